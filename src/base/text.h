@@ -1,0 +1,33 @@
+/* Small text tools: a growing string and a map from strings to pointers. */
+#ifndef SP_BASE_TEXT_H
+#define SP_BASE_TEXT_H
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/status.h"
+
+/* A growing, always NUL-terminated string. Zero-initialise; release with sp_string_free.
+ * After an allocation failure `failed` stays true and further appends do nothing. */
+typedef struct {
+    char *data; /* may be NULL while length is 0 */
+    size_t length, capacity;
+    bool failed;
+} sp_string;
+void sp_string_append(sp_string *s, const char *bytes, size_t count);
+void sp_string_append_format(sp_string *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *sp_string_text(const sp_string *s); /* "" when empty */
+void sp_string_free(sp_string *s);
+
+/* An unordered map from string keys (copied) to pointers (not owned). */
+typedef struct sp_map sp_map;
+sp_map *sp_map_create(void); /* NULL when out of memory */
+void sp_map_destroy(sp_map *map);
+sp_status sp_map_put(sp_map *map, const char *key, void *value); /* replaces an earlier value */
+void *sp_map_get(const sp_map *map, const char *key);            /* NULL when absent */
+size_t sp_map_count(const sp_map *map);
+/* Iterates in insertion order: *index from 0; returns false after the last. */
+bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **value);
+
+bool sp_starts_with(const char *text, const char *prefix);
+bool sp_ends_with(const char *text, const char *suffix);
+
+#endif
