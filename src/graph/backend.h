@@ -1,0 +1,47 @@
+/* A backend: a device's memory and a table of kernels. Addresses that it allocates are dereferenced by it alone. */
+#ifndef SP_GRAPH_BACKEND_H
+#define SP_GRAPH_BACKEND_H
+#include "graph/op.h"
+
+typedef struct sp_backend sp_backend;
+typedef struct sp_kernel sp_kernel;
+
+/* A weight in the layout a kernel wants. The plan makes it once per change of the source. */
+typedef struct {
+    size_t bytes;  /* 0: the kernel reads the value as it is */
+    uint64_t key;  /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */
+    void (*pack)(void *state, const void *source, void *packed);
+    void *state;   /* lives as long as the kernel's */
+} sp_packing;
+
+/* A kernel made ready for one node: shapes, dtypes and layouts are fixed. Immutable once prepared. */
+struct sp_kernel {
+    const char *name; /* "onednn conv2d bf16", for profiles and --support */
+    void (*run)(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch);
+    void *state;
+    void (*destroy)(void *state); /* may be NULL */
+    size_t scratch;               /* bytes, 64-byte aligned; planned into the arena */
+    sp_packing packing[SP_MAX_INPUTS];
+};
+
+struct sp_backend {
+    const char *name;
+    /* Host memory and device memory are the same: weights are used where they lie. */
+    bool host_visible;
+    void *(*allocate)(sp_backend *backend, size_t bytes);
+    void (*release)(sp_backend *backend, void *address);
+    void (*upload)(sp_backend *backend, void *to, const void *host, size_t bytes);
+    void (*download)(sp_backend *backend, void *host, const void *from, size_t bytes);
+    /* Chooses and prepares the kernel of a node by (op, shapes, dtypes, instruction set): never by timing.
+     * SP_UNSUPPORTED with the reason if there is none. */
+    sp_status (*prepare)(sp_backend *backend, const sp_node *node, sp_kernel *out);
+    /* SP_BF16 if bf16 products are fast here, else SP_F32. */
+    sp_dtype preferred_dtype;
+};
+
+/* The backend of reference kernels: every operator, every float dtype, slow. */
+sp_backend *sp_reference_backend(void);
+/* The fallback that other backends use: prepares op->reference for the node. */
+sp_status sp_reference_prepare(sp_backend *backend, const sp_node *node, sp_kernel *out);
+
+#endif

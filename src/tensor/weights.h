@@ -1,0 +1,25 @@
+/* A weight set: named tensors of one model, either views into a mapped file or owned (trained) memory. */
+#ifndef SP_TENSOR_WEIGHTS_H
+#define SP_TENSOR_WEIGHTS_H
+#include "tensor/safetensors.h"
+
+typedef struct sp_weights sp_weights;
+sp_status sp_weights_create(sp_weights **out);
+void sp_weights_destroy(sp_weights *weights); /* owned tensors too, not files; NULL is legal */
+/* Views of all tensors of a file (which must outlive the set). */
+sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file);
+/* Takes tensor (ownership of its data if tensor->owned, also on failure). A name already there is replaced. */
+sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor);
+/* An owned copy of every tensor, converted to dtype. */
+sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights **out);
+size_t sp_weights_count(const sp_weights *weights);
+const char *sp_weights_name(const sp_weights *weights, size_t index); /* order of adding */
+sp_tensor *sp_weights_at(const sp_weights *weights, size_t index);
+sp_tensor *sp_weights_find(const sp_weights *weights, const char *name); /* NULL when absent */
+size_t sp_weights_bytes(const sp_weights *weights);
+/* The dtype of `name` (F32 if absent); an sp_parameter_dtype for builders, context = the set. */
+sp_dtype sp_weights_dtype(void *weights, const char *name);
+sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype dtype,
+                          const char *const (*metadata)[2], size_t metadata_count);
+
+#endif
