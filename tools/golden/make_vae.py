@@ -1,0 +1,82 @@
+"""AutoencoderKL: encoder (image -> mean, logvar of the latent) and decoder (latent -> image). See README.md."""
+import os
+import shutil
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+
+from common import case_folder, double_of, generator, random_tensor, randomise, save_model, write_tensors
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def autoencoder(channels, layers, mid_attention, quant_conv, post_quant_conv, latent_channels=4):
+    return AutoencoderKL(
+        sample_size=32, in_channels=3, out_channels=3, latent_channels=latent_channels, block_out_channels=channels,
+        down_block_types=["DownEncoderBlock2D"] * len(channels), up_block_types=["UpDecoderBlock2D"] * len(channels),
+        layers_per_block=layers, norm_num_groups=8, mid_block_add_attention=mid_attention,
+        use_quant_conv=quant_conv, use_post_quant_conv=post_quant_conv)
+
+
+def write_case(name, model, seed, images, latents):
+    """images and latents: {case: (batch, height, width)}; latents are in latent pixels."""
+    folder = case_folder(name)
+    save_model(model, folder)
+    reference = double_of(model)
+    g = generator(seed)
+    for case, (n, height, width) in images.items():
+        image = random_tensor(g, n, 3, height, width)
+        with torch.no_grad():
+            moments = reference.encode(image.double()).latent_dist
+        write_tensors(os.path.join(folder, f"inputs_encode_{case}.safetensors"), {"image": image})
+        write_tensors(os.path.join(folder, f"outputs_encode_{case}.safetensors"),
+                      {"mean": moments.mean.float(), "logvar": moments.logvar.float()})
+        print(f"{name} encode {case}: {tuple(moments.mean.shape)} rms {moments.mean.square().mean().sqrt():.3f}")
+    for case, (n, height, width) in latents.items():
+        latent = random_tensor(g, n, model.config.latent_channels, height, width)
+        with torch.no_grad():
+            image = reference.decode(latent.double()).sample
+        write_tensors(os.path.join(folder, f"inputs_decode_{case}.safetensors"), {"latent": latent})
+        write_tensors(os.path.join(folder, f"outputs_decode_{case}.safetensors"), {"image": image.float()})
+        print(f"{name} decode {case}: {tuple(image.shape)} rms {image.square().mean().sqrt():.3f}")
+    return folder
+
+
+def legacy_name(name):
+    for new, old in ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn.")):
+        name = name.replace(new, old)
+    return name
+
+
+def write_legacy(name, source):
+    """The same model under the attention names of 2022. Both shapes of that time occur: plain matrices in the
+    encoder, 1x1 convolution kernels [C,C,1,1] in the decoder."""
+    folder = case_folder(name)
+    for file in os.listdir(source):
+        if file != WEIGHTS:
+            shutil.copy(os.path.join(source, file), folder)
+    weights = {}
+    for key, value in load_file(os.path.join(source, WEIGHTS)).items():
+        old = legacy_name(key)
+        if old != key and key.startswith("decoder.") and value.dim() == 2:
+            value = value[:, :, None, None]
+        weights[old] = value.contiguous()
+    path = os.path.join(folder, WEIGHTS)
+    save_file(weights, path, metadata={"format": "pt"})
+    os.chmod(path, 0o644)
+
+
+def main():
+    sd = randomise(autoencoder((8, 16), 2, True, True, True), 11)
+    folder = write_case("vae-sd", sd, 111, {"square": (2, 16, 16), "odd": (1, 13, 22)},
+                        {"square": (2, 8, 8), "odd": (1, 5, 11)})
+    write_legacy("vae-legacy", folder)
+    write_case("vae-demo", randomise(autoencoder((8, 16, 24), 1, False, True, True), 12), 121,
+               {"square": (2, 16, 16), "odd": (1, 18, 23)}, {"square": (2, 4, 4), "wide": (1, 3, 7)})
+    write_case("vae-no-quant", randomise(autoencoder((8, 16), 1, True, False, False, latent_channels=8), 13), 131,
+               {"square": (1, 12, 12)}, {"square": (1, 6, 6)})
+
+
+if __name__ == "__main__":
+    main()
