@@ -1,0 +1,342 @@
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+static sp_status fail_errno(const char *what, const char *path)
+{
+    return sp_fail(SP_IO, "%s: %s: %s", path, what, strerror(errno));
+}
+
+/* Opens a regular file for reading and tells its size. */
+static sp_status open_regular(const char *path, int *descriptor, size_t *size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fail_errno("cannot open", path);
+    struct stat info;
+    sp_status status = SP_OK;
+    if (fstat(fd, &info) != 0)
+        status = fail_errno("cannot read its size", path);
+    else if (!S_ISREG(info.st_mode))
+        status = sp_fail(SP_IO, "%s: expected a file, found %s", path,
+                         S_ISDIR(info.st_mode) ? "a folder" : "something else");
+    if (status != SP_OK) {
+        close(fd);
+        return status;
+    }
+    *descriptor = fd;
+    *size = (size_t)info.st_size;
+    return SP_OK;
+}
+
+sp_status sp_map_file(const char *path, sp_mapped_file *out)
+{
+    *out = (sp_mapped_file){0};
+    int fd;
+    size_t size;
+    SP_TRY(open_regular(path, &fd, &size));
+    void *data = NULL;
+    sp_status status = SP_OK;
+    if (size) {
+        data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) status = fail_errno("cannot map", path);
+    }
+    close(fd);
+    if (status != SP_OK) return status;
+    *out = (sp_mapped_file){.data = data, .size = size, .path = sp_strdup(path)};
+    if (!out->path) {
+        sp_unmap_file(out);
+        return SP_MEMORY;
+    }
+    return SP_OK;
+}
+
+void sp_unmap_file(sp_mapped_file *file)
+{
+    if (file->data) munmap((void *)(uintptr_t)file->data, file->size);
+    sp_free(file->path);
+    *file = (sp_mapped_file){0};
+}
+
+void sp_mapped_file_drop(const sp_mapped_file *file, size_t begin, size_t size)
+{
+    if (begin > file->size || size > file->size - begin) return;
+    /* Only whole pages inside the range: the edges belong to the neighbours too. */
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t first = (begin + page - 1) / page * page;
+    size_t last = (begin + size) / page * page;
+    if (first < last) madvise((void *)(uintptr_t)(file->data + first), last - first, MADV_DONTNEED);
+}
+
+sp_status sp_read_file(const char *path, char **out, size_t *size)
+{
+    *out = NULL;
+    int fd;
+    size_t expected;
+    SP_TRY(open_regular(path, &fd, &expected));
+    char *text = sp_alloc(expected + 1);
+    if (!text) {
+        close(fd);
+        return SP_MEMORY;
+    }
+    size_t length = 0;
+    sp_status status = SP_OK;
+    while (length < expected) {
+        ssize_t got = read(fd, text + length, expected - length);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) status = fail_errno("cannot read", path);
+        if (got <= 0) break;
+        length += (size_t)got;
+    }
+    close(fd);
+    if (status != SP_OK) {
+        sp_free(text);
+        return status;
+    }
+    text[length] = '\0';
+    *out = text;
+    if (size) *size = length;
+    return SP_OK;
+}
+
+static void release_atomic(sp_atomic_file *file)
+{
+    sp_free(file->path);
+    sp_free(file->temporary);
+    *file = (sp_atomic_file){0};
+}
+
+sp_status sp_atomic_open(const char *path, sp_atomic_file *out)
+{
+    *out = (sp_atomic_file){0};
+    sp_atomic_file file = {.path = sp_strdup(path)};
+    if (file.path) file.temporary = sp_format("%s.tmp-%ld", path, (long)getpid());
+    if (!file.temporary) {
+        release_atomic(&file);
+        return SP_MEMORY;
+    }
+    file.stream = fopen(file.temporary, "wbe");
+    if (!file.stream) {
+        sp_status status = fail_errno("cannot create", file.temporary);
+        release_atomic(&file);
+        return status;
+    }
+    *out = file;
+    return SP_OK;
+}
+
+/* A rename is only durable once its folder is on disk; a file system that cannot do that is no failure. */
+static void sync_folder_of(const char *path)
+{
+    const char *base = sp_path_base(path);
+    char folder[4096] = ".";
+    size_t length = (size_t)(base - path);
+    if (length >= sizeof folder) return;
+    if (length) {
+        memcpy(folder, path, length);
+        folder[length] = '\0';
+    }
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd);
+    close(fd);
+}
+
+sp_status sp_atomic_commit(sp_atomic_file *file)
+{
+    sp_status status = SP_OK;
+    if (fflush(file->stream) != 0 || ferror(file->stream) || fsync(fileno(file->stream)) != 0)
+        status = fail_errno("cannot write", file->temporary);
+    if (fclose(file->stream) != 0 && status == SP_OK)
+        status = fail_errno("cannot write", file->temporary);
+    file->stream = NULL;
+    if (status == SP_OK && rename(file->temporary, file->path) != 0)
+        status = fail_errno("cannot put the new file in place", file->path);
+    if (status == SP_OK)
+        sync_folder_of(file->path);
+    else
+        unlink(file->temporary);
+    release_atomic(file);
+    return status;
+}
+
+void sp_atomic_abandon(sp_atomic_file *file)
+{
+    if (file->stream) fclose(file->stream);
+    if (file->temporary) unlink(file->temporary);
+    release_atomic(file);
+}
+
+sp_status sp_write_file(const char *path, const void *data, size_t size)
+{
+    sp_atomic_file file;
+    SP_TRY(sp_atomic_open(path, &file));
+    if (size && fwrite(data, 1, size, file.stream) != size) {
+        sp_status status = fail_errno("cannot write", file.temporary);
+        sp_atomic_abandon(&file);
+        return status;
+    }
+    return sp_atomic_commit(&file);
+}
+
+char *sp_path_join(const char *folder, const char *name)
+{
+    if (!*folder) return sp_strdup(name);
+    return sp_format(folder[strlen(folder) - 1] == '/' ? "%s%s" : "%s/%s", folder, name);
+}
+
+const char *sp_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+bool sp_path_exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+bool sp_path_is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static sp_status make_one(const char *path)
+{
+    if (mkdir(path, 0777) == 0) return SP_OK;
+    int error = errno;
+    if (sp_path_is_folder(path)) return SP_OK;
+    errno = error;
+    return fail_errno("cannot create the folder", path);
+}
+
+sp_status sp_make_folders(const char *path)
+{
+    char *copy = sp_strdup(path);
+    if (!copy) return SP_MEMORY;
+    sp_status status = SP_OK;
+    for (char *slash = strchr(copy + 1, '/'); *copy && slash && status == SP_OK;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        status = make_one(copy);
+        *slash = '/';
+    }
+    if (status == SP_OK) status = make_one(copy);
+    sp_free(copy);
+    return status;
+}
+
+static void free_names(char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sp_free(names[i]);
+    sp_free(names);
+}
+
+sp_status sp_remove_tree(const char *path)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0) return errno == ENOENT ? SP_OK : fail_errno("cannot look at", path);
+    if (!S_ISDIR(info.st_mode)) return unlink(path) == 0 ? SP_OK : fail_errno("cannot remove", path);
+    char **names;
+    size_t count;
+    SP_TRY(sp_list_folder(path, &names, &count));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && status == SP_OK; i++) {
+        char *child = sp_path_join(path, names[i]);
+        status = child ? sp_remove_tree(child) : SP_MEMORY;
+        sp_free(child);
+    }
+    free_names(names, count);
+    if (status == SP_OK && rmdir(path) != 0) status = fail_errno("cannot remove", path);
+    return status;
+}
+
+sp_status sp_copy_file(const char *from, const char *to)
+{
+    sp_mapped_file source;
+    SP_TRY(sp_map_file(from, &source));
+    sp_status status = sp_write_file(to, source.data, source.size);
+    sp_unmap_file(&source);
+    return status;
+}
+
+sp_status sp_copy_tree(const char *from, const char *to)
+{
+    if (!sp_path_is_folder(from)) return sp_copy_file(from, to);
+    char **names;
+    size_t count;
+    SP_TRY(sp_list_folder(from, &names, &count)); /* before `to` is made, which may lie inside `from` */
+    sp_status status = sp_make_folders(to);
+    for (size_t i = 0; i < count && status == SP_OK; i++) {
+        char *source = sp_path_join(from, names[i]);
+        char *target = source ? sp_path_join(to, names[i]) : NULL;
+        status = target ? sp_copy_tree(source, target) : SP_MEMORY;
+        sp_free(source);
+        sp_free(target);
+    }
+    free_names(names, count);
+    return status;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Appends a copy of `name`; the array doubles. */
+static sp_status add_name(char ***names, size_t *count, size_t *capacity, const char *name)
+{
+    if (*count == *capacity) {
+        size_t larger = *capacity ? *capacity * 2 : 32;
+        char **grown = sp_realloc(*names, *count * sizeof **names, larger * sizeof **names);
+        if (!grown) return SP_MEMORY;
+        *names = grown;
+        *capacity = larger;
+    }
+    (*names)[*count] = sp_strdup(name);
+    if (!(*names)[*count]) return SP_MEMORY;
+    ++*count;
+    return SP_OK;
+}
+
+sp_status sp_list_folder(const char *path, char ***out, size_t *count)
+{
+    *out = NULL;
+    *count = 0;
+    DIR *folder = opendir(path);
+    if (!folder) return fail_errno("cannot open the folder", path);
+    char **names = NULL;
+    size_t found = 0, capacity = 0;
+    sp_status status = SP_OK;
+    while (status == SP_OK) {
+        errno = 0;
+        struct dirent *entry = readdir(folder);
+        if (!entry) {
+            if (errno) status = fail_errno("cannot read the folder", path);
+            break;
+        }
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        status = add_name(&names, &found, &capacity, entry->d_name);
+    }
+    closedir(folder);
+    if (status != SP_OK) {
+        free_names(names, found);
+        return status;
+    }
+    if (found) qsort(names, found, sizeof *names, compare_names);
+    *out = names;
+    *count = found;
+    return SP_OK;
+}

@@ -1,0 +1,138 @@
+#include "base/json.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t **out)
+{
+    json_error_t error = {.line = -1};
+    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    if (*out) return SP_OK;
+    /* Jansson leaves its message empty when an allocation failed. */
+    if (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)
+        return sp_fail(SP_MEMORY, "%s: out of memory while reading JSON", name);
+    return sp_fail(SP_FORMAT, "%s: line %d, column %d: %s", name, error.line, error.column, error.text);
+}
+
+sp_status sp_json_load(const char *path, json_t **out)
+{
+    *out = NULL;
+    char *text;
+    size_t size;
+    SP_TRY(sp_read_file(path, &text, &size));
+    sp_status status = sp_json_parse(text, size, path, out);
+    sp_free(text);
+    return status;
+}
+
+static int write_piece(const char *buffer, size_t size, void *stream)
+{
+    return fwrite(buffer, 1, size, stream) == size ? 0 : -1;
+}
+
+sp_status sp_json_save(const char *path, const json_t *value)
+{
+    sp_atomic_file file;
+    SP_TRY(sp_atomic_open(path, &file));
+    int failed = json_dump_callback(value, write_piece, file.stream, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    if (failed || fputc('\n', file.stream) == EOF) {
+        int full = ferror(file.stream);
+        sp_atomic_abandon(&file);
+        if (full) return sp_fail(SP_IO, "%s: cannot write", path);
+        return sp_fail(SP_MEMORY, "%s: the JSON value could not be written out", path);
+    }
+    return sp_atomic_commit(&file);
+}
+
+static const char *type_text(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "a list";
+    case JSON_STRING: return "a text";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a number";
+    case JSON_TRUE:
+    case JSON_FALSE: return "true or false";
+    default: return "null";
+    }
+}
+
+static sp_status wrong_type(const char *where, const char *key, const char *expected, const json_t *value)
+{
+    return sp_fail(SP_FORMAT, "%s: \"%s\" must be %s, found %s", where, key, expected, type_text(value));
+}
+
+/* The value of a key, NULL if absent or null. */
+static const json_t *look_up(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where, int64_t *out)
+{
+    const json_t *value = look_up(object, key);
+    *out = fallback;
+    if (!value) return SP_OK;
+    if (!json_is_integer(value)) return wrong_type(where, key, "an integer", value);
+    *out = json_integer_value(value);
+    return SP_OK;
+}
+
+sp_status sp_json_double(const json_t *object, const char *key, double fallback, const char *where, double *out)
+{
+    const json_t *value = look_up(object, key);
+    *out = fallback;
+    if (!value) return SP_OK;
+    if (!json_is_number(value)) return wrong_type(where, key, "a number", value);
+    *out = json_number_value(value);
+    return SP_OK;
+}
+
+sp_status sp_json_bool(const json_t *object, const char *key, bool fallback, const char *where, bool *out)
+{
+    const json_t *value = look_up(object, key);
+    *out = fallback;
+    if (!value) return SP_OK;
+    if (!json_is_boolean(value)) return wrong_type(where, key, "true or false", value);
+    *out = json_is_true(value);
+    return SP_OK;
+}
+
+sp_status sp_json_text(const json_t *object, const char *key, const char *fallback, const char *where,
+                       const char **out)
+{
+    const json_t *value = look_up(object, key);
+    *out = fallback;
+    if (!value) return SP_OK;
+    if (!json_is_string(value)) return wrong_type(where, key, "a text", value);
+    *out = json_string_value(value);
+    return SP_OK;
+}
+
+sp_status sp_json_int_list(const json_t *object, const char *key, int64_t fallback, const char *where,
+                           int count, int64_t *out)
+{
+    for (int i = 0; i < count; i++)
+        out[i] = fallback;
+    const json_t *value = look_up(object, key);
+    if (!value) return SP_OK;
+    if (json_is_integer(value)) {
+        for (int i = 0; i < count; i++)
+            out[i] = json_integer_value(value);
+        return SP_OK;
+    }
+    if (!json_is_array(value)) return wrong_type(where, key, "an integer or a list of integers", value);
+    if (json_array_size(value) != (size_t)count)
+        return sp_fail(SP_FORMAT, "%s: \"%s\" must have %d entries, found %zu", where, key, count,
+                       json_array_size(value));
+    for (int i = 0; i < count; i++) {
+        const json_t *item = json_array_get(value, (size_t)i);
+        if (!json_is_integer(item)) return wrong_type(where, key, "a list of integers", item);
+        out[i] = json_integer_value(item);
+    }
+    return SP_OK;
+}

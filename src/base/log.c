@@ -1,0 +1,44 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+static atomic_int current_level = SP_LOG_INFO;
+
+void sp_log_set_level(sp_log_level level)
+{
+    atomic_store(&current_level, (int)level);
+}
+
+static void say(sp_log_level level, const char *prefix, const char *format, va_list arguments)
+{
+    if (atomic_load(&current_level) < (int)level) return;
+    char text[4096];
+    vsnprintf(text, sizeof text, format, arguments);
+    fprintf(stderr, "%s%s\n", prefix, text); /* one call, so that threads do not mix their lines */
+}
+
+void sp_log_warn(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(SP_LOG_WARN, "warning: ", format, arguments);
+    va_end(arguments);
+}
+
+void sp_log_info(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(SP_LOG_INFO, "", format, arguments);
+    va_end(arguments);
+}
+
+void sp_log_debug(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(SP_LOG_DEBUG, "debug: ", format, arguments);
+    va_end(arguments);
+}

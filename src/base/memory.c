@@ -1,0 +1,185 @@
+#include "base/memory.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#endif
+
+static _Thread_local long allocations_left = -1;
+
+void sp_alloc_fail_after(long count)
+{
+    allocations_left = count;
+}
+
+static int must_fail(void)
+{
+    if (allocations_left < 0) return 0;
+    if (allocations_left == 0) return 1;
+    allocations_left--;
+    return 0;
+}
+
+void *sp_alloc(size_t size)
+{
+    void *pointer = NULL;
+    if (!must_fail() && size <= PTRDIFF_MAX - SP_ALIGNMENT) {
+        size_t rounded = (size + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
+        pointer = aligned_alloc(SP_ALIGNMENT, rounded ? rounded : SP_ALIGNMENT);
+    }
+    if (!pointer) sp_fail(SP_MEMORY, "out of memory: %zu bytes could not be allocated", size);
+    return pointer;
+}
+
+void *sp_alloc_zero(size_t size)
+{
+    void *pointer = sp_alloc(size);
+    if (pointer) memset(pointer, 0, size);
+    return pointer;
+}
+
+void *sp_realloc(void *pointer, size_t old_size, size_t new_size)
+{
+    void *grown = sp_alloc(new_size);
+    if (!grown) return NULL;
+    size_t kept = old_size < new_size ? old_size : new_size;
+    if (pointer && kept) memcpy(grown, pointer, kept);
+    sp_free(pointer);
+    return grown;
+}
+
+void sp_free(void *pointer)
+{
+    free(pointer);
+}
+
+char *sp_strdup(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = sp_alloc(size);
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
+/* Prints into memory of `allocate`; the arguments are walked twice, once for the length. */
+static char *format_with(void *(*allocate)(void *context, size_t size), void *context,
+                         const char *format, va_list arguments)
+{
+    va_list again;
+    va_copy(again, arguments);
+    int length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (length < 0) {
+        sp_fail(SP_INTERNAL, "a message could not be formatted");
+        return NULL;
+    }
+    char *text = allocate(context, (size_t)length + 1);
+    if (text) vsnprintf(text, (size_t)length + 1, format, arguments);
+    return text;
+}
+
+static void *allocate_plain(void *context, size_t size)
+{
+    (void)context;
+    return sp_alloc(size);
+}
+
+char *sp_format(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    char *text = format_with(allocate_plain, NULL, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
+/* A chunk's bytes follow its header. */
+typedef struct chunk {
+    struct chunk *next;
+    size_t used, capacity;
+} chunk;
+
+#define CHUNK_HEADER 64 /* keeps the bytes aligned as sp_alloc made them */
+#define FIRST_CHUNK ((size_t)4096)
+#define LARGEST_CHUNK ((size_t)1 << 20)
+#define RED_ZONE ((size_t)16) /* between neighbours; poisoned under AddressSanitizer */
+
+struct sp_arena {
+    chunk *chunks; /* newest first */
+};
+
+sp_arena *sp_arena_create(void)
+{
+    return sp_alloc_zero(sizeof(sp_arena));
+}
+
+void sp_arena_destroy(sp_arena *arena)
+{
+    if (!arena) return;
+    for (chunk *c = arena->chunks; c;) {
+        chunk *next = c->next;
+        ASAN_UNPOISON_MEMORY_REGION((char *)c + CHUNK_HEADER, c->capacity);
+        sp_free(c);
+        c = next;
+    }
+    sp_free(arena);
+}
+
+static chunk *new_chunk(sp_arena *arena, size_t least)
+{
+    size_t capacity = arena->chunks ? arena->chunks->capacity * 2 : FIRST_CHUNK;
+    if (capacity > LARGEST_CHUNK) capacity = LARGEST_CHUNK;
+    if (capacity < least) capacity = least;
+    chunk *c = sp_alloc(CHUNK_HEADER + capacity);
+    if (!c) return NULL;
+    *c = (chunk){.next = arena->chunks, .capacity = capacity};
+    ASAN_POISON_MEMORY_REGION((char *)c + CHUNK_HEADER, capacity);
+    arena->chunks = c;
+    return c;
+}
+
+void *sp_arena_alloc(sp_arena *arena, size_t size)
+{
+    if (size > PTRDIFF_MAX / 2) {
+        sp_fail(SP_MEMORY, "out of memory: %zu bytes could not be allocated", size);
+        return NULL;
+    }
+    size_t taken = (size + 15) / 16 * 16 + RED_ZONE;
+    chunk *c = arena->chunks;
+    if (!c || c->capacity - c->used < taken) c = new_chunk(arena, taken);
+    if (!c) return NULL;
+    char *pointer = (char *)c + CHUNK_HEADER + c->used;
+    c->used += taken;
+    ASAN_UNPOISON_MEMORY_REGION(pointer, size);
+    return memset(pointer, 0, size);
+}
+
+char *sp_arena_strdup(sp_arena *arena, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = sp_arena_alloc(arena, size);
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
+static void *allocate_in_arena(void *context, size_t size)
+{
+    return sp_arena_alloc(context, size);
+}
+
+char *sp_arena_format(sp_arena *arena, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    char *text = format_with(allocate_in_arena, arena, format, arguments);
+    va_end(arguments);
+    return text;
+}

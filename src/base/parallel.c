@@ -1,0 +1,81 @@
+#include "base/parallel.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static atomic_int chosen_threads; /* 0 until chosen */
+
+/* One number of /sys/devices/system/cpu/cpuN/topology, or -1. */
+static int topology(int cpu, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, name);
+    FILE *file = fopen(path, "re");
+    if (!file) return -1;
+    int value = -1;
+    if (fscanf(file, "%d", &value) != 1) value = -1;
+    fclose(file);
+    return value;
+}
+
+/* Two hardware threads of one core share its vector units, so the second adds nothing here. */
+static int physical_cores(void)
+{
+    cpu_set_t available;
+    if (sched_getaffinity(0, sizeof available, &available) != 0) return omp_get_num_procs();
+    int package[CPU_SETSIZE], core[CPU_SETSIZE], count = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &available)) continue;
+        int this_package = topology(cpu, "physical_package_id"), this_core = topology(cpu, "core_id");
+        bool seen = false;
+        for (int i = 0; i < count && this_core >= 0 && !seen; i++)
+            seen = package[i] == this_package && core[i] == this_core;
+        if (seen) continue;
+        package[count] = this_package;
+        core[count++] = this_core;
+    }
+    return count > 0 ? count : 1;
+}
+
+void sp_set_threads(int count)
+{
+    if (count <= 0) count = physical_cores();
+    atomic_store(&chosen_threads, count);
+    omp_set_num_threads(count); /* for the libraries that share the pool */
+}
+
+int sp_threads(void)
+{
+    int count = atomic_load(&chosen_threads);
+    if (count == 0) {
+        sp_set_threads(0);
+        count = atomic_load(&chosen_threads);
+    }
+    return count;
+}
+
+void sp_parallel_for(int64_t count, int64_t grain, sp_range_function *body, void *context)
+{
+    if (count <= 0) return;
+    if (grain < 1) grain = 1;
+    int64_t blocks = (count - 1) / grain + 1;
+    int64_t threads = sp_threads();
+    if (threads > blocks) threads = blocks;
+    if (threads <= 1 || omp_in_parallel()) {
+        body(context, 0, count);
+        return;
+    }
+#pragma omp parallel num_threads((int)threads)
+    {
+        int64_t team = omp_get_num_threads(), member = omp_get_thread_num();
+        int64_t share = blocks / team, more = blocks % team;
+        int64_t first = member * share + (member < more ? member : more);
+        int64_t last = first + share + (member < more);
+        int64_t begin = first * grain, end = last < blocks ? last * grain : count;
+        if (begin < end) body(context, begin, end);
+    }
+}

@@ -1,0 +1,51 @@
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char message[2048];
+
+sp_status sp_fail(sp_status status, const char *format, ...)
+{
+    /* An argument may be the current message itself, so the new one is made beside it. */
+    char text[sizeof message];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    memcpy(message, text, sizeof message);
+    return status;
+}
+
+sp_status sp_fail_within(sp_status status, const char *format, ...)
+{
+    char text[sizeof message];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    /* What does not fit is cut off at the end. */
+    size_t prefix = length < 0 ? 0 : strlen(text);
+    if (prefix + 3 <= sizeof text) {
+        memcpy(text + prefix, ": ", 3);
+        strncat(text, message, sizeof text - prefix - 3);
+    }
+    memcpy(message, text, sizeof message);
+    return status;
+}
+
+const char *sp_error_message(void)
+{
+    return message;
+}
+
+const char *sp_status_text(sp_status status)
+{
+    static const char *const text[SP_STATUS_COUNT] = {
+#define X(name, words) words,
+        SP_STATUS_LIST(X)
+#undef X
+    };
+    return (unsigned)status < SP_STATUS_COUNT ? text[status] : "unknown status";
+}

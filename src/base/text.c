@@ -1,0 +1,198 @@
+#include "base/text.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+/* Room for `count` more bytes and the NUL. */
+static bool reserve(sp_string *s, size_t count)
+{
+    if (s->failed) return false;
+    if (count < s->capacity - s->length) return true;
+    size_t needed = s->length + count + 1;
+    if (needed <= s->length) {
+        sp_fail(SP_MEMORY, "out of memory: a text of %zu bytes cannot grow by %zu", s->length, count);
+        s->failed = true;
+        return false;
+    }
+    size_t capacity = s->capacity <= SIZE_MAX / 4 ? s->capacity * 2 : needed;
+    if (capacity < needed) capacity = needed;
+    if (capacity < 64) capacity = 64;
+    char *grown = sp_realloc(s->data, s->length, capacity);
+    if (!grown) {
+        s->failed = true;
+        return false;
+    }
+    s->data = grown;
+    s->capacity = capacity;
+    return true;
+}
+
+void sp_string_append(sp_string *s, const char *bytes, size_t count)
+{
+    if (!reserve(s, count)) return;
+    if (count) memcpy(s->data + s->length, bytes, count);
+    s->length += count;
+    s->data[s->length] = '\0';
+}
+
+void sp_string_append_format(sp_string *s, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0) {
+        sp_fail(SP_INTERNAL, "a text could not be formatted");
+        s->failed = true;
+        return;
+    }
+    if (!reserve(s, (size_t)length)) return;
+    va_start(arguments, format);
+    vsnprintf(s->data + s->length, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    s->length += (size_t)length;
+}
+
+const char *sp_string_text(const sp_string *s)
+{
+    return s->data ? s->data : "";
+}
+
+void sp_string_free(sp_string *s)
+{
+    sp_free(s->data);
+    *s = (sp_string){0};
+}
+
+typedef struct {
+    const char *key;
+    void *value;
+    uint64_t hash;
+} map_entry;
+
+/* Entries in insertion order; `slots` is an open-addressed table of entry numbers + 1, at most half full. */
+struct sp_map {
+    sp_arena *keys;
+    map_entry *entries;
+    size_t count, capacity;
+    size_t *slots;
+    size_t slot_count; /* a power of two */
+};
+
+#define FIRST_CAPACITY ((size_t)16)
+
+static uint64_t hash_text(const char *text)
+{
+    /* FNV-1a, then a final mix, because slots are taken from the low bits. */
+    uint64_t hash = 14695981039346656037u;
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+    return (hash ^ (hash >> 32)) * 0x9e3779b97f4a7c15u;
+}
+
+sp_map *sp_map_create(void)
+{
+    sp_map *map = sp_alloc_zero(sizeof *map);
+    if (!map) return NULL;
+    map->keys = sp_arena_create();
+    if (!map->keys) {
+        sp_map_destroy(map);
+        return NULL;
+    }
+    return map;
+}
+
+void sp_map_destroy(sp_map *map)
+{
+    if (!map) return;
+    sp_arena_destroy(map->keys);
+    sp_free(map->entries);
+    sp_free(map->slots);
+    sp_free(map);
+}
+
+/* The slot that holds the key, or the empty one where it belongs. */
+static size_t find_slot(const sp_map *map, const char *key, uint64_t hash)
+{
+    size_t mask = map->slot_count - 1;
+    size_t slot = (size_t)(hash >> 20) & mask;
+    for (; map->slots[slot]; slot = (slot + 1) & mask) {
+        const map_entry *entry = &map->entries[map->slots[slot] - 1];
+        if (entry->hash == hash && strcmp(entry->key, key) == 0) break;
+    }
+    return slot;
+}
+
+static sp_status grow(sp_map *map)
+{
+    size_t capacity = map->capacity ? map->capacity * 2 : FIRST_CAPACITY;
+    size_t slot_count = capacity * 2;
+    size_t *slots = sp_alloc_zero(slot_count * sizeof *slots);
+    if (!slots) return SP_MEMORY;
+    map_entry *entries =
+        sp_realloc(map->entries, map->count * sizeof *entries, capacity * sizeof *entries);
+    if (!entries) {
+        sp_free(slots);
+        return SP_MEMORY;
+    }
+    sp_free(map->slots);
+    map->slots = slots;
+    map->slot_count = slot_count;
+    map->entries = entries;
+    map->capacity = capacity;
+    for (size_t i = 0; i < map->count; i++)
+        map->slots[find_slot(map, entries[i].key, entries[i].hash)] = i + 1;
+    return SP_OK;
+}
+
+sp_status sp_map_put(sp_map *map, const char *key, void *value)
+{
+    if (map->count == map->capacity) SP_TRY(grow(map));
+    uint64_t hash = hash_text(key);
+    size_t slot = find_slot(map, key, hash);
+    if (map->slots[slot]) {
+        map->entries[map->slots[slot] - 1].value = value;
+        return SP_OK;
+    }
+    char *copy = sp_arena_strdup(map->keys, key);
+    if (!copy) return SP_MEMORY;
+    map->entries[map->count] = (map_entry){.key = copy, .value = value, .hash = hash};
+    map->slots[slot] = ++map->count;
+    return SP_OK;
+}
+
+void *sp_map_get(const sp_map *map, const char *key)
+{
+    if (!map->count) return NULL;
+    size_t entry = map->slots[find_slot(map, key, hash_text(key))];
+    return entry ? map->entries[entry - 1].value : NULL;
+}
+
+size_t sp_map_count(const sp_map *map)
+{
+    return map->count;
+}
+
+bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **value)
+{
+    if (*index >= map->count) return false;
+    const map_entry *entry = &map->entries[(*index)++];
+    *key = entry->key;
+    *value = entry->value;
+    return true;
+}
+
+bool sp_starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+bool sp_ends_with(const char *text, const char *suffix)
+{
+    size_t length = strlen(text), tail = strlen(suffix);
+    return length >= tail && strcmp(text + length - tail, suffix) == 0;
+}

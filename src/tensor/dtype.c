@@ -1,0 +1,200 @@
+#include "tensor/dtype.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+#include "base/parallel.h"
+
+size_t sp_dtype_size(sp_dtype dtype)
+{
+    static const unsigned char sizes[SP_DTYPE_COUNT] = {
+#define X(name, text, size) size,
+        SP_DTYPE_LIST(X)
+#undef X
+    };
+    return (unsigned)dtype < SP_DTYPE_COUNT ? sizes[dtype] : 0;
+}
+
+static const char *const dtype_names[SP_DTYPE_COUNT] = {
+#define X(name, text, size) text,
+    SP_DTYPE_LIST(X)
+#undef X
+};
+
+const char *sp_dtype_name(sp_dtype dtype)
+{
+    return (unsigned)dtype < SP_DTYPE_COUNT ? dtype_names[dtype] : "unknown";
+}
+
+int sp_dtype_from_name(const char *name)
+{
+    for (int i = 0; i < SP_DTYPE_COUNT; i++)
+        if (strcmp(name, dtype_names[i]) == 0) return i;
+    return -1;
+}
+
+static inline uint32_t float_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static inline float bits_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* Both half-precision conversions are written without branches, so that loops over them vectorise. */
+static inline float half_to_float(uint16_t h)
+{
+    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
+    uint32_t exponent = magnitude & 0x0f800000u;
+    uint32_t normal = magnitude + (112u << 23);
+    /* A subnormal's digits become the low digits of 2^-14, which is then taken away again. */
+    uint32_t subnormal = float_bits(bits_float(magnitude + (113u << 23)) - 0x1p-14f);
+    uint32_t bits = exponent == 0 ? subnormal : normal;
+    bits = exponent == 0x0f800000u ? magnitude + (224u << 23) : bits; /* infinity and NaN */
+    return bits_float(bits | (uint32_t)(h & 0x8000) << 16);
+}
+
+static inline uint16_t float_to_half(float f)
+{
+    uint32_t bits = float_bits(f);
+    uint32_t magnitude = bits & 0x7fffffffu;
+    uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1)) >> 13;
+    /* Adding 0.5 leaves the multiples of 2^-24 in the low digits, rounded by the processor. */
+    uint32_t small = magnitude < 0x38800000u ? magnitude : 0;
+    uint32_t subnormal = float_bits(bits_float(small) + 0.5f) - 0x3f000000u;
+    uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
+    half = magnitude >= 0x477ff000u ? 0x7c00u : half; /* 65520 and more round to infinity */
+    half = magnitude > 0x7f800000u ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : half;
+    return (uint16_t)(half | (bits >> 16 & 0x8000u));
+}
+
+float sp_f16_to_f32(uint16_t h)
+{
+    return half_to_float(h);
+}
+
+uint16_t sp_f32_to_f16(float f)
+{
+    return float_to_half(f);
+}
+
+#define LOAD(type, data, i)                                                                        \
+    ({                                                                                             \
+        type sp_value;                                                                             \
+        memcpy(&sp_value, (const char *)(data) + (i) * (int64_t)sizeof(type), sizeof(type));       \
+        sp_value;                                                                                  \
+    })
+
+double sp_load(const void *data, sp_dtype dtype, int64_t i)
+{
+    switch (dtype) {
+    case SP_F32: return (double)LOAD(float, data, i);
+    case SP_BF16: return (double)sp_bf16_to_f32(LOAD(uint16_t, data, i));
+    case SP_F16: return (double)half_to_float(LOAD(uint16_t, data, i));
+    case SP_F64: return LOAD(double, data, i);
+    case SP_I64: return (double)LOAD(int64_t, data, i);
+    case SP_I32: return (double)LOAD(int32_t, data, i);
+    default: return (double)LOAD(uint8_t, data, i);
+    }
+}
+
+/* Towards zero, held within [low, high]; NaN gives 0. */
+static double clamp_integer(double value, double low, double high)
+{
+    if (isnan(value)) return 0;
+    return value < low ? low : value > high ? high : trunc(value);
+}
+
+static int64_t to_int64(double value)
+{
+    /* 2^63 itself is a double but no int64. */
+    if (value >= 0x1p63) return INT64_MAX;
+    return (int64_t)clamp_integer(value, -0x1p63, 0x1p63);
+}
+
+#define STORE(type, data, i, expression)                                                           \
+    do {                                                                                           \
+        type sp_value = (expression);                                                              \
+        memcpy((char *)(data) + (i) * (int64_t)sizeof(type), &sp_value, sizeof(type));             \
+    } while (0)
+
+void sp_store(void *data, sp_dtype dtype, int64_t i, double value)
+{
+    switch (dtype) {
+    case SP_F32: STORE(float, data, i, (float)value); break;
+    case SP_BF16: STORE(uint16_t, data, i, sp_f32_to_bf16((float)value)); break;
+    case SP_F16: STORE(uint16_t, data, i, float_to_half((float)value)); break;
+    case SP_F64: STORE(double, data, i, value); break;
+    case SP_I64: STORE(int64_t, data, i, to_int64(value)); break;
+    case SP_I32: STORE(int32_t, data, i, (int32_t)clamp_integer(value, INT32_MIN, INT32_MAX)); break;
+    default: STORE(uint8_t, data, i, (uint8_t)clamp_integer(value, 0, 255)); break;
+    }
+}
+
+/* Tensors in a mapped file may lie at any address. */
+typedef float __attribute__((aligned(1), may_alias)) unaligned_float;
+typedef uint16_t __attribute__((aligned(1), may_alias)) unaligned_half;
+
+static inline float same_float(float f)
+{
+    return f;
+}
+
+/* One plain loop per pair of float types; each is a shape that the compiler vectorises. */
+#define CONVERT_LOOP(name, to_type, from_type, encode, decode)                                     \
+    static void name(void *restrict to, const void *restrict from, int64_t count)                  \
+    {                                                                                              \
+        to_type *restrict y = to;                                                                  \
+        const from_type *restrict x = from;                                                        \
+        for (int64_t i = 0; i < count; i++)                                                        \
+            y[i] = encode(decode(x[i]));                                                           \
+    }
+CONVERT_LOOP(f32_from_bf16, unaligned_float, unaligned_half, same_float, sp_bf16_to_f32)
+CONVERT_LOOP(f32_from_f16, unaligned_float, unaligned_half, same_float, half_to_float)
+CONVERT_LOOP(bf16_from_f32, unaligned_half, unaligned_float, sp_f32_to_bf16, same_float)
+CONVERT_LOOP(f16_from_f32, unaligned_half, unaligned_float, float_to_half, same_float)
+CONVERT_LOOP(bf16_from_f16, unaligned_half, unaligned_half, sp_f32_to_bf16, half_to_float)
+CONVERT_LOOP(f16_from_bf16, unaligned_half, unaligned_half, float_to_half, sp_bf16_to_f32)
+
+typedef void convert_loop(void *restrict to, const void *restrict from, int64_t count);
+
+static convert_loop *const float_loops[3][3] = {
+    [SP_F32] = {[SP_BF16] = f32_from_bf16, [SP_F16] = f32_from_f16},
+    [SP_BF16] = {[SP_F32] = bf16_from_f32, [SP_F16] = bf16_from_f16},
+    [SP_F16] = {[SP_F32] = f16_from_f32, [SP_BF16] = f16_from_bf16},
+};
+_Static_assert(SP_F32 < 3 && SP_BF16 < 3 && SP_F16 < 3, "float_loops is indexed by these dtypes");
+
+typedef struct {
+    char *to;
+    const char *from;
+    sp_dtype to_dtype, from_dtype;
+    convert_loop *loop; /* NULL: element by element */
+} conversion;
+
+static void convert_range(void *context, int64_t begin, int64_t end)
+{
+    const conversion *c = context;
+    int64_t to_size = (int64_t)sp_dtype_size(c->to_dtype), from_size = (int64_t)sp_dtype_size(c->from_dtype);
+    if (c->to_dtype == c->from_dtype) {
+        memcpy(c->to + begin * to_size, c->from + begin * from_size, (size_t)((end - begin) * to_size));
+    } else if (c->loop) {
+        c->loop(c->to + begin * to_size, c->from + begin * from_size, end - begin);
+    } else {
+        for (int64_t i = begin; i < end; i++)
+            sp_store(c->to, c->to_dtype, i, sp_load(c->from, c->from_dtype, i));
+    }
+}
+
+void sp_convert(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count)
+{
+    conversion c = {.to = to, .from = from, .to_dtype = to_dtype, .from_dtype = from_dtype};
+    if (to_dtype < 3 && from_dtype < 3) c.loop = float_loops[to_dtype][from_dtype];
+    sp_parallel_for(count, 1 << 16, convert_range, &c);
+}

@@ -1,0 +1,130 @@
+#include "tensor/tensor.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "base/memory.h"
+
+sp_shape sp_shape_make(const int64_t *dim, int rank)
+{
+    assert(rank >= 0 && rank <= SP_MAX_RANK);
+    sp_shape shape = {.rank = rank < 0 ? 0 : rank > SP_MAX_RANK ? SP_MAX_RANK : rank};
+    for (int i = 0; i < shape.rank; i++)
+        shape.dim[i] = dim[i];
+    return shape;
+}
+
+int64_t sp_shape_count(sp_shape shape)
+{
+    int64_t count = 1;
+    bool empty = false, overflow = false;
+    for (int i = 0; i < shape.rank; i++) {
+        if (shape.dim[i] < 0) return -1;
+        if (shape.dim[i] == 0)
+            empty = true;
+        else
+            overflow |= __builtin_mul_overflow(count, shape.dim[i], &count);
+    }
+    return empty ? 0 : overflow ? -1 : count;
+}
+
+bool sp_shape_equal(sp_shape a, sp_shape b)
+{
+    if (a.rank != b.rank) return false;
+    for (int i = 0; i < a.rank; i++)
+        if (a.dim[i] != b.dim[i]) return false;
+    return true;
+}
+
+const char *sp_shape_text(sp_shape shape)
+{
+    enum { BUFFERS = 8, LENGTH = 2 + SP_MAX_RANK * 21 };
+    static _Thread_local char buffers[BUFFERS][LENGTH];
+    static _Thread_local unsigned next;
+    char *text = buffers[next++ % BUFFERS];
+    size_t length = 0;
+    text[length++] = '[';
+    for (int i = 0; i < shape.rank; i++)
+        length += (size_t)snprintf(text + length, LENGTH - length, i ? ",%lld" : "%lld", (long long)shape.dim[i]);
+    snprintf(text + length, LENGTH - length, "]");
+    return text;
+}
+
+sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
+{
+    *out = (sp_tensor){0};
+    int64_t count = sp_shape_count(shape), bytes;
+    if (count < 0 || __builtin_mul_overflow(count, (int64_t)sp_dtype_size(dtype), &bytes))
+        return sp_fail(SP_SHAPE, "a tensor cannot have the shape %s", sp_shape_text(shape));
+    void *data = sp_alloc_zero((size_t)bytes);
+    if (!data)
+        return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %lld bytes", sp_shape_text(shape),
+                       sp_dtype_name(dtype), (long long)bytes);
+    *out = (sp_tensor){.dtype = dtype, .shape = shape, .data = data, .owned = true};
+    return SP_OK;
+}
+
+void sp_tensor_free(sp_tensor *tensor)
+{
+    if (tensor->owned) sp_free(tensor->data);
+    *tensor = (sp_tensor){0};
+}
+
+int64_t sp_tensor_count(const sp_tensor *tensor)
+{
+    return sp_shape_count(tensor->shape);
+}
+
+size_t sp_tensor_bytes(const sp_tensor *tensor)
+{
+    return (size_t)sp_tensor_count(tensor) * sp_dtype_size(tensor->dtype);
+}
+
+sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out)
+{
+    SP_TRY(sp_tensor_create(dtype, tensor->shape, out));
+    sp_convert(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
+    return SP_OK;
+}
+
+sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name)
+{
+    int64_t count = sp_tensor_count(tensor);
+    for (int64_t i = 0; i < count; i++) {
+        double value = sp_load(tensor->data, tensor->dtype, i);
+        if (!isfinite(value))
+            return sp_fail(SP_NUMERIC, "%s: element %lld of %s is %f, expected a finite number", name,
+                           (long long)i, sp_shape_text(tensor->shape), value);
+    }
+    return SP_OK;
+}
+
+static bool is_float(sp_dtype dtype)
+{
+    return dtype == SP_F32 || dtype == SP_BF16 || dtype == SP_F16 || dtype == SP_F64;
+}
+
+sp_status sp_tensor_relative_max_error(const sp_tensor *a, const sp_tensor *b, double *out)
+{
+    if (!sp_shape_equal(a->shape, b->shape))
+        return sp_fail(SP_SHAPE, "tensors of one shape are compared, found %s and %s", sp_shape_text(a->shape),
+                       sp_shape_text(b->shape));
+    if (!is_float(a->dtype) || !is_float(b->dtype))
+        return sp_fail(SP_SHAPE, "float tensors are compared, found %s and %s", sp_dtype_name(a->dtype),
+                       sp_dtype_name(b->dtype));
+    double difference = 0, largest = 0;
+    int64_t count = sp_tensor_count(a);
+    for (int64_t i = 0; i < count; i++) {
+        double x = sp_load(a->data, a->dtype, i), y = sp_load(b->data, b->dtype, i);
+        /* fmax would pass over a NaN, which must never look like agreement. */
+        if (isnan(x) || isnan(y)) {
+            *out = NAN;
+            return SP_OK;
+        }
+        if (x != y) difference = fmax(difference, fabs(x - y));
+        largest = fmax(largest, fabs(y));
+    }
+    *out = difference == 0 ? 0 : difference / largest;
+    return SP_OK;
+}
