@@ -134,7 +134,8 @@ sp_status sp_atomic_open(const char *path, sp_atomic_file *out)
     return SP_OK;
 }
 
-/* A rename is only durable once its folder is on disk; a file system that cannot do that is no failure. */
+/* A rename is only durable once its folder is on disk; a file system that cannot do that is no
+ * failure. */
 static void sync_folder_of(const char *path)
 {
     const char *base = sp_path_base(path);
@@ -247,8 +248,10 @@ static void free_names(char **names, size_t count)
 sp_status sp_remove_tree(const char *path)
 {
     struct stat info;
-    if (lstat(path, &info) != 0) return errno == ENOENT ? SP_OK : fail_errno("cannot look at", path);
-    if (!S_ISDIR(info.st_mode)) return unlink(path) == 0 ? SP_OK : fail_errno("cannot remove", path);
+    if (lstat(path, &info) != 0)
+        return errno == ENOENT ? SP_OK : fail_errno("cannot look at", path);
+    if (!S_ISDIR(info.st_mode))
+        return unlink(path) == 0 ? SP_OK : fail_errno("cannot remove", path);
     char **names;
     size_t count;
     SP_TRY(sp_list_folder(path, &names, &count));
@@ -277,7 +280,8 @@ sp_status sp_copy_tree(const char *from, const char *to)
     if (!sp_path_is_folder(from)) return sp_copy_file(from, to);
     char **names;
     size_t count;
-    SP_TRY(sp_list_folder(from, &names, &count)); /* before `to` is made, which may lie inside `from` */
+    SP_TRY(sp_list_folder(from, &names,
+                          &count)); /* before `to` is made, which may lie inside `from` */
     sp_status status = sp_make_folders(to);
     for (size_t i = 0; i < count && status == SP_OK; i++) {
         char *source = sp_path_join(from, names[i]);

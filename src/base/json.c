@@ -13,7 +13,8 @@ sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t 
     /* Jansson leaves its message empty when an allocation failed. */
     if (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)
         return sp_fail(SP_MEMORY, "%s: out of memory while reading JSON", name);
-    return sp_fail(SP_FORMAT, "%s: line %d, column %d: %s", name, error.line, error.column, error.text);
+    return sp_fail(SP_FORMAT, "%s: line %d, column %d: %s", name, error.line, error.column,
+                   error.text);
 }
 
 sp_status sp_json_load(const char *path, json_t **out)
@@ -36,7 +37,8 @@ sp_status sp_json_save(const char *path, const json_t *value)
 {
     sp_atomic_file file;
     SP_TRY(sp_atomic_open(path, &file));
-    int failed = json_dump_callback(value, write_piece, file.stream, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    int failed =
+        json_dump_callback(value, write_piece, file.stream, JSON_INDENT(2) | JSON_ENCODE_ANY);
     if (failed || fputc('\n', file.stream) == EOF) {
         int full = ferror(file.stream);
         sp_atomic_abandon(&file);
@@ -49,20 +51,29 @@ sp_status sp_json_save(const char *path, const json_t *value)
 static const char *type_text(const json_t *value)
 {
     switch (json_typeof(value)) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "a list";
-    case JSON_STRING: return "a text";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a number";
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "a list";
+    case JSON_STRING:
+        return "a text";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a number";
     case JSON_TRUE:
-    case JSON_FALSE: return "true or false";
-    default: return "null";
+    case JSON_FALSE:
+        return "true or false";
+    default:
+        return "null";
     }
 }
 
-static sp_status wrong_type(const char *where, const char *key, const char *expected, const json_t *value)
+static sp_status wrong_type(const char *where, const char *key, const char *expected,
+                            const json_t *value)
 {
-    return sp_fail(SP_FORMAT, "%s: \"%s\" must be %s, found %s", where, key, expected, type_text(value));
+    return sp_fail(SP_FORMAT, "%s: \"%s\" must be %s, found %s", where, key, expected,
+                   type_text(value));
 }
 
 /* The value of a key, NULL if absent or null. */
@@ -72,7 +83,8 @@ static const json_t *look_up(const json_t *object, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
-sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where, int64_t *out)
+sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where,
+                      int64_t *out)
 {
     const json_t *value = look_up(object, key);
     *out = fallback;
@@ -82,7 +94,8 @@ sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, c
     return SP_OK;
 }
 
-sp_status sp_json_double(const json_t *object, const char *key, double fallback, const char *where, double *out)
+sp_status sp_json_double(const json_t *object, const char *key, double fallback, const char *where,
+                         double *out)
 {
     const json_t *value = look_up(object, key);
     *out = fallback;
@@ -92,7 +105,8 @@ sp_status sp_json_double(const json_t *object, const char *key, double fallback,
     return SP_OK;
 }
 
-sp_status sp_json_bool(const json_t *object, const char *key, bool fallback, const char *where, bool *out)
+sp_status sp_json_bool(const json_t *object, const char *key, bool fallback, const char *where,
+                       bool *out)
 {
     const json_t *value = look_up(object, key);
     *out = fallback;
@@ -102,8 +116,8 @@ sp_status sp_json_bool(const json_t *object, const char *key, bool fallback, con
     return SP_OK;
 }
 
-sp_status sp_json_text(const json_t *object, const char *key, const char *fallback, const char *where,
-                       const char **out)
+sp_status sp_json_text(const json_t *object, const char *key, const char *fallback,
+                       const char *where, const char **out)
 {
     const json_t *value = look_up(object, key);
     *out = fallback;
@@ -113,8 +127,8 @@ sp_status sp_json_text(const json_t *object, const char *key, const char *fallba
     return SP_OK;
 }
 
-sp_status sp_json_int_list(const json_t *object, const char *key, int64_t fallback, const char *where,
-                           int count, int64_t *out)
+sp_status sp_json_int_list(const json_t *object, const char *key, int64_t fallback,
+                           const char *where, int count, int64_t *out)
 {
     for (int i = 0; i < count; i++)
         out[i] = fallback;
@@ -125,7 +139,8 @@ sp_status sp_json_int_list(const json_t *object, const char *key, int64_t fallba
             out[i] = json_integer_value(value);
         return SP_OK;
     }
-    if (!json_is_array(value)) return wrong_type(where, key, "an integer or a list of integers", value);
+    if (!json_is_array(value))
+        return wrong_type(where, key, "an integer or a list of integers", value);
     if (json_array_size(value) != (size_t)count)
         return sp_fail(SP_FORMAT, "%s: \"%s\" must have %d entries, found %zu", where, key, count,
                        json_array_size(value));

@@ -30,7 +30,8 @@ static int physical_cores(void)
     int package[CPU_SETSIZE], core[CPU_SETSIZE], count = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &available)) continue;
-        int this_package = topology(cpu, "physical_package_id"), this_core = topology(cpu, "core_id");
+        int this_package = topology(cpu, "physical_package_id"),
+            this_core = topology(cpu, "core_id");
         bool seen = false;
         for (int i = 0; i < count && this_core >= 0 && !seen; i++)
             seen = package[i] == this_package && core[i] == this_core;

@@ -12,7 +12,8 @@ static volatile sig_atomic_t interrupted;
 void sp_report(const sp_callbacks *callbacks, const char *task, int64_t done, int64_t total,
                const char *detail)
 {
-    if (callbacks && callbacks->report) callbacks->report(callbacks->context, task, done, total, detail);
+    if (callbacks && callbacks->report)
+        callbacks->report(callbacks->context, task, done, total, detail);
 }
 
 sp_status sp_check_cancelled(const sp_callbacks *callbacks)
@@ -64,7 +65,8 @@ static void bar_text(int64_t done, int64_t total, char out[BAR_WIDTH + 1])
     out[BAR_WIDTH] = '\0';
 }
 
-void sp_progress_report(void *context, const char *task, int64_t done, int64_t total, const char *detail)
+void sp_progress_report(void *context, const char *task, int64_t done, int64_t total,
+                        const char *detail)
 {
     sp_progress *p = context;
     double now = sp_now();
@@ -88,9 +90,10 @@ void sp_progress_report(void *context, const char *task, int64_t done, int64_t t
         duration_text((double)(total - done) / rate, time_text, sizeof time_text);
     if (p->terminal) bar_text(done, total, bar);
     char line[512];
-    snprintf(line, sizeof line, "%s%s%s%s %lld/%lld%s%s%s%s%s%s%s", p->task, p->terminal ? " [" : "", bar,
-             p->terminal ? "]" : "", (long long)done, (long long)total, speed[0] ? "  " : "", speed,
-             detail && *detail ? "  " : "", detail ? detail : "", time_text[0] ? "  " : "", time_text,
+    snprintf(line, sizeof line, "%s%s%s%s %lld/%lld%s%s%s%s%s%s%s", p->task,
+             p->terminal ? " [" : "", bar, p->terminal ? "]" : "", (long long)done,
+             (long long)total, speed[0] ? "  " : "", speed, detail && *detail ? "  " : "",
+             detail ? detail : "", time_text[0] ? "  " : "", time_text,
              time_text[0] && !last ? " left" : "");
     if (p->terminal)
         fprintf(stderr, "\r%s\033[K%s", line, last ? "\n" : "");

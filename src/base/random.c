@@ -5,7 +5,8 @@
 
 #include "base/parallel.h"
 
-/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
+/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3").
+ */
 static void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
@@ -40,7 +41,8 @@ typedef struct {
     size_t count;
 } draw;
 
-/* Blocks of four words are the unit of the loops, so that each item has its own place in the counter. */
+/* Blocks of four words are the unit of the loops, so that each item has its own place in the
+ * counter. */
 #define BLOCKS_PER_TASK 16384
 
 static size_t block_items(const draw *d, int64_t block)
@@ -124,8 +126,8 @@ static uint64_t next_word(word_source *source)
     return (uint64_t)pair[1] << 32 | pair[0];
 }
 
-/* Lemire 2019, "Fast random integer generation in an interval": the high word of a product, rejecting
- * the low words that would make some values likelier. */
+/* Lemire 2019, "Fast random integer generation in an interval": the high word of a product,
+ * rejecting the low words that would make some values likelier. */
 static uint64_t below(word_source *source, uint64_t bound)
 {
     unsigned __int128 product = (unsigned __int128)next_word(source) * bound;

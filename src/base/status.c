@@ -18,6 +18,15 @@ sp_status sp_fail(sp_status status, const char *format, ...)
     return status;
 }
 
+/* Copies as much of `words` as fits, with a NUL; returns its length. */
+static size_t append(char *to, size_t size, const char *words)
+{
+    size_t count = strnlen(words, size - 1);
+    memcpy(to, words, count);
+    to[count] = '\0';
+    return count;
+}
+
 sp_status sp_fail_within(sp_status status, const char *format, ...)
 {
     char text[sizeof message];
@@ -25,12 +34,9 @@ sp_status sp_fail_within(sp_status status, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    /* What does not fit is cut off at the end. */
-    size_t prefix = length < 0 ? 0 : strlen(text);
-    if (prefix + 3 <= sizeof text) {
-        memcpy(text + prefix, ": ", 3);
-        strncat(text, message, sizeof text - prefix - 3);
-    }
+    size_t used = length < 0 ? 0 : strlen(text);
+    used += append(text + used, sizeof text - used, ": ");
+    append(text + used, sizeof text - used, message);
     memcpy(message, text, sizeof message);
     return status;
 }

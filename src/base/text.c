@@ -14,7 +14,8 @@ static bool reserve(sp_string *s, size_t count)
     if (count < s->capacity - s->length) return true;
     size_t needed = s->length + count + 1;
     if (needed <= s->length) {
-        sp_fail(SP_MEMORY, "out of memory: a text of %zu bytes cannot grow by %zu", s->length, count);
+        sp_fail(SP_MEMORY, "out of memory: a text of %zu bytes cannot grow by %zu", s->length,
+                count);
         s->failed = true;
         return false;
     }
@@ -74,7 +75,8 @@ typedef struct {
     uint64_t hash;
 } map_entry;
 
-/* Entries in insertion order; `slots` is an open-addressed table of entry numbers + 1, at most half full. */
+/* Entries in insertion order; `slots` is an open-addressed table of entry numbers + 1, at most half
+ * full. */
 struct sp_map {
     sp_arena *keys;
     map_entry *entries;

@@ -1,6 +1,7 @@
-/* PyTorch's CPU generator: mt19937 (Matsumoto & Nishimura 1998) and the two ways in which torch.randn turns
- * its words into normals: at least 16 values by single-precision Box-Muller over blocks of 16 uniforms,
- * fewer one by one by double-precision Box-Muller whose second value waits for the next call. */
+/* PyTorch's CPU generator: mt19937 (Matsumoto & Nishimura 1998) and the two ways in which
+ * torch.randn turns its words into normals: at least 16 values by single-precision Box-Muller over
+ * blocks of 16 uniforms, fewer one by one by double-precision Box-Muller whose second value waits
+ * for the next call. */
 #include <math.h>
 
 #include "base/random.h"

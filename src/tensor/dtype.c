@@ -47,7 +47,8 @@ static inline float bits_float(uint32_t u)
     return f;
 }
 
-/* Both half-precision conversions are written without branches, so that loops over them vectorise. */
+/* Both half-precision conversions are written without branches, so that loops over them vectorise.
+ */
 static inline float half_to_float(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;
@@ -94,13 +95,20 @@ uint16_t sp_f32_to_f16(float f)
 double sp_load(const void *data, sp_dtype dtype, int64_t i)
 {
     switch (dtype) {
-    case SP_F32: return (double)LOAD(float, data, i);
-    case SP_BF16: return (double)sp_bf16_to_f32(LOAD(uint16_t, data, i));
-    case SP_F16: return (double)half_to_float(LOAD(uint16_t, data, i));
-    case SP_F64: return LOAD(double, data, i);
-    case SP_I64: return (double)LOAD(int64_t, data, i);
-    case SP_I32: return (double)LOAD(int32_t, data, i);
-    default: return (double)LOAD(uint8_t, data, i);
+    case SP_F32:
+        return (double)LOAD(float, data, i);
+    case SP_BF16:
+        return (double)sp_bf16_to_f32(LOAD(uint16_t, data, i));
+    case SP_F16:
+        return (double)half_to_float(LOAD(uint16_t, data, i));
+    case SP_F64:
+        return LOAD(double, data, i);
+    case SP_I64:
+        return (double)LOAD(int64_t, data, i);
+    case SP_I32:
+        return (double)LOAD(int32_t, data, i);
+    default:
+        return (double)LOAD(uint8_t, data, i);
     }
 }
 
@@ -127,13 +135,27 @@ static int64_t to_int64(double value)
 void sp_store(void *data, sp_dtype dtype, int64_t i, double value)
 {
     switch (dtype) {
-    case SP_F32: STORE(float, data, i, (float)value); break;
-    case SP_BF16: STORE(uint16_t, data, i, sp_f32_to_bf16((float)value)); break;
-    case SP_F16: STORE(uint16_t, data, i, float_to_half((float)value)); break;
-    case SP_F64: STORE(double, data, i, value); break;
-    case SP_I64: STORE(int64_t, data, i, to_int64(value)); break;
-    case SP_I32: STORE(int32_t, data, i, (int32_t)clamp_integer(value, INT32_MIN, INT32_MAX)); break;
-    default: STORE(uint8_t, data, i, (uint8_t)clamp_integer(value, 0, 255)); break;
+    case SP_F32:
+        STORE(float, data, i, (float)value);
+        break;
+    case SP_BF16:
+        STORE(uint16_t, data, i, sp_f32_to_bf16((float)value));
+        break;
+    case SP_F16:
+        STORE(uint16_t, data, i, float_to_half((float)value));
+        break;
+    case SP_F64:
+        STORE(double, data, i, value);
+        break;
+    case SP_I64:
+        STORE(int64_t, data, i, to_int64(value));
+        break;
+    case SP_I32:
+        STORE(int32_t, data, i, (int32_t)clamp_integer(value, INT32_MIN, INT32_MAX));
+        break;
+    default:
+        STORE(uint8_t, data, i, (uint8_t)clamp_integer(value, 0, 255));
+        break;
     }
 }
 
@@ -181,9 +203,11 @@ typedef struct {
 static void convert_range(void *context, int64_t begin, int64_t end)
 {
     const conversion *c = context;
-    int64_t to_size = (int64_t)sp_dtype_size(c->to_dtype), from_size = (int64_t)sp_dtype_size(c->from_dtype);
+    int64_t to_size = (int64_t)sp_dtype_size(c->to_dtype),
+            from_size = (int64_t)sp_dtype_size(c->from_dtype);
     if (c->to_dtype == c->from_dtype) {
-        memcpy(c->to + begin * to_size, c->from + begin * from_size, (size_t)((end - begin) * to_size));
+        memcpy(c->to + begin * to_size, c->from + begin * from_size,
+               (size_t)((end - begin) * to_size));
     } else if (c->loop) {
         c->loop(c->to + begin * to_size, c->from + begin * from_size, end - begin);
     } else {

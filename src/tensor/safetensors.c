@@ -32,20 +32,23 @@ struct sp_tensor_file {
 
 /* ---- Reading: one entry of a header ---- */
 
-static sp_status read_shape(const json_t *value, const char *path, const char *name, sp_shape *shape)
+static sp_status read_shape(const json_t *value, const char *path, const char *name,
+                            sp_shape *shape)
 {
     *shape = (sp_shape){0};
     if (!json_is_array(value))
         return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has no list \"shape\"", path, name);
     size_t rank = json_array_size(value);
     if (rank > SP_MAX_RANK)
-        return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has %zu dimensions, at most %d are supported", path,
-                       name, rank, SP_MAX_RANK);
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: tensor \"%s\" has %zu dimensions, at most %d are supported", path, name,
+                       rank, SP_MAX_RANK);
     shape->rank = (int)rank;
     for (size_t i = 0; i < rank; i++) {
         const json_t *dim = json_array_get(value, i);
         if (!json_is_integer(dim) || json_integer_value(dim) < 0)
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\": dimension %zu is not a natural number", path, name, i);
+            return sp_fail(SP_FORMAT, "%s: tensor \"%s\": dimension %zu is not a natural number",
+                           path, name, i);
         shape->dim[i] = json_integer_value(dim);
     }
     if (sp_shape_count(*shape) < 0)
@@ -54,40 +57,47 @@ static sp_status read_shape(const json_t *value, const char *path, const char *n
     return SP_OK;
 }
 
-static sp_status read_offsets(const json_t *value, const char *path, file_entry *entry, size_t data_size)
+static sp_status read_offsets(const json_t *value, const char *path, file_entry *entry,
+                              size_t data_size)
 {
     const json_t *begin = json_array_get(value, 0), *end = json_array_get(value, 1);
     if (json_array_size(value) != 2 || !json_is_integer(begin) || !json_is_integer(end))
-        return sp_fail(SP_FORMAT, "%s: tensor \"%s\": \"data_offsets\" must be two integers", path, entry->name);
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\": \"data_offsets\" must be two integers", path,
+                       entry->name);
     json_int_t from = json_integer_value(begin), to = json_integer_value(end);
     if (from < 0 || to < from || (uint64_t)to > data_size)
-        return sp_fail(SP_FORMAT,
-                       "%s: tensor \"%s\" lies at bytes %lld to %lld, but the file holds %zu bytes of data "
-                       "(is it truncated?)",
-                       path, entry->name, (long long)from, (long long)to, data_size);
+        return sp_fail(
+            SP_FORMAT,
+            "%s: tensor \"%s\" lies at bytes %lld to %lld, but the file holds %zu bytes of data "
+            "(is it truncated?)",
+            path, entry->name, (long long)from, (long long)to, data_size);
     entry->begin = (size_t)from;
     entry->end = (size_t)to;
     return SP_OK;
 }
 
-static sp_status read_entry(const json_t *value, const char *path, file_entry *entry, size_t data_size)
+static sp_status read_entry(const json_t *value, const char *path, file_entry *entry,
+                            size_t data_size)
 {
     if (!json_is_object(value))
-        return sp_fail(SP_FORMAT, "%s: the header's entry \"%s\" is not an object", path, entry->name);
+        return sp_fail(SP_FORMAT, "%s: the header's entry \"%s\" is not an object", path,
+                       entry->name);
     const char *dtype_text = json_string_value(json_object_get(value, "dtype"));
-    if (!dtype_text) return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has no text \"dtype\"", path, entry->name);
+    if (!dtype_text)
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has no text \"dtype\"", path, entry->name);
     int dtype = sp_dtype_from_name(dtype_text);
     if (dtype < 0 || dtype == SP_PACKED)
-        return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has the unsupported dtype \"%s\"", path, entry->name,
-                       dtype_text);
+        return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has the unsupported dtype \"%s\"", path,
+                       entry->name, dtype_text);
     sp_shape shape;
     SP_TRY(read_shape(json_object_get(value, "shape"), path, entry->name, &shape));
     SP_TRY(read_offsets(json_object_get(value, "data_offsets"), path, entry, data_size));
     uint64_t count = (uint64_t)sp_shape_count(shape), bytes;
     if (__builtin_mul_overflow(count, sp_dtype_size((sp_dtype)dtype), &bytes) ||
         bytes != entry->end - entry->begin)
-        return sp_fail(SP_FORMAT, "%s: tensor \"%s\": %s of %s does not take the %zu bytes that it is given",
-                       path, entry->name, sp_shape_text(shape), dtype_text, entry->end - entry->begin);
+        return sp_fail(
+            SP_FORMAT, "%s: tensor \"%s\": %s of %s does not take the %zu bytes that it is given",
+            path, entry->name, sp_shape_text(shape), dtype_text, entry->end - entry->begin);
     entry->tensor = (sp_tensor){.dtype = (sp_dtype)dtype, .shape = shape};
     return SP_OK;
 }
@@ -103,19 +113,22 @@ static int compare_entries(const void *a, const void *b)
 }
 
 /* Every byte of data belongs to exactly one tensor. */
-static sp_status check_layout(const char *path, const file_entry *entries, size_t count, size_t data_size)
+static sp_status check_layout(const char *path, const file_entry *entries, size_t count,
+                              size_t data_size)
 {
     size_t end = 0;
     for (size_t i = 0; i < count; i++) {
         if (entries[i].begin != end)
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" begins at byte %zu, expected %zu: tensors %s", path,
+            return sp_fail(SP_FORMAT,
+                           "%s: tensor \"%s\" begins at byte %zu, expected %zu: tensors %s", path,
                            entries[i].name, entries[i].begin, end,
                            entries[i].begin < end ? "overlap" : "leave a gap");
         end = entries[i].end;
     }
     if (end != data_size)
-        return sp_fail(SP_FORMAT, "%s: the tensors end at byte %zu, but the file holds %zu bytes of data", path,
-                       end, data_size);
+        return sp_fail(SP_FORMAT,
+                       "%s: the tensors end at byte %zu, but the file holds %zu bytes of data",
+                       path, end, data_size);
     return SP_OK;
 }
 
@@ -142,7 +155,8 @@ static sp_status read_entries(sp_tensor_file *file, const sp_mapped_file *shard,
 {
     size_t tensors = json_object_size(header), data_size = shard->size - data_start;
     size_t first = file->count;
-    file_entry *grown = sp_realloc(file->entries, first * sizeof *grown, (first + tensors) * sizeof *grown);
+    file_entry *grown =
+        sp_realloc(file->entries, first * sizeof *grown, (first + tensors) * sizeof *grown);
     if (!grown) return SP_MEMORY;
     file->entries = grown;
     const char *name;
@@ -154,10 +168,12 @@ static sp_status read_entries(sp_tensor_file *file, const sp_mapped_file *shard,
             continue;
         }
         file_entry *entry = &file->entries[file->count];
-        *entry = (file_entry){.name = sp_arena_strdup(file->arena, name), .header_order = file->count};
+        *entry =
+            (file_entry){.name = sp_arena_strdup(file->arena, name), .header_order = file->count};
         if (!entry->name) return SP_MEMORY;
         SP_TRY(read_entry(value, shard->path, entry, data_size));
-        /* The mapping is read-only; `owned` stays false, so nobody writes or frees through this pointer. */
+        /* The mapping is read-only; `owned` stays false, so nobody writes or frees through this
+         * pointer. */
         entry->tensor.data = (void *)(uintptr_t)(shard->data + data_start + entry->begin);
         file->count++;
     }
@@ -169,16 +185,18 @@ static sp_status read_entries(sp_tensor_file *file, const sp_mapped_file *shard,
 static sp_status read_shard(sp_tensor_file *file, const sp_mapped_file *shard)
 {
     if (shard->size < LENGTH_BYTES)
-        return sp_fail(SP_FORMAT, "%s: %zu bytes are too few for a safetensors file", shard->path, shard->size);
+        return sp_fail(SP_FORMAT, "%s: %zu bytes are too few for a safetensors file", shard->path,
+                       shard->size);
     uint64_t length = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         length = length << 8 | shard->data[i];
     size_t rest = shard->size - LENGTH_BYTES;
     if (length > LARGEST_HEADER || length > rest)
-        return sp_fail(SP_FORMAT, "%s: the header should be %llu bytes long, but %zu bytes follow", shard->path,
-                       (unsigned long long)length, rest);
+        return sp_fail(SP_FORMAT, "%s: the header should be %llu bytes long, but %zu bytes follow",
+                       shard->path, (unsigned long long)length, rest);
     json_t *header;
-    SP_TRY(sp_json_parse((const char *)shard->data + LENGTH_BYTES, (size_t)length, shard->path, &header));
+    SP_TRY(sp_json_parse((const char *)shard->data + LENGTH_BYTES, (size_t)length, shard->path,
+                         &header));
     sp_status status;
     if (json_is_object(header))
         status = read_entries(file, shard, LENGTH_BYTES + (size_t)length, header);
@@ -192,7 +210,8 @@ static sp_status index_names(sp_tensor_file *file)
 {
     for (size_t i = 0; i < file->count; i++) {
         if (sp_map_get(file->by_name, file->entries[i].name))
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is there twice", file->path, file->entries[i].name);
+            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is there twice", file->path,
+                           file->entries[i].name);
         SP_TRY(sp_map_put(file->by_name, file->entries[i].name, &file->entries[i]));
     }
     return SP_OK;
@@ -208,7 +227,8 @@ static sp_status create_file(const char *path, size_t shards, sp_tensor_file **o
     file->by_name = sp_map_create();
     file->metadata = sp_map_create();
     file->shards = sp_alloc_zero(shards * sizeof *file->shards);
-    return file->path && file->arena && file->by_name && file->metadata && file->shards ? SP_OK : SP_MEMORY;
+    return file->path && file->arena && file->by_name && file->metadata && file->shards ? SP_OK
+                                                                                        : SP_MEMORY;
 }
 
 static sp_status add_shard(sp_tensor_file *file, const char *path)
@@ -243,8 +263,8 @@ static bool is_plain_name(const char *name)
 }
 
 /* Opens, in the index's order, each shard it names once. */
-static sp_status open_listed_shards(sp_tensor_file *file, const char *folder, const char *index_path,
-                                    json_t *weight_map)
+static sp_status open_listed_shards(sp_tensor_file *file, const char *folder,
+                                    const char *index_path, json_t *weight_map)
 {
     const char *name;
     json_t *value;
@@ -252,7 +272,8 @@ static sp_status open_listed_shards(sp_tensor_file *file, const char *folder, co
     {
         const char *shard = json_string_value(value);
         if (!shard || !is_plain_name(shard))
-            return sp_fail(SP_FORMAT, "%s: \"%s\" is not in a file beside the index", index_path, name);
+            return sp_fail(SP_FORMAT, "%s: \"%s\" is not in a file beside the index", index_path,
+                           name);
         char *path = sp_path_join(folder, shard);
         if (!path) return SP_MEMORY;
         bool opened = false;
@@ -272,8 +293,8 @@ static sp_status check_listed_names(const sp_tensor_file *file, json_t *weight_m
     json_object_foreach(weight_map, name, value)
     {
         if (!sp_map_get(file->by_name, name))
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" should be in %s, but is not", file->path, name,
-                           json_string_value(value));
+            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" should be in %s, but is not", file->path,
+                           name, json_string_value(value));
     }
     return SP_OK;
 }
@@ -340,10 +361,11 @@ static sp_status find_variant(const char *folder, const char *base, char **path)
         *path = sp_path_join(folder, choice);
         if (!*path) status = SP_MEMORY;
     } else if (found == 0) {
-        status = sp_fail(SP_IO, "%s: there is no %s.safetensors and no %s.safetensors.index.json", folder, base,
-                         base);
+        status = sp_fail(SP_IO, "%s: there is no %s.safetensors and no %s.safetensors.index.json",
+                         folder, base, base);
     } else {
-        status = sp_fail(SP_ARGUMENT, "%s: there is no %s.safetensors, but several variants (%s, %s): keep one",
+        status = sp_fail(SP_ARGUMENT,
+                         "%s: there is no %s.safetensors, but several variants (%s, %s): keep one",
                          folder, base, other, choice);
     }
     for (size_t i = 0; i < count; i++)
@@ -354,7 +376,8 @@ static sp_status find_variant(const char *folder, const char *base, char **path)
 
 static sp_status open_either(const char *folder, const char *path, sp_tensor_file **out)
 {
-    return sp_ends_with(path, ".json") ? open_index(folder, path, out) : sp_safetensors_open(path, out);
+    return sp_ends_with(path, ".json") ? open_index(folder, path, out)
+                                       : sp_safetensors_open(path, out);
 }
 
 sp_status sp_safetensors_open_folder(const char *folder, const char *base, sp_tensor_file **out)
@@ -441,32 +464,38 @@ void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor)
 
 /* ---- Writing ---- */
 
-static sp_status header_entry(json_t *header, const char *path, const sp_named_tensor *named, uint64_t *offset)
+static sp_status header_entry(json_t *header, const char *path, const sp_named_tensor *named,
+                              uint64_t *offset)
 {
     const sp_tensor *tensor = named->tensor;
     if (strcmp(named->name, "__metadata__") == 0 || json_object_get(header, named->name))
-        return sp_fail(SP_ARGUMENT, "%s: the name \"%s\" cannot be written twice", path, named->name);
+        return sp_fail(SP_ARGUMENT, "%s: the name \"%s\" cannot be written twice", path,
+                       named->name);
     if (tensor->dtype == SP_PACKED)
-        return sp_fail(SP_ARGUMENT, "%s: tensor \"%s\" is in a backend's own layout, which no file has", path,
+        return sp_fail(SP_ARGUMENT,
+                       "%s: tensor \"%s\" is in a backend's own layout, which no file has", path,
                        named->name);
     json_t *shape = json_array();
     int failed = !shape;
     for (int i = 0; i < tensor->shape.rank && !failed; i++)
         failed = json_array_append_new(shape, json_integer(tensor->shape.dim[i])) != 0;
     uint64_t end = *offset + sp_tensor_bytes(tensor);
-    json_t *entry = failed ? NULL
-                           : json_pack("{s:s,s:O,s:[I,I]}", "dtype", sp_dtype_name(tensor->dtype), "shape", shape,
-                                       "data_offsets", (json_int_t)*offset, (json_int_t)end);
+    json_t *entry =
+        failed ? NULL
+               : json_pack("{s:s,s:O,s:[I,I]}", "dtype", sp_dtype_name(tensor->dtype), "shape",
+                           shape, "data_offsets", (json_int_t)*offset, (json_int_t)end);
     json_decref(shape);
     if (!entry) return sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
     /* Takes the entry, also when it fails: on a name that is not UTF-8, or for want of memory. */
     if (json_object_set_new(header, named->name, entry) != 0)
-        return sp_fail(SP_ARGUMENT, "%s: the tensor name \"%s\" cannot be written", path, named->name);
+        return sp_fail(SP_ARGUMENT, "%s: the tensor name \"%s\" cannot be written", path,
+                       named->name);
     *offset = end;
     return SP_OK;
 }
 
-static sp_status header_metadata(json_t *header, const char *path, const char *const (*metadata)[2], size_t count)
+static sp_status header_metadata(json_t *header, const char *path, const char *const (*metadata)[2],
+                                 size_t count)
 {
     if (count == 0) return SP_OK;
     json_t *object = json_object();
@@ -480,9 +509,11 @@ static sp_status header_metadata(json_t *header, const char *path, const char *c
     return failed ? sp_fail(SP_ARGUMENT, "%s: the metadata cannot be written", path) : SP_OK;
 }
 
-/* The header's text, padded with spaces so that the data begin at a multiple of 64 bytes in the file. */
+/* The header's text, padded with spaces so that the data begin at a multiple of 64 bytes in the
+ * file. */
 static sp_status header_text(const char *path, const sp_named_tensor *tensors, size_t count,
-                             const char *const (*metadata)[2], size_t metadata_count, sp_string *out)
+                             const char *const (*metadata)[2], size_t metadata_count,
+                             sp_string *out)
 {
     json_t *header = json_object();
     if (!header) return sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
@@ -493,7 +524,8 @@ static sp_status header_text(const char *path, const sp_named_tensor *tensors, s
     size_t length = status == SP_OK ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
     char *text = status == SP_OK ? sp_alloc(length + SP_ALIGNMENT) : NULL;
     if (text && json_dumpb(header, text, length, JSON_COMPACT) == length) {
-        size_t padded = (LENGTH_BYTES + length + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT - LENGTH_BYTES;
+        size_t padded =
+            (LENGTH_BYTES + length + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT - LENGTH_BYTES;
         memset(text + length, ' ', padded - length);
         sp_string_append(out, text, padded);
     }
@@ -504,7 +536,8 @@ static sp_status header_text(const char *path, const sp_named_tensor *tensors, s
     return status;
 }
 
-static bool write_all(FILE *stream, const sp_string *header, const sp_named_tensor *tensors, size_t count)
+static bool write_all(FILE *stream, const sp_string *header, const sp_named_tensor *tensors,
+                      size_t count)
 {
     unsigned char length[LENGTH_BYTES];
     for (int i = 0; i < LENGTH_BYTES; i++)

@@ -46,7 +46,8 @@ const char *sp_shape_text(sp_shape shape)
     size_t length = 0;
     text[length++] = '[';
     for (int i = 0; i < shape.rank; i++)
-        length += (size_t)snprintf(text + length, LENGTH - length, i ? ",%lld" : "%lld", (long long)shape.dim[i]);
+        length += (size_t)snprintf(text + length, LENGTH - length, i ? ",%lld" : "%lld",
+                                   (long long)shape.dim[i]);
     snprintf(text + length, LENGTH - length, "]");
     return text;
 }
@@ -59,8 +60,8 @@ sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
         return sp_fail(SP_SHAPE, "a tensor cannot have the shape %s", sp_shape_text(shape));
     void *data = sp_alloc_zero((size_t)bytes);
     if (!data)
-        return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %lld bytes", sp_shape_text(shape),
-                       sp_dtype_name(dtype), (long long)bytes);
+        return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %lld bytes",
+                       sp_shape_text(shape), sp_dtype_name(dtype), (long long)bytes);
     *out = (sp_tensor){.dtype = dtype, .shape = shape, .data = data, .owned = true};
     return SP_OK;
 }
@@ -94,8 +95,8 @@ sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name)
     for (int64_t i = 0; i < count; i++) {
         double value = sp_load(tensor->data, tensor->dtype, i);
         if (!isfinite(value))
-            return sp_fail(SP_NUMERIC, "%s: element %lld of %s is %f, expected a finite number", name,
-                           (long long)i, sp_shape_text(tensor->shape), value);
+            return sp_fail(SP_NUMERIC, "%s: element %lld of %s is %f, expected a finite number",
+                           name, (long long)i, sp_shape_text(tensor->shape), value);
     }
     return SP_OK;
 }
@@ -108,11 +109,11 @@ static bool is_float(sp_dtype dtype)
 sp_status sp_tensor_relative_max_error(const sp_tensor *a, const sp_tensor *b, double *out)
 {
     if (!sp_shape_equal(a->shape, b->shape))
-        return sp_fail(SP_SHAPE, "tensors of one shape are compared, found %s and %s", sp_shape_text(a->shape),
-                       sp_shape_text(b->shape));
+        return sp_fail(SP_SHAPE, "tensors of one shape are compared, found %s and %s",
+                       sp_shape_text(a->shape), sp_shape_text(b->shape));
     if (!is_float(a->dtype) || !is_float(b->dtype))
-        return sp_fail(SP_SHAPE, "float tensors are compared, found %s and %s", sp_dtype_name(a->dtype),
-                       sp_dtype_name(b->dtype));
+        return sp_fail(SP_SHAPE, "float tensors are compared, found %s and %s",
+                       sp_dtype_name(a->dtype), sp_dtype_name(b->dtype));
     double difference = 0, largest = 0;
     int64_t count = sp_tensor_count(a);
     for (int64_t i = 0; i < count; i++) {
