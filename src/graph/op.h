@@ -7,6 +7,7 @@ enum {
     SP_OP_VIEW = 1,          /* output 0 is input 0's memory under another shape; no kernel runs */
     SP_OP_STOP_GRADIENT = 2, /* gradients do not pass */
     SP_OP_ELEMENTWISE = 4,   /* out[i] depends on element i of the inputs of equal shape; may run in place */
+    SP_OP_FOLLOWS = 8,       /* precision: stays f32 while all its float inputs are f32 (moving and adding data), else lowered */
 };
 
 /* Reference kernel: plain C, any float dtype through sp_load/sp_store, arithmetic in double. The oracle. */
@@ -31,6 +32,10 @@ struct sp_op {
     /* Floating-point operations of one execution, multiply and add counted as two; NULL: counted as 0. */
     double (*flops)(const sp_node *node);
 };
+
+/* Builder calls that autodiff itself needs: to sum gradients and to seed them. ops/ defines them. */
+sp_value *sp_add(sp_builder *b, sp_value *x, sp_value *y);
+sp_value *sp_affine(sp_builder *b, sp_value *x, double factor, double offset);
 
 static inline bool sp_wants_gradient(const sp_node *node, int i)
 {

@@ -1,0 +1,21 @@
+/* What the files of graph/ share: growing lists and the builder's insides. */
+#ifndef SP_GRAPH_GRAPH_INTERNAL_H
+#define SP_GRAPH_GRAPH_INTERNAL_H
+#include "base/text.h"
+#include "graph/graph.h"
+
+sp_graph *sp_graph_create(void);
+/* Appends a node at the end of the execution order. */
+sp_status sp_graph_append(sp_graph *graph, sp_node *node);
+/* Runs the shape rule and makes the output values. */
+sp_status sp_node_infer(sp_graph *graph, sp_node *node);
+
+static inline bool sp_is_float(sp_dtype dtype)
+{
+    return dtype == SP_F32 || dtype == SP_BF16 || dtype == SP_F16 || dtype == SP_F64;
+}
+
+/* Views share memory: the value whose memory `value` really is. */
+sp_value *sp_value_root(sp_value *value);
+
+#endif

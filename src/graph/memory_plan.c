@@ -1,0 +1,144 @@
+/* Lifetimes and places: arena slots that are never alive together share memory. */
+#include <stdlib.h>
+#include "graph/graph_internal.h"
+#include "graph/plan_internal.h"
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
+}
+
+static int resolved(const sp_plan *plan, int slot)
+{
+    while (plan->slots[slot].merged_into >= 0)
+        slot = plan->slots[slot].merged_into;
+    return slot;
+}
+
+static void touch(sp_slot *slot, int step)
+{
+    if (slot->first < 0) slot->first = step;
+    slot->last = step;
+}
+
+static void find_lifetimes(sp_plan *plan)
+{
+    for (int s = 0; s < plan->step_count; s++) {
+        const sp_step *step = &plan->steps[s];
+        for (int i = 0; i < SP_MAX_INPUTS; i++)
+            if (step->in[i] >= 0) touch(&plan->slots[step->in[i]], s);
+        for (int i = 0; i < SP_MAX_OUTPUTS; i++)
+            if (step->out[i] >= 0) touch(&plan->slots[step->out[i]], s);
+        if (step->scratch >= 0) touch(&plan->slots[step->scratch], s);
+    }
+}
+
+/* An elementwise node may write over an input that dies with it. */
+static void merge_in_place(sp_plan *plan)
+{
+    for (int s = 0; s < plan->step_count; s++) {
+        const sp_step *step = &plan->steps[s];
+        if (step->packs_input >= 0 || !(step->node->op->flags & SP_OP_ELEMENTWISE)) continue;
+        sp_slot *out = &plan->slots[step->out[0]];
+        if (out->place != SP_PLACE_ARENA) continue;
+        for (int i = 0; i < SP_MAX_INPUTS; i++) {
+            if (step->in[i] < 0) continue;
+            int target = resolved(plan, step->in[i]);
+            sp_slot *in = &plan->slots[target];
+            if (in->place != SP_PLACE_ARENA || in->last != s || in->bytes != out->bytes || target == step->out[0]) continue;
+            if (!sp_shape_equal(step->node->in[i]->shape, step->node->out[0]->shape)) continue;
+            in->last = out->last;
+            out->merged_into = target;
+            break;
+        }
+    }
+}
+
+typedef struct {
+    int slot;
+    size_t bytes;
+} sized_slot;
+
+static int larger_first(const void *a, const void *b)
+{
+    const sized_slot *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+    return x->slot - y->slot;
+}
+
+typedef struct {
+    size_t begin, end;
+} interval;
+
+static int lower_first(const void *a, const void *b)
+{
+    const interval *x = a, *y = b;
+    return x->begin < y->begin ? -1 : x->begin > y->begin;
+}
+
+/* The lowest gap of `bytes` between the busy intervals. */
+static size_t lowest_gap(interval *busy, int count, size_t bytes)
+{
+    qsort(busy, (size_t)count, sizeof *busy, lower_first);
+    size_t offset = 0;
+    for (int i = 0; i < count; i++) {
+        if (busy[i].begin >= offset + bytes) break;
+        if (busy[i].end > offset) offset = busy[i].end;
+    }
+    return offset;
+}
+
+/* Largest first, each at the lowest free place among those alive at the same time. */
+static sp_status place_arena(sp_plan *plan)
+{
+    size_t capacity = (size_t)plan->slot_count + 1;
+    sized_slot *order = sp_alloc(capacity * sizeof *order);
+    interval *busy = sp_alloc(capacity * sizeof *busy);
+    if (!order || !busy) {
+        sp_free(order);
+        sp_free(busy);
+        return SP_MEMORY;
+    }
+    int count = 0;
+    for (int i = 0; i < plan->slot_count; i++)
+        if (plan->slots[i].place == SP_PLACE_ARENA && plan->slots[i].merged_into < 0 && plan->slots[i].first >= 0)
+            order[count++] = (sized_slot){i, aligned(plan->slots[i].bytes)};
+    qsort(order, (size_t)count, sizeof *order, larger_first);
+    for (int i = 0; i < count; i++) {
+        sp_slot *slot = &plan->slots[order[i].slot];
+        int alive = 0;
+        for (int k = 0; k < i; k++) {
+            const sp_slot *other = &plan->slots[order[k].slot];
+            if (other->first <= slot->last && slot->first <= other->last)
+                busy[alive++] = (interval){other->offset, other->offset + order[k].bytes};
+        }
+        slot->offset = lowest_gap(busy, alive, order[i].bytes);
+        if (slot->offset + order[i].bytes > plan->memory.arena) plan->memory.arena = slot->offset + order[i].bytes;
+    }
+    sp_free(order);
+    sp_free(busy);
+    return SP_OK;
+}
+
+sp_status sp_plan_place(sp_plan *plan)
+{
+    for (int i = 0; i < plan->slot_count; i++) {
+        sp_slot *slot = &plan->slots[i];
+        slot->first = slot->last = slot->merged_into = -1;
+        if (slot->place == SP_PLACE_PERSISTENT) {
+            slot->offset = plan->memory.persistent;
+            plan->memory.persistent += aligned(slot->bytes);
+        } else if (slot->place == SP_PLACE_BOUNDARY) {
+            slot->offset = plan->memory.boundary;
+            plan->memory.boundary += aligned(slot->bytes);
+        } else if (slot->place == SP_PLACE_PARAMETER) {
+            plan->memory.parameters += slot->bytes;
+        }
+    }
+    find_lifetimes(plan);
+    merge_in_place(plan);
+    SP_TRY(place_arena(plan));
+    for (int i = 0; i < plan->slot_count; i++)
+        if (plan->slots[i].merged_into >= 0) plan->slots[i].offset = plan->slots[resolved(plan, i)].offset;
+    return SP_OK;
+}

@@ -1,0 +1,256 @@
+/* Making a plan: kernels for nodes, slots for values, steps in order. */
+#include <stdlib.h>
+#include "graph/graph_internal.h"
+#include "graph/passes.h"
+#include "graph/plan_internal.h"
+
+static sp_status grow_list(void **list, int count, int *capacity, size_t size)
+{
+    if (count < *capacity) return SP_OK;
+    int wanted = *capacity ? 2 * *capacity : 256;
+    void *larger = sp_realloc(*list, (size_t)*capacity * size, (size_t)wanted * size);
+    if (!larger) return SP_MEMORY;
+    *list = larger;
+    *capacity = wanted;
+    return SP_OK;
+}
+
+static sp_status new_slot(sp_plan *plan, sp_place place, size_t bytes, int *out)
+{
+    SP_TRY(grow_list((void **)&plan->slots, plan->slot_count, &plan->slot_capacity, sizeof *plan->slots));
+    plan->slots[plan->slot_count] = (sp_slot){.place = place, .bytes = bytes ? bytes : 1, .merged_into = -1};
+    *out = plan->slot_count++;
+    return SP_OK;
+}
+
+static sp_status new_step(sp_plan *plan, sp_step **out)
+{
+    SP_TRY(grow_list((void **)&plan->steps, plan->step_count, &plan->step_capacity, sizeof *plan->steps));
+    sp_step *step = &plan->steps[plan->step_count++];
+    *step = (sp_step){.packs_input = -1, .scratch = -1};
+    for (int i = 0; i < SP_MAX_INPUTS; i++)
+        step->in[i] = -1;
+    for (int i = 0; i < SP_MAX_OUTPUTS; i++)
+        step->out[i] = -1;
+    *out = step;
+    return SP_OK;
+}
+
+static size_t value_bytes(const sp_value *value)
+{
+    return (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype);
+}
+
+/* Where each root value lives: kept if slower than a reader, at the boundary if an input or output. */
+static sp_status make_value_slots(sp_plan *plan)
+{
+    sp_graph *graph = plan->graph;
+    size_t count = (size_t)graph->value_count + 1;
+    plan->slot_of = sp_alloc(count * sizeof *plan->slot_of);
+    plan->parameters = sp_alloc(count * sizeof *plan->parameters);
+    bool *kept = sp_alloc_zero(count), *output = sp_alloc_zero(count);
+    sp_status status = plan->slot_of && plan->parameters && kept && output ? SP_OK : SP_MEMORY;
+    for (int i = 0; i < graph->value_count && !status; i++)
+        plan->slot_of[i] = -1;
+    for (int n = 0; n < graph->node_count && !status; n++)
+        for (int i = 0; i < graph->nodes[n]->inputs; i++) {
+            sp_value *in = graph->nodes[n]->in[i];
+            if (in && in->rate < graph->nodes[n]->rate) kept[sp_value_root(in)->id] = true;
+        }
+    for (int i = 0; i < graph->output_count && !status; i++)
+        output[sp_value_root(graph->outputs[i].value)->id] = true;
+    for (int i = 0; i < graph->value_count && !status; i++) {
+        sp_value *value = graph->values[i];
+        if (sp_value_root(value) != value) continue;
+        sp_place place = value->kind == SP_VALUE_INPUT || output[i] ? SP_PLACE_BOUNDARY
+                         : kept[i]                                  ? SP_PLACE_PERSISTENT
+                                                                    : SP_PLACE_ARENA;
+        if (value->kind == SP_VALUE_PARAMETER) place = SP_PLACE_PARAMETER;
+        if (value->kind == SP_VALUE_RESULT && value->producer->removed) continue;
+        status = new_slot(plan, place, value_bytes(value), &plan->slot_of[i]);
+        if (!status && place == SP_PLACE_PARAMETER) {
+            plan->slots[plan->slot_of[i]].offset = (size_t)plan->parameter_count;
+            plan->parameters[plan->parameter_count++] = value;
+        }
+    }
+    sp_free(kept);
+    sp_free(output);
+    return status;
+}
+
+static int slot_of(const sp_plan *plan, sp_value *value)
+{
+    return value ? plan->slot_of[sp_value_root(value)->id] : -1;
+}
+
+/* A pack made before for the same value and layout; else a new pack step. */
+static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int input, int *out)
+{
+    const sp_packing *packing = &plan->kernels[kernel].packing[input];
+    int source = slot_of(plan, node->in[input]);
+    for (int s = 0; s < plan->step_count && packing->key; s++) {
+        const sp_step *step = &plan->steps[s];
+        if (step->packs_input < 0 || step->in[0] != source) continue;
+        const sp_packing *other = &plan->kernels[step->kernel].packing[step->packs_input];
+        if (other->key == packing->key && other->bytes == packing->bytes) {
+            *out = step->out[0];
+            if (node->rate > step->rate) plan->slots[*out].place = SP_PLACE_PERSISTENT;
+            return SP_OK;
+        }
+    }
+    sp_rate rate = node->in[input]->rate;
+    SP_TRY(new_slot(plan, rate < node->rate ? SP_PLACE_PERSISTENT : SP_PLACE_ARENA, packing->bytes, out));
+    /* A weight that is only packed need not stay itself. */
+    sp_step *step;
+    SP_TRY(new_step(plan, &step));
+    step->node = node;
+    step->rate = rate;
+    step->kernel = kernel;
+    step->packs_input = input;
+    step->in[0] = source;
+    step->out[0] = *out;
+    return SP_OK;
+}
+
+static sp_status plan_node(sp_plan *plan, const sp_node *node)
+{
+    if (node->op->flags & SP_OP_VIEW) return SP_OK;
+    int index = plan->kernel_count;
+    sp_kernel *kernel = &plan->kernels[index];
+    sp_status status = plan->backend->prepare(plan->backend, node, kernel);
+    if (status) return sp_fail_within(status, "%s (%s)", node->op->name, node->scope);
+    plan->kernel_count++;
+    int in[SP_MAX_INPUTS];
+    for (int i = 0; i < SP_MAX_INPUTS; i++) {
+        in[i] = i < node->inputs ? slot_of(plan, node->in[i]) : -1;
+        if (in[i] >= 0 && kernel->packing[i].bytes) SP_TRY(packed_slot(plan, node, index, i, &in[i]));
+    }
+    sp_step *step;
+    SP_TRY(new_step(plan, &step));
+    step->node = node;
+    step->rate = node->rate;
+    step->kernel = index;
+    memcpy(step->in, in, sizeof in);
+    for (int i = 0; i < node->outputs; i++)
+        step->out[i] = slot_of(plan, node->out[i]);
+    if (kernel->scratch) SP_TRY(new_slot(plan, SP_PLACE_ARENA, kernel->scratch, &step->scratch));
+    return SP_OK;
+}
+
+/* Stable by rate: what changes rarely runs first. */
+static sp_status sort_steps(sp_plan *plan)
+{
+    sp_step *sorted = sp_alloc(((size_t)plan->step_count + 1) * sizeof *sorted);
+    if (!sorted) return SP_MEMORY;
+    int filled = 0;
+    for (int rate = 0; rate < SP_RATE_COUNT; rate++)
+        for (int s = 0; s < plan->step_count; s++)
+            if ((int)plan->steps[s].rate == rate) sorted[filled++] = plan->steps[s];
+    sp_free(plan->steps);
+    plan->steps = sorted;
+    plan->step_capacity = plan->step_count;
+    return SP_OK;
+}
+
+static sp_status name_boundary(sp_plan *plan)
+{
+    sp_graph *graph = plan->graph;
+    plan->inputs = sp_map_create();
+    plan->outputs = sp_map_create();
+    if (!plan->inputs || !plan->outputs) return SP_MEMORY;
+    for (int i = 0; i < graph->value_count; i++)
+        if (graph->values[i]->kind == SP_VALUE_INPUT)
+            SP_TRY(sp_map_put(plan->inputs, graph->values[i]->name, graph->values[i]));
+    for (int i = 0; i < graph->output_count; i++)
+        SP_TRY(sp_map_put(plan->outputs, graph->outputs[i].name, graph->outputs[i].value));
+    return SP_OK;
+}
+
+/* A value read only by pack steps that are as slow as itself need not be kept between steps. */
+static void release_packed_sources(sp_plan *plan)
+{
+    for (int i = 0; i < plan->slot_count; i++) {
+        sp_slot *slot = &plan->slots[i];
+        if (slot->place != SP_PLACE_PERSISTENT) continue;
+        bool read_later = false;
+        int written_rate = -1;
+        for (int s = 0; s < plan->step_count; s++)
+            for (int k = 0; k < SP_MAX_OUTPUTS; k++)
+                if (plan->steps[s].out[k] == i) written_rate = (int)plan->steps[s].rate;
+        for (int s = 0; s < plan->step_count && !read_later; s++)
+            for (int k = 0; k < SP_MAX_INPUTS; k++)
+                read_later |= plan->steps[s].in[k] == i && (int)plan->steps[s].rate > written_rate;
+        if (!read_later) slot->place = SP_PLACE_ARENA;
+    }
+}
+
+static sp_status build(sp_plan *plan, sp_dtype storage)
+{
+    SP_TRY(sp_pass_prune(plan->graph));
+    SP_TRY(sp_pass_precision(plan->graph, storage));
+    SP_TRY(sp_pass_prune(plan->graph));
+    SP_TRY(make_value_slots(plan));
+    plan->kernels = sp_alloc_zero(((size_t)plan->graph->node_count + 1) * sizeof *plan->kernels);
+    if (!plan->kernels) return SP_MEMORY;
+    for (int n = 0; n < plan->graph->node_count; n++)
+        SP_TRY(plan_node(plan, plan->graph->nodes[n]));
+    release_packed_sources(plan);
+    SP_TRY(sort_steps(plan));
+    SP_TRY(name_boundary(plan));
+    return sp_plan_place(plan);
+}
+
+sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage, sp_plan **out)
+{
+    *out = NULL;
+    sp_plan *plan = sp_alloc_zero(sizeof *plan);
+    if (!plan) {
+        sp_graph_destroy(graph);
+        return SP_MEMORY;
+    }
+    plan->graph = graph;
+    plan->backend = backend;
+    sp_status status = build(plan, storage);
+    if (status) {
+        sp_plan_destroy(plan);
+        return status;
+    }
+    *out = plan;
+    return SP_OK;
+}
+
+void sp_plan_destroy(sp_plan *plan)
+{
+    if (!plan) return;
+    for (int i = 0; i < plan->kernel_count; i++)
+        if (plan->kernels[i].destroy) plan->kernels[i].destroy(plan->kernels[i].state);
+    sp_free(plan->kernels);
+    sp_free(plan->steps);
+    sp_free(plan->slots);
+    sp_free(plan->slot_of);
+    sp_free(plan->parameters);
+    sp_map_destroy(plan->inputs);
+    sp_map_destroy(plan->outputs);
+    sp_graph_destroy(plan->graph);
+    sp_free(plan);
+}
+
+sp_plan_memory sp_plan_get_memory(const sp_plan *plan)
+{
+    return plan->memory;
+}
+
+const sp_graph *sp_plan_graph(const sp_plan *plan)
+{
+    return plan->graph;
+}
+
+const sp_value *sp_plan_input(const sp_plan *plan, const char *name)
+{
+    return sp_map_get(plan->inputs, name);
+}
+
+const sp_value *sp_plan_output(const sp_plan *plan, const char *name)
+{
+    return sp_map_get(plan->outputs, name);
+}

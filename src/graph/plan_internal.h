@@ -1,0 +1,42 @@
+/* The insides of a plan. A slot is a piece of memory: a value's, a packed weight's, a kernel's scratch. */
+#ifndef SP_GRAPH_PLAN_INTERNAL_H
+#define SP_GRAPH_PLAN_INTERNAL_H
+#include "graph/plan.h"
+
+typedef enum { SP_PLACE_NONE, SP_PLACE_ARENA, SP_PLACE_PERSISTENT, SP_PLACE_BOUNDARY, SP_PLACE_PARAMETER } sp_place;
+
+typedef struct {
+    sp_place place;
+    size_t bytes, offset; /* offset within its place; parameters: index into the plan's parameter list */
+    int first, last;      /* steps between which it is alive; arena only */
+    int merged_into;      /* -1, or the slot whose memory it takes over (in place) */
+} sp_slot;
+
+typedef struct {
+    const sp_node *node;
+    sp_rate rate;
+    int kernel;                  /* index of the kernel */
+    int packs_input;             /* >= 0: this step packs that input of the kernel instead of running it */
+    int in[SP_MAX_INPUTS], out[SP_MAX_OUTPUTS], scratch; /* slots; -1: none */
+} sp_step;
+
+struct sp_plan {
+    sp_graph *graph;
+    sp_backend *backend;
+    sp_kernel *kernels;
+    int kernel_count;
+    sp_step *steps; /* sorted by rate, then by order */
+    int step_count, step_capacity;
+    sp_slot *slots;
+    int slot_count, slot_capacity;
+    int *slot_of; /* by value id; -1 none */
+    sp_value **parameters;
+    int parameter_count;
+    sp_map *inputs, *outputs; /* name -> sp_value */
+    sp_plan_memory memory;
+};
+
+/* Gives every slot its offset; sets plan->memory. */
+sp_status sp_plan_place(sp_plan *plan);
+
+#endif

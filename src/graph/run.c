@@ -1,0 +1,240 @@
+/* Running a plan: memory, bound weights, and the steps whose inputs have changed. */
+#include <stdlib.h>
+#include "graph/graph_internal.h"
+#include "graph/plan_internal.h"
+
+struct sp_run {
+    const sp_plan *plan;
+    void *arena, *persistent, *boundary;
+    void **parameters;      /* addresses by parameter index; NULL: not bound yet */
+    bool *parameter_owned;  /* uploaded copies on a device */
+    bool stale[SP_RATE_COUNT];
+    bool *input_set;        /* by slot */
+    double *step_seconds;   /* profile, by step; NULL: off */
+    int64_t *step_calls;
+};
+
+sp_status sp_run_create(const sp_plan *plan, sp_run **out)
+{
+    *out = NULL;
+    sp_run *run = sp_alloc_zero(sizeof *run);
+    if (!run) return SP_MEMORY;
+    sp_backend *backend = plan->backend;
+    run->plan = plan;
+    run->arena = backend->allocate(backend, plan->memory.arena + 1);
+    run->persistent = backend->allocate(backend, plan->memory.persistent + 1);
+    run->boundary = backend->allocate(backend, plan->memory.boundary + 1);
+    run->parameters = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->parameters);
+    run->parameter_owned = sp_alloc_zero((size_t)plan->parameter_count + 1);
+    run->input_set = sp_alloc_zero((size_t)plan->slot_count + 1);
+    run->stale[SP_RATE_RUN] = run->stale[SP_RATE_PROMPT] = true;
+    if (!run->arena || !run->persistent || !run->boundary || !run->parameters || !run->parameter_owned ||
+        !run->input_set) {
+        sp_run_destroy(run);
+        return sp_fail(SP_MEMORY, "out of memory: a run needs %zu MB",
+                       (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >> 20);
+    }
+    *out = run;
+    return SP_OK;
+}
+
+void sp_run_destroy(sp_run *run)
+{
+    if (!run) return;
+    sp_backend *backend = run->plan->backend;
+    for (int i = 0; i < run->plan->parameter_count && run->parameters && run->parameter_owned; i++)
+        if (run->parameter_owned[i]) backend->release(backend, run->parameters[i]);
+    backend->release(backend, run->arena);
+    backend->release(backend, run->persistent);
+    backend->release(backend, run->boundary);
+    sp_free(run->parameters);
+    sp_free(run->parameter_owned);
+    sp_free(run->input_set);
+    sp_free(run->step_seconds);
+    sp_free(run->step_calls);
+    sp_free(run);
+}
+
+static sp_status bind_parameter(sp_run *run, int index, const sp_value *value, const sp_tensor *tensor)
+{
+    if (!tensor) return sp_fail(SP_FORMAT, "the weights have no tensor \"%s\" %s", value->name, sp_shape_text(value->shape));
+    if (!sp_shape_equal(tensor->shape, value->shape))
+        return sp_fail(SP_SHAPE, "tensor \"%s\" is %s where the model's configuration asks for %s", value->name,
+                       sp_shape_text(tensor->shape), sp_shape_text(value->shape));
+    if (tensor->dtype != value->dtype)
+        return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s", value->name,
+                       sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
+    sp_backend *backend = run->plan->backend;
+    if (backend->host_visible) {
+        run->parameters[index] = tensor->data;
+        return SP_OK;
+    }
+    size_t bytes = sp_tensor_bytes(tensor);
+    if (!run->parameters[index]) run->parameters[index] = backend->allocate(backend, bytes);
+    if (!run->parameters[index]) return sp_fail(SP_MEMORY, "out of memory for tensor \"%s\"", value->name);
+    run->parameter_owned[index] = true;
+    backend->upload(backend, run->parameters[index], tensor->data, bytes);
+    return SP_OK;
+}
+
+sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights)
+{
+    for (int i = 0; i < run->plan->parameter_count; i++) {
+        const sp_value *value = run->plan->parameters[i];
+        if (strcmp(value->set, set) == 0) SP_TRY(bind_parameter(run, i, value, sp_weights_find(weights, value->name)));
+    }
+    run->stale[SP_RATE_RUN] = true;
+    return SP_OK;
+}
+
+void sp_run_weights_changed(sp_run *run)
+{
+    run->stale[SP_RATE_RUN] = true;
+}
+
+static void *slot_address(const sp_run *run, int slot)
+{
+    if (slot < 0) return NULL;
+    const sp_slot *s = &run->plan->slots[slot];
+    switch (s->place) {
+    case SP_PLACE_ARENA: return (char *)run->arena + s->offset;
+    case SP_PLACE_PERSISTENT: return (char *)run->persistent + s->offset;
+    case SP_PLACE_BOUNDARY: return (char *)run->boundary + s->offset;
+    case SP_PLACE_PARAMETER: return run->parameters[s->offset];
+    case SP_PLACE_NONE: break;
+    }
+    return NULL;
+}
+
+sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tensor)
+{
+    const sp_value *value = sp_plan_input(run->plan, name);
+    if (!value) return sp_fail(SP_INTERNAL, "the graph has no input \"%s\"", name);
+    if (!sp_shape_equal(tensor->shape, value->shape))
+        return sp_fail(SP_SHAPE, "input \"%s\" is %s, expected %s", name, sp_shape_text(tensor->shape),
+                       sp_shape_text(value->shape));
+    if (tensor->dtype != value->dtype && !(sp_is_float(tensor->dtype) && sp_is_float(value->dtype)))
+        return sp_fail(SP_ARGUMENT, "input \"%s\" is %s, expected %s", name, sp_dtype_name(tensor->dtype),
+                       sp_dtype_name(value->dtype));
+    sp_tensor converted = {0};
+    const sp_tensor *source = tensor;
+    if (tensor->dtype != value->dtype) {
+        SP_TRY(sp_tensor_convert(tensor, value->dtype, &converted));
+        source = &converted;
+    }
+    int slot = run->plan->slot_of[value->id];
+    run->plan->backend->upload(run->plan->backend, slot_address(run, slot), source->data, sp_tensor_bytes(source));
+    sp_tensor_free(&converted);
+    run->input_set[slot] = true;
+    run->stale[value->rate] = true;
+    return SP_OK;
+}
+
+static sp_status check_ready(const sp_run *run)
+{
+    const sp_plan *plan = run->plan;
+    for (int i = 0; i < plan->parameter_count; i++)
+        if (!run->parameters[i])
+            return sp_fail(SP_INTERNAL, "parameter \"%s\" of weight set \"%s\" was never bound", plan->parameters[i]->name,
+                           plan->parameters[i]->set);
+    size_t index = 0;
+    const char *name;
+    void *value;
+    while (sp_map_next(plan->inputs, &index, &name, &value))
+        if (!run->input_set[plan->slot_of[((sp_value *)value)->id]])
+            return sp_fail(SP_INTERNAL, "input \"%s\" was never set", name);
+    return SP_OK;
+}
+
+static void run_step(sp_run *run, int index)
+{
+    const sp_step *step = &run->plan->steps[index];
+    const sp_kernel *kernel = &run->plan->kernels[step->kernel];
+    double started = run->step_seconds ? sp_now() : 0;
+    if (step->packs_input >= 0) {
+        const sp_packing *packing = &kernel->packing[step->packs_input];
+        packing->pack(packing->state, slot_address(run, step->in[0]), slot_address(run, step->out[0]));
+    } else {
+        void *in[SP_MAX_INPUTS], *out[SP_MAX_OUTPUTS];
+        for (int i = 0; i < SP_MAX_INPUTS; i++)
+            in[i] = slot_address(run, step->in[i]);
+        for (int i = 0; i < SP_MAX_OUTPUTS; i++)
+            out[i] = slot_address(run, step->out[i]);
+        kernel->run(kernel->state, step->node, in, out, slot_address(run, step->scratch));
+    }
+    if (run->step_seconds) {
+        run->step_seconds[index] += sp_now() - started;
+        run->step_calls[index]++;
+    }
+}
+
+sp_status sp_run_execute(sp_run *run)
+{
+    SP_TRY(check_ready(run));
+    bool stale = false;
+    for (int rate = 0; rate < SP_RATE_COUNT; rate++) {
+        stale |= run->stale[rate] || rate == SP_RATE_STEP;
+        for (int s = 0; s < run->plan->step_count && stale; s++)
+            if ((int)run->plan->steps[s].rate == rate) run_step(run, s);
+        run->stale[rate] = false;
+    }
+    return SP_OK;
+}
+
+sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out)
+{
+    const sp_value *value = sp_plan_output(run->plan, name);
+    if (!value) return sp_fail(SP_INTERNAL, "the graph has no output \"%s\"", name);
+    SP_TRY(sp_tensor_create(value->dtype, value->shape, out));
+    run->plan->backend->download(run->plan->backend, out->data, sp_run_output_address(run, name), sp_tensor_bytes(out));
+    return SP_OK;
+}
+
+const void *sp_run_output_address(const sp_run *run, const char *name)
+{
+    const sp_value *value = sp_plan_output(run->plan, name);
+    if (!value) return NULL;
+    return slot_address(run, run->plan->slot_of[sp_value_root((sp_value *)value)->id]);
+}
+
+void sp_run_enable_profile(sp_run *run, bool on)
+{
+    sp_free(run->step_seconds);
+    sp_free(run->step_calls);
+    run->step_seconds = NULL;
+    run->step_calls = NULL;
+    if (!on) return;
+    size_t count = (size_t)run->plan->step_count + 1;
+    run->step_seconds = sp_alloc_zero(count * sizeof *run->step_seconds);
+    run->step_calls = sp_alloc_zero(count * sizeof *run->step_calls);
+    if (!run->step_seconds || !run->step_calls) sp_run_enable_profile(run, false);
+}
+
+static int slower_first(const void *a, const void *b)
+{
+    const sp_profile_row *x = a, *y = b;
+    return x->seconds < y->seconds ? 1 : x->seconds > y->seconds ? -1 : 0;
+}
+
+sp_status sp_run_profile(const sp_run *run, sp_profile_row **out, size_t *count)
+{
+    const sp_plan *plan = run->plan;
+    *count = 0;
+    *out = sp_alloc_zero(((size_t)plan->step_count + 1) * sizeof **out);
+    if (!*out) return SP_MEMORY;
+    for (int s = 0; s < plan->step_count && run->step_seconds; s++) {
+        const sp_step *step = &plan->steps[s];
+        const char *op = step->packs_input >= 0 ? "pack" : step->node->op->name;
+        const char *kernel = plan->kernels[step->kernel].name;
+        size_t row = 0;
+        while (row < *count && (strcmp((*out)[row].op, op) || strcmp((*out)[row].kernel, kernel)))
+            row++;
+        if (row == *count) (*out)[(*count)++] = (sp_profile_row){.op = op, .kernel = kernel};
+        (*out)[row].calls += run->step_calls[s];
+        (*out)[row].seconds += run->step_seconds[s];
+        if (step->packs_input < 0 && step->node->op->flops)
+            (*out)[row].flops += (double)run->step_calls[s] * step->node->op->flops(step->node);
+    }
+    qsort(*out, *count, sizeof **out, slower_first);
+    return SP_OK;
+}
