@@ -1,8 +1,9 @@
 """Writes all goldens."""
+import make_distill
 import make_text
 import make_unet
 import make_vae
 
 if __name__ == "__main__":
-    for module in (make_unet, make_vae, make_text):
+    for module in (make_unet, make_vae, make_text, make_distill):
         module.main()

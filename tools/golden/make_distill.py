@@ -1,0 +1,116 @@
+"""Ten training steps of splam and lcm from recorded draws: draws, trace, final weights. See README.md."""
+import os
+
+import torch
+
+import distill
+from common import ROOT, case_folder, generator, random_tensor, save_model, write_json, write_tensors
+from make_unet import demo_unet
+
+# what SD1.5 and SD2.1 say about their schedule, as a DDIMScheduler
+SCHEDULER = {
+    "_class_name": "DDIMScheduler", "_diffusers_version": "0.42.1", "beta_start": 0.00085, "beta_end": 0.012,
+    "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "clip_sample": False, "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+# name: (prediction type, batch, flags that are not distill.DEFAULTS)
+CASES = {
+    # a learning rate of 1e-5 moves the loss by a per cent or more and keeps the effect of rounding near 1e-5 of it
+    "splam": ("epsilon", 3, {}),
+    "splam-fast": ("epsilon", 3, {"learning-rate": 1e-5, "guidance-scale-w": 2.0}),
+    "splam-linear-time": ("epsilon", 3, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time"}),
+    "splam-quadratic-time-l2": ("epsilon", 3, {
+        "learning-rate": 1e-5, "gamma-conditioning": "time", "loss-type": "l2"}),
+    "splam-skip100-solver2": ("epsilon", 3, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time",
+        "skip": 100, "solver-steps": 2, "num-ddim-timesteps": 10}),
+    # the sub-path is longer than the spacing, and its quarters are not whole timesteps
+    "splam-skip50-solver4": ("epsilon", 3, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "skip": 50, "solver-steps": 4, "num-ddim-timesteps": 25}),
+    "splam-accumulate": ("epsilon", 2, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "linear", "gradient-accumulation-steps": 2,
+        "huber-c": 1e-2, "ema-decay": 0.9}),
+    "splam-v": ("v_prediction", 3, {"learning-rate": 1e-5, "guidance-scale-w": 2.0}),
+    "splam-v-linear-time-l2": ("v_prediction", 3, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time",
+        "loss-type": "l2"}),
+    "lcm": ("epsilon", 3, {"objective": "lcm", "learning-rate": 1e-5}),
+    "lcm-time-l2": ("epsilon", 3, {
+        "objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "gamma-conditioning": "time",
+        "loss-type": "l2"}),
+    "lcm-v": ("v_prediction", 3, {
+        "objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "gamma-conditioning": "time"}),
+}
+
+# small parameters from both ends of the network and its middle, kept after the last step
+KEPT = ("conv_in.weight", "time_embedding.linear_1.bias", "time_embedding.cond_proj.weight",
+        "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", "conv_out.weight")
+
+
+def write_teacher(prediction_type):
+    """unet-demo's weights, rounded to float16, as a diffusers folder with unet and scheduler alone."""
+    folder = case_folder(f"teacher-{prediction_type}")
+    save_model(demo_unet().half(), os.path.join(folder, "unet"))
+    os.makedirs(os.path.join(folder, "scheduler"))
+    write_json(os.path.join(folder, "scheduler", "scheduler_config.json"),
+               {**SCHEDULER, "prediction_type": prediction_type})
+    write_json(os.path.join(folder, "model_index.json"), {
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1",
+        "scheduler": ["diffusers", "DDIMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"]})
+
+
+def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma):
+    """With gamma 0 and `time` the student's estimate is the EMA network's own: the difference is rounding alone and
+    its Huber gradient noise, so there the smallest gamma is larger."""
+    g = generator(seed)
+    draws = {"uncond": random_tensor(g, 1, 7, 24)}
+    for k in range(micro_batches):
+        draws[f"latents.{k}"] = random_tensor(g, batch, 4, 8, 8)
+        draws[f"noise.{k}"] = random_tensor(g, batch, 4, 8, 8)
+        draws[f"context.{k}"] = random_tensor(g, batch, 7, 24)
+        draws[f"index.{k}"] = torch.randint(0, ddim_points, (batch,), generator=g)
+        draws[f"gamma.{k}"] = torch.rand(batch, generator=g).clamp(min=smallest_gamma)
+    # the ends of every range occur
+    draws["index.1"][0], draws["index.1"][1] = 0, ddim_points - 1
+    draws["gamma.1"][0], draws["gamma.1"][1] = 0.25, smallest_gamma
+    draws["gamma.2"][0], draws["gamma.2"][1] = 1.0, smallest_gamma
+    return draws
+
+
+def write_case(name, seed, prediction_type, batch, flags):
+    folder = case_folder(f"distill-{name}")
+    settings = {**distill.DEFAULTS, "train-batch-size": batch, **flags}
+    micro_batches = settings["max-train-steps"] * settings["gradient-accumulation-steps"]
+    smallest_gamma = 0.0 if settings["gamma-conditioning"] == "embedding" else 0.25
+    draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma)
+    write_tensors(os.path.join(folder, "draws.safetensors"), draws)
+    teacher = os.path.join(ROOT, f"teacher-{prediction_type}")
+    trace, student, ema = distill.train(teacher, draws, settings)
+    kept = ["loss", "grad_norm"] + [f"{t}.{k}" for t in ("prediction", "target") for k in (0, micro_batches - 1)]
+    write_tensors(os.path.join(folder, "trace.safetensors"), {key: trace[key] for key in kept})
+    final = {}
+    for prefix, network in (("unet.", student), ("unet_ema.", ema)):
+        parameters = dict(network.named_parameters())
+        final.update({prefix + key: parameters[key] for key in KEPT if key in parameters})
+    write_tensors(os.path.join(folder, "final.safetensors"), final)
+    # how far float32 rounding alone moves the losses: the noise floor of a comparison
+    exact, _, _ = distill.train(teacher, draws, settings, torch.float64)
+    floor = {key: float(((trace[key] - exact[key]).abs() / exact[key].abs()).max()) for key in ("loss", "grad_norm")}
+    write_json(os.path.join(folder, "case.json"), {
+        "teacher": f"../teacher-{prediction_type}", "prediction_type": prediction_type, "flags": settings,
+        "float32_against_float64": {key: float(f"{value:.1e}") for key, value in floor.items()}})
+    print(f"{name}: loss {trace['loss'][0]:.4f} -> {trace['loss'][-1]:.4f}, grad_norm {trace['grad_norm'][0]:.3f},"
+          f" rounding {floor['loss']:.1e} {floor['grad_norm']:.1e}")
+
+
+def main():
+    write_teacher("epsilon")
+    write_teacher("v_prediction")
+    for i, (name, (prediction_type, batch, flags)) in enumerate(CASES.items()):
+        write_case(name, 700 + i, prediction_type, batch, flags)
+
+
+if __name__ == "__main__":
+    main()
