@@ -16,10 +16,16 @@
 #endif
 
 static _Thread_local long allocations_left = -1;
+static _Thread_local long live_blocks;
 
 void sp_alloc_fail_after(long count)
 {
     allocations_left = count;
+}
+
+long sp_alloc_live(void)
+{
+    return live_blocks;
 }
 
 static int must_fail(void)
@@ -37,7 +43,10 @@ void *sp_alloc(size_t size)
         size_t rounded = (size + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
         pointer = aligned_alloc(SP_ALIGNMENT, rounded ? rounded : SP_ALIGNMENT);
     }
-    if (!pointer) sp_fail(SP_MEMORY, "out of memory: %zu bytes could not be allocated", size);
+    if (pointer)
+        live_blocks++;
+    else
+        sp_fail(SP_MEMORY, "out of memory: %zu bytes could not be allocated", size);
     return pointer;
 }
 
@@ -60,6 +69,7 @@ void *sp_realloc(void *pointer, size_t old_size, size_t new_size)
 
 void sp_free(void *pointer)
 {
+    live_blocks -= pointer != NULL;
     free(pointer);
 }
 

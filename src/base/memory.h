@@ -15,6 +15,8 @@ char *sp_format(const char *format, ...) __attribute__((format(printf, 1, 2))); 
 
 /* Tests only: the allocation after the next `count` ones fails (count < 0: never). Per thread. */
 void sp_alloc_fail_after(long count);
+/* Tests only: blocks that this thread allocated less those it freed. */
+long sp_alloc_live(void);
 
 /* An arena: allocations live until it is destroyed. Not thread-safe. */
 typedef struct sp_arena sp_arena;

@@ -7,7 +7,7 @@
 
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3").
  */
-static void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+void sp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -32,7 +32,7 @@ static void draw_block(sp_random_key key, uint64_t block, uint32_t out[4])
     /* A draw of more than 2^34 words goes on in the otherwise unused top of the last word. */
     counter[3] ^= (uint32_t)(block >> 32) << 16;
     uint32_t words[2] = {(uint32_t)key.seed, (uint32_t)(key.seed >> 32)};
-    philox(counter, words, out);
+    sp_philox(counter, words, out);
 }
 
 typedef struct {

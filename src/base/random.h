@@ -28,6 +28,9 @@ typedef struct {
     uint64_t sample; /* global sample index within the step, < 2^32 */
 } sp_random_key;
 
+/* The block function itself: four words from a counter and a key. */
+void sp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
 /* `out[i]` depends on (key, i) alone. */
 void sp_random_bits(sp_random_key key, uint32_t *out, size_t count);
 void sp_random_uniform(sp_random_key key, float *out, size_t count);       /* [0,1), 24 bits */

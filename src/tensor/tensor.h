@@ -14,7 +14,7 @@ typedef struct {
 /* sp_shape_of(4, n, h, w, c) */
 #define sp_shape_of(...) sp_shape_make((int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 sp_shape sp_shape_make(const int64_t *dim, int rank);
-int64_t sp_shape_count(sp_shape shape);
+int64_t sp_shape_count(sp_shape shape); /* elements; -1 if negative or beyond int64_t */
 bool sp_shape_equal(sp_shape a, sp_shape b);
 /* "[2,4,64,64]" in a per-thread rotating buffer, valid for the next few calls; for messages. */
 const char *sp_shape_text(sp_shape shape);

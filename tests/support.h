@@ -1,0 +1,83 @@
+/* What several test programs share: cmocka in its required order, temporary folders, failing
+ * allocations. */
+#ifndef SP_TESTS_SUPPORT_H
+#define SP_TESTS_SUPPORT_H
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include <jansson.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/status.h"
+
+#define assert_ok(call)                                                                            \
+    do {                                                                                           \
+        sp_status test_status = (call);                                                            \
+        if (test_status != SP_OK)                                                                  \
+            fail_msg("%s: %s: %s", #call, sp_status_text(test_status), sp_error_message());        \
+    } while (0)
+#define assert_status(call, expected)                                                              \
+    assert_string_equal(sp_status_text(call), sp_status_text(expected))
+#define assert_message(words)                                                                      \
+    do {                                                                                           \
+        if (!strstr(sp_error_message(), words))                                                    \
+            fail_msg("\"%s\" is not in \"%s\"", words, sp_error_message());                        \
+    } while (0)
+
+/* cmocka set-up and tear-down: *state is the path of a new empty folder. */
+static inline int make_test_folder(void **state)
+{
+    const char *parent = getenv("TMPDIR");
+    char *path = sp_format("%s/splam-test-XXXXXX", parent && *parent ? parent : "/tmp");
+    if (!path || !mkdtemp(path)) return -1;
+    *state = path;
+    return 0;
+}
+static inline int remove_test_folder(void **state)
+{
+    sp_status status = sp_remove_tree(*state);
+    sp_free(*state);
+    return status == SP_OK ? 0 : -1;
+}
+
+/* A path inside the folder, in one of a few rotating buffers. */
+static inline const char *in_folder(void *const *state, const char *name)
+{
+    static char paths[8][512];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", (const char *)*state, name);
+    return path;
+}
+
+/* Fails each allocation of `attempt` in turn, Jansson's too: every failure must come back as
+ * SP_MEMORY with nothing left allocated, until the attempt has all that it needs and succeeds.
+ * Returns how many it needs. */
+static inline long fail_every_allocation(sp_status (*attempt)(void *context), void *context)
+{
+    json_set_alloc_funcs(sp_alloc, sp_free);
+    long live = sp_alloc_live(), count = 0;
+    sp_status status;
+    do {
+        assert_in_range(count, 0, 1000000);
+        sp_alloc_fail_after(count++);
+        status = attempt(context);
+        sp_alloc_fail_after(-1);
+        if (status != SP_OK && status != SP_MEMORY)
+            fail_msg("allocation %ld failed, the status is \"%s\": %s", count,
+                     sp_status_text(status), sp_error_message());
+        if (sp_alloc_live() != live)
+            fail_msg("allocation %ld failed, %ld blocks leaked", count, sp_alloc_live() - live);
+    } while (status != SP_OK);
+    return count - 1;
+}
+
+#endif
