@@ -53,6 +53,20 @@ bool sp_onednn_dtype(sp_dtype dtype, dnnl_data_type_t *out)
     }
 }
 
+bool sp_onednn_reads(const sp_node *node, int i)
+{
+    dnnl_data_type_t unused;
+    const sp_value *value = sp_onednn_optional(node, i);
+    return !value || sp_onednn_dtype(value->dtype, &unused);
+}
+
+bool sp_onednn_not_empty(const sp_node *node)
+{
+    for (int i = 0; i < node->inputs; i++)
+        if (node->in[i] && sp_shape_count(node->in[i]->shape) == 0) return false;
+    return sp_shape_count(node->out[0]->shape) > 0;
+}
+
 static dnnl_memory_desc_t layout_of(sp_dtype dtype, int rank, const int64_t *dims, dnnl_format_tag_t tag)
 {
     dnnl_memory_desc_t layout = {0};
@@ -67,6 +81,19 @@ dnnl_memory_desc_t sp_onednn_plain(sp_dtype dtype, int rank, const int64_t *dims
 {
     static const dnnl_format_tag_t tags[] = {dnnl_format_tag_undef, dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd};
     return layout_of(dtype, rank, dims, tags[rank]);
+}
+
+dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *dims, const int64_t *strides)
+{
+    dnnl_memory_desc_t layout = {0};
+    dnnl_dims_t all_dims = {0}, all_strides = {0};
+    dnnl_data_type_t type = dnnl_data_type_undef;
+    sp_onednn_dtype(dtype, &type);
+    memcpy(all_dims, dims, (size_t)rank * sizeof *dims);
+    memcpy(all_strides, strides, (size_t)rank * sizeof *strides);
+    if (dnnl_memory_desc_init_by_strides(&layout, rank, all_dims, type, all_strides) != dnnl_success)
+        layout = (dnnl_memory_desc_t){0};
+    return layout;
 }
 
 dnnl_memory_desc_t sp_onednn_nhwc(sp_dtype dtype, const sp_value *value)

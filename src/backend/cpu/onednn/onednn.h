@@ -25,8 +25,20 @@ sp_status sp_onednn_check(dnnl_status_t status, const char *what);
 /* The dtypes that oneDNN computes with. */
 bool sp_onednn_dtype(sp_dtype dtype, dnnl_data_type_t *out);
 
+/* Input i, NULL where it is absent. */
+static inline const sp_value *sp_onednn_optional(const sp_node *node, int i)
+{
+    return i < node->inputs ? node->in[i] : NULL;
+}
+/* Input i is absent or of a dtype that oneDNN reads beside products. */
+bool sp_onednn_reads(const sp_node *node, int i);
+/* No input or output has a dimension of 0. */
+bool sp_onednn_not_empty(const sp_node *node);
+
 /* A plain layout: dims outermost first, rows one after the other. */
 dnnl_memory_desc_t sp_onednn_plain(sp_dtype dtype, int rank, const int64_t *dims);
+/* Any strides, in elements; swapped ones make a transpose. */
+dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *dims, const int64_t *strides);
 /* NHWC memory of a value [N,H,W,C] seen as oneDNN's [N,C,H,W]. */
 dnnl_memory_desc_t sp_onednn_nhwc(sp_dtype dtype, const sp_value *value);
 /* The layout that the library may choose. */
@@ -45,5 +57,28 @@ void sp_onednn_destroy(sp_onednn_primitive *primitive); /* zeroed is legal */
 void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses, int output, void *scratch);
 /* The same for equal layouts, never 0. */
 uint64_t sp_onednn_layout_key(const dnnl_memory_desc_t *layout);
+
+#define SP_ONEDNN_ALIGN(bytes) (((bytes) + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT)
+
+/* A weight's way from the checkpoint's layout to a primitive's. */
+typedef struct {
+    sp_onednn_primitive reorder;
+    sp_dtype dtype; /* of the source: F32, BF16 or F16 */
+    int64_t count;
+} sp_onednn_packer;
+/* The weight's bytes seen as dims with strides (in elements) become `packed`. *packer must live as long as the kernel;
+ * out->bytes is 0 where the weight is already so. Destroy packer->reorder. */
+sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t *dims, const int64_t *strides,
+                                const dnnl_memory_desc_t *packed, sp_onednn_packer *packer, sp_packing *out);
+
+/* Entries of the table, one pair per operator. */
+#define SP_ONEDNN_DECLARE(op)                                                                      \
+    bool sp_onednn_supports_##op(const sp_node *node);                                             \
+    sp_status sp_onednn_prepare_##op(const sp_node *node, sp_kernel *out);
+SP_ONEDNN_DECLARE(conv2d)
+SP_ONEDNN_DECLARE(conv2d_data_gradient)
+SP_ONEDNN_DECLARE(conv2d_weight_gradient)
+SP_ONEDNN_DECLARE(linear)
+SP_ONEDNN_DECLARE(linear_weight_gradient)
 
 #endif

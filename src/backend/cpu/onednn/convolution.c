@@ -1,0 +1,310 @@
+/* Convolution on channels-last activations, forward and both gradients. Weights are in the layout the library likes best,
+ * made from the checkpoint's [M,C,kh,kw]. */
+#include <string.h>
+#include "backend/cpu/onednn/onednn.h"
+#include "base/parallel.h"
+
+typedef struct {
+    sp_onednn_primitive primitive;
+    sp_onednn_packer packer;     /* forward and data gradient: of the weight */
+    sp_onednn_primitive reorder; /* weight gradient: to [M,C,kh,kw]; unused (NULL) where the primitive writes that itself */
+    size_t library_at;           /* offset in the scratch of what the library needs */
+    /* Forward: per_channel is laid over the output before the primitive adds to it. */
+    bool preload;
+    bool residual;
+} convolution;
+
+typedef struct {
+    dnnl_dims_t strides, before, after;
+    dnnl_memory_desc_t x, weight, y; /* y and x channels-last; the weight's layout is the library's choice */
+} geometry;
+
+static void destroy(void *state)
+{
+    convolution *c = state;
+    sp_onednn_destroy(&c->primitive);
+    sp_onednn_destroy(&c->packer.reorder);
+    sp_onednn_destroy(&c->reorder);
+    sp_free(c);
+}
+
+static void describe(const sp_value *x, const int64_t weight[4], sp_dtype weight_dtype, const sp_value *y,
+                     const sp_conv2d_options *o, geometry *g)
+{
+    *g = (geometry){.strides = {o->stride, o->stride},
+                    .before = {o->pad_top, o->pad_left},
+                    .after = {o->pad_bottom, o->pad_right},
+                    .x = sp_onednn_nhwc(x->dtype, x),
+                    .weight = sp_onednn_any(weight_dtype, 4, weight),
+                    .y = sp_onednn_nhwc(y->dtype, y)};
+}
+
+static sp_status forward_descriptor(const geometry *g, const dnnl_memory_desc_t *bias, dnnl_convolution_desc_t *out)
+{
+    return sp_onednn_check(dnnl_convolution_forward_desc_init(out, dnnl_forward_inference, dnnl_convolution_direct, &g->x,
+                                                              &g->weight, bias, &g->y, g->strides, g->before, g->after),
+                           "a convolution");
+}
+
+static sp_status pack_weight(convolution *c, const sp_value *weight, dnnl_primitive_desc_t descriptor, sp_packing *out)
+{
+    const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
+    const int64_t *d = weight->shape.dim;
+    int64_t strides[4] = {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1};
+    SP_TRY(sp_onednn_make_packer(weight, 4, d, strides, packed, &c->packer, out));
+    sp_onednn_add(&c->primitive, DNNL_ARG_WEIGHTS, packed);
+    return SP_OK;
+}
+
+static sp_status finish(convolution *c, sp_kernel *out, void (*run)(void *, const sp_node *, void *const *, void *const *, void *))
+{
+    out->run = run;
+    out->state = c;
+    out->destroy = destroy;
+    return SP_OK;
+}
+
+/* ---- forward: in x, weight, bias, per_channel, residual ---- */
+
+bool sp_onednn_supports_conv2d(const sp_node *node)
+{
+    if (!sp_onednn_not_empty(node) || node->out[0]->dtype != node->in[0]->dtype) return false;
+    return sp_onednn_reads(node, 2) && sp_onednn_reads(node, 3) && sp_onednn_reads(node, 4);
+}
+
+typedef struct {
+    const char *from;
+    char *to;
+    int64_t positions, bytes;
+} broadcast;
+
+static void broadcast_range(void *context, int64_t begin, int64_t end)
+{
+    const broadcast *b = context;
+    for (int64_t row = begin; row < end; row++)
+        memcpy(b->to + row * b->bytes, b->from + row / b->positions * b->bytes, (size_t)b->bytes);
+}
+
+static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+{
+    const convolution *c = state;
+    const sp_value *y = node->out[0];
+    if (c->preload) {
+        const sp_value *t = node->in[3];
+        broadcast b = {.from = in[3], .to = out[0], .positions = sp_dim(y, 1) * sp_dim(y, 2)};
+        b.bytes = sp_channels(y) * (int64_t)sp_dtype_size(y->dtype);
+        if (t->dtype != y->dtype) {
+            sp_convert(scratch, y->dtype, in[3], t->dtype, sp_shape_count(t->shape));
+            b.from = scratch;
+        }
+        sp_parallel_for(sp_dim(y, 0) * b.positions, 64, broadcast_range, &b);
+    }
+    void *addresses[SP_ONEDNN_MAX_ARGUMENTS];
+    int count = 0;
+    addresses[count++] = in[0];
+    addresses[count++] = in[1];
+    if (sp_onednn_optional(node, 2)) addresses[count++] = in[2];
+    if (sp_onednn_optional(node, 3) && !c->preload) addresses[count++] = in[3];
+    if (c->residual) addresses[count++] = in[4];
+    addresses[count] = out[0];
+    sp_onednn_run(&c->primitive, addresses, count, (char *)scratch + c->library_at);
+}
+
+/* One sample's per_channel is a second bias. Of several samples the library could add [N,M,1,1] only in slow code, so
+ * there it is put into the output first and summed to; the value has the output's dtype, so nothing is lost. */
+static sp_status forward_attributes(const sp_node *node, convolution *c, dnnl_post_ops_t chain, dnnl_memory_desc_t extra[2])
+{
+    const sp_value *per_channel = sp_onednn_optional(node, 3), *residual = sp_onednn_optional(node, 4);
+    dnnl_status_t status = dnnl_success;
+    c->preload = per_channel && sp_dim(per_channel, 0) > 1;
+    c->residual = residual != NULL;
+    if (c->preload) status = dnnl_post_ops_append_sum(chain, 1.0f);
+    if (per_channel && !c->preload) {
+        extra[0] = sp_onednn_plain(per_channel->dtype, 4, (int64_t[]){1, sp_channels(per_channel), 1, 1});
+        status = dnnl_post_ops_append_binary(chain, dnnl_binary_add, &extra[0]);
+    }
+    if (status == dnnl_success && residual) {
+        extra[1] = sp_onednn_nhwc(residual->dtype, residual);
+        status = dnnl_post_ops_append_binary(chain, dnnl_binary_add, &extra[1]);
+    }
+    return sp_onednn_check(status, "a convolution's sums");
+}
+
+static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *out, dnnl_primitive_attr_t attributes,
+                              dnnl_post_ops_t chain)
+{
+    const sp_value *x = node->in[0], *weight = node->in[1], *bias = sp_onednn_optional(node, 2);
+    dnnl_memory_desc_t extra[2], bias_layout;
+    SP_TRY(forward_attributes(node, c, chain, extra));
+    SP_TRY(sp_onednn_check(dnnl_primitive_attr_set_post_ops(attributes, chain), "a convolution's sums"));
+    geometry g;
+    describe(x, weight->shape.dim, x->dtype, node->out[0], node->options, &g);
+    if (bias) bias_layout = sp_onednn_plain(bias->dtype, 1, bias->shape.dim);
+    dnnl_convolution_desc_t operation;
+    SP_TRY(forward_descriptor(&g, bias ? &bias_layout : NULL, &operation));
+    dnnl_primitive_desc_t descriptor;
+    SP_TRY(sp_onednn_make(&operation, attributes, NULL, &c->primitive, &descriptor));
+    sp_onednn_add(&c->primitive, DNNL_ARG_SRC, &g.x);
+    sp_status status = pack_weight(c, weight, descriptor, &out->packing[1]);
+    dnnl_primitive_desc_destroy(descriptor);
+    if (status != SP_OK) return status;
+    if (bias) sp_onednn_add(&c->primitive, DNNL_ARG_BIAS, &bias_layout);
+    int position = 0;
+    if (sp_onednn_optional(node, 3)) {
+        if (!c->preload)
+            sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, &extra[0]);
+        position++;
+    }
+    if (c->residual) sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, &extra[1]);
+    sp_onednn_add(&c->primitive, DNNL_ARG_DST, &g.y);
+    if (c->preload && node->in[3]->dtype != node->out[0]->dtype)
+        c->library_at = SP_ONEDNN_ALIGN((size_t)sp_shape_count(node->in[3]->shape) * sp_dtype_size(node->out[0]->dtype));
+    out->scratch = c->library_at + c->primitive.scratch;
+    return SP_OK;
+}
+
+sp_status sp_onednn_prepare_conv2d(const sp_node *node, sp_kernel *out)
+{
+    convolution *c = sp_alloc_zero(sizeof *c);
+    if (!c) return SP_MEMORY;
+    dnnl_primitive_attr_t attributes = NULL;
+    dnnl_post_ops_t chain = NULL;
+    sp_status status = sp_onednn_check(dnnl_primitive_attr_create(&attributes), "attributes");
+    if (status == SP_OK) status = sp_onednn_check(dnnl_post_ops_create(&chain), "attributes");
+    if (status == SP_OK) status = make_forward(node, c, out, attributes, chain);
+    if (chain) dnnl_post_ops_destroy(chain);
+    if (attributes) dnnl_primitive_attr_destroy(attributes);
+    if (status == SP_OK) return finish(c, out, run_forward);
+    destroy(c);
+    return status;
+}
+
+/* ---- gradients ---- */
+
+/* The library makes a gradient only from the description of its forward pass. */
+static sp_status forward_hint(const geometry *g, dnnl_data_type_t weight_type, dnnl_primitive_desc_t *out)
+{
+    geometry of_forward = *g;
+    of_forward.weight.data_type = weight_type;
+    dnnl_convolution_desc_t operation;
+    SP_TRY(forward_descriptor(&of_forward, NULL, &operation));
+    dnnl_engine_t engine = sp_onednn_engine();
+    if (!engine) return SP_INTERNAL;
+    operation.prop_kind = dnnl_forward_training;
+    return sp_onednn_check(dnnl_primitive_desc_create(out, &operation, NULL, engine, NULL), "a convolution");
+}
+
+bool sp_onednn_supports_conv2d_data_gradient(const sp_node *node)
+{
+    return sp_onednn_not_empty(node) && node->out[0]->dtype == node->in[0]->dtype;
+}
+
+static void run_data_gradient(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+{
+    (void)node;
+    const convolution *c = state;
+    sp_onednn_run(&c->primitive, (void *[]){in[0], in[1], out[0]}, 2, scratch);
+}
+
+static sp_status make_data_gradient(const sp_node *node, convolution *c, sp_kernel *out)
+{
+    const sp_conv2d_gradient_options *o = node->options;
+    const sp_value *dy = node->in[0], *weight = node->in[1], *dx = node->out[0];
+    geometry g;
+    describe(dx, weight->shape.dim, dy->dtype, dy, &o->conv, &g);
+    dnnl_convolution_desc_t operation;
+    dnnl_primitive_desc_t hint = NULL, descriptor = NULL;
+    SP_TRY(forward_hint(&g, g.weight.data_type, &hint));
+    sp_status status =
+        sp_onednn_check(dnnl_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, &g.x, &g.weight, &g.y,
+                                                                 g.strides, g.before, g.after),
+                        "a convolution's data gradient");
+    if (status == SP_OK) status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
+    if (status == SP_OK) {
+        sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_DST, &g.y);
+        status = pack_weight(c, weight, descriptor, &out->packing[1]);
+        sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_SRC, &g.x);
+        out->scratch = c->primitive.scratch;
+    }
+    if (descriptor) dnnl_primitive_desc_destroy(descriptor);
+    dnnl_primitive_desc_destroy(hint);
+    return status;
+}
+
+sp_status sp_onednn_prepare_conv2d_data_gradient(const sp_node *node, sp_kernel *out)
+{
+    convolution *c = sp_alloc_zero(sizeof *c);
+    if (!c) return SP_MEMORY;
+    sp_status status = make_data_gradient(node, c, out);
+    if (status == SP_OK) return finish(c, out, run_data_gradient);
+    destroy(c);
+    return status;
+}
+
+bool sp_onednn_supports_conv2d_weight_gradient(const sp_node *node)
+{
+    return sp_onednn_not_empty(node) && node->in[1]->dtype == node->in[0]->dtype && node->out[0]->dtype == SP_F32;
+}
+
+/* Sums over samples and positions are split by thread: the last bits depend on the thread count. */
+static void run_weight_gradient(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+{
+    (void)node;
+    const convolution *c = state;
+    void *library = (char *)scratch + c->library_at;
+    if (!c->reorder.primitive) {
+        sp_onednn_run(&c->primitive, (void *[]){in[0], in[1], out[0]}, 2, library);
+        return;
+    }
+    void *blocked = scratch;
+    sp_onednn_run(&c->primitive, (void *[]){in[0], in[1], blocked}, 2, library);
+    sp_onednn_run(&c->reorder, (void *[]){blocked, out[0]}, 1, library);
+}
+
+static sp_status plan_weight_gradient(const sp_node *node, convolution *c, dnnl_primitive_desc_t descriptor, sp_kernel *out)
+{
+    const dnnl_memory_desc_t *blocked = dnnl_primitive_desc_query_md(descriptor, dnnl_query_diff_weights_md, 0);
+    dnnl_memory_desc_t plain = sp_onednn_plain(SP_F32, 4, node->out[0]->shape.dim);
+    sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_WEIGHTS, blocked);
+    out->scratch = c->primitive.scratch;
+    if (dnnl_memory_desc_equal(blocked, &plain)) return SP_OK;
+    SP_TRY(sp_onednn_make_reorder(blocked, &plain, &c->reorder));
+    c->library_at = SP_ONEDNN_ALIGN(dnnl_memory_desc_get_size(blocked));
+    if (out->scratch < c->reorder.scratch) out->scratch = c->reorder.scratch;
+    out->scratch += c->library_at;
+    return SP_OK;
+}
+
+static sp_status make_weight_gradient(const sp_node *node, convolution *c, sp_kernel *out)
+{
+    const sp_conv2d_gradient_options *o = node->options;
+    const sp_value *x = node->in[0], *dy = node->in[1];
+    geometry g;
+    describe(x, node->out[0]->shape.dim, SP_F32, dy, &o->conv, &g);
+    dnnl_convolution_desc_t operation;
+    dnnl_primitive_desc_t hint = NULL, descriptor = NULL;
+    SP_TRY(forward_hint(&g, g.x.data_type, &hint));
+    sp_status status =
+        sp_onednn_check(dnnl_convolution_backward_weights_desc_init(&operation, dnnl_convolution_direct, &g.x, &g.weight, NULL,
+                                                                    &g.y, g.strides, g.before, g.after),
+                        "a convolution's weight gradient");
+    if (status == SP_OK) status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
+    if (status == SP_OK) {
+        sp_onednn_add(&c->primitive, DNNL_ARG_SRC, &g.x);
+        sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_DST, &g.y);
+        status = plan_weight_gradient(node, c, descriptor, out);
+    }
+    if (descriptor) dnnl_primitive_desc_destroy(descriptor);
+    dnnl_primitive_desc_destroy(hint);
+    return status;
+}
+
+sp_status sp_onednn_prepare_conv2d_weight_gradient(const sp_node *node, sp_kernel *out)
+{
+    convolution *c = sp_alloc_zero(sizeof *c);
+    if (!c) return SP_MEMORY;
+    sp_status status = make_weight_gradient(node, c, out);
+    if (status == SP_OK) return finish(c, out, run_weight_gradient);
+    destroy(c);
+    return status;
+}
