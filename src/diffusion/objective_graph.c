@@ -1,0 +1,144 @@
+/* One distillation step as a graph. */
+#include "diffusion/objective.h"
+#include <stdio.h>
+#include "graph/autodiff.h"
+
+typedef struct {
+    sp_builder *b;
+    const sp_objective_settings *settings;
+    const sp_step_shape *shape;
+    sp_value *context, *teacher_context;
+} step_graph;
+
+static sp_value *coefficient(step_graph *g, const char *name)
+{
+    return sp_input(g->b, name, SP_F32, sp_shape_of(g->shape->batch), SP_RATE_STEP);
+}
+
+static sp_value *solver_coefficient(step_graph *g, const char *name, int step)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s.%d", name, step);
+    return coefficient(g, text);
+}
+
+static sp_value *picture_input(step_graph *g, const char *name)
+{
+    const sp_step_shape *s = g->shape;
+    return sp_nchw_to_nhwc(g->b, sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->channels, s->height, s->width),
+                                          SP_RATE_STEP));
+}
+
+static sp_value *context_input(step_graph *g, const char *name)
+{
+    const sp_step_shape *s = g->shape;
+    return sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->context_length, s->context_dim), SP_RATE_STEP);
+}
+
+static sp_value *combine(step_graph *g, sp_value *a, sp_value *x, sp_value *b, sp_value *y)
+{
+    sp_value *terms[] = {a, x, b, y};
+    return sp_sample_combine(g->b, 2, terms);
+}
+
+static sp_value *twice(step_graph *g, sp_value *x)
+{
+    sp_value *pair[] = {x, x};
+    return sp_concat(g->b, 2, pair, 0);
+}
+
+/* One guided DDIM step of the teacher; both passes, with and without the prompt, are one batch. */
+static sp_value *solver_step(step_graph *g, sp_value *z, int step)
+{
+    sp_builder *b = g->b;
+    int64_t batch = g->shape->batch;
+    sp_value *timestep = solver_coefficient(g, "solver_timestep", step);
+    sp_value *m = sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->teacher_context, NULL);
+    sp_value *terms[] = {solver_coefficient(g, "solver_z", step),      z,
+                         solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
+                         solver_coefficient(g, "solver_uncond", step), sp_slice(b, m, 0, batch, batch)};
+    return sp_sample_combine(b, 3, terms);
+}
+
+/* A student's or EMA network's output; gamma is told by an embedding where the network has cond_proj. */
+static sp_value *student(step_graph *g, sp_value *z, sp_value *timestep, const char *embedding)
+{
+    const sp_unet_config *config = g->shape->student;
+    sp_unet_options options = {.gradient_checkpointing = g->shape->gradient_checkpointing};
+    sp_value *told = NULL;
+    if (config->time_cond_dim)
+        told = sp_input(g->b, embedding, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim), SP_RATE_STEP);
+    return sp_unet_with_options(g->b, config, &options, z, timestep, g->context, told);
+}
+
+static sp_value *target_value(step_graph *g, sp_value *z_end)
+{
+    sp_set_enter(g->b, "ema", SP_RATE_STEP, NULL, NULL);
+    sp_value *m = student(g, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
+    sp_set_leave(g->b);
+    return sp_stop_gradient(g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
+}
+
+static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_end)
+{
+    sp_value *z = combine(g, coefficient(g, "position_start"), z_start, coefficient(g, "position_end"), z_end);
+    sp_value *scaled[] = {coefficient(g, "student_scale"), z};
+    sp_set_enter(g->b, "online", SP_RATE_STEP, NULL, NULL);
+    sp_value *m = student(g, sp_sample_combine(g->b, 1, scaled), coefficient(g, "student_timestep"), "gamma_embedding");
+    sp_set_leave(g->b);
+    return combine(g, coefficient(g, "prediction_z"), z, coefficient(g, "prediction_m"), m);
+}
+
+static sp_status add_gradients(sp_builder *b, sp_value *loss)
+{
+    sp_value **parameters, **gradients;
+    int count;
+    SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
+    SP_TRY(sp_parameters_of(b, "online", &parameters, &count));
+    gradients = sp_arena_alloc(sp_builder_arena(b), sizeof *gradients * (size_t)(count + 1));
+    if (!gradients) return SP_MEMORY;
+    SP_TRY(sp_gradient(b, loss, parameters, count, gradients));
+    for (int i = 0; i < count; i++) {
+        char *name = sp_arena_format(sp_builder_arena(b), "gradient.%s", parameters[i]->name);
+        if (!name) return SP_MEMORY;
+        if (gradients[i]) sp_output(b, name, gradients[i]);
+    }
+    return SP_OK;
+}
+
+static sp_status build(step_graph *g)
+{
+    sp_builder *b = g->b;
+    sp_value *clean = picture_input(g, "clean"), *noise = picture_input(g, "noise");
+    g->context = context_input(g, "context");
+    sp_value *both[] = {g->context, context_input(g, "uncond")};
+    g->teacher_context = sp_concat(b, 2, both, 0);
+
+    sp_value *z_start = combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
+    sp_value *z_end = z_start;
+    sp_set_enter(b, "teacher", SP_RATE_RUN, NULL, NULL);
+    for (int j = 0; j < g->settings->solver_steps; j++)
+        z_end = solver_step(g, z_end, j);
+    sp_set_leave(b);
+    sp_value *target = target_value(g, z_end);
+    sp_value *prediction = prediction_value(g, z_start, z_end);
+    sp_value *loss = sp_loss(b, prediction, target, NULL, g->settings->loss);
+    sp_output(b, "loss", loss);
+    if (g->shape->trace) {
+        sp_output(b, "prediction", sp_nhwc_to_nchw(b, prediction));
+        sp_output(b, "target", sp_nhwc_to_nchw(b, target));
+    }
+    if (sp_builder_failed(b)) return SP_INTERNAL;
+    return add_gradients(b, loss);
+}
+
+sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out)
+{
+    *out = NULL;
+    step_graph g = {.settings = settings, .shape = shape};
+    SP_TRY(sp_builder_create(&g.b));
+    sp_status status = build(&g);
+    if (!status || sp_builder_failed(g.b)) status = sp_builder_finish(g.b, out);
+    sp_builder_destroy(g.b);
+    return status;
+}
