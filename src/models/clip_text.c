@@ -1,0 +1,141 @@
+#include "models/clip_text.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "models/layers.h"
+
+#define MAX_TEXT_LAYERS 256
+#define MAX_VOCABULARY (1 << 24)
+
+static sp_status read_activation(const json_t *config, const char *where, sp_unary_kind *out)
+{
+    const char *name;
+    SP_TRY(sp_json_text(config, "hidden_act", "quick_gelu", where, &name));
+    if (strcmp(name, "quick_gelu") == 0) {
+        *out = SP_UNARY_QUICK_GELU;
+    } else if (strcmp(name, "gelu") == 0) {
+        *out = SP_UNARY_GELU;
+    } else {
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "%s: \"hidden_act\" is \"%.64s\", and only quick_gelu and gelu are supported", where,
+            name);
+    }
+    return SP_OK;
+}
+
+/* A token id that the model itself has no use for; a list (several ends) counts by its first. */
+static int64_t token_id(const json_t *config, const char *key, int64_t fallback)
+{
+    const json_t *value = json_object_get(config, key);
+    if (json_is_array(value)) value = json_array_get(value, 0);
+    return json_is_integer(value) ? json_integer_value(value) : fallback;
+}
+
+sp_status sp_clip_text_config_read(const json_t *config, const char *where,
+                                   sp_clip_text_config *out)
+{
+    sp_clip_text_config c = {0};
+    if (!json_is_object(config)) return sp_fail(SP_FORMAT, "%s: must hold a JSON object", where);
+    SP_TRY(sp_config_int(config, "vocab_size", 49408, 1, MAX_VOCABULARY, where, &c.vocabulary));
+    SP_TRY(sp_config_int(config, "hidden_size", 512, 1, SP_MODEL_MAX_CHANNELS, where, &c.width));
+    SP_TRY(sp_config_int(config, "intermediate_size", 2048, 1, 8 * SP_MODEL_MAX_CHANNELS, where,
+                         &c.feed_forward));
+    SP_TRY(sp_config_int(config, "num_hidden_layers", 12, 1, MAX_TEXT_LAYERS, where, &c.layers));
+    SP_TRY(
+        sp_config_int(config, "num_attention_heads", 8, 1, SP_MODEL_MAX_CHANNELS, where, &c.heads));
+    SP_TRY(sp_config_int(config, "max_position_embeddings", 77, 1, 1 << 20, where, &c.max_tokens));
+    SP_TRY(sp_config_int(config, "projection_dim", 512, 0, 1 << 20, where, &c.projection));
+    SP_TRY(sp_config_double(config, "layer_norm_eps", 1e-5, 0, 1, where, &c.epsilon));
+    SP_TRY(read_activation(config, where, &c.activation));
+    if (c.width % c.heads)
+        return sp_fail(SP_FORMAT,
+                       "%s: \"hidden_size\" %lld cannot be split into %lld \"num_attention_heads\"",
+                       where, (long long)c.width, (long long)c.heads);
+    c.begin_id = token_id(config, "bos_token_id", 49406);
+    c.end_id = token_id(config, "eos_token_id", 49407);
+    c.pad_id = token_id(config, "pad_token_id", 1);
+    *out = c;
+    return SP_OK;
+}
+
+sp_status sp_clip_text_config_load(const char *path, sp_clip_text_config *out)
+{
+    json_t *config;
+    SP_TRY(sp_json_load(path, &config));
+    sp_status status = sp_clip_text_config_read(config, path, out);
+    json_decref(config);
+    return status;
+}
+
+json_t *sp_clip_text_config_write(const sp_clip_text_config *c)
+{
+    const char *activation = c->activation == SP_UNARY_GELU ? "gelu" : "quick_gelu";
+    return json_pack(
+        "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:I, s:I, s:I}",
+        "architectures", "CLIPTextModel", "model_type", "clip_text_model", "torch_dtype", "float32",
+        "vocab_size", (json_int_t)c->vocabulary, "hidden_size", (json_int_t)c->width,
+        "intermediate_size", (json_int_t)c->feed_forward, "num_hidden_layers",
+        (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads,
+        "max_position_embeddings", (json_int_t)c->max_tokens, "projection_dim",
+        (json_int_t)c->projection, "layer_norm_eps", c->epsilon, "hidden_act", activation,
+        "bos_token_id", (json_int_t)c->begin_id, "eos_token_id", (json_int_t)c->end_id,
+        "pad_token_id", (json_int_t)c->pad_id);
+}
+
+/* Token embedding + the first L position embeddings -> [N,L,width]. */
+static sp_value *embeddings(sp_builder *b, const sp_clip_text_config *c, sp_value *ids)
+{
+    sp_scope_enter(b, "embeddings");
+    sp_value *tokens = sp_embedding_layer(b, "token_embedding", ids, c->vocabulary, c->width);
+    sp_value *positions =
+        sp_parameter(b, "position_embedding.weight", sp_shape_of(c->max_tokens, c->width));
+    if (sp_dim(ids, 1) < c->max_tokens) positions = sp_slice(b, positions, 0, 0, sp_dim(ids, 1));
+    sp_scope_leave(b);
+    return sp_add(b, tokens, positions);
+}
+
+static sp_value *self_attention(sp_builder *b, const sp_clip_text_config *c, sp_value *x)
+{
+    sp_scope_enter(b, "self_attn");
+    sp_value *q = sp_linear_layer(b, "q_proj", x, c->width);
+    sp_value *k = sp_linear_layer(b, "k_proj", x, c->width);
+    sp_value *v = sp_linear_layer(b, "v_proj", x, c->width);
+    double scale = 1 / sqrt((double)(c->width / c->heads));
+    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){(int)c->heads, scale, true});
+    h = sp_linear_layer(b, "out_proj", h, c->width);
+    sp_scope_leave(b);
+    return h;
+}
+
+static sp_value *encoder_layer(sp_builder *b, const sp_clip_text_config *c, sp_value *x)
+{
+    x = sp_add(b, self_attention(b, c, sp_layer_norm_layer(b, "layer_norm1", x, c->epsilon)), x);
+    sp_value *h = sp_layer_norm_layer(b, "layer_norm2", x, c->epsilon);
+    h = sp_unary(b, c->activation, sp_linear_layer(b, "mlp.fc1", h, c->feed_forward));
+    return sp_add(b, sp_linear_layer(b, "mlp.fc2", h, c->width), x);
+}
+
+sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, sp_value *ids,
+                       int64_t clip_skip)
+{
+    sp_expect_shape(b, ids, "input_ids", sp_shape_of(-1, -1));
+    if (ids && sp_dim(ids, 1) > c->max_tokens)
+        sp_builder_fail(
+            b, SP_SHAPE,
+            "\"input_ids\" has rows of %lld tokens, and the text encoder takes at most %lld",
+            (long long)sp_dim(ids, 1), (long long)c->max_tokens);
+    if (clip_skip < 0 || clip_skip >= c->layers)
+        sp_builder_fail(b, SP_ARGUMENT,
+                        "clip-skip is %lld, and must lie in 0..%lld for this text encoder",
+                        (long long)clip_skip, (long long)c->layers - 1);
+    if (sp_builder_failed(b)) return NULL;
+    sp_value *x = embeddings(b, c, ids);
+    for (int64_t i = 0; i < c->layers - clip_skip; i++) {
+        sp_scope_enter(b, "encoder.layers.%d", (int)i);
+        x = encoder_layer(b, c, x);
+        sp_scope_leave(b);
+    }
+    return sp_layer_norm_layer(b, "final_layer_norm", x, c->epsilon);
+}

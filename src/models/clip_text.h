@@ -1,0 +1,35 @@
+/* CLIPTextModel: token ids to the hidden states that condition a UNet; built from a transformers
+ * config.json. */
+#ifndef SP_MODELS_CLIP_TEXT_H
+#define SP_MODELS_CLIP_TEXT_H
+#include "models/config.h"
+#include "ops/ops.h"
+
+typedef struct {
+    int64_t vocabulary;   /* config: vocab_size */
+    int64_t width;        /* hidden_size */
+    int64_t feed_forward; /* intermediate_size */
+    int64_t layers, heads;
+    int64_t max_tokens;       /* max_position_embeddings */
+    int64_t projection;       /* projection_dim, for writing alone */
+    double epsilon;           /* layer_norm_eps */
+    sp_unary_kind activation; /* hidden_act: quick_gelu or gelu */
+    int64_t begin_id, end_id, pad_id;
+} sp_clip_text_config;
+
+/* SP_IO, SP_FORMAT, or SP_UNSUPPORTED naming the key. Absent keys take transformers' defaults; keys
+ * that do not change the text model are not looked at. */
+sp_status sp_clip_text_config_load(const char *path, sp_clip_text_config *out);
+sp_status sp_clip_text_config_read(const json_t *config, const char *where,
+                                   sp_clip_text_config *out);
+/* The config.json that transformers reads (json_decref); NULL when out of memory. */
+json_t *sp_clip_text_config_write(const sp_clip_text_config *config);
+
+/* ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> last hidden state [N,L,width]
+ * after the final norm. clip_skip k >= 0 leaves out the last k layers: the final norm is applied to
+ * the state before them, as diffusers does. Parameters are named without the "text_model." of older
+ * files. */
+sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, sp_value *ids,
+                       int64_t clip_skip);
+
+#endif

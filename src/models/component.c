@@ -1,0 +1,335 @@
+#include "models/component.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "models/rename.h"
+
+static const struct {
+    const char *folder, *class_name, *base;
+} kinds[SP_COMPONENT_COUNT] = {
+#define X(name, folder, class_name, base) {folder, class_name, base},
+    SP_COMPONENT_LIST(X)
+#undef X
+};
+
+const char *sp_component_folder_name(sp_component_kind kind)
+{
+    return kinds[kind].folder;
+}
+
+int sp_component_kind_of(const char *folder_name)
+{
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++) {
+        size_t length = strlen(kinds[i].folder);
+        bool begins = strncmp(folder_name, kinds[i].folder, length) == 0;
+        if (begins && (!folder_name[length] || strcmp(folder_name + length, "_ema") == 0)) return i;
+    }
+    return -1;
+}
+
+/* ---- configuration ---- */
+
+/* What the config says it is: diffusers' _class_name or transformers' architectures; NULL if it
+ * does not say. */
+static const char *class_of(const json_t *config)
+{
+    const json_t *name = json_object_get(config, "_class_name");
+    if (!name) name = json_array_get(json_object_get(config, "architectures"), 0);
+    return json_string_value(name);
+}
+
+static sp_status check_class(sp_component_kind kind, const char *found, const char *where)
+{
+    const char *expected = kinds[kind].class_name;
+    if (!found || strcmp(found, expected) == 0) return SP_OK;
+    if (kind == SP_COMPONENT_TEXT_ENCODER && strcmp(found, "CLIPTextModelWithProjection") == 0)
+        return SP_OK;
+    if (kind == SP_COMPONENT_TEXT_ENCODER && strcmp(found, "CLIPModel") == 0) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: the %s is a %.64s, and only %s is supported", where,
+                   kinds[kind].folder, found, expected);
+}
+
+sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,
+                                   sp_component_config *out)
+{
+    if (!json_is_object(config)) return sp_fail(SP_FORMAT, "%s: must hold a JSON object", where);
+    SP_TRY(check_class(kind, class_of(config), where));
+    out->kind = kind;
+    switch (kind) {
+    case SP_COMPONENT_UNET:
+        return sp_unet_config_read(config, where, &out->unet);
+    case SP_COMPONENT_VAE:
+        return sp_vae_config_read(config, where, &out->vae);
+    case SP_COMPONENT_TEXT_ENCODER:
+        return sp_clip_text_config_read(config, where, &out->text);
+    case SP_COMPONENT_COUNT:
+        break;
+    }
+    return sp_fail(SP_INTERNAL, "no component of kind %d", (int)kind);
+}
+
+/* ---- the graph of all parameters ---- */
+
+static sp_value *input_f32(sp_builder *b, const char *name, sp_shape shape)
+{
+    return sp_input(b, name, SP_F32, shape, SP_RATE_STEP);
+}
+
+static void build_small(sp_builder *b, const sp_component_config *config)
+{
+    if (config->kind == SP_COMPONENT_UNET) {
+        const sp_unet_config *c = &config->unet;
+        int64_t size = (int64_t)1 << (c->levels - 1);
+        sp_value *sample = input_f32(b, "sample", sp_shape_of(1, size, size, c->in_channels));
+        sp_value *context =
+            input_f32(b, "encoder_hidden_states", sp_shape_of(1, 1, c->context_dim));
+        sp_value *cond = c->time_cond_dim
+                             ? input_f32(b, "timestep_cond", sp_shape_of(1, c->time_cond_dim))
+                             : NULL;
+        sp_output(b, "sample",
+                  sp_unet(b, c, sample, input_f32(b, "timestep", sp_shape_of(1)), context, cond));
+    } else if (config->kind == SP_COMPONENT_VAE) {
+        const sp_vae_config *c = &config->vae;
+        int64_t size = sp_vae_factor(c);
+        sp_vae_moments moments =
+            sp_vae_encode(b, c, input_f32(b, "image", sp_shape_of(1, size, size, c->in_channels)));
+        sp_output(b, "mean", moments.mean);
+        sp_output(b, "logvar", moments.logvar);
+        sp_output(
+            b, "image",
+            sp_vae_decode(b, c, input_f32(b, "latent", sp_shape_of(1, 1, 1, c->latent_channels))));
+    } else {
+        sp_value *ids = sp_input(b, "input_ids", SP_I64, sp_shape_of(1, 1), SP_RATE_STEP);
+        sp_output(b, "last_hidden_state", sp_clip_text(b, &config->text, ids, 0));
+    }
+}
+
+sp_status sp_component_graph(const sp_component_config *config, sp_graph **out)
+{
+    sp_builder *b;
+    SP_TRY(sp_builder_create(&b));
+    build_small(b, config);
+    sp_status status = sp_builder_finish(b, out);
+    sp_builder_destroy(b);
+    return status;
+}
+
+int64_t sp_graph_parameter_count(const sp_graph *graph)
+{
+    int64_t count = 0;
+    for (int i = 0; i < graph->value_count; i++)
+        if (graph->values[i]->kind == SP_VALUE_PARAMETER)
+            count += sp_shape_count(graph->values[i]->shape);
+    return count;
+}
+
+/* ---- opening ---- */
+
+/* Every parameter of the graph must be among the weights; *used counts them. */
+static sp_status check_parameters(const sp_component *component, const sp_graph *graph,
+                                  sp_map *used)
+{
+    const char *path = sp_tensor_file_path(component->file);
+    for (int i = 0; i < graph->value_count; i++) {
+        sp_value *value = graph->values[i];
+        if (value->kind != SP_VALUE_PARAMETER) continue;
+        const sp_tensor *tensor = sp_weights_find(component->weights, value->name);
+        if (!tensor) return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is missing", path, value->name);
+        if (!sp_shape_equal(tensor->shape, value->shape))
+            return sp_fail(SP_SHAPE,
+                           "%s: tensor \"%s\" has the shape %s, and the config asks for %s", path,
+                           value->name, sp_shape_text(tensor->shape), sp_shape_text(value->shape));
+        if (tensor->dtype != SP_F32 && tensor->dtype != SP_F16 && tensor->dtype != SP_BF16 &&
+            tensor->dtype != SP_F64)
+            return sp_fail(SP_FORMAT,
+                           "%s: tensor \"%s\" has the type %s, and weights must be of a float type",
+                           path, value->name, sp_dtype_name(tensor->dtype));
+        SP_TRY(sp_map_put(used, value->name, value));
+    }
+    return SP_OK;
+}
+
+static sp_status check_weights(const sp_component *component)
+{
+    sp_graph *graph;
+    SP_TRY(sp_component_graph(&component->config, &graph));
+    sp_map *used = sp_map_create();
+    sp_status status = used ? check_parameters(component, graph, used) : SP_MEMORY;
+    size_t unused = 0;
+    const char *first = NULL;
+    for (size_t i = 0; status == SP_OK && i < sp_weights_count(component->weights); i++) {
+        const char *name = sp_weights_name(component->weights, i);
+        if (sp_map_get(used, name)) continue;
+        if (!unused++) first = name;
+    }
+    if (unused)
+        sp_log_warn("%s: %zu tensor%s in the file %s not used by this model, first \"%s\"",
+                    sp_tensor_file_path(component->file), unused, unused == 1 ? "" : "s",
+                    unused == 1 ? "is" : "are", first);
+    sp_map_destroy(used);
+    sp_graph_destroy(graph);
+    return status;
+}
+
+/* The folder that holds the component: MODEL/COMPONENT, or MODEL itself. */
+static sp_status find_folder(const char *model_folder, const char *component, char **out)
+{
+    *out = NULL;
+    if (!sp_path_is_folder(model_folder)) return sp_fail(SP_IO, "%s: no such folder", model_folder);
+    char *inside = sp_path_join(model_folder, component);
+    char *own_config = sp_path_join(model_folder, "config.json");
+    if (inside && own_config) {
+        if (sp_path_is_folder(inside)) {
+            *out = inside;
+            inside = NULL;
+        } else if (sp_path_exists(own_config)) {
+            *out = sp_strdup(model_folder);
+        }
+    }
+    sp_status status = SP_OK;
+    if (!*out)
+        status =
+            inside && own_config
+                ? sp_fail(SP_IO, "%s: has neither a folder \"%s\" nor a config.json of its own",
+                          model_folder, component)
+                : sp_fail(SP_MEMORY, "%s: out of memory", model_folder);
+    sp_free(inside);
+    sp_free(own_config);
+    return status;
+}
+
+static sp_status open_parts(sp_component *component, sp_component_kind kind)
+{
+    char *path = sp_path_join(component->folder, "config.json");
+    if (!path) return sp_fail(SP_MEMORY, "%s: out of memory", component->folder);
+    sp_status status = sp_json_load(path, &component->json);
+    if (status == SP_OK)
+        status = sp_component_config_read(kind, component->json, path, &component->config);
+    sp_free(path);
+    SP_TRY(status);
+    SP_TRY(sp_safetensors_open_folder(component->folder, kinds[kind].base, &component->file));
+    SP_TRY(sp_weights_create(&component->weights));
+    SP_TRY(sp_add_renamed(component->weights, component->file, kind));
+    return check_weights(component);
+}
+
+sp_status sp_component_open(const char *model_folder, const char *name, sp_component **out)
+{
+    *out = NULL;
+    int kind = sp_component_kind_of(name);
+    if (kind < 0)
+        return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae and text_encoder are", name);
+    sp_component *component = sp_alloc_zero(sizeof *component);
+    if (!component) return SP_MEMORY;
+    sp_status status = find_folder(model_folder, name, &component->folder);
+    if (status == SP_OK) status = open_parts(component, (sp_component_kind)kind);
+    if (status != SP_OK) {
+        sp_component_close(component);
+        return status;
+    }
+    *out = component;
+    return SP_OK;
+}
+
+void sp_component_close(sp_component *component)
+{
+    if (!component) return;
+    sp_weights_destroy(component->weights);
+    sp_tensor_file_close(component->file);
+    json_decref(component->json);
+    sp_free(component->folder);
+    sp_free(component);
+}
+
+/* ---- saving ---- */
+
+static sp_status save_weights(const char *folder, sp_component_kind kind, const sp_weights *weights,
+                              sp_dtype dtype)
+{
+    static const char *const metadata[][2] = {{"format", "pt"}};
+    char *path = sp_format("%s/%s.safetensors", folder, kinds[kind].base);
+    if (!path) return SP_MEMORY;
+    sp_weights *named = NULL;
+    sp_status status = SP_OK;
+    if (kind == SP_COMPONENT_TEXT_ENCODER) status = sp_add_prefixed(weights, &named);
+    if (status == SP_OK)
+        status = sp_weights_save(named ? named : weights, path, dtype, metadata, 1);
+    sp_weights_destroy(named);
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_component_save(const char *folder, sp_component_kind kind, const json_t *config,
+                            const sp_weights *weights, sp_dtype dtype)
+{
+    SP_TRY(sp_make_folders(folder));
+    SP_TRY(save_weights(folder, kind, weights, dtype));
+    char *path = sp_path_join(folder, "config.json");
+    if (!path) return SP_MEMORY;
+    sp_status status = sp_json_save(path, config);
+    sp_free(path);
+    return status;
+}
+
+/* ---- model folders ---- */
+
+/* Components that change what the others compute, and that this program does not have. */
+static const char *const unsupported_components[] = {
+    "text_encoder_2", "text_encoder_3", "transformer", "controlnet", "prior", "image_encoder"};
+
+/* The class of an index entry such as ["diffusers", "AutoencoderKL"]; NULL if absent or null. */
+static const char *index_class(const json_t *index, const char *component)
+{
+    return json_string_value(json_array_get(json_object_get(index, component), 1));
+}
+
+static sp_status check_index(const sp_model_folder *folder, const char *path)
+{
+    if (!json_is_object(folder->index))
+        return sp_fail(SP_FORMAT, "%s: must hold a JSON object", path);
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++)
+        SP_TRY(
+            check_class((sp_component_kind)i, index_class(folder->index, kinds[i].folder), path));
+    for (size_t i = 0; i < sizeof unsupported_components / sizeof *unsupported_components; i++)
+        if (index_class(folder->index, unsupported_components[i]))
+            return sp_fail(SP_UNSUPPORTED, "%s: a model with a \"%s\" is not supported", path,
+                           unsupported_components[i]);
+    return SP_OK;
+}
+
+sp_status sp_model_folder_open(const char *path, sp_model_folder *out)
+{
+    *out = (sp_model_folder){0};
+    if (!sp_path_is_folder(path)) return sp_fail(SP_IO, "%s: no such folder", path);
+    out->path = sp_strdup(path);
+    char *index = sp_path_join(path, "model_index.json");
+    sp_status status = out->path && index ? SP_OK : SP_MEMORY;
+    if (status == SP_OK && sp_path_exists(index)) {
+        status = sp_json_load(index, &out->index);
+        if (status == SP_OK) status = check_index(out, index);
+    }
+    sp_free(index);
+    if (status != SP_OK) sp_model_folder_close(out);
+    return status;
+}
+
+void sp_model_folder_close(sp_model_folder *folder)
+{
+    json_decref(folder->index);
+    sp_free(folder->path);
+    *folder = (sp_model_folder){0};
+}
+
+bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
+{
+    const json_t *entry = json_object_get(folder->index, component);
+    if (entry && !index_class(folder->index, component)) return false;
+    char *path = sp_path_join(folder->path, component);
+    bool has = path && sp_path_is_folder(path);
+    sp_free(path);
+    return has;
+}

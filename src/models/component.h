@@ -1,0 +1,82 @@
+/* Model folders as diffusers writes them, and their components: a config, a file of weights, and
+ * the parameters that the graph built from the config asks for. */
+#ifndef SP_MODELS_COMPONENT_H
+#define SP_MODELS_COMPONENT_H
+#include "graph/graph.h"
+#include "models/clip_text.h"
+#include "models/unet.h"
+#include "models/vae.h"
+#include "tensor/weights.h"
+
+/* (kind, usual folder, class in its config, base name of its weights) */
+#define SP_COMPONENT_LIST(X)                                                                       \
+    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model")                             \
+    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model")                                      \
+    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model")
+
+typedef enum {
+#define X(name, folder, class_name, base) SP_COMPONENT_##name,
+    SP_COMPONENT_LIST(X)
+#undef X
+        SP_COMPONENT_COUNT
+} sp_component_kind;
+
+const char *sp_component_folder_name(sp_component_kind kind); /* "unet" */
+/* The kind of a folder name such as "unet", "unet_ema", "vae", "text_encoder"; -1 if it is none. */
+int sp_component_kind_of(const char *folder_name);
+
+typedef struct {
+    sp_component_kind kind;
+    union {
+        sp_unet_config unet;
+        sp_vae_config vae;
+        sp_clip_text_config text;
+    };
+} sp_component_config;
+/* Reads the JSON of a config of that kind; `where` names the file in messages. SP_FORMAT if it says
+ * it is another class. */
+sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,
+                                   sp_component_config *out);
+
+typedef struct {
+    sp_component_config config;
+    json_t *json;         /* config.json as it stands in the file */
+    char *folder;         /* where it was found */
+    sp_tensor_file *file; /* what the weights are views of */
+    sp_weights *weights;  /* by the names that the graph uses */
+} sp_component;
+
+/* Opens MODEL/COMPONENT, or MODEL itself if that is the component's own folder. `component` is a
+ * folder name, see sp_component_kind_of. Names in the file are brought to today's form (the text
+ * encoder's "text_model." prefix, the VAE's old attention names and their 1x1 kernels). Every
+ * parameter of the graph must be there with its shape and a float type: else SP_FORMAT or SP_SHAPE
+ * naming file and tensor. Tensors without use are counted in a warning. */
+sp_status sp_component_open(const char *model_folder, const char *component, sp_component **out);
+void sp_component_close(sp_component *component); /* NULL is legal */
+
+/* Writes FOLDER/config.json and the weights beside it so that diffusers or transformers open them.
+ * Float weights are stored as `dtype`. The folder is made if need be. */
+sp_status sp_component_save(const char *folder, sp_component_kind kind, const json_t *config,
+                            const sp_weights *weights, sp_dtype dtype);
+
+/* The whole component as a small graph (both halves of a VAE, cond_proj if there is one), for its
+ * parameters: their names, shapes and order. sp_graph_destroy. */
+sp_status sp_component_graph(const sp_component_config *config, sp_graph **out);
+/* Elements of all parameters in a graph. */
+int64_t sp_graph_parameter_count(const sp_graph *graph);
+
+/* A folder with a model_index.json, which says what it is made of; a folder without one is taken at
+ * face value. */
+typedef struct {
+    char *path;
+    json_t *index; /* NULL: there is no model_index.json */
+} sp_model_folder;
+/* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
+ * that would be needed and is not supported (a second text encoder). */
+sp_status sp_model_folder_open(const char *path, sp_model_folder *out);
+void sp_model_folder_close(sp_model_folder *folder);
+/* The folder is there, and the index, if there is one, does not say null for it. Any name:
+ * "scheduler", "unet_ema". */
+bool sp_model_folder_has(const sp_model_folder *folder, const char *component);
+
+#endif

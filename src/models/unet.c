@@ -1,0 +1,209 @@
+#include "models/unet.h"
+
+#include <math.h>
+
+#include "models/layers.h"
+
+/* Transformer2DModel's own epsilons, whatever norm_eps says. */
+#define TRANSFORMER_GROUP_NORM_EPSILON 1e-6
+#define TRANSFORMER_LAYER_NORM_EPSILON 1e-5
+
+/* What every block needs to know. */
+typedef struct {
+    const sp_unet_config *c;
+    bool checkpointing;
+    sp_value *activated_time; /* [N,time_dim], SiLU of the time embedding */
+    sp_value *context;        /* [N,L,context_dim] */
+} unet_state;
+
+/* The outputs of the way down, which the way up takes back last first. */
+typedef struct {
+    sp_value *value[1 + SP_MODEL_MAX_LEVELS * (SP_MODEL_MAX_LAYERS + 1)];
+    int count;
+} skip_stack;
+
+static void push(skip_stack *skips, sp_value *value)
+{
+    skips->value[skips->count++] = value;
+}
+
+static sp_value *pop(skip_stack *skips)
+{
+    return skips->value[--skips->count];
+}
+
+/* time_embedding: sinusoidal, + cond_proj(timestep_cond), linear_1, SiLU, linear_2, and the SiLU
+ * that precedes every time_emb_proj. -> [N,time_dim] */
+static sp_value *activated_time_embedding(sp_builder *b, const sp_unet_config *c,
+                                          sp_value *timestep, sp_value *timestep_cond)
+{
+    sp_value *t = sp_sinusoidal(b, timestep,
+                                (sp_sinusoidal_options){.dim = c->channels[0],
+                                                        .cos_first = c->cos_first,
+                                                        .shift = c->freq_shift,
+                                                        .max_period = 10000,
+                                                        .scale = 1});
+    sp_scope_enter(b, "time_embedding");
+    if (timestep_cond)
+        t = sp_add(b, t,
+                   sp_linear_layer_without_bias(b, "cond_proj", timestep_cond, c->channels[0]));
+    t = sp_silu(b, sp_linear_layer(b, "linear_1", t, c->time_dim));
+    t = sp_silu(b, sp_linear_layer(b, "linear_2", t, c->time_dim));
+    sp_scope_leave(b);
+    return t;
+}
+
+/* x + to_out(attention(to_q x, to_k source, to_v source)); source is x's own norm, or the context.
+ */
+static sp_value *attention_layer(sp_builder *b, const char *name, sp_value *x, sp_value *normed,
+                                 sp_value *source, int64_t heads)
+{
+    if (!x) return NULL;
+    int64_t channels = sp_channels(x);
+    sp_scope_enter(b, "%s", name);
+    sp_value *q = sp_linear_layer_without_bias(b, "to_q", normed, channels);
+    sp_value *k = sp_linear_layer_without_bias(b, "to_k", source, channels);
+    sp_value *v = sp_linear_layer_without_bias(b, "to_v", source, channels);
+    double scale = 1 / sqrt((double)(channels / heads));
+    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){(int)heads, scale, false});
+    h = sp_linear_layer(b, "to_out.0", h, channels);
+    sp_scope_leave(b);
+    return sp_add(b, h, x);
+}
+
+/* BasicTransformerBlock: self-attention, cross-attention, GEGLU feed-forward, each after a layer
+ * norm and with a residual. */
+static sp_value *transformer_block(sp_builder *b, const unet_state *s, sp_value *x, int64_t heads)
+{
+    sp_value *normed = sp_layer_norm_layer(b, "norm1", x, TRANSFORMER_LAYER_NORM_EPSILON);
+    x = attention_layer(b, "attn1", x, normed, normed, heads);
+    normed = sp_layer_norm_layer(b, "norm2", x, TRANSFORMER_LAYER_NORM_EPSILON);
+    x = attention_layer(b, "attn2", x, normed, s->context, heads);
+    sp_value *h = sp_layer_norm_layer(b, "norm3", x, TRANSFORMER_LAYER_NORM_EPSILON);
+    h = sp_geglu(b, sp_linear_layer(b, "ff.net.0.proj", h, 8 * sp_channels(x)));
+    return sp_add(b, sp_linear_layer(b, "ff.net.2", h, sp_channels(x)), x);
+}
+
+/* Transformer2DModel over the pixels as tokens. proj_in and proj_out are linear layers or 1x1
+ * convolutions, which differ in the shape of the stored weight alone. */
+static sp_value *transformer(sp_builder *b, const unet_state *s, int level, sp_value *x)
+{
+    if (!x) return NULL;
+    int64_t height = sp_dim(x, 1), width = sp_dim(x, 2), channels = sp_channels(x);
+    bool linear = s->c->linear_projection;
+    sp_value *h = sp_group_norm_layer(b, "norm", x, s->c->groups, TRANSFORMER_GROUP_NORM_EPSILON);
+    h = linear ? sp_linear_layer(b, "proj_in", sp_tokens_of(b, h), channels)
+               : sp_tokens_of(b, sp_conv2d_layer(b, "proj_in", h, channels, 1));
+    for (int64_t i = 0; i < s->c->transformer_layers[level]; i++) {
+        sp_scope_enter(b, "transformer_blocks.%d", (int)i);
+        h = transformer_block(b, s, h, s->c->heads[level]);
+        sp_scope_leave(b);
+    }
+    h = linear ? sp_picture_of(b, sp_linear_layer(b, "proj_out", h, channels), height, width)
+               : sp_conv2d_layer(b, "proj_out", sp_picture_of(b, h, height, width), channels, 1);
+    return sp_add(b, h, x);
+}
+
+static sp_value *resnet(sp_builder *b, const unet_state *s, int level, int64_t index, sp_value *x)
+{
+    sp_norm_settings norm = {s->c->groups, s->c->epsilon};
+    return sp_resnet_block(b, index, x, s->activated_time, s->c->channels[level], norm);
+}
+
+static sp_value *attention(sp_builder *b, const unet_state *s, int level, int64_t index,
+                           sp_value *x)
+{
+    sp_scope_enter(b, "attentions.%d", (int)index);
+    x = transformer(b, s, level, x);
+    sp_scope_leave(b);
+    return x;
+}
+
+/* A resnet and the attention that may follow it: one block of gradient checkpointing. */
+static sp_value *resnet_attention(sp_builder *b, const unet_state *s, int level, int64_t index,
+                                  bool attends, sp_value *x)
+{
+    if (s->checkpointing) sp_checkpoint_begin(b);
+    x = resnet(b, s, level, index, x);
+    if (attends) x = attention(b, s, level, index, x);
+    if (s->checkpointing) sp_checkpoint_end(b);
+    return x;
+}
+
+static sp_value *down_block(sp_builder *b, const unet_state *s, int level, sp_value *x,
+                            skip_stack *skips)
+{
+    sp_scope_enter(b, "down_blocks.%d", level);
+    for (int64_t i = 0; i < s->c->layers[level]; i++) {
+        x = resnet_attention(b, s, level, i, s->c->down_attention[level], x);
+        push(skips, x);
+    }
+    if (level < s->c->levels - 1) {
+        x = sp_downsample_layer(b, "downsamplers.0", x, s->c->downsample_padding);
+        push(skips, x);
+    }
+    sp_scope_leave(b);
+    return x;
+}
+
+static sp_value *middle_block(sp_builder *b, const unet_state *s, sp_value *x)
+{
+    int level = s->c->levels - 1;
+    sp_scope_enter(b, "mid_block");
+    x = resnet_attention(b, s, level, 0, true, x);
+    x = resnet_attention(b, s, level, 1, false, x);
+    sp_scope_leave(b);
+    return x;
+}
+
+/* The upsampler is told the size of the next skip, so odd sizes come back as they were. */
+static sp_value *up_block(sp_builder *b, const unet_state *s, int level, sp_value *x,
+                          skip_stack *skips)
+{
+    sp_scope_enter(b, "up_blocks.%d", s->c->levels - 1 - level);
+    for (int64_t i = 0; i <= s->c->layers[level]; i++) {
+        sp_value *both[2] = {x, pop(skips)};
+        x = resnet_attention(b, s, level, i, s->c->up_attention[level], sp_concat(b, 2, both, -1));
+    }
+    if (level > 0) {
+        const sp_value *next = skips->value[skips->count - 1];
+        x = sp_upsample_layer(b, "upsamplers.0", x, sp_dim(next, 1), sp_dim(next, 2));
+    }
+    sp_scope_leave(b);
+    return x;
+}
+
+static void check_inputs(sp_builder *b, const sp_unet_config *c, const sp_value *sample,
+                         const sp_value *timestep, const sp_value *context,
+                         const sp_value *timestep_cond)
+{
+    int64_t n = sp_dim(sample, 0);
+    sp_expect_shape(b, sample, "sample (as NHWC)", sp_shape_of(-1, -1, -1, c->in_channels));
+    sp_expect_shape(b, timestep, "timestep", sp_shape_of(n));
+    sp_expect_shape(b, context, "encoder_hidden_states", sp_shape_of(n, -1, c->context_dim));
+    if (timestep_cond && !c->time_cond_dim)
+        sp_builder_fail(b, SP_ARGUMENT,
+                        "\"timestep_cond\" is given to a model without time_cond_proj_dim");
+    sp_expect_shape(b, timestep_cond, "timestep_cond", sp_shape_of(n, c->time_cond_dim));
+}
+
+sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
+                               const sp_unet_options *options, sp_value *sample, sp_value *timestep,
+                               sp_value *context, sp_value *timestep_cond)
+{
+    check_inputs(b, c, sample, timestep, context, timestep_cond);
+    if (sp_builder_failed(b)) return NULL;
+    unet_state s = {
+        .c = c, .checkpointing = options && options->gradient_checkpointing, .context = context};
+    s.activated_time = activated_time_embedding(b, c, timestep, timestep_cond);
+    skip_stack skips = {.count = 0};
+    sp_value *x = sp_conv2d_layer(b, "conv_in", sample, c->channels[0], 3);
+    push(&skips, x);
+    for (int level = 0; level < c->levels; level++)
+        x = down_block(b, &s, level, x, &skips);
+    x = middle_block(b, &s, x);
+    for (int level = c->levels - 1; level >= 0; level--)
+        x = up_block(b, &s, level, x, &skips);
+    x = sp_silu(b, sp_group_norm_layer(b, "conv_norm_out", x, c->groups, c->epsilon));
+    return sp_conv2d_layer(b, "conv_out", x, c->out_channels, 3);
+}

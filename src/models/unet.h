@@ -1,0 +1,59 @@
+/* UNet2DConditionModel of Stable Diffusion 1.x and 2.x, built from a diffusers config.json. */
+#ifndef SP_MODELS_UNET_H
+#define SP_MODELS_UNET_H
+#include "models/config.h"
+#include "ops/ops.h"
+
+/* Lists are per level, from the highest resolution down. */
+typedef struct {
+    int levels;
+    int64_t sample_size; /* the latent's height and width it was trained for; 0: unknown. Any size
+                            runs */
+    int64_t in_channels, out_channels;
+    int64_t channels[SP_MODEL_MAX_LEVELS];
+    int64_t layers[SP_MODEL_MAX_LEVELS]; /* resnets of a down block; its up block has one more */
+    int64_t heads[SP_MODEL_MAX_LEVELS];  /* config: attention_head_dim, which diffusers misnamed */
+    int64_t transformer_layers[SP_MODEL_MAX_LEVELS]; /* the middle block has the last level's */
+    bool down_attention[SP_MODEL_MAX_LEVELS];
+    bool up_attention[SP_MODEL_MAX_LEVELS]; /* by resolution, as the others; the file lists them
+                                               backwards */
+    int64_t context_dim;                    /* config: cross_attention_dim */
+    int64_t time_dim;      /* width of the time embedding: time_embedding_dim or 4 channels[0] */
+    int64_t time_cond_dim; /* config: time_cond_proj_dim; 0: the model has no cond_proj */
+    int64_t groups;
+    double epsilon;
+    int64_t downsample_padding;
+    double freq_shift;
+    bool cos_first; /* config: flip_sin_to_cos */
+    bool linear_projection;
+    bool upcast_attention; /* of no consequence here: scores are always fp32. Kept for writing */
+} sp_unet_config;
+
+/* SP_IO, SP_FORMAT, or SP_UNSUPPORTED naming the key. Absent keys take diffusers' defaults. */
+sp_status sp_unet_config_load(const char *path, sp_unet_config *out);
+sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_config *out);
+/* The config.json that diffusers reads (json_decref); NULL when out of memory. */
+json_t *sp_unet_config_write(const sp_unet_config *config);
+
+typedef struct {
+    bool gradient_checkpointing; /* each resnet with its attention is a block that the backward pass
+                                    computes again */
+} sp_unet_options;
+
+/* The prediction [N,H,W,out_channels].
+ *   sample        [N,H,W,in_channels]
+ *   timestep      [N]  f32, whole or fractional
+ *   context       [N,L,context_dim]
+ *   timestep_cond [N,time_cond_dim], or NULL: cond_proj is skipped
+ *   options       NULL: all off
+ * Parameters are named as in the checkpoint, within the builder's scope. */
+sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
+                               const sp_unet_options *options, sp_value *sample, sp_value *timestep,
+                               sp_value *context, sp_value *timestep_cond);
+static inline sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, sp_value *sample,
+                                sp_value *timestep, sp_value *context, sp_value *timestep_cond)
+{
+    return sp_unet_with_options(b, c, NULL, sample, timestep, context, timestep_cond);
+}
+
+#endif
