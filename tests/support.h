@@ -12,8 +12,6 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include <jansson.h>
-
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -63,7 +61,6 @@ static inline const char *in_folder(void *const *state, const char *name)
  * Returns how many it needs. */
 static inline long fail_every_allocation(sp_status (*attempt)(void *context), void *context)
 {
-    json_set_alloc_funcs(sp_alloc, sp_free);
     long live = sp_alloc_live(), count = 0;
     sp_status status;
     do {

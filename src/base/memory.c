@@ -17,6 +17,7 @@
 
 static _Thread_local long allocations_left = -1;
 static _Thread_local long live_blocks;
+static _Thread_local unsigned long failures;
 
 void sp_alloc_fail_after(long count)
 {
@@ -28,26 +29,38 @@ long sp_alloc_live(void)
     return live_blocks;
 }
 
-static int must_fail(void)
+unsigned long sp_alloc_failures(void)
 {
-    if (allocations_left < 0) return 0;
-    if (allocations_left == 0) return 1;
-    allocations_left--;
-    return 0;
+    return failures;
+}
+
+/* alignment 0: as malloc aligns. */
+static void *allocate(size_t size, size_t alignment)
+{
+    void *pointer = NULL;
+    int refused = allocations_left == 0 || size > PTRDIFF_MAX - SP_ALIGNMENT;
+    if (allocations_left > 0) allocations_left--;
+    if (size == 0) size = 1;
+    if (!refused && alignment == 0) pointer = malloc(size);
+    if (!refused && alignment != 0)
+        pointer = aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (pointer) {
+        live_blocks++;
+    } else {
+        failures++;
+        sp_fail(SP_MEMORY, "out of memory: %zu bytes could not be allocated", size);
+    }
+    return pointer;
 }
 
 void *sp_alloc(size_t size)
 {
-    void *pointer = NULL;
-    if (!must_fail() && size <= PTRDIFF_MAX - SP_ALIGNMENT) {
-        size_t rounded = (size + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
-        pointer = aligned_alloc(SP_ALIGNMENT, rounded ? rounded : SP_ALIGNMENT);
-    }
-    if (pointer)
-        live_blocks++;
-    else
-        sp_fail(SP_MEMORY, "out of memory: %zu bytes could not be allocated", size);
-    return pointer;
+    return allocate(size, SP_ALIGNMENT);
+}
+
+void *sp_alloc_plain(size_t size)
+{
+    return allocate(size, 0);
 }
 
 void *sp_alloc_zero(size_t size)

@@ -10,9 +10,13 @@ void *sp_alloc(size_t size);
 void *sp_alloc_zero(size_t size);
 void *sp_realloc(void *pointer, size_t old_size, size_t new_size); /* keeps min(old,new) bytes; on failure the old block stays */
 void sp_free(void *pointer);                                       /* sp_free(NULL) is legal */
+/* Plainly aligned, for libraries that let their allocator be chosen; sp_free, or free, releases it. */
+void *sp_alloc_plain(size_t size);
 char *sp_strdup(const char *text);
 char *sp_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a new string; sp_free */
 
+/* How many allocations failed on this thread so far: tells want of memory from bad input where a library does not. */
+unsigned long sp_alloc_failures(void);
 /* Tests only: the allocation after the next `count` ones fails (count < 0: never). Per thread. */
 void sp_alloc_fail_after(long count);
 /* Tests only: blocks that this thread allocated less those it freed. */

@@ -464,32 +464,42 @@ void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor)
 
 /* ---- Writing ---- */
 
+/* Why Jansson refused: for want of memory since `failures` was read, or because of the words it was
+ * given. */
+static sp_status refused(const char *path, unsigned long failures, const char *what,
+                         const char *words)
+{
+    if (sp_alloc_failures() != failures)
+        return sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
+    return sp_fail(SP_ARGUMENT, "%s: %s \"%s\" is not UTF-8", path, what, words);
+}
+
 static sp_status header_entry(json_t *header, const char *path, const sp_named_tensor *named,
                               uint64_t *offset)
 {
     const sp_tensor *tensor = named->tensor;
-    if (strcmp(named->name, "__metadata__") == 0 || json_object_get(header, named->name))
-        return sp_fail(SP_ARGUMENT, "%s: the name \"%s\" cannot be written twice", path,
-                       named->name);
+    if (strcmp(named->name, "__metadata__") == 0)
+        return sp_fail(SP_ARGUMENT, "%s: no tensor can have the name \"__metadata__\"", path);
+    if (json_object_get(header, named->name))
+        return sp_fail(SP_ARGUMENT, "%s: two tensors have the name \"%s\"", path, named->name);
     if (tensor->dtype == SP_PACKED)
         return sp_fail(SP_ARGUMENT,
                        "%s: tensor \"%s\" is in a backend's own layout, which no file has", path,
                        named->name);
-    json_t *shape = json_array();
+    unsigned long failures = sp_alloc_failures();
+    uint64_t end = *offset + sp_tensor_bytes(tensor);
+    json_t *entry = json_pack("{s:s,s:[],s:[I,I]}", "dtype", sp_dtype_name(tensor->dtype), "shape",
+                              "data_offsets", (json_int_t)*offset, (json_int_t)end);
+    json_t *shape = json_object_get(entry, "shape");
     int failed = !shape;
     for (int i = 0; i < tensor->shape.rank && !failed; i++)
-        failed = json_array_append_new(shape, json_integer(tensor->shape.dim[i])) != 0;
-    uint64_t end = *offset + sp_tensor_bytes(tensor);
-    json_t *entry =
-        failed ? NULL
-               : json_pack("{s:s,s:O,s:[I,I]}", "dtype", sp_dtype_name(tensor->dtype), "shape",
-                           shape, "data_offsets", (json_int_t)*offset, (json_int_t)end);
-    json_decref(shape);
-    if (!entry) return sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
-    /* Takes the entry, also when it fails: on a name that is not UTF-8, or for want of memory. */
-    if (json_object_set_new(header, named->name, entry) != 0)
-        return sp_fail(SP_ARGUMENT, "%s: the tensor name \"%s\" cannot be written", path,
-                       named->name);
+        failed = json_array_append_new(shape, json_integer(tensor->shape.dim[i]));
+    if (failed)
+        json_decref(entry);
+    else
+        failed = json_object_set_new(header, named->name,
+                                     entry); /* takes the entry, whatever it returns */
+    if (failed) return refused(path, failures, "the tensor name", named->name);
     *offset = end;
     return SP_OK;
 }
@@ -498,40 +508,42 @@ static sp_status header_metadata(json_t *header, const char *path, const char *c
                                  size_t count)
 {
     if (count == 0) return SP_OK;
+    unsigned long failures = sp_alloc_failures();
     json_t *object = json_object();
-    int failed = !object;
-    for (size_t i = 0; i < count && !failed; i++)
-        failed = json_object_set_new(object, metadata[i][0], json_string(metadata[i][1])) != 0;
-    if (failed)
-        json_decref(object);
-    else
-        failed = json_object_set_new(header, "__metadata__", object) != 0;
-    return failed ? sp_fail(SP_ARGUMENT, "%s: the metadata cannot be written", path) : SP_OK;
+    if (json_object_set_new(header, "__metadata__", object))
+        return refused(path, failures, "the text", "");
+    for (size_t i = 0; i < count; i++) {
+        if (json_object_set_new(object, metadata[i][0], json_string(metadata[i][1])))
+            return refused(path, failures, "the metadata entry", metadata[i][0]);
+    }
+    return SP_OK;
 }
 
-/* The header's text, padded with spaces so that the data begin at a multiple of 64 bytes in the
+static int append_piece(const char *buffer, size_t size, void *text)
+{
+    sp_string_append(text, buffer, size);
+    return ((sp_string *)text)->failed ? -1 : 0;
+}
+
+/* The header's text, with spaces after it so that the data begin at a multiple of 64 bytes in the
  * file. */
 static sp_status header_text(const char *path, const sp_named_tensor *tensors, size_t count,
                              const char *const (*metadata)[2], size_t metadata_count,
                              sp_string *out)
 {
     json_t *header = json_object();
-    if (!header) return sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
+    if (!header) return SP_MEMORY;
     uint64_t offset = 0;
     sp_status status = header_metadata(header, path, metadata, metadata_count);
     for (size_t i = 0; i < count && status == SP_OK; i++)
         status = header_entry(header, path, &tensors[i], &offset);
-    size_t length = status == SP_OK ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
-    char *text = status == SP_OK ? sp_alloc(length + SP_ALIGNMENT) : NULL;
-    if (text && json_dumpb(header, text, length, JSON_COMPACT) == length) {
-        size_t padded =
-            (LENGTH_BYTES + length + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT - LENGTH_BYTES;
-        memset(text + length, ' ', padded - length);
-        sp_string_append(out, text, padded);
+    if (status == SP_OK) {
+        int failed = json_dump_callback(header, append_piece, out, JSON_COMPACT);
+        while (!failed && !out->failed && (LENGTH_BYTES + out->length) % SP_ALIGNMENT)
+            sp_string_append(out, " ", 1);
+        if (failed || out->failed)
+            status = sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
     }
-    if (status == SP_OK && (length == 0 || out->length < length))
-        status = sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
-    sp_free(text);
     json_decref(header);
     return status;
 }
