@@ -1,9 +1,12 @@
 """Writes all goldens."""
 import make_distill
+import make_image
+import make_samplers
+import make_schedule
 import make_text
 import make_unet
 import make_vae
 
 if __name__ == "__main__":
-    for module in (make_unet, make_vae, make_text, make_distill):
+    for module in (make_unet, make_vae, make_text, make_schedule, make_samplers, make_distill, make_image):
         module.main()

@@ -1,15 +1,15 @@
-"""Goldens of tests/test_image.c: Pillow's resizing, the training crop, and decoded files of every kind.
+"""Pillow's resizing, diffusers' training crop, and files of every kind with their pixels: image.safetensors.
 
-    python tools/golden/make_image.py tests/golden/image.safetensors
-
-Pillow 13.0.0, numpy 2.4.6, safetensors. Every tensor is uint8; pictures are [height, width, 3].
+Every tensor is uint8; pictures are [height, width, 3], files are [bytes].
 """
 import io
-import sys
+import os
 
 import numpy as np
 from PIL import Image, ImageOps
 from safetensors.numpy import save_file
+
+import common
 
 rng = np.random.default_rng(7)
 tensors = {}
@@ -97,7 +97,10 @@ def main():
     for side in (16, 33, 64):
         training_crop(side)
     file_cases()
-    save_file(tensors, sys.argv[1], metadata={"pillow": Image.__version__})
+    path = os.path.join(common.ROOT, "image.safetensors")
+    save_file(tensors, path, metadata={"pillow": Image.__version__})
+    os.chmod(path, 0o644)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+/* 8-bit RGB pictures: reading JPEG, PNG and WebP, writing PNG, Pillow's resizing, crops, and floats
+ * for networks. */
+#ifndef SP_DATA_IMAGE_H
+#define SP_DATA_IMAGE_H
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "base/text.h"
+
+#define SP_IMAGE_MAX_SIDE 32768                /* pixels */
+#define SP_IMAGE_MAX_PIXELS (INT64_C(1) << 27) /* 402 MB of RGB; larger pictures are refused */
+
+typedef struct {
+    int width, height;
+    uint8_t *pixels; /* [height, width, 3] RGB, no padding; owned */
+} sp_image;
+
+/* Pixels are zeroed (black). SP_ARGUMENT when a side is < 1 or the limits above are passed. */
+sp_status sp_image_create(int width, int height, sp_image *out);
+void sp_image_free(sp_image *image); /* a zeroed image is legal; leaves it zeroed */
+
+/* Decoding looks at the bytes, never at the file's name. Transparency is composited on white,
+ * palettes and grey become RGB, 16-bit samples keep their high byte, a JPEG's EXIF orientation is
+ * applied. `name` is for messages. SP_FORMAT: no JPEG, PNG or WebP, damaged or truncated, or too
+ * large. SP_UNSUPPORTED: animated WebP. */
+sp_status sp_image_decode(const void *data, size_t size, const char *name, sp_image *out);
+sp_status sp_image_load(const char *path, sp_image *out); /* also SP_IO */
+/* The size after orientation, from the header alone; the rest of the file may still be damaged. */
+sp_status sp_image_probe(const void *data, size_t size, const char *name, int *width, int *height);
+
+/* One text chunk: key of 1..79 Latin-1 characters; value UTF-8. Written as tEXt when ASCII, as iTXt
+ * otherwise. */
+typedef struct {
+    const char *key, *value;
+} sp_png_text;
+/* *out (sp_free) receives the whole file. */
+sp_status sp_image_encode_png(const sp_image *image, const sp_png_text *texts, size_t text_count,
+                              uint8_t **out, size_t *size);
+sp_status sp_image_save_png(const sp_image *image, const char *path, const sp_png_text *texts,
+                            size_t text_count); /* atomic */
+/* Appends "data:image/png;base64,..." for an HTML page. */
+sp_status sp_image_append_data_uri(const sp_image *image, sp_string *out);
+
+typedef enum {
+    SP_FILTER_BILINEAR, /* support 1 */
+    SP_FILTER_LANCZOS,  /* sinc windowed by sinc, support 3 */
+} sp_filter;
+/* Antialiased resizing as Pillow's Image.resize does it: the kernel is stretched by the reduction
+ * factor, rows first, then columns, each pass rounded to 8 bits; results are equal to Pillow's.
+ * *out is new. */
+sp_status sp_image_resize(const sp_image *image, int width, int height, sp_filter filter,
+                          sp_image *out);
+/* The size after scaling the shorter side to `side`, as torchvision's Resize: the longer one is
+ * rounded down. */
+void sp_image_shortest_size(int width, int height, int side, int64_t *new_width,
+                            int64_t *new_height);
+/* The rectangle must lie inside: SP_ARGUMENT otherwise. */
+sp_status sp_image_crop(const sp_image *image, int left, int top, int width, int height,
+                        sp_image *out);
+/* torchvision's CenterCrop: the offset is half the surplus, halves to even. */
+sp_status sp_image_center_crop(const sp_image *image, int width, int height, sp_image *out);
+/* Diffusers' training transform: shorter side to `side`, then the centre side x side. */
+sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, sp_image *out);
+
+/* rgb [height,width,3] -> nchw [3,height,width] = (x / 255 - 0.5) / 0.5, and back: round(255
+ * clip(y/2 + 0.5)), halves to even, NaN to 0. */
+void sp_rgb_to_float(const uint8_t *rgb, int width, int height, float *nchw);
+void sp_rgb_from_float(const float *nchw, int width, int height, uint8_t *rgb);
+
+#endif

@@ -1,0 +1,57 @@
+#include "data/image_orientation.h"
+#include <stdbool.h>
+#include <string.h>
+#include "base/memory.h"
+
+static uint32_t number(const uint8_t *bytes, int count, bool big_endian)
+{
+    uint32_t value = 0;
+    for (int i = 0; i < count; i++)
+        value |= (uint32_t)bytes[i] << 8 * (big_endian ? count - 1 - i : i);
+    return value;
+}
+
+/* "Exif\0\0", then a TIFF file: byte order, 42, the first directory's offset; a directory is a
+ * count and entries of 12 bytes: tag, type, count, value. Orientation is tag 0x0112, one SHORT. */
+int sp_exif_orientation(const uint8_t *segment, size_t size)
+{
+    if (size < 14 || memcmp(segment, "Exif\0\0", 6)) return 0;
+    const uint8_t *tiff = segment + 6;
+    size -= 6;
+    bool big_endian = tiff[0] == 'M';
+    if (memcmp(tiff, big_endian ? "MM" : "II", 2) || number(tiff + 2, 2, big_endian) != 42)
+        return 0;
+    size_t offset = number(tiff + 4, 4, big_endian);
+    if (offset > size - 2) return 0;
+    size_t entries = number(tiff + offset, 2, big_endian);
+    offset += 2;
+    for (size_t i = 0; i < entries && size - offset >= 12; i++, offset += 12) {
+        const uint8_t *entry = tiff + offset;
+        if (number(entry, 2, big_endian) != 0x0112 || number(entry + 2, 2, big_endian) != 3)
+            continue;
+        uint32_t value = number(entry + 8, 2, big_endian);
+        return value >= 1 && value <= 8 ? (int)value : 0;
+    }
+    return 0;
+}
+
+sp_status sp_image_orient(sp_image *image, int orientation)
+{
+    bool transpose = orientation >= 5;
+    int width = image->width, height = image->height;
+    sp_image turned;
+    SP_TRY(sp_image_create(transpose ? height : width, transpose ? width : height, &turned));
+    bool flip_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+    bool flip_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+    uint8_t *to = turned.pixels;
+    for (int y = 0; y < turned.height; y++)
+        for (int x = 0; x < turned.width; x++, to += 3) {
+            int from_x = transpose ? y : x, from_y = transpose ? x : y;
+            if (flip_x) from_x = width - 1 - from_x;
+            if (flip_y) from_y = height - 1 - from_y;
+            memcpy(to, image->pixels + ((size_t)from_y * width + from_x) * 3, 3);
+        }
+    sp_image_free(image);
+    *image = turned;
+    return SP_OK;
+}

@@ -1,0 +1,14 @@
+/* EXIF orientation. */
+#ifndef SP_DATA_IMAGE_ORIENTATION_H
+#define SP_DATA_IMAGE_ORIENTATION_H
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "data/image.h"
+
+/* The orientation 1..8 that an APP1 segment states; 0 when it states none. */
+int sp_exif_orientation(const uint8_t *segment, size_t size);
+/* Turns and flips the picture so that it stands as orientation 2..8 asks. */
+sp_status sp_image_orient(sp_image *image, int orientation);
+
+#endif

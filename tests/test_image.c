@@ -1,0 +1,325 @@
+/* Pictures: Pillow's resizing and crops, decoding against Pillow, PNG round trips, damaged files.
+ */
+#include <math.h>
+#include <spng.h>
+#include "base/random.h"
+#include "data/image.h"
+#include "data/image_orientation.h"
+#include "data/sheet.h"
+#include "support.h"
+#include "tensor/safetensors.h"
+
+static int open_golden(void **state)
+{
+    const char *root = getenv("SPLAM_SOURCE");
+    char *path = sp_path_join(root ? root : ".", "tests/golden/image.safetensors");
+    sp_status status = sp_safetensors_open(path, (sp_tensor_file **)state);
+    if (status != SP_OK) fprintf(stderr, "%s\n", sp_error_message());
+    sp_free(path);
+    return status == SP_OK ? 0 : -1;
+}
+
+static int close_golden(void **state)
+{
+    sp_tensor_file_close(*state);
+    return 0;
+}
+
+static sp_image golden_image(const sp_tensor_file *file, const char *name)
+{
+    const sp_tensor *tensor = sp_tensor_file_find(file, name);
+    assert_non_null(tensor);
+    assert_int_equal(tensor->shape.rank, 3);
+    sp_image image;
+    assert_int_equal(sp_image_create((int)tensor->shape.dim[1], (int)tensor->shape.dim[0], &image),
+                     SP_OK);
+    memcpy(image.pixels, tensor->data, sp_tensor_bytes(tensor));
+    return image;
+}
+
+static int largest_difference(const sp_image *a, const sp_image *b)
+{
+    assert_int_equal(a->width, b->width);
+    assert_int_equal(a->height, b->height);
+    int most = 0;
+    for (int i = 0; i < a->width * a->height * 3; i++) {
+        int difference = abs(a->pixels[i] - b->pixels[i]);
+        most = difference > most ? difference : most;
+    }
+    return most;
+}
+
+/* The arithmetic is Pillow's, integers included, so the tolerance is nothing. */
+static void resizes_as_pillow(void **state)
+{
+    static const int sizes[][2] = {{16, 16}, {64, 64}, {61, 20}, {30, 47}, {7, 90}, {1, 1}};
+    sp_image source = golden_image(*state, "resize.source");
+    for (int filter = SP_FILTER_BILINEAR; filter <= SP_FILTER_LANCZOS; filter++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "resize.%s.%dx%d",
+                     filter == SP_FILTER_LANCZOS ? "lanczos" : "bilinear", sizes[i][0],
+                     sizes[i][1]);
+            sp_image expected = golden_image(*state, name), found;
+            assert_int_equal(
+                sp_image_resize(&source, sizes[i][0], sizes[i][1], (sp_filter)filter, &found),
+                SP_OK);
+            assert_int_equal(largest_difference(&found, &expected), 0);
+            sp_image_free(&found);
+            sp_image_free(&expected);
+        }
+    sp_image_free(&source);
+}
+
+static void crops_as_training(void **state)
+{
+    static const int sides[] = {16, 33, 64};
+    sp_image source = golden_image(*state, "resize.source");
+    for (size_t i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "crop.%d", sides[i]);
+        sp_image expected = golden_image(*state, name), found;
+        assert_int_equal(sp_image_fit_square(&source, sides[i], SP_FILTER_LANCZOS, &found), SP_OK);
+        assert_int_equal(largest_difference(&found, &expected), 0);
+        sp_image_free(&found);
+        sp_image_free(&expected);
+    }
+    sp_image outside;
+    assert_int_equal(sp_image_crop(&source, 60, 0, 2, 2, &outside), SP_ARGUMENT);
+    assert_int_equal(sp_image_center_crop(&source, 62, 2, &outside), SP_ARGUMENT);
+    sp_image_free(&source);
+}
+
+/* PNG is exact. JPEG and WebP decoders of different versions may round differently, by one level in
+ * a plane, which colour conversion can make two. */
+static void decodes_as_pillow(void **state)
+{
+    const sp_tensor_file *file = *state;
+    int files = 0;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const char *name = sp_tensor_file_name(file, i);
+        if (strncmp(name, "file.", 5)) continue;
+        const sp_tensor *bytes = sp_tensor_file_at(file, i);
+        char pixels[80];
+        snprintf(pixels, sizeof pixels, "pixels.%s", name + 5);
+        sp_image expected = golden_image(file, pixels), found;
+        sp_status status = sp_image_decode(bytes->data, sp_tensor_bytes(bytes), name, &found);
+        if (status != SP_OK) fail_msg("%s", sp_error_message());
+        int difference = largest_difference(&found, &expected);
+        if (difference > (strncmp(name, "file.png", 8) ? 2 : 0))
+            fail_msg("%s differs by %d levels", name, difference);
+        int width, height;
+        assert_int_equal(sp_image_probe(bytes->data, sp_tensor_bytes(bytes), name, &width, &height),
+                         SP_OK);
+        assert_int_equal(width, found.width);
+        assert_int_equal(height, found.height);
+        sp_image_free(&found);
+        sp_image_free(&expected);
+        files++;
+    }
+    assert_true(files >= 20);
+}
+
+/* Every proper prefix of every file is refused, and none crashes. */
+static void refuses_truncated_files(void **state)
+{
+    const sp_tensor_file *file = *state;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const char *name = sp_tensor_file_name(file, i);
+        if (strncmp(name, "file.", 5)) continue;
+        const sp_tensor *bytes = sp_tensor_file_at(file, i);
+        size_t size = sp_tensor_bytes(bytes);
+        /* The last bytes say nothing: IEND's checksum, JPEG's end marker, RIFF's padding. */
+        size_t end = size - (strncmp(name, "file.png", 8) ? 3 : 5);
+        for (size_t length = 0; length <= end; length += 1 + (end - length > 64) * (length / 16)) {
+            uint8_t *copy = sp_alloc(length); /* its own block, so that sanitizers see an overrun */
+            memcpy(copy, bytes->data, length);
+            sp_image image;
+            sp_status status = sp_image_decode(copy, length, "cut.bin", &image);
+            if (status != SP_FORMAT) fail_msg("%s cut to %zu bytes gives %d", name, length, status);
+            assert_non_null(strstr(sp_error_message(), "cut.bin"));
+            assert_null(image.pixels);
+            sp_free(copy);
+        }
+    }
+}
+
+/* Any bytes may come: flipped ones in real files, and noise behind a right signature. */
+static void survives_damage(void **state)
+{
+    const sp_tensor_file *file = *state;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        if (strncmp(sp_tensor_file_name(file, i), "file.", 5)) continue;
+        const sp_tensor *bytes = sp_tensor_file_at(file, i);
+        size_t size = sp_tensor_bytes(bytes);
+        uint8_t *copy = sp_alloc(size);
+        for (uint64_t trial = 0; trial < 60; trial++) {
+            uint32_t bits[8];
+            sp_random_bits((sp_random_key){.seed = 1, .step = trial, .sample = i}, bits, 8);
+            memcpy(copy, bytes->data, size);
+            for (int k = 0; k < 1 + (int)(trial % 4); k++)
+                copy[bits[k] % size] ^= (uint8_t)(1 + bits[k + 4] % 255);
+            if (trial >= 50) /* keep the head, then noise */
+                for (size_t at = 16 + trial; at < size; at++)
+                    copy[at] = (uint8_t)(copy[at] * 31 + bits[at % 8]);
+            sp_image image;
+            sp_status status = sp_image_decode(copy, size, "damaged", &image);
+            assert_true(status == SP_OK || status == SP_FORMAT || status == SP_UNSUPPORTED);
+            if (status == SP_OK) sp_image_free(&image);
+        }
+        sp_free(copy);
+    }
+    static const uint8_t tiff[] = "Exif\0\0MM\0\x2A\xFF\xFF\xFF\xFF";
+    for (size_t size = 0; size < sizeof tiff; size++)
+        assert_int_equal(sp_exif_orientation(tiff, size), 0);
+}
+
+/* A PNG that says 2^31 - 1 x 2^31 - 1 must not make anybody allocate. */
+static void refuses_huge_pictures(void **state)
+{
+    const sp_tensor *bytes = sp_tensor_file_find(*state, "file.jpeg");
+    size_t size = sp_tensor_bytes(bytes);
+    uint8_t *copy = sp_alloc(size);
+    memcpy(copy, bytes->data, size);
+    for (size_t i = 0; i + 9 < size; i++)
+        if (copy[i] == 0xFF && copy[i + 1] == 0xC0) memset(copy + i + 5, 0xFF, 4);
+    sp_image image;
+    assert_int_equal(sp_image_decode(copy, size, "huge.jpg", &image), SP_FORMAT);
+    assert_non_null(strstr(sp_error_message(), "huge.jpg"));
+    sp_free(copy);
+    assert_int_equal(sp_image_create(SP_IMAGE_MAX_SIDE, SP_IMAGE_MAX_SIDE, &image), SP_ARGUMENT);
+    assert_int_equal(sp_image_create(0, 5, &image), SP_ARGUMENT);
+}
+
+static const char *find_text(spng_ctx *png, const char *key)
+{
+    static char value[256]; /* spng's strings die with its context */
+    struct spng_text texts[8];
+    uint32_t count = 8;
+    assert_int_equal(spng_get_text(png, texts, &count), 0);
+    for (uint32_t i = 0; i < count; i++)
+        if (!strcmp(texts[i].keyword, key)) {
+            snprintf(value, sizeof value, "%.*s", (int)texts[i].length, texts[i].text);
+            return value;
+        }
+    return NULL;
+}
+
+static void png_round_trip(void **state)
+{
+    sp_image source = golden_image(*state, "resize.source"), found;
+    static const char prompt[] = "a cat\nSteps: 4, Sampler: LCM",
+                      accents[] = "caf\xC3\xA9 \xF0\x9F\x98\x80";
+    const sp_png_text texts[] = {{"parameters", prompt}, {"Comment", accents}};
+    char path[] = "/tmp/splam-test-XXXXXX";
+    int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    close(descriptor);
+    assert_int_equal(sp_image_save_png(&source, path, texts, 2), SP_OK);
+    assert_int_equal(sp_image_load(path, &found), SP_OK);
+    assert_int_equal(largest_difference(&source, &found), 0);
+    char *bytes;
+    size_t size;
+    assert_int_equal(sp_read_file(path, &bytes, &size), SP_OK);
+    spng_ctx *png = spng_ctx_new(0);
+    spng_set_png_buffer(png, bytes, size);
+    assert_string_equal(find_text(png, "parameters"), prompt);
+    assert_string_equal(find_text(png, "Comment"), accents);
+    spng_ctx_free(png);
+    sp_free(bytes);
+    sp_image_free(&found);
+    unlink(path);
+
+    uint8_t *memory;
+    const sp_png_text bad = {"", "no key"};
+    assert_int_equal(sp_image_encode_png(&source, &bad, 1, &memory, &size), SP_ARGUMENT);
+    assert_int_equal(sp_image_save_png(&source, "/nonexistent/folder/x.png", NULL, 0), SP_IO);
+    sp_image_free(&source);
+}
+
+static void data_uri_is_base64(void **state)
+{
+    (void)state;
+    static const char head[] = "data:image/png;base64,iVBORw0KGgo"; /* the signature in base64 */
+    sp_image image;
+    sp_string text = {0};
+    assert_int_equal(sp_image_create(3, 2, &image), SP_OK);
+    assert_int_equal(sp_image_append_data_uri(&image, &text), SP_OK);
+    assert_memory_equal(sp_string_text(&text), head, sizeof head - 1);
+    size_t length = text.length - (sizeof "data:image/png;base64," - 1);
+    assert_int_equal(length % 4, 0);
+    sp_string_free(&text);
+    sp_image_free(&image);
+}
+
+static void floats_round_trip(void **state)
+{
+    (void)state;
+    uint8_t rgb[256 * 3], back[256 * 3];
+    float nchw[3 * 256];
+    for (int i = 0; i < 256 * 3; i++)
+        rgb[i] = (uint8_t)(i / 3 + 5 * (i % 3));
+    sp_rgb_to_float(rgb, 16, 16, nchw);
+    assert_true(nchw[0] == -1.0f && nchw[256] == (5.0f / 255.0f - 0.5f) / 0.5f);
+    sp_rgb_from_float(nchw, 16, 16, back);
+    assert_memory_equal(rgb, back, sizeof rgb);
+    /* 0.5 levels round to even: -1 + 2 * 0.5/255 is level 0.5; out of range is clipped. */
+    float odd[3] = {-5.0f, NAN, 7.0f};
+    uint8_t clipped[3];
+    sp_rgb_from_float(odd, 1, 1, clipped);
+    assert_int_equal(clipped[0], 0);
+    assert_int_equal(clipped[1], 0);
+    assert_int_equal(clipped[2], 255);
+}
+
+static void sheet_holds_pictures(void **state)
+{
+    sp_image source = golden_image(*state, "resize.source"), found;
+    const uint8_t *pictures[2] = {source.pixels, NULL};
+    const char *labels[1] = {
+        "bad \xFF utf-8 and a label that is much too long for one line of text"};
+    const char *captions[2] = {"a caption", NULL};
+    sp_sheet sheet = {.title = "Title",
+                      .rows = 1,
+                      .columns = 2,
+                      .scale = 3,
+                      .pictures = pictures,
+                      .picture_width = source.width,
+                      .picture_height = source.height,
+                      .row_labels = labels,
+                      .column_captions = captions,
+                      .cell_captions = captions};
+    assert_int_equal(sp_sheet_draw(&sheet, &found), SP_OK);
+    /* The picture is somewhere, each pixel as a 3x3 block. */
+    int matches = 0;
+    for (int y = 0; y + source.height * 3 <= found.height; y++)
+        for (int x = 0; x + source.width * 3 <= found.width; x++) {
+            bool same = true;
+            for (int i = 0; same && i < source.width * source.height; i++) {
+                int at_x = x + i % source.width * 3 + 1, at_y = y + i / source.width * 3 + 2;
+                same = !memcmp(found.pixels + ((size_t)at_y * found.width + at_x) * 3,
+                               source.pixels + (size_t)i * 3, 3);
+            }
+            matches += same;
+        }
+    assert_int_equal(matches, 9); /* at each of the nine pixels of a block */
+    sp_image_free(&found);
+    sheet.rows = 0;
+    assert_int_equal(sp_sheet_draw(&sheet, &found), SP_ARGUMENT);
+    sheet.rows = 30000, sheet.row_labels = NULL, sheet.column_captions = NULL;
+    sheet.cell_captions = NULL;
+    assert_int_equal(sp_sheet_draw(&sheet, &found), SP_ARGUMENT);
+    sp_image_free(&source);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resizes_as_pillow), cmocka_unit_test(crops_as_training),
+        cmocka_unit_test(decodes_as_pillow), cmocka_unit_test(refuses_truncated_files),
+        cmocka_unit_test(survives_damage),   cmocka_unit_test(refuses_huge_pictures),
+        cmocka_unit_test(png_round_trip),    cmocka_unit_test(data_uri_is_base64),
+        cmocka_unit_test(floats_round_trip), cmocka_unit_test(sheet_holds_pictures),
+    };
+    return cmocka_run_group_tests(tests, open_golden, close_golden);
+}
