@@ -1,8 +1,8 @@
 """Sub-path linear approximation distillation (SPLAM) and latent consistency distillation (LCM) in plain PyTorch.
 
-Written to be read beside the equations, not to be fast. All randomness comes in as recorded draws, so a run is a function of
-(teacher, draws, settings). Letters: B batch, C latent channels, H, W latent size, L tokens, D context width,
-M number of DDIM points, K length of a sub-path in timesteps. Coefficients that depend on the timestep alone are
+Written to be read beside the equations, not to be fast. All randomness comes in as recorded draws, so a run is a
+function of (teacher, draws, settings). Letters: B batch, C latent channels, H, W latent size, L tokens, D context
+width, M number of DDIM points, K length of a sub-path in timesteps. Coefficients that depend on the timestep alone are
 computed in float64 and rounded once.
 
     python distill.py --case ../../tests/golden/distill-splam        runs a recorded case again and compares
@@ -65,7 +65,8 @@ def fractional_timestep(alpha_by_t, sigma_by_t, alpha, sigma):
 
 
 def sub_timesteps(start, skip, solver_steps):
-    """The teacher's timesteps s = t_0 >= t_1 >= ... >= t_n = e, each [B]: t_j = max(s - round(j K / n), 0), halves up."""
+    """The teacher's timesteps s = t_0 >= t_1 >= ... >= t_n = e, each [B]; t_j = max(s - round(j K / n), 0), halves
+    rounded up."""
     return [(start - (2 * j * skip + solver_steps) // (2 * solver_steps)).clamp(min=0) for j in range(solver_steps + 1)]
 
 
@@ -194,7 +195,7 @@ def loss_of(prediction, target, settings):
 # ---- the loop ------------------------------------------------------------------------------------------------------
 
 def train(folder, draws, flags, dtype=torch.float32):
-    """Returns (trace, student, ema). trace: loss and grad_norm [steps], prediction.K and target.K for every micro-batch K."""
+    """Returns (trace, student, ema). trace: loss, grad_norm [steps]; prediction.K, target.K of each micro-batch."""
     settings = {**DEFAULTS, **flags}
     teacher, config = load_teacher(folder, dtype)
     student = make_student(teacher, settings["gamma-conditioning"])

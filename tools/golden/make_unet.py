@@ -27,9 +27,9 @@ def sd2_like():
 def guided():
     """A student: time_cond_proj_dim, so cond_proj in the time embedding. One resnet per block."""
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=8, cross_attention_dim=24, attention_head_dim=2, time_cond_proj_dim=256)
+        norm_num_groups=4, cross_attention_dim=24, attention_head_dim=2, time_cond_proj_dim=256)
 
 
 def demo_like():
