@@ -1,0 +1,107 @@
+#!/bin/bash
+# The rules of the house, one TAP line each: check_law.sh [BUILD]
+#   - a folder of src/ includes itself and those before it, never those after; the command line sees only
+#     include/splam; public headers see only each other
+#   - every header compiles alone
+#   - every symbol that the library exports begins with splam_
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=${1:-build}
+order="base tensor graph ops backend text models diffusion data train eval api"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+rank() { # place of a folder in the order; nothing if it is not there
+    local place=0 folder
+    for folder in $order; do
+        place=$((place + 1))
+        [ "$folder" != "$1" ] || echo $place
+    done
+}
+
+# includes FOLDER: lines "file:number path" for every include of the project's own headers, or of anything in quotes
+includes() {
+    find "$1" \( -name '*.c' -o -name '*.h' -o -name '*.inc' \) -exec grep -HnE '^[[:space:]]*#[[:space:]]*include' {} + |
+        sed -nE 's/^([^:]*:[0-9]*):[^"<]*["<]([^">]*)([">]).*$/\1 \2 \3/p' |
+        while read -r place path mark; do
+            if [ "$mark" = '"' ] || [ -n "$(rank "${path%%/*}")" ] || [ "${path%%/*}" = splam ]; then
+                echo "$place $path"
+            fi
+        done
+}
+
+# broken_includes ROOT: one line for each include that breaks the law
+broken_includes() {
+    local folder own place path first theirs
+    for folder in "$1"/src/*/; do
+        folder=$(basename "$folder")
+        own=$(rank "$folder")
+        [ -n "$own" ] || echo "src/$folder has no place in the order: $order"
+        includes "$1/src/$folder" | while read -r place path; do
+            first=${path%%/*}
+            theirs=$(rank "$first")
+            if [ "$first" = splam ]; then
+                [ "$folder" = api ] || echo "$place: only src/api includes $path"
+            elif [ -z "$theirs" ]; then
+                echo "$place: \"$path\" does not name its folder"
+            elif [ "$theirs" -gt "${own:-0}" ]; then
+                echo "$place: src/$folder must not include $path"
+            fi
+        done
+    done
+    includes "$1/cli" | while read -r place path; do
+        [ "${path%%/*}" = splam ] || { [ -f "$1/cli/$path" ] && [ "${path#*/}" = "$path" ]; } ||
+            echo "$place: the command line must not include $path"
+    done
+    includes "$1/include" | while read -r place path; do
+        [ "${path%%/*}" = splam ] || echo "$place: a public header must not include $path"
+    done
+}
+
+number=0 failures=0
+# report NAME FILE: the check holds if the file is empty
+report() {
+    number=$((number + 1))
+    if [ -s "$2" ]; then
+        failures=$((failures + 1))
+        echo "not ok $number - $1"
+        sed 's/^/# /' "$2"
+    else
+        echo "ok $number - $1"
+    fi
+}
+
+echo "1..4"
+broken_includes . >"$scratch/includes"
+report "folders include only what stands before them" "$scratch/includes"
+
+# The check itself, on a small house in which each include breaks another rule.
+mkdir -p "$scratch/house/src/base" "$scratch/house/src/graph" "$scratch/house/cli" "$scratch/house/include/splam"
+printf '#include <stdio.h>\n#include "base/x.h"\n#include "graph/graph.h"\n' >"$scratch/house/src/base/a.c"
+printf '#include "base/x.h"\n#  include <tensor/x.h>\n#include "graph.h"\n#include "splam/splam.h"\n' >"$scratch/house/src/graph/b.h"
+printf '#include <splam/splam.h>\n#include "c.h"\n#include "base/x.h"\n' >"$scratch/house/cli/c.c"
+touch "$scratch/house/cli/c.h"
+printf '#include <stdint.h>\n#include "base/x.h"\n' >"$scratch/house/include/splam/splam.h"
+broken_includes "$scratch/house" | sed "s|^$scratch/house/||;s|^\\([^:]*:[0-9]*\\):.*|\\1|" | sort >"$scratch/found"
+printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 src/graph/b.h:4 >"$scratch/expected"
+diff "$scratch/expected" "$scratch/found" >"$scratch/difference"
+report "an illegal include is found" "$scratch/difference"
+
+flags=$(pkg-config --cflags jansson libpcre2-8 libutf8proc spng libjpeg libwebp libarchive freetype2 harfbuzz cairo)
+find src include cli -name '*.h' | sort | while read -r header; do
+    # shellcheck disable=SC2086
+    printf '#include "%s"\n' "$PWD/$header" |
+        "${CC:-gcc}" -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-unused-function -fopenmp -fsyntax-only \
+            -Isrc -Iinclude $flags -x c - 2>&1 | head -n 5
+done >"$scratch/headers"
+report "every header compiles alone" "$scratch/headers"
+
+library=$(find "$build" -maxdepth 3 -name 'libsplam.so' | head -n 1)
+if [ -n "$library" ]; then
+    nm -D --defined-only "$library" | awk '$2 != "A" && $3 !~ /^splam_/ {print $3}' >"$scratch/symbols"
+    nm -D --defined-only "$library" | grep -q ' splam_' || echo "nothing is exported" >>"$scratch/symbols"
+else
+    echo "there is no libsplam.so in $build" >"$scratch/symbols"
+fi
+report "every exported symbol begins with splam_" "$scratch/symbols"
+[ $failures -eq 0 ]
