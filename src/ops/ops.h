@@ -54,9 +54,11 @@ typedef enum {
 typedef struct { sp_unary_kind kind; double low, high; } sp_unary_options;
 sp_value *sp_unary(sp_builder *b, sp_unary_kind kind, sp_value *x);
 sp_value *sp_clamp(sp_builder *b, sp_value *x, double low, double high);
+sp_value *sp_unary_gradient(sp_builder *b, sp_value *x, sp_value *dy, sp_unary_options options); /* f'(x) * dy */
 static inline sp_value *sp_silu(sp_builder *b, sp_value *x) { return sp_unary(b, SP_UNARY_SILU, x); }
 /* x[...,2C] = [a | g]: a * gelu(g) -> [...,C]. */
 sp_value *sp_geglu(sp_builder *b, sp_value *x);
+sp_value *sp_geglu_gradient(sp_builder *b, sp_value *x, sp_value *dy); /* [...,2C] */
 
 /* ---- reductions ---- */
 /* Sum over leading dimensions down to the last `keep` ones -> f32. (bias gradients: keep = 1) */
@@ -64,6 +66,11 @@ typedef struct { int keep; } sp_sum_leading_options;
 sp_value *sp_sum_leading(sp_builder *b, sp_value *x, int keep);
 /* [N,...,C] -> [N,C], sum over what is between; dtype of x. (gradient of add_per_channel) */
 sp_value *sp_sum_middle(sp_builder *b, sp_value *x);
+/* factor * x, repeated over leading dimensions up to `shape`, of which x's shape is a suffix. (gradient of mean and sum_leading) */
+typedef struct { sp_shape shape; double factor; } sp_fill_options;
+sp_value *sp_fill(sp_builder *b, sp_value *x, sp_shape shape, double factor);
+/* [N,C] -> shape [N,...,C], repeated over what is between. (gradient of sum_middle) */
+sp_value *sp_broadcast_middle(sp_builder *b, sp_value *x, sp_shape shape);
 /* Mean over everything -> scalar f32. */
 sp_value *sp_mean(sp_builder *b, sp_value *x);
 /* Mean over everything of the loss between prediction and target (equal shapes, f32), scalar f32;
@@ -72,6 +79,8 @@ sp_value *sp_mean(sp_builder *b, sp_value *x);
 typedef enum { SP_LOSS_HUBER, SP_LOSS_L2 } sp_loss_kind;
 typedef struct { sp_loss_kind kind; double huber_c; } sp_loss_options;
 sp_value *sp_loss(sp_builder *b, sp_value *prediction, sp_value *target, sp_value *weight, sp_loss_options options);
+/* d(loss)/d(prediction) * dy, f32; dy is a scalar, weight may be NULL. */
+sp_value *sp_loss_gradient(sp_builder *b, sp_value *prediction, sp_value *target, sp_value *weight, sp_value *dy, sp_loss_options options);
 
 /* ---- products ---- */
 /* y[...,M] = x[...,K] W^T + bias[M] + residual[...,M]. transposed: W is [K,M] and y = x W (the input gradient of a linear
@@ -93,7 +102,8 @@ sp_value *sp_conv2d_data_gradient(sp_builder *b, sp_value *dy, sp_value *weight,
 /* Gradient with respect to the weight [M,C,kh,kw], f32; inputs (x, dy). */
 sp_value *sp_conv2d_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy, int64_t kernel_height, int64_t kernel_width, sp_conv2d_options options);
 
-/* softmax(scale q k^T (+ causal mask)) v per head; q [N,Lq,C], k, v [N,Lk,C], C = heads * head dimension. Scores and softmax in fp32. */
+/* softmax(scale q k^T (+ causal mask)) v per head; q [N,Lq,C], k, v [N,Lk,C], C = heads * head dimension. Scores and softmax in fp32.
+ * causal: query i sees the keys j <= i. */
 typedef struct { int heads; double scale; bool causal; } sp_attention_options;
 sp_value *sp_attention(sp_builder *b, sp_value *q, sp_value *k, sp_value *v, sp_attention_options options);
 /* Outputs dq, dk, dv from (q, k, v, out, dout); the scores are computed again. */

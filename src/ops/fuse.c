@@ -1,0 +1,124 @@
+/* Fusion: two nodes become one where the value between them has no other use.
+ *   group_norm -> silu                          group_norm{silu}
+ *   conv2d -> add_per_channel                   conv2d with per_channel
+ *   conv2d -> add, linear -> add (equal shapes) the same with residual
+ * The fused node is the first one, moved to the place of the second, so that everything it reads is
+ * ready. */
+#include "graph/passes.h"
+#include "ops/ops.h"
+
+typedef struct {
+    sp_graph *graph;
+    int *uses;  /* by value id; an output of the graph counts as one */
+    int *place; /* by value id: the position of its producer in the order */
+} fusion;
+
+static void count_uses(fusion *f)
+{
+    sp_graph *graph = f->graph;
+    for (int n = 0; n < graph->node_count; n++) {
+        sp_node *node = graph->nodes[n];
+        for (int i = 0; i < node->inputs && !node->removed; i++)
+            if (node->in[i]) f->uses[node->in[i]->id]++;
+        for (int i = 0; i < node->outputs && !node->removed; i++)
+            f->place[node->out[i]->id] = n;
+    }
+    for (int i = 0; i < graph->output_count; i++)
+        f->uses[graph->outputs[i].value->id]++;
+}
+
+/* The node that made input i of `user`, if it is an `op` whose result only `user` reads, as often
+ * and in the same checkpointing block. */
+static sp_node *fusible(const fusion *f, const sp_node *user, int i, const sp_op *op)
+{
+    sp_node *node = user->in[i]->producer;
+    if (!node || node->op != op || node->removed || f->uses[user->in[i]->id] != 1) return NULL;
+    if (node->checkpoint != user->checkpoint || node->rate != user->rate) return NULL;
+    return user->in[i]->dtype == user->out[0]->dtype ? node : NULL;
+}
+
+/* `first` takes over the result and the place of `second`, which is at position n; what it made
+ * before belongs to the removed node then. */
+static void absorb(fusion *f, sp_node *first, sp_node *second, int n)
+{
+    int from = f->place[first->out[0]->id];
+    first->out[0]->producer = second;
+    first->out[0] = second->out[0];
+    first->out[0]->producer = first;
+    second->removed = true;
+    f->graph->nodes[n] = first;
+    f->graph->nodes[from] = second;
+}
+
+/* Gives `node` the optional input i, if it has none yet. */
+static bool take_input(sp_node *node, int i, sp_value *value)
+{
+    if (i < node->inputs && node->in[i]) return false;
+    node->in[i] = value;
+    if (node->inputs <= i) node->inputs = i + 1;
+    return true;
+}
+
+static sp_status fuse_silu(fusion *f, sp_node *unary, int n)
+{
+    const sp_unary_options *function = unary->options;
+    sp_node *norm = fusible(f, unary, 0, &sp_op_group_norm);
+    if (function->kind != SP_UNARY_SILU || !norm) return SP_OK;
+    const sp_group_norm_options *before = norm->options;
+    if (before->silu) return SP_OK;
+    sp_group_norm_options *options = sp_arena_alloc(f->graph->arena, sizeof *options);
+    if (!options) return sp_fail(SP_MEMORY, "out of memory");
+    *options = *before;
+    options->silu = true;
+    norm->options = options;
+    absorb(f, norm, unary, n);
+    return SP_OK;
+}
+
+static void fuse_add_per_channel(fusion *f, sp_node *add, int n)
+{
+    sp_node *conv = fusible(f, add, 0, &sp_op_conv2d);
+    if (conv && add->in[1]->dtype == add->out[0]->dtype && take_input(conv, 3, add->in[1]))
+        absorb(f, conv, add, n);
+}
+
+static void fuse_residual(fusion *f, sp_node *add, int n)
+{
+    const sp_add_options *options = add->options;
+    if (options->alpha != 1 || !sp_shape_equal(add->in[0]->shape, add->in[1]->shape)) return;
+    for (int i = 0; i < 2; i++) {
+        sp_value *residual = add->in[1 - i];
+        if (residual->dtype != add->out[0]->dtype) continue;
+        sp_node *conv = fusible(f, add, i, &sp_op_conv2d),
+                *linear = fusible(f, add, i, &sp_op_linear);
+        sp_node *product = conv ? conv : linear;
+        if (!product || !take_input(product, conv ? 4 : 3, residual)) continue;
+        absorb(f, product, add, n);
+        return;
+    }
+}
+
+sp_status sp_pass_fuse(sp_graph *graph)
+{
+    size_t count = (size_t)graph->value_count + 1;
+    fusion f = {graph, sp_alloc_zero(count * sizeof(int)), sp_alloc_zero(count * sizeof(int))};
+    sp_status status = f.uses && f.place ? SP_OK : SP_MEMORY;
+    if (!status) count_uses(&f);
+    for (int n = 0; n < graph->node_count && !status; n++) {
+        sp_node *node = graph->nodes[n];
+        if (node->removed) continue;
+        if (node->op == &sp_op_unary)
+            status = fuse_silu(&f, node, n);
+        else if (node->op == &sp_op_add_per_channel)
+            fuse_add_per_channel(&f, node, n);
+        else if (node->op == &sp_op_add)
+            fuse_residual(&f, node, n);
+    }
+    int kept = 0;
+    for (int n = 0; n < graph->node_count; n++)
+        if (!graph->nodes[n]->removed) graph->nodes[kept++] = graph->nodes[n];
+    graph->node_count = kept;
+    sp_free(f.uses);
+    sp_free(f.place);
+    return status;
+}
