@@ -1,0 +1,110 @@
+#include "text/tokenizer.h"
+
+#include <string.h>
+#include "base/memory.h"
+#include "text/tokenizer_parts.h"
+
+sp_tokenizer *sp_tokenizer_create(void)
+{
+    return sp_alloc_zero(sizeof(sp_tokenizer));
+}
+
+void sp_tokenizer_destroy(sp_tokenizer *tokenizer)
+{
+    if (tokenizer == NULL) return;
+    sp_vocabulary_free(&tokenizer->vocabulary);
+    sp_added_tokens_free(&tokenizer->added);
+    sp_free(tokenizer);
+}
+
+int32_t sp_tokenizer_find(const sp_tokenizer *tokenizer, const char *content)
+{
+    const sp_added_token *added = sp_added_tokens_find(&tokenizer->added, content);
+    if (added != NULL) return added->id;
+    return sp_token_table_find(&tokenizer->vocabulary.tokens, content, strlen(content), NULL, 0);
+}
+
+const char *sp_tokenizer_text(const sp_tokenizer *tokenizer, int32_t id)
+{
+    if (id >= 0 && (size_t)id < tokenizer->vocabulary.tokens.count)
+        return sp_token_text(&tokenizer->vocabulary.tokens, id);
+    for (size_t i = 0; i < tokenizer->added.count; i++) {
+        if (tokenizer->added.items[i].id == id) return tokenizer->added.items[i].content;
+    }
+    return NULL;
+}
+
+sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, bool normalized,
+                                 bool special)
+{
+    int32_t id = sp_tokenizer_find(tokenizer, content);
+    if (id < 0 && tokenizer->size >= INT32_MAX) return sp_fail(SP_MEMORY, "too many tokens");
+    int32_t used = id < 0 ? (int32_t)tokenizer->size : id;
+    SP_TRY(sp_added_tokens_put(&tokenizer->added, content, used, normalized, special));
+    if (id < 0 && content[0] != '\0') tokenizer->size++;
+    return SP_OK;
+}
+
+typedef struct {
+    const sp_tokenizer *tokenizer;
+    int32_t *ids;
+    size_t count, room;
+    sp_word_scratch scratch;
+} encoding;
+
+static sp_status encode_piece(void *context, const sp_added_token *token, const char *word,
+                              size_t length)
+{
+    encoding *e = context;
+    if (e->count == e->room) return SP_OK;
+    if (token != NULL) {
+        e->ids[e->count++] = token->id;
+        return SP_OK;
+    }
+    size_t count = 0;
+    SP_TRY(sp_vocabulary_divide(&e->tokenizer->vocabulary, e->tokenizer->roles[SP_TOKEN_UNKNOWN],
+                                word, length, &e->scratch, e->ids + e->count, e->room - e->count,
+                                &count));
+    e->count += count;
+    return SP_OK;
+}
+
+sp_status sp_tokenizer_encode(const sp_tokenizer *tokenizer, const char *text, int32_t *ids,
+                              size_t *used)
+{
+    encoding e = {.tokenizer = tokenizer, .ids = ids + 1, .room = tokenizer->max_length - 2};
+    sp_status status = sp_split_text(&tokenizer->added, text, strlen(text), encode_piece, &e);
+    sp_word_scratch_free(&e.scratch);
+    if (status != SP_OK) return status;
+    ids[0] = tokenizer->roles[SP_TOKEN_BEGIN];
+    ids[e.count + 1] = tokenizer->roles[SP_TOKEN_END];
+    for (size_t i = e.count + 2; i < tokenizer->max_length; i++)
+        ids[i] = tokenizer->roles[SP_TOKEN_PAD];
+    if (used != NULL) *used = e.count + 2;
+    return SP_OK;
+}
+
+size_t sp_tokenizer_max_length(const sp_tokenizer *tokenizer)
+{
+    return tokenizer->max_length;
+}
+
+size_t sp_tokenizer_vocabulary_size(const sp_tokenizer *tokenizer)
+{
+    return tokenizer->size;
+}
+
+int32_t sp_tokenizer_bos(const sp_tokenizer *tokenizer)
+{
+    return tokenizer->roles[SP_TOKEN_BEGIN];
+}
+
+int32_t sp_tokenizer_eos(const sp_tokenizer *tokenizer)
+{
+    return tokenizer->roles[SP_TOKEN_END];
+}
+
+int32_t sp_tokenizer_pad(const sp_tokenizer *tokenizer)
+{
+    return tokenizer->roles[SP_TOKEN_PAD];
+}

@@ -1,0 +1,49 @@
+/* CLIP's byte-pair tokenizer: text to the ids a text encoder takes, equal to Hugging Face's fast
+ * CLIPTokenizer. */
+#ifndef SP_TEXT_TOKENIZER_H
+#define SP_TEXT_TOKENIZER_H
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+
+typedef struct sp_tokenizer sp_tokenizer;
+
+/* Opens a diffusers `tokenizer/` folder: vocab.json and merges.txt, or tokenizer.json, which wins
+ * where it is; tokenizer_config.json, special_tokens_map.json and added_tokens.json where they are.
+ * As in transformers, the special tokens of special_tokens_map.json win over
+ * tokenizer_config.json's unless that lists added_tokens_decoder. A model_max_length that is absent
+ * or boundless means 77. The caller owns *out. SP_IO, SP_FORMAT, SP_UNSUPPORTED (a setting that
+ * CLIP's tokenizers do not use), SP_MEMORY. */
+sp_status sp_tokenizer_load(const char *folder, sp_tokenizer **out);
+
+/* Learns a vocabulary of at most `vocabulary_size` tokens (at least 514: 256 byte symbols, each
+ * also as the end of a word, and two special tokens) from captions, which are normalised and split
+ * as sp_tokenizer_encode does. The most frequent pair is merged first; among equals, the one whose
+ * tokens came first. Learning ends early when every word is one token. max_length >= 2 is the
+ * length of the encoded sequences. Equal captions give equal tokenizers. The caller owns *out.
+ * SP_ARGUMENT, SP_MEMORY. */
+sp_status sp_tokenizer_train(const char *const *captions, size_t count, size_t vocabulary_size,
+                             int max_length, sp_tokenizer **out);
+
+/* Writes vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json, from which
+ * sp_tokenizer_load and transformers' CLIPTokenizer give the same ids. Makes the folder. SP_IO,
+ * SP_MEMORY. */
+sp_status sp_tokenizer_save(const sp_tokenizer *tokenizer, const char *folder);
+
+void sp_tokenizer_destroy(sp_tokenizer *tokenizer); /* NULL is legal */
+
+/* Fills ids[0..max_length-1]: the begin token, the text's tokens (as many as fit), the end token,
+ * padding. *used (may be NULL) receives how many are not padding. Ill-formed UTF-8 is read as
+ * U+FFFD, as Python's errors="replace" does. May be called from several threads at once. SP_MEMORY.
+ */
+sp_status sp_tokenizer_encode(const sp_tokenizer *tokenizer, const char *text, int32_t *ids,
+                              size_t *used);
+
+size_t sp_tokenizer_max_length(const sp_tokenizer *tokenizer);
+size_t sp_tokenizer_vocabulary_size(
+    const sp_tokenizer *tokenizer); /* largest id + 1, added tokens included */
+int32_t sp_tokenizer_bos(const sp_tokenizer *tokenizer);
+int32_t sp_tokenizer_eos(const sp_tokenizer *tokenizer);
+int32_t sp_tokenizer_pad(const sp_tokenizer *tokenizer);
+
+#endif
