@@ -1,8 +1,13 @@
-/* attention, per head of D = C/heads channels:                                  (Vaswani et al.
- * 2017) P[i,j] = softmax over j of scale * q[i] . k[j]; out[i] = sum_j P[i,j] v[j] causal: only j
- * <= i q, out     [N,Lq,C] k, v       [N,Lk,C] attention_gradient: with delta[i] = dout[i] . out[i]
- * and dS[i,j] = scale * P[i,j] (dout[i] . v[j] - delta[i]), dq[i] = sum_j dS[i,j] k[j]; dk[j] =
- * sum_i dS[i,j] q[i]; dv[j] = sum_i P[i,j] dout[i] dout, dq   [N,Lq,C] dk, dv     [N,Lk,C] */
+/* attention, per head of D = C/heads channels:               (Vaswani et al. 2017)
+ *   P[i,j] = softmax over j of scale * q[i] . k[j]; out[i] = sum_j P[i,j] v[j]
+ *   causal: only j <= i
+ *   q, out     [N,Lq,C]
+ *   k, v       [N,Lk,C]
+ * attention_gradient, with delta[i] = dout[i] . out[i] and
+ * dS[i,j] = scale * P[i,j] (dout[i] . v[j] - delta[i]):
+ *   dq[i] = sum_j dS[i,j] k[j]; dk[j] = sum_i dS[i,j] q[i]; dv[j] = sum_i P[i,j] dout[i]
+ *   dout, dq   [N,Lq,C]
+ *   dk, dv     [N,Lk,C] */
 #include "ops/rules.h"
 
 enum { Q, K, V, OUT, DOUT }; /* inputs; attention has the first three */

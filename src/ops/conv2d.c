@@ -1,20 +1,20 @@
-/* conv2d: y[n,p,q,m] = sum_{c,i,j} x[n, p*stride - pad_top + i, q*stride - pad_left + j, c]
- * weight[m,c,i,j]
- *                      + bias[m] + per_channel[n,m] + residual[n,p,q,m]      (zeros outside x)
+/* conv2d: y[n,p,q,m] = sum_{c,i,j} x[n,h,w,c] weight[m,c,i,j] + bias[m] + per_channel[n,m]
+ *                      + residual[n,p,q,m]
+ *         h = p*stride - pad_top + i, w = q*stride - pad_left + j, zeros outside x
  *   x            [N,H,W,C]
  *   weight       [M,C,kh,kw]
  *   bias         [M] or absent, full
  *   per_channel  [N,M] or absent
  *   residual     [N,Ho,Wo,M] or absent
  *   y            [N,Ho,Wo,M]   Ho = (H + pad_top + pad_bottom - kh)/stride + 1
- * conv2d_data_gradient:   dx[n,h,w,c] = sum of dy[n,p,q,m] weight[m,c,i,j] where y[p,q] reads
- * x[h,w] with (i,j) dy           [N,Ho,Wo,M];   weight [M,C,kh,kw];   dx [N,H,W,C]
- * conv2d_weight_gradient: dW[m,c,i,j] = sum_{n,p,q} dy[n,p,q,m] x[n, p*stride - pad_top + i, .., c]
- *   x            [N,H,W,C];   dy [N,Ho,Wo,M];   dW [M,C,kh,kw], full */
+ * conv2d_data_gradient: dx[n,h,w,c] = sum of dy[n,p,q,m] weight[m,c,i,j] over what meets at (h,w)
+ *   dy           [N,Ho,Wo,M]
+ *   dx           [N,H,W,C]
+ * conv2d_weight_gradient: dW[m,c,i,j] = sum_{n,p,q} dy[n,p,q,m] x[n,h,w,c]
+ *   dW           [M,C,kh,kw], full */
 #include "ops/rules.h"
 
-/* All sizes of one convolution; what belongs to x, y and the weight whichever of them is the
- * result. */
+/* All sizes of one convolution, whichever of x, y and the weight is the result. */
 typedef struct {
     int64_t N, H, W, C, Ho, Wo, M, kh, kw;
     sp_conv2d_options o;

@@ -2,7 +2,7 @@
  *   group_norm -> silu                          group_norm{silu}
  *   conv2d -> add_per_channel                   conv2d with per_channel
  *   conv2d -> add, linear -> add (equal shapes) the same with residual
- * The fused node is the first one, moved to the place of the second, so that everything it reads is
+ * The fused node is the first one, moved to the place of the second: there all its inputs are
  * ready. */
 #include "graph/passes.h"
 #include "ops/ops.h"

@@ -1,6 +1,9 @@
-/* geglu: y = a * gelu(g), x = [a | g] along the channels        (Shazeer 2020), gelu with the exact
- * erf x      [..,2C] y      [..,C] geglu_gradient: da = dy * gelu(g), dg = dy * a * gelu'(g) dy
- * [..,C] dx     [..,2C] = [da | dg] */
+/* geglu: y = a * gelu(g), x = [a | g] along the channels, gelu with the exact erf   (Shazeer 2020)
+ *   x      [..,2C]
+ *   y      [..,C]
+ * geglu_gradient: da = dy * gelu(g), dg = dy * a * gelu'(g)
+ *   dy     [..,C]
+ *   dx     [..,2C] = [da | dg] */
 #include "ops/rules.h"
 
 static sp_status infer(sp_node *node)

@@ -4,10 +4,12 @@
  *   gamma  [C] or absent (1), full
  *   beta   [C] or absent (0), full
  *   y      [N,..,C]
- * group_norm_gradient, with u = (x - mean) / sqrt(var + eps), dz = dy * (silu ? silu'(z) : 1), d =
- * gamma dz: dx = (d - mean over g of d - u * mean over g of d u) / sqrt(var + eps) dgamma = sum dz
- * u; dbeta = sum dz dy, dx         [N,..,C] dgamma, dbeta  [C], full; also made where gamma and
- * beta are absent */
+ * group_norm_gradient, with u = (x - mean) / sqrt(var + eps), dz = dy * (silu ? silu'(z) : 1) and
+ * d = gamma dz:
+ *   dx = (d - mean over g of d - u * mean over g of d u) / sqrt(var + eps)
+ *   dgamma = sum dz u; dbeta = sum dz
+ *   dy, dx         [N,..,C]
+ *   dgamma, dbeta  [C], full; also made where gamma and beta are absent */
 #include "ops/rules.h"
 
 enum { X, GAMMA, BETA, DY };

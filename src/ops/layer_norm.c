@@ -1,5 +1,6 @@
-/* layer_norm: y = gamma[c] * (x - mean[r]) / sqrt(var[r] + eps) + beta[c]     (Ba, Kiros & Hinton
- * 2016) x      [..,C]    statistics over the channels of each row r gamma  [C] or absent (1), full
+/* layer_norm: y = gamma[c] * (x - mean[r]) / sqrt(var[r] + eps) + beta[c]      (Ba et al. 2016)
+ *   x      [..,C]    statistics over the channels of each row r
+ *   gamma  [C] or absent (1), full
  *   beta   [C] or absent (0), full
  *   y      [..,C]
  * layer_norm_gradient, with u = (x - mean) / sqrt(var + eps), d = gamma dy:

@@ -13,8 +13,8 @@ static sp_status infer(sp_node *node)
         if (from < 0 || from >= x.rank || seen >> from & 1)
             return sp_fail(
                 SP_SHAPE,
-                "permute: entry %d of the order is %d, which is no unused dimension of x of shape %s",
-                i, from, sp_shape_text(x));
+                "permute: entry %d of the order is %d, no unused dimension of x of shape %s", i,
+                from, sp_shape_text(x));
         seen |= 1u << from;
         y.dim[i] = x.dim[from];
     }

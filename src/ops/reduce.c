@@ -1,9 +1,19 @@
-/* sum_leading:      y[s] = sum over l of x[l,s]                 x [..,S..]; y [S..] (the last
- * `keep` dimensions), full fill:             y[l,s] = factor * x[s]                      x [S..],
- * full; y [..,S..] sum_middle:       y[n,c] = sum over m of x[n,m,c]             x [N,..,C]; y
- * [N,C] broadcast_middle: y[n,m,c] = x[n,c]                           x [N,C]; y [N,..,C] mean: y =
- * sum of x / count                        x any shape, full; y scalar, full sum_leading and fill
- * are each other's gradient, as are sum_middle and broadcast_middle. */
+/* sum_leading: y[s] = sum over l of x[l,s]          (the last `keep` dimensions stay)
+ *   x      [..,S..]
+ *   y      [S..], full
+ * fill: y[l,s] = factor * x[s]
+ *   x      [S..], full
+ *   y      [..,S..]
+ * sum_middle: y[n,c] = sum over m of x[n,m,c]
+ *   x      [N,..,C]
+ *   y      [N,C]
+ * broadcast_middle: y[n,m,c] = x[n,c]
+ *   x      [N,C]
+ *   y      [N,..,C]
+ * mean: y = sum of x / count
+ *   x      any shape, full
+ *   y      scalar, full
+ * sum_leading and fill are each other's gradient, as are sum_middle and broadcast_middle. */
 #include "ops/rules.h"
 
 static sp_status sum_leading_infer(sp_node *node)

@@ -1,7 +1,6 @@
 /* reshape, stop_gradient: y = x. Views; no kernel runs.
  *   x      any shape
- *   y      the same elements in the same order, under the wanted shape (reshape) or x's
- * (stop_gradient) */
+ *   y      the same elements in the same order; reshape: of the wanted shape; stop_gradient: x's */
 #include "graph/passes.h"
 #include "ops/rules.h"
 

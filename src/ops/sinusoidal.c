@@ -1,7 +1,10 @@
-/* sinusoidal: y[n] = [sin(phase) | cos(phase)], phase_j = scale * t[n] * exp(-ln(max_period) * j /
- * (half - shift)), j = 0..half-1, half = dim/2; [cos | sin] if cos_first            (Vaswani et al.
- * 2017) t      [N]       full y      [N,dim]   full Frequencies and phases are rounded to fp32
- * where diffusers rounds them: phases reach 10,000, so their rounding is visible in the result. */
+/* sinusoidal: y[n] = [sin(phase) | cos(phase)], or [cos | sin] if cos_first   (Vaswani et al. 2017)
+ *             phase_j = scale * t[n] * exp(-ln(max_period) * j / (half - shift))
+ *             j = 0..half-1, half = dim/2
+ *   t      [N]       full
+ *   y      [N,dim]   full
+ * Frequencies and phases are rounded to fp32 where diffusers rounds them: phases reach 10,000, so
+ * the rounding shows in the result. */
 #include "ops/rules.h"
 
 static sp_status infer(sp_node *node)
