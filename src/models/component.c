@@ -182,21 +182,19 @@ static sp_status find_folder(const char *model_folder, const char *component, ch
     if (!sp_path_is_folder(model_folder)) return sp_fail(SP_IO, "%s: no such folder", model_folder);
     char *inside = sp_path_join(model_folder, component);
     char *own_config = sp_path_join(model_folder, "config.json");
-    if (inside && own_config) {
-        if (sp_path_is_folder(inside)) {
-            *out = inside;
-            inside = NULL;
-        } else if (sp_path_exists(own_config)) {
-            *out = sp_strdup(model_folder);
-        }
-    }
     sp_status status = SP_OK;
-    if (!*out)
-        status =
-            inside && own_config
-                ? sp_fail(SP_IO, "%s: has neither a folder \"%s\" nor a config.json of its own",
-                          model_folder, component)
-                : sp_fail(SP_MEMORY, "%s: out of memory", model_folder);
+    if (!inside || !own_config) {
+        status = SP_MEMORY;
+    } else if (sp_path_is_folder(inside)) {
+        *out = inside;
+        inside = NULL;
+    } else if (sp_path_exists(own_config)) {
+        *out = sp_strdup(model_folder);
+        status = *out ? SP_OK : SP_MEMORY;
+    } else {
+        status = sp_fail(SP_IO, "%s: has neither a folder \"%s\" nor a config.json of its own",
+                         model_folder, component);
+    }
     sp_free(inside);
     sp_free(own_config);
     return status;
@@ -205,7 +203,7 @@ static sp_status find_folder(const char *model_folder, const char *component, ch
 static sp_status open_parts(sp_component *component, sp_component_kind kind)
 {
     char *path = sp_path_join(component->folder, "config.json");
-    if (!path) return sp_fail(SP_MEMORY, "%s: out of memory", component->folder);
+    if (!path) return SP_MEMORY;
     sp_status status = sp_json_load(path, &component->json);
     if (status == SP_OK)
         status = sp_component_config_read(kind, component->json, path, &component->config);

@@ -1,0 +1,575 @@
+/* Configs, sizes, opening, initialising and saving of components; and everything that can be wrong
+ * with them. */
+#include "support.h"
+
+#include <math.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/progress.h"
+#include "graph/plan.h"
+#include "models/component.h"
+#include "models/forward.h"
+#include "models/initialize.h"
+#include "ops/ops.h"
+
+/* What the published Stable Diffusion 1.5 says in its config files. */
+static const char sd15_unet[] =
+    "{\"_class_name\": \"UNet2DConditionModel\", \"_diffusers_version\": \"0.6.0\", \"act_fn\": \"silu\","
+    " \"attention_head_dim\": 8, \"block_out_channels\": [320, 640, 1280, 1280], \"center_input_sample\": false,"
+    " \"cross_attention_dim\": 768, \"down_block_types\": [\"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\","
+    " \"CrossAttnDownBlock2D\", \"DownBlock2D\"], \"downsample_padding\": 1, \"flip_sin_to_cos\": true,"
+    " \"freq_shift\": 0, \"in_channels\": 4, \"layers_per_block\": 2, \"mid_block_scale_factor\": 1,"
+    " \"norm_eps\": 1e-05, \"norm_num_groups\": 32, \"out_channels\": 4, \"sample_size\": 64,"
+    " \"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\"]}";
+static const char sd21_unet[] =
+    "{\"attention_head_dim\": [5, 10, 20, 20], \"block_out_channels\": [320, 640, 1280, 1280],"
+    " \"cross_attention_dim\": 1024, \"dual_cross_attention\": false, \"layers_per_block\": 2,"
+    " \"num_class_embeds\": null, \"only_cross_attention\": false, \"sample_size\": 96, \"upcast_attention\": true,"
+    " \"use_linear_projection\": true}";
+static const char sd15_vae[] =
+    "{\"_class_name\": \"AutoencoderKL\", \"act_fn\": \"silu\", \"block_out_channels\": [128, 256, 512, 512],"
+    " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\","
+    " \"DownEncoderBlock2D\"], \"in_channels\": 3, \"latent_channels\": 4, \"layers_per_block\": 2,"
+    " \"norm_num_groups\": 32, \"out_channels\": 3, \"sample_size\": 512, \"up_block_types\": [\"UpDecoderBlock2D\","
+    " \"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
+static const char sd15_text[] =
+    "{\"architectures\": [\"CLIPTextModel\"], \"hidden_act\": \"quick_gelu\", \"hidden_size\": 768,"
+    " \"intermediate_size\": 3072, \"max_position_embeddings\": 77, \"num_attention_heads\": 12,"
+    " \"num_hidden_layers\": 12, \"vocab_size\": 49408, \"bos_token_id\": 0, \"eos_token_id\": 2, \"dropout\": 0.0}";
+
+static const char *golden(const char *name)
+{
+    static char paths[4][1024];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
+    return path;
+}
+
+static sp_status read_config(sp_component_kind kind, const char *text, sp_component_config *out)
+{
+    json_t *json;
+    SP_TRY(sp_json_parse(text, strlen(text), "config.json", &json));
+    sp_status status = sp_component_config_read(kind, json, "config.json", out);
+    json_decref(json);
+    return status;
+}
+
+/* ---- Stable Diffusion's own sizes ---- */
+
+static void check_size(sp_component_kind kind, const char *text, int64_t expected)
+{
+    sp_component_config config;
+    sp_graph *graph;
+    assert_ok(read_config(kind, text, &config));
+    assert_ok(sp_component_graph(&config, &graph));
+    assert_int_equal(sp_graph_parameter_count(graph), expected);
+    sp_graph_destroy(graph);
+}
+
+static void test_parameter_counts(void **state)
+{
+    (void)state;
+    check_size(SP_COMPONENT_UNET, sd15_unet, 859520964);
+    check_size(SP_COMPONENT_UNET, sd21_unet, 865910724);
+    check_size(SP_COMPONENT_VAE, sd15_vae, 83653863);
+    check_size(SP_COMPONENT_TEXT_ENCODER, sd15_text, 123060480);
+}
+
+/* The UNet at 64x64 latents, batch 2, fused, lowered to bf16 and planned. Nothing of its size is
+ * allocated by that. */
+static void test_sd15_plan(void **state)
+{
+    (void)state;
+    sp_component_config config;
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    double started = sp_now();
+    assert_ok(read_config(SP_COMPONENT_UNET, sd15_unet, &config));
+    assert_ok(sp_builder_create(&b));
+    sp_value *sample = sp_input(b, "sample", SP_F32, sp_shape_of(2, 64, 64, 4), SP_RATE_STEP);
+    sp_value *timestep = sp_input(b, "timestep", SP_F32, sp_shape_of(2), SP_RATE_STEP);
+    sp_value *context = sp_input(b, "context", SP_F32, sp_shape_of(2, 77, 768), SP_RATE_PROMPT);
+    sp_output(b, "y", sp_unet(b, &config.unet, sample, timestep, context, NULL));
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_ok(sp_pass_fuse(graph));
+    assert_ok(sp_plan_create(graph, sp_cpu_backend(), SP_BF16, &plan));
+    assert_true(sp_shape_equal(sp_plan_output(plan, "y")->shape, sp_shape_of(2, 64, 64, 4)));
+    sp_plan_memory memory = sp_plan_get_memory(plan);
+    print_message("SD1.5 UNet planned in %.2f s: arena %zu MB, persistent %zu MB\n",
+                  sp_now() - started, memory.arena >> 20, memory.persistent >> 20);
+    /* The largest skip connections and one resnet's values; anything above 2 GB means that
+     * lifetimes were lost. */
+    assert_in_range(memory.arena, 1 << 20, (size_t)2 << 30);
+    sp_plan_destroy(plan);
+}
+
+/* ---- configs ---- */
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    sp_component_config unet, sd15, vae, text;
+    assert_ok(read_config(SP_COMPONENT_UNET, "{}", &unet));
+    assert_int_equal(unet.unet.levels, 4);
+    assert_int_equal(unet.unet.context_dim, 1280);
+    assert_int_equal(unet.unet.time_dim, 1280);
+    assert_int_equal(unet.unet.heads[3], 8);
+    assert_true(unet.unet.down_attention[0] && !unet.unet.down_attention[3]);
+    assert_true(unet.unet.up_attention[0] && !unet.unet.up_attention[3]);
+    assert_ok(read_config(SP_COMPONENT_UNET, sd15_unet, &sd15));
+    assert_int_equal(sd15.unet.context_dim, 768);
+    assert_ok(read_config(SP_COMPONENT_VAE, "{}", &vae));
+    assert_int_equal(vae.vae.levels, 1);
+    assert_float_equal(vae.vae.scaling_factor, 0.18215, 1e-12);
+    assert_ok(read_config(SP_COMPONENT_TEXT_ENCODER, "{}", &text));
+    assert_int_equal(text.text.vocabulary, 49408);
+    assert_int_equal(text.text.activation, SP_UNARY_QUICK_GELU);
+}
+
+static void check_round_trip(sp_component_kind kind, const char *text)
+{
+    sp_component_config first = {0}, second = {0};
+    assert_ok(read_config(kind, text, &first));
+    json_t *written = kind == SP_COMPONENT_UNET  ? sp_unet_config_write(&first.unet)
+                      : kind == SP_COMPONENT_VAE ? sp_vae_config_write(&first.vae)
+                                                 : sp_clip_text_config_write(&first.text);
+    assert_non_null(written);
+    assert_ok(sp_component_config_read(kind, written, "written", &second));
+    assert_memory_equal(&first, &second, sizeof first);
+    json_decref(written);
+}
+
+static void test_config_round_trip(void **state)
+{
+    (void)state;
+    check_round_trip(SP_COMPONENT_UNET, sd15_unet);
+    check_round_trip(SP_COMPONENT_UNET, sd21_unet);
+    check_round_trip(
+        SP_COMPONENT_UNET,
+        "{\"block_out_channels\": [32, 64], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"
+        " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"layers_per_block\": [1, 3],"
+        " \"transformer_layers_per_block\": [1, 2], \"time_cond_proj_dim\": 256, \"freq_shift\": 1,"
+        " \"time_embedding_dim\": 96, \"downsample_padding\": 0, \"flip_sin_to_cos\": false}");
+    check_round_trip(SP_COMPONENT_VAE, sd15_vae);
+    check_round_trip(SP_COMPONENT_VAE,
+                     "{\"use_quant_conv\": false, \"mid_block_add_attention\": false,"
+                     " \"scaling_factor\": 0.7, \"latent_channels\": 16}");
+    check_round_trip(SP_COMPONENT_TEXT_ENCODER, sd15_text);
+    check_round_trip(SP_COMPONENT_TEXT_ENCODER, "{\"hidden_act\": \"gelu\"}");
+}
+
+/* A config that must be refused, and words of the refusal. */
+typedef struct {
+    sp_component_kind kind;
+    const char *text;
+    sp_status status;
+    const char *words;
+} bad_config;
+
+#define UNET SP_COMPONENT_UNET
+#define VAE SP_COMPONENT_VAE
+#define TEXT SP_COMPONENT_TEXT_ENCODER
+static const bad_config bad_configs[] = {
+    {UNET, "[]", SP_FORMAT, "object"},
+    {UNET, "3", SP_FORMAT, "object"},
+    {UNET, "{\"_class_name\": \"UNet3DConditionModel\"}", SP_UNSUPPORTED, "UNet3DConditionModel"},
+    {UNET, "{\"class_embed_type\": \"timestep\"}", SP_UNSUPPORTED, "class_embed_type"},
+    {UNET, "{\"addition_embed_type\": \"text_time\"}", SP_UNSUPPORTED, "addition_embed_type"},
+    {UNET, "{\"a_key_of_tomorrow\": 3}", SP_UNSUPPORTED, "a_key_of_tomorrow"},
+    {UNET, "{\"only_cross_attention\": [true, false, false, false]}", SP_UNSUPPORTED,
+     "only_cross_attention"},
+    {UNET, "{\"mid_block_type\": null}", SP_UNSUPPORTED, "mid_block_type"},
+    {UNET, "{\"act_fn\": \"gelu\"}", SP_UNSUPPORTED, "act_fn"},
+    {UNET, "{\"resnet_time_scale_shift\": \"scale_shift\"}", SP_UNSUPPORTED,
+     "resnet_time_scale_shift"},
+    {UNET, "{\"norm_num_groups\": null}", SP_UNSUPPORTED, "norm_num_groups"},
+    {UNET, "{\"norm_num_groups\": 0}", SP_FORMAT, "norm_num_groups"},
+    {UNET, "{\"norm_num_groups\": -32}", SP_FORMAT, "norm_num_groups"},
+    {UNET, "{\"norm_num_groups\": 48}", SP_FORMAT, "norm_num_groups"},
+    {UNET, "{\"block_out_channels\": 320}", SP_FORMAT, "block_out_channels"},
+    {UNET, "{\"block_out_channels\": []}", SP_FORMAT, "block_out_channels"},
+    {UNET, "{\"block_out_channels\": [320, 640, 1280, \"1280\"]}", SP_FORMAT, "block_out_channels"},
+    {UNET, "{\"block_out_channels\": [320, 640, 1280, 9223372036854775807]}", SP_FORMAT,
+     "block_out_channels"},
+    {UNET, "{\"block_out_channels\": [32, 32, 32, 32, 32, 32, 32, 32, 32]}", SP_FORMAT,
+     "block_out_channels"},
+    {UNET, "{\"block_out_channels\": [320, 640]}", SP_FORMAT, "down_block_types"},
+    {UNET, "{\"block_out_channels\": [0, 640, 1280, 1280]}", SP_FORMAT, "block_out_channels"},
+    {UNET, "{\"down_block_types\": [\"DownBlock2D\", 7, \"DownBlock2D\", \"DownBlock2D\"]}",
+     SP_FORMAT, "down_block_types"},
+    {UNET,
+     "{\"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\", \"DownBlock2D\", \"DownBlock2D\"]}",
+     SP_UNSUPPORTED, "AttnDownBlock2D"},
+    {UNET, "{\"down_block_types\": \"DownBlock2D\"}", SP_FORMAT, "down_block_types"},
+    {UNET, "{\"layers_per_block\": 1000000000}", SP_FORMAT, "layers_per_block"},
+    {UNET, "{\"layers_per_block\": [2, 2]}", SP_FORMAT, "layers_per_block"},
+    {UNET, "{\"layers_per_block\": 0}", SP_FORMAT, "layers_per_block"},
+    {UNET, "{\"attention_head_dim\": 7}", SP_FORMAT, "attention_head_dim"},
+    {UNET, "{\"attention_head_dim\": 0}", SP_FORMAT, "attention_head_dim"},
+    {UNET, "{\"num_attention_heads\": 8}", SP_UNSUPPORTED, "num_attention_heads"},
+    {UNET, "{\"cross_attention_dim\": \"768\"}", SP_FORMAT, "cross_attention_dim"},
+    {UNET, "{\"cross_attention_dim\": [768, 768, 768, 1024]}", SP_UNSUPPORTED,
+     "cross_attention_dim"},
+    {UNET, "{\"in_channels\": -4}", SP_FORMAT, "in_channels"},
+    {UNET, "{\"norm_eps\": 0}", SP_FORMAT, "norm_eps"},
+    {UNET, "{\"norm_eps\": \"small\"}", SP_FORMAT, "norm_eps"},
+    {UNET, "{\"freq_shift\": 160}", SP_FORMAT, "freq_shift"},
+    {UNET, "{\"use_linear_projection\": 1}", SP_FORMAT, "use_linear_projection"},
+    {UNET, "{\"time_cond_proj_dim\": 1e9}", SP_FORMAT, "time_cond_proj_dim"},
+    {UNET, "{\"transformer_layers_per_block\": [[1, 1], [1, 1], [1, 1], [1, 1]]}", SP_FORMAT,
+     "transformer_layers_per_block"},
+    {UNET,
+     "{\"norm_num_groups\": 1, \"block_out_channels\": [1, 2, 2, 2], \"attention_head_dim\": 1}",
+     SP_FORMAT, "even"},
+    {VAE, "{\"_class_name\": \"AutoencoderTiny\"}", SP_UNSUPPORTED, "AutoencoderTiny"},
+    {VAE, "{\"shift_factor\": 0.1}", SP_UNSUPPORTED, "shift_factor"},
+    {VAE, "{\"latents_mean\": [0.1]}", SP_UNSUPPORTED, "latents_mean"},
+    {VAE, "{\"down_block_types\": [\"AttnDownEncoderBlock2D\"]}", SP_UNSUPPORTED,
+     "AttnDownEncoderBlock2D"},
+    {VAE,
+     "{\"block_out_channels\": [64, 65], \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
+     " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}",
+     SP_FORMAT, "65"},
+    {VAE, "{\"scaling_factor\": -1}", SP_FORMAT, "scaling_factor"},
+    {VAE, "{\"latent_channels\": 1000000}", SP_FORMAT, "latent_channels"},
+    {VAE, "{\"use_quant_conv\": \"yes\"}", SP_FORMAT, "use_quant_conv"},
+    {TEXT, "{\"architectures\": [\"T5EncoderModel\"]}", SP_UNSUPPORTED, "T5EncoderModel"},
+    {TEXT, "{\"hidden_act\": \"relu\"}", SP_UNSUPPORTED, "hidden_act"},
+    {TEXT, "{\"hidden_act\": 1}", SP_FORMAT, "hidden_act"},
+    {TEXT, "{\"hidden_size\": 768, \"num_attention_heads\": 7}", SP_FORMAT, "num_attention_heads"},
+    {TEXT, "{\"num_attention_heads\": 0}", SP_FORMAT, "num_attention_heads"},
+    {TEXT, "{\"num_hidden_layers\": 1e12}", SP_FORMAT, "num_hidden_layers"},
+    {TEXT, "{\"vocab_size\": 99999999999}", SP_FORMAT, "vocab_size"},
+    {TEXT, "{\"layer_norm_eps\": -1e-5}", SP_FORMAT, "layer_norm_eps"},
+};
+
+static void test_bad_configs(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_configs / sizeof *bad_configs; i++) {
+        const bad_config *bad = &bad_configs[i];
+        sp_component_config config;
+        sp_status status = read_config(bad->kind, bad->text, &config);
+        if (status != bad->status)
+            fail_msg("%s: found \"%s\", expected \"%s\"", bad->text, sp_status_text(status),
+                     sp_status_text(bad->status));
+        assert_message(bad->words);
+        assert_message("config.json");
+    }
+}
+
+/* ---- opening ---- */
+
+static void test_model_folder(void **state)
+{
+    sp_model_folder folder;
+    assert_ok(sp_model_folder_open(golden("teacher-epsilon"), &folder));
+    assert_true(sp_model_folder_has(&folder, "unet"));
+    assert_true(sp_model_folder_has(&folder, "scheduler"));
+    assert_false(sp_model_folder_has(&folder, "safety_checker"));
+    assert_false(sp_model_folder_has(&folder, "vae"));
+    sp_model_folder_close(&folder);
+    assert_status(sp_model_folder_open(in_folder(state, "absent"), &folder), SP_IO);
+    static const char xl[] =
+        "{\"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"]}";
+    assert_ok(sp_write_file(in_folder(state, "model_index.json"), xl, strlen(xl)));
+    assert_status(sp_model_folder_open(*state, &folder), SP_UNSUPPORTED);
+    assert_message("text_encoder_2");
+    static const char odd[] = "{\"unet\": 7, \"vae\": [null, null], \"text_encoder\": [\"x\"]}";
+    assert_ok(sp_write_file(in_folder(state, "model_index.json"), odd, strlen(odd)));
+    assert_ok(sp_model_folder_open(*state, &folder));
+    assert_false(sp_model_folder_has(&folder, "unet"));
+    sp_model_folder_close(&folder);
+}
+
+static void test_open_either_folder(void **state)
+{
+    (void)state;
+    sp_component *component;
+    assert_ok(sp_component_open(golden("teacher-epsilon"), "unet", &component));
+    sp_component_close(component);
+    assert_ok(sp_component_open(golden("teacher-epsilon/unet"), "unet", &component));
+    sp_component_close(component);
+    assert_status(sp_component_open(golden("teacher-epsilon"), "vae", &component), SP_IO);
+    assert_null(component);
+    assert_status(sp_component_open(golden("teacher-epsilon/unet"), "vae", &component),
+                  SP_UNSUPPORTED);
+    assert_message("UNet2DConditionModel");
+    assert_status(sp_component_open(golden("teacher-epsilon"), "teapot", &component), SP_ARGUMENT);
+    assert_status(sp_component_open(golden("absent"), "unet", &component), SP_IO);
+}
+
+/* Copies a golden's weights without the last tensor, or with it in another shape or type. */
+static void save_damaged(void **state, const char *name, const sp_tensor *replacement)
+{
+    sp_component *source;
+    sp_weights *weights;
+    assert_ok(sp_component_open(golden("text-sd1"), "text_encoder", &source));
+    assert_ok(sp_weights_create(&weights));
+    for (size_t i = 0; i < sp_weights_count(source->weights); i++) {
+        sp_tensor view = *sp_weights_at(source->weights, i);
+        view.owned = false;
+        const char *own = sp_weights_name(source->weights, i);
+        if (strcmp(own, name) == 0 && !replacement) continue;
+        assert_ok(sp_weights_add(weights, own, strcmp(own, name) == 0 ? *replacement : view));
+    }
+    assert_ok(sp_component_save(in_folder(state, "text_encoder"), SP_COMPONENT_TEXT_ENCODER,
+                                source->json, weights, SP_F32));
+    sp_weights_destroy(weights);
+    sp_component_close(source);
+}
+
+static void test_damaged_weights(void **state)
+{
+    static const char name[] = "encoder.layers.1.mlp.fc1.weight";
+    sp_component *component;
+    float data[6] = {0};
+    int64_t ids[6] = {0};
+    save_damaged(state, name, NULL);
+    assert_status(sp_component_open(*state, "text_encoder", &component), SP_FORMAT);
+    assert_message(name);
+    save_damaged(state, name, &(sp_tensor){SP_F32, sp_shape_of(2, 3), data, false});
+    assert_status(sp_component_open(*state, "text_encoder", &component), SP_SHAPE);
+    assert_message("[2,3]");
+    assert_message(name);
+    save_damaged(state, "final_layer_norm.weight",
+                 &(sp_tensor){SP_I64, sp_shape_of(6), ids, false});
+    assert_status(sp_component_open(*state, "text_encoder", &component), SP_SHAPE);
+}
+
+static sp_status open_and_close(void *context)
+{
+    sp_component *component;
+    sp_status status = sp_component_open(context, "text_encoder", &component);
+    if (status == SP_OK) sp_component_close(component);
+    return status;
+}
+
+static void test_open_allocations(void **state)
+{
+    (void)state;
+    assert_in_range(fail_every_allocation(open_and_close, (void *)(uintptr_t)golden("text-sd1")),
+                    10, 100000);
+}
+
+/* ---- initialising and saving ---- */
+
+static double mean_square(const sp_tensor *tensor)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < sp_tensor_count(tensor); i++)
+        sum += pow(sp_load(tensor->data, tensor->dtype, i), 2);
+    return sum / (double)sp_tensor_count(tensor);
+}
+
+static void initialize_config(sp_component_kind kind, const char *text, uint64_t seed,
+                              sp_weights **out)
+{
+    sp_component_config config;
+    sp_graph *graph;
+    assert_ok(read_config(kind, text, &config));
+    assert_ok(sp_component_graph(&config, &graph));
+    assert_ok(sp_weights_create(out));
+    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){seed, "conv_out"}, *out));
+    sp_graph_destroy(graph);
+}
+
+static const char small_unet[] =
+    "{\"block_out_channels\": [32, 64], \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"
+    " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"cross_attention_dim\": 32, \"sample_size\": 8,"
+    " \"attention_head_dim\": 4, \"norm_num_groups\": 8, \"time_cond_proj_dim\": 16}";
+static const char small_text[] =
+    "{\"hidden_size\": 32, \"intermediate_size\": 64, \"num_attention_heads\": 4, \"num_hidden_layers\": 2,"
+    " \"vocab_size\": 100, \"max_position_embeddings\": 16, \"bos_token_id\": 98, \"eos_token_id\": 99}";
+
+static void test_initialize(void **state)
+{
+    (void)state;
+    sp_weights *first, *again, *other, *text;
+    initialize_config(SP_COMPONENT_UNET, small_unet, 7, &first);
+    initialize_config(SP_COMPONENT_UNET, small_unet, 7, &again);
+    initialize_config(SP_COMPONENT_UNET, small_unet, 8, &other);
+    initialize_config(SP_COMPONENT_TEXT_ENCODER, small_text, 7, &text);
+    const sp_tensor *conv = sp_weights_find(first, "mid_block.resnets.0.conv1.weight");
+    assert_memory_equal(conv->data,
+                        sp_weights_find(again, "mid_block.resnets.0.conv1.weight")->data,
+                        sp_tensor_bytes(conv));
+    assert_memory_not_equal(conv->data,
+                            sp_weights_find(other, "mid_block.resnets.0.conv1.weight")->data,
+                            sp_tensor_bytes(conv));
+    /* U(-r,r) with r^2 = 1/fan_in has the mean square r^2/3; 36,864 values give it to well within 5
+     * %. */
+    assert_float_equal(mean_square(conv) * 3 * 64 * 9, 1, 0.05);
+    float bound = 1 / sqrtf(64 * 9);
+    const sp_tensor *bias = sp_weights_find(first, "mid_block.resnets.0.conv1.bias");
+    for (int i = 0; i < 64; i++)
+        assert_true(fabsf(((float *)bias->data)[i]) <= bound);
+    assert_true(mean_square(bias) > 0);
+    assert_true(mean_square(sp_weights_find(first, "mid_block.resnets.0.norm1.weight")) == 1);
+    assert_true(mean_square(sp_weights_find(first, "mid_block.resnets.0.norm1.bias")) == 0);
+    assert_true(mean_square(sp_weights_find(first, "conv_out.weight")) == 0);
+    assert_true(mean_square(sp_weights_find(first, "conv_out.bias")) == 0);
+    assert_true(mean_square(sp_weights_find(first, "time_embedding.cond_proj.weight")) > 0);
+    assert_float_equal(mean_square(sp_weights_find(text, "embeddings.token_embedding.weight")),
+                       4e-4, 4e-5);
+    sp_weights_destroy(first);
+    sp_weights_destroy(again);
+    sp_weights_destroy(other);
+    sp_weights_destroy(text);
+}
+
+/* A student's extra layer: what is there stays, what is missing is made. */
+static void test_initialize_missing(void **state)
+{
+    (void)state;
+    sp_component_config config;
+    sp_graph *graph;
+    sp_weights *weights;
+    sp_tensor kept;
+    assert_ok(read_config(SP_COMPONENT_UNET, small_unet, &config));
+    assert_ok(sp_component_graph(&config, &graph));
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(32), &kept));
+    ((float *)kept.data)[3] = 42;
+    assert_ok(sp_weights_add(weights, "conv_in.bias", kept));
+    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){1, "cond_proj"}, weights));
+    assert_true(((float *)sp_weights_find(weights, "conv_in.bias")->data)[3] == 42);
+    assert_true(mean_square(sp_weights_find(weights, "time_embedding.cond_proj.weight")) == 0);
+    sp_weights_destroy(weights);
+    sp_graph_destroy(graph);
+}
+
+static void check_saved(void **state, sp_component_kind kind, const char *text)
+{
+    sp_weights *weights;
+    sp_component *component;
+    json_t *json;
+    const char *name = sp_component_folder_name(kind);
+    initialize_config(kind, text, 3, &weights);
+    assert_ok(sp_json_parse(text, strlen(text), "text", &json));
+    assert_ok(sp_component_save(in_folder(state, name), kind, json, weights, SP_F32));
+    assert_ok(sp_component_open(*state, name, &component));
+    assert_int_equal(sp_weights_count(component->weights), sp_weights_count(weights));
+    for (size_t i = 0; i < sp_weights_count(weights); i++) {
+        const sp_tensor *before = sp_weights_at(weights, i);
+        const sp_tensor *after = sp_weights_find(component->weights, sp_weights_name(weights, i));
+        assert_non_null(after);
+        assert_memory_equal(before->data, after->data, sp_tensor_bytes(before));
+    }
+    sp_component_close(component);
+    json_decref(json);
+    sp_weights_destroy(weights);
+}
+
+static void test_save(void **state)
+{
+    check_saved(state, SP_COMPONENT_UNET, small_unet);
+    check_saved(state, SP_COMPONENT_TEXT_ENCODER, small_text);
+    check_saved(state, SP_COMPONENT_VAE, "{\"block_out_channels\": [32]}");
+}
+
+/* Weights stored in half precision run in fp32 as well as they can: 2^-11 relative on every weight.
+ */
+static void test_half_weights(void **state)
+{
+    sp_component *source;
+    sp_tensor_file *inputs, *expected;
+    sp_named_outputs outputs;
+    double error;
+    assert_ok(sp_component_open(golden("text-sd1"), "text_encoder", &source));
+    assert_ok(sp_component_save(in_folder(state, "half"), SP_COMPONENT_TEXT_ENCODER, source->json,
+                                source->weights, SP_F16));
+    assert_ok(sp_safetensors_open(golden("text-sd1/inputs_full.safetensors"), &inputs));
+    assert_ok(sp_safetensors_open(golden("text-sd1/outputs_full.safetensors"), &expected));
+    assert_ok(sp_component_forward(in_folder(state, "half"), "text-encoder", inputs, SP_F32,
+                                   sp_cpu_backend(), &outputs));
+    assert_ok(sp_tensor_relative_max_error(
+        &outputs.item[0].tensor, sp_tensor_file_find(expected, "last_hidden_state"), &error));
+    assert_true(error > 1e-6 && error < 2e-3);
+    sp_named_outputs_free(&outputs);
+    sp_tensor_file_close(inputs);
+    sp_tensor_file_close(expected);
+    sp_component_close(source);
+}
+
+/* ---- inputs that do not fit ---- */
+
+static void check_bad_inputs(void **state, const char *folder, const char *component,
+                             const sp_named_tensor *tensors, size_t count, const char *words)
+{
+    sp_tensor_file *inputs;
+    sp_named_outputs outputs;
+    const char *path = in_folder(state, "inputs.safetensors");
+    assert_ok(sp_safetensors_save(path, tensors, count, NULL, 0));
+    assert_ok(sp_safetensors_open(path, &inputs));
+    sp_status status =
+        sp_component_forward(golden(folder), component, inputs, SP_F32, sp_cpu_backend(), &outputs);
+    sp_tensor_file_close(inputs);
+    if (status == SP_OK) fail_msg("%s took inputs that should be refused: %s", folder, words);
+    assert_message(words);
+    assert_message("inputs.safetensors");
+    assert_int_equal(outputs.count, 0);
+}
+
+static void test_bad_inputs(void **state)
+{
+    static float zeros[4096];
+    static int64_t ids[64] = {1, 2, 64};
+    sp_tensor sample = {SP_F32, sp_shape_of(1, 4, 8, 8), zeros, false},
+              channels = {SP_F32, sp_shape_of(1, 3, 8, 8), zeros, false};
+    sp_tensor flat = {SP_F32, sp_shape_of(4, 64), zeros, false},
+              time = {SP_F32, sp_shape_of(1), zeros, false};
+    sp_tensor times = {SP_F32, sp_shape_of(2), zeros, false},
+              context = {SP_F32, sp_shape_of(1, 7, 24), zeros, false};
+    sp_tensor narrow = {SP_F32, sp_shape_of(1, 7, 23), zeros, false},
+              cond = {SP_F32, sp_shape_of(1, 256), zeros, false};
+    sp_tensor empty = {SP_F32, sp_shape_of(0, 4, 8, 8), zeros, false},
+              tokens = {SP_I64, sp_shape_of(1, 3), ids, false};
+    sp_tensor many = {SP_I64, sp_shape_of(1, 17), ids + 3, false},
+              whole = {SP_I64, sp_shape_of(1, 4, 2, 2), ids, false};
+#define CHECK(folder, component, words, ...)                                                       \
+    check_bad_inputs(state, folder, component, (sp_named_tensor[]){__VA_ARGS__},                   \
+                     sizeof((sp_named_tensor[]){__VA_ARGS__}) / sizeof(sp_named_tensor), words)
+#define UNET_INPUTS(a, b, c) {"sample", &a}, {"timestep", &b}, {"encoder_hidden_states", &c}
+    CHECK("unet-demo", "unet", "\"encoder_hidden_states\" is missing", {"sample", &sample},
+          {"timestep", &time});
+    CHECK("unet-demo", "unet", "[1,8,8,3]", UNET_INPUTS(channels, time, context));
+    CHECK("unet-demo", "unet", "[4,64]", UNET_INPUTS(flat, time, context));
+    CHECK("unet-demo", "unet", "[0,4,8,8]", UNET_INPUTS(empty, time, context));
+    CHECK("unet-demo", "unet", "[2]", UNET_INPUTS(sample, times, context));
+    CHECK("unet-demo", "unet", "[1,7,23]", UNET_INPUTS(sample, time, narrow));
+    CHECK("unet-demo", "unet", "I64", UNET_INPUTS(whole, time, context));
+    CHECK("unet-demo", "unet", "time_cond_proj_dim", UNET_INPUTS(sample, time, context),
+          {"timestep_cond", &cond});
+    CHECK("unet-demo", "unet", "\"encoder_hidden_state\" is no input",
+          UNET_INPUTS(sample, time, context), {"encoder_hidden_state", &context});
+    CHECK("vae-demo", "vae-encoder", "[1,8,8,4]", {"image", &sample});
+    CHECK("vae-demo", "vae-decoder", "\"latent\" is missing", {"image", &sample});
+    CHECK("text-sd1", "text-encoder", "holds 64", {"input_ids", &tokens});
+    CHECK("text-sd1", "text-encoder", "17 tokens", {"input_ids", &many});
+    CHECK("text-sd1", "text-encoder", "F32", {"input_ids", &flat});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parameter_counts),
+        cmocka_unit_test(test_sd15_plan),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_config_round_trip),
+        cmocka_unit_test(test_bad_configs),
+        cmocka_unit_test_setup_teardown(test_model_folder, make_test_folder, remove_test_folder),
+        cmocka_unit_test(test_open_either_folder),
+        cmocka_unit_test_setup_teardown(test_damaged_weights, make_test_folder, remove_test_folder),
+        cmocka_unit_test(test_open_allocations),
+        cmocka_unit_test(test_initialize),
+        cmocka_unit_test(test_initialize_missing),
+        cmocka_unit_test_setup_teardown(test_save, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_half_weights, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_bad_inputs, make_test_folder, remove_test_folder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

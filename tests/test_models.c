@@ -1,0 +1,400 @@
+/* The models against diffusers and transformers: every unet-*, vae-* and text-* folder of
+ * tests/golden. */
+#include "support.h"
+
+#include <math.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/text.h"
+#include "graph/autodiff.h"
+#include "graph/plan.h"
+#include "models/component.h"
+#include "models/forward.h"
+
+/* fp32 against a float64 reference: sums of a few hundred terms in another order, 20 layers deep,
+ * come to some 1e-6; the worst seen is 1e-5. */
+#define FORWARD_TOLERANCE 1e-4
+/* Reference kernels compute in double and store fp32, so only the rounding of what is stored is
+ * left. */
+#define REFERENCE_TOLERANCE 2e-6
+/* bf16 keeps 8 bits: 2^-9 relative on every stored value and weight, adding up over some 20 layers.
+ * PyTorch's bf16 gives 0.7 to 2 % on these models. */
+#define BF16_TOLERANCE 3e-2
+/* Gradients pass every layer twice. A few are 0 in theory (a bias before a norm, a key's bias), so
+ * an absolute part measured by the largest gradient of all stands beside the relative one. */
+#define GRADIENT_TOLERANCE 1e-4
+#define GRADIENT_FLOOR 1e-6
+
+static const char *golden(const char *folder, const char *file)
+{
+    static char paths[4][1024];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/tests/golden/%s%s%s", getenv("SPLAM_SOURCE"), folder,
+             *file ? "/" : "", file);
+    return path;
+}
+
+static double relative_rms_error(const sp_tensor *a, const sp_tensor *b)
+{
+    double difference = 0, norm = 0;
+    for (int64_t i = 0; i < sp_tensor_count(b); i++) {
+        double x = sp_load(a->data, a->dtype, i), y = sp_load(b->data, b->dtype, i);
+        difference += (x - y) * (x - y);
+        norm += y * y;
+    }
+    return sqrt(difference / norm);
+}
+
+/* ---- forward ---- */
+
+typedef struct {
+    sp_backend *backend;
+    sp_dtype precision;
+    double tolerance;
+} forward_setting;
+
+/* One pair inputs_CASE, outputs_CASE; the component's name follows from folder and case. */
+static void check_case(const char *folder, const char *name, const forward_setting *setting)
+{
+    const char *component = "text-encoder";
+    if (sp_starts_with(folder, "unet-")) component = "unet";
+    if (sp_starts_with(folder, "vae-"))
+        component = sp_starts_with(name, "inputs_encode") ? "vae-encoder" : "vae-decoder";
+    char output_name[256];
+    snprintf(output_name, sizeof output_name, "out%s", name + strlen("in"));
+    sp_tensor_file *inputs, *expected;
+    sp_named_outputs outputs;
+    assert_ok(sp_safetensors_open(golden(folder, name), &inputs));
+    assert_ok(sp_safetensors_open(golden(folder, output_name), &expected));
+    assert_ok(sp_component_forward(golden(folder, ""), component, inputs, setting->precision,
+                                   setting->backend, &outputs));
+    assert_int_equal(outputs.count, sp_tensor_file_count(expected));
+    for (int i = 0; i < outputs.count; i++) {
+        const sp_tensor *want;
+        double error;
+        assert_ok(sp_tensor_file_get(expected, outputs.item[i].name, &want));
+        assert_true(sp_shape_equal(want->shape, outputs.item[i].tensor.shape));
+        assert_ok(sp_tensor_relative_max_error(&outputs.item[i].tensor, want, &error));
+        if (setting->precision != SP_F32) error = relative_rms_error(&outputs.item[i].tensor, want);
+        print_message("%s %s %s: %.2e\n", folder, name, outputs.item[i].name, error);
+        if (!(error <= setting->tolerance))
+            fail_msg("%s %s %s: error %g, allowed %g", folder, name, outputs.item[i].name, error,
+                     setting->tolerance);
+    }
+    sp_named_outputs_free(&outputs);
+    sp_tensor_file_close(inputs);
+    sp_tensor_file_close(expected);
+}
+
+static int check_folder(const char *folder, const forward_setting *setting)
+{
+    char **names;
+    size_t count;
+    int cases = 0;
+    assert_ok(sp_list_folder(golden(folder, ""), &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (sp_starts_with(names[i], "inputs_")) {
+            check_case(folder, names[i], setting);
+            cases++;
+        }
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    return cases;
+}
+
+/* Every folder of the kind; `least` guards against an empty loop. */
+static void check_all(const char *prefix, int least, const forward_setting *setting)
+{
+    char **names;
+    size_t count;
+    int cases = 0;
+    assert_ok(sp_list_folder(golden("", ""), &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (sp_starts_with(names[i], prefix)) cases += check_folder(names[i], setting);
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    assert_in_range(cases, least, 1000);
+}
+
+static void test_unet_forward(void **state)
+{
+    (void)state;
+    check_all("unet-", 12, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
+}
+
+static void test_vae_forward(void **state)
+{
+    (void)state;
+    check_all("vae-", 14, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
+}
+
+static void test_text_forward(void **state)
+{
+    (void)state;
+    check_all("text-", 6, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
+}
+
+static void test_reference_forward(void **state)
+{
+    (void)state;
+    forward_setting setting = {sp_reference_backend(), SP_F32, REFERENCE_TOLERANCE};
+    assert_int_equal(check_folder("unet-guided", &setting), 2);
+    assert_int_equal(check_folder("vae-no-quant", &setting), 2);
+    assert_int_equal(check_folder("text-sd1", &setting), 2);
+}
+
+static void test_bf16_forward(void **state)
+{
+    (void)state;
+    forward_setting setting = {sp_cpu_backend(), SP_BF16, BF16_TOLERANCE};
+    check_all("unet-", 12, &setting);
+    check_all("vae-", 14, &setting);
+    check_all("text-", 6, &setting);
+}
+
+/* ---- gradients ---- */
+
+typedef struct {
+    sp_component *component;
+    sp_tensor_file *inputs;
+    bool checkpointing;
+} gradient_case;
+
+static sp_value *build_input(sp_builder *b, const gradient_case *g, const char *name,
+                             sp_dtype dtype)
+{
+    const sp_tensor *tensor;
+    assert_ok(sp_tensor_file_get(g->inputs, name, &tensor));
+    return sp_input(b, name, dtype, tensor->shape, SP_RATE_STEP);
+}
+
+/* The model's output in the file's layout; the floating inputs, whose gradients are wanted too, in
+ * wrt[]. */
+static sp_value *build_model(sp_builder *b, const gradient_case *g, sp_value **wrt, int *count)
+{
+    const sp_component_config *config = &g->component->config;
+    *count = 0;
+    if (config->kind == SP_COMPONENT_TEXT_ENCODER)
+        return sp_clip_text(b, &config->text, build_input(b, g, "input_ids", SP_I64), 0);
+    sp_unet_options options = {.gradient_checkpointing = g->checkpointing};
+    sp_value *sample = wrt[(*count)++] = build_input(b, g, "sample", SP_F32);
+    sp_value *context = wrt[(*count)++] = build_input(b, g, "encoder_hidden_states", SP_F32);
+    sp_value *timestep = build_input(b, g, "timestep", SP_F32);
+    sample = sp_nchw_to_nhwc(b, sample);
+    return sp_nhwc_to_nchw(
+        b, sp_unet_with_options(b, &config->unet, &options, sample, timestep, context, NULL));
+}
+
+/* Outputs "loss" and one gradient per parameter and floating input, each under its own name. */
+static sp_graph *build_gradient_graph(const gradient_case *g)
+{
+    sp_builder *b;
+    assert_ok(sp_builder_create(&b));
+    sp_set_enter(b, "model", SP_RATE_STEP, NULL, NULL);
+    sp_value *inputs[2], **parameters;
+    int input_count, parameter_count;
+    sp_value *y = build_model(b, g, inputs, &input_count);
+    sp_value *loss = sp_mean(b, sp_mul(b, y, build_input(b, g, "weight", SP_F32)));
+    assert_ok(sp_parameters_of(b, "model", &parameters, &parameter_count));
+    int count = parameter_count + input_count;
+    sp_value **wrt = sp_alloc((size_t)count * sizeof *wrt),
+             **gradients = sp_alloc((size_t)count * sizeof *gradients);
+    memcpy(wrt, parameters, (size_t)parameter_count * sizeof *wrt);
+    memcpy(wrt + parameter_count, inputs, (size_t)input_count * sizeof *wrt);
+    assert_ok(sp_gradient(b, loss, wrt, count, gradients));
+    for (int i = 0; i < count; i++) {
+        assert_non_null(gradients[i]);
+        sp_output(b, sp_arena_format(sp_builder_arena(b), "gradient.%s", wrt[i]->name),
+                  gradients[i]);
+    }
+    sp_output(b, "loss", loss);
+    sp_graph *graph;
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    sp_free(wrt);
+    sp_free(gradients);
+    return graph;
+}
+
+static sp_run *run_gradient_graph(const gradient_case *g, sp_plan **plan)
+{
+    sp_run *run;
+    assert_ok(sp_plan_create(build_gradient_graph(g), sp_cpu_backend(), SP_F32, plan));
+    assert_ok(sp_run_create(*plan, &run));
+    assert_ok(sp_run_bind(run, "model", g->component->weights));
+    for (size_t i = 0; i < sp_tensor_file_count(g->inputs); i++) {
+        const char *name = sp_tensor_file_name(g->inputs, i);
+        const sp_value *input = sp_plan_input(*plan, name);
+        sp_tensor converted;
+        assert_ok(sp_tensor_convert(sp_tensor_file_at(g->inputs, i), input->dtype, &converted));
+        assert_ok(sp_run_set_input(run, name, &converted));
+        sp_tensor_free(&converted);
+    }
+    assert_ok(sp_run_execute(run));
+    return run;
+}
+
+static double largest(const sp_tensor *tensor)
+{
+    double most = 0;
+    for (int64_t i = 0; i < sp_tensor_count(tensor); i++)
+        most = fmax(most, fabs(sp_load(tensor->data, tensor->dtype, i)));
+    return most;
+}
+
+/* Every tensor of the file against the output of its name. Returns the worst error in units of what
+ * is allowed. */
+static void check_gradients(sp_run *run, const char *folder, const char *file, double scale)
+{
+    sp_tensor_file *expected;
+    double worst = 0;
+    assert_ok(sp_safetensors_open(golden(folder, file), &expected));
+    for (size_t i = 0; i < sp_tensor_file_count(expected); i++) {
+        const char *name = sp_tensor_file_name(expected, i);
+        if (strcmp(name, "loss") == 0) continue;
+        const sp_tensor *want = sp_tensor_file_at(expected, i);
+        char output[512];
+        snprintf(output, sizeof output, "gradient.%s", name);
+        sp_tensor found;
+        assert_ok(sp_run_get_output(run, output, &found));
+        assert_true(sp_shape_equal(found.shape, want->shape));
+        double allowed = GRADIENT_TOLERANCE * largest(want) + GRADIENT_FLOOR * scale, error = 0;
+        for (int64_t k = 0; k < sp_tensor_count(want); k++)
+            error = fmax(error, fabs(sp_load(found.data, found.dtype, k) -
+                                     sp_load(want->data, want->dtype, k)));
+        if (!(error <= allowed))
+            fail_msg("%s: gradient of %s is off by %g, allowed %g", folder, name, error, allowed);
+        worst = fmax(worst, error / allowed);
+        sp_tensor_free(&found);
+    }
+    print_message("%s %s: worst error is %.3f of what is allowed\n", folder, file, worst);
+    sp_tensor_file_close(expected);
+}
+
+static double largest_in_file(const char *folder, const char *file)
+{
+    sp_tensor_file *tensors;
+    double most = 0;
+    assert_ok(sp_safetensors_open(golden(folder, file), &tensors));
+    for (size_t i = 0; i < sp_tensor_file_count(tensors); i++)
+        most = fmax(most, largest(sp_tensor_file_at(tensors, i)));
+    sp_tensor_file_close(tensors);
+    return most;
+}
+
+static void check_gradient_folder(const char *folder, const char *component, bool checkpointing)
+{
+    gradient_case g = {.checkpointing = checkpointing};
+    sp_plan *plan;
+    sp_tensor loss;
+    sp_tensor_file *outputs;
+    assert_ok(sp_component_open(golden(folder, ""), component, &g.component));
+    assert_ok(sp_safetensors_open(golden(folder, "gradient_inputs.safetensors"), &g.inputs));
+    assert_ok(sp_safetensors_open(golden(folder, "gradient_outputs.safetensors"), &outputs));
+    sp_run *run = run_gradient_graph(&g, &plan);
+    double scale = largest_in_file(folder, "gradients.safetensors");
+    assert_ok(sp_run_get_output(run, "loss", &loss));
+    double want = sp_load(sp_tensor_file_find(outputs, "loss")->data, SP_F32, 0);
+    /* The loss is a mean of products of both signs, far smaller than they are: 1e-5 of their size,
+     * which is 1. */
+    assert_float_equal(*(float *)loss.data, want, 1e-5);
+    check_gradients(run, folder, "gradients.safetensors", scale);
+    check_gradients(run, folder, "gradient_outputs.safetensors", scale);
+    sp_tensor_free(&loss);
+    sp_run_destroy(run);
+    sp_plan_destroy(plan);
+    sp_tensor_file_close(outputs);
+    sp_tensor_file_close(g.inputs);
+    sp_component_close(g.component);
+}
+
+static void test_unet_gradient(void **state)
+{
+    (void)state;
+    check_gradient_folder("unet-demo", "unet", false);
+}
+
+static void test_unet_gradient_checkpointed(void **state)
+{
+    (void)state;
+    check_gradient_folder("unet-demo", "unet", true);
+}
+
+static void test_text_gradient(void **state)
+{
+    (void)state;
+    check_gradient_folder("text-sd1", "text_encoder", false);
+    check_gradient_folder("text-sd2", "text_encoder", false);
+}
+
+/* ---- clip-skip ---- */
+
+/* Skipping the last layer of two gives what a model of one layer gives, and not what the whole
+ * gives. */
+static void run_text(const sp_clip_text_config *config, const sp_weights *weights,
+                     const sp_tensor *ids, int64_t skip, sp_tensor *out)
+{
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    sp_run *run;
+    assert_ok(sp_builder_create(&b));
+    sp_output(
+        b, "y",
+        sp_clip_text(b, config, sp_input(b, "ids", SP_I64, ids->shape, SP_RATE_PROMPT), skip));
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_ok(sp_plan_create(graph, sp_cpu_backend(), SP_F32, &plan));
+    assert_ok(sp_run_create(plan, &run));
+    assert_ok(sp_run_bind(run, "", weights));
+    assert_ok(sp_run_set_input(run, "ids", ids));
+    assert_ok(sp_run_execute(run));
+    assert_ok(sp_run_get_output(run, "y", out));
+    sp_run_destroy(run);
+    sp_plan_destroy(plan);
+}
+
+static void test_clip_skip(void **state)
+{
+    (void)state;
+    sp_component *component;
+    sp_tensor_file *inputs;
+    sp_tensor skipped, shorter, whole;
+    double error;
+    assert_ok(sp_component_open(golden("text-sd1", ""), "text_encoder", &component));
+    assert_ok(sp_safetensors_open(golden("text-sd1", "inputs_short.safetensors"), &inputs));
+    const sp_tensor *ids = sp_tensor_file_find(inputs, "input_ids");
+    sp_clip_text_config one_layer = component->config.text;
+    one_layer.layers = 1;
+    run_text(&component->config.text, component->weights, ids, 1, &skipped);
+    run_text(&one_layer, component->weights, ids, 0, &shorter);
+    run_text(&component->config.text, component->weights, ids, 0, &whole);
+    assert_ok(sp_tensor_relative_max_error(&skipped, &shorter, &error));
+    assert_true(error == 0);
+    assert_ok(sp_tensor_relative_max_error(&skipped, &whole, &error));
+    assert_true(error > 0.01);
+    sp_tensor_free(&skipped);
+    sp_tensor_free(&shorter);
+    sp_tensor_free(&whole);
+    sp_tensor_file_close(inputs);
+    sp_component_close(component);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unet_forward),
+        cmocka_unit_test(test_vae_forward),
+        cmocka_unit_test(test_text_forward),
+        cmocka_unit_test(test_reference_forward),
+        cmocka_unit_test(test_bf16_forward),
+        cmocka_unit_test(test_unet_gradient),
+        cmocka_unit_test(test_unet_gradient_checkpointed),
+        cmocka_unit_test(test_text_gradient),
+        cmocka_unit_test(test_clip_skip),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
