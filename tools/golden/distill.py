@@ -99,7 +99,9 @@ def make_student(teacher, gamma_conditioning):
     if gamma_conditioning == "time":
         student = copy.deepcopy(teacher)
     else:
-        student = UNet2DConditionModel.from_config({**teacher.config, "time_cond_proj_dim": GAMMA_EMBEDDING_DIM})
+        # not from_config, which puts the default back for keys that the teacher's file did not mention
+        config = {key: value for key, value in teacher.config.items() if not key.startswith("_")}
+        student = UNet2DConditionModel(**{**config, "time_cond_proj_dim": GAMMA_EMBEDDING_DIM})
         missing, unexpected = student.load_state_dict(teacher.state_dict(), strict=False)
         assert missing == ["time_embedding.cond_proj.weight"] and not unexpected
         torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
