@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <omp.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -246,6 +247,7 @@ static void test_parallel_nested(void **state)
     (void)state;
     static coverage inner[4];
     sp_set_threads(2);
+    omp_set_max_active_levels(4); /* OpenMP itself would not nest otherwise */
     for (int i = 0; i < 4; i++)
         inner[i] = (coverage){.count = 100, .grain = 1};
     sp_parallel_for(4, 1, nested, inner);
@@ -384,6 +386,24 @@ static void test_trees(void **state)
     assert_false(sp_path_exists(in_folder(state, "copy")));
     assert_true(sp_path_is_folder(in_folder(state, "a/b/c")));
     assert_status(sp_list_folder(in_folder(state, "copy"), &names, &count), SP_IO);
+}
+
+static void test_listing_is_sorted(void **state)
+{
+    for (int i = 0; i < 100; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%02d", i * 37 % 100);
+        assert_ok(sp_write_file(in_folder(state, name), "", 0));
+    }
+    char **names;
+    size_t count;
+    assert_ok(sp_list_folder(*state, &names, &count));
+    assert_int_equal(count, 100);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(atoi(names[i]), i);
+        sp_free(names[i]);
+    }
+    sp_free(names);
 }
 
 /* ---- json ---- */
@@ -613,6 +633,7 @@ int main(void)
         with_folder(test_mapping),
         cmocka_unit_test(test_paths),
         with_folder(test_trees),
+        with_folder(test_listing_is_sorted),
         cmocka_unit_test(test_json_values),
         cmocka_unit_test(test_json_bad_text),
         with_folder(test_json_files),

@@ -424,8 +424,13 @@ static void test_truncation_and_flips(void **state)
     size_t size;
     assert_ok(sp_read_file(path, &bytes, &size));
     assert_ok(try_bytes(damaged, bytes, size));
-    for (size_t length = 0; length < size; length++)
+    size_t header_end = 8 + (unsigned char)bytes[0] + 256u * (unsigned char)bytes[1];
+    for (size_t length = 0; length < size; length++) {
         assert_status(try_bytes(damaged, bytes, length), SP_FORMAT);
+        assert_message(length < 8            ? "too few"
+                       : length < header_end ? "the header should be"
+                                             : "truncated");
+    }
     long live = sp_alloc_live();
     int refused = 0;
     static const unsigned char flips[] = {1, 2, 4, 16, 32, 128, 255};
@@ -488,6 +493,7 @@ static void test_sharded_folder(void **state)
         assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_FORMAT);
         assert_null(file);
     }
+    assert_message("\"a\" is there twice");
     assert_ok(write_index(state, "{\"weight_map\":{\"a\":\"absent.safetensors\"}}"));
     assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_IO);
     /* The whole file goes before the index. */

@@ -13,7 +13,7 @@ packages="
     fonts-noto-color-emoji unicode-data unicode-cldr-core"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
-    echo "install-dependencies.sh: this is not a Debian system; install what matches:" $packages >&2
+    echo "install-dependencies.sh: this is not a Debian system; install what matches:$packages" >&2
     exit 1
 fi
 
