@@ -9,9 +9,8 @@ typedef struct {
     sp_onednn_packer packer;     /* forward and data gradient: of the weight */
     sp_onednn_primitive reorder; /* weight gradient: to [M,C,kh,kw]; unused (NULL) where the primitive writes that itself */
     size_t library_at;           /* offset in the scratch of what the library needs */
-    /* Forward: per_channel is laid over the output before the primitive adds to it. */
-    bool preload;
-    bool residual;
+    /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds by itself. */
+    bool lay_per_channel, lay_residual;
 } convolution;
 
 typedef struct {
@@ -73,57 +72,80 @@ bool sp_onednn_supports_conv2d(const sp_node *node)
 }
 
 typedef struct {
-    const char *from;
+    const char *per_channel, *residual; /* NULL: not laid */
     char *to;
-    int64_t positions, bytes;
-} broadcast;
+    int64_t positions, channels, row_bytes;
+} layer;
 
-static void broadcast_range(void *context, int64_t begin, int64_t end)
+static void lay_range(void *context, int64_t begin, int64_t end)
 {
-    const broadcast *b = context;
-    for (int64_t row = begin; row < end; row++)
-        memcpy(b->to + row * b->bytes, b->from + row / b->positions * b->bytes, (size_t)b->bytes);
+    const layer *l = context;
+    for (int64_t row = begin; row < end; row++) {
+        const char *of_sample = l->per_channel ? l->per_channel + row / l->positions * l->row_bytes : NULL;
+        const char *from = l->residual ? l->residual + row * l->row_bytes : of_sample;
+        char *to = l->to + row * l->row_bytes;
+        memcpy(to, from, (size_t)l->row_bytes);
+        if (!l->residual || !of_sample) continue;
+        for (int64_t i = 0; i < l->channels; i++) /* only in fp32, see plan_sums */
+            ((float *)to)[i] += ((const float *)of_sample)[i];
+    }
+}
+
+static void lay(const convolution *c, const sp_node *node, void *const *in, void *out, void *scratch)
+{
+    const sp_value *y = node->out[0];
+    layer l = {.to = out, .positions = sp_dim(y, 1) * sp_dim(y, 2), .channels = sp_channels(y)};
+    l.row_bytes = l.channels * (int64_t)sp_dtype_size(y->dtype);
+    if (c->lay_residual) l.residual = in[4];
+    if (c->lay_per_channel) {
+        const sp_value *t = node->in[3];
+        l.per_channel = in[3];
+        if (t->dtype != y->dtype) {
+            sp_convert(scratch, y->dtype, in[3], t->dtype, sp_shape_count(t->shape));
+            l.per_channel = scratch;
+        }
+    }
+    if (l.residual || l.per_channel) sp_parallel_for(sp_dim(y, 0) * l.positions, 64, lay_range, &l);
 }
 
 static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
     const convolution *c = state;
-    const sp_value *y = node->out[0];
-    if (c->preload) {
-        const sp_value *t = node->in[3];
-        broadcast b = {.from = in[3], .to = out[0], .positions = sp_dim(y, 1) * sp_dim(y, 2)};
-        b.bytes = sp_channels(y) * (int64_t)sp_dtype_size(y->dtype);
-        if (t->dtype != y->dtype) {
-            sp_convert(scratch, y->dtype, in[3], t->dtype, sp_shape_count(t->shape));
-            b.from = scratch;
-        }
-        sp_parallel_for(sp_dim(y, 0) * b.positions, 64, broadcast_range, &b);
-    }
+    lay(c, node, in, out[0], scratch);
     void *addresses[SP_ONEDNN_MAX_ARGUMENTS];
     int count = 0;
     addresses[count++] = in[0];
     addresses[count++] = in[1];
     if (sp_onednn_optional(node, 2)) addresses[count++] = in[2];
-    if (sp_onednn_optional(node, 3) && !c->preload) addresses[count++] = in[3];
-    if (c->residual) addresses[count++] = in[4];
+    if (sp_onednn_optional(node, 3) && !c->lay_per_channel) addresses[count++] = in[3];
+    if (sp_onednn_optional(node, 4) && !c->lay_residual) addresses[count++] = in[4];
     addresses[count] = out[0];
     sp_onednn_run(&c->primitive, addresses, count, (char *)scratch + c->library_at);
 }
 
-/* One sample's per_channel is a second bias. Of several samples the library could add [N,M,1,1] only in slow code, so
- * there it is put into the output first and summed to; the value has the output's dtype, so nothing is lost. */
+/* The library's fastest convolution can add to its output (a sum) and a vector of channels, which is what per_channel is for
+ * one sample. It cannot add another tensor, nor a vector per sample; slower ones can, and its GEMM one on SSE4.1 then gives
+ * wrong numbers. So these are laid into the output first, as long as nothing is rounded by that: both in fp32, one
+ * of them in bf16. */
+static void plan_sums(const sp_node *node, convolution *c)
+{
+    const sp_value *per_channel = sp_onednn_optional(node, 3), *residual = sp_onednn_optional(node, 4);
+    sp_dtype dtype = node->out[0]->dtype;
+    c->lay_per_channel = per_channel && sp_dim(per_channel, 0) > 1;
+    c->lay_residual = residual && residual->dtype == dtype && (!c->lay_per_channel || dtype == SP_F32);
+}
+
 static sp_status forward_attributes(const sp_node *node, convolution *c, dnnl_post_ops_t chain, dnnl_memory_desc_t extra[2])
 {
     const sp_value *per_channel = sp_onednn_optional(node, 3), *residual = sp_onednn_optional(node, 4);
+    plan_sums(node, c);
     dnnl_status_t status = dnnl_success;
-    c->preload = per_channel && sp_dim(per_channel, 0) > 1;
-    c->residual = residual != NULL;
-    if (c->preload) status = dnnl_post_ops_append_sum(chain, 1.0f);
-    if (per_channel && !c->preload) {
+    if (c->lay_per_channel || c->lay_residual) status = dnnl_post_ops_append_sum(chain, 1.0f);
+    if (status == dnnl_success && per_channel && !c->lay_per_channel) {
         extra[0] = sp_onednn_plain(per_channel->dtype, 4, (int64_t[]){1, sp_channels(per_channel), 1, 1});
         status = dnnl_post_ops_append_binary(chain, dnnl_binary_add, &extra[0]);
     }
-    if (status == dnnl_success && residual) {
+    if (status == dnnl_success && residual && !c->lay_residual) {
         extra[1] = sp_onednn_nhwc(residual->dtype, residual);
         status = dnnl_post_ops_append_binary(chain, dnnl_binary_add, &extra[1]);
     }
@@ -149,15 +171,13 @@ static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *ou
     dnnl_primitive_desc_destroy(descriptor);
     if (status != SP_OK) return status;
     if (bias) sp_onednn_add(&c->primitive, DNNL_ARG_BIAS, &bias_layout);
-    int position = 0;
-    if (sp_onednn_optional(node, 3)) {
-        if (!c->preload)
-            sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, &extra[0]);
-        position++;
-    }
-    if (c->residual) sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, &extra[1]);
+    int position = c->lay_per_channel || c->lay_residual;
+    if (sp_onednn_optional(node, 3) && !c->lay_per_channel)
+        sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position++) | DNNL_ARG_SRC_1, &extra[0]);
+    if (sp_onednn_optional(node, 4) && !c->lay_residual)
+        sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, &extra[1]);
     sp_onednn_add(&c->primitive, DNNL_ARG_DST, &g.y);
-    if (c->preload && node->in[3]->dtype != node->out[0]->dtype)
+    if (c->lay_per_channel && node->in[3]->dtype != node->out[0]->dtype)
         c->library_at = SP_ONEDNN_ALIGN((size_t)sp_shape_count(node->in[3]->shape) * sp_dtype_size(node->out[0]->dtype));
     out->scratch = c->library_at + c->primitive.scratch;
     return SP_OK;

@@ -1,0 +1,339 @@
+/* The CPU backend's products against the reference kernels, on shapes that no blocking divides. */
+#include <math.h>
+#include <pthread.h>
+#include "support.h"
+#include "backend/cpu/cpu.h"
+#include "base/random.h"
+#include "ops/ops.h"
+
+/* Memory that tells whether it was written past its ends. */
+#define FENCE 128
+typedef struct {
+    unsigned char *block;
+    size_t bytes;
+} fenced;
+
+static void *fenced_make(fenced *f, size_t bytes, int fill)
+{
+    *f = (fenced){sp_alloc(bytes + 2 * FENCE), bytes};
+    assert_non_null(f->block);
+    memset(f->block, 0xa5, bytes + 2 * FENCE);
+    memset(f->block + FENCE, fill, bytes);
+    return f->block + FENCE;
+}
+
+static void fenced_free(fenced *f)
+{
+    for (int i = 0; i < FENCE; i++) {
+        assert_int_equal(f->block[i], 0xa5);
+        assert_int_equal(f->block[FENCE + f->bytes + (size_t)i], 0xa5);
+    }
+    sp_free(f->block);
+}
+
+static size_t bytes_of(const sp_value *v)
+{
+    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
+}
+
+/* A node with random inputs and the reference's output. */
+typedef struct {
+    const sp_node *node;
+    void *in[SP_MAX_INPUTS];
+    void *expected;
+} fixture;
+
+static void fixture_make(fixture *f, const sp_value *value, bool use_reference)
+{
+    assert_non_null(value);
+    *f = (fixture){.node = value->producer};
+    for (int i = 0; i < f->node->inputs; i++) {
+        const sp_value *v = f->node->in[i];
+        if (!v) continue;
+        size_t count = (size_t)sp_shape_count(v->shape);
+        float *numbers = sp_alloc(count * sizeof *numbers);
+        f->in[i] = sp_alloc(bytes_of(v));
+        assert_non_null(numbers);
+        assert_non_null(f->in[i]);
+        sp_random_normal((sp_random_key){.seed = 7, .sample = (uint64_t)i}, numbers, count);
+        sp_convert(f->in[i], v->dtype, numbers, SP_F32, (int64_t)count);
+        sp_free(numbers);
+    }
+    f->expected = sp_alloc(bytes_of(value));
+    assert_non_null(f->expected);
+    if (use_reference) f->node->op->reference(f->node, (const void *const *)f->in, &f->expected);
+}
+
+static void fixture_free(fixture *f)
+{
+    for (int i = 0; i < SP_MAX_INPUTS; i++)
+        sp_free(f->in[i]);
+    sp_free(f->expected);
+}
+
+/* Runs the prepared kernel on fresh memory: outputs and scratch start as NaN. The caller frees *out. */
+static void run_kernel(const sp_kernel *kernel, const fixture *f, fenced *out)
+{
+    fenced scratch, packed[SP_MAX_INPUTS] = {0};
+    void *in[SP_MAX_INPUTS];
+    for (int i = 0; i < SP_MAX_INPUTS; i++) {
+        in[i] = f->in[i];
+        const sp_packing *p = &kernel->packing[i];
+        if (p->bytes == 0) continue;
+        in[i] = fenced_make(&packed[i], p->bytes, 0xff);
+        p->pack(p->state, f->in[i], in[i]);
+    }
+    void *results[SP_MAX_OUTPUTS] = {fenced_make(out, bytes_of(f->node->out[0]), 0xff)};
+    kernel->run(kernel->state, f->node, in, results, fenced_make(&scratch, kernel->scratch, 0xff));
+    fenced_free(&scratch);
+    for (int i = 0; i < SP_MAX_INPUTS; i++)
+        if (packed[i].block) fenced_free(&packed[i]);
+}
+
+/* fp32: sums of up to a few thousand products in another order. bf16: both sides round nearly the same sum once, so few
+ * elements, those close to the middle between two numbers, fall on neighbours, at most 2^-7 apart; rounding twice on the
+ * way would move many. fp32 results of bf16 products are exact but for the order of sums. */
+static void compare(const fixture *f, const void *found, const char *kernel)
+{
+    const sp_value *y = f->node->out[0];
+    double largest = 0, relative = y->dtype == SP_BF16 ? 1.0 / 128 : 0;
+    int64_t count = sp_shape_count(y->shape), moved = 0;
+    for (int64_t i = 0; i < count; i++)
+        largest = fmax(largest, fabs(sp_load(f->expected, y->dtype, i)));
+    for (int64_t i = 0; i < count; i++) {
+        double wanted = sp_load(f->expected, y->dtype, i), is = sp_load(found, y->dtype, i);
+        moved += is != wanted;
+        if (!(fabs(is - wanted) <= relative * fabs(wanted) + 3e-6 * largest))
+            fail_msg("%s: element %lld of %s is %.9g, expected %.9g", kernel, (long long)i, sp_shape_text(y->shape), is, wanted);
+    }
+    if (y->dtype == SP_BF16 && moved > 4 + count / 100)
+        fail_msg("%s: %lld of the %lld elements of %s were rounded another way", kernel, (long long)moved, (long long)count,
+                 sp_shape_text(y->shape));
+}
+
+static void check(const sp_value *value, bool must_be_fast)
+{
+    fixture f;
+    fixture_make(&f, value, true);
+    sp_backend *backend = sp_cpu_backend();
+    sp_kernel kernel;
+    assert_ok(backend->prepare(backend, f.node, &kernel));
+    if (must_be_fast && !strstr(kernel.name, "onednn")) fail_msg("%s runs %s", f.node->op->name, kernel.name);
+    fenced out, again;
+    run_kernel(&kernel, &f, &out);
+    compare(&f, out.block + FENCE, kernel.name);
+    run_kernel(&kernel, &f, &again);
+    assert_memory_equal(out.block, again.block, out.bytes + 2 * FENCE);
+    fenced_free(&out);
+    fenced_free(&again);
+    if (kernel.destroy) kernel.destroy(kernel.state);
+    fixture_free(&f);
+}
+
+/* bf16 products need avx512 in oneDNN; below it the reference runs. */
+static bool fast(sp_dtype dtype)
+{
+    return dtype == SP_F32 || sp_cpu_isa() >= SP_ISA_AVX512;
+}
+
+static sp_value *input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape shape)
+{
+    return sp_input(b, name, dtype, shape, SP_RATE_STEP);
+}
+
+typedef struct {
+    int64_t n, h, w, c, m;
+    int kernel;
+    sp_conv2d_options o;
+} convolution;
+
+static const convolution convolutions[] = {
+    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1}},      {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1}}, {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1}},
+    {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1}},     {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0}}, {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0}},
+    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1}},     {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1}}, {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1}},
+    {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1}},
+};
+#define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
+
+static sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype, sp_dtype side, int extras)
+{
+    int64_t ho = (c->h + c->o.pad_top + c->o.pad_bottom - c->kernel) / c->o.stride + 1;
+    int64_t wo = (c->w + c->o.pad_left + c->o.pad_right - c->kernel) / c->o.stride + 1;
+    return sp_conv2d(b, input(b, "x", dtype, sp_shape_of(c->n, c->h, c->w, c->c)),
+                     input(b, "weight", dtype, sp_shape_of(c->m, c->c, c->kernel, c->kernel)),
+                     extras & 1 ? input(b, "bias", side, sp_shape_of(c->m)) : NULL,
+                     extras & 2 ? input(b, "t", dtype, sp_shape_of(c->n, c->m)) : NULL,
+                     extras & 4 ? input(b, "r", dtype, sp_shape_of(c->n, ho, wo, c->m)) : NULL, c->o);
+}
+
+static void conv2d(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CONVOLUTIONS * 8; i++) {
+        for (sp_dtype dtype = SP_F32; dtype <= SP_BF16; dtype++) {
+            sp_builder *b;
+            assert_ok(sp_builder_create(&b));
+            check(convolve(b, &convolutions[i / 8], dtype, SP_F32, i % 8), fast(dtype));
+            sp_builder_destroy(b);
+        }
+    }
+}
+
+static void conv2d_gradients(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CONVOLUTIONS; i++) {
+        for (sp_dtype dtype = SP_F32; dtype <= SP_BF16; dtype++) {
+            const convolution *c = &convolutions[i];
+            sp_builder *b;
+            assert_ok(sp_builder_create(&b));
+            sp_value *y = convolve(b, c, dtype, SP_F32, 0);
+            assert_non_null(y);
+            sp_value *dy = input(b, "dy", dtype, y->shape), *x = y->producer->in[0], *w = y->producer->in[1];
+            check(sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o), fast(dtype));
+            check(sp_conv2d_weight_gradient(b, x, dy, c->kernel, c->kernel, c->o), fast(dtype));
+            sp_builder_destroy(b);
+        }
+    }
+}
+
+static const int64_t products[][3] = {{1, 1, 1},    {1, 64, 256}, {7, 33, 5},   {77, 128, 96}, {128, 1, 17},
+                                      {3, 320, 77}, {256, 64, 64}, {65, 96, 130}, {2, 770, 3}};
+#define PRODUCTS (int)(sizeof products / sizeof *products)
+
+static void linear(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PRODUCTS * 4; i++) {
+        for (sp_dtype dtype = SP_F32; dtype <= SP_BF16; dtype++) {
+            const int64_t *p = products[i / 4];
+            sp_builder *b;
+            assert_ok(sp_builder_create(&b));
+            sp_value *x = input(b, "x", dtype, sp_shape_of(1, p[0], p[1]));
+            check(sp_linear(b, x, input(b, "w", dtype, sp_shape_of(p[2], p[1])),
+                            i & 1 ? input(b, "bias", SP_F32, sp_shape_of(p[2])) : NULL,
+                            i & 2 ? input(b, "r", dtype, sp_shape_of(1, p[0], p[2])) : NULL),
+                  fast(dtype));
+            check(sp_linear_transposed(b, x, input(b, "wt", dtype, sp_shape_of(p[1], p[2]))), fast(dtype));
+            check(sp_linear_weight_gradient(b, x, input(b, "dy", dtype, sp_shape_of(1, p[0], p[2]))), fast(dtype));
+            sp_builder_destroy(b);
+        }
+    }
+}
+
+/* Weights may be stored in another type than the activations' one. */
+static void weights_of_other_dtypes(void **state)
+{
+    (void)state;
+    for (sp_dtype stored = SP_F32; stored <= SP_F16; stored++) {
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        sp_value *x = input(b, "x", SP_F32, sp_shape_of(2, 6, 5, 20));
+        check(sp_linear(b, x, input(b, "w", stored, sp_shape_of(24, 20)), NULL, NULL), true);
+        check(sp_conv2d(b, x, input(b, "k", stored, sp_shape_of(12, 20, 3, 3)), NULL, NULL, NULL,
+                        (sp_conv2d_options){1, 1, 1, 1, 1}),
+              true);
+        sp_builder_destroy(b);
+    }
+}
+
+static void equal_layouts_share_a_key(void **state)
+{
+    (void)state;
+    sp_backend *backend = sp_cpu_backend();
+    uint64_t keys[3];
+    for (int i = 0; i < 3; i++) {
+        sp_builder *b;
+        sp_kernel kernel;
+        assert_ok(sp_builder_create(&b));
+        convolution c = {i == 1 ? 4 : 2, 8, 8, 64, i == 2 ? 128 : 64, 3, {1, 1, 1, 1, 1}};
+        sp_value *y = convolve(b, &c, SP_F32, SP_F32, 0);
+        assert_non_null(y);
+        assert_ok(backend->prepare(backend, y->producer, &kernel));
+        keys[i] = kernel.packing[1].key;
+        assert_true(kernel.packing[1].bytes >= bytes_of(y->producer->in[1]));
+        kernel.destroy(kernel.state);
+        sp_builder_destroy(b);
+    }
+    assert_true(keys[0] != 0 && keys[0] == keys[1] && keys[0] != keys[2]);
+}
+
+typedef struct {
+    const sp_kernel *kernel;
+    const fixture *f;
+    fenced out;
+} worker;
+
+static void *work(void *context)
+{
+    worker *w = context;
+    run_kernel(w->kernel, w->f, &w->out);
+    return NULL;
+}
+
+/* A plan is shared between requests, so a prepared kernel must run in several threads at once, with equal bits. */
+static void one_kernel_in_many_threads(void **state)
+{
+    (void)state;
+    sp_builder *b;
+    assert_ok(sp_builder_create(&b));
+    fixture f;
+    fixture_make(&f, convolve(b, &(convolution){2, 16, 16, 32, 48, 3, {1, 1, 1, 1, 1}}, SP_F32, SP_F32, 7), false);
+    sp_backend *backend = sp_cpu_backend();
+    sp_kernel kernel;
+    assert_ok(backend->prepare(backend, f.node, &kernel));
+    worker workers[4];
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        workers[i] = (worker){.kernel = &kernel, .f = &f};
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 1; i < 4; i++)
+        assert_memory_equal(workers[0].out.block, workers[i].out.block, workers[0].out.bytes + 2 * FENCE);
+    for (int i = 0; i < 4; i++)
+        fenced_free(&workers[i].out);
+    kernel.destroy(kernel.state);
+    fixture_free(&f);
+    sp_builder_destroy(b);
+}
+
+static void support_is_listed(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(sp_cpu_support(&sp_op_conv2d, SP_F32), "conv2d"));
+    assert_string_equal(sp_cpu_support(&sp_op_conv2d, SP_I32), "reference");
+    assert_int_equal(sp_cpu_backend()->preferred_dtype, sp_cpu_isa() == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32);
+}
+
+static void memory(void **state)
+{
+    (void)state;
+    sp_backend *backend = sp_cpu_backend();
+    char text[] = "to and fro", back[sizeof text] = "";
+    size_t sizes[] = {sizeof text, (size_t)9 << 20}; /* the second one in large pages */
+    for (int i = 0; i < 2; i++) {
+        char *address = backend->allocate(backend, sizes[i]);
+        assert_non_null(address);
+        backend->upload(backend, address + sizes[i] - sizeof text, text, sizeof text);
+        backend->download(backend, back, address + sizes[i] - sizeof text, sizeof text);
+        assert_string_equal(text, back);
+        backend->release(backend, address);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(conv2d),
+        cmocka_unit_test(conv2d_gradients),
+        cmocka_unit_test(linear),
+        cmocka_unit_test(weights_of_other_dtypes),
+        cmocka_unit_test(equal_layouts_share_a_key),
+        cmocka_unit_test(one_kernel_in_many_threads),
+        cmocka_unit_test(support_is_listed),
+        cmocka_unit_test(memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
