@@ -89,23 +89,6 @@ static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_
     return combine(g, coefficient(g, "prediction_z"), z, coefficient(g, "prediction_m"), m);
 }
 
-static sp_status add_gradients(sp_builder *b, sp_value *loss)
-{
-    sp_value **parameters, **gradients;
-    int count;
-    SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
-    SP_TRY(sp_parameters_of(b, "online", &parameters, &count));
-    gradients = sp_arena_alloc(sp_builder_arena(b), sizeof *gradients * (size_t)(count + 1));
-    if (!gradients) return SP_MEMORY;
-    SP_TRY(sp_gradient(b, loss, parameters, count, gradients));
-    for (int i = 0; i < count; i++) {
-        char *name = sp_arena_format(sp_builder_arena(b), "gradient.%s", parameters[i]->name);
-        if (!name) return SP_MEMORY;
-        if (gradients[i]) sp_output(b, name, gradients[i]);
-    }
-    return SP_OK;
-}
-
 static sp_status build(step_graph *g)
 {
     sp_builder *b = g->b;
@@ -129,7 +112,8 @@ static sp_status build(step_graph *g)
         sp_output(b, "target", sp_nhwc_to_nchw(b, target));
     }
     if (sp_builder_failed(b)) return SP_INTERNAL;
-    return add_gradients(b, loss);
+    SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
+    return sp_output_gradients(b, loss, "online");
 }
 
 sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out)

@@ -156,3 +156,20 @@ sp_status sp_parameters_of(sp_builder *b, const char *set, sp_value ***out, int 
     }
     return SP_OK;
 }
+
+sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set)
+{
+    sp_arena *arena = sp_builder_arena(b);
+    sp_value **parameters;
+    int count;
+    SP_TRY(sp_parameters_of(b, set, &parameters, &count));
+    sp_value **gradients = sp_arena_alloc(arena, sizeof *gradients * (size_t)(count + 1));
+    if (!gradients) return SP_MEMORY;
+    SP_TRY(sp_gradient(b, loss, parameters, count, gradients));
+    for (int i = 0; i < count; i++) {
+        char *name = sp_arena_format(arena, "gradient.%s", parameters[i]->name);
+        if (!name) return SP_MEMORY;
+        if (gradients[i]) sp_output(b, name, gradients[i]);
+    }
+    return SP_OK;
+}

@@ -11,4 +11,7 @@ sp_status sp_gradient(sp_builder *b, sp_value *loss, sp_value *const *wrt, int c
 /* All parameters of a weight set, in the order they were first used; *out is in the builder's arena. */
 sp_status sp_parameters_of(sp_builder *b, const char *set, sp_value ***out, int *count);
 
+/* Names d(loss)/d(NAME) of every parameter NAME of `set` that the loss depends on as output "gradient.NAME". */
+sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set);
+
 #endif

@@ -1,0 +1,46 @@
+/* The training loop, the same for autoencoders, teachers and students: feed, run, clip, step, average, measure, save. */
+#ifndef SP_TRAIN_TRAINER_H
+#define SP_TRAIN_TRAINER_H
+#include "base/progress.h"
+#include "graph/plan.h"
+#include "train/training_state.h"
+
+/* What differs between trainings. */
+typedef struct {
+    void *context;
+    /* Sets the run's inputs for one micro-batch, counted from 0 over the whole run. */
+    sp_status (*feed)(void *context, sp_run *run, int64_t micro);
+    /* After a micro-batch ran; NULL: nothing. */
+    sp_status (*observe)(void *context, sp_run *run, int64_t micro);
+    /* After an optimiser step; grad_norm before clipping; NULL: nothing. */
+    sp_status (*measured)(void *context, int64_t step, double loss, double grad_norm);
+    /* At validation steps, e.g. a sheet of samples; NULL: nothing. */
+    sp_status (*validate)(void *context, const sp_training_state *state);
+} sp_training_task;
+
+typedef struct {
+    const char *name;      /* the bar's label */
+    const char *output;    /* folder of checkpoints and metrics.jsonl */
+    int64_t max_steps;
+    int64_t accumulation;  /* micro-batches per optimiser step */
+    double learning_rate;
+    int64_t warmup_steps;  /* linear */
+    bool cosine;           /* then to zero at max_steps; else constant */
+    double weight_decay;
+    double ema_decay;
+    bool ema_warmup;       /* the rate is min(ema_decay, (1+n)/(10+n)) after n steps */
+    double max_grad_norm;
+    int64_t checkpointing_steps; /* 0: only at the end and when interrupted */
+    int checkpoints_total_limit; /* 0: all */
+    int64_t validation_steps;    /* 0: never */
+    const char *resume;          /* NULL, "latest", or a checkpoint's folder */
+    json_t *settings;            /* the flags that determine the run, for state.json */
+} sp_trainer_settings;
+
+/* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for weights of set "online";
+ * `run` has every other weight set bound. SP_NUMERIC when a loss is not finite (the last checkpoint stays), SP_CANCELLED
+ * after saving when asked to stop. metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds. */
+sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task, sp_training_state *state,
+                   const sp_callbacks *callbacks);
+
+#endif

@@ -1,0 +1,238 @@
+/* Training state and checkpoints. */
+#include "train/training_state.h"
+#include <stdlib.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/text.h"
+
+enum { SP_PART_COUNT = 4 };
+static const char *const part_names[SP_PART_COUNT] = {"online", "ema", "first_moment", "second_moment"};
+
+static sp_weights **part(sp_training_state *state, int index)
+{
+    sp_weights **parts[SP_PART_COUNT] = {&state->online, &state->ema, &state->first_moment, &state->second_moment};
+    return parts[index];
+}
+
+static void zero(sp_weights *weights)
+{
+    for (size_t i = 0; i < sp_weights_count(weights); i++) {
+        sp_tensor *tensor = sp_weights_at(weights, i);
+        memset(tensor->data, 0, sp_tensor_bytes(tensor));
+    }
+}
+
+sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out)
+{
+    *out = (sp_training_state){0};
+    for (int i = 0; i < SP_PART_COUNT; i++) {
+        sp_status status = sp_weights_copy(initial, SP_F32, part(out, i));
+        if (status) {
+            sp_training_state_free(out);
+            return status;
+        }
+    }
+    zero(out->first_moment);
+    zero(out->second_moment);
+    return SP_OK;
+}
+
+void sp_training_state_free(sp_training_state *state)
+{
+    for (int i = 0; i < SP_PART_COUNT; i++)
+        sp_weights_destroy(*part(state, i));
+    *state = (sp_training_state){0};
+}
+
+/* ---- names: output/checkpoint-STEP ---- */
+
+static int64_t checkpoint_step(const char *name)
+{
+    if (!sp_starts_with(name, "checkpoint-")) return -1;
+    char *end;
+    long long step = strtoll(name + strlen("checkpoint-"), &end, 10);
+    return *end || end == name + strlen("checkpoint-") || step < 0 ? -1 : (int64_t)step;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* Steps of the checkpoints under output, newest first, in a new array. */
+static sp_status list_checkpoints(const char *output, int64_t **out, size_t *count)
+{
+    char **names = NULL;
+    size_t name_count = 0;
+    *out = NULL;
+    *count = 0;
+    if (!sp_path_is_folder(output)) return SP_OK;
+    SP_TRY(sp_list_folder(output, &names, &name_count));
+    *out = sp_alloc((name_count + 1) * sizeof **out);
+    for (size_t i = 0; i < name_count; i++) {
+        int64_t step = checkpoint_step(names[i]);
+        if (*out && step >= 0) (*out)[(*count)++] = step;
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    if (!*out) return SP_MEMORY;
+    qsort(*out, *count, sizeof **out, newest_first);
+    return SP_OK;
+}
+
+static char *checkpoint_path(const char *output, int64_t step)
+{
+    return sp_format("%s/checkpoint-%lld", output, (long long)step);
+}
+
+/* ---- saving ---- */
+
+static sp_status save_parts(const char *folder, const sp_training_state *state)
+{
+    for (int i = 0; i < SP_PART_COUNT; i++) {
+        char *path = sp_format("%s/%s.safetensors", folder, part_names[i]);
+        if (!path) return SP_MEMORY;
+        sp_status status = sp_weights_save(*part((sp_training_state *)state, i), path, SP_F32, NULL, 0);
+        sp_free(path);
+        SP_TRY(status);
+    }
+    return SP_OK;
+}
+
+static sp_status save_description(const char *folder, const sp_training_state *state, const json_t *settings)
+{
+    char *path = sp_path_join(folder, "state.json");
+    json_t *description = json_pack("{s:I, s:i, s:O}", "step", (json_int_t)state->step, "threads", sp_threads(),
+                                    "settings", settings);
+    sp_status status = path && description ? sp_json_save(path, description) : SP_MEMORY;
+    json_decref(description);
+    sp_free(path);
+    return status;
+}
+
+static sp_status remove_oldest(const char *output, int limit)
+{
+    int64_t *steps;
+    size_t count;
+    SP_TRY(list_checkpoints(output, &steps, &count));
+    sp_status status = SP_OK;
+    for (size_t i = (size_t)limit; i < count && limit > 0 && !status; i++) {
+        char *path = checkpoint_path(output, steps[i]);
+        status = path ? sp_remove_tree(path) : SP_MEMORY;
+        sp_free(path);
+    }
+    sp_free(steps);
+    return status;
+}
+
+sp_status sp_checkpoint_save(const char *output, const sp_training_state *state, const json_t *settings, int limit)
+{
+    char *path = checkpoint_path(output, state->step);
+    char *beside = path ? sp_format("%s.tmp-%ld", path, (long)getpid()) : NULL;
+    sp_status status = beside ? sp_make_folders(beside) : SP_MEMORY;
+    if (!status) status = save_parts(beside, state);
+    if (!status) status = save_description(beside, state, settings);
+    if (!status) status = sp_remove_tree(path);
+    if (!status && rename(beside, path) != 0)
+        status = sp_fail(SP_IO, "%s could not be renamed to %s", beside, path);
+    if (status && beside) {
+        char *message = sp_strdup(sp_error_message());
+        sp_remove_tree(beside);
+        status = sp_fail(status, "%s", message ? message : "out of memory");
+        sp_free(message);
+    }
+    sp_free(beside);
+    sp_free(path);
+    return status ? status : remove_oldest(output, limit);
+}
+
+/* ---- loading ---- */
+
+static sp_status same_settings(const char *path, const json_t *saved, const json_t *wanted)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)wanted, key, value) {
+        json_t *before = json_object_get(saved, key);
+        if (before && json_equal(before, value)) continue;
+        char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL, *new = json_dumps(value, JSON_ENCODE_ANY);
+        sp_status status = sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run", path,
+                                   key, old ? old : "(none)", new ? new : "?");
+        free(old);
+        free(new);
+        return status;
+    }
+    return SP_OK;
+}
+
+static sp_status load_part(const char *folder, const char *name, sp_weights *weights)
+{
+    char *path = sp_format("%s/%s.safetensors", folder, name);
+    if (!path) return SP_MEMORY;
+    sp_tensor_file *file = NULL;
+    sp_status status = sp_safetensors_open(path, &file);
+    for (size_t i = 0; i < sp_weights_count(weights) && !status; i++) {
+        sp_tensor *tensor = sp_weights_at(weights, i);
+        const sp_tensor *saved;
+        status = sp_tensor_file_get(file, sp_weights_name(weights, i), &saved);
+        if (!status && (saved->dtype != SP_F32 || !sp_shape_equal(saved->shape, tensor->shape)))
+            status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected F32 %s", path, sp_weights_name(weights, i),
+                             sp_dtype_name(saved->dtype), sp_shape_text(saved->shape), sp_shape_text(tensor->shape));
+        if (!status) memcpy(tensor->data, saved->data, sp_tensor_bytes(tensor));
+    }
+    sp_tensor_file_close(file);
+    sp_free(path);
+    return status;
+}
+
+static sp_status load_folder(const char *folder, const json_t *settings, sp_training_state *state)
+{
+    char *path = sp_path_join(folder, "state.json");
+    json_t *description = NULL;
+    int64_t step = 0, threads = 0;
+    sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
+    if (!status) status = sp_json_int(description, "step", -1, path, &step);
+    if (!status) status = sp_json_int(description, "threads", 0, path, &threads);
+    if (!status && step < 0) status = sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
+    if (!status) status = same_settings(folder, json_object_get(description, "settings"), settings);
+    for (int i = 0; i < SP_PART_COUNT && !status; i++)
+        status = load_part(folder, part_names[i], *part(state, i));
+    if (!status) {
+        state->step = step;
+        if (threads != sp_threads())
+            sp_log_warn("%s was made with %d threads and goes on with %d: sums may differ in the last bit", folder,
+                        (int)threads, sp_threads());
+    }
+    json_decref(description);
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings, sp_training_state *state,
+                             bool *found)
+{
+    *found = true;
+    if (strcmp(which, "latest") != 0) return load_folder(which, settings, state);
+    int64_t *steps;
+    size_t count;
+    SP_TRY(list_checkpoints(output, &steps, &count));
+    *found = false;
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && !*found && !status; i++) {
+        char *path = checkpoint_path(output, steps[i]);
+        sp_status tried = path ? load_folder(path, settings, state) : SP_MEMORY;
+        if (!tried)
+            *found = true;
+        else if (tried == SP_FORMAT || tried == SP_IO)
+            sp_log_warn("skipping a damaged checkpoint: %s", sp_error_message());
+        else
+            status = tried;
+        sp_free(path);
+    }
+    sp_free(steps);
+    return status;
+}

@@ -1,0 +1,29 @@
+/* What a training run is made of, and its checkpoints: online weights, their moving average, the optimiser's moments and
+ * the number of steps done. A run resumed from a checkpoint is bit for bit the run not interrupted. */
+#ifndef SP_TRAIN_TRAINING_STATE_H
+#define SP_TRAIN_TRAINING_STATE_H
+#include "base/json.h"
+#include "tensor/weights.h"
+
+/* Four sets of the same names and shapes, f32. */
+typedef struct {
+    sp_weights *online, *ema;
+    sp_weights *first_moment, *second_moment; /* AdamW's m and v */
+    int64_t step;                             /* optimiser steps done */
+} sp_training_state;
+
+/* Copies `initial` (any float dtype) into online and ema; moments are zero. */
+sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out);
+void sp_training_state_free(sp_training_state *state);
+
+/* Writes output/checkpoint-STEP: *.safetensors and state.json with `settings`, an object whose keys are the flags that
+ * determine the run. Written beside and renamed; then the oldest checkpoints beyond `limit` are removed (0: keep all). */
+sp_status sp_checkpoint_save(const char *output, const sp_training_state *state, const json_t *settings, int limit);
+
+/* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are skipped with a warning;
+ * *found is false if there is none) or a checkpoint's folder. Settings that differ from `settings` are SP_ARGUMENT, naming
+ * the flag and both values. */
+sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings, sp_training_state *state,
+                             bool *found);
+
+#endif
