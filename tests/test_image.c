@@ -9,6 +9,13 @@
 #include "support.h"
 #include "tensor/safetensors.h"
 
+/* Read by LeakSanitizer: fontconfig, behind Cairo, keeps its patterns until the process ends. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig\n";
+}
+
 static int open_golden(void **state)
 {
     const char *root = getenv("SPLAM_SOURCE");

@@ -191,9 +191,9 @@ static layout make_layout(cairo_t *c, const sp_sheet *sheet)
     set_font(c, CAPTION_SIZE, false);
     int64_t cells = (int64_t)sheet->rows * sheet->columns;
     int above = most_lines(c, sheet->column_captions, sheet->columns, l.cell_width, MAX_LINES);
-    int below = most_lines(c, sheet->cell_captions, cells, l.cell_width, 2);
+    int below = most_lines(c, sheet->cell_captions, cells, l.cell_width, MAX_LINES);
     l.column_height = above ? lines_height(above, CAPTION_SIZE) + 6 : 0;
-    l.caption_height = below ? lines_height(below, CAPTION_SIZE) + 6 : 0;
+    l.caption_height = below ? lines_height(below, CAPTION_SIZE) + 10 : 0;
     l.left = MARGIN + (l.label_width > 0 ? l.label_width + LABEL_GAP : 0);
     l.top = MARGIN + (sheet->title ? TITLE_SIZE * 1.4 : 0) +
             (sheet->subtitle ? SUBTITLE_SIZE * 1.5 : 0) +
@@ -250,7 +250,7 @@ static void draw_cell(cairo_t *c, const sp_sheet *sheet, const layout *l, int x,
     if (!sheet->cell_captions || !sheet->cell_captions[i]) return;
     wrapped text;
     set_font(c, CAPTION_SIZE, false);
-    wrap(c, sheet->cell_captions[i], l->cell_width, 2, &text);
+    wrap(c, sheet->cell_captions[i], l->cell_width, MAX_LINES, &text);
     show(c, &text, left + l->cell_width / 2, top + l->cell_height + 4, CAPTION_SIZE, GREY,
          ALIGN_CENTER);
 }

@@ -14,7 +14,7 @@ typedef struct {
         *pictures; /* [rows*columns], each rgb [height,width,3]; NULL: an empty cell */
     const char *const *row_labels;      /* [rows], left of the row */
     const char *const *column_captions; /* [columns], above the grid: up to three lines */
-    const char *const *cell_captions;   /* [rows*columns], below each picture: up to two lines */
+    const char *const *cell_captions;   /* [rows*columns], below each picture: up to three lines */
 } sp_sheet;
 
 /* *out is new. SP_ARGUMENT for an empty grid or one larger than an image may be. */

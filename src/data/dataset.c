@@ -1,0 +1,335 @@
+#include "data/dataset.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/random.h"
+#include "data/emoji.h"
+#include "data/folder.h"
+#include "data/source.h"
+
+#define MAX_REASONS 32
+#define MAX_RESOLUTION 4096
+
+struct sp_rejections {
+    pthread_mutex_t lock;
+    sp_rejection reasons[MAX_REASONS];
+    size_t count;
+};
+
+/* ---- building, for the kinds ---- */
+
+void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
+                       const char *detail)
+{
+    sp_rejections *r = dataset->rejections;
+    pthread_mutex_lock(&r->lock);
+    size_t i = 0;
+    while (i < r->count && strcmp(r->reasons[i].reason, reason))
+        i++;
+    if (i == r->count && i < MAX_REASONS) {
+        snprintf(r->reasons[i].reason, sizeof r->reasons[i].reason, "%s", reason);
+        snprintf(r->reasons[i].example, sizeof r->reasons[i].example, "%s%s%s", name,
+                 detail ? ": " : "", detail ? detail : "");
+        r->count++;
+    }
+    if (i < MAX_REASONS) r->reasons[i].count++;
+    pthread_mutex_unlock(&r->lock);
+}
+
+sp_status sp_dataset_append(sp_dataset *dataset, const char *name, int caption_capacity,
+                            sp_sample **out)
+{
+    *out = NULL;
+    if (dataset->count == dataset->capacity) {
+        int64_t capacity = dataset->capacity ? dataset->capacity * 2 : 256;
+        sp_sample *samples =
+            sp_realloc(dataset->samples, (size_t)dataset->capacity * sizeof(sp_sample),
+                       (size_t)capacity * sizeof(sp_sample));
+        if (!samples) return SP_MEMORY;
+        dataset->samples = samples;
+        dataset->capacity = capacity;
+    }
+    const char *copy = sp_arena_strdup(dataset->arena, name);
+    const char **captions =
+        sp_arena_alloc(dataset->arena, (size_t)caption_capacity * sizeof(char *));
+    if (!copy || !captions) return SP_MEMORY;
+    *out = &dataset->samples[dataset->count++];
+    **out = (sp_sample){.name = copy, .captions = captions};
+    return SP_OK;
+}
+
+sp_status sp_sample_add_caption(sp_dataset *dataset, sp_sample *sample, const char *caption)
+{
+    const char *copy = sp_arena_strdup(dataset->arena, caption);
+    if (!copy) return SP_MEMORY;
+    sample->captions[sample->caption_count++] = copy;
+    return SP_OK;
+}
+
+/* ---- opening ---- */
+
+static sp_status split_heldout(sp_dataset *dataset)
+{
+    size_t size = (size_t)dataset->count * sizeof(int64_t);
+    dataset->training = sp_alloc(size);
+    dataset->heldout = sp_alloc(size);
+    if (!dataset->training || !dataset->heldout) return SP_MEMORY;
+    for (int64_t i = 0; i < dataset->count; i++)
+        if (dataset->samples[i].heldout)
+            dataset->heldout[dataset->heldout_count++] = i;
+        else
+            dataset->training[dataset->training_count++] = i;
+    return SP_OK;
+}
+
+static sp_status nothing_accepted(sp_dataset *dataset)
+{
+    const sp_rejections *r = dataset->rejections;
+    if (!r->count) return sp_fail(SP_FORMAT, "data \"%s\" holds no pictures", dataset->spec);
+    sp_string why = {0};
+    for (size_t i = 0; i < r->count; i++)
+        sp_string_append_format(&why, "%s%lld %s", i ? ", " : "", (long long)r->reasons[i].count,
+                                r->reasons[i].reason);
+    sp_fail(SP_FORMAT, "data \"%s\": no sample is accepted (%s; for example %s)", dataset->spec,
+            sp_string_text(&why), r->reasons[0].example);
+    sp_string_free(&why);
+    return SP_FORMAT;
+}
+
+static sp_status prepare(sp_dataset *dataset, const char *spec)
+{
+    dataset->spec = sp_strdup(spec);
+    dataset->arena = sp_arena_create();
+    dataset->rejections = sp_alloc_zero(sizeof *dataset->rejections);
+    if (!dataset->spec || !dataset->arena || !dataset->rejections) return SP_MEMORY;
+    pthread_mutex_init(&dataset->rejections->lock, NULL);
+    const sp_dataset_options *o = &dataset->options;
+    if (o->resolution < 0 || o->resolution > MAX_RESOLUTION)
+        return sp_fail(SP_ARGUMENT, "resolution %d is out of range, expected 1 to %d",
+                       o->resolution, MAX_RESOLUTION);
+    if (o->min_size < 0)
+        return sp_fail(SP_ARGUMENT, "the smallest picture size %d is negative", o->min_size);
+    return SP_OK;
+}
+
+static sp_status finish(sp_dataset *dataset)
+{
+    if (!dataset->count) return nothing_accepted(dataset);
+    if (dataset->count >= UINT32_MAX)
+        return sp_fail(SP_UNSUPPORTED, "data \"%s\" has more than 2^32 samples", dataset->spec);
+    return split_heldout(dataset);
+}
+
+sp_status sp_dataset_open_kind(const char *spec, const sp_dataset_options *options,
+                               sp_dataset_filler *fill, const void *context,
+                               const sp_callbacks *callbacks, sp_dataset **out)
+{
+    *out = NULL;
+    sp_dataset *dataset = sp_alloc_zero(sizeof *dataset);
+    if (!dataset) return SP_MEMORY;
+    if (options) dataset->options = *options;
+    sp_status status = prepare(dataset, spec);
+    if (status == SP_OK) status = fill(dataset, context, callbacks);
+    if (status == SP_OK) status = finish(dataset);
+    if (status == SP_OK)
+        *out = dataset;
+    else
+        sp_dataset_close(dataset);
+    return status;
+}
+
+sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
+                          const sp_callbacks *callbacks, sp_dataset **out)
+{
+    static const char *const later[][2] = {
+        {"wds:", "tar shards"}, {"coco:", "COCO annotations"}, {"latents:", "cached latents"}};
+    *out = NULL;
+    if (!strcmp(spec, "emoji:"))
+        return sp_dataset_open_kind(spec, options, sp_emoji_fill, &sp_emoji_debian_files, callbacks,
+                                    out);
+    if (sp_starts_with(spec, "folder:") && spec[7])
+        return sp_dataset_open_kind(spec, options, sp_folder_fill, spec + 7, callbacks, out);
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (sp_starts_with(spec, later[i][0]))
+            return sp_fail(SP_UNSUPPORTED, "data \"%s\": %s (%s) are not supported yet", spec,
+                           later[i][1], later[i][0]);
+    return sp_fail(SP_ARGUMENT, "data \"%s\" is not known, expected emoji: or folder:DIR", spec);
+}
+
+void sp_dataset_close(sp_dataset *dataset)
+{
+    if (!dataset) return;
+    if (dataset->kind) dataset->kind->close(dataset->source);
+    if (dataset->rejections) pthread_mutex_destroy(&dataset->rejections->lock);
+    sp_free(dataset->rejections);
+    sp_arena_destroy(dataset->arena);
+    sp_free(dataset->samples);
+    sp_free(dataset->training);
+    sp_free(dataset->heldout);
+    sp_free(dataset->spec);
+    sp_free(dataset);
+}
+
+/* ---- looking ---- */
+
+int64_t sp_dataset_count(const sp_dataset *dataset)
+{
+    return dataset->count;
+}
+
+int sp_dataset_resolution(const sp_dataset *dataset)
+{
+    return dataset->options.resolution;
+}
+
+const char *sp_dataset_spec(const sp_dataset *dataset)
+{
+    return dataset->spec;
+}
+
+static void reject_damaged(sp_dataset *dataset, sp_sample *sample)
+{
+    pthread_mutex_lock(&dataset->rejections->lock);
+    bool first = !sample->damaged;
+    sample->damaged = true;
+    pthread_mutex_unlock(&dataset->rejections->lock);
+    if (first)
+        sp_dataset_reject(dataset, "damaged picture (another stands in)", sample->name,
+                          sp_error_message());
+}
+
+sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, int64_t *used)
+{
+    if (sample < 0 || sample >= dataset->count)
+        return sp_fail(SP_ARGUMENT, "sample %lld of %lld does not exist", (long long)sample,
+                       (long long)dataset->count);
+    for (int64_t i = 0; i < dataset->count; i++) {
+        int64_t at = (sample + i) % dataset->count;
+        if (dataset->samples[at].heldout != dataset->samples[sample].heldout) continue;
+        sp_status status = dataset->kind->image(dataset, at, rgb);
+        if (status == SP_FORMAT || status == SP_IO || status == SP_UNSUPPORTED) {
+            reject_damaged(dataset, &dataset->samples[at]);
+            continue;
+        }
+        if (used) *used = at;
+        return status;
+    }
+    return sp_fail(SP_FORMAT, "data \"%s\": no picture can be read any more", dataset->spec);
+}
+
+int sp_dataset_caption_count(const sp_dataset *dataset, int64_t sample)
+{
+    return dataset->samples[sample].caption_count;
+}
+
+const char *sp_dataset_caption(const sp_dataset *dataset, int64_t sample, int variant)
+{
+    return dataset->samples[sample].captions[variant];
+}
+
+const char *sp_dataset_name(const sp_dataset *dataset, int64_t sample)
+{
+    return dataset->samples[sample].name;
+}
+
+bool sp_dataset_is_heldout(const sp_dataset *dataset, int64_t sample)
+{
+    return dataset->samples[sample].heldout;
+}
+
+int64_t sp_dataset_training_count(const sp_dataset *dataset)
+{
+    return dataset->training_count;
+}
+
+int64_t sp_dataset_training_sample(const sp_dataset *dataset, int64_t k)
+{
+    return dataset->training[k];
+}
+
+int64_t sp_dataset_heldout_count(const sp_dataset *dataset)
+{
+    return dataset->heldout_count;
+}
+
+int64_t sp_dataset_heldout_sample(const sp_dataset *dataset, int64_t k)
+{
+    return dataset->heldout[k];
+}
+
+size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity)
+{
+    sp_rejections *r = dataset->rejections;
+    pthread_mutex_lock(&r->lock);
+    size_t count = r->count, copied = count < capacity ? count : capacity;
+    if (copied) memcpy(out, r->reasons, copied * sizeof *out);
+    pthread_mutex_unlock(&r->lock);
+    return count;
+}
+
+void sp_dataset_summary(sp_dataset *dataset, sp_string *out)
+{
+    sp_rejection reasons[MAX_REASONS];
+    size_t count = sp_dataset_rejections(dataset, reasons, MAX_REASONS);
+    int64_t captions = 0, rejected = 0;
+    for (int64_t i = 0; i < dataset->count; i++)
+        captions += dataset->samples[i].caption_count;
+    for (size_t i = 0; i < count; i++)
+        rejected += reasons[i].count;
+    sp_string_append_format(out, "%s holds %lld pictures (%dx%d), %lld captions; %lld held out\n",
+                            dataset->spec, (long long)dataset->count, dataset->options.resolution,
+                            dataset->options.resolution, (long long)captions,
+                            (long long)dataset->heldout_count);
+    sp_string_append_format(out, "%lld rejected\n", (long long)rejected);
+    for (size_t i = 0; i < count; i++)
+        sp_string_append_format(out, "  %lld %s (%s)\n", (long long)reasons[i].count,
+                                reasons[i].reason, reasons[i].example);
+}
+
+/* ---- order ---- */
+
+struct sp_dataset_order {
+    uint64_t seed, epoch;
+    uint32_t count;
+    uint32_t *permutation;
+};
+
+static void shuffle(sp_dataset_order *order, uint64_t epoch)
+{
+    sp_random_key key = {.seed = order->seed, .stream = SP_STREAM_SHUFFLE, .step = epoch};
+    sp_random_permutation(key, order->permutation, order->count);
+    order->epoch = epoch;
+}
+
+sp_status sp_dataset_order_create(uint64_t seed, int64_t count, sp_dataset_order **out)
+{
+    *out = NULL;
+    if (count < 1 || count > UINT32_MAX)
+        return sp_fail(SP_ARGUMENT, "%lld samples cannot be put in order", (long long)count);
+    sp_dataset_order *order = sp_alloc_zero(sizeof *order);
+    uint32_t *permutation = sp_alloc((size_t)count * sizeof(uint32_t));
+    if (!order || !permutation) {
+        sp_free(order);
+        sp_free(permutation);
+        return SP_MEMORY;
+    }
+    *order = (sp_dataset_order){.seed = seed, .count = (uint32_t)count, .permutation = permutation};
+    shuffle(order, 0);
+    *out = order;
+    return SP_OK;
+}
+
+void sp_dataset_order_destroy(sp_dataset_order *order)
+{
+    if (!order) return;
+    sp_free(order->permutation);
+    sp_free(order);
+}
+
+int64_t sp_dataset_order_at(sp_dataset_order *order, uint64_t position)
+{
+    uint64_t epoch = position / order->count;
+    if (epoch != order->epoch) shuffle(order, epoch);
+    return order->permutation[position % order->count];
+}

@@ -1,0 +1,79 @@
+/* Sets of captioned pictures behind one interface: `emoji:` and `folder:DIR`. */
+#ifndef SP_DATA_DATASET_H
+#define SP_DATA_DATASET_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/progress.h"
+#include "base/status.h"
+#include "base/text.h"
+
+typedef struct {
+    int resolution;   /* side of every picture in pixels; 0: 64 for emoji, 512 otherwise */
+    int min_size;     /* a picture whose shorter side has fewer pixels is rejected; 0: half the
+                         resolution */
+    bool random_crop; /* the square is cut at a place drawn from (seed, sample) instead of the
+                         centre */
+    uint64_t seed;    /* of random_crop */
+} sp_dataset_options;
+
+/* Immutable once open, but for the count of rejections; safe to share between threads. */
+typedef struct sp_dataset sp_dataset;
+
+/* spec: "emoji:" (Noto Color Emoji with Unicode's names; see data/emoji.h) or "folder:DIR" (see
+ * data/folder.h). options may be NULL (all zero), callbacks too. SP_UNSUPPORTED for wds:, coco: and
+ * latents:, SP_ARGUMENT for anything else, SP_IO when files are absent, SP_FORMAT when no sample is
+ * accepted (the message says why). */
+sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
+                          const sp_callbacks *callbacks, sp_dataset **out);
+void sp_dataset_close(sp_dataset *dataset); /* NULL is legal */
+
+int64_t
+sp_dataset_count(const sp_dataset *dataset); /* accepted samples, held-out ones included; > 0 */
+int sp_dataset_resolution(const sp_dataset *dataset);
+const char *sp_dataset_spec(const sp_dataset *dataset);
+
+/* Writes picture `sample` to rgb [R,R,3], R the resolution. A file that turns out to be damaged is
+ * counted as rejected and the next good sample of the same kind (held out or not) stands in for it,
+ * always the same one. *used (may be NULL) receives the sample written: take the caption of that
+ * one. SP_FORMAT when none is left. */
+sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, int64_t *used);
+
+/* Variant 0 is the official name or first caption; others describe the same picture in more or
+ * other words. Strings are UTF-8 and live as long as the data set. */
+int sp_dataset_caption_count(const sp_dataset *dataset, int64_t sample); /* >= 1 */
+const char *sp_dataset_caption(const sp_dataset *dataset, int64_t sample, int variant);
+const char *sp_dataset_name(const sp_dataset *dataset,
+                            int64_t sample); /* unique: code points, or a path */
+
+/* Held-out samples are never trained on; they test composition. */
+bool sp_dataset_is_heldout(const sp_dataset *dataset, int64_t sample);
+int64_t sp_dataset_training_count(const sp_dataset *dataset);
+int64_t sp_dataset_training_sample(const sp_dataset *dataset,
+                                   int64_t k); /* k-th sample not held out */
+int64_t sp_dataset_heldout_count(const sp_dataset *dataset);
+int64_t sp_dataset_heldout_sample(const sp_dataset *dataset, int64_t k);
+
+typedef struct {
+    char reason[96]; /* "no caption", ... */
+    int64_t count;
+    char example[200]; /* the first one met: its name, and what was wrong with it */
+} sp_rejection;
+/* Copies the reasons so far, up to `capacity`, in the order met; returns how many there are. */
+size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity);
+/* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by
+ * reason. */
+void sp_dataset_summary(sp_dataset *dataset, sp_string *out);
+
+/* The order of samples: position p of a whole run is element p % count of the permutation for
+ * (seed, p / count). It depends on nothing else. Keeps the permutation of the epoch last asked for;
+ * one per thread. */
+typedef struct sp_dataset_order sp_dataset_order;
+sp_status sp_dataset_order_create(uint64_t seed, int64_t count,
+                                  sp_dataset_order **out); /* 0 < count < 2^32 */
+void sp_dataset_order_destroy(sp_dataset_order *order);
+/* In 0..count-1. With count = sp_dataset_training_count this is the k of
+ * sp_dataset_training_sample. */
+int64_t sp_dataset_order_at(sp_dataset_order *order, uint64_t position);
+
+#endif

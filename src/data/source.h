@@ -1,0 +1,55 @@
+/* What a kind of data set fills in; data/dataset.c does the rest. */
+#ifndef SP_DATA_SOURCE_H
+#define SP_DATA_SOURCE_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/memory.h"
+#include "data/dataset.h"
+
+typedef struct {
+    const char *name;
+    const char **captions;
+    int caption_count;
+    bool heldout;
+    bool damaged; /* its rejection has been counted; guarded by the data set's lock */
+} sp_sample;
+
+typedef struct {
+    /* Writes the picture of `sample`; any thread. SP_FORMAT or SP_IO: this picture is damaged. */
+    sp_status (*image)(const sp_dataset *dataset, int64_t sample, uint8_t *rgb);
+    void (*close)(void *source);
+} sp_source_kind;
+
+typedef struct sp_rejections sp_rejections;
+
+struct sp_dataset {
+    sp_dataset_options options; /* resolution and min_size resolved by the kind */
+    char *spec;
+    const sp_source_kind *kind;
+    void *source;    /* the kind's own */
+    sp_arena *arena; /* names and captions; used only while opening */
+    sp_sample *samples;
+    int64_t count, capacity;
+    int64_t *training, *heldout;
+    int64_t training_count, heldout_count;
+    sp_rejections *rejections;
+};
+
+/* Opens a data set of a given kind: `fill` receives it empty, with options as given and `context`.
+ */
+typedef sp_status sp_dataset_filler(sp_dataset *dataset, const void *context,
+                                    const sp_callbacks *callbacks);
+sp_status sp_dataset_open_kind(const char *spec, const sp_dataset_options *options,
+                               sp_dataset_filler *fill, const void *context,
+                               const sp_callbacks *callbacks, sp_dataset **out);
+
+/* The next two are for the opening thread alone. Appends a sample with room for `caption_capacity`
+ * captions; name is copied. */
+sp_status sp_dataset_append(sp_dataset *dataset, const char *name, int caption_capacity,
+                            sp_sample **out);
+sp_status sp_sample_add_caption(sp_dataset *dataset, sp_sample *sample, const char *caption);
+/* Counts one rejection; any thread. `detail` may be NULL. */
+void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
+                       const char *detail);
+
+#endif
