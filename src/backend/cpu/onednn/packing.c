@@ -45,8 +45,10 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
     *out = (sp_packing){0};
     if (weight->dtype == readable(weight->dtype) && dnnl_memory_desc_equal(&plain, packed)) return SP_OK;
     SP_TRY(sp_onednn_make_reorder(&plain, packed, &packer->reorder));
+    /* Both layouts count: a square matrix and its transpose pack into the same layout, and are not the same. */
+    uint64_t key = sp_onednn_layout_key(packed) ^ (sp_onednn_layout_key(&plain) * 3);
     *out = (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
-                        .key = sp_onednn_layout_key(packed),
+                        .key = key ? key : 1,
                         .pack = pack,
                         .state = packer};
     return SP_OK;
