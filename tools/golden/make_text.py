@@ -78,6 +78,7 @@ def add_unused_layer(folder, donor):
         if key.startswith("encoder.layers.2."):
             weights[key] = value.contiguous()
     save_file(weights, path, metadata={"format": "pt"})
+    os.chmod(path, 0o644)
 
 
 def main():
