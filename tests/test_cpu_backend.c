@@ -307,6 +307,33 @@ static void support_is_listed(void **state)
     assert_int_equal(sp_cpu_backend()->preferred_dtype, sp_cpu_isa() == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32);
 }
 
+static sp_status prepare_once(void *node)
+{
+    sp_kernel kernel;
+    SP_TRY(sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel));
+    if (kernel.destroy) kernel.destroy(kernel.state);
+    return SP_OK;
+}
+
+static void preparing_without_memory(void **state)
+{
+    (void)state;
+    sp_builder *b;
+    assert_ok(sp_builder_create(&b));
+    sp_value *y = convolve(b, &convolutions[0], SP_F32, SP_F32, 7);
+    assert_non_null(y);
+    sp_value *dy = input(b, "dy", SP_F32, y->shape), *x = y->producer->in[0], *w = y->producer->in[1];
+    sp_value *nodes[] = {y, sp_conv2d_data_gradient(b, dy, w, 5, 7, convolutions[0].o),
+                         sp_conv2d_weight_gradient(b, x, dy, 3, 3, convolutions[0].o),
+                         sp_linear_transposed(b, x, input(b, "wt", SP_F32, sp_shape_of(3, 8))),
+                         sp_linear_weight_gradient(b, dy, dy)};
+    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
+        assert_non_null(nodes[i]);
+        assert_true(fail_every_allocation(prepare_once, nodes[i]->producer) > 0);
+    }
+    sp_builder_destroy(b);
+}
+
 static void memory(void **state)
 {
     (void)state;
@@ -333,6 +360,7 @@ int main(void)
         cmocka_unit_test(equal_layouts_share_a_key),
         cmocka_unit_test(one_kernel_in_many_threads),
         cmocka_unit_test(support_is_listed),
+        cmocka_unit_test(preparing_without_memory),
         cmocka_unit_test(memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
