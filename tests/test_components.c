@@ -174,7 +174,7 @@ typedef struct {
 #define TEXT SP_COMPONENT_TEXT_ENCODER
 static const bad_config bad_configs[] = {
     {UNET, "[]", SP_FORMAT, "object"},
-    {UNET, "3", SP_FORMAT, "object"},
+    {UNET, "{\"in_channels\": 4", SP_FORMAT, "line 1"},
     {UNET, "{\"_class_name\": \"UNet3DConditionModel\"}", SP_UNSUPPORTED, "UNet3DConditionModel"},
     {UNET, "{\"class_embed_type\": \"timestep\"}", SP_UNSUPPORTED, "class_embed_type"},
     {UNET, "{\"addition_embed_type\": \"text_time\"}", SP_UNSUPPORTED, "addition_embed_type"},
