@@ -1,6 +1,7 @@
 /* The insides of a plan. A slot is a piece of memory: a value's, a packed weight's, a kernel's scratch. */
 #ifndef SP_GRAPH_PLAN_INTERNAL_H
 #define SP_GRAPH_PLAN_INTERNAL_H
+#include "base/text.h"
 #include "graph/plan.h"
 
 typedef enum { SP_PLACE_NONE, SP_PLACE_ARENA, SP_PLACE_PERSISTENT, SP_PLACE_BOUNDARY, SP_PLACE_PARAMETER } sp_place;
