@@ -151,6 +151,20 @@ static void refuses_truncated_files(void **state)
     }
 }
 
+/* libjpeg would paint the rest of a picture grey when its data end early, and only warn. */
+static void refuses_a_patched_jpeg(void **state)
+{
+    const sp_tensor *bytes = sp_tensor_file_find(*state, "file.jpeg");
+    size_t size = sp_tensor_bytes(bytes);
+    uint8_t *copy = sp_alloc(size);
+    memcpy(copy, bytes->data, size);
+    memcpy(copy + size - 60, "\xFF\xD9", 2); /* the end marker, in the middle of the data */
+    sp_image image;
+    assert_status(sp_image_decode(copy, size, "early.jpg", &image), SP_FORMAT);
+    assert_message("early.jpg");
+    sp_free(copy);
+}
+
 /* Any bytes may come: flipped ones in real files, and noise behind a right signature. */
 static void survives_damage(void **state)
 {
@@ -198,7 +212,7 @@ static void refuses_huge_pictures(void **state)
     assert_int_equal(sp_image_create(0, 5, &image), SP_ARGUMENT);
 }
 
-static const char *find_text(spng_ctx *png, const char *key)
+static const char *find_text(spng_ctx *png, const char *key, int type)
 {
     static char value[256]; /* spng's strings die with its context */
     struct spng_text texts[8];
@@ -206,6 +220,7 @@ static const char *find_text(spng_ctx *png, const char *key)
     assert_int_equal(spng_get_text(png, texts, &count), 0);
     for (uint32_t i = 0; i < count; i++)
         if (!strcmp(texts[i].keyword, key)) {
+            assert_int_equal(texts[i].type, type);
             snprintf(value, sizeof value, "%.*s", (int)texts[i].length, texts[i].text);
             return value;
         }
@@ -230,8 +245,8 @@ static void png_round_trip(void **state)
     assert_int_equal(sp_read_file(path, &bytes, &size), SP_OK);
     spng_ctx *png = spng_ctx_new(0);
     spng_set_png_buffer(png, bytes, size);
-    assert_string_equal(find_text(png, "parameters"), prompt);
-    assert_string_equal(find_text(png, "Comment"), accents);
+    assert_string_equal(find_text(png, "parameters", SPNG_TEXT), prompt);
+    assert_string_equal(find_text(png, "Comment", SPNG_ITXT), accents);
     spng_ctx_free(png);
     sp_free(bytes);
     sp_image_free(&found);
@@ -322,11 +337,12 @@ static void sheet_holds_pictures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resizes_as_pillow), cmocka_unit_test(crops_as_training),
-        cmocka_unit_test(decodes_as_pillow), cmocka_unit_test(refuses_truncated_files),
-        cmocka_unit_test(survives_damage),   cmocka_unit_test(refuses_huge_pictures),
-        cmocka_unit_test(png_round_trip),    cmocka_unit_test(data_uri_is_base64),
-        cmocka_unit_test(floats_round_trip), cmocka_unit_test(sheet_holds_pictures),
+        cmocka_unit_test(resizes_as_pillow),      cmocka_unit_test(crops_as_training),
+        cmocka_unit_test(decodes_as_pillow),      cmocka_unit_test(refuses_truncated_files),
+        cmocka_unit_test(refuses_a_patched_jpeg), cmocka_unit_test(survives_damage),
+        cmocka_unit_test(refuses_huge_pictures),  cmocka_unit_test(png_round_trip),
+        cmocka_unit_test(data_uri_is_base64),     cmocka_unit_test(floats_round_trip),
+        cmocka_unit_test(sheet_holds_pictures),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }
