@@ -193,7 +193,7 @@ static layout make_layout(cairo_t *c, const sp_sheet *sheet)
     int above = most_lines(c, sheet->column_captions, sheet->columns, l.cell_width, MAX_LINES);
     int below = most_lines(c, sheet->cell_captions, cells, l.cell_width, MAX_LINES);
     l.column_height = above ? lines_height(above, CAPTION_SIZE) + 6 : 0;
-    l.caption_height = below ? lines_height(below, CAPTION_SIZE) + 10 : 0;
+    l.caption_height = below ? ceil(lines_height(below, CAPTION_SIZE)) + 10 : 0; /* whole pixels */
     l.left = MARGIN + (l.label_width > 0 ? l.label_width + LABEL_GAP : 0);
     l.top = MARGIN + (sheet->title ? TITLE_SIZE * 1.4 : 0) +
             (sheet->subtitle ? SUBTITLE_SIZE * 1.5 : 0) +
