@@ -1,5 +1,6 @@
-/* Speed of the CPU backend's products on the layers of the emoji demo's UNet, in GFLOP/s: one line a layer, as a row of the table in
- * docs/performance.md; and of the optimiser on as many parameters as it has. Usage: products [THREADS] */
+/* Speed of the CPU backend's products on the layers of the emoji demo's UNet, in GFLOP/s: one line
+ * a layer, as a row of the table in docs/performance.md; and of the optimiser on as many parameters
+ * as it has. Usage: products [THREADS] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,8 @@ static double speed(const sp_value *value)
     const sp_node *node = ((const sp_value *)must((void *)value))->producer;
     sp_kernel kernel;
     if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
-    void *in[SP_MAX_INPUTS] = {0}, *out = must(sp_alloc(bytes_of(node->out[0]))), *scratch = must(sp_alloc(kernel.scratch));
+    void *in[SP_MAX_INPUTS] = {0}, *out = must(sp_alloc(bytes_of(node->out[0]))),
+         *scratch = must(sp_alloc(kernel.scratch));
     for (int i = 0; i < node->inputs; i++) {
         if (!node->in[i]) continue;
         in[i] = random_data(node->in[i]);
@@ -83,7 +85,8 @@ static sp_builder *begin(void)
 static void convolution(int n, int size, int from, int to, int kernel, int stride)
 {
     char layer[64];
-    snprintf(layer, sizeof layer, "%dx%d/%d, %d of %dx%d, %d -> %d", kernel, kernel, stride, n, size, size, from, to);
+    snprintf(layer, sizeof layer, "%dx%d/%d, %d of %dx%d, %d -> %d", kernel, kernel, stride, n,
+             size, size, from, to);
     int pad = kernel / 2, after = (size + 2 * pad - kernel) / stride + 1;
     sp_conv2d_options o = {stride, pad, pad, pad, pad};
     double results[2][3];
@@ -124,7 +127,8 @@ static void optimizer(int64_t count)
 {
     float *memory = must(sp_alloc_zero((size_t)count * 5 * sizeof *memory));
     sp_adamw_options o = {1e-3, 0.9, 0.999, 1e-8, 1e-2, 1, 0.95, 1};
-    sp_adamw_tensor t = {count, memory, memory + count, memory + 2 * count, memory + 3 * count, memory + 4 * count};
+    sp_adamw_tensor t = {
+        count, memory, memory + count, memory + 2 * count, memory + 3 * count, memory + 4 * count};
     double step = INFINITY, squares = INFINITY;
     for (int run = 0; run < 8; run++) {
         double start = sp_now();
@@ -135,23 +139,26 @@ static void optimizer(int64_t count)
         squares = fmin(squares, sp_now() - start);
     }
     sp_free(memory);
-    printf("AdamW and average of %.1f M parameters %.1f ms, sum of squares %.1f ms\n", (double)count * 1e-6, step * 1e3,
-           squares * 1e3);
+    printf("AdamW and average of %.1f M parameters %.1f ms, sum of squares %.1f ms\n",
+           (double)count * 1e-6, step * 1e3, squares * 1e3);
 }
 
 int main(int count, char **arguments)
 {
     sp_set_threads(count > 1 ? atoi(arguments[1]) : 0);
-    printf("%d threads, %s. GFLOP/s of forward, data gradient, weight gradient in f32, then in bf16:\n", sp_threads(),
-           sp_isa_name(sp_cpu_isa()));
-    static const int convolutions[][6] = {{32, 16, 4, 64, 3, 1},   {32, 16, 64, 64, 3, 1},  {32, 16, 64, 64, 3, 2},
-                                          {32, 16, 192, 64, 3, 1}, {32, 8, 128, 128, 3, 1}, {32, 8, 320, 128, 3, 1},
-                                          {32, 8, 64, 128, 1, 1},  {32, 4, 192, 192, 3, 1}, {32, 4, 384, 192, 3, 1},
-                                          {32, 16, 64, 4, 3, 1},   {64, 16, 64, 64, 3, 1},  {64, 8, 128, 128, 3, 1},
-                                          {64, 4, 192, 192, 3, 1}};
-    static const int linears[][3] = {{8192, 64, 64},    {8192, 64, 512}, {8192, 256, 64},  {2048, 128, 128}, {2048, 128, 1024},
-                                     {2048, 512, 128},  {512, 192, 192}, {512, 192, 1536}, {512, 768, 192},  {16384, 64, 64},
-                                     {32, 256, 64}};
+    printf(
+        "%d threads, %s. GFLOP/s of forward, data gradient, weight gradient in f32, then in bf16:\n",
+        sp_threads(), sp_isa_name(sp_cpu_isa()));
+    static const int convolutions[][6] = {
+        {32, 16, 4, 64, 3, 1},   {32, 16, 64, 64, 3, 1},  {32, 16, 64, 64, 3, 2},
+        {32, 16, 192, 64, 3, 1}, {32, 8, 128, 128, 3, 1}, {32, 8, 320, 128, 3, 1},
+        {32, 8, 64, 128, 1, 1},  {32, 4, 192, 192, 3, 1}, {32, 4, 384, 192, 3, 1},
+        {32, 16, 64, 4, 3, 1},   {64, 16, 64, 64, 3, 1},  {64, 8, 128, 128, 3, 1},
+        {64, 4, 192, 192, 3, 1}};
+    static const int linears[][3] = {{8192, 64, 64},   {8192, 64, 512},   {8192, 256, 64},
+                                     {2048, 128, 128}, {2048, 128, 1024}, {2048, 512, 128},
+                                     {512, 192, 192},  {512, 192, 1536},  {512, 768, 192},
+                                     {16384, 64, 64},  {32, 256, 64}};
     for (size_t i = 0; i < sizeof convolutions / sizeof *convolutions; i++) {
         const int *c = convolutions[i];
         convolution(c[0], c[1], c[2], c[3], c[4], c[5]);

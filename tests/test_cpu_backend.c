@@ -71,7 +71,8 @@ static void fixture_free(fixture *f)
     sp_free(f->expected);
 }
 
-/* Runs the prepared kernel on fresh memory: outputs and scratch start as NaN. The caller frees *out. */
+/* Runs the prepared kernel on fresh memory: outputs and scratch start as NaN. The caller frees
+ * *out. */
 static void run_kernel(const sp_kernel *kernel, const fixture *f, fenced *out)
 {
     fenced scratch, packed[SP_MAX_INPUTS] = {0};
@@ -90,9 +91,10 @@ static void run_kernel(const sp_kernel *kernel, const fixture *f, fenced *out)
         if (packed[i].block) fenced_free(&packed[i]);
 }
 
-/* fp32: sums of up to a few thousand products in another order. bf16: both sides round nearly the same sum once, so few
- * elements, those close to the middle between two numbers, fall on neighbours, at most 2^-7 apart; rounding twice on the
- * way would move many. fp32 results of bf16 products are exact but for the order of sums. */
+/* fp32: sums of up to a few thousand products in another order. bf16: both sides round nearly the
+ * same sum once, so few elements, those close to the middle between two numbers, fall on
+ * neighbours, at most 2^-7 apart; rounding twice on the way would move many. fp32 results of bf16
+ * products are exact but for the order of sums. */
 static void compare(const fixture *f, const void *found, const char *kernel)
 {
     const sp_value *y = f->node->out[0];
@@ -104,11 +106,12 @@ static void compare(const fixture *f, const void *found, const char *kernel)
         double wanted = sp_load(f->expected, y->dtype, i), is = sp_load(found, y->dtype, i);
         moved += is != wanted;
         if (!(fabs(is - wanted) <= relative * fabs(wanted) + 3e-6 * largest))
-            fail_msg("%s: element %lld of %s is %.9g, expected %.9g", kernel, (long long)i, sp_shape_text(y->shape), is, wanted);
+            fail_msg("%s: element %lld of %s is %.9g, expected %.9g", kernel, (long long)i,
+                     sp_shape_text(y->shape), is, wanted);
     }
     if (y->dtype == SP_BF16 && moved > 4 + count / 100)
-        fail_msg("%s: %lld of the %lld elements of %s were rounded another way", kernel, (long long)moved, (long long)count,
-                 sp_shape_text(y->shape));
+        fail_msg("%s: %lld of the %lld elements of %s were rounded another way", kernel,
+                 (long long)moved, (long long)count, sp_shape_text(y->shape));
 }
 
 static void check(const sp_value *value, bool must_be_fast)
@@ -118,7 +121,8 @@ static void check(const sp_value *value, bool must_be_fast)
     sp_backend *backend = sp_cpu_backend();
     sp_kernel kernel;
     assert_ok(backend->prepare(backend, f.node, &kernel));
-    if (must_be_fast && !strstr(kernel.name, "onednn")) fail_msg("%s runs %s", f.node->op->name, kernel.name);
+    if (must_be_fast && !strstr(kernel.name, "onednn"))
+        fail_msg("%s runs %s", f.node->op->name, kernel.name);
     fenced out, again;
     run_kernel(&kernel, &f, &out);
     compare(&f, out.block + FENCE, kernel.name);
@@ -148,14 +152,16 @@ typedef struct {
 } convolution;
 
 static const convolution convolutions[] = {
-    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1}},      {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1}}, {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1}},
-    {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1}},     {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0}}, {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0}},
-    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1}},     {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1}}, {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1}},
-    {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1}},
+    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1}},   {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1}},
+    {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1}}, {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1}},
+    {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0}}, {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0}},
+    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1}},  {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1}},
+    {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1}}, {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1}},
 };
 #define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
 
-static sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype, sp_dtype side, int extras)
+static sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype, sp_dtype side,
+                          int extras)
 {
     int64_t ho = (c->h + c->o.pad_top + c->o.pad_bottom - c->kernel) / c->o.stride + 1;
     int64_t wo = (c->w + c->o.pad_left + c->o.pad_right - c->kernel) / c->o.stride + 1;
@@ -163,7 +169,8 @@ static sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype, s
                      input(b, "weight", dtype, sp_shape_of(c->m, c->c, c->kernel, c->kernel)),
                      extras & 1 ? input(b, "bias", side, sp_shape_of(c->m)) : NULL,
                      extras & 2 ? input(b, "t", dtype, sp_shape_of(c->n, c->m)) : NULL,
-                     extras & 4 ? input(b, "r", dtype, sp_shape_of(c->n, ho, wo, c->m)) : NULL, c->o);
+                     extras & 4 ? input(b, "r", dtype, sp_shape_of(c->n, ho, wo, c->m)) : NULL,
+                     c->o);
 }
 
 static void conv2d(void **state)
@@ -189,7 +196,8 @@ static void conv2d_gradients(void **state)
             assert_ok(sp_builder_create(&b));
             sp_value *y = convolve(b, c, dtype, SP_F32, 0);
             assert_non_null(y);
-            sp_value *dy = input(b, "dy", dtype, y->shape), *x = y->producer->in[0], *w = y->producer->in[1];
+            sp_value *dy = input(b, "dy", dtype, y->shape), *x = y->producer->in[0],
+                     *w = y->producer->in[1];
             check(sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o), fast(dtype));
             check(sp_conv2d_weight_gradient(b, x, dy, c->kernel, c->kernel, c->o), fast(dtype));
             sp_builder_destroy(b);
@@ -197,8 +205,9 @@ static void conv2d_gradients(void **state)
     }
 }
 
-static const int64_t products[][3] = {{1, 1, 1},    {1, 64, 256}, {7, 33, 5},   {77, 128, 96}, {128, 1, 17},
-                                      {3, 320, 77}, {256, 64, 64}, {65, 96, 130}, {2, 770, 3}};
+static const int64_t products[][3] = {{1, 1, 1},     {1, 64, 256},  {7, 33, 5},
+                                      {77, 128, 96}, {128, 1, 17},  {3, 320, 77},
+                                      {256, 64, 64}, {65, 96, 130}, {2, 770, 3}};
 #define PRODUCTS (int)(sizeof products / sizeof *products)
 
 static void linear(void **state)
@@ -214,8 +223,11 @@ static void linear(void **state)
                             i & 1 ? input(b, "bias", SP_F32, sp_shape_of(p[2])) : NULL,
                             i & 2 ? input(b, "r", dtype, sp_shape_of(1, p[0], p[2])) : NULL),
                   fast(dtype));
-            check(sp_linear_transposed(b, x, input(b, "wt", dtype, sp_shape_of(p[1], p[2]))), fast(dtype));
-            check(sp_linear_weight_gradient(b, x, input(b, "dy", dtype, sp_shape_of(1, p[0], p[2]))), fast(dtype));
+            check(sp_linear_transposed(b, x, input(b, "wt", dtype, sp_shape_of(p[1], p[2]))),
+                  fast(dtype));
+            check(
+                sp_linear_weight_gradient(b, x, input(b, "dy", dtype, sp_shape_of(1, p[0], p[2]))),
+                fast(dtype));
             sp_builder_destroy(b);
         }
     }
@@ -271,14 +283,17 @@ static void *work(void *context)
     return NULL;
 }
 
-/* A plan is shared between requests, so a prepared kernel must run in several threads at once, with equal bits. */
+/* A plan is shared between requests, so a prepared kernel must run in several threads at once, with
+ * equal bits. */
 static void one_kernel_in_many_threads(void **state)
 {
     (void)state;
     sp_builder *b;
     assert_ok(sp_builder_create(&b));
     fixture f;
-    fixture_make(&f, convolve(b, &(convolution){2, 16, 16, 32, 48, 3, {1, 1, 1, 1, 1}}, SP_F32, SP_F32, 7), false);
+    fixture_make(
+        &f, convolve(b, &(convolution){2, 16, 16, 32, 48, 3, {1, 1, 1, 1, 1}}, SP_F32, SP_F32, 7),
+        false);
     sp_backend *backend = sp_cpu_backend();
     sp_kernel kernel;
     assert_ok(backend->prepare(backend, f.node, &kernel));
@@ -291,7 +306,8 @@ static void one_kernel_in_many_threads(void **state)
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     for (int i = 1; i < 4; i++)
-        assert_memory_equal(workers[0].out.block, workers[i].out.block, workers[0].out.bytes + 2 * FENCE);
+        assert_memory_equal(workers[0].out.block, workers[i].out.block,
+                            workers[0].out.bytes + 2 * FENCE);
     for (int i = 0; i < 4; i++)
         fenced_free(&workers[i].out);
     kernel.destroy(kernel.state);
@@ -304,7 +320,8 @@ static void support_is_listed(void **state)
     (void)state;
     assert_non_null(strstr(sp_cpu_support(&sp_op_conv2d, SP_F32), "conv2d"));
     assert_string_equal(sp_cpu_support(&sp_op_conv2d, SP_I32), "reference");
-    assert_int_equal(sp_cpu_backend()->preferred_dtype, sp_cpu_isa() == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32);
+    assert_int_equal(sp_cpu_backend()->preferred_dtype,
+                     sp_cpu_isa() == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32);
 }
 
 static sp_status prepare_once(void *node)
@@ -322,7 +339,8 @@ static void preparing_without_memory(void **state)
     assert_ok(sp_builder_create(&b));
     sp_value *y = convolve(b, &convolutions[0], SP_F32, SP_F32, 7);
     assert_non_null(y);
-    sp_value *dy = input(b, "dy", SP_F32, y->shape), *x = y->producer->in[0], *w = y->producer->in[1];
+    sp_value *dy = input(b, "dy", SP_F32, y->shape), *x = y->producer->in[0],
+             *w = y->producer->in[1];
     sp_value *nodes[] = {y, sp_conv2d_data_gradient(b, dy, w, 5, 7, convolutions[0].o),
                          sp_conv2d_weight_gradient(b, x, dy, 3, 3, convolutions[0].o),
                          sp_linear_transposed(b, x, input(b, "wt", SP_F32, sp_shape_of(3, 8))),

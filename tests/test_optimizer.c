@@ -5,8 +5,8 @@
 #include "base/parallel.h"
 #include "base/random.h"
 
-/* torch.optim.AdamW(lr=1e-2, weight_decay=1e-2) on gradients halved beforehand, then ema.mul_(.95).add_(w, alpha=.05);
- * PyTorch 2, CPU, fp32. Five parameters, three steps. */
+/* torch.optim.AdamW(lr=1e-2, weight_decay=1e-2) on gradients halved beforehand, then
+ * ema.mul_(.95).add_(w, alpha=.05); PyTorch 2, CPU, fp32. Five parameters, three steps. */
 #define COUNT 5
 static const float gradients[3][COUNT] = {{0.1f, -0.2f, 3.0f, 1e-4f, 0.0f},
                                           {-0.3f, 0.25f, 1.0f, -2e-4f, 1e-6f},
@@ -30,7 +30,8 @@ static void expect_close(const float *found, const float *wanted, const char *wh
 {
     for (int i = 0; i < COUNT; i++)
         if (fabsf(found[i] - wanted[i]) > 4e-7f * fabsf(wanted[i]) + 2e-9f)
-            fail_msg("%s[%d] after step %d is %.9g, PyTorch has %.9g", what, i, step, (double)found[i], (double)wanted[i]);
+            fail_msg("%s[%d] after step %d is %.9g, PyTorch has %.9g", what, i, step,
+                     (double)found[i], (double)wanted[i]);
 }
 
 static void adamw_follows_torch(void **state)
@@ -38,8 +39,13 @@ static void adamw_follows_torch(void **state)
     (void)state;
     float w[COUNT] = {0.5f, -1.25f, 2.0f, 1e-3f, 0}, ema[COUNT], m[COUNT] = {0}, v[COUNT] = {0};
     memcpy(ema, w, sizeof w);
-    sp_adamw_options o = {.learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 1e-2,
-                          .gradient_scale = 0.5, .ema_decay = 0.95};
+    sp_adamw_options o = {.learning_rate = 1e-2,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .epsilon = 1e-8,
+                          .weight_decay = 1e-2,
+                          .gradient_scale = 0.5,
+                          .ema_decay = 0.95};
     for (int step = 0; step < 3; step++) {
         o.step = step + 1;
         sp_adamw_tensor tensor = {COUNT, w, m, v, gradients[step], ema};
@@ -66,7 +72,8 @@ static void same_bits_for_any_thread_count(void **state)
     for (int run = 0; run < 2; run++) {
         float *base = memory + (run ? LARGE * 4 : 0);
         sp_set_threads(run ? 3 : 1);
-        sp_adamw_tensor tensor = {LARGE, base + LARGE, base + LARGE * 2, base + LARGE * 3, memory, base + LARGE * 4};
+        sp_adamw_tensor tensor = {LARGE,  base + LARGE,    base + LARGE * 2, base + LARGE * 3,
+                                  memory, base + LARGE * 4};
         sp_cpu_optimizer()->adamw(&o, &tensor);
         sums[run] = sp_cpu_optimizer()->sum_of_squares(memory, LARGE);
     }
@@ -84,7 +91,12 @@ static void without_average(void **state)
 {
     (void)state;
     float w = 1, m = 0, v = 0, g = 1;
-    sp_adamw_options o = {.learning_rate = 0.1, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .gradient_scale = 1, .step = 1};
+    sp_adamw_options o = {.learning_rate = 0.1,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .epsilon = 1e-8,
+                          .gradient_scale = 1,
+                          .step = 1};
     sp_cpu_optimizer()->adamw(&o, &(sp_adamw_tensor){1, &w, &m, &v, &g, NULL});
     assert_true(fabsf(w - 0.9f) < 1e-6f); /* a first step has the size of the learning rate */
     assert_true(sp_cpu_optimizer()->sum_of_squares(NULL, 0) == 0);

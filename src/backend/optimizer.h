@@ -1,11 +1,11 @@
-/* What a training loop needs of a backend besides running graphs. Addresses are the backend's (host memory for the CPU). */
+/* What a training loop needs of a backend besides running graphs. Addresses are the backend's (host
+ * memory for the CPU). */
 #ifndef SP_BACKEND_OPTIMIZER_H
 #define SP_BACKEND_OPTIMIZER_H
 #include <stdint.h>
 
-/* AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW orders it. All in fp32 but the scalars, which are found in double:
- *   g = gradient_scale * gradient
- *   w = w - learning_rate * weight_decay * w
+/* AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW orders it. All in fp32 but the scalars,
+ * which are found in double: g = gradient_scale * gradient w = w - learning_rate * weight_decay * w
  *   m = m + (1 - beta1) (g - m)
  *   v = beta2 v + (1 - beta2) g g
  *   w = w - learning_rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
@@ -27,7 +27,8 @@ typedef struct {
 typedef struct {
     /* One step of one parameter. The same bits for any thread count and instruction set. */
     void (*adamw)(const sp_adamw_options *options, const sp_adamw_tensor *tensor);
-    /* sum_i x_i^2 in double, the same bits for any thread count and instruction set. Not finite if any x_i is not. */
+    /* sum_i x_i^2 in double, the same bits for any thread count and instruction set. Not finite if
+     * any x_i is not. */
     double (*sum_of_squares)(const float *x, int64_t count);
 } sp_optimizer_kernels;
 

@@ -12,7 +12,8 @@ static void *allocate(sp_backend *backend, size_t bytes)
     (void)backend;
     void *address = sp_alloc(bytes);
     if (!address || bytes < 2 * HUGE_PAGE) return address;
-    /* Activations are walked over many times: fewer, larger pages spare faults and misses. Only a hint. */
+    /* Activations are walked over many times: fewer, larger pages spare faults and misses. Only a
+     * hint. */
     uintptr_t first = ((uintptr_t)address + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     uintptr_t last = ((uintptr_t)address + bytes) & ~(HUGE_PAGE - 1);
     if (last > first) madvise((void *)first, last - first, MADV_HUGEPAGE);
@@ -40,10 +41,14 @@ static void download(sp_backend *backend, void *host, const void *from, size_t b
 static const sp_cpu_kernel *vector_table(sp_isa isa)
 {
     switch (isa) {
-    case SP_ISA_AVX512_BF16: return sp_cpu_vector_avx512bf16;
-    case SP_ISA_AVX512: return sp_cpu_vector_avx512;
-    case SP_ISA_AVX2: return sp_cpu_vector_avx2;
-    default: return sp_cpu_vector_baseline;
+    case SP_ISA_AVX512_BF16:
+        return sp_cpu_vector_avx512bf16;
+    case SP_ISA_AVX512:
+        return sp_cpu_vector_avx512;
+    case SP_ISA_AVX2:
+        return sp_cpu_vector_avx2;
+    default:
+        return sp_cpu_vector_baseline;
     }
 }
 

@@ -1,11 +1,12 @@
-/* The CPU backend: oneDNN and our own vectorised kernels, chosen by (operator, shapes, dtypes, instruction set), with the
- * reference kernels for the rest. */
+/* The CPU backend: oneDNN and our own vectorised kernels, chosen by (operator, shapes, dtypes,
+ * instruction set), with the reference kernels for the rest. */
 #ifndef SP_BACKEND_CPU_CPU_H
 #define SP_BACKEND_CPU_CPU_H
 #include "graph/backend.h"
 
-/* Instruction sets that kernels are compiled for, each containing those before it: (enumerator, name).
- * baseline x86-64-v2; avx2 x86-64-v3 (with FMA, F16C); avx512 x86-64-v4; avx512_bf16 adds products of bf16. */
+/* Instruction sets that kernels are compiled for, each containing those before it: (enumerator,
+ * name). baseline x86-64-v2; avx2 x86-64-v3 (with FMA, F16C); avx512 x86-64-v4; avx512_bf16 adds
+ * products of bf16. */
 #define SP_ISA_LIST(X)                                                                             \
     X(BASELINE, "baseline")                                                                        \
     X(AVX2, "avx2")                                                                                \
@@ -18,16 +19,18 @@ typedef enum {
         SP_ISA_COUNT
 } sp_isa;
 
-/* The best instruction set of this processor, capped by the environment variable SPLAM_MAX_ISA (one of the names above;
- * any other value is warned about and ignored). Found once per process, before the first kernel is prepared. */
+/* The best instruction set of this processor, capped by the environment variable SPLAM_MAX_ISA (one
+ * of the names above; any other value is warned about and ignored). Found once per process, before
+ * the first kernel is prepared. */
 sp_isa sp_cpu_isa(void);
 const char *sp_isa_name(sp_isa isa);
 
-/* The backend. Never NULL, shared by all, never released. preferred_dtype is SP_BF16 where the instruction set is avx512_bf16. */
+/* The backend. Never NULL, shared by all, never released. preferred_dtype is SP_BF16 where the
+ * instruction set is avx512_bf16. */
 sp_backend *sp_cpu_backend(void);
 
-/* The name of the kernel that is tried first for `op` when its first input has `dtype`; "reference" if there is none.
- * A shape that this kernel does not take goes to the next one. */
+/* The name of the kernel that is tried first for `op` when its first input has `dtype`; "reference"
+ * if there is none. A shape that this kernel does not take goes to the next one. */
 const char *sp_cpu_support(const sp_op *op, sp_dtype dtype);
 
 #endif

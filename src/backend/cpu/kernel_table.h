@@ -6,19 +6,20 @@
 
 #define SP_DTYPE_BIT(dtype) (1u << (dtype))
 
-/* One way of running one operator. For a node the first entry with its operator, its dtype and supports() == true whose
- * prepare() does not return SP_UNSUPPORTED is taken. Tables are asked in this order, each from its beginning:
- * our own kernels for the instruction set in use (they exist where they beat the library), then oneDNN, then the reference. */
+/* One way of running one operator. For a node the first entry with its operator, its dtype and
+ * supports() == true whose prepare() does not return SP_UNSUPPORTED is taken. Tables are asked in
+ * this order, each from its beginning: our own kernels for the instruction set in use (they exist
+ * where they beat the library), then oneDNN, then the reference. */
 typedef struct {
-    const sp_op *op; /* NULL ends a table */
-    unsigned dtypes; /* SP_DTYPE_BITs of the first input */
-    bool (*supports)(const sp_node *node);                     /* by shape and dtypes alone; NULL: always */
+    const sp_op *op;                       /* NULL ends a table */
+    unsigned dtypes;                       /* SP_DTYPE_BITs of the first input */
+    bool (*supports)(const sp_node *node); /* by shape and dtypes alone; NULL: always */
     sp_status (*prepare)(const sp_node *node, sp_kernel *out); /* *out is zeroed but for its name */
     const char *name;                                          /* static, such as "onednn conv2d" */
 } sp_cpu_kernel;
 
-/* vector/ is compiled once per instruction set, with SP_ISA defined as one of the suffixes below. Whatever is not static
- * there is named through SP_ISA_SYMBOL, so that the copies do not meet. */
+/* vector/ is compiled once per instruction set, with SP_ISA defined as one of the suffixes below.
+ * Whatever is not static there is named through SP_ISA_SYMBOL, so that the copies do not meet. */
 #define SP_ISA_JOIN2(name, isa) name##_##isa
 #define SP_ISA_JOIN(name, isa) SP_ISA_JOIN2(name, isa)
 #define SP_ISA_SYMBOL(name) SP_ISA_JOIN(name, SP_ISA)

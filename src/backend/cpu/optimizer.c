@@ -6,9 +6,12 @@
 static const sp_optimizer_loops *loops(void)
 {
     switch (sp_cpu_isa()) {
-    case SP_ISA_BASELINE: return &sp_optimizer_loops_baseline;
-    case SP_ISA_AVX2: return &sp_optimizer_loops_avx2;
-    default: return &sp_optimizer_loops_avx512;
+    case SP_ISA_BASELINE:
+        return &sp_optimizer_loops_baseline;
+    case SP_ISA_AVX2:
+        return &sp_optimizer_loops_avx2;
+    default:
+        return &sp_optimizer_loops_avx512;
     }
 }
 

@@ -2,10 +2,12 @@
 #include "backend/cpu/kernel_table.h"
 #include "backend/cpu/optimizer_kernel.h"
 
-static void adamw(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin, int64_t end)
+static void adamw(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin,
+                  int64_t end)
 {
     const sp_adamw_scalars s = *scalars;
-    float *restrict w = tensor->weight, *restrict m = tensor->first_moment, *restrict v = tensor->second_moment;
+    float *restrict w = tensor->weight, *restrict m = tensor->first_moment,
+                    *restrict v = tensor->second_moment;
     const float *restrict gradient = tensor->gradient;
     for (int64_t i = begin; i < end; i++) {
         float g = gradient[i] * s.gradient_scale;
@@ -21,8 +23,8 @@ static void adamw(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor
         ema[i] = s.ema_decay * ema[i] + s.one_minus_ema_decay * w[i];
 }
 
-/* Lanes are part of the result's definition: the same sums whatever the width of the registers. Squares of fp32 are exact
- * in double. */
+/* Lanes are part of the result's definition: the same sums whatever the width of the registers.
+ * Squares of fp32 are exact in double. */
 #define LANES 32
 static double sum_of_squares(const float *x, int64_t count)
 {

@@ -1,4 +1,5 @@
-/* The optimiser's inner loops, compiled once per instruction set without contraction, so that all copies give equal bits. */
+/* The optimiser's inner loops, compiled once per instruction set without contraction, so that all
+ * copies give equal bits. */
 #ifndef SP_BACKEND_CPU_OPTIMIZER_KERNEL_H
 #define SP_BACKEND_CPU_OPTIMIZER_KERNEL_H
 #include <stdint.h>
@@ -6,15 +7,17 @@
 
 /* What is equal for all elements, rounded to fp32 once. */
 typedef struct {
-    float gradient_scale, decay, one_minus_beta1, beta2, one_minus_beta2, step_size, correction, epsilon, ema_decay,
-        one_minus_ema_decay;
+    float gradient_scale, decay, one_minus_beta1, beta2, one_minus_beta2, step_size, correction,
+        epsilon, ema_decay, one_minus_ema_decay;
 } sp_adamw_scalars;
 
 typedef struct {
-    void (*adamw)(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin, int64_t end);
+    void (*adamw)(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin,
+                  int64_t end);
     double (*sum_of_squares)(const float *x, int64_t count);
 } sp_optimizer_loops;
 
-extern const sp_optimizer_loops sp_optimizer_loops_baseline, sp_optimizer_loops_avx2, sp_optimizer_loops_avx512;
+extern const sp_optimizer_loops sp_optimizer_loops_baseline, sp_optimizer_loops_avx2,
+    sp_optimizer_loops_avx512;
 
 #endif

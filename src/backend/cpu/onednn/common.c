@@ -36,20 +36,30 @@ void sp_onednn_limit_isa(sp_isa isa)
 sp_status sp_onednn_check(dnnl_status_t status, const char *what)
 {
     switch (status) {
-    case dnnl_success: return SP_OK;
-    case dnnl_out_of_memory: return sp_fail(SP_MEMORY, "out of memory in oneDNN for %s", what);
-    case dnnl_unimplemented: return sp_fail(SP_UNSUPPORTED, "oneDNN has no implementation of %s here", what);
-    case dnnl_invalid_arguments: return sp_fail(SP_INTERNAL, "oneDNN calls the arguments of %s invalid", what);
-    default: return sp_fail(SP_INTERNAL, "oneDNN failed with status %d for %s", (int)status, what);
+    case dnnl_success:
+        return SP_OK;
+    case dnnl_out_of_memory:
+        return sp_fail(SP_MEMORY, "out of memory in oneDNN for %s", what);
+    case dnnl_unimplemented:
+        return sp_fail(SP_UNSUPPORTED, "oneDNN has no implementation of %s here", what);
+    case dnnl_invalid_arguments:
+        return sp_fail(SP_INTERNAL, "oneDNN calls the arguments of %s invalid", what);
+    default:
+        return sp_fail(SP_INTERNAL, "oneDNN failed with status %d for %s", (int)status, what);
     }
 }
 
 bool sp_onednn_dtype(sp_dtype dtype, dnnl_data_type_t *out)
 {
     switch (dtype) {
-    case SP_F32: *out = dnnl_f32; return true;
-    case SP_BF16: *out = dnnl_bf16; return true;
-    default: return false;
+    case SP_F32:
+        *out = dnnl_f32;
+        return true;
+    case SP_BF16:
+        *out = dnnl_bf16;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -67,23 +77,28 @@ bool sp_onednn_not_empty(const sp_node *node)
     return sp_shape_count(node->out[0]->shape) > 0;
 }
 
-static dnnl_memory_desc_t layout_of(sp_dtype dtype, int rank, const int64_t *dims, dnnl_format_tag_t tag)
+static dnnl_memory_desc_t layout_of(sp_dtype dtype, int rank, const int64_t *dims,
+                                    dnnl_format_tag_t tag)
 {
     dnnl_memory_desc_t layout = {0};
     dnnl_data_type_t type = dnnl_data_type_undef;
     sp_onednn_dtype(dtype, &type);
-    /* Invalid only for a rank or dtype that no caller has; the zero layout then makes the primitive fail. */
-    if (dnnl_memory_desc_init_by_tag(&layout, rank, dims, type, tag) != dnnl_success) layout = (dnnl_memory_desc_t){0};
+    /* Invalid only for a rank or dtype that no caller has; the zero layout then makes the primitive
+     * fail. */
+    if (dnnl_memory_desc_init_by_tag(&layout, rank, dims, type, tag) != dnnl_success)
+        layout = (dnnl_memory_desc_t){0};
     return layout;
 }
 
 dnnl_memory_desc_t sp_onednn_plain(sp_dtype dtype, int rank, const int64_t *dims)
 {
-    static const dnnl_format_tag_t tags[] = {dnnl_format_tag_undef, dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd};
+    static const dnnl_format_tag_t tags[] = {dnnl_format_tag_undef, dnnl_a, dnnl_ab, dnnl_abc,
+                                             dnnl_abcd};
     return layout_of(dtype, rank, dims, tags[rank]);
 }
 
-dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *dims, const int64_t *strides)
+dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *dims,
+                                     const int64_t *strides)
 {
     dnnl_memory_desc_t layout = {0};
     dnnl_dims_t all_dims = {0}, all_strides = {0};
@@ -91,7 +106,8 @@ dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *di
     sp_onednn_dtype(dtype, &type);
     memcpy(all_dims, dims, (size_t)rank * sizeof *dims);
     memcpy(all_strides, strides, (size_t)rank * sizeof *strides);
-    if (dnnl_memory_desc_init_by_strides(&layout, rank, all_dims, type, all_strides) != dnnl_success)
+    if (dnnl_memory_desc_init_by_strides(&layout, rank, all_dims, type, all_strides) !=
+        dnnl_success)
         layout = (dnnl_memory_desc_t){0};
     return layout;
 }
@@ -107,15 +123,17 @@ dnnl_memory_desc_t sp_onednn_any(sp_dtype dtype, int rank, const int64_t *dims)
     return layout_of(dtype, rank, dims, dnnl_format_tag_any);
 }
 
-/* The library asks OpenMP for the calling thread's team size, when a primitive is made and when it runs. */
+/* The library asks OpenMP for the calling thread's team size, when a primitive is made and when it
+ * runs. */
 static void use_our_threads(void)
 {
     int threads = sp_threads();
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }
 
-sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t attributes, const_dnnl_primitive_desc_t hint,
-                         sp_onednn_primitive *out, dnnl_primitive_desc_t *keep)
+sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t attributes,
+                         const_dnnl_primitive_desc_t hint, sp_onednn_primitive *out,
+                         dnnl_primitive_desc_t *keep)
 {
     *out = (sp_onednn_primitive){0};
     if (keep) *keep = NULL;
@@ -128,8 +146,10 @@ sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t a
         attributes = own;
     }
     dnnl_primitive_desc_t descriptor = NULL;
-    dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    if (status == dnnl_success) status = dnnl_primitive_desc_create(&descriptor, operation, attributes, on, hint);
+    dnnl_status_t status =
+        dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success)
+        status = dnnl_primitive_desc_create(&descriptor, operation, attributes, on, hint);
     if (status == dnnl_success) status = dnnl_primitive_create(&out->primitive, descriptor);
     if (own) dnnl_primitive_attr_destroy(own);
     if (status != dnnl_success) {
@@ -145,7 +165,8 @@ sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t a
     return SP_OK;
 }
 
-sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, sp_onednn_primitive *out)
+sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                                 sp_onednn_primitive *out)
 {
     *out = (sp_onednn_primitive){0};
     dnnl_engine_t on = sp_onednn_engine();
@@ -154,8 +175,10 @@ sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memo
     dnnl_primitive_attr_t attributes;
     SP_TRY(sp_onednn_check(dnnl_primitive_attr_create(&attributes), "attributes"));
     dnnl_primitive_desc_t descriptor = NULL;
-    dnnl_status_t status = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    if (status == dnnl_success) status = dnnl_reorder_primitive_desc_create(&descriptor, from, on, to, on, attributes);
+    dnnl_status_t status =
+        dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success)
+        status = dnnl_reorder_primitive_desc_create(&descriptor, from, on, to, on, attributes);
     if (status == dnnl_success) status = dnnl_primitive_create(&out->primitive, descriptor);
     dnnl_primitive_attr_destroy(attributes);
     if (status == dnnl_success) {
@@ -181,9 +204,10 @@ void sp_onednn_destroy(sp_onednn_primitive *primitive)
     primitive->primitive = NULL;
 }
 
-/* Memory objects and streams are a few hundred bytes each and belong to one call, because a plan runs in several
- * threads at once. */
-void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses, int output, void *scratch)
+/* Memory objects and streams are a few hundred bytes each and belong to one call, because a plan
+ * runs in several threads at once. */
+void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses, int output,
+                   void *scratch)
 {
     dnnl_exec_arg_t arguments[SP_ONEDNN_MAX_ARGUMENTS + 1];
     dnnl_stream_t stream = NULL;
@@ -192,22 +216,26 @@ void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses,
     dnnl_status_t status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
     for (; status == dnnl_success && made < count; made++) {
         arguments[made].arg = primitive->arguments[made].index;
-        status = dnnl_memory_create(&arguments[made].memory, &primitive->arguments[made].layout, engine, addresses[made]);
+        status = dnnl_memory_create(&arguments[made].memory, &primitive->arguments[made].layout,
+                                    engine, addresses[made]);
         if (status != dnnl_success) break;
     }
     if (status == dnnl_success && primitive->scratch > 0) {
         arguments[made].arg = DNNL_ARG_SCRATCHPAD;
-        status = dnnl_memory_create(&arguments[made].memory, &primitive->scratchpad, engine, scratch);
+        status =
+            dnnl_memory_create(&arguments[made].memory, &primitive->scratchpad, engine, scratch);
         made += status == dnnl_success;
     }
-    if (status == dnnl_success) status = dnnl_primitive_execute(primitive->primitive, stream, made, arguments);
+    if (status == dnnl_success)
+        status = dnnl_primitive_execute(primitive->primitive, stream, made, arguments);
     if (status == dnnl_success) status = dnnl_stream_wait(stream);
     for (int i = 0; i < made; i++)
         dnnl_memory_destroy(arguments[i].memory);
     if (stream) dnnl_stream_destroy(stream);
     if (status == dnnl_success) return;
     sp_log_warn("oneDNN failed with status %d while running a primitive", (int)status);
-    memset(addresses[output], 0xff, dnnl_memory_desc_get_size(&primitive->arguments[output].layout));
+    memset(addresses[output], 0xff,
+           dnnl_memory_desc_get_size(&primitive->arguments[output].layout));
 }
 
 static uint64_t mix(uint64_t hash, uint64_t value)

@@ -1,5 +1,5 @@
-/* Convolution on channels-last activations, forward and both gradients. Weights are in the layout the library likes best,
- * made from the checkpoint's [M,C,kh,kw]. */
+/* Convolution on channels-last activations, forward and both gradients. Weights are in the layout
+ * the library likes best, made from the checkpoint's [M,C,kh,kw]. */
 #include <string.h>
 #include "backend/cpu/onednn/onednn.h"
 #include "base/parallel.h"
@@ -7,15 +7,18 @@
 typedef struct {
     sp_onednn_primitive primitive;
     sp_onednn_packer packer;     /* forward and data gradient: of the weight */
-    sp_onednn_primitive reorder; /* weight gradient: to [M,C,kh,kw]; unused (NULL) where the primitive writes that itself */
+    sp_onednn_primitive reorder; /* weight gradient: to [M,C,kh,kw]; unused (NULL) where the
+                                    primitive writes that itself */
     size_t library_at;           /* offset in the scratch of what the library needs */
-    /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds by itself. */
+    /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
+     * by itself. */
     bool lay_per_channel, lay_residual;
 } convolution;
 
 typedef struct {
     dnnl_dims_t strides, before, after;
-    dnnl_memory_desc_t x, weight, y; /* y and x channels-last; the weight's layout is the library's choice */
+    dnnl_memory_desc_t x, weight,
+        y; /* y and x channels-last; the weight's layout is the library's choice */
 } geometry;
 
 static void destroy(void *state)
@@ -27,8 +30,8 @@ static void destroy(void *state)
     sp_free(c);
 }
 
-static void describe(const sp_value *x, const int64_t weight[4], sp_dtype weight_dtype, const sp_value *y,
-                     const sp_conv2d_options *o, geometry *g)
+static void describe(const sp_value *x, const int64_t weight[4], sp_dtype weight_dtype,
+                     const sp_value *y, const sp_conv2d_options *o, geometry *g)
 {
     *g = (geometry){.strides = {o->stride, o->stride},
                     .before = {o->pad_top, o->pad_left},
@@ -38,16 +41,20 @@ static void describe(const sp_value *x, const int64_t weight[4], sp_dtype weight
                     .y = sp_onednn_nhwc(y->dtype, y)};
 }
 
-static sp_status forward_descriptor(const geometry *g, const dnnl_memory_desc_t *bias, dnnl_convolution_desc_t *out)
+static sp_status forward_descriptor(const geometry *g, const dnnl_memory_desc_t *bias,
+                                    dnnl_convolution_desc_t *out)
 {
-    return sp_onednn_check(dnnl_convolution_forward_desc_init(out, dnnl_forward_inference, dnnl_convolution_direct, &g->x,
-                                                              &g->weight, bias, &g->y, g->strides, g->before, g->after),
+    return sp_onednn_check(dnnl_convolution_forward_desc_init(
+                               out, dnnl_forward_inference, dnnl_convolution_direct, &g->x,
+                               &g->weight, bias, &g->y, g->strides, g->before, g->after),
                            "a convolution");
 }
 
-static sp_status pack_weight(convolution *c, const sp_value *weight, dnnl_primitive_desc_t descriptor, sp_packing *out)
+static sp_status pack_weight(convolution *c, const sp_value *weight,
+                             dnnl_primitive_desc_t descriptor, sp_packing *out)
 {
-    const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
+    const dnnl_memory_desc_t *packed =
+        dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
     const int64_t *d = weight->shape.dim;
     int64_t strides[4] = {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1};
     SP_TRY(sp_onednn_make_packer(weight, 4, d, strides, packed, &c->packer, out));
@@ -55,7 +62,8 @@ static sp_status pack_weight(convolution *c, const sp_value *weight, dnnl_primit
     return SP_OK;
 }
 
-static sp_status finish(convolution *c, sp_kernel *out, void (*run)(void *, const sp_node *, void *const *, void *const *, void *))
+static sp_status finish(convolution *c, sp_kernel *out,
+                        void (*run)(void *, const sp_node *, void *const *, void *const *, void *))
 {
     out->run = run;
     out->state = c;
@@ -81,7 +89,8 @@ static void lay_range(void *context, int64_t begin, int64_t end)
 {
     const layer *l = context;
     for (int64_t row = begin; row < end; row++) {
-        const char *of_sample = l->per_channel ? l->per_channel + row / l->positions * l->row_bytes : NULL;
+        const char *of_sample =
+            l->per_channel ? l->per_channel + row / l->positions * l->row_bytes : NULL;
         const char *from = l->residual ? l->residual + row * l->row_bytes : of_sample;
         char *to = l->to + row * l->row_bytes;
         memcpy(to, from, (size_t)l->row_bytes);
@@ -91,7 +100,8 @@ static void lay_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-static void lay(const convolution *c, const sp_node *node, void *const *in, void *out, void *scratch)
+static void lay(const convolution *c, const sp_node *node, void *const *in, void *out,
+                void *scratch)
 {
     const sp_value *y = node->out[0];
     layer l = {.to = out, .positions = sp_dim(y, 1) * sp_dim(y, 2), .channels = sp_channels(y)};
@@ -108,7 +118,8 @@ static void lay(const convolution *c, const sp_node *node, void *const *in, void
     if (l.residual || l.per_channel) sp_parallel_for(sp_dim(y, 0) * l.positions, 64, lay_range, &l);
 }
 
-static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out,
+                        void *scratch)
 {
     const convolution *c = state;
     lay(c, node, in, out[0], scratch);
@@ -123,26 +134,31 @@ static void run_forward(void *state, const sp_node *node, void *const *in, void 
     sp_onednn_run(&c->primitive, addresses, count, (char *)scratch + c->library_at);
 }
 
-/* The library's fastest convolution can add to its output (a sum) and a vector of channels, which is what per_channel is for
- * one sample. It cannot add another tensor, nor a vector per sample; slower ones can, and its GEMM one on SSE4.1 then gives
- * wrong numbers. So these are laid into the output first, as long as nothing is rounded by that: both in fp32, one
- * of them in bf16. */
+/* The library's fastest convolution can add to its output (a sum) and a vector of channels, which
+ * is what per_channel is for one sample. It cannot add another tensor, nor a vector per sample;
+ * slower ones can, and its GEMM one on SSE4.1 then gives wrong numbers. So these are laid into the
+ * output first, as long as nothing is rounded by that: both in fp32, one of them in bf16. */
 static void plan_sums(const sp_node *node, convolution *c)
 {
-    const sp_value *per_channel = sp_onednn_optional(node, 3), *residual = sp_onednn_optional(node, 4);
+    const sp_value *per_channel = sp_onednn_optional(node, 3),
+                   *residual = sp_onednn_optional(node, 4);
     sp_dtype dtype = node->out[0]->dtype;
     c->lay_per_channel = per_channel && sp_dim(per_channel, 0) > 1;
-    c->lay_residual = residual && residual->dtype == dtype && (!c->lay_per_channel || dtype == SP_F32);
+    c->lay_residual =
+        residual && residual->dtype == dtype && (!c->lay_per_channel || dtype == SP_F32);
 }
 
-static sp_status forward_attributes(const sp_node *node, convolution *c, dnnl_post_ops_t chain, dnnl_memory_desc_t extra[2])
+static sp_status forward_attributes(const sp_node *node, convolution *c, dnnl_post_ops_t chain,
+                                    dnnl_memory_desc_t extra[2])
 {
-    const sp_value *per_channel = sp_onednn_optional(node, 3), *residual = sp_onednn_optional(node, 4);
+    const sp_value *per_channel = sp_onednn_optional(node, 3),
+                   *residual = sp_onednn_optional(node, 4);
     plan_sums(node, c);
     dnnl_status_t status = dnnl_success;
     if (c->lay_per_channel || c->lay_residual) status = dnnl_post_ops_append_sum(chain, 1.0f);
     if (status == dnnl_success && per_channel && !c->lay_per_channel) {
-        extra[0] = sp_onednn_plain(per_channel->dtype, 4, (int64_t[]){1, sp_channels(per_channel), 1, 1});
+        extra[0] =
+            sp_onednn_plain(per_channel->dtype, 4, (int64_t[]){1, sp_channels(per_channel), 1, 1});
         status = dnnl_post_ops_append_binary(chain, dnnl_binary_add, &extra[0]);
     }
     if (status == dnnl_success && residual && !c->lay_residual) {
@@ -152,13 +168,14 @@ static sp_status forward_attributes(const sp_node *node, convolution *c, dnnl_po
     return sp_onednn_check(status, "a convolution's sums");
 }
 
-static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *out, dnnl_primitive_attr_t attributes,
-                              dnnl_post_ops_t chain)
+static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *out,
+                              dnnl_primitive_attr_t attributes, dnnl_post_ops_t chain)
 {
     const sp_value *x = node->in[0], *weight = node->in[1], *bias = sp_onednn_optional(node, 2);
     dnnl_memory_desc_t extra[2], bias_layout;
     SP_TRY(forward_attributes(node, c, chain, extra));
-    SP_TRY(sp_onednn_check(dnnl_primitive_attr_set_post_ops(attributes, chain), "a convolution's sums"));
+    SP_TRY(sp_onednn_check(dnnl_primitive_attr_set_post_ops(attributes, chain),
+                           "a convolution's sums"));
     geometry g;
     describe(x, weight->shape.dim, x->dtype, node->out[0], node->options, &g);
     if (bias) bias_layout = sp_onednn_plain(bias->dtype, 1, bias->shape.dim);
@@ -173,12 +190,15 @@ static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *ou
     if (bias) sp_onednn_add(&c->primitive, DNNL_ARG_BIAS, &bias_layout);
     int position = c->lay_per_channel || c->lay_residual;
     if (sp_onednn_optional(node, 3) && !c->lay_per_channel)
-        sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position++) | DNNL_ARG_SRC_1, &extra[0]);
+        sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position++) | DNNL_ARG_SRC_1,
+                      &extra[0]);
     if (sp_onednn_optional(node, 4) && !c->lay_residual)
-        sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1, &extra[1]);
+        sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1,
+                      &extra[1]);
     sp_onednn_add(&c->primitive, DNNL_ARG_DST, &g.y);
     if (c->lay_per_channel && node->in[3]->dtype != node->out[0]->dtype)
-        c->library_at = SP_ONEDNN_ALIGN((size_t)sp_shape_count(node->in[3]->shape) * sp_dtype_size(node->out[0]->dtype));
+        c->library_at = SP_ONEDNN_ALIGN((size_t)sp_shape_count(node->in[3]->shape) *
+                                        sp_dtype_size(node->out[0]->dtype));
     out->scratch = c->library_at + c->primitive.scratch;
     return SP_OK;
 }
@@ -202,7 +222,8 @@ sp_status sp_onednn_prepare_conv2d(const sp_node *node, sp_kernel *out)
 /* ---- gradients ---- */
 
 /* The library makes a gradient only from the description of its forward pass. */
-static sp_status forward_hint(const geometry *g, dnnl_data_type_t weight_type, dnnl_primitive_desc_t *out)
+static sp_status forward_hint(const geometry *g, dnnl_data_type_t weight_type,
+                              dnnl_primitive_desc_t *out)
 {
     geometry of_forward = *g;
     of_forward.weight.data_type = weight_type;
@@ -211,7 +232,8 @@ static sp_status forward_hint(const geometry *g, dnnl_data_type_t weight_type, d
     dnnl_engine_t engine = sp_onednn_engine();
     if (!engine) return SP_INTERNAL;
     operation.prop_kind = dnnl_forward_training;
-    return sp_onednn_check(dnnl_primitive_desc_create(out, &operation, NULL, engine, NULL), "a convolution");
+    return sp_onednn_check(dnnl_primitive_desc_create(out, &operation, NULL, engine, NULL),
+                           "a convolution");
 }
 
 bool sp_onednn_supports_conv2d_data_gradient(const sp_node *node)
@@ -219,7 +241,8 @@ bool sp_onednn_supports_conv2d_data_gradient(const sp_node *node)
     return sp_onednn_not_empty(node) && node->out[0]->dtype == node->in[0]->dtype;
 }
 
-static void run_data_gradient(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void run_data_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
+                              void *scratch)
 {
     (void)node;
     const convolution *c = state;
@@ -235,11 +258,12 @@ static sp_status make_data_gradient(const sp_node *node, convolution *c, sp_kern
     dnnl_convolution_desc_t operation;
     dnnl_primitive_desc_t hint = NULL, descriptor = NULL;
     SP_TRY(forward_hint(&g, g.weight.data_type, &hint));
-    sp_status status =
-        sp_onednn_check(dnnl_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, &g.x, &g.weight, &g.y,
-                                                                 g.strides, g.before, g.after),
-                        "a convolution's data gradient");
-    if (status == SP_OK) status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
+    sp_status status = sp_onednn_check(
+        dnnl_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, &g.x,
+                                                 &g.weight, &g.y, g.strides, g.before, g.after),
+        "a convolution's data gradient");
+    if (status == SP_OK)
+        status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
     if (status == SP_OK) {
         sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_DST, &g.y);
         status = pack_weight(c, weight, descriptor, &out->packing[1]);
@@ -263,11 +287,13 @@ sp_status sp_onednn_prepare_conv2d_data_gradient(const sp_node *node, sp_kernel 
 
 bool sp_onednn_supports_conv2d_weight_gradient(const sp_node *node)
 {
-    return sp_onednn_not_empty(node) && node->in[1]->dtype == node->in[0]->dtype && node->out[0]->dtype == SP_F32;
+    return sp_onednn_not_empty(node) && node->in[1]->dtype == node->in[0]->dtype &&
+           node->out[0]->dtype == SP_F32;
 }
 
 /* Sums over samples and positions are split by thread: the last bits depend on the thread count. */
-static void run_weight_gradient(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void run_weight_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
+                                void *scratch)
 {
     (void)node;
     const convolution *c = state;
@@ -281,9 +307,11 @@ static void run_weight_gradient(void *state, const sp_node *node, void *const *i
     sp_onednn_run(&c->reorder, (void *[]){blocked, out[0]}, 1, library);
 }
 
-static sp_status plan_weight_gradient(const sp_node *node, convolution *c, dnnl_primitive_desc_t descriptor, sp_kernel *out)
+static sp_status plan_weight_gradient(const sp_node *node, convolution *c,
+                                      dnnl_primitive_desc_t descriptor, sp_kernel *out)
 {
-    const dnnl_memory_desc_t *blocked = dnnl_primitive_desc_query_md(descriptor, dnnl_query_diff_weights_md, 0);
+    const dnnl_memory_desc_t *blocked =
+        dnnl_primitive_desc_query_md(descriptor, dnnl_query_diff_weights_md, 0);
     dnnl_memory_desc_t plain = sp_onednn_plain(SP_F32, 4, node->out[0]->shape.dim);
     sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_WEIGHTS, blocked);
     out->scratch = c->primitive.scratch;
@@ -304,11 +332,12 @@ static sp_status make_weight_gradient(const sp_node *node, convolution *c, sp_ke
     dnnl_convolution_desc_t operation;
     dnnl_primitive_desc_t hint = NULL, descriptor = NULL;
     SP_TRY(forward_hint(&g, g.x.data_type, &hint));
-    sp_status status =
-        sp_onednn_check(dnnl_convolution_backward_weights_desc_init(&operation, dnnl_convolution_direct, &g.x, &g.weight, NULL,
-                                                                    &g.y, g.strides, g.before, g.after),
-                        "a convolution's weight gradient");
-    if (status == SP_OK) status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
+    sp_status status = sp_onednn_check(dnnl_convolution_backward_weights_desc_init(
+                                           &operation, dnnl_convolution_direct, &g.x, &g.weight,
+                                           NULL, &g.y, g.strides, g.before, g.after),
+                                       "a convolution's weight gradient");
+    if (status == SP_OK)
+        status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
     if (status == SP_OK) {
         sp_onednn_add(&c->primitive, DNNL_ARG_SRC, &g.x);
         sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_DST, &g.y);

@@ -1,4 +1,5 @@
-/* Linear layers as matrix products: y[R,M] = x[R,K] W^T + bias + residual, R being all leading dimensions together. */
+/* Linear layers as matrix products: y[R,M] = x[R,K] W^T + bias + residual, R being all leading
+ * dimensions together. */
 #include "backend/cpu/onednn/onednn.h"
 
 typedef struct {
@@ -23,11 +24,12 @@ static int64_t rows_of(const sp_value *value)
 
 bool sp_onednn_supports_linear(const sp_node *node)
 {
-    return sp_onednn_not_empty(node) && node->out[0]->dtype == node->in[0]->dtype && sp_onednn_reads(node, 2) &&
-           sp_onednn_reads(node, 3);
+    return sp_onednn_not_empty(node) && node->out[0]->dtype == node->in[0]->dtype &&
+           sp_onednn_reads(node, 2) && sp_onednn_reads(node, 3);
 }
 
-static void run_linear(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void run_linear(void *state, const sp_node *node, void *const *in, void *const *out,
+                       void *scratch)
 {
     const product *p = state;
     void *addresses[SP_ONEDNN_MAX_ARGUMENTS];
@@ -40,8 +42,8 @@ static void run_linear(void *state, const sp_node *node, void *const *in, void *
     sp_onednn_run(&p->primitive, addresses, count, scratch);
 }
 
-static sp_status make_linear(const sp_node *node, product *p, sp_kernel *out, dnnl_primitive_attr_t attributes,
-                             dnnl_post_ops_t chain)
+static sp_status make_linear(const sp_node *node, product *p, sp_kernel *out,
+                             dnnl_primitive_attr_t attributes, dnnl_post_ops_t chain)
 {
     const sp_value *x = node->in[0], *weight = node->in[1], *y = node->out[0];
     const sp_value *bias = sp_onednn_optional(node, 2), *residual = sp_onednn_optional(node, 3);
@@ -54,23 +56,28 @@ static sp_status make_linear(const sp_node *node, product *p, sp_kernel *out, dn
     if (bias) bias_layout = sp_onednn_plain(bias->dtype, 2, (int64_t[]){1, columns});
     if (residual) {
         residual_layout = sp_onednn_plain(residual->dtype, 2, (int64_t[]){rows, columns});
-        SP_TRY(sp_onednn_check(dnnl_post_ops_append_binary(chain, dnnl_binary_add, &residual_layout), "a residual"));
+        SP_TRY(sp_onednn_check(
+            dnnl_post_ops_append_binary(chain, dnnl_binary_add, &residual_layout), "a residual"));
         SP_TRY(sp_onednn_check(dnnl_primitive_attr_set_post_ops(attributes, chain), "a residual"));
     }
     dnnl_matmul_desc_t operation;
-    SP_TRY(sp_onednn_check(dnnl_matmul_desc_init(&operation, &x_layout, &w_layout, bias ? &bias_layout : NULL, &y_layout),
+    SP_TRY(sp_onednn_check(dnnl_matmul_desc_init(&operation, &x_layout, &w_layout,
+                                                 bias ? &bias_layout : NULL, &y_layout),
                            "a linear layer"));
     dnnl_primitive_desc_t descriptor;
     SP_TRY(sp_onednn_make(&operation, attributes, NULL, &p->primitive, &descriptor));
     dnnl_memory_desc_t packed = *dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
     dnnl_primitive_desc_destroy(descriptor);
     int64_t as_stored[2] = {columns, 1}, turned[2] = {1, inner};
-    SP_TRY(sp_onednn_make_packer(weight, 2, (int64_t[]){inner, columns}, o->transposed ? as_stored : turned, &packed,
-                                 &p->packer, &out->packing[1]));
+    SP_TRY(sp_onednn_make_packer(weight, 2, (int64_t[]){inner, columns},
+                                 o->transposed ? as_stored : turned, &packed, &p->packer,
+                                 &out->packing[1]));
     sp_onednn_add(&p->primitive, DNNL_ARG_SRC, &x_layout);
     sp_onednn_add(&p->primitive, DNNL_ARG_WEIGHTS, &packed);
     if (bias) sp_onednn_add(&p->primitive, DNNL_ARG_BIAS, &bias_layout);
-    if (residual) sp_onednn_add(&p->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, &residual_layout);
+    if (residual)
+        sp_onednn_add(&p->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
+                      &residual_layout);
     sp_onednn_add(&p->primitive, DNNL_ARG_DST, &y_layout);
     out->scratch = p->primitive.scratch;
     return SP_OK;
@@ -101,10 +108,12 @@ sp_status sp_onednn_prepare_linear(const sp_node *node, sp_kernel *out)
 
 bool sp_onednn_supports_linear_weight_gradient(const sp_node *node)
 {
-    return sp_onednn_not_empty(node) && node->in[1]->dtype == node->in[0]->dtype && node->out[0]->dtype == SP_F32;
+    return sp_onednn_not_empty(node) && node->in[1]->dtype == node->in[0]->dtype &&
+           node->out[0]->dtype == SP_F32;
 }
 
-static void run_weight_gradient(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void run_weight_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
+                                void *scratch)
 {
     (void)node;
     const product *p = state;
@@ -120,8 +129,9 @@ static sp_status make_weight_gradient(const sp_node *node, product *p, sp_kernel
     dnnl_memory_desc_t x_layout = sp_onednn_plain(x->dtype, 2, (int64_t[]){rows, inner});
     dnnl_memory_desc_t dw_layout = sp_onednn_plain(SP_F32, 2, (int64_t[]){columns, inner});
     dnnl_matmul_desc_t operation;
-    SP_TRY(sp_onednn_check(dnnl_matmul_desc_init(&operation, &dy_layout, &x_layout, NULL, &dw_layout),
-                           "a linear layer's weight gradient"));
+    SP_TRY(
+        sp_onednn_check(dnnl_matmul_desc_init(&operation, &dy_layout, &x_layout, NULL, &dw_layout),
+                        "a linear layer's weight gradient"));
     SP_TRY(sp_onednn_make(&operation, NULL, NULL, &p->primitive, NULL));
     sp_onednn_add(&p->primitive, DNNL_ARG_SRC, &dy_layout);
     sp_onednn_add(&p->primitive, DNNL_ARG_WEIGHTS, &x_layout);

@@ -6,7 +6,8 @@
 
 #define SP_ONEDNN_MAX_ARGUMENTS 8
 
-/* A primitive and the memory it works on: one address per argument when it runs, in the order they were added. */
+/* A primitive and the memory it works on: one address per argument when it runs, in the order they
+ * were added. */
 typedef struct {
     dnnl_primitive_t primitive;
     dnnl_memory_desc_t scratchpad;
@@ -38,23 +39,27 @@ bool sp_onednn_not_empty(const sp_node *node);
 /* A plain layout: dims outermost first, rows one after the other. */
 dnnl_memory_desc_t sp_onednn_plain(sp_dtype dtype, int rank, const int64_t *dims);
 /* Any strides, in elements; swapped ones make a transpose. */
-dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *dims, const int64_t *strides);
+dnnl_memory_desc_t sp_onednn_strided(sp_dtype dtype, int rank, const int64_t *dims,
+                                     const int64_t *strides);
 /* NHWC memory of a value [N,H,W,C] seen as oneDNN's [N,C,H,W]. */
 dnnl_memory_desc_t sp_onednn_nhwc(sp_dtype dtype, const sp_value *value);
 /* The layout that the library may choose. */
 dnnl_memory_desc_t sp_onednn_any(sp_dtype dtype, int rank, const int64_t *dims);
 
-/* Makes the primitive of an operation descriptor (attributes may be NULL; user scratchpad mode is set here). The
- * descriptor may be kept in *keep (dnnl_primitive_desc_destroy) to ask it for layouts, or NULL. SP_UNSUPPORTED where the library
- * has no implementation. */
-sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t attributes, const_dnnl_primitive_desc_t hint,
-                         sp_onednn_primitive *out, dnnl_primitive_desc_t *keep);
-sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, sp_onednn_primitive *out);
+/* Makes the primitive of an operation descriptor (attributes may be NULL; user scratchpad mode is
+ * set here). The descriptor may be kept in *keep (dnnl_primitive_desc_destroy) to ask it for
+ * layouts, or NULL. SP_UNSUPPORTED where the library has no implementation. */
+sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t attributes,
+                         const_dnnl_primitive_desc_t hint, sp_onednn_primitive *out,
+                         dnnl_primitive_desc_t *keep);
+sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                                 sp_onednn_primitive *out);
 void sp_onednn_add(sp_onednn_primitive *primitive, int argument, const dnnl_memory_desc_t *layout);
 void sp_onednn_destroy(sp_onednn_primitive *primitive); /* zeroed is legal */
-/* Runs it. A failure (out of memory for the call's own few bytes) is logged and fills argument `output` with NaN,
- * which the callers' checks for finite numbers find. */
-void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses, int output, void *scratch);
+/* Runs it. A failure (out of memory for the call's own few bytes) is logged and fills argument
+ * `output` with NaN, which the callers' checks for finite numbers find. */
+void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses, int output,
+                   void *scratch);
 /* The same for equal layouts, never 0. */
 uint64_t sp_onednn_layout_key(const dnnl_memory_desc_t *layout);
 
@@ -66,10 +71,11 @@ typedef struct {
     sp_dtype dtype; /* of the source: F32, BF16 or F16 */
     int64_t count;
 } sp_onednn_packer;
-/* The weight's bytes seen as dims with strides (in elements) become `packed`. *packer must live as long as the kernel;
- * out->bytes is 0 where the weight is already so. Destroy packer->reorder. */
-sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t *dims, const int64_t *strides,
-                                const dnnl_memory_desc_t *packed, sp_onednn_packer *packer, sp_packing *out);
+/* The weight's bytes seen as dims with strides (in elements) become `packed`. *packer must live as
+ * long as the kernel; out->bytes is 0 where the weight is already so. Destroy packer->reorder. */
+sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t *dims,
+                                const int64_t *strides, const dnnl_memory_desc_t *packed,
+                                sp_onednn_packer *packer, sp_packing *out);
 
 /* Entries of the table, one pair per operator. */
 #define SP_ONEDNN_DECLARE(op)                                                                      \
