@@ -1,0 +1,100 @@
+/* What attention and its gradient share. Queries lie along the lanes: scores are S^T [keys][queries], so that every step of softmax
+ * works on whole vectors, and no head dimension or number of keys is padded. Scores are in units of log 2 when exponentiated. */
+#ifndef SP_BACKEND_CPU_VECTOR_ATTENTION_H
+#define SP_BACKEND_CPU_VECTOR_ATTENTION_H
+#include <float.h>
+#include <math.h>
+#include "backend/cpu/vector/product.h"
+#include "backend/cpu/vector/vector.h"
+
+#define SP_TILE 64           /* queries at a time; the row length of S^T and of everything transposed */
+#define SP_MASKED (-FLT_MAX) /* below every score; finite, so that differences are numbers */
+
+typedef struct {
+    int64_t samples, heads, queries, keys, head, channels; /* head: its dimension */
+    sp_dtype dtype;
+    float scale, log2_scale; /* log2_scale = scale * log2(e) */
+    bool causal;
+    int64_t key_block; /* keys at a time */
+} sp_attention_shape;
+
+/* Blocks of at most `limit` keys, of nearly equal size, even, so that none is a small rest. */
+static inline int64_t sp_key_block(int64_t keys, int64_t limit)
+{
+    return sp_round_up(sp_ceil_div(keys, sp_ceil_div(keys, limit)), 2);
+}
+
+static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int64_t key_limit)
+{
+    const sp_attention_options *options = node->options;
+    const sp_value *q = node->in[0], *k = node->in[1];
+    sp_attention_shape a = {
+        .samples = sp_dim(q, 0),
+        .heads = options->heads,
+        .queries = sp_dim(q, 1),
+        .keys = sp_dim(k, 1),
+        .channels = sp_dim(q, 2),
+        .dtype = q->dtype,
+        .scale = (float)options->scale,
+        .log2_scale = (float)(options->scale * 1.4426950408889634),
+        .causal = options->causal,
+    };
+    a.head = a.channels / a.heads;
+    a.key_block = sp_key_block(a.keys > 0 ? a.keys : 1, key_limit);
+    return a;
+}
+
+/* Nothing to attend to, or a scale that would turn the largest score into the smallest, is left to the reference. */
+static inline bool sp_attention_fits(const sp_node *node)
+{
+    const sp_attention_options *options = node->options;
+    return options->scale > 0 && isfinite(options->scale) && sp_dim(node->in[1], 1) > 0;
+}
+
+/* Where head `h` of token `t` of sample `n` begins in a tensor of `tokens` tokens. */
+static inline int64_t sp_head_offset(const sp_attention_shape *a, int64_t tokens, int64_t n, int64_t t, int64_t h)
+{
+    return (n * tokens + t) * a->channels + h * a->head;
+}
+
+/* One head of `count` tokens to and from rows of floats of length `row` >= head; what lies past the head is left alone. */
+static inline void sp_head_read(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *to, int64_t row)
+{
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = offset + i * a->channels;
+        if (a->dtype == SP_F32)
+            memcpy(to + i * row, (const float *)data + at, (size_t)a->head * sizeof *to);
+        else
+            sp_row_from_bf16(to + i * row, (const uint16_t *)data + at, a->head);
+    }
+}
+
+static inline void sp_head_write(const sp_attention_shape *a, void *data, int64_t offset, int64_t count, const float *from,
+                                 int64_t row)
+{
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = offset + i * a->channels;
+        if (a->dtype == SP_F32)
+            memcpy((float *)data + at, from + i * row, (size_t)a->head * sizeof *from);
+        else
+            sp_row_to_bf16((uint16_t *)data + at, from + i * row, a->head);
+    }
+}
+
+/* Keys k0.. that come after query q0 + lane are masked in that lane. */
+static inline void sp_mask_later_keys(float *scores, int64_t k0, int64_t count, int64_t q0)
+{
+    for (int64_t k = 0; k < count; k++) {
+        int64_t hidden = k0 + k - q0;
+        for (int64_t lane = 0; lane < hidden && lane < SP_TILE; lane++)
+            scores[k * SP_TILE + lane] = SP_MASKED;
+    }
+}
+
+/* The keys that any of the queries q0 .. q0+count-1 sees. */
+static inline int64_t sp_visible_keys(const sp_attention_shape *a, int64_t q0, int64_t count)
+{
+    return a->causal && q0 + count < a->keys ? q0 + count : a->keys;
+}
+
+#endif

@@ -1,0 +1,382 @@
+/* group_norm and its gradient on channels-last tensors: x [N,S,C], S the middle dimensions together.
+ * A sample's rows are cut into parts, and parts into blocks that stay in the first cache level. A block's mean and squared
+ * deviations are taken channel by channel in two passes, and joined by Chan, Golub and LeVeque's formula, so nothing cancels
+ * however large the mean, and x is read from memory once. */
+#include <math.h>
+#include "backend/cpu/vector/vector.h"
+
+enum { X, GAMMA, BETA, DY };
+
+#define BLOCK_FLOATS 8192 /* 32 KiB */
+#define PART_BLOCKS 4
+
+typedef struct {
+    int64_t N, S, C, G;
+    int64_t block, part, parts; /* rows of a block and of a part; parts of a sample */
+    double epsilon;
+    bool silu, half; /* half: x, y, dy, dx are bf16 */
+} sizes;
+
+static sizes sizes_of(const sp_node *node)
+{
+    const sp_group_norm_options *o = node->options;
+    sp_shape x = node->in[X]->shape;
+    sizes s = {.N = x.dim[0], .S = 1, .C = x.dim[x.rank - 1], .G = o->groups, .epsilon = o->epsilon, .silu = o->silu};
+    for (int i = 1; i < x.rank - 1; i++)
+        s.S *= x.dim[i];
+    s.half = node->in[X]->dtype == SP_BF16;
+    s.block = BLOCK_FLOATS / s.C < 4 ? 4 : BLOCK_FLOATS / s.C > 64 ? 64 : BLOCK_FLOATS / s.C;
+    s.part = s.block * PART_BLOCKS;
+    s.parts = sp_ceil_div(s.S, s.part);
+    return s;
+}
+
+typedef struct {
+    sizes s;
+    const void *x, *dy;
+    void *y; /* or dx */
+    float *gamma, *beta; /* [C] */
+    /* Per sample, [N][..][C] */
+    float *first, *second; /* [N][parts][C]: per part means and squared deviations; in the gradient later sums of dz and dz u */
+    float *mean, *scale;   /* the group's, for each of its channels: u = (x - mean) * scale */
+    float *dbeta, *dgamma; /* sums of dz and of dz u over a sample */
+    float *mean_d, *mean_du; /* the group's means of d and d u, for each of its channels */
+} task;
+
+static int64_t scratch_floats(const sizes *s, bool gradient)
+{
+    return s->C * (2 + s->N * (2 * s->parts + (gradient ? 6 : 2)));
+}
+
+static task task_of(const sp_node *node, void *const *in, void *scratch, bool gradient)
+{
+    task t = {.s = sizes_of(node), .x = in[X], .gamma = scratch};
+    const sizes *s = &t.s;
+    int64_t row = s->N * s->C;
+    t.beta = t.gamma + s->C;
+    t.first = t.beta + s->C;
+    t.second = t.first + row * s->parts;
+    t.mean = t.second + row * s->parts;
+    t.scale = t.mean + row;
+    if (gradient) {
+        t.dy = in[DY];
+        t.dbeta = t.scale + row;
+        t.dgamma = t.dbeta + row;
+        t.mean_d = t.dgamma + row;
+        t.mean_du = t.mean_d + row;
+    }
+    for (int64_t c = 0; c < s->C; c++) {
+        t.gamma[c] = node->in[GAMMA] ? (float)sp_load(in[GAMMA], node->in[GAMMA]->dtype, c) : 1;
+        t.beta[c] = node->in[BETA] ? (float)sp_load(in[BETA], node->in[BETA]->dtype, c) : 0;
+    }
+    return t;
+}
+
+/* The rows of part p of a sample. */
+static int64_t part_rows(const sizes *s, int64_t p)
+{
+    return s->S - p * s->part < s->part ? s->S - p * s->part : s->part;
+}
+
+/* Joins the moments of `rows` rows beginning at element `at` to those of `before` rows: `vectors` vectors of channels at once. */
+SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, int64_t left, float *first, float *second,
+                          int64_t before, const int vectors, const bool half)
+{
+    sp_vf mean[4] = {0}, squares[4] = {0};
+    for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            mean[v] += sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, half);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+        mean[v] *= 1.0f / (float)rows;
+    for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            sp_vf d = sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, half) - mean[v];
+            squares[v] += d * d;
+        }
+    float share = (float)rows / (float)(before + rows);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        int64_t rest = left - v * SP_LANES;
+        if (before > 0) {
+            sp_vf earlier = sp_vf_get(first, v * SP_LANES, rest, false), d = mean[v] - earlier;
+            mean[v] = earlier + d * share;
+            squares[v] += sp_vf_get(second, v * SP_LANES, rest, false) + d * d * (share * (float)before);
+        }
+        sp_vf_put(first, v * SP_LANES, mean[v], rest, false);
+        sp_vf_put(second, v * SP_LANES, squares[v], rest, false);
+    }
+}
+
+SP_INLINE void moments_of_part(const task *t, int64_t n, int64_t p, const bool half)
+{
+    const sizes *s = &t->s;
+    int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
+    float *first = t->first + (n * s->parts + p) * s->C, *second = t->second + (n * s->parts + p) * s->C;
+    for (int64_t r = 0; r < rows; r += s->block) {
+        int64_t count = rows - r < s->block ? rows - r : s->block, c = 0;
+        for (; c + 4 * SP_LANES <= s->C; c += 4 * SP_LANES)
+            join_block(t->x, at + r * s->C + c, count, s->C, 4 * SP_LANES, first + c, second + c, r, 4, half);
+        for (; c < s->C; c += SP_LANES)
+            join_block(t->x, at + r * s->C + c, count, s->C, s->C - c, first + c, second + c, r, 1, half);
+    }
+}
+
+static void part_moments(const task *t, int64_t n, int64_t p)
+{
+    if (t->s.half)
+        moments_of_part(t, n, p, true);
+    else
+        moments_of_part(t, n, p, false);
+}
+
+/* Mean and scale of each group of sample n from the moments of its parts. */
+static void join_parts(const task *t, int64_t n)
+{
+    const sizes *s = &t->s;
+    int64_t width = s->C / s->G;
+    double count = (double)s->S * (double)width;
+    for (int64_t g = 0; g < s->G; g++) {
+        double mean = 0, squares = 0;
+        for (int64_t p = 0; p < s->parts; p++) {
+            const float *first = t->first + (n * s->parts + p) * s->C + g * width;
+            double sum = 0;
+            for (int64_t c = 0; c < width; c++)
+                sum += (double)first[c];
+            mean += sum * (double)part_rows(s, p) / count;
+        }
+        for (int64_t p = 0; p < s->parts; p++) {
+            const float *first = t->first + (n * s->parts + p) * s->C + g * width, *second = first + (t->second - t->first);
+            for (int64_t c = 0; c < width; c++) {
+                double d = (double)first[c] - mean;
+                squares += (double)second[c] + (double)part_rows(s, p) * d * d;
+            }
+        }
+        float scale = (float)(1 / sqrt(squares / count + s->epsilon));
+        for (int64_t c = n * s->C + g * width; c < n * s->C + (g + 1) * width; c++) {
+            t->mean[c] = (float)mean;
+            t->scale[c] = scale;
+        }
+    }
+}
+
+SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, const bool half, const bool silu)
+{
+    const sizes *s = &t->s;
+    const float *mean = t->mean + n * s->C, *scale = t->scale + n * s->C;
+    int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
+    for (int64_t r = 0; r < rows; r++, at += s->C)
+        for (int64_t c = 0; c < s->C; c += SP_LANES) {
+            int64_t left = s->C - c;
+            sp_vf u = sp_vf_get(t->x, at + c, left, half) - sp_vf_get(mean, c, left, false);
+            u *= sp_vf_get(scale, c, left, false);
+            sp_vf z = u * sp_vf_get(t->gamma, c, left, false) + sp_vf_get(t->beta, c, left, false);
+            sp_vf_put(t->y, at + c, silu ? z * sp_vf_sigmoid(z) : z, left, half);
+        }
+}
+
+static void part_apply(const task *t, int64_t n, int64_t p)
+{
+    if (t->s.half && t->s.silu)
+        apply_rows(t, n, p, true, true);
+    else if (t->s.half)
+        apply_rows(t, n, p, true, false);
+    else if (t->s.silu)
+        apply_rows(t, n, p, false, true);
+    else
+        apply_rows(t, n, p, false, false);
+}
+
+typedef void part_function(const task *t, int64_t n, int64_t p);
+typedef void sample_function(const task *t, int64_t n);
+
+/* Steps over all parts of all samples, each step followed by one over the samples (which may be NULL). */
+typedef struct {
+    const task *t;
+    part_function *part[3];
+    sample_function *sample[3];
+    int steps, step; /* step: the one that runs, when they run one at a time */
+} schedule;
+
+static void run_parts(void *context, int64_t begin, int64_t end)
+{
+    const schedule *all = context;
+    for (int64_t i = begin; i < end; i++)
+        all->part[all->step](all->t, i / all->t->s.parts, i % all->t->s.parts);
+}
+
+static void run_samples(void *context, int64_t begin, int64_t end)
+{
+    const schedule *all = context;
+    for (int64_t n = begin; n < end; n++)
+        all->sample[all->step](all->t, n);
+}
+
+static void run_whole_samples(void *context, int64_t begin, int64_t end)
+{
+    const schedule *all = context;
+    for (int64_t n = begin; n < end; n++)
+        for (int k = 0; k < all->steps; k++) {
+            for (int64_t p = 0; p < all->t->s.parts; p++)
+                all->part[k](all->t, n, p);
+            if (all->sample[k]) all->sample[k](all->t, n);
+        }
+}
+
+/* With enough samples each goes through all steps while it is in the cache; the sums are the same either way. */
+static void run_schedule(schedule *all)
+{
+    int64_t N = all->t->s.N, threads = sp_threads();
+    if (N % threads == 0 || N >= 4 * threads) {
+        sp_parallel_for(N, 1, run_whole_samples, all);
+        return;
+    }
+    for (all->step = 0; all->step < all->steps; all->step++) {
+        sp_parallel_for(N * all->t->s.parts, 1, run_parts, all);
+        if (all->sample[all->step]) sp_parallel_for(N, 1, run_samples, all);
+    }
+}
+
+static void group_norm_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+{
+    (void)state;
+    task t = task_of(node, in, scratch, false);
+    t.y = out[0];
+    schedule all = {&t, {part_moments, part_apply}, {join_parts, NULL}, 2, 0};
+    run_schedule(&all);
+}
+
+sp_status SP_KERNEL(group_norm)(const sp_node *node, sp_kernel *out)
+{
+    if (node->out[0]->dtype != node->in[X]->dtype) return SP_UNSUPPORTED;
+    sizes s = sizes_of(node);
+    out->run = group_norm_run;
+    out->scratch = (size_t)scratch_floats(&s, false) * sizeof(float);
+    return SP_OK;
+}
+
+/* u and dz of one vector of channels c.. of element `at`. */
+SP_INLINE sp_vf normalised_gradient(const task *t, int64_t n, int64_t at, int64_t c, int64_t left, const bool half, const bool silu,
+                                    sp_vf *u)
+{
+    int64_t channel = n * t->s.C + c;
+    *u = sp_vf_get(t->x, at + c, left, half) - sp_vf_get(t->mean, channel, left, false);
+    *u *= sp_vf_get(t->scale, channel, left, false);
+    sp_vf dy = sp_vf_get(t->dy, at + c, left, half);
+    if (!silu) return dy;
+    sp_vf z = *u * sp_vf_get(t->gamma, c, left, false) + sp_vf_get(t->beta, c, left, false);
+    sp_vf s = sp_vf_sigmoid(z);
+    return dy * (s * (1.0f + z * (1.0f - s)));
+}
+
+SP_INLINE void sums_of_part(const task *t, int64_t n, int64_t p, const bool half, const bool silu)
+{
+    const sizes *s = &t->s;
+    int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
+    float *first = t->first + (n * s->parts + p) * s->C, *second = t->second + (n * s->parts + p) * s->C;
+    for (int64_t r0 = 0; r0 < rows; r0 += s->block) {
+        int64_t r1 = rows - r0 < s->block ? rows : r0 + s->block;
+        for (int64_t c = 0; c < s->C; c += SP_LANES) {
+            int64_t left = s->C - c;
+            sp_vf sum = {0}, sum_u = {0}, u;
+            for (int64_t r = r0; r < r1; r++) {
+                sp_vf dz = normalised_gradient(t, n, at + r * s->C, c, left, half, silu, &u);
+                sum += dz;
+                sum_u += dz * u;
+            }
+            if (r0 > 0) {
+                sum += sp_vf_get(first, c, left, false);
+                sum_u += sp_vf_get(second, c, left, false);
+            }
+            sp_vf_put(first, c, sum, left, false);
+            sp_vf_put(second, c, sum_u, left, false);
+        }
+    }
+}
+
+static void part_sums(const task *t, int64_t n, int64_t p)
+{
+    if (t->s.half && t->s.silu)
+        sums_of_part(t, n, p, true, true);
+    else if (t->s.half)
+        sums_of_part(t, n, p, true, false);
+    else if (t->s.silu)
+        sums_of_part(t, n, p, false, true);
+    else
+        sums_of_part(t, n, p, false, false);
+}
+
+/* Sums of sample n over its parts, and the means over its groups of d = gamma dz and of d u. */
+static void join_sums(const task *t, int64_t n)
+{
+    const sizes *s = &t->s;
+    int64_t width = s->C / s->G;
+    double count = (double)s->S * (double)width;
+    for (int64_t g = 0; g < s->G; g++) {
+        double d = 0, du = 0;
+        for (int64_t c = g * width; c < (g + 1) * width; c++) {
+            double sum = 0, sum_u = 0;
+            for (int64_t p = 0; p < s->parts; p++) {
+                sum += (double)t->first[(n * s->parts + p) * s->C + c];
+                sum_u += (double)t->second[(n * s->parts + p) * s->C + c];
+            }
+            t->dbeta[n * s->C + c] = (float)sum;
+            t->dgamma[n * s->C + c] = (float)sum_u;
+            d += sum * (double)t->gamma[c];
+            du += sum_u * (double)t->gamma[c];
+        }
+        for (int64_t c = n * s->C + g * width; c < n * s->C + (g + 1) * width; c++) {
+            t->mean_d[c] = (float)(d / count);
+            t->mean_du[c] = (float)(du / count);
+        }
+    }
+}
+
+SP_INLINE void gradient_rows(const task *t, int64_t n, int64_t p, const bool half, const bool silu)
+{
+    const sizes *s = &t->s;
+    int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
+    for (int64_t r = 0; r < rows; r++, at += s->C)
+        for (int64_t c = 0; c < s->C; c += SP_LANES) {
+            int64_t left = s->C - c, channel = n * s->C + c;
+            sp_vf u, dz = normalised_gradient(t, n, at, c, left, half, silu, &u);
+            sp_vf d = dz * sp_vf_get(t->gamma, c, left, false) - sp_vf_get(t->mean_d, channel, left, false);
+            d -= u * sp_vf_get(t->mean_du, channel, left, false);
+            sp_vf_put(t->y, at + c, d * sp_vf_get(t->scale, channel, left, false), left, half);
+        }
+}
+
+static void part_gradient(const task *t, int64_t n, int64_t p)
+{
+    if (t->s.half && t->s.silu)
+        gradient_rows(t, n, p, true, true);
+    else if (t->s.half)
+        gradient_rows(t, n, p, true, false);
+    else if (t->s.silu)
+        gradient_rows(t, n, p, false, true);
+    else
+        gradient_rows(t, n, p, false, false);
+}
+
+static void group_norm_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+{
+    (void)state;
+    task t = task_of(node, in, scratch, true);
+    t.y = out[0];
+    schedule all = {&t, {part_moments, part_sums, part_gradient}, {join_parts, join_sums, NULL}, 3, 0};
+    run_schedule(&all);
+    sp_add_partials(t.dgamma, 1, t.s.N, t.s.C, out[1], node->out[1]->dtype);
+    sp_add_partials(t.dbeta, 1, t.s.N, t.s.C, out[2], node->out[2]->dtype);
+}
+
+sp_status SP_KERNEL(group_norm_gradient)(const sp_node *node, sp_kernel *out)
+{
+    sp_dtype dtype = node->in[X]->dtype;
+    if (node->in[DY]->dtype != dtype || node->out[0]->dtype != dtype) return SP_UNSUPPORTED;
+    sizes s = sizes_of(node);
+    out->run = group_norm_gradient_run;
+    out->scratch = (size_t)scratch_floats(&s, true) * sizeof(float);
+    return SP_OK;
+}

@@ -1,0 +1,312 @@
+/* Vectors as wide as the instruction set has them, and the functions that the kernels take of them.
+ * Without FMA the products are rounded; nothing here relies on their not being so. NaN goes in, NaN comes out. */
+#ifndef SP_BACKEND_CPU_VECTOR_MATH_H
+#define SP_BACKEND_CPU_VECTOR_MATH_H
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include "tensor/dtype.h"
+
+#if defined(__AVX512F__)
+#define SP_LANES 16
+#elif defined(__AVX2__)
+#define SP_LANES 8
+#else
+#define SP_LANES 4
+#endif
+#define SP_INLINE static inline __attribute__((always_inline))
+
+typedef float sp_vf __attribute__((vector_size(4 * SP_LANES)));
+typedef int32_t sp_vi __attribute__((vector_size(4 * SP_LANES)));
+typedef uint32_t sp_vu __attribute__((vector_size(4 * SP_LANES)));
+typedef uint16_t sp_vh __attribute__((vector_size(2 * SP_LANES)));
+
+SP_INLINE sp_vf sp_vf_set(float x)
+{
+    return x - (sp_vf){0}; /* 0 - 0 and -0 - 0 keep their signs, which x + 0 would not */
+}
+
+SP_INLINE sp_vf sp_vf_load(const float *p)
+{
+    sp_vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+SP_INLINE void sp_vf_store(float *p, sp_vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+/* The first `count` < SP_LANES lanes; zero in the others. */
+SP_INLINE sp_vf sp_vf_load_part(const float *p, int64_t count)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#else
+    sp_vf v = {0};
+    for (int64_t i = 0; i < count; i++)
+        v[i] = p[i];
+    return v;
+#endif
+}
+
+SP_INLINE void sp_vf_store_part(float *p, sp_vf v, int64_t count)
+{
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
+#else
+    for (int64_t i = 0; i < count; i++)
+        p[i] = v[i];
+#endif
+}
+
+/* Lane by lane a < b ? a : b and a > b ? a : b: the second operand where either is NaN. */
+SP_INLINE sp_vf sp_vf_min(sp_vf a, sp_vf b)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (sp_vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return (sp_vf)_mm_min_ps((__m128)a, (__m128)b);
+#endif
+}
+
+SP_INLINE sp_vf sp_vf_max(sp_vf a, sp_vf b)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (sp_vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return (sp_vf)_mm_max_ps((__m128)a, (__m128)b);
+#endif
+}
+
+/* x < y ? a : b */
+SP_INLINE sp_vf sp_vf_select_less(sp_vf x, sp_vf y, sp_vf a, sp_vf b)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)y, _CMP_LT_OQ), (__m512)b, (__m512)a);
+#elif defined(__AVX2__)
+    return (sp_vf)_mm256_blendv_ps((__m256)b, (__m256)a, _mm256_cmp_ps((__m256)x, (__m256)y, _CMP_LT_OQ));
+#else
+    return (sp_vf)_mm_blendv_ps((__m128)b, (__m128)a, _mm_cmplt_ps((__m128)x, (__m128)y));
+#endif
+}
+
+SP_INLINE sp_vf sp_vf_abs(sp_vf x)
+{
+    return (sp_vf)((sp_vi)x & 0x7fffffff);
+}
+
+SP_INLINE sp_vf sp_vf_round(sp_vf x)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return (sp_vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    return (sp_vf)_mm_round_ps((__m128)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#endif
+}
+
+SP_INLINE sp_vf sp_vf_sqrt(sp_vf x)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+    return (sp_vf)_mm256_sqrt_ps((__m256)x);
+#else
+    return (sp_vf)_mm_sqrt_ps((__m128)x);
+#endif
+}
+
+/* p * 2^n for whole -300 < n < 300; in two steps, so that subnormal results and infinity come out. */
+SP_INLINE sp_vf sp_vf_scale(sp_vf p, sp_vf n)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    sp_vi whole = __builtin_convertvector(n, sp_vi), half = whole >> 1;
+    return p * (sp_vf)((half + 127) << 23) * (sp_vf)((whole - half + 127) << 23);
+#endif
+}
+
+/* e^x to 1 ulp: x = n ln 2 + r, |r| <= ln(2)/2, and a polynomial fitted to e^r (relative error 8e-9). */
+SP_INLINE sp_vf sp_vf_exp(sp_vf x)
+{
+    x = sp_vf_min(sp_vf_set(89.0f), sp_vf_max(sp_vf_set(-104.0f), x)); /* infinity and 0 beyond */
+    sp_vf n = sp_vf_round(x * 1.44269504f);
+    sp_vf r = x - n * 0.693359375f; /* exact: 9 digits of ln 2 times 8 of n */
+    r = r + n * 2.12194440e-4f;
+    sp_vf p = 0.00139420646556f * r + 0.00836377618221f;
+    p = p * r + 0.0416663646348f;
+    p = p * r + 0.166665733607f;
+    p = p * r + 0.50000000284f;
+    p = p * (r * r) + r;
+    return sp_vf_scale(p + 1.0f, n);
+}
+
+/* 2^x for x <= 0, to 1 ulp where the result is normal, 0 below 2^-126: for softmax, whose terms are at most 1. */
+SP_INLINE sp_vf sp_vf_exp2_negative(sp_vf x)
+{
+    x = sp_vf_max(sp_vf_set(-127.0f), x);
+    sp_vf n = sp_vf_round(x), r = x - n;
+    sp_vf p = 1.54709567089e-4f * r + 1.33920210992e-3f;
+    p = p * r + 9.61802712883e-3f;
+    p = p * r + 0.0555035491953f;
+    p = p * r + 0.240226511059f;
+    p = p * r + 0.693147188489f;
+    p = p * r + 1.0f;
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return p * (sp_vf)((__builtin_convertvector(n, sp_vi) + 127) << 23);
+#endif
+}
+
+SP_INLINE sp_vf sp_vf_sigmoid(sp_vf x)
+{
+    return 1.0f / (1.0f + sp_vf_exp(-x));
+}
+
+/* The normal distribution function Phi(x) = (1 + erf(x / sqrt 2)) / 2, with small relative error in the lower tail too, and its
+ * density: Phi(-|x|) = e^(-x^2/2) * u * P(u), u = 1 / (1 + 0.3 |x|), P fitted on |x| <= 14.6 (relative error 4e-9). */
+SP_INLINE sp_vf sp_vf_normal(sp_vf x, sp_vf *density)
+{
+    sp_vf a = sp_vf_abs(x);
+    sp_vf bell = sp_vf_exp(-0.5f * x * x);
+    sp_vf u = 1.0f / (1.0f + 0.3f * a);
+    sp_vf p = -0.0206269248119f * u + 0.112454576409f;
+    p = p * u - 0.228258657141f;
+    p = p * u + 0.191845240829f;
+    p = p * u - 0.0794744823486f;
+    p = p * u + 0.0961844572255f;
+    p = p * u + 0.0783800200566f;
+    p = p * u + 0.110237502841f;
+    p = p * u + 0.119571562406f;
+    p = p * u + 0.119686702801f;
+    sp_vf tail = bell * (u * p);
+    *density = bell * 0.398942280f;
+    return sp_vf_select_less(x, sp_vf_set(0.0f), tail, 1.0f - tail);
+}
+
+/* tanh x: an odd polynomial below 0.65 (relative error 3e-8), 1 - 2 / (e^2|x| + 1) above. */
+SP_INLINE sp_vf sp_vf_tanh(sp_vf x)
+{
+    sp_vf a = sp_vf_abs(x), s = x * x;
+    sp_vf p = -0.00594212022151f * s + 0.0208890419966f;
+    p = p * s - 0.0538278876607f;
+    p = p * s + 0.133326187765f;
+    p = p * s - 0.333333274876f;
+    sp_vf small = x + x * (s * p);
+    sp_vf large = 1.0f - 2.0f / (sp_vf_exp(2.0f * a) + 1.0f);
+    large = (sp_vf)((sp_vi)large | ((sp_vi)x & (int32_t)0x80000000));
+    return sp_vf_select_less(a, sp_vf_set(0.65f), small, large);
+}
+
+/* The sum of all lanes, always in the same order. */
+SP_INLINE float sp_vf_sum(sp_vf v)
+{
+    float lane[SP_LANES];
+    memcpy(lane, &v, sizeof lane);
+    for (int width = SP_LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+SP_INLINE sp_vf sp_vf_load_bf16(const uint16_t *p)
+{
+    sp_vh h;
+    memcpy(&h, p, sizeof h);
+    return (sp_vf)(__builtin_convertvector(h, sp_vu) << 16);
+}
+
+/* Round to nearest even, NaN stays NaN. (The instruction of AVX512-BF16 takes subnormals for 0.) */
+SP_INLINE sp_vh sp_vf_to_bf16(sp_vf v)
+{
+#if defined(__AVX512BF16__)
+    return (sp_vh)_mm512_cvtneps_pbh((__m512)v);
+#else
+    sp_vu bits = (sp_vu)v;
+    sp_vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    sp_vu nan = (sp_vu)((sp_vi)(bits & 0x7fffffff) > 0x7f800000);
+    rounded = (rounded & ~nan) | (((bits >> 16) | 0x40) & nan);
+    return __builtin_convertvector(rounded, sp_vh);
+#endif
+}
+
+/* Elements `at`.. of an array of bf16 (half) or f32, and the same where only `count` < SP_LANES of them are there. */
+SP_INLINE sp_vf sp_vf_load_as(const void *data, int64_t at, const bool half)
+{
+    return half ? sp_vf_load_bf16((const uint16_t *)data + at) : sp_vf_load((const float *)data + at);
+}
+
+SP_INLINE void sp_vf_store_as(void *data, int64_t at, sp_vf v, const bool half)
+{
+    if (half) {
+        sp_vh h = sp_vf_to_bf16(v);
+        memcpy((uint16_t *)data + at, &h, sizeof h);
+    } else {
+        sp_vf_store((float *)data + at, v);
+    }
+}
+
+SP_INLINE sp_vf sp_vf_load_part_as(const void *data, int64_t at, int64_t count, const bool half)
+{
+    if (!half) return sp_vf_load_part((const float *)data + at, count);
+    uint16_t lane[SP_LANES] = {0};
+    memcpy(lane, (const uint16_t *)data + at, (size_t)count * sizeof *lane);
+    return sp_vf_load_bf16(lane);
+}
+
+SP_INLINE void sp_vf_store_part_as(void *data, int64_t at, sp_vf v, int64_t count, const bool half)
+{
+    if (half) {
+        sp_vh h = sp_vf_to_bf16(v);
+        memcpy((uint16_t *)data + at, &h, (size_t)count * sizeof(uint16_t));
+    } else {
+        sp_vf_store_part((float *)data + at, v, count);
+    }
+}
+
+/* Loads and stores at the end of a row, of which `left` > 0 elements remain. */
+SP_INLINE sp_vf sp_vf_get(const void *data, int64_t at, int64_t left, const bool half)
+{
+    return left >= SP_LANES ? sp_vf_load_as(data, at, half) : sp_vf_load_part_as(data, at, left, half);
+}
+
+SP_INLINE void sp_vf_put(void *data, int64_t at, sp_vf v, int64_t left, const bool half)
+{
+    if (left >= SP_LANES)
+        sp_vf_store_as(data, at, v, half);
+    else
+        sp_vf_store_part_as(data, at, v, left, half);
+}
+
+/* Rows of floats and of bf16. */
+SP_INLINE void sp_row_from_bf16(float *to, const uint16_t *from, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + SP_LANES <= count; i += SP_LANES)
+        sp_vf_store(to + i, sp_vf_load_bf16(from + i));
+    for (; i < count; i++)
+        to[i] = sp_bf16_to_f32(from[i]);
+}
+
+SP_INLINE void sp_row_to_bf16(uint16_t *to, const float *from, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + SP_LANES <= count; i += SP_LANES) {
+        sp_vh h = sp_vf_to_bf16(sp_vf_load(from + i));
+        memcpy(to + i, &h, sizeof h);
+    }
+    for (; i < count; i++)
+        to[i] = sp_f32_to_bf16(from[i]);
+}
+
+#endif

@@ -1,0 +1,68 @@
+/* What the files of vector/ share. All arithmetic is in f32; tensors are f32 or bf16. Work is cut into pieces by shape alone and
+ * partial sums are added in the order of the pieces, so results do not depend on the number of threads. */
+#ifndef SP_BACKEND_CPU_VECTOR_VECTOR_H
+#define SP_BACKEND_CPU_VECTOR_VECTOR_H
+#include "backend/cpu/kernel_table.h"
+#include "backend/cpu/vector/math.h"
+#include "base/parallel.h"
+#include "graph/passes.h"
+
+#define SP_KERNEL(op) SP_ISA_SYMBOL(sp_vector_##op)
+
+/* The operators that this folder runs, by their names after sp_op_. Each has a function SP_KERNEL(op) that fills *out for a node.
+ * Floating-point values are f32 or bf16 in the first list; in the second elements of any type are moved (cast: converted). */
+#define SP_VECTOR_FLOAT_OPS(X)                                                                     \
+    X(add) X(mul) X(affine) X(add_per_channel) X(sample_combine) X(fill) X(broadcast_middle)       \
+    X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
+    X(sum_leading) X(sum_middle) X(mean) X(loss) X(loss_gradient)                                  \
+    X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \
+    X(attention)
+#define SP_VECTOR_MOVING_OPS(X) X(cast)
+
+#define SP_DECLARE_KERNEL(op) sp_status SP_KERNEL(op)(const sp_node *node, sp_kernel *out);
+SP_VECTOR_FLOAT_OPS(SP_DECLARE_KERNEL)
+SP_VECTOR_MOVING_OPS(SP_DECLARE_KERNEL)
+
+/* The kernel of an operator that needs neither state nor scratch. */
+#define SP_DEFINE_KERNEL(op, function)                                                             \
+    sp_status SP_KERNEL(op)(const sp_node *node, sp_kernel *out)                                   \
+    {                                                                                              \
+        (void)node;                                                                                \
+        out->run = function;                                                                       \
+        return SP_OK;                                                                              \
+    }
+
+static inline int64_t sp_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int64_t sp_round_up(int64_t a, int64_t b)
+{
+    return sp_ceil_div(a, b) * b;
+}
+
+/* Sums of partial sums: out[o][c] = sum over p of partials[o][p][c], in order; out in `dtype`. */
+#define sp_add_partials SP_ISA_SYMBOL(sp_add_partials)
+void sp_add_partials(const float *partials, int64_t outer, int64_t parts, int64_t columns, void *out, sp_dtype dtype);
+
+/* `items` pieces of independent work dealt to at most `slots` workers, each with its own scratch memory. */
+typedef struct {
+    int64_t items, slots;
+    void (*work)(void *context, int64_t begin, int64_t end, int64_t slot);
+    void *context;
+} sp_slots;
+
+static inline void sp_slots_range(void *context, int64_t begin, int64_t end)
+{
+    const sp_slots *s = context;
+    for (int64_t slot = begin; slot < end; slot++)
+        s->work(s->context, slot * s->items / s->slots, (slot + 1) * s->items / s->slots, slot);
+}
+
+static inline void sp_slots_run(sp_slots *slots)
+{
+    sp_parallel_for(slots->slots, 1, sp_slots_range, slots);
+}
+
+#endif
