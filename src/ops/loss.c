@@ -32,10 +32,7 @@ static sp_status infer(sp_node *node)
 
 static void gradient(sp_builder *b, sp_node *node, sp_value *const *dy, sp_value **dx)
 {
-    if (sp_wants_gradient(node, 1) || sp_wants_gradient(node, 2)) {
-        sp_builder_fail(b, SP_UNSUPPORTED, "loss: target and weight have no gradient");
-        return;
-    }
+    if (!sp_wants_gradient(node, 0)) return; /* target and weight have none */
     dx[0] = sp_loss_gradient(b, node->in[0], node->in[1], node->in[2], dy[0],
                              *(const sp_loss_options *)node->options);
 }

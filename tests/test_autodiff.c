@@ -1,0 +1,531 @@
+/* Reverse mode over whole compositions: against finite differences, with and without checkpointing
+ * and fusion. */
+#include "support.h"
+#include <math.h>
+#include "base/random.h"
+#include "graph/autodiff.h"
+#include "graph/passes.h"
+#include "graph/plan.h"
+#include "ops/ops.h"
+
+enum { MAX_VARIABLES = 64 };
+
+/* A graph under test: what it is differentiated for, in order of making. */
+typedef struct {
+    sp_builder *b;
+    sp_dtype dtype;
+    bool checkpoint;
+    sp_value *variable[MAX_VARIABLES];
+    int count;
+} composition;
+typedef sp_value *compose(composition *c);
+
+static sp_value *variable(composition *c, sp_shape shape)
+{
+    char name[16];
+    snprintf(name, sizeof name, "v%d", c->count);
+    return c->variable[c->count++] = sp_input(c->b, name, c->dtype, shape, SP_RATE_STEP);
+}
+#define V(...) variable(c, sp_shape_of(__VA_ARGS__))
+
+static void begin(composition *c)
+{
+    if (c->checkpoint) sp_checkpoint_begin(c->b);
+}
+
+static void end(composition *c)
+{
+    if (c->checkpoint) sp_checkpoint_end(c->b);
+}
+
+static sp_value *norm_silu(composition *c, sp_value *x, int groups)
+{
+    int64_t C = sp_channels(x);
+    sp_value *gamma = V(C), *beta = V(C);
+    return sp_silu(
+        c->b, sp_group_norm(c->b, x, gamma, beta, (sp_group_norm_options){groups, 1e-5, false}));
+}
+
+static sp_value *convolution(composition *c, sp_value *x, int64_t M, int64_t k)
+{
+    int pad = (int)k / 2;
+    sp_value *weight = V(M, sp_channels(x), k, k), *bias = V(M);
+    return sp_conv2d(c->b, x, weight, bias, NULL, NULL, (sp_conv2d_options){1, pad, pad, pad, pad});
+}
+
+static sp_value *linear(composition *c, sp_value *x, int64_t M)
+{
+    sp_value *weight = V(M, sp_channels(x)), *bias = V(M);
+    return sp_linear(c->b, x, weight, bias, NULL);
+}
+
+static sp_value *resnet_block(composition *c, sp_value *x, sp_value *time, int64_t M)
+{
+    sp_builder *b = c->b;
+    begin(c);
+    sp_value *h = convolution(c, norm_silu(c, x, 2), M, 3);
+    h = sp_add_per_channel(b, h, linear(c, sp_silu(b, time), M));
+    h = convolution(c, norm_silu(c, h, 3), M, 3);
+    sp_value *shortcut = sp_channels(x) == M ? x : convolution(c, x, M, 1);
+    h = sp_add(b, h, shortcut);
+    end(c);
+    return h;
+}
+
+static sp_value *attention_block(composition *c, sp_value *x, sp_value *context)
+{
+    sp_builder *b = c->b;
+    int64_t C = sp_channels(x);
+    begin(c);
+    sp_value *gamma = V(C), *beta = V(C);
+    sp_value *n = sp_layer_norm(b, x, gamma, beta, 1e-5);
+    sp_value *q = linear(c, n, C), *k = linear(c, context, C), *v = linear(c, context, C);
+    sp_value *a =
+        sp_attention(b, q, k, v, (sp_attention_options){2, 1 / sqrt((double)C / 2), false});
+    x = sp_add(b, linear(c, a, C), x);
+    end(c);
+    begin(c);
+    x = sp_add(
+        b, linear(c, sp_geglu(b, linear(c, sp_layer_norm(b, x, NULL, NULL, 1e-5), 4 * C)), C), x);
+    end(c);
+    return x;
+}
+
+static sp_value *to_loss(composition *c, sp_value *y)
+{
+    sp_value *target =
+        sp_input(c->b, "target", c->dtype, y ? y->shape : (sp_shape){0}, SP_RATE_STEP);
+    return sp_loss(c->b, y, target, NULL, (sp_loss_options){SP_LOSS_HUBER, 0.5});
+}
+
+static sp_value *resnet(composition *c)
+{
+    sp_value *x = V(2, 4, 3, 4), *time = V(2, 5);
+    x = resnet_block(c, x, time, 6);
+    return to_loss(c, resnet_block(c, x, time, 6));
+}
+
+static sp_value *attention(composition *c)
+{
+    sp_value *x = V(2, 5, 8), *context = V(2, 3, 6);
+    x = attention_block(c, x, x);
+    return to_loss(c, attention_block(c, x, context));
+}
+
+/* A tiny UNet: down, up, and a skip that leaves one checkpointing block and is read after another.
+ */
+static sp_value *unet(composition *c)
+{
+    sp_builder *b = c->b;
+    sp_value *time = V(2, 5), *weight = V(6, 6, 3, 3);
+    sp_value *skip = resnet_block(c, V(2, 5, 4, 4), time, 6);
+    sp_value *x = sp_conv2d(b, skip, weight, NULL, NULL, NULL, (sp_conv2d_options){2, 0, 0, 1, 1});
+    sp_value *tokens = sp_reshape(b, x, sp_shape_of(2, -1, 6));
+    x = sp_reshape(b, attention_block(c, tokens, tokens), x ? x->shape : (sp_shape){0});
+    x = sp_upsample_nearest(b, x, 5, 4);
+    return to_loss(c, resnet_block(c, sp_concat(b, 2, (sp_value *[]){x, skip}, -1), time, 6));
+}
+
+/* ---- running a composition ---- */
+typedef struct {
+    sp_plan *plan;
+    sp_run *run;
+    int variables, nodes;
+} running;
+
+typedef struct {
+    sp_dtype dtype, storage;
+    bool checkpoint, fuse, gradients;
+} how;
+
+static void fill_random(sp_tensor *tensor, uint64_t seed)
+{
+    float uniform[1024];
+    int64_t count = sp_tensor_count(tensor);
+    assert_in_range(count, 1, 1024);
+    sp_random_uniform((sp_random_key){.seed = seed}, uniform, (size_t)count);
+    for (int64_t i = 0; i < count; i++)
+        sp_store(tensor->data, tensor->dtype, i, 2 * (double)uniform[i] - 1);
+}
+
+/* Input `name` gets the numbers of its seed, moved by h in random directions. */
+static void set_input(running *r, const char *name, uint64_t seed, double h)
+{
+    const sp_value *value = sp_plan_input(r->plan, name);
+    sp_tensor x = {0}, d = {0};
+    if (!value) return;
+    assert_ok(sp_tensor_create(SP_F64, value->shape, &x));
+    assert_ok(sp_tensor_create(SP_F64, value->shape, &d));
+    fill_random(&x, seed);
+    fill_random(&d, seed + 1000);
+    for (int64_t i = 0; i < sp_tensor_count(&x); i++)
+        ((double *)x.data)[i] += h * ((double *)d.data)[i];
+    assert_ok(sp_run_set_input(r->run, name, &x));
+    sp_tensor_free(&x);
+    sp_tensor_free(&d);
+}
+
+static const char *numbered(const char *prefix, int i)
+{
+    static char name[2][24];
+    char *text = name[*prefix == 'v'];
+    snprintf(text, sizeof name[0], "%s%d", prefix, i);
+    return text;
+}
+
+static running start(compose *make, how options)
+{
+    composition c = {.dtype = options.dtype, .checkpoint = options.checkpoint};
+    sp_graph *graph;
+    running r = {0};
+    assert_ok(sp_builder_create(&c.b));
+    sp_value *loss = make(&c);
+    sp_output(c.b, "loss", loss);
+    if (options.fuse) assert_ok(sp_pass_fuse(sp_builder_graph(c.b)));
+    if (options.gradients) {
+        sp_value *gradient[MAX_VARIABLES] = {NULL};
+        assert_ok(sp_gradient(c.b, loss, c.variable, c.count, gradient));
+        for (int i = 0; i < c.count; i++) {
+            assert_non_null(gradient[i]);
+            sp_output(c.b, numbered("gradient", i), gradient[i]);
+        }
+    }
+    assert_ok(sp_builder_finish(c.b, &graph));
+    sp_builder_destroy(c.b);
+    r.variables = c.count;
+    r.nodes = graph->node_count;
+    assert_ok(sp_plan_create(graph, sp_reference_backend(), options.storage, &r.plan));
+    assert_ok(sp_run_create(r.plan, &r.run));
+    for (int i = 0; i < c.count; i++)
+        set_input(&r, numbered("v", i), (uint64_t)i, 0);
+    set_input(&r, "target", 99, 0);
+    assert_ok(sp_run_execute(r.run));
+    return r;
+}
+
+static void stop(running *r)
+{
+    sp_run_destroy(r->run);
+    sp_plan_destroy(r->plan);
+}
+
+static sp_tensor output(running *r, const char *name)
+{
+    sp_tensor out = {0};
+    assert_ok(sp_run_get_output(r->run, name, &out));
+    return out;
+}
+
+static double loss_of(running *r)
+{
+    assert_ok(sp_run_execute(r->run));
+    sp_tensor loss = output(r, "loss");
+    double value = sp_load(loss.data, loss.dtype, 0);
+    sp_tensor_free(&loss);
+    return value;
+}
+
+/* Every variable's gradient along a random direction. h = 1e-4 with the five-point formula errs by
+ * h^4/30 of the fifth derivative, 1e-17, and by the loss's rounding, some 1e-15, over h: 1e-11.
+ * 1e-7 relative and 1e-10 absolute, where gradients are 1e-4 and more, leave room. */
+static void check_against_differences(compose *make, bool checkpoint)
+{
+    running forward = start(make, (how){SP_F64, SP_F32, false, false, false});
+    running backward = start(make, (how){SP_F64, SP_F32, checkpoint, false, true});
+    const double h = 1e-4;
+    for (int i = 0; i < forward.variables; i++) {
+        const char *name = numbered("v", i);
+        double side[5] = {0}, wanted = 0, squares = 0;
+        for (int k = -2; k <= 2; k++) {
+            set_input(&forward, name, (uint64_t)i, h * k);
+            side[k + 2] = k ? loss_of(&forward) : 0;
+        }
+        set_input(&forward, name, (uint64_t)i, 0);
+        double found = (8 * (side[3] - side[1]) - (side[4] - side[0])) / (12 * h);
+        sp_tensor gradient = output(&backward, numbered("gradient", i)), d = {0};
+        assert_ok(sp_tensor_create(SP_F64, gradient.shape, &d));
+        fill_random(&d, (uint64_t)i + 1000);
+        for (int64_t k = 0; k < sp_tensor_count(&d); k++) {
+            double g = sp_load(gradient.data, gradient.dtype, k);
+            wanted += g * ((double *)d.data)[k];
+            squares += g * g;
+        }
+        /* A key's bias moves all scores of a query alike, so its gradient is zero but for rounding.
+         */
+        if (!(fabs(found - wanted) <= 1e-7 * sqrt(squares) + 1e-10))
+            fail_msg("variable %d: gradient %.12g, finite difference %.12g", i, wanted, found);
+        sp_tensor_free(&gradient);
+        sp_tensor_free(&d);
+    }
+    stop(&forward);
+    stop(&backward);
+}
+
+static void test_resnet_block(void **state)
+{
+    (void)state;
+    check_against_differences(resnet, false);
+}
+
+static void test_attention_block(void **state)
+{
+    (void)state;
+    check_against_differences(attention, false);
+}
+
+static void test_unet_with_checkpoints(void **state)
+{
+    (void)state;
+    check_against_differences(unet, true);
+}
+
+/* The largest relative max error between all gradients of two ways of running. */
+static double compare(compose *make, how a, how b)
+{
+    running x = start(make, a), y = start(make, b);
+    double worst = 0;
+    for (int i = 0; i < x.variables; i++) {
+        sp_tensor g = output(&x, numbered("gradient", i)), e = output(&y, numbered("gradient", i));
+        double error, size = 0;
+        assert_int_equal(g.dtype, a.dtype);
+        assert_ok(sp_tensor_relative_max_error(&g, &e, &error));
+        for (int64_t k = 0; k < sp_tensor_count(&e); k++)
+            size = fmax(size, fabs(sp_load(e.data, e.dtype, k)));
+        if (size > 1e-10 && !(error <= worst))
+            worst = error; /* smaller ones are zero but for rounding */
+        sp_tensor_free(&g);
+        sp_tensor_free(&e);
+    }
+    stop(&x);
+    stop(&y);
+    return worst;
+}
+
+/* The same kernels on the same numbers, in another order of nodes: the same bits. */
+static void test_checkpoints_change_nothing(void **state)
+{
+    (void)state;
+    compose *all[] = {resnet, attention, unet};
+    for (int i = 0; i < 3; i++) {
+        how plain = {SP_F64, SP_F32, false, false, true},
+            again = {SP_F64, SP_F32, true, false, true};
+        assert_true(compare(all[i], again, plain) == 0);
+        running x = start(all[i], again), y = start(all[i], plain);
+        assert_true(x.nodes > y.nodes);
+        stop(&x);
+        stop(&y);
+    }
+}
+
+static void test_fusion_before_autodiff(void **state)
+{
+    (void)state;
+    compose *all[] = {resnet, attention, unet};
+    for (int i = 0; i < 3; i++)
+        for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+            how plain = {SP_F64, SP_F32, false, false, true},
+                fused = {SP_F64, SP_F32, checkpoint, true, true};
+            assert_true(compare(all[i], fused, plain) <=
+                        1e-11); /* double; the order of sums changes */
+            running x = start(all[i], (how){SP_F64, SP_F32, false, true, false});
+            running y = start(all[i], (how){SP_F64, SP_F32, false, false, false});
+            assert_true(x.nodes < y.nodes);
+            stop(&x);
+            stop(&y);
+        }
+}
+
+/* Gradients come out in fp32 whatever the storage. fp32 rounds at 6e-8, and some gradients here are
+ * a hundredth of the terms that they sum: 1e-4. bf16 rounds at 4e-3 at each of about ten nodes:
+ * 0.15. */
+static void test_lower_precision(void **state)
+{
+    (void)state;
+    compose *all[] = {resnet, attention, unet};
+    for (int i = 0; i < 3; i++)
+        for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+            how exact = {SP_F64, SP_F32, false, false, true};
+            double f32 = compare(all[i], (how){SP_F32, SP_F32, checkpoint, false, true}, exact);
+            double bf16 = compare(all[i], (how){SP_F32, SP_BF16, checkpoint, true, true}, exact);
+            if (!(f32 <= 1e-4 && bf16 <= 0.15))
+                fail_msg("composition %d: errors %g (f32), %g (bf16)", i, f32, bf16);
+        }
+}
+
+/* ---- small facts ---- */
+static sp_value *cube(composition *c)
+{
+    sp_value *x = V(7);
+    return sp_mean(c->b, sp_mul(c->b, sp_mul(c->b, x, x), x));
+}
+
+static sp_value *half_stopped(composition *c)
+{
+    sp_value *x = V(7);
+    return sp_mean(c->b, sp_mul(c->b, x, sp_stop_gradient(c->b, sp_affine(c->b, x, 3, 1))));
+}
+
+/* Its gradient at x, given as function. */
+static void check_formula(compose *make, double (*formula)(double))
+{
+    running r = start(make, (how){SP_F64, SP_F32, false, false, true});
+    sp_tensor gradient = output(&r, "gradient0"), x = {0};
+    assert_ok(sp_tensor_create(SP_F64, gradient.shape, &x));
+    fill_random(&x, 0);
+    for (int64_t i = 0; i < sp_tensor_count(&x); i++)
+        assert_true(fabs(((double *)gradient.data)[i] - formula(((double *)x.data)[i])) <= 1e-15);
+    sp_tensor_free(&gradient);
+    sp_tensor_free(&x);
+    stop(&r);
+}
+
+static double cube_gradient(double x)
+{
+    return 3 * x * x / 7;
+}
+
+static double half_stopped_gradient(double x)
+{
+    return (3 * x + 1) / 7;
+}
+
+static void test_value_used_several_times(void **state)
+{
+    (void)state;
+    check_formula(cube, cube_gradient);
+}
+
+static void test_stop_gradient(void **state)
+{
+    (void)state;
+    check_formula(half_stopped, half_stopped_gradient);
+}
+
+/* What the loss does not depend on has no gradient, which is not the same as a gradient of zeros.
+ */
+static void test_unreached_is_null(void **state)
+{
+    (void)state;
+    composition composed = {.dtype = SP_F32}, *c = &composed;
+    assert_ok(sp_builder_create(&c->b));
+    sp_value *x = V(3), *y = V(3), *z = V(3), *gradient[3];
+    sp_value *loss = sp_mean(c->b, sp_add(c->b, x, sp_stop_gradient(c->b, y)));
+    sp_output(c->b, "z", sp_mul(c->b, z, x));
+    assert_ok(sp_gradient(c->b, loss, c->variable, 3, gradient));
+    assert_non_null(gradient[0]);
+    assert_null(gradient[1]);
+    assert_null(gradient[2]);
+    sp_builder_destroy(c->b);
+}
+
+static sp_value *through_sinusoidal(composition *c)
+{
+    return sp_mean(c->b, sp_sinusoidal(c->b, V(3), (sp_sinusoidal_options){8, false, 0, 1e4, 1}));
+}
+
+static sp_value *through_coefficient(composition *c)
+{
+    sp_value *coefficient = V(3), *x = V(3, 4);
+    return sp_mean(c->b, sp_sample_combine(c->b, 1, (sp_value *[]){coefficient, x}));
+}
+
+static sp_value *through_target(composition *c)
+{
+    sp_value *prediction = V(3), *target = V(3);
+    return sp_loss(c->b, prediction, target, NULL, (sp_loss_options){SP_LOSS_L2, 0});
+}
+
+static sp_value *through_a_gradient(composition *c)
+{
+    sp_value *x = V(3), *dy = V(3);
+    return sp_mean(c->b, sp_unary_gradient(c->b, x, dy, (sp_unary_options){.kind = SP_UNARY_SILU}));
+}
+
+static sp_value *not_a_scalar(composition *c)
+{
+    return sp_silu(c->b, V(3));
+}
+
+static void test_what_has_no_gradient(void **state)
+{
+    (void)state;
+    const struct {
+        compose *make;
+        sp_status status;
+        const char *words;
+    } refused[] = {
+        {through_sinusoidal, SP_UNSUPPORTED, "sinusoidal"},
+        {through_coefficient, SP_UNSUPPORTED, "sample_combine"},
+        {through_target, SP_UNSUPPORTED, "loss"},
+        {through_a_gradient, SP_UNSUPPORTED, "unary_gradient"},
+        {not_a_scalar, SP_SHAPE, "[3]"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        composition c = {.dtype = SP_F32};
+        sp_value *gradient[MAX_VARIABLES];
+        assert_ok(sp_builder_create(&c.b));
+        sp_value *loss = refused[i].make(&c);
+        assert_non_null(loss);
+        assert_status(sp_gradient(c.b, loss, c.variable, c.count, gradient), refused[i].status);
+        assert_message(refused[i].words);
+        sp_builder_destroy(c.b);
+    }
+}
+
+/* A loss that is not finite must not leave finite gradients behind. */
+static void test_nan_reaches_gradients(void **state)
+{
+    (void)state;
+    running r = start(cube, (how){SP_F64, SP_F32, false, false, true});
+    sp_tensor x = {0};
+    assert_ok(sp_tensor_create(SP_F64, sp_shape_of(7), &x));
+    ((double *)x.data)[3] = NAN;
+    assert_ok(sp_run_set_input(r.run, "v0", &x));
+    assert_ok(sp_run_execute(r.run));
+    sp_tensor gradient = output(&r, "gradient0");
+    for (int i = 0; i < 7; i++)
+        assert_true(isnan(((double *)gradient.data)[i]));
+    sp_tensor_free(&gradient);
+    sp_tensor_free(&x);
+    stop(&r);
+}
+
+static void test_parameters_of_a_set(void **state)
+{
+    (void)state;
+    sp_builder *b;
+    sp_value **parameters;
+    int count;
+    assert_ok(sp_builder_create(&b));
+    sp_set_enter(b, "teacher", SP_RATE_RUN, NULL, NULL);
+    sp_parameter(b, "a", sp_shape_of(2));
+    sp_set_leave(b);
+    sp_set_enter(b, "online", SP_RATE_STEP, NULL, NULL);
+    sp_value *second = sp_parameter(b, "b", sp_shape_of(3)),
+             *first = sp_parameter(b, "a", sp_shape_of(2));
+    sp_set_leave(b);
+    assert_ok(sp_parameters_of(b, "online", &parameters, &count));
+    assert_int_equal(count, 2);
+    assert_ptr_equal(parameters[0], second);
+    assert_ptr_equal(parameters[1], first);
+    sp_builder_destroy(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_resnet_block),
+        cmocka_unit_test(test_attention_block),
+        cmocka_unit_test(test_unet_with_checkpoints),
+        cmocka_unit_test(test_checkpoints_change_nothing),
+        cmocka_unit_test(test_fusion_before_autodiff),
+        cmocka_unit_test(test_lower_precision),
+        cmocka_unit_test(test_value_used_several_times),
+        cmocka_unit_test(test_stop_gradient),
+        cmocka_unit_test(test_unreached_is_null),
+        cmocka_unit_test(test_what_has_no_gradient),
+        cmocka_unit_test(test_nan_reaches_gradients),
+        cmocka_unit_test(test_parameters_of_a_set),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
