@@ -18,10 +18,10 @@ sp_status sp_tokenizer_load(const char *folder, sp_tokenizer **out);
 
 /* Learns a vocabulary of at most `vocabulary_size` tokens (at least 514: 256 byte symbols, each
  * also as the end of a word, and two special tokens) from captions, which are normalised and split
- * as sp_tokenizer_encode does. The most frequent pair is merged first; among equals, the one whose
- * tokens came first. Learning ends early when every word is one token. max_length >= 2 is the
- * length of the encoded sequences. Equal captions give equal tokenizers. The caller owns *out.
- * SP_ARGUMENT, SP_MEMORY. */
+ * as sp_tokenizer_encode does. The most frequent pair is merged first; among equals the one that
+ * spells the longest token, then the one whose tokens came first. Learning ends early when every
+ * word is one token. max_length >= 2 is the length of the encoded sequences. Equal captions give
+ * equal tokenizers. The caller owns *out. SP_ARGUMENT, SP_MEMORY. */
 sp_status sp_tokenizer_train(const char *const *captions, size_t count, size_t vocabulary_size,
                              int max_length, sp_tokenizer **out);
 

@@ -143,18 +143,30 @@ static sp_status count_pairs(corpus *c, size_t index, int64_t sign, int32_t fres
     return SP_OK;
 }
 
-/* The most frequent pair; among equals the one with the smallest ids. NULL when no word has two
- * tokens. */
+static size_t spelled_length(const corpus *c, const corpus_pair *pair)
+{
+    const sp_token_table *tokens = &c->vocabulary->tokens;
+    return sp_token_length(tokens, pair->left) + sp_token_length(tokens, pair->right);
+}
+
+/* The order of merging: the most frequent pair; among equals the one that spells the longest token,
+ * so that rare words are finished one after another rather than all begun; then the one with the
+ * smallest ids. */
+static bool goes_first(const corpus *c, const corpus_pair *pair, const corpus_pair *other)
+{
+    if (pair->occurrences != other->occurrences) return pair->occurrences > other->occurrences;
+    size_t length = spelled_length(c, pair), other_length = spelled_length(c, other);
+    if (length != other_length) return length > other_length;
+    return pair->left != other->left ? pair->left < other->left : pair->right < other->right;
+}
+
+/* NULL when no word has two tokens. */
 static corpus_pair *best_pair(const corpus *c)
 {
     corpus_pair *best = NULL;
     for (size_t i = 0; i < c->pair_count; i++) {
         corpus_pair *pair = &c->pairs[i];
-        if (pair->occurrences <= 0) continue;
-        if (best == NULL || pair->occurrences > best->occurrences ||
-            (pair->occurrences == best->occurrences &&
-             (pair->left < best->left || (pair->left == best->left && pair->right < best->right))))
-            best = pair;
+        if (pair->occurrences > 0 && (best == NULL || goes_first(c, pair, best))) best = pair;
     }
     return best;
 }

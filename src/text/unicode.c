@@ -113,11 +113,47 @@ size_t sp_utf8_encode(const int32_t *points, size_t count, char *bytes)
     return length;
 }
 
+/* Characters that neither move nor compose. Hugging Face's NFC is that of Unicode 9, so marks that
+ * are younger (and U+11930, U+11938, the one younger pair) stay where they are; and U+11A7 is no
+ * Hangul consonant, though utf8proc 2.8 composes it, and loses it. */
+static const struct {
+    int32_t first, last;
+} inert[] = {
+    {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},
+    {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x11A7, 0x11A7},
+    {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},
+    {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E},
+    {0x11839, 0x1183A}, {0x11930, 0x11930}, {0x11938, 0x11938}, {0x1193D, 0x1193E},
+    {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47},
+    {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97},
+    {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136},
+    {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+};
+
+static bool is_inert(int32_t point)
+{
+    if (point < inert[0].first) return false;
+    size_t low = 0, high = sizeof inert / sizeof inert[0];
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (point >= inert[middle].first)
+            low = middle;
+        else
+            high = middle;
+    }
+    return point <= inert[low].last;
+}
+
 /* Canonical decomposition of one character into out[0..room-1]; returns its length whatever the
  * room. */
 static size_t decompose(int32_t point, int32_t *out, size_t room)
 {
     int boundary = 0;
+    if (is_inert(point)) {
+        if (room > 0) out[0] = point;
+        return 1;
+    }
     utf8proc_ssize_t length = utf8proc_decompose_char(
         point, out, (utf8proc_ssize_t)room, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &boundary);
     return length > 0 ? (size_t)length : 0;
@@ -125,7 +161,7 @@ static size_t decompose(int32_t point, int32_t *out, size_t room)
 
 static unsigned combining_class(int32_t point)
 {
-    return (unsigned)utf8proc_get_property(point)->combining_class & 0xFF;
+    return is_inert(point) ? 0 : (unsigned)utf8proc_get_property(point)->combining_class & 0xFF;
 }
 
 /* Sorts a run of marks by combining class, stably. A counting sort: hostile text may hold a very
@@ -155,6 +191,25 @@ static void order_canonically(int32_t *points, size_t count, int32_t *scratch)
         if (!ordered) order_marks(points + i, end - i, scratch);
         i = end + 1;
     }
+}
+
+/* Composes the parts between inert characters, in place; returns the new length. */
+static size_t compose(int32_t *points, size_t count)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count;) {
+        size_t end = i;
+        while (end < count && !is_inert(points[end]))
+            end++;
+        utf8proc_ssize_t composed = utf8proc_normalize_utf32(
+            points + i, (utf8proc_ssize_t)(end - i), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        size_t kept = composed > 0 ? (size_t)composed : 0;
+        memmove(points + length, points + i, kept * sizeof *points);
+        length += kept;
+        if (end < count) points[length++] = points[end];
+        i = end + 1;
+    }
+    return length;
 }
 
 /* White space to single blanks and lower case, from points into out (room for 2 * count). */
@@ -195,9 +250,8 @@ sp_status sp_normalize_points(const int32_t *points, size_t count, int32_t **out
     for (size_t i = 0; i < count; i++)
         length += decompose(points[i], decomposed + length, total - length);
     order_canonically(decomposed, length, folded);
-    utf8proc_ssize_t composed = utf8proc_normalize_utf32(decomposed, (utf8proc_ssize_t)length,
-                                                         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    *out_count = fold(decomposed, composed > 0 ? (size_t)composed : 0, folded);
+    length = compose(decomposed, length);
+    *out_count = fold(decomposed, length, folded);
     *out = folded;
     sp_free(decomposed);
     return SP_OK;

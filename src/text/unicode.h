@@ -24,8 +24,8 @@ size_t sp_utf8_decode(const char *bytes, size_t length, int32_t *points);
  */
 size_t sp_utf8_encode(const int32_t *points, size_t count, char *bytes);
 
-/* NFC, then every run of white space to one blank, then lower case character by character (no final
- * sigma; U+0130 becomes two). *out is new (sp_free). SP_MEMORY. */
+/* NFC (of Unicode 9, as there), then every run of white space to one blank, then lower case
+ * character by character (no final sigma; U+0130 becomes two). *out is new (sp_free). SP_MEMORY. */
 sp_status sp_normalize_points(const int32_t *points, size_t count, int32_t **out,
                               size_t *out_count);
 

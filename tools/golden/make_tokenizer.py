@@ -95,6 +95,7 @@ UNICODE = [
     "\u200b", "a\u200bb", "a\u200cb\u200dc", "\ufeffbom", "soft\u00adhyphen", "a\u2060b", "\u202eabc\u202c", "\u180e a\u180eb", "\x01\x02\x03", "a\x07b\x1bc\x7fd", "\x1c\x1d\x1e\x1f", "a\x85b", "line\u2028sep\u2029para",
     "\ue000\uf8ff", "\ufffd", "\uffff\ufdd0", "\U0010ffff\U000f0000", "\U0001d400\U0001d7ce", "\u2460 \u3251 \u2155", "\u216b", "\u3007\u3021", "\u0bf0", "\uff21\uff42\uff11\uff01", "\uf900 \ufa10 \u2f800",
     "\u1f82\u0345", "\u03b1\u0345\u0301", "\u0344", "\u2adc", "\u0958", "\U0001d15e", "\u0cc6\u0cc2\u0cd5", "\U00011099\U000110ba",
+    "\ubb18\u11a7 \ubb18\u11a8", "a\u0301\u08d2\u0323\u0301", "a\U0001e08f\u0301", "\U00011935\U00011930 \U00011938", "a\u1df9\u0301",
     "\U00010400\U0001e900", "\u1c89\u1c8a \ua7cb \ua7dc", "\U00010d50\U00010d40", "\U0002ebf0\U000323b0", "\U00016ea0\U00016ebb", "\U000105d2\u0307",
     "\u2018quotes\u2019 \u201cdouble\u201d \u2026 \u2013 \u2014", "\u00bfqu\u00e9? \u00a1s\u00ed!", "\u2122\u00ae\u00a9 \u00b0C \u00b5m \u03bcm", "\u2192 \u2211 \u221e \u2260", "x\u00b2 + y\u00b3", "\u2581\u2588 \u2500\u2502",
 ]
@@ -151,7 +152,8 @@ CAPTIONS = [
 
 
 def learn(captions, size):
-    """Byte-pair learning as in Sennrich et al.: the most frequent pair first, among equals the one with smaller ids."""
+    """Byte-pair learning as in Sennrich et al.: the most frequent pair first; among equals the longest, then the one with
+    the smaller ids."""
     symbols = ByteLevel.alphabet()
     printing = [c for c in map(chr, range(0x100)) if c in symbols]
     alphabet = printing + sorted(c for c in symbols if ord(c) >= 0x100)
@@ -171,7 +173,7 @@ def learn(captions, size):
                 pairs[pair] += words[word]
         if not pairs:
             break
-        best = min(pairs, key=lambda p: (-pairs[p], vocabulary[p[0]], vocabulary[p[1]]))
+        best = min(pairs, key=lambda p: (-pairs[p], -len("".join(p).encode()), vocabulary[p[0]], vocabulary[p[1]]))
         vocabulary.setdefault("".join(best), len(vocabulary))
         if best not in merges:
             merges.append(best)
