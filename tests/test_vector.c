@@ -483,11 +483,121 @@ static void test_reductions(void **state)
     CHECK(reduction_cases);
 }
 
+static sp_value *build_attention_gradient(maker *m, const int64_t *s)
+{
+    int64_t C = s[3] * s[4];
+    sp_value *q = INPUT("q", s[0], s[1], C), *k = INPUT("k", s[0], s[2], C), *v = INPUT("v", s[0], s[2], C);
+    sp_value *out = INPUT("out", s[0], s[1], C), *dout = INPUT("dout", s[0], s[1], C);
+    return sp_attention_gradient(m->b, q, k, v, out, dout, (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5]});
+}
+
+/* samples, queries, keys, heads, head dimension, causal */
+static const test_case attention_gradient_cases[] = {
+    {build_attention_gradient, {3, 64, 64, 2, 32, 0}, .tolerance = 1e-5},
+    {build_attention_gradient, {2, 16, 16, 4, 48, 0}, .tolerance = 1e-5},
+    {build_attention_gradient, {2, 64, 16, 2, 16, 0}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 70, 77, 2, 40, 1}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 130, 260, 1, 40, 0}, .tolerance = 1e-5},
+    {build_attention_gradient, {2, 200, 200, 1, 80, 1}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 5, 3, 3, 7, 0}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 9, 201, 1, 5, 1}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 1, 1, 1, 1, 1}, .tolerance = 1e-5},
+};
+
+static void test_attention_gradient(void **state)
+{
+    (void)state;
+    CHECK(attention_gradient_cases);
+}
+
+static sp_value *build_permute(maker *m, const int64_t *s)
+{
+    sp_shape shape = sp_shape_make(s, 4);
+    int order[4];
+    for (int i = 0; i < 4; i++)
+        order[i] = (int)(s[4] >> (4 * (3 - i)) & 15);
+    return sp_permute(m->b, input(m, "x", m->dtype, shape), order);
+}
+static sp_value *build_permute_integers(maker *m, const int64_t *s)
+{
+    return sp_permute(m->b, input(m, "x", s[2] == 8 ? SP_I64 : SP_U8, sp_shape_of(s[0], s[1])), (int[]){1, 0});
+}
+static sp_value *build_concat(maker *m, const int64_t *s)
+{
+    sp_value *x[] = {INPUT("a", 3, s[0], 5), INPUT("b", 3, s[1], 5), INPUT("c", 3, s[2], 5)};
+    return sp_concat(m->b, 3, x, 1);
+}
+static sp_value *build_slice(maker *m, const int64_t *s)
+{
+    return sp_slice(m->b, INPUT("x", s[0], s[1], s[2]), (int)s[3], s[4], s[5]);
+}
+static sp_value *build_unslice(maker *m, const int64_t *s)
+{
+    return sp_unslice(m->b, INPUT("x", s[0], s[1], s[2]), (int)s[3], s[4], s[5]);
+}
+static sp_value *build_upsample(maker *m, const int64_t *s)
+{
+    return sp_upsample_nearest(m->b, INPUT("x", s[0], s[1], s[2], s[3]), s[4], s[5]);
+}
+static sp_value *build_upsample_gradient(maker *m, const int64_t *s)
+{
+    return sp_upsample_nearest_gradient(m->b, INPUT("dy", s[0], s[4], s[5], s[3]), s[1], s[2]);
+}
+static sp_value *build_embedding(maker *m, const int64_t *s)
+{
+    sp_value *ids = input(m, "ids", s[3] ? SP_I64 : SP_I32, sp_shape_of(s[0], 7));
+    return sp_embedding(m->b, ids, INPUT("table", s[1], s[2]));
+}
+static sp_value *build_embedding_gradient(maker *m, const int64_t *s)
+{
+    sp_value *ids = input(m, "ids", s[3] ? SP_I64 : SP_I32, sp_shape_of(s[0], 7));
+    return sp_embedding_gradient(m->b, ids, INPUT("dy", s[0], 7, s[2]), s[1]);
+}
+static sp_value *build_sinusoidal(maker *m, const int64_t *s)
+{
+    return sp_sinusoidal(m->b, FULL("t", s[0]), (sp_sinusoidal_options){s[1], s[2], (double)s[3], 10000, 1});
+}
+
+static const test_case layout_cases[] = {
+    {build_permute, {2, 4, 33, 17, 0x0231}, .tolerance = 0}, /* to channels-last, and back */
+    {build_permute, {2, 33, 17, 70, 0x0312}, .tolerance = 0},
+    {build_permute, {3, 20, 4, 40, 0x0213}, .tolerance = 0}, /* heads */
+    {build_permute, {3, 1, 1, 40, 0x3210}, .tolerance = 0},
+    {build_permute, {3, 7, 5, 9, 0x3120}, .tolerance = 0},
+    {build_permute, {3, 7, 5, 9, 0x0123}, .tolerance = 0},
+    {build_permute, {1, 1, 1, 1, 0x2103}, .tolerance = 0},
+    {build_permute_integers, {37, 21, 8}, .tolerance = 0},
+    {build_permute_integers, {37, 21, 1}, .tolerance = 0},
+    {build_concat, {4, 9, 1}, .tolerance = 0},
+    {build_slice, {3, 9, 20, 1, 2, 5}, .tolerance = 0},
+    {build_slice, {300, 9, 20, -1, 19, 1}, .tolerance = 0},
+    {build_slice, {30, 90, 200, 0, 3, 20}, .tolerance = 0},
+    {build_unslice, {3, 9, 20, 1, 2, 15}, .tolerance = 0},
+    {build_unslice, {3, 9, 20, 2, 0, 21}, .tolerance = 0},
+    {build_upsample, {2, 8, 8, 40, 16, 16}, .tolerance = 0},
+    {build_upsample, {2, 5, 7, 3, 11, 4}, .tolerance = 0},
+    {build_upsample_gradient, {2, 8, 8, 40, 16, 16}, .tolerance = 1e-6},
+    {build_upsample_gradient, {2, 5, 7, 3, 11, 4}, .tolerance = 1e-6},
+    {build_embedding, {30, 8, 65, 0}, .tolerance = 0},
+    {build_embedding, {30, 8, 5, 1}, .tolerance = 0},
+    {build_embedding_gradient, {30, 8, 65, 0}, .tolerance = 1e-5},
+    {build_embedding_gradient, {30, 8, 135, 1}, .tolerance = 1e-5},
+    {build_sinusoidal, {30, 64, 1, 0}, .spread = 300, .tolerance = 0},
+    {build_sinusoidal, {3, 10, 0, 1}, .spread = 300, .tolerance = 0},
+};
+
+static void test_layout(void **state)
+{
+    (void)state;
+    CHECK(layout_cases);
+}
+
 /* A NaN reaches the results that depend on it, and no others. */
 static void test_nan_spreads_no_further(void **state)
 {
     (void)state;
     const test_case cases[] = {{build_attention, {2, 20, 30, 2, 8, 0}, .spread = 1},
+                               {build_attention_gradient, {2, 20, 30, 2, 8, 0}, .spread = 1},
                                {build_group_norm, {2, 6, 6, 16, 4, 1, 1}, .spread = 1},
                                {build_layer_norm, {40, 24, 1}, .spread = 1},
                                {build_layer_norm_gradient, {40, 24, 1}, .spread = 1}};
@@ -516,6 +626,8 @@ int main(void)
         cmocka_unit_test(test_group_norm),
         cmocka_unit_test(test_layer_norm),
         cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_gradient),
+        cmocka_unit_test(test_layout),
         cmocka_unit_test(test_nan_spreads_no_further),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,11 +44,16 @@ static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int6
     return a;
 }
 
-/* Nothing to attend to, or a scale that would turn the largest score into the smallest, is left to the reference. */
+/* Mixed dtypes, and a scale that would turn the largest score into the smallest, are left to the reference. */
 static inline bool sp_attention_fits(const sp_node *node)
 {
     const sp_attention_options *options = node->options;
-    return options->scale > 0 && isfinite(options->scale) && sp_dim(node->in[1], 1) > 0;
+    bool fits = options->scale > 0 && isfinite(options->scale);
+    for (int i = 0; i < node->inputs; i++)
+        fits = fits && node->in[i]->dtype == node->in[0]->dtype;
+    for (int i = 0; i < node->outputs; i++)
+        fits = fits && node->out[i]->dtype == node->in[0]->dtype;
+    return fits;
 }
 
 /* Where head `h` of token `t` of sample `n` begins in a tensor of `tokens` tokens. */

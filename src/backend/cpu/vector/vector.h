@@ -16,8 +16,10 @@
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(sum_middle) X(mean) X(loss) X(loss_gradient)                                  \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \
-    X(attention)
-#define SP_VECTOR_MOVING_OPS(X) X(cast)
+    X(attention) X(attention_gradient)                                                             \
+    X(upsample_nearest_gradient) X(embedding_gradient) X(sinusoidal)
+#define SP_VECTOR_MOVING_OPS(X)                                                                    \
+    X(cast) X(permute) X(concat) X(slice) X(unslice) X(upsample_nearest) X(embedding)
 
 #define SP_DECLARE_KERNEL(op) sp_status SP_KERNEL(op)(const sp_node *node, sp_kernel *out);
 SP_VECTOR_FLOAT_OPS(SP_DECLARE_KERNEL)
