@@ -22,10 +22,4 @@ static inline float *sp_latent_at(const sp_latents *latents, int64_t i)
     return latents->data + i * latents->channels * latents->height * latents->width;
 }
 
-/* Decodes latents [N,C,h,w] (as a UNet sees them) to pictures [N,3,H,W] in about [-1,1], in
- * batches. */
-sp_status sp_latents_decode(const float *latents, sp_shape shape, const sp_component *vae,
-                            sp_backend *backend, sp_dtype storage, const sp_callbacks *callbacks,
-                            sp_tensor *images);
-
 #endif

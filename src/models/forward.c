@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "graph/plan.h"
 #include "models/component.h"
 #include "models/layers.h"
+#include "models/runner.h"
 
 /* One tensor of the input file and what the graph makes of it. */
 typedef struct {
@@ -165,23 +165,14 @@ static void build(sp_builder *b, const component_rule *rule, const sp_component 
     sp_set_leave(b);
 }
 
-static sp_status make_plan(const component_rule *rule, const sp_component *component,
-                           const sp_tensor *const *found, sp_dtype precision, sp_backend *backend,
-                           sp_plan **out)
+static sp_status make_runner(const component_rule *rule, const sp_component *component,
+                             const sp_tensor *const *found, sp_dtype precision,
+                             sp_backend *backend, sp_runner *out)
 {
     sp_builder *b;
-    sp_graph *graph;
     SP_TRY(sp_builder_create(&b));
     build(b, rule, component, found);
-    sp_status status = sp_builder_finish(b, &graph);
-    sp_builder_destroy(b);
-    SP_TRY(status);
-    status = sp_pass_fuse(graph);
-    if (status != SP_OK) {
-        sp_graph_destroy(graph);
-        return status;
-    }
-    return sp_plan_create(graph, backend, precision, out);
+    return sp_runner_create(b, backend, precision, out);
 }
 
 static sp_status set_input(sp_run *run, const input_rule *rule, const sp_tensor *tensor)
@@ -214,17 +205,14 @@ static sp_status forward(const component_rule *rule, const sp_component *compone
                          sp_named_outputs *out)
 {
     const sp_tensor *found[MAX_INPUTS] = {NULL};
-    sp_plan *plan;
-    sp_run *run = NULL;
+    sp_runner runner;
     SP_TRY(find_inputs(rule, inputs, found));
     if (component->config.kind == SP_COMPONENT_TEXT_ENCODER)
         SP_TRY(check_ids(found[0], component->config.text.vocabulary, sp_tensor_file_path(inputs)));
-    sp_status status = make_plan(rule, component, found, precision, backend, &plan);
+    sp_status status = make_runner(rule, component, found, precision, backend, &runner);
     if (status != SP_OK) return sp_fail_within(status, "%s", sp_tensor_file_path(inputs));
-    status = sp_run_create(plan, &run);
-    if (status == SP_OK) status = execute(run, rule, component, found, out);
-    sp_run_destroy(run);
-    sp_plan_destroy(plan);
+    status = execute(runner.run, rule, component, found, out);
+    sp_runner_free(&runner);
     return status;
 }
 

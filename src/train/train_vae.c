@@ -10,6 +10,7 @@
 #include "data/latents.h"
 #include "graph/autodiff.h"
 #include "models/initialize.h"
+#include "models/vae_run.h"
 #include "train/train.h"
 #include "train/trainer.h"
 
@@ -187,8 +188,8 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
     sp_latents latents = {0};
     sp_tensor images = {0};
     SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, sp_cpu_backend(), SP_F32, NULL, &latents));
-    sp_status status = sp_latents_decode(latents.data, sp_shape_of(count, latents.channels, latents.height, latents.width),
-                                         vae, sp_cpu_backend(), SP_F32, NULL, &images);
+    sp_tensor encoded = {.shape = sp_shape_of(count, latents.channels, latents.height, latents.width), .data = latents.data};
+    sp_status status = sp_vae_decode_all(vae, &encoded, sp_cpu_backend(), SP_F32, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);
     if (!original) status = SP_MEMORY;

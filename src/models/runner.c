@@ -1,0 +1,28 @@
+#include "models/runner.h"
+
+#include "ops/ops.h"
+
+sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_runner *out)
+{
+    sp_graph *graph;
+    *out = (sp_runner){0};
+    sp_status status = sp_builder_finish(b, &graph);
+    sp_builder_destroy(b);
+    if (status != SP_OK) return status;
+    status = sp_pass_fuse(graph);
+    if (status != SP_OK) {
+        sp_graph_destroy(graph);
+        return status;
+    }
+    SP_TRY(sp_plan_create(graph, backend, storage, &out->plan));
+    status = sp_run_create(out->plan, &out->run);
+    if (status != SP_OK) sp_runner_free(out);
+    return status;
+}
+
+void sp_runner_free(sp_runner *runner)
+{
+    sp_run_destroy(runner->run);
+    sp_plan_destroy(runner->plan);
+    *runner = (sp_runner){0};
+}

@@ -1,0 +1,15 @@
+/* A graph made ready: its plan, and one run of it. */
+#ifndef SP_MODELS_RUNNER_H
+#define SP_MODELS_RUNNER_H
+#include "graph/plan.h"
+
+typedef struct {
+    sp_plan *plan;
+    sp_run *run;
+} sp_runner;
+
+/* Finishes and destroys `b` in every case, fuses, plans for `storage` (SP_F32 or SP_BF16). */
+sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_runner *out);
+void sp_runner_free(sp_runner *runner); /* zeroed is legal; leaves it zeroed */
+
+#endif
