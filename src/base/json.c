@@ -5,8 +5,9 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-/* Jansson's memory comes from base too, so that a failed allocation can be told from a malformed text, and
- * tested. It happens before main: no value of Jansson's is older, and a program that sets its own wins. */
+/* Jansson's memory comes from base too, so that a failed allocation can be told from a malformed
+ * text, and tested. It happens before main: no value of Jansson's is older, and a program that sets
+ * its own wins. */
 __attribute__((constructor)) static void route_memory(void)
 {
     json_set_alloc_funcs(sp_alloc_plain, sp_free);

@@ -1,4 +1,5 @@
-/* JSON over Jansson: loading with errors that name the file and line, and typed look-ups that name the key. */
+/* JSON over Jansson: loading with errors that name the file and line, and typed look-ups that name
+ * the key. */
 #ifndef SP_BASE_JSON_H
 #define SP_BASE_JSON_H
 #include <jansson.h>
@@ -6,18 +7,26 @@
 #include <stdint.h>
 #include "base/status.h"
 
-sp_status sp_json_load(const char *path, json_t **out);                        /* json_decref */
-sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t **out); /* name: for messages */
-sp_status sp_json_save(const char *path, const json_t *value);                 /* indented, atomic, trailing newline */
+sp_status sp_json_load(const char *path, json_t **out); /* json_decref */
+sp_status sp_json_parse(const char *text, size_t size, const char *name,
+                        json_t **out); /* name: for messages */
+sp_status sp_json_save(const char *path,
+                       const json_t *value); /* indented, atomic, trailing newline */
 
-/* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives `fallback`;
- * a value of another type is SP_FORMAT. */
-sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where, int64_t *out);
-sp_status sp_json_double(const json_t *object, const char *key, double fallback, const char *where, double *out);
-sp_status sp_json_bool(const json_t *object, const char *key, bool fallback, const char *where, bool *out);
+/* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives
+ * `fallback`; a value of another type is SP_FORMAT. */
+sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where,
+                      int64_t *out);
+sp_status sp_json_double(const json_t *object, const char *key, double fallback, const char *where,
+                         double *out);
+sp_status sp_json_bool(const json_t *object, const char *key, bool fallback, const char *where,
+                       bool *out);
 /* *out points into the object; fallback may be NULL. */
-sp_status sp_json_text(const json_t *object, const char *key, const char *fallback, const char *where, const char **out);
-/* An integer or a list of integers: fills out[0..count-1], repeating a single number; a list of another length is SP_FORMAT. */
-sp_status sp_json_int_list(const json_t *object, const char *key, int64_t fallback, const char *where, int count, int64_t *out);
+sp_status sp_json_text(const json_t *object, const char *key, const char *fallback,
+                       const char *where, const char **out);
+/* An integer or a list of integers: fills out[0..count-1], repeating a single number; a list of
+ * another length is SP_FORMAT. */
+sp_status sp_json_int_list(const json_t *object, const char *key, int64_t fallback,
+                           const char *where, int count, int64_t *out);
 
 #endif

@@ -1,13 +1,14 @@
-/* Parallel loops over one OpenMP pool. Splitting depends on the thread count, so a loop's result must not
- * depend on how its range is split. */
+/* Parallel loops over one OpenMP pool. Splitting depends on the thread count, so a loop's result
+ * must not depend on how its range is split. */
 #ifndef SP_BASE_PARALLEL_H
 #define SP_BASE_PARALLEL_H
 #include <stdint.h>
 
 typedef void sp_range_function(void *context, int64_t begin, int64_t end);
 
-/* Calls body on disjoint ranges that cover 0..count-1; ranges are multiples of `grain` (but the last);
- * a loop of at most `grain` items runs on the calling thread. Nested calls run in the calling thread. */
+/* Calls body on disjoint ranges that cover 0..count-1; ranges are multiples of `grain` (but the
+ * last); a loop of at most `grain` items runs on the calling thread. Nested calls run in the
+ * calling thread. */
 void sp_parallel_for(int64_t count, int64_t grain, sp_range_function *body, void *context);
 
 void sp_set_threads(int count); /* 0: one per physical core available to the process */

@@ -1,5 +1,5 @@
-/* Random numbers. Counter-based Philox4x32-10 (Salmon et al. 2011) for everything that must depend on
- * (seed, step, sample) alone, and PyTorch's CPU generator for `--rng torch`. */
+/* Random numbers. Counter-based Philox4x32-10 (Salmon et al. 2011) for everything that must depend
+ * on (seed, step, sample) alone, and PyTorch's CPU generator for `--rng torch`. */
 #ifndef SP_BASE_RANDOM_H
 #define SP_BASE_RANDOM_H
 #include <stddef.h>
@@ -7,17 +7,17 @@
 
 /* What a draw is for; part of the counter, so that streams never share numbers. Append only. */
 typedef enum {
-    SP_STREAM_NOISE = 0,    /* the noise added to a clean latent, or a picture's first noise */
-    SP_STREAM_SUBPATH,      /* sub-path index */
-    SP_STREAM_GAMMA,        /* position on the sub-path */
-    SP_STREAM_END,          /* tcd's end point */
-    SP_STREAM_DROPOUT,      /* caption dropout */
-    SP_STREAM_POSTERIOR,    /* sampling of the VAE's posterior */
-    SP_STREAM_SHUFFLE,      /* data order */
-    SP_STREAM_AUGMENT,      /* flips, crops, caption choice */
-    SP_STREAM_INIT,         /* weight initialisation; sample = index of the parameter */
-    SP_STREAM_FRESH_NOISE,  /* the sampler's noise after each step; step = sampling step */
-    SP_STREAM_TIMESTEP,     /* a diffusion teacher's timestep */
+    SP_STREAM_NOISE = 0,   /* the noise added to a clean latent, or a picture's first noise */
+    SP_STREAM_SUBPATH,     /* sub-path index */
+    SP_STREAM_GAMMA,       /* position on the sub-path */
+    SP_STREAM_END,         /* tcd's end point */
+    SP_STREAM_DROPOUT,     /* caption dropout */
+    SP_STREAM_POSTERIOR,   /* sampling of the VAE's posterior */
+    SP_STREAM_SHUFFLE,     /* data order */
+    SP_STREAM_AUGMENT,     /* flips, crops, caption choice */
+    SP_STREAM_INIT,        /* weight initialisation; sample = index of the parameter */
+    SP_STREAM_FRESH_NOISE, /* the sampler's noise after each step; step = sampling step */
+    SP_STREAM_TIMESTEP,    /* a diffusion teacher's timestep */
 } sp_stream;
 
 /* One key; the position in a draw is the remaining counter word. */
@@ -33,10 +33,12 @@ void sp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]
 
 /* `out[i]` depends on (key, i) alone. */
 void sp_random_bits(sp_random_key key, uint32_t *out, size_t count);
-void sp_random_uniform(sp_random_key key, float *out, size_t count);       /* [0,1), 24 bits */
-void sp_random_normal(sp_random_key key, float *out, size_t count);        /* N(0,1), Box-Muller in double */
-uint64_t sp_random_below(sp_random_key key, uint64_t bound);               /* unbiased in 0..bound-1; bound > 0 */
-void sp_random_permutation(sp_random_key key, uint32_t *out, size_t count);/* Fisher-Yates of 0..count-1 */
+void sp_random_uniform(sp_random_key key, float *out, size_t count); /* [0,1), 24 bits */
+void sp_random_normal(sp_random_key key, float *out,
+                      size_t count);                         /* N(0,1), Box-Muller in double */
+uint64_t sp_random_below(sp_random_key key, uint64_t bound); /* unbiased in 0..bound-1; bound > 0 */
+void sp_random_permutation(sp_random_key key, uint32_t *out,
+                           size_t count); /* Fisher-Yates of 0..count-1 */
 
 /* PyTorch's CPU generator: mt19937 exact, normals as torch.randn(n, dtype=float32) draws them.
  * seed is truncated to 32 bits as there; successive calls continue the sequence. */

@@ -13,7 +13,8 @@ typedef struct {
     bool failed;
 } sp_string;
 void sp_string_append(sp_string *s, const char *bytes, size_t count);
-void sp_string_append_format(sp_string *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sp_string_append_format(sp_string *s, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 const char *sp_string_text(const sp_string *s); /* "" when empty */
 void sp_string_free(sp_string *s);
 

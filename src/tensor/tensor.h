@@ -12,7 +12,9 @@ typedef struct {
     int64_t dim[SP_MAX_RANK]; /* all >= 0; entries past rank are 0 */
 } sp_shape;
 /* sp_shape_of(4, n, h, w, c) */
-#define sp_shape_of(...) sp_shape_make((int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
+#define sp_shape_of(...)                                                                           \
+    sp_shape_make((int64_t[]){__VA_ARGS__},                                                        \
+                  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 sp_shape sp_shape_make(const int64_t *dim, int rank);
 int64_t sp_shape_count(sp_shape shape); /* elements; -1 if negative or beyond int64_t */
 bool sp_shape_equal(sp_shape a, sp_shape b);
@@ -27,10 +29,11 @@ typedef struct {
 } sp_tensor;
 
 sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out); /* zeroed data, owned */
-void sp_tensor_free(sp_tensor *tensor);                                     /* zeroed tensor is legal */
+void sp_tensor_free(sp_tensor *tensor); /* zeroed tensor is legal */
 int64_t sp_tensor_count(const sp_tensor *tensor);
 size_t sp_tensor_bytes(const sp_tensor *tensor);
-sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out); /* a new owned tensor */
+sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype,
+                            sp_tensor *out); /* a new owned tensor */
 /* SP_NUMERIC, naming `name` and the element, if any element is not finite. */
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name);
 /* max|a-b| / max|b| over float tensors of one shape; SP_SHAPE otherwise. */
