@@ -365,6 +365,14 @@ static double mean_square(const sp_tensor *tensor)
     return sum / (double)sp_tensor_count(tensor);
 }
 
+static double mean(const sp_tensor *tensor)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < sp_tensor_count(tensor); i++)
+        sum += sp_load(tensor->data, tensor->dtype, i);
+    return sum / (double)sp_tensor_count(tensor);
+}
+
 static void initialize_config(sp_component_kind kind, const char *text, uint64_t seed,
                               sp_weights **out)
 {
@@ -404,6 +412,7 @@ static void test_initialize(void **state)
      * %. */
     assert_float_equal(mean_square(conv) * 3 * 64 * 9, 1, 0.05);
     float bound = 1 / sqrtf(64 * 9);
+    assert_float_equal(mean(conv) / bound, 0, 0.02); /* its deviation is .003 */
     const sp_tensor *bias = sp_weights_find(first, "mid_block.resnets.0.conv1.bias");
     for (int i = 0; i < 64; i++)
         assert_true(fabsf(((float *)bias->data)[i]) <= bound);
