@@ -2,6 +2,10 @@
 #ifndef SPLAM_H
 #define SPLAM_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -15,9 +19,81 @@ extern "C" {
 /* The library's version, such as "0.1.0"; a constant. */
 SPLAM_API const char *splam_version(void);
 
-/* The sentence about the last failure on this thread: the file, tensor or setting, what was found and what was
- * expected. Never NULL; valid until the next failure on this thread. */
+/* The sentence about the last failure on this thread: the file, tensor or setting, what was found
+ * and what was expected. Never NULL; valid until the next failure on this thread. */
 SPLAM_API const char *splam_error_message(void);
+
+/* What every fallible call returns. */
+typedef enum {
+    SPLAM_OK,
+    SPLAM_ARGUMENT,    /* the request makes no sense */
+    SPLAM_IO,          /* open, read, write or rename failed */
+    SPLAM_FORMAT,      /* a file's bytes do not follow its format */
+    SPLAM_SHAPE,       /* shapes of tensors disagree */
+    SPLAM_UNSUPPORTED, /* well-formed, but this library does not do it */
+    SPLAM_MEMORY,      /* out of memory */
+    SPLAM_NUMERIC,     /* NaN or infinity where none may be */
+    SPLAM_CANCELLED,   /* a callback asked to stop; what can be saved is saved */
+    SPLAM_INTERNAL     /* a bug in the library */
+} splam_status;
+
+/* Given to long calls; both members, and a pointer to the whole, may be NULL. */
+typedef struct {
+    void *context;
+    /* After each unit of work. detail: short text such as "loss 0.0123", may be NULL. */
+    void (*report)(void *context, const char *task, int64_t done, int64_t total,
+                   const char *detail);
+    bool (*cancelled)(void *context); /* true: stop as soon as nothing is lost */
+} splam_callbacks;
+
+/* A progress line on stderr (a bar on a terminal, plain lines elsewhere), and Ctrl-C and SIGTERM as
+ * the way to stop: the first asks, a second one kills. The state is the caller's and outlives the
+ * callbacks; the handling of signals is the process's. */
+typedef struct {
+    uint64_t state[32];
+} splam_terminal;
+SPLAM_API splam_callbacks splam_terminal_callbacks(splam_terminal *terminal);
+
+/* Threads that the library computes with; 0: one per physical core available to the process, as at
+ * start. Process-wide. */
+SPLAM_API void splam_set_threads(int count);
+
+/* In what activations are stored and products are made. Sums, norms and softmax are fp32 in both.
+ */
+typedef enum {
+    SPLAM_PRECISION_DEFAULT, /* bf16 where the processor multiplies it natively, else f32 */
+    SPLAM_F32,
+    SPLAM_BF16
+} splam_precision;
+
+/* ---- training from nothing ---- */
+
+/* 0 or NULL takes the default in brackets. */
+typedef struct {
+    const char *data;            /* the data set: "emoji:" or "folder:DIR" */
+    const char *output;          /* folder of the model, checkpoint-N/ and metrics.jsonl */
+    const char *vae;             /* teacher: an autoencoder's folder, or a model's with one */
+    int64_t max_train_steps;     /* [vae 2000, teacher 8000] */
+    int64_t train_batch_size;    /* [vae 32, teacher 64] */
+    double learning_rate;        /* [vae 1e-3, teacher 8e-4] */
+    double ema_decay;            /* [vae .995, teacher .999] */
+    int64_t checkpointing_steps; /* 0: a checkpoint only at the end and when stopped */
+    int64_t validation_steps;    /* teacher: steps between sheets of samples; 0: never */
+    const char *resume;          /* "latest" or a checkpoint's folder; NULL: from step 0 */
+    uint64_t seed;
+    splam_precision precision;
+    bool v_prediction;      /* teacher: predicts v instead of epsilon */
+    double caption_dropout; /* teacher: share of empty captions, 0..1 */
+    double caption_variety; /* teacher: share of captions other than the official name */
+} splam_train_options;
+
+/* Writes output/vae, an AutoencoderKL of factor 4. */
+SPLAM_API splam_status splam_train_vae(const splam_train_options *options,
+                                       const splam_callbacks *callbacks);
+/* Writes a whole diffusers folder: a tokenizer learned from the captions, a text encoder and a UNet
+ * trained together, and the autoencoder given. */
+SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
+                                           const splam_callbacks *callbacks);
 
 #ifdef __cplusplus
 }

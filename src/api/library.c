@@ -1,6 +1,8 @@
 #include "splam/splam.h"
 
-#include "base/status.h"
+#include "api/convert.h"
+#include "backend/cpu/cpu.h"
+#include "base/parallel.h"
 
 const char *splam_version(void)
 {
@@ -10,4 +12,40 @@ const char *splam_version(void)
 const char *splam_error_message(void)
 {
     return sp_error_message();
+}
+
+/* The public codes are the library's own, one for one. */
+#define X(name, text)                                                                              \
+    _Static_assert((int)SP_##name == (int)SPLAM_##name, "public and own codes differ");
+SP_STATUS_LIST(X)
+#undef X
+
+splam_status sp_public_status(sp_status status)
+{
+    return (splam_status)status;
+}
+
+sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks)
+{
+    if (!callbacks) return (sp_callbacks){0};
+    return (sp_callbacks){callbacks->context, callbacks->report, callbacks->cancelled};
+}
+
+sp_dtype sp_storage_of(splam_precision precision)
+{
+    if (precision == SPLAM_PRECISION_DEFAULT) return sp_cpu_backend()->preferred_dtype;
+    return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
+}
+
+splam_callbacks splam_terminal_callbacks(splam_terminal *terminal)
+{
+    _Static_assert(sizeof(sp_progress) <= sizeof(splam_terminal), "splam_terminal is too small");
+    sp_progress_init((sp_progress *)terminal);
+    sp_install_interrupt();
+    return (splam_callbacks){terminal, sp_progress_report, sp_interrupted};
+}
+
+void splam_set_threads(int count)
+{
+    sp_set_threads(count);
 }

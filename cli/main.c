@@ -1,0 +1,81 @@
+/* splam: the command line. Finds the verb, runs it, and makes sure that what it printed arrived. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const struct {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+} verbs[] = {
+#define X(name, summary) {#name, summary, cli_##name},
+    CLI_VERB_LIST(X)
+#undef X
+};
+enum { VERB_COUNT = sizeof verbs / sizeof *verbs };
+
+int cli_fail(int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr); /* an unfinished progress bar */
+    fputs("splam: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return code;
+}
+
+int cli_finish(splam_status status)
+{
+    if (status == SPLAM_OK) return CLI_OK;
+    int code = status == SPLAM_CANCELLED  ? CLI_INTERRUPTED
+               : status == SPLAM_ARGUMENT ? CLI_USAGE
+                                          : CLI_FAILURE;
+    return cli_fail(code, "%s", splam_error_message());
+}
+
+static void print_help(void)
+{
+    printf("splam %s: few-step generators from Stable-Diffusion-family models\n\n"
+           "Usage: splam VERB [options]\n\nVerbs:\n",
+           splam_version());
+    for (int i = 0; i < VERB_COUNT; i++)
+        printf("  %-10s %s\n", verbs[i].name, verbs[i].summary);
+    printf("\n  splam VERB --help   everything about a verb, with examples\n"
+           "  splam --version     the version\n\n"
+           "Exit codes: 0; 1 failure; 2 wrong usage; 130 interrupted, after saving.\n");
+}
+
+static int run_verb(int argc, char **argv)
+{
+    const char *names[VERB_COUNT];
+    for (int i = 0; i < VERB_COUNT; i++) {
+        if (strcmp(argv[1], verbs[i].name) == 0) return verbs[i].run(argc - 1, argv + 1);
+        names[i] = verbs[i].name;
+    }
+    const char *near = options_nearest(argv[1], names, VERB_COUNT);
+    if (near)
+        return cli_fail(CLI_USAGE, "there is no verb \"%s\"; did you mean %s?", argv[1], near);
+    return cli_fail(CLI_USAGE, "there is no verb \"%s\"; see splam --help", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    int code = CLI_OK;
+    if (argc < 2)
+        return cli_fail(CLI_USAGE, "a verb is missing; see splam --help");
+    else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        print_help();
+    else if (strcmp(argv[1], "--version") == 0)
+        printf("splam %s\n", splam_version());
+    else
+        code = run_verb(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK)
+        code = cli_fail(CLI_FAILURE, "standard output could not be written: %s", strerror(errno));
+    return code;
+}

@@ -1,0 +1,319 @@
+#include "options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "verbs.h"
+
+typedef struct {
+    const command *c;
+    int argc, next; /* the word to read next */
+    char **argv;
+    bool *given; /* by option */
+} parser;
+
+/* ---- values ---- */
+
+static int wrong_value(const option *o, const char *text)
+{
+    bool bounded = o->low != 0 || o->high != 0;
+    const char *what = o->kind == OPTION_NUMBER ? "number" : "whole number";
+    if (!bounded)
+        return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s is expected", o->name, text, what);
+    if (o->high >= 9e15)
+        return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s of at least %g is expected", o->name, text,
+                        what, o->low);
+    return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s from %.12g to %.12g is expected", o->name,
+                    text, what, o->low, o->high);
+}
+
+static bool in_range(const option *o, double value)
+{
+    return (o->low == 0 && o->high == 0) || (value >= o->low && value <= o->high);
+}
+
+/* Reads a whole number that ends at `end`. */
+static bool read_integer(const option *o, const char *text, const char *end, int64_t *out)
+{
+    char *stop;
+    errno = 0;
+    long long value = strtoll(text, &stop, 10);
+    if (stop == text || stop != end || errno || isspace((unsigned char)*text)) return false;
+    *out = value;
+    return in_range(o, (double)value);
+}
+
+static bool read_number(const option *o, const char *text, double *out)
+{
+    char *stop;
+    errno = 0;
+    double value = strtod(text, &stop);
+    if (stop == text || *stop || isspace((unsigned char)*text) || !isfinite(value)) return false;
+    *out = value;
+    return in_range(o, value);
+}
+
+static int read_integers(const option *o, const char *text)
+{
+    option_integers *list = o->value;
+    list->count = 0;
+    for (const char *item = text;;) {
+        const char *comma = strchr(item, ','), *end = comma ? comma : item + strlen(item);
+        if (list->count == OPTION_LIST_MAX)
+            return cli_fail(CLI_USAGE, "--%s has more than %d numbers", o->name, OPTION_LIST_MAX);
+        if (!read_integer(o, item, end, &list->item[list->count++])) return wrong_value(o, text);
+        if (!comma) return CLI_OK;
+        item = comma + 1;
+    }
+}
+
+static int read_choice(const option *o, const char *text)
+{
+    size_t length = strlen(text);
+    for (const char *choice = o->choices; choice;) {
+        const char *bar = strchr(choice, '|');
+        size_t size = bar ? (size_t)(bar - choice) : strlen(choice);
+        if (size == length && memcmp(choice, text, size) == 0) {
+            *(const char **)o->value = text;
+            return CLI_OK;
+        }
+        choice = bar ? bar + 1 : NULL;
+    }
+    return cli_fail(CLI_USAGE, "--%s is \"%s\", one of %s is expected", o->name, text, o->choices);
+}
+
+static int add_text(const option *o, const char *text)
+{
+    option_texts *list = o->value;
+    if (list->count == OPTION_LIST_MAX)
+        return cli_fail(CLI_USAGE, "--%s is given more than %d times", o->name, OPTION_LIST_MAX);
+    list->item[list->count++] = text;
+    return CLI_OK;
+}
+
+static int read_value(const option *o, const char *text)
+{
+    switch (o->kind) {
+    case OPTION_FLAG:
+        break;
+    case OPTION_TEXT:
+        *(const char **)o->value = text;
+        break;
+    case OPTION_CHOICE:
+        return read_choice(o, text);
+    case OPTION_INTEGER:
+        return read_integer(o, text, text + strlen(text), o->value) ? CLI_OK : wrong_value(o, text);
+    case OPTION_NUMBER:
+        return read_number(o, text, o->value) ? CLI_OK : wrong_value(o, text);
+    case OPTION_TEXTS:
+        return add_text(o, text);
+    case OPTION_INTEGERS:
+        return read_integers(o, text);
+    }
+    return CLI_OK;
+}
+
+/* ---- words ---- */
+
+static bool looks_like_flag(const char *word)
+{
+    return word[0] == '-' && word[1] && !isdigit((unsigned char)word[1]) && word[1] != '.';
+}
+
+static bool takes_text(const option *o)
+{
+    return o->kind == OPTION_TEXT || o->kind == OPTION_TEXTS;
+}
+
+/* The word after a flag, or NULL after a message. */
+static const char *following_word(parser *p, const option *o)
+{
+    bool here = p->next < p->argc, text = takes_text(o);
+    if (here && text && strcmp(p->argv[p->next], "--") == 0 && p->next + 1 < p->argc) {
+        p->next += 2;
+        return p->argv[p->next - 1];
+    }
+    if (here && !(text && p->argv[p->next][0] == '-' && p->argv[p->next][1]) &&
+        !looks_like_flag(p->argv[p->next]))
+        return p->argv[p->next++];
+    if (here && text)
+        cli_fail(CLI_USAGE,
+                 "--%s needs a value, and \"%s\" is next; a text that begins with - follows --",
+                 o->name, p->argv[p->next]);
+    else
+        cli_fail(CLI_USAGE, "--%s needs a value", o->name);
+    return NULL;
+}
+
+/* attached: the value that came in the same word, or NULL. */
+static int read_option(parser *p, const option *o, const char *attached)
+{
+    p->given[o - p->c->options] = true;
+    if (o->kind == OPTION_FLAG) {
+        if (attached) return cli_fail(CLI_USAGE, "--%s takes no value", o->name);
+        *(bool *)o->value = true;
+        return CLI_OK;
+    }
+    const char *value = attached ? attached : following_word(p, o);
+    if (!value) return CLI_USAGE;
+    int code = read_value(o, value);
+    while (code == CLI_OK && o->kind == OPTION_TEXTS && !attached && p->next < p->argc &&
+           p->argv[p->next][0] != '-')
+        code = add_text(o, p->argv[p->next++]);
+    return code;
+}
+
+static int unknown(const parser *p, const char *word, size_t length)
+{
+    const char *names[64];
+    size_t count = 0;
+    for (size_t i = 0; i < p->c->option_count && count < 63; i++)
+        names[count++] = p->c->options[i].name;
+    names[count++] = "help";
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), word);
+    const char *near = options_nearest(name, names, count);
+    if (near)
+        return cli_fail(CLI_USAGE, "%s has no flag --%.*s; did you mean --%s?", p->c->verb,
+                        (int)length, word, near);
+    return cli_fail(CLI_USAGE, "%s has no flag --%.*s; see splam %s --help", p->c->verb,
+                    (int)length, word, p->c->verb);
+}
+
+static int read_long(parser *p, const char *word)
+{
+    const char *equals = strchr(word, '=');
+    size_t length = equals ? (size_t)(equals - word) : strlen(word);
+    for (size_t i = 0; i < p->c->option_count; i++) {
+        const option *o = &p->c->options[i];
+        if (strlen(o->name) == length && memcmp(o->name, word, length) == 0)
+            return read_option(p, o, equals ? equals + 1 : NULL);
+    }
+    return unknown(p, word, length);
+}
+
+static int read_short(parser *p, const char *word)
+{
+    for (size_t i = 0; i < p->c->option_count; i++)
+        if (p->c->options[i].letter == word[0])
+            return read_option(p, &p->c->options[i], word[1] ? word + 1 : NULL);
+    return cli_fail(CLI_USAGE, "%s has no flag -%s; see splam %s --help", p->c->verb, word,
+                    p->c->verb);
+}
+
+static int add_operand(const parser *p, const char *word, const char **operands, size_t *count)
+{
+    if (*count == p->c->operands_max)
+        return cli_fail(CLI_USAGE, "\"%s\" is one word too many; see splam %s --help", word,
+                        p->c->verb);
+    operands[(*count)++] = word;
+    return CLI_OK;
+}
+
+static int read_words(parser *p, const char **operands, size_t *count)
+{
+    while (p->next < p->argc) {
+        const char *word = p->argv[p->next++];
+        int code = CLI_OK;
+        if (strcmp(word, "--") == 0) {
+            while (code == CLI_OK && p->next < p->argc)
+                code = add_operand(p, p->argv[p->next++], operands, count);
+        } else if (word[0] == '-' && word[1] == '-') {
+            code = read_long(p, word + 2);
+        } else if (looks_like_flag(word)) {
+            code = read_short(p, word + 1);
+        } else {
+            code = add_operand(p, word, operands, count);
+        }
+        if (code) return code;
+    }
+    return CLI_OK;
+}
+
+static int check_complete(const parser *p, size_t operand_count)
+{
+    for (size_t i = 0; i < p->c->option_count; i++)
+        if (p->c->options[i].required && !p->given[i])
+            return cli_fail(CLI_USAGE, "%s needs --%s; see splam %s --help", p->c->verb,
+                            p->c->options[i].name, p->c->verb);
+    if (operand_count < p->c->operands_min)
+        return cli_fail(CLI_USAGE, "%s needs %s; see splam %s --help", p->c->verb, p->c->operand,
+                        p->c->verb);
+    return CLI_OK;
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
+    return false;
+}
+
+options_result options_parse(const command *c, int argc, char **argv, const char **operands,
+                             size_t *operand_count)
+{
+    if (asks_for_help(argc, argv)) {
+        options_help(c);
+        return OPTIONS_HELPED;
+    }
+    bool given[c->option_count + 1];
+    memset(given, 0, sizeof given);
+    parser p = {.c = c, .argc = argc, .next = 1, .argv = argv, .given = given};
+    size_t count = 0;
+    int code = read_words(&p, operands, &count);
+    if (!code) code = check_complete(&p, count);
+    if (operand_count) *operand_count = count;
+    return code ? OPTIONS_WRONG : OPTIONS_RUN;
+}
+
+int options_exit_code(options_result result)
+{
+    return result == OPTIONS_WRONG ? CLI_USAGE : CLI_OK;
+}
+
+/* ---- suggestions ---- */
+
+/* Insertions, deletions, replacements and swaps of neighbours that make `a` of `b`. */
+static size_t typing_errors(const char *a, const char *b)
+{
+    enum { LONGEST = 63 };
+    size_t rows = strlen(a), columns = strlen(b);
+    if (rows > LONGEST || columns > LONGEST) return LONGEST;
+    size_t d[LONGEST + 1][LONGEST + 1];
+    for (size_t i = 0; i <= rows; i++) {
+        for (size_t j = 0; j <= columns; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
+            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    }
+    return d[rows][columns];
+}
+
+const char *options_nearest(const char *word, const char *const *names, size_t count)
+{
+    const char *best = NULL;
+    size_t length = strlen(word), least = length < 3 ? 2 : length / 3 + 2;
+    for (size_t i = 0; i < count; i++) {
+        size_t errors = typing_errors(word, names[i]);
+        /* "max-train" and "steps" stand for the one name that they are part of. */
+        if (length >= 3 && strstr(names[i], word)) errors = 1;
+        if (errors < least) {
+            least = errors;
+            best = names[i];
+        }
+    }
+    return best;
+}

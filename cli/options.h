@@ -1,0 +1,82 @@
+/* Flags, declared: a verb says what it takes, and parsing, its messages and --help follow from
+ * that. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+    OPTION_FLAG,     /* bool *: true when given */
+    OPTION_TEXT,     /* const char ** */
+    OPTION_CHOICE,   /* const char **: one of `choices`, "no|bf16" */
+    OPTION_INTEGER,  /* int64_t *: low <= value <= high */
+    OPTION_NUMBER,   /* double *: low <= value <= high */
+    OPTION_TEXTS,    /* option_texts *: as many words as follow, and every time it is given */
+    OPTION_INTEGERS, /* option_integers *: "1,2,4", each low <= value <= high */
+} option_kind;
+
+enum { OPTION_LIST_MAX = 256 };
+typedef struct {
+    size_t count;
+    const char *item[OPTION_LIST_MAX];
+} option_texts;
+typedef struct {
+    size_t count;
+    int64_t item[OPTION_LIST_MAX];
+} option_integers;
+
+/* The variable behind `value` holds the default when parsing starts. */
+typedef struct {
+    const char *name; /* without "--" */
+    char letter;      /* 0: none */
+    option_kind kind;
+    void *value;
+    const char *argument; /* what help calls the value: "DIR"; NULL for flags and choices */
+    const char *help;     /* one line, lower case, no full stop */
+    const char *fallback; /* the default as help shows it; NULL: nothing to show */
+    bool required;
+    double low, high; /* both 0: any */
+    const char *choices;
+} option;
+
+/* A verb as its help shows it. */
+typedef struct {
+    const char *verb;
+    const char *synopsis;    /* what follows the verb: "-m MODEL TEXT" */
+    const char *description; /* a paragraph, wrapped by hand */
+    const option *options;
+    size_t option_count;
+    const char *operand; /* what the words without a flag are, for messages; NULL: none are taken */
+    size_t operands_min, operands_max;
+    const char *const *examples; /* each "command\n# or a second line"; NULL ends the list */
+} command;
+
+typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG } options_result;
+
+/* Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is
+ * an operand, and a text value that begins with "-" follows `--name --`. OPTIONS_HELPED after
+ * printing --help, OPTIONS_WRONG after one sentence on stderr. operands: room for operands_max. */
+options_result options_parse(const command *c, int argc, char **argv, const char **operands,
+                             size_t *operand_count);
+
+/* For `return`: what to exit with when options_parse did not say OPTIONS_RUN. */
+int options_exit_code(options_result result);
+
+/* Prints help to stdout. */
+void options_help(const command *c);
+
+/* The element of names[0..count-1] nearest to `word` by typing errors, or NULL if none is near. */
+const char *options_nearest(const char *word, const char *const *names, size_t count);
+
+/* What every verb that computes takes: int64_t *threads, 0 at start. */
+#define OPTION_THREADS(threads)                                                                    \
+    {                                                                                              \
+        .name = "threads", .letter = 't', .kind = OPTION_INTEGER, .value = threads,                \
+        .argument = "N", .low = 1, .high = 1024, .help = "threads to compute with",                \
+        .fallback = "one per core"                                                                 \
+    }
+
+#define OPTION_COUNT(list) (sizeof(list) / sizeof *(list))
+
+#endif

@@ -1,0 +1,20 @@
+/* The verbs: one line here and one file each. X(name, summary) */
+#ifndef CLI_VERBS_H
+#define CLI_VERBS_H
+#include <splam/splam.h>
+
+#define CLI_VERB_LIST(X) X(train, "train an autoencoder or a teacher from nothing")
+
+/* argv[0] is the verb. Returns the exit code. */
+#define X(name, summary) int cli_##name(int argc, char **argv);
+CLI_VERB_LIST(X)
+#undef X
+
+enum { CLI_OK, CLI_FAILURE, CLI_USAGE, CLI_INTERRUPTED = 130 };
+
+/* The exit code for a call of the library, after its sentence on stderr if it failed. */
+int cli_finish(splam_status status);
+/* One sentence on stderr, after "splam: "; returns `code`. */
+int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

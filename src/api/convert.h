@@ -1,0 +1,14 @@
+/* From the public types to the library's own. */
+#ifndef SP_API_CONVERT_H
+#define SP_API_CONVERT_H
+#include "base/progress.h"
+#include "splam/splam.h"
+#include "tensor/dtype.h"
+
+splam_status sp_public_status(sp_status status);
+/* NULL gives callbacks that do nothing. */
+sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks);
+/* SP_F32 or SP_BF16. */
+sp_dtype sp_storage_of(splam_precision precision);
+
+#endif
