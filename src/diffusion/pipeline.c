@@ -1,0 +1,191 @@
+/* Opening a model's parts and seeing that they fit; prompts to contexts; latents to pictures. */
+#include "diffusion/pipeline.h"
+#include <string.h>
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "models/vae_run.h"
+
+enum { TEXT_BATCH = 16 }; /* prompts encoded at once */
+
+static sp_status open_scheduler(sp_pipeline *p, const char *folder)
+{
+    char *path = sp_path_join(folder, "scheduler/scheduler_config.json");
+    if (!path) return SP_MEMORY;
+    sp_status status = sp_scheduler_config_load(path, &p->scheduler);
+    sp_free(path);
+    return status;
+}
+
+static sp_status open_text(sp_pipeline *p, const char *folder)
+{
+    SP_TRY(sp_component_open(folder, "text_encoder", &p->text_encoder));
+    char *path = sp_path_join(folder, "tokenizer");
+    if (!path) return SP_MEMORY;
+    sp_status status = sp_tokenizer_load(path, &p->tokenizer);
+    sp_free(path);
+    SP_TRY(status);
+    const sp_clip_text_config *text = &p->text_encoder->config.text;
+    size_t ids = sp_tokenizer_vocabulary_size(p->tokenizer), length = sp_tokenizer_max_length(p->tokenizer);
+    if (ids > (size_t)text->vocabulary)
+        return sp_fail(SP_FORMAT, "%s: the tokenizer has %zu ids and the text encoder knows %lld", folder, ids,
+                       (long long)text->vocabulary);
+    if (length > (size_t)text->max_tokens)
+        return sp_fail(SP_FORMAT, "%s: the tokenizer makes %zu tokens and the text encoder takes at most %lld", folder, length,
+                       (long long)text->max_tokens);
+    if (p->clip_skip < 0 || p->clip_skip >= text->layers)
+        return sp_fail(SP_ARGUMENT, "clip-skip is %d, and must lie in 0..%lld for this text encoder", p->clip_skip,
+                       (long long)text->layers - 1);
+    return SP_OK;
+}
+
+static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
+{
+    const char *folder = p->folder.path;
+    if (unet->in_channels != unet->out_channels)
+        return sp_fail(SP_UNSUPPORTED, "%s: the UNet takes %lld channels and gives %lld; only text to image is supported", folder,
+                       (long long)unet->in_channels, (long long)unet->out_channels);
+    if (p->text_encoder && p->text_encoder->config.text.width != unet->context_dim)
+        return sp_fail(SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld", folder,
+                       (long long)p->text_encoder->config.text.width, (long long)unet->context_dim);
+    if (p->vae && p->vae->config.vae.latent_channels != unet->in_channels)
+        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld", folder,
+                       (long long)p->vae->config.vae.latent_channels, (long long)unet->in_channels);
+    return SP_OK;
+}
+
+static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipeline_options *options)
+{
+    unsigned parts = options->parts ? options->parts : SP_PART_ALL;
+    SP_TRY(sp_model_folder_open(folder, &p->folder));
+    SP_TRY(open_scheduler(p, folder));
+    if (parts & SP_PART_TEXT) SP_TRY(open_text(p, folder));
+    if (parts & SP_PART_VAE) SP_TRY(sp_component_open(folder, "vae", &p->vae));
+    if (!(parts & SP_PART_UNET)) return SP_OK;
+    SP_TRY(sp_component_open(folder, options->unet ? options->unet : "unet", &p->unet));
+    return sp_pipeline_set_unet(p, NULL, NULL);
+}
+
+sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options, sp_pipeline **out)
+{
+    *out = NULL;
+    sp_pipeline *p = sp_alloc_zero(sizeof *p);
+    if (!p) return SP_MEMORY;
+    p->backend = options->backend ? options->backend : sp_cpu_backend();
+    p->storage = options->storage;
+    p->clip_skip = options->clip_skip;
+    sp_status status = open_parts(p, folder, options);
+    if (status) {
+        sp_pipeline_close(p);
+        return status;
+    }
+    *out = p;
+    return SP_OK;
+}
+
+void sp_pipeline_close(sp_pipeline *p)
+{
+    if (!p) return;
+    sp_pipeline_release(p);
+    sp_component_close(p->unet);
+    sp_component_close(p->vae);
+    sp_component_close(p->text_encoder);
+    sp_tokenizer_destroy(p->tokenizer);
+    sp_model_folder_close(&p->folder);
+    sp_free(p);
+}
+
+sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config, const sp_weights *weights)
+{
+    if (!weights && !p->unet) return sp_fail(SP_INTERNAL, "the pipeline was opened without its UNet");
+    const sp_unet_config *chosen = weights ? config : &p->unet->config.unet;
+    SP_TRY(check_unet(p, chosen));
+    sp_pipeline_release(p);
+    p->unet_config = *chosen;
+    p->unet_weights = weights ? weights : p->unet->weights;
+    return SP_OK;
+}
+
+/* Lets the kernel take back the mapped pages of a component that has been run. */
+static void drop_pages(const sp_component *component)
+{
+    for (size_t i = 0; i < sp_tensor_file_count(component->file); i++)
+        sp_tensor_file_drop(component->file, sp_tensor_file_at(component->file, i));
+}
+
+void sp_pipeline_release(sp_pipeline *p)
+{
+    sp_runner_free(&p->denoiser);
+    memset(p->denoiser_key, 0, sizeof p->denoiser_key);
+    if (p->unet) drop_pages(p->unet);
+}
+
+/* ---- prompts ---- */
+
+static sp_status text_runner(const sp_pipeline *p, int64_t batch, sp_runner *out)
+{
+    const sp_component *text = p->text_encoder;
+    sp_builder *b;
+    SP_TRY(sp_builder_create(&b));
+    sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, text->weights);
+    sp_shape shape = sp_shape_of(batch, (int64_t)sp_tokenizer_max_length(p->tokenizer));
+    sp_value *ids = sp_input(b, "ids", SP_I32, shape, SP_RATE_STEP);
+    sp_output(b, "context", sp_clip_text(b, &text->config.text, ids, p->clip_skip));
+    SP_TRY(sp_runner_create(b, p->backend, p->storage, out));
+    sp_status status = sp_run_bind(out->run, "text", text->weights);
+    if (status) sp_runner_free(out);
+    return status;
+}
+
+static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts, int64_t count, sp_runner *runner,
+                                sp_tensor *ids, sp_tensor *contexts)
+{
+    int64_t batch = ids->shape.dim[0], length = ids->shape.dim[1];
+    for (int64_t first = 0; first < count; first += batch) {
+        int64_t n = count - first < batch ? count - first : batch;
+        for (int64_t i = 0; i < n; i++)
+            SP_TRY(sp_tokenizer_encode(p->tokenizer, prompts[first + i], (int32_t *)ids->data + i * length, NULL));
+        sp_tensor out = {0};
+        SP_TRY(sp_run_set_input(runner->run, "ids", ids));
+        SP_TRY(sp_run_execute(runner->run));
+        SP_TRY(sp_run_get_output(runner->run, "context", &out));
+        size_t one = sp_tensor_bytes(&out) / (size_t)batch;
+        memcpy((char *)contexts->data + (size_t)first * one, out.data, (size_t)n * one);
+        sp_tensor_free(&out);
+    }
+    return SP_OK;
+}
+
+sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count, sp_tensor *contexts)
+{
+    *contexts = (sp_tensor){0};
+    if (!p->text_encoder) return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
+    if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
+    int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer), width = p->text_encoder->config.text.width;
+    sp_runner runner = {0};
+    sp_tensor ids = {0};
+    int64_t batch = count < TEXT_BATCH ? count : TEXT_BATCH;
+    sp_status status = sp_tensor_create(SP_I32, sp_shape_of(batch, length), &ids);
+    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, length, width), contexts);
+    if (!status) status = text_runner(p, batch, &runner);
+    if (!status) status = encode_batches(p, prompts, count, &runner, &ids, contexts);
+    if (!status) status = sp_tensor_check_finite(contexts, "the prompts' context");
+    sp_runner_free(&runner);
+    sp_tensor_free(&ids);
+    drop_pages(p->text_encoder);
+    if (status) sp_tensor_free(contexts);
+    return status;
+}
+
+/* ---- pictures ---- */
+
+sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents, const sp_callbacks *callbacks, sp_tensor *images)
+{
+    *images = (sp_tensor){0};
+    if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
+    SP_TRY(sp_vae_decode_all(p->vae, latents, p->backend, p->storage, callbacks, images));
+    drop_pages(p->vae);
+    sp_status status = sp_tensor_check_finite(images, "the decoded pictures");
+    if (status) sp_tensor_free(images);
+    return status;
+}

@@ -1,0 +1,73 @@
+/* A latent diffusion model put together: prompts to contexts, noise to latents, latents to pictures. */
+#ifndef SP_DIFFUSION_PIPELINE_H
+#define SP_DIFFUSION_PIPELINE_H
+#include "diffusion/noise.h"
+#include "diffusion/sampler.h"
+#include "models/component.h"
+#include "models/runner.h"
+#include "text/tokenizer.h"
+
+enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
+
+typedef struct {
+    unsigned parts;      /* what to open, SP_PART_*; 0: all. The scheduler always is */
+    const char *unet;    /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    sp_backend *backend; /* NULL: the CPU's */
+    sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
+    int clip_skip;       /* the text encoder's last layers left out; 0: none */
+} sp_pipeline_options;
+
+/* Read freely; changed by the functions below alone. Not for several threads at once. */
+typedef struct {
+    sp_model_folder folder;
+    sp_component *unet, *vae, *text_encoder; /* NULL: not opened */
+    sp_tokenizer *tokenizer;
+    sp_scheduler_config scheduler;
+    sp_backend *backend;
+    sp_dtype storage;
+    int clip_skip;
+    sp_unet_config unet_config;    /* of the network in use */
+    const sp_weights *unet_weights;
+    sp_runner denoiser;            /* made for `denoiser_key`, kept while that fits */
+    int64_t denoiser_key[5];
+} sp_pipeline;
+
+/* Opens a diffusers folder. The caller owns *out. Any fault of a file, and parts that do not fit together (the text
+ * encoder's width and the UNet's context, the latent channels of UNet and VAE), are one sentence. */
+sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options, sp_pipeline **out);
+void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */
+
+/* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline or the next such call.
+ * weights NULL: the folder's own again. Call it again when the weights have changed. */
+sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config, const sp_weights *weights);
+/* Gives back the denoiser's memory until it is needed again. */
+void sp_pipeline_release(sp_pipeline *pipeline);
+
+/* Contexts of `count` prompts, new tensor [count,L,D] f32, L the tokenizer's length. */
+sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count, sp_tensor *contexts);
+
+typedef struct {
+    sp_sampler_options sampler;
+    const sp_scheduler_config *scheduler; /* NULL: the model's own */
+    double guidance;          /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with cond_proj is told
+                                 G - 1 instead, in one pass */
+    const sp_tensor *context; /* [N,L,D] f32 */
+    const sp_tensor *uncond;  /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
+    int64_t height, width;    /* of the latent */
+    sp_noise noise;
+    int64_t batch;            /* at most so many at once; 0: by size */
+} sp_denoise_request;
+
+/* True if the request takes two passes a step, and so needs `uncond`. */
+bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
+
+/* *latents: new [N,C,height,width] f32, as the VAE takes them times its scaling factor. Reports one unit per step of a
+ * batch, "denoising". The same numbers for any thread count. SP_NUMERIC if the latents are not finite, SP_CANCELLED,
+ * SP_ARGUMENT, SP_SHAPE. */
+sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request, const sp_callbacks *callbacks,
+                              sp_tensor *latents);
+
+/* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */
+sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents, const sp_callbacks *callbacks, sp_tensor *images);
+
+#endif

@@ -1,0 +1,68 @@
+/* Samplers: from noise to a clean latent in a few evaluations of the network. A sampler is a table of numbers, one row a
+ * step: what differs between samplers is the coefficients alone, worked out in double precision when it is made.
+ *
+ *   lcm      consistency model (Song et al. 2023, Luo et al. 2023): clean estimate with boundary, then fresh noise
+ *   ddim     Song et al. 2021, eta = 0
+ *   dpm++2m  DPM-Solver++(2M), midpoint (Lu et al. 2022)
+ *   euler    Euler's method in sigma = sqrt(1 - abar)/sqrt(abar), on the state z/alpha (Karras et al. 2022)
+ *
+ * Timesteps are those of diffusers' scheduler of that kind made by from_config. */
+#ifndef SP_DIFFUSION_SAMPLER_H
+#define SP_DIFFUSION_SAMPLER_H
+#include <stdint.h>
+#include "diffusion/scheduler_config.h"
+
+/* (kind, name, how many steps it takes when nobody says) */
+#define SP_SAMPLER_LIST(X)                                                                         \
+    X(LCM, "lcm", 4)                                                                               \
+    X(DDIM, "ddim", 50)                                                                            \
+    X(DPMPP_2M, "dpm++2m", 20)                                                                     \
+    X(EULER, "euler", 30)
+typedef enum {
+#define X(name, text, steps) SP_SAMPLER_##name,
+    SP_SAMPLER_LIST(X)
+#undef X
+        SP_SAMPLER_COUNT
+} sp_sampler_kind;
+
+const char *sp_sampler_name(sp_sampler_kind kind);
+int sp_sampler_default_steps(sp_sampler_kind kind);
+/* SP_ARGUMENT, listing the names there are. */
+sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out);
+/* lcm for a model whose scheduler is an LCMScheduler, else dpm++2m. */
+sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config);
+
+/* One step, from state z and the network's output m (guided, if it is):
+ *   next  = z * . + m * . + previous * . + fresh * .
+ *   clean = z * . + m * .            the estimate that is `previous` in the next step */
+typedef struct {
+    double timestep;    /* what the network is told; fractional for euler */
+    double input_scale; /* the network sees input_scale * z */
+    double z, m, previous, fresh;
+    double clean_z, clean_m;
+} sp_sampler_step;
+
+typedef struct {
+    sp_sampler_kind kind;
+    int count;            /* steps */
+    double initial_sigma; /* the first z is this times unit normal noise */
+    sp_sampler_step *step;
+} sp_sampler;
+
+typedef struct {
+    sp_sampler_kind kind;
+    int steps;
+    bool deterministic; /* lcm: keep eps = (z - alpha clean)/sigma where others draw fresh noise */
+    bool old_grid;      /* lcm: timesteps at multiples of floor(M/n), as diffusers had them before 0.22 */
+} sp_sampler_options;
+
+/* sp_sampler_free in the end. SP_ARGUMENT when `steps` is out of range for the sampler and the model's schedule. */
+sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options, sp_sampler *out);
+void sp_sampler_free(sp_sampler *sampler); /* zeroed is legal */
+
+/* Advances `count` elements of z in place. m: the network's output. previous: kept by the caller from step to step (its
+ * content before step 0 does not matter). fresh: unit normal noise, only looked at if sampler->step[step].fresh != 0. */
+void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m, float *previous, const float *fresh,
+                        int64_t count);
+
+#endif

@@ -1,0 +1,323 @@
+/* Scheduler files, samplers and the denoising loop, against diffusers' schedulers on the same network and noise. */
+#include "support.h"
+
+#include <math.h>
+
+#include "base/json.h"
+#include "diffusion/pipeline.h"
+
+static const char *golden(const char *name)
+{
+    static char paths[8][1024];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
+    return path;
+}
+
+/* ---- goldens ---- */
+
+/* Final latents may differ by this, relative max error: the largest rounding error of diffusers' own float32 against
+ * float64 is 2e-5, and some samplers keep float32 states. */
+static const double tolerance = 2e-4;
+
+static void make_model(void **state, const char *name)
+{
+    char scheduler[64];
+    snprintf(scheduler, sizeof scheduler, "%s/scheduler_config.json", name);
+    assert_ok(sp_make_folders(in_folder(state, "model/scheduler")));
+    assert_ok(sp_copy_file(golden(scheduler), in_folder(state, "model/scheduler/scheduler_config.json")));
+    if (!sp_path_exists(in_folder(state, "model/unet")))
+        assert_ok(sp_copy_tree(golden("unet-demo"), in_folder(state, "model/unet")));
+}
+
+static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *options, const sp_tensor_file *file)
+{
+    const sp_tensor *expected;
+    sp_sampler sampler;
+    assert_ok(sp_tensor_file_get(file, "timesteps", &expected));
+    assert_ok(sp_sampler_create(&p->scheduler, options, &sampler));
+    assert_int_equal(sp_tensor_count(expected), sampler.count);
+    for (int i = 0; i < sampler.count; i++)
+        assert_true(sampler.step[i].timestep == sp_load(expected->data, expected->dtype, i));
+    sp_sampler_free(&sampler);
+}
+
+static void check_run(sp_pipeline *p, const char *path, const char *sampler, int steps, double guidance, int64_t batch)
+{
+    enum { MOST_STEPS = 64 };
+    sp_tensor_file *file;
+    const sp_tensor *noise[MOST_STEPS] = {NULL}, *context, *uncond, *expected;
+    sp_sampler_kind kind;
+    char name[32];
+    assert_ok(sp_safetensors_open(path, &file));
+    for (int i = 0; i < MOST_STEPS; i++) {
+        snprintf(name, sizeof name, "noise.%d", i);
+        noise[i] = sp_tensor_file_find(file, name);
+    }
+    assert_ok(sp_tensor_file_get(file, "context", &context));
+    assert_ok(sp_tensor_file_get(file, "uncond", &uncond));
+    assert_ok(sp_tensor_file_get(file, "latents", &expected));
+    assert_ok(sp_sampler_kind_of(sampler, &kind));
+    sp_given_noise given = {noise, MOST_STEPS};
+    sp_denoise_request request = {.sampler = {.kind = kind, .steps = steps},
+                                  .guidance = guidance,
+                                  .context = context,
+                                  .uncond = uncond,
+                                  .height = expected->shape.dim[2],
+                                  .width = expected->shape.dim[3],
+                                  .noise = sp_noise_given(&given),
+                                  .batch = batch};
+    check_timesteps(p, &request.sampler, file);
+    sp_tensor latents;
+    double error;
+    assert_ok(sp_pipeline_denoise(p, &request, NULL, &latents));
+    assert_ok(sp_tensor_relative_max_error(&latents, expected, &error));
+    if (error > tolerance || isnan(error)) fail_msg("%s: relative max error %.3g", path, error);
+    print_message("%s: %.1e\n", sp_path_base(path), error);
+    sp_tensor_free(&latents);
+    sp_tensor_file_close(file);
+}
+
+static void check_case(void **state, const char *name)
+{
+    char path[128];
+    json_t *json;
+    sp_pipeline *p;
+    make_model(state, name);
+    snprintf(path, sizeof path, "%s/case.json", name);
+    assert_ok(sp_json_load(golden(path), &json));
+    assert_ok(sp_pipeline_open(in_folder(state, "model"), &(sp_pipeline_options){.parts = SP_PART_UNET}, &p));
+    json_t *runs = json_object_get(json, "runs"), *run;
+    size_t i;
+    assert_true(json_array_size(runs) > 0);
+    json_array_foreach(runs, i, run)
+    {
+        snprintf(path, sizeof path, "%s/%s", name, json_string_value(json_object_get(run, "file")));
+        check_run(p, golden(path), json_string_value(json_object_get(json, "sampler")),
+                  (int)json_integer_value(json_object_get(run, "steps")),
+                  json_number_value(json_object_get(run, "guidance")), i == 0 ? 1 : 0);
+    }
+    sp_pipeline_close(p);
+    json_decref(json);
+}
+
+#define CASES(X)                                                                                                       \
+    X(lcm, "sampler-lcm") X(lcm_v, "sampler-lcm-v") X(ddim, "sampler-ddim") X(ddim_linspace, "sampler-ddim-linspace")      \
+    X(ddim_to_one, "sampler-ddim-to-one") X(ddim_trailing, "sampler-ddim-trailing") X(ddim_v, "sampler-ddim-v")            \
+    X(dpm, "sampler-dpm") X(dpm_leading, "sampler-dpm-leading") X(dpm_trailing, "sampler-dpm-trailing")                    \
+    X(dpm_v, "sampler-dpm-v") X(euler, "sampler-euler") X(euler_leading, "sampler-euler-leading")                          \
+    X(euler_trailing, "sampler-euler-trailing") X(euler_v, "sampler-euler-v")
+#define X(name, folder)                                                                                                \
+    static void test_##name(void **state)                                                                              \
+    {                                                                                                                  \
+        check_case(state, folder);                                                                                     \
+    }
+CASES(X)
+#undef X
+
+/* ---- samplers by themselves ---- */
+
+static sp_scheduler_config config_of(const char *text)
+{
+    sp_scheduler_config config;
+    json_t *json;
+    assert_ok(sp_json_parse(text, strlen(text), "scheduler_config.json", &json));
+    assert_ok(sp_scheduler_config_read(json, "scheduler_config.json", &config));
+    json_decref(json);
+    return config;
+}
+
+static void check_grid(const sp_scheduler_config *config, sp_sampler_options options, const int *expected)
+{
+    sp_sampler sampler;
+    assert_ok(sp_sampler_create(config, &options, &sampler));
+    for (int i = 0; i < options.steps; i++)
+        assert_int_equal(sampler.step[i].timestep, expected[i]);
+    sp_sampler_free(&sampler);
+}
+
+static void test_lcm_grids(void **state)
+{
+    (void)state;
+    sp_scheduler_config config = config_of("{\"_class_name\": \"LCMScheduler\"}");
+    assert_true(config.is_lcm);
+    assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_LCM);
+    sp_sampler_options o = {.kind = SP_SAMPLER_LCM, .steps = 3};
+    check_grid(&config, o, (int[]){999, 679, 339});
+    o.steps = 8;
+    check_grid(&config, o, (int[]){999, 879, 759, 639, 499, 379, 259, 139});
+    o.steps = 4;
+    o.old_grid = true;
+    check_grid(&config, o, (int[]){999, 759, 519, 279});
+    config.original_steps = 10;
+    o = (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4};
+    check_grid(&config, o, (int[]){999, 799, 499, 299});
+}
+
+/* The teacher's chain that students are measured against. */
+static void test_teacher_chain(void **state)
+{
+    (void)state;
+    sp_scheduler_config config = config_of("{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\"}");
+    sp_sampler sampler;
+    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 50}, &sampler));
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(sampler.step[i].timestep, 999 - 20 * i);
+    /* The last step ends at the clean estimate. */
+    assert_float_equal(sampler.step[49].z, sampler.step[49].clean_z, 1e-15);
+    assert_float_equal(sampler.step[49].m, sampler.step[49].clean_m, 1e-15);
+    sp_sampler_free(&sampler);
+}
+
+/* A network that knows the answer: for z = alpha x + sigma n it says n (or v), so every sampler must end at x, and a
+ * deterministic one must pass through alpha' x + sigma' n on its way. */
+static void check_exact(const sp_scheduler_config *config, sp_sampler_options options)
+{
+    enum { COUNT = 5 };
+    const double clean[COUNT] = {.7, -1.3, 0, 2.5, -.2}, noise[COUNT] = {-.4, 1.1, 2, -.9, .05};
+    float z[COUNT], m[COUNT], previous[COUNT];
+    sp_sampler sampler;
+    assert_ok(sp_sampler_create(config, &options, &sampler));
+    const sp_noise_schedule *schedule = &config->schedule;
+    double alpha = sp_schedule_alpha(schedule, sampler.step[0].timestep);
+    double sigma = sp_schedule_sigma(schedule, sampler.step[0].timestep);
+    for (int k = 0; k < COUNT; k++)
+        z[k] = (float)((alpha * clean[k] + sigma * noise[k]) / (options.kind == SP_SAMPLER_EULER ? alpha : 1));
+    for (int i = 0; i < sampler.count; i++) {
+        alpha = sp_schedule_alpha(schedule, sampler.step[i].timestep);
+        sigma = sp_schedule_sigma(schedule, sampler.step[i].timestep);
+        for (int k = 0; k < COUNT; k++) {
+            double state_scale = options.kind == SP_SAMPLER_EULER ? 1 / alpha : 1;
+            /* 1/alpha is 15 at most, and z is a float */
+            assert_float_equal(z[k], (alpha * clean[k] + sigma * noise[k]) * state_scale, 2e-5);
+            m[k] = (float)(schedule->prediction == SP_PREDICTION_V ? alpha * noise[k] - sigma * clean[k] : noise[k]);
+        }
+        sp_sampler_advance(&sampler, i, z, m, previous, NULL, COUNT);
+    }
+    for (int k = 0; k < COUNT; k++)
+        assert_float_equal(z[k], clean[k], 2e-5);
+    sp_sampler_free(&sampler);
+}
+
+static void test_exact_network(void **state)
+{
+    (void)state;
+    for (int v = 0; v < 2; v++) {
+        sp_scheduler_config config = config_of(v ? "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
+                                                   " \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\"}"
+                                                 : "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
+                                                   " \"beta_end\": 0.012, \"beta_start\": 0.00085}");
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4, .deterministic = true});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 1});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 20});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 10});
+    }
+}
+
+static void test_step_limits(void **state)
+{
+    (void)state;
+    sp_scheduler_config config = config_of("{\"steps_offset\": 1}");
+    sp_sampler sampler;
+    sp_sampler_kind kind;
+    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 51}, &sampler), SP_ARGUMENT);
+    assert_message("51 steps of lcm");
+    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 0}, &sampler), SP_ARGUMENT);
+    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 1000}, &sampler), SP_ARGUMENT);
+    assert_message("begin at timestep 1000");
+    for (int steps = 1; steps < 1000; steps += 7)
+        for (int k = 0; k < SP_SAMPLER_COUNT; k++)
+            for (int s = 0; s < 4; s++) {
+                config.spacing = (sp_timestep_spacing)s;
+                if (k == SP_SAMPLER_LCM && steps > 50) continue;
+                assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = (sp_sampler_kind)k, .steps = steps}, &sampler));
+                for (int i = 0; i < steps; i++) {
+                    assert_true(sampler.step[i].timestep >= 0 && sampler.step[i].timestep <= 999);
+                    assert_true(isfinite(sampler.step[i].z) && isfinite(sampler.step[i].m));
+                    assert_true(i == 0 || sampler.step[i].timestep < sampler.step[i - 1].timestep);
+                }
+                sp_sampler_free(&sampler);
+            }
+    assert_status(sp_sampler_kind_of("heun", &kind), SP_ARGUMENT);
+    assert_message("dpm++2m");
+}
+
+/* ---- scheduler files ---- */
+
+static void check_refused(const char *text, const char *words)
+{
+    sp_scheduler_config config;
+    json_t *json;
+    assert_ok(sp_json_parse(text, strlen(text), "scheduler_config.json", &json));
+    assert_status(sp_scheduler_config_read(json, "scheduler_config.json", &config), SP_UNSUPPORTED);
+    assert_message(words);
+    json_decref(json);
+}
+
+static void test_refused_keys(void **state)
+{
+    (void)state;
+    check_refused("{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr");
+    check_refused("{\"thresholding\": true}", "thresholding");
+    check_refused("{\"use_karras_sigmas\": true}", "use_karras_sigmas");
+    check_refused("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
+    check_refused("{\"clip_sample\": true}", "clip_sample");
+    check_refused("{\"prediction_type\": \"sample\"}", "\"prediction_type\" is \"sample\"");
+    check_refused("{\"timestep_spacing\": \"random\"}", "random");
+    check_refused("{\"beta_schedule\": \"squaredcos_cap_v2\"}", "squaredcos_cap_v2");
+    check_refused("{\"algorithm_type\": \"sde-dpmsolver++\"}", "sde-dpmsolver++");
+    check_refused("{\"lambda_min_clipped\": -5.1}", "lambda_min_clipped");
+    check_refused("{\"something_new\": 3}", "something_new");
+    check_refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}", "Flow");
+}
+
+static void test_infinity(void **state)
+{
+    static const char text[] = "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"lambda_min_clipped\": -Infinity,"
+                               " \"_note\": \"Infinity \\\" -Infinity\", \"final_sigmas_type\": \"sigma_min\"}";
+    sp_scheduler_config config;
+    const char *path = in_folder(state, "scheduler_config.json");
+    assert_ok(sp_write_file(path, text, sizeof text - 1));
+    assert_ok(sp_scheduler_config_load(path, &config));
+    assert_true(config.final_sigma_min && !config.is_lcm && config.alpha_to_one);
+    assert_ok(sp_write_file(path, "{\"steps_offset\": 1e", 19));
+    assert_status(sp_scheduler_config_load(path, &config), SP_FORMAT);
+    assert_status(sp_scheduler_config_load(in_folder(state, "absent.json"), &config), SP_IO);
+}
+
+/* With final_sigmas_type sigma_min the last of 15 steps or more is second order, and ends with the noise of timestep 0. */
+static void test_final_sigma(void **state)
+{
+    (void)state;
+    sp_scheduler_config config = config_of("{\"final_sigmas_type\": \"sigma_min\"}");
+    sp_sampler sampler;
+    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
+    assert_true(sampler.step[14].previous != 0 && sampler.step[0].previous == 0);
+    sp_sampler_free(&sampler);
+    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 14}, &sampler));
+    assert_true(sampler.step[13].previous == 0 && sampler.step[12].previous != 0);
+    sp_sampler_free(&sampler);
+    config.final_sigma_min = false;
+    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
+    assert_true(sampler.step[14].previous == 0 && fabs(sampler.step[14].z - sampler.step[14].clean_z) < 1e-15);
+    sp_sampler_free(&sampler);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define X(name, folder) cmocka_unit_test(test_##name),
+        CASES(X)
+#undef X
+            cmocka_unit_test(test_lcm_grids),
+        cmocka_unit_test(test_teacher_chain),
+        cmocka_unit_test(test_exact_network),
+        cmocka_unit_test(test_step_limits),
+        cmocka_unit_test(test_refused_keys),
+        cmocka_unit_test(test_infinity),
+        cmocka_unit_test(test_final_sigma),
+    };
+    return cmocka_run_group_tests(tests, make_test_folder, remove_test_folder);
+}
