@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/json.h"
@@ -199,28 +200,34 @@ static void test_loading_is_quick(void **state)
     }
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
-        double begin = sp_now();
+        clock_t begin = clock();
         sp_tokenizer *tokenizer = NULL;
         assert_ok(sp_tokenizer_load(f->clip, &tokenizer));
-        double seconds = sp_now() - begin;
+        double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
         if (seconds < best) best = seconds;
         sp_tokenizer_destroy(tokenizer);
     }
     print_message("loading CLIP's vocabulary: %.3f s\n", best);
-    /* About 0.05 s in a release build on an idle machine. */
+    /* About 0.04 s of processor time in a release build, which other work does not stretch much. */
     assert_true(best < SLOWEST_LOAD);
 }
 
-/* Learns from the golden's captions. */
-static sp_status learn(const fixture *f, size_t size, int max_length, sp_tokenizer **out)
+/* Learns from a golden's captions. */
+static sp_status learn_golden(const json_t *golden, size_t size, int max_length, sp_tokenizer **out)
 {
-    const json_t *captions = json_object_get(f->golden, "captions");
+    const json_t *captions = json_object_get(golden, "captions");
     const char *texts[64];
     size_t count = json_array_size(captions);
-    assert_true(count <= sizeof texts / sizeof texts[0]);
+    assert_true(count > 10 && count <= sizeof texts / sizeof texts[0]);
     for (size_t i = 0; i < count; i++)
         texts[i] = json_string_value(json_array_get(captions, i));
     return sp_tokenizer_train(texts, count, size, max_length, out);
+}
+
+static sp_status learn(const fixture *f, size_t size, int max_length, sp_tokenizer **out)
+{
+    return learn_golden(json_array_get(json_object_get(f->golden, "learned"), 0), size, max_length,
+                        out);
 }
 
 static void check_saved_merges(const char *folder, const json_t *merges)
@@ -247,9 +254,9 @@ static void test_learning(void **state)
     for (size_t i = 0; i < json_array_size(learned); i++) {
         const json_t *golden = json_array_get(learned, i);
         sp_tokenizer *tokenizer = NULL, *again = NULL;
-        assert_ok(learn(f, (size_t)json_integer_value(json_object_get(golden, "size")),
-                        (int)json_integer_value(json_object_get(golden, "max_length")),
-                        &tokenizer));
+        assert_ok(learn_golden(golden, (size_t)json_integer_value(json_object_get(golden, "size")),
+                               (int)json_integer_value(json_object_get(golden, "max_length")),
+                               &tokenizer));
         json_int_t tokens = json_integer_value(json_object_get(golden, "tokens"));
         assert_int_equal(sp_tokenizer_vocabulary_size(tokenizer), tokens);
         assert_int_equal(sp_tokenizer_bos(tokenizer), tokens - 2);

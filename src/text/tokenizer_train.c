@@ -17,7 +17,6 @@ typedef struct {
     int32_t left, right;
     int64_t occurrences;
     uint32_t first_link; /* index + 1 in links; 0 ends the list */
-    bool merged; /* it has a rank; it comes back when another merge spells one of its tokens */
 } corpus_pair;
 
 typedef struct {
@@ -161,11 +160,11 @@ static bool goes_first(const corpus *c, const corpus_pair *pair, const corpus_pa
 }
 
 /* NULL when no word has two tokens. */
-static corpus_pair *best_pair(const corpus *c)
+static const corpus_pair *best_pair(const corpus *c)
 {
-    corpus_pair *best = NULL;
+    const corpus_pair *best = NULL;
     for (size_t i = 0; i < c->pair_count; i++) {
-        corpus_pair *pair = &c->pairs[i];
+        const corpus_pair *pair = &c->pairs[i];
         if (pair->occurrences > 0 && (best == NULL || goes_first(c, pair, best))) best = pair;
     }
     return best;
@@ -192,13 +191,11 @@ static sp_status merge_in_word(corpus *c, size_t index, sp_merge merge)
 }
 
 /* Makes the best pair one token. Two merges may spell the same token, which then keeps its id. */
-static sp_status merge_pair(corpus *c, corpus_pair *pair, size_t number)
+static sp_status merge_pair(corpus *c, const corpus_pair *pair, size_t number)
 {
     sp_token_table *tokens = &c->vocabulary->tokens;
     sp_merge merge = {.left = pair->left, .right = pair->right};
     uint32_t link = pair->first_link;
-    bool merged = pair->merged;
-    pair->merged = true;
     /* Copies: adding a token may move the texts of the table. */
     char *left = sp_strdup(sp_token_text(tokens, merge.left));
     char *right = sp_strdup(sp_token_text(tokens, merge.right));
@@ -212,7 +209,7 @@ static sp_status merge_pair(corpus *c, corpus_pair *pair, size_t number)
     sp_free(left);
     sp_free(right);
     if (status != SP_OK) return status;
-    if (!merged) SP_TRY(sp_vocabulary_add_merge(c->vocabulary, merge));
+    SP_TRY(sp_vocabulary_add_merge(c->vocabulary, merge));
     while (link != 0) {
         word_link entry = c->links[link - 1];
         link = entry.next;
@@ -243,7 +240,7 @@ static sp_status learn(corpus *c, size_t most_tokens)
     for (size_t w = 0; w < c->texts.count; w++)
         SP_TRY(count_pairs(c, w, 1, -1));
     for (size_t number = 1; c->vocabulary->tokens.count < most_tokens; number++) {
-        corpus_pair *pair = best_pair(c);
+        const corpus_pair *pair = best_pair(c);
         if (pair == NULL) break;
         SP_TRY(merge_pair(c, pair, number));
     }

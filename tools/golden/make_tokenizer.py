@@ -50,6 +50,8 @@ SETTINGS = {
     "no config": ({}, False),
     "plain map": ({"tokenizer_config.json": {"model_max_length": MAX_LENGTH}, "special_tokens_map.json": PLAIN}, False),
     "config only": ({"tokenizer_config.json": CONFIG}, False),
+    "end token as padding, typed": ({"tokenizer_config.json": CONFIG,
+                                     "special_tokens_map.json": {**MAP, "pad_token": flags(END, False)}}, False),
     "normalized padding": ({"tokenizer_config.json": CONFIG,
                             "special_tokens_map.json": {**MAP, "pad_token": flags("!", True)}}, False),
     "new padding token": ({"tokenizer_config.json": CONFIG, "special_tokens_map.json": {"pad_token": "<PAD>"}}, False),
@@ -96,7 +98,7 @@ UNICODE = [
     "\ue000\uf8ff", "\ufffd", "\uffff\ufdd0", "\U0010ffff\U000f0000", "\U0001d400\U0001d7ce", "\u2460 \u3251 \u2155", "\u216b", "\u3007\u3021", "\u0bf0", "\uff21\uff42\uff11\uff01", "\uf900 \ufa10 \u2f800",
     "\u1f82\u0345", "\u03b1\u0345\u0301", "\u0344", "\u2adc", "\u0958", "\U0001d15e", "\u0cc6\u0cc2\u0cd5", "\U00011099\U000110ba",
     "\ubb18\u11a7 \ubb18\u11a8", "a\u0301\u08d2\u0323\u0301", "a\U0001e08f\u0301", "\U00011935\U00011930 \U00011938", "a\u1df9\u0301",
-    "\U00010400\U0001e900", "\u1c89\u1c8a \ua7cb \ua7dc", "\U00010d50\U00010d40", "\U0002ebf0\U000323b0", "\U00016ea0\U00016ebb", "\U000105d2\u0307",
+    "a\u1c8ab a\ua7ccb a\U000116d0b a\U0001e5f1b a\U0002ee5db", "\U00010400\U0001e900", "\u1c89\u1c8a \ua7cb \ua7dc", "\U00010d50\U00010d40", "\U0002ebf0\U000323b0", "\U00016ea0\U00016ebb", "\U000105d2\u0307",
     "\u2018quotes\u2019 \u201cdouble\u201d \u2026 \u2013 \u2014", "\u00bfqu\u00e9? \u00a1s\u00ed!", "\u2122\u00ae\u00a9 \u00b0C \u00b5m \u03bcm", "\u2192 \u2211 \u221e \u2260", "x\u00b2 + y\u00b3", "\u2581\u2588 \u2500\u2502",
 ]
 LONG = ["word " * 200, "a" * 1000, "!" * 300, "1" * 100, "\u00e9" * 200, "\U0001f600" * 60, "abcdefghij" * 80, "x<|endoftext|>" * 50,
@@ -151,6 +153,11 @@ CAPTIONS = [
 ]
 
 
+# Few letters: many repeats and ties.
+SYLLABLES = [" ".join("".join(draw.choice("abc") for _ in range(draw.randint(2, 9))) for _ in range(6))
+             for draw in [random.Random(7)] for _ in range(60)]
+
+
 def learn(captions, size):
     """Byte-pair learning as in Sennrich et al.: the most frequent pair first; among equals the longest, then the one with
     the smaller ids."""
@@ -175,8 +182,7 @@ def learn(captions, size):
             break
         best = min(pairs, key=lambda p: (-pairs[p], -len("".join(p).encode()), vocabulary[p[0]], vocabulary[p[1]]))
         vocabulary.setdefault("".join(best), len(vocabulary))
-        if best not in merges:
-            merges.append(best)
+        merges.append(best)
         for word, parts in spelled.items():
             merged, i = [], 0
             while i < len(parts):
@@ -189,11 +195,11 @@ def learn(captions, size):
     return vocabulary, merges
 
 
-def learned_golden(size):
-    vocabulary, merges = learn(CAPTIONS, size)
+def learned_golden(captions, size):
+    vocabulary, merges = learn(captions, size)
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=24)
-    texts = CAPTIONS + PROMPTS + SPECIAL + UNICODE[:40]
-    return {"size": size, "max_length": 24, "merges": [" ".join(m) for m in merges], "tokens": len(vocabulary),
+    texts = captions + PROMPTS + SPECIAL + UNICODE[:40]
+    return {"captions": captions, "size": size, "max_length": 24, "merges": [" ".join(m) for m in merges], "tokens": len(vocabulary),
             "cases": [{"text": t, "ids": encode_short(tokenizer, t)} for t in texts]}
 
 
@@ -205,8 +211,8 @@ def main():
     folder = os.path.abspath(sys.argv[1])
     here = os.path.dirname(os.path.abspath(__file__))
     out = sys.argv[2] if len(sys.argv) > 2 else os.path.join(here, "../../tests/golden/tokenizer.json")
-    golden = {"settings": settings_golden(folder), "captions": CAPTIONS,
-              "learned": [learned_golden(size) for size in (514, 560, 700, 4000)]}
+    golden = {"settings": settings_golden(folder),
+              "learned": [learned_golden(CAPTIONS, size) for size in (514, 560, 700, 4000)] + [learned_golden(SYLLABLES, 4000)]}
     with open(out, "w") as file:
         file.write("{\n")
         file.write(',\n'.join(f'"{key}": [\n' + ",\n".join(json.dumps(item) for item in value) + "\n]" for key, value in golden.items()))
