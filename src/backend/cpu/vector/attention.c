@@ -9,7 +9,6 @@ typedef struct {
     const void *q, *k, *v;
     void *out;
     float *scratch;
-    bool pairs; /* products of bf16 */
 } task;
 
 /* One worker's memory. */
@@ -49,35 +48,12 @@ static void unpack_head(const task *t, const workspace *w, int64_t n, int64_t h)
 {
     const sp_attention_shape *a = &t->shape;
     int64_t offset = sp_head_offset(a, a->keys, n, 0, h);
-    if (!t->pairs) {
+    if (a->pairs) {
+        sp_head_copy(a, t->k, offset, a->keys, w->keys);
+        sp_head_pair(a, t->v, offset, a->keys, (uint32_t *)w->values, a->head);
+    } else {
         sp_head_read(a, t->k, offset, a->keys, w->keys, a->head);
         sp_head_read(a, t->v, offset, a->keys, w->values, a->head);
-        return;
-    }
-    uint16_t *keys = (uint16_t *)w->keys, *values = (uint16_t *)w->values;
-    const uint16_t *k = (const uint16_t *)t->k + offset, *v = (const uint16_t *)t->v + offset;
-    for (int64_t i = 0; i < a->keys; i++)
-        memcpy(keys + i * a->head, k + i * a->channels, (size_t)a->head * sizeof *k);
-    for (int64_t i = 0; i < a->keys; i += 2)
-        for (int64_t c = 0; c < a->head; c++) {
-            values[i * a->head + 2 * c] = v[i * a->channels + c];
-            values[i * a->head + 2 * c + 1] = i + 1 < a->keys ? v[(i + 1) * a->channels + c] : 0;
-        }
-}
-
-static void load_queries(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0, int64_t count)
-{
-    const sp_attention_shape *a = &t->shape;
-    int64_t offset = sp_head_offset(a, a->queries, n, q0, h);
-    int64_t elements = t->pairs ? a->head / 2 : a->head;
-    if (count < SP_TILE) memset(w->query, 0, (size_t)(elements * SP_TILE) * sizeof(float));
-    if (t->pairs) {
-        sp_transpose(w->query, SP_TILE, (const uint16_t *)t->q + offset, a->channels / 2, count, elements);
-    } else if (a->dtype == SP_F32) {
-        sp_transpose(w->query, SP_TILE, (const float *)t->q + offset, a->channels, count, elements);
-    } else {
-        sp_head_read(a, t->q, offset, count, w->rows, a->head);
-        sp_transpose(w->query, SP_TILE, w->rows, a->head, count, elements);
     }
 }
 
@@ -122,7 +98,7 @@ static void pair_weights(const workspace *w, int64_t keys, int64_t lanes)
 
 static void score_block(const task *t, const workspace *w, int64_t k0, int64_t keys, int64_t lanes)
 {
-    int64_t elements = t->pairs ? t->shape.head / 2 : t->shape.head;
+    int64_t elements = t->shape.pairs ? t->shape.head / 2 : t->shape.head;
     sp_product_run(&(sp_product){.a = w->keys + k0 * elements,
                                  .a_row = elements,
                                  .a_column = 1,
@@ -133,16 +109,16 @@ static void score_block(const task *t, const workspace *w, int64_t k0, int64_t k
                                  .rows = keys,
                                  .columns = lanes,
                                  .depth = elements,
-                                 .pairs = t->pairs});
+                                 .pairs = t->shape.pairs});
 }
 
 static void output_block(const task *t, const workspace *w, int64_t k0, int64_t keys, int64_t lanes)
 {
-    int64_t step = t->pairs ? 2 : 1, head = t->shape.head;
+    int64_t step = t->shape.pairs ? 2 : 1, head = t->shape.head;
     sp_product_run(&(sp_product){.a = w->values + k0 / step * head,
                                  .a_row = 1,
                                  .a_column = head,
-                                 .b = t->pairs ? w->weights : w->scores,
+                                 .b = t->shape.pairs ? w->weights : w->scores,
                                  .b_row = SP_TILE,
                                  .c = w->output,
                                  .c_row = SP_TILE,
@@ -150,7 +126,7 @@ static void output_block(const task *t, const workspace *w, int64_t k0, int64_t 
                                  .columns = lanes,
                                  .depth = sp_ceil_div(keys, step),
                                  .accumulate = k0 > 0,
-                                 .pairs = t->pairs});
+                                 .pairs = t->shape.pairs});
 }
 
 static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0)
@@ -158,7 +134,7 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
     const sp_attention_shape *a = &t->shape;
     int64_t count = a->queries - q0 < SP_TILE ? a->queries - q0 : SP_TILE, lanes = sp_round_up(count, SP_LANES);
     int64_t visible = sp_visible_keys(a, q0, count);
-    load_queries(t, w, n, h, q0, count);
+    sp_head_turn(a, t->q, sp_head_offset(a, a->queries, n, q0, h), count, w->rows, w->query);
     for (int64_t j = 0; j < SP_TILE; j++)
         w->maximum[j] = SP_MASKED;
     for (int64_t k0 = 0; k0 < visible; k0 += a->key_block) {
@@ -166,7 +142,7 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
         score_block(t, w, k0, keys, lanes);
         if (a->causal) sp_mask_later_keys(w->scores, k0, keys, q0);
         softmax_block(w, a, keys, lanes, k0 == 0);
-        if (t->pairs) pair_weights(w, keys, lanes);
+        if (t->shape.pairs) pair_weights(w, keys, lanes);
         output_block(t, w, k0, keys, lanes);
     }
     for (int64_t j = 0; j < lanes; j += SP_LANES) {
@@ -205,7 +181,6 @@ static int64_t item_count(const sp_attention_shape *a)
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
     task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT), .q = in[0], .k = in[1], .v = in[2], .out = out[0], .scratch = scratch};
-    t.pairs = sp_product_takes_pairs && t.shape.dtype == SP_BF16 && t.shape.head % 2 == 0 && t.shape.channels % 2 == 0;
     sp_slots slots = {item_count(&t.shape), ((const prepared *)state)->slots, attend, &t};
     sp_slots_run(&slots);
 }

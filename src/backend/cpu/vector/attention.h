@@ -15,6 +15,7 @@ typedef struct {
     sp_dtype dtype;
     float scale, log2_scale; /* log2_scale = scale * log2(e) */
     bool causal;
+    bool pairs;        /* products of pairs of bf16: tensors are bf16, and tokens whole pairs of channels */
     int64_t key_block; /* keys at a time */
 } sp_attention_shape;
 
@@ -40,6 +41,7 @@ static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int6
         .causal = options->causal,
     };
     a.head = a.channels / a.heads;
+    a.pairs = sp_product_takes_pairs && a.dtype == SP_BF16 && a.head % 2 == 0;
     a.key_block = sp_key_block(a.keys > 0 ? a.keys : 1, key_limit);
     return a;
 }
@@ -62,13 +64,22 @@ static inline int64_t sp_head_offset(const sp_attention_shape *a, int64_t tokens
     return (n * tokens + t) * a->channels + h * a->head;
 }
 
+/* memcpy for rows so short that a call would cost more than the copy. */
+SP_INLINE void sp_row_copy(float *to, const float *from, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + SP_LANES <= count; i += SP_LANES)
+        sp_vf_store(to + i, sp_vf_load(from + i));
+    if (i < count) sp_vf_store_part(to + i, sp_vf_load_part(from + i, count - i), count - i);
+}
+
 /* One head of `count` tokens to and from rows of floats of length `row` >= head; what lies past the head is left alone. */
 static inline void sp_head_read(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *to, int64_t row)
 {
     for (int64_t i = 0; i < count; i++) {
         int64_t at = offset + i * a->channels;
         if (a->dtype == SP_F32)
-            memcpy(to + i * row, (const float *)data + at, (size_t)a->head * sizeof *to);
+            sp_row_copy(to + i * row, (const float *)data + at, a->head);
         else
             sp_row_from_bf16(to + i * row, (const uint16_t *)data + at, a->head);
     }
@@ -80,10 +91,42 @@ static inline void sp_head_write(const sp_attention_shape *a, void *data, int64_
     for (int64_t i = 0; i < count; i++) {
         int64_t at = offset + i * a->channels;
         if (a->dtype == SP_F32)
-            memcpy((float *)data + at, from + i * row, (size_t)a->head * sizeof *from);
+            sp_row_copy((float *)data + at, from + i * row, a->head);
         else
             sp_row_to_bf16((uint16_t *)data + at, from + i * row, a->head);
     }
+}
+
+/* One head of `count` tokens turned, [head][SP_TILE] (pairs: [head/2][SP_TILE] pairs of channels); lanes past count are 0. `rows`,
+ * [SP_TILE][head], is used where the tensor cannot be turned as it lies. */
+static inline void sp_head_turn(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *rows, float *to)
+{
+    int64_t elements = a->pairs ? a->head / 2 : a->head;
+    if (count < SP_TILE) memset(to, 0, (size_t)(elements * SP_TILE) * sizeof *to);
+    if (a->pairs) {
+        sp_transpose(to, SP_TILE, (const uint16_t *)data + offset, a->channels / 2, count, elements);
+    } else if (a->dtype == SP_F32) {
+        sp_transpose(to, SP_TILE, (const float *)data + offset, a->channels, count, elements);
+    } else {
+        sp_head_read(a, data, offset, count, rows, a->head);
+        sp_transpose(to, SP_TILE, rows, a->head, count, elements);
+    }
+}
+
+/* One head of `count` tokens of bf16 with tokens 2i and 2i+1 side by side: to[i][c], row length `row`. An odd last token is paired with
+ * zeros. */
+static inline void sp_head_pair(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, uint32_t *to, int64_t row)
+{
+    const uint16_t *from = (const uint16_t *)data + offset;
+    for (int64_t i = 0; i < count; i += 2)
+        sp_row_pair(to + i / 2 * row, from + i * a->channels, i + 1 < count ? from + (i + 1) * a->channels : NULL, a->head);
+}
+
+/* One head of `count` tokens of bf16 as it is, pairs of channels in rows one behind the other. */
+static inline void sp_head_copy(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *to)
+{
+    for (int64_t i = 0; i < count; i++)
+        sp_row_copy(to + i * (a->head / 2), (const float *)((const uint16_t *)data + offset + i * a->channels), a->head / 2);
 }
 
 /* Keys k0.. that come after query q0 + lane are masked in that lane. */

@@ -1,8 +1,9 @@
 /* The gradient of attention with the scores computed again (Dao et al. 2022), one head at a time, queries along the lanes as in the
  * forward pass. With S^T = scale K Q^T, P^T its softmax and D[i] = dout[i] . out[i], per tile of queries and block of keys:
  *   dV += P^T dO;  dP^T = V dO^T;  dS^T = scale P^T (dP^T - D);  dK += dS^T Q;  dQ^T += K^T dS^T
- * Few keys are one block, whose scores serve both the softmax and the products; else the softmax's maxima and sums come from a first
- * walk over the keys, and the scores are made once more. */
+ * Few keys are one block, whose weights serve both the softmax's sums and the products; else maxima and sums come from a first walk
+ * over the keys, and the scores are made once more. Where products of bf16 pairs are fast, each operand is kept in pairs along the
+ * dimension that its product sums over. */
 #include "backend/cpu/vector/attention.h"
 
 enum { Q, K, V, OUT, DOUT };
@@ -13,19 +14,24 @@ enum { DQ, DK, DV };
 
 typedef struct {
     sp_attention_shape shape;
-    int64_t row; /* the head's dimension rounded up to whole vectors */
+    int64_t row;   /* the head's dimension rounded up to whole vectors */
+    int64_t k_row; /* row length of workspace k and v in elements of 32 bits */
     void *const *in, *const *out;
     float *scratch;
 } task;
 
-/* One worker's memory. Lanes and rows past the head's end are 0. */
+/* One worker's memory. Lanes and rows past the head's end are 0. Where there are two layouts the second is that of pairs. */
 typedef struct {
-    float *k, *v;       /* [keys][row] */
-    float *dk, *dv;     /* [keys][row] */
-    float *q, *dout;    /* [SP_TILE][row] */
-    float *qt, *doutt;  /* [head][SP_TILE] */
-    float *dqt;         /* [head][SP_TILE] */
-    float *s, *dp;      /* [key_block][SP_TILE]; become P^T and dS^T */
+    float *k, *v;                 /* [keys][row]; bf16 [keys][head] */
+    float *k_columns;             /* k itself; pairs of keys [keys/2][head] */
+    float *dk, *dv;               /* [keys][row] */
+    float *q, *dout;              /* [SP_TILE][row]; pairs of queries [SP_TILE/2][row] */
+    float *q_turned, *dout_turned;/* [head][SP_TILE]; pairs of channels [head/2][SP_TILE] */
+    float *dq_turned;             /* [head][SP_TILE] */
+    float *rows;                  /* [SP_TILE][head] */
+    float *s, *dp;                /* [key_block][SP_TILE]; become P^T and dS^T */
+    float *p_rows, *ds_rows;      /* s and dp; bf16 [key_block][SP_TILE] */
+    float *ds_columns;            /* dp; pairs of keys [key_block/2][SP_TILE] */
     float *maximum, *sum, *delta; /* [SP_TILE]; sum becomes its reciprocal */
 } workspace;
 
@@ -34,110 +40,172 @@ static sp_attention_shape shape_of(const sp_node *node)
     return sp_attention_shape_of(node, sp_dim(node->in[K], 1) <= ONE_BLOCK ? ONE_BLOCK : KEY_LIMIT);
 }
 
-static int64_t workspace_floats(const sp_attention_shape *a)
+/* Takes the next `count` floats of memory, rounded up to cache lines; base NULL: only counts. */
+static float *take(float *base, int64_t *used, int64_t count)
 {
-    int64_t row = sp_round_up(a->head, SP_LANES);
-    return sp_round_up(4 * a->keys * row + 2 * SP_TILE * row, 16) + (3 * a->head + 2 * a->key_block + 3) * SP_TILE;
+    float *taken = base ? base + *used : NULL;
+    *used += sp_round_up(count, 16);
+    return taken;
 }
 
-static workspace workspace_of(const task *t, int64_t slot)
+/* Lays out one worker's memory from `base` on; returns how many floats it takes. */
+static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace *w)
 {
-    const sp_attention_shape *a = &t->shape;
-    int64_t keys = a->keys * t->row, tile = SP_TILE * t->row, turned = a->head * SP_TILE, block = a->key_block * SP_TILE;
-    workspace w = {.qt = t->scratch + slot * workspace_floats(a)};
-    w.doutt = w.qt + turned;
-    w.dqt = w.doutt + turned;
-    w.s = w.dqt + turned;
-    w.dp = w.s + block;
-    w.maximum = w.dp + block;
-    w.sum = w.maximum + SP_TILE;
-    w.delta = w.sum + SP_TILE;
-    w.k = w.delta + SP_TILE;
-    w.v = w.k + keys;
-    w.dk = w.v + keys;
-    w.dv = w.dk + keys;
-    w.q = w.dv + keys;
-    w.dout = w.q + tile;
-    return w;
-}
-
-/* C (+)= A B for A and C with a row per key. */
-static void by_key(const float *a, int64_t a_row, const float *b, int64_t b_row, int64_t columns, float *c, int64_t c_row,
-                   int64_t keys, int64_t depth, bool accumulate)
-{
-    sp_product_run(&(sp_product){.a = a,
-                                 .a_row = a_row,
-                                 .a_column = 1,
-                                 .b = b,
-                                 .b_row = b_row,
-                                 .c = c,
-                                 .c_row = c_row,
-                                 .rows = keys,
-                                 .columns = columns,
-                                 .depth = depth,
-                                 .accumulate = accumulate});
+    int64_t used = 0, row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE, block = a->key_block * SP_TILE;
+    w->k = take(base, &used, a->keys * row);
+    w->v = take(base, &used, a->keys * row);
+    w->k_columns = a->pairs ? take(base, &used, sp_ceil_div(a->keys, 2) * a->head) : w->k;
+    w->dk = take(base, &used, a->keys * row);
+    w->dv = take(base, &used, a->keys * row);
+    w->q = take(base, &used, SP_TILE * row);
+    w->dout = take(base, &used, SP_TILE * row);
+    w->q_turned = take(base, &used, turned);
+    w->dout_turned = take(base, &used, turned);
+    w->dq_turned = take(base, &used, turned);
+    w->rows = take(base, &used, turned);
+    w->s = take(base, &used, block);
+    w->dp = take(base, &used, block);
+    w->p_rows = a->pairs ? take(base, &used, block / 2) : w->s;
+    w->ds_rows = a->pairs ? take(base, &used, block / 2) : w->dp;
+    w->ds_columns = a->pairs ? take(base, &used, block / 2) : w->dp;
+    w->maximum = take(base, &used, SP_TILE);
+    w->sum = take(base, &used, SP_TILE);
+    w->delta = take(base, &used, SP_TILE);
+    return used;
 }
 
 /* A tile of queries against a block of keys. */
 typedef struct {
     int64_t q0, count, lanes; /* queries; lanes: count rounded up to whole vectors */
     int64_t k0, keys;
+    bool single; /* all visible keys are one block */
 } block;
+
+/* C [keys][lanes] = A B for A [keys][head] of the block and B turned. */
+static void head_product(const task *t, const block *b, const float *a, const float *turned, float *c)
+{
+    const sp_attention_shape *shape = &t->shape;
+    sp_product_run(&(sp_product){.a = a + b->k0 * t->k_row,
+                                 .a_row = t->k_row,
+                                 .a_column = 1,
+                                 .b = turned,
+                                 .b_row = SP_TILE,
+                                 .c = c,
+                                 .c_row = SP_TILE,
+                                 .rows = b->keys,
+                                 .columns = b->lanes,
+                                 .depth = shape->pairs ? shape->head / 2 : shape->head,
+                                 .pairs = shape->pairs});
+}
+
+/* C [keys][row] += A B for A [keys][SP_TILE] and B [queries][row]. */
+static void query_product(const task *t, const block *b, const float *a, const float *queries, float *c)
+{
+    int64_t step = t->shape.pairs ? 2 : 1;
+    sp_product_run(&(sp_product){.a = a,
+                                 .a_row = SP_TILE / step,
+                                 .a_column = 1,
+                                 .b = queries,
+                                 .b_row = t->row,
+                                 .c = c + b->k0 * t->row,
+                                 .c_row = t->row,
+                                 .rows = b->keys,
+                                 .columns = t->row,
+                                 .depth = sp_ceil_div(b->count, step),
+                                 .accumulate = true,
+                                 .pairs = t->shape.pairs});
+}
+
+/* dQ^T [head][lanes] += K^T dS^T */
+static void key_product(const task *t, const workspace *w, const block *b)
+{
+    int64_t step = t->shape.pairs ? 2 : 1, a_column = t->shape.pairs ? t->shape.head : t->row;
+    sp_product_run(&(sp_product){.a = w->k_columns + b->k0 / step * a_column,
+                                 .a_row = 1,
+                                 .a_column = a_column,
+                                 .b = w->ds_columns,
+                                 .b_row = SP_TILE,
+                                 .c = w->dq_turned,
+                                 .c_row = SP_TILE,
+                                 .rows = t->shape.head,
+                                 .columns = b->lanes,
+                                 .depth = sp_ceil_div(b->keys, step),
+                                 .accumulate = b->k0 > 0,
+                                 .pairs = t->shape.pairs});
+}
 
 static void score_block(const task *t, const workspace *w, const block *b)
 {
-    const sp_attention_shape *a = &t->shape;
-    by_key(w->k + b->k0 * t->row, t->row, w->qt, SP_TILE, b->lanes, w->s, SP_TILE, b->keys, a->head, false);
-    if (a->causal) sp_mask_later_keys(w->s, b->k0, b->keys, b->q0);
+    head_product(t, b, w->k, w->q_turned, w->s);
+    if (t->shape.causal) sp_mask_later_keys(w->s, b->k0, b->keys, b->q0);
 }
 
-/* Running maxima and sums; the scores stay. */
+/* Running maxima and sums. The scores of a single block become weights, not yet divided by their sum. */
 static void softmax_statistics(const workspace *w, const sp_attention_shape *a, const block *b)
 {
     for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
         sp_vf before = sp_vf_load(w->maximum + j), maximum = before, sum = {0};
         for (int64_t k = 0; k < b->keys; k++)
             maximum = sp_vf_max(sp_vf_load(w->s + k * SP_TILE + j), maximum);
-        for (int64_t k = 0; k < b->keys; k++)
-            sum += sp_vf_exp2_negative((sp_vf_load(w->s + k * SP_TILE + j) - maximum) * a->log2_scale);
+        for (int64_t k = 0; k < b->keys; k++) {
+            float *s = w->s + k * SP_TILE + j;
+            sp_vf weight = sp_vf_exp2_negative((sp_vf_load(s) - maximum) * a->log2_scale);
+            if (b->single) sp_vf_store(s, weight);
+            sum += weight;
+        }
         sum += sp_vf_load(w->sum + j) * sp_vf_exp2_negative((before - maximum) * a->log2_scale);
         sp_vf_store(w->maximum + j, maximum);
         sp_vf_store(w->sum + j, sum);
     }
 }
 
-/* Scores become P^T, dP^T becomes dS^T. */
-static void differentiate_softmax(const workspace *w, const sp_attention_shape *a, const block *b)
+/* P^T and dS^T of key k in the lanes j... */
+SP_INLINE void differentiate(const workspace *w, const sp_attention_shape *a, const block *b, int64_t k, int64_t j, sp_vf *p, sp_vf *ds)
 {
-    for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
-        sp_vf maximum = sp_vf_load(w->maximum + j), share = sp_vf_load(w->sum + j), delta = sp_vf_load(w->delta + j);
-        for (int64_t k = 0; k < b->keys; k++) {
-            float *s = w->s + k * SP_TILE + j, *dp = w->dp + k * SP_TILE + j;
-            sp_vf p = sp_vf_exp2_negative((sp_vf_load(s) - maximum) * a->log2_scale) * share;
-            sp_vf_store(s, p);
-            sp_vf_store(dp, p * (sp_vf_load(dp) - delta) * a->scale);
+    sp_vf weight = sp_vf_load(w->s + k * SP_TILE + j);
+    if (!b->single) weight = sp_vf_exp2_negative((weight - sp_vf_load(w->maximum + j)) * a->log2_scale);
+    *p = weight * sp_vf_load(w->sum + j);
+    *ds = *p * (sp_vf_load(w->dp + k * SP_TILE + j) - sp_vf_load(w->delta + j)) * a->scale;
+}
+
+static void differentiate_block(const workspace *w, const sp_attention_shape *a, const block *b)
+{
+    sp_vf p, ds;
+    for (int64_t k = 0; k < b->keys; k++)
+        for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
+            differentiate(w, a, b, k, j, &p, &ds);
+            sp_vf_store(w->s + k * SP_TILE + j, p);
+            sp_vf_store(w->dp + k * SP_TILE + j, ds);
         }
-    }
+}
+
+static void differentiate_pairs(const workspace *w, const sp_attention_shape *a, const block *b)
+{
+    for (int64_t k = 0; k < b->keys; k += 2)
+        for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
+            sp_vh ds_half[2] = {0};
+            for (int64_t i = 0; i < 2 && k + i < b->keys; i++) {
+                sp_vf p, ds;
+                differentiate(w, a, b, k + i, j, &p, &ds);
+                ds_half[i] = sp_vf_to_bf16(ds);
+                sp_vf_store_as(w->p_rows, (k + i) * SP_TILE + j, p, true);
+                memcpy((uint16_t *)w->ds_rows + (k + i) * SP_TILE + j, &ds_half[i], sizeof ds_half[i]);
+            }
+            sp_vu low = __builtin_convertvector(ds_half[0], sp_vu), high = __builtin_convertvector(ds_half[1], sp_vu);
+            sp_vf_store(w->ds_columns + k / 2 * SP_TILE + j, (sp_vf)(low | high << 16));
+        }
 }
 
 static void gradient_block(const task *t, const workspace *w, const block *b)
 {
-    const sp_attention_shape *a = &t->shape;
-    by_key(w->v + b->k0 * t->row, t->row, w->doutt, SP_TILE, b->lanes, w->dp, SP_TILE, b->keys, a->head, false);
-    differentiate_softmax(w, a, b);
-    by_key(w->s, SP_TILE, w->dout, t->row, t->row, w->dv + b->k0 * t->row, t->row, b->keys, b->count, true);
-    by_key(w->dp, SP_TILE, w->q, t->row, t->row, w->dk + b->k0 * t->row, t->row, b->keys, b->count, true);
-    sp_product_run(&(sp_product){.a = w->k + b->k0 * t->row,
-                                 .a_row = 1,
-                                 .a_column = t->row,
-                                 .b = w->dp,
-                                 .b_row = SP_TILE,
-                                 .c = w->dqt,
-                                 .c_row = SP_TILE,
-                                 .rows = a->head,
-                                 .columns = b->lanes,
-                                 .depth = b->keys,
-                                 .accumulate = b->k0 > 0});
+    head_product(t, b, w->v, w->dout_turned, w->dp);
+    if (t->shape.pairs)
+        differentiate_pairs(w, &t->shape, b);
+    else
+        differentiate_block(w, &t->shape, b);
+    query_product(t, b, w->p_rows, w->dout, w->dv);
+    query_product(t, b, w->ds_rows, w->q, w->dk);
+    key_product(t, w, b);
 }
 
 /* Queries and output gradients of a tile, both ways up, and delta. */
@@ -145,21 +213,25 @@ static void load_tile(const task *t, const workspace *w, int64_t n, int64_t h, c
 {
     const sp_attention_shape *a = &t->shape;
     int64_t offset = sp_head_offset(a, a->queries, n, b->q0, h);
-    if (b->count < SP_TILE) memset(w->qt, 0, (size_t)(2 * a->head * SP_TILE) * sizeof(float)); /* doutt too */
-    /* out rests in the place of q for the moment. */
-    sp_head_read(a, t->in[OUT], offset, b->count, w->q, t->row);
-    sp_head_read(a, t->in[DOUT], offset, b->count, w->dout, t->row);
+    bool half = a->dtype == SP_BF16;
     for (int64_t j = 0; j < SP_TILE; j++) {
         sp_vf delta = {0};
-        for (int64_t c = 0; c < t->row && j < b->count; c += SP_LANES)
-            delta += sp_vf_load(w->q + j * t->row + c) * sp_vf_load(w->dout + j * t->row + c);
+        int64_t at = offset + j * a->channels;
+        for (int64_t c = 0; c < a->head && j < b->count; c += SP_LANES)
+            delta += sp_vf_get(t->in[OUT], at + c, a->head - c, half) * sp_vf_get(t->in[DOUT], at + c, a->head - c, half);
         w->delta[j] = sp_vf_sum(delta);
         w->maximum[j] = SP_MASKED;
         w->sum[j] = 0;
     }
-    sp_head_read(a, t->in[Q], offset, b->count, w->q, t->row);
-    sp_transpose(w->qt, SP_TILE, w->q, t->row, b->count, a->head);
-    sp_transpose(w->doutt, SP_TILE, w->dout, t->row, b->count, a->head);
+    sp_head_turn(a, t->in[Q], offset, b->count, w->rows, w->q_turned);
+    sp_head_turn(a, t->in[DOUT], offset, b->count, w->rows, w->dout_turned);
+    if (a->pairs) {
+        sp_head_pair(a, t->in[Q], offset, b->count, (uint32_t *)w->q, t->row);
+        sp_head_pair(a, t->in[DOUT], offset, b->count, (uint32_t *)w->dout, t->row);
+    } else {
+        sp_head_read(a, t->in[Q], offset, b->count, w->q, t->row);
+        sp_head_read(a, t->in[DOUT], offset, b->count, w->dout, t->row);
+    }
 }
 
 static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0)
@@ -169,6 +241,7 @@ static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t 
     b.lanes = sp_round_up(b.count, SP_LANES);
     load_tile(t, w, n, h, &b);
     int64_t visible = sp_visible_keys(a, q0, b.count);
+    b.single = visible <= a->key_block;
     for (b.k0 = 0; b.k0 < visible; b.k0 += a->key_block) {
         b.keys = visible - b.k0 < a->key_block ? visible - b.k0 : a->key_block;
         score_block(t, w, &b);
@@ -178,25 +251,41 @@ static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t 
         sp_vf_store(w->sum + j, 1.0f / sp_vf_load(w->sum + j));
     for (b.k0 = 0; b.k0 < visible; b.k0 += a->key_block) {
         b.keys = visible - b.k0 < a->key_block ? visible - b.k0 : a->key_block;
-        if (visible > a->key_block) score_block(t, w, &b);
+        if (!b.single) score_block(t, w, &b);
         gradient_block(t, w, &b);
     }
-    sp_transpose(w->q, t->row, w->dqt, SP_TILE, a->head, b.count);
-    sp_head_write(a, t->out[DQ], sp_head_offset(a, a->queries, n, q0, h), b.count, w->q, t->row);
+    sp_transpose(w->rows, a->head, w->dq_turned, SP_TILE, a->head, b.count);
+    sp_head_write(a, t->out[DQ], sp_head_offset(a, a->queries, n, q0, h), b.count, w->rows, a->head);
+}
+
+static void load_head(const task *t, const workspace *w, int64_t n, int64_t h)
+{
+    const sp_attention_shape *a = &t->shape;
+    int64_t offset = sp_head_offset(a, a->keys, n, 0, h);
+    if (a->pairs) {
+        sp_head_copy(a, t->in[K], offset, a->keys, w->k);
+        sp_head_copy(a, t->in[V], offset, a->keys, w->v);
+        sp_head_pair(a, t->in[K], offset, a->keys, (uint32_t *)w->k_columns, a->head);
+    } else {
+        sp_head_read(a, t->in[K], offset, a->keys, w->k, t->row);
+        sp_head_read(a, t->in[V], offset, a->keys, w->v, t->row);
+    }
+    memset(w->dk, 0, (size_t)(a->keys * t->row) * sizeof *w->dk);
+    memset(w->dv, 0, (size_t)(a->keys * t->row) * sizeof *w->dv);
 }
 
 static void gradient_heads(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
     const sp_attention_shape *a = &t->shape;
-    workspace w = workspace_of(t, slot);
-    /* What lies past the head in each row is never written again, and must count as 0. */
-    memset(w.k, 0, (size_t)((4 * a->keys + 2 * SP_TILE) * t->row) * sizeof(float));
+    workspace w;
+    workspace_lay(a, t->scratch + slot * workspace_lay(a, NULL, &w), &w);
+    /* What lies past the head in these rows is never written, and counts. */
+    memset(w.q, 0, (size_t)(SP_TILE * t->row) * sizeof *w.q);
+    memset(w.dout, 0, (size_t)(SP_TILE * t->row) * sizeof *w.dout);
     for (int64_t i = begin; i < end; i++) {
         int64_t n = i / a->heads, h = i % a->heads, offset = sp_head_offset(a, a->keys, n, 0, h);
-        sp_head_read(a, t->in[K], offset, a->keys, w.k, t->row);
-        sp_head_read(a, t->in[V], offset, a->keys, w.v, t->row);
-        memset(w.dk, 0, (size_t)(2 * a->keys * t->row) * sizeof(float)); /* dv too */
+        load_head(t, &w, n, h);
         for (int64_t q0 = 0; q0 < a->queries; q0 += SP_TILE)
             gradient_tile(t, &w, n, h, q0);
         sp_head_write(a, t->out[DK], offset, a->keys, w.dk, t->row);
@@ -212,6 +301,7 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
 {
     task t = {.shape = shape_of(node), .in = in, .out = out, .scratch = scratch};
     t.row = sp_round_up(t.shape.head, SP_LANES);
+    t.k_row = t.shape.pairs ? t.shape.head / 2 : t.row;
     sp_slots slots = {t.shape.samples * t.shape.heads, ((const prepared *)state)->slots, gradient_heads, &t};
     sp_slots_run(&slots);
 }
@@ -224,9 +314,10 @@ sp_status SP_KERNEL(attention_gradient)(const sp_node *node, sp_kernel *out)
     if (!state) return SP_MEMORY;
     int64_t items = a.samples * a.heads, threads = sp_threads();
     state->slots = items < threads ? items : threads;
+    workspace w;
     out->run = run;
     out->state = state;
     out->destroy = sp_free;
-    out->scratch = (size_t)(state->slots * workspace_floats(&a)) * sizeof(float);
+    out->scratch = (size_t)(state->slots * workspace_lay(&a, NULL, &w)) * sizeof(float);
     return SP_OK;
 }

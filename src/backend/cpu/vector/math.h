@@ -309,4 +309,11 @@ SP_INLINE void sp_row_to_bf16(uint16_t *to, const float *from, int64_t count)
         to[i] = sp_f32_to_bf16(from[i]);
 }
 
+/* Two rows of bf16 element by element side by side: to[c] = even[c] | odd[c] << 16; odd NULL: zeros. */
+SP_INLINE void sp_row_pair(uint32_t *to, const uint16_t *even, const uint16_t *odd, int64_t count)
+{
+    for (int64_t c = 0; c < count; c++)
+        to[c] = even[c] | (odd ? (uint32_t)odd[c] << 16 : 0);
+}
+
 #endif

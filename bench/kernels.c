@@ -1,0 +1,201 @@
+/* Speed of our own CPU kernels on the sizes of the emoji demo and of Stable Diffusion: one line an operator, as a row of the table
+ * in docs/performance.md. GB/s count every input and output once; GFLOP/s as the operator counts them.
+ * Usage: kernels [THREADS [OPERATOR]] */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "backend/cpu/cpu.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "base/random.h"
+#include "graph/passes.h"
+#include "ops/ops.h"
+
+static void *must(void *pointer)
+{
+    if (pointer) return pointer;
+    fprintf(stderr, "%s\n", sp_error_message());
+    exit(1);
+}
+
+static size_t bytes_of(const sp_value *v)
+{
+    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
+}
+
+static void *random_data(const sp_value *v)
+{
+    size_t count = (size_t)sp_shape_count(v->shape);
+    float *numbers = must(sp_alloc(count * sizeof *numbers));
+    void *data = must(sp_alloc(bytes_of(v)));
+    sp_random_normal((sp_random_key){.seed = 1}, numbers, count);
+    sp_convert(data, v->dtype, numbers, SP_F32, (int64_t)count);
+    sp_free(numbers);
+    return data;
+}
+
+/* Seconds of the best of many runs in a quarter of a second. */
+static double seconds(const sp_node *node)
+{
+    sp_kernel kernel;
+    if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
+    void *in[SP_MAX_INPUTS] = {0}, *out[SP_MAX_OUTPUTS] = {0}, *scratch = must(sp_alloc(kernel.scratch));
+    for (int i = 0; i < node->inputs; i++)
+        if (node->in[i]) in[i] = random_data(node->in[i]);
+    for (int i = 0; i < node->outputs; i++)
+        out[i] = must(sp_alloc(bytes_of(node->out[i])));
+    double best = INFINITY, begin = sp_now();
+    for (int run = 0; run < 5 || sp_now() - begin < 0.25; run++) {
+        double start = sp_now();
+        kernel.run(kernel.state, node, in, out, scratch);
+        best = fmin(best, sp_now() - start);
+    }
+    if (kernel.destroy) kernel.destroy(kernel.state);
+    for (int i = 0; i < node->inputs; i++)
+        sp_free(in[i]);
+    for (int i = 0; i < node->outputs; i++)
+        sp_free(out[i]);
+    sp_free(scratch);
+    return best;
+}
+
+typedef struct {
+    sp_builder *b;
+    sp_dtype dtype;
+    const int64_t *size;
+} maker;
+
+static sp_value *image(const maker *m, const char *name)
+{
+    return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], m->size[1], m->size[2]), SP_RATE_STEP);
+}
+static sp_value *vector(const maker *m, const char *name)
+{
+    return sp_input(m->b, name, SP_F32, sp_shape_of(m->size[2]), SP_RATE_STEP);
+}
+static sp_value *make_add(const maker *m)
+{
+    return sp_add(m->b, image(m, "x"), image(m, "y"));
+}
+static sp_value *make_silu(const maker *m)
+{
+    return sp_silu(m->b, image(m, "x"));
+}
+static sp_value *make_silu_gradient(const maker *m)
+{
+    return sp_unary_gradient(m->b, image(m, "x"), image(m, "dy"), (sp_unary_options){.kind = SP_UNARY_SILU});
+}
+static sp_value *make_geglu(const maker *m)
+{
+    return sp_geglu(m->b, image(m, "x"));
+}
+static sp_value *make_cast(const maker *m)
+{
+    return sp_cast(m->b, image(m, "x"), m->dtype == SP_F32 ? SP_BF16 : SP_F32);
+}
+static sp_value *make_sum_leading(const maker *m)
+{
+    return sp_sum_leading(m->b, image(m, "x"), 1);
+}
+static const sp_group_norm_options group_norm = {32, 1e-5, true};
+static sp_value *make_group_norm(const maker *m)
+{
+    return sp_group_norm(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"), group_norm);
+}
+static sp_value *make_group_norm_gradient(const maker *m)
+{
+    return sp_group_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"), image(m, "dy"), group_norm);
+}
+static sp_value *make_layer_norm(const maker *m)
+{
+    return sp_layer_norm(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"), 1e-5);
+}
+static sp_value *make_layer_norm_gradient(const maker *m)
+{
+    return sp_layer_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), image(m, "dy"), 1e-5);
+}
+static sp_value *make_permute(const maker *m)
+{
+    return sp_permute(m->b, image(m, "x"), (int[]){0, 2, 1});
+}
+/* size: samples, queries, keys, heads, head dimension */
+static sp_value *tokens(const maker *m, const char *name, int64_t count)
+{
+    return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], count, m->size[3] * m->size[4]), SP_RATE_STEP);
+}
+static sp_attention_options heads(const maker *m)
+{
+    return (sp_attention_options){(int)m->size[3], 1 / sqrt((double)m->size[4]), false};
+}
+static sp_value *make_attention(const maker *m)
+{
+    return sp_attention(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]), tokens(m, "v", m->size[2]), heads(m));
+}
+static sp_value *make_attention_gradient(const maker *m)
+{
+    return sp_attention_gradient(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]), tokens(m, "v", m->size[2]),
+                                 tokens(m, "out", m->size[1]), tokens(m, "dout", m->size[1]), heads(m));
+}
+
+static const struct {
+    const char *name;
+    sp_value *(*make)(const maker *m);
+    int64_t size[5];
+} rows[] = {
+    {"add, 32x256x64", make_add, {32, 256, 64}},
+    {"add, 2x4096x320", make_add, {2, 4096, 320}},
+    {"cast, 2x4096x320", make_cast, {2, 4096, 320}},
+    {"silu, 2x4096x320", make_silu, {2, 4096, 320}},
+    {"silu gradient, 32x256x64", make_silu_gradient, {32, 256, 64}},
+    {"geglu, 32x64x1024", make_geglu, {32, 64, 1024}},
+    {"geglu, 2x4096x2560", make_geglu, {2, 4096, 2560}},
+    {"sum of rows, 32x256x64", make_sum_leading, {32, 256, 64}},
+    {"permute, 2x320x4096", make_permute, {2, 320, 4096}},
+    {"group norm + silu, 32x256x64", make_group_norm, {32, 256, 64}},
+    {"group norm + silu, 2x4096x320", make_group_norm, {2, 4096, 320}},
+    {"group norm + silu gradient, 32x256x64", make_group_norm_gradient, {32, 256, 64}},
+    {"layer norm, 32x64x128", make_layer_norm, {32, 64, 128}},
+    {"layer norm, 2x4096x320", make_layer_norm, {2, 4096, 320}},
+    {"layer norm gradient, 32x64x128", make_layer_norm_gradient, {32, 64, 128}},
+    {"attention, 32x64x64, 4 heads of 32", make_attention, {32, 64, 64, 4, 32}},
+    {"attention, 32x16x16, 4 heads of 48", make_attention, {32, 16, 16, 4, 48}},
+    {"attention, 32x64x16, 4 heads of 32", make_attention, {32, 64, 16, 4, 32}},
+    {"attention, 1x4096x4096, 8 heads of 40", make_attention, {1, 4096, 4096, 8, 40}},
+    {"attention, 1x4096x77, 8 heads of 40", make_attention, {1, 4096, 77, 8, 40}},
+    {"attention, 1x1024x1024, 8 heads of 80", make_attention, {1, 1024, 1024, 8, 80}},
+    {"attention, 1x4096x4096, 1 head of 512", make_attention, {1, 4096, 4096, 1, 512}},
+    {"attention gradient, 32x64x64, 4 heads of 32", make_attention_gradient, {32, 64, 64, 4, 32}},
+    {"attention gradient, 32x64x16, 4 heads of 32", make_attention_gradient, {32, 64, 16, 4, 32}},
+    {"attention gradient, 1x1024x1024, 8 heads of 80", make_attention_gradient, {1, 1024, 1024, 8, 80}},
+};
+
+static void measure(size_t row, sp_dtype dtype)
+{
+    maker m = {NULL, dtype, rows[row].size};
+    if (sp_builder_create(&m.b) != SP_OK) must(NULL);
+    const sp_node *node = ((const sp_value *)must(rows[row].make(&m)))->producer;
+    double time = seconds(node), bytes = 0;
+    for (int i = 0; i < node->inputs; i++)
+        bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
+    for (int i = 0; i < node->outputs; i++)
+        bytes += (double)bytes_of(node->out[i]);
+    if (node->op->flops)
+        printf(" %.0f us | %.0f GFLOP/s |", time * 1e6, node->op->flops(node) / time * 1e-9);
+    else
+        printf(" %.0f us | %.0f GB/s |", time * 1e6, bytes / time * 1e-9);
+    sp_builder_destroy(m.b);
+}
+
+int main(int argc, char **argv)
+{
+    sp_set_threads(argc > 1 ? atoi(argv[1]) : 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (argc > 2 && strncmp(rows[i].name, argv[2], strlen(argv[2])) != 0) continue;
+        printf("| %s |", rows[i].name);
+        measure(i, SP_F32);
+        measure(i, SP_BF16);
+        printf("\n");
+        fflush(stdout);
+    }
+    return 0;
+}
