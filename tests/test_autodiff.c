@@ -22,7 +22,7 @@ typedef sp_value *compose(composition *c);
 
 static sp_value *variable(composition *c, sp_shape shape)
 {
-    char name[16];
+    char name[24];
     snprintf(name, sizeof name, "v%d", c->count);
     return c->variable[c->count++] = sp_input(c->b, name, c->dtype, shape, SP_RATE_STEP);
 }

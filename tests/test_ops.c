@@ -100,7 +100,7 @@ static void create_scalar(const sp_op_case *c, bool with_gradients, scalar_graph
     for (int i = 0; i < g->inputs.count && with_gradients; i++) {
         if (!g->inputs.input[i].differentiable) continue;
         sp_value *gradient;
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "gradient%d", i);
         assert_ok(sp_gradient(b, loss, &g->inputs.input[i].value, 1, &gradient));
         assert_non_null(gradient);
@@ -121,7 +121,7 @@ static void create_scalar(const sp_op_case *c, bool with_gradients, scalar_graph
 
 static void set_input(scalar_graph *g, int i)
 {
-    char name[16];
+    char name[24];
     snprintf(name, sizeof name, "in%d", i);
     if (sp_plan_input(g->plan, name)) assert_ok(sp_run_set_input(g->run, name, &g->data[i]));
 }
@@ -207,7 +207,7 @@ static void check_gradients(const sp_op_case *c)
     assert_true(evaluate(&forward) == evaluate(&backward));
     for (int i = 0; i < forward.inputs.count; i++) {
         if (!forward.inputs.input[i].differentiable) continue;
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "gradient%d", i);
         sp_tensor gradient = {0};
         assert_ok(sp_run_get_output(backward.run, name, &gradient));

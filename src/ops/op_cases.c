@@ -9,7 +9,7 @@
 static sp_value *declare(sp_case_inputs *t, sp_dtype dtype, sp_shape shape, sp_rate rate,
                          sp_case_input about)
 {
-    char name[16];
+    char name[24];
     snprintf(name, sizeof name, "in%d", t->count);
     about.value = sp_input(t->b, name, dtype, shape, rate);
     t->input[t->count++] = about;
