@@ -2,7 +2,64 @@
 #include "diffusion/objective.h"
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include "base/random.h"
+
+#define X(name, text) text,
+static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
+static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
+static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
+#undef X
+
+static sp_status index_of(const char *what, const char *name, const char *const *names, int count, int *out)
+{
+    char choices[256] = "";
+    for (*out = 0; *out < count; ++*out) {
+        if (strcmp(name, names[*out]) == 0) return SP_OK;
+        size_t used = strlen(choices);
+        snprintf(choices + used, sizeof choices - used, "%s%s", used ? ", " : "", names[*out]);
+    }
+    return sp_fail(SP_ARGUMENT, "%s \"%s\" is not known, expected one of: %s", what, name, choices);
+}
+
+const char *sp_objective_name(sp_objective objective)
+{
+    return objective_names[objective];
+}
+
+const char *sp_sigma_name(sp_sigma_form sigma)
+{
+    return sigma_names[sigma];
+}
+
+const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning)
+{
+    return conditioning_names[conditioning];
+}
+
+sp_status sp_objective_of(const char *name, sp_objective *out)
+{
+    int index;
+    SP_TRY(index_of("objective", name, objective_names, SP_OBJECTIVE_COUNT, &index));
+    *out = (sp_objective)index;
+    return SP_OK;
+}
+
+sp_status sp_sigma_of(const char *name, sp_sigma_form *out)
+{
+    int index;
+    SP_TRY(index_of("sigma", name, sigma_names, SP_SIGMA_COUNT, &index));
+    *out = (sp_sigma_form)index;
+    return SP_OK;
+}
+
+sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out)
+{
+    int index;
+    SP_TRY(index_of("gamma conditioning", name, conditioning_names, SP_GAMMA_CONDITIONING_COUNT, &index));
+    *out = (sp_gamma_conditioning)index;
+    return SP_OK;
+}
 
 sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule, int index, double gamma)
 {
@@ -31,7 +88,7 @@ static void solver_coefficients(const sp_objective_settings *settings, const sp_
 {
     int from = path.start, steps = settings->solver_steps;
     for (int j = 0; j < steps; j++) {
-        int to = path.start - (int)lround((double)(j + 1) * settings->skip / steps);
+        int to = path.start - (int)floor((double)(j + 1) * settings->skip / steps + 0.5);
         if (to < path.end || j + 1 == steps) to = path.end;
         sp_estimate estimate = sp_estimate_from(schedule->prediction, sp_schedule_alpha(schedule, from),
                                                 sp_schedule_sigma(schedule, from));

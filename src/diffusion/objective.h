@@ -12,9 +12,22 @@
 #include "models/unet.h"
 #include "ops/ops.h"
 
-typedef enum { SP_OBJECTIVE_SPLAM, SP_OBJECTIVE_LCM } sp_objective;
-typedef enum { SP_SIGMA_QUADRATIC, SP_SIGMA_LINEAR } sp_sigma_form;
-typedef enum { SP_GAMMA_EMBEDDING, SP_GAMMA_TIME } sp_gamma_conditioning;
+#define SP_OBJECTIVE_LIST(X) X(OBJECTIVE_SPLAM, "splam") X(OBJECTIVE_LCM, "lcm")
+#define SP_SIGMA_LIST(X) X(SIGMA_QUADRATIC, "quadratic") X(SIGMA_LINEAR, "linear")
+#define SP_GAMMA_CONDITIONING_LIST(X) X(GAMMA_EMBEDDING, "embedding") X(GAMMA_TIME, "time")
+#define X(name, text) SP_##name,
+typedef enum { SP_OBJECTIVE_LIST(X) SP_OBJECTIVE_COUNT } sp_objective;
+typedef enum { SP_SIGMA_LIST(X) SP_SIGMA_COUNT } sp_sigma_form;
+typedef enum { SP_GAMMA_CONDITIONING_LIST(X) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
+#undef X
+const char *sp_objective_name(sp_objective objective);
+const char *sp_sigma_name(sp_sigma_form sigma);
+const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning);
+/* SP_ARGUMENT, naming the choices, for any other text. */
+sp_status sp_objective_of(const char *name, sp_objective *out);
+sp_status sp_sigma_of(const char *name, sp_sigma_form *out);
+sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out);
+
 enum { SP_MAX_SOLVER_STEPS = 16 };
 
 /* What fixes the mathematics of a run. */
@@ -79,6 +92,7 @@ void sp_gamma_embedding(double gamma, int64_t dim, float *out);
 typedef struct {
     int64_t batch, channels, height, width, context_length, context_dim;
     const sp_unet_config *teacher, *student;
+    const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
     bool trace;
     bool gradient_checkpointing;
 } sp_step_shape;

@@ -99,7 +99,8 @@ static sp_status build(step_graph *g)
 
     sp_value *z_start = combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;
-    sp_set_enter(b, "teacher", SP_RATE_RUN, NULL, NULL);
+    sp_weights *teacher = (sp_weights *)g->shape->teacher_weights;
+    sp_set_enter(b, "teacher", SP_RATE_RUN, teacher ? sp_weights_dtype : NULL, teacher);
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);
     sp_set_leave(b);

@@ -1,0 +1,278 @@
+/* Distillation: teacher, student, graph, loop, results. */
+#include "train/distill.h"
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "models/initialize.h"
+#include "train/distill_feed.h"
+#include "train/student_folder.h"
+#include "train/trainer.h"
+#include "train/validation.h"
+
+enum { SP_GAMMA_EMBEDDING_DIM = 256 };
+
+typedef struct {
+    const sp_distill_options *options;
+    const sp_callbacks *callbacks;
+    sp_pipeline *teacher;
+    sp_unet_config student;
+    sp_distill_feed feed;
+    sp_plan *plan;
+    sp_run *run;
+    sp_training_state state;
+    json_t *settings;
+    sp_weights *trace; /* what --trace writes; NULL: none */
+    sp_tensor losses, norms; /* [steps] */
+} distillation;
+
+sp_distill_options sp_distill_defaults(void)
+{
+    return (sp_distill_options){
+        .objective = {.objective = SP_OBJECTIVE_SPLAM,
+                      .sigma = SP_SIGMA_QUADRATIC,
+                      .conditioning = SP_GAMMA_EMBEDDING,
+                      .gamma_power = 1,
+                      .guidance_w = 8,
+                      .ddim_timesteps = 50,
+                      .skip = 20,
+                      .solver_steps = 1,
+                      .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}},
+        .max_train_steps = 1000,
+        .batch = 12,
+        .accumulation = 1,
+        .learning_rate = 8e-6,
+        .ema_decay = 0.95,
+        .max_grad_norm = 1,
+        .checkpointing_steps = 200,
+        .checkpoints_total_limit = 2,
+    };
+}
+
+/* ---- settings ---- */
+
+static json_t *run_settings(const sp_distill_options *o, sp_prediction prediction)
+{
+    const sp_objective_settings *s = &o->objective;
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:f, s:f, s:f, s:i, s:i, s:i, s:s, s:f}", "objective",
+        sp_objective_name(s->objective), "sigma", sp_sigma_name(s->sigma),
+        "gamma-conditioning", sp_gamma_conditioning_name(s->conditioning), "gamma-one-probability",
+        s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w, "num-ddim-timesteps",
+        s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps, "loss-type",
+        s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
+    json_t *rest = json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "train-batch-size", (json_int_t)o->batch,
+                             "gradient-accumulation-steps", (json_int_t)o->accumulation, "learning-rate", o->learning_rate,
+                             "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "mixed-precision",
+                             o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
+                             prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon", "random-cond-proj",
+                             (int)o->random_cond_proj);
+    if (json && rest && json_object_update(json, rest) == 0 &&
+        (!o->data || json_object_set_new(json, "data", json_string(o->data)) == 0)) {
+        json_decref(rest);
+        return json;
+    }
+    json_decref(json);
+    json_decref(rest);
+    return NULL;
+}
+
+static sp_status check_options(const sp_distill_options *o, const sp_noise_schedule *schedule)
+{
+    const sp_objective_settings *s = &o->objective;
+    if (!o->data && !o->draws) return sp_fail(SP_ARGUMENT, "distill needs --data SPEC (or --draws FILE to replay a run)");
+    if (s->ddim_timesteps < 1 || s->ddim_timesteps > schedule->timesteps)
+        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d", s->ddim_timesteps, schedule->timesteps);
+    if (s->skip < 1 || s->skip > schedule->timesteps)
+        return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, schedule->timesteps);
+    if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS || s->solver_steps > s->skip)
+        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d and at most --skip", s->solver_steps,
+                       SP_MAX_SOLVER_STEPS);
+    return SP_OK;
+}
+
+/* ---- making ready ---- */
+
+/* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at step 0 the student is
+ * the teacher. */
+static sp_status make_student(distillation *d, sp_weights **out)
+{
+    const sp_distill_options *o = d->options;
+    d->student = d->teacher->unet->config.unet;
+    if (d->student.time_cond_dim)
+        return sp_fail(SP_UNSUPPORTED, "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already", o->teacher,
+                       (long long)d->student.time_cond_dim);
+    if (o->objective.conditioning == SP_GAMMA_EMBEDDING) d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
+    SP_TRY(sp_weights_copy(d->teacher->unet->weights, SP_F32, out));
+    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
+    sp_graph *graph;
+    SP_TRY(sp_component_graph(&config, &graph));
+    const sp_initialize_options initialize = {.seed = o->seed, .zero = o->random_cond_proj ? NULL : "cond_proj"};
+    sp_status status = sp_initialize(graph, "", &initialize, *out);
+    sp_graph_destroy(graph);
+    return status;
+}
+
+static sp_status make_run(distillation *d, sp_step_shape *shape)
+{
+    sp_graph *graph;
+    shape->teacher = &d->teacher->unet->config.unet;
+    shape->teacher_weights = d->teacher->unet->weights;
+    shape->student = &d->student;
+    shape->trace = d->options->trace != NULL;
+    shape->gradient_checkpointing = d->options->gradient_checkpointing;
+    SP_TRY(sp_objective_graph(&d->options->objective, shape, &graph));
+    SP_TRY(sp_plan_create(graph, d->teacher->backend, d->options->storage, &d->plan));
+    SP_TRY(sp_run_create(d->plan, &d->run));
+    SP_TRY(sp_run_bind(d->run, "teacher", d->teacher->unet->weights));
+    return sp_run_bind(d->run, "ema", d->state.ema);
+}
+
+static void report_memory(const distillation *d)
+{
+    sp_plan_memory m = sp_plan_get_memory(d->plan);
+    size_t weights = sp_weights_bytes(d->state.online);
+    const double mb = 1e6;
+    sp_log_info("memory in MB: activations and scratch %.0f, packed weights %.0f, inputs and gradients %.0f, teacher %.0f, online %.0f, "
+                "average %.0f, moments %.0f", (double)m.arena / mb, (double)m.persistent / mb, (double)m.boundary / mb,
+                (double)sp_weights_bytes(d->teacher->unet->weights) / mb, (double)weights / mb, (double)weights / mb,
+                2 * (double)weights / mb);
+}
+
+/* ---- tracing ---- */
+
+static sp_status trace_output(distillation *d, const char *name, int64_t micro)
+{
+    char full[64];
+    sp_tensor value;
+    snprintf(full, sizeof full, "%s.%lld", name, (long long)micro);
+    SP_TRY(sp_run_get_output(d->run, name, &value));
+    return sp_weights_add(d->trace, full, value);
+}
+
+static sp_status observe(void *context, sp_run *run, int64_t micro)
+{
+    (void)run;
+    distillation *d = context;
+    if (!d->trace) return SP_OK;
+    SP_TRY(trace_output(d, "prediction", micro));
+    return trace_output(d, "target", micro);
+}
+
+static sp_status measured(void *context, int64_t step, double loss, double grad_norm)
+{
+    distillation *d = context;
+    if (!d->trace) return SP_OK;
+    ((float *)d->losses.data)[step - 1] = (float)loss;
+    ((float *)d->norms.data)[step - 1] = (float)grad_norm;
+    return SP_OK;
+}
+
+static sp_status start_trace(distillation *d)
+{
+    if (!d->options->trace) return SP_OK;
+    SP_TRY(sp_weights_create(&d->trace));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(d->options->max_train_steps), &d->losses));
+    return sp_tensor_create(SP_F32, sp_shape_of(d->options->max_train_steps), &d->norms);
+}
+
+static sp_status write_trace(distillation *d)
+{
+    if (!d->trace) return SP_OK;
+    sp_tensor losses = d->losses, norms = d->norms;
+    losses.owned = norms.owned = false;
+    SP_TRY(sp_weights_add(d->trace, "loss", losses));
+    SP_TRY(sp_weights_add(d->trace, "grad_norm", norms));
+    return sp_weights_save(d->trace, d->options->trace, SP_F32, NULL, 0);
+}
+
+/* ---- running ---- */
+
+static sp_status feed(void *context, sp_run *run, int64_t micro)
+{
+    distillation *d = context;
+    return sp_distill_feed_run(&d->feed, run, micro);
+}
+
+static sp_status validate(void *context, const sp_training_state *state)
+{
+    distillation *d = context;
+    if (d->options->draws) return SP_OK; /* a replayed run has no prompts */
+    return sp_validation_sheet(d->options, d->teacher, &d->feed, &d->student, state);
+}
+
+/* What --dry-run is for: does it fit, and how long will it take. */
+static sp_status time_one_step(distillation *d)
+{
+    SP_TRY(sp_run_bind(d->run, "online", d->state.online));
+    SP_TRY(feed(d, d->run, 0));
+    SP_TRY(sp_run_execute(d->run)); /* packs weights, touches memory */
+    double began = sp_now();
+    SP_TRY(sp_run_execute(d->run));
+    double seconds = (sp_now() - began) * (double)d->options->accumulation;
+    sp_log_info("one step takes about %.2f s, %lld steps %.1f h; peak memory so far %.0f MB", seconds,
+                (long long)d->options->max_train_steps, seconds * (double)d->options->max_train_steps / 3600,
+                (double)sp_peak_rss() / 1e6);
+    return SP_OK;
+}
+
+static sp_status train(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    const sp_trainer_settings settings = {
+        .name = o->objective.objective == SP_OBJECTIVE_LCM ? "distill lcm" : "distill splam",
+        .output = o->output,
+        .max_steps = o->max_train_steps,
+        .accumulation = o->accumulation,
+        .learning_rate = o->learning_rate,
+        .ema_decay = o->ema_decay,
+        .max_grad_norm = o->max_grad_norm,
+        .checkpointing_steps = o->checkpointing_steps,
+        .checkpoints_total_limit = o->checkpoints_total_limit,
+        .validation_steps = o->validation_steps,
+        .resume = o->resume,
+        .settings = d->settings,
+    };
+    const sp_training_task task = {.context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
+    SP_TRY(start_trace(d));
+    SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
+    SP_TRY(write_trace(d));
+    return sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings);
+}
+
+static sp_status distill(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    /* Recorded draws bring latents and contexts along. */
+    const sp_pipeline_options parts = {.parts = o->draws ? SP_PART_UNET : SP_PART_ALL, .storage = o->storage};
+    SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
+    SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
+    d->settings = run_settings(o, d->teacher->scheduler.schedule.prediction);
+    if (!d->settings) return SP_MEMORY;
+    sp_weights *initial = NULL;
+    sp_status status = make_student(d, &initial);
+    if (!status) status = sp_training_state_create(initial, &d->state);
+    sp_weights_destroy(initial);
+    SP_TRY(status);
+    sp_step_shape shape = {0};
+    SP_TRY(sp_distill_feed_create(o, d->teacher, &d->student, d->callbacks, &d->feed, &shape));
+    SP_TRY(make_run(d, &shape));
+    report_memory(d);
+    return o->dry_run ? time_one_step(d) : train(d);
+}
+
+sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks)
+{
+    distillation d = {.options = options, .callbacks = callbacks};
+    sp_status status = distill(&d);
+    sp_run_destroy(d.run);
+    sp_plan_destroy(d.plan);
+    sp_distill_feed_free(&d.feed);
+    sp_training_state_free(&d.state);
+    sp_pipeline_close(d.teacher);
+    sp_weights_destroy(d.trace);
+    sp_tensor_free(&d.losses);
+    sp_tensor_free(&d.norms);
+    json_decref(d.settings);
+    return status;
+}

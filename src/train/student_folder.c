@@ -1,0 +1,102 @@
+/* Writing a student's folder. */
+#include "train/student_folder.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+static const char readme[] =
+    "# A few-step student\n"
+    "\n"
+    "Distilled with splam; `splam.json` has the objective and every setting. 1 to 4 steps, no guidance:\n"
+    "\n"
+    "    splam generate -m . -p \"...\" --steps 4\n"
+    "\n"
+    "In diffusers (guidance is distilled in, so say guidance_scale=1; the pipeline's default of 8.5 would be read as\n"
+    "another position on the sub-path):\n"
+    "\n"
+    "    pipe = diffusers.LatentConsistencyModelPipeline.from_pretrained(\".\")\n"
+    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
+    "\n"
+    "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n";
+
+static sp_status save_unet(const sp_distill_options *o, const char *name, const sp_unet_config *config, const sp_weights *weights)
+{
+    char *folder = sp_path_join(o->output, name);
+    json_t *json = sp_unet_config_write(config);
+    sp_status status = folder && json ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32) : SP_MEMORY;
+    json_decref(json);
+    sp_free(folder);
+    return status;
+}
+
+/* Only what is a component of its own; a big text encoder or VAE is copied once, not at every save. */
+static sp_status copy_component(const sp_distill_options *o, const char *name)
+{
+    char *from = sp_path_join(o->teacher, name), *to = sp_path_join(o->output, name);
+    sp_status status = from && to ? SP_OK : SP_MEMORY;
+    if (!status && sp_path_is_folder(from) && !sp_path_exists(to)) status = sp_copy_tree(from, to);
+    sp_free(from);
+    sp_free(to);
+    return status;
+}
+
+static sp_status save_scheduler(const sp_distill_options *o)
+{
+    static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule",
+                                       "prediction_type", "set_alpha_to_one", "steps_offset"};
+    char *from = sp_format("%s/scheduler/scheduler_config.json", o->teacher);
+    char *folder = sp_path_join(o->output, "scheduler");
+    char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
+    json_t *teacher = NULL;
+    json_t *lcm = json_pack("{s:s, s:s, s:i, s:f, s:s, s:b, s:b}", "_class_name", "LCMScheduler", "_diffusers_version",
+                            "0.30.0", "original_inference_steps", o->objective.ddim_timesteps, "timestep_scaling", 10.0,
+                            "timestep_spacing", "leading", "clip_sample", 0, "rescale_betas_zero_snr", 0);
+    sp_status status = from && to && lcm ? sp_json_load(from, &teacher) : SP_MEMORY;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
+        json_t *value = json_object_get(teacher, kept[i]);
+        if (value && json_object_set(lcm, kept[i], value)) status = SP_MEMORY;
+    }
+    if (!status) status = sp_make_folders(folder);
+    if (!status) status = sp_json_save(to, lcm);
+    json_decref(teacher);
+    json_decref(lcm);
+    sp_free(from);
+    sp_free(to);
+    sp_free(folder);
+    return status;
+}
+
+static sp_status save_json(const sp_distill_options *o, const char *name, const json_t *value)
+{
+    char *path = sp_path_join(o->output, name);
+    sp_status status = path && value ? sp_json_save(path, value) : SP_MEMORY;
+    sp_free(path);
+    return status;
+}
+
+static sp_status save_index(const sp_distill_options *o)
+{
+    json_t *index = json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}", "_class_name",
+                              "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0", "feature_extractor",
+                              "safety_checker", "requires_safety_checker", 0, "scheduler", "diffusers", "LCMScheduler",
+                              "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer",
+                              "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL");
+    sp_status status = save_json(o, "model_index.json", index);
+    json_decref(index);
+    return status;
+}
+
+sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student, const sp_weights *online,
+                          const sp_weights *ema, const json_t *settings)
+{
+    SP_TRY(save_unet(o, "unet", student, online));
+    SP_TRY(save_unet(o, "unet_ema", student, ema));
+    SP_TRY(copy_component(o, "text_encoder"));
+    SP_TRY(copy_component(o, "tokenizer"));
+    SP_TRY(copy_component(o, "vae"));
+    SP_TRY(save_scheduler(o));
+    SP_TRY(save_json(o, "splam.json", settings));
+    char *path = sp_path_join(o->output, "README.md");
+    sp_status status = path ? sp_write_file(path, readme, sizeof readme - 1) : SP_MEMORY;
+    sp_free(path);
+    return status ? status : save_index(o);
+}

@@ -1,0 +1,12 @@
+/* A look at a student while it trains. */
+#ifndef SP_TRAIN_VALIDATION_H
+#define SP_TRAIN_VALIDATION_H
+#include "train/distill_feed.h"
+#include "train/training_state.h"
+
+/* Writes output/validation-STEP.png: online and averaged weights at 1, 2 and 4 steps, on prompts and noise that are always
+ * the same, gamma = 1. */
+sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher, const sp_distill_feed *feed,
+                              const sp_unet_config *student, const sp_training_state *state);
+
+#endif
