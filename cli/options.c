@@ -275,6 +275,12 @@ int options_exit_code(options_result result)
     return result == OPTIONS_WRONG ? CLI_USAGE : CLI_OK;
 }
 
+splam_precision options_precision(const char *text)
+{
+    if (!text) return SPLAM_PRECISION_DEFAULT;
+    return strcmp(text, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
+}
+
 /* ---- suggestions ---- */
 
 /* Insertions, deletions, replacements and swaps of neighbours that make `a` of `b`. */

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <splam/splam.h>
+
 typedef enum {
     OPTION_FLAG,     /* bool *: true when given */
     OPTION_TEXT,     /* const char ** */
@@ -60,6 +62,9 @@ typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG } options_result;
 options_result options_parse(const command *c, int argc, char **argv, const char **operands,
                              size_t *operand_count);
 
+/* "f32", "bf16" or "no", NULL meaning the default. */
+splam_precision options_precision(const char *text);
+
 /* For `return`: what to exit with when options_parse did not say OPTIONS_RUN. */
 int options_exit_code(options_result result);
 
@@ -75,6 +80,13 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
         .name = "threads", .letter = 't', .kind = OPTION_INTEGER, .value = threads,                \
         .argument = "N", .low = 1, .high = 1024, .help = "threads to compute with",                \
         .fallback = "one per core"                                                                 \
+    }
+
+/* Where a model is wanted: const char **model. */
+#define OPTION_MODEL(model)                                                                        \
+    {                                                                                              \
+        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = model, .argument = "MODEL",  \
+        .required = true, .help = "a diffusers folder"                                             \
     }
 
 #define OPTION_COUNT(list) (sizeof(list) / sizeof *(list))

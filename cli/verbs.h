@@ -3,7 +3,11 @@
 #define CLI_VERBS_H
 #include <splam/splam.h>
 
-#define CLI_VERB_LIST(X) X(train, "train an autoencoder or a teacher from nothing")
+#define CLI_VERB_LIST(X)                                                                           \
+    X(train, "train an autoencoder or a teacher from nothing")                                     \
+    X(data, "look at a data set: what is accepted, what is rejected and why")                      \
+    X(forward, "run one component from file to file")                                              \
+    X(tokenize, "print the token ids of a text")
 
 /* argv[0] is the verb. Returns the exit code. */
 #define X(name, summary) int cli_##name(int argc, char **argv);

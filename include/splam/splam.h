@@ -66,6 +66,50 @@ typedef enum {
     SPLAM_BF16
 } splam_precision;
 
+/* Releases memory that the library handed out; NULL is legal. */
+SPLAM_API void splam_free(void *pointer);
+
+/* ---- looking at models and data ---- */
+
+/* One run of one component, from a safetensors file to another, in diffusers' names and layouts:
+ *   unet          sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D], optional
+ *                 timestep_cond [N,dim] -> sample [N,C,H,W]
+ *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]
+ *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image [N,3,H,W]
+ *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]
+ * Outputs are f32. SPLAM_NUMERIC, and no file, if one of them is not finite. */
+typedef struct {
+    const char *model; /* a model's folder or the component's own */
+    const char *component;
+    const char *inputs, *outputs; /* paths */
+    splam_precision precision;
+} splam_forward_options;
+SPLAM_API splam_status splam_forward(const splam_forward_options *options);
+
+/* The ids of `text`, padded as the text encoder takes them, in a new array (splam_free). model: a
+ * model's folder or a tokenizer's. */
+SPLAM_API splam_status splam_tokenize(const char *model, const char *text, int32_t **ids,
+                                      size_t *count);
+
+/* What a model's folder, a component's folder, a training's output or a .safetensors file holds,
+ * and the memory that generating with it and distilling it would take, in lines for people
+ * (splam_free). Nothing is run. */
+SPLAM_API splam_status splam_inspect(const char *path, char **text);
+
+/* 0 or NULL takes the default in brackets. */
+typedef struct {
+    const char *spec;   /* "emoji:" or "folder:DIR" */
+    int64_t resolution; /* side of the pictures [emoji 64, else 512] */
+    int64_t min_size;   /* shorter sides below are rejected [half the resolution] */
+    const char *sheet;  /* a PNG of samples with their captions to write; NULL: none */
+    int64_t count;      /* pictures on it [48] */
+    uint64_t seed;      /* of their choice */
+} splam_data_options;
+/* Opens a data set and decodes the pictures of the sheet; *summary: what was accepted and rejected,
+ * and why, in lines for people (splam_free). */
+SPLAM_API splam_status splam_data(const splam_data_options *options,
+                                  const splam_callbacks *callbacks, char **summary);
+
 /* ---- training from nothing ---- */
 
 /* 0 or NULL takes the default in brackets. */

@@ -2,6 +2,7 @@
 
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
+#include "base/memory.h"
 #include "base/parallel.h"
 
 const char *splam_version(void)
@@ -48,4 +49,9 @@ splam_callbacks splam_terminal_callbacks(splam_terminal *terminal)
 void splam_set_threads(int count)
 {
     sp_set_threads(count);
+}
+
+void splam_free(void *pointer)
+{
+    sp_free(pointer);
 }

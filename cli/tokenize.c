@@ -1,0 +1,47 @@
+/* splam tokenize */
+#include <stdio.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Prints one JSON array: the ids of a text as the model's text encoder takes them, with the begin\n"
+    "and end tokens, cut and padded to its length.";
+
+static const char *const examples[] = {
+    "splam tokenize -m sd15 \"a photograph of an astronaut riding a horse\"",
+    "splam tokenize -m sd15/tokenizer \"\"",
+    "splam tokenize -m sd15 -- \"-5 degrees\"",
+    NULL,
+};
+
+int cli_tokenize(int argc, char **argv)
+{
+    const char *model = NULL, *text = NULL;
+    /* clang-format off */
+    const option options[] = {
+        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &model, .argument = "MODEL",
+         .required = true, .help = "a diffusers folder, or a tokenizer's own"},
+    };
+    /* clang-format on */
+    const command c = {.verb = "tokenize",
+                       .synopsis = "-m MODEL TEXT",
+                       .description = description,
+                       .options = options,
+                       .option_count = OPTION_COUNT(options),
+                       .operand = "a text",
+                       .operands_min = 1,
+                       .operands_max = 1,
+                       .examples = examples};
+    options_result result = options_parse(&c, argc, argv, &text, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    int32_t *ids;
+    size_t count;
+    splam_status status = splam_tokenize(model, text, &ids, &count);
+    if (status != SPLAM_OK) return cli_finish(status);
+    for (size_t i = 0; i < count; i++)
+        printf("%s%d", i ? ", " : "[", ids[i]);
+    printf("]\n");
+    splam_free(ids);
+    return CLI_OK;
+}

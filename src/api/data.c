@@ -1,0 +1,152 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "api/convert.h"
+#include "base/memory.h"
+#include "data/dataset.h"
+#include "data/sheet.h"
+
+/* ---- the sheet ---- */
+
+typedef struct {
+    int64_t count;
+    uint8_t **pictures;
+    const char **captions;
+} sheet_cells;
+
+static void release(sheet_cells *cells)
+{
+    for (int64_t i = 0; cells->pictures && i < cells->count; i++)
+        sp_free(cells->pictures[i]);
+    sp_free(cells->pictures);
+    sp_free(cells->captions);
+}
+
+static sp_status fill(sp_dataset *dataset, uint64_t seed, const sp_callbacks *callbacks,
+                      sheet_cells *cells)
+{
+    size_t side = (size_t)sp_dataset_resolution(dataset);
+    sp_dataset_order *order;
+    SP_TRY(sp_dataset_order_create(seed, sp_dataset_count(dataset), &order));
+    sp_status status = SP_OK;
+    for (int64_t i = 0; i < cells->count && !status; i++) {
+        int64_t sample = sp_dataset_order_at(order, (uint64_t)i), used = sample;
+        cells->pictures[i] = sp_alloc(3 * side * side);
+        status = cells->pictures[i] ? sp_check_cancelled(callbacks) : SP_MEMORY;
+        if (!status) status = sp_dataset_image(dataset, sample, cells->pictures[i], &used);
+        if (!status) cells->captions[i] = sp_dataset_caption(dataset, used, 0);
+        sp_report(callbacks, "decoding pictures", i + 1, cells->count, NULL);
+    }
+    sp_dataset_order_destroy(order);
+    return status;
+}
+
+/* Nearly twice as wide as high. */
+static int columns_for(int64_t count)
+{
+    int columns = 1;
+    while ((int64_t)columns * columns < 2 * count && columns < 12)
+        columns++;
+    return columns;
+}
+
+static sp_status draw(sp_dataset *dataset, const splam_data_options *o, const sheet_cells *cells)
+{
+    int side = sp_dataset_resolution(dataset), columns = columns_for(cells->count);
+    char subtitle[160];
+    snprintf(subtitle, sizeof subtitle, "%lld of %lld pictures, %d x %d pixels, seed %llu",
+             (long long)cells->count, (long long)sp_dataset_count(dataset), side, side,
+             (unsigned long long)o->seed);
+    int rows = (int)((cells->count + columns - 1) / columns);
+    /* The grid's last row may be short; NULL stands for an empty cell. */
+    const uint8_t **pictures = sp_alloc_zero((size_t)(rows * columns) * sizeof *pictures);
+    const char **captions = sp_alloc_zero((size_t)(rows * columns) * sizeof *captions);
+    for (int64_t i = 0; pictures && captions && i < cells->count; i++) {
+        pictures[i] = cells->pictures[i];
+        captions[i] = cells->captions[i];
+    }
+    const sp_sheet sheet = {.title = sp_dataset_spec(dataset),
+                            .subtitle = subtitle,
+                            .rows = rows,
+                            .columns = columns,
+                            .picture_width = side,
+                            .picture_height = side,
+                            .pictures = pictures,
+                            .cell_captions = captions};
+    sp_status status = pictures && captions ? sp_sheet_save(&sheet, o->sheet) : SP_MEMORY;
+    sp_free(pictures);
+    sp_free(captions);
+    return status;
+}
+
+static sp_status write_sheet(sp_dataset *dataset, const splam_data_options *o,
+                             const sp_callbacks *callbacks)
+{
+    sheet_cells cells = {.count = o->count > 0 ? o->count : 48};
+    if (cells.count > sp_dataset_count(dataset)) cells.count = sp_dataset_count(dataset);
+    cells.pictures = sp_alloc_zero((size_t)cells.count * sizeof *cells.pictures);
+    cells.captions = sp_alloc_zero((size_t)cells.count * sizeof *cells.captions);
+    sp_status status = cells.pictures && cells.captions ? SP_OK : SP_MEMORY;
+    if (!status) status = fill(dataset, o->seed, callbacks, &cells);
+    if (!status) status = draw(dataset, o, &cells);
+    release(&cells);
+    return status;
+}
+
+/* ---- the summary ---- */
+
+static void describe_captions(const sp_dataset *dataset, sp_string *out)
+{
+    enum { SHOWN = 3 };
+    int64_t count = sp_dataset_count(dataset), captions = 0, bytes = 0;
+    size_t longest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int variants = sp_dataset_caption_count(dataset, i);
+        captions += variants;
+        for (int v = 0; v < variants; v++) {
+            size_t length = strlen(sp_dataset_caption(dataset, i, v));
+            bytes += (int64_t)length;
+            if (length > longest) longest = length;
+        }
+    }
+    sp_string_append_format(
+        out, "captions: %.1f a picture, %.0f bytes on average, at most %zu; such as\n",
+        (double)captions / (double)count, (double)bytes / (double)captions, longest);
+    for (int64_t i = 0; i < SHOWN && i < count; i++) {
+        int64_t sample = i * (count / SHOWN);
+        int variants = sp_dataset_caption_count(dataset, sample);
+        sp_string_append_format(out, "  %s: \"%s\"", sp_dataset_name(dataset, sample),
+                                sp_dataset_caption(dataset, sample, 0));
+        if (variants > 1)
+            sp_string_append_format(out, ", or \"%s\"", sp_dataset_caption(dataset, sample, 1));
+        sp_string_append(out, "\n", 1);
+    }
+}
+
+static sp_status describe(sp_dataset *dataset, char **summary)
+{
+    sp_string text = {0};
+    sp_dataset_summary(dataset, &text);
+    describe_captions(dataset, &text);
+    if (text.failed) {
+        sp_string_free(&text);
+        return SP_MEMORY;
+    }
+    *summary = text.data;
+    return SP_OK;
+}
+
+splam_status splam_data(const splam_data_options *o, const splam_callbacks *callbacks,
+                        char **summary)
+{
+    sp_callbacks own = sp_own_callbacks(callbacks);
+    sp_dataset_options options = {.resolution = (int)o->resolution, .min_size = (int)o->min_size};
+    sp_dataset *dataset = NULL;
+    *summary = NULL;
+    sp_status status = o->spec ? SP_OK : sp_fail(SP_ARGUMENT, "a data set is missing");
+    if (!status) status = sp_dataset_open(o->spec, &options, &own, &dataset);
+    if (!status && o->sheet) status = write_sheet(dataset, o, &own);
+    if (!status) status = describe(dataset, summary);
+    sp_dataset_close(dataset);
+    return sp_public_status(status);
+}

@@ -1,0 +1,70 @@
+#include "api/convert.h"
+#include "backend/cpu/cpu.h"
+#include "models/component.h"
+#include "models/forward.h"
+
+static sp_status check(const splam_forward_options *o)
+{
+    if (!o->model) return sp_fail(SP_ARGUMENT, "a model is missing");
+    if (!o->component) return sp_fail(SP_ARGUMENT, "a component is missing");
+    if (!o->inputs || !o->outputs)
+        return sp_fail(SP_ARGUMENT, "a file of inputs or one for the outputs is missing");
+    return SP_OK;
+}
+
+/* A NaN in an output comes from the weights or the inputs: say which tensor, if it is one of them.
+ */
+static sp_status blame(const splam_forward_options *o, const sp_tensor_file *inputs)
+{
+    for (size_t i = 0; i < sp_tensor_file_count(inputs); i++)
+        if (sp_tensor_check_finite(sp_tensor_file_at(inputs, i), sp_tensor_file_name(inputs, i)))
+            return sp_fail_within(SP_NUMERIC, "%s", o->inputs);
+    const char *folder = o->component[0] == 'v'   ? "vae"
+                         : o->component[0] == 't' ? "text_encoder"
+                                                  : "unet";
+    sp_component *component;
+    SP_TRY(sp_component_open(o->model, folder, &component));
+    sp_status status = SP_OK;
+    for (size_t i = 0; !status && i < sp_weights_count(component->weights); i++)
+        status = sp_tensor_check_finite(sp_weights_at(component->weights, i),
+                                        sp_weights_name(component->weights, i));
+    if (status) sp_fail_within(status, "%s", component->folder);
+    sp_component_close(component);
+    return status;
+}
+
+static sp_status check_finite(const splam_forward_options *o, const sp_tensor_file *inputs,
+                              const sp_named_outputs *outputs)
+{
+    for (int i = 0; i < outputs->count; i++) {
+        if (sp_tensor_check_finite(&outputs->item[i].tensor, outputs->item[i].name) == SP_OK)
+            continue;
+        SP_TRY(blame(o, inputs));
+        SP_TRY(sp_tensor_check_finite(&outputs->item[i].tensor, outputs->item[i].name));
+    }
+    return SP_OK;
+}
+
+static sp_status save(const char *path, const sp_named_outputs *outputs)
+{
+    sp_named_tensor named[SP_FORWARD_MAX_OUTPUTS];
+    for (int i = 0; i < outputs->count; i++)
+        named[i] = (sp_named_tensor){outputs->item[i].name, &outputs->item[i].tensor};
+    return sp_safetensors_save(path, named, (size_t)outputs->count, NULL, 0);
+}
+
+splam_status splam_forward(const splam_forward_options *o)
+{
+    sp_tensor_file *inputs = NULL;
+    sp_named_outputs outputs = {0};
+    sp_status status = check(o);
+    if (!status) status = sp_safetensors_open(o->inputs, &inputs);
+    if (!status)
+        status = sp_component_forward(o->model, o->component, inputs, sp_storage_of(o->precision),
+                                      sp_cpu_backend(), &outputs);
+    if (!status) status = check_finite(o, inputs, &outputs);
+    if (!status) status = save(o->outputs, &outputs);
+    sp_named_outputs_free(&outputs);
+    sp_tensor_file_close(inputs);
+    return sp_public_status(status);
+}
