@@ -4,6 +4,7 @@
 #include <splam/splam.h>
 
 #define CLI_VERB_LIST(X)                                                                           \
+    X(generate, "draw pictures from prompts")                                                      \
     X(train, "train an autoencoder or a teacher from nothing")                                     \
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \
     X(forward, "run one component from file to file")                                              \

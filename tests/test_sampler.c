@@ -1,4 +1,5 @@
-/* Scheduler files, samplers and the denoising loop, against diffusers' schedulers on the same network and noise. */
+/* Scheduler files, samplers and the denoising loop, against diffusers' schedulers on the same
+ * network and noise. */
 #include "support.h"
 
 #include <math.h>
@@ -17,8 +18,8 @@ static const char *golden(const char *name)
 
 /* ---- goldens ---- */
 
-/* Final latents may differ by this, relative max error: the largest rounding error of diffusers' own float32 against
- * float64 is 2e-5, and some samplers keep float32 states. */
+/* Final latents may differ by this, relative max error: the largest rounding error of diffusers'
+ * own float32 against float64 is 2e-5, and some samplers keep float32 states. */
 static const double tolerance = 2e-4;
 
 static void make_model(void **state, const char *name)
@@ -26,12 +27,14 @@ static void make_model(void **state, const char *name)
     char scheduler[64];
     snprintf(scheduler, sizeof scheduler, "%s/scheduler_config.json", name);
     assert_ok(sp_make_folders(in_folder(state, "model/scheduler")));
-    assert_ok(sp_copy_file(golden(scheduler), in_folder(state, "model/scheduler/scheduler_config.json")));
+    assert_ok(
+        sp_copy_file(golden(scheduler), in_folder(state, "model/scheduler/scheduler_config.json")));
     if (!sp_path_exists(in_folder(state, "model/unet")))
         assert_ok(sp_copy_tree(golden("unet-demo"), in_folder(state, "model/unet")));
 }
 
-static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *options, const sp_tensor_file *file)
+static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *options,
+                            const sp_tensor_file *file)
 {
     const sp_tensor *expected;
     sp_sampler sampler;
@@ -43,7 +46,8 @@ static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *opti
     sp_sampler_free(&sampler);
 }
 
-static void check_run(sp_pipeline *p, const char *path, const char *sampler, int steps, double guidance, int64_t batch)
+static void check_run(sp_pipeline *p, const char *path, const char *sampler, int steps,
+                      double guidance, int64_t batch)
 {
     enum { MOST_STEPS = 64 };
     sp_tensor_file *file;
@@ -87,7 +91,8 @@ static void check_case(void **state, const char *name)
     make_model(state, name);
     snprintf(path, sizeof path, "%s/case.json", name);
     assert_ok(sp_json_load(golden(path), &json));
-    assert_ok(sp_pipeline_open(in_folder(state, "model"), &(sp_pipeline_options){.parts = SP_PART_UNET}, &p));
+    assert_ok(sp_pipeline_open(in_folder(state, "model"),
+                               &(sp_pipeline_options){.parts = SP_PART_UNET}, &p));
     json_t *runs = json_object_get(json, "runs"), *run;
     size_t i;
     assert_true(json_array_size(runs) > 0);
@@ -102,16 +107,26 @@ static void check_case(void **state, const char *name)
     json_decref(json);
 }
 
-#define CASES(X)                                                                                                       \
-    X(lcm, "sampler-lcm") X(lcm_v, "sampler-lcm-v") X(ddim, "sampler-ddim") X(ddim_linspace, "sampler-ddim-linspace")      \
-    X(ddim_to_one, "sampler-ddim-to-one") X(ddim_trailing, "sampler-ddim-trailing") X(ddim_v, "sampler-ddim-v")            \
-    X(dpm, "sampler-dpm") X(dpm_leading, "sampler-dpm-leading") X(dpm_trailing, "sampler-dpm-trailing")                    \
-    X(dpm_v, "sampler-dpm-v") X(euler, "sampler-euler") X(euler_leading, "sampler-euler-leading")                          \
-    X(euler_trailing, "sampler-euler-trailing") X(euler_v, "sampler-euler-v")
-#define X(name, folder)                                                                                                \
-    static void test_##name(void **state)                                                                              \
-    {                                                                                                                  \
-        check_case(state, folder);                                                                                     \
+#define CASES(X)                                                                                   \
+    X(lcm, "sampler-lcm")                                                                          \
+    X(lcm_v, "sampler-lcm-v")                                                                      \
+    X(ddim, "sampler-ddim")                                                                        \
+    X(ddim_linspace, "sampler-ddim-linspace")                                                      \
+    X(ddim_to_one, "sampler-ddim-to-one")                                                          \
+    X(ddim_trailing, "sampler-ddim-trailing")                                                      \
+    X(ddim_v, "sampler-ddim-v")                                                                    \
+    X(dpm, "sampler-dpm")                                                                          \
+    X(dpm_leading, "sampler-dpm-leading")                                                          \
+    X(dpm_trailing, "sampler-dpm-trailing")                                                        \
+    X(dpm_v, "sampler-dpm-v")                                                                      \
+    X(euler, "sampler-euler")                                                                      \
+    X(euler_leading, "sampler-euler-leading")                                                      \
+    X(euler_trailing, "sampler-euler-trailing")                                                    \
+    X(euler_v, "sampler-euler-v")
+#define X(name, folder)                                                                            \
+    static void test_##name(void **state)                                                          \
+    {                                                                                              \
+        check_case(state, folder);                                                                 \
     }
 CASES(X)
 #undef X
@@ -128,7 +143,8 @@ static sp_scheduler_config config_of(const char *text)
     return config;
 }
 
-static void check_grid(const sp_scheduler_config *config, sp_sampler_options options, const int *expected)
+static void check_grid(const sp_scheduler_config *config, sp_sampler_options options,
+                       const int *expected)
 {
     sp_sampler sampler;
     assert_ok(sp_sampler_create(config, &options, &sampler));
@@ -159,9 +175,11 @@ static void test_lcm_grids(void **state)
 static void test_teacher_chain(void **state)
 {
     (void)state;
-    sp_scheduler_config config = config_of("{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\"}");
+    sp_scheduler_config config =
+        config_of("{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\"}");
     sp_sampler sampler;
-    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 50}, &sampler));
+    assert_ok(sp_sampler_create(
+        &config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 50}, &sampler));
     for (int i = 0; i < 50; i++)
         assert_int_equal(sampler.step[i].timestep, 999 - 20 * i);
     /* The last step ends at the clean estimate. */
@@ -170,8 +188,8 @@ static void test_teacher_chain(void **state)
     sp_sampler_free(&sampler);
 }
 
-/* A network that knows the answer: for z = alpha x + sigma n it says n (or v), so every sampler must end at x, and a
- * deterministic one must pass through alpha' x + sigma' n on its way. */
+/* A network that knows the answer: for z = alpha x + sigma n it says n (or v), so every sampler
+ * must end at x, and a deterministic one must pass through alpha' x + sigma' n on its way. */
 static void check_exact(const sp_scheduler_config *config, sp_sampler_options options)
 {
     enum { COUNT = 5 };
@@ -183,7 +201,8 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
     double alpha = sp_schedule_alpha(schedule, sampler.step[0].timestep);
     double sigma = sp_schedule_sigma(schedule, sampler.step[0].timestep);
     for (int k = 0; k < COUNT; k++)
-        z[k] = (float)((alpha * clean[k] + sigma * noise[k]) / (options.kind == SP_SAMPLER_EULER ? alpha : 1));
+        z[k] = (float)((alpha * clean[k] + sigma * noise[k]) /
+                       (options.kind == SP_SAMPLER_EULER ? alpha : 1));
     for (int i = 0; i < sampler.count; i++) {
         alpha = sp_schedule_alpha(schedule, sampler.step[i].timestep);
         sigma = sp_schedule_sigma(schedule, sampler.step[i].timestep);
@@ -191,7 +210,9 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
             double state_scale = options.kind == SP_SAMPLER_EULER ? 1 / alpha : 1;
             /* 1/alpha is 15 at most, and z is a float */
             assert_float_equal(z[k], (alpha * clean[k] + sigma * noise[k]) * state_scale, 2e-5);
-            m[k] = (float)(schedule->prediction == SP_PREDICTION_V ? alpha * noise[k] - sigma * clean[k] : noise[k]);
+            m[k] = (float)(schedule->prediction == SP_PREDICTION_V
+                               ? alpha * noise[k] - sigma * clean[k]
+                               : noise[k]);
         }
         sp_sampler_advance(&sampler, i, z, m, previous, NULL, COUNT);
     }
@@ -204,11 +225,13 @@ static void test_exact_network(void **state)
 {
     (void)state;
     for (int v = 0; v < 2; v++) {
-        sp_scheduler_config config = config_of(v ? "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
-                                                   " \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\"}"
-                                                 : "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
-                                                   " \"beta_end\": 0.012, \"beta_start\": 0.00085}");
-        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4, .deterministic = true});
+        sp_scheduler_config config = config_of(
+            v ? "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
+                " \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\"}"
+              : "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
+                " \"beta_end\": 0.012, \"beta_start\": 0.00085}");
+        check_exact(&config, (sp_sampler_options){
+                                 .kind = SP_SAMPLER_LCM, .steps = 4, .deterministic = true});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 1});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 20});
@@ -222,17 +245,28 @@ static void test_step_limits(void **state)
     sp_scheduler_config config = config_of("{\"steps_offset\": 1}");
     sp_sampler sampler;
     sp_sampler_kind kind;
-    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 51}, &sampler), SP_ARGUMENT);
+    assert_status(sp_sampler_create(&config,
+                                    &(sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 51},
+                                    &sampler),
+                  SP_ARGUMENT);
     assert_message("51 steps of lcm");
-    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 0}, &sampler), SP_ARGUMENT);
-    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 1000}, &sampler), SP_ARGUMENT);
+    assert_status(sp_sampler_create(&config,
+                                    &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 0},
+                                    &sampler),
+                  SP_ARGUMENT);
+    assert_status(sp_sampler_create(&config,
+                                    &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 1000},
+                                    &sampler),
+                  SP_ARGUMENT);
     assert_message("begin at timestep 1000");
     for (int steps = 1; steps < 1000; steps += 7)
         for (int k = 0; k < SP_SAMPLER_COUNT; k++)
             for (int s = 0; s < 4; s++) {
                 config.spacing = (sp_timestep_spacing)s;
                 if (k == SP_SAMPLER_LCM && steps > 50) continue;
-                assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = (sp_sampler_kind)k, .steps = steps}, &sampler));
+                assert_ok(sp_sampler_create(
+                    &config, &(sp_sampler_options){.kind = (sp_sampler_kind)k, .steps = steps},
+                    &sampler));
                 for (int i = 0; i < steps; i++) {
                     assert_true(sampler.step[i].timestep >= 0 && sampler.step[i].timestep <= 999);
                     assert_true(isfinite(sampler.step[i].z) && isfinite(sampler.step[i].m));
@@ -275,8 +309,9 @@ static void test_refused_keys(void **state)
 
 static void test_infinity(void **state)
 {
-    static const char text[] = "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"lambda_min_clipped\": -Infinity,"
-                               " \"_note\": \"Infinity \\\" -Infinity\", \"final_sigmas_type\": \"sigma_min\"}";
+    static const char text[] =
+        "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"lambda_min_clipped\": -Infinity,"
+        " \"_note\": \"Infinity \\\" -Infinity\", \"final_sigmas_type\": \"sigma_min\"}";
     sp_scheduler_config config;
     const char *path = in_folder(state, "scheduler_config.json");
     assert_ok(sp_write_file(path, text, sizeof text - 1));
@@ -287,21 +322,26 @@ static void test_infinity(void **state)
     assert_status(sp_scheduler_config_load(in_folder(state, "absent.json"), &config), SP_IO);
 }
 
-/* With final_sigmas_type sigma_min the last of 15 steps or more is second order, and ends with the noise of timestep 0. */
+/* With final_sigmas_type sigma_min the last of 15 steps or more is second order, and ends with the
+ * noise of timestep 0. */
 static void test_final_sigma(void **state)
 {
     (void)state;
     sp_scheduler_config config = config_of("{\"final_sigmas_type\": \"sigma_min\"}");
     sp_sampler sampler;
-    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
+    assert_ok(sp_sampler_create(
+        &config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
     assert_true(sampler.step[14].previous != 0 && sampler.step[0].previous == 0);
     sp_sampler_free(&sampler);
-    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 14}, &sampler));
+    assert_ok(sp_sampler_create(
+        &config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 14}, &sampler));
     assert_true(sampler.step[13].previous == 0 && sampler.step[12].previous != 0);
     sp_sampler_free(&sampler);
     config.final_sigma_min = false;
-    assert_ok(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
-    assert_true(sampler.step[14].previous == 0 && fabs(sampler.step[14].z - sampler.step[14].clean_z) < 1e-15);
+    assert_ok(sp_sampler_create(
+        &config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
+    assert_true(sampler.step[14].previous == 0 &&
+                fabs(sampler.step[14].z - sampler.step[14].clean_z) < 1e-15);
     sp_sampler_free(&sampler);
 }
 

@@ -110,6 +110,44 @@ typedef struct {
 SPLAM_API splam_status splam_data(const splam_data_options *options,
                                   const splam_callbacks *callbacks, char **summary);
 
+/* ---- pictures ---- */
+
+typedef enum {
+    SPLAM_RNG_PHILOX, /* this library's own: a number depends on seed, step and place alone */
+    SPLAM_RNG_TORCH   /* PyTorch's on a CPU: diffusers' noise with one generator a picture */
+} splam_rng;
+
+/* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
+typedef struct {
+    const char *model;          /* a diffusers folder */
+    const char *unet;           /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *const *prompts; /* UTF-8 */
+    size_t prompt_count;
+    const char *prompts_file;   /* more prompts, one a line; empty lines are left out */
+    const char *negative;       /* looked at where there is guidance [""] */
+    const char *sampler;        /* lcm, ddim, dpm++2m, euler [for LCMScheduler lcm, else dpm++2m] */
+    int64_t steps;              /* [lcm 4, ddim 50, dpm++2m 20, euler 30] */
+    double guidance;            /* CFG scale; below 0: [1 for an LCMScheduler, else 7.5] */
+    bool old_grid;              /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
+    int64_t seed;               /* picture j of all has seed + j; -1: one is drawn */
+    int64_t *seed_used;         /* receives the seed; may be NULL */
+    int64_t count;              /* pictures per prompt [as many as the noise file has, or 1] */
+    int64_t width, height;      /* pixels [the noise file's, or what the model was trained for] */
+    splam_rng rng;
+    splam_precision precision;
+    int clip_skip;              /* last layers of the text encoder left out */
+    const char *output;         /* PNG; of several pictures, number j is NAME-j.png. NULL: none */
+    const char *noise;          /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
+                                   initial sigma; noise.1, ... where the sampler draws again */
+    const char *save_latents;   /* safetensors: latents [N,C,h,w], before division by the VAE's
+                                   scaling factor */
+} splam_generate_options;
+
+/* Pictures from prompts; those of one prompt are neighbours. PNGs carry what made them: A1111's
+ * "parameters" and a JSON object "splam" with the model's hash. */
+SPLAM_API splam_status splam_generate(const splam_generate_options *options,
+                                      const splam_callbacks *callbacks);
+
 /* ---- training from nothing ---- */
 
 /* 0 or NULL takes the default in brackets. */

@@ -42,7 +42,8 @@ sp_status sp_latents_encode(sp_dataset *dataset, const int64_t *samples, int64_t
     sp_status status =
         rgb ? sp_tensor_create(SP_F32, sp_shape_of(batch, 3, size, size), &pictures) : SP_MEMORY;
     if (!status)
-        status = sp_vae_runner_create(vae, SP_VAE_ENCODE, pictures.shape, backend, storage, &runner);
+        status =
+            sp_vae_runner_create(vae, SP_VAE_ENCODE, pictures.shape, backend, storage, &runner);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = encode_batch(&runner, dataset, samples, first, n, rgb, &pictures, out);

@@ -1,4 +1,5 @@
-/* From noise to latents: the sampler's loop over a batch, both passes of classifier-free guidance in one run. */
+/* From noise to latents: the sampler's loop over a batch, both passes of classifier-free guidance
+ * in one run. */
 #include <string.h>
 #include "base/memory.h"
 #include "diffusion/objective.h"
@@ -20,28 +21,34 @@ static sp_value *twice(sp_builder *b, sp_value *x)
     return sp_concat(b, 2, pair, 0);
 }
 
-/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; "context" [N,L,D], or [2N,L,D] with the unconditional half
- * second and "cond", "uncond" [N] the weights of the two outputs; "told" [N,dim] for cond_proj. Output "m" [N,C,h,w]. */
+/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; "context" [N,L,D], or [2N,L,D] with the
+ * unconditional half second and "cond", "uncond" [N] the weights of the two outputs; "told" [N,dim]
+ * for cond_proj. Output "m" [N,C,h,w]. */
 static void build_denoiser(sp_builder *b, const sp_unet_config *c, const int64_t *key)
 {
     int64_t n = key[0], length = key[3];
     bool guided = key[4];
-    sp_value *z = sp_nchw_to_nhwc(b, sp_input(b, "latent", SP_F32, sp_shape_of(n, c->in_channels, key[1], key[2]), SP_RATE_STEP));
+    sp_value *z =
+        sp_nchw_to_nhwc(b, sp_input(b, "latent", SP_F32,
+                                    sp_shape_of(n, c->in_channels, key[1], key[2]), SP_RATE_STEP));
     sp_value *scaled[] = {sp_input(b, "scale", SP_F32, sp_shape_of(n), SP_RATE_STEP), z};
     z = sp_sample_combine(b, 1, scaled);
     sp_value *timestep = sp_input(b, "timestep", SP_F32, sp_shape_of(n), SP_RATE_STEP);
     sp_value *context =
-        sp_input(b, "context", SP_F32, sp_shape_of(guided ? 2 * n : n, length, c->context_dim), SP_RATE_PROMPT);
+        sp_input(b, "context", SP_F32, sp_shape_of(guided ? 2 * n : n, length, c->context_dim),
+                 SP_RATE_PROMPT);
     sp_value *told = NULL;
-    if (c->time_cond_dim) told = sp_input(b, "told", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT);
+    if (c->time_cond_dim)
+        told = sp_input(b, "told", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT);
     if (guided) {
         z = twice(b, z);
         timestep = twice(b, timestep);
     }
     sp_value *m = sp_unet(b, c, z, timestep, context, told);
     if (guided) {
-        sp_value *terms[] = {sp_input(b, "cond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
-                             sp_input(b, "uncond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, n, n)};
+        sp_value *terms[] = {
+            sp_input(b, "cond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
+            sp_input(b, "uncond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, n, n)};
         m = sp_sample_combine(b, 2, terms);
     }
     sp_output(b, "m", sp_nhwc_to_nchw(b, m));
@@ -81,13 +88,15 @@ static sp_status set_all(sp_run *run, const char *name, int64_t batch, double va
 }
 
 /* Rows first.. of `from` into rows at.. of `to`; the last row of `from` stands for those beyond. */
-static void copy_rows(sp_tensor *to, int64_t at, int64_t count, const sp_tensor *from, int64_t first)
+static void copy_rows(sp_tensor *to, int64_t at, int64_t count, const sp_tensor *from,
+                      int64_t first)
 {
     int64_t rows = from->shape.dim[0];
     size_t one = sp_tensor_bytes(from) / (size_t)rows;
     for (int64_t i = 0; i < count; i++) {
         int64_t row = first + i < rows ? first + i : rows - 1;
-        memcpy((char *)to->data + (size_t)(at + i) * one, (const char *)from->data + (size_t)row * one, one);
+        memcpy((char *)to->data + (size_t)(at + i) * one,
+               (const char *)from->data + (size_t)row * one, one);
     }
 }
 
@@ -109,7 +118,8 @@ static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
     return status;
 }
 
-static sp_status set_prompts(sp_pipeline *p, const sp_denoise_request *r, int64_t first, int64_t batch)
+static sp_status set_prompts(sp_pipeline *p, const sp_denoise_request *r, int64_t first,
+                             int64_t batch)
 {
     bool guided = sp_pipeline_is_guided(p, r->guidance);
     sp_shape shape = r->context->shape;
@@ -130,12 +140,14 @@ typedef struct {
     int64_t done, total;          /* steps of batches, for the report */
 } denoise_state;
 
-static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count, int step, double scale, sp_tensor *out)
+static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count, int step,
+                      double scale, sp_tensor *out)
 {
     int64_t one = sp_tensor_count(out) / out->shape.dim[0];
     float *data = out->data;
     for (int64_t i = 0; i < count; i++)
-        SP_TRY(r->noise.draw(r->noise.context, first + i, step, data + i * one, one));
+        SP_TRY(r->noise.draw(r->noise.context, r->first_sample + first + i, step, data + i * one,
+                             one));
     for (int64_t i = 0; i < count * one && scale != 1; i++)
         data[i] = (float)(data[i] * scale);
     return SP_OK;
@@ -152,14 +164,16 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
     SP_TRY(set_all(run, "timestep", batch, step->timestep));
     SP_TRY(sp_run_execute(run));
     SP_TRY(sp_run_get_output(run, "m", &m));
-    sp_sampler_advance(sampler, i, s->z.data, m.data, s->previous.data, s->fresh.data, sp_tensor_count(&s->z));
+    sp_sampler_advance(sampler, i, s->z.data, m.data, s->previous.data, s->fresh.data,
+                       sp_tensor_count(&s->z));
     sp_tensor_free(&m);
     return SP_OK;
 }
 
 /* Samples first..first+count-1; the rest of the batch is zeros that nobody looks at. */
-static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler, int64_t first,
-                               int64_t count, denoise_state *s, const sp_callbacks *callbacks)
+static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
+                               const sp_sampler *sampler, int64_t first, int64_t count,
+                               denoise_state *s, const sp_callbacks *callbacks)
 {
     memset(s->z.data, 0, sp_tensor_bytes(&s->z));
     SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
@@ -175,10 +189,12 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r, cons
 
 static sp_status check_context(const sp_pipeline *p, const sp_tensor *context, const char *name)
 {
-    if (context && context->dtype == SP_F32 && context->shape.rank == 3 && context->shape.dim[0] > 0 &&
-        context->shape.dim[1] > 0 && context->shape.dim[2] == p->unet_config.context_dim)
+    if (context && context->dtype == SP_F32 && context->shape.rank == 3 &&
+        context->shape.dim[0] > 0 && context->shape.dim[1] > 0 &&
+        context->shape.dim[2] == p->unet_config.context_dim)
         return SP_OK;
-    return sp_fail(SP_SHAPE, "the %s is %s, expected F32 [N,L,%lld]", name, context ? sp_shape_text(context->shape) : "absent",
+    return sp_fail(SP_SHAPE, "the %s is %s, expected F32 [N,L,%lld]", name,
+                   context ? sp_shape_text(context->shape) : "absent",
                    (long long)p->unet_config.context_dim);
 }
 
@@ -186,24 +202,27 @@ static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r
 {
     if (!p->unet_weights) return sp_fail(SP_INTERNAL, "the pipeline has no UNet");
     if (r->height < 1 || r->width < 1)
-        return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width, (long long)r->height);
+        return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width,
+                       (long long)r->height);
     SP_TRY(check_context(p, r->context, "context"));
     if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
     SP_TRY(check_context(p, r->uncond, "unconditional context"));
     int64_t rows = r->uncond->shape.dim[0];
-    if (r->uncond->shape.dim[1] != r->context->shape.dim[1] || (rows != 1 && rows != r->context->shape.dim[0]))
-        return sp_fail(SP_SHAPE, "the unconditional context %s does not go with the context %s", sp_shape_text(r->uncond->shape),
-                       sp_shape_text(r->context->shape));
+    if (r->uncond->shape.dim[1] != r->context->shape.dim[1] ||
+        (rows != 1 && rows != r->context->shape.dim[0]))
+        return sp_fail(SP_SHAPE, "the unconditional context %s does not go with the context %s",
+                       sp_shape_text(r->uncond->shape), sp_shape_text(r->context->shape));
     return SP_OK;
 }
 
-static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler, const sp_callbacks *callbacks,
-                         sp_tensor *latents)
+static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
+                         const sp_callbacks *callbacks, sp_tensor *latents)
 {
     int64_t count = r->context->shape.dim[0], area = r->height * r->width;
     int64_t most = r->batch > 0 ? r->batch : area < BATCH_PIXELS ? BATCH_PIXELS / area : 1;
     int64_t batches = (count + most - 1) / most, batch = (count + batches - 1) / batches;
-    const int64_t key[5] = {batch, r->height, r->width, r->context->shape.dim[1], sp_pipeline_is_guided(p, r->guidance)};
+    const int64_t key[5] = {batch, r->height, r->width, r->context->shape.dim[1],
+                            sp_pipeline_is_guided(p, r->guidance)};
     SP_TRY(prepare(p, key));
     denoise_state s = {.total = (count + batch - 1) / batch * sampler->count};
     sp_shape shape = sp_shape_of(batch, p->unet_config.in_channels, r->height, r->width);
@@ -224,7 +243,8 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     return status;
 }
 
-sp_status sp_pipeline_denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_callbacks *callbacks, sp_tensor *latents)
+sp_status sp_pipeline_denoise(sp_pipeline *p, const sp_denoise_request *r,
+                              const sp_callbacks *callbacks, sp_tensor *latents)
 {
     *latents = (sp_tensor){0};
     sp_sampler sampler;

@@ -5,7 +5,8 @@
 static sp_status draw_philox(void *context, int64_t sample, int step, float *out, int64_t count)
 {
     const sp_philox_noise *state = context;
-    sp_random_key key = {.seed = state->seed + (uint64_t)sample, .stream = step ? SP_STREAM_FRESH_NOISE : SP_STREAM_NOISE};
+    sp_random_key key = {.seed = state->seed + (uint64_t)sample,
+                         .stream = step ? SP_STREAM_FRESH_NOISE : SP_STREAM_NOISE};
     key.step = (uint64_t)step;
     sp_random_normal(key, out, (size_t)count);
     return SP_OK;
@@ -37,7 +38,8 @@ static sp_status draw_torch(void *context, int64_t sample, int step, float *out,
     const sp_torch_noise *state = context;
     (void)step;
     if (sample >= state->count)
-        return sp_fail(SP_INTERNAL, "noise for sample %lld of %lld", (long long)sample, (long long)state->count);
+        return sp_fail(SP_INTERNAL, "noise for sample %lld of %lld", (long long)sample,
+                       (long long)state->count);
     sp_torch_normal(&state->generator[sample], out, (size_t)count);
     return SP_OK;
 }
@@ -51,11 +53,14 @@ static sp_status draw_given(void *context, int64_t sample, int step, float *out,
 {
     const sp_given_noise *state = context;
     if (step >= state->steps || !state->step[step])
-        return sp_fail(SP_ARGUMENT, "the noise given has no \"noise.%d\", which this sampler needs", step);
+        return sp_fail(SP_ARGUMENT, "the noise given has no \"noise.%d\", which this sampler needs",
+                       step);
     const sp_tensor *noise = state->step[step];
-    if (noise->dtype != SP_F32 || noise->shape.dim[0] <= sample || sp_tensor_count(noise) != noise->shape.dim[0] * count)
-        return sp_fail(SP_SHAPE, "\"noise.%d\" is %s %s, and sample %lld needs %lld numbers of F32", step,
-                       sp_dtype_name(noise->dtype), sp_shape_text(noise->shape), (long long)sample, (long long)count);
+    if (noise->dtype != SP_F32 || noise->shape.dim[0] <= sample ||
+        sp_tensor_count(noise) != noise->shape.dim[0] * count)
+        return sp_fail(SP_SHAPE, "\"noise.%d\" is %s %s, and sample %lld needs %lld numbers of F32",
+                       step, sp_dtype_name(noise->dtype), sp_shape_text(noise->shape),
+                       (long long)sample, (long long)count);
     memcpy(out, (const float *)noise->data + sample * count, (size_t)count * sizeof *out);
     return SP_OK;
 }

@@ -5,8 +5,9 @@
 #include "base/random.h"
 #include "tensor/tensor.h"
 
-/* draw writes `count` elements of unit normal noise for one sample, [C,H,W]. step 0 is the start; step i > 0 what a
- * sampler that wants fresh noise adds before its step i. For one sample, steps are asked for in rising order, each once. */
+/* draw writes `count` elements of unit normal noise for one sample, [C,H,W]. step 0 is the start;
+ * step i > 0 what a sampler that wants fresh noise adds before its step i. For one sample, steps
+ * are asked for in rising order, each once. */
 typedef struct {
     void *context;
     sp_status (*draw)(void *context, int64_t sample, int step, float *out, int64_t count);
@@ -18,8 +19,8 @@ typedef struct {
 } sp_philox_noise;
 sp_noise sp_noise_philox(sp_philox_noise *state);
 
-/* PyTorch's CPU generators, one per sample, with seeds seed + i: the sequence of diffusers' pipelines when they are given
- * a list of generators. */
+/* PyTorch's CPU generators, one per sample, with seeds seed + i: the sequence of diffusers'
+ * pipelines when they are given a list of generators. */
 typedef struct {
     sp_torch_generator *generator;
     int64_t count;
@@ -28,7 +29,8 @@ sp_status sp_torch_noise_create(uint64_t seed, int64_t count, sp_torch_noise *ou
 void sp_torch_noise_free(sp_torch_noise *state);
 sp_noise sp_noise_torch(sp_torch_noise *state);
 
-/* Noise drawn before: step[i] is [N,C,H,W], f32. Asking for a step that is not there is SP_ARGUMENT. */
+/* Noise drawn before: step[i] is [N,C,H,W], f32. Asking for a step that is not there is
+ * SP_ARGUMENT. */
 typedef struct {
     const sp_tensor *const *step;
     int steps;

@@ -26,16 +26,19 @@ static sp_status open_text(sp_pipeline *p, const char *folder)
     sp_free(path);
     SP_TRY(status);
     const sp_clip_text_config *text = &p->text_encoder->config.text;
-    size_t ids = sp_tokenizer_vocabulary_size(p->tokenizer), length = sp_tokenizer_max_length(p->tokenizer);
+    size_t ids = sp_tokenizer_vocabulary_size(p->tokenizer),
+           length = sp_tokenizer_max_length(p->tokenizer);
     if (ids > (size_t)text->vocabulary)
-        return sp_fail(SP_FORMAT, "%s: the tokenizer has %zu ids and the text encoder knows %lld", folder, ids,
-                       (long long)text->vocabulary);
+        return sp_fail(SP_FORMAT, "%s: the tokenizer has %zu ids and the text encoder knows %lld",
+                       folder, ids, (long long)text->vocabulary);
     if (length > (size_t)text->max_tokens)
-        return sp_fail(SP_FORMAT, "%s: the tokenizer makes %zu tokens and the text encoder takes at most %lld", folder, length,
-                       (long long)text->max_tokens);
+        return sp_fail(SP_FORMAT,
+                       "%s: the tokenizer makes %zu tokens and the text encoder takes at most %lld",
+                       folder, length, (long long)text->max_tokens);
     if (p->clip_skip < 0 || p->clip_skip >= text->layers)
-        return sp_fail(SP_ARGUMENT, "clip-skip is %d, and must lie in 0..%lld for this text encoder", p->clip_skip,
-                       (long long)text->layers - 1);
+        return sp_fail(SP_ARGUMENT,
+                       "clip-skip is %d, and must lie in 0..%lld for this text encoder",
+                       p->clip_skip, (long long)text->layers - 1);
     return SP_OK;
 }
 
@@ -43,14 +46,22 @@ static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
 {
     const char *folder = p->folder.path;
     if (unet->in_channels != unet->out_channels)
-        return sp_fail(SP_UNSUPPORTED, "%s: the UNet takes %lld channels and gives %lld; only text to image is supported", folder,
-                       (long long)unet->in_channels, (long long)unet->out_channels);
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "%s: the UNet takes %lld channels and gives %lld; only text to image is supported",
+            folder, (long long)unet->in_channels, (long long)unet->out_channels);
     if (p->text_encoder && p->text_encoder->config.text.width != unet->context_dim)
-        return sp_fail(SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld", folder,
-                       (long long)p->text_encoder->config.text.width, (long long)unet->context_dim);
+        return sp_fail(
+            SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld",
+            folder, (long long)p->text_encoder->config.text.width, (long long)unet->context_dim);
+    if (p->vae && p->vae->config.vae.out_channels != 3)
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: the VAE's pictures have %lld channels, and only 3 are supported",
+                       folder, (long long)p->vae->config.vae.out_channels);
     if (p->vae && p->vae->config.vae.latent_channels != unet->in_channels)
-        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld", folder,
-                       (long long)p->vae->config.vae.latent_channels, (long long)unet->in_channels);
+        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
+                       folder, (long long)p->vae->config.vae.latent_channels,
+                       (long long)unet->in_channels);
     return SP_OK;
 }
 
@@ -66,7 +77,8 @@ static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipelin
     return sp_pipeline_set_unet(p, NULL, NULL);
 }
 
-sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options, sp_pipeline **out)
+sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
+                           sp_pipeline **out)
 {
     *out = NULL;
     sp_pipeline *p = sp_alloc_zero(sizeof *p);
@@ -95,9 +107,11 @@ void sp_pipeline_close(sp_pipeline *p)
     sp_free(p);
 }
 
-sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config, const sp_weights *weights)
+sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config,
+                               const sp_weights *weights)
 {
-    if (!weights && !p->unet) return sp_fail(SP_INTERNAL, "the pipeline was opened without its UNet");
+    if (!weights && !p->unet)
+        return sp_fail(SP_INTERNAL, "the pipeline was opened without its UNet");
     const sp_unet_config *chosen = weights ? config : &p->unet->config.unet;
     SP_TRY(check_unet(p, chosen));
     sp_pipeline_release(p);
@@ -137,14 +151,15 @@ static sp_status text_runner(const sp_pipeline *p, int64_t batch, sp_runner *out
     return status;
 }
 
-static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts, int64_t count, sp_runner *runner,
-                                sp_tensor *ids, sp_tensor *contexts)
+static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts, int64_t count,
+                                sp_runner *runner, sp_tensor *ids, sp_tensor *contexts)
 {
     int64_t batch = ids->shape.dim[0], length = ids->shape.dim[1];
     for (int64_t first = 0; first < count; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         for (int64_t i = 0; i < n; i++)
-            SP_TRY(sp_tokenizer_encode(p->tokenizer, prompts[first + i], (int32_t *)ids->data + i * length, NULL));
+            SP_TRY(sp_tokenizer_encode(p->tokenizer, prompts[first + i],
+                                       (int32_t *)ids->data + i * length, NULL));
         sp_tensor out = {0};
         SP_TRY(sp_run_set_input(runner->run, "ids", ids));
         SP_TRY(sp_run_execute(runner->run));
@@ -156,12 +171,15 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
     return SP_OK;
 }
 
-sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count, sp_tensor *contexts)
+sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count,
+                             sp_tensor *contexts)
 {
     *contexts = (sp_tensor){0};
-    if (!p->text_encoder) return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
+    if (!p->text_encoder)
+        return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
     if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
-    int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer), width = p->text_encoder->config.text.width;
+    int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer),
+            width = p->text_encoder->config.text.width;
     sp_runner runner = {0};
     sp_tensor ids = {0};
     int64_t batch = count < TEXT_BATCH ? count : TEXT_BATCH;
@@ -179,7 +197,8 @@ sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t
 
 /* ---- pictures ---- */
 
-sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents, const sp_callbacks *callbacks, sp_tensor *images)
+sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents,
+                             const sp_callbacks *callbacks, sp_tensor *images)
 {
     *images = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");

@@ -1,4 +1,5 @@
-/* A latent diffusion model put together: prompts to contexts, noise to latents, latents to pictures. */
+/* A latent diffusion model put together: prompts to contexts, noise to latents, latents to
+ * pictures. */
 #ifndef SP_DIFFUSION_PIPELINE_H
 #define SP_DIFFUSION_PIPELINE_H
 #include "diffusion/noise.h"
@@ -26,48 +27,55 @@ typedef struct {
     sp_backend *backend;
     sp_dtype storage;
     int clip_skip;
-    sp_unet_config unet_config;    /* of the network in use */
+    sp_unet_config unet_config; /* of the network in use */
     const sp_weights *unet_weights;
-    sp_runner denoiser;            /* made for `denoiser_key`, kept while that fits */
+    sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
     int64_t denoiser_key[5];
 } sp_pipeline;
 
-/* Opens a diffusers folder. The caller owns *out. Any fault of a file, and parts that do not fit together (the text
- * encoder's width and the UNet's context, the latent channels of UNet and VAE), are one sentence. */
-sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options, sp_pipeline **out);
+/* Opens a diffusers folder. The caller owns *out. Any fault of a file, and parts that do not fit
+ * together (the text encoder's width and the UNet's context, the latent channels of UNet and VAE),
+ * are one sentence. */
+sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
+                           sp_pipeline **out);
 void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */
 
-/* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline or the next such call.
- * weights NULL: the folder's own again. Call it again when the weights have changed. */
-sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config, const sp_weights *weights);
+/* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline
+ * or the next such call. weights NULL: the folder's own again. Call it again when the weights have
+ * changed. */
+sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config,
+                               const sp_weights *weights);
 /* Gives back the denoiser's memory until it is needed again. */
 void sp_pipeline_release(sp_pipeline *pipeline);
 
 /* Contexts of `count` prompts, new tensor [count,L,D] f32, L the tokenizer's length. */
-sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count, sp_tensor *contexts);
+sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,
+                             sp_tensor *contexts);
 
 typedef struct {
     sp_sampler_options sampler;
     const sp_scheduler_config *scheduler; /* NULL: the model's own */
-    double guidance;          /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with cond_proj is told
-                                 G - 1 instead, in one pass */
+    double guidance; /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with
+                        cond_proj is told G - 1 instead, in one pass */
     const sp_tensor *context; /* [N,L,D] f32 */
-    const sp_tensor *uncond;  /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
-    int64_t height, width;    /* of the latent */
+    const sp_tensor *uncond; /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
+    int64_t height, width;   /* of the latent */
     sp_noise noise;
-    int64_t batch;            /* at most so many at once; 0: by size */
+    int64_t first_sample; /* what `noise` calls the first of the N samples; the others follow */
+    int64_t batch;        /* at most so many at once; 0: by size */
 } sp_denoise_request;
 
 /* True if the request takes two passes a step, and so needs `uncond`. */
 bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
 
-/* *latents: new [N,C,height,width] f32, as the VAE takes them times its scaling factor. Reports one unit per step of a
- * batch, "denoising". The same numbers for any thread count. SP_NUMERIC if the latents are not finite, SP_CANCELLED,
- * SP_ARGUMENT, SP_SHAPE. */
-sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request, const sp_callbacks *callbacks,
-                              sp_tensor *latents);
+/* *latents: new [N,C,height,width] f32, as the VAE takes them times its scaling factor. Reports one
+ * unit per step of a batch, "denoising". The same numbers for any thread count. SP_NUMERIC if the
+ * latents are not finite, SP_CANCELLED, SP_ARGUMENT, SP_SHAPE. */
+sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request,
+                              const sp_callbacks *callbacks, sp_tensor *latents);
 
 /* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */
-sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents, const sp_callbacks *callbacks, sp_tensor *images);
+sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents,
+                             const sp_callbacks *callbacks, sp_tensor *images);
 
 #endif

@@ -34,7 +34,8 @@ sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out)
     sp_string names = {0};
     for (int i = 0; i < SP_SAMPLER_COUNT; i++)
         sp_string_append_format(&names, "%s%s", i ? ", " : "", kinds[i].name);
-    sp_status status = sp_fail(SP_ARGUMENT, "there is no sampler \"%.64s\"; there are %s", name, sp_string_text(&names));
+    sp_status status = sp_fail(SP_ARGUMENT, "there is no sampler \"%.64s\"; there are %s", name,
+                               sp_string_text(&names));
     sp_string_free(&names);
     return status;
 }
@@ -46,9 +47,10 @@ sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config)
 
 /* ---- timesteps ---- */
 
-/* `points` timesteps, highest first, of which the first `count` are used; rounding halves to even, as NumPy does. */
-static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacing, int points, int count, bool rounded,
-                   sp_sampler_step *step)
+/* `points` timesteps, highest first, of which the first `count` are used; rounding halves to even,
+ * as NumPy does. */
+static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacing, int points,
+                   int count, bool rounded, sp_sampler_step *step)
 {
     int timesteps = config->schedule.timesteps;
     /* NumPy's arange(T, 0, -T/n) adds multiples of the difference of its first two elements. */
@@ -58,36 +60,44 @@ static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacin
         int back = points - 1 - i;
         double t = back * linear;
         if (points > 1 && back == points - 1) t = timesteps - 1;
-        if (spacing == SP_SPACING_LEADING) t = (double)back * (timesteps / points) + config->steps_offset;
+        if (spacing == SP_SPACING_LEADING)
+            t = (double)back * (timesteps / points) + config->steps_offset;
         if (spacing == SP_SPACING_TRAILING) t = rint((double)timesteps + i * trailing) - 1;
         step[i].timestep = rounded ? rint(t) : (double)(float)t;
     }
 }
 
 /* From M equidistant training timesteps, k-1, 2k-1, ..., as evenly as can be. */
-static void lcm_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options, sp_sampler_step *step)
+static void lcm_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options,
+                          sp_sampler_step *step)
 {
     int original = config->original_steps, k = config->schedule.timesteps / original;
-    double stride = options->old_grid ? original / options->steps : (double)original / options->steps;
+    double stride =
+        options->old_grid ? original / options->steps : (double)original / options->steps;
     for (int i = 0; i < options->steps; i++)
         step[i].timestep = (original - (int)floor(i * stride)) * k - 1;
 }
 
-static sp_status set_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options, sp_sampler *sampler)
+static sp_status set_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options,
+                               sp_sampler *sampler)
 {
     int timesteps = config->schedule.timesteps, n = options->steps;
     sp_sampler_kind kind = options->kind;
     sp_timestep_spacing spacing = config->spacing;
-    if (spacing == SP_SPACING_OWN) spacing = kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
+    if (spacing == SP_SPACING_OWN)
+        spacing = kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
     if (kind == SP_SAMPLER_LCM)
         lcm_timesteps(config, options, sampler->step);
-    else if (kind == SP_SAMPLER_DPMPP_2M && spacing != SP_SPACING_TRAILING) /* one point more, the lowest, is left out */
+    else if (kind == SP_SAMPLER_DPMPP_2M &&
+             spacing != SP_SPACING_TRAILING) /* one point more, the lowest, is left out */
         spread(config, spacing, n + 1, n, true, sampler->step);
     else
-        spread(config, spacing, n, n, kind != SP_SAMPLER_EULER || spacing != SP_SPACING_LINSPACE, sampler->step);
+        spread(config, spacing, n, n, kind != SP_SAMPLER_EULER || spacing != SP_SPACING_LINSPACE,
+               sampler->step);
     if (sampler->step[0].timestep > timesteps - 1)
-        return sp_fail(SP_ARGUMENT, "%d steps of %s begin at timestep %g, and the model's last is %d", n, kinds[kind].name,
-                       sampler->step[0].timestep, timesteps - 1);
+        return sp_fail(SP_ARGUMENT,
+                       "%d steps of %s begin at timestep %g, and the model's last is %d", n,
+                       kinds[kind].name, sampler->step[0].timestep, timesteps - 1);
     return SP_OK;
 }
 
@@ -99,7 +109,8 @@ typedef struct {
 } combination;
 
 /* alpha, sigma: z = alpha clean + sigma noise at this step. */
-static void set_step(sp_sampler_step *step, sp_prediction prediction, double alpha, double sigma, combination c)
+static void set_step(sp_sampler_step *step, sp_prediction prediction, double alpha, double sigma,
+                     combination c)
 {
     sp_estimate e = sp_estimate_from(prediction, alpha, sigma);
     step->z = c.z + c.clean * e.clean_z + c.noise * e.noise_z;
@@ -110,11 +121,13 @@ static void set_step(sp_sampler_step *step, sp_prediction prediction, double alp
     step->clean_m = e.clean_m;
 }
 
-static void lcm_step(const sp_scheduler_config *config, const sp_sampler *sampler, int i, bool deterministic)
+static void lcm_step(const sp_scheduler_config *config, const sp_sampler *sampler, int i,
+                     bool deterministic)
 {
     const sp_noise_schedule *schedule = &config->schedule;
     sp_sampler_step *step = &sampler->step[i];
-    double t = step->timestep, alpha = sp_schedule_alpha(schedule, t), sigma = sp_schedule_sigma(schedule, t);
+    double t = step->timestep, alpha = sp_schedule_alpha(schedule, t),
+           sigma = sp_schedule_sigma(schedule, t);
     double next_alpha = 1, next_sigma = 0;
     if (i + 1 < sampler->count) {
         next_alpha = sp_schedule_alpha(schedule, step[1].timestep);
@@ -138,7 +151,9 @@ static void ddim_step(const sp_scheduler_config *config, const sp_sampler *sampl
     sp_sampler_step *step = &sampler->step[i];
     /* T/n back whatever the spacing, as diffusers has it, not the next point of the grid. */
     int next = (int)step->timestep - schedule->timesteps / sampler->count;
-    double abar = next >= 0 ? schedule->alphas_cumprod[next] : config->alpha_to_one ? 1 : schedule->alphas_cumprod[0];
+    double abar = next >= 0              ? schedule->alphas_cumprod[next]
+                  : config->alpha_to_one ? 1
+                                         : schedule->alphas_cumprod[0];
     combination c = {.clean = sqrt(abar), .noise = sqrt(1 - abar)};
     set_step(step, schedule->prediction, sp_schedule_alpha(schedule, step->timestep),
              sp_schedule_sigma(schedule, step->timestep), c);
@@ -150,7 +165,8 @@ static double ratio_at(const sp_noise_schedule *schedule, double t)
     int below = (int)t;
     double low = sqrt((1 - schedule->alphas_cumprod[below]) / schedule->alphas_cumprod[below]);
     if (below == t || below + 1 >= schedule->timesteps) return low;
-    double high = sqrt((1 - schedule->alphas_cumprod[below + 1]) / schedule->alphas_cumprod[below + 1]);
+    double high =
+        sqrt((1 - schedule->alphas_cumprod[below + 1]) / schedule->alphas_cumprod[below + 1]);
     return low + (high - low) * (t - below);
 }
 
@@ -194,7 +210,8 @@ static void euler_step(const sp_scheduler_config *config, const sp_sampler *samp
              (combination){.clean = 1, .noise = next_ratio(config, sampler, i)});
 }
 
-static void set_steps(const sp_scheduler_config *config, const sp_sampler_options *options, sp_sampler *sampler)
+static void set_steps(const sp_scheduler_config *config, const sp_sampler_options *options,
+                      sp_sampler *sampler)
 {
     sampler->initial_sigma = 1;
     for (int i = 0; i < sampler->count; i++) {
@@ -217,17 +234,21 @@ static void set_steps(const sp_scheduler_config *config, const sp_sampler_option
     }
     if (sampler->kind != SP_SAMPLER_EULER) return;
     double first = ratio_at(&config->schedule, sampler->step[0].timestep);
-    sampler->initial_sigma = config->spacing == SP_SPACING_LEADING ? sqrt(first * first + 1) : first;
+    sampler->initial_sigma =
+        config->spacing == SP_SPACING_LEADING ? sqrt(first * first + 1) : first;
 }
 
-sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options, sp_sampler *out)
+sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
+                            sp_sampler *out)
 {
     memset(out, 0, sizeof *out);
     bool lcm = options->kind == SP_SAMPLER_LCM;
-    int most = lcm ? config->original_steps : config->schedule.timesteps - (options->kind == SP_SAMPLER_DPMPP_2M);
+    int most = lcm ? config->original_steps
+                   : config->schedule.timesteps - (options->kind == SP_SAMPLER_DPMPP_2M);
     if (options->steps < 1 || options->steps > most)
-        return sp_fail(SP_ARGUMENT, "%d steps of %s are not possible: this model's scheduler allows 1 to %d", options->steps,
-                       kinds[options->kind].name, most);
+        return sp_fail(SP_ARGUMENT,
+                       "%d steps of %s are not possible: this model's scheduler allows 1 to %d",
+                       options->steps, kinds[options->kind].name, most);
     sp_sampler sampler = {.kind = options->kind, .count = options->steps};
     sampler.step = sp_alloc_zero((size_t)options->steps * sizeof *sampler.step);
     if (!sampler.step) return SP_MEMORY;
@@ -247,8 +268,8 @@ void sp_sampler_free(sp_sampler *sampler)
     memset(sampler, 0, sizeof *sampler);
 }
 
-void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m, float *previous, const float *fresh,
-                        int64_t count)
+void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m,
+                        float *previous, const float *fresh, int64_t count)
 {
     sp_sampler_step s = sampler->step[step];
     for (int64_t i = 0; i < count; i++) {

@@ -1,10 +1,11 @@
-/* Samplers: from noise to a clean latent in a few evaluations of the network. A sampler is a table of numbers, one row a
- * step: what differs between samplers is the coefficients alone, worked out in double precision when it is made.
+/* Samplers: from noise to a clean latent in a few evaluations of the network. A sampler is a table
+ * of numbers, one row a step: what differs between samplers is the coefficients alone, worked out
+ * in double precision when it is made.
  *
- *   lcm      consistency model (Song et al. 2023, Luo et al. 2023): clean estimate with boundary, then fresh noise
- *   ddim     Song et al. 2021, eta = 0
- *   dpm++2m  DPM-Solver++(2M), midpoint (Lu et al. 2022)
- *   euler    Euler's method in sigma = sqrt(1 - abar)/sqrt(abar), on the state z/alpha (Karras et al. 2022)
+ *   lcm      consistency model (Song et al. 2023, Luo et al. 2023): clean estimate with boundary,
+ * then fresh noise ddim     Song et al. 2021, eta = 0 dpm++2m  DPM-Solver++(2M), midpoint (Lu et
+ * al. 2022) euler    Euler's method in sigma = sqrt(1 - abar)/sqrt(abar), on the state z/alpha
+ * (Karras et al. 2022)
  *
  * Timesteps are those of diffusers' scheduler of that kind made by from_config. */
 #ifndef SP_DIFFUSION_SAMPLER_H
@@ -53,16 +54,19 @@ typedef struct {
     sp_sampler_kind kind;
     int steps;
     bool deterministic; /* lcm: keep eps = (z - alpha clean)/sigma where others draw fresh noise */
-    bool old_grid;      /* lcm: timesteps at multiples of floor(M/n), as diffusers had them before 0.22 */
+    bool old_grid;      /* lcm: floor(M/n) grid points apart; 4 steps: 999, 759, 519, 279 */
 } sp_sampler_options;
 
-/* sp_sampler_free in the end. SP_ARGUMENT when `steps` is out of range for the sampler and the model's schedule. */
-sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options, sp_sampler *out);
+/* sp_sampler_free in the end. SP_ARGUMENT when `steps` is out of range for the sampler and the
+ * model's schedule. */
+sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
+                            sp_sampler *out);
 void sp_sampler_free(sp_sampler *sampler); /* zeroed is legal */
 
-/* Advances `count` elements of z in place. m: the network's output. previous: kept by the caller from step to step (its
- * content before step 0 does not matter). fresh: unit normal noise, only looked at if sampler->step[step].fresh != 0. */
-void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m, float *previous, const float *fresh,
-                        int64_t count);
+/* Advances `count` elements of z in place. m: the network's output. previous: kept by the caller
+ * from step to step (its content before step 0 does not matter). fresh: unit normal noise, only
+ * looked at if sampler->step[step].fresh != 0. */
+void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m,
+                        float *previous, const float *fresh, int64_t count);
 
 #endif

@@ -39,8 +39,8 @@ static const sp_config_rule rules[] = {
 };
 
 /* The place of a text among `choices`; absent or null: `fallback`. */
-static sp_status read_choice(const json_t *config, const char *key, const char *const *choices, int count, int fallback,
-                             const char *where, int *out)
+static sp_status read_choice(const json_t *config, const char *key, const char *const *choices,
+                             int count, int fallback, const char *where, int *out)
 {
     const char *text;
     SP_TRY(sp_json_text(config, key, NULL, where, &text));
@@ -51,23 +51,28 @@ static sp_status read_choice(const json_t *config, const char *key, const char *
             *out = i;
             return SP_OK;
         }
-    return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" is \"%.64s\", which is not supported", where, key, text);
+    return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" is \"%.64s\", which is not supported", where, key,
+                   text);
 }
 
-static sp_status read_noise_schedule(const json_t *config, const char *where, sp_scheduler_config *out)
+static sp_status read_noise_schedule(const json_t *config, const char *where,
+                                     sp_scheduler_config *out)
 {
     static const char *const predictions[] = {"epsilon", "v_prediction"};
     int64_t timesteps;
     double start, end;
     const char *betas;
     int prediction;
-    SP_TRY(sp_config_int(config, "num_train_timesteps", 1000, 2, SP_MAX_TIMESTEPS, where, &timesteps));
-    SP_TRY(sp_json_text(config, "beta_schedule", out->is_lcm ? "scaled_linear" : "linear", where, &betas));
+    SP_TRY(
+        sp_config_int(config, "num_train_timesteps", 1000, 2, SP_MAX_TIMESTEPS, where, &timesteps));
+    SP_TRY(sp_json_text(config, "beta_schedule", out->is_lcm ? "scaled_linear" : "linear", where,
+                        &betas));
     SP_TRY(sp_json_double(config, "beta_start", out->is_lcm ? 0.00085 : 0.0001, where, &start));
     SP_TRY(sp_json_double(config, "beta_end", out->is_lcm ? 0.012 : 0.02, where, &end));
     SP_TRY(read_choice(config, "prediction_type", predictions, 2, 0, where, &prediction));
-    sp_status status = sp_schedule_make(betas, start, end, (int)timesteps, prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON,
-                                        &out->schedule);
+    sp_status status =
+        sp_schedule_make(betas, start, end, (int)timesteps,
+                         prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &out->schedule);
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
@@ -75,7 +80,8 @@ static sp_status read_sampling(const json_t *config, const char *where, sp_sched
 {
     static const char *const spacings[] = {"leading", "linspace", "trailing"};
     static const char *const finals[] = {"zero", "sigma_min"};
-    static const char *const algorithms[] = {"dpmsolver++", "deis"}; /* diffusers reads DEIS's settings as these */
+    static const char *const algorithms[] = {"dpmsolver++",
+                                             "deis"}; /* diffusers reads DEIS's settings as these */
     static const char *const solvers[] = {"midpoint", "logrho", "bh1", "bh2"};
     int64_t offset, original;
     int spacing, final, unused;
@@ -85,7 +91,8 @@ static sp_status read_sampling(const json_t *config, const char *where, sp_sched
     SP_TRY(read_choice(config, "algorithm_type", algorithms, 2, 0, where, &unused));
     SP_TRY(read_choice(config, "solver_type", solvers, 4, 0, where, &unused));
     SP_TRY(sp_config_int(config, "steps_offset", 0, 0, last, where, &offset));
-    SP_TRY(sp_config_int(config, "original_inference_steps", out->schedule.timesteps < 50 ? out->schedule.timesteps : 50, 1,
+    SP_TRY(sp_config_int(config, "original_inference_steps",
+                         out->schedule.timesteps < 50 ? out->schedule.timesteps : 50, 1,
                          out->schedule.timesteps, where, &original));
     SP_TRY(sp_json_bool(config, "set_alpha_to_one", true, where, &out->alpha_to_one));
     SP_TRY(sp_json_bool(config, "lower_order_final", true, where, &out->lower_order_final));
@@ -97,19 +104,22 @@ static sp_status read_sampling(const json_t *config, const char *where, sp_sched
     return SP_OK;
 }
 
-sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_scheduler_config *out)
+sp_status sp_scheduler_config_read(const json_t *config, const char *where,
+                                   sp_scheduler_config *out)
 {
     SP_TRY(sp_config_check(config, where, rules, sizeof rules / sizeof *rules));
     const char *class_name = json_string_value(json_object_get(config, "_class_name"));
     memset(out, 0, sizeof *out);
     out->is_lcm = class_name && strcmp(class_name, "LCMScheduler") == 0;
     if (class_name && strstr(class_name, "Flow"))
-        return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", where, class_name);
+        return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", where,
+                       class_name);
     SP_TRY(read_noise_schedule(config, where, out));
     return read_sampling(config, where, out);
 }
 
-/* Python writes infinite numbers as no JSON can hold them (lambda_min_clipped is one in many files): null instead. */
+/* Python writes infinite numbers as no JSON can hold them (lambda_min_clipped is one in many
+ * files): null instead. */
 static void replace_infinities(char *text)
 {
     bool quoted = false;

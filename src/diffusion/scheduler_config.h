@@ -1,5 +1,5 @@
-/* scheduler/scheduler_config.json of a diffusers model: the noise schedule it was trained with, and what samplers take
- * from it when diffusers makes them with from_config. */
+/* scheduler/scheduler_config.json of a diffusers model: the noise schedule it was trained with, and
+ * what samplers take from it when diffusers makes them with from_config. */
 #ifndef SP_DIFFUSION_SCHEDULER_CONFIG_H
 #define SP_DIFFUSION_SCHEDULER_CONFIG_H
 #include <stdbool.h>
@@ -7,26 +7,33 @@
 #include "diffusion/schedule.h"
 
 /* How timesteps are spread. OWN: the file does not say, so each sampler has its own. */
-typedef enum { SP_SPACING_OWN, SP_SPACING_LEADING, SP_SPACING_LINSPACE, SP_SPACING_TRAILING } sp_timestep_spacing;
+typedef enum {
+    SP_SPACING_OWN,
+    SP_SPACING_LEADING,
+    SP_SPACING_LINSPACE,
+    SP_SPACING_TRAILING
+} sp_timestep_spacing;
 
 typedef struct {
     sp_noise_schedule schedule;
-    bool is_lcm;                 /* an LCMScheduler: the model is a consistency model, sampled without guidance */
+    bool is_lcm; /* an LCMScheduler: the model is a consistency model, sampled without guidance */
     sp_timestep_spacing spacing;
-    int steps_offset;            /* added to leading timesteps */
-    bool alpha_to_one;           /* DDIM ends at abar = 1, else at abar[0] */
-    int original_steps;          /* M: an LCM's grid is taken from M equidistant timesteps */
-    bool final_sigma_min;        /* DPM-Solver++ and Euler end at the sigma of timestep 0, not at 0 */
-    bool lower_order_final;      /* DPM-Solver++: the last of fewer than 15 steps is first order */
-    bool euler_at_final;         /* DPM-Solver++: the last step is first order */
+    int steps_offset;       /* added to leading timesteps */
+    bool alpha_to_one;      /* DDIM ends at abar = 1, else at abar[0] */
+    int original_steps;     /* M: an LCM's grid is taken from M equidistant timesteps */
+    bool final_sigma_min;   /* DPM-Solver++ and Euler end at the sigma of timestep 0, not at 0 */
+    bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order */
+    bool euler_at_final;    /* DPM-Solver++: the last step is first order */
 } sp_scheduler_config;
 
-/* Any scheduler class of diffusers; keys that it does not have take the default of the class converted to, but
- * clip_sample, which latent models never have, is false. SP_IO, SP_FORMAT; SP_UNSUPPORTED naming the key and its value
- * for whatever would change the result and is not done here (trained_betas, zero terminal SNR, thresholding,
- * clip_sample, Karras and other sigmas, sample prediction, ...). Python's bare Infinity is read as null. */
+/* Any scheduler class of diffusers; keys that it does not have take the default of the class
+ * converted to, but clip_sample, which latent models never have, is false. SP_IO, SP_FORMAT;
+ * SP_UNSUPPORTED naming the key and its value for whatever would change the result and is not done
+ * here (trained_betas, zero terminal SNR, thresholding, clip_sample, Karras and other sigmas,
+ * sample prediction, ...). Python's bare Infinity is read as null. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
 /* `where` names the file in messages. */
-sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_scheduler_config *out);
+sp_status sp_scheduler_config_read(const json_t *config, const char *where,
+                                   sp_scheduler_config *out);
 
 #endif

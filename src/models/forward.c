@@ -166,8 +166,8 @@ static void build(sp_builder *b, const component_rule *rule, const sp_component 
 }
 
 static sp_status make_runner(const component_rule *rule, const sp_component *component,
-                             const sp_tensor *const *found, sp_dtype precision,
-                             sp_backend *backend, sp_runner *out)
+                             const sp_tensor *const *found, sp_dtype precision, sp_backend *backend,
+                             sp_runner *out)
 {
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));

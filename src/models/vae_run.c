@@ -15,9 +15,8 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
     SP_TRY(sp_builder_create(&b));
     sp_set_enter(b, "vae", SP_RATE_RUN, sp_weights_dtype, vae->weights);
     sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP));
-    sp_value *y = half == SP_VAE_ENCODE
-                      ? sp_affine(b, sp_vae_encode(b, config, x).mean, scale, 0)
-                      : sp_vae_decode(b, config, sp_affine(b, x, 1 / scale, 0));
+    sp_value *y = half == SP_VAE_ENCODE ? sp_affine(b, sp_vae_encode(b, config, x).mean, scale, 0)
+                                        : sp_vae_decode(b, config, sp_affine(b, x, 1 / scale, 0));
     sp_output(b, "out", sp_nhwc_to_nchw(b, y));
     SP_TRY(sp_runner_create(b, backend, storage, out));
     sp_status status = sp_run_bind(out->run, "vae", vae->weights);
@@ -65,7 +64,8 @@ sp_status sp_vae_decode_all(const sp_component *vae, const sp_tensor *latents, s
     sp_shape shape = latents->shape;
     *images = (sp_tensor){0};
     if (shape.rank != 4 || shape.dim[0] < 1 || latents->dtype != SP_F32)
-        return sp_fail(SP_SHAPE, "latents %s to decode must be F32 [N,C,h,w]", sp_shape_text(shape));
+        return sp_fail(SP_SHAPE, "latents %s to decode must be F32 [N,C,h,w]",
+                       sp_shape_text(shape));
     int64_t factor = sp_vae_factor(config), count = shape.dim[0];
     int64_t height = factor * shape.dim[2], width = factor * shape.dim[3];
     int64_t batch = sp_vae_batch(height, width);

@@ -1,0 +1,199 @@
+/* splam generate */
+#include <stdio.h>
+#include <string.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Draws pictures from prompts with a diffusers model folder. A distilled student is sampled with\n"
+    "lcm in four steps without guidance, any other model with dpm++2m in twenty with guidance 7.5.\n"
+    "Pictures are numbered over all prompts from 0; picture j has seed SEED + j.";
+
+static const char *const examples[] = {
+    "splam generate -m emoji-student -p 'red apple' --steps 2 -o apple.png",
+    "splam generate -m sd15 -p 'a lighthouse in a storm' -n blurry -s 7 -b 4 -W 512 -H 512",
+    "splam generate -m sd15 -p 'a lighthouse' --sampler ddim --steps 50 --rng torch -s 33",
+    "splam generate -m sd15 --prompts list.txt -o pictures/out.png",
+    "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
+    NULL,
+};
+
+/* What is parsed into other types than the library takes. */
+typedef struct {
+    const char *prompt, *rng, *precision;
+    int64_t threads, clip_skip;
+} parsed;
+
+static int run(splam_generate_options *o, const parsed *p)
+{
+    int64_t seed = 0;
+    if (!p->prompt && !o->prompts_file)
+        return cli_fail(
+            CLI_USAGE,
+            "a prompt is missing: give --prompt or --prompts; see splam generate --help");
+    if (p->prompt && o->prompts_file)
+        return cli_fail(CLI_USAGE, "--prompt and --prompts exclude each other");
+    if (p->prompt) {
+        o->prompts = &p->prompt;
+        o->prompt_count = 1;
+    }
+    o->rng = strcmp(p->rng, "torch") == 0 ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
+    if (p->precision) o->precision = strcmp(p->precision, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
+    o->clip_skip = (int)p->clip_skip;
+    o->seed_used = &seed;
+    splam_set_threads((int)p->threads);
+    splam_terminal terminal;
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_status status = splam_generate(o, &callbacks);
+    if (status == SPLAM_OK && o->seed < 0) printf("seed %lld\n", (long long)seed);
+    return cli_finish(status);
+}
+
+int cli_generate(int argc, char **argv)
+{
+    splam_generate_options o = {.guidance = -1, .output = "out.png"};
+    parsed p = {.rng = "philox"};
+    const option options[] = {
+        {.name = "model",
+         .letter = 'm',
+         .kind = OPTION_TEXT,
+         .value = &o.model,
+         .argument = "DIR",
+         .required = true,
+         .help = "a diffusers model folder"},
+        {.name = "prompt",
+         .letter = 'p',
+         .kind = OPTION_TEXT,
+         .value = &p.prompt,
+         .argument = "TEXT",
+         .help = "what to draw"},
+        {.name = "prompts",
+         .kind = OPTION_TEXT,
+         .value = &o.prompts_file,
+         .argument = "FILE",
+         .help = "one prompt a line instead"},
+        {.name = "negative",
+         .letter = 'n',
+         .kind = OPTION_TEXT,
+         .value = &o.negative,
+         .argument = "TEXT",
+         .help = "what not to draw, where there is guidance"},
+        {.name = "steps",
+         .kind = OPTION_INTEGER,
+         .value = &o.steps,
+         .argument = "N",
+         .low = 1,
+         .high = 4000,
+         .help = "evaluations of the network",
+         .fallback = "lcm 4, ddim 50, dpm++2m 20, euler 30"},
+        {.name = "sampler",
+         .kind = OPTION_CHOICE,
+         .value = &o.sampler,
+         .choices = "lcm|ddim|dpm++2m|euler",
+         .help = "how the noise is removed",
+         .fallback = "by the model: lcm or dpm++2m"},
+        {.name = "guidance",
+         .letter = 'g',
+         .kind = OPTION_NUMBER,
+         .value = &o.guidance,
+         .argument = "G",
+         .high = 1000,
+         .help = "classifier-free guidance scale",
+         .fallback = "by the model: 1 or 7.5"},
+        {.name = "seed",
+         .letter = 's',
+         .kind = OPTION_INTEGER,
+         .value = &o.seed,
+         .argument = "SEED",
+         .low = -1,
+         .high = 9e15,
+         .help = "of the noise; -1 draws one and prints it",
+         .fallback = "0"},
+        {.name = "count",
+         .letter = 'b',
+         .kind = OPTION_INTEGER,
+         .value = &o.count,
+         .argument = "COUNT",
+         .low = 1,
+         .high = 1e6,
+         .help = "pictures of each prompt",
+         .fallback = "1"},
+        {.name = "width",
+         .letter = 'W',
+         .kind = OPTION_INTEGER,
+         .value = &o.width,
+         .argument = "PIXELS",
+         .low = 1,
+         .high = 16384,
+         .help = "of a picture",
+         .fallback = "the model's own"},
+        {.name = "height",
+         .letter = 'H',
+         .kind = OPTION_INTEGER,
+         .value = &o.height,
+         .argument = "PIXELS",
+         .low = 1,
+         .high = 16384,
+         .help = "of a picture",
+         .fallback = "the model's own"},
+        {.name = "rng",
+         .kind = OPTION_CHOICE,
+         .value = &p.rng,
+         .choices = "torch|philox",
+         .help = "random numbers; torch: those of diffusers on a CPU",
+         .fallback = "philox"},
+        {.name = "precision",
+         .kind = OPTION_CHOICE,
+         .value = &p.precision,
+         .choices = "f32|bf16",
+         .help = "of products and activations",
+         .fallback = "bf16 where the processor has it"},
+        {.name = "clip-skip",
+         .kind = OPTION_INTEGER,
+         .value = &p.clip_skip,
+         .argument = "N",
+         .high = 1000,
+         .help = "last layers of the text encoder left out",
+         .fallback = "0"},
+        {.name = "unet",
+         .kind = OPTION_TEXT,
+         .value = &o.unet,
+         .argument = "NAME",
+         .help = "the UNet's folder; unet_ema is a student's average",
+         .fallback = "unet"},
+        {.name = "old-grid",
+         .kind = OPTION_FLAG,
+         .value = &o.old_grid,
+         .help = "lcm: the older timesteps, 999 759 519 279 for four steps"},
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPTION_TEXT,
+         .value = &o.output,
+         .argument = "FILE",
+         .help = "PNG; several pictures go to NAME-0.png, NAME-1.png, ...",
+         .fallback = "out.png"},
+        {.name = "noise",
+         .kind = OPTION_TEXT,
+         .value = &o.noise,
+         .argument = "FILE",
+         .help = "safetensors with noise.0 [N,4,h,w], and noise.1, ... for lcm"},
+        {.name = "save-latents",
+         .kind = OPTION_TEXT,
+         .value = &o.save_latents,
+         .argument = "FILE",
+         .help = "safetensors for latents [N,4,h,w]"},
+        OPTION_THREADS(&p.threads),
+    };
+    const command c = {
+        .verb = "generate",
+        .synopsis = "-m DIR -p TEXT | --prompts FILE [options]",
+        .description = description,
+        .options = options,
+        .option_count = OPTION_COUNT(options),
+        .examples = examples,
+    };
+    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    return run(&o, &p);
+}

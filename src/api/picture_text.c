@@ -1,0 +1,146 @@
+#include "api/picture_text.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "splam/splam.h"
+#include "text/unicode.h"
+
+enum { HASHED_BYTES = 4096 };
+
+/* Names that A1111's web interface gives to the same samplers. */
+static const char *const a1111_names[SP_SAMPLER_COUNT] = {
+    [SP_SAMPLER_LCM] = "LCM",
+    [SP_SAMPLER_DDIM] = "DDIM",
+    [SP_SAMPLER_DPMPP_2M] = "DPM++ 2M",
+    [SP_SAMPLER_EULER] = "Euler",
+};
+
+static uint64_t fnv1a(uint64_t hash, const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+uint64_t sp_model_hash(const sp_tensor_file *file)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const sp_tensor *tensor = sp_tensor_file_at(file, i);
+        const char *name = sp_tensor_file_name(file, i), *type = sp_dtype_name(tensor->dtype);
+        size_t bytes = sp_tensor_bytes(tensor);
+        hash = fnv1a(hash, name, strlen(name));
+        hash = fnv1a(hash, type, strlen(type));
+        hash =
+            fnv1a(hash, tensor->shape.dim, (size_t)tensor->shape.rank * sizeof *tensor->shape.dim);
+        hash = fnv1a(hash, tensor->data, bytes < HASHED_BYTES ? bytes : HASHED_BYTES);
+    }
+    return hash;
+}
+
+/* Well-formed UTF-8, which JSON and PNG ask for; as the tokenizer reads it. A new string. */
+static char *well_formed(const char *text)
+{
+    size_t length = strlen(text);
+    int32_t *points = sp_alloc((length + 1) * sizeof *points);
+    char *out = sp_alloc(4 * length + 1);
+    if (points && out) out[sp_utf8_encode(points, sp_utf8_decode(text, length, points), out)] = 0;
+    sp_free(points);
+    return out;
+}
+
+/* The string's text, now the caller's; NULL when out of memory. */
+static char *take(sp_string *s)
+{
+    if (s->failed) sp_string_free(s);
+    return s->data;
+}
+
+static char *write_parameters(const sp_picture_facts *f, const char *prompt, const char *negative,
+                              const char *hash)
+{
+    sp_string s = {0};
+    sp_string_append_format(&s, "%s\n", prompt);
+    if (negative && *negative) sp_string_append_format(&s, "Negative prompt: %s\n", negative);
+    sp_string_append_format(&s, "Steps: %d, Sampler: %s, CFG scale: %g", f->steps,
+                            a1111_names[f->sampler], f->guidance);
+    if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
+    sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s, Model: %s",
+                            (long long)f->width, (long long)f->height, hash, f->model_name);
+    if (f->clip_skip)
+        sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
+    if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
+    sp_string_append_format(&s, ", Version: splam %s", splam_version());
+    return take(&s);
+}
+
+static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const char *negative,
+                            const char *hash)
+{
+    const sp_pipeline *p = f->pipeline;
+    json_t *distillation = json_object_get(p->folder.index, "_splam");
+    json_t *objective = json_object_get(distillation, "objective");
+    json_t *o = json_object();
+    int bad = json_object_set_new(o, "version", json_string(splam_version()));
+    bad |= json_object_set_new(o, "model", json_string(f->model_name));
+    bad |= json_object_set_new(o, "model_hash", json_string(hash));
+    bad |= json_object_set_new(
+        o, "model_hash_of",
+        json_string(
+            "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
+    if (objective) bad |= json_object_set(o, "objective", objective);
+    if (distillation) bad |= json_object_set(o, "distillation", distillation);
+    bad |= json_object_set_new(o, "prompt", json_string(prompt));
+    if (negative) bad |= json_object_set_new(o, "negative_prompt", json_string(negative));
+    bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));
+    bad |= json_object_set_new(o, "steps", json_integer(f->steps));
+    bad |= json_object_set_new(o, "guidance", json_real(f->guidance));
+    if (f->has_seed) bad |= json_object_set_new(o, "seed", json_integer((json_int_t)f->seed));
+    bad |= json_object_set_new(o, "noise",
+                               json_string(!f->has_seed ? "given"
+                                           : f->torch   ? "torch"
+                                                        : "philox"));
+    bad |= json_object_set_new(o, "width", json_integer(f->width));
+    bad |= json_object_set_new(o, "height", json_integer(f->height));
+    bad |= json_object_set_new(o, "clip_skip", json_integer(f->clip_skip));
+    bad |= json_object_set_new(o, "precision", json_string(p->storage == SP_BF16 ? "bf16" : "f32"));
+    if (!bad) return o;
+    json_decref(o);
+    return NULL;
+}
+
+static char *write_json(const sp_picture_facts *f, const char *prompt, const char *negative,
+                        const char *hash)
+{
+    json_t *object = facts_object(f, prompt, negative, hash);
+    size_t size = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
+    char *text = size ? sp_alloc(size + 1) : NULL;
+    if (text) text[json_dumpb(object, text, size, JSON_COMPACT)] = 0;
+    json_decref(object);
+    return text;
+}
+
+sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, char **json)
+{
+    char hash[17];
+    char *prompt = well_formed(facts->prompt), *name = well_formed(facts->model_name);
+    char *negative = facts->negative ? well_formed(facts->negative) : NULL;
+    sp_picture_facts f = *facts;
+    f.model_name = name;
+    snprintf(hash, sizeof hash, "%016" PRIx64, facts->model_hash);
+    bool ready = prompt && name && (negative || !facts->negative);
+    *parameters = ready ? write_parameters(&f, prompt, negative, hash) : NULL;
+    *json = ready ? write_json(&f, prompt, negative, hash) : NULL;
+    sp_free(prompt);
+    sp_free(name);
+    sp_free(negative);
+    if (*parameters && *json) return SP_OK;
+    sp_free(*parameters);
+    sp_free(*json);
+    *parameters = *json = NULL;
+    return sp_fail(SP_MEMORY, "out of memory for a picture's text");
+}

@@ -1,0 +1,31 @@
+/* What a picture's file says about how it was made. */
+#ifndef SP_API_PICTURE_TEXT_H
+#define SP_API_PICTURE_TEXT_H
+#include "diffusion/pipeline.h"
+
+typedef struct {
+    const sp_pipeline *pipeline;
+    const char *model_name;
+    uint64_t model_hash; /* sp_model_hash */
+    const char *prompt;
+    const char *negative; /* NULL: no guidance took place */
+    sp_sampler_kind sampler;
+    int steps;
+    double guidance;
+    bool has_seed; /* false: the noise was given */
+    uint64_t seed;
+    bool torch; /* the generator was PyTorch's */
+    int64_t width, height;
+    int clip_skip;
+} sp_picture_facts;
+
+/* Of the names, types, shapes and first 4096 bytes of every tensor in the UNet's file: 64-bit
+ * FNV-1a. Training moves every tensor, so this tells models apart without reading gigabytes. */
+uint64_t sp_model_hash(const sp_tensor_file *file);
+
+/* New strings (sp_free): the text that A1111's web interface writes and reads, and a JSON object
+ * with more. What model_index.json says under "_splam" of a student's training is its
+ * "distillation". */
+sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, char **json);
+
+#endif

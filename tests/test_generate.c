@@ -1,0 +1,628 @@
+/* splam_generate and the pipeline behind it, on a tiny but complete model: goldens' UNet and VAE, a
+ * text encoder with starting values, a tokenizer learned from a few words. */
+#include "support.h"
+
+#include <math.h>
+
+#include "base/json.h"
+#include "base/random.h"
+#include "data/image.h"
+#include "diffusion/objective.h"
+#include "diffusion/pipeline.h"
+#include "models/forward.h"
+#include "models/initialize.h"
+#include "splam/splam.h"
+
+enum { TOKENS = 8, SIDE = 32, LATENT = 8, LATENT_COUNT = 4 * LATENT * LATENT };
+
+static const char *golden(const char *name)
+{
+    static char paths[8][1024];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
+    return path;
+}
+
+/* A path in the test's folder, in one of many rotating buffers: requests keep theirs for long. */
+static const char *keep(void **state, const char *name)
+{
+    static char paths[64][512];
+    static unsigned next;
+    char *path = paths[next++ % 64];
+    snprintf(path, sizeof paths[0], "%s/%s", (const char *)*state, name);
+    return path;
+}
+
+/* ---- the model ---- */
+
+static const char ddim_scheduler[] =
+    "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\","
+    " \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1}";
+static const char lcm_scheduler[] =
+    "{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": 50}";
+
+static void write_text(const char *path, const char *text)
+{
+    assert_ok(sp_write_file(path, text, strlen(text)));
+}
+
+static void make_text_encoder(const char *folder, int64_t vocabulary, int64_t width)
+{
+    sp_component_config config = {.kind = SP_COMPONENT_TEXT_ENCODER,
+                                  .text = {.vocabulary = vocabulary,
+                                           .width = width,
+                                           .feed_forward = 48,
+                                           .layers = 2,
+                                           .heads = 2,
+                                           .max_tokens = TOKENS,
+                                           .projection = width,
+                                           .epsilon = 1e-5,
+                                           .activation = SP_UNARY_QUICK_GELU,
+                                           .end_id = vocabulary - 1,
+                                           .begin_id = vocabulary - 2,
+                                           .pad_id = vocabulary - 1}};
+    sp_graph *graph;
+    sp_weights *weights;
+    assert_ok(sp_component_graph(&config, &graph));
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){.seed = 5}, weights));
+    json_t *json = sp_clip_text_config_write(&config.text);
+    assert_ok(sp_component_save(folder, SP_COMPONENT_TEXT_ENCODER, json, weights, SP_F32));
+    json_decref(json);
+    sp_weights_destroy(weights);
+    sp_graph_destroy(graph);
+}
+
+static void make_model(const char *folder, const char *unet, const char *scheduler)
+{
+    static const char *const captions[] = {"red apple", "green apple", "a small house",
+                                           "woman office worker"};
+    char path[512];
+    sp_tokenizer *tokenizer;
+    assert_ok(sp_tokenizer_train(captions, 4, 560, TOKENS, &tokenizer));
+    snprintf(path, sizeof path, "%s/tokenizer", folder);
+    assert_ok(sp_tokenizer_save(tokenizer, path));
+    snprintf(path, sizeof path, "%s/text_encoder", folder);
+    make_text_encoder(path, (int64_t)sp_tokenizer_vocabulary_size(tokenizer), 24);
+    sp_tokenizer_destroy(tokenizer);
+    snprintf(path, sizeof path, "%s/unet", folder);
+    assert_ok(sp_copy_tree(golden(unet), path));
+    snprintf(path, sizeof path, "%s/vae", folder);
+    assert_ok(sp_copy_tree(golden("vae-demo"), path));
+    snprintf(path, sizeof path, "%s/scheduler", folder);
+    assert_ok(sp_make_folders(path));
+    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
+    write_text(path, scheduler);
+    snprintf(path, sizeof path, "%s/model_index.json", folder);
+    write_text(
+        path,
+        "{\"_class_name\": \"StableDiffusionPipeline\", \"_splam\": {\"objective\": \"splam\", \"steps\": 7},"
+        " \"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}");
+}
+
+static int set_up(void **state)
+{
+    if (make_test_folder(state) != 0) return -1;
+    make_model(keep(state, "teacher"), "unet-demo", ddim_scheduler);
+    make_model(keep(state, "student"), "unet-guided", lcm_scheduler);
+    return 0;
+}
+
+/* ---- helpers ---- */
+
+static splam_generate_options options_for(void **state, const char *model)
+{
+    static const char *const prompts[] = {"red apple"};
+    splam_generate_options o = {
+        .guidance = -1, .prompts = prompts, .prompt_count = 1, .precision = SPLAM_F32};
+    o.model = keep(state, model);
+    return o;
+}
+
+static void generate(const splam_generate_options *o)
+{
+    splam_status status = splam_generate(o, NULL);
+    if (status != SPLAM_OK) fail_msg("splam_generate: %s", splam_error_message());
+}
+
+static sp_tensor load_latents(const char *path)
+{
+    sp_tensor_file *file;
+    const sp_tensor *tensor;
+    sp_tensor copy;
+    assert_ok(sp_safetensors_open(path, &file));
+    assert_int_equal(sp_tensor_file_count(file), 1);
+    assert_ok(sp_tensor_file_get(file, "latents", &tensor));
+    assert_ok(sp_tensor_convert(tensor, SP_F32, &copy));
+    sp_tensor_file_close(file);
+    return copy;
+}
+
+/* The latents of a request; `o` may have an output too. */
+static sp_tensor latents_of(void **state, splam_generate_options o)
+{
+    o.save_latents = keep(state, "latents.safetensors");
+    generate(&o);
+    return load_latents(o.save_latents);
+}
+
+static void assert_same_bits(const sp_tensor *a, const sp_tensor *b)
+{
+    assert_true(sp_shape_equal(a->shape, b->shape));
+    assert_memory_equal(a->data, b->data, sp_tensor_bytes(a));
+}
+
+static double difference(const sp_tensor *a, const sp_tensor *b)
+{
+    double error;
+    assert_ok(sp_tensor_relative_max_error(a, b, &error));
+    return error;
+}
+
+/* ---- what is drawn ---- */
+
+static void test_same_seed(void **state)
+{
+    splam_generate_options o = options_for(state, "teacher");
+    char *first, *second;
+    size_t first_size, second_size;
+    o.steps = 3;
+    o.seed = 11;
+    o.output = keep(state, "a.png");
+    generate(&o);
+    o.output = keep(state, "b.png");
+    generate(&o);
+    assert_ok(sp_read_file(keep(state, "a.png"), &first, &first_size));
+    assert_ok(sp_read_file(keep(state, "b.png"), &second, &second_size));
+    assert_int_equal(first_size, second_size);
+    assert_memory_equal(first, second, first_size);
+    sp_free(first);
+    sp_free(second);
+
+    sp_tensor a = latents_of(state, o);
+    o.seed = 12;
+    sp_tensor b = latents_of(state, o);
+    assert_true(difference(&a, &b) > 0.1);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+}
+
+/* Picture j of a batch is the picture of seed + j. Kernels may differ with the batch, so to
+ * rounding. */
+static void test_batch(void **state)
+{
+    for (int torch = 0; torch < 2; torch++) {
+        splam_generate_options o = options_for(state, "student");
+        o.rng = torch ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
+        o.steps = 3;
+        o.seed = 40;
+        o.count = 3;
+        sp_tensor all = latents_of(state, o);
+        assert_int_equal(all.shape.dim[0], 3);
+        o.seed = 42;
+        o.count = 1;
+        sp_tensor one = latents_of(state, o);
+        sp_tensor third = {.shape = one.shape, .data = (float *)all.data + 2 * LATENT_COUNT};
+        assert_true(difference(&third, &one) < 1e-5);
+        sp_tensor_free(&all);
+        sp_tensor_free(&one);
+    }
+}
+
+static void test_threads(void **state)
+{
+    splam_generate_options o = options_for(state, "teacher");
+    o.steps = 4;
+    o.count = 2;
+    splam_set_threads(1);
+    sp_tensor one = latents_of(state, o);
+    splam_set_threads(2);
+    sp_tensor two = latents_of(state, o);
+    splam_set_threads(0);
+    assert_same_bits(&one, &two);
+    sp_tensor_free(&one);
+    sp_tensor_free(&two);
+}
+
+static void test_bf16(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    o.steps = 2;
+    sp_tensor exact = latents_of(state, o);
+    o.precision = SPLAM_BF16;
+    sp_tensor rounded = latents_of(state, o);
+    /* bf16 has 8 bits, and random weights do not amplify much in two steps */
+    double error = difference(&rounded, &exact);
+    assert_true(error > 0 && error < 0.1);
+    sp_tensor_free(&exact);
+    sp_tensor_free(&rounded);
+}
+
+/* ---- noise ---- */
+
+static void save_noise(const char *path, float *const *noise, int steps, int64_t count)
+{
+    sp_tensor tensors[8];
+    sp_named_tensor named[8];
+    char names[8][16];
+    for (int i = 0; i < steps; i++) {
+        snprintf(names[i], sizeof names[i], "noise.%d", i);
+        tensors[i] = (sp_tensor){.shape = sp_shape_of(count, 4, LATENT, LATENT), .data = noise[i]};
+        named[i] = (sp_named_tensor){names[i], &tensors[i]};
+    }
+    assert_ok(sp_safetensors_save(path, named, (size_t)steps, NULL, 0));
+}
+
+/* A run from the same numbers in a file gives the same bits, for both generators. */
+static void test_noise_file(void **state)
+{
+    enum { STEPS = 3, COUNT = 2 };
+    static float noise[STEPS][COUNT * LATENT_COUNT];
+    float *rows[STEPS] = {noise[0], noise[1], noise[2]};
+    splam_generate_options o = options_for(state, "student");
+    o.steps = STEPS;
+    o.count = COUNT;
+    o.seed = 21;
+    for (int torch = 0; torch < 2; torch++) {
+        for (int j = 0; j < COUNT; j++) {
+            sp_torch_generator generator;
+            sp_torch_seed(&generator, 21 + (uint64_t)j);
+            for (int i = 0; i < STEPS; i++) {
+                float *row = noise[i] + j * LATENT_COUNT;
+                sp_random_key key = {21 + (uint64_t)j, i ? SP_STREAM_FRESH_NOISE : SP_STREAM_NOISE,
+                                     (uint64_t)i, 0};
+                if (torch)
+                    sp_torch_normal(&generator, row, LATENT_COUNT);
+                else
+                    sp_random_normal(key, row, LATENT_COUNT);
+            }
+        }
+        save_noise(keep(state, "noise.safetensors"), rows, STEPS, COUNT);
+        o.noise = NULL;
+        o.count = COUNT;
+        o.rng = torch ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
+        sp_tensor drawn = latents_of(state, o);
+        o.noise = keep(state, "noise.safetensors");
+        o.count = 0; /* as many as the file has */
+        sp_tensor given = latents_of(state, o);
+        assert_same_bits(&drawn, &given);
+        sp_tensor_free(&drawn);
+        sp_tensor_free(&given);
+    }
+    save_noise(keep(state, "short.safetensors"), rows, STEPS - 1, COUNT);
+    o.noise = keep(state, "short.safetensors");
+    o.output = keep(state, "x.png");
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_FORMAT);
+    assert_message("noise.2");
+    o.count = 3;
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_SHAPE);
+    assert_message("3 pictures");
+    o.count = 0;
+    o.width = 64;
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
+    assert_message("not 64");
+    o.width = 0;
+    noise[1][5] = NAN;
+    save_noise(keep(state, "nan.safetensors"), rows, STEPS, COUNT);
+    o.noise = keep(state, "nan.safetensors");
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_NUMERIC);
+    assert_message("noise.1");
+}
+
+/* ---- the student's conditioning ---- */
+
+/* One step of a network with cond_proj: told the embedding of G - 1, sines of 0 and cosines of 0
+ * for G = 1. */
+static void test_time_cond(void **state)
+{
+    sp_pipeline *p;
+    static float noise[LATENT_COUNT];
+    sp_tensor context, latents, embedding, timestep = {0};
+    assert_ok(sp_pipeline_open(keep(state, "student"), &(sp_pipeline_options){0}, &p));
+    assert_ok(sp_pipeline_encode(p, (const char *const[]){"a small house"}, 1, &context));
+    sp_random_normal((sp_random_key){.seed = 3}, noise, LATENT_COUNT);
+    sp_tensor start = {.shape = sp_shape_of(1, 4, LATENT, LATENT), .data = noise};
+    const sp_tensor *steps[] = {&start};
+    sp_given_noise given = {steps, 1};
+    int64_t dim = p->unet_config.time_cond_dim;
+    assert_int_equal(dim, 256);
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1, dim), &embedding));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1), &timestep));
+    *(float *)timestep.data = 999;
+    for (int i = 0; i < 2; i++) {
+        double guidance = i ? 8.5 : 1;
+        sp_denoise_request request = {.sampler = {.kind = SP_SAMPLER_LCM, .steps = 1},
+                                      .guidance = guidance,
+                                      .context = &context,
+                                      .height = LATENT,
+                                      .width = LATENT,
+                                      .noise = sp_noise_given(&given)};
+        assert_ok(sp_pipeline_denoise(p, &request, NULL, &latents));
+        for (int64_t j = 0; j < dim / 2; j++) {
+            float phase = (float)(guidance - 1) * 1000 *
+                          (float)exp((double)j * -log(10000.0) / (double)(dim / 2 - 1));
+            ((float *)embedding.data)[j] = sinf(phase);
+            ((float *)embedding.data)[dim / 2 + j] = cosf(phase);
+        }
+        const sp_named_tensor inputs[] = {{"sample", &start},
+                                          {"timestep", &timestep},
+                                          {"encoder_hidden_states", &context},
+                                          {"timestep_cond", &embedding}};
+        const char *path = keep(state, "inputs.safetensors");
+        sp_tensor_file *file;
+        sp_named_outputs outputs;
+        assert_ok(sp_safetensors_save(path, inputs, 4, NULL, 0));
+        assert_ok(sp_safetensors_open(path, &file));
+        assert_ok(sp_component_forward(p->folder.path, "unet", file, SP_F32, p->backend, &outputs));
+        sp_tensor_file_close(file);
+        const float *m = outputs.item[0].tensor.data, *found = latents.data;
+        double alpha = sp_schedule_alpha(&p->scheduler.schedule, 999),
+               sigma = sp_schedule_sigma(&p->scheduler.schedule, 999);
+        for (int k = 0; k < LATENT_COUNT; k++)
+            /* 1/alpha is 15; the network's float32 rounding is 1e-6 */
+            assert_float_equal(found[k], ((double)noise[k] - sigma * (double)m[k]) / alpha, 1e-3);
+        sp_named_outputs_free(&outputs);
+        sp_tensor_free(&latents);
+    }
+    sp_tensor_free(&timestep);
+    sp_tensor_free(&embedding);
+    sp_tensor_free(&context);
+    sp_pipeline_close(p);
+}
+
+/* ---- another network's weights ---- */
+
+static sp_tensor run_pipeline(sp_pipeline *p, const sp_tensor *context)
+{
+    sp_philox_noise seed = {9};
+    sp_tensor latents;
+    sp_denoise_request request = {.sampler = {.kind = SP_SAMPLER_DDIM, .steps = 2},
+                                  .guidance = 1,
+                                  .context = context,
+                                  .height = LATENT,
+                                  .width = LATENT,
+                                  .noise = sp_noise_philox(&seed)};
+    assert_ok(sp_pipeline_denoise(p, &request, NULL, &latents));
+    return latents;
+}
+
+static void test_set_unet(void **state)
+{
+    sp_pipeline *p;
+    sp_weights *weights;
+    sp_tensor context;
+    assert_ok(sp_pipeline_open(keep(state, "teacher"), &(sp_pipeline_options){0}, &p));
+    assert_ok(sp_pipeline_encode(p, (const char *const[]){"red apple"}, 1, &context));
+    sp_tensor own = run_pipeline(p, &context);
+    assert_ok(sp_weights_copy(p->unet->weights, SP_F32, &weights));
+    assert_ok(sp_pipeline_set_unet(p, &p->unet->config.unet, weights));
+    sp_tensor same = run_pipeline(p, &context);
+    assert_same_bits(&own, &same);
+    sp_tensor *bias = sp_weights_find(weights, "conv_out.bias");
+    for (int64_t i = 0; i < sp_tensor_count(bias); i++)
+        ((float *)bias->data)[i] += 1;
+    assert_ok(sp_pipeline_set_unet(p, &p->unet->config.unet, weights));
+    sp_tensor other = run_pipeline(p, &context);
+    assert_true(difference(&other, &own) > 0.01);
+    assert_ok(sp_pipeline_set_unet(p, NULL, NULL));
+    sp_tensor again = run_pipeline(p, &context);
+    assert_same_bits(&own, &again);
+    sp_tensor_free(&own);
+    sp_tensor_free(&same);
+    sp_tensor_free(&other);
+    sp_tensor_free(&again);
+    sp_tensor_free(&context);
+    sp_weights_destroy(weights);
+    sp_pipeline_close(p);
+}
+
+/* ---- files ---- */
+
+static void test_picture_text(void **state)
+{
+    static const char *const prompts[] = {"a \"small\" \xc3\xa9 house\xff"};
+    splam_generate_options o = options_for(state, "teacher");
+    sp_image image;
+    char *bytes;
+    size_t size;
+    o.prompts = prompts;
+    o.negative = "blurry";
+    o.sampler = "euler";
+    o.steps = 2;
+    o.guidance = 5;
+    o.seed = 77;
+    o.width = 40;
+    o.height = 24;
+    o.output = keep(state, "new/folder/text.png");
+    generate(&o);
+    assert_ok(sp_image_load(o.output, &image));
+    assert_int_equal(image.width, 40);
+    assert_int_equal(image.height, 24);
+    sp_image_free(&image);
+    assert_ok(sp_read_file(o.output, &bytes, &size));
+    static const char expected[] =
+        "parameters\0\0\0\0\0a \"small\" \xc3\xa9 house\xef\xbf\xbd\nNegative prompt: blurry\n"
+        "Steps: 2, Sampler: Euler, CFG scale: 5, Seed: 77, Size: 40x24, Model hash: ";
+    assert_non_null(memmem(bytes, size, expected, sizeof expected - 1));
+    const char *json_text = memmem(bytes, size, "{\"version\"", 10);
+    assert_non_null(json_text);
+    json_t *json =
+        json_loadb(json_text, size - (size_t)(json_text - bytes), JSON_DISABLE_EOF_CHECK, NULL);
+    assert_string_equal(json_string_value(json_object_get(json, "model")), "teacher");
+    assert_string_equal(json_string_value(json_object_get(json, "objective")), "splam");
+    assert_string_equal(json_string_value(json_object_get(json, "sampler")), "euler");
+    assert_int_equal(json_integer_value(json_object_get(json, "steps")), 2);
+    assert_int_equal(json_integer_value(json_object_get(json, "seed")), 77);
+    assert_int_equal(strlen(json_string_value(json_object_get(json, "model_hash"))), 16);
+    json_decref(json);
+    sp_free(bytes);
+}
+
+/* A list of prompts, several pictures each; names are numbered over all of them; a drawn seed is
+ * told. */
+static void test_many(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    int64_t seed = 0;
+    write_text(keep(state, "prompts.txt"), "red apple\r\n\nwoman office worker\n a small house");
+    o.prompts_file = keep(state, "prompts.txt");
+    o.count = 3;
+    o.steps = 1;
+    o.seed = -1;
+    o.seed_used = &seed;
+    o.output = keep(state, "many.png");
+    sp_tensor all = latents_of(state, o);
+    assert_int_equal(all.shape.dim[0], 12); /* the prompt of options_for comes first */
+    assert_true(seed >= 0 && seed < INT64_C(1) << 32);
+    assert_true(sp_path_exists(keep(state, "many-00.png")) &&
+                sp_path_exists(keep(state, "many-11.png")));
+    assert_false(sp_path_exists(keep(state, "many-12.png")) || sp_path_exists(o.output));
+    o.seed = seed;
+    sp_tensor again = latents_of(state, o);
+    assert_same_bits(&all, &again);
+    /* The seventh is the third prompt's first. */
+    static const char *const third[] = {"woman office worker"};
+    o = options_for(state, "student");
+    o.prompts = third;
+    o.steps = 1;
+    o.seed = seed + 6;
+    sp_tensor one = latents_of(state, o);
+    sp_tensor seventh = {.shape = one.shape, .data = (float *)all.data + 6 * LATENT_COUNT};
+    assert_true(difference(&seventh, &one) < 1e-5);
+    sp_tensor_free(&all);
+    sp_tensor_free(&again);
+    sp_tensor_free(&one);
+}
+
+/* ---- what goes wrong ---- */
+
+static void check_error(const splam_generate_options *o, splam_status expected, const char *words)
+{
+    splam_status status = splam_generate(o, NULL);
+    if (status != expected)
+        fail_msg("status %d, expected %d: %s", (int)status, (int)expected, splam_error_message());
+    assert_message(words);
+    assert_null(strchr(splam_error_message(), '\n'));
+}
+
+static void test_wrong_requests(void **state)
+{
+    splam_generate_options o = options_for(state, "teacher");
+    o.output = keep(state, "never.png");
+    const splam_generate_options good = o;
+    o.model = NULL;
+    check_error(&o, SPLAM_ARGUMENT, "model is missing");
+    o.model = keep(state, "nowhere");
+    check_error(&o, SPLAM_IO, "nowhere: no such folder");
+    o = good;
+    o.prompt_count = 0;
+    check_error(&o, SPLAM_ARGUMENT, "prompt is missing");
+    o.prompts_file = keep(state, "empty.txt");
+    write_text(o.prompts_file, "\n\n");
+    check_error(&o, SPLAM_FORMAT, "empty.txt: there is no prompt");
+    o = good;
+    o.width = 34;
+    check_error(&o, SPLAM_ARGUMENT, "width of 34 pixels is not a multiple of 4");
+    o = good;
+    o.height = 20000;
+    check_error(&o, SPLAM_ARGUMENT, "height is 20000");
+    o = good;
+    o.sampler = "heun";
+    check_error(&o, SPLAM_ARGUMENT, "\"heun\"");
+    o = good;
+    o.sampler = "lcm";
+    o.steps = 60;
+    check_error(&o, SPLAM_ARGUMENT, "60 steps of lcm");
+    o = good;
+    o.clip_skip = 2;
+    check_error(&o, SPLAM_ARGUMENT, "clip-skip is 2");
+    o = good;
+    o.unet = "unet_ema";
+    check_error(&o, SPLAM_IO, "unet_ema");
+    o = good;
+    o.count = 2000000;
+    check_error(&o, SPLAM_ARGUMENT, "2000000 pictures");
+    o = good;
+    o.noise = keep(state, "no-noise.safetensors");
+    check_error(&o, SPLAM_IO, "no-noise.safetensors");
+    o = good;
+    o.output = NULL;
+    check_error(&o, SPLAM_ARGUMENT, "nothing to write");
+    o.output = keep(state, "empty.txt/out.png");
+    check_error(&o, SPLAM_IO, "empty.txt");
+    assert_false(sp_path_exists(good.output));
+}
+
+static void test_wrong_models(void **state)
+{
+    splam_generate_options o = options_for(state, "broken");
+    o.output = keep(state, "never.png");
+    o.steps = 1;
+    assert_ok(sp_copy_tree(keep(state, "teacher"), keep(state, "broken")));
+    const char *scheduler = keep(state, "broken/scheduler/scheduler_config.json");
+    write_text(scheduler, "{\"rescale_betas_zero_snr\": true}");
+    check_error(&o, SPLAM_UNSUPPORTED, "rescale_betas_zero_snr");
+    write_text(scheduler, ddim_scheduler);
+
+    sp_component *unet;
+    sp_weights *weights;
+    assert_ok(sp_component_open(keep(state, "teacher"), "unet", &unet));
+    assert_ok(sp_weights_copy(unet->weights, SP_F32, &weights));
+    ((float *)sp_weights_find(weights, "conv_in.weight")->data)[0] = NAN;
+    assert_ok(sp_component_save(keep(state, "broken/unet"), SP_COMPONENT_UNET, unet->json, weights,
+                                SP_F32));
+    sp_weights_destroy(weights);
+    sp_component_close(unet);
+    check_error(&o, SPLAM_NUMERIC, "latents");
+
+    const char *config = keep(state, "broken/text_encoder/config.json");
+    assert_ok(sp_remove_tree(keep(state, "broken/text_encoder")));
+    assert_ok(sp_copy_tree(golden("text-sd1"), keep(state, "broken/text_encoder")));
+    check_error(&o, SPLAM_FORMAT, "tokenizer has");
+    assert_ok(sp_remove_tree(config));
+    check_error(&o, SPLAM_IO, "text_encoder/config.json");
+    assert_ok(sp_remove_tree(keep(state, "broken/text_encoder")));
+    make_text_encoder(keep(state, "broken/text_encoder"), 600, 32);
+    check_error(&o, SPLAM_FORMAT, "text encoder is 32 wide");
+    assert_ok(sp_remove_tree(keep(state, "broken/text_encoder")));
+    make_text_encoder(keep(state, "broken/text_encoder"), 600, 24);
+    assert_ok(sp_remove_tree(keep(state, "broken/vae")));
+    assert_ok(sp_copy_tree(golden("vae-no-quant"), keep(state, "broken/vae")));
+    assert_ok(sp_remove_tree(keep(state, "broken/unet")));
+    assert_ok(sp_copy_tree(golden("unet-demo"), keep(state, "broken/unet")));
+    check_error(&o, SPLAM_FORMAT, "latents have 8 channels");
+    assert_ok(sp_remove_tree(keep(state, "broken/tokenizer")));
+    check_error(&o, SPLAM_IO, "tokenizer");
+    assert_false(sp_path_exists(o.output));
+}
+
+static bool stop_after_three(void *context)
+{
+    return ++*(int *)context > 3;
+}
+
+static void test_cancelled(void **state)
+{
+    splam_generate_options o = options_for(state, "teacher");
+    int asked = 0;
+    splam_callbacks callbacks = {.context = &asked, .cancelled = stop_after_three};
+    o.steps = 10;
+    o.output = keep(state, "cancelled.png");
+    assert_int_equal(splam_generate(&o, &callbacks), SPLAM_CANCELLED);
+    assert_int_equal(asked, 4);
+    assert_false(sp_path_exists(o.output));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_noise_file),   cmocka_unit_test(test_time_cond),
+        cmocka_unit_test(test_set_unet),     cmocka_unit_test(test_picture_text),
+        cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
+        cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
+    };
+    return cmocka_run_group_tests(tests, set_up, remove_test_folder);
+}
