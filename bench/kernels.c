@@ -1,6 +1,6 @@
-/* Speed of our own CPU kernels on the sizes of the emoji demo and of Stable Diffusion: one line an operator, as a row of the table
- * in docs/performance.md. GB/s count every input and output once; GFLOP/s as the operator counts them.
- * Usage: kernels [THREADS [OPERATOR]] */
+/* Speed of our own CPU kernels on the sizes of the emoji demo and of Stable Diffusion: one line an
+ * operator, as a row of the table in docs/performance.md. GB/s count every input and output once;
+ * GFLOP/s as the operator counts them. Usage: kernels [THREADS [OPERATOR]] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,8 @@ static double seconds(const sp_node *node)
 {
     sp_kernel kernel;
     if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
-    void *in[SP_MAX_INPUTS] = {0}, *out[SP_MAX_OUTPUTS] = {0}, *scratch = must(sp_alloc(kernel.scratch));
+    void *in[SP_MAX_INPUTS] = {0}, *out[SP_MAX_OUTPUTS] = {0},
+         *scratch = must(sp_alloc(kernel.scratch));
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i]) in[i] = random_data(node->in[i]);
     for (int i = 0; i < node->outputs; i++)
@@ -67,7 +68,8 @@ typedef struct {
 
 static sp_value *image(const maker *m, const char *name)
 {
-    return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], m->size[1], m->size[2]), SP_RATE_STEP);
+    return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], m->size[1], m->size[2]),
+                    SP_RATE_STEP);
 }
 static sp_value *vector(const maker *m, const char *name)
 {
@@ -83,7 +85,8 @@ static sp_value *make_silu(const maker *m)
 }
 static sp_value *make_silu_gradient(const maker *m)
 {
-    return sp_unary_gradient(m->b, image(m, "x"), image(m, "dy"), (sp_unary_options){.kind = SP_UNARY_SILU});
+    return sp_unary_gradient(m->b, image(m, "x"), image(m, "dy"),
+                             (sp_unary_options){.kind = SP_UNARY_SILU});
 }
 static sp_value *make_geglu(const maker *m)
 {
@@ -104,7 +107,8 @@ static sp_value *make_group_norm(const maker *m)
 }
 static sp_value *make_group_norm_gradient(const maker *m)
 {
-    return sp_group_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"), image(m, "dy"), group_norm);
+    return sp_group_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"),
+                                  image(m, "dy"), group_norm);
 }
 static sp_value *make_layer_norm(const maker *m)
 {
@@ -121,7 +125,8 @@ static sp_value *make_permute(const maker *m)
 /* size: samples, queries, keys, heads, head dimension */
 static sp_value *tokens(const maker *m, const char *name, int64_t count)
 {
-    return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], count, m->size[3] * m->size[4]), SP_RATE_STEP);
+    return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], count, m->size[3] * m->size[4]),
+                    SP_RATE_STEP);
 }
 static sp_attention_options heads(const maker *m)
 {
@@ -129,12 +134,14 @@ static sp_attention_options heads(const maker *m)
 }
 static sp_value *make_attention(const maker *m)
 {
-    return sp_attention(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]), tokens(m, "v", m->size[2]), heads(m));
+    return sp_attention(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]),
+                        tokens(m, "v", m->size[2]), heads(m));
 }
 static sp_value *make_attention_gradient(const maker *m)
 {
-    return sp_attention_gradient(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]), tokens(m, "v", m->size[2]),
-                                 tokens(m, "out", m->size[1]), tokens(m, "dout", m->size[1]), heads(m));
+    return sp_attention_gradient(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]),
+                                 tokens(m, "v", m->size[2]), tokens(m, "out", m->size[1]),
+                                 tokens(m, "dout", m->size[1]), heads(m));
 }
 
 static const struct {
@@ -166,7 +173,9 @@ static const struct {
     {"attention, 1x4096x4096, 1 head of 512", make_attention, {1, 4096, 4096, 1, 512}},
     {"attention gradient, 32x64x64, 4 heads of 32", make_attention_gradient, {32, 64, 64, 4, 32}},
     {"attention gradient, 32x64x16, 4 heads of 32", make_attention_gradient, {32, 64, 16, 4, 32}},
-    {"attention gradient, 1x1024x1024, 8 heads of 80", make_attention_gradient, {1, 1024, 1024, 8, 80}},
+    {"attention gradient, 1x1024x1024, 8 heads of 80",
+     make_attention_gradient,
+     {1, 1024, 1024, 8, 80}},
 };
 
 static void measure(size_t row, sp_dtype dtype)

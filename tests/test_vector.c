@@ -1,5 +1,6 @@
-/* Our own CPU kernels, each instruction set of this processor in turn, against the reference kernels: shapes that no vector
- * divides, numbers that cancel, thread counts. tests/test_ops.c runs the general list of cases on the best set alone. */
+/* Our own CPU kernels, each instruction set of this processor in turn, against the reference
+ * kernels: shapes that no vector divides, numbers that cancel, thread counts. tests/test_ops.c runs
+ * the general list of cases on the best set alone. */
 #include <math.h>
 #include "support.h"
 #include "backend/cpu/kernel_table.h"
@@ -39,8 +40,8 @@ typedef struct {
     build_function *build;
     int64_t size[8];
     float spread, shift; /* spread 0: 1 */
-    /* Relative max error allowed in f32. Sums of a few hundred terms of either sign keep about 1e-6; 1e-5 leaves room for
-     * the condition of a normalisation. */
+    /* Relative max error allowed in f32. Sums of a few hundred terms of either sign keep about
+     * 1e-6; 1e-5 leaves room for the condition of a normalisation. */
     double tolerance;
 } test_case;
 
@@ -67,7 +68,8 @@ static void fill_input(const sp_value *v, void *data, const test_case *c, int in
     sp_random_normal((sp_random_key){.seed = 3, .sample = (uint64_t)index}, numbers, count);
     for (size_t i = 0; i < count; i++) {
         bool integer = v->dtype == SP_I32 || v->dtype == SP_I64;
-        numbers[i] = integer ? 5 * numbers[i] : numbers[i] * (c->spread != 0 ? c->spread : 1) + c->shift;
+        numbers[i] =
+            integer ? 5 * numbers[i] : numbers[i] * (c->spread != 0 ? c->spread : 1) + c->shift;
     }
     sp_convert(data, v->dtype, numbers, SP_F32, (int64_t)count);
     sp_free(numbers);
@@ -129,7 +131,8 @@ static void run_kernel(const fixture *f, const kernel_set *set, int threads)
     for (int g = 0; g < GUARD; g++) {
         assert_int_equal((unsigned char)scratch[kernel.scratch + (size_t)g], 0xff);
         for (int i = 0; i < f->node->outputs; i++)
-            assert_int_equal(((unsigned char *)f->out[i])[bytes_of(f->node->out[i]) + (size_t)g], 0xff);
+            assert_int_equal(((unsigned char *)f->out[i])[bytes_of(f->node->out[i]) + (size_t)g],
+                             0xff);
     }
     if (kernel.destroy) kernel.destroy(kernel.state);
     sp_free(scratch);
@@ -156,10 +159,12 @@ static void check_set(fixture *f, const kernel_set *set, const test_case *c, int
     for (int i = 0; i < f->node->outputs; i++) {
         const sp_value *v = f->node->out[i];
         bool lowered = f->node->in[0]->dtype == SP_BF16 || v->dtype == SP_BF16;
-        double error = relative_error(f->out[i], f->expected[i], v), allowed = lowered ? BF16_TOLERANCE : c->tolerance;
+        double error = relative_error(f->out[i], f->expected[i], v),
+               allowed = lowered ? BF16_TOLERANCE : c->tolerance;
         if (!(error <= allowed))
-            fail_msg("case %d of %s, %s, %s, output %d: relative max error %g, allowed %g", index, f->node->op->name,
-                     sp_isa_name(set->isa), sp_dtype_name(v->dtype), i, error, allowed);
+            fail_msg("case %d of %s, %s, %s, output %d: relative max error %g, allowed %g", index,
+                     f->node->op->name, sp_isa_name(set->isa), sp_dtype_name(v->dtype), i, error,
+                     allowed);
         first[i] = sp_alloc(bytes_of(v));
         assert_non_null(first[i]);
         memcpy(first[i], f->out[i], bytes_of(v));
@@ -167,8 +172,8 @@ static void check_set(fixture *f, const kernel_set *set, const test_case *c, int
     run_kernel(f, set, 3);
     for (int i = 0; i < f->node->outputs; i++) {
         if (memcmp(first[i], f->out[i], bytes_of(f->node->out[i])) != 0)
-            fail_msg("case %d of %s, %s: output %d depends on the number of threads", index, f->node->op->name,
-                     sp_isa_name(set->isa), i);
+            fail_msg("case %d of %s, %s: output %d depends on the number of threads", index,
+                     f->node->op->name, sp_isa_name(set->isa), i);
         sp_free(first[i]);
     }
 }
@@ -192,16 +197,22 @@ static sp_value *build_attention(maker *m, const int64_t *s)
 {
     sp_value *q = INPUT("q", s[0], s[1], s[3] * s[4]), *k = INPUT("k", s[0], s[2], s[3] * s[4]);
     sp_value *v = INPUT("v", s[0], s[2], s[3] * s[4]);
-    return sp_attention(m->b, q, k, v, (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5]});
+    return sp_attention(m->b, q, k, v,
+                        (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5]});
 }
 
 /* samples, queries, keys, heads, head dimension, causal */
 static const test_case attention_cases[] = {
-    {build_attention, {3, 64, 64, 2, 32, 0}, .tolerance = 1e-5},   {build_attention, {2, 16, 16, 4, 48, 0}, .tolerance = 1e-5},
-    {build_attention, {2, 64, 16, 2, 16, 0}, .tolerance = 1e-5},   {build_attention, {1, 70, 77, 2, 40, 0}, .tolerance = 1e-5},
-    {build_attention, {1, 77, 77, 2, 64, 1}, .tolerance = 1e-5},   {build_attention, {1, 130, 260, 1, 40, 0}, .tolerance = 1e-5},
-    {build_attention, {2, 200, 200, 1, 80, 1}, .tolerance = 1e-5}, {build_attention, {1, 5, 3, 3, 7, 0}, .tolerance = 1e-5},
-    {build_attention, {1, 9, 201, 1, 5, 1}, .tolerance = 1e-5},    {build_attention, {1, 65, 99, 1, 160, 0}, .tolerance = 1e-5},
+    {build_attention, {3, 64, 64, 2, 32, 0}, .tolerance = 1e-5},
+    {build_attention, {2, 16, 16, 4, 48, 0}, .tolerance = 1e-5},
+    {build_attention, {2, 64, 16, 2, 16, 0}, .tolerance = 1e-5},
+    {build_attention, {1, 70, 77, 2, 40, 0}, .tolerance = 1e-5},
+    {build_attention, {1, 77, 77, 2, 64, 1}, .tolerance = 1e-5},
+    {build_attention, {1, 130, 260, 1, 40, 0}, .tolerance = 1e-5},
+    {build_attention, {2, 200, 200, 1, 80, 1}, .tolerance = 1e-5},
+    {build_attention, {1, 5, 3, 3, 7, 0}, .tolerance = 1e-5},
+    {build_attention, {1, 9, 201, 1, 5, 1}, .tolerance = 1e-5},
+    {build_attention, {1, 65, 99, 1, 160, 0}, .tolerance = 1e-5},
     {build_attention, {1, 1, 1, 1, 1, 1}, .tolerance = 1e-5},
     /* Scores up to several hundred: their own rounding is multiplied by that. */
     {build_attention, {1, 40, 150, 2, 24, 0}, .spread = 6, .tolerance = 2e-4},
@@ -224,7 +235,8 @@ static sp_value *build_group_norm_gradient(maker *m, const int64_t *s)
 {
     sp_value *x = INPUT("x", s[0], s[1], s[2], s[3]), *dy = INPUT("dy", s[0], s[1], s[2], s[3]);
     sp_value *gamma = s[6] ? FULL("gamma", s[3]) : NULL, *beta = s[6] ? FULL("beta", s[3]) : NULL;
-    return sp_group_norm_gradient(m->b, x, gamma, beta, dy, (sp_group_norm_options){(int)s[4], 1e-5, s[5]});
+    return sp_group_norm_gradient(m->b, x, gamma, beta, dy,
+                                  (sp_group_norm_options){(int)s[4], 1e-5, s[5]});
 }
 
 /* samples, height, width, channels, groups, silu, affine */
@@ -281,7 +293,9 @@ static void test_layer_norm(void **state)
 static sp_value *build_add(maker *m, const int64_t *s)
 {
     sp_value *x = INPUT("x", s[0], s[1], s[2]);
-    sp_value *y = s[3] == 0 ? INPUT("y", s[0], s[1], s[2]) : s[3] == 1 ? INPUT("y", s[1], s[2]) : INPUT("y", s[2]);
+    sp_value *y = s[3] == 0   ? INPUT("y", s[0], s[1], s[2])
+                  : s[3] == 1 ? INPUT("y", s[1], s[2])
+                              : INPUT("y", s[2]);
     return sp_add_scaled(m->b, x, y, -0.75);
 }
 static sp_value *build_mul(maker *m, const int64_t *s)
@@ -302,8 +316,8 @@ static sp_value *build_broadcast_middle(maker *m, const int64_t *s)
 }
 static sp_value *build_sample_combine(maker *m, const int64_t *s)
 {
-    sp_value *terms[] = {FULL("c0", s[0]), FULL("x0", s[0], s[1]), FULL("c1", s[0]),
-                         FULL("x1", s[0], s[1]), FULL("c2", s[0]), FULL("x2", s[0], s[1])};
+    sp_value *terms[] = {FULL("c0", s[0]),       FULL("x0", s[0], s[1]), FULL("c1", s[0]),
+                         FULL("x1", s[0], s[1]), FULL("c2", s[0]),       FULL("x2", s[0], s[1])};
     return sp_sample_combine(m->b, (int)s[2], terms);
 }
 static sp_value *build_fill(maker *m, const int64_t *s)
@@ -381,8 +395,9 @@ static void test_activations(void **state)
     }
 }
 
-/* Element by element, relative to the element itself: 4 units in the last place of f32 where the result is a normal number.
- * silu and gelu divide or multiply once or twice more, and gelu's tail has the square of x in an exponent: 40 there. */
+/* Element by element, relative to the element itself: 4 units in the last place of f32 where the
+ * result is a normal number. silu and gelu divide or multiply once or twice more, and gelu's tail
+ * has the square of x in an exponent: 40 there. */
 static void test_functions_are_accurate_everywhere(void **state)
 {
     (void)state;
@@ -390,22 +405,28 @@ static void test_functions_are_accurate_everywhere(void **state)
     static const struct {
         sp_unary_kind kind;
         double low, high, units;
-    } functions[] = {{SP_UNARY_EXP, -87, 88.5, 4}, {SP_UNARY_TANH, -12, 12, 4}, {SP_UNARY_SILU, -80, 100, 8}, {SP_UNARY_GELU, -12, 50, 40}};
+    } functions[] = {{SP_UNARY_EXP, -87, 88.5, 4},
+                     {SP_UNARY_TANH, -12, 12, 4},
+                     {SP_UNARY_SILU, -80, 100, 8},
+                     {SP_UNARY_GELU, -12, 50, 40}};
     for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
         test_case c = {build_unary, {COUNT, functions[k].kind}, .spread = 1};
         fixture f;
         fixture_make(&f, &c, SP_F32);
         for (int i = 0; i < COUNT; i++)
             ((float *)f.in[0])[i] =
-                (float)(functions[k].low + (functions[k].high - functions[k].low) * i / (COUNT - 1));
+                (float)(functions[k].low +
+                        (functions[k].high - functions[k].low) * i / (COUNT - 1));
         f.node->op->reference(f.node, (const void *const *)f.in, f.expected);
         for (int s = 0; s < SET_COUNT && sets[s].isa <= sp_cpu_isa(); s++) {
             run_kernel(&f, &sets[s], 1);
             for (int i = 0; i < COUNT; i++) {
-                double x = ((float *)f.in[0])[i], y = ((float *)f.out[0])[i], expected = ((float *)f.expected[0])[i];
+                double x = ((float *)f.in[0])[i], y = ((float *)f.out[0])[i],
+                       expected = ((float *)f.expected[0])[i];
                 if (fabs(expected) < 0x1p-126) continue;
                 if (!(fabs(y - expected) <= functions[k].units * 0x1p-24 * 2 * fabs(expected)))
-                    fail_msg("function %d of %g on %s: %.9g, expected %.9g", functions[k].kind, x, sp_isa_name(sets[s].isa), y, expected);
+                    fail_msg("function %d of %g on %s: %.9g, expected %.9g", functions[k].kind, x,
+                             sp_isa_name(sets[s].isa), y, expected);
             }
         }
         fixture_free(&f);
@@ -415,7 +436,8 @@ static void test_functions_are_accurate_everywhere(void **state)
 static void test_special_numbers(void **state)
 {
     (void)state;
-    static const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, 1e38f, -1e38f, 89.0f, -104.0f};
+    static const float special[] = {NAN,    INFINITY, -INFINITY, 0.0f,  -0.0f,
+                                    1e-40f, 1e38f,    -1e38f,    89.0f, -104.0f};
     enum { COUNT = sizeof special / sizeof *special };
     for (int kind = SP_UNARY_SILU; kind <= SP_UNARY_CLAMP; kind++) {
         test_case c = {build_unary, {COUNT, kind}, .spread = 1};
@@ -427,9 +449,12 @@ static void test_special_numbers(void **state)
             run_kernel(&f, &sets[s], 1);
             for (int i = 0; i < COUNT; i++) {
                 float y = ((float *)f.out[0])[i], expected = ((float *)f.expected[0])[i];
-                bool close = y == expected || (isnan(y) && isnan(expected)) || fabsf(y - expected) <= 1e-6f * fabsf(expected) ||
+                bool close = y == expected || (isnan(y) && isnan(expected)) ||
+                             fabsf(y - expected) <= 1e-6f * fabsf(expected) ||
                              (fabsf(y) < 1e-37f && fabsf(expected) < 1e-37f);
-                if (!close) fail_msg("function %d of %g on %s: %g, expected %g", kind, (double)special[i], sp_isa_name(sets[s].isa), (double)y, (double)expected);
+                if (!close)
+                    fail_msg("function %d of %g on %s: %g, expected %g", kind, (double)special[i],
+                             sp_isa_name(sets[s].isa), (double)y, (double)expected);
             }
         }
         fixture_free(&f);
@@ -451,12 +476,14 @@ static sp_value *build_mean(maker *m, const int64_t *s)
 static sp_value *build_loss(maker *m, const int64_t *s)
 {
     sp_value *weight = s[3] ? FULL("w", s[0]) : NULL;
-    return sp_loss(m->b, FULL("p", s[0], s[1]), FULL("t", s[0], s[1]), weight, (sp_loss_options){(sp_loss_kind)s[2], 1e-3});
+    return sp_loss(m->b, FULL("p", s[0], s[1]), FULL("t", s[0], s[1]), weight,
+                   (sp_loss_options){(sp_loss_kind)s[2], 1e-3});
 }
 static sp_value *build_loss_gradient(maker *m, const int64_t *s)
 {
     sp_value *weight = s[3] ? FULL("w", s[0]) : NULL;
-    return sp_loss_gradient(m->b, FULL("p", s[0], s[1]), FULL("t", s[0], s[1]), weight, input(m, "dy", SP_F32, (sp_shape){0}),
+    return sp_loss_gradient(m->b, FULL("p", s[0], s[1]), FULL("t", s[0], s[1]), weight,
+                            input(m, "dy", SP_F32, (sp_shape){0}),
                             (sp_loss_options){(sp_loss_kind)s[2], 1e-3});
 }
 
@@ -486,9 +513,11 @@ static void test_reductions(void **state)
 static sp_value *build_attention_gradient(maker *m, const int64_t *s)
 {
     int64_t C = s[3] * s[4];
-    sp_value *q = INPUT("q", s[0], s[1], C), *k = INPUT("k", s[0], s[2], C), *v = INPUT("v", s[0], s[2], C);
+    sp_value *q = INPUT("q", s[0], s[1], C), *k = INPUT("k", s[0], s[2], C),
+             *v = INPUT("v", s[0], s[2], C);
     sp_value *out = INPUT("out", s[0], s[1], C), *dout = INPUT("dout", s[0], s[1], C);
-    return sp_attention_gradient(m->b, q, k, v, out, dout, (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5]});
+    return sp_attention_gradient(m->b, q, k, v, out, dout,
+                                 (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5]});
 }
 
 /* samples, queries, keys, heads, head dimension, causal */
@@ -520,7 +549,8 @@ static sp_value *build_permute(maker *m, const int64_t *s)
 }
 static sp_value *build_permute_integers(maker *m, const int64_t *s)
 {
-    return sp_permute(m->b, input(m, "x", s[2] == 8 ? SP_I64 : SP_U8, sp_shape_of(s[0], s[1])), (int[]){1, 0});
+    return sp_permute(m->b, input(m, "x", s[2] == 8 ? SP_I64 : SP_U8, sp_shape_of(s[0], s[1])),
+                      (int[]){1, 0});
 }
 static sp_value *build_concat(maker *m, const int64_t *s)
 {
@@ -555,7 +585,8 @@ static sp_value *build_embedding_gradient(maker *m, const int64_t *s)
 }
 static sp_value *build_sinusoidal(maker *m, const int64_t *s)
 {
-    return sp_sinusoidal(m->b, FULL("t", s[0]), (sp_sinusoidal_options){s[1], s[2], (double)s[3], 10000, 1});
+    return sp_sinusoidal(m->b, FULL("t", s[0]),
+                         (sp_sinusoidal_options){s[1], s[2], (double)s[3], 10000, 1});
 }
 
 static const test_case layout_cases[] = {

@@ -72,14 +72,16 @@ static void run_unary(const sp_node *node, void *const *in, void *const *out, in
     sp_map_run(&map);
 }
 
-static void unary_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void unary_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                      void *scratch)
 {
     (void)state, (void)scratch;
     run_unary(node, in, out, 0);
 }
 SP_DEFINE_KERNEL(unary, unary_run)
 
-static void unary_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void unary_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                               void *scratch)
 {
     (void)state, (void)scratch;
     run_unary(node, in, out, 1);
@@ -87,7 +89,8 @@ static void unary_gradient_run(void *state, const sp_node *node, void *const *in
 SP_DEFINE_KERNEL(unary_gradient, unary_gradient_run)
 
 /* x[..,2C] = [a | g] as two operands of rows of C. */
-static void halves(sp_map_operand *a, sp_map_operand *g, const sp_value *x, const void *data, int64_t channels)
+static void halves(sp_map_operand *a, sp_map_operand *g, const sp_value *x, const void *data,
+                   int64_t channels)
 {
     *a = *g = sp_map_rows(x, data, 2 * channels);
     g->offset = channels;
@@ -95,7 +98,8 @@ static void halves(sp_map_operand *a, sp_map_operand *g, const sp_value *x, cons
 
 SP_MAP_LOOP(geglu_body, , SP_MAP_LOAD_2, a *gelu(b))
 
-static void geglu_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void geglu_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                      void *scratch)
 {
     (void)state, (void)scratch;
     int64_t channels = sp_channels(node->out[0]);
@@ -112,19 +116,22 @@ static void geglu_run(void *state, const sp_node *node, void *const *in, void *c
 SP_DEFINE_KERNEL(geglu, geglu_run)
 
 /* Inputs a, g, dy; outputs da, dg. */
-static void geglu_gradient_body(const sp_map *map, int64_t row, float *const *y, const float *const *x, int64_t count)
+static void geglu_gradient_body(const sp_map *map, int64_t row, float *const *y,
+                                const float *const *x, int64_t count)
 {
     (void)map, (void)row;
     for (int64_t i = 0; i < count; i += SP_LANES) {
         int64_t left = count - i;
-        sp_vf a = sp_vf_get(x[0], i, left, false), g = sp_vf_get(x[1], i, left, false), dy = sp_vf_get(x[2], i, left, false);
+        sp_vf a = sp_vf_get(x[0], i, left, false), g = sp_vf_get(x[1], i, left, false),
+              dy = sp_vf_get(x[2], i, left, false);
         sp_vf density, cumulative = sp_vf_normal(g, &density);
         sp_vf_put(y[0], i, dy * (g * cumulative), left, false);
         sp_vf_put(y[1], i, dy * a * (cumulative + g * density), left, false);
     }
 }
 
-static void geglu_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void geglu_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                               void *scratch)
 {
     (void)state, (void)scratch;
     int64_t channels = sp_channels(node->in[1]);

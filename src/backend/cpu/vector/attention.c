@@ -1,5 +1,6 @@
-/* softmax(scale q k^T) v in one pass over the keys, with running maxima and sums (Milakov and Gimelshein 2018; Dao et al. 2022).
- * K and V of a head are unpacked once per worker; a tile of queries then meets them block by block. */
+/* softmax(scale q k^T) v in one pass over the keys, with running maxima and sums (Milakov and
+ * Gimelshein 2018; Dao et al. 2022). K and V of a head are unpacked once per worker; a tile of
+ * queries then meets them block by block. */
 #include "backend/cpu/vector/attention.h"
 
 #define KEY_LIMIT 96 /* scores of a block: 24 KiB */
@@ -13,19 +14,20 @@ typedef struct {
 
 /* One worker's memory. */
 typedef struct {
-    float *keys, *values; /* [keys][head]; in pairs: bf16 [keys][head] and pairs of keys [keys/2][head] */
-    float *query;         /* [head][SP_TILE]; in pairs [head/2][SP_TILE] */
-    float *output;        /* [head][SP_TILE], not yet divided by `sum` */
-    float *rows;          /* [SP_TILE][head] */
-    float *scores;        /* [key_block][SP_TILE] */
-    float *weights;       /* scores in pairs of keys, [key_block/2][SP_TILE]; only for pairs */
+    float *keys,
+        *values;    /* [keys][head]; in pairs: bf16 [keys][head] and pairs of keys [keys/2][head] */
+    float *query;   /* [head][SP_TILE]; in pairs [head/2][SP_TILE] */
+    float *output;  /* [head][SP_TILE], not yet divided by `sum` */
+    float *rows;    /* [SP_TILE][head] */
+    float *scores;  /* [key_block][SP_TILE] */
+    float *weights; /* scores in pairs of keys, [key_block/2][SP_TILE]; only for pairs */
     float *maximum, *sum; /* [SP_TILE] */
 } workspace;
 
 static int64_t workspace_floats(const sp_attention_shape *a)
 {
-    return 2 * sp_round_up(sp_round_up(a->keys, 2) * a->head, 16) + 3 * a->head * SP_TILE + a->key_block * (SP_TILE + SP_TILE / 2) +
-           2 * SP_TILE;
+    return 2 * sp_round_up(sp_round_up(a->keys, 2) * a->head, 16) + 3 * a->head * SP_TILE +
+           a->key_block * (SP_TILE + SP_TILE / 2) + 2 * SP_TILE;
 }
 
 static workspace workspace_of(const task *t, int64_t slot)
@@ -57,8 +59,10 @@ static void unpack_head(const task *t, const workspace *w, int64_t n, int64_t h)
     }
 }
 
-/* Scores become weights e^(scale (s - maximum)); the maximum, the sum, and what was summed before follow. */
-static void softmax_block(const workspace *w, const sp_attention_shape *a, int64_t keys, int64_t lanes, bool first)
+/* Scores become weights e^(scale (s - maximum)); the maximum, the sum, and what was summed before
+ * follow. */
+static void softmax_block(const workspace *w, const sp_attention_shape *a, int64_t keys,
+                          int64_t lanes, bool first)
 {
     for (int64_t j = 0; j < lanes; j += SP_LANES) {
         float *scores = w->scores + j;
@@ -67,7 +71,8 @@ static void softmax_block(const workspace *w, const sp_attention_shape *a, int64
             maximum = sp_vf_max(sp_vf_load(scores + k * SP_TILE), maximum);
         sp_vf sum = {0};
         for (int64_t k = 0; k < keys; k++) {
-            sp_vf weight = sp_vf_exp2_negative((sp_vf_load(scores + k * SP_TILE) - maximum) * a->log2_scale);
+            sp_vf weight =
+                sp_vf_exp2_negative((sp_vf_load(scores + k * SP_TILE) - maximum) * a->log2_scale);
             sp_vf_store(scores + k * SP_TILE, weight);
             sum += weight;
         }
@@ -79,7 +84,8 @@ static void softmax_block(const workspace *w, const sp_attention_shape *a, int64
         sp_vf fade = sp_vf_exp2_negative((before - maximum) * a->log2_scale);
         sp_vf_store(w->sum + j, sp_vf_load(w->sum + j) * fade + sum);
         for (int64_t c = 0; c < a->head; c++)
-            sp_vf_store(w->output + c * SP_TILE + j, sp_vf_load(w->output + c * SP_TILE + j) * fade);
+            sp_vf_store(w->output + c * SP_TILE + j,
+                        sp_vf_load(w->output + c * SP_TILE + j) * fade);
     }
 }
 
@@ -132,7 +138,8 @@ static void output_block(const task *t, const workspace *w, int64_t k0, int64_t 
 static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0)
 {
     const sp_attention_shape *a = &t->shape;
-    int64_t count = a->queries - q0 < SP_TILE ? a->queries - q0 : SP_TILE, lanes = sp_round_up(count, SP_LANES);
+    int64_t count = a->queries - q0 < SP_TILE ? a->queries - q0 : SP_TILE,
+            lanes = sp_round_up(count, SP_LANES);
     int64_t visible = sp_visible_keys(a, q0, count);
     sp_head_turn(a, t->q, sp_head_offset(a, a->queries, n, q0, h), count, w->rows, w->query);
     for (int64_t j = 0; j < SP_TILE; j++)
@@ -148,7 +155,8 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
     for (int64_t j = 0; j < lanes; j += SP_LANES) {
         sp_vf share = 1.0f / sp_vf_load(w->sum + j);
         for (int64_t c = 0; c < a->head; c++)
-            sp_vf_store(w->output + c * SP_TILE + j, sp_vf_load(w->output + c * SP_TILE + j) * share);
+            sp_vf_store(w->output + c * SP_TILE + j,
+                        sp_vf_load(w->output + c * SP_TILE + j) * share);
     }
     sp_transpose(w->rows, a->head, w->output, SP_TILE, a->head, count);
     sp_head_write(a, t->out, sp_head_offset(a, a->queries, n, q0, h), count, w->rows, a->head);
@@ -180,7 +188,12 @@ static int64_t item_count(const sp_attention_shape *a)
 
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
-    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT), .q = in[0], .k = in[1], .v = in[2], .out = out[0], .scratch = scratch};
+    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT),
+              .q = in[0],
+              .k = in[1],
+              .v = in[2],
+              .out = out[0],
+              .scratch = scratch};
     sp_slots slots = {item_count(&t.shape), ((const prepared *)state)->slots, attend, &t};
     sp_slots_run(&slots);
 }

@@ -1,5 +1,6 @@
-/* What attention and its gradient share. Queries lie along the lanes: scores are S^T [keys][queries], so that every step of softmax
- * works on whole vectors, and no head dimension or number of keys is padded. Scores are in units of log 2 when exponentiated. */
+/* What attention and its gradient share. Queries lie along the lanes: scores are S^T
+ * [keys][queries], so that every step of softmax works on whole vectors, and no head dimension or
+ * number of keys is padded. Scores are in units of log 2 when exponentiated. */
 #ifndef SP_BACKEND_CPU_VECTOR_ATTENTION_H
 #define SP_BACKEND_CPU_VECTOR_ATTENTION_H
 #include <float.h>
@@ -7,7 +8,7 @@
 #include "backend/cpu/vector/product.h"
 #include "backend/cpu/vector/vector.h"
 
-#define SP_TILE 64           /* queries at a time; the row length of S^T and of everything transposed */
+#define SP_TILE 64 /* queries at a time; the row length of S^T and of everything transposed */
 #define SP_MASKED (-FLT_MAX) /* below every score; finite, so that differences are numbers */
 
 typedef struct {
@@ -15,7 +16,8 @@ typedef struct {
     sp_dtype dtype;
     float scale, log2_scale; /* log2_scale = scale * log2(e) */
     bool causal;
-    bool pairs;        /* products of pairs of bf16: tensors are bf16, and tokens whole pairs of channels */
+    bool
+        pairs; /* products of pairs of bf16: tensors are bf16, and tokens whole pairs of channels */
     int64_t key_block; /* keys at a time */
 } sp_attention_shape;
 
@@ -46,7 +48,8 @@ static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int6
     return a;
 }
 
-/* Mixed dtypes, and a scale that would turn the largest score into the smallest, are left to the reference. */
+/* Mixed dtypes, and a scale that would turn the largest score into the smallest, are left to the
+ * reference. */
 static inline bool sp_attention_fits(const sp_node *node)
 {
     const sp_attention_options *options = node->options;
@@ -59,7 +62,8 @@ static inline bool sp_attention_fits(const sp_node *node)
 }
 
 /* Where head `h` of token `t` of sample `n` begins in a tensor of `tokens` tokens. */
-static inline int64_t sp_head_offset(const sp_attention_shape *a, int64_t tokens, int64_t n, int64_t t, int64_t h)
+static inline int64_t sp_head_offset(const sp_attention_shape *a, int64_t tokens, int64_t n,
+                                     int64_t t, int64_t h)
 {
     return (n * tokens + t) * a->channels + h * a->head;
 }
@@ -73,8 +77,10 @@ SP_INLINE void sp_row_copy(float *to, const float *from, int64_t count)
     if (i < count) sp_vf_store_part(to + i, sp_vf_load_part(from + i, count - i), count - i);
 }
 
-/* One head of `count` tokens to and from rows of floats of length `row` >= head; what lies past the head is left alone. */
-static inline void sp_head_read(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *to, int64_t row)
+/* One head of `count` tokens to and from rows of floats of length `row` >= head; what lies past the
+ * head is left alone. */
+static inline void sp_head_read(const sp_attention_shape *a, const void *data, int64_t offset,
+                                int64_t count, float *to, int64_t row)
 {
     for (int64_t i = 0; i < count; i++) {
         int64_t at = offset + i * a->channels;
@@ -85,8 +91,8 @@ static inline void sp_head_read(const sp_attention_shape *a, const void *data, i
     }
 }
 
-static inline void sp_head_write(const sp_attention_shape *a, void *data, int64_t offset, int64_t count, const float *from,
-                                 int64_t row)
+static inline void sp_head_write(const sp_attention_shape *a, void *data, int64_t offset,
+                                 int64_t count, const float *from, int64_t row)
 {
     for (int64_t i = 0; i < count; i++) {
         int64_t at = offset + i * a->channels;
@@ -97,14 +103,17 @@ static inline void sp_head_write(const sp_attention_shape *a, void *data, int64_
     }
 }
 
-/* One head of `count` tokens turned, [head][SP_TILE] (pairs: [head/2][SP_TILE] pairs of channels); lanes past count are 0. `rows`,
- * [SP_TILE][head], is used where the tensor cannot be turned as it lies. */
-static inline void sp_head_turn(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *rows, float *to)
+/* One head of `count` tokens turned, [head][SP_TILE] (pairs: [head/2][SP_TILE] pairs of channels);
+ * lanes past count are 0. `rows`, [SP_TILE][head], is used where the tensor cannot be turned as it
+ * lies. */
+static inline void sp_head_turn(const sp_attention_shape *a, const void *data, int64_t offset,
+                                int64_t count, float *rows, float *to)
 {
     int64_t elements = a->pairs ? a->head / 2 : a->head;
     if (count < SP_TILE) memset(to, 0, (size_t)(elements * SP_TILE) * sizeof *to);
     if (a->pairs) {
-        sp_transpose(to, SP_TILE, (const uint16_t *)data + offset, a->channels / 2, count, elements);
+        sp_transpose(to, SP_TILE, (const uint16_t *)data + offset, a->channels / 2, count,
+                     elements);
     } else if (a->dtype == SP_F32) {
         sp_transpose(to, SP_TILE, (const float *)data + offset, a->channels, count, elements);
     } else {
@@ -113,20 +122,25 @@ static inline void sp_head_turn(const sp_attention_shape *a, const void *data, i
     }
 }
 
-/* One head of `count` tokens of bf16 with tokens 2i and 2i+1 side by side: to[i][c], row length `row`. An odd last token is paired with
- * zeros. */
-static inline void sp_head_pair(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, uint32_t *to, int64_t row)
+/* One head of `count` tokens of bf16 with tokens 2i and 2i+1 side by side: to[i][c], row length
+ * `row`. An odd last token is paired with zeros. */
+static inline void sp_head_pair(const sp_attention_shape *a, const void *data, int64_t offset,
+                                int64_t count, uint32_t *to, int64_t row)
 {
     const uint16_t *from = (const uint16_t *)data + offset;
     for (int64_t i = 0; i < count; i += 2)
-        sp_row_pair(to + i / 2 * row, from + i * a->channels, i + 1 < count ? from + (i + 1) * a->channels : NULL, a->head);
+        sp_row_pair(to + i / 2 * row, from + i * a->channels,
+                    i + 1 < count ? from + (i + 1) * a->channels : NULL, a->head);
 }
 
 /* One head of `count` tokens of bf16 as it is, pairs of channels in rows one behind the other. */
-static inline void sp_head_copy(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *to)
+static inline void sp_head_copy(const sp_attention_shape *a, const void *data, int64_t offset,
+                                int64_t count, float *to)
 {
     for (int64_t i = 0; i < count; i++)
-        sp_row_copy(to + i * (a->head / 2), (const float *)((const uint16_t *)data + offset + i * a->channels), a->head / 2);
+        sp_row_copy(to + i * (a->head / 2),
+                    (const float *)((const uint16_t *)data + offset + i * a->channels),
+                    a->head / 2);
 }
 
 /* Keys k0.. that come after query q0 + lane are masked in that lane. */

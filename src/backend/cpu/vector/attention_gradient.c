@@ -1,9 +1,14 @@
-/* The gradient of attention with the scores computed again (Dao et al. 2022), one head at a time, queries along the lanes as in the
- * forward pass. With S^T = scale K Q^T, P^T its softmax and D[i] = dout[i] . out[i], per tile of queries and block of keys:
- *   dV += P^T dO;  dP^T = V dO^T;  dS^T = scale P^T (dP^T - D);  dK += dS^T Q;  dQ^T += K^T dS^T
- * Few keys are one block, whose weights serve both the softmax's sums and the products; else maxima and sums come from a first walk
- * over the keys, and the scores are made once more. Where products of bf16 pairs are fast, each operand is kept in pairs along the
- * dimension that its product sums over. */
+/* The gradient of attention with the scores computed again (Dao et al. 2022), one head at a time,
+ * queries along the lanes as in the forward pass. With S^T = scale K Q^T, P^T its softmax and
+ * D[i] = dout[i] . out[i], per tile of queries and block of keys:
+ *   dV += P^T dO
+ *   dS^T = scale P^T (V dO^T - D)
+ *   dK += dS^T Q
+ *   dQ^T += K^T dS^T
+ * Few keys are one block, whose weights serve both the softmax's sums and the products; else maxima
+ * and sums come from a first walk over the keys, and the scores are made once more. Where products
+ * of bf16 pairs are fast, each operand is kept in pairs along the dimension that its product sums
+ * over. */
 #include "backend/cpu/vector/attention.h"
 
 enum { Q, K, V, OUT, DOUT };
@@ -20,19 +25,20 @@ typedef struct {
     float *scratch;
 } task;
 
-/* One worker's memory. Lanes and rows past the head's end are 0. Where there are two layouts the second is that of pairs. */
+/* One worker's memory. Lanes and rows past the head's end are 0. Where there are two layouts the
+ * second is that of pairs. */
 typedef struct {
-    float *k, *v;                 /* [keys][row]; bf16 [keys][head] */
-    float *k_columns;             /* k itself; pairs of keys [keys/2][head] */
-    float *dk, *dv;               /* [keys][row] */
-    float *q, *dout;              /* [SP_TILE][row]; pairs of queries [SP_TILE/2][row] */
-    float *q_turned, *dout_turned;/* [head][SP_TILE]; pairs of channels [head/2][SP_TILE] */
-    float *dq_turned;             /* [head][SP_TILE] */
-    float *rows;                  /* [SP_TILE][head] */
-    float *s, *dp;                /* [key_block][SP_TILE]; become P^T and dS^T */
-    float *p_rows, *ds_rows;      /* s and dp; bf16 [key_block][SP_TILE] */
-    float *ds_columns;            /* dp; pairs of keys [key_block/2][SP_TILE] */
-    float *maximum, *sum, *delta; /* [SP_TILE]; sum becomes its reciprocal */
+    float *k, *v;                  /* [keys][row]; bf16 [keys][head] */
+    float *k_columns;              /* k itself; pairs of keys [keys/2][head] */
+    float *dk, *dv;                /* [keys][row] */
+    float *q, *dout;               /* [SP_TILE][row]; pairs of queries [SP_TILE/2][row] */
+    float *q_turned, *dout_turned; /* [head][SP_TILE]; pairs of channels [head/2][SP_TILE] */
+    float *dq_turned;              /* [head][SP_TILE] */
+    float *rows;                   /* [SP_TILE][head] */
+    float *s, *dp;                 /* [key_block][SP_TILE]; become P^T and dS^T */
+    float *p_rows, *ds_rows;       /* s and dp; bf16 [key_block][SP_TILE] */
+    float *ds_columns;             /* dp; pairs of keys [key_block/2][SP_TILE] */
+    float *maximum, *sum, *delta;  /* [SP_TILE]; sum becomes its reciprocal */
 } workspace;
 
 static sp_attention_shape shape_of(const sp_node *node)
@@ -51,7 +57,8 @@ static float *take(float *base, int64_t *used, int64_t count)
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
 static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace *w)
 {
-    int64_t used = 0, row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE, block = a->key_block * SP_TILE;
+    int64_t used = 0, row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE,
+            block = a->key_block * SP_TILE;
     w->k = take(base, &used, a->keys * row);
     w->v = take(base, &used, a->keys * row);
     w->k_columns = a->pairs ? take(base, &used, sp_ceil_div(a->keys, 2) * a->head) : w->k;
@@ -82,7 +89,8 @@ typedef struct {
 } block;
 
 /* C [keys][lanes] = A B for A [keys][head] of the block and B turned. */
-static void head_product(const task *t, const block *b, const float *a, const float *turned, float *c)
+static void head_product(const task *t, const block *b, const float *a, const float *turned,
+                         float *c)
 {
     const sp_attention_shape *shape = &t->shape;
     sp_product_run(&(sp_product){.a = a + b->k0 * t->k_row,
@@ -99,7 +107,8 @@ static void head_product(const task *t, const block *b, const float *a, const fl
 }
 
 /* C [keys][row] += A B for A [keys][SP_TILE] and B [queries][row]. */
-static void query_product(const task *t, const block *b, const float *a, const float *queries, float *c)
+static void query_product(const task *t, const block *b, const float *a, const float *queries,
+                          float *c)
 {
     int64_t step = t->shape.pairs ? 2 : 1;
     sp_product_run(&(sp_product){.a = a,
@@ -140,7 +149,8 @@ static void score_block(const task *t, const workspace *w, const block *b)
     if (t->shape.causal) sp_mask_later_keys(w->s, b->k0, b->keys, b->q0);
 }
 
-/* Running maxima and sums. The scores of a single block become weights, not yet divided by their sum. */
+/* Running maxima and sums. The scores of a single block become weights, not yet divided by their
+ * sum. */
 static void softmax_statistics(const workspace *w, const sp_attention_shape *a, const block *b)
 {
     for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
@@ -160,10 +170,12 @@ static void softmax_statistics(const workspace *w, const sp_attention_shape *a, 
 }
 
 /* P^T and dS^T of key k in the lanes j... */
-SP_INLINE void differentiate(const workspace *w, const sp_attention_shape *a, const block *b, int64_t k, int64_t j, sp_vf *p, sp_vf *ds)
+SP_INLINE void differentiate(const workspace *w, const sp_attention_shape *a, const block *b,
+                             int64_t k, int64_t j, sp_vf *p, sp_vf *ds)
 {
     sp_vf weight = sp_vf_load(w->s + k * SP_TILE + j);
-    if (!b->single) weight = sp_vf_exp2_negative((weight - sp_vf_load(w->maximum + j)) * a->log2_scale);
+    if (!b->single)
+        weight = sp_vf_exp2_negative((weight - sp_vf_load(w->maximum + j)) * a->log2_scale);
     *p = weight * sp_vf_load(w->sum + j);
     *ds = *p * (sp_vf_load(w->dp + k * SP_TILE + j) - sp_vf_load(w->delta + j)) * a->scale;
 }
@@ -189,9 +201,11 @@ static void differentiate_pairs(const workspace *w, const sp_attention_shape *a,
                 differentiate(w, a, b, k + i, j, &p, &ds);
                 ds_half[i] = sp_vf_to_bf16(ds);
                 sp_vf_store_as(w->p_rows, (k + i) * SP_TILE + j, p, true);
-                memcpy((uint16_t *)w->ds_rows + (k + i) * SP_TILE + j, &ds_half[i], sizeof ds_half[i]);
+                memcpy((uint16_t *)w->ds_rows + (k + i) * SP_TILE + j, &ds_half[i],
+                       sizeof ds_half[i]);
             }
-            sp_vu low = __builtin_convertvector(ds_half[0], sp_vu), high = __builtin_convertvector(ds_half[1], sp_vu);
+            sp_vu low = __builtin_convertvector(ds_half[0], sp_vu),
+                  high = __builtin_convertvector(ds_half[1], sp_vu);
             sp_vf_store(w->ds_columns + k / 2 * SP_TILE + j, (sp_vf)(low | high << 16));
         }
 }
@@ -218,7 +232,8 @@ static void load_tile(const task *t, const workspace *w, int64_t n, int64_t h, c
         sp_vf delta = {0};
         int64_t at = offset + j * a->channels;
         for (int64_t c = 0; c < a->head && j < b->count; c += SP_LANES)
-            delta += sp_vf_get(t->in[OUT], at + c, a->head - c, half) * sp_vf_get(t->in[DOUT], at + c, a->head - c, half);
+            delta += sp_vf_get(t->in[OUT], at + c, a->head - c, half) *
+                     sp_vf_get(t->in[DOUT], at + c, a->head - c, half);
         w->delta[j] = sp_vf_sum(delta);
         w->maximum[j] = SP_MASKED;
         w->sum[j] = 0;
@@ -255,7 +270,8 @@ static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t 
         gradient_block(t, w, &b);
     }
     sp_transpose(w->rows, a->head, w->dq_turned, SP_TILE, a->head, b.count);
-    sp_head_write(a, t->out[DQ], sp_head_offset(a, a->queries, n, q0, h), b.count, w->rows, a->head);
+    sp_head_write(a, t->out[DQ], sp_head_offset(a, a->queries, n, q0, h), b.count, w->rows,
+                  a->head);
 }
 
 static void load_head(const task *t, const workspace *w, int64_t n, int64_t h)
@@ -302,7 +318,8 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
     task t = {.shape = shape_of(node), .in = in, .out = out, .scratch = scratch};
     t.row = sp_round_up(t.shape.head, SP_LANES);
     t.k_row = t.shape.pairs ? t.shape.head / 2 : t.row;
-    sp_slots slots = {t.shape.samples * t.shape.heads, ((const prepared *)state)->slots, gradient_heads, &t};
+    sp_slots slots = {t.shape.samples * t.shape.heads, ((const prepared *)state)->slots,
+                      gradient_heads, &t};
     sp_slots_run(&slots);
 }
 

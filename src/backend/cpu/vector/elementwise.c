@@ -1,10 +1,12 @@
-/* cast, add, mul, affine, add_per_channel, sample_combine, fill, broadcast_middle and loss_gradient. */
+/* cast, add, mul, affine, add_per_channel, sample_combine, fill, broadcast_middle and
+ * loss_gradient. */
 #include "backend/cpu/vector/map.h"
 
 SP_MAP_LOOP(copy_body, , SP_MAP_LOAD_1, a)
 SP_MAP_LOOP(add_body, float alpha = map->parameter[0], SP_MAP_LOAD_2, a + alpha * b)
 SP_MAP_LOOP(mul_body, , SP_MAP_LOAD_2, a *b)
-SP_MAP_LOOP(affine_body, float factor = map->parameter[0]; float offset = map->parameter[1], SP_MAP_LOAD_1, a *factor + offset)
+SP_MAP_LOOP(affine_body, float factor = map->parameter[0];
+            float offset = map->parameter[1], SP_MAP_LOAD_1, a *factor + offset)
 
 /* A map of whole tensors of one shape, so far without a body. */
 static sp_map whole(const sp_node *node, void *const *in, void *const *out)
@@ -22,7 +24,8 @@ static bool small_float(sp_dtype dtype)
     return dtype == SP_F32 || dtype == SP_BF16;
 }
 
-static void cast_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void cast_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                     void *scratch)
 {
     (void)state, (void)scratch;
     sp_dtype from = node->in[0]->dtype, to = node->out[0]->dtype;
@@ -57,7 +60,8 @@ static void repeat_suffix(sp_map *map, int operand, int64_t period)
     map->out[0].row_stride = period;
 }
 
-static void add_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void add_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                    void *scratch)
 {
     (void)state, (void)scratch;
     sp_map map = whole(node, in, out);
@@ -68,7 +72,8 @@ static void add_run(void *state, const sp_node *node, void *const *in, void *con
 }
 SP_DEFINE_KERNEL(add, add_run)
 
-static void mul_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void mul_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                    void *scratch)
 {
     (void)state, (void)scratch;
     sp_map map = whole(node, in, out);
@@ -77,7 +82,8 @@ static void mul_run(void *state, const sp_node *node, void *const *in, void *con
 }
 SP_DEFINE_KERNEL(mul, mul_run)
 
-static void affine_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void affine_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                       void *scratch)
 {
     (void)state, (void)scratch;
     const sp_affine_options *o = node->options;
@@ -89,7 +95,8 @@ static void affine_run(void *state, const sp_node *node, void *const *in, void *
 }
 SP_DEFINE_KERNEL(affine, affine_run)
 
-static void fill_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void fill_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                     void *scratch)
 {
     (void)state, (void)scratch;
     sp_map map = whole(node, in, out);
@@ -108,7 +115,8 @@ static int64_t middle_of(sp_shape shape)
     return middle;
 }
 
-static void add_per_channel_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void add_per_channel_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                                void *scratch)
 {
     (void)state, (void)scratch;
     sp_shape h = node->in[0]->shape;
@@ -121,7 +129,8 @@ static void add_per_channel_run(void *state, const sp_node *node, void *const *i
 }
 SP_DEFINE_KERNEL(add_per_channel, add_per_channel_run)
 
-static void broadcast_middle_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void broadcast_middle_run(void *state, const sp_node *node, void *const *in,
+                                 void *const *out, void *scratch)
 {
     (void)state, (void)scratch;
     sp_shape y = node->out[0]->shape;
@@ -145,7 +154,8 @@ static float sample_value(const sample_values *values, int input, int64_t n, flo
     return (float)sp_load(values->in[input], values->node->in[input]->dtype, n);
 }
 
-static void combine_body(const sp_map *map, int64_t row, float *const *y, const float *const *x, int64_t count)
+static void combine_body(const sp_map *map, int64_t row, float *const *y, const float *const *x,
+                         int64_t count)
 {
     float c[SP_MAP_INPUTS];
     for (int k = 0; k < map->inputs; k++)
@@ -158,13 +168,18 @@ static void combine_body(const sp_map *map, int64_t row, float *const *y, const 
     }
 }
 
-static void sample_combine_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void sample_combine_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                               void *scratch)
 {
     (void)state, (void)scratch;
     int64_t samples = node->out[0]->shape.dim[0];
     if (samples == 0) return;
     sample_values values = {node, in};
-    sp_map map = {.rows = samples, .inputs = node->inputs / 2, .outputs = 1, .body = combine_body, .context = &values};
+    sp_map map = {.rows = samples,
+                  .inputs = node->inputs / 2,
+                  .outputs = 1,
+                  .body = combine_body,
+                  .context = &values};
     map.row_length = sp_shape_count(node->out[0]->shape) / samples;
     for (int k = 0; k < map.inputs; k++)
         map.in[k] = sp_map_rows(node->in[2 * k + 1], in[2 * k + 1], map.row_length);
@@ -173,22 +188,26 @@ static void sample_combine_run(void *state, const sp_node *node, void *const *in
 }
 SP_DEFINE_KERNEL(sample_combine, sample_combine_run)
 
-/* parameter: dy / count (times 2 for l2), and huber's c. Differences whose square vanishes count as 0: there f' is 0, or,
- * for c = 0, anything. */
-static void loss_gradient_body(const sp_map *map, int64_t row, float *const *y, const float *const *x, int64_t count)
+/* parameter: dy / count (times 2 for l2), and huber's c. Differences whose square vanishes count as
+ * 0: there f' is 0, or, for c = 0, anything. */
+static void loss_gradient_body(const sp_map *map, int64_t row, float *const *y,
+                               const float *const *x, int64_t count)
 {
     const sample_values *values = map->context;
     float factor = map->parameter[0] * sample_value(values, 2, row, 1), c = map->parameter[1];
     bool huber = ((const sp_loss_options *)values->node->options)->kind == SP_LOSS_HUBER;
     for (int64_t i = 0; i < count; i += SP_LANES) {
-        sp_vf d = sp_vf_get(x[0], i, count - i, false) - sp_vf_get(x[1], i, count - i, false), slope = d;
+        sp_vf d = sp_vf_get(x[0], i, count - i, false) - sp_vf_get(x[1], i, count - i, false),
+              slope = d;
         if (huber)
-            slope = sp_vf_select_less(sp_vf_abs(d), sp_vf_set(1e-18f), sp_vf_set(0), d / sp_vf_sqrt(d * d + c * c));
+            slope = sp_vf_select_less(sp_vf_abs(d), sp_vf_set(1e-18f), sp_vf_set(0),
+                                      d / sp_vf_sqrt(d * d + c * c));
         sp_vf_put(y[0], i, factor * slope, count - i, false);
     }
 }
 
-static void loss_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void loss_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                              void *scratch)
 {
     (void)state, (void)scratch;
     const sp_loss_options *o = node->options;

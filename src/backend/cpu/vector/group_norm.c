@@ -1,7 +1,8 @@
-/* group_norm and its gradient on channels-last tensors: x [N,S,C], S the middle dimensions together.
- * A sample's rows are cut into parts, and parts into blocks that stay in the first cache level. A block's mean and squared
- * deviations are taken channel by channel in two passes, and joined by Chan, Golub and LeVeque's formula, so nothing cancels
- * however large the mean, and x is read from memory once. */
+/* group_norm and its gradient on channels-last tensors: x [N,S,C], S the middle dimensions
+ * together. A sample's rows are cut into parts, and parts into blocks that stay in the first cache
+ * level. A block's mean and squared deviations are taken channel by channel in two passes, and
+ * joined by Chan, Golub and LeVeque's formula, so nothing cancels however large the mean, and x is
+ * read from memory once. */
 #include <math.h>
 #include "backend/cpu/vector/vector.h"
 
@@ -21,7 +22,12 @@ static sizes sizes_of(const sp_node *node)
 {
     const sp_group_norm_options *o = node->options;
     sp_shape x = node->in[X]->shape;
-    sizes s = {.N = x.dim[0], .S = 1, .C = x.dim[x.rank - 1], .G = o->groups, .epsilon = o->epsilon, .silu = o->silu};
+    sizes s = {.N = x.dim[0],
+               .S = 1,
+               .C = x.dim[x.rank - 1],
+               .G = o->groups,
+               .epsilon = o->epsilon,
+               .silu = o->silu};
     for (int i = 1; i < x.rank - 1; i++)
         s.S *= x.dim[i];
     s.half = node->in[X]->dtype == SP_BF16;
@@ -34,10 +40,11 @@ static sizes sizes_of(const sp_node *node)
 typedef struct {
     sizes s;
     const void *x, *dy;
-    void *y; /* or dx */
+    void *y;             /* or dx */
     float *gamma, *beta; /* [C] */
     /* Per sample, [N][..][C] */
-    float *first, *second; /* [N][parts][C]: per part means and squared deviations; in the gradient later sums of dz and dz u */
+    float *first, *second; /* [N][parts][C]: per part means and squared deviations; in the gradient
+                              later sums of dz and dz u */
     float *mean, *scale;   /* the group's, for each of its channels: u = (x - mean) * scale */
     float *dbeta, *dgamma; /* sums of dz and of dz u over a sample */
     float *mean_d, *mean_du; /* the group's means of d and d u, for each of its channels */
@@ -78,9 +85,11 @@ static int64_t part_rows(const sizes *s, int64_t p)
     return s->S - p * s->part < s->part ? s->S - p * s->part : s->part;
 }
 
-/* Joins the moments of `rows` rows beginning at element `at` to those of `before` rows: `vectors` vectors of channels at once. */
-SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, int64_t left, float *first, float *second,
-                          int64_t before, const int vectors, const bool half)
+/* Joins the moments of `rows` rows beginning at element `at` to those of `before` rows: `vectors`
+ * vectors of channels at once. */
+SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, int64_t left,
+                          float *first, float *second, int64_t before, const int vectors,
+                          const bool half)
 {
     sp_vf mean[4] = {0}, squares[4] = {0};
     for (int64_t r = 0; r < rows; r++)
@@ -103,7 +112,8 @@ SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, in
         if (before > 0) {
             sp_vf earlier = sp_vf_get(first, v * SP_LANES, rest, false), d = mean[v] - earlier;
             mean[v] = earlier + d * share;
-            squares[v] += sp_vf_get(second, v * SP_LANES, rest, false) + d * d * (share * (float)before);
+            squares[v] +=
+                sp_vf_get(second, v * SP_LANES, rest, false) + d * d * (share * (float)before);
         }
         sp_vf_put(first, v * SP_LANES, mean[v], rest, false);
         sp_vf_put(second, v * SP_LANES, squares[v], rest, false);
@@ -114,13 +124,16 @@ SP_INLINE void moments_of_part(const task *t, int64_t n, int64_t p, const bool h
 {
     const sizes *s = &t->s;
     int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
-    float *first = t->first + (n * s->parts + p) * s->C, *second = t->second + (n * s->parts + p) * s->C;
+    float *first = t->first + (n * s->parts + p) * s->C,
+          *second = t->second + (n * s->parts + p) * s->C;
     for (int64_t r = 0; r < rows; r += s->block) {
         int64_t count = rows - r < s->block ? rows - r : s->block, c = 0;
         for (; c + 4 * SP_LANES <= s->C; c += 4 * SP_LANES)
-            join_block(t->x, at + r * s->C + c, count, s->C, 4 * SP_LANES, first + c, second + c, r, 4, half);
+            join_block(t->x, at + r * s->C + c, count, s->C, 4 * SP_LANES, first + c, second + c, r,
+                       4, half);
         for (; c < s->C; c += SP_LANES)
-            join_block(t->x, at + r * s->C + c, count, s->C, s->C - c, first + c, second + c, r, 1, half);
+            join_block(t->x, at + r * s->C + c, count, s->C, s->C - c, first + c, second + c, r, 1,
+                       half);
     }
 }
 
@@ -148,7 +161,8 @@ static void join_parts(const task *t, int64_t n)
             mean += sum * (double)part_rows(s, p) / count;
         }
         for (int64_t p = 0; p < s->parts; p++) {
-            const float *first = t->first + (n * s->parts + p) * s->C + g * width, *second = first + (t->second - t->first);
+            const float *first = t->first + (n * s->parts + p) * s->C + g * width,
+                        *second = first + (t->second - t->first);
             for (int64_t c = 0; c < width; c++) {
                 double d = (double)first[c] - mean;
                 squares += (double)second[c] + (double)part_rows(s, p) * d * d;
@@ -192,7 +206,8 @@ static void part_apply(const task *t, int64_t n, int64_t p)
 typedef void part_function(const task *t, int64_t n, int64_t p);
 typedef void sample_function(const task *t, int64_t n);
 
-/* Steps over all parts of all samples, each step followed by one over the samples (which may be NULL). */
+/* Steps over all parts of all samples, each step followed by one over the samples (which may be
+ * NULL). */
 typedef struct {
     const task *t;
     part_function *part[3];
@@ -225,7 +240,8 @@ static void run_whole_samples(void *context, int64_t begin, int64_t end)
         }
 }
 
-/* With enough samples each goes through all steps while it is in the cache; the sums are the same either way. */
+/* With enough samples each goes through all steps while it is in the cache; the sums are the same
+ * either way. */
 static void run_schedule(schedule *all)
 {
     int64_t N = all->t->s.N, threads = sp_threads();
@@ -239,7 +255,8 @@ static void run_schedule(schedule *all)
     }
 }
 
-static void group_norm_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void group_norm_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                           void *scratch)
 {
     (void)state;
     task t = task_of(node, in, scratch, false);
@@ -258,8 +275,8 @@ sp_status SP_KERNEL(group_norm)(const sp_node *node, sp_kernel *out)
 }
 
 /* u and dz of one vector of channels c.. of element `at`. */
-SP_INLINE sp_vf normalised_gradient(const task *t, int64_t n, int64_t at, int64_t c, int64_t left, const bool half, const bool silu,
-                                    sp_vf *u)
+SP_INLINE sp_vf normalised_gradient(const task *t, int64_t n, int64_t at, int64_t c, int64_t left,
+                                    const bool half, const bool silu, sp_vf *u)
 {
     int64_t channel = n * t->s.C + c;
     *u = sp_vf_get(t->x, at + c, left, half) - sp_vf_get(t->mean, channel, left, false);
@@ -275,7 +292,8 @@ SP_INLINE void sums_of_part(const task *t, int64_t n, int64_t p, const bool half
 {
     const sizes *s = &t->s;
     int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
-    float *first = t->first + (n * s->parts + p) * s->C, *second = t->second + (n * s->parts + p) * s->C;
+    float *first = t->first + (n * s->parts + p) * s->C,
+          *second = t->second + (n * s->parts + p) * s->C;
     for (int64_t r0 = 0; r0 < rows; r0 += s->block) {
         int64_t r1 = rows - r0 < s->block ? rows : r0 + s->block;
         for (int64_t c = 0; c < s->C; c += SP_LANES) {
@@ -342,7 +360,8 @@ SP_INLINE void gradient_rows(const task *t, int64_t n, int64_t p, const bool hal
         for (int64_t c = 0; c < s->C; c += SP_LANES) {
             int64_t left = s->C - c, channel = n * s->C + c;
             sp_vf u, dz = normalised_gradient(t, n, at, c, left, half, silu, &u);
-            sp_vf d = dz * sp_vf_get(t->gamma, c, left, false) - sp_vf_get(t->mean_d, channel, left, false);
+            sp_vf d = dz * sp_vf_get(t->gamma, c, left, false) -
+                      sp_vf_get(t->mean_d, channel, left, false);
             d -= u * sp_vf_get(t->mean_du, channel, left, false);
             sp_vf_put(t->y, at + c, d * sp_vf_get(t->scale, channel, left, false), left, half);
         }
@@ -360,12 +379,14 @@ static void part_gradient(const task *t, int64_t n, int64_t p)
         gradient_rows(t, n, p, false, false);
 }
 
-static void group_norm_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void group_norm_gradient_run(void *state, const sp_node *node, void *const *in,
+                                    void *const *out, void *scratch)
 {
     (void)state;
     task t = task_of(node, in, scratch, true);
     t.y = out[0];
-    schedule all = {&t, {part_moments, part_sums, part_gradient}, {join_parts, join_sums, NULL}, 3, 0};
+    schedule all = {
+        &t, {part_moments, part_sums, part_gradient}, {join_parts, join_sums, NULL}, 3, 0};
     run_schedule(&all);
     sp_add_partials(t.dgamma, 1, t.s.N, t.s.C, out[1], node->out[1]->dtype);
     sp_add_partials(t.dbeta, 1, t.s.N, t.s.C, out[2], node->out[2]->dtype);

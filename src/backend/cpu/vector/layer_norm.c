@@ -1,5 +1,5 @@
-/* layer_norm and its gradient, row by row while the row is in the first cache level: mean, then squared deviations from it, then the
- * result. */
+/* layer_norm and its gradient, row by row while the row is in the first cache level: mean, then
+ * squared deviations from it, then the result. */
 #include <math.h>
 #include "backend/cpu/vector/vector.h"
 
@@ -13,7 +13,7 @@ typedef struct {
     double epsilon;
     bool half; /* x, y, dy, dx are bf16 */
     const void *x, *dy;
-    void *y; /* or dx */
+    void *y;               /* or dx */
     float *gamma, *beta;   /* [C] */
     int64_t part;          /* rows of a part */
     float *dgamma, *dbeta; /* [parts][C] */
@@ -58,7 +58,9 @@ SP_INLINE void statistics(const task *t, int64_t at, const bool half, float *mea
         }
     float rest = 0;
     for (; c < C; c++) {
-        float d = (half ? sp_bf16_to_f32(((const uint16_t *)t->x)[at + c]) : ((const float *)t->x)[at + c]) - *mean;
+        float d = (half ? sp_bf16_to_f32(((const uint16_t *)t->x)[at + c])
+                        : ((const float *)t->x)[at + c]) -
+                  *mean;
         rest += d * d;
     }
     float variance = (sp_vf_sum(squares[0] + squares[1]) + rest) / (float)C;
@@ -88,7 +90,8 @@ static void norm_range(void *context, int64_t begin, int64_t end)
         norm_rows(t, begin, end, false);
 }
 
-static void layer_norm_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void layer_norm_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                           void *scratch)
 {
     (void)state;
     task t = task_of(node, in, scratch);
@@ -113,7 +116,8 @@ SP_INLINE void gradient_row(const task *t, int64_t at, float *dgamma, float *dbe
     sp_vf sum_d = {0}, sum_du = {0};
     for (int64_t c = 0; c < t->C; c += SP_LANES) {
         int64_t left = t->C - c;
-        sp_vf u = (sp_vf_get(t->x, at + c, left, half) - mean) * scale, dy = sp_vf_get(t->dy, at + c, left, half);
+        sp_vf u = (sp_vf_get(t->x, at + c, left, half) - mean) * scale,
+              dy = sp_vf_get(t->dy, at + c, left, half);
         sp_vf_put(dgamma, c, sp_vf_get(dgamma, c, left, false) + dy * u, left, false);
         sp_vf_put(dbeta, c, sp_vf_get(dbeta, c, left, false) + dy, left, false);
         sp_vf d = dy * sp_vf_get(t->gamma, c, left, false); /* 0 in lanes past the row's end */
@@ -145,7 +149,8 @@ static void gradient_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-static void layer_norm_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void layer_norm_gradient_run(void *state, const sp_node *node, void *const *in,
+                                    void *const *out, void *scratch)
 {
     (void)state;
     task t = task_of(node, in, scratch);

@@ -1,4 +1,5 @@
-/* permute, concat, slice, unslice, upsample_nearest and embedding: elements of any type are moved. */
+/* permute, concat, slice, unslice, upsample_nearest and embedding: elements of any type are moved.
+ */
 #include "backend/cpu/vector/product.h"
 #include "backend/cpu/vector/vector.h"
 
@@ -16,7 +17,8 @@ static void copy_range(void *context, int64_t begin, int64_t end)
     const row_copy *c = context;
     int64_t pieces = sp_ceil_div(c->bytes, PIECE);
     for (int64_t i = begin; i < end; i++) {
-        int64_t row = i / pieces, at = i % pieces * PIECE, count = c->bytes - at < PIECE ? c->bytes - at : PIECE;
+        int64_t row = i / pieces, at = i % pieces * PIECE,
+                count = c->bytes - at < PIECE ? c->bytes - at : PIECE;
         char *to = c->to + row * c->to_stride + at;
         if (c->from)
             memcpy(to, c->from + row * c->from_stride + at, (size_t)count);
@@ -29,7 +31,8 @@ static void copy_rows(row_copy c)
 {
     if (c.bytes < 1) return;
     int64_t piece = c.bytes < PIECE ? c.bytes : PIECE;
-    sp_parallel_for(c.rows * sp_ceil_div(c.bytes, PIECE), sp_ceil_div(PIECE, piece), copy_range, &c);
+    sp_parallel_for(c.rows * sp_ceil_div(c.bytes, PIECE), sp_ceil_div(PIECE, piece), copy_range,
+                    &c);
 }
 
 /* A tensor around an axis: [outer][axis][inner bytes]. */
@@ -48,7 +51,8 @@ static around around_axis(const sp_value *x, int axis)
     return a;
 }
 
-static void concat_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void concat_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                       void *scratch)
 {
     (void)state, (void)scratch;
     int axis = ((const sp_concat_options *)node->options)->axis;
@@ -63,17 +67,20 @@ static void concat_run(void *state, const sp_node *node, void *const *in, void *
 }
 SP_DEFINE_KERNEL(concat, concat_run)
 
-static void slice_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void slice_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                      void *scratch)
 {
     (void)state, (void)scratch;
     const sp_slice_options *o = node->options;
     around x = around_axis(node->in[0], o->axis);
     const char *from = (const char *)in[0] + o->start * x.inner;
-    copy_rows((row_copy){out[0], from, x.outer, o->count * x.inner, o->count * x.inner, o->full * x.inner});
+    copy_rows((row_copy){out[0], from, x.outer, o->count * x.inner, o->count * x.inner,
+                         o->full * x.inner});
 }
 SP_DEFINE_KERNEL(slice, slice_run)
 
-static void unslice_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void unslice_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                        void *scratch)
 {
     (void)state, (void)scratch;
     const sp_slice_options *o = node->options;
@@ -86,7 +93,8 @@ static void unslice_run(void *state, const sp_node *node, void *const *in, void 
 }
 SP_DEFINE_KERNEL(unslice, unslice_run)
 
-/* The output's dimensions with the steps that they make in the input, in elements; those that lie together are one. */
+/* The output's dimensions with the steps that they make in the input, in elements; those that lie
+ * together are one. */
 typedef struct {
     int rank, turned; /* turned: the dimension with step 1; the last one if rows are whole */
     int64_t dim[SP_MAX_RANK], from[SP_MAX_RANK], to[SP_MAX_RANK];
@@ -126,8 +134,10 @@ static permutation permutation_of(const sp_node *node)
     return p;
 }
 
-/* Position `index` in the dimensions other than `skip` and the last: where it lies in x and in y. */
-static void outer_position(const permutation *p, int skip, int64_t index, int64_t *from, int64_t *to)
+/* Position `index` in the dimensions other than `skip` and the last: where it lies in x and in y.
+ */
+static void outer_position(const permutation *p, int skip, int64_t index, int64_t *from,
+                           int64_t *to)
 {
     *from = *to = 0;
     for (int i = p->rank - 2; i >= 0; i--) {
@@ -167,13 +177,19 @@ static void permute_rows(void *context, int64_t begin, int64_t end)
                 ((type *)y)[r * y_row + k] = ((const type *)x)[k * x_row + r];
 
 /* y[r][k] = x[k][r] */
-static void turn(char *y, int64_t y_row, const char *x, int64_t x_row, int64_t rows, int64_t columns, int64_t element)
+static void turn(char *y, int64_t y_row, const char *x, int64_t x_row, int64_t rows,
+                 int64_t columns, int64_t element)
 {
     switch (element) {
-    case 1: TURN_LOOP(uint8_t) break;
-    case 2: TURN_LOOP(uint16_t) break;
-    case 4: sp_transpose(y, y_row, x, x_row, columns, rows); break;
-    default: TURN_LOOP(uint64_t) break;
+    case 1:
+        TURN_LOOP(uint8_t) break;
+    case 2:
+        TURN_LOOP(uint16_t) break;
+    case 4:
+        sp_transpose(y, y_row, x, x_row, columns, rows);
+        break;
+    default:
+        TURN_LOOP(uint64_t) break;
     }
 }
 
@@ -183,14 +199,16 @@ static void permute_tiles(void *context, int64_t begin, int64_t end)
     int last = p->rank - 1;
     int64_t tiles = sp_ceil_div(p->dim[p->turned], TURN);
     for (int64_t i = begin; i < end; i++) {
-        int64_t from, to, r = i % tiles * TURN, rows = p->dim[p->turned] - r < TURN ? p->dim[p->turned] - r : TURN;
+        int64_t from, to, r = i % tiles * TURN,
+                          rows = p->dim[p->turned] - r < TURN ? p->dim[p->turned] - r : TURN;
         outer_position(p, p->turned, i / tiles, &from, &to);
-        turn(p->y + (to + r * p->to[p->turned]) * p->element, p->to[p->turned], p->x + (from + r) * p->element, p->from[last],
-             rows, p->dim[last], p->element);
+        turn(p->y + (to + r * p->to[p->turned]) * p->element, p->to[p->turned],
+             p->x + (from + r) * p->element, p->from[last], rows, p->dim[last], p->element);
     }
 }
 
-static void permute_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void permute_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                        void *scratch)
 {
     (void)state, (void)scratch;
     permutation p = permutation_of(node);
@@ -202,10 +220,12 @@ static void permute_run(void *state, const sp_node *node, void *const *in, void 
     if (p.rank == 1) {
         copy_rows((row_copy){p.y, p.x, 1, bytes, bytes, bytes});
     } else if (p.turned == last) {
-        sp_parallel_for(outer_count(&p, -1), sp_ceil_div(PIECE, p.dim[last] * p.element), permute_rows, &p);
+        sp_parallel_for(outer_count(&p, -1), sp_ceil_div(PIECE, p.dim[last] * p.element),
+                        permute_rows, &p);
     } else {
         int64_t tile = TURN * p.dim[last] * p.element;
-        sp_parallel_for(outer_count(&p, p.turned) * sp_ceil_div(p.dim[p.turned], TURN), sp_ceil_div(PIECE, tile), permute_tiles, &p);
+        sp_parallel_for(outer_count(&p, p.turned) * sp_ceil_div(p.dim[p.turned], TURN),
+                        sp_ceil_div(PIECE, tile), permute_tiles, &p);
     }
 }
 SP_DEFINE_KERNEL(permute, permute_run)
@@ -239,11 +259,18 @@ static void upsample_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-static void upsample_nearest_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void upsample_nearest_run(void *state, const sp_node *node, void *const *in,
+                                 void *const *out, void *scratch)
 {
     (void)state, (void)scratch;
     sp_shape x = node->in[0]->shape, y = node->out[0]->shape;
-    upsampling u = {in[0], out[0], x.dim[1], x.dim[2], y.dim[1], y.dim[2], y.dim[3] * (int64_t)sp_dtype_size(node->in[0]->dtype)};
+    upsampling u = {in[0],
+                    out[0],
+                    x.dim[1],
+                    x.dim[2],
+                    y.dim[1],
+                    y.dim[2],
+                    y.dim[3] * (int64_t)sp_dtype_size(node->in[0]->dtype)};
     if (u.pixel == 0) return;
     sp_parallel_for(y.dim[0] * y.dim[1], sp_ceil_div(PIECE, u.width * u.pixel), upsample_range, &u);
 }
@@ -267,13 +294,20 @@ static void embedding_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-static void embedding_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void embedding_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                          void *scratch)
 {
     (void)state, (void)scratch;
     const sp_value *table = node->in[1];
-    lookup l = {in[0], node->in[0]->dtype == SP_I64, in[1], out[0], sp_dim(table, 0), sp_dim(table, 1) * (int64_t)sp_dtype_size(table->dtype)};
+    lookup l = {in[0],
+                node->in[0]->dtype == SP_I64,
+                in[1],
+                out[0],
+                sp_dim(table, 0),
+                sp_dim(table, 1) * (int64_t)sp_dtype_size(table->dtype)};
     if (l.bytes == 0) return;
-    sp_parallel_for(sp_shape_count(node->in[0]->shape), sp_ceil_div(PIECE, l.bytes), embedding_range, &l);
+    sp_parallel_for(sp_shape_count(node->in[0]->shape), sp_ceil_div(PIECE, l.bytes),
+                    embedding_range, &l);
 }
 
 sp_status SP_KERNEL(embedding)(const sp_node *node, sp_kernel *out)

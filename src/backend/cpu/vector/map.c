@@ -3,9 +3,11 @@
 #define GRAIN 16 /* chunks that one thread takes at least */
 
 /* The operand's elements of a chunk as floats, where they lie or in `buffer`. */
-static const float *chunk_in(const sp_map_operand *operand, int64_t row, int64_t begin, int64_t count, float *buffer)
+static const float *chunk_in(const sp_map_operand *operand, int64_t row, int64_t begin,
+                             int64_t count, float *buffer)
 {
-    int64_t at = operand->offset + (operand->row_divisor ? row / operand->row_divisor : row) * operand->row_stride;
+    int64_t at = operand->offset +
+                 (operand->row_divisor ? row / operand->row_divisor : row) * operand->row_stride;
     int64_t period = operand->period;
     if (!period) {
         at += begin;
@@ -27,20 +29,23 @@ static const float *chunk_in(const sp_map_operand *operand, int64_t row, int64_t
 
 static void run_chunk(const sp_map *map, int64_t row, int64_t begin, int64_t count)
 {
-    _Alignas(64) float in_buffer[SP_MAP_INPUTS][SP_MAP_CHUNK], out_buffer[SP_MAP_OUTPUTS][SP_MAP_CHUNK];
+    _Alignas(64) float in_buffer[SP_MAP_INPUTS][SP_MAP_CHUNK],
+        out_buffer[SP_MAP_OUTPUTS][SP_MAP_CHUNK];
     const float *x[SP_MAP_INPUTS] = {0};
     float *y[SP_MAP_OUTPUTS] = {0};
     for (int k = 0; k < map->inputs; k++)
         x[k] = chunk_in(&map->in[k], row, begin, count, in_buffer[k]);
     for (int k = 0; k < map->outputs; k++) {
         const sp_map_operand *o = &map->out[k];
-        y[k] = o->dtype == SP_F32 ? (float *)o->data + o->offset + row * o->row_stride + begin : out_buffer[k];
+        y[k] = o->dtype == SP_F32 ? (float *)o->data + o->offset + row * o->row_stride + begin
+                                  : out_buffer[k];
     }
     map->body(map, row, y, x, count);
     for (int k = 0; k < map->outputs; k++) {
         const sp_map_operand *o = &map->out[k];
         if (o->dtype == SP_F32) continue;
-        sp_row_to_bf16((uint16_t *)o->data + o->offset + row * o->row_stride + begin, out_buffer[k], count);
+        sp_row_to_bf16((uint16_t *)o->data + o->offset + row * o->row_stride + begin, out_buffer[k],
+                       count);
     }
 }
 

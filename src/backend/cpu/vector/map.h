@@ -1,5 +1,6 @@
-/* Elementwise kernels: the driver cuts tensors into chunks that stay in the first cache level, converts what is not f32, and calls
- * a function of floats. So each operator is written once for all dtypes. */
+/* Elementwise kernels: the driver cuts tensors into chunks that stay in the first cache level,
+ * converts what is not f32, and calls a function of floats. So each operator is written once for
+ * all dtypes. */
 #ifndef SP_BACKEND_CPU_VECTOR_MAP_H
 #define SP_BACKEND_CPU_VECTOR_MAP_H
 #include "backend/cpu/vector/vector.h"
@@ -19,7 +20,8 @@ typedef struct {
 
 typedef struct sp_map sp_map;
 /* y[..] from x[..], `count` elements, all of row `row`. y may be x. */
-typedef void sp_map_body(const sp_map *map, int64_t row, float *const *y, const float *const *x, int64_t count);
+typedef void sp_map_body(const sp_map *map, int64_t row, float *const *y, const float *const *x,
+                         int64_t count);
 
 struct sp_map {
     int64_t rows, row_length;
@@ -35,13 +37,16 @@ struct sp_map {
 void sp_map_run(sp_map *map);
 
 /* An operand that is a whole contiguous tensor with one row of the map after the other. */
-static inline sp_map_operand sp_map_rows(const sp_value *value, const void *data, int64_t row_length)
+static inline sp_map_operand sp_map_rows(const sp_value *value, const void *data,
+                                         int64_t row_length)
 {
     return (sp_map_operand){.data = (void *)data, .dtype = value->dtype, .row_stride = row_length};
 }
 
-/* h [rows,middle,C] with t [rows,C]: rows, and how t repeats. Rows are split where C does not fit a chunk. */
-static inline void sp_map_per_channel(sp_map *map, int64_t samples, int64_t middle, int64_t channels, sp_map_operand *t)
+/* h [rows,middle,C] with t [rows,C]: rows, and how t repeats. Rows are split where C does not fit a
+ * chunk. */
+static inline void sp_map_per_channel(sp_map *map, int64_t samples, int64_t middle,
+                                      int64_t channels, sp_map_operand *t)
 {
     bool short_rows = channels <= SP_MAP_CHUNK;
     map->rows = short_rows ? samples : samples * middle;
@@ -51,9 +56,11 @@ static inline void sp_map_per_channel(sp_map *map, int64_t samples, int64_t midd
     t->period = short_rows ? channels : 0;
 }
 
-/* Lane-wise loops over a chunk; `a` and `b` are the vectors of inputs 0 and 1, and the value is output 0. */
+/* Lane-wise loops over a chunk; `a` and `b` are the vectors of inputs 0 and 1, and the value is
+ * output 0. */
 #define SP_MAP_LOOP(name, setup, loads, value)                                                     \
-    static void name(const sp_map *map, int64_t row, float *const *y, const float *const *x, int64_t count) \
+    static void name(const sp_map *map, int64_t row, float *const *y, const float *const *x,       \
+                     int64_t count)                                                                \
     {                                                                                              \
         (void)map, (void)row;                                                                      \
         setup;                                                                                     \

@@ -1,5 +1,6 @@
 /* Vectors as wide as the instruction set has them, and the functions that the kernels take of them.
- * Without FMA the products are rounded; nothing here relies on their not being so. NaN goes in, NaN comes out. */
+ * Without FMA the products are rounded; nothing here relies on their not being so. NaN goes in, NaN
+ * comes out. */
 #ifndef SP_BACKEND_CPU_VECTOR_MATH_H
 #define SP_BACKEND_CPU_VECTOR_MATH_H
 #include <immintrin.h>
@@ -89,9 +90,11 @@ SP_INLINE sp_vf sp_vf_max(sp_vf a, sp_vf b)
 SP_INLINE sp_vf sp_vf_select_less(sp_vf x, sp_vf y, sp_vf a, sp_vf b)
 {
 #if defined(__AVX512F__)
-    return (sp_vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)y, _CMP_LT_OQ), (__m512)b, (__m512)a);
+    return (sp_vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)y, _CMP_LT_OQ),
+                                       (__m512)b, (__m512)a);
 #elif defined(__AVX2__)
-    return (sp_vf)_mm256_blendv_ps((__m256)b, (__m256)a, _mm256_cmp_ps((__m256)x, (__m256)y, _CMP_LT_OQ));
+    return (sp_vf)_mm256_blendv_ps((__m256)b, (__m256)a,
+                                   _mm256_cmp_ps((__m256)x, (__m256)y, _CMP_LT_OQ));
 #else
     return (sp_vf)_mm_blendv_ps((__m128)b, (__m128)a, _mm_cmplt_ps((__m128)x, (__m128)y));
 #endif
@@ -124,7 +127,8 @@ SP_INLINE sp_vf sp_vf_sqrt(sp_vf x)
 #endif
 }
 
-/* p * 2^n for whole -300 < n < 300; in two steps, so that subnormal results and infinity come out. */
+/* p * 2^n for whole -300 < n < 300; in two steps, so that subnormal results and infinity come out.
+ */
 SP_INLINE sp_vf sp_vf_scale(sp_vf p, sp_vf n)
 {
 #if defined(__AVX512F__)
@@ -135,7 +139,8 @@ SP_INLINE sp_vf sp_vf_scale(sp_vf p, sp_vf n)
 #endif
 }
 
-/* e^x to 1 ulp: x = n ln 2 + r, |r| <= ln(2)/2, and a polynomial fitted to e^r (relative error 8e-9). */
+/* e^x to 1 ulp: x = n ln 2 + r, |r| <= ln(2)/2, and a polynomial fitted to e^r (relative error
+ * 8e-9). */
 SP_INLINE sp_vf sp_vf_exp(sp_vf x)
 {
     x = sp_vf_min(sp_vf_set(89.0f), sp_vf_max(sp_vf_set(-104.0f), x)); /* infinity and 0 beyond */
@@ -150,7 +155,8 @@ SP_INLINE sp_vf sp_vf_exp(sp_vf x)
     return sp_vf_scale(p + 1.0f, n);
 }
 
-/* 2^x for x <= 0, to 1 ulp where the result is normal, 0 below 2^-126: for softmax, whose terms are at most 1. */
+/* 2^x for x <= 0, to 1 ulp where the result is normal, 0 below 2^-126: for softmax, whose terms are
+ * at most 1. */
 SP_INLINE sp_vf sp_vf_exp2_negative(sp_vf x)
 {
     x = sp_vf_max(sp_vf_set(-127.0f), x);
@@ -173,8 +179,9 @@ SP_INLINE sp_vf sp_vf_sigmoid(sp_vf x)
     return 1.0f / (1.0f + sp_vf_exp(-x));
 }
 
-/* The normal distribution function Phi(x) = (1 + erf(x / sqrt 2)) / 2, with small relative error in the lower tail too, and its
- * density: Phi(-|x|) = e^(-x^2/2) * u * P(u), u = 1 / (1 + 0.3 |x|), P fitted on |x| <= 14.6 (relative error 4e-9). */
+/* The normal distribution function Phi(x) = (1 + erf(x / sqrt 2)) / 2, with small relative error in
+ * the lower tail too, and its density: Phi(-|x|) = e^(-x^2/2) * u * P(u), u = 1 / (1 + 0.3 |x|), P
+ * fitted on |x| <= 14.6 (relative error 4e-9). */
 SP_INLINE sp_vf sp_vf_normal(sp_vf x, sp_vf *density)
 {
     sp_vf a = sp_vf_abs(x);
@@ -240,10 +247,12 @@ SP_INLINE sp_vh sp_vf_to_bf16(sp_vf v)
 #endif
 }
 
-/* Elements `at`.. of an array of bf16 (half) or f32, and the same where only `count` < SP_LANES of them are there. */
+/* Elements `at`.. of an array of bf16 (half) or f32, and the same where only `count` < SP_LANES of
+ * them are there. */
 SP_INLINE sp_vf sp_vf_load_as(const void *data, int64_t at, const bool half)
 {
-    return half ? sp_vf_load_bf16((const uint16_t *)data + at) : sp_vf_load((const float *)data + at);
+    return half ? sp_vf_load_bf16((const uint16_t *)data + at)
+                : sp_vf_load((const float *)data + at);
 }
 
 SP_INLINE void sp_vf_store_as(void *data, int64_t at, sp_vf v, const bool half)
@@ -277,7 +286,8 @@ SP_INLINE void sp_vf_store_part_as(void *data, int64_t at, sp_vf v, int64_t coun
 /* Loads and stores at the end of a row, of which `left` > 0 elements remain. */
 SP_INLINE sp_vf sp_vf_get(const void *data, int64_t at, int64_t left, const bool half)
 {
-    return left >= SP_LANES ? sp_vf_load_as(data, at, half) : sp_vf_load_part_as(data, at, left, half);
+    return left >= SP_LANES ? sp_vf_load_as(data, at, half)
+                            : sp_vf_load_part_as(data, at, left, half);
 }
 
 SP_INLINE void sp_vf_put(void *data, int64_t at, sp_vf v, int64_t left, const bool half)
@@ -309,7 +319,8 @@ SP_INLINE void sp_row_to_bf16(uint16_t *to, const float *from, int64_t count)
         to[i] = sp_f32_to_bf16(from[i]);
 }
 
-/* Two rows of bf16 element by element side by side: to[c] = even[c] | odd[c] << 16; odd NULL: zeros. */
+/* Two rows of bf16 element by element side by side: to[c] = even[c] | odd[c] << 16; odd NULL:
+ * zeros. */
 SP_INLINE void sp_row_pair(uint32_t *to, const uint16_t *even, const uint16_t *odd, int64_t count)
 {
     for (int64_t c = 0; c < count; c++)

@@ -1,7 +1,8 @@
 #include "backend/cpu/vector/product.h"
 #include "backend/cpu/vector/math.h"
 
-/* Most rows and vectors of a register block. Eight sums or more are under way at once, to hide the latency of an FMA. */
+/* Most rows and vectors of a register block. Eight sums or more are under way at once, to hide the
+ * latency of an FMA. */
 #define ROWS 8
 #if defined(__AVX512F__)
 #define COLUMNS 4
@@ -24,8 +25,10 @@ SP_INLINE sp_vf multiply_add(sp_vf sum, const element *left, sp_vf right, const 
     return sum + sp_vf_set(*left) * right;
 }
 
-/* One block of `rows` times `columns` vectors of C, both known when compiled, so that the sums stay in registers. */
-SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, const int columns, const bool pairs)
+/* One block of `rows` times `columns` vectors of C, both known when compiled, so that the sums stay
+ * in registers. */
+SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, const int columns,
+                     const bool pairs)
 {
     sp_vf sum[ROWS][COLUMNS];
     float *c = p->c + i * p->c_row + j;
@@ -75,11 +78,18 @@ SP_INLINE void product(const sp_product *p, const bool pairs)
         strip(p, j, COLUMNS, pairs);
     switch ((p->columns - j) / SP_LANES) {
 #if defined(__AVX512F__)
-    case 3: strip(p, j, 3, pairs); break;
-    case 2: strip(p, j, 2, pairs); break;
+    case 3:
+        strip(p, j, 3, pairs);
+        break;
+    case 2:
+        strip(p, j, 2, pairs);
+        break;
 #endif
-    case 1: strip(p, j, 1, pairs); break;
-    default: break;
+    case 1:
+        strip(p, j, 1, pairs);
+        break;
+    default:
+        break;
     }
 }
 
@@ -102,15 +112,20 @@ static inline void transpose4(float *to, int64_t to_row, const float *from, int6
     vf4 r[4];
     for (int i = 0; i < 4; i++)
         memcpy(&r[i], from + i * from_row, sizeof r[i]);
-    vf4 low01 = __builtin_shuffle(r[0], r[1], (vi4){0, 4, 1, 5}), high01 = __builtin_shuffle(r[0], r[1], (vi4){2, 6, 3, 7});
-    vf4 low23 = __builtin_shuffle(r[2], r[3], (vi4){0, 4, 1, 5}), high23 = __builtin_shuffle(r[2], r[3], (vi4){2, 6, 3, 7});
-    vf4 out[4] = {__builtin_shuffle(low01, low23, (vi4){0, 1, 4, 5}), __builtin_shuffle(low01, low23, (vi4){2, 3, 6, 7}),
-                  __builtin_shuffle(high01, high23, (vi4){0, 1, 4, 5}), __builtin_shuffle(high01, high23, (vi4){2, 3, 6, 7})};
+    vf4 low01 = __builtin_shuffle(r[0], r[1], (vi4){0, 4, 1, 5}),
+        high01 = __builtin_shuffle(r[0], r[1], (vi4){2, 6, 3, 7});
+    vf4 low23 = __builtin_shuffle(r[2], r[3], (vi4){0, 4, 1, 5}),
+        high23 = __builtin_shuffle(r[2], r[3], (vi4){2, 6, 3, 7});
+    vf4 out[4] = {__builtin_shuffle(low01, low23, (vi4){0, 1, 4, 5}),
+                  __builtin_shuffle(low01, low23, (vi4){2, 3, 6, 7}),
+                  __builtin_shuffle(high01, high23, (vi4){0, 1, 4, 5}),
+                  __builtin_shuffle(high01, high23, (vi4){2, 3, 6, 7})};
     for (int i = 0; i < 4; i++)
         memcpy(to + i * to_row, &out[i], sizeof out[i]);
 }
 
-void sp_transpose(void *to, int64_t to_row, const void *from, int64_t from_row, int64_t rows, int64_t columns)
+void sp_transpose(void *to, int64_t to_row, const void *from, int64_t from_row, int64_t rows,
+                  int64_t columns)
 {
     float *y = to;
     const float *x = from;

@@ -1,4 +1,5 @@
-/* The small matrix product under attention: C (+)= A B, with every operand in the first or second cache level. */
+/* The small matrix product under attention: C (+)= A B, with every operand in the first or second
+ * cache level. */
 #ifndef SP_BACKEND_CPU_VECTOR_PRODUCT_H
 #define SP_BACKEND_CPU_VECTOR_PRODUCT_H
 #include <stdbool.h>
@@ -15,8 +16,8 @@ typedef struct {
     int64_t c_row;
     int64_t rows, columns, depth; /* columns: a multiple of SP_LANES */
     bool accumulate;              /* C += A B, else C = A B */
-    /* Elements of a and b are pairs of bf16 that lie next to each other in k; depth and strides count pairs.
-     * Only where sp_product_takes_pairs. */
+    /* Elements of a and b are pairs of bf16 that lie next to each other in k; depth and strides
+     * count pairs. Only where sp_product_takes_pairs. */
     bool pairs;
 } sp_product;
 
@@ -31,6 +32,7 @@ void sp_product_run(const sp_product *product);
 
 /* to[j*to_row + i] = from[i*from_row + j] for i < rows, j < columns; elements of 32 bits. */
 #define sp_transpose SP_ISA_SYMBOL(sp_transpose)
-void sp_transpose(void *to, int64_t to_row, const void *from, int64_t from_row, int64_t rows, int64_t columns);
+void sp_transpose(void *to, int64_t to_row, const void *from, int64_t from_row, int64_t rows,
+                  int64_t columns);
 
 #endif

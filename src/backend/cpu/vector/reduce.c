@@ -1,10 +1,10 @@
-/* sum_leading, sum_middle, mean and loss. Sums have three levels (a strip of rows, a part, all parts), which keeps the error of f32
- * small; the parts are cut by shape alone. */
+/* sum_leading, sum_middle, mean and loss. Sums have three levels (a strip of rows, a part, all
+ * parts), which keeps the error of f32 small; the parts are cut by shape alone. */
 #include <math.h>
 #include "backend/cpu/vector/vector.h"
 
-#define COLUMNS 512  /* columns that one worker sums at a time */
-#define STRIP 32     /* rows summed before they are added to the part's sum */
+#define COLUMNS 512 /* columns that one worker sums at a time */
+#define STRIP 32    /* rows summed before they are added to the part's sum */
 #define MAX_PARTS 64
 #define FLAT_PART 4096 /* elements of a part of a flat sum */
 
@@ -31,7 +31,8 @@ static void add_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-void sp_add_partials(const float *partials, int64_t outer, int64_t parts, int64_t columns, void *out, sp_dtype dtype)
+void sp_add_partials(const float *partials, int64_t outer, int64_t parts, int64_t columns,
+                     void *out, sp_dtype dtype)
 {
     addition a = {partials, parts, columns, out, dtype};
     sp_parallel_for(outer * sp_ceil_div(columns, COLUMNS), 4, add_range, &a);
@@ -54,22 +55,25 @@ static void cut_rows(column_sum *s)
     if (s->parts < 1) s->parts = 1;
 }
 
-SP_INLINE void sum_strip(const column_sum *s, int64_t at, int64_t rows, int64_t columns, float *sums, const int vectors,
-                         const bool half)
+SP_INLINE void sum_strip(const column_sum *s, int64_t at, int64_t rows, int64_t columns,
+                         float *sums, const int vectors, const bool half)
 {
     sp_vf sum[4] = {0};
     for (int64_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
-            sum[v] += sp_vf_get(s->x, at + r * s->columns + v * SP_LANES, columns - v * SP_LANES, half);
+            sum[v] +=
+                sp_vf_get(s->x, at + r * s->columns + v * SP_LANES, columns - v * SP_LANES, half);
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
         int64_t left = columns - v * SP_LANES;
-        sp_vf_put(sums, v * SP_LANES, sp_vf_get(sums, v * SP_LANES, left, false) + sum[v], left, false);
+        sp_vf_put(sums, v * SP_LANES, sp_vf_get(sums, v * SP_LANES, left, false) + sum[v], left,
+                  false);
     }
 }
 
-SP_INLINE void sum_part(const column_sum *s, int64_t at, int64_t rows, int64_t columns, float *sums, const bool half)
+SP_INLINE void sum_part(const column_sum *s, int64_t at, int64_t rows, int64_t columns, float *sums,
+                        const bool half)
 {
     for (int64_t r = 0; r < rows; r += STRIP) {
         int64_t count = rows - r < STRIP ? rows - r : STRIP, c = 0;
@@ -98,7 +102,8 @@ static void sum_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-static void sum_columns(column_sum *s, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void sum_columns(column_sum *s, const sp_node *node, void *const *in, void *const *out,
+                        void *scratch)
 {
     s->x = in[0];
     s->half = node->in[0]->dtype == SP_BF16;
@@ -117,12 +122,14 @@ static size_t partial_bytes(const column_sum *s)
 static column_sum leading_of(const sp_node *node)
 {
     int64_t kept = sp_shape_count(node->out[0]->shape);
-    column_sum s = {.outer = 1, .columns = kept, .rows = kept ? sp_shape_count(node->in[0]->shape) / kept : 0};
+    column_sum s = {
+        .outer = 1, .columns = kept, .rows = kept ? sp_shape_count(node->in[0]->shape) / kept : 0};
     cut_rows(&s);
     return s;
 }
 
-static void sum_leading_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void sum_leading_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                            void *scratch)
 {
     (void)state;
     column_sum s = leading_of(node);
@@ -147,7 +154,8 @@ static column_sum middle_of(const sp_node *node)
     return s;
 }
 
-static void sum_middle_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void sum_middle_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                           void *scratch)
 {
     (void)state;
     column_sum s = middle_of(node);
@@ -173,7 +181,8 @@ typedef struct {
     double *partials;
 } flat_sum;
 
-/* Terms of one vector. d^2 / (sqrt(d^2 + c^2) + c) is huber's loss without the cancellation near 0, where it is 0. */
+/* Terms of one vector. d^2 / (sqrt(d^2 + c^2) + c) is huber's loss without the cancellation near 0,
+ * where it is 0. */
 static inline sp_vf terms(const flat_sum *s, int64_t at, int64_t left)
 {
     sp_vf x = sp_vf_get(s->x, at, left, s->half);
@@ -203,7 +212,8 @@ static void flat_range(void *context, int64_t begin, int64_t end)
         int64_t last = (p + 1) * FLAT_PART < s->count ? (p + 1) * FLAT_PART : s->count;
         double sum = 0;
         for (int64_t i = p * FLAT_PART; i < last;) {
-            int64_t sample_end = (i / s->per_sample + 1) * s->per_sample, stop = sample_end < last ? sample_end : last;
+            int64_t sample_end = (i / s->per_sample + 1) * s->per_sample,
+                    stop = sample_end < last ? sample_end : last;
             sum += flat_run(s, i, stop);
             i = stop;
         }
@@ -223,15 +233,21 @@ static void flat_mean(flat_sum *s, const sp_node *node, void *const *out)
 
 static sp_status prepare_flat(const sp_node *node, sp_kernel *out)
 {
-    out->scratch = (size_t)sp_ceil_div(sp_shape_count(node->in[0]->shape), FLAT_PART) * sizeof(double);
+    out->scratch =
+        (size_t)sp_ceil_div(sp_shape_count(node->in[0]->shape), FLAT_PART) * sizeof(double);
     return SP_OK;
 }
 
-static void mean_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void mean_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                     void *scratch)
 {
     (void)state;
     int64_t count = sp_shape_count(node->in[0]->shape);
-    flat_sum s = {.x = in[0], .half = node->in[0]->dtype == SP_BF16, .count = count, .per_sample = count, .partials = scratch};
+    flat_sum s = {.x = in[0],
+                  .half = node->in[0]->dtype == SP_BF16,
+                  .count = count,
+                  .per_sample = count,
+                  .partials = scratch};
     flat_mean(&s, node, out);
 }
 
@@ -241,7 +257,8 @@ sp_status SP_KERNEL(mean)(const sp_node *node, sp_kernel *out)
     return prepare_flat(node, out);
 }
 
-static void loss_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+static void loss_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                     void *scratch)
 {
     (void)state;
     int64_t count = sp_shape_count(node->in[0]->shape);

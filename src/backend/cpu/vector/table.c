@@ -11,7 +11,8 @@ static bool floats_fit(const sp_node *node)
 {
     bool fit = true;
     for (int i = 0; i < node->inputs; i++)
-        fit = fit && (small_float(node->in[i]) || node->in[i]->dtype == SP_I32 || node->in[i]->dtype == SP_I64);
+        fit = fit && (small_float(node->in[i]) || node->in[i]->dtype == SP_I32 ||
+                      node->in[i]->dtype == SP_I64);
     for (int i = 0; i < node->outputs; i++)
         fit = fit && small_float(node->out[i]);
     return fit;
@@ -21,12 +22,15 @@ static bool floats_fit(const sp_node *node)
 #define TEXT(x) TEXT2(x)
 #define FLOATS (SP_DTYPE_BIT(SP_F32) | SP_DTYPE_BIT(SP_BF16))
 #define EVERY_DTYPE ((1u << SP_DTYPE_COUNT) - 1)
-#define ENTRY(op, dtypes, supports) {&sp_op_##op, dtypes, supports, SP_KERNEL(op), "vector " #op " " TEXT(SP_ISA)},
+#define ENTRY(op, dtypes, supports)                                                                \
+    {&sp_op_##op, dtypes, supports, SP_KERNEL(op), "vector " #op " " TEXT(SP_ISA)},
 #define FLOAT_ENTRY(op) ENTRY(op, FLOATS, floats_fit)
 #define ANY_ENTRY(op) ENTRY(op, EVERY_DTYPE, NULL)
 
+/* clang-format off */
 const sp_cpu_kernel SP_ISA_SYMBOL(sp_cpu_vector)[] = {
     SP_VECTOR_FLOAT_OPS(FLOAT_ENTRY)
     SP_VECTOR_MOVING_OPS(ANY_ENTRY)
     {0},
 };
+/* clang-format on */

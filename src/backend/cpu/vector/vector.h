@@ -1,5 +1,6 @@
-/* What the files of vector/ share. All arithmetic is in f32; tensors are f32 or bf16. Work is cut into pieces by shape alone and
- * partial sums are added in the order of the pieces, so results do not depend on the number of threads. */
+/* What the files of vector/ share. All arithmetic is in f32; tensors are f32 or bf16. Work is cut
+ * into pieces by shape alone and partial sums are added in the order of the pieces, so results do
+ * not depend on the number of threads. */
 #ifndef SP_BACKEND_CPU_VECTOR_VECTOR_H
 #define SP_BACKEND_CPU_VECTOR_VECTOR_H
 #include "backend/cpu/kernel_table.h"
@@ -9,8 +10,10 @@
 
 #define SP_KERNEL(op) SP_ISA_SYMBOL(sp_vector_##op)
 
-/* The operators that this folder runs, by their names after sp_op_. Each has a function SP_KERNEL(op) that fills *out for a node.
- * Floating-point values are f32 or bf16 in the first list; in the second elements of any type are moved (cast: converted). */
+/* The operators that this folder runs, by their names after sp_op_. Each has a function
+ * SP_KERNEL(op) that fills *out for a node. Floating-point values are f32 or bf16 in the first
+ * list; in the second elements of any type are moved (cast: converted). */
+/* clang-format off */
 #define SP_VECTOR_FLOAT_OPS(X)                                                                     \
     X(add) X(mul) X(affine) X(add_per_channel) X(sample_combine) X(fill) X(broadcast_middle)       \
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
@@ -20,6 +23,7 @@
     X(upsample_nearest_gradient) X(embedding_gradient) X(sinusoidal)
 #define SP_VECTOR_MOVING_OPS(X)                                                                    \
     X(cast) X(permute) X(concat) X(slice) X(unslice) X(upsample_nearest) X(embedding)
+/* clang-format on */
 
 #define SP_DECLARE_KERNEL(op) sp_status SP_KERNEL(op)(const sp_node *node, sp_kernel *out);
 SP_VECTOR_FLOAT_OPS(SP_DECLARE_KERNEL)
@@ -46,9 +50,11 @@ static inline int64_t sp_round_up(int64_t a, int64_t b)
 
 /* Sums of partial sums: out[o][c] = sum over p of partials[o][p][c], in order; out in `dtype`. */
 #define sp_add_partials SP_ISA_SYMBOL(sp_add_partials)
-void sp_add_partials(const float *partials, int64_t outer, int64_t parts, int64_t columns, void *out, sp_dtype dtype);
+void sp_add_partials(const float *partials, int64_t outer, int64_t parts, int64_t columns,
+                     void *out, sp_dtype dtype);
 
-/* `items` pieces of independent work dealt to at most `slots` workers, each with its own scratch memory. */
+/* `items` pieces of independent work dealt to at most `slots` workers, each with its own scratch
+ * memory. */
 typedef struct {
     int64_t items, slots;
     void (*work)(void *context, int64_t begin, int64_t end, int64_t slot);
