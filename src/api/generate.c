@@ -386,7 +386,7 @@ static sp_status generate(generation *g)
     SP_TRY(prepare(g));
     const char *negative = g->o->negative ? g->o->negative : "";
     if (sp_pipeline_is_guided(g->pipeline, g->guidance))
-        SP_TRY(sp_pipeline_encode(g->pipeline, &negative, 1, &g->uncond));
+        SP_TRY(sp_pipeline_encode_negative(g->pipeline, negative, &g->uncond));
     int64_t pixels = g->width * g->height,
             group = pixels < GROUP_PIXELS ? GROUP_PIXELS / pixels : 1;
     for (int64_t first = 0; first < g->total; first += group)

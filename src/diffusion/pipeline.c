@@ -136,7 +136,7 @@ void sp_pipeline_release(sp_pipeline *p)
 
 /* ---- prompts ---- */
 
-static sp_status text_runner(const sp_pipeline *p, int64_t batch, sp_runner *out)
+static sp_status text_runner(const sp_pipeline *p, int clip_skip, int64_t batch, sp_runner *out)
 {
     const sp_component *text = p->text_encoder;
     sp_builder *b;
@@ -144,7 +144,7 @@ static sp_status text_runner(const sp_pipeline *p, int64_t batch, sp_runner *out
     sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, text->weights);
     sp_shape shape = sp_shape_of(batch, (int64_t)sp_tokenizer_max_length(p->tokenizer));
     sp_value *ids = sp_input(b, "ids", SP_I32, shape, SP_RATE_STEP);
-    sp_output(b, "context", sp_clip_text(b, &text->config.text, ids, p->clip_skip));
+    sp_output(b, "context", sp_clip_text(b, &text->config.text, ids, clip_skip));
     SP_TRY(sp_runner_create(b, p->backend, p->storage, out));
     sp_status status = sp_run_bind(out->run, "text", text->weights);
     if (status) sp_runner_free(out);
@@ -171,8 +171,8 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
     return SP_OK;
 }
 
-sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count,
-                             sp_tensor *contexts)
+static sp_status encode(const sp_pipeline *p, const char *const *prompts, int64_t count,
+                        int clip_skip, sp_tensor *contexts)
 {
     *contexts = (sp_tensor){0};
     if (!p->text_encoder)
@@ -185,7 +185,7 @@ sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t
     int64_t batch = count < TEXT_BATCH ? count : TEXT_BATCH;
     sp_status status = sp_tensor_create(SP_I32, sp_shape_of(batch, length), &ids);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, length, width), contexts);
-    if (!status) status = text_runner(p, batch, &runner);
+    if (!status) status = text_runner(p, clip_skip, batch, &runner);
     if (!status) status = encode_batches(p, prompts, count, &runner, &ids, contexts);
     if (!status) status = sp_tensor_check_finite(contexts, "the prompts' context");
     sp_runner_free(&runner);
@@ -193,6 +193,17 @@ sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t
     drop_pages(p->text_encoder);
     if (status) sp_tensor_free(contexts);
     return status;
+}
+
+sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count,
+                             sp_tensor *contexts)
+{
+    return encode(p, prompts, count, p->clip_skip, contexts);
+}
+
+sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_tensor *context)
+{
+    return encode(p, &prompt, 1, 0, context);
 }
 
 /* ---- pictures ---- */

@@ -15,7 +15,7 @@ typedef struct {
     const char *unet;    /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
     sp_backend *backend; /* NULL: the CPU's */
     sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
-    int clip_skip;       /* the text encoder's last layers left out; 0: none */
+    int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */
 } sp_pipeline_options;
 
 /* Read freely; changed by the functions below alone. Not for several threads at once. */
@@ -51,6 +51,10 @@ void sp_pipeline_release(sp_pipeline *pipeline);
 /* Contexts of `count` prompts, new tensor [count,L,D] f32, L the tokenizer's length. */
 sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,
                              sp_tensor *contexts);
+/* The context of a negative prompt ("" where there is none), new tensor [1,L,D]. Layers are never
+ * left out of it, as in diffusers, whatever clip_skip says. */
+sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt,
+                                      sp_tensor *context);
 
 typedef struct {
     sp_sampler_options sampler;
