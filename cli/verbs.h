@@ -5,9 +5,11 @@
 
 #define CLI_VERB_LIST(X)                                                                           \
     X(generate, "draw pictures from prompts")                                                      \
+    X(distill, "turn a teacher into a few-step student")                                           \
     X(train, "train an autoencoder or a teacher from nothing")                                     \
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \
     X(forward, "run one component from file to file")                                              \
+    X(inspect, "say what a model or file holds and what memory it needs")                          \
     X(tokenize, "print the token ids of a text")
 
 /* argv[0] is the verb. Returns the exit code. */

@@ -177,6 +177,42 @@ SPLAM_API splam_status splam_train_vae(const splam_train_options *options,
 SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
                                            const splam_callbacks *callbacks);
 
+/* ---- distillation ---- */
+
+/* Begin with splam_distill_defaults(). Terms are those of the paper: a teacher's trajectory is cut into sub-paths of `skip`
+ * timesteps, and gamma is the position on one, 1 at its start. */
+typedef struct {
+    const char *teacher; /* a diffusers folder */
+    const char *data;    /* "emoji:" or "folder:DIR"; not needed with draws */
+    const char *output;  /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */
+    const char *objective;          /* "splam"; "lcm": gamma is always 1 */
+    const char *sigma;              /* "quadratic", "linear": the noise level on a sub-path */
+    const char *gamma_conditioning; /* "embedding", "time" */
+    double gamma_one_probability;   /* gamma = 1 is drawn this often on top */
+    double gamma_power;             /* gamma = uniform^power */
+    double guidance_scale_w;        /* CFG scale minus 1 */
+    int64_t num_ddim_timesteps;     /* M */
+    int64_t skip;                   /* 0: 1000/M */
+    int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path */
+    bool l2;                        /* else pseudo-Huber */
+    double huber_c;
+    int64_t max_train_steps, train_batch_size, gradient_accumulation_steps;
+    double learning_rate, ema_decay;
+    int64_t resolution; /* 0: 64 for emoji, else 512 */
+    splam_precision precision;
+    bool gradient_checkpointing;
+    bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
+    int64_t checkpointing_steps, validation_steps, checkpoints_total_limit;
+    const char *resume; /* "latest" or a checkpoint's folder; NULL: from step 0 */
+    uint64_t seed;
+    const char *draws, *trace; /* safetensors to replay, to write; NULL: none */
+    bool dry_run;              /* say what memory and time it takes, then stop */
+} splam_distill_options;
+SPLAM_API splam_distill_options splam_distill_defaults(void);
+
+/* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last checkpoint is whole then. */
+SPLAM_API splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks);
+
 #ifdef __cplusplus
 }
 #endif

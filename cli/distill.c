@@ -1,0 +1,116 @@
+/* splam distill */
+#include <string.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Turns a teacher into a student that needs one to four steps. The output is a whole diffusers\n"
+    "folder: unet/ (the weights at the end), unet_ema/ (their average), the teacher's other parts, and\n"
+    "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.";
+
+static const char *const examples[] = {
+    "splam distill --teacher assets/teacher --data emoji: --output student --max-train-steps 300 \\\n"
+    "    --learning-rate 2e-4 --train-batch-size 32 --guidance-scale-w 2",
+    "splam distill --teacher sd15 --data folder:pictures --output student --gamma-conditioning time \\\n"
+    "    --sigma linear",
+    "splam distill --teacher sd15 --data folder:pictures --output student --dry-run",
+    "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
+    NULL,
+};
+
+int cli_distill(int argc, char **argv)
+{
+    splam_distill_options o = splam_distill_defaults();
+    int64_t seed = 0, threads = 0;
+    const char *mixed = NULL, *loss = "huber";
+    /* clang-format off */
+    const option options[] = {
+        {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "DIR", .required = true,
+         .help = "the model to distil, a diffusers folder"},
+        {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
+         .help = "pictures and captions: emoji: or folder:DIR"},
+        {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
+         .help = "folder for the student (required, but with --dry-run)"},
+        {.name = "objective", .kind = OPTION_CHOICE, .value = &o.objective, .choices = "splam|lcm",
+         .help = "the whole sub-path, or its start alone", .fallback = "splam"},
+        {.name = "max-train-steps", .kind = OPTION_INTEGER, .value = &o.max_train_steps, .argument = "N",
+         .low = 1, .high = 1e9, .help = "optimiser steps", .fallback = "1000"},
+        {.name = "train-batch-size", .kind = OPTION_INTEGER, .value = &o.train_batch_size, .argument = "N",
+         .low = 1, .high = 4096, .help = "pictures per micro-batch", .fallback = "12"},
+        {.name = "gradient-accumulation-steps", .kind = OPTION_INTEGER, .value = &o.gradient_accumulation_steps,
+         .argument = "N", .low = 1, .high = 4096, .help = "micro-batches per optimiser step", .fallback = "1"},
+        {.name = "learning-rate", .kind = OPTION_NUMBER, .value = &o.learning_rate, .argument = "X",
+         .low = 1e-12, .high = 1, .help = "of AdamW", .fallback = "8e-6"},
+        {.name = "loss-type", .kind = OPTION_CHOICE, .value = &loss, .choices = "huber|l2",
+         .help = "sqrt(d^2 + c^2) - c, or d^2", .fallback = "huber"},
+        {.name = "huber-c", .kind = OPTION_NUMBER, .value = &o.huber_c, .argument = "C", .low = 1e-9, .high = 1e3,
+         .help = "c of the huber loss", .fallback = "1e-3"},
+        {.name = "ema-decay", .kind = OPTION_NUMBER, .value = &o.ema_decay, .argument = "X", .low = 0, .high = 1,
+         .help = "of the averaged weights, which make the target", .fallback = "0.95"},
+        {.name = "guidance-scale-w", .kind = OPTION_NUMBER, .value = &o.guidance_scale_w, .argument = "W",
+         .low = 0, .high = 100, .help = "guidance to distil in; users' CFG scale minus 1", .fallback = "8"},
+        {.name = "num-ddim-timesteps", .kind = OPTION_INTEGER, .value = &o.num_ddim_timesteps, .argument = "M",
+         .low = 1, .high = 1000, .help = "starts of sub-paths along the trajectory", .fallback = "50"},
+        {.name = "skip", .kind = OPTION_INTEGER, .value = &o.skip, .argument = "K", .low = 1, .high = 1000,
+         .help = "length of a sub-path in timesteps", .fallback = "1000/M"},
+        {.name = "solver-steps", .kind = OPTION_INTEGER, .value = &o.solver_steps, .argument = "N", .low = 1,
+         .high = 16, .help = "the teacher's DDIM steps inside a sub-path", .fallback = "1"},
+        {.name = "sigma", .kind = OPTION_CHOICE, .value = &o.sigma, .choices = "quadratic|linear",
+         .help = "noise level on the sub-path; linear is exact for DDIM", .fallback = "quadratic"},
+        {.name = "gamma-conditioning", .kind = OPTION_CHOICE, .value = &o.gamma_conditioning,
+         .choices = "embedding|time",
+         .help = "tell gamma by an embedding (the paper) or by a fractional timestep", .fallback = "embedding"},
+        {.name = "gamma-one-probability", .kind = OPTION_NUMBER, .value = &o.gamma_one_probability,
+         .argument = "P", .low = 0, .high = 1, .help = "share of samples drawn at the sub-path's start",
+         .fallback = "0"},
+        {.name = "gamma-power", .kind = OPTION_NUMBER, .value = &o.gamma_power, .argument = "X", .low = 1e-6,
+         .high = 100, .help = "gamma = uniform^X; below 1: nearer to the start", .fallback = "1"},
+        {.name = "random-cond-proj", .kind = OPTION_FLAG, .value = &o.random_cond_proj,
+         .help = "start the gamma embedding's layer at random, not at 0"},
+        {.name = "resolution", .kind = OPTION_INTEGER, .value = &o.resolution, .argument = "N", .low = 8,
+         .high = 8192, .help = "side of the pictures", .fallback = "emoji 64, else 512"},
+        {.name = "mixed-precision", .kind = OPTION_CHOICE, .value = &mixed, .choices = "no|bf16",
+         .help = "products and activations", .fallback = "bf16 where the processor has it"},
+        {.name = "gradient-checkpointing", .kind = OPTION_FLAG, .value = &o.gradient_checkpointing,
+         .help = "less memory, one more forward pass"},
+        {.name = "checkpointing-steps", .kind = OPTION_INTEGER, .value = &o.checkpointing_steps, .argument = "N",
+         .high = 1e9, .help = "steps between checkpoints; 0: only at the end and when stopped",
+         .fallback = "200"},
+        {.name = "checkpoints-total-limit", .kind = OPTION_INTEGER, .value = &o.checkpoints_total_limit,
+         .argument = "N", .high = 1e6, .help = "older ones are removed; 0: none is", .fallback = "2"},
+        {.name = "validation-steps", .kind = OPTION_INTEGER, .value = &o.validation_steps, .argument = "N",
+         .high = 1e9, .help = "steps between sheets of samples, validation-N.png; 0: none", .fallback = "0"},
+        {.name = "resume", .kind = OPTION_TEXT, .value = &o.resume, .argument = "latest|DIR",
+         .help = "go on from the newest checkpoint in the output, or from this one"},
+        {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &seed, .argument = "S", .high = 9e15,
+         .help = "of data order, noise and draws", .fallback = "0"},
+        {.name = "dry-run", .kind = OPTION_FLAG, .value = &o.dry_run,
+         .help = "print memory and the time of one step, then stop"},
+        {.name = "draws", .kind = OPTION_TEXT, .value = &o.draws, .argument = "FILE",
+         .help = "replay recorded draws (safetensors) instead of data"},
+        {.name = "trace", .kind = OPTION_TEXT, .value = &o.trace, .argument = "FILE",
+         .help = "write losses, gradient norms, predictions and targets (safetensors)"},
+        OPTION_THREADS(&threads),
+    };
+    /* clang-format on */
+    const command c = {
+        .verb = "distill",
+        .synopsis = "--teacher DIR --data SPEC --output DIR [options]",
+        .description = description,
+        .options = options,
+        .option_count = OPTION_COUNT(options),
+        .examples = examples,
+    };
+    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (!o.data && !o.draws) return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");
+    if (!o.output && !o.dry_run) return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
+    o.l2 = strcmp(loss, "l2") == 0;
+    o.seed = (uint64_t)seed;
+    o.precision = options_precision(mixed);
+    splam_set_threads((int)threads);
+    splam_terminal terminal;
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    return cli_finish(splam_distill(&o, &callbacks));
+}
