@@ -11,6 +11,7 @@
 #include "text/tokenizer.h"
 #include "train/train.h"
 #include "train/trainer.h"
+#include "train/validation.h"
 
 enum { SP_TEACHER_TOKENS = 24, SP_TEACHER_VOCABULARY = 2200, SP_TEACHER_WIDTH = 128 };
 
@@ -250,7 +251,9 @@ static sp_status save_model(const teacher_training *t, const sp_weights *weights
 
 static sp_status validate(void *context, const sp_training_state *state)
 {
-    return save_model(context, state->ema);
+    const teacher_training *t = context;
+    SP_TRY(save_model(t, state->ema));
+    return sp_teacher_sheet(t->options->output, t->dataset, t->options->storage, t->options->seed, state->step);
 }
 
 /* ---- putting it together ---- */

@@ -6,49 +6,34 @@
 enum { SP_VALIDATION_COLUMNS = 8, SP_VALIDATION_ROWS = 6 };
 static const int step_counts[] = {1, 2, 4};
 
+/* A sheet being filled. */
 typedef struct {
-    const sp_distill_options *options;
-    sp_pipeline *teacher;
-    sp_scheduler_config scheduler; /* the student's */
-    sp_tensor contexts;            /* [columns,L,D] */
+    const char *output, *title;
+    uint64_t seed;
+    sp_pipeline *pipeline;
+    sp_tensor contexts, uncond; /* [columns,L,D], [1,L,D] */
     const char *captions[SP_VALIDATION_COLUMNS];
+    int rows, picture_width, picture_height;
     int64_t columns, height, width; /* of the latent */
-    int picture_width, picture_height;
     uint8_t *cells[SP_VALIDATION_ROWS * SP_VALIDATION_COLUMNS];
 } validation;
 
-/* Evenly spread training samples: their captions and the contexts that the feed has already. */
-static sp_status choose_prompts(validation *v, const sp_distill_feed *feed)
+static int64_t chosen(int64_t column, int64_t columns, int64_t count)
 {
-    int64_t count = feed->latents.count;
-    v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
-    v->height = feed->latents.height;
-    v->width = feed->latents.width;
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(v->columns, feed->contexts.shape.dim[1], feed->contexts.shape.dim[2]), &v->contexts));
-    size_t one = sp_tensor_bytes(&v->contexts) / (size_t)v->columns;
-    for (int64_t i = 0; i < v->columns; i++) {
-        int64_t k = i * count / v->columns;
-        v->captions[i] = sp_dataset_caption(feed->dataset, sp_dataset_training_sample(feed->dataset, k), 0);
-        memcpy((char *)v->contexts.data + (size_t)i * one, (char *)feed->contexts.data + (size_t)k * one, one);
-    }
-    return SP_OK;
+    return column * count / columns; /* evenly spread */
 }
 
-static sp_status draw_row(validation *v, int row, int steps)
+static sp_status draw_row(validation *v, int row, sp_denoise_request request)
 {
-    sp_philox_noise noise = {.seed = v->options->seed};
-    const sp_denoise_request request = {
-        .sampler = {.kind = SP_SAMPLER_LCM, .steps = steps},
-        .scheduler = &v->scheduler,
-        .guidance = 1,
-        .context = &v->contexts,
-        .height = v->height,
-        .width = v->width,
-        .noise = sp_noise_philox(&noise),
-    };
+    sp_philox_noise noise = {.seed = v->seed};
+    request.context = &v->contexts;
+    request.uncond = &v->uncond;
+    request.height = v->height;
+    request.width = v->width;
+    request.noise = sp_noise_philox(&noise);
     sp_tensor latents = {0}, images = {0};
-    SP_TRY(sp_pipeline_denoise(v->teacher, &request, NULL, &latents));
-    sp_status status = sp_pipeline_decode(v->teacher, &latents, NULL, &images);
+    SP_TRY(sp_pipeline_denoise(v->pipeline, &request, NULL, &latents));
+    sp_status status = sp_pipeline_decode(v->pipeline, &latents, NULL, &images);
     sp_tensor_free(&latents);
     SP_TRY(status);
     v->picture_height = (int)images.shape.dim[2];
@@ -66,20 +51,11 @@ static sp_status draw_row(validation *v, int row, int steps)
     return status;
 }
 
-static sp_status draw_sheet(validation *v, const sp_unet_config *student, const sp_training_state *state)
+static sp_status save_sheet(const validation *v, const char *const *labels, int64_t step)
 {
-    const sp_weights *weights[] = {state->online, state->ema};
-    static const char *const labels[] = {"online, 1 step", "online, 2 steps", "online, 4 steps",
-                                         "average, 1 step", "average, 2 steps", "average, 4 steps"};
-    for (int row = 0; row < SP_VALIDATION_ROWS; row++) {
-        if (row % 3 == 0) SP_TRY(sp_pipeline_set_unet(v->teacher, student, weights[row / 3]));
-        SP_TRY(draw_row(v, row, step_counts[row % 3]));
-    }
-    char title[64];
-    snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     const sp_sheet sheet = {
-        .title = title,
-        .rows = SP_VALIDATION_ROWS,
+        .title = v->title,
+        .rows = v->rows,
         .columns = (int)v->columns,
         .picture_width = v->picture_width,
         .picture_height = v->picture_height,
@@ -87,23 +63,98 @@ static sp_status draw_sheet(validation *v, const sp_unet_config *student, const 
         .row_labels = labels,
         .column_captions = v->captions,
     };
-    char *path = sp_format("%s/validation-%lld.png", v->options->output, (long long)state->step);
+    char *path = sp_format("%s/validation-%lld.png", v->output, (long long)step);
     sp_status status = path ? sp_sheet_save(&sheet, path) : SP_MEMORY;
     sp_free(path);
     return status;
 }
 
+static void release(validation *v)
+{
+    for (size_t i = 0; i < sizeof v->cells / sizeof *v->cells; i++)
+        sp_free(v->cells[i]);
+    sp_tensor_free(&v->contexts);
+    sp_tensor_free(&v->uncond);
+}
+
+/* ---- students ---- */
+
+/* Captions of training samples, and the contexts that the feed has already. */
+static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
+{
+    int64_t count = feed->latents.count;
+    v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
+    v->height = feed->latents.height;
+    v->width = feed->latents.width;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(v->columns, feed->contexts.shape.dim[1], feed->contexts.shape.dim[2]), &v->contexts));
+    size_t one = sp_tensor_bytes(&v->contexts) / (size_t)v->columns;
+    for (int64_t i = 0; i < v->columns; i++) {
+        int64_t k = chosen(i, v->columns, count);
+        v->captions[i] = sp_dataset_caption(feed->dataset, sp_dataset_training_sample(feed->dataset, k), 0);
+        memcpy((char *)v->contexts.data + (size_t)i * one, (char *)feed->contexts.data + (size_t)k * one, one);
+    }
+    return SP_OK;
+}
+
+static sp_status draw_student(validation *v, const sp_scheduler_config *scheduler, const sp_unet_config *student,
+                              const sp_training_state *state)
+{
+    const sp_weights *weights[] = {state->online, state->ema};
+    static const char *const labels[] = {"online, 1 step", "online, 2 steps", "online, 4 steps",
+                                         "average, 1 step", "average, 2 steps", "average, 4 steps"};
+    v->rows = SP_VALIDATION_ROWS;
+    for (int row = 0; row < v->rows; row++) {
+        if (row % 3 == 0) SP_TRY(sp_pipeline_set_unet(v->pipeline, student, weights[row / 3]));
+        const sp_sampler_options sampler = {.kind = SP_SAMPLER_LCM, .steps = step_counts[row % 3]};
+        SP_TRY(draw_row(v, row, (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1}));
+    }
+    return save_sheet(v, labels, state->step);
+}
+
 sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher, const sp_distill_feed *feed,
                               const sp_unet_config *student, const sp_training_state *state)
 {
-    validation v = {.options = options, .teacher = teacher, .scheduler = teacher->scheduler};
-    v.scheduler.is_lcm = true;
-    v.scheduler.original_steps = options->objective.ddim_timesteps;
-    sp_status status = choose_prompts(&v, feed);
-    if (!status) status = draw_sheet(&v, student, state);
-    for (size_t i = 0; i < sizeof v.cells / sizeof *v.cells; i++)
-        sp_free(v.cells[i]);
-    sp_tensor_free(&v.contexts);
+    char title[64];
+    snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
+    validation v = {.output = options->output, .title = title, .seed = options->seed, .pipeline = teacher};
+    sp_scheduler_config scheduler = teacher->scheduler;
+    scheduler.is_lcm = true;
+    scheduler.original_steps = options->objective.ddim_timesteps;
+    sp_status status = take_prompts(&v, feed);
+    if (!status) status = draw_student(&v, &scheduler, student, state);
+    release(&v);
     sp_pipeline_release(teacher);
     return status ? status : sp_pipeline_set_unet(teacher, NULL, NULL);
+}
+
+/* ---- teachers ---- */
+
+static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
+{
+    int64_t count = sp_dataset_training_count(dataset), factor = sp_vae_factor(&v->pipeline->vae->config.vae);
+    const char *empty = "";
+    v->rows = 1;
+    v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
+    v->height = v->width = sp_dataset_resolution(dataset) / factor;
+    for (int64_t i = 0; i < v->columns; i++)
+        v->captions[i] = sp_dataset_caption(dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
+    SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->contexts));
+    SP_TRY(sp_pipeline_encode(v->pipeline, &empty, 1, &v->uncond));
+    const sp_sampler_options sampler = {.kind = SP_SAMPLER_DDIM, .steps = 25};
+    SP_TRY(draw_row(v, 0, (sp_denoise_request){.sampler = sampler, .guidance = 3}));
+    static const char *const labels[] = {"25 DDIM steps, guidance 3"};
+    return save_sheet(v, labels, step);
+}
+
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_dtype storage, uint64_t seed, int64_t step)
+{
+    char title[64];
+    snprintf(title, sizeof title, "Teacher after %lld steps", (long long)step);
+    validation v = {.output = output, .title = title, .seed = seed};
+    const sp_pipeline_options options = {.storage = storage};
+    sp_status status = sp_pipeline_open(output, &options, &v.pipeline);
+    if (!status) status = draw_teacher(&v, dataset, step);
+    release(&v);
+    sp_pipeline_close(v.pipeline);
+    return status;
 }

@@ -9,4 +9,8 @@
 sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher, const sp_distill_feed *feed,
                               const sp_unet_config *student, const sp_training_state *state);
 
+/* Writes output/validation-STEP.png for a teacher just saved in `output`: 25 guided DDIM steps on the captions of evenly
+ * spread samples of the data set. */
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_dtype storage, uint64_t seed, int64_t step);
+
 #endif
