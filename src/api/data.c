@@ -1,4 +1,6 @@
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/convert.h"
@@ -41,13 +43,21 @@ static sp_status fill(sp_dataset *dataset, uint64_t seed, const sp_callbacks *ca
     return status;
 }
 
-/* Nearly twice as wide as high. */
+/* About twice as wide as high, with few empty cells. */
 static int columns_for(int64_t count)
 {
-    int columns = 1;
-    while ((int64_t)columns * columns < 2 * count && columns < 12)
-        columns++;
-    return columns;
+    int ideal = 1, best = 1, least = INT_MAX;
+    while ((int64_t)ideal * ideal < 2 * count && ideal < 12)
+        ideal++;
+    for (int columns = 1; columns <= 12 && columns <= count; columns++) {
+        int empty = (int)((columns - count % columns) % columns);
+        int cost = 2 * empty + 3 * abs(columns - ideal);
+        if (cost <= least) {
+            least = cost;
+            best = columns;
+        }
+    }
+    return best;
 }
 
 static sp_status draw(sp_dataset *dataset, const splam_data_options *o, const sheet_cells *cells)

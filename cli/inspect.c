@@ -1,0 +1,38 @@
+/* splam inspect */
+#include <stdio.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Says what a diffusers folder, a component's folder, a checkpoint of a training or a .safetensors\n"
+    "file holds: family, parameters, types, and the memory that generating with the model and\n"
+    "distilling it would take. The figures are those of the memory plans; nothing is run.";
+
+static const char *const examples[] = {
+    "splam inspect emoji-teacher",
+    "splam inspect sd15/unet",
+    "splam inspect emoji-student/checkpoint-400",
+    "splam inspect lora.safetensors",
+    NULL,
+};
+
+int cli_inspect(int argc, char **argv)
+{
+    const char *path = NULL;
+    const command c = {.verb = "inspect",
+                       .synopsis = "PATH",
+                       .description = description,
+                       .operand = "a path",
+                       .operands_min = 1,
+                       .operands_max = 1,
+                       .examples = examples};
+    options_result result = options_parse(&c, argc, argv, &path, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    char *text;
+    splam_status status = splam_inspect(path, &text);
+    if (status != SPLAM_OK) return cli_finish(status);
+    fputs(text, stdout);
+    splam_free(text);
+    return CLI_OK;
+}

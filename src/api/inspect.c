@@ -1,0 +1,335 @@
+/* What is in a folder or file, for people. */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/convert.h"
+#include "api/workload.h"
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "diffusion/scheduler_config.h"
+#include "graph/plan.h"
+
+/* ---- sizes ---- */
+
+/* "3.44 GB", "17.2 MB" in a per-thread rotating buffer. */
+static const char *bytes_text(size_t bytes)
+{
+    static _Thread_local char buffers[8][32];
+    static _Thread_local unsigned next;
+    char *text = buffers[next++ % 8];
+    double n = (double)bytes;
+    if (n >= 1e9)
+        snprintf(text, sizeof buffers[0], "%.2f GB", n / 1e9);
+    else if (n >= 1e6)
+        snprintf(text, sizeof buffers[0], "%.1f MB", n / 1e6);
+    else
+        snprintf(text, sizeof buffers[0], "%.1f kB", n / 1e3);
+    return text;
+}
+
+static const char *count_text(int64_t count)
+{
+    static _Thread_local char text[32];
+    double n = (double)count;
+    if (n >= 1e6)
+        snprintf(text, sizeof text, "%.1f M", n / 1e6);
+    else
+        snprintf(text, sizeof text, "%.1f k", n / 1e3);
+    return text;
+}
+
+/* What a set of tensors holds: counts by dtype, elements, bytes. */
+typedef struct {
+    size_t count[SP_DTYPE_COUNT], tensors, bytes;
+    int64_t elements;
+} tensor_sum;
+
+static void add_tensor(tensor_sum *sum, const sp_tensor *tensor)
+{
+    sum->count[tensor->dtype]++;
+    sum->tensors++;
+    sum->bytes += sp_tensor_bytes(tensor);
+    sum->elements += sp_tensor_count(tensor);
+}
+
+/* "F32", or "F16 (400), F32 (2)". */
+static void append_dtypes(const tensor_sum *sum, sp_string *out)
+{
+    const char *separator = "";
+    for (int i = 0; i < SP_DTYPE_COUNT; i++) {
+        if (!sum->count[i]) continue;
+        sp_string_append_format(out, "%s%s", separator, sp_dtype_name((sp_dtype)i));
+        if (sum->count[i] < sum->tensors) sp_string_append_format(out, " (%zu)", sum->count[i]);
+        separator = ", ";
+    }
+}
+
+/* ---- a single file ---- */
+
+static sp_status inspect_file(const char *path, sp_string *out)
+{
+    enum { SHOWN = 8 };
+    sp_tensor_file *file;
+    tensor_sum sum = {0};
+    SP_TRY(sp_safetensors_open(path, &file));
+    size_t count = sp_tensor_file_count(file);
+    for (size_t i = 0; i < count; i++)
+        add_tensor(&sum, sp_tensor_file_at(file, i));
+    sp_string_append_format(out, "%s: safetensors, %zu tensors, %s elements, %s, ", path, count,
+                            count_text(sum.elements), bytes_text(sum.bytes));
+    append_dtypes(&sum, out);
+    sp_string_append_format(out, "\n");
+    for (size_t i = 0; i < count && i < SHOWN; i++) {
+        const sp_tensor *tensor = sp_tensor_file_at(file, i);
+        sp_string_append_format(out, "  %s %s %s\n", sp_tensor_file_name(file, i),
+                                sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
+    }
+    if (count > SHOWN) sp_string_append_format(out, "  and %zu more\n", count - SHOWN);
+    sp_tensor_file_close(file);
+    return SP_OK;
+}
+
+/* ---- a model ---- */
+
+static const char *family(const sp_unet_config *c)
+{
+    static const int64_t published[] = {320, 640, 1280, 1280};
+    bool same = c->levels == 4 && memcmp(c->channels, published, sizeof published) == 0;
+    if (same && c->context_dim == 768) return "Stable Diffusion 1.x";
+    if (same && c->context_dim == 1024) return "Stable Diffusion 2.x";
+    return "a latent diffusion model of Stable Diffusion's kind";
+}
+
+static void describe_scheduler(const char *folder, sp_string *out)
+{
+    char *path = sp_format("%s/scheduler/scheduler_config.json", folder);
+    sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
+    json_t *json = NULL;
+    if (path && scheduler && sp_path_exists(path)) {
+        if (sp_scheduler_config_load(path, scheduler) == SP_OK) {
+            const char *name = NULL;
+            if (sp_json_load(path, &json) == SP_OK)
+                name = json_string_value(json_object_get(json, "_class_name"));
+            sp_string_append_format(out, "scheduler     %s, %d timesteps, predicts %s\n",
+                                    name ? name : "(no class)", scheduler->schedule.timesteps,
+                                    scheduler->schedule.prediction == SP_PREDICTION_V ? "v"
+                                                                                      : "epsilon");
+        } else { /* a scheduler that cannot be sampled with is no reason not to show the rest */
+            sp_string_append_format(out, "scheduler     %s\n", sp_error_message());
+        }
+    }
+    json_decref(json);
+    sp_free(scheduler);
+    sp_free(path);
+}
+
+/* The last whole line's "step" of metrics.jsonl; 0 if there is none. */
+static int64_t last_step(const char *folder)
+{
+    char *path = sp_path_join(folder, "metrics.jsonl"), *text = NULL;
+    int64_t step = 0;
+    if (path && sp_path_exists(path) && sp_read_file(path, &text, NULL) == SP_OK) {
+        for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+            json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
+            json_t *value = json_object_get(object, "step");
+            if (json_is_integer(value)) step = json_integer_value(value);
+            json_decref(object);
+        }
+    }
+    sp_free(text);
+    sp_free(path);
+    return step;
+}
+
+/* splam.json is what distillation leaves beside a student. */
+static sp_status describe_student(const char *folder, sp_string *out)
+{
+    char *path = sp_path_join(folder, "splam.json");
+    if (!path) return SP_MEMORY;
+    json_t *json = NULL;
+    const char *objective = NULL, *conditioning = NULL;
+    sp_status status = sp_path_exists(path) ? sp_json_load(path, &json) : SP_OK;
+    if (!status && json) {
+        status = sp_json_text(json, "objective", NULL, path, &objective);
+        if (!status) status = sp_json_text(json, "gamma-conditioning", NULL, path, &conditioning);
+    }
+    if (!status && objective) {
+        int64_t step = last_step(folder);
+        sp_string_append_format(out, "student       objective %s", objective);
+        if (conditioning) sp_string_append_format(out, ", gamma told by %s", conditioning);
+        if (step > 0) sp_string_append_format(out, ", %lld training steps", (long long)step);
+        sp_string_append_format(out, "; 1 to 4 steps of lcm, no guidance\n");
+    }
+    json_decref(json);
+    sp_free(path);
+    return status;
+}
+
+static void describe_component(const char *name, const sp_component *component, sp_string *out)
+{
+    tensor_sum sum = {0};
+    if (!component) return;
+    for (size_t i = 0; i < sp_weights_count(component->weights); i++)
+        add_tensor(&sum, sp_weights_at(component->weights, i));
+    sp_string_append_format(out, "%-13s %8s parameters  %9s  %4zu tensors  ", name,
+                            count_text(sum.elements), bytes_text(sum.bytes), sum.tensors);
+    append_dtypes(&sum, out);
+    sp_string_append_format(out, "\n");
+}
+
+static void describe_unet(const sp_work_model *model, sp_string *out)
+{
+    const sp_unet_config *c = &model->unet->config.unet;
+    sp_string_append_format(out, "family        %s", family(c));
+    if (c->time_cond_dim) sp_string_append_format(out, ", consistency model with cond_proj");
+    sp_string_append_format(out, "\nlatent        %lld x %lld x %lld", (long long)c->in_channels,
+                            (long long)model->height, (long long)model->width);
+    if (model->vae) {
+        int64_t factor = sp_vae_factor(&model->vae->config.vae);
+        sp_string_append_format(out, ", pictures of %lld x %lld",
+                                (long long)(factor * model->width),
+                                (long long)(factor * model->height));
+    }
+    sp_string_append_format(out, "\ncontext       %lld tokens of %lld\n", (long long)model->tokens,
+                            (long long)c->context_dim);
+}
+
+/* ---- memory ---- */
+
+static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t batch,
+                             sp_plan_memory *out)
+{
+    sp_graph *graph;
+    sp_plan *plan;
+    sp_backend *backend = sp_cpu_backend();
+    SP_TRY(sp_work_graph(model, work, batch, &graph));
+    SP_TRY(sp_plan_create(graph, backend, backend->preferred_dtype, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
+static size_t append_row(const char *name, size_t weights, const sp_plan_memory *m, sp_string *out)
+{
+    size_t sum = weights + m->arena + m->persistent + m->boundary;
+    sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", name, bytes_text(weights),
+                            bytes_text(m->persistent), bytes_text(m->arena + m->boundary),
+                            bytes_text(sum));
+    return sum;
+}
+
+/* Stages of generating follow each other and give back what they took. */
+static sp_status describe_generate(const sp_work_model *model, sp_string *out)
+{
+    const struct {
+        const char *name;
+        sp_work work;
+        const sp_component *component;
+        int64_t batch;
+    } stages[] = {{"generate: text encoder", SP_WORK_TEXT, model->text, 1},
+                  {"generate: unet", SP_WORK_UNET, model->unet, 1},
+                  {"generate: unet with guidance", SP_WORK_UNET, model->unet, 2},
+                  {"generate: vae decoder", SP_WORK_DECODE, model->vae, 1}};
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        sp_plan_memory memory;
+        if (!stages[i].component) continue;
+        if (stages[i].batch == 2 && model->unet->config.unet.time_cond_dim) continue;
+        SP_TRY(plan_memory(model, stages[i].work, stages[i].batch, &memory));
+        append_row(stages[i].name, sp_weights_bytes(stages[i].component->weights), &memory, out);
+    }
+    return SP_OK;
+}
+
+static sp_status describe_distill(const sp_work_model *model, sp_string *out)
+{
+    if (!sp_work_possible(model, SP_WORK_STEP)) return SP_OK;
+    enum { STATES = 4 }; /* online, average and two moments, all fp32 */
+    sp_plan_memory memory;
+    sp_unet_config student = sp_work_student(model);
+    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = student};
+    sp_graph *graph;
+    SP_TRY(sp_component_graph(&config, &graph));
+    size_t state = STATES * sizeof(float) * (size_t)sp_graph_parameter_count(graph);
+    sp_graph_destroy(graph);
+    SP_TRY(plan_memory(model, SP_WORK_STEP, 1, &memory));
+    append_row("distill: one step", state + sp_weights_bytes(model->unet->weights), &memory, out);
+    return SP_OK;
+}
+
+static sp_status describe_memory(const sp_work_model *model, sp_string *out)
+{
+    sp_dtype storage = sp_cpu_backend()->preferred_dtype;
+    sp_string_append_format(out, "memory at this size, batch 1, %s, from the plans\n",
+                            storage == SP_BF16 ? "bf16" : "f32");
+    sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",
+                            "activations", "sum");
+    SP_TRY(describe_generate(model, out));
+    return describe_distill(model, out);
+}
+
+static sp_status inspect_model(const char *path, sp_string *out)
+{
+    sp_work_model model;
+    SP_TRY(sp_work_model_open(path, &model));
+    sp_string_append_format(out, "%s\n", path);
+    if (model.unet) describe_unet(&model, out);
+    sp_status status = describe_student(path, out);
+    describe_scheduler(path, out);
+    describe_component("unet", model.unet, out);
+    describe_component("vae", model.vae, out);
+    describe_component("text_encoder", model.text, out);
+    if (!status) status = describe_memory(&model, out);
+    sp_work_model_close(&model);
+    return status;
+}
+
+/* ---- a checkpoint of a training ---- */
+
+static sp_status inspect_checkpoint(const char *path, const char *state_path, sp_string *out)
+{
+    json_t *state;
+    int64_t step;
+    SP_TRY(sp_json_load(state_path, &state));
+    sp_status status = sp_json_int(state, "step", 0, state_path, &step);
+    if (!status) {
+        sp_string_append_format(out, "%s: checkpoint after %lld steps\n", path, (long long)step);
+        const char *key;
+        json_t *value;
+        json_object_foreach(json_object_get(state, "settings"), key, value)
+        {
+            char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+            if (text) sp_string_append_format(out, "  %s %s\n", key, text);
+            free(text);
+        }
+    }
+    json_decref(state);
+    return status;
+}
+
+static sp_status inspect(const char *path, sp_string *out)
+{
+    if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
+    if (!sp_path_is_folder(path)) return inspect_file(path, out);
+    char *state = sp_path_join(path, "state.json");
+    if (!state) return SP_MEMORY;
+    sp_status status =
+        sp_path_exists(state) ? inspect_checkpoint(path, state, out) : inspect_model(path, out);
+    sp_free(state);
+    return status;
+}
+
+splam_status splam_inspect(const char *path, char **text)
+{
+    sp_string out = {0};
+    *text = NULL;
+    sp_status status = path ? inspect(path, &out) : sp_fail(SP_ARGUMENT, "a path is missing");
+    if (!status && out.failed) status = SP_MEMORY;
+    if (status)
+        sp_string_free(&out);
+    else
+        *text = out.data;
+    return sp_public_status(status);
+}

@@ -1,0 +1,33 @@
+/* A model's work at its own size, as graphs: what `inspect` plans and `bench` times. */
+#ifndef SP_API_WORKLOAD_H
+#define SP_API_WORKLOAD_H
+#include "diffusion/objective.h"
+#include "models/component.h"
+
+typedef struct {
+    sp_component *unet, *vae, *text; /* NULL: the folder has none */
+    int64_t height, width;           /* of the latent; 64 where no config says */
+    int64_t tokens;                  /* of a prompt; 77 where no config says */
+} sp_work_model;
+
+/* Opens the components of a model's folder, or the one whose own folder it is. SP_FORMAT if there
+ * is none. */
+sp_status sp_work_model_open(const char *folder, sp_work_model *out);
+void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
+
+typedef enum {
+    SP_WORK_TEXT,          /* a prompt to its context; weight set "text" */
+    SP_WORK_UNET,          /* one evaluation; set "online" */
+    SP_WORK_UNET_BACKWARD, /* one evaluation and the gradients of its mean square; set "online" */
+    SP_WORK_DECODE,        /* latents to pictures; set "vae" */
+    SP_WORK_STEP           /* one distillation step; sets "teacher", "ema", "online" */
+} sp_work;
+
+/* True if the model has the components that the work needs. */
+bool sp_work_possible(const sp_work_model *model, sp_work work);
+/* For `batch` samples; a step is that of splam with cond_proj. sp_graph_destroy. */
+sp_status sp_work_graph(const sp_work_model *model, sp_work work, int64_t batch, sp_graph **out);
+/* The student that a step trains: the teacher's UNet with cond_proj. */
+sp_unet_config sp_work_student(const sp_work_model *model);
+
+#endif
