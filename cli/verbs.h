@@ -7,6 +7,7 @@
     X(generate, "draw pictures from prompts")                                                      \
     X(distill, "turn a teacher into a few-step student")                                           \
     X(train, "train an autoencoder or a teacher from nothing")                                     \
+    X(convert, "write a model with its weights in another type")                                   \
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \
     X(forward, "run one component from file to file")                                              \
     X(inspect, "say what a model or file holds and what memory it needs")                          \

@@ -213,6 +213,15 @@ SPLAM_API splam_distill_options splam_distill_defaults(void);
 /* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last checkpoint is whole then. */
 SPLAM_API splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks);
 
+/* ---- files ---- */
+
+typedef struct {
+    const char *model, *output; /* folders; output is new or empty */
+    const char *dtype;          /* "F32", "F16", "BF16"; NULL: F32 */
+} splam_convert_options;
+/* Writes a model's folder with its weights in another type. */
+SPLAM_API splam_status splam_convert(const splam_convert_options *options);
+
 #ifdef __cplusplus
 }
 #endif
