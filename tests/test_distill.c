@@ -3,7 +3,7 @@
 #include "support.h"
 #include "base/json.h"
 #include "base/parallel.h"
-#include "tensor/safetensors.h"
+#include "tensor/weights.h"
 #include "train/distill.h"
 
 static const char *golden(const char *name)
@@ -220,12 +220,39 @@ static void bad_input_is_refused(void **state)
     assert_status(sp_distill(&c.options, NULL), SP_IO);
 }
 
+/* A weight that is not a number: training stops at once, says so, and saves nothing. */
+static void not_a_number_stops(void **state)
+{
+    golden_case c;
+    read_case("distill-splam", &c);
+    const char *teacher = in_folder(state, "teacher"), *weights = in_folder(state, "teacher/unet/diffusion_pytorch_model.safetensors");
+    sp_tensor_file *file;
+    sp_weights *copy, *views;
+    assert_ok(sp_copy_tree(c.teacher, teacher));
+    assert_ok(sp_safetensors_open(weights, &file));
+    assert_ok(sp_weights_create(&views));
+    assert_ok(sp_weights_add_file(views, file));
+    assert_ok(sp_weights_copy(views, SP_F32, &copy));
+    ((float *)sp_weights_find(copy, "conv_in.bias")->data)[0] = NAN;
+    assert_ok(sp_weights_save(copy, weights, SP_F32, NULL, 0));
+    sp_weights_destroy(copy);
+    sp_weights_destroy(views);
+    sp_tensor_file_close(file);
+    c.options.teacher = teacher;
+    c.options.output = in_folder(state, "student");
+    assert_status(sp_distill(&c.options, NULL), SP_NUMERIC);
+    assert_message("step 1: the loss is");
+    assert_false(sp_path_exists(in_folder(state, "student/checkpoint-1")));
+    assert_false(sp_path_exists(in_folder(state, "student/unet")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(traces_equal_pytorch, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(gamma_one_is_lcm, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(resumed_equals_undisturbed, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(not_a_number_stops, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(bad_input_is_refused, make_test_folder, remove_test_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
