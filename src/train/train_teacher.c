@@ -6,11 +6,8 @@
 #include "base/random.h"
 #include "data/latents.h"
 #include "diffusion/schedule.h"
-#include "graph/autodiff.h"
-#include "models/initialize.h"
 #include "text/tokenizer.h"
-#include "train/train.h"
-#include "train/trainer.h"
+#include "train/from_nothing.h"
 #include "train/validation.h"
 
 enum { SP_TEACHER_TOKENS = 24, SP_TEACHER_VOCABULARY = 2200, SP_TEACHER_WIDTH = 128 };
@@ -110,13 +107,7 @@ static sp_status teacher_graph(const teacher_training *t, sp_graph **out)
 {
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
-    sp_value *loss = teacher_loss(b, t);
-    sp_status status = SP_OK;
-    if (!sp_builder_failed(b)) status = sp_pass_fuse(sp_builder_graph(b));
-    if (!status && !sp_builder_failed(b)) status = sp_output_gradients(b, loss, "online");
-    if (!status) status = sp_builder_finish(b, out);
-    sp_builder_destroy(b);
-    return status;
+    return sp_finish_training_graph(b, teacher_loss(b, t), out);
 }
 
 /* ---- feeding ---- */
@@ -313,55 +304,26 @@ static sp_status prepare(teacher_training *t)
 
 static json_t *run_settings(const sp_train_options *o)
 {
-    return json_pack("{s:s, s:I, s:I, s:f, s:f, s:I, s:s, s:b, s:f, s:f}", "data", o->data, "max-train-steps",
-                     (json_int_t)o->max_steps, "train-batch-size", (json_int_t)o->batch, "learning-rate", o->learning_rate,
-                     "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "mixed-precision", sp_dtype_name(o->storage),
-                     "v-prediction", (int)o->v_prediction, "caption-dropout", o->caption_dropout, "caption-variety",
-                     o->caption_variety);
+    json_t *settings = sp_train_settings(o);
+    json_t *own = json_pack("{s:b, s:f, s:f}", "v-prediction", (int)o->v_prediction, "caption-dropout", o->caption_dropout,
+                            "caption-variety", o->caption_variety);
+    bool added = settings && own && json_object_update(settings, own) == 0;
+    json_decref(own);
+    if (added) return settings;
+    json_decref(settings);
+    return NULL;
 }
 
 static sp_status train(teacher_training *t)
 {
-    const sp_train_options *o = t->options;
+    const sp_from_nothing_options how = {.name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
+    const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
-    sp_plan *plan = NULL;
-    sp_run *run = NULL;
-    sp_weights *initial = NULL;
     sp_training_state state = {0};
     SP_TRY(teacher_graph(t, &graph));
-    sp_status status = sp_weights_create(&initial);
-    if (!status) status = sp_initialize(graph, "online", &(sp_initialize_options){.seed = o->seed, .zero = "conv_out"}, initial);
-    if (!status)
-        status = sp_plan_create(graph, sp_cpu_backend(), o->storage, &plan);
-    else
-        sp_graph_destroy(graph);
-    if (!status) status = sp_run_create(plan, &run);
-    if (!status) status = sp_training_state_create(initial, &state);
-    const sp_trainer_settings settings = {
-        .name = "train teacher",
-        .output = o->output,
-        .max_steps = o->max_steps,
-        .accumulation = 1,
-        .learning_rate = o->learning_rate,
-        .warmup_steps = 100,
-        .cosine = true,
-        .ema_decay = o->ema_decay,
-        .ema_warmup = true,
-        .max_grad_norm = 1,
-        .checkpointing_steps = o->checkpointing_steps,
-        .checkpoints_total_limit = 2,
-        .validation_steps = o->validation_steps,
-        .resume = o->resume,
-        .settings = run_settings(o),
-    };
-    const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
-    if (!status) status = settings.settings ? sp_train(run, &settings, &task, &state, t->callbacks) : SP_MEMORY;
+    sp_status status = sp_train_from_nothing(graph, t->options, &how, run_settings(t->options), &task, t->callbacks, &state);
     if (!status) status = save_model(t, state.ema);
-    json_decref(settings.settings);
     sp_training_state_free(&state);
-    sp_weights_destroy(initial);
-    sp_run_destroy(run);
-    sp_plan_destroy(plan);
     return status;
 }
 

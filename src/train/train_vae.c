@@ -8,11 +8,8 @@
 #include "base/random.h"
 #include "data/image.h"
 #include "data/latents.h"
-#include "graph/autodiff.h"
-#include "models/initialize.h"
 #include "models/vae_run.h"
-#include "train/train.h"
-#include "train/trainer.h"
+#include "train/from_nothing.h"
 
 static const double kl_weight = 1e-4;
 static const double huber_c = 0.01; /* in units of a picture's [-1,1] */
@@ -89,13 +86,7 @@ static sp_status vae_graph(int64_t batch, int64_t size, sp_graph **out)
 {
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
-    sp_value *loss = vae_loss(b, batch, size);
-    sp_status status = SP_OK;
-    if (!sp_builder_failed(b)) status = sp_pass_fuse(sp_builder_graph(b));
-    if (!status && !sp_builder_failed(b)) status = sp_output_gradients(b, loss, "online");
-    if (!status) status = sp_builder_finish(b, out);
-    sp_builder_destroy(b);
-    return status;
+    return sp_finish_training_graph(b, vae_loss(b, batch, size), out);
 }
 
 /* ---- feeding ---- */
@@ -229,48 +220,14 @@ static sp_status finish(vae_training *t, const sp_training_state *state, const s
 static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 {
     const sp_train_options *o = t->options;
-    int64_t size = sp_dataset_resolution(t->dataset);
-    sp_graph *graph;
-    sp_plan *plan = NULL;
-    sp_run *run = NULL;
-    sp_weights *initial = NULL;
-    sp_training_state state = {0};
-    SP_TRY(vae_graph(o->batch, size, &graph));
-    sp_status status = sp_weights_create(&initial);
-    if (!status) status = sp_initialize(graph, "online", &(sp_initialize_options){.seed = o->seed}, initial);
-    if (!status)
-        status = sp_plan_create(graph, sp_cpu_backend(), o->storage, &plan);
-    else
-        sp_graph_destroy(graph);
-    if (!status) status = sp_run_create(plan, &run);
-    if (!status) status = sp_training_state_create(initial, &state);
-    const sp_trainer_settings settings = {
-        .name = "train vae",
-        .output = o->output,
-        .max_steps = o->max_steps,
-        .accumulation = 1,
-        .learning_rate = o->learning_rate,
-        .warmup_steps = 50,
-        .cosine = true,
-        .ema_decay = o->ema_decay,
-        .ema_warmup = true,
-        .max_grad_norm = 1,
-        .checkpointing_steps = o->checkpointing_steps,
-        .checkpoints_total_limit = 2,
-        .resume = o->resume,
-        .settings = json_pack("{s:s, s:I, s:I, s:f, s:f, s:I, s:s}", "data", o->data, "max-train-steps",
-                              (json_int_t)o->max_steps, "train-batch-size", (json_int_t)o->batch, "learning-rate",
-                              o->learning_rate, "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "mixed-precision",
-                              sp_dtype_name(o->storage)),
-    };
+    const sp_from_nothing_options how = {.name = "train vae", .warmup_steps = 50};
     const sp_training_task task = {.context = t, .feed = feed};
-    if (!status) status = settings.settings ? sp_train(run, &settings, &task, &state, callbacks) : SP_MEMORY;
+    sp_graph *graph;
+    sp_training_state state = {0};
+    SP_TRY(vae_graph(o->batch, sp_dataset_resolution(t->dataset), &graph));
+    sp_status status = sp_train_from_nothing(graph, o, &how, sp_train_settings(o), &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
-    json_decref(settings.settings);
     sp_training_state_free(&state);
-    sp_weights_destroy(initial);
-    sp_run_destroy(run);
-    sp_plan_destroy(plan);
     return status;
 }
 
