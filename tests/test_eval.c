@@ -1,0 +1,370 @@
+/* Measures: the Frechet distance, caption hit rates, features, ode-error. */
+#include "support.h"
+#include <math.h>
+#include "backend/cpu/cpu.h"
+#include "base/random.h"
+#include "eval/vae_features.h"
+#include "eval/frechet.h"
+#include "eval/hit_rate.h"
+#include "eval/ode_error.h"
+#include "ops/ops.h"
+
+/* Values in [0,1) that NumPy can repeat exactly: ((7919 i + 104729 j + i j twist) mod 1009) / 1009. */
+static sp_tensor made_features(int64_t count, int64_t dim, int64_t twist, float scale, float shift)
+{
+    sp_tensor t;
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(count, dim), &t));
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < dim; j++) {
+            float x = (float)((i * 7919 + j * 104729 + i * j * twist) % 1009) / 1009.0f;
+            ((float *)t.data)[i * dim + j] = x * scale + shift;
+        }
+    return t;
+}
+
+/* Expected values: NumPy, |mu_a - mu_b|^2 + tr C_a + tr C_b - 2 sum sqrt(eigvals(C_a C_b)) with
+ * numpy.cov. The second pair has fewer rows than features, so its covariances are singular: there the
+ * square roots of eigenvalues that should be 0 leave about 1e-8 in NumPy's value. */
+static void test_frechet_equals_numpy(void **state)
+{
+    (void)state;
+    const struct {
+        int64_t a, b, dim;
+        double expected, tolerance;
+    } cases[] = {{40, 50, 6, 0.2519088435975576, 1e-9}, {12, 20, 16, 1.286436048701428, 1e-6}};
+    for (size_t i = 0; i < 2; i++) {
+        sp_tensor a = made_features(cases[i].a, cases[i].dim, 31, 1, 0);
+        sp_tensor b = made_features(cases[i].b, cases[i].dim, 57, 0.5f, 0.25f);
+        double d, back, self;
+        assert_ok(sp_frechet_distance(&a, &b, &d));
+        assert_ok(sp_frechet_distance(&b, &a, &back));
+        assert_ok(sp_frechet_distance(&a, &a, &self));
+        assert_true(fabs(d - cases[i].expected) < cases[i].tolerance);
+        assert_true(fabs(back - d) < cases[i].tolerance);
+        /* The square root of an error of rounding. */
+        assert_true(self < 1e-6);
+        sp_tensor_free(&a);
+        sp_tensor_free(&b);
+    }
+}
+
+/* With equal covariances all that is left is the shift. */
+static void test_frechet_of_a_shift(void **state)
+{
+    (void)state;
+    sp_tensor a = made_features(64, 8, 31, 1, 0), b = made_features(64, 8, 31, 1, 0.5f);
+    double d;
+    assert_ok(sp_frechet_distance(&a, &b, &d));
+    assert_true(fabs(d - 8 * 0.25) < 1e-6);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+}
+
+static void test_frechet_refuses(void **state)
+{
+    (void)state;
+    double d;
+    sp_tensor a = made_features(4, 3, 1, 1, 0), b = made_features(4, 5, 1, 1, 0),
+              one = made_features(1, 3, 1, 1, 0);
+    assert_status(sp_frechet_distance(&a, &b, &d), SP_SHAPE);
+    assert_status(sp_frechet_distance(&a, &one, &d), SP_SHAPE);
+    ((float *)a.data)[5] = NAN;
+    assert_status(sp_frechet_distance(&a, &a, &d), SP_NUMERIC);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+    sp_tensor_free(&one);
+}
+
+/* Real pictures at 0, 1, 2, ... on a line; 3 and 4 look alike, 6 like 0. */
+static void test_caption_ranks(void **state)
+{
+    (void)state;
+    float where[] = {0, 1, 2, 3, 3, 5, 0};
+    uint64_t picture[] = {70, 1, 2, 33, 33, 5, 70};
+    float generated_at[] = {0.1f, 0.1f, 1.2f, 3.4f, 4.4f, 3.0f, 4.6f};
+    int64_t named[] = {0, 6, 0, 4, 2, 1, 3};
+    /* a hit; a hit of its like; 1 and 2 nearer; a hit of its like; {3,4} and 5; {3,4} and 2, while 5
+     * is as far; 5 */
+    int64_t expected[] = {0, 0, 2, 0, 2, 2, 1};
+    sp_tensor real = {SP_F32, sp_shape_of(7, 1), where, false};
+    sp_tensor generated = {SP_F32, sp_shape_of(7, 1), generated_at, false};
+    int64_t rank[7];
+    assert_ok(sp_caption_ranks(&generated, &real, picture, named, rank));
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(rank[i], expected[i]);
+
+    bool heldout[] = {false, false, false, false, true, true, true};
+    assert_true(fabs(sp_hit_rate(rank, heldout, false, 7, 1) - 0.75) < 1e-12);
+    assert_true(sp_hit_rate(rank, heldout, false, 7, 5) == 1);
+    assert_true(sp_hit_rate(rank, heldout, true, 7, 1) == 0);
+    assert_true(fabs(sp_hit_rate(rank, heldout, true, 7, 2) - 1.0 / 3) < 1e-12);
+    assert_true(isnan(sp_hit_rate(rank, heldout, true, 4, 1)));
+
+    named[2] = 7;
+    assert_status(sp_caption_ranks(&generated, &real, picture, named, rank), SP_ARGUMENT);
+    generated.shape = sp_shape_of(1, 7);
+    assert_status(sp_caption_ranks(&generated, &real, picture, named, rank), SP_SHAPE);
+}
+
+/* Whole cells, and cells that overlap because 3 does not divide by 2: rows 0..1 and 1..2. */
+static void test_pooling(void **state)
+{
+    (void)state;
+    float whole[16], odd[9];
+    for (int i = 0; i < 16; i++)
+        whole[i] = (float)i;
+    for (int i = 0; i < 9; i++)
+        odd[i] = (float)i;
+    sp_tensor in = {SP_F32, sp_shape_of(1, 1, 4, 4), whole, false}, out;
+    assert_ok(sp_features_pool(&in, 2, &out));
+    const float expected[] = {2.5f, 4.5f, 10.5f, 12.5f};
+    assert_true(sp_shape_equal(out.shape, sp_shape_of(1, 4)));
+    assert_memory_equal(out.data, expected, sizeof expected);
+    sp_tensor_free(&out);
+    in = (sp_tensor){SP_F32, sp_shape_of(1, 1, 3, 3), odd, false};
+    assert_ok(sp_features_pool(&in, 2, &out));
+    const float overlapping[] = {2, 3, 5, 6};
+    assert_memory_equal(out.data, overlapping, sizeof overlapping);
+    sp_tensor_free(&out);
+}
+
+static void test_quantising(void **state)
+{
+    (void)state;
+    float x[] = {-1.5f, 0.001f, 0.999f, 1.0f, -1.0f, 0.5f};
+    sp_tensor images = {SP_F32, sp_shape_of(2, 3, 1, 1), x, false};
+    sp_features_quantise(&images);
+    for (int i = 0; i < 6; i++) {
+        double level = ((double)x[i] + 1) * 127.5;
+        assert_true(fabs(level - round(level)) < 1e-4); /* floats around 1 are 6e-8 apart */
+    }
+    assert_true(x[0] == -1 && x[3] == 1 && fabsf(x[5] - 0.5f) < 0.005f);
+}
+
+/* ---- ode-error ---- */
+
+enum { PROMPTS = 3, TOKENS = 5, SIDE = 8 };
+static const uint64_t noise_seed = 40;
+static const double guidance_w = 1.5;
+
+typedef struct {
+    sp_pipeline *teacher;
+    sp_tensor contexts, uncond;
+} ode_case;
+
+static sp_tensor random_tensor(sp_shape shape, uint64_t seed)
+{
+    sp_tensor t;
+    assert_ok(sp_tensor_create(SP_F32, shape, &t));
+    sp_random_normal((sp_random_key){.seed = seed}, t.data, (size_t)sp_tensor_count(&t));
+    return t;
+}
+
+static const char *golden(const char *name)
+{
+    static char path[512];
+    const char *source = getenv("SPLAM_SOURCE");
+    snprintf(path, sizeof path, "%s/tests/golden/%s", source ? source : "..", name);
+    return path;
+}
+
+static ode_case make_ode_case(const char *model)
+{
+    ode_case c = {0};
+    const sp_pipeline_options options = {.parts = SP_PART_UNET};
+    assert_ok(sp_pipeline_open(golden(model), &options, &c.teacher));
+    int64_t dim = c.teacher->unet_config.context_dim;
+    c.contexts = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);
+    c.uncond = random_tensor(sp_shape_of(1, TOKENS, dim), 2);
+    return c;
+}
+
+static void free_ode_case(ode_case *c)
+{
+    sp_pipeline_close(c->teacher);
+    sp_tensor_free(&c->contexts);
+    sp_tensor_free(&c->uncond);
+}
+
+static sp_ode_request request_of(const ode_case *c, const char *cache)
+{
+    return (sp_ode_request){&c->contexts, &c->uncond, SIDE, SIDE, noise_seed, guidance_w, cache};
+}
+
+/* The teacher alone: one evaluation for all prompts. */
+static sp_runner bare_network(const ode_case *c)
+{
+    sp_pipeline *p = c->teacher;
+    sp_builder *b;
+    sp_runner runner;
+    assert_ok(sp_builder_create(&b));
+    sp_set_enter(b, "unet", SP_RATE_RUN, NULL, NULL);
+    sp_shape shape = sp_shape_of(PROMPTS, p->unet_config.in_channels, SIDE, SIDE);
+    sp_value *z = sp_nchw_to_nhwc(b, sp_input(b, "z", SP_F32, shape, SP_RATE_STEP));
+    sp_value *t = sp_input(b, "t", SP_F32, sp_shape_of(PROMPTS), SP_RATE_STEP);
+    sp_value *context = sp_input(b, "context", SP_F32, c->contexts.shape, SP_RATE_STEP);
+    sp_output(b, "m", sp_nhwc_to_nchw(b, sp_unet(b, &p->unet_config, z, t, context, NULL)));
+    assert_ok(sp_runner_create(b, sp_cpu_backend(), SP_F32, &runner));
+    assert_ok(sp_run_bind(runner.run, "unet", p->unet_weights));
+    return runner;
+}
+
+static sp_tensor ask(sp_run *run, const sp_tensor *z, int timestep, const sp_tensor *context)
+{
+    float t[PROMPTS];
+    for (int i = 0; i < PROMPTS; i++)
+        t[i] = (float)timestep;
+    sp_tensor timesteps = {SP_F32, sp_shape_of(PROMPTS), t, false}, m;
+    assert_ok(sp_run_set_input(run, "z", z));
+    assert_ok(sp_run_set_input(run, "t", &timesteps));
+    assert_ok(sp_run_set_input(run, "context", context));
+    assert_ok(sp_run_execute(run));
+    assert_ok(sp_run_get_output(run, "m", &m));
+    return m;
+}
+
+/* The chain of the definition, written out: eps and x0 guided apart, 999, 979, ..., 19, clean. */
+static sp_tensor chain_by_hand(const ode_case *c)
+{
+    const sp_noise_schedule *schedule = &c->teacher->scheduler.schedule;
+    bool v = schedule->prediction == SP_PREDICTION_V;
+    sp_runner network = bare_network(c);
+    sp_tensor z, uncond;
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(PROMPTS, 4, SIDE, SIDE), &z));
+    int64_t one = 4 * SIDE * SIDE, row = sp_tensor_count(&c->uncond);
+    for (int i = 0; i < PROMPTS; i++)
+        sp_random_normal((sp_random_key){noise_seed + (uint64_t)i, SP_STREAM_NOISE, 0, 0},
+                         (float *)z.data + i * one, (size_t)one);
+    assert_ok(sp_tensor_create(SP_F32, c->contexts.shape, &uncond));
+    for (int64_t i = 0; i < PROMPTS * row; i++)
+        ((float *)uncond.data)[i] = ((float *)c->uncond.data)[i % row];
+    for (int t = 999; t > 0; t -= 20) {
+        double abar = schedule->alphas_cumprod[t], a = sqrt(abar), s = sqrt(1 - abar);
+        double next = t >= 20 ? schedule->alphas_cumprod[t - 20] : 1;
+        sp_tensor m[] = {ask(network.run, &z, t, &c->contexts), ask(network.run, &z, t, &uncond)};
+        for (int64_t i = 0; i < PROMPTS * one; i++) {
+            double x0[2], eps[2], x = ((float *)z.data)[i];
+            for (int k = 0; k < 2; k++) {
+                double y = ((float *)m[k].data)[i];
+                x0[k] = v ? a * x - s * y : (x - s * y) / a;
+                eps[k] = v ? s * x + a * y : y;
+            }
+            double clean = x0[0] + guidance_w * (x0[0] - x0[1]);
+            double noise = eps[0] + guidance_w * (eps[0] - eps[1]);
+            ((float *)z.data)[i] = (float)(sqrt(next) * clean + sqrt(1 - next) * noise);
+        }
+        sp_tensor_free(&m[0]);
+        sp_tensor_free(&m[1]);
+    }
+    sp_tensor_free(&uncond);
+    sp_runner_free(&network);
+    return z;
+}
+
+static void test_references_follow_the_definition(void **state)
+{
+    (void)state;
+    const char *models[] = {"teacher-epsilon", "teacher-v_prediction"};
+    for (int i = 0; i < 2; i++) {
+        ode_case c = make_ode_case(models[i]);
+        sp_ode_request request = request_of(&c, NULL);
+        sp_tensor references, expected = chain_by_hand(&c);
+        double error;
+        assert_ok(sp_ode_references(c.teacher, &request, NULL, &references, NULL));
+        assert_ok(sp_tensor_relative_max_error(&references, &expected, &error));
+        /* Fifty steps in float32, in another order of sums; a random network amplifies little. */
+        if (!(error < 2e-4)) fail_msg("relative error %g", error);
+        assert_ok(sp_ode_error(&references, &expected, &error));
+        assert_true(error < 1e-6);
+        sp_tensor_free(&references);
+        sp_tensor_free(&expected);
+        free_ode_case(&c);
+    }
+}
+
+static int files_in(const char *folder)
+{
+    char **names;
+    size_t count;
+    assert_ok(sp_list_folder(folder, &names, &count));
+    for (size_t i = 0; i < count; i++)
+        sp_free(names[i]);
+    sp_free(names);
+    return (int)count;
+}
+
+static bool stop_at_once(void *unused)
+{
+    (void)unused;
+    return true;
+}
+
+/* A computation is seen by its being cancelled. */
+static void test_references_are_kept(void **state)
+{
+    const char *folder = in_folder(state, "cache");
+    const sp_callbacks stop = {.cancelled = stop_at_once};
+    ode_case c = make_ode_case("teacher-epsilon");
+    sp_ode_request request = request_of(&c, folder);
+    sp_tensor first, second;
+    double took, again;
+    assert_ok(sp_ode_references(c.teacher, &request, NULL, &first, &took));
+    assert_int_equal(files_in(folder), 1);
+    assert_ok(sp_ode_references(c.teacher, &request, &stop, &second, &again));
+    assert_memory_equal(first.data, second.data, sp_tensor_bytes(&first));
+    assert_true(fabs(took - again) < 1e-5);
+    sp_tensor_free(&second);
+
+    request.guidance_w += 1;
+    assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
+    request = request_of(&c, folder);
+    request.seed++;
+    assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
+    request = request_of(&c, folder);
+    ((float *)c.contexts.data)[3] += 1;
+    assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
+    ((float *)c.contexts.data)[3] -= 1;
+
+    char **names;
+    size_t count;
+    assert_ok(sp_list_folder(folder, &names, &count));
+    char *path = sp_path_join(folder, names[0]);
+    assert_ok(sp_write_file(path, "damaged", 7));
+    assert_ok(sp_ode_references(c.teacher, &request, NULL, &second, NULL));
+    assert_memory_equal(first.data, second.data, sp_tensor_bytes(&first));
+    sp_free(path);
+    sp_free(names[0]);
+    sp_free(names);
+    sp_tensor_free(&first);
+    sp_tensor_free(&second);
+    free_ode_case(&c);
+}
+
+static void test_error_is_a_mean_of_squares(void **state)
+{
+    (void)state;
+    float x[] = {1, 2, 3, 4}, y[] = {1, 0, 3, 7};
+    sp_tensor a = {SP_F32, sp_shape_of(1, 4), x, false}, b = {SP_F32, sp_shape_of(1, 4), y, false};
+    double error;
+    assert_ok(sp_ode_error(&a, &b, &error));
+    assert_true(fabs(error - 13.0 / 4) < 1e-12);
+    b.shape = sp_shape_of(4);
+    assert_status(sp_ode_error(&a, &b, &error), SP_SHAPE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_frechet_equals_numpy),
+        cmocka_unit_test(test_frechet_of_a_shift),
+        cmocka_unit_test(test_frechet_refuses),
+        cmocka_unit_test(test_caption_ranks),
+        cmocka_unit_test(test_pooling),
+        cmocka_unit_test(test_quantising),
+        cmocka_unit_test(test_references_follow_the_definition),
+        cmocka_unit_test_setup_teardown(test_references_are_kept, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test(test_error_is_a_mean_of_squares),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
