@@ -345,6 +345,25 @@ static void test_final_sigma(void **state)
     sp_sampler_free(&sampler);
 }
 
+static sp_status load_and_sample(void *path)
+{
+    sp_scheduler_config config;
+    sp_sampler sampler;
+    SP_TRY(sp_scheduler_config_load(path, &config));
+    SP_TRY(sp_sampler_create(
+        &config, &(sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 3}, &sampler));
+    sp_sampler_free(&sampler);
+    return SP_OK;
+}
+
+static void test_failing_allocations(void **state)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/failing.json", (const char *)*state);
+    assert_ok(sp_copy_file(golden("sampler-dpm-leading/scheduler_config.json"), path));
+    assert_in_range(fail_every_allocation(load_and_sample, path), 5, 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_refused_keys),
         cmocka_unit_test(test_infinity),
         cmocka_unit_test(test_final_sigma),
+        cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests(tests, make_test_folder, remove_test_folder);
 }
