@@ -97,8 +97,7 @@ static void make_model(const char *folder, const char *unet, const char *schedul
     snprintf(path, sizeof path, "%s/model_index.json", folder);
     write_text(
         path,
-        "{\"_class_name\": \"StableDiffusionPipeline\", \"_splam\": {\"objective\": \"splam\", \"steps\": 7},"
-        " \"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}");
+        "{\"_class_name\": \"StableDiffusionPipeline\", \"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}");
 }
 
 static int set_up(void **state)
@@ -106,6 +105,8 @@ static int set_up(void **state)
     if (make_test_folder(state) != 0) return -1;
     make_model(keep(state, "teacher"), "unet-demo", ddim_scheduler);
     make_model(keep(state, "student"), "unet-guided", lcm_scheduler);
+    write_text(keep(state, "student/splam.json"),
+               "{\"objective\": \"splam\", \"skip\": 100, \"data\": \"folder:/home\"}");
     return 0;
 }
 
@@ -450,11 +451,34 @@ static void test_picture_text(void **state)
     json_t *json =
         json_loadb(json_text, size - (size_t)(json_text - bytes), JSON_DISABLE_EOF_CHECK, NULL);
     assert_string_equal(json_string_value(json_object_get(json, "model")), "teacher");
-    assert_string_equal(json_string_value(json_object_get(json, "objective")), "splam");
+    assert_null(json_object_get(json, "objective"));
     assert_string_equal(json_string_value(json_object_get(json, "sampler")), "euler");
     assert_int_equal(json_integer_value(json_object_get(json, "steps")), 2);
     assert_int_equal(json_integer_value(json_object_get(json, "seed")), 77);
     assert_int_equal(strlen(json_string_value(json_object_get(json, "model_hash"))), 16);
+    json_decref(json);
+    sp_free(bytes);
+}
+
+/* A student's pictures say how it was distilled, but not where its data lay. */
+static void test_student_text(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    char *bytes;
+    size_t size;
+    o.steps = 1;
+    o.output = keep(state, "student.png");
+    generate(&o);
+    assert_ok(sp_read_file(o.output, &bytes, &size));
+    const char *text = memmem(bytes, size, "{\"version\"", 10);
+    assert_non_null(text);
+    json_t *json = json_loadb(text, size - (size_t)(text - bytes), JSON_DISABLE_EOF_CHECK, NULL);
+    assert_string_equal(json_string_value(json_object_get(json, "objective")), "splam");
+    assert_string_equal(json_string_value(json_object_get(json, "sampler")), "lcm");
+    assert_float_equal(json_number_value(json_object_get(json, "guidance")), 1, 0);
+    const json_t *distillation = json_object_get(json, "distillation");
+    assert_int_equal(json_integer_value(json_object_get(distillation, "skip")), 100);
+    assert_null(json_object_get(distillation, "data"));
     json_decref(json);
     sp_free(bytes);
 }
@@ -617,12 +641,13 @@ static void test_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_noise_file),   cmocka_unit_test(test_time_cond),
-        cmocka_unit_test(test_set_unet),     cmocka_unit_test(test_picture_text),
-        cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
-        cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_same_seed),      cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_noise_file),     cmocka_unit_test(test_time_cond),
+        cmocka_unit_test(test_set_unet),       cmocka_unit_test(test_picture_text),
+        cmocka_unit_test(test_student_text),   cmocka_unit_test(test_many),
+        cmocka_unit_test(test_wrong_requests), cmocka_unit_test(test_wrong_models),
+        cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

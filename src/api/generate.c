@@ -25,6 +25,7 @@ typedef struct {
     size_t prompt_count;
     char *prompts_text;
     char *model_name;
+    json_t *distillation; /* NULL: not a student of ours */
     uint64_t model_hash;
     sp_sampler_options sampler;
     double guidance;
@@ -248,6 +249,7 @@ static sp_status save_picture(const generation *g, int64_t number, const float *
     sp_picture_facts facts = {
         .pipeline = g->pipeline,
         .model_name = g->model_name,
+        .distillation = g->distillation,
         .model_hash = g->model_hash,
         .prompt = g->prompts[number / g->count],
         .sampler = g->sampler.kind,
@@ -351,6 +353,16 @@ static sp_status make_parent(const char *path)
     return status;
 }
 
+/* splam.json, which a student's folder has. */
+static sp_status load_distillation(generation *g)
+{
+    char *path = sp_path_join(g->o->model, "splam.json");
+    if (!path) return SP_MEMORY;
+    sp_status status = sp_path_exists(path) ? sp_json_load(path, &g->distillation) : SP_OK;
+    sp_free(path);
+    return status;
+}
+
 /* Everything that can be wrong with the request is found here, before the first long computation.
  */
 static sp_status prepare(generation *g)
@@ -369,6 +381,7 @@ static sp_status prepare(generation *g)
     SP_TRY(choose_seed(g));
     SP_TRY(choose_pictures(g));
     SP_TRY(make_noise(g));
+    SP_TRY(load_distillation(g));
     SP_TRY(make_parent(o->output));
     SP_TRY(make_parent(o->save_latents));
     g->model_name = folder_name(o->model);
@@ -408,6 +421,7 @@ static void generation_free(generation *g)
     sp_free(g->prompts);
     sp_free(g->prompts_text);
     sp_free(g->model_name);
+    json_decref(g->distillation);
 }
 
 splam_status splam_generate(const splam_generate_options *options, const splam_callbacks *callbacks)

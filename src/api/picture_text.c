@@ -82,8 +82,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
                             const char *hash)
 {
     const sp_pipeline *p = f->pipeline;
-    json_t *distillation = json_object_get(p->folder.index, "_splam");
-    json_t *objective = json_object_get(distillation, "objective");
+    json_t *objective = json_object_get(f->distillation, "objective");
     json_t *o = json_object();
     int bad = json_object_set_new(o, "version", json_string(splam_version()));
     bad |= json_object_set_new(o, "model", json_string(f->model_name));
@@ -93,7 +92,11 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
         json_string(
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
     if (objective) bad |= json_object_set(o, "objective", objective);
-    if (distillation) bad |= json_object_set(o, "distillation", distillation);
+    if (f->distillation) {
+        json_t *distillation = json_copy((json_t *)(uintptr_t)f->distillation);
+        json_object_del(distillation, "data"); /* a picture need not tell of the maker's folders */
+        bad |= json_object_set_new(o, "distillation", distillation);
+    }
     bad |= json_object_set_new(o, "prompt", json_string(prompt));
     if (negative) bad |= json_object_set_new(o, "negative_prompt", json_string(negative));
     bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));

@@ -6,7 +6,8 @@
 typedef struct {
     const sp_pipeline *pipeline;
     const char *model_name;
-    uint64_t model_hash; /* sp_model_hash */
+    const json_t *distillation; /* the student's splam.json; NULL: there is none */
+    uint64_t model_hash;        /* sp_model_hash */
     const char *prompt;
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;
@@ -24,8 +25,7 @@ typedef struct {
 uint64_t sp_model_hash(const sp_tensor_file *file);
 
 /* New strings (sp_free): the text that A1111's web interface writes and reads, and a JSON object
- * with more. What model_index.json says under "_splam" of a student's training is its
- * "distillation". */
+ * with more. */
 sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, char **json);
 
 #endif
