@@ -11,6 +11,7 @@
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \
     X(forward, "run one component from file to file")                                              \
     X(inspect, "say what a model or file holds and what memory it needs")                          \
+    X(bench, "measure operators and a model's parts")                                              \
     X(tokenize, "print the token ids of a text")
 
 /* argv[0] is the verb. Returns the exit code. */

@@ -222,6 +222,25 @@ typedef struct {
 /* Writes a model's folder with its weights in another type. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
+/* ---- measuring speed ---- */
+
+/* 0 or NULL takes the default in brackets. */
+typedef struct {
+    const char *model;    /* a diffusers folder; NULL: operators alone */
+    const char *only;     /* "generate", "train" or "operators" [all that there is a model for] */
+    const char *op;       /* of the operators, those whose name contains this */
+    int64_t batch;        /* samples of a training step [1] */
+    splam_precision precision; /* of the model's parts; operators are measured in both */
+    bool json;            /* the report as a JSON object, else as lines for people */
+    bool support;         /* instead: which kernel runs each operator, f32 and bf16 */
+} splam_bench_options;
+
+/* Medians of repeated runs in one process, and the ceilings of the same run: a large matrix product
+ * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left
+ * out, and said. *report: splam_free. */
+SPLAM_API splam_status splam_bench(const splam_bench_options *options,
+                                   const splam_callbacks *callbacks, char **report);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,63 @@
+/* splam bench */
+#include <stdio.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Measures: without a model the operators at Stable Diffusion's shapes, with the share of what this\n"
+    "machine can do at best (measured in the same run); with a model also its parts at its own size,\n"
+    "and generating (one picture, 4 steps, no guidance, loading included). Times are medians. With\n"
+    "--json: unet_forward_seconds, vae_decode_seconds, generate_seconds,\n"
+    "unet_forward_backward_seconds, distill_step_seconds, peak_rss_bytes of each, operators.";
+
+static const char *const examples[] = {
+    "splam bench --only operators --operator conv2d",
+    "splam bench -m sd15 --only generate --precision bf16",
+    "splam bench -m emoji-teacher --only train --train-batch-size 32 --json",
+    "splam bench --support",
+    NULL,
+};
+
+int cli_bench(int argc, char **argv)
+{
+    splam_bench_options o = {0};
+    const char *precision = NULL;
+    int64_t threads = 0;
+    /* clang-format off */
+    const option options[] = {
+        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &o.model, .argument = "MODEL",
+         .help = "a diffusers folder"},
+        {.name = "only", .kind = OPTION_CHOICE, .value = &o.only, .choices = "generate|train|operators",
+         .help = "one part", .fallback = "all, without a model operators"},
+        {.name = "operator", .kind = OPTION_TEXT, .value = &o.op, .argument = "NAME",
+         .help = "operators whose name contains this"},
+        {.name = "train-batch-size", .kind = OPTION_INTEGER, .value = &o.batch, .argument = "N", .low = 1,
+         .high = 4096, .help = "samples of a training step", .fallback = "1"},
+        {.name = "precision", .kind = OPTION_CHOICE, .value = &precision, .choices = "f32|bf16",
+         .help = "of the model's parts", .fallback = "bf16 where the processor has it"},
+        {.name = "json", .kind = OPTION_FLAG, .value = &o.json, .help = "print a JSON object"},
+        {.name = "support", .kind = OPTION_FLAG, .value = &o.support,
+         .help = "instead: which kernel runs each operator"},
+        OPTION_THREADS(&threads),
+    };
+    /* clang-format on */
+    const command c = {.verb = "bench",
+                       .synopsis = "[-m MODEL] [options]",
+                       .description = description,
+                       .options = options,
+                       .option_count = OPTION_COUNT(options),
+                       .examples = examples};
+    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    o.precision = options_precision(precision);
+    splam_set_threads((int)threads);
+    splam_terminal terminal;
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    char *report;
+    splam_status status = splam_bench(&o, &callbacks, &report);
+    if (status != SPLAM_OK) return cli_finish(status);
+    fputs(report, stdout);
+    splam_free(report);
+    return CLI_OK;
+}

@@ -1,0 +1,374 @@
+/* A model's own work: evaluations, decoding, gradients, whole steps, prompt to picture. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/bench.h"
+#include "api/workload.h"
+#include "backend/cpu/cpu.h"
+#include "backend/optimizer.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "graph/plan.h"
+#include "models/initialize.h"
+#include "train/training_state.h"
+
+/* ---- memory ---- */
+
+/* Lets the peak begin anew; false where the kernel does not offer that. */
+static bool reset_peak(void)
+{
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    if (!file) return false;
+    bool written = fputs("5", file) >= 0;
+    return fclose(file) == 0 && written;
+}
+
+/* One figure of a /proc file in kB, as bytes; -1 if it is not there. */
+static int64_t proc_bytes(const char *path, const char *key)
+{
+    char line[256];
+    long long value = -1;
+    size_t length = strlen(key);
+    FILE *file = fopen(path, "r");
+    while (file && value < 0 && fgets(line, sizeof line, file))
+        if (strncmp(line, key, length) == 0 && sscanf(line + length, ": %lld", &value) != 1)
+            value = -1;
+    if (file) fclose(file);
+    return value < 0 ? -1 : (int64_t)value * 1024;
+}
+
+/* ---- results ---- */
+
+static sp_status leave_out(json_t *out, const char *name, const char *why)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%s: %s", name, why);
+    json_t *list = json_object_get(out, "left_out");
+    return json_array_append_new(list, json_string(text)) ? SP_MEMORY : SP_OK;
+}
+
+static sp_status store(json_t *out, const char *name, double seconds, bool has_peak)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s_seconds", name);
+    if (json_object_set_new(out, key, json_real(seconds))) return SP_MEMORY;
+    int64_t peak = has_peak ? proc_bytes("/proc/self/status", "VmHWM") : -1;
+    if (peak < 0) return SP_OK;
+    return json_object_set_new(json_object_get(out, "peak_rss_bytes"), name, json_integer(peak))
+               ? SP_MEMORY
+               : SP_OK;
+}
+
+/* Memory that the work takes beyond the plan must be free too, or the machine would begin to swap.
+ */
+static sp_status check_free(const sp_plan *plan, size_t more)
+{
+    sp_plan_memory m = sp_plan_get_memory(plan);
+    int64_t free_bytes = proc_bytes("/proc/meminfo", "MemAvailable");
+    size_t needed = m.arena + m.persistent + m.boundary + more;
+    if (free_bytes < 0 || needed <= (size_t)free_bytes) return SP_OK;
+    return sp_fail(SP_MEMORY, "takes %.1f GB, and %.1f GB are free", (double)needed * 1e-9,
+                   (double)free_bytes * 1e-9);
+}
+
+/* ---- inputs ---- */
+
+/* Unit normal numbers, and ids and timesteps that any model takes. */
+static sp_status fill_input(sp_run *run, const sp_value *value)
+{
+    sp_tensor tensor;
+    SP_TRY(sp_tensor_create(value->dtype, value->shape, &tensor));
+    if (value->dtype == SP_F32) {
+        sp_random_key key = {.seed = 1, .sample = (uint64_t)value->id};
+        sp_random_normal(key, tensor.data, (size_t)sp_tensor_count(&tensor));
+    }
+    sp_status status = sp_run_set_input(run, value->name, &tensor);
+    sp_tensor_free(&tensor);
+    return status;
+}
+
+static sp_status fill_inputs(sp_run *run, const sp_plan *plan)
+{
+    const sp_graph *graph = sp_plan_graph(plan);
+    for (int i = 0; i < graph->value_count; i++) {
+        const sp_value *value = graph->values[i];
+        if (value->kind == SP_VALUE_INPUT && sp_plan_input(plan, value->name))
+            SP_TRY(fill_input(run, value));
+    }
+    return SP_OK;
+}
+
+/* ---- one plan run again and again ---- */
+
+typedef struct {
+    sp_plan *plan;
+    sp_run *run;
+    sp_training_state state; /* whole steps and gradients: weights that change */
+    const float **gradient;  /* whole steps: by weight; NULL: only gradients are wanted */
+} timed_run;
+
+static void release(timed_run *t)
+{
+    sp_run_destroy(t->run);
+    sp_plan_destroy(t->plan);
+    sp_training_state_free(&t->state);
+    sp_free(t->gradient);
+    *t = (timed_run){0};
+}
+
+static sp_status create(const sp_work_model *model, sp_work work, int64_t batch, sp_dtype storage,
+                        size_t more, timed_run *t)
+{
+    sp_graph *graph;
+    SP_TRY(sp_work_graph(model, work, batch, &graph));
+    SP_TRY(sp_plan_create(graph, sp_cpu_backend(), storage, &t->plan));
+    SP_TRY(check_free(t->plan, more));
+    SP_TRY(sp_run_create(t->plan, &t->run));
+    return fill_inputs(t->run, t->plan);
+}
+
+static sp_status execute(void *context)
+{
+    timed_run *t = context;
+    return sp_run_execute(t->run);
+}
+
+typedef struct {
+    const char *name;
+    sp_work work;
+    const char *set;
+    const sp_component *component;
+} evaluation;
+
+static sp_status time_evaluation(const sp_work_model *model, const evaluation *e, sp_dtype storage,
+                                 const sp_callbacks *callbacks, json_t *out)
+{
+    timed_run t = {0};
+    double seconds;
+    if (!e->component) return leave_out(out, e->name, "the model has no such part");
+    bool has_peak = reset_peak();
+    sp_status status =
+        create(model, e->work, 1, storage, sp_weights_bytes(e->component->weights), &t);
+    if (!status) status = sp_run_bind(t.run, e->set, e->component->weights);
+    if (!status) status = sp_bench_median(execute, &t, 2, callbacks, &seconds);
+    if (!status) status = store(out, e->name, seconds, has_peak);
+    release(&t);
+    sp_report(callbacks, e->name, 1, 1, NULL);
+    return status == SP_MEMORY ? leave_out(out, e->name, sp_error_message()) : status;
+}
+
+/* ---- prompt to picture ---- */
+
+typedef struct {
+    splam_generate_options options;
+    splam_callbacks callbacks; /* to be stopped by, not to report to */
+} generation;
+
+static sp_status generate(void *context)
+{
+    generation *g = context;
+    return (sp_status)splam_generate(&g->options, &g->callbacks);
+}
+
+static bool is_whole(const char *folder)
+{
+    static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"};
+    bool whole = true;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char *path = sp_path_join(folder, parts[i]);
+        whole = whole && path && sp_path_is_folder(path);
+        sp_free(path);
+    }
+    return whole;
+}
+
+/* Weights are loaded every time; the picture goes to a folder that is removed again. */
+static sp_status time_generate(const splam_bench_options *o, const sp_callbacks *callbacks,
+                               json_t *out)
+{
+    static const char *const prompt[] = {"a lighthouse in a storm"};
+    if (!is_whole(o->model)) return leave_out(out, "generate", "the model has not all parts");
+    char folder[] = "/tmp/splam-bench-XXXXXX";
+    if (!mkdtemp(folder)) return sp_fail(SP_IO, "/tmp: a folder could not be made");
+    char *path = sp_path_join(folder, "out.png");
+    generation g = {.options = {.model = o->model,
+                                .prompts = prompt,
+                                .prompt_count = 1,
+                                .steps = 4,
+                                .guidance = 1,
+                                .precision = o->precision,
+                                .output = path},
+                    .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
+    double seconds;
+    bool has_peak = reset_peak();
+    sp_status status = path ? sp_bench_median(generate, &g, 2, callbacks, &seconds) : SP_MEMORY;
+    if (!status) status = store(out, "generate", seconds, has_peak);
+    sp_free(path);
+    sp_remove_tree(folder);
+    sp_report(callbacks, "generate", 1, 1, NULL);
+    return status;
+}
+
+sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *callbacks,
+                            json_t *out)
+{
+    sp_work_model model;
+    sp_dtype storage = sp_storage_of(o->precision);
+    SP_TRY(sp_work_model_open(o->model, &model));
+    const evaluation evaluations[] = {{"text_encoder", SP_WORK_TEXT, "text", model.text},
+                                      {"unet_forward", SP_WORK_UNET, "online", model.unet},
+                                      {"vae_decode", SP_WORK_DECODE, "vae", model.vae}};
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < sizeof evaluations / sizeof *evaluations && !status; i++)
+        status = time_evaluation(&model, &evaluations[i], storage, callbacks, out);
+    sp_work_model_close(&model);
+    return status ? status : time_generate(o, callbacks, out);
+}
+
+/* ---- training ---- */
+
+static sp_status backward(void *context)
+{
+    timed_run *t = context;
+    sp_run_weights_changed(t->run); /* as between training steps: they are packed again */
+    return sp_run_execute(t->run);
+}
+
+static sp_status find_gradients(timed_run *t)
+{
+    size_t count = sp_weights_count(t->state.online);
+    t->gradient = sp_alloc_zero((count + 1) * sizeof *t->gradient);
+    if (!t->gradient) return SP_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        char *name = sp_format("gradient.%s", sp_weights_name(t->state.online, i));
+        if (!name) return SP_MEMORY;
+        t->gradient[i] = sp_run_output_address(t->run, name);
+        sp_free(name);
+    }
+    return SP_OK;
+}
+
+/* Teacher, average and student, gradients, their norm, AdamW and the average: what one optimiser
+ * step takes once latents and contexts are there. */
+static sp_status step(void *context)
+{
+    timed_run *t = context;
+    const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
+    size_t count = sp_weights_count(t->state.online);
+    double norm = 0;
+    SP_TRY(backward(t));
+    for (size_t i = 0; i < count; i++)
+        if (t->gradient[i])
+            norm += kernels->sum_of_squares(t->gradient[i],
+                                            sp_tensor_count(sp_weights_at(t->state.online, i)));
+    const sp_adamw_options options = {.learning_rate = 8e-6,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.999,
+                                      .epsilon = 1e-8,
+                                      .gradient_scale = 1 / (1 + sqrt(norm)),
+                                      .ema_decay = 0.95,
+                                      .step = ++t->state.step};
+    for (size_t i = 0; i < count; i++) {
+        if (!t->gradient[i]) continue;
+        const sp_adamw_tensor tensor = {
+            .count = sp_tensor_count(sp_weights_at(t->state.online, i)),
+            .weight = sp_weights_at(t->state.online, i)->data,
+            .first_moment = sp_weights_at(t->state.first_moment, i)->data,
+            .second_moment = sp_weights_at(t->state.second_moment, i)->data,
+            .gradient = t->gradient[i],
+            .ema = sp_weights_at(t->state.ema, i)->data,
+        };
+        kernels->adamw(&options, &tensor);
+    }
+    return SP_OK;
+}
+
+static sp_status time_backward(const sp_work_model *model, const splam_bench_options *o,
+                               const sp_callbacks *callbacks, json_t *out)
+{
+    static const char name[] = "unet_forward_backward";
+    timed_run t = {0};
+    double seconds;
+    bool has_peak = reset_peak();
+    size_t weights = 0;
+    for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
+        weights += sizeof(float) * (size_t)sp_tensor_count(sp_weights_at(model->unet->weights, i));
+    sp_status status =
+        create(model, SP_WORK_UNET_BACKWARD, o->batch, sp_storage_of(o->precision), weights, &t);
+    if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
+    if (!status) status = sp_run_bind(t.run, "online", t.state.online);
+    if (!status) status = sp_bench_median(backward, &t, 2, callbacks, &seconds);
+    if (!status) status = store(out, name, seconds, has_peak);
+    release(&t);
+    sp_report(callbacks, name, 1, 1, NULL);
+    return status == SP_MEMORY ? leave_out(out, name, sp_error_message()) : status;
+}
+
+/* Online weights, average and moments of a student that is the teacher with a cond_proj of zeros.
+ */
+static sp_status make_state(const sp_work_model *model, sp_training_state *out)
+{
+    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = sp_work_student(model)};
+    sp_weights *initial = NULL;
+    sp_graph *graph = NULL;
+    sp_status status = sp_weights_copy(model->unet->weights, SP_F32, &initial);
+    if (!status) status = sp_component_graph(&config, &graph);
+    if (!status)
+        status = sp_initialize(graph, "", &(sp_initialize_options){.zero = "cond_proj"}, initial);
+    if (!status) status = sp_training_state_create(initial, out);
+    sp_graph_destroy(graph);
+    sp_weights_destroy(initial);
+    return status;
+}
+
+static sp_status prepare_step(const sp_work_model *model, const splam_bench_options *o,
+                              timed_run *t)
+{
+    enum { STATES = 5 }; /* two weight sets, two moments, and the copy that they are made of */
+    size_t weights = sp_weights_bytes(model->unet->weights), values = 0;
+    for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
+        values += (size_t)sp_tensor_count(sp_weights_at(model->unet->weights, i));
+    SP_TRY(create(model, SP_WORK_STEP, o->batch, sp_storage_of(o->precision),
+                  weights + STATES * sizeof(float) * values, t));
+    SP_TRY(make_state(model, &t->state));
+    SP_TRY(sp_run_bind(t->run, "teacher", model->unet->weights));
+    SP_TRY(sp_run_bind(t->run, "ema", t->state.ema));
+    SP_TRY(sp_run_bind(t->run, "online", t->state.online));
+    return find_gradients(t);
+}
+
+static sp_status time_step(const sp_work_model *model, const splam_bench_options *o,
+                           const sp_callbacks *callbacks, json_t *out)
+{
+    static const char name[] = "distill_step";
+    timed_run t = {0};
+    double seconds;
+    if (!sp_work_possible(model, SP_WORK_STEP))
+        return leave_out(out, name, "the model is a student already");
+    bool has_peak = reset_peak();
+    sp_status status = prepare_step(model, o, &t);
+    if (!status) status = sp_bench_median(step, &t, 2, callbacks, &seconds);
+    if (!status) status = store(out, name, seconds, has_peak);
+    release(&t);
+    sp_report(callbacks, name, 1, 1, NULL);
+    return status == SP_MEMORY ? leave_out(out, name, sp_error_message()) : status;
+}
+
+sp_status sp_bench_train(const splam_bench_options *o, const sp_callbacks *callbacks, json_t *out)
+{
+    sp_work_model model;
+    SP_TRY(sp_work_model_open(o->model, &model));
+    sp_status status = SP_OK;
+    if (!model.unet)
+        status = leave_out(out, "train", "the model has no UNet");
+    else
+        status = time_backward(&model, o, callbacks, out);
+    if (!status && model.unet) status = time_step(&model, o, callbacks, out);
+    sp_work_model_close(&model);
+    return status;
+}
