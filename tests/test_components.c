@@ -106,6 +106,103 @@ static void test_sd15_plan(void **state)
     sp_plan_destroy(plan);
 }
 
+/* ---- mapped weights ---- */
+
+enum { WIDTH = 1024 };
+
+/* Bytes of a mapped file that are in this process's memory. */
+static size_t resident(const char *path)
+{
+    char line[1024];
+    size_t kilobytes = 0, sum = 0;
+    bool inside = false;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps)) {
+        if (strchr(line, '-') && !strstr(line, "kB")) inside = strstr(line, path);
+        if (inside && sscanf(line, "Rss: %zu", &kilobytes) == 1) sum += kilobytes << 10;
+    }
+    fclose(maps);
+    return sum;
+}
+
+static void write_two_weights(const char *path)
+{
+    sp_weights *weights;
+    assert_ok(sp_weights_create(&weights));
+    const sp_shape shapes[] = {sp_shape_of(WIDTH, WIDTH), sp_shape_of(WIDTH)};
+    for (int i = 0; i < 2; i++) {
+        sp_tensor tensor;
+        assert_ok(sp_tensor_create(SP_F32, shapes[i], &tensor));
+        for (int64_t k = 0; k < sp_tensor_count(&tensor); k++)
+            ((float *)tensor.data)[k] = (float)(k % 7 - 3) / 4;
+        assert_ok(sp_weights_add(weights, i ? "kept" : "cast", tensor));
+    }
+    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0));
+    sp_weights_destroy(weights);
+}
+
+/* "cast" is read by a cast alone; "kept" by one too, and by the norm in every step. */
+static sp_plan *plan_of_two_weights(void)
+{
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    assert_ok(sp_builder_create(&b));
+    sp_set_enter(b, "model", SP_RATE_RUN, NULL, NULL);
+    sp_value *kept = sp_parameter(b, "kept", sp_shape_of(WIDTH));
+    sp_value *cast = sp_parameter(b, "cast", sp_shape_of(WIDTH, WIDTH));
+    sp_value *x = sp_input(b, "x", SP_F32, sp_shape_of(1, WIDTH), SP_RATE_STEP);
+    sp_value *y = sp_linear(b, sp_layer_norm(b, x, kept, NULL, 1e-5), cast, NULL, NULL);
+    sp_output(b, "y", sp_add(b, y, kept));
+    sp_set_leave(b);
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_ok(sp_plan_create(graph, sp_cpu_backend(), SP_BF16, &plan));
+    assert_int_equal(sp_plan_get_memory(plan).parameters, WIDTH * sizeof(float));
+    return plan;
+}
+
+/* Pages of a weight leave memory when it has been packed or cast, and come back when it is read
+ * again. */
+static void test_read_weights_are_dropped(void **state)
+{
+    enum { FEW = 256 << 10 }; /* the kernel maps pages around the one that is read */
+    const char *path = in_folder(state, "two.safetensors");
+    sp_tensor_file *file;
+    sp_weights *weights;
+    sp_run *run;
+    sp_tensor x, y[2];
+    write_two_weights(path);
+    sp_plan *plan = plan_of_two_weights();
+    assert_ok(sp_safetensors_open(path, &file));
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_weights_add_file(weights, file));
+    assert_ok(sp_run_create(plan, &run));
+    assert_ok(sp_run_bind(run, "model", weights));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1, WIDTH), &x));
+    for (int i = 0; i < WIDTH; i++)
+        ((float *)x.data)[i] = (float)(i % 5);
+    assert_ok(sp_run_set_input(run, "x", &x));
+    for (int i = 0; i < 2; i++) {
+        assert_ok(sp_tensor_check_finite(sp_weights_find(weights, "cast"), "cast")); /* reads it */
+        assert_in_range(resident(path), (size_t)WIDTH * WIDTH * sizeof(float), SIZE_MAX);
+        sp_run_weights_changed(run);
+        assert_ok(sp_run_execute(run));
+        assert_in_range(resident(path), 1, FEW);
+        assert_ok(sp_run_get_output(run, "y", &y[i]));
+    }
+    assert_memory_equal(y[0].data, y[1].data, sp_tensor_bytes(&y[0]));
+    sp_weights_drop(weights, "absent");
+    sp_tensor_free(&x);
+    sp_tensor_free(&y[0]);
+    sp_tensor_free(&y[1]);
+    sp_run_destroy(run);
+    sp_plan_destroy(plan);
+    sp_weights_destroy(weights);
+    sp_tensor_file_close(file);
+}
+
 /* ---- configs ---- */
 
 static void test_defaults(void **state)
@@ -567,6 +664,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parameter_counts),
         cmocka_unit_test(test_sd15_plan),
+        cmocka_unit_test_setup_teardown(test_read_weights_are_dropped, make_test_folder,
+                                        remove_test_folder),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_config_round_trip),
         cmocka_unit_test(test_bad_configs),

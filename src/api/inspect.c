@@ -238,7 +238,7 @@ static sp_status describe_generate(const sp_work_model *model, sp_string *out)
         if (!stages[i].component) continue;
         if (stages[i].batch == 2 && model->unet->config.unet.time_cond_dim) continue;
         SP_TRY(plan_memory(model, stages[i].work, stages[i].batch, &memory));
-        append_row(stages[i].name, sp_weights_bytes(stages[i].component->weights), &memory, out);
+        append_row(stages[i].name, memory.parameters, &memory, out);
     }
     return SP_OK;
 }
@@ -246,16 +246,16 @@ static sp_status describe_generate(const sp_work_model *model, sp_string *out)
 static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 {
     if (!sp_work_possible(model, SP_WORK_STEP)) return SP_OK;
-    enum { STATES = 4 }; /* online, average and two moments, all fp32 */
+    enum { MOMENTS = 2 }; /* fp32; the plan counts the online weights and their average */
     sp_plan_memory memory;
     sp_unet_config student = sp_work_student(model);
     sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = student};
     sp_graph *graph;
     SP_TRY(sp_component_graph(&config, &graph));
-    size_t state = STATES * sizeof(float) * (size_t)sp_graph_parameter_count(graph);
+    size_t moments = MOMENTS * sizeof(float) * (size_t)sp_graph_parameter_count(graph);
     sp_graph_destroy(graph);
     SP_TRY(plan_memory(model, SP_WORK_STEP, 1, &memory));
-    append_row("distill: one step", state + sp_weights_bytes(model->unet->weights), &memory, out);
+    append_row("distill: one step", moments + memory.parameters, &memory, out);
     return SP_OK;
 }
 

@@ -131,11 +131,14 @@ sp_status sp_plan_place(sp_plan *plan)
         } else if (slot->place == SP_PLACE_BOUNDARY) {
             slot->offset = plan->memory.boundary;
             plan->memory.boundary += aligned(slot->bytes);
-        } else if (slot->place == SP_PLACE_PARAMETER) {
-            plan->memory.parameters += slot->bytes;
         }
     }
     find_lifetimes(plan);
+    for (int i = 0; i < plan->slot_count; i++) {
+        const sp_slot *slot = &plan->slots[i];
+        bool read = slot->place == SP_PLACE_PARAMETER && slot->last >= 0;
+        if (read && !sp_parameter_done(plan, i, slot->last)) plan->memory.parameters += slot->bytes;
+    }
     merge_in_place(plan);
     SP_TRY(place_arena(plan));
     for (int i = 0; i < plan->slot_count; i++)

@@ -14,7 +14,7 @@ typedef struct {
     size_t arena;      /* activations and kernels' scratch, lifetimes overlapped */
     size_t persistent; /* values kept between steps: packed and cast weights, what depends on the prompt alone */
     size_t boundary;   /* inputs and outputs */
-    size_t parameters; /* as bound, not allocated by the run */
+    size_t parameters; /* as bound, not allocated by the run, without those that it drops (sp_run_bind) */
 } sp_plan_memory;
 
 /* Prunes, lowers to `storage` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in every case. */
@@ -29,6 +29,8 @@ const sp_value *sp_plan_output(const sp_plan *plan, const char *name);
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
 void sp_run_destroy(sp_run *run);
 /* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape or dtype is an error naming it.
+ * Mapped pages of a parameter that only steps of RUN rate read (packing, casts) are dropped after the last
+ * of these.
  * Rebinding or sp_run_weights_changed makes what was computed from RUN-rate weights stale. */
 sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights);
 void sp_run_weights_changed(sp_run *run);

@@ -9,7 +9,7 @@ typedef enum { SP_PLACE_NONE, SP_PLACE_ARENA, SP_PLACE_PERSISTENT, SP_PLACE_BOUN
 typedef struct {
     sp_place place;
     size_t bytes, offset; /* offset within its place; parameters: index into the plan's parameter list */
-    int first, last;      /* steps between which it is alive; arena only */
+    int first, last;      /* steps that touch it, the arena's are alive between them; -1: none */
     int merged_into;      /* -1, or the slot whose memory it takes over (in place) */
 } sp_slot;
 
@@ -36,6 +36,13 @@ struct sp_plan {
     sp_map *inputs, *outputs; /* name -> sp_value */
     sp_plan_memory memory;
 };
+
+/* A parameter that no step reads after this one, until its weights change. */
+static inline bool sp_parameter_done(const sp_plan *plan, int slot, int step)
+{
+    return plan->slots[slot].place == SP_PLACE_PARAMETER && plan->slots[slot].last == step &&
+           plan->steps[step].rate == SP_RATE_RUN;
+}
 
 /* Gives every slot its offset; sets plan->memory. */
 sp_status sp_plan_place(sp_plan *plan);

@@ -8,6 +8,7 @@ struct sp_run {
     void *arena, *persistent, *boundary;
     void **parameters;      /* addresses by parameter index; NULL: not bound yet */
     bool *parameter_owned;  /* uploaded copies on a device */
+    const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
     bool *input_set;        /* by slot */
     double *step_seconds;   /* profile, by step; NULL: off */
@@ -26,10 +27,11 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
     run->boundary = backend->allocate(backend, plan->memory.boundary + 1);
     run->parameters = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->parameters);
     run->parameter_owned = sp_alloc_zero((size_t)plan->parameter_count + 1);
+    run->sources = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->sources);
     run->input_set = sp_alloc_zero((size_t)plan->slot_count + 1);
     run->stale[SP_RATE_RUN] = run->stale[SP_RATE_PROMPT] = true;
     if (!run->arena || !run->persistent || !run->boundary || !run->parameters || !run->parameter_owned ||
-        !run->input_set) {
+        !run->sources || !run->input_set) {
         sp_run_destroy(run);
         return sp_fail(SP_MEMORY, "out of memory: a run needs %zu MB",
                        (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >> 20);
@@ -49,6 +51,7 @@ void sp_run_destroy(sp_run *run)
     backend->release(backend, run->boundary);
     sp_free(run->parameters);
     sp_free(run->parameter_owned);
+    sp_free(run->sources);
     sp_free(run->input_set);
     sp_free(run->step_seconds);
     sp_free(run->step_calls);
@@ -81,7 +84,9 @@ sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights)
 {
     for (int i = 0; i < run->plan->parameter_count; i++) {
         const sp_value *value = run->plan->parameters[i];
-        if (strcmp(value->set, set) == 0) SP_TRY(bind_parameter(run, i, value, sp_weights_find(weights, value->name)));
+        if (strcmp(value->set, set)) continue;
+        SP_TRY(bind_parameter(run, i, value, sp_weights_find(weights, value->name)));
+        run->sources[i] = weights;
     }
     run->stale[SP_RATE_RUN] = true;
     return SP_OK;
@@ -168,14 +173,28 @@ static void run_step(sp_run *run, int index)
     }
 }
 
+/* A weight that has been packed or cast is in memory twice: its file can hold the first. */
+static void drop_parameters(const sp_run *run, int index)
+{
+    const sp_step *step = &run->plan->steps[index];
+    for (int i = 0; i < SP_MAX_INPUTS; i++) {
+        if (step->in[i] < 0 || !sp_parameter_done(run->plan, step->in[i], index)) continue;
+        size_t parameter = run->plan->slots[step->in[i]].offset;
+        sp_weights_drop(run->sources[parameter], run->plan->parameters[parameter]->name);
+    }
+}
+
 sp_status sp_run_execute(sp_run *run)
 {
     SP_TRY(check_ready(run));
     bool stale = false;
     for (int rate = 0; rate < SP_RATE_COUNT; rate++) {
         stale |= run->stale[rate] || rate == SP_RATE_STEP;
-        for (int s = 0; s < run->plan->step_count && stale; s++)
-            if ((int)run->plan->steps[s].rate == rate) run_step(run, s);
+        for (int s = 0; s < run->plan->step_count && stale; s++) {
+            if ((int)run->plan->steps[s].rate != rate) continue;
+            run_step(run, s);
+            if (rate == SP_RATE_RUN) drop_parameters(run, s);
+        }
         run->stale[rate] = false;
     }
     return SP_OK;

@@ -48,6 +48,7 @@ static void flatten_kernel(const char *name, sp_tensor *view)
 sp_status sp_add_renamed(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind)
 {
     char buffer[MAX_NAME + 16];
+    sp_weights_set_file(weights, file);
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         const char *name = sp_tensor_file_name(file, i);
         sp_tensor view = view_of(sp_tensor_file_at(file, i));

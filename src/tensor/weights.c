@@ -12,6 +12,7 @@ struct sp_weights {
     entry **entries; /* each allocated alone, so that pointers to tensors stay valid */
     size_t count, capacity;
     sp_map *by_name;
+    const sp_tensor_file *file; /* that views lie in, or NULL */
 };
 
 sp_status sp_weights_create(sp_weights **out)
@@ -79,6 +80,7 @@ sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor
 
 sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file)
 {
+    sp_weights_set_file(weights, file);
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         sp_tensor view = *sp_tensor_file_at(file, i);
         view.owned = false;
@@ -101,6 +103,17 @@ sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights 
         *out = NULL;
     }
     return status;
+}
+
+void sp_weights_set_file(sp_weights *weights, const sp_tensor_file *file)
+{
+    weights->file = file;
+}
+
+void sp_weights_drop(const sp_weights *weights, const char *name)
+{
+    const sp_tensor *tensor = sp_weights_find(weights, name);
+    if (tensor && !tensor->owned && weights->file) sp_tensor_file_drop(weights->file, tensor);
 }
 
 size_t sp_weights_count(const sp_weights *weights)

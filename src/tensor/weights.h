@@ -12,6 +12,12 @@ sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file);
 sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor);
 /* An owned copy of every tensor, converted to dtype. */
 sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights **out);
+/* Says which file views among the tensors lie in; NULL: none does. It must outlive the set.
+ * sp_weights_add_file says so itself. */
+void sp_weights_set_file(sp_weights *weights, const sp_tensor_file *file);
+/* Lets the kernel take back the mapped pages of tensor `name`: the file holds them if they are read
+ * again. Does nothing to a tensor that is absent, owned, or outside the set's file. */
+void sp_weights_drop(const sp_weights *weights, const char *name);
 size_t sp_weights_count(const sp_weights *weights);
 const char *sp_weights_name(const sp_weights *weights, size_t index); /* order of adding */
 sp_tensor *sp_weights_at(const sp_weights *weights, size_t index);
