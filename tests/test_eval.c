@@ -198,7 +198,7 @@ static sp_runner bare_network(const ode_case *c)
     sp_builder *b;
     sp_runner runner;
     assert_ok(sp_builder_create(&b));
-    sp_set_enter(b, "unet", SP_RATE_RUN, NULL, NULL);
+    sp_set_enter(b, "unet", SP_RATE_RUN, sp_weights_dtype, (void *)(uintptr_t)p->unet_weights);
     sp_shape shape = sp_shape_of(PROMPTS, p->unet_config.in_channels, SIDE, SIDE);
     sp_value *z = sp_nchw_to_nhwc(b, sp_input(b, "z", SP_F32, shape, SP_RATE_STEP));
     sp_value *t = sp_input(b, "t", SP_F32, sp_shape_of(PROMPTS), SP_RATE_STEP);
