@@ -1,0 +1,332 @@
+/* Choosing prompts, encoding the real pictures, judging drawn ones. */
+#include "eval/evaluation.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/random.h"
+#include "data/image.h"
+#include "eval/frechet.h"
+#include "eval/hit_rate.h"
+#include "eval/vae_features.h"
+#include "models/vae_run.h"
+
+enum { CHUNK_PIXELS = 1 << 21 }; /* of the real pictures that are in memory at once */
+
+/* ---- metrics ---- */
+
+sp_status sp_metrics_parse(const char *text, unsigned *out)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        SP_METRIC_LIST(X)
+#undef X
+    };
+    *out = 0;
+    for (const char *at = text; *at;) {
+        size_t length = strcspn(at, ",");
+        int found = -1;
+        for (int i = 0; i < SP_METRIC_COUNT; i++)
+            if (strlen(names[i]) == length && memcmp(at, names[i], length) == 0) found = i;
+        bool known = (length == 3 && memcmp(at, "fid", 3) == 0) ||
+                     (length == 3 && memcmp(at, "kid", 3) == 0) ||
+                     (length == 4 && memcmp(at, "clip", 4) == 0);
+        if (found < 0)
+            return sp_fail(known ? SP_UNSUPPORTED : SP_ARGUMENT,
+                           known ? "the metric \"%.*s\" is not supported; there are ode-error, "
+                                   "frechet and hit"
+                                 : "there is no metric \"%.*s\"; there are ode-error, frechet and hit",
+                           (int)(length < 32 ? length : 32), at);
+        *out |= 1u << found;
+        at += length + (at[length] == ',');
+    }
+    return *out ? SP_OK : sp_fail(SP_ARGUMENT, "no metric is named");
+}
+
+/* ---- choosing ---- */
+
+static int64_t find_caption(const sp_dataset *dataset, const char *caption)
+{
+    for (int64_t i = 0; i < sp_dataset_count(dataset); i++)
+        if (strcmp(sp_dataset_caption(dataset, i, 0), caption) == 0) return i;
+    return -1;
+}
+
+/* Appends samples of one kind, in drawn order, until `until` have been chosen. */
+static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool heldout, int64_t until,
+                              bool *taken, int64_t *chosen)
+{
+    int64_t count = heldout ? sp_dataset_heldout_count(e->dataset)
+                            : sp_dataset_training_count(e->dataset);
+    if (count == 0) return SP_OK;
+    uint32_t *order = sp_alloc((size_t)count * sizeof *order);
+    if (!order) return SP_MEMORY;
+    sp_random_permutation((sp_random_key){seed, SP_STREAM_SHUFFLE, heldout, 0}, order,
+                          (size_t)count);
+    for (int64_t k = 0; k < count && *chosen < until; k++) {
+        int64_t sample = heldout ? sp_dataset_heldout_sample(e->dataset, order[k])
+                                 : sp_dataset_training_sample(e->dataset, order[k]);
+        if (taken[sample]) continue;
+        taken[sample] = true;
+        e->sample[(*chosen)++] = sample;
+    }
+    sp_free(order);
+    return SP_OK;
+}
+
+static sp_status choose(sp_evaluation *e, const sp_evaluation_options *o, bool *taken)
+{
+    int64_t chosen = 0, heldout = 0;
+    for (int64_t i = 0; i < o->wanted_count && chosen < e->count; i++) {
+        int64_t sample = find_caption(e->dataset, o->wanted[i]);
+        if (sample < 0 || taken[sample]) continue;
+        taken[sample] = true;
+        heldout += sp_dataset_is_heldout(e->dataset, sample);
+        e->sample[chosen++] = sample;
+    }
+    int64_t all_heldout = sp_dataset_heldout_count(e->dataset), aim = e->count / 4;
+    if (aim > all_heldout) aim = all_heldout;
+    int64_t missing = aim > heldout ? aim - heldout : 0;
+    int64_t until = e->count - missing > chosen ? e->count - missing : chosen;
+    SP_TRY(append_drawn(e, o->seed, false, until, taken, &chosen));
+    return append_drawn(e, o->seed, true, e->count, taken, &chosen);
+}
+
+static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o)
+{
+    int64_t all = sp_dataset_count(e->dataset);
+    if (o->count < 2 || o->count > all)
+        return sp_fail(SP_ARGUMENT, "%lld prompts cannot be measured: %s has pictures for 2 to %lld",
+                       (long long)o->count, sp_dataset_spec(e->dataset), (long long)all);
+    size_t count = (size_t)o->count;
+    e->count = o->count;
+    e->sample = sp_alloc_zero(count * sizeof *e->sample);
+    e->place = sp_alloc_zero(count * sizeof *e->place);
+    e->prompt = sp_alloc_zero(count * sizeof *e->prompt);
+    e->heldout = sp_alloc_zero(count * sizeof *e->heldout);
+    bool *taken = sp_alloc_zero((size_t)all * sizeof *taken);
+    sp_status status = SP_MEMORY;
+    if (e->sample && e->place && e->prompt && e->heldout && taken) status = choose(e, o, taken);
+    sp_free(taken);
+    return status;
+}
+
+/* ---- real pictures ---- */
+
+static uint64_t picture_hash(const uint8_t *rgb, size_t size)
+{
+    uint64_t hash = UINT64_C(0xCBF29CE484222325); /* FNV-1a */
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ rgb[i]) * UINT64_C(0x100000001B3);
+    return hash;
+}
+
+/* One picture as floats; a stand-in for a damaged one brings its own caption. */
+static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, float *nchw,
+                              uint64_t *hash)
+{
+    int64_t used;
+    int size = sp_dataset_resolution(e->dataset);
+    SP_TRY(sp_dataset_image(e->dataset, sample, rgb, &used));
+    for (int64_t i = 0; i < e->count && used != sample; i++)
+        if (e->sample[i] == sample) e->prompt[i] = sp_dataset_caption(e->dataset, used, 0);
+    sp_rgb_to_float(rgb, size, size, nchw);
+    if (hash) *hash = picture_hash(rgb, (size_t)size * (size_t)size * 3);
+    return SP_OK;
+}
+
+/* Pools latents to rows first.. of both feature tables. */
+static sp_status keep_features(sp_tensor *hit, sp_tensor *frechet, int64_t first,
+                               int64_t total, const sp_tensor *latents)
+{
+    sp_tensor *tables[] = {hit, frechet};
+    const int64_t grids[] = {SP_HIT_GRID, SP_FRECHET_GRID};
+    for (int k = 0; k < 2; k++) {
+        sp_tensor pooled;
+        SP_TRY(sp_features_pool(latents, grids[k], &pooled));
+        int64_t width = pooled.shape.dim[1];
+        sp_status status = SP_OK;
+        if (!tables[k]->data)
+            status = sp_tensor_create(SP_F32, sp_shape_of(total, width), tables[k]);
+        if (!status)
+            memcpy((float *)tables[k]->data + first * width, pooled.data, sp_tensor_bytes(&pooled));
+        sp_tensor_free(&pooled);
+        SP_TRY(status);
+    }
+    return SP_OK;
+}
+
+/* Hits are looked for among all pictures; otherwise only the prompts' own are encoded. */
+static bool looks_among_all(const sp_evaluation *e)
+{
+    return e->metrics & (1u << SP_METRIC_HIT);
+}
+
+/* Pictures first..first+n-1 of those that are looked among, in `images` [n,...]. */
+static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images, uint8_t *rgb,
+                              sp_tensor *frechet)
+{
+    int64_t n = images->shape.dim[0], one = sp_tensor_count(images) / n;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t sample = looks_among_all(e) ? first + i : e->sample[first + i];
+        SP_TRY(real_picture(e, sample, rgb, (float *)images->data + i * one,
+                            &e->picture[first + i]));
+    }
+    sp_tensor latents;
+    SP_TRY(sp_features_encode(e->vae, images, e->backend, SP_F32, NULL, &latents));
+    sp_status status = keep_features(&e->hit_real, frechet, first, e->real_count, &latents);
+    sp_tensor_free(&latents);
+    return status;
+}
+
+static sp_status encode_real(sp_evaluation *e, sp_tensor *frechet, const sp_callbacks *callbacks)
+{
+    int64_t size = sp_dataset_resolution(e->dataset), chunk = CHUNK_PIXELS / (size * size);
+    if (chunk < 1) chunk = 1;
+    uint8_t *rgb = sp_alloc((size_t)(size * size * 3));
+    sp_status status = rgb ? SP_OK : SP_MEMORY;
+    for (int64_t first = 0; first < e->real_count && !status; first += chunk) {
+        int64_t n = e->real_count - first < chunk ? e->real_count - first : chunk;
+        sp_tensor images = {0};
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(n, 3, size, size), &images);
+        if (!status) status = encode_chunk(e, first, &images, rgb, frechet);
+        sp_tensor_free(&images);
+        sp_report(callbacks, "encoding real pictures", first + n, e->real_count, NULL);
+    }
+    sp_free(rgb);
+    return status;
+}
+
+/* The rows of the prompts' own pictures. */
+static sp_status gather(const sp_evaluation *e, const sp_tensor *all, sp_tensor *out)
+{
+    int64_t width = all->shape.dim[1];
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(e->count, width), out));
+    for (int64_t i = 0; i < e->count; i++)
+        memcpy((float *)out->data + i * width, (const float *)all->data + e->place[i] * width,
+               (size_t)width * sizeof(float));
+    return SP_OK;
+}
+
+static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
+{
+    bool all = looks_among_all(e);
+    e->real_count = all ? sp_dataset_count(e->dataset) : e->count;
+    for (int64_t i = 0; i < e->count; i++) {
+        e->place[i] = all ? e->sample[i] : i;
+        e->prompt[i] = sp_dataset_caption(e->dataset, e->sample[i], 0);
+        e->heldout[i] = sp_dataset_is_heldout(e->dataset, e->sample[i]);
+        e->heldout_count += e->heldout[i];
+    }
+    if (!(e->metrics & ~(1u << SP_METRIC_ODE_ERROR))) return SP_OK; /* nothing to compare with */
+    e->picture = sp_alloc_zero((size_t)e->real_count * sizeof *e->picture);
+    if (!e->picture) return SP_MEMORY;
+    sp_tensor frechet = {0};
+    sp_status status = encode_real(e, &frechet, callbacks);
+    if (!status) status = gather(e, &frechet, &e->frechet_real);
+    sp_tensor_free(&frechet);
+    return status;
+}
+
+/* ---- the ceiling: real pictures through the autoencoder ---- */
+
+static sp_status measure_ceiling(sp_evaluation *e)
+{
+    int64_t size = sp_dataset_resolution(e->dataset), one = 3 * size * size;
+    uint8_t *rgb = sp_alloc((size_t)one);
+    sp_tensor images = {0}, latents = {0}, decoded = {0};
+    sp_status status = rgb ? SP_OK : SP_MEMORY;
+    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(e->count, 3, size, size), &images);
+    for (int64_t i = 0; i < e->count && !status; i++)
+        status = real_picture(e, e->sample[i], rgb, (float *)images.data + i * one, NULL);
+    if (!status) status = sp_features_encode(e->vae, &images, e->backend, SP_F32, NULL, &latents);
+    if (!status) status = sp_vae_decode_all(e->vae, &latents, e->backend, SP_F32, NULL, &decoded);
+    if (!status) status = sp_evaluation_judge(e, &decoded, NULL, &e->ceiling);
+    sp_tensor_free(&images);
+    sp_tensor_free(&latents);
+    sp_tensor_free(&decoded);
+    sp_free(rgb);
+    return status;
+}
+
+sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_backend *backend,
+                               const sp_evaluation_options *options, const sp_callbacks *callbacks,
+                               sp_evaluation **out)
+{
+    *out = NULL;
+    sp_evaluation *e = sp_alloc_zero(sizeof *e);
+    if (!e) return SP_MEMORY;
+    e->vae = vae;
+    e->dataset = dataset;
+    e->backend = backend;
+    e->metrics = options->metrics;
+    e->ceiling = (sp_scores){NAN, NAN, NAN, NAN, NAN};
+    sp_status status = choose_prompts(e, options);
+    if (!status) status = prepare_real(e, callbacks);
+    if (!status && e->frechet_real.data) status = measure_ceiling(e);
+    if (status) {
+        sp_evaluation_destroy(e);
+        return status;
+    }
+    *out = e;
+    return SP_OK;
+}
+
+void sp_evaluation_destroy(sp_evaluation *e)
+{
+    if (!e) return;
+    sp_free(e->sample);
+    sp_free(e->place);
+    sp_free(e->prompt);
+    sp_free(e->heldout);
+    sp_free(e->picture);
+    sp_tensor_free(&e->hit_real);
+    sp_tensor_free(&e->frechet_real);
+    sp_free(e);
+}
+
+sp_status sp_evaluation_real(const sp_evaluation *e, int64_t i, uint8_t *rgb)
+{
+    return sp_dataset_image(e->dataset, e->sample[i], rgb, NULL);
+}
+
+/* ---- judging ---- */
+
+static sp_status hit_scores(const sp_evaluation *e, const sp_tensor *hit, sp_scores *out)
+{
+    int64_t *rank = sp_alloc((size_t)e->count * sizeof *rank);
+    if (!rank) return SP_MEMORY;
+    sp_status status = sp_caption_ranks(hit, &e->hit_real, e->picture, e->place, rank);
+    if (!status) {
+        out->hit1 = sp_hit_rate(rank, e->heldout, false, e->count, 1);
+        out->hit5 = sp_hit_rate(rank, e->heldout, false, e->count, 5);
+        out->hit1_heldout = sp_hit_rate(rank, e->heldout, true, e->count, 1);
+        out->hit5_heldout = sp_hit_rate(rank, e->heldout, true, e->count, 5);
+    }
+    sp_free(rank);
+    return status;
+}
+
+sp_status sp_evaluation_judge(const sp_evaluation *e, sp_tensor *images,
+                              const sp_callbacks *callbacks, sp_scores *out)
+{
+    *out = (sp_scores){NAN, NAN, NAN, NAN, NAN};
+    sp_features_quantise(images);
+    if (!e->frechet_real.data) return SP_OK;
+    int64_t size = sp_dataset_resolution(e->dataset);
+    if (!sp_shape_equal(images->shape, sp_shape_of(e->count, 3, size, size)))
+        return sp_fail(SP_SHAPE, "pictures %s do not go with %lld prompts of %lld x %lld pixels",
+                       sp_shape_text(images->shape), (long long)e->count, (long long)size,
+                       (long long)size);
+    sp_tensor latents, hit = {0}, frechet = {0};
+    SP_TRY(sp_features_encode(e->vae, images, e->backend, SP_F32, callbacks, &latents));
+    sp_status status = keep_features(&hit, &frechet, 0, e->count, &latents);
+    if (!status && e->metrics & (1u << SP_METRIC_FRECHET))
+        status = sp_frechet_distance(&frechet, &e->frechet_real, &out->frechet);
+    if (!status && e->metrics & (1u << SP_METRIC_HIT)) status = hit_scores(e, &hit, out);
+    sp_tensor_free(&latents);
+    sp_tensor_free(&hit);
+    sp_tensor_free(&frechet);
+    return status;
+}

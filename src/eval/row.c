@@ -1,0 +1,128 @@
+/* One row: draw, time, decode, judge. */
+#include "eval/evaluation.h"
+#include <math.h>
+#include "eval/ode_error.h"
+#include "models/vae_run.h"
+
+sp_status sp_contestant_create(const sp_evaluation *e, sp_pipeline *pipeline, sp_contestant *out)
+{
+    int64_t size = sp_dataset_resolution(e->dataset);
+    int64_t factor = sp_vae_factor(&pipeline->vae->config.vae);
+    *out = (sp_contestant){.pipeline = pipeline, .height = size / factor, .width = size / factor};
+    if (size % factor)
+        return sp_fail(SP_SHAPE, "%s makes sides of a multiple of %lld pixels, and %s has %lld",
+                       pipeline->folder.path, (long long)factor, sp_dataset_spec(e->dataset),
+                       (long long)size);
+    sp_status status = sp_pipeline_encode(pipeline, e->prompt, e->count, &out->contexts);
+    if (!status) status = sp_pipeline_encode_negative(pipeline, "", &out->uncond);
+    if (status) sp_contestant_free(out);
+    return status;
+}
+
+void sp_contestant_free(sp_contestant *c)
+{
+    sp_tensor_free(&c->contexts);
+    sp_tensor_free(&c->uncond);
+    *c = (sp_contestant){0};
+}
+
+/* ---- progress under the row's own name ---- */
+
+typedef struct {
+    const sp_callbacks *outer;
+    const char *task;
+} renamed;
+
+static void report_renamed(void *context, const char *task, int64_t done, int64_t total,
+                           const char *detail)
+{
+    const renamed *r = context;
+    (void)task;
+    sp_report(r->outer, r->task, done, total, detail);
+}
+
+static bool cancelled_renamed(void *context)
+{
+    const renamed *r = context;
+    return r->outer && r->outer->cancelled && r->outer->cancelled(r->outer->context);
+}
+
+/* What comes after the drawing is short: it can be stopped, and does not show. */
+static sp_callbacks silent(const sp_callbacks *callbacks)
+{
+    return callbacks ? (sp_callbacks){callbacks->context, NULL, callbacks->cancelled}
+                     : (sp_callbacks){0};
+}
+
+/* ---- */
+
+static sp_status draw(const sp_contestant *c, const sp_row_request *r, bool deterministic,
+                      const sp_callbacks *callbacks, sp_tensor *latents)
+{
+    sp_philox_noise noise = {r->seed};
+    renamed name = {callbacks, r->task};
+    const sp_callbacks shown = {&name, report_renamed, cancelled_renamed};
+    sp_denoise_request request = {
+        .sampler = r->sampler,
+        .scheduler = r->scheduler,
+        .guidance = r->guidance,
+        .context = &c->contexts,
+        .uncond = &c->uncond,
+        .height = c->height,
+        .width = c->width,
+        .noise = sp_noise_philox(&noise),
+    };
+    request.sampler.deterministic = deterministic;
+    return sp_pipeline_denoise(c->pipeline, &request, &shown, latents);
+}
+
+sp_status sp_evaluation_row_of(const sp_evaluation *e, const sp_contestant *c,
+                               const sp_tensor *latents, double seconds,
+                               const sp_callbacks *callbacks, sp_row *row, sp_tensor *images)
+{
+    sp_callbacks quiet = silent(callbacks);
+    sp_tensor decoded;
+    double began = sp_now();
+    SP_TRY(sp_pipeline_decode(c->pipeline, latents, &quiet, &decoded));
+    row->seconds_per_image = (seconds + sp_now() - began) / (double)e->count;
+    sp_status status = sp_evaluation_judge(e, &decoded, &quiet, &row->scores);
+    if (!status && images)
+        *images = decoded;
+    else
+        sp_tensor_free(&decoded);
+    return status;
+}
+
+static bool draws_fresh_noise(const sp_row_request *r)
+{
+    return r->sampler.kind == SP_SAMPLER_LCM && r->sampler.steps > 1 && !r->sampler.deterministic;
+}
+
+static sp_status ode_error(const sp_contestant *c, const sp_row_request *r,
+                           const sp_callbacks *callbacks, const sp_tensor *latents, double *out)
+{
+    if (!r->references) return SP_OK;
+    if (!draws_fresh_noise(r)) return sp_ode_error(latents, r->references, out);
+    sp_tensor chain;
+    SP_TRY(draw(c, r, true, callbacks, &chain));
+    sp_status status = sp_ode_error(&chain, r->references, out);
+    sp_tensor_free(&chain);
+    return status;
+}
+
+sp_status sp_evaluation_row(const sp_evaluation *e, const sp_contestant *c, const sp_row_request *r,
+                            const sp_callbacks *callbacks, sp_row *row, sp_tensor *images)
+{
+    sp_tensor latents;
+    *row = (sp_row){.model = r->model,
+                    .sampler = sp_sampler_name(r->sampler.kind),
+                    .steps = r->sampler.steps,
+                    .ode_error = NAN};
+    double began = sp_now();
+    SP_TRY(draw(c, r, r->sampler.deterministic, callbacks, &latents));
+    double seconds = sp_now() - began;
+    sp_status status = ode_error(c, r, callbacks, &latents, &row->ode_error);
+    if (!status) status = sp_evaluation_row_of(e, c, &latents, seconds, callbacks, row, images);
+    sp_tensor_free(&latents);
+    return status;
+}
