@@ -374,8 +374,8 @@ static void test_hostile_headers(void **state)
         SP_UNSUPPORTED);
 }
 
-/* Tensors come in the order of their bytes, whatever the header's; data may begin at any address.
- */
+/* Tensors come in the order of their bytes, whatever the header's; data may begin at any address,
+ * and are aligned for their type all the same. */
 static void test_unordered_header(void **state)
 {
     sp_tensor_file *file;
@@ -384,6 +384,7 @@ static void test_unordered_header(void **state)
                           "\"e\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[4,4]},"
                           "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  ",
                           8, &file));
+    assert_int_equal((uintptr_t)sp_tensor_file_at(file, 0)->data % sizeof(float), 0);
     assert_string_equal(sp_tensor_file_name(file, 0), "a");
     assert_string_equal(sp_tensor_file_name(file, 1), "e");
     assert_string_equal(sp_tensor_file_name(file, 2), "b");

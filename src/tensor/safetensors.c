@@ -150,6 +150,18 @@ static sp_status read_metadata(sp_tensor_file *file, const char *path, const jso
     return SP_OK;
 }
 
+/* A header may end anywhere: what then lies across its elements' alignment is copied. */
+static sp_status align(sp_tensor_file *file, file_entry *entry)
+{
+    size_t bytes = entry->end - entry->begin;
+    void *data = entry->tensor.data;
+    if ((uintptr_t)data % sp_dtype_size(entry->tensor.dtype) == 0) return SP_OK;
+    entry->tensor.data = sp_arena_alloc(file->arena, bytes);
+    if (!entry->tensor.data) return SP_MEMORY;
+    if (bytes) memcpy(entry->tensor.data, data, bytes);
+    return SP_OK;
+}
+
 static sp_status read_entries(sp_tensor_file *file, const sp_mapped_file *shard, size_t data_start,
                               json_t *header)
 {
@@ -179,7 +191,10 @@ static sp_status read_entries(sp_tensor_file *file, const sp_mapped_file *shard,
     }
     size_t added = file->count - first;
     if (added) qsort(file->entries + first, added, sizeof *grown, compare_entries);
-    return check_layout(shard->path, file->entries + first, added, data_size);
+    SP_TRY(check_layout(shard->path, file->entries + first, added, data_size));
+    for (size_t i = first; i < file->count; i++)
+        SP_TRY(align(file, &file->entries[i]));
+    return SP_OK;
 }
 
 static sp_status read_shard(sp_tensor_file *file, const sp_mapped_file *shard)

@@ -7,7 +7,7 @@
 #include "tensor/tensor.h"
 
 /* A read-only set of named tensors: one file, or all shards of a folder. Tensors point into the
- * mapping. */
+ * mapping, or to copies where the file does not align them for their dtype. */
 typedef struct sp_tensor_file sp_tensor_file;
 sp_status sp_safetensors_open(const char *path, sp_tensor_file **out);
 /* A component folder: `base`.safetensors, or `base`.safetensors.index.json with its shards, e.g.
