@@ -1,5 +1,7 @@
 /* splam: the command line. Finds the verb, runs it, and makes sure that what it printed arrived. */
 #include <errno.h>
+#include <signal.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,6 +69,7 @@ static int run_verb(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int code = CLI_OK;
+    signal(SIGXFSZ, SIG_IGN); /* a file too large is an error to report, not to die of */
     if (argc < 2)
         return cli_fail(CLI_USAGE, "a verb is missing; see splam --help");
     else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
