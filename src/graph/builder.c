@@ -105,6 +105,7 @@ void sp_scope_enter(sp_builder *b, const char *format, ...)
     va_end(arguments);
     b->scope_end[b->depth++] = b->scope.length;
     sp_string_append_format(&b->scope, "%s%s", b->scope.length ? "." : "", text);
+    if (b->scope.failed) sp_builder_fail(b, SP_MEMORY, "out of memory"); /* names would be wrong from here on */
 }
 
 void sp_scope_leave(sp_builder *b)
