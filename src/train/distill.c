@@ -1,5 +1,6 @@
 /* Distillation: teacher, student, graph, loop, results. */
 #include "train/distill.h"
+#include <sys/stat.h>
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -51,7 +52,17 @@ sp_distill_options sp_distill_defaults(void)
 
 /* ---- settings ---- */
 
-static json_t *run_settings(const sp_distill_options *o, sp_prediction prediction)
+/* Where the pictures come from: what is not given is not among the settings. */
+static sp_status set_sources(json_t *settings, const sp_distill_options *o)
+{
+    SP_TRY(sp_settings_set_text(settings, "teacher", o->teacher));
+    if (o->draws) return sp_settings_set_text(settings, "draws", o->draws);
+    SP_TRY(sp_settings_set_text(settings, "data", o->data));
+    if (!o->resolution) return SP_OK;
+    return json_object_set_new(settings, "resolution", json_integer(o->resolution)) == 0 ? SP_OK : SP_MEMORY;
+}
+
+static sp_status run_settings(const sp_distill_options *o, sp_prediction prediction, json_t **out)
 {
     const sp_objective_settings *s = &o->objective;
     json_t *json = json_pack(
@@ -67,20 +78,27 @@ static json_t *run_settings(const sp_distill_options *o, sp_prediction predictio
                              o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
                              prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon", "random-cond-proj",
                              (int)o->random_cond_proj);
-    if (json && rest && json_object_update(json, rest) == 0 &&
-        (!o->data || json_object_set_new(json, "data", json_string(o->data)) == 0)) {
-        json_decref(rest);
-        return json;
-    }
-    json_decref(json);
+    sp_status status = json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
     json_decref(rest);
-    return NULL;
+    *out = json;
+    return status;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 static sp_status check_options(const sp_distill_options *o, const sp_noise_schedule *schedule)
 {
     const sp_objective_settings *s = &o->objective;
     if (!o->data && !o->draws) return sp_fail(SP_ARGUMENT, "distill needs --data SPEC (or --draws FILE to replay a run)");
+    if (o->max_train_steps < 1 || o->batch < 1 || o->accumulation < 1)
+        return sp_fail(SP_ARGUMENT, "--max-train-steps, --train-batch-size and --gradient-accumulation-steps are %lld, %lld and %lld, "
+                       "expected at least 1 each", (long long)o->max_train_steps, (long long)o->batch, (long long)o->accumulation);
+    if (o->output && same_folder(o->teacher, o->output))
+        return sp_fail(SP_ARGUMENT, "--output is the teacher's folder %s, whose UNet the student's would overwrite", o->teacher);
     if (s->ddim_timesteps < 1 || s->ddim_timesteps > schedule->timesteps)
         return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d", s->ddim_timesteps, schedule->timesteps);
     if (s->skip < 1 || s->skip > schedule->timesteps)
@@ -236,8 +254,8 @@ static sp_status train(distillation *d)
     const sp_training_task task = {.context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
-    SP_TRY(write_trace(d));
-    return sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings);
+    SP_TRY(sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings));
+    return write_trace(d);
 }
 
 static sp_status distill(distillation *d)
@@ -247,8 +265,7 @@ static sp_status distill(distillation *d)
     const sp_pipeline_options parts = {.parts = o->draws ? SP_PART_UNET : SP_PART_ALL, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
-    d->settings = run_settings(o, d->teacher->scheduler.schedule.prediction);
-    if (!d->settings) return SP_MEMORY;
+    SP_TRY(run_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
     sp_weights *initial = NULL;
     sp_status status = make_student(d, &initial);
     if (!status) status = sp_training_state_create(initial, &d->state);

@@ -91,7 +91,8 @@ static sp_status replay(sp_distill_feed *f, int64_t micro, sp_subpath *paths)
     memcpy(f->noise.data, noise->data, sp_tensor_bytes(noise));
     memcpy(f->context.data, context->data, sp_tensor_bytes(context));
     for (int64_t i = 0; i < o->batch; i++) {
-        int64_t k = (int64_t)sp_load(index->data, SP_I64, i);
+        int64_t k;
+        memcpy(&k, (const char *)index->data + (size_t)i * sizeof k, sizeof k); /* a double would round it */
         double g = o->objective.objective == SP_OBJECTIVE_LCM ? 1 : sp_load(gamma->data, SP_F32, i);
         if (k < 0 || k >= o->objective.ddim_timesteps || !(g >= 0 && g <= 1))
             return sp_fail(SP_FORMAT, "%s: draw %lld has index %lld and gamma %g, expected 0..%d and 0..1",
@@ -106,14 +107,15 @@ static sp_status open_draws(sp_distill_feed *f)
     SP_TRY(sp_safetensors_open(f->options->draws, &f->draws));
     const sp_tensor *uncond;
     SP_TRY(sp_tensor_file_get(f->draws, "uncond", &uncond));
-    if (uncond->shape.rank != 3 || uncond->shape.dim[0] != 1)
+    if (uncond->shape.rank != 3 || uncond->shape.dim[0] != 1 || sp_tensor_count(uncond) == 0)
         return sp_fail(SP_SHAPE, "%s: \"uncond\" is %s, expected [1,L,D]", f->options->draws, sp_shape_text(uncond->shape));
     return sp_tensor_convert(uncond, SP_F32, &f->uncond);
 }
 
 /* ---- both ---- */
 
-static sp_status find_shape(const sp_distill_feed *f, sp_step_shape *shape)
+/* What is recorded must fit the teacher; what it made itself does. */
+static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet, sp_step_shape *shape)
 {
     shape->batch = f->options->batch;
     shape->context_length = f->uncond.shape.dim[1];
@@ -126,12 +128,16 @@ static sp_status find_shape(const sp_distill_feed *f, sp_step_shape *shape)
     }
     const sp_tensor *first;
     SP_TRY(sp_tensor_file_get(f->draws, "latents.0", &first));
-    if (first->shape.rank != 4 || first->shape.dim[0] != shape->batch)
+    if (first->shape.rank != 4 || first->shape.dim[0] != shape->batch || sp_tensor_count(first) == 0)
         return sp_fail(SP_SHAPE, "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld", f->options->draws,
                        sp_shape_text(first->shape), (long long)shape->batch, (long long)shape->batch);
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
     shape->width = first->shape.dim[3];
+    if (shape->channels != unet->in_channels || shape->context_dim != unet->context_dim)
+        return sp_fail(SP_SHAPE, "%s: \"latents.0\" is %s and \"uncond\" %s, and the teacher takes %lld channels and a context of %lld",
+                       f->options->draws, sp_shape_text(first->shape), sp_shape_text(f->uncond.shape),
+                       (long long)unet->in_channels, (long long)unet->context_dim);
     return SP_OK;
 }
 
@@ -160,7 +166,7 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
 {
     *out = (sp_distill_feed){.options = options, .schedule = &teacher->scheduler.schedule, .embedding_dim = student->time_cond_dim};
     sp_status status = options->draws ? open_draws(out) : open_data(out, teacher, callbacks);
-    if (!status) status = find_shape(out, shape);
+    if (!status) status = find_shape(out, student, shape);
     if (!status) status = make_batch(out, shape);
     if (status) sp_distill_feed_free(out);
     return status;

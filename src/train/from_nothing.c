@@ -15,11 +15,16 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
     return status;
 }
 
-json_t *sp_train_settings(const sp_train_options *o)
+sp_status sp_train_settings(const sp_train_options *o, json_t **out)
 {
-    return json_pack("{s:s, s:I, s:I, s:f, s:f, s:I, s:s}", "data", o->data, "max-train-steps", (json_int_t)o->max_steps,
-                     "train-batch-size", (json_int_t)o->batch, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
-                     "seed", (json_int_t)o->seed, "mixed-precision", sp_dtype_name(o->storage));
+    *out = json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "max-train-steps", (json_int_t)o->max_steps, "train-batch-size",
+                     (json_int_t)o->batch, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay, "seed",
+                     (json_int_t)o->seed, "mixed-precision", sp_dtype_name(o->storage));
+    sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
+    if (!status) return SP_OK;
+    json_decref(*out);
+    *out = NULL;
+    return status;
 }
 
 static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char *zero, sp_plan **plan, sp_run **run,
@@ -46,7 +51,6 @@ sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *o, cons
     sp_plan *plan = NULL;
     sp_run *run = NULL;
     sp_status status = prepare(graph, o, how->zero, &plan, &run, state);
-    if (!status && !settings) status = SP_MEMORY;
     const sp_trainer_settings trainer = {
         .name = how->name,
         .output = o->output,
@@ -65,7 +69,6 @@ sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *o, cons
         .settings = settings,
     };
     if (!status) status = sp_train(run, &trainer, task, state, callbacks);
-    json_decref(settings);
     sp_run_destroy(run);
     sp_plan_destroy(plan);
     return status;

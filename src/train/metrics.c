@@ -1,7 +1,6 @@
 /* metrics.jsonl */
 #include "train/metrics.h"
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
@@ -9,11 +8,13 @@
 static sp_status cut_back(const char *path, int64_t last_step)
 {
     char *text;
-    SP_TRY(sp_read_file(path, &text, NULL));
+    size_t size;
+    SP_TRY(sp_read_file(path, &text, &size));
     sp_atomic_file file;
     sp_status status = sp_atomic_open(path, &file);
     if (!status) {
-        for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        /* A last line without its end was being written when the program was killed. */
+        for (char *line = text, *end; (end = memchr(line, '\n', size - (size_t)(line - text))); line = end + 1) {
             json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
             json_t *step = json_object_get(object, "step");
             if (json_is_integer(step) && json_integer_value(step) <= last_step)
@@ -43,6 +44,6 @@ sp_status sp_metrics_write(FILE *file, json_t *object)
     json_decref(object);
     if (!line) return SP_MEMORY;
     bool written = fprintf(file, "%s\n", line) > 0 && fflush(file) == 0;
-    free(line);
+    sp_free(line);
     return written ? SP_OK : sp_fail(SP_IO, "metrics.jsonl could not be written: %s", strerror(errno));
 }

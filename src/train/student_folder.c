@@ -1,5 +1,7 @@
 /* Writing a student's folder. */
 #include "train/student_folder.h"
+#include <errno.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
 
@@ -28,12 +30,31 @@ static sp_status save_unet(const sp_distill_options *o, const char *name, const 
     return status;
 }
 
-/* Only what is a component of its own; a big text encoder or VAE is copied once, not at every save. */
+/* Copied beside and renamed: half a text encoder must not look like one. */
+static sp_status replace_folder(const char *from, const char *to)
+{
+    char *beside = sp_format("%s.tmp-%ld", to, (long)getpid());
+    if (!beside) return SP_MEMORY;
+    sp_status status = sp_copy_tree(from, beside);
+    if (!status) status = sp_remove_tree(to);
+    if (!status && rename(beside, to) != 0)
+        status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, to, strerror(errno));
+    if (status) {
+        char *message = sp_strdup(sp_error_message());
+        sp_remove_tree(beside);
+        status = sp_fail(status, "%s", message ? message : "out of memory");
+        sp_free(message);
+    }
+    sp_free(beside);
+    return status;
+}
+
+/* What the teacher has of it; recorded draws need no text encoder and no VAE. */
 static sp_status copy_component(const sp_distill_options *o, const char *name)
 {
     char *from = sp_path_join(o->teacher, name), *to = sp_path_join(o->output, name);
     sp_status status = from && to ? SP_OK : SP_MEMORY;
-    if (!status && sp_path_is_folder(from) && !sp_path_exists(to)) status = sp_copy_tree(from, to);
+    if (!status && sp_path_is_folder(from)) status = replace_folder(from, to);
     sp_free(from);
     sp_free(to);
     return status;

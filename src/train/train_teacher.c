@@ -302,16 +302,17 @@ static sp_status prepare(teacher_training *t)
     return make_batch(t);
 }
 
-static json_t *run_settings(const sp_train_options *o)
+static sp_status run_settings(const sp_train_options *o, json_t **out)
 {
-    json_t *settings = sp_train_settings(o);
+    SP_TRY(sp_train_settings(o, out));
     json_t *own = json_pack("{s:b, s:f, s:f}", "v-prediction", (int)o->v_prediction, "caption-dropout", o->caption_dropout,
                             "caption-variety", o->caption_variety);
-    bool added = settings && own && json_object_update(settings, own) == 0;
+    sp_status status = own && json_object_update(*out, own) == 0 ? SP_OK : SP_MEMORY;
     json_decref(own);
-    if (added) return settings;
-    json_decref(settings);
-    return NULL;
+    if (!status) return SP_OK;
+    json_decref(*out);
+    *out = NULL;
+    return status;
 }
 
 static sp_status train(teacher_training *t)
@@ -319,11 +320,14 @@ static sp_status train(teacher_training *t)
     const sp_from_nothing_options how = {.name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
+    json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(teacher_graph(t, &graph));
-    sp_status status = sp_train_from_nothing(graph, t->options, &how, run_settings(t->options), &task, t->callbacks, &state);
+    SP_TRY(run_settings(t->options, &settings));
+    sp_status status = teacher_graph(t, &graph);
+    if (!status) status = sp_train_from_nothing(graph, t->options, &how, settings, &task, t->callbacks, &state);
     if (!status) status = save_model(t, state.ema);
     sp_training_state_free(&state);
+    json_decref(settings);
     return status;
 }
 

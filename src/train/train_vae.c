@@ -110,7 +110,7 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
 /* ---- the finished model ---- */
 
 /* Mean and deviation of each latent channel over the data. */
-static void channel_statistics(const sp_latents *latents, double *mean, double *deviation)
+static sp_status channel_statistics(const sp_latents *latents, double *mean, double *deviation)
 {
     int64_t area = latents->height * latents->width;
     for (int64_t c = 0; c < latents->channels; c++) {
@@ -123,8 +123,14 @@ static void channel_statistics(const sp_latents *latents, double *mean, double *
             }
         double count = (double)(latents->count * area);
         mean[c] = sum / count;
-        deviation[c] = sqrt(squares / count - mean[c] * mean[c]);
+        double variance = squares / count - mean[c] * mean[c];
+        /* A sum of many numbers rounds, so a channel that never changes may have a small one, or less than none. */
+        if (!(variance > 1e-12 * (1 + mean[c] * mean[c])))
+            return sp_fail(SP_NUMERIC, "latent channel %lld has the same value, %g, for all of the data, and cannot be brought to "
+                           "deviation 1: the pictures are too few or too alike", (long long)c, mean[c]);
+        deviation[c] = sqrt(variance);
     }
+    return SP_OK;
 }
 
 /* z -> (z - mean)/deviation after the encoder's last 1x1 convolution, and back before the decoder's first. */
@@ -161,8 +167,8 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
     SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, sp_cpu_backend(), t->options->storage,
                              callbacks, &latents));
-    channel_statistics(&latents, mean, deviation);
-    sp_status status = fold_normalization(vae->weights, latents.channels, mean, deviation);
+    sp_status status = channel_statistics(&latents, mean, deviation);
+    if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
     sp_latents_free(&latents);
     return status;
 }
@@ -209,7 +215,9 @@ static sp_status finish(vae_training *t, const sp_training_state *state, const s
     sp_status status = config && folder ? normalize(t, &component, callbacks) : SP_MEMORY;
     if (!status) status = sp_component_save(folder, SP_COMPONENT_VAE, config, state->ema, SP_F32);
     if (!status) status = reconstruction_psnr(t, &component, &psnr);
-    if (!status) sp_log_info("%s: reconstruction %.2f dB on pictures it has not seen", folder, psnr);
+    if (!status)
+        sp_log_info("%s: reconstruction %.2f dB on pictures it %s", folder, psnr,
+                    sp_dataset_heldout_count(t->dataset) ? "has not seen" : "was trained on");
     json_decref(config);
     sp_free(folder);
     return status;
@@ -223,11 +231,14 @@ static sp_status train(vae_training *t, const sp_callbacks *callbacks)
     const sp_from_nothing_options how = {.name = "train vae", .warmup_steps = 50};
     const sp_training_task task = {.context = t, .feed = feed};
     sp_graph *graph;
+    json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(vae_graph(o->batch, sp_dataset_resolution(t->dataset), &graph));
-    sp_status status = sp_train_from_nothing(graph, o, &how, sp_train_settings(o), &task, callbacks, &state);
+    SP_TRY(sp_train_settings(o, &settings));
+    sp_status status = vae_graph(o->batch, sp_dataset_resolution(t->dataset), &graph);
+    if (!status) status = sp_train_from_nothing(graph, o, &how, settings, &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
     sp_training_state_free(&state);
+    json_decref(settings);
     return status;
 }
 

@@ -143,8 +143,8 @@ static sp_status one_step(trainer *t)
     SP_TRY(run_micro_batches(t, &loss));
     double norm = gradient_norm(t), rate = learning_rate_at(t->settings, t->state->step);
     if (!isfinite(loss) || !isfinite(norm))
-        return sp_fail(SP_NUMERIC, "step %lld: the loss is %g and the gradient's norm %g; training stops, and the last "
-                       "checkpoint in %s is still good", (long long)t->state->step + 1, loss, norm, t->settings->output);
+        return sp_fail(SP_NUMERIC, "step %lld: the loss is %g and the gradient's norm %g; training stops, and what "
+                       "was saved in %s before is still good", (long long)t->state->step + 1, loss, norm, t->settings->output);
     optimize(t, norm, rate);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
@@ -185,8 +185,13 @@ static sp_status loop(trainer *t)
 static sp_status start(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
-    SP_TRY(sp_make_folders(s->output));
     bool found = false;
+    int64_t newest;
+    SP_TRY(sp_make_folders(s->output));
+    SP_TRY(sp_checkpoint_tidy(s->output, &newest));
+    if (!s->resume && newest >= 0)
+        sp_log_warn("%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",
+                    s->output, (long long)newest);
     if (s->resume) {
         SP_TRY(sp_checkpoint_load(s->output, s->resume, s->settings, t->state, &found));
         if (found)

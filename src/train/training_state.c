@@ -1,5 +1,7 @@
 /* Training state and checkpoints. */
 #include "train/training_state.h"
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -45,6 +47,15 @@ void sp_training_state_free(sp_training_state *state)
     for (int i = 0; i < SP_PART_COUNT; i++)
         sp_weights_destroy(*part(state, i));
     *state = (sp_training_state){0};
+}
+
+/* ---- settings ---- */
+
+sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text)
+{
+    unsigned long failures = sp_alloc_failures();
+    if (json_object_set_new(settings, flag, json_string(text)) == 0) return SP_OK;
+    return sp_alloc_failures() != failures ? SP_MEMORY : sp_fail(SP_ARGUMENT, "--%s \"%s\" is not UTF-8", flag, text);
 }
 
 /* ---- names: output/checkpoint-STEP ---- */
@@ -114,18 +125,51 @@ static sp_status save_description(const char *folder, const sp_training_state *s
     return status;
 }
 
-static sp_status remove_oldest(const char *output, int limit)
+/* Keeps `limit` checkpoints of those up to `step`. Later ones are another run's: to count them would be to remove this
+ * run's own. */
+static sp_status remove_oldest(const char *output, int64_t step, int limit)
 {
     int64_t *steps;
-    size_t count;
+    size_t count, later = 0;
     SP_TRY(list_checkpoints(output, &steps, &count));
+    while (later < count && steps[later] > step)
+        later++;
     sp_status status = SP_OK;
-    for (size_t i = (size_t)limit; i < count && limit > 0 && !status; i++) {
+    for (size_t i = later + (size_t)limit; i < count && limit > 0 && !status; i++) {
         char *path = checkpoint_path(output, steps[i]);
         status = path ? sp_remove_tree(path) : SP_MEMORY;
         sp_free(path);
     }
     sp_free(steps);
+    return status;
+}
+
+/* What a killed process left of a checkpoint: checkpoint-STEP.tmp-PID of a process that is no more. */
+static bool is_left_over(const char *name)
+{
+    const char *tail = strstr(name, ".tmp-");
+    if (!sp_starts_with(name, "checkpoint-") || !tail) return false;
+    char *end;
+    long process = strtol(tail + strlen(".tmp-"), &end, 10);
+    return !*end && process > 0 && kill((pid_t)process, 0) != 0 && errno == ESRCH;
+}
+
+sp_status sp_checkpoint_tidy(const char *output, int64_t *newest)
+{
+    char **names;
+    size_t count;
+    *newest = -1;
+    SP_TRY(sp_list_folder(output, &names, &count));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count; i++) {
+        int64_t step = checkpoint_step(names[i]);
+        if (step > *newest) *newest = step;
+        char *path = !status && is_left_over(names[i]) ? sp_path_join(output, names[i]) : NULL;
+        if (path) status = sp_remove_tree(path);
+        sp_free(path);
+        sp_free(names[i]);
+    }
+    sp_free(names);
     return status;
 }
 
@@ -138,7 +182,7 @@ sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
     if (!status) status = save_description(beside, state, settings);
     if (!status) status = sp_remove_tree(path);
     if (!status && rename(beside, path) != 0)
-        status = sp_fail(SP_IO, "%s could not be renamed to %s", beside, path);
+        status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, path, strerror(errno));
     if (status && beside) {
         char *message = sp_strdup(sp_error_message());
         sp_remove_tree(beside);
@@ -147,10 +191,20 @@ sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
     }
     sp_free(beside);
     sp_free(path);
-    return status ? status : remove_oldest(output, limit);
+    return status ? status : remove_oldest(output, state->step, limit);
 }
 
 /* ---- loading ---- */
+
+static sp_status another_run(const char *path, const char *flag, const json_t *before, const json_t *now)
+{
+    char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL, *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
+    sp_status status = sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run", path, flag,
+                               old ? old : "(none)", new ? new : "(none)");
+    sp_free(old);
+    sp_free(new);
+    return status;
+}
 
 static sp_status same_settings(const char *path, const json_t *saved, const json_t *wanted)
 {
@@ -158,34 +212,49 @@ static sp_status same_settings(const char *path, const json_t *saved, const json
     json_t *value;
     json_object_foreach((json_t *)wanted, key, value) {
         json_t *before = json_object_get(saved, key);
-        if (before && json_equal(before, value)) continue;
-        char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL, *new = json_dumps(value, JSON_ENCODE_ANY);
-        sp_status status = sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run", path,
-                                   key, old ? old : "(none)", new ? new : "?");
-        free(old);
-        free(new);
-        return status;
+        if (!before || !json_equal(before, value)) return another_run(path, key, before, value);
     }
+    json_object_foreach((json_t *)saved, key, value)
+        if (!json_object_get(wanted, key)) return another_run(path, key, value, NULL);
     return SP_OK;
 }
 
-static sp_status load_part(const char *folder, const char *name, sp_weights *weights)
+/* Opens one set and sees that it has every tensor. */
+static sp_status open_part(const char *folder, const char *name, const sp_weights *weights, sp_tensor_file **file)
 {
     char *path = sp_format("%s/%s.safetensors", folder, name);
     if (!path) return SP_MEMORY;
-    sp_tensor_file *file = NULL;
-    sp_status status = sp_safetensors_open(path, &file);
+    sp_status status = sp_safetensors_open(path, file);
     for (size_t i = 0; i < sp_weights_count(weights) && !status; i++) {
-        sp_tensor *tensor = sp_weights_at(weights, i);
-        const sp_tensor *saved;
-        status = sp_tensor_file_get(file, sp_weights_name(weights, i), &saved);
+        const sp_tensor *tensor = sp_weights_at(weights, i), *saved;
+        status = sp_tensor_file_get(*file, sp_weights_name(weights, i), &saved);
         if (!status && (saved->dtype != SP_F32 || !sp_shape_equal(saved->shape, tensor->shape)))
             status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected F32 %s", path, sp_weights_name(weights, i),
                              sp_dtype_name(saved->dtype), sp_shape_text(saved->shape), sp_shape_text(tensor->shape));
-        if (!status) memcpy(tensor->data, saved->data, sp_tensor_bytes(tensor));
     }
-    sp_tensor_file_close(file);
     sp_free(path);
+    return status;
+}
+
+static void take_part(const sp_tensor_file *file, sp_weights *weights)
+{
+    for (size_t i = 0; i < sp_weights_count(weights); i++) {
+        sp_tensor *tensor = sp_weights_at(weights, i);
+        memcpy(tensor->data, sp_tensor_file_find(file, sp_weights_name(weights, i))->data, sp_tensor_bytes(tensor));
+    }
+}
+
+/* All sets or none: a state that is half a damaged checkpoint's must not go on. */
+static sp_status load_parts(const char *folder, sp_training_state *state)
+{
+    sp_tensor_file *files[SP_PART_COUNT] = {NULL};
+    sp_status status = SP_OK;
+    for (int i = 0; i < SP_PART_COUNT && !status; i++)
+        status = open_part(folder, part_names[i], *part(state, i), &files[i]);
+    for (int i = 0; i < SP_PART_COUNT && !status; i++)
+        take_part(files[i], *part(state, i));
+    for (int i = 0; i < SP_PART_COUNT; i++)
+        sp_tensor_file_close(files[i]);
     return status;
 }
 
@@ -199,8 +268,7 @@ static sp_status load_folder(const char *folder, const json_t *settings, sp_trai
     if (!status) status = sp_json_int(description, "threads", 0, path, &threads);
     if (!status && step < 0) status = sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
     if (!status) status = same_settings(folder, json_object_get(description, "settings"), settings);
-    for (int i = 0; i < SP_PART_COUNT && !status; i++)
-        status = load_part(folder, part_names[i], *part(state, i));
+    if (!status) status = load_parts(folder, state);
     if (!status) {
         state->step = step;
         if (threads != sp_threads())

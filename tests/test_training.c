@@ -1,0 +1,383 @@
+/* What a training does when things go wrong around it: damaged checkpoints, a full disk, other flags, leftovers of killed
+ * processes, want of memory. The training is a distillation of a tiny teacher on recorded draws; the loop and its
+ * checkpoints are those of every training. */
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include "support.h"
+#include "base/json.h"
+#include "tensor/weights.h"
+#include "train/distill.h"
+
+typedef struct {
+    sp_distill_options options;
+    char teacher[512], draws[512], output[512];
+} training;
+
+/* Four steps of three pictures, a checkpoint after each. */
+static training make_training(const char *output)
+{
+    static training t;
+    const char *source = getenv("SPLAM_SOURCE");
+    snprintf(t.teacher, sizeof t.teacher, "%s/tests/golden/teacher-epsilon", source);
+    snprintf(t.draws, sizeof t.draws, "%s/tests/golden/distill-splam/draws.safetensors", source);
+    t.options = sp_distill_defaults();
+    t.options.teacher = t.teacher;
+    t.options.draws = t.draws;
+    snprintf(t.output, sizeof t.output, "%s", output);
+    t.options.output = t.output;
+    t.options.storage = SP_F32;
+    t.options.batch = 3;
+    t.options.max_train_steps = 4;
+    t.options.learning_rate = 1e-3;
+    t.options.checkpointing_steps = 1;
+    t.options.checkpoints_total_limit = 0;
+    return t;
+}
+
+static char *read_text(const char *path, size_t *size)
+{
+    char *text;
+    assert_ok(sp_read_file(path, &text, size));
+    return text;
+}
+
+static void assert_same_bytes(const char *a, const char *b)
+{
+    size_t x_size, y_size;
+    char *x = read_text(a, &x_size), *y = read_text(b, &y_size);
+    if (x_size != y_size || memcmp(x, y, x_size)) fail_msg("%s and %s differ", a, b);
+    sp_free(x);
+    sp_free(y);
+}
+
+/* Both outputs, folders in the test's folder, ended with the same weights and moments, and logged every step once. */
+static void assert_same_end(void **state, const char *a, const char *b)
+{
+    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors", "unet_ema/diffusion_pytorch_model.safetensors",
+                                        "checkpoint-4/second_moment.safetensors"};
+    char x[256], y[256];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(x, sizeof x, "%s/%s", a, files[i]);
+        snprintf(y, sizeof y, "%s/%s", b, files[i]);
+        assert_same_bytes(in_folder(state, x), in_folder(state, y));
+    }
+    snprintf(y, sizeof y, "%s/metrics.jsonl", b);
+    char *text = read_text(in_folder(state, y), NULL);
+    int64_t expected = 1;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        json_t *object;
+        assert_ok(sp_json_parse(line, (size_t)(end - line), "metrics.jsonl", &object));
+        assert_int_equal(json_integer_value(json_object_get(object, "step")), expected++);
+        json_decref(object);
+    }
+    assert_int_equal(expected, 5);
+    sp_free(text);
+}
+
+static void run_whole(void **state)
+{
+    training t = make_training(in_folder(state, "whole"));
+    assert_ok(sp_distill(&t.options, NULL));
+}
+
+/* ---- checkpoints ---- */
+
+static void cut_file(const char *path)
+{
+    size_t size;
+    char *bytes = read_text(path, &size);
+    assert_ok(sp_write_file(path, bytes, size - size / 3));
+    sp_free(bytes);
+}
+
+static void damaged_checkpoints_are_skipped(void **state)
+{
+    run_whole(state);
+    training t = make_training(in_folder(state, "damaged"));
+    t.options.max_train_steps = 3;
+    assert_ok(sp_distill(&t.options, NULL));
+    t.options.max_train_steps = 4;
+    t.options.resume = "latest";
+    cut_file(in_folder(state, "damaged/checkpoint-3/second_moment.safetensors"));
+    assert_ok(sp_write_file(in_folder(state, "damaged/checkpoint-2/state.json"), "{\"step\": \"two\"}", 15));
+    assert_ok(sp_distill(&t.options, NULL)); /* from checkpoint-1 */
+    assert_same_end(state, "whole", "damaged");
+    /* None is whole: from the start, and nothing of the half that could be read goes into it. */
+    for (int step = 1; step <= 4; step++) {
+        char name[64];
+        snprintf(name, sizeof name, "damaged/checkpoint-%d/second_moment.safetensors", step);
+        cut_file(in_folder(state, name));
+    }
+    assert_ok(sp_distill(&t.options, NULL));
+    assert_same_end(state, "whole", "damaged");
+    /* One that is asked for by name is not passed over. */
+    cut_file(in_folder(state, "damaged/checkpoint-2/ema.safetensors"));
+    t.options.resume = in_folder(state, "damaged/checkpoint-2");
+    assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
+    assert_message("ema.safetensors");
+    t.options.resume = in_folder(state, "nowhere");
+    assert_status(sp_distill(&t.options, NULL), SP_IO);
+}
+
+static size_t file_size(const char *path)
+{
+    sp_mapped_file file;
+    assert_ok(sp_map_file(path, &file));
+    size_t size = file.size;
+    sp_unmap_file(&file);
+    return size;
+}
+
+/* A disk that takes no more than `bytes` in one file. */
+static sp_status distill_on_small_disk(const sp_distill_options *options, size_t bytes)
+{
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = bytes;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    sp_status status = sp_distill(options, NULL);
+    setrlimit(RLIMIT_FSIZE, &before);
+    return status;
+}
+
+static void full_disk_keeps_what_is_saved(void **state)
+{
+    run_whole(state);
+    training t = make_training(in_folder(state, "full"));
+    t.options.max_train_steps = 2;
+    assert_ok(sp_distill(&t.options, NULL));
+    size_t size = file_size(in_folder(state, "full/checkpoint-2/online.safetensors"));
+    t.options.max_train_steps = 4;
+    t.options.resume = "latest";
+    assert_status(distill_on_small_disk(&t.options, size / 2), SP_IO);
+    assert_message("online.safetensors");
+    assert_message("cannot write");
+    char **names;
+    size_t count;
+    assert_ok(sp_list_folder(in_folder(state, "full"), &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (strstr(names[i], ".tmp-") || strcmp(names[i], "checkpoint-3") == 0) fail_msg("%s is left", names[i]);
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    assert_same_bytes(in_folder(state, "whole/checkpoint-2/online.safetensors"),
+                      in_folder(state, "full/checkpoint-2/online.safetensors"));
+    assert_same_bytes(in_folder(state, "whole/unet/config.json"), in_folder(state, "full/unet/config.json"));
+    assert_ok(sp_distill(&t.options, NULL));
+    assert_same_end(state, "whole", "full");
+}
+
+static void other_runs_do_not_mix(void **state)
+{
+    training t = make_training(in_folder(state, "twice"));
+    assert_ok(sp_distill(&t.options, NULL));
+    /* A new run in the same folder: its own checkpoints are kept, though the old ones are of later steps. */
+    t.options.max_train_steps = 2;
+    t.options.learning_rate = 1e-4;
+    t.options.checkpoints_total_limit = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-2/state.json")));
+    assert_false(sp_path_exists(in_folder(state, "twice/checkpoint-1")));
+    assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-4")));
+    t.options.resume = "latest";
+    assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
+    assert_message("--learning-rate 0.001; resuming it with 0.0001");
+    t.options.resume = in_folder(state, "twice/checkpoint-2");
+    assert_ok(sp_distill(&t.options, NULL));
+}
+
+static void changed_flags_are_refused(void **state)
+{
+    training t = make_training(in_folder(state, "flags"));
+    t.options.max_train_steps = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    t.options.max_train_steps = 2;
+    t.options.resume = "latest";
+    const sp_distill_options same = t.options;
+    sp_distill_options o;
+#define REFUSED(change, flag)                                                                                          \
+    o = same;                                                                                                          \
+    o.change;                                                                                                          \
+    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);                                                                  \
+    assert_message("was made with --" flag " ")
+    REFUSED(objective.objective = SP_OBJECTIVE_LCM, "objective");
+    REFUSED(objective.sigma = SP_SIGMA_LINEAR, "sigma");
+    REFUSED(objective.gamma_one_probability = 0.5, "gamma-one-probability");
+    REFUSED(objective.gamma_power = 0.5, "gamma-power");
+    REFUSED(objective.guidance_w = 2, "guidance-scale-w");
+    REFUSED(objective.ddim_timesteps = 25, "num-ddim-timesteps");
+    REFUSED(objective.skip = 40, "skip");
+    REFUSED(objective.solver_steps = 2, "solver-steps");
+    REFUSED(objective.loss.kind = SP_LOSS_L2, "loss-type");
+    REFUSED(objective.loss.huber_c = 1e-2, "huber-c");
+    REFUSED(accumulation = 2, "gradient-accumulation-steps");
+    REFUSED(learning_rate = 2e-3, "learning-rate");
+    REFUSED(ema_decay = 0.9, "ema-decay");
+    REFUSED(seed = 1, "seed");
+    REFUSED(storage = SP_BF16, "mixed-precision");
+    REFUSED(random_cond_proj = true, "random-cond-proj");
+    assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher")));
+    REFUSED(teacher = in_folder(state, "teacher"), "teacher");
+    assert_ok(sp_distill(&same, NULL));
+}
+
+static void leftovers_are_removed(void **state)
+{
+    training t = make_training(in_folder(state, "left"));
+    char mine[64];
+    snprintf(mine, sizeof mine, "left/checkpoint-7.tmp-%ld", (long)getpid());
+    /* No process has this number: it is above the kernel's largest. */
+    assert_ok(sp_make_folders(in_folder(state, "left/checkpoint-7.tmp-99999999")));
+    assert_ok(sp_write_file(in_folder(state, "left/checkpoint-7.tmp-99999999/online.safetensors"), "x", 1));
+    assert_ok(sp_make_folders(in_folder(state, mine)));
+    assert_ok(sp_make_folders(in_folder(state, "left/checkpoint-7.tmp-99999999x")));
+    t.options.max_train_steps = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    assert_false(sp_path_exists(in_folder(state, "left/checkpoint-7.tmp-99999999")));
+    assert_true(sp_path_exists(in_folder(state, "left/checkpoint-7.tmp-99999999x")));
+    assert_true(sp_path_exists(in_folder(state, mine)));
+}
+
+/* ---- bad requests ---- */
+
+static void save_draws(const char *from, const char *to, const char *changed, sp_tensor value)
+{
+    sp_tensor_file *file;
+    sp_weights *draws;
+    assert_ok(sp_safetensors_open(from, &file));
+    assert_ok(sp_weights_create(&draws));
+    assert_ok(sp_weights_add_file(draws, file));
+    assert_ok(sp_weights_add(draws, changed, value));
+    assert_ok(sp_weights_save(draws, to, SP_F32, NULL, 0));
+    sp_weights_destroy(draws);
+    sp_tensor_file_close(file);
+}
+
+/* Draws with one tensor replaced by `dtype` `shape`, filled with `fill`. */
+static sp_status distill_with(void **state, const char *name, sp_dtype dtype, sp_shape shape, double fill)
+{
+    training t = make_training(in_folder(state, "bad"));
+    sp_tensor value;
+    assert_ok(sp_tensor_create(dtype, shape, &value));
+    for (int64_t i = 0; i < sp_tensor_count(&value); i++)
+        sp_store(value.data, dtype, i, fill);
+    save_draws(t.draws, in_folder(state, "draws.safetensors"), name, value);
+    t.options.draws = in_folder(state, "draws.safetensors");
+    return sp_distill(&t.options, NULL);
+}
+
+static void bad_draws_are_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        sp_dtype dtype;
+        sp_shape shape;
+        double fill;
+        sp_status status;
+        const char *words;
+    } cases[] = {
+        {"uncond", SP_F32, {3, {2, 7, 24}}, 0, SP_SHAPE, "uncond"},
+        {"uncond", SP_F32, {3, {1, 0, 24}}, 0, SP_SHAPE, "uncond"},
+        {"uncond", SP_F32, {3, {1, 7, 23}}, 0, SP_SHAPE, "a context of 24"},
+        {"uncond", SP_F32, {3, {1, 8, 24}}, 0, SP_SHAPE, "context.0"},
+        {"latents.0", SP_F32, {4, {3, 4, 0, INT64_MAX}}, 0, SP_SHAPE, "latents.0"},
+        {"latents.0", SP_F32, {4, {3, 5, 8, 8}}, 0, SP_SHAPE, "latents.0"},
+        {"latents.0", SP_F32, {3, {3, 4, 64}}, 0, SP_SHAPE, "latents.0"},
+        {"latents.0", SP_F32, {4, {3, 4, 8, 8}}, (double)NAN, SP_NUMERIC, "step 1"},
+        {"noise.0", SP_F32, {4, {3, 4, 8, 7}}, 0, SP_SHAPE, "noise.0"},
+        {"index.0", SP_I64, {1, {3}}, 50, SP_FORMAT, "index 50"},
+        {"index.0", SP_I64, {1, {3}}, -1, SP_FORMAT, "index -1"},
+        {"index.0", SP_I64, {1, {3}}, 9.3e18, SP_FORMAT, "index 9223372036854775807"},
+        {"index.0", SP_F32, {1, {3}}, 1, SP_SHAPE, "index.0"},
+        {"gamma.0", SP_F32, {1, {3}}, (double)NAN, SP_FORMAT, "gamma nan"},
+        {"gamma.0", SP_F32, {1, {3}}, 1.01, SP_FORMAT, "gamma 1.01"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sp_status status = distill_with(state, cases[i].name, cases[i].dtype, cases[i].shape, cases[i].fill);
+        if (status != cases[i].status || !strstr(sp_error_message(), cases[i].words))
+            fail_msg("case %zu: %s: %s", i, sp_status_text(status), sp_error_message());
+    }
+}
+
+static void bad_requests_are_refused(void **state)
+{
+    training t = make_training(in_folder(state, "teacher"));
+    const sp_distill_options good = t.options;
+    sp_distill_options o = good;
+    o.batch = 0;
+    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
+    assert_message("--train-batch-size");
+    o = good;
+    assert_ok(sp_copy_tree(good.teacher, in_folder(state, "teacher")));
+    o.teacher = o.output = in_folder(state, "teacher");
+    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
+    assert_message("--output is the teacher's folder");
+    o = good;
+    assert_ok(sp_write_file(in_folder(state, "a-file"), "x", 1));
+    o.output = in_folder(state, "a-file/student");
+    assert_status(sp_distill(&o, NULL), SP_IO);
+    assert_message("a-file");
+    /* A path need not be UTF-8, but what goes into a JSON file must. */
+    o = good;
+    assert_ok(sp_copy_file(good.draws, in_folder(state, "draws-\xff.safetensors")));
+    o.draws = in_folder(state, "draws-\xff.safetensors");
+    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
+    assert_message("--draws");
+}
+
+/* ---- want of memory ---- */
+
+/* One whole training step, checkpoint and student included, with every allocation after the first `count` refused. */
+static sp_status starved(const sp_distill_options *options, long count)
+{
+    assert_ok(sp_remove_tree(options->output));
+    long live = sp_alloc_live();
+    sp_alloc_fail_after(count);
+    sp_status status = sp_distill(options, NULL);
+    sp_alloc_fail_after(-1);
+    if (status != SP_OK && status != SP_MEMORY)
+        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status), sp_error_message());
+    if (sp_alloc_live() != live) fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
+    return status;
+}
+
+static void every_allocation_of_a_step_may_fail(void **state)
+{
+    enum { TRIALS = 120 };
+    training t = make_training(in_folder(state, "starved"));
+    t.options.max_train_steps = 1;
+    t.options.trace = in_folder(state, "trace.safetensors");
+    long fails = 0, works = 1000;
+    while (starved(&t.options, works) != SP_OK)
+        fails = works, works *= 2;
+    while (works - fails > 1) {
+        long middle = fails + (works - fails) / 2;
+        if (starved(&t.options, middle) == SP_OK)
+            works = middle;
+        else
+            fails = middle;
+    }
+    /* There are some fifty thousand: a sample, spread evenly. */
+    for (long i = 0; i < TRIALS; i++)
+        assert_status(starved(&t.options, i * works / TRIALS), SP_MEMORY);
+}
+
+#define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        with_folder(damaged_checkpoints_are_skipped),
+        with_folder(full_disk_keeps_what_is_saved),
+        with_folder(other_runs_do_not_mix),
+        with_folder(changed_flags_are_refused),
+        with_folder(leftovers_are_removed),
+        with_folder(bad_draws_are_refused),
+        with_folder(bad_requests_are_refused),
+        with_folder(every_allocation_of_a_step_may_fail),
+    };
+    return cmocka_run_group_tests_name("training", tests, NULL, NULL);
+}
