@@ -1,0 +1,273 @@
+#!/bin/bash
+# The program as people use it: help, and everything wrong that can be said or given to it: check_cli.sh [BUILD]
+# A failure is one sentence on stderr, exit code 1 (failure), 2 (wrong usage) or 130 (interrupted), and nothing half written.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+splam=$PWD/${1:-build}/cli/splam
+golden=$PWD/tests/golden
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+
+number=0 failures=0
+report() { # NAME; what is wrong with it is in the file, nothing if it holds
+    local wrong
+    wrong=$(cat .wrong)
+    number=$((number + 1))
+    if [ -n "$wrong" ]; then
+        failures=$((failures + 1))
+        echo "not ok $number - $1"
+        sed 's/^/# /' <<<"$wrong"
+    else
+        echo "ok $number - $1"
+    fi
+}
+skip() { # NAME REASON
+    number=$((number + 1))
+    echo "ok $number # SKIP $1: $2"
+}
+
+# one_sentence CODE PATTERN COMMAND...: what is wrong with a run that should fail so
+one_sentence() {
+    local code=$1 pattern=$2 got
+    shift 2
+    "$@" >out 2>err </dev/null
+    got=$?
+    [ $got -eq "$code" ] || echo "$*: code $got, expected $code"
+    [ "$(grep -c '^splam: .' err)" -eq 1 ] && [ "$(tail -n 1 err | cut -c1-7)" = "splam: " ] ||
+        echo "$*: not one sentence: $(cat err)"
+    grep '^splam: ' err | grep -qE -e "$pattern" || echo "$*: \"$(cat err)\" does not match \"$pattern\""
+    [ ! -s out ] || echo "$*: printed on stdout: $(head -c 200 out)"
+    rm -f out err
+}
+# limited BLOCKS COMMAND...: with no file longer than this many KiB, which stands for a full disk
+limited() (
+    ulimit -f "$1"
+    shift
+    "$@"
+)
+
+# ---- help ----
+
+verbs=$("$splam" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+for verb in $verbs; do
+    {
+        "$splam" "$verb" --help >out 2>err || echo "code $?"
+        cat err
+        grep -q "^Usage: splam $verb" out || echo "no usage"
+        examples=$(sed -n '/^Examples:/,$p' out)
+        [ "$(grep -c "^  splam $verb" <<<"$examples")" -ge 2 ] || echo "fewer than two examples"
+        grep -oE -- ' --[a-z][a-z0-9-]*' <<<"$examples" | sort -u | while read -r flag; do
+            sed '/^Examples:/,$d' out | grep -qE -- "^ *(-[a-zA-Z], )?$flag( |\$)" || echo "an example has $flag, help does not"
+        done
+        awk 'length > 110 {print "a line of " length " characters: " $0}' out
+    } >.wrong 2>&1
+    report "help of $verb"
+done
+{
+    [ "$(wc -w <<<"$verbs")" -ge 5 ] || echo "only these verbs: $verbs"
+    "$splam" --version | grep -qE '^splam [0-9]+\.[0-9]+\.[0-9]+$' || echo "version: $("$splam" --version)"
+} >.wrong 2>&1
+report "the program's own help and version"
+
+# ---- usage ----
+
+{
+    one_sentence 2 'verb is missing' "$splam"
+    one_sentence 2 'no verb "trian"; did you mean train' "$splam" trian
+    one_sentence 2 'no verb "xyzzy"; see splam --help' "$splam" xyzzy
+} >.wrong 2>&1
+report "no verb and wrong verbs"
+{
+    one_sentence 2 'no flag --widht; did you mean --width' "$splam" generate --widht 64
+    one_sentence 2 'no flag --steps; did you mean --max-train-steps' "$splam" train --steps 3
+    one_sentence 2 'no flag --qqqqqqqq; see splam data --help' "$splam" data emoji: --qqqqqqqq
+    one_sentence 2 'no flag -Q' "$splam" data emoji: -Q
+    one_sentence 2 'no flag --' "$splam" data "--$(head -c 5000 /dev/zero | tr '\0' x)"
+} >.wrong 2>&1
+report "unknown flags, with the nearest one"
+{
+    for wrong in abc "" " 5" 5x 1e3 99999999999999999999 0 -3; do
+        one_sentence 2 '^splam: --max-train-steps ' "$splam" train vae --data emoji: --output x --max-train-steps "$wrong"
+    done
+    for wrong in abc "" nan inf 2 -1; do
+        one_sentence 2 '^splam: --learning-rate ' "$splam" train vae --data emoji: --output x --learning-rate "$wrong"
+    done
+    one_sentence 2 'one of f32\|bf16 is expected' "$splam" forward --precision f16
+    one_sentence 2 '--json takes no value' "$splam" bench --json=1
+    one_sentence 2 '--data needs a value' "$splam" train vae --data
+    one_sentence 2 'begins with - follows --' "$splam" train vae --data --output x
+} >.wrong 2>&1
+report "wrong values"
+{
+    one_sentence 2 'tokenize needs --model' "$splam" tokenize text
+    one_sentence 2 'needs a text' "$splam" tokenize -m x
+    one_sentence 2 '"b" is one word too many' "$splam" tokenize -m x a b
+    one_sentence 2 'takes vae or teacher' "$splam" train student --data emoji: --output x
+    one_sentence 2 'needs --vae' "$splam" train teacher --data emoji: --output x
+    one_sentence 2 'needs a model' "$splam" bench --only train
+    one_sentence 2 'not known' "$splam" data nonsense:
+    one_sentence 1 '-x: no such folder' "$splam" tokenize --model -- -x text
+    one_sentence 1 '-x: no such folder' "$splam" tokenize --model=-x -- -text
+} >.wrong 2>&1
+report "missing and superfluous words, and texts that begin with -"
+ls >.wrong
+report "wrong usage leaves nothing behind"
+
+# ---- forward ----
+
+forward() { # MODEL INPUTS OUTPUTS
+    "$splam" forward -m "$1" --component vae-decoder --inputs "$2" --outputs "$3" --precision f32 -t 1
+}
+model=$golden/vae-sd inputs=$golden/vae-sd/inputs_decode_odd.safetensors
+weights=diffusion_pytorch_model.safetensors
+{
+    forward "$model" "$inputs" good.safetensors 2>&1
+    "$splam" inspect good.safetensors 2>&1 | grep -q 'image F32 \[' || echo "the output is not there"
+} >.wrong 2>&1
+report "forward writes what it computes"
+
+copy() { # a model of our own to damage
+    rm -rf broken
+    cp -r "$model" broken
+    chmod -R u+w broken
+}
+{
+    one_sentence 1 'nowhere: no such folder' forward nowhere "$inputs" out.safetensors
+    one_sentence 1 'nothing.safetensors' forward "$model" nothing.safetensors out.safetensors
+    one_sentence 1 'no/such/out.safetensors' forward "$model" "$inputs" no/such/out.safetensors
+    one_sentence 2 'one of unet\|' "$splam" forward -m "$model" --component vae --inputs a --outputs b
+    copy && rm broken/$weights
+    one_sentence 1 broken forward broken "$inputs" out.safetensors
+    copy && rm broken/config.json
+    one_sentence 1 broken forward broken "$inputs" out.safetensors
+} >.wrong 2>&1
+report "missing files"
+{
+    for bytes in 0 3 8 100 5000 100000; do
+        copy && head -c $bytes "$model/$weights" >broken/$weights
+        one_sentence 1 "broken/$weights" forward broken "$inputs" out.safetensors
+        head -c $bytes "$inputs" >short.safetensors
+        [ $bytes -gt 100 ] || one_sentence 1 short.safetensors forward "$model" short.safetensors out.safetensors
+    done
+} >.wrong 2>&1
+report "truncated files"
+{
+    copy
+    deep=$(head -c 100000 /dev/zero | tr '\0' '[')
+    for text in '' '{' 'null' '[]' '"text"' '{"block_out_channels": "many"}' '{"block_out_channels": [-1, 2]}' \
+        '{"block_out_channels": [1e999]}' '{"latent_channels": 99999999999999999999}' '{"latent_channels": 0}' \
+        '{"norm_num_groups": 0}' '{"_class_name": "Transformer2DModel"}' $'{"a": "\xff\xfe"}' "$deep"; do
+        printf '%s' "$text" >broken/config.json
+        one_sentence 1 broken/config.json forward broken "$inputs" out.safetensors
+    done
+} >.wrong 2>&1
+report "impossible JSON"
+{
+    copy
+    start=$(($(od -An -t u8 -N 8 "$model/$weights") + 8))
+    printf '\0\0\300\177' | dd of=broken/$weights bs=1 seek=$start conv=notrunc status=none # a NaN
+    one_sentence 1 'broken.*not (a )?finite|broken.*nan' forward broken "$inputs" out.safetensors
+    [ ! -e out.safetensors ] || echo "an output was written"
+} >.wrong 2>&1
+report "NaN in weights"
+{
+    start=$(($(od -An -t u8 -N 8 "$inputs") + 8))
+    cp "$inputs" nan.safetensors && chmod u+w nan.safetensors
+    printf '\0\0\200\177' | dd of=nan.safetensors bs=1 seek=$start conv=notrunc status=none # infinity
+    one_sentence 1 'nan.safetensors' forward "$model" nan.safetensors out.safetensors
+} >.wrong 2>&1
+report "infinity in inputs"
+{
+    one_sentence 1 'timestep|latent' forward "$model" "$golden/vae-sd/inputs_encode_odd.safetensors" out.safetensors
+} >.wrong 2>&1
+report "inputs of another component"
+{
+    cp good.safetensors kept.safetensors
+    one_sentence 1 'kept.safetensors' limited 1 forward "$model" "$inputs" kept.safetensors
+    cmp good.safetensors kept.safetensors
+    ls -d kept.safetensors.* 2>/dev/null
+    "$splam" inspect good.safetensors >/dev/full 2>err && echo "a full stdout passed"
+    grep -q '^splam: standard output could not be written' err || cat err
+} >.wrong 2>&1
+report "a full disk keeps what there was"
+
+# ---- the other readers ----
+
+{
+    one_sentence 1 'nowhere' "$splam" inspect nowhere
+    one_sentence 1 'neither' "$splam" inspect "$golden"
+    copy && head -c 1000 "$model/$weights" >cut.safetensors
+    one_sentence 1 'cut.safetensors' "$splam" inspect cut.safetensors
+    printf '{"_class_name": ' >broken/config.json
+    one_sentence 1 'broken' "$splam" inspect broken
+    mkdir -p checkpoint && printf '{"step": "many"}' >checkpoint/state.json
+    one_sentence 1 'checkpoint/state.json' "$splam" inspect checkpoint
+    for folder in vae-sd unet-sd1 unet-sd2 text-sd1 teacher-epsilon; do
+        "$splam" inspect "$golden/$folder" >out 2>&1 || cat out
+        grep -q 'parameters' out && grep -qE 'generate: .* [kMG]B' out || echo "$folder: $(cat out)"
+    done
+} >.wrong 2>&1
+report "inspect"
+{
+    one_sentence 1 'nowhere: no such folder' "$splam" tokenize -m nowhere text
+    mkdir -p words
+    one_sentence 1 words "$splam" tokenize -m words text
+    printf '{"a": 1e999}' >words/vocab.json && printf 'a b c\n' >words/merges.txt
+    one_sentence 1 words "$splam" tokenize -m words text
+} >.wrong 2>&1
+report "tokenize"
+{
+    one_sentence 1 'nowhere' "$splam" data folder:nowhere
+    mkdir -p pictures
+    one_sentence 1 'pictures' "$splam" data folder:pictures
+    printf '{"file_name": \n' >pictures/metadata.jsonl
+    one_sentence 1 'metadata.jsonl' "$splam" data folder:pictures
+    rm pictures/metadata.jsonl
+    printf 'no picture' >pictures/a.png && printf 'a caption' >pictures/a.txt
+    one_sentence 1 'pictures' "$splam" data folder:pictures
+} >.wrong 2>&1
+report "data"
+{
+    one_sentence 1 'nowhere' "$splam" generate -m nowhere -p text
+    one_sentence 1 'teacher-epsilon' "$splam" generate -m "$golden/teacher-epsilon" -p text
+    one_sentence 2 'prompt' "$splam" generate -m "$golden/teacher-epsilon"
+    one_sentence 1 'list.txt' "$splam" generate -m "$golden/teacher-epsilon" --prompts list.txt
+    [ ! -e out.png ] || echo "a picture was written"
+} >.wrong 2>&1
+report "generate"
+
+# ---- training: it needs pictures, and those of emoji come with a package ----
+
+train() { "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 "$@"; }
+if ! "$splam" data emoji: >/dev/null 2>&1; then
+    skip "train on a full disk" "emoji: cannot be opened here"
+    skip "train, interrupted" "emoji: cannot be opened here"
+else
+    {
+        one_sentence 1 trained limited 4 train --max-train-steps 1
+        [ ! -e trained/vae ] && ! ls -d trained/checkpoint-* 2>/dev/null || echo "something half written is there"
+    } >.wrong 2>&1
+    report "train on a full disk"
+    {
+        rm -rf trained
+        "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 --max-train-steps 1000000 --seed 7 2>err &
+        child=$!
+        for _ in $(seq 600); do
+            [ -s trained/metrics.jsonl ] && break
+            sleep 0.1
+        done
+        kill -INT $child
+        wait $child
+        code=$?
+        [ $code -eq 130 ] || echo "code $code, expected 130"
+        tail -n 1 err | grep -q '^splam: interrupted after step .* --resume latest$' || cat err
+        step=$(tail -n 1 trained/metrics.jsonl | sed 's/.*"step":\([0-9]*\).*/\1/')
+        "$splam" inspect "trained/checkpoint-$step" 2>&1 | grep -q "after $step steps" || echo "no checkpoint of step $step: $(ls trained)"
+        one_sentence 2 'learning-rate' train --max-train-steps 1000000 --seed 7 --resume latest --learning-rate 0.5
+    } >.wrong 2>&1
+    report "train, interrupted, and resumed with another flag"
+fi
+
+echo "1..$number"
+[ $failures -eq 0 ]
