@@ -4,8 +4,10 @@
 #include <splam/splam.h>
 
 #define CLI_VERB_LIST(X)                                                                           \
+    X(demo, "distil, draw and measure a small model of emoji, all at once")                        \
     X(generate, "draw pictures from prompts")                                                      \
     X(distill, "turn a teacher into a few-step student")                                           \
+    X(eval, "measure models: ode-error, Frechet distance, caption hits")                           \
     X(train, "train an autoencoder or a teacher from nothing")                                     \
     X(convert, "write a model with its weights in another type")                                   \
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \

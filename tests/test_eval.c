@@ -188,7 +188,7 @@ static void free_ode_case(ode_case *c)
 
 static sp_ode_request request_of(const ode_case *c, const char *cache)
 {
-    return (sp_ode_request){&c->contexts, &c->uncond, SIDE, SIDE, noise_seed, guidance_w, cache};
+    return (sp_ode_request){&c->contexts, &c->uncond, SIDE, SIDE, noise_seed, guidance_w, cache, NULL};
 }
 
 /* The teacher alone: one evaluation for all prompts. */

@@ -213,6 +213,50 @@ SPLAM_API splam_distill_options splam_distill_defaults(void);
 /* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last checkpoint is whole then. */
 SPLAM_API splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks);
 
+/* ---- measuring models ---- */
+
+/* 0 or NULL takes the default in brackets. */
+typedef struct {
+    const char *const *models; /* diffusers folders */
+    size_t model_count;
+    const char *unet;        /* their UNets' folder ["unet"] */
+    const char *teacher;     /* a diffusers folder, needed for ode-error; gets a row of its own */
+    const char *data;        /* "emoji:" or "folder:DIR" */
+    const char *output;      /* a folder for report.json, report.html, sheet.png, and the teacher's
+                                references, which are kept for the next time */
+    const char *metrics;     /* of "ode-error,frechet,hit" [all, without a teacher frechet and hit] */
+    const int64_t *steps;    /* a row for each model and each of these */
+    size_t step_count;       /* [1, 2, 4] */
+    int64_t count;           /* prompts, one in four held out if there are so many [128] */
+    double guidance_scale_w; /* CFG scale - 1 of the teacher's references, and of models that are no
+                                students; below 0: [what a student's splam.json says] */
+    const char *sampler;     /* [by the model: lcm, else dpm++2m] */
+    int64_t resolution;      /* [what the first model was trained for] */
+    uint64_t seed;           /* of the choice of prompts; prompt i has the noise of seed + i */
+    splam_precision precision;
+} splam_eval_options;
+/* Draws the same prompts from the same noise with every model and judges them: ode-error, Frechet
+ * distance of the autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit rate.
+ * *table: the rows for a terminal (splam_free). SPLAM_UNSUPPORTED for the metrics fid, kid and clip. */
+SPLAM_API splam_status splam_eval(const splam_eval_options *options,
+                                  const splam_callbacks *callbacks, char **table);
+
+/* 0 or NULL takes the default in brackets. */
+typedef struct {
+    const char *output;      /* a folder ["demo-out"] */
+    const char *teacher;     /* a diffusers folder [the emoji teacher that comes with splam] */
+    const char *data;        /* what the teacher was trained on ["emoji:"] */
+    int64_t max_train_steps; /* of each student [what gave the best students] */
+    int64_t count;           /* prompts measured [128] */
+    uint64_t seed;
+    splam_precision precision;
+} splam_demo_options;
+/* Distils the teacher with LCM and with SPLAM, each at its best settings, draws and measures teacher,
+ * fast samplers and students, and writes output/: sheet.png, report.html, report.json, student/ (the
+ * SPLAM one) and lcm/. *table: the rows for a terminal (splam_free). */
+SPLAM_API splam_status splam_demo(const splam_demo_options *options,
+                                  const splam_callbacks *callbacks, char **table);
+
 /* ---- files ---- */
 
 typedef struct {

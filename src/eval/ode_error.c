@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "eval/task_name.h"
 
 sp_scheduler_config sp_ode_scheduler(const sp_scheduler_config *model)
 {
@@ -119,8 +120,10 @@ static sp_status compute(sp_pipeline *teacher, const sp_ode_request *r,
         .width = r->width,
         .noise = sp_noise_philox(&noise),
     };
+    const sp_renamed_task name = {callbacks, r->task};
+    const sp_callbacks shown = sp_rename_task(&name);
     double began = sp_now();
-    sp_status status = sp_pipeline_denoise(teacher, &request, callbacks, latents);
+    sp_status status = sp_pipeline_denoise(teacher, &request, &shown, latents);
     *seconds = sp_now() - began;
     return status;
 }

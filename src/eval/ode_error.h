@@ -20,6 +20,7 @@ typedef struct {
     uint64_t seed;             /* sample i starts from the Philox noise of seed + i */
     double guidance_w;         /* CFG scale - 1 */
     const char *cache;         /* folder where references are kept and looked for; NULL: nowhere */
+    const char *task;          /* what progress is reported as; NULL: "denoising" */
 } sp_ode_request;
 
 /* *latents is new, [N,C,h,w]; *seconds (may be NULL) what computing them took, when it was done. A

@@ -2,6 +2,7 @@
 #include "eval/evaluation.h"
 #include <math.h>
 #include "eval/ode_error.h"
+#include "eval/task_name.h"
 #include "models/vae_run.h"
 
 sp_status sp_contestant_create(const sp_evaluation *e, sp_pipeline *pipeline, sp_contestant *out)
@@ -26,27 +27,6 @@ void sp_contestant_free(sp_contestant *c)
     *c = (sp_contestant){0};
 }
 
-/* ---- progress under the row's own name ---- */
-
-typedef struct {
-    const sp_callbacks *outer;
-    const char *task;
-} renamed;
-
-static void report_renamed(void *context, const char *task, int64_t done, int64_t total,
-                           const char *detail)
-{
-    const renamed *r = context;
-    (void)task;
-    sp_report(r->outer, r->task, done, total, detail);
-}
-
-static bool cancelled_renamed(void *context)
-{
-    const renamed *r = context;
-    return r->outer && r->outer->cancelled && r->outer->cancelled(r->outer->context);
-}
-
 /* What comes after the drawing is short: it can be stopped, and does not show. */
 static sp_callbacks silent(const sp_callbacks *callbacks)
 {
@@ -54,14 +34,12 @@ static sp_callbacks silent(const sp_callbacks *callbacks)
                      : (sp_callbacks){0};
 }
 
-/* ---- */
-
 static sp_status draw(const sp_contestant *c, const sp_row_request *r, bool deterministic,
                       const sp_callbacks *callbacks, sp_tensor *latents)
 {
     sp_philox_noise noise = {r->seed};
-    renamed name = {callbacks, r->task};
-    const sp_callbacks shown = {&name, report_renamed, cancelled_renamed};
+    sp_renamed_task name = {callbacks, r->task};
+    const sp_callbacks shown = sp_rename_task(&name);
     sp_denoise_request request = {
         .sampler = r->sampler,
         .scheduler = r->scheduler,

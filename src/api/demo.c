@@ -1,0 +1,274 @@
+/* splam_demo: the whole story in one call. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "api/convert.h"
+#include "api/demo_settings.h"
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "eval/ode_error.h"
+#include "eval/results.h"
+
+typedef struct {
+    const splam_demo_options *o;
+    sp_callbacks callbacks;
+    double began;
+    const char *output, *data;
+    char *teacher_folder;
+    int resolution;
+    sp_pipeline *teacher;
+    sp_dataset *dataset;
+    sp_evaluation *evaluation;
+    sp_contestant contestant; /* the teacher's */
+    sp_tensor references;
+    sp_results *results;
+    sp_loss_curve loss[SP_DEMO_METHODS];
+    json_t *settings; /* of both students */
+} demo;
+
+/* ---- where the teacher is ---- */
+
+/* The folder of the running program, without a slash at its end. */
+static sp_status program_folder(char *out, size_t capacity)
+{
+    ssize_t length = readlink("/proc/self/exe", out, capacity - 1);
+    if (length < 0) length = 0;
+    out[length] = 0;
+    char *slash = strrchr(out, '/');
+    if (slash) *slash = 0;
+    return slash ? SP_OK : sp_fail(SP_IO, "the program's own folder is not known");
+}
+
+/* SPLAM_ASSETS, then beside the program: in the source tree that it was built in, or installed. */
+static sp_status find_teacher(demo *d)
+{
+    if (d->o->teacher) {
+        d->teacher_folder = sp_strdup(d->o->teacher);
+        return d->teacher_folder ? SP_OK : SP_MEMORY;
+    }
+    static const char *const places[] = {"%s/../../assets/teacher", "%s/../assets/teacher",
+                                         "%s/../share/splam/teacher"};
+    const char *given = getenv("SPLAM_ASSETS");
+    if (given) {
+        d->teacher_folder = sp_path_join(given, "teacher");
+        return d->teacher_folder ? SP_OK : SP_MEMORY;
+    }
+    char program[4096];
+    SP_TRY(program_folder(program, sizeof program));
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char *path = sp_format(places[i], program);
+        if (!path) return SP_MEMORY;
+        if (sp_path_is_folder(path)) {
+            d->teacher_folder = path;
+            return SP_OK;
+        }
+        sp_free(path);
+    }
+    return sp_fail(SP_IO, "the demo's teacher was not found beside the program; name it, or set "
+                          "SPLAM_ASSETS to the folder that has teacher/ in it");
+}
+
+/* ---- making ready ---- */
+
+static sp_status prepare(demo *d)
+{
+    SP_TRY(find_teacher(d));
+    SP_TRY(sp_make_folders(d->output));
+    const sp_pipeline_options options = {.storage = sp_storage_of(d->o->precision)};
+    SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
+    d->resolution = (int)(d->teacher->unet_config.sample_size *
+                          sp_vae_factor(&d->teacher->vae->config.vae));
+    const sp_dataset_options data = {.resolution = d->resolution};
+    SP_TRY(sp_dataset_open(d->data, &data, &d->callbacks, &d->dataset));
+    int64_t all = sp_dataset_count(d->dataset), count = d->o->count ? d->o->count : SP_DEMO_PROMPTS;
+    const sp_evaluation_options evaluation = {
+        .count = d->o->count || count < all ? count : all,
+        .seed = d->o->seed,
+        .metrics = (1u << SP_METRIC_COUNT) - 1,
+        .wanted = sp_demo_prompts,
+        .wanted_count = SP_DEMO_SHEET_PROMPTS,
+    };
+    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, sp_cpu_backend(), &evaluation,
+                                &d->callbacks, &d->evaluation));
+    SP_TRY(sp_contestant_create(d->evaluation, d->teacher, &d->contestant));
+    d->settings = json_object();
+    return d->settings ? sp_results_create(d->evaluation, &d->results) : SP_MEMORY;
+}
+
+/* ---- distilling ---- */
+
+static sp_distill_options distill_options(const demo *d, const sp_demo_method *method,
+                                          const char *folder)
+{
+    sp_distill_options o = sp_distill_defaults();
+    o.teacher = d->teacher_folder;
+    o.data = d->data;
+    o.output = folder;
+    o.objective.objective = method->objective;
+    o.objective.sigma = SP_SIGMA_LINEAR;
+    o.objective.conditioning = SP_GAMMA_TIME;
+    o.objective.gamma_power = method->gamma_power;
+    o.objective.guidance_w = sp_demo_guidance_w;
+    o.objective.skip = method->skip;
+    o.objective.solver_steps = method->solver_steps;
+    o.max_train_steps = d->o->max_train_steps ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
+    o.batch = SP_DEMO_BATCH;
+    o.learning_rate = method->learning_rate;
+    o.ema_decay = method->ema_decay;
+    o.resolution = d->resolution;
+    o.storage = sp_storage_of(d->o->precision);
+    o.checkpointing_steps = 0;
+    o.seed = d->o->seed;
+    return o;
+}
+
+/* What the student's own splam.json says, for the report. */
+static sp_status keep_settings(demo *d, const sp_demo_method *method, const char *folder,
+                               int64_t steps)
+{
+    char *path = sp_path_join(folder, "splam.json");
+    json_t *json = NULL;
+    sp_status status = path ? sp_json_load(path, &json) : SP_MEMORY;
+    if (!status && json_object_set_new(json, "max-train-steps", json_integer(steps)))
+        status = SP_MEMORY;
+    if (!status && json_object_set(d->settings, method->name, json)) status = SP_MEMORY;
+    json_decref(json);
+    sp_free(path);
+    return status;
+}
+
+/* The last checkpoint is for resuming, and there is nothing left to resume. */
+static sp_status drop_checkpoint(const char *folder, int64_t steps)
+{
+    char *path = sp_format("%s/checkpoint-%lld", folder, (long long)steps);
+    sp_status status = path ? sp_remove_tree(path) : SP_MEMORY;
+    sp_free(path);
+    return status;
+}
+
+static sp_status distil(demo *d, int index)
+{
+    const sp_demo_method *method = &sp_demo_methods[index];
+    char *folder = sp_path_join(d->output, method->folder);
+    if (!folder) return SP_MEMORY;
+    const sp_distill_options options = distill_options(d, method, folder);
+    sp_status status = sp_distill(&options, &d->callbacks);
+    if (status == SP_CANCELLED)
+        status = sp_fail(SP_CANCELLED, "interrupted while distilling %s; run the demo again to begin "
+                                       "anew", folder);
+    if (!status) status = sp_loss_curve_read(folder, method->name, &d->loss[index]);
+    if (!status) status = keep_settings(d, method, folder, options.max_train_steps);
+    if (!status) status = drop_checkpoint(folder, options.max_train_steps);
+    sp_free(folder);
+    return status;
+}
+
+/* ---- measuring ---- */
+
+/* The teacher at 50 steps, and what fast samplers make of it in four, from the same first timestep. */
+static sp_status teacher_rows(demo *d)
+{
+    static const struct {
+        sp_sampler_kind kind;
+        const char *label;
+    } fast[] = {{SP_SAMPLER_DDIM, "teacher, DDIM, 4 steps"},
+                {SP_SAMPLER_DPMPP_2M, "teacher, DPM-Solver++, 4 steps"}};
+    SP_TRY(sp_results_add_teacher(d->results, &d->contestant, d->o->seed, sp_demo_guidance_w,
+                                  d->output, &d->callbacks, &d->references));
+    const sp_scheduler_config scheduler = sp_ode_scheduler(&d->teacher->scheduler);
+    for (int i = 0; i < 2; i++) {
+        const sp_row_request request = {.model = "teacher",
+                                        .task = fast[i].label,
+                                        .sampler = {.kind = fast[i].kind, .steps = 4},
+                                        .scheduler = &scheduler,
+                                        .guidance = sp_demo_guidance_w + 1,
+                                        .seed = d->o->seed,
+                                        .references = &d->references};
+        SP_TRY(sp_results_add(d->results, &d->contestant, &request, &d->callbacks));
+    }
+    sp_pipeline_release(d->teacher);
+    return SP_OK;
+}
+
+static sp_status student_row(demo *d, const sp_demo_method *method, const sp_contestant *student,
+                             int steps)
+{
+    char label[64];
+    snprintf(label, sizeof label, "%s, %d step%s", method->title, steps, steps == 1 ? "" : "s");
+    const sp_row_request request = {.model = method->name,
+                                    .task = label,
+                                    .sampler = {.kind = SP_SAMPLER_LCM, .steps = steps},
+                                    .guidance = 1,
+                                    .seed = d->o->seed,
+                                    .references = &d->references};
+    return sp_results_add(d->results, student, &request, &d->callbacks);
+}
+
+static sp_status student_rows(demo *d, const sp_demo_method *method)
+{
+    char *folder = sp_path_join(d->output, method->folder);
+    const sp_pipeline_options options = {.unet = method->unet, .storage = d->teacher->storage};
+    sp_pipeline *pipeline = NULL;
+    sp_contestant student = {0};
+    sp_status status = folder ? sp_pipeline_open(folder, &options, &pipeline) : SP_MEMORY;
+    if (!status) status = sp_contestant_create(d->evaluation, pipeline, &student);
+    for (int steps = 1; steps <= 4 && !status; steps *= 2)
+        status = student_row(d, method, &student, steps);
+    sp_contestant_free(&student);
+    sp_pipeline_close(pipeline);
+    sp_free(folder);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static sp_status run(demo *d, char **table)
+{
+    SP_TRY(prepare(d));
+    for (int i = 0; i < SP_DEMO_METHODS; i++)
+        SP_TRY(distil(d, i));
+    SP_TRY(teacher_rows(d));
+    for (int i = 0; i < SP_DEMO_METHODS; i++)
+        SP_TRY(student_rows(d, &sp_demo_methods[i]));
+    const sp_evaluation_report report = {
+        .title = "splam: fifty steps in one to four",
+        .summary = "A text-to-image diffusion model, the teacher, was distilled into students that draw "
+                   "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
+                   "Sub-Path Linear Approximation (SPLAM), with the same number of training steps and "
+                   "each at its own best settings.",
+        .settings = d->settings,
+        .losses = d->loss,
+        .loss_count = SP_DEMO_METHODS,
+        .guidance_w = sp_demo_guidance_w,
+        .seed = d->o->seed,
+        .version = SPLAM_VERSION,
+    };
+    return sp_results_save(d->results, d->output, report, d->began, table);
+}
+
+splam_status splam_demo(const splam_demo_options *options, const splam_callbacks *callbacks,
+                        char **table)
+{
+    demo d = {.o = options,
+              .callbacks = sp_own_callbacks(callbacks),
+              .began = sp_now(),
+              .output = options->output ? options->output : "demo-out",
+              .data = options->data ? options->data : "emoji:"};
+    *table = NULL;
+    sp_status status = run(&d, table);
+    for (int i = 0; i < SP_DEMO_METHODS; i++)
+        sp_loss_curve_free(&d.loss[i]);
+    json_decref(d.settings);
+    sp_results_destroy(d.results);
+    sp_tensor_free(&d.references);
+    sp_contestant_free(&d.contestant);
+    sp_evaluation_destroy(d.evaluation);
+    sp_dataset_close(d.dataset);
+    sp_pipeline_close(d.teacher);
+    sp_free(d.teacher_folder);
+    return sp_public_status(status);
+}

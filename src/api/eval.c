@@ -1,0 +1,188 @@
+/* splam_eval: models, one after the other, on the same prompts and noise. */
+#include <math.h>
+#include <string.h>
+#include "api/convert.h"
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "eval/results.h"
+#include "models/vae.h"
+
+typedef struct {
+    const splam_eval_options *o;
+    sp_callbacks callbacks;
+    double began;
+    unsigned metrics;
+    double guidance_w; /* NaN: nobody said */
+    sp_pipeline *judge; /* the teacher, or else the first model; open to the end */
+    sp_dataset *dataset;
+    sp_evaluation *evaluation;
+    sp_tensor references;
+    sp_results *results;
+} evaluation_run;
+
+/* ---- what is asked for ---- */
+
+/* The guidance that a student was distilled with; left alone if its folder does not say. */
+static sp_status read_guidance(const char *model, double *out)
+{
+    char *path = sp_path_join(model, "splam.json");
+    json_t *json = NULL;
+    sp_status status = path ? SP_OK : SP_MEMORY;
+    if (!status && sp_path_exists(path)) {
+        status = sp_json_load(path, &json);
+        if (!status) status = sp_json_double(json, "guidance-scale-w", *out, path, out);
+    }
+    json_decref(json);
+    sp_free(path);
+    return status;
+}
+
+static sp_status check(evaluation_run *r)
+{
+    const splam_eval_options *o = r->o;
+    if (o->model_count < 1) return sp_fail(SP_ARGUMENT, "a model to measure is missing");
+    if (!o->data) return sp_fail(SP_ARGUMENT, "a data set to measure on is missing");
+    if (!o->output) return sp_fail(SP_ARGUMENT, "a folder to write the report to is missing");
+    const char *all = o->teacher ? "ode-error,frechet,hit" : "frechet,hit";
+    SP_TRY(sp_metrics_parse(o->metrics ? o->metrics : all, &r->metrics));
+    r->guidance_w = NAN;
+    for (size_t i = 0; i < o->model_count && o->guidance_scale_w < 0 && !isfinite(r->guidance_w); i++)
+        SP_TRY(read_guidance(o->models[i], &r->guidance_w));
+    if (o->guidance_scale_w >= 0) r->guidance_w = o->guidance_scale_w;
+    if (!(r->metrics & (1u << SP_METRIC_ODE_ERROR))) return SP_OK;
+    if (!o->teacher) return sp_fail(SP_ARGUMENT, "ode-error needs the teacher's folder");
+    if (!isfinite(r->guidance_w))
+        return sp_fail(SP_ARGUMENT, "ode-error needs a guidance-scale-w: no model's splam.json says "
+                                    "which it was distilled with");
+    return SP_OK;
+}
+
+static sp_status open_model(const evaluation_run *r, const char *folder, const char *unet,
+                            sp_pipeline **out)
+{
+    const sp_pipeline_options options = {.unet = unet, .storage = sp_storage_of(r->o->precision)};
+    return sp_pipeline_open(folder, &options, out);
+}
+
+static sp_status open_judge(evaluation_run *r)
+{
+    const splam_eval_options *o = r->o;
+    SP_TRY(open_model(r, o->teacher ? o->teacher : o->models[0], o->teacher ? NULL : o->unet,
+                      &r->judge));
+    sp_dataset_options data = {.resolution = (int)o->resolution};
+    if (!data.resolution)
+        data.resolution = (int)(r->judge->unet_config.sample_size *
+                                sp_vae_factor(&r->judge->vae->config.vae));
+    SP_TRY(sp_dataset_open(o->data, &data, &r->callbacks, &r->dataset));
+    int64_t all = sp_dataset_count(r->dataset);
+    const sp_evaluation_options options = {
+        .count = o->count ? o->count : all < 128 ? all : 128,
+        .seed = o->seed,
+        .metrics = r->metrics,
+    };
+    return sp_evaluation_create(r->dataset, r->judge->vae, sp_cpu_backend(), &options,
+                                &r->callbacks, &r->evaluation);
+}
+
+/* ---- rows ---- */
+
+static sp_status teacher_row(evaluation_run *r)
+{
+    sp_contestant teacher;
+    SP_TRY(sp_contestant_create(r->evaluation, r->judge, &teacher));
+    sp_status status =
+        sp_results_add_teacher(r->results, &teacher, r->o->seed, r->guidance_w, r->o->output,
+                               &r->callbacks, &r->references);
+    sp_contestant_free(&teacher);
+    return status;
+}
+
+/* "student" of "runs/student/". */
+static char *model_name(const char *folder)
+{
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        length--;
+    size_t begin = length;
+    while (begin > 0 && folder[begin - 1] != '/')
+        begin--;
+    return sp_format("%.*s", (int)(length - begin), folder + begin);
+}
+
+static sp_status model_row(evaluation_run *r, const sp_contestant *contestant, const char *name,
+                           int steps)
+{
+    const sp_scheduler_config *scheduler = &contestant->pipeline->scheduler;
+    sp_row_request request = {.model = name,
+                              .sampler = {.kind = sp_sampler_for(scheduler), .steps = steps},
+                              .guidance = 1,
+                              .seed = r->o->seed,
+                              .references = r->references.data ? &r->references : NULL};
+    if (r->o->sampler) SP_TRY(sp_sampler_kind_of(r->o->sampler, &request.sampler.kind));
+    if (!scheduler->is_lcm) request.guidance = isfinite(r->guidance_w) ? r->guidance_w + 1 : 7.5;
+    char *task = sp_format("%s, %s, %d step%s", name, sp_sampler_name(request.sampler.kind), steps,
+                            steps == 1 ? "" : "s");
+    if (!task) return SP_MEMORY;
+    request.task = task;
+    sp_status status = sp_results_add(r->results, contestant, &request, &r->callbacks);
+    sp_free(task);
+    return status;
+}
+
+static sp_status model_rows(evaluation_run *r, const char *folder)
+{
+    static const int64_t usual[] = {1, 2, 4};
+    const int64_t *steps = r->o->step_count ? r->o->steps : usual;
+    size_t count = r->o->step_count ? r->o->step_count : 3;
+    sp_pipeline *pipeline = NULL;
+    sp_contestant contestant = {0};
+    char *name = model_name(folder);
+    sp_status status = name ? open_model(r, folder, r->o->unet, &pipeline) : SP_MEMORY;
+    if (!status) status = sp_contestant_create(r->evaluation, pipeline, &contestant);
+    for (size_t i = 0; i < count && !status; i++)
+        status = steps[i] >= 1 && steps[i] <= SP_MAX_TIMESTEPS
+                     ? model_row(r, &contestant, name, (int)steps[i])
+                     : sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps[i]);
+    sp_contestant_free(&contestant);
+    sp_pipeline_close(pipeline);
+    sp_free(name);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static sp_status evaluate(evaluation_run *r, char **table)
+{
+    const splam_eval_options *o = r->o;
+    SP_TRY(check(r));
+    SP_TRY(open_judge(r));
+    SP_TRY(sp_results_create(r->evaluation, &r->results));
+    if (r->metrics & (1u << SP_METRIC_ODE_ERROR)) SP_TRY(teacher_row(r));
+    for (size_t i = 0; i < o->model_count; i++)
+        SP_TRY(model_rows(r, o->models[i]));
+    const sp_evaluation_report report = {
+        .title = "splam: an evaluation",
+        .summary = "The same captions drawn from the same noise by every model.",
+        .guidance_w = r->references.data ? r->guidance_w : NAN,
+        .seed = o->seed,
+        .version = SPLAM_VERSION,
+    };
+    return sp_results_save(r->results, o->output, report, r->began, table);
+}
+
+splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks,
+                        char **table)
+{
+    evaluation_run r = {
+        .o = options, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
+    *table = NULL;
+    sp_status status = evaluate(&r, table);
+    sp_results_destroy(r.results);
+    sp_tensor_free(&r.references);
+    sp_evaluation_destroy(r.evaluation);
+    sp_dataset_close(r.dataset);
+    sp_pipeline_close(r.judge);
+    return sp_public_status(status);
+}
