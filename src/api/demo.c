@@ -8,7 +8,6 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/memory.h"
 #include "eval/ode_error.h"
 #include "eval/results.h"
@@ -141,12 +140,20 @@ static sp_status keep_settings(demo *d, const sp_demo_method *method, const char
     return status;
 }
 
-/* The last checkpoint is for resuming, and there is nothing left to resume. */
-static sp_status drop_checkpoint(const char *folder, int64_t steps)
+/* A demo always begins anew, and when it is done there is nothing left to resume. */
+static sp_status drop_checkpoints(const char *folder)
 {
-    char *path = sp_format("%s/checkpoint-%lld", folder, (long long)steps);
-    sp_status status = path ? sp_remove_tree(path) : SP_MEMORY;
-    sp_free(path);
+    char **names = NULL;
+    size_t count = 0;
+    sp_status status = sp_path_is_folder(folder) ? sp_list_folder(folder, &names, &count) : SP_OK;
+    for (size_t i = 0; i < count; i++) {
+        char *path = sp_path_join(folder, names[i]);
+        if (!status && !path) status = SP_MEMORY;
+        if (!status && sp_starts_with(names[i], "checkpoint-")) status = sp_remove_tree(path);
+        sp_free(path);
+        sp_free(names[i]);
+    }
+    sp_free(names);
     return status;
 }
 
@@ -156,13 +163,14 @@ static sp_status distil(demo *d, int index)
     char *folder = sp_path_join(d->output, method->folder);
     if (!folder) return SP_MEMORY;
     const sp_distill_options options = distill_options(d, method, folder);
-    sp_status status = sp_distill(&options, &d->callbacks);
+    sp_status status = drop_checkpoints(folder);
+    if (!status) status = sp_distill(&options, &d->callbacks);
     if (status == SP_CANCELLED)
         status = sp_fail(SP_CANCELLED, "interrupted while distilling %s; run the demo again to begin "
                                        "anew", folder);
     if (!status) status = sp_loss_curve_read(folder, method->name, &d->loss[index]);
     if (!status) status = keep_settings(d, method, folder, options.max_train_steps);
-    if (!status) status = drop_checkpoint(folder, options.max_train_steps);
+    if (!status) status = drop_checkpoints(folder);
     sp_free(folder);
     return status;
 }
@@ -175,8 +183,8 @@ static sp_status teacher_rows(demo *d)
     static const struct {
         sp_sampler_kind kind;
         const char *label;
-    } fast[] = {{SP_SAMPLER_DDIM, "teacher, DDIM, 4 steps"},
-                {SP_SAMPLER_DPMPP_2M, "teacher, DPM-Solver++, 4 steps"}};
+    } fast[] = {{SP_SAMPLER_DDIM, "DDIM, 4 steps"},
+                {SP_SAMPLER_DPMPP_2M, "DPM-Solver++, 4 steps"}};
     SP_TRY(sp_results_add_teacher(d->results, &d->contestant, d->o->seed, sp_demo_guidance_w,
                                   d->output, &d->callbacks, &d->references));
     const sp_scheduler_config scheduler = sp_ode_scheduler(&d->teacher->scheduler);

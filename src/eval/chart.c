@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Pixels of the drawing; the page scales it. */
-enum { WIDTH = 480, HEIGHT = 290, LEFT = 56, RIGHT = 14, TOP = 58, BOTTOM = 42, MAX_TICKS = 12 };
+enum { WIDTH = 480, HEIGHT = 300, LEFT = 56, RIGHT = 14, TOP = 72, BOTTOM = 42, MAX_TICKS = 12 };
 
 typedef struct {
     double low, high; /* in what is drawn: logarithms on a log axis */
@@ -71,11 +71,13 @@ static void round_ticks(axis *a)
         for (double power = floor(a->low); power <= a->high; power++)
             for (int i = 0; i < 3; i++)
                 if (i == 0 || few) add_tick(a, pow(10, power) * (double[]){1, 2, 5}[i]);
-        return;
+        if (a->ticks > 1) return;
+        a->ticks = 0;
     }
-    double step = round_step(a->high - a->low, 5);
-    for (double v = ceil(a->low / step - 1e-9) * step; v <= a->high + 1e-9 * step; v += step)
-        add_tick(a, v);
+    double low = a->log ? pow(10, a->low) : a->low, high = a->log ? pow(10, a->high) : a->high;
+    double step = round_step(high - low, 5), first = ceil(low / step - 1e-9);
+    for (int i = 0; first * step + i * step <= high + 1e-9 * step && i < MAX_TICKS; i++)
+        add_tick(a, (first + i) * step + 0.0); /* never -0 */
 }
 
 /* Both axes' ranges; false if there is nothing to draw. */
@@ -159,21 +161,32 @@ static void append_series(const sp_series *s, const axis *x, const axis *y, sp_s
                                     place_x(x, s->x[i]), place_y(y, s->y[i]), s->colour);
 }
 
-/* One line; widths are guessed from the number of characters. */
+/* Widths are guessed from the number of characters; what does not fit begins a second line. */
 static void append_legend(const sp_chart *chart, sp_string *out)
 {
     double at = LEFT;
+    int line = 40;
     for (int i = 0; i < chart->count; i++) {
         const sp_series *s = &chart->series[i];
         if (!s->name) continue;
-        sp_string_append_format(out,
-                                "<line x1=\"%.0f\" x2=\"%.0f\" y1=\"40\" y2=\"40\" stroke=\"%s\" "
-                                "stroke-width=\"3\"%s/><text x=\"%.0f\" y=\"44\">",
-                                at, at + 16, s->colour,
-                                s->dashed ? " stroke-dasharray=\"5 3\"" : "", at + 21);
+        double width = 21 + 6.6 * (double)strlen(s->name);
+        if (at > LEFT && at + width > WIDTH - RIGHT) {
+            at = LEFT;
+            line += 17;
+        }
+        if (s->marked && s->count == 1)
+            sp_string_append_format(out, "<circle cx=\"%.0f\" cy=\"%d\" r=\"4\" fill=\"%s\"/>",
+                                    at + 8, line, s->colour);
+        else
+            sp_string_append_format(out,
+                                    "<line x1=\"%.0f\" x2=\"%.0f\" y1=\"%d\" y2=\"%d\" "
+                                    "stroke=\"%s\" stroke-width=\"3\"%s/>",
+                                    at, at + 16, line, line, s->colour,
+                                    s->dashed ? " stroke-dasharray=\"5 3\"" : "");
+        sp_string_append_format(out, "<text x=\"%.0f\" y=\"%d\">", at + 21, line + 4);
         sp_html_append(out, s->name);
         sp_string_append_format(out, "</text>");
-        at += 21 + 6.4 * (double)strlen(s->name) + 14;
+        at += width + 14;
     }
 }
 

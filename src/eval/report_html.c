@@ -269,6 +269,7 @@ static sp_status append_charts(const sp_evaluation_report *r, sp_string *out)
     append_step_chart(r, ODE_ERROR, "ode-error by number of steps", true, out);
     append_step_chart(r, FRECHET, "Frechet distance by number of steps", false, out);
     append_step_chart(r, HIT1, "Captions hit at once, seen in training", false, out);
+    append_step_chart(r, HIT5, "Captions among the five nearest, seen in training", false, out);
     append_step_chart(r, HIT1_HELDOUT, "Captions hit at once, unseen combinations", false, out);
     sp_status status = append_loss_chart(r, out);
     sp_string_append_format(out, "</div>\n");

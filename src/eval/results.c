@@ -120,6 +120,10 @@ static sp_status draw_sheet(const sp_results *r, const char *title, sp_image *ou
         if (!caption[i]) status = SP_MEMORY;
     }
     const sp_sheet sheet = {.title = title,
+                            .subtitle = e->heldout_count
+                                            ? "The same captions from the same noise. Unseen: that "
+                                              "combination was left out of all training."
+                                            : "The same captions from the same noise.",
                             .rows = (int)r->count + 1,
                             .columns = r->columns,
                             .picture_width = r->size,

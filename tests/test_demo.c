@@ -1,0 +1,242 @@
+/* The demo from end to end, through the public functions, with a tiny teacher. */
+#include "support.h"
+#include "tiny_model.h"
+#include <splam/splam.h>
+#include "base/json.h"
+#include "data/image.h"
+
+enum { PICTURES = 10, SIDE = 32, PROMPTS = 6 };
+
+#define assert_done(call)                                                                          \
+    do {                                                                                           \
+        splam_status demo_status = (call);                                                         \
+        if (demo_status != SPLAM_OK) fail_msg("%s: %s", #call, splam_error_message());             \
+    } while (0)
+
+/* Squares of two colours, with captions. */
+static void make_pictures(void *const *state)
+{
+    static const char *const colours[] = {"red", "green", "blue", "grey", "white"};
+    assert_ok(sp_make_folders(in_folder(state, "pictures")));
+    for (int i = 0; i < PICTURES; i++) {
+        sp_image image;
+        char name[64];
+        assert_ok(sp_image_create(SIDE, SIDE, &image));
+        for (int k = 0; k < SIDE * SIDE; k++) {
+            bool inside = k % SIDE > 2 + i && k % SIDE < 25 && k / SIDE > 6 && k / SIDE < 25;
+            image.pixels[3 * k + (i % 5) % 3] = inside ? 230 : 255;
+            image.pixels[3 * k + 2] = inside ? (uint8_t)(20 * i) : 255;
+        }
+        snprintf(name, sizeof name, "pictures/%02d.png", i);
+        assert_ok(sp_image_save_png(&image, in_folder(state, name), NULL, 0));
+        sp_image_free(&image);
+        char caption[64];
+        snprintf(caption, sizeof caption, "%s %s", i < 5 ? "small" : "large", colours[i % 5]);
+        snprintf(name, sizeof name, "pictures/%02d.txt", i);
+        assert_ok(sp_write_file(in_folder(state, name), caption, strlen(caption)));
+    }
+}
+
+typedef struct {
+    char data[600], teacher[512], output[512];
+} places;
+
+static places make_teacher(void *const *state)
+{
+    places p;
+    make_pictures(state);
+    snprintf(p.data, sizeof p.data, "folder:%s", in_folder(state, "pictures"));
+    snprintf(p.teacher, sizeof p.teacher, "%s", in_folder(state, "teacher"));
+    snprintf(p.output, sizeof p.output, "%s", in_folder(state, "out"));
+    make_model(p.teacher, "unet-demo", ddim_scheduler);
+    return p;
+}
+
+static double number_in(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_number(value)) fail_msg("\"%s\" is not a number", key);
+    return json_number_value(value);
+}
+
+static void check_rows(const json_t *report)
+{
+    static const struct {
+        const char *model, *sampler;
+        int steps;
+    } expected[] = {{"teacher", "ddim", 50}, {"teacher", "ddim", 4}, {"teacher", "dpm++2m", 4},
+                    {"lcm", "lcm", 1},       {"lcm", "lcm", 2},      {"lcm", "lcm", 4},
+                    {"splam", "lcm", 1},     {"splam", "lcm", 2},    {"splam", "lcm", 4}};
+    const json_t *rows = json_object_get(report, "rows");
+    assert_int_equal(json_array_size(rows), 9);
+    for (size_t i = 0; i < 9; i++) {
+        const json_t *row = json_array_get(rows, i);
+        assert_string_equal(json_string_value(json_object_get(row, "model")), expected[i].model);
+        assert_string_equal(json_string_value(json_object_get(row, "sampler")), expected[i].sampler);
+        assert_int_equal(number_in(row, "steps"), expected[i].steps);
+        double error = number_in(row, "ode_error");
+        assert_true(i == 0 ? error == 0 : error > 0);
+        assert_true(number_in(row, "frechet") > 0);
+        assert_true(number_in(row, "hit1") >= 0 && number_in(row, "hit1") <= number_in(row, "hit5"));
+        assert_true(json_is_null(json_object_get(row, "hit1_heldout"))); /* a folder holds nothing out */
+        assert_true(number_in(row, "seconds_per_image") > 0);
+    }
+}
+
+static void check_report(const char *output)
+{
+    json_t *report;
+    char *path = sp_path_join(output, "report.json"), *page;
+    assert_ok(sp_json_load(path, &report));
+    check_rows(report);
+    assert_true(number_in(report, "seconds_total") > 0);
+    assert_true(number_in(report, "peak_rss_bytes") > 1e6);
+    assert_int_equal(number_in(report, "seed"), 3);
+    assert_string_equal(json_string_value(json_object_get(report, "version")), splam_version());
+    const json_t *settings = json_object_get(report, "settings");
+    assert_int_equal(number_in(json_object_get(settings, "lcm"), "max-train-steps"), 1);
+    assert_int_equal(number_in(json_object_get(settings, "splam"), "max-train-steps"), 1);
+    json_decref(report);
+    sp_free(path);
+    path = sp_path_join(output, "report.html");
+    assert_ok(sp_read_file(path, &page, NULL));
+    assert_non_null(strstr(page, "data:image/png;base64,"));
+    assert_non_null(strstr(page, "ode-error by number of steps"));
+    assert_null(strstr(page, "nan"));
+    assert_null(strstr(page, "http")); /* needs nothing from elsewhere */
+    sp_free(page);
+    sp_free(path);
+}
+
+static void check_student(void *const *state, const places *p)
+{
+    char student[600];
+    snprintf(student, sizeof student, "%s/student", p->output);
+    const char *prompt = "small red";
+    const splam_generate_options o = {.model = student,
+                                      .prompts = &prompt,
+                                      .prompt_count = 1,
+                                      .guidance = -1,
+                                      .steps = 2,
+                                      .output = in_folder(state, "picture.png")};
+    assert_done(splam_generate(&o, NULL));
+    sp_image image;
+    assert_ok(sp_image_load(o.output, &image));
+    assert_int_equal(image.width, SIDE);
+    sp_image_free(&image);
+    assert_false(sp_path_exists(in_folder(state, "out/student/checkpoint-1")));
+}
+
+/* The same rows again, by `eval`: the numbers are the demo's own. */
+static void check_eval(void *const *state, const places *p)
+{
+    char student[600];
+    snprintf(student, sizeof student, "%s/student", p->output);
+    const char *models[] = {student};
+    const int64_t steps[] = {1, 2};
+    char *table;
+    const splam_eval_options o = {.models = models,
+                                  .model_count = 1,
+                                  .teacher = p->teacher,
+                                  .data = p->data,
+                                  .output = p->output,
+                                  .metrics = "ode-error,frechet",
+                                  .steps = steps,
+                                  .step_count = 2,
+                                  .count = PROMPTS,
+                                  .guidance_scale_w = -1,
+                                  .seed = 3,
+                                  .precision = SPLAM_F32};
+    json_t *demo, *eval;
+    assert_ok(sp_json_load(in_folder(state, "out/report.json"), &demo));
+    assert_done(splam_eval(&o, NULL, &table));
+    assert_non_null(strstr(table, "student"));
+    splam_free(table);
+    assert_ok(sp_json_load(in_folder(state, "out/report.json"), &eval));
+    const json_t *before = json_object_get(demo, "rows"), *after = json_object_get(eval, "rows");
+    assert_int_equal(json_array_size(after), 3);
+    for (size_t i = 1; i < 3; i++) {
+        const json_t *a = json_array_get(before, 5 + i), *b = json_array_get(after, i);
+        assert_true(number_in(a, "ode_error") == number_in(b, "ode_error"));
+        assert_true(number_in(a, "frechet") == number_in(b, "frechet"));
+        assert_true(json_is_null(json_object_get(b, "hit1")));
+    }
+    json_decref(demo);
+    json_decref(eval);
+}
+
+static bool stop_when_told(void *context)
+{
+    return *(bool *)context;
+}
+
+static void stop_in_training(void *context, const char *task, int64_t done, int64_t total,
+                             const char *detail)
+{
+    (void)done;
+    (void)total;
+    (void)detail;
+    if (strncmp(task, "distill", 7) == 0) *(bool *)context = true;
+}
+
+static void test_demo(void **state)
+{
+    places p = make_teacher(state);
+    char *table;
+    splam_demo_options o = {.output = p.output,
+                            .teacher = p.teacher,
+                            .data = p.data,
+                            .max_train_steps = 2,
+                            .count = PROMPTS,
+                            .seed = 3,
+                            .precision = SPLAM_F32};
+    bool stop = false;
+    const splam_callbacks interrupt = {&stop, stop_in_training, stop_when_told};
+    assert_int_equal(splam_demo(&o, &interrupt, &table), SPLAM_CANCELLED);
+    assert_non_null(strstr(splam_error_message(), "run the demo again"));
+    assert_null(table);
+    assert_false(sp_path_exists(in_folder(state, "out/report.json")));
+
+    o.max_train_steps = 1;
+    assert_done(splam_demo(&o, NULL, &table));
+    assert_non_null(strstr(table, "splam"));
+    splam_free(table);
+    check_report(p.output);
+    check_student(state, &p);
+    check_eval(state, &p);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    char *table;
+    const char *models[] = {"/nowhere"};
+    splam_eval_options eval = {.models = models,
+                               .model_count = 1,
+                               .data = "emoji:",
+                               .output = "/nowhere/out",
+                               .metrics = "fid",
+                               .guidance_scale_w = -1};
+    assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_UNSUPPORTED);
+    assert_non_null(strstr(splam_error_message(), "\"fid\""));
+    eval.metrics = "hit,beauty";
+    assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
+    assert_non_null(strstr(splam_error_message(), "\"beauty\""));
+    eval.metrics = "ode-error";
+    assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
+    assert_non_null(strstr(splam_error_message(), "teacher"));
+    eval.metrics = NULL;
+    assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_IO);
+    assert_null(table);
+    splam_demo_options demo = {.teacher = "/nowhere", .output = "/nowhere/out"};
+    assert_int_equal(splam_demo(&demo, NULL, &table), SPLAM_IO);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_demo, make_test_folder, remove_test_folder),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
