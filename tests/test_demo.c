@@ -1,9 +1,12 @@
 /* The demo from end to end, through the public functions, with a tiny teacher. */
+#include <math.h>
 #include "support.h"
 #include "tiny_model.h"
 #include <splam/splam.h>
 #include "base/json.h"
 #include "data/image.h"
+#include "eval/evaluation.h"
+#include "eval/ode_error.h"
 
 enum { PICTURES = 10, SIDE = 32, PROMPTS = 6 };
 
@@ -127,6 +130,54 @@ static void check_student(void *const *state, const places *p)
     assert_false(sp_path_exists(in_folder(state, "out/student/checkpoint-1")));
 }
 
+/* The ode-error of the students' rows is that of the chain without fresh noise. */
+static void check_ode_error(void *const *state, const places *p)
+{
+    json_t *report;
+    assert_ok(sp_json_load(in_folder(state, "out/report.json"), &report));
+    sp_dataset *dataset;
+    sp_pipeline *teacher, *student;
+    sp_evaluation *evaluation;
+    sp_contestant contestant;
+    char folder[600];
+    const sp_dataset_options data = {.resolution = SIDE};
+    const sp_evaluation_options options = {.count = PROMPTS, .seed = 3, .metrics = 1};
+    snprintf(folder, sizeof folder, "%s/student", p->output);
+    assert_ok(sp_dataset_open(p->data, &data, NULL, &dataset));
+    assert_ok(sp_pipeline_open(p->teacher, &(sp_pipeline_options){0}, &teacher));
+    assert_ok(sp_pipeline_open(folder, &(sp_pipeline_options){0}, &student));
+    assert_ok(sp_evaluation_create(dataset, teacher->vae, teacher->backend, &options, NULL,
+                                   &evaluation));
+    assert_ok(sp_contestant_create(evaluation, teacher, &contestant));
+    sp_tensor references, chain;
+    const sp_ode_request request = {&contestant.contexts, &contestant.uncond, 8, 8, 3, 2, NULL,
+                                    NULL};
+    assert_ok(sp_ode_references(teacher, &request, NULL, &references, NULL));
+    sp_philox_noise noise = {3};
+    for (int i = 0; i < 3; i++) {
+        const sp_denoise_request drawing = {
+            .sampler = {.kind = SP_SAMPLER_LCM, .steps = 1 << i, .deterministic = true},
+            .guidance = 1,
+            .context = &contestant.contexts,
+            .height = 8,
+            .width = 8,
+            .noise = sp_noise_philox(&noise)};
+        double error;
+        assert_ok(sp_pipeline_denoise(student, &drawing, NULL, &chain));
+        assert_ok(sp_ode_error(&chain, &references, &error));
+        const json_t *row = json_array_get(json_object_get(report, "rows"), 6 + (size_t)i);
+        assert_true(fabs(error - number_in(row, "ode_error")) < 1e-12);
+        sp_tensor_free(&chain);
+    }
+    sp_tensor_free(&references);
+    sp_contestant_free(&contestant);
+    sp_evaluation_destroy(evaluation);
+    sp_pipeline_close(teacher);
+    sp_pipeline_close(student);
+    sp_dataset_close(dataset);
+    json_decref(report);
+}
+
 /* The same rows again, by `eval`: the numbers are the demo's own. */
 static void check_eval(void *const *state, const places *p)
 {
@@ -203,6 +254,7 @@ static void test_demo(void **state)
     splam_free(table);
     check_report(p.output);
     check_student(state, &p);
+    check_ode_error(state, &p);
     check_eval(state, &p);
 }
 

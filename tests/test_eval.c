@@ -4,6 +4,8 @@
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
 #include "eval/vae_features.h"
+#include "eval/chart.h"
+#include "eval/evaluation.h"
 #include "eval/frechet.h"
 #include "eval/hit_rate.h"
 #include "eval/ode_error.h"
@@ -75,11 +77,12 @@ static void test_frechet_refuses(void **state)
     sp_tensor_free(&one);
 }
 
-/* Real pictures at 0, 1, 2, ... on a line; 3 and 4 look alike, 6 like 0. */
+/* Real pictures on a line; 3 and 4 look alike, and their features differ as little as rounding makes
+ * them; 6 looks like 0. */
 static void test_caption_ranks(void **state)
 {
     (void)state;
-    float where[] = {0, 1, 2, 3, 3, 5, 0};
+    float where[] = {0, 1, 2, 3.0001f, 3, 5, 0};
     uint64_t picture[] = {70, 1, 2, 33, 33, 5, 70};
     float generated_at[] = {0.1f, 0.1f, 1.2f, 3.4f, 4.4f, 3.0f, 4.6f};
     int64_t named[] = {0, 6, 0, 4, 2, 1, 3};
@@ -139,6 +142,75 @@ static void test_quantising(void **state)
         assert_true(fabs(level - round(level)) < 1e-4); /* floats around 1 are 6e-8 apart */
     }
     assert_true(x[0] == -1 && x[3] == 1 && fabsf(x[5] - 0.5f) < 0.005f);
+}
+
+/* ---- choosing prompts ---- */
+
+static sp_evaluation *choose(sp_dataset *emoji, int64_t count, uint64_t seed)
+{
+    static const char *const wanted[] = {"red apple", "no such emoji",
+                                         "man astronaut: medium-dark skin tone", "red apple"};
+    const sp_evaluation_options options = {.count = count,
+                                           .seed = seed,
+                                           .metrics = 1u << SP_METRIC_ODE_ERROR,
+                                           .wanted = wanted,
+                                           .wanted_count = 4};
+    sp_evaluation *e;
+    assert_ok(sp_evaluation_create(emoji, NULL, sp_cpu_backend(), &options, NULL, &e));
+    return e;
+}
+
+static void test_choice_of_prompts(void **state)
+{
+    (void)state;
+    sp_dataset *emoji;
+    assert_ok(sp_dataset_open("emoji:", NULL, NULL, &emoji));
+    sp_evaluation *e = choose(emoji, 40, 1), *again = choose(emoji, 40, 1),
+                  *other = choose(emoji, 40, 2), *most = choose(emoji, 2000, 1);
+    assert_string_equal(e->prompt[0], "red apple");
+    assert_string_equal(e->prompt[1], "man astronaut: medium-dark skin tone");
+    assert_true(e->heldout[1] && !e->heldout[0]);
+    assert_int_equal(e->heldout_count, 10);
+    assert_int_equal(most->heldout_count, sp_dataset_heldout_count(emoji));
+    assert_memory_equal(e->sample, again->sample, 40 * sizeof *e->sample);
+    assert_memory_not_equal(e->sample, other->sample, 40 * sizeof *e->sample);
+    for (int i = 0; i < 40; i++) {
+        assert_true(e->heldout[i] == sp_dataset_is_heldout(emoji, e->sample[i]));
+        for (int k = 0; k < i; k++)
+            assert_true(e->sample[i] != e->sample[k]);
+    }
+    sp_evaluation_destroy(e);
+    sp_evaluation_destroy(again);
+    sp_evaluation_destroy(other);
+    sp_evaluation_destroy(most);
+    const sp_evaluation_options too_many = {.count = 100000, .metrics = 1};
+    assert_status(sp_evaluation_create(emoji, NULL, sp_cpu_backend(), &too_many, NULL, &e),
+                  SP_ARGUMENT);
+    sp_dataset_close(emoji);
+}
+
+/* ---- charts ---- */
+
+static void test_charts(void **state)
+{
+    (void)state;
+    const double x[] = {1, 2, 4}, y[] = {0.5, NAN, 0}, nothing[] = {NAN, NAN, NAN};
+    sp_series series = {.name = "<a & \"b\">", .colour = "#000", .marked = true,
+                        .x = x, .y = nothing, .count = 3};
+    const sp_chart chart = {.title = "t", .x_label = "steps", .log_x = true, .log_y = true,
+                            .x_ticks = x, .x_tick_count = 3, .series = &series, .count = 1};
+    sp_string out = {0};
+    sp_chart_append_svg(&chart, &out);
+    assert_int_equal(out.length, 0);
+    series.y = y; /* on a log axis one point is left of the three */
+    sp_chart_append_svg(&chart, &out);
+    const char *circle = strstr(out.data, "<circle");
+    assert_non_null(circle);
+    assert_null(strstr(circle + 1, "<circle"));
+    assert_non_null(strstr(out.data, "&lt;a &amp; &quot;b&quot;&gt;"));
+    assert_null(strstr(out.data, "nan"));
+    assert_null(strstr(out.data, "inf"));
+    sp_string_free(&out);
 }
 
 /* ---- ode-error ---- */
@@ -361,6 +433,8 @@ int main(void)
         cmocka_unit_test(test_caption_ranks),
         cmocka_unit_test(test_pooling),
         cmocka_unit_test(test_quantising),
+        cmocka_unit_test(test_choice_of_prompts),
+        cmocka_unit_test(test_charts),
         cmocka_unit_test(test_references_follow_the_definition),
         cmocka_unit_test_setup_teardown(test_references_are_kept, make_test_folder,
                                         remove_test_folder),
