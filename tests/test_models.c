@@ -29,10 +29,12 @@ static const struct {
     {"vae-no-quant", 2.2e-2},
 };
 #define BF16_TIMES_PYTORCH 1.5
-/* Gradients pass every layer twice. A few are 0 in theory (a bias before a norm, a key's bias), so
- * an absolute part measured by the largest gradient of all stands beside the relative one. */
-#define GRADIENT_TOLERANCE 1e-4
-#define GRADIENT_FLOOR 1e-6
+/* Gradients pass every layer twice, and the rounding of fp32 grows with the weights on the way:
+ * PyTorch's own fp32 is up to 1.5e-4 off float64 here, ours 0.2e-4 to 1.1e-4 by instruction set. A
+ * few are 0 in theory (a bias before a norm, a key's bias), so an absolute part measured by the
+ * largest gradient of all stands beside the relative one. */
+#define GRADIENT_TOLERANCE 3e-4
+#define GRADIENT_FLOOR 3e-6
 
 static const char *golden(const char *folder, const char *file)
 {
