@@ -265,6 +265,7 @@ static sp_status distill(distillation *d)
     const sp_pipeline_options parts = {.parts = o->draws ? SP_PART_UNET : SP_PART_ALL, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
+    if (!o->dry_run) SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
     SP_TRY(run_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
     sp_weights *initial = NULL;
     sp_status status = make_student(d, &initial);

@@ -285,8 +285,9 @@ static sp_status prepare(teacher_training *t)
     if (!o->vae) return sp_fail(SP_ARGUMENT, "train teacher needs --vae DIR, an autoencoder made by train vae");
     SP_TRY(sp_schedule_make(beta_schedule, beta_start, beta_end, SP_TRAIN_TIMESTEPS,
                             o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->schedule));
-    SP_TRY(sp_dataset_open(o->data, NULL, t->callbacks, &t->dataset));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
+    SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
+    SP_TRY(sp_dataset_open(o->data, NULL, t->callbacks, &t->dataset));
     int64_t count = sp_dataset_training_count(t->dataset);
     int64_t *samples = sp_alloc((size_t)count * sizeof *samples);
     if (!samples) return SP_MEMORY;
