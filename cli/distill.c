@@ -104,8 +104,10 @@ int cli_distill(int argc, char **argv)
     };
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
-    if (!o.data && !o.draws) return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");
-    if (!o.output && !o.dry_run) return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
+    if (!o.data && !o.draws)
+        return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");
+    if (!o.output && !o.dry_run)
+        return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
     o.l2 = strcmp(loss, "l2") == 0;
     o.seed = (uint64_t)seed;
     o.precision = options_precision(mixed);

@@ -75,13 +75,16 @@ static void check_rows(const json_t *report)
     for (size_t i = 0; i < 9; i++) {
         const json_t *row = json_array_get(rows, i);
         assert_string_equal(json_string_value(json_object_get(row, "model")), expected[i].model);
-        assert_string_equal(json_string_value(json_object_get(row, "sampler")), expected[i].sampler);
+        assert_string_equal(json_string_value(json_object_get(row, "sampler")),
+                            expected[i].sampler);
         assert_int_equal(number_in(row, "steps"), expected[i].steps);
         double error = number_in(row, "ode_error");
         assert_true(i == 0 ? error == 0 : error > 0);
         assert_true(number_in(row, "frechet") > 0);
-        assert_true(number_in(row, "hit1") >= 0 && number_in(row, "hit1") <= number_in(row, "hit5"));
-        assert_true(json_is_null(json_object_get(row, "hit1_heldout"))); /* a folder holds nothing out */
+        assert_true(number_in(row, "hit1") >= 0 &&
+                    number_in(row, "hit1") <= number_in(row, "hit5"));
+        assert_true(
+            json_is_null(json_object_get(row, "hit1_heldout"))); /* a folder holds nothing out */
         assert_true(number_in(row, "seconds_per_image") > 0);
     }
 }
@@ -146,12 +149,12 @@ static void check_ode_error(void *const *state, const places *p)
     assert_ok(sp_dataset_open(p->data, &data, NULL, &dataset));
     assert_ok(sp_pipeline_open(p->teacher, &(sp_pipeline_options){0}, &teacher));
     assert_ok(sp_pipeline_open(folder, &(sp_pipeline_options){0}, &student));
-    assert_ok(sp_evaluation_create(dataset, teacher->vae, teacher->backend, &options, NULL,
-                                   &evaluation));
+    assert_ok(
+        sp_evaluation_create(dataset, teacher->vae, teacher->backend, &options, NULL, &evaluation));
     assert_ok(sp_contestant_create(evaluation, teacher, &contestant));
     sp_tensor references, chain;
-    const sp_ode_request request = {&contestant.contexts, &contestant.uncond, 8, 8, 3, 2, NULL,
-                                    NULL};
+    const sp_ode_request request = {
+        &contestant.contexts, &contestant.uncond, 8, 8, 3, 2, NULL, NULL};
     assert_ok(sp_ode_references(teacher, &request, NULL, &references, NULL));
     sp_philox_noise noise = {3};
     for (int i = 0; i < 3; i++) {

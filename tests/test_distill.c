@@ -1,4 +1,5 @@
-/* Distillation against PyTorch on recorded draws, LCM as a special case, and runs that are interrupted. */
+/* Distillation against PyTorch on recorded draws, LCM as a special case, and runs that are
+ * interrupted. */
 #include <math.h>
 #include "support.h"
 #include "base/json.h"
@@ -32,17 +33,23 @@ static void read_case(const char *name, golden_case *c)
     snprintf(path, sizeof path, "%s/case.json", golden(name));
     assert_ok(sp_json_load(path, &description));
     const json_t *flags = json_object_get(description, "flags");
-    snprintf(c->teacher, sizeof c->teacher, "%s/%s", golden(name), json_string_value(json_object_get(description, "teacher")));
+    snprintf(c->teacher, sizeof c->teacher, "%s/%s", golden(name),
+             json_string_value(json_object_get(description, "teacher")));
     snprintf(c->draws, sizeof c->draws, "%s/draws.safetensors", golden(name));
     sp_distill_options *o = &c->options;
     *o = sp_distill_defaults();
     o->teacher = c->teacher;
     o->draws = c->draws;
     o->storage = SP_F32;
-    assert_ok(sp_objective_of(json_string_value(json_object_get(flags, "objective")), &o->objective.objective));
+    assert_ok(sp_objective_of(json_string_value(json_object_get(flags, "objective")),
+                              &o->objective.objective));
     assert_ok(sp_sigma_of(json_string_value(json_object_get(flags, "sigma")), &o->objective.sigma));
-    assert_ok(sp_gamma_conditioning_of(json_string_value(json_object_get(flags, "gamma-conditioning")), &o->objective.conditioning));
-    o->objective.loss.kind = strcmp(json_string_value(json_object_get(flags, "loss-type")), "l2") == 0 ? SP_LOSS_L2 : SP_LOSS_HUBER;
+    assert_ok(
+        sp_gamma_conditioning_of(json_string_value(json_object_get(flags, "gamma-conditioning")),
+                                 &o->objective.conditioning));
+    o->objective.loss.kind =
+        strcmp(json_string_value(json_object_get(flags, "loss-type")), "l2") == 0 ? SP_LOSS_L2
+                                                                                  : SP_LOSS_HUBER;
     o->objective.loss.huber_c = number(flags, "huber-c");
     o->objective.guidance_w = number(flags, "guidance-scale-w");
     o->objective.ddim_timesteps = (int)number(flags, "num-ddim-timesteps");
@@ -73,7 +80,8 @@ static void compare_traces(const char *name, const char *found_path, int64_t ste
     double worst_loss = 0, worst_norm = 0, error;
     for (int64_t i = 0; i < steps; i++) {
         worst_loss = fmax(worst_loss, fabs(at(found, "loss", i) / at(want, "loss", i) - 1));
-        worst_norm = fmax(worst_norm, fabs(at(found, "grad_norm", i) / at(want, "grad_norm", i) - 1));
+        worst_norm =
+            fmax(worst_norm, fabs(at(found, "grad_norm", i) / at(want, "grad_norm", i) - 1));
     }
     for (size_t i = 0; i < sp_tensor_file_count(want); i++) {
         const char *key = sp_tensor_file_name(want, i);
@@ -84,8 +92,8 @@ static void compare_traces(const char *name, const char *found_path, int64_t ste
         if (error > 1e-4) fail_msg("%s: %s is off by %g", name, key, error);
     }
     print_message("%s: loss %.1e, grad_norm %.1e\n", name, worst_loss, worst_norm);
-    /* Ten steps in fp32: PyTorch's own losses are within 1.6e-5 of float64's, its norms within 5e-4; a learning rate that is
-     * a tenth too large moves losses by 9.7e-4. */
+    /* Ten steps in fp32: PyTorch's own losses are within 1.6e-5 of float64's, its norms within
+     * 5e-4; a learning rate that is a tenth too large moves losses by 9.7e-4. */
     assert_true(worst_loss <= 1e-4);
     assert_true(worst_norm <= 2e-3);
     sp_tensor_file_close(found);
@@ -157,7 +165,8 @@ static void gamma_one_is_lcm(void **state)
         assert_in_range(index, 0, 49);
     }
     sp_noise_schedule schedule;
-    assert_ok(sp_schedule_make("scaled_linear", 0.00085, 0.012, 1000, SP_PREDICTION_EPSILON, &schedule));
+    assert_ok(
+        sp_schedule_make("scaled_linear", 0.00085, 0.012, 1000, SP_PREDICTION_EPSILON, &schedule));
     for (int sigma = 0; sigma < SP_SIGMA_COUNT; sigma++)
         for (int conditioning = 0; conditioning < SP_GAMMA_CONDITIONING_COUNT; conditioning++)
             for (int index = 0; index < 50; index++) {
@@ -171,7 +180,8 @@ static void gamma_one_is_lcm(void **state)
                 sp_coefficients lcm = sp_subpath_coefficients(&s, &schedule, path);
                 /* sigma_g at gamma = 1 is sigma_s up to the rounding of its root. */
                 assert_true(fabs(splam.prediction_m / lcm.prediction_m - 1) < 1e-12);
-                assert_true(splam.prediction_z == lcm.prediction_z && splam.student_scale == 1 && splam.position_end == 0);
+                assert_true(splam.prediction_z == lcm.prediction_z && splam.student_scale == 1 &&
+                            splam.position_end == 0);
                 assert_true(splam.student_timestep == path.start && splam.target_z == lcm.target_z);
             }
 }
@@ -195,8 +205,10 @@ static void resumed_equals_undisturbed(void **state)
     assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
     c.options.resume = "latest";
     assert_ok(sp_distill(&c.options, NULL));
-    assert_same_file(unet_of(in_folder(state, "whole"), "unet"), unet_of(in_folder(state, "resumed"), "unet"));
-    assert_same_file(unet_of(in_folder(state, "whole"), "unet_ema"), unet_of(in_folder(state, "resumed"), "unet_ema"));
+    assert_same_file(unet_of(in_folder(state, "whole"), "unet"),
+                     unet_of(in_folder(state, "resumed"), "unet"));
+    assert_same_file(unet_of(in_folder(state, "whole"), "unet_ema"),
+                     unet_of(in_folder(state, "resumed"), "unet_ema"));
     c.options.learning_rate *= 2;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("learning-rate");
@@ -214,7 +226,8 @@ static void bad_input_is_refused(void **state)
     c.options.max_train_steps = 11;
     assert_status(sp_distill(&c.options, NULL), SP_FORMAT);
     assert_message("latents.10");
-    c.options.draws = NULL; /* and no data: the golden teachers have neither VAE nor text encoder to go with it */
+    c.options.draws =
+        NULL; /* and no data: the golden teachers have neither VAE nor text encoder to go with it */
     assert_status(sp_distill(&c.options, NULL), SP_IO);
     c.options.teacher = in_folder(state, "nowhere");
     assert_status(sp_distill(&c.options, NULL), SP_IO);
@@ -225,7 +238,8 @@ static void not_a_number_stops(void **state)
 {
     golden_case c;
     read_case("distill-splam", &c);
-    const char *teacher = in_folder(state, "teacher"), *weights = in_folder(state, "teacher/unet/diffusion_pytorch_model.safetensors");
+    const char *teacher = in_folder(state, "teacher"),
+               *weights = in_folder(state, "teacher/unet/diffusion_pytorch_model.safetensors");
     sp_tensor_file *file;
     sp_weights *copy, *views;
     assert_ok(sp_copy_tree(c.teacher, teacher));
@@ -251,7 +265,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(traces_equal_pytorch, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(gamma_one_is_lcm, make_test_folder, remove_test_folder),
-        cmocka_unit_test_setup_teardown(resumed_equals_undisturbed, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(resumed_equals_undisturbed, make_test_folder,
+                                        remove_test_folder),
         cmocka_unit_test_setup_teardown(not_a_number_stops, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(bad_input_is_refused, make_test_folder, remove_test_folder),
     };

@@ -11,7 +11,8 @@
 #include "eval/ode_error.h"
 #include "ops/ops.h"
 
-/* Values in [0,1) that NumPy can repeat exactly: ((7919 i + 104729 j + i j twist) mod 1009) / 1009. */
+/* Values in [0,1) that NumPy can repeat exactly: ((7919 i + 104729 j + i j twist) mod 1009) / 1009.
+ */
 static sp_tensor made_features(int64_t count, int64_t dim, int64_t twist, float scale, float shift)
 {
     sp_tensor t;
@@ -25,8 +26,8 @@ static sp_tensor made_features(int64_t count, int64_t dim, int64_t twist, float 
 }
 
 /* Expected values: NumPy, |mu_a - mu_b|^2 + tr C_a + tr C_b - 2 sum sqrt(eigvals(C_a C_b)) with
- * numpy.cov. The second pair has fewer rows than features, so its covariances are singular: there the
- * square roots of eigenvalues that should be 0 leave about 1e-8 in NumPy's value. */
+ * numpy.cov. The second pair has fewer rows than features, so its covariances are singular: there
+ * the square roots of eigenvalues that should be 0 leave about 1e-8 in NumPy's value. */
 static void test_frechet_equals_numpy(void **state)
 {
     (void)state;
@@ -77,8 +78,8 @@ static void test_frechet_refuses(void **state)
     sp_tensor_free(&one);
 }
 
-/* Real pictures on a line; 3 and 4 look alike, and their features differ as little as rounding makes
- * them; 6 looks like 0. */
+/* Real pictures on a line; 3 and 4 look alike, and their features differ as little as rounding
+ * makes them; 6 looks like 0. */
 static void test_caption_ranks(void **state)
 {
     (void)state;
@@ -86,8 +87,8 @@ static void test_caption_ranks(void **state)
     uint64_t picture[] = {70, 1, 2, 33, 33, 5, 70};
     float generated_at[] = {0.1f, 0.1f, 1.2f, 3.4f, 4.4f, 3.0f, 4.6f};
     int64_t named[] = {0, 6, 0, 4, 2, 1, 3};
-    /* a hit; a hit of its like; 1 and 2 nearer; a hit of its like; {3,4} and 5; {3,4} and 2, while 5
-     * is as far; 5 */
+    /* a hit; a hit of its like; 1 and 2 nearer; a hit of its like; {3,4} and 5; {3,4} and 2, while
+     * 5 is as far; 5 */
     int64_t expected[] = {0, 0, 2, 0, 2, 2, 1};
     sp_tensor real = {SP_F32, sp_shape_of(7, 1), where, false};
     sp_tensor generated = {SP_F32, sp_shape_of(7, 1), generated_at, false};
@@ -195,10 +196,16 @@ static void test_charts(void **state)
 {
     (void)state;
     const double x[] = {1, 2, 4}, y[] = {0.5, NAN, 0}, nothing[] = {NAN, NAN, NAN};
-    sp_series series = {.name = "<a & \"b\">", .colour = "#000", .marked = true,
-                        .x = x, .y = nothing, .count = 3};
-    const sp_chart chart = {.title = "t", .x_label = "steps", .log_x = true, .log_y = true,
-                            .x_ticks = x, .x_tick_count = 3, .series = &series, .count = 1};
+    sp_series series = {
+        .name = "<a & \"b\">", .colour = "#000", .marked = true, .x = x, .y = nothing, .count = 3};
+    const sp_chart chart = {.title = "t",
+                            .x_label = "steps",
+                            .log_x = true,
+                            .log_y = true,
+                            .x_ticks = x,
+                            .x_tick_count = 3,
+                            .series = &series,
+                            .count = 1};
     sp_string out = {0};
     sp_chart_append_svg(&chart, &out);
     assert_int_equal(out.length, 0);
@@ -260,7 +267,8 @@ static void free_ode_case(ode_case *c)
 
 static sp_ode_request request_of(const ode_case *c, const char *cache)
 {
-    return (sp_ode_request){&c->contexts, &c->uncond, SIDE, SIDE, noise_seed, guidance_w, cache, NULL};
+    return (sp_ode_request){&c->contexts, &c->uncond, SIDE,  SIDE,
+                            noise_seed,   guidance_w, cache, NULL};
 }
 
 /* The teacher alone: one evaluation for all prompts. */

@@ -350,8 +350,8 @@ static sp_status load_and_sample(void *path)
     sp_scheduler_config config;
     sp_sampler sampler;
     SP_TRY(sp_scheduler_config_load(path, &config));
-    SP_TRY(sp_sampler_create(
-        &config, &(sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 3}, &sampler));
+    SP_TRY(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 3},
+                             &sampler));
     sp_sampler_free(&sampler);
     return SP_OK;
 }

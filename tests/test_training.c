@@ -1,6 +1,6 @@
-/* What a training does when things go wrong around it: damaged checkpoints, a full disk, other flags, leftovers of killed
- * processes, want of memory. The training is a distillation of a tiny teacher on recorded draws; the loop and its
- * checkpoints are those of every training. */
+/* What a training does when things go wrong around it: damaged checkpoints, a full disk, other
+ * flags, leftovers of killed processes, want of memory. The training is a distillation of a tiny
+ * teacher on recorded draws; the loop and its checkpoints are those of every training. */
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -51,10 +51,12 @@ static void assert_same_bytes(const char *a, const char *b)
     sp_free(y);
 }
 
-/* Both outputs, folders in the test's folder, ended with the same weights and moments, and logged every step once. */
+/* Both outputs, folders in the test's folder, ended with the same weights and moments, and logged
+ * every step once. */
 static void assert_same_end(void **state, const char *a, const char *b)
 {
-    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors", "unet_ema/diffusion_pytorch_model.safetensors",
+    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "unet_ema/diffusion_pytorch_model.safetensors",
                                         "checkpoint-4/second_moment.safetensors"};
     char x[256], y[256];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -100,7 +102,8 @@ static void damaged_checkpoints_are_skipped(void **state)
     t.options.max_train_steps = 4;
     t.options.resume = "latest";
     cut_file(in_folder(state, "damaged/checkpoint-3/second_moment.safetensors"));
-    assert_ok(sp_write_file(in_folder(state, "damaged/checkpoint-2/state.json"), "{\"step\": \"two\"}", 15));
+    assert_ok(sp_write_file(in_folder(state, "damaged/checkpoint-2/state.json"),
+                            "{\"step\": \"two\"}", 15));
     assert_ok(sp_distill(&t.options, NULL)); /* from checkpoint-1 */
     assert_same_end(state, "whole", "damaged");
     /* None is whole: from the start, and nothing of the half that could be read goes into it. */
@@ -159,13 +162,15 @@ static void full_disk_keeps_what_is_saved(void **state)
     size_t count;
     assert_ok(sp_list_folder(in_folder(state, "full"), &names, &count));
     for (size_t i = 0; i < count; i++) {
-        if (strstr(names[i], ".tmp-") || strcmp(names[i], "checkpoint-3") == 0) fail_msg("%s is left", names[i]);
+        if (strstr(names[i], ".tmp-") || strcmp(names[i], "checkpoint-3") == 0)
+            fail_msg("%s is left", names[i]);
         sp_free(names[i]);
     }
     sp_free(names);
     assert_same_bytes(in_folder(state, "whole/checkpoint-2/online.safetensors"),
                       in_folder(state, "full/checkpoint-2/online.safetensors"));
-    assert_same_bytes(in_folder(state, "whole/unet/config.json"), in_folder(state, "full/unet/config.json"));
+    assert_same_bytes(in_folder(state, "whole/unet/config.json"),
+                      in_folder(state, "full/unet/config.json"));
     assert_ok(sp_distill(&t.options, NULL));
     assert_same_end(state, "whole", "full");
 }
@@ -174,7 +179,8 @@ static void other_runs_do_not_mix(void **state)
 {
     training t = make_training(in_folder(state, "twice"));
     assert_ok(sp_distill(&t.options, NULL));
-    /* A new run in the same folder: its own checkpoints are kept, though the old ones are of later steps. */
+    /* A new run in the same folder: its own checkpoints are kept, though the old ones are of later
+     * steps. */
     t.options.max_train_steps = 2;
     t.options.learning_rate = 1e-4;
     t.options.checkpoints_total_limit = 1;
@@ -198,10 +204,10 @@ static void changed_flags_are_refused(void **state)
     t.options.resume = "latest";
     const sp_distill_options same = t.options;
     sp_distill_options o;
-#define REFUSED(change, flag)                                                                                          \
-    o = same;                                                                                                          \
-    o.change;                                                                                                          \
-    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);                                                                  \
+#define REFUSED(change, flag)                                                                      \
+    o = same;                                                                                      \
+    o.change;                                                                                      \
+    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);                                              \
     assert_message("was made with --" flag " ")
     REFUSED(objective.objective = SP_OBJECTIVE_LCM, "objective");
     REFUSED(objective.sigma = SP_SIGMA_LINEAR, "sigma");
@@ -231,7 +237,8 @@ static void leftovers_are_removed(void **state)
     snprintf(mine, sizeof mine, "left/checkpoint-7.tmp-%ld", (long)getpid());
     /* No process has this number: it is above the kernel's largest. */
     assert_ok(sp_make_folders(in_folder(state, "left/checkpoint-7.tmp-99999999")));
-    assert_ok(sp_write_file(in_folder(state, "left/checkpoint-7.tmp-99999999/online.safetensors"), "x", 1));
+    assert_ok(sp_write_file(in_folder(state, "left/checkpoint-7.tmp-99999999/online.safetensors"),
+                            "x", 1));
     assert_ok(sp_make_folders(in_folder(state, mine)));
     assert_ok(sp_make_folders(in_folder(state, "left/checkpoint-7.tmp-99999999x")));
     t.options.max_train_steps = 1;
@@ -257,7 +264,8 @@ static void save_draws(const char *from, const char *to, const char *changed, sp
 }
 
 /* Draws with one tensor replaced by `dtype` `shape`, filled with `fill`. */
-static sp_status distill_with(void **state, const char *name, sp_dtype dtype, sp_shape shape, double fill)
+static sp_status distill_with(void **state, const char *name, sp_dtype dtype, sp_shape shape,
+                              double fill)
 {
     training t = make_training(in_folder(state, "bad"));
     sp_tensor value;
@@ -296,7 +304,8 @@ static void bad_draws_are_refused(void **state)
         {"gamma.0", SP_F32, {1, {3}}, 1.01, SP_FORMAT, "gamma 1.01"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        sp_status status = distill_with(state, cases[i].name, cases[i].dtype, cases[i].shape, cases[i].fill);
+        sp_status status =
+            distill_with(state, cases[i].name, cases[i].dtype, cases[i].shape, cases[i].fill);
         if (status != cases[i].status || !strstr(sp_error_message(), cases[i].words))
             fail_msg("case %zu: %s: %s", i, sp_status_text(status), sp_error_message());
     }
@@ -330,7 +339,8 @@ static void bad_requests_are_refused(void **state)
 
 /* ---- want of memory ---- */
 
-/* One whole training step, checkpoint and student included, with every allocation after the first `count` refused. */
+/* One whole training step, checkpoint and student included, with every allocation after the first
+ * `count` refused. */
 static sp_status starved(const sp_distill_options *options, long count)
 {
     assert_ok(sp_remove_tree(options->output));
@@ -339,8 +349,10 @@ static sp_status starved(const sp_distill_options *options, long count)
     sp_status status = sp_distill(options, NULL);
     sp_alloc_fail_after(-1);
     if (status != SP_OK && status != SP_MEMORY)
-        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status), sp_error_message());
-    if (sp_alloc_live() != live) fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
+        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status),
+                 sp_error_message());
+    if (sp_alloc_live() != live)
+        fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
     return status;
 }
 
@@ -365,7 +377,8 @@ static void every_allocation_of_a_step_may_fail(void **state)
         assert_status(starved(&t.options, i * works / TRIALS), SP_MEMORY);
 }
 
-#define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
+#define with_folder(test)                                                                          \
+    cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
 {

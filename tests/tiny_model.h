@@ -1,5 +1,5 @@
-/* A tiny but complete model: goldens' UNet and VAE, a text encoder with starting values, a tokenizer
- * learned from a few words. Pictures of 32 x 32 pixels, latents of 8 x 8. */
+/* A tiny but complete model: goldens' UNet and VAE, a text encoder with starting values, a
+ * tokenizer learned from a few words. Pictures of 32 x 32 pixels, latents of 8 x 8. */
 #ifndef SP_TESTS_TINY_MODEL_H
 #define SP_TESTS_TINY_MODEL_H
 #include "support.h"

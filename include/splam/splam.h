@@ -123,24 +123,24 @@ typedef struct {
     const char *unet;           /* its UNet's folder ["unet"]; "unet_ema": a student's average */
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
-    const char *prompts_file;   /* more prompts, one a line; empty lines are left out */
-    const char *negative;       /* looked at where there is guidance [""] */
-    const char *sampler;        /* lcm, ddim, dpm++2m, euler [for LCMScheduler lcm, else dpm++2m] */
-    int64_t steps;              /* [lcm 4, ddim 50, dpm++2m 20, euler 30] */
-    double guidance;            /* CFG scale; below 0: [1 for an LCMScheduler, else 7.5] */
-    bool old_grid;              /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
-    int64_t seed;               /* picture j of all has seed + j; -1: one is drawn */
-    int64_t *seed_used;         /* receives the seed; may be NULL */
-    int64_t count;              /* pictures per prompt [as many as the noise file has, or 1] */
-    int64_t width, height;      /* pixels [the noise file's, or what the model was trained for] */
+    const char *prompts_file; /* more prompts, one a line; empty lines are left out */
+    const char *negative;     /* looked at where there is guidance [""] */
+    const char *sampler;      /* lcm, ddim, dpm++2m, euler [for LCMScheduler lcm, else dpm++2m] */
+    int64_t steps;            /* [lcm 4, ddim 50, dpm++2m 20, euler 30] */
+    double guidance;          /* CFG scale; below 0: [1 for an LCMScheduler, else 7.5] */
+    bool old_grid;            /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
+    int64_t seed;             /* picture j of all has seed + j; -1: one is drawn */
+    int64_t *seed_used;       /* receives the seed; may be NULL */
+    int64_t count;            /* pictures per prompt [as many as the noise file has, or 1] */
+    int64_t width, height;    /* pixels [the noise file's, or what the model was trained for] */
     splam_rng rng;
     splam_precision precision;
-    int clip_skip;              /* last layers of the text encoder left out */
-    const char *output;         /* PNG; of several pictures, number j is NAME-j.png. NULL: none */
-    const char *noise;          /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
-                                   initial sigma; noise.1, ... where the sampler draws again */
-    const char *save_latents;   /* safetensors: latents [N,C,h,w], before division by the VAE's
-                                   scaling factor */
+    int clip_skip;            /* last layers of the text encoder left out */
+    const char *output;       /* PNG; of several pictures, number j is NAME-j.png. NULL: none */
+    const char *noise;        /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
+                                 initial sigma; noise.1, ... where the sampler draws again */
+    const char *save_latents; /* safetensors: latents [N,C,h,w], before division by the VAE's
+                                 scaling factor */
 } splam_generate_options;
 
 /* Pictures from prompts; those of one prompt are neighbours. PNGs carry what made them: A1111's
@@ -179,8 +179,8 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
 
 /* ---- distillation ---- */
 
-/* Begin with splam_distill_defaults(). Terms are those of the paper: a teacher's trajectory is cut into sub-paths of `skip`
- * timesteps, and gamma is the position on one, 1 at its start. */
+/* Begin with splam_distill_defaults(). Terms are those of the paper: a teacher's trajectory is cut
+ * into sub-paths of `skip` timesteps, and gamma is the position on one, 1 at its start. */
 typedef struct {
     const char *teacher; /* a diffusers folder */
     const char *data;    /* "emoji:" or "folder:DIR"; not needed with draws */
@@ -210,8 +210,10 @@ typedef struct {
 } splam_distill_options;
 SPLAM_API splam_distill_options splam_distill_defaults(void);
 
-/* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last checkpoint is whole then. */
-SPLAM_API splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks);
+/* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last
+ * checkpoint is whole then. */
+SPLAM_API splam_status splam_distill(const splam_distill_options *options,
+                                     const splam_callbacks *callbacks);
 
 /* ---- measuring models ---- */
 
@@ -219,15 +221,15 @@ SPLAM_API splam_status splam_distill(const splam_distill_options *options, const
 typedef struct {
     const char *const *models; /* diffusers folders */
     size_t model_count;
-    const char *unet;        /* their UNets' folder ["unet"] */
-    const char *teacher;     /* a diffusers folder, needed for ode-error; gets a row of its own */
-    const char *data;        /* "emoji:" or "folder:DIR" */
-    const char *output;      /* a folder for report.json, report.html, sheet.png, and the teacher's
-                                references, which are kept for the next time */
-    const char *metrics;     /* of "ode-error,frechet,hit" [all, without a teacher frechet and hit] */
-    const int64_t *steps;    /* a row for each model and each of these */
-    size_t step_count;       /* [1, 2, 4] */
-    int64_t count;           /* prompts, one in four held out if there are so many [128] */
+    const char *unet;     /* their UNets' folder ["unet"] */
+    const char *teacher;  /* a diffusers folder, needed for ode-error; gets a row of its own */
+    const char *data;     /* "emoji:" or "folder:DIR" */
+    const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's
+                             references, which are kept for the next time */
+    const char *metrics;  /* of "ode-error,frechet,hit" [all, without a teacher frechet and hit] */
+    const int64_t *steps; /* a row for each model and each of these */
+    size_t step_count;    /* [1, 2, 4] */
+    int64_t count;        /* prompts, one in four held out if there are so many [128] */
     double guidance_scale_w; /* CFG scale - 1 of the teacher's references, and of models that are no
                                 students; below 0: [what a student's splam.json says] */
     const char *sampler;     /* [by the model: lcm, else dpm++2m] */
@@ -236,8 +238,9 @@ typedef struct {
     splam_precision precision;
 } splam_eval_options;
 /* Draws the same prompts from the same noise with every model and judges them: ode-error, Frechet
- * distance of the autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit rate.
- * *table: the rows for a terminal (splam_free). SPLAM_UNSUPPORTED for the metrics fid, kid and clip. */
+ * distance of the autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit
+ * rate. *table: the rows for a terminal (splam_free). SPLAM_UNSUPPORTED for the metrics fid, kid
+ * and clip. */
 SPLAM_API splam_status splam_eval(const splam_eval_options *options,
                                   const splam_callbacks *callbacks, char **table);
 
@@ -251,9 +254,9 @@ typedef struct {
     uint64_t seed;
     splam_precision precision;
 } splam_demo_options;
-/* Distils the teacher with LCM and with SPLAM, each at its best settings, draws and measures teacher,
- * fast samplers and students, and writes output/: sheet.png, report.html, report.json, student/ (the
- * SPLAM one) and lcm/. *table: the rows for a terminal (splam_free). */
+/* Distils the teacher with LCM and with SPLAM, each at its best settings, draws and measures
+ * teacher, fast samplers and students, and writes output/: sheet.png, report.html, report.json,
+ * student/ (the SPLAM one) and lcm/. *table: the rows for a terminal (splam_free). */
 SPLAM_API splam_status splam_demo(const splam_demo_options *options,
                                   const splam_callbacks *callbacks, char **table);
 
@@ -270,13 +273,13 @@ SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *model;    /* a diffusers folder; NULL: operators alone */
-    const char *only;     /* "generate", "train" or "operators" [all that there is a model for] */
-    const char *op;       /* of the operators, those whose name contains this */
-    int64_t batch;        /* samples of a training step [1] */
+    const char *model; /* a diffusers folder; NULL: operators alone */
+    const char *only;  /* "generate", "train" or "operators" [all that there is a model for] */
+    const char *op;    /* of the operators, those whose name contains this */
+    int64_t batch;     /* samples of a training step [1] */
     splam_precision precision; /* of the model's parts; operators are measured in both */
-    bool json;            /* the report as a JSON object, else as lines for people */
-    bool support;         /* instead: which kernel runs each operator, f32 and bf16 */
+    bool json;                 /* the report as a JSON object, else as lines for people */
+    bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
 } splam_bench_options;
 
 /* Medians of repeated runs in one process, and the ceilings of the same run: a large matrix product

@@ -8,7 +8,8 @@ splam_status splam_convert(const splam_convert_options *o)
     if (!o->model || !o->output)
         status = sp_fail(SP_ARGUMENT, "a model and a folder to write it to are needed");
     else if (dtype != SP_F32 && dtype != SP_F16 && dtype != SP_BF16)
-        status = sp_fail(SP_ARGUMENT, "dtype \"%s\" is not known, expected F32, F16 or BF16", o->dtype);
+        status =
+            sp_fail(SP_ARGUMENT, "dtype \"%s\" is not known, expected F32, F16 or BF16", o->dtype);
     if (!status) status = sp_convert_model(o->model, o->output, (sp_dtype)dtype);
     return sp_public_status(status);
 }

@@ -79,8 +79,8 @@ static sp_status prepare(demo *d)
     SP_TRY(sp_make_folders(d->output));
     const sp_pipeline_options options = {.storage = sp_storage_of(d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
-    d->resolution = (int)(d->teacher->unet_config.sample_size *
-                          sp_vae_factor(&d->teacher->vae->config.vae));
+    d->resolution =
+        (int)(d->teacher->unet_config.sample_size * sp_vae_factor(&d->teacher->vae->config.vae));
     const sp_dataset_options data = {.resolution = d->resolution};
     SP_TRY(sp_dataset_open(d->data, &data, &d->callbacks, &d->dataset));
     int64_t all = sp_dataset_count(d->dataset), count = d->o->count ? d->o->count : SP_DEMO_PROMPTS;
@@ -166,8 +166,10 @@ static sp_status distil(demo *d, int index)
     sp_status status = drop_checkpoints(folder);
     if (!status) status = sp_distill(&options, &d->callbacks);
     if (status == SP_CANCELLED)
-        status = sp_fail(SP_CANCELLED, "interrupted while distilling %s; run the demo again to begin "
-                                       "anew", folder);
+        status = sp_fail(SP_CANCELLED,
+                         "interrupted while distilling %s; run the demo again to begin "
+                         "anew",
+                         folder);
     if (!status) status = sp_loss_curve_read(folder, method->name, &d->loss[index]);
     if (!status) status = keep_settings(d, method, folder, options.max_train_steps);
     if (!status) status = drop_checkpoints(folder);
@@ -177,14 +179,14 @@ static sp_status distil(demo *d, int index)
 
 /* ---- measuring ---- */
 
-/* The teacher at 50 steps, and what fast samplers make of it in four, from the same first timestep. */
+/* The teacher at 50 steps, and what fast samplers make of it in four, from the same first timestep.
+ */
 static sp_status teacher_rows(demo *d)
 {
     static const struct {
         sp_sampler_kind kind;
         const char *label;
-    } fast[] = {{SP_SAMPLER_DDIM, "DDIM, 4 steps"},
-                {SP_SAMPLER_DPMPP_2M, "DPM-Solver++, 4 steps"}};
+    } fast[] = {{SP_SAMPLER_DDIM, "DDIM, 4 steps"}, {SP_SAMPLER_DPMPP_2M, "DPM-Solver++, 4 steps"}};
     SP_TRY(sp_results_add_teacher(d->results, &d->contestant, d->o->seed, sp_demo_guidance_w,
                                   d->output, &d->callbacks, &d->references));
     const sp_scheduler_config scheduler = sp_ode_scheduler(&d->teacher->scheduler);
@@ -244,10 +246,11 @@ static sp_status run(demo *d, char **table)
         SP_TRY(student_rows(d, &sp_demo_methods[i]));
     const sp_evaluation_report report = {
         .title = "splam: fifty steps in one to four",
-        .summary = "A text-to-image diffusion model, the teacher, was distilled into students that draw "
-                   "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
-                   "Sub-Path Linear Approximation (SPLAM), with the same number of training steps and "
-                   "each at its own best settings.",
+        .summary =
+            "A text-to-image diffusion model, the teacher, was distilled into students that draw "
+            "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
+            "Sub-Path Linear Approximation (SPLAM), with the same number of training steps and "
+            "each at its own best settings.",
         .settings = d->settings,
         .losses = d->loss,
         .loss_count = SP_DEMO_METHODS,

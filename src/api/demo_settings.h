@@ -1,6 +1,6 @@
-/* What the demo distils with. Each method stands at its own best settings: the sub-path's length, the
- * draw of gamma and the learning rate were searched for both with the same care, at this number of
- * steps, on the teacher in assets/ (docs/performance.md has the search). */
+/* What the demo distils with. Each method stands at its own best settings: the sub-path's length,
+ * the draw of gamma and the learning rate were searched for both with the same care, at this number
+ * of steps, on the teacher in assets/ (docs/performance.md has the search). */
 #ifndef SP_API_DEMO_SETTINGS_H
 #define SP_API_DEMO_SETTINGS_H
 #include "train/distill.h"

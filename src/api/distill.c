@@ -58,7 +58,8 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .dry_run = o->dry_run,
     };
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "a teacher's folder is missing");
-    if (!o->output && !o->dry_run) return sp_fail(SP_ARGUMENT, "a folder to write the student to is missing");
+    if (!o->output && !o->dry_run)
+        return sp_fail(SP_ARGUMENT, "a folder to write the student to is missing");
     if (!out->objective.skip && out->objective.ddim_timesteps > 0)
         out->objective.skip = 1000 / out->objective.ddim_timesteps;
     SP_TRY(sp_objective_of(o->objective, &out->objective.objective));

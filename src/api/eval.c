@@ -14,7 +14,7 @@ typedef struct {
     sp_callbacks callbacks;
     double began;
     unsigned metrics;
-    double guidance_w; /* NaN: nobody said */
+    double guidance_w;  /* NaN: nobody said */
     sp_pipeline *judge; /* the teacher, or else the first model; open to the end */
     sp_dataset *dataset;
     sp_evaluation *evaluation;
@@ -48,14 +48,16 @@ static sp_status check(evaluation_run *r)
     const char *all = o->teacher ? "ode-error,frechet,hit" : "frechet,hit";
     SP_TRY(sp_metrics_parse(o->metrics ? o->metrics : all, &r->metrics));
     r->guidance_w = NAN;
-    for (size_t i = 0; i < o->model_count && o->guidance_scale_w < 0 && !isfinite(r->guidance_w); i++)
+    for (size_t i = 0; i < o->model_count && o->guidance_scale_w < 0 && !isfinite(r->guidance_w);
+         i++)
         SP_TRY(read_guidance(o->models[i], &r->guidance_w));
     if (o->guidance_scale_w >= 0) r->guidance_w = o->guidance_scale_w;
     if (!(r->metrics & (1u << SP_METRIC_ODE_ERROR))) return SP_OK;
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "ode-error needs the teacher's folder");
     if (!isfinite(r->guidance_w))
-        return sp_fail(SP_ARGUMENT, "ode-error needs a guidance-scale-w: no model's splam.json says "
-                                    "which it was distilled with");
+        return sp_fail(SP_ARGUMENT,
+                       "ode-error needs a guidance-scale-w: no model's splam.json says "
+                       "which it was distilled with");
     return SP_OK;
 }
 
@@ -73,12 +75,14 @@ static sp_status open_judge(evaluation_run *r)
                       &r->judge));
     sp_dataset_options data = {.resolution = (int)o->resolution};
     if (!data.resolution)
-        data.resolution = (int)(r->judge->unet_config.sample_size *
-                                sp_vae_factor(&r->judge->vae->config.vae));
+        data.resolution =
+            (int)(r->judge->unet_config.sample_size * sp_vae_factor(&r->judge->vae->config.vae));
     SP_TRY(sp_dataset_open(o->data, &data, &r->callbacks, &r->dataset));
     int64_t all = sp_dataset_count(r->dataset);
     const sp_evaluation_options options = {
-        .count = o->count ? o->count : all < 128 ? all : 128,
+        .count = o->count    ? o->count
+                 : all < 128 ? all
+                             : 128,
         .seed = o->seed,
         .metrics = r->metrics,
     };
@@ -92,9 +96,8 @@ static sp_status teacher_row(evaluation_run *r)
 {
     sp_contestant teacher;
     SP_TRY(sp_contestant_create(r->evaluation, r->judge, &teacher));
-    sp_status status =
-        sp_results_add_teacher(r->results, &teacher, r->o->seed, r->guidance_w, r->o->output,
-                               &r->callbacks, &r->references);
+    sp_status status = sp_results_add_teacher(r->results, &teacher, r->o->seed, r->guidance_w,
+                                              r->o->output, &r->callbacks, &r->references);
     sp_contestant_free(&teacher);
     return status;
 }
@@ -123,7 +126,7 @@ static sp_status model_row(evaluation_run *r, const sp_contestant *contestant, c
     if (r->o->sampler) SP_TRY(sp_sampler_kind_of(r->o->sampler, &request.sampler.kind));
     if (!scheduler->is_lcm) request.guidance = isfinite(r->guidance_w) ? r->guidance_w + 1 : 7.5;
     char *task = sp_format("%s, %s, %d step%s", name, sp_sampler_name(request.sampler.kind), steps,
-                            steps == 1 ? "" : "s");
+                           steps == 1 ? "" : "s");
     if (!task) return SP_MEMORY;
     request.task = task;
     sp_status status = sp_results_add(r->results, contestant, &request, &r->callbacks);
@@ -175,8 +178,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
 splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks,
                         char **table)
 {
-    evaluation_run r = {
-        .o = options, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
+    evaluation_run r = {.o = options, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
     *table = NULL;
     sp_status status = evaluate(&r, table);
     sp_results_destroy(r.results);

@@ -11,7 +11,8 @@ static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
 static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
 #undef X
 
-static sp_status index_of(const char *what, const char *name, const char *const *names, int count, int *out)
+static sp_status index_of(const char *what, const char *name, const char *const *names, int count,
+                          int *out)
 {
     char choices[256] = "";
     for (*out = 0; *out < count; ++*out) {
@@ -56,12 +57,14 @@ sp_status sp_sigma_of(const char *name, sp_sigma_form *out)
 sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out)
 {
     int index;
-    SP_TRY(index_of("gamma conditioning", name, conditioning_names, SP_GAMMA_CONDITIONING_COUNT, &index));
+    SP_TRY(index_of("gamma conditioning", name, conditioning_names, SP_GAMMA_CONDITIONING_COUNT,
+                    &index));
     *out = (sp_gamma_conditioning)index;
     return SP_OK;
 }
 
-sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule, int index, double gamma)
+sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
+                         int index, double gamma)
 {
     int k = schedule->timesteps / settings->ddim_timesteps;
     int start = k * (index + 1) - 1;
@@ -69,29 +72,33 @@ sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_s
     return (sp_subpath){.start = start, .end = end > 0 ? end : 0, .gamma = gamma};
 }
 
-void sp_subpath_draw(const sp_objective_settings *settings, uint64_t seed, uint64_t step, uint64_t sample, int64_t *index,
-                     double *gamma)
+void sp_subpath_draw(const sp_objective_settings *settings, uint64_t seed, uint64_t step,
+                     uint64_t sample, int64_t *index, double *gamma)
 {
     sp_random_key key = {.seed = seed, .stream = SP_STREAM_SUBPATH, .step = step, .sample = sample};
     *index = (int64_t)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
     float uniform[2];
     key.stream = SP_STREAM_GAMMA;
     sp_random_uniform(key, uniform, 2);
-    bool one = settings->objective == SP_OBJECTIVE_LCM || (double)uniform[1] < settings->gamma_one_probability;
+    bool one = settings->objective == SP_OBJECTIVE_LCM ||
+               (double)uniform[1] < settings->gamma_one_probability;
     *gamma = one ? 1.0 : pow((double)uniform[0], settings->gamma_power);
 }
 
-/* The teacher's DDIM steps from s to e, each z' = alpha' clean + sigma' noise with both estimates guided. Guidance is linear,
- * so it may be applied to the network's output: m = m_cond + w (m_cond - m_uncond). */
-static void solver_coefficients(const sp_objective_settings *settings, const sp_noise_schedule *schedule, sp_subpath path,
+/* The teacher's DDIM steps from s to e, each z' = alpha' clean + sigma' noise with both estimates
+ * guided. Guidance is linear, so it may be applied to the network's output: m = m_cond + w (m_cond
+ * - m_uncond). */
+static void solver_coefficients(const sp_objective_settings *settings,
+                                const sp_noise_schedule *schedule, sp_subpath path,
                                 sp_coefficients *c)
 {
     int from = path.start, steps = settings->solver_steps;
     for (int j = 0; j < steps; j++) {
         int to = path.start - (int)floor((double)(j + 1) * settings->skip / steps + 0.5);
         if (to < path.end || j + 1 == steps) to = path.end;
-        sp_estimate estimate = sp_estimate_from(schedule->prediction, sp_schedule_alpha(schedule, from),
-                                                sp_schedule_sigma(schedule, from));
+        sp_estimate estimate =
+            sp_estimate_from(schedule->prediction, sp_schedule_alpha(schedule, from),
+                             sp_schedule_sigma(schedule, from));
         double alpha = sp_schedule_alpha(schedule, to), sigma = sp_schedule_sigma(schedule, to);
         double z = alpha * estimate.clean_z + sigma * estimate.noise_z;
         double m = alpha * estimate.clean_m + sigma * estimate.noise_m;
@@ -104,7 +111,8 @@ static void solver_coefficients(const sp_objective_settings *settings, const sp_
     }
 }
 
-sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings, const sp_noise_schedule *schedule, sp_subpath path)
+sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
+                                        const sp_noise_schedule *schedule, sp_subpath path)
 {
     int s = path.start, e = path.end;
     double gamma = path.gamma;
@@ -149,7 +157,8 @@ void sp_gamma_embedding(double gamma, int64_t dim, float *out)
     if (dim % 2) out[dim - 1] = 0;
 }
 
-static sp_status set_one(sp_run *run, const char *name, int solver_step, const double *first, int64_t stride, int64_t batch)
+static sp_status set_one(sp_run *run, const char *name, int solver_step, const double *first,
+                         int64_t stride, int64_t batch)
 {
     char text[64];
     snprintf(text, sizeof text, solver_step < 0 ? "%s" : "%s.%d", name, solver_step);
@@ -162,8 +171,8 @@ static sp_status set_one(sp_run *run, const char *name, int solver_step, const d
     return status;
 }
 
-sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings, const sp_coefficients *samples,
-                                        int64_t batch)
+sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings,
+                                        const sp_coefficients *samples, int64_t batch)
 {
     const int64_t stride = sizeof *samples;
 #define X(name) SP_TRY(set_one(run, #name, -1, &samples->name, stride, batch));

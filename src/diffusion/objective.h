@@ -1,8 +1,10 @@
-/* Distillation objectives. One training step is one graph: form z_s, let the teacher solve the sub-path, form the
- * student's input and target, compare. All that differs between objectives, sigma forms, parameterisations and gamma
- * conditionings is the numbers in front of the tensors, which sp_subpath_coefficients works out in double precision.
+/* Distillation objectives. One training step is one graph: form z_s, let the teacher solve the
+ * sub-path, form the student's input and target, compare. All that differs between objectives,
+ * sigma forms, parameterisations and gamma conditionings is the numbers in front of the tensors,
+ * which sp_subpath_coefficients works out in double precision.
  *
- * Symbols are those of the paper: s start, e end of the sub-path, gamma the position on it, rho = alpha_s/alpha_e. */
+ * Symbols are those of the paper: s start, e end of the sub-path, gamma the position on it, rho =
+ * alpha_s/alpha_e. */
 #ifndef SP_DIFFUSION_OBJECTIVE_H
 #define SP_DIFFUSION_OBJECTIVE_H
 #include <stdbool.h>
@@ -36,11 +38,11 @@ typedef struct {
     sp_sigma_form sigma;
     sp_gamma_conditioning conditioning;
     double gamma_one_probability; /* draws gamma = 1 this often; lcm: always */
-    double gamma_power;           /* gamma = uniform^power: below 1 moves the draws towards 1 (1: uniform) */
-    double guidance_w;            /* out = cond + w (cond - uncond) */
-    int ddim_timesteps;           /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1 */
-    int skip;                     /* K: e = max(s - K, 0) */
-    int solver_steps;             /* n DDIM steps inside the sub-path, at s - round(j K/n) */
+    double gamma_power; /* gamma = uniform^power: below 1 moves the draws towards 1 (1: uniform) */
+    double guidance_w;  /* out = cond + w (cond - uncond) */
+    int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1 */
+    int skip;           /* K: e = max(s - K, 0) */
+    int solver_steps;   /* n DDIM steps inside the sub-path, at s - round(j K/n) */
     sp_loss_options loss;
 } sp_objective_settings;
 
@@ -50,25 +52,28 @@ typedef struct {
     double gamma;
 } sp_subpath;
 /* index in 0..M-1. */
-sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule, int index, double gamma);
+sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
+                         int index, double gamma);
 /* The draw of (seed, step, sample). */
-void sp_subpath_draw(const sp_objective_settings *settings, uint64_t seed, uint64_t step, uint64_t sample, int64_t *index,
-                     double *gamma);
+void sp_subpath_draw(const sp_objective_settings *settings, uint64_t seed, uint64_t step,
+                     uint64_t sample, int64_t *index, double *gamma);
 
-/* Every number that the step's graph needs for one sample: (name, meaning). The names are the graph's inputs. */
+/* Every number that the step's graph needs for one sample: (name, meaning). The names are the
+ * graph's inputs. */
 #define SP_COEFFICIENT_LIST(X)                                                                     \
-    X(start_clean)       /* z_s = . clean + */                                                     \
-    X(start_noise)       /*       . noise */                                                       \
-    X(target_timestep)   /* the EMA network is asked at e */                                       \
-    X(target_z)          /* f = . z_e + */                                                         \
-    X(target_m)          /*     . m_ema(z_e, e) */                                                 \
-    X(position_start)    /* z_g = gamma z_s + */                                                   \
-    X(position_end)      /*       (1 - gamma) rho z_e */                                           \
-    X(student_scale)     /* the network sees . z_g: 1, or 1/r when gamma is told by time */        \
+    X(start_clean)     /* z_s = . clean + */                                                       \
+    X(start_noise)     /*       . noise */                                                         \
+    X(target_timestep) /* the EMA network is asked at e */                                         \
+    X(target_z)        /* f = . z_e + */                                                           \
+    X(target_m)        /*     . m_ema(z_e, e) */                                                   \
+    X(position_start)  /* z_g = gamma z_s + */                                                     \
+    X(position_end)    /*       (1 - gamma) rho z_e */                                             \
+    X(student_scale)   /* the network sees . z_g: 1, or 1/r when gamma is told by time */          \
     X(student_timestep)                                                                            \
-    X(prediction_z)      /* p = . z_g + */                                                         \
-    X(prediction_m)      /*     . m */
-/* Once per DDIM step inside the sub-path: z' = solver_z z + solver_cond m_cond + solver_uncond m_uncond. */
+    X(prediction_z) /* p = . z_g + */                                                              \
+    X(prediction_m) /*     . m */
+/* Once per DDIM step inside the sub-path: z' = solver_z z + solver_cond m_cond + solver_uncond
+ * m_uncond. */
 #define SP_SOLVER_COEFFICIENT_LIST(X) X(solver_timestep) X(solver_z) X(solver_cond) X(solver_uncond)
 
 typedef struct {
@@ -79,16 +84,20 @@ typedef struct {
     SP_SOLVER_COEFFICIENT_LIST(X)
 #undef X
 } sp_coefficients;
-sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings, const sp_noise_schedule *schedule, sp_subpath path);
+sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
+                                        const sp_noise_schedule *schedule, sp_subpath path);
 
-/* The gamma embedding's argument and values: v = 10 (1 - gamma), phase_j = 1000 v 10000^(-j/(half-1)), [sin | cos] -> out [dim].
- * Frequencies are fp32, as in the released code: phases reach 10,000. */
+/* The gamma embedding's argument and values: v = 10 (1 - gamma), phase_j = 1000 v
+ * 10000^(-j/(half-1)), [sin | cos] -> out [dim]. Frequencies are fp32, as in the released code:
+ * phases reach 10,000. */
 void sp_gamma_embedding(double gamma, int64_t dim, float *out);
 
-/* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" [B,L,D], "uncond" [B,L,D] f32;
- * one input [B] f32 for every member of sp_coefficients, by its name ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student
- * with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN), "ema" and "online" (STEP).
- * Outputs: "loss" scalar; "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
+/* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" [B,L,D],
+ * "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients, by its name
+ * ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student with cond_proj
+ * "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN), "ema" and
+ * "online" (STEP). Outputs: "loss" scalar; "prediction", "target" [B,C,H,W] if `trace`; and
+ * "gradient.NAME" for every online parameter. */
 typedef struct {
     int64_t batch, channels, height, width, context_length, context_dim;
     const sp_unet_config *teacher, *student;
@@ -96,9 +105,10 @@ typedef struct {
     bool trace;
     bool gradient_checkpointing;
 } sp_step_shape;
-sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out);
+sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
+                             sp_graph **out);
 /* Sets every coefficient input of a run from `batch` samples' coefficients. */
-sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings, const sp_coefficients *samples,
-                                        int64_t batch);
+sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings,
+                                        const sp_coefficients *samples, int64_t batch);
 
 #endif

@@ -25,14 +25,16 @@ static sp_value *solver_coefficient(step_graph *g, const char *name, int step)
 static sp_value *picture_input(step_graph *g, const char *name)
 {
     const sp_step_shape *s = g->shape;
-    return sp_nchw_to_nhwc(g->b, sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->channels, s->height, s->width),
+    return sp_nchw_to_nhwc(g->b, sp_input(g->b, name, SP_F32,
+                                          sp_shape_of(s->batch, s->channels, s->height, s->width),
                                           SP_RATE_STEP));
 }
 
 static sp_value *context_input(step_graph *g, const char *name)
 {
     const sp_step_shape *s = g->shape;
-    return sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->context_length, s->context_dim), SP_RATE_STEP);
+    return sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->context_length, s->context_dim),
+                    SP_RATE_STEP);
 }
 
 static sp_value *combine(step_graph *g, sp_value *a, sp_value *x, sp_value *b, sp_value *y)
@@ -53,21 +55,25 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
     sp_builder *b = g->b;
     int64_t batch = g->shape->batch;
     sp_value *timestep = solver_coefficient(g, "solver_timestep", step);
-    sp_value *m = sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->teacher_context, NULL);
-    sp_value *terms[] = {solver_coefficient(g, "solver_z", step),      z,
-                         solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
-                         solver_coefficient(g, "solver_uncond", step), sp_slice(b, m, 0, batch, batch)};
+    sp_value *m =
+        sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->teacher_context, NULL);
+    sp_value *terms[] = {
+        solver_coefficient(g, "solver_z", step),      z,
+        solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
+        solver_coefficient(g, "solver_uncond", step), sp_slice(b, m, 0, batch, batch)};
     return sp_sample_combine(b, 3, terms);
 }
 
-/* A student's or EMA network's output; gamma is told by an embedding where the network has cond_proj. */
+/* A student's or EMA network's output; gamma is told by an embedding where the network has
+ * cond_proj. */
 static sp_value *student(step_graph *g, sp_value *z, sp_value *timestep, const char *embedding)
 {
     const sp_unet_config *config = g->shape->student;
     sp_unet_options options = {.gradient_checkpointing = g->shape->gradient_checkpointing};
     sp_value *told = NULL;
     if (config->time_cond_dim)
-        told = sp_input(g->b, embedding, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim), SP_RATE_STEP);
+        told = sp_input(g->b, embedding, SP_F32,
+                        sp_shape_of(g->shape->batch, config->time_cond_dim), SP_RATE_STEP);
     return sp_unet_with_options(g->b, config, &options, z, timestep, g->context, told);
 }
 
@@ -76,15 +82,18 @@ static sp_value *target_value(step_graph *g, sp_value *z_end)
     sp_set_enter(g->b, "ema", SP_RATE_STEP, NULL, NULL);
     sp_value *m = student(g, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
     sp_set_leave(g->b);
-    return sp_stop_gradient(g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
+    return sp_stop_gradient(
+        g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
 }
 
 static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_end)
 {
-    sp_value *z = combine(g, coefficient(g, "position_start"), z_start, coefficient(g, "position_end"), z_end);
+    sp_value *z = combine(g, coefficient(g, "position_start"), z_start,
+                          coefficient(g, "position_end"), z_end);
     sp_value *scaled[] = {coefficient(g, "student_scale"), z};
     sp_set_enter(g->b, "online", SP_RATE_STEP, NULL, NULL);
-    sp_value *m = student(g, sp_sample_combine(g->b, 1, scaled), coefficient(g, "student_timestep"), "gamma_embedding");
+    sp_value *m = student(g, sp_sample_combine(g->b, 1, scaled), coefficient(g, "student_timestep"),
+                          "gamma_embedding");
     sp_set_leave(g->b);
     return combine(g, coefficient(g, "prediction_z"), z, coefficient(g, "prediction_m"), m);
 }
@@ -97,7 +106,8 @@ static sp_status build(step_graph *g)
     sp_value *both[] = {g->context, context_input(g, "uncond")};
     g->teacher_context = sp_concat(b, 2, both, 0);
 
-    sp_value *z_start = combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
+    sp_value *z_start =
+        combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;
     sp_weights *teacher = (sp_weights *)g->shape->teacher_weights;
     sp_set_enter(b, "teacher", SP_RATE_RUN, teacher ? sp_weights_dtype : NULL, teacher);
@@ -117,7 +127,8 @@ static sp_status build(step_graph *g)
     return sp_output_gradients(b, loss, "online");
 }
 
-sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out)
+sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
+                             sp_graph **out)
 {
     *out = NULL;
     step_graph g = {.settings = settings, .shape = shape};

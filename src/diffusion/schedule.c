@@ -4,19 +4,24 @@
 #include <stdbool.h>
 #include <string.h>
 
-sp_status sp_schedule_make(const char *beta_schedule, double beta_start, double beta_end, int timesteps,
-                           sp_prediction prediction, sp_noise_schedule *out)
+sp_status sp_schedule_make(const char *beta_schedule, double beta_start, double beta_end,
+                           int timesteps, sp_prediction prediction, sp_noise_schedule *out)
 {
     bool scaled = strcmp(beta_schedule, "scaled_linear") == 0;
     if (!scaled && strcmp(beta_schedule, "linear") != 0)
-        return sp_fail(SP_UNSUPPORTED, "beta_schedule \"%s\" is not supported (scaled_linear or linear)", beta_schedule);
+        return sp_fail(SP_UNSUPPORTED,
+                       "beta_schedule \"%s\" is not supported (scaled_linear or linear)",
+                       beta_schedule);
     if (timesteps < 2 || timesteps > SP_MAX_TIMESTEPS)
-        return sp_fail(SP_FORMAT, "num_train_timesteps is %d, expected 2 to %d", timesteps, SP_MAX_TIMESTEPS);
+        return sp_fail(SP_FORMAT, "num_train_timesteps is %d, expected 2 to %d", timesteps,
+                       SP_MAX_TIMESTEPS);
     if (!(beta_start > 0 && beta_start < 1 && beta_end > 0 && beta_end < 1))
-        return sp_fail(SP_FORMAT, "beta_start %g and beta_end %g must lie between 0 and 1", beta_start, beta_end);
+        return sp_fail(SP_FORMAT, "beta_start %g and beta_end %g must lie between 0 and 1",
+                       beta_start, beta_end);
     out->timesteps = timesteps;
     out->prediction = prediction;
-    double from = scaled ? sqrt(beta_start) : beta_start, to = scaled ? sqrt(beta_end) : beta_end, product = 1;
+    double from = scaled ? sqrt(beta_start) : beta_start, to = scaled ? sqrt(beta_end) : beta_end,
+           product = 1;
     for (int t = 0; t < timesteps; t++) {
         double beta = from + (to - from) * t / (timesteps - 1);
         if (scaled) beta *= beta;
@@ -44,13 +49,15 @@ double sp_schedule_log_ratio(const sp_noise_schedule *schedule, double t)
 
 double sp_schedule_alpha(const sp_noise_schedule *schedule, double t)
 {
-    if (t == (int)t && t >= 0 && t < schedule->timesteps) return sqrt(schedule->alphas_cumprod[(int)t]);
+    if (t == (int)t && t >= 0 && t < schedule->timesteps)
+        return sqrt(schedule->alphas_cumprod[(int)t]);
     return 1 / sqrt(1 + exp(-2 * sp_schedule_log_ratio(schedule, t)));
 }
 
 double sp_schedule_sigma(const sp_noise_schedule *schedule, double t)
 {
-    if (t == (int)t && t >= 0 && t < schedule->timesteps) return sqrt(1 - schedule->alphas_cumprod[(int)t]);
+    if (t == (int)t && t >= 0 && t < schedule->timesteps)
+        return sqrt(1 - schedule->alphas_cumprod[(int)t]);
     return 1 / sqrt(1 + exp(2 * sp_schedule_log_ratio(schedule, t)));
 }
 
@@ -73,9 +80,11 @@ double sp_schedule_timestep_of(const sp_noise_schedule *schedule, double log_rat
 sp_estimate sp_estimate_from(sp_prediction prediction, double alpha, double sigma)
 {
     if (prediction == SP_PREDICTION_EPSILON)
-        return (sp_estimate){.clean_z = 1 / alpha, .clean_m = -sigma / alpha, .noise_z = 0, .noise_m = 1};
+        return (sp_estimate){
+            .clean_z = 1 / alpha, .clean_m = -sigma / alpha, .noise_z = 0, .noise_m = 1};
     double r2 = alpha * alpha + sigma * sigma, r = sqrt(r2);
-    return (sp_estimate){.clean_z = alpha / r2, .clean_m = -sigma / r, .noise_z = sigma / r2, .noise_m = alpha / r};
+    return (sp_estimate){
+        .clean_z = alpha / r2, .clean_m = -sigma / r, .noise_z = sigma / r2, .noise_m = alpha / r};
 }
 
 double sp_boundary_skip(double t)

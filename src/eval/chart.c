@@ -116,7 +116,8 @@ static double place_x(const axis *a, double value)
 
 static double place_y(const axis *a, double value)
 {
-    return HEIGHT - BOTTOM - (drawn(a, value) - a->low) / (a->high - a->low) * (HEIGHT - TOP - BOTTOM);
+    return HEIGHT - BOTTOM -
+           (drawn(a, value) - a->low) / (a->high - a->low) * (HEIGHT - TOP - BOTTOM);
 }
 
 static void append_axes(const sp_chart *chart, const axis *x, const axis *y, sp_string *out)
@@ -126,14 +127,12 @@ static void append_axes(const sp_chart *chart, const axis *x, const axis *y, sp_
         sp_string_append_format(
             out, "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#e5e7eb\"/>", LEFT,
             WIDTH - RIGHT, at, at);
-        sp_string_append_format(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g%s</text>",
-                                LEFT - 8, at + 4,
-                                chart->percent ? round(y->tick[i] * 100) : y->tick[i],
-                                chart->percent ? " %" : "");
+        sp_string_append_format(
+            out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g%s</text>", LEFT - 8, at + 4,
+            chart->percent ? round(y->tick[i] * 100) : y->tick[i], chart->percent ? " %" : "");
     }
     for (int i = 0; i < x->ticks; i++)
-        sp_string_append_format(out,
-                                "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g</text>",
+        sp_string_append_format(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g</text>",
                                 place_x(x, x->tick[i]), HEIGHT - BOTTOM + 18, x->tick[i]);
     sp_string_append_format(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
                             (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6);

@@ -17,7 +17,7 @@ typedef struct {
 typedef struct {
     const char *title, *x_label;
     bool log_x, log_y;
-    bool percent;         /* y is a share, shown from 0 to 100 % */
+    bool percent;          /* y is a share, shown from 0 to 100 % */
     const double *x_ticks; /* NULL: round numbers */
     int x_tick_count;
     const sp_series *series;

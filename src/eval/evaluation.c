@@ -32,11 +32,12 @@ sp_status sp_metrics_parse(const char *text, unsigned *out)
                      (length == 3 && memcmp(at, "kid", 3) == 0) ||
                      (length == 4 && memcmp(at, "clip", 4) == 0);
         if (found < 0)
-            return sp_fail(known ? SP_UNSUPPORTED : SP_ARGUMENT,
-                           known ? "the metric \"%.*s\" is not supported; there are ode-error, "
-                                   "frechet and hit"
-                                 : "there is no metric \"%.*s\"; there are ode-error, frechet and hit",
-                           (int)(length < 32 ? length : 32), at);
+            return sp_fail(
+                known ? SP_UNSUPPORTED : SP_ARGUMENT,
+                known ? "the metric \"%.*s\" is not supported; there are ode-error, "
+                        "frechet and hit"
+                      : "there is no metric \"%.*s\"; there are ode-error, frechet and hit",
+                (int)(length < 32 ? length : 32), at);
         *out |= 1u << found;
         at += length + (at[length] == ',');
     }
@@ -56,8 +57,8 @@ static int64_t find_caption(const sp_dataset *dataset, const char *caption)
 static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool heldout, int64_t until,
                               bool *taken, int64_t *chosen)
 {
-    int64_t count = heldout ? sp_dataset_heldout_count(e->dataset)
-                            : sp_dataset_training_count(e->dataset);
+    int64_t count =
+        heldout ? sp_dataset_heldout_count(e->dataset) : sp_dataset_training_count(e->dataset);
     if (count == 0) return SP_OK;
     uint32_t *order = sp_alloc((size_t)count * sizeof *order);
     if (!order) return SP_MEMORY;
@@ -96,7 +97,8 @@ static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o
 {
     int64_t all = sp_dataset_count(e->dataset);
     if (o->count < 2 || o->count > all)
-        return sp_fail(SP_ARGUMENT, "%lld prompts cannot be measured: %s has pictures for 2 to %lld",
+        return sp_fail(SP_ARGUMENT,
+                       "%lld prompts cannot be measured: %s has pictures for 2 to %lld",
                        (long long)o->count, sp_dataset_spec(e->dataset), (long long)all);
     size_t count = (size_t)o->count;
     e->count = o->count;
@@ -136,8 +138,8 @@ static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, fl
 }
 
 /* Pools latents to rows first.. of both feature tables. */
-static sp_status keep_features(sp_tensor *hit, sp_tensor *frechet, int64_t first,
-                               int64_t total, const sp_tensor *latents)
+static sp_status keep_features(sp_tensor *hit, sp_tensor *frechet, int64_t first, int64_t total,
+                               const sp_tensor *latents)
 {
     sp_tensor *tables[] = {hit, frechet};
     const int64_t grids[] = {SP_HIT_GRID, SP_FRECHET_GRID};
@@ -169,8 +171,8 @@ static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images
     int64_t n = images->shape.dim[0], one = sp_tensor_count(images) / n;
     for (int64_t i = 0; i < n; i++) {
         int64_t sample = looks_among_all(e) ? first + i : e->sample[first + i];
-        SP_TRY(real_picture(e, sample, rgb, (float *)images->data + i * one,
-                            &e->picture[first + i]));
+        SP_TRY(
+            real_picture(e, sample, rgb, (float *)images->data + i * one, &e->picture[first + i]));
     }
     sp_tensor latents;
     SP_TRY(sp_features_encode(e->vae, images, e->backend, SP_F32, NULL, &latents));

@@ -1,5 +1,5 @@
-/* Measuring models on one set of prompts: choosing the prompts, knowing the real pictures, drawing and
- * judging. Every row of a table is made from the same prompts and the same noise. */
+/* Measuring models on one set of prompts: choosing the prompts, knowing the real pictures, drawing
+ * and judging. Every row of a table is made from the same prompts and the same noise. */
 #ifndef SP_EVAL_EVALUATION_H
 #define SP_EVAL_EVALUATION_H
 #include "data/dataset.h"
@@ -36,23 +36,23 @@ typedef struct {
     int64_t wanted_count;
 } sp_evaluation_options;
 
-/* The prompts are the wanted ones, then training captions, then held-out ones, of which there is one in
- * four if there are that many; drawn by the seed. Read freely. */
+/* The prompts are the wanted ones, then training captions, then held-out ones, of which there is
+ * one in four if there are that many; drawn by the seed. Read freely. */
 typedef struct {
     const sp_component *vae; /* the judge; both outlive the evaluation */
     sp_dataset *dataset;
     sp_backend *backend;
     unsigned metrics;
     int64_t count, heldout_count;
-    int64_t *sample;       /* [count] of the data set */
-    const char **prompt;   /* [count] its first caption */
-    bool *heldout;         /* [count] */
-    int64_t real_count;    /* pictures that a hit is looked for among: all, if hits are measured */
-    int64_t *place;        /* [count] where the prompt's own picture is among them */
-    uint64_t *picture;     /* [real_count] equal for pictures of equal pixels */
-    sp_tensor hit_real;    /* [real_count,D] */
+    int64_t *sample;        /* [count] of the data set */
+    const char **prompt;    /* [count] its first caption */
+    bool *heldout;          /* [count] */
+    int64_t real_count;     /* pictures that a hit is looked for among: all, if hits are measured */
+    int64_t *place;         /* [count] where the prompt's own picture is among them */
+    uint64_t *picture;      /* [real_count] equal for pictures of equal pixels */
+    sp_tensor hit_real;     /* [real_count,D] */
     sp_tensor frechet_real; /* [count,F], of the prompts' own pictures */
-    sp_scores ceiling;     /* of the real pictures, after one way through the autoencoder */
+    sp_scores ceiling;      /* of the real pictures, after one way through the autoencoder */
 } sp_evaluation;
 
 /* Encodes the real pictures. SP_ARGUMENT if there are fewer samples than prompts. */
@@ -100,14 +100,14 @@ typedef struct {
     const sp_tensor *references; /* of ode-error; NULL: it is not measured */
 } sp_row_request;
 
-/* Draws one picture per prompt and judges them: *row, and *images (may be NULL) new [count,3,H,W]. Where
- * the sampler draws fresh noise, ode-error is taken from a second, deterministic run. */
+/* Draws one picture per prompt and judges them: *row, and *images (may be NULL) new [count,3,H,W].
+ * Where the sampler draws fresh noise, ode-error is taken from a second, deterministic run. */
 sp_status sp_evaluation_row(const sp_evaluation *evaluation, const sp_contestant *contestant,
                             const sp_row_request *request, const sp_callbacks *callbacks,
                             sp_row *row, sp_tensor *images);
 
-/* The row of latents that are there already, `seconds` having gone into them: a teacher's references,
- * say. */
+/* The row of latents that are there already, `seconds` having gone into them: a teacher's
+ * references, say. */
 sp_status sp_evaluation_row_of(const sp_evaluation *evaluation, const sp_contestant *contestant,
                                const sp_tensor *latents, double seconds,
                                const sp_callbacks *callbacks, sp_row *row, sp_tensor *images);

@@ -34,8 +34,8 @@ static sp_status gaussian_fit(const sp_tensor *features, gaussian *out)
     for (int64_t i = 0; i < count * dim; i++)
         centred[i] = (double)x[i] - out->mean[i % dim];
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)dim, (int)dim, (int)count,
-                1.0 / (double)(count - 1), centred, (int)dim, centred, (int)dim, 0,
-                out->covariance, (int)dim);
+                1.0 / (double)(count - 1), centred, (int)dim, centred, (int)dim, 0, out->covariance,
+                (int)dim);
     sp_free(centred);
     return SP_OK;
 }
@@ -47,9 +47,10 @@ static sp_status eigen(double *a, int64_t dim, double *values)
     lapack_int info =
         LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'V', 'U', (lapack_int)dim, a, (lapack_int)dim, values);
     if (info == 0) return SP_OK;
-    return sp_fail(info == LAPACK_WORK_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
-                   "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
-                   (long long)dim, (long long)dim, (int)info);
+    return sp_fail(
+        info == LAPACK_WORK_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
+        "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
+        (long long)dim, (long long)dim, (int)info);
 }
 
 /* root = m^(1/2), by V diag(sqrt(values)) V^T; m is overwritten. */
@@ -118,8 +119,8 @@ sp_status sp_frechet_distance(const sp_tensor *a, const sp_tensor *b, double *ou
     SP_TRY(check(a));
     SP_TRY(check(b));
     if (a->shape.dim[1] != b->shape.dim[1])
-        return sp_fail(SP_SHAPE, "features %s and %s have different widths", sp_shape_text(a->shape),
-                       sp_shape_text(b->shape));
+        return sp_fail(SP_SHAPE, "features %s and %s have different widths",
+                       sp_shape_text(a->shape), sp_shape_text(b->shape));
     gaussian one = {0}, two = {0};
     sp_status status = gaussian_fit(a, &one);
     if (!status) status = gaussian_fit(b, &two);

@@ -84,8 +84,8 @@ sp_status sp_caption_ranks(const sp_tensor *generated, const sp_tensor *real,
             return sp_fail(SP_ARGUMENT, "caption %lld names picture %lld of %lld", (long long)i,
                            (long long)named[i], (long long)real_count);
     int64_t *group = sp_alloc((size_t)real_count * sizeof *group);
-    ranking r = {generated->data, real->data, real->shape.dim[1], real_count, named, group, 0, rank,
-                 NULL};
+    ranking r = {
+        generated->data, real->data, real->shape.dim[1], real_count, named, group, 0, rank, NULL};
     sp_status status = group ? make_groups(picture, real_count, group, &r.group_count) : SP_MEMORY;
     if (!status) {
         r.nearer = sp_alloc_zero((size_t)(count * ((r.group_count + 63) / 64)) * sizeof(uint64_t));

@@ -1,9 +1,9 @@
 /* ode-error: how far a few steps end from where the whole probability-flow trajectory ends.
  *
- * The reference is the end point of the teacher's guided DDIM chain, 50 steps at 999, 979, ..., 19, the
- * last one to the clean latent, from the same noise and prompt. The error is the mean squared
- * difference per element of latents as the UNet sees them. A student that is sampled in several steps
- * is judged on its deterministic chain (sp_sampler_options.deterministic). */
+ * The reference is the end point of the teacher's guided DDIM chain, 50 steps at 999, 979, ..., 19,
+ * the last one to the clean latent, from the same noise and prompt. The error is the mean squared
+ * difference per element of latents as the UNet sees them. A student that is sampled in several
+ * steps is judged on its deterministic chain (sp_sampler_options.deterministic). */
 #ifndef SP_EVAL_ODE_ERROR_H
 #define SP_EVAL_ODE_ERROR_H
 #include "diffusion/pipeline.h"
@@ -25,8 +25,8 @@ typedef struct {
 
 /* *latents is new, [N,C,h,w]; *seconds (may be NULL) what computing them took, when it was done. A
  * cached file, ode-references-KEY.safetensors, is taken only if its key, a hash of the teacher's
- * weights, its schedule, precision, the prompts' contexts, the seed and w, is the same; a damaged one is
- * computed again. SP_UNSUPPORTED for a model that is itself a student. */
+ * weights, its schedule, precision, the prompts' contexts, the seed and w, is the same; a damaged
+ * one is computed again. SP_UNSUPPORTED for a model that is itself a student. */
 sp_status sp_ode_references(sp_pipeline *teacher, const sp_ode_request *request,
                             const sp_callbacks *callbacks, sp_tensor *latents, double *seconds);
 

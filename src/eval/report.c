@@ -32,7 +32,8 @@ static sp_status read_lines(char *text, sp_loss_curve *out)
     sp_status status = SP_OK;
     for (char *line = text, *end; !status && (end = strchr(line, '\n')); line = end + 1) {
         json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
-        const json_t *step = json_object_get(object, "step"), *loss = json_object_get(object, "loss");
+        const json_t *step = json_object_get(object, "step"),
+                     *loss = json_object_get(object, "loss");
         if (json_is_number(step) && json_is_number(loss))
             status = append_point(out, &capacity, json_number_value(step), json_number_value(loss));
         json_decref(object);
@@ -145,8 +146,9 @@ static void append_scores(sp_string *out, const sp_scores *s)
 
 void sp_report_table(const sp_evaluation_report *r, sp_string *out)
 {
-    sp_string_append_format(out, "%-12.12s %-8s%6s%10s%9s%7s%7s%10s%8s\n", "model", "sampler", "steps",
-                            "ode-error", "frechet", "hit@1", "hit@5", "unseen@1", "s/image");
+    sp_string_append_format(out, "%-12.12s %-8s%6s%10s%9s%7s%7s%10s%8s\n", "model", "sampler",
+                            "steps", "ode-error", "frechet", "hit@1", "hit@5", "unseen@1",
+                            "s/image");
     for (size_t i = 0; i < r->row_count; i++) {
         const sp_row *row = &r->rows[i];
         sp_string_append_format(out, "%-12.12s %-8s%6d", row->model, row->sampler, row->steps);

@@ -1,5 +1,5 @@
-/* What an evaluation leaves behind: report.json for programs, report.html for people, a table for the
- * terminal. */
+/* What an evaluation leaves behind: report.json for programs, report.html for people, a table for
+ * the terminal. */
 #ifndef SP_EVAL_REPORT_H
 #define SP_EVAL_REPORT_H
 #include "base/json.h"
@@ -21,8 +21,8 @@ typedef struct {
     const sp_evaluation *evaluation;
     const sp_row *rows;
     size_t row_count;
-    const json_t *settings; /* {"lcm": {"learning-rate": ..}, ..}: how each model was made; NULL: not
-                               said */
+    const json_t *settings; /* {"lcm": {"learning-rate": ..}, ..}: how each model was made; NULL:
+                               not said */
     const sp_loss_curve *losses;
     size_t loss_count;
     const sp_image *sheet; /* NULL: none */
@@ -33,11 +33,11 @@ typedef struct {
     const char *version;
 } sp_evaluation_report;
 
-/* FOLDER/report.json: "rows", an array of objects with model, sampler, steps, ode_error, frechet, hit1,
- * hit5, hit1_heldout, hit5_heldout, seconds_per_image (null: not measured); "ceiling" with the same
- * scores of the real pictures after the autoencoder; "features", what frechet and hits are measured on;
- * "data", "prompts", "prompts_heldout", "guidance_w", "settings", "seconds_total", "peak_rss_bytes",
- * "seed", "version". */
+/* FOLDER/report.json: "rows", an array of objects with model, sampler, steps, ode_error, frechet,
+ * hit1, hit5, hit1_heldout, hit5_heldout, seconds_per_image (null: not measured); "ceiling" with
+ * the same scores of the real pictures after the autoencoder; "features", what frechet and hits are
+ * measured on; "data", "prompts", "prompts_heldout", "guidance_w", "settings", "seconds_total",
+ * "peak_rss_bytes", "seed", "version". */
 sp_status sp_report_save_json(const sp_evaluation_report *report, const char *folder);
 /* FOLDER/report.html, which needs no other file. */
 sp_status sp_report_save_html(const sp_evaluation_report *report, const char *folder);

@@ -42,7 +42,8 @@ static bool same_model(const sp_row *a, const sp_row *b)
     return strcmp(a->model, b->model) == 0 && strcmp(a->sampler, b->sampler) == 0;
 }
 
-/* One for each model and sampler, in the order of their first rows; splam and lcm have their own. */
+/* One for each model and sampler, in the order of their first rows; splam and lcm have their own.
+ */
 static const char *colour_of(const sp_evaluation_report *r, const sp_row *row)
 {
     static const char *const palette[] = {"#6b7280", "#059669", "#a855f7",
@@ -125,8 +126,9 @@ static void append_table(const sp_evaluation_report *r, sp_string *out)
         sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
     }
     sp_string_append_format(
-        out, "</table></div>\n<p class=\"note\">ode-error and Frechet distance: lower is better. Hits: "
-             "higher is better. Bold: the best of the rows with as many steps.</p>\n");
+        out,
+        "</table></div>\n<p class=\"note\">ode-error and Frechet distance: lower is better. Hits: "
+        "higher is better. Bold: the best of the rows with as many steps.</p>\n");
 }
 
 /* ---- charts ---- */
@@ -158,8 +160,11 @@ static sp_series *new_series(const sp_evaluation_report *r, const sp_row *row, s
         snprintf(c->name[i], sizeof c->name[i], "%.40s", row->model);
     else
         snprintf(c->name[i], sizeof c->name[i], "%.24s, %s", row->model, row->sampler);
-    c->series[i] = (sp_series){.name = c->name[i], .colour = colour_of(r, row), .marked = true,
-                               .x = c->x[i], .y = c->y[i]};
+    c->series[i] = (sp_series){.name = c->name[i],
+                               .colour = colour_of(r, row),
+                               .marked = true,
+                               .x = c->x[i],
+                               .y = c->y[i]};
     return &c->series[i];
 }
 
@@ -171,7 +176,8 @@ static void add_point(step_curves *c, sp_series *series, double x, double y)
     c->y[i][series->count++] = y;
 }
 
-static void add_level(const sp_evaluation_report *r, const sp_row *row, double value, step_curves *c)
+static void add_level(const sp_evaluation_report *r, const sp_row *row, double value,
+                      step_curves *c)
 {
     sp_series *level = new_series(r, row, c);
     level->dashed = true;
@@ -207,8 +213,8 @@ static void collect(const sp_evaluation_report *r, column which, step_curves *c)
     }
 }
 
-static void append_step_chart(const sp_evaluation_report *r, column which, const char *title, bool log_y,
-                              sp_string *out)
+static void append_step_chart(const sp_evaluation_report *r, column which, const char *title,
+                              bool log_y, sp_string *out)
 {
     step_curves curves;
     collect(r, which, &curves);
@@ -330,33 +336,42 @@ static void append_settings(const sp_evaluation_report *r, sp_string *out)
 static void append_method(const sp_evaluation_report *r, sp_string *out)
 {
     const sp_evaluation *e = r->evaluation;
-    sp_string_append_format(out, "<h2>How it was measured</h2>\n<p>Every row draws the same %lld "
-                                 "captions from the same noise", (long long)e->count);
+    sp_string_append_format(out,
+                            "<h2>How it was measured</h2>\n<p>Every row draws the same %lld "
+                            "captions from the same noise",
+                            (long long)e->count);
     if (e->heldout_count)
-        sp_string_append_format(out, "; %lld of them are unseen: their pictures and captions were "
-                                     "left out of all training", (long long)e->heldout_count);
+        sp_string_append_format(out,
+                                "; %lld of them are unseen: their pictures and captions were "
+                                "left out of all training",
+                                (long long)e->heldout_count);
     sp_string_append_format(out, ". Pictures are rounded to 8 bits before they are judged.</p>\n");
     if (isfinite(r->guidance_w))
         sp_string_append_format(
-            out, "<p><b>ode-error</b> is the mean squared difference, per element of the latent, "
-                 "between where a few steps end and where the teacher's guided 50-step DDIM chain "
-                 "(999, 979, &hellip;, 19, clean; guidance w = %g) ends from the same noise and "
-                 "caption. Consistency models are judged on their deterministic chain, others as "
-                 "they are sampled.</p>\n", r->guidance_w);
+            out,
+            "<p><b>ode-error</b> is the mean squared difference, per element of the latent, "
+            "between where a few steps end and where the teacher's guided 50-step DDIM chain "
+            "(999, 979, &hellip;, 19, clean; guidance w = %g) ends from the same noise and "
+            "caption. Consistency models are judged on their deterministic chain, others as "
+            "they are sampled.</p>\n",
+            r->guidance_w);
     sp_string_append_format(
-        out, "<p><b>Frechet distance</b> is that of normal distributions fitted to the autoencoder's "
-             "own latents, average-pooled to 4&times;4 places, of the drawn pictures and of those that "
-             "the captions name. It is not FID, and can be compared within this page only.</p>\n"
-             "<p><b>hit@1, hit@5</b>: the picture that the caption names is the nearest, or among the "
-             "five nearest, of %lld real ones, by latents pooled to 8&times;8 places. Pictures that "
-             "are drawn exactly alike count as one.</p>\n", (long long)e->real_count);
+        out,
+        "<p><b>Frechet distance</b> is that of normal distributions fitted to the autoencoder's "
+        "own latents, average-pooled to 4&times;4 places, of the drawn pictures and of those that "
+        "the captions name. It is not FID, and can be compared within this page only.</p>\n"
+        "<p><b>hit@1, hit@5</b>: the picture that the caption names is the nearest, or among the "
+        "five nearest, of %lld real ones, by latents pooled to 8&times;8 places. Pictures that "
+        "are drawn exactly alike count as one.</p>\n",
+        (long long)e->real_count);
 }
 
 static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
 {
-    sp_string_append_format(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-                                 "<meta name=\"viewport\" content=\"width=device-width, "
-                                 "initial-scale=1\">\n<title>");
+    sp_string_append_format(out,
+                            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+                            "<meta name=\"viewport\" content=\"width=device-width, "
+                            "initial-scale=1\">\n<title>");
     sp_html_append(out, r->title);
     sp_string_append_format(out, "</title>\n%s</head><body><main>\n<h1>", style);
     sp_html_append(out, r->title);
@@ -364,7 +379,8 @@ static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
     sp_html_append(out, r->summary);
     sp_string_append_format(out, "</p>\n");
     if (r->sheet) {
-        sp_string_append_format(out, "<h2>The pictures</h2>\n<img class=\"sheet\" alt=\"%s\" src=\"",
+        sp_string_append_format(out,
+                                "<h2>The pictures</h2>\n<img class=\"sheet\" alt=\"%s\" src=\"",
                                 "one row a model and number of steps, one column a caption");
         SP_TRY(sp_image_append_data_uri(r->sheet, out));
         sp_string_append_format(out, "\">\n");
@@ -373,9 +389,10 @@ static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
     SP_TRY(append_charts(r, out));
     append_method(r, out);
     append_settings(r, out);
-    sp_string_append_format(out, "<footer>splam %s &middot; seed %llu &middot; %.0f s in all &middot; "
-                                 "peak memory %.0f MB &middot; data ", r->version,
-                            (unsigned long long)r->seed, r->seconds_total,
+    sp_string_append_format(out,
+                            "<footer>splam %s &middot; seed %llu &middot; %.0f s in all &middot; "
+                            "peak memory %.0f MB &middot; data ",
+                            r->version, (unsigned long long)r->seed, r->seconds_total,
                             (double)r->peak_rss_bytes / 1e6);
     sp_html_append(out, sp_dataset_spec(r->evaluation->dataset));
     sp_string_append_format(out, "</footer>\n</main></body></html>\n");

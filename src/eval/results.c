@@ -22,7 +22,8 @@ sp_status sp_results_create(const sp_evaluation *evaluation, sp_results **out)
     sp_results *r = sp_alloc_zero(sizeof *r);
     if (!r) return SP_MEMORY;
     r->evaluation = evaluation;
-    r->columns = evaluation->count < SP_RESULTS_COLUMNS ? (int)evaluation->count : SP_RESULTS_COLUMNS;
+    r->columns =
+        evaluation->count < SP_RESULTS_COLUMNS ? (int)evaluation->count : SP_RESULTS_COLUMNS;
     r->size = sp_dataset_resolution(evaluation->dataset);
     r->arena = sp_arena_create();
     sp_status status = r->arena ? add_real(r) : SP_MEMORY;
@@ -115,8 +116,8 @@ static sp_status draw_sheet(const sp_results *r, const char *title, sp_image *ou
     const char *caption[SP_RESULTS_COLUMNS] = {0};
     sp_status status = SP_OK;
     for (int i = 0; i < r->columns && !status; i++) {
-        caption[i] = e->heldout[i] ? sp_arena_format(arena, "%s (unseen)", e->prompt[i])
-                                   : e->prompt[i];
+        caption[i] =
+            e->heldout[i] ? sp_arena_format(arena, "%s (unseen)", e->prompt[i]) : e->prompt[i];
         if (!caption[i]) status = SP_MEMORY;
     }
     const sp_sheet sheet = {.title = title,

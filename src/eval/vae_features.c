@@ -77,7 +77,8 @@ sp_status sp_features_encode(const sp_component *vae, const sp_tensor *images, s
     sp_shape shape = images->shape;
     *latents = (sp_tensor){0};
     if (shape.rank != 4 || shape.dim[0] < 1 || images->dtype != SP_F32)
-        return sp_fail(SP_SHAPE, "pictures %s to encode must be F32 [N,3,H,W]", sp_shape_text(shape));
+        return sp_fail(SP_SHAPE, "pictures %s to encode must be F32 [N,3,H,W]",
+                       sp_shape_text(shape));
     int64_t batch = sp_vae_batch(shape.dim[2], shape.dim[3]);
     shape.dim[0] = batch < shape.dim[0] ? batch : shape.dim[0];
     sp_runner runner = {0};

@@ -12,16 +12,17 @@ enum {
     SP_HIT_GRID = 8,     /* caption hit rate: 8 x 8 places, 256 numbers */
 };
 
-/* Average-pools latents [N,C,h,w] to grid x grid places: *out is new, [N, C*grid*grid]. Place y covers
- * rows floor(y h / grid) up to, not including, ceil((y+1) h / grid), as adaptive pooling does. */
+/* Average-pools latents [N,C,h,w] to grid x grid places: *out is new, [N, C*grid*grid]. Place y
+ * covers rows floor(y h / grid) up to, not including, ceil((y+1) h / grid), as adaptive pooling
+ * does. */
 sp_status sp_features_pool(const sp_tensor *latents, int64_t grid, sp_tensor *out);
 
 /* Turns decoded pictures [N,3,H,W], about [-1,1], into what a PNG of them would hold: each number
  * rounded to 8 bits, in place. */
 void sp_features_quantise(sp_tensor *images);
 
-/* Encodes pictures [N,3,H,W] in [-1,1] with the autoencoder, in batches: *latents is new, [N,C,h,w], the
- * posterior's mean times the scaling factor. */
+/* Encodes pictures [N,3,H,W] in [-1,1] with the autoencoder, in batches: *latents is new,
+ * [N,C,h,w], the posterior's mean times the scaling factor. */
 sp_status sp_features_encode(const sp_component *vae, const sp_tensor *images, sp_backend *backend,
                              sp_dtype storage, const sp_callbacks *callbacks, sp_tensor *latents);
 

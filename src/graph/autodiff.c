@@ -6,12 +6,12 @@
 typedef struct {
     sp_builder *b;
     sp_graph *graph;
-    int forward_nodes;  /* nodes and values that existed before */
+    int forward_nodes; /* nodes and values that existed before */
     int forward_values;
-    sp_value **gradient; /* by id of a forward value: what has flown back so far */
-    sp_value **clone;    /* by id of a forward value: its copy in a block computed again */
-    sp_node **clone_node;/* by index of a forward node */
-    bool *reached;       /* by id: the loss depends on it */
+    sp_value **gradient;  /* by id of a forward value: what has flown back so far */
+    sp_value **clone;     /* by id of a forward value: its copy in a block computed again */
+    sp_node **clone_node; /* by index of a forward node */
+    bool *reached;        /* by id: the loss depends on it */
 } autodiff;
 
 /* Which values lie between wrt and the loss. */
@@ -41,7 +41,8 @@ static void mark(autodiff *a, sp_value *loss, sp_value *const *wrt, int count)
     }
 }
 
-/* Appends copies of all nodes of a checkpointing block; their inputs are copies too where they come from the block. */
+/* Appends copies of all nodes of a checkpointing block; their inputs are copies too where they come
+ * from the block. */
 static sp_status clone_block(autodiff *a, int block)
 {
     for (int n = 0; n < a->forward_nodes; n++) {
@@ -67,8 +68,9 @@ static sp_status clone_block(autodiff *a, int block)
 static sp_status accumulate(autodiff *a, sp_value *value, sp_value *gradient)
 {
     if (!sp_shape_equal(value->shape, gradient->shape))
-        return sp_fail(SP_INTERNAL, "the gradient of \"%s\" is %s, not %s", value->name ? value->name : "",
-                       sp_shape_text(gradient->shape), sp_shape_text(value->shape));
+        return sp_fail(SP_INTERNAL, "the gradient of \"%s\" is %s, not %s",
+                       value->name ? value->name : "", sp_shape_text(gradient->shape),
+                       sp_shape_text(value->shape));
     sp_value **sum = &a->gradient[value->id];
     *sum = *sum ? sp_add(a->b, *sum, gradient) : gradient;
     return *sum ? SP_OK : SP_INTERNAL;
@@ -87,7 +89,8 @@ static sp_status backward_node(autodiff *a, int index)
         wanted |= sp_wants_gradient(node, i);
     if (!any || !wanted || (node->op->flags & SP_OP_STOP_GRADIENT)) return SP_OK;
     if (!node->op->gradient)
-        return sp_fail(SP_UNSUPPORTED, "operator \"%s\" has no gradient (asked for at \"%s\")", node->op->name, node->scope);
+        return sp_fail(SP_UNSUPPORTED, "operator \"%s\" has no gradient (asked for at \"%s\")",
+                       node->op->name, node->scope);
     if (node->checkpoint && !a->clone_node[index]) SP_TRY(clone_block(a, node->checkpoint));
     sp_node *seen = a->clone_node[index] ? a->clone_node[index] : node;
     sp_scope_enter(a->b, "%s", node->scope);
@@ -97,17 +100,20 @@ static sp_status backward_node(autodiff *a, int index)
     for (int i = 0; i < node->inputs; i++)
         if (sp_wants_gradient(node, i)) {
             if (!input_gradient[i])
-                return sp_fail(SP_UNSUPPORTED, "operator \"%s\" has no gradient for input %d (asked for at \"%s\")",
+                return sp_fail(SP_UNSUPPORTED,
+                               "operator \"%s\" has no gradient for input %d (asked for at \"%s\")",
                                node->op->name, i, node->scope);
             SP_TRY(accumulate(a, node->in[i], input_gradient[i]));
         }
     return SP_OK;
 }
 
-static sp_status differentiate(autodiff *a, sp_value *loss, sp_value *const *wrt, int count, sp_value **gradients)
+static sp_status differentiate(autodiff *a, sp_value *loss, sp_value *const *wrt, int count,
+                               sp_value **gradients)
 {
     mark(a, loss, wrt, count);
-    /* The seed, d(loss)/d(loss) = 1; written so that a loss that is not finite makes every gradient so. */
+    /* The seed, d(loss)/d(loss) = 1; written so that a loss that is not finite makes every gradient
+     * so. */
     a->gradient[loss->id] = sp_affine(a->b, loss, 0, 1);
     for (int n = a->forward_nodes - 1; n >= 0; n--) {
         sp_node *node = a->graph->nodes[n];
@@ -121,21 +127,27 @@ static sp_status differentiate(autodiff *a, sp_value *loss, sp_value *const *wrt
     return SP_OK;
 }
 
-sp_status sp_gradient(sp_builder *b, sp_value *loss, sp_value *const *wrt, int count, sp_value **gradients)
+sp_status sp_gradient(sp_builder *b, sp_value *loss, sp_value *const *wrt, int count,
+                      sp_value **gradients)
 {
     if (sp_builder_failed(b)) return SP_INTERNAL;
     if (!loss || sp_shape_count(loss->shape) != 1)
-        return sp_fail(SP_SHAPE, "the gradient of a value of shape %s was asked for; only a scalar has one",
+        return sp_fail(SP_SHAPE,
+                       "the gradient of a value of shape %s was asked for; only a scalar has one",
                        loss ? sp_shape_text(loss->shape) : "(none)");
     sp_graph *graph = sp_builder_graph(b);
-    autodiff a = {.b = b, .graph = graph, .forward_nodes = graph->node_count, .forward_values = graph->value_count};
+    autodiff a = {.b = b,
+                  .graph = graph,
+                  .forward_nodes = graph->node_count,
+                  .forward_values = graph->value_count};
     size_t values = (size_t)a.forward_values + 1, nodes = (size_t)a.forward_nodes + 1;
     a.gradient = sp_alloc_zero(values * sizeof *a.gradient);
     a.clone = sp_alloc_zero(values * sizeof *a.clone);
     a.clone_node = sp_alloc_zero(nodes * sizeof *a.clone_node);
     a.reached = sp_alloc_zero(values);
     sp_status status = SP_MEMORY;
-    if (a.gradient && a.clone && a.clone_node && a.reached) status = differentiate(&a, loss, wrt, count, gradients);
+    if (a.gradient && a.clone && a.clone_node && a.reached)
+        status = differentiate(&a, loss, wrt, count, gradients);
     sp_free(a.gradient);
     sp_free(a.clone);
     sp_free(a.clone_node);
@@ -152,7 +164,8 @@ sp_status sp_parameters_of(sp_builder *b, const char *set, sp_value ***out, int 
     if (!*out) return SP_MEMORY;
     for (int i = 0; i < graph->value_count; i++) {
         sp_value *value = graph->values[i];
-        if (value->kind == SP_VALUE_PARAMETER && strcmp(value->set, set) == 0) (*out)[(*count)++] = value;
+        if (value->kind == SP_VALUE_PARAMETER && strcmp(value->set, set) == 0)
+            (*out)[(*count)++] = value;
     }
     return SP_OK;
 }

@@ -3,15 +3,19 @@
 #define SP_GRAPH_AUTODIFF_H
 #include "graph/graph.h"
 
-/* Adds nodes that compute d(loss)/d(wrt[i]) to the graph and stores the values in gradients[i], each of wrt[i]'s shape
- * (NULL where the loss does not depend on it). `loss` is a scalar. Blocks between sp_checkpoint_begin and _end are computed
- * again before their backward pass. An operator without a gradient rule on the way is SP_UNSUPPORTED, naming it. */
-sp_status sp_gradient(sp_builder *b, sp_value *loss, sp_value *const *wrt, int count, sp_value **gradients);
+/* Adds nodes that compute d(loss)/d(wrt[i]) to the graph and stores the values in gradients[i],
+ * each of wrt[i]'s shape (NULL where the loss does not depend on it). `loss` is a scalar. Blocks
+ * between sp_checkpoint_begin and _end are computed again before their backward pass. An operator
+ * without a gradient rule on the way is SP_UNSUPPORTED, naming it. */
+sp_status sp_gradient(sp_builder *b, sp_value *loss, sp_value *const *wrt, int count,
+                      sp_value **gradients);
 
-/* All parameters of a weight set, in the order they were first used; *out is in the builder's arena. */
+/* All parameters of a weight set, in the order they were first used; *out is in the builder's
+ * arena. */
 sp_status sp_parameters_of(sp_builder *b, const char *set, sp_value ***out, int *count);
 
-/* Names d(loss)/d(NAME) of every parameter NAME of `set` that the loss depends on as output "gradient.NAME". */
+/* Names d(loss)/d(NAME) of every parameter NAME of `set` that the loss depends on as output
+ * "gradient.NAME". */
 sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set);
 
 #endif

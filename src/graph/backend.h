@@ -1,4 +1,5 @@
-/* A backend: a device's memory and a table of kernels. Addresses that it allocates are dereferenced by it alone. */
+/* A backend: a device's memory and a table of kernels. Addresses that it allocates are dereferenced
+ * by it alone. */
 #ifndef SP_GRAPH_BACKEND_H
 #define SP_GRAPH_BACKEND_H
 #include "graph/op.h"
@@ -8,13 +9,14 @@ typedef struct sp_kernel sp_kernel;
 
 /* A weight in the layout a kernel wants. The plan makes it once per change of the source. */
 typedef struct {
-    size_t bytes;  /* 0: the kernel reads the value as it is */
-    uint64_t key;  /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */
+    size_t bytes; /* 0: the kernel reads the value as it is */
+    uint64_t key; /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */
     void (*pack)(void *state, const void *source, void *packed);
-    void *state;   /* lives as long as the kernel's */
+    void *state; /* lives as long as the kernel's */
 } sp_packing;
 
-/* A kernel made ready for one node: shapes, dtypes and layouts are fixed. Immutable once prepared. */
+/* A kernel made ready for one node: shapes, dtypes and layouts are fixed. Immutable once prepared.
+ */
 struct sp_kernel {
     const char *name; /* "onednn conv2d bf16", for profiles and --support */
     void (*run)(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch);
@@ -32,8 +34,8 @@ struct sp_backend {
     void (*release)(sp_backend *backend, void *address);
     void (*upload)(sp_backend *backend, void *to, const void *host, size_t bytes);
     void (*download)(sp_backend *backend, void *host, const void *from, size_t bytes);
-    /* Chooses and prepares the kernel of a node by (op, shapes, dtypes, instruction set): never by timing.
-     * SP_UNSUPPORTED with the reason if there is none. */
+    /* Chooses and prepares the kernel of a node by (op, shapes, dtypes, instruction set): never by
+     * timing. SP_UNSUPPORTED with the reason if there is none. */
     sp_status (*prepare)(sp_backend *backend, const sp_node *node, sp_kernel *out);
     /* SP_BF16 if bf16 products are fast here, else SP_F32. */
     sp_dtype preferred_dtype;

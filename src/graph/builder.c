@@ -105,7 +105,8 @@ void sp_scope_enter(sp_builder *b, const char *format, ...)
     va_end(arguments);
     b->scope_end[b->depth++] = b->scope.length;
     sp_string_append_format(&b->scope, "%s%s", b->scope.length ? "." : "", text);
-    if (b->scope.failed) sp_builder_fail(b, SP_MEMORY, "out of memory"); /* names would be wrong from here on */
+    if (b->scope.failed)
+        sp_builder_fail(b, SP_MEMORY, "out of memory"); /* names would be wrong from here on */
 }
 
 void sp_scope_leave(sp_builder *b)
@@ -115,7 +116,8 @@ void sp_scope_leave(sp_builder *b)
     if (b->scope.data) b->scope.data[b->scope.length] = 0;
 }
 
-void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype, void *context)
+void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype,
+                  void *context)
 {
     if (b->set_depth + 1 == SP_MAX_DEPTH) {
         sp_builder_fail(b, SP_INTERNAL, "weight sets are nested more than %d deep", SP_MAX_DEPTH);
@@ -123,7 +125,8 @@ void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dty
     }
     const char *name = sp_arena_strdup(b->graph->arena, set);
     if (!name) sp_builder_fail(b, SP_MEMORY, "out of memory");
-    b->set[++b->set_depth] = (weight_set){.name = name, .rate = rate, .dtype = dtype, .context = context};
+    b->set[++b->set_depth] =
+        (weight_set){.name = name, .rate = rate, .dtype = dtype, .context = context};
 }
 
 void sp_set_leave(sp_builder *b)
@@ -144,7 +147,8 @@ static sp_value *named_value(sp_builder *b, sp_map *map, const char *key, const 
         return known;
     }
     sp_value *value = sp_graph_new_value(b->graph, kind, dtype, shape);
-    if (!value || sp_map_put(map, key, value)) return sp_builder_fail(b, SP_MEMORY, "out of memory");
+    if (!value || sp_map_put(map, key, value))
+        return sp_builder_fail(b, SP_MEMORY, "out of memory");
     value->name = name;
     return value;
 }
@@ -186,8 +190,9 @@ void sp_output(sp_builder *b, const char *name, sp_value *value)
     }
     if (graph->output_count == graph->output_capacity) {
         int wanted = graph->output_capacity ? 2 * graph->output_capacity : 16;
-        void *larger = sp_realloc(graph->outputs, (size_t)graph->output_capacity * sizeof *graph->outputs,
-                                  (size_t)wanted * sizeof *graph->outputs);
+        void *larger =
+            sp_realloc(graph->outputs, (size_t)graph->output_capacity * sizeof *graph->outputs,
+                       (size_t)wanted * sizeof *graph->outputs);
         if (!larger) {
             sp_builder_fail(b, SP_MEMORY, "out of memory");
             return;
@@ -213,12 +218,13 @@ void sp_checkpoint_end(sp_builder *b)
     b->checkpoint = 0;
 }
 
-sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs, sp_value *const *in,
-                       const void *options)
+sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs,
+                       sp_value *const *in, const void *options)
 {
     if (b->status) return NULL;
     if (inputs > SP_MAX_INPUTS)
-        return sp_builder_fail(b, SP_INTERNAL, "%s takes at most %d inputs, not %d", op->name, SP_MAX_INPUTS, inputs);
+        return sp_builder_fail(b, SP_INTERNAL, "%s takes at most %d inputs, not %d", op->name,
+                               SP_MAX_INPUTS, inputs);
     for (int i = 0; i < required; i++)
         if (!in[i]) return sp_builder_fail(b, SP_INTERNAL, "%s: input %d is missing", op->name, i);
     sp_node *node = sp_graph_new_node(b->graph, op, inputs, options);

@@ -1,5 +1,5 @@
-/* cast: y = x in another float dtype, rounded to nearest even. In graph/ because the precision pass inserts it.
- *   x, y   any equal shape; gradient: the cast back */
+/* cast: y = x in another float dtype, rounded to nearest even. In graph/ because the precision pass
+ * inserts it. x, y   any equal shape; gradient: the cast back */
 #include "graph/graph_internal.h"
 #include "graph/op.h"
 #include "graph/passes.h"
@@ -8,7 +8,8 @@ static sp_status infer(sp_node *node)
 {
     const sp_cast_options *options = node->options;
     if (!sp_is_float(node->in[0]->dtype))
-        return sp_fail(SP_ARGUMENT, "cast: %s is not a float type", sp_dtype_name(node->in[0]->dtype));
+        return sp_fail(SP_ARGUMENT, "cast: %s is not a float type",
+                       sp_dtype_name(node->in[0]->dtype));
     node->out[0]->shape = node->in[0]->shape;
     node->out[0]->dtype = options->dtype;
     return SP_OK;

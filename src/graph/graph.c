@@ -39,14 +39,16 @@ static sp_status grow(void **list, int count, int *capacity, size_t size)
 
 sp_status sp_graph_append(sp_graph *graph, sp_node *node)
 {
-    SP_TRY(grow((void **)&graph->nodes, graph->node_count, &graph->node_capacity, sizeof *graph->nodes));
+    SP_TRY(grow((void **)&graph->nodes, graph->node_count, &graph->node_capacity,
+                sizeof *graph->nodes));
     graph->nodes[graph->node_count++] = node;
     return SP_OK;
 }
 
 sp_value *sp_graph_new_value(sp_graph *graph, sp_value_kind kind, sp_dtype dtype, sp_shape shape)
 {
-    if (grow((void **)&graph->values, graph->value_count, &graph->value_capacity, sizeof *graph->values))
+    if (grow((void **)&graph->values, graph->value_count, &graph->value_capacity,
+             sizeof *graph->values))
         return NULL;
     sp_value *value = sp_arena_alloc(graph->arena, sizeof *value);
     if (!value) return NULL;

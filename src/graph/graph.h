@@ -11,8 +11,9 @@
 #define SP_MAX_INPUTS 8
 #define SP_MAX_OUTPUTS 3
 
-/* How often a value changes. A value computed from slower ones only is computed once per change of those:
- * packed weights once per binding, cross-attention keys once per prompt. Ordered from slow to fast. */
+/* How often a value changes. A value computed from slower ones only is computed once per change of
+ * those: packed weights once per binding, cross-attention keys once per prompt. Ordered from slow
+ * to fast. */
 typedef enum { SP_RATE_RUN, SP_RATE_PROMPT, SP_RATE_STEP, SP_RATE_COUNT } sp_rate;
 
 typedef struct sp_op sp_op;
@@ -27,25 +28,26 @@ struct sp_value {
     sp_dtype dtype;
     sp_shape shape;
     sp_rate rate;
-    const char *name; /* inputs: the name to set it by; parameters: the checkpoint's name; results: NULL or a scope */
-    const char *set;  /* parameters: which weight set ("online", "teacher"); else NULL */
-    sp_node *producer;/* results: the node and which output of it */
+    const char *name;  /* inputs: the name to set it by; parameters: the checkpoint's name; results:
+                          NULL or a scope */
+    const char *set;   /* parameters: which weight set ("online", "teacher"); else NULL */
+    sp_node *producer; /* results: the node and which output of it */
     int output_index;
-    int id;           /* dense, unique in the graph */
+    int id;              /* dense, unique in the graph */
     bool needs_gradient; /* set by sp_gradient: lies on a path from the values differentiated for */
-    void *scratch;    /* belongs to the pass that is running */
+    void *scratch;       /* belongs to the pass that is running */
 };
 
 struct sp_node {
     const sp_op *op;
     sp_value *in[SP_MAX_INPUTS]; /* NULL: an optional input that is absent */
     sp_value *out[SP_MAX_OUTPUTS];
-    int inputs, outputs;         /* inputs counts up to the last one, absent ones included */
-    const void *options;         /* op->options_size bytes, copied when the node was made */
-    const char *scope;           /* where in the model, for messages and profiles */
-    int checkpoint;              /* > 0: the gradient checkpointing block it belongs to */
+    int inputs, outputs; /* inputs counts up to the last one, absent ones included */
+    const void *options; /* op->options_size bytes, copied when the node was made */
+    const char *scope;   /* where in the model, for messages and profiles */
+    int checkpoint;      /* > 0: the gradient checkpointing block it belongs to */
     sp_rate rate;
-    bool removed;                /* fused away or dead; passes skip it */
+    bool removed; /* fused away or dead; passes skip it */
 };
 
 typedef struct {
@@ -68,43 +70,58 @@ typedef struct sp_graph {
  * sp_builder_finish reports it. So models read without a check on every line. */
 sp_status sp_builder_create(sp_builder **out);
 void sp_builder_destroy(sp_builder *b);
-/* Hands the graph over (free with sp_graph_destroy) or returns the first error; b can only be destroyed after. */
+/* Hands the graph over (free with sp_graph_destroy) or returns the first error; b can only be
+ * destroyed after. */
 sp_status sp_builder_finish(sp_builder *b, sp_graph **out);
 void sp_graph_destroy(sp_graph *graph);
 sp_graph *sp_builder_graph(sp_builder *b);
 bool sp_builder_failed(const sp_builder *b);
 sp_arena *sp_builder_arena(sp_builder *b);
-/* Records an error found while building (the first one wins); always returns NULL. The scope is put before it. */
+/* Records an error found while building (the first one wins); always returns NULL. The scope is put
+ * before it. */
 sp_value *sp_builder_fail(sp_builder *b, sp_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Names: scopes join with '.', "down_blocks.0" may be entered at once. printf format. */
 void sp_scope_enter(sp_builder *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sp_scope_leave(sp_builder *b);
-/* Weight set of the parameters made from here on ("" at start), how often that set changes (RUN: never while
- * bound; STEP: training), and, if not NULL, where the dtype of a stored parameter comes from (default F32). */
+/* Weight set of the parameters made from here on ("" at start), how often that set changes (RUN:
+ * never while bound; STEP: training), and, if not NULL, where the dtype of a stored parameter comes
+ * from (default F32). */
 typedef sp_dtype sp_parameter_dtype(void *context, const char *name);
-void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype, void *context);
+void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype,
+                  void *context);
 void sp_set_leave(sp_builder *b);
 
-/* A named input; asking again for the same name gives the same value (and fails if the shape differs). */
+/* A named input; asking again for the same name gives the same value (and fails if the shape
+ * differs). */
 sp_value *sp_input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape shape, sp_rate rate);
-/* Parameter "scope.name" of the current set; the same name gives the same value (and fails if the shape differs). */
+/* Parameter "scope.name" of the current set; the same name gives the same value (and fails if the
+ * shape differs). */
 sp_value *sp_parameter(sp_builder *b, const char *name, sp_shape shape);
 void sp_output(sp_builder *b, const char *name, sp_value *value);
 
-/* Gradient checkpointing: nodes made between begin and end form a block that the backward pass computes again. */
+/* Gradient checkpointing: nodes made between begin and end form a block that the backward pass
+ * computes again. */
 void sp_checkpoint_begin(sp_builder *b);
 void sp_checkpoint_end(sp_builder *b);
 
-/* For operators: makes a node, runs the shape rule, returns output 0. options: op->options_size bytes or NULL.
- * `required` leading inputs must not be NULL (a NULL there after an error passes the error on). */
-sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs, sp_value *const *in, const void *options);
+/* For operators: makes a node, runs the shape rule, returns output 0. options: op->options_size
+ * bytes or NULL. `required` leading inputs must not be NULL (a NULL there after an error passes the
+ * error on). */
+sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs,
+                       sp_value *const *in, const void *options);
 /* Output `index` of the node that made `value`. */
 sp_value *sp_output_of(sp_value *value, int index);
 
 /* Convenience for shapes. */
-static inline int64_t sp_dim(const sp_value *v, int i) { return v ? v->shape.dim[i < 0 ? v->shape.rank + i : i] : 0; }
-static inline int64_t sp_channels(const sp_value *v) { return sp_dim(v, -1); }
+static inline int64_t sp_dim(const sp_value *v, int i)
+{
+    return v ? v->shape.dim[i < 0 ? v->shape.rank + i : i] : 0;
+}
+static inline int64_t sp_channels(const sp_value *v)
+{
+    return sp_dim(v, -1);
+}
 
 #endif

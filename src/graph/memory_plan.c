@@ -45,7 +45,9 @@ static void merge_in_place(sp_plan *plan)
             if (step->in[i] < 0) continue;
             int target = resolved(plan, step->in[i]);
             sp_slot *in = &plan->slots[target];
-            if (in->place != SP_PLACE_ARENA || in->last != s || in->bytes != out->bytes || target == step->out[0]) continue;
+            if (in->place != SP_PLACE_ARENA || in->last != s || in->bytes != out->bytes ||
+                target == step->out[0])
+                continue;
             if (!sp_shape_equal(step->node->in[i]->shape, step->node->out[0]->shape)) continue;
             in->last = out->last;
             out->merged_into = target;
@@ -101,7 +103,8 @@ static sp_status place_arena(sp_plan *plan)
     }
     int count = 0;
     for (int i = 0; i < plan->slot_count; i++)
-        if (plan->slots[i].place == SP_PLACE_ARENA && plan->slots[i].merged_into < 0 && plan->slots[i].first >= 0)
+        if (plan->slots[i].place == SP_PLACE_ARENA && plan->slots[i].merged_into < 0 &&
+            plan->slots[i].first >= 0)
             order[count++] = (sized_slot){i, aligned(plan->slots[i].bytes)};
     qsort(order, (size_t)count, sizeof *order, larger_first);
     for (int i = 0; i < count; i++) {
@@ -113,7 +116,8 @@ static sp_status place_arena(sp_plan *plan)
                 busy[alive++] = (interval){other->offset, other->offset + order[k].bytes};
         }
         slot->offset = lowest_gap(busy, alive, order[i].bytes);
-        if (slot->offset + order[i].bytes > plan->memory.arena) plan->memory.arena = slot->offset + order[i].bytes;
+        if (slot->offset + order[i].bytes > plan->memory.arena)
+            plan->memory.arena = slot->offset + order[i].bytes;
     }
     sp_free(order);
     sp_free(busy);
@@ -142,6 +146,7 @@ sp_status sp_plan_place(sp_plan *plan)
     merge_in_place(plan);
     SP_TRY(place_arena(plan));
     for (int i = 0; i < plan->slot_count; i++)
-        if (plan->slots[i].merged_into >= 0) plan->slots[i].offset = plan->slots[resolved(plan, i)].offset;
+        if (plan->slots[i].merged_into >= 0)
+            plan->slots[i].offset = plan->slots[resolved(plan, i)].offset;
     return SP_OK;
 }

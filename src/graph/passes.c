@@ -3,14 +3,16 @@
 #include "graph/graph_internal.h"
 #include "graph/op.h"
 
-/* `value` in `dtype`: itself, a cast made earlier, or a new cast appended to the order. value->scratch remembers it. */
-static sp_status converted(sp_graph *graph, sp_value *value, sp_dtype dtype, const sp_node *user, sp_value **out)
+/* `value` in `dtype`: itself, a cast made earlier, or a new cast appended to the order.
+ * value->scratch remembers it. */
+static sp_status converted(sp_graph *graph, sp_value *value, sp_dtype dtype, const sp_node *user,
+                           sp_value **out)
 {
     *out = value;
     if (value->dtype == dtype) return SP_OK;
     for (sp_value *known = value->scratch; known; known = known->scratch)
-        if (known->dtype == dtype &&
-            (value->kind == SP_VALUE_PARAMETER || known->producer->checkpoint == user->checkpoint)) {
+        if (known->dtype == dtype && (value->kind == SP_VALUE_PARAMETER ||
+                                      known->producer->checkpoint == user->checkpoint)) {
             *out = known;
             return SP_OK;
         }
@@ -59,7 +61,8 @@ static sp_status lower_node(sp_graph *graph, sp_node *node, sp_dtype storage)
 sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage)
 {
     for (int i = 0; i < graph->value_count; i++) {
-        if (graph->values[i]->dtype == SP_F64) return SP_OK; /* a gradient check: everything stays double */
+        if (graph->values[i]->dtype == SP_F64)
+            return SP_OK; /* a gradient check: everything stays double */
         graph->values[i]->scratch = NULL;
     }
     sp_node **old = graph->nodes;
@@ -75,7 +78,8 @@ sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage)
     const sp_node outside = {.scope = ""};
     for (int i = 0; i < graph->output_count && !status; i++)
         if (sp_is_float(declared[i]))
-            status = converted(graph, graph->outputs[i].value, declared[i], &outside, &graph->outputs[i].value);
+            status = converted(graph, graph->outputs[i].value, declared[i], &outside,
+                               &graph->outputs[i].value);
     sp_free(old);
     sp_free(declared);
     return status;

@@ -17,15 +17,18 @@ static sp_status grow_list(void **list, int count, int *capacity, size_t size)
 
 static sp_status new_slot(sp_plan *plan, sp_place place, size_t bytes, int *out)
 {
-    SP_TRY(grow_list((void **)&plan->slots, plan->slot_count, &plan->slot_capacity, sizeof *plan->slots));
-    plan->slots[plan->slot_count] = (sp_slot){.place = place, .bytes = bytes ? bytes : 1, .merged_into = -1};
+    SP_TRY(grow_list((void **)&plan->slots, plan->slot_count, &plan->slot_capacity,
+                     sizeof *plan->slots));
+    plan->slots[plan->slot_count] =
+        (sp_slot){.place = place, .bytes = bytes ? bytes : 1, .merged_into = -1};
     *out = plan->slot_count++;
     return SP_OK;
 }
 
 static sp_status new_step(sp_plan *plan, sp_step **out)
 {
-    SP_TRY(grow_list((void **)&plan->steps, plan->step_count, &plan->step_capacity, sizeof *plan->steps));
+    SP_TRY(grow_list((void **)&plan->steps, plan->step_count, &plan->step_capacity,
+                     sizeof *plan->steps));
     sp_step *step = &plan->steps[plan->step_count++];
     *step = (sp_step){.packs_input = -1, .scratch = -1};
     for (int i = 0; i < SP_MAX_INPUTS; i++)
@@ -41,7 +44,8 @@ static size_t value_bytes(const sp_value *value)
     return (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype);
 }
 
-/* Where each root value lives: kept if slower than a reader, at the boundary if an input or output. */
+/* Where each root value lives: kept if slower than a reader, at the boundary if an input or output.
+ */
 static sp_status make_value_slots(sp_plan *plan)
 {
     sp_graph *graph = plan->graph;
@@ -99,7 +103,8 @@ static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int
         }
     }
     sp_rate rate = node->in[input]->rate;
-    SP_TRY(new_slot(plan, rate < node->rate ? SP_PLACE_PERSISTENT : SP_PLACE_ARENA, packing->bytes, out));
+    SP_TRY(new_slot(plan, rate < node->rate ? SP_PLACE_PERSISTENT : SP_PLACE_ARENA, packing->bytes,
+                    out));
     /* A weight that is only packed need not stay itself. */
     sp_step *step;
     SP_TRY(new_step(plan, &step));
@@ -123,7 +128,8 @@ static sp_status plan_node(sp_plan *plan, const sp_node *node)
     int in[SP_MAX_INPUTS];
     for (int i = 0; i < SP_MAX_INPUTS; i++) {
         in[i] = i < node->inputs ? slot_of(plan, node->in[i]) : -1;
-        if (in[i] >= 0 && kernel->packing[i].bytes) SP_TRY(packed_slot(plan, node, index, i, &in[i]));
+        if (in[i] >= 0 && kernel->packing[i].bytes)
+            SP_TRY(packed_slot(plan, node, index, i, &in[i]));
     }
     sp_step *step;
     SP_TRY(new_step(plan, &step));

@@ -1,5 +1,5 @@
-/* A plan: a graph with a kernel for every node and a place in memory for every value. Immutable; shared by runs.
- * A run: one execution state of a plan (its memory, bound weights, inputs). */
+/* A plan: a graph with a kernel for every node and a place in memory for every value. Immutable;
+ * shared by runs. A run: one execution state of a plan (its memory, bound weights, inputs). */
 #ifndef SP_GRAPH_PLAN_H
 #define SP_GRAPH_PLAN_H
 #include "base/progress.h"
@@ -12,12 +12,15 @@ typedef struct sp_run sp_run;
 /* Bytes, known before anything runs. */
 typedef struct {
     size_t arena;      /* activations and kernels' scratch, lifetimes overlapped */
-    size_t persistent; /* values kept between steps: packed and cast weights, what depends on the prompt alone */
+    size_t persistent; /* values kept between steps: packed and cast weights, what depends on the
+                          prompt alone */
     size_t boundary;   /* inputs and outputs */
-    size_t parameters; /* as bound, not allocated by the run, without those that it drops (sp_run_bind) */
+    size_t parameters; /* as bound, not allocated by the run, without those that it drops
+                          (sp_run_bind) */
 } sp_plan_memory;
 
-/* Prunes, lowers to `storage` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in every case. */
+/* Prunes, lowers to `storage` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in
+ * every case. */
 sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage, sp_plan **out);
 void sp_plan_destroy(sp_plan *plan);
 sp_plan_memory sp_plan_get_memory(const sp_plan *plan);
@@ -28,10 +31,10 @@ const sp_value *sp_plan_output(const sp_plan *plan, const char *name);
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
 void sp_run_destroy(sp_run *run);
-/* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape or dtype is an error naming it.
- * Mapped pages of a parameter that only steps of RUN rate read (packing, casts) are dropped after the last
- * of these.
- * Rebinding or sp_run_weights_changed makes what was computed from RUN-rate weights stale. */
+/* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape
+ * or dtype is an error naming it. Mapped pages of a parameter that only steps of RUN rate read
+ * (packing, casts) are dropped after the last of these. Rebinding or sp_run_weights_changed makes
+ * what was computed from RUN-rate weights stale. */
 sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights);
 void sp_run_weights_changed(sp_run *run);
 /* Copies; float data is converted to the input's dtype. The shape must agree. */
@@ -39,7 +42,8 @@ sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tenso
 sp_status sp_run_execute(sp_run *run);
 /* Copies an output into a new owned tensor (dtype of the graph's output). */
 sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out);
-/* Where an output lies, for host-visible backends (valid until the next execute), e.g. gradients for the optimiser. */
+/* Where an output lies, for host-visible backends (valid until the next execute), e.g. gradients
+ * for the optimiser. */
 const void *sp_run_output_address(const sp_run *run, const char *name);
 
 /* Time per kernel: switch on before execute; report as rows sorted by time. */

@@ -1,23 +1,31 @@
-/* The insides of a plan. A slot is a piece of memory: a value's, a packed weight's, a kernel's scratch. */
+/* The insides of a plan. A slot is a piece of memory: a value's, a packed weight's, a kernel's
+ * scratch. */
 #ifndef SP_GRAPH_PLAN_INTERNAL_H
 #define SP_GRAPH_PLAN_INTERNAL_H
 #include "base/text.h"
 #include "graph/plan.h"
 
-typedef enum { SP_PLACE_NONE, SP_PLACE_ARENA, SP_PLACE_PERSISTENT, SP_PLACE_BOUNDARY, SP_PLACE_PARAMETER } sp_place;
+typedef enum {
+    SP_PLACE_NONE,
+    SP_PLACE_ARENA,
+    SP_PLACE_PERSISTENT,
+    SP_PLACE_BOUNDARY,
+    SP_PLACE_PARAMETER
+} sp_place;
 
 typedef struct {
     sp_place place;
-    size_t bytes, offset; /* offset within its place; parameters: index into the plan's parameter list */
-    int first, last;      /* steps that touch it, the arena's are alive between them; -1: none */
-    int merged_into;      /* -1, or the slot whose memory it takes over (in place) */
+    size_t bytes,
+        offset;      /* offset within its place; parameters: index into the plan's parameter list */
+    int first, last; /* steps that touch it, the arena's are alive between them; -1: none */
+    int merged_into; /* -1, or the slot whose memory it takes over (in place) */
 } sp_slot;
 
 typedef struct {
     const sp_node *node;
     sp_rate rate;
-    int kernel;                  /* index of the kernel */
-    int packs_input;             /* >= 0: this step packs that input of the kernel instead of running it */
+    int kernel;      /* index of the kernel */
+    int packs_input; /* >= 0: this step packs that input of the kernel instead of running it */
     int in[SP_MAX_INPUTS], out[SP_MAX_OUTPUTS], scratch; /* slots; -1: none */
 } sp_step;
 

@@ -6,12 +6,12 @@
 struct sp_run {
     const sp_plan *plan;
     void *arena, *persistent, *boundary;
-    void **parameters;      /* addresses by parameter index; NULL: not bound yet */
-    bool *parameter_owned;  /* uploaded copies on a device */
+    void **parameters;          /* addresses by parameter index; NULL: not bound yet */
+    bool *parameter_owned;      /* uploaded copies on a device */
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
-    bool *input_set;        /* by slot */
-    double *step_seconds;   /* profile, by step; NULL: off */
+    bool *input_set;      /* by slot */
+    double *step_seconds; /* profile, by step; NULL: off */
     int64_t *step_calls;
 };
 
@@ -30,11 +30,12 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
     run->sources = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->sources);
     run->input_set = sp_alloc_zero((size_t)plan->slot_count + 1);
     run->stale[SP_RATE_RUN] = run->stale[SP_RATE_PROMPT] = true;
-    if (!run->arena || !run->persistent || !run->boundary || !run->parameters || !run->parameter_owned ||
-        !run->sources || !run->input_set) {
+    if (!run->arena || !run->persistent || !run->boundary || !run->parameters ||
+        !run->parameter_owned || !run->sources || !run->input_set) {
         sp_run_destroy(run);
         return sp_fail(SP_MEMORY, "out of memory: a run needs %zu MB",
-                       (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >> 20);
+                       (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >>
+                           20);
     }
     *out = run;
     return SP_OK;
@@ -58,15 +59,18 @@ void sp_run_destroy(sp_run *run)
     sp_free(run);
 }
 
-static sp_status bind_parameter(sp_run *run, int index, const sp_value *value, const sp_tensor *tensor)
+static sp_status bind_parameter(sp_run *run, int index, const sp_value *value,
+                                const sp_tensor *tensor)
 {
-    if (!tensor) return sp_fail(SP_FORMAT, "the weights have no tensor \"%s\" %s", value->name, sp_shape_text(value->shape));
+    if (!tensor)
+        return sp_fail(SP_FORMAT, "the weights have no tensor \"%s\" %s", value->name,
+                       sp_shape_text(value->shape));
     if (!sp_shape_equal(tensor->shape, value->shape))
-        return sp_fail(SP_SHAPE, "tensor \"%s\" is %s where the model's configuration asks for %s", value->name,
-                       sp_shape_text(tensor->shape), sp_shape_text(value->shape));
+        return sp_fail(SP_SHAPE, "tensor \"%s\" is %s where the model's configuration asks for %s",
+                       value->name, sp_shape_text(tensor->shape), sp_shape_text(value->shape));
     if (tensor->dtype != value->dtype)
-        return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s", value->name,
-                       sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
+        return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s",
+                       value->name, sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
     sp_backend *backend = run->plan->backend;
     if (backend->host_visible) {
         run->parameters[index] = tensor->data;
@@ -74,7 +78,8 @@ static sp_status bind_parameter(sp_run *run, int index, const sp_value *value, c
     }
     size_t bytes = sp_tensor_bytes(tensor);
     if (!run->parameters[index]) run->parameters[index] = backend->allocate(backend, bytes);
-    if (!run->parameters[index]) return sp_fail(SP_MEMORY, "out of memory for tensor \"%s\"", value->name);
+    if (!run->parameters[index])
+        return sp_fail(SP_MEMORY, "out of memory for tensor \"%s\"", value->name);
     run->parameter_owned[index] = true;
     backend->upload(backend, run->parameters[index], tensor->data, bytes);
     return SP_OK;
@@ -102,11 +107,16 @@ static void *slot_address(const sp_run *run, int slot)
     if (slot < 0) return NULL;
     const sp_slot *s = &run->plan->slots[slot];
     switch (s->place) {
-    case SP_PLACE_ARENA: return (char *)run->arena + s->offset;
-    case SP_PLACE_PERSISTENT: return (char *)run->persistent + s->offset;
-    case SP_PLACE_BOUNDARY: return (char *)run->boundary + s->offset;
-    case SP_PLACE_PARAMETER: return run->parameters[s->offset];
-    case SP_PLACE_NONE: break;
+    case SP_PLACE_ARENA:
+        return (char *)run->arena + s->offset;
+    case SP_PLACE_PERSISTENT:
+        return (char *)run->persistent + s->offset;
+    case SP_PLACE_BOUNDARY:
+        return (char *)run->boundary + s->offset;
+    case SP_PLACE_PARAMETER:
+        return run->parameters[s->offset];
+    case SP_PLACE_NONE:
+        break;
     }
     return NULL;
 }
@@ -116,11 +126,11 @@ sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tenso
     const sp_value *value = sp_plan_input(run->plan, name);
     if (!value) return sp_fail(SP_INTERNAL, "the graph has no input \"%s\"", name);
     if (!sp_shape_equal(tensor->shape, value->shape))
-        return sp_fail(SP_SHAPE, "input \"%s\" is %s, expected %s", name, sp_shape_text(tensor->shape),
-                       sp_shape_text(value->shape));
+        return sp_fail(SP_SHAPE, "input \"%s\" is %s, expected %s", name,
+                       sp_shape_text(tensor->shape), sp_shape_text(value->shape));
     if (tensor->dtype != value->dtype && !(sp_is_float(tensor->dtype) && sp_is_float(value->dtype)))
-        return sp_fail(SP_ARGUMENT, "input \"%s\" is %s, expected %s", name, sp_dtype_name(tensor->dtype),
-                       sp_dtype_name(value->dtype));
+        return sp_fail(SP_ARGUMENT, "input \"%s\" is %s, expected %s", name,
+                       sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
     sp_tensor converted = {0};
     const sp_tensor *source = tensor;
     if (tensor->dtype != value->dtype) {
@@ -128,7 +138,8 @@ sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tenso
         source = &converted;
     }
     int slot = run->plan->slot_of[value->id];
-    run->plan->backend->upload(run->plan->backend, slot_address(run, slot), source->data, sp_tensor_bytes(source));
+    run->plan->backend->upload(run->plan->backend, slot_address(run, slot), source->data,
+                               sp_tensor_bytes(source));
     sp_tensor_free(&converted);
     run->input_set[slot] = true;
     run->stale[value->rate] = true;
@@ -140,8 +151,8 @@ static sp_status check_ready(const sp_run *run)
     const sp_plan *plan = run->plan;
     for (int i = 0; i < plan->parameter_count; i++)
         if (!run->parameters[i])
-            return sp_fail(SP_INTERNAL, "parameter \"%s\" of weight set \"%s\" was never bound", plan->parameters[i]->name,
-                           plan->parameters[i]->set);
+            return sp_fail(SP_INTERNAL, "parameter \"%s\" of weight set \"%s\" was never bound",
+                           plan->parameters[i]->name, plan->parameters[i]->set);
     size_t index = 0;
     const char *name;
     void *value;
@@ -158,7 +169,8 @@ static void run_step(sp_run *run, int index)
     double started = run->step_seconds ? sp_now() : 0;
     if (step->packs_input >= 0) {
         const sp_packing *packing = &kernel->packing[step->packs_input];
-        packing->pack(packing->state, slot_address(run, step->in[0]), slot_address(run, step->out[0]));
+        packing->pack(packing->state, slot_address(run, step->in[0]),
+                      slot_address(run, step->out[0]));
     } else {
         void *in[SP_MAX_INPUTS], *out[SP_MAX_OUTPUTS];
         for (int i = 0; i < SP_MAX_INPUTS; i++)
@@ -205,7 +217,8 @@ sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out)
     const sp_value *value = sp_plan_output(run->plan, name);
     if (!value) return sp_fail(SP_INTERNAL, "the graph has no output \"%s\"", name);
     SP_TRY(sp_tensor_create(value->dtype, value->shape, out));
-    run->plan->backend->download(run->plan->backend, out->data, sp_run_output_address(run, name), sp_tensor_bytes(out));
+    run->plan->backend->download(run->plan->backend, out->data, sp_run_output_address(run, name),
+                                 sp_tensor_bytes(out));
     return SP_OK;
 }
 

@@ -15,25 +15,29 @@ static sp_status check_range(const sp_component *component, sp_dtype dtype)
         for (int64_t k = 0; k < count; k++) {
             double value = sp_load(tensor->data, tensor->dtype, k);
             if (!(fabs(value) <= f16_largest))
-                return sp_fail(SP_NUMERIC, "%s: tensor \"%s\" has %g, which F16 cannot hold; take BF16", component->folder,
-                               sp_weights_name(component->weights, i), value);
+                return sp_fail(SP_NUMERIC,
+                               "%s: tensor \"%s\" has %g, which F16 cannot hold; take BF16",
+                               component->folder, sp_weights_name(component->weights, i), value);
         }
     }
     return SP_OK;
 }
 
-static sp_status convert_component(const char *model, const char *name, const char *to, sp_dtype dtype)
+static sp_status convert_component(const char *model, const char *name, const char *to,
+                                   sp_dtype dtype)
 {
     sp_component *component;
     SP_TRY(sp_component_open(model, name, &component));
     sp_status status = check_range(component, dtype);
     if (!status)
-        status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name), component->json, component->weights, dtype);
+        status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
+                                   component->json, component->weights, dtype);
     sp_component_close(component);
     return status;
 }
 
-static sp_status convert_entry(const char *model, const char *name, const char *output, sp_dtype dtype)
+static sp_status convert_entry(const char *model, const char *name, const char *output,
+                               sp_dtype dtype)
 {
     if (sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0) return SP_OK;
     char *from = sp_path_join(model, name), *to = sp_path_join(output, name);
@@ -58,7 +62,8 @@ static sp_status make_output(const char *output)
         for (size_t i = 0; i < count; i++)
             sp_free(names[i]);
         sp_free(names);
-        if (count) return sp_fail(SP_ARGUMENT, "%s is not empty; converting writes a new folder", output);
+        if (count)
+            return sp_fail(SP_ARGUMENT, "%s is not empty; converting writes a new folder", output);
     }
     return sp_make_folders(output);
 }

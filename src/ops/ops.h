@@ -1,8 +1,10 @@
-/* Every operator's builder call. One file per operator (family) holds its shape rule, gradient rule and reference kernel.
+/* Every operator's builder call. One file per operator (family) holds its shape rule, gradient rule
+ * and reference kernel.
  *
- * Letters: N samples, H height, W width, C channels, L tokens, K input features, M output features, G groups, V vocabulary.
- * Activations are NHWC or [N,L,C]; weights keep the checkpoint's layout (linear [M,K], convolution [M,C,kh,kw]).
- * All calls return output 0, or NULL after an error (sticky in the builder). "suffix": trailing dimensions. */
+ * Letters: N samples, H height, W width, C channels, L tokens, K input features, M output features,
+ * G groups, V vocabulary. Activations are NHWC or [N,L,C]; weights keep the checkpoint's layout
+ * (linear [M,K], convolution [M,C,kh,kw]). All calls return output 0, or NULL after an error
+ * (sticky in the builder). "suffix": trailing dimensions. */
 #ifndef SP_OPS_OPS_H
 #define SP_OPS_OPS_H
 #include "graph/op.h"
@@ -11,63 +13,97 @@
 /* The same elements in the same order under another shape; one entry may be -1. A view. */
 sp_value *sp_reshape(sp_builder *b, sp_value *x, sp_shape shape);
 /* out.dim[i] = x.dim[order[i]]; order has x's rank. */
-typedef struct { int order[SP_MAX_RANK]; } sp_permute_options;
+typedef struct {
+    int order[SP_MAX_RANK];
+} sp_permute_options;
 sp_value *sp_permute(sp_builder *b, sp_value *x, const int *order);
 sp_value *sp_nchw_to_nhwc(sp_builder *b, sp_value *x);
 sp_value *sp_nhwc_to_nchw(sp_builder *b, sp_value *x);
 /* Along `axis` (negative: from the end). 2..SP_MAX_INPUTS values. */
-typedef struct { int axis; } sp_concat_options;
+typedef struct {
+    int axis;
+} sp_concat_options;
 sp_value *sp_concat(sp_builder *b, int count, sp_value *const *x, int axis);
 /* x[start .. start+count) along axis. */
-typedef struct { int axis; int64_t start, count, full; } sp_slice_options;
+typedef struct {
+    int axis;
+    int64_t start, count, full;
+} sp_slice_options;
 sp_value *sp_slice(sp_builder *b, sp_value *x, int axis, int64_t start, int64_t count);
 /* The gradient of slice: zeros of size `full` along axis with x at start. */
 sp_value *sp_unslice(sp_builder *b, sp_value *x, int axis, int64_t start, int64_t full);
-/* Nearest neighbour to H x W: out[h,w] = x[h*Hx/H, w*Wx/W] (floor). x [N,Hx,Wx,C]. Gradient sums. */
-typedef struct { int64_t height, width; } sp_resize_options;
+/* Nearest neighbour to H x W: out[h,w] = x[h*Hx/H, w*Wx/W] (floor). x [N,Hx,Wx,C]. Gradient sums.
+ */
+typedef struct {
+    int64_t height, width;
+} sp_resize_options;
 sp_value *sp_upsample_nearest(sp_builder *b, sp_value *x, int64_t height, int64_t width);
-sp_value *sp_upsample_nearest_gradient(sp_builder *b, sp_value *dy, int64_t height, int64_t width); /* back to height x width of x */
+sp_value *sp_upsample_nearest_gradient(sp_builder *b, sp_value *dy, int64_t height,
+                                       int64_t width); /* back to height x width of x */
 /* x, with no gradient flowing back. */
 sp_value *sp_stop_gradient(sp_builder *b, sp_value *x);
 sp_value *sp_cast(sp_builder *b, sp_value *x, sp_dtype dtype);
 
 /* ---- elementwise ---- */
 /* a + alpha*b; b has a's shape, or a suffix of it (then repeated over the leading dimensions). */
-typedef struct { double alpha; } sp_add_options;
+typedef struct {
+    double alpha;
+} sp_add_options;
 sp_value *sp_add(sp_builder *b, sp_value *x, sp_value *y);
 sp_value *sp_add_scaled(sp_builder *b, sp_value *x, sp_value *y, double alpha);
 sp_value *sp_mul(sp_builder *b, sp_value *x, sp_value *y); /* equal shapes */
-typedef struct { double factor, offset; } sp_affine_options;
-sp_value *sp_affine(sp_builder *b, sp_value *x, double factor, double offset); /* factor*x + offset */
+typedef struct {
+    double factor, offset;
+} sp_affine_options;
+sp_value *sp_affine(sp_builder *b, sp_value *x, double factor,
+                    double offset); /* factor*x + offset */
 /* h[N,...,C] + t[N,C]: one vector per sample (the time embedding). */
 sp_value *sp_add_per_channel(sp_builder *b, sp_value *h, sp_value *t);
-/* sum_i c_i[n] * x_i[n,...], 1..4 terms: terms[2i] = c_i [N] (f32), terms[2i+1] = x_i. No gradient for c. */
+/* sum_i c_i[n] * x_i[n,...], 1..4 terms: terms[2i] = c_i [N] (f32), terms[2i+1] = x_i. No gradient
+ * for c. */
 sp_value *sp_sample_combine(sp_builder *b, int terms, sp_value *const *coefficient_and_value);
 
-#define SP_UNARY_LIST(X) X(SILU, "silu") X(GELU, "gelu") X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp") X(CLAMP, "clamp")
+#define SP_UNARY_LIST(X)                                                                           \
+    X(SILU, "silu")                                                                                \
+    X(GELU, "gelu") X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp")      \
+        X(CLAMP, "clamp")
 typedef enum {
 #define X(name, text) SP_UNARY_##name,
     SP_UNARY_LIST(X)
 #undef X
 } sp_unary_kind;
-/* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); clamp to [low,high] (others ignore the bounds). */
-typedef struct { sp_unary_kind kind; double low, high; } sp_unary_options;
+/* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); clamp to [low,high] (others
+ * ignore the bounds). */
+typedef struct {
+    sp_unary_kind kind;
+    double low, high;
+} sp_unary_options;
 sp_value *sp_unary(sp_builder *b, sp_unary_kind kind, sp_value *x);
 sp_value *sp_clamp(sp_builder *b, sp_value *x, double low, double high);
-sp_value *sp_unary_gradient(sp_builder *b, sp_value *x, sp_value *dy, sp_unary_options options); /* f'(x) * dy */
-static inline sp_value *sp_silu(sp_builder *b, sp_value *x) { return sp_unary(b, SP_UNARY_SILU, x); }
+sp_value *sp_unary_gradient(sp_builder *b, sp_value *x, sp_value *dy,
+                            sp_unary_options options); /* f'(x) * dy */
+static inline sp_value *sp_silu(sp_builder *b, sp_value *x)
+{
+    return sp_unary(b, SP_UNARY_SILU, x);
+}
 /* x[...,2C] = [a | g]: a * gelu(g) -> [...,C]. */
 sp_value *sp_geglu(sp_builder *b, sp_value *x);
 sp_value *sp_geglu_gradient(sp_builder *b, sp_value *x, sp_value *dy); /* [...,2C] */
 
 /* ---- reductions ---- */
 /* Sum over leading dimensions down to the last `keep` ones -> f32. (bias gradients: keep = 1) */
-typedef struct { int keep; } sp_sum_leading_options;
+typedef struct {
+    int keep;
+} sp_sum_leading_options;
 sp_value *sp_sum_leading(sp_builder *b, sp_value *x, int keep);
 /* [N,...,C] -> [N,C], sum over what is between; dtype of x. (gradient of add_per_channel) */
 sp_value *sp_sum_middle(sp_builder *b, sp_value *x);
-/* factor * x, repeated over leading dimensions up to `shape`, of which x's shape is a suffix. (gradient of mean and sum_leading) */
-typedef struct { sp_shape shape; double factor; } sp_fill_options;
+/* factor * x, repeated over leading dimensions up to `shape`, of which x's shape is a suffix.
+ * (gradient of mean and sum_leading) */
+typedef struct {
+    sp_shape shape;
+    double factor;
+} sp_fill_options;
 sp_value *sp_fill(sp_builder *b, sp_value *x, sp_shape shape, double factor);
 /* [N,C] -> shape [N,...,C], repeated over what is between. (gradient of sum_middle) */
 sp_value *sp_broadcast_middle(sp_builder *b, sp_value *x, sp_shape shape);
@@ -77,61 +113,105 @@ sp_value *sp_mean(sp_builder *b, sp_value *x);
  * weight [N] (f32) multiplies each sample's loss, NULL: 1. No gradient for target and weight.
  * huber: sqrt(d^2+c^2)-c; l2: d^2. */
 typedef enum { SP_LOSS_HUBER, SP_LOSS_L2 } sp_loss_kind;
-typedef struct { sp_loss_kind kind; double huber_c; } sp_loss_options;
-sp_value *sp_loss(sp_builder *b, sp_value *prediction, sp_value *target, sp_value *weight, sp_loss_options options);
+typedef struct {
+    sp_loss_kind kind;
+    double huber_c;
+} sp_loss_options;
+sp_value *sp_loss(sp_builder *b, sp_value *prediction, sp_value *target, sp_value *weight,
+                  sp_loss_options options);
 /* d(loss)/d(prediction) * dy, f32; dy is a scalar, weight may be NULL. */
-sp_value *sp_loss_gradient(sp_builder *b, sp_value *prediction, sp_value *target, sp_value *weight, sp_value *dy, sp_loss_options options);
+sp_value *sp_loss_gradient(sp_builder *b, sp_value *prediction, sp_value *target, sp_value *weight,
+                           sp_value *dy, sp_loss_options options);
 
 /* ---- products ---- */
-/* y[...,M] = x[...,K] W^T + bias[M] + residual[...,M]. transposed: W is [K,M] and y = x W (the input gradient of a linear
- * layer). bias and residual may be NULL. Products in x's dtype, sums in fp32. */
-typedef struct { bool transposed; } sp_linear_options;
-sp_value *sp_linear(sp_builder *b, sp_value *x, sp_value *weight, sp_value *bias, sp_value *residual);
+/* y[...,M] = x[...,K] W^T + bias[M] + residual[...,M]. transposed: W is [K,M] and y = x W (the
+ * input gradient of a linear layer). bias and residual may be NULL. Products in x's dtype, sums in
+ * fp32. */
+typedef struct {
+    bool transposed;
+} sp_linear_options;
+sp_value *sp_linear(sp_builder *b, sp_value *x, sp_value *weight, sp_value *bias,
+                    sp_value *residual);
 sp_value *sp_linear_transposed(sp_builder *b, sp_value *x, sp_value *weight);
 /* dW[M,K] = dy[...,M]^T x[...,K], f32. */
 sp_value *sp_linear_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy);
 
-/* y = conv(x, weight) + bias[M] + per_channel[N,M] + residual[N,Ho,Wo,M]; the last three may be NULL.
- * Ho = (H + pad_top + pad_bottom - kh)/stride + 1. Cross-correlation, zeros outside, as in PyTorch. */
-typedef struct { int stride, pad_top, pad_left, pad_bottom, pad_right; } sp_conv2d_options;
-sp_value *sp_conv2d(sp_builder *b, sp_value *x, sp_value *weight, sp_value *bias, sp_value *per_channel, sp_value *residual,
-                    sp_conv2d_options options);
+/* y = conv(x, weight) + bias[M] + per_channel[N,M] + residual[N,Ho,Wo,M]; the last three may be
+ * NULL. Ho = (H + pad_top + pad_bottom - kh)/stride + 1. Cross-correlation, zeros outside, as in
+ * PyTorch. */
+typedef struct {
+    int stride, pad_top, pad_left, pad_bottom, pad_right;
+} sp_conv2d_options;
+sp_value *sp_conv2d(sp_builder *b, sp_value *x, sp_value *weight, sp_value *bias,
+                    sp_value *per_channel, sp_value *residual, sp_conv2d_options options);
 /* Gradient with respect to x [N,height,width,C]; inputs (dy, weight). */
-typedef struct { sp_conv2d_options conv; int64_t height, width, kernel_height, kernel_width; } sp_conv2d_gradient_options;
-sp_value *sp_conv2d_data_gradient(sp_builder *b, sp_value *dy, sp_value *weight, int64_t height, int64_t width, sp_conv2d_options options);
+typedef struct {
+    sp_conv2d_options conv;
+    int64_t height, width, kernel_height, kernel_width;
+} sp_conv2d_gradient_options;
+sp_value *sp_conv2d_data_gradient(sp_builder *b, sp_value *dy, sp_value *weight, int64_t height,
+                                  int64_t width, sp_conv2d_options options);
 /* Gradient with respect to the weight [M,C,kh,kw], f32; inputs (x, dy). */
-sp_value *sp_conv2d_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy, int64_t kernel_height, int64_t kernel_width, sp_conv2d_options options);
+sp_value *sp_conv2d_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy, int64_t kernel_height,
+                                    int64_t kernel_width, sp_conv2d_options options);
 
-/* softmax(scale q k^T (+ causal mask)) v per head; q [N,Lq,C], k, v [N,Lk,C], C = heads * head dimension. Scores and softmax in fp32.
- * causal: query i sees the keys j <= i. */
-typedef struct { int heads; double scale; bool causal; } sp_attention_options;
-sp_value *sp_attention(sp_builder *b, sp_value *q, sp_value *k, sp_value *v, sp_attention_options options);
+/* softmax(scale q k^T (+ causal mask)) v per head; q [N,Lq,C], k, v [N,Lk,C], C = heads * head
+ * dimension. Scores and softmax in fp32. causal: query i sees the keys j <= i. */
+typedef struct {
+    int heads;
+    double scale;
+    bool causal;
+} sp_attention_options;
+sp_value *sp_attention(sp_builder *b, sp_value *q, sp_value *k, sp_value *v,
+                       sp_attention_options options);
 /* Outputs dq, dk, dv from (q, k, v, out, dout); the scores are computed again. */
-sp_value *sp_attention_gradient(sp_builder *b, sp_value *q, sp_value *k, sp_value *v, sp_value *out, sp_value *dout, sp_attention_options options);
+sp_value *sp_attention_gradient(sp_builder *b, sp_value *q, sp_value *k, sp_value *v, sp_value *out,
+                                sp_value *dout, sp_attention_options options);
 
 /* ---- normalisation: statistics in fp32; gamma, beta [C] in f32, may both be NULL ---- */
-/* Over the middle dimensions and the C/G channels of a group: x [N,...,C]. silu: y*sigmoid(y) on the result. */
-typedef struct { int groups; double epsilon; bool silu; } sp_group_norm_options;
-sp_value *sp_group_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta, sp_group_norm_options options);
+/* Over the middle dimensions and the C/G channels of a group: x [N,...,C]. silu: y*sigmoid(y) on
+ * the result. */
+typedef struct {
+    int groups;
+    double epsilon;
+    bool silu;
+} sp_group_norm_options;
+sp_value *sp_group_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta,
+                        sp_group_norm_options options);
 /* Outputs dx, dgamma (f32), dbeta (f32) from (x, gamma, beta, dy). */
-sp_value *sp_group_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta, sp_value *dy, sp_group_norm_options options);
-typedef struct { double epsilon; } sp_layer_norm_options;
-sp_value *sp_layer_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta, double epsilon);
-sp_value *sp_layer_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *dy, double epsilon); /* dx, dgamma, dbeta */
+sp_value *sp_group_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta,
+                                 sp_value *dy, sp_group_norm_options options);
+typedef struct {
+    double epsilon;
+} sp_layer_norm_options;
+sp_value *sp_layer_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta,
+                        double epsilon);
+sp_value *sp_layer_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *dy,
+                                 double epsilon); /* dx, dgamma, dbeta */
 
 /* ---- tables and embeddings ---- */
-/* table[ids]: ids [..] (i32 or i64, checked against V when run: out of range reads row 0 and is reported by the caller's input check), table [V,C] -> [..,C]. */
+/* table[ids]: ids [..] (i32 or i64, checked against V when run: out of range reads row 0 and is
+ * reported by the caller's input check), table [V,C] -> [..,C]. */
 sp_value *sp_embedding(sp_builder *b, sp_value *ids, sp_value *table);
-typedef struct { int64_t rows; } sp_embedding_gradient_options;
-sp_value *sp_embedding_gradient(sp_builder *b, sp_value *ids, sp_value *dy, int64_t rows); /* [V,C] f32 */
-/* Sinusoidal embedding of t [N] (f32) -> [N,dim] f32. half = dim/2; phase_j = scale * t * exp(-ln(max_period) * j / (half - shift)),
- * the frequency rounded to fp32 as diffusers does; [sin | cos], or [cos | sin] if cos_first. */
-typedef struct { int64_t dim; bool cos_first; double shift, max_period, scale; } sp_sinusoidal_options;
+typedef struct {
+    int64_t rows;
+} sp_embedding_gradient_options;
+sp_value *sp_embedding_gradient(sp_builder *b, sp_value *ids, sp_value *dy,
+                                int64_t rows); /* [V,C] f32 */
+/* Sinusoidal embedding of t [N] (f32) -> [N,dim] f32. half = dim/2; phase_j = scale * t *
+ * exp(-ln(max_period) * j / (half - shift)), the frequency rounded to fp32 as diffusers does; [sin
+ * | cos], or [cos | sin] if cos_first. */
+typedef struct {
+    int64_t dim;
+    bool cos_first;
+    double shift, max_period, scale;
+} sp_sinusoidal_options;
 sp_value *sp_sinusoidal(sp_builder *b, sp_value *t, sp_sinusoidal_options options);
 
 /* ---- fusion ---- */
-/* Before autodiff or for inference: group_norm + silu -> group_norm{silu}; conv2d + add_per_channel + add -> conv2d with per_channel
- * and residual; linear + add -> linear with residual. Only where the intermediate value has no other use. */
+/* Before autodiff or for inference: group_norm + silu -> group_norm{silu}; conv2d + add_per_channel
+ * + add -> conv2d with per_channel and residual; linear + add -> linear with residual. Only where
+ * the intermediate value has no other use. */
 sp_status sp_pass_fuse(sp_graph *graph);
 
 /* Every operator, for tests, the reference table and `splam bench --support`. */
@@ -139,16 +219,25 @@ extern const sp_op *const sp_all_ops[];
 extern const int sp_all_ops_count;
 
 #define SP_OPS_DECLARE(name) extern const sp_op sp_op_##name;
-SP_OPS_DECLARE(reshape) SP_OPS_DECLARE(permute) SP_OPS_DECLARE(concat) SP_OPS_DECLARE(slice) SP_OPS_DECLARE(unslice)
-SP_OPS_DECLARE(upsample_nearest) SP_OPS_DECLARE(upsample_nearest_gradient) SP_OPS_DECLARE(stop_gradient)
-SP_OPS_DECLARE(add) SP_OPS_DECLARE(mul) SP_OPS_DECLARE(affine) SP_OPS_DECLARE(add_per_channel) SP_OPS_DECLARE(sample_combine)
-SP_OPS_DECLARE(unary) SP_OPS_DECLARE(unary_gradient) SP_OPS_DECLARE(geglu) SP_OPS_DECLARE(geglu_gradient)
-SP_OPS_DECLARE(sum_leading) SP_OPS_DECLARE(sum_middle) SP_OPS_DECLARE(mean) SP_OPS_DECLARE(fill) SP_OPS_DECLARE(broadcast_middle)
-SP_OPS_DECLARE(loss) SP_OPS_DECLARE(loss_gradient)
-SP_OPS_DECLARE(linear) SP_OPS_DECLARE(linear_weight_gradient)
-SP_OPS_DECLARE(conv2d) SP_OPS_DECLARE(conv2d_data_gradient) SP_OPS_DECLARE(conv2d_weight_gradient)
-SP_OPS_DECLARE(attention) SP_OPS_DECLARE(attention_gradient)
-SP_OPS_DECLARE(group_norm) SP_OPS_DECLARE(group_norm_gradient) SP_OPS_DECLARE(layer_norm) SP_OPS_DECLARE(layer_norm_gradient)
-SP_OPS_DECLARE(embedding) SP_OPS_DECLARE(embedding_gradient) SP_OPS_DECLARE(sinusoidal)
+SP_OPS_DECLARE(reshape)
+SP_OPS_DECLARE(permute) SP_OPS_DECLARE(concat) SP_OPS_DECLARE(slice) SP_OPS_DECLARE(unslice)
+    SP_OPS_DECLARE(upsample_nearest) SP_OPS_DECLARE(upsample_nearest_gradient)
+        SP_OPS_DECLARE(stop_gradient) SP_OPS_DECLARE(add) SP_OPS_DECLARE(mul) SP_OPS_DECLARE(affine)
+            SP_OPS_DECLARE(add_per_channel) SP_OPS_DECLARE(sample_combine) SP_OPS_DECLARE(unary)
+                SP_OPS_DECLARE(unary_gradient) SP_OPS_DECLARE(geglu) SP_OPS_DECLARE(geglu_gradient)
+                    SP_OPS_DECLARE(sum_leading) SP_OPS_DECLARE(sum_middle) SP_OPS_DECLARE(mean)
+                        SP_OPS_DECLARE(fill) SP_OPS_DECLARE(broadcast_middle) SP_OPS_DECLARE(loss)
+                            SP_OPS_DECLARE(loss_gradient) SP_OPS_DECLARE(linear)
+                                SP_OPS_DECLARE(linear_weight_gradient) SP_OPS_DECLARE(conv2d)
+                                    SP_OPS_DECLARE(conv2d_data_gradient) SP_OPS_DECLARE(
+                                        conv2d_weight_gradient) SP_OPS_DECLARE(attention)
+                                        SP_OPS_DECLARE(attention_gradient)
+                                            SP_OPS_DECLARE(group_norm)
+                                                SP_OPS_DECLARE(group_norm_gradient)
+                                                    SP_OPS_DECLARE(layer_norm)
+                                                        SP_OPS_DECLARE(layer_norm_gradient)
+                                                            SP_OPS_DECLARE(embedding)
+                                                                SP_OPS_DECLARE(embedding_gradient)
+                                                                    SP_OPS_DECLARE(sinusoidal)
 
 #endif

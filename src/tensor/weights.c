@@ -48,7 +48,8 @@ static sp_status append(sp_weights *weights, entry *e)
 {
     if (weights->count == weights->capacity) {
         size_t wanted = weights->capacity ? 2 * weights->capacity : 64;
-        entry **larger = sp_realloc(weights->entries, weights->capacity * sizeof *larger, wanted * sizeof *larger);
+        entry **larger = sp_realloc(weights->entries, weights->capacity * sizeof *larger,
+                                    wanted * sizeof *larger);
         if (!larger) return SP_MEMORY;
         weights->entries = larger;
         weights->capacity = wanted;

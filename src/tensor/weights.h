@@ -1,4 +1,5 @@
-/* A weight set: named tensors of one model, either views into a mapped file or owned (trained) memory. */
+/* A weight set: named tensors of one model, either views into a mapped file or owned (trained)
+ * memory. */
 #ifndef SP_TENSOR_WEIGHTS_H
 #define SP_TENSOR_WEIGHTS_H
 #include "tensor/safetensors.h"
@@ -8,7 +9,8 @@ sp_status sp_weights_create(sp_weights **out);
 void sp_weights_destroy(sp_weights *weights); /* owned tensors too, not files; NULL is legal */
 /* Views of all tensors of a file (which must outlive the set). */
 sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file);
-/* Takes tensor (ownership of its data if tensor->owned, also on failure). A name already there is replaced. */
+/* Takes tensor (ownership of its data if tensor->owned, also on failure). A name already there is
+ * replaced. */
 sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor);
 /* An owned copy of every tensor, converted to dtype. */
 sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights **out);

@@ -23,7 +23,7 @@ typedef struct {
     sp_run *run;
     sp_training_state state;
     json_t *settings;
-    sp_weights *trace; /* what --trace writes; NULL: none */
+    sp_weights *trace;       /* what --trace writes; NULL: none */
     sp_tensor losses, norms; /* [steps] */
 } distillation;
 
@@ -59,7 +59,9 @@ static sp_status set_sources(json_t *settings, const sp_distill_options *o)
     if (o->draws) return sp_settings_set_text(settings, "draws", o->draws);
     SP_TRY(sp_settings_set_text(settings, "data", o->data));
     if (!o->resolution) return SP_OK;
-    return json_object_set_new(settings, "resolution", json_integer(o->resolution)) == 0 ? SP_OK : SP_MEMORY;
+    return json_object_set_new(settings, "resolution", json_integer(o->resolution)) == 0
+               ? SP_OK
+               : SP_MEMORY;
 }
 
 static sp_status run_settings(const sp_distill_options *o, sp_prediction prediction, json_t **out)
@@ -67,18 +69,20 @@ static sp_status run_settings(const sp_distill_options *o, sp_prediction predict
     const sp_objective_settings *s = &o->objective;
     json_t *json = json_pack(
         "{s:s, s:s, s:s, s:f, s:f, s:f, s:i, s:i, s:i, s:s, s:f}", "objective",
-        sp_objective_name(s->objective), "sigma", sp_sigma_name(s->sigma),
-        "gamma-conditioning", sp_gamma_conditioning_name(s->conditioning), "gamma-one-probability",
-        s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w, "num-ddim-timesteps",
-        s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps, "loss-type",
-        s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
-    json_t *rest = json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "train-batch-size", (json_int_t)o->batch,
-                             "gradient-accumulation-steps", (json_int_t)o->accumulation, "learning-rate", o->learning_rate,
-                             "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "mixed-precision",
-                             o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
-                             prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon", "random-cond-proj",
-                             (int)o->random_cond_proj);
-    sp_status status = json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
+        sp_objective_name(s->objective), "sigma", sp_sigma_name(s->sigma), "gamma-conditioning",
+        sp_gamma_conditioning_name(s->conditioning), "gamma-one-probability",
+        s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w,
+        "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps,
+        "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
+    json_t *rest =
+        json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "train-batch-size",
+                  (json_int_t)o->batch, "gradient-accumulation-steps", (json_int_t)o->accumulation,
+                  "learning-rate", o->learning_rate, "ema-decay", o->ema_decay, "seed",
+                  (json_int_t)o->seed, "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
+                  "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
+                  "random-cond-proj", (int)o->random_cond_proj);
+    sp_status status =
+        json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
     json_decref(rest);
     *out = json;
     return status;
@@ -93,39 +97,51 @@ static bool same_folder(const char *a, const char *b)
 static sp_status check_options(const sp_distill_options *o, const sp_noise_schedule *schedule)
 {
     const sp_objective_settings *s = &o->objective;
-    if (!o->data && !o->draws) return sp_fail(SP_ARGUMENT, "distill needs --data SPEC (or --draws FILE to replay a run)");
+    if (!o->data && !o->draws)
+        return sp_fail(SP_ARGUMENT, "distill needs --data SPEC (or --draws FILE to replay a run)");
     if (o->max_train_steps < 1 || o->batch < 1 || o->accumulation < 1)
-        return sp_fail(SP_ARGUMENT, "--max-train-steps, --train-batch-size and --gradient-accumulation-steps are %lld, %lld and %lld, "
-                       "expected at least 1 each", (long long)o->max_train_steps, (long long)o->batch, (long long)o->accumulation);
+        return sp_fail(
+            SP_ARGUMENT,
+            "--max-train-steps, --train-batch-size and --gradient-accumulation-steps are %lld, %lld and %lld, "
+            "expected at least 1 each",
+            (long long)o->max_train_steps, (long long)o->batch, (long long)o->accumulation);
     if (o->output && same_folder(o->teacher, o->output))
-        return sp_fail(SP_ARGUMENT, "--output is the teacher's folder %s, whose UNet the student's would overwrite", o->teacher);
+        return sp_fail(
+            SP_ARGUMENT,
+            "--output is the teacher's folder %s, whose UNet the student's would overwrite",
+            o->teacher);
     if (s->ddim_timesteps < 1 || s->ddim_timesteps > schedule->timesteps)
-        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d", s->ddim_timesteps, schedule->timesteps);
+        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
+                       s->ddim_timesteps, schedule->timesteps);
     if (s->skip < 1 || s->skip > schedule->timesteps)
         return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, schedule->timesteps);
     if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS || s->solver_steps > s->skip)
-        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d and at most --skip", s->solver_steps,
-                       SP_MAX_SOLVER_STEPS);
+        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d and at most --skip",
+                       s->solver_steps, SP_MAX_SOLVER_STEPS);
     return SP_OK;
 }
 
 /* ---- making ready ---- */
 
-/* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at step 0 the student is
- * the teacher. */
+/* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at
+ * step 0 the student is the teacher. */
 static sp_status make_student(distillation *d, sp_weights **out)
 {
     const sp_distill_options *o = d->options;
     d->student = d->teacher->unet->config.unet;
     if (d->student.time_cond_dim)
-        return sp_fail(SP_UNSUPPORTED, "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already", o->teacher,
-                       (long long)d->student.time_cond_dim);
-    if (o->objective.conditioning == SP_GAMMA_EMBEDDING) d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
+            o->teacher, (long long)d->student.time_cond_dim);
+    if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
+        d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
     SP_TRY(sp_weights_copy(d->teacher->unet->weights, SP_F32, out));
     sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
     sp_graph *graph;
     SP_TRY(sp_component_graph(&config, &graph));
-    const sp_initialize_options initialize = {.seed = o->seed, .zero = o->random_cond_proj ? NULL : "cond_proj"};
+    const sp_initialize_options initialize = {.seed = o->seed,
+                                              .zero = o->random_cond_proj ? NULL : "cond_proj"};
     sp_status status = sp_initialize(graph, "", &initialize, *out);
     sp_graph_destroy(graph);
     return status;
@@ -151,10 +167,12 @@ static void report_memory(const distillation *d)
     sp_plan_memory m = sp_plan_get_memory(d->plan);
     size_t weights = sp_weights_bytes(d->state.online);
     const double mb = 1e6;
-    sp_log_info("memory in MB: activations and scratch %.0f, packed weights %.0f, inputs and gradients %.0f, teacher %.0f, online %.0f, "
-                "average %.0f, moments %.0f", (double)m.arena / mb, (double)m.persistent / mb, (double)m.boundary / mb,
-                (double)sp_weights_bytes(d->teacher->unet->weights) / mb, (double)weights / mb, (double)weights / mb,
-                2 * (double)weights / mb);
+    sp_log_info(
+        "memory in MB: activations and scratch %.0f, packed weights %.0f, inputs and gradients %.0f, teacher %.0f, online %.0f, "
+        "average %.0f, moments %.0f",
+        (double)m.arena / mb, (double)m.persistent / mb, (double)m.boundary / mb,
+        (double)sp_weights_bytes(d->teacher->unet->weights) / mb, (double)weights / mb,
+        (double)weights / mb, 2 * (double)weights / mb);
 }
 
 /* ---- tracing ---- */
@@ -228,9 +246,9 @@ static sp_status time_one_step(distillation *d)
     double began = sp_now();
     SP_TRY(sp_run_execute(d->run));
     double seconds = (sp_now() - began) * (double)d->options->accumulation;
-    sp_log_info("one step takes about %.2f s, %lld steps %.1f h; peak memory so far %.0f MB", seconds,
-                (long long)d->options->max_train_steps, seconds * (double)d->options->max_train_steps / 3600,
-                (double)sp_peak_rss() / 1e6);
+    sp_log_info("one step takes about %.2f s, %lld steps %.1f h; peak memory so far %.0f MB",
+                seconds, (long long)d->options->max_train_steps,
+                seconds * (double)d->options->max_train_steps / 3600, (double)sp_peak_rss() / 1e6);
     return SP_OK;
 }
 
@@ -251,7 +269,8 @@ static sp_status train(distillation *d)
         .resume = o->resume,
         .settings = d->settings,
     };
-    const sp_training_task task = {.context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
+    const sp_training_task task = {
+        .context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
     SP_TRY(sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings));
@@ -262,7 +281,8 @@ static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
     /* Recorded draws bring latents and contexts along. */
-    const sp_pipeline_options parts = {.parts = o->draws ? SP_PART_UNET : SP_PART_ALL, .storage = o->storage};
+    const sp_pipeline_options parts = {.parts = o->draws ? SP_PART_UNET : SP_PART_ALL,
+                                       .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
     if (!o->dry_run) SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */

@@ -14,7 +14,8 @@ typedef struct {
     int resolution; /* pixels; 0: the data's own (emoji 64, else 512) */
     sp_dtype storage;
     bool gradient_checkpointing;
-    bool random_cond_proj; /* start cond_proj at random, as the released script does, instead of at 0 */
+    bool random_cond_proj; /* start cond_proj at random, as the released script does, instead of at
+                              0 */
     int64_t checkpointing_steps, validation_steps;
     int checkpoints_total_limit;
     const char *resume; /* NULL, "latest" or a checkpoint */
@@ -24,11 +25,13 @@ typedef struct {
     bool dry_run;      /* report memory and the time of one step, then stop; nothing is written */
 } sp_distill_options;
 
-/* The published settings: splam, quadratic sigma, embedding, w = 8, M = 50, huber 1e-3, lr 8e-6, EMA .95, 1000 steps of 12. */
+/* The published settings: splam, quadratic sigma, embedding, w = 8, M = 50, huber 1e-3, lr 8e-6,
+ * EMA .95, 1000 steps of 12. */
 sp_distill_options sp_distill_defaults(void);
 
-/* Writes output/: unet/ (online weights), unet_ema/, the teacher's other components, an LCMScheduler, README.md, splam.json
- * (objective and settings), metrics.jsonl, checkpoint-N/, validation-N.png. SP_CANCELLED after saving a checkpoint. */
+/* Writes output/: unet/ (online weights), unet_ema/, the teacher's other components, an
+ * LCMScheduler, README.md, splam.json (objective and settings), metrics.jsonl, checkpoint-N/,
+ * validation-N.png. SP_CANCELLED after saving a checkpoint. */
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks);
 
 #endif

@@ -18,15 +18,16 @@ static sp_status encode_captions(sp_distill_feed *f, sp_pipeline *teacher)
     return status ? status : sp_pipeline_encode(teacher, &empty, 1, &f->uncond);
 }
 
-static sp_status encode_pictures(sp_distill_feed *f, sp_pipeline *teacher, const sp_callbacks *callbacks)
+static sp_status encode_pictures(sp_distill_feed *f, sp_pipeline *teacher,
+                                 const sp_callbacks *callbacks)
 {
     int64_t count = sp_dataset_training_count(f->dataset);
     int64_t *samples = sp_alloc((size_t)count * sizeof *samples);
     if (!samples) return SP_MEMORY;
     for (int64_t k = 0; k < count; k++)
         samples[k] = sp_dataset_training_sample(f->dataset, k);
-    sp_status status = sp_latents_encode(f->dataset, samples, count, teacher->vae, teacher->backend, f->options->storage,
-                                         callbacks, &f->latents);
+    sp_status status = sp_latents_encode(f->dataset, samples, count, teacher->vae, teacher->backend,
+                                         f->options->storage, callbacks, &f->latents);
     sp_free(samples);
     return status;
 }
@@ -46,17 +47,21 @@ static size_t bytes_per_row(const sp_tensor *tensor)
     return sp_tensor_bytes(tensor) / (size_t)tensor->shape.dim[0];
 }
 
-/* Sample `i` of micro-batch `micro`: its place in the order and its draws depend on (seed, step, index in the step) alone. */
+/* Sample `i` of micro-batch `micro`: its place in the order and its draws depend on (seed, step,
+ * index in the step) alone. */
 static sp_subpath draw_sample(sp_distill_feed *f, int64_t micro, int64_t i)
 {
     const sp_distill_options *o = f->options;
     int64_t step = micro / o->accumulation, index = micro % o->accumulation * o->batch + i;
-    int64_t k = sp_dataset_order_at(f->order, (uint64_t)(step * o->batch * o->accumulation + index));
+    int64_t k =
+        sp_dataset_order_at(f->order, (uint64_t)(step * o->batch * o->accumulation + index));
     size_t latent = bytes_per_row(&f->clean), context = bytes_per_row(&f->context);
     memcpy((char *)f->clean.data + (size_t)i * latent, sp_latent_at(&f->latents, k), latent);
-    memcpy((char *)f->context.data + (size_t)i * context, (char *)f->contexts.data + (size_t)k * context, context);
+    memcpy((char *)f->context.data + (size_t)i * context,
+           (char *)f->contexts.data + (size_t)k * context, context);
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
-    sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float), latent / sizeof(float));
+    sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
+                     latent / sizeof(float));
     int64_t subpath;
     double gamma;
     sp_subpath_draw(&o->objective, o->seed, (uint64_t)step, (uint64_t)index, &subpath, &gamma);
@@ -65,15 +70,16 @@ static sp_subpath draw_sample(sp_distill_feed *f, int64_t micro, int64_t i)
 
 /* ---- replayed ---- */
 
-static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t micro, sp_dtype dtype, sp_shape shape,
-                          const sp_tensor **out)
+static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t micro, sp_dtype dtype,
+                          sp_shape shape, const sp_tensor **out)
 {
     char full[64];
     snprintf(full, sizeof full, "%s.%lld", name, (long long)micro);
     SP_TRY(sp_tensor_file_get(f->draws, full, out));
     if ((*out)->dtype != dtype || !sp_shape_equal((*out)->shape, shape))
-        return sp_fail(SP_SHAPE, "%s: \"%s\" is %s %s, expected %s %s", sp_tensor_file_path(f->draws), full,
-                       sp_dtype_name((*out)->dtype), sp_shape_text((*out)->shape), sp_dtype_name(dtype), sp_shape_text(shape));
+        return sp_fail(SP_SHAPE, "%s: \"%s\" is %s %s, expected %s %s",
+                       sp_tensor_file_path(f->draws), full, sp_dtype_name((*out)->dtype),
+                       sp_shape_text((*out)->shape), sp_dtype_name(dtype), sp_shape_text(shape));
     return SP_OK;
 }
 
@@ -92,11 +98,14 @@ static sp_status replay(sp_distill_feed *f, int64_t micro, sp_subpath *paths)
     memcpy(f->context.data, context->data, sp_tensor_bytes(context));
     for (int64_t i = 0; i < o->batch; i++) {
         int64_t k;
-        memcpy(&k, (const char *)index->data + (size_t)i * sizeof k, sizeof k); /* a double would round it */
+        memcpy(&k, (const char *)index->data + (size_t)i * sizeof k,
+               sizeof k); /* a double would round it */
         double g = o->objective.objective == SP_OBJECTIVE_LCM ? 1 : sp_load(gamma->data, SP_F32, i);
         if (k < 0 || k >= o->objective.ddim_timesteps || !(g >= 0 && g <= 1))
-            return sp_fail(SP_FORMAT, "%s: draw %lld has index %lld and gamma %g, expected 0..%d and 0..1",
-                           sp_tensor_file_path(f->draws), (long long)micro, (long long)k, g, o->objective.ddim_timesteps - 1);
+            return sp_fail(SP_FORMAT,
+                           "%s: draw %lld has index %lld and gamma %g, expected 0..%d and 0..1",
+                           sp_tensor_file_path(f->draws), (long long)micro, (long long)k, g,
+                           o->objective.ddim_timesteps - 1);
         paths[i] = sp_subpath_at(&o->objective, f->schedule, (int)k, g);
     }
     return SP_OK;
@@ -108,14 +117,16 @@ static sp_status open_draws(sp_distill_feed *f)
     const sp_tensor *uncond;
     SP_TRY(sp_tensor_file_get(f->draws, "uncond", &uncond));
     if (uncond->shape.rank != 3 || uncond->shape.dim[0] != 1 || sp_tensor_count(uncond) == 0)
-        return sp_fail(SP_SHAPE, "%s: \"uncond\" is %s, expected [1,L,D]", f->options->draws, sp_shape_text(uncond->shape));
+        return sp_fail(SP_SHAPE, "%s: \"uncond\" is %s, expected [1,L,D]", f->options->draws,
+                       sp_shape_text(uncond->shape));
     return sp_tensor_convert(uncond, SP_F32, &f->uncond);
 }
 
 /* ---- both ---- */
 
 /* What is recorded must fit the teacher; what it made itself does. */
-static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet, sp_step_shape *shape)
+static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet,
+                            sp_step_shape *shape)
 {
     shape->batch = f->options->batch;
     shape->context_length = f->uncond.shape.dim[1];
@@ -128,16 +139,21 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
     }
     const sp_tensor *first;
     SP_TRY(sp_tensor_file_get(f->draws, "latents.0", &first));
-    if (first->shape.rank != 4 || first->shape.dim[0] != shape->batch || sp_tensor_count(first) == 0)
-        return sp_fail(SP_SHAPE, "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld", f->options->draws,
-                       sp_shape_text(first->shape), (long long)shape->batch, (long long)shape->batch);
+    if (first->shape.rank != 4 || first->shape.dim[0] != shape->batch ||
+        sp_tensor_count(first) == 0)
+        return sp_fail(SP_SHAPE,
+                       "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld",
+                       f->options->draws, sp_shape_text(first->shape), (long long)shape->batch,
+                       (long long)shape->batch);
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
     shape->width = first->shape.dim[3];
     if (shape->channels != unet->in_channels || shape->context_dim != unet->context_dim)
-        return sp_fail(SP_SHAPE, "%s: \"latents.0\" is %s and \"uncond\" %s, and the teacher takes %lld channels and a context of %lld",
-                       f->options->draws, sp_shape_text(first->shape), sp_shape_text(f->uncond.shape),
-                       (long long)unet->in_channels, (long long)unet->context_dim);
+        return sp_fail(
+            SP_SHAPE,
+            "%s: \"latents.0\" is %s and \"uncond\" %s, and the teacher takes %lld channels and a context of %lld",
+            f->options->draws, sp_shape_text(first->shape), sp_shape_text(f->uncond.shape),
+            (long long)unet->in_channels, (long long)unet->context_dim);
     return SP_OK;
 }
 
@@ -152,19 +168,24 @@ static sp_status make_batch(sp_distill_feed *f, const sp_step_shape *s)
     f->coefficients = sp_alloc_zero((size_t)s->batch * sizeof *f->coefficients);
     if (!f->coefficients) return SP_MEMORY;
     for (int64_t i = 0; i < s->batch; i++)
-        memcpy((char *)f->uncond_batch.data + (size_t)i * sp_tensor_bytes(&f->uncond), f->uncond.data, sp_tensor_bytes(&f->uncond));
+        memcpy((char *)f->uncond_batch.data + (size_t)i * sp_tensor_bytes(&f->uncond),
+               f->uncond.data, sp_tensor_bytes(&f->uncond));
     if (!f->embedding_dim) return SP_OK;
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding));
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding_one));
     for (int64_t i = 0; i < s->batch; i++)
-        sp_gamma_embedding(1, f->embedding_dim, (float *)f->embedding_one.data + i * f->embedding_dim);
+        sp_gamma_embedding(1, f->embedding_dim,
+                           (float *)f->embedding_one.data + i * f->embedding_dim);
     return SP_OK;
 }
 
-sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher, const sp_unet_config *student,
-                                 const sp_callbacks *callbacks, sp_distill_feed *out, sp_step_shape *shape)
+sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
+                                 const sp_unet_config *student, const sp_callbacks *callbacks,
+                                 sp_distill_feed *out, sp_step_shape *shape)
 {
-    *out = (sp_distill_feed){.options = options, .schedule = &teacher->scheduler.schedule, .embedding_dim = student->time_cond_dim};
+    *out = (sp_distill_feed){.options = options,
+                             .schedule = &teacher->scheduler.schedule,
+                             .embedding_dim = student->time_cond_dim};
     sp_status status = options->draws ? open_draws(out) : open_data(out, teacher, callbacks);
     if (!status) status = find_shape(out, student, shape);
     if (!status) status = make_batch(out, shape);
@@ -174,8 +195,8 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
 
 void sp_distill_feed_free(sp_distill_feed *f)
 {
-    sp_tensor *tensors[] = {&f->contexts, &f->uncond, &f->clean, &f->noise, &f->context, &f->uncond_batch, &f->embedding,
-                            &f->embedding_one};
+    sp_tensor *tensors[] = {&f->contexts, &f->uncond,       &f->clean,     &f->noise,
+                            &f->context,  &f->uncond_batch, &f->embedding, &f->embedding_one};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
     sp_free(f->coefficients);
@@ -197,7 +218,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
         if (!f->draws) paths[i] = draw_sample(f, micro, i);
         f->coefficients[i] = sp_subpath_coefficients(&o->objective, f->schedule, paths[i]);
         if (f->embedding_dim)
-            sp_gamma_embedding(paths[i].gamma, f->embedding_dim, (float *)f->embedding.data + i * f->embedding_dim);
+            sp_gamma_embedding(paths[i].gamma, f->embedding_dim,
+                               (float *)f->embedding.data + i * f->embedding_dim);
     }
     sp_free(paths);
     SP_TRY(status);

@@ -1,4 +1,5 @@
-/* What a distillation step is fed with: drawn from a data set, or replayed from a file of recorded draws. */
+/* What a distillation step is fed with: drawn from a data set, or replayed from a file of recorded
+ * draws. */
 #ifndef SP_TRAIN_DISTILL_FEED_H
 #define SP_TRAIN_DISTILL_FEED_H
 #include "data/latents.h"
@@ -13,17 +14,19 @@ typedef struct {
     sp_dataset *dataset;
     sp_dataset_order *order;
     sp_latents latents;
-    sp_tensor contexts; /* [samples,L,D] */
-    sp_tensor uncond;   /* [1,L,D] */
+    sp_tensor contexts;    /* [samples,L,D] */
+    sp_tensor uncond;      /* [1,L,D] */
     sp_tensor_file *draws; /* replayed; NULL: drawn */
     /* One micro-batch. */
     sp_tensor clean, noise, context, uncond_batch, embedding, embedding_one;
     sp_coefficients *coefficients;
 } sp_distill_feed;
 
-/* Opens data or draws, computes latents and contexts with the teacher's VAE and text encoder, and sets *shape's sizes. */
-sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher, const sp_unet_config *student,
-                                 const sp_callbacks *callbacks, sp_distill_feed *out, sp_step_shape *shape);
+/* Opens data or draws, computes latents and contexts with the teacher's VAE and text encoder, and
+ * sets *shape's sizes. */
+sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
+                                 const sp_unet_config *student, const sp_callbacks *callbacks,
+                                 sp_distill_feed *out, sp_step_shape *shape);
 void sp_distill_feed_free(sp_distill_feed *feed);
 /* An sp_training_task's feed; context is the sp_distill_feed. */
 sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro);

@@ -17,9 +17,10 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
 
 sp_status sp_train_settings(const sp_train_options *o, json_t **out)
 {
-    *out = json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "max-train-steps", (json_int_t)o->max_steps, "train-batch-size",
-                     (json_int_t)o->batch, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay, "seed",
-                     (json_int_t)o->seed, "mixed-precision", sp_dtype_name(o->storage));
+    *out = json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "max-train-steps", (json_int_t)o->max_steps,
+                     "train-batch-size", (json_int_t)o->batch, "learning-rate", o->learning_rate,
+                     "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "mixed-precision",
+                     sp_dtype_name(o->storage));
     sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
     if (!status) return SP_OK;
     json_decref(*out);
@@ -27,8 +28,8 @@ sp_status sp_train_settings(const sp_train_options *o, json_t **out)
     return status;
 }
 
-static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char *zero, sp_plan **plan, sp_run **run,
-                         sp_training_state *state)
+static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char *zero,
+                         sp_plan **plan, sp_run **run, sp_training_state *state)
 {
     const sp_initialize_options initialize = {.seed = o->seed, .zero = zero};
     sp_weights *initial = NULL;
@@ -44,8 +45,9 @@ static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char 
     return status;
 }
 
-sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *o, const sp_from_nothing_options *how,
-                                json_t *settings, const sp_training_task *task, const sp_callbacks *callbacks,
+sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *o,
+                                const sp_from_nothing_options *how, json_t *settings,
+                                const sp_training_task *task, const sp_callbacks *callbacks,
                                 sp_training_state *state)
 {
     sp_plan *plan = NULL;

@@ -14,7 +14,8 @@ static sp_status cut_back(const char *path, int64_t last_step)
     sp_status status = sp_atomic_open(path, &file);
     if (!status) {
         /* A last line without its end was being written when the program was killed. */
-        for (char *line = text, *end; (end = memchr(line, '\n', size - (size_t)(line - text))); line = end + 1) {
+        for (char *line = text, *end; (end = memchr(line, '\n', size - (size_t)(line - text)));
+             line = end + 1) {
             json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
             json_t *step = json_object_get(object, "step");
             if (json_is_integer(step) && json_integer_value(step) <= last_step)
@@ -45,5 +46,6 @@ sp_status sp_metrics_write(FILE *file, json_t *object)
     if (!line) return SP_MEMORY;
     bool written = fprintf(file, "%s\n", line) > 0 && fflush(file) == 0;
     sp_free(line);
-    return written ? SP_OK : sp_fail(SP_IO, "metrics.jsonl could not be written: %s", strerror(errno));
+    return written ? SP_OK
+                   : sp_fail(SP_IO, "metrics.jsonl could not be written: %s", strerror(errno));
 }

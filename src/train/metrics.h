@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include "base/json.h"
 
-/* Opens output/metrics.jsonl for appending after dropping every line whose "step" is beyond last_step. */
+/* Opens output/metrics.jsonl for appending after dropping every line whose "step" is beyond
+ * last_step. */
 sp_status sp_metrics_open(const char *output, int64_t last_step, FILE **out);
 /* Writes and flushes one line; takes the object. */
 sp_status sp_metrics_write(FILE *file, json_t *object);

@@ -20,11 +20,14 @@ static const char readme[] =
     "\n"
     "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n";
 
-static sp_status save_unet(const sp_distill_options *o, const char *name, const sp_unet_config *config, const sp_weights *weights)
+static sp_status save_unet(const sp_distill_options *o, const char *name,
+                           const sp_unet_config *config, const sp_weights *weights)
 {
     char *folder = sp_path_join(o->output, name);
     json_t *json = sp_unet_config_write(config);
-    sp_status status = folder && json ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32) : SP_MEMORY;
+    sp_status status = folder && json
+                           ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32)
+                           : SP_MEMORY;
     json_decref(json);
     sp_free(folder);
     return status;
@@ -62,15 +65,17 @@ static sp_status copy_component(const sp_distill_options *o, const char *name)
 
 static sp_status save_scheduler(const sp_distill_options *o)
 {
-    static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule",
-                                       "prediction_type", "set_alpha_to_one", "steps_offset"};
+    static const char *const kept[] = {"num_train_timesteps", "beta_start",      "beta_end",
+                                       "beta_schedule",       "prediction_type", "set_alpha_to_one",
+                                       "steps_offset"};
     char *from = sp_format("%s/scheduler/scheduler_config.json", o->teacher);
     char *folder = sp_path_join(o->output, "scheduler");
     char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
     json_t *teacher = NULL;
-    json_t *lcm = json_pack("{s:s, s:s, s:i, s:f, s:s, s:b, s:b}", "_class_name", "LCMScheduler", "_diffusers_version",
-                            "0.30.0", "original_inference_steps", o->objective.ddim_timesteps, "timestep_scaling", 10.0,
-                            "timestep_spacing", "leading", "clip_sample", 0, "rescale_betas_zero_snr", 0);
+    json_t *lcm = json_pack(
+        "{s:s, s:s, s:i, s:f, s:s, s:b, s:b}", "_class_name", "LCMScheduler", "_diffusers_version",
+        "0.30.0", "original_inference_steps", o->objective.ddim_timesteps, "timestep_scaling", 10.0,
+        "timestep_spacing", "leading", "clip_sample", 0, "rescale_betas_zero_snr", 0);
     sp_status status = from && to && lcm ? sp_json_load(from, &teacher) : SP_MEMORY;
     for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
         json_t *value = json_object_get(teacher, kept[i]);
@@ -96,18 +101,20 @@ static sp_status save_json(const sp_distill_options *o, const char *name, const 
 
 static sp_status save_index(const sp_distill_options *o)
 {
-    json_t *index = json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}", "_class_name",
-                              "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0", "feature_extractor",
-                              "safety_checker", "requires_safety_checker", 0, "scheduler", "diffusers", "LCMScheduler",
-                              "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer",
-                              "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL");
+    json_t *index =
+        json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+                  "_class_name", "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0",
+                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
+                  "diffusers", "LCMScheduler", "text_encoder", "transformers", "CLIPTextModel",
+                  "tokenizer", "transformers", "CLIPTokenizer", "unet", "diffusers",
+                  "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL");
     sp_status status = save_json(o, "model_index.json", index);
     json_decref(index);
     return status;
 }
 
-sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student, const sp_weights *online,
-                          const sp_weights *ema, const json_t *settings)
+sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
+                          const sp_weights *online, const sp_weights *ema, const json_t *settings)
 {
     SP_TRY(save_unet(o, "unet", student, online));
     SP_TRY(save_unet(o, "unet_ema", student, ema));

@@ -4,9 +4,10 @@
 #include "diffusion/pipeline.h"
 #include "train/distill.h"
 
-/* Writes output/{unet,unet_ema,scheduler,README.md,splam.json,model_index.json} and copies the teacher's other components,
- * so that diffusers' LatentConsistencyModelPipeline opens it (guidance_scale=1). settings: the run's flags, for splam.json. */
-sp_status sp_student_save(const sp_distill_options *options, const sp_unet_config *student, const sp_weights *online,
-                          const sp_weights *ema, const json_t *settings);
+/* Writes output/{unet,unet_ema,scheduler,README.md,splam.json,model_index.json} and copies the
+ * teacher's other components, so that diffusers' LatentConsistencyModelPipeline opens it
+ * (guidance_scale=1). settings: the run's flags, for splam.json. */
+sp_status sp_student_save(const sp_distill_options *options, const sp_unet_config *student,
+                          const sp_weights *online, const sp_weights *ema, const json_t *settings);
 
 #endif

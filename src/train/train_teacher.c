@@ -1,4 +1,5 @@
-/* The teacher of the demo: text encoder and UNet trained together on cached latents, mean squared error of epsilon or v. */
+/* The teacher of the demo: text encoder and UNet trained together on cached latents, mean squared
+ * error of epsilon or v. */
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -78,7 +79,8 @@ static sp_value *per_sample(sp_builder *b, const char *name, int64_t batch)
     return sp_input(b, name, SP_F32, sp_shape_of(batch), SP_RATE_STEP);
 }
 
-/* z = alpha clean + sigma noise; target = target_clean clean + target_noise noise (epsilon: 0, 1; v: -sigma, alpha). */
+/* z = alpha clean + sigma noise; target = target_clean clean + target_noise noise (epsilon: 0, 1;
+ * v: -sigma, alpha). */
 static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
 {
     int64_t batch = t->options->batch;
@@ -86,19 +88,23 @@ static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
     sp_shape shape = sp_shape_of(batch, l->channels, l->height, l->width);
     sp_value *clean = sp_nchw_to_nhwc(b, sp_input(b, "clean", SP_F32, shape, SP_RATE_STEP));
     sp_value *noise = sp_nchw_to_nhwc(b, sp_input(b, "noise", SP_F32, shape, SP_RATE_STEP));
-    sp_value *ids = sp_input(b, "ids", SP_I32, sp_shape_of(batch, t->text.max_tokens), SP_RATE_STEP);
-    sp_value *noisy[] = {per_sample(b, "alpha", batch), clean, per_sample(b, "sigma", batch), noise};
-    sp_value *target[] = {per_sample(b, "target_clean", batch), clean, per_sample(b, "target_noise", batch), noise};
+    sp_value *ids =
+        sp_input(b, "ids", SP_I32, sp_shape_of(batch, t->text.max_tokens), SP_RATE_STEP);
+    sp_value *noisy[] = {per_sample(b, "alpha", batch), clean, per_sample(b, "sigma", batch),
+                         noise};
+    sp_value *target[] = {per_sample(b, "target_clean", batch), clean,
+                          per_sample(b, "target_noise", batch), noise};
     sp_set_enter(b, "online", SP_RATE_STEP, NULL, NULL);
     sp_scope_enter(b, "text_encoder");
     sp_value *context = sp_clip_text(b, &t->text, ids, 0);
     sp_scope_leave(b);
     sp_scope_enter(b, "unet");
-    sp_value *prediction = sp_unet(b, &t->unet, sp_sample_combine(b, 2, noisy), per_sample(b, "timestep", batch), context, NULL);
+    sp_value *prediction = sp_unet(b, &t->unet, sp_sample_combine(b, 2, noisy),
+                                   per_sample(b, "timestep", batch), context, NULL);
     sp_scope_leave(b);
     sp_set_leave(b);
-    sp_value *loss = sp_loss(b, sp_cast(b, prediction, SP_F32), sp_sample_combine(b, 2, target), NULL,
-                             (sp_loss_options){.kind = SP_LOSS_L2});
+    sp_value *loss = sp_loss(b, sp_cast(b, prediction, SP_F32), sp_sample_combine(b, 2, target),
+                             NULL, (sp_loss_options){.kind = SP_LOSS_L2});
     sp_output(b, "loss", loss);
     return loss;
 }
@@ -120,7 +126,8 @@ static const char *draw_caption(const teacher_training *t, int64_t sample, int64
     sp_random_uniform(key, u, 3);
     if ((double)u[0] < t->options->caption_dropout) return "";
     int others = sp_dataset_caption_count(t->dataset, sample) - 1;
-    if (others == 0 || (double)u[1] >= t->options->caption_variety) return sp_dataset_caption(t->dataset, sample, 0);
+    if (others == 0 || (double)u[1] >= t->options->caption_variety)
+        return sp_dataset_caption(t->dataset, sample, 0);
     int variant = 1 + (int)(u[2] * (float)others);
     return sp_dataset_caption(t->dataset, sample, variant);
 }
@@ -130,19 +137,22 @@ static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
     const sp_train_options *o = t->options;
     size_t one = (size_t)(t->latents.channels * t->latents.height * t->latents.width);
     int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * o->batch + i));
-    memcpy((float *)t->clean.data + (size_t)i * one, sp_latent_at(&t->latents, k), one * sizeof(float));
+    memcpy((float *)t->clean.data + (size_t)i * one, sp_latent_at(&t->latents, k),
+           one * sizeof(float));
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)micro, (uint64_t)i};
     sp_random_normal(key, (float *)t->noise.data + (size_t)i * one, one);
     key.stream = SP_STREAM_TIMESTEP;
     int timestep = (int)sp_random_below(key, SP_TRAIN_TIMESTEPS);
-    float alpha = (float)sp_schedule_alpha(&t->schedule, timestep), sigma = (float)sp_schedule_sigma(&t->schedule, timestep);
+    float alpha = (float)sp_schedule_alpha(&t->schedule, timestep),
+          sigma = (float)sp_schedule_sigma(&t->schedule, timestep);
     ((float *)t->timestep.data)[i] = (float)timestep;
     ((float *)t->alpha.data)[i] = alpha;
     ((float *)t->sigma.data)[i] = sigma;
     ((float *)t->target_clean.data)[i] = o->v_prediction ? -sigma : 0;
     ((float *)t->target_noise.data)[i] = o->v_prediction ? alpha : 1;
     const char *caption = draw_caption(t, sp_dataset_training_sample(t->dataset, k), micro, i);
-    return sp_tokenizer_encode(t->tokenizer, caption, (int32_t *)t->ids.data + i * t->text.max_tokens, NULL);
+    return sp_tokenizer_encode(t->tokenizer, caption,
+                               (int32_t *)t->ids.data + i * t->text.max_tokens, NULL);
 }
 
 static sp_status feed(void *context, sp_run *run, int64_t micro)
@@ -153,8 +163,13 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
     const struct {
         const char *name;
         const sp_tensor *tensor;
-    } inputs[] = {{"clean", &t->clean}, {"noise", &t->noise}, {"ids", &t->ids}, {"timestep", &t->timestep},
-                  {"alpha", &t->alpha}, {"sigma", &t->sigma}, {"target_clean", &t->target_clean},
+    } inputs[] = {{"clean", &t->clean},
+                  {"noise", &t->noise},
+                  {"ids", &t->ids},
+                  {"timestep", &t->timestep},
+                  {"alpha", &t->alpha},
+                  {"sigma", &t->sigma},
+                  {"target_clean", &t->target_clean},
                   {"target_noise", &t->target_noise}};
     for (size_t k = 0; k < sizeof inputs / sizeof *inputs; k++)
         SP_TRY(sp_run_set_input(run, inputs[k].name, inputs[k].tensor));
@@ -177,7 +192,8 @@ static sp_status without_prefix(const sp_weights *weights, const char *prefix, s
     return SP_OK;
 }
 
-static sp_status save_part(const teacher_training *t, const sp_weights *weights, sp_component_kind kind, json_t *config)
+static sp_status save_part(const teacher_training *t, const sp_weights *weights,
+                           sp_component_kind kind, json_t *config)
 {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%s.", sp_component_folder_name(kind));
@@ -210,18 +226,22 @@ static sp_status save_json(const char *folder, const char *name, json_t *value)
 static sp_status save_pipeline_files(const teacher_training *t)
 {
     const char *output = t->options->output;
-    SP_TRY(save_json(output, "scheduler/scheduler_config.json",
-                     json_pack("{s:s, s:s, s:f, s:f, s:s, s:s, s:i, s:b, s:b, s:i, s:s}", "_class_name", "DDIMScheduler",
-                               "_diffusers_version", "0.30.0", "beta_start", beta_start, "beta_end", beta_end, "beta_schedule",
-                               beta_schedule, "prediction_type", t->options->v_prediction ? "v_prediction" : "epsilon",
-                               "num_train_timesteps", (int)SP_TRAIN_TIMESTEPS, "clip_sample", 0, "set_alpha_to_one", 0,
-                               "steps_offset", 1, "timestep_spacing", "leading")));
-    SP_TRY(save_json(output, "model_index.json",
-                     json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}", "_class_name",
-                               "StableDiffusionPipeline", "_diffusers_version", "0.30.0", "feature_extractor",
-                               "safety_checker", "requires_safety_checker", 0, "scheduler", "diffusers", "DDIMScheduler",
-                               "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer",
-                               "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL")));
+    SP_TRY(save_json(
+        output, "scheduler/scheduler_config.json",
+        json_pack("{s:s, s:s, s:f, s:f, s:s, s:s, s:i, s:b, s:b, s:i, s:s}", "_class_name",
+                  "DDIMScheduler", "_diffusers_version", "0.30.0", "beta_start", beta_start,
+                  "beta_end", beta_end, "beta_schedule", beta_schedule, "prediction_type",
+                  t->options->v_prediction ? "v_prediction" : "epsilon", "num_train_timesteps",
+                  (int)SP_TRAIN_TIMESTEPS, "clip_sample", 0, "set_alpha_to_one", 0, "steps_offset",
+                  1, "timestep_spacing", "leading")));
+    SP_TRY(save_json(
+        output, "model_index.json",
+        json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+                  "_class_name", "StableDiffusionPipeline", "_diffusers_version", "0.30.0",
+                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
+                  "diffusers", "DDIMScheduler", "text_encoder", "transformers", "CLIPTextModel",
+                  "tokenizer", "transformers", "CLIPTokenizer", "unet", "diffusers",
+                  "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL")));
     return SP_OK;
 }
 
@@ -231,9 +251,12 @@ static sp_status save_model(const teacher_training *t, const sp_weights *weights
     char *vae = sp_path_join(t->options->output, "vae");
     sp_status status = tokenizer && vae ? SP_OK : SP_MEMORY;
     if (!status) status = save_part(t, weights, SP_COMPONENT_UNET, sp_unet_config_write(&t->unet));
-    if (!status) status = save_part(t, weights, SP_COMPONENT_TEXT_ENCODER, sp_clip_text_config_write(&t->text));
+    if (!status)
+        status =
+            save_part(t, weights, SP_COMPONENT_TEXT_ENCODER, sp_clip_text_config_write(&t->text));
     if (!status) status = sp_tokenizer_save(t->tokenizer, tokenizer);
-    if (!status) status = sp_component_save(vae, SP_COMPONENT_VAE, t->vae->json, t->vae->weights, SP_F32);
+    if (!status)
+        status = sp_component_save(vae, SP_COMPONENT_VAE, t->vae->json, t->vae->weights, SP_F32);
     if (!status) status = save_pipeline_files(t);
     sp_free(tokenizer);
     sp_free(vae);
@@ -244,7 +267,8 @@ static sp_status validate(void *context, const sp_training_state *state)
 {
     const teacher_training *t = context;
     SP_TRY(save_model(t, state->ema));
-    return sp_teacher_sheet(t->options->output, t->dataset, t->options->storage, t->options->seed, state->step);
+    return sp_teacher_sheet(t->options->output, t->dataset, t->options->storage, t->options->seed,
+                            state->step);
 }
 
 /* ---- putting it together ---- */
@@ -261,7 +285,8 @@ static sp_status learn_tokenizer(teacher_training *t)
         for (int v = 0; v < sp_dataset_caption_count(t->dataset, sample); v++)
             captions[filled++] = sp_dataset_caption(t->dataset, sample, v);
     }
-    sp_status status = sp_tokenizer_train(captions, (size_t)filled, SP_TEACHER_VOCABULARY, SP_TEACHER_TOKENS, &t->tokenizer);
+    sp_status status = sp_tokenizer_train(captions, (size_t)filled, SP_TEACHER_VOCABULARY,
+                                          SP_TEACHER_TOKENS, &t->tokenizer);
     sp_free(captions);
     return status;
 }
@@ -282,9 +307,12 @@ static sp_status make_batch(teacher_training *t)
 static sp_status prepare(teacher_training *t)
 {
     const sp_train_options *o = t->options;
-    if (!o->vae) return sp_fail(SP_ARGUMENT, "train teacher needs --vae DIR, an autoencoder made by train vae");
+    if (!o->vae)
+        return sp_fail(SP_ARGUMENT,
+                       "train teacher needs --vae DIR, an autoencoder made by train vae");
     SP_TRY(sp_schedule_make(beta_schedule, beta_start, beta_end, SP_TRAIN_TIMESTEPS,
-                            o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->schedule));
+                            o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON,
+                            &t->schedule));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
     SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
     SP_TRY(sp_dataset_open(o->data, NULL, t->callbacks, &t->dataset));
@@ -293,7 +321,8 @@ static sp_status prepare(teacher_training *t)
     if (!samples) return SP_MEMORY;
     for (int64_t k = 0; k < count; k++)
         samples[k] = sp_dataset_training_sample(t->dataset, k);
-    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, sp_cpu_backend(), SP_F32, t->callbacks, &t->latents);
+    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, sp_cpu_backend(),
+                                         SP_F32, t->callbacks, &t->latents);
     sp_free(samples);
     SP_TRY(status);
     SP_TRY(sp_dataset_order_create(o->seed, count, &t->order));
@@ -306,8 +335,9 @@ static sp_status prepare(teacher_training *t)
 static sp_status run_settings(const sp_train_options *o, json_t **out)
 {
     SP_TRY(sp_train_settings(o, out));
-    json_t *own = json_pack("{s:b, s:f, s:f}", "v-prediction", (int)o->v_prediction, "caption-dropout", o->caption_dropout,
-                            "caption-variety", o->caption_variety);
+    json_t *own =
+        json_pack("{s:b, s:f, s:f}", "v-prediction", (int)o->v_prediction, "caption-dropout",
+                  o->caption_dropout, "caption-variety", o->caption_variety);
     sp_status status = own && json_object_update(*out, own) == 0 ? SP_OK : SP_MEMORY;
     json_decref(own);
     if (!status) return SP_OK;
@@ -318,14 +348,17 @@ static sp_status run_settings(const sp_train_options *o, json_t **out)
 
 static sp_status train(teacher_training *t)
 {
-    const sp_from_nothing_options how = {.name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
+    const sp_from_nothing_options how = {
+        .name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
     SP_TRY(run_settings(t->options, &settings));
     sp_status status = teacher_graph(t, &graph);
-    if (!status) status = sp_train_from_nothing(graph, t->options, &how, settings, &task, t->callbacks, &state);
+    if (!status)
+        status =
+            sp_train_from_nothing(graph, t->options, &how, settings, &task, t->callbacks, &state);
     if (!status) status = save_model(t, state.ema);
     sp_training_state_free(&state);
     json_decref(settings);
@@ -334,7 +367,8 @@ static sp_status train(teacher_training *t)
 
 static void release(teacher_training *t)
 {
-    sp_tensor *tensors[] = {&t->clean, &t->noise, &t->ids, &t->timestep, &t->alpha, &t->sigma, &t->target_clean, &t->target_noise};
+    sp_tensor *tensors[] = {&t->clean, &t->noise, &t->ids,          &t->timestep,
+                            &t->alpha, &t->sigma, &t->target_clean, &t->target_noise};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
     sp_tokenizer_destroy(t->tokenizer);

@@ -1,5 +1,6 @@
-/* The autoencoder of the demo: L1 on pixels and on their horizontal and vertical differences (thin lines weigh more), and a
- * small Kullback-Leibler term. L1 is the pseudo-Huber loss with a small c, so that it has a gradient at 0. */
+/* The autoencoder of the demo: L1 on pixels and on their horizontal and vertical differences (thin
+ * lines weigh more), and a small Kullback-Leibler term. L1 is the pseudo-Huber loss with a small c,
+ * so that it has a gradient at 0. */
 #include <math.h>
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
@@ -69,8 +70,10 @@ static sp_value *kl(sp_builder *b, sp_vae_moments q)
 static sp_value *vae_loss(sp_builder *b, int64_t batch, int64_t size)
 {
     int64_t factor = sp_vae_factor(&demo_vae), side = size / factor;
-    sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "pictures", SP_F32, sp_shape_of(batch, 3, size, size), SP_RATE_STEP));
-    sp_value *noise = sp_input(b, "noise", SP_F32, sp_shape_of(batch, side, side, demo_vae.latent_channels), SP_RATE_STEP);
+    sp_value *x = sp_nchw_to_nhwc(
+        b, sp_input(b, "pictures", SP_F32, sp_shape_of(batch, 3, size, size), SP_RATE_STEP));
+    sp_value *noise = sp_input(
+        b, "noise", SP_F32, sp_shape_of(batch, side, side, demo_vae.latent_channels), SP_RATE_STEP);
     sp_set_enter(b, "online", SP_RATE_STEP, NULL, NULL);
     sp_vae_moments q = sp_vae_encode(b, &demo_vae, x);
     sp_value *deviation = sp_unary(b, SP_UNARY_EXP, sp_affine(b, q.logvar, 0.5, 0));
@@ -98,8 +101,10 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
     size_t one = (size_t)(sp_tensor_count(&t->noise) / batch);
     for (int64_t i = 0; i < batch; i++) {
         int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * batch + i));
-        SP_TRY(sp_dataset_image(t->dataset, sp_dataset_training_sample(t->dataset, k), t->rgb, NULL));
-        sp_rgb_to_float(t->rgb, (int)size, (int)size, (float *)t->pictures.data + i * 3 * size * size);
+        SP_TRY(
+            sp_dataset_image(t->dataset, sp_dataset_training_sample(t->dataset, k), t->rgb, NULL));
+        sp_rgb_to_float(t->rgb, (int)size, (int)size,
+                        (float *)t->pictures.data + i * 3 * size * size);
         sp_random_key key = {t->options->seed, SP_STREAM_POSTERIOR, (uint64_t)micro, (uint64_t)i};
         sp_random_normal(key, (float *)t->noise.data + (size_t)i * one, one);
     }
@@ -124,19 +129,26 @@ static sp_status channel_statistics(const sp_latents *latents, double *mean, dou
         double count = (double)(latents->count * area);
         mean[c] = sum / count;
         double variance = squares / count - mean[c] * mean[c];
-        /* A sum of many numbers rounds, so a channel that never changes may have a small one, or less than none. */
+        /* A sum of many numbers rounds, so a channel that never changes may have a small one, or
+         * less than none. */
         if (!(variance > 1e-12 * (1 + mean[c] * mean[c])))
-            return sp_fail(SP_NUMERIC, "latent channel %lld has the same value, %g, for all of the data, and cannot be brought to "
-                           "deviation 1: the pictures are too few or too alike", (long long)c, mean[c]);
+            return sp_fail(
+                SP_NUMERIC,
+                "latent channel %lld has the same value, %g, for all of the data, and cannot be brought to "
+                "deviation 1: the pictures are too few or too alike",
+                (long long)c, mean[c]);
         deviation[c] = sqrt(variance);
     }
     return SP_OK;
 }
 
-/* z -> (z - mean)/deviation after the encoder's last 1x1 convolution, and back before the decoder's first. */
-static sp_status fold_normalization(sp_weights *weights, int64_t channels, const double *mean, const double *deviation)
+/* z -> (z - mean)/deviation after the encoder's last 1x1 convolution, and back before the decoder's
+ * first. */
+static sp_status fold_normalization(sp_weights *weights, int64_t channels, const double *mean,
+                                    const double *deviation)
 {
-    const char *names[] = {"quant_conv.weight", "quant_conv.bias", "post_quant_conv.weight", "post_quant_conv.bias"};
+    const char *names[] = {"quant_conv.weight", "quant_conv.bias", "post_quant_conv.weight",
+                           "post_quant_conv.bias"};
     float *data[4];
     for (int i = 0; i < 4; i++) {
         sp_tensor *tensor = sp_weights_find(weights, names[i]);
@@ -165,27 +177,33 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
 {
     sp_latents latents = {0};
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
-    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, sp_cpu_backend(), t->options->storage,
-                             callbacks, &latents));
+    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, sp_cpu_backend(),
+                             t->options->storage, callbacks, &latents));
     sp_status status = channel_statistics(&latents, mean, deviation);
     if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
     sp_latents_free(&latents);
     return status;
 }
 
-/* Peak signal-to-noise ratio, in dB, of pictures encoded to the posterior's mean and decoded: held-out ones if there are any. */
+/* Peak signal-to-noise ratio, in dB, of pictures encoded to the posterior's mean and decoded:
+ * held-out ones if there are any. */
 static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, double *out)
 {
-    int64_t samples[256], count = sp_dataset_heldout_count(t->dataset), size = sp_dataset_resolution(t->dataset);
+    int64_t samples[256], count = sp_dataset_heldout_count(t->dataset),
+                          size = sp_dataset_resolution(t->dataset);
     bool heldout = count > 0;
     if (!heldout) count = sp_dataset_training_count(t->dataset);
     if (count > 256) count = 256;
     for (int64_t i = 0; i < count; i++)
-        samples[i] = heldout ? sp_dataset_heldout_sample(t->dataset, i) : sp_dataset_training_sample(t->dataset, i);
+        samples[i] = heldout ? sp_dataset_heldout_sample(t->dataset, i)
+                             : sp_dataset_training_sample(t->dataset, i);
     sp_latents latents = {0};
     sp_tensor images = {0};
-    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, sp_cpu_backend(), SP_F32, NULL, &latents));
-    sp_tensor encoded = {.shape = sp_shape_of(count, latents.channels, latents.height, latents.width), .data = latents.data};
+    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, sp_cpu_backend(), SP_F32, NULL,
+                             &latents));
+    sp_tensor encoded = {.shape =
+                             sp_shape_of(count, latents.channels, latents.height, latents.width),
+                         .data = latents.data};
     sp_status status = sp_vae_decode_all(vae, &encoded, sp_cpu_backend(), SP_F32, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);
@@ -206,11 +224,13 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
     return status;
 }
 
-static sp_status finish(vae_training *t, const sp_training_state *state, const sp_callbacks *callbacks)
+static sp_status finish(vae_training *t, const sp_training_state *state,
+                        const sp_callbacks *callbacks)
 {
     json_t *config = sp_vae_config_write(&demo_vae);
     char *folder = sp_path_join(t->options->output, "vae");
-    sp_component component = {.config = {.kind = SP_COMPONENT_VAE, .vae = demo_vae}, .weights = state->ema};
+    sp_component component = {.config = {.kind = SP_COMPONENT_VAE, .vae = demo_vae},
+                              .weights = state->ema};
     double psnr = 0;
     sp_status status = config && folder ? normalize(t, &component, callbacks) : SP_MEMORY;
     if (!status) status = sp_component_save(folder, SP_COMPONENT_VAE, config, state->ema, SP_F32);
@@ -248,9 +268,11 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
     SP_TRY(sp_make_folders(t->options->output)); /* before the long work on the data */
     SP_TRY(sp_dataset_open(t->options->data, NULL, callbacks, &t->dataset));
     int64_t size = sp_dataset_resolution(t->dataset), side = size / factor;
-    SP_TRY(sp_dataset_order_create(t->options->seed, sp_dataset_training_count(t->dataset), &t->order));
+    SP_TRY(sp_dataset_order_create(t->options->seed, sp_dataset_training_count(t->dataset),
+                                   &t->order));
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, 3, size, size), &t->pictures));
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, side, side, demo_vae.latent_channels), &t->noise));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, side, side, demo_vae.latent_channels),
+                            &t->noise));
     t->rgb = sp_alloc((size_t)(3 * size * size));
     return t->rgb ? SP_OK : SP_MEMORY;
 }

@@ -15,7 +15,8 @@ typedef struct {
     const sp_training_task *task;
     sp_training_state *state;
     const sp_callbacks *callbacks;
-    const float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not depend on it */
+    const float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not
+                               depend on it */
     float **sum;            /* sums over micro-batches, when there are several */
     FILE *metrics;
     double started;
@@ -103,7 +104,8 @@ static double gradient_norm(const trainer *t)
     double sum = 0;
     for (size_t i = 0; i < sp_weights_count(t->state->online); i++)
         if (t->gradient[i])
-            sum += kernels->sum_of_squares(gradient_of(t, i), sp_tensor_count(sp_weights_at(t->state->online, i)));
+            sum += kernels->sum_of_squares(gradient_of(t, i),
+                                           sp_tensor_count(sp_weights_at(t->state->online, i)));
     return sqrt(sum) / (double)t->settings->accumulation;
 }
 
@@ -143,13 +145,18 @@ static sp_status one_step(trainer *t)
     SP_TRY(run_micro_batches(t, &loss));
     double norm = gradient_norm(t), rate = learning_rate_at(t->settings, t->state->step);
     if (!isfinite(loss) || !isfinite(norm))
-        return sp_fail(SP_NUMERIC, "step %lld: the loss is %g and the gradient's norm %g; training stops, and what "
-                       "was saved in %s before is still good", (long long)t->state->step + 1, loss, norm, t->settings->output);
+        return sp_fail(
+            SP_NUMERIC,
+            "step %lld: the loss is %g and the gradient's norm %g; training stops, and what "
+            "was saved in %s before is still good",
+            (long long)t->state->step + 1, loss, norm, t->settings->output);
     optimize(t, norm, rate);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
-    SP_TRY(sp_metrics_write(t->metrics, json_pack("{s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->state->step, "loss", loss,
-                                                  "grad_norm", norm, "learning_rate", rate, "seconds", sp_now() - began)));
+    SP_TRY(sp_metrics_write(t->metrics,
+                            json_pack("{s:I, s:f, s:f, s:f, s:f}", "step",
+                                      (json_int_t)t->state->step, "loss", loss, "grad_norm", norm,
+                                      "learning_rate", rate, "seconds", sp_now() - began)));
     char detail[96];
     snprintf(detail, sizeof detail, "loss %.5f  grad %.3f", loss, norm);
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);
@@ -158,7 +165,8 @@ static sp_status one_step(trainer *t)
 
 static sp_status save(trainer *t)
 {
-    return sp_checkpoint_save(t->settings->output, t->state, t->settings->settings, t->settings->checkpoints_total_limit);
+    return sp_checkpoint_save(t->settings->output, t->state, t->settings->settings,
+                              t->settings->checkpoints_total_limit);
 }
 
 static bool due(int64_t step, int64_t every)
@@ -171,13 +179,18 @@ static sp_status loop(trainer *t)
     const sp_trainer_settings *s = t->settings;
     while (t->state->step < s->max_steps) {
         SP_TRY(one_step(t));
-        bool last = t->state->step >= s->max_steps, stopped = sp_check_cancelled(t->callbacks) != SP_OK;
+        bool last = t->state->step >= s->max_steps,
+             stopped = sp_check_cancelled(t->callbacks) != SP_OK;
         if (last || stopped || due(t->state->step, s->checkpointing_steps)) SP_TRY(save(t));
-        if (t->task->validate && !stopped && (due(t->state->step, s->validation_steps) || (last && s->validation_steps > 0)))
+        if (t->task->validate && !stopped &&
+            (due(t->state->step, s->validation_steps) || (last && s->validation_steps > 0)))
             SP_TRY(t->task->validate(t->task->context, t->state));
         if (stopped && !last)
-            return sp_fail(SP_CANCELLED, "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with --resume latest",
-                           (long long)t->state->step, (long long)s->max_steps, s->output, (long long)t->state->step);
+            return sp_fail(
+                SP_CANCELLED,
+                "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with --resume latest",
+                (long long)t->state->step, (long long)s->max_steps, s->output,
+                (long long)t->state->step);
     }
     return SP_OK;
 }
@@ -190,8 +203,9 @@ static sp_status start(trainer *t)
     SP_TRY(sp_make_folders(s->output));
     SP_TRY(sp_checkpoint_tidy(s->output, &newest));
     if (!s->resume && newest >= 0)
-        sp_log_warn("%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",
-                    s->output, (long long)newest);
+        sp_log_warn(
+            "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",
+            s->output, (long long)newest);
     if (s->resume) {
         SP_TRY(sp_checkpoint_load(s->output, s->resume, s->settings, t->state, &found));
         if (found)
@@ -211,15 +225,17 @@ static void print_profile(const sp_run *run)
     size_t count = 0;
     if (sp_run_profile(run, &rows, &count) != SP_OK) return;
     for (size_t i = 0; i < count; i++)
-        sp_log_info("%-28s %-32s %8lld calls %9.3f s %8.1f GFLOP/s", rows[i].op, rows[i].kernel, (long long)rows[i].calls,
-                    rows[i].seconds, rows[i].seconds > 0 ? rows[i].flops / rows[i].seconds * 1e-9 : 0);
+        sp_log_info("%-28s %-32s %8lld calls %9.3f s %8.1f GFLOP/s", rows[i].op, rows[i].kernel,
+                    (long long)rows[i].calls, rows[i].seconds,
+                    rows[i].seconds > 0 ? rows[i].flops / rows[i].seconds * 1e-9 : 0);
     sp_free(rows);
 }
 
-sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task, sp_training_state *state,
-                   const sp_callbacks *callbacks)
+sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
+                   sp_training_state *state, const sp_callbacks *callbacks)
 {
-    trainer t = {.run = run, .settings = settings, .task = task, .state = state, .callbacks = callbacks};
+    trainer t = {
+        .run = run, .settings = settings, .task = task, .state = state, .callbacks = callbacks};
     bool profile = getenv("SPLAM_PROFILE") != NULL;
     sp_run_enable_profile(run, profile);
     sp_status status = start(&t);

@@ -1,4 +1,5 @@
-/* The training loop, the same for autoencoders, teachers and students: feed, run, clip, step, average, measure, save. */
+/* The training loop, the same for autoencoders, teachers and students: feed, run, clip, step,
+ * average, measure, save. */
 #ifndef SP_TRAIN_TRAINER_H
 #define SP_TRAIN_TRAINER_H
 #include "base/progress.h"
@@ -19,16 +20,16 @@ typedef struct {
 } sp_training_task;
 
 typedef struct {
-    const char *name;      /* the bar's label */
-    const char *output;    /* folder of checkpoints and metrics.jsonl */
+    const char *name;   /* the bar's label */
+    const char *output; /* folder of checkpoints and metrics.jsonl */
     int64_t max_steps;
-    int64_t accumulation;  /* micro-batches per optimiser step */
+    int64_t accumulation; /* micro-batches per optimiser step */
     double learning_rate;
-    int64_t warmup_steps;  /* linear */
-    bool cosine;           /* then to zero at max_steps; else constant */
+    int64_t warmup_steps; /* linear */
+    bool cosine;          /* then to zero at max_steps; else constant */
     double weight_decay;
     double ema_decay;
-    bool ema_warmup;       /* the rate is min(ema_decay, (1+n)/(10+n)) after n steps */
+    bool ema_warmup; /* the rate is min(ema_decay, (1+n)/(10+n)) after n steps */
     double max_grad_norm;
     int64_t checkpointing_steps; /* 0: only at the end and when interrupted */
     int checkpoints_total_limit; /* 0: all */
@@ -37,10 +38,11 @@ typedef struct {
     json_t *settings;            /* the flags that determine the run, for state.json */
 } sp_trainer_settings;
 
-/* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for weights of set "online";
- * `run` has every other weight set bound. SP_NUMERIC when a loss is not finite (the last checkpoint stays), SP_CANCELLED
- * after saving when asked to stop. metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds. */
-sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task, sp_training_state *state,
-                   const sp_callbacks *callbacks);
+/* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for
+ * weights of set "online"; `run` has every other weight set bound. SP_NUMERIC when a loss is not
+ * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. metrics.jsonl
+ * has one object per step: step, loss, grad_norm, learning_rate, seconds. */
+sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
+                   sp_training_state *state, const sp_callbacks *callbacks);
 
 #endif

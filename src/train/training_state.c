@@ -11,11 +11,13 @@
 #include "base/text.h"
 
 enum { SP_PART_COUNT = 4 };
-static const char *const part_names[SP_PART_COUNT] = {"online", "ema", "first_moment", "second_moment"};
+static const char *const part_names[SP_PART_COUNT] = {"online", "ema", "first_moment",
+                                                      "second_moment"};
 
 static sp_weights **part(sp_training_state *state, int index)
 {
-    sp_weights **parts[SP_PART_COUNT] = {&state->online, &state->ema, &state->first_moment, &state->second_moment};
+    sp_weights **parts[SP_PART_COUNT] = {&state->online, &state->ema, &state->first_moment,
+                                         &state->second_moment};
     return parts[index];
 }
 
@@ -55,7 +57,9 @@ sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *t
 {
     unsigned long failures = sp_alloc_failures();
     if (json_object_set_new(settings, flag, json_string(text)) == 0) return SP_OK;
-    return sp_alloc_failures() != failures ? SP_MEMORY : sp_fail(SP_ARGUMENT, "--%s \"%s\" is not UTF-8", flag, text);
+    return sp_alloc_failures() != failures
+               ? SP_MEMORY
+               : sp_fail(SP_ARGUMENT, "--%s \"%s\" is not UTF-8", flag, text);
 }
 
 /* ---- names: output/checkpoint-STEP ---- */
@@ -107,26 +111,28 @@ static sp_status save_parts(const char *folder, const sp_training_state *state)
     for (int i = 0; i < SP_PART_COUNT; i++) {
         char *path = sp_format("%s/%s.safetensors", folder, part_names[i]);
         if (!path) return SP_MEMORY;
-        sp_status status = sp_weights_save(*part((sp_training_state *)state, i), path, SP_F32, NULL, 0);
+        sp_status status =
+            sp_weights_save(*part((sp_training_state *)state, i), path, SP_F32, NULL, 0);
         sp_free(path);
         SP_TRY(status);
     }
     return SP_OK;
 }
 
-static sp_status save_description(const char *folder, const sp_training_state *state, const json_t *settings)
+static sp_status save_description(const char *folder, const sp_training_state *state,
+                                  const json_t *settings)
 {
     char *path = sp_path_join(folder, "state.json");
-    json_t *description = json_pack("{s:I, s:i, s:O}", "step", (json_int_t)state->step, "threads", sp_threads(),
-                                    "settings", settings);
+    json_t *description = json_pack("{s:I, s:i, s:O}", "step", (json_int_t)state->step, "threads",
+                                    sp_threads(), "settings", settings);
     sp_status status = path && description ? sp_json_save(path, description) : SP_MEMORY;
     json_decref(description);
     sp_free(path);
     return status;
 }
 
-/* Keeps `limit` checkpoints of those up to `step`. Later ones are another run's: to count them would be to remove this
- * run's own. */
+/* Keeps `limit` checkpoints of those up to `step`. Later ones are another run's: to count them
+ * would be to remove this run's own. */
 static sp_status remove_oldest(const char *output, int64_t step, int limit)
 {
     int64_t *steps;
@@ -144,7 +150,8 @@ static sp_status remove_oldest(const char *output, int64_t step, int limit)
     return status;
 }
 
-/* What a killed process left of a checkpoint: checkpoint-STEP.tmp-PID of a process that is no more. */
+/* What a killed process left of a checkpoint: checkpoint-STEP.tmp-PID of a process that is no more.
+ */
 static bool is_left_over(const char *name)
 {
     const char *tail = strstr(name, ".tmp-");
@@ -173,7 +180,8 @@ sp_status sp_checkpoint_tidy(const char *output, int64_t *newest)
     return status;
 }
 
-sp_status sp_checkpoint_save(const char *output, const sp_training_state *state, const json_t *settings, int limit)
+sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
+                             const json_t *settings, int limit)
 {
     char *path = checkpoint_path(output, state->step);
     char *beside = path ? sp_format("%s.tmp-%ld", path, (long)getpid()) : NULL;
@@ -196,11 +204,14 @@ sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
 
 /* ---- loading ---- */
 
-static sp_status another_run(const char *path, const char *flag, const json_t *before, const json_t *now)
+static sp_status another_run(const char *path, const char *flag, const json_t *before,
+                             const json_t *now)
 {
-    char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL, *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
-    sp_status status = sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run", path, flag,
-                               old ? old : "(none)", new ? new : "(none)");
+    char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL,
+         *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
+    sp_status status =
+        sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run",
+                path, flag, old ? old : "(none)", new ? new : "(none)");
     sp_free(old);
     sp_free(new);
     return status;
@@ -210,17 +221,20 @@ static sp_status same_settings(const char *path, const json_t *saved, const json
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)wanted, key, value) {
+    json_object_foreach((json_t *)wanted, key, value)
+    {
         json_t *before = json_object_get(saved, key);
         if (!before || !json_equal(before, value)) return another_run(path, key, before, value);
     }
-    json_object_foreach((json_t *)saved, key, value)
-        if (!json_object_get(wanted, key)) return another_run(path, key, value, NULL);
+    json_object_foreach((json_t *)saved, key,
+                        value) if (!json_object_get(wanted, key)) return another_run(path, key,
+                                                                                     value, NULL);
     return SP_OK;
 }
 
 /* Opens one set and sees that it has every tensor. */
-static sp_status open_part(const char *folder, const char *name, const sp_weights *weights, sp_tensor_file **file)
+static sp_status open_part(const char *folder, const char *name, const sp_weights *weights,
+                           sp_tensor_file **file)
 {
     char *path = sp_format("%s/%s.safetensors", folder, name);
     if (!path) return SP_MEMORY;
@@ -229,8 +243,9 @@ static sp_status open_part(const char *folder, const char *name, const sp_weight
         const sp_tensor *tensor = sp_weights_at(weights, i), *saved;
         status = sp_tensor_file_get(*file, sp_weights_name(weights, i), &saved);
         if (!status && (saved->dtype != SP_F32 || !sp_shape_equal(saved->shape, tensor->shape)))
-            status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected F32 %s", path, sp_weights_name(weights, i),
-                             sp_dtype_name(saved->dtype), sp_shape_text(saved->shape), sp_shape_text(tensor->shape));
+            status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected F32 %s", path,
+                             sp_weights_name(weights, i), sp_dtype_name(saved->dtype),
+                             sp_shape_text(saved->shape), sp_shape_text(tensor->shape));
     }
     sp_free(path);
     return status;
@@ -240,7 +255,8 @@ static void take_part(const sp_tensor_file *file, sp_weights *weights)
 {
     for (size_t i = 0; i < sp_weights_count(weights); i++) {
         sp_tensor *tensor = sp_weights_at(weights, i);
-        memcpy(tensor->data, sp_tensor_file_find(file, sp_weights_name(weights, i))->data, sp_tensor_bytes(tensor));
+        memcpy(tensor->data, sp_tensor_file_find(file, sp_weights_name(weights, i))->data,
+               sp_tensor_bytes(tensor));
     }
 }
 
@@ -266,22 +282,24 @@ static sp_status load_folder(const char *folder, const json_t *settings, sp_trai
     sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
     if (!status) status = sp_json_int(description, "step", -1, path, &step);
     if (!status) status = sp_json_int(description, "threads", 0, path, &threads);
-    if (!status && step < 0) status = sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
+    if (!status && step < 0)
+        status = sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
     if (!status) status = same_settings(folder, json_object_get(description, "settings"), settings);
     if (!status) status = load_parts(folder, state);
     if (!status) {
         state->step = step;
         if (threads != sp_threads())
-            sp_log_warn("%s was made with %d threads and goes on with %d: sums may differ in the last bit", folder,
-                        (int)threads, sp_threads());
+            sp_log_warn(
+                "%s was made with %d threads and goes on with %d: sums may differ in the last bit",
+                folder, (int)threads, sp_threads());
     }
     json_decref(description);
     sp_free(path);
     return status;
 }
 
-sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings, sp_training_state *state,
-                             bool *found)
+sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
+                             sp_training_state *state, bool *found)
 {
     *found = true;
     if (strcmp(which, "latest") != 0) return load_folder(which, settings, state);

@@ -1,5 +1,6 @@
-/* What a training run is made of, and its checkpoints: online weights, their moving average, the optimiser's moments and
- * the number of steps done. A run resumed from a checkpoint is bit for bit the run not interrupted. */
+/* What a training run is made of, and its checkpoints: online weights, their moving average, the
+ * optimiser's moments and the number of steps done. A run resumed from a checkpoint is bit for bit
+ * the run not interrupted. */
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
 #include "base/json.h"
@@ -16,22 +17,25 @@ typedef struct {
 sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out);
 void sp_training_state_free(sp_training_state *state);
 
-/* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8. */
+/* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8.
+ */
 sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text);
 
-/* For the start of a run: removes what killed processes left of unfinished checkpoints under output; *newest is the step of
- * the newest one, -1 if there is none. */
+/* For the start of a run: removes what killed processes left of unfinished checkpoints under
+ * output; *newest is the step of the newest one, -1 if there is none. */
 sp_status sp_checkpoint_tidy(const char *output, int64_t *newest);
 
-/* Writes output/checkpoint-STEP: *.safetensors and state.json with `settings`, an object whose keys are the flags that
- * determine the run. Written beside and renamed; then the oldest checkpoints beyond `limit` are removed (0: keep all),
- * not counting later ones, which an earlier run left. */
-sp_status sp_checkpoint_save(const char *output, const sp_training_state *state, const json_t *settings, int limit);
+/* Writes output/checkpoint-STEP: *.safetensors and state.json with `settings`, an object whose keys
+ * are the flags that determine the run. Written beside and renamed; then the oldest checkpoints
+ * beyond `limit` are removed (0: keep all), not counting later ones, which an earlier run left. */
+sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
+                             const json_t *settings, int limit);
 
-/* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are skipped with a warning;
- * *found is false, and *state untouched, if there is none) or a checkpoint's folder. Settings that differ from `settings`
- * are SP_ARGUMENT, naming the flag and both values. */
-sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings, sp_training_state *state,
-                             bool *found);
+/* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are
+ * skipped with a warning; *found is false, and *state untouched, if there is none) or a
+ * checkpoint's folder. Settings that differ from `settings` are SP_ARGUMENT, naming the flag and
+ * both values. */
+sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
+                             sp_training_state *state, bool *found);
 
 #endif

@@ -43,7 +43,8 @@ static sp_status draw_row(validation *v, int row, sp_denoise_request request)
         uint8_t **cell = &v->cells[row * v->columns + i];
         *cell = sp_alloc((size_t)pixels);
         if (*cell)
-            sp_rgb_from_float((const float *)images.data + i * pixels, v->picture_width, v->picture_height, *cell);
+            sp_rgb_from_float((const float *)images.data + i * pixels, v->picture_width,
+                              v->picture_height, *cell);
         else
             status = SP_MEMORY;
     }
@@ -86,37 +87,45 @@ static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
     v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
     v->height = feed->latents.height;
     v->width = feed->latents.width;
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(v->columns, feed->contexts.shape.dim[1], feed->contexts.shape.dim[2]), &v->contexts));
+    SP_TRY(sp_tensor_create(
+        SP_F32, sp_shape_of(v->columns, feed->contexts.shape.dim[1], feed->contexts.shape.dim[2]),
+        &v->contexts));
     size_t one = sp_tensor_bytes(&v->contexts) / (size_t)v->columns;
     for (int64_t i = 0; i < v->columns; i++) {
         int64_t k = chosen(i, v->columns, count);
-        v->captions[i] = sp_dataset_caption(feed->dataset, sp_dataset_training_sample(feed->dataset, k), 0);
-        memcpy((char *)v->contexts.data + (size_t)i * one, (char *)feed->contexts.data + (size_t)k * one, one);
+        v->captions[i] =
+            sp_dataset_caption(feed->dataset, sp_dataset_training_sample(feed->dataset, k), 0);
+        memcpy((char *)v->contexts.data + (size_t)i * one,
+               (char *)feed->contexts.data + (size_t)k * one, one);
     }
     return SP_OK;
 }
 
-static sp_status draw_student(validation *v, const sp_scheduler_config *scheduler, const sp_unet_config *student,
-                              const sp_training_state *state)
+static sp_status draw_student(validation *v, const sp_scheduler_config *scheduler,
+                              const sp_unet_config *student, const sp_training_state *state)
 {
     const sp_weights *weights[] = {state->online, state->ema};
-    static const char *const labels[] = {"online, 1 step", "online, 2 steps", "online, 4 steps",
+    static const char *const labels[] = {"online, 1 step",  "online, 2 steps",  "online, 4 steps",
                                          "average, 1 step", "average, 2 steps", "average, 4 steps"};
     v->rows = SP_VALIDATION_ROWS;
     for (int row = 0; row < v->rows; row++) {
         if (row % 3 == 0) SP_TRY(sp_pipeline_set_unet(v->pipeline, student, weights[row / 3]));
         const sp_sampler_options sampler = {.kind = SP_SAMPLER_LCM, .steps = step_counts[row % 3]};
-        SP_TRY(draw_row(v, row, (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1}));
+        SP_TRY(draw_row(
+            v, row,
+            (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1}));
     }
     return save_sheet(v, labels, state->step);
 }
 
-sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher, const sp_distill_feed *feed,
-                              const sp_unet_config *student, const sp_training_state *state)
+sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher,
+                              const sp_distill_feed *feed, const sp_unet_config *student,
+                              const sp_training_state *state)
 {
     char title[64];
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
-    validation v = {.output = options->output, .title = title, .seed = options->seed, .pipeline = teacher};
+    validation v = {
+        .output = options->output, .title = title, .seed = options->seed, .pipeline = teacher};
     sp_scheduler_config scheduler = teacher->scheduler;
     scheduler.is_lcm = true;
     scheduler.original_steps = options->objective.ddim_timesteps;
@@ -131,13 +140,15 @@ sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *te
 
 static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
 {
-    int64_t count = sp_dataset_training_count(dataset), factor = sp_vae_factor(&v->pipeline->vae->config.vae);
+    int64_t count = sp_dataset_training_count(dataset),
+            factor = sp_vae_factor(&v->pipeline->vae->config.vae);
     const char *empty = "";
     v->rows = 1;
     v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
     v->height = v->width = sp_dataset_resolution(dataset) / factor;
     for (int64_t i = 0; i < v->columns; i++)
-        v->captions[i] = sp_dataset_caption(dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
+        v->captions[i] = sp_dataset_caption(
+            dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
     SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->contexts));
     SP_TRY(sp_pipeline_encode(v->pipeline, &empty, 1, &v->uncond));
     const sp_sampler_options sampler = {.kind = SP_SAMPLER_DDIM, .steps = 25};
@@ -146,7 +157,8 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
     return save_sheet(v, labels, step);
 }
 
-sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_dtype storage, uint64_t seed, int64_t step)
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_dtype storage, uint64_t seed,
+                           int64_t step)
 {
     char title[64];
     snprintf(title, sizeof title, "Teacher after %lld steps", (long long)step);
