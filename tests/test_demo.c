@@ -263,13 +263,14 @@ static void test_demo(void **state)
 
 static void test_refusals(void **state)
 {
-    (void)state;
-    char *table;
-    const char *models[] = {"/nowhere"};
+    char *table, nowhere[256], output[256];
+    snprintf(nowhere, sizeof nowhere, "%s", in_folder(state, "nowhere"));
+    snprintf(output, sizeof output, "%s", in_folder(state, "output"));
+    const char *models[] = {nowhere};
     splam_eval_options eval = {.models = models,
                                .model_count = 1,
                                .data = "emoji:",
-                               .output = "/nowhere/out",
+                               .output = output,
                                .metrics = "fid",
                                .guidance_scale_w = -1};
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_UNSUPPORTED);
@@ -283,7 +284,7 @@ static void test_refusals(void **state)
     eval.metrics = NULL;
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_IO);
     assert_null(table);
-    splam_demo_options demo = {.teacher = "/nowhere", .output = "/nowhere/out"};
+    splam_demo_options demo = {.teacher = nowhere, .output = output};
     assert_int_equal(splam_demo(&demo, NULL, &table), SPLAM_IO);
 }
 
@@ -291,7 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_demo, make_test_folder, remove_test_folder),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test_setup_teardown(test_refusals, make_test_folder, remove_test_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
