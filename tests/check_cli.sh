@@ -4,7 +4,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 splam=$PWD/${1:-build}/cli/splam
-golden=$PWD/tests/golden
+source=$PWD golden=$PWD/tests/golden
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 1
@@ -216,6 +216,9 @@ report "inspect"
     one_sentence 1 words "$splam" tokenize -m words text
     printf '{"a": 1e999}' >words/vocab.json && printf 'a b c\n' >words/merges.txt
     one_sentence 1 words "$splam" tokenize -m words text
+    "$splam" tokenize -m "$source/assets/teacher" -- "-red apple" >out 2>&1
+    grep -qE '^\[[0-9]+(, [0-9]+){23}\]$' out || echo "not an array of 24 ids: $(cat out)"
+    "$splam" tokenize -m "$source/assets/teacher/tokenizer" -- "-red apple" | cmp - out
 } >.wrong 2>&1
 report "tokenize"
 {
@@ -237,6 +240,25 @@ report "data"
     [ ! -e out.png ] || echo "a picture was written"
 } >.wrong 2>&1
 report "generate"
+{
+    one_sentence 1 'nowhere' "$splam" distill --teacher nowhere --data emoji: --output new
+    one_sentence 2 'distill needs --teacher' "$splam" distill --data emoji: --output new
+    one_sentence 2 'skip' "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new --skip 99999
+    one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
+    one_sentence 2 'one of f32\|f16\|bf16' "$splam" convert -m "$source/assets/teacher" -o new --dtype f8
+    one_sentence 1 'nowhere' "$splam" eval -m nowhere --data emoji: --output new
+    one_sentence 2 'no metric "beauty"' "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics beauty
+    [ ! -e new/unet ] && [ ! -e new/report.json ] || echo "something was written: $(ls new)"
+} >.wrong 2>&1
+report "distill, convert and eval"
+{
+    "$splam" bench --support | grep -q '^conv2d ' || echo "support: $("$splam" bench --support | head -n 3)"
+    "$splam" bench -m "$golden/teacher-epsilon" --only train --json -t 1 >out 2>err || cat err
+    grep -qE '"distill_step_seconds": [0-9.e-]+' out && grep -qE '"unet_forward_backward_seconds": [0-9.e-]+' out || cat out
+    one_sentence 2 'operator' "$splam" bench --operator nonsense
+    one_sentence 1 nowhere "$splam" bench -m nowhere --only generate
+} >.wrong 2>&1
+report "bench"
 
 # ---- training: it needs pictures, and those of emoji come with a package ----
 
