@@ -89,6 +89,14 @@ static void check_rows(const json_t *report)
     }
 }
 
+/* Overwrites the data of every picture in the page. */
+static void blank_pictures(char *page)
+{
+    for (char *data = page; (data = strstr(data, ";base64,")) != NULL;)
+        for (data += strlen(";base64,"); *data && *data != '"' && *data != '\''; data++)
+            *data = '.';
+}
+
 static void check_report(const char *output)
 {
     json_t *report;
@@ -108,6 +116,7 @@ static void check_report(const char *output)
     assert_ok(sp_read_file(path, &page, NULL));
     assert_non_null(strstr(page, "data:image/png;base64,"));
     assert_non_null(strstr(page, "ode-error by number of steps"));
+    blank_pictures(page); /* base64 spells every short word sooner or later */
     assert_null(strstr(page, "nan"));
     assert_null(strstr(page, "http")); /* needs nothing from elsewhere */
     sp_free(page);
