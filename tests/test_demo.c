@@ -157,7 +157,7 @@ static void check_ode_error(void *const *state, const places *p)
     snprintf(folder, sizeof folder, "%s/student", p->output);
     assert_ok(sp_dataset_open(p->data, &data, NULL, &dataset));
     assert_ok(sp_pipeline_open(p->teacher, &(sp_pipeline_options){0}, &teacher));
-    assert_ok(sp_pipeline_open(folder, &(sp_pipeline_options){0}, &student));
+    assert_ok(sp_pipeline_open(folder, &(sp_pipeline_options){.unet = "unet_ema"}, &student));
     assert_ok(
         sp_evaluation_create(dataset, teacher->vae, teacher->backend, &options, NULL, &evaluation));
     assert_ok(sp_contestant_create(evaluation, teacher, &contestant));
@@ -201,6 +201,7 @@ static void check_eval(void *const *state, const places *p)
     const splam_eval_options o = {.models = models,
                                   .model_count = 1,
                                   .teacher = p->teacher,
+                                  .unet = "unet_ema", /* what the demo shows */
                                   .data = p->data,
                                   .output = p->output,
                                   .metrics = "ode-error,frechet",
