@@ -1,6 +1,7 @@
 /* The demo from end to end, through the public functions, with a tiny teacher. */
 #include <math.h>
 #include "support.h"
+#include "fontconfig_leak.h"
 #include "tiny_model.h"
 #include <splam/splam.h>
 #include "base/json.h"

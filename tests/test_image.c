@@ -7,14 +7,8 @@
 #include "data/image_orientation.h"
 #include "data/sheet.h"
 #include "support.h"
+#include "fontconfig_leak.h"
 #include "tensor/safetensors.h"
-
-/* Read by LeakSanitizer: fontconfig, behind Cairo, keeps its patterns until the process ends. */
-__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libfontconfig\n";
-}
 
 static int open_golden(void **state)
 {

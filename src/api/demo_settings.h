@@ -16,7 +16,7 @@ typedef struct {
 } sp_demo_method;
 
 static const sp_demo_method sp_demo_methods[] = {
-    {"lcm", "LCM", "lcm", "unet_ema", SP_OBJECTIVE_LCM, 100, 1, 1, 1e-4, 0.95},
+    {"lcm", "LCM", "lcm", "unet_ema", SP_OBJECTIVE_LCM, 150, 1, 1, 1e-4, 0.95},
     {"splam", "SPLAM", "student", "unet_ema", SP_OBJECTIVE_SPLAM, 150, 1, 0.3, 1e-4, 0.95},
 };
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
