@@ -287,6 +287,12 @@ static void test_atomic_file(void **state)
     sp_free(names);
     assert_status(sp_write_file(in_folder(state, "absent/x"), "x", 1), SP_IO);
     assert_message("absent/x");
+    assert_status(sp_write_file(*state, "x", 1), SP_IO);
+    assert_message("it is a folder");
+    const char *pipe = in_folder(state, "pipe");
+    assert_int_equal(mkfifo(pipe, 0600), 0); /* stands for /dev/null, which no test may risk */
+    assert_status(sp_write_file(pipe, "x", 1), SP_IO);
+    assert_message("it is a device or a pipe");
 }
 
 static void test_full_disk(void **state)

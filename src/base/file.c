@@ -115,9 +115,19 @@ static void release_atomic(sp_atomic_file *file)
     *file = (sp_atomic_file){0};
 }
 
+/* What is renamed over a device, such as /dev/null, takes its place for every other program. */
+static sp_status check_replaceable(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return SP_OK;
+    return sp_fail(SP_IO, "%s: cannot be replaced by a file: it is %s", path,
+                   S_ISDIR(info.st_mode) ? "a folder" : "a device or a pipe");
+}
+
 sp_status sp_atomic_open(const char *path, sp_atomic_file *out)
 {
     *out = (sp_atomic_file){0};
+    SP_TRY(check_replaceable(path));
     sp_atomic_file file = {.path = sp_strdup(path)};
     if (file.path) file.temporary = sp_format("%s.tmp-%ld", path, (long)getpid());
     if (!file.temporary) {

@@ -24,7 +24,7 @@ sp_status sp_read_file(const char *path, char **out, size_t *size);
 
 /* Atomic writing: opens path.tmp-PID for writing; commit flushes, fsyncs, renames over path;
  * abandon removes it. Both close. A failed write (full disk) is reported by commit, and path keeps
- * what it had. */
+ * what it had. Only a file is replaced: a folder, a device or a pipe at path is SP_IO. */
 typedef struct {
     FILE *stream;
     char *path, *temporary;
