@@ -68,6 +68,31 @@ static sp_status make_output(const char *output)
     return sp_make_folders(output);
 }
 
+/* Half a model must not look like one, and its folder would be in the way of the next attempt. */
+static sp_status remove_output(const char *output, sp_status why)
+{
+    char *message = sp_strdup(sp_error_message());
+    sp_remove_tree(output);
+    sp_status status = sp_fail(why, "%s", message ? message : "out of memory");
+    sp_free(message);
+    return status;
+}
+
+static sp_status convert_entries(const char *model, char *const *names, size_t count,
+                                 const char *output, sp_dtype dtype)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++)
+        any |= sp_component_kind_of(names[i]) >= 0;
+    if (!any)
+        return sp_fail(SP_FORMAT, "%s: holds no model: no folder unet, vae or text_encoder", model);
+    SP_TRY(make_output(output));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        status = convert_entry(model, names[i], output, dtype);
+    return status ? remove_output(output, status) : SP_OK;
+}
+
 sp_status sp_convert_model(const char *model, const char *output, sp_dtype dtype)
 {
     char **names;
@@ -76,11 +101,9 @@ sp_status sp_convert_model(const char *model, const char *output, sp_dtype dtype
     SP_TRY(sp_model_folder_open(model, &folder));
     sp_model_folder_close(&folder);
     SP_TRY(sp_list_folder(model, &names, &count));
-    sp_status status = make_output(output);
-    for (size_t i = 0; i < count; i++) {
-        if (!status) status = convert_entry(model, names[i], output, dtype);
+    sp_status status = convert_entries(model, names, count, output, dtype);
+    for (size_t i = 0; i < count; i++)
         sp_free(names[i]);
-    }
     sp_free(names);
     return status;
 }
