@@ -88,7 +88,7 @@ static void convolution(int n, int size, int from, int to, int kernel, int strid
     snprintf(layer, sizeof layer, "%dx%d/%d, %d of %dx%d, %d -> %d", kernel, kernel, stride, n,
              size, size, from, to);
     int pad = kernel / 2, after = (size + 2 * pad - kernel) / stride + 1;
-    sp_conv2d_options o = {stride, pad, pad, pad, pad};
+    sp_conv2d_options o = {stride, pad, pad, pad, pad, false};
     double results[2][3];
     for (sp_dtype dtype = SP_F32; dtype <= SP_BF16; dtype++) {
         sp_builder *b = begin();

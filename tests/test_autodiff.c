@@ -50,7 +50,8 @@ static sp_value *convolution(composition *c, sp_value *x, int64_t M, int64_t k)
 {
     int pad = (int)k / 2;
     sp_value *weight = V(M, sp_channels(x), k, k), *bias = V(M);
-    return sp_conv2d(c->b, x, weight, bias, NULL, NULL, (sp_conv2d_options){1, pad, pad, pad, pad});
+    return sp_conv2d(c->b, x, weight, bias, NULL, NULL,
+                     (sp_conv2d_options){1, pad, pad, pad, pad, false});
 }
 
 static sp_value *linear(composition *c, sp_value *x, int64_t M)
@@ -119,7 +120,8 @@ static sp_value *unet(composition *c)
     sp_builder *b = c->b;
     sp_value *time = V(2, 5), *weight = V(6, 6, 3, 3);
     sp_value *skip = resnet_block(c, V(2, 5, 4, 4), time, 6);
-    sp_value *x = sp_conv2d(b, skip, weight, NULL, NULL, NULL, (sp_conv2d_options){2, 0, 0, 1, 1});
+    sp_value *x =
+        sp_conv2d(b, skip, weight, NULL, NULL, NULL, (sp_conv2d_options){2, 0, 0, 1, 1, false});
     sp_value *tokens = sp_reshape(b, x, sp_shape_of(2, -1, 6));
     x = sp_reshape(b, attention_block(c, tokens, tokens), x ? x->shape : (sp_shape){0});
     x = sp_upsample_nearest(b, x, 5, 4);

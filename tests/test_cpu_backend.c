@@ -1,95 +1,8 @@
 /* The CPU backend's products against the reference kernels, on shapes that no blocking divides. */
 #include <math.h>
 #include <pthread.h>
-#include "support.h"
+#include "kernel_fixture.h"
 #include "backend/cpu/cpu.h"
-#include "base/random.h"
-#include "ops/ops.h"
-
-/* Memory that tells whether it was written past its ends. */
-#define FENCE 128
-typedef struct {
-    unsigned char *block;
-    size_t bytes;
-} fenced;
-
-static void *fenced_make(fenced *f, size_t bytes, int fill)
-{
-    *f = (fenced){sp_alloc(bytes + 2 * FENCE), bytes};
-    assert_non_null(f->block);
-    memset(f->block, 0xa5, bytes + 2 * FENCE);
-    memset(f->block + FENCE, fill, bytes);
-    return f->block + FENCE;
-}
-
-static void fenced_free(fenced *f)
-{
-    for (int i = 0; i < FENCE; i++) {
-        assert_int_equal(f->block[i], 0xa5);
-        assert_int_equal(f->block[FENCE + f->bytes + (size_t)i], 0xa5);
-    }
-    sp_free(f->block);
-}
-
-static size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
-/* A node with random inputs and the reference's output. */
-typedef struct {
-    const sp_node *node;
-    void *in[SP_MAX_INPUTS];
-    void *expected;
-} fixture;
-
-static void fixture_make(fixture *f, const sp_value *value, bool use_reference)
-{
-    assert_non_null(value);
-    *f = (fixture){.node = value->producer};
-    for (int i = 0; i < f->node->inputs; i++) {
-        const sp_value *v = f->node->in[i];
-        if (!v) continue;
-        size_t count = (size_t)sp_shape_count(v->shape);
-        float *numbers = sp_alloc(count * sizeof *numbers);
-        f->in[i] = sp_alloc(bytes_of(v));
-        assert_non_null(numbers);
-        assert_non_null(f->in[i]);
-        sp_random_normal((sp_random_key){.seed = 7, .sample = (uint64_t)i}, numbers, count);
-        sp_convert(f->in[i], v->dtype, numbers, SP_F32, (int64_t)count);
-        sp_free(numbers);
-    }
-    f->expected = sp_alloc(bytes_of(value));
-    assert_non_null(f->expected);
-    if (use_reference) f->node->op->reference(f->node, (const void *const *)f->in, &f->expected);
-}
-
-static void fixture_free(fixture *f)
-{
-    for (int i = 0; i < SP_MAX_INPUTS; i++)
-        sp_free(f->in[i]);
-    sp_free(f->expected);
-}
-
-/* Runs the prepared kernel on fresh memory: outputs and scratch start as NaN. The caller frees
- * *out. */
-static void run_kernel(const sp_kernel *kernel, const fixture *f, fenced *out)
-{
-    fenced scratch, packed[SP_MAX_INPUTS] = {0};
-    void *in[SP_MAX_INPUTS];
-    for (int i = 0; i < SP_MAX_INPUTS; i++) {
-        in[i] = f->in[i];
-        const sp_packing *p = &kernel->packing[i];
-        if (p->bytes == 0) continue;
-        in[i] = fenced_make(&packed[i], p->bytes, 0xff);
-        p->pack(p->state, f->in[i], in[i]);
-    }
-    void *results[SP_MAX_OUTPUTS] = {fenced_make(out, bytes_of(f->node->out[0]), 0xff)};
-    kernel->run(kernel->state, f->node, in, results, fenced_make(&scratch, kernel->scratch, 0xff));
-    fenced_free(&scratch);
-    for (int i = 0; i < SP_MAX_INPUTS; i++)
-        if (packed[i].block) fenced_free(&packed[i]);
-}
 
 /* fp32: sums of up to a few thousand products in another order. bf16: both sides round nearly the
  * same sum once, so few elements, those close to the middle between two numbers, fall on
@@ -152,11 +65,11 @@ typedef struct {
 } convolution;
 
 static const convolution convolutions[] = {
-    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1}},   {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1}},
-    {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1}}, {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1}},
-    {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0}}, {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0}},
-    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1}},  {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1}},
-    {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1}}, {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1}},
+    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1, false}},   {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1, false}},
+    {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1, false}}, {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1, false}},
+    {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0, false}}, {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0, false}},
+    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1, false}},  {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1, false}},
+    {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1, false}}, {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1, false}},
 };
 #define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
 
@@ -243,7 +156,7 @@ static void weights_of_other_dtypes(void **state)
         sp_value *x = input(b, "x", SP_F32, sp_shape_of(2, 6, 5, 20));
         check(sp_linear(b, x, input(b, "w", stored, sp_shape_of(24, 20)), NULL, NULL), true);
         check(sp_conv2d(b, x, input(b, "k", stored, sp_shape_of(12, 20, 3, 3)), NULL, NULL, NULL,
-                        (sp_conv2d_options){1, 1, 1, 1, 1}),
+                        (sp_conv2d_options){1, 1, 1, 1, 1, false}),
               true);
         sp_builder_destroy(b);
     }
@@ -258,7 +171,7 @@ static void equal_layouts_share_a_key(void **state)
         sp_builder *b;
         sp_kernel kernel;
         assert_ok(sp_builder_create(&b));
-        convolution c = {i == 1 ? 4 : 2, 8, 8, 64, i == 2 ? 128 : 64, 3, {1, 1, 1, 1, 1}};
+        convolution c = {i == 1 ? 4 : 2, 8, 8, 64, i == 2 ? 128 : 64, 3, {1, 1, 1, 1, 1, false}};
         sp_value *y = convolve(b, &c, SP_F32, SP_F32, 0);
         assert_non_null(y);
         assert_ok(backend->prepare(backend, y->producer, &kernel));
@@ -291,9 +204,10 @@ static void one_kernel_in_many_threads(void **state)
     sp_builder *b;
     assert_ok(sp_builder_create(&b));
     fixture f;
-    fixture_make(
-        &f, convolve(b, &(convolution){2, 16, 16, 32, 48, 3, {1, 1, 1, 1, 1}}, SP_F32, SP_F32, 7),
-        false);
+    fixture_make(&f,
+                 convolve(b, &(convolution){2, 16, 16, 32, 48, 3, {1, 1, 1, 1, 1, false}}, SP_F32,
+                          SP_F32, 7),
+                 false);
     sp_backend *backend = sp_cpu_backend();
     sp_kernel kernel;
     assert_ok(backend->prepare(backend, f.node, &kernel));

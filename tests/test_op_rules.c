@@ -19,7 +19,7 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
 
 /* Each: what is built, the operator's name, and the two shapes (or what stands for one) that its
  * message has. */
-#define CONV(pad) ((sp_conv2d_options){1, pad, pad, pad, pad})
+#define CONV(pad) ((sp_conv2d_options){1, pad, pad, pad, pad, false})
 #define HEADS(n) ((sp_attention_options){n, 1, false})
 #define GROUPS(n) ((sp_group_norm_options){n, 1e-5, false})
 #define HUBER ((sp_loss_options){SP_LOSS_HUBER, 1e-3})

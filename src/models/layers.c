@@ -19,7 +19,8 @@ sp_value *sp_conv2d_layer(sp_builder *b, const char *name, sp_value *x, int64_t 
                           int64_t kernel)
 {
     int pad = (int)(kernel / 2);
-    return convolution(b, name, x, channels, kernel, (sp_conv2d_options){1, pad, pad, pad, pad});
+    return convolution(b, name, x, channels, kernel,
+                       (sp_conv2d_options){1, pad, pad, pad, pad, false});
 }
 
 sp_value *sp_conv2d_layer_strided(sp_builder *b, const char *name, sp_value *x, int64_t channels,
@@ -133,8 +134,8 @@ sp_value *sp_downsample_layer(sp_builder *b, const char *name, sp_value *x, int6
     if (!x) return NULL;
     int before = (int)padding;
     sp_scope_enter(b, "%s", name);
-    sp_value *y =
-        convolution(b, "conv", x, sp_channels(x), 3, (sp_conv2d_options){2, before, before, 1, 1});
+    sp_value *y = convolution(b, "conv", x, sp_channels(x), 3,
+                              (sp_conv2d_options){2, before, before, 1, 1, false});
     sp_scope_leave(b);
     return y;
 }

@@ -1,6 +1,7 @@
 /* conv2d: y[n,p,q,m] = sum_{c,i,j} x[n,h,w,c] weight[m,c,i,j] + bias[m] + per_channel[n,m]
  *                      + residual[n,p,q,m]
  *         h = p*stride - pad_top + i, w = q*stride - pad_left + j, zeros outside x
+ *         doubled: x[n,h/2,w/2,c] for 0 <= h < 2H, 0 <= w < 2W
  *   x            [N,H,W,C]
  *   weight       [M,C,kh,kw]
  *   bias         [M] or absent, full
@@ -18,12 +19,13 @@
 typedef struct {
     int64_t N, H, W, C, Ho, Wo, M, kh, kw;
     sp_conv2d_options o;
-} geometry;
+} geometry; /* H and W: of x as the kernel sees it, doubled or not */
 
 static geometry geometry_of(sp_shape x, sp_shape y, sp_shape weight, sp_conv2d_options o)
 {
-    return (geometry){x.dim[0], x.dim[1],      x.dim[2],      x.dim[3],      y.dim[1],
-                      y.dim[2], weight.dim[0], weight.dim[2], weight.dim[3], o};
+    int times = o.doubled ? 2 : 1;
+    return (geometry){x.dim[0], times * x.dim[1], times * x.dim[2], x.dim[3],      y.dim[1],
+                      y.dim[2], weight.dim[0],    weight.dim[2],    weight.dim[3], o};
 }
 
 /* Ho or Wo; -1 if the kernel does not fit or the options make no sense. */
@@ -36,13 +38,16 @@ static int64_t output_size(int64_t size, int64_t kernel, int before, int after, 
 
 static sp_shape output_shape(sp_shape x, int64_t M, int64_t kh, int64_t kw, sp_conv2d_options o)
 {
-    return sp_shape_of(x.dim[0], output_size(x.dim[1], kh, o.pad_top, o.pad_bottom, o.stride),
-                       output_size(x.dim[2], kw, o.pad_left, o.pad_right, o.stride), M);
+    int times = o.doubled ? 2 : 1;
+    return sp_shape_of(x.dim[0],
+                       output_size(times * x.dim[1], kh, o.pad_top, o.pad_bottom, o.stride),
+                       output_size(times * x.dim[2], kw, o.pad_left, o.pad_right, o.stride), M);
 }
 
 static int64_t at_x(const geometry *g, int64_t n, int64_t h, int64_t w, int64_t c)
 {
-    return ((n * g->H + h) * g->W + w) * g->C + c;
+    int shift = g->o.doubled;
+    return ((n * (g->H >> shift) + (h >> shift)) * (g->W >> shift) + (w >> shift)) * g->C + c;
 }
 
 static int64_t at_y(const geometry *g, int64_t n, int64_t p, int64_t q, int64_t m)
@@ -82,8 +87,14 @@ static void gradient(sp_builder *b, sp_node *node, sp_value *const *dy, sp_value
 {
     sp_conv2d_options o = *(const sp_conv2d_options *)node->options;
     sp_value *x = node->in[0], *weight = node->in[1];
-    if (sp_wants_gradient(node, 0))
+    int64_t height = sp_dim(x, 1), width = sp_dim(x, 2);
+    bool doubled = o.doubled;
+    o.doubled = false;
+    if (doubled) x = sp_upsample_nearest(b, x, 2 * height, 2 * width);
+    if (sp_wants_gradient(node, 0)) {
         dx[0] = sp_conv2d_data_gradient(b, dy[0], weight, sp_dim(x, 1), sp_dim(x, 2), o);
+        if (doubled) dx[0] = sp_upsample_nearest_gradient(b, dx[0], height, width);
+    }
     if (sp_wants_gradient(node, 1))
         dx[1] = sp_conv2d_weight_gradient(b, x, dy[0], sp_dim(weight, 2), sp_dim(weight, 3), o);
     if (sp_wants_gradient(node, 2)) dx[2] = sp_sum_leading(b, dy[0], 1);

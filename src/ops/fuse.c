@@ -1,9 +1,10 @@
 /* Fusion: two nodes become one where the value between them has no other use.
  *   group_norm -> silu                          group_norm{silu}
+ *   upsample_nearest to twice the size -> conv2d, 3x3, stride 1, padding 1    conv2d{doubled}
  *   conv2d -> add_per_channel                   conv2d with per_channel
  *   conv2d -> add, linear -> add (equal shapes) the same with residual
- * The fused node is the first one, moved to the place of the second: there all its inputs are
- * ready. */
+ * The fused node is the first one, moved to the place of the second (conv2d{doubled}: the second,
+ * where it is): there all its inputs are ready. */
 #include "graph/passes.h"
 #include "ops/ops.h"
 
@@ -75,6 +76,26 @@ static sp_status fuse_silu(fusion *f, sp_node *unary, int n)
     return SP_OK;
 }
 
+static sp_status fuse_doubling(fusion *f, sp_node *conv)
+{
+    const sp_conv2d_options *o = conv->options;
+    sp_node *upsample = fusible(f, conv, 0, &sp_op_upsample_nearest);
+    bool keeps_size = o->stride == 1 && o->pad_top == 1 && o->pad_left == 1 && o->pad_bottom == 1 &&
+                      o->pad_right == 1 && sp_dim(conv->in[1], 2) == 3 &&
+                      sp_dim(conv->in[1], 3) == 3;
+    if (!upsample || !keeps_size || o->doubled) return SP_OK;
+    sp_value *x = upsample->in[0], *twice = upsample->out[0];
+    if (sp_dim(twice, 1) != 2 * sp_dim(x, 1) || sp_dim(twice, 2) != 2 * sp_dim(x, 2)) return SP_OK;
+    sp_conv2d_options *options = sp_arena_alloc(f->graph->arena, sizeof *options);
+    if (!options) return sp_fail(SP_MEMORY, "out of memory");
+    *options = *o;
+    options->doubled = true;
+    conv->options = options;
+    conv->in[0] = x;
+    upsample->removed = true;
+    return SP_OK;
+}
+
 static void fuse_add_per_channel(fusion *f, sp_node *add, int n)
 {
     sp_node *conv = fusible(f, add, 0, &sp_op_conv2d);
@@ -109,6 +130,8 @@ sp_status sp_pass_fuse(sp_graph *graph)
         if (node->removed) continue;
         if (node->op == &sp_op_unary)
             status = fuse_silu(&f, node, n);
+        else if (node->op == &sp_op_conv2d)
+            status = fuse_doubling(&f, node);
         else if (node->op == &sp_op_add_per_channel)
             fuse_add_per_channel(&f, node, n);
         else if (node->op == &sp_op_add)

@@ -223,7 +223,7 @@ static sp_value *loss_gradient(sp_case_inputs *t, const sp_op_case *c)
 }
 
 /* ---- products ---- */
-enum { BIAS = 1, PER_CHANNEL = 2, RESIDUAL = 4, SILU = 1, AFFINE = 2 };
+enum { BIAS = 1, PER_CHANNEL = 2, RESIDUAL = 4, DOUBLED = 8, SILU = 1, AFFINE = 2 };
 
 /* N, L, K, M, with what */
 static sp_value *linear(sp_case_inputs *t, const sp_op_case *c)
@@ -262,13 +262,15 @@ static sp_value *linear_weight_gradient(sp_case_inputs *t, const sp_op_case *c)
 /* Convolutions: N, H, W, C, M, kernel, stride, pad top, left, bottom, right, with what. */
 static sp_conv2d_options convolution(const int64_t *s)
 {
-    return (sp_conv2d_options){(int)s[6], (int)s[7], (int)s[8], (int)s[9], (int)s[10]};
+    return (sp_conv2d_options){(int)s[6], (int)s[7],  (int)s[8],
+                               (int)s[9], (int)s[10], (s[11] & DOUBLED) != 0};
 }
 
 static sp_shape convolved(const int64_t *s)
 {
-    return sp_shape_of(s[0], (s[1] + s[7] + s[9] - s[5]) / s[6] + 1,
-                       (s[2] + s[8] + s[10] - s[5]) / s[6] + 1, s[4]);
+    int64_t times = s[11] & DOUBLED ? 2 : 1;
+    return sp_shape_of(s[0], (times * s[1] + s[7] + s[9] - s[5]) / s[6] + 1,
+                       (times * s[2] + s[8] + s[10] - s[5]) / s[6] + 1, s[4]);
 }
 
 static sp_value *conv2d(sp_case_inputs *t, const sp_op_case *c)
@@ -522,6 +524,8 @@ const sp_op_case sp_op_cases[] = {
     SUM(conv2d, "all", {3, 6, 5, 16, 24, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL}),
     SUM(conv2d, "all, odd", {3, 5, 7, 5, 3, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL}),
     SUM(conv2d, "all, 1x1", {2, 5, 7, 12, 20, 1, 1, 0, 0, 0, 0, BIAS | PER_CHANNEL | RESIDUAL}),
+    SUM(conv2d, "doubled", {2, 3, 4, 6, 9, 3, 1, 1, 1, 1, 1, BIAS | DOUBLED}),
+    SUM(conv2d, "doubled, all", {2, 3, 5, 32, 16, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL | DOUBLED}),
     SUM(conv2d, "per channel, residual, stride 2", {2, 7, 6, 8, 8, 3, 2, 0, 0, 1, 1, PER_CHANNEL | RESIDUAL}),
 
     /*                             N  Lq  Lk heads D causal */

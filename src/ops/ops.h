@@ -65,8 +65,8 @@ sp_value *sp_sample_combine(sp_builder *b, int terms, sp_value *const *coefficie
 
 #define SP_UNARY_LIST(X)                                                                           \
     X(SILU, "silu")                                                                                \
-    X(GELU, "gelu") X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp")      \
-        X(CLAMP, "clamp")
+    X(GELU, "gelu")                                                                                \
+    X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp") X(CLAMP, "clamp")
 typedef enum {
 #define X(name, text) SP_UNARY_##name,
     SP_UNARY_LIST(X)
@@ -138,9 +138,10 @@ sp_value *sp_linear_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy);
 
 /* y = conv(x, weight) + bias[M] + per_channel[N,M] + residual[N,Ho,Wo,M]; the last three may be
  * NULL. Ho = (H + pad_top + pad_bottom - kh)/stride + 1. Cross-correlation, zeros outside, as in
- * PyTorch. */
+ * PyTorch. doubled: of x upsampled to twice its height and width (nearest) first; H is 2 H then. */
 typedef struct {
     int stride, pad_top, pad_left, pad_bottom, pad_right;
+    bool doubled;
 } sp_conv2d_options;
 sp_value *sp_conv2d(sp_builder *b, sp_value *x, sp_value *weight, sp_value *bias,
                     sp_value *per_channel, sp_value *residual, sp_conv2d_options options);
@@ -209,9 +210,10 @@ typedef struct {
 sp_value *sp_sinusoidal(sp_builder *b, sp_value *t, sp_sinusoidal_options options);
 
 /* ---- fusion ---- */
-/* Before autodiff or for inference: group_norm + silu -> group_norm{silu}; conv2d + add_per_channel
- * + add -> conv2d with per_channel and residual; linear + add -> linear with residual. Only where
- * the intermediate value has no other use. */
+/* Before autodiff or for inference: group_norm + silu -> group_norm{silu}; upsample_nearest to
+ * twice the size + 3x3 conv2d -> conv2d{doubled}; conv2d + add_per_channel + add -> conv2d with
+ * per_channel and residual; linear + add -> linear with residual. Only where the intermediate value
+ * has no other use. */
 sp_status sp_pass_fuse(sp_graph *graph);
 
 /* Every operator, for tests, the reference table and `splam bench --support`. */
@@ -220,7 +222,8 @@ extern const int sp_all_ops_count;
 
 #define SP_OPS_DECLARE(name) extern const sp_op sp_op_##name;
 SP_OPS_DECLARE(reshape)
-SP_OPS_DECLARE(permute) SP_OPS_DECLARE(concat) SP_OPS_DECLARE(slice) SP_OPS_DECLARE(unslice)
+SP_OPS_DECLARE(permute)
+SP_OPS_DECLARE(concat) SP_OPS_DECLARE(slice) SP_OPS_DECLARE(unslice)
     SP_OPS_DECLARE(upsample_nearest) SP_OPS_DECLARE(upsample_nearest_gradient)
         SP_OPS_DECLARE(stop_gradient) SP_OPS_DECLARE(add) SP_OPS_DECLARE(mul) SP_OPS_DECLARE(affine)
             SP_OPS_DECLARE(add_per_channel) SP_OPS_DECLARE(sample_combine) SP_OPS_DECLARE(unary)

@@ -13,6 +13,8 @@ typedef struct {
     /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
      * by itself. */
     bool lay_per_channel, lay_residual;
+    size_t doubled_at; /* forward: offset in the scratch of x at twice its size, where it is asked
+                          for */
 } convolution;
 
 typedef struct {
@@ -39,6 +41,11 @@ static void describe(const sp_value *x, const int64_t weight[4], sp_dtype weight
                     .x = sp_onednn_nhwc(x->dtype, x),
                     .weight = sp_onednn_any(weight_dtype, 4, weight),
                     .y = sp_onednn_nhwc(y->dtype, y)};
+    if (!o->doubled) return;
+    sp_value twice = *x;
+    twice.shape.dim[1] *= 2;
+    twice.shape.dim[2] *= 2;
+    g->x = sp_onednn_nhwc(x->dtype, &twice);
 }
 
 static sp_status forward_descriptor(const geometry *g, const dnnl_memory_desc_t *bias,
@@ -118,14 +125,46 @@ static void lay(const convolution *c, const sp_node *node, void *const *in, void
     if (l.residual || l.per_channel) sp_parallel_for(sp_dim(y, 0) * l.positions, 64, lay_range, &l);
 }
 
+/* Rows of x, each written four times. */
+typedef struct {
+    const char *from;
+    char *to;
+    int64_t width;
+    size_t pixel; /* bytes */
+} doubling;
+
+static void double_range(void *context, int64_t begin, int64_t end)
+{
+    const doubling *d = context;
+    size_t row = (size_t)d->width * d->pixel;
+    for (int64_t r = begin; r < end; r++) {
+        const char *from = d->from + (size_t)r * row;
+        char *to = d->to + (size_t)r * 4 * row;
+        for (int64_t w = 0; w < d->width; w++, from += d->pixel) {
+            memcpy(to + (size_t)(2 * w) * d->pixel, from, d->pixel);
+            memcpy(to + (size_t)(2 * w + 1) * d->pixel, from, d->pixel);
+        }
+        memcpy(to + 2 * row, to, 2 * row);
+    }
+}
+
+static void *doubled(const sp_value *x, const void *from, void *to)
+{
+    doubling d = {from, to, sp_dim(x, 2), (size_t)sp_channels(x) * sp_dtype_size(x->dtype)};
+    sp_parallel_for(sp_dim(x, 0) * sp_dim(x, 1), 1, double_range, &d);
+    return to;
+}
+
 static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out,
                         void *scratch)
 {
     const convolution *c = state;
+    const sp_conv2d_options *o = node->options;
     lay(c, node, in, out[0], scratch);
     void *addresses[SP_ONEDNN_MAX_ARGUMENTS];
     int count = 0;
-    addresses[count++] = in[0];
+    addresses[count++] =
+        o->doubled ? doubled(node->in[0], in[0], (char *)scratch + c->doubled_at) : in[0];
     addresses[count++] = in[1];
     if (sp_onednn_optional(node, 2)) addresses[count++] = in[2];
     if (sp_onednn_optional(node, 3) && !c->lay_per_channel) addresses[count++] = in[3];
@@ -200,6 +239,11 @@ static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *ou
         c->library_at = SP_ONEDNN_ALIGN((size_t)sp_shape_count(node->in[3]->shape) *
                                         sp_dtype_size(node->out[0]->dtype));
     out->scratch = c->library_at + c->primitive.scratch;
+    if (((const sp_conv2d_options *)node->options)->doubled) {
+        c->doubled_at = SP_ONEDNN_ALIGN(out->scratch);
+        out->scratch =
+            c->doubled_at + 4 * (size_t)sp_shape_count(x->shape) * sp_dtype_size(x->dtype);
+    }
     return SP_OK;
 }
 

@@ -19,7 +19,7 @@
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(sum_middle) X(mean) X(loss) X(loss_gradient)                                  \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \
-    X(attention) X(attention_gradient)                                                             \
+    X(attention) X(attention_gradient) X(conv2d) X(conv2d_data_gradient)                           \
     X(upsample_nearest_gradient) X(embedding_gradient) X(sinusoidal)
 #define SP_VECTOR_MOVING_OPS(X)                                                                    \
     X(cast) X(permute) X(concat) X(slice) X(unslice) X(upsample_nearest) X(embedding)

@@ -1,0 +1,94 @@
+/* A node with random inputs, and kernels run on memory that tells whether it was overrun. */
+#ifndef SP_TESTS_KERNEL_FIXTURE_H
+#define SP_TESTS_KERNEL_FIXTURE_H
+#include "support.h"
+#include "base/random.h"
+#include "graph/backend.h"
+#include "ops/ops.h"
+
+/* Memory that tells whether it was written past its ends. */
+#define FENCE 128
+typedef struct {
+    unsigned char *block;
+    size_t bytes;
+} fenced;
+
+static inline void *fenced_make(fenced *f, size_t bytes, int fill)
+{
+    *f = (fenced){sp_alloc(bytes + 2 * FENCE), bytes};
+    assert_non_null(f->block);
+    memset(f->block, 0xa5, bytes + 2 * FENCE);
+    memset(f->block + FENCE, fill, bytes);
+    return f->block + FENCE;
+}
+
+static inline void fenced_free(fenced *f)
+{
+    for (int i = 0; i < FENCE; i++) {
+        assert_int_equal(f->block[i], 0xa5);
+        assert_int_equal(f->block[FENCE + f->bytes + (size_t)i], 0xa5);
+    }
+    sp_free(f->block);
+}
+
+static inline size_t bytes_of(const sp_value *v)
+{
+    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
+}
+
+/* A node with random inputs and the reference's output. */
+typedef struct {
+    const sp_node *node;
+    void *in[SP_MAX_INPUTS];
+    void *expected;
+} fixture;
+
+static inline void fixture_make(fixture *f, const sp_value *value, bool use_reference)
+{
+    assert_non_null(value);
+    *f = (fixture){.node = value->producer};
+    for (int i = 0; i < f->node->inputs; i++) {
+        const sp_value *v = f->node->in[i];
+        if (!v) continue;
+        size_t count = (size_t)sp_shape_count(v->shape);
+        float *numbers = sp_alloc(count * sizeof *numbers);
+        f->in[i] = sp_alloc(bytes_of(v));
+        assert_non_null(numbers);
+        assert_non_null(f->in[i]);
+        sp_random_normal((sp_random_key){.seed = 7, .sample = (uint64_t)i}, numbers, count);
+        sp_convert(f->in[i], v->dtype, numbers, SP_F32, (int64_t)count);
+        sp_free(numbers);
+    }
+    f->expected = sp_alloc(bytes_of(value));
+    assert_non_null(f->expected);
+    if (use_reference) f->node->op->reference(f->node, (const void *const *)f->in, &f->expected);
+}
+
+static inline void fixture_free(fixture *f)
+{
+    for (int i = 0; i < SP_MAX_INPUTS; i++)
+        sp_free(f->in[i]);
+    sp_free(f->expected);
+}
+
+/* Runs the prepared kernel on fresh memory: outputs and scratch start as NaN. The caller frees
+ * *out. */
+static inline void run_kernel(const sp_kernel *kernel, const fixture *f, fenced *out)
+{
+    fenced scratch, packed[SP_MAX_INPUTS] = {0};
+    void *in[SP_MAX_INPUTS];
+    for (int i = 0; i < SP_MAX_INPUTS; i++) {
+        in[i] = f->in[i];
+        const sp_packing *p = &kernel->packing[i];
+        if (p->bytes == 0) continue;
+        in[i] = fenced_make(&packed[i], p->bytes, 0xff);
+        p->pack(p->state, f->in[i], in[i]);
+    }
+    void *results[SP_MAX_OUTPUTS] = {fenced_make(out, bytes_of(f->node->out[0]), 0xff)};
+    kernel->run(kernel->state, f->node, in, results, fenced_make(&scratch, kernel->scratch, 0xff));
+    fenced_free(&scratch);
+    for (int i = 0; i < SP_MAX_INPUTS; i++)
+        if (packed[i].block) fenced_free(&packed[i]);
+}
+
+#endif

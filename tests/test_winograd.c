@@ -1,0 +1,186 @@
+/* Winograd convolutions against the reference: every form, forward and data gradient, on sizes that no
+ * tile or block divides. */
+#include <math.h>
+#include "kernel_fixture.h"
+#include "backend/cpu/convolution_choice.h"
+#include "base/parallel.h"
+
+/* Relative RMS error that a form may have, and the largest error relative to the largest value. Twice
+ * what convolution_choice.h gives, which includes the rounding of bf16 results, and five times that:
+ * of some ten thousand results the worst lies at about four deviations, while a result in a wrong
+ * place or a point left out is off by as much as the results are large. */
+static void bounds_of(sp_convolution_form form, sp_dtype dtype, double *rms, double *largest)
+{
+    static const double errors[] = {[SP_WINOGRAD_2_BF16] = 8.4e-3,
+                                    [SP_WINOGRAD_4] = 5e-6,
+                                    [SP_WINOGRAD_6] = 1e-5};
+    *rms = errors[form];
+    if (dtype == SP_BF16 && form != SP_WINOGRAD_2_BF16) *rms = 4e-3; /* stored as bf16, both sides */
+    *largest = 5 * *rms;
+}
+
+static void compare(const fixture *f, const void *found, const char *name, double rms_bound,
+                    double largest_bound)
+{
+    const sp_value *y = f->node->out[0];
+    double squares = 0, off = 0, largest = 0, worst = 0;
+    for (int64_t i = 0; i < sp_shape_count(y->shape); i++) {
+        double wanted = sp_load(f->expected, y->dtype, i), is = sp_load(found, y->dtype, i);
+        squares += wanted * wanted;
+        off += (is - wanted) * (is - wanted);
+        largest = fmax(largest, fabs(wanted));
+        if (!(fabs(is - wanted) <= worst)) worst = fabs(is - wanted); /* NaN sticks */
+    }
+    double rms = sqrt(off / squares), relative = worst / largest;
+    if (!(rms <= rms_bound && relative <= largest_bound))
+        fail_msg("%s of %s, %s: RMS error %g, allowed %g; largest %g, allowed %g", f->node->op->name,
+                 sp_shape_text(y->shape), name, rms, rms_bound, relative, largest_bound);
+}
+
+/* The same bits for 1, 2 and 16 threads, and within bounds. Returns false where the form does not
+ * fit. */
+static bool check_form(const fixture *f, sp_convolution_form form)
+{
+    static const int threads[] = {1, 2, 16};
+    fenced out[3];
+    for (int i = 0; i < 3; i++) {
+        sp_kernel kernel = {0};
+        sp_set_threads(threads[i]);
+        sp_status status = sp_winograd_prepare(form, f->node, &kernel);
+        if (status == SP_UNSUPPORTED && i == 0) return false;
+        assert_ok(status);
+        run_kernel(&kernel, f, &out[i]);
+        kernel.destroy(kernel.state);
+        assert_memory_equal(out[i].block, out[0].block, out[0].bytes + 2 * FENCE);
+    }
+    sp_set_threads(0);
+    double rms, largest;
+    bounds_of(form, f->node->out[0]->dtype, &rms, &largest);
+    compare(f, out[0].block + FENCE, sp_convolution_form_name(form), rms, largest);
+    for (int i = 0; i < 3; i++)
+        fenced_free(&out[i]);
+    return true;
+}
+
+static void check_forms(const sp_value *value, bool channels_fit)
+{
+    fixture f;
+    fixture_make(&f, value, true);
+    for (int form = SP_CONVOLUTION_DIRECT + 1; form < SP_CONVOLUTION_FORM_COUNT; form++) {
+        bool pairs = form != SP_WINOGRAD_2_BF16 || sp_cpu_isa() == SP_ISA_AVX512_BF16;
+        assert_int_equal(check_form(&f, (sp_convolution_form)form), channels_fit && pairs);
+    }
+    fixture_free(&f);
+}
+
+typedef struct {
+    int64_t n, h, w, c, m;
+    sp_conv2d_options o;
+} convolution;
+
+/* Small and odd pictures; one tile; several blocks; one panel, a narrow last panel; paddings of all
+ * kinds. */
+static const convolution convolutions[] = {
+    {2, 5, 7, 32, 16, {1, 1, 1, 1, 1, false}},   {1, 1, 1, 18, 32, {1, 1, 1, 1, 1, false}},
+    {1, 13, 23, 34, 80, {1, 1, 1, 1, 1, false}}, {3, 6, 8, 22, 48, {1, 0, 0, 0, 0, false}},
+    {1, 9, 6, 16, 16, {1, 2, 0, 1, 2, false}},   {2, 4, 5, 32, 16, {1, 1, 1, 1, 1, true}},
+    {1, 11, 9, 16, 48, {1, 1, 1, 1, 1, true}},   {1, 30, 28, 10, 16, {1, 1, 1, 1, 1, false}},
+};
+#define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
+
+static sp_value *input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape shape)
+{
+    return sp_input(b, name, dtype, shape, SP_RATE_STEP);
+}
+
+static sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype, sp_dtype weight,
+                          bool sums)
+{
+    int times = c->o.doubled ? 2 : 1;
+    int64_t ho = times * c->h + c->o.pad_top + c->o.pad_bottom - 2;
+    int64_t wo = times * c->w + c->o.pad_left + c->o.pad_right - 2;
+    return sp_conv2d(b, input(b, "x", dtype, sp_shape_of(c->n, c->h, c->w, c->c)),
+                     input(b, "weight", weight, sp_shape_of(c->m, c->c, 3, 3)),
+                     sums ? input(b, "bias", SP_F32, sp_shape_of(c->m)) : NULL,
+                     sums ? input(b, "t", dtype, sp_shape_of(c->n, c->m)) : NULL,
+                     sums ? input(b, "r", dtype, sp_shape_of(c->n, ho, wo, c->m)) : NULL, c->o);
+}
+
+static void forward(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CONVOLUTIONS * 4; i++) {
+        sp_dtype dtype = i & 1 ? SP_BF16 : SP_F32;
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        check_forms(convolve(b, &convolutions[i / 4], dtype, dtype, i & 2), true);
+        sp_builder_destroy(b);
+    }
+}
+
+static void data_gradient(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CONVOLUTIONS * 2; i++) {
+        const convolution *c = &convolutions[i / 2];
+        sp_dtype dtype = i & 1 ? SP_BF16 : SP_F32;
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        if (!c->o.doubled) {
+            sp_value *y = convolve(b, c, dtype, dtype, false);
+            assert_non_null(y);
+            sp_value *dy = input(b, "dy", dtype, y->shape), *w = y->producer->in[1];
+            check_forms(sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o), c->c % 16 == 0 && c->m % 2 == 0);
+        }
+        sp_builder_destroy(b);
+    }
+}
+
+static void weights_of_other_dtypes(void **state)
+{
+    (void)state;
+    for (sp_dtype stored = SP_F32; stored <= SP_F16; stored++) {
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        check_forms(convolve(b, &convolutions[0], SP_F32, stored, false), true);
+        check_forms(convolve(b, &convolutions[0], SP_BF16, stored, false), true);
+        sp_builder_destroy(b);
+    }
+}
+
+/* What no form does is left to others. */
+static void refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t c, m, kernel;
+        int stride;
+    } refused[] = {{16, 3, 3, 1}, {16, 16, 1, 1}, {16, 16, 3, 2}, {16, 16, 5, 1}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        int64_t k = refused[i].kernel;
+        sp_value *x = input(b, "x", SP_F32, sp_shape_of(1, 8, 8, refused[i].c));
+        sp_value *w = input(b, "w", SP_F32, sp_shape_of(refused[i].m, refused[i].c, k, k));
+        sp_value *y = sp_conv2d(b, x, w, NULL, NULL, NULL,
+                                (sp_conv2d_options){refused[i].stride, 1, 1, 1, 1, false});
+        assert_non_null(y);
+        for (int form = 0; form < SP_CONVOLUTION_FORM_COUNT; form++) {
+            sp_kernel kernel = {0};
+            assert_status(sp_winograd_prepare((sp_convolution_form)form, y->producer, &kernel),
+                          SP_UNSUPPORTED);
+        }
+        sp_builder_destroy(b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forward),
+        cmocka_unit_test(data_gradient),
+        cmocka_unit_test(weights_of_other_dtypes),
+        cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests_name("winograd", tests, NULL, NULL);
+}
