@@ -282,9 +282,9 @@ typedef struct {
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
 } splam_bench_options;
 
-/* Medians of repeated runs in one process, and the ceilings of the same run: a large matrix product
- * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left
- * out, and said. *report: splam_free. */
+/* Medians of repeated runs in one process, and the ceilings of the same run: multiplications and
+ * additions in registers, and a walk through memory. What a model lacks the parts for, or this
+ * machine the memory, is left out, and said. *report: splam_free. */
 SPLAM_API splam_status splam_bench(const splam_bench_options *options,
                                    const splam_callbacks *callbacks, char **report);
 

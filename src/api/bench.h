@@ -4,23 +4,13 @@
 #define SP_API_BENCH_H
 #include "api/convert.h"
 #include "base/json.h"
+#include "graph/backend.h"
 
 /* Runs `body` once to warm up, then until `seconds` are spent, at least 3 and at most 50 times;
  * *median in seconds. body may be stopped by callbacks. */
 typedef sp_status sp_bench_body(void *context);
 sp_status sp_bench_median(sp_bench_body *body, void *context, double seconds,
                           const sp_callbacks *callbacks, double *median);
-
-/* What this machine can do at best, measured now. */
-typedef struct {
-    double f32_flops, bf16_flops; /* of a large matrix product, per second */
-    double bytes;                 /* read and written per second, far beyond the caches */
-} sp_ceiling;
-sp_status sp_bench_ceiling(const sp_callbacks *callbacks, sp_ceiling *out);
-/* The share of the ceiling, 0..1: the time that arithmetic or memory alone would take, whichever is
- * longer, over the time taken. */
-double sp_bench_share(const sp_ceiling *ceiling, bool bf16, double flops, double bytes,
-                      double seconds);
 
 /* Appends an object per operator case and dtype to `rows`. op: NULL, or part of an operator's name.
  */

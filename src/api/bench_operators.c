@@ -47,7 +47,7 @@ static sp_status measure(const sp_op_case *c, const sp_op_trial *trial, sp_dtype
              json_object_set_new(row, "gigabytes_per_second", json_real(bytes / seconds * 1e-9)) ||
              json_object_set_new(
                  row, "share_of_ceiling",
-                 json_real(sp_bench_share(ceiling, dtype == SP_BF16, flops, bytes, seconds)))))
+                 json_real(sp_ceiling_share(ceiling, dtype, flops, bytes, seconds)))))
             status = SP_MEMORY;
     }
     if (status)
