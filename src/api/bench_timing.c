@@ -1,9 +1,8 @@
 /* Repeating. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/bench.h"
-
-enum { LEAST_RUNS = 3, MOST_RUNS = 50 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -11,20 +10,28 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-sp_status sp_bench_median(sp_bench_body *body, void *context, double seconds,
-                          const sp_callbacks *callbacks, double *median)
+double sp_bench_median(const sp_bench_times *times)
 {
-    double times[MOST_RUNS], spent = 0;
-    int count = 0;
+    double sorted[SP_BENCH_MOST_RUNS];
+    int half = times->count / 2;
+    if (!times->count) return 0;
+    memcpy(sorted, times->run, (size_t)times->count * sizeof *sorted);
+    qsort(sorted, (size_t)times->count, sizeof *sorted, ascending);
+    return times->count % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
+                          const sp_callbacks *callbacks, sp_bench_times *out)
+{
+    double spent = 0;
+    *out = (sp_bench_times){0};
     SP_TRY(body(context));
-    while (count < LEAST_RUNS || (count < MOST_RUNS && spent < seconds)) {
+    while (out->count < SP_BENCH_LEAST_RUNS ||
+           (out->count < SP_BENCH_MOST_RUNS && spent < seconds)) {
         SP_TRY(sp_check_cancelled(callbacks));
         double began = sp_now();
         SP_TRY(body(context));
-        times[count] = sp_now() - began;
-        spent += times[count++];
+        spent += out->run[out->count++] = sp_now() - began;
     }
-    qsort(times, (size_t)count, sizeof *times, ascending);
-    *median = count % 2 ? times[count / 2] : (times[count / 2 - 1] + times[count / 2]) / 2;
     return SP_OK;
 }

@@ -180,9 +180,8 @@ static void print_head(const sp_plan *plan, const row *total, const sp_ceiling *
     sp_log_info("profile of %s: %.3f s in kernels", *sets ? sets : "a graph without weights",
                 total->seconds);
     if (ceiling->f32_flops > 0)
-        sp_log_info(
-            "ceiling, measured now: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s",
-            ceiling->f32_flops * 1e-9, ceiling->bf16_flops * 1e-9, ceiling->bytes * 1e-9);
+        sp_log_info("ceiling, measured now: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s",
+                    ceiling->f32_flops * 1e-9, ceiling->bf16_flops * 1e-9, ceiling->bytes * 1e-9);
     sp_log_info("%-22s %-36s %-5s %7s %9s %7s %8s %7s %7s", "operator", "kernel", "dtype", "calls",
                 "seconds", "share", "GFLOP/s", "GB/s", "ceiling");
 }
