@@ -6,14 +6,18 @@
 
 static const char description[] =
     "Measures: without a model the operators at Stable Diffusion's shapes, with the share of what this\n"
-    "machine can do at best (measured in the same run); with a model also its parts at its own size,\n"
+    "machine can do at best (multiplications and additions in registers, and a walk through memory,\n"
+    "both measured when it starts; convolutions count the operations of the direct method, so that\n"
+    "one with fewer can pass the ceiling); with a model also its parts at its own size,\n"
     "and generating (one picture, 4 steps, no guidance, loading included). Times are medians. With\n"
     "--json: unet_forward_seconds, vae_decode_seconds, generate_seconds,\n"
-    "unet_forward_backward_seconds, distill_step_seconds, peak_rss_bytes of each, operators.";
+    "unet_forward_backward_seconds, distill_step_seconds, generate_stage_seconds, runs (the seconds of\n"
+    "each), peak_rss_bytes of each, operators.";
 
 static const char *const examples[] = {
     "splam bench --only operators --operator conv2d",
     "splam bench -m sd15 --only generate --precision bf16",
+    "splam bench -m sd15 --part vae_decode",
     "splam bench -m emoji-teacher --only train --train-batch-size 32 --json",
     "splam bench --support",
     NULL,
@@ -30,6 +34,8 @@ int cli_bench(int argc, char **argv)
          .help = "a diffusers folder"},
         {.name = "only", .kind = OPTION_CHOICE, .value = &o.only, .choices = "generate|train|operators",
          .help = "one part", .fallback = "all, without a model operators"},
+        {.name = "part", .kind = OPTION_TEXT, .value = &o.part, .argument = "NAME",
+         .help = "parts whose name contains this, such as unet_forward"},
         {.name = "operator", .kind = OPTION_TEXT, .value = &o.op, .argument = "NAME",
          .help = "operators whose name contains this"},
         {.name = "train-batch-size", .kind = OPTION_INTEGER, .value = &o.batch, .argument = "N", .low = 1,

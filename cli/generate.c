@@ -23,11 +23,13 @@ static const char *const examples[] = {
 typedef struct {
     const char *prompt, *rng, *precision;
     int64_t threads, clip_skip;
+    bool timing;
 } parsed;
 
 static int run(splam_generate_options *o, const parsed *p)
 {
     int64_t seed = 0;
+    splam_generate_seconds seconds;
     if (!p->prompt && !o->prompts_file)
         return cli_fail(
             CLI_USAGE,
@@ -42,11 +44,16 @@ static int run(splam_generate_options *o, const parsed *p)
     if (p->precision) o->precision = strcmp(p->precision, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
     o->clip_skip = (int)p->clip_skip;
     o->seed_used = &seed;
+    o->seconds = &seconds;
     splam_set_threads((int)p->threads);
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     splam_status status = splam_generate(o, &callbacks);
     if (status == SPLAM_OK && o->seed < 0) printf("seed %lld\n", (long long)seed);
+    if (status == SPLAM_OK && p->timing)
+        printf("load %.3f, text %.3f, denoise %.3f, decode %.3f, write %.3f, total %.3f s\n",
+               seconds.load, seconds.text, seconds.denoise, seconds.decode, seconds.write,
+               seconds.total);
     return cli_finish(status);
 }
 
@@ -183,6 +190,10 @@ int cli_generate(int argc, char **argv)
          .value = &o.save_latents,
          .argument = "FILE",
          .help = "safetensors for latents [N,4,h,w]"},
+        {.name = "timing",
+         .kind = OPTION_FLAG,
+         .value = &p.timing,
+         .help = "print the seconds of each stage"},
         OPTION_THREADS(&p.threads),
     };
     const command c = {

@@ -256,6 +256,17 @@ report "distill, convert and eval"
     "$splam" bench -m "$golden/teacher-epsilon" --only train --json -t 1 >out 2>err || cat err
     grep -qE '"distill_step_seconds": [0-9.e-]+' out && grep -qE '"unet_forward_backward_seconds": [0-9.e-]+' out || cat out
     one_sentence 2 'operator' "$splam" bench --operator nonsense
+    one_sentence 2 'needs a model' "$splam" bench --part unet_forward
+    "$splam" bench -m "$source/assets/teacher" --part generate --json -t 1 >out 2>err || cat err
+    for key in generate_seconds generate_stage_seconds load text denoise decode write runs; do
+        grep -q "\"$key\": " out || echo "no $key in the report: $(cat out)"
+    done
+    ! grep -q unet_forward_seconds out || echo "more than the part asked for"
+    SPLAM_PROFILE=shapes "$splam" bench -m "$source/assets/teacher" --part vae_decode -t 1 >out 2>err || cat err
+    grep -q '^profile of vae: ' err && grep -qE '^conv2d .* [0-9]+%  \[1,16,16,' err || cat err
+    "$splam" generate -m "$source/assets/teacher" -p text --steps 1 --sampler lcm -t 1 --timing >out 2>err || cat err
+    grep -qE '^load [0-9.]+, text [0-9.]+, denoise [0-9.]+, decode [0-9.]+, write [0-9.]+, total [0-9.]+ s$' out || cat out
+    rm -f out.png
     one_sentence 1 nowhere "$splam" bench -m nowhere --only generate
 } >.wrong 2>&1
 report "bench"

@@ -171,7 +171,7 @@ static void equal_layouts_share_a_key(void **state)
         sp_builder *b;
         sp_kernel kernel;
         assert_ok(sp_builder_create(&b));
-        convolution c = {i == 1 ? 4 : 2, 8, 8, 64, i == 2 ? 128 : 64, 3, {1, 1, 1, 1, 1, false}};
+        convolution c = {i == 1 ? 3 : 2, 8, 8, 64, i == 2 ? 128 : 64, 3, {1, 1, 1, 1, 1, false}};
         sp_value *y = convolve(b, &c, SP_F32, SP_F32, 0);
         assert_non_null(y);
         assert_ok(backend->prepare(backend, y->producer, &kernel));

@@ -117,6 +117,17 @@ typedef enum {
     SPLAM_RNG_TORCH   /* PyTorch's on a CPU: diffusers' noise with one generator a picture */
 } splam_rng;
 
+/* Where the seconds of a call went, over all its pictures. What a part needs before it can run
+ * (planning, packing of weights) belongs to the part. */
+typedef struct {
+    double load;    /* reading the request, opening files, reading the tokenizer */
+    double text;    /* prompts to contexts */
+    double denoise; /* all steps of the sampler */
+    double decode;  /* latents to pictures */
+    double write;   /* compressing and writing files */
+    double total;
+} splam_generate_seconds;
+
 /* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
 typedef struct {
     const char *model;          /* a diffusers folder */
@@ -141,6 +152,7 @@ typedef struct {
                                  initial sigma; noise.1, ... where the sampler draws again */
     const char *save_latents; /* safetensors: latents [N,C,h,w], before division by the VAE's
                                  scaling factor */
+    splam_generate_seconds *seconds; /* receives where the time went; may be NULL */
 } splam_generate_options;
 
 /* Pictures from prompts; those of one prompt are neighbours. PNGs carry what made them: A1111's
@@ -275,6 +287,7 @@ SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 typedef struct {
     const char *model; /* a diffusers folder; NULL: operators alone */
     const char *only;  /* "generate", "train" or "operators" [all that there is a model for] */
+    const char *part;  /* of the model's parts, those whose name in the report contains this */
     const char *op;    /* of the operators, those whose name contains this */
     int64_t batch;     /* samples of a training step [1] */
     splam_precision precision; /* of the model's parts; operators are measured in both */
@@ -282,9 +295,9 @@ typedef struct {
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
 } splam_bench_options;
 
-/* Medians of repeated runs in one process, and the ceilings of the same run: a large matrix product
- * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left
- * out, and said. *report: splam_free. */
+/* Medians of repeated runs in one process, and the ceilings of the same run: multiplications and
+ * additions in registers, and a walk through memory. What a model lacks the parts for, or this
+ * machine the memory, is left out, and said. *report: splam_free. */
 SPLAM_API splam_status splam_bench(const splam_bench_options *options,
                                    const splam_callbacks *callbacks, char **report);
 

@@ -47,10 +47,10 @@ static json_t *new_report(const splam_bench_options *o)
     char name[256];
     processor(name, sizeof name);
     json_t *report = json_pack(
-        "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:[]}", "version", splam_version(), "processor", name,
-        "instruction_set", sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
+        "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", splam_version(), "processor",
+        name, "instruction_set", sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
         sp_storage_of(o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
-        (json_int_t)o->batch, "peak_rss_bytes", "left_out");
+        (json_int_t)o->batch, "runs", "peak_rss_bytes", "left_out");
     if (report && o->model && json_object_set_new(report, "model", json_string(o->model))) {
         json_decref(report);
         return NULL;
@@ -63,7 +63,8 @@ static sp_status measure_operators(const splam_bench_options *o, const sp_callba
 {
     sp_ceiling ceiling;
     json_t *rows = json_array();
-    SP_TRY(sp_bench_ceiling(callbacks, &ceiling));
+    sp_backend *backend = sp_cpu_backend();
+    backend->measure_ceiling(backend, &ceiling);
     json_t *limits =
         json_pack("{s:f, s:f, s:f}", "f32_gflops", ceiling.f32_flops * 1e-9, "bf16_gflops",
                   ceiling.bf16_flops * 1e-9, "gigabytes_per_second", ceiling.bytes * 1e-9);
@@ -83,7 +84,9 @@ static sp_status measure(const splam_bench_options *o, const sp_callbacks *callb
 {
     if (o->model && wants(o, "generate")) SP_TRY(sp_bench_generate(o, callbacks, report));
     if (o->model && wants(o, "train")) SP_TRY(sp_bench_train(o, callbacks, report));
-    if (wants(o, "operators")) SP_TRY(measure_operators(o, callbacks, report));
+    /* Who asks for a part of a model does not ask for the operators. */
+    if (wants(o, "operators") && (o->only || !o->part))
+        SP_TRY(measure_operators(o, callbacks, report));
     return SP_OK;
 }
 
@@ -100,18 +103,32 @@ static const char *text(const json_t *object, const char *key)
     return value ? value : "";
 }
 
+static void append_stages(json_t *report, sp_string *out)
+{
+    const char *stage;
+    json_t *seconds;
+    const char *before = "  (";
+    json_object_foreach(json_object_get(report, "generate_stage_seconds"), stage, seconds)
+    {
+        sp_string_append_format(out, "%s%s %.3f", before, stage, json_number_value(seconds));
+        before = ", ";
+    }
+    sp_string_append_format(out, ")");
+}
+
 static void append_parts(json_t *report, sp_string *out)
 {
     const char *key;
     json_t *value;
     json_object_foreach(report, key, value)
     {
-        if (!sp_ends_with(key, "_seconds")) continue;
+        if (!sp_ends_with(key, "_seconds") || !json_is_number(value)) continue;
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)(strlen(key) - strlen("_seconds")), key);
         double peak = number(json_object_get(report, "peak_rss_bytes"), name);
         sp_string_append_format(out, "%-24s %10.4f s", name, json_number_value(value));
         if (peak > 0) sp_string_append_format(out, "  peak RSS %.2f GB", peak * 1e-9);
+        if (strcmp(name, "generate") == 0) append_stages(report, out);
         sp_string_append_format(out, "\n");
     }
     size_t index;
@@ -129,7 +146,8 @@ static void append_operators(const json_t *report, sp_string *out)
     if (!ceiling) return;
     sp_string_append_format(
         out,
-        "ceiling: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s, measured in this run\n\n"
+        "ceiling: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s (register loops and a walk through memory, all "
+        "threads, measured now)\n\n"
         "%-26s %-30s %-5s %-44s %10s %8s %7s %6s\n",
         number(ceiling, "f32_gflops"), number(ceiling, "bf16_gflops"),
         number(ceiling, "gigabytes_per_second"), "operator", "case", "dtype", "kernel", "ms",
@@ -168,6 +186,8 @@ static sp_status check(const splam_bench_options *o)
         known = strcmp(o->only, parts[i]) == 0;
     if (!known)
         return sp_fail(SP_ARGUMENT, "\"%s\" is none of generate, train and operators", o->only);
+    if (o->part && !o->model)
+        return sp_fail(SP_ARGUMENT, "measuring \"%s\" needs a model", o->part);
     if (o->only && !o->model && strcmp(o->only, "operators") != 0)
         return sp_fail(SP_ARGUMENT, "measuring \"%s\" needs a model", o->only);
     return SP_OK;

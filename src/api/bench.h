@@ -4,31 +4,31 @@
 #define SP_API_BENCH_H
 #include "api/convert.h"
 #include "base/json.h"
+#include "graph/backend.h"
 
-/* Runs `body` once to warm up, then until `seconds` are spent, at least 3 and at most 50 times;
- * *median in seconds. body may be stopped by callbacks. */
-typedef sp_status sp_bench_body(void *context);
-sp_status sp_bench_median(sp_bench_body *body, void *context, double seconds,
-                          const sp_callbacks *callbacks, double *median);
+enum { SP_BENCH_LEAST_RUNS = 3, SP_BENCH_MOST_RUNS = 50 };
 
-/* What this machine can do at best, measured now. */
+/* Seconds of each run, in order. */
 typedef struct {
-    double f32_flops, bf16_flops; /* of a large matrix product, per second */
-    double bytes;                 /* read and written per second, far beyond the caches */
-} sp_ceiling;
-sp_status sp_bench_ceiling(const sp_callbacks *callbacks, sp_ceiling *out);
-/* The share of the ceiling, 0..1: the time that arithmetic or memory alone would take, whichever is
- * longer, over the time taken. */
-double sp_bench_share(const sp_ceiling *ceiling, bool bf16, double flops, double bytes,
-                      double seconds);
+    double run[SP_BENCH_MOST_RUNS];
+    int count;
+} sp_bench_times;
+double sp_bench_median(const sp_bench_times *times);
+
+/* Runs `body` once to warm up, then until `seconds` are spent, within the bounds above. body may be
+ * stopped by callbacks. */
+typedef sp_status sp_bench_body(void *context);
+sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
+                          const sp_callbacks *callbacks, sp_bench_times *out);
 
 /* Appends an object per operator case and dtype to `rows`. op: NULL, or part of an operator's name.
  */
 sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
                              const sp_callbacks *callbacks, json_t *rows);
 
-/* Adds NAME_seconds and peak_rss_bytes.NAME of the model's parts to `out`, and to out.left_out why
- * something is not there. */
+/* Adds NAME_seconds, runs.NAME and peak_rss_bytes.NAME of the model's parts that options->part asks
+ * for to `out`, and to out.left_out why something is not there; of generating also
+ * generate_stage_seconds. */
 sp_status sp_bench_generate(const splam_bench_options *options, const sp_callbacks *callbacks,
                             json_t *out);
 sp_status sp_bench_train(const splam_bench_options *options, const sp_callbacks *callbacks,

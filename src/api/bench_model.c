@@ -17,6 +17,11 @@
 #include "models/initialize.h"
 #include "train/training_state.h"
 
+static bool wants(const splam_bench_options *o, const char *name)
+{
+    return !o->part || strstr(name, o->part);
+}
+
 /* ---- memory ---- */
 
 /* Lets the peak begin anew; false where the kernel does not offer that. */
@@ -52,11 +57,19 @@ static sp_status leave_out(json_t *out, const char *name, const char *why)
     return json_array_append_new(list, json_string(text)) ? SP_MEMORY : SP_OK;
 }
 
-static sp_status store(json_t *out, const char *name, double seconds, bool has_peak)
+static sp_status store(json_t *out, const char *name, const sp_bench_times *times, bool has_peak)
 {
     char key[64];
+    json_t *runs = json_array();
     snprintf(key, sizeof key, "%s_seconds", name);
-    if (json_object_set_new(out, key, json_real(seconds))) return SP_MEMORY;
+    for (int i = 0; i < times->count; i++)
+        if (json_array_append_new(runs, json_real(times->run[i]))) {
+            json_decref(runs);
+            return SP_MEMORY;
+        }
+    if (json_object_set_new(json_object_get(out, "runs"), name, runs) ||
+        json_object_set_new(out, key, json_real(sp_bench_median(times))))
+        return SP_MEMORY;
     int64_t peak = has_peak ? proc_bytes("/proc/self/status", "VmHWM") : -1;
     if (peak < 0) return SP_OK;
     return json_object_set_new(json_object_get(out, "peak_rss_bytes"), name, json_integer(peak))
@@ -149,14 +162,14 @@ static sp_status time_evaluation(const sp_work_model *model, const evaluation *e
                                  const sp_callbacks *callbacks, json_t *out)
 {
     timed_run t = {0};
-    double seconds;
+    sp_bench_times times;
     if (!e->component) return leave_out(out, e->name, "the model has no such part");
     bool has_peak = reset_peak();
     sp_status status =
         create(model, e->work, 1, storage, sp_weights_bytes(e->component->weights), &t);
     if (!status) status = sp_run_bind(t.run, e->set, e->component->weights);
-    if (!status) status = sp_bench_median(execute, &t, 2, callbacks, &seconds);
-    if (!status) status = store(out, e->name, seconds, has_peak);
+    if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);
+    if (!status) status = store(out, e->name, &times, has_peak);
     release(&t);
     sp_report(callbacks, e->name, 1, 1, NULL);
     return status == SP_MEMORY ? leave_out(out, e->name, sp_error_message()) : status;
@@ -164,15 +177,40 @@ static sp_status time_evaluation(const sp_work_model *model, const evaluation *e
 
 /* ---- prompt to picture ---- */
 
+#define STAGES(X) X(load) X(text) X(denoise) X(decode) X(write)
+
 typedef struct {
     splam_generate_options options;
     splam_callbacks callbacks; /* to be stopped by, not to report to */
+    splam_generate_seconds last;
+    int count;
+#define X(stage) sp_bench_times stage;
+    STAGES(X)
+#undef X
 } generation;
 
+/* The first of SP_BENCH_MOST_RUNS + 1 runs is the warm-up and not kept. */
 static sp_status generate(void *context)
 {
     generation *g = context;
-    return (sp_status)splam_generate(&g->options, &g->callbacks);
+    SP_TRY((sp_status)splam_generate(&g->options, &g->callbacks));
+    if (g->count++ == 0) return SP_OK;
+#define X(stage) g->stage.run[g->stage.count++] = g->last.stage;
+    STAGES(X)
+#undef X
+    return SP_OK;
+}
+
+static sp_status store_stages(json_t *out, const generation *g)
+{
+    json_t *stages = json_object();
+    bool failed = false;
+#define X(stage)                                                                                   \
+    failed |= json_object_set_new(stages, #stage, json_real(sp_bench_median(&g->stage))) != 0;
+    STAGES(X)
+#undef X
+    failed |= json_object_set_new(out, "generate_stage_seconds", stages) != 0;
+    return failed ? SP_MEMORY : SP_OK;
 }
 
 static bool is_whole(const char *folder)
@@ -204,10 +242,12 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
                                 .precision = o->precision,
                                 .output = path},
                     .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
-    double seconds;
+    g.options.seconds = &g.last;
+    sp_bench_times times;
     bool has_peak = reset_peak();
-    sp_status status = path ? sp_bench_median(generate, &g, 2, callbacks, &seconds) : SP_MEMORY;
-    if (!status) status = store(out, "generate", seconds, has_peak);
+    sp_status status = path ? sp_bench_repeat(generate, &g, 2, callbacks, &times) : SP_MEMORY;
+    if (!status) status = store(out, "generate", &times, has_peak);
+    if (!status) status = store_stages(out, &g);
     sp_free(path);
     sp_remove_tree(folder);
     sp_report(callbacks, "generate", 1, 1, NULL);
@@ -225,9 +265,10 @@ sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *ca
                                       {"vae_decode", SP_WORK_DECODE, "vae", model.vae}};
     sp_status status = SP_OK;
     for (size_t i = 0; i < sizeof evaluations / sizeof *evaluations && !status; i++)
-        status = time_evaluation(&model, &evaluations[i], storage, callbacks, out);
+        if (wants(o, evaluations[i].name))
+            status = time_evaluation(&model, &evaluations[i], storage, callbacks, out);
     sp_work_model_close(&model);
-    return status ? status : time_generate(o, callbacks, out);
+    return status || !wants(o, "generate") ? status : time_generate(o, callbacks, out);
 }
 
 /* ---- training ---- */
@@ -293,7 +334,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
 {
     static const char name[] = "unet_forward_backward";
     timed_run t = {0};
-    double seconds;
+    sp_bench_times times;
     bool has_peak = reset_peak();
     size_t weights = 0;
     for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
@@ -302,8 +343,8 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
         create(model, SP_WORK_UNET_BACKWARD, o->batch, sp_storage_of(o->precision), weights, &t);
     if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
     if (!status) status = sp_run_bind(t.run, "online", t.state.online);
-    if (!status) status = sp_bench_median(backward, &t, 2, callbacks, &seconds);
-    if (!status) status = store(out, name, seconds, has_peak);
+    if (!status) status = sp_bench_repeat(backward, &t, 2, callbacks, &times);
+    if (!status) status = store(out, name, &times, has_peak);
     release(&t);
     sp_report(callbacks, name, 1, 1, NULL);
     return status == SP_MEMORY ? leave_out(out, name, sp_error_message()) : status;
@@ -347,13 +388,13 @@ static sp_status time_step(const sp_work_model *model, const splam_bench_options
 {
     static const char name[] = "distill_step";
     timed_run t = {0};
-    double seconds;
+    sp_bench_times times;
     if (!sp_work_possible(model, SP_WORK_STEP))
         return leave_out(out, name, "the model is a student already");
     bool has_peak = reset_peak();
     sp_status status = prepare_step(model, o, &t);
-    if (!status) status = sp_bench_median(step, &t, 2, callbacks, &seconds);
-    if (!status) status = store(out, name, seconds, has_peak);
+    if (!status) status = sp_bench_repeat(step, &t, 2, callbacks, &times);
+    if (!status) status = store(out, name, &times, has_peak);
     release(&t);
     sp_report(callbacks, name, 1, 1, NULL);
     return status == SP_MEMORY ? leave_out(out, name, sp_error_message()) : status;
@@ -366,9 +407,10 @@ sp_status sp_bench_train(const splam_bench_options *o, const sp_callbacks *callb
     sp_status status = SP_OK;
     if (!model.unet)
         status = leave_out(out, "train", "the model has no UNet");
-    else
+    else if (wants(o, "unet_forward_backward"))
         status = time_backward(&model, o, callbacks, out);
-    if (!status && model.unet) status = time_step(&model, o, callbacks, out);
+    if (!status && model.unet && wants(o, "distill_step"))
+        status = time_step(&model, o, callbacks, out);
     sp_work_model_close(&model);
     return status;
 }

@@ -34,20 +34,22 @@ static sp_status measure(const sp_op_case *c, const sp_op_trial *trial, sp_dtype
 {
     const sp_node *node = sp_op_trial_node(trial);
     const char *kernel = sp_op_trial_kernel(trial);
-    double flops = node->op->flops ? node->op->flops(node) : 0, bytes = node_bytes(node), seconds;
+    double flops = node->op->flops ? node->op->flops(node) : 0, bytes = node_bytes(node);
+    sp_bench_times times;
     bool slow = strcmp(kernel, "reference") == 0 && (flops > reference_limit || flops == 0);
     json_t *row = json_pack("{s:s, s:s, s:s, s:s}", "op", c->op->name, "case", c->name, "dtype",
                             sp_dtype_name(dtype), "kernel", kernel);
     sp_status status = row ? SP_OK : SP_MEMORY;
     if (!status && !slow) {
-        status = sp_bench_median(run_trial, (void *)(uintptr_t)trial, 0.2, callbacks, &seconds);
+        status = sp_bench_repeat(run_trial, (void *)(uintptr_t)trial, 0.2, callbacks, &times);
+        double seconds = sp_bench_median(&times);
         if (!status &&
             (json_object_set_new(row, "seconds", json_real(seconds)) ||
              json_object_set_new(row, "gflops", json_real(flops / seconds * 1e-9)) ||
              json_object_set_new(row, "gigabytes_per_second", json_real(bytes / seconds * 1e-9)) ||
              json_object_set_new(
                  row, "share_of_ceiling",
-                 json_real(sp_bench_share(ceiling, dtype == SP_BF16, flops, bytes, seconds)))))
+                 json_real(sp_ceiling_share(ceiling, dtype, flops, bytes, seconds)))))
             status = SP_MEMORY;
     }
     if (status)

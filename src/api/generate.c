@@ -6,6 +6,7 @@
 #include "api/picture_text.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/progress.h"
 #include "base/text.h"
 #include "data/image.h"
 #include "models/vae_run.h"
@@ -43,7 +44,17 @@ typedef struct {
     sp_given_noise given_noise;
     sp_noise noise;
     sp_tensor all_latents; /* when they are to be saved */
+    splam_generate_seconds seconds;
+    double stage_began;
 } generation;
+
+/* Adds the time since the last stage ended to one of g->seconds. */
+static void end_stage(generation *g, double *stage)
+{
+    double now = sp_now();
+    *stage += now - g->stage_began;
+    g->stage_began = now;
+}
 
 /* ---- what is asked for ---- */
 
@@ -285,11 +296,13 @@ static sp_status save_group(generation *g, int64_t first, const sp_tensor *laten
     int64_t count = latents->shape.dim[0];
     sp_tensor images;
     SP_TRY(sp_pipeline_decode(g->pipeline, latents, &g->callbacks, &images));
+    end_stage(g, &g->seconds.decode);
     int64_t one = sp_tensor_count(&images) / count;
     sp_status status = SP_OK;
     for (int64_t i = 0; i < count && !status; i++)
         status = save_picture(g, first + i, (const float *)images.data + i * one);
     sp_tensor_free(&images);
+    end_stage(g, &g->seconds.write);
     return status;
 }
 
@@ -297,6 +310,7 @@ static sp_status draw_group(generation *g, int64_t first, int64_t count)
 {
     sp_tensor context, latents;
     SP_TRY(encode_group(g, first, count, &context));
+    end_stage(g, &g->seconds.text);
     sp_denoise_request request = {
         .sampler = g->sampler,
         .guidance = g->guidance,
@@ -315,6 +329,7 @@ static sp_status draw_group(generation *g, int64_t first, int64_t count)
         size_t bytes = sp_tensor_bytes(&latents), one = bytes / (size_t)count;
         memcpy((char *)g->all_latents.data + (size_t)first * one, latents.data, bytes);
     }
+    end_stage(g, &g->seconds.denoise);
     if (g->o->output) status = save_group(g, first, &latents);
     sp_tensor_free(&latents);
     return status;
@@ -397,6 +412,7 @@ static sp_status prepare(generation *g)
 static sp_status generate(generation *g)
 {
     SP_TRY(prepare(g));
+    end_stage(g, &g->seconds.load);
     const char *negative = g->o->negative ? g->o->negative : "";
     if (sp_pipeline_is_guided(g->pipeline, g->guidance))
         SP_TRY(sp_pipeline_encode_negative(g->pipeline, negative, &g->uncond));
@@ -404,7 +420,9 @@ static sp_status generate(generation *g)
             group = pixels < GROUP_PIXELS ? GROUP_PIXELS / pixels : 1;
     for (int64_t first = 0; first < g->total; first += group)
         SP_TRY(draw_group(g, first, g->total - first < group ? g->total - first : group));
-    return g->o->save_latents ? save_latents(g) : SP_OK;
+    if (g->o->save_latents) SP_TRY(save_latents(g));
+    end_stage(g, &g->seconds.write);
+    return SP_OK;
 }
 
 static void generation_free(generation *g)
@@ -426,8 +444,11 @@ static void generation_free(generation *g)
 
 splam_status splam_generate(const splam_generate_options *options, const splam_callbacks *callbacks)
 {
-    generation g = {.o = options, .callbacks = sp_own_callbacks(callbacks)};
+    double began = sp_now();
+    generation g = {.o = options, .callbacks = sp_own_callbacks(callbacks), .stage_began = began};
     sp_status status = generate(&g);
     generation_free(&g);
+    g.seconds.total = sp_now() - began;
+    if (options->seconds) *options->seconds = g.seconds;
     return sp_public_status(status);
 }

@@ -26,6 +26,17 @@ struct sp_kernel {
     sp_packing packing[SP_MAX_INPUTS];
 };
 
+/* What a machine can do at best, measured when asked; 0: not known. */
+typedef struct {
+    double f32_flops, bf16_flops; /* multiply and add counted as two, per second, all threads */
+    double bytes;                 /* read and written per second, far beyond the caches */
+} sp_ceiling;
+/* The share of the ceiling that work took: the time that arithmetic or memory alone would take,
+ * whichever is longer, over `seconds`. 1 is the ceiling of direct arithmetic in `dtype`; a kernel
+ * that needs fewer operations than the operator counts can pass it. 0: not known. */
+double sp_ceiling_share(const sp_ceiling *ceiling, sp_dtype dtype, double flops, double bytes,
+                        double seconds);
+
 struct sp_backend {
     const char *name;
     /* Host memory and device memory are the same: weights are used where they lie. */
@@ -39,6 +50,7 @@ struct sp_backend {
     sp_status (*prepare)(sp_backend *backend, const sp_node *node, sp_kernel *out);
     /* SP_BF16 if bf16 products are fast here, else SP_F32. */
     sp_dtype preferred_dtype;
+    void (*measure_ceiling)(sp_backend *backend, sp_ceiling *out); /* NULL: not known */
 };
 
 /* The backend of reference kernels: every operator, every float dtype, slow. */

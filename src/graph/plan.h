@@ -30,7 +30,7 @@ const sp_value *sp_plan_input(const sp_plan *plan, const char *name);
 const sp_value *sp_plan_output(const sp_plan *plan, const char *name);
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
-void sp_run_destroy(sp_run *run);
+void sp_run_destroy(sp_run *run); /* prints the profile, if there is one (profile.h) */
 /* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape
  * or dtype is an error naming it. Mapped pages of a parameter that only steps of RUN rate read
  * (packing, casts) are dropped after the last of these. Rebinding or sp_run_weights_changed makes
@@ -45,15 +45,5 @@ sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out);
 /* Where an output lies, for host-visible backends (valid until the next execute), e.g. gradients
  * for the optimiser. */
 const void *sp_run_output_address(const sp_run *run, const char *name);
-
-/* Time per kernel: switch on before execute; report as rows sorted by time. */
-typedef struct {
-    const char *op, *kernel;
-    int64_t calls;
-    double seconds, flops;
-} sp_profile_row;
-void sp_run_enable_profile(sp_run *run, bool on);
-/* Rows in a new array (sp_free). */
-sp_status sp_run_profile(const sp_run *run, sp_profile_row **out, size_t *count);
 
 #endif

@@ -1,7 +1,7 @@
 /* Running a plan: memory, bound weights, and the steps whose inputs have changed. */
-#include <stdlib.h>
 #include "graph/graph_internal.h"
 #include "graph/plan_internal.h"
+#include "graph/profile.h"
 
 struct sp_run {
     const sp_plan *plan;
@@ -10,9 +10,8 @@ struct sp_run {
     bool *parameter_owned;      /* uploaded copies on a device */
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
-    bool *input_set;      /* by slot */
-    double *step_seconds; /* profile, by step; NULL: off */
-    int64_t *step_calls;
+    bool *input_set;     /* by slot */
+    sp_profile *profile; /* NULL: off */
 };
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out)
@@ -37,6 +36,7 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
                        (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >>
                            20);
     }
+    run->profile = sp_profile_create(plan);
     *out = run;
     return SP_OK;
 }
@@ -54,8 +54,8 @@ void sp_run_destroy(sp_run *run)
     sp_free(run->parameter_owned);
     sp_free(run->sources);
     sp_free(run->input_set);
-    sp_free(run->step_seconds);
-    sp_free(run->step_calls);
+    if (run->profile) sp_profile_print(run->profile);
+    sp_profile_destroy(run->profile);
     sp_free(run);
 }
 
@@ -166,7 +166,7 @@ static void run_step(sp_run *run, int index)
 {
     const sp_step *step = &run->plan->steps[index];
     const sp_kernel *kernel = &run->plan->kernels[step->kernel];
-    double started = run->step_seconds ? sp_now() : 0;
+    double started = run->profile ? sp_now() : 0;
     if (step->packs_input >= 0) {
         const sp_packing *packing = &kernel->packing[step->packs_input];
         packing->pack(packing->state, slot_address(run, step->in[0]),
@@ -179,10 +179,7 @@ static void run_step(sp_run *run, int index)
             out[i] = slot_address(run, step->out[i]);
         kernel->run(kernel->state, step->node, in, out, slot_address(run, step->scratch));
     }
-    if (run->step_seconds) {
-        run->step_seconds[index] += sp_now() - started;
-        run->step_calls[index]++;
-    }
+    if (run->profile) sp_profile_add(run->profile, index, sp_now() - started);
 }
 
 /* A weight that has been packed or cast is in memory twice: its file can hold the first. */
@@ -227,46 +224,4 @@ const void *sp_run_output_address(const sp_run *run, const char *name)
     const sp_value *value = sp_plan_output(run->plan, name);
     if (!value) return NULL;
     return slot_address(run, run->plan->slot_of[sp_value_root((sp_value *)value)->id]);
-}
-
-void sp_run_enable_profile(sp_run *run, bool on)
-{
-    sp_free(run->step_seconds);
-    sp_free(run->step_calls);
-    run->step_seconds = NULL;
-    run->step_calls = NULL;
-    if (!on) return;
-    size_t count = (size_t)run->plan->step_count + 1;
-    run->step_seconds = sp_alloc_zero(count * sizeof *run->step_seconds);
-    run->step_calls = sp_alloc_zero(count * sizeof *run->step_calls);
-    if (!run->step_seconds || !run->step_calls) sp_run_enable_profile(run, false);
-}
-
-static int slower_first(const void *a, const void *b)
-{
-    const sp_profile_row *x = a, *y = b;
-    return x->seconds < y->seconds ? 1 : x->seconds > y->seconds ? -1 : 0;
-}
-
-sp_status sp_run_profile(const sp_run *run, sp_profile_row **out, size_t *count)
-{
-    const sp_plan *plan = run->plan;
-    *count = 0;
-    *out = sp_alloc_zero(((size_t)plan->step_count + 1) * sizeof **out);
-    if (!*out) return SP_MEMORY;
-    for (int s = 0; s < plan->step_count && run->step_seconds; s++) {
-        const sp_step *step = &plan->steps[s];
-        const char *op = step->packs_input >= 0 ? "pack" : step->node->op->name;
-        const char *kernel = plan->kernels[step->kernel].name;
-        size_t row = 0;
-        while (row < *count && (strcmp((*out)[row].op, op) || strcmp((*out)[row].kernel, kernel)))
-            row++;
-        if (row == *count) (*out)[(*count)++] = (sp_profile_row){.op = op, .kernel = kernel};
-        (*out)[row].calls += run->step_calls[s];
-        (*out)[row].seconds += run->step_seconds[s];
-        if (step->packs_input < 0 && step->node->op->flops)
-            (*out)[row].flops += (double)run->step_calls[s] * step->node->op->flops(step->node);
-    }
-    qsort(*out, *count, sizeof **out, slower_first);
-    return SP_OK;
 }

@@ -218,29 +218,13 @@ static sp_status start(trainer *t)
     return find_gradients(t);
 }
 
-/* Where the time went, by operator and kernel: SPLAM_PROFILE=1 in the environment asks for it. */
-static void print_profile(const sp_run *run)
-{
-    sp_profile_row *rows = NULL;
-    size_t count = 0;
-    if (sp_run_profile(run, &rows, &count) != SP_OK) return;
-    for (size_t i = 0; i < count; i++)
-        sp_log_info("%-28s %-32s %8lld calls %9.3f s %8.1f GFLOP/s", rows[i].op, rows[i].kernel,
-                    (long long)rows[i].calls, rows[i].seconds,
-                    rows[i].seconds > 0 ? rows[i].flops / rows[i].seconds * 1e-9 : 0);
-    sp_free(rows);
-}
-
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
                    sp_training_state *state, const sp_callbacks *callbacks)
 {
     trainer t = {
         .run = run, .settings = settings, .task = task, .state = state, .callbacks = callbacks};
-    bool profile = getenv("SPLAM_PROFILE") != NULL;
-    sp_run_enable_profile(run, profile);
     sp_status status = start(&t);
     if (!status) status = loop(&t);
-    if (profile) print_profile(run);
     release(&t);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "backend/cpu/ceiling.h"
 #include "backend/cpu/kernel_table.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -101,6 +102,7 @@ static sp_backend shared = {.name = "cpu",
                             .upload = upload,
                             .download = download,
                             .prepare = prepare,
+                            .measure_ceiling = sp_cpu_measure_ceiling,
                             .preferred_dtype = SP_F32}; /* the last is set once, under `once` */
 
 static void initialise(void)
