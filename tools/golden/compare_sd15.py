@@ -25,24 +25,11 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from safetensors.numpy import load_file
 
+# make_random_model.py, which has the shapes, lies one folder up; the processes of PyTorch's side find it there too
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
 F32_BOUND = 1e-3
 BF16_BOUND = 1.5
-
-SD15_UNET = dict(
-    sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
-    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=768, attention_head_dim=8,
-    norm_num_groups=32)
-SD21_UNET = {**SD15_UNET, "cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20),
-             "use_linear_projection": True, "upcast_attention": True, "sample_size": 96}
-SD15_VAE = dict(
-    sample_size=512, in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(128, 256, 512, 512),
-    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
-    norm_num_groups=32, scaling_factor=0.18215)
-SD15_TEXT = dict(
-    vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-    max_position_embeddings=77, hidden_act="quick_gelu", projection_dim=768, bos_token_id=49406, eos_token_id=49407,
-    pad_token_id=49407)
 
 # name in the table: (folder of the model, component as `splam forward` calls it, seed of weights, of inputs)
 CASES = {
@@ -57,11 +44,9 @@ CASES = {
 # ---- PyTorch's side: in processes of its own, so that this one stays small and gives memory back ----
 
 def new_model(name):
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-    if name.startswith("unet"):
-        return UNet2DConditionModel(**(SD21_UNET if name == "unet-sd21" else SD15_UNET))
-    return AutoencoderKL(**SD15_VAE) if name.startswith("vae") else CLIPTextModel(CLIPTextConfig(**SD15_TEXT))
+    import make_random_model
+    family, component = CASES[name][0].split("/")
+    return make_random_model.new_model(family, component)
 
 
 def open_model(name, folder):
@@ -79,9 +64,10 @@ def open_model(name, folder):
 def make_inputs(name):
     import torch
     import common
+    import make_random_model
     g = common.generator(CASES[name][3])
     if name.startswith("unet"):
-        width = (SD21_UNET if name == "unet-sd21" else SD15_UNET)["cross_attention_dim"]
+        width = make_random_model.FAMILIES[CASES[name][0].split("/")[0]]["unet"]["cross_attention_dim"]
         return {"sample": common.random_tensor(g, 1, 4, 64, 64), "timestep": torch.tensor([501]),
                 "encoder_hidden_states": common.random_tensor(g, 1, 77, width)}
     if name == "vae-decoder":

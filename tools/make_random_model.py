@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""Writes a model of the exact shapes of Stable Diffusion 1.5 or 2.1 with seeded random weights.
+
+    python make_random_model.py sd15|sd21 FOLDER --tokenizer DIR [--dtype f16|bf16|f32] [--sharded] [--seed S]
+    python make_random_model.py sd15|sd21 --single-file OUT.safetensors|OUT.ckpt [--dtype ...] [--seed S]
+
+FOLDER is a diffusers folder, complete: UNet, VAE, text encoder, tokenizer (vocab.json and merges.txt from DIR), and the
+scheduler's configuration as the published model has it. A single file holds the same weights (equal seeds) under the
+names that the published checkpoints have, the averaged weights of training left out. Weights keep the variance of their
+inputs, so activations stay bounded, and pictures are noise but finite.
+
+Packages: golden/requirements.txt. Needs 6 GB of memory for f32, 4.5 GB otherwise.
+"""
+import argparse
+import gc
+import os
+import re
+import shutil
+import sys
+
+import torch
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden"))
+import common  # noqa: E402
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+SD15_UNET = dict(
+    sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=768, attention_head_dim=8,
+    norm_num_groups=32)
+SD21_UNET = {**SD15_UNET, "cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20),
+             "use_linear_projection": True, "upcast_attention": True, "sample_size": 96}
+SD15_VAE = dict(
+    sample_size=512, in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(128, 256, 512, 512),
+    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
+    norm_num_groups=32, scaling_factor=0.18215)
+SD21_VAE = {**SD15_VAE, "sample_size": 768}
+SD15_TEXT = dict(
+    vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+    max_position_embeddings=77, hidden_act="quick_gelu", projection_dim=768, bos_token_id=49406, eos_token_id=49407,
+    pad_token_id=49407)
+SD21_TEXT = {**SD15_TEXT, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23,
+             "num_attention_heads": 16, "hidden_act": "gelu", "projection_dim": 512}
+
+NOISE_SCHEDULE = dict(beta_end=0.012, beta_schedule="scaled_linear", beta_start=0.00085, clip_sample=False,
+                      num_train_timesteps=1000, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1,
+                      trained_betas=None)
+SD15_SCHEDULER = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **NOISE_SCHEDULE}
+SD21_SCHEDULER = {"_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", **NOISE_SCHEDULE,
+                  "prediction_type": "v_prediction"}
+
+# "pad": what a prompt is filled up with. "steps": the training steps that the published checkpoint says it had.
+FAMILIES = {
+    "sd15": dict(unet=SD15_UNET, vae=SD15_VAE, text_encoder=SD15_TEXT, scheduler=SD15_SCHEDULER, pad="<|endoftext|>",
+                 steps=840000),
+    "sd21": dict(unet=SD21_UNET, vae=SD21_VAE, text_encoder=SD21_TEXT, scheduler=SD21_SCHEDULER, pad="!",
+                 steps=110000),
+}
+COMPONENTS = ("unet", "vae", "text_encoder")
+
+
+# ---- models ----
+
+def new_model(family, component):
+    """The component without its final weights."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+    config = FAMILIES[family][component]
+    if component == "unet":
+        return UNet2DConditionModel(**config)
+    return AutoencoderKL(**config) if component == "vae" else CLIPTextModel(CLIPTextConfig(**config))
+
+
+def random_model(family, component, seed, dtype=torch.float32):
+    return common.randomise(new_model(family, component), 10 * seed + COMPONENTS.index(component)).to(dtype)
+
+
+# ---- the names of published checkpoints ----
+# Each list is tried from top to bottom on a diffusers name, every pattern once: prefixes first, then what is inside.
+
+UNET_INSIDE = [(r"\.norm1\.", ".in_layers.0."), (r"\.conv1\.", ".in_layers.2."), (r"\.norm2\.", ".out_layers.0."),
+               (r"\.conv2\.", ".out_layers.3."), (r"\.time_emb_proj\.", ".emb_layers.1."),
+               (r"\.conv_shortcut\.", ".skip_connection.")]
+UNET_OUTSIDE = [(r"^time_embedding\.linear_1\.", "time_embed.0."), (r"^time_embedding\.linear_2\.", "time_embed.2."),
+                (r"^conv_in\.", "input_blocks.0.0."), (r"^conv_norm_out\.", "out.0."), (r"^conv_out\.", "out.2."),
+                (r"^mid_block\.resnets\.0\.", "middle_block.0."), (r"^mid_block\.attentions\.0\.", "middle_block.1."),
+                (r"^mid_block\.resnets\.1\.", "middle_block.2.")]
+
+
+def original_unet_name(name, layers):
+    """`layers`: resnets of a block on the way down; one more on the way up."""
+    block = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.*)", name)
+    if block:
+        way, level, part, index, rest = block[1], int(block[2]), block[3], int(block[4]), block[5]
+        if part == "downsamplers":
+            return f"input_blocks.{(layers + 1) * (level + 1)}.0.op.{rest.removeprefix('conv.')}"
+        if part == "upsamplers":  # behind the attention, where there is one
+            return f"output_blocks.{(layers + 1) * level + layers}.{1 if level == 0 else 2}.{rest}"
+        place = (layers + 1) * level + index + (way == "down")
+        name = f"{'input' if way == 'down' else 'output'}_blocks.{place}.{int(part == 'attentions')}.{rest}"
+        if part == "attentions":
+            return name
+    for pattern, replacement in UNET_OUTSIDE:
+        name = re.sub(pattern, replacement, name)
+    if "resnets" in block[3] if block else name.startswith(("middle_block.0", "middle_block.2")):
+        for pattern, replacement in UNET_INSIDE:
+            name = re.sub(pattern, replacement, name)
+    return name
+
+
+def original_vae_name(name, levels):
+    def up(match):
+        return f"decoder.up.{levels - 1 - int(match[1])}."
+    name = re.sub(r"^decoder\.up_blocks\.(\d+)\.", up, name)
+    for pattern, replacement in [
+            (r"^encoder\.down_blocks\.", "encoder.down."), (r"\.resnets\.", ".block."),
+            (r"\.mid_block\.block\.0\.", ".mid.block_1."), (r"\.mid_block\.block\.1\.", ".mid.block_2."),
+            (r"\.mid_block\.attentions\.0\.", ".mid.attn_1."), (r"\.downsamplers\.0\.", ".downsample."),
+            (r"\.upsamplers\.0\.", ".upsample."), (r"\.conv_shortcut\.", ".nin_shortcut."),
+            (r"\.conv_norm_out\.", ".norm_out."), (r"\.to_([qkv])\.", r".\1."), (r"\.to_out\.0\.", ".proj_out."),
+            (r"\.group_norm\.", ".norm.")]:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def original_text(weights, layers, seed):
+    """OpenCLIP's layout: queries, keys and values in one matrix, and a last layer that Stable Diffusion does not use."""
+    out = {}
+    short = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+             "self_attn.out_proj": "attn.out_proj"}
+    for layer in range(layers):
+        def part(name, layer=layer):
+            return weights[f"encoder.layers.{layer}.{name}"]
+        block = f"transformer.resblocks.{layer}."
+        for theirs, ours in short.items():
+            for kind in ("weight", "bias"):
+                out[f"{block}{ours}.{kind}"] = part(f"{theirs}.{kind}")
+        for kind in ("weight", "bias"):
+            out[f"{block}attn.in_proj_{kind}"] = torch.cat([part(f"self_attn.{x}_proj.{kind}") for x in "qkv"])
+    g = common.generator(seed)
+    last = f"transformer.resblocks.{layers - 1}."
+    for name in [n for n in out if n.startswith(last)]:
+        out[name.replace(last, f"transformer.resblocks.{layers}.")] = torch.randn(
+            out[name].shape, generator=g).to(out[name].dtype)
+    out["token_embedding.weight"] = weights["embeddings.token_embedding.weight"]
+    out["positional_embedding"] = weights["embeddings.position_embedding.weight"]
+    for kind in ("weight", "bias"):
+        out[f"ln_final.{kind}"] = weights[f"final_layer_norm.{kind}"]
+    width = weights["final_layer_norm.weight"].shape[0]
+    out["text_projection"] = torch.zeros(width, width, dtype=weights["final_layer_norm.weight"].dtype)
+    out["logit_scale"] = torch.tensor(4.6052)
+    return out
+
+
+def text_weights(model):
+    return {name.removeprefix("text_model."): t for name, t in model.state_dict().items()
+            if not name.endswith("position_ids")}
+
+
+def original_weights(component, model, seed=0):
+    """The component's weights under the names, and in the forms, of a published checkpoint."""
+    weights = {name: t.detach() for name, t in model.state_dict().items()}
+    if component == "unet":
+        return {"model.diffusion_model." + original_unet_name(name, model.config.layers_per_block): t
+                for name, t in weights.items()}
+    if component == "vae":
+        out = {}
+        for name, t in weights.items():
+            name = original_vae_name(name, len(model.config.block_out_channels))
+            if re.search(r"attn_1\.(q|k|v|proj_out)\.weight$", name):
+                t = t[:, :, None, None]
+            out["first_stage_model." + name] = t
+        return out
+    weights = text_weights(model)
+    if model.config.hidden_act == "quick_gelu":
+        out = {"cond_stage_model.transformer.text_model." + name: t for name, t in weights.items()}
+        length = model.config.max_position_embeddings
+        out["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(length)[None]
+        return out
+    return {"cond_stage_model.model." + name: t
+            for name, t in original_text(weights, model.config.num_hidden_layers, seed).items()}
+
+
+def noise_buffers():
+    """What a published checkpoint keeps of its noise schedule: one of a dozen such."""
+    betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2
+    return {"betas": betas.float(), "alphas_cumprod": torch.cumprod(1 - betas, 0).float()}
+
+
+def write_single_file(path, weights, steps):
+    weights = {name: t.contiguous() for name, t in weights.items()}
+    if path.endswith(".ckpt"):
+        torch.save({"epoch": 1, "global_step": steps, "pytorch-lightning_version": "1.4.2", "state_dict": weights}, path)
+    else:
+        common.save_file(weights, path)
+        os.chmod(path, 0o644)
+
+
+# ---- folders ----
+
+def write_tokenizer(folder, source, pad):
+    """transformers' files for CLIP's vocabulary, as the published models have them."""
+    def token(text):
+        return {"content": text, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    os.makedirs(folder, exist_ok=True)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
+    start, end = token("<|startoftext|>"), token("<|endoftext|>")
+    common.write_json(os.path.join(folder, "special_tokens_map.json"),
+                      {"bos_token": start, "eos_token": end, "pad_token": pad, "unk_token": end})
+    common.write_json(os.path.join(folder, "tokenizer_config.json"), {
+        "add_prefix_space": False, "bos_token": {"__type": "AddedToken", **start}, "do_lower_case": True,
+        "eos_token": {"__type": "AddedToken", **end}, "errors": "replace", "model_max_length": 77,
+        "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer",
+        "unk_token": {"__type": "AddedToken", **end}})
+
+
+def write_index(folder, scheduler):
+    common.write_json(os.path.join(folder, "model_index.json"), {
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", "feature_extractor": [None, None],
+        "safety_checker": [None, None], "scheduler": ["diffusers", scheduler["_class_name"]],
+        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]})
+
+
+def write_folder(family, folder, tokenizer, dtype, sharded, seed):
+    parts = FAMILIES[family]
+    for component in COMPONENTS:
+        model = random_model(family, component, seed, dtype)
+        model.save_pretrained(os.path.join(folder, component), **({"max_shard_size": "400MB"} if sharded else {}))
+        del model
+        gc.collect()
+    write_tokenizer(os.path.join(folder, "tokenizer"), tokenizer, parts["pad"])
+    os.makedirs(os.path.join(folder, "scheduler"), exist_ok=True)
+    common.write_json(os.path.join(folder, "scheduler", "scheduler_config.json"), parts["scheduler"])
+    write_index(folder, parts["scheduler"])
+
+
+def write_checkpoint(family, path, dtype, seed):
+    weights = noise_buffers()
+    for component in COMPONENTS:
+        weights.update(original_weights(component, random_model(family, component, seed, dtype), seed))
+        gc.collect()
+    write_single_file(path, weights, FAMILIES[family]["steps"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("folder", nargs="?", help="the diffusers folder to make")
+    parser.add_argument("--tokenizer", help="where vocab.json and merges.txt are")
+    parser.add_argument("--dtype", choices=DTYPES, default="f16")
+    parser.add_argument("--sharded", action="store_true", help="weights in files of at most 400 MB with an index")
+    parser.add_argument("--single-file", metavar="OUT", help="a checkpoint instead of a folder: .safetensors or .ckpt")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if bool(arguments.folder) == bool(arguments.single_file):
+        parser.error("either a FOLDER or --single-file OUT")
+    dtype = DTYPES[arguments.dtype]
+    if arguments.single_file:
+        if not arguments.single_file.endswith((".safetensors", ".ckpt")):
+            parser.error("--single-file OUT must end in .safetensors or .ckpt")
+        if arguments.sharded or arguments.tokenizer:
+            parser.error("--sharded and --tokenizer are for a FOLDER")
+        return write_checkpoint(arguments.family, arguments.single_file, dtype, arguments.seed)
+    if not arguments.tokenizer:
+        parser.error("a FOLDER needs --tokenizer DIR")
+    write_folder(arguments.family, arguments.folder, arguments.tokenizer, dtype, arguments.sharded, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
