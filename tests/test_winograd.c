@@ -1,21 +1,21 @@
-/* Winograd convolutions against the reference: every form, forward and data gradient, on sizes that no
- * tile or block divides. */
+/* Winograd convolutions against the reference: every form, forward and data gradient, on sizes that
+ * no tile or block divides. */
 #include <math.h>
 #include "kernel_fixture.h"
 #include "backend/cpu/convolution_choice.h"
 #include "base/parallel.h"
 
-/* Relative RMS error that a form may have, and the largest error relative to the largest value. Twice
- * what convolution_choice.h gives, which includes the rounding of bf16 results, and five times that:
- * of some ten thousand results the worst lies at about four deviations, while a result in a wrong
- * place or a point left out is off by as much as the results are large. */
+/* Relative RMS error that a form may have, and the largest error relative to the largest value.
+ * Twice what convolution_choice.h gives, which includes the rounding of bf16 results, and five
+ * times that: of some ten thousand results the worst lies at about four deviations, while a result
+ * in a wrong place or a point left out is off by as much as the results are large. */
 static void bounds_of(sp_convolution_form form, sp_dtype dtype, double *rms, double *largest)
 {
-    static const double errors[] = {[SP_WINOGRAD_2_BF16] = 8.4e-3,
-                                    [SP_WINOGRAD_4] = 5e-6,
-                                    [SP_WINOGRAD_6] = 1e-5};
+    static const double errors[] = {
+        [SP_WINOGRAD_2_BF16] = 8.4e-3, [SP_WINOGRAD_4] = 5e-6, [SP_WINOGRAD_6] = 1e-5};
     *rms = errors[form];
-    if (dtype == SP_BF16 && form != SP_WINOGRAD_2_BF16) *rms = 4e-3; /* stored as bf16, both sides */
+    if (dtype == SP_BF16 && form != SP_WINOGRAD_2_BF16)
+        *rms = 4e-3; /* stored as bf16, both sides */
     *largest = 5 * *rms;
 }
 
@@ -33,8 +33,9 @@ static void compare(const fixture *f, const void *found, const char *name, doubl
     }
     double rms = sqrt(off / squares), relative = worst / largest;
     if (!(rms <= rms_bound && relative <= largest_bound))
-        fail_msg("%s of %s, %s: RMS error %g, allowed %g; largest %g, allowed %g", f->node->op->name,
-                 sp_shape_text(y->shape), name, rms, rms_bound, relative, largest_bound);
+        fail_msg("%s of %s, %s: RMS error %g, allowed %g; largest %g, allowed %g",
+                 f->node->op->name, sp_shape_text(y->shape), name, rms, rms_bound, relative,
+                 largest_bound);
 }
 
 /* The same bits for 1, 2 and 16 threads, and within bounds. Returns false where the form does not
@@ -130,7 +131,8 @@ static void data_gradient(void **state)
             sp_value *y = convolve(b, c, dtype, dtype, false);
             assert_non_null(y);
             sp_value *dy = input(b, "dy", dtype, y->shape), *w = y->producer->in[1];
-            check_forms(sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o), c->c % 16 == 0 && c->m % 2 == 0);
+            check_forms(sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o),
+                        c->c % 16 == 0 && c->m % 2 == 0);
         }
         sp_builder_destroy(b);
     }

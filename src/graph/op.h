@@ -25,6 +25,9 @@ struct sp_op {
     /* Precision policy, bit i for input/output i: kept in full precision (f32) when the graph is
      * lowered to bf16. All float inputs and outputs not named here become bf16. */
     unsigned full_inputs, full_outputs;
+    /* Bit i: a parameter at input i is not lowered but read as it is stored, in any float type;
+     * kernels convert it as they pack it. */
+    unsigned stored_inputs;
     /* Shape rule: checks node->in, sets node->out[*]->shape (dtype is preset to the first float
      * input's dtype, and may be changed). On a fault returns sp_fail(SP_SHAPE, ...) with both
      * shapes in the text. */

@@ -49,6 +49,8 @@ static sp_status lower_node(sp_graph *graph, sp_node *node, sp_dtype storage)
     if ((op->flags & SP_OP_FOLLOWS) && !any_input_lowered(node)) storage = SP_F32;
     for (int i = 0; i < node->inputs && !explicit_cast; i++)
         if (node->in[i] && sp_is_float(node->in[i]->dtype)) {
+            bool stored = (op->stored_inputs >> i) & 1;
+            if (stored && node->in[i]->kind == SP_VALUE_PARAMETER) continue;
             sp_dtype wanted = (op->full_inputs >> i) & 1 ? SP_F32 : storage;
             SP_TRY(converted(graph, node->in[i], wanted, node, &node->in[i]));
         }

@@ -68,6 +68,7 @@ const sp_op sp_op_linear = {
     .outputs = 1,
     .options_size = sizeof(sp_linear_options),
     .full_inputs = 1 << 2,
+    .stored_inputs = 1 << 1,
     .infer = infer,
     .gradient = gradient,
     .reference = reference,

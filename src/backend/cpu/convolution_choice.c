@@ -22,8 +22,8 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
 }
 
 #define DECLARE(isa)                                                                               \
-    sp_status sp_winograd_##isa(sp_convolution_form form, const sp_node *node, sp_kernel *out);     \
-    sp_status sp_winograd_data_gradient_##isa(sp_convolution_form form, const sp_node *node,        \
+    sp_status sp_winograd_##isa(sp_convolution_form form, const sp_node *node, sp_kernel *out);    \
+    sp_status sp_winograd_data_gradient_##isa(sp_convolution_form form, const sp_node *node,       \
                                               sp_kernel *out);
 DECLARE(baseline)
 DECLARE(avx2)

@@ -67,8 +67,8 @@ uint64_t sp_onednn_layout_key(const dnnl_memory_desc_t *layout);
 
 /* A weight's way from the checkpoint's layout to a primitive's. */
 typedef struct {
-    sp_onednn_primitive reorder;
-    sp_dtype dtype; /* of the source: F32, BF16 or F16 */
+    sp_onednn_primitive reorder; /* unused (NULL) where only the type changes */
+    sp_dtype dtype, plain;       /* of the source (any float type), and of what is packed */
     int64_t count;
 } sp_onednn_packer;
 /* The weight's bytes seen as dims with strides (in elements) become `packed`. *packer must live as

@@ -6,13 +6,13 @@ static bool small_float(const sp_value *value)
     return !value || value->dtype == SP_F32 || value->dtype == SP_BF16;
 }
 
-/* Integers are ids, which the kernels that take them know. */
+/* Integers are ids, which the kernels that take them know, and so are weights that they pack. */
 static bool floats_fit(const sp_node *node)
 {
     bool fit = true;
     for (int i = 0; i < node->inputs; i++)
-        fit = fit && (small_float(node->in[i]) || node->in[i]->dtype == SP_I32 ||
-                      node->in[i]->dtype == SP_I64);
+        fit = fit && (small_float(node->in[i]) || (node->op->stored_inputs >> i & 1) ||
+                      node->in[i]->dtype == SP_I32 || node->in[i]->dtype == SP_I64);
     for (int i = 0; i < node->outputs; i++)
         fit = fit && small_float(node->out[i]);
     return fit;

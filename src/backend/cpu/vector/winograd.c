@@ -194,8 +194,8 @@ static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *we
                  const sp_value *y, const sp_conv2d_options *o)
 {
     if (form == SP_CONVOLUTION_DIRECT) return false;
-    bool small = (x->dtype == SP_F32 || x->dtype == SP_BF16) &&
-                 (y->dtype == SP_F32 || y->dtype == SP_BF16);
+    bool small =
+        (x->dtype == SP_F32 || x->dtype == SP_BF16) && (y->dtype == SP_F32 || y->dtype == SP_BF16);
     bool pairs = form != SP_WINOGRAD_2_BF16 || (sp_product_takes_pairs && sp_dim(x, 3) % 2 == 0);
     return small && pairs && o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3 &&
            sp_dim(y, 3) % SP_LANES == 0 && sp_shape_count(x->shape) > 0 &&
@@ -210,8 +210,8 @@ static void plan_work(convolution *c, sp_kernel *out)
     int64_t items = blocks * (c->shared ? panel_count(s) : 1);
     c->workers = items < threads ? items : threads;
     int64_t each = product_bytes(s) + (c->shared ? 0 : v_bytes(s, s->block));
-    out->scratch = (size_t)(zero_bytes(s) + (c->shared ? v_bytes(s, s->tiles) : 0) +
-                            c->workers * each);
+    out->scratch =
+        (size_t)(zero_bytes(s) + (c->shared ? v_bytes(s, s->tiles) : 0) + c->workers * each);
 }
 
 static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, bool of_gradient,

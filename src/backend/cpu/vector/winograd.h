@@ -14,8 +14,8 @@
 
 #define SP_WINOGRAD_PANEL (4 * SP_LANES) /* output channels whose products are made together */
 
-/* Sizes of one convolution, forward or with respect to its input; the latter is the convolution of dy with
- * turned kernels. */
+/* Sizes of one convolution, forward or with respect to its input; the latter is the convolution of
+ * dy with turned kernels. */
 typedef struct {
     int output, tile; /* m and t */
     bool half;        /* transformed tiles and kernels are bf16, in pairs of channels */

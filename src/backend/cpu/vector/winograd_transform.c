@@ -96,8 +96,7 @@ static void find_pixels(const sp_winograd_shape *s, const void *x, const void *z
         for (int j = 0; j < s->tile; j++) {
             int64_t w = at.column - s->pad_left + j;
             bool there = inside && w >= 0 && w < width;
-            *pixel++ =
-                there ? (const char *)x + (row + (w >> s->doubled)) * s->C * size : zeros;
+            *pixel++ = there ? (const char *)x + (row + (w >> s->doubled)) * s->C * size : zeros;
         }
     }
 }
@@ -186,9 +185,8 @@ SP_INLINE void output_vector(sp_vf *v, const float *products, int64_t point_stri
 }
 
 SP_INLINE void output_tile(const sp_winograd_shape *s, const float *products, int64_t point_stride,
-                           place at, int64_t channel, int64_t columns,
-                           const sp_winograd_sums *sums, void *y, const int output,
-                           const bool doubled)
+                           place at, int64_t channel, int64_t columns, const sp_winograd_sums *sums,
+                           void *y, const int output, const bool doubled)
 {
     const int tile = output + 2;
     bool half = s->y_dtype == SP_BF16;
@@ -214,8 +212,9 @@ SP_INLINE void output_tile(const sp_winograd_shape *s, const float *products, in
 }
 
 #define OUTPUT(output)                                                                             \
-    (s->doubled ? output_tile(s, from, point_stride, at, channel, columns, sums, y, output, true)  \
-                : output_tile(s, from, point_stride, at, channel, columns, sums, y, output, false))
+    (s->doubled                                                                                    \
+         ? output_tile(s, from, point_stride, at, channel, columns, sums, y, output, true)         \
+         : output_tile(s, from, point_stride, at, channel, columns, sums, y, output, false))
 
 void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64_t point_stride,
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
