@@ -65,6 +65,9 @@ SP_INLINE void strip(const sp_product *p, int64_t j, const int columns, const bo
     if (ROWS * columns <= 16)
         for (; i + 8 <= p->rows; i += 8)
             block(p, i, j, 8, columns, pairs);
+    if (SP_LANES == 16 && columns > 2) /* 32 registers hold six rows */
+        for (; i + 6 <= p->rows; i += 6)
+            block(p, i, j, 6, columns, pairs);
     for (; i + 4 <= p->rows; i += 4)
         block(p, i, j, 4, columns, pairs);
     for (; i < p->rows; i++)

@@ -63,7 +63,7 @@ static int64_t panel_count(const sp_winograd_shape *s)
 static int64_t choose_block(const sp_winograd_shape *s)
 {
     int64_t bytes = sp_winograd_points(s) * s->C * (s->half ? 2 : 4), fit = 512 * 1024 / bytes;
-    int64_t block = fit < 16 ? 16 : fit > 48 ? 48 : fit / 8 * 8;
+    int64_t block = fit < 18 ? 18 : fit > 48 ? 48 : fit / 6 * 6;
     return block < s->tiles ? block : s->tiles;
 }
 
