@@ -542,6 +542,7 @@ const sp_op_case sp_op_cases[] = {
     BOTH(ATTEND, attention, "causal, fewer keys", {1, 9, 5, 1, 16, 1}),
     BOTH(ATTEND, attention, "peaked", {1, 24, 70, 2, 16}, {20}),
     BOTH(ATTEND, attention, "130 keys", {1, 70, 130, 1, 24}),
+    BOTH(ATTEND, attention, "peaked, 301 keys", {1, 50, 301, 1, 40}, {20}),
 
     BOTH(SUM, group_norm, "groups", {2, 3, 5, 12, 4, AFFINE}, {0.5}),
     BOTH(SUM, group_norm, "silu", {2, 3, 5, 12, 4, AFFINE | SILU}, {0.5}),

@@ -174,6 +174,20 @@ SP_INLINE sp_vf sp_vf_exp2_negative(sp_vf x)
 #endif
 }
 
+/* 2^x to 8e-5, for results that are rounded to bf16; -126 <= x <= 127 without AVX-512. */
+SP_INLINE sp_vf sp_vf_exp2_brief(sp_vf x)
+{
+    sp_vf n = sp_vf_round(x), r = x - n;
+    sp_vf p = 0.0551716694f * r + 0.242611122f;
+    p = p * r + 0.693260985f;
+    p = p * r + 0.999928074f;
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return p * (sp_vf)((__builtin_convertvector(n, sp_vi) + 127) << 23);
+#endif
+}
+
 SP_INLINE sp_vf sp_vf_sigmoid(sp_vf x)
 {
     return 1.0f / (1.0f + sp_vf_exp(-x));
