@@ -437,6 +437,44 @@ static void test_functions_are_accurate_everywhere(void **state)
     }
 }
 
+/* bf16 results are the nearest number or its neighbour, 2^-7 away from it at most, also where they
+ * are small. Below -5 gelu may be 1e-6 off. */
+static void test_brief_functions(void **state)
+{
+    (void)state;
+    enum { COUNT = 65536 };
+    static const struct {
+        sp_unary_kind kind;
+        double low, high, absolute;
+    } functions[] = {{SP_UNARY_SILU, -60, 100, 0},
+                     {SP_UNARY_QUICK_GELU, -30, 50, 0},
+                     {SP_UNARY_GELU, -40, 50, 1e-6}};
+    for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
+        test_case c = {build_unary, {COUNT, functions[k].kind}, .spread = 1};
+        fixture f;
+        fixture_make(&f, &c, SP_BF16);
+        for (int i = 0; i < COUNT; i++) { /* every number of bf16 in the range */
+            uint16_t bits = (uint16_t)i;
+            double x = sp_load(&bits, SP_BF16, 0);
+            bool inside = x >= functions[k].low && x <= functions[k].high && fabs(x) > 1e-30;
+            sp_store(f.in[0], SP_BF16, i, inside ? x : 0);
+        }
+        f.node->op->reference(f.node, (const void *const *)f.in, f.expected);
+        for (int s = 0; s < SET_COUNT && sets[s].isa <= sp_cpu_isa(); s++) {
+            run_kernel(&f, &sets[s], 1);
+            for (int i = 0; i < COUNT; i++) {
+                double x = sp_load(f.in[0], SP_BF16, i), y = sp_load(f.out[0], SP_BF16, i),
+                       expected = sp_load(f.expected[0], SP_BF16, i);
+                double absolute = x < -5 ? functions[k].absolute : 0;
+                if (!(fabs(y - expected) <= fabs(expected) / 128 + absolute))
+                    fail_msg("function %d of %g on %s: %.9g, expected %.9g", functions[k].kind, x,
+                             sp_isa_name(sets[s].isa), y, expected);
+            }
+        }
+        fixture_free(&f);
+    }
+}
+
 static void test_special_numbers(void **state)
 {
     (void)state;
@@ -658,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_elementwise),
         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_functions_are_accurate_everywhere),
+        cmocka_unit_test(test_brief_functions),
         cmocka_unit_test(test_special_numbers),
         cmocka_unit_test(test_reductions),
         cmocka_unit_test(test_group_norm),

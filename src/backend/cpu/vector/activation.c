@@ -1,15 +1,9 @@
 /* unary, geglu and their gradients. */
 #include "backend/cpu/vector/map.h"
 
-/* Results of these are rounded to bf16 where `half`. */
-SP_INLINE sp_vf sigmoid(sp_vf x, const bool half)
-{
-    return half ? sp_vf_sigmoid_brief(x) : sp_vf_sigmoid(x);
-}
-
 SP_INLINE sp_vf silu_slope(sp_vf x, float factor, const bool half)
 {
-    sp_vf s = sigmoid(factor * x, half);
+    sp_vf s = sp_vf_sigmoid_as(factor * x, half);
     return s * (1.0f + factor * x * (1.0f - s));
 }
 
@@ -36,9 +30,9 @@ SP_INLINE sp_vf tanh_slope(sp_vf x)
 #define ONE sp_vf_set(1.0f)
 #define BOUNDS sp_vf low = sp_vf_set(map->parameter[0]), high = sp_vf_set(map->parameter[1])
 
-SP_MAP_LOOP(silu_body, , SP_MAP_LOAD_1, a *sigmoid(a, half))
+SP_MAP_LOOP(silu_body, , SP_MAP_LOAD_1, a *sp_vf_sigmoid_as(a, half))
 SP_MAP_LOOP(gelu_body, , SP_MAP_LOAD_1, gelu(a, half))
-SP_MAP_LOOP(quick_gelu_body, , SP_MAP_LOAD_1, a *sigmoid(1.702f * a, half))
+SP_MAP_LOOP(quick_gelu_body, , SP_MAP_LOAD_1, a *sp_vf_sigmoid_as(1.702f * a, half))
 SP_MAP_LOOP(tanh_body, , SP_MAP_LOAD_1, sp_vf_tanh(a))
 SP_MAP_LOOP(relu_body, , SP_MAP_LOAD_1, sp_vf_max(ZERO, a))
 SP_MAP_LOOP(exp_body, , SP_MAP_LOAD_1, sp_vf_exp(a))

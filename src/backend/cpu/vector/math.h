@@ -249,6 +249,12 @@ SP_INLINE sp_vf sp_vf_sigmoid_brief(sp_vf x)
     return sp_vf_reciprocal_brief(1.0f + sp_vf_exp2_brief(-1.44269504f * x));
 }
 
+/* Either, for results that are rounded to bf16 (half) or not. */
+SP_INLINE sp_vf sp_vf_sigmoid_as(sp_vf x, const bool half)
+{
+    return half ? sp_vf_sigmoid_brief(x) : sp_vf_sigmoid(x);
+}
+
 /* The normal distribution function to 6e-4 for |x| <= 5, and to 1e-7 absolutely beyond: a sigmoid
  * of an odd polynomial, whose relative error is small in the lower tail too. */
 SP_INLINE sp_vf sp_vf_normal_brief(sp_vf x)
@@ -262,15 +268,19 @@ SP_INLINE sp_vf sp_vf_normal_brief(sp_vf x)
     return sp_vf_reciprocal_brief(1.0f + sp_vf_exp2_brief(p * x));
 }
 
-/* The sum of all lanes, always in the same order. */
+/* The sum of all lanes: of the upper and the lower half, and so on. */
 SP_INLINE float sp_vf_sum(sp_vf v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v); /* in that order */
+#else
     float lane[SP_LANES];
     memcpy(lane, &v, sizeof lane);
     for (int width = SP_LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
             lane[i] += lane[i + width];
     return lane[0];
+#endif
 }
 
 SP_INLINE sp_vf sp_vf_load_bf16(const uint16_t *p)
