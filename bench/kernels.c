@@ -149,6 +149,14 @@ static sp_value *make_linear(const maker *m)
              *bias = sp_input(m->b, "bias", SP_F32, sp_shape_of(m->size[3]), SP_RATE_RUN);
     return sp_linear(m->b, image(m, "x"), weight, bias, NULL);
 }
+/* size: samples, rows, channels of x and of y */
+static sp_value *make_linear_geglu(const maker *m)
+{
+    sp_value *weight = sp_input(m->b, "weight", m->dtype, sp_shape_of(2 * m->size[3], m->size[2]),
+                                SP_RATE_RUN),
+             *bias = sp_input(m->b, "bias", SP_F32, sp_shape_of(2 * m->size[3]), SP_RATE_RUN);
+    return sp_linear_geglu(m->b, image(m, "x"), weight, bias);
+}
 static sp_value *make_permute(const maker *m)
 {
     return sp_permute(m->b, image(m, "x"), (int[]){0, 2, 1});
@@ -239,6 +247,9 @@ static const struct {
     {"linear, 4096 rows, 320 -> 320", make_linear, {1, 4096, 320, 320}},
     {"linear, 4096 rows, 320 -> 2560", make_linear, {1, 4096, 320, 2560}},
     {"linear, 4096 rows, 1280 -> 320", make_linear, {1, 4096, 1280, 320}},
+    {"geglu of linear, 4096 rows, 320 -> 1280", make_linear_geglu, {1, 4096, 320, 1280}},
+    {"geglu of linear, 1024 rows, 640 -> 2560", make_linear_geglu, {1, 1024, 640, 2560}},
+    {"geglu of linear, 256 rows, 1280 -> 5120", make_linear_geglu, {1, 256, 1280, 5120}},
     {"attention, 32x64x64, 4 heads of 32", make_attention, {32, 64, 64, 4, 32, 0}},
     {"attention, 32x16x16, 4 heads of 48", make_attention, {32, 16, 16, 4, 48, 0}},
     {"attention, 32x64x16, 4 heads of 32", make_attention, {32, 64, 16, 4, 32, 0}},

@@ -245,6 +245,14 @@ static sp_value *linear_rank2(sp_case_inputs *t, const sp_op_case *c)
     return sp_linear(t->b, x, weight, bias, in_if(t, s[4] & RESIDUAL, sp_shape_of(s[0], s[3])));
 }
 
+static sp_value *linear_geglu(sp_case_inputs *t, const sp_op_case *c)
+{
+    const int64_t *s = c->size;
+    sp_value *x = in(t, sp_shape_of(s[0], s[1], s[2])),
+             *weight = in_weight(t, sp_shape_of(2 * s[3], s[2]));
+    return sp_linear_geglu(t->b, x, weight, in_if(t, s[4] & BIAS, sp_shape_of(2 * s[3])));
+}
+
 static sp_value *linear_transposed(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
@@ -498,6 +506,9 @@ const sp_op_case sp_op_cases[] = {
     SUM(linear, "residual", {2, 5, 24, 40, RESIDUAL}),
     SUM(linear, "bias and residual", {2, 5, 24, 40, BIAS | RESIDUAL}),
     SUM(linear, "bias and residual, odd", {3, 7, 13, 9, BIAS | RESIDUAL}),
+    ATTEND(linear_geglu, "bias", {2, 5, 24, 40, BIAS}),
+    ATTEND(linear_geglu, "no bias, odd", {3, 7, 13, 9}),
+    ATTEND(linear_geglu, "rows in chunks", {1, 1536, 5, 300, BIAS}),
     SUM(linear_rank2, "[N,K], bias", {3, 0, 20, 12, BIAS}),
     SUM(linear_rank2, "[1,K], bias and residual", {1, 0, 64, 32, BIAS | RESIDUAL}),
 
@@ -588,6 +599,7 @@ const sp_op_case sp_op_cases[] = {
     BOTH(LARGE, group_norm, "64x64x320, silu", {1, 64, 64, 320, 32, AFFINE | SILU}, {0}),
     BOTH(LARGE, layer_norm, "4096x320", {1, 64, 64, 320, 0, AFFINE}, {0}),
     BOTH(LARGE, geglu, "4096x2560", {1, 64, 64, 2560}),
+    LARGE(linear_geglu, "4096 x 320 -> 1280", {1, 4096, 320, 1280, BIAS}),
     BOTH(LARGE, unary, "silu, 64x64x320", {1, 64, 64, 320, SP_UNARY_SILU}, {8}),
     LARGE(add, "64x64x320", {1, 64, 64, 320, 4}, {1}),
     LARGE(concat, "64x64, 320 + 640", {1, 64, 64, 320, 3, 2, 320}),
