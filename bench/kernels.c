@@ -1,14 +1,15 @@
-/* Speed of our own CPU kernels on the sizes of the emoji demo and of Stable Diffusion: one line an
- * operator, as a row of the table in docs/performance.md. GB/s count every input and output once;
- * GFLOP/s as the operator counts them. Usage: kernels [THREADS [OPERATOR]] */
+/* Speed of the CPU kernels, convolutions apart, on the sizes of the emoji demo and of Stable
+ * Diffusion: one line an operator, as a row of the table in docs/performance.md. GB/s count every
+ * input and output once; GFLOP/s as the operator counts them, with their share of what the cores
+ * can do. Usage: kernels [THREADS [OPERATOR [f32|bf16]]] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "backend/cpu/cpu.h"
 #include "base/parallel.h"
-#include "base/progress.h"
 #include "base/random.h"
 #include "graph/passes.h"
+#include "ceiling.h"
 #include "ops/ops.h"
 
 static void *must(void *pointer)
@@ -41,15 +42,23 @@ static double seconds(const sp_node *node)
     if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
     void *in[SP_MAX_INPUTS] = {0}, *out[SP_MAX_OUTPUTS] = {0},
          *scratch = must(sp_alloc(kernel.scratch));
-    for (int i = 0; i < node->inputs; i++)
+    for (int i = 0; i < node->inputs; i++) {
         if (node->in[i]) in[i] = random_data(node->in[i]);
+        const sp_packing *packing = &kernel.packing[i];
+        if (packing->bytes == 0) continue;
+        void *packed = must(sp_alloc(packing->bytes));
+        packing->pack(packing->state, in[i], packed);
+        sp_free(in[i]);
+        in[i] = packed;
+    }
     for (int i = 0; i < node->outputs; i++)
         out[i] = must(sp_alloc(bytes_of(node->out[i])));
-    double best = INFINITY, begin = sp_now();
-    for (int run = 0; run < 5 || sp_now() - begin < 0.25; run++) {
-        double start = sp_now();
+    int threads = sp_threads();
+    double best = INFINITY, begin = clock_seconds(threads);
+    for (int run = 0; run < 5 || clock_seconds(threads) - begin < 0.25; run++) {
+        double start = clock_seconds(threads);
         kernel.run(kernel.state, node, in, out, scratch);
-        best = fmin(best, sp_now() - start);
+        best = fmin(best, clock_seconds(threads) - start);
     }
     if (kernel.destroy) kernel.destroy(kernel.state);
     for (int i = 0; i < node->inputs; i++)
@@ -118,11 +127,41 @@ static sp_value *make_layer_norm_gradient(const maker *m)
 {
     return sp_layer_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), image(m, "dy"), 1e-5);
 }
+static sp_value *make_upsample(const maker *m)
+{
+    sp_value *x =
+        sp_input(m->b, "x", m->dtype, sp_shape_of(m->size[0], m->size[1], m->size[1], m->size[2]),
+                 SP_RATE_STEP);
+    return sp_upsample_nearest(m->b, x, 2 * m->size[1], 2 * m->size[1]);
+}
+/* size: samples, rows, channels of x and of y */
+static sp_value *make_concat(const maker *m)
+{
+    int64_t other[3] = {m->size[0], m->size[1], m->size[3]};
+    maker second = {m->b, m->dtype, other};
+    return sp_concat(m->b, 2, (sp_value *[]){image(m, "x"), image(&second, "y")}, 2);
+}
+/* size: samples, rows, channels of x and of y */
+static sp_value *make_linear(const maker *m)
+{
+    sp_value *weight = sp_input(m->b, "weight", m->dtype, sp_shape_of(m->size[3], m->size[2]),
+                                SP_RATE_RUN),
+             *bias = sp_input(m->b, "bias", SP_F32, sp_shape_of(m->size[3]), SP_RATE_RUN);
+    return sp_linear(m->b, image(m, "x"), weight, bias, NULL);
+}
+/* size: samples, rows, channels of x and of y */
+static sp_value *make_linear_geglu(const maker *m)
+{
+    sp_value *weight = sp_input(m->b, "weight", m->dtype, sp_shape_of(2 * m->size[3], m->size[2]),
+                                SP_RATE_RUN),
+             *bias = sp_input(m->b, "bias", SP_F32, sp_shape_of(2 * m->size[3]), SP_RATE_RUN);
+    return sp_linear_geglu(m->b, image(m, "x"), weight, bias);
+}
 static sp_value *make_permute(const maker *m)
 {
     return sp_permute(m->b, image(m, "x"), (int[]){0, 2, 1});
 }
-/* size: samples, queries, keys, heads, head dimension */
+/* size: samples, queries, keys, heads, head dimension, causal */
 static sp_value *tokens(const maker *m, const char *name, int64_t count)
 {
     return sp_input(m->b, name, m->dtype, sp_shape_of(m->size[0], count, m->size[3] * m->size[4]),
@@ -130,7 +169,7 @@ static sp_value *tokens(const maker *m, const char *name, int64_t count)
 }
 static sp_attention_options heads(const maker *m)
 {
-    return (sp_attention_options){(int)m->size[3], 1 / sqrt((double)m->size[4]), false};
+    return (sp_attention_options){(int)m->size[3], 1 / sqrt((double)m->size[4]), m->size[5] != 0};
 }
 static sp_value *make_attention(const maker *m)
 {
@@ -147,36 +186,114 @@ static sp_value *make_attention_gradient(const maker *m)
 static const struct {
     const char *name;
     sp_value *(*make)(const maker *m);
-    int64_t size[5];
+    int64_t size[6];
 } rows[] = {
     {"add, 32x256x64", make_add, {32, 256, 64}},
-    {"add, 2x4096x320", make_add, {2, 4096, 320}},
+    {"add, 1x4096x320", make_add, {1, 4096, 320}},
+    {"add, 1x1024x640", make_add, {1, 1024, 640}},
     {"cast, 2x4096x320", make_cast, {2, 4096, 320}},
-    {"silu, 2x4096x320", make_silu, {2, 4096, 320}},
+    {"silu, 1x4096x320", make_silu, {1, 4096, 320}},
+    {"silu, 1x262144x128", make_silu, {1, 262144, 128}},
     {"silu gradient, 32x256x64", make_silu_gradient, {32, 256, 64}},
     {"geglu, 32x64x1024", make_geglu, {32, 64, 1024}},
+    {"geglu, 1x4096x2560", make_geglu, {1, 4096, 2560}},
     {"geglu, 2x4096x2560", make_geglu, {2, 4096, 2560}},
+    {"geglu, 1x1024x5120", make_geglu, {1, 1024, 5120}},
+    {"geglu, 1x256x10240", make_geglu, {1, 256, 10240}},
     {"sum of rows, 32x256x64", make_sum_leading, {32, 256, 64}},
     {"permute, 2x320x4096", make_permute, {2, 320, 4096}},
+    {"concat, 1x4096x320 + 320", make_concat, {1, 4096, 320, 320}},
+    {"concat, 1x4096x640 + 320", make_concat, {1, 4096, 640, 320}},
+    {"concat, 1x1024x1280 + 640", make_concat, {1, 1024, 1280, 640}},
+    {"concat, 1x256x1280 + 1280", make_concat, {1, 256, 1280, 1280}},
+    {"upsample, 1x32x32x640", make_upsample, {1, 32, 640}},
+    {"upsample, 1x16x16x1280", make_upsample, {1, 16, 1280}},
+    {"upsample, 1x256x256x256", make_upsample, {1, 256, 256}},
     {"group norm + silu, 32x256x64", make_group_norm, {32, 256, 64}},
+    {"group norm + silu, 1x4096x320", make_group_norm, {1, 4096, 320}},
     {"group norm + silu, 2x4096x320", make_group_norm, {2, 4096, 320}},
+    {"group norm + silu, 1x4096x640", make_group_norm, {1, 4096, 640}},
+    {"group norm + silu, 1x4096x960", make_group_norm, {1, 4096, 960}},
+    {"group norm + silu, 1x1024x640", make_group_norm, {1, 1024, 640}},
+    {"group norm + silu, 1x1024x1920", make_group_norm, {1, 1024, 1920}},
+    {"group norm + silu, 1x256x1280", make_group_norm, {1, 256, 1280}},
+    {"group norm + silu, 1x256x2560", make_group_norm, {1, 256, 2560}},
+    {"group norm + silu, 1x4096x512", make_group_norm, {1, 4096, 512}},
+    {"group norm + silu, 1x65536x512", make_group_norm, {1, 65536, 512}},
+    {"group norm + silu, 1x262144x256", make_group_norm, {1, 262144, 256}},
+    {"group norm + silu, 1x262144x128", make_group_norm, {1, 262144, 128}},
     {"group norm + silu gradient, 32x256x64", make_group_norm_gradient, {32, 256, 64}},
+    {"group norm + silu gradient, 1x4096x320", make_group_norm_gradient, {1, 4096, 320}},
     {"layer norm, 32x64x128", make_layer_norm, {32, 64, 128}},
-    {"layer norm, 2x4096x320", make_layer_norm, {2, 4096, 320}},
+    {"layer norm, 1x4096x320", make_layer_norm, {1, 4096, 320}},
+    {"layer norm, 1x1024x640", make_layer_norm, {1, 1024, 640}},
+    {"layer norm, 1x256x1280", make_layer_norm, {1, 256, 1280}},
     {"layer norm gradient, 32x64x128", make_layer_norm_gradient, {32, 64, 128}},
-    {"attention, 32x64x64, 4 heads of 32", make_attention, {32, 64, 64, 4, 32}},
-    {"attention, 32x16x16, 4 heads of 48", make_attention, {32, 16, 16, 4, 48}},
-    {"attention, 32x64x16, 4 heads of 32", make_attention, {32, 64, 16, 4, 32}},
-    {"attention, 1x4096x4096, 8 heads of 40", make_attention, {1, 4096, 4096, 8, 40}},
-    {"attention, 1x4096x77, 8 heads of 40", make_attention, {1, 4096, 77, 8, 40}},
-    {"attention, 1x1024x1024, 8 heads of 80", make_attention, {1, 1024, 1024, 8, 80}},
-    {"attention, 1x4096x4096, 1 head of 512", make_attention, {1, 4096, 4096, 1, 512}},
-    {"attention gradient, 32x64x64, 4 heads of 32", make_attention_gradient, {32, 64, 64, 4, 32}},
-    {"attention gradient, 32x64x16, 4 heads of 32", make_attention_gradient, {32, 64, 16, 4, 32}},
+    {"layer norm gradient, 1x4096x320", make_layer_norm_gradient, {1, 4096, 320}},
+    {"linear, 1 rows, 320 -> 1280", make_linear, {1, 1, 320, 1280}},
+    {"linear, 1 rows, 1280 -> 1280", make_linear, {1, 1, 1280, 1280}},
+    {"linear, 2 rows, 1280 -> 1280", make_linear, {2, 1, 1280, 1280}},
+    {"linear, 4 rows, 1280 -> 1280", make_linear, {1, 4, 1280, 1280}},
+    {"linear, 77 rows, 768 -> 320", make_linear, {1, 77, 768, 320}},
+    {"linear, 77 rows, 768 -> 1280", make_linear, {1, 77, 768, 1280}},
+    {"linear, 64 rows, 1280 -> 1280", make_linear, {1, 64, 1280, 1280}},
+    {"linear, 64 rows, 1280 -> 10240", make_linear, {1, 64, 1280, 10240}},
+    {"linear, 64 rows, 5120 -> 1280", make_linear, {1, 64, 5120, 1280}},
+    {"linear, 256 rows, 1280 -> 1280", make_linear, {1, 256, 1280, 1280}},
+    {"linear, 256 rows, 1280 -> 10240", make_linear, {1, 256, 1280, 10240}},
+    {"linear, 256 rows, 5120 -> 1280", make_linear, {1, 256, 5120, 1280}},
+    {"linear, 1024 rows, 640 -> 5120", make_linear, {1, 1024, 640, 5120}},
+    {"linear, 1024 rows, 2560 -> 640", make_linear, {1, 1024, 2560, 640}},
+    {"linear, 4096 rows, 320 -> 320", make_linear, {1, 4096, 320, 320}},
+    {"linear, 4096 rows, 320 -> 2560", make_linear, {1, 4096, 320, 2560}},
+    {"linear, 4096 rows, 1280 -> 320", make_linear, {1, 4096, 1280, 320}},
+    {"geglu of linear, 4096 rows, 320 -> 1280", make_linear_geglu, {1, 4096, 320, 1280}},
+    {"geglu of linear, 1024 rows, 640 -> 2560", make_linear_geglu, {1, 1024, 640, 2560}},
+    {"geglu of linear, 256 rows, 1280 -> 5120", make_linear_geglu, {1, 256, 1280, 5120}},
+    {"attention, 32x64x64, 4 heads of 32", make_attention, {32, 64, 64, 4, 32, 0}},
+    {"attention, 32x16x16, 4 heads of 48", make_attention, {32, 16, 16, 4, 48, 0}},
+    {"attention, 32x64x16, 4 heads of 32", make_attention, {32, 64, 16, 4, 32, 0}},
+    {"attention, 1x4096x4096, 8 heads of 40", make_attention, {1, 4096, 4096, 8, 40, 0}},
+    {"attention, 1x1024x1024, 8 heads of 80", make_attention, {1, 1024, 1024, 8, 80, 0}},
+    {"attention, 1x256x256, 8 heads of 160", make_attention, {1, 256, 256, 8, 160, 0}},
+    {"attention, 1x64x64, 8 heads of 160", make_attention, {1, 64, 64, 8, 160, 0}},
+    {"attention, 1x4096x77, 8 heads of 40", make_attention, {1, 4096, 77, 8, 40, 0}},
+    {"attention, 1x1024x77, 8 heads of 80", make_attention, {1, 1024, 77, 8, 80, 0}},
+    {"attention, 1x256x77, 8 heads of 160", make_attention, {1, 256, 77, 8, 160, 0}},
+    {"attention, 1x64x77, 8 heads of 160", make_attention, {1, 64, 77, 8, 160, 0}},
+    {"attention, 1x4096x4096, 5 heads of 64", make_attention, {1, 4096, 4096, 5, 64, 0}},
+    {"attention, 1x1024x1024, 10 heads of 64", make_attention, {1, 1024, 1024, 10, 64, 0}},
+    {"attention, 1x256x256, 20 heads of 64", make_attention, {1, 256, 256, 20, 64, 0}},
+    {"attention, 1x4096x77, 5 heads of 64", make_attention, {1, 4096, 77, 5, 64, 0}},
+    {"attention, 1x4096x4096, 1 head of 512", make_attention, {1, 4096, 4096, 1, 512, 0}},
+    {"attention, 1x77x77, 12 heads of 64, causal", make_attention, {1, 77, 77, 12, 64, 1}},
+    {"attention gradient, 32x64x64, 4 heads of 32",
+     make_attention_gradient,
+     {32, 64, 64, 4, 32, 0}},
+    {"attention gradient, 32x64x16, 4 heads of 32",
+     make_attention_gradient,
+     {32, 64, 16, 4, 32, 0}},
+    {"attention gradient, 1x4096x4096, 8 heads of 40",
+     make_attention_gradient,
+     {1, 4096, 4096, 8, 40, 0}},
     {"attention gradient, 1x1024x1024, 8 heads of 80",
      make_attention_gradient,
-     {1, 1024, 1024, 8, 80}},
+     {1, 1024, 1024, 8, 80, 0}},
+    {"attention gradient, 1x256x256, 8 heads of 160",
+     make_attention_gradient,
+     {1, 256, 256, 8, 160, 0}},
+    {"attention gradient, 1x64x64, 8 heads of 160",
+     make_attention_gradient,
+     {1, 64, 64, 8, 160, 0}},
+    {"attention gradient, 1x4096x77, 8 heads of 40",
+     make_attention_gradient,
+     {1, 4096, 77, 8, 40, 0}},
+    {"attention gradient, 1x1024x77, 8 heads of 80",
+     make_attention_gradient,
+     {1, 1024, 77, 8, 80, 0}},
 };
+
+static ceiling top_of_core;
 
 static void measure(size_t row, sp_dtype dtype)
 {
@@ -188,21 +305,29 @@ static void measure(size_t row, sp_dtype dtype)
         bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
     for (int i = 0; i < node->outputs; i++)
         bytes += (double)bytes_of(node->out[i]);
-    if (node->op->flops)
-        printf(" %.0f us | %.0f GFLOP/s |", time * 1e6, node->op->flops(node) / time * 1e-9);
-    else
-        printf(" %.0f us | %.0f GB/s |", time * 1e6, bytes / time * 1e-9);
+    double top = (dtype == SP_BF16 && top_of_core.bf16 > 0 ? top_of_core.bf16 : top_of_core.f32) *
+                 sp_threads();
+    if (node->op->flops) {
+        double rate = node->op->flops(node) / time * 1e-9;
+        printf(" %.0f us | %.0f GFLOP/s (%.0f %%) |", time * 1e6, rate, 100 * rate / top);
+    } else {
+        printf(" %.0f us | %.1f GB/s |", time * 1e6, bytes / time * 1e-9);
+    }
     sp_builder_destroy(m.b);
 }
 
 int main(int argc, char **argv)
 {
     sp_set_threads(argc > 1 ? atoi(argv[1]) : 0);
+    const char *prefix = argc > 2 ? argv[2] : "", *dtype = argc > 3 ? argv[3] : "";
+    top_of_core = measure_ceiling();
+    printf("One core: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s read, %.1f copied\n",
+           top_of_core.f32, top_of_core.bf16, top_of_core.read, top_of_core.copy);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (argc > 2 && strncmp(rows[i].name, argv[2], strlen(argv[2])) != 0) continue;
+        if (strncmp(rows[i].name, prefix, strlen(prefix)) != 0) continue;
         printf("| %s |", rows[i].name);
-        measure(i, SP_F32);
-        measure(i, SP_BF16);
+        if (strcmp(dtype, "bf16") != 0) measure(i, SP_F32);
+        if (strcmp(dtype, "f32") != 0) measure(i, SP_BF16);
         printf("\n");
         fflush(stdout);
     }

@@ -132,7 +132,7 @@ static sp_value *unet(composition *c)
 typedef struct {
     sp_plan *plan;
     sp_run *run;
-    int variables, nodes;
+    int variables, nodes, fused_geglus;
 } running;
 
 typedef struct {
@@ -192,9 +192,12 @@ static running start(compose *make, how options)
             sp_output(c.b, numbered("gradient", i), gradient[i]);
         }
     }
+    if (options.fuse) assert_ok(sp_pass_fuse_inference(sp_builder_graph(c.b)));
     assert_ok(sp_builder_finish(c.b, &graph));
     sp_builder_destroy(c.b);
     r.variables = c.count;
+    for (int n = 0; n < graph->node_count; n++)
+        r.fused_geglus += graph->nodes[n]->op == &sp_op_linear_geglu;
     r.nodes = graph->node_count;
     assert_ok(sp_plan_create(graph, sp_reference_backend(), options.storage, &r.plan));
     assert_ok(sp_run_create(r.plan, &r.run));
@@ -335,6 +338,23 @@ static void test_fusion_before_autodiff(void **state)
             stop(&x);
             stop(&y);
         }
+}
+
+/* linear_geglu has no gradient, so it may only be where none is asked for. */
+static void test_fusion_for_inference(void **state)
+{
+    (void)state;
+    how fused = {SP_F64, SP_F32, false, true, false}, plain = {SP_F64, SP_F32, false, false, false},
+        trained = {SP_F64, SP_F32, false, true, true};
+    running x = start(attention, fused), y = start(attention, plain), z = start(attention, trained);
+    assert_int_equal(x.fused_geglus, 2);
+    assert_int_equal(y.fused_geglus, 0);
+    assert_int_equal(z.fused_geglus, 0);
+    double expected = loss_of(&y);
+    assert_true(fabs(loss_of(&x) - expected) <= 1e-13 * fabs(expected));
+    stop(&x);
+    stop(&y);
+    stop(&z);
 }
 
 /* Gradients come out in fp32 whatever the storage. fp32 rounds at 6e-8, and some gradients here are
@@ -521,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_unet_with_checkpoints),
         cmocka_unit_test(test_checkpoints_change_nothing),
         cmocka_unit_test(test_fusion_before_autodiff),
+        cmocka_unit_test(test_fusion_for_inference),
         cmocka_unit_test(test_lower_precision),
         cmocka_unit_test(test_value_used_several_times),
         cmocka_unit_test(test_stop_gradient),

@@ -69,6 +69,10 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
     X(sp_linear(b, X2("x", 2, 3), X2("w", 5, 4), NULL, NULL), "linear", "[2,3]", "[5,4]")          \
     X(sp_linear(b, X2("x", 2, 3), X2("w", 5, 3), X1("bias", 3), NULL), "linear", "[3]", "[5,3]")   \
     X(sp_linear(b, X2("x", 2, 3), X2("w", 5, 3), NULL, X2("r", 2, 3)), "linear", "[2,3]", "[2,5]") \
+    X(sp_linear_geglu(b, X2("x", 2, 3), X2("w", 6, 4), NULL), "linear_geglu", "[2,3]", "[6,4]")    \
+    X(sp_linear_geglu(b, X2("x", 2, 3), X2("w", 5, 3), NULL), "linear_geglu", "[5,3]", "[2C,K]")   \
+    X(sp_linear_geglu(b, X2("x", 2, 3), X2("w", 6, 3), X1("bias", 3)), "linear_geglu", "[3]",      \
+      "[6,3]")                                                                                     \
     X(sp_linear_transposed(b, X2("x", 2, 3), X2("w", 5, 3)), "linear", "[2,3]", "[5,3]")           \
     X(sp_linear_weight_gradient(b, X2("x", 2, 3), X2("dy", 3, 3)), "linear_weight_gradient",       \
       "[2,3]", "[3,3]")                                                                            \

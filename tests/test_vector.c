@@ -216,6 +216,10 @@ static const test_case attention_cases[] = {
     {build_attention, {1, 1, 1, 1, 1, 1}, .tolerance = 1e-5},
     /* Scores up to several hundred: their own rounding is multiplied by that. */
     {build_attention, {1, 40, 150, 2, 24, 0}, .spread = 6, .tolerance = 2e-4},
+    /* Maxima that grow from block to block, three vectors of queries, keys that end in a panel. */
+    {build_attention, {1, 100, 390, 1, 26, 0}, .spread = 5, .tolerance = 2e-4},
+    {build_attention, {1, 36, 303, 1, 64, 1}, .spread = 4, .tolerance = 2e-4},
+    {build_attention, {1, 150, 150, 1, 14, 1}, .tolerance = 1e-5},
 };
 
 static void test_attention(void **state)
@@ -433,6 +437,44 @@ static void test_functions_are_accurate_everywhere(void **state)
     }
 }
 
+/* bf16 results are the nearest number or its neighbour, 2^-7 away from it at most, also where they
+ * are small. Below -5 gelu may be 1e-6 off. */
+static void test_brief_functions(void **state)
+{
+    (void)state;
+    enum { COUNT = 65536 };
+    static const struct {
+        sp_unary_kind kind;
+        double low, high, absolute;
+    } functions[] = {{SP_UNARY_SILU, -60, 100, 0},
+                     {SP_UNARY_QUICK_GELU, -30, 50, 0},
+                     {SP_UNARY_GELU, -40, 50, 1e-6}};
+    for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
+        test_case c = {build_unary, {COUNT, functions[k].kind}, .spread = 1};
+        fixture f;
+        fixture_make(&f, &c, SP_BF16);
+        for (int i = 0; i < COUNT; i++) { /* every number of bf16 in the range */
+            uint16_t bits = (uint16_t)i;
+            double x = sp_load(&bits, SP_BF16, 0);
+            bool inside = x >= functions[k].low && x <= functions[k].high && fabs(x) > 1e-30;
+            sp_store(f.in[0], SP_BF16, i, inside ? x : 0);
+        }
+        f.node->op->reference(f.node, (const void *const *)f.in, f.expected);
+        for (int s = 0; s < SET_COUNT && sets[s].isa <= sp_cpu_isa(); s++) {
+            run_kernel(&f, &sets[s], 1);
+            for (int i = 0; i < COUNT; i++) {
+                double x = sp_load(f.in[0], SP_BF16, i), y = sp_load(f.out[0], SP_BF16, i),
+                       expected = sp_load(f.expected[0], SP_BF16, i);
+                double absolute = x < -5 ? functions[k].absolute : 0;
+                if (!(fabs(y - expected) <= fabs(expected) / 128 + absolute))
+                    fail_msg("function %d of %g on %s: %.9g, expected %.9g", functions[k].kind, x,
+                             sp_isa_name(sets[s].isa), y, expected);
+            }
+        }
+        fixture_free(&f);
+    }
+}
+
 static void test_special_numbers(void **state)
 {
     (void)state;
@@ -632,15 +674,17 @@ static void test_nan_spreads_no_further(void **state)
                                {build_group_norm, {2, 6, 6, 16, 4, 1, 1}, .spread = 1},
                                {build_layer_norm, {40, 24, 1}, .spread = 1},
                                {build_layer_norm_gradient, {40, 24, 1}, .spread = 1}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
         fixture f;
-        fixture_make(&f, &cases[i], SP_F32);
-        ((float *)f.in[0])[17] = NAN;
+        sp_dtype dtype = i % 2 ? SP_BF16 : SP_F32;
+        fixture_make(&f, &cases[i / 2], dtype);
+        sp_store(f.in[0], dtype, 17, NAN);
         f.node->op->reference(f.node, (const void *const *)f.in, f.expected);
         for (int s = 0; s < SET_COUNT && sets[s].isa <= sp_cpu_isa(); s++) {
             run_kernel(&f, &sets[s], 1);
             for (int o = 0; o < f.node->outputs; o++)
-                assert_true(relative_error(f.out[o], f.expected[o], f.node->out[o]) <= 1e-5);
+                assert_true(relative_error(f.out[o], f.expected[o], f.node->out[o]) <=
+                            (dtype == SP_BF16 ? BF16_TOLERANCE : 1e-5));
         }
         fixture_free(&f);
     }
@@ -652,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_elementwise),
         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_functions_are_accurate_everywhere),
+        cmocka_unit_test(test_brief_functions),
         cmocka_unit_test(test_special_numbers),
         cmocka_unit_test(test_reductions),
         cmocka_unit_test(test_group_norm),

@@ -157,7 +157,9 @@ static sp_status build(sp_builder *b, const sp_work_model *model, sp_work work, 
         build_decode(b, model, batch);
     else
         sp_output(b, "sample", build_unet(b, model, batch, false));
-    return sp_builder_failed(b) ? SP_OK : sp_pass_fuse(sp_builder_graph(b));
+    if (sp_builder_failed(b)) return SP_OK;
+    SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
+    return sp_pass_fuse_inference(sp_builder_graph(b));
 }
 
 static sp_status step_graph(const sp_work_model *model, int64_t batch, sp_graph **out)

@@ -124,7 +124,8 @@ static sp_status build(step_graph *g)
     }
     if (sp_builder_failed(b)) return SP_INTERNAL;
     SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
-    return sp_output_gradients(b, loss, "online");
+    SP_TRY(sp_output_gradients(b, loss, "online"));
+    return sp_pass_fuse_inference(sp_builder_graph(b));
 }
 
 sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,

@@ -10,6 +10,7 @@ sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage,
     sp_builder_destroy(b);
     if (status != SP_OK) return status;
     status = sp_pass_fuse(graph);
+    if (status == SP_OK) status = sp_pass_fuse_inference(graph);
     if (status != SP_OK) {
         sp_graph_destroy(graph);
         return status;

@@ -3,6 +3,7 @@
  *   upsample_nearest to twice the size -> conv2d, 3x3, stride 1, padding 1    conv2d{doubled}
  *   conv2d -> add_per_channel                   conv2d with per_channel
  *   conv2d -> add, linear -> add (equal shapes) the same with residual
+ *   linear -> geglu                             linear_geglu, for inference
  * The fused node is the first one, moved to the place of the second (conv2d{doubled}: the second,
  * where it is): there all its inputs are ready. */
 #include "graph/passes.h"
@@ -119,24 +120,41 @@ static void fuse_residual(fusion *f, sp_node *add, int n)
     }
 }
 
-sp_status sp_pass_fuse(sp_graph *graph)
+/* The linear layer is the first node, and stays as the node of another operator. */
+static void fuse_geglu(fusion *f, sp_node *geglu, int n)
+{
+    sp_node *linear = fusible(f, geglu, 0, &sp_op_linear);
+    if (!linear || (linear->inputs > 3 && linear->in[3])) return;
+    if (((const sp_linear_options *)linear->options)->transposed) return;
+    linear->op = &sp_op_linear_geglu;
+    linear->options = NULL;
+    if (linear->inputs > 3) linear->inputs = 3;
+    absorb(f, linear, geglu, n);
+}
+
+static sp_status fuse_node(fusion *f, sp_node *node, int n)
+{
+    if (node->op == &sp_op_unary) return fuse_silu(f, node, n);
+    if (node->op == &sp_op_conv2d) return fuse_doubling(f, node);
+    if (node->op == &sp_op_add_per_channel) fuse_add_per_channel(f, node, n);
+    if (node->op == &sp_op_add) fuse_residual(f, node, n);
+    return SP_OK;
+}
+
+static sp_status fuse_node_for_inference(fusion *f, sp_node *node, int n)
+{
+    if (node->op == &sp_op_geglu) fuse_geglu(f, node, n);
+    return SP_OK;
+}
+
+static sp_status fuse_graph(sp_graph *graph, sp_status (*fuse)(fusion *f, sp_node *node, int n))
 {
     size_t count = (size_t)graph->value_count + 1;
     fusion f = {graph, sp_alloc_zero(count * sizeof(int)), sp_alloc_zero(count * sizeof(int))};
     sp_status status = f.uses && f.place ? SP_OK : SP_MEMORY;
     if (!status) count_uses(&f);
-    for (int n = 0; n < graph->node_count && !status; n++) {
-        sp_node *node = graph->nodes[n];
-        if (node->removed) continue;
-        if (node->op == &sp_op_unary)
-            status = fuse_silu(&f, node, n);
-        else if (node->op == &sp_op_conv2d)
-            status = fuse_doubling(&f, node);
-        else if (node->op == &sp_op_add_per_channel)
-            fuse_add_per_channel(&f, node, n);
-        else if (node->op == &sp_op_add)
-            fuse_residual(&f, node, n);
-    }
+    for (int n = 0; n < graph->node_count && !status; n++)
+        if (!graph->nodes[n]->removed) status = fuse(&f, graph->nodes[n], n);
     int kept = 0;
     for (int n = 0; n < graph->node_count; n++)
         if (!graph->nodes[n]->removed) graph->nodes[kept++] = graph->nodes[n];
@@ -144,4 +162,14 @@ sp_status sp_pass_fuse(sp_graph *graph)
     sp_free(f.uses);
     sp_free(f.place);
     return status;
+}
+
+sp_status sp_pass_fuse(sp_graph *graph)
+{
+    return fuse_graph(graph, fuse_node);
+}
+
+sp_status sp_pass_fuse_inference(sp_graph *graph)
+{
+    return fuse_graph(graph, fuse_node_for_inference);
 }

@@ -245,6 +245,14 @@ static sp_value *linear_rank2(sp_case_inputs *t, const sp_op_case *c)
     return sp_linear(t->b, x, weight, bias, in_if(t, s[4] & RESIDUAL, sp_shape_of(s[0], s[3])));
 }
 
+static sp_value *linear_geglu(sp_case_inputs *t, const sp_op_case *c)
+{
+    const int64_t *s = c->size;
+    sp_value *x = in(t, sp_shape_of(s[0], s[1], s[2])),
+             *weight = in_weight(t, sp_shape_of(2 * s[3], s[2]));
+    return sp_linear_geglu(t->b, x, weight, in_if(t, s[4] & BIAS, sp_shape_of(2 * s[3])));
+}
+
 static sp_value *linear_transposed(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
@@ -500,6 +508,9 @@ const sp_op_case sp_op_cases[] = {
     SUM(linear, "residual", {2, 5, 24, 40, RESIDUAL}),
     SUM(linear, "bias and residual", {2, 5, 24, 40, BIAS | RESIDUAL}),
     SUM(linear, "bias and residual, odd", {3, 7, 13, 9, BIAS | RESIDUAL}),
+    ATTEND(linear_geglu, "bias", {2, 5, 24, 40, BIAS}),
+    ATTEND(linear_geglu, "no bias, odd", {3, 7, 13, 9}),
+    ATTEND(linear_geglu, "rows in chunks", {1, 1536, 5, 300, BIAS}),
     SUM(linear_rank2, "[N,K], bias", {3, 0, 20, 12, BIAS}),
     SUM(linear_rank2, "[1,K], bias and residual", {1, 0, 64, 32, BIAS | RESIDUAL}),
 
@@ -546,6 +557,7 @@ const sp_op_case sp_op_cases[] = {
     BOTH(ATTEND, attention, "causal, fewer keys", {1, 9, 5, 1, 16, 1}),
     BOTH(ATTEND, attention, "peaked", {1, 24, 70, 2, 16}, {20}),
     BOTH(ATTEND, attention, "130 keys", {1, 70, 130, 1, 24}),
+    BOTH(ATTEND, attention, "peaked, 301 keys", {1, 50, 301, 1, 40}, {20}),
 
     BOTH(SUM, group_norm, "groups", {2, 3, 5, 12, 4, AFFINE}, {0.5}),
     BOTH(SUM, group_norm, "silu", {2, 3, 5, 12, 4, AFFINE | SILU}, {0.5}),
@@ -616,6 +628,7 @@ const sp_op_case sp_op_cases[] = {
     LARGE(layer_norm, "1024x640", {1, 32, 32, 640, 0, AFFINE}, {0}),
     BOTH(LARGE, geglu, "4096x2560", {1, 64, 64, 2560}),
     LARGE(geglu, "1024x5120", {1, 32, 32, 5120}),
+    LARGE(linear_geglu, "4096 x 320 -> 1280", {1, 4096, 320, 1280, BIAS}),
     BOTH(LARGE, unary, "silu, 64x64x320", {1, 64, 64, 320, SP_UNARY_SILU}, {8}),
     LARGE(add, "64x64x320", {1, 64, 64, 320, 4}, {1}),
     LARGE(concat, "64x64, 320 + 640", {1, 64, 64, 320, 3, 2, 320}),

@@ -89,6 +89,8 @@ static inline sp_value *sp_silu(sp_builder *b, sp_value *x)
 /* x[...,2C] = [a | g]: a * gelu(g) -> [...,C]. */
 sp_value *sp_geglu(sp_builder *b, sp_value *x);
 sp_value *sp_geglu_gradient(sp_builder *b, sp_value *x, sp_value *dy); /* [...,2C] */
+/* geglu(linear(x)), weight [2C,K], bias may be NULL; for inference: it has no gradient. */
+sp_value *sp_linear_geglu(sp_builder *b, sp_value *x, sp_value *weight, sp_value *bias);
 
 /* ---- reductions ---- */
 /* Sum over leading dimensions down to the last `keep` ones -> f32. (bias gradients: keep = 1) */
@@ -215,6 +217,9 @@ sp_value *sp_sinusoidal(sp_builder *b, sp_value *t, sp_sinusoidal_options option
  * per_channel and residual; linear + add -> linear with residual. Only where the intermediate value
  * has no other use. */
 sp_status sp_pass_fuse(sp_graph *graph);
+/* After autodiff or for inference: linear + geglu -> linear_geglu, which has no gradient, where the
+ * gradient does not need the value between them. */
+sp_status sp_pass_fuse_inference(sp_graph *graph);
 
 /* Every operator, for tests, the reference table and `splam bench --support`. */
 extern const sp_op *const sp_all_ops[];
@@ -225,15 +230,16 @@ SP_OPS_DECLARE(reshape)
 SP_OPS_DECLARE(permute)
 SP_OPS_DECLARE(concat)
 SP_OPS_DECLARE(slice)
-SP_OPS_DECLARE(unslice) SP_OPS_DECLARE(upsample_nearest) SP_OPS_DECLARE(upsample_nearest_gradient)
+SP_OPS_DECLARE(unslice)
+SP_OPS_DECLARE(upsample_nearest) SP_OPS_DECLARE(upsample_nearest_gradient)
     SP_OPS_DECLARE(stop_gradient) SP_OPS_DECLARE(add) SP_OPS_DECLARE(mul) SP_OPS_DECLARE(affine)
         SP_OPS_DECLARE(add_per_channel) SP_OPS_DECLARE(sample_combine) SP_OPS_DECLARE(unary)
             SP_OPS_DECLARE(unary_gradient) SP_OPS_DECLARE(geglu) SP_OPS_DECLARE(geglu_gradient)
                 SP_OPS_DECLARE(sum_leading) SP_OPS_DECLARE(sum_middle) SP_OPS_DECLARE(mean)
                     SP_OPS_DECLARE(fill) SP_OPS_DECLARE(broadcast_middle) SP_OPS_DECLARE(loss)
                         SP_OPS_DECLARE(loss_gradient) SP_OPS_DECLARE(linear)
-                            SP_OPS_DECLARE(linear_weight_gradient) SP_OPS_DECLARE(conv2d)
-                                SP_OPS_DECLARE(conv2d_data_gradient)
+                            SP_OPS_DECLARE(linear_weight_gradient) SP_OPS_DECLARE(linear_geglu)
+                                SP_OPS_DECLARE(conv2d) SP_OPS_DECLARE(conv2d_data_gradient)
                                     SP_OPS_DECLARE(conv2d_weight_gradient) SP_OPS_DECLARE(attention)
                                         SP_OPS_DECLARE(attention_gradient)
                                             SP_OPS_DECLARE(group_norm)

@@ -9,7 +9,7 @@ const sp_op *const sp_all_ops[] = {
     &sp_op_unary, &sp_op_unary_gradient, &sp_op_geglu, &sp_op_geglu_gradient,
     &sp_op_sum_leading, &sp_op_fill, &sp_op_sum_middle, &sp_op_broadcast_middle, &sp_op_mean,
     &sp_op_loss, &sp_op_loss_gradient,
-    &sp_op_linear, &sp_op_linear_weight_gradient,
+    &sp_op_linear, &sp_op_linear_weight_gradient, &sp_op_linear_geglu,
     &sp_op_conv2d, &sp_op_conv2d_data_gradient, &sp_op_conv2d_weight_gradient,
     &sp_op_attention, &sp_op_attention_gradient,
     &sp_op_group_norm, &sp_op_group_norm_gradient, &sp_op_layer_norm, &sp_op_layer_norm_gradient,

@@ -53,10 +53,10 @@ static const sp_cpu_kernel *vector_table(sp_isa isa)
     }
 }
 
-#define TABLE_COUNT 2
+#define TABLE_COUNT 3
 static const sp_cpu_kernel *table(int index)
 {
-    return index == 0 ? vector_table(sp_cpu_isa()) : sp_cpu_onednn;
+    return index == 0 ? vector_table(sp_cpu_isa()) : index == 1 ? sp_cpu_fused : sp_cpu_onednn;
 }
 
 static bool offers(const sp_cpu_kernel *kernel, const sp_op *op, sp_dtype dtype)

@@ -9,7 +9,7 @@
 /* One way of running one operator. For a node the first entry with its operator, its dtype and
  * supports() == true whose prepare() does not return SP_UNSUPPORTED is taken. Tables are asked in
  * this order, each from its beginning: our own kernels for the instruction set in use (they exist
- * where they beat the library), then oneDNN, then the reference. */
+ * where they beat the library), then those made of others, then oneDNN, then the reference. */
 typedef struct {
     const sp_op *op;                       /* NULL ends a table */
     unsigned dtypes;                       /* SP_DTYPE_BITs of the first input */
@@ -30,6 +30,8 @@ extern const sp_cpu_kernel sp_cpu_vector_avx512[];
 extern const sp_cpu_kernel sp_cpu_vector_avx512bf16[];
 
 extern const sp_cpu_kernel sp_cpu_onednn[];
+/* Kernels made of other kernels. */
+extern const sp_cpu_kernel sp_cpu_fused[];
 /* Tells oneDNN the cap; before any of its primitives is made. */
 void sp_onednn_limit_isa(sp_isa isa);
 

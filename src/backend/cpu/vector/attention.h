@@ -61,6 +61,41 @@ static inline bool sp_attention_fits(const sp_node *node)
     return fits;
 }
 
+/* Takes the next `count` floats of memory, rounded up to cache lines; base NULL: only counts. */
+static inline float *sp_take(float *base, int64_t *used, int64_t count)
+{
+    float *taken = base ? base + *used : NULL;
+    *used += sp_round_up(count, 16);
+    return taken;
+}
+
+/* Workers that the plan reserves scratch for. */
+typedef struct {
+    int64_t slots;
+} sp_workers;
+
+/* A kernel that deals `items` pieces of work to workers with `floats` of scratch each. */
+static inline sp_status sp_workers_prepare(int64_t items, int64_t floats, sp_kernel *out)
+{
+    sp_workers *state = sp_alloc(sizeof *state);
+    if (!state) return SP_MEMORY;
+    int64_t threads = sp_threads();
+    state->slots = items < threads ? items : threads;
+    out->state = state;
+    out->destroy = sp_free;
+    out->scratch = (size_t)(state->slots * floats) * sizeof(float);
+    return SP_OK;
+}
+
+static inline int64_t sp_attention_tiles(const sp_attention_shape *a)
+{
+    return a->samples * a->heads * sp_ceil_div(a->queries, SP_TILE);
+}
+
+/* attention_pairs.c; only where sp_product_takes_pairs. */
+#define sp_attention_pairs SP_ISA_SYMBOL(sp_attention_pairs)
+sp_status sp_attention_pairs(const sp_node *node, sp_kernel *out);
+
 /* Where head `h` of token `t` of sample `n` begins in a tensor of `tokens` tokens. */
 static inline int64_t sp_head_offset(const sp_attention_shape *a, int64_t tokens, int64_t n,
                                      int64_t t, int64_t h)

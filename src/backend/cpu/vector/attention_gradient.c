@@ -46,38 +46,30 @@ static sp_attention_shape shape_of(const sp_node *node)
     return sp_attention_shape_of(node, sp_dim(node->in[K], 1) <= ONE_BLOCK ? ONE_BLOCK : KEY_LIMIT);
 }
 
-/* Takes the next `count` floats of memory, rounded up to cache lines; base NULL: only counts. */
-static float *take(float *base, int64_t *used, int64_t count)
-{
-    float *taken = base ? base + *used : NULL;
-    *used += sp_round_up(count, 16);
-    return taken;
-}
-
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
 static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace *w)
 {
     int64_t used = 0, row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE,
             block = a->key_block * SP_TILE;
-    w->k = take(base, &used, a->keys * row);
-    w->v = take(base, &used, a->keys * row);
-    w->k_columns = a->pairs ? take(base, &used, sp_ceil_div(a->keys, 2) * a->head) : w->k;
-    w->dk = take(base, &used, a->keys * row);
-    w->dv = take(base, &used, a->keys * row);
-    w->q = take(base, &used, SP_TILE * row);
-    w->dout = take(base, &used, SP_TILE * row);
-    w->q_turned = take(base, &used, turned);
-    w->dout_turned = take(base, &used, turned);
-    w->dq_turned = take(base, &used, turned);
-    w->rows = take(base, &used, turned);
-    w->s = take(base, &used, block);
-    w->dp = take(base, &used, block);
-    w->p_rows = a->pairs ? take(base, &used, block / 2) : w->s;
-    w->ds_rows = a->pairs ? take(base, &used, block / 2) : w->dp;
-    w->ds_columns = a->pairs ? take(base, &used, block / 2) : w->dp;
-    w->maximum = take(base, &used, SP_TILE);
-    w->sum = take(base, &used, SP_TILE);
-    w->delta = take(base, &used, SP_TILE);
+    w->k = sp_take(base, &used, a->keys * row);
+    w->v = sp_take(base, &used, a->keys * row);
+    w->k_columns = a->pairs ? sp_take(base, &used, sp_ceil_div(a->keys, 2) * a->head) : w->k;
+    w->dk = sp_take(base, &used, a->keys * row);
+    w->dv = sp_take(base, &used, a->keys * row);
+    w->q = sp_take(base, &used, SP_TILE * row);
+    w->dout = sp_take(base, &used, SP_TILE * row);
+    w->q_turned = sp_take(base, &used, turned);
+    w->dout_turned = sp_take(base, &used, turned);
+    w->dq_turned = sp_take(base, &used, turned);
+    w->rows = sp_take(base, &used, turned);
+    w->s = sp_take(base, &used, block);
+    w->dp = sp_take(base, &used, block);
+    w->p_rows = a->pairs ? sp_take(base, &used, block / 2) : w->s;
+    w->ds_rows = a->pairs ? sp_take(base, &used, block / 2) : w->dp;
+    w->ds_columns = a->pairs ? sp_take(base, &used, block / 2) : w->dp;
+    w->maximum = sp_take(base, &used, SP_TILE);
+    w->sum = sp_take(base, &used, SP_TILE);
+    w->delta = sp_take(base, &used, SP_TILE);
     return used;
 }
 
@@ -309,16 +301,12 @@ static void gradient_heads(void *context, int64_t begin, int64_t end, int64_t sl
     }
 }
 
-typedef struct {
-    int64_t slots; /* workers that the plan reserved scratch for */
-} prepared;
-
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
     task t = {.shape = shape_of(node), .in = in, .out = out, .scratch = scratch};
     t.row = sp_round_up(t.shape.head, SP_LANES);
     t.k_row = t.shape.pairs ? t.shape.head / 2 : t.row;
-    sp_slots slots = {t.shape.samples * t.shape.heads, ((const prepared *)state)->slots,
+    sp_slots slots = {t.shape.samples * t.shape.heads, ((const sp_workers *)state)->slots,
                       gradient_heads, &t};
     sp_slots_run(&slots);
 }
@@ -327,14 +315,8 @@ sp_status SP_KERNEL(attention_gradient)(const sp_node *node, sp_kernel *out)
 {
     if (!sp_attention_fits(node)) return SP_UNSUPPORTED;
     sp_attention_shape a = shape_of(node);
-    prepared *state = sp_alloc(sizeof *state);
-    if (!state) return SP_MEMORY;
-    int64_t items = a.samples * a.heads, threads = sp_threads();
-    state->slots = items < threads ? items : threads;
     workspace w;
+    SP_TRY(sp_workers_prepare(a.samples * a.heads, workspace_lay(&a, NULL, &w), out));
     out->run = run;
-    out->state = state;
-    out->destroy = sp_free;
-    out->scratch = (size_t)(state->slots * workspace_lay(&a, NULL, &w)) * sizeof(float);
     return SP_OK;
 }

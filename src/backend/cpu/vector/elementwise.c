@@ -35,6 +35,7 @@ static void cast_run(void *state, const sp_node *node, void *const *in, void *co
     }
     sp_map map = whole(node, in, out);
     map.body = copy_body;
+    map.half_body = copy_body_half;
     sp_map_run(&map);
 }
 
@@ -66,6 +67,7 @@ static void add_run(void *state, const sp_node *node, void *const *in, void *con
     (void)state, (void)scratch;
     sp_map map = whole(node, in, out);
     map.body = add_body;
+    map.half_body = add_body_half;
     map.parameter[0] = (float)((const sp_add_options *)node->options)->alpha;
     repeat_suffix(&map, 1, sp_shape_count(node->in[1]->shape));
     sp_map_run(&map);
@@ -78,6 +80,7 @@ static void mul_run(void *state, const sp_node *node, void *const *in, void *con
     (void)state, (void)scratch;
     sp_map map = whole(node, in, out);
     map.body = mul_body;
+    map.half_body = mul_body_half;
     sp_map_run(&map);
 }
 SP_DEFINE_KERNEL(mul, mul_run)
@@ -89,6 +92,7 @@ static void affine_run(void *state, const sp_node *node, void *const *in, void *
     const sp_affine_options *o = node->options;
     sp_map map = whole(node, in, out);
     map.body = affine_body;
+    map.half_body = affine_body_half;
     map.parameter[0] = (float)o->factor;
     map.parameter[1] = (float)o->offset;
     sp_map_run(&map);
@@ -101,6 +105,7 @@ static void fill_run(void *state, const sp_node *node, void *const *in, void *co
     (void)state, (void)scratch;
     sp_map map = whole(node, in, out);
     map.body = affine_body;
+    map.half_body = affine_body_half;
     map.parameter[0] = (float)((const sp_fill_options *)node->options)->factor;
     repeat_suffix(&map, 0, sp_shape_count(node->in[0]->shape));
     sp_map_run(&map);
@@ -122,6 +127,7 @@ static void add_per_channel_run(void *state, const sp_node *node, void *const *i
     sp_shape h = node->in[0]->shape;
     sp_map map = whole(node, in, out);
     map.body = add_body;
+    map.half_body = add_body_half;
     map.parameter[0] = 1;
     sp_map_per_channel(&map, h.dim[0], middle_of(h), h.dim[h.rank - 1], &map.in[1]);
     map.in[0].row_stride = map.out[0].row_stride = map.row_length;
@@ -136,6 +142,7 @@ static void broadcast_middle_run(void *state, const sp_node *node, void *const *
     sp_shape y = node->out[0]->shape;
     sp_map map = whole(node, in, out);
     map.body = copy_body;
+    map.half_body = copy_body_half;
     sp_map_per_channel(&map, y.dim[0], middle_of(y), y.dim[y.rank - 1], &map.in[0]);
     map.out[0].row_stride = map.row_length;
     sp_map_run(&map);
@@ -154,7 +161,7 @@ static float sample_value(const sample_values *values, int input, int64_t n, flo
     return (float)sp_load(values->in[input], values->node->in[input]->dtype, n);
 }
 
-static void combine_body(const sp_map *map, int64_t row, float *const *y, const float *const *x,
+static void combine_body(const sp_map *map, int64_t row, void *const *y, const void *const *x,
                          int64_t count)
 {
     float c[SP_MAP_INPUTS];
@@ -190,8 +197,8 @@ SP_DEFINE_KERNEL(sample_combine, sample_combine_run)
 
 /* parameter: dy / count (times 2 for l2), and huber's c. Differences whose square vanishes count as
  * 0: there f' is 0, or, for c = 0, anything. */
-static void loss_gradient_body(const sp_map *map, int64_t row, float *const *y,
-                               const float *const *x, int64_t count)
+static void loss_gradient_body(const sp_map *map, int64_t row, void *const *y, const void *const *x,
+                               int64_t count)
 {
     const sample_values *values = map->context;
     float factor = map->parameter[0] * sample_value(values, 2, row, 1), c = map->parameter[1];

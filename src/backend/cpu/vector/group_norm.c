@@ -1,6 +1,7 @@
 /* group_norm and its gradient on channels-last tensors: x [N,S,C], S the middle dimensions
  * together. A sample's rows are cut into parts, and parts into blocks that stay in the first cache
- * level. A block's mean and squared deviations are taken channel by channel in two passes, and
+ * level. A block's mean and squared deviations are taken channel by channel in two passes (bf16: in
+ * one, of differences from the block's first row, for numbers that are known to eight bits), and
  * joined by Chan, Golub and LeVeque's formula, so nothing cancels however large the mean, and x is
  * read from memory once. */
 #include <math.h>
@@ -33,6 +34,7 @@ static sizes sizes_of(const sp_node *node)
     s.half = node->in[X]->dtype == SP_BF16;
     s.block = BLOCK_FLOATS / s.C < 4 ? 4 : BLOCK_FLOATS / s.C > 64 ? 64 : BLOCK_FLOATS / s.C;
     s.part = s.block * PART_BLOCKS;
+    if (s.half) s.block = s.part; /* one pass: no need that a block stays in the cache */
     s.parts = sp_ceil_div(s.S, s.part);
     return s;
 }
@@ -45,8 +47,10 @@ typedef struct {
     /* Per sample, [N][..][C] */
     float *first, *second; /* [N][parts][C]: per part means and squared deviations; in the gradient
                               later sums of dz and dz u */
-    float *mean, *scale;   /* the group's, for each of its channels: u = (x - mean) * scale */
-    float *dbeta, *dgamma; /* sums of dz and of dz u over a sample */
+    /* The group's, for each of its channels: u = (x - mean) * scale. Forward, scale has gamma in
+     * it, and of bf16 mean becomes beta - mean * scale: y = x * scale + mean. */
+    float *mean, *scale;
+    float *dbeta, *dgamma;   /* sums of dz and of dz u over a sample */
     float *mean_d, *mean_du; /* the group's means of d and d u, for each of its channels */
 } task;
 
@@ -85,6 +89,52 @@ static int64_t part_rows(const sizes *s, int64_t p)
     return s->S - p * s->part < s->part ? s->S - p * s->part : s->part;
 }
 
+/* Means and sums of squared deviations of `rows` rows beginning at element `at`: `vectors` vectors
+ * of channels at once. */
+SP_INLINE void block_moments(const void *x, int64_t at, int64_t rows, int64_t C, int64_t left,
+                             sp_vf *mean, sp_vf *squares, const int vectors)
+{
+    for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            mean[v] += sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, false);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+        mean[v] *= 1.0f / (float)rows;
+    for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            sp_vf d = sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, false) - mean[v];
+            squares[v] += d * d;
+        }
+}
+
+/* The same of bf16, from the differences d with the first row: the squared deviations are sum d^2 -
+ * (sum d)^2 / rows. As that row counts itself, sum d^2 is at most rows + 1 times the result, and
+ * no more than that cancels. */
+SP_INLINE void block_moments_shifted(const void *x, int64_t at, int64_t rows, int64_t C,
+                                     int64_t left, sp_vf *mean, sp_vf *squares, const int vectors)
+{
+    sp_vf first[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+        first[v] = sp_vf_get(x, at + v * SP_LANES, left - v * SP_LANES, true);
+    for (int64_t r = 1; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            sp_vf d = sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, true) - first[v];
+            mean[v] += d;
+            squares[v] += d * d;
+        }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        sp_vf sum = mean[v];
+        mean[v] *= 1.0f / (float)rows;
+        squares[v] = sp_vf_max(squares[v] - sum * mean[v], sp_vf_set(0) * sum);
+        mean[v] += first[v];
+    }
+}
+
 /* Joins the moments of `rows` rows beginning at element `at` to those of `before` rows: `vectors`
  * vectors of channels at once. */
 SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, int64_t left,
@@ -92,19 +142,10 @@ SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, in
                           const bool half)
 {
     sp_vf mean[4] = {0}, squares[4] = {0};
-    for (int64_t r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            mean[v] += sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, half);
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++)
-        mean[v] *= 1.0f / (float)rows;
-    for (int64_t r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            sp_vf d = sp_vf_get(x, at + r * C + v * SP_LANES, left - v * SP_LANES, half) - mean[v];
-            squares[v] += d * d;
-        }
+    if (half)
+        block_moments_shifted(x, at, rows, C, left, mean, squares, vectors);
+    else
+        block_moments(x, at, rows, C, left, mean, squares, vectors);
     float share = (float)rows / (float)(before + rows);
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
@@ -169,9 +210,11 @@ static void join_parts(const task *t, int64_t n)
             }
         }
         float scale = (float)(1 / sqrt(squares / count + s->epsilon));
-        for (int64_t c = n * s->C + g * width; c < n * s->C + (g + 1) * width; c++) {
-            t->mean[c] = (float)mean;
-            t->scale[c] = scale;
+        for (int64_t c = g * width; c < (g + 1) * width; c++) {
+            float factor = t->dy ? scale : scale * t->gamma[c];
+            bool shifts = s->half && !t->dy;
+            t->mean[n * s->C + c] = shifts ? t->beta[c] - (float)mean * factor : (float)mean;
+            t->scale[n * s->C + c] = factor;
         }
     }
 }
@@ -184,10 +227,12 @@ SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, const bool half, 
     for (int64_t r = 0; r < rows; r++, at += s->C)
         for (int64_t c = 0; c < s->C; c += SP_LANES) {
             int64_t left = s->C - c;
-            sp_vf u = sp_vf_get(t->x, at + c, left, half) - sp_vf_get(mean, c, left, false);
-            u *= sp_vf_get(scale, c, left, false);
-            sp_vf z = u * sp_vf_get(t->gamma, c, left, false) + sp_vf_get(t->beta, c, left, false);
-            sp_vf_put(t->y, at + c, silu ? z * sp_vf_sigmoid(z) : z, left, half);
+            sp_vf x = sp_vf_get(t->x, at + c, left, half),
+                  factor = sp_vf_get(scale, c, left, false);
+            sp_vf shift = sp_vf_get(mean, c, left, false);
+            sp_vf z = half ? x * factor + shift
+                           : (x - shift) * factor + sp_vf_get(t->beta, c, left, false);
+            sp_vf_put(t->y, at + c, silu ? z * sp_vf_sigmoid_as(z, half) : z, left, half);
         }
 }
 
@@ -284,7 +329,7 @@ SP_INLINE sp_vf normalised_gradient(const task *t, int64_t n, int64_t at, int64_
     sp_vf dy = sp_vf_get(t->dy, at + c, left, half);
     if (!silu) return dy;
     sp_vf z = *u * sp_vf_get(t->gamma, c, left, false) + sp_vf_get(t->beta, c, left, false);
-    sp_vf s = sp_vf_sigmoid(z);
+    sp_vf s = sp_vf_sigmoid(z); /* exact, for the gradients of gamma and beta are f32 */
     return dy * (s * (1.0f + z * (1.0f - s)));
 }
 

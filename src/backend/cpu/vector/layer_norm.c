@@ -41,30 +41,69 @@ static task task_of(const sp_node *node, void *const *in, void *scratch)
 }
 
 /* Mean and 1 / sqrt(var + eps) of the row at element `at`. */
-SP_INLINE void statistics(const task *t, int64_t at, const bool half, float *mean, float *scale)
+SP_INLINE void statistics_f32(const task *t, int64_t at, float *mean, float *scale)
 {
     int64_t C = t->C, c = 0;
     sp_vf sum[2] = {0}, squares[2] = {0};
     for (; c + 2 * SP_LANES <= C; c += 2 * SP_LANES)
         for (int v = 0; v < 2; v++)
-            sum[v] += sp_vf_load_as(t->x, at + c + v * SP_LANES, half);
+            sum[v] += sp_vf_load((const float *)t->x + at + c + v * SP_LANES);
     for (; c < C; c += SP_LANES)
-        sum[0] += sp_vf_get(t->x, at + c, C - c, half);
+        sum[0] += sp_vf_get(t->x, at + c, C - c, false);
     *mean = sp_vf_sum(sum[0] + sum[1]) / (float)C;
     for (c = 0; c + 2 * SP_LANES <= C; c += 2 * SP_LANES)
         for (int v = 0; v < 2; v++) {
-            sp_vf d = sp_vf_load_as(t->x, at + c + v * SP_LANES, half) - *mean;
+            sp_vf d = sp_vf_load((const float *)t->x + at + c + v * SP_LANES) - *mean;
             squares[v] += d * d;
         }
     float rest = 0;
     for (; c < C; c++) {
-        float d = (half ? sp_bf16_to_f32(((const uint16_t *)t->x)[at + c])
-                        : ((const float *)t->x)[at + c]) -
-                  *mean;
+        float d = ((const float *)t->x)[at + c] - *mean;
         rest += d * d;
     }
     float variance = (sp_vf_sum(squares[0] + squares[1]) + rest) / (float)C;
     *scale = (float)(1 / sqrt((double)variance + t->epsilon));
+}
+
+/* The same of bf16 in one pass, from the differences d with the first element: the squared
+ * deviations are sum d^2 - (sum d)^2 / C. As that element counts itself, sum d^2 is at most C + 1
+ * times the result, and no more than that cancels. */
+SP_INLINE void statistics_bf16(const task *t, int64_t at, float *mean, float *scale)
+{
+    const uint16_t *x = (const uint16_t *)t->x + at;
+    const float first = sp_bf16_to_f32(x[0]);
+    int64_t C = t->C, c = 0;
+    sp_vf sum[4] = {0}, squares[4] = {0};
+    for (; c + 4 * SP_LANES <= C; c += 4 * SP_LANES)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            sp_vf d = sp_vf_load_bf16(x + c + v * SP_LANES) - first;
+            sum[v] += d;
+            squares[v] += d * d;
+        }
+    for (; c + SP_LANES <= C; c += SP_LANES) {
+        sp_vf d = sp_vf_load_bf16(x + c) - first;
+        sum[0] += d;
+        squares[0] += d * d;
+    }
+    float total = sp_vf_sum((sum[0] + sum[1]) + (sum[2] + sum[3])),
+          total_squares = sp_vf_sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
+    for (; c < C; c++) {
+        float d = sp_bf16_to_f32(x[c]) - first;
+        total += d;
+        total_squares += d * d;
+    }
+    float offset = total / (float)C, variance = (total_squares - total * offset) / (float)C;
+    *mean = first + offset;
+    *scale = 1 / sqrtf((variance < 0 ? 0 : variance) + (float)t->epsilon);
+}
+
+SP_INLINE void statistics(const task *t, int64_t at, const bool half, float *mean, float *scale)
+{
+    if (half)
+        statistics_bf16(t, at, mean, scale);
+    else
+        statistics_f32(t, at, mean, scale);
 }
 
 SP_INLINE void norm_rows(const task *t, int64_t begin, int64_t end, const bool half)
