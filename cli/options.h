@@ -89,6 +89,13 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
         .required = true, .help = "a diffusers folder"                                             \
     }
 
+/* In what activations are stored and products made: const char **text, for options_precision. */
+#define OPTION_PRECISION(text)                                                                     \
+    {                                                                                              \
+        .name = "precision", .kind = OPTION_CHOICE, .value = text, .choices = "f32|bf16",          \
+        .help = "of products and activations", .fallback = "bf16 where the processor has it"       \
+    }
+
 #define OPTION_COUNT(list) (sizeof(list) / sizeof *(list))
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "backend/cpu/cpu.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "data/image.h"
@@ -347,6 +348,67 @@ static void test_set_unet(void **state)
     sp_pipeline_close(p);
 }
 
+/* ---- another autoencoder ---- */
+
+/* The picture is what the tiny decoder makes of the latents as they are: its scaling factor is 1.
+ */
+static void check_tiny_picture(void **state, const splam_generate_options *o)
+{
+    sp_tensor_file *file;
+    sp_named_outputs outputs;
+    sp_image image;
+    static uint8_t expected[SIDE * SIDE * 3];
+    sp_tensor latents = latents_of(state, *o);
+    const sp_named_tensor inputs[] = {{"latent", &latents}};
+    assert_ok(sp_safetensors_save(keep(state, "latent.safetensors"), inputs, 1, NULL, 0));
+    assert_ok(sp_safetensors_open(keep(state, "latent.safetensors"), &file));
+    assert_ok(sp_component_forward(golden("vae-tiny"), "vae-decoder", file, SP_F32,
+                                   sp_cpu_backend(), &outputs));
+    sp_rgb_from_float(outputs.item[0].tensor.data, SIDE, SIDE, expected);
+    assert_ok(sp_image_load(o->output, &image));
+    assert_int_equal(image.width, SIDE);
+    for (int i = 0; i < SIDE * SIDE * 3; i++) /* a value near a half may round either way */
+        assert_in_range(image.pixels[i], expected[i] > 0 ? expected[i] - 1 : 0, expected[i] + 1);
+    sp_image_free(&image);
+    sp_named_outputs_free(&outputs);
+    sp_tensor_file_close(file);
+    sp_tensor_free(&latents);
+}
+
+static void test_other_vae(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    char *bytes;
+    size_t size;
+    o.steps = 1;
+    o.output = keep(state, "tiny.png");
+    o.vae = golden("vae-tiny");
+    check_tiny_picture(state, &o);
+    assert_ok(sp_read_file(o.output, &bytes, &size));
+    assert_non_null(memmem(bytes, size, ", Model: student, VAE: vae-tiny, ", 33));
+    assert_non_null(memmem(bytes, size, "\"vae\":\"vae-tiny\"", 16));
+    sp_free(bytes);
+
+    /* The same as a model's own, and that model as the place to take it from. */
+    assert_ok(sp_copy_tree(keep(state, "student"), keep(state, "with-tiny")));
+    assert_ok(sp_remove_tree(keep(state, "with-tiny/vae")));
+    assert_ok(sp_copy_tree(golden("vae-tiny"), keep(state, "with-tiny/vae")));
+    write_text(keep(state, "with-tiny/model_index.json"),
+               "{\"vae\": [\"diffusers\", \"AutoencoderTiny\"]}");
+    o.vae = NULL;
+    o.model = keep(state, "with-tiny");
+    check_tiny_picture(state, &o);
+    o.model = keep(state, "student");
+    o.vae = keep(state, "with-tiny");
+    check_tiny_picture(state, &o);
+    o.vae = golden("vae-tiny-other");
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_FORMAT);
+    assert_message("vae-tiny-other: the VAE's latents have 6 channels and the UNet's 4");
+    o.vae = keep(state, "nowhere");
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_IO);
+    assert_message("nowhere: no such folder");
+}
+
 /* ---- files ---- */
 
 static void test_picture_text(void **state)
@@ -570,13 +632,13 @@ static void test_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_seed),      cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_noise_file),     cmocka_unit_test(test_time_cond),
-        cmocka_unit_test(test_set_unet),       cmocka_unit_test(test_picture_text),
-        cmocka_unit_test(test_student_text),   cmocka_unit_test(test_many),
-        cmocka_unit_test(test_wrong_requests), cmocka_unit_test(test_wrong_models),
-        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_noise_file),   cmocka_unit_test(test_time_cond),
+        cmocka_unit_test(test_set_unet),     cmocka_unit_test(test_other_vae),
+        cmocka_unit_test(test_picture_text), cmocka_unit_test(test_student_text),
+        cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
+        cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

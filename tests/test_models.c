@@ -26,7 +26,7 @@ static const struct {
     {"text-sd1", 8.4e-3},     {"text-sd2", 1.6e-2}, {"unet-demo", 5.1e-2},
     {"unet-guided", 5.2e-2},  {"unet-sd1", 4.3e-2}, {"unet-sd2", 2.7e-2},
     {"vae-demo", 1.2e-2},     {"vae-sd", 2.2e-2},   {"vae-legacy", 2.2e-2},
-    {"vae-no-quant", 2.2e-2},
+    {"vae-no-quant", 2.2e-2}, {"vae-tiny", 5.4e-3},
 };
 #define BF16_TIMES_PYTORCH 1.5
 /* Gradients pass every layer twice, and the rounding of fp32 grows with the weights on the way:
@@ -149,7 +149,7 @@ static void test_unet_forward(void **state)
 static void test_vae_forward(void **state)
 {
     (void)state;
-    check_all("vae-", 14, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
+    check_all("vae-", 20, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_text_forward(void **state)
@@ -164,6 +164,7 @@ static void test_reference_forward(void **state)
     forward_setting setting = {sp_reference_backend(), SP_F32, REFERENCE_TOLERANCE};
     assert_int_equal(check_folder("unet-guided", &setting), 2);
     assert_int_equal(check_folder("vae-no-quant", &setting), 2);
+    assert_int_equal(check_folder("vae-tiny", &setting), 4);
     assert_int_equal(check_folder("text-sd1", &setting), 2);
 }
 
@@ -172,7 +173,7 @@ static void test_bf16_forward(void **state)
     (void)state;
     forward_setting setting = {sp_cpu_backend(), SP_BF16, 0};
     check_all("unet-", 12, &setting);
-    check_all("vae-", 14, &setting);
+    check_all("vae-", 20, &setting);
     check_all("text-", 6, &setting);
 }
 

@@ -74,7 +74,7 @@ SPLAM_API void splam_free(void *pointer);
 /* One run of one component, from a safetensors file to another, in diffusers' names and layouts:
  *   unet          sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D], optional
  *                 timestep_cond [N,dim] -> sample [N,C,H,W]
- *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]
+ *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]; an AutoencoderTiny: mean alone
  *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image [N,3,H,W]
  *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]
  * Outputs are f32. SPLAM_NUMERIC, and no file, if one of them is not finite. */
@@ -132,6 +132,8 @@ typedef struct {
 typedef struct {
     const char *model;          /* a diffusers folder */
     const char *unet;           /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *vae; /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
+                        a model with one [the model's own] */
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, one a line; empty lines are left out */

@@ -25,8 +25,8 @@ typedef struct {
     const char **prompts; /* the list and its own copy of the file */
     size_t prompt_count;
     char *prompts_text;
-    char *model_name;
-    json_t *distillation; /* NULL: not a student of ours */
+    char *model_name, *vae_name; /* vae_name NULL: the model's own */
+    json_t *distillation;        /* NULL: not a student of ours */
     uint64_t model_hash;
     sp_sampler_options sampler;
     double guidance;
@@ -144,7 +144,7 @@ static sp_status choose_pictures(generation *g)
     const splam_generate_options *o = g->o;
     sp_shape noise = {0};
     int64_t prompts = (int64_t)g->prompt_count;
-    g->factor = sp_vae_factor(&g->pipeline->vae->config.vae);
+    g->factor = g->pipeline->vae->config.vae.factor;
     if (g->noise_file) {
         const sp_tensor *first;
         SP_TRY(sp_tensor_file_get(g->noise_file, "noise.0", &first));
@@ -260,6 +260,7 @@ static sp_status save_picture(const generation *g, int64_t number, const float *
     sp_picture_facts facts = {
         .pipeline = g->pipeline,
         .model_name = g->model_name,
+        .vae_name = g->vae_name,
         .distillation = g->distillation,
         .model_hash = g->model_hash,
         .prompt = g->prompts[number / g->count],
@@ -387,8 +388,10 @@ static sp_status prepare(generation *g)
     if (!o->output && !o->save_latents)
         return sp_fail(SP_ARGUMENT,
                        "there is nothing to write: neither pictures nor latents are asked for");
-    sp_pipeline_options options = {
-        .unet = o->unet, .storage = sp_storage_of(o->precision), .clip_skip = o->clip_skip};
+    sp_pipeline_options options = {.unet = o->unet,
+                                   .vae = o->vae,
+                                   .storage = sp_storage_of(o->precision),
+                                   .clip_skip = o->clip_skip};
     SP_TRY(read_prompts(g));
     SP_TRY(sp_pipeline_open(o->model, &options, &g->pipeline));
     if (o->noise) SP_TRY(sp_safetensors_open(o->noise, &g->noise_file));
@@ -400,7 +403,8 @@ static sp_status prepare(generation *g)
     SP_TRY(make_parent(o->output));
     SP_TRY(make_parent(o->save_latents));
     g->model_name = folder_name(o->model);
-    if (!g->model_name) return SP_MEMORY;
+    g->vae_name = o->vae ? folder_name(o->vae) : NULL;
+    if (!g->model_name || (o->vae && !g->vae_name)) return SP_MEMORY;
     g->model_hash = sp_model_hash(g->pipeline->unet->file);
     if (!o->save_latents) return SP_OK;
     return sp_tensor_create(SP_F32,
@@ -439,6 +443,7 @@ static void generation_free(generation *g)
     sp_free(g->prompts);
     sp_free(g->prompts_text);
     sp_free(g->model_name);
+    sp_free(g->vae_name);
     json_decref(g->distillation);
 }
 

@@ -177,6 +177,9 @@ static void describe_component(const char *name, const sp_component *component, 
     sp_string_append_format(out, "%-13s %8s parameters  %9s  %4zu tensors  ", name,
                             count_text(sum.elements), bytes_text(sum.bytes), sum.tensors);
     append_dtypes(&sum, out);
+    const sp_component_config *config = &component->config;
+    if (config->kind == SP_COMPONENT_VAE && config->vae.kind == SP_VAE_TINY)
+        sp_string_append_format(out, "  AutoencoderTiny");
     sp_string_append_format(out, "\n");
 }
 
@@ -188,7 +191,7 @@ static void describe_unet(const sp_work_model *model, sp_string *out)
     sp_string_append_format(out, "\nlatent        %lld x %lld x %lld", (long long)c->in_channels,
                             (long long)model->height, (long long)model->width);
     if (model->vae) {
-        int64_t factor = sp_vae_factor(&model->vae->config.vae);
+        int64_t factor = model->vae->config.vae.factor;
         sp_string_append_format(out, ", pictures of %lld x %lld",
                                 (long long)(factor * model->width),
                                 (long long)(factor * model->height));

@@ -71,6 +71,7 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
     sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s, Model: %s",
                             (long long)f->width, (long long)f->height, hash, f->model_name);
+    if (f->vae_name) sp_string_append_format(&s, ", VAE: %s", f->vae_name);
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
     if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
@@ -91,6 +92,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
         o, "model_hash_of",
         json_string(
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
+    if (f->vae_name) bad |= json_object_set_new(o, "vae", json_string(f->vae_name));
     if (objective) bad |= json_object_set(o, "objective", objective);
     if (f->distillation) {
         json_t *distillation = json_copy((json_t *)(uintptr_t)f->distillation);
@@ -132,15 +134,18 @@ sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, cha
     char hash[17];
     char *prompt = well_formed(facts->prompt), *name = well_formed(facts->model_name);
     char *negative = facts->negative ? well_formed(facts->negative) : NULL;
+    char *vae = facts->vae_name ? well_formed(facts->vae_name) : NULL;
     sp_picture_facts f = *facts;
     f.model_name = name;
+    f.vae_name = vae;
     snprintf(hash, sizeof hash, "%016" PRIx64, facts->model_hash);
-    bool ready = prompt && name && (negative || !facts->negative);
+    bool ready = prompt && name && (negative || !facts->negative) && (vae || !facts->vae_name);
     *parameters = ready ? write_parameters(&f, prompt, negative, hash) : NULL;
     *json = ready ? write_json(&f, prompt, negative, hash) : NULL;
     sp_free(prompt);
     sp_free(name);
     sp_free(negative);
+    sp_free(vae);
     if (*parameters && *json) return SP_OK;
     sp_free(*parameters);
     sp_free(*json);

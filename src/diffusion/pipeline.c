@@ -42,6 +42,20 @@ static sp_status open_text(sp_pipeline *p, const char *folder)
     return SP_OK;
 }
 
+static sp_status check_vae(const sp_pipeline *p, const sp_unet_config *unet)
+{
+    const sp_vae_config *vae = &p->vae->config.vae;
+    const char *folder = p->vae->folder;
+    if (vae->out_channels != 3 || vae->in_channels != 3)
+        return sp_fail(
+            SP_UNSUPPORTED, "%s: the VAE's pictures have %lld channels, and only 3 are supported",
+            folder, (long long)(vae->out_channels != 3 ? vae->out_channels : vae->in_channels));
+    if (vae->latent_channels != unet->in_channels)
+        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
+                       folder, (long long)vae->latent_channels, (long long)unet->in_channels);
+    return SP_OK;
+}
+
 static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
 {
     const char *folder = p->folder.path;
@@ -54,15 +68,7 @@ static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
         return sp_fail(
             SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld",
             folder, (long long)p->text_encoder->config.text.width, (long long)unet->context_dim);
-    if (p->vae && p->vae->config.vae.out_channels != 3)
-        return sp_fail(SP_UNSUPPORTED,
-                       "%s: the VAE's pictures have %lld channels, and only 3 are supported",
-                       folder, (long long)p->vae->config.vae.out_channels);
-    if (p->vae && p->vae->config.vae.latent_channels != unet->in_channels)
-        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
-                       folder, (long long)p->vae->config.vae.latent_channels,
-                       (long long)unet->in_channels);
-    return SP_OK;
+    return p->vae ? check_vae(p, unet) : SP_OK;
 }
 
 static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipeline_options *options)
@@ -71,7 +77,8 @@ static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipelin
     SP_TRY(sp_model_folder_open(folder, &p->folder));
     SP_TRY(open_scheduler(p, folder));
     if (parts & SP_PART_TEXT) SP_TRY(open_text(p, folder));
-    if (parts & SP_PART_VAE) SP_TRY(sp_component_open(folder, "vae", &p->vae));
+    if (parts & SP_PART_VAE)
+        SP_TRY(sp_component_open(options->vae ? options->vae : folder, "vae", &p->vae));
     if (!(parts & SP_PART_UNET)) return SP_OK;
     SP_TRY(sp_component_open(folder, options->unet ? options->unet : "unet", &p->unet));
     return sp_pipeline_set_unet(p, NULL, NULL);

@@ -66,7 +66,7 @@ sp_status sp_vae_decode_all(const sp_component *vae, const sp_tensor *latents, s
     if (shape.rank != 4 || shape.dim[0] < 1 || latents->dtype != SP_F32)
         return sp_fail(SP_SHAPE, "latents %s to decode must be F32 [N,C,h,w]",
                        sp_shape_text(shape));
-    int64_t factor = sp_vae_factor(config), count = shape.dim[0];
+    int64_t factor = config->factor, count = shape.dim[0];
     int64_t height = factor * shape.dim[2], width = factor * shape.dim[3];
     int64_t batch = sp_vae_batch(height, width);
     shape.dim[0] = batch < count ? batch : count;
