@@ -8,6 +8,8 @@
 static const char description[] =
     "Draws pictures from prompts with a diffusers model folder. A distilled student is sampled with\n"
     "lcm in four steps without guidance, any other model with dpm++2m in twenty with guidance 7.5.\n"
+    "With --init-img the last STRENGTH of the steps are taken, from that picture with noise; lcm takes\n"
+    "all its steps, beginning with less noise.\n"
     "Pictures are numbered over all prompts from 0; picture j has seed SEED + j.";
 
 static const char *const examples[] = {
@@ -15,6 +17,7 @@ static const char *const examples[] = {
     "splam generate -m sd15 -p 'a lighthouse in a storm' -n blurry -s 7 -b 4 -W 512 -H 512",
     "splam generate -m sd15 -p 'a lighthouse' --sampler ddim --steps 50 --rng torch -s 33",
     "splam generate -m sd15 --prompts list.txt -o pictures/out.png",
+    "splam generate -m sd15 -p 'an oil painting' --init-img photo.jpg --strength 0.6 -W 512 -H 512",
     "splam generate -m sd15 -p 'a lighthouse' --vae taesd -o sketch.png",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
     NULL,
@@ -85,6 +88,11 @@ int cli_generate(int argc, char **argv)
          .low = 1, .high = 16384, .help = "of a picture", .fallback = "the model's own"},
         {.name = "height", .letter = 'H', .kind = OPTION_INTEGER, .value = &o.height, .argument = "PIXELS",
          .low = 1, .high = 16384, .help = "of a picture", .fallback = "the model's own"},
+        {.name = "init-img", .letter = 'i', .kind = OPTION_TEXT, .value = &o.init_image, .argument = "FILE",
+         .help = "JPEG, PNG or WebP to start from; scaled to cover the size and cut, which without -W or -H is "
+                 "its own, rounded down to what the model takes"},
+        {.name = "strength", .kind = OPTION_NUMBER, .value = &o.strength, .argument = "S", .low = 0.001, .high = 1,
+         .help = "how much of that picture is replaced", .fallback = "0.8"},
         {.name = "rng", .kind = OPTION_CHOICE, .value = &p.rng, .choices = "torch|philox",
          .help = "random numbers; torch: those of diffusers on a CPU", .fallback = "philox"},
         OPTION_PRECISION(&p.precision),
@@ -100,7 +108,8 @@ int cli_generate(int argc, char **argv)
         {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .value = &o.output, .argument = "FILE",
          .help = "PNG; several pictures go to NAME-0.png, NAME-1.png, ...", .fallback = "out.png"},
         {.name = "noise", .kind = OPTION_TEXT, .value = &o.noise, .argument = "FILE",
-         .help = "safetensors with noise.0 [N,4,h,w], and noise.1, ... for lcm"},
+         .help = "safetensors with noise.0 [N,4,h,w]; noise.1, ... for lcm; noise.posterior for --init-img, without "
+                 "which the latent's mean is taken"},
         {.name = "save-latents", .kind = OPTION_TEXT, .value = &o.save_latents, .argument = "FILE",
          .help = "safetensors for latents [N,4,h,w]"},
         {.name = "timing",

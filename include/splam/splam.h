@@ -122,6 +122,7 @@ typedef enum {
 typedef struct {
     double load;    /* reading the request, opening files, reading the tokenizer */
     double text;    /* prompts to contexts */
+    double encode;  /* the picture to start from */
     double denoise; /* all steps of the sampler */
     double decode;  /* latents to pictures */
     double write;   /* compressing and writing files */
@@ -130,10 +131,10 @@ typedef struct {
 
 /* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
 typedef struct {
-    const char *model;          /* a diffusers folder */
-    const char *unet;           /* its UNet's folder ["unet"]; "unet_ema": a student's average */
-    const char *vae; /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
-                        a model with one [the model's own] */
+    const char *model; /* a diffusers folder */
+    const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *vae;   /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
+                          a model with one [the model's own] */
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, one a line; empty lines are left out */
@@ -146,6 +147,11 @@ typedef struct {
     int64_t *seed_used;       /* receives the seed; may be NULL */
     int64_t count;            /* pictures per prompt [as many as the noise file has, or 1] */
     int64_t width, height;    /* pixels [the noise file's, or what the model was trained for] */
+    const char *init_image;   /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
+                                 cover the size and cut; without a width or height that of the
+                                 picture,   rounded down to what the model takes */
+    double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
+                        steps are taken; lcm takes all, beginning with less noise [0.8] */
     splam_rng rng;
     splam_precision precision;
     int clip_skip;            /* last layers of the text encoder left out */

@@ -19,6 +19,8 @@ typedef struct {
     bool torch; /* the generator was PyTorch's */
     int64_t width, height;
     int clip_skip;
+    double strength;        /* of a picture to start from; 0: there was none */
+    const char *init_image; /* its file's name */
 } sp_picture_facts;
 
 /* Of the names, types, shapes and first 4096 bytes of every tensor in the UNet's file: 64-bit

@@ -153,6 +153,22 @@ static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count,
     return SP_OK;
 }
 
+/* z = initial_sigma noise + initial_image image. */
+static sp_status start(const sp_denoise_request *r, const sp_sampler *sampler, int64_t first,
+                       int64_t count, denoise_state *s)
+{
+    memset(s->z.data, 0, sp_tensor_bytes(&s->z));
+    SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
+    if (sampler->initial_image == 0) return SP_OK;
+    copy_rows(&s->fresh, 0, count, r->image, first); /* not in use before the first step */
+    int64_t elements = count * (sp_tensor_count(&s->z) / s->z.shape.dim[0]);
+    float *z = s->z.data;
+    const float *image = s->fresh.data;
+    for (int64_t i = 0; i < elements; i++)
+        z[i] = (float)(z[i] + sampler->initial_image * image[i]);
+    return SP_OK;
+}
+
 static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, denoise_state *s)
 {
     const sp_sampler_step *step = &sampler->step[i];
@@ -175,8 +191,7 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
                                const sp_sampler *sampler, int64_t first, int64_t count,
                                denoise_state *s, const sp_callbacks *callbacks)
 {
-    memset(s->z.data, 0, sp_tensor_bytes(&s->z));
-    SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
+    SP_TRY(start(r, sampler, first, count, s));
     SP_TRY(set_prompts(p, r, first, s->z.shape.dim[0]));
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
@@ -198,6 +213,22 @@ static sp_status check_context(const sp_pipeline *p, const sp_tensor *context, c
                    (long long)p->unet_config.context_dim);
 }
 
+static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
+{
+    const sp_tensor *image = r->image;
+    if (r->sampler.strength == 0) return SP_OK;
+    if (!image) return sp_fail(SP_INTERNAL, "there is no picture to start from");
+    sp_shape expected =
+        sp_shape_of(image->shape.dim[0], p->unet_config.in_channels, r->height, r->width);
+    int64_t rows = image->shape.dim[0];
+    if (image->dtype == SP_F32 && sp_shape_equal(image->shape, expected) &&
+        (rows == 1 || rows == r->context->shape.dim[0]))
+        return SP_OK;
+    return sp_fail(SP_SHAPE, "the latents to start from are %s, expected F32 [1,%lld,%lld,%lld]",
+                   sp_shape_text(image->shape), (long long)expected.dim[1], (long long)r->height,
+                   (long long)r->width);
+}
+
 static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r)
 {
     if (!p->unet_weights) return sp_fail(SP_INTERNAL, "the pipeline has no UNet");
@@ -205,6 +236,7 @@ static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r
         return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width,
                        (long long)r->height);
     SP_TRY(check_context(p, r->context, "context"));
+    SP_TRY(check_image(p, r));
     if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
     SP_TRY(check_context(p, r->uncond, "unconditional context"));
     int64_t rows = r->uncond->shape.dim[0];

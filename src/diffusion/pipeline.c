@@ -1,5 +1,6 @@
 /* Opening a model's parts and seeing that they fit; prompts to contexts; latents to pictures. */
 #include "diffusion/pipeline.h"
+#include <math.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
@@ -215,14 +216,59 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_ten
 
 /* ---- pictures ---- */
 
+static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in,
+                         const sp_callbacks *callbacks, sp_tensor *out)
+{
+    const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
+    drop_pages(p->vae);
+    return status;
+}
+
 sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents,
                              const sp_callbacks *callbacks, sp_tensor *images)
 {
     *images = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
-    SP_TRY(sp_vae_decode_all(p->vae, latents, p->backend, p->storage, callbacks, images));
-    drop_pages(p->vae);
+    SP_TRY(run_vae(p, SP_VAE_DECODE, latents, callbacks, images));
     sp_status status = sp_tensor_check_finite(images, "the decoded pictures");
     if (status) sp_tensor_free(images);
+    return status;
+}
+
+sp_status sp_pipeline_encode_pictures(sp_pipeline *p, const sp_tensor *pictures,
+                                      const sp_callbacks *callbacks, sp_tensor *posterior)
+{
+    *posterior = (sp_tensor){0};
+    if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
+    SP_TRY(run_vae(p, SP_VAE_POSTERIOR, pictures, callbacks, posterior));
+    sp_status status = sp_tensor_check_finite(posterior, "the encoded picture");
+    if (status) sp_tensor_free(posterior);
+    return status;
+}
+
+sp_status sp_pipeline_draw_latents(const sp_pipeline *p, const sp_tensor *posterior,
+                                   const sp_noise *noise, int64_t first_sample, int64_t count,
+                                   sp_tensor *latents)
+{
+    const sp_vae_config *config = &p->vae->config.vae;
+    sp_shape shape = posterior->shape;
+    bool drawn = noise && shape.dim[1] == 2 * config->latent_channels;
+    shape.dim[0] = count;
+    shape.dim[1] = config->latent_channels;
+    SP_TRY(sp_tensor_create(SP_F32, shape, latents));
+    int64_t one = sp_tensor_count(latents) / count;
+    const float *mean = posterior->data, *logvar = mean + one;
+    sp_status status = SP_OK;
+    for (int64_t i = 0; i < count && !status; i++) {
+        float *z = (float *)latents->data + i * one;
+        if (drawn)
+            status = noise->draw(noise->context, first_sample + i, SP_NOISE_POSTERIOR, z, one);
+        for (int64_t k = 0; k < one && !status; k++) {
+            double away = drawn ? exp(0.5 * (double)logvar[k]) * (double)z[k] : 0;
+            z[k] = (float)(config->scaling_factor * ((double)mean[k] + away));
+        }
+    }
+    if (status) sp_tensor_free(latents);
     return status;
 }

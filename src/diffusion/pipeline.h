@@ -28,6 +28,8 @@ typedef struct {
     sp_backend *backend;
     sp_dtype storage;
     int clip_skip;
+    int64_t vae_tile; /* pixels; pictures that are larger go through the VAE in tiles of this side,
+                         see vae_run.h. 0 at first: none do. Set it at any time */
     sp_unet_config unet_config; /* of the network in use */
     const sp_weights *unet_weights;
     sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
@@ -64,7 +66,9 @@ typedef struct {
                         cond_proj is told G - 1 instead, in one pass */
     const sp_tensor *context; /* [N,L,D] f32 */
     const sp_tensor *uncond; /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
-    int64_t height, width;   /* of the latent */
+    const sp_tensor *image; /* what a sampler with a strength starts from: clean latents as the UNet
+                               sees them, [1,C,height,width] or [N,...] f32 */
+    int64_t height, width;  /* of the latent */
     sp_noise noise;
     int64_t first_sample; /* what `noise` calls the first of the N samples; the others follow */
     int64_t batch;        /* at most so many at once; 0: by size */
@@ -78,6 +82,17 @@ bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
  * latents are not finite, SP_CANCELLED, SP_ARGUMENT, SP_SHAPE. */
 sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request,
                               const sp_callbacks *callbacks, sp_tensor *latents);
+
+/* What the VAE makes of pictures [N,3,H,W] in [-1,1]: new [N,2C,h,w] f32, the posterior's mean and
+ * log variance, unscaled; of an AutoencoderTiny [N,C,h,w], the latents. */
+sp_status sp_pipeline_encode_pictures(sp_pipeline *pipeline, const sp_tensor *pictures,
+                                      const sp_callbacks *callbacks, sp_tensor *posterior);
+/* `count` latents from the posterior of one picture [1,2C,h,w], new [count,C,h,w], as the UNet sees
+ * them: scaling factor * (mean + deviation * noise). noise NULL, or [1,C,h,w]: the mean; else it is
+ * asked for SP_NOISE_POSTERIOR of the samples from first_sample on. */
+sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor *posterior,
+                                   const sp_noise *noise, int64_t first_sample, int64_t count,
+                                   sp_tensor *latents);
 
 /* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */
 sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents,

@@ -209,7 +209,8 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
     sp_tensor encoded = {.shape =
                              sp_shape_of(count, latents.channels, latents.height, latents.width),
                          .data = latents.data};
-    sp_status status = sp_vae_decode_all(vae, &encoded, sp_cpu_backend(), SP_F32, NULL, &images);
+    const sp_vae_settings settings = {.backend = sp_cpu_backend()};
+    sp_status status = sp_vae_run_all(vae, SP_VAE_DECODE, &encoded, &settings, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);
     if (!original) status = SP_MEMORY;
