@@ -18,6 +18,7 @@ static const char *const examples[] = {
     "splam generate -m sd15 -p 'a lighthouse' --sampler ddim --steps 50 --rng torch -s 33",
     "splam generate -m sd15 --prompts list.txt -o pictures/out.png",
     "splam generate -m sd15 -p 'an oil painting' --init-img photo.jpg --strength 0.6 -W 512 -H 512",
+    "splam generate -m sd15 -p 'a lighthouse' -W 1024 -H 768 --memory-limit 3G",
     "splam generate -m sd15 -p 'a lighthouse' --vae taesd -o sketch.png",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
     NULL,
@@ -25,7 +26,7 @@ static const char *const examples[] = {
 
 /* What is parsed into other types than the library takes. */
 typedef struct {
-    const char *prompt, *rng, *precision;
+    const char *prompt, *rng, *precision, *vae_tiling;
     int64_t threads, clip_skip;
     bool timing;
 } parsed;
@@ -46,6 +47,9 @@ static int run(splam_generate_options *o, const parsed *p)
     }
     o->rng = strcmp(p->rng, "torch") == 0 ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
     o->precision = options_precision(p->precision);
+    o->vae_tiling = strcmp(p->vae_tiling, "on") == 0    ? SPLAM_VAE_TILING_ON
+                    : strcmp(p->vae_tiling, "off") == 0 ? SPLAM_VAE_TILING_OFF
+                                                        : SPLAM_VAE_TILING_AUTO;
     o->clip_skip = (int)p->clip_skip;
     o->seed_used = &seed;
     o->seconds = &seconds;
@@ -64,7 +68,7 @@ static int run(splam_generate_options *o, const parsed *p)
 int cli_generate(int argc, char **argv)
 {
     splam_generate_options o = {.guidance = -1, .output = "out.png"};
-    parsed p = {.rng = "philox"};
+    parsed p = {.rng = "philox", .vae_tiling = "auto"};
     /* clang-format off */
     const option options[] = {
         OPTION_MODEL(&o.model),
@@ -101,6 +105,13 @@ int cli_generate(int argc, char **argv)
         {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "DIR",
          .help = "another autoencoder: a folder with an AutoencoderKL or an AutoencoderTiny (TAESD)",
          .fallback = "the model's own"},
+        {.name = "vae-tiling", .kind = OPTION_CHOICE, .value = &p.vae_tiling, .choices = "auto|on|off",
+         .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping "
+                 "tiles: less memory, not quite the same picture; auto: where the whole would not fit",
+         .fallback = "auto"},
+        {.name = "memory-limit", .kind = OPTION_BYTES, .value = &o.memory_limit, .argument = "SIZE",
+         .help = "print what will be needed, do with less memory where possible, refuse where not: 3G is 3 * 10^9 "
+                 "bytes, 3Gi 3 * 2^30"},
         {.name = "unet", .kind = OPTION_TEXT, .value = &o.unet, .argument = "NAME",
          .help = "the UNet's folder; unet_ema is a student's average", .fallback = "unet"},
         {.name = "old-grid", .kind = OPTION_FLAG, .value = &o.old_grid,

@@ -14,6 +14,7 @@ typedef enum {
     OPTION_CHOICE,   /* const char **: one of `choices`, "no|bf16" */
     OPTION_INTEGER,  /* int64_t *: low <= value <= high */
     OPTION_NUMBER,   /* double *: low <= value <= high */
+    OPTION_BYTES,    /* int64_t *: "3G", "800MB" in powers of ten, "2Gi" in powers of two; >= low */
     OPTION_TEXTS,    /* option_texts *: as many words as follow, and every time it is given */
     OPTION_INTEGERS, /* option_integers *: "1,2,4", each low <= value <= high */
 } option_kind;

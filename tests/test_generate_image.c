@@ -6,6 +6,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "base/system.h"
 #include "data/image.h"
 #include "diffusion/pipeline.h"
 #include "models/forward.h"
@@ -228,6 +229,112 @@ static void test_sizes(void **state)
     assert_message("line.png: 3000 x 1 pixels cannot be made to cover 64 x 64");
 }
 
+/* ---- tiles and the limit of memory ---- */
+
+enum { WIDE = 2048, HIGH = 64 };
+
+static splam_generate_options wide_options(void **state, const char *name)
+{
+    splam_generate_options o = options_for(state, "student");
+    o.steps = 1;
+    o.width = WIDE;
+    o.height = HIGH;
+    o.output = keep(state, name);
+    return o;
+}
+
+/* How many bytes of two pictures differ. */
+static int different_bytes(const char *a, const char *b)
+{
+    sp_image x, y;
+    int count = 0;
+    assert_ok(sp_image_load(a, &x));
+    assert_ok(sp_image_load(b, &y));
+    assert_int_equal(x.width, y.width);
+    assert_int_equal(x.height, y.height);
+    for (int i = 0; i < x.width * x.height * 3; i++)
+        count += x.pixels[i] != y.pixels[i];
+    sp_image_free(&x);
+    sp_image_free(&y);
+    return count;
+}
+
+static bool says(const char *path, const char *words)
+{
+    char *bytes;
+    size_t size;
+    assert_ok(sp_read_file(path, &bytes, &size));
+    bool found = memmem(bytes, size, words, strlen(words)) != NULL;
+    sp_free(bytes);
+    return found;
+}
+
+/* With the lowest limit that is enough, to the megabyte. In one piece the wide picture's decoder
+ * takes 20 MB beside what the program has, in tiles a fourth. */
+static void generate_in_least_memory(splam_generate_options *o)
+{
+    splam_status status = SPLAM_MEMORY;
+    o->memory_limit = sp_resident_memory();
+    while (status == SPLAM_MEMORY && o->memory_limit < INT64_C(1) << 40) {
+        o->memory_limit += 1 << 20;
+        status = splam_generate(o, NULL);
+    }
+    if (status) fail_msg("splam_generate: %s", splam_error_message());
+}
+
+static void test_tiling(void **state)
+{
+    splam_generate_options whole = wide_options(state, "whole.png"),
+                           tiled = wide_options(state, "tiled.png"),
+                           free = wide_options(state, "free.png"),
+                           limited = wide_options(state, "limited.png");
+    whole.vae_tiling = SPLAM_VAE_TILING_OFF;
+    tiled.vae_tiling = SPLAM_VAE_TILING_ON;
+    generate(&whole);
+    generate(&tiled);
+    generate(&free);
+    generate_in_least_memory(&limited);
+    assert_int_equal(different_bytes(whole.output, free.output), 0);
+    assert_int_equal(different_bytes(tiled.output, limited.output), 0);
+    assert_true(different_bytes(whole.output, tiled.output) > 1000);
+    assert_true(says(tiled.output, "\"vae_tile\":512") && says(limited.output, "\"vae_tile\":512"));
+    assert_false(says(whole.output, "vae_tile") || says(free.output, "vae_tile"));
+    tiled.width = 512; /* fits into a tile */
+    generate(&tiled);
+    assert_false(says(tiled.output, "vae_tile"));
+}
+
+static void test_memory_limit(void **state)
+{
+    splam_generate_options o = wide_options(state, "never-made.png");
+    o.memory_limit = 1000000;
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_MEMORY);
+    assert_message("a memory limit of 1.0 MB is too small");
+    assert_message("UNet ");
+    assert_message("VAE decoder ");
+    o.memory_limit = -1;
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
+    assert_false(sp_path_exists(o.output));
+
+    /* Enough of it changes nothing; less makes batches smaller, which is the same but for rounding.
+     */
+    o = options_for(state, "teacher");
+    o.steps = 2;
+    o.width = o.height = 64;
+    o.count = 16;
+    sp_tensor all = latents_of(state, o);
+    o.memory_limit = INT64_C(1) << 40;
+    sp_tensor plenty = latents_of(state, o);
+    assert_same_bits(&all, &plenty);
+    o.save_latents = keep(state, "little.safetensors");
+    generate_in_least_memory(&o);
+    sp_tensor little = load_latents(o.save_latents);
+    assert_true(difference(&little, &all) < 1e-5);
+    sp_tensor_free(&all);
+    sp_tensor_free(&plenty);
+    sp_tensor_free(&little);
+}
+
 /* ---- text and errors ---- */
 
 static void test_text(void **state)
@@ -283,6 +390,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drawing_order), cmocka_unit_test(test_noise_file),
         cmocka_unit_test(test_strength),      cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_tiling),        cmocka_unit_test(test_memory_limit),
         cmocka_unit_test(test_text),          cmocka_unit_test(test_wrong_requests),
     };
     return cmocka_run_group_tests(tests, set_up_picture, remove_test_folder);

@@ -117,6 +117,14 @@ typedef enum {
     SPLAM_RNG_TORCH   /* PyTorch's on a CPU: diffusers' noise with one generator a picture */
 } splam_rng;
 
+/* Whether pictures larger than a tile go through the VAE in overlapping tiles, as with diffusers'
+ * enable_tiling: in the memory of one tile, and not quite as in one piece. */
+typedef enum {
+    SPLAM_VAE_TILING_AUTO, /* where the whole would need more than the limit, or than is free */
+    SPLAM_VAE_TILING_ON,
+    SPLAM_VAE_TILING_OFF
+} splam_vae_tiling;
+
 /* Where the seconds of a call went, over all its pictures. What a part needs before it can run
  * (planning, packing of weights) belongs to the part. */
 typedef struct {
@@ -152,6 +160,9 @@ typedef struct {
                                  picture,   rounded down to what the model takes */
     double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
                         steps are taken; lcm takes all, beginning with less noise [0.8] */
+    splam_vae_tiling vae_tiling;
+    int64_t memory_limit; /* bytes that the process may take at most: what it plans is printed, and
+                             done with less or refused if it is more [none] */
     splam_rng rng;
     splam_precision precision;
     int clip_skip;            /* last layers of the text encoder left out */

@@ -47,8 +47,9 @@ static char *picture_path(const sp_generation *g, int64_t number)
 
 static sp_status save_picture(const sp_generation *g, int64_t number, const float *nchw)
 {
+    const sp_pipeline *p = g->pipeline;
     sp_picture_facts facts = {
-        .pipeline = g->pipeline,
+        .pipeline = p,
         .model_name = g->model_name,
         .vae_name = g->vae_name,
         .distillation = g->distillation,
@@ -63,6 +64,7 @@ static sp_status save_picture(const sp_generation *g, int64_t number, const floa
         .width = g->width,
         .height = g->height,
         .clip_skip = g->o->clip_skip,
+        .vae_tile = g->width > p->vae_tile || g->height > p->vae_tile ? p->vae_tile : 0,
         .strength = g->sampler.strength,
         .init_image = g->o->init_image ? sp_path_base(g->o->init_image) : NULL,
     };
@@ -114,13 +116,15 @@ static sp_status draw_group(sp_generation *g, int64_t first, int64_t count)
         .height = g->height / g->factor,
         .width = g->width / g->factor,
         .noise = g->noise,
+        .batch = g->batch,
         .first_sample = first,
     };
     if (!status) status = sp_pipeline_denoise(g->pipeline, &request, &g->callbacks, &latents);
     sp_tensor_free(&context);
     sp_tensor_free(&image);
     if (status) return status;
-    if (first + count == g->total) sp_pipeline_release(g->pipeline); /* room for the VAE */
+    /* Room for the VAE; packing the weights again for the next group takes seconds. */
+    if (g->release || first + count == g->total) sp_pipeline_release(g->pipeline);
     if (g->all_latents.data) {
         size_t bytes = sp_tensor_bytes(&latents), one = bytes / (size_t)count;
         memcpy((char *)g->all_latents.data + (size_t)first * one, latents.data, bytes);
@@ -191,8 +195,10 @@ static sp_status prepare(sp_generation *g)
     g->vae_name = o->vae ? folder_name(o->vae) : NULL;
     int64_t pixels = g->width * g->height;
     g->group = pixels < SP_GENERATION_GROUP ? SP_GENERATION_GROUP / pixels : 1;
+    if (g->group > g->total) g->group = g->total;
     if (!g->model_name || (o->vae && !g->vae_name)) return SP_MEMORY;
     g->model_hash = sp_model_hash(g->pipeline->unet->file);
+    SP_TRY(sp_generation_plan_memory(g));
     if (!o->save_latents) return SP_OK;
     return sp_tensor_create(SP_F32,
                             sp_shape_of(g->total, g->pipeline->unet_config.in_channels,

@@ -26,6 +26,8 @@ typedef struct {
     uint64_t seed;
     int64_t count, total;  /* pictures per prompt, and of all */
     int64_t group;         /* as many are in memory at once */
+    int64_t batch;         /* and at most so many are denoised at once; 0: by size */
+    bool release;          /* the UNet's memory is given back for every decoding */
     int64_t width, height; /* pixels */
     int64_t factor;        /* pixels per latent pixel */
     sp_image image;        /* to start from; without pixels where there is none */
@@ -48,6 +50,10 @@ typedef struct {
  * pipeline is opened in between, for most of it depends on the model. Whatever can be wrong is
  * found. */
 sp_status sp_generation_read_request(sp_generation *generation);
+
+/* Decides whether the VAE works in tiles and, where there is a limit of memory, what else is done
+ * to stay within it; SP_MEMORY with what each part needs if nothing helps. */
+sp_status sp_generation_plan_memory(sp_generation *generation);
 
 /* Encodes the picture to start from. Nothing without one. */
 sp_status sp_generation_encode_image(sp_generation *generation);

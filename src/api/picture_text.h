@@ -19,6 +19,7 @@ typedef struct {
     bool torch; /* the generator was PyTorch's */
     int64_t width, height;
     int clip_skip;
+    int64_t vae_tile;       /* side of the tiles it was decoded in; 0: in one piece */
     double strength;        /* of a picture to start from; 0: there was none */
     const char *init_image; /* its file's name */
 } sp_picture_facts;

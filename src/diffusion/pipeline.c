@@ -144,17 +144,35 @@ void sp_pipeline_release(sp_pipeline *p)
 
 /* ---- prompts ---- */
 
-static sp_status text_runner(const sp_pipeline *p, int clip_skip, int64_t batch, sp_runner *out)
+static sp_status text_builder(const sp_pipeline *p, int clip_skip, int64_t batch, sp_builder **out)
 {
     const sp_component *text = p->text_encoder;
-    sp_builder *b;
-    SP_TRY(sp_builder_create(&b));
+    SP_TRY(sp_builder_create(out));
+    sp_builder *b = *out;
     sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, text->weights);
     sp_shape shape = sp_shape_of(batch, (int64_t)sp_tokenizer_max_length(p->tokenizer));
     sp_value *ids = sp_input(b, "ids", SP_I32, shape, SP_RATE_STEP);
     sp_output(b, "context", sp_clip_text(b, &text->config.text, ids, clip_skip));
+    return SP_OK;
+}
+
+sp_status sp_pipeline_plan_text(const sp_pipeline *p, int64_t prompts, sp_plan_memory *out)
+{
+    sp_builder *b;
+    sp_plan *plan;
+    SP_TRY(text_builder(p, p->clip_skip, prompts < TEXT_BATCH ? prompts : TEXT_BATCH, &b));
+    SP_TRY(sp_runner_plan(b, p->backend, p->storage, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
+static sp_status text_runner(const sp_pipeline *p, int clip_skip, int64_t batch, sp_runner *out)
+{
+    sp_builder *b;
+    SP_TRY(text_builder(p, clip_skip, batch, &b));
     SP_TRY(sp_runner_create(b, p->backend, p->storage, out));
-    sp_status status = sp_run_bind(out->run, "text", text->weights);
+    sp_status status = sp_run_bind(out->run, "text", p->text_encoder->weights);
     if (status) sp_runner_free(out);
     return status;
 }
@@ -223,6 +241,13 @@ static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in,
     sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
     drop_pages(p->vae);
     return status;
+}
+
+sp_status sp_pipeline_plan_vae(const sp_pipeline *p, sp_vae_half half, sp_shape in,
+                               sp_plan_memory *out)
+{
+    const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    return sp_vae_plan_all(p->vae, half, in, &settings, out);
 }
 
 sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents,

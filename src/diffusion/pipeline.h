@@ -5,7 +5,7 @@
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
 #include "models/component.h"
-#include "models/runner.h"
+#include "models/vae_run.h"
 #include "text/tokenizer.h"
 
 enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
@@ -74,6 +74,14 @@ typedef struct {
     int64_t batch;        /* at most so many at once; 0: by size */
 } sp_denoise_request;
 
+/* What the memory of denoising depends on. */
+typedef struct {
+    int64_t batch, height, width; /* samples at once; of the latent */
+    bool guided;                  /* two passes */
+} sp_denoise_shape;
+/* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */
+int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most);
+
 /* True if the request takes two passes a step, and so needs `uncond`. */
 bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
 
@@ -93,6 +101,15 @@ sp_status sp_pipeline_encode_pictures(sp_pipeline *pipeline, const sp_tensor *pi
 sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor *posterior,
                                    const sp_noise *noise, int64_t first_sample, int64_t count,
                                    sp_tensor *latents);
+
+/* The memory that a run of a part takes, known before it: of the text encoder for `prompts`; of the
+ * denoiser for a request of which noise, image and the values of context and uncond are not looked
+ * at; of a half of the VAE for an input of shape `in`. */
+sp_status sp_pipeline_plan_text(const sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);
+sp_status sp_pipeline_plan_denoise(const sp_pipeline *pipeline, const sp_denoise_shape *shape,
+                                   sp_plan_memory *out);
+sp_status sp_pipeline_plan_vae(const sp_pipeline *pipeline, sp_vae_half half, sp_shape in,
+                               sp_plan_memory *out);
 
 /* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */
 sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents,

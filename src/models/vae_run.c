@@ -101,6 +101,7 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     sp_runner runner = {0};
     sp_tensor rows = {0};
     shape.dim[0] = batch;
+    sp_report(callbacks, task, 0, count, NULL);
     sp_status status = sp_tensor_create(SP_F32, shape, &rows);
     if (!status)
         status =

@@ -182,6 +182,7 @@ static sp_status run_sample(tiling *t, const sp_tensor *in, int64_t sample,
 {
     const char *task = t->half == SP_VAE_DECODE ? "decoding tiles" : "encoding tiles";
     int64_t tiles = t->grid.rows * t->grid.columns;
+    if (sample == 0) sp_report(callbacks, task, 0, in->shape.dim[0] * tiles, NULL);
     for (int64_t i = 0; i < tiles; i++) {
         int64_t row = i / t->grid.columns, column = i % t->grid.columns;
         sp_tensor tile = {0};
