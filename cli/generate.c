@@ -31,6 +31,14 @@ typedef struct {
     bool timing;
 } parsed;
 
+static void print_timing(const splam_generate_options *o, const splam_generate_seconds *s)
+{
+    printf("load %.3f, text %.3f, ", s->load, s->text);
+    if (o->init_image) printf("encode %.3f, ", s->encode);
+    printf("denoise %.3f, decode %.3f, write %.3f, total %.3f s\n", s->denoise, s->decode, s->write,
+           s->total);
+}
+
 static int run(splam_generate_options *o, const parsed *p)
 {
     int64_t seed = 0;
@@ -58,10 +66,7 @@ static int run(splam_generate_options *o, const parsed *p)
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     splam_status status = splam_generate(o, &callbacks);
     if (status == SPLAM_OK && o->seed < 0) printf("seed %lld\n", (long long)seed);
-    if (status == SPLAM_OK && p->timing)
-        printf("load %.3f, text %.3f, denoise %.3f, decode %.3f, write %.3f, total %.3f s\n",
-               seconds.load, seconds.text, seconds.denoise, seconds.decode, seconds.write,
-               seconds.total);
+    if (status == SPLAM_OK && p->timing) print_timing(o, &seconds);
     return cli_finish(status);
 }
 

@@ -274,7 +274,7 @@ static bool says(const char *path, const char *words)
 static void generate_in_least_memory(splam_generate_options *o)
 {
     splam_status status = SPLAM_MEMORY;
-    o->memory_limit = sp_resident_memory();
+    o->memory_limit = sp_resident_memory() + (30 << 20);
     while (status == SPLAM_MEMORY && o->memory_limit < INT64_C(1) << 40) {
         o->memory_limit += 1 << 20;
         status = splam_generate(o, NULL);

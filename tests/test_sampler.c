@@ -131,7 +131,8 @@ static void check_case(void **state, const char *name)
     X(image_dpm_leading, "sampler-image-dpm-leading")                                              \
     X(image_euler, "sampler-image-euler")                                                          \
     X(image_euler_leading, "sampler-image-euler-leading")                                          \
-    X(image_v, "sampler-image-v")
+    X(image_v, "sampler-image-v")                                                                  \
+    X(odd, "sampler-odd")
 #define X(name, folder)                                                                            \
     static void test_##name(void **state)                                                          \
     {                                                                                              \

@@ -60,6 +60,9 @@ IMAGE_CASES = {
     "sampler-image-v": ("ddim", SD2, [(10, 2.0, 0.8)]),
 }
 
+# Latents that are odd at every level of the UNet, and not square.
+ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
+
 
 def make_scheduler(kind, folder, steps, strength=None):
     """from_config on the folder's file, with the noise schedule in float64 in place of diffusers' float32. Also the
@@ -104,15 +107,15 @@ def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image):
     return z
 
 
-def write_case(name, seed, kind, config, runs, unets):
+def write_case(name, seed, kind, config, runs, unets, size=(8, 8)):
     folder = case_folder(name)
     write_json(os.path.join(folder, "scheduler_config.json"), config)
     case = {"sampler": kind, "unet": "../unet-demo", "runs": []}
     for i, (steps, guidance, *strength) in enumerate(runs):
         g = generator(seed + i)
         context, uncond = random_tensor(g, 2, 7, 24), random_tensor(g, 1, 7, 24)
-        noise = [random_tensor(g, 2, 4, 8, 8) for _ in range(steps if kind == "lcm" else 1)]
-        image = random_tensor(g, 2, 4, 8, 8) if strength else None
+        noise = [random_tensor(g, 2, 4, *size) for _ in range(steps if kind == "lcm" else 1)]
+        image = random_tensor(g, 2, 4, *size) if strength else None
         result = {}
         for dtype, unet in unets.items():
             scheduler, timesteps = make_scheduler(kind, folder, steps, *strength)
@@ -138,6 +141,8 @@ def main():
              for dtype in (torch.float32, torch.float64)}
     for i, (name, (kind, config, runs)) in enumerate({**CASES, **IMAGE_CASES}.items()):
         write_case(name, 600 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
+        write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 
 
 if __name__ == "__main__":
