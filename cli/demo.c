@@ -67,12 +67,7 @@ int cli_demo(int argc, char **argv)
          .high = 9e15,
          .help = "of training, captions and noise",
          .fallback = "0"},
-        {.name = "precision",
-         .kind = OPTION_CHOICE,
-         .value = &precision,
-         .choices = "f32|bf16",
-         .help = "of products and activations",
-         .fallback = "bf16 where the processor has it"},
+        OPTION_PRECISION(&precision),
         OPTION_THREADS(&threads),
     };
     const command c = {
@@ -86,7 +81,7 @@ int cli_demo(int argc, char **argv)
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     o.seed = (uint64_t)seed;
-    if (precision) o.precision = strcmp(precision, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
+    o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);

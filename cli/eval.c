@@ -111,12 +111,7 @@ int cli_eval(int argc, char **argv)
          .high = 9e15,
          .help = "of the choice of captions; caption i has the noise of S + i",
          .fallback = "0"},
-        {.name = "precision",
-         .kind = OPTION_CHOICE,
-         .value = &precision,
-         .choices = "f32|bf16",
-         .help = "of products and activations",
-         .fallback = "bf16 where the processor has it"},
+        OPTION_PRECISION(&precision),
         OPTION_THREADS(&threads),
     };
     const command c = {
@@ -134,7 +129,7 @@ int cli_eval(int argc, char **argv)
     o.steps = steps.item;
     o.step_count = steps.count;
     o.seed = (uint64_t)seed;
-    if (precision) o.precision = strcmp(precision, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
+    o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);

@@ -10,6 +10,7 @@ static const char description[] =
     "                fractions), encoder_hidden_states [N,L,D], optional\n"
     "                timestep_cond [N,dim] (absent: cond_proj is skipped)\n"
     "  vae-encoder   image [N,3,H,W] in [-1,1]                                 mean, logvar\n"
+    "                                                                          (a tiny VAE: mean)\n"
     "  vae-decoder   latent [N,c,h,w], already divided by the scaling factor   image\n"
     "  text-encoder  input_ids [N,L]                                           last_hidden_state";
 
@@ -37,8 +38,7 @@ int cli_forward(int argc, char **argv)
          .required = true, .help = "safetensors with the inputs above"},
         {.name = "outputs", .letter = 'o', .kind = OPTION_TEXT, .value = &o.outputs, .argument = "FILE",
          .required = true, .help = "safetensors to write, f32"},
-        {.name = "precision", .kind = OPTION_CHOICE, .value = &precision, .choices = "f32|bf16",
-         .help = "of products and activations", .fallback = "bf16 where the processor has it"},
+        OPTION_PRECISION(&precision),
         OPTION_THREADS(&threads),
     };
     /* clang-format on */

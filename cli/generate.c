@@ -8,6 +8,8 @@
 static const char description[] =
     "Draws pictures from prompts with a diffusers model folder. A distilled student is sampled with\n"
     "lcm in four steps without guidance, any other model with dpm++2m in twenty with guidance 7.5.\n"
+    "With --init-img the last STRENGTH of the steps are taken, from that picture with noise; lcm takes\n"
+    "all its steps, beginning with less noise.\n"
     "Pictures are numbered over all prompts from 0; picture j has seed SEED + j.";
 
 static const char *const examples[] = {
@@ -15,16 +17,27 @@ static const char *const examples[] = {
     "splam generate -m sd15 -p 'a lighthouse in a storm' -n blurry -s 7 -b 4 -W 512 -H 512",
     "splam generate -m sd15 -p 'a lighthouse' --sampler ddim --steps 50 --rng torch -s 33",
     "splam generate -m sd15 --prompts list.txt -o pictures/out.png",
+    "splam generate -m sd15 -p 'an oil painting' --init-img photo.jpg --strength 0.6 -W 512 -H 512",
+    "splam generate -m sd15 -p 'a lighthouse' -W 1024 -H 768 --memory-limit 3G",
+    "splam generate -m sd15 -p 'a lighthouse' --vae taesd -o sketch.png",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
     NULL,
 };
 
 /* What is parsed into other types than the library takes. */
 typedef struct {
-    const char *prompt, *rng, *precision;
+    const char *prompt, *rng, *precision, *vae_tiling;
     int64_t threads, clip_skip;
     bool timing;
 } parsed;
+
+static void print_timing(const splam_generate_options *o, const splam_generate_seconds *s)
+{
+    printf("load %.3f, text %.3f, ", s->load, s->text);
+    if (o->init_image) printf("encode %.3f, ", s->encode);
+    printf("denoise %.3f, decode %.3f, write %.3f, total %.3f s\n", s->denoise, s->decode, s->write,
+           s->total);
+}
 
 static int run(splam_generate_options *o, const parsed *p)
 {
@@ -41,7 +54,10 @@ static int run(splam_generate_options *o, const parsed *p)
         o->prompt_count = 1;
     }
     o->rng = strcmp(p->rng, "torch") == 0 ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
-    if (p->precision) o->precision = strcmp(p->precision, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
+    o->precision = options_precision(p->precision);
+    o->vae_tiling = strcmp(p->vae_tiling, "on") == 0    ? SPLAM_VAE_TILING_ON
+                    : strcmp(p->vae_tiling, "off") == 0 ? SPLAM_VAE_TILING_OFF
+                                                        : SPLAM_VAE_TILING_AUTO;
     o->clip_skip = (int)p->clip_skip;
     o->seed_used = &seed;
     o->seconds = &seconds;
@@ -50,145 +66,67 @@ static int run(splam_generate_options *o, const parsed *p)
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     splam_status status = splam_generate(o, &callbacks);
     if (status == SPLAM_OK && o->seed < 0) printf("seed %lld\n", (long long)seed);
-    if (status == SPLAM_OK && p->timing)
-        printf("load %.3f, text %.3f, denoise %.3f, decode %.3f, write %.3f, total %.3f s\n",
-               seconds.load, seconds.text, seconds.denoise, seconds.decode, seconds.write,
-               seconds.total);
+    if (status == SPLAM_OK && p->timing) print_timing(o, &seconds);
     return cli_finish(status);
 }
 
 int cli_generate(int argc, char **argv)
 {
     splam_generate_options o = {.guidance = -1, .output = "out.png"};
-    parsed p = {.rng = "philox"};
+    parsed p = {.rng = "philox", .vae_tiling = "auto"};
+    /* clang-format off */
     const option options[] = {
-        {.name = "model",
-         .letter = 'm',
-         .kind = OPTION_TEXT,
-         .value = &o.model,
-         .argument = "DIR",
-         .required = true,
-         .help = "a diffusers model folder"},
-        {.name = "prompt",
-         .letter = 'p',
-         .kind = OPTION_TEXT,
-         .value = &p.prompt,
-         .argument = "TEXT",
+        OPTION_MODEL(&o.model),
+        {.name = "prompt", .letter = 'p', .kind = OPTION_TEXT, .value = &p.prompt, .argument = "TEXT",
          .help = "what to draw"},
-        {.name = "prompts",
-         .kind = OPTION_TEXT,
-         .value = &o.prompts_file,
-         .argument = "FILE",
+        {.name = "prompts", .kind = OPTION_TEXT, .value = &o.prompts_file, .argument = "FILE",
          .help = "one prompt a line instead"},
-        {.name = "negative",
-         .letter = 'n',
-         .kind = OPTION_TEXT,
-         .value = &o.negative,
-         .argument = "TEXT",
+        {.name = "negative", .letter = 'n', .kind = OPTION_TEXT, .value = &o.negative, .argument = "TEXT",
          .help = "what not to draw, where there is guidance"},
-        {.name = "steps",
-         .kind = OPTION_INTEGER,
-         .value = &o.steps,
-         .argument = "N",
-         .low = 1,
-         .high = 4000,
-         .help = "evaluations of the network",
-         .fallback = "lcm 4, ddim 50, dpm++2m 20, euler 30"},
-        {.name = "sampler",
-         .kind = OPTION_CHOICE,
-         .value = &o.sampler,
-         .choices = "lcm|ddim|dpm++2m|euler",
-         .help = "how the noise is removed",
-         .fallback = "by the model: lcm or dpm++2m"},
-        {.name = "guidance",
-         .letter = 'g',
-         .kind = OPTION_NUMBER,
-         .value = &o.guidance,
-         .argument = "G",
-         .high = 1000,
-         .help = "classifier-free guidance scale",
-         .fallback = "by the model: 1 or 7.5"},
-        {.name = "seed",
-         .letter = 's',
-         .kind = OPTION_INTEGER,
-         .value = &o.seed,
-         .argument = "SEED",
-         .low = -1,
-         .high = 9e15,
-         .help = "of the noise; -1 draws one and prints it",
-         .fallback = "0"},
-        {.name = "count",
-         .letter = 'b',
-         .kind = OPTION_INTEGER,
-         .value = &o.count,
-         .argument = "COUNT",
-         .low = 1,
-         .high = 1e6,
-         .help = "pictures of each prompt",
-         .fallback = "1"},
-        {.name = "width",
-         .letter = 'W',
-         .kind = OPTION_INTEGER,
-         .value = &o.width,
-         .argument = "PIXELS",
-         .low = 1,
-         .high = 16384,
-         .help = "of a picture",
+        {.name = "steps", .kind = OPTION_INTEGER, .value = &o.steps, .argument = "N", .low = 1, .high = 4000,
+         .help = "evaluations of the network", .fallback = "lcm 4, ddim 50, dpm++2m 20, euler 30"},
+        {.name = "sampler", .kind = OPTION_CHOICE, .value = &o.sampler, .choices = "lcm|ddim|dpm++2m|euler",
+         .help = "how the noise is removed", .fallback = "by the model: lcm or dpm++2m"},
+        {.name = "guidance", .letter = 'g', .kind = OPTION_NUMBER, .value = &o.guidance, .argument = "G",
+         .high = 1000, .help = "classifier-free guidance scale", .fallback = "by the model: 1 or 7.5"},
+        {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &o.seed, .argument = "SEED",
+         .low = -1, .high = 9e15, .help = "of the noise; -1 draws one and prints it", .fallback = "0"},
+        {.name = "count", .letter = 'b', .kind = OPTION_INTEGER, .value = &o.count, .argument = "COUNT",
+         .low = 1, .high = 1e6, .help = "pictures of each prompt", .fallback = "1"},
+        {.name = "width", .letter = 'W', .kind = OPTION_INTEGER, .value = &o.width, .argument = "PIXELS",
+         .low = 1, .high = 16384, .help = "of a picture", .fallback = "the model's own"},
+        {.name = "height", .letter = 'H', .kind = OPTION_INTEGER, .value = &o.height, .argument = "PIXELS",
+         .low = 1, .high = 16384, .help = "of a picture", .fallback = "the model's own"},
+        {.name = "init-img", .letter = 'i', .kind = OPTION_TEXT, .value = &o.init_image, .argument = "FILE",
+         .help = "JPEG, PNG or WebP to start from; scaled to cover the size and cut, which without -W or -H is "
+                 "its own, rounded down to what the model takes"},
+        {.name = "strength", .kind = OPTION_NUMBER, .value = &o.strength, .argument = "S", .low = 0.001, .high = 1,
+         .help = "how much of that picture is replaced", .fallback = "0.8"},
+        {.name = "rng", .kind = OPTION_CHOICE, .value = &p.rng, .choices = "torch|philox",
+         .help = "random numbers; torch: those of diffusers on a CPU", .fallback = "philox"},
+        OPTION_PRECISION(&p.precision),
+        {.name = "clip-skip", .kind = OPTION_INTEGER, .value = &p.clip_skip, .argument = "N", .high = 1000,
+         .help = "last layers of the text encoder left out", .fallback = "0"},
+        {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "DIR",
+         .help = "another autoencoder: a folder with an AutoencoderKL or an AutoencoderTiny (TAESD)",
          .fallback = "the model's own"},
-        {.name = "height",
-         .letter = 'H',
-         .kind = OPTION_INTEGER,
-         .value = &o.height,
-         .argument = "PIXELS",
-         .low = 1,
-         .high = 16384,
-         .help = "of a picture",
-         .fallback = "the model's own"},
-        {.name = "rng",
-         .kind = OPTION_CHOICE,
-         .value = &p.rng,
-         .choices = "torch|philox",
-         .help = "random numbers; torch: those of diffusers on a CPU",
-         .fallback = "philox"},
-        {.name = "precision",
-         .kind = OPTION_CHOICE,
-         .value = &p.precision,
-         .choices = "f32|bf16",
-         .help = "of products and activations",
-         .fallback = "bf16 where the processor has it"},
-        {.name = "clip-skip",
-         .kind = OPTION_INTEGER,
-         .value = &p.clip_skip,
-         .argument = "N",
-         .high = 1000,
-         .help = "last layers of the text encoder left out",
-         .fallback = "0"},
-        {.name = "unet",
-         .kind = OPTION_TEXT,
-         .value = &o.unet,
-         .argument = "NAME",
-         .help = "the UNet's folder; unet_ema is a student's average",
-         .fallback = "unet"},
-        {.name = "old-grid",
-         .kind = OPTION_FLAG,
-         .value = &o.old_grid,
+        {.name = "vae-tiling", .kind = OPTION_CHOICE, .value = &p.vae_tiling, .choices = "auto|on|off",
+         .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping "
+                 "tiles: less memory, not quite the same picture; auto: where the whole would not fit",
+         .fallback = "auto"},
+        {.name = "memory-limit", .kind = OPTION_BYTES, .value = &o.memory_limit, .argument = "SIZE",
+         .help = "print what will be needed, do with less memory where possible, refuse where not: 3G is 3 * 10^9 "
+                 "bytes, 3Gi 3 * 2^30"},
+        {.name = "unet", .kind = OPTION_TEXT, .value = &o.unet, .argument = "NAME",
+         .help = "the UNet's folder; unet_ema is a student's average", .fallback = "unet"},
+        {.name = "old-grid", .kind = OPTION_FLAG, .value = &o.old_grid,
          .help = "lcm: the older timesteps, 999 759 519 279 for four steps"},
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPTION_TEXT,
-         .value = &o.output,
-         .argument = "FILE",
-         .help = "PNG; several pictures go to NAME-0.png, NAME-1.png, ...",
-         .fallback = "out.png"},
-        {.name = "noise",
-         .kind = OPTION_TEXT,
-         .value = &o.noise,
-         .argument = "FILE",
-         .help = "safetensors with noise.0 [N,4,h,w], and noise.1, ... for lcm"},
-        {.name = "save-latents",
-         .kind = OPTION_TEXT,
-         .value = &o.save_latents,
-         .argument = "FILE",
+        {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .value = &o.output, .argument = "FILE",
+         .help = "PNG; several pictures go to NAME-0.png, NAME-1.png, ...", .fallback = "out.png"},
+        {.name = "noise", .kind = OPTION_TEXT, .value = &o.noise, .argument = "FILE",
+         .help = "safetensors with noise.0 [N,4,h,w]; noise.1, ... for lcm; noise.posterior for --init-img, without "
+                 "which the latent's mean is taken"},
+        {.name = "save-latents", .kind = OPTION_TEXT, .value = &o.save_latents, .argument = "FILE",
          .help = "safetensors for latents [N,4,h,w]"},
         {.name = "timing",
          .kind = OPTION_FLAG,
@@ -196,6 +134,7 @@ int cli_generate(int argc, char **argv)
          .help = "print the seconds of each stage"},
         OPTION_THREADS(&p.threads),
     };
+    /* clang-format on */
     const command c = {
         .verb = "generate",
         .synopsis = "-m DIR -p TEXT | --prompts FILE [options]",

@@ -57,6 +57,26 @@ static bool read_number(const option *o, const char *text, double *out)
     return in_range(o, value);
 }
 
+/* A number and K, M, G or T, perhaps an i for powers of 1024, perhaps a B. */
+static int read_bytes(const option *o, const char *text)
+{
+    char *stop;
+    double value = strtod(text, &stop);
+    const char *units = "kmgt", *unit = *stop ? strchr(units, tolower((unsigned char)*stop)) : NULL;
+    bool number = stop != text && isfinite(value) && !isspace((unsigned char)*text);
+    if (unit) stop++;
+    double power = unit && *stop == 'i' ? 1024 : 1000;
+    if (unit && *stop == 'i') stop++;
+    for (const char *u = units; unit && u <= unit; u++)
+        value *= power;
+    if (*stop == 'B') stop++;
+    if (!number || *stop || value < (o->low > 1 ? o->low : 1) || value > 9e15)
+        return cli_fail(CLI_USAGE, "--%s is \"%s\", a size such as 3G or 800M is expected", o->name,
+                        text);
+    *(int64_t *)o->value = (int64_t)value;
+    return CLI_OK;
+}
+
 static int read_integers(const option *o, const char *text)
 {
     option_integers *list = o->value;
@@ -109,6 +129,8 @@ static int read_value(const option *o, const char *text)
         return read_integer(o, text, text + strlen(text), o->value) ? CLI_OK : wrong_value(o, text);
     case OPTION_NUMBER:
         return read_number(o, text, o->value) ? CLI_OK : wrong_value(o, text);
+    case OPTION_BYTES:
+        return read_bytes(o, text);
     case OPTION_TEXTS:
         return add_text(o, text);
     case OPTION_INTEGERS:

@@ -14,6 +14,7 @@ typedef enum {
     OPTION_CHOICE,   /* const char **: one of `choices`, "no|bf16" */
     OPTION_INTEGER,  /* int64_t *: low <= value <= high */
     OPTION_NUMBER,   /* double *: low <= value <= high */
+    OPTION_BYTES,    /* int64_t *: "3G", "800MB" in powers of ten, "2Gi" in powers of two; >= low */
     OPTION_TEXTS,    /* option_texts *: as many words as follow, and every time it is given */
     OPTION_INTEGERS, /* option_integers *: "1,2,4", each low <= value <= high */
 } option_kind;
@@ -87,6 +88,13 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
     {                                                                                              \
         .name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = model, .argument = "MODEL",  \
         .required = true, .help = "a diffusers folder"                                             \
+    }
+
+/* In what activations are stored and products made: const char **text, for options_precision. */
+#define OPTION_PRECISION(text)                                                                     \
+    {                                                                                              \
+        .name = "precision", .kind = OPTION_CHOICE, .value = text, .choices = "f32|bf16",          \
+        .help = "of products and activations", .fallback = "bf16 where the processor has it"       \
     }
 
 #define OPTION_COUNT(list) (sizeof(list) / sizeof *(list))

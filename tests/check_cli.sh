@@ -237,7 +237,24 @@ report "data"
     one_sentence 1 'teacher-epsilon' "$splam" generate -m "$golden/teacher-epsilon" -p text
     one_sentence 2 'prompt' "$splam" generate -m "$golden/teacher-epsilon"
     one_sentence 1 'list.txt' "$splam" generate -m "$golden/teacher-epsilon" --prompts list.txt
+    teacher=$source/assets/teacher
+    one_sentence 2 'memory-limit is "3x", a size such as 3G' "$splam" generate -m "$teacher" -p text --memory-limit 3x
+    one_sentence 2 'memory-limit' "$splam" generate -m "$teacher" -p text --memory-limit 0
+    one_sentence 2 'memory-limit' "$splam" generate -m "$teacher" -p text --memory-limit G
+    one_sentence 1 'limit of 2.1 MB is too small' "$splam" generate -m "$teacher" -p text --memory-limit 2Mi
+    one_sentence 2 'vae-tiling' "$splam" generate -m "$teacher" -p text --vae-tiling maybe
+    one_sentence 2 'strength' "$splam" generate -m "$teacher" -p text --init-img a.png --strength 0
+    one_sentence 2 'no picture to start from' "$splam" generate -m "$teacher" -p text --strength 0.5
+    one_sentence 1 'absent.png' "$splam" generate -m "$teacher" -p text --init-img absent.png
+    one_sentence 1 'no-vae' "$splam" generate -m "$teacher" -p text --vae no-vae
     [ ! -e out.png ] || echo "a picture was written"
+    "$splam" generate -m "$teacher" -p text --steps 2 -t 1 >out 2>err || cat err
+    "$splam" generate -m "$teacher" -p text --init-img out.png --steps 2 --strength 0.5 -o again.png --memory-limit 1G \
+        --timing -t 1 >out 2>err || cat err
+    grep -q '^memory: .*UNet .*; peak .* of 1.00 GB$' err && grep -q 'encode' out && grep -q 'Denoising strength: 0.5' again.png ||
+        echo "from a picture: $(cat out err)"
+    "$splam" generate -m "$teacher" -p text --steps 1 --vae "$golden/vae-tiny" -o tiny.png -t 1 >out 2>err || cat err
+    rm -f out.png again.png tiny.png
 } >.wrong 2>&1
 report "generate"
 {

@@ -73,6 +73,7 @@ static void test_parameter_counts(void **state)
     check_size(SP_COMPONENT_UNET, sd15_unet, 859520964);
     check_size(SP_COMPONENT_UNET, sd21_unet, 865910724);
     check_size(SP_COMPONENT_VAE, sd15_vae, 83653863);
+    check_size(SP_COMPONENT_VAE, "{\"_class_name\": \"AutoencoderTiny\"}", 2445063);
     check_size(SP_COMPONENT_TEXT_ENCODER, sd15_text, 123060480);
 }
 
@@ -219,12 +220,15 @@ static void test_defaults(void **state)
     assert_ok(read_config(SP_COMPONENT_UNET, sd15_unet, &sd15));
     assert_int_equal(sd15.unet.context_dim, 768);
     assert_ok(read_config(SP_COMPONENT_VAE, "{}", &vae));
-    assert_int_equal(vae.vae.levels, 1);
+    assert_int_equal(vae.vae.kl.levels, 1);
     assert_float_equal(vae.vae.scaling_factor, 0.18215, 1e-12);
     assert_ok(read_config(SP_COMPONENT_TEXT_ENCODER, "{}", &text));
     assert_int_equal(text.text.vocabulary, 49408);
     assert_int_equal(text.text.activation, SP_UNARY_QUICK_GELU);
 }
+
+/* The beginning of an AutoencoderTiny's config. */
+#define TINY "{\"_class_name\": \"AutoencoderTiny\""
 
 static void check_round_trip(sp_component_kind kind, const char *text)
 {
@@ -254,6 +258,13 @@ static void test_config_round_trip(void **state)
     check_round_trip(SP_COMPONENT_VAE,
                      "{\"use_quant_conv\": false, \"mid_block_add_attention\": false,"
                      " \"scaling_factor\": 0.7, \"latent_channels\": 16}");
+    check_round_trip(SP_COMPONENT_VAE, TINY "}");
+    check_round_trip(
+        SP_COMPONENT_VAE,
+        TINY ", \"encoder_block_out_channels\": [16, 16, 16], \"num_encoder_blocks\": [1, 2, 0],"
+             " \"decoder_block_out_channels\": [8, 8], \"num_decoder_blocks\": [4, 1],"
+             " \"upsampling_scaling_factor\": 4, \"act_fn\": \"gelu\", \"scaling_factor\": 0.5,"
+             " \"latent_channels\": 16}");
     check_round_trip(SP_COMPONENT_TEXT_ENCODER, sd15_text);
     check_round_trip(SP_COMPONENT_TEXT_ENCODER, "{\"hidden_act\": \"gelu\"}");
 }
@@ -321,7 +332,19 @@ static const bad_config bad_configs[] = {
     {UNET,
      "{\"norm_num_groups\": 1, \"block_out_channels\": [1, 2, 2, 2], \"attention_head_dim\": 1}",
      SP_FORMAT, "even"},
-    {VAE, "{\"_class_name\": \"AutoencoderTiny\"}", SP_UNSUPPORTED, "AutoencoderTiny"},
+    {VAE, "{\"_class_name\": \"AutoencoderDC\"}", SP_UNSUPPORTED, "AutoencoderDC"},
+    {VAE, "{\"_class_name\": 7}", SP_FORMAT, "_class_name"},
+    {VAE, TINY ", \"act_fn\": \"mish\"}", SP_UNSUPPORTED, "mish"},
+    {VAE, TINY ", \"upsample_fn\": \"bilinear\"}", SP_UNSUPPORTED, "upsample_fn"},
+    {VAE, TINY ", \"shift_factor\": 0.1}", SP_UNSUPPORTED, "shift_factor"},
+    {VAE, TINY ", \"block_type\": \"attention\"}", SP_UNSUPPORTED, "block_type"},
+    {VAE, TINY ", \"encoder_block_out_channels\": [64, 64, 64, 32]}", SP_FORMAT, "64 and 32"},
+    {VAE, TINY ", \"decoder_block_out_channels\": [64, 64, 64]}", SP_FORMAT, "3 entries"},
+    {VAE, TINY ", \"num_decoder_blocks\": 3}", SP_FORMAT, "num_decoder_blocks"},
+    {VAE, TINY ", \"num_encoder_blocks\": [1, 3, 3, 1000000]}", SP_FORMAT, "num_encoder_blocks"},
+    {VAE, TINY ", \"num_encoder_blocks\": []}", SP_FORMAT, "num_encoder_blocks"},
+    {VAE, TINY ", \"upsampling_scaling_factor\": 3}", SP_UNSUPPORTED, "27 times larger"},
+    {VAE, TINY ", \"upsampling_scaling_factor\": 1e30}", SP_FORMAT, "upsampling_scaling_factor"},
     {VAE, "{\"shift_factor\": 0.1}", SP_UNSUPPORTED, "shift_factor"},
     {VAE, "{\"latents_mean\": [0.1]}", SP_UNSUPPORTED, "latents_mean"},
     {VAE, "{\"down_block_types\": [\"AttnDownEncoderBlock2D\"]}", SP_UNSUPPORTED,

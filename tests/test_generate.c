@@ -1,10 +1,10 @@
 /* splam_generate and the pipeline behind it, on a tiny but complete model: goldens' UNet and VAE, a
  * text encoder with starting values, a tokenizer learned from a few words. */
-#include "support.h"
-#include "tiny_model.h"
+#include "generate_support.h"
 
 #include <math.h>
 
+#include "backend/cpu/cpu.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "data/image.h"
@@ -13,82 +13,6 @@
 #include "models/forward.h"
 #include "models/initialize.h"
 #include "splam/splam.h"
-
-enum { SIDE = 32, LATENT = 8, LATENT_COUNT = 4 * LATENT * LATENT };
-
-/* A path in the test's folder, in one of many rotating buffers: requests keep theirs for long. */
-static const char *keep(void **state, const char *name)
-{
-    static char paths[64][512];
-    static unsigned next;
-    char *path = paths[next++ % 64];
-    snprintf(path, sizeof paths[0], "%s/%s", (const char *)*state, name);
-    return path;
-}
-
-static const char lcm_scheduler[] =
-    "{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": 50}";
-
-static int set_up(void **state)
-{
-    if (make_test_folder(state) != 0) return -1;
-    make_model(keep(state, "teacher"), "unet-demo", ddim_scheduler);
-    make_model(keep(state, "student"), "unet-guided", lcm_scheduler);
-    write_text(keep(state, "student/splam.json"),
-               "{\"objective\": \"splam\", \"skip\": 100, \"data\": \"folder:/home\"}");
-    return 0;
-}
-
-/* ---- helpers ---- */
-
-static splam_generate_options options_for(void **state, const char *model)
-{
-    static const char *const prompts[] = {"red apple"};
-    splam_generate_options o = {
-        .guidance = -1, .prompts = prompts, .prompt_count = 1, .precision = SPLAM_F32};
-    o.model = keep(state, model);
-    return o;
-}
-
-static void generate(const splam_generate_options *o)
-{
-    splam_status status = splam_generate(o, NULL);
-    if (status != SPLAM_OK) fail_msg("splam_generate: %s", splam_error_message());
-}
-
-static sp_tensor load_latents(const char *path)
-{
-    sp_tensor_file *file;
-    const sp_tensor *tensor;
-    sp_tensor copy;
-    assert_ok(sp_safetensors_open(path, &file));
-    assert_int_equal(sp_tensor_file_count(file), 1);
-    assert_ok(sp_tensor_file_get(file, "latents", &tensor));
-    assert_ok(sp_tensor_convert(tensor, SP_F32, &copy));
-    sp_tensor_file_close(file);
-    return copy;
-}
-
-/* The latents of a request; `o` may have an output too. */
-static sp_tensor latents_of(void **state, splam_generate_options o)
-{
-    o.save_latents = keep(state, "latents.safetensors");
-    generate(&o);
-    return load_latents(o.save_latents);
-}
-
-static void assert_same_bits(const sp_tensor *a, const sp_tensor *b)
-{
-    assert_true(sp_shape_equal(a->shape, b->shape));
-    assert_memory_equal(a->data, b->data, sp_tensor_bytes(a));
-}
-
-static double difference(const sp_tensor *a, const sp_tensor *b)
-{
-    double error;
-    assert_ok(sp_tensor_relative_max_error(a, b, &error));
-    return error;
-}
 
 /* ---- what is drawn ---- */
 
@@ -171,19 +95,6 @@ static void test_bf16(void **state)
 
 /* ---- noise ---- */
 
-static void save_noise(const char *path, float *const *noise, int steps, int64_t count)
-{
-    sp_tensor tensors[8];
-    sp_named_tensor named[8];
-    char names[8][16];
-    for (int i = 0; i < steps; i++) {
-        snprintf(names[i], sizeof names[i], "noise.%d", i);
-        tensors[i] = (sp_tensor){.shape = sp_shape_of(count, 4, LATENT, LATENT), .data = noise[i]};
-        named[i] = (sp_named_tensor){names[i], &tensors[i]};
-    }
-    assert_ok(sp_safetensors_save(path, named, (size_t)steps, NULL, 0));
-}
-
 /* A run from the same numbers in a file gives the same bits, for both generators. */
 static void test_noise_file(void **state)
 {
@@ -254,7 +165,7 @@ static void test_time_cond(void **state)
     sp_random_normal((sp_random_key){.seed = 3}, noise, LATENT_COUNT);
     sp_tensor start = {.shape = sp_shape_of(1, 4, LATENT, LATENT), .data = noise};
     const sp_tensor *steps[] = {&start};
-    sp_given_noise given = {steps, 1};
+    sp_given_noise given = {.step = steps, .steps = 1};
     int64_t dim = p->unet_config.time_cond_dim;
     assert_int_equal(dim, 256);
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1, dim), &embedding));
@@ -345,6 +256,67 @@ static void test_set_unet(void **state)
     sp_tensor_free(&context);
     sp_weights_destroy(weights);
     sp_pipeline_close(p);
+}
+
+/* ---- another autoencoder ---- */
+
+/* The picture is what the tiny decoder makes of the latents as they are: its scaling factor is 1.
+ */
+static void check_tiny_picture(void **state, const splam_generate_options *o)
+{
+    sp_tensor_file *file;
+    sp_named_outputs outputs;
+    sp_image image;
+    static uint8_t expected[SIDE * SIDE * 3];
+    sp_tensor latents = latents_of(state, *o);
+    const sp_named_tensor inputs[] = {{"latent", &latents}};
+    assert_ok(sp_safetensors_save(keep(state, "latent.safetensors"), inputs, 1, NULL, 0));
+    assert_ok(sp_safetensors_open(keep(state, "latent.safetensors"), &file));
+    assert_ok(sp_component_forward(golden("vae-tiny"), "vae-decoder", file, SP_F32,
+                                   sp_cpu_backend(), &outputs));
+    sp_rgb_from_float(outputs.item[0].tensor.data, SIDE, SIDE, expected);
+    assert_ok(sp_image_load(o->output, &image));
+    assert_int_equal(image.width, SIDE);
+    for (int i = 0; i < SIDE * SIDE * 3; i++) /* a value near a half may round either way */
+        assert_in_range(image.pixels[i], expected[i] > 0 ? expected[i] - 1 : 0, expected[i] + 1);
+    sp_image_free(&image);
+    sp_named_outputs_free(&outputs);
+    sp_tensor_file_close(file);
+    sp_tensor_free(&latents);
+}
+
+static void test_other_vae(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    char *bytes;
+    size_t size;
+    o.steps = 1;
+    o.output = keep(state, "tiny.png");
+    o.vae = golden("vae-tiny");
+    check_tiny_picture(state, &o);
+    assert_ok(sp_read_file(o.output, &bytes, &size));
+    assert_non_null(memmem(bytes, size, ", Model: student, VAE: vae-tiny, ", 33));
+    assert_non_null(memmem(bytes, size, "\"vae\":\"vae-tiny\"", 16));
+    sp_free(bytes);
+
+    /* The same as a model's own, and that model as the place to take it from. */
+    assert_ok(sp_copy_tree(keep(state, "student"), keep(state, "with-tiny")));
+    assert_ok(sp_remove_tree(keep(state, "with-tiny/vae")));
+    assert_ok(sp_copy_tree(golden("vae-tiny"), keep(state, "with-tiny/vae")));
+    write_text(keep(state, "with-tiny/model_index.json"),
+               "{\"vae\": [\"diffusers\", \"AutoencoderTiny\"]}");
+    o.vae = NULL;
+    o.model = keep(state, "with-tiny");
+    check_tiny_picture(state, &o);
+    o.model = keep(state, "student");
+    o.vae = keep(state, "with-tiny");
+    check_tiny_picture(state, &o);
+    o.vae = golden("vae-tiny-other");
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_FORMAT);
+    assert_message("vae-tiny-other: the VAE's latents have 6 channels and the UNet's 4");
+    o.vae = keep(state, "nowhere");
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_IO);
+    assert_message("nowhere: no such folder");
 }
 
 /* ---- files ---- */
@@ -570,13 +542,13 @@ static void test_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_seed),      cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_noise_file),     cmocka_unit_test(test_time_cond),
-        cmocka_unit_test(test_set_unet),       cmocka_unit_test(test_picture_text),
-        cmocka_unit_test(test_student_text),   cmocka_unit_test(test_many),
-        cmocka_unit_test(test_wrong_requests), cmocka_unit_test(test_wrong_models),
-        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_noise_file),   cmocka_unit_test(test_time_cond),
+        cmocka_unit_test(test_set_unet),     cmocka_unit_test(test_other_vae),
+        cmocka_unit_test(test_picture_text), cmocka_unit_test(test_student_text),
+        cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
+        cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

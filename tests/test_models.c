@@ -5,11 +5,13 @@
 #include <math.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "graph/autodiff.h"
 #include "graph/plan.h"
 #include "models/component.h"
 #include "models/forward.h"
+#include "models/vae_run.h"
 
 /* fp32 against a float64 reference: sums of a few hundred terms in another order, 20 layers deep,
  * come to some 1e-6; the worst seen is 2e-5. */
@@ -26,7 +28,7 @@ static const struct {
     {"text-sd1", 8.4e-3},     {"text-sd2", 1.6e-2}, {"unet-demo", 5.1e-2},
     {"unet-guided", 5.2e-2},  {"unet-sd1", 4.3e-2}, {"unet-sd2", 2.7e-2},
     {"vae-demo", 1.2e-2},     {"vae-sd", 2.2e-2},   {"vae-legacy", 2.2e-2},
-    {"vae-no-quant", 2.2e-2},
+    {"vae-no-quant", 2.2e-2}, {"vae-tiny", 5.4e-3},
 };
 #define BF16_TIMES_PYTORCH 1.5
 /* Gradients pass every layer twice, and the rounding of fp32 grows with the weights on the way:
@@ -149,7 +151,7 @@ static void test_unet_forward(void **state)
 static void test_vae_forward(void **state)
 {
     (void)state;
-    check_all("vae-", 14, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
+    check_all("vae-", 20, &(forward_setting){sp_cpu_backend(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_text_forward(void **state)
@@ -164,6 +166,7 @@ static void test_reference_forward(void **state)
     forward_setting setting = {sp_reference_backend(), SP_F32, REFERENCE_TOLERANCE};
     assert_int_equal(check_folder("unet-guided", &setting), 2);
     assert_int_equal(check_folder("vae-no-quant", &setting), 2);
+    assert_int_equal(check_folder("vae-tiny", &setting), 4);
     assert_int_equal(check_folder("text-sd1", &setting), 2);
 }
 
@@ -172,8 +175,117 @@ static void test_bf16_forward(void **state)
     (void)state;
     forward_setting setting = {sp_cpu_backend(), SP_BF16, 0};
     check_all("unet-", 12, &setting);
-    check_all("vae-", 14, &setting);
+    check_all("vae-", 20, &setting);
     check_all("text-", 6, &setting);
+}
+
+/* ---- tiles ---- */
+
+static void assert_close(const sp_tensor *found, const sp_tensor *want, const char *what)
+{
+    double error;
+    assert_true(sp_shape_equal(found->shape, want->shape));
+    assert_ok(sp_tensor_relative_max_error(found, want, &error));
+    print_message("%s: %.2e\n", what, error);
+    if (!(error <= FORWARD_TOLERANCE)) fail_msg("%s: error %g", what, error);
+}
+
+/* The half of the posterior [1,2C,h,w] that begins at channel `first`, against the file's. */
+static void check_moment(const sp_tensor *posterior, int64_t first, const sp_tensor_file *file,
+                         const char *name)
+{
+    const sp_tensor *want = sp_tensor_file_find(file, name);
+    sp_tensor view = {.shape = want->shape,
+                      .data = (float *)posterior->data +
+                              first * want->shape.dim[2] * want->shape.dim[3]};
+    assert_close(&view, want, name);
+}
+
+/* diffusers' tiles, cut and blended the same way; and what no tiles give is something else. */
+static void check_tiles(const char *folder)
+{
+    json_t *json;
+    sp_component *vae;
+    sp_tensor_file *file;
+    sp_tensor image, latent, posterior, whole;
+    double error;
+    assert_ok(sp_json_load(golden(folder, "case.json"), &json));
+    const char *path = golden(folder, json_string_value(json_object_get(json, "vae")));
+    assert_ok(sp_component_open(path, "vae", &vae));
+    assert_ok(sp_safetensors_open(golden(folder, "tiles.safetensors"), &file));
+    sp_vae_settings settings = {sp_cpu_backend(), SP_F32,
+                                json_integer_value(json_object_get(json, "side"))};
+    /* The golden's latent is what the decoder sees; ours takes it times the scaling factor. */
+    assert_ok(sp_tensor_convert(sp_tensor_file_find(file, "latent"), SP_F32, &latent));
+    for (int64_t i = 0; i < sp_tensor_count(&latent); i++)
+        ((float *)latent.data)[i] *= (float)vae->config.vae.scaling_factor;
+    assert_ok(sp_vae_run_all(vae, SP_VAE_DECODE, &latent, &settings, NULL, &image));
+    assert_close(&image, sp_tensor_file_find(file, "tiled_image"), "tiled_image");
+    assert_ok(sp_vae_run_all(vae, SP_VAE_POSTERIOR, sp_tensor_file_find(file, "image"), &settings,
+                             NULL, &posterior));
+    check_moment(&posterior, 0, file, "tiled_mean");
+    if (vae->config.vae.kind == SP_VAE_KL)
+        check_moment(&posterior, vae->config.vae.latent_channels, file, "tiled_logvar");
+    settings.tile = 0;
+    assert_ok(sp_vae_run_all(vae, SP_VAE_DECODE, &latent, &settings, NULL, &whole));
+    assert_ok(sp_tensor_relative_max_error(&whole, &image, &error));
+    assert_true(error > 0.1);
+    settings.tile = 1024; /* the picture fits into one */
+    sp_tensor_free(&image);
+    assert_ok(sp_vae_run_all(vae, SP_VAE_DECODE, &latent, &settings, NULL, &image));
+    assert_memory_equal(image.data, whole.data, sp_tensor_bytes(&whole));
+    sp_tensor_free(&image);
+    sp_tensor_free(&latent);
+    sp_tensor_free(&whole);
+    sp_tensor_free(&posterior);
+    sp_tensor_file_close(file);
+    sp_component_close(vae);
+    json_decref(json);
+}
+
+static void test_tiles(void **state)
+{
+    (void)state;
+    check_tiles("tiles-kl");
+    check_tiles("tiles-tiny");
+}
+
+/* Several pictures come out one by one as together; sides that do not go into tiles are refused;
+ * the plan in tiles is that of one. */
+static void test_tile_settings(void **state)
+{
+    (void)state;
+    sp_component *vae;
+    sp_tensor both, one, first;
+    sp_plan_memory whole, tiled, tile;
+    assert_ok(sp_component_open(golden("vae-demo", ""), "vae", &vae));
+    sp_vae_settings settings = {sp_cpu_backend(), SP_F32, 32};
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(2, 4, 9, 17), &both));
+    for (int64_t i = 0; i < sp_tensor_count(&both); i++)
+        ((float *)both.data)[i] = (float)sin((double)i);
+    sp_tensor second = {.shape = sp_shape_of(1, 4, 9, 17), .data = (float *)both.data + 4 * 9 * 17};
+    assert_ok(sp_vae_run_all(vae, SP_VAE_DECODE, &both, &settings, NULL, &first));
+    assert_ok(sp_vae_run_all(vae, SP_VAE_DECODE, &second, &settings, NULL, &one));
+    assert_memory_equal((float *)first.data + sp_tensor_count(&one), one.data,
+                        sp_tensor_bytes(&one));
+    assert_ok(sp_vae_plan_all(vae, SP_VAE_DECODE, sp_shape_of(2, 4, 90, 170), &settings, &tiled));
+    assert_ok(sp_vae_plan_all(vae, SP_VAE_DECODE, sp_shape_of(1, 4, 8, 8), &settings, &tile));
+    settings.tile = 0;
+    assert_ok(sp_vae_plan_all(vae, SP_VAE_DECODE, sp_shape_of(1, 4, 90, 170), &settings, &whole));
+    assert_int_equal(tiled.arena, tile.arena);
+    assert_true(whole.arena > 50 * tiled.arena);
+    settings.tile = 24;
+    sp_tensor_free(&one);
+    assert_status(sp_vae_run_all(vae, SP_VAE_DECODE, &both, &settings, NULL, &one), SP_ARGUMENT);
+    assert_message("24 pixels is not a multiple of 16");
+    settings.tile = 32;
+    sp_tensor_free(&both);
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1, 3, 64, 42), &both));
+    assert_status(sp_vae_run_all(vae, SP_VAE_ENCODE, &both, &settings, NULL, &one), SP_SHAPE);
+    assert_message("multiples of 4 pixels");
+    sp_tensor_free(&both);
+    sp_tensor_free(&first);
+    sp_component_close(vae);
 }
 
 /* ---- gradients ---- */
@@ -412,6 +524,8 @@ int main(void)
         cmocka_unit_test(test_text_forward),
         cmocka_unit_test(test_reference_forward),
         cmocka_unit_test(test_bf16_forward),
+        cmocka_unit_test(test_tiles),
+        cmocka_unit_test(test_tile_settings),
         cmocka_unit_test(test_unet_gradient),
         cmocka_unit_test(test_unet_gradient_checkpointed),
         cmocka_unit_test(test_text_gradient),

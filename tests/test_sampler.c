@@ -47,7 +47,7 @@ static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *opti
 }
 
 static void check_run(sp_pipeline *p, const char *path, const char *sampler, int steps,
-                      double guidance, int64_t batch)
+                      double guidance, double strength, int64_t batch)
 {
     enum { MOST_STEPS = 64 };
     sp_tensor_file *file;
@@ -63,9 +63,10 @@ static void check_run(sp_pipeline *p, const char *path, const char *sampler, int
     assert_ok(sp_tensor_file_get(file, "uncond", &uncond));
     assert_ok(sp_tensor_file_get(file, "latents", &expected));
     assert_ok(sp_sampler_kind_of(sampler, &kind));
-    sp_given_noise given = {noise, MOST_STEPS};
-    sp_denoise_request request = {.sampler = {.kind = kind, .steps = steps},
+    sp_given_noise given = {.step = noise, .steps = MOST_STEPS};
+    sp_denoise_request request = {.sampler = {.kind = kind, .steps = steps, .strength = strength},
                                   .guidance = guidance,
+                                  .image = sp_tensor_file_find(file, "image"),
                                   .context = context,
                                   .uncond = uncond,
                                   .height = expected->shape.dim[2],
@@ -101,7 +102,8 @@ static void check_case(void **state, const char *name)
         snprintf(path, sizeof path, "%s/%s", name, json_string_value(json_object_get(run, "file")));
         check_run(p, golden(path), json_string_value(json_object_get(json, "sampler")),
                   (int)json_integer_value(json_object_get(run, "steps")),
-                  json_number_value(json_object_get(run, "guidance")), i == 0 ? 1 : 0);
+                  json_number_value(json_object_get(run, "guidance")),
+                  json_number_value(json_object_get(run, "strength")), i == 0 ? 1 : 0);
     }
     sp_pipeline_close(p);
     json_decref(json);
@@ -122,7 +124,15 @@ static void check_case(void **state, const char *name)
     X(euler, "sampler-euler")                                                                      \
     X(euler_leading, "sampler-euler-leading")                                                      \
     X(euler_trailing, "sampler-euler-trailing")                                                    \
-    X(euler_v, "sampler-euler-v")
+    X(euler_v, "sampler-euler-v")                                                                  \
+    X(image_lcm, "sampler-image-lcm")                                                              \
+    X(image_ddim, "sampler-image-ddim")                                                            \
+    X(image_dpm, "sampler-image-dpm")                                                              \
+    X(image_dpm_leading, "sampler-image-dpm-leading")                                              \
+    X(image_euler, "sampler-image-euler")                                                          \
+    X(image_euler_leading, "sampler-image-euler-leading")                                          \
+    X(image_v, "sampler-image-v")                                                                  \
+    X(odd, "sampler-odd")
 #define X(name, folder)                                                                            \
     static void test_##name(void **state)                                                          \
     {                                                                                              \
@@ -166,6 +176,13 @@ static void test_lcm_grids(void **state)
     o.steps = 4;
     o.old_grid = true;
     check_grid(&config, o, (int[]){999, 759, 519, 279});
+    o.old_grid = false;
+    o.strength = 0.5; /* of 25 timesteps: the highest is 499 */
+    check_grid(&config, o, (int[]){499, 379, 259, 139});
+    o.old_grid = true;
+    check_grid(&config, o, (int[]){499, 379, 259, 139});
+    o.strength = 0.55; /* of 27 */
+    check_grid(&config, o, (int[]){539, 419, 299, 179});
     config.original_steps = 10;
     o = (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4};
     check_grid(&config, o, (int[]){999, 799, 499, 299});

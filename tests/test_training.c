@@ -377,6 +377,27 @@ static void every_allocation_of_a_step_may_fail(void **state)
         assert_status(starved(&t.options, i * works / TRIALS), SP_MEMORY);
 }
 
+/* diffusers wants a pair for what a pipeline does without, and the autoencoder's own class. */
+static void index_is_as_diffusers_reads_it(void **state)
+{
+    static char teacher[512], vae[1024];
+    training t = make_training(in_folder(state, "student"));
+    json_t *index;
+    snprintf(teacher, sizeof teacher, "%s", in_folder(state, "teacher"));
+    snprintf(vae, sizeof vae, "%s/tests/golden/vae-tiny", getenv("SPLAM_SOURCE"));
+    assert_ok(sp_copy_tree(t.options.teacher, teacher));
+    assert_ok(sp_copy_tree(vae, in_folder(state, "teacher/vae")));
+    t.options.teacher = teacher;
+    t.options.max_train_steps = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    assert_ok(sp_json_load(in_folder(state, "student/model_index.json"), &index));
+    assert_int_equal(json_array_size(json_object_get(index, "safety_checker")), 2);
+    assert_int_equal(json_array_size(json_object_get(index, "feature_extractor")), 2);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(index, "vae"), 1)),
+                        "AutoencoderTiny");
+    json_decref(index);
+}
+
 #define with_folder(test)                                                                          \
     cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
@@ -386,6 +407,7 @@ int main(void)
         with_folder(damaged_checkpoints_are_skipped),
         with_folder(full_disk_keeps_what_is_saved),
         with_folder(other_runs_do_not_mix),
+        with_folder(index_is_as_diffusers_reads_it),
         with_folder(changed_flags_are_refused),
         with_folder(leftovers_are_removed),
         with_folder(bad_draws_are_refused),

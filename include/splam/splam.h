@@ -74,7 +74,7 @@ SPLAM_API void splam_free(void *pointer);
 /* One run of one component, from a safetensors file to another, in diffusers' names and layouts:
  *   unet          sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D], optional
  *                 timestep_cond [N,dim] -> sample [N,C,H,W]
- *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]
+ *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]; an AutoencoderTiny: mean alone
  *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image [N,3,H,W]
  *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]
  * Outputs are f32. SPLAM_NUMERIC, and no file, if one of them is not finite. */
@@ -117,11 +117,20 @@ typedef enum {
     SPLAM_RNG_TORCH   /* PyTorch's on a CPU: diffusers' noise with one generator a picture */
 } splam_rng;
 
+/* Whether pictures larger than a tile go through the VAE in overlapping tiles, as with diffusers'
+ * enable_tiling: in the memory of one tile, and not quite as in one piece. */
+typedef enum {
+    SPLAM_VAE_TILING_AUTO, /* where the whole would need more than the limit, or than is free */
+    SPLAM_VAE_TILING_ON,
+    SPLAM_VAE_TILING_OFF
+} splam_vae_tiling;
+
 /* Where the seconds of a call went, over all its pictures. What a part needs before it can run
  * (planning, packing of weights) belongs to the part. */
 typedef struct {
     double load;    /* reading the request, opening files, reading the tokenizer */
     double text;    /* prompts to contexts */
+    double encode;  /* the picture to start from */
     double denoise; /* all steps of the sampler */
     double decode;  /* latents to pictures */
     double write;   /* compressing and writing files */
@@ -130,8 +139,10 @@ typedef struct {
 
 /* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
 typedef struct {
-    const char *model;          /* a diffusers folder */
-    const char *unet;           /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *model; /* a diffusers folder */
+    const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *vae;   /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
+                          a model with one [the model's own] */
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, one a line; empty lines are left out */
@@ -144,6 +155,14 @@ typedef struct {
     int64_t *seed_used;       /* receives the seed; may be NULL */
     int64_t count;            /* pictures per prompt [as many as the noise file has, or 1] */
     int64_t width, height;    /* pixels [the noise file's, or what the model was trained for] */
+    const char *init_image;   /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
+                                 cover the size and cut; without a width or height that of the
+                                 picture,   rounded down to what the model takes */
+    double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
+                        steps are taken; lcm takes all, beginning with less noise [0.8] */
+    splam_vae_tiling vae_tiling;
+    int64_t memory_limit; /* bytes that the process may take at most: what it plans is printed, and
+                             done with less or refused if it is more [none] */
     splam_rng rng;
     splam_precision precision;
     int clip_skip;            /* last layers of the text encoder left out */

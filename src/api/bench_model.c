@@ -11,6 +11,7 @@
 #include "backend/optimizer.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/system.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "graph/plan.h"
@@ -31,20 +32,6 @@ static bool reset_peak(void)
     if (!file) return false;
     bool written = fputs("5", file) >= 0;
     return fclose(file) == 0 && written;
-}
-
-/* One figure of a /proc file in kB, as bytes; -1 if it is not there. */
-static int64_t proc_bytes(const char *path, const char *key)
-{
-    char line[256];
-    long long value = -1;
-    size_t length = strlen(key);
-    FILE *file = fopen(path, "r");
-    while (file && value < 0 && fgets(line, sizeof line, file))
-        if (strncmp(line, key, length) == 0 && sscanf(line + length, ": %lld", &value) != 1)
-            value = -1;
-    if (file) fclose(file);
-    return value < 0 ? -1 : (int64_t)value * 1024;
 }
 
 /* ---- results ---- */
@@ -70,7 +57,7 @@ static sp_status store(json_t *out, const char *name, const sp_bench_times *time
     if (json_object_set_new(json_object_get(out, "runs"), name, runs) ||
         json_object_set_new(out, key, json_real(sp_bench_median(times))))
         return SP_MEMORY;
-    int64_t peak = has_peak ? proc_bytes("/proc/self/status", "VmHWM") : -1;
+    int64_t peak = has_peak ? sp_proc_bytes("/proc/self/status", "VmHWM") : -1;
     if (peak < 0) return SP_OK;
     return json_object_set_new(json_object_get(out, "peak_rss_bytes"), name, json_integer(peak))
                ? SP_MEMORY
@@ -82,7 +69,7 @@ static sp_status store(json_t *out, const char *name, const sp_bench_times *time
 static sp_status check_free(const sp_plan *plan, size_t more)
 {
     sp_plan_memory m = sp_plan_get_memory(plan);
-    int64_t free_bytes = proc_bytes("/proc/meminfo", "MemAvailable");
+    int64_t free_bytes = sp_available_memory();
     size_t needed = m.arena + m.persistent + m.boundary + more;
     if (free_bytes < 0 || needed <= (size_t)free_bytes) return SP_OK;
     return sp_fail(SP_MEMORY, "takes %.1f GB, and %.1f GB are free", (double)needed * 1e-9,

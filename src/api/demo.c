@@ -79,8 +79,7 @@ static sp_status prepare(demo *d)
     SP_TRY(sp_make_folders(d->output));
     const sp_pipeline_options options = {.storage = sp_storage_of(d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
-    d->resolution =
-        (int)(d->teacher->unet_config.sample_size * sp_vae_factor(&d->teacher->vae->config.vae));
+    d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
     const sp_dataset_options data = {.resolution = d->resolution};
     SP_TRY(sp_dataset_open(d->data, &data, &d->callbacks, &d->dataset));
     int64_t all = sp_dataset_count(d->dataset), count = d->o->count ? d->o->count : SP_DEMO_PROMPTS;

@@ -76,7 +76,7 @@ static sp_status open_judge(evaluation_run *r)
     sp_dataset_options data = {.resolution = (int)o->resolution};
     if (!data.resolution)
         data.resolution =
-            (int)(r->judge->unet_config.sample_size * sp_vae_factor(&r->judge->vae->config.vae));
+            (int)(r->judge->unet_config.sample_size * r->judge->vae->config.vae.factor);
     SP_TRY(sp_dataset_open(o->data, &data, &r->callbacks, &r->dataset));
     int64_t all = sp_dataset_count(r->dataset);
     const sp_evaluation_options options = {

@@ -8,27 +8,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/system.h"
 #include "base/text.h"
 #include "diffusion/scheduler_config.h"
 #include "graph/plan.h"
 
 /* ---- sizes ---- */
-
-/* "3.44 GB", "17.2 MB" in a per-thread rotating buffer. */
-static const char *bytes_text(size_t bytes)
-{
-    static _Thread_local char buffers[8][32];
-    static _Thread_local unsigned next;
-    char *text = buffers[next++ % 8];
-    double n = (double)bytes;
-    if (n >= 1e9)
-        snprintf(text, sizeof buffers[0], "%.2f GB", n / 1e9);
-    else if (n >= 1e6)
-        snprintf(text, sizeof buffers[0], "%.1f MB", n / 1e6);
-    else
-        snprintf(text, sizeof buffers[0], "%.1f kB", n / 1e3);
-    return text;
-}
 
 static const char *count_text(int64_t count)
 {
@@ -79,7 +64,7 @@ static sp_status inspect_file(const char *path, sp_string *out)
     for (size_t i = 0; i < count; i++)
         add_tensor(&sum, sp_tensor_file_at(file, i));
     sp_string_append_format(out, "%s: safetensors, %zu tensors, %s elements, %s, ", path, count,
-                            count_text(sum.elements), bytes_text(sum.bytes));
+                            count_text(sum.elements), sp_bytes_text(sum.bytes));
     append_dtypes(&sum, out);
     sp_string_append_format(out, "\n");
     for (size_t i = 0; i < count && i < SHOWN; i++) {
@@ -175,8 +160,11 @@ static void describe_component(const char *name, const sp_component *component, 
     for (size_t i = 0; i < sp_weights_count(component->weights); i++)
         add_tensor(&sum, sp_weights_at(component->weights, i));
     sp_string_append_format(out, "%-13s %8s parameters  %9s  %4zu tensors  ", name,
-                            count_text(sum.elements), bytes_text(sum.bytes), sum.tensors);
+                            count_text(sum.elements), sp_bytes_text(sum.bytes), sum.tensors);
     append_dtypes(&sum, out);
+    const sp_component_config *config = &component->config;
+    if (config->kind == SP_COMPONENT_VAE && config->vae.kind == SP_VAE_TINY)
+        sp_string_append_format(out, "  AutoencoderTiny");
     sp_string_append_format(out, "\n");
 }
 
@@ -188,7 +176,7 @@ static void describe_unet(const sp_work_model *model, sp_string *out)
     sp_string_append_format(out, "\nlatent        %lld x %lld x %lld", (long long)c->in_channels,
                             (long long)model->height, (long long)model->width);
     if (model->vae) {
-        int64_t factor = sp_vae_factor(&model->vae->config.vae);
+        int64_t factor = model->vae->config.vae.factor;
         sp_string_append_format(out, ", pictures of %lld x %lld",
                                 (long long)(factor * model->width),
                                 (long long)(factor * model->height));
@@ -215,9 +203,9 @@ static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t b
 static size_t append_row(const char *name, size_t weights, const sp_plan_memory *m, sp_string *out)
 {
     size_t sum = weights + m->arena + m->persistent + m->boundary;
-    sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", name, bytes_text(weights),
-                            bytes_text(m->persistent), bytes_text(m->arena + m->boundary),
-                            bytes_text(sum));
+    sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", name, sp_bytes_text(weights),
+                            sp_bytes_text(m->persistent), sp_bytes_text(m->arena + m->boundary),
+                            sp_bytes_text(sum));
     return sum;
 }
 

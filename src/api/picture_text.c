@@ -60,6 +60,22 @@ static char *take(sp_string *s)
     return s->data;
 }
 
+/* ", KEY: TEXT"; a text that would be taken for more than one entry is written as JSON, as A1111
+ * does. */
+static void append_entry(sp_string *s, const char *key, const char *text)
+{
+    if (!strpbrk(text, ",:\n")) {
+        sp_string_append_format(s, ", %s: %s", key, text);
+        return;
+    }
+    json_t *string = json_string(text);
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    s->failed |= !quoted;
+    if (quoted) sp_string_append_format(s, ", %s: %s", key, quoted);
+    sp_free(quoted);
+    json_decref(string);
+}
+
 static char *write_parameters(const sp_picture_facts *f, const char *prompt, const char *negative,
                               const char *hash)
 {
@@ -69,8 +85,11 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     sp_string_append_format(&s, "Steps: %d, Sampler: %s, CFG scale: %g", f->steps,
                             a1111_names[f->sampler], f->guidance);
     if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
-    sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s, Model: %s",
-                            (long long)f->width, (long long)f->height, hash, f->model_name);
+    sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s", (long long)f->width,
+                            (long long)f->height, hash);
+    append_entry(&s, "Model", f->model_name);
+    if (f->vae_name) append_entry(&s, "VAE", f->vae_name);
+    if (f->strength > 0) sp_string_append_format(&s, ", Denoising strength: %g", f->strength);
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
     if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
@@ -91,6 +110,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
         o, "model_hash_of",
         json_string(
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
+    if (f->vae_name) bad |= json_object_set_new(o, "vae", json_string(f->vae_name));
     if (objective) bad |= json_object_set(o, "objective", objective);
     if (f->distillation) {
         json_t *distillation = json_copy((json_t *)(uintptr_t)f->distillation);
@@ -102,6 +122,10 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));
     bad |= json_object_set_new(o, "steps", json_integer(f->steps));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));
+    if (f->strength > 0) {
+        bad |= json_object_set_new(o, "init_image", json_string(f->init_image));
+        bad |= json_object_set_new(o, "strength", json_real(f->strength));
+    }
     if (f->has_seed) bad |= json_object_set_new(o, "seed", json_integer((json_int_t)f->seed));
     bad |= json_object_set_new(o, "noise",
                                json_string(!f->has_seed ? "given"
@@ -109,6 +133,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
                                                         : "philox"));
     bad |= json_object_set_new(o, "width", json_integer(f->width));
     bad |= json_object_set_new(o, "height", json_integer(f->height));
+    if (f->vae_tile) bad |= json_object_set_new(o, "vae_tile", json_integer(f->vae_tile));
     bad |= json_object_set_new(o, "clip_skip", json_integer(f->clip_skip));
     bad |= json_object_set_new(o, "precision", json_string(p->storage == SP_BF16 ? "bf16" : "f32"));
     if (!bad) return o;
@@ -132,15 +157,22 @@ sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, cha
     char hash[17];
     char *prompt = well_formed(facts->prompt), *name = well_formed(facts->model_name);
     char *negative = facts->negative ? well_formed(facts->negative) : NULL;
+    char *vae = facts->vae_name ? well_formed(facts->vae_name) : NULL;
+    char *image = facts->init_image ? well_formed(facts->init_image) : NULL;
     sp_picture_facts f = *facts;
     f.model_name = name;
+    f.vae_name = vae;
+    f.init_image = image;
     snprintf(hash, sizeof hash, "%016" PRIx64, facts->model_hash);
-    bool ready = prompt && name && (negative || !facts->negative);
+    bool ready = prompt && name && (negative || !facts->negative) && (vae || !facts->vae_name) &&
+                 (image || !facts->init_image);
     *parameters = ready ? write_parameters(&f, prompt, negative, hash) : NULL;
     *json = ready ? write_json(&f, prompt, negative, hash) : NULL;
     sp_free(prompt);
     sp_free(name);
     sp_free(negative);
+    sp_free(vae);
+    sp_free(image);
     if (*parameters && *json) return SP_OK;
     sp_free(*parameters);
     sp_free(*json);

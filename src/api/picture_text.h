@@ -6,6 +6,7 @@
 typedef struct {
     const sp_pipeline *pipeline;
     const char *model_name;
+    const char *vae_name; /* of another autoencoder than the model's; NULL: it is the model's */
     const json_t *distillation; /* the student's splam.json; NULL: there is none */
     uint64_t model_hash;        /* sp_model_hash */
     const char *prompt;
@@ -18,6 +19,9 @@ typedef struct {
     bool torch; /* the generator was PyTorch's */
     int64_t width, height;
     int clip_skip;
+    int64_t vae_tile;       /* side of the tiles it was decoded in; 0: in one piece */
+    double strength;        /* of a picture to start from; 0: there was none */
+    const char *init_image; /* its file's name */
 } sp_picture_facts;
 
 /* Of the names, types, shapes and first 4096 bytes of every tensor in the UNet's file: 64-bit

@@ -19,10 +19,7 @@ static int own_kind(const char *folder)
         const char *name = json_string_value(json_object_get(config, "_class_name"));
         if (!name)
             name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
-#define X(id, folder_name, class_name, base)                                                       \
-    if (name && strcmp(name, class_name) == 0) kind = SP_COMPONENT_##id;
-        SP_COMPONENT_LIST(X)
-#undef X
+        if (name) kind = sp_component_kind_of_class(name);
     }
     json_decref(config);
     sp_free(path);
@@ -64,8 +61,7 @@ sp_status sp_work_model_open(const char *folder, sp_work_model *out)
         return status;
     }
     int64_t size = out->unet ? out->unet->config.unet.sample_size : 0;
-    if (!size && out->vae)
-        size = out->vae->config.vae.sample_size / sp_vae_factor(&out->vae->config.vae);
+    if (!size && out->vae) size = out->vae->config.vae.sample_size / out->vae->config.vae.factor;
     if (size > 0) out->height = out->width = size;
     if (out->text) out->tokens = out->text->config.text.max_tokens;
     return SP_OK;

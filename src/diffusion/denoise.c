@@ -54,16 +54,36 @@ static void build_denoiser(sp_builder *b, const sp_unet_config *c, const int64_t
     sp_output(b, "m", sp_nhwc_to_nchw(b, m));
 }
 
+static sp_status make_builder(const sp_pipeline *p, const int64_t *key, sp_builder **out)
+{
+    SP_TRY(sp_builder_create(out));
+    /* The builder asks the weights for dtypes alone. */
+    sp_set_enter(*out, "unet", SP_RATE_RUN, sp_weights_dtype, (void *)(uintptr_t)p->unet_weights);
+    build_denoiser(*out, &p->unet_config, key);
+    return SP_OK;
+}
+
+sp_status sp_pipeline_plan_denoise(const sp_pipeline *p, const sp_denoise_shape *shape,
+                                   sp_plan_memory *out)
+{
+    const int64_t key[] = {shape->batch, shape->height, shape->width,
+                           (int64_t)sp_tokenizer_max_length(p->tokenizer), shape->guided};
+    sp_builder *b;
+    sp_plan *plan;
+    SP_TRY(make_builder(p, key, &b));
+    SP_TRY(sp_runner_plan(b, p->backend, p->storage, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
 /* The runner for (batch, height, width, tokens, guided): the one at hand if it fits. */
 static sp_status prepare(sp_pipeline *p, const int64_t *key)
 {
     if (p->denoiser.run && memcmp(key, p->denoiser_key, sizeof p->denoiser_key) == 0) return SP_OK;
     sp_runner_free(&p->denoiser);
     sp_builder *b;
-    SP_TRY(sp_builder_create(&b));
-    /* The builder asks the weights for dtypes alone. */
-    sp_set_enter(b, "unet", SP_RATE_RUN, sp_weights_dtype, (void *)(uintptr_t)p->unet_weights);
-    build_denoiser(b, &p->unet_config, key);
+    SP_TRY(make_builder(p, key, &b));
     SP_TRY(sp_runner_create(b, p->backend, p->storage, &p->denoiser));
     sp_status status = sp_run_bind(p->denoiser.run, "unet", p->unet_weights);
     if (status) {
@@ -153,6 +173,22 @@ static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count,
     return SP_OK;
 }
 
+/* z = initial_sigma noise + initial_image image. */
+static sp_status start(const sp_denoise_request *r, const sp_sampler *sampler, int64_t first,
+                       int64_t count, denoise_state *s)
+{
+    memset(s->z.data, 0, sp_tensor_bytes(&s->z));
+    SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
+    if (sampler->initial_image == 0) return SP_OK;
+    copy_rows(&s->fresh, 0, count, r->image, first); /* not in use before the first step */
+    int64_t elements = count * (sp_tensor_count(&s->z) / s->z.shape.dim[0]);
+    float *z = s->z.data;
+    const float *image = s->fresh.data;
+    for (int64_t i = 0; i < elements; i++)
+        z[i] = (float)(z[i] + sampler->initial_image * image[i]);
+    return SP_OK;
+}
+
 static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, denoise_state *s)
 {
     const sp_sampler_step *step = &sampler->step[i];
@@ -175,8 +211,7 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
                                const sp_sampler *sampler, int64_t first, int64_t count,
                                denoise_state *s, const sp_callbacks *callbacks)
 {
-    memset(s->z.data, 0, sp_tensor_bytes(&s->z));
-    SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
+    SP_TRY(start(r, sampler, first, count, s));
     SP_TRY(set_prompts(p, r, first, s->z.shape.dim[0]));
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
@@ -198,6 +233,22 @@ static sp_status check_context(const sp_pipeline *p, const sp_tensor *context, c
                    (long long)p->unet_config.context_dim);
 }
 
+static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
+{
+    const sp_tensor *image = r->image;
+    if (r->sampler.strength == 0) return SP_OK;
+    if (!image) return sp_fail(SP_INTERNAL, "there is no picture to start from");
+    sp_shape expected =
+        sp_shape_of(image->shape.dim[0], p->unet_config.in_channels, r->height, r->width);
+    int64_t rows = image->shape.dim[0];
+    if (image->dtype == SP_F32 && sp_shape_equal(image->shape, expected) &&
+        (rows == 1 || rows == r->context->shape.dim[0]))
+        return SP_OK;
+    return sp_fail(SP_SHAPE, "the latents to start from are %s, expected F32 [1,%lld,%lld,%lld]",
+                   sp_shape_text(image->shape), (long long)expected.dim[1], (long long)r->height,
+                   (long long)r->width);
+}
+
 static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r)
 {
     if (!p->unet_weights) return sp_fail(SP_INTERNAL, "the pipeline has no UNet");
@@ -205,6 +256,7 @@ static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r
         return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width,
                        (long long)r->height);
     SP_TRY(check_context(p, r->context, "context"));
+    SP_TRY(check_image(p, r));
     if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
     SP_TRY(check_context(p, r->uncond, "unconditional context"));
     int64_t rows = r->uncond->shape.dim[0];
@@ -215,12 +267,19 @@ static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r
     return SP_OK;
 }
 
+int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most)
+{
+    int64_t area = height * width;
+    if (most <= 0) most = area < BATCH_PIXELS ? BATCH_PIXELS / area : 1;
+    int64_t batches = (samples + most - 1) / most;
+    return (samples + batches - 1) / batches;
+}
+
 static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
                          const sp_callbacks *callbacks, sp_tensor *latents)
 {
-    int64_t count = r->context->shape.dim[0], area = r->height * r->width;
-    int64_t most = r->batch > 0 ? r->batch : area < BATCH_PIXELS ? BATCH_PIXELS / area : 1;
-    int64_t batches = (count + most - 1) / most, batch = (count + batches - 1) / batches;
+    int64_t count = r->context->shape.dim[0],
+            batch = sp_denoise_batch(count, r->height, r->width, r->batch);
     const int64_t key[5] = {batch, r->height, r->width, r->context->shape.dim[1],
                             sp_pipeline_is_guided(p, r->guidance)};
     SP_TRY(prepare(p, key));
@@ -232,6 +291,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     shape.dim[0] = count;
     if (!status) status = sp_tensor_create(SP_F32, shape, latents);
     size_t one = sp_tensor_bytes(&s.z) / (size_t)batch;
+    sp_report(callbacks, "denoising", 0, s.total, NULL);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = denoise_batch(p, r, sampler, first, n, &s, callbacks);

@@ -1,4 +1,5 @@
 #include "diffusion/noise.h"
+#include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
 
@@ -6,8 +7,10 @@ static sp_status draw_philox(void *context, int64_t sample, int step, float *out
 {
     const sp_philox_noise *state = context;
     sp_random_key key = {.seed = state->seed + (uint64_t)sample,
-                         .stream = step ? SP_STREAM_FRESH_NOISE : SP_STREAM_NOISE};
-    key.step = (uint64_t)step;
+                         .stream = step > 0   ? SP_STREAM_FRESH_NOISE
+                                   : step < 0 ? SP_STREAM_POSTERIOR
+                                              : SP_STREAM_NOISE};
+    key.step = step > 0 ? (uint64_t)step : 0;
     sp_random_normal(key, out, (size_t)count);
     return SP_OK;
 }
@@ -52,15 +55,19 @@ sp_noise sp_noise_torch(sp_torch_noise *state)
 static sp_status draw_given(void *context, int64_t sample, int step, float *out, int64_t count)
 {
     const sp_given_noise *state = context;
-    if (step >= state->steps || !state->step[step])
-        return sp_fail(SP_ARGUMENT, "the noise given has no \"noise.%d\", which this sampler needs",
-                       step);
-    const sp_tensor *noise = state->step[step];
+    const sp_tensor *noise = step < 0              ? state->posterior
+                             : step < state->steps ? state->step[step]
+                                                   : NULL;
+    char name[32];
+    snprintf(name, sizeof name, step < 0 ? "noise.posterior" : "noise.%d", step);
+    if (!noise)
+        return sp_fail(SP_ARGUMENT, "the noise given has no \"%s\", which this sampler needs",
+                       name);
     if (noise->dtype != SP_F32 || noise->shape.dim[0] <= sample ||
         sp_tensor_count(noise) != noise->shape.dim[0] * count)
-        return sp_fail(SP_SHAPE, "\"noise.%d\" is %s %s, and sample %lld needs %lld numbers of F32",
-                       step, sp_dtype_name(noise->dtype), sp_shape_text(noise->shape),
-                       (long long)sample, (long long)count);
+        return sp_fail(SP_SHAPE, "\"%s\" is %s %s, and sample %lld needs %lld numbers of F32", name,
+                       sp_dtype_name(noise->dtype), sp_shape_text(noise->shape), (long long)sample,
+                       (long long)count);
     memcpy(out, (const float *)noise->data + sample * count, (size_t)count * sizeof *out);
     return SP_OK;
 }

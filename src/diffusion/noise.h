@@ -5,9 +5,10 @@
 #include "base/random.h"
 #include "tensor/tensor.h"
 
+enum { SP_NOISE_POSTERIOR = -1 };
 /* draw writes `count` elements of unit normal noise for one sample, [C,H,W]. step 0 is the start;
- * step i > 0 what a sampler that wants fresh noise adds before its step i. For one sample, steps
- * are asked for in rising order, each once. */
+ * step i > 0 what a sampler that wants fresh noise adds before its step i; step SP_NOISE_POSTERIOR
+ * draws the latent of a picture. For one sample, steps are asked for in rising order, each once. */
 typedef struct {
     void *context;
     sp_status (*draw)(void *context, int64_t sample, int step, float *out, int64_t count);
@@ -29,11 +30,12 @@ sp_status sp_torch_noise_create(uint64_t seed, int64_t count, sp_torch_noise *ou
 void sp_torch_noise_free(sp_torch_noise *state);
 sp_noise sp_noise_torch(sp_torch_noise *state);
 
-/* Noise drawn before: step[i] is [N,C,H,W], f32. Asking for a step that is not there is
- * SP_ARGUMENT. */
+/* Noise drawn before: posterior (NULL: there is none) and step[i] are [N,C,H,W], f32. Asking for a
+ * step that is not there is SP_ARGUMENT. */
 typedef struct {
     const sp_tensor *const *step;
     int steps;
+    const sp_tensor *posterior;
 } sp_given_noise;
 sp_noise sp_noise_given(sp_given_noise *state);
 

@@ -1,5 +1,6 @@
 /* Opening a model's parts and seeing that they fit; prompts to contexts; latents to pictures. */
 #include "diffusion/pipeline.h"
+#include <math.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
@@ -42,6 +43,20 @@ static sp_status open_text(sp_pipeline *p, const char *folder)
     return SP_OK;
 }
 
+static sp_status check_vae(const sp_pipeline *p, const sp_unet_config *unet)
+{
+    const sp_vae_config *vae = &p->vae->config.vae;
+    const char *folder = p->vae->folder;
+    if (vae->out_channels != 3 || vae->in_channels != 3)
+        return sp_fail(
+            SP_UNSUPPORTED, "%s: the VAE's pictures have %lld channels, and only 3 are supported",
+            folder, (long long)(vae->out_channels != 3 ? vae->out_channels : vae->in_channels));
+    if (vae->latent_channels != unet->in_channels)
+        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
+                       folder, (long long)vae->latent_channels, (long long)unet->in_channels);
+    return SP_OK;
+}
+
 static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
 {
     const char *folder = p->folder.path;
@@ -54,15 +69,7 @@ static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
         return sp_fail(
             SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld",
             folder, (long long)p->text_encoder->config.text.width, (long long)unet->context_dim);
-    if (p->vae && p->vae->config.vae.out_channels != 3)
-        return sp_fail(SP_UNSUPPORTED,
-                       "%s: the VAE's pictures have %lld channels, and only 3 are supported",
-                       folder, (long long)p->vae->config.vae.out_channels);
-    if (p->vae && p->vae->config.vae.latent_channels != unet->in_channels)
-        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
-                       folder, (long long)p->vae->config.vae.latent_channels,
-                       (long long)unet->in_channels);
-    return SP_OK;
+    return p->vae ? check_vae(p, unet) : SP_OK;
 }
 
 static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipeline_options *options)
@@ -71,7 +78,8 @@ static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipelin
     SP_TRY(sp_model_folder_open(folder, &p->folder));
     SP_TRY(open_scheduler(p, folder));
     if (parts & SP_PART_TEXT) SP_TRY(open_text(p, folder));
-    if (parts & SP_PART_VAE) SP_TRY(sp_component_open(folder, "vae", &p->vae));
+    if (parts & SP_PART_VAE)
+        SP_TRY(sp_component_open(options->vae ? options->vae : folder, "vae", &p->vae));
     if (!(parts & SP_PART_UNET)) return SP_OK;
     SP_TRY(sp_component_open(folder, options->unet ? options->unet : "unet", &p->unet));
     return sp_pipeline_set_unet(p, NULL, NULL);
@@ -136,17 +144,35 @@ void sp_pipeline_release(sp_pipeline *p)
 
 /* ---- prompts ---- */
 
-static sp_status text_runner(const sp_pipeline *p, int clip_skip, int64_t batch, sp_runner *out)
+static sp_status text_builder(const sp_pipeline *p, int clip_skip, int64_t batch, sp_builder **out)
 {
     const sp_component *text = p->text_encoder;
-    sp_builder *b;
-    SP_TRY(sp_builder_create(&b));
+    SP_TRY(sp_builder_create(out));
+    sp_builder *b = *out;
     sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, text->weights);
     sp_shape shape = sp_shape_of(batch, (int64_t)sp_tokenizer_max_length(p->tokenizer));
     sp_value *ids = sp_input(b, "ids", SP_I32, shape, SP_RATE_STEP);
     sp_output(b, "context", sp_clip_text(b, &text->config.text, ids, clip_skip));
+    return SP_OK;
+}
+
+sp_status sp_pipeline_plan_text(const sp_pipeline *p, int64_t prompts, sp_plan_memory *out)
+{
+    sp_builder *b;
+    sp_plan *plan;
+    SP_TRY(text_builder(p, p->clip_skip, prompts < TEXT_BATCH ? prompts : TEXT_BATCH, &b));
+    SP_TRY(sp_runner_plan(b, p->backend, p->storage, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
+static sp_status text_runner(const sp_pipeline *p, int clip_skip, int64_t batch, sp_runner *out)
+{
+    sp_builder *b;
+    SP_TRY(text_builder(p, clip_skip, batch, &b));
     SP_TRY(sp_runner_create(b, p->backend, p->storage, out));
-    sp_status status = sp_run_bind(out->run, "text", text->weights);
+    sp_status status = sp_run_bind(out->run, "text", p->text_encoder->weights);
     if (status) sp_runner_free(out);
     return status;
 }
@@ -208,14 +234,66 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_ten
 
 /* ---- pictures ---- */
 
+static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in,
+                         const sp_callbacks *callbacks, sp_tensor *out)
+{
+    const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
+    drop_pages(p->vae);
+    return status;
+}
+
+sp_status sp_pipeline_plan_vae(const sp_pipeline *p, sp_vae_half half, sp_shape in,
+                               sp_plan_memory *out)
+{
+    const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    return sp_vae_plan_all(p->vae, half, in, &settings, out);
+}
+
 sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents,
                              const sp_callbacks *callbacks, sp_tensor *images)
 {
     *images = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
-    SP_TRY(sp_vae_decode_all(p->vae, latents, p->backend, p->storage, callbacks, images));
-    drop_pages(p->vae);
+    SP_TRY(run_vae(p, SP_VAE_DECODE, latents, callbacks, images));
     sp_status status = sp_tensor_check_finite(images, "the decoded pictures");
     if (status) sp_tensor_free(images);
+    return status;
+}
+
+sp_status sp_pipeline_encode_pictures(sp_pipeline *p, const sp_tensor *pictures,
+                                      const sp_callbacks *callbacks, sp_tensor *posterior)
+{
+    *posterior = (sp_tensor){0};
+    if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
+    SP_TRY(run_vae(p, SP_VAE_POSTERIOR, pictures, callbacks, posterior));
+    sp_status status = sp_tensor_check_finite(posterior, "the encoded picture");
+    if (status) sp_tensor_free(posterior);
+    return status;
+}
+
+sp_status sp_pipeline_draw_latents(const sp_pipeline *p, const sp_tensor *posterior,
+                                   const sp_noise *noise, int64_t first_sample, int64_t count,
+                                   sp_tensor *latents)
+{
+    const sp_vae_config *config = &p->vae->config.vae;
+    sp_shape shape = posterior->shape;
+    bool drawn = noise && shape.dim[1] == 2 * config->latent_channels;
+    shape.dim[0] = count;
+    shape.dim[1] = config->latent_channels;
+    SP_TRY(sp_tensor_create(SP_F32, shape, latents));
+    int64_t one = sp_tensor_count(latents) / count;
+    const float *mean = posterior->data, *logvar = mean + one;
+    sp_status status = SP_OK;
+    for (int64_t i = 0; i < count && !status; i++) {
+        float *z = (float *)latents->data + i * one;
+        if (drawn)
+            status = noise->draw(noise->context, first_sample + i, SP_NOISE_POSTERIOR, z, one);
+        for (int64_t k = 0; k < one && !status; k++) {
+            double away = drawn ? exp(0.5 * (double)logvar[k]) * (double)z[k] : 0;
+            z[k] = (float)(config->scaling_factor * ((double)mean[k] + away));
+        }
+    }
+    if (status) sp_tensor_free(latents);
     return status;
 }

@@ -5,7 +5,7 @@
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
 #include "models/component.h"
-#include "models/runner.h"
+#include "models/vae_run.h"
 #include "text/tokenizer.h"
 
 enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
@@ -13,6 +13,7 @@ enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
 typedef struct {
     unsigned parts;      /* what to open, SP_PART_*; 0: all. The scheduler always is */
     const char *unet;    /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    const char *vae;     /* folder of another VAE, its own or its model's; NULL: the model's */
     sp_backend *backend; /* NULL: the CPU's */
     sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
     int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */
@@ -27,6 +28,8 @@ typedef struct {
     sp_backend *backend;
     sp_dtype storage;
     int clip_skip;
+    int64_t vae_tile; /* pixels; pictures that are larger go through the VAE in tiles of this side,
+                         see vae_run.h. 0 at first: none do. Set it at any time */
     sp_unet_config unet_config; /* of the network in use */
     const sp_weights *unet_weights;
     sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
@@ -63,11 +66,21 @@ typedef struct {
                         cond_proj is told G - 1 instead, in one pass */
     const sp_tensor *context; /* [N,L,D] f32 */
     const sp_tensor *uncond; /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
-    int64_t height, width;   /* of the latent */
+    const sp_tensor *image; /* what a sampler with a strength starts from: clean latents as the UNet
+                               sees them, [1,C,height,width] or [N,...] f32 */
+    int64_t height, width;  /* of the latent */
     sp_noise noise;
     int64_t first_sample; /* what `noise` calls the first of the N samples; the others follow */
     int64_t batch;        /* at most so many at once; 0: by size */
 } sp_denoise_request;
+
+/* What the memory of denoising depends on. */
+typedef struct {
+    int64_t batch, height, width; /* samples at once; of the latent */
+    bool guided;                  /* two passes */
+} sp_denoise_shape;
+/* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */
+int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most);
 
 /* True if the request takes two passes a step, and so needs `uncond`. */
 bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
@@ -77,6 +90,26 @@ bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
  * latents are not finite, SP_CANCELLED, SP_ARGUMENT, SP_SHAPE. */
 sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request,
                               const sp_callbacks *callbacks, sp_tensor *latents);
+
+/* What the VAE makes of pictures [N,3,H,W] in [-1,1]: new [N,2C,h,w] f32, the posterior's mean and
+ * log variance, unscaled; of an AutoencoderTiny [N,C,h,w], the latents. */
+sp_status sp_pipeline_encode_pictures(sp_pipeline *pipeline, const sp_tensor *pictures,
+                                      const sp_callbacks *callbacks, sp_tensor *posterior);
+/* `count` latents from the posterior of one picture [1,2C,h,w], new [count,C,h,w], as the UNet sees
+ * them: scaling factor * (mean + deviation * noise). noise NULL, or [1,C,h,w]: the mean; else it is
+ * asked for SP_NOISE_POSTERIOR of the samples from first_sample on. */
+sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor *posterior,
+                                   const sp_noise *noise, int64_t first_sample, int64_t count,
+                                   sp_tensor *latents);
+
+/* The memory that a run of a part takes, known before it: of the text encoder for `prompts`; of the
+ * denoiser for a request of which noise, image and the values of context and uncond are not looked
+ * at; of a half of the VAE for an input of shape `in`. */
+sp_status sp_pipeline_plan_text(const sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);
+sp_status sp_pipeline_plan_denoise(const sp_pipeline *pipeline, const sp_denoise_shape *shape,
+                                   sp_plan_memory *out);
+sp_status sp_pipeline_plan_vae(const sp_pipeline *pipeline, sp_vae_half half, sp_shape in,
+                               sp_plan_memory *out);
 
 /* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */
 sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents,

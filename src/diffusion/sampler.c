@@ -67,11 +67,19 @@ static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacin
     }
 }
 
-/* From M equidistant training timesteps, k-1, 2k-1, ..., as evenly as can be. */
+/* What is left of `count` when starting from a picture; truncated as diffusers does, so that 50 *
+ * .58 is 28. */
+static int part_of(int count, const sp_sampler_options *options)
+{
+    return options->strength > 0 ? (int)(count * options->strength) : count;
+}
+
+/* From the lowest of M equidistant training timesteps, k-1, 2k-1, ..., as evenly as can be. */
 static void lcm_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options,
                           sp_sampler_step *step)
 {
-    int original = config->original_steps, k = config->schedule.timesteps / original;
+    int k = config->schedule.timesteps / config->original_steps;
+    int original = part_of(config->original_steps, options);
     double stride =
         options->old_grid ? original / options->steps : (double)original / options->steps;
     for (int i = 0; i < options->steps; i++)
@@ -179,7 +187,7 @@ static double next_ratio(const sp_scheduler_config *config, const sp_sampler *sa
 
 /* With lambda = -log(ratio), h = lambda' - lambda:  z' = (sigma'/sigma) z - alpha' (e^-h - 1) D,
  * D = clean (first order), or clean + (h/2h_last) (clean - previous). */
-static void dpm_step(const sp_scheduler_config *config, const sp_sampler *sampler, int i)
+static void dpm_step(const sp_scheduler_config *config, const sp_sampler *sampler, int i, int first)
 {
     const sp_noise_schedule *schedule = &config->schedule;
     sp_sampler_step *step = &sampler->step[i];
@@ -189,8 +197,8 @@ static void dpm_step(const sp_scheduler_config *config, const sp_sampler *sample
     double next_alpha = 1 / sqrt(1 + next * next), next_sigma = next * next_alpha;
     double gain = next_alpha * (1 - next / ratio);
     combination c = {.z = next_sigma / sigma, .clean = gain};
-    bool first_order = i == 0 || (last && (!config->final_sigma_min || config->euler_at_final ||
-                                           (config->lower_order_final && sampler->count < 15)));
+    bool first_order = i == first || (last && (!config->final_sigma_min || config->euler_at_final ||
+                                               (config->lower_order_final && sampler->count < 15)));
     if (!first_order) {
         double h = log(ratio / next), h_last = log(ratio_at(schedule, step[-1].timestep) / ratio);
         double slope = gain * h / (2 * h_last);
@@ -210,11 +218,11 @@ static void euler_step(const sp_scheduler_config *config, const sp_sampler *samp
              (combination){.clean = 1, .noise = next_ratio(config, sampler, i)});
 }
 
+/* Steps first..count-1; coefficients depend on the count of all. */
 static void set_steps(const sp_scheduler_config *config, const sp_sampler_options *options,
-                      sp_sampler *sampler)
+                      int first, sp_sampler *sampler)
 {
-    sampler->initial_sigma = 1;
-    for (int i = 0; i < sampler->count; i++) {
+    for (int i = first; i < sampler->count; i++) {
         sampler->step[i].input_scale = 1;
         switch (sampler->kind) {
         case SP_SAMPLER_LCM:
@@ -224,7 +232,7 @@ static void set_steps(const sp_scheduler_config *config, const sp_sampler_option
             ddim_step(config, sampler, i);
             break;
         case SP_SAMPLER_DPMPP_2M:
-            dpm_step(config, sampler, i);
+            dpm_step(config, sampler, i, first);
             break;
         case SP_SAMPLER_EULER:
         case SP_SAMPLER_COUNT:
@@ -232,23 +240,55 @@ static void set_steps(const sp_scheduler_config *config, const sp_sampler_option
             break;
         }
     }
-    if (sampler->kind != SP_SAMPLER_EULER) return;
-    double first = ratio_at(&config->schedule, sampler->step[0].timestep);
-    sampler->initial_sigma =
-        config->spacing == SP_SPACING_LEADING ? sqrt(first * first + 1) : first;
+}
+
+/* What the first z is made of. Noise alone is taken for a state at the end of the schedule; Euler's
+ * state is z/alpha. */
+static void set_start(const sp_scheduler_config *config, const sp_sampler_options *options,
+                      sp_sampler *sampler)
+{
+    double t = sampler->step[0].timestep;
+    bool image = options->strength > 0;
+    sampler->initial_sigma = 1;
+    if (sampler->kind == SP_SAMPLER_EULER) {
+        double ratio = ratio_at(&config->schedule, t);
+        bool leading = config->spacing == SP_SPACING_LEADING && !image;
+        sampler->initial_image = image;
+        sampler->initial_sigma = leading ? sqrt(ratio * ratio + 1) : ratio;
+    } else if (image) {
+        sampler->initial_image = sp_schedule_alpha(&config->schedule, t);
+        sampler->initial_sigma = sp_schedule_sigma(&config->schedule, t);
+    }
+}
+
+static sp_status check_steps(const sp_scheduler_config *config, const sp_sampler_options *options)
+{
+    bool lcm = options->kind == SP_SAMPLER_LCM;
+    const char *name = kinds[options->kind].name;
+    int most = lcm ? config->original_steps
+                   : config->schedule.timesteps - (options->kind == SP_SAMPLER_DPMPP_2M);
+    if (options->steps < 1 || options->steps > most)
+        return sp_fail(SP_ARGUMENT,
+                       "%d steps of %s are not possible: this model's scheduler allows 1 to %d",
+                       options->steps, name, most);
+    if (!(options->strength >= 0 && options->strength <= 1))
+        return sp_fail(SP_ARGUMENT, "a strength of %g is not possible: it lies between 0 and 1",
+                       options->strength);
+    if (lcm && part_of(most, options) < options->steps)
+        return sp_fail(SP_ARGUMENT,
+                       "%d steps of lcm are not possible at strength %g, which leaves %d timesteps",
+                       options->steps, options->strength, part_of(most, options));
+    if (!lcm && part_of(options->steps, options) < 1)
+        return sp_fail(SP_ARGUMENT, "none of %d steps of %s is left at strength %g", options->steps,
+                       name, options->strength);
+    return SP_OK;
 }
 
 sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
                             sp_sampler *out)
 {
     memset(out, 0, sizeof *out);
-    bool lcm = options->kind == SP_SAMPLER_LCM;
-    int most = lcm ? config->original_steps
-                   : config->schedule.timesteps - (options->kind == SP_SAMPLER_DPMPP_2M);
-    if (options->steps < 1 || options->steps > most)
-        return sp_fail(SP_ARGUMENT,
-                       "%d steps of %s are not possible: this model's scheduler allows 1 to %d",
-                       options->steps, kinds[options->kind].name, most);
+    SP_TRY(check_steps(config, options));
     sp_sampler sampler = {.kind = options->kind, .count = options->steps};
     sampler.step = sp_alloc_zero((size_t)options->steps * sizeof *sampler.step);
     if (!sampler.step) return SP_MEMORY;
@@ -257,7 +297,12 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
         sp_free(sampler.step);
         return status;
     }
-    set_steps(config, options, &sampler);
+    int first =
+        options->kind == SP_SAMPLER_LCM ? 0 : sampler.count - part_of(sampler.count, options);
+    set_steps(config, options, first, &sampler);
+    sampler.count -= first;
+    memmove(sampler.step, sampler.step + first, (size_t)sampler.count * sizeof *sampler.step);
+    set_start(config, options, &sampler);
     *out = sampler;
     return SP_OK;
 }

@@ -45,8 +45,9 @@ typedef struct {
 
 typedef struct {
     sp_sampler_kind kind;
-    int count;            /* steps */
-    double initial_sigma; /* the first z is this times unit normal noise */
+    int count;            /* steps that are taken */
+    double initial_image; /* the first z is this times a clean latent; 0: from noise alone */
+    double initial_sigma; /* and this times unit normal noise */
     sp_sampler_step *step;
 } sp_sampler;
 
@@ -54,11 +55,14 @@ typedef struct {
     sp_sampler_kind kind;
     int steps;
     bool deterministic; /* lcm: keep eps = (z - alpha clean)/sigma where others draw fresh noise */
-    bool old_grid;      /* lcm: floor(M/n) grid points apart; 4 steps: 999, 759, 519, 279 */
+    double strength; /* 0: from noise alone. In (0,1]: from a picture, as diffusers' image-to-image
+                        pipelines: the last floor(steps * strength) of the steps; lcm takes all of
+                        them from the first floor(M * strength) timesteps of its M */
+    bool old_grid;   /* lcm: floor(M/n) grid points apart; 4 steps: 999, 759, 519, 279 */
 } sp_sampler_options;
 
 /* sp_sampler_free in the end. SP_ARGUMENT when `steps` is out of range for the sampler and the
- * model's schedule. */
+ * model's schedule, or when the strength leaves too few. */
 sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
                             sp_sampler *out);
 void sp_sampler_free(sp_sampler *sampler); /* zeroed is legal */

@@ -164,6 +164,13 @@ static bool looks_among_all(const sp_evaluation *e)
     return e->metrics & (1u << SP_METRIC_HIT);
 }
 
+static sp_status run_vae(const sp_evaluation *e, sp_vae_half half, const sp_tensor *in,
+                         const sp_callbacks *callbacks, sp_tensor *out)
+{
+    const sp_vae_settings settings = {.backend = e->backend};
+    return sp_vae_run_all(e->vae, half, in, &settings, callbacks, out);
+}
+
 /* Pictures first..first+n-1 of those that are looked among, in `images` [n,...]. */
 static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images, uint8_t *rgb,
                               sp_tensor *frechet)
@@ -175,7 +182,7 @@ static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images
             real_picture(e, sample, rgb, (float *)images->data + i * one, &e->picture[first + i]));
     }
     sp_tensor latents;
-    SP_TRY(sp_features_encode(e->vae, images, e->backend, SP_F32, NULL, &latents));
+    SP_TRY(run_vae(e, SP_VAE_ENCODE, images, NULL, &latents));
     sp_status status = keep_features(&e->hit_real, frechet, first, e->real_count, &latents);
     sp_tensor_free(&latents);
     return status;
@@ -242,8 +249,8 @@ static sp_status measure_ceiling(sp_evaluation *e)
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(e->count, 3, size, size), &images);
     for (int64_t i = 0; i < e->count && !status; i++)
         status = real_picture(e, e->sample[i], rgb, (float *)images.data + i * one, NULL);
-    if (!status) status = sp_features_encode(e->vae, &images, e->backend, SP_F32, NULL, &latents);
-    if (!status) status = sp_vae_decode_all(e->vae, &latents, e->backend, SP_F32, NULL, &decoded);
+    if (!status) status = run_vae(e, SP_VAE_ENCODE, &images, NULL, &latents);
+    if (!status) status = run_vae(e, SP_VAE_DECODE, &latents, NULL, &decoded);
     if (!status) status = sp_evaluation_judge(e, &decoded, NULL, &e->ceiling);
     sp_tensor_free(&images);
     sp_tensor_free(&latents);
@@ -322,7 +329,7 @@ sp_status sp_evaluation_judge(const sp_evaluation *e, sp_tensor *images,
                        sp_shape_text(images->shape), (long long)e->count, (long long)size,
                        (long long)size);
     sp_tensor latents, hit = {0}, frechet = {0};
-    SP_TRY(sp_features_encode(e->vae, images, e->backend, SP_F32, callbacks, &latents));
+    SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
     sp_status status = keep_features(&hit, &frechet, 0, e->count, &latents);
     if (!status && e->metrics & (1u << SP_METRIC_FRECHET))
         status = sp_frechet_distance(&frechet, &e->frechet_real, &out->frechet);

@@ -8,7 +8,7 @@
 sp_status sp_contestant_create(const sp_evaluation *e, sp_pipeline *pipeline, sp_contestant *out)
 {
     int64_t size = sp_dataset_resolution(e->dataset);
-    int64_t factor = sp_vae_factor(&pipeline->vae->config.vae);
+    int64_t factor = pipeline->vae->config.vae.factor;
     *out = (sp_contestant){.pipeline = pipeline, .height = size / factor, .width = size / factor};
     if (size % factor)
         return sp_fail(SP_SHAPE, "%s makes sides of a multiple of %lld pixels, and %s has %lld",

@@ -1,8 +1,5 @@
 #include "eval/vae_features.h"
-#include <string.h>
-#include "base/memory.h"
 #include "data/image.h"
-#include "models/vae_run.h"
 
 static double mean_of(const float *plane, int64_t width, const int64_t rows[2],
                       const int64_t columns[2])
@@ -42,53 +39,4 @@ void sp_features_quantise(sp_tensor *images)
         sp_rgb_from_float(x + i, 1, 1, rgb);
         sp_rgb_to_float(rgb, 1, 1, x + i);
     }
-}
-
-/* The last, incomplete batch is filled up with what the one before it held. */
-static sp_status encode_batches(sp_runner *runner, const sp_tensor *images, sp_tensor *in,
-                                const sp_callbacks *callbacks, sp_tensor *latents)
-{
-    int64_t count = images->shape.dim[0], batch = in->shape.dim[0];
-    size_t picture = sp_tensor_bytes(in) / (size_t)batch;
-    for (int64_t first = 0; first < count; first += batch) {
-        int64_t n = count - first < batch ? count - first : batch;
-        sp_tensor out = {0};
-        SP_TRY(sp_check_cancelled(callbacks));
-        memcpy(in->data, (const char *)images->data + (size_t)first * picture, (size_t)n * picture);
-        SP_TRY(sp_vae_run(runner, in, &out));
-        sp_status status = SP_OK;
-        if (!latents->data) {
-            sp_shape shape = out.shape;
-            shape.dim[0] = count;
-            status = sp_tensor_create(SP_F32, shape, latents);
-        }
-        size_t one = sp_tensor_bytes(&out) / (size_t)batch;
-        if (!status) memcpy((char *)latents->data + (size_t)first * one, out.data, (size_t)n * one);
-        sp_tensor_free(&out);
-        SP_TRY(status);
-        sp_report(callbacks, "encoding pictures", first + n, count, NULL);
-    }
-    return SP_OK;
-}
-
-sp_status sp_features_encode(const sp_component *vae, const sp_tensor *images, sp_backend *backend,
-                             sp_dtype storage, const sp_callbacks *callbacks, sp_tensor *latents)
-{
-    sp_shape shape = images->shape;
-    *latents = (sp_tensor){0};
-    if (shape.rank != 4 || shape.dim[0] < 1 || images->dtype != SP_F32)
-        return sp_fail(SP_SHAPE, "pictures %s to encode must be F32 [N,3,H,W]",
-                       sp_shape_text(shape));
-    int64_t batch = sp_vae_batch(shape.dim[2], shape.dim[3]);
-    shape.dim[0] = batch < shape.dim[0] ? batch : shape.dim[0];
-    sp_runner runner = {0};
-    sp_tensor in = {0};
-    sp_status status = sp_tensor_create(SP_F32, shape, &in);
-    if (!status)
-        status = sp_vae_runner_create(vae, SP_VAE_ENCODE, shape, backend, storage, &runner);
-    if (!status) status = encode_batches(&runner, images, &in, callbacks, latents);
-    sp_runner_free(&runner);
-    sp_tensor_free(&in);
-    if (status) sp_tensor_free(latents);
-    return status;
 }

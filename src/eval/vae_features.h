@@ -3,8 +3,6 @@
  * for the same reason the numbers are good for comparisons on one data set only. */
 #ifndef SP_EVAL_VAE_FEATURES_H
 #define SP_EVAL_VAE_FEATURES_H
-#include "models/component.h"
-#include "models/runner.h"
 #include "tensor/tensor.h"
 
 enum {
@@ -20,10 +18,5 @@ sp_status sp_features_pool(const sp_tensor *latents, int64_t grid, sp_tensor *ou
 /* Turns decoded pictures [N,3,H,W], about [-1,1], into what a PNG of them would hold: each number
  * rounded to 8 bits, in place. */
 void sp_features_quantise(sp_tensor *images);
-
-/* Encodes pictures [N,3,H,W] in [-1,1] with the autoencoder, in batches: *latents is new,
- * [N,C,h,w], the posterior's mean times the scaling factor. */
-sp_status sp_features_encode(const sp_component *vae, const sp_tensor *images, sp_backend *backend,
-                             sp_dtype storage, const sp_callbacks *callbacks, sp_tensor *latents);
 
 #endif

@@ -42,15 +42,32 @@ static const char *class_of(const json_t *config)
     return json_string_value(name);
 }
 
+/* Other classes that a component may be. */
+static const struct {
+    sp_component_kind kind;
+    const char *class_name;
+} other_classes[] = {
+    {SP_COMPONENT_VAE, "AutoencoderTiny"},
+    {SP_COMPONENT_TEXT_ENCODER, "CLIPTextModelWithProjection"},
+    {SP_COMPONENT_TEXT_ENCODER, "CLIPModel"},
+};
+
+int sp_component_kind_of_class(const char *class_name)
+{
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++)
+        if (strcmp(class_name, kinds[i].class_name) == 0) return i;
+    for (size_t i = 0; i < sizeof other_classes / sizeof *other_classes; i++)
+        if (strcmp(class_name, other_classes[i].class_name) == 0) return other_classes[i].kind;
+    return -1;
+}
+
 static sp_status check_class(sp_component_kind kind, const char *found, const char *where)
 {
-    const char *expected = kinds[kind].class_name;
-    if (!found || strcmp(found, expected) == 0) return SP_OK;
-    if (kind == SP_COMPONENT_TEXT_ENCODER && strcmp(found, "CLIPTextModelWithProjection") == 0)
-        return SP_OK;
-    if (kind == SP_COMPONENT_TEXT_ENCODER && strcmp(found, "CLIPModel") == 0) return SP_OK;
+    if (!found || sp_component_kind_of_class(found) == (int)kind) return SP_OK;
     return sp_fail(SP_UNSUPPORTED, "%s: the %s is a %.64s, and only %s is supported", where,
-                   kinds[kind].folder, found, expected);
+                   kinds[kind].folder, found,
+                   kind == SP_COMPONENT_VAE ? "AutoencoderKL or AutoencoderTiny"
+                                            : kinds[kind].class_name);
 }
 
 sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,
@@ -94,11 +111,11 @@ static void build_small(sp_builder *b, const sp_component_config *config)
                   sp_unet(b, c, sample, input_f32(b, "timestep", sp_shape_of(1)), context, cond));
     } else if (config->kind == SP_COMPONENT_VAE) {
         const sp_vae_config *c = &config->vae;
-        int64_t size = sp_vae_factor(c);
+        int64_t size = c->factor;
         sp_vae_moments moments =
             sp_vae_encode(b, c, input_f32(b, "image", sp_shape_of(1, size, size, c->in_channels)));
         sp_output(b, "mean", moments.mean);
-        sp_output(b, "logvar", moments.logvar);
+        if (moments.logvar) sp_output(b, "logvar", moments.logvar);
         sp_output(
             b, "image",
             sp_vae_decode(b, c, input_f32(b, "latent", sp_shape_of(1, 1, 1, c->latent_channels))));

@@ -8,7 +8,7 @@
 #include "models/vae.h"
 #include "tensor/weights.h"
 
-/* (kind, usual folder, class in its config, base name of its weights) */
+/* (kind, usual folder, usual class in its config, base name of its weights) */
 #define SP_COMPONENT_LIST(X)                                                                       \
     X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model")                             \
     X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model")                                      \
@@ -24,6 +24,8 @@ typedef enum {
 const char *sp_component_folder_name(sp_component_kind kind); /* "unet" */
 /* The kind of a folder name such as "unet", "unet_ema", "vae", "text_encoder"; -1 if it is none. */
 int sp_component_kind_of(const char *folder_name);
+/* The kind of a class such as "AutoencoderTiny"; -1 if it is none that is supported. */
+int sp_component_kind_of_class(const char *class_name);
 
 typedef struct {
     sp_component_kind kind;

@@ -98,23 +98,30 @@ sp_status sp_config_double(const json_t *config, const char *key, double fallbac
                    low, high);
 }
 
+sp_status sp_config_int_array(const json_t *config, const char *key, const char *what,
+                              const int64_t *defaults, int default_count, int64_t low, int64_t high,
+                              const char *where, int64_t *out, int *count)
+{
+    const json_t *list = json_object_get(config, key);
+    if (!list || json_is_null(list)) {
+        memcpy(out, defaults, (size_t)default_count * sizeof *out);
+        *count = default_count;
+        return SP_OK;
+    }
+    size_t size = json_array_size(list);
+    if (!json_is_array(list) || size < 1 || size > SP_MODEL_MAX_LEVELS)
+        return sp_fail(SP_FORMAT, "%s: \"%s\" must be a list of 1 to %d %s", where, key,
+                       SP_MODEL_MAX_LEVELS, what);
+    *count = (int)size;
+    return sp_config_int_list(config, key, 0, low, high, where, *count, out);
+}
+
 sp_status sp_config_channels(const json_t *config, const int64_t *defaults, int default_levels,
                              int64_t groups, const char *where, int64_t *channels, int *levels)
 {
     static const char key[] = "block_out_channels";
-    const json_t *list = json_object_get(config, key);
-    if (!list || json_is_null(list)) {
-        memcpy(channels, defaults, (size_t)default_levels * sizeof *channels);
-        *levels = default_levels;
-    } else {
-        size_t count = json_array_size(list);
-        if (!json_is_array(list) || count < 1 || count > SP_MODEL_MAX_LEVELS)
-            return sp_fail(SP_FORMAT, "%s: \"%s\" must be a list of 1 to %d channel counts", where,
-                           key, SP_MODEL_MAX_LEVELS);
-        *levels = (int)count;
-        SP_TRY(
-            sp_config_int_list(config, key, 0, 1, SP_MODEL_MAX_CHANNELS, where, *levels, channels));
-    }
+    SP_TRY(sp_config_int_array(config, key, "channel counts", defaults, default_levels, 1,
+                               SP_MODEL_MAX_CHANNELS, where, channels, levels));
     for (int i = 0; i < *levels; i++)
         if (channels[i] % groups)
             return sp_fail(

@@ -26,6 +26,11 @@ sp_status sp_config_int(const json_t *config, const char *key, int64_t fallback,
 /* `count` of them; a single number is repeated. */
 sp_status sp_config_int_list(const json_t *config, const char *key, int64_t fallback, int64_t low,
                              int64_t high, const char *where, int count, int64_t *out);
+/* A list of 1..SP_MODEL_MAX_LEVELS of them; *count is their number. An absent or null key takes the
+ * defaults. `what` is for messages: "channel counts". */
+sp_status sp_config_int_array(const json_t *config, const char *key, const char *what,
+                              const int64_t *defaults, int default_count, int64_t low, int64_t high,
+                              const char *where, int64_t *out, int *count);
 /* A finite number in (low,high). */
 sp_status sp_config_double(const json_t *config, const char *key, double fallback, double low,
                            double high, const char *where, double *out);

@@ -39,7 +39,7 @@ static void build_encoder(sp_builder *b, const sp_component_config *config, sp_v
 {
     sp_vae_moments moments = sp_vae_encode(b, &config->vae, in[0]);
     output_picture(b, "mean", moments.mean);
-    output_picture(b, "logvar", moments.logvar);
+    if (moments.logvar) output_picture(b, "logvar", moments.logvar);
 }
 
 static void build_decoder(sp_builder *b, const sp_component_config *config, sp_value *const *in)
@@ -185,17 +185,19 @@ static sp_status set_input(sp_run *run, const input_rule *rule, const sp_tensor 
     return status;
 }
 
-static sp_status execute(sp_run *run, const component_rule *rule, const sp_component *component,
-                         const sp_tensor *const *found, sp_named_outputs *out)
+static sp_status execute(const sp_runner *runner, const component_rule *rule,
+                         const sp_component *component, const sp_tensor *const *found,
+                         sp_named_outputs *out)
 {
+    sp_run *run = runner->run;
     SP_TRY(sp_run_bind(run, "model", component->weights));
     for (int i = 0; i < MAX_INPUTS && rule->input[i].name; i++)
         if (found[i]) SP_TRY(set_input(run, &rule->input[i], found[i]));
     SP_TRY(sp_run_execute(run));
     for (int i = 0; i < SP_FORWARD_MAX_OUTPUTS && rule->output[i]; i++) {
-        SP_TRY(sp_run_get_output(run, rule->output[i], &out->item[i].tensor));
-        out->item[i].name = rule->output[i];
-        out->count = i + 1;
+        if (!sp_plan_output(runner->plan, rule->output[i])) continue; /* a tiny VAE has no logvar */
+        SP_TRY(sp_run_get_output(run, rule->output[i], &out->item[out->count].tensor));
+        out->item[out->count++].name = rule->output[i];
     }
     return SP_OK;
 }
@@ -211,7 +213,7 @@ static sp_status forward(const component_rule *rule, const sp_component *compone
         SP_TRY(check_ids(found[0], component->config.text.vocabulary, sp_tensor_file_path(inputs)));
     sp_status status = make_runner(rule, component, found, precision, backend, &runner);
     if (status != SP_OK) return sp_fail_within(status, "%s", sp_tensor_file_path(inputs));
-    status = execute(runner.run, rule, component, found, out);
+    status = execute(&runner, rule, component, found, out);
     sp_runner_free(&runner);
     return status;
 }

@@ -3,13 +3,13 @@
 #include <stdio.h>
 
 static sp_value *convolution(sp_builder *b, const char *name, sp_value *x, int64_t channels,
-                             int64_t kernel, sp_conv2d_options options)
+                             int64_t kernel, sp_conv2d_options options, bool has_bias)
 {
     if (!x) return NULL;
     sp_scope_enter(b, "%s", name);
     sp_value *weight =
         sp_parameter(b, "weight", sp_shape_of(channels, sp_channels(x), kernel, kernel));
-    sp_value *bias = sp_parameter(b, "bias", sp_shape_of(channels));
+    sp_value *bias = has_bias ? sp_parameter(b, "bias", sp_shape_of(channels)) : NULL;
     sp_value *y = sp_conv2d(b, x, weight, bias, NULL, NULL, options);
     sp_scope_leave(b);
     return y;
@@ -20,13 +20,13 @@ sp_value *sp_conv2d_layer(sp_builder *b, const char *name, sp_value *x, int64_t 
 {
     int pad = (int)(kernel / 2);
     return convolution(b, name, x, channels, kernel,
-                       (sp_conv2d_options){1, pad, pad, pad, pad, false});
+                       (sp_conv2d_options){1, pad, pad, pad, pad, false}, true);
 }
 
-sp_value *sp_conv2d_layer_strided(sp_builder *b, const char *name, sp_value *x, int64_t channels,
-                                  int64_t kernel, sp_conv2d_options options)
+sp_value *sp_conv2d_layer_without_bias(sp_builder *b, const char *name, sp_value *x,
+                                       int64_t channels, int64_t kernel, sp_conv2d_options options)
 {
-    return convolution(b, name, x, channels, kernel, options);
+    return convolution(b, name, x, channels, kernel, options, false);
 }
 
 static sp_value *linear(sp_builder *b, const char *name, sp_value *x, int64_t features,
@@ -135,7 +135,7 @@ sp_value *sp_downsample_layer(sp_builder *b, const char *name, sp_value *x, int6
     int before = (int)padding;
     sp_scope_enter(b, "%s", name);
     sp_value *y = convolution(b, "conv", x, sp_channels(x), 3,
-                              (sp_conv2d_options){2, before, before, 1, 1, false});
+                              (sp_conv2d_options){2, before, before, 1, 1, false}, true);
     sp_scope_leave(b);
     return y;
 }

@@ -2,10 +2,10 @@
 
 #include "ops/ops.h"
 
-sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_runner *out)
+sp_status sp_runner_plan(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_plan **out)
 {
     sp_graph *graph;
-    *out = (sp_runner){0};
+    *out = NULL;
     sp_status status = sp_builder_finish(b, &graph);
     sp_builder_destroy(b);
     if (status != SP_OK) return status;
@@ -15,8 +15,14 @@ sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage,
         sp_graph_destroy(graph);
         return status;
     }
-    SP_TRY(sp_plan_create(graph, backend, storage, &out->plan));
-    status = sp_run_create(out->plan, &out->run);
+    return sp_plan_create(graph, backend, storage, out);
+}
+
+sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_runner *out)
+{
+    *out = (sp_runner){0};
+    SP_TRY(sp_runner_plan(b, backend, storage, &out->plan));
+    sp_status status = sp_run_create(out->plan, &out->run);
     if (status != SP_OK) sp_runner_free(out);
     return status;
 }

@@ -2,22 +2,46 @@
 
 #include <string.h>
 
+#include "models/vae_tiles.h"
+
 /* Pixels of all pictures of one batch: beyond this a batch gains nothing and costs memory. */
 enum { BATCH_PIXELS = 1 << 16 };
+/* Smaller tiles are mostly overlap and see too little. */
+enum { LEAST_TILE = 256, USUAL_TILE = 512 };
 
-sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
-                               sp_backend *backend, sp_dtype storage, sp_runner *out)
+static sp_value *posterior(sp_builder *b, const sp_vae_config *config, sp_value *image)
+{
+    sp_vae_moments m = sp_vae_encode(b, config, image);
+    sp_value *both[] = {m.mean, m.logvar};
+    return m.logvar ? sp_concat(b, 2, both, -1) : m.mean;
+}
+
+static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shape in,
+                              sp_builder **out)
 {
     const sp_vae_config *config = &vae->config.vae;
     double scale = config->scaling_factor;
     sp_builder *b;
-    *out = (sp_runner){0};
     SP_TRY(sp_builder_create(&b));
     sp_set_enter(b, "vae", SP_RATE_RUN, sp_weights_dtype, vae->weights);
-    sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP));
-    sp_value *y = half == SP_VAE_ENCODE ? sp_affine(b, sp_vae_encode(b, config, x).mean, scale, 0)
-                                        : sp_vae_decode(b, config, sp_affine(b, x, 1 / scale, 0));
+    sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP)), *y;
+    if (half == SP_VAE_DECODE)
+        y = sp_vae_decode(b, config, sp_affine(b, x, 1 / scale, 0));
+    else if (half == SP_VAE_POSTERIOR)
+        y = posterior(b, config, x);
+    else
+        y = sp_affine(b, sp_vae_encode(b, config, x).mean, scale, 0);
     sp_output(b, "out", sp_nhwc_to_nchw(b, y));
+    *out = b;
+    return SP_OK;
+}
+
+sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
+                               sp_backend *backend, sp_dtype storage, sp_runner *out)
+{
+    sp_builder *b;
+    *out = (sp_runner){0};
+    SP_TRY(make_builder(vae, half, in, &b));
     SP_TRY(sp_runner_create(b, backend, storage, out));
     sp_status status = sp_run_bind(out->run, "vae", vae->weights);
     if (status != SP_OK) sp_runner_free(out);
@@ -37,50 +61,125 @@ int64_t sp_vae_batch(int64_t height, int64_t width)
     return pixels > 0 && pixels < BATCH_PIXELS ? BATCH_PIXELS / pixels : 1;
 }
 
-/* The last, incomplete batch is filled up with what the one before it held. */
-static sp_status decode_batches(sp_runner *runner, const sp_tensor *latents, sp_tensor *in,
-                                const sp_callbacks *callbacks, sp_tensor *images)
+/* ---- all of a tensor ---- */
+
+/* Inputs first..first+n-1 of `in`, which fill `batch` up to what it held before. */
+static sp_status run_batch(sp_runner *runner, const sp_tensor *in, int64_t first, int64_t n,
+                           sp_tensor *batch, sp_tensor *out)
 {
-    int64_t count = latents->shape.dim[0], batch = in->shape.dim[0];
-    size_t latent = sp_tensor_bytes(in) / (size_t)batch;
-    size_t picture = sp_tensor_bytes(images) / (size_t)count;
-    for (int64_t first = 0; first < count; first += batch) {
-        int64_t n = count - first < batch ? count - first : batch;
-        sp_tensor out = {0};
-        SP_TRY(sp_check_cancelled(callbacks));
-        memcpy(in->data, (const char *)latents->data + (size_t)first * latent, (size_t)n * latent);
-        SP_TRY(sp_vae_run(runner, in, &out));
-        memcpy((char *)images->data + (size_t)first * picture, out.data, (size_t)n * picture);
-        sp_tensor_free(&out);
-        sp_report(callbacks, "decoding pictures", first + n, count, NULL);
+    int64_t rows = batch->shape.dim[0];
+    size_t from = sp_tensor_bytes(batch) / (size_t)rows;
+    sp_tensor result = {0};
+    memcpy(batch->data, (const char *)in->data + (size_t)first * from, (size_t)n * from);
+    SP_TRY(sp_vae_run(runner, batch, &result));
+    sp_status status = SP_OK;
+    if (!out->data) {
+        sp_shape shape = result.shape;
+        shape.dim[0] = in->shape.dim[0];
+        status = sp_tensor_create(SP_F32, shape, out);
     }
+    size_t to = sp_tensor_bytes(&result) / (size_t)rows;
+    if (!status) memcpy((char *)out->data + (size_t)first * to, result.data, (size_t)n * to);
+    sp_tensor_free(&result);
+    return status;
+}
+
+static int64_t batch_of(const sp_vae_config *config, sp_vae_half half, sp_shape in)
+{
+    int64_t factor = half == SP_VAE_DECODE ? config->factor : 1;
+    int64_t batch = sp_vae_batch(factor * in.dim[2], factor * in.dim[3]);
+    return batch < in.dim[0] ? batch : in.dim[0];
+}
+
+static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp_tensor *in,
+                             const sp_vae_settings *settings, const sp_callbacks *callbacks,
+                             sp_tensor *out)
+{
+    const char *task = half == SP_VAE_DECODE ? "decoding pictures" : "encoding pictures";
+    sp_shape shape = in->shape;
+    int64_t count = shape.dim[0], batch = batch_of(&vae->config.vae, half, shape);
+    sp_runner runner = {0};
+    sp_tensor rows = {0};
+    shape.dim[0] = batch;
+    sp_report(callbacks, task, 0, count, NULL);
+    sp_status status = sp_tensor_create(SP_F32, shape, &rows);
+    if (!status)
+        status =
+            sp_vae_runner_create(vae, half, shape, settings->backend, settings->storage, &runner);
+    for (int64_t first = 0; first < count && !status; first += batch) {
+        int64_t n = count - first < batch ? count - first : batch;
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = run_batch(&runner, in, first, n, &rows, out);
+        if (!status) sp_report(callbacks, task, first + n, count, NULL);
+    }
+    sp_runner_free(&runner);
+    sp_tensor_free(&rows);
+    return status;
+}
+
+static bool in_tiles(const sp_vae_config *config, sp_vae_half half, sp_shape in, int64_t tile)
+{
+    int64_t side = sp_vae_input_tile(config, half, tile);
+    return tile > 0 && (in.dim[2] > side || in.dim[3] > side);
+}
+
+static sp_status check_input(const sp_vae_config *config, sp_vae_half half, sp_shape in,
+                             sp_dtype dtype, int64_t tile)
+{
+    if (in.rank != 4 || in.dim[0] < 1 || in.dim[2] < 1 || in.dim[3] < 1 || dtype != SP_F32)
+        return sp_fail(SP_SHAPE, "%s %s must be F32 [N,C,H,W]",
+                       half == SP_VAE_DECODE ? "latents to decode" : "pictures to encode",
+                       sp_shape_text(in));
+    if (tile % sp_vae_tile_unit(config) || tile < 0)
+        return sp_fail(SP_ARGUMENT, "a tile of %lld pixels is not a multiple of %lld",
+                       (long long)tile, (long long)sp_vae_tile_unit(config));
+    if (half != SP_VAE_DECODE && in_tiles(config, half, in, tile) &&
+        (in.dim[2] % config->factor || in.dim[3] % config->factor))
+        return sp_fail(SP_SHAPE,
+                       "pictures %s to encode in tiles must have multiples of %lld pixels",
+                       sp_shape_text(in), (long long)config->factor);
     return SP_OK;
 }
 
-sp_status sp_vae_decode_all(const sp_component *vae, const sp_tensor *latents, sp_backend *backend,
-                            sp_dtype storage, const sp_callbacks *callbacks, sp_tensor *images)
+sp_status sp_vae_run_all(const sp_component *vae, sp_vae_half half, const sp_tensor *in,
+                         const sp_vae_settings *settings, const sp_callbacks *callbacks,
+                         sp_tensor *out)
 {
     const sp_vae_config *config = &vae->config.vae;
-    sp_shape shape = latents->shape;
-    *images = (sp_tensor){0};
-    if (shape.rank != 4 || shape.dim[0] < 1 || latents->dtype != SP_F32)
-        return sp_fail(SP_SHAPE, "latents %s to decode must be F32 [N,C,h,w]",
-                       sp_shape_text(shape));
-    int64_t factor = sp_vae_factor(config), count = shape.dim[0];
-    int64_t height = factor * shape.dim[2], width = factor * shape.dim[3];
-    int64_t batch = sp_vae_batch(height, width);
-    shape.dim[0] = batch < count ? batch : count;
-    sp_runner runner = {0};
-    sp_tensor in = {0};
-    sp_status status = sp_tensor_create(SP_F32, shape, &in);
-    if (status == SP_OK)
-        status = sp_tensor_create(SP_F32, sp_shape_of(count, config->out_channels, height, width),
-                                  images);
-    if (status == SP_OK)
-        status = sp_vae_runner_create(vae, SP_VAE_DECODE, shape, backend, storage, &runner);
-    if (status == SP_OK) status = decode_batches(&runner, latents, &in, callbacks, images);
-    sp_runner_free(&runner);
-    sp_tensor_free(&in);
-    if (status != SP_OK) sp_tensor_free(images);
+    *out = (sp_tensor){0};
+    SP_TRY(check_input(config, half, in->shape, in->dtype, settings->tile));
+    sp_status status = in_tiles(config, half, in->shape, settings->tile)
+                           ? sp_vae_run_tiles(vae, half, in, settings, callbacks, out)
+                           : run_batches(vae, half, in, settings, callbacks, out);
+    if (status) sp_tensor_free(out);
     return status;
+}
+
+sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in,
+                          const sp_vae_settings *settings, sp_plan_memory *out)
+{
+    const sp_vae_config *config = &vae->config.vae;
+    sp_builder *b;
+    sp_plan *plan;
+    SP_TRY(check_input(config, half, in, SP_F32, settings->tile));
+    if (in_tiles(config, half, in, settings->tile)) {
+        int64_t side = sp_vae_input_tile(config, half, settings->tile);
+        in.dim[0] = 1;
+        in.dim[2] = in.dim[2] < side ? in.dim[2] : side;
+        in.dim[3] = in.dim[3] < side ? in.dim[3] : side;
+    } else {
+        in.dim[0] = batch_of(config, half, in);
+    }
+    SP_TRY(make_builder(vae, half, in, &b));
+    SP_TRY(sp_runner_plan(b, settings->backend, settings->storage, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
+int64_t sp_vae_tile_side(const sp_vae_config *config)
+{
+    int64_t unit = sp_vae_tile_unit(config);
+    int64_t side = config->sample_size >= LEAST_TILE ? config->sample_size : USUAL_TILE;
+    return side > unit ? side / unit * unit : unit;
 }

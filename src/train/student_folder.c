@@ -99,17 +99,25 @@ static sp_status save_json(const sp_distill_options *o, const char *name, const 
     return status;
 }
 
+/* diffusers opens a component as the class that the index says. */
 static sp_status save_index(const sp_distill_options *o)
 {
-    json_t *index =
-        json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
-                  "_class_name", "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0",
-                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
-                  "diffusers", "LCMScheduler", "text_encoder", "transformers", "CLIPTextModel",
-                  "tokenizer", "transformers", "CLIPTokenizer", "unet", "diffusers",
-                  "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL");
-    sp_status status = save_json(o, "model_index.json", index);
+    char *path = sp_path_join(o->output, "vae/config.json");
+    json_t *vae = NULL;
+    sp_status status = path ? SP_OK : SP_MEMORY;
+    if (!status && sp_path_exists(path)) status = sp_json_load(path, &vae);
+    const char *vae_class = json_string_value(json_object_get(vae, "_class_name"));
+    json_t *index = json_pack(
+        "{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+        "_class_name", "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0",
+        "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
+        "diffusers", "LCMScheduler", "text_encoder", "transformers", "CLIPTextModel", "tokenizer",
+        "transformers", "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae",
+        "diffusers", vae_class ? vae_class : "AutoencoderKL");
+    if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);
+    json_decref(vae);
+    sp_free(path);
     return status;
 }
 

@@ -236,7 +236,7 @@ static sp_status save_pipeline_files(const teacher_training *t)
                   1, "timestep_spacing", "leading")));
     SP_TRY(save_json(
         output, "model_index.json",
-        json_pack("{s:s, s:s, s:n, s:n, s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+        json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
                   "_class_name", "StableDiffusionPipeline", "_diffusers_version", "0.30.0",
                   "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
                   "diffusers", "DDIMScheduler", "text_encoder", "transformers", "CLIPTextModel",

@@ -16,18 +16,23 @@ static const double kl_weight = 1e-4;
 static const double huber_c = 0.01; /* in units of a picture's [-1,1] */
 
 static const sp_vae_config demo_vae = {
-    .levels = 3,
+    .kind = SP_VAE_KL,
+    .factor = 4,
     .sample_size = 64,
     .in_channels = 3,
     .out_channels = 3,
     .latent_channels = 4,
-    .channels = {32, 64, 96},
-    .layers = 1,
-    .groups = 8,
     .scaling_factor = 1,
-    .quant_conv = true,
-    .post_quant_conv = true,
-    .mid_attention = false,
+    .kl =
+        {
+            .levels = 3,
+            .channels = {32, 64, 96},
+            .layers = 1,
+            .groups = 8,
+            .quant_conv = true,
+            .post_quant_conv = true,
+            .mid_attention = false,
+        },
 };
 
 typedef struct {
@@ -69,7 +74,7 @@ static sp_value *kl(sp_builder *b, sp_vae_moments q)
 
 static sp_value *vae_loss(sp_builder *b, int64_t batch, int64_t size)
 {
-    int64_t factor = sp_vae_factor(&demo_vae), side = size / factor;
+    int64_t factor = demo_vae.factor, side = size / factor;
     sp_value *x = sp_nchw_to_nhwc(
         b, sp_input(b, "pictures", SP_F32, sp_shape_of(batch, 3, size, size), SP_RATE_STEP));
     sp_value *noise = sp_input(
@@ -204,7 +209,8 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
     sp_tensor encoded = {.shape =
                              sp_shape_of(count, latents.channels, latents.height, latents.width),
                          .data = latents.data};
-    sp_status status = sp_vae_decode_all(vae, &encoded, sp_cpu_backend(), SP_F32, NULL, &images);
+    const sp_vae_settings settings = {.backend = sp_cpu_backend()};
+    sp_status status = sp_vae_run_all(vae, SP_VAE_DECODE, &encoded, &settings, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);
     if (!original) status = SP_MEMORY;
@@ -264,7 +270,7 @@ static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 
 static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
 {
-    int64_t batch = t->options->batch, factor = sp_vae_factor(&demo_vae);
+    int64_t batch = t->options->batch, factor = demo_vae.factor;
     SP_TRY(sp_make_folders(t->options->output)); /* before the long work on the data */
     SP_TRY(sp_dataset_open(t->options->data, NULL, callbacks, &t->dataset));
     int64_t size = sp_dataset_resolution(t->dataset), side = size / factor;

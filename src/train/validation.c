@@ -141,7 +141,7 @@ sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *te
 static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
 {
     int64_t count = sp_dataset_training_count(dataset),
-            factor = sp_vae_factor(&v->pipeline->vae->config.vae);
+            factor = v->pipeline->vae->config.vae.factor;
     const char *empty = "";
     v->rows = 1;
     v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;

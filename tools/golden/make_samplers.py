@@ -1,10 +1,11 @@
 """Final latents of diffusers' schedulers from recorded noise, with unet-demo as the model. See README.md."""
 import json
 import os
+from types import SimpleNamespace
 
 import torch
 from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler,
-                       UNet2DConditionModel)
+                       StableDiffusionImg2ImgPipeline, UNet2DConditionModel)
 from diffusers.schedulers import scheduling_lcm
 
 import distill
@@ -47,8 +48,25 @@ CASES = {
 }
 
 
-def make_scheduler(kind, folder, steps):
-    """from_config on the folder's file, with the noise schedule in float64 in place of diffusers' float32."""
+# Image to image, from a picture's clean latents. folder: (sampler, scheduler_config.json, [(steps, guidance, strength)])
+# dpm++2m of 20 steps: none is of first order for being among the last few; 10 * .58 is 5.8 and 50 * .58 is 28.999...
+IMAGE_CASES = {
+    "sampler-image-lcm": ("lcm", SD1, [(4, 1.0, 0.8), (2, 7.5, 0.3), (4, 1.0, 1.0)]),
+    "sampler-image-ddim": ("ddim", SD1, [(10, 7.5, 0.8), (50, 1.0, 0.58), (4, 1.0, 1.0)]),
+    "sampler-image-dpm": ("dpm++2m", SD1, [(10, 7.5, 0.8), (20, 1.0, 0.5), (10, 1.0, 0.1), (4, 1.0, 1.0)]),
+    "sampler-image-dpm-leading": ("dpm++2m", {**SD1, "timestep_spacing": "leading"}, [(10, 2.0, 0.6)]),
+    "sampler-image-euler": ("euler", SD1, [(10, 7.5, 0.8), (20, 1.0, 0.33), (4, 1.0, 1.0)]),
+    "sampler-image-euler-leading": ("euler", {**SD1, "timestep_spacing": "leading"}, [(10, 2.0, 0.6), (4, 1.0, 1.0)]),
+    "sampler-image-v": ("ddim", SD2, [(10, 2.0, 0.8)]),
+}
+
+# Latents that are odd at every level of the UNet, and not square.
+ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
+
+
+def make_scheduler(kind, folder, steps, strength=None):
+    """from_config on the folder's file, with the noise schedule in float64 in place of diffusers' float32. Also the
+    timesteps that are gone through."""
     with open(os.path.join(folder, "scheduler_config.json")) as f:
         config = json.load(f)
     scheduler = KINDS[kind].from_config(config)
@@ -56,18 +74,29 @@ def make_scheduler(kind, folder, steps):
     scheduler.alphas_cumprod = abar
     if kind in ("ddim", "lcm") and not scheduler.config.set_alpha_to_one:
         scheduler.final_alpha_cumprod = abar[0]
-    scheduler.set_timesteps(steps)
-    return scheduler
+    if strength is None:
+        scheduler.set_timesteps(steps)
+    elif kind == "lcm":
+        scheduler.set_timesteps(steps, strength=strength)
+    else:
+        scheduler.set_timesteps(steps)
+        pipeline = SimpleNamespace(scheduler=scheduler)
+        return scheduler, StableDiffusionImg2ImgPipeline.get_timesteps(pipeline, steps, strength, None)[0]
+    return scheduler, scheduler.timesteps
 
 
 @torch.no_grad()
-def sample(unet, scheduler, noise, context, uncond, guidance):
-    """The loop of StableDiffusionPipeline; noise[1:] are what LCMScheduler adds after each step but the last."""
+def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image):
+    """The loop of StableDiffusionPipeline; noise[1:] are what LCMScheduler adds after each step but the last. image: clean
+    latents to start from, or None."""
     fresh = iter(noise[1:])
     scheduling_lcm.randn_tensor = lambda *args, **kwargs: next(fresh)
     uncond = uncond.expand_as(context)
-    z = noise[0] * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
+    if image is None:
+        z = noise[0] * scheduler.init_noise_sigma
+    else:
+        z = scheduler.add_noise(image, noise[0], timesteps[:1].repeat(len(image)))
+    for t in timesteps:
         z_in = scheduler.scale_model_input(z, t)
         output = unet(z_in, t, context).sample
         if guidance != 1:
@@ -78,28 +107,29 @@ def sample(unet, scheduler, noise, context, uncond, guidance):
     return z
 
 
-def write_case(name, seed, kind, config, runs, unets):
+def write_case(name, seed, kind, config, runs, unets, size=(8, 8)):
     folder = case_folder(name)
     write_json(os.path.join(folder, "scheduler_config.json"), config)
     case = {"sampler": kind, "unet": "../unet-demo", "runs": []}
-    for i, (steps, guidance) in enumerate(runs):
+    for i, (steps, guidance, *strength) in enumerate(runs):
         g = generator(seed + i)
         context, uncond = random_tensor(g, 2, 7, 24), random_tensor(g, 1, 7, 24)
-        noise = [random_tensor(g, 2, 4, 8, 8) for _ in range(steps if kind == "lcm" else 1)]
+        noise = [random_tensor(g, 2, 4, *size) for _ in range(steps if kind == "lcm" else 1)]
+        image = random_tensor(g, 2, 4, *size) if strength else None
         result = {}
         for dtype, unet in unets.items():
-            scheduler = make_scheduler(kind, folder, steps)
-            result[dtype] = sample(unet, scheduler, [n.to(dtype) for n in noise], context.to(dtype), uncond.to(dtype),
-                                   guidance)
+            scheduler, timesteps = make_scheduler(kind, folder, steps, *strength)
+            result[dtype] = sample(unet, scheduler, timesteps, [n.to(dtype) for n in noise], context.to(dtype),
+                                   uncond.to(dtype), guidance, image.to(dtype) if strength else None)
         exact = result[torch.float64]
         rounding = float((result[torch.float32] - exact).abs().max() / exact.abs().max())
-        file = f"steps{steps}_guidance{guidance:g}.safetensors"
+        file = f"steps{steps}_guidance{guidance:g}{''.join(f'_strength{s:g}' for s in strength)}.safetensors"
         write_tensors(os.path.join(folder, file), {
             **{f"noise.{j}": n for j, n in enumerate(noise)}, "context": context, "uncond": uncond,
-            "timesteps": scheduler.timesteps, "latents": exact.float()})
-        case["runs"].append({"file": file, "steps": steps, "guidance": guidance,
+            **({"image": image} if strength else {}), "timesteps": timesteps, "latents": exact.float()})
+        case["runs"].append({"file": file, "steps": steps, "guidance": guidance, **({"strength": strength[0]} if strength else {}),
                              "float32_against_float64": float(f"{rounding:.1e}")})
-        shown = scheduler.timesteps.tolist()
+        shown = timesteps.tolist()
         print(f"{name} {steps} {guidance:g}: rms {exact.square().mean().sqrt():.3f} rounding {rounding:.1e}"
               f" timesteps {shown[:4]}..{shown[-1]}")
     write_json(os.path.join(folder, "case.json"), case)
@@ -109,8 +139,10 @@ def main():
     path = os.path.join(ROOT, "unet-demo")
     unets = {dtype: UNet2DConditionModel.from_pretrained(path, torch_dtype=dtype).eval()
              for dtype in (torch.float32, torch.float64)}
-    for i, (name, (kind, config, runs)) in enumerate(CASES.items()):
+    for i, (name, (kind, config, runs)) in enumerate({**CASES, **IMAGE_CASES}.items()):
         write_case(name, 600 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
+        write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 
 
 if __name__ == "__main__":
