@@ -3,13 +3,15 @@
 
     python compare_sd15.py FOLDER [--splam build/splam] [--threads 2] [--only unet,vae-decoder] [--json]
 
-Makes in FOLDER what is not there yet (8 GB: SD 1.5's UNet, VAE and text encoder, SD 2.1's UNet, their inputs, and the
+Makes in FOLDER what is not there yet (9 GB: SD 1.5's UNet, VAE and text encoder, SD 2.1's UNet and text encoder, their inputs, and the
 outputs of diffusers in float32, under bfloat16 autocast and wholly in bfloat16), runs the same through splam in both
 precisions and prints one line for each component. Everything is seeded. Exit code 1 beyond a bound:
 relative max error 1e-3 in f32; in bf16 a relative RMS error of 1.5 times PyTorch's, of its two ways the better one.
 
 Seconds and peak resident memory are of the whole process `splam forward`: opening, packing of weights, one pass, writing.
 Seconds are processor time, so that other work on the machine counts little; with --json `elapsed` is there too.
+
+compare_latents.py does the same for whole pictures.
 
 Packages: requirements.txt. Needs 10 GB of memory.
 """
@@ -44,6 +46,9 @@ SD15_TEXT = dict(
     max_position_embeddings=77, hidden_act="quick_gelu", projection_dim=768, bos_token_id=49406, eos_token_id=49407,
     pad_token_id=49407)
 
+SD21_TEXT = {**SD15_TEXT, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
+             "hidden_act": "gelu", "projection_dim": 512}
+
 # name in the table: (folder of the model, component as `splam forward` calls it, seed of weights, of inputs)
 CASES = {
     "unet": ("sd15/unet", "unet", 1, 11),
@@ -51,6 +56,7 @@ CASES = {
     "vae-decoder": ("sd15/vae", "vae-decoder", 3, 13),
     "vae-encoder": ("sd15/vae", "vae-encoder", 3, 14),
     "text-encoder": ("sd15/text_encoder", "text-encoder", 4, 15),
+    "text-encoder-sd21": ("sd21/text_encoder", "text-encoder", 5, 16),
 }
 
 
@@ -61,7 +67,9 @@ def new_model(name):
     from transformers import CLIPTextConfig, CLIPTextModel
     if name.startswith("unet"):
         return UNet2DConditionModel(**(SD21_UNET if name == "unet-sd21" else SD15_UNET))
-    return AutoencoderKL(**SD15_VAE) if name.startswith("vae") else CLIPTextModel(CLIPTextConfig(**SD15_TEXT))
+    if name.startswith("vae"):
+        return AutoencoderKL(**SD15_VAE)
+    return CLIPTextModel(CLIPTextConfig(**(SD21_TEXT if name == "text-encoder-sd21" else SD15_TEXT)))
 
 
 def open_model(name, folder):
