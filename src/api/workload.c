@@ -19,7 +19,7 @@ static int own_kind(const char *folder)
         const char *name = json_string_value(json_object_get(config, "_class_name"));
         if (!name)
             name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
-#define X(id, folder_name, class_name, base)                                                       \
+#define X(id, folder_name, class_name, base, torch_base)                                           \
     if (name && strcmp(name, class_name) == 0) kind = SP_COMPONENT_##id;
         SP_COMPONENT_LIST(X)
 #undef X

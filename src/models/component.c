@@ -9,9 +9,9 @@
 #include "models/rename.h"
 
 static const struct {
-    const char *folder, *class_name, *base;
+    const char *folder, *class_name, *base, *torch_base;
 } kinds[SP_COMPONENT_COUNT] = {
-#define X(name, folder, class_name, base) {folder, class_name, base},
+#define X(name, folder, class_name, base, torch_base) {folder, class_name, base, torch_base},
     SP_COMPONENT_LIST(X)
 #undef X
 };
@@ -209,7 +209,8 @@ static sp_status open_parts(sp_component *component, sp_component_kind kind)
         status = sp_component_config_read(kind, component->json, path, &component->config);
     sp_free(path);
     SP_TRY(status);
-    SP_TRY(sp_safetensors_open_folder(component->folder, kinds[kind].base, &component->file));
+    SP_TRY(sp_tensor_file_open_folder(component->folder, kinds[kind].base, kinds[kind].torch_base,
+                                      &component->file));
     SP_TRY(sp_weights_create(&component->weights));
     SP_TRY(sp_add_renamed(component->weights, component->file, kind));
     return check_weights(component);

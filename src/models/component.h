@@ -8,14 +8,14 @@
 #include "models/vae.h"
 #include "tensor/weights.h"
 
-/* (kind, usual folder, class in its config, base name of its weights) */
+/* (kind, usual folder, class in its config, base name of its weights as safetensors, as pickles) */
 #define SP_COMPONENT_LIST(X)                                                                       \
-    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model")                             \
-    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model")                                      \
-    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model")
+    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model", "diffusion_pytorch_model")  \
+    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model", "diffusion_pytorch_model")           \
+    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model")
 
 typedef enum {
-#define X(name, folder, class_name, base) SP_COMPONENT_##name,
+#define X(name, folder, class_name, base, torch_base) SP_COMPONENT_##name,
     SP_COMPONENT_LIST(X)
 #undef X
         SP_COMPONENT_COUNT
