@@ -471,7 +471,7 @@ static void test_sharded_folder(void **state)
     assert_ok(write_index(
         state, "{\"weight_map\":{\"b\":\"model-2.safetensors\",\"a\":\"model-1.safetensors\"}}"));
     sp_tensor_file *file;
-    assert_ok(sp_safetensors_open_folder(*state, "model", &file));
+    assert_ok(sp_tensor_file_open_folder(*state, "model", NULL, &file));
     assert_int_equal(sp_tensor_file_count(file), 2);
     assert_true(((const float *)sp_tensor_file_find(file, "b")->data)[1] == 6);
     assert_true(((const float *)sp_tensor_file_find(file, "a")->data)[0] == 1);
@@ -491,15 +491,15 @@ static void test_sharded_folder(void **state)
     save_one(state, "copy.safetensors", "a", 1);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_ok(write_index(state, bad[i]));
-        assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_FORMAT);
+        assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_FORMAT);
         assert_null(file);
     }
     assert_message("\"a\" is there twice");
     assert_ok(write_index(state, "{\"weight_map\":{\"a\":\"absent.safetensors\"}}"));
-    assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_IO);
+    assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_IO);
     /* The whole file goes before the index. */
     save_one(state, "model.safetensors", "whole", 1);
-    assert_ok(sp_safetensors_open_folder(*state, "model", &file));
+    assert_ok(sp_tensor_file_open_folder(*state, "model", NULL, &file));
     assert_non_null(sp_tensor_file_find(file, "whole"));
     sp_tensor_file_close(file);
 }
@@ -507,24 +507,24 @@ static void test_sharded_folder(void **state)
 static void test_variants(void **state)
 {
     sp_tensor_file *file;
-    assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_IO);
+    assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_IO);
     assert_message("model.safetensors");
     save_one(state, "model-00001-of-00002.safetensors", "shard", 1);
     save_one(state, "model_ema.safetensors", "ema", 1);
-    assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_IO);
+    assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_IO);
     save_one(state, "model.fp16.safetensors", "half", 1);
-    assert_ok(sp_safetensors_open_folder(*state, "model", &file));
+    assert_ok(sp_tensor_file_open_folder(*state, "model", NULL, &file));
     assert_non_null(sp_tensor_file_find(file, "half"));
     sp_tensor_file_close(file);
     save_one(state, "model.non_ema.safetensors", "other", 1);
-    assert_status(sp_safetensors_open_folder(*state, "model", &file), SP_ARGUMENT);
+    assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_ARGUMENT);
     assert_message("model.fp16.safetensors");
     assert_ok(sp_remove_tree(in_folder(state, "model.non_ema.safetensors")));
     assert_ok(sp_remove_tree(in_folder(state, "model.fp16.safetensors")));
     static const char index[] = "{\"weight_map\":{\"shard\":\"model-00001-of-00002.safetensors\"}}";
     assert_ok(
         sp_write_file(in_folder(state, "model.safetensors.index.fp16.json"), index, strlen(index)));
-    assert_ok(sp_safetensors_open_folder(*state, "model", &file));
+    assert_ok(sp_tensor_file_open_folder(*state, "model", NULL, &file));
     assert_non_null(sp_tensor_file_find(file, "shard"));
     sp_tensor_file_close(file);
 }
@@ -534,7 +534,7 @@ static void test_variants(void **state)
 static sp_status open_and_close(void *folder)
 {
     sp_tensor_file *file;
-    SP_TRY(sp_safetensors_open_folder(folder, "model", &file));
+    SP_TRY(sp_tensor_file_open_folder(folder, "model", NULL, &file));
     sp_tensor_file_close(file);
     return SP_OK;
 }

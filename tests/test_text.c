@@ -27,7 +27,7 @@
 
 typedef struct {
     char folder[64]; /* a temporary folder */
-    char *clip;      /* the folder of CLIP's vocabulary; NULL where it is absent */
+    char *clip;      /* a folder with CLIP's vocabulary */
     json_t *golden;
 } fixture;
 
@@ -37,17 +37,18 @@ static char *source_path(const char *name)
     return sp_path_join(source != NULL ? source : ".", name);
 }
 
-static char *find_clip_vocabulary(void)
+/* vocab.json and merges.txt of the built-in vocabulary. */
+static char *save_clip_vocabulary(const char *folder)
 {
-    const char *given = getenv("SPLAM_CLIP_TOKENIZER");
-    char *folder = given != NULL ? sp_strdup(given) : source_path("../shared/data/clip_tokenizer");
-    char *vocabulary = sp_path_join(folder, "vocab.json");
-    if (!sp_path_exists(vocabulary)) {
-        sp_free(folder);
-        folder = NULL;
+    sp_tokenizer *tokenizer = NULL;
+    char *path = sp_path_join(folder, "clip");
+    if (sp_tokenizer_clip(false, &tokenizer) || sp_tokenizer_save(tokenizer, path)) {
+        print_error("%s\n", sp_error_message());
+        sp_free(path);
+        path = NULL;
     }
-    sp_free(vocabulary);
-    return folder;
+    sp_tokenizer_destroy(tokenizer);
+    return path;
 }
 
 static int set_up(void **state)
@@ -55,7 +56,8 @@ static int set_up(void **state)
     fixture *f = sp_alloc_zero(sizeof *f);
     strcpy(f->folder, "/tmp/splam-test-text-XXXXXX");
     if (mkdtemp(f->folder) == NULL) return -1;
-    f->clip = find_clip_vocabulary();
+    f->clip = save_clip_vocabulary(f->folder);
+    if (f->clip == NULL) return -1;
     char *path = source_path("tests/golden/tokenizer.json");
     sp_status status = sp_json_load(path, &f->golden);
     if (status != SP_OK) print_error("%s\n", sp_error_message());
@@ -180,24 +182,35 @@ static void check_settings(const fixture *f, const json_t *golden, size_t index)
 static void test_goldens(void **state)
 {
     const fixture *f = *state;
-    if (f->clip == NULL) {
-        print_message(
-            "CLIP's vocabulary is absent (SPLAM_CLIP_TOKENIZER names its folder): skipped\n");
-        skip();
-    }
     const json_t *settings = json_object_get(f->golden, "settings");
     assert_true(json_array_size(settings) > 10);
     for (size_t i = 0; i < json_array_size(settings); i++)
         check_settings(f, json_array_get(settings, i), i);
 }
 
+/* The built-in tokenizers are those of the published models, which the first two goldens describe.
+ */
+static void test_built_in(void **state)
+{
+    const fixture *f = *state;
+    const json_t *settings = json_object_get(f->golden, "settings");
+    for (int zero = 0; zero < 2; zero++) {
+        const json_t *golden = json_array_get(settings, (size_t)zero);
+        sp_tokenizer *tokenizer = NULL;
+        assert_string_equal(json_string_value(json_object_get(golden, "name")),
+                            zero ? "sd2" : "sd1");
+        assert_ok(sp_tokenizer_clip(zero, &tokenizer));
+        assert_int_equal(sp_tokenizer_vocabulary_size(tokenizer), 49408);
+        assert_int_equal(sp_tokenizer_pad(tokenizer), zero ? 0 : 49407);
+        assert_int_equal(sp_tokenizer_max_length(tokenizer), 77);
+        check_cases(tokenizer, "built-in", json_object_get(golden, "cases"));
+        sp_tokenizer_destroy(tokenizer);
+    }
+}
+
 static void test_loading_is_quick(void **state)
 {
     const fixture *f = *state;
-    if (f->clip == NULL) {
-        print_message("CLIP's vocabulary is absent: skipped\n");
-        skip();
-    }
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
         clock_t begin = clock();
@@ -563,6 +576,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_goldens, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_built_in, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_loading_is_quick, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_learning, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_learned_words_are_whole, set_up, tear_down),

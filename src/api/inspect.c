@@ -59,12 +59,13 @@ static sp_status inspect_file(const char *path, sp_string *out)
     enum { SHOWN = 8 };
     sp_tensor_file *file;
     tensor_sum sum = {0};
-    SP_TRY(sp_safetensors_open(path, &file));
+    SP_TRY(sp_tensor_file_open(path, &file));
     size_t count = sp_tensor_file_count(file);
     for (size_t i = 0; i < count; i++)
         add_tensor(&sum, sp_tensor_file_at(file, i));
-    sp_string_append_format(out, "%s: safetensors, %zu tensors, %s elements, %s, ", path, count,
-                            count_text(sum.elements), sp_bytes_text(sum.bytes));
+    sp_string_append_format(out, "%s: %s, %zu tensors, %s elements, %s, ", path,
+                            sp_tensor_file_format(file), count, count_text(sum.elements),
+                            sp_bytes_text(sum.bytes));
     append_dtypes(&sum, out);
     sp_string_append_format(out, "\n");
     for (size_t i = 0; i < count && i < SHOWN; i++) {

@@ -6,12 +6,13 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "models/original.h"
 #include "models/rename.h"
 
 static const struct {
-    const char *folder, *class_name, *base;
+    const char *folder, *class_name, *base, *torch_base;
 } kinds[SP_COMPONENT_COUNT] = {
-#define X(name, folder, class_name, base) {folder, class_name, base},
+#define X(name, folder, class_name, base, torch_base) {folder, class_name, base, torch_base},
     SP_COMPONENT_LIST(X)
 #undef X
 };
@@ -196,7 +197,6 @@ static sp_status check_weights(const sp_component *component)
 static sp_status find_folder(const char *model_folder, const char *component, char **out)
 {
     *out = NULL;
-    if (!sp_path_is_folder(model_folder)) return sp_fail(SP_IO, "%s: no such folder", model_folder);
     char *inside = sp_path_join(model_folder, component);
     char *own_config = sp_path_join(model_folder, "config.json");
     sp_status status = SP_OK;
@@ -217,8 +217,10 @@ static sp_status find_folder(const char *model_folder, const char *component, ch
     return status;
 }
 
-static sp_status open_parts(sp_component *component, sp_component_kind kind)
+static sp_status open_in_folder(sp_component *component, sp_component_kind kind, const char *model,
+                                const char *name)
 {
+    SP_TRY(find_folder(model, name, &component->folder));
     char *path = sp_path_join(component->folder, "config.json");
     if (!path) return SP_MEMORY;
     sp_status status = sp_json_load(path, &component->json);
@@ -226,28 +228,52 @@ static sp_status open_parts(sp_component *component, sp_component_kind kind)
         status = sp_component_config_read(kind, component->json, path, &component->config);
     sp_free(path);
     SP_TRY(status);
-    SP_TRY(sp_safetensors_open_folder(component->folder, kinds[kind].base, &component->file));
+    SP_TRY(sp_tensor_file_open_folder(component->folder, kinds[kind].base, kinds[kind].torch_base,
+                                      &component->file));
     SP_TRY(sp_weights_create(&component->weights));
-    SP_TRY(sp_add_renamed(component->weights, component->file, kind));
-    return check_weights(component);
+    return sp_add_renamed(component->weights, component->file, kind);
 }
 
-sp_status sp_component_open(const char *model_folder, const char *name, sp_component **out)
+static sp_status open_in_file(sp_component *component, sp_component_kind kind, const char *path,
+                              const char *prediction)
+{
+    component->folder = sp_strdup(path);
+    if (!component->folder) return SP_MEMORY;
+    SP_TRY(sp_tensor_file_open(path, &component->file));
+    SP_TRY(sp_original_config(component->file, kind, prediction, &component->json));
+    SP_TRY(sp_component_config_read(kind, component->json, path, &component->config));
+    SP_TRY(sp_weights_create(&component->weights));
+    return sp_add_original(component->weights, component->file, kind);
+}
+
+sp_status sp_component_open_as(const char *model, const char *name, const char *prediction,
+                               sp_component **out)
 {
     *out = NULL;
     int kind = sp_component_kind_of(name);
     if (kind < 0)
         return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae and text_encoder are", name);
+    if (!sp_path_exists(model)) return sp_fail(SP_IO, "%s: no such file or folder", model);
+    bool in_folder = sp_path_is_folder(model);
+    if (!in_folder && strcmp(name, kinds[kind].folder) != 0)
+        return sp_fail(SP_IO, "%s: is one file, which has no %s", model, name);
     sp_component *component = sp_alloc_zero(sizeof *component);
     if (!component) return SP_MEMORY;
-    sp_status status = find_folder(model_folder, name, &component->folder);
-    if (status == SP_OK) status = open_parts(component, (sp_component_kind)kind);
+    sp_status status = in_folder
+                           ? open_in_folder(component, (sp_component_kind)kind, model, name)
+                           : open_in_file(component, (sp_component_kind)kind, model, prediction);
+    if (status == SP_OK) status = check_weights(component);
     if (status != SP_OK) {
         sp_component_close(component);
         return status;
     }
     *out = component;
     return SP_OK;
+}
+
+sp_status sp_component_open(const char *model, const char *name, sp_component **out)
+{
+    return sp_component_open_as(model, name, NULL, out);
 }
 
 void sp_component_close(sp_component *component)
@@ -316,31 +342,52 @@ static sp_status check_index(const sp_model_folder *folder, const char *path)
     return SP_OK;
 }
 
+static sp_status open_index(sp_model_folder *folder)
+{
+    char *index = sp_path_join(folder->path, "model_index.json");
+    sp_status status = index ? SP_OK : SP_MEMORY;
+    if (status == SP_OK && sp_path_exists(index)) {
+        status = sp_json_load(index, &folder->index);
+        if (status == SP_OK) status = check_index(folder, index);
+    }
+    sp_free(index);
+    return status;
+}
+
 sp_status sp_model_folder_open(const char *path, sp_model_folder *out)
 {
     *out = (sp_model_folder){0};
-    if (!sp_path_is_folder(path)) return sp_fail(SP_IO, "%s: no such folder", path);
+    if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
     out->path = sp_strdup(path);
-    char *index = sp_path_join(path, "model_index.json");
-    sp_status status = out->path && index ? SP_OK : SP_MEMORY;
-    if (status == SP_OK && sp_path_exists(index)) {
-        status = sp_json_load(index, &out->index);
-        if (status == SP_OK) status = check_index(out, index);
-    }
-    sp_free(index);
+    sp_status status = out->path ? SP_OK : SP_MEMORY;
+    if (status == SP_OK)
+        status =
+            sp_path_is_folder(path) ? open_index(out) : sp_tensor_file_open(path, &out->single);
     if (status != SP_OK) sp_model_folder_close(out);
     return status;
 }
 
 void sp_model_folder_close(sp_model_folder *folder)
 {
+    sp_tensor_file_close(folder->single);
     json_decref(folder->index);
     sp_free(folder->path);
     *folder = (sp_model_folder){0};
 }
 
+/* The scheduler is told by the UNet, and the tokenizer is the one that all such models have. */
+static bool has_in_file(const sp_tensor_file *file, const char *component)
+{
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++)
+        if (strcmp(component, kinds[i].folder) == 0)
+            return sp_original_has(file, (sp_component_kind)i);
+    if (strcmp(component, "scheduler") == 0) return sp_original_has(file, SP_COMPONENT_UNET);
+    return strcmp(component, "tokenizer") == 0 && sp_original_has(file, SP_COMPONENT_TEXT_ENCODER);
+}
+
 bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
 {
+    if (folder->single) return has_in_file(folder->single, component);
     const json_t *entry = json_object_get(folder->index, component);
     if (entry && !index_class(folder->index, component)) return false;
     char *path = sp_path_join(folder->path, component);

@@ -8,14 +8,15 @@
 #include "models/vae.h"
 #include "tensor/weights.h"
 
-/* (kind, usual folder, usual class in its config, base name of its weights) */
+/* (kind, usual folder, usual class in its config, base name of its weights as safetensors, as
+ * pickles) */
 #define SP_COMPONENT_LIST(X)                                                                       \
-    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model")                             \
-    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model")                                      \
-    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model")
+    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model", "diffusion_pytorch_model")  \
+    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model", "diffusion_pytorch_model")           \
+    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model")
 
 typedef enum {
-#define X(name, folder, class_name, base) SP_COMPONENT_##name,
+#define X(name, folder, class_name, base, torch_base) SP_COMPONENT_##name,
     SP_COMPONENT_LIST(X)
 #undef X
         SP_COMPONENT_COUNT
@@ -43,17 +44,22 @@ sp_status sp_component_config_read(sp_component_kind kind, const json_t *config,
 typedef struct {
     sp_component_config config;
     json_t *json;         /* config.json as it stands in the file */
-    char *folder;         /* where it was found */
+    char *folder;         /* where it was found; a checkpoint of one file: that */
     sp_tensor_file *file; /* what the weights are views of */
     sp_weights *weights;  /* by the names that the graph uses */
 } sp_component;
 
-/* Opens MODEL/COMPONENT, or MODEL itself if that is the component's own folder. `component` is a
- * folder name, see sp_component_kind_of. Names in the file are brought to today's form (the text
- * encoder's "text_model." prefix, the VAE's old attention names and their 1x1 kernels). Every
- * parameter of the graph must be there with its shape and a float type: else SP_FORMAT or SP_SHAPE
- * naming file and tensor. Tensors without use are counted in a warning. */
-sp_status sp_component_open(const char *model_folder, const char *component, sp_component **out);
+/* Opens MODEL/COMPONENT, or MODEL itself if that is the component's own folder; or that component
+ * in MODEL, a checkpoint of one file (models/original.h). `component` is a folder name, see
+ * sp_component_kind_of. Names in the file are brought to today's form (the text encoder's
+ * "text_model." prefix, the VAE's old attention names and their 1x1 kernels; all of a single
+ * file's). Every parameter of the graph must be there with its shape and a float type: else
+ * SP_FORMAT or SP_SHAPE naming file and tensor. Tensors without use are counted in a warning. */
+sp_status sp_component_open(const char *model, const char *component, sp_component **out);
+/* prediction: "epsilon" or "v_prediction", known better than a single file tells; NULL: as above.
+ */
+sp_status sp_component_open_as(const char *model, const char *component, const char *prediction,
+                               sp_component **out);
 void sp_component_close(sp_component *component); /* NULL is legal */
 
 /* Writes FOLDER/config.json and the weights beside it so that diffusers or transformers open them.
@@ -68,17 +74,19 @@ sp_status sp_component_graph(const sp_component_config *config, sp_graph **out);
 int64_t sp_graph_parameter_count(const sp_graph *graph);
 
 /* A folder with a model_index.json, which says what it is made of; a folder without one is taken at
- * face value. */
+ * face value. Or a checkpoint of one file. */
 typedef struct {
     char *path;
-    json_t *index; /* NULL: there is no model_index.json */
+    json_t *index;          /* NULL: there is no model_index.json */
+    sp_tensor_file *single; /* NULL: it is a folder */
 } sp_model_folder;
 /* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
  * that would be needed and is not supported (a second text encoder). */
 sp_status sp_model_folder_open(const char *path, sp_model_folder *out);
 void sp_model_folder_close(sp_model_folder *folder);
 /* The folder is there, and the index, if there is one, does not say null for it. Any name:
- * "scheduler", "unet_ema". */
+ * "scheduler", "unet_ema". A single file has a scheduler if it has a UNet, a tokenizer if it has a
+ * text encoder. */
 bool sp_model_folder_has(const sp_model_folder *folder, const char *component);
 
 #endif

@@ -108,3 +108,18 @@ int32_t sp_tokenizer_pad(const sp_tokenizer *tokenizer)
 {
     return tokenizer->roles[SP_TOKEN_PAD];
 }
+
+sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool normalized)
+{
+    static const char *const contents[] = {SP_CLIP_BEGIN, SP_CLIP_END};
+    sp_token_table *tokens = &tokenizer->vocabulary.tokens;
+    for (int i = 0; i < 2; i++) {
+        SP_TRY(sp_token_table_add(tokens, contents[i], strlen(contents[i]), NULL, 0,
+                                  &tokenizer->roles[i]));
+        SP_TRY(sp_tokenizer_put_added(tokenizer, contents[i], normalized, true));
+    }
+    tokenizer->size = tokens->count;
+    tokenizer->roles[SP_TOKEN_UNKNOWN] = tokenizer->roles[SP_TOKEN_END];
+    tokenizer->roles[SP_TOKEN_PAD] = tokenizer->roles[SP_TOKEN_END];
+    return SP_OK;
+}

@@ -2,6 +2,7 @@
  * CLIPTokenizer. */
 #ifndef SP_TEXT_TOKENIZER_H
 #define SP_TEXT_TOKENIZER_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
@@ -15,6 +16,12 @@ typedef struct sp_tokenizer sp_tokenizer;
  * or boundless means 77. The caller owns *out. SP_IO, SP_FORMAT, SP_UNSUPPORTED (a setting that
  * CLIP's tokenizers do not use), SP_MEMORY. */
 sp_status sp_tokenizer_load(const char *folder, sp_tokenizer **out);
+
+/* The tokenizer of all Stable Diffusion 1.x and 2.x models, whose vocabulary the library has built
+ * in, as their tokenizer/ folders describe it: sequences of 77. Prompts are padded with the end
+ * token (1.x), or with "!" (id 0; 2.x, where every "!" of a text is 0 too). The caller owns *out.
+ * SP_MEMORY. */
+sp_status sp_tokenizer_clip(bool pad_with_zero, sp_tokenizer **out);
 
 /* Learns a vocabulary of at most `vocabulary_size` tokens (at least 514: 256 byte symbols, each
  * also as the end of a word, and two special tokens) from captions, which are normalised and split

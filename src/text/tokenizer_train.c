@@ -2,7 +2,6 @@
 #include "base/memory.h"
 #include "text/tokenizer_parts.h"
 
-#define BYTE_TOKENS 512 /* each byte's symbol, alone and at the end of a word */
 #define SPECIAL_TOKENS 2
 
 /* A word of the corpus: its tokens so far are symbols[start .. start + length - 1]. */
@@ -220,20 +219,6 @@ static sp_status merge_pair(corpus *c, const corpus_pair *pair, size_t number)
     return SP_OK;
 }
 
-/* The 512 tokens that spell any text, in CLIP's order. */
-static sp_status add_byte_tokens(sp_vocabulary *vocabulary)
-{
-    for (int i = 0; i < BYTE_TOKENS; i++) {
-        const char *end = i < BYTE_TOKENS / 2 ? "" : SP_WORD_END;
-        char symbol[3];
-        sp_byte_symbol(sp_byte_in_order(i % (BYTE_TOKENS / 2)), symbol);
-        SP_TRY(sp_token_table_add(&vocabulary->tokens, symbol, strlen(symbol), end, strlen(end),
-                                  NULL));
-    }
-    sp_vocabulary_find_bytes(vocabulary);
-    return SP_OK;
-}
-
 static sp_status learn(corpus *c, size_t most_tokens)
 {
     SP_TRY(spell_words(c));
@@ -247,22 +232,6 @@ static sp_status learn(corpus *c, size_t most_tokens)
     return SP_OK;
 }
 
-/* The two special tokens end the vocabulary, and are found in text as it is typed. */
-static sp_status add_special_tokens(sp_tokenizer *tokenizer)
-{
-    static const char *const contents[] = {SP_CLIP_BEGIN, SP_CLIP_END};
-    sp_token_table *tokens = &tokenizer->vocabulary.tokens;
-    for (int i = 0; i < SPECIAL_TOKENS; i++) {
-        SP_TRY(sp_token_table_add(tokens, contents[i], strlen(contents[i]), NULL, 0,
-                                  &tokenizer->roles[i]));
-        SP_TRY(sp_tokenizer_put_added(tokenizer, contents[i], false, true));
-    }
-    tokenizer->size = tokens->count;
-    tokenizer->roles[SP_TOKEN_UNKNOWN] = tokenizer->roles[SP_TOKEN_END];
-    tokenizer->roles[SP_TOKEN_PAD] = tokenizer->roles[SP_TOKEN_END];
-    return SP_OK;
-}
-
 static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, size_t count,
                        size_t vocabulary_size)
 {
@@ -273,9 +242,9 @@ static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, siz
     if (status == SP_OK) status = sp_added_tokens_put(&special, SP_CLIP_END, -1, false, true);
     for (size_t i = 0; status == SP_OK && i < count; i++)
         status = sp_split_text(&special, captions[i], strlen(captions[i]), count_word, &c);
-    if (status == SP_OK) status = add_byte_tokens(&tokenizer->vocabulary);
+    if (status == SP_OK) status = sp_vocabulary_add_bytes(&tokenizer->vocabulary);
     if (status == SP_OK) status = learn(&c, vocabulary_size - SPECIAL_TOKENS);
-    if (status == SP_OK) status = add_special_tokens(tokenizer);
+    if (status == SP_OK) status = sp_tokenizer_add_special(tokenizer, false);
     sp_added_tokens_free(&special);
     corpus_free(&c);
     return status;
@@ -285,10 +254,10 @@ sp_status sp_tokenizer_train(const char *const *captions, size_t count, size_t v
                              int max_length, sp_tokenizer **out)
 {
     *out = NULL;
-    if (vocabulary_size < BYTE_TOKENS + SPECIAL_TOKENS || vocabulary_size > INT32_MAX)
+    if (vocabulary_size < SP_BYTE_TOKENS + SPECIAL_TOKENS || vocabulary_size > INT32_MAX)
         return sp_fail(SP_ARGUMENT,
                        "a vocabulary of %zu tokens is asked for, but it must have at least %d",
-                       vocabulary_size, BYTE_TOKENS + SPECIAL_TOKENS);
+                       vocabulary_size, SP_BYTE_TOKENS + SPECIAL_TOKENS);
     if (max_length < 2 || max_length > SP_LONGEST_SEQUENCE)
         return sp_fail(SP_ARGUMENT, "token sequences of %d are asked for, but 2 to %d are possible",
                        max_length, SP_LONGEST_SEQUENCE);

@@ -107,6 +107,19 @@ static sp_status grow_merge_slots(sp_vocabulary *vocabulary)
     return SP_OK;
 }
 
+sp_status sp_vocabulary_add_bytes(sp_vocabulary *vocabulary)
+{
+    for (int i = 0; i < SP_BYTE_TOKENS; i++) {
+        const char *end = i < SP_BYTE_TOKENS / 2 ? "" : SP_WORD_END;
+        char symbol[3];
+        sp_byte_symbol(sp_byte_in_order(i % (SP_BYTE_TOKENS / 2)), symbol);
+        SP_TRY(sp_token_table_add(&vocabulary->tokens, symbol, strlen(symbol), end, strlen(end),
+                                  NULL));
+    }
+    sp_vocabulary_find_bytes(vocabulary);
+    return SP_OK;
+}
+
 sp_status sp_vocabulary_add_merge(sp_vocabulary *vocabulary, sp_merge merge)
 {
     if (vocabulary->merge_count >= UINT32_MAX / 2) return sp_fail(SP_MEMORY, "too many merges");

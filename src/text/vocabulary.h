@@ -33,6 +33,10 @@ unsigned char sp_byte_in_order(int index);
 /* Fills bytes and last_bytes; call it when all tokens are there. */
 void sp_vocabulary_find_bytes(sp_vocabulary *vocabulary);
 
+#define SP_BYTE_TOKENS 512 /* each byte's symbol, alone and at the end of a word */
+/* Adds the tokens that spell any text, in CLIP's order, to an empty vocabulary. SP_MEMORY. */
+sp_status sp_vocabulary_add_bytes(sp_vocabulary *vocabulary);
+
 /* Appends a merge of the next rank. A pair that has a rank already gets the new one, as in Hugging
  * Face's reader. SP_MEMORY. */
 sp_status sp_vocabulary_add_merge(sp_vocabulary *vocabulary, sp_merge merge);

@@ -4,9 +4,11 @@ import make_image
 import make_samplers
 import make_schedule
 import make_text
+import make_torch_files
 import make_unet
 import make_vae
 
 if __name__ == "__main__":
-    for module in (make_unet, make_vae, make_text, make_schedule, make_samplers, make_distill, make_image):
+    for module in (make_unet, make_vae, make_text, make_schedule, make_samplers, make_distill, make_image,
+                   make_torch_files):
         module.main()

@@ -1,0 +1,34 @@
+/* Checkpoints of one file, as Stable Diffusion 1.x and 2.x were published: UNet, VAE and text
+ * encoder under the names of CompVis' and Stability's own programs, no configuration. What
+ * diffusers keeps in config.json is told by names and shapes. */
+#ifndef SP_MODELS_ORIGINAL_H
+#define SP_MODELS_ORIGINAL_H
+#include "models/component.h"
+
+/* True if the file has that component's tensors. */
+bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind);
+
+/* The component's config.json (json_decref). Heads are not told by shapes: a UNet with linear
+ * projections (2.x) has heads of 64 channels, one without 8 heads; CLIP's text encoders have heads
+ * of
+ * 64. Of OpenCLIP's layers (2.x) the last is not used. What predicts v was trained for pictures of
+ * 768, not 512; prediction is as below. SP_FORMAT naming the tensor that is missing; SP_UNSUPPORTED
+ * for Stable Diffusion XL and for conditioning on classes. */
+sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
+                             const char *prediction, json_t **out);
+
+/* Adds views of the component's tensors under the names of its graph: attention's fused matrices
+ * are split, 1x1 kernels of the VAE's attention seen as matrices, averaged weights (model_ema.) and
+ * other components left out. SP_FORMAT if two tensors come to the same name. */
+sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind);
+
+/* The scheduler_config.json that the published models have (json_decref). prediction: "epsilon" or
+ * "v_prediction"; NULL: what the file says ("modelspec.prediction_type" of its metadata), else as
+ * diffusers guesses: v for 2.x, unless "global_step" is 875000 as in the 512-base checkpoint, and
+ * epsilon otherwise. */
+sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out);
+
+/* True if prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */
+bool sp_original_pads_with_zero(const sp_tensor_file *file);
+
+#endif

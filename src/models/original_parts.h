@@ -1,0 +1,22 @@
+/* What the files on original checkpoints share. */
+#ifndef SP_MODELS_ORIGINAL_PARTS_H
+#define SP_MODELS_ORIGINAL_PARTS_H
+#include "models/original.h"
+
+#define SP_ORIGINAL_UNET "model.diffusion_model."
+#define SP_ORIGINAL_VAE "first_stage_model."
+#define SP_ORIGINAL_CLIP "cond_stage_model.transformer."
+#define SP_ORIGINAL_OPEN_CLIP "cond_stage_model.model."
+
+/* Resnets of a block on the way down: the first of the UNet's input blocks that only halves the
+ * resolution comes right behind them. 0 if there is no UNet. */
+int sp_original_unet_layers(const sp_tensor_file *file);
+/* Resolutions of the VAE; 0 if there is none. */
+int sp_original_vae_levels(const sp_tensor_file *file);
+/* Layers of OpenCLIP's text encoder that are used. */
+int sp_original_open_clip_layers(const sp_tensor_file *file);
+/* The tensor of a name in printf's form; NULL if there is none. */
+const sp_tensor *sp_original_find(const sp_tensor_file *file, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif
