@@ -1,9 +1,10 @@
 /* Speed of the forms of a 3x3 convolution on the sizes of Stable Diffusion, one row a layer, as in
  * docs/performance.md: GFLOP/s as a direct convolution counts them. Usage:
- * convolutions [THREADS [f32|bf16]] */
+ * convolutions [THREADS [f32|bf16 [LAYER]]] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include "backend/cpu/convolution_choice.h"
 #include "backend/cpu/kernel_table.h"
@@ -87,6 +88,13 @@ static const struct {
     {"256x256 to 512x512, 256 -> 256", 1, 256, 256, 256, 256, true},
     {"512x512, 128 -> 128", 1, 512, 512, 128, 128, false},
     {"512x512, 256 -> 128", 1, 512, 512, 256, 128, false},
+    {"32 of 16x16, 64 -> 64", 32, 16, 16, 64, 64, false},
+    {"32 of 16x16, 192 -> 64", 32, 16, 16, 192, 64, false},
+    {"32 of 8x8, 128 -> 128", 32, 8, 8, 128, 128, false},
+    {"32 of 8x8, 272 -> 128", 32, 8, 8, 272, 128, false},
+    {"32 of 4x4, 144 -> 144", 32, 4, 4, 144, 144, false},
+    {"32 of 4x4, 288 -> 144", 32, 4, 4, 288, 144, false},
+    {"32 of 4x4 to 8x8, 144 -> 144", 32, 4, 4, 144, 144, true},
 };
 
 static void measure(size_t r, sp_dtype dtype, int form)
@@ -128,6 +136,7 @@ int main(int argc, char **argv)
         printf(" %s |", sp_convolution_form_name(form));
     printf("\n");
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        if (argc > 3 && !strstr(rows[r].name, argv[3])) continue;
         printf("| %s |", rows[r].name);
         for (int form = 0; form < SP_CONVOLUTION_FORM_COUNT; form++)
             measure(r, dtype, form);

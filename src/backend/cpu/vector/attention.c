@@ -155,7 +155,10 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
               .v = in[2],
               .out = out[0],
               .scratch = scratch};
-    sp_slots slots = {sp_attention_tiles(&t.shape), ((const sp_workers *)state)->slots, attend, &t};
+    sp_slots slots = {.items = sp_attention_tiles(&t.shape),
+                      .slots = ((const sp_workers *)state)->slots,
+                      .work = attend,
+                      .context = &t};
     sp_slots_run(&slots);
 }
 

@@ -306,8 +306,10 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
     task t = {.shape = shape_of(node), .in = in, .out = out, .scratch = scratch};
     t.row = sp_round_up(t.shape.head, SP_LANES);
     t.k_row = t.shape.pairs ? t.shape.head / 2 : t.row;
-    sp_slots slots = {t.shape.samples * t.shape.heads, ((const sp_workers *)state)->slots,
-                      gradient_heads, &t};
+    sp_slots slots = {.items = t.shape.samples * t.shape.heads,
+                      .slots = ((const sp_workers *)state)->slots,
+                      .work = gradient_heads,
+                      .context = &t};
     sp_slots_run(&slots);
 }
 

@@ -150,7 +150,8 @@ static void run(const convolution *c, task *t, void *scratch)
     memset(t->zeros, 0, (size_t)zero_bytes(s));
     t->v = t->zeros + zero_bytes(s);
     t->scratch = t->v;
-    sp_slots slots = {block_count(s), c->workers, run_blocks, t};
+    sp_slots slots = {
+        .items = block_count(s), .slots = c->workers, .work = run_blocks, .context = t};
     if (c->shared) {
         t->scratch += v_bytes(s, s->tiles);
         sp_parallel_for(s->tiles, 1, transform_range, t);
