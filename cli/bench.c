@@ -20,6 +20,7 @@ static const char *const examples[] = {
     "splam bench -m sd15 --part vae_decode",
     "splam bench -m emoji-teacher --only train --train-batch-size 32 --json",
     "splam bench --support",
+    "splam bench --tune > table.inc && mv table.inc src/backend/cpu/convolution_table.inc",
     NULL,
 };
 
@@ -44,6 +45,9 @@ int cli_bench(int argc, char **argv)
         {.name = "json", .kind = OPTION_FLAG, .value = &o.json, .help = "print a JSON object"},
         {.name = "support", .kind = OPTION_FLAG, .value = &o.support,
          .help = "instead: which kernel runs each operator"},
+        {.name = "tune", .kind = OPTION_FLAG, .value = &o.tune,
+         .help = "instead: measure each form of the 3x3 convolutions and print the table of the fastest,"
+                 " which builds of splam take from src/backend/cpu/convolution_table.inc"},
         OPTION_THREADS(&threads),
     };
     /* clang-format on */

@@ -312,6 +312,8 @@ typedef struct {
     splam_precision precision; /* of the model's parts; operators are measured in both */
     bool json;                 /* the report as a JSON object, else as lines for people */
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
+    bool tune; /* instead: the fastest form of each convolution measured, as the table that is
+                  compiled in, src/backend/cpu/convolution_table.inc */
 } splam_bench_options;
 
 /* Medians of repeated runs in one process, and the ceilings of the same run: multiplications and

@@ -200,6 +200,11 @@ static sp_status bench(const splam_bench_options *o, const sp_callbacks *callbac
         append_support(out);
         return SP_OK;
     }
+    if (o->tune) {
+        char name[256];
+        processor(name, sizeof name);
+        return sp_bench_tune(name, callbacks, out);
+    }
     json_t *report = new_report(o);
     if (!report) return sp_fail(SP_MEMORY, "out of memory for the report");
     sp_status status = measure(o, callbacks, report);

@@ -4,6 +4,7 @@
 #define SP_API_BENCH_H
 #include "api/convert.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "graph/backend.h"
 
 enum { SP_BENCH_LEAST_RUNS = 3, SP_BENCH_MOST_RUNS = 50 };
@@ -25,6 +26,10 @@ sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
  */
 sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
                              const sp_callbacks *callbacks, json_t *rows);
+
+/* Appends the text of src/backend/cpu/convolution_table.inc with what is the fastest on this
+ * machine, with as many threads as are in use; rows of other instruction sets stay. */
+sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_string *out);
 
 /* Adds NAME_seconds, runs.NAME and peak_rss_bytes.NAME of the model's parts that options->part asks
  * for to `out`, and to out.left_out why something is not there; of generating also

@@ -1,5 +1,6 @@
 #include "backend/cpu/convolution_choice.h"
-#include "ops/ops.h"
+#include <pthread.h>
+#include "backend/cpu/kernel_table.h"
 
 static const char *const names[] = {
 #define X(name, text) text,
@@ -12,13 +13,64 @@ const char *sp_convolution_form_name(sp_convolution_form form)
     return names[form];
 }
 
-sp_convolution_form sp_convolution_choice(const sp_node *node)
+#define ROW(isa, dtype, positions, C, M, doubled, form)                                            \
+    {SP_ISA_##isa, SP_##dtype, positions, C, M, doubled, SP_##form},
+const sp_convolution_row sp_convolution_table[] = {
+#include "backend/cpu/convolution_table.inc"
+};
+const size_t sp_convolution_table_count =
+    sizeof sp_convolution_table / sizeof *sp_convolution_table;
+
+bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
 {
     const sp_value *x = node->in[0], *weight = node->in[1], *y = node->out[0];
-    if (sp_dim(weight, 2) != 3 || sp_dim(weight, 3) != 3) return SP_CONVOLUTION_DIRECT;
-    if (sp_dim(x, 3) < 64 || sp_dim(y, 3) < 64) return SP_CONVOLUTION_DIRECT;
-    if (sp_dim(y, 0) * sp_dim(y, 1) * sp_dim(y, 2) < 256) return SP_CONVOLUTION_DIRECT;
-    return x->dtype == SP_BF16 ? SP_WINOGRAD_2_BF16 : SP_WINOGRAD_4;
+    bool forward = node->op == &sp_op_conv2d;
+    const sp_conv2d_options *o =
+        forward ? node->options : &((const sp_conv2d_gradient_options *)node->options)->conv;
+    *out = (sp_convolution_row){.isa = sp_cpu_isa(),
+                                .dtype = x->dtype,
+                                .positions = sp_dim(y, 0) * sp_dim(y, 1) * sp_dim(y, 2),
+                                .C = sp_dim(x, 3),
+                                .M = sp_dim(y, 3),
+                                .doubled = o->doubled};
+    return o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3;
+}
+
+bool sp_convolution_is_worth(sp_convolution_form form, const sp_convolution_row *layer)
+{
+    static const int64_t tile[] = {
+        [SP_WINOGRAD_2_BF16] = 4, [SP_WINOGRAD_4] = 6, [SP_WINOGRAD_6] = 8};
+    const int64_t limit = (int64_t)192 << 20;
+    if (form == SP_CONVOLUTION_DIRECT) return true;
+    int64_t side = tile[form] - layer->doubled, size = form == SP_WINOGRAD_2_BF16 ? 2 : 4;
+    if (layer->positions < 256 && side * side > 9) return false;
+    return side * side * size * layer->C * layer->M <= limit;
+}
+
+/* With few channels the transforms are too large a share. */
+static sp_convolution_form by_rule(const sp_convolution_row *r)
+{
+    bool pairs = r->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
+    sp_convolution_form form = pairs                   ? SP_WINOGRAD_2_BF16
+                               : r->positions >= 65536 ? SP_WINOGRAD_6
+                                                       : SP_WINOGRAD_4;
+    bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
+    return worth && sp_convolution_is_worth(form, r) ? form : SP_CONVOLUTION_DIRECT;
+}
+
+static bool same_layer(const sp_convolution_row *a, const sp_convolution_row *b)
+{
+    return a->isa == b->isa && a->dtype == b->dtype && a->positions == b->positions &&
+           a->C == b->C && a->M == b->M && a->doubled == b->doubled;
+}
+
+sp_convolution_form sp_convolution_choice(const sp_node *node)
+{
+    sp_convolution_row layer;
+    if (!sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
+    for (size_t i = 0; i < sp_convolution_table_count; i++)
+        if (same_layer(&sp_convolution_table[i], &layer)) return sp_convolution_table[i].form;
+    return by_rule(&layer);
 }
 
 #define DECLARE(isa)                                                                               \
@@ -46,4 +98,48 @@ sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_
     default:
         return PREPARE(baseline);
     }
+}
+
+/* ---- one form for all ---- */
+
+static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
+{
+    for (const sp_cpu_kernel *k = sp_cpu_onednn; k->op; k++)
+        if (k->op == node->op && (!k->supports || k->supports(node))) {
+            *out = (sp_kernel){.name = k->name};
+            return k->prepare(node, out);
+        }
+    return SP_UNSUPPORTED;
+}
+
+#define FORCED(form)                                                                               \
+    static sp_status prepare_##form(sp_backend *backend, const sp_node *node, sp_kernel *out)      \
+    {                                                                                              \
+        (void)backend;                                                                             \
+        if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient)                  \
+            return sp_cpu_backend()->prepare(sp_cpu_backend(), node, out);                         \
+        if (SP_##form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);                  \
+        *out = (sp_kernel){.name = names[SP_##form]};                                              \
+        return sp_winograd_prepare(SP_##form, node, out);                                          \
+    }
+#define X(form, text) FORCED(form)
+SP_CONVOLUTION_FORM_LIST(X)
+#undef X
+
+static sp_backend forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `once` */
+
+static void make_forced(void)
+{
+    for (int i = 0; i < SP_CONVOLUTION_FORM_COUNT; i++)
+        forced[i] = *sp_cpu_backend();
+#define X(form, text) forced[SP_##form].prepare = prepare_##form;
+    SP_CONVOLUTION_FORM_LIST(X)
+#undef X
+}
+
+sp_backend *sp_cpu_backend_with(sp_convolution_form form)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_forced);
+    return &forced[form];
 }

@@ -20,11 +20,35 @@ typedef enum {
 } sp_convolution_form;
 const char *sp_convolution_form_name(sp_convolution_form form);
 
-/* The form for a conv2d or conv2d_data_gradient node. */
+/* A measured layer: 3x3, stride 1. positions: N * Ho * Wo; C and M: channels of input and output
+ * (of a gradient: of dy and dx). */
+typedef struct {
+    sp_isa isa;
+    sp_dtype dtype; /* of the input */
+    int64_t positions, C, M;
+    bool doubled;
+    sp_convolution_form form;
+} sp_convolution_row;
+/* Describes a conv2d or conv2d_data_gradient node, all but the form; false where it is none that
+ * has a choice. */
+bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out);
+
+/* The layers measured so far, from convolution_table.inc, which `splam bench --tune` writes. */
+extern const sp_convolution_row sp_convolution_table[];
+extern const size_t sp_convolution_table_count;
+
+/* The form for a conv2d or conv2d_data_gradient node: the table's, else by a rule that says what
+ * the table's layers have in common. */
 sp_convolution_form sp_convolution_choice(const sp_node *node);
+
+/* Whether packed kernels of this form are worth their memory in the layer: not more than 192 MB,
+ * nor more than the plain ones where there are few positions to gain on. */
+bool sp_convolution_is_worth(sp_convolution_form form, const sp_convolution_row *layer);
 
 /* Prepares the node in a given form, for tests and for measuring; SP_UNSUPPORTED where it does not
  * fit or `form` is direct. */
 sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out);
+/* The CPU backend with convolutions in this form; SP_UNSUPPORTED for those it does not fit. */
+sp_backend *sp_cpu_backend_with(sp_convolution_form form);
 
 #endif
