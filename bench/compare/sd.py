@@ -11,6 +11,8 @@ waits idle while it is not its turn.
 
     unet      one evaluation at the model's own latent size, batch 1; several in each turn
     vae       latents to a picture
+    backward  the UNet's evaluation and all gradients of its mean square, batch 1; not measured unless asked for. splam
+              keeps weights and gradients in f32, PyTorch as its variant says; OpenVINO has no gradients
     generate  a prompt to a PNG in four LCM steps, once in each turn, in a new process that loads the weights from
               files that are in the page cache. splam's seconds are those of its whole process; of the others imports are
               left out, and OpenVINO gets the prompt's token ids ready-made. OpenVINO's load is reading its graphs and
@@ -42,11 +44,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "tools", "golden"))
 
-WORK = ("unet", "vae", "generate")
-PARTS = {"unet": "unet_forward", "vae": "vae_decode"}
+WORK = ("unet", "vae", "generate", "backward")
+PARTS = {"unet": "unet_forward", "vae": "vae_decode", "backward": "unet_forward_backward"}
 TORCH_VARIANTS = {"f32": ("f32-nchw", "f32-channels_last"),
                   "bf16": ("bf16-nchw", "bf16-channels_last", "autocast-nchw", "autocast-channels_last")}
-RUNS_A_TURN = 3
+RUNS_A_TURN = {"unet": 3, "vae": 3, "backward": 2}
 STAGES = ("load", "text", "denoise", "decode", "write")
 COLUMNS = ("date", "machine", "instruction_set", "threads", "model", "work", "framework", "version", "precision", "variant",
            "median_seconds", "min_seconds", "max_seconds", "runs", "peak_rss_bytes", "times_splam",
@@ -67,8 +69,8 @@ class Splam:
     def evaluate(self):
         part = PARTS[self.work]
         out = subprocess.run(
-            [self.a.splam, "bench", "-m", self.a.model, "--only", "generate", "--part", part, "--precision", self.precision,
-             "--json", "-t", str(self.a.threads)], check=True, capture_output=True, text=True).stdout
+            [self.a.splam, "bench", "-m", self.a.model, "--only", "train" if self.work == "backward" else "generate",
+             "--part", part, "--precision", self.precision, "--json", "-t", str(self.a.threads)], check=True, capture_output=True, text=True).stdout
         report = json.loads(out)
         if part not in report["runs"]:
             sys.exit(f"splam bench: {part} was not measured: {'; '.join(report['left_out'])}")
@@ -135,7 +137,7 @@ class Peer:
         if not self.worker:
             self.worker = Worker(self.a, self.side, self.work, self.variant)
             self.worker.ask("open")
-        return [(seconds, None) for seconds in self.worker.ask("run", count=RUNS_A_TURN)["seconds"]]
+        return [(seconds, None) for seconds in self.worker.ask("run", count=RUNS_A_TURN[self.work])["seconds"]]
 
     def close(self):
         if self.worker:
@@ -161,6 +163,8 @@ def make_entries(a, work, chosen):
     for name in a.entries:
         framework, precision = name.split(":")
         if work == "generate" and precision == "f32" and not a.generate_f32:
+            continue
+        if work == "backward" and framework == "openvino":
             continue
         variant = ""
         if framework == "torch":
@@ -278,7 +282,7 @@ def parse():
     parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pause", type=float, default=1, help="seconds before each turn (%(default)s)")
-    parser.add_argument("--work", default=",".join(WORK))
+    parser.add_argument("--work", default="unet,vae,generate", help="of " + ", ".join(WORK) + " (%(default)s)")
     parser.add_argument("--entries", default="splam:bf16,openvino:bf16,torch:bf16,splam:f32,torch:f32")
     parser.add_argument("--generate-f32", action="store_true", help="whole pictures in f32 too")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -1,10 +1,10 @@
 """One framework's side of sd.py: a process that opens one piece of work and runs it when told to.
 
-    python sd_worker.py torch|openvino|convert --model DIR --folder DIR --work unet|vae|generate [--variant V] [--threads N]
+    python sd_worker.py torch|openvino|convert --model DIR --folder DIR --work unet|vae|backward|generate [--variant V] [--threads N]
 
 It reads a JSON object a line from stdin and answers with one on stdout:
 
-    {"command": "open"}                 loads and compiles what unet and vae need, runs once  -> {"seconds": s}
+    {"command": "open"}                 loads and compiles what the work needs, runs it once  -> {"seconds": s}
     {"command": "run", "count": n}      evaluations                                           -> {"seconds": [s, ...]}
     {"command": "generate", "output": "x.png"}  prompt to PNG, everything loaded anew         -> {"stages": {...}}
     {"command": "quit"}                                                                       -> {"peak_rss_bytes": b}
@@ -93,17 +93,24 @@ class Torch:
 
     def open(self):
         x = self.tensor(random_array(1, latent_shape(self.model)))
-        if self.work == "unet":
+        if self.work in ("unet", "backward"):
             network, t = self.network("unet"), self.torch.tensor([501])
             context = self.tensor(random_array(2, context_shape(self.model)))
-            self.body = lambda: network(x, t, context, return_dict=False)[0]
+        if self.work == "backward":
+            self.run = lambda: self.step(network, x, t, context)
+        elif self.work == "unet":
+            self.run = lambda: self.compute(lambda: network(x, t, context, return_dict=False)[0])
         else:
             network = self.network("vae")
-            self.body = lambda: network.decode(x, return_dict=False)[0]
+            self.run = lambda: self.compute(lambda: network.decode(x, return_dict=False)[0])
         self.run()
 
-    def run(self):
-        return self.compute(self.body)
+    def step(self, network, x, t, context):
+        """The gradients of the output's mean square; those of the step before are given back first, as in training."""
+        network.zero_grad(set_to_none=True)
+        with self.torch.autocast("cpu", self.torch.bfloat16, enabled=self.kind == "autocast"):
+            loss = network(x, t, context, return_dict=False)[0].float().square().mean()
+        loss.backward()
 
     def generate(self, output):
         from diffusers import LCMScheduler
@@ -113,7 +120,7 @@ class Torch:
         scheduler = LCMScheduler.from_config(load_json(self.model, "scheduler", "scheduler_config.json"))
         text, unet, vae = (self.network(part) for part in ("text_encoder", "unet", "vae"))
         stages.end("load")
-        ids = tokenizer(self.prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        ids = tokenizer(self.prompt, padding="max_length", truncation=True, return_tensors="pt").input_ids
         context = self.compute(lambda: text(ids)[0])
         stages.end("text")
         scheduler.set_timesteps(STEPS)
@@ -216,7 +223,7 @@ def convert(model, folder, prompt):
             return self.function(self.network, *inputs)
 
     tokenizer = CLIPTokenizer.from_pretrained(os.path.join(model, "tokenizer"))
-    ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    ids = tokenizer(prompt, padding="max_length", truncation=True, return_tensors="pt").input_ids
     latent, context = torch.zeros(latent_shape(model)), torch.zeros(context_shape(model))
     graphs = {
         "text_encoder": ("text_encoder", lambda n, i: n(i)[0], (ids,)),
@@ -268,7 +275,7 @@ def main():
     parser.add_argument("side", choices=("torch", "openvino", "convert"))
     parser.add_argument("--model", required=True, help="a diffusers folder")
     parser.add_argument("--folder", required=True, help="OpenVINO's graphs")
-    parser.add_argument("--work", default="unet", choices=("unet", "vae", "generate"))
+    parser.add_argument("--work", default="unet", choices=("unet", "vae", "backward", "generate"))
     parser.add_argument("--variant", default="")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--prompt", default="a lighthouse in a storm")

@@ -49,7 +49,7 @@ def reference(model, noise_path, out, bf16):
         return kind.from_pretrained(os.path.join(model, name), torch_dtype=dtype).eval()
 
     tokenizer = CLIPTokenizer.from_pretrained(os.path.join(model, "tokenizer"))
-    ids = tokenizer(PROMPT, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    ids = tokenizer(PROMPT, padding="max_length", truncation=True, return_tensors="pt").input_ids
     noise = [torch.from_numpy(tensor).to(dtype) for _, tensor in sorted(load_file(noise_path).items())]
     with torch.inference_mode():
         context = part(CLIPTextModel, "text_encoder")(ids)[0]
