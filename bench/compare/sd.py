@@ -216,7 +216,7 @@ def add_ratios(rows):
 # ---- what is said ----
 
 def machine():
-    """(description, whether the processor multiplies bf16)"""
+    """(description, the instruction sets that matter here)"""
     with open("/proc/cpuinfo") as f:
         text = f.read()
     fields = dict(re.findall(r"^([^\t:]+)\t*: (.*)$", text, re.M))
@@ -255,6 +255,15 @@ def append_csv(path, rows, about):
         for row in rows:
             numbers = {key: f"{value:.4g}" for key, value in row.items() if isinstance(value, float)}
             writer.writerow({**about, **row, **numbers, "version": about["versions"][row["framework"]]})
+
+
+def write_report(a, report):
+    """report.json, whole after every kind of work."""
+    add_ratios(report["rows"])
+    path = os.path.join(a.folder, "report.json")
+    with open(path + ".new", "w") as f:
+        json.dump(report, f, indent=2)
+    os.replace(path + ".new", path)
 
 
 # ---- the whole ----
@@ -314,26 +323,24 @@ def main():
     if load > 0.5:
         print(f"warning: the machine is busy (load {load:.1f}); these numbers will not be its best", file=sys.stderr)
     prepare(a)
-    rows, chosen = [], {}
-    for work in filter(None, a.work):
-        rows += measure(a, work, chosen)
-    add_ratios(rows)
-    parity = None
-    if a.check:
-        import compare_latents
-        parity = compare_latents.compare(a.model, os.path.join(a.folder, "latents"), a.splam, a.threads, ())
+    report, chosen = {**about, "load": load, "rows": []}, {}
     print(f"{description}, {a.threads} threads; " + ", ".join(f"{k} {v}" for k, v in about["versions"].items())
           + f"; load at the start {load:.1f}\n")
-    if rows:
-        print_table(rows)
-    if parity:
-        print("\n" + compare_latents.HEADER + "\n" + compare_latents.line(parity))
-    with open(os.path.join(a.folder, "report.json"), "w") as f:
-        json.dump({**about, "load": load, "rows": rows, "parity": parity}, f, indent=2)
-    if a.csv and rows:
-        append_csv(a.csv, rows, about)
-    sys.exit(1 if parity and not parity["within"] else 0)
+    for work in filter(None, a.work):
+        report["rows"] += measure(a, work, chosen)
+        write_report(a, report)
+    if report["rows"]:
+        print_table(report["rows"])
+    if a.csv and report["rows"]:
+        append_csv(a.csv, report["rows"], about)
+    if not a.check:
+        return 0
+    import compare_latents
+    report["parity"] = compare_latents.compare(a.model, os.path.join(a.folder, "latents"), a.splam, a.threads, ())
+    write_report(a, report)
+    print("\n" + compare_latents.HEADER + "\n" + compare_latents.line(report["parity"]))
+    return 0 if report["parity"]["within"] else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -53,8 +53,9 @@ def reference(model, noise_path, out, bf16):
     noise = [torch.from_numpy(tensor).to(dtype) for _, tensor in sorted(load_file(noise_path).items())]
     with torch.inference_mode():
         context = part(CLIPTextModel, "text_encoder")(ids)[0]
-        scheduler = make_samplers.make_scheduler("lcm", os.path.join(model, "scheduler"), STEPS)
-        latents = make_samplers.sample(part(UNet2DConditionModel, "unet"), scheduler, noise, context, context, 1)
+        scheduler, timesteps = make_samplers.make_scheduler("lcm", os.path.join(model, "scheduler"), STEPS)
+        latents = make_samplers.sample(part(UNet2DConditionModel, "unet"), scheduler, timesteps, noise, context, context,
+                                       1, None)
         vae = part(AutoencoderKL, "vae")
         image = vae.decode(latents.to(dtype) / vae.config.scaling_factor).sample
     common.write_tensors(out + ".new", {"latents": latents.float(), "image": image.float()})
