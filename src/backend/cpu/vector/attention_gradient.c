@@ -141,9 +141,16 @@ static void score_block(const task *t, const workspace *w, const block *b)
     if (t->shape.causal) sp_mask_later_keys(w->s, b->k0, b->keys, b->q0);
 }
 
+/* 2^x; of weights that are rounded to bf16 not more exactly than that. */
+SP_INLINE sp_vf exp2_as(sp_vf x, const bool half)
+{
+    return half ? sp_vf_exp2_brief(x) : sp_vf_exp2_negative(x);
+}
+
 /* Running maxima and sums. The scores of a single block become weights, not yet divided by their
  * sum. */
-static void softmax_statistics(const workspace *w, const sp_attention_shape *a, const block *b)
+SP_INLINE void statistics(const workspace *w, const sp_attention_shape *a, const block *b,
+                          const bool half)
 {
     for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
         sp_vf before = sp_vf_load(w->maximum + j), maximum = before, sum = {0};
@@ -151,7 +158,7 @@ static void softmax_statistics(const workspace *w, const sp_attention_shape *a, 
             maximum = sp_vf_max(sp_vf_load(w->s + k * SP_TILE + j), maximum);
         for (int64_t k = 0; k < b->keys; k++) {
             float *s = w->s + k * SP_TILE + j;
-            sp_vf weight = sp_vf_exp2_negative((sp_vf_load(s) - maximum) * a->log2_scale);
+            sp_vf weight = exp2_as((sp_vf_load(s) - maximum) * a->log2_scale, half);
             if (b->single) sp_vf_store(s, weight);
             sum += weight;
         }
@@ -161,13 +168,20 @@ static void softmax_statistics(const workspace *w, const sp_attention_shape *a, 
     }
 }
 
+static void softmax_statistics(const workspace *w, const sp_attention_shape *a, const block *b)
+{
+    if (a->pairs)
+        statistics(w, a, b, true);
+    else
+        statistics(w, a, b, false);
+}
+
 /* P^T and dS^T of key k in the lanes j... */
 SP_INLINE void differentiate(const workspace *w, const sp_attention_shape *a, const block *b,
-                             int64_t k, int64_t j, sp_vf *p, sp_vf *ds)
+                             int64_t k, int64_t j, sp_vf *p, sp_vf *ds, const bool half)
 {
     sp_vf weight = sp_vf_load(w->s + k * SP_TILE + j);
-    if (!b->single)
-        weight = sp_vf_exp2_negative((weight - sp_vf_load(w->maximum + j)) * a->log2_scale);
+    if (!b->single) weight = exp2_as((weight - sp_vf_load(w->maximum + j)) * a->log2_scale, half);
     *p = weight * sp_vf_load(w->sum + j);
     *ds = *p * (sp_vf_load(w->dp + k * SP_TILE + j) - sp_vf_load(w->delta + j)) * a->scale;
 }
@@ -177,28 +191,25 @@ static void differentiate_block(const workspace *w, const sp_attention_shape *a,
     sp_vf p, ds;
     for (int64_t k = 0; k < b->keys; k++)
         for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
-            differentiate(w, a, b, k, j, &p, &ds);
+            differentiate(w, a, b, k, j, &p, &ds, false);
             sp_vf_store(w->s + k * SP_TILE + j, p);
             sp_vf_store(w->dp + k * SP_TILE + j, ds);
         }
 }
 
+/* The same in pairs: rows of bf16 for the products over queries, pairs of keys for the one over
+ * keys. An odd last key is paired with 0. */
 static void differentiate_pairs(const workspace *w, const sp_attention_shape *a, const block *b)
 {
     for (int64_t k = 0; k < b->keys; k += 2)
         for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
-            sp_vh ds_half[2] = {0};
+            sp_vf p, ds[2] = {0};
             for (int64_t i = 0; i < 2 && k + i < b->keys; i++) {
-                sp_vf p, ds;
-                differentiate(w, a, b, k + i, j, &p, &ds);
-                ds_half[i] = sp_vf_to_bf16(ds);
+                differentiate(w, a, b, k + i, j, &p, &ds[i], true);
                 sp_vf_store_as(w->p_rows, (k + i) * SP_TILE + j, p, true);
-                memcpy((uint16_t *)w->ds_rows + (k + i) * SP_TILE + j, &ds_half[i],
-                       sizeof ds_half[i]);
+                sp_vf_store_as(w->ds_rows, (k + i) * SP_TILE + j, ds[i], true);
             }
-            sp_vu low = __builtin_convertvector(ds_half[0], sp_vu),
-                  high = __builtin_convertvector(ds_half[1], sp_vu);
-            sp_vf_store(w->ds_columns + k / 2 * SP_TILE + j, (sp_vf)(low | high << 16));
+            sp_vf_store(w->ds_columns + k / 2 * SP_TILE + j, sp_vf_pair_bf16(ds[0], ds[1]));
         }
 }
 

@@ -160,8 +160,7 @@ SP_INLINE void weigh_exactly(const task *t, const workspace *w, const block *b, 
                   odd =
                       sp_vf_exp2_brief((sp_vf_load(scores + (k + 1) * SP_TILE) - maximum) * scale);
             sum += even + odd;
-            _mm512_storeu_si512(w->weights + k / 2 * SP_TILE + j,
-                                sp_pair_bf16((__m512)even, (__m512)odd));
+            sp_vf_store(w->weights + k / 2 * SP_TILE + j, sp_vf_pair_bf16(even, odd));
         }
         sp_vf_store(w->maximum + j, maximum);
         sp_vf_store(w->softmax.shift + j, -maximum * scale);
@@ -257,8 +256,7 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
         for (int64_t c = 0; c < a->head; c += 2) {
             sp_vf even = sp_vf_load(w->output + c * SP_TILE + j) * share,
                   odd = sp_vf_load(w->output + (c + 1) * SP_TILE + j) * share;
-            _mm512_storeu_si512(w->weights + c / 2 * SP_TILE + j,
-                                sp_pair_bf16((__m512)even, (__m512)odd));
+            sp_vf_store(w->weights + c / 2 * SP_TILE + j, sp_vf_pair_bf16(even, odd));
         }
     }
     sp_transpose((uint16_t *)t->out + offset, a->channels / 2, w->weights, SP_TILE, a->head / 2,

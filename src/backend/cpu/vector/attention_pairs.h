@@ -19,15 +19,6 @@ typedef struct {
     float *sum;   /* of the weights */
 } sp_softmax_tile;
 
-/* Bits 16.. of `even` and of `odd`, rounded, side by side in each lane. */
-SP_INLINE __m512i sp_pair_bf16(__m512 even, __m512 odd)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
-}
-
 /* Weights of two keys of a panel for one vector of queries: number i of 2 * vectors in all. */
 SP_INLINE void sp_weigh_pair(const sp_softmax_tile *t, const float *scores, float *weights, int i)
 {
@@ -37,7 +28,7 @@ SP_INLINE void sp_weigh_pair(const sp_softmax_tile *t, const float *scores, floa
     sp_vf even = sp_vf_exp2_brief(sp_vf_load(s) * t->scale + shift),
           odd = sp_vf_exp2_brief(sp_vf_load(s + SP_TILE) * t->scale + shift);
     sp_vf_store(t->sum + j, sp_vf_load(t->sum + j) + (even + odd));
-    _mm512_storeu_si512(weights + pair * SP_TILE + j, sp_pair_bf16((__m512)even, (__m512)odd));
+    sp_vf_store(weights + pair * SP_TILE + j, sp_vf_pair_bf16(even, odd));
 }
 
 /* sum[panel row][v] += left[panel row] right[v] */

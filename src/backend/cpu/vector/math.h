@@ -311,6 +311,22 @@ SP_INLINE sp_vh sp_vf_to_bf16(sp_vf v)
 #endif
 }
 
+/* `even` and `odd` as bf16 side by side in each lane. */
+SP_INLINE sp_vf sp_vf_pair_bf16(sp_vf even, sp_vf odd)
+{
+#if defined(__AVX512BF16__)
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512bh both = _mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+    return (sp_vf)_mm512_permutexvar_epi16(order, (__m512i)both);
+#else
+    sp_vu low = __builtin_convertvector(sp_vf_to_bf16(even), sp_vu),
+          high = __builtin_convertvector(sp_vf_to_bf16(odd), sp_vu);
+    return (sp_vf)(low | high << 16);
+#endif
+}
+
 /* Elements `at`.. of an array of bf16 (half) or f32, and the same where only `count` < SP_LANES of
  * them are there. */
 SP_INLINE sp_vf sp_vf_load_as(const void *data, int64_t at, const bool half)
@@ -397,8 +413,11 @@ SP_INLINE void sp_row_to_bf16(uint16_t *to, const float *from, int64_t count)
  * zeros. */
 SP_INLINE void sp_row_pair(uint32_t *to, const uint16_t *even, const uint16_t *odd, int64_t count)
 {
-    for (int64_t c = 0; c < count; c++)
-        to[c] = even[c] | (odd ? (uint32_t)odd[c] << 16 : 0);
+    for (int64_t c = 0; c < count; c += SP_LANES) {
+        sp_vu low = (sp_vu)sp_vf_get(even, c, count - c, true) >> 16;
+        sp_vu high = odd ? (sp_vu)sp_vf_get(odd, c, count - c, true) : (sp_vu){0};
+        sp_vf_put(to, c, (sp_vf)(low | high), count - c, false);
+    }
 }
 
 #endif
