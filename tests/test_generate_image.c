@@ -352,6 +352,26 @@ static void test_text(void **state)
     sp_free(bytes);
 }
 
+/* As A1111 writes it: nothing in front of the first word, and what would be read as more than one
+ * entry in quotes. */
+static void test_text_of_odd_names(void **state)
+{
+    static const char *const nothing[] = {""};
+    splam_generate_options o = options_for(state, "student");
+    o.model = keep(state, "old, new: \"x\"");
+    assert_ok(sp_copy_tree(keep(state, "student"), o.model));
+    o.prompts = nothing;
+    o.steps = 1;
+    o.output = keep(state, "odd.png");
+    generate(&o);
+    char *bytes;
+    size_t size;
+    assert_ok(sp_read_file(o.output, &bytes, &size));
+    assert_non_null(memmem(bytes, size, "parameters\0Steps: 1, Sampler: LCM, ", 35));
+    assert_non_null(memmem(bytes, size, ", Model: \"old, new: \\\"x\\\"\", Version", 35));
+    sp_free(bytes);
+}
+
 static void test_wrong_requests(void **state)
 {
     splam_generate_options o = image_options(state, "teacher");
@@ -388,10 +408,15 @@ static void test_wrong_requests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_drawing_order), cmocka_unit_test(test_noise_file),
-        cmocka_unit_test(test_strength),      cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_tiling),        cmocka_unit_test(test_memory_limit),
-        cmocka_unit_test(test_text),          cmocka_unit_test(test_wrong_requests),
+        cmocka_unit_test(test_drawing_order),
+        cmocka_unit_test(test_noise_file),
+        cmocka_unit_test(test_strength),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_tiling),
+        cmocka_unit_test(test_memory_limit),
+        cmocka_unit_test(test_text_of_odd_names),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_wrong_requests),
     };
     return cmocka_run_group_tests(tests, set_up_picture, remove_test_folder);
 }

@@ -168,7 +168,9 @@ typedef struct {
     int clip_skip;            /* last layers of the text encoder left out */
     const char *output;       /* PNG; of several pictures, number j is NAME-j.png. NULL: none */
     const char *noise;        /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
-                                 initial sigma; noise.1, ... where the sampler draws again */
+                                 initial sigma; noise.1, ... where the sampler draws again;
+                                 noise.posterior for the latent of init_image, without which it is
+                                 the mean */
     const char *save_latents; /* safetensors: latents [N,C,h,w], before division by the VAE's
                                  scaling factor */
     splam_generate_seconds *seconds; /* receives where the time went; may be NULL */

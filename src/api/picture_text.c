@@ -80,7 +80,8 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
                               const char *hash)
 {
     sp_string s = {0};
-    sp_string_append_format(&s, "%s\n", prompt);
+    prompt += strspn(prompt, " \t\r\n"); /* the text begins with its first word */
+    if (*prompt) sp_string_append_format(&s, "%s\n", prompt);
     if (negative && *negative) sp_string_append_format(&s, "Negative prompt: %s\n", negative);
     sp_string_append_format(&s, "Steps: %d, Sampler: %s, CFG scale: %g", f->steps,
                             a1111_names[f->sampler], f->guidance);

@@ -102,9 +102,8 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor 
                                    const sp_noise *noise, int64_t first_sample, int64_t count,
                                    sp_tensor *latents);
 
-/* The memory that a run of a part takes, known before it: of the text encoder for `prompts`; of the
- * denoiser for a request of which noise, image and the values of context and uncond are not looked
- * at; of a half of the VAE for an input of shape `in`. */
+/* The memory that a run of a part takes, known before it: of the text encoder for so many prompts;
+ * of the denoiser; of a half of the VAE for an input of shape `in`, in tiles or not by vae_tile. */
 sp_status sp_pipeline_plan_text(const sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);
 sp_status sp_pipeline_plan_denoise(const sp_pipeline *pipeline, const sp_denoise_shape *shape,
                                    sp_plan_memory *out);
