@@ -5,12 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "backend/cpu/convolution_choice.h"
 #include "backend/cpu/kernel_table.h"
-#include "base/parallel.h"
-#include "base/progress.h"
 #include "base/random.h"
+#include "clock.h"
 
 static void *must(void *pointer)
 {
@@ -30,16 +28,6 @@ static void *data_of(const sp_value *v, bool random)
     return data;
 }
 
-/* One thread is timed by the processor's clock, which other work on the machine does not move much.
- */
-static double now(void)
-{
-    struct timespec t;
-    if (sp_threads() > 1) return sp_now();
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* The best of many runs in half a second, and the time of packing. */
 static double seconds(const sp_node *node, sp_kernel *kernel, double *packing)
 {
@@ -47,14 +35,14 @@ static double seconds(const sp_node *node, sp_kernel *kernel, double *packing)
     void *scratch = must(sp_alloc(kernel->scratch)), *weight = data_of(node->in[1], true);
     in[0] = data_of(node->in[0], true);
     in[1] = must(sp_alloc(kernel->packing[1].bytes));
-    double start = now(), best = INFINITY;
+    double start = clock_seconds(), best = INFINITY;
     kernel->packing[1].pack(kernel->packing[1].state, weight, in[1]);
-    *packing = now() - start;
-    double begin = now();
-    for (int run = 0; run < 3 || now() - begin < 0.5; run++) {
-        start = now();
+    *packing = clock_seconds() - start;
+    double begin = clock_seconds();
+    for (int run = 0; run < 3 || clock_seconds() - begin < 0.5; run++) {
+        start = clock_seconds();
         kernel->run(kernel->state, node, in, out, scratch);
-        best = fmin(best, now() - start);
+        best = fmin(best, clock_seconds() - start);
     }
     kernel->destroy(kernel->state);
     sp_free(in[0]);

@@ -9,7 +9,7 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "graph/passes.h"
-#include "ceiling.h"
+#include "clock.h"
 #include "ops/ops.h"
 
 static void *must(void *pointer)
@@ -53,12 +53,11 @@ static double seconds(const sp_node *node)
     }
     for (int i = 0; i < node->outputs; i++)
         out[i] = must(sp_alloc(bytes_of(node->out[i])));
-    int threads = sp_threads();
-    double best = INFINITY, begin = clock_seconds(threads);
-    for (int run = 0; run < 5 || clock_seconds(threads) - begin < 0.25; run++) {
-        double start = clock_seconds(threads);
+    double best = INFINITY, begin = clock_seconds();
+    for (int run = 0; run < 5 || clock_seconds() - begin < 0.25; run++) {
+        double start = clock_seconds();
         kernel.run(kernel.state, node, in, out, scratch);
-        best = fmin(best, clock_seconds(threads) - start);
+        best = fmin(best, clock_seconds() - start);
     }
     if (kernel.destroy) kernel.destroy(kernel.state);
     for (int i = 0; i < node->inputs; i++)
@@ -293,7 +292,7 @@ static const struct {
      {1, 1024, 77, 8, 80, 0}},
 };
 
-static ceiling top_of_core;
+static sp_ceiling ceiling; /* of all threads */
 
 static void measure(size_t row, sp_dtype dtype)
 {
@@ -305,14 +304,12 @@ static void measure(size_t row, sp_dtype dtype)
         bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
     for (int i = 0; i < node->outputs; i++)
         bytes += (double)bytes_of(node->out[i]);
-    double top = (dtype == SP_BF16 && top_of_core.bf16 > 0 ? top_of_core.bf16 : top_of_core.f32) *
-                 sp_threads();
-    if (node->op->flops) {
-        double rate = node->op->flops(node) / time * 1e-9;
-        printf(" %.0f us | %.0f GFLOP/s (%.0f %%) |", time * 1e6, rate, 100 * rate / top);
-    } else {
+    double flops = node->op->flops ? node->op->flops(node) : 0;
+    double share = 100 * sp_ceiling_share(&ceiling, dtype, flops, flops > 0 ? 0 : bytes, time);
+    if (flops > 0)
+        printf(" %.0f us | %.0f GFLOP/s (%.0f %%) |", time * 1e6, flops / time * 1e-9, share);
+    else
         printf(" %.0f us | %.1f GB/s |", time * 1e6, bytes / time * 1e-9);
-    }
     sp_builder_destroy(m.b);
 }
 
@@ -320,9 +317,9 @@ int main(int argc, char **argv)
 {
     sp_set_threads(argc > 1 ? atoi(argv[1]) : 0);
     const char *prefix = argc > 2 ? argv[2] : "", *dtype = argc > 3 ? argv[3] : "";
-    top_of_core = measure_ceiling();
-    printf("One core: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s read, %.1f copied\n",
-           top_of_core.f32, top_of_core.bf16, top_of_core.read, top_of_core.copy);
+    sp_cpu_backend()->measure_ceiling(sp_cpu_backend(), &ceiling);
+    printf("ceiling: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s\n", ceiling.f32_flops * 1e-9,
+           ceiling.bf16_flops * 1e-9, ceiling.bytes * 1e-9);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strncmp(rows[i].name, prefix, strlen(prefix)) != 0) continue;
         printf("| %s |", rows[i].name);
