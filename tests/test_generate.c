@@ -439,7 +439,7 @@ static void test_wrong_requests(void **state)
     o.model = NULL;
     check_error(&o, SPLAM_ARGUMENT, "model is missing");
     o.model = keep(state, "nowhere");
-    check_error(&o, SPLAM_IO, "nowhere: no such folder");
+    check_error(&o, SPLAM_IO, "nowhere: no such file or folder");
     o = good;
     o.prompt_count = 0;
     check_error(&o, SPLAM_ARGUMENT, "prompt is missing");
