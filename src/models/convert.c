@@ -161,9 +161,9 @@ sp_status sp_export_part(const sp_model_folder *single, const char *part, const 
 
 static sp_status export_index(const sp_model_folder *single, const char *output)
 {
-    json_t *index = json_pack("{s:s, s:s, s:n, s:n, s:b}", "_class_name", "StableDiffusionPipeline",
-                              "_diffusers_version", "0.30.0", "feature_extractor", "safety_checker",
-                              "requires_safety_checker", 0);
+    json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name",
+                              "StableDiffusionPipeline", "_diffusers_version", "0.30.0",
+                              "feature_extractor", "safety_checker", "requires_safety_checker", 0);
     json_t *scheduler = NULL;
     sp_status status = index ? sp_original_scheduler(single->single, NULL, &scheduler) : SP_MEMORY;
     for (int i = 0; i < PARTS && !status; i++) {
@@ -171,7 +171,7 @@ static sp_status export_index(const sp_model_folder *single, const char *output)
         if (!name) name = json_string_value(json_object_get(scheduler, "_class_name"));
         json_t *entry = sp_model_folder_has(single, parts[i].name)
                             ? json_pack("[s,s]", parts[i].library, name)
-                            : json_null();
+                            : json_pack("[n,n]");
         if (json_object_set_new(index, parts[i].name, entry)) status = SP_MEMORY;
     }
     char *path = sp_path_join(output, "model_index.json");
