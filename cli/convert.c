@@ -5,12 +5,16 @@
 #include "verbs.h"
 
 static const char description[] =
-    "Writes a model's folder anew with its weights in another type: f16 takes half the space of f32.\n"
-    "Tokenizer, scheduler and everything else are copied; checkpoints of training are left out.";
+    "Writes a model as a diffusers folder with its weights in another type: f16 takes half the space\n"
+    "of f32. A folder's tokenizer, scheduler and everything else are copied; checkpoints of training are\n"
+    "left out. A checkpoint of one file (Stable Diffusion 1.x or 2.x) gets a configuration by its names\n"
+    "and shapes. Of 2.x, the 768 models predict v and the 512-base model epsilon, which no .safetensors\n"
+    "file needs to say: v is assumed, and --prediction-type epsilon says otherwise.";
 
 static const char *const examples[] = {
     "splam convert -m student -o student-f16 --dtype f16",
-    "splam convert -m sd15-f16 -o sd15-f32 --dtype f32",
+    "splam convert -m v1-5-pruned.ckpt -o sd15 --dtype f16",
+    "splam convert -m 512-base-ema.safetensors -o sd2-base --prediction-type epsilon",
     NULL,
 };
 
@@ -33,10 +37,17 @@ int cli_convert(int argc, char **argv)
          .choices = "f32|f16|bf16",
          .help = "type of the weights",
          .fallback = "f32"},
+        {.name = "prediction-type",
+         .kind = OPTION_CHOICE,
+         .value = &o.prediction,
+         .choices = "epsilon|v_prediction",
+         .help = "what a checkpoint of one file predicts",
+         .fallback = "what it tells"},
     };
     const command c = {
         .verb = "convert",
-        .synopsis = "-m MODEL -o OUT [--dtype f32|f16|bf16]",
+        .synopsis =
+            "-m MODEL -o OUT [--dtype f32|f16|bf16] [--prediction-type epsilon|v_prediction]",
         .description = description,
         .options = options,
         .option_count = OPTION_COUNT(options),

@@ -5,16 +5,14 @@
 #include "verbs.h"
 
 static const char description[] =
-    "Says what a diffusers folder, a component's folder, a checkpoint of a training or a .safetensors\n"
-    "file holds: family, parameters, types, and the memory that generating with the model and\n"
+    "Says what a diffusers folder, a component's folder, a checkpoint of a training or a .safetensors,\n"
+    ".ckpt or .bin file holds: family, parameters, types, and the memory that generating with the model and\n"
     "distilling it would take. The figures are those of the memory plans; nothing is run.";
 
 static const char *const examples[] = {
-    "splam inspect emoji-teacher",
-    "splam inspect sd15/unet",
-    "splam inspect emoji-student/checkpoint-400",
-    "splam inspect lora.safetensors",
-    NULL,
+    "splam inspect emoji-teacher",    "splam inspect sd15/unet",
+    "splam inspect v1-5-pruned.ckpt", "splam inspect emoji-student/checkpoint-400",
+    "splam inspect lora.safetensors", NULL,
 };
 
 int cli_inspect(int argc, char **argv)

@@ -87,7 +87,7 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
 #define OPTION_MODEL(model)                                                                        \
     {                                                                                              \
         .name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = model, .argument = "MODEL",  \
-        .required = true, .help = "a diffusers folder"                                             \
+        .required = true, .help = "a diffusers folder, or a .safetensors or .ckpt file"            \
     }
 
 /* In what activations are stored and products made: const char **text, for options_precision. */

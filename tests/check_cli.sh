@@ -108,8 +108,8 @@ report "wrong values"
     one_sentence 2 'needs --vae' "$splam" train teacher --data emoji: --output x
     one_sentence 2 'needs a model' "$splam" bench --only train
     one_sentence 2 'not known' "$splam" data nonsense:
-    one_sentence 1 '-x: no such folder' "$splam" tokenize --model -- -x text
-    one_sentence 1 '-x: no such folder' "$splam" tokenize --model=-x -- -text
+    one_sentence 1 '-x: no such file or folder' "$splam" tokenize --model -- -x text
+    one_sentence 1 '-x: no such file or folder' "$splam" tokenize --model=-x -- -text
 } >.wrong 2>&1
 report "missing and superfluous words, and texts that begin with -"
 ls >.wrong
@@ -134,7 +134,7 @@ copy() { # a model of our own to damage
     chmod -R u+w broken
 }
 {
-    one_sentence 1 'nowhere: no such folder' forward nowhere "$inputs" out.safetensors
+    one_sentence 1 'nowhere: no such file or folder' forward nowhere "$inputs" out.safetensors
     one_sentence 1 'nothing.safetensors' forward "$model" nothing.safetensors out.safetensors
     one_sentence 1 'no/such/out.safetensors' forward "$model" "$inputs" no/such/out.safetensors
     one_sentence 2 'one of unet\|' "$splam" forward -m "$model" --component vae --inputs a --outputs b
@@ -211,7 +211,7 @@ report "a full disk keeps what there was"
 } >.wrong 2>&1
 report "inspect"
 {
-    one_sentence 1 'nowhere: no such folder' "$splam" tokenize -m nowhere text
+    one_sentence 1 'nowhere: no such file or folder' "$splam" tokenize -m nowhere text
     mkdir -p words
     one_sentence 1 words "$splam" tokenize -m words text
     printf '{"a": 1e999}' >words/vocab.json && printf 'a b c\n' >words/merges.txt

@@ -7,7 +7,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/progress.h"
 #include "graph/plan.h"
-#include "models/component.h"
+#include "models/model_folder.h"
 #include "models/forward.h"
 #include "models/initialize.h"
 #include "ops/ops.h"

@@ -316,7 +316,7 @@ static void test_other_vae(void **state)
     assert_message("vae-tiny-other: the VAE's latents have 6 channels and the UNet's 4");
     o.vae = keep(state, "nowhere");
     assert_int_equal(splam_generate(&o, NULL), SPLAM_IO);
-    assert_message("nowhere: no such folder");
+    assert_message("nowhere: no such file or folder");
 }
 
 /* ---- files ---- */
@@ -439,7 +439,7 @@ static void test_wrong_requests(void **state)
     o.model = NULL;
     check_error(&o, SPLAM_ARGUMENT, "model is missing");
     o.model = keep(state, "nowhere");
-    check_error(&o, SPLAM_IO, "nowhere: no such folder");
+    check_error(&o, SPLAM_IO, "nowhere: no such file or folder");
     o = good;
     o.prompt_count = 0;
     check_error(&o, SPLAM_ARGUMENT, "prompt is missing");

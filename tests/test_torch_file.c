@@ -69,7 +69,7 @@ typedef struct {
 static void put(sp_string *s, uint64_t number, int bytes)
 {
     for (int i = 0; i < bytes; i++) {
-        char byte = (char)(number >> 8 * i);
+        char byte = i < 8 ? (char)(number >> 8 * i) : 0;
         sp_string_append(s, &byte, 1);
     }
 }

@@ -79,7 +79,7 @@ SPLAM_API void splam_free(void *pointer);
  *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]
  * Outputs are f32. SPLAM_NUMERIC, and no file, if one of them is not finite. */
 typedef struct {
-    const char *model; /* a model's folder or the component's own */
+    const char *model; /* a model, or a component's own folder */
     const char *component;
     const char *inputs, *outputs; /* paths */
     splam_precision precision;
@@ -87,11 +87,11 @@ typedef struct {
 SPLAM_API splam_status splam_forward(const splam_forward_options *options);
 
 /* The ids of `text`, padded as the text encoder takes them, in a new array (splam_free). model: a
- * model's folder or a tokenizer's. */
+ * model, or a tokenizer's folder. */
 SPLAM_API splam_status splam_tokenize(const char *model, const char *text, int32_t **ids,
                                       size_t *count);
 
-/* What a model's folder, a component's folder, a training's output or a .safetensors file holds,
+/* What a model, a component's folder, a training's output or a file of tensors holds,
  * and the memory that generating with it and distilling it would take, in lines for people
  * (splam_free). Nothing is run. */
 SPLAM_API splam_status splam_inspect(const char *path, char **text);
@@ -139,7 +139,7 @@ typedef struct {
 
 /* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
 typedef struct {
-    const char *model; /* a diffusers folder */
+    const char *model; /* a diffusers folder or a checkpoint of one file */
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
     const char *vae;   /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
                           a model with one [the model's own] */
@@ -252,7 +252,7 @@ SPLAM_API splam_status splam_distill(const splam_distill_options *options,
 
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *const *models; /* diffusers folders */
+    const char *const *models; /* diffusers folders or checkpoints of one file */
     size_t model_count;
     const char *unet;     /* their UNets' folder ["unet"] */
     const char *teacher;  /* a diffusers folder, needed for ode-error; gets a row of its own */
@@ -296,17 +296,19 @@ SPLAM_API splam_status splam_demo(const splam_demo_options *options,
 /* ---- files ---- */
 
 typedef struct {
-    const char *model, *output; /* folders; output is new or empty */
-    const char *dtype;          /* "F32", "F16", "BF16"; NULL: F32 */
+    const char *model;      /* a diffusers folder or a checkpoint of one file */
+    const char *output;     /* a folder that is new or empty */
+    const char *dtype;      /* "F32", "F16", "BF16"; NULL: F32 */
+    const char *prediction; /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
 } splam_convert_options;
-/* Writes a model's folder with its weights in another type. */
+/* Writes a model as a diffusers folder with its weights in another type. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
 /* ---- measuring speed ---- */
 
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *model; /* a diffusers folder; NULL: operators alone */
+    const char *model; /* as for splam_generate; NULL: operators alone */
     const char *only;  /* "generate", "train" or "operators" [all that there is a model for] */
     const char *part;  /* of the model's parts, those whose name in the report contains this */
     const char *op;    /* of the operators, those whose name contains this */

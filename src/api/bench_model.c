@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "graph/plan.h"
 #include "models/initialize.h"
+#include "models/model_folder.h"
 #include "train/training_state.h"
 
 static bool wants(const splam_bench_options *o, const char *name)
@@ -200,15 +201,15 @@ static sp_status store_stages(json_t *out, const generation *g)
     return failed ? SP_MEMORY : SP_OK;
 }
 
-static bool is_whole(const char *folder)
+static bool is_whole(const char *model)
 {
     static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"};
+    sp_model_folder folder;
+    if (sp_model_folder_open(model, &folder)) return false;
     bool whole = true;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char *path = sp_path_join(folder, parts[i]);
-        whole = whole && path && sp_path_is_folder(path);
-        sp_free(path);
-    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        whole = whole && sp_model_folder_has(&folder, parts[i]);
+    sp_model_folder_close(&folder);
     return whole;
 }
 

@@ -1,3 +1,4 @@
+#include <string.h>
 #include "api/convert.h"
 #include "models/convert.h"
 
@@ -10,6 +11,11 @@ splam_status splam_convert(const splam_convert_options *o)
     else if (dtype != SP_F32 && dtype != SP_F16 && dtype != SP_BF16)
         status =
             sp_fail(SP_ARGUMENT, "dtype \"%s\" is not known, expected F32, F16 or BF16", o->dtype);
-    if (!status) status = sp_convert_model(o->model, o->output, (sp_dtype)dtype);
+    else if (o->prediction && strcmp(o->prediction, "epsilon") != 0 &&
+             strcmp(o->prediction, "v_prediction") != 0)
+        status = sp_fail(SP_ARGUMENT,
+                         "prediction type \"%s\" is not known, expected epsilon or v_prediction",
+                         o->prediction);
+    if (!status) status = sp_convert_model(o->model, o->output, (sp_dtype)dtype, o->prediction);
     return sp_public_status(status);
 }

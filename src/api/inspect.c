@@ -54,12 +54,11 @@ static void append_dtypes(const tensor_sum *sum, sp_string *out)
 
 /* ---- a single file ---- */
 
-static sp_status inspect_file(const char *path, sp_string *out)
+static void describe_file(const sp_tensor_file *file, bool names, sp_string *out)
 {
     enum { SHOWN = 8 };
-    sp_tensor_file *file;
     tensor_sum sum = {0};
-    SP_TRY(sp_tensor_file_open(path, &file));
+    const char *path = sp_tensor_file_path(file);
     size_t count = sp_tensor_file_count(file);
     for (size_t i = 0; i < count; i++)
         add_tensor(&sum, sp_tensor_file_at(file, i));
@@ -68,14 +67,13 @@ static sp_status inspect_file(const char *path, sp_string *out)
                             sp_bytes_text(sum.bytes));
     append_dtypes(&sum, out);
     sp_string_append_format(out, "\n");
+    if (!names) return;
     for (size_t i = 0; i < count && i < SHOWN; i++) {
         const sp_tensor *tensor = sp_tensor_file_at(file, i);
         sp_string_append_format(out, "  %s %s %s\n", sp_tensor_file_name(file, i),
                                 sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
     }
     if (count > SHOWN) sp_string_append_format(out, "  and %zu more\n", count - SHOWN);
-    sp_tensor_file_close(file);
-    return SP_OK;
 }
 
 /* ---- a model ---- */
@@ -89,16 +87,13 @@ static const char *family(const sp_unet_config *c)
     return "a latent diffusion model of Stable Diffusion's kind";
 }
 
-static void describe_scheduler(const char *folder, sp_string *out)
+static void describe_scheduler(const sp_model_folder *model, sp_string *out)
 {
-    char *path = sp_format("%s/scheduler/scheduler_config.json", folder);
     sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
     json_t *json = NULL;
-    if (path && scheduler && sp_path_exists(path)) {
-        if (sp_scheduler_config_load(path, scheduler) == SP_OK) {
-            const char *name = NULL;
-            if (sp_json_load(path, &json) == SP_OK)
-                name = json_string_value(json_object_get(json, "_class_name"));
+    if (scheduler && sp_model_folder_has(model, "scheduler")) {
+        if (sp_scheduler_config_of(model, &json, scheduler) == SP_OK) {
+            const char *name = json_string_value(json_object_get(json, "_class_name"));
             sp_string_append_format(out, "scheduler     %s, %d timesteps, predicts %s\n",
                                     name ? name : "(no class)", scheduler->schedule.timesteps,
                                     scheduler->schedule.prediction == SP_PREDICTION_V ? "v"
@@ -109,7 +104,6 @@ static void describe_scheduler(const char *folder, sp_string *out)
     }
     json_decref(json);
     sp_free(scheduler);
-    sp_free(path);
 }
 
 /* The last whole line's "step" of metrics.jsonl; 0 if there is none. */
@@ -259,19 +253,39 @@ static sp_status describe_memory(const sp_work_model *model, sp_string *out)
     return describe_distill(model, out);
 }
 
-static sp_status inspect_model(const char *path, sp_string *out)
+static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(path, &model));
-    sp_string_append_format(out, "%s\n", path);
+    SP_TRY(sp_work_model_open(folder->path, &model));
+    if (folder->single)
+        describe_file(folder->single, false, out);
+    else
+        sp_string_append_format(out, "%s\n", folder->path);
     if (model.unet) describe_unet(&model, out);
-    sp_status status = describe_student(path, out);
-    describe_scheduler(path, out);
+    sp_status status = describe_student(folder->path, out);
+    describe_scheduler(folder, out);
     describe_component("unet", model.unet, out);
     describe_component("vae", model.vae, out);
     describe_component("text_encoder", model.text, out);
     if (!status) status = describe_memory(&model, out);
     sp_work_model_close(&model);
+    return status;
+}
+
+/* A file that has no component of a model is shown as tensors. */
+static sp_status inspect_folder_or_file(const char *path, sp_string *out)
+{
+    sp_model_folder folder;
+    SP_TRY(sp_model_folder_open(path, &folder));
+    bool has = !folder.single;
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++)
+        has |= sp_model_folder_has(&folder, sp_component_folder_name((sp_component_kind)i));
+    sp_status status = SP_OK;
+    if (has)
+        status = inspect_model(&folder, out);
+    else
+        describe_file(folder.single, true, out);
+    sp_model_folder_close(&folder);
     return status;
 }
 
@@ -301,11 +315,10 @@ static sp_status inspect_checkpoint(const char *path, const char *state_path, sp
 static sp_status inspect(const char *path, sp_string *out)
 {
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
-    if (!sp_path_is_folder(path)) return inspect_file(path, out);
     char *state = sp_path_join(path, "state.json");
     if (!state) return SP_MEMORY;
-    sp_status status =
-        sp_path_exists(state) ? inspect_checkpoint(path, state, out) : inspect_model(path, out);
+    sp_status status = sp_path_exists(state) ? inspect_checkpoint(path, state, out)
+                                             : inspect_folder_or_file(path, out);
     sp_free(state);
     return status;
 }

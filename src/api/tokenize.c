@@ -1,15 +1,16 @@
 #include "api/convert.h"
-#include "base/file.h"
 #include "base/memory.h"
-#include "text/tokenizer.h"
+#include "models/model_folder.h"
 
-/* MODEL/tokenizer, or MODEL itself. */
+/* The model's, or MODEL itself is the folder of one. */
 static sp_status load(const char *model, sp_tokenizer **out)
 {
-    char *folder = sp_path_join(model, "tokenizer");
-    if (!folder) return SP_MEMORY;
-    sp_status status = sp_tokenizer_load(sp_path_is_folder(folder) ? folder : model, out);
-    sp_free(folder);
+    sp_model_folder folder;
+    SP_TRY(sp_model_folder_open(model, &folder));
+    bool own = !folder.single && !sp_model_folder_has(&folder, "tokenizer");
+    sp_status status =
+        own ? sp_tokenizer_load(model, out) : sp_model_folder_tokenizer(&folder, out);
+    sp_model_folder_close(&folder);
     return status;
 }
 
@@ -27,10 +28,7 @@ splam_status splam_tokenize(const char *model, const char *text, int32_t **ids, 
     *ids = NULL;
     *count = 0;
     sp_status status = SP_OK;
-    if (!model || !text)
-        status = sp_fail(SP_ARGUMENT, "a %s is missing", model ? "text" : "model");
-    else if (!sp_path_is_folder(model))
-        status = sp_fail(SP_IO, "%s: no such folder", model);
+    if (!model || !text) status = sp_fail(SP_ARGUMENT, "a %s is missing", model ? "text" : "model");
     if (!status) status = load(model, &tokenizer);
     if (!status) status = encode(tokenizer, text, ids, count);
     if (status) {

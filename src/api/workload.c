@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "graph/autodiff.h"
+#include "models/model_folder.h"
 
 /* ---- opening ---- */
 
@@ -47,8 +48,7 @@ static sp_status open_components(const char *path, sp_work_model *model)
     }
     sp_model_folder_close(&folder);
     if (!status && !found)
-        status =
-            sp_fail(SP_FORMAT, "%s: holds neither a diffusers model nor a component of one", path);
+        status = sp_fail(SP_FORMAT, "%s: holds neither a model nor a component of one", path);
     return status;
 }
 

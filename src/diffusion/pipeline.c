@@ -9,23 +9,10 @@
 
 enum { TEXT_BATCH = 16 }; /* prompts encoded at once */
 
-static sp_status open_scheduler(sp_pipeline *p, const char *folder)
-{
-    char *path = sp_path_join(folder, "scheduler/scheduler_config.json");
-    if (!path) return SP_MEMORY;
-    sp_status status = sp_scheduler_config_load(path, &p->scheduler);
-    sp_free(path);
-    return status;
-}
-
 static sp_status open_text(sp_pipeline *p, const char *folder)
 {
     SP_TRY(sp_component_open(folder, "text_encoder", &p->text_encoder));
-    char *path = sp_path_join(folder, "tokenizer");
-    if (!path) return SP_MEMORY;
-    sp_status status = sp_tokenizer_load(path, &p->tokenizer);
-    sp_free(path);
-    SP_TRY(status);
+    SP_TRY(sp_model_folder_tokenizer(&p->folder, &p->tokenizer));
     const sp_clip_text_config *text = &p->text_encoder->config.text;
     size_t ids = sp_tokenizer_vocabulary_size(p->tokenizer),
            length = sp_tokenizer_max_length(p->tokenizer);
@@ -76,7 +63,7 @@ static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipelin
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
     SP_TRY(sp_model_folder_open(folder, &p->folder));
-    SP_TRY(open_scheduler(p, folder));
+    SP_TRY(sp_scheduler_config_of(&p->folder, NULL, &p->scheduler));
     if (parts & SP_PART_TEXT) SP_TRY(open_text(p, folder));
     if (parts & SP_PART_VAE)
         SP_TRY(sp_component_open(options->vae ? options->vae : folder, "vae", &p->vae));

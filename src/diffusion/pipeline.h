@@ -4,7 +4,8 @@
 #define SP_DIFFUSION_PIPELINE_H
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
-#include "models/component.h"
+#include "models/model_folder.h"
+#include "models/runner.h"
 #include "models/vae_run.h"
 #include "text/tokenizer.h"
 
@@ -36,9 +37,9 @@ typedef struct {
     int64_t denoiser_key[5];
 } sp_pipeline;
 
-/* Opens a diffusers folder. The caller owns *out. Any fault of a file, and parts that do not fit
- * together (the text encoder's width and the UNet's context, the latent channels of UNet and VAE),
- * are one sentence. */
+/* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,
+ * and parts that do not fit together (the text encoder's width and the UNet's context, the latent
+ * channels of UNet and VAE), are one sentence. */
 sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
                            sp_pipeline **out);
 void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */

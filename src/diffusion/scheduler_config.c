@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "models/config.h"
+#include "models/original.h"
 
 /* Keys that are absent here pass only if null or false: trained_betas, thresholding, clip_sample,
  * rescale_betas_zero_snr, use_karras_sigmas and its like, sigma_min, sigma_max, ... */
@@ -135,15 +136,37 @@ static void replace_infinities(char *text)
     }
 }
 
-sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out)
+static sp_status load_json(const char *path, json_t **out)
 {
     char *text;
-    json_t *config = NULL;
     SP_TRY(sp_read_file(path, &text, NULL));
     replace_infinities(text);
-    sp_status status = sp_json_parse(text, strlen(text), path, &config);
+    sp_status status = sp_json_parse(text, strlen(text), path, out);
     sp_free(text);
-    if (!status) status = sp_scheduler_config_read(config, path, out);
+    return status;
+}
+
+sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out)
+{
+    json_t *config;
+    SP_TRY(load_json(path, &config));
+    sp_status status = sp_scheduler_config_read(config, path, out);
     json_decref(config);
+    return status;
+}
+
+sp_status sp_scheduler_config_of(const sp_model_folder *model, json_t **json,
+                                 sp_scheduler_config *out)
+{
+    json_t *config = NULL;
+    char *path = model->single ? sp_strdup(model->path)
+                               : sp_format("%s/scheduler/scheduler_config.json", model->path);
+    sp_status status = !path           ? SP_MEMORY
+                       : model->single ? sp_original_scheduler(model->single, NULL, &config)
+                                       : load_json(path, &config);
+    if (!status) status = sp_scheduler_config_read(config, path, out);
+    if (json) *json = json_incref(config);
+    json_decref(config);
+    sp_free(path);
     return status;
 }

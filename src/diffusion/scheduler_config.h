@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include "base/json.h"
 #include "diffusion/schedule.h"
+#include "models/model_folder.h"
 
 /* How timesteps are spread. OWN: the file does not say, so each sampler has its own. */
 typedef enum {
@@ -32,6 +33,10 @@ typedef struct {
  * here (trained_betas, zero terminal SNR, thresholding, clip_sample, Karras and other sigmas,
  * sample prediction, ...). Python's bare Infinity is read as null. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
+/* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells. *json (may
+ * be NULL) receives it as it stands there (json_decref). */
+sp_status sp_scheduler_config_of(const sp_model_folder *model, json_t **json,
+                                 sp_scheduler_config *out);
 /* `where` names the file in messages. */
 sp_status sp_scheduler_config_read(const json_t *config, const char *where,
                                    sp_scheduler_config *out);

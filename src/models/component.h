@@ -41,6 +41,9 @@ typedef struct {
 sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,
                                    sp_component_config *out);
 
+/* SP_UNSUPPORTED if `found` (NULL: nothing is said) is another class than that kind's. */
+sp_status sp_component_check_class(sp_component_kind kind, const char *found, const char *where);
+
 typedef struct {
     sp_component_config config;
     json_t *json;         /* config.json as it stands in the file */
@@ -72,21 +75,5 @@ sp_status sp_component_save(const char *folder, sp_component_kind kind, const js
 sp_status sp_component_graph(const sp_component_config *config, sp_graph **out);
 /* Elements of all parameters in a graph. */
 int64_t sp_graph_parameter_count(const sp_graph *graph);
-
-/* A folder with a model_index.json, which says what it is made of; a folder without one is taken at
- * face value. Or a checkpoint of one file. */
-typedef struct {
-    char *path;
-    json_t *index;          /* NULL: there is no model_index.json */
-    sp_tensor_file *single; /* NULL: it is a folder */
-} sp_model_folder;
-/* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
- * that would be needed and is not supported (a second text encoder). */
-sp_status sp_model_folder_open(const char *path, sp_model_folder *out);
-void sp_model_folder_close(sp_model_folder *folder);
-/* The folder is there, and the index, if there is one, does not say null for it. Any name:
- * "scheduler", "unet_ema". A single file has a scheduler if it has a UNet, a tokenizer if it has a
- * text encoder. */
-bool sp_model_folder_has(const sp_model_folder *folder, const char *component);
 
 #endif

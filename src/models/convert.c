@@ -1,9 +1,10 @@
-/* Converting a model's folder. */
+/* Converting models. */
 #include "models/convert.h"
 #include <math.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "models/original.h"
 
 static const double f16_largest = 65504;
 
@@ -23,11 +24,18 @@ static sp_status check_range(const sp_component *component, sp_dtype dtype)
     return SP_OK;
 }
 
-static sp_status convert_component(const char *model, const char *name, const char *to,
-                                   sp_dtype dtype)
+typedef struct {
+    sp_dtype dtype;
+    bool keep_dtype;
+    const char *prediction;
+} conversion;
+
+static sp_status convert_component(const char *model, const char *name, const conversion *c,
+                                   const char *to)
 {
     sp_component *component;
-    SP_TRY(sp_component_open(model, name, &component));
+    SP_TRY(sp_component_open_as(model, name, c->prediction, &component));
+    sp_dtype dtype = c->keep_dtype ? sp_weights_at(component->weights, 0)->dtype : c->dtype;
     sp_status status = check_range(component, dtype);
     if (!status)
         status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
@@ -36,8 +44,10 @@ static sp_status convert_component(const char *model, const char *name, const ch
     return status;
 }
 
+/* ---- folders ---- */
+
 static sp_status convert_entry(const char *model, const char *name, const char *output,
-                               sp_dtype dtype)
+                               const conversion *c)
 {
     if (sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0) return SP_OK;
     char *from = sp_path_join(model, name), *to = sp_path_join(output, name);
@@ -45,7 +55,7 @@ static sp_status convert_entry(const char *model, const char *name, const char *
     if (!status && !sp_path_is_folder(from))
         status = sp_copy_file(from, to);
     else if (!status && sp_component_kind_of(name) >= 0)
-        status = convert_component(model, name, to, dtype);
+        status = convert_component(model, name, c, to);
     else if (!status)
         status = sp_copy_tree(from, to);
     sp_free(from);
@@ -79,7 +89,7 @@ static sp_status remove_output(const char *output, sp_status why)
 }
 
 static sp_status convert_entries(const char *model, char *const *names, size_t count,
-                                 const char *output, sp_dtype dtype)
+                                 const char *output, const conversion *c)
 {
     bool any = false;
     for (size_t i = 0; i < count; i++)
@@ -89,21 +99,133 @@ static sp_status convert_entries(const char *model, char *const *names, size_t c
     SP_TRY(make_output(output));
     sp_status status = SP_OK;
     for (size_t i = 0; i < count && !status; i++)
-        status = convert_entry(model, names[i], output, dtype);
+        status = convert_entry(model, names[i], output, c);
     return status ? remove_output(output, status) : SP_OK;
 }
 
-sp_status sp_convert_model(const char *model, const char *output, sp_dtype dtype)
+static sp_status convert_folder(const char *model, const char *output, const conversion *c)
 {
     char **names;
     size_t count;
-    sp_model_folder folder; /* for its checks */
-    SP_TRY(sp_model_folder_open(model, &folder));
-    sp_model_folder_close(&folder);
     SP_TRY(sp_list_folder(model, &names, &count));
-    sp_status status = convert_entries(model, names, count, output, dtype);
+    sp_status status = convert_entries(model, names, count, output, c);
     for (size_t i = 0; i < count; i++)
         sp_free(names[i]);
     sp_free(names);
+    return status;
+}
+
+/* ---- single files ---- */
+
+static const struct {
+    const char *name, *library, *class_name;
+} parts[] = {
+    {"scheduler", "diffusers", NULL}, /* whose class its own file says */
+    {"text_encoder", "transformers", "CLIPTextModel"},
+    {"tokenizer", "transformers", "CLIPTokenizer"},
+    {"unet", "diffusers", "UNet2DConditionModel"},
+    {"vae", "diffusers", "AutoencoderKL"},
+};
+enum { PARTS = sizeof parts / sizeof *parts };
+
+static sp_status export_scheduler(const sp_model_folder *single, const char *prediction,
+                                  const char *to)
+{
+    json_t *json;
+    SP_TRY(sp_original_scheduler(single->single, prediction, &json));
+    char *path = sp_path_join(to, "scheduler_config.json");
+    sp_status status = path ? sp_make_folders(to) : SP_MEMORY;
+    if (!status) status = sp_json_save(path, json);
+    sp_free(path);
+    json_decref(json);
+    return status;
+}
+
+static sp_status export_tokenizer(const sp_model_folder *single, const char *to)
+{
+    sp_tokenizer *tokenizer;
+    SP_TRY(sp_model_folder_tokenizer(single, &tokenizer));
+    sp_status status = sp_tokenizer_save(tokenizer, to);
+    sp_tokenizer_destroy(tokenizer);
+    return status;
+}
+
+sp_status sp_export_part(const sp_model_folder *single, const char *part, const char *prediction,
+                         sp_dtype dtype, bool keep_dtype, const char *to)
+{
+    conversion c = {.dtype = dtype, .keep_dtype = keep_dtype, .prediction = prediction};
+    if (strcmp(part, "scheduler") == 0) return export_scheduler(single, prediction, to);
+    if (strcmp(part, "tokenizer") == 0) return export_tokenizer(single, to);
+    return convert_component(single->path, part, &c, to);
+}
+
+static sp_status export_index(const sp_model_folder *single, const char *output)
+{
+    json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name",
+                              "StableDiffusionPipeline", "_diffusers_version", "0.30.0",
+                              "feature_extractor", "safety_checker", "requires_safety_checker", 0);
+    json_t *scheduler = NULL;
+    sp_status status = index ? sp_original_scheduler(single->single, NULL, &scheduler) : SP_MEMORY;
+    for (int i = 0; i < PARTS && !status; i++) {
+        const char *name = parts[i].class_name;
+        if (!name) name = json_string_value(json_object_get(scheduler, "_class_name"));
+        json_t *entry = sp_model_folder_has(single, parts[i].name)
+                            ? json_pack("[s,s]", parts[i].library, name)
+                            : json_pack("[n,n]");
+        if (json_object_set_new(index, parts[i].name, entry)) status = SP_MEMORY;
+    }
+    char *path = sp_path_join(output, "model_index.json");
+    if (!status) status = path ? sp_json_save(path, index) : SP_MEMORY;
+    sp_free(path);
+    json_decref(scheduler);
+    json_decref(index);
+    return status;
+}
+
+static sp_status export_parts(const sp_model_folder *single, const char *output,
+                              const conversion *c)
+{
+    for (int i = 0; i < PARTS; i++) {
+        if (!sp_model_folder_has(single, parts[i].name)) continue;
+        char *to = sp_path_join(output, parts[i].name);
+        sp_status status =
+            to ? sp_export_part(single, parts[i].name, c->prediction, c->dtype, c->keep_dtype, to)
+               : SP_MEMORY;
+        sp_free(to);
+        if (status) return status;
+    }
+    return export_index(single, output);
+}
+
+static sp_status convert_file(const sp_model_folder *single, const char *output,
+                              const conversion *c)
+{
+    bool any = false;
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++)
+        any |= sp_model_folder_has(single, sp_component_folder_name((sp_component_kind)i));
+    if (!any) /* which says what names are looked for */
+        return sp_original_config(single->single, SP_COMPONENT_UNET, NULL, &(json_t *){NULL});
+    SP_TRY(make_output(output));
+    sp_status status = export_parts(single, output, c);
+    return status ? remove_output(output, status) : SP_OK;
+}
+
+sp_status sp_convert_model(const char *model, const char *output, sp_dtype dtype,
+                           const char *prediction)
+{
+    conversion c = {.dtype = dtype, .prediction = prediction};
+    sp_model_folder folder;
+    SP_TRY(sp_model_folder_open(model, &folder));
+    sp_status status;
+    if (folder.single)
+        status = convert_file(&folder, output, &c);
+    else if (prediction)
+        status = sp_fail(SP_ARGUMENT,
+                         "%s: is a folder, whose scheduler says what the model predicts; "
+                         "a prediction type is for checkpoints of one file",
+                         model);
+    else
+        status = convert_folder(model, output, &c);
+    sp_model_folder_close(&folder);
     return status;
 }

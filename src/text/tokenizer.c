@@ -109,14 +109,16 @@ int32_t sp_tokenizer_pad(const sp_tokenizer *tokenizer)
     return tokenizer->roles[SP_TOKEN_PAD];
 }
 
-sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool normalized)
+sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool begin_normalized,
+                                   bool end_normalized)
 {
     static const char *const contents[] = {SP_CLIP_BEGIN, SP_CLIP_END};
     sp_token_table *tokens = &tokenizer->vocabulary.tokens;
     for (int i = 0; i < 2; i++) {
         SP_TRY(sp_token_table_add(tokens, contents[i], strlen(contents[i]), NULL, 0,
                                   &tokenizer->roles[i]));
-        SP_TRY(sp_tokenizer_put_added(tokenizer, contents[i], normalized, true));
+        SP_TRY(sp_tokenizer_put_added(tokenizer, contents[i], i ? end_normalized : begin_normalized,
+                                      true));
     }
     tokenizer->size = tokens->count;
     tokenizer->roles[SP_TOKEN_UNKNOWN] = tokenizer->roles[SP_TOKEN_END];

@@ -39,7 +39,8 @@ sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, b
                                  bool special);
 /* Ends the vocabulary with the begin and the end token, which is the unknown one and the padding
  * too. normalized: found in text after normalising it, else as it is typed. SP_MEMORY. */
-sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool normalized);
+sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool begin_normalized,
+                                   bool end_normalized);
 /* The id of a token by its content, or -1. */
 int32_t sp_tokenizer_find(const sp_tokenizer *tokenizer, const char *content);
 

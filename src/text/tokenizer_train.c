@@ -244,7 +244,7 @@ static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, siz
         status = sp_split_text(&special, captions[i], strlen(captions[i]), count_word, &c);
     if (status == SP_OK) status = sp_vocabulary_add_bytes(&tokenizer->vocabulary);
     if (status == SP_OK) status = learn(&c, vocabulary_size - SPECIAL_TOKENS);
-    if (status == SP_OK) status = sp_tokenizer_add_special(tokenizer, false);
+    if (status == SP_OK) status = sp_tokenizer_add_special(tokenizer, false, false);
     sp_added_tokens_free(&special);
     corpus_free(&c);
     return status;

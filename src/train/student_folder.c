@@ -4,6 +4,8 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "diffusion/scheduler_config.h"
+#include "models/convert.h"
 
 static const char readme[] =
     "# A few-step student\n"
@@ -33,12 +35,22 @@ static sp_status save_unet(const sp_distill_options *o, const char *name,
     return status;
 }
 
-/* Copied beside and renamed: half a text encoder must not look like one. */
-static sp_status replace_folder(const char *from, const char *to)
+/* The teacher's part as the folder `to`. */
+static sp_status write_part(const sp_model_folder *teacher, const char *name, const char *to)
+{
+    if (teacher->single) return sp_export_part(teacher, name, NULL, SP_F32, true, to);
+    char *from = sp_path_join(teacher->path, name);
+    sp_status status = from ? sp_copy_tree(from, to) : SP_MEMORY;
+    sp_free(from);
+    return status;
+}
+
+/* Written beside and renamed: half a text encoder must not look like one. */
+static sp_status replace_part(const sp_model_folder *teacher, const char *name, const char *to)
 {
     char *beside = sp_format("%s.tmp-%ld", to, (long)getpid());
     if (!beside) return SP_MEMORY;
-    sp_status status = sp_copy_tree(from, beside);
+    sp_status status = write_part(teacher, name, beside);
     if (!status) status = sp_remove_tree(to);
     if (!status && rename(beside, to) != 0)
         status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, to, strerror(errno));
@@ -53,22 +65,21 @@ static sp_status replace_folder(const char *from, const char *to)
 }
 
 /* What the teacher has of it; recorded draws need no text encoder and no VAE. */
-static sp_status copy_component(const sp_distill_options *o, const char *name)
+static sp_status copy_part(const sp_distill_options *o, const sp_model_folder *teacher,
+                           const char *name)
 {
-    char *from = sp_path_join(o->teacher, name), *to = sp_path_join(o->output, name);
-    sp_status status = from && to ? SP_OK : SP_MEMORY;
-    if (!status && sp_path_is_folder(from)) status = replace_folder(from, to);
-    sp_free(from);
+    if (!sp_model_folder_has(teacher, name)) return SP_OK;
+    char *to = sp_path_join(o->output, name);
+    sp_status status = to ? replace_part(teacher, name, to) : SP_MEMORY;
     sp_free(to);
     return status;
 }
 
-static sp_status save_scheduler(const sp_distill_options *o)
+static sp_status save_scheduler(const sp_distill_options *o, const sp_model_folder *teacher_model)
 {
     static const char *const kept[] = {"num_train_timesteps", "beta_start",      "beta_end",
                                        "beta_schedule",       "prediction_type", "set_alpha_to_one",
                                        "steps_offset"};
-    char *from = sp_format("%s/scheduler/scheduler_config.json", o->teacher);
     char *folder = sp_path_join(o->output, "scheduler");
     char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
     json_t *teacher = NULL;
@@ -76,7 +87,10 @@ static sp_status save_scheduler(const sp_distill_options *o)
         "{s:s, s:s, s:i, s:f, s:s, s:b, s:b}", "_class_name", "LCMScheduler", "_diffusers_version",
         "0.30.0", "original_inference_steps", o->objective.ddim_timesteps, "timestep_scaling", 10.0,
         "timestep_spacing", "leading", "clip_sample", 0, "rescale_betas_zero_snr", 0);
-    sp_status status = from && to && lcm ? sp_json_load(from, &teacher) : SP_MEMORY;
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
+    sp_status status =
+        to && lcm && config ? sp_scheduler_config_of(teacher_model, &teacher, config) : SP_MEMORY;
+    sp_free(config);
     for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
         json_t *value = json_object_get(teacher, kept[i]);
         if (value && json_object_set(lcm, kept[i], value)) status = SP_MEMORY;
@@ -85,7 +99,6 @@ static sp_status save_scheduler(const sp_distill_options *o)
     if (!status) status = sp_json_save(to, lcm);
     json_decref(teacher);
     json_decref(lcm);
-    sp_free(from);
     sp_free(to);
     sp_free(folder);
     return status;
@@ -121,15 +134,25 @@ static sp_status save_index(const sp_distill_options *o)
     return status;
 }
 
+static sp_status save_teacher_parts(const sp_distill_options *o)
+{
+    static const char *const parts[] = {"text_encoder", "tokenizer", "vae"};
+    sp_model_folder teacher;
+    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++)
+        status = copy_part(o, &teacher, parts[i]);
+    if (!status) status = save_scheduler(o, &teacher);
+    sp_model_folder_close(&teacher);
+    return status;
+}
+
 sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings)
 {
     SP_TRY(save_unet(o, "unet", student, online));
     SP_TRY(save_unet(o, "unet_ema", student, ema));
-    SP_TRY(copy_component(o, "text_encoder"));
-    SP_TRY(copy_component(o, "tokenizer"));
-    SP_TRY(copy_component(o, "vae"));
-    SP_TRY(save_scheduler(o));
+    SP_TRY(save_teacher_parts(o));
     SP_TRY(save_json(o, "splam.json", settings));
     char *path = sp_path_join(o->output, "README.md");
     sp_status status = path ? sp_write_file(path, readme, sizeof readme - 1) : SP_MEMORY;
