@@ -313,6 +313,74 @@ static void test_prediction(void **state)
     sp_free(path);
 }
 
+/* ---- folders in shards ---- */
+
+/* Splits FOLDER/BASE.safetensors into two shards with an index. */
+static void split(const char *folder, const char *base)
+{
+    enum { MOST = 1000 };
+    static sp_named_tensor named[MOST];
+    sp_tensor_file *file;
+    char *whole = sp_format("%s/%s.safetensors", folder, base);
+    assert_ok(sp_safetensors_open(whole, &file));
+    size_t count = sp_tensor_file_count(file), half = count / 2;
+    json_t *map = json_object(), *index = json_pack("{s:o}", "weight_map", map);
+    assert_true(count > 1 && count < MOST);
+    for (size_t i = 0; i < count; i++) {
+        named[i] = (sp_named_tensor){sp_tensor_file_name(file, i), sp_tensor_file_at(file, i)};
+        json_object_set_new(map, named[i].name,
+                            json_string(i < half ? "a.safetensors" : "b.safetensors"));
+    }
+    char *first = sp_path_join(folder, "a.safetensors"),
+         *second = sp_path_join(folder, "b.safetensors"),
+         *list = sp_format("%s/%s.safetensors.index.json", folder, base);
+    assert_ok(sp_safetensors_save(first, named, half, NULL, 0));
+    assert_ok(sp_safetensors_save(second, named + half, count - half, NULL, 0));
+    assert_ok(sp_json_save(list, index));
+    sp_tensor_file_close(file);
+    assert_ok(sp_remove_tree(whole));
+    json_decref(index);
+    sp_free(whole);
+    sp_free(first);
+    sp_free(second);
+    sp_free(list);
+}
+
+static void test_shards(void **state)
+{
+    static const sp_dtype dtypes[] = {SP_F32, SP_F16, SP_BF16};
+    static const char *const parts[][2] = {{"unet", "diffusion_pytorch_model"},
+                                           {"vae", "diffusion_pytorch_model"},
+                                           {"text_encoder", "model"}};
+    const char *checkpoint = golden("original-sd1/model.safetensors");
+    for (int d = 0; d < 3; d++)
+        for (int i = 0; i < 3; i++) {
+            char *folder = sp_format("%s/%d", (const char *)*state, d);
+            char *part = sp_path_join(folder, parts[i][0]);
+            sp_component *single, *sharded;
+            if (i == 0) assert_ok(sp_convert_model(checkpoint, folder, dtypes[d], NULL));
+            split(part, parts[i][1]);
+            assert_ok(sp_component_open(checkpoint, parts[i][0], &single));
+            assert_ok(sp_component_open(folder, parts[i][0], &sharded));
+            assert_int_equal(sp_weights_count(single->weights), sp_weights_count(sharded->weights));
+            for (size_t k = 0; k < sp_weights_count(single->weights); k++) {
+                const char *name = sp_weights_name(single->weights, k);
+                const sp_tensor *a = sp_weights_find(sharded->weights, name);
+                double error;
+                assert_non_null(a);
+                assert_int_equal(a->dtype, dtypes[d]);
+                assert_ok(
+                    sp_tensor_relative_max_error(a, sp_weights_at(single->weights, k), &error));
+                /* f16 is held exactly but by bf16, whose numbers are up to 2^-8 apart */
+                assert_true(error <= (dtypes[d] == SP_BF16 ? 0x1p-8 : 0));
+            }
+            sp_component_close(single);
+            sp_component_close(sharded);
+            sp_free(part);
+            sp_free(folder);
+        }
+}
+
 /* ---- what is refused ---- */
 
 typedef struct {
@@ -435,6 +503,7 @@ int main(void)
         cmocka_unit_test(test_forward),
         cmocka_unit_test_setup_teardown(test_whole, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_prediction, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_shards, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_refused, make_test_folder, remove_test_folder),
         cmocka_unit_test(test_allocation_failures),
     };

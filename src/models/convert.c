@@ -1,25 +1,57 @@
 /* Converting models. */
 #include "models/convert.h"
 #include <math.h>
+#include <stdatomic.h>
+#include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "base/text.h"
 #include "models/original.h"
 
-static const double f16_largest = 65504;
+static const float f16_largest = 65504;
+
+typedef struct {
+    const sp_tensor *tensor;
+    atomic_bool beyond; /* some element is too large, or not finite */
+} range_check;
+
+static void check_elements(void *context, int64_t begin, int64_t end)
+{
+    enum { AT_ONCE = 4096 };
+    range_check *check = context;
+    const sp_tensor *tensor = check->tensor;
+    size_t size = sp_dtype_size(tensor->dtype);
+    float values[AT_ONCE];
+    for (int64_t at = begin; at < end; at += AT_ONCE) {
+        int64_t count = end - at < AT_ONCE ? end - at : AT_ONCE;
+        int beyond = 0;
+        sp_convert(values, SP_F32, (const char *)tensor->data + (size_t)at * size, tensor->dtype,
+                   count);
+        for (int64_t i = 0; i < count; i++)
+            beyond |= !(fabsf(values[i]) <= f16_largest);
+        if (beyond) atomic_store(&check->beyond, true);
+    }
+}
+
+static sp_status fail_beyond(const sp_component *component, const char *name,
+                             const sp_tensor *tensor)
+{
+    double value = 0;
+    for (int64_t i = 0; i < sp_tensor_count(tensor) && fabs(value) <= (double)f16_largest; i++)
+        value = sp_load(tensor->data, tensor->dtype, i);
+    return sp_fail(SP_NUMERIC, "%s: tensor \"%s\" has %g, which F16 cannot hold; take BF16",
+                   component->folder, name, value);
+}
 
 static sp_status check_range(const sp_component *component, sp_dtype dtype)
 {
+    enum { GRAIN = 1 << 16 };
     for (size_t i = 0; i < sp_weights_count(component->weights) && dtype == SP_F16; i++) {
-        const sp_tensor *tensor = sp_weights_at(component->weights, i);
-        int64_t count = sp_tensor_count(tensor);
-        for (int64_t k = 0; k < count; k++) {
-            double value = sp_load(tensor->data, tensor->dtype, k);
-            if (!(fabs(value) <= f16_largest))
-                return sp_fail(SP_NUMERIC,
-                               "%s: tensor \"%s\" has %g, which F16 cannot hold; take BF16",
-                               component->folder, sp_weights_name(component->weights, i), value);
-        }
+        range_check check = {.tensor = sp_weights_at(component->weights, i)};
+        sp_parallel_for(sp_tensor_count(check.tensor), GRAIN, check_elements, &check);
+        if (atomic_load(&check.beyond))
+            return fail_beyond(component, sp_weights_name(component->weights, i), check.tensor);
     }
     return SP_OK;
 }

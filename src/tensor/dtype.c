@@ -168,30 +168,54 @@ static inline float same_float(float f)
     return f;
 }
 
-/* One plain loop per pair of float types; each is a shape that the compiler vectorises. */
-#define CONVERT_LOOP(name, to_type, from_type, encode, decode)                                     \
-    static void name(void *restrict to, const void *restrict from, int64_t count)                  \
+typedef void convert_loop(void *restrict to, const void *restrict from, int64_t count);
+
+/* One plain loop per pair of float types; each is a shape that the compiler vectorises. All loops
+ * once for each instruction set: integer and exact floating-point operations, so the same bits. */
+#define CONVERT_LOOP(attribute, name, to_type, from_type, encode, decode)                          \
+    attribute static void name(void *restrict to, const void *restrict from, int64_t count)        \
     {                                                                                              \
         to_type *restrict y = to;                                                                  \
         const from_type *restrict x = from;                                                        \
         for (int64_t i = 0; i < count; i++)                                                        \
             y[i] = encode(decode(x[i]));                                                           \
     }
-CONVERT_LOOP(f32_from_bf16, unaligned_float, unaligned_half, same_float, sp_bf16_to_f32)
-CONVERT_LOOP(f32_from_f16, unaligned_float, unaligned_half, same_float, half_to_float)
-CONVERT_LOOP(bf16_from_f32, unaligned_half, unaligned_float, sp_f32_to_bf16, same_float)
-CONVERT_LOOP(f16_from_f32, unaligned_half, unaligned_float, float_to_half, same_float)
-CONVERT_LOOP(bf16_from_f16, unaligned_half, unaligned_half, sp_f32_to_bf16, half_to_float)
-CONVERT_LOOP(f16_from_bf16, unaligned_half, unaligned_half, float_to_half, sp_bf16_to_f32)
+#define CONVERT_LOOPS(isa, attribute)                                                              \
+    CONVERT_LOOP(attribute, f32_from_bf16_##isa, unaligned_float, unaligned_half, same_float,      \
+                 sp_bf16_to_f32)                                                                   \
+    CONVERT_LOOP(attribute, f32_from_f16_##isa, unaligned_float, unaligned_half, same_float,       \
+                 half_to_float)                                                                    \
+    CONVERT_LOOP(attribute, bf16_from_f32_##isa, unaligned_half, unaligned_float, sp_f32_to_bf16,  \
+                 same_float)                                                                       \
+    CONVERT_LOOP(attribute, f16_from_f32_##isa, unaligned_half, unaligned_float, float_to_half,    \
+                 same_float)                                                                       \
+    CONVERT_LOOP(attribute, bf16_from_f16_##isa, unaligned_half, unaligned_half, sp_f32_to_bf16,   \
+                 half_to_float)                                                                    \
+    CONVERT_LOOP(attribute, f16_from_bf16_##isa, unaligned_half, unaligned_half, float_to_half,    \
+                 sp_bf16_to_f32)                                                                   \
+    static convert_loop *const loops_##isa[3][3] = {                                               \
+        [SP_F32] = {[SP_BF16] = f32_from_bf16_##isa, [SP_F16] = f32_from_f16_##isa},               \
+        [SP_BF16] = {[SP_F32] = bf16_from_f32_##isa, [SP_F16] = bf16_from_f16_##isa},              \
+        [SP_F16] = {[SP_F32] = f16_from_f32_##isa, [SP_BF16] = f16_from_bf16_##isa},               \
+    };
+_Static_assert(SP_F32 < 3 && SP_BF16 < 3 && SP_F16 < 3, "loops are indexed by these dtypes");
 
-typedef void convert_loop(void *restrict to, const void *restrict from, int64_t count);
+CONVERT_LOOPS(baseline, )
+#ifdef __x86_64__
+CONVERT_LOOPS(avx2, __attribute__((target("avx2"))))
+CONVERT_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512"))))
+#endif
 
-static convert_loop *const float_loops[3][3] = {
-    [SP_F32] = {[SP_BF16] = f32_from_bf16, [SP_F16] = f32_from_f16},
-    [SP_BF16] = {[SP_F32] = bf16_from_f32, [SP_F16] = bf16_from_f16},
-    [SP_F16] = {[SP_F32] = f16_from_f32, [SP_BF16] = f16_from_bf16},
-};
-_Static_assert(SP_F32 < 3 && SP_BF16 < 3 && SP_F16 < 3, "float_loops is indexed by these dtypes");
+static convert_loop *find_loop(sp_dtype to, sp_dtype from)
+{
+    if (to >= 3 || from >= 3) return NULL;
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return loops_avx512[to][from];
+    if (__builtin_cpu_supports("avx2")) return loops_avx2[to][from];
+#endif
+    return loops_baseline[to][from];
+}
 
 typedef struct {
     char *to;
@@ -218,7 +242,10 @@ static void convert_range(void *context, int64_t begin, int64_t end)
 
 void sp_convert(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count)
 {
-    conversion c = {.to = to, .from = from, .to_dtype = to_dtype, .from_dtype = from_dtype};
-    if (to_dtype < 3 && from_dtype < 3) c.loop = float_loops[to_dtype][from_dtype];
+    conversion c = {.to = to,
+                    .from = from,
+                    .to_dtype = to_dtype,
+                    .from_dtype = from_dtype,
+                    .loop = find_loop(to_dtype, from_dtype)};
     sp_parallel_for(count, 1 << 16, convert_range, &c);
 }

@@ -52,18 +52,23 @@ const char *sp_shape_text(sp_shape shape)
     return text;
 }
 
-sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
+static sp_status create(sp_dtype dtype, sp_shape shape, void *(*allocate)(size_t), sp_tensor *out)
 {
     *out = (sp_tensor){0};
     int64_t count = sp_shape_count(shape), bytes;
     if (count < 0 || __builtin_mul_overflow(count, (int64_t)sp_dtype_size(dtype), &bytes))
         return sp_fail(SP_SHAPE, "a tensor cannot have the shape %s", sp_shape_text(shape));
-    void *data = sp_alloc_zero((size_t)bytes);
+    void *data = allocate((size_t)bytes);
     if (!data)
         return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %lld bytes",
                        sp_shape_text(shape), sp_dtype_name(dtype), (long long)bytes);
     *out = (sp_tensor){.dtype = dtype, .shape = shape, .data = data, .owned = true};
     return SP_OK;
+}
+
+sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
+{
+    return create(dtype, shape, sp_alloc_zero, out);
 }
 
 void sp_tensor_free(sp_tensor *tensor)
@@ -84,7 +89,7 @@ size_t sp_tensor_bytes(const sp_tensor *tensor)
 
 sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out)
 {
-    SP_TRY(sp_tensor_create(dtype, tensor->shape, out));
+    SP_TRY(create(dtype, tensor->shape, sp_alloc, out)); /* all of it is written */
     sp_convert(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
     return SP_OK;
 }
