@@ -70,20 +70,20 @@ static int run_verb(int argc, char **argv)
     return cli_fail(CLI_USAGE, "there is no verb \"%s\"; see splam --help", argv[1]);
 }
 
-/* OpenMP's threads spin while they wait for each other. Where another program runs on their cores, what
- * they burn so is taken from the thread that they wait for, and everything takes ten times as long.
- * OpenMP reads how long to spin before main begins, so the program starts itself once more. Whoever
- * has set it is left alone; if it cannot be done, nothing is wrong but slow. */
-static void wait_without_spinning(char **argv)
+/* OpenMP's threads spin long while they wait for each other. Where another program runs on their cores,
+ * what they burn so is taken from the thread that they wait for, and everything takes ten times as
+ * long. OpenMP reads how long to spin before main begins, so the program starts itself once more.
+ * Whoever has set it is left alone; if it cannot be done, nothing is wrong but slow. */
+static void wait_with_little_spinning(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)
 {
     int code = CLI_OK;
-    wait_without_spinning(argv);
+    wait_with_little_spinning(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file too large is an error to report, not to die of */
     if (argc < 2)
         return cli_fail(CLI_USAGE, "a verb is missing; see splam --help");
