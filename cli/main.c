@@ -70,10 +70,10 @@ static int run_verb(int argc, char **argv)
     return cli_fail(CLI_USAGE, "there is no verb \"%s\"; see splam --help", argv[1]);
 }
 
-/* OpenMP's threads spin long while they wait for each other. Where another program runs on their cores,
- * what they burn so is taken from the thread that they wait for, and everything takes ten times as
- * long. OpenMP reads how long to spin before main begins, so the program starts itself once more.
- * Whoever has set it is left alone; if it cannot be done, nothing is wrong but slow. */
+/* OpenMP's threads spin long while they wait for each other. Where another program runs on their
+ * cores, what they burn so is taken from the thread that they wait for, and everything takes ten
+ * times as long. OpenMP reads how long to spin before main begins, so the program starts itself
+ * once more. Whoever has set it is left alone; if it cannot be done, nothing is wrong but slow. */
 static void wait_with_little_spinning(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;

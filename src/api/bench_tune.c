@@ -1,6 +1,7 @@
 /* Choosing the fastest form of each convolution, for the table that is compiled in. */
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "api/bench.h"
 #include "backend/cpu/convolution_choice.h"
@@ -13,8 +14,7 @@ static sp_status run_trial(void *context)
     return SP_OK;
 }
 
-/* Seconds of the case in one form; INFINITY where it does not fit, or its packed kernels are not
- * worth their memory. */
+/* Seconds of the case in one form; INFINITY where it does not fit or is not allowed. */
 static sp_status time_form(const sp_op_case *c, sp_convolution_form form, sp_dtype dtype,
                            const sp_callbacks *callbacks, sp_convolution_row *layer,
                            double *seconds)
@@ -26,7 +26,7 @@ static sp_status time_form(const sp_op_case *c, sp_convolution_form form, sp_dty
     SP_TRY(status);
     sp_bench_times times;
     bool has_choice = sp_convolution_describe(sp_op_trial_node(trial), layer);
-    if (has_choice && sp_convolution_is_worth(form, layer)) {
+    if (has_choice && sp_convolution_allows(form, layer)) {
         status = sp_bench_repeat(run_trial, trial, 0.5, callbacks, &times);
         *seconds = sp_bench_median(&times);
     }
@@ -73,9 +73,14 @@ static sp_status tune_case(const sp_op_case *c, sp_dtype dtype, const sp_callbac
     return SP_OK;
 }
 
+/* Layers differ in more than their sums. */
 static bool wanted(const sp_op_case *c)
 {
-    return c->large && c->op == &sp_op_conv2d;
+    bool found = c->large && c->op == &sp_op_conv2d;
+    for (const sp_op_case *before = sp_op_cases; before < c && found; before++)
+        found = !before->large || before->op != c->op ||
+                memcmp(before->size, c->size, 11 * sizeof *c->size) != 0;
+    return found;
 }
 
 sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_string *out)

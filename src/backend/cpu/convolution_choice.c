@@ -36,12 +36,13 @@ bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
     return o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3;
 }
 
-bool sp_convolution_is_worth(sp_convolution_form form, const sp_convolution_row *layer)
+bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer)
 {
     static const int64_t tile[] = {
         [SP_WINOGRAD_2_BF16] = 4, [SP_WINOGRAD_4] = 6, [SP_WINOGRAD_6] = 8};
     const int64_t limit = (int64_t)192 << 20;
     if (form == SP_CONVOLUTION_DIRECT) return true;
+    if (form == SP_WINOGRAD_2_BF16 && layer->dtype != SP_BF16) return false;
     int64_t side = tile[form] - layer->doubled, size = form == SP_WINOGRAD_2_BF16 ? 2 : 4;
     if (layer->positions < 256 && side * side > 9) return false;
     return side * side * size * layer->C * layer->M <= limit;
@@ -55,7 +56,7 @@ static sp_convolution_form by_rule(const sp_convolution_row *r)
                                : r->positions >= 65536 ? SP_WINOGRAD_6
                                                        : SP_WINOGRAD_4;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
-    return worth && sp_convolution_is_worth(form, r) ? form : SP_CONVOLUTION_DIRECT;
+    return worth && sp_convolution_allows(form, r) ? form : SP_CONVOLUTION_DIRECT;
 }
 
 static bool same_layer(const sp_convolution_row *a, const sp_convolution_row *b)

@@ -41,9 +41,10 @@ extern const size_t sp_convolution_table_count;
  * the table's layers have in common. */
 sp_convolution_form sp_convolution_choice(const sp_node *node);
 
-/* Whether packed kernels of this form are worth their memory in the layer: not more than 192 MB,
- * nor more than the plain ones where there are few positions to gain on. */
-bool sp_convolution_is_worth(sp_convolution_form form, const sp_convolution_row *layer);
+/* Whether the form may be chosen for the layer. Accuracy: products of bf16 only where activations
+ * are bf16. Memory: packed kernels of at most 192 MB, and not larger than the plain ones where
+ * there are few positions to gain on. */
+bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer);
 
 /* Prepares the node in a given form, for tests and for measuring; SP_UNSUPPORTED where it does not
  * fit or `form` is direct. */
