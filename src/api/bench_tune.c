@@ -1,12 +1,13 @@
 /* Choosing the fastest form of each convolution, for the table that is compiled in. */
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "api/bench.h"
 #include "backend/cpu/convolution_choice.h"
 #include "base/text.h"
 #include "ops/op_cases.h"
+
+enum { MAX_LAYERS = 256 }; /* of the cases, of each type */
 
 static sp_status run_trial(void *context)
 {
@@ -16,20 +17,18 @@ static sp_status run_trial(void *context)
 
 /* Seconds of the case in one form; INFINITY where it does not fit or is not allowed. */
 static sp_status time_form(const sp_op_case *c, sp_convolution_form form, sp_dtype dtype,
-                           const sp_callbacks *callbacks, sp_convolution_row *layer,
+                           const sp_callbacks *callbacks, const sp_convolution_row *layer,
                            double *seconds)
 {
     sp_op_trial *trial;
     *seconds = INFINITY;
+    if (!sp_convolution_allows(form, layer)) return SP_OK;
     sp_status status = sp_op_trial_create(c, sp_cpu_backend_with(form), dtype, &trial);
     if (status == SP_UNSUPPORTED) return SP_OK;
     SP_TRY(status);
     sp_bench_times times;
-    bool has_choice = sp_convolution_describe(sp_op_trial_node(trial), layer);
-    if (has_choice && sp_convolution_allows(form, layer)) {
-        status = sp_bench_repeat(run_trial, trial, 0.5, callbacks, &times);
-        *seconds = sp_bench_median(&times);
-    }
+    status = sp_bench_repeat(run_trial, trial, 0.5, callbacks, &times);
+    *seconds = sp_bench_median(&times);
     sp_op_trial_destroy(trial);
     return status;
 }
@@ -51,41 +50,61 @@ static void append_row(sp_string *out, const sp_convolution_row *r)
                             r->M, r->doubled ? "true" : "false", forms[r->form]);
 }
 
-static sp_status tune_case(const sp_op_case *c, sp_dtype dtype, const sp_callbacks *callbacks,
-                           sp_string *out)
+/* The layer of a case; cases that differ in their sums alone have the same. */
+static sp_status layer_of(const sp_op_case *c, sp_dtype dtype, sp_convolution_row *layer,
+                          bool *has_choice)
+{
+    sp_op_trial *trial;
+    SP_TRY(sp_op_trial_create(c, sp_cpu_backend_with(SP_CONVOLUTION_DIRECT), dtype, &trial));
+    *has_choice = sp_convolution_describe(sp_op_trial_node(trial), layer);
+    sp_op_trial_destroy(trial);
+    return SP_OK;
+}
+
+typedef struct {
+    sp_convolution_row done[2 * MAX_LAYERS];
+    int count;
+    const sp_callbacks *callbacks;
+    sp_string *out;
+} tuning;
+
+static sp_status tune_case(tuning *t, const sp_op_case *c, sp_dtype dtype)
 {
     double seconds[SP_CONVOLUTION_FORM_COUNT];
     sp_convolution_row layer = {0};
     int best = SP_CONVOLUTION_DIRECT;
+    bool has_choice;
+    SP_TRY(layer_of(c, dtype, &layer, &has_choice));
+    for (int i = 0; i < t->count && has_choice; i++)
+        has_choice = !sp_convolution_same_layer(&t->done[i], &layer);
+    if (!has_choice || t->count == 2 * MAX_LAYERS) return SP_OK;
+    t->done[t->count++] = layer;
     for (int form = 0; form < SP_CONVOLUTION_FORM_COUNT; form++) {
-        SP_TRY(time_form(c, (sp_convolution_form)form, dtype, callbacks, &layer, &seconds[form]));
+        SP_TRY(
+            time_form(c, (sp_convolution_form)form, dtype, t->callbacks, &layer, &seconds[form]));
         if (seconds[form] < seconds[best]) best = form;
     }
-    if (!layer.positions || isinf(seconds[best])) return SP_OK;
     layer.form = (sp_convolution_form)best;
-    append_row(out, &layer);
-    sp_string_append_format(out, " /*");
+    append_row(t->out, &layer);
+    sp_string_append_format(t->out, " /*");
     for (int form = 0; form < SP_CONVOLUTION_FORM_COUNT; form++)
         if (!isinf(seconds[form]))
-            sp_string_append_format(out, " %s %.3g ms", sp_convolution_form_name(form),
+            sp_string_append_format(t->out, " %s %.3g ms",
+                                    sp_convolution_form_name((sp_convolution_form)form),
                                     seconds[form] * 1e3);
-    sp_string_append_format(out, " */\n");
+    sp_string_append_format(t->out, " */\n");
     return SP_OK;
 }
 
-/* Layers differ in more than their sums. */
 static bool wanted(const sp_op_case *c)
 {
-    bool found = c->large && c->op == &sp_op_conv2d;
-    for (const sp_op_case *before = sp_op_cases; before < c && found; before++)
-        found = !before->large || before->op != c->op ||
-                memcmp(before->size, c->size, 11 * sizeof *c->size) != 0;
-    return found;
+    return c->large && c->op == &sp_op_conv2d;
 }
 
 sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_string *out)
 {
     static const sp_dtype dtypes[] = {SP_F32, SP_BF16};
+    tuning t = {.callbacks = callbacks, .out = out};
     int64_t total = 0, done = 0;
     for (int i = 0; i < sp_op_case_count; i++)
         total += wanted(&sp_op_cases[i]);
@@ -101,7 +120,7 @@ sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_s
     for (int i = 0; i < sp_op_case_count; i++) {
         if (!wanted(&sp_op_cases[i])) continue;
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
-            SP_TRY(tune_case(&sp_op_cases[i], dtypes[d], callbacks, out));
+            SP_TRY(tune_case(&t, &sp_op_cases[i], dtypes[d]));
         sp_report(callbacks, "convolutions", ++done, total, sp_op_cases[i].name);
     }
     return SP_OK;

@@ -59,7 +59,7 @@ static sp_convolution_form by_rule(const sp_convolution_row *r)
     return worth && sp_convolution_allows(form, r) ? form : SP_CONVOLUTION_DIRECT;
 }
 
-static bool same_layer(const sp_convolution_row *a, const sp_convolution_row *b)
+bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b)
 {
     return a->isa == b->isa && a->dtype == b->dtype && a->positions == b->positions &&
            a->C == b->C && a->M == b->M && a->doubled == b->doubled;
@@ -70,7 +70,8 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
     sp_convolution_row layer;
     if (!sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
     for (size_t i = 0; i < sp_convolution_table_count; i++)
-        if (same_layer(&sp_convolution_table[i], &layer)) return sp_convolution_table[i].form;
+        if (sp_convolution_same_layer(&sp_convolution_table[i], &layer))
+            return sp_convolution_table[i].form;
     return by_rule(&layer);
 }
 

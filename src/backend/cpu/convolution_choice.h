@@ -33,6 +33,8 @@ typedef struct {
  * has a choice. */
 bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out);
 
+bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b);
+
 /* The layers measured so far, from convolution_table.inc, which `splam bench --tune` writes. */
 extern const sp_convolution_row sp_convolution_table[];
 extern const size_t sp_convolution_table_count;
