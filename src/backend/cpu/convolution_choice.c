@@ -69,6 +69,7 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
 {
     sp_convolution_row layer;
     if (!sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
+    if (layer.dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_CONVOLUTION_DIRECT;
     for (size_t i = 0; i < sp_convolution_table_count; i++)
         if (sp_convolution_same_layer(&sp_convolution_table[i], &layer))
             return sp_convolution_table[i].form;

@@ -34,5 +34,7 @@ extern const sp_cpu_kernel sp_cpu_onednn[];
 extern const sp_cpu_kernel sp_cpu_fused[];
 /* Tells oneDNN the cap; before any of its primitives is made. */
 void sp_onednn_limit_isa(sp_isa isa);
+/* The library multiplies bf16 in AMX tiles, some eight times as fast as vectors do. */
+bool sp_onednn_uses_amx(void);
 
 #endif

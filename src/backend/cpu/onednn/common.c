@@ -33,6 +33,11 @@ void sp_onednn_limit_isa(sp_isa isa)
     if (limit[isa] != dnnl_cpu_isa_all) dnnl_set_max_cpu_isa(limit[isa]);
 }
 
+bool sp_onednn_uses_amx(void)
+{
+    return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx;
+}
+
 sp_status sp_onednn_check(dnnl_status_t status, const char *what)
 {
     switch (status) {
