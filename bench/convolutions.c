@@ -35,8 +35,9 @@ static double seconds(const sp_node *node, sp_kernel *kernel, double *packing)
     void *scratch = must(sp_alloc(kernel->scratch)), *weight = data_of(node->in[1], true);
     in[0] = data_of(node->in[0], true);
     in[1] = must(sp_alloc(kernel->packing[1].bytes));
+    void *room = must(sp_alloc(kernel->packing[1].scratch));
     double start = clock_seconds(), best = INFINITY;
-    kernel->packing[1].pack(kernel->packing[1].state, weight, in[1]);
+    kernel->packing[1].pack(kernel->packing[1].state, weight, in[1], room);
     *packing = clock_seconds() - start;
     double begin = clock_seconds();
     for (int run = 0; run < 3 || clock_seconds() - begin < 0.5; run++) {
@@ -45,6 +46,7 @@ static double seconds(const sp_node *node, sp_kernel *kernel, double *packing)
         best = fmin(best, clock_seconds() - start);
     }
     kernel->destroy(kernel->state);
+    sp_free(room);
     sp_free(in[0]);
     sp_free(in[1]);
     sp_free(weight);

@@ -47,7 +47,9 @@ static double seconds(const sp_node *node)
         const sp_packing *packing = &kernel.packing[i];
         if (packing->bytes == 0) continue;
         void *packed = must(sp_alloc(packing->bytes));
-        packing->pack(packing->state, in[i], packed);
+        void *room = must(sp_alloc(packing->scratch));
+        packing->pack(packing->state, in[i], packed, room);
+        sp_free(room);
         sp_free(in[i]);
         in[i] = packed;
     }

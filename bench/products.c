@@ -47,7 +47,9 @@ static double speed(const sp_value *value)
         in[i] = random_data(node->in[i]);
         if (kernel.packing[i].bytes == 0) continue;
         void *packed = must(sp_alloc(kernel.packing[i].bytes));
-        kernel.packing[i].pack(kernel.packing[i].state, in[i], packed);
+        void *room = must(sp_alloc(kernel.packing[i].scratch));
+        kernel.packing[i].pack(kernel.packing[i].state, in[i], packed, room);
+        sp_free(room);
         sp_free(in[i]);
         in[i] = packed;
     }

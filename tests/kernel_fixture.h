@@ -82,7 +82,9 @@ static inline void run_kernel(const sp_kernel *kernel, const fixture *f, fenced 
         const sp_packing *p = &kernel->packing[i];
         if (p->bytes == 0) continue;
         in[i] = fenced_make(&packed[i], p->bytes, 0xff);
-        p->pack(p->state, f->in[i], in[i]);
+        fenced room;
+        p->pack(p->state, f->in[i], in[i], fenced_make(&room, p->scratch, 0xff));
+        fenced_free(&room);
     }
     void *results[SP_MAX_OUTPUTS] = {fenced_make(out, bytes_of(f->node->out[0]), 0xff)};
     kernel->run(kernel->state, f->node, in, results, fenced_make(&scratch, kernel->scratch, 0xff));

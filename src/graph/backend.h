@@ -9,9 +9,10 @@ typedef struct sp_kernel sp_kernel;
 
 /* A weight in the layout a kernel wants. The plan makes it once per change of the source. */
 typedef struct {
-    size_t bytes; /* 0: the kernel reads the value as it is */
-    uint64_t key; /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */
-    void (*pack)(void *state, const void *source, void *packed);
+    size_t bytes;   /* 0: the kernel reads the value as it is */
+    uint64_t key;   /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */
+    size_t scratch; /* bytes that packing needs, 64-byte aligned; planned into the arena */
+    void (*pack)(void *state, const void *source, void *packed, void *scratch);
     void *state; /* lives as long as the kernel's */
 } sp_packing;
 

@@ -112,6 +112,7 @@ static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int
     step->rate = rate;
     step->kernel = kernel;
     step->packs_input = input;
+    if (packing->scratch) SP_TRY(new_slot(plan, SP_PLACE_ARENA, packing->scratch, &step->scratch));
     step->in[0] = source;
     step->out[0] = *out;
     return SP_OK;

@@ -170,7 +170,7 @@ static void run_step(sp_run *run, int index)
     if (step->packs_input >= 0) {
         const sp_packing *packing = &kernel->packing[step->packs_input];
         packing->pack(packing->state, slot_address(run, step->in[0]),
-                      slot_address(run, step->out[0]));
+                      slot_address(run, step->out[0]), slot_address(run, step->scratch));
     } else {
         void *in[SP_MAX_INPUTS], *out[SP_MAX_OUTPUTS];
         for (int i = 0; i < SP_MAX_INPUTS; i++)

@@ -114,7 +114,9 @@ static sp_status add_node(sp_op_trial *trial, int n)
         trial->in[n][i] = node->in[i]->scratch;
         if (!packing->bytes) continue;
         SP_TRY(add_buffer(trial, "a packed weight", packing->bytes, NULL, &trial->in[n][i]));
-        packing->pack(packing->state, node->in[i]->scratch, trial->in[n][i]);
+        void *scratch;
+        SP_TRY(add_buffer(trial, "the scratch of packing", packing->scratch, NULL, &scratch));
+        packing->pack(packing->state, node->in[i]->scratch, trial->in[n][i], scratch);
     }
     for (int k = 0; k < node->outputs; k++)
         trial->out[n][k] = node->out[k]->scratch;

@@ -1,37 +1,25 @@
 /* Weights in the layout a primitive chose: one reorder from the checkpoint's layout. */
-#include <string.h>
 #include "backend/cpu/onednn/onednn.h"
-#include "base/log.h"
 
 /* oneDNN's reorders read neither f16 nor f64, and change type and layout at once slowly: the type
  * is changed first. */
-static void pack(void *state, const void *source, void *packed)
+static size_t converted_bytes(const sp_onednn_packer *packer)
+{
+    if (!packer->reorder.primitive || packer->dtype == packer->plain) return 0;
+    return SP_ONEDNN_ALIGN((size_t)packer->count * sp_dtype_size(packer->plain));
+}
+
+static void pack(void *state, const void *source, void *packed, void *scratch)
 {
     const sp_onednn_packer *packer = state;
-    const void *from = source;
-    void *converted = NULL, *scratch = NULL;
+    size_t converted = converted_bytes(packer);
     if (!packer->reorder.primitive) {
         sp_convert(packed, packer->plain, source, packer->dtype, packer->count);
         return;
     }
-    bool failed = false;
-    if (packer->dtype != packer->plain) {
-        from = converted = sp_alloc((size_t)packer->count * sp_dtype_size(packer->plain));
-        failed = !converted;
-        if (converted) sp_convert(converted, packer->plain, source, packer->dtype, packer->count);
-    }
-    if (!failed && packer->reorder.scratch > 0) {
-        scratch = sp_alloc(packer->reorder.scratch);
-        failed = !scratch;
-    }
-    if (failed) {
-        sp_log_warn("%s", sp_error_message());
-        memset(packed, 0xff, dnnl_memory_desc_get_size(&packer->reorder.arguments[1].layout));
-    } else {
-        sp_onednn_run(&packer->reorder, (void *[]){(void *)from, packed}, 1, scratch);
-    }
-    sp_free(scratch);
-    sp_free(converted);
+    if (converted) sp_convert(scratch, packer->plain, source, packer->dtype, packer->count);
+    void *from = converted ? scratch : (void *)source;
+    sp_onednn_run(&packer->reorder, (void *[]){from, packed}, 1, (char *)scratch + converted);
 }
 
 sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t *dims,
@@ -51,6 +39,7 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
     uint64_t key = sp_onednn_layout_key(packed) ^ (sp_onednn_layout_key(&plain) * 3);
     *out = (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
                         .key = key ? key : 1,
+                        .scratch = converted_bytes(packer) + packer->reorder.scratch,
                         .pack = pack,
                         .state = packer};
     return SP_OK;

@@ -398,6 +398,21 @@ SP_INLINE void sp_row_from_bf16(float *to, const uint16_t *from, int64_t count)
         to[i] = sp_bf16_to_f32(from[i]);
 }
 
+SP_INLINE void sp_row_from_f16(float *to, const uint16_t *from, int64_t count)
+{
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + 16 <= count; i += 16)
+        _mm512_storeu_ps(to + i,
+                         _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)(from + i))));
+#elif defined(__F16C__)
+    for (; i + 8 <= count; i += 8)
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(from + i))));
+#endif
+    for (; i < count; i++)
+        to[i] = sp_f16_to_f32(from[i]);
+}
+
 SP_INLINE void sp_row_to_bf16(uint16_t *to, const float *from, int64_t count)
 {
     int64_t i = 0;

@@ -74,6 +74,6 @@ typedef struct {
     bool turned; /* by 180 degrees */
 } sp_winograd_packer;
 #define sp_winograd_pack SP_ISA_SYMBOL(sp_winograd_pack)
-void sp_winograd_pack(void *packer, const void *source, void *packed);
+void sp_winograd_pack(void *packer, const void *source, void *packed, void *scratch);
 
 #endif
