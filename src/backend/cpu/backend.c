@@ -7,14 +7,16 @@
 #include "backend/cpu/kernel_table.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_LIMIT ((size_t)1 << 30)
 
 static void *allocate(sp_backend *backend, size_t bytes)
 {
     (void)backend;
     void *address = sp_alloc(bytes);
-    if (!address || bytes < 2 * HUGE_PAGE) return address;
+    if (!address || bytes < 2 * HUGE_PAGE || bytes > HUGE_LIMIT) return address;
     /* Activations are walked over many times: fewer, larger pages spare faults and misses. Only a
-     * hint. */
+     * hint. Packed weights of gigabytes are streamed, and the system would first move other memory
+     * out of the way to find so many large pages. */
     uintptr_t first = ((uintptr_t)address + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     uintptr_t last = ((uintptr_t)address + bytes) & ~(HUGE_PAGE - 1);
     if (last > first) madvise((void *)first, last - first, MADV_HUGEPAGE);
