@@ -2,73 +2,8 @@
  * Diffusion: one line an operator, as a row of the table in docs/performance.md. GB/s count every
  * input and output once; GFLOP/s as the operator counts them, with their share of what the cores
  * can do. Usage: kernels [THREADS [OPERATOR [f32|bf16]]] */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include "backend/cpu/cpu.h"
-#include "base/parallel.h"
-#include "base/random.h"
 #include "graph/passes.h"
-#include "clock.h"
-#include "ops/ops.h"
-
-static void *must(void *pointer)
-{
-    if (pointer) return pointer;
-    fprintf(stderr, "%s\n", sp_error_message());
-    exit(1);
-}
-
-static size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
-static void *random_data(const sp_value *v)
-{
-    size_t count = (size_t)sp_shape_count(v->shape);
-    float *numbers = must(sp_alloc(count * sizeof *numbers));
-    void *data = must(sp_alloc(bytes_of(v)));
-    sp_random_normal((sp_random_key){.seed = 1}, numbers, count);
-    sp_convert(data, v->dtype, numbers, SP_F32, (int64_t)count);
-    sp_free(numbers);
-    return data;
-}
-
-/* Seconds of the best of many runs in a quarter of a second. */
-static double seconds(const sp_node *node)
-{
-    sp_kernel kernel;
-    if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
-    void *in[SP_MAX_INPUTS] = {0}, *out[SP_MAX_OUTPUTS] = {0},
-         *scratch = must(sp_alloc(kernel.scratch));
-    for (int i = 0; i < node->inputs; i++) {
-        if (node->in[i]) in[i] = random_data(node->in[i]);
-        const sp_packing *packing = &kernel.packing[i];
-        if (packing->bytes == 0) continue;
-        void *packed = must(sp_alloc(packing->bytes));
-        void *room = must(sp_alloc(packing->scratch));
-        packing->pack(packing->state, in[i], packed, room);
-        sp_free(room);
-        sp_free(in[i]);
-        in[i] = packed;
-    }
-    for (int i = 0; i < node->outputs; i++)
-        out[i] = must(sp_alloc(bytes_of(node->out[i])));
-    double best = INFINITY, begin = clock_seconds();
-    for (int run = 0; run < 5 || clock_seconds() - begin < 0.25; run++) {
-        double start = clock_seconds();
-        kernel.run(kernel.state, node, in, out, scratch);
-        best = fmin(best, clock_seconds() - start);
-    }
-    if (kernel.destroy) kernel.destroy(kernel.state);
-    for (int i = 0; i < node->inputs; i++)
-        sp_free(in[i]);
-    for (int i = 0; i < node->outputs; i++)
-        sp_free(out[i]);
-    sp_free(scratch);
-    return best;
-}
+#include "timing.h"
 
 typedef struct {
     sp_builder *b;
@@ -301,7 +236,7 @@ static void measure(size_t row, sp_dtype dtype)
     maker m = {NULL, dtype, rows[row].size};
     if (sp_builder_create(&m.b) != SP_OK) must(NULL);
     const sp_node *node = ((const sp_value *)must(rows[row].make(&m)))->producer;
-    double time = seconds(node), bytes = 0;
+    double time = best_seconds(node, 0.25), bytes = 0;
     for (int i = 0; i < node->inputs; i++)
         bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
     for (int i = 0; i < node->outputs; i++)

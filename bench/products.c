@@ -1,71 +1,13 @@
 /* Speed of the CPU backend's products on the layers of the emoji demo's UNet, in GFLOP/s: one line
  * a layer, as a row of the table in docs/performance.md; and of the optimiser on as many parameters
  * as it has. Usage: products [THREADS] */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include "backend/cpu/cpu.h"
 #include "backend/optimizer.h"
-#include "base/parallel.h"
-#include "base/progress.h"
-#include "base/random.h"
-#include "ops/ops.h"
+#include "timing.h"
 
-static void *must(void *pointer)
-{
-    if (pointer) return pointer;
-    fprintf(stderr, "%s\n", sp_error_message());
-    exit(1);
-}
-
-static size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
-static void *random_data(const sp_value *v)
-{
-    size_t count = (size_t)sp_shape_count(v->shape);
-    float *numbers = must(sp_alloc(count * sizeof *numbers));
-    void *data = must(sp_alloc(bytes_of(v)));
-    sp_random_normal((sp_random_key){.seed = 1}, numbers, count);
-    sp_convert(data, v->dtype, numbers, SP_F32, (int64_t)count);
-    sp_free(numbers);
-    return data;
-}
-
-/* GFLOP/s of the best of many runs in an eighth of a second; packing apart. */
 static double speed(const sp_value *value)
 {
     const sp_node *node = ((const sp_value *)must((void *)value))->producer;
-    sp_kernel kernel;
-    if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
-    void *in[SP_MAX_INPUTS] = {0}, *out = must(sp_alloc(bytes_of(node->out[0]))),
-         *scratch = must(sp_alloc(kernel.scratch));
-    for (int i = 0; i < node->inputs; i++) {
-        if (!node->in[i]) continue;
-        in[i] = random_data(node->in[i]);
-        if (kernel.packing[i].bytes == 0) continue;
-        void *packed = must(sp_alloc(kernel.packing[i].bytes));
-        void *room = must(sp_alloc(kernel.packing[i].scratch));
-        kernel.packing[i].pack(kernel.packing[i].state, in[i], packed, room);
-        sp_free(room);
-        sp_free(in[i]);
-        in[i] = packed;
-    }
-    double best = INFINITY, begin = sp_now();
-    for (int run = 0; run < 5 || sp_now() - begin < 0.125; run++) {
-        double start = sp_now();
-        kernel.run(kernel.state, node, in, &out, scratch);
-        best = fmin(best, sp_now() - start);
-    }
-    double flops = node->op->flops(node);
-    if (kernel.destroy) kernel.destroy(kernel.state);
-    for (int i = 0; i < node->inputs; i++)
-        sp_free(in[i]);
-    sp_free(out);
-    sp_free(scratch);
-    return flops / best * 1e-9;
+    return node->op->flops(node) / best_seconds(node, 0.125) * 1e-9;
 }
 
 static void print(const char *layer, double results[2][3])
