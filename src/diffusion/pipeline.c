@@ -221,12 +221,18 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_ten
 
 /* ---- pictures ---- */
 
-static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in,
+/* *out is new and finite; `what` names it in the message if it is not. */
+static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, const char *what,
                          const sp_callbacks *callbacks, sp_tensor *out)
 {
     const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    *out = (sp_tensor){0};
+    if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
     sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
     drop_pages(p->vae);
+    SP_TRY(status);
+    status = sp_tensor_check_finite(out, what);
+    if (status) sp_tensor_free(out);
     return status;
 }
 
@@ -240,23 +246,13 @@ sp_status sp_pipeline_plan_vae(const sp_pipeline *p, sp_vae_half half, sp_shape 
 sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents,
                              const sp_callbacks *callbacks, sp_tensor *images)
 {
-    *images = (sp_tensor){0};
-    if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
-    SP_TRY(run_vae(p, SP_VAE_DECODE, latents, callbacks, images));
-    sp_status status = sp_tensor_check_finite(images, "the decoded pictures");
-    if (status) sp_tensor_free(images);
-    return status;
+    return run_vae(p, SP_VAE_DECODE, latents, "the decoded pictures", callbacks, images);
 }
 
 sp_status sp_pipeline_encode_pictures(sp_pipeline *p, const sp_tensor *pictures,
                                       const sp_callbacks *callbacks, sp_tensor *posterior)
 {
-    *posterior = (sp_tensor){0};
-    if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
-    SP_TRY(run_vae(p, SP_VAE_POSTERIOR, pictures, callbacks, posterior));
-    sp_status status = sp_tensor_check_finite(posterior, "the encoded picture");
-    if (status) sp_tensor_free(posterior);
-    return status;
+    return run_vae(p, SP_VAE_POSTERIOR, pictures, "the encoded picture", callbacks, posterior);
 }
 
 sp_status sp_pipeline_draw_latents(const sp_pipeline *p, const sp_tensor *posterior,
