@@ -135,6 +135,8 @@ copy() { # a model of our own to damage
 }
 {
     one_sentence 1 'nowhere: no such file or folder' forward nowhere "$inputs" out.safetensors
+    echo 'a text, not a model' >text
+    one_sentence 1 'text: is neither a safetensors file nor' "$splam" inspect text
     one_sentence 1 'nothing.safetensors' forward "$model" nothing.safetensors out.safetensors
     one_sentence 1 'no/such/out.safetensors' forward "$model" "$inputs" no/such/out.safetensors
     one_sentence 2 'one of unet\|' "$splam" forward -m "$model" --component vae --inputs a --outputs b

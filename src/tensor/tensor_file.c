@@ -62,6 +62,10 @@ static sp_status read_any(sp_tensor_file *file, const sp_mapped_file *shard)
     if (sp_torch_is_zip(shard) || sp_torch_is_legacy(shard)) {
         format = sp_torch_is_zip(shard) ? "PyTorch archive" : "PyTorch checkpoint of old form";
         read = sp_torch_read;
+    } else if (shard->size > 8 &&
+               shard->data[8] != '{') { /* where a header of safetensors begins */
+        return sp_fail(SP_FORMAT, "%s: is neither a safetensors file nor what torch.save writes",
+                       shard->path);
     }
     if (!file->format) file->format = format;
     return read(file, shard);
