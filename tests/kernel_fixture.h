@@ -93,4 +93,32 @@ static inline void run_kernel(const sp_kernel *kernel, const fixture *f, fenced 
         if (packed[i].block) fenced_free(&packed[i]);
 }
 
+/* A convolution to be tested, and its node on named inputs. sums: what is added to it, in bits. */
+typedef struct {
+    int64_t n, h, w, c, m;
+    int kernel;
+    sp_conv2d_options o;
+} convolution;
+enum { WITH_BIAS = 1, WITH_PER_CHANNEL = 2, WITH_RESIDUAL = 4, WITH_ALL = 7 };
+
+static inline sp_value *input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape shape)
+{
+    return sp_input(b, name, dtype, shape, SP_RATE_STEP);
+}
+
+static inline sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype,
+                                 sp_dtype weight, int sums)
+{
+    int times = c->o.doubled ? 2 : 1;
+    int64_t ho = (times * c->h + c->o.pad_top + c->o.pad_bottom - c->kernel) / c->o.stride + 1;
+    int64_t wo = (times * c->w + c->o.pad_left + c->o.pad_right - c->kernel) / c->o.stride + 1;
+    sp_shape channels = sp_shape_of(c->m), samples = sp_shape_of(c->n, c->m);
+    return sp_conv2d(
+        b, input(b, "x", dtype, sp_shape_of(c->n, c->h, c->w, c->c)),
+        input(b, "weight", weight, sp_shape_of(c->m, c->c, c->kernel, c->kernel)),
+        sums & WITH_BIAS ? input(b, "bias", SP_F32, channels) : NULL,
+        sums & WITH_PER_CHANNEL ? input(b, "t", dtype, samples) : NULL,
+        sums & WITH_RESIDUAL ? input(b, "r", dtype, sp_shape_of(c->n, ho, wo, c->m)) : NULL, c->o);
+}
+
 #endif

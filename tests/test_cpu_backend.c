@@ -53,17 +53,6 @@ static bool fast(sp_dtype dtype)
     return dtype == SP_F32 || sp_cpu_isa() >= SP_ISA_AVX512;
 }
 
-static sp_value *input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape shape)
-{
-    return sp_input(b, name, dtype, shape, SP_RATE_STEP);
-}
-
-typedef struct {
-    int64_t n, h, w, c, m;
-    int kernel;
-    sp_conv2d_options o;
-} convolution;
-
 static const convolution convolutions[] = {
     {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1, false}},   {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1, false}},
     {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1, false}}, {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1, false}},
@@ -73,19 +62,6 @@ static const convolution convolutions[] = {
 };
 #define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
 
-static sp_value *convolve(sp_builder *b, const convolution *c, sp_dtype dtype, sp_dtype side,
-                          int extras)
-{
-    int64_t ho = (c->h + c->o.pad_top + c->o.pad_bottom - c->kernel) / c->o.stride + 1;
-    int64_t wo = (c->w + c->o.pad_left + c->o.pad_right - c->kernel) / c->o.stride + 1;
-    return sp_conv2d(b, input(b, "x", dtype, sp_shape_of(c->n, c->h, c->w, c->c)),
-                     input(b, "weight", dtype, sp_shape_of(c->m, c->c, c->kernel, c->kernel)),
-                     extras & 1 ? input(b, "bias", side, sp_shape_of(c->m)) : NULL,
-                     extras & 2 ? input(b, "t", dtype, sp_shape_of(c->n, c->m)) : NULL,
-                     extras & 4 ? input(b, "r", dtype, sp_shape_of(c->n, ho, wo, c->m)) : NULL,
-                     c->o);
-}
-
 static void conv2d(void **state)
 {
     (void)state;
@@ -93,7 +69,7 @@ static void conv2d(void **state)
         for (sp_dtype dtype = SP_F32; dtype <= SP_BF16; dtype++) {
             sp_builder *b;
             assert_ok(sp_builder_create(&b));
-            check(convolve(b, &convolutions[i / 8], dtype, SP_F32, i % 8), fast(dtype));
+            check(convolve(b, &convolutions[i / 8], dtype, dtype, i % 8), fast(dtype));
             sp_builder_destroy(b);
         }
     }
@@ -107,7 +83,7 @@ static void conv2d_gradients(void **state)
             const convolution *c = &convolutions[i];
             sp_builder *b;
             assert_ok(sp_builder_create(&b));
-            sp_value *y = convolve(b, c, dtype, SP_F32, 0);
+            sp_value *y = convolve(b, c, dtype, dtype, 0);
             assert_non_null(y);
             sp_value *dy = input(b, "dy", dtype, y->shape), *x = y->producer->in[0],
                      *w = y->producer->in[1];

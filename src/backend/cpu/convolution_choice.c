@@ -115,29 +115,24 @@ static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
     return SP_UNSUPPORTED;
 }
 
-#define FORCED(form)                                                                               \
-    static sp_status prepare_##form(sp_backend *backend, const sp_node *node, sp_kernel *out)      \
-    {                                                                                              \
-        (void)backend;                                                                             \
-        if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient)                  \
-            return sp_cpu_backend()->prepare(sp_cpu_backend(), node, out);                         \
-        if (SP_##form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);                  \
-        *out = (sp_kernel){.name = names[SP_##form]};                                              \
-        return sp_winograd_prepare(SP_##form, node, out);                                          \
-    }
-#define X(form, text) FORCED(form)
-SP_CONVOLUTION_FORM_LIST(X)
-#undef X
-
 static sp_backend forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `once` */
+
+static sp_status prepare_forced(sp_backend *backend, const sp_node *node, sp_kernel *out)
+{
+    sp_convolution_form form = (sp_convolution_form)(backend - forced);
+    if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient)
+        return sp_cpu_backend()->prepare(sp_cpu_backend(), node, out);
+    if (form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);
+    *out = (sp_kernel){.name = names[form]};
+    return sp_winograd_prepare(form, node, out);
+}
 
 static void make_forced(void)
 {
-    for (int i = 0; i < SP_CONVOLUTION_FORM_COUNT; i++)
+    for (int i = 0; i < SP_CONVOLUTION_FORM_COUNT; i++) {
         forced[i] = *sp_cpu_backend();
-#define X(form, text) forced[SP_##form].prepare = prepare_##form;
-    SP_CONVOLUTION_FORM_LIST(X)
-#undef X
+        forced[i].prepare = prepare_forced;
+    }
 }
 
 sp_backend *sp_cpu_backend_with(sp_convolution_form form)
