@@ -1,4 +1,4 @@
-"""One SPLAM distillation step in PyTorch, timed: the peer of `splam bench --only train`.
+"""One SPLAM distillation step in PyTorch, timed: the peer of `splam bench --only train`. sd.py takes Step from here.
 
 The step is what `splam distill` does per optimiser step with cached latents and contexts: guided teacher DDIM step
 (conditional and unconditional in one batch), EMA target, student forward and backward, clipping, AdamW, EMA. It is
@@ -32,12 +32,15 @@ LEARNING_RATE, EMA_DECAY, GUIDANCE_W, SKIP, DDIM_POINTS = 2e-4, 0.95, 2.0, 20, 5
 
 
 class Step:
-    """The state of a run in one precision and memory layout; calling it takes one optimiser step, returns the loss."""
+    """The state of a run in one precision and memory layout; calling it takes one optimiser step, returns the loss.
 
-    def __init__(self, teacher, batch, size, tokens, bf16, channels_last):
-        self.bf16 = bf16
+    The teacher becomes the step's own. Weights, moments and gradients have its dtype; autocast says whether products of
+    float32 weights are made in bfloat16."""
+
+    def __init__(self, teacher, batch, size, tokens, autocast, channels_last):
+        self.autocast, self.dtype = autocast, teacher.dtype
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False).to(memory_format=self.layout)
+        self.teacher = teacher.eval().requires_grad_(False).to(memory_format=self.layout)
         self.student = distill.make_student(teacher, "embedding").to(memory_format=self.layout)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.parameters = list(self.student.parameters())
@@ -54,7 +57,9 @@ class Step:
 
     def network(self, unet, z, timestep, context, gamma=None):
         cond = None if gamma is None else distill.gamma_embedding(gamma)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        z, context = z.to(self.dtype), context.to(self.dtype)
+        cond = cond if cond is None else cond.to(self.dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
             out = unet(z.contiguous(memory_format=self.layout), timestep, context, timestep_cond=cond).sample
         return out.float()
 
@@ -127,7 +132,7 @@ def main():
         teacher = UNet2DConditionModel(**DEMO)
     variants = {f"{'bf16' if bf16 else 'fp32'}_{'channels_last' if last else 'nchw'}": (bf16, last)
                 for bf16 in (True, False) for last in (True, False)}
-    steps = {name: Step(teacher, arguments.batch, arguments.size, arguments.tokens, *variant)
+    steps = {name: Step(copy.deepcopy(teacher), arguments.batch, arguments.size, arguments.tokens, *variant)
              for name, variant in variants.items() if arguments.only in (None, name)}
     if not steps:
         parser.error(f"--only {arguments.only}: not one of {', '.join(variants)}")

@@ -13,6 +13,9 @@ waits idle while it is not its turn.
     vae       latents to a picture
     backward  the UNet's evaluation and all gradients of its mean square, batch 1; not measured unless asked for. splam
               keeps weights and gradients in f32, PyTorch as its variant says; OpenVINO has no gradients
+    distill   a whole SPLAM step of batch 1: two teacher passes, target, student forward and backward, clipping, AdamW,
+              average; not measured unless asked for. splam keeps weights, average and gradients in f32 and 8-bit
+              moments; PyTorch's bf16 module keeps all of them in bfloat16, because in f32 they do not fit in 24 GB
     generate  a prompt to a PNG in four LCM steps, once in each turn, in a new process that loads the weights from
               files that are in the page cache. splam's seconds are those of its whole process; of the others imports are
               left out, and OpenVINO gets the prompt's token ids ready-made. OpenVINO's load is reading its graphs and
@@ -44,11 +47,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "tools", "golden"))
 
-WORK = ("unet", "vae", "generate", "backward")
-PARTS = {"unet": "unet_forward", "vae": "vae_decode", "backward": "unet_forward_backward"}
+WORK = ("unet", "vae", "generate", "backward", "distill")
+PARTS = {"unet": "unet_forward", "vae": "vae_decode", "backward": "unet_forward_backward",
+         "distill": "distill_step"}
+TRAINING = ("backward", "distill")
 TORCH_VARIANTS = {"f32": ("f32-nchw", "f32-channels_last"),
                   "bf16": ("bf16-nchw", "bf16-channels_last", "autocast-nchw", "autocast-channels_last")}
-RUNS_A_TURN = {"unet": 3, "vae": 3, "backward": 2}
+RUNS_A_TURN = {"unet": 3, "vae": 3, "backward": 2, "distill": 2}
 STAGES = ("load", "text", "denoise", "decode", "write")
 COLUMNS = ("date", "machine", "instruction_set", "threads", "model", "work", "framework", "version", "precision", "variant",
            "median_seconds", "min_seconds", "max_seconds", "runs", "peak_rss_bytes", "times_splam",
@@ -69,7 +74,7 @@ class Splam:
     def evaluate(self):
         part = PARTS[self.work]
         out = subprocess.run(
-            [self.a.splam, "bench", "-m", self.a.model, "--only", "train" if self.work == "backward" else "generate",
+            [self.a.splam, "bench", "-m", self.a.model, "--only", "train" if self.work in TRAINING else "generate",
              "--part", part, "--precision", self.precision, "--json", "-t", str(self.a.threads)], check=True, capture_output=True, text=True).stdout
         report = json.loads(out)
         if part not in report["runs"]:
@@ -148,6 +153,8 @@ def choose_variant(a, precision, work):
     """The fastest of PyTorch's ways, by the better of two runs each after the one that opens it."""
     seconds = {}
     for variant in TORCH_VARIANTS[precision]:
+        if work == "distill" and variant.startswith("autocast"):
+            continue  # f32 weights: they do not fit
         worker = Worker(a, "torch", work, variant)
         worker.ask("open")
         seconds[variant] = min(worker.ask("run", count=2)["seconds"])
@@ -164,8 +171,10 @@ def make_entries(a, work, chosen):
         framework, precision = name.split(":")
         if work == "generate" and precision == "f32" and not a.generate_f32:
             continue
-        if work == "backward" and framework == "openvino":
+        if work in TRAINING and framework == "openvino":
             continue
+        if work == "distill" and precision == "f32":
+            continue  # PyTorch's does not fit
         variant = ""
         if framework == "torch":
             key = precision, "unet" if work == "generate" else work  # the UNet is most of a picture

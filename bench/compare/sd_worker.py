@@ -1,6 +1,6 @@
 """One framework's side of sd.py: a process that opens one piece of work and runs it when told to.
 
-    python sd_worker.py torch|openvino|convert --model DIR --folder DIR --work unet|vae|backward|generate [--variant V] [--threads N]
+    python sd_worker.py torch|openvino|convert --model DIR --folder DIR --work unet|vae|backward|distill|generate [--variant V] [--threads N]
 
 It reads a JSON object a line from stdin and answers with one on stdout:
 
@@ -92,6 +92,9 @@ class Torch:
             return function()
 
     def open(self):
+        if self.work == "distill":
+            self.run = self.distillation()
+            return self.run()
         x = self.tensor(random_array(1, latent_shape(self.model)))
         if self.work in ("unet", "backward"):
             network, t = self.network("unet"), self.torch.tensor([501])
@@ -111,6 +114,14 @@ class Torch:
         with self.torch.autocast("cpu", self.torch.bfloat16, enabled=self.kind == "autocast"):
             loss = network(x, t, context, return_dict=False)[0].float().square().mean()
         loss.backward()
+
+    def distillation(self):
+        """A whole SPLAM step of batch 1."""
+        from distill_torch import Step
+        self.torch.manual_seed(0)
+        size, tokens = latent_shape(self.model)[2], context_shape(self.model)[1]
+        return Step(self.network("unet"), 1, size, tokens, self.kind == "autocast",
+                    self.layout == self.torch.channels_last)
 
     def generate(self, output):
         from diffusers import LCMScheduler
@@ -275,7 +286,7 @@ def main():
     parser.add_argument("side", choices=("torch", "openvino", "convert"))
     parser.add_argument("--model", required=True, help="a diffusers folder")
     parser.add_argument("--folder", required=True, help="OpenVINO's graphs")
-    parser.add_argument("--work", default="unet", choices=("unet", "vae", "backward", "generate"))
+    parser.add_argument("--work", default="unet", choices=("unet", "vae", "backward", "distill", "generate"))
     parser.add_argument("--variant", default="")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--prompt", default="a lighthouse in a storm")
