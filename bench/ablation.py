@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""What each choice of a distillation does to ode-error, on the emoji teacher, over several seeds.
+
+    python3 bench/ablation.py --folder WORK [--seeds 0,1,2] [--steps 250] [--only NAME,...] [--table]
+
+Every run is `splam distill` with the demo's settings but for one of them, then `splam eval --metrics ode-error` of its
+averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so the
+script can be stopped at any time. --table prints the rows so far as Markdown: means over the seeds, and the range of them.
+Nothing but Python's own library is needed. A run takes about a minute on two cores, and there are as many as VARIANTS has
+lines, times the seeds.
+"""
+import argparse
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+TABLE = os.path.join(ROOT, "bench", "ablation.csv")
+EVALUATED = (1, 2, 4, 8)
+
+# The demo's settings.
+BASE = {"objective": "splam", "gamma-conditioning": "time", "sigma": "linear", "gamma-power": "0.3", "skip": "150",
+        "num-ddim-timesteps": "50", "ema-decay": "0.95", "learning-rate": "1e-4", "guidance-scale-w": "2",
+        "train-batch-size": "32"}
+# (what is varied, name, the settings that differ; None: that flag is left out)
+VARIANTS = [
+    ("base", "demo", {}),
+    ("sigma", "quadratic", {"sigma": "quadratic"}),
+    ("conditioning", "embedding, linear", {"gamma-conditioning": "embedding"}),
+    ("conditioning", "embedding, quadratic", {"gamma-conditioning": "embedding", "sigma": "quadratic"}),
+    ("gamma", "uniform", {"gamma-power": "1"}),
+    ("gamma", "u^.1", {"gamma-power": "0.1"}),
+    ("gamma", "uniform, 1 half the time", {"gamma-power": "1", "gamma-one-probability": "0.5"}),
+    ("gamma", "always 1 (lcm)", {"objective": "lcm", "gamma-power": None}),
+    ("ema", "0", {"ema-decay": "0"}),
+    ("ema", ".9", {"ema-decay": "0.9"}),
+    ("ema", ".99", {"ema-decay": "0.99"}),
+    ("points", "M = 50, K = 20", {"skip": "20"}),
+    ("points", "M = 20, K = 50", {"num-ddim-timesteps": "20", "skip": "50"}),
+    ("points", "M = 10, K = 100", {"num-ddim-timesteps": "10", "skip": "100"}),
+    ("points", "M = 5, K = 200", {"num-ddim-timesteps": "5", "skip": "200"}),
+    ("points", "M = 200, K = 150", {"num-ddim-timesteps": "200"}),
+]
+
+
+def columns():
+    return ["varied", "name", "seed", "steps", *(f"ode_error_{n}" for n in EVALUATED), "seconds", "version"]
+
+
+def read_rows():
+    if not os.path.exists(TABLE):
+        return []
+    with open(TABLE, newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def add_row(row):
+    new = not os.path.exists(TABLE)
+    with open(TABLE, "a", newline="") as f:
+        writer = csv.DictWriter(f, columns(), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def version(splam):
+    said = subprocess.run([splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return f"{said} {commit.stdout.strip()}".strip()
+
+
+def run(a, varied, name, changes, seed):
+    settings = {key: value for key, value in {**BASE, **changes}.items() if value is not None}
+    student = os.path.join(a.folder, "student")
+    shutil.rmtree(student, ignore_errors=True)
+    threads = [] if a.threads is None else ["-t", str(a.threads)]
+    flags = [text for key, value in settings.items() for text in (f"--{key}", value)]
+    subprocess.run([a.splam, "distill", "--teacher", a.teacher, "--data", a.data, "--output", student, "--seed", str(seed),
+                    "--max-train-steps", str(a.steps), "--checkpointing-steps", "0", *flags, *threads], check=True)
+    with open(os.path.join(student, "metrics.jsonl")) as f:
+        seconds = statistics.median(json.loads(line)["seconds"] for line in f)
+    report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's references
+    subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema", "--metrics",
+                    "ode-error", "--steps", ",".join(map(str, EVALUATED)), "--count", "128", "--seed", str(seed), "--output", report,
+                    *threads], check=True)
+    with open(os.path.join(report, "report.json")) as f:
+        errors = {row["steps"]: row["ode_error"] for row in json.load(f)["rows"] if row["model"] != "teacher"}
+    add_row({"varied": varied, "name": name, "seed": seed, "steps": a.steps, "seconds": f"{seconds:.3f}",
+             "version": version(a.splam), **{f"ode_error_{n}": f"{errors[n]:.5f}" for n in EVALUATED}})
+
+
+def print_table(rows):
+    print("| varied | setting | " + " | ".join(f"{n} step{'s' * (n > 1)}" for n in EVALUATED) + " | seeds |")
+    print("|---|---|" + "---|" * (len(EVALUATED) + 1))
+    for varied, name, _ in VARIANTS:
+        mine = [row for row in rows if (row["varied"], row["name"]) == (varied, name)]
+        if not mine:
+            continue
+        cells = []
+        for n in EVALUATED:
+            values = [float(row[f"ode_error_{n}"]) for row in mine]
+            cells.append(f"{statistics.mean(values):.4f} ({min(values):.4f}-{max(values):.4f})")
+        print(f"| {varied} | {name} | " + " | ".join(cells) + f" | {len(mine)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", help="for students and reports; needed to run anything")
+    parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
+    parser.add_argument("--teacher", default=os.path.join(ROOT, "assets", "teacher"))
+    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s)")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--only", help="what is varied, with commas")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--table", action="store_true", help="print the rows so far, run nothing")
+    a = parser.parse_args()
+    if a.table:
+        return print_table(read_rows())
+    if not a.folder:
+        parser.error("--folder is needed")
+    os.makedirs(a.folder, exist_ok=True)
+    for seed in map(int, a.seeds.split(",")):
+        for varied, name, changes in VARIANTS:
+            done = {(row["varied"], row["name"], int(row["seed"]), int(row["steps"])) for row in read_rows()}
+            if (varied, name, seed, a.steps) in done or a.only and varied not in a.only.split(","):
+                continue
+            print(f"== {varied}: {name}, seed {seed}", file=sys.stderr, flush=True)
+            run(a, varied, name, changes, seed)
+    print_table(read_rows())
+
+
+if __name__ == "__main__":
+    main()
