@@ -1,8 +1,10 @@
-/* The CPU backend's products against the reference kernels, on shapes that no blocking divides. */
+/* The CPU backend's products against the reference kernels, on shapes that no blocking divides, and
+ * with one thread against several. */
 #include <math.h>
 #include <pthread.h>
 #include "kernel_fixture.h"
 #include "backend/cpu/cpu.h"
+#include "base/parallel.h"
 
 /* fp32: sums of up to a few thousand products in another order. bf16: both sides round nearly the
  * same sum once, so few elements, those close to the middle between two numbers, fall on
@@ -27,24 +29,40 @@ static void compare(const fixture *f, const void *found, const char *kernel)
                  (long long)moved, (long long)count, sp_shape_text(y->shape));
 }
 
-static void check(const sp_value *value, bool must_be_fast)
+/* The same bits with 1, 2, 3 and 4 threads, and right ones where the reference is asked (it takes
+ * minutes for large layers). */
+static void check_threads(const sp_value *value, bool must_be_fast, bool use_reference)
 {
     fixture f;
-    fixture_make(&f, value, true);
+    fixture_make(&f, value, use_reference);
     sp_backend *backend = sp_cpu_backend();
-    sp_kernel kernel;
-    assert_ok(backend->prepare(backend, f.node, &kernel));
-    if (must_be_fast && !strstr(kernel.name, "onednn"))
-        fail_msg("%s runs %s", f.node->op->name, kernel.name);
-    fenced out, again;
-    run_kernel(&kernel, &f, &out);
-    compare(&f, out.block + FENCE, kernel.name);
-    run_kernel(&kernel, &f, &again);
-    assert_memory_equal(out.block, again.block, out.bytes + 2 * FENCE);
-    fenced_free(&out);
-    fenced_free(&again);
-    if (kernel.destroy) kernel.destroy(kernel.state);
+    fenced first = {0}, out;
+    for (int threads = 1; threads <= 4; threads++) {
+        sp_kernel kernel;
+        sp_set_threads(threads);
+        assert_ok(backend->prepare(backend, f.node, &kernel));
+        if (must_be_fast && strcmp(kernel.name, "reference") == 0)
+            fail_msg("%s runs the reference kernel", f.node->op->name);
+        run_kernel(&kernel, &f, &out);
+        if (threads == 1) {
+            first = out;
+            if (use_reference) compare(&f, out.block + FENCE, kernel.name);
+        } else {
+            if (memcmp(first.block, out.block, out.bytes + 2 * FENCE) != 0)
+                fail_msg("%s: other bits of %s with %d threads than with one", kernel.name,
+                         sp_shape_text(value->shape), threads);
+            fenced_free(&out);
+        }
+        if (kernel.destroy) kernel.destroy(kernel.state);
+    }
+    sp_set_threads(0);
+    fenced_free(&first);
     fixture_free(&f);
+}
+
+static void check(const sp_value *value, bool must_be_fast)
+{
+    check_threads(value, must_be_fast, true);
 }
 
 /* bf16 products need avx512 in oneDNN; below it the reference runs. */
@@ -54,11 +72,13 @@ static bool fast(sp_dtype dtype)
 }
 
 static const convolution convolutions[] = {
-    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1, false}},   {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1, false}},
-    {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1, false}}, {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1, false}},
-    {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0, false}}, {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0, false}},
-    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1, false}},  {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1, false}},
-    {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1, false}}, {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1, false}},
+    {2, 5, 7, 3, 5, 3, {1, 1, 1, 1, 1, false}},    {1, 8, 8, 16, 32, 3, {1, 1, 1, 1, 1, false}},
+    {3, 9, 6, 17, 19, 3, {2, 1, 1, 1, 1, false}},  {2, 8, 8, 4, 64, 3, {2, 0, 0, 1, 1, false}},
+    {2, 6, 6, 24, 40, 1, {1, 0, 0, 0, 0, false}},  {1, 7, 5, 33, 1, 1, {1, 0, 0, 0, 0, false}},
+    {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1, false}},   {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1, false}},
+    {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1, false}},  {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1, false}},
+    {1, 6, 5, 32, 24, 3, {1, 1, 1, 1, 1, true}},   {2, 19, 13, 82, 70, 3, {1, 1, 1, 1, 1, false}},
+    {1, 16, 9, 96, 35, 3, {2, 0, 0, 1, 1, false}},
 };
 #define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
 
@@ -75,22 +95,76 @@ static void conv2d(void **state)
     }
 }
 
+/* Nodes of both gradients; the doubled form has no data gradient. */
+static int gradients_of(sp_builder *b, const convolution *c, sp_dtype dtype, sp_value *nodes[2])
+{
+    sp_value *y = convolve(b, c, dtype, dtype, 0);
+    assert_non_null(y);
+    sp_value *dy = input(b, "dy", dtype, y->shape), *x = y->producer->in[0],
+             *w = y->producer->in[1];
+    nodes[0] = sp_conv2d_weight_gradient(b, x, dy, c->kernel, c->kernel, c->o);
+    if (c->o.doubled) return 1;
+    nodes[1] = sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o);
+    return 2;
+}
+
 static void conv2d_gradients(void **state)
 {
     (void)state;
     for (int i = 0; i < CONVOLUTIONS; i++) {
         for (sp_dtype dtype = SP_F32; dtype <= SP_BF16; dtype++) {
-            const convolution *c = &convolutions[i];
             sp_builder *b;
+            sp_value *nodes[2];
             assert_ok(sp_builder_create(&b));
-            sp_value *y = convolve(b, c, dtype, dtype, 0);
-            assert_non_null(y);
-            sp_value *dy = input(b, "dy", dtype, y->shape), *x = y->producer->in[0],
-                     *w = y->producer->in[1];
-            check(sp_conv2d_data_gradient(b, dy, w, c->h, c->w, c->o), fast(dtype));
-            check(sp_conv2d_weight_gradient(b, x, dy, c->kernel, c->kernel, c->o), fast(dtype));
+            int count = gradients_of(b, &convolutions[i], dtype, nodes);
+            for (int k = 0; k < count; k++)
+                check(nodes[k], fast(dtype));
             sp_builder_destroy(b);
         }
+    }
+}
+
+/* Long sums over few results are what tempts to cut sums by thread. */
+static const convolution deep_convolutions[] = {
+    {1, 64, 64, 32, 16, 3, {1, 1, 1, 1, 1, false}}, {1, 64, 64, 4, 32, 3, {1, 1, 1, 1, 1, false}},
+    {1, 64, 64, 32, 4, 3, {1, 1, 1, 1, 1, false}},  {1, 64, 64, 48, 32, 1, {1, 0, 0, 0, 0, false}},
+    {1, 8, 8, 640, 64, 3, {1, 1, 1, 1, 1, false}},  {1, 8, 8, 64, 640, 3, {1, 1, 1, 1, 1, false}},
+    {1, 64, 64, 32, 16, 3, {2, 0, 0, 1, 1, false}}, {2, 16, 16, 32, 16, 3, {1, 1, 1, 1, 1, true}},
+};
+/* rows, K, M */
+static const int64_t deep_products[][3] = {
+    {4096, 64, 48}, {1, 1280, 64}, {2, 5120, 16}, {64, 5120, 96}, {77, 768, 320}, {256, 2560, 64},
+};
+
+static void deep_sums_for_any_threads(void **state)
+{
+    (void)state;
+    for (int i = 0; i < (int)(sizeof deep_convolutions / sizeof *deep_convolutions) * 2; i++) {
+        sp_dtype dtype = i & 1 ? SP_BF16 : SP_F32;
+        const convolution *c = &deep_convolutions[i / 2];
+        sp_builder *b;
+        sp_value *nodes[2];
+        assert_ok(sp_builder_create(&b));
+        if (!fast(dtype)) dtype = SP_F32;
+        int count = gradients_of(b, c, dtype, nodes);
+        for (int k = 0; k < count; k++)
+            check_threads(nodes[k], true, false);
+        check_threads(convolve(b, c, dtype, dtype, WITH_BIAS), true, false);
+        sp_builder_destroy(b);
+    }
+    for (int i = 0; i < (int)(sizeof deep_products / sizeof *deep_products) * 2; i++) {
+        sp_dtype dtype = i & 1 && fast(SP_BF16) ? SP_BF16 : SP_F32;
+        const int64_t *p = deep_products[i / 2];
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        sp_value *x = input(b, "x", dtype, sp_shape_of(1, p[0], p[1])),
+                 *dy = input(b, "dy", dtype, sp_shape_of(1, p[0], p[2]));
+        check_threads(sp_linear(b, x, input(b, "w", dtype, sp_shape_of(p[2], p[1])), NULL, NULL),
+                      true, false);
+        check_threads(sp_linear_transposed(b, x, input(b, "t", dtype, sp_shape_of(p[1], p[2]))),
+                      true, false);
+        check_threads(sp_linear_weight_gradient(b, x, dy), true, false);
+        sp_builder_destroy(b);
     }
 }
 
@@ -263,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conv2d),
         cmocka_unit_test(conv2d_gradients),
+        cmocka_unit_test(deep_sums_for_any_threads),
         cmocka_unit_test(linear),
         cmocka_unit_test(weights_of_other_dtypes),
         cmocka_unit_test(equal_layouts_share_a_key),

@@ -11,7 +11,7 @@
  * conv2d_data_gradient: dx[n,h,w,c] = sum of dy[n,p,q,m] weight[m,c,i,j] over what meets at (h,w)
  *   dy           [N,Ho,Wo,M]
  *   dx           [N,H,W,C]
- * conv2d_weight_gradient: dW[m,c,i,j] = sum_{n,p,q} dy[n,p,q,m] x[n,h,w,c]
+ * conv2d_weight_gradient: dW[m,c,i,j] = sum_{n,p,q} dy[n,p,q,m] x[n,h,w,c], or x[n,h/2,w/2,c]
  *   dW           [M,C,kh,kw], full */
 #include "ops/rules.h"
 
@@ -85,15 +85,13 @@ static sp_status infer(sp_node *node)
 
 static void gradient(sp_builder *b, sp_node *node, sp_value *const *dy, sp_value **dx)
 {
-    sp_conv2d_options o = *(const sp_conv2d_options *)node->options;
+    sp_conv2d_options o = *(const sp_conv2d_options *)node->options, whole = o;
     sp_value *x = node->in[0], *weight = node->in[1];
-    int64_t height = sp_dim(x, 1), width = sp_dim(x, 2);
-    bool doubled = o.doubled;
-    o.doubled = false;
-    if (doubled) x = sp_upsample_nearest(b, x, 2 * height, 2 * width);
+    int64_t height = sp_dim(x, 1), width = sp_dim(x, 2), times = o.doubled ? 2 : 1;
+    whole.doubled = false;
     if (sp_wants_gradient(node, 0)) {
-        dx[0] = sp_conv2d_data_gradient(b, dy[0], weight, sp_dim(x, 1), sp_dim(x, 2), o);
-        if (doubled) dx[0] = sp_upsample_nearest_gradient(b, dx[0], height, width);
+        dx[0] = sp_conv2d_data_gradient(b, dy[0], weight, times * height, times * width, whole);
+        if (o.doubled) dx[0] = sp_upsample_nearest_gradient(b, dx[0], height, width);
     }
     if (sp_wants_gradient(node, 1))
         dx[1] = sp_conv2d_weight_gradient(b, x, dy[0], sp_dim(weight, 2), sp_dim(weight, 3), o);

@@ -536,6 +536,8 @@ const sp_op_case sp_op_cases[] = {
     SUM(conv2d, "all, odd", {3, 5, 7, 5, 3, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL}),
     SUM(conv2d, "all, 1x1", {2, 5, 7, 12, 20, 1, 1, 0, 0, 0, 0, BIAS | PER_CHANNEL | RESIDUAL}),
     SUM(conv2d, "doubled", {2, 3, 4, 6, 9, 3, 1, 1, 1, 1, 1, BIAS | DOUBLED}),
+    SUM(conv2d_weight_gradient, "doubled", {2, 3, 4, 6, 9, 3, 1, 1, 1, 1, 1, DOUBLED}),
+    SUM(conv2d_weight_gradient, "doubled, whole vectors", {1, 5, 4, 32, 16, 3, 1, 1, 1, 1, 1, DOUBLED}),
     SUM(conv2d, "doubled, all", {2, 3, 5, 32, 16, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL | DOUBLED}),
     SUM(conv2d, "per channel, residual, stride 2", {2, 7, 6, 8, 8, 3, 2, 0, 0, 1, 1, PER_CHANNEL | RESIDUAL}),
 

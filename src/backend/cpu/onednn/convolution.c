@@ -1,4 +1,4 @@
-/* Convolution on channels-last activations, forward and both gradients. Weights are in the layout
+/* Convolution on channels-last activations, forward and data gradient. Weights are in the layout
  * the library likes best, made from the checkpoint's [M,C,kh,kw]. */
 #include <string.h>
 #include "backend/cpu/onednn/onednn.h"
@@ -6,10 +6,8 @@
 
 typedef struct {
     sp_onednn_primitive primitive;
-    sp_onednn_packer packer;     /* forward and data gradient: of the weight */
-    sp_onednn_primitive reorder; /* weight gradient: to [M,C,kh,kw]; unused (NULL) where the
-                                    primitive writes that itself */
-    size_t library_at;           /* offset in the scratch of what the library needs */
+    sp_onednn_packer packer; /* of the weight */
+    size_t library_at;       /* offset in the scratch of what the library needs */
     /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
      * by itself. */
     bool lay_per_channel, lay_residual;
@@ -28,18 +26,17 @@ static void destroy(void *state)
     convolution *c = state;
     sp_onednn_destroy(&c->primitive);
     sp_onednn_destroy(&c->packer.reorder);
-    sp_onednn_destroy(&c->reorder);
     sp_free(c);
 }
 
-static void describe(const sp_value *x, const int64_t weight[4], sp_dtype weight_dtype,
-                     const sp_value *y, const sp_conv2d_options *o, geometry *g)
+static void describe(const sp_value *x, const int64_t weight[4], const sp_value *y,
+                     const sp_conv2d_options *o, geometry *g)
 {
     *g = (geometry){.strides = {o->stride, o->stride},
                     .before = {o->pad_top, o->pad_left},
                     .after = {o->pad_bottom, o->pad_right},
                     .x = sp_onednn_nhwc(x->dtype, x),
-                    .weight = sp_onednn_any(weight_dtype, 4, weight),
+                    .weight = sp_onednn_any(x->dtype, 4, weight),
                     .y = sp_onednn_nhwc(y->dtype, y)};
     if (!o->doubled) return;
     sp_value twice = *x;
@@ -216,7 +213,7 @@ static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *ou
     SP_TRY(sp_onednn_check(dnnl_primitive_attr_set_post_ops(attributes, chain),
                            "a convolution's sums"));
     geometry g;
-    describe(x, weight->shape.dim, x->dtype, node->out[0], node->options, &g);
+    describe(x, weight->shape.dim, node->out[0], node->options, &g);
     if (bias) bias_layout = sp_onednn_plain(bias->dtype, 1, bias->shape.dim);
     dnnl_convolution_desc_t operation;
     SP_TRY(forward_descriptor(&g, bias ? &bias_layout : NULL, &operation));
@@ -263,16 +260,13 @@ sp_status sp_onednn_prepare_conv2d(const sp_node *node, sp_kernel *out)
     return status;
 }
 
-/* ---- gradients ---- */
+/* ---- data gradient ---- */
 
 /* The library makes a gradient only from the description of its forward pass. */
-static sp_status forward_hint(const geometry *g, dnnl_data_type_t weight_type,
-                              dnnl_primitive_desc_t *out)
+static sp_status forward_hint(const geometry *g, dnnl_primitive_desc_t *out)
 {
-    geometry of_forward = *g;
-    of_forward.weight.data_type = weight_type;
     dnnl_convolution_desc_t operation;
-    SP_TRY(forward_descriptor(&of_forward, NULL, &operation));
+    SP_TRY(forward_descriptor(g, NULL, &operation));
     dnnl_engine_t engine = sp_onednn_engine();
     if (!engine) return SP_INTERNAL;
     operation.prop_kind = dnnl_forward_training;
@@ -298,10 +292,10 @@ static sp_status make_data_gradient(const sp_node *node, convolution *c, sp_kern
     const sp_conv2d_gradient_options *o = node->options;
     const sp_value *dy = node->in[0], *weight = node->in[1], *dx = node->out[0];
     geometry g;
-    describe(dx, weight->shape.dim, dy->dtype, dy, &o->conv, &g);
+    describe(dx, weight->shape.dim, dy, &o->conv, &g);
     dnnl_convolution_desc_t operation;
     dnnl_primitive_desc_t hint = NULL, descriptor = NULL;
-    SP_TRY(forward_hint(&g, g.weight.data_type, &hint));
+    SP_TRY(forward_hint(&g, &hint));
     sp_status status = sp_onednn_check(
         dnnl_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, &g.x,
                                                  &g.weight, &g.y, g.strides, g.before, g.after),
@@ -325,79 +319,6 @@ sp_status sp_onednn_prepare_conv2d_data_gradient(const sp_node *node, sp_kernel 
     if (!c) return SP_MEMORY;
     sp_status status = make_data_gradient(node, c, out);
     if (status == SP_OK) return finish(c, out, run_data_gradient);
-    destroy(c);
-    return status;
-}
-
-bool sp_onednn_supports_conv2d_weight_gradient(const sp_node *node)
-{
-    return sp_onednn_not_empty(node) && node->in[1]->dtype == node->in[0]->dtype &&
-           node->out[0]->dtype == SP_F32;
-}
-
-/* Sums over samples and positions are split by thread: the last bits depend on the thread count. */
-static void run_weight_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
-                                void *scratch)
-{
-    (void)node;
-    const convolution *c = state;
-    void *library = (char *)scratch + c->library_at;
-    if (!c->reorder.primitive) {
-        sp_onednn_run(&c->primitive, (void *[]){in[0], in[1], out[0]}, 2, library);
-        return;
-    }
-    void *blocked = scratch;
-    sp_onednn_run(&c->primitive, (void *[]){in[0], in[1], blocked}, 2, library);
-    sp_onednn_run(&c->reorder, (void *[]){blocked, out[0]}, 1, library);
-}
-
-static sp_status plan_weight_gradient(const sp_node *node, convolution *c,
-                                      dnnl_primitive_desc_t descriptor, sp_kernel *out)
-{
-    const dnnl_memory_desc_t *blocked =
-        dnnl_primitive_desc_query_md(descriptor, dnnl_query_diff_weights_md, 0);
-    dnnl_memory_desc_t plain = sp_onednn_plain(SP_F32, 4, node->out[0]->shape.dim);
-    sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_WEIGHTS, blocked);
-    out->scratch = c->primitive.scratch;
-    if (dnnl_memory_desc_equal(blocked, &plain)) return SP_OK;
-    SP_TRY(sp_onednn_make_reorder(blocked, &plain, &c->reorder));
-    c->library_at = SP_ONEDNN_ALIGN(dnnl_memory_desc_get_size(blocked));
-    if (out->scratch < c->reorder.scratch) out->scratch = c->reorder.scratch;
-    out->scratch += c->library_at;
-    return SP_OK;
-}
-
-static sp_status make_weight_gradient(const sp_node *node, convolution *c, sp_kernel *out)
-{
-    const sp_conv2d_gradient_options *o = node->options;
-    const sp_value *x = node->in[0], *dy = node->in[1];
-    geometry g;
-    describe(x, node->out[0]->shape.dim, SP_F32, dy, &o->conv, &g);
-    dnnl_convolution_desc_t operation;
-    dnnl_primitive_desc_t hint = NULL, descriptor = NULL;
-    SP_TRY(forward_hint(&g, g.x.data_type, &hint));
-    sp_status status = sp_onednn_check(dnnl_convolution_backward_weights_desc_init(
-                                           &operation, dnnl_convolution_direct, &g.x, &g.weight,
-                                           NULL, &g.y, g.strides, g.before, g.after),
-                                       "a convolution's weight gradient");
-    if (status == SP_OK)
-        status = sp_onednn_make(&operation, NULL, hint, &c->primitive, &descriptor);
-    if (status == SP_OK) {
-        sp_onednn_add(&c->primitive, DNNL_ARG_SRC, &g.x);
-        sp_onednn_add(&c->primitive, DNNL_ARG_DIFF_DST, &g.y);
-        status = plan_weight_gradient(node, c, descriptor, out);
-    }
-    if (descriptor) dnnl_primitive_desc_destroy(descriptor);
-    dnnl_primitive_desc_destroy(hint);
-    return status;
-}
-
-sp_status sp_onednn_prepare_conv2d_weight_gradient(const sp_node *node, sp_kernel *out)
-{
-    convolution *c = sp_alloc_zero(sizeof *c);
-    if (!c) return SP_MEMORY;
-    sp_status status = make_weight_gradient(node, c, out);
-    if (status == SP_OK) return finish(c, out, run_weight_gradient);
     destroy(c);
     return status;
 }

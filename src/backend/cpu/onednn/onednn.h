@@ -83,8 +83,6 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
     sp_status sp_onednn_prepare_##op(const sp_node *node, sp_kernel *out);
 SP_ONEDNN_DECLARE(conv2d)
 SP_ONEDNN_DECLARE(conv2d_data_gradient)
-SP_ONEDNN_DECLARE(conv2d_weight_gradient)
 SP_ONEDNN_DECLARE(linear)
-SP_ONEDNN_DECLARE(linear_weight_gradient)
 
 #endif

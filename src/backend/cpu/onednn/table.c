@@ -8,6 +8,8 @@
     }
 
 const sp_cpu_kernel sp_cpu_onednn[] = {
-    ENTRY(conv2d), ENTRY(conv2d_data_gradient),   ENTRY(conv2d_weight_gradient),
-    ENTRY(linear), ENTRY(linear_weight_gradient), {0},
+    ENTRY(conv2d),
+    ENTRY(conv2d_data_gradient),
+    ENTRY(linear),
+    {0},
 };

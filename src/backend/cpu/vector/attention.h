@@ -61,14 +61,6 @@ static inline bool sp_attention_fits(const sp_node *node)
     return fits;
 }
 
-/* Takes the next `count` floats of memory, rounded up to cache lines; base NULL: only counts. */
-static inline float *sp_take(float *base, int64_t *used, int64_t count)
-{
-    float *taken = base ? base + *used : NULL;
-    *used += sp_round_up(count, 16);
-    return taken;
-}
-
 /* Workers that the plan reserves scratch for. */
 typedef struct {
     int64_t slots;
@@ -101,15 +93,6 @@ static inline int64_t sp_head_offset(const sp_attention_shape *a, int64_t tokens
                                      int64_t t, int64_t h)
 {
     return (n * tokens + t) * a->channels + h * a->head;
-}
-
-/* memcpy for rows so short that a call would cost more than the copy. */
-SP_INLINE void sp_row_copy(float *to, const float *from, int64_t count)
-{
-    int64_t i = 0;
-    for (; i + SP_LANES <= count; i += SP_LANES)
-        sp_vf_store(to + i, sp_vf_load(from + i));
-    if (i < count) sp_vf_store_part(to + i, sp_vf_load_part(from + i, count - i), count - i);
 }
 
 /* One head of `count` tokens to and from rows of floats of length `row` >= head; what lies past the

@@ -40,6 +40,19 @@ SP_INLINE void sp_vf_store(float *p, sp_vf v)
     memcpy(p, &v, sizeof v);
 }
 
+/* Past the caches, for what nothing reads soon; p is a multiple of the vector's size, and a fence
+ * (_mm_sfence) comes before another thread may read. */
+SP_INLINE void sp_vf_stream(float *p, sp_vf v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(p, (__m256)v);
+#else
+    _mm_stream_ps(p, (__m128)v);
+#endif
+}
+
 /* The first `count` < SP_LANES lanes; zero in the others. */
 SP_INLINE sp_vf sp_vf_load_part(const float *p, int64_t count)
 {
@@ -386,6 +399,15 @@ SP_INLINE void sp_vf_put(void *data, int64_t at, sp_vf v, int64_t left, const bo
         sp_vf_store_as(data, at, v, half);
     else
         sp_vf_store_part_as(data, at, v, left, half);
+}
+
+/* memcpy for rows so short that a call would cost more than the copy. */
+SP_INLINE void sp_row_copy(float *to, const float *from, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + SP_LANES <= count; i += SP_LANES)
+        sp_vf_store(to + i, sp_vf_load(from + i));
+    if (i < count) sp_vf_store_part(to + i, sp_vf_load_part(from + i, count - i), count - i);
 }
 
 /* Rows of floats and of bf16. */

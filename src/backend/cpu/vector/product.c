@@ -70,6 +70,8 @@ SP_INLINE void strip(const sp_product *p, int64_t j, const int columns, const bo
             block(p, i, j, 6, columns, pairs);
     for (; i + 4 <= p->rows; i += 4)
         block(p, i, j, 4, columns, pairs);
+    for (; i + 2 <= p->rows; i += 2)
+        block(p, i, j, 2, columns, pairs);
     for (; i < p->rows; i++)
         block(p, i, j, 1, columns, pairs);
 }

@@ -20,6 +20,7 @@
     X(sum_leading) X(sum_middle) X(mean) X(loss) X(loss_gradient)                                  \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \
     X(attention) X(attention_gradient) X(conv2d) X(conv2d_data_gradient)                           \
+    X(conv2d_weight_gradient) X(linear_weight_gradient)                                            \
     X(upsample_nearest_gradient) X(embedding_gradient) X(sinusoidal)
 #define SP_VECTOR_MOVING_OPS(X)                                                                    \
     X(cast) X(permute) X(concat) X(slice) X(unslice) X(upsample_nearest) X(embedding)
@@ -46,6 +47,14 @@ static inline int64_t sp_ceil_div(int64_t a, int64_t b)
 static inline int64_t sp_round_up(int64_t a, int64_t b)
 {
     return sp_ceil_div(a, b) * b;
+}
+
+/* Takes the next `count` floats of memory, rounded up to cache lines; base NULL: only counts. */
+static inline float *sp_take(float *base, int64_t *used, int64_t count)
+{
+    float *taken = base ? base + *used : NULL;
+    *used += sp_round_up(count, 16);
+    return taken;
 }
 
 /* Sums of partial sums: out[o][c] = sum over p of partials[o][p][c], in order; out in `dtype`. */
