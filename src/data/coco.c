@@ -16,11 +16,11 @@ typedef struct {
 
 typedef struct {
     sp_dataset *dataset;
-    const char *where;   /* the annotations' path */
+    const char *where; /* the annotations' path */
     json_t *images, *annotations;
-    entry *entries;      /* [count], by id */
+    entry *entries; /* [count], by id */
     size_t count;
-    int64_t *next;       /* [annotations]: the next of the same picture; -1: none */
+    int64_t *next; /* [annotations]: the next of the same picture; -1: none */
 } coco;
 
 static int by_id(const void *a, const void *b)
@@ -61,8 +61,8 @@ static entry *find_entry(const coco *c, const json_t *id)
         else
             high = middle;
     }
-    bool found = json_is_integer(id) && low < c->count &&
-                 c->entries[low].id == json_integer_value(id);
+    bool found =
+        json_is_integer(id) && low < c->count && c->entries[low].id == json_integer_value(id);
     return found ? &c->entries[low] : NULL;
 }
 
@@ -160,10 +160,10 @@ static sp_status read_annotations(coco *c, const sp_callbacks *callbacks)
     SP_TRY(sp_json_load(c->where, &document));
     c->images = json_object_get(document, "images");
     c->annotations = json_object_get(document, "annotations");
-    sp_status status = json_is_array(c->images) && json_is_array(c->annotations)
-                           ? SP_OK
-                           : sp_fail(SP_FORMAT, "%s: expected lists \"images\" and \"annotations\"",
-                                     c->where);
+    sp_status status =
+        json_is_array(c->images) && json_is_array(c->annotations)
+            ? SP_OK
+            : sp_fail(SP_FORMAT, "%s: expected lists \"images\" and \"annotations\"", c->where);
     if (!status) status = list_images(c);
     if (!status) status = chain_annotations(c);
     if (!status) status = consider_all(c, callbacks);

@@ -82,8 +82,8 @@ static bool find_number(const json_t *fields, const char *const *keys, double *o
     const char *key;
     json_t *value;
     for (; *keys; keys++)
-        json_object_foreach((json_t *)fields, key, value) if (json_is_number(value) &&
-                                                              !strcasecmp(key, *keys))
+        json_object_foreach((json_t *)fields, key,
+                            value) if (json_is_number(value) && !strcasecmp(key, *keys))
         {
             *out = json_number_value(value);
             return true;

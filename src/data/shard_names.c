@@ -25,8 +25,8 @@ static sp_status add(name_list *list, const char *name)
     if (list->count == MAX_NAMES) return too_many(list);
     if (list->count == list->capacity) {
         size_t capacity = list->capacity ? list->capacity * 2 : 64;
-        char **names = sp_realloc(list->names, list->capacity * sizeof *names,
-                                  capacity * sizeof *names);
+        char **names =
+            sp_realloc(list->names, list->capacity * sizeof *names, capacity * sizeof *names);
         if (!names) return SP_MEMORY;
         list->names = names;
         list->capacity = capacity;
@@ -43,8 +43,8 @@ static sp_status add_files(name_list *list, const char *pattern)
     if (!strpbrk(pattern, "*?[")) return add(list, pattern);
     glob_t found = {0};
     int code = glob(pattern, 0, NULL, &found);
-    sp_status status = code == GLOB_NOSPACE ? sp_fail(SP_MEMORY, "out of memory for \"%s\"", pattern)
-                                            : SP_OK;
+    sp_status status =
+        code == GLOB_NOSPACE ? sp_fail(SP_MEMORY, "out of memory for \"%s\"", pattern) : SP_OK;
     for (size_t i = 0; !code && i < found.gl_pathc && !status; i++)
         status = add(list, found.gl_pathv[i]);
     globfree(&found);
@@ -121,8 +121,7 @@ sp_status sp_shard_names(const char *pattern, char ***names, size_t *count)
 {
     name_list list = {.pattern = pattern};
     sp_status status = expand(&list, pattern, 0);
-    if (!status && !list.count)
-        status = sp_fail(SP_ARGUMENT, "no file matches \"%s\"", pattern);
+    if (!status && !list.count) status = sp_fail(SP_ARGUMENT, "no file matches \"%s\"", pattern);
     *names = NULL;
     *count = 0;
     if (!status) {

@@ -64,9 +64,8 @@ static sp_status locate(wds_source *source, int64_t sample, location at)
 {
     if (sample >= source->capacity) {
         int64_t capacity = source->capacity ? source->capacity * 2 : 1024;
-        location *grown =
-            sp_realloc(source->locations, (size_t)source->capacity * sizeof *grown,
-                       (size_t)capacity * sizeof *grown);
+        location *grown = sp_realloc(source->locations, (size_t)source->capacity * sizeof *grown,
+                                     (size_t)capacity * sizeof *grown);
         if (!grown) return SP_MEMORY;
         source->locations = grown;
         source->capacity = capacity;
@@ -252,7 +251,9 @@ static const char *compression(const sp_mapped_file *file)
     } known[] = {{"\x1f\x8b", 2, "compressed by gzip; unpack it"},
                  {"\x28\xb5\x2f\xfd", 4, "compressed by zstd; unpack it"},
                  {"BZh", 3, "compressed by bzip2; unpack it"},
-                 {"\xfd" "7zXZ", 5, "compressed by xz; unpack it"}};
+                 {"\xfd"
+                  "7zXZ",
+                  5, "compressed by xz; unpack it"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (file->size >= known[i].size && !memcmp(file->data, known[i].magic, known[i].size))
             return known[i].name;
@@ -306,8 +307,10 @@ static sp_status read_at(const char *path, int64_t offset, char *to, size_t size
     size_t done = 0;
     while (done < size && got > 0) {
         got = pread(fd, to + done, size - done, offset + (int64_t)done);
-        if (got < 0 && errno == EINTR) got = 1;
-        else if (got > 0) done += (size_t)got;
+        if (got < 0 && errno == EINTR)
+            got = 1;
+        else if (got > 0)
+            done += (size_t)got;
     }
     int reason = errno;
     close(fd);
@@ -324,8 +327,8 @@ static sp_status wds_image(const sp_dataset *dataset, int64_t sample, uint8_t *r
     if (!file) return SP_MEMORY;
     sp_status status = read_at(source->shards[at->shard], at->offset, file, at->size);
     if (!status)
-        status = sp_picture_square(dataset, sample, file, at->size, dataset->samples[sample].name,
-                                   rgb);
+        status =
+            sp_picture_square(dataset, sample, file, at->size, dataset->samples[sample].name, rgb);
     sp_free(file);
     return status;
 }
