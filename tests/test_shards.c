@@ -237,8 +237,8 @@ static void shard_patterns_expand(void **state)
         assert_string_equal(sp_string_text(&all), cases[i].expected);
         sp_string_free(&all);
     }
-    static const char *const wrong[] = {"{a", "a}", "{{a}", "{0..999999999}", "{0..999}{0..9999}",
-                                        "/nonexistent/*"};
+    static const char *const wrong[] = {
+        "{a", "a}", "{{a}", "{0..999999999}", "{0..999}{0..9999}", "/nonexistent/*"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_status(sp_shard_names(wrong[i], &names, &count), SP_ARGUMENT);
     char deep[1000];
@@ -361,16 +361,18 @@ static void check_filters(void **state, const char *kind, const filter_case *cas
         if (cases[i].fields) tar_text(&tar, "k.json", cases[i].fields);
         tar_picture(&tar, "z.png", 999, 999, 9);
         tar_text(&tar, "z.txt", "is accepted, so that the set is not empty");
-        tar_text(&tar, "z.json",
-                 "{\"aesthetic\": 10, \"pwatermark\": 0, \"similarity\": 1, \"width\": 999, \"height\": 999}");
+        tar_text(
+            &tar, "z.json",
+            "{\"aesthetic\": 10, \"pwatermark\": 0, \"similarity\": 1, \"width\": 999, \"height\": 999}");
         tar_write(&tar, in_folder(state, "k.tar"));
         sp_dataset *ds;
         assert_ok(open_with(state, kind, options, &ds));
         const char *reason = cases[i].reason;
         if (reason ? rejected(ds, reason) != 1 || sp_dataset_count(ds) != 1
                    : sp_dataset_count(ds) != 2)
-            fail_msg("%s: expected %s, accepted %lld", cases[i].fields ? cases[i].fields : "no json",
-                     reason ? reason : "acceptance", (long long)sp_dataset_count(ds));
+            fail_msg("%s: expected %s, accepted %lld",
+                     cases[i].fields ? cases[i].fields : "no json", reason ? reason : "acceptance",
+                     (long long)sp_dataset_count(ds));
         sp_dataset_close(ds);
     }
 }

@@ -11,12 +11,11 @@
 #include "data/source.h"
 #include "data/wds.h"
 
-#define MAX_REASONS 32
 #define MAX_RESOLUTION 4096
 
 struct sp_rejections {
     pthread_mutex_t lock;
-    sp_rejection reasons[MAX_REASONS];
+    sp_rejection reasons[SP_MAX_REASONS];
     size_t count;
 };
 
@@ -50,14 +49,14 @@ void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char
     size_t i = 0;
     while (i < r->count && strcmp(r->reasons[i].reason, reason))
         i++;
-    if (i == r->count && i < MAX_REASONS) {
+    if (i == r->count && i < SP_MAX_REASONS) {
         snprintf(r->reasons[i].reason, sizeof r->reasons[i].reason, "%s", reason);
         char example[2 * sizeof r->reasons[i].example];
         snprintf(example, sizeof example, "%s%s%s", name, detail ? ": " : "", detail ? detail : "");
         sp_clean_text(example, r->reasons[i].example, sizeof r->reasons[i].example);
         r->count++;
     }
-    if (i < MAX_REASONS) r->reasons[i].count++;
+    if (i < SP_MAX_REASONS) r->reasons[i].count++;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -350,23 +349,29 @@ size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capa
     return count;
 }
 
+void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out)
+{
+    int64_t all = 0;
+    for (size_t i = 0; i < count; i++)
+        all += list[i].count;
+    sp_string_append_format(out, "%lld rejected\n", (long long)all);
+    for (size_t i = 0; i < count; i++)
+        sp_string_append_format(out, "  %lld %s (%s)\n", (long long)list[i].count, list[i].reason,
+                                list[i].example);
+}
+
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out)
 {
-    sp_rejection reasons[MAX_REASONS];
-    size_t count = sp_dataset_rejections(dataset, reasons, MAX_REASONS);
-    int64_t captions = 0, rejected = 0;
+    sp_rejection reasons[SP_MAX_REASONS];
+    size_t count = sp_dataset_rejections(dataset, reasons, SP_MAX_REASONS);
+    int64_t captions = 0;
     for (int64_t i = 0; i < dataset->count; i++)
         captions += dataset->samples[i].caption_count;
-    for (size_t i = 0; i < count; i++)
-        rejected += reasons[i].count;
     sp_string_append_format(out, "%s holds %lld pictures (%dx%d), %lld captions; %lld held out\n",
                             dataset->spec, (long long)dataset->count, dataset->options.resolution,
                             dataset->options.resolution, (long long)captions,
                             (long long)dataset->heldout_count);
-    sp_string_append_format(out, "%lld rejected\n", (long long)rejected);
-    for (size_t i = 0; i < count; i++)
-        sp_string_append_format(out, "  %lld %s (%s)\n", (long long)reasons[i].count,
-                                reasons[i].reason, reasons[i].example);
+    sp_rejections_append(reasons, count, out);
 }
 
 /* ---- order ---- */

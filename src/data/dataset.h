@@ -74,6 +74,9 @@ typedef struct {
 } sp_rejection;
 /* Copies the reasons so far, up to `capacity`, in the order met; returns how many there are. */
 size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity);
+enum { SP_MAX_REASONS = 32 }; /* that one data set can have */
+/* Appends lines for people: how many were rejected, and by reason. */
+void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out);
 /* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by
  * reason. */
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out);
