@@ -353,7 +353,7 @@ static void folder_takes_and_rejects(void **state)
     assert_int_equal(rejected(ds, "no caption"), 1);
     assert_int_equal(rejected(ds, "too small"), 1);
     assert_int_equal(rejected(ds, "unreadable picture"), 2);
-    assert_int_equal(rejected(ds, "unreadable caption"), 1);
+    assert_int_equal(rejected(ds, "unreadable caption or .json"), 1);
     assert_int_equal(rejected(ds, "neither JPEG, PNG nor WebP"), 1);
     assert_int_equal(rejected(ds, "malformed metadata.jsonl line"), 3);
     assert_int_equal(rejected(ds, "absent picture named in metadata.jsonl"), 1);
@@ -472,20 +472,22 @@ static void folder_survives_lack_of_memory(void **state)
 static void specs_are_checked(void **state)
 {
     (void)state;
-    static const char *const later[] = {"wds:x.tar", "coco:a,b", "latents:d"};
-    static const char *const wrong[] = {"", "emoji", "emoji:x", "folder:", "s3://bucket"};
+    static const char *const wrong[] = {
+        "", "emoji", "emoji:x", "folder:", "wds:", "coco:", "s3://bucket"};
     sp_dataset *ds;
-    for (size_t i = 0; i < 3; i++) {
-        assert_status(sp_dataset_open(later[i], NULL, NULL, &ds), SP_UNSUPPORTED);
-        assert_message(later[i]);
-        assert_message("not supported yet");
-    }
-    for (size_t i = 0; i < 5; i++)
+    assert_status(sp_dataset_open("latents:d", NULL, NULL, &ds), SP_UNSUPPORTED);
+    assert_message("latents:d");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_status(sp_dataset_open(wrong[i], NULL, NULL, &ds), SP_ARGUMENT);
+        assert_message("folder:DIR");
+    }
     assert_status(sp_dataset_open("folder:/nonexistent", NULL, NULL, &ds), SP_IO);
     assert_message("/nonexistent");
     sp_dataset_options options = {.resolution = -1};
     assert_status(sp_dataset_open("emoji:", &options, NULL, &ds), SP_ARGUMENT);
+    options = (sp_dataset_options){.max_watermark = 0.5};
+    assert_status(sp_dataset_open("emoji:", &options, NULL, &ds), SP_ARGUMENT);
+    assert_message("--max-watermark");
 }
 
 static bool stop_at_once(void *unused)

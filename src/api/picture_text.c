@@ -8,8 +8,6 @@
 #include "splam/splam.h"
 #include "text/unicode.h"
 
-enum { HASHED_BYTES = 4096 };
-
 /* Names that A1111's web interface gives to the same samplers. */
 static const char *const a1111_names[SP_SAMPLER_COUNT] = {
     [SP_SAMPLER_LCM] = "LCM",
@@ -18,27 +16,11 @@ static const char *const a1111_names[SP_SAMPLER_COUNT] = {
     [SP_SAMPLER_EULER] = "Euler",
 };
 
-static uint64_t fnv1a(uint64_t hash, const void *data, size_t size)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
-
 uint64_t sp_model_hash(const sp_tensor_file *file)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
-        const sp_tensor *tensor = sp_tensor_file_at(file, i);
-        const char *name = sp_tensor_file_name(file, i), *type = sp_dtype_name(tensor->dtype);
-        size_t bytes = sp_tensor_bytes(tensor);
-        hash = fnv1a(hash, name, strlen(name));
-        hash = fnv1a(hash, type, strlen(type));
-        hash =
-            fnv1a(hash, tensor->shape.dim, (size_t)tensor->shape.rank * sizeof *tensor->shape.dim);
-        hash = fnv1a(hash, tensor->data, bytes < HASHED_BYTES ? bytes : HASHED_BYTES);
-    }
+    uint64_t hash = SP_HASH_START;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++)
+        hash = sp_tensor_hash(hash, sp_tensor_file_name(file, i), sp_tensor_file_at(file, i));
     return hash;
 }
 

@@ -24,8 +24,7 @@ typedef struct {
     const char *init_image; /* its file's name */
 } sp_picture_facts;
 
-/* Of the names, types, shapes and first 4096 bytes of every tensor in the UNet's file: 64-bit
- * FNV-1a. Training moves every tensor, so this tells models apart without reading gigabytes. */
+/* sp_tensor_hash over all tensors of the UNet's file. */
 uint64_t sp_model_hash(const sp_tensor_file *file);
 
 /* New strings (sp_free): the text that A1111's web interface writes and reads, and a JSON object

@@ -14,10 +14,11 @@ typedef enum {
     SP_STREAM_DROPOUT,     /* caption dropout */
     SP_STREAM_POSTERIOR,   /* sampling of the VAE's posterior */
     SP_STREAM_SHUFFLE,     /* data order */
-    SP_STREAM_AUGMENT,     /* flips, crops, caption choice */
+    SP_STREAM_AUGMENT,     /* crops, caption choice */
     SP_STREAM_INIT,        /* weight initialisation; sample = index of the parameter */
     SP_STREAM_FRESH_NOISE, /* the sampler's noise after each step; step = sampling step */
     SP_STREAM_TIMESTEP,    /* a diffusion teacher's timestep */
+    SP_STREAM_FLIP,        /* horizontal flips; step = epoch, sample = the picture's number */
 } sp_stream;
 
 /* One key; the position in a draw is the remaining counter word. */

@@ -2,22 +2,44 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <utf8proc.h>
 #include "base/memory.h"
 #include "base/random.h"
+#include "data/coco.h"
 #include "data/emoji.h"
 #include "data/folder.h"
 #include "data/source.h"
+#include "data/wds.h"
 
-#define MAX_REASONS 32
 #define MAX_RESOLUTION 4096
 
 struct sp_rejections {
     pthread_mutex_t lock;
-    sp_rejection reasons[MAX_REASONS];
+    sp_rejection reasons[SP_MAX_REASONS];
     size_t count;
 };
 
 /* ---- building, for the kinds ---- */
+
+void sp_clean_text(const char *text, char *out, size_t capacity)
+{
+    size_t length = 0;
+    while (*text) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c);
+        if (used <= 0 || c < 32 || c == 127) {
+            used = used > 0 ? used : 1;
+            c = '?';
+        }
+        utf8proc_uint8_t bytes[4];
+        size_t size = (size_t)utf8proc_encode_char(c, bytes);
+        if (length + size >= capacity) break;
+        memcpy(out + length, bytes, size);
+        length += size;
+        text += used;
+    }
+    out[length] = 0;
+}
 
 void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
                        const char *detail)
@@ -27,13 +49,14 @@ void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char
     size_t i = 0;
     while (i < r->count && strcmp(r->reasons[i].reason, reason))
         i++;
-    if (i == r->count && i < MAX_REASONS) {
+    if (i == r->count && i < SP_MAX_REASONS) {
         snprintf(r->reasons[i].reason, sizeof r->reasons[i].reason, "%s", reason);
-        snprintf(r->reasons[i].example, sizeof r->reasons[i].example, "%s%s%s", name,
-                 detail ? ": " : "", detail ? detail : "");
+        char example[2 * sizeof r->reasons[i].example];
+        snprintf(example, sizeof example, "%s%s%s", name, detail ? ": " : "", detail ? detail : "");
+        sp_clean_text(example, r->reasons[i].example, sizeof r->reasons[i].example);
         r->count++;
     }
-    if (i < MAX_REASONS) r->reasons[i].count++;
+    if (i < SP_MAX_REASONS) r->reasons[i].count++;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -110,6 +133,9 @@ static sp_status prepare(sp_dataset *dataset, const char *spec)
                        o->resolution, MAX_RESOLUTION);
     if (o->min_size < 0)
         return sp_fail(SP_ARGUMENT, "the smallest picture size %d is negative", o->min_size);
+    if (!(o->min_aesthetic >= 0 && o->max_watermark >= 0 && o->min_similarity >= 0))
+        return sp_fail(SP_ARGUMENT, "a filter's limit is negative: %g, %g, %g", o->min_aesthetic,
+                       o->max_watermark, o->min_similarity);
     return SP_OK;
 }
 
@@ -139,22 +165,66 @@ sp_status sp_dataset_open_kind(const char *spec, const sp_dataset_options *optio
     return status;
 }
 
+typedef struct {
+    const char *prefix, *what;
+    sp_dataset_filler *fill;
+    const void *context; /* NULL: what follows the prefix, which may not be empty then */
+    bool files;          /* of pictures, whose options those of data/picture.h are */
+} kind;
+
+static const kind kinds[] = {
+    {"emoji:", "emoji:", sp_emoji_fill, &sp_emoji_debian_files, false},
+    {"folder:", "folder:DIR", sp_folder_fill, NULL, true},
+    {"wds:", "wds:SHARDS.tar", sp_wds_fill, NULL, true},
+    {"coco:", "coco:ANNOTATIONS.json,IMAGES", sp_coco_fill, NULL, true},
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static sp_status unknown(const char *spec)
+{
+    sp_string known = {0};
+    for (size_t i = 0; i < KINDS; i++)
+        sp_string_append_format(&known, "%s%s",
+                                i + 1 == KINDS ? " or "
+                                : i            ? ", "
+                                               : "",
+                                kinds[i].what);
+    sp_status status =
+        sp_fail(SP_ARGUMENT, "data \"%s\" is not known, expected %s", spec, sp_string_text(&known));
+    sp_string_free(&known);
+    return status;
+}
+
+static sp_status no_use(const char *spec, const sp_dataset_options *o)
+{
+    const char *flag = o->min_size             ? "min-size"
+                       : o->min_aesthetic > 0  ? "min-aesthetic"
+                       : o->max_watermark > 0  ? "max-watermark"
+                       : o->min_similarity > 0 ? "min-similarity"
+                       : o->random_crop        ? "random-crop"
+                                               : NULL;
+    if (!flag) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "--%s is for sets of picture files, and data \"%s\" is none", flag,
+                   spec);
+}
+
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
                           const sp_callbacks *callbacks, sp_dataset **out)
 {
-    static const char *const later[][2] = {
-        {"wds:", "tar shards"}, {"coco:", "COCO annotations"}, {"latents:", "cached latents"}};
     *out = NULL;
-    if (!strcmp(spec, "emoji:"))
-        return sp_dataset_open_kind(spec, options, sp_emoji_fill, &sp_emoji_debian_files, callbacks,
-                                    out);
-    if (sp_starts_with(spec, "folder:") && spec[7])
-        return sp_dataset_open_kind(spec, options, sp_folder_fill, spec + 7, callbacks, out);
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (sp_starts_with(spec, later[i][0]))
-            return sp_fail(SP_UNSUPPORTED, "data \"%s\": %s (%s) are not supported yet", spec,
-                           later[i][1], later[i][0]);
-    return sp_fail(SP_ARGUMENT, "data \"%s\" is not known, expected emoji: or folder:DIR", spec);
+    if (sp_starts_with(spec, "latents:"))
+        return sp_fail(SP_UNSUPPORTED,
+                       "data \"%s\" holds latents, and pictures are needed here; distill takes it",
+                       spec);
+    for (size_t i = 0; i < KINDS; i++) {
+        const kind *k = &kinds[i];
+        size_t length = strlen(k->prefix);
+        if (!sp_starts_with(spec, k->prefix) || !k->context == !spec[length]) continue;
+        if (options && !k->files) SP_TRY(no_use(spec, options));
+        return sp_dataset_open_kind(spec, options, k->fill, k->context ? k->context : spec + length,
+                                    callbacks, out);
+    }
+    return unknown(spec);
 }
 
 void sp_dataset_close(sp_dataset *dataset)
@@ -186,6 +256,17 @@ int sp_dataset_resolution(const sp_dataset *dataset)
 const char *sp_dataset_spec(const sp_dataset *dataset)
 {
     return dataset->spec;
+}
+
+const sp_dataset_options *sp_dataset_get_options(const sp_dataset *dataset)
+{
+    return &dataset->options;
+}
+
+bool sp_dataset_flips(const sp_dataset_options *options, uint64_t epoch, int64_t sample)
+{
+    const sp_random_key key = {options->seed, SP_STREAM_FLIP, epoch, (uint64_t)sample};
+    return options->random_flip && sp_random_below(key, 2);
 }
 
 static void reject_damaged(sp_dataset *dataset, sp_sample *sample)
@@ -268,23 +349,29 @@ size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capa
     return count;
 }
 
+void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out)
+{
+    int64_t all = 0;
+    for (size_t i = 0; i < count; i++)
+        all += list[i].count;
+    sp_string_append_format(out, "%lld rejected\n", (long long)all);
+    for (size_t i = 0; i < count; i++)
+        sp_string_append_format(out, "  %lld %s (%s)\n", (long long)list[i].count, list[i].reason,
+                                list[i].example);
+}
+
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out)
 {
-    sp_rejection reasons[MAX_REASONS];
-    size_t count = sp_dataset_rejections(dataset, reasons, MAX_REASONS);
-    int64_t captions = 0, rejected = 0;
+    sp_rejection reasons[SP_MAX_REASONS];
+    size_t count = sp_dataset_rejections(dataset, reasons, SP_MAX_REASONS);
+    int64_t captions = 0;
     for (int64_t i = 0; i < dataset->count; i++)
         captions += dataset->samples[i].caption_count;
-    for (size_t i = 0; i < count; i++)
-        rejected += reasons[i].count;
     sp_string_append_format(out, "%s holds %lld pictures (%dx%d), %lld captions; %lld held out\n",
                             dataset->spec, (long long)dataset->count, dataset->options.resolution,
                             dataset->options.resolution, (long long)captions,
                             (long long)dataset->heldout_count);
-    sp_string_append_format(out, "%lld rejected\n", (long long)rejected);
-    for (size_t i = 0; i < count; i++)
-        sp_string_append_format(out, "  %lld %s (%s)\n", (long long)reasons[i].count,
-                                reasons[i].reason, reasons[i].example);
+    sp_rejections_append(reasons, count, out);
 }
 
 /* ---- order ---- */

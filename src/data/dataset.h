@@ -1,4 +1,4 @@
-/* Sets of captioned pictures behind one interface: `emoji:` and `folder:DIR`. */
+/* Sets of captioned pictures behind one interface. */
 #ifndef SP_DATA_DATASET_H
 #define SP_DATA_DATASET_H
 #include <stdbool.h>
@@ -9,21 +9,33 @@
 #include "base/text.h"
 
 typedef struct {
-    int resolution;   /* side of every picture in pixels; 0: 64 for emoji, 512 otherwise */
-    int min_size;     /* a picture whose shorter side has fewer pixels is rejected; 0: half the
-                         resolution */
+    int resolution; /* side of every picture in pixels; 0: 64 for emoji, 512 otherwise */
+    int min_size;   /* a picture whose shorter side has fewer pixels is rejected; 0: half the
+                       resolution */
+    double min_aesthetic, max_watermark, min_similarity; /* filters, see data/picture.h; 0: none */
     bool random_crop; /* the square is cut at a place drawn from (seed, sample) instead of the
                          centre */
-    uint64_t seed;    /* of random_crop */
+    bool random_flip; /* for sp_dataset_flips */
+    uint64_t seed;    /* of both */
 } sp_dataset_options;
+
+/* True if a picture is to be mirrored: a draw from (seed, epoch, sample); never without
+ * random_flip. */
+bool sp_dataset_flips(const sp_dataset_options *options, uint64_t epoch, int64_t sample);
 
 /* Immutable once open, but for the count of rejections; safe to share between threads. */
 typedef struct sp_dataset sp_dataset;
 
-/* spec: "emoji:" (Noto Color Emoji with Unicode's names; see data/emoji.h) or "folder:DIR" (see
- * data/folder.h). options may be NULL (all zero), callbacks too. SP_UNSUPPORTED for wds:, coco: and
- * latents:, SP_ARGUMENT for anything else, SP_IO when files are absent, SP_FORMAT when no sample is
- * accepted (the message says why). */
+/* spec: one of
+ *   emoji:                       Noto Color Emoji with Unicode's names; data/emoji.h
+ *   folder:DIR                   picture files; data/folder.h
+ *   wds:SHARDS                   tar files of pictures; data/wds.h
+ *   coco:ANNOTATIONS.json,IMAGES COCO's captions and the folder of its pictures; data/coco.h
+ * options may be NULL (all zero), callbacks too. SP_UNSUPPORTED for latents:, which holds no
+ * pictures (data/latent_cache.h), SP_ARGUMENT for anything else and for options that the kind has
+ * no use for, SP_IO when files are absent, SP_FORMAT when no sample is accepted (the message says
+ * why).
+ */
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
                           const sp_callbacks *callbacks, sp_dataset **out);
 void sp_dataset_close(sp_dataset *dataset); /* NULL is legal */
@@ -32,6 +44,7 @@ int64_t
 sp_dataset_count(const sp_dataset *dataset); /* accepted samples, held-out ones included; > 0 */
 int sp_dataset_resolution(const sp_dataset *dataset);
 const char *sp_dataset_spec(const sp_dataset *dataset);
+const sp_dataset_options *sp_dataset_get_options(const sp_dataset *dataset); /* resolved */
 
 /* Writes picture `sample` to rgb [R,R,3], R the resolution. A file that turns out to be damaged is
  * counted as rejected and the next good sample of the same kind (held out or not) stands in for it,
@@ -61,6 +74,9 @@ typedef struct {
 } sp_rejection;
 /* Copies the reasons so far, up to `capacity`, in the order met; returns how many there are. */
 size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity);
+enum { SP_MAX_REASONS = 32 }; /* that one data set can have */
+/* Appends lines for people: how many were rejected, and by reason. */
+void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out);
 /* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by
  * reason. */
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out);

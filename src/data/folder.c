@@ -4,19 +4,15 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <utf8proc.h>
 #include "base/file.h"
-#include "base/json.h"
 #include "base/memory.h"
 #include "base/parallel.h"
-#include "base/random.h"
 #include "data/image.h"
+#include "data/picture.h"
 
-#define DEFAULT_RESOLUTION 512
 #define MAX_DEPTH 64
 #define HEADERS_PER_TASK 16
 #define HEADERS_PER_REPORT 1024
-#define MAX_CAPTIONS 64 /* of one picture */
 
 typedef struct {
     char *path; /* sp_free */
@@ -30,7 +26,7 @@ typedef struct {
     const sp_callbacks *callbacks;
     candidate *found;
     int64_t count, capacity;
-    sp_map *captions; /* path -> json text or list from metadata.jsonl, kept alive by `documents` */
+    sp_map *metadata; /* path -> its line of metadata.jsonl, kept alive by `documents` */
     json_t *documents;
     struct {
         dev_t device;
@@ -40,24 +36,13 @@ typedef struct {
 
 /* ---- finding files ---- */
 
-static bool has_extension(const char *name, const char *const *extensions)
-{
-    const char *dot = strrchr(name, '.');
-    for (; dot && *extensions; extensions++)
-        if (!strcasecmp(dot + 1, *extensions)) return true;
-    return false;
-}
-
-static bool is_picture(const char *name)
-{
-    static const char *const read[] = {"jpg", "jpeg", "png", "webp", NULL};
-    return has_extension(name, read);
-}
-
 static bool is_foreign_picture(const char *name)
 {
-    static const char *const other[] = {"gif", "bmp", "tif", "tiff", "avif", "heic", "jxl", NULL};
-    return has_extension(name, other);
+    static const char *const other[] = {"gif", "bmp", "tif", "tiff", "avif", "heic", "jxl"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof other / sizeof *other; i++)
+        if (!strcasecmp(dot + 1, other[i])) return true;
+    return false;
 }
 
 static sp_status add_candidate(scan *s, char *path)
@@ -99,7 +84,7 @@ static sp_status read_metadata_line(scan *s, const char *folder, const char *whe
     while (sp_starts_with(file, "./"))
         file += 2;
     char *path = sp_path_join(folder, file);
-    status = path ? sp_map_put(s->captions, path, text) : SP_MEMORY;
+    status = path ? sp_map_put(s->metadata, path, object) : SP_MEMORY;
     sp_free(path);
     if (json_array_append_new(s->documents, object)) /* takes the reference, also on failure */
         return sp_fail(SP_MEMORY, "out of memory for %s", where);
@@ -139,7 +124,7 @@ static sp_status scan_entry(scan *s, const char *folder, const char *name, int d
     sp_status status = SP_OK;
     if (sp_path_is_folder(path))
         status = scan_folder(s, path, depth + 1);
-    else if (is_picture(name))
+    else if (sp_is_picture_name(name))
         return add_candidate(s, path);
     else if (is_foreign_picture(name))
         sp_dataset_reject(s->dataset, "neither JPEG, PNG nor WebP", path, NULL);
@@ -206,53 +191,29 @@ static sp_status probe_all(scan *s)
     return SP_OK;
 }
 
-/* ---- captions ---- */
+/* ---- captions and fields ---- */
 
-static bool is_utf8(const char *text, size_t size)
+/* NAME.jpg's neighbour NAME.txt or NAME.json: a new string; NULL with SP_OK: there is none. */
+static sp_status read_neighbour(const char *picture, const char *extension, char **path,
+                                char **text, size_t *size)
 {
-    while (size > 0) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t used =
-            utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &c);
-        if (used <= 0 || c == 0) return false;
-        text += used;
-        size -= (size_t)used;
-    }
-    return true;
+    size_t stem = (size_t)(strrchr(picture, '.') - picture);
+    *text = NULL;
+    *path = sp_format("%.*s.%s", (int)stem, picture, extension);
+    if (!*path) return SP_MEMORY;
+    return sp_path_exists(*path) ? sp_read_file(*path, text, size) : SP_OK;
 }
 
-typedef struct {
-    char *text[MAX_CAPTIONS];
-    int count;
-} caption_list;
-
-static sp_status add_caption(caption_list *list, const char *text, size_t size)
+/* Each line of NAME.txt that is not empty is a caption. */
+static sp_status read_text(const char *picture, sp_captions *list)
 {
-    while (size > 0 && strchr(" \t\r\n", *text))
-        text++, size--;
-    while (size > 0 && strchr(" \t\r\n", text[size - 1]))
-        size--;
-    if (size == 0 || list->count == MAX_CAPTIONS) return SP_OK;
-    char *copy = sp_alloc(size + 1);
-    if (!copy) return SP_MEMORY;
-    memcpy(copy, text, size);
-    copy[size] = 0;
-    list->text[list->count++] = copy;
-    return SP_OK;
-}
-
-/* NAME.txt beside NAME.jpg; each line that is not empty is a caption. */
-static sp_status captions_from_file(const char *picture, caption_list *list)
-{
-    size_t stem = (size_t)(strrchr(picture, '.') - picture), size = 0;
-    char *path = sp_format("%.*s.txt", (int)stem, picture), *text = NULL;
-    if (!path) return SP_MEMORY;
-    sp_status status = sp_path_exists(path) ? sp_read_file(path, &text, &size) : SP_OK;
-    if (status == SP_OK && !is_utf8(text, size)) status = sp_fail(SP_FORMAT, "%s: not UTF-8", path);
-    for (size_t at = 0; status == SP_OK && at < size;) {
+    char *path, *text;
+    size_t size = 0;
+    sp_status status = read_neighbour(picture, "txt", &path, &text, &size);
+    for (size_t at = 0; text && status == SP_OK && at < size;) {
         const char *end = memchr(text + at, '\n', size - at);
         size_t length = end ? (size_t)(end - text) - at : size - at;
-        status = add_caption(list, text + at, length);
+        status = sp_captions_add(list, text + at, length, path);
         at += length + 1;
     }
     sp_free(text);
@@ -260,118 +221,81 @@ static sp_status captions_from_file(const char *picture, caption_list *list)
     return status;
 }
 
-/* A string or a list of strings; Jansson has checked that they are UTF-8. */
-static sp_status captions_from_metadata(const json_t *text, caption_list *list)
+static sp_status read_fields(const char *picture, json_t **fields)
 {
-    if (json_is_string(text))
-        return add_caption(list, json_string_value(text), strlen(json_string_value(text)));
-    size_t i;
-    json_t *one;
-    json_array_foreach(text, i, one) if (json_is_string(one))
-        SP_TRY(add_caption(list, json_string_value(one), strlen(json_string_value(one))));
-    return SP_OK;
+    char *path, *text;
+    size_t size = 0;
+    *fields = NULL;
+    sp_status status = read_neighbour(picture, "json", &path, &text, &size);
+    if (status == SP_OK && text) status = sp_json_parse(text, size, path, fields);
+    if (status == SP_OK && *fields && !json_is_object(*fields)) {
+        json_decref(*fields);
+        *fields = NULL;
+        status = sp_fail(SP_FORMAT, "%s: expected an object", path);
+    }
+    sp_free(text);
+    sp_free(path);
+    return status;
 }
 
-static sp_status read_captions(const json_t *text, const char *picture, caption_list *list)
+/* A picture without a line of metadata.jsonl has its neighbours. */
+static sp_status read_neighbours(const char *picture, sp_captions *list, json_t **fields)
 {
-    return text ? captions_from_metadata(text, list) : captions_from_file(picture, list);
+    SP_TRY(read_fields(picture, fields));
+    SP_TRY(read_text(picture, list));
+    return list->count ? SP_OK : sp_captions_add_json(list, json_object_get(*fields, "caption"));
 }
 
 /* ---- accepting ---- */
 
-/* The reason to refuse the picture by its header; NULL when it is fine. */
-static const char *size_problem(const sp_dataset *dataset, const candidate *c)
+static sp_status consider(scan *s, const candidate *c, const char *name)
 {
-    if (c->width < dataset->options.min_size || c->height < dataset->options.min_size)
-        return "too small";
-    int64_t width, height;
-    sp_image_shortest_size(c->width, c->height, dataset->options.resolution, &width, &height);
-    return width > SP_IMAGE_MAX_SIDE || height > SP_IMAGE_MAX_SIDE ||
-                   width * height > SP_IMAGE_MAX_PIXELS
-               ? "too long and narrow"
-               : NULL;
+    json_t *line = sp_map_get(s->metadata, c->path), *fields = NULL;
+    sp_captions captions = {0};
+    sp_sample *sample;
+    sp_status status = line ? sp_captions_add_json(&captions, json_object_get(line, "text"))
+                            : read_neighbours(c->path, &captions, &fields);
+    if (status == SP_IO || status == SP_FORMAT) {
+        sp_dataset_reject(s->dataset, "unreadable caption or .json", name, sp_error_message());
+        status = SP_OK;
+    } else if (status == SP_OK) {
+        const sp_candidate picture = {.name = name,
+                                      .fields = line ? line : fields,
+                                      .width = c->width,
+                                      .height = c->height,
+                                      .captions = &captions};
+        status = sp_picture_consider(s->dataset, &picture, &sample);
+    }
+    json_decref(fields);
+    sp_captions_free(&captions);
+    return status;
 }
 
 static sp_status accept_one(scan *s, const candidate *c, size_t root)
 {
     if (c->status == SP_MEMORY) return sp_fail(SP_MEMORY, "out of memory for %s", c->path);
-    const char *name = c->path + root;
-    const json_t *text = sp_map_get(s->captions, c->path);
-    if (text) SP_TRY(sp_map_put(s->captions, c->path, NULL)); /* what is left names no picture */
-    if (c->status != SP_OK) {
-        sp_dataset_reject(s->dataset, "unreadable picture", name, c->problem);
-        return SP_OK;
-    }
-    const char *problem = size_problem(s->dataset, c);
-    if (problem) {
-        char size[48];
-        snprintf(size, sizeof size, "%dx%d", c->width, c->height);
-        sp_dataset_reject(s->dataset, problem, name, size);
-        return SP_OK;
-    }
-    caption_list list = {0};
-    sp_sample *sample;
-    sp_status status = read_captions(text, c->path, &list);
-    if (status == SP_IO || status == SP_FORMAT) {
-        sp_dataset_reject(s->dataset, "unreadable caption", name, sp_error_message());
-        status = SP_OK;
-    } else if (status == SP_OK && !list.count) {
-        sp_dataset_reject(s->dataset, "no caption", name, NULL);
-    } else if (status == SP_OK) {
-        status = sp_dataset_append(s->dataset, name, list.count, &sample);
-        for (int i = 0; i < list.count && status == SP_OK; i++)
-            status = sp_sample_add_caption(s->dataset, sample, list.text[i]);
-    }
-    for (int i = 0; i < list.count; i++)
-        sp_free(list.text[i]);
-    return status;
+    if (c->status != SP_OK)
+        sp_dataset_reject(s->dataset, "unreadable picture", c->path + root, c->problem);
+    else
+        SP_TRY(consider(s, c, c->path + root));
+    /* What is left names no picture. */
+    return sp_map_get(s->metadata, c->path) ? sp_map_put(s->metadata, c->path, NULL) : SP_OK;
 }
 
 /* ---- the data set ---- */
 
-static sp_status cut_square(const sp_dataset *dataset, int64_t sample, const sp_image *image,
-                            sp_image *out)
-{
-    const sp_dataset_options *options = &dataset->options;
-    int side = options->resolution;
-    if (!options->random_crop) return sp_image_fit_square(image, side, SP_FILTER_LANCZOS, out);
-    int64_t width, height;
-    sp_image scaled;
-    sp_image_shortest_size(image->width, image->height, side, &width, &height);
-    SP_TRY(sp_image_resize(image, (int)width, (int)height, SP_FILTER_LANCZOS, &scaled));
-    sp_random_key key = {
-        .seed = options->seed, .stream = SP_STREAM_AUGMENT, .sample = (uint64_t)sample};
-    int place = (int)sp_random_below(key, (uint64_t)(width + height - 2 * side + 1));
-    sp_status status = sp_image_crop(&scaled, width > side ? place : 0, height > side ? place : 0,
-                                     side, side, out);
-    sp_image_free(&scaled);
-    return status;
-}
-
 static sp_status folder_image(const sp_dataset *dataset, int64_t sample, uint8_t *rgb)
 {
-    char *path = sp_path_join(dataset->source, dataset->samples[sample].name);
-    if (!path) return SP_MEMORY;
-    sp_image image, square = {0};
-    sp_status status = sp_image_load(path, &image);
-    sp_free(path);
-    if (status != SP_OK) return status;
-    status = cut_square(dataset, sample, &image, &square);
-    if (status == SP_OK)
-        memcpy(rgb, square.pixels, (size_t)square.width * (size_t)square.height * 3);
-    sp_image_free(&image);
-    sp_image_free(&square);
-    /* A file that was replaced since its header was read may have grown out of proportion. */
-    return status == SP_ARGUMENT ? SP_FORMAT : status;
+    return sp_picture_load(dataset, dataset->source, sample, rgb);
 }
 
 static const sp_source_kind folder_kind = {folder_image, sp_free};
 
 static sp_status fill(scan *s, const char *path)
 {
-    s->captions = sp_map_create();
+    s->metadata = sp_map_create();
     s->documents = json_array();
-    if (!s->captions || !s->documents) return sp_fail(SP_MEMORY, "out of memory for %s", path);
+    if (!s->metadata || !s->documents) return sp_fail(SP_MEMORY, "out of memory for %s", path);
     SP_TRY(scan_folder(s, path, 0));
     SP_TRY(probe_all(s));
     char *probe = sp_path_join(path, "x");
@@ -381,9 +305,9 @@ static sp_status fill(scan *s, const char *path)
     for (int64_t i = 0; i < s->count; i++)
         SP_TRY(accept_one(s, &s->found[i], root));
     const char *name;
-    void *text;
-    for (size_t i = 0; sp_map_next(s->captions, &i, &name, &text);)
-        if (text)
+    void *line;
+    for (size_t i = 0; sp_map_next(s->metadata, &i, &name, &line);)
+        if (line)
             sp_dataset_reject(s->dataset, "absent picture named in metadata.jsonl", name, NULL);
     return SP_OK;
 }
@@ -391,9 +315,7 @@ static sp_status fill(scan *s, const char *path)
 sp_status sp_folder_fill(sp_dataset *dataset, const void *context, const sp_callbacks *callbacks)
 {
     const char *path = context;
-    sp_dataset_options *options = &dataset->options;
-    if (!options->resolution) options->resolution = DEFAULT_RESOLUTION;
-    if (!options->min_size) options->min_size = options->resolution / 2;
+    sp_picture_defaults(&dataset->options);
     dataset->source = sp_strdup(path);
     if (!dataset->source) return SP_MEMORY;
     dataset->kind = &folder_kind;
@@ -408,7 +330,7 @@ sp_status sp_folder_fill(sp_dataset *dataset, const void *context, const sp_call
         sp_free(s->found[i].problem);
     }
     sp_free(s->found);
-    sp_map_destroy(s->captions);
+    sp_map_destroy(s->metadata);
     json_decref(s->documents);
     sp_free(s);
     return status;

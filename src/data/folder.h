@@ -2,8 +2,9 @@
  *
  * Captions come from metadata.jsonl, one object a line with "file_name" (relative to that file) and
  * "text" (a string, or a list of strings), as Hugging Face's imagefolder has it; or else from
- * NAME.txt beside NAME.jpg, one caption a line. Names that begin with "." are skipped. Order is
- * that of the path's bytes. */
+ * NAME.txt beside NAME.jpg, one caption a line; or else from "caption" in NAME.json. The fields
+ * that filters look at stand in the same line or file. Names that begin with "." are skipped. Order
+ * is that of the path's bytes. */
 #ifndef SP_DATA_FOLDER_H
 #define SP_DATA_FOLDER_H
 #include "data/source.h"

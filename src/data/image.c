@@ -59,7 +59,8 @@ void sp_image_shortest_size(int width, int height, int side, int64_t *new_width,
     *new_height = width <= height ? long_side : side;
 }
 
-sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, sp_image *out)
+sp_status sp_image_fit_square(const sp_image *image, int side, const sp_random_key *place,
+                              sp_image *out)
 {
     *out = (sp_image){0};
     int64_t width, height;
@@ -68,10 +69,31 @@ sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter,
         return sp_fail(SP_ARGUMENT, "a picture of %dx%d is too long to be scaled to %d pixels",
                        image->width, image->height, side);
     sp_image scaled;
-    SP_TRY(sp_image_resize(image, (int)width, (int)height, filter, &scaled));
-    sp_status status = sp_image_center_crop(&scaled, side, side, out);
+    SP_TRY(sp_image_resize(image, (int)width, (int)height, SP_FILTER_BILINEAR, &scaled));
+    sp_status status;
+    if (place) { /* one side is exact, so one offset is 0 */
+        int offset = (int)sp_random_below(*place, (uint64_t)(width + height - 2 * side + 1));
+        status = sp_image_crop(&scaled, width > side ? offset : 0, height > side ? offset : 0, side,
+                               side, out);
+    } else {
+        status = sp_image_center_crop(&scaled, side, side, out);
+    }
     sp_image_free(&scaled);
     return status;
+}
+
+void sp_rgb_mirror(uint8_t *rgb, int width, int height)
+{
+    for (int y = 0; y < height; y++) {
+        uint8_t *row = rgb + (size_t)y * (size_t)width * 3;
+        for (int x = 0; x < width / 2; x++)
+            for (int c = 0; c < 3; c++) {
+                uint8_t *left = row + x * 3 + c, *right = row + (width - 1 - x) * 3 + c;
+                uint8_t kept = *left;
+                *left = *right;
+                *right = kept;
+            }
+    }
 }
 
 void sp_rgb_to_float(const uint8_t *rgb, int width, int height, float *nchw)

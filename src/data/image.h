@@ -4,6 +4,7 @@
 #define SP_DATA_IMAGE_H
 #include <stddef.h>
 #include <stdint.h>
+#include "base/random.h"
 #include "base/status.h"
 #include "base/text.h"
 
@@ -59,8 +60,12 @@ sp_status sp_image_crop(const sp_image *image, int left, int top, int width, int
                         sp_image *out);
 /* torchvision's CenterCrop: the offset is half the surplus, halves to even. */
 sp_status sp_image_center_crop(const sp_image *image, int width, int height, sp_image *out);
-/* Diffusers' training transform: shorter side to `side`, then the centre side x side. */
-sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, sp_image *out);
+/* Diffusers' training transform: Resize(side), bilinear and antialiased, then side x side from the
+ * centre, or with `place` as RandomCrop does, at an offset that is drawn from it. */
+sp_status sp_image_fit_square(const sp_image *image, int side, const sp_random_key *place,
+                              sp_image *out);
+/* rgb [height,width,3], left and right exchanged in place. */
+void sp_rgb_mirror(uint8_t *rgb, int width, int height);
 
 /* rgb [height,width,3] -> nchw [3,height,width] = (x / 255 - 0.5) / 0.5, and back: round(255
  * clip(y/2 + 0.5)), halves to even, NaN to 0. */

@@ -2,8 +2,8 @@
 #include <cairo.h>
 #include <math.h>
 #include <string.h>
-#include <utf8proc.h>
 #include "base/memory.h"
+#include "data/source.h"
 
 /* Pixels. */
 #define MARGIN 28
@@ -43,28 +43,6 @@ static double text_width(cairo_t *c, const char *text)
     cairo_text_extents_t extents;
     cairo_text_extents(c, text, &extents);
     return extents.x_advance;
-}
-
-/* Copies at most capacity-1 bytes of whole UTF-8 characters; malformed bytes and control characters
- * become '?' (Cairo refuses a string that is not UTF-8). */
-static void clean_copy(const char *text, char *out, size_t capacity)
-{
-    size_t length = 0;
-    while (*text) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c);
-        if (used <= 0 || c < 32 || c == 127) {
-            used = used > 0 ? used : 1;
-            c = '?';
-        }
-        utf8proc_uint8_t bytes[4];
-        size_t size = (size_t)utf8proc_encode_char(c, bytes);
-        if (length + size >= capacity) break;
-        memcpy(out + length, bytes, size);
-        length += size;
-        text += used;
-    }
-    out[length] = 0;
 }
 
 /* Shortens `line` (MAX_LINE_BYTES) until it fits with an ellipsis. */
@@ -107,7 +85,7 @@ static void wrap(cairo_t *c, const char *text, double width, int max_lines, wrap
 {
     char buffer[MAX_LINES * MAX_LINE_BYTES];
     out->count = 0;
-    clean_copy(text ? text : "", buffer, sizeof buffer);
+    sp_clean_text(text ? text : "", buffer, sizeof buffer);
     const char *at = buffer;
     while (*at && out->count < max_lines) {
         char *line = out->line[out->count++];

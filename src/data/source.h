@@ -48,8 +48,12 @@ sp_status sp_dataset_open_kind(const char *spec, const sp_dataset_options *optio
 sp_status sp_dataset_append(sp_dataset *dataset, const char *name, int caption_capacity,
                             sp_sample **out);
 sp_status sp_sample_add_caption(sp_dataset *dataset, sp_sample *sample, const char *caption);
-/* Counts one rejection; any thread. `detail` may be NULL. */
+/* Counts one rejection; any thread. `detail` may be NULL. Both texts may be any bytes. */
 void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
                        const char *detail);
+
+/* Copies at most capacity-1 bytes of whole UTF-8 characters; malformed bytes and control characters
+ * become '?'. For names out of files, which may hold anything, before people or JSON see them. */
+void sp_clean_text(const char *text, char *out, size_t capacity);
 
 #endif

@@ -1,6 +1,5 @@
 /* Opening a model's parts and seeing that they fit; prompts to contexts; latents to pictures. */
 #include "diffusion/pipeline.h"
-#include <math.h>
 #include <string.h>
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
@@ -113,6 +112,20 @@ sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config,
     p->unet_config = *chosen;
     p->unet_weights = weights ? weights : p->unet->weights;
     return SP_OK;
+}
+
+void sp_pipeline_close_parts(sp_pipeline *p, unsigned parts)
+{
+    if (parts & SP_PART_VAE) {
+        sp_component_close(p->vae);
+        p->vae = NULL;
+    }
+    if (parts & SP_PART_TEXT) {
+        sp_component_close(p->text_encoder);
+        sp_tokenizer_destroy(p->tokenizer);
+        p->text_encoder = NULL;
+        p->tokenizer = NULL;
+    }
 }
 
 /* Lets the kernel take back the mapped pages of a component that has been run. */
@@ -272,10 +285,7 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *p, const sp_tensor *poster
         float *z = (float *)latents->data + i * one;
         if (drawn)
             status = noise->draw(noise->context, first_sample + i, SP_NOISE_POSTERIOR, z, one);
-        for (int64_t k = 0; k < one && !status; k++) {
-            double away = drawn ? exp(0.5 * (double)logvar[k]) * (double)z[k] : 0;
-            z[k] = (float)(config->scaling_factor * ((double)mean[k] + away));
-        }
+        if (!status) sp_vae_draw(config->scaling_factor, mean, drawn ? logvar : NULL, z, one, z);
     }
     if (status) sp_tensor_free(latents);
     return status;

@@ -43,6 +43,8 @@ typedef struct {
 sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
                            sp_pipeline **out);
 void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */
+/* Closes the VAE or the text encoder, of SP_PART_*, when it has done its work. */
+void sp_pipeline_close_parts(sp_pipeline *pipeline, unsigned parts);
 
 /* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline
  * or the next such call. weights NULL: the folder's own again. Call it again when the weights have

@@ -276,6 +276,15 @@ sp_status sp_component_open(const char *model, const char *name, sp_component **
     return sp_component_open_as(model, name, NULL, out);
 }
 
+uint64_t sp_component_hash(const sp_component *component)
+{
+    uint64_t hash = SP_HASH_START;
+    for (size_t i = 0; i < sp_weights_count(component->weights); i++)
+        hash = sp_tensor_hash(hash, sp_weights_name(component->weights, i),
+                              sp_weights_at(component->weights, i));
+    return hash;
+}
+
 void sp_component_close(sp_component *component)
 {
     if (!component) return;

@@ -64,6 +64,8 @@ sp_status sp_component_open(const char *model, const char *component, sp_compone
 sp_status sp_component_open_as(const char *model, const char *component, const char *prediction,
                                sp_component **out);
 void sp_component_close(sp_component *component); /* NULL is legal */
+/* sp_tensor_hash over all its weights: which model it is. */
+uint64_t sp_component_hash(const sp_component *component);
 
 /* Writes FOLDER/config.json and the weights beside it so that diffusers or transformers open them.
  * Float weights are stored as `dtype`. The folder is made if need be. */

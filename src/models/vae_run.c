@@ -1,5 +1,6 @@
 #include "models/vae_run.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "models/vae_tiles.h"
@@ -53,6 +54,15 @@ sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, sp_tensor *out)
     SP_TRY(sp_run_set_input(runner->run, "in", in));
     SP_TRY(sp_run_execute(runner->run));
     return sp_run_get_output(runner->run, "out", out);
+}
+
+void sp_vae_draw(double scale, const float *mean, const float *logvar, const float *noise,
+                 int64_t count, float *latent)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double away = logvar && noise ? exp(0.5 * (double)logvar[i]) * (double)noise[i] : 0;
+        latent[i] = (float)(scale * ((double)mean[i] + away));
+    }
 }
 
 int64_t sp_vae_batch(int64_t height, int64_t width)

@@ -18,6 +18,11 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
 /* *out is a new owned f32 tensor. */
 sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, sp_tensor *out);
 
+/* latent = scale * (mean + exp(logvar / 2) * noise), `count` elements each, in double precision;
+ * logvar or noise NULL: scale * mean. latent may be noise. */
+void sp_vae_draw(double scale, const float *mean, const float *logvar, const float *noise,
+                 int64_t count, float *latent);
+
 /* How many pictures of height x width to run at once: many small ones, or a single large one. */
 int64_t sp_vae_batch(int64_t height, int64_t width);
 

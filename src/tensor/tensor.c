@@ -106,6 +106,25 @@ sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name)
     return SP_OK;
 }
 
+static uint64_t fnv1a(uint64_t hash, const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+uint64_t sp_tensor_hash(uint64_t hash, const char *name, const sp_tensor *tensor)
+{
+    enum { HASHED_BYTES = 4096 };
+    const char *type = sp_dtype_name(tensor->dtype);
+    size_t bytes = sp_tensor_bytes(tensor);
+    hash = fnv1a(hash, name, strlen(name));
+    hash = fnv1a(hash, type, strlen(type));
+    hash = fnv1a(hash, tensor->shape.dim, (size_t)tensor->shape.rank * sizeof *tensor->shape.dim);
+    return fnv1a(hash, tensor->data, bytes < HASHED_BYTES ? bytes : HASHED_BYTES);
+}
+
 static bool is_float(sp_dtype dtype)
 {
     return dtype == SP_F32 || dtype == SP_BF16 || dtype == SP_F16 || dtype == SP_F64;

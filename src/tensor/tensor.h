@@ -36,6 +36,11 @@ sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype,
                             sp_tensor *out); /* a new owned tensor */
 /* SP_NUMERIC, naming `name` and the element, if any element is not finite. */
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name);
+/* 64-bit FNV-1a of a tensor's name, type, shape and first 4096 bytes, begun with SP_HASH_START or
+ * the hash of the tensors before. Training moves every tensor, so this tells models apart without
+ * reading gigabytes. */
+#define SP_HASH_START UINT64_C(0xcbf29ce484222325)
+uint64_t sp_tensor_hash(uint64_t hash, const char *name, const sp_tensor *tensor);
 /* max|a-b| / max|b| over float tensors of one shape; SP_SHAPE otherwise. */
 sp_status sp_tensor_relative_max_error(const sp_tensor *a, const sp_tensor *b, double *out);
 

@@ -1,4 +1,4 @@
-"""Pillow's resizing, diffusers' training crop, and files of every kind with their pixels: image.safetensors.
+"""Pillow's resizing, diffusers' training transform, and files of every kind with their pixels: image.safetensors.
 
 Every tensor is uint8; pictures are [height, width, 3], files are [bytes].
 """
@@ -8,6 +8,7 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 from safetensors.numpy import save_file
+from torchvision import transforms
 
 import common
 
@@ -35,15 +36,13 @@ def resize_cases():
 
 
 def training_crop(side):
-    """torchvision.transforms.Resize(side) and CenterCrop(side), whose arithmetic this is."""
-    source = tensors["resize.source"]
-    height, width = source.shape[:2]
-    short, long = min(width, height), max(width, height)
-    scaled = int(side * long / short)
-    size = (side, scaled) if width <= height else (scaled, side)
-    image = Image.fromarray(source).resize(size, Image.LANCZOS)
-    top, left = int(round((image.height - side) / 2.0)), int(round((image.width - side) / 2.0))
-    tensors[f"crop.{side}"] = np.array(image.crop((left, top, left + side, top + side)))
+    """The transforms of diffusers' train_text_to_image.py, but for ToTensor and Normalize."""
+    image = Image.fromarray(tensors["resize.source"])
+    resize = transforms.Resize(side, interpolation=transforms.InterpolationMode.BILINEAR)
+    tensors[f"crop.{side}"] = np.array(transforms.CenterCrop(side)(resize(image)))
+    tensors[f"flip.{side}"] = np.array(transforms.RandomHorizontalFlip(1)(transforms.CenterCrop(side)(resize(image))))
+    upright = image.transpose(Image.Transpose.ROTATE_90)
+    tensors[f"crop.upright.{side}"] = np.array(transforms.CenterCrop(side)(resize(upright)))
 
 
 def add_file(name, image, decoded=None, **options):

@@ -1,0 +1,70 @@
+/* Pictures and tar shards for tests, so that nothing binary is kept. */
+#ifndef SP_TESTS_TAR_WRITER_H
+#define SP_TESTS_TAR_WRITER_H
+#include "base/text.h"
+#include "data/image.h"
+#include "support.h"
+
+/* A PNG of one colour, so that a test can tell which file it came from; sp_free. */
+static inline uint8_t *grey_png(int width, int height, uint8_t shade, size_t *size)
+{
+    sp_image image;
+    uint8_t *png;
+    assert_ok(sp_image_create(width, height, &image));
+    memset(image.pixels, shade, (size_t)width * (size_t)height * 3);
+    assert_ok(sp_image_encode_png(&image, NULL, 0, &png, size));
+    sp_image_free(&image);
+    return png;
+}
+
+/* One entry of a ustar file; type '0' is a file, '2' a symbolic link, '5' a folder. */
+static inline void tar_add(sp_string *tar, const char *name, char type, const void *data,
+                           size_t size)
+{
+    char header[512] = {0};
+    unsigned sum = 0;
+    snprintf(header, 100, "%s", name);
+    snprintf(header + 100, 8, "%07o", 0644);
+    snprintf(header + 108, 8, "%07o", 0);
+    snprintf(header + 116, 8, "%07o", 0);
+    snprintf(header + 124, 12, "%011o", (unsigned)size);
+    snprintf(header + 136, 12, "%011o", 0);
+    memset(header + 148, ' ', 8);
+    header[156] = type;
+    if (type == '2') snprintf(header + 157, 100, "/etc/passwd");
+    memcpy(header + 257, "ustar\00000", 8);
+    for (int i = 0; i < 512; i++)
+        sum += (unsigned char)header[i];
+    snprintf(header + 148, 8, "%06o", sum);
+    sp_string_append(tar, header, 512);
+    sp_string_append(tar, data, size);
+    static const char zeros[512];
+    sp_string_append(tar, zeros, (512 - size % 512) % 512);
+}
+
+static inline void tar_text(sp_string *tar, const char *name, const char *text)
+{
+    tar_add(tar, name, '0', text, strlen(text));
+}
+
+static inline void tar_picture(sp_string *tar, const char *name, int width, int height,
+                               uint8_t shade)
+{
+    size_t size;
+    uint8_t *png = grey_png(width, height, shade, &size);
+    tar_add(tar, name, '0', png, size);
+    sp_free(png);
+}
+
+/* Ends the tar file, writes it and starts anew. */
+static inline void tar_write(sp_string *tar, const char *path)
+{
+    static const char zeros[1024];
+    sp_string_append(tar, zeros, sizeof zeros);
+    assert_false(tar->failed);
+    assert_ok(sp_write_file(path, tar->data, tar->length));
+    sp_string_free(tar);
+    *tar = (sp_string){0};
+}
+
+#endif
