@@ -166,7 +166,7 @@ static sp_status one_step(trainer *t)
 static sp_status save(trainer *t)
 {
     return sp_checkpoint_save(t->settings->output, t->state, t->settings->settings,
-                              t->settings->checkpoints_total_limit);
+                              t->settings->checkpoints_total_limit, t->callbacks);
 }
 
 static bool due(int64_t step, int64_t every)
@@ -207,7 +207,8 @@ static sp_status start(trainer *t)
             "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",
             s->output, (long long)newest);
     if (s->resume) {
-        SP_TRY(sp_checkpoint_load(s->output, s->resume, s->settings, t->state, &found));
+        SP_TRY(
+            sp_checkpoint_load(s->output, s->resume, s->settings, t->state, t->callbacks, &found));
         if (found)
             sp_log_info("%s: resuming after step %lld", s->output, (long long)t->state->step);
         else
