@@ -9,6 +9,7 @@ packages="
     libjansson-dev libutf8proc-dev libxxhash-dev
     libspng-dev libjpeg62-turbo-dev libwebp-dev
     libfreetype-dev libharfbuzz-dev libcairo2-dev
+    libopenmpi-dev openmpi-bin
     libcmocka-dev
     fonts-noto-color-emoji unicode-data unicode-cldr-core"
 

@@ -36,6 +36,7 @@ int sp_plan_output_index(const sp_plan *plan, const char *name);
 int sp_plan_output_step(const sp_plan *plan, int output_index);
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
+const sp_plan *sp_run_plan(const sp_run *run);
 void sp_run_destroy(sp_run *run); /* prints the profile, if there is one (profile.h) */
 /* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape
  * or dtype is an error naming it. Mapped pages of a parameter that only steps of RUN rate read

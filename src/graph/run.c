@@ -61,6 +61,11 @@ void sp_run_destroy(sp_run *run)
     sp_free(run);
 }
 
+const sp_plan *sp_run_plan(const sp_run *run)
+{
+    return run->plan;
+}
+
 static sp_status bind_parameter(sp_run *run, int index, const sp_value *value,
                                 const sp_tensor *tensor)
 {

@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-#define PIECE ((size_t)4 << 20)    /* bytes read at once */
-#define SECONDS_WITHOUT_A_BAR 2.0  /* what is done sooner needs none */
+#define PIECE ((size_t)4 << 20)   /* bytes read at once */
+#define SECONDS_WITHOUT_A_BAR 2.0 /* what is done sooner needs none */
 #define MEGABYTE ((int64_t)1000000)
 
 enum { SP_DIGITS = 16 };

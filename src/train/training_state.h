@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "tensor/weights.h"
+#include "train/distributed.h"
 
 /* Four sets of the same names and shapes, f32. */
 typedef struct {
@@ -17,6 +18,8 @@ typedef struct {
 /* Copies `initial` (any float dtype) into online and ema; moments are zero. */
 sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out);
 void sp_training_state_free(sp_training_state *state);
+/* Every rank's state becomes rank 0's. */
+sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks);
 
 /* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8.
  */
