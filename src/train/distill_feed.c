@@ -151,10 +151,9 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
         sp_tensor_count(first) == 0)
         return sp_fail(
             SP_SHAPE,
-            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld in "
-            "each of %d processes",
+            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld%s",
             f->options->draws, sp_shape_text(first->shape), (long long)recorded_batch,
-            (long long)shape->batch, f->options->ranks);
+            (long long)shape->batch, f->options->ranks > 1 ? " in each process" : "");
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
     shape->width = first->shape.dim[3];

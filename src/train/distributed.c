@@ -91,18 +91,18 @@ sp_status sp_ranks_broadcast(sp_ranks *ranks, void *data, size_t bytes)
 sp_status sp_ranks_gather(sp_ranks *ranks, const void *mine, size_t bytes, void *all)
 {
     MPI_Request request;
-    SP_TRY(check(MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, ranks->all,
-                                &request),
-                 "gather"));
+    SP_TRY(check(
+        MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, ranks->all, &request),
+        "gather"));
     return wait_for(ranks, &request, "gather");
 }
 
 sp_status sp_ranks_sum_begin(sp_ranks *ranks, int slot, const float *mine, float *sum,
                              int64_t count)
 {
-    return check(MPI_Iallreduce(mine, sum, (int)count, MPI_FLOAT, MPI_SUM, ranks->all,
-                                &ranks->sums[slot]),
-                 "sum");
+    return check(
+        MPI_Iallreduce(mine, sum, (int)count, MPI_FLOAT, MPI_SUM, ranks->all, &ranks->sums[slot]),
+        "sum");
 }
 
 sp_status sp_ranks_sum_test(sp_ranks *ranks, bool busy[SP_RANKS_SLOTS])
@@ -132,9 +132,9 @@ static sp_status share_cores(sp_ranks *ranks)
     cpu_set_t *sets = sp_alloc((size_t)neighbours * sizeof *sets);
     if (!sets) return SP_MEMORY;
     if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_ZERO(&mine);
-    sp_status status = check(MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, sets,
-                                           (int)sizeof mine, MPI_BYTE, machine),
-                             "ranks of this machine");
+    sp_status status = check(
+        MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, sets, (int)sizeof mine, MPI_BYTE, machine),
+        "ranks of this machine");
     double share = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE && !status; cpu++) {
         int users = 0;
@@ -179,10 +179,11 @@ sp_status sp_ranks_start(sp_callbacks *callbacks, sp_ranks **out)
     *out = NULL;
     if (sp_ranks_launched() == 1) return SP_OK;
     if (!getenv("OMPI_COMM_WORLD_SIZE"))
-        return sp_fail(SP_UNSUPPORTED,
-                       "started as %d processes by a launcher that is not Open MPI's, and this splam "
-                       "was built with %s",
-                       sp_ranks_launched(), sp_ranks_library());
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "started as %d processes by a launcher that is not Open MPI's, and this splam "
+            "was built with %s",
+            sp_ranks_launched(), sp_ranks_library());
     int before = 0;
     MPI_Initialized(&before);
     if (before) return sp_fail(SP_UNSUPPORTED, "MPI can be started once in a process");

@@ -4,8 +4,8 @@
  * only process, never calls MPI; there `sp_ranks *` is NULL, which every function takes.
  *
  * Calls that exchange are collective: every rank makes them in the same order. None blocks inside
- * MPI: waiting is a loop that also asks whether to stop, so that a rank whose partner has died still
- * hears the signal with which mpirun ends the others; SP_CANCELLED then. */
+ * MPI: waiting is a loop that also asks whether to stop, so that a rank whose partner has died
+ * still hears the signal with which mpirun ends the others; SP_CANCELLED then. */
 #ifndef SP_TRAIN_DISTRIBUTED_H
 #define SP_TRAIN_DISTRIBUTED_H
 #include <stdbool.h>
@@ -29,9 +29,9 @@ static inline int sp_ranks_launched(void)
 }
 
 /* *out is NULL for a process alone. Ranks other than 0 are quiet from here on: no log, and
- * `callbacks` loses its report. Threads, unless their number was asked for, become this rank's share
- * of the cores that it may run on. Once in a process. SP_UNSUPPORTED if there are several processes
- * and the program was built without MPI, or for another one. */
+ * `callbacks` loses its report. Threads, unless their number was asked for, become this rank's
+ * share of the cores that it may run on. Once in a process. SP_UNSUPPORTED if there are several
+ * processes and the program was built without MPI, or for another one. */
 sp_status sp_ranks_start(sp_callbacks *callbacks, sp_ranks **out);
 /* After SP_OK waits for all ranks and ends MPI. After a failure it puts "rank R: " before the
  * message and leaves MPI open: the process has to exit with a code other than 0, and mpirun ends

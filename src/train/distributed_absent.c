@@ -11,10 +11,11 @@ sp_status sp_ranks_start(sp_callbacks *callbacks, sp_ranks **out)
     (void)callbacks;
     *out = NULL;
     if (sp_ranks_launched() == 1) return SP_OK;
-    return sp_fail(SP_UNSUPPORTED,
-                   "started as %d processes by mpirun, and this splam was built without MPI: install "
-                   "libopenmpi-dev and build again",
-                   sp_ranks_launched());
+    return sp_fail(
+        SP_UNSUPPORTED,
+        "started as %d processes by mpirun, and this splam was built without MPI: install "
+        "libopenmpi-dev and build again",
+        sp_ranks_launched());
 }
 
 sp_status sp_ranks_end(sp_ranks *ranks, sp_status status)

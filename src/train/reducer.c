@@ -24,7 +24,7 @@ struct sp_reducer {
     sp_ranks *ranks;
     sp_reduced *tensors; /* by address, no address twice */
     int tensor_count;
-    int *tensor_of; /* by output; -1: none */
+    int *tensor_of;  /* by output; -1: none */
     bucket *buckets; /* in the order of starting */
     int bucket_count;
     float *staging[SP_RANKS_SLOTS]; /* what is sent; the sum goes where the gradients are */
@@ -147,10 +147,11 @@ static sp_status check_same(const sp_reducer *r, const char *settings)
     sp_status status = sp_ranks_gather(r->ranks, &mine, sizeof mine, all);
     for (int i = 1; i < count && !status; i++)
         if (all[i] != all[0])
-            status = sp_fail(SP_ARGUMENT,
-                             "rank %d is not in the same run as rank 0: other flags, another version "
-                             "of splam, or a processor that the model is planned for otherwise",
-                             i);
+            status =
+                sp_fail(SP_ARGUMENT,
+                        "rank %d is not in the same run as rank 0: other flags, another version "
+                        "of splam, or a processor that the model is planned for otherwise",
+                        i);
     sp_free(all);
     return status;
 }

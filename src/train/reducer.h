@@ -10,7 +10,7 @@ typedef struct sp_reducer sp_reducer;
 
 /* One gradient of this rank. Memory is the run's, so neighbours are mostly summed in one piece. */
 typedef struct {
-    float *gradient; /* becomes the sum over all ranks */
+    float *gradient;     /* becomes the sum over all ranks */
     const float *addend; /* earlier micro-batches' sum, which is added first; NULL: none */
     int64_t count;
     int output; /* the plan's output that it is */
@@ -18,10 +18,10 @@ typedef struct {
 
 /* Where the time of one step's sums went. */
 typedef struct {
-    int64_t bytes;    /* summed, of this rank */
+    int64_t bytes; /* summed, of this rank */
     int buckets;
-    double during;    /* seconds inside calls while the backward pass ran */
-    double after;     /* seconds of waiting when it was done */
+    double during; /* seconds inside calls while the backward pass ran */
+    double after;  /* seconds of waiting when it was done */
 } sp_reducer_times;
 
 /* SP_ARGUMENT, naming the rank, if `settings` (a text that must be the same on all ranks) or the

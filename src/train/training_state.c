@@ -228,12 +228,53 @@ static sp_status another_run(const char *path, const char *flag, const json_t *b
 {
     char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL,
          *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
+    const char *dashes = strcmp(flag, "ranks") == 0 ? "mpirun -n: " : "--";
     sp_status status =
-        sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run",
-                path, flag, old ? old : "(none)", new ? new : "(none)");
+        sp_fail(SP_ARGUMENT, "%s was made with %s%s %s; resuming it with %s would be another run",
+                path, dashes, flag, old ? old : "(none)", new ? new : "(none)");
     sp_free(old);
     sp_free(new);
     return status;
+}
+
+/* How the samples of a step are divided: what counts for a run is their product. */
+static const char *const divisions[] = {"ranks", "train-batch-size", "gradient-accumulation-steps"};
+enum { SP_DIVISIONS = sizeof divisions / sizeof *divisions };
+
+static bool is_division(const char *key)
+{
+    bool found = false;
+    for (int i = 0; i < SP_DIVISIONS; i++)
+        found |= strcmp(key, divisions[i]) == 0;
+    return found;
+}
+
+static json_int_t samples_of_step(const json_t *settings)
+{
+    json_int_t product = 1;
+    for (int i = 0; i < SP_DIVISIONS; i++) {
+        json_t *value = json_object_get(settings, divisions[i]);
+        if (value && __builtin_mul_overflow(product, json_integer_value(value), &product))
+            return -1;
+    }
+    return product;
+}
+
+static sp_status same_division(const char *path, const json_t *saved, const json_t *wanted)
+{
+    bool same_samples = samples_of_step(saved) == samples_of_step(wanted), same = true;
+    for (int i = 0; i < SP_DIVISIONS; i++) {
+        json_t *before = json_object_get(saved, divisions[i]),
+               *now = json_object_get(wanted, divisions[i]);
+        if (before == now || json_equal(before, now)) continue;
+        if (!same_samples) return another_run(path, divisions[i], before, now);
+        same = false;
+    }
+    if (!same)
+        sp_log_warn("%s divided the samples of a step otherwise into ranks and micro-batches: sums "
+                    "may differ in the last bit",
+                    path);
+    return SP_OK;
 }
 
 static sp_status same_settings(const char *path, const json_t *saved, const json_t *wanted)
@@ -243,12 +284,15 @@ static sp_status same_settings(const char *path, const json_t *saved, const json
     json_object_foreach((json_t *)wanted, key, value)
     {
         json_t *before = json_object_get(saved, key);
+        if (is_division(key)) continue;
         if (!before || !json_equal(before, value)) return another_run(path, key, before, value);
     }
-    json_object_foreach((json_t *)saved, key,
-                        value) if (!json_object_get(wanted, key)) return another_run(path, key,
-                                                                                     value, NULL);
-    return SP_OK;
+    json_object_foreach((json_t *)saved, key, value)
+    {
+        if (!is_division(key) && !json_object_get(wanted, key))
+            return another_run(path, key, value, NULL);
+    }
+    return same_division(path, saved, wanted);
 }
 
 /* Opens one set and sees that it has every tensor. */
