@@ -90,7 +90,8 @@ int main(int argc, char **argv)
     else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         print_help();
     else if (strcmp(argv[1], "--version") == 0)
-        printf("splam %s\n", splam_version());
+        printf("splam %s\n%s%s\n", splam_version(), splam_mpi() ? "with " : "without MPI",
+               splam_mpi() ? splam_mpi() : "");
     else
         code = run_verb(argc, argv);
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK)

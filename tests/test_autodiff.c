@@ -512,6 +512,75 @@ static void test_nan_reaches_gradients(void **state)
     stop(&r);
 }
 
+/* ---- outputs as they are completed ---- */
+
+typedef struct {
+    running *r;
+    double squares[MAX_VARIABLES]; /* of each gradient, at the moment it was reported */
+    int seen[MAX_VARIABLES], total, last_step, fail_at;
+} watching;
+
+static double squares_of(running *r, int variable)
+{
+    sp_tensor g = output(r, numbered("gradient", variable));
+    double sum = 0;
+    for (int64_t k = 0; k < sp_tensor_count(&g); k++)
+        sum += pow(sp_load(g.data, g.dtype, k), 2);
+    sp_tensor_free(&g);
+    return sum;
+}
+
+static void spoil(running *r, const char *name)
+{
+    memset(sp_run_output_address(r->run, name), 0xff,
+           (size_t)sp_shape_count(sp_plan_output(r->plan, name)->shape) * sizeof(double));
+}
+
+/* Takes what was reported and spoils it: nobody may read it any more. */
+static sp_status take_and_spoil(void *context, int index)
+{
+    watching *w = context;
+    const char *name = sp_plan_graph(w->r->plan)->outputs[index].name;
+    int step = sp_plan_output_step(w->r->plan, index), variable;
+    assert_int_equal(sp_plan_output_index(w->r->plan, name), index);
+    assert_true(step >= w->last_step);
+    w->last_step = step;
+    if (++w->total == w->fail_at) return sp_fail(SP_CANCELLED, "enough");
+    if (sscanf(name, "gradient%d", &variable) != 1) return SP_OK;
+    w->squares[variable] = squares_of(w->r, variable);
+    w->seen[variable]++;
+    spoil(w->r, name);
+    return SP_OK;
+}
+
+static void test_outputs_are_reported(void **state)
+{
+    (void)state;
+    for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+        running plain = start(unet, (how){SP_F64, SP_F32, checkpoint, false, true});
+        running watched = start(unet, (how){SP_F64, SP_F32, checkpoint, false, true});
+        watching w = {.r = &watched};
+        for (int i = 0; i < watched.variables; i++)
+            spoil(&watched, numbered("gradient", i)); /* what is there from before */
+        sp_run_set_output_observer(watched.run, take_and_spoil, &w);
+        assert_ok(sp_run_execute(watched.run));
+        assert_int_equal(w.total, sp_plan_graph(watched.plan)->output_count);
+        for (int i = 0; i < watched.variables; i++) {
+            assert_int_equal(w.seen[i], 1);
+            assert_true(w.squares[i] == squares_of(&plain, i));
+        }
+        w = (watching){.r = &watched, .fail_at = 3};
+        assert_status(sp_run_execute(watched.run), SP_CANCELLED);
+        assert_int_equal(w.total, 3);
+        sp_run_set_output_observer(watched.run, NULL, NULL);
+        assert_ok(sp_run_execute(watched.run));
+        assert_true(squares_of(&watched, 0) == squares_of(&plain, 0));
+        assert_int_equal(sp_plan_output_index(plain.plan, "nothing"), -1);
+        stop(&plain);
+        stop(&watched);
+    }
+}
+
 static void test_parameters_of_a_set(void **state)
 {
     (void)state;
@@ -537,6 +606,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resnet_block),
+        cmocka_unit_test(test_outputs_are_reported),
         cmocka_unit_test(test_attention_block),
         cmocka_unit_test(test_unet_with_checkpoints),
         cmocka_unit_test(test_checkpoints_change_nothing),

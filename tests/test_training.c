@@ -123,6 +123,68 @@ static void damaged_checkpoints_are_skipped(void **state)
     assert_status(sp_distill(&t.options, NULL), SP_IO);
 }
 
+/* Changes one bit, or the last letter of a text that occurs once. */
+static void damage(const char *path, const char *text, char to)
+{
+    sp_mapped_file file;
+    assert_ok(sp_map_file(path, &file));
+    size_t at = file.size - file.size / 3;
+    char letter = text ? to : (char)(file.data[at] ^ 4);
+    if (text) {
+        const char *place = memmem(file.data, file.size, text, strlen(text));
+        assert_non_null(place);
+        at = (size_t)(place - (const char *)file.data) + strlen(text) - 1;
+    }
+    sp_unmap_file(&file);
+    FILE *stream = fopen(path, "r+");
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, (long)at, SEEK_SET), 0);
+    assert_int_equal(fputc(letter, stream), (unsigned char)letter);
+    assert_int_equal(fclose(stream), 0);
+}
+
+/* What no look at shapes and sizes can find. */
+static void checksums_find_one_bit(void **state)
+{
+    training t = make_training(in_folder(state, "bits"));
+    t.options.max_train_steps = 3;
+    t.options.checkpoints_total_limit = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    const char *good = in_folder(state, "good"), *folder = in_folder(state, "bits/checkpoint-3");
+    char file[600];
+    assert_ok(sp_copy_tree(folder, good));
+    static const char *const parts[] = {"online", "ema", "first_moment", "second_moment"};
+    t.options.resume = folder;
+    t.options.max_train_steps = 4;
+    t.options.checkpointing_steps = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(file, sizeof file, "%s/%s.safetensors", folder, parts[i]);
+        damage(file, NULL, 0);
+        assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
+        assert_message(parts[i]);
+        assert_message("checksum");
+        assert_ok(sp_remove_tree(file));
+        assert_status(sp_distill(&t.options, NULL), SP_IO);
+        assert_message(parts[i]);
+        assert_ok(sp_remove_tree(folder));
+        assert_ok(sp_copy_tree(good, folder));
+    }
+    static const char *const words[][2] = {
+        {"\"step\": 3", "2"}, {"\"online.s", "x"}, {"\"bytes\": 1", "2"}};
+    snprintf(file, sizeof file, "%s/state.json", folder);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        damage(file, words[i][0], *words[i][1]);
+        assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
+        assert_message("state.json has the checksum");
+        assert_ok(sp_remove_tree(folder));
+        assert_ok(sp_copy_tree(good, folder));
+    }
+    assert_ok(sp_distill(&t.options, NULL));
+    run_whole(state);
+    assert_same_bytes(in_folder(state, "whole/unet/diffusion_pytorch_model.safetensors"),
+                      in_folder(state, "bits/unet/diffusion_pytorch_model.safetensors"));
+}
+
 static size_t file_size(const char *path)
 {
     sp_mapped_file file;
@@ -405,6 +467,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         with_folder(damaged_checkpoints_are_skipped),
+        with_folder(checksums_find_one_bit),
         with_folder(full_disk_keeps_what_is_saved),
         with_folder(other_runs_do_not_mix),
         with_folder(index_is_as_diffusers_reads_it),

@@ -6,9 +6,10 @@ set -eu
 packages="
     gcc libc6-dev make meson ninja-build pkg-config
     libdnnl-dev libopenblas-openmp-dev liblapacke-dev
-    libjansson-dev libutf8proc-dev
+    libjansson-dev libutf8proc-dev libxxhash-dev
     libspng-dev libjpeg62-turbo-dev libwebp-dev libarchive-dev zlib1g-dev
     libfreetype-dev libharfbuzz-dev libcairo2-dev
+    libopenmpi-dev openmpi-bin
     libcmocka-dev
     fonts-noto-color-emoji unicode-data unicode-cldr-core"
 

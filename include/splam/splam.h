@@ -19,6 +19,10 @@ extern "C" {
 /* The library's version, such as "0.1.0"; a constant. */
 SPLAM_API const char *splam_version(void);
 
+/* The MPI library that it was built with, such as "Open MPI 4.1.4", for distilling in several
+ * processes; NULL: none. A constant. */
+SPLAM_API const char *splam_mpi(void);
+
 /* The sentence about the last failure on this thread: the file, tensor or setting, what was found
  * and what was expected. Never NULL; valid until the next failure on this thread. */
 SPLAM_API const char *splam_error_message(void);

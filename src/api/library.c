@@ -4,10 +4,16 @@
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "train/distributed.h"
 
 const char *splam_version(void)
 {
     return SPLAM_VERSION;
+}
+
+const char *splam_mpi(void)
+{
+    return sp_ranks_library();
 }
 
 const char *splam_error_message(void)

@@ -162,6 +162,18 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
+void sp_atomic_write(sp_atomic_file *file, const void *data, size_t size)
+{
+    const size_t most = (size_t)4 << 20;
+    for (const char *next = data; size > 0;) {
+        size_t piece = size < most ? size : most;
+        if (fwrite(next, 1, piece, file->stream) != piece) return;
+        if (file->watch) file->watch->wrote(file->watch->context, next, piece);
+        next += piece;
+        size -= piece;
+    }
+}
+
 sp_status sp_atomic_commit(sp_atomic_file *file)
 {
     sp_status status = SP_OK;
@@ -191,11 +203,7 @@ sp_status sp_write_file(const char *path, const void *data, size_t size)
 {
     sp_atomic_file file;
     SP_TRY(sp_atomic_open(path, &file));
-    if (size && fwrite(data, 1, size, file.stream) != size) {
-        sp_status status = fail_errno("cannot write", file.temporary);
-        sp_atomic_abandon(&file);
-        return status;
-    }
+    sp_atomic_write(&file, data, size);
     return sp_atomic_commit(&file);
 }
 
@@ -225,7 +233,10 @@ bool sp_path_is_folder(const char *path)
 
 static sp_status make_one(const char *path)
 {
-    if (mkdir(path, 0777) == 0) return SP_OK;
+    if (mkdir(path, 0777) == 0) {
+        sync_folder_of(path);
+        return SP_OK;
+    }
     int error = errno;
     if (sp_path_is_folder(path)) return SP_OK;
     errno = error;
@@ -273,6 +284,38 @@ sp_status sp_remove_tree(const char *path)
     }
     free_names(names, count);
     if (status == SP_OK && rmdir(path) != 0) status = fail_errno("cannot remove", path);
+    return status;
+}
+
+sp_status sp_give_up_folder(const char *beside, sp_status status)
+{
+    char *message = sp_strdup(sp_error_message());
+    sp_remove_tree(beside);
+    status = sp_fail(status, "%s", message ? message : "out of memory");
+    sp_free(message);
+    return status;
+}
+
+sp_status sp_replace_folder(const char *beside, const char *path)
+{
+    sp_status status = SP_OK;
+    bool exchanged = renameat2(AT_FDCWD, beside, AT_FDCWD, path, RENAME_EXCHANGE) == 0;
+    if (!exchanged && errno != ENOENT) status = sp_remove_tree(path);
+    if (!status && !exchanged && rename(beside, path) != 0)
+        status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, path, strerror(errno));
+    if (status) return sp_give_up_folder(beside, status);
+    sync_folder_of(path);
+    return exchanged ? sp_remove_tree(beside) : SP_OK;
+}
+
+sp_status sp_remove_folder(const char *path)
+{
+    char *beside = sp_format("%s.tmp-%ld", path, (long)getpid());
+    if (!beside) return SP_MEMORY;
+    sp_status status = SP_OK;
+    if (rename(path, beside) != 0 && errno != ENOENT) status = fail_errno("cannot rename", path);
+    if (!status) status = sp_remove_tree(beside);
+    sp_free(beside);
     return status;
 }
 

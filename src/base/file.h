@@ -26,10 +26,17 @@ sp_status sp_read_file(const char *path, char **out, size_t *size);
  * abandon removes it. Both close. A failed write (full disk) is reported by commit, and path keeps
  * what it had. Only a file is replaced: a folder, a device or a pipe at path is SP_IO. */
 typedef struct {
+    void (*wrote)(void *context, const void *data, size_t size);
+    void *context;
+} sp_write_watch; /* sees what goes into a file, piece by piece in order */
+typedef struct {
     FILE *stream;
     char *path, *temporary;
+    const sp_write_watch *watch; /* of sp_atomic_write; NULL: nobody */
 } sp_atomic_file;
 sp_status sp_atomic_open(const char *path, sp_atomic_file *out);
+/* In pieces of a few megabytes. What goes wrong stays set on the stream, and commit reports it. */
+void sp_atomic_write(sp_atomic_file *file, const void *data, size_t size);
 sp_status sp_atomic_commit(sp_atomic_file *file);
 void sp_atomic_abandon(sp_atomic_file *file);
 sp_status sp_write_file(const char *path, const void *data, size_t size); /* atomic */
@@ -38,8 +45,19 @@ char *sp_path_join(const char *folder, const char *name); /* new string; NULL wh
 const char *sp_path_base(const char *path);               /* text after the last '/' */
 bool sp_path_exists(const char *path);
 bool sp_path_is_folder(const char *path);
-sp_status sp_make_folders(const char *path);              /* mkdir -p */
-sp_status sp_remove_tree(const char *path);               /* rm -rf; absent is fine */
+sp_status sp_make_folders(const char *path); /* mkdir -p */
+sp_status sp_remove_tree(const char *path);  /* rm -rf; absent is fine */
+/* Puts the folder `beside` in the place of `path`, a folder or nothing: durable when it returns,
+ * and at no moment is there neither or half of one (but where a file system cannot exchange names,
+ * as NFS: there the old one goes first). On failure `beside` is removed, with the first error kept.
+ */
+sp_status sp_replace_folder(const char *beside, const char *path);
+/* For a folder written beside that is not wanted after `status`: removes it and returns `status`
+ * with its message. */
+sp_status sp_give_up_folder(const char *beside, sp_status status);
+/* Removes a folder that others may look for: it is first renamed, so that it is never half there.
+ */
+sp_status sp_remove_folder(const char *path);
 sp_status sp_copy_file(const char *from, const char *to); /* atomic at the target */
 sp_status sp_copy_tree(const char *from, const char *to);
 /* Names in a folder (without "." and ".."), sorted bytewise, in *out (sp_free each and the array).

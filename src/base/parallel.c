@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 static atomic_int chosen_threads; /* 0 until chosen */
+static atomic_bool asked_for;
 
 /* One number of /sys/devices/system/cpu/cpuN/topology, or -1. */
 static int topology(int cpu, const char *name)
@@ -44,9 +45,15 @@ static int physical_cores(void)
 
 void sp_set_threads(int count)
 {
+    atomic_store(&asked_for, count > 0);
     if (count <= 0) count = physical_cores();
     atomic_store(&chosen_threads, count);
     omp_set_num_threads(count); /* for the libraries that share the pool */
+}
+
+bool sp_threads_chosen(void)
+{
+    return atomic_load(&asked_for);
 }
 
 int sp_threads(void)

@@ -2,6 +2,7 @@
  * must not depend on how its range is split. */
 #ifndef SP_BASE_PARALLEL_H
 #define SP_BASE_PARALLEL_H
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef void sp_range_function(void *context, int64_t begin, int64_t end);
@@ -13,5 +14,6 @@ void sp_parallel_for(int64_t count, int64_t grain, sp_range_function *body, void
 
 void sp_set_threads(int count); /* 0: one per physical core available to the process */
 int sp_threads(void);
+bool sp_threads_chosen(void); /* whether a number other than 0 was set */
 
 #endif

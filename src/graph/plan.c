@@ -191,6 +191,26 @@ static void release_packed_sources(sp_plan *plan)
     }
 }
 
+/* Which outputs each step completes; lifetimes are known. */
+static sp_status find_output_steps(sp_plan *plan)
+{
+    int outputs = plan->graph->output_count;
+    plan->output_step = sp_alloc(((size_t)outputs + 1) * sizeof *plan->output_step);
+    plan->next_output = sp_alloc(((size_t)outputs + 1) * sizeof *plan->next_output);
+    plan->first_output = sp_alloc(((size_t)plan->step_count + 1) * sizeof *plan->first_output);
+    if (!plan->output_step || !plan->next_output || !plan->first_output) return SP_MEMORY;
+    for (int s = 0; s < plan->step_count; s++)
+        plan->first_output[s] = -1;
+    for (int i = outputs - 1; i >= 0; i--) {
+        int slot = slot_of(plan, plan->graph->outputs[i].value);
+        int step = slot < 0 ? -1 : plan->slots[slot].last;
+        plan->output_step[i] = step;
+        plan->next_output[i] = step < 0 ? -1 : plan->first_output[step];
+        if (step >= 0) plan->first_output[step] = i;
+    }
+    return SP_OK;
+}
+
 static sp_status build(sp_plan *plan, sp_dtype storage)
 {
     SP_TRY(sp_pass_prune(plan->graph));
@@ -204,7 +224,8 @@ static sp_status build(sp_plan *plan, sp_dtype storage)
     release_packed_sources(plan);
     SP_TRY(sort_steps(plan));
     SP_TRY(name_boundary(plan));
-    return sp_plan_place(plan);
+    SP_TRY(sp_plan_place(plan));
+    return find_output_steps(plan);
 }
 
 sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage, sp_plan **out)
@@ -238,6 +259,9 @@ void sp_plan_destroy(sp_plan *plan)
     sp_free(plan->parameters);
     sp_map_destroy(plan->inputs);
     sp_map_destroy(plan->outputs);
+    sp_free(plan->output_step);
+    sp_free(plan->first_output);
+    sp_free(plan->next_output);
     sp_graph_destroy(plan->graph);
     sp_free(plan);
 }
@@ -260,4 +284,16 @@ const sp_value *sp_plan_input(const sp_plan *plan, const char *name)
 const sp_value *sp_plan_output(const sp_plan *plan, const char *name)
 {
     return sp_map_get(plan->outputs, name);
+}
+
+int sp_plan_output_index(const sp_plan *plan, const char *name)
+{
+    for (int i = 0; i < plan->graph->output_count; i++)
+        if (strcmp(plan->graph->outputs[i].name, name) == 0) return i;
+    return -1;
+}
+
+int sp_plan_output_step(const sp_plan *plan, int output_index)
+{
+    return plan->output_step[output_index];
 }

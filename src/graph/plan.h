@@ -28,8 +28,15 @@ const sp_graph *sp_plan_graph(const sp_plan *plan);
 /* NULL when there is no such input or output. */
 const sp_value *sp_plan_input(const sp_plan *plan, const char *name);
 const sp_value *sp_plan_output(const sp_plan *plan, const char *name);
+/* The number of an output, from 0 in the order in which the graph named them; -1 if there is none.
+ */
+int sp_plan_output_index(const sp_plan *plan, const char *name);
+/* The last step that writes or reads an output; those of lower steps are complete before it. -1: no
+ * step does (an input or a parameter that is an output as it is). */
+int sp_plan_output_step(const sp_plan *plan, int output_index);
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
+const sp_plan *sp_run_plan(const sp_run *run);
 void sp_run_destroy(sp_run *run); /* prints the profile, if there is one (profile.h) */
 /* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape
  * or dtype is an error naming it. Mapped pages of a parameter that only steps of RUN rate read
@@ -40,10 +47,17 @@ void sp_run_weights_changed(sp_run *run);
 /* Copies; float data is converted to the input's dtype. The shape must agree. */
 sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tensor);
 sp_status sp_run_execute(sp_run *run);
+/* Calls `ready` during sp_run_execute right after the step that completed an output: no later step
+ * of that execution writes or reads it, so what lies at its address may be used and changed while
+ * the rest runs. Called in the order of steps, on the thread that executes; what it returns, if not
+ * SP_OK, ends the execution and is returned by it. An output that only steps of a slower rate touch
+ * is reported when these run. NULL: nobody watches. */
+void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, int output_index),
+                                void *context);
 /* Copies an output into a new owned tensor (dtype of the graph's output). */
 sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out);
-/* Where an output lies, for host-visible backends (valid until the next execute), e.g. gradients
- * for the optimiser. */
-const void *sp_run_output_address(const sp_run *run, const char *name);
+/* Where an output lies, for host-visible backends, e.g. gradients for the optimiser. The place is
+ * the same for the run's life; the caller may change what is there until the next execute. */
+void *sp_run_output_address(const sp_run *run, const char *name);
 
 #endif

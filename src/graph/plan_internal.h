@@ -42,6 +42,9 @@ struct sp_plan {
     sp_value **parameters;
     int parameter_count;
     sp_map *inputs, *outputs; /* name -> sp_value */
+    int *output_step;         /* by output: the last step that touches it; -1: none */
+    int *first_output;        /* by step: an output that it completes; -1: none */
+    int *next_output;         /* by output: another one of the same step; -1: none */
     sp_plan_memory memory;
 };
 

@@ -10,8 +10,10 @@ struct sp_run {
     bool *parameter_owned;      /* uploaded copies on a device */
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
-    bool *input_set;     /* by slot */
-    sp_profile *profile; /* NULL: off */
+    bool *input_set;                                            /* by slot */
+    sp_profile *profile;                                        /* NULL: off */
+    sp_status (*output_ready)(void *context, int output_index); /* NULL: nobody watches */
+    void *observer;
 };
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out)
@@ -57,6 +59,11 @@ void sp_run_destroy(sp_run *run)
     if (run->profile) sp_profile_print(run->profile);
     sp_profile_destroy(run->profile);
     sp_free(run);
+}
+
+const sp_plan *sp_run_plan(const sp_run *run)
+{
+    return run->plan;
 }
 
 static sp_status bind_parameter(sp_run *run, int index, const sp_value *value,
@@ -193,6 +200,20 @@ static void drop_parameters(const sp_run *run, int index)
     }
 }
 
+void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, int output_index),
+                                void *context)
+{
+    run->output_ready = ready;
+    run->observer = context;
+}
+
+static sp_status report_outputs(const sp_run *run, int step)
+{
+    for (int i = run->plan->first_output[step]; i >= 0; i = run->plan->next_output[i])
+        SP_TRY(run->output_ready(run->observer, i));
+    return SP_OK;
+}
+
 sp_status sp_run_execute(sp_run *run)
 {
     SP_TRY(check_ready(run));
@@ -203,6 +224,7 @@ sp_status sp_run_execute(sp_run *run)
             if ((int)run->plan->steps[s].rate != rate) continue;
             run_step(run, s);
             if (rate == SP_RATE_RUN) drop_parameters(run, s);
+            if (run->output_ready) SP_TRY(report_outputs(run, s));
         }
         run->stale[rate] = false;
     }
@@ -219,7 +241,7 @@ sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out)
     return SP_OK;
 }
 
-const void *sp_run_output_address(const sp_run *run, const char *name)
+void *sp_run_output_address(const sp_run *run, const char *name)
 {
     const sp_value *value = sp_plan_output(run->plan, name);
     if (!value) return NULL;

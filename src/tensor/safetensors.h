@@ -3,6 +3,7 @@
  * names) are SP_FORMAT, never a crash. */
 #ifndef SP_TENSOR_SAFETENSORS_H
 #define SP_TENSOR_SAFETENSORS_H
+#include "base/file.h"
 #include "tensor/tensor_file.h"
 
 /* Opens a file that must be safetensors, as inputs and recorded draws are. */
@@ -16,5 +17,9 @@ typedef struct {
 } sp_named_tensor;
 sp_status sp_safetensors_save(const char *path, const sp_named_tensor *tensors, size_t count,
                               const char *const (*metadata)[2], size_t metadata_count);
+/* The same; `watch` is told of every piece of the file as it is written. */
+sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,
+                                      size_t count, const char *const (*metadata)[2],
+                                      size_t metadata_count, const sp_write_watch *watch);
 
 #endif

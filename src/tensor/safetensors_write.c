@@ -93,33 +93,37 @@ static sp_status header_text(const char *path, const sp_named_tensor *tensors, s
     return status;
 }
 
-static bool write_all(FILE *stream, const sp_string *header, const sp_named_tensor *tensors,
+static void write_all(sp_atomic_file *file, const sp_string *header, const sp_named_tensor *tensors,
                       size_t count)
 {
     unsigned char length[LENGTH_BYTES];
     for (int i = 0; i < LENGTH_BYTES; i++)
         length[i] = (unsigned char)((uint64_t)header->length >> 8 * i);
-    if (fwrite(length, 1, sizeof length, stream) != sizeof length) return false;
-    if (fwrite(header->data, 1, header->length, stream) != header->length) return false;
-    for (size_t i = 0; i < count; i++) {
-        size_t bytes = sp_tensor_bytes(tensors[i].tensor);
-        if (bytes && fwrite(tensors[i].tensor->data, 1, bytes, stream) != bytes) return false;
-    }
-    return true;
+    sp_atomic_write(file, length, sizeof length);
+    sp_atomic_write(file, header->data, header->length);
+    for (size_t i = 0; i < count; i++)
+        sp_atomic_write(file, tensors[i].tensor->data, sp_tensor_bytes(tensors[i].tensor));
 }
 
-sp_status sp_safetensors_save(const char *path, const sp_named_tensor *tensors, size_t count,
-                              const char *const (*metadata)[2], size_t metadata_count)
+sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,
+                                      size_t count, const char *const (*metadata)[2],
+                                      size_t metadata_count, const sp_write_watch *watch)
 {
     sp_string header = {0};
     sp_status status = header_text(path, tensors, count, metadata, metadata_count, &header);
     sp_atomic_file file;
     if (status == SP_OK) status = sp_atomic_open(path, &file);
     if (status == SP_OK) {
-        /* What goes wrong here stays set on the stream, and commit reports it. */
-        write_all(file.stream, &header, tensors, count);
+        file.watch = watch;
+        write_all(&file, &header, tensors, count);
         status = sp_atomic_commit(&file);
     }
     sp_string_free(&header);
     return status;
+}
+
+sp_status sp_safetensors_save(const char *path, const sp_named_tensor *tensors, size_t count,
+                              const char *const (*metadata)[2], size_t metadata_count)
+{
+    return sp_safetensors_save_watched(path, tensors, count, metadata, metadata_count, NULL);
 }

@@ -16,6 +16,7 @@ enum { SP_GAMMA_EMBEDDING_DIM = 256 };
 typedef struct {
     const sp_distill_options *options;
     const sp_callbacks *callbacks;
+    sp_ranks *ranks; /* NULL: alone */
     sp_pipeline *teacher;
     sp_unet_config student;
     sp_distill_feed feed;
@@ -74,13 +75,13 @@ static sp_status run_settings(const sp_distill_options *o, sp_prediction predict
         s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w,
         "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps,
         "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
-    json_t *rest =
-        json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "train-batch-size",
-                  (json_int_t)o->batch, "gradient-accumulation-steps", (json_int_t)o->accumulation,
-                  "learning-rate", o->learning_rate, "ema-decay", o->ema_decay, "seed",
-                  (json_int_t)o->seed, "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
-                  "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
-                  "random-cond-proj", (int)o->random_cond_proj);
+    json_t *rest = json_pack(
+        "{s:I, s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "ranks", (json_int_t)o->ranks,
+        "train-batch-size", (json_int_t)o->batch, "gradient-accumulation-steps",
+        (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
+        "seed", (json_int_t)o->seed, "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
+        "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
+        "random-cond-proj", (int)o->random_cond_proj);
     sp_status status =
         json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
     json_decref(rest);
@@ -268,11 +269,13 @@ static sp_status train(distillation *d)
         .validation_steps = o->validation_steps,
         .resume = o->resume,
         .settings = d->settings,
+        .ranks = d->ranks,
     };
     const sp_training_task task = {
         .context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
+    if (o->rank > 0) return SP_OK;
     SP_TRY(sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings));
     return write_trace(d);
 }
@@ -285,7 +288,8 @@ static sp_status distill(distillation *d)
                                        .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
-    if (!o->dry_run) SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
+    if (!o->dry_run && o->rank == 0)
+        SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
     SP_TRY(run_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
     sp_weights *initial = NULL;
     sp_status status = make_student(d, &initial);
@@ -301,7 +305,12 @@ static sp_status distill(distillation *d)
 
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks)
 {
-    distillation d = {.options = options, .callbacks = callbacks};
+    sp_callbacks own_callbacks = callbacks ? *callbacks : (sp_callbacks){0};
+    sp_distill_options own = *options;
+    distillation d = {.options = &own, .callbacks = &own_callbacks};
+    SP_TRY(sp_ranks_start(&own_callbacks, &d.ranks));
+    own.rank = sp_ranks_rank(d.ranks);
+    own.ranks = sp_ranks_count(d.ranks);
     sp_status status = distill(&d);
     sp_run_destroy(d.run);
     sp_plan_destroy(d.plan);
@@ -312,5 +321,5 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     sp_tensor_free(&d.losses);
     sp_tensor_free(&d.norms);
     json_decref(d.settings);
-    return status;
+    return sp_ranks_end(d.ranks, status);
 }

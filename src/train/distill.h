@@ -22,6 +22,7 @@ typedef struct {
     uint64_t seed;
     const char *draws; /* safetensors to replay; NULL: data */
     const char *trace; /* safetensors to write; NULL: none */
+    int rank, ranks;   /* set by sp_distill: this process among those that train together */
     bool dry_run;      /* report memory and the time of one step, then stop; nothing is written */
 } sp_distill_options;
 
@@ -31,7 +32,8 @@ sp_distill_options sp_distill_defaults(void);
 
 /* Writes output/: unet/ (online weights), unet_ema/, the teacher's other components, an
  * LCMScheduler, README.md, splam.json (objective and settings), metrics.jsonl, checkpoint-N/,
- * validation-N.png. SP_CANCELLED after saving a checkpoint. */
+ * validation-N.png. SP_CANCELLED after saving a checkpoint. Started by mpirun as one of R
+ * processes, it trains with the others on R * batch samples a micro-batch (distributed.h). */
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks);
 
 #endif

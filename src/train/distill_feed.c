@@ -47,14 +47,15 @@ static size_t bytes_per_row(const sp_tensor *tensor)
     return sp_tensor_bytes(tensor) / (size_t)tensor->shape.dim[0];
 }
 
-/* Sample `i` of micro-batch `micro`: its place in the order and its draws depend on (seed, step,
- * index in the step) alone. */
+/* Sample `i` of this rank's micro-batch `micro`: its place in the order and its draws depend on
+ * (seed, step, index in the step) alone, the index running over accumulation, ranks and batch. */
 static sp_subpath draw_sample(sp_distill_feed *f, int64_t micro, int64_t i)
 {
     const sp_distill_options *o = f->options;
-    int64_t step = micro / o->accumulation, index = micro % o->accumulation * o->batch + i;
-    int64_t k =
-        sp_dataset_order_at(f->order, (uint64_t)(step * o->batch * o->accumulation + index));
+    int64_t step = micro / o->accumulation,
+            index = (micro % o->accumulation * o->ranks + o->rank) * o->batch + i,
+            total = o->accumulation * o->ranks * o->batch;
+    int64_t k = sp_dataset_order_at(f->order, (uint64_t)(step * total + index));
     size_t latent = bytes_per_row(&f->clean), context = bytes_per_row(&f->context);
     memcpy((char *)f->clean.data + (size_t)i * latent, sp_latent_at(&f->latents, k), latent);
     memcpy((char *)f->context.data + (size_t)i * context,
@@ -70,37 +71,43 @@ static sp_subpath draw_sample(sp_distill_feed *f, int64_t micro, int64_t i)
 
 /* ---- replayed ---- */
 
+/* This rank's rows of `name`: a view of shape `shape` into what is recorded for all ranks. */
 static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t micro, sp_dtype dtype,
-                          sp_shape shape, const sp_tensor **out)
+                          sp_shape shape, sp_tensor *out)
 {
     char full[64];
+    const sp_tensor *all;
+    sp_shape wanted = shape;
+    wanted.dim[0] *= f->options->ranks;
     snprintf(full, sizeof full, "%s.%lld", name, (long long)micro);
-    SP_TRY(sp_tensor_file_get(f->draws, full, out));
-    if ((*out)->dtype != dtype || !sp_shape_equal((*out)->shape, shape))
+    SP_TRY(sp_tensor_file_get(f->draws, full, &all));
+    if (all->dtype != dtype || !sp_shape_equal(all->shape, wanted))
         return sp_fail(SP_SHAPE, "%s: \"%s\" is %s %s, expected %s %s",
-                       sp_tensor_file_path(f->draws), full, sp_dtype_name((*out)->dtype),
-                       sp_shape_text((*out)->shape), sp_dtype_name(dtype), sp_shape_text(shape));
+                       sp_tensor_file_path(f->draws), full, sp_dtype_name(all->dtype),
+                       sp_shape_text(all->shape), sp_dtype_name(dtype), sp_shape_text(wanted));
+    *out = (sp_tensor){.dtype = dtype, .shape = shape};
+    out->data = (char *)all->data + (size_t)f->options->rank * sp_tensor_bytes(out);
     return SP_OK;
 }
 
 static sp_status replay(sp_distill_feed *f, int64_t micro, sp_subpath *paths)
 {
     const sp_distill_options *o = f->options;
-    const sp_tensor *clean, *noise, *context, *index, *gamma;
+    sp_tensor clean, noise, context, index, gamma;
     sp_shape one = sp_shape_of(o->batch);
     SP_TRY(recorded(f, "latents", micro, SP_F32, f->clean.shape, &clean));
     SP_TRY(recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
     SP_TRY(recorded(f, "context", micro, SP_F32, f->context.shape, &context));
     SP_TRY(recorded(f, "index", micro, SP_I64, one, &index));
     SP_TRY(recorded(f, "gamma", micro, SP_F32, one, &gamma));
-    memcpy(f->clean.data, clean->data, sp_tensor_bytes(clean));
-    memcpy(f->noise.data, noise->data, sp_tensor_bytes(noise));
-    memcpy(f->context.data, context->data, sp_tensor_bytes(context));
+    memcpy(f->clean.data, clean.data, sp_tensor_bytes(&clean));
+    memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
+    memcpy(f->context.data, context.data, sp_tensor_bytes(&context));
     for (int64_t i = 0; i < o->batch; i++) {
         int64_t k;
-        memcpy(&k, (const char *)index->data + (size_t)i * sizeof k,
+        memcpy(&k, (const char *)index.data + (size_t)i * sizeof k,
                sizeof k); /* a double would round it */
-        double g = o->objective.objective == SP_OBJECTIVE_LCM ? 1 : sp_load(gamma->data, SP_F32, i);
+        double g = o->objective.objective == SP_OBJECTIVE_LCM ? 1 : sp_load(gamma.data, SP_F32, i);
         if (k < 0 || k >= o->objective.ddim_timesteps || !(g >= 0 && g <= 1))
             return sp_fail(SP_FORMAT,
                            "%s: draw %lld has index %lld and gamma %g, expected 0..%d and 0..1",
@@ -138,13 +145,15 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
         return SP_OK;
     }
     const sp_tensor *first;
+    int64_t recorded_batch = shape->batch * f->options->ranks;
     SP_TRY(sp_tensor_file_get(f->draws, "latents.0", &first));
-    if (first->shape.rank != 4 || first->shape.dim[0] != shape->batch ||
+    if (first->shape.rank != 4 || first->shape.dim[0] != recorded_batch ||
         sp_tensor_count(first) == 0)
-        return sp_fail(SP_SHAPE,
-                       "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld",
-                       f->options->draws, sp_shape_text(first->shape), (long long)shape->batch,
-                       (long long)shape->batch);
+        return sp_fail(
+            SP_SHAPE,
+            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld%s",
+            f->options->draws, sp_shape_text(first->shape), (long long)recorded_batch,
+            (long long)shape->batch, f->options->ranks > 1 ? " in each process" : "");
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
     shape->width = first->shape.dim[3];

@@ -1,6 +1,5 @@
 /* Writing a student's folder. */
 #include "train/student_folder.h"
-#include <errno.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
@@ -51,15 +50,7 @@ static sp_status replace_part(const sp_model_folder *teacher, const char *name, 
     char *beside = sp_format("%s.tmp-%ld", to, (long)getpid());
     if (!beside) return SP_MEMORY;
     sp_status status = write_part(teacher, name, beside);
-    if (!status) status = sp_remove_tree(to);
-    if (!status && rename(beside, to) != 0)
-        status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, to, strerror(errno));
-    if (status) {
-        char *message = sp_strdup(sp_error_message());
-        sp_remove_tree(beside);
-        status = sp_fail(status, "%s", message ? message : "out of memory");
-        sp_free(message);
-    }
+    status = status ? sp_give_up_folder(beside, status) : sp_replace_folder(beside, to);
     sp_free(beside);
     return status;
 }

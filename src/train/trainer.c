@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "train/metrics.h"
+#include "train/reducer.h"
 
 typedef struct {
     sp_run *run;
@@ -15,11 +16,12 @@ typedef struct {
     const sp_training_task *task;
     sp_training_state *state;
     const sp_callbacks *callbacks;
-    const float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not
-                               depend on it */
-    float **sum;            /* sums over micro-batches, when there are several */
-    FILE *metrics;
-    double started;
+    float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not depend
+                         on it */
+    float **sum;      /* sums over micro-batches, when there are several */
+    FILE *metrics;    /* NULL: not this rank's */
+    sp_reducer *reducer; /* NULL: alone */
+    int64_t on_disk;     /* step of the newest checkpoint of this run; -1: none */
 } trainer;
 
 static void release(trainer *t)
@@ -29,6 +31,8 @@ static void release(trainer *t)
     sp_free(t->sum);
     sp_free(t->gradient);
     if (t->metrics) fclose(t->metrics);
+    sp_run_set_output_observer(t->run, NULL, NULL);
+    sp_reducer_destroy(t->reducer);
 }
 
 static sp_status find_gradients(trainer *t)
@@ -50,6 +54,34 @@ static sp_status find_gradients(trainer *t)
     return SP_OK;
 }
 
+/* Gradients of the run that weights have, for summing over ranks. */
+static sp_status make_reducer(trainer *t)
+{
+    const sp_weights *online = t->state->online;
+    const sp_plan *plan = sp_run_plan(t->run);
+    size_t count = 0;
+    if (!t->settings->ranks) return SP_OK;
+    sp_reduced *list = sp_alloc((sp_weights_count(online) + 1) * sizeof *list);
+    char *settings = json_dumps(t->settings->settings, JSON_COMPACT | JSON_SORT_KEYS);
+    sp_status status = list && settings ? SP_OK : SP_MEMORY;
+    for (size_t i = 0; i < sp_weights_count(online) && !status; i++) {
+        if (!t->gradient[i]) continue;
+        char *name = sp_format("gradient.%s", sp_weights_name(online, i));
+        if (!name) status = SP_MEMORY;
+        list[count++] = (sp_reduced){.gradient = t->gradient[i],
+                                     .addend = t->sum[i],
+                                     .count = sp_tensor_count(sp_weights_at(online, i)),
+                                     .output = name ? sp_plan_output_index(plan, name) : -1};
+        sp_free(name);
+    }
+    if (!status)
+        status = sp_reducer_create(t->settings->ranks, plan, list, count, settings, &t->reducer);
+    if (!status) sp_run_set_output_observer(t->run, sp_reducer_ready, t->reducer);
+    sp_free(settings);
+    sp_free(list);
+    return status;
+}
+
 static void add_up(trainer *t, bool first)
 {
     for (size_t i = 0; i < sp_weights_count(t->state->online); i++) {
@@ -67,12 +99,17 @@ static sp_status run_micro_batches(trainer *t, double *loss)
     for (int64_t k = 0; k < t->settings->accumulation; k++) {
         int64_t micro = t->state->step * t->settings->accumulation + k;
         SP_TRY(t->task->feed(t->task->context, t->run, micro));
+        bool last = k + 1 == t->settings->accumulation;
+        if (t->reducer && last) sp_reducer_begin(t->reducer);
         SP_TRY(sp_run_execute(t->run));
         sp_tensor value = {0};
         SP_TRY(sp_run_get_output(t->run, "loss", &value));
         *loss += *(float *)value.data / (double)t->settings->accumulation;
         sp_tensor_free(&value);
-        if (t->settings->accumulation > 1) add_up(t, k == 0);
+        if (t->reducer && last)
+            SP_TRY(sp_reducer_finish(t->reducer));
+        else if (t->settings->accumulation > 1)
+            add_up(t, k == 0);
         if (t->task->observe) SP_TRY(t->task->observe(t->task->context, t->run, micro));
     }
     return SP_OK;
@@ -93,9 +130,16 @@ static double ema_decay_at(const sp_trainer_settings *s, int64_t step)
     return s->ema_warmup && warm < s->ema_decay ? warm : s->ema_decay;
 }
 
+/* The sum over micro-batches and ranks. */
 static const float *gradient_of(const trainer *t, size_t i)
 {
-    return t->sum[i] ? t->sum[i] : t->gradient[i];
+    return t->sum[i] && !t->reducer ? t->sum[i] : t->gradient[i];
+}
+
+/* How many means gradient_of is the sum of. */
+static double summands(const trainer *t)
+{
+    return (double)(t->settings->accumulation * sp_ranks_count(t->settings->ranks));
 }
 
 static double gradient_norm(const trainer *t)
@@ -106,7 +150,7 @@ static double gradient_norm(const trainer *t)
         if (t->gradient[i])
             sum += kernels->sum_of_squares(gradient_of(t, i),
                                            sp_tensor_count(sp_weights_at(t->state->online, i)));
-    return sqrt(sum) / (double)t->settings->accumulation;
+    return sqrt(sum) / summands(t);
 }
 
 static void optimize(trainer *t, double norm, double rate)
@@ -121,7 +165,7 @@ static void optimize(trainer *t, double norm, double rate)
         .beta2 = 0.999,
         .epsilon = 1e-8,
         .weight_decay = s->weight_decay,
-        .gradient_scale = (clip < 1 ? clip : 1) / (double)s->accumulation,
+        .gradient_scale = (clip < 1 ? clip : 1) / summands(t),
         .ema_decay = ema_decay_at(s, state->step),
         .step = state->step + 1,
     };
@@ -139,11 +183,56 @@ static void optimize(trainer *t, double norm, double rate)
     }
 }
 
+/* The mean of the ranks' losses; their gradients, being the same sums, have the same norm. */
+static sp_status agree(const trainer *t, double *loss, double norm)
+{
+    sp_ranks *ranks = t->settings->ranks;
+    const double mine[] = {*loss, norm};
+    int count = sp_ranks_count(ranks);
+    if (!ranks) return SP_OK;
+    double(*all)[2] = sp_alloc((size_t)count * sizeof *all);
+    if (!all) return SP_MEMORY;
+    sp_status status = sp_ranks_gather(ranks, mine, sizeof mine, all);
+    *loss = 0;
+    for (int r = 0; r < count && !status; r++) {
+        *loss += all[r][0] / count;
+        if (all[r][1] != all[0][1] && !(isnan(all[r][1]) && isnan(all[0][1])))
+            status = sp_fail(SP_INTERNAL,
+                             "step %lld: rank %d has a gradient of norm %.9g and rank 0 of %.9g, "
+                             "after they were added up",
+                             (long long)t->state->step + 1, r, all[r][1], all[0][1]);
+    }
+    sp_free(all);
+    return status;
+}
+
+static sp_status write_metrics(const trainer *t, double loss, double norm, double rate,
+                               double seconds)
+{
+    if (!t->metrics) return SP_OK;
+    json_t *line =
+        json_pack("{s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->state->step, "loss", loss,
+                  "grad_norm", norm, "learning_rate", rate, "seconds", seconds);
+    if (t->reducer) {
+        sp_reducer_times times = sp_reducer_get_times(t->reducer);
+        json_t *more =
+            json_pack("{s:I, s:f, s:f}", "reduced_bytes", (json_int_t)times.bytes, "reduce_seconds",
+                      times.during, "reduce_wait_seconds", times.after);
+        if (!more || json_object_update(line, more)) {
+            json_decref(line);
+            line = NULL;
+        }
+        json_decref(more);
+    }
+    return sp_metrics_write(t->metrics, line);
+}
+
 static sp_status one_step(trainer *t)
 {
     double loss, began = sp_now();
     SP_TRY(run_micro_batches(t, &loss));
     double norm = gradient_norm(t), rate = learning_rate_at(t->settings, t->state->step);
+    SP_TRY(agree(t, &loss, norm));
     if (!isfinite(loss) || !isfinite(norm))
         return sp_fail(
             SP_NUMERIC,
@@ -153,20 +242,25 @@ static sp_status one_step(trainer *t)
     optimize(t, norm, rate);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
-    SP_TRY(sp_metrics_write(t->metrics,
-                            json_pack("{s:I, s:f, s:f, s:f, s:f}", "step",
-                                      (json_int_t)t->state->step, "loss", loss, "grad_norm", norm,
-                                      "learning_rate", rate, "seconds", sp_now() - began)));
+    SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began));
     char detail[96];
     snprintf(detail, sizeof detail, "loss %.5f  grad %.3f", loss, norm);
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);
     return SP_OK;
 }
 
+static bool writes(const trainer *t)
+{
+    return sp_ranks_rank(t->settings->ranks) == 0;
+}
+
 static sp_status save(trainer *t)
 {
-    return sp_checkpoint_save(t->settings->output, t->state, t->settings->settings,
-                              t->settings->checkpoints_total_limit);
+    if (!writes(t) || t->on_disk == t->state->step) return SP_OK;
+    SP_TRY(sp_checkpoint_save(t->settings->output, t->state, t->settings->settings,
+                              t->settings->checkpoints_total_limit, t->callbacks));
+    t->on_disk = t->state->step;
+    return SP_OK;
 }
 
 static bool due(int64_t step, int64_t every)
@@ -174,28 +268,37 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
+static sp_status interrupted(const trainer *t)
+{
+    const sp_trainer_settings *s = t->settings;
+    if (t->state->step == 0) return sp_fail(SP_CANCELLED, "interrupted before the first step");
+    return sp_fail(
+        SP_CANCELLED,
+        "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with --resume latest",
+        (long long)t->state->step, (long long)s->max_steps, s->output, (long long)t->state->step);
+}
+
 static sp_status loop(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
     while (t->state->step < s->max_steps) {
-        SP_TRY(one_step(t));
+        sp_status done = one_step(t);
+        bool left = done == SP_CANCELLED; /* the step; the state is that before it */
+        if (!left) SP_TRY(done);
         bool last = t->state->step >= s->max_steps,
-             stopped = sp_check_cancelled(t->callbacks) != SP_OK;
-        if (last || stopped || due(t->state->step, s->checkpointing_steps)) SP_TRY(save(t));
-        if (t->task->validate && !stopped &&
+             stopped = left || sp_check_cancelled(t->callbacks) != SP_OK;
+        if ((last || stopped || due(t->state->step, s->checkpointing_steps)) && t->state->step > 0)
+            SP_TRY(save(t));
+        if (t->task->validate && writes(t) && !stopped &&
             (due(t->state->step, s->validation_steps) || (last && s->validation_steps > 0)))
             SP_TRY(t->task->validate(t->task->context, t->state));
-        if (stopped && !last)
-            return sp_fail(
-                SP_CANCELLED,
-                "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with --resume latest",
-                (long long)t->state->step, (long long)s->max_steps, s->output,
-                (long long)t->state->step);
+        if (stopped && !last) return interrupted(t);
     }
     return SP_OK;
 }
 
-static sp_status start(trainer *t)
+/* What concerns files. */
+static sp_status start_output(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
     bool found = false;
@@ -207,22 +310,37 @@ static sp_status start(trainer *t)
             "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",
             s->output, (long long)newest);
     if (s->resume) {
-        SP_TRY(sp_checkpoint_load(s->output, s->resume, s->settings, t->state, &found));
+        SP_TRY(
+            sp_checkpoint_load(s->output, s->resume, s->settings, t->state, t->callbacks, &found));
         if (found)
             sp_log_info("%s: resuming after step %lld", s->output, (long long)t->state->step);
         else
             sp_log_info("%s: no checkpoint to resume from, starting at step 0", s->output);
     }
-    SP_TRY(sp_metrics_open(s->output, t->state->step, &t->metrics));
+    return sp_metrics_open(s->output, t->state->step, &t->metrics);
+}
+
+static sp_status start(trainer *t)
+{
+    if (!t->settings->ranks && sp_ranks_launched() > 1)
+        return sp_fail(SP_UNSUPPORTED, "%s runs in one process, and mpirun started %d",
+                       t->settings->name, sp_ranks_launched());
+    if (writes(t)) SP_TRY(start_output(t));
+    SP_TRY(sp_training_state_share(t->state, t->settings->ranks));
     SP_TRY(sp_run_bind(t->run, "online", t->state->online));
-    return find_gradients(t);
+    SP_TRY(find_gradients(t));
+    return make_reducer(t);
 }
 
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
                    sp_training_state *state, const sp_callbacks *callbacks)
 {
-    trainer t = {
-        .run = run, .settings = settings, .task = task, .state = state, .callbacks = callbacks};
+    trainer t = {.run = run,
+                 .settings = settings,
+                 .task = task,
+                 .state = state,
+                 .callbacks = callbacks,
+                 .on_disk = -1};
     sp_status status = start(&t);
     if (!status) status = loop(&t);
     release(&t);

@@ -36,12 +36,18 @@ typedef struct {
     int64_t validation_steps;    /* 0: never */
     const char *resume;          /* NULL, "latest", or a checkpoint's folder */
     json_t *settings;            /* the flags that determine the run, for state.json */
+    sp_ranks *ranks;             /* those that train together; NULL: this process alone */
 } sp_trainer_settings;
 
 /* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for
  * weights of set "online"; `run` has every other weight set bound. SP_NUMERIC when a loss is not
  * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. metrics.jsonl
- * has one object per step: step, loss, grad_norm, learning_rate, seconds. */
+ * has one object per step: step, loss, grad_norm, learning_rate, seconds; with ranks also the bytes
+ * of gradients summed, the seconds that took from the backward pass and those waited for after it.
+ *
+ * With ranks, loss and gradient are means over all of them, so all do the same; rank 0 alone reads
+ * and writes files and validates. One that is asked to stop leaves the step it is in, for its
+ * partners may be gone, and rank 0 saves the state before it. */
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
                    sp_training_state *state, const sp_callbacks *callbacks);
 

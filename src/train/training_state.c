@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/text.h"
+#include "train/checksum.h"
 
 enum { SP_PART_COUNT = 4 };
 static const char *const part_names[SP_PART_COUNT] = {"online", "ema", "first_moment",
@@ -49,6 +50,17 @@ void sp_training_state_free(sp_training_state *state)
     for (int i = 0; i < SP_PART_COUNT; i++)
         sp_weights_destroy(*part(state, i));
     *state = (sp_training_state){0};
+}
+
+sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks)
+{
+    SP_TRY(sp_ranks_broadcast(ranks, &state->step, sizeof state->step));
+    for (int i = 0; i < SP_PART_COUNT; i++)
+        for (size_t k = 0; k < sp_weights_count(*part(state, i)); k++) {
+            sp_tensor *tensor = sp_weights_at(*part(state, i), k);
+            SP_TRY(sp_ranks_broadcast(ranks, tensor->data, sp_tensor_bytes(tensor)));
+        }
+    return SP_OK;
 }
 
 /* ---- settings ---- */
@@ -106,26 +118,24 @@ static char *checkpoint_path(const char *output, int64_t step)
 
 /* ---- saving ---- */
 
-static sp_status save_parts(const char *folder, const sp_training_state *state)
+static sp_status save_parts(sp_checksums *sums, const sp_training_state *state)
 {
-    for (int i = 0; i < SP_PART_COUNT; i++) {
-        char *path = sp_format("%s/%s.safetensors", folder, part_names[i]);
-        if (!path) return SP_MEMORY;
-        sp_status status =
-            sp_weights_save(*part((sp_training_state *)state, i), path, SP_F32, NULL, 0);
-        sp_free(path);
-        SP_TRY(status);
-    }
+    for (int i = 0; i < SP_PART_COUNT; i++)
+        sums->total += (int64_t)sp_weights_bytes(*part((sp_training_state *)state, i));
+    for (int i = 0; i < SP_PART_COUNT; i++)
+        SP_TRY(sp_checksum_save(sums, part_names[i], *part((sp_training_state *)state, i)));
     return SP_OK;
 }
 
-static sp_status save_description(const char *folder, const sp_training_state *state,
+static sp_status save_description(const sp_checksums *sums, const sp_training_state *state,
                                   const json_t *settings)
 {
-    char *path = sp_path_join(folder, "state.json");
-    json_t *description = json_pack("{s:I, s:i, s:O}", "step", (json_int_t)state->step, "threads",
-                                    sp_threads(), "settings", settings);
-    sp_status status = path && description ? sp_json_save(path, description) : SP_MEMORY;
+    char *path = sp_path_join(sums->folder, "state.json");
+    json_t *description =
+        json_pack("{s:I, s:i, s:O, s:O}", "step", (json_int_t)state->step, "threads", sp_threads(),
+                  "settings", settings, "files", sums->files);
+    sp_status status = path && description ? sp_checksum_seal(description) : SP_MEMORY;
+    if (!status) status = sp_json_save(path, description);
     json_decref(description);
     sp_free(path);
     return status;
@@ -143,7 +153,7 @@ static sp_status remove_oldest(const char *output, int64_t step, int limit)
     sp_status status = SP_OK;
     for (size_t i = later + (size_t)limit; i < count && limit > 0 && !status; i++) {
         char *path = checkpoint_path(output, steps[i]);
-        status = path ? sp_remove_tree(path) : SP_MEMORY;
+        status = path ? sp_remove_folder(path) : SP_MEMORY;
         sp_free(path);
     }
     sp_free(steps);
@@ -180,25 +190,34 @@ sp_status sp_checkpoint_tidy(const char *output, int64_t *newest)
     return status;
 }
 
+static sp_status write_folder(const char *folder, const sp_training_state *state,
+                              const json_t *settings, const sp_callbacks *callbacks)
+{
+    sp_checksums sums = {.folder = folder,
+                         .files = json_object(),
+                         .callbacks = callbacks,
+                         .task = "saving a checkpoint",
+                         .started = sp_now()};
+    sp_status status = sums.files ? sp_make_folders(folder) : SP_MEMORY;
+    if (!status) status = save_parts(&sums, state);
+    if (!status) status = save_description(&sums, state, settings);
+    json_decref(sums.files);
+    return status;
+}
+
 sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
-                             const json_t *settings, int limit)
+                             const json_t *settings, int limit, const sp_callbacks *callbacks)
 {
     char *path = checkpoint_path(output, state->step);
     char *beside = path ? sp_format("%s.tmp-%ld", path, (long)getpid()) : NULL;
-    sp_status status = beside ? sp_make_folders(beside) : SP_MEMORY;
-    if (!status) status = save_parts(beside, state);
-    if (!status) status = save_description(beside, state, settings);
-    if (!status) status = sp_remove_tree(path);
-    if (!status && rename(beside, path) != 0)
-        status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, path, strerror(errno));
-    if (status && beside) {
-        char *message = sp_strdup(sp_error_message());
-        sp_remove_tree(beside);
-        status = sp_fail(status, "%s", message ? message : "out of memory");
-        sp_free(message);
-    }
+    sp_status status = beside ? write_folder(beside, state, settings, callbacks) : SP_MEMORY;
+    if (!status)
+        status = sp_replace_folder(beside, path);
+    else if (beside)
+        status = sp_give_up_folder(beside, status);
     sp_free(beside);
     sp_free(path);
+    /* Older ones go only now that the new one is on disk. */
     return status ? status : remove_oldest(output, state->step, limit);
 }
 
@@ -209,12 +228,53 @@ static sp_status another_run(const char *path, const char *flag, const json_t *b
 {
     char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL,
          *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
+    const char *dashes = strcmp(flag, "ranks") == 0 ? "mpirun -n: " : "--";
     sp_status status =
-        sp_fail(SP_ARGUMENT, "%s was made with --%s %s; resuming it with %s would be another run",
-                path, flag, old ? old : "(none)", new ? new : "(none)");
+        sp_fail(SP_ARGUMENT, "%s was made with %s%s %s; resuming it with %s would be another run",
+                path, dashes, flag, old ? old : "(none)", new ? new : "(none)");
     sp_free(old);
     sp_free(new);
     return status;
+}
+
+/* How the samples of a step are divided: what counts for a run is their product. */
+static const char *const divisions[] = {"ranks", "train-batch-size", "gradient-accumulation-steps"};
+enum { SP_DIVISIONS = sizeof divisions / sizeof *divisions };
+
+static bool is_division(const char *key)
+{
+    bool found = false;
+    for (int i = 0; i < SP_DIVISIONS; i++)
+        found |= strcmp(key, divisions[i]) == 0;
+    return found;
+}
+
+static json_int_t samples_of_step(const json_t *settings)
+{
+    json_int_t product = 1;
+    for (int i = 0; i < SP_DIVISIONS; i++) {
+        json_t *value = json_object_get(settings, divisions[i]);
+        if (value && __builtin_mul_overflow(product, json_integer_value(value), &product))
+            return -1;
+    }
+    return product;
+}
+
+static sp_status same_division(const char *path, const json_t *saved, const json_t *wanted)
+{
+    bool same_samples = samples_of_step(saved) == samples_of_step(wanted), same = true;
+    for (int i = 0; i < SP_DIVISIONS; i++) {
+        json_t *before = json_object_get(saved, divisions[i]),
+               *now = json_object_get(wanted, divisions[i]);
+        if (before == now || json_equal(before, now)) continue;
+        if (!same_samples) return another_run(path, divisions[i], before, now);
+        same = false;
+    }
+    if (!same)
+        sp_log_warn("%s divided the samples of a step otherwise into ranks and micro-batches: sums "
+                    "may differ in the last bit",
+                    path);
+    return SP_OK;
 }
 
 static sp_status same_settings(const char *path, const json_t *saved, const json_t *wanted)
@@ -224,12 +284,15 @@ static sp_status same_settings(const char *path, const json_t *saved, const json
     json_object_foreach((json_t *)wanted, key, value)
     {
         json_t *before = json_object_get(saved, key);
+        if (is_division(key)) continue;
         if (!before || !json_equal(before, value)) return another_run(path, key, before, value);
     }
-    json_object_foreach((json_t *)saved, key,
-                        value) if (!json_object_get(wanted, key)) return another_run(path, key,
-                                                                                     value, NULL);
-    return SP_OK;
+    json_object_foreach((json_t *)saved, key, value)
+    {
+        if (!is_division(key) && !json_object_get(wanted, key))
+            return another_run(path, key, value, NULL);
+    }
+    return same_division(path, saved, wanted);
 }
 
 /* Opens one set and sees that it has every tensor. */
@@ -242,10 +305,12 @@ static sp_status open_part(const char *folder, const char *name, const sp_weight
     for (size_t i = 0; i < sp_weights_count(weights) && !status; i++) {
         const sp_tensor *tensor = sp_weights_at(weights, i), *saved;
         status = sp_tensor_file_get(*file, sp_weights_name(weights, i), &saved);
-        if (!status && (saved->dtype != SP_F32 || !sp_shape_equal(saved->shape, tensor->shape)))
-            status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected F32 %s", path,
+        if (!status &&
+            (saved->dtype != tensor->dtype || !sp_shape_equal(saved->shape, tensor->shape)))
+            status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected %s %s", path,
                              sp_weights_name(weights, i), sp_dtype_name(saved->dtype),
-                             sp_shape_text(saved->shape), sp_shape_text(tensor->shape));
+                             sp_shape_text(saved->shape), sp_dtype_name(tensor->dtype),
+                             sp_shape_text(tensor->shape));
     }
     sp_free(path);
     return status;
@@ -274,35 +339,61 @@ static sp_status load_parts(const char *folder, sp_training_state *state)
     return status;
 }
 
-static sp_status load_folder(const char *folder, const json_t *settings, sp_training_state *state)
+/* Every part must be among the files that have checksums. */
+static sp_status verify_parts(const char *folder, const json_t *description,
+                              const sp_callbacks *callbacks)
+{
+    sp_checksums sums = {.folder = folder,
+                         .files = json_object_get(description, "files"),
+                         .callbacks = callbacks,
+                         .task = "verifying a checkpoint",
+                         .started = sp_now()};
+    for (int i = 0; i < SP_PART_COUNT; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.safetensors", part_names[i]);
+        if (!json_object_get(sums.files, name))
+            return sp_fail(SP_FORMAT, "%s/state.json has no checksum of %s", folder, name);
+    }
+    return sp_checksum_verify(&sums);
+}
+
+static sp_status load_described(const char *folder, const char *path, json_t *description,
+                                const json_t *settings, sp_training_state *state,
+                                const sp_callbacks *callbacks)
+{
+    int64_t step = 0, threads = 0;
+    SP_TRY(sp_checksum_check_seal(description, path));
+    SP_TRY(sp_json_int(description, "step", -1, path, &step));
+    SP_TRY(sp_json_int(description, "threads", 0, path, &threads));
+    if (step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
+    SP_TRY(same_settings(folder, json_object_get(description, "settings"), settings));
+    SP_TRY(verify_parts(folder, description, callbacks));
+    SP_TRY(load_parts(folder, state));
+    state->step = step;
+    if (threads != sp_threads())
+        sp_log_warn(
+            "%s was made with %d threads and goes on with %d: sums may differ in the last bit",
+            folder, (int)threads, sp_threads());
+    return SP_OK;
+}
+
+static sp_status load_folder(const char *folder, const json_t *settings, sp_training_state *state,
+                             const sp_callbacks *callbacks)
 {
     char *path = sp_path_join(folder, "state.json");
     json_t *description = NULL;
-    int64_t step = 0, threads = 0;
     sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
-    if (!status) status = sp_json_int(description, "step", -1, path, &step);
-    if (!status) status = sp_json_int(description, "threads", 0, path, &threads);
-    if (!status && step < 0)
-        status = sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
-    if (!status) status = same_settings(folder, json_object_get(description, "settings"), settings);
-    if (!status) status = load_parts(folder, state);
-    if (!status) {
-        state->step = step;
-        if (threads != sp_threads())
-            sp_log_warn(
-                "%s was made with %d threads and goes on with %d: sums may differ in the last bit",
-                folder, (int)threads, sp_threads());
-    }
+    if (!status) status = load_described(folder, path, description, settings, state, callbacks);
     json_decref(description);
     sp_free(path);
     return status;
 }
 
 sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
-                             sp_training_state *state, bool *found)
+                             sp_training_state *state, const sp_callbacks *callbacks, bool *found)
 {
     *found = true;
-    if (strcmp(which, "latest") != 0) return load_folder(which, settings, state);
+    if (strcmp(which, "latest") != 0) return load_folder(which, settings, state, callbacks);
     int64_t *steps;
     size_t count;
     SP_TRY(list_checkpoints(output, &steps, &count));
@@ -310,7 +401,7 @@ sp_status sp_checkpoint_load(const char *output, const char *which, const json_t
     sp_status status = SP_OK;
     for (size_t i = 0; i < count && !*found && !status; i++) {
         char *path = checkpoint_path(output, steps[i]);
-        sp_status tried = path ? load_folder(path, settings, state) : SP_MEMORY;
+        sp_status tried = path ? load_folder(path, settings, state, callbacks) : SP_MEMORY;
         if (!tried)
             *found = true;
         else if (tried == SP_FORMAT || tried == SP_IO)

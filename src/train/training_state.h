@@ -4,7 +4,9 @@
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
 #include "base/json.h"
+#include "base/progress.h"
 #include "tensor/weights.h"
+#include "train/distributed.h"
 
 /* Four sets of the same names and shapes, f32. */
 typedef struct {
@@ -16,6 +18,8 @@ typedef struct {
 /* Copies `initial` (any float dtype) into online and ema; moments are zero. */
 sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out);
 void sp_training_state_free(sp_training_state *state);
+/* Every rank's state becomes rank 0's. */
+sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks);
 
 /* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8.
  */
@@ -25,17 +29,19 @@ sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *t
  * output; *newest is the step of the newest one, -1 if there is none. */
 sp_status sp_checkpoint_tidy(const char *output, int64_t *newest);
 
-/* Writes output/checkpoint-STEP: *.safetensors and state.json with `settings`, an object whose keys
- * are the flags that determine the run. Written beside and renamed; then the oldest checkpoints
- * beyond `limit` are removed (0: keep all), not counting later ones, which an earlier run left. */
+/* Writes output/checkpoint-STEP: *.safetensors and state.json with their sizes and checksums and
+ * `settings`, an object whose keys are the flags that determine the run. Written beside, forced to
+ * the disk and renamed; only then are the oldest checkpoints beyond `limit` removed (0: keep all),
+ * not counting later ones, which an earlier run left. If anything fails, a full disk say, the
+ * unfinished folder is removed and what there was stays. Reports bytes done if it takes long. */
 sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
-                             const json_t *settings, int limit);
+                             const json_t *settings, int limit, const sp_callbacks *callbacks);
 
 /* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are
- * skipped with a warning; *found is false, and *state untouched, if there is none) or a
- * checkpoint's folder. Settings that differ from `settings` are SP_ARGUMENT, naming the flag and
- * both values. */
+ * skipped with a warning that says why; *found is false, and *state untouched, if there is none) or
+ * a checkpoint's folder. Every checksum is verified before anything is taken over. Settings that
+ * differ from `settings` are SP_ARGUMENT, naming the flag and both values. */
 sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
-                             sp_training_state *state, bool *found);
+                             sp_training_state *state, const sp_callbacks *callbacks, bool *found);
 
 #endif

@@ -1,0 +1,170 @@
+/* Checksums of files and of JSON objects. */
+#include "train/checksum.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include "base/file.h"
+#include "base/memory.h"
+
+#define PIECE ((size_t)4 << 20)   /* bytes read at once */
+#define SECONDS_WITHOUT_A_BAR 2.0 /* what is done sooner needs none */
+#define MEGABYTE ((int64_t)1000000)
+
+enum { SP_DIGITS = 16 };
+
+/* One file's sum as it grows. */
+typedef struct {
+    sp_checksums *all;
+    XXH3_state_t *state;
+    int64_t bytes;
+} growing;
+
+static sp_status begin(sp_checksums *all, growing *g)
+{
+    *g = (growing){.all = all, .state = XXH3_createState()};
+    if (!g->state) return sp_fail(SP_MEMORY, "out of memory for a checksum");
+    XXH3_64bits_reset(g->state);
+    return SP_OK;
+}
+
+static void add(void *context, const void *data, size_t size)
+{
+    growing *g = context;
+    sp_checksums *all = g->all;
+    XXH3_64bits_update(g->state, data, size);
+    g->bytes += (int64_t)size;
+    all->done += (int64_t)size;
+    if (sp_now() - all->started > SECONDS_WITHOUT_A_BAR)
+        sp_report(all->callbacks, all->task, all->done / MEGABYTE, all->total / MEGABYTE, "MB");
+}
+
+static void digits(XXH64_hash_t hash, char out[SP_DIGITS + 1])
+{
+    snprintf(out, SP_DIGITS + 1, "%016llx", (unsigned long long)hash);
+}
+
+/* ---- writing ---- */
+
+sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weights *weights)
+{
+    size_t count = sp_weights_count(weights);
+    sp_named_tensor *list = sp_alloc((count + 1) * sizeof *list);
+    char *path = sp_format("%s/%s.safetensors", sums->folder, name);
+    growing g = {0};
+    sp_status status = list && path ? begin(sums, &g) : SP_MEMORY;
+    if (!status) {
+        for (size_t i = 0; i < count; i++)
+            list[i] = (sp_named_tensor){sp_weights_name(weights, i), sp_weights_at(weights, i)};
+        const sp_write_watch watch = {.wrote = add, .context = &g};
+        status = sp_safetensors_save_watched(path, list, count, NULL, 0, &watch);
+    }
+    if (!status) {
+        char text[SP_DIGITS + 1];
+        digits(XXH3_64bits_digest(g.state), text);
+        json_t *entry = json_pack("{s:I, s:s}", "bytes", (json_int_t)g.bytes, "xxh3", text);
+        if (json_object_set_new(sums->files, sp_path_base(path), entry)) status = SP_MEMORY;
+    }
+    XXH3_freeState(g.state);
+    sp_free(path);
+    sp_free(list);
+    return status;
+}
+
+/* ---- verifying ---- */
+
+/* Not mapped: a sector that cannot be read must be an error, not a signal. */
+static sp_status read_through(const char *path, growing *g)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return sp_fail(SP_IO, "%s: cannot open: %s", path, strerror(errno));
+    char *piece = sp_alloc(PIECE);
+    sp_status status = piece ? SP_OK : SP_MEMORY;
+    while (!status) {
+        ssize_t got = read(file, piece, PIECE);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) status = sp_fail(SP_IO, "%s: cannot read: %s", path, strerror(errno));
+        if (got <= 0) break;
+        add(g, piece, (size_t)got);
+    }
+    sp_free(piece);
+    close(file);
+    return status;
+}
+
+static sp_status verify_file(sp_checksums *sums, const char *name, const json_t *entry)
+{
+    const char *wanted = json_string_value(json_object_get(entry, "xxh3"));
+    int64_t bytes = json_integer_value(json_object_get(entry, "bytes"));
+    char *path = sp_path_join(sums->folder, name);
+    growing g = {0};
+    sp_status status = path ? begin(sums, &g) : SP_MEMORY;
+    if (!status) status = read_through(path, &g);
+    if (!status && g.bytes != bytes)
+        status = sp_fail(SP_FORMAT, "%s has %lld bytes, and %lld were written", path,
+                         (long long)g.bytes, (long long)bytes);
+    if (!status) {
+        char found[SP_DIGITS + 1];
+        digits(XXH3_64bits_digest(g.state), found);
+        if (!wanted || strcmp(found, wanted) != 0)
+            status = sp_fail(SP_FORMAT, "%s has the checksum %s, and what was written had %s", path,
+                             found, wanted ? wanted : "none");
+    }
+    XXH3_freeState(g.state);
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_checksum_verify(sp_checksums *sums)
+{
+    const char *name;
+    json_t *entry;
+    json_object_foreach(sums->files, name, entry) sums->total +=
+        json_integer_value(json_object_get(entry, "bytes"));
+    json_object_foreach(sums->files, name, entry) SP_TRY(verify_file(sums, name, entry));
+    return SP_OK;
+}
+
+/* ---- objects ---- */
+
+static int add_text(const char *text, size_t size, void *state)
+{
+    return XXH3_64bits_update(state, text, size) == XXH_OK ? 0 : -1;
+}
+
+/* Of the object without its seal. */
+static sp_status sum_of(const json_t *object, char out[SP_DIGITS + 1])
+{
+    json_t *rest = json_copy((json_t *)object);
+    XXH3_state_t *state = XXH3_createState();
+    sp_status status = SP_MEMORY;
+    if (rest && state) {
+        XXH3_64bits_reset(state);
+        json_object_del(rest, "xxh3");
+        if (json_dump_callback(rest, add_text, state, JSON_COMPACT | JSON_SORT_KEYS) == 0)
+            status = SP_OK;
+        digits(XXH3_64bits_digest(state), out);
+    }
+    XXH3_freeState(state);
+    json_decref(rest);
+    return status;
+}
+
+sp_status sp_checksum_seal(json_t *object)
+{
+    char sum[SP_DIGITS + 1];
+    SP_TRY(sum_of(object, sum));
+    return json_object_set_new(object, "xxh3", json_string(sum)) ? SP_MEMORY : SP_OK;
+}
+
+sp_status sp_checksum_check_seal(json_t *object, const char *where)
+{
+    char sum[SP_DIGITS + 1];
+    const char *seal = json_string_value(json_object_get(object, "xxh3"));
+    SP_TRY(sum_of(object, sum));
+    if (!seal) return sp_fail(SP_FORMAT, "%s has no checksum \"xxh3\"", where);
+    if (strcmp(seal, sum) == 0) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s has the checksum %s, and what was written had %s", where, sum,
+                   seal);
+}

@@ -1,0 +1,31 @@
+/* Checksums of a checkpoint's files: found while they are written, verified before they are read.
+ * XXH3, 64 bits, as 16 hexadecimal digits; they find damage, not malice. */
+#ifndef SP_TRAIN_CHECKSUM_H
+#define SP_TRAIN_CHECKSUM_H
+#include "base/json.h"
+#include "base/progress.h"
+#include "tensor/weights.h"
+
+/* The files of one folder as they are written or verified. */
+typedef struct {
+    const char *folder;
+    json_t *files; /* an object: name -> {"bytes": N, "xxh3": "..."} */
+    const sp_callbacks *callbacks;
+    const char *task;    /* the bar's label; it is shown when the work takes longer than seconds */
+    int64_t done, total; /* bytes */
+    double started;      /* sp_now() */
+} sp_checksums;
+
+/* Writes folder/NAME.safetensors, every tensor in its own dtype, and adds it to `files`. */
+sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weights *weights);
+
+/* Reads every file of `files` from the disk. SP_IO if one cannot be read, SP_FORMAT if its size or
+ * checksum is not what was written; both name it. */
+sp_status sp_checksum_verify(sp_checksums *sums);
+
+/* Adds "xxh3" of the rest of `object` to it. */
+sp_status sp_checksum_seal(json_t *object);
+/* SP_FORMAT, naming `where`, if the object is not what was sealed. */
+sp_status sp_checksum_check_seal(json_t *object, const char *where);
+
+#endif
