@@ -1,5 +1,5 @@
-/* Speed of the optimiser on a part of a model: bytes moved, their share of what memory gives, and the
- * time of all 859.5 M parameters of an SD1.5 UNet. Usage: optimizer [THREADS [MILLIONS]] */
+/* Speed of the optimiser on a part of a model: bytes moved, their share of what memory gives, and
+ * the time of all 859.5 M parameters of an SD1.5 UNet. Usage: optimizer [THREADS [MILLIONS]] */
 #include <string.h>
 #include "backend/optimizer.h"
 #include "timing.h"
@@ -31,9 +31,10 @@ static void report(const char *name, void (*run)(work *w), work *w, double bytes
         run(w);
         best = fmin(best, clock_seconds() - start);
     }
-    printf("%-10s %5.1f bytes an element, %5.2f ns, %5.1f GB/s, %3.0f %% of memory's; SD1.5 %.2f s\n",
-           name, bytes, best / count * 1e9, bytes * count / best * 1e-9,
-           100 * bytes * count / best / ceiling.bytes, best / count * sd15_parameters);
+    printf(
+        "%-10s %5.1f bytes an element, %5.2f ns, %5.1f GB/s, %3.0f %% of memory's; SD1.5 %.2f s\n",
+        name, bytes, best / count * 1e9, bytes * count / best * 1e-9,
+        100 * bytes * count / best / ceiling.bytes, best / count * sd15_parameters);
 }
 
 static float *values(int64_t count, uint64_t seed)

@@ -105,7 +105,8 @@ static void without_average(void **state)
                           .epsilon = 1e-8,
                           .gradient_scale = 1,
                           .step = 1};
-    sp_cpu_optimizer()->adamw(&o, &(sp_adamw_tensor){1, &w, {.values = &m}, {.values = &v}, &g, NULL});
+    sp_cpu_optimizer()->adamw(&o,
+                              &(sp_adamw_tensor){1, &w, {.values = &m}, {.values = &v}, &g, NULL});
     assert_true(fabsf(w - 0.9f) < 1e-6f); /* a first step has the size of the learning rate */
     assert_true(sp_cpu_optimizer()->sum_of_squares(NULL, 0) == 0);
 }
@@ -314,7 +315,8 @@ static void same_bits_for_any_instruction_set(void **state)
     const sp_optimizer_loops *loops[] = {&sp_optimizer_loops_baseline, &sp_optimizer_loops_avx2,
                                          &sp_optimizer_loops_avx512};
     const int needed[] = {SP_ISA_BASELINE, SP_ISA_AVX2, SP_ISA_AVX512};
-    const sp_adamw_scalars scalars = {0.7f, 0.999f, 0.1f, 0.999f, 0.001f, 0.01f, 0.05f, 1e-8f, 0.95f, 0.05f};
+    const sp_adamw_scalars scalars = {0.7f,  0.999f, 0.1f,  0.999f, 0.001f,
+                                      0.01f, 0.05f,  1e-8f, 0.95f,  0.05f};
     float gradient[N], weight[N];
     sp_random_normal((sp_random_key){.seed = 8}, weight, N);
     coded *first = NULL;

@@ -1,6 +1,6 @@
 #include <math.h>
-#include <stdbool.h>
 #include "backend/cpu/kernel_table.h"
+#include "backend/cpu/moment_map.h"
 #include "backend/cpu/optimizer_kernel.h"
 
 /* AdamW on `count` elements whose moments are m and v. */
@@ -29,112 +29,94 @@ static void adamw(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int
            t->gradient + begin, t->ema ? t->ema + begin : NULL, end - begin);
 }
 
-/* ---- moments in 8 bits ----
- * Both maps are one curve, and neither way along it needs a table. A magnitude's rank p is first - 1
- * for 0, then decade i has the n = first 2^i ranks from n on, and 128 first is 1:
- *   value(p) = 10^(i-6) (.1 + .9 ((p + .5) / n - 1))
- * The first moment's code is 127 +- p with first = 1, the second's p - 1 with first = 2. */
-enum { FIRST_OF_FIRST = 1, FIRST_OF_SECOND = 2, BLOCK = SP_MOMENT_BLOCK };
+/* ---- moments in 8 bits ---- */
 
-/* (decade i, its power of ten, its values n) */
-#define DECADES(X)                                                                                 \
-    X(0, 1e-6, first)                                                                              \
-    X(1, 1e-5, 2 * first)                                                                          \
-    X(2, 1e-4, 4 * first)                                                                          \
-    X(3, 1e-3, 8 * first)                                                                          \
-    X(4, 1e-2, 16 * first)                                                                         \
-    X(5, 1e-1, 32 * first)                                                                         \
-    X(6, 1e-0, 64 * first)
+enum { BLOCK = SP_MOMENT_BLOCK, LANES = 32 };
 
-static inline float value_of(float p, int first)
+static void decode(const uint8_t *first, float first_scale, const uint8_t *second,
+                   float second_scale, float *m, float *v)
 {
-    float slope = 0, offset = 0;
-#define DECADE(i, power, n)                                                                        \
-    slope = p >= (float)(n) ? (float)(power * 0.9 / (n)) : slope;                                  \
-    offset = p >= (float)(n) ? (float)(power * (0.45 / (n)-0.8)) : offset;
-    DECADES(DECADE)
-#undef DECADE
-    return p >= (float)(128 * first) ? 1 : slope * p + offset;
-}
-
-/* The rank whose value is nearest to x in 0..1. A decade begins half way between its first value and
- * the last one before it; in it the rank is floor(x / slope + 8/9 n). */
-static inline int nearest_rank(float x, int first)
-{
-    float inverse = 0, low = (float)(first - 1), most = low;
-#define DECADE(i, power, n)                                                                        \
-    {                                                                                              \
-        bool beyond = x > (float)(i ? power * (0.1 + 0.18 / (n)) : power * (0.05 + 0.225 / (n)));  \
-        inverse = beyond ? (float)((n) / (0.9 * power)) : inverse;                                 \
-        low = beyond ? (float)((n)*8 / 9.0) : low;                                                 \
-        most = beyond ? (float)(2 * (n)-1) : most;                                                 \
+    for (int i = 0; i < BLOCK; i += SP_WIDTH) {
+        sp_ints rank = sp_load_codes(first + i) - SP_MOMENT_ZERO, negative = rank >> 31;
+        sp_floats value = sp_value_of(&sp_first_map, (rank ^ negative) - negative) * first_scale;
+        value = (sp_floats)((sp_ints)value ^ (negative << 31));
+        memcpy(m + i, &value, sizeof value);
+        value = sp_value_of(&sp_second_map, sp_load_codes(second + i) + 1) * second_scale;
+        memcpy(v + i, &value, sizeof value);
     }
-    DECADES(DECADE)
-#undef DECADE
-    float p = x * inverse + low;
-    p = p < most ? p : most;
-    return (int)(x > (float)(1 - 0.225 / (64 * first)) ? (float)(128 * first) : p);
-}
-
-static void decode(const uint8_t *restrict first, float first_scale, const uint8_t *restrict second,
-                   float second_scale, float *restrict m, float *restrict v, int count)
-{
-    for (int i = 0; i < count; i++) {
-        float rank = (float)((int)first[i] - SP_MOMENT_ZERO);
-        float value = value_of(fabsf(rank), FIRST_OF_FIRST) * first_scale;
-        m[i] = rank < 0 ? -value : value;
-    }
-    for (int i = 0; i < count; i++)
-        v[i] = value_of((float)((int)second[i] + 1), FIRST_OF_SECOND) * second_scale;
 }
 
 /* The lanes are there for the compiler: a largest element does not depend on their number. */
-enum { LANES = 32 };
-static float largest(const float *x, int count)
+static float largest(const float *x)
 {
     float lanes[LANES] = {0}, most = 0;
-    int i = 0;
-    for (; i + LANES <= count; i += LANES)
+    for (int i = 0; i < BLOCK; i += LANES)
         for (int lane = 0; lane < LANES; lane++) {
             float a = fabsf(x[i + lane]);
             lanes[lane] = a > lanes[lane] ? a : lanes[lane];
         }
-    for (int lane = 0; i < count; i++, lane++)
-        lanes[lane] = fabsf(x[i]) > lanes[lane] ? fabsf(x[i]) : lanes[lane];
     for (int lane = 0; lane < LANES; lane++)
         most = lanes[lane] > most ? lanes[lane] : most;
     return most;
 }
 
-static void encode(const float *restrict m, const float *restrict v, float first_scale,
-                   float second_scale, uint8_t *restrict first, uint8_t *restrict second, int count)
+/* A block of zeros has the scale 0. Below the clamp, which keeps the inverse finite, codes are of
+ * numbers too small to matter. */
+static float inverse_of(float scale)
 {
-    /* A block of zeros has the scale 0 and codes of 0. */
-    float first_divisor = first_scale > 0 ? first_scale : 1,
-          second_divisor = second_scale > 0 ? second_scale : 1;
-    for (int i = 0; i < count; i++) {
-        int rank = nearest_rank(fabsf(m[i]) / first_divisor, FIRST_OF_FIRST);
-        /* The map has no -1: the lowest code is the last value before it. */
-        int negative = rank < SP_MOMENT_ZERO ? -rank : -SP_MOMENT_ZERO;
-        first[i] = (uint8_t)(SP_MOMENT_ZERO + (m[i] < 0 ? negative : rank));
+    return 1 / (scale > 1e-38f ? scale : 1e-38f);
+}
+
+static void encode(const float *m, const float *v, float first_inverse, float second_inverse,
+                   uint8_t *first, uint8_t *second)
+{
+    for (int i = 0; i < BLOCK; i += SP_WIDTH) {
+        sp_floats value;
+        memcpy(&value, m + i, sizeof value);
+        value *= first_inverse;
+        sp_ints negative = (sp_ints)value >> 31;
+        sp_floats magnitude = (sp_floats)((sp_ints)value & INT32_MAX);
+        sp_ints rank = sp_nearest_rank(&sp_first_map, magnitude);
+        /* The map has no -1: rank 128 there is 127. */
+        rank += negative & (rank > SP_MOMENT_ZERO);
+        sp_store_codes(first + i, SP_MOMENT_ZERO + ((rank ^ negative) - negative));
+        memcpy(&value, v + i, sizeof value);
+        sp_store_codes(second + i, sp_nearest_rank(&sp_second_map, value * second_inverse) - 1);
     }
-    for (int i = 0; i < count; i++)
-        second[i] = (uint8_t)(nearest_rank(v[i] / second_divisor, FIRST_OF_SECOND) - 1);
+}
+
+/* `count` elements of block b; codes are those of a whole block. */
+static void update_block(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int64_t b,
+                         int64_t count, uint8_t *first, uint8_t *second)
+{
+    float m[BLOCK], v[BLOCK];
+    float *first_scale = t->first.scales + b, *second_scale = t->second.scales + b;
+    int64_t i = b * BLOCK;
+    decode(first, *first_scale, second, *second_scale, m, v);
+    update(scalars, t->weight + i, m, v, t->gradient + i, t->ema ? t->ema + i : NULL, count);
+    *first_scale = largest(m);
+    *second_scale = largest(v);
+    encode(m, v, inverse_of(*first_scale), inverse_of(*second_scale), first, second);
 }
 
 static void adamw8bit(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int64_t begin,
                       int64_t end)
 {
-    float m[BLOCK], v[BLOCK];
     for (int64_t i = begin; i < end; i += BLOCK) {
-        int count = end - i < BLOCK ? (int)(end - i) : BLOCK;
         uint8_t *first = t->first.codes + i, *second = t->second.codes + i;
-        float *first_scale = t->first.scales + i / BLOCK, *second_scale = t->second.scales + i / BLOCK;
-        decode(first, *first_scale, second, *second_scale, m, v, count);
-        update(scalars, t->weight + i, m, v, t->gradient + i, t->ema ? t->ema + i : NULL, count);
-        *first_scale = largest(m, count);
-        *second_scale = largest(v, count);
-        encode(m, v, *first_scale, *second_scale, first, second, count);
+        if (end - i >= BLOCK) {
+            update_block(scalars, t, i / BLOCK, BLOCK, first, second);
+            continue;
+        }
+        size_t count = (size_t)(end - i);
+        uint8_t codes[2][BLOCK];
+        memset(codes[0], SP_MOMENT_ZERO, BLOCK);
+        memset(codes[1], 0, BLOCK);
+        memcpy(codes[0], first, count);
+        memcpy(codes[1], second, count);
+        update_block(scalars, t, i / BLOCK, (int64_t)count, codes[0], codes[1]);
+        memcpy(first, codes[0], count);
+        memcpy(second, codes[1], count);
     }
 }
 
