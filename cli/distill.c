@@ -42,6 +42,8 @@ int cli_distill(int argc, char **argv)
          .argument = "N", .low = 1, .high = 4096, .help = "micro-batches per optimiser step", .fallback = "1"},
         {.name = "learning-rate", .kind = OPTION_NUMBER, .value = &o.learning_rate, .argument = "X",
          .low = 1e-12, .high = 1, .help = "of AdamW", .fallback = "8e-6"},
+        {.name = "optimizer", .kind = OPTION_CHOICE, .value = &o.optimizer, .choices = "adamw|adamw8bit",
+         .help = "adamw8bit: AdamW's moments in a quarter of the memory", .fallback = "adamw"},
         {.name = "loss-type", .kind = OPTION_CHOICE, .value = &loss, .choices = "huber|l2",
          .help = "sqrt(d^2 + c^2) - c, or d^2", .fallback = "huber"},
         {.name = "huber-c", .kind = OPTION_NUMBER, .value = &o.huber_c, .argument = "C", .low = 1e-9, .high = 1e3,

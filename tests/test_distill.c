@@ -193,10 +193,11 @@ static bool stop_after(void *context)
 }
 
 /* A run stopped after 4 steps and resumed equals the run not stopped, bit for bit. */
-static void resumed_equals_undisturbed(void **state)
+static void check_resuming(void **state, sp_optimizer optimizer)
 {
     golden_case c;
     read_case("distill-splam-accumulate", &c);
+    c.options.optimizer = optimizer;
     c.options.output = in_folder(state, "whole");
     assert_ok(sp_distill(&c.options, NULL));
     c.options.output = in_folder(state, "resumed");
@@ -212,6 +213,38 @@ static void resumed_equals_undisturbed(void **state)
     c.options.learning_rate *= 2;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("learning-rate");
+    c.options.learning_rate /= 2;
+    c.options.optimizer = optimizer ? SP_OPTIMIZER_ADAMW : SP_OPTIMIZER_ADAMW8BIT;
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    assert_message("optimizer");
+}
+
+static void resumed_equals_undisturbed(void **state)
+{
+    check_resuming(state, SP_OPTIMIZER_ADAMW);
+}
+
+/* Checkpoints hold codes and scales as they are; small tensors stay f32. */
+static void resumed_equals_undisturbed_in_8_bits(void **state)
+{
+    check_resuming(state, SP_OPTIMIZER_ADAMW8BIT);
+    sp_tensor_file *file;
+    assert_ok(sp_safetensors_open(in_folder(state, "whole/checkpoint-10/second_moment.safetensors"),
+                                  &file));
+    int coded = 0, small = 0;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const sp_tensor *t = sp_tensor_file_at(file, i), *scales;
+        char name[256];
+        snprintf(name, sizeof name, "%s.scales", sp_tensor_file_name(file, i));
+        scales = sp_tensor_file_find(file, name);
+        assert_true((t->dtype == SP_U8) == (scales != NULL));
+        assert_true(t->dtype != SP_F32 || sp_tensor_count(t) < SP_LEAST_CODED);
+        if (scales) assert_int_equal(sp_tensor_count(scales), sp_moment_blocks(sp_tensor_count(t)));
+        coded += t->dtype == SP_U8;
+        small += t->dtype == SP_F32;
+    }
+    assert_true(coded > 0 && small > coded);
+    sp_tensor_file_close(file);
 }
 
 static void bad_input_is_refused(void **state)
@@ -265,6 +298,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(traces_equal_pytorch, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(gamma_one_is_lcm, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(resumed_equals_undisturbed_in_8_bits, make_test_folder,
+                                        remove_test_folder),
         cmocka_unit_test_setup_teardown(resumed_equals_undisturbed, make_test_folder,
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(not_a_number_stops, make_test_folder, remove_test_folder),

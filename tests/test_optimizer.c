@@ -1,9 +1,13 @@
 /* The backend's services for a training loop: AdamW with a weight average, sums of squares. */
 #include <math.h>
 #include "support.h"
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/optimizer_kernel.h"
 #include "backend/optimizer.h"
 #include "base/parallel.h"
 #include "base/random.h"
+#include "tensor/tensor_file.h"
+#include "tensor/safetensors.h"
 
 /* torch.optim.AdamW(lr=1e-2, weight_decay=1e-2) on gradients halved beforehand, then
  * ema.mul_(.95).add_(w, alpha=.05); PyTorch 2, CPU, fp32. Five parameters, three steps. */
@@ -48,7 +52,7 @@ static void adamw_follows_torch(void **state)
                           .ema_decay = 0.95};
     for (int step = 0; step < 3; step++) {
         o.step = step + 1;
-        sp_adamw_tensor tensor = {COUNT, w, m, v, gradients[step], ema};
+        sp_adamw_tensor tensor = {COUNT, w, {.values = m}, {.values = v}, gradients[step], ema};
         sp_cpu_optimizer()->adamw(&o, &tensor);
         expect_close(w, expected[step][0], "weight", step + 1);
         expect_close(m, expected[step][1], "first moment", step + 1);
@@ -72,8 +76,12 @@ static void same_bits_for_any_thread_count(void **state)
     for (int run = 0; run < 2; run++) {
         float *base = memory + (run ? LARGE * 4 : 0);
         sp_set_threads(run ? 3 : 1);
-        sp_adamw_tensor tensor = {LARGE,  base + LARGE,    base + LARGE * 2, base + LARGE * 3,
-                                  memory, base + LARGE * 4};
+        sp_adamw_tensor tensor = {.count = LARGE,
+                                  .weight = base + LARGE,
+                                  .first.values = base + LARGE * 2,
+                                  .second.values = base + LARGE * 3,
+                                  .gradient = memory,
+                                  .ema = base + LARGE * 4};
         sp_cpu_optimizer()->adamw(&o, &tensor);
         sums[run] = sp_cpu_optimizer()->sum_of_squares(memory, LARGE);
     }
@@ -97,7 +105,8 @@ static void without_average(void **state)
                           .epsilon = 1e-8,
                           .gradient_scale = 1,
                           .step = 1};
-    sp_cpu_optimizer()->adamw(&o, &(sp_adamw_tensor){1, &w, &m, &v, &g, NULL});
+    sp_cpu_optimizer()->adamw(&o,
+                              &(sp_adamw_tensor){1, &w, {.values = &m}, {.values = &v}, &g, NULL});
     assert_true(fabsf(w - 0.9f) < 1e-6f); /* a first step has the size of the learning rate */
     assert_true(sp_cpu_optimizer()->sum_of_squares(NULL, 0) == 0);
 }
@@ -113,12 +122,231 @@ static void sum_of_squares_keeps_what_is_not_finite(void **state)
     }
 }
 
+/* ---- moments in 8 bits ---- */
+
+/* The map as published: decades of 2^i (or 2^(i+1)) values between powers of ten, 0 and 1. */
+static void make_map(bool is_signed, double map[256])
+{
+    int filled = 0;
+    for (int i = 0; i < 7; i++) {
+        int items = 1 << (is_signed ? i : i + 1);
+        for (int k = 0; k < items; k++) {
+            double value = pow(10, i - 6) * (0.1 + 0.9 * (k + 0.5) / items);
+            if (is_signed) map[126 - filled] = -value;
+            map[(is_signed ? 128 : 1) + filled++] = value;
+        }
+    }
+    map[is_signed ? 127 : 0] = 0;
+    map[255] = 1;
+}
+
+typedef struct {
+    int64_t count;
+    uint8_t codes[2][2048];
+    float scales[2][8], weight[2048], ema[2048];
+} coded;
+
+static sp_adamw_tensor tensor_of(coded *c, const float *gradient)
+{
+    return (sp_adamw_tensor){.count = c->count,
+                             .weight = c->weight,
+                             .first = {.codes = c->codes[0], .scales = c->scales[0]},
+                             .second = {.codes = c->codes[1], .scales = c->scales[1]},
+                             .gradient = gradient,
+                             .ema = c->ema};
+}
+
+static coded *new_coded(int64_t count, const float *weight)
+{
+    coded *c = sp_alloc_zero(sizeof *c);
+    assert_non_null(c);
+    c->count = count;
+    memset(c->codes[0], SP_MOMENT_ZERO, sizeof c->codes[0]);
+    memcpy(c->weight, weight, sizeof(float) * (size_t)count);
+    memcpy(c->ema, weight, sizeof(float) * (size_t)count);
+    return c;
+}
+
+/* A code is the nearest one, or as near as fp32 tells: where two are equally far, either is right.
+ */
+static void expect_nearest(const double *map, uint8_t code, double moment, double scale, int i)
+{
+    double found = fabs(map[code] * scale - moment), best = INFINITY;
+    for (int k = 0; k < 256; k++)
+        best = fmin(best, fabs(map[k] * scale - moment));
+    if (found > best + 4e-7 * scale * fmax(1e-6, fabs(moment / scale)))
+        fail_msg("element %d: %.9g over %.9g became %.9g, %.3g away where %.3g is possible", i,
+                 moment, scale, map[code] * scale, found, best);
+}
+
+/* AdamW in double on what the codes say before the step. */
+static void eight_bits_follow_the_reference(void **state)
+{
+    (void)state;
+    enum { N = 1000, STEPS = 6 };
+    double map[2][256], moment[2][N];
+    float gradient[N], weight[N];
+    make_map(true, map[0]);
+    make_map(false, map[1]);
+    sp_random_normal((sp_random_key){.seed = 5}, weight, N);
+    coded *c = new_coded(N, weight);
+    const sp_adamw_options o = {1e-2, 0.9, 0.999, 1e-8, 1e-2, 0.5, 0.95, 3};
+    for (int step = 0; step < STEPS; step++) {
+        sp_random_normal((sp_random_key){.seed = 6, .step = (uint64_t)step}, gradient, N);
+        for (int i = 0; i < N; i++) /* over seven decades; the last block but one is all 0 */
+            gradient[i] *= i / 256 == 2 ? 0 : (float)pow(10, -(i % 8));
+        double expected[2][N];
+        for (int i = 0; i < N; i++) {
+            double g = gradient[i] * o.gradient_scale;
+            for (int k = 0; k < 2; k++)
+                moment[k][i] = map[k][c->codes[k][i]] * c->scales[k][i / 256];
+            moment[0][i] += (1 - o.beta1) * (g - moment[0][i]);
+            moment[1][i] = o.beta2 * moment[1][i] + (1 - o.beta2) * g * g;
+            expected[0][i] = c->weight[i] * (1 - o.learning_rate * o.weight_decay) -
+                             o.learning_rate / (1 - pow(o.beta1, 3)) * moment[0][i] /
+                                 (sqrt(moment[1][i] / (1 - pow(o.beta2, 3))) + o.epsilon);
+            expected[1][i] = o.ema_decay * c->ema[i] + (1 - o.ema_decay) * expected[0][i];
+        }
+        sp_adamw_tensor tensor = tensor_of(c, gradient);
+        sp_cpu_optimizer()->adamw(&o, &tensor);
+        for (int i = 0; i < N; i++) {
+            /* A dozen roundings of fp32, and of the step's own size. */
+            assert_true(fabs(c->weight[i] - expected[0][i]) < 2e-6 * (1 + fabs(expected[0][i])));
+            assert_true(fabs(c->ema[i] - expected[1][i]) < 2e-6 * (1 + fabs(expected[1][i])));
+            for (int k = 0; k < 2; k++) {
+                double most = 0;
+                for (int j = i / 256 * 256; j < N && j < i / 256 * 256 + 256; j++)
+                    most = fmax(most, fabs(moment[k][j]));
+                assert_true(fabs(c->scales[k][i / 256] - most) <= 1e-6 * most);
+                if (most > 0)
+                    expect_nearest(map[k], c->codes[k][i], moment[k][i], c->scales[k][i / 256], i);
+                else
+                    assert_int_equal(c->codes[k][i], k ? 0 : SP_MOMENT_ZERO);
+            }
+        }
+    }
+    sp_free(c);
+}
+
+static const void *golden(const sp_tensor_file *file, const char *name, int step)
+{
+    char full[64];
+    const sp_tensor *tensor;
+    snprintf(full, sizeof full, step < 0 ? "%s" : "%s.%d", name, step);
+    assert_ok(sp_tensor_file_get(file, full, &tensor));
+    return tensor->data;
+}
+
+static int codes_apart(const uint8_t *a, const uint8_t *b, int count)
+{
+    int differ = 0;
+    for (int i = 0; i < count; i++) {
+        assert_true(abs(a[i] - b[i]) <= 1);
+        differ += a[i] != b[i];
+    }
+    return differ;
+}
+
+static void eight_bits_follow_bitsandbytes(void **state)
+{
+    (void)state;
+    enum { N = 1000, STEPS = 4 };
+    sp_tensor_file *file;
+    char *path = sp_format("%s/tests/golden/optimizer.safetensors", getenv("SPLAM_SOURCE"));
+    assert_ok(sp_safetensors_open(path, &file));
+    double map[2][256];
+    for (int k = 0; k < 2; k++) {
+        make_map(k == 0, map[k]);
+        const float *theirs = golden(file, k ? "second_map" : "first_map", -1);
+        for (int i = 0; i < 256; i++) /* theirs is rounded to fp32 twice */
+            assert_true(fabs(theirs[i] - map[k][i]) <= 2e-7 * fabs(map[k][i]));
+    }
+    coded *c = new_coded(N, golden(file, "initial", -1));
+    sp_adamw_options o = {1e-2, 0.9, 0.999, 1e-8, 1e-2, 1, 0.95, 0};
+    for (int step = 0; step < STEPS; step++) {
+        o.step = step + 1;
+        sp_adamw_tensor tensor =
+            tensor_of(c, (const float *)golden(file, "gradients", -1) + step * N);
+        sp_cpu_optimizer()->adamw(&o, &tensor);
+        const float *weight = golden(file, "weight", step), *ema = golden(file, "ema", step);
+        for (int i = 0; i < N; i++) {
+            /* As above. A code on the other side of a middle moves the next step by some
+             * hundredths of its size, .01. */
+            assert_true(fabsf(c->weight[i] - weight[i]) < (step ? 1e-3f : 2e-6f));
+            assert_true(fabsf(c->ema[i] - ema[i]) < (step ? 1e-4f : 2e-6f));
+        }
+        /* Roundings decide about elements in the middle between two codes, which are few. */
+        assert_true(codes_apart(c->codes[0], golden(file, "first_codes", step), N) <= 2);
+        assert_true(codes_apart(c->codes[1], golden(file, "second_codes", step), N) <= 2);
+        const float *scale = golden(file, "first_scales", step);
+        for (int i = 0; i < 4; i++)
+            assert_true(fabsf(c->scales[0][i] - scale[i]) <= 1e-6f * scale[i]);
+    }
+    sp_free(c);
+    sp_tensor_file_close(file);
+    sp_free(path);
+}
+
+/* Every value that a code stands for is coded as itself, 0 and -0 too; nothing is lost by decoding
+ * and coding again. */
+static void codes_survive(void **state)
+{
+    (void)state;
+    float gradient[256] = {0}, weight[256] = {0};
+    coded *c = new_coded(256, weight);
+    for (int i = 0; i < 256; i++)
+        c->codes[0][i] = c->codes[1][i] = (uint8_t)i;
+    c->scales[0][0] = c->scales[1][0] = 3;
+    const sp_adamw_options o = {.beta1 = 1, .beta2 = 1, .epsilon = 1, .ema_decay = 1, .step = 1};
+    sp_adamw_tensor tensor = tensor_of(c, gradient);
+    tensor.weight = weight;
+    sp_cpu_optimizer()->adamw(&o, &tensor);
+    for (int i = 0; i < 256; i++) {
+        assert_int_equal(c->codes[0][i], i);
+        assert_int_equal(c->codes[1][i], i);
+    }
+    sp_free(c);
+}
+
+static void same_bits_for_any_instruction_set(void **state)
+{
+    (void)state;
+    enum { N = 2000 };
+    const sp_optimizer_loops *loops[] = {&sp_optimizer_loops_baseline, &sp_optimizer_loops_avx2,
+                                         &sp_optimizer_loops_avx512};
+    const int needed[] = {SP_ISA_BASELINE, SP_ISA_AVX2, SP_ISA_AVX512};
+    const sp_adamw_scalars scalars = {0.7f,  0.999f, 0.1f,  0.999f, 0.001f,
+                                      0.01f, 0.05f,  1e-8f, 0.95f,  0.05f};
+    float gradient[N], weight[N];
+    sp_random_normal((sp_random_key){.seed = 8}, weight, N);
+    coded *first = NULL;
+    for (int k = 0; k < 3; k++) {
+        if ((int)sp_cpu_isa() < needed[k]) continue;
+        coded *c = new_coded(N, weight);
+        for (int step = 0; step < 3; step++) {
+            sp_random_normal((sp_random_key){.seed = 9, .step = (uint64_t)step}, gradient, N);
+            sp_adamw_tensor tensor = tensor_of(c, gradient);
+            loops[k]->adamw8bit(&scalars, &tensor, 0, N);
+        }
+        if (first) assert_memory_equal(first, c, sizeof *c);
+        if (first)
+            sp_free(c);
+        else
+            first = c;
+    }
+    sp_free(first);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adamw_follows_torch),
         cmocka_unit_test(same_bits_for_any_thread_count),
         cmocka_unit_test(without_average),
+        cmocka_unit_test(eight_bits_follow_the_reference),
+        cmocka_unit_test(eight_bits_follow_bitsandbytes),
+        cmocka_unit_test(codes_survive),
+        cmocka_unit_test(same_bits_for_any_instruction_set),
         cmocka_unit_test(sum_of_squares_keeps_what_is_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

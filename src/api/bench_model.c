@@ -304,14 +304,8 @@ static sp_status step(void *context)
                                       .step = ++t->state.step};
     for (size_t i = 0; i < count; i++) {
         if (!t->gradient[i]) continue;
-        const sp_adamw_tensor tensor = {
-            .count = sp_tensor_count(sp_weights_at(t->state.online, i)),
-            .weight = sp_weights_at(t->state.online, i)->data,
-            .first_moment = sp_weights_at(t->state.first_moment, i)->data,
-            .second_moment = sp_weights_at(t->state.second_moment, i)->data,
-            .gradient = t->gradient[i],
-            .ema = sp_weights_at(t->state.ema, i)->data,
-        };
+        sp_adamw_tensor tensor = sp_training_tensor(&t->state, i);
+        tensor.gradient = t->gradient[i];
         kernels->adamw(&options, &tensor);
     }
     return SP_OK;
@@ -349,10 +343,12 @@ static sp_status make_state(const sp_work_model *model, sp_training_state *out)
     if (!status) status = sp_component_graph(&config, &graph);
     if (!status)
         status = sp_initialize(graph, "", &(sp_initialize_options){.zero = "cond_proj"}, initial);
-    if (!status) status = sp_training_state_create(initial, out);
     sp_graph_destroy(graph);
-    sp_weights_destroy(initial);
-    return status;
+    if (status) {
+        sp_weights_destroy(initial);
+        return status;
+    }
+    return sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, out);
 }
 
 static sp_status prepare_step(const sp_work_model *model, const splam_bench_options *o,

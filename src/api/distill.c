@@ -20,6 +20,7 @@ splam_distill_options splam_distill_defaults(void)
         .gradient_accumulation_steps = d.accumulation,
         .learning_rate = d.learning_rate,
         .ema_decay = d.ema_decay,
+        .optimizer = sp_optimizer_name(d.optimizer),
         .checkpointing_steps = d.checkpointing_steps,
         .checkpoints_total_limit = d.checkpoints_total_limit,
     };
@@ -62,6 +63,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         return sp_fail(SP_ARGUMENT, "a folder to write the student to is missing");
     if (!out->objective.skip && out->objective.ddim_timesteps > 0)
         out->objective.skip = 1000 / out->objective.ddim_timesteps;
+    SP_TRY(sp_optimizer_of(o->optimizer, &out->optimizer));
     SP_TRY(sp_objective_of(o->objective, &out->objective.objective));
     SP_TRY(sp_sigma_of(o->sigma, &out->objective.sigma));
     return sp_gamma_conditioning_of(o->gamma_conditioning, &out->objective.conditioning);

@@ -17,11 +17,35 @@ typedef struct {
     int64_t step;          /* from 1 */
 } sp_adamw_options;
 
+/* Moments in 8 bits (Dettmers, Lewis, Shleifer & Zettlemoyer 2022, arXiv 2110.02861): a block's
+ * elements are its largest magnitude, the scale, times a value of a dynamic tree map; the step
+ * itself is that in fp32. Per element of a block: decode, update, and the nearest code of the new
+ * moment over the block's new scale. The maps, values of codes in rising order:
+ *   first moment   -d_126 .. -d_0, 0, d_0 .. d_126, 1; decade i = 0..6 has 2^i values
+ *   second moment  0, d_0 .. d_253, 1;                 decade i = 0..6 has 2^(i+1) values
+ * where the n values of decade i are 10^(i-6) (.1 + .9 (k + .5) / n), k = 0..n-1. */
+enum {
+    SP_MOMENT_BLOCK = 256,
+    SP_MOMENT_ZERO = 127 /* the first moment's code of 0; the second's is 0 */
+};
+static inline int64_t sp_moment_blocks(int64_t count)
+{
+    return (count + SP_MOMENT_BLOCK - 1) / SP_MOMENT_BLOCK;
+}
+
+/* A moment: `values` [count] f32, or `codes` [count] with `scales` [sp_moment_blocks(count)]. */
+typedef struct {
+    float *values;
+    uint8_t *codes;
+    float *scales;
+} sp_moment;
+
 typedef struct {
     int64_t count;
-    float *weight, *first_moment, *second_moment; /* [count], updated */
-    const float *gradient;                        /* [count] */
-    float *ema;                                   /* [count], updated; NULL: none is kept */
+    float *weight;           /* [count], updated */
+    sp_moment first, second; /* of one kind, updated */
+    const float *gradient;   /* [count] */
+    float *ema;              /* [count], updated; NULL: none is kept */
 } sp_adamw_tensor;
 
 typedef struct {

@@ -96,8 +96,10 @@ sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights 
     sp_status status = SP_OK;
     for (size_t i = 0; i < weights->count && !status; i++) {
         sp_tensor copy = {0};
+        const char *name = weights->entries[i]->name;
         status = sp_tensor_convert(&weights->entries[i]->tensor, dtype, &copy);
-        if (!status) status = sp_weights_add(*out, weights->entries[i]->name, copy);
+        if (!status) status = sp_weights_add(*out, name, copy);
+        sp_weights_drop(weights, name);
     }
     if (status) {
         sp_weights_destroy(*out);
@@ -161,7 +163,8 @@ sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype 
     for (size_t i = 0; i < weights->count && !status; i++) {
         const sp_tensor *tensor = &weights->entries[i]->tensor;
         list[i] = (sp_named_tensor){weights->entries[i]->name, tensor};
-        if (tensor->dtype == dtype || sp_dtype_size(tensor->dtype) == 8) continue;
+        bool converts = tensor->dtype == SP_F32 || tensor->dtype == SP_BF16 || tensor->dtype == SP_F16;
+        if (tensor->dtype == dtype || !converts) continue;
         status = sp_tensor_convert(tensor, dtype, &converted[i]);
         list[i].tensor = &converted[i];
     }

@@ -12,7 +12,8 @@ sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file);
 /* Takes tensor (ownership of its data if tensor->owned, also on failure). A name already there is
  * replaced. */
 sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor);
-/* An owned copy of every tensor, converted to dtype. */
+/* An owned copy of every tensor, converted to dtype. Mapped pages that it read are dropped, see
+ * sp_weights_drop. */
 sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights **out);
 /* Says which file views among the tensors lie in; NULL: none does. It must outlive the set.
  * sp_weights_add_file says so itself. */
@@ -27,6 +28,7 @@ sp_tensor *sp_weights_find(const sp_weights *weights, const char *name); /* NULL
 size_t sp_weights_bytes(const sp_weights *weights);
 /* The dtype of `name` (F32 if absent); an sp_parameter_dtype for builders, context = the set. */
 sp_dtype sp_weights_dtype(void *weights, const char *name);
+/* F32, BF16 and F16 tensors are stored as `dtype`, others as they are. */
 sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype dtype,
                           const char *const (*metadata)[2], size_t metadata_count);
 

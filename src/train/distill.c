@@ -76,12 +76,13 @@ static sp_status run_settings(const sp_distill_options *o, sp_prediction predict
         "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps,
         "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
     json_t *rest = json_pack(
-        "{s:I, s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "ranks", (json_int_t)o->ranks,
+        "{s:I, s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:s, s:b}", "ranks", (json_int_t)o->ranks,
         "train-batch-size", (json_int_t)o->batch, "gradient-accumulation-steps",
         (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
-        "seed", (json_int_t)o->seed, "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
-        "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
-        "random-cond-proj", (int)o->random_cond_proj);
+        "seed", (json_int_t)o->seed, "optimizer", sp_optimizer_name(o->optimizer),
+        "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
+        prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon", "random-cond-proj",
+        (int)o->random_cond_proj);
     sp_status status =
         json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
     json_decref(rest);
@@ -293,9 +294,11 @@ static sp_status distill(distillation *d)
     SP_TRY(run_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
     sp_weights *initial = NULL;
     sp_status status = make_student(d, &initial);
-    if (!status) status = sp_training_state_create(initial, &d->state);
-    sp_weights_destroy(initial);
-    SP_TRY(status);
+    if (status) {
+        sp_weights_destroy(initial);
+        return status;
+    }
+    SP_TRY(sp_training_state_create(initial, o->optimizer, &d->state));
     sp_step_shape shape = {0};
     SP_TRY(sp_distill_feed_create(o, d->teacher, &d->student, d->callbacks, &d->feed, &shape));
     SP_TRY(make_run(d, &shape));

@@ -3,6 +3,7 @@
 #define SP_TRAIN_DISTILL_H
 #include "base/progress.h"
 #include "diffusion/objective.h"
+#include "train/training_state.h"
 
 typedef struct {
     const char *teacher; /* diffusers folder */
@@ -13,6 +14,7 @@ typedef struct {
     double learning_rate, ema_decay, max_grad_norm;
     int resolution; /* pixels; 0: the data's own (emoji 64, else 512) */
     sp_dtype storage;
+    sp_optimizer optimizer;
     bool gradient_checkpointing;
     bool random_cond_proj; /* start cond_proj at random, as the released script does, instead of at
                               0 */

@@ -40,9 +40,11 @@ static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char 
     else
         sp_graph_destroy(graph);
     if (!status) status = sp_run_create(*plan, run);
-    if (!status) status = sp_training_state_create(initial, state);
-    sp_weights_destroy(initial);
-    return status;
+    if (status) {
+        sp_weights_destroy(initial);
+        return status;
+    }
+    return sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, state);
 }
 
 sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *o,

@@ -171,14 +171,8 @@ static void optimize(trainer *t, double norm, double rate)
     };
     for (size_t i = 0; i < sp_weights_count(state->online); i++) {
         if (!t->gradient[i]) continue;
-        const sp_adamw_tensor tensor = {
-            .count = sp_tensor_count(sp_weights_at(state->online, i)),
-            .weight = sp_weights_at(state->online, i)->data,
-            .first_moment = sp_weights_at(state->first_moment, i)->data,
-            .second_moment = sp_weights_at(state->second_moment, i)->data,
-            .gradient = gradient_of(t, i),
-            .ema = sp_weights_at(state->ema, i)->data,
-        };
+        sp_adamw_tensor tensor = sp_training_tensor(state, i);
+        tensor.gradient = gradient_of(t, i);
         sp_cpu_optimizer()->adamw(&options, &tensor);
     }
 }

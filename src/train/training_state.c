@@ -2,6 +2,7 @@
 #include "train/training_state.h"
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -22,27 +23,101 @@ static sp_weights **part(sp_training_state *state, int index)
     return parts[index];
 }
 
-static void zero(sp_weights *weights)
+/* ---- making ---- */
+
+const char *sp_optimizer_name(sp_optimizer optimizer)
 {
-    for (size_t i = 0; i < sp_weights_count(weights); i++) {
-        sp_tensor *tensor = sp_weights_at(weights, i);
-        memset(tensor->data, 0, sp_tensor_bytes(tensor));
-    }
+#define X(name, text) text,
+    static const char *const names[] = {SP_OPTIMIZER_LIST(X)};
+#undef X
+    return names[optimizer];
 }
 
-sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out)
+sp_status sp_optimizer_of(const char *name, sp_optimizer *out)
 {
-    *out = (sp_training_state){0};
-    for (int i = 0; i < SP_PART_COUNT; i++) {
-        sp_status status = sp_weights_copy(initial, SP_F32, part(out, i));
-        if (status) {
-            sp_training_state_free(out);
-            return status;
+    for (int i = 0; i < SP_OPTIMIZER_COUNT; i++)
+        if (strcmp(name, sp_optimizer_name((sp_optimizer)i)) == 0) {
+            *out = (sp_optimizer)i;
+            return SP_OK;
         }
+    return sp_fail(SP_ARGUMENT, "optimizer \"%s\" is not known: adamw and adamw8bit are", name);
+}
+
+static bool is_coded(sp_optimizer optimizer, int64_t count)
+{
+    return optimizer == SP_OPTIMIZER_ADAMW8BIT && count >= SP_LEAST_CODED;
+}
+
+size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count)
+{
+    if (!is_coded(optimizer, count)) return 2 * sizeof(float) * (size_t)count;
+    return 2 * ((size_t)count + sizeof(float) * (size_t)sp_moment_blocks(count));
+}
+
+static const char scales_suffix[] = ".scales";
+
+static sp_tensor *scales_of(const sp_weights *moments, const char *name)
+{
+    char full[512];
+    snprintf(full, sizeof full, "%s%s", name, scales_suffix);
+    return sp_weights_find(moments, full);
+}
+
+static sp_status add_moment(sp_weights *moments, const char *name, sp_shape shape, bool coded,
+                            uint8_t zero)
+{
+    sp_tensor tensor;
+    SP_TRY(sp_tensor_create(coded ? SP_U8 : SP_F32, shape, &tensor));
+    if (coded) memset(tensor.data, zero, sp_tensor_bytes(&tensor));
+    SP_TRY(sp_weights_add(moments, name, tensor));
+    if (!coded) return SP_OK;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(sp_moment_blocks(sp_shape_count(shape))), &tensor));
+    char *full = sp_format("%s%s", name, scales_suffix);
+    sp_status status = full ? sp_weights_add(moments, full, tensor) : SP_MEMORY;
+    if (!full) sp_tensor_free(&tensor);
+    sp_free(full);
+    return status;
+}
+
+static sp_status make_moments(const sp_weights *online, sp_optimizer optimizer, uint8_t zero,
+                              sp_weights **out)
+{
+    SP_TRY(sp_weights_create(out));
+    for (size_t i = 0; i < sp_weights_count(online); i++) {
+        const sp_tensor *weight = sp_weights_at(online, i);
+        SP_TRY(add_moment(*out, sp_weights_name(online, i), weight->shape,
+                          is_coded(optimizer, sp_tensor_count(weight)), zero));
     }
-    zero(out->first_moment);
-    zero(out->second_moment);
     return SP_OK;
+}
+
+sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
+                                   sp_training_state *out)
+{
+    *out = (sp_training_state){.online = initial};
+    sp_status status = sp_weights_copy(initial, SP_F32, &out->ema);
+    if (!status) status = make_moments(initial, optimizer, SP_MOMENT_ZERO, &out->first_moment);
+    if (!status) status = make_moments(initial, optimizer, 0, &out->second_moment);
+    if (status) sp_training_state_free(out);
+    return status;
+}
+
+static sp_moment moment_of(const sp_weights *moments, const char *name)
+{
+    sp_tensor *tensor = sp_weights_find(moments, name);
+    if (tensor->dtype == SP_F32) return (sp_moment){.values = tensor->data};
+    return (sp_moment){.codes = tensor->data, .scales = scales_of(moments, name)->data};
+}
+
+sp_adamw_tensor sp_training_tensor(const sp_training_state *state, size_t index)
+{
+    const sp_tensor *weight = sp_weights_at(state->online, index);
+    const char *name = sp_weights_name(state->online, index);
+    return (sp_adamw_tensor){.count = sp_tensor_count(weight),
+                             .weight = weight->data,
+                             .first = moment_of(state->first_moment, name),
+                             .second = moment_of(state->second_moment, name),
+                             .ema = sp_weights_find(state->ema, name)->data};
 }
 
 void sp_training_state_free(sp_training_state *state)

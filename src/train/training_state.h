@@ -3,23 +3,41 @@
  * the run not interrupted. */
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
+#include "backend/optimizer.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "tensor/weights.h"
 #include "train/distributed.h"
 
-/* Four sets of the same names and shapes, f32. */
+#define SP_OPTIMIZER_LIST(X) X(OPTIMIZER_ADAMW, "adamw") X(OPTIMIZER_ADAMW8BIT, "adamw8bit")
+#define X(name, text) SP_##name,
+typedef enum { SP_OPTIMIZER_LIST(X) SP_OPTIMIZER_COUNT } sp_optimizer;
+#undef X
+const char *sp_optimizer_name(sp_optimizer optimizer);
+/* SP_ARGUMENT, naming the choices, for any other text. */
+sp_status sp_optimizer_of(const char *name, sp_optimizer *out);
+
+/* Four sets of the same names and shapes, f32. With adamw8bit the moments of parameters of
+ * SP_LEAST_CODED elements or more are codes: U8 NAME, and F32 NAME.scales, one per block. Smaller
+ * ones take no memory to speak of, and a block of a bias or a norm has little in common. */
+enum { SP_LEAST_CODED = 4096 };
 typedef struct {
     sp_weights *online, *ema;
     sp_weights *first_moment, *second_moment; /* AdamW's m and v */
     int64_t step;                             /* optimiser steps done */
 } sp_training_state;
 
-/* Copies `initial` (any float dtype) into online and ema; moments are zero. */
-sp_status sp_training_state_create(const sp_weights *initial, sp_training_state *out);
+/* Takes `initial`, owned f32 tensors, as the online weights, in every case; the average is a copy,
+ * and moments are zero. */
+sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
+                                   sp_training_state *out);
 void sp_training_state_free(sp_training_state *state);
 /* Every rank's state becomes rank 0's. */
 sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks);
+/* What the optimiser works on for online weight `index`; the gradient is the caller's to add. */
+sp_adamw_tensor sp_training_tensor(const sp_training_state *state, size_t index);
+/* Bytes of both moments of a parameter of `count` elements. */
+size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count);
 
 /* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8.
  */

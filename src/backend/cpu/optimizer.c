@@ -20,12 +20,18 @@ typedef struct {
     const sp_adamw_tensor *tensor;
 } update;
 
+/* Pieces stay in the first cache between the weight's loop and its average's. */
+enum { PIECE = 4 * SP_MOMENT_BLOCK };
+
+/* Whole blocks of moments; the last may be shorter. */
 static void update_range(void *context, int64_t begin, int64_t end)
 {
     const update *u = context;
-    /* In pieces that stay in the first cache between the weight's loop and its average's. */
-    for (int64_t i = begin; i < end; i += 1024)
-        loops()->adamw(&u->scalars, u->tensor, i, i + 1024 < end ? i + 1024 : end);
+    const sp_adamw_tensor *tensor = u->tensor;
+    int64_t last = end * SP_MOMENT_BLOCK < tensor->count ? end * SP_MOMENT_BLOCK : tensor->count;
+    for (int64_t i = begin * SP_MOMENT_BLOCK; i < last; i += PIECE)
+        (tensor->first.codes ? loops()->adamw8bit : loops()->adamw)(
+            &u->scalars, tensor, i, i + PIECE < last ? i + PIECE : last);
 }
 
 static void adamw(const sp_adamw_options *o, const sp_adamw_tensor *tensor)
@@ -43,7 +49,7 @@ static void adamw(const sp_adamw_options *o, const sp_adamw_tensor *tensor)
         .ema_decay = (float)o->ema_decay,
         .one_minus_ema_decay = (float)(1 - o->ema_decay),
     };
-    sp_parallel_for(tensor->count, 8192, update_range, &u);
+    sp_parallel_for(sp_moment_blocks(tensor->count), 32, update_range, &u);
 }
 
 #define MAX_CHUNKS 256

@@ -12,8 +12,12 @@ typedef struct {
 } sp_adamw_scalars;
 
 typedef struct {
+    /* Elements begin..end; where moments are coded, begin is the start of a block and end is the
+     * start of another or the tensor's end. */
     void (*adamw)(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin,
                   int64_t end);
+    void (*adamw8bit)(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin,
+                      int64_t end);
     double (*sum_of_squares)(const float *x, int64_t count);
 } sp_optimizer_loops;
 
