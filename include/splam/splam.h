@@ -110,6 +110,13 @@ typedef struct {
 SPLAM_API splam_status splam_data(const splam_data_options *options,
                                   const splam_callbacks *callbacks, char **summary);
 
+/* A file of low-rank adapters, in diffusers' or kohya's names, that is merged into a model's
+ * weights (UNet and text encoder) as they are loaded. */
+typedef struct {
+    const char *path;
+    double weight; /* 1: as it was trained */
+} splam_lora;
+
 /* ---- pictures ---- */
 
 typedef enum {
@@ -143,6 +150,8 @@ typedef struct {
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
     const char *vae;   /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
                           a model with one [the model's own] */
+    const splam_lora *loras; /* merged in this order */
+    size_t lora_count;
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, one a line; empty lines are left out */
@@ -296,12 +305,19 @@ SPLAM_API splam_status splam_demo(const splam_demo_options *options,
 /* ---- files ---- */
 
 typedef struct {
-    const char *model;      /* a diffusers folder or a checkpoint of one file */
-    const char *output;     /* a folder that is new or empty */
-    const char *dtype;      /* "F32", "F16", "BF16"; NULL: F32 */
-    const char *prediction; /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
+    const char *model;       /* a diffusers folder or a checkpoint of one file */
+    const char *output;      /* a folder that is new or empty; with single_file a new file */
+    const char *dtype;       /* "F32", "F16", "BF16"; NULL: F32 */
+    const char *prediction;  /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
+    const splam_lora *loras; /* merged in this order */
+    size_t lora_count;
+    bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one
+                         */
+    bool single_file;   /* one .safetensors under the names of original checkpoints */
+    const char *unet;   /* the single file's UNet ["unet"]; "unet_ema": a student's average */
 } splam_convert_options;
-/* Writes a model as a diffusers folder with its weights in another type. */
+/* Writes a model in another form: adapters merged, then guidance folded, weights in another type,
+ * as a diffusers folder or as a single file. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
 /* ---- measuring speed ---- */

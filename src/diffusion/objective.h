@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include "diffusion/schedule.h"
 #include "graph/plan.h"
-#include "models/unet.h"
+#include "models/guidance.h"
 #include "ops/ops.h"
 
 #define SP_OBJECTIVE_LIST(X) X(OBJECTIVE_SPLAM, "splam") X(OBJECTIVE_LCM, "lcm")
@@ -86,11 +86,6 @@ typedef struct {
 } sp_coefficients;
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
                                         const sp_noise_schedule *schedule, sp_subpath path);
-
-/* The gamma embedding's argument and values: v = 10 (1 - gamma), phase_j = 1000 v
- * 10000^(-j/(half-1)), [sin | cos] -> out [dim]. Frequencies are fp32, as in the released code:
- * phases reach 10,000. */
-void sp_gamma_embedding(double gamma, int64_t dim, float *out);
 
 /* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" [B,L,D],
  * "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients, by its name

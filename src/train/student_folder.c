@@ -38,7 +38,7 @@ static sp_status save_unet(const sp_distill_options *o, const char *name,
 /* The teacher's part as the folder `to`. */
 static sp_status write_part(const sp_model_folder *teacher, const char *name, const char *to)
 {
-    if (teacher->single) return sp_export_part(teacher, name, NULL, SP_F32, true, to);
+    if (teacher->single) return sp_export_part(teacher, name, to);
     char *from = sp_path_join(teacher->path, name);
     sp_status status = from ? sp_copy_tree(from, to) : SP_MEMORY;
     sp_free(from);
