@@ -209,7 +209,8 @@ static json_t *config_json(const sp_component_config *config)
 /* Of no consequence for what the model computes. */
 static bool is_ignored(const char *key)
 {
-    static const char *const keys[] = {"sample_size", "upcast_attention", "projection_dim"};
+    static const char *const keys[] = {"sample_size",    "upcast_attention", "projection_dim",
+                                       "bos_token_id", "eos_token_id", "pad_token_id"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
