@@ -244,6 +244,12 @@ typedef struct {
     splam_precision precision;
     bool gradient_checkpointing;
     bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
+    int64_t lora_rank;     /* 0: the whole student is trained; else adapters (LoRA) of this rank */
+    double lora_alpha;     /* their share is alpha/rank; 0: the rank */
+    const char
+        *lora_targets;      /* "all": linear layers and convolutions of every block, "attention" */
+    const char *lora_start; /* a LoRA file to start from; NULL: begins as the teacher */
+    bool lora_merged;       /* also write the student with the adapters in its weights */
     int64_t checkpointing_steps, validation_steps, checkpoints_total_limit;
     const char *resume; /* "latest" or a checkpoint's folder; NULL: from step 0 */
     uint64_t seed;
@@ -252,7 +258,9 @@ typedef struct {
 } splam_distill_options;
 SPLAM_API splam_distill_options splam_distill_defaults(void);
 
-/* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last
+/* Distils. With a lora_rank the output has pytorch_lora_weights.safetensors (diffusers' names) and
+ * kohya.safetensors, their average's in ema/, and a whole student only with lora_merged.
+ * SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last
  * checkpoint is whole then. */
 SPLAM_API splam_status splam_distill(const splam_distill_options *options,
                                      const splam_callbacks *callbacks);

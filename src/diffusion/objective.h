@@ -12,6 +12,7 @@
 #include "diffusion/schedule.h"
 #include "graph/plan.h"
 #include "models/guidance.h"
+#include "models/lora.h"
 #include "ops/ops.h"
 
 #define SP_OBJECTIVE_LIST(X) X(OBJECTIVE_SPLAM, "splam") X(OBJECTIVE_LCM, "lcm")
@@ -97,6 +98,8 @@ typedef struct {
     int64_t batch, channels, height, width, context_length, context_dim;
     const sp_unet_config *teacher, *student;
     const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
+    const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
+                                     "teacher", with the adapters of sets "online" and "ema" */
     bool trace;
     bool gradient_checkpointing;
 } sp_step_shape;

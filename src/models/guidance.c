@@ -32,9 +32,10 @@ static void multiply(const sp_tensor *matrix, const double *x, double *y)
     }
 }
 
-sp_status sp_guidance_bias(const sp_weights *unet, const sp_unet_config *c, sp_tensor *out)
+sp_status sp_guidance_bias(const sp_weights *unet, const sp_weights *student,
+                           const sp_unet_config *c, sp_tensor *out)
 {
-    const sp_tensor *cond_proj = sp_weights_find(unet, COND_PROJ),
+    const sp_tensor *cond_proj = sp_weights_find(student, COND_PROJ),
                     *linear = sp_weights_find(unet, LINEAR);
     size_t dim = (size_t)c->time_cond_dim, width = (size_t)c->channels[0],
            time = (size_t)c->time_dim;
@@ -68,7 +69,7 @@ sp_status sp_fold_guidance(sp_component *unet)
                        "it is",
                        unet->folder);
     sp_tensor sum, bias;
-    SP_TRY(sp_guidance_bias(unet->weights, c, &sum));
+    SP_TRY(sp_guidance_bias(unet->weights, unet->weights, c, &sum));
     const sp_tensor *before = sp_weights_find(unet->weights, BIAS);
     sp_status status = sp_tensor_convert(before, SP_F32, &bias);
     for (int64_t i = 0; !status && i < c->time_dim; i++)

@@ -10,8 +10,10 @@
 void sp_gamma_embedding(double gamma, int64_t dim, float *out);
 
 /* What cond_proj adds at gamma = 1 to the output of time_embedding.linear_1: linear_1.weight @
- * cond_proj.weight @ embedding(v = 0), new tensor [time_dim] f32, summed in double precision. */
-sp_status sp_guidance_bias(const sp_weights *unet, const sp_unet_config *config, sp_tensor *out);
+ * cond_proj.weight @ embedding(v = 0), new tensor [time_dim] f32, summed in double precision. unet
+ * has linear_1, student cond_proj; they may be one. */
+sp_status sp_guidance_bias(const sp_weights *unet, const sp_weights *student,
+                           const sp_unet_config *config, sp_tensor *out);
 
 /* Folds cond_proj into time_embedding.linear_1.bias (f32 then): the result is a plain UNet that
  * computes what the student does at gamma = 1, which is where it is sampled. Changes the

@@ -6,12 +6,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "base/text.h"
 #include "models/lora.h"
 #include "models/original.h"
 
-enum { MAX_NAME = 512, COLUMNS_AT_ONCE = 512 };
+enum { MAX_NAME = 512 };
 
 typedef struct {
     sp_component_kind kind;
@@ -88,10 +87,11 @@ static sp_status refuse(const sp_lora *lora, const char *name)
             return sp_fail(SP_UNSUPPORTED,
                            "%s: tensor \"%s\" is of %s, which is not supported; plain LoRA is",
                            path, name, refused[i].what);
-    return sp_fail(SP_FORMAT,
-                   "%s: tensor \"%s\" is not of a LoRA: names such as "
-                   "\"unet.LAYER.lora_A.weight\" and \"lora_unet_LAYER.lora_down.weight\" are known",
-                   path, name);
+    return sp_fail(
+        SP_FORMAT,
+        "%s: tensor \"%s\" is not of a LoRA: names such as "
+        "\"unet.LAYER.lora_A.weight\" and \"lora_unet_LAYER.lora_down.weight\" are known",
+        path, name);
 }
 
 /* Which part of which adapter a tensor is; *out is new if it is the adapter's first. */
@@ -172,7 +172,8 @@ static sp_status check_adapter(const sp_lora *lora, const adapter *a)
     return SP_OK;
 }
 
-/* The value of the entry of `patterns` whose key is the layer's name or its end, else `fallback`. */
+/* The value of the entry of `patterns` whose key is the layer's name or its end, else `fallback`.
+ */
 static double pattern_value(const json_t *patterns, const char *base, double fallback)
 {
     const char *key;
@@ -205,16 +206,16 @@ static sp_status read_alphas(sp_lora *lora)
         for (size_t k = 0; k < 2 && !status; k++) {
             snprintf(key, sizeof key, "%s.%s", prefix, unsupported[k]);
             if (json_is_true(json_object_get(json, key)))
-                status = sp_fail(SP_UNSUPPORTED, "%s: the metadata says \"%s\", which is not "
-                                                 "supported; plain LoRA is",
+                status = sp_fail(SP_UNSUPPORTED,
+                                 "%s: the metadata says \"%s\", which is not "
+                                 "supported; plain LoRA is",
                                  path, key);
         }
         snprintf(key, sizeof key, "%s.lora_alpha", prefix);
         const json_t *alpha = json_object_get(json, key);
         if (!isnan(a->alpha) || !json_is_number(alpha)) continue;
         snprintf(key, sizeof key, "%s.alpha_pattern", prefix);
-        a->alpha =
-            pattern_value(json_object_get(json, key), a->base, json_number_value(alpha));
+        a->alpha = pattern_value(json_object_get(json, key), a->base, json_number_value(alpha));
     }
     json_decref(json);
     return status;
@@ -303,35 +304,6 @@ static sp_status layer_names(const sp_component *component, sp_map *out)
     return SP_OK;
 }
 
-typedef struct {
-    const float *up, *down; /* [rows,rank], [rank,columns] */
-    float *weight;          /* [rows,columns] */
-    int64_t rank, columns;
-    float scale;
-} product;
-
-/* The sum over the rank is complete before it meets the weight, which is larger. */
-static void merge_rows(void *context, int64_t begin, int64_t end)
-{
-    const product *p = context;
-    float sum[COLUMNS_AT_ONCE];
-    for (int64_t first = 0; first < p->columns; first += COLUMNS_AT_ONCE) {
-        int64_t left = p->columns - first, count = left < COLUMNS_AT_ONCE ? left : COLUMNS_AT_ONCE;
-        for (int64_t row = begin; row < end; row++) {
-            float *weight = p->weight + row * p->columns + first;
-            memset(sum, 0, (size_t)count * sizeof *sum);
-            for (int64_t k = 0; k < p->rank; k++) {
-                const float *down = p->down + k * p->columns + first;
-                float up = p->up[row * p->rank + k];
-                for (int64_t i = 0; i < count; i++)
-                    sum[i] += up * down[i];
-            }
-            for (int64_t i = 0; i < count; i++)
-                weight[i] += p->scale * sum[i];
-        }
-    }
-}
-
 static sp_shape without_ones(sp_shape shape)
 {
     while (shape.rank > 2 && shape.dim[shape.rank - 1] == 1)
@@ -360,23 +332,10 @@ static sp_status merge_layer(const adapter *a, double weight, sp_component *comp
 {
     const sp_tensor *before = sp_weights_find(component->weights, name);
     sp_dtype kept = before->dtype;
-    sp_tensor merged = {0}, up = {0}, down = {0};
+    sp_tensor merged = {0};
+    double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
     sp_status status = sp_tensor_convert(before, SP_F32, &merged);
-    if (!status) status = sp_tensor_convert(a->up, SP_F32, &up);
-    if (!status) status = sp_tensor_convert(a->down, SP_F32, &down);
-    if (!status) {
-        int64_t rank = rank_of(a), rows = merged.shape.dim[0];
-        double alpha = isnan(a->alpha) ? (double)rank : a->alpha;
-        product p = {.up = up.data,
-                     .down = down.data,
-                     .weight = merged.data,
-                     .rank = rank,
-                     .columns = sp_tensor_count(&merged) / rows,
-                     .scale = (float)(weight * alpha / (double)rank)};
-        sp_parallel_for(rows, 1, merge_rows, &p);
-    }
-    sp_tensor_free(&up);
-    sp_tensor_free(&down);
+    if (!status) status = sp_lora_add_product(&merged, a->up, a->down, weight * alpha / rank);
     if (!status && !exact && kept != SP_F32) {
         sp_tensor rounded = {0};
         status = sp_tensor_convert(&merged, kept, &rounded);
@@ -408,6 +367,58 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_component *compon
     sp_map_destroy(layers);
     return status;
 }
+
+/* ---- starting from a file ---- */
+
+static const adapter *find_layer(const sp_lora *lora, const char *layer)
+{
+    for (size_t i = 0; i < lora->count; i++)
+        if (lora->adapters[i].kind == SP_COMPONENT_UNET &&
+            strcmp(lora->adapters[i].layer, layer) == 0)
+            return &lora->adapters[i];
+    return NULL;
+}
+
+/* factor times the file's half, in the shape that the graph has. */
+static sp_status start_half(const sp_lora *lora, const adapter *a, const sp_tensor *half,
+                            double factor, sp_tensor *to)
+{
+    if (!sp_shape_equal(without_ones(half->shape), without_ones(to->shape)))
+        return sp_fail(SP_SHAPE, "%s: a half of \"%s\" is %s, and %s is trained",
+                       sp_tensor_file_path(lora->file), a->base, sp_shape_text(half->shape),
+                       sp_shape_text(to->shape));
+    for (int64_t i = 0; i < sp_tensor_count(to); i++)
+        ((float *)to->data)[i] = (float)(factor * sp_load(half->data, half->dtype, i));
+    return SP_OK;
+}
+
+sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings, sp_weights *adapters)
+{
+    static const char down[] = ".lora_A.weight", up[] = ".lora_B.weight";
+    char layer[MAX_NAME];
+    size_t used = 0;
+    for (size_t i = 0; i < sp_weights_count(adapters); i++) {
+        const char *name = sp_weights_name(adapters, i);
+        bool is_down = sp_ends_with(name, down);
+        if (!is_down && !sp_ends_with(name, up)) continue;
+        snprintf(layer, sizeof layer, "%.*s", (int)(strlen(name) - strlen(down)), name);
+        underscore(layer);
+        const adapter *a = find_layer(lora, layer);
+        if (!a)
+            return sp_fail(SP_FORMAT, "%s: has no adapter for \"%s\", which is to be trained",
+                           sp_tensor_file_path(lora->file), name);
+        double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
+        double factor = is_down ? 1 : alpha / rank * (double)settings->rank / settings->alpha;
+        SP_TRY(start_half(lora, a, is_down ? a->down : a->up, factor, sp_weights_at(adapters, i)));
+        used += is_down;
+    }
+    if (used == lora->count) return SP_OK;
+    return sp_fail(SP_FORMAT,
+                   "%s: has %zu adapters, and %zu are trained; what is left over would be lost",
+                   sp_tensor_file_path(lora->file), lora->count, used);
+}
+
+/* ---- lists ---- */
 
 sp_status sp_lora_list_open(const sp_lora_source *sources, size_t count, sp_lora_list *out)
 {

@@ -153,8 +153,8 @@ static sp_status add_fused(sp_weights *out, const sp_component *text, const char
         sp_convert((char *)fused.data + (size_t)i * bytes, fused.dtype, tensor->data, tensor->dtype,
                    sp_tensor_count(tensor));
     }
-    snprintf(part, sizeof part,
-             SP_ORIGINAL_OPEN_CLIP "transformer.resblocks.%d.attn.in_proj_%s", layer, tail);
+    snprintf(part, sizeof part, SP_ORIGINAL_OPEN_CLIP "transformer.resblocks.%d.attn.in_proj_%s",
+             layer, tail);
     return sp_weights_add(out, part, fused);
 }
 
@@ -209,8 +209,8 @@ static json_t *config_json(const sp_component_config *config)
 /* Of no consequence for what the model computes. */
 static bool is_ignored(const char *key)
 {
-    static const char *const keys[] = {"sample_size",    "upcast_attention", "projection_dim",
-                                       "bos_token_id", "eos_token_id", "pad_token_id"};
+    static const char *const keys[] = {"sample_size",  "upcast_attention", "projection_dim",
+                                       "bos_token_id", "eos_token_id",     "pad_token_id"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
@@ -263,8 +263,8 @@ static sp_status check_file(const char *path, sp_component *const *components, s
 sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
                            bool predicts_v, sp_dtype dtype)
 {
-    const char *const metadata[][2] = {
-        {"format", "pt"}, {"modelspec.prediction_type", predicts_v ? "v" : "epsilon"}};
+    const char *const metadata[][2] = {{"format", "pt"},
+                                       {"modelspec.prediction_type", predicts_v ? "v" : "epsilon"}};
     char *beside = sp_format("%s.part-%ld", path, (long)getpid());
     sp_weights *out = NULL;
     sp_status status = beside ? sp_weights_create(&out) : SP_MEMORY;
