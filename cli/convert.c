@@ -5,14 +5,22 @@
 #include "verbs.h"
 
 static const char description[] =
-    "Writes a model as a diffusers folder with its weights in another type: f16 takes half the space\n"
-    "of f32. A folder's tokenizer, scheduler and everything else are copied; checkpoints of training are\n"
-    "left out. A checkpoint of one file (Stable Diffusion 1.x or 2.x) gets a configuration by its names\n"
-    "and shapes. Of 2.x, the 768 models predict v and the 512-base model epsilon, which no .safetensors\n"
-    "file needs to say: v is assumed, and --prediction-type epsilon says otherwise.";
+    "Writes a model in another form: as a diffusers folder, or with --single-file as one .safetensors\n"
+    "file under the names of original checkpoints (Stable Diffusion 1.x and 2.x), which other programs\n"
+    "open. f16 takes half the space of f32. A folder's tokenizer, scheduler and everything else are\n"
+    "copied; checkpoints of training are left out.\n"
+    "A student that is told gamma by an embedding has a layer cond_proj, which most programs do not\n"
+    "know: --fold-guidance makes a plain UNet of it that computes the same at guidance 1. A single file\n"
+    "says nothing of the scheduler: sample it with LCM, 1 to 4 steps, guidance (CFG) 1.\n"
+    "A checkpoint of one file gets a configuration by its names and shapes. Of 2.x, the 768 models\n"
+    "predict v and the 512-base model epsilon, which no .safetensors file needs to say: v is assumed, and\n"
+    "--prediction-type epsilon says otherwise.";
 
 static const char *const examples[] = {
     "splam convert -m student -o student-f16 --dtype f16",
+    "splam convert -m student -o student-plain --fold-guidance",
+    "splam convert -m student -o student.safetensors --single-file --fold-guidance --dtype f16",
+    "splam convert -m sd15 -o sd15-lcm --merge-lora pytorch_lora_weights.safetensors style.safetensors:0.7",
     "splam convert -m v1-5-pruned.ckpt -o sd15 --dtype f16",
     "splam convert -m 512-base-ema.safetensors -o sd2-base --prediction-type epsilon",
     NULL,
@@ -22,6 +30,8 @@ int cli_convert(int argc, char **argv)
 {
     splam_convert_options o = {0};
     const char *dtype = "f32";
+    option_texts texts = {0};
+    splam_lora loras[OPTION_LIST_MAX] = {{0}};
     const option options[] = {
         OPTION_MODEL(&o.model),
         {.name = "output",
@@ -30,13 +40,34 @@ int cli_convert(int argc, char **argv)
          .value = &o.output,
          .argument = "OUT",
          .required = true,
-         .help = "the new folder"},
+         .help = "the new folder, or with --single-file the new file"},
         {.name = "dtype",
          .kind = OPTION_CHOICE,
          .value = &dtype,
          .choices = "f32|f16|bf16",
          .help = "type of the weights",
          .fallback = "f32"},
+        {.name = "merge-lora",
+         .kind = OPTION_TEXTS,
+         .value = &texts,
+         .argument = "FILE[:WEIGHT]...",
+         .help =
+             "low-rank adapters, in diffusers' or kohya's names, added to UNet and text encoder; "
+             "WEIGHT is 1 where none is given"},
+        {.name = "fold-guidance",
+         .kind = OPTION_FLAG,
+         .value = &o.fold_guidance,
+         .help = "make cond_proj, at gamma = 1, a part of a bias: a plain UNet"},
+        {.name = "single-file",
+         .kind = OPTION_FLAG,
+         .value = &o.single_file,
+         .help = "one .safetensors under the original names"},
+        {.name = "unet",
+         .kind = OPTION_TEXT,
+         .value = &o.unet,
+         .argument = "NAME",
+         .help = "the single file's UNet; unet_ema is a student's average",
+         .fallback = "unet"},
         {.name = "prediction-type",
          .kind = OPTION_CHOICE,
          .value = &o.prediction,
@@ -46,8 +77,7 @@ int cli_convert(int argc, char **argv)
     };
     const command c = {
         .verb = "convert",
-        .synopsis =
-            "-m MODEL -o OUT [--dtype f32|f16|bf16] [--prediction-type epsilon|v_prediction]",
+        .synopsis = "-m MODEL -o OUT [options]",
         .description = description,
         .options = options,
         .option_count = OPTION_COUNT(options),
@@ -56,5 +86,10 @@ int cli_convert(int argc, char **argv)
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     o.dtype = strcmp(dtype, "f16") == 0 ? "F16" : strcmp(dtype, "bf16") == 0 ? "BF16" : "F32";
-    return cli_finish(splam_convert(&o));
+    int code = options_loras(&texts, loras);
+    o.loras = loras;
+    o.lora_count = texts.count;
+    if (!code) code = cli_finish(splam_convert(&o));
+    options_loras_free(loras, texts.count);
+    return code;
 }

@@ -7,13 +7,16 @@
 static const char description[] =
     "Turns a teacher into a student that needs one to four steps. The output is a whole diffusers\n"
     "folder: unet/ (the weights at the end), unet_ema/ (their average), the teacher's other parts, and\n"
-    "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.";
+    "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.\n"
+    "With --lora-rank only adapters are trained, and the output has pytorch_lora_weights.safetensors\n"
+    "(diffusers' names), kohya.safetensors (A1111, ComfyUI) and ema/ with the same of the average.";
 
 static const char *const examples[] = {
     "splam distill --teacher assets/teacher --data emoji: --output student --max-train-steps 300 \\\n"
     "    --learning-rate 2e-4 --train-batch-size 32 --guidance-scale-w 2",
     "splam distill --teacher sd15 --data folder:pictures --output student --gamma-conditioning time \\\n"
     "    --sigma linear",
+    "splam distill --teacher sd15 --data folder:pictures --output lora --lora-rank 64 --learning-rate 1e-4",
     "splam distill --teacher sd15 --data folder:pictures --output student --dry-run",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
     NULL,
@@ -70,6 +73,17 @@ int cli_distill(int argc, char **argv)
          .high = 100, .help = "gamma = uniform^X; below 1: nearer to the start", .fallback = "1"},
         {.name = "random-cond-proj", .kind = OPTION_FLAG, .value = &o.random_cond_proj,
          .help = "start the gamma embedding's layer at random, not at 0"},
+        {.name = "lora-rank", .kind = OPTION_INTEGER, .value = &o.lora_rank, .argument = "R", .low = 1, .high = 4096,
+         .help = "train low-rank adapters (LoRA) over the teacher's weights instead of the whole student"},
+        {.name = "lora-alpha", .kind = OPTION_NUMBER, .value = &o.lora_alpha, .argument = "A", .low = 1e-6,
+         .high = 1e6, .help = "the adapters' share is A/R", .fallback = "R"},
+        {.name = "lora-targets", .kind = OPTION_CHOICE, .value = &o.lora_targets, .choices = "all|attention",
+         .help = "layers with adapters: linear layers and convolutions of all blocks, or attention's projections",
+         .fallback = "all"},
+        {.name = "lora-start", .kind = OPTION_TEXT, .value = &o.lora_start, .argument = "FILE",
+         .help = "start from these adapters, of the same rank and layers; else the student begins as the teacher"},
+        {.name = "lora-merged", .kind = OPTION_FLAG, .value = &o.lora_merged,
+         .help = "also write the whole student with the adapters in its weights"},
         {.name = "resolution", .kind = OPTION_INTEGER, .value = &o.resolution, .argument = "N", .low = 8,
          .high = 8192, .help = "side of the pictures", .fallback = "emoji 64, else 512"},
         {.name = "mixed-precision", .kind = OPTION_CHOICE, .value = &mixed, .choices = "no|bf16",

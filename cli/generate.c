@@ -20,6 +20,8 @@ static const char *const examples[] = {
     "splam generate -m sd15 -p 'an oil painting' --init-img photo.jpg --strength 0.6 -W 512 -H 512",
     "splam generate -m sd15 -p 'a lighthouse' -W 1024 -H 768 --memory-limit 3G",
     "splam generate -m sd15 -p 'a lighthouse' --vae taesd -o sketch.png",
+    "splam generate -m sd15 -p 'a lighthouse' --lora lcm-lora.safetensors style.safetensors:0.7 \\\n"
+    "    --sampler lcm --guidance 1 --steps 4",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
     NULL,
 };
@@ -29,6 +31,7 @@ typedef struct {
     const char *prompt, *rng, *precision, *vae_tiling;
     int64_t threads, clip_skip;
     bool timing;
+    option_texts loras;
 } parsed;
 
 static void print_timing(const splam_generate_options *o, const splam_generate_seconds *s)
@@ -62,9 +65,15 @@ static int run(splam_generate_options *o, const parsed *p)
     o->seed_used = &seed;
     o->seconds = &seconds;
     splam_set_threads((int)p->threads);
+    splam_lora loras[OPTION_LIST_MAX] = {{0}};
+    int code = options_loras(&p->loras, loras);
+    o->loras = loras;
+    o->lora_count = p->loras.count;
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
-    splam_status status = splam_generate(o, &callbacks);
+    splam_status status = code ? SPLAM_OK : splam_generate(o, &callbacks);
+    options_loras_free(loras, p->loras.count);
+    if (code) return code;
     if (status == SPLAM_OK && o->seed < 0) printf("seed %lld\n", (long long)seed);
     if (status == SPLAM_OK && p->timing) print_timing(o, &seconds);
     return cli_finish(status);
@@ -117,6 +126,9 @@ int cli_generate(int argc, char **argv)
         {.name = "memory-limit", .kind = OPTION_BYTES, .value = &o.memory_limit, .argument = "SIZE",
          .help = "print what will be needed, do with less memory where possible, refuse where not: 3G is 3 * 10^9 "
                  "bytes, 3Gi 3 * 2^30"},
+        {.name = "lora", .kind = OPTION_TEXTS, .value = &p.loras, .argument = "FILE[:WEIGHT]...",
+         .help = "low-rank adapters, in diffusers' or kohya's names, merged into UNet and text encoder as they are "
+                 "loaded; WEIGHT is 1 where none is given"},
         {.name = "unet", .kind = OPTION_TEXT, .value = &o.unet, .argument = "NAME",
          .help = "the UNet's folder; unet_ema is a student's average", .fallback = "unet"},
         {.name = "old-grid", .kind = OPTION_FLAG, .value = &o.old_grid,

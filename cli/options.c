@@ -303,6 +303,28 @@ splam_precision options_precision(const char *text)
     return strcmp(text, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
 }
 
+int options_loras(const option_texts *texts, splam_lora *out)
+{
+    for (size_t i = 0; i < texts->count; i++) {
+        char *path = strdup(texts->item[i]), *colon = path ? strrchr(path, ':') : NULL, *stop;
+        out[i] = (splam_lora){path, 1};
+        if (!path) return cli_fail(CLI_FAILURE, "out of memory");
+        if (!colon || strchr(colon, '/')) continue; /* a folder's name may have one */
+        out[i].weight = strtod(colon + 1, &stop);
+        if (stop == colon + 1 || *stop || !isfinite(out[i].weight))
+            return cli_fail(CLI_USAGE, "\"%s\" is no LoRA: FILE or FILE:WEIGHT is expected",
+                            texts->item[i]);
+        *colon = 0;
+    }
+    return CLI_OK;
+}
+
+void options_loras_free(splam_lora *loras, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free((char *)loras[i].path);
+}
+
 /* ---- suggestions ---- */
 
 /* Insertions, deletions, replacements and swaps of neighbours that make `a` of `b`. */

@@ -66,6 +66,11 @@ options_result options_parse(const command *c, int argc, char **argv, const char
 /* "f32", "bf16" or "no", NULL meaning the default. */
 splam_precision options_precision(const char *text);
 
+/* "FILE" or "FILE:WEIGHT" each, a weight of 1 where none is said. Room for OPTION_LIST_MAX; the
+ * paths are new (options_loras_free). CLI_OK or an exit code after a message. */
+int options_loras(const option_texts *texts, splam_lora *out);
+void options_loras_free(splam_lora *loras, size_t count);
+
 /* For `return`: what to exit with when options_parse did not say OPTIONS_RUN. */
 int options_exit_code(options_result result);
 

@@ -501,7 +501,7 @@ static void initialize_config(sp_component_kind kind, const char *text, uint64_t
     assert_ok(read_config(kind, text, &config));
     assert_ok(sp_component_graph(&config, &graph));
     assert_ok(sp_weights_create(out));
-    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){seed, "conv_out"}, *out));
+    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){seed, {"conv_out"}}, *out));
     sp_graph_destroy(graph);
 }
 
@@ -564,7 +564,7 @@ static void test_initialize_missing(void **state)
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(32), &kept));
     ((float *)kept.data)[3] = 42;
     assert_ok(sp_weights_add(weights, "conv_in.bias", kept));
-    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){1, "cond_proj"}, weights));
+    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){1, {"cond_proj"}}, weights));
     assert_true(((float *)sp_weights_find(weights, "conv_in.bias")->data)[3] == 42);
     assert_true(mean_square(sp_weights_find(weights, "time_embedding.cond_proj.weight")) == 0);
     sp_weights_destroy(weights);

@@ -21,7 +21,8 @@ static void converts_weights_and_copies_the_rest(void **state)
     const char *model = make_teacher(state);
     assert_ok(sp_make_folders(in_folder(state, "model/checkpoint-3")));
     assert_ok(sp_write_file(in_folder(state, "model/metrics.jsonl"), "{}\n", 3));
-    assert_ok(sp_convert_model(model, in_folder(state, "new"), SP_BF16, NULL));
+    assert_ok(
+        sp_convert_model(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_BF16}));
     sp_component *before, *after;
     assert_ok(sp_component_open(model, "unet", &before));
     assert_ok(sp_component_open(in_folder(state, "new"), "unet", &after));
@@ -39,7 +40,9 @@ static void converts_weights_and_copies_the_rest(void **state)
     assert_true(sp_path_exists(in_folder(state, "new/scheduler/scheduler_config.json")));
     assert_false(sp_path_exists(in_folder(state, "new/checkpoint-3")));
     assert_false(sp_path_exists(in_folder(state, "new/metrics.jsonl")));
-    assert_status(sp_convert_model(model, in_folder(state, "new"), SP_F16, NULL), SP_ARGUMENT);
+    assert_status(
+        sp_convert_model(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F16}),
+        SP_ARGUMENT);
     assert_message("not empty");
     assert_true(sp_path_exists(in_folder(state, "new/unet/config.json")));
 }
@@ -47,18 +50,18 @@ static void converts_weights_and_copies_the_rest(void **state)
 static void refusals_leave_nothing(void **state)
 {
     const char *model = make_teacher(state);
-    assert_status(
-        sp_convert_model(in_folder(state, "nowhere"), in_folder(state, "new"), SP_F16, NULL),
-        SP_IO);
+    assert_status(sp_convert_model(in_folder(state, "nowhere"), in_folder(state, "new"),
+                                   &(sp_convert_options){.dtype = SP_F16}),
+                  SP_IO);
     assert_ok(sp_make_folders(in_folder(state, "empty")));
-    assert_status(
-        sp_convert_model(in_folder(state, "empty"), in_folder(state, "new"), SP_F16, NULL),
-        SP_FORMAT);
+    assert_status(sp_convert_model(in_folder(state, "empty"), in_folder(state, "new"),
+                                   &(sp_convert_options){.dtype = SP_F16}),
+                  SP_FORMAT);
     assert_message("holds no model");
     /* A component's own folder would only be copied. */
-    assert_status(
-        sp_convert_model(in_folder(state, "model/unet"), in_folder(state, "new"), SP_F16, NULL),
-        SP_FORMAT);
+    assert_status(sp_convert_model(in_folder(state, "model/unet"), in_folder(state, "new"),
+                                   &(sp_convert_options){.dtype = SP_F16}),
+                  SP_FORMAT);
     sp_component *unet;
     sp_weights *large;
     assert_ok(sp_component_open(model, "unet", &unet));
@@ -68,7 +71,9 @@ static void refusals_leave_nothing(void **state)
                                 large, SP_F32));
     sp_weights_destroy(large);
     sp_component_close(unet);
-    assert_status(sp_convert_model(model, in_folder(state, "new"), SP_F16, NULL), SP_NUMERIC);
+    assert_status(
+        sp_convert_model(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F16}),
+        SP_NUMERIC);
     assert_message("\"conv_out.bias\" has 100000");
     assert_false(sp_path_exists(in_folder(state, "new")));
 }

@@ -241,7 +241,7 @@ static void check_whole(void **state, const char *file, bool second)
     sp_prediction own, converted;
     double error;
     sp_tensor a = contexts_of(file, &own), b;
-    assert_ok(sp_convert_model(file, folder, SP_F16, NULL));
+    assert_ok(sp_convert_model(file, folder, &(sp_convert_options){.dtype = SP_F16}));
     check_index(folder);
     b = contexts_of(folder, &converted);
     assert_ok(sp_tensor_relative_max_error(&a, &b, &error));
@@ -300,14 +300,17 @@ static void test_prediction(void **state)
     assert_int_equal(prediction_of(path), SP_PREDICTION_EPSILON);
     write_whole(golden("original-sd2/model.ckpt"), path, embedding, NULL);
     assert_int_equal(prediction_of(path), SP_PREDICTION_V);
-    assert_ok(sp_convert_model(path, folder, SP_BF16, "epsilon"));
+    assert_ok(sp_convert_model(path, folder,
+                               &(sp_convert_options){.dtype = SP_BF16, .prediction = "epsilon"}));
     assert_int_equal(prediction_of(folder), SP_PREDICTION_EPSILON);
     sp_component *unet;
     assert_ok(sp_component_open(folder, "unet", &unet));
     assert_int_equal(unet->config.unet.sample_size, 64);
     sp_component_close(unet);
-    assert_status(sp_convert_model(folder, in_folder(state, "again"), SP_BF16, "epsilon"),
-                  SP_ARGUMENT);
+    assert_status(
+        sp_convert_model(folder, in_folder(state, "again"),
+                         &(sp_convert_options){.dtype = SP_BF16, .prediction = "epsilon"}),
+        SP_ARGUMENT);
     assert_message("a prediction type is for checkpoints of one file");
     sp_free(folder);
     sp_free(path);
@@ -358,7 +361,9 @@ static void test_shards(void **state)
             char *folder = sp_format("%s/%d", (const char *)*state, d);
             char *part = sp_path_join(folder, parts[i][0]);
             sp_component *single, *sharded;
-            if (i == 0) assert_ok(sp_convert_model(checkpoint, folder, dtypes[d], NULL));
+            if (i == 0)
+                assert_ok(sp_convert_model(checkpoint, folder,
+                                           &(sp_convert_options){.dtype = dtypes[d]}));
             split(part, parts[i][1]);
             assert_ok(sp_component_open(checkpoint, parts[i][0], &single));
             assert_ok(sp_component_open(folder, parts[i][0], &sharded));
@@ -470,9 +475,9 @@ static void test_refused(void **state)
     assert_status(sp_component_open(golden("original-sd2/model.ckpt"), "unet_ema", &component),
                   SP_IO);
     assert_message("is one file, which has no unet_ema");
-    assert_status(
-        sp_convert_model(golden("checkpoints/zip.ckpt"), in_folder(state, "new"), SP_F16, NULL),
-        SP_FORMAT);
+    assert_status(sp_convert_model(golden("checkpoints/zip.ckpt"), in_folder(state, "new"),
+                                   &(sp_convert_options){.dtype = SP_F16}),
+                  SP_FORMAT);
     assert_message("has no unet under the names");
     assert_false(sp_path_exists(in_folder(state, "new")));
 }

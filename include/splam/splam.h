@@ -114,6 +114,13 @@ typedef struct {
 SPLAM_API splam_status splam_data(const splam_data_options *options,
                                   const splam_callbacks *callbacks, char **summary);
 
+/* A file of low-rank adapters, in diffusers' or kohya's names, that is merged into a model's
+ * weights (UNet and text encoder) as they are loaded. */
+typedef struct {
+    const char *path;
+    double weight; /* 1: as it was trained */
+} splam_lora;
+
 /* ---- pictures ---- */
 
 typedef enum {
@@ -147,6 +154,8 @@ typedef struct {
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
     const char *vae;   /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
                           a model with one [the model's own] */
+    const splam_lora *loras; /* merged in this order */
+    size_t lora_count;
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, one a line; empty lines are left out */
@@ -240,6 +249,12 @@ typedef struct {
     splam_precision precision;
     bool gradient_checkpointing;
     bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
+    int64_t lora_rank;     /* 0: the whole student is trained; else adapters (LoRA) of this rank */
+    double lora_alpha;     /* their share is alpha/rank; 0: the rank */
+    const char
+        *lora_targets;      /* "all": linear layers and convolutions of every block, "attention" */
+    const char *lora_start; /* a LoRA file to start from; NULL: begins as the teacher */
+    bool lora_merged;       /* also write the student with the adapters in its weights */
     int64_t checkpointing_steps, validation_steps, checkpoints_total_limit;
     const char *resume; /* "latest" or a checkpoint's folder; NULL: from step 0 */
     uint64_t seed;
@@ -248,7 +263,9 @@ typedef struct {
 } splam_distill_options;
 SPLAM_API splam_distill_options splam_distill_defaults(void);
 
-/* Distils. SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last
+/* Distils. With a lora_rank the output has pytorch_lora_weights.safetensors (diffusers' names) and
+ * kohya.safetensors, their average's in ema/, and a whole student only with lora_merged.
+ * SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last
  * checkpoint is whole then. */
 SPLAM_API splam_status splam_distill(const splam_distill_options *options,
                                      const splam_callbacks *callbacks);
@@ -301,12 +318,19 @@ SPLAM_API splam_status splam_demo(const splam_demo_options *options,
 /* ---- files ---- */
 
 typedef struct {
-    const char *model;      /* a diffusers folder or a checkpoint of one file */
-    const char *output;     /* a folder that is new or empty */
-    const char *dtype;      /* "F32", "F16", "BF16"; NULL: F32 */
-    const char *prediction; /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
+    const char *model;       /* a diffusers folder or a checkpoint of one file */
+    const char *output;      /* a folder that is new or empty; with single_file a new file */
+    const char *dtype;       /* "F32", "F16", "BF16"; NULL: F32 */
+    const char *prediction;  /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
+    const splam_lora *loras; /* merged in this order */
+    size_t lora_count;
+    bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one
+                         */
+    bool single_file;   /* one .safetensors under the names of original checkpoints */
+    const char *unet;   /* the single file's UNet ["unet"]; "unet_ema": a student's average */
 } splam_convert_options;
-/* Writes a model as a diffusers folder with its weights in another type. */
+/* Writes a model in another form: adapters merged, then guidance folded, weights in another type,
+ * as a diffusers folder or as a single file. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
 /* ---- measuring speed ---- */

@@ -342,7 +342,7 @@ static sp_status make_state(const sp_work_model *model, sp_training_state *out)
     sp_status status = sp_weights_copy(model->unet->weights, SP_F32, &initial);
     if (!status) status = sp_component_graph(&config, &graph);
     if (!status)
-        status = sp_initialize(graph, "", &(sp_initialize_options){.zero = "cond_proj"}, initial);
+        status = sp_initialize(graph, "", &(sp_initialize_options){.zero = {"cond_proj"}}, initial);
     sp_graph_destroy(graph);
     if (status) {
         sp_weights_destroy(initial);

@@ -3,12 +3,14 @@
 #define SP_API_CONVERT_H
 #include "base/progress.h"
 #include "splam/splam.h"
-#include "tensor/dtype.h"
+#include "models/lora.h"
 
 splam_status sp_public_status(sp_status status);
 /* NULL gives callbacks that do nothing. */
 sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks);
 /* SP_F32 or SP_BF16. */
 sp_dtype sp_storage_of(splam_precision precision);
+/* A new list (sp_free). SP_ARGUMENT for a path that is missing or a weight that is not finite. */
+sp_status sp_own_loras(const splam_lora *loras, size_t count, sp_lora_source **out);
 
 #endif

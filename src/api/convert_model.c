@@ -1,5 +1,6 @@
 #include <string.h>
 #include "api/convert.h"
+#include "base/memory.h"
 #include "models/convert.h"
 
 splam_status splam_convert(const splam_convert_options *o)
@@ -7,7 +8,7 @@ splam_status splam_convert(const splam_convert_options *o)
     int dtype = o->dtype ? sp_dtype_from_name(o->dtype) : SP_F32;
     sp_status status = SP_OK;
     if (!o->model || !o->output)
-        status = sp_fail(SP_ARGUMENT, "a model and a folder to write it to are needed");
+        status = sp_fail(SP_ARGUMENT, "a model and what to write it to are needed");
     else if (dtype != SP_F32 && dtype != SP_F16 && dtype != SP_BF16)
         status =
             sp_fail(SP_ARGUMENT, "dtype \"%s\" is not known, expected F32, F16 or BF16", o->dtype);
@@ -16,6 +17,17 @@ splam_status splam_convert(const splam_convert_options *o)
         status = sp_fail(SP_ARGUMENT,
                          "prediction type \"%s\" is not known, expected epsilon or v_prediction",
                          o->prediction);
-    if (!status) status = sp_convert_model(o->model, o->output, (sp_dtype)dtype, o->prediction);
+    if (status) return sp_public_status(status);
+    sp_convert_options own = {.dtype = (sp_dtype)dtype,
+                              .prediction = o->prediction,
+                              .fold_guidance = o->fold_guidance,
+                              .single_file = o->single_file,
+                              .unet = o->unet,
+                              .lora_count = o->lora_count};
+    sp_lora_source *loras;
+    status = sp_own_loras(o->loras, o->lora_count, &loras);
+    own.loras = loras;
+    if (!status) status = sp_convert_model(o->model, o->output, &own);
+    sp_free(loras);
     return sp_public_status(status);
 }

@@ -21,6 +21,7 @@ splam_distill_options splam_distill_defaults(void)
         .learning_rate = d.learning_rate,
         .ema_decay = d.ema_decay,
         .optimizer = sp_optimizer_name(d.optimizer),
+        .lora_targets = sp_lora_targets_name(d.lora.targets),
         .checkpointing_steps = d.checkpointing_steps,
         .checkpoints_total_limit = d.checkpoints_total_limit,
     };
@@ -49,6 +50,10 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .storage = sp_storage_of(o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
         .random_cond_proj = o->random_cond_proj,
+        .lora = {.rank = o->lora_rank,
+                 .alpha = o->lora_alpha != 0 ? o->lora_alpha : (double)o->lora_rank},
+        .lora_start = o->lora_start,
+        .lora_merged = o->lora_merged,
         .checkpointing_steps = o->checkpointing_steps,
         .validation_steps = o->validation_steps,
         .checkpoints_total_limit = (int)o->checkpoints_total_limit,
@@ -65,6 +70,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         out->objective.skip = 1000 / out->objective.ddim_timesteps;
     SP_TRY(sp_optimizer_of(o->optimizer, &out->optimizer));
     SP_TRY(sp_objective_of(o->objective, &out->objective.objective));
+    SP_TRY(sp_lora_targets_of(o->lora_targets, &out->lora.targets));
     SP_TRY(sp_sigma_of(o->sigma, &out->objective.sigma));
     return sp_gamma_conditioning_of(o->gamma_conditioning, &out->objective.conditioning);
 }

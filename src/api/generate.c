@@ -52,6 +52,8 @@ static sp_status save_picture(const sp_generation *g, int64_t number, const floa
         .pipeline = p,
         .model_name = g->model_name,
         .vae_name = g->vae_name,
+        .loras = g->loras,
+        .lora_count = g->o->lora_count,
         .distillation = g->distillation,
         .model_hash = g->model_hash,
         .prompt = g->prompts[number / g->count],
@@ -237,6 +239,7 @@ static void generation_free(sp_generation *g)
     sp_tensor_free(&g->all_latents);
     sp_tensor_file_close(g->noise_file);
     sp_pipeline_close(g->pipeline);
+    sp_free(g->loras);
     sp_free(g->prompts);
     sp_free(g->prompts_text);
     sp_free(g->model_name);

@@ -205,10 +205,13 @@ sp_status sp_generation_read_request(sp_generation *g)
     const splam_generate_options *o = g->o;
     sp_pipeline_options options = {.unet = o->unet,
                                    .vae = o->vae,
+                                   .lora_count = o->lora_count,
                                    .storage = sp_storage_of(o->precision),
                                    .clip_skip = o->clip_skip};
     SP_TRY(read_prompts(g));
     if (o->init_image) SP_TRY(sp_image_load(o->init_image, &g->image));
+    SP_TRY(sp_own_loras(o->loras, o->lora_count, &g->loras));
+    options.loras = g->loras;
     SP_TRY(sp_pipeline_open(o->model, &options, &g->pipeline));
     if (o->noise) SP_TRY(sp_safetensors_open(o->noise, &g->noise_file));
     SP_TRY(choose_sampler(g));

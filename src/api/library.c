@@ -1,5 +1,7 @@
 #include "splam/splam.h"
 
+#include <math.h>
+
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
@@ -42,6 +44,20 @@ sp_dtype sp_storage_of(splam_precision precision)
 {
     if (precision == SPLAM_PRECISION_DEFAULT) return sp_cpu_backend()->preferred_dtype;
     return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
+}
+
+sp_status sp_own_loras(const splam_lora *loras, size_t count, sp_lora_source **out)
+{
+    *out = sp_alloc_zero((count + 1) * sizeof **out);
+    if (!*out) return SP_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        (*out)[i] = (sp_lora_source){loras[i].path, loras[i].weight};
+        if (!loras[i].path) return sp_fail(SP_ARGUMENT, "a LoRA's file is missing");
+        if (!isfinite(loras[i].weight))
+            return sp_fail(SP_ARGUMENT, "%s: the weight %g is not finite", loras[i].path,
+                           loras[i].weight);
+    }
+    return SP_OK;
 }
 
 splam_callbacks splam_terminal_callbacks(splam_terminal *terminal)

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -58,8 +59,24 @@ static void append_entry(sp_string *s, const char *key, const char *text)
     json_decref(string);
 }
 
+/* "a:0.8, b:1", names of files without their ends; NULL when out of memory or where there is none.
+ */
+static char *lora_names(const sp_picture_facts *f)
+{
+    sp_string s = {0};
+    for (size_t i = 0; i < f->lora_count; i++) {
+        char *name = well_formed(sp_path_base(f->loras[i].path));
+        char *end = name ? strrchr(name, '.') : NULL;
+        if (end && end > name) *end = 0;
+        s.failed |= !name;
+        if (name) sp_string_append_format(&s, "%s%s:%g", i ? ", " : "", name, f->loras[i].weight);
+        sp_free(name);
+    }
+    return take(&s);
+}
+
 static char *write_parameters(const sp_picture_facts *f, const char *prompt, const char *negative,
-                              const char *hash)
+                              const char *hash, const char *loras)
 {
     sp_string s = {0};
     prompt += strspn(prompt, " \t\r\n"); /* the text begins with its first word */
@@ -72,6 +89,7 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
                             (long long)f->height, hash);
     append_entry(&s, "Model", f->model_name);
     if (f->vae_name) append_entry(&s, "VAE", f->vae_name);
+    if (loras) append_entry(&s, "Merged LoRA", loras);
     if (f->strength > 0) sp_string_append_format(&s, ", Denoising strength: %g", f->strength);
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
@@ -81,7 +99,7 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
 }
 
 static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const char *negative,
-                            const char *hash)
+                            const char *hash, const char *loras)
 {
     const sp_pipeline *p = f->pipeline;
     json_t *objective = json_object_get(f->distillation, "objective");
@@ -94,6 +112,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
         json_string(
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
     if (f->vae_name) bad |= json_object_set_new(o, "vae", json_string(f->vae_name));
+    if (loras) bad |= json_object_set_new(o, "lora", json_string(loras));
     if (objective) bad |= json_object_set(o, "objective", objective);
     if (f->distillation) {
         json_t *distillation = json_copy((json_t *)(uintptr_t)f->distillation);
@@ -125,9 +144,9 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
 }
 
 static char *write_json(const sp_picture_facts *f, const char *prompt, const char *negative,
-                        const char *hash)
+                        const char *hash, const char *loras)
 {
-    json_t *object = facts_object(f, prompt, negative, hash);
+    json_t *object = facts_object(f, prompt, negative, hash, loras);
     size_t size = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
     char *text = size ? sp_alloc(size + 1) : NULL;
     if (text) text[json_dumpb(object, text, size, JSON_COMPACT)] = 0;
@@ -142,20 +161,22 @@ sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, cha
     char *negative = facts->negative ? well_formed(facts->negative) : NULL;
     char *vae = facts->vae_name ? well_formed(facts->vae_name) : NULL;
     char *image = facts->init_image ? well_formed(facts->init_image) : NULL;
+    char *loras = facts->lora_count ? lora_names(facts) : NULL;
     sp_picture_facts f = *facts;
     f.model_name = name;
     f.vae_name = vae;
     f.init_image = image;
     snprintf(hash, sizeof hash, "%016" PRIx64, facts->model_hash);
     bool ready = prompt && name && (negative || !facts->negative) && (vae || !facts->vae_name) &&
-                 (image || !facts->init_image);
-    *parameters = ready ? write_parameters(&f, prompt, negative, hash) : NULL;
-    *json = ready ? write_json(&f, prompt, negative, hash) : NULL;
+                 (image || !facts->init_image) && (loras || !facts->lora_count);
+    *parameters = ready ? write_parameters(&f, prompt, negative, hash, loras) : NULL;
+    *json = ready ? write_json(&f, prompt, negative, hash, loras) : NULL;
     sp_free(prompt);
     sp_free(name);
     sp_free(negative);
     sp_free(vae);
     sp_free(image);
+    sp_free(loras);
     if (*parameters && *json) return SP_OK;
     sp_free(*parameters);
     sp_free(*json);

@@ -144,19 +144,6 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
     return c;
 }
 
-void sp_gamma_embedding(double gamma, int64_t dim, float *out)
-{
-    int64_t half = dim / 2;
-    float v = (float)(10 * (1 - gamma)) * 1000;
-    for (int64_t j = 0; j < half; j++) {
-        float frequency = (float)exp((double)j * -(log(10000.0) / (double)(half - 1)));
-        double phase = (double)(v * frequency);
-        out[j] = (float)sin(phase);
-        out[half + j] = (float)cos(phase);
-    }
-    if (dim % 2) out[dim - 1] = 0;
-}
-
 static sp_status set_one(sp_run *run, const char *name, int solver_step, const double *first,
                          int64_t stride, int64_t batch)
 {

@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include "diffusion/schedule.h"
 #include "graph/plan.h"
-#include "models/unet.h"
+#include "models/guidance.h"
+#include "models/lora.h"
 #include "ops/ops.h"
 
 #define SP_OBJECTIVE_LIST(X) X(OBJECTIVE_SPLAM, "splam") X(OBJECTIVE_LCM, "lcm")
@@ -87,11 +88,6 @@ typedef struct {
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
                                         const sp_noise_schedule *schedule, sp_subpath path);
 
-/* The gamma embedding's argument and values: v = 10 (1 - gamma), phase_j = 1000 v
- * 10000^(-j/(half-1)), [sin | cos] -> out [dim]. Frequencies are fp32, as in the released code:
- * phases reach 10,000. */
-void sp_gamma_embedding(double gamma, int64_t dim, float *out);
-
 /* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" [B,L,D],
  * "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients, by its name
  * ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student with cond_proj
@@ -102,6 +98,8 @@ typedef struct {
     int64_t batch, channels, height, width, context_length, context_dim;
     const sp_unet_config *teacher, *student;
     const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
+    const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
+                                     "teacher", with the adapters of sets "online" and "ema" */
     bool trace;
     bool gradient_checkpointing;
 } sp_step_shape;

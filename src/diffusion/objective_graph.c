@@ -8,6 +8,7 @@ typedef struct {
     const sp_objective_settings *settings;
     const sp_step_shape *shape;
     sp_value *context, *teacher_context;
+    sp_adapter adapter; /* of the students, where they are adapters over the teacher */
 } step_graph;
 
 static sp_value *coefficient(step_graph *g, const char *name)
@@ -77,11 +78,34 @@ static sp_value *student(step_graph *g, sp_value *z, sp_value *timestep, const c
     return sp_unet_with_options(g->b, config, &options, z, timestep, g->context, told);
 }
 
+static void enter_teacher(step_graph *g)
+{
+    sp_weights *teacher = (sp_weights *)g->shape->teacher_weights;
+    sp_set_enter(g->b, "teacher", SP_RATE_RUN, teacher ? sp_weights_dtype : NULL, teacher);
+}
+
+/* A student's weights: a set of its own, or adapters over the teacher's. */
+static void enter_student(step_graph *g, const char *set)
+{
+    if (!g->shape->lora) {
+        sp_set_enter(g->b, set, SP_RATE_STEP, NULL, NULL);
+        return;
+    }
+    enter_teacher(g);
+    sp_set_enter_over(g->b, set, SP_RATE_STEP, &g->adapter);
+}
+
+static void leave_student(step_graph *g)
+{
+    sp_set_leave(g->b);
+    if (g->shape->lora) sp_set_leave(g->b);
+}
+
 static sp_value *target_value(step_graph *g, sp_value *z_end)
 {
-    sp_set_enter(g->b, "ema", SP_RATE_STEP, NULL, NULL);
+    enter_student(g, "ema");
     sp_value *m = student(g, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
-    sp_set_leave(g->b);
+    leave_student(g);
     return sp_stop_gradient(
         g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
 }
@@ -91,10 +115,10 @@ static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_
     sp_value *z = combine(g, coefficient(g, "position_start"), z_start,
                           coefficient(g, "position_end"), z_end);
     sp_value *scaled[] = {coefficient(g, "student_scale"), z};
-    sp_set_enter(g->b, "online", SP_RATE_STEP, NULL, NULL);
+    enter_student(g, "online");
     sp_value *m = student(g, sp_sample_combine(g->b, 1, scaled), coefficient(g, "student_timestep"),
                           "gamma_embedding");
-    sp_set_leave(g->b);
+    leave_student(g);
     return combine(g, coefficient(g, "prediction_z"), z, coefficient(g, "prediction_m"), m);
 }
 
@@ -109,8 +133,7 @@ static sp_status build(step_graph *g)
     sp_value *z_start =
         combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;
-    sp_weights *teacher = (sp_weights *)g->shape->teacher_weights;
-    sp_set_enter(b, "teacher", SP_RATE_RUN, teacher ? sp_weights_dtype : NULL, teacher);
+    enter_teacher(g);
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);
     sp_set_leave(b);
@@ -132,7 +155,7 @@ sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_ste
                              sp_graph **out)
 {
     *out = NULL;
-    step_graph g = {.settings = settings, .shape = shape};
+    step_graph g = {.settings = settings, .shape = shape, .adapter = sp_lora_adapter(shape->lora)};
     SP_TRY(sp_builder_create(&g.b));
     sp_status status = build(&g);
     if (!status || sp_builder_failed(g.b)) status = sp_builder_finish(g.b, out);

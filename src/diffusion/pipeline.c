@@ -58,6 +58,22 @@ static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
     return p->vae ? check_vae(p, unet) : SP_OK;
 }
 
+/* Before anything is packed, so that adapters cost nothing at run time. In bf16 the sums are
+ * rounded to the type of the file, since packing rounds them anyway. */
+static sp_status merge_loras(sp_pipeline *p, const sp_pipeline_options *options)
+{
+    const bool has[SP_COMPONENT_COUNT] = {
+        [SP_COMPONENT_UNET] = p->unet, [SP_COMPONENT_TEXT_ENCODER] = p->text_encoder};
+    bool exact = p->storage == SP_F32;
+    sp_lora_list list;
+    SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
+    sp_status status = sp_lora_list_check(&list, has);
+    if (!status && p->unet) status = sp_lora_list_merge(&list, p->unet, exact);
+    if (!status && p->text_encoder) status = sp_lora_list_merge(&list, p->text_encoder, exact);
+    sp_lora_list_close(&list);
+    return status;
+}
+
 static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipeline_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
@@ -66,9 +82,10 @@ static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipelin
     if (parts & SP_PART_TEXT) SP_TRY(open_text(p, folder));
     if (parts & SP_PART_VAE)
         SP_TRY(sp_component_open(options->vae ? options->vae : folder, "vae", &p->vae));
-    if (!(parts & SP_PART_UNET)) return SP_OK;
-    SP_TRY(sp_component_open(folder, options->unet ? options->unet : "unet", &p->unet));
-    return sp_pipeline_set_unet(p, NULL, NULL);
+    if (parts & SP_PART_UNET)
+        SP_TRY(sp_component_open(folder, options->unet ? options->unet : "unet", &p->unet));
+    SP_TRY(merge_loras(p, options));
+    return p->unet ? sp_pipeline_set_unet(p, NULL, NULL) : SP_OK;
 }
 
 sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,

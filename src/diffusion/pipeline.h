@@ -4,6 +4,7 @@
 #define SP_DIFFUSION_PIPELINE_H
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
+#include "models/lora.h"
 #include "models/model_folder.h"
 #include "models/runner.h"
 #include "models/vae_run.h"
@@ -12,9 +13,11 @@
 enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
 
 typedef struct {
-    unsigned parts;      /* what to open, SP_PART_*; 0: all. The scheduler always is */
-    const char *unet;    /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
-    const char *vae;     /* folder of another VAE, its own or its model's; NULL: the model's */
+    unsigned parts;   /* what to open, SP_PART_*; 0: all. The scheduler always is */
+    const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
+    const sp_lora_source *loras; /* merged into UNet and text encoder */
+    size_t lora_count;
     sp_backend *backend; /* NULL: the CPU's */
     sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
     int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */

@@ -12,6 +12,7 @@ typedef struct {
     sp_rate rate;
     sp_parameter_dtype *dtype;
     void *context;
+    const sp_adapter *adapter; /* NULL: every parameter is of this set */
 } weight_set;
 
 struct sp_builder {
@@ -116,17 +117,32 @@ void sp_scope_leave(sp_builder *b)
     if (b->scope.data) b->scope.data[b->scope.length] = 0;
 }
 
-void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype,
-                  void *context)
+static void push_set(sp_builder *b, const char *name, weight_set set)
 {
     if (b->set_depth + 1 == SP_MAX_DEPTH) {
         sp_builder_fail(b, SP_INTERNAL, "weight sets are nested more than %d deep", SP_MAX_DEPTH);
         return;
     }
-    const char *name = sp_arena_strdup(b->graph->arena, set);
-    if (!name) sp_builder_fail(b, SP_MEMORY, "out of memory");
-    b->set[++b->set_depth] =
-        (weight_set){.name = name, .rate = rate, .dtype = dtype, .context = context};
+    set.name = sp_arena_strdup(b->graph->arena, name);
+    if (!set.name) sp_builder_fail(b, SP_MEMORY, "out of memory");
+    b->set[++b->set_depth] = set;
+}
+
+void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype,
+                  void *context)
+{
+    push_set(b, set, (weight_set){.rate = rate, .dtype = dtype, .context = context});
+}
+
+void sp_set_enter_over(sp_builder *b, const char *set, sp_rate rate, const sp_adapter *adapter)
+{
+    push_set(b, set, (weight_set){.rate = rate, .adapter = adapter});
+}
+
+sp_value *sp_adapted(sp_builder *b, sp_value *output)
+{
+    const sp_adapter *adapter = b->set[b->set_depth].adapter;
+    return adapter && output ? adapter->adapt(adapter->context, b, output) : output;
 }
 
 void sp_set_leave(sp_builder *b)
@@ -169,6 +185,8 @@ sp_value *sp_parameter(sp_builder *b, const char *name, sp_shape shape)
     const weight_set *set = &b->set[b->set_depth];
     const char *scope = sp_string_text(&b->scope);
     char *full = sp_arena_format(arena, "%s%s%s", scope, *scope ? "." : "", name);
+    while (full && set->adapter && !set->adapter->owns(set->adapter->context, full))
+        set--;
     char *key = sp_arena_format(arena, "%s:%s", set->name, full ? full : "");
     if (!full) return sp_builder_fail(b, SP_MEMORY, "out of memory");
     sp_dtype dtype = set->dtype ? set->dtype(set->context, full) : SP_F32;

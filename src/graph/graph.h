@@ -92,6 +92,18 @@ typedef sp_dtype sp_parameter_dtype(void *context, const char *name);
 void sp_set_enter(sp_builder *b, const char *set, sp_rate rate, sp_parameter_dtype *dtype,
                   void *context);
 void sp_set_leave(sp_builder *b);
+/* What a weight set adds to layers of another one. */
+typedef struct {
+    void *context;
+    bool (*owns)(void *context, const char *parameter); /* by its full name */
+    /* What takes the place of a layer's output; called in the layer's scope, after it was made. */
+    sp_value *(*adapt)(void *context, sp_builder *b, sp_value *output);
+} sp_adapter;
+/* A set over the one entered before: parameters that the adapter owns are of this set, all others
+ * of the one below. The adapter must live until sp_set_leave. */
+void sp_set_enter_over(sp_builder *b, const char *set, sp_rate rate, const sp_adapter *adapter);
+/* For layers: their output as the current set's adapter has it; the output itself without one. */
+sp_value *sp_adapted(sp_builder *b, sp_value *output);
 
 /* A named input; asking again for the same name gives the same value (and fails if the shape
  * differs). */

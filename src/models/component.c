@@ -128,8 +128,15 @@ static void build_small(sp_builder *b, const sp_component_config *config)
 
 sp_status sp_component_graph(const sp_component_config *config, sp_graph **out)
 {
+    return sp_component_adapted_graph(config, NULL, out);
+}
+
+sp_status sp_component_adapted_graph(const sp_component_config *config, const sp_adapter *adapter,
+                                     sp_graph **out)
+{
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
+    if (adapter) sp_set_enter_over(b, "adapter", SP_RATE_STEP, adapter);
     build_small(b, config);
     sp_status status = sp_builder_finish(b, out);
     sp_builder_destroy(b);

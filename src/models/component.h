@@ -75,6 +75,9 @@ sp_status sp_component_save(const char *folder, sp_component_kind kind, const js
 /* The whole component as a small graph (both halves of a VAE, cond_proj if there is one), for its
  * parameters: their names, shapes and order. sp_graph_destroy. */
 sp_status sp_component_graph(const sp_component_config *config, sp_graph **out);
+/* The same with an adapter over it, whose parameters are of the set "adapter" (the others: ""). */
+sp_status sp_component_adapted_graph(const sp_component_config *config, const sp_adapter *adapter,
+                                     sp_graph **out);
 /* Elements of all parameters in a graph. */
 int64_t sp_graph_parameter_count(const sp_graph *graph);
 

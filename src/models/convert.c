@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/text.h"
+#include "models/guidance.h"
 #include "models/original.h"
 
 static const float f16_largest = 65504;
@@ -57,26 +58,54 @@ static sp_status check_range(const sp_component *component, sp_dtype dtype)
 }
 
 typedef struct {
-    sp_dtype dtype;
+    sp_convert_options o;
     bool keep_dtype;
-    const char *prediction;
+    sp_lora_list loras;
 } conversion;
+
+/* The component with all that is asked for done to it, but for the rounding. */
+static sp_status open_component(const char *model, const char *name, const conversion *c,
+                                sp_component **out)
+{
+    SP_TRY(sp_component_open_as(model, name, c->o.prediction, out));
+    sp_component *component = *out;
+    sp_status status = sp_lora_list_merge(&c->loras, component, true);
+    if (!status && c->o.fold_guidance && component->config.kind == SP_COMPONENT_UNET)
+        status = sp_fold_guidance(component);
+    if (!status && !c->keep_dtype) status = check_range(component, c->o.dtype);
+    if (status) {
+        sp_component_close(component);
+        *out = NULL;
+    }
+    return status;
+}
 
 static sp_status convert_component(const char *model, const char *name, const conversion *c,
                                    const char *to)
 {
     sp_component *component;
-    SP_TRY(sp_component_open_as(model, name, c->prediction, &component));
-    sp_dtype dtype = c->keep_dtype ? sp_weights_at(component->weights, 0)->dtype : c->dtype;
-    sp_status status = check_range(component, dtype);
-    if (!status)
-        status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
-                                   component->json, component->weights, dtype);
+    SP_TRY(open_component(model, name, c, &component));
+    sp_dtype dtype = c->keep_dtype ? sp_weights_at(component->weights, 0)->dtype : c->o.dtype;
+    sp_status status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
+                                         component->json, component->weights, dtype);
     sp_component_close(component);
     return status;
 }
 
 /* ---- folders ---- */
+
+/* A UNet without cond_proj is not for LatentConsistencyModelPipeline, which embeds the guidance. */
+static sp_status convert_index(const char *from, const char *to)
+{
+    json_t *index;
+    SP_TRY(sp_json_load(from, &index));
+    sp_status status = SP_OK;
+    if (json_object_set_new(index, "_class_name", json_string("StableDiffusionPipeline")))
+        status = sp_fail(SP_FORMAT, "%s: must hold a JSON object", from);
+    if (!status) status = sp_json_save(to, index);
+    json_decref(index);
+    return status;
+}
 
 static sp_status convert_entry(const char *model, const char *name, const char *output,
                                const conversion *c)
@@ -84,7 +113,9 @@ static sp_status convert_entry(const char *model, const char *name, const char *
     if (sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0) return SP_OK;
     char *from = sp_path_join(model, name), *to = sp_path_join(output, name);
     sp_status status = from && to ? SP_OK : SP_MEMORY;
-    if (!status && !sp_path_is_folder(from))
+    if (!status && c->o.fold_guidance && strcmp(name, "model_index.json") == 0)
+        status = convert_index(from, to);
+    else if (!status && !sp_path_is_folder(from))
         status = sp_copy_file(from, to);
     else if (!status && sp_component_kind_of(name) >= 0)
         status = convert_component(model, name, c, to);
@@ -182,13 +213,17 @@ static sp_status export_tokenizer(const sp_model_folder *single, const char *to)
     return status;
 }
 
-sp_status sp_export_part(const sp_model_folder *single, const char *part, const char *prediction,
-                         sp_dtype dtype, bool keep_dtype, const char *to)
+static sp_status export_part(const sp_model_folder *single, const char *part, const conversion *c,
+                             const char *to)
 {
-    conversion c = {.dtype = dtype, .keep_dtype = keep_dtype, .prediction = prediction};
-    if (strcmp(part, "scheduler") == 0) return export_scheduler(single, prediction, to);
+    if (strcmp(part, "scheduler") == 0) return export_scheduler(single, c->o.prediction, to);
     if (strcmp(part, "tokenizer") == 0) return export_tokenizer(single, to);
-    return convert_component(single->path, part, &c, to);
+    return convert_component(single->path, part, c, to);
+}
+
+sp_status sp_export_part(const sp_model_folder *single, const char *part, const char *to)
+{
+    return export_part(single, part, &(conversion){.keep_dtype = true}, to);
 }
 
 static sp_status export_index(const sp_model_folder *single, const char *output)
@@ -220,9 +255,7 @@ static sp_status export_parts(const sp_model_folder *single, const char *output,
     for (int i = 0; i < PARTS; i++) {
         if (!sp_model_folder_has(single, parts[i].name)) continue;
         char *to = sp_path_join(output, parts[i].name);
-        sp_status status =
-            to ? sp_export_part(single, parts[i].name, c->prediction, c->dtype, c->keep_dtype, to)
-               : SP_MEMORY;
+        sp_status status = to ? export_part(single, parts[i].name, c, to) : SP_MEMORY;
         sp_free(to);
         if (status) return status;
     }
@@ -232,32 +265,137 @@ static sp_status export_parts(const sp_model_folder *single, const char *output,
 static sp_status convert_file(const sp_model_folder *single, const char *output,
                               const conversion *c)
 {
-    bool any = false;
-    for (int i = 0; i < SP_COMPONENT_COUNT; i++)
-        any |= sp_model_folder_has(single, sp_component_folder_name((sp_component_kind)i));
-    if (!any) /* which says what names are looked for */
-        return sp_original_config(single->single, SP_COMPONENT_UNET, NULL, &(json_t *){NULL});
     SP_TRY(make_output(output));
     sp_status status = export_parts(single, output, c);
     return status ? remove_output(output, status) : SP_OK;
 }
 
-sp_status sp_convert_model(const char *model, const char *output, sp_dtype dtype,
-                           const char *prediction)
+/* ---- to a single file ---- */
+
+/* What the model's UNet predicts. */
+static sp_status predicts_v(const sp_model_folder *folder, const char *prediction, bool *out)
 {
-    conversion c = {.dtype = dtype, .prediction = prediction};
+    json_t *json = NULL;
+    char *path = sp_path_join(folder->path, "scheduler/scheduler_config.json");
+    const char *said = "epsilon";
+    sp_status status = path ? SP_OK : SP_MEMORY;
+    if (!status && folder->single)
+        status = sp_original_scheduler(folder->single, prediction, &json);
+    else if (!status)
+        status = sp_json_load(path, &json);
+    if (!status) status = sp_json_text(json, "prediction_type", said, path, &said);
+    *out = !status && strcmp(said, "v_prediction") == 0;
+    if (!status && !*out && strcmp(said, "epsilon") != 0)
+        status = sp_fail(SP_UNSUPPORTED,
+                         "%s: \"prediction_type\" is \"%s\", which is not supported", path, said);
+    json_decref(json);
+    sp_free(path);
+    return status;
+}
+
+/* Readers of such a file use CLIP's vocabulary; the model's must be that. */
+static sp_status check_tokenizer(const sp_model_folder *folder, const sp_component *text)
+{
+    static const char *const probes[] = {
+        "", "a photograph of an astronaut riding a horse",
+        "Caf\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac 1234, it's (trending:1.2) on ArtStation!",
+        "zyzzyva qwertyuiop \xf0\x9f\x99\x82"};
+    sp_tokenizer *own, *builtin = NULL;
+    SP_TRY(sp_model_folder_tokenizer(folder, &own));
+    sp_status status = sp_tokenizer_clip(text->config.text.activation == SP_UNARY_GELU, &builtin);
+    size_t length = sp_tokenizer_max_length(own);
+    bool same = !status && length == sp_tokenizer_max_length(builtin) &&
+                sp_tokenizer_vocabulary_size(own) == sp_tokenizer_vocabulary_size(builtin);
+    int32_t *ids = sp_alloc(2 * length * sizeof *ids);
+    if (!ids) status = SP_MEMORY;
+    for (size_t i = 0; i < sizeof probes / sizeof *probes && same && !status; i++) {
+        status = sp_tokenizer_encode(own, probes[i], ids, NULL);
+        if (!status) status = sp_tokenizer_encode(builtin, probes[i], ids + length, NULL);
+        same = memcmp(ids, ids + length, length * sizeof *ids) == 0;
+    }
+    if (!status && !same)
+        status =
+            sp_fail(SP_UNSUPPORTED,
+                    "%s: the tokenizer is not CLIP's, and a single file has no room for another",
+                    folder->path);
+    sp_free(ids);
+    sp_tokenizer_destroy(own);
+    sp_tokenizer_destroy(builtin);
+    return status;
+}
+
+static sp_status write_single(const sp_model_folder *folder, const char *output,
+                              const conversion *c)
+{
+    const char *const names[] = {c->o.unet ? c->o.unet : "unet", "vae", "text_encoder"};
+    enum { MOST = sizeof names / sizeof *names };
+    sp_component *components[MOST] = {NULL};
+    size_t count = 0;
+    bool v;
+    sp_status status = predicts_v(folder, c->o.prediction, &v);
+    for (size_t i = 0; i < MOST && !status; i++) {
+        if (i > 0 && !sp_model_folder_has(folder, names[i])) continue;
+        status = open_component(folder->path, names[i], c, &components[count]);
+        if (!status && components[count]->config.kind == SP_COMPONENT_TEXT_ENCODER)
+            status = check_tokenizer(folder, components[count]);
+        if (!status) count++;
+    }
+    if (!status) status = sp_original_save(output, components, count, v, c->o.dtype);
+    for (size_t i = 0; i < MOST; i++)
+        sp_component_close(components[i]);
+    return status;
+}
+
+static sp_status convert_to_single(const sp_model_folder *folder, const char *output,
+                                   const conversion *c)
+{
+    if (!sp_ends_with(output, ".safetensors"))
+        return sp_fail(SP_ARGUMENT, "%s: a single file's name must end in .safetensors", output);
+    if (sp_path_exists(output))
+        return sp_fail(SP_ARGUMENT, "%s is there already; converting writes a new file", output);
+    return write_single(folder, output, c);
+}
+
+/* ---- all ---- */
+
+static sp_status check_request(const sp_model_folder *folder, const conversion *c)
+{
+    bool has[SP_COMPONENT_COUNT], any = false;
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++) {
+        has[i] = sp_model_folder_has(folder, sp_component_folder_name((sp_component_kind)i));
+        any |= has[i];
+    }
+    if (folder->single && !any) /* which says what names are looked for */
+        return sp_original_config(folder->single, SP_COMPONENT_UNET, NULL, &(json_t *){NULL});
+    if (!folder->single && c->o.prediction)
+        return sp_fail(SP_ARGUMENT,
+                       "%s: is a folder, whose scheduler says what the model predicts; "
+                       "a prediction type is for checkpoints of one file",
+                       folder->path);
+    if (c->o.unet && !c->o.single_file)
+        return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
+    if (c->o.fold_guidance && !has[SP_COMPONENT_UNET])
+        return sp_fail(SP_ARGUMENT, "%s: has no UNet to fold guidance into", folder->path);
+    return sp_lora_list_check(&c->loras, has);
+}
+
+static sp_status convert_model(const sp_model_folder *folder, const char *output,
+                               const conversion *c)
+{
+    SP_TRY(check_request(folder, c));
+    if (c->o.single_file) return convert_to_single(folder, output, c);
+    if (folder->single) return convert_file(folder, output, c);
+    return convert_folder(folder->path, output, c);
+}
+
+sp_status sp_convert_model(const char *model, const char *output, const sp_convert_options *options)
+{
+    conversion c = {.o = *options};
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(model, &folder));
-    sp_status status;
-    if (folder.single)
-        status = convert_file(&folder, output, &c);
-    else if (prediction)
-        status = sp_fail(SP_ARGUMENT,
-                         "%s: is a folder, whose scheduler says what the model predicts; "
-                         "a prediction type is for checkpoints of one file",
-                         model);
-    else
-        status = convert_folder(model, output, &c);
+    sp_status status = sp_lora_list_open(options->loras, options->lora_count, &c.loras);
+    if (!status) status = convert_model(&folder, output, &c);
+    sp_lora_list_close(&c.loras);
     sp_model_folder_close(&folder);
     return status;
 }

@@ -7,8 +7,8 @@
 
 typedef struct {
     uint64_t seed;
-    const char *zero; /* parameters whose name ends in "ZERO.weight" or "ZERO.bias" start at 0, e.g.
-                         "conv_out"; NULL: none */
+    const char *zero[2]; /* parameters whose name ends in "ZERO.weight" or "ZERO.bias" start at 0,
+                            e.g. "conv_out"; NULL: none */
 } sp_initialize_options;
 
 /* Adds to `weights` an owned f32 tensor for every parameter of `set` in the graph that it does not

@@ -10,7 +10,7 @@ static sp_value *convolution(sp_builder *b, const char *name, sp_value *x, int64
     sp_value *weight =
         sp_parameter(b, "weight", sp_shape_of(channels, sp_channels(x), kernel, kernel));
     sp_value *bias = has_bias ? sp_parameter(b, "bias", sp_shape_of(channels)) : NULL;
-    sp_value *y = sp_conv2d(b, x, weight, bias, NULL, NULL, options);
+    sp_value *y = sp_adapted(b, sp_conv2d(b, x, weight, bias, NULL, NULL, options));
     sp_scope_leave(b);
     return y;
 }
@@ -36,7 +36,7 @@ static sp_value *linear(sp_builder *b, const char *name, sp_value *x, int64_t fe
     sp_scope_enter(b, "%s", name);
     sp_value *weight = sp_parameter(b, "weight", sp_shape_of(features, sp_channels(x)));
     sp_value *bias = has_bias ? sp_parameter(b, "bias", sp_shape_of(features)) : NULL;
-    sp_value *y = sp_linear(b, x, weight, bias, NULL);
+    sp_value *y = sp_adapted(b, sp_linear(b, x, weight, bias, NULL));
     sp_scope_leave(b);
     return y;
 }

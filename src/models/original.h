@@ -31,4 +31,16 @@ sp_status sp_original_scheduler(const sp_tensor_file *file, const char *predicti
 /* True if prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */
 bool sp_original_pads_with_zero(const sp_tensor_file *file);
 
+/* The name that a parameter of the graph has in such a file, the inverse of sp_add_original; false
+ * if it has none (cond_proj). Of OpenCLIP's attention it is that of the separate matrices, which
+ * the file has as one. */
+bool sp_original_name(const sp_component_config *config, const char *name, char *out, size_t size);
+
+/* Writes components as one safetensors file of original names, floats as `dtype`: a text encoder
+ * with gelu in OpenCLIP's layout (2.x), another as CLIP's (1.x); what the UNet predicts in the
+ * metadata. Written beside and renamed. SP_UNSUPPORTED, naming the tensor or the key, for what such
+ * a file cannot carry: readers know a model's configuration by names and shapes alone. */
+sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
+                           bool predicts_v, sp_dtype dtype);
+
 #endif

@@ -5,36 +5,26 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "models/original_parts.h"
+#include "models/original_tables.h"
 
 /* Longer names than this belong to no model, and are kept as they are. */
 #define MAX_NAME 512
 
-typedef struct {
-    const char *from, *to;
-} pair;
-
-/* Replaces the first pair whose `from` begins the name; the name is unchanged if none does. */
-static void replace_beginning(const char *name, const pair *pairs, size_t count, char *out,
-                              size_t size)
+void sp_replace_beginning(const char *name, const sp_name_pair *pairs, size_t count, bool back,
+                          char *out, size_t size)
 {
-    for (size_t i = 0; i < count; i++)
-        if (sp_starts_with(name, pairs[i].from)) {
-            snprintf(out, size, "%s%s", pairs[i].to, name + strlen(pairs[i].from));
+    for (size_t i = 0; i < count; i++) {
+        const char *old = back ? pairs[i].to : pairs[i].from,
+                   *new = back ? pairs[i].from : pairs[i].to;
+        if (sp_starts_with(name, old)) {
+            snprintf(out, size, "%s%s", new, name + strlen(old));
             return;
         }
+    }
     snprintf(out, size, "%s", name);
 }
 
-#define REPLACE_BEGINNING(name, pairs, out, size)                                                  \
-    replace_beginning(name, pairs, sizeof(pairs) / sizeof *(pairs), out, size)
-
 /* ---- UNet ---- */
-
-static const pair resnet_names[] = {
-    {"in_layers.0.", "norm1."},          {"in_layers.2.", "conv1."},
-    {"out_layers.0.", "norm2."},         {"out_layers.3.", "conv2."},
-    {"emb_layers.1.", "time_emb_proj."}, {"skip_connection.", "conv_shortcut."},
-};
 
 /* "input_blocks.4.1.rest" with 2 layers is "down_blocks.1.attentions.0.rest". */
 static void unet_block(const char *rest, int block, int place, bool down, int layers, char *out,
@@ -51,21 +41,13 @@ static void unet_block(const char *rest, int block, int place, bool down, int la
     else if (place > 0)
         snprintf(out, size, "%s.%d.attentions.%d.%s", side, level, index, rest);
     else {
-        REPLACE_BEGINNING(rest, resnet_names, inside, sizeof inside);
+        SP_REPLACE_BEGINNING(rest, sp_unet_resnet_names, false, inside, sizeof inside);
         snprintf(out, size, "%s.%d.resnets.%d.%s", side, level, index, inside);
     }
 }
 
 static void unet_name(const char *name, int layers, char *out, size_t size)
 {
-    static const pair outside[] = {
-        {"time_embed.0.", "time_embedding.linear_1."},
-        {"time_embed.2.", "time_embedding.linear_2."},
-        {"input_blocks.0.0.", "conv_in."},
-        {"middle_block.1.", "mid_block.attentions.0."},
-        {"out.0.", "conv_norm_out."},
-        {"out.2.", "conv_out."},
-    };
     char inside[MAX_NAME + 32];
     int block, place, length = 0;
     if (sscanf(name, "input_blocks.%4d.%4d.%n", &block, &place, &length) == 2 && length &&
@@ -75,11 +57,12 @@ static void unet_name(const char *name, int layers, char *out, size_t size)
              block >= 0)
         unet_block(name + length, block, place, false, layers, out, size);
     else if (sp_starts_with(name, "middle_block.0.") || sp_starts_with(name, "middle_block.2.")) {
-        REPLACE_BEGINNING(name + strlen("middle_block.0."), resnet_names, inside, sizeof inside);
+        SP_REPLACE_BEGINNING(name + strlen("middle_block.0."), sp_unet_resnet_names, false, inside,
+                             sizeof inside);
         snprintf(out, size, "mid_block.resnets.%d.%s", name[strlen("middle_block.")] == '2',
                  inside);
     } else {
-        REPLACE_BEGINNING(name, outside, out, size);
+        SP_REPLACE_BEGINNING(name, sp_unet_outside_names, false, out, size);
     }
 }
 
@@ -87,34 +70,28 @@ static void unet_name(const char *name, int layers, char *out, size_t size)
 
 static void vae_attention_name(const char *side, const char *rest, char *out, size_t size)
 {
-    static const pair inside[] = {{"norm.", "group_norm."},
-                                  {"q.", "to_q."},
-                                  {"k.", "to_k."},
-                                  {"v.", "to_v."},
-                                  {"proj_out.", "to_out.0."}};
     char part[MAX_NAME + 32];
-    REPLACE_BEGINNING(rest, inside, part, sizeof part);
+    SP_REPLACE_BEGINNING(rest, sp_vae_attention_names, false, part, sizeof part);
     snprintf(out, size, "%s.mid_block.attentions.0.%s", side, part);
 }
 
 /* What follows "encoder." or "decoder.". The decoder's levels are counted from the other end. */
 static void vae_side_name(const char *rest, bool encoder, int levels, char *out, size_t size)
 {
-    static const pair resnet[] = {{"nin_shortcut.", "conv_shortcut."}};
     const char *side = encoder ? "encoder" : "decoder", *blocks = encoder ? "down" : "up";
     char part[MAX_NAME + 32];
     int level, index, length = 0;
     const char *in_block =
         sp_starts_with(rest, encoder ? "down." : "up.") ? strchr(rest, '.') + 1 : "";
     if (sscanf(in_block, "%4d.block.%4d.%n", &level, &index, &length) == 2 && length) {
-        REPLACE_BEGINNING(in_block + length, resnet, part, sizeof part);
+        SP_REPLACE_BEGINNING(in_block + length, sp_vae_resnet_names, false, part, sizeof part);
         snprintf(out, size, "%s.%s_blocks.%d.resnets.%d.%s", side, blocks,
                  encoder ? level : levels - 1 - level, index, part);
     } else if (sscanf(in_block, "%4d.%*[a-z].conv.%n", &level, &length) == 1 && length) {
         snprintf(out, size, "%s.%s_blocks.%d.%ssamplers.0.conv.%s", side, blocks,
                  encoder ? level : levels - 1 - level, blocks, in_block + length);
     } else if (sscanf(rest, "mid.block_%1d.%n", &index, &length) == 1 && length) {
-        REPLACE_BEGINNING(rest + length, resnet, part, sizeof part);
+        SP_REPLACE_BEGINNING(rest + length, sp_vae_resnet_names, false, part, sizeof part);
         snprintf(out, size, "%s.mid_block.resnets.%d.%s", side, index - 1, part);
     } else if (sp_starts_with(rest, "mid.attn_1.")) {
         vae_attention_name(side, rest + strlen("mid.attn_1."), out, size);
@@ -139,28 +116,16 @@ static void vae_name(const char *name, int levels, char *out, size_t size)
 /* OpenCLIP's; false for what is not used. */
 static bool open_clip_name(const char *name, int layers, char *out, size_t size)
 {
-    static const pair inside[] = {
-        {"ln_1.", "layer_norm1."},
-        {"ln_2.", "layer_norm2."},
-        {"mlp.c_fc.", "mlp.fc1."},
-        {"mlp.c_proj.", "mlp.fc2."},
-        {"attn.out_proj.", "self_attn.out_proj."},
-    };
-    static const pair outside[] = {
-        {"token_embedding.", "embeddings.token_embedding."},
-        {"positional_embedding", "embeddings.position_embedding.weight"},
-        {"ln_final.", "final_layer_norm."},
-    };
     static const char *const unused[] = {"text_projection", "logit_scale", "attn_mask"};
     char part[MAX_NAME + 32];
     int layer, length = 0;
     for (size_t i = 0; i < sizeof unused / sizeof *unused; i++)
         if (strcmp(name, unused[i]) == 0) return false;
     if (sscanf(name, "transformer.resblocks.%4d.%n", &layer, &length) != 1 || !length) {
-        REPLACE_BEGINNING(name, outside, out, size);
+        SP_REPLACE_BEGINNING(name, sp_open_clip_outside_names, false, out, size);
         return true;
     }
-    REPLACE_BEGINNING(name + length, inside, part, sizeof part);
+    SP_REPLACE_BEGINNING(name + length, sp_open_clip_inside_names, false, part, sizeof part);
     snprintf(out, size, "encoder.layers.%d.%s", layer, part);
     return layer < layers;
 }

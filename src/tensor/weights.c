@@ -79,6 +79,21 @@ sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor
     return status;
 }
 
+sp_status sp_weights_remove(sp_weights *weights, const char *name)
+{
+    entry *e = sp_map_get(weights->by_name, name);
+    if (!e) return sp_fail(SP_INTERNAL, "there is no tensor \"%s\" to remove", name);
+    SP_TRY(sp_map_put(weights->by_name, name, NULL));
+    size_t at = 0;
+    while (weights->entries[at] != e)
+        at++;
+    for (; at + 1 < weights->count; at++)
+        weights->entries[at] = weights->entries[at + 1];
+    weights->count--;
+    destroy_entry(e);
+    return SP_OK;
+}
+
 sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file)
 {
     sp_weights_set_file(weights, file);

@@ -12,6 +12,8 @@ sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file);
 /* Takes tensor (ownership of its data if tensor->owned, also on failure). A name already there is
  * replaced. */
 sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor);
+/* SP_INTERNAL if there is none of that name. */
+sp_status sp_weights_remove(sp_weights *weights, const char *name);
 /* An owned copy of every tensor, converted to dtype. Mapped pages that it read are dropped, see
  * sp_weights_drop. */
 sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights **out);

@@ -65,6 +65,16 @@ static sp_status set_sources(json_t *settings, const sp_distill_options *o)
                : SP_MEMORY;
 }
 
+static sp_status set_lora(json_t *settings, const sp_distill_options *o)
+{
+    json_t *lora = json_pack("{s:I, s:f, s:s}", "lora-rank", (json_int_t)o->lora.rank, "lora-alpha",
+                             o->lora.alpha, "lora-targets", sp_lora_targets_name(o->lora.targets));
+    sp_status status = lora && json_object_update(settings, lora) == 0 ? SP_OK : SP_MEMORY;
+    json_decref(lora);
+    if (status || !o->lora_start) return status;
+    return sp_settings_set_text(settings, "lora-start", o->lora_start);
+}
+
 static sp_status run_settings(const sp_distill_options *o, sp_prediction prediction, json_t **out)
 {
     const sp_objective_settings *s = &o->objective;
@@ -86,6 +96,7 @@ static sp_status run_settings(const sp_distill_options *o, sp_prediction predict
     sp_status status =
         json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
     json_decref(rest);
+    if (!status && o->lora.rank) status = set_lora(json, o);
     *out = json;
     return status;
 }
@@ -120,10 +131,25 @@ static sp_status check_options(const sp_distill_options *o, const sp_noise_sched
     if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS || s->solver_steps > s->skip)
         return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d and at most --skip",
                        s->solver_steps, SP_MAX_SOLVER_STEPS);
+    if (!o->lora.rank && (o->lora_start || o->lora_merged))
+        return sp_fail(SP_ARGUMENT, "--lora-start and --lora-merged need --lora-rank");
     return SP_OK;
 }
 
 /* ---- making ready ---- */
+
+/* Adapters that change nothing, or those of a file. */
+static sp_status make_adapters(distillation *d, sp_weights **out)
+{
+    const sp_distill_options *o = d->options;
+    sp_lora *lora;
+    SP_TRY(sp_lora_create(&d->student, &o->lora, o->seed, o->random_cond_proj, out));
+    if (!o->lora_start) return SP_OK;
+    SP_TRY(sp_lora_open(o->lora_start, &lora));
+    sp_status status = sp_lora_start(lora, &o->lora, *out);
+    sp_lora_close(lora);
+    return status;
+}
 
 /* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at
  * step 0 the student is the teacher. */
@@ -138,12 +164,13 @@ static sp_status make_student(distillation *d, sp_weights **out)
             o->teacher, (long long)d->student.time_cond_dim);
     if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
         d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
+    if (o->lora.rank) return make_adapters(d, out);
     SP_TRY(sp_weights_copy(d->teacher->unet->weights, SP_F32, out));
     sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
     sp_graph *graph;
     SP_TRY(sp_component_graph(&config, &graph));
     const sp_initialize_options initialize = {.seed = o->seed,
-                                              .zero = o->random_cond_proj ? NULL : "cond_proj"};
+                                              .zero = {o->random_cond_proj ? NULL : "cond_proj"}};
     sp_status status = sp_initialize(graph, "", &initialize, *out);
     sp_graph_destroy(graph);
     return status;
@@ -155,6 +182,7 @@ static sp_status make_run(distillation *d, sp_step_shape *shape)
     shape->teacher = &d->teacher->unet->config.unet;
     shape->teacher_weights = d->teacher->unet->weights;
     shape->student = &d->student;
+    shape->lora = d->options->lora.rank ? &d->options->lora : NULL;
     shape->trace = d->options->trace != NULL;
     shape->gradient_checkpointing = d->options->gradient_checkpointing;
     SP_TRY(sp_objective_graph(&d->options->objective, shape, &graph));
@@ -254,6 +282,15 @@ static sp_status time_one_step(distillation *d)
     return SP_OK;
 }
 
+static sp_status save_results(const distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    if (!o->lora.rank)
+        return sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings);
+    return sp_adapters_save(o, &d->student, d->teacher->unet->weights, d->state.online,
+                            d->state.ema, d->settings);
+}
+
 static sp_status train(distillation *d)
 {
     const sp_distill_options *o = d->options;
@@ -277,7 +314,7 @@ static sp_status train(distillation *d)
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
     if (o->rank > 0) return SP_OK;
-    SP_TRY(sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings));
+    SP_TRY(save_results(d));
     return write_trace(d);
 }
 

@@ -16,8 +16,11 @@ typedef struct {
     sp_dtype storage;
     sp_optimizer optimizer;
     bool gradient_checkpointing;
-    bool random_cond_proj; /* start cond_proj at random, as the released script does, instead of at
-                              0 */
+    bool random_cond_proj;  /* start cond_proj at random, as the released script does, instead of at
+                               0 */
+    sp_lora_settings lora;  /* rank 0: the whole student is trained */
+    const char *lora_start; /* a LoRA file that training starts from; NULL: as the teacher */
+    bool lora_merged;       /* also write the student with the adapters in its weights */
     int64_t checkpointing_steps, validation_steps;
     int checkpoints_total_limit;
     const char *resume; /* NULL, "latest" or a checkpoint */
@@ -32,10 +35,14 @@ typedef struct {
  * EMA .95, 1000 steps of 12. */
 sp_distill_options sp_distill_defaults(void);
 
-/* Writes output/: unet/ (online weights), unet_ema/, the teacher's other components, an
- * LCMScheduler, README.md, splam.json (objective and settings), metrics.jsonl, checkpoint-N/,
- * validation-N.png. SP_CANCELLED after saving a checkpoint. Started by mpirun as one of R
- * processes, it trains with the others on R * batch samples a micro-batch (distributed.h). */
+/* Where lora.rank is 0, writes output/: unet/ (online weights), unet_ema/, the teacher's other
+ * components, an LCMScheduler, README.md, splam.json (objective and settings), metrics.jsonl,
+ * checkpoint-N/, validation-N.png. SP_CANCELLED after saving a checkpoint. Started by mpirun as one
+ * of R processes, it trains with the others on R * batch samples a micro-batch (distributed.h).
+ *
+ * Else only adapters and cond_proj are trained, and what is written of the networks is
+ * pytorch_lora_weights.safetensors and kohya.safetensors (online adapters), ema/ with the same two
+ * (their average), and with lora_merged all of the above too, with the adapters in the weights. */
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks);
 
 #endif

@@ -31,7 +31,7 @@ sp_status sp_train_settings(const sp_train_options *o, json_t **out)
 static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char *zero,
                          sp_plan **plan, sp_run **run, sp_training_state *state)
 {
-    const sp_initialize_options initialize = {.seed = o->seed, .zero = zero};
+    const sp_initialize_options initialize = {.seed = o->seed, .zero = {zero}};
     sp_weights *initial = NULL;
     sp_status status = sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);

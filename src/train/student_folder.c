@@ -3,23 +3,61 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "diffusion/scheduler_config.h"
 #include "models/convert.h"
 
-static const char readme[] =
+static const char readme_head[] =
     "# A few-step student\n"
     "\n"
-    "Distilled with splam; `splam.json` has the objective and every setting. 1 to 4 steps, no guidance:\n"
-    "\n"
+    "Distilled with splam; `splam.json` has the objective and every setting. 1 to 4 steps of LCM, no guidance (CFG 1):\n"
+    "it is distilled in.\n"
+    "\n";
+
+static const char readme_folder[] =
     "    splam generate -m . -p \"...\" --steps 4\n"
     "\n"
-    "In diffusers (guidance is distilled in, so say guidance_scale=1; the pipeline's default of 8.5 would be read as\n"
-    "another position on the sub-path):\n"
+    "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n"
+    "\n";
+
+/* A UNet that is told gamma by cond_proj. */
+static const char readme_embedding[] =
+    "In diffusers say guidance_scale=1: the pipeline's default of 8.5 would be read as another position on the sub-path.\n"
     "\n"
     "    pipe = diffusers.LatentConsistencyModelPipeline.from_pretrained(\".\")\n"
     "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
     "\n"
-    "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n";
+    "Programs that know nothing of `cond_proj` take the folded model, a plain UNet:\n"
+    "\n"
+    "    splam convert -m . -o plain --fold-guidance                                # StableDiffusionPipeline, as below\n"
+    "    splam convert -m . -o student.safetensors --fold-guidance --single-file    # ComfyUI, A1111: sampler LCM, CFG 1\n";
+
+static const char readme_plain[] =
+    "In diffusers:\n"
+    "\n"
+    "    pipe = diffusers.StableDiffusionPipeline.from_pretrained(\".\")    # its scheduler is LCMScheduler\n"
+    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
+    "\n"
+    "As one file for ComfyUI and A1111 (sampler LCM, CFG 1):\n"
+    "\n"
+    "    splam convert -m . -o student.safetensors --single-file\n";
+
+static const char readme_lora[] =
+    "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, `kohya.safetensors`\n"
+    "in those of A1111 and ComfyUI, and in `ema/` the same of their moving average.\n"
+    "\n"
+    "    splam generate -m TEACHER --lora kohya.safetensors --sampler lcm --guidance 1 --steps 4 -p \"...\"\n"
+    "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n"
+    "\n"
+    "In diffusers:\n"
+    "\n"
+    "    pipe = diffusers.StableDiffusionPipeline.from_pretrained(TEACHER)\n"
+    "    pipe.scheduler = diffusers.LCMScheduler.from_config(pipe.scheduler.config)\n"
+    "    pipe.load_lora_weights(\".\", weight_name=\"pytorch_lora_weights.safetensors\")\n"
+    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
+    "\n"
+    "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, sampler LCM, CFG 1.\n"
+    "\n";
 
 static sp_status save_unet(const sp_distill_options *o, const char *name,
                            const sp_unet_config *config, const sp_weights *weights)
@@ -37,7 +75,7 @@ static sp_status save_unet(const sp_distill_options *o, const char *name,
 /* The teacher's part as the folder `to`. */
 static sp_status write_part(const sp_model_folder *teacher, const char *name, const char *to)
 {
-    if (teacher->single) return sp_export_part(teacher, name, NULL, SP_F32, true, to);
+    if (teacher->single) return sp_export_part(teacher, name, to);
     char *from = sp_path_join(teacher->path, name);
     sp_status status = from ? sp_copy_tree(from, to) : SP_MEMORY;
     sp_free(from);
@@ -103,8 +141,9 @@ static sp_status save_json(const sp_distill_options *o, const char *name, const 
     return status;
 }
 
-/* diffusers opens a component as the class that the index says. */
-static sp_status save_index(const sp_distill_options *o)
+/* diffusers opens a component as the class that the index says. LatentConsistencyModelPipeline is
+ * for UNets with cond_proj. */
+static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student)
 {
     char *path = sp_path_join(o->output, "vae/config.json");
     json_t *vae = NULL;
@@ -113,11 +152,13 @@ static sp_status save_index(const sp_distill_options *o)
     const char *vae_class = json_string_value(json_object_get(vae, "_class_name"));
     json_t *index = json_pack(
         "{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
-        "_class_name", "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0",
-        "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
-        "diffusers", "LCMScheduler", "text_encoder", "transformers", "CLIPTextModel", "tokenizer",
-        "transformers", "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae",
-        "diffusers", vae_class ? vae_class : "AutoencoderKL");
+        "_class_name",
+        student->time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline",
+        "_diffusers_version", "0.30.0", "feature_extractor", "safety_checker",
+        "requires_safety_checker", 0, "scheduler", "diffusers", "LCMScheduler", "text_encoder",
+        "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer", "unet",
+        "diffusers", "UNet2DConditionModel", "vae", "diffusers",
+        vae_class ? vae_class : "AutoencoderKL");
     if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);
     json_decref(vae);
@@ -138,6 +179,23 @@ static sp_status save_teacher_parts(const sp_distill_options *o)
     return status;
 }
 
+static sp_status save_readme(const sp_distill_options *o, const sp_unet_config *student)
+{
+    sp_string text = {0};
+    bool adapters = o->lora.rank > 0;
+    sp_string_append_format(&text, "%s", readme_head);
+    if (adapters) sp_string_append_format(&text, "%s", readme_lora);
+    if (!adapters || o->lora_merged)
+        sp_string_append_format(&text, "%s%s", readme_folder,
+                                student->time_cond_dim ? readme_embedding : readme_plain);
+    char *path = sp_path_join(o->output, "README.md");
+    sp_status status =
+        path && !text.failed ? sp_write_file(path, text.data, text.length) : SP_MEMORY;
+    sp_free(path);
+    sp_string_free(&text);
+    return status;
+}
+
 sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings)
 {
@@ -145,8 +203,50 @@ sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *stu
     SP_TRY(save_unet(o, "unet_ema", student, ema));
     SP_TRY(save_teacher_parts(o));
     SP_TRY(save_json(o, "splam.json", settings));
-    char *path = sp_path_join(o->output, "README.md");
-    sp_status status = path ? sp_write_file(path, readme, sizeof readme - 1) : SP_MEMORY;
-    sp_free(path);
-    return status ? status : save_index(o);
+    SP_TRY(save_readme(o, student));
+    return save_index(o, student);
+}
+
+/* ---- adapters ---- */
+
+static sp_status save_adapters(const sp_distill_options *o, const char *folder,
+                               const sp_unet_config *student, const sp_weights *base,
+                               const sp_weights *adapters)
+{
+    static const char *const names[] = {[SP_LORA_DIFFUSERS] = "pytorch_lora_weights.safetensors",
+                                        [SP_LORA_KOHYA] = "kohya.safetensors"};
+    char *inside = sp_path_join(o->output, folder);
+    sp_status status = inside ? sp_make_folders(inside) : SP_MEMORY;
+    for (int i = 0; i < 2 && !status; i++) {
+        char *path = sp_path_join(inside, names[i]);
+        status = path ? sp_lora_save(path, (sp_lora_naming)i, student, base, adapters, &o->lora)
+                      : SP_MEMORY;
+        sp_free(path);
+    }
+    sp_free(inside);
+    return status;
+}
+
+static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *student,
+                             const sp_weights *base, const sp_weights *online,
+                             const sp_weights *ema, const json_t *settings)
+{
+    sp_weights *merged = NULL, *merged_ema = NULL;
+    sp_status status = sp_lora_merged(base, online, &o->lora, &merged);
+    if (!status) status = sp_lora_merged(base, ema, &o->lora, &merged_ema);
+    if (!status) status = sp_student_save(o, student, merged, merged_ema, settings);
+    sp_weights_destroy(merged);
+    sp_weights_destroy(merged_ema);
+    return status;
+}
+
+sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *student,
+                           const sp_weights *base, const sp_weights *online, const sp_weights *ema,
+                           const json_t *settings)
+{
+    SP_TRY(save_adapters(o, ".", student, base, online));
+    SP_TRY(save_adapters(o, "ema", student, base, ema));
+    if (o->lora_merged) return save_merged(o, student, base, online, ema, settings);
+    SP_TRY(save_json(o, "splam.json", settings));
+    return save_readme(o, student);
 }

@@ -101,21 +101,41 @@ static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
     return SP_OK;
 }
 
-static sp_status draw_student(validation *v, const sp_scheduler_config *scheduler,
-                              const sp_unet_config *student, const sp_training_state *state)
+/* Adapters are merged for the pictures, one network at a time. */
+static sp_status set_student(validation *v, const sp_distill_options *o,
+                             const sp_unet_config *student, const sp_weights *weights,
+                             sp_weights **merged)
+{
+    sp_pipeline_release(v->pipeline);
+    sp_weights_destroy(*merged);
+    *merged = NULL;
+    if (!o->lora.rank) return sp_pipeline_set_unet(v->pipeline, student, weights);
+    SP_TRY(sp_lora_merged(v->pipeline->unet->weights, weights, &o->lora, merged));
+    return sp_pipeline_set_unet(v->pipeline, student, *merged);
+}
+
+static sp_status draw_student(validation *v, const sp_distill_options *o,
+                              const sp_scheduler_config *scheduler, const sp_unet_config *student,
+                              const sp_training_state *state)
 {
     const sp_weights *weights[] = {state->online, state->ema};
     static const char *const labels[] = {"online, 1 step",  "online, 2 steps",  "online, 4 steps",
                                          "average, 1 step", "average, 2 steps", "average, 4 steps"};
+    sp_weights *merged = NULL;
+    sp_status status = SP_OK;
     v->rows = SP_VALIDATION_ROWS;
-    for (int row = 0; row < v->rows; row++) {
-        if (row % 3 == 0) SP_TRY(sp_pipeline_set_unet(v->pipeline, student, weights[row / 3]));
+    for (int row = 0; row < v->rows && !status; row++) {
+        if (row % 3 == 0) status = set_student(v, o, student, weights[row / 3], &merged);
         const sp_sampler_options sampler = {.kind = SP_SAMPLER_LCM, .steps = step_counts[row % 3]};
-        SP_TRY(draw_row(
-            v, row,
-            (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1}));
+        if (!status)
+            status = draw_row(
+                v, row,
+                (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1});
     }
-    return save_sheet(v, labels, state->step);
+    if (!status) status = save_sheet(v, labels, state->step);
+    sp_pipeline_release(v->pipeline);
+    sp_weights_destroy(merged);
+    return status;
 }
 
 sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher,
@@ -130,7 +150,7 @@ sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *te
     scheduler.is_lcm = true;
     scheduler.original_steps = options->objective.ddim_timesteps;
     sp_status status = take_prompts(&v, feed);
-    if (!status) status = draw_student(&v, &scheduler, student, state);
+    if (!status) status = draw_student(&v, options, &scheduler, student, state);
     release(&v);
     sp_pipeline_release(teacher);
     return status ? status : sp_pipeline_set_unet(teacher, NULL, NULL);

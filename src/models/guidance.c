@@ -1,0 +1,84 @@
+#include "models/guidance.h"
+
+#include <math.h>
+
+#include "base/memory.h"
+
+#define COND_PROJ "time_embedding.cond_proj.weight"
+#define LINEAR "time_embedding.linear_1.weight"
+#define BIAS "time_embedding.linear_1.bias"
+
+void sp_gamma_embedding(double gamma, int64_t dim, float *out)
+{
+    int64_t half = dim / 2;
+    float v = (float)(10 * (1 - gamma)) * 1000;
+    for (int64_t j = 0; j < half; j++) {
+        float frequency = (float)exp((double)j * -(log(10000.0) / (double)(half - 1)));
+        double phase = (double)(v * frequency);
+        out[j] = (float)sin(phase);
+        out[half + j] = (float)cos(phase);
+    }
+    if (dim % 2) out[dim - 1] = 0;
+}
+
+/* y[r] = sum_k matrix[r,k] x[k] */
+static void multiply(const sp_tensor *matrix, const double *x, double *y)
+{
+    int64_t rows = matrix->shape.dim[0], columns = matrix->shape.dim[1];
+    for (int64_t r = 0; r < rows; r++) {
+        y[r] = 0;
+        for (int64_t k = 0; k < columns; k++)
+            y[r] += sp_load(matrix->data, matrix->dtype, r * columns + k) * x[k];
+    }
+}
+
+sp_status sp_guidance_bias(const sp_weights *unet, const sp_weights *student,
+                           const sp_unet_config *c, sp_tensor *out)
+{
+    const sp_tensor *cond_proj = sp_weights_find(student, COND_PROJ),
+                    *linear = sp_weights_find(unet, LINEAR);
+    size_t dim = (size_t)c->time_cond_dim, width = (size_t)c->channels[0],
+           time = (size_t)c->time_dim;
+    float *told = sp_alloc(dim * sizeof *told);
+    double *x = sp_alloc((dim + width + time) * sizeof *x);
+    sp_status status = told && x ? SP_OK : SP_MEMORY;
+    if (!status && (!cond_proj || !linear))
+        status = sp_fail(SP_INTERNAL, "the UNet's weights have no cond_proj");
+    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(c->time_dim), out);
+    if (!status) {
+        double *inner = x + dim, *sum = inner + width;
+        sp_gamma_embedding(1, c->time_cond_dim, told);
+        for (size_t i = 0; i < dim; i++)
+            x[i] = (double)told[i];
+        multiply(cond_proj, x, inner);
+        multiply(linear, inner, sum);
+        for (size_t i = 0; i < time; i++)
+            ((float *)out->data)[i] = (float)sum[i];
+    }
+    sp_free(told);
+    sp_free(x);
+    return status;
+}
+
+sp_status sp_fold_guidance(sp_component *unet)
+{
+    sp_unet_config *c = &unet->config.unet;
+    if (!c->time_cond_dim)
+        return sp_fail(SP_ARGUMENT,
+                       "%s: the UNet has no cond_proj, so there is nothing to fold: it is used as "
+                       "it is",
+                       unet->folder);
+    sp_tensor sum, bias;
+    SP_TRY(sp_guidance_bias(unet->weights, unet->weights, c, &sum));
+    const sp_tensor *before = sp_weights_find(unet->weights, BIAS);
+    sp_status status = sp_tensor_convert(before, SP_F32, &bias);
+    for (int64_t i = 0; !status && i < c->time_dim; i++)
+        ((float *)bias.data)[i] += ((float *)sum.data)[i];
+    sp_tensor_free(&sum);
+    if (!status) status = sp_weights_add(unet->weights, BIAS, bias);
+    if (!status) status = sp_weights_remove(unet->weights, COND_PROJ);
+    if (!status && json_object_set_new(unet->json, "time_cond_proj_dim", json_null()))
+        status = SP_MEMORY;
+    c->time_cond_dim = 0;
+    return status;
+}

@@ -1,0 +1,104 @@
+/* Low-rank adapters (LoRA, Hu et al. 2021): a layer y = W x becomes y = W x + alpha/r up(down(x)),
+ * where down takes x to r channels and up takes these to y's. Of a convolution, down has its
+ * kernel, stride and padding and up is 1x1. */
+#ifndef SP_MODELS_LORA_H
+#define SP_MODELS_LORA_H
+#include "models/component.h"
+
+typedef struct sp_lora sp_lora; /* a file of adapters, below */
+
+/* ---- training ---- */
+
+/* (name, text): which layers of a UNet get adapters. all: linear layers of the transformers, and
+ * convolutions, shortcuts, time projections, down- and upsamplers of the residual blocks, as
+ * LCM-LoRA has it; attention: to_q, to_k, to_v, to_out.0. */
+#define SP_LORA_TARGETS_LIST(X) X(LORA_ALL, "all") X(LORA_ATTENTION, "attention")
+#define X(name, text) SP_##name,
+typedef enum { SP_LORA_TARGETS_LIST(X) SP_LORA_TARGETS_COUNT } sp_lora_targets;
+#undef X
+const char *sp_lora_targets_name(sp_lora_targets targets);
+/* SP_ARGUMENT, naming the choices, for any other text. */
+sp_status sp_lora_targets_of(const char *name, sp_lora_targets *out);
+
+enum { SP_LORA_MAX_RANK = 4096 };
+typedef struct {
+    int64_t rank; /* r; 0: no adapters */
+    double alpha;
+    sp_lora_targets targets;
+} sp_lora_settings;
+
+/* For sp_set_enter_over: layers of the set below get down, "LAYER.lora_A.weight" [r,K] or
+ * [r,C,k,k], and up, "LAYER.lora_B.weight" [M,r] or [M,r,1,1], as PEFT names them; cond_proj, which
+ * the teacher does not have, is of this set too. settings: as long as the adapter. */
+sp_adapter sp_lora_adapter(const sp_lora_settings *settings);
+
+/* Starting values of the adapters of a UNet, and of cond_proj if its config has one, new, f32: down
+ * U(-1/sqrt(fan_in), 1/sqrt(fan_in)) as PEFT's, up 0, so that nothing changes at first; cond_proj 0
+ * or as sp_initialize. */
+sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *settings,
+                         uint64_t seed, bool random_cond_proj, sp_weights **out);
+/* Takes the starting values of all adapters from a file instead: of this rank for every layer;
+ * alpha/r in it may be another. */
+sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings,
+                        sp_weights *adapters);
+
+/* A UNet's weights with the adapters in them, new: f32 where there is an adapter, else views of
+ * base; cond_proj is a view of the adapters'. Both must outlive it. */
+sp_status sp_lora_merged(const sp_weights *base, const sp_weights *adapters,
+                         const sp_lora_settings *settings, sp_weights **out);
+
+/* Writes adapters as files that other programs open, f32: diffusers' names, with alpha/r in the
+ * values, because alpha = r is what such a file means; or kohya's, with alpha. cond_proj, at gamma
+ * = 1, becomes an adapter of rank 1 of time_embedding.linear_1: up is what sp_fold_guidance would
+ * add to the bias, and down gives 1 for every timestep's embedding (to 1e-6). base: the UNet's
+ * weights. */
+typedef enum { SP_LORA_DIFFUSERS, SP_LORA_KOHYA } sp_lora_naming;
+sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_config *config,
+                       const sp_weights *base, const sp_weights *adapters,
+                       const sp_lora_settings *settings);
+
+/* weight += scale up down: weight f32 [rows,...], up [rows,r], down [r,...]. */
+sp_status sp_lora_add_product(sp_tensor *weight, const sp_tensor *up, const sp_tensor *down,
+                              double scale);
+
+/* ---- files ---- */
+
+/* A file of adapters for a UNet, a text encoder, or both: safetensors, or what torch.save wrote.
+ * Two namings are known: diffusers (PEFT)  unet.LAYER.lora_A.weight, .lora_B.weight;
+ * text_encoder.LAYER...; also .lora.down.weight, .lora.up.weight; alpha in the metadata, else r
+ *   kohya             lora_unet_LAYER.lora_down.weight, .lora_up.weight, .alpha (absent: r);
+ *                     lora_te_LAYER...
+ * with the layer's name as in diffusers, or as in original checkpoints; kohya's has "_" for ".".
+ *
+ * SP_FORMAT naming the tensor for one that belongs to neither naming, for half an adapter, for
+ * shapes that do not go together and values that are not finite; SP_UNSUPPORTED by name for DoRA,
+ * LoHa, LoKr, OFT, IA3, adapters with biases or a middle factor, and those of Stable Diffusion XL's
+ * second text encoder. */
+sp_status sp_lora_open(const char *path, sp_lora **out);
+void sp_lora_close(sp_lora *lora); /* NULL is legal */
+/* Adapters for that kind of component. */
+size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
+
+/* W + weight alpha/r up down in place of W, for every adapter of the component's kind, parameter by
+ * parameter. exact: changed weights are f32; else they keep the type that they are stored in.
+ * SP_FORMAT, naming the tensor, if an adapter is for a layer that the component does not have;
+ * SP_SHAPE if its shapes are not the layer's. */
+sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_component *component, bool exact);
+
+/* Several files with their weights, merged in this order. */
+typedef struct {
+    const char *path;
+    double weight;
+} sp_lora_source;
+typedef struct {
+    const sp_lora_source *sources; /* the caller's, as long as the list */
+    sp_lora **files;
+    size_t count;
+} sp_lora_list;
+sp_status sp_lora_list_open(const sp_lora_source *sources, size_t count, sp_lora_list *out);
+void sp_lora_list_close(sp_lora_list *list); /* zeroed is legal; leaves it zeroed */
+/* SP_ARGUMENT if a file has adapters for a kind of component that is not there; has is by kind. */
+sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has);
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_component *component, bool exact);
+
+#endif
