@@ -70,16 +70,22 @@ typedef struct {
     float *packed;
 } packing;
 
-/* `count` elements from `at` on, as f32 or as bf16. */
+/* `count` <= 2 * CHUNK elements from `at` on, as f32 or as bf16. */
 static void read_row(const packing *t, int64_t at, int64_t count, bool half, void *to)
 {
-    const char *from = t->source + at * (int64_t)sp_dtype_size(t->p->dtype);
-    if (half && t->p->dtype == SP_F32)
-        sp_row_to_bf16(to, (const float *)(const void *)from, count);
-    else if (!half && t->p->dtype == SP_BF16)
-        sp_row_from_bf16(to, (const uint16_t *)(const void *)from, count);
-    else
-        sp_convert(to, half ? SP_BF16 : SP_F32, from, t->p->dtype, count);
+    const void *from = t->source + at * (int64_t)sp_dtype_size(t->p->dtype);
+    float wide[2 * CHUNK];
+    if (t->p->dtype == (half ? SP_BF16 : SP_F32)) {
+        memcpy(to, from, (size_t)count * sp_dtype_size(t->p->dtype));
+        return;
+    }
+    if (t->p->dtype == SP_F16)
+        sp_row_from_f16(half ? wide : to, from, count);
+    else if (t->p->dtype == SP_BF16)
+        sp_row_from_bf16(to, from, count);
+    else if (t->p->dtype != SP_F32)
+        sp_convert(half ? wide : to, SP_F32, from, t->p->dtype, count);
+    if (half) sp_row_to_bf16(to, t->p->dtype == SP_F32 ? from : wide, count);
 }
 
 /* Rows of W along k: turned. */
