@@ -7,7 +7,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "base/text.h"
 
 enum { SP_PART_COUNT = 4 };
@@ -123,8 +122,8 @@ static sp_status save_description(const char *folder, const sp_training_state *s
                                   const json_t *settings)
 {
     char *path = sp_path_join(folder, "state.json");
-    json_t *description = json_pack("{s:I, s:i, s:O}", "step", (json_int_t)state->step, "threads",
-                                    sp_threads(), "settings", settings);
+    json_t *description =
+        json_pack("{s:I, s:O}", "step", (json_int_t)state->step, "settings", settings);
     sp_status status = path && description ? sp_json_save(path, description) : SP_MEMORY;
     json_decref(description);
     sp_free(path);
@@ -278,21 +277,14 @@ static sp_status load_folder(const char *folder, const json_t *settings, sp_trai
 {
     char *path = sp_path_join(folder, "state.json");
     json_t *description = NULL;
-    int64_t step = 0, threads = 0;
+    int64_t step = 0;
     sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
     if (!status) status = sp_json_int(description, "step", -1, path, &step);
-    if (!status) status = sp_json_int(description, "threads", 0, path, &threads);
     if (!status && step < 0)
         status = sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
     if (!status) status = same_settings(folder, json_object_get(description, "settings"), settings);
     if (!status) status = load_parts(folder, state);
-    if (!status) {
-        state->step = step;
-        if (threads != sp_threads())
-            sp_log_warn(
-                "%s was made with %d threads and goes on with %d: sums may differ in the last bit",
-                folder, (int)threads, sp_threads());
-    }
+    if (!status) state->step = step;
     json_decref(description);
     sp_free(path);
     return status;
