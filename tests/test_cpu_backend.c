@@ -3,7 +3,7 @@
 #include <math.h>
 #include <pthread.h>
 #include "kernel_fixture.h"
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/onednn/onednn.h"
 #include "base/parallel.h"
 
 /* fp32: sums of up to a few thousand products in another order. bf16: both sides round nearly the
@@ -168,6 +168,26 @@ static void deep_sums_for_any_threads(void **state)
     }
 }
 
+/* The library's linear layers, which only processors with AMX run. */
+static void check_library(const sp_value *value)
+{
+    fixture f;
+    fixture_make(&f, value, true);
+    sp_kernel kernel = {.name = "onednn linear"};
+    sp_status status = sp_onednn_prepare_linear(f.node, &kernel);
+    if (status == SP_OK) {
+        fenced out;
+        run_kernel(&kernel, &f, &out);
+        compare(&f, out.block + FENCE, kernel.name);
+        fenced_free(&out);
+        kernel.destroy(kernel.state);
+    } else {
+        assert_int_equal(status, SP_UNSUPPORTED); /* bf16 below avx512 */
+        assert_false(fast(value->dtype));
+    }
+    fixture_free(&f);
+}
+
 static const int64_t products[][3] = {{1, 1, 1},     {1, 64, 256},  {7, 33, 5},
                                       {77, 128, 96}, {128, 1, 17},  {3, 320, 77},
                                       {256, 64, 64}, {65, 96, 130}, {2, 770, 3}};
@@ -181,16 +201,18 @@ static void linear(void **state)
             const int64_t *p = products[i / 4];
             sp_builder *b;
             assert_ok(sp_builder_create(&b));
-            sp_value *x = input(b, "x", dtype, sp_shape_of(1, p[0], p[1]));
-            check(sp_linear(b, x, input(b, "w", dtype, sp_shape_of(p[2], p[1])),
-                            i & 1 ? input(b, "bias", SP_F32, sp_shape_of(p[2])) : NULL,
-                            i & 2 ? input(b, "r", dtype, sp_shape_of(1, p[0], p[2])) : NULL),
-                  fast(dtype));
-            check(sp_linear_transposed(b, x, input(b, "wt", dtype, sp_shape_of(p[1], p[2]))),
-                  fast(dtype));
-            check(
+            sp_value *x = input(b, "x", dtype, sp_shape_of(1, p[0], p[1])),
+                     *bias = i & 1 ? input(b, "bias", SP_F32, sp_shape_of(p[2])) : NULL,
+                     *r = i & 2 ? input(b, "r", dtype, sp_shape_of(1, p[0], p[2])) : NULL;
+            sp_value *nodes[] = {
+                sp_linear(b, x, input(b, "w", dtype, sp_shape_of(p[2], p[1])), bias, r),
+                sp_linear_transposed(b, x, input(b, "wt", dtype, sp_shape_of(p[1], p[2]))),
                 sp_linear_weight_gradient(b, x, input(b, "dy", dtype, sp_shape_of(1, p[0], p[2]))),
-                fast(dtype));
+            };
+            for (int k = 0; k < 3; k++) {
+                check(nodes[k], true);
+                if (k < 2) check_library(nodes[k]);
+            }
             sp_builder_destroy(b);
         }
     }
@@ -205,6 +227,7 @@ static void weights_of_other_dtypes(void **state)
         assert_ok(sp_builder_create(&b));
         sp_value *x = input(b, "x", SP_F32, sp_shape_of(2, 6, 5, 20));
         check(sp_linear(b, x, input(b, "w", stored, sp_shape_of(24, 20)), NULL, NULL), true);
+        check(sp_linear_transposed(b, x, input(b, "t", stored, sp_shape_of(20, 24))), true);
         check(sp_conv2d(b, x, input(b, "k", stored, sp_shape_of(12, 20, 3, 3)), NULL, NULL, NULL,
                         (sp_conv2d_options){1, 1, 1, 1, 1, false}),
               true);

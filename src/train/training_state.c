@@ -8,7 +8,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/parallel.h"
 #include "base/text.h"
 #include "train/checksum.h"
 
@@ -206,9 +205,8 @@ static sp_status save_description(const sp_checksums *sums, const sp_training_st
                                   const json_t *settings)
 {
     char *path = sp_path_join(sums->folder, "state.json");
-    json_t *description =
-        json_pack("{s:I, s:i, s:O, s:O}", "step", (json_int_t)state->step, "threads", sp_threads(),
-                  "settings", settings, "files", sums->files);
+    json_t *description = json_pack("{s:I, s:O, s:O}", "step", (json_int_t)state->step, "settings",
+                                    settings, "files", sums->files);
     sp_status status = path && description ? sp_checksum_seal(description) : SP_MEMORY;
     if (!status) status = sp_json_save(path, description);
     json_decref(description);
@@ -436,19 +434,14 @@ static sp_status load_described(const char *folder, const char *path, json_t *de
                                 const json_t *settings, sp_training_state *state,
                                 const sp_callbacks *callbacks)
 {
-    int64_t step = 0, threads = 0;
+    int64_t step = 0;
     SP_TRY(sp_checksum_check_seal(description, path));
     SP_TRY(sp_json_int(description, "step", -1, path, &step));
-    SP_TRY(sp_json_int(description, "threads", 0, path, &threads));
     if (step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
     SP_TRY(same_settings(folder, json_object_get(description, "settings"), settings));
     SP_TRY(verify_parts(folder, description, callbacks));
     SP_TRY(load_parts(folder, state));
     state->step = step;
-    if (threads != sp_threads())
-        sp_log_warn(
-            "%s was made with %d threads and goes on with %d: sums may differ in the last bit",
-            folder, (int)threads, sp_threads());
     return SP_OK;
 }
 

@@ -1,5 +1,6 @@
 /* Linear layers as matrix products: y[R,M] = x[R,K] W^T + bias + residual, R being all leading
- * dimensions together. */
+ * dimensions together. Our own kernel (vector/linear.c) goes before this one except for bf16 where
+ * the library has AMX; below that the library's sums depend on the number of threads (gemm:jit). */
 #include "backend/cpu/onednn/onednn.h"
 
 typedef struct {

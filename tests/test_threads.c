@@ -1,0 +1,160 @@
+/* One whole distillation step with 1, 2, 3 and 4 threads: the loss and every gradient, bit for bit.
+ */
+#include "support.h"
+#include "base/parallel.h"
+#include "base/random.h"
+#include "backend/cpu/cpu.h"
+#include "diffusion/objective.h"
+#include "models/component.h"
+
+#define BATCH 3
+#define SIDE 16
+
+typedef struct {
+    sp_component *teacher;
+    sp_weights *student;
+    sp_plan *plan;
+    sp_run *run;
+} step;
+
+static void make_step(step *s, bool checkpointing, sp_dtype storage)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/golden/teacher-epsilon", getenv("SPLAM_SOURCE"));
+    assert_ok(sp_component_open(path, "unet", &s->teacher));
+    assert_ok(sp_weights_copy(s->teacher->weights, SP_F32, &s->student));
+    sp_objective_settings settings = {.objective = SP_OBJECTIVE_SPLAM,
+                                      .conditioning = SP_GAMMA_TIME,
+                                      .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3},
+                                      .solver_steps = 1};
+    const sp_unet_config *unet = &s->teacher->config.unet;
+    sp_step_shape shape = {.batch = BATCH,
+                           .channels = 4,
+                           .height = SIDE,
+                           .width = SIDE,
+                           .context_length = 7,
+                           .context_dim = 24,
+                           .teacher = unet,
+                           .teacher_weights = s->teacher->weights,
+                           .student = unet,
+                           .gradient_checkpointing = checkpointing};
+    sp_graph *graph;
+    assert_ok(sp_objective_graph(&settings, &shape, &graph));
+    assert_ok(sp_plan_create(graph, sp_cpu_backend(), storage, &s->plan));
+    assert_ok(sp_run_create(s->plan, &s->run));
+    assert_ok(sp_run_bind(s->run, "teacher", s->teacher->weights));
+    assert_ok(sp_run_bind(s->run, "ema", s->student));
+    assert_ok(sp_run_bind(s->run, "online", s->student));
+}
+
+static void free_step(step *s)
+{
+    sp_run_destroy(s->run);
+    sp_plan_destroy(s->plan);
+    sp_weights_destroy(s->student);
+    sp_component_close(s->teacher);
+}
+
+/* Numbers of about 1 for tensors and coefficients, timesteps of some hundreds. */
+static void set_input(sp_run *run, const char *name, sp_shape shape, uint64_t index)
+{
+    sp_tensor tensor;
+    assert_ok(sp_tensor_create(SP_F32, shape, &tensor));
+    float *numbers = tensor.data;
+    int64_t count = sp_shape_count(shape);
+    sp_random_key key = {.seed = 3, .sample = index};
+    if (shape.rank > 1)
+        sp_random_normal(key, numbers, (size_t)count);
+    else
+        sp_random_uniform(key, numbers, (size_t)count);
+    for (int64_t i = 0; i < count && strstr(name, "timestep"); i++)
+        numbers[i] *= 999;
+    assert_ok(sp_run_set_input(run, name, &tensor));
+    sp_tensor_free(&tensor);
+}
+
+static void set_inputs(step *s)
+{
+    const sp_graph *graph = sp_plan_graph(s->plan);
+    uint64_t count = 0;
+    for (int i = 0; i < graph->value_count; i++) {
+        const sp_value *v = graph->values[i];
+        if (v->kind == SP_VALUE_INPUT && sp_plan_input(s->plan, v->name))
+            set_input(s->run, v->name, v->shape, count++);
+    }
+    assert_true(count > 10);
+}
+
+static size_t bytes_of(const sp_value *v)
+{
+    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
+}
+
+/* All outputs one behind the other. */
+static unsigned char *outputs_with(int threads, bool checkpointing, sp_dtype storage, size_t *bytes,
+                                   int *count)
+{
+    step s;
+    sp_set_threads(threads);
+    make_step(&s, checkpointing, storage);
+    set_inputs(&s);
+    assert_ok(sp_run_execute(s.run));
+    const sp_graph *graph = sp_plan_graph(s.plan);
+    *bytes = 0;
+    *count = graph->output_count;
+    for (int i = 0; i < graph->output_count; i++)
+        *bytes += bytes_of(graph->outputs[i].value);
+    unsigned char *all = sp_alloc(*bytes), *to = all;
+    assert_non_null(all);
+    for (int i = 0; i < graph->output_count; i++) {
+        size_t size = bytes_of(graph->outputs[i].value);
+        memcpy(to, sp_run_output_address(s.run, graph->outputs[i].name), size);
+        to += size;
+    }
+    free_step(&s);
+    sp_set_threads(0);
+    return all;
+}
+
+static void check(bool checkpointing, sp_dtype storage)
+{
+    size_t bytes, first_bytes;
+    int count;
+    unsigned char *first = outputs_with(1, checkpointing, storage, &first_bytes, &count);
+    assert_true(count > 100); /* the loss and the gradients */
+    for (int threads = 2; threads <= 4; threads++) {
+        unsigned char *other = outputs_with(threads, checkpointing, storage, &bytes, &count);
+        assert_int_equal(bytes, first_bytes);
+        assert_memory_equal(first, other, bytes);
+        sp_free(other);
+    }
+    sp_free(first);
+}
+
+static void gradients_in_f32(void **state)
+{
+    (void)state;
+    check(false, SP_F32);
+}
+
+static void gradients_in_bf16(void **state)
+{
+    (void)state;
+    check(false, SP_BF16);
+}
+
+static void gradients_with_checkpoints(void **state)
+{
+    (void)state;
+    check(true, sp_cpu_backend()->preferred_dtype);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_in_f32),
+        cmocka_unit_test(gradients_in_bf16),
+        cmocka_unit_test(gradients_with_checkpoints),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
