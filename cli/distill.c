@@ -14,7 +14,8 @@ static const char *const examples[] = {
     "    --learning-rate 2e-4 --train-batch-size 32 --guidance-scale-w 2",
     "splam distill --teacher sd15 --data folder:pictures --output student --gamma-conditioning time \\\n"
     "    --sigma linear",
-    "splam distill --teacher sd15 --data folder:pictures --output student --dry-run",
+    "splam distill --teacher sd15 --data 'wds:laion/*.tar' --min-aesthetic 5.5 --output student --dry-run",
+    "splam distill --teacher sd15 --data latents:latents --random-flip --output student",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
     NULL,
 };
@@ -23,13 +24,15 @@ int cli_distill(int argc, char **argv)
 {
     splam_distill_options o = splam_distill_defaults();
     int64_t seed = 0, threads = 0;
+    bool center = false;
     const char *mixed = NULL, *loss = "huber";
     /* clang-format off */
     const option options[] = {
         {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "DIR", .required = true,
          .help = "the model to distil, a diffusers folder"},
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
-         .help = "pictures and captions: emoji: or folder:DIR"},
+         .help = "pictures and captions: emoji:, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
+                 "latents:DIR that splam data --cache wrote"},
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .help = "folder for the student (required, but with --dry-run)"},
         {.name = "objective", .kind = OPTION_CHOICE, .value = &o.objective, .choices = "splam|lcm",
@@ -68,8 +71,7 @@ int cli_distill(int argc, char **argv)
          .high = 100, .help = "gamma = uniform^X; below 1: nearer to the start", .fallback = "1"},
         {.name = "random-cond-proj", .kind = OPTION_FLAG, .value = &o.random_cond_proj,
          .help = "start the gamma embedding's layer at random, not at 0"},
-        {.name = "resolution", .kind = OPTION_INTEGER, .value = &o.resolution, .argument = "N", .low = 8,
-         .high = 8192, .help = "side of the pictures", .fallback = "emoji 64, else 512"},
+        OPTIONS_PICTURES(&o.pictures, &center),
         {.name = "mixed-precision", .kind = OPTION_CHOICE, .value = &mixed, .choices = "no|bf16",
          .help = "products and activations", .fallback = "bf16 where the processor has it"},
         {.name = "gradient-checkpointing", .kind = OPTION_FLAG, .value = &o.gradient_checkpointing,
@@ -103,6 +105,7 @@ int cli_distill(int argc, char **argv)
         .examples = examples,
     };
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    if (result == OPTIONS_RUN) result = options_check_crop(&o.pictures, center);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (!o.data && !o.draws)
         return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");

@@ -38,6 +38,20 @@ sp_dtype sp_storage_of(splam_precision precision)
     return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
 }
 
+sp_dataset_options sp_picture_options_of(const splam_picture_options *o, uint64_t seed)
+{
+    return (sp_dataset_options){
+        .resolution = (int)o->resolution,
+        .min_size = (int)o->min_size,
+        .min_aesthetic = o->min_aesthetic,
+        .max_watermark = o->max_watermark,
+        .min_similarity = o->min_similarity,
+        .random_crop = o->random_crop,
+        .random_flip = o->random_flip,
+        .seed = seed,
+    };
+}
+
 splam_callbacks splam_terminal_callbacks(splam_terminal *terminal)
 {
     _Static_assert(sizeof(sp_progress) <= sizeof(splam_terminal), "splam_terminal is too small");
