@@ -41,7 +41,7 @@ int cli_demo(int argc, char **argv)
          .kind = OPTION_TEXT,
          .value = &o.data,
          .argument = "SPEC",
-         .help = "pictures and captions that the teacher was trained on: emoji: or folder:DIR",
+         .help = "pictures and captions that the teacher was trained on: " DATA_SETS,
          .fallback = "emoji:"},
         {.name = "max-train-steps",
          .kind = OPTION_INTEGER,

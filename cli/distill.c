@@ -17,7 +17,8 @@ static const char *const examples[] = {
     "splam distill --teacher sd15 --data folder:pictures --output student --gamma-conditioning time \\\n"
     "    --sigma linear",
     "splam distill --teacher sd15 --data folder:pictures --output lora --lora-rank 64 --learning-rate 1e-4",
-    "splam distill --teacher sd15 --data folder:pictures --output student --dry-run",
+    "splam distill --teacher sd15 --data 'wds:laion/*.tar' --min-aesthetic 5.5 --output student --dry-run",
+    "splam distill --teacher sd15 --data latents:latents --random-flip --output student",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
     NULL,
 };
@@ -26,13 +27,15 @@ int cli_distill(int argc, char **argv)
 {
     splam_distill_options o = splam_distill_defaults();
     int64_t seed = 0, threads = 0;
+    bool center = false;
     const char *mixed = NULL, *loss = "huber";
     /* clang-format off */
     const option options[] = {
         {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "DIR", .required = true,
          .help = "the model to distil, a diffusers folder"},
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
-         .help = "pictures and captions: emoji: or folder:DIR"},
+         .help = "pictures and captions: emoji:, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
+                 "latents:DIR that splam data --cache wrote"},
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .help = "folder for the student (required, but with --dry-run)"},
         {.name = "objective", .kind = OPTION_CHOICE, .value = &o.objective, .choices = "splam|lcm",
@@ -84,8 +87,7 @@ int cli_distill(int argc, char **argv)
          .help = "start from these adapters, of the same rank and layers; else the student begins as the teacher"},
         {.name = "lora-merged", .kind = OPTION_FLAG, .value = &o.lora_merged,
          .help = "also write the whole student with the adapters in its weights"},
-        {.name = "resolution", .kind = OPTION_INTEGER, .value = &o.resolution, .argument = "N", .low = 8,
-         .high = 8192, .help = "side of the pictures", .fallback = "emoji 64, else 512"},
+        OPTIONS_PICTURES(&o.pictures, &center),
         {.name = "mixed-precision", .kind = OPTION_CHOICE, .value = &mixed, .choices = "no|bf16",
          .help = "products and activations", .fallback = "bf16 where the processor has it"},
         {.name = "gradient-checkpointing", .kind = OPTION_FLAG, .value = &o.gradient_checkpointing,
@@ -119,6 +121,7 @@ int cli_distill(int argc, char **argv)
         .examples = examples,
     };
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    if (result == OPTIONS_RUN) result = options_check_crop(&o.pictures, center);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (!o.data && !o.draws)
         return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");

@@ -42,7 +42,7 @@ int cli_eval(int argc, char **argv)
          .value = &o.data,
          .argument = "SPEC",
          .required = true,
-         .help = "pictures and captions: emoji: or folder:DIR"},
+         .help = "pictures and captions: " DATA_SETS},
         {.name = "output",
          .kind = OPTION_TEXT,
          .value = &o.output,

@@ -292,6 +292,13 @@ options_result options_parse(const command *c, int argc, char **argv, const char
     return code ? OPTIONS_WRONG : OPTIONS_RUN;
 }
 
+options_result options_check_crop(const splam_picture_options *pictures, bool center)
+{
+    if (!center || !pictures->random_crop) return OPTIONS_RUN;
+    cli_fail(CLI_USAGE, "--center-crop and --random-crop are two ways to cut; give one");
+    return OPTIONS_WRONG;
+}
+
 int options_exit_code(options_result result)
 {
     return result == OPTIONS_WRONG ? CLI_USAGE : CLI_OK;

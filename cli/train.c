@@ -27,7 +27,7 @@ int cli_train(int argc, char **argv)
     /* clang-format off */
     const option options[] = {
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
-         .required = true, .help = "pictures and captions: emoji: or folder:DIR"},
+         .required = true, .help = "pictures and captions: " DATA_SETS},
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .required = true, .help = "folder for the model, checkpoint-N/ and metrics.jsonl"},
         {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "DIR",

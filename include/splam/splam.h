@@ -100,17 +100,39 @@ SPLAM_API splam_status splam_tokenize(const char *model, const char *text, int32
  * (splam_free). Nothing is run. */
 SPLAM_API splam_status splam_inspect(const char *path, char **text);
 
+/* A data set is named by a text: "emoji:", "folder:DIR", "wds:SHARDS.tar" (a shell's wildcards and
+ * braces) or "coco:ANNOTATIONS.json,IMAGES".
+ *
+ * Which of its pictures are taken and how they are cut; 0 takes the default in brackets, or asks
+ * nothing. Filters look at fields that LAION's metadata have, in a picture's json, in letters of
+ * either case; a picture without the field is rejected. */
+typedef struct {
+    int64_t resolution;    /* side of the pictures [emoji 64, else 512] */
+    int64_t min_size;      /* shorter sides below are rejected: width and height, or original_width
+                              and original_height, or the picture's own [half the resolution] */
+    double min_aesthetic;  /* aesthetic, aesthetic_score, aesthetic_score_laion_v2 */
+    double max_watermark;  /* pwatermark, watermark, watermark_score */
+    double min_similarity; /* similarity, clip_similarity_vitb32, clip_similarity_vitl14 */
+    bool random_crop;      /* at a place drawn from (seed, picture); else the centre */
+    bool random_flip;      /* mirrored or not, drawn from (seed, epoch, picture) */
+} splam_picture_options;
+
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *spec;   /* "emoji:" or "folder:DIR" */
-    int64_t resolution; /* side of the pictures [emoji 64, else 512] */
-    int64_t min_size;   /* shorter sides below are rejected [half the resolution] */
-    const char *sheet;  /* a PNG of samples with their captions to write; NULL: none */
-    int64_t count;      /* pictures on it [48] */
-    uint64_t seed;      /* of their choice */
+    const char *spec; /* a data set, or "latents:DIR": see cache */
+    splam_picture_options pictures;
+    const char *sheet;   /* a PNG of samples with their captions to write; NULL: none */
+    int64_t count;       /* pictures on it [48] */
+    uint64_t seed;       /* of their choice, of crops and flips */
+    const char *cache;   /* a folder to write what training needs of the pictures: moments of the
+                            VAE's posterior and contexts of the captions; distill takes it as
+                            "latents:DIR". A run that was stopped goes on. NULL: none */
+    const char *teacher; /* a model whose VAE and text encoder make them */
+    const char *cache_dtype; /* "F16", "F32" ["F16"] */
+    splam_precision precision;
 } splam_data_options;
 /* Opens a data set and decodes the pictures of the sheet; *summary: what was accepted and rejected,
- * and why, in lines for people (splam_free). */
+ * and why, in lines for people (splam_free). Of latents every checksum is read. */
 SPLAM_API splam_status splam_data(const splam_data_options *options,
                                   const splam_callbacks *callbacks, char **summary);
 
@@ -198,7 +220,7 @@ SPLAM_API splam_status splam_generate(const splam_generate_options *options,
 
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *data;            /* the data set: "emoji:" or "folder:DIR" */
+    const char *data;            /* a data set, such as "emoji:" */
     const char *output;          /* folder of the model, checkpoint-N/ and metrics.jsonl */
     const char *vae;             /* teacher: an autoencoder's folder, or a model's with one */
     int64_t max_train_steps;     /* [vae 2000, teacher 8000] */
@@ -228,9 +250,10 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
 /* Begin with splam_distill_defaults(). Terms are those of the paper: a teacher's trajectory is cut
  * into sub-paths of `skip` timesteps, and gamma is the position on one, 1 at its start. */
 typedef struct {
-    const char *teacher; /* a diffusers folder */
-    const char *data;    /* "emoji:" or "folder:DIR"; not needed with draws */
-    const char *output;  /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */
+    const char *teacher;            /* a diffusers folder */
+    const char *data;               /* a data set or "latents:DIR"; not needed with draws */
+    splam_picture_options pictures; /* with latents only random_flip, where they have it */
+    const char *output; /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */
     const char *objective;          /* "splam"; "lcm": gamma is always 1 */
     const char *sigma;              /* "quadratic", "linear": the noise level on a sub-path */
     const char *gamma_conditioning; /* "embedding", "time" */
@@ -245,7 +268,6 @@ typedef struct {
     int64_t max_train_steps, train_batch_size, gradient_accumulation_steps;
     double learning_rate, ema_decay;
     const char *optimizer; /* "adamw"; "adamw8bit": moments in a byte each */
-    int64_t resolution; /* 0: 64 for emoji, else 512 */
     splam_precision precision;
     bool gradient_checkpointing;
     bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
@@ -278,7 +300,7 @@ typedef struct {
     size_t model_count;
     const char *unet;     /* their UNets' folder ["unet"] */
     const char *teacher;  /* a diffusers folder, needed for ode-error; gets a row of its own */
-    const char *data;     /* "emoji:" or "folder:DIR" */
+    const char *data;     /* a data set, such as "emoji:" */
     const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's
                              references, which are kept for the next time */
     const char *metrics;  /* of "ode-error,frechet,hit" [all, without a teacher frechet and hit] */

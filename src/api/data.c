@@ -5,7 +5,8 @@
 
 #include "api/convert.h"
 #include "base/memory.h"
-#include "data/dataset.h"
+#include "data/image.h"
+#include "data/latent_cache.h"
 #include "data/sheet.h"
 
 /* ---- the sheet ---- */
@@ -37,6 +38,8 @@ static sp_status fill(sp_dataset *dataset, uint64_t seed, const sp_callbacks *ca
         status = cells->pictures[i] ? sp_check_cancelled(callbacks) : SP_MEMORY;
         if (!status) status = sp_dataset_image(dataset, sample, cells->pictures[i], &used);
         if (!status) cells->captions[i] = sp_dataset_caption(dataset, used, 0);
+        if (!status && sp_dataset_flips(sp_dataset_get_options(dataset), 0, used))
+            sp_rgb_mirror(cells->pictures[i], (int)side, (int)side);
         sp_report(callbacks, "decoding pictures", i + 1, cells->count, NULL);
     }
     sp_dataset_order_destroy(order);
@@ -125,12 +128,24 @@ static void describe_captions(const sp_dataset *dataset, sp_string *out)
     for (int64_t i = 0; i < SHOWN && i < count; i++) {
         int64_t sample = i * (count / SHOWN);
         int variants = sp_dataset_caption_count(dataset, sample);
-        sp_string_append_format(out, "  %s: \"%s\"", sp_dataset_name(dataset, sample),
-                                sp_dataset_caption(dataset, sample, 0));
+        char name[200];
+        sp_clean_text(sp_dataset_name(dataset, sample), name, sizeof name);
+        sp_string_append_format(out, "  %s: \"%s\"", name, sp_dataset_caption(dataset, sample, 0));
         if (variants > 1)
             sp_string_append_format(out, ", or \"%s\"", sp_dataset_caption(dataset, sample, 1));
         sp_string_append(out, "\n", 1);
     }
+}
+
+/* The text, now the caller's. */
+static sp_status take(sp_string *text, char **out)
+{
+    if (text->failed) {
+        sp_string_free(text);
+        return SP_MEMORY;
+    }
+    *out = text->data;
+    return SP_OK;
 }
 
 static sp_status describe(sp_dataset *dataset, char **summary)
@@ -138,24 +153,63 @@ static sp_status describe(sp_dataset *dataset, char **summary)
     sp_string text = {0};
     sp_dataset_summary(dataset, &text);
     describe_captions(dataset, &text);
-    if (text.failed) {
-        sp_string_free(&text);
-        return SP_MEMORY;
-    }
-    *summary = text.data;
-    return SP_OK;
+    return take(&text, summary);
+}
+
+/* ---- latents ---- */
+
+static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
+                             const sp_callbacks *callbacks)
+{
+    const sp_pipeline_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
+                                       .storage = sp_storage_of(o->precision)};
+    int dtype = sp_dtype_from_name(o->cache_dtype ? o->cache_dtype : "F16");
+    const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = (sp_dtype)dtype};
+    sp_pipeline *pipeline;
+    if (!o->teacher)
+        return sp_fail(SP_ARGUMENT, "a cache needs the teacher that makes its latents");
+    if (dtype != SP_F16 && dtype != SP_F32)
+        return sp_fail(SP_ARGUMENT, "latents are stored as F16 or F32, not as %s", o->cache_dtype);
+    SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
+    sp_status status = sp_latent_cache_write(dataset, pipeline, &options, o->cache, callbacks);
+    sp_pipeline_close(pipeline);
+    return status;
+}
+
+static sp_status look_at_latents(const splam_data_options *o, const sp_callbacks *callbacks,
+                                 char **summary)
+{
+    const splam_picture_options *p = &o->pictures;
+    sp_string text = {0};
+    sp_latent_cache *cache;
+    if (o->sheet || o->cache)
+        return sp_fail(SP_ARGUMENT, "\"%s\" holds no pictures for a sheet or another cache",
+                       o->spec);
+    if (p->resolution || p->min_size || p->min_aesthetic > 0 || p->max_watermark > 0 ||
+        p->min_similarity > 0 || p->random_crop || p->random_flip)
+        return sp_fail(SP_ARGUMENT, "\"%s\" has its samples chosen and cut already", o->spec);
+    SP_TRY(sp_latent_cache_open(o->spec + strlen("latents:"), &cache));
+    sp_status status = sp_latent_cache_verify(cache, callbacks);
+    sp_latent_cache_summary(cache, &text);
+    sp_latent_cache_close(cache);
+    if (!status) return take(&text, summary);
+    sp_string_free(&text);
+    return status;
 }
 
 splam_status splam_data(const splam_data_options *o, const splam_callbacks *callbacks,
                         char **summary)
 {
     sp_callbacks own = sp_own_callbacks(callbacks);
-    sp_dataset_options options = {.resolution = (int)o->resolution, .min_size = (int)o->min_size};
+    sp_dataset_options options = sp_picture_options_of(&o->pictures, o->seed);
     sp_dataset *dataset = NULL;
     *summary = NULL;
+    if (o->spec && sp_starts_with(o->spec, "latents:"))
+        return sp_public_status(look_at_latents(o, &own, summary));
     sp_status status = o->spec ? SP_OK : sp_fail(SP_ARGUMENT, "a data set is missing");
     if (!status) status = sp_dataset_open(o->spec, &options, &own, &dataset);
     if (!status && o->sheet) status = write_sheet(dataset, o, &own);
+    if (!status && o->cache) status = write_cache(dataset, o, &own);
     if (!status) status = describe(dataset, summary);
     sp_dataset_close(dataset);
     return sp_public_status(status);

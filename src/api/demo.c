@@ -117,7 +117,7 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
     o.batch = SP_DEMO_BATCH;
     o.learning_rate = method->learning_rate;
     o.ema_decay = method->ema_decay;
-    o.resolution = d->resolution;
+    o.pictures.resolution = d->resolution;
     o.storage = sp_storage_of(d->o->precision);
     o.checkpointing_steps = 0;
     o.seed = d->o->seed;

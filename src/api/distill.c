@@ -46,7 +46,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .learning_rate = o->learning_rate,
         .ema_decay = o->ema_decay,
         .max_grad_norm = sp_distill_defaults().max_grad_norm,
-        .resolution = (int)o->resolution,
+        .pictures = sp_picture_options_of(&o->pictures, o->seed),
         .storage = sp_storage_of(o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
         .random_cond_proj = o->random_cond_proj,

@@ -60,6 +60,20 @@ sp_status sp_own_loras(const splam_lora *loras, size_t count, sp_lora_source **o
     return SP_OK;
 }
 
+sp_dataset_options sp_picture_options_of(const splam_picture_options *o, uint64_t seed)
+{
+    return (sp_dataset_options){
+        .resolution = (int)o->resolution,
+        .min_size = (int)o->min_size,
+        .min_aesthetic = o->min_aesthetic,
+        .max_watermark = o->max_watermark,
+        .min_similarity = o->min_similarity,
+        .random_crop = o->random_crop,
+        .random_flip = o->random_flip,
+        .seed = seed,
+    };
+}
+
 splam_callbacks splam_terminal_callbacks(splam_terminal *terminal)
 {
     _Static_assert(sizeof(sp_progress) <= sizeof(splam_terminal), "splam_terminal is too small");

@@ -81,6 +81,10 @@ void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out
  * reason. */
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out);
 
+/* Copies at most capacity-1 bytes of whole UTF-8 characters; malformed bytes and control characters
+ * become '?'. For names out of files, which may hold anything, before people or JSON see them. */
+void sp_clean_text(const char *text, char *out, size_t capacity);
+
 /* The order of samples: position p of a whole run is element p % count of the permutation for
  * (seed, p / count). It depends on nothing else. Keeps the permutation of the epoch last asked for;
  * one per thread. */

@@ -1,4 +1,5 @@
 #include "data/latent_block.h"
+#include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 #include "base/memory.h"
@@ -14,9 +15,9 @@ typedef struct {
 static void list_parts(sp_latent_block *b, part out[PARTS])
 {
     const part parts[PARTS] = {
-        {"moments", &b->moments[0]}, {"moments_flipped", &b->moments[1]},
-        {"context", &b->context},    {"uncond", &b->uncond},
-        {"sample", &b->sample},      {"text", &b->text},
+        {"moments", &b->moments[0]},  {"moments_flipped", &b->moments[1]},
+        {"context", &b->context},     {"uncond", &b->uncond},
+        {"sample", &b->sample},       {"text", &b->text},
         {"text_ends", &b->text_ends}, {"checksums", &b->checksums},
     };
     memcpy(out, parts, sizeof parts);
@@ -83,12 +84,13 @@ sp_status sp_latent_block_check(const sp_latent_block *block, uint32_t key, int6
     memcpy(&written, (const char *)block->checksums.data + 8 * i, sizeof written);
     uint32_t found = sp_latent_block_checksum(block, key, first, i);
     if (found == written) return SP_OK;
+    char row[48] = "the empty caption";
+    if (i < block->rows) snprintf(row, sizeof row, "sample %lld", (long long)(first + i));
     return sp_fail(
         SP_FORMAT,
-        "%s is damaged: %s %lld has the checksum %08x and was written with %08llx; remove the file and "
-        "make it again with splam data --cache",
-        sp_tensor_file_path(block->file), i < block->rows ? "sample" : "the empty caption, row",
-        (long long)(first + i), found, (unsigned long long)written);
+        "%s is damaged: %s has the checksum %08x and was written with %08llx; splam data "
+        "--cache makes it again",
+        sp_tensor_file_path(block->file), row, found, (unsigned long long)written);
 }
 
 /* ---- files ---- */
@@ -130,8 +132,8 @@ static sp_status take(sp_latent_block *b, const char *name, int dtype, int rank,
 {
     const sp_tensor *found;
     SP_TRY(sp_tensor_file_get(b->file, name, &found));
-    bool typed = dtype < 0 ? found->dtype == SP_F16 || found->dtype == SP_F32
-                           : (int)found->dtype == dtype;
+    bool typed =
+        dtype < 0 ? found->dtype == SP_F16 || found->dtype == SP_F32 : (int)found->dtype == dtype;
     if (!typed || found->shape.rank != rank || found->shape.dim[0] != rows ||
         sp_tensor_count(found) < 1)
         return wrong(b, name, found);

@@ -16,10 +16,10 @@
 #include "tensor/safetensors.h"
 
 typedef struct {
-    int64_t rows, filled;             /* samples that there is room for, that have moments */
-    sp_tensor moments[2];             /* data NULL: not yet, or, of [1], no flips */
+    int64_t rows, filled; /* samples that there is room for, that have moments */
+    sp_tensor moments[2]; /* data NULL: not yet, or, of [1], no flips */
     sp_tensor context, uncond, sample, text, text_ends, checksums;
-    sp_tensor_file *file;             /* NULL: the tensors are owned */
+    sp_tensor_file *file; /* NULL: the tensors are owned */
 } sp_latent_block;
 
 void sp_latent_block_free(sp_latent_block *block); /* zeroed is legal; leaves it zeroed */
@@ -35,8 +35,8 @@ sp_status sp_latent_block_check(const sp_latent_block *block, uint32_t key, int6
 /* Writes the rows filled, and what else there is; beside and renamed. */
 sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, uint32_t key,
                                int64_t first);
-/* Opens a file of `rows` samples, or, where `partial`, of at most so many, which hold moments alone.
- * SP_IO, SP_FORMAT, SP_SHAPE. Rows are not checked yet. */
+/* Opens a file of `rows` samples, or, where `partial`, of at most so many, which hold moments
+ * alone. SP_IO, SP_FORMAT, SP_SHAPE. Rows are not checked yet. */
 sp_status sp_latent_block_open(const char *path, int64_t rows, bool flips, bool partial,
                                sp_latent_block *out);
 

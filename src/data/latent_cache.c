@@ -76,15 +76,15 @@ static sp_status open_block(sp_latent_cache *cache, int64_t i)
     int64_t left = cache->facts.count - i * cache->block_rows;
     char *path = sp_latent_block_path(cache->folder, i);
     sp_latent_block *block = &cache->blocks[i], *first = &cache->blocks[0];
-    sp_status status = path ? sp_latent_block_open(
-                                  path, left < cache->block_rows ? left : cache->block_rows,
-                                  cache->facts.flips, false, block)
-                            : SP_MEMORY;
+    sp_status status =
+        path ? sp_latent_block_open(path, left < cache->block_rows ? left : cache->block_rows,
+                                    cache->facts.flips, false, block)
+             : SP_MEMORY;
     if (!status && (!same_but_rows(&block->moments[0], &first->moments[0]) ||
                     !same_but_rows(&block->context, &first->context)))
-        status = sp_fail(SP_FORMAT, "%s: \"moments\" is %s, and in the first file %s", path,
-                         sp_shape_text(block->moments[0].shape),
-                         sp_shape_text(first->moments[0].shape));
+        status =
+            sp_fail(SP_FORMAT, "%s: \"moments\" is %s, and in the first file %s", path,
+                    sp_shape_text(block->moments[0].shape), sp_shape_text(first->moments[0].shape));
     sp_free(path);
     return status;
 }
@@ -93,12 +93,20 @@ static sp_status open_blocks(sp_latent_cache *cache)
 {
     cache->block_rows = SP_LATENT_BLOCK;
     cache->block_count = (cache->facts.count + SP_LATENT_BLOCK - 1) / SP_LATENT_BLOCK;
+    char *last = sp_latent_block_path(cache->folder, cache->block_count - 1);
+    if (!last) return SP_MEMORY;
+    sp_status status = sp_path_exists(last)
+                           ? SP_OK
+                           : sp_fail(SP_FORMAT, "%s is absent, and index.json has %lld samples",
+                                     last, (long long)cache->facts.count);
+    sp_free(last);
+    SP_TRY(status); /* before memory is asked for in the index's name */
     cache->blocks = sp_alloc_zero((size_t)cache->block_count * sizeof *cache->blocks);
     if (!cache->blocks) return SP_MEMORY;
     for (int64_t i = 0; i < cache->block_count; i++)
         SP_TRY(open_block(cache, i));
     const sp_latent_block *first = &cache->blocks[0];
-    sp_status status = facts_of(first, &cache->facts);
+    status = facts_of(first, &cache->facts);
     if (status) return sp_fail_within(status, "%s", sp_tensor_file_path(first->file));
     SP_TRY(sp_latent_block_check(first, cache->key, 0, first->rows));
     return sp_tensor_convert(&first->uncond, SP_F32, &cache->uncond);
@@ -124,10 +132,10 @@ static sp_status read_settings(sp_latent_cache *cache, const char *where)
     if (f->count < 1 || f->count >= UINT32_MAX || f->channels < 1 || f->channels > 1024 ||
         resolution < 1 || resolution > INT32_MAX || !(f->scaling_factor > 0) ||
         !isfinite(f->scaling_factor))
-        return sp_fail(SP_FORMAT,
-                       "%s: %lld samples of %lld channels from %lld pixels, scaled by %g, cannot be",
-                       where, (long long)f->count, (long long)f->channels, (long long)resolution,
-                       f->scaling_factor);
+        return sp_fail(
+            SP_FORMAT,
+            "%s: %lld samples of %lld channels from %lld pixels, scaled by %g, cannot be", where,
+            (long long)f->count, (long long)f->channels, (long long)resolution, f->scaling_factor);
     cache->resolution = (int)resolution;
     if (!complete)
         return sp_fail(SP_ARGUMENT, "%s is not complete; run splam data --cache again to finish it",
@@ -182,7 +190,8 @@ static sp_status encode_all(sp_latent_cache *cache, sp_dataset *dataset, sp_pipe
     cache->blocks = sp_alloc_zero(sizeof *cache->blocks);
     if (!cache->blocks) return SP_MEMORY;
     if (!cache->facts.count)
-        return sp_fail(SP_FORMAT, "data \"%s\" has no sample to train on", sp_dataset_spec(dataset));
+        return sp_fail(SP_FORMAT, "data \"%s\" has no sample to train on",
+                       sp_dataset_spec(dataset));
     cache->blocks->rows = cache->facts.count;
     SP_TRY(sp_latent_encoder_open(dataset, pipeline, SP_F32, cache->facts.flips, &encoder));
     sp_status status = sp_latent_encode_pictures(&encoder, 0, cache->blocks, callbacks);
@@ -237,7 +246,8 @@ size_t sp_latent_cache_bytes(const sp_latent_cache *cache)
 {
     const sp_latent_block *b = cache->blocks;
     if (cache->folder) return 0;
-    return sp_tensor_bytes(&b->moments[0]) + (b->moments[1].data ? sp_tensor_bytes(&b->moments[1]) : 0) +
+    return sp_tensor_bytes(&b->moments[0]) +
+           (b->moments[1].data ? sp_tensor_bytes(&b->moments[1]) : 0) +
            sp_tensor_bytes(&b->context);
 }
 

@@ -1,9 +1,10 @@
 /* Encoded training samples, VAE moments and text contexts: in memory, or a folder that `splam data
  * --cache` wrote, `latents:DIR`, which is mapped, so that training holds a few samples at a time.
  *
- * DIR/index.json has the settings, what was rejected and whether the cache is complete; sample k lies
- * in DIR/latents-K.safetensors, K = k / SP_LATENT_BLOCK, in the layout of data/latent_block.h. Latents
- * are drawn from the moments at every use, as PyTorch scripts do with latent_dist.sample(). */
+ * DIR/index.json has the settings, what was rejected and whether the cache is complete; sample k
+ * lies in DIR/latents-K.safetensors, K = k / SP_LATENT_BLOCK, in the layout of data/latent_block.h.
+ * Latents are drawn from the moments at every use, as PyTorch scripts do with latent_dist.sample().
+ */
 #ifndef SP_DATA_LATENT_CACHE_H
 #define SP_DATA_LATENT_CACHE_H
 #include "data/dataset.h"

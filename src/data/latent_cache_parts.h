@@ -18,8 +18,8 @@ struct sp_latent_cache {
     char key_text[9];
 };
 
-/* index.json is {"format", "complete", "settings", "teacher", "rejected"}; all that decides what the
- * files hold is in "settings", whose CRC-32 is the key of their checksums. */
+/* index.json is {"format", "complete", "settings", "teacher", "rejected"}; all that decides what
+ * the files hold is in "settings", whose CRC-32 is the key of their checksums. */
 enum { SP_LATENT_FORMAT = 1 };
 sp_status sp_latent_settings_key(const json_t *settings, uint32_t *key);
 /* New strings; NULL when out of memory. */

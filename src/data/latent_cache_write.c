@@ -70,8 +70,9 @@ static sp_status same_settings(const writer *w, const char *path)
         if (status || json_equal(json_object_get(before, key), value)) continue;
         char *old = json_dumps(json_object_get(before, key), JSON_ENCODE_ANY);
         char *new = json_dumps(value, JSON_ENCODE_ANY);
-        status = sp_fail(SP_ARGUMENT, "%s holds latents with \"%s\": %s, and now it is %s; remove it "
-                                      "or choose another --cache",
+        status = sp_fail(SP_ARGUMENT,
+                         "%s holds latents with \"%s\": %s, and now it is %s; remove it "
+                         "or choose another --cache",
                          w->folder, key, old ? old : "nothing", new ? new : "nothing");
         sp_free(old);
         sp_free(new);
@@ -88,9 +89,8 @@ static json_t *list_rejections(sp_dataset *dataset)
     size_t count = sp_dataset_rejections(dataset, reasons, SP_MAX_REASONS);
     json_t *list = json_array();
     for (size_t i = 0; list && i < count && i < SP_MAX_REASONS; i++) {
-        json_t *one =
-            json_pack("{s:s, s:I, s:s}", "reason", reasons[i].reason, "count",
-                      (json_int_t)reasons[i].count, "example", reasons[i].example);
+        json_t *one = json_pack("{s:s, s:I, s:s}", "reason", reasons[i].reason, "count",
+                                (json_int_t)reasons[i].count, "example", reasons[i].example);
         if (json_array_append_new(list, one)) {
             json_decref(list);
             return NULL;
@@ -104,11 +104,10 @@ static sp_status save_index(const writer *w, const char *path, bool complete)
     char teacher[512];
     sp_clean_text(w->options->teacher, teacher, sizeof teacher);
     json_t *rejected = list_rejections(w->dataset);
-    json_t *index =
-        rejected ? json_pack("{s:i, s:b, s:s, s:O, s:o}", "format", SP_LATENT_FORMAT, "complete",
-                             (int)complete, "teacher", teacher, "settings", w->settings, "rejected",
-                             rejected)
-                 : NULL;
+    json_t *index = rejected ? json_pack("{s:i, s:b, s:s, s:O, s:o}", "format", SP_LATENT_FORMAT,
+                                         "complete", (int)complete, "teacher", teacher, "settings",
+                                         w->settings, "rejected", rejected)
+                             : NULL;
     sp_status status =
         index ? sp_json_save(path, index) : sp_fail(SP_MEMORY, "out of memory for %s", path);
     json_decref(index);
@@ -219,11 +218,31 @@ static sp_status write_blocks(writer *w)
     return SP_OK;
 }
 
+/* Removes what a killed run left of files that it was writing. */
+static sp_status tidy(const char *folder)
+{
+    char **names;
+    size_t count;
+    SP_TRY(sp_list_folder(folder, &names, &count));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count; i++) {
+        bool left =
+            strstr(names[i], ".safetensors.tmp-") || sp_starts_with(names[i], "index.json.tmp-");
+        char *path = left && !status ? sp_path_join(folder, names[i]) : NULL;
+        if (left && !status) status = path ? sp_remove_tree(path) : SP_MEMORY;
+        sp_free(path);
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    return status;
+}
+
 static sp_status write_all(writer *w)
 {
     char *path = sp_latent_index_path(w->folder);
     sp_status status = path ? make_settings(w) : SP_MEMORY;
     if (!status) status = sp_make_folders(w->folder);
+    if (!status) status = tidy(w->folder);
     if (!status)
         status = sp_path_exists(path) ? same_settings(w, path) : save_index(w, path, false);
     if (!status) status = write_blocks(w);
@@ -240,7 +259,8 @@ sp_status sp_latent_cache_write(sp_dataset *dataset, sp_pipeline *pipeline,
 {
     writer w = {.dataset = dataset, .options = options, .folder = folder, .callbacks = callbacks};
     if (!sp_dataset_training_count(dataset))
-        return sp_fail(SP_FORMAT, "data \"%s\" has no sample to train on", sp_dataset_spec(dataset));
+        return sp_fail(SP_FORMAT, "data \"%s\" has no sample to train on",
+                       sp_dataset_spec(dataset));
     w.partial = sp_path_join(folder, "partial.safetensors");
     sp_status status = w.partial ? SP_OK : SP_MEMORY;
     if (!status)

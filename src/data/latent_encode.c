@@ -12,7 +12,8 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
         .dataset = dataset, .pipeline = pipeline, .dtype = dtype, .flips = flips, .batch = batch};
     out->rgb = sp_alloc((size_t)(batch * side * side * 3));
     sp_status status = out->rgb ? SP_OK : SP_MEMORY;
-    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(batch, 3, side, side), &out->pictures);
+    if (!status)
+        status = sp_tensor_create(SP_F32, sp_shape_of(batch, 3, side, side), &out->pictures);
     if (!status)
         status = sp_vae_runner_create(pipeline->vae, SP_VAE_POSTERIOR, out->pictures.shape,
                                       pipeline->backend, pipeline->storage, &out->vae);
@@ -77,8 +78,7 @@ sp_status sp_latent_encode_pictures(sp_latent_encoder *e, int64_t first, sp_late
         SP_TRY(sp_check_cancelled(callbacks));
         for (int64_t i = 0; i < n; i++) {
             int64_t row = block->filled + i;
-            SP_TRY(sp_dataset_image(e->dataset,
-                                    sp_dataset_training_sample(e->dataset, first + row),
+            SP_TRY(sp_dataset_image(e->dataset, sp_dataset_training_sample(e->dataset, first + row),
                                     e->rgb + i * one, (int64_t *)block->sample.data + row));
         }
         SP_TRY(encode_batch(e, n, block, false));
@@ -105,9 +105,9 @@ static sp_status store_text(const sp_latent_encoder *e, const char *const *capti
         sp_string_append(&text, captions[i], strlen(captions[i]) + 1);
         ends[1] = (int64_t)text.length;
     }
-    sp_status status = text.failed ? SP_MEMORY
-                                   : sp_tensor_create(SP_U8, sp_shape_of((int64_t)text.length),
-                                                      &block->text);
+    sp_status status =
+        text.failed ? SP_MEMORY
+                    : sp_tensor_create(SP_U8, sp_shape_of((int64_t)text.length), &block->text);
     if (!status) memcpy(block->text.data, text.data, text.length);
     sp_string_free(&text);
     return status;

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/memory.h"
-#include "data/source.h"
+#include "data/dataset.h"
 
 /* Pixels. */
 #define MARGIN 28

@@ -52,8 +52,4 @@ sp_status sp_sample_add_caption(sp_dataset *dataset, sp_sample *sample, const ch
 void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
                        const char *detail);
 
-/* Copies at most capacity-1 bytes of whole UTF-8 characters; malformed bytes and control characters
- * become '?'. For names out of files, which may hold anything, before people or JSON see them. */
-void sp_clean_text(const char *text, char *out, size_t capacity);
-
 #endif

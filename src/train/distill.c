@@ -1,5 +1,6 @@
 /* Distillation: teacher, student, graph, loop, results. */
 #include "train/distill.h"
+#include <math.h>
 #include <sys/stat.h>
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
@@ -53,16 +54,29 @@ sp_distill_options sp_distill_defaults(void)
 
 /* ---- settings ---- */
 
-/* Where the pictures come from: what is not given is not among the settings. */
+/* Where the pictures come from and which are taken: what is not given is not among the settings. */
 static sp_status set_sources(json_t *settings, const sp_distill_options *o)
 {
     SP_TRY(sp_settings_set_text(settings, "teacher", o->teacher));
     if (o->draws) return sp_settings_set_text(settings, "draws", o->draws);
     SP_TRY(sp_settings_set_text(settings, "data", o->data));
-    if (!o->resolution) return SP_OK;
-    return json_object_set_new(settings, "resolution", json_integer(o->resolution)) == 0
-               ? SP_OK
-               : SP_MEMORY;
+    const sp_dataset_options *p = &o->pictures;
+    const struct {
+        const char *flag;
+        double value;
+    } numbers[] = {{"resolution", p->resolution},         {"min-size", p->min_size},
+                   {"min-aesthetic", p->min_aesthetic},   {"max-watermark", p->max_watermark},
+                   {"min-similarity", p->min_similarity}, {"random-crop", p->random_crop},
+                   {"random-flip", p->random_flip}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        double value = numbers[i].value;
+        json_t *json = value == floor(value) ? json_integer((json_int_t)value) : json_real(value);
+        if (value == 0)
+            json_decref(json);
+        else if (json_object_set_new(settings, numbers[i].flag, json))
+            return SP_MEMORY;
+    }
+    return SP_OK;
 }
 
 static sp_status set_lora(json_t *settings, const sp_distill_options *o)
@@ -321,8 +335,9 @@ static sp_status train(distillation *d)
 static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
-    /* Recorded draws bring latents and contexts along. */
-    const sp_pipeline_options parts = {.parts = o->draws ? SP_PART_UNET : SP_PART_ALL,
+    /* Sheets of samples are decoded; recorded draws have none. */
+    unsigned later = o->validation_steps && !o->draws ? SP_PART_VAE : 0;
+    const sp_pipeline_options parts = {.parts = sp_distill_feed_parts(o) | later,
                                        .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
@@ -338,6 +353,9 @@ static sp_status distill(distillation *d)
     SP_TRY(sp_training_state_create(initial, o->optimizer, &d->state));
     sp_step_shape shape = {0};
     SP_TRY(sp_distill_feed_create(o, d->teacher, &d->student, d->callbacks, &d->feed, &shape));
+    sp_pipeline_close_parts(d->teacher, SP_PART_ALL & ~later);
+    if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
+        SP_TRY(sp_settings_set_text(d->settings, "data-key", sp_latent_cache_key(d->feed.cache)));
     SP_TRY(make_run(d, &shape));
     report_memory(d);
     return o->dry_run ? time_one_step(d) : train(d);

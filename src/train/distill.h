@@ -2,17 +2,19 @@
 #ifndef SP_TRAIN_DISTILL_H
 #define SP_TRAIN_DISTILL_H
 #include "base/progress.h"
+#include "data/dataset.h"
 #include "diffusion/objective.h"
 #include "train/training_state.h"
 
 typedef struct {
-    const char *teacher; /* diffusers folder */
-    const char *data;    /* SPEC; not needed with draws */
+    const char *teacher;         /* diffusers folder */
+    const char *data;            /* SPEC of data/dataset.h, or latents:DIR; not needed with draws */
+    sp_dataset_options pictures; /* its seed is `seed` below, whatever it says. With latents: only
+                                    random_flip, and resolution if it is that of the latents */
     const char *output;
     sp_objective_settings objective;
     int64_t max_train_steps, batch, accumulation;
     double learning_rate, ema_decay, max_grad_norm;
-    int resolution; /* pixels; 0: the data's own (emoji 64, else 512) */
     sp_dtype storage;
     sp_optimizer optimizer;
     bool gradient_checkpointing;

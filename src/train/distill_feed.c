@@ -1,45 +1,116 @@
 /* Feeding a distillation step. */
 #include "train/distill_feed.h"
+#include <string.h>
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/system.h"
+#include "models/vae_run.h"
 
 /* ---- drawn from data ---- */
 
-static sp_status encode_captions(sp_distill_feed *f, sp_pipeline *teacher)
+static bool is_cached(const sp_distill_options *o)
 {
-    int64_t count = sp_dataset_training_count(f->dataset);
-    const char **captions = sp_alloc((size_t)count * sizeof *captions);
-    if (!captions) return SP_MEMORY;
-    for (int64_t k = 0; k < count; k++)
-        captions[k] = sp_dataset_caption(f->dataset, sp_dataset_training_sample(f->dataset, k), 0);
-    sp_status status = sp_pipeline_encode(teacher, captions, count, &f->contexts);
-    sp_free(captions);
-    const char *empty = "";
-    return status ? status : sp_pipeline_encode(teacher, &empty, 1, &f->uncond);
+    return o->data && !o->draws && sp_starts_with(o->data, "latents:");
 }
 
-static sp_status encode_pictures(sp_distill_feed *f, sp_pipeline *teacher,
-                                 const sp_callbacks *callbacks)
+unsigned sp_distill_feed_parts(const sp_distill_options *options)
 {
-    int64_t count = sp_dataset_training_count(f->dataset);
-    int64_t *samples = sp_alloc((size_t)count * sizeof *samples);
-    if (!samples) return SP_MEMORY;
-    for (int64_t k = 0; k < count; k++)
-        samples[k] = sp_dataset_training_sample(f->dataset, k);
-    sp_status status = sp_latents_encode(f->dataset, samples, count, teacher->vae, teacher->backend,
-                                         f->options->storage, callbacks, &f->latents);
-    sp_free(samples);
-    return status;
+    return options->draws || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
+}
+
+static void log_lines(sp_string *text)
+{
+    char *rest = NULL;
+    for (char *line = text->data ? strtok_r(text->data, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        sp_log_info("%s", line);
+    sp_string_free(text);
+}
+
+static void log_summary(sp_dataset *dataset)
+{
+    sp_string summary = {0};
+    sp_dataset_summary(dataset, &summary);
+    log_lines(&summary);
+}
+
+static int64_t count_rejected(sp_dataset *dataset)
+{
+    sp_rejection list[SP_MAX_REASONS];
+    int64_t all = 0;
+    for (size_t i = 0, count = sp_dataset_rejections(dataset, list, SP_MAX_REASONS); i < count; i++)
+        all += list[i].count;
+    return all;
+}
+
+static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
+                             const sp_callbacks *callbacks)
+{
+    const sp_distill_options *o = f->options;
+    sp_dataset_options data = o->pictures;
+    sp_dataset *dataset;
+    data.seed = o->seed;
+    SP_TRY(sp_dataset_open(o->data, &data, callbacks, &dataset));
+    log_summary(dataset);
+    int64_t before = count_rejected(dataset);
+    sp_status status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
+    if (count_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
+    sp_dataset_close(dataset);
+    SP_TRY(status);
+    sp_log_info("%s of latents and contexts stay in memory; splam data --cache puts them in files",
+                sp_bytes_text(sp_latent_cache_bytes(f->cache)));
+    return SP_OK;
+}
+
+/* What a cache was made with is in it: a flag that says something else would be lost. */
+static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache *cache)
+{
+    const sp_dataset_options *p = &o->pictures;
+    const char *lost = p->min_size             ? "min-size"
+                       : p->min_aesthetic > 0  ? "min-aesthetic"
+                       : p->max_watermark > 0  ? "max-watermark"
+                       : p->min_similarity > 0 ? "min-similarity"
+                       : p->random_crop        ? "random-crop"
+                                               : NULL;
+    int resolution = sp_latent_cache_resolution(cache);
+    if (lost)
+        return sp_fail(SP_ARGUMENT,
+                       "--%s is for splam data --cache: \"%s\" has its samples chosen and cut",
+                       lost, o->data);
+    if (p->resolution && p->resolution != resolution)
+        return sp_fail(SP_ARGUMENT, "--resolution is %d, and \"%s\" was made from %d pixels",
+                       p->resolution, o->data, resolution);
+    if (p->random_flip && !sp_latent_cache_facts(cache)->flips)
+        return sp_fail(
+            SP_ARGUMENT,
+            "--random-flip needs mirrored pictures too, and \"%s\" was made without them; "
+            "make it again with splam data --cache --random-flip",
+            o->data);
+    return SP_OK;
+}
+
+static sp_status open_cache(sp_distill_feed *f)
+{
+    const sp_distill_options *o = f->options;
+    sp_string summary = {0};
+    SP_TRY(sp_latent_cache_open(o->data + strlen("latents:"), &f->cache));
+    SP_TRY(check_flags(o, f->cache));
+    SP_TRY(sp_latent_cache_check_teacher(f->cache, o->teacher));
+    sp_latent_cache_summary(f->cache, &summary);
+    log_lines(&summary);
+    return SP_OK;
 }
 
 static sp_status open_data(sp_distill_feed *f, sp_pipeline *teacher, const sp_callbacks *callbacks)
 {
-    const sp_distill_options *o = f->options;
-    const sp_dataset_options data = {.resolution = o->resolution, .seed = o->seed};
-    SP_TRY(sp_dataset_open(o->data, &data, callbacks, &f->dataset));
-    SP_TRY(sp_dataset_order_create(o->seed, sp_dataset_training_count(f->dataset), &f->order));
-    SP_TRY(encode_pictures(f, teacher, callbacks));
-    return encode_captions(f, teacher);
+    SP_TRY(is_cached(f->options) ? open_cache(f) : encode_data(f, teacher, callbacks));
+    const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+    f->moments =
+        sp_alloc((size_t)(2 * facts->channels * facts->height * facts->width) * sizeof *f->moments);
+    if (!f->moments) return SP_MEMORY;
+    SP_TRY(sp_tensor_convert(sp_latent_cache_uncond(f->cache), SP_F32, &f->uncond));
+    return sp_dataset_order_create(f->options->seed, facts->count, &f->order);
 }
 
 static size_t bytes_per_row(const sp_tensor *tensor)
@@ -47,26 +118,43 @@ static size_t bytes_per_row(const sp_tensor *tensor)
     return sp_tensor_bytes(tensor) / (size_t)tensor->shape.dim[0];
 }
 
+/* z0 from the moments, as latent_dist.sample() times the scaling factor; a draw like the others. */
+static void draw_latent(const sp_distill_feed *f, int64_t step, int64_t index, float *latent,
+                        size_t count)
+{
+    const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+    const float *logvar = facts->gaussian ? f->moments + count : NULL;
+    sp_random_key key = {f->options->seed, SP_STREAM_POSTERIOR, (uint64_t)step, (uint64_t)index};
+    if (logvar) sp_random_normal(key, latent, count);
+    sp_vae_draw(facts->scaling_factor, f->moments, logvar, latent, (int64_t)count, latent);
+}
+
 /* Sample `i` of this rank's micro-batch `micro`: its place in the order and its draws depend on
- * (seed, step, index in the step) alone, the index running over accumulation, ranks and batch. */
-static sp_subpath draw_sample(sp_distill_feed *f, int64_t micro, int64_t i)
+ * (seed, step, index in the step) alone, the index running over accumulation, ranks and batch, and
+ * whether it is mirrored on (seed, epoch, sample). */
+static sp_status draw_sample(sp_distill_feed *f, int64_t micro, int64_t i, sp_subpath *path)
 {
     const sp_distill_options *o = f->options;
     int64_t step = micro / o->accumulation,
             index = (micro % o->accumulation * o->ranks + o->rank) * o->batch + i,
             total = o->accumulation * o->ranks * o->batch;
-    int64_t k = sp_dataset_order_at(f->order, (uint64_t)(step * total + index));
+    uint64_t position = (uint64_t)(step * total + index);
+    int64_t k = sp_dataset_order_at(f->order, position);
+    uint64_t epoch = position / (uint64_t)sp_latent_cache_facts(f->cache)->count;
     size_t latent = bytes_per_row(&f->clean), context = bytes_per_row(&f->context);
-    memcpy((char *)f->clean.data + (size_t)i * latent, sp_latent_at(&f->latents, k), latent);
-    memcpy((char *)f->context.data + (size_t)i * context,
-           (char *)f->contexts.data + (size_t)k * context, context);
+    sp_dataset_options flip = {.random_flip = o->pictures.random_flip, .seed = o->seed};
+    SP_TRY(sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments,
+                                (float *)((char *)f->context.data + (size_t)i * context)));
+    draw_latent(f, step, index, (float *)((char *)f->clean.data + (size_t)i * latent),
+                latent / sizeof(float));
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
                      latent / sizeof(float));
     int64_t subpath;
     double gamma;
     sp_subpath_draw(&o->objective, o->seed, (uint64_t)step, (uint64_t)index, &subpath, &gamma);
-    return sp_subpath_at(&o->objective, f->schedule, (int)subpath, gamma);
+    *path = sp_subpath_at(&o->objective, f->schedule, (int)subpath, gamma);
+    return SP_OK;
 }
 
 /* ---- replayed ---- */
@@ -139,10 +227,17 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
     shape->context_length = f->uncond.shape.dim[1];
     shape->context_dim = f->uncond.shape.dim[2];
     if (!f->draws) {
-        shape->channels = f->latents.channels;
-        shape->height = f->latents.height;
-        shape->width = f->latents.width;
-        return SP_OK;
+        const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+        shape->channels = facts->channels;
+        shape->height = facts->height;
+        shape->width = facts->width;
+        if (shape->channels == unet->in_channels && shape->context_dim == unet->context_dim)
+            return SP_OK;
+        return sp_fail(SP_SHAPE,
+                       "data \"%s\" has %lld channels and a context of %lld, and the teacher takes "
+                       "%lld and %lld",
+                       f->options->data, (long long)shape->channels, (long long)shape->context_dim,
+                       (long long)unet->in_channels, (long long)unet->context_dim);
     }
     const sp_tensor *first;
     int64_t recorded_batch = shape->batch * f->options->ranks;
@@ -204,14 +299,14 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
 
 void sp_distill_feed_free(sp_distill_feed *f)
 {
-    sp_tensor *tensors[] = {&f->contexts, &f->uncond,       &f->clean,     &f->noise,
-                            &f->context,  &f->uncond_batch, &f->embedding, &f->embedding_one};
+    sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
+                            &f->uncond_batch, &f->embedding, &f->embedding_one};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
     sp_free(f->coefficients);
-    sp_latents_free(&f->latents);
+    sp_free(f->moments);
     sp_dataset_order_destroy(f->order);
-    sp_dataset_close(f->dataset);
+    sp_latent_cache_close(f->cache);
     sp_tensor_file_close(f->draws);
     *f = (sp_distill_feed){0};
 }
@@ -224,7 +319,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     if (!paths) return SP_MEMORY;
     sp_status status = f->draws ? replay(f, micro, paths) : SP_OK;
     for (int64_t i = 0; i < o->batch && !status; i++) {
-        if (!f->draws) paths[i] = draw_sample(f, micro, i);
+        if (!f->draws) status = draw_sample(f, micro, i, &paths[i]);
+        if (status) break;
         f->coefficients[i] = sp_subpath_coefficients(&o->objective, f->schedule, paths[i]);
         if (f->embedding_dim)
             sp_gamma_embedding(paths[i].gamma, f->embedding_dim,

@@ -2,7 +2,7 @@
  * draws. */
 #ifndef SP_TRAIN_DISTILL_FEED_H
 #define SP_TRAIN_DISTILL_FEED_H
-#include "data/latents.h"
+#include "data/latent_cache.h"
 #include "diffusion/pipeline.h"
 #include "train/distill.h"
 
@@ -10,20 +10,23 @@ typedef struct {
     const sp_distill_options *options;
     const sp_noise_schedule *schedule;
     int64_t embedding_dim; /* the student's time_cond_proj_dim; 0: none */
-    /* Drawn: every training sample's latent and context, computed once. */
-    sp_dataset *dataset;
+    /* Drawn: every training sample's moments and context, in memory or in files. */
+    sp_latent_cache *cache;
     sp_dataset_order *order;
-    sp_latents latents;
-    sp_tensor contexts;    /* [samples,L,D] */
-    sp_tensor uncond;      /* [1,L,D] */
+    float *moments;        /* of one sample */
     sp_tensor_file *draws; /* replayed; NULL: drawn */
+    sp_tensor uncond;      /* [1,L,D] */
     /* One micro-batch. */
     sp_tensor clean, noise, context, uncond_batch, embedding, embedding_one;
     sp_coefficients *coefficients;
 } sp_distill_feed;
 
-/* Opens data or draws, computes latents and contexts with the teacher's VAE and text encoder, and
- * sets *shape's sizes. */
+/* The parts of the teacher that sp_distill_feed_create needs, SP_PART_*: VAE and text encoder where
+ * pictures and captions are to be encoded, neither with latents: or recorded draws. */
+unsigned sp_distill_feed_parts(const sp_distill_options *options);
+/* Opens data or draws, and sets *shape's sizes. Pictures and captions are encoded here; later the
+ * teacher's VAE and text encoder are not looked at any more. What was rejected is said in the log.
+ */
 sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
                                  const sp_unet_config *student, const sp_callbacks *callbacks,
                                  sp_distill_feed *out, sp_step_shape *shape);

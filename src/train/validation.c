@@ -83,20 +83,18 @@ static void release(validation *v)
 /* Captions of training samples, and the contexts that the feed has already. */
 static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
 {
-    int64_t count = feed->latents.count;
+    const sp_latent_facts *facts = sp_latent_cache_facts(feed->cache);
+    int64_t count = facts->count, one = facts->context_length * facts->context_dim;
     v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
-    v->height = feed->latents.height;
-    v->width = feed->latents.width;
+    v->height = facts->height;
+    v->width = facts->width;
     SP_TRY(sp_tensor_create(
-        SP_F32, sp_shape_of(v->columns, feed->contexts.shape.dim[1], feed->contexts.shape.dim[2]),
-        &v->contexts));
-    size_t one = sp_tensor_bytes(&v->contexts) / (size_t)v->columns;
+        SP_F32, sp_shape_of(v->columns, facts->context_length, facts->context_dim), &v->contexts));
     for (int64_t i = 0; i < v->columns; i++) {
         int64_t k = chosen(i, v->columns, count);
-        v->captions[i] =
-            sp_dataset_caption(feed->dataset, sp_dataset_training_sample(feed->dataset, k), 0);
-        memcpy((char *)v->contexts.data + (size_t)i * one,
-               (char *)feed->contexts.data + (size_t)k * one, one);
+        v->captions[i] = sp_latent_cache_caption(feed->cache, k);
+        SP_TRY(sp_latent_cache_read(feed->cache, k, false, feed->moments,
+                                    (float *)v->contexts.data + i * one));
     }
     return SP_OK;
 }
