@@ -1,48 +1,106 @@
 #!/bin/bash
-# A distillation killed with SIGKILL at moments that differ from run to run, and resumed each time, ends with the bits
-# of one that was left alone: check_kills.sh BUILD [KILLS]. Prints TAP.
+# A distillation stopped at moments that differ from run to run (SIGKILL, every third time SIGTERM or SIGINT), and
+# resumed each time, ends with the bits of one that was left alone: check_kills.sh BUILD [KILLS] [--emoji] [--threads].
+# --emoji distils the demo's teacher on the emoji, with checkpoints that take long enough to be hit while they are
+# written; else it is a tiny model on recorded draws. --threads resumes with one thread and with two in turn. Prints TAP.
 set -u
 exec 2>/dev/null # the shell's own words about killed children
 cd "$(dirname "$0")/.." || exit 1
 splam=$1/cli/splam
-kills=${2:-5}
+shift
+kills=5 emoji= threads= steps=10 every=1
+for word in "$@"; do
+    case $word in
+    --emoji) emoji=1 steps=80 every=2 ;;
+    --threads) threads=1 ;;
+    *) kills=$word ;;
+    esac
+done
 golden=tests/golden
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export GOMP_SPINCOUNT=1000 # so that the program does not start itself again, and has the number of the child
 
-run() { # OUTPUT, more flags
-    local output=$1
-    shift
-    "$splam" distill --teacher $golden/teacher-epsilon --draws $golden/distill-splam/draws.safetensors --train-batch-size 3 \
-        --max-train-steps 10 --checkpointing-steps 1 --mixed-precision no -t 1 --output "$output" "$@" >"$work/log" 2>&1
+if [ -n "$emoji" ]; then
+    flags="--teacher assets/teacher --data emoji: --train-batch-size 1 --learning-rate 1e-4 --guidance-scale-w 2"
+else
+    flags="--teacher $golden/teacher-epsilon --draws $golden/distill-splam/draws.safetensors --train-batch-size 3"
+fi
+
+run() { # OUTPUT THREADS, more flags: becomes the program
+    local output=$1 count=$2
+    shift 2
+    # The flags are a list without spaces in words.
+    # shellcheck disable=SC2086
+    exec "$splam" distill $flags --max-train-steps $steps --checkpointing-steps $every --mixed-precision no \
+        -t "$count" --output "$output" "$@" >"$work/log" 2>&1
 }
+# Threads for the next run: with --threads another number each time.
+next_threads() {
+    turn=$((${turn:-0} + 1))
+    if [ -n "$threads" ]; then echo $((1 + turn % 2)); elif [ -n "$emoji" ]; then echo 2; else echo 1; fi
+}
+done_steps() { cat "$work/killed/metrics.jsonl" | wc -l; }
+fail_with_log() { sed 's/^/# /' "$work/log"; }
 
-echo 1..2
-if ! run "$work/whole"; then
-    sed 's/^/# /' "$work/log"
+echo 1..4
+if ! (run "$work/whole" "$(next_threads)"); then
+    fail_with_log
     echo "not ok 1 - an undisturbed run"
     exit 1
 fi
-steps() { cat "$work/killed/metrics.jsonl" | wc -l; }
-killed=0
+# How long a run may go on before it is stopped, in thousandths of a second: a step, and a checkpoint.
+moment=$(sed 's/.*"seconds":\([0-9.e-]*\).*/\1/' "$work/whole/metrics.jsonl" | tail -n 1 |
+    awk -v every=$every '{printf "%d", 1000 * $1 * (every + 1) + 100}')
+killed=0 asked=0 writing=0 wrong=0
 for ((i = 0; i < kills; i++)); do
-    run "$work/killed" --resume latest &
+    (run "$work/killed" "$(next_threads)" --resume latest) &
     child=$!
-    # Wait for one step more than the last time, then a moment that is never the same.
-    before=$(steps)
-    for ((wait = 0; wait < 200; wait++)); do
-        [ "$(steps)" -gt "$before" ] && break
-        sleep 0.02
+    # Wait until it has started training, then a moment that is never the same.
+    before=$(done_steps)
+    for ((wait = 0; wait < 6000; wait++)); do
+        [ "$(done_steps)" -ne "$before" ] && break
+        kill -0 $child || break
+        sleep 0.01
     done
-    sleep "0.0$((RANDOM % 10))"
-    if pkill -KILL -P $child; then killed=$((killed + 1)); fi
+    sleep "$(awk -v m="$moment" -v r=$RANDOM 'BEGIN {printf "%.3f", m * r / 32768000}')"
+    signal=KILL
+    [ $((i % 3)) -ne 2 ] || { [ $((i % 2)) -eq 0 ] && signal=TERM || signal=INT; }
+    if ls -d "$work"/killed/checkpoint-*.tmp-* >/dev/null; then writing=$((writing + 1)); fi
+    if kill -$signal $child; then
+        wait $child
+        code=$?
+        if [ $signal = KILL ]; then
+            [ $code -eq 137 ] && killed=$((killed + 1))
+        else
+            # 0: it was at its end already.
+            [ $code -eq 130 ] && asked=$((asked + 1))
+            [ $code -eq 130 ] || [ $code -eq 0 ] || { wrong=$((wrong + 1)); fail_with_log; }
+        fi
+    fi
     wait $child
+    # A run that came to its end is run again from its last checkpoint but one.
+    if [ -e "$work/killed/checkpoint-$steps" ]; then
+        rm -rf "$work/killed/checkpoint-$steps"
+    fi
 done
-[ $killed -gt 0 ] && echo "ok 1 - killed $killed times" || echo "not ok 1 - no kill met a running program"
-if ! run "$work/killed" --resume latest; then sed 's/^/# /' "$work/log"; fi
+[ $killed -gt 0 ] && echo "ok 1 - killed $killed times, $writing while a checkpoint was written" ||
+    echo "not ok 1 - no kill met a running program"
+if [ $wrong -gt 0 ]; then
+    echo "not ok 2 - of those asked to stop $wrong did not exit with 130"
+elif [ $asked -gt 0 ] || [ "$kills" -lt 30 ]; then
+    echo "ok 2 - asked to stop $asked times"
+else
+    echo "not ok 2 - none was asked to stop"
+fi
+if ! (run "$work/killed" "$(next_threads)" --resume latest); then fail_with_log; fi
 same=0
 for file in unet/diffusion_pytorch_model.safetensors unet_ema/diffusion_pytorch_model.safetensors \
-    checkpoint-10/first_moment.safetensors checkpoint-10/second_moment.safetensors; do
+    checkpoint-$steps/first_moment.safetensors checkpoint-$steps/second_moment.safetensors; do
     cmp -s "$work/whole/$file" "$work/killed/$file" && same=$((same + 1))
 done
-[ $same -eq 4 ] && echo "ok 2 - the same bits" || echo "not ok 2 - $same of 4 files have the same bits"
+[ $same -eq 4 ] && echo "ok 3 - the same bits" || echo "not ok 3 - $same of 4 files have the same bits"
+# Losses too, step by step: what was logged of steps that were done again is cut off.
+losses() { sed 's/,"learning_rate.*//' "$1/metrics.jsonl"; }
+[ "$(losses "$work/whole")" = "$(losses "$work/killed")" ] && [ "$(done_steps)" -eq $steps ] &&
+    echo "ok 4 - the same losses" || echo "not ok 4 - other losses"

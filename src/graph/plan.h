@@ -54,6 +54,9 @@ sp_status sp_run_execute(sp_run *run);
  * is reported when these run. NULL: nobody watches. */
 void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, int output_index),
                                 void *context);
+/* Calls `poll` between the steps of sp_run_execute, so every few milliseconds; what it returns, if
+ * not SP_OK, ends the execution and is returned by it. NULL: nobody. */
+void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context), void *context);
 /* Copies an output into a new owned tensor (dtype of the graph's output). */
 sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out);
 /* Where an output lies, for host-visible backends, e.g. gradients for the optimiser. The place is

@@ -14,6 +14,8 @@ struct sp_run {
     sp_profile *profile;                                        /* NULL: off */
     sp_status (*output_ready)(void *context, int output_index); /* NULL: nobody watches */
     void *observer;
+    sp_status (*poll)(void *context); /* between steps; NULL: nobody */
+    void *poller;
 };
 
 sp_status sp_run_create(const sp_plan *plan, sp_run **out)
@@ -207,6 +209,12 @@ void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, i
     run->observer = context;
 }
 
+void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context), void *context)
+{
+    run->poll = poll;
+    run->poller = context;
+}
+
 static sp_status report_outputs(const sp_run *run, int step)
 {
     for (int i = run->plan->first_output[step]; i >= 0; i = run->plan->next_output[i])
@@ -225,6 +233,7 @@ sp_status sp_run_execute(sp_run *run)
             run_step(run, s);
             if (rate == SP_RATE_RUN) drop_parameters(run, s);
             if (run->output_ready) SP_TRY(report_outputs(run, s));
+            if (run->poll) SP_TRY(run->poll(run->poller));
         }
         run->stale[rate] = false;
     }

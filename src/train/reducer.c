@@ -232,17 +232,27 @@ static sp_status start_complete(sp_reducer *r)
 sp_status sp_reducer_ready(void *reducer, int output_index)
 {
     sp_reducer *r = reducer;
-    double began = sp_now();
     int tensor = r->tensor_of[output_index];
-    if (r->active && tensor >= 0) {
-        for (int i = 0; i < r->bucket_count; i++)
-            if (r->buckets[i].first <= tensor && tensor <= r->buckets[i].last)
-                r->buckets[i].remaining--;
-        SP_TRY(sp_ranks_sum_test(r->ranks, r->busy));
-        SP_TRY(start_complete(r));
-        r->times.during += sp_now() - began;
-    }
-    return sp_ranks_stopped(r->ranks);
+    if (!r->active || tensor < 0) return SP_OK;
+    double began = sp_now();
+    for (int i = 0; i < r->bucket_count; i++)
+        if (r->buckets[i].first <= tensor && tensor <= r->buckets[i].last)
+            r->buckets[i].remaining--;
+    SP_TRY(start_complete(r));
+    r->times.during += sp_now() - began;
+    return SP_OK;
+}
+
+sp_status sp_reducer_poll(void *reducer)
+{
+    sp_reducer *r = reducer;
+    SP_TRY(sp_ranks_stopped(r->ranks));
+    if (!r->active || r->started == 0) return SP_OK;
+    double began = sp_now();
+    SP_TRY(sp_ranks_sum_test(r->ranks, r->busy));
+    SP_TRY(start_complete(r));
+    r->times.during += sp_now() - began;
+    return SP_OK;
 }
 
 static bool any_busy(const sp_reducer *r)

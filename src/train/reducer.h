@@ -32,9 +32,10 @@ void sp_reducer_destroy(sp_reducer *reducer);
 
 /* Before the execution whose gradients are to be summed. */
 void sp_reducer_begin(sp_reducer *reducer);
-/* An output observer (context: the reducer). Between begin and finish it starts what is complete;
- * else it only asks whether to stop. */
+/* The run's output observer and its poll (context: the reducer). Between begin and finish they
+ * start what is complete and move on what is started; the poll also asks whether to stop. */
 sp_status sp_reducer_ready(void *reducer, int output_index);
+sp_status sp_reducer_poll(void *reducer);
 /* After that execution: waits for the rest. On SP_CANCELLED gradients are half summed. */
 sp_status sp_reducer_finish(sp_reducer *reducer);
 sp_reducer_times sp_reducer_get_times(const sp_reducer *reducer); /* of the last step */

@@ -1,8 +1,12 @@
 /* The training loop. */
 #include "train/trainer.h"
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "backend/optimizer.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -32,6 +36,7 @@ static void release(trainer *t)
     sp_free(t->gradient);
     if (t->metrics) fclose(t->metrics);
     sp_run_set_output_observer(t->run, NULL, NULL);
+    sp_run_set_poll(t->run, NULL, NULL);
     sp_reducer_destroy(t->reducer);
 }
 
@@ -76,7 +81,10 @@ static sp_status make_reducer(trainer *t)
     }
     if (!status)
         status = sp_reducer_create(t->settings->ranks, plan, list, count, settings, &t->reducer);
-    if (!status) sp_run_set_output_observer(t->run, sp_reducer_ready, t->reducer);
+    if (!status) {
+        sp_run_set_output_observer(t->run, sp_reducer_ready, t->reducer);
+        sp_run_set_poll(t->run, sp_reducer_poll, t->reducer);
+    }
     sp_free(settings);
     sp_free(list);
     return status;
@@ -257,6 +265,34 @@ static sp_status save(trainer *t)
     return SP_OK;
 }
 
+/* When mpirun ends its ranks it kills them a second after it asks them to stop, which is too soon
+ * for a large model. So the state is saved by a copy of this process, in a session of its own,
+ * which goes on if this one is killed; a run that is resumed meanwhile waits for it
+ * (sp_checkpoint_tidy). */
+static sp_status save_apart(trainer *t)
+{
+    if (!writes(t) || t->on_disk == t->state->step) return SP_OK;
+    pid_t child = fork();
+    if (child < 0) return save(t);
+    if (child == 0) {
+        setsid();
+        signal(SIGPIPE, SIG_IGN); /* mpirun no longer listens */
+        t->callbacks = NULL;
+        sp_status status = save(t);
+        if (status) sp_log_warn("no checkpoint: %s", sp_error_message());
+        _exit(status != SP_OK);
+    }
+    sp_log_info("saving checkpoint-%lld in process %ld, which goes on when mpirun ends this one",
+                (long long)t->state->step, (long)child);
+    int code = 0;
+    while (waitpid(child, &code, 0) < 0 && errno == EINTR)
+        ;
+    if (!WIFEXITED(code) || WEXITSTATUS(code))
+        return sp_fail(SP_IO, "checkpoint-%lld could not be saved", (long long)t->state->step);
+    t->on_disk = t->state->step;
+    return SP_OK;
+}
+
 static bool due(int64_t step, int64_t every)
 {
     return every > 0 && step % every == 0;
@@ -266,6 +302,9 @@ static sp_status interrupted(const trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
     if (t->state->step == 0) return sp_fail(SP_CANCELLED, "interrupted before the first step");
+    if (!writes(t))
+        return sp_fail(SP_CANCELLED, "interrupted after step %lld of %lld",
+                       (long long)t->state->step, (long long)s->max_steps);
     return sp_fail(
         SP_CANCELLED,
         "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with --resume latest",
@@ -281,7 +320,10 @@ static sp_status loop(trainer *t)
         if (!left) SP_TRY(done);
         bool last = t->state->step >= s->max_steps,
              stopped = left || sp_check_cancelled(t->callbacks) != SP_OK;
-        if ((last || stopped || due(t->state->step, s->checkpointing_steps)) && t->state->step > 0)
+        if (stopped && s->ranks && t->state->step > 0)
+            SP_TRY(save_apart(t));
+        else if (t->state->step > 0 &&
+                 (last || stopped || due(t->state->step, s->checkpointing_steps)))
             SP_TRY(save(t));
         if (t->task->validate && writes(t) && !stopped &&
             (due(t->state->step, s->validation_steps) || (last && s->validation_steps > 0)))
@@ -298,7 +340,7 @@ static sp_status start_output(trainer *t)
     bool found = false;
     int64_t newest;
     SP_TRY(sp_make_folders(s->output));
-    SP_TRY(sp_checkpoint_tidy(s->output, &newest));
+    SP_TRY(sp_checkpoint_tidy(s->output, t->callbacks, &newest));
     if (!s->resume && newest >= 0)
         sp_log_warn(
             "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/log.h"
@@ -233,34 +235,69 @@ static sp_status remove_oldest(const char *output, int64_t step, int limit)
     return status;
 }
 
-/* What a killed process left of a checkpoint: checkpoint-STEP.tmp-PID of a process that is no more.
+/* The process that an unfinished checkpoint, checkpoint-STEP.tmp-PID, is or was of; 0: it is none.
  */
-static bool is_left_over(const char *name)
+static pid_t process_of(const char *name)
 {
     const char *tail = strstr(name, ".tmp-");
-    if (!sp_starts_with(name, "checkpoint-") || !tail) return false;
+    if (!sp_starts_with(name, "checkpoint-") || !tail) return 0;
     char *end;
     long process = strtol(tail + strlen(".tmp-"), &end, 10);
-    return !*end && process > 0 && kill((pid_t)process, 0) != 0 && errno == ESRCH;
+    return *end || process <= 0 ? 0 : (pid_t)process;
 }
 
-sp_status sp_checkpoint_tidy(const char *output, int64_t *newest)
+/* Whether another process is this program; a number may have become another's. */
+static bool is_this_program(pid_t process)
+{
+    char path[64];
+    struct stat mine, its;
+    snprintf(path, sizeof path, "/proc/%ld/exe", (long)process);
+    return process != getpid() && stat("/proc/self/exe", &mine) == 0 && stat(path, &its) == 0 &&
+           mine.st_dev == its.st_dev && mine.st_ino == its.st_ino;
+}
+
+/* One that is stopped with a run in several processes saves in a process of its own (trainer.c). */
+static sp_status wait_for_saving(const char *path, pid_t process, const sp_callbacks *callbacks)
+{
+    const struct timespec moment = {.tv_nsec = 100000000};
+    if (sp_path_exists(path) && is_this_program(process))
+        sp_log_info("waiting for process %ld, which is still saving %s", (long)process, path);
+    while (sp_path_exists(path) && is_this_program(process)) {
+        SP_TRY(sp_check_cancelled(callbacks));
+        nanosleep(&moment, NULL);
+    }
+    return SP_OK;
+}
+
+static sp_status tidy_one(const char *output, const char *name, const sp_callbacks *callbacks)
+{
+    pid_t process = process_of(name);
+    char *path = process ? sp_path_join(output, name) : NULL;
+    if (!path) return process ? SP_MEMORY : SP_OK;
+    sp_status status = wait_for_saving(path, process, callbacks);
+    if (!status && kill(process, 0) != 0 && errno == ESRCH) status = sp_remove_tree(path);
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, int64_t *newest)
 {
     char **names;
-    size_t count;
+    size_t count, steps_count;
+    int64_t *steps;
     *newest = -1;
     SP_TRY(sp_list_folder(output, &names, &count));
     sp_status status = SP_OK;
     for (size_t i = 0; i < count; i++) {
-        int64_t step = checkpoint_step(names[i]);
-        if (step > *newest) *newest = step;
-        char *path = !status && is_left_over(names[i]) ? sp_path_join(output, names[i]) : NULL;
-        if (path) status = sp_remove_tree(path);
-        sp_free(path);
+        if (!status) status = tidy_one(output, names[i], callbacks);
         sp_free(names[i]);
     }
     sp_free(names);
-    return status;
+    if (!status) status = list_checkpoints(output, &steps, &steps_count);
+    if (status) return status;
+    if (steps_count) *newest = steps[0];
+    sp_free(steps);
+    return SP_OK;
 }
 
 static sp_status write_folder(const char *folder, const sp_training_state *state,

@@ -43,9 +43,10 @@ size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count);
  */
 sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text);
 
-/* For the start of a run: removes what killed processes left of unfinished checkpoints under
- * output; *newest is the step of the newest one, -1 if there is none. */
-sp_status sp_checkpoint_tidy(const char *output, int64_t *newest);
+/* For the start of a run: waits for this program's processes that are still saving checkpoints
+ * under output (SP_CANCELLED if asked to stop meanwhile), removes what killed ones left of
+ * unfinished checkpoints; *newest is the step of the newest one, -1 if there is none. */
+sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, int64_t *newest);
 
 /* Writes output/checkpoint-STEP: *.safetensors and state.json with their sizes and checksums and
  * `settings`, an object whose keys are the flags that determine the run. Written beside, forced to

@@ -1,0 +1,391 @@
+/* Distillation by several processes under mpirun against one process with all their samples: the
+ * same losses and weights up to summation order, the same bits for the same number of ranks, and a
+ * checkpoint left when one of them dies. Each test starts the program itself. */
+#include <ctype.h>
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include "support.h"
+#include "base/json.h"
+#include "tensor/weights.h"
+#include "train/distill.h"
+#include "train/distributed.h"
+
+enum { RECORDED = 10, ROWS = 3 }; /* micro-batches in the golden file, samples in each */
+
+static const char *source(const char *name)
+{
+    static char path[2][512];
+    static unsigned next;
+    char *text = path[next++ % 2];
+    snprintf(text, sizeof path[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
+    return text;
+}
+
+/* Micro-batches of `rows` samples, taken from the recorded ones one after the other. */
+static void make_draws(const char *path, int64_t rows, int64_t count)
+{
+    static const char *const names[] = {"latents", "noise", "context", "index", "gamma"};
+    sp_tensor_file *file;
+    sp_weights *draws;
+    assert_ok(sp_safetensors_open(source("distill-splam/draws.safetensors"), &file));
+    assert_ok(sp_weights_create(&draws));
+    sp_tensor uncond = *sp_tensor_file_find(file, "uncond");
+    uncond.owned = false;
+    assert_ok(sp_weights_add(draws, "uncond", uncond));
+    for (int64_t k = 0; k < count; k++)
+        for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+            char name[64];
+            sp_tensor tensor;
+            for (int64_t i = 0; i < rows; i++) {
+                int64_t sample = (k * rows + i) % (RECORDED * ROWS);
+                snprintf(name, sizeof name, "%s.%lld", names[n], (long long)(sample / ROWS));
+                const sp_tensor *from = sp_tensor_file_find(file, name);
+                size_t bytes = sp_tensor_bytes(from) / ROWS;
+                if (i == 0) {
+                    sp_shape shape = from->shape;
+                    shape.dim[0] = rows;
+                    assert_ok(sp_tensor_create(from->dtype, shape, &tensor));
+                }
+                memcpy((char *)tensor.data + (size_t)i * bytes,
+                       (const char *)from->data + (size_t)(sample % ROWS) * bytes, bytes);
+            }
+            snprintf(name, sizeof name, "%s.%lld", names[n], (long long)k);
+            assert_ok(sp_weights_add(draws, name, tensor));
+        }
+    assert_ok(sp_weights_save(draws, path, SP_F32, NULL, 0));
+    sp_weights_destroy(draws);
+    sp_tensor_file_close(file);
+}
+
+/* The command that distils with `ranks` processes of `batch` samples. */
+static char *command(void *const *state, int ranks, int batch, const char *output, const char *more)
+{
+    static char text[4096];
+    char self[400], launcher[160] = "";
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(length > 0);
+    self[length] = 0;
+    for (int up = 0; up < 2; up++)
+        *strrchr(self, '/') = 0;
+    if (ranks > 1)
+        snprintf(launcher, sizeof launcher,
+                 "mpirun --oversubscribe --bind-to none -n %d ",
+                 ranks);
+    snprintf(text, sizeof text,
+             "exec %s%s/cli/splam distill --teacher %s --draws %s/draws.safetensors "
+             "--train-batch-size %d --mixed-precision no -t 1 --output %s/%s %s >%s/log 2>&1",
+             launcher, self, source("teacher-epsilon"), (const char *)*state, batch,
+             (const char *)*state, output, more, (const char *)*state);
+    return text;
+}
+
+static void print_log(void *const *state)
+{
+    char *text;
+    if (sp_read_file(in_folder(state, "log"), &text, NULL)) return;
+    print_message("%s", text);
+    sp_free(text);
+}
+
+/* Exit code of a run. */
+static int distil(void *const *state, int ranks, int batch, const char *output, const char *more)
+{
+    int code = system(command(state, ranks, batch, output, more));
+    return WIFEXITED(code) ? WEXITSTATUS(code) : -1;
+}
+
+static void must_distil(void *const *state, int ranks, int batch, const char *output,
+                        const char *more)
+{
+    int code = distil(state, ranks, batch, output, more);
+    if (code == 0) return;
+    print_log(state);
+    fail_msg("%d ranks ended with code %d", ranks, code);
+}
+
+static void assert_log(void *const *state, const char *words)
+{
+    char *text;
+    assert_ok(sp_read_file(in_folder(state, "log"), &text, NULL));
+    bool found = strstr(text, words) != NULL;
+    sp_free(text);
+    if (found) return;
+    print_log(state);
+    fail_msg("\"%s\" is not in the log", words);
+}
+
+static sp_tensor_file *open_file(void *const *state, const char *output, const char *name)
+{
+    char path[128];
+    sp_tensor_file *file;
+    snprintf(path, sizeof path, "%s/%s", output, name);
+    assert_ok(sp_safetensors_open(in_folder(state, path), &file));
+    return file;
+}
+
+/* The largest |a/b - 1| of a trace, or |a - b| of weights. */
+static double difference(const sp_tensor *a, const sp_tensor *b, bool relative)
+{
+    double worst = 0;
+    for (int64_t i = 0; i < sp_tensor_count(b); i++) {
+        double x = sp_load(a->data, a->dtype, i), y = sp_load(b->data, b->dtype, i);
+        worst = fmax(worst, fabs(relative ? x / y - 1 : x - y));
+    }
+    return worst;
+}
+
+static void assert_close(void *const *state, const char *a, const char *b, double rate, int steps)
+{
+    sp_tensor_file *x = open_file(state, a, "trace"), *y = open_file(state, b, "trace");
+    double loss =
+        difference(sp_tensor_file_find(x, "loss"), sp_tensor_file_find(y, "loss"), true);
+    double norm =
+        difference(sp_tensor_file_find(x, "grad_norm"), sp_tensor_file_find(y, "grad_norm"), true);
+    sp_tensor_file_close(x);
+    sp_tensor_file_close(y);
+    const char *unet = "unet/diffusion_pytorch_model.safetensors";
+    x = open_file(state, a, unet);
+    y = open_file(state, b, unet);
+    double weights = 0, sum = 0, count = 0;
+    for (size_t i = 0; i < sp_tensor_file_count(y); i++) {
+        const sp_tensor *u = sp_tensor_file_find(x, sp_tensor_file_name(y, i)),
+                        *v = sp_tensor_file_at(y, i);
+        weights = fmax(weights, difference(u, v, false));
+        for (int64_t k = 0; k < sp_tensor_count(v); k++)
+            sum += fabs(sp_load(u->data, u->dtype, k) - sp_load(v->data, v->dtype, k));
+        count += (double)sp_tensor_count(v);
+    }
+    sp_tensor_file_close(x);
+    sp_tensor_file_close(y);
+    print_message("%s against %s: loss %.1e, grad_norm %.1e, weights %.1e of a step, mean %.1e\n",
+                  a, b, loss, norm, weights / rate, sum / count / rate);
+    assert_true(loss <= 1e-5);
+    assert_true(norm <= 1e-4);
+    /* Adam divides a gradient by its own size, so one that is zero but for rounding moves a weight
+     * by up to a step in a direction that is rounding's; all others agree. */
+    assert_true(weights <= 2 * rate * steps);
+    assert_true(sum / count <= 1e-3 * rate * steps);
+}
+
+static void assert_same_bits(void *const *state, const char *a, const char *b, int step)
+{
+    static const char *const names[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "unet_ema/diffusion_pytorch_model.safetensors",
+                                        "checkpoint-%d/first_moment.safetensors",
+                                        "checkpoint-%d/second_moment.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char form[128], path[2][256];
+        sp_mapped_file file[2];
+        for (int k = 0; k < 2; k++) {
+            snprintf(form, sizeof form, "%s/%s", k ? b : a, names[i]);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+            snprintf(path[k], sizeof path[k], form, step);
+#pragma GCC diagnostic pop
+            assert_ok(sp_map_file(in_folder(state, path[k]), &file[k]));
+        }
+        assert_int_equal(file[0].size, file[1].size);
+        if (memcmp(file[0].data, file[1].data, file[0].size))
+            fail_msg("%s and %s differ", path[0], path[1]);
+        sp_unmap_file(&file[0]);
+        sp_unmap_file(&file[1]);
+    }
+}
+
+#define NEEDS_MPI                                                                                  \
+    if (!sp_ranks_library()) {                                                                     \
+        print_message("this build has no MPI\n");                                                  \
+        skip();                                                                                    \
+    }
+
+static const char ten[] = "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0";
+
+static const char *traced(void *const *state, const char *output, const char *more)
+{
+    static char text[1024];
+    snprintf(text, sizeof text, "%s %s --trace %s/%s/trace", ten, more, (const char *)*state,
+             output);
+    return text;
+}
+
+static void ranks_equal_one_process(void **state)
+{
+    NEEDS_MPI
+    make_draws(in_folder(state, "draws.safetensors"), 4, 10);
+    must_distil(state, 1, 4, "one", traced(state, "one", ""));
+    must_distil(state, 2, 2, "two", traced(state, "two", ""));
+    assert_log(state, "2 ranks, 1 threads");
+    must_distil(state, 4, 1, "four", traced(state, "four", ""));
+    assert_close(state, "two", "one", 8e-6, 10);
+    assert_close(state, "four", "one", 8e-6, 10);
+    /* Each rank's own slice: not the whole batch twice. */
+    assert_int_equal(distil(state, 2, 4, "wrong", ten), 1);
+    assert_log(state, "rank 1: ");
+    assert_log(state, "expected [8,C,H,W] for --train-batch-size 4 in each process");
+}
+
+static void accumulation_is_summed_once(void **state)
+{
+    NEEDS_MPI
+    make_draws(in_folder(state, "draws.safetensors"), 2, 30);
+    const char *three = "--gradient-accumulation-steps 3";
+    must_distil(state, 1, 2, "one", traced(state, "one", three));
+    must_distil(state, 2, 1, "two", traced(state, "two", three));
+    assert_close(state, "two", "one", 8e-6, 10);
+}
+
+static void remove_checkpoint(void *const *state, const char *name)
+{
+    assert_ok(sp_remove_tree(in_folder(state, name)));
+}
+
+static void same_ranks_give_same_bits(void **state)
+{
+    NEEDS_MPI
+    make_draws(in_folder(state, "draws.safetensors"), 4, 10);
+    must_distil(state, 2, 2, "a", ten);
+    must_distil(state, 2, 2, "b", ten);
+    assert_same_bits(state, "a", "b", 10);
+    remove_checkpoint(state, "b/checkpoint-10");
+    remove_checkpoint(state, "b/checkpoint-8");
+    char more[256];
+    snprintf(more, sizeof more, "%s --resume latest", ten);
+    must_distil(state, 2, 2, "b", more);
+    assert_log(state, "resuming after step 4");
+    assert_same_bits(state, "a", "b", 10);
+    /* Other ranks of as many samples a step go on, with a warning; of others they do not. */
+    remove_checkpoint(state, "b/checkpoint-10");
+    must_distil(state, 4, 1, "b", more);
+    assert_log(state, "divided the samples of a step otherwise");
+    snprintf(more, sizeof more, "%s --gradient-accumulation-steps 2 --resume latest", ten);
+    assert_int_equal(distil(state, 2, 2, "b", more), 2);
+    assert_log(state, "was made with mpirun -n: ranks 4; resuming it with 2 would be another run");
+}
+
+/* ---- one dies ---- */
+
+static bool file_has(const char *path, const char *words)
+{
+    static char text[1 << 16];
+    FILE *file = fopen(path, "r");
+    if (!file) return false;
+    size_t size = fread(text, 1, sizeof text, file);
+    fclose(file);
+    return memmem(text, size, words, strlen(words)) != NULL;
+}
+
+/* The process that is rank 1 of the run that writes to the test's folder. */
+static pid_t find_rank_one(void *const *state)
+{
+    DIR *folder = opendir("/proc");
+    assert_non_null(folder);
+    pid_t found = 0;
+    for (struct dirent *e; !found && (e = readdir(folder));) {
+        char arguments[300], environment[300];
+        if (!isdigit((unsigned char)e->d_name[0])) continue;
+        snprintf(arguments, sizeof arguments, "/proc/%s/cmdline", e->d_name);
+        snprintf(environment, sizeof environment, "/proc/%s/environ", e->d_name);
+        if (file_has(arguments, *state) && file_has(environment, "OMPI_COMM_WORLD_RANK=1"))
+            found = (pid_t)atoi(e->d_name);
+    }
+    closedir(folder);
+    return found;
+}
+
+static int64_t lines(const char *path)
+{
+    char *text;
+    if (sp_read_file(path, &text, NULL)) return 0;
+    int64_t count = 0;
+    for (const char *c = text; *c; c++)
+        count += *c == '\n';
+    sp_free(text);
+    return count;
+}
+
+static pid_t start(void *const *state, const char *output, const char *more)
+{
+    const char *text = command(state, 2, 1, output, more);
+    pid_t child = fork();
+    if (child == 0) {
+        execl("/bin/sh", "sh", "-c", text, (char *)NULL);
+        _exit(127);
+    }
+    return child;
+}
+
+static void a_rank_that_dies_stops_all(void **state)
+{
+    NEEDS_MPI
+    enum { STEPS = 300 };
+    char more[160], path[512];
+    make_draws(in_folder(state, "draws.safetensors"), 2, STEPS);
+    snprintf(more, sizeof more, "--max-train-steps %d --checkpointing-steps 0 --resume latest",
+             STEPS);
+    must_distil(state, 2, 1, "whole", more);
+    snprintf(path, sizeof path, "%s/killed/metrics.jsonl", (const char *)*state);
+    static const int signals[] = {SIGKILL, SIGTERM};
+    int64_t before = 0;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        pid_t launcher = start(state, "killed", more), victim = 0;
+        for (int wait = 0; wait < 3000 && (lines(path) < before + 5 || !victim); wait++) {
+            usleep(10000);
+            victim = find_rank_one(state);
+        }
+        assert_true(victim > 0);
+        assert_int_equal(kill(victim, signals[i]), 0);
+        int code;
+        assert_int_equal(waitpid(launcher, &code, 0), launcher);
+        assert_true(WIFEXITED(code) && WEXITSTATUS(code) != 0);
+        assert_log(state, "saving checkpoint-");
+        before = lines(path);
+        assert_in_range(before, 5, STEPS - 1);
+        char saved[64];
+        snprintf(saved, sizeof saved, "killed/checkpoint-%lld/state.json", (long long)before);
+        for (int wait = 0; wait < 1000 && !sp_path_exists(in_folder(state, saved)); wait++)
+            usleep(10000); /* mpirun need not wait for it */
+        if (!sp_path_exists(in_folder(state, saved))) {
+            print_log(state);
+            fail_msg("there is no %s", saved);
+        }
+    }
+    must_distil(state, 2, 1, "killed", more);
+    assert_same_bits(state, "whole", "killed", STEPS);
+}
+
+static void what_does_not_run_so_says_so(void **state)
+{
+    (void)state;
+    sp_callbacks callbacks = {0};
+    sp_ranks *ranks;
+    assert_ok(sp_ranks_start(&callbacks, &ranks));
+    assert_null(ranks);
+    assert_int_equal(sp_ranks_rank(ranks), 0);
+    assert_int_equal(sp_ranks_count(ranks), 1);
+    assert_ok(sp_ranks_broadcast(ranks, &callbacks, sizeof callbacks));
+    assert_ok(sp_ranks_end(ranks, SP_OK));
+    /* The launcher of another MPI would start so many runs into one folder. */
+    setenv("PMI_SIZE", "3", 1);
+    assert_status(sp_ranks_start(&callbacks, &ranks), SP_UNSUPPORTED);
+    assert_message("3 processes");
+    unsetenv("PMI_SIZE");
+}
+
+int main(void)
+{
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 0); /* Open MPI's own */
+    const struct CMUnitTest tests[] = {
+#define with_folder(test)                                                                          \
+    cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
+        with_folder(ranks_equal_one_process),
+        with_folder(accumulation_is_summed_once),
+        with_folder(same_ranks_give_same_bits),
+        with_folder(a_rank_that_dies_stops_all),
+        cmocka_unit_test(what_does_not_run_so_says_so),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
