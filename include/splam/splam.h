@@ -232,7 +232,7 @@ typedef struct {
     int64_t max_train_steps, train_batch_size, gradient_accumulation_steps;
     double learning_rate, ema_decay;
     const char *optimizer; /* "adamw"; "adamw8bit": moments in a byte each */
-    int64_t resolution; /* 0: 64 for emoji, else 512 */
+    int64_t resolution;    /* 0: 64 for emoji, else 512 */
     splam_precision precision;
     bool gradient_checkpointing;
     bool random_cond_proj; /* the released script's start; else the student begins as the teacher */

@@ -27,6 +27,7 @@ typedef struct {
     int kernel;      /* index of the kernel */
     int packs_input; /* >= 0: this step packs that input of the kernel instead of running it */
     int in[SP_MAX_INPUTS], out[SP_MAX_OUTPUTS], scratch; /* slots; -1: none */
+    int stage;                                           /* index into the plan's stages */
 } sp_step;
 
 struct sp_plan {
@@ -42,6 +43,8 @@ struct sp_plan {
     sp_value **parameters;
     int parameter_count;
     sp_map *inputs, *outputs; /* name -> sp_value */
+    const char *stages[SP_MAX_STAGES];
+    int stage_count;
     sp_plan_memory memory;
 };
 

@@ -74,13 +74,13 @@ static sp_status run_settings(const sp_distill_options *o, sp_prediction predict
         s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w,
         "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps,
         "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
-    json_t *rest =
-        json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:s, s:b}", "train-batch-size",
-                  (json_int_t)o->batch, "gradient-accumulation-steps", (json_int_t)o->accumulation,
-                  "learning-rate", o->learning_rate, "ema-decay", o->ema_decay, "seed",
-                  (json_int_t)o->seed, "optimizer", sp_optimizer_name(o->optimizer), "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
-                  "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
-                  "random-cond-proj", (int)o->random_cond_proj);
+    json_t *rest = json_pack(
+        "{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:s, s:b}", "train-batch-size", (json_int_t)o->batch,
+        "gradient-accumulation-steps", (json_int_t)o->accumulation, "learning-rate",
+        o->learning_rate, "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "optimizer",
+        sp_optimizer_name(o->optimizer), "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
+        "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
+        "random-cond-proj", (int)o->random_cond_proj);
     sp_status status =
         json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
     json_decref(rest);
@@ -154,7 +154,8 @@ static sp_status make_run(distillation *d, sp_step_shape *shape)
     shape->teacher_weights = d->teacher->unet->weights;
     shape->student = &d->student;
     shape->trace = d->options->trace != NULL;
-    shape->gradient_checkpointing = d->options->gradient_checkpointing;
+    shape->accumulate = d->options->accumulation > 1;
+    shape->recompute = d->options->gradient_checkpointing ? UINT64_MAX : 0;
     SP_TRY(sp_objective_graph(&d->options->objective, shape, &graph));
     SP_TRY(sp_plan_create(graph, d->teacher->backend, d->options->storage, &d->plan));
     SP_TRY(sp_run_create(d->plan, &d->run));
@@ -242,6 +243,7 @@ static sp_status time_one_step(distillation *d)
 {
     SP_TRY(sp_run_bind(d->run, "online", d->state.online));
     SP_TRY(feed(d, d->run, 0));
+    if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
     SP_TRY(sp_run_execute(d->run)); /* packs weights, touches memory */
     double began = sp_now();
     SP_TRY(sp_run_execute(d->run));

@@ -226,7 +226,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     SP_TRY(sp_run_set_input(run, "clean", &f->clean));
     SP_TRY(sp_run_set_input(run, "noise", &f->noise));
     SP_TRY(sp_run_set_input(run, "context", &f->context));
-    SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
+    if (sp_objective_is_guided(&o->objective))
+        SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
     if (f->embedding_dim) {
         SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
         SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));

@@ -17,16 +17,13 @@ typedef struct {
     const sp_callbacks *callbacks;
     const float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not
                                depend on it */
-    float **sum;            /* sums over micro-batches, when there are several */
     FILE *metrics;
-    double started;
+    double data_seconds;                 /* of the step that runs */
+    double stage_seconds[SP_MAX_STAGES]; /* of the run, when the step began */
 } trainer;
 
 static void release(trainer *t)
 {
-    for (size_t i = 0; t->sum && i < sp_weights_count(t->state->online); i++)
-        sp_free(t->sum[i]);
-    sp_free(t->sum);
     sp_free(t->gradient);
     if (t->metrics) fclose(t->metrics);
 }
@@ -36,43 +33,57 @@ static sp_status find_gradients(trainer *t)
     sp_weights *online = t->state->online;
     size_t count = sp_weights_count(online);
     t->gradient = sp_alloc_zero((count + 1) * sizeof *t->gradient);
-    t->sum = sp_alloc_zero((count + 1) * sizeof *t->sum);
-    if (!t->gradient || !t->sum) return SP_MEMORY;
+    if (!t->gradient) return SP_MEMORY;
     for (size_t i = 0; i < count; i++) {
         char *name = sp_format("gradient.%s", sp_weights_name(online, i));
         if (!name) return SP_MEMORY;
         t->gradient[i] = sp_run_output_address(t->run, name);
         sp_free(name);
-        if (!t->gradient[i] || t->settings->accumulation == 1) continue;
-        t->sum[i] = sp_alloc(sp_tensor_bytes(sp_weights_at(online, i)));
-        if (!t->sum[i]) return SP_MEMORY;
     }
     return SP_OK;
 }
 
-static void add_up(trainer *t, bool first)
+sp_status sp_clear_gradient_sums(sp_run *run, const sp_weights *online)
 {
-    for (size_t i = 0; i < sp_weights_count(t->state->online); i++) {
-        if (!t->sum[i]) continue;
-        int64_t count = sp_tensor_count(sp_weights_at(t->state->online, i));
-        for (int64_t k = 0; k < count; k++)
-            t->sum[i][k] = (first ? 0 : t->sum[i][k]) + t->gradient[i][k];
+    for (size_t i = 0; i < sp_weights_count(online); i++) {
+        char *name = sp_format("gradient.%s", sp_weights_name(online, i));
+        if (!name) return SP_MEMORY;
+        sp_tensor zeros = {0};
+        sp_status status = SP_OK;
+        if (sp_run_output_address(run, name)) {
+            status = sp_tensor_create(SP_F32, sp_weights_at(online, i)->shape, &zeros);
+            if (!status) status = sp_run_set_input(run, name, &zeros);
+        }
+        sp_tensor_free(&zeros);
+        sp_free(name);
+        SP_TRY(status);
     }
+    return SP_OK;
+}
+
+/* Time since *clock, which begins anew. */
+static double lap(double *clock)
+{
+    double now = sp_now(), seconds = now - *clock;
+    *clock = now;
+    return seconds;
 }
 
 /* The mean loss of one optimiser step's micro-batches; gradients are left summed. */
 static sp_status run_micro_batches(trainer *t, double *loss)
 {
     *loss = 0;
+    if (t->settings->accumulation > 1) SP_TRY(sp_clear_gradient_sums(t->run, t->state->online));
     for (int64_t k = 0; k < t->settings->accumulation; k++) {
         int64_t micro = t->state->step * t->settings->accumulation + k;
+        double clock = sp_now();
         SP_TRY(t->task->feed(t->task->context, t->run, micro));
+        t->data_seconds += lap(&clock);
         SP_TRY(sp_run_execute(t->run));
         sp_tensor value = {0};
         SP_TRY(sp_run_get_output(t->run, "loss", &value));
         *loss += *(float *)value.data / (double)t->settings->accumulation;
         sp_tensor_free(&value);
-        if (t->settings->accumulation > 1) add_up(t, k == 0);
         if (t->task->observe) SP_TRY(t->task->observe(t->task->context, t->run, micro));
     }
     return SP_OK;
@@ -93,18 +104,13 @@ static double ema_decay_at(const sp_trainer_settings *s, int64_t step)
     return s->ema_warmup && warm < s->ema_decay ? warm : s->ema_decay;
 }
 
-static const float *gradient_of(const trainer *t, size_t i)
-{
-    return t->sum[i] ? t->sum[i] : t->gradient[i];
-}
-
 static double gradient_norm(const trainer *t)
 {
     const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
     double sum = 0;
     for (size_t i = 0; i < sp_weights_count(t->state->online); i++)
         if (t->gradient[i])
-            sum += kernels->sum_of_squares(gradient_of(t, i),
+            sum += kernels->sum_of_squares(t->gradient[i],
                                            sp_tensor_count(sp_weights_at(t->state->online, i)));
     return sqrt(sum) / (double)t->settings->accumulation;
 }
@@ -128,15 +134,48 @@ static void optimize(trainer *t, double norm, double rate)
     for (size_t i = 0; i < sp_weights_count(state->online); i++) {
         if (!t->gradient[i]) continue;
         sp_adamw_tensor tensor = sp_training_tensor(state, i);
-        tensor.gradient = gradient_of(t, i);
+        tensor.gradient = t->gradient[i];
         sp_cpu_optimizer()->adamw(&options, &tensor);
     }
+}
+
+/* {"data": seconds, the run's stages by their names, "optimizer"}; a run without stages is "run".
+ */
+static json_t *stage_seconds(trainer *t, double optimizer)
+{
+    json_t *stages = json_pack("{s:f}", "data", t->data_seconds);
+    const char *name;
+    double seconds;
+    bool failed = !stages;
+    for (int i = 0; (name = sp_run_stage(t->run, i, &seconds)); i++) {
+        failed |= json_object_set_new(stages, *name ? name : "run",
+                                      json_real(seconds - t->stage_seconds[i])) != 0;
+        t->stage_seconds[i] = seconds;
+    }
+    failed |= json_object_set_new(stages, "optimizer", json_real(optimizer)) != 0;
+    if (!failed) return stages;
+    json_decref(stages);
+    return NULL;
+}
+
+static sp_status write_metrics(trainer *t, double loss, double norm, double rate, double seconds,
+                               double optimizer)
+{
+    json_t *stages = stage_seconds(t, optimizer);
+    if (!stages) return SP_MEMORY;
+    return sp_metrics_write(t->metrics,
+                            json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:I}", "step",
+                                      (json_int_t)t->state->step, "loss", loss, "grad_norm", norm,
+                                      "learning_rate", rate, "seconds", seconds, "stage_seconds",
+                                      stages, "peak_rss_bytes", (json_int_t)sp_peak_rss()));
 }
 
 static sp_status one_step(trainer *t)
 {
     double loss, began = sp_now();
+    t->data_seconds = 0;
     SP_TRY(run_micro_batches(t, &loss));
+    double clock = sp_now();
     double norm = gradient_norm(t), rate = learning_rate_at(t->settings, t->state->step);
     if (!isfinite(loss) || !isfinite(norm))
         return sp_fail(
@@ -145,12 +184,10 @@ static sp_status one_step(trainer *t)
             "was saved in %s before is still good",
             (long long)t->state->step + 1, loss, norm, t->settings->output);
     optimize(t, norm, rate);
+    double optimizer = lap(&clock);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
-    SP_TRY(sp_metrics_write(t->metrics,
-                            json_pack("{s:I, s:f, s:f, s:f, s:f}", "step",
-                                      (json_int_t)t->state->step, "loss", loss, "grad_norm", norm,
-                                      "learning_rate", rate, "seconds", sp_now() - began)));
+    SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began, optimizer));
     char detail[96];
     snprintf(detail, sizeof detail, "loss %.5f  grad %.3f", loss, norm);
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);

@@ -40,9 +40,18 @@ typedef struct {
 
 /* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for
  * weights of set "online"; `run` has every other weight set bound. SP_NUMERIC when a loss is not
- * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. metrics.jsonl
- * has one object per step: step, loss, grad_norm, learning_rate, seconds. */
+ * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. With several
+ * micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
+ *
+ * metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds,
+ * stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step: "data";
+ * the stages of the run's graph, of a distillation "teacher", "target", "forward", "recomputation"
+ * (what gradient checkpointing runs again) and "backward", of other trainings "run"; "optimizer",
+ * which is clipping, AdamW and the average. What is left of `seconds` is observing and the loss. */
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
                    sp_training_state *state, const sp_callbacks *callbacks);
+
+/* Sets the inputs that a plan of gradient sums adds to to 0. */
+sp_status sp_clear_gradient_sums(sp_run *run, const sp_weights *online);
 
 #endif
