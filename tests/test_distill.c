@@ -259,9 +259,9 @@ static void bad_input_is_refused(void **state)
     c.options.max_train_steps = 11;
     assert_status(sp_distill(&c.options, NULL), SP_FORMAT);
     assert_message("latents.10");
-    c.options.draws =
-        NULL; /* and no data: the golden teachers have neither VAE nor text encoder to go with it */
-    assert_status(sp_distill(&c.options, NULL), SP_IO);
+    c.options.draws = NULL;
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    assert_message("--data");
     c.options.teacher = in_folder(state, "nowhere");
     assert_status(sp_distill(&c.options, NULL), SP_IO);
 }

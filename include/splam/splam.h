@@ -234,7 +234,9 @@ typedef struct {
     const char *optimizer; /* "adamw"; "adamw8bit": moments in a byte each */
     int64_t resolution;    /* 0: 64 for emoji, else 512 */
     splam_precision precision;
-    bool gradient_checkpointing;
+    bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
+    int64_t memory_limit;  /* bytes that the process may take; 0: what is free. SPLAM_MEMORY, before
+                              the first step, if it cannot do with that */
     bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
     int64_t checkpointing_steps, validation_steps, checkpoints_total_limit;
     const char *resume; /* "latest" or a checkpoint's folder; NULL: from step 0 */
@@ -309,11 +311,12 @@ SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *model; /* as for splam_generate; NULL: operators alone */
-    const char *only;  /* "generate", "train" or "operators" [all that there is a model for] */
-    const char *part;  /* of the model's parts, those whose name in the report contains this */
-    const char *op;    /* of the operators, those whose name contains this */
-    int64_t batch;     /* samples of a training step [1] */
+    const char *model;     /* as for splam_generate; NULL: operators alone */
+    const char *only;      /* "generate", "train" or "operators" [all that there is a model for] */
+    const char *part;      /* of the model's parts, those whose name in the report contains this */
+    const char *op;        /* of the operators, those whose name contains this */
+    int64_t batch;         /* samples of a training step [1] */
+    const char *optimizer; /* of a distillation step, see there ["adamw"] */
     splam_precision precision; /* of the model's parts; operators are measured in both */
     bool json;                 /* the report as a JSON object, else as lines for people */
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */

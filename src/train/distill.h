@@ -15,7 +15,8 @@ typedef struct {
     int resolution; /* pixels; 0: the data's own (emoji 64, else 512) */
     sp_dtype storage;
     sp_optimizer optimizer;
-    bool gradient_checkpointing;
+    bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
+    int64_t memory_limit;        /* bytes of the process; 0: what it may have here */
     bool random_cond_proj; /* start cond_proj at random, as the released script does, instead of at
                               0 */
     int64_t checkpointing_steps, validation_steps;

@@ -193,6 +193,17 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
     return status;
 }
 
+size_t sp_distill_feed_bytes(const sp_distill_feed *f)
+{
+    const sp_tensor *tensors[] = {&f->contexts, &f->uncond,       &f->clean,     &f->noise,
+                                  &f->context,  &f->uncond_batch, &f->embedding, &f->embedding_one};
+    const sp_latents *l = &f->latents;
+    size_t bytes = sizeof(float) * (size_t)(l->count * l->channels * l->height * l->width);
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (tensors[i]->data) bytes += sp_tensor_bytes(tensors[i]);
+    return bytes;
+}
+
 void sp_distill_feed_free(sp_distill_feed *f)
 {
     sp_tensor *tensors[] = {&f->contexts, &f->uncond,       &f->clean,     &f->noise,
