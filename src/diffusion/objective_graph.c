@@ -112,6 +112,7 @@ bool sp_objective_is_guided(const sp_objective_settings *settings)
 static sp_status build(step_graph *g)
 {
     sp_builder *b = g->b;
+    sp_stage_enter(b, "teacher");
     sp_value *clean = picture_input(g, "clean"), *noise = picture_input(g, "noise");
     g->context = context_input(g, "context");
     if (sp_objective_is_guided(g->settings)) {
@@ -119,7 +120,6 @@ static sp_status build(step_graph *g)
         g->teacher_context = sp_concat(b, 2, both, 0);
     }
 
-    sp_stage_enter(b, "teacher");
     sp_value *z_start =
         combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;

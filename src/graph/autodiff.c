@@ -54,7 +54,7 @@ static sp_status clone_block(autodiff *a, int block)
         for (int i = 0; i < copy->inputs; i++)
             if (copy->in[i] && a->clone[copy->in[i]->id]) copy->in[i] = a->clone[copy->in[i]->id];
         SP_TRY(sp_node_infer(a->graph, copy));
-        copy->stage = "recomputation";
+        copy->stage = sp_stage_recomputation;
         copy->block = copy->checkpoint = 0;
         for (int i = 0; i < copy->outputs; i++) {
             copy->out[i]->needs_gradient = node->out[i]->needs_gradient;
@@ -113,7 +113,7 @@ static sp_status differentiate(autodiff *a, sp_value *loss, sp_value *const *wrt
                                sp_value **gradients)
 {
     mark(a, loss, wrt, count);
-    sp_stage_enter(a->b, "backward");
+    sp_stage_enter(a->b, sp_stage_backward);
     /* The seed, d(loss)/d(loss) = 1; written so that a loss that is not finite makes every gradient
      * so. */
     a->gradient[loss->id] = sp_affine(a->b, loss, 0, 1);

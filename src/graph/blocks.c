@@ -10,7 +10,7 @@ typedef struct {
 
 static bool is_backward(const sp_node *node)
 {
-    return strcmp(node->stage, "backward") == 0;
+    return strcmp(node->stage, sp_stage_backward) == 0;
 }
 
 static void follow(const sp_plan *plan, origin *origins)

@@ -233,7 +233,7 @@ void sp_output_sum(sp_builder *b, const char *name, sp_value *value)
     sp_value *so_far = sp_input(b, name, SP_F32, value->shape, SP_RATE_STEP),
              *sum = sp_add(b, so_far, value);
     if (!sum) return;
-    sum->producer->stage = "backward";
+    sum->producer->stage = sp_stage_backward;
     move_behind(b->graph, value);
     sp_output(b, name, sum);
     if (!b->status) b->graph->outputs[b->graph->output_count - 1].sum = so_far;

@@ -103,6 +103,18 @@ static int slot_of(const sp_plan *plan, sp_value *value)
     return value ? plan->slot_of[sp_value_root(value)->id] : -1;
 }
 
+static bool recomputes(const sp_node *node)
+{
+    return strcmp(node->stage, sp_stage_recomputation) == 0;
+}
+
+/* What gradient checkpointing runs again packs weights of training again: to keep the first pack
+ * until then would take more memory than most blocks save. */
+static bool may_share(const sp_node *node, const sp_node *earlier, int input)
+{
+    return node->in[input]->rate < node->rate || recomputes(node) == recomputes(earlier);
+}
+
 /* A pack made before for the same value and layout; else a new pack step. */
 static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int input, int *out)
 {
@@ -112,7 +124,8 @@ static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int
         const sp_step *step = &plan->steps[s];
         if (step->packs_input < 0 || step->in[0] != source) continue;
         const sp_packing *other = &plan->kernels[step->kernel].packing[step->packs_input];
-        if (other->key == packing->key && other->bytes == packing->bytes) {
+        if (other->key == packing->key && other->bytes == packing->bytes &&
+            may_share(node, step->node, input)) {
             *out = step->out[0];
             if (node->rate > step->rate) plan->slots[*out].place = SP_PLACE_PERSISTENT;
             return SP_OK;

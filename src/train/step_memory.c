@@ -37,8 +37,9 @@ void sp_step_memory_append(const sp_step_memory *m, size_t limit, sp_string *out
         if (i == row_moments)
             sp_string_append_format(out, "  of %s", sp_optimizer_name(m->optimizer));
         if (i == row_arena && m->arena_bound)
-            sp_string_append_format(out, "  %.3f times what is alive at once; %d of %d blocks "
-                                         "recomputed, %.0f %% of their operations",
+            sp_string_append_format(out,
+                                    "  %.3f times what is alive at once; %d of %d blocks "
+                                    "recomputed, %.0f %% of their operations",
                                     (double)m->arena / (double)m->arena_bound, m->recomputed,
                                     m->blocks, 100 * m->recomputed_share);
         sp_string_append_format(out, "\n");

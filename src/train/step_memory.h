@@ -1,5 +1,5 @@
-/* The memory of a training step, known before it: one table for `distill`, `inspect` and `bench`; and
- * how much of the forward pass is computed again to stay within a limit. */
+/* The memory of a training step, known before it: one table for `distill`, `inspect` and `bench`;
+ * and how much of the forward pass is computed again to stay within a limit. */
 #ifndef SP_TRAIN_STEP_MEMORY_H
 #define SP_TRAIN_STEP_MEMORY_H
 #include "base/text.h"

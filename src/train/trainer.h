@@ -46,8 +46,9 @@ typedef struct {
  * metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds,
  * stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step: "data";
  * the stages of the run's graph, of a distillation "teacher", "target", "forward", "recomputation"
- * (what gradient checkpointing runs again) and "backward", of other trainings "run"; "optimizer",
- * which is clipping, AdamW and the average. What is left of `seconds` is observing and the loss. */
+ * (what gradient checkpointing runs again) and "backward", of other trainings "run" and "backward";
+ * "optimizer", which is clipping, AdamW and the average. What is left of `seconds` is observing and
+ * the loss. */
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
                    sp_training_state *state, const sp_callbacks *callbacks);
 
