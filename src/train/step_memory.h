@@ -17,7 +17,6 @@
     X(arena, "activations, scratch")                                                               \
     X(inputs, "inputs")                                                                            \
     X(data, "latents and contexts")                                                                \
-    X(encoders, "text encoder and VAE")                                                            \
     X(validation, "validation sheets")                                                             \
     X(program, "the program itself")
 
