@@ -41,6 +41,8 @@ int cli_bench(int argc, char **argv)
          .help = "operators whose name contains this"},
         {.name = "train-batch-size", .kind = OPTION_INTEGER, .value = &o.batch, .argument = "N", .low = 1,
          .high = 4096, .help = "samples of a training step", .fallback = "1"},
+        {.name = "optimizer", .kind = OPTION_CHOICE, .value = &o.optimizer, .choices = "adamw|adamw8bit",
+         .help = "of a distillation step", .fallback = "adamw"},
         OPTION_PRECISION(&precision),
         {.name = "json", .kind = OPTION_FLAG, .value = &o.json, .help = "print a JSON object"},
         {.name = "support", .kind = OPTION_FLAG, .value = &o.support,

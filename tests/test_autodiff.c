@@ -30,7 +30,7 @@ static sp_value *variable(composition *c, sp_shape shape)
 
 static void begin(composition *c)
 {
-    if (c->checkpoint) sp_checkpoint_begin(c->b);
+    if (c->checkpoint) sp_checkpoint_begin(c->b, true);
 }
 
 static void end(composition *c)

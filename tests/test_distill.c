@@ -247,6 +247,87 @@ static void resumed_equals_undisturbed_in_8_bits(void **state)
     sp_tensor_file_close(file);
 }
 
+/* Blocks are chosen by the memory there is, so a run that goes on elsewhere must not depend on
+ * them.
+ */
+static void recomputing_changes_no_bit(void **state)
+{
+    static const sp_dtype storages[] = {SP_F32, SP_BF16};
+    for (int i = 0; i < 2; i++) {
+        golden_case c;
+        read_case("distill-splam", &c);
+        c.options.storage = storages[i];
+        c.options.max_train_steps = 3;
+        c.options.output = in_folder(state, i ? "kept16" : "kept");
+        assert_ok(sp_distill(&c.options, NULL));
+        c.options.output = in_folder(state, i ? "again16" : "again");
+        c.options.gradient_checkpointing = true;
+        assert_ok(sp_distill(&c.options, NULL));
+        assert_same_file(unet_of(in_folder(state, i ? "kept16" : "kept"), "unet"),
+                         unet_of(in_folder(state, i ? "again16" : "again"), "unet"));
+    }
+}
+
+/* At w = 0 the second pass of the teacher counts nothing: leaving it out changes no more than that
+ * a batch of half the size may be summed another way. */
+static void unguided_teacher_runs_once(void **state)
+{
+    golden_case c;
+    read_case("distill-splam", &c);
+    c.options.max_train_steps = 3;
+    const char *traces[] = {in_folder(state, "once.safetensors"),
+                            in_folder(state, "twice.safetensors")};
+    for (int i = 0; i < 2; i++) {
+        c.options.output = in_folder(state, i ? "twice" : "once");
+        c.options.trace = traces[i];
+        c.options.objective.guidance_w = i ? 1e-30 : 0; /* vanishes beside 1 */
+        assert_ok(sp_distill(&c.options, NULL));
+    }
+    sp_tensor_file *once, *twice;
+    assert_ok(sp_safetensors_open(traces[0], &once));
+    assert_ok(sp_safetensors_open(traces[1], &twice));
+    for (int64_t i = 0; i < 3; i++)
+        assert_true(fabs(at(once, "loss", i) / at(twice, "loss", i) - 1) <= 1e-6);
+    sp_tensor_file_close(once);
+    sp_tensor_file_close(twice);
+}
+
+static void too_small_a_limit_is_refused_before_the_first_step(void **state)
+{
+    golden_case c;
+    read_case("distill-splam", &c);
+    c.options.output = in_folder(state, "limited");
+    c.options.memory_limit = 1000000;
+    assert_status(sp_distill(&c.options, NULL), SP_MEMORY);
+    assert_message("--memory-limit of 1.0 MB is too small");
+    assert_false(sp_path_exists(in_folder(state, "limited/metrics.jsonl")));
+}
+
+/* Stages are a part of the step's time, and none is missing. */
+static void metrics_split_the_time(void **state)
+{
+    static const char *const stages[] = {"data",     "teacher",       "target",   "forward",
+                                         "backward", "recomputation", "optimizer"};
+    golden_case c;
+    read_case("distill-splam-accumulate", &c);
+    c.options.max_train_steps = 1;
+    c.options.gradient_checkpointing = true;
+    c.options.output = in_folder(state, "staged");
+    assert_ok(sp_distill(&c.options, NULL));
+    json_t *line;
+    assert_ok(sp_json_load(in_folder(state, "staged/metrics.jsonl"), &line));
+    const json_t *times = json_object_get(line, "stage_seconds");
+    assert_int_equal(json_object_size(times), sizeof stages / sizeof *stages);
+    double sum = 0, whole = number(line, "seconds");
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        assert_true(number(times, stages[i]) > 0);
+        sum += number(times, stages[i]);
+    }
+    assert_true(sum <= whole && sum > whole / 2);
+    assert_true(number(line, "peak_rss_bytes") > 1e6);
+    json_decref(line);
+}
+
 static void bad_input_is_refused(void **state)
 {
     golden_case c;
@@ -259,9 +340,9 @@ static void bad_input_is_refused(void **state)
     c.options.max_train_steps = 11;
     assert_status(sp_distill(&c.options, NULL), SP_FORMAT);
     assert_message("latents.10");
-    c.options.draws =
-        NULL; /* and no data: the golden teachers have neither VAE nor text encoder to go with it */
-    assert_status(sp_distill(&c.options, NULL), SP_IO);
+    c.options.draws = NULL;
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    assert_message("--data");
     c.options.teacher = in_folder(state, "nowhere");
     assert_status(sp_distill(&c.options, NULL), SP_IO);
 }
@@ -299,6 +380,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(traces_equal_pytorch, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(gamma_one_is_lcm, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(resumed_equals_undisturbed_in_8_bits, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test_setup_teardown(recomputing_changes_no_bit, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test_setup_teardown(unguided_teacher_runs_once, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test_setup_teardown(too_small_a_limit_is_refused_before_the_first_step,
+                                        make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(metrics_split_the_time, make_test_folder,
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(resumed_equals_undisturbed, make_test_folder,
                                         remove_test_folder),

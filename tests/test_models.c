@@ -312,7 +312,7 @@ static sp_value *build_model(sp_builder *b, const gradient_case *g, sp_value **w
     *count = 0;
     if (config->kind == SP_COMPONENT_TEXT_ENCODER)
         return sp_clip_text(b, &config->text, build_input(b, g, "input_ids", SP_I64), 0);
-    sp_unet_options options = {.gradient_checkpointing = g->checkpointing};
+    sp_unet_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
     sp_value *sample = wrt[(*count)++] = build_input(b, g, "sample", SP_F32);
     sp_value *context = wrt[(*count)++] = build_input(b, g, "encoder_hidden_states", SP_F32);
     sp_value *timestep = build_input(b, g, "timestep", SP_F32);

@@ -220,7 +220,7 @@ static sp_value *resnet_half(sp_builder *b, int variant)
     if (variant == 2) sp_output(b, "norm", norm);
     h = sp_conv2d(b, h, d(b, "weight", sp_shape_of(6, 6, 3, 3)), d(b, "bias", sp_shape_of(6)), NULL,
                   NULL, CONV(1));
-    if (variant == 3) sp_checkpoint_begin(b);
+    if (variant == 3) sp_checkpoint_begin(b, true);
     sp_value *t =
         sp_linear(b, d(b, "t", sp_shape_of(2, 5)), d(b, "time", sp_shape_of(6, 5)), NULL, NULL);
     h = sp_add_per_channel(b, h, t);

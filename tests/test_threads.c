@@ -37,7 +37,7 @@ static void make_step(step *s, bool checkpointing, sp_dtype storage)
                            .teacher = unet,
                            .teacher_weights = s->teacher->weights,
                            .student = unet,
-                           .gradient_checkpointing = checkpointing};
+                           .recompute = checkpointing ? UINT64_MAX : 0};
     sp_graph *graph;
     assert_ok(sp_objective_graph(&settings, &shape, &graph));
     assert_ok(sp_plan_create(graph, sp_cpu_backend(), storage, &s->plan));

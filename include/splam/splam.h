@@ -269,7 +269,9 @@ typedef struct {
     double learning_rate, ema_decay;
     const char *optimizer; /* "adamw"; "adamw8bit": moments in a byte each */
     splam_precision precision;
-    bool gradient_checkpointing;
+    bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
+    int64_t memory_limit;  /* bytes that the process may take; 0: what is free. SPLAM_MEMORY, before
+                              the first step, if it cannot do with that */
     bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
     int64_t lora_rank;     /* 0: the whole student is trained; else adapters (LoRA) of this rank */
     double lora_alpha;     /* their share is alpha/rank; 0: the rank */
@@ -359,11 +361,12 @@ SPLAM_API splam_status splam_convert(const splam_convert_options *options);
 
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *model; /* as for splam_generate; NULL: operators alone */
-    const char *only;  /* "generate", "train" or "operators" [all that there is a model for] */
-    const char *part;  /* of the model's parts, those whose name in the report contains this */
-    const char *op;    /* of the operators, those whose name contains this */
-    int64_t batch;     /* samples of a training step [1] */
+    const char *model;     /* as for splam_generate; NULL: operators alone */
+    const char *only;      /* "generate", "train" or "operators" [all that there is a model for] */
+    const char *part;      /* of the model's parts, those whose name in the report contains this */
+    const char *op;        /* of the operators, those whose name contains this */
+    int64_t batch;         /* samples of a training step [1] */
+    const char *optimizer; /* of a distillation step, see there ["adamw"] */
     splam_precision precision; /* of the model's parts; operators are measured in both */
     bool json;                 /* the report as a JSON object, else as lines for people */
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */

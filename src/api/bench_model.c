@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/optimizer.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/system.h"
 #include "base/random.h"
@@ -261,13 +262,6 @@ sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *ca
 
 /* ---- training ---- */
 
-static sp_status backward(void *context)
-{
-    timed_run *t = context;
-    sp_run_weights_changed(t->run); /* as between training steps: they are packed again */
-    return sp_run_execute(t->run);
-}
-
 static sp_status find_gradients(timed_run *t)
 {
     size_t count = sp_weights_count(t->state.online);
@@ -290,7 +284,7 @@ static sp_status step(void *context)
     const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
     size_t count = sp_weights_count(t->state.online);
     double norm = 0;
-    SP_TRY(backward(t));
+    SP_TRY(sp_run_execute(t->run));
     for (size_t i = 0; i < count; i++)
         if (t->gradient[i])
             norm += kernels->sum_of_squares(t->gradient[i],
@@ -325,7 +319,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
         create(model, SP_WORK_UNET_BACKWARD, o->batch, sp_storage_of(o->precision), weights, &t);
     if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
     if (!status) status = sp_run_bind(t.run, "online", t.state.online);
-    if (!status) status = sp_bench_repeat(backward, &t, 2, callbacks, &times);
+    if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);
     if (!status) status = store(out, name, &times, has_peak);
     release(&t);
     sp_report(callbacks, name, 1, 1, NULL);
@@ -334,7 +328,8 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
 
 /* Online weights, average and moments of a student that is the teacher with a cond_proj of zeros.
  */
-static sp_status make_state(const sp_work_model *model, sp_training_state *out)
+static sp_status make_state(const sp_work_model *model, sp_optimizer optimizer,
+                            sp_training_state *out)
 {
     sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = sp_work_student(model)};
     sp_weights *initial = NULL;
@@ -348,19 +343,28 @@ static sp_status make_state(const sp_work_model *model, sp_training_state *out)
         sp_weights_destroy(initial);
         return status;
     }
-    return sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, out);
+    return sp_training_state_create(initial, optimizer, out);
 }
 
 static sp_status prepare_step(const sp_work_model *model, const splam_bench_options *o,
                               timed_run *t)
 {
-    enum { STATES = 5 }; /* two weight sets, two moments, and the copy that they are made of */
-    size_t weights = sp_weights_bytes(model->unet->weights), values = 0;
-    for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
-        values += (size_t)sp_tensor_count(sp_weights_at(model->unet->weights, i));
-    SP_TRY(create(model, SP_WORK_STEP, o->batch, sp_storage_of(o->precision),
-                  weights + STATES * sizeof(float) * values, t));
-    SP_TRY(make_state(model, &t->state));
+    sp_step_memory memory;
+    sp_optimizer optimizer;
+    size_t allowed = sp_step_memory_allowed();
+    SP_TRY(sp_optimizer_of(o->optimizer ? o->optimizer : "adamw", &optimizer));
+    SP_TRY(sp_work_step_plan(model, o->batch, sp_storage_of(o->precision), optimizer, allowed,
+                             &memory, &t->plan));
+    if (!t->plan)
+        return sp_fail(SP_MEMORY, "takes %s, and %s are free",
+                       sp_bytes_text(sp_step_memory_total(&memory)), sp_bytes_text(allowed));
+    sp_string table = {0};
+    sp_step_memory_append(&memory, allowed, &table);
+    sp_log_info("memory of a step\n%s", sp_string_text(&table));
+    sp_string_free(&table);
+    SP_TRY(make_state(model, optimizer, &t->state));
+    SP_TRY(sp_run_create(t->plan, &t->run));
+    SP_TRY(fill_inputs(t->run, t->plan));
     SP_TRY(sp_run_bind(t->run, "teacher", model->unet->weights));
     SP_TRY(sp_run_bind(t->run, "ema", t->state.ema));
     SP_TRY(sp_run_bind(t->run, "online", t->state.online));

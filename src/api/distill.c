@@ -49,6 +49,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .pictures = sp_picture_options_of(&o->pictures, o->seed),
         .storage = sp_storage_of(o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
+        .memory_limit = o->memory_limit,
         .random_cond_proj = o->random_cond_proj,
         .lora = {.rank = o->lora_rank,
                  .alpha = o->lora_alpha != 0 ? o->lora_alpha : (double)o->lora_rank},
@@ -64,6 +65,9 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .dry_run = o->dry_run,
     };
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "a teacher's folder is missing");
+    if (o->memory_limit < 0)
+        return sp_fail(SP_ARGUMENT, "a memory limit of %lld bytes is not possible",
+                       (long long)o->memory_limit);
     if (!o->output && !o->dry_run)
         return sp_fail(SP_ARGUMENT, "a folder to write the student to is missing");
     if (!out->objective.skip && out->objective.ddim_timesteps > 0)

@@ -195,13 +195,12 @@ static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t b
     return SP_OK;
 }
 
-static size_t append_row(const char *name, size_t weights, const sp_plan_memory *m, sp_string *out)
+static void append_row(const char *name, size_t weights, const sp_plan_memory *m, sp_string *out)
 {
     size_t sum = weights + m->arena + m->persistent + m->boundary;
     sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", name, sp_bytes_text(weights),
                             sp_bytes_text(m->persistent), sp_bytes_text(m->arena + m->boundary),
                             sp_bytes_text(sum));
-    return sum;
 }
 
 /* Stages of generating follow each other and give back what they took. */
@@ -226,19 +225,25 @@ static sp_status describe_generate(const sp_work_model *model, sp_string *out)
     return SP_OK;
 }
 
+/* Row by row with fp32 moments; the total with moments in 8 bits beside it. */
 static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 {
     if (!sp_work_possible(model, SP_WORK_STEP)) return SP_OK;
-    enum { MOMENTS = 2 }; /* fp32; the plan counts the online weights and their average */
-    sp_plan_memory memory;
-    sp_unet_config student = sp_work_student(model);
-    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = student};
-    sp_graph *graph;
-    SP_TRY(sp_component_graph(&config, &graph));
-    size_t moments = MOMENTS * sizeof(float) * (size_t)sp_graph_parameter_count(graph);
-    sp_graph_destroy(graph);
-    SP_TRY(plan_memory(model, SP_WORK_STEP, 1, &memory));
-    append_row("distill: one step", moments + memory.parameters, &memory, out);
+    for (int optimizer = 0; optimizer < SP_OPTIMIZER_COUNT; optimizer++) {
+        sp_step_memory memory;
+        sp_plan *plan;
+        SP_TRY(sp_work_step_plan(model, 1, sp_cpu_backend()->preferred_dtype,
+                                 (sp_optimizer)optimizer, 0, &memory, &plan));
+        sp_plan_destroy(plan);
+        if (optimizer == SP_OPTIMIZER_ADAMW) {
+            sp_string_append_format(out, "memory of one step of distilling\n");
+            sp_step_memory_append(&memory, 0, out);
+        } else {
+            sp_string_append_format(out, "  %-28s %10s  moments %s\n", "with --optimizer adamw8bit",
+                                    sp_bytes_text(sp_step_memory_total(&memory)),
+                                    sp_bytes_text(memory.moments));
+        }
+    }
     return SP_OK;
 }
 

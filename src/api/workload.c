@@ -2,8 +2,10 @@
 
 #include <string.h>
 
+#include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/system.h"
 #include "graph/autodiff.h"
 #include "models/model_folder.h"
 
@@ -158,8 +160,10 @@ static sp_status build(sp_builder *b, const sp_work_model *model, sp_work work, 
     return sp_pass_fuse_inference(sp_builder_graph(b));
 }
 
-static sp_status step_graph(const sp_work_model *model, int64_t batch, sp_graph **out)
+sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t recompute,
+                             sp_graph **out)
 {
+    *out = NULL;
     const sp_unet_config *teacher = &model->unet->config.unet;
     sp_unet_config student = sp_work_student(model);
     const sp_objective_settings settings = {.objective = SP_OBJECTIVE_SPLAM,
@@ -176,18 +180,47 @@ static sp_status step_graph(const sp_work_model *model, int64_t batch, sp_graph 
                                  .context_dim = teacher->context_dim,
                                  .teacher = teacher,
                                  .teacher_weights = model->unet->weights,
-                                 .student = &student};
+                                 .student = &student,
+                                 .recompute = recompute};
     return sp_objective_graph(&settings, &shape, out);
 }
 
 sp_status sp_work_graph(const sp_work_model *model, sp_work work, int64_t batch, sp_graph **out)
 {
     *out = NULL;
-    if (work == SP_WORK_STEP) return step_graph(model, batch, out);
+    if (work == SP_WORK_STEP) return sp_work_step_graph(model, batch, 0, out);
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
     sp_status status = build(b, model, work, batch);
     if (!status) status = sp_builder_finish(b, out);
     sp_builder_destroy(b);
     return status;
+}
+
+typedef struct {
+    const sp_work_model *model;
+    int64_t batch;
+} step_context;
+
+static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
+{
+    const step_context *step = context;
+    return sp_work_step_graph(step->model, step->batch, recompute, out);
+}
+
+sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype storage,
+                            sp_optimizer optimizer, size_t limit, sp_step_memory *memory,
+                            sp_plan **plan)
+{
+    enum { UNPLANNED = 32 << 20 }; /* generated code, buffers of files */
+    step_context context = {model, batch};
+    int64_t own = sp_resident_memory();
+    const sp_step_request request = {.build = build_step,
+                                     .context = &context,
+                                     .backend = sp_cpu_backend(),
+                                     .storage = storage,
+                                     .limit = limit};
+    *memory = (sp_step_memory){.optimizer = optimizer,
+                               .program = UNPLANNED + (own > 0 ? (size_t)own : 0)};
+    return sp_step_plan(&request, memory, plan);
 }

@@ -162,11 +162,14 @@ sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings
                                         const sp_coefficients *samples, int64_t batch)
 {
     const int64_t stride = sizeof *samples;
+    bool guided = sp_objective_is_guided(settings);
 #define X(name) SP_TRY(set_one(run, #name, -1, &samples->name, stride, batch));
     SP_COEFFICIENT_LIST(X)
 #undef X
     for (int j = 0; j < settings->solver_steps; j++) {
-#define X(name) SP_TRY(set_one(run, #name, j, &samples->name[j], stride, batch));
+#define X(name)                                                                                    \
+    if (guided || strcmp(#name, "solver_uncond") != 0)                                             \
+        SP_TRY(set_one(run, #name, j, &samples->name[j], stride, batch));
         SP_SOLVER_COEFFICIENT_LIST(X)
 #undef X
     }

@@ -90,7 +90,8 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
 
 /* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" [B,L,D],
  * "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients, by its name
- * ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student with cond_proj
+ * ("start_clean", ...; "solver_z.0", ... once per solver step,
+ * "solver_uncond" and "uncond" only where the step is guided), and for a student with cond_proj
  * "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN), "ema" and
  * "online" (STEP). Outputs: "loss" scalar; "prediction", "target" [B,C,H,W] if `trace`; and
  * "gradient.NAME" for every online parameter. */
@@ -101,8 +102,11 @@ typedef struct {
     const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
                                      "teacher", with the adapters of sets "online" and "ema" */
     bool trace;
-    bool gradient_checkpointing;
+    bool accumulate;    /* gradients are added to the inputs of their names (sp_output_sum) */
+    uint64_t recompute; /* blocks of the online network, see sp_unet_options */
 } sp_step_shape;
+/* Whether the teacher runs without the prompt too; else "uncond" is no input. */
+bool sp_objective_is_guided(const sp_objective_settings *settings);
 sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
                              sp_graph **out);
 /* Sets every coefficient input of a run from `batch` samples' coefficients. */

@@ -56,6 +56,11 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
     sp_builder *b = g->b;
     int64_t batch = g->shape->batch;
     sp_value *timestep = solver_coefficient(g, "solver_timestep", step);
+    if (!sp_objective_is_guided(g->settings)) {
+        sp_value *m = sp_unet(b, g->shape->teacher, z, timestep, g->context, NULL);
+        return combine(g, solver_coefficient(g, "solver_z", step), z,
+                       solver_coefficient(g, "solver_cond", step), m);
+    }
     sp_value *m =
         sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->teacher_context, NULL);
     sp_value *terms[] = {
@@ -66,16 +71,16 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
 }
 
 /* A student's or EMA network's output; gamma is told by an embedding where the network has
- * cond_proj. */
-static sp_value *student(step_graph *g, sp_value *z, sp_value *timestep, const char *embedding)
+ * cond_proj. options NULL: no gradient is wanted. */
+static sp_value *student(step_graph *g, const sp_unet_options *options, sp_value *z,
+                         sp_value *timestep, const char *embedding)
 {
     const sp_unet_config *config = g->shape->student;
-    sp_unet_options options = {.gradient_checkpointing = g->shape->gradient_checkpointing};
     sp_value *told = NULL;
     if (config->time_cond_dim)
         told = sp_input(g->b, embedding, SP_F32,
                         sp_shape_of(g->shape->batch, config->time_cond_dim), SP_RATE_STEP);
-    return sp_unet_with_options(g->b, config, &options, z, timestep, g->context, told);
+    return sp_unet_with_options(g->b, config, options, z, timestep, g->context, told);
 }
 
 static void enter_teacher(step_graph *g)
@@ -104,7 +109,7 @@ static void leave_student(step_graph *g)
 static sp_value *target_value(step_graph *g, sp_value *z_end)
 {
     enter_student(g, "ema");
-    sp_value *m = student(g, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
+    sp_value *m = student(g, NULL, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
     leave_student(g);
     return sp_stop_gradient(
         g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
@@ -115,20 +120,29 @@ static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_
     sp_value *z = combine(g, coefficient(g, "position_start"), z_start,
                           coefficient(g, "position_end"), z_end);
     sp_value *scaled[] = {coefficient(g, "student_scale"), z};
+    const sp_unet_options options = {.recompute = g->shape->recompute};
     enter_student(g, "online");
-    sp_value *m = student(g, sp_sample_combine(g->b, 1, scaled), coefficient(g, "student_timestep"),
-                          "gamma_embedding");
+    sp_value *m = student(g, &options, sp_sample_combine(g->b, 1, scaled),
+                          coefficient(g, "student_timestep"), "gamma_embedding");
     leave_student(g);
     return combine(g, coefficient(g, "prediction_z"), z, coefficient(g, "prediction_m"), m);
+}
+
+bool sp_objective_is_guided(const sp_objective_settings *settings)
+{
+    return settings->guidance_w != 0;
 }
 
 static sp_status build(step_graph *g)
 {
     sp_builder *b = g->b;
+    sp_stage_enter(b, "teacher");
     sp_value *clean = picture_input(g, "clean"), *noise = picture_input(g, "noise");
     g->context = context_input(g, "context");
-    sp_value *both[] = {g->context, context_input(g, "uncond")};
-    g->teacher_context = sp_concat(b, 2, both, 0);
+    if (sp_objective_is_guided(g->settings)) {
+        sp_value *both[] = {g->context, context_input(g, "uncond")};
+        g->teacher_context = sp_concat(b, 2, both, 0);
+    }
 
     sp_value *z_start =
         combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
@@ -137,7 +151,11 @@ static sp_status build(step_graph *g)
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);
     sp_set_leave(b);
+    sp_stage_leave(b);
+    sp_stage_enter(b, "target");
     sp_value *target = target_value(g, z_end);
+    sp_stage_leave(b);
+    sp_stage_enter(b, "forward");
     sp_value *prediction = prediction_value(g, z_start, z_end);
     sp_value *loss = sp_loss(b, prediction, target, NULL, g->settings->loss);
     sp_output(b, "loss", loss);
@@ -145,9 +163,11 @@ static sp_status build(step_graph *g)
         sp_output(b, "prediction", sp_nhwc_to_nchw(b, prediction));
         sp_output(b, "target", sp_nhwc_to_nchw(b, target));
     }
+    sp_stage_leave(b);
     if (sp_builder_failed(b)) return SP_INTERNAL;
     SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
-    SP_TRY(sp_output_gradients(b, loss, "online"));
+    SP_TRY(g->shape->accumulate ? sp_output_gradient_sums(b, loss, "online")
+                                : sp_output_gradients(b, loss, "online"));
     return sp_pass_fuse_inference(sp_builder_graph(b));
 }
 

@@ -54,7 +54,8 @@ static sp_status clone_block(autodiff *a, int block)
         for (int i = 0; i < copy->inputs; i++)
             if (copy->in[i] && a->clone[copy->in[i]->id]) copy->in[i] = a->clone[copy->in[i]->id];
         SP_TRY(sp_node_infer(a->graph, copy));
-        copy->checkpoint = 0;
+        copy->stage = sp_stage_recomputation;
+        copy->block = copy->checkpoint = 0;
         for (int i = 0; i < copy->outputs; i++) {
             copy->out[i]->needs_gradient = node->out[i]->needs_gradient;
             a->clone[node->out[i]->id] = copy->out[i];
@@ -112,6 +113,7 @@ static sp_status differentiate(autodiff *a, sp_value *loss, sp_value *const *wrt
                                sp_value **gradients)
 {
     mark(a, loss, wrt, count);
+    sp_stage_enter(a->b, sp_stage_backward);
     /* The seed, d(loss)/d(loss) = 1; written so that a loss that is not finite makes every gradient
      * so. */
     a->gradient[loss->id] = sp_affine(a->b, loss, 0, 1);
@@ -122,6 +124,7 @@ static sp_status differentiate(autodiff *a, sp_value *loss, sp_value *const *wrt
             reached |= a->reached[node->out[i]->id];
         if (reached) SP_TRY(backward_node(a, n));
     }
+    sp_stage_leave(a->b);
     for (int i = 0; i < count; i++)
         gradients[i] = a->gradient[wrt[i]->id];
     return SP_OK;
@@ -170,7 +173,9 @@ sp_status sp_parameters_of(sp_builder *b, const char *set, sp_value ***out, int 
     return SP_OK;
 }
 
-sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set)
+typedef void output_function(sp_builder *b, const char *name, sp_value *value);
+
+static sp_status output_all(sp_builder *b, sp_value *loss, const char *set, output_function *output)
 {
     sp_arena *arena = sp_builder_arena(b);
     sp_value **parameters;
@@ -182,7 +187,17 @@ sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set)
     for (int i = 0; i < count; i++) {
         char *name = sp_arena_format(arena, "gradient.%s", parameters[i]->name);
         if (!name) return SP_MEMORY;
-        if (gradients[i]) sp_output(b, name, gradients[i]);
+        if (gradients[i]) output(b, name, gradients[i]);
     }
     return SP_OK;
+}
+
+sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set)
+{
+    return output_all(b, loss, set, sp_output);
+}
+
+sp_status sp_output_gradient_sums(sp_builder *b, sp_value *loss, const char *set)
+{
+    return output_all(b, loss, set, sp_output_sum);
 }

@@ -17,5 +17,7 @@ sp_status sp_parameters_of(sp_builder *b, const char *set, sp_value ***out, int 
 /* Names d(loss)/d(NAME) of every parameter NAME of `set` that the loss depends on as output
  * "gradient.NAME". */
 sp_status sp_output_gradients(sp_builder *b, sp_value *loss, const char *set);
+/* The same, each added to an input of its name (sp_output_sum): gradients of several runs. */
+sp_status sp_output_gradient_sums(sp_builder *b, sp_value *loss, const char *set);
 
 #endif

@@ -23,7 +23,10 @@ struct sp_builder {
     int depth;
     weight_set set[SP_MAX_DEPTH];
     int set_depth;
-    int checkpoint, checkpoints;
+    const char *stage[SP_MAX_DEPTH];
+    int stage_depth;
+    int block, blocks;
+    bool recompute;
     sp_status status;
     char *message; /* in the graph's arena */
 };
@@ -40,6 +43,7 @@ sp_status sp_builder_create(sp_builder **out)
         sp_builder_destroy(b);
         return SP_MEMORY;
     }
+    b->stage[0] = "";
     b->set[0] = (weight_set){.name = "", .rate = SP_RATE_RUN};
     *out = b;
     return SP_OK;
@@ -223,17 +227,61 @@ void sp_output(sp_builder *b, const char *name, sp_value *value)
         sp_builder_fail(b, SP_MEMORY, "out of memory");
         return;
     }
-    graph->outputs[graph->output_count++] = (sp_graph_output){copy, value};
+    graph->outputs[graph->output_count++] = (sp_graph_output){copy, value, NULL};
 }
 
-void sp_checkpoint_begin(sp_builder *b)
+/* Behind the node that made `value`, so that `value` need not stay. */
+static void move_behind(sp_graph *graph, const sp_value *value)
 {
-    b->checkpoint = ++b->checkpoints;
+    int last = graph->node_count - 1, n = last;
+    sp_node *node = graph->nodes[last];
+    while (n > 0 && graph->nodes[n - 1] != value->producer)
+        n--;
+    if (!value->producer) return;
+    memmove(graph->nodes + n + 1, graph->nodes + n, (size_t)(last - n) * sizeof *graph->nodes);
+    graph->nodes[n] = node;
+}
+
+void sp_output_sum(sp_builder *b, const char *name, sp_value *value)
+{
+    if (b->status || !value) {
+        sp_output(b, name, value);
+        return;
+    }
+    sp_value *so_far = sp_input(b, name, SP_F32, value->shape, SP_RATE_STEP),
+             *sum = sp_add(b, so_far, value);
+    if (!sum) return;
+    sum->producer->stage = sp_stage_backward;
+    move_behind(b->graph, value);
+    sp_output(b, name, sum);
+    if (!b->status) b->graph->outputs[b->graph->output_count - 1].sum = so_far;
+}
+
+void sp_stage_enter(sp_builder *b, const char *stage)
+{
+    if (b->stage_depth + 1 == SP_MAX_DEPTH) {
+        sp_builder_fail(b, SP_INTERNAL, "stages are nested more than %d deep", SP_MAX_DEPTH);
+        return;
+    }
+    const char *name = sp_arena_strdup(b->graph->arena, stage);
+    if (!name) sp_builder_fail(b, SP_MEMORY, "out of memory");
+    b->stage[++b->stage_depth] = name ? name : "";
+}
+
+void sp_stage_leave(sp_builder *b)
+{
+    if (b->stage_depth > 0) b->stage_depth--;
+}
+
+void sp_checkpoint_begin(sp_builder *b, bool recompute)
+{
+    b->block = ++b->blocks;
+    b->recompute = recompute;
 }
 
 void sp_checkpoint_end(sp_builder *b)
 {
-    b->checkpoint = 0;
+    b->block = 0;
 }
 
 sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs,
@@ -250,7 +298,9 @@ sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs,
     for (int i = 0; i < inputs; i++)
         node->in[i] = in[i];
     node->scope = sp_arena_strdup(b->graph->arena, sp_string_text(&b->scope));
-    node->checkpoint = b->checkpoint;
+    node->stage = b->stage[b->stage_depth];
+    node->block = b->block;
+    node->checkpoint = b->recompute ? b->block : 0;
     sp_status status = node->scope ? sp_node_infer(b->graph, node) : SP_MEMORY;
     if (!status) status = sp_graph_append(b->graph, node);
     if (status) return sp_builder_fail(b, status, "%s", sp_error_message());

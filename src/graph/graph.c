@@ -69,7 +69,7 @@ sp_node *sp_graph_new_node(sp_graph *graph, const sp_op *op, int inputs, const v
     node->inputs = inputs;
     node->outputs = op->outputs;
     node->rate = SP_RATE_STEP;
-    node->scope = "";
+    node->scope = node->stage = "";
     if (op->options_size) {
         void *copy = sp_arena_alloc(graph->arena, op->options_size);
         if (!copy) return NULL;

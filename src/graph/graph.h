@@ -45,7 +45,9 @@ struct sp_node {
     int inputs, outputs; /* inputs counts up to the last one, absent ones included */
     const void *options; /* op->options_size bytes, copied when the node was made */
     const char *scope;   /* where in the model, for messages and profiles */
-    int checkpoint;      /* > 0: the gradient checkpointing block it belongs to */
+    const char *stage;   /* of the work as a whole, for times: "teacher"; "" where none is said */
+    int block;           /* > 0: the block that gradient checkpointing may compute again */
+    int checkpoint;      /* the same where it does; else 0 */
     sp_rate rate;
     bool removed; /* fused away or dead; passes skip it */
 };
@@ -53,6 +55,7 @@ struct sp_node {
 typedef struct {
     const char *name;
     sp_value *value;
+    sp_value *sum; /* an input whose memory the value takes over; NULL: none */
 } sp_graph_output;
 
 typedef struct sp_graph {
@@ -112,10 +115,18 @@ sp_value *sp_input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape sha
  * shape differs). */
 sp_value *sp_parameter(sp_builder *b, const char *name, sp_shape shape);
 void sp_output(sp_builder *b, const char *name, sp_value *value);
+/* Outputs input NAME + value, in the input's own memory: what is there when the graph runs again is
+ * the sum so far. The addition runs as soon as it can. */
+void sp_output_sum(sp_builder *b, const char *name, sp_value *value);
 
-/* Gradient checkpointing: nodes made between begin and end form a block that the backward pass
- * computes again. */
-void sp_checkpoint_begin(sp_builder *b);
+/* Stages: what a run's time is split by (sp_run_stage). Nodes belong to the innermost one; those of
+ * the backward pass to "backward", what it computes again to "recomputation". */
+void sp_stage_enter(sp_builder *b, const char *stage);
+void sp_stage_leave(sp_builder *b);
+
+/* Gradient checkpointing: nodes made between begin and end form a block, numbered from 1 in the
+ * builder, which the backward pass computes again if `recompute`. */
+void sp_checkpoint_begin(sp_builder *b, bool recompute);
 void sp_checkpoint_end(sp_builder *b);
 
 /* For operators: makes a node, runs the shape rule, returns output 0. options: op->options_size

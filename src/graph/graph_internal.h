@@ -15,6 +15,9 @@ static inline bool sp_is_float(sp_dtype dtype)
     return dtype == SP_F32 || dtype == SP_BF16 || dtype == SP_F16 || dtype == SP_F64;
 }
 
+/* The stages that differentiation makes. */
+static const char sp_stage_backward[] = "backward", sp_stage_recomputation[] = "recomputation";
+
 /* Views share memory: the value whose memory `value` really is. */
 sp_value *sp_value_root(sp_value *value);
 

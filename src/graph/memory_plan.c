@@ -124,6 +124,52 @@ static sp_status place_arena(sp_plan *plan)
     return SP_OK;
 }
 
+/* The most bytes that arena slots hold at one step. */
+static sp_status find_bound(sp_plan *plan)
+{
+    size_t *change = sp_alloc_zero(((size_t)plan->step_count + 2) * sizeof *change), alive = 0;
+    if (!change) return SP_MEMORY;
+    for (int i = 0; i < plan->slot_count; i++) {
+        const sp_slot *slot = &plan->slots[i];
+        if (slot->place != SP_PLACE_ARENA || slot->merged_into >= 0 || slot->first < 0) continue;
+        change[slot->first] += aligned(slot->bytes); /* wraps around where more ends than begins */
+        change[slot->last + 1] -= aligned(slot->bytes);
+    }
+    for (int s = 0; s < plan->step_count; s++) {
+        alive += change[s];
+        if (alive > plan->memory.arena_bound) plan->memory.arena_bound = alive;
+    }
+    sp_free(change);
+    return SP_OK;
+}
+
+static size_t kept_bytes(const sp_plan *plan, int slot)
+{
+    const sp_slot *s = &plan->slots[slot];
+    bool read = s->place == SP_PLACE_PARAMETER && s->last >= 0;
+    return read && !sp_parameter_done(plan, slot, s->last) ? s->bytes : 0;
+}
+
+size_t sp_plan_set_bytes(const sp_plan *plan, const char *set)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < plan->parameter_count; i++)
+        if (strcmp(plan->parameters[i]->set, set) == 0)
+            bytes += kept_bytes(plan, plan->slot_of[plan->parameters[i]->id]);
+    return bytes;
+}
+
+size_t sp_plan_output_bytes(const sp_plan *plan, const char *prefix)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < plan->graph->output_count; i++) {
+        const sp_graph_output *output = &plan->graph->outputs[i];
+        if (strncmp(output->name, prefix, strlen(prefix)) == 0)
+            bytes += aligned(plan->slots[plan->slot_of[sp_value_root(output->value)->id]].bytes);
+    }
+    return bytes;
+}
+
 sp_status sp_plan_place(sp_plan *plan)
 {
     for (int i = 0; i < plan->slot_count; i++) {
@@ -139,11 +185,10 @@ sp_status sp_plan_place(sp_plan *plan)
     }
     find_lifetimes(plan);
     for (int i = 0; i < plan->slot_count; i++) {
-        const sp_slot *slot = &plan->slots[i];
-        bool read = slot->place == SP_PLACE_PARAMETER && slot->last >= 0;
-        if (read && !sp_parameter_done(plan, i, slot->last)) plan->memory.parameters += slot->bytes;
+        plan->memory.parameters += kept_bytes(plan, i);
     }
     merge_in_place(plan);
+    SP_TRY(find_bound(plan));
     SP_TRY(place_arena(plan));
     for (int i = 0; i < plan->slot_count; i++)
         if (plan->slots[i].merged_into >= 0)

@@ -20,6 +20,8 @@ static sp_status converted(sp_graph *graph, sp_value *value, sp_dtype dtype, con
     if (!node) return SP_MEMORY;
     node->in[0] = value;
     node->scope = user->scope;
+    node->stage = user->stage;
+    node->block = user->block;
     node->checkpoint = user->checkpoint;
     SP_TRY(sp_node_infer(graph, node));
     SP_TRY(sp_graph_append(graph, node));
@@ -77,11 +79,13 @@ sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage)
         declared[i] = graph->outputs[i].value->dtype;
     for (int i = 0; i < count && !status; i++)
         if (!old[i]->removed) status = lower_node(graph, old[i], storage);
-    const sp_node outside = {.scope = ""};
-    for (int i = 0; i < graph->output_count && !status; i++)
+    for (int i = 0; i < graph->output_count && !status; i++) {
+        const sp_node *producer = graph->outputs[i].value->producer;
+        const sp_node outside = {.scope = "", .stage = producer ? producer->stage : ""};
         if (sp_is_float(declared[i]))
             status = converted(graph, graph->outputs[i].value, declared[i], &outside,
                                &graph->outputs[i].value);
+    }
     sp_free(old);
     sp_free(declared);
     return status;

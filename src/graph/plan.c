@@ -44,6 +44,21 @@ static size_t value_bytes(const sp_value *value)
     return (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype);
 }
 
+/* Sums take over the memory of what they are added to. */
+static sp_status place_sums(sp_plan *plan)
+{
+    for (int i = 0; i < plan->graph->output_count; i++) {
+        const sp_graph_output *output = &plan->graph->outputs[i];
+        if (!output->sum) continue;
+        if (!output->value->producer || output->value->producer->in[0] != output->sum)
+            return sp_fail(SP_INTERNAL, "output \"%s\" is not of its sum's type", output->name);
+        int *slot = &plan->slot_of[output->value->id];
+        plan->slots[*slot].place = SP_PLACE_NONE;
+        *slot = plan->slot_of[output->sum->id];
+    }
+    return SP_OK;
+}
+
 /* Where each root value lives: kept if slower than a reader, at the boundary if an input or output.
  */
 static sp_status make_value_slots(sp_plan *plan)
@@ -77,6 +92,7 @@ static sp_status make_value_slots(sp_plan *plan)
             plan->parameters[plan->parameter_count++] = value;
         }
     }
+    if (!status) status = place_sums(plan);
     sp_free(kept);
     sp_free(output);
     return status;
@@ -85,6 +101,18 @@ static sp_status make_value_slots(sp_plan *plan)
 static int slot_of(const sp_plan *plan, sp_value *value)
 {
     return value ? plan->slot_of[sp_value_root(value)->id] : -1;
+}
+
+static bool recomputes(const sp_node *node)
+{
+    return strcmp(node->stage, sp_stage_recomputation) == 0;
+}
+
+/* What gradient checkpointing runs again packs weights of training again: to keep the first pack
+ * until then would take more memory than most blocks save. */
+static bool may_share(const sp_node *node, const sp_node *earlier, int input)
+{
+    return node->in[input]->rate < node->rate || recomputes(node) == recomputes(earlier);
 }
 
 /* A pack made before for the same value and layout; else a new pack step. */
@@ -96,7 +124,8 @@ static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int
         const sp_step *step = &plan->steps[s];
         if (step->packs_input < 0 || step->in[0] != source) continue;
         const sp_packing *other = &plan->kernels[step->kernel].packing[step->packs_input];
-        if (other->key == packing->key && other->bytes == packing->bytes) {
+        if (other->key == packing->key && other->bytes == packing->bytes &&
+            may_share(node, step->node, input)) {
             *out = step->out[0];
             if (node->rate > step->rate) plan->slots[*out].place = SP_PLACE_PERSISTENT;
             return SP_OK;
@@ -156,6 +185,21 @@ static sp_status sort_steps(sp_plan *plan)
     sp_free(plan->steps);
     plan->steps = sorted;
     plan->step_capacity = plan->step_count;
+    return SP_OK;
+}
+
+static sp_status find_stages(sp_plan *plan)
+{
+    for (int s = 0; s < plan->step_count; s++) {
+        const char *stage = plan->steps[s].node->stage;
+        int i = 0;
+        while (i < plan->stage_count && strcmp(plan->stages[i], stage) != 0)
+            i++;
+        if (i == SP_MAX_STAGES)
+            return sp_fail(SP_INTERNAL, "a graph has more than %d stages", SP_MAX_STAGES);
+        if (i == plan->stage_count) plan->stages[plan->stage_count++] = stage;
+        plan->steps[s].stage = i;
+    }
     return SP_OK;
 }
 
@@ -223,6 +267,7 @@ static sp_status build(sp_plan *plan, sp_dtype storage)
         SP_TRY(plan_node(plan, plan->graph->nodes[n]));
     release_packed_sources(plan);
     SP_TRY(sort_steps(plan));
+    SP_TRY(find_stages(plan));
     SP_TRY(name_boundary(plan));
     SP_TRY(sp_plan_place(plan));
     return find_output_steps(plan);

@@ -11,12 +11,13 @@ typedef struct sp_run sp_run;
 
 /* Bytes, known before anything runs. */
 typedef struct {
-    size_t arena;      /* activations and kernels' scratch, lifetimes overlapped */
-    size_t persistent; /* values kept between steps: packed and cast weights, what depends on the
-                          prompt alone */
-    size_t boundary;   /* inputs and outputs */
-    size_t parameters; /* as bound, not allocated by the run, without those that it drops
-                          (sp_run_bind) */
+    size_t arena_bound; /* the most that is alive at once in the arena: none is smaller */
+    size_t arena;       /* activations and kernels' scratch, lifetimes overlapped */
+    size_t persistent;  /* values kept between steps: packed and cast weights, what depends on the
+                           prompt alone */
+    size_t boundary;    /* inputs and outputs */
+    size_t parameters;  /* as bound, not allocated by the run, without those that it drops
+                           (sp_run_bind) */
 } sp_plan_memory;
 
 /* Prunes, lowers to `storage` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in
@@ -24,6 +25,19 @@ typedef struct {
 sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage, sp_plan **out);
 void sp_plan_destroy(sp_plan *plan);
 sp_plan_memory sp_plan_get_memory(const sp_plan *plan);
+/* The part of `parameters` that belongs to a weight set, and of `boundary` to outputs whose names
+ * begin with `prefix`. */
+size_t sp_plan_set_bytes(const sp_plan *plan, const char *set);
+size_t sp_plan_output_bytes(const sp_plan *plan, const char *prefix);
+/* What gradient checkpointing would save and cost by computing block 1..count again: bytes that
+ * only the backward pass needs of it, and operations. *out: sp_free; *count 0: the graph has no
+ * blocks.
+ */
+typedef struct {
+    size_t bytes;
+    double flops;
+} sp_block_cost;
+sp_status sp_plan_block_costs(const sp_plan *plan, sp_block_cost **out, int *count);
 const sp_graph *sp_plan_graph(const sp_plan *plan);
 /* NULL when there is no such input or output. */
 const sp_value *sp_plan_input(const sp_plan *plan, const char *name);
@@ -57,6 +71,10 @@ void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, i
 /* Calls `poll` between the steps of sp_run_execute, so every few milliseconds; what it returns, if
  * not SP_OK, ends the execution and is returned by it. NULL: nobody. */
 void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context), void *context);
+/* Stage i (sp_stage_enter) of the plan, and the seconds that this run has spent in it since it was
+ * made; NULL past the last one. Nodes outside all stages count as "". */
+enum { SP_MAX_STAGES = 16 };
+const char *sp_run_stage(const sp_run *run, int i, double *seconds);
 /* Copies an output into a new owned tensor (dtype of the graph's output). */
 sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out);
 /* Where an output lies, for host-visible backends, e.g. gradients for the optimiser. The place is

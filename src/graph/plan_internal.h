@@ -27,6 +27,7 @@ typedef struct {
     int kernel;      /* index of the kernel */
     int packs_input; /* >= 0: this step packs that input of the kernel instead of running it */
     int in[SP_MAX_INPUTS], out[SP_MAX_OUTPUTS], scratch; /* slots; -1: none */
+    int stage;                                           /* index into the plan's stages */
 } sp_step;
 
 struct sp_plan {
@@ -45,6 +46,8 @@ struct sp_plan {
     int *output_step;         /* by output: the last step that touches it; -1: none */
     int *first_output;        /* by step: an output that it completes; -1: none */
     int *next_output;         /* by output: another one of the same step; -1: none */
+    const char *stages[SP_MAX_STAGES];
+    int stage_count;
     sp_plan_memory memory;
 };
 

@@ -13,6 +13,7 @@ struct sp_profile {
 };
 
 typedef struct {
+    int stage;
     const char *op, *kernel;
     sp_dtype dtype; /* bf16 if any input is */
     char shapes[96];
@@ -93,7 +94,8 @@ static row row_of(const sp_profile *profile, int s)
     const sp_step *step = &profile->plan->steps[s];
     const sp_node *node = step->node;
     bool packs = step->packs_input >= 0;
-    row r = {.op = packs ? "pack" : node->op->name,
+    row r = {.stage = step->stage,
+             .op = packs ? "pack" : node->op->name,
              .kernel = profile->plan->kernels[step->kernel].name,
              .dtype = SP_F32,
              .calls = profile->calls[s],
@@ -108,13 +110,14 @@ static row row_of(const sp_profile *profile, int s)
 
 static bool alike(const row *a, const row *b)
 {
-    return a->dtype == b->dtype && strcmp(a->op, b->op) == 0 && strcmp(a->kernel, b->kernel) == 0 &&
-           strcmp(a->shapes, b->shapes) == 0;
+    return a->stage == b->stage && a->dtype == b->dtype && strcmp(a->op, b->op) == 0 &&
+           strcmp(a->kernel, b->kernel) == 0 && strcmp(a->shapes, b->shapes) == 0;
 }
 
 static int slower_first(const void *a, const void *b)
 {
     const row *x = a, *y = b;
+    if (x->stage != y->stage) return x->stage - y->stage;
     return x->seconds < y->seconds ? 1 : x->seconds > y->seconds ? -1 : 0;
 }
 
@@ -186,6 +189,17 @@ static void print_head(const sp_plan *plan, const row *total, const sp_ceiling *
                 "seconds", "share", "GFLOP/s", "GB/s", "ceiling");
 }
 
+/* Rows of one stage begin here. */
+static void print_stage(const sp_plan *plan, const row *rows, int count, double total)
+{
+    double seconds = 0;
+    for (int i = 0; i < count && rows[i].stage == rows->stage; i++)
+        seconds += rows[i].seconds;
+    if (plan->stage_count > 1)
+        sp_log_info("stage %s: %.3f s, %.1f%%", plan->stages[rows->stage], seconds,
+                    total > 0 ? 100 * seconds / total : 0);
+}
+
 void sp_profile_print(const sp_profile *profile)
 {
     const sp_plan *plan = profile->plan;
@@ -196,7 +210,10 @@ void sp_profile_print(const sp_profile *profile)
     if (count && plan->backend->measure_ceiling)
         plan->backend->measure_ceiling(plan->backend, &ceiling);
     if (count) print_head(plan, &total, &ceiling);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        if (i == 0 || rows[i].stage != rows[i - 1].stage)
+            print_stage(plan, rows + i, count - i, total.seconds);
         print_row(&rows[i], total.seconds, &ceiling);
+    }
     sp_free(rows);
 }

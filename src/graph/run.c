@@ -10,6 +10,7 @@ struct sp_run {
     bool *parameter_owned;      /* uploaded copies on a device */
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
+    double stage_seconds[SP_MAX_STAGES];
     bool *input_set;                                            /* by slot */
     sp_profile *profile;                                        /* NULL: off */
     sp_status (*output_ready)(void *context, int output_index); /* NULL: nobody watches */
@@ -222,14 +223,37 @@ static sp_status report_outputs(const sp_run *run, int step)
     return SP_OK;
 }
 
+/* The clock is read where one stage follows another. */
+typedef struct {
+    int stage; /* -1: none yet */
+    double since;
+} stage_clock;
+
+static void switch_stage(sp_run *run, stage_clock *clock, int stage)
+{
+    if (stage == clock->stage) return;
+    double now = sp_now();
+    if (clock->stage >= 0) run->stage_seconds[clock->stage] += now - clock->since;
+    *clock = (stage_clock){stage, now};
+}
+
+const char *sp_run_stage(const sp_run *run, int i, double *seconds)
+{
+    if (i >= run->plan->stage_count) return NULL;
+    *seconds = run->stage_seconds[i];
+    return run->plan->stages[i];
+}
+
 sp_status sp_run_execute(sp_run *run)
 {
     SP_TRY(check_ready(run));
     bool stale = false;
+    stage_clock clock = {.stage = -1};
     for (int rate = 0; rate < SP_RATE_COUNT; rate++) {
         stale |= run->stale[rate] || rate == SP_RATE_STEP;
         for (int s = 0; s < run->plan->step_count && stale; s++) {
             if ((int)run->plan->steps[s].rate != rate) continue;
+            switch_stage(run, &clock, run->plan->steps[s].stage);
             run_step(run, s);
             if (rate == SP_RATE_RUN) drop_parameters(run, s);
             if (run->output_ready) SP_TRY(report_outputs(run, s));
@@ -237,6 +261,7 @@ sp_status sp_run_execute(sp_run *run)
         }
         run->stale[rate] = false;
     }
+    switch_stage(run, &clock, -1);
     return SP_OK;
 }
 

@@ -13,7 +13,8 @@ static const double largest_error = 1e-5; /* of what a bias of 1 is made of */
 
 /* ---- a bias as an adapter ---- */
 
-/* [TIMESTEPS,dim]: what linear_1 of the time embedding takes at every timestep (ops/sinusoidal.c). */
+/* [TIMESTEPS,dim]: what linear_1 of the time embedding takes at every timestep (ops/sinusoidal.c).
+ */
 static void time_embeddings(const sp_unet_config *c, double *out)
 {
     int64_t dim = c->channels[0], half = dim / 2;
@@ -186,8 +187,7 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
     SP_TRY(sp_weights_create(&f.out));
     sp_status status = add_all(&f, config, base, adapters);
     if (!status)
-        status =
-            sp_weights_save(f.out, path, SP_F32, metadata, naming == SP_LORA_KOHYA ? 4 : 1);
+        status = sp_weights_save(f.out, path, SP_F32, metadata, naming == SP_LORA_KOHYA ? 4 : 1);
     sp_weights_destroy(f.out);
     return status;
 }

@@ -11,7 +11,8 @@
 /* What every block needs to know. */
 typedef struct {
     const sp_unet_config *c;
-    bool checkpointing;
+    const sp_unet_options *options;
+    int *blocks;              /* begun so far */
     sp_value *activated_time; /* [N,time_dim], SiLU of the time embedding */
     sp_value *context;        /* [N,L,context_dim] */
 } unet_state;
@@ -123,10 +124,13 @@ static sp_value *attention(sp_builder *b, const unet_state *s, int level, int64_
 static sp_value *resnet_attention(sp_builder *b, const unet_state *s, int level, int64_t index,
                                   bool attends, sp_value *x)
 {
-    if (s->checkpointing) sp_checkpoint_begin(b);
+    if (s->options) {
+        int bit = *s->blocks < SP_UNET_BLOCKS ? (*s->blocks)++ : SP_UNET_BLOCKS - 1;
+        sp_checkpoint_begin(b, (s->options->recompute >> bit) & 1);
+    }
     x = resnet(b, s, level, index, x);
     if (attends) x = attention(b, s, level, index, x);
-    if (s->checkpointing) sp_checkpoint_end(b);
+    if (s->options) sp_checkpoint_end(b);
     return x;
 }
 
@@ -193,8 +197,8 @@ sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
 {
     check_inputs(b, c, sample, timestep, context, timestep_cond);
     if (sp_builder_failed(b)) return NULL;
-    unet_state s = {
-        .c = c, .checkpointing = options && options->gradient_checkpointing, .context = context};
+    int blocks = 0;
+    unet_state s = {.c = c, .options = options, .blocks = &blocks, .context = context};
     s.activated_time = activated_time_embedding(b, c, timestep, timestep_cond);
     skip_stack skips = {.count = 0};
     sp_value *x = sp_conv2d_layer(b, "conv_in", sample, c->channels[0], 3);

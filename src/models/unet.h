@@ -35,9 +35,12 @@ sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_c
 /* The config.json that diffusers reads (json_decref); NULL when out of memory. */
 json_t *sp_unet_config_write(const sp_unet_config *config);
 
+/* Each resnet with its attention is a block of gradient checkpointing (sp_checkpoint_begin). Bit k
+ * of `recompute`: the backward pass computes block k, counted from 0 in the order of building,
+ * again; the last bit is that of all further ones. */
+enum { SP_UNET_BLOCKS = 64 };
 typedef struct {
-    bool gradient_checkpointing; /* each resnet with its attention is a block that the backward pass
-                                    computes again */
+    uint64_t recompute;
 } sp_unet_options;
 
 /* The prediction [N,H,W,out_channels].
@@ -45,7 +48,7 @@ typedef struct {
  *   timestep      [N]  f32, whole or fractional
  *   context       [N,L,context_dim]
  *   timestep_cond [N,time_cond_dim], or NULL: cond_proj is skipped
- *   options       NULL: all off
+ *   options       NULL: no blocks are marked
  * Parameters are named as in the checkpoint, within the builder's scope. */
 sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
                                const sp_unet_options *options, sp_value *sample, sp_value *timestep,

@@ -6,8 +6,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/system.h"
 #include "models/initialize.h"
 #include "train/distill_feed.h"
+#include "train/step_memory.h"
 #include "train/student_folder.h"
 #include "train/trainer.h"
 #include "train/validation.h"
@@ -24,6 +26,7 @@ typedef struct {
     sp_plan *plan;
     sp_run *run;
     sp_training_state state;
+    sp_step_memory memory;
     json_t *settings;
     sp_weights *trace;       /* what --trace writes; NULL: none */
     sp_tensor losses, norms; /* [steps] */
@@ -152,8 +155,22 @@ static sp_status check_options(const sp_distill_options *o, const sp_noise_sched
 
 /* ---- making ready ---- */
 
+static sp_status configure_student(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    d->student = d->teacher->unet->config.unet;
+    if (d->student.time_cond_dim)
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
+            o->teacher, (long long)d->student.time_cond_dim);
+    if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
+        d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
+    return SP_OK;
+}
+
 /* Adapters that change nothing, or those of a file. */
-static sp_status make_adapters(distillation *d, sp_weights **out)
+static sp_status make_adapters(const distillation *d, sp_weights **out)
 {
     const sp_distill_options *o = d->options;
     sp_lora *lora;
@@ -167,17 +184,9 @@ static sp_status make_adapters(distillation *d, sp_weights **out)
 
 /* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at
  * step 0 the student is the teacher. */
-static sp_status make_student(distillation *d, sp_weights **out)
+static sp_status make_student(const distillation *d, sp_weights **out)
 {
     const sp_distill_options *o = d->options;
-    d->student = d->teacher->unet->config.unet;
-    if (d->student.time_cond_dim)
-        return sp_fail(
-            SP_UNSUPPORTED,
-            "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
-            o->teacher, (long long)d->student.time_cond_dim);
-    if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
-        d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
     if (o->lora.rank) return make_adapters(d, out);
     SP_TRY(sp_weights_copy(d->teacher->unet->weights, SP_F32, out));
     sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
@@ -190,33 +199,117 @@ static sp_status make_student(distillation *d, sp_weights **out)
     return status;
 }
 
-static sp_status make_run(distillation *d, sp_step_shape *shape)
+static sp_status make_state(distillation *d)
 {
-    sp_graph *graph;
+    sp_weights *initial = NULL;
+    sp_status status = make_student(d, &initial);
+    if (!status) return sp_training_state_create(initial, d->options->optimizer, &d->state);
+    sp_weights_destroy(initial);
+    return status;
+}
+
+/* ---- memory ---- */
+
+/* What no plan knows of: generated code, buffers of files. */
+static const size_t unplanned = 32u << 20;
+
+/* The denoiser and the VAE of a sheet follow each other. `pipeline` has UNet and VAE. */
+static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, size_t *bytes)
+{
+    const sp_latent_facts *facts = sp_latent_cache_facts(d->feed.cache);
+    int64_t pictures = facts->count < SP_VALIDATION_COLUMNS ? facts->count : SP_VALIDATION_COLUMNS;
+    const sp_denoise_shape shape = {.batch =
+                                        sp_denoise_batch(pictures, facts->height, facts->width, 0),
+                                    .height = facts->height,
+                                    .width = facts->width};
+    sp_plan_memory denoise, decode;
+    SP_TRY(sp_pipeline_plan_denoise(pipeline, &shape, &denoise));
+    SP_TRY(sp_pipeline_plan_vae(pipeline, SP_VAE_DECODE,
+                                sp_shape_of(pictures, facts->channels, facts->height, facts->width),
+                                &decode));
+    size_t a = denoise.arena + denoise.persistent + denoise.boundary,
+           b = decode.arena + decode.persistent + decode.boundary;
+    *bytes = a > b ? a : b;
+    return SP_OK;
+}
+
+/* Latents and contexts; the text encoder and the VAE that make them are open no longer than that.
+ */
+static sp_status make_feed(distillation *d, sp_step_shape *shape)
+{
+    const sp_distill_options *o = d->options;
+    bool sheets = o->validation_steps && !o->draws; /* recorded draws have no captions */
+    const sp_pipeline_options parts = {
+        .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0), .storage = o->storage};
+    sp_pipeline *pipeline;
+    SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
+    sp_status status =
+        sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, shape);
+    d->feed.schedule = &d->teacher->scheduler.schedule;
+    if (!status && sheets) status = plan_sheet(d, pipeline, &d->memory.validation);
+    sp_pipeline_close(pipeline);
+    return status;
+}
+
+typedef struct {
+    const sp_objective_settings *objective;
+    sp_step_shape *shape;
+} step_context;
+
+static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
+{
+    step_context *step = context;
+    step->shape->recompute = recompute;
+    return sp_objective_graph(step->objective, step->shape, out);
+}
+
+static sp_status report_memory(const distillation *d, size_t limit)
+{
+    sp_string table = {0};
+    sp_step_memory_append(&d->memory, limit, &table);
+    if (table.failed) return SP_MEMORY;
+    sp_log_info("memory of a step\n%s", sp_string_text(&table));
+    sp_string_free(&table);
+    size_t total = sp_step_memory_total(&d->memory);
+    if (!limit || total <= limit) return SP_OK;
+    return sp_fail(
+        SP_MEMORY, "%s of %s is too small for a step, which takes %s%s: see the table above",
+        d->options->memory_limit ? "--memory-limit" : "free memory", sp_bytes_text(limit),
+        sp_bytes_text(total), d->plan ? "" : " with all blocks recomputed");
+}
+
+static sp_status make_plan(distillation *d, sp_step_shape *shape)
+{
+    const sp_distill_options *o = d->options;
+    step_context context = {&o->objective, shape};
     shape->teacher = &d->teacher->unet->config.unet;
     shape->teacher_weights = d->teacher->unet->weights;
     shape->student = &d->student;
-    shape->lora = d->options->lora.rank ? &d->options->lora : NULL;
-    shape->trace = d->options->trace != NULL;
-    shape->gradient_checkpointing = d->options->gradient_checkpointing;
-    SP_TRY(sp_objective_graph(&d->options->objective, shape, &graph));
-    SP_TRY(sp_plan_create(graph, d->teacher->backend, d->options->storage, &d->plan));
+    shape->lora = o->lora.rank ? &o->lora : NULL;
+    shape->trace = o->trace != NULL;
+    shape->accumulate = o->accumulation > 1;
+    int64_t own = sp_resident_memory();
+    size_t program = own > 0 ? (size_t)own : 0;
+    d->memory.optimizer = o->optimizer;
+    d->memory.data = sp_distill_feed_bytes(&d->feed);
+    d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
+    const sp_step_request request = {
+        .build = build_step,
+        .context = &context,
+        .backend = d->teacher->backend,
+        .storage = o->storage,
+        .limit = o->memory_limit ? (size_t)o->memory_limit : sp_step_memory_allowed(),
+        .recompute_all = o->gradient_checkpointing,
+    };
+    SP_TRY(sp_step_plan(&request, &d->memory, &d->plan));
+    return report_memory(d, request.limit);
+}
+
+static sp_status make_run(distillation *d)
+{
     SP_TRY(sp_run_create(d->plan, &d->run));
     SP_TRY(sp_run_bind(d->run, "teacher", d->teacher->unet->weights));
     return sp_run_bind(d->run, "ema", d->state.ema);
-}
-
-static void report_memory(const distillation *d)
-{
-    sp_plan_memory m = sp_plan_get_memory(d->plan);
-    size_t weights = sp_weights_bytes(d->state.online);
-    const double mb = 1e6;
-    sp_log_info(
-        "memory in MB: activations and scratch %.0f, packed weights %.0f, inputs and gradients %.0f, teacher %.0f, online %.0f, "
-        "average %.0f, moments %.0f",
-        (double)m.arena / mb, (double)m.persistent / mb, (double)m.boundary / mb,
-        (double)sp_weights_bytes(d->teacher->unet->weights) / mb, (double)weights / mb,
-        (double)weights / mb, 2 * (double)weights / mb);
 }
 
 /* ---- tracing ---- */
@@ -278,7 +371,7 @@ static sp_status validate(void *context, const sp_training_state *state)
 {
     distillation *d = context;
     if (d->options->draws) return SP_OK; /* a replayed run has no prompts */
-    return sp_validation_sheet(d->options, d->teacher, &d->feed, &d->student, state);
+    return sp_validation_sheet(d->options, &d->feed, &d->student, state);
 }
 
 /* What --dry-run is for: does it fit, and how long will it take. */
@@ -286,13 +379,14 @@ static sp_status time_one_step(distillation *d)
 {
     SP_TRY(sp_run_bind(d->run, "online", d->state.online));
     SP_TRY(feed(d, d->run, 0));
+    if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
     SP_TRY(sp_run_execute(d->run)); /* packs weights, touches memory */
     double began = sp_now();
     SP_TRY(sp_run_execute(d->run));
     double seconds = (sp_now() - began) * (double)d->options->accumulation;
-    sp_log_info("one step takes about %.2f s, %lld steps %.1f h; peak memory so far %.0f MB",
-                seconds, (long long)d->options->max_train_steps,
-                seconds * (double)d->options->max_train_steps / 3600, (double)sp_peak_rss() / 1e6);
+    sp_log_info("one step takes about %.2f s, %lld steps %.1f h", seconds,
+                (long long)d->options->max_train_steps,
+                seconds * (double)d->options->max_train_steps / 3600);
     return SP_OK;
 }
 
@@ -335,30 +429,24 @@ static sp_status train(distillation *d)
 static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
-    /* Sheets of samples are decoded; recorded draws have none. */
-    unsigned later = o->validation_steps && !o->draws ? SP_PART_VAE : 0;
-    const sp_pipeline_options parts = {.parts = sp_distill_feed_parts(o) | later,
-                                       .storage = o->storage};
+    const sp_pipeline_options parts = {.parts = SP_PART_UNET, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(check_options(o, &d->teacher->scheduler.schedule));
+    SP_TRY(configure_student(d));
     if (!o->dry_run && o->rank == 0)
         SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
     SP_TRY(run_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
-    sp_weights *initial = NULL;
-    sp_status status = make_student(d, &initial);
-    if (status) {
-        sp_weights_destroy(initial);
-        return status;
-    }
-    SP_TRY(sp_training_state_create(initial, o->optimizer, &d->state));
     sp_step_shape shape = {0};
-    SP_TRY(sp_distill_feed_create(o, d->teacher, &d->student, d->callbacks, &d->feed, &shape));
-    sp_pipeline_close_parts(d->teacher, SP_PART_ALL & ~later);
+    SP_TRY(make_feed(d, &shape));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
         SP_TRY(sp_settings_set_text(d->settings, "data-key", sp_latent_cache_key(d->feed.cache)));
-    SP_TRY(make_run(d, &shape));
-    report_memory(d);
-    return o->dry_run ? time_one_step(d) : train(d);
+    SP_TRY(make_plan(d, &shape));
+    SP_TRY(make_state(d));
+    SP_TRY(make_run(d));
+    SP_TRY(o->dry_run ? time_one_step(d) : train(d));
+    sp_log_info("peak memory %s, planned %s", sp_bytes_text((size_t)sp_peak_rss()),
+                sp_bytes_text(sp_step_memory_total(&d->memory)));
+    return SP_OK;
 }
 
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks)

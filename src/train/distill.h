@@ -17,7 +17,8 @@ typedef struct {
     double learning_rate, ema_decay, max_grad_norm;
     sp_dtype storage;
     sp_optimizer optimizer;
-    bool gradient_checkpointing;
+    bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
+    int64_t memory_limit;        /* bytes of the process; 0: what it may have here */
     bool random_cond_proj;  /* start cond_proj at random, as the released script does, instead of at
                                0 */
     sp_lora_settings lora;  /* rank 0: the whole student is trained */

@@ -297,6 +297,16 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
     return status;
 }
 
+size_t sp_distill_feed_bytes(const sp_distill_feed *f)
+{
+    const sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
+                                  &f->uncond_batch, &f->embedding, &f->embedding_one};
+    size_t bytes = f->cache ? sp_latent_cache_bytes(f->cache) : 0;
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (tensors[i]->data) bytes += sp_tensor_bytes(tensors[i]);
+    return bytes;
+}
+
 void sp_distill_feed_free(sp_distill_feed *f)
 {
     sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
@@ -331,7 +341,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     SP_TRY(sp_run_set_input(run, "clean", &f->clean));
     SP_TRY(sp_run_set_input(run, "noise", &f->noise));
     SP_TRY(sp_run_set_input(run, "context", &f->context));
-    SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
+    if (sp_objective_is_guided(&o->objective))
+        SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
     if (f->embedding_dim) {
         SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
         SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));

@@ -30,6 +30,7 @@ unsigned sp_distill_feed_parts(const sp_distill_options *options);
 sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
                                  const sp_unet_config *student, const sp_callbacks *callbacks,
                                  sp_distill_feed *out, sp_step_shape *shape);
+size_t sp_distill_feed_bytes(const sp_distill_feed *feed); /* of latents, contexts and a batch */
 void sp_distill_feed_free(sp_distill_feed *feed);
 /* An sp_training_task's feed; context is the sp_distill_feed. */
 sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro);

@@ -206,9 +206,7 @@ static void stage(const sp_reducer *r, const bucket *b, float *to)
               *until = t->gradient + t->count < end ? t->gradient + t->count : end;
         for (; next < from; next++)
             to[next - b->begin] = 0;
-        const float *addend = t->addend ? t->addend + (from - t->gradient) : NULL;
-        for (int64_t k = 0; k < until - from; k++)
-            to[from - b->begin + k] = addend ? addend[k] + from[k] : from[k];
+        memcpy(to + (from - b->begin), from, (size_t)(until - from) * sizeof *from);
         next = until;
     }
     for (; next < end; next++)

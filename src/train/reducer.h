@@ -10,8 +10,7 @@ typedef struct sp_reducer sp_reducer;
 
 /* One gradient of this rank. Memory is the run's, so neighbours are mostly summed in one piece. */
 typedef struct {
-    float *gradient;     /* becomes the sum over all ranks */
-    const float *addend; /* earlier micro-batches' sum, which is added first; NULL: none */
+    float *gradient; /* becomes the sum over all ranks */
     int64_t count;
     int output; /* the plan's output that it is */
 } sp_reduced;

@@ -22,17 +22,15 @@ typedef struct {
     const sp_callbacks *callbacks;
     float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not depend
                          on it */
-    float **sum;      /* sums over micro-batches, when there are several */
     FILE *metrics;    /* NULL: not this rank's */
-    sp_reducer *reducer; /* NULL: alone */
-    int64_t on_disk;     /* step of the newest checkpoint of this run; -1: none */
+    sp_reducer *reducer;                 /* NULL: alone */
+    int64_t on_disk;                     /* step of the newest checkpoint of this run; -1: none */
+    double data_seconds;                 /* of the step that runs */
+    double stage_seconds[SP_MAX_STAGES]; /* of the run, when the step began */
 } trainer;
 
 static void release(trainer *t)
 {
-    for (size_t i = 0; t->sum && i < sp_weights_count(t->state->online); i++)
-        sp_free(t->sum[i]);
-    sp_free(t->sum);
     sp_free(t->gradient);
     if (t->metrics) fclose(t->metrics);
     sp_run_set_output_observer(t->run, NULL, NULL);
@@ -45,16 +43,12 @@ static sp_status find_gradients(trainer *t)
     sp_weights *online = t->state->online;
     size_t count = sp_weights_count(online);
     t->gradient = sp_alloc_zero((count + 1) * sizeof *t->gradient);
-    t->sum = sp_alloc_zero((count + 1) * sizeof *t->sum);
-    if (!t->gradient || !t->sum) return SP_MEMORY;
+    if (!t->gradient) return SP_MEMORY;
     for (size_t i = 0; i < count; i++) {
         char *name = sp_format("gradient.%s", sp_weights_name(online, i));
         if (!name) return SP_MEMORY;
         t->gradient[i] = sp_run_output_address(t->run, name);
         sp_free(name);
-        if (!t->gradient[i] || t->settings->accumulation == 1) continue;
-        t->sum[i] = sp_alloc(sp_tensor_bytes(sp_weights_at(online, i)));
-        if (!t->sum[i]) return SP_MEMORY;
     }
     return SP_OK;
 }
@@ -74,7 +68,6 @@ static sp_status make_reducer(trainer *t)
         char *name = sp_format("gradient.%s", sp_weights_name(online, i));
         if (!name) status = SP_MEMORY;
         list[count++] = (sp_reduced){.gradient = t->gradient[i],
-                                     .addend = t->sum[i],
                                      .count = sp_tensor_count(sp_weights_at(online, i)),
                                      .output = name ? sp_plan_output_index(plan, name) : -1};
         sp_free(name);
@@ -90,34 +83,50 @@ static sp_status make_reducer(trainer *t)
     return status;
 }
 
-static void add_up(trainer *t, bool first)
+sp_status sp_clear_gradient_sums(sp_run *run, const sp_weights *online)
 {
-    for (size_t i = 0; i < sp_weights_count(t->state->online); i++) {
-        if (!t->sum[i]) continue;
-        int64_t count = sp_tensor_count(sp_weights_at(t->state->online, i));
-        for (int64_t k = 0; k < count; k++)
-            t->sum[i][k] = (first ? 0 : t->sum[i][k]) + t->gradient[i][k];
+    for (size_t i = 0; i < sp_weights_count(online); i++) {
+        char *name = sp_format("gradient.%s", sp_weights_name(online, i));
+        if (!name) return SP_MEMORY;
+        sp_tensor zeros = {0};
+        sp_status status = SP_OK;
+        if (sp_run_output_address(run, name)) {
+            status = sp_tensor_create(SP_F32, sp_weights_at(online, i)->shape, &zeros);
+            if (!status) status = sp_run_set_input(run, name, &zeros);
+        }
+        sp_tensor_free(&zeros);
+        sp_free(name);
+        SP_TRY(status);
     }
+    return SP_OK;
+}
+
+/* Time since *clock, which begins anew. */
+static double lap(double *clock)
+{
+    double now = sp_now(), seconds = now - *clock;
+    *clock = now;
+    return seconds;
 }
 
 /* The mean loss of one optimiser step's micro-batches; gradients are left summed. */
 static sp_status run_micro_batches(trainer *t, double *loss)
 {
     *loss = 0;
+    if (t->settings->accumulation > 1) SP_TRY(sp_clear_gradient_sums(t->run, t->state->online));
     for (int64_t k = 0; k < t->settings->accumulation; k++) {
         int64_t micro = t->state->step * t->settings->accumulation + k;
+        double clock = sp_now();
         SP_TRY(t->task->feed(t->task->context, t->run, micro));
         bool last = k + 1 == t->settings->accumulation;
         if (t->reducer && last) sp_reducer_begin(t->reducer);
+        t->data_seconds += lap(&clock);
         SP_TRY(sp_run_execute(t->run));
         sp_tensor value = {0};
         SP_TRY(sp_run_get_output(t->run, "loss", &value));
         *loss += *(float *)value.data / (double)t->settings->accumulation;
         sp_tensor_free(&value);
-        if (t->reducer && last)
-            SP_TRY(sp_reducer_finish(t->reducer));
-        else if (t->settings->accumulation > 1)
-            add_up(t, k == 0);
+        if (t->reducer && last) SP_TRY(sp_reducer_finish(t->reducer));
         if (t->task->observe) SP_TRY(t->task->observe(t->task->context, t->run, micro));
     }
     return SP_OK;
@@ -138,13 +147,7 @@ static double ema_decay_at(const sp_trainer_settings *s, int64_t step)
     return s->ema_warmup && warm < s->ema_decay ? warm : s->ema_decay;
 }
 
-/* The sum over micro-batches and ranks. */
-static const float *gradient_of(const trainer *t, size_t i)
-{
-    return t->sum[i] && !t->reducer ? t->sum[i] : t->gradient[i];
-}
-
-/* How many means gradient_of is the sum of. */
+/* How many means a gradient is the sum of: over micro-batches and ranks. */
 static double summands(const trainer *t)
 {
     return (double)(t->settings->accumulation * sp_ranks_count(t->settings->ranks));
@@ -156,7 +159,7 @@ static double gradient_norm(const trainer *t)
     double sum = 0;
     for (size_t i = 0; i < sp_weights_count(t->state->online); i++)
         if (t->gradient[i])
-            sum += kernels->sum_of_squares(gradient_of(t, i),
+            sum += kernels->sum_of_squares(t->gradient[i],
                                            sp_tensor_count(sp_weights_at(t->state->online, i)));
     return sqrt(sum) / summands(t);
 }
@@ -180,7 +183,7 @@ static void optimize(trainer *t, double norm, double rate)
     for (size_t i = 0; i < sp_weights_count(state->online); i++) {
         if (!t->gradient[i]) continue;
         sp_adamw_tensor tensor = sp_training_tensor(state, i);
-        tensor.gradient = gradient_of(t, i);
+        tensor.gradient = t->gradient[i];
         sp_cpu_optimizer()->adamw(&options, &tensor);
     }
 }
@@ -208,18 +211,47 @@ static sp_status agree(const trainer *t, double *loss, double norm)
     return status;
 }
 
-static sp_status write_metrics(const trainer *t, double loss, double norm, double rate,
-                               double seconds)
+static bool set_seconds(json_t *stages, const char *name, double seconds)
 {
-    if (!t->metrics) return SP_OK;
-    json_t *line =
-        json_pack("{s:I, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->state->step, "loss", loss,
-                  "grad_norm", norm, "learning_rate", rate, "seconds", seconds);
-    if (t->reducer) {
+    return json_object_set_new(stages, name, json_real(seconds)) == 0;
+}
+
+/* {"data": seconds, the run's stages by their names, "reduce" with ranks, "optimizer"}; a run
+ * without stages is "run". */
+static json_t *stage_seconds(trainer *t, double optimizer)
+{
+    json_t *stages = json_pack("{s:f}", "data", t->data_seconds);
+    const char *name;
+    double seconds;
+    bool set = stages != NULL;
+    for (int i = 0; (name = sp_run_stage(t->run, i, &seconds)); i++) {
+        set &= set_seconds(stages, *name ? name : "run", seconds - t->stage_seconds[i]);
+        t->stage_seconds[i] = seconds;
+    }
+    if (t->reducer) set &= set_seconds(stages, "reduce", sp_reducer_get_times(t->reducer).after);
+    set &= set_seconds(stages, "optimizer", optimizer);
+    if (set) return stages;
+    json_decref(stages);
+    return NULL;
+}
+
+static sp_status write_metrics(trainer *t, double loss, double norm, double rate, double seconds,
+                               double optimizer)
+{
+    json_t *stages = stage_seconds(t, optimizer);
+    if (!t->metrics) {
+        json_decref(stages);
+        return SP_OK;
+    }
+    json_t *line = stages ? json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:I}", "step",
+                                      (json_int_t)t->state->step, "loss", loss, "grad_norm", norm,
+                                      "learning_rate", rate, "seconds", seconds, "stage_seconds",
+                                      stages, "peak_rss_bytes", (json_int_t)sp_peak_rss())
+                          : NULL;
+    if (line && t->reducer) {
         sp_reducer_times times = sp_reducer_get_times(t->reducer);
-        json_t *more =
-            json_pack("{s:I, s:f, s:f}", "reduced_bytes", (json_int_t)times.bytes, "reduce_seconds",
-                      times.during, "reduce_wait_seconds", times.after);
+        json_t *more = json_pack("{s:I, s:f}", "reduced_bytes", (json_int_t)times.bytes,
+                                 "reduce_seconds_in_backward", times.during);
         if (!more || json_object_update(line, more)) {
             json_decref(line);
             line = NULL;
@@ -232,7 +264,9 @@ static sp_status write_metrics(const trainer *t, double loss, double norm, doubl
 static sp_status one_step(trainer *t)
 {
     double loss, began = sp_now();
+    t->data_seconds = 0;
     SP_TRY(run_micro_batches(t, &loss));
+    double clock = sp_now();
     double norm = gradient_norm(t), rate = learning_rate_at(t->settings, t->state->step);
     SP_TRY(agree(t, &loss, norm));
     if (!isfinite(loss) || !isfinite(norm))
@@ -242,9 +276,10 @@ static sp_status one_step(trainer *t)
             "was saved in %s before is still good",
             (long long)t->state->step + 1, loss, norm, t->settings->output);
     optimize(t, norm, rate);
+    double optimizer = lap(&clock);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
-    SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began));
+    SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began, optimizer));
     char detail[96];
     snprintf(detail, sizeof detail, "loss %.5f  grad %.3f", loss, norm);
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);

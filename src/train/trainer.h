@@ -41,14 +41,25 @@ typedef struct {
 
 /* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for
  * weights of set "online"; `run` has every other weight set bound. SP_NUMERIC when a loss is not
- * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. metrics.jsonl
- * has one object per step: step, loss, grad_norm, learning_rate, seconds; with ranks also the bytes
- * of gradients summed, the seconds that took from the backward pass and those waited for after it.
+ * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. With several
+ * micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
+ *
+ * metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds,
+ * stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step: "data";
+ * the stages of the run's graph, of a distillation "teacher", "target", "forward", "recomputation"
+ * (what gradient checkpointing runs again) and "backward", of other trainings "run" and "backward";
+ * with ranks "reduce", waiting for their gradients after the backward pass; "optimizer", which is
+ * clipping, AdamW and the average. What is left of `seconds` is observing and the loss. With ranks
+ * also reduced_bytes, those of the gradients, and reduce_seconds_in_backward, what summing them
+ * took from the backward pass.
  *
  * With ranks, loss and gradient are means over all of them, so all do the same; rank 0 alone reads
  * and writes files and validates. One that is asked to stop leaves the step it is in, for its
  * partners may be gone, and rank 0 saves the state before it. */
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,
                    sp_training_state *state, const sp_callbacks *callbacks);
+
+/* Sets the inputs that a plan of gradient sums adds to to 0. */
+sp_status sp_clear_gradient_sums(sp_run *run, const sp_weights *online);
 
 #endif

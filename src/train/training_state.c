@@ -430,8 +430,9 @@ static void take_part(const sp_tensor_file *file, sp_weights *weights)
 {
     for (size_t i = 0; i < sp_weights_count(weights); i++) {
         sp_tensor *tensor = sp_weights_at(weights, i);
-        memcpy(tensor->data, sp_tensor_file_find(file, sp_weights_name(weights, i))->data,
-               sp_tensor_bytes(tensor));
+        const sp_tensor *saved = sp_tensor_file_find(file, sp_weights_name(weights, i));
+        memcpy(tensor->data, saved->data, sp_tensor_bytes(tensor));
+        sp_tensor_file_drop(file, saved); /* or the state would be in memory twice */
     }
 }
 

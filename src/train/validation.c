@@ -3,7 +3,7 @@
 #include "base/memory.h"
 #include "data/sheet.h"
 
-enum { SP_VALIDATION_COLUMNS = 8, SP_VALIDATION_ROWS = 6 };
+enum { SP_VALIDATION_ROWS = 6 };
 static const int step_counts[] = {1, 2, 4};
 
 /* A sheet being filled. */
@@ -136,22 +136,22 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
     return status;
 }
 
-sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *teacher,
-                              const sp_distill_feed *feed, const sp_unet_config *student,
-                              const sp_training_state *state)
+sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distill_feed *feed,
+                              const sp_unet_config *student, const sp_training_state *state)
 {
     char title[64];
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
-    validation v = {
-        .output = options->output, .title = title, .seed = options->seed, .pipeline = teacher};
-    sp_scheduler_config scheduler = teacher->scheduler;
+    validation v = {.output = options->output, .title = title, .seed = options->seed};
+    const sp_pipeline_options parts = {.parts = SP_PART_VAE, .storage = options->storage};
+    SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
+    sp_scheduler_config scheduler = v.pipeline->scheduler;
     scheduler.is_lcm = true;
     scheduler.original_steps = options->objective.ddim_timesteps;
     sp_status status = take_prompts(&v, feed);
     if (!status) status = draw_student(&v, options, &scheduler, student, state);
     release(&v);
-    sp_pipeline_release(teacher);
-    return status ? status : sp_pipeline_set_unet(teacher, NULL, NULL);
+    sp_pipeline_close(v.pipeline);
+    return status;
 }
 
 /* ---- teachers ---- */

@@ -12,6 +12,5 @@ import make_vae
 
 if __name__ == "__main__":
     for module in (make_unet, make_vae, make_text, make_schedule, make_samplers, make_distill, make_image,
-                   make_torch_files, make_original,
-                   make_optimizer):
+                   make_torch_files, make_original, make_optimizer):
         module.main()

@@ -1,0 +1,185 @@
+#include "train/step_memory.h"
+#include <stdlib.h>
+#include "base/memory.h"
+#include "base/system.h"
+#include "models/unet.h"
+
+/* ---- the table ---- */
+
+size_t sp_step_memory_total(const sp_step_memory *m)
+{
+    size_t total = 0;
+#define X(field, words) total += m->field;
+    SP_STEP_MEMORY_LIST(X)
+#undef X
+    return total;
+}
+
+enum {
+#define X(field, words) row_##field,
+    SP_STEP_MEMORY_LIST(X)
+#undef X
+};
+
+void sp_step_memory_append(const sp_step_memory *m, size_t limit, sp_string *out)
+{
+    const struct {
+        const char *words;
+        size_t bytes;
+    } rows[] = {
+#define X(field, words) {words, m->field},
+        SP_STEP_MEMORY_LIST(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!rows[i].bytes) continue;
+        sp_string_append_format(out, "  %-28s %10s", rows[i].words, sp_bytes_text(rows[i].bytes));
+        if (i == row_moments)
+            sp_string_append_format(out, "  of %s", sp_optimizer_name(m->optimizer));
+        if (i == row_arena && m->arena_bound)
+            sp_string_append_format(out,
+                                    "  %.3f times what is alive at once; %d of %d blocks "
+                                    "recomputed, %.0f %% of their operations",
+                                    (double)m->arena / (double)m->arena_bound, m->recomputed,
+                                    m->blocks, 100 * m->recomputed_share);
+        sp_string_append_format(out, "\n");
+    }
+    sp_string_append_format(out, "  %-28s %10s", "total", sp_bytes_text(sp_step_memory_total(m)));
+    if (limit) sp_string_append_format(out, " of %s", sp_bytes_text(limit));
+    sp_string_append_format(out, "\n");
+}
+
+size_t sp_step_memory_allowed(void)
+{
+    int64_t own = sp_resident_memory(), available = sp_available_memory();
+    return own < 0 || available < 0 ? 0 : (size_t)(own + available);
+}
+
+/* ---- planning ---- */
+
+static void describe(const sp_plan *plan, sp_step_memory *m)
+{
+    const sp_graph *graph = sp_plan_graph(plan);
+    sp_plan_memory memory = sp_plan_get_memory(plan);
+    m->teacher = sp_plan_set_bytes(plan, "teacher");
+    m->online = sp_plan_set_bytes(plan, "online");
+    m->ema = sp_plan_set_bytes(plan, "ema");
+    m->packed = memory.persistent;
+    m->arena = memory.arena;
+    m->arena_bound = memory.arena_bound;
+    m->gradients = sp_plan_output_bytes(plan, "gradient.");
+    m->inputs = memory.boundary - m->gradients;
+    m->moments = 0;
+    for (int i = 0; i < graph->value_count; i++) {
+        const sp_value *value = graph->values[i];
+        if (value->kind == SP_VALUE_PARAMETER && strcmp(value->set, "online") == 0)
+            m->moments += sp_moment_bytes(m->optimizer, sp_shape_count(value->shape));
+    }
+}
+
+typedef struct {
+    const sp_step_request *request;
+    sp_step_memory *memory;
+    int order[SP_UNET_BLOCKS];
+    sp_block_cost cost[SP_UNET_BLOCKS]; /* further blocks count with the last one */
+    int count;
+} planner;
+
+static sp_status plan_with(planner *p, int recomputed, sp_plan **out)
+{
+    uint64_t mask = 0;
+    double flops = 0, all = 0;
+    sp_graph *graph;
+    for (int i = 0; i < p->count; i++) {
+        all += p->cost[i].flops;
+        if (i >= recomputed) continue;
+        mask |= (uint64_t)1 << p->order[i];
+        flops += p->cost[p->order[i]].flops;
+    }
+    SP_TRY(p->request->build(p->request->context, mask, &graph));
+    SP_TRY(sp_plan_create(graph, p->request->backend, p->request->storage, out));
+    describe(*out, p->memory);
+    p->memory->blocks = p->count;
+    p->memory->recomputed = recomputed;
+    p->memory->recomputed_share = all > 0 ? flops / all : 0;
+    return SP_OK;
+}
+
+static bool fits(const planner *p)
+{
+    return !p->request->limit || sp_step_memory_total(p->memory) <= p->request->limit;
+}
+
+static double saving(const sp_block_cost *cost)
+{
+    return (double)cost->bytes / (cost->flops > 0 ? cost->flops : 1);
+}
+
+/* Most bytes per operation first; few enough to be sorted by inserting. */
+static sp_status order_blocks(planner *p, const sp_plan *plan)
+{
+    sp_block_cost *costs;
+    int count;
+    SP_TRY(sp_plan_block_costs(plan, &costs, &count));
+    for (int i = 0; i < count; i++) {
+        int k = i < SP_UNET_BLOCKS ? i : SP_UNET_BLOCKS - 1;
+        p->cost[k].bytes += costs[i].bytes;
+        p->cost[k].flops += costs[i].flops;
+    }
+    sp_free(costs);
+    for (; p->count < count && p->count < SP_UNET_BLOCKS; p->count++) {
+        int at = p->count;
+        for (; at > 0 && saving(&p->cost[p->order[at - 1]]) < saving(&p->cost[p->count]); at--)
+            p->order[at] = p->order[at - 1];
+        p->order[at] = p->count;
+    }
+    return SP_OK;
+}
+
+static sp_status replan(planner *p, int recomputed, sp_plan **plan)
+{
+    sp_plan_destroy(*plan);
+    *plan = NULL;
+    return plan_with(p, recomputed, plan);
+}
+
+/* The fewest blocks that fit, by halving; all of them do. */
+static sp_status fewest(planner *p, sp_plan **plan)
+{
+    int few = 0, enough = p->count;
+    while (enough - few > 1) {
+        int middle = (few + enough) / 2;
+        SP_TRY(replan(p, middle, plan));
+        if (fits(p))
+            enough = middle;
+        else
+            few = middle;
+    }
+    return p->memory->recomputed == enough ? SP_OK : replan(p, enough, plan);
+}
+
+static sp_status choose(planner *p, sp_plan **plan)
+{
+    SP_TRY(plan_with(p, 0, plan));
+    SP_TRY(order_blocks(p, *plan));
+    p->memory->blocks = p->count;
+    if (!p->request->recompute_all && fits(p)) return SP_OK;
+    SP_TRY(replan(p, p->count, plan));
+    if (!fits(p)) {
+        sp_plan_destroy(*plan);
+        *plan = NULL;
+        return SP_OK;
+    }
+    return p->request->recompute_all ? SP_OK : fewest(p, plan);
+}
+
+sp_status sp_step_plan(const sp_step_request *request, sp_step_memory *memory, sp_plan **plan)
+{
+    planner p = {.request = request, .memory = memory};
+    *plan = NULL;
+    sp_status status = choose(&p, plan);
+    if (!status) return SP_OK;
+    sp_plan_destroy(*plan);
+    *plan = NULL;
+    return status;
+}

@@ -1,0 +1,87 @@
+/* The memory of a distillation step: its table, and blocks recomputed to keep within a limit. */
+#include "support.h"
+#include "api/workload.h"
+
+static void open_teacher(sp_work_model *model)
+{
+    char *path = sp_format("%s/assets/teacher", getenv("SPLAM_SOURCE"));
+    assert_non_null(path);
+    assert_ok(sp_work_model_open(path, model));
+    sp_free(path);
+}
+
+/* The table for a batch of 8; false: it cannot be done within the limit. */
+static bool plan(const sp_work_model *model, sp_optimizer optimizer, size_t limit,
+                 sp_step_memory *memory)
+{
+    sp_plan *made;
+    assert_ok(sp_work_step_plan(model, 8, SP_F32, optimizer, limit, memory, &made));
+    sp_plan_destroy(made);
+    return made != NULL;
+}
+
+static void parts_are_what_they_must_be(void **state)
+{
+    (void)state;
+    sp_work_model model;
+    sp_step_memory full, coded;
+    open_teacher(&model);
+    assert_true(plan(&model, SP_OPTIMIZER_ADAMW, 0, &full));
+    assert_true(plan(&model, SP_OPTIMIZER_ADAMW8BIT, 0, &coded));
+    size_t parameters = full.online / sizeof(float);
+    assert_int_equal(full.ema, full.online);
+    assert_int_equal(full.moments, 2 * full.online);
+    /* Places of gradients are aligned. */
+    assert_in_range(full.gradients, full.online, full.online + 64 * 400);
+    /* Two bytes and a little for scales; what is small stays whole. */
+    assert_in_range(coded.moments, 2 * parameters + parameters / 32, full.moments * 3 / 10);
+    assert_true(full.arena >= full.arena_bound && full.arena < full.arena_bound * 105 / 100);
+    assert_int_equal(full.recomputed, 0);
+    assert_int_equal(full.blocks, 11);
+    size_t sum = 0;
+#define X(field, words) sum += coded.field;
+    SP_STEP_MEMORY_LIST(X)
+#undef X
+    assert_int_equal(sum, sp_step_memory_total(&coded));
+    sp_string text = {0};
+    sp_step_memory_append(&coded, 123000000, &text);
+    assert_non_null(strstr(sp_string_text(&text), "adamw8bit"));
+    assert_non_null(strstr(sp_string_text(&text), "of 123.0 MB"));
+    sp_string_free(&text);
+    sp_work_model_close(&model);
+}
+
+/* Between none and all, the fewest blocks that fit: one fewer would not. */
+static void blocks_follow_the_limit(void **state)
+{
+    (void)state;
+    sp_work_model model;
+    sp_step_memory none, some, all;
+    open_teacher(&model);
+    assert_true(plan(&model, SP_OPTIMIZER_ADAMW, 0, &none));
+    assert_false(plan(&model, SP_OPTIMIZER_ADAMW, 1, &all));
+    assert_int_equal(all.recomputed, all.blocks);
+    assert_true(all.arena < none.arena * 3 / 4);
+    size_t most = none.arena, least = all.arena, beside = sp_step_memory_total(&all) - least;
+    int before = 0;
+    for (int k = 1; k < 4; k++) {
+        size_t limit = beside + most - (most - least) * (size_t)k / 4;
+        /* The process itself has grown a little since. */
+        limit += 16 << 20;
+        assert_true(plan(&model, SP_OPTIMIZER_ADAMW, limit, &some));
+        assert_true(sp_step_memory_total(&some) <= limit);
+        assert_true(some.recomputed >= before && some.recomputed < some.blocks);
+        before = some.recomputed;
+    }
+    assert_true(before > 0);
+    sp_work_model_close(&model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_are_what_they_must_be),
+        cmocka_unit_test(blocks_follow_the_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
