@@ -31,7 +31,8 @@ sp_status sp_lora_targets_of(const char *name, sp_lora_targets *out)
             *out = (sp_lora_targets)i;
             return SP_OK;
         }
-    return sp_fail(SP_ARGUMENT, "LoRA targets \"%s\" are not known, expected all or attention", name);
+    return sp_fail(SP_ARGUMENT, "LoRA targets \"%s\" are not known, expected all or attention",
+                   name);
 }
 
 /* ---- in a graph ---- */
@@ -39,9 +40,16 @@ sp_status sp_lora_targets_of(const char *name, sp_lora_targets *out)
 static bool is_target(const sp_lora_settings *settings, const char *weight)
 {
     static const char *const attention[] = {".to_q", ".to_k", ".to_v", ".to_out.0"};
-    static const char *const others[] = {
-        ".proj_in", ".proj_out", ".ff.net.0.proj",     ".ff.net.2",           ".conv1",
-        ".conv2",   ".conv_shortcut", ".downsamplers.0.conv", ".upsamplers.0.conv", ".time_emb_proj"};
+    static const char *const others[] = {".proj_in",
+                                         ".proj_out",
+                                         ".ff.net.0.proj",
+                                         ".ff.net.2",
+                                         ".conv1",
+                                         ".conv2",
+                                         ".conv_shortcut",
+                                         ".downsamplers.0.conv",
+                                         ".upsamplers.0.conv",
+                                         ".time_emb_proj"};
     char layer[MAX_NAME];
     if (!sp_ends_with(weight, weight_end) || strlen(weight) >= sizeof layer) return false;
     snprintf(layer, sizeof layer, "%.*s", (int)(strlen(weight) - strlen(weight_end)), weight);

@@ -57,6 +57,10 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
                        const sp_weights *base, const sp_weights *adapters,
                        const sp_lora_settings *settings);
 
+/* SP_UNSUPPORTED if what cond_proj adds cannot be written so: a time embedding of very few
+ * channels. Ask before training. */
+sp_status sp_lora_check_guidance(const sp_unet_config *config);
+
 /* weight += scale up down: weight f32 [rows,...], up [rows,r], down [r,...]. */
 sp_status sp_lora_add_product(sp_tensor *weight, const sp_tensor *up, const sp_tensor *down,
                               double scale);
