@@ -101,23 +101,29 @@ static void make_lora(const char *path, bool kohya, sp_dtype dtype, const sp_une
 {
     file_list f = {.count = 0};
     int64_t top = c->channels[c->levels - 1], first = c->channels[0];
-    put(&f, kohya ? "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
-                  : "unet." MID "attn2.to_k.lora_A.weight",
+    put(&f,
+        kohya ? "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+              : "unet." MID "attn2.to_k.lora_A.weight",
         dtype, sp_shape_of(3, c->context_dim), 0);
-    put(&f, kohya ? "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight"
-                  : "unet." MID "attn2.to_k.lora_B.weight",
+    put(&f,
+        kohya ? "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight"
+              : "unet." MID "attn2.to_k.lora_B.weight",
         dtype, sp_shape_of(top, 3), 0);
-    put(&f, kohya ? "lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"
-                  : "unet.down_blocks.0.resnets.0.conv1.lora_A.weight",
+    put(&f,
+        kohya ? "lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"
+              : "unet.down_blocks.0.resnets.0.conv1.lora_A.weight",
         dtype, sp_shape_of(3, first, 3, 3), 0);
-    put(&f, kohya ? "lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"
-                  : "unet.down_blocks.0.resnets.0.conv1.lora_B.weight",
+    put(&f,
+        kohya ? "lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"
+              : "unet.down_blocks.0.resnets.0.conv1.lora_B.weight",
         dtype, sp_shape_of(first, 3, 1, 1), 0);
-    put(&f, kohya ? "lora_te_text_model_encoder_layers_1_mlp_fc1.lora_down.weight"
-                  : "text_encoder.text_model.encoder.layers.1.mlp.fc1.lora_A.weight",
+    put(&f,
+        kohya ? "lora_te_text_model_encoder_layers_1_mlp_fc1.lora_down.weight"
+              : "text_encoder.text_model.encoder.layers.1.mlp.fc1.lora_A.weight",
         dtype, sp_shape_of(3, 24), 0);
-    put(&f, kohya ? "lora_te_text_model_encoder_layers_1_mlp_fc1.lora_up.weight"
-                  : "text_encoder.text_model.encoder.layers.1.mlp.fc1.lora_B.weight",
+    put(&f,
+        kohya ? "lora_te_text_model_encoder_layers_1_mlp_fc1.lora_up.weight"
+              : "text_encoder.text_model.encoder.layers.1.mlp.fc1.lora_B.weight",
         dtype, sp_shape_of(48, 3), 0);
     if (kohya) {
         put(&f, "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.alpha", SP_F32,
@@ -125,10 +131,12 @@ static void make_lora(const char *path, bool kohya, sp_dtype dtype, const sp_une
         put(&f, "lora_unet_down_blocks_0_resnets_0_conv1.alpha", SP_F32, (sp_shape){.rank = 0}, 6);
         put(&f, "lora_te_text_model_encoder_layers_1_mlp_fc1.alpha", SP_F32, sp_shape_of(1), 6);
     }
-    save(&f, path,
-         kohya ? NULL
-               : "{\"unet.r\": 3, \"unet.lora_alpha\": 1, \"unet.alpha_pattern\": {\"attn2.to_k\": 6, "
-                 "\"resnets.0.conv1\": 6}, \"text_encoder.r\": 3, \"text_encoder.lora_alpha\": 6.0}");
+    save(
+        &f, path,
+        kohya
+            ? NULL
+            : "{\"unet.r\": 3, \"unet.lora_alpha\": 1, \"unet.alpha_pattern\": {\"attn2.to_k\": 6, "
+              "\"resnets.0.conv1\": 6}, \"text_encoder.r\": 3, \"text_encoder.lora_alpha\": 6.0}");
 }
 
 /* after = before + scale up down, element by element in double precision. */
@@ -222,8 +230,8 @@ static void other_names_and_shapes(void **state)
     save(&f, in_folder(state, "original.safetensors"), NULL);
     put(&f, "unet.mid_block.attentions.0.proj_in.lora.down.weight", SP_F32,
         sp_shape_of(2, top, 1, 1), 0);
-    put(&f, "unet.mid_block.attentions.0.proj_in.lora.up.weight", SP_F32,
-        sp_shape_of(top, 2, 1, 1), 0);
+    put(&f, "unet.mid_block.attentions.0.proj_in.lora.up.weight", SP_F32, sp_shape_of(top, 2, 1, 1),
+        0);
     save(&f, in_folder(state, "old.safetensors"), NULL);
     sp_lora *lora;
     assert_ok(sp_component_open(model, "unet", &b));
@@ -258,7 +266,12 @@ static void wrong_files_are_refused(void **state)
 {
 #define LAYER "unet." MID "attn2.to_k"
     const wrong_file files[] = {
-        {"unet." MID "attn2.to_k.lora_A.weight", "conv_in.weight", {0}, 0, NULL, SP_FORMAT,
+        {"unet." MID "attn2.to_k.lora_A.weight",
+         "conv_in.weight",
+         {0},
+         0,
+         NULL,
+         SP_FORMAT,
          "\"conv_in.weight\" is not of a LoRA"},
         {LAYER ".lora_A.weight", NULL, {0}, 0, NULL, SP_FORMAT, "has no up half"},
         {LAYER ".lora_A.weight", LAYER ".lora_B.weight", sp_shape_of(32, 3), 0, NULL, SP_SHAPE,
@@ -266,20 +279,45 @@ static void wrong_files_are_refused(void **state)
         {LAYER ".lora_A.weight", LAYER ".lora_B.weight", sp_shape_of(31, 2), 0, NULL, SP_SHAPE,
          "of another model"},
         {LAYER ".lora_A.weight", LAYER ".lora_B.weight", {0}, NAN, NULL, SP_NUMERIC, "nan"},
-        {LAYER ".lora_A.weight", LAYER ".lora_B.weight", {0}, 0, "{\"unet.use_dora\": true}",
-         SP_UNSUPPORTED, "use_dora"},
+        {LAYER ".lora_A.weight",
+         LAYER ".lora_B.weight",
+         {0},
+         0,
+         "{\"unet.use_dora\": true}",
+         SP_UNSUPPORTED,
+         "use_dora"},
         {LAYER ".lora_A.weight", LAYER ".lora_B.weight", {0}, 0, "{", SP_FORMAT, ""},
-        {LAYER ".lora_A.weight", LAYER ".lora_magnitude_vector", {0}, 0, NULL, SP_UNSUPPORTED,
+        {LAYER ".lora_A.weight",
+         LAYER ".lora_magnitude_vector",
+         {0},
+         0,
+         NULL,
+         SP_UNSUPPORTED,
          "DoRA"},
         {"lora_unet_conv_in.hada_w1_a", NULL, {0}, 0, NULL, SP_UNSUPPORTED, "LoHa"},
         {"lora_unet_conv_in.lokr_w1", NULL, {0}, 0, NULL, SP_UNSUPPORTED, "LoKr"},
         {"lora_unet_conv_in.diff_b", NULL, {0}, 0, NULL, SP_UNSUPPORTED, "difference"},
-        {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", NULL, {0}, 0, NULL,
-         SP_UNSUPPORTED, "XL"},
-        {"unet.no.such.layer.lora_A.weight", "unet.no.such.layer.lora_B.weight", {0}, 0, NULL,
-         SP_FORMAT, "does not have"},
-        {"unet.conv_norm_out.lora_A.weight", "unet.conv_norm_out.lora_B.weight", {0}, 0, NULL,
-         SP_FORMAT, "does not have"},
+        {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+         NULL,
+         {0},
+         0,
+         NULL,
+         SP_UNSUPPORTED,
+         "XL"},
+        {"unet.no.such.layer.lora_A.weight",
+         "unet.no.such.layer.lora_B.weight",
+         {0},
+         0,
+         NULL,
+         SP_FORMAT,
+         "does not have"},
+        {"unet.conv_norm_out.lora_A.weight",
+         "unet.conv_norm_out.lora_B.weight",
+         {0},
+         0,
+         NULL,
+         SP_FORMAT,
+         "does not have"},
     };
     const char *model = base_model(state);
     char path[512];
@@ -363,14 +401,13 @@ static void folded_equals_unfolded(void **state)
     assert_ok(sp_lora_create(&config, &lora, 5, true, &adapters));
     assert_ok(sp_lora_merged(unet->weights, adapters, &lora, &student));
     json_t *json = sp_unet_config_write(&config);
-    assert_ok(sp_component_save(in_folder(state, "model/unet_ema"), SP_COMPONENT_UNET, json, student,
-                                SP_F32));
+    assert_ok(sp_component_save(in_folder(state, "model/unet_ema"), SP_COMPONENT_UNET, json,
+                                student, SP_F32));
     assert_ok(sp_component_save(in_folder(state, "model/unet"), SP_COMPONENT_UNET, json, student,
                                 SP_F32));
     json_decref(json);
-    assert_ok(sp_convert_model(
-        model, in_folder(state, "folded"),
-        &(sp_convert_options){.dtype = SP_F32, .fold_guidance = true}));
+    assert_ok(sp_convert_model(model, in_folder(state, "folded"),
+                               &(sp_convert_options){.dtype = SP_F32, .fold_guidance = true}));
     sp_tensor told = draw_model(model, NULL, 0), plain;
     plain = draw_model(in_folder(state, "folded"), NULL, 0);
     assert_true(difference(told, plain) <= 1e-5);
@@ -557,9 +594,9 @@ static void resumed_equals_undisturbed(void **state)
     o.lora_merged = true; /* of the output alone, so no other run */
     assert_ok(sp_distill(&o, NULL));
     static const char *const files[] = {
-        "pytorch_lora_weights.safetensors", "kohya.safetensors",
+        "pytorch_lora_weights.safetensors",     "kohya.safetensors",
         "ema/pytorch_lora_weights.safetensors", "ema/kohya.safetensors",
-        "checkpoint-6/online.safetensors", "checkpoint-6/ema.safetensors"};
+        "checkpoint-6/online.safetensors",      "checkpoint-6/ema.safetensors"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *a = sp_format("%s/whole/%s", (char *)*state, files[i]),
              *b = sp_format("%s/resumed/%s", (char *)*state, files[i]);
@@ -570,7 +607,8 @@ static void resumed_equals_undisturbed(void **state)
     assert_false(sp_path_exists(in_folder(state, "whole/unet")));
     assert_true(sp_path_exists(in_folder(state, "resumed/unet_ema/config.json")));
     sp_tensor_file *file;
-    assert_ok(sp_safetensors_open(in_folder(state, "whole/checkpoint-6/online.safetensors"), &file));
+    assert_ok(
+        sp_safetensors_open(in_folder(state, "whole/checkpoint-6/online.safetensors"), &file));
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         const char *name = sp_tensor_file_name(file, i);
         assert_true(strstr(name, ".lora_") || strstr(name, "cond_proj"));
