@@ -2,6 +2,7 @@
  * output; guidance folded away. */
 #include <math.h>
 #include "tiny_model.h"
+#include "backend/cpu/cpu.h"
 #include "base/random.h"
 #include "diffusion/objective.h"
 #include "diffusion/pipeline.h"
@@ -184,7 +185,7 @@ static void merged_equals_applied(void **state)
         const sp_lora_source source = {file, weight};
         assert_ok(sp_convert_model(
             model, merged,
-            &(sp_convert_options){.dtype = SP_F32, .loras = &source, .lora_count = 1}));
+            &(sp_convert_options){.dtype = SP_F32, .loras = &source, .lora_count = 1, .backend = sp_cpu_backend()}));
         sp_component *new_unet, *new_text;
         sp_tensor_file *lora;
         assert_ok(sp_component_open(merged, "unet", &new_unet));
@@ -237,10 +238,10 @@ static void other_names_and_shapes(void **state)
     assert_ok(sp_component_open(model, "unet", &b));
     assert_ok(sp_lora_open(in_folder(state, "original.safetensors"), &lora));
     assert_int_equal(sp_lora_count(lora, SP_COMPONENT_UNET), 1);
-    assert_ok(sp_lora_merge(lora, 1, a, true));
+    assert_ok(sp_lora_merge(lora, 1, sp_cpu_backend(), a, true));
     sp_lora_close(lora);
     assert_ok(sp_lora_open(in_folder(state, "old.safetensors"), &lora));
-    assert_ok(sp_lora_merge(lora, 1, b, true));
+    assert_ok(sp_lora_merge(lora, 1, sp_cpu_backend(), b, true));
     sp_lora_close(lora);
     double error;
     const char *name = "mid_block.attentions.0.proj_in.weight";
@@ -330,7 +331,7 @@ static void wrong_files_are_refused(void **state)
             put(&f, w->second, SP_F32, w->shape.rank ? w->shape : sp_shape_of(32, 2), w->value);
         save(&f, path, w->metadata);
         const sp_lora_source source = {path, 1};
-        const sp_convert_options options = {.dtype = SP_F32, .loras = &source, .lora_count = 1};
+        const sp_convert_options options = {.dtype = SP_F32, .loras = &source, .lora_count = 1, .backend = sp_cpu_backend()};
         sp_status status = sp_convert_model(model, in_folder(state, "none"), &options);
         if (status != w->status)
             fail_msg("file %zu: \"%s\": %s", i, sp_status_text(status), sp_error_message());
@@ -399,7 +400,7 @@ static void folded_equals_unfolded(void **state)
     sp_unet_config config = unet->config.unet;
     config.time_cond_dim = 256;
     assert_ok(sp_lora_create(&config, &lora, 5, true, &adapters));
-    assert_ok(sp_lora_merged(unet->weights, adapters, &lora, &student));
+    assert_ok(sp_lora_merged(sp_cpu_backend(), unet->weights, adapters, &lora, &student));
     json_t *json = sp_unet_config_write(&config);
     assert_ok(sp_component_save(in_folder(state, "model/unet_ema"), SP_COMPONENT_UNET, json,
                                 student, SP_F32));
@@ -447,7 +448,7 @@ static void written_files_are_the_student(void **state)
         assert_ok(sp_lora_create(&config, &lora, 5, false, &adapters));
         set_random(adapters, "lora_B", 0.1f);
         set_random(adapters, "cond_proj", 0.1f);
-        assert_ok(sp_lora_merged(p->unet->weights, adapters, &lora, &merged));
+        assert_ok(sp_lora_merged(sp_cpu_backend(), p->unet->weights, adapters, &lora, &merged));
         for (int i = 0; i < 2; i++)
             assert_ok(sp_lora_save(in_folder(state, i ? "k.safetensors" : "d.safetensors"),
                                    (sp_lora_naming)i, &config, p->unet->weights, adapters, &lora));

@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "models/guidance.h"
 #include "models/initialize.h"
+#include "models/runner.h"
 
-enum { MAX_NAME = 512, COLUMNS_AT_ONCE = 512 };
+enum { MAX_NAME = 512 };
 static const char down_end[] = ".lora_A.weight", up_end[] = ".lora_B.weight",
                   weight_end[] = ".weight", cond_proj[] = "time_embedding.cond_proj.weight";
 
@@ -124,54 +124,52 @@ sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *s
 
 /* ---- merging ---- */
 
-typedef struct {
-    const float *up, *down; /* [rows,rank], [rank,columns] */
-    float *weight;          /* [rows,columns] */
-    int64_t rank, columns;
-    float scale;
-} product;
-
-/* The sum over the rank is complete before it meets the weight, which is larger. */
-static void merge_rows(void *context, int64_t begin, int64_t end)
+/* The product as the backend makes it: SD's layers with a rank of 64 are 1e11 operations. */
+static sp_status multiply(sp_backend *backend, const sp_tensor *up, const sp_tensor *down,
+                          sp_tensor *out)
 {
-    const product *p = context;
-    float sum[COLUMNS_AT_ONCE];
-    for (int64_t first = 0; first < p->columns; first += COLUMNS_AT_ONCE) {
-        int64_t left = p->columns - first, count = left < COLUMNS_AT_ONCE ? left : COLUMNS_AT_ONCE;
-        for (int64_t row = begin; row < end; row++) {
-            float *weight = p->weight + row * p->columns + first;
-            memset(sum, 0, (size_t)count * sizeof *sum);
-            for (int64_t k = 0; k < p->rank; k++) {
-                const float *down = p->down + k * p->columns + first;
-                float up = p->up[row * p->rank + k];
-                for (int64_t i = 0; i < count; i++)
-                    sum[i] += up * down[i];
-            }
-            for (int64_t i = 0; i < count; i++)
-                weight[i] += p->scale * sum[i];
-        }
-    }
+    sp_builder *b;
+    sp_runner runner = {0};
+    SP_TRY(sp_builder_create(&b));
+    sp_output(b, "product",
+              sp_linear_transposed(b, sp_input(b, "up", SP_F32, up->shape, SP_RATE_STEP),
+                                   sp_input(b, "down", SP_F32, down->shape, SP_RATE_STEP)));
+    SP_TRY(sp_runner_create(b, backend, SP_F32, &runner));
+    sp_status status = sp_run_set_input(runner.run, "up", up);
+    if (!status) status = sp_run_set_input(runner.run, "down", down);
+    if (!status) status = sp_run_execute(runner.run);
+    if (!status) status = sp_run_get_output(runner.run, "product", out);
+    sp_runner_free(&runner);
+    return status;
 }
 
-sp_status sp_lora_add_product(sp_tensor *weight, const sp_tensor *up, const sp_tensor *down,
-                              double scale)
+typedef struct {
+    float *weight;
+    const float *product;
+    float scale;
+} addition;
+
+static void add_elements(void *context, int64_t begin, int64_t end)
 {
-    sp_tensor up_f32 = {0}, down_f32 = {0};
-    sp_status status = sp_tensor_convert(up, SP_F32, &up_f32);
-    if (!status) status = sp_tensor_convert(down, SP_F32, &down_f32);
-    if (!status) {
-        int64_t rows = weight->shape.dim[0];
-        product p = {.up = up_f32.data,
-                     .down = down_f32.data,
-                     .weight = weight->data,
-                     .rank = down->shape.dim[0],
-                     .columns = sp_tensor_count(weight) / rows,
-                     .scale = (float)scale};
-        sp_parallel_for(rows, 1, merge_rows, &p);
-    }
-    sp_tensor_free(&up_f32);
-    sp_tensor_free(&down_f32);
-    return status;
+    const addition *a = context;
+    for (int64_t i = begin; i < end; i++)
+        a->weight[i] += a->scale * a->product[i];
+}
+
+sp_status sp_lora_add_product(sp_backend *backend, sp_tensor *weight, const sp_tensor *up,
+                              const sp_tensor *down, double scale)
+{
+    enum { GRAIN = 1 << 16 };
+    int64_t rank = down->shape.dim[0];
+    sp_tensor product = {0}, rows = *up, columns = *down; /* kernels as matrices */
+    rows.shape = sp_shape_of(sp_tensor_count(up) / rank, rank);
+    columns.shape = sp_shape_of(rank, sp_tensor_count(down) / rank);
+    rows.owned = columns.owned = false;
+    SP_TRY(multiply(backend, &rows, &columns, &product));
+    addition a = {weight->data, product.data, (float)scale};
+    sp_parallel_for(sp_tensor_count(weight), GRAIN, add_elements, &a);
+    sp_tensor_free(&product);
+    return SP_OK;
 }
 
 /* The name of another tensor of the same layer. */
@@ -180,7 +178,7 @@ static void sibling(const char *name, const char *end, const char *other, char *
     snprintf(out, size, "%.*s%s", (int)(strlen(name) - strlen(end)), name, other);
 }
 
-static sp_status merge_adapter(const sp_weights *base, const sp_weights *adapters, const char *name,
+static sp_status merge_adapter(sp_backend *backend, const sp_weights *base, const sp_weights *adapters, const char *name,
                                const sp_lora_settings *settings, sp_weights *out)
 {
     char up[MAX_NAME], weight[MAX_NAME];
@@ -189,7 +187,7 @@ static sp_status merge_adapter(const sp_weights *base, const sp_weights *adapter
     sp_tensor merged;
     SP_TRY(sp_tensor_convert(sp_weights_find(base, weight), SP_F32, &merged));
     sp_status status =
-        sp_lora_add_product(&merged, sp_weights_find(adapters, up), sp_weights_find(adapters, name),
+        sp_lora_add_product(backend, &merged, sp_weights_find(adapters, up), sp_weights_find(adapters, name),
                             settings->alpha / (double)settings->rank);
     if (!status) return sp_weights_add(out, weight, merged);
     sp_tensor_free(&merged);
@@ -203,7 +201,7 @@ static sp_status add_view(sp_weights *out, const char *name, const sp_tensor *te
     return sp_weights_add(out, name, view);
 }
 
-sp_status sp_lora_merged(const sp_weights *base, const sp_weights *adapters,
+sp_status sp_lora_merged(sp_backend *backend, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out)
 {
     SP_TRY(sp_weights_create(out));
@@ -213,7 +211,7 @@ sp_status sp_lora_merged(const sp_weights *base, const sp_weights *adapters,
     for (size_t i = 0; i < sp_weights_count(adapters) && !status; i++) {
         const char *name = sp_weights_name(adapters, i);
         if (sp_ends_with(name, down_end))
-            status = merge_adapter(base, adapters, name, settings, *out);
+            status = merge_adapter(backend, base, adapters, name, settings, *out);
         else if (!sp_ends_with(name, up_end))
             status = add_view(*out, name, sp_weights_at(adapters, i));
     }
