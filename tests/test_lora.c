@@ -185,7 +185,8 @@ static void merged_equals_applied(void **state)
         const sp_lora_source source = {file, weight};
         assert_ok(sp_convert_model(
             model, merged,
-            &(sp_convert_options){.dtype = SP_F32, .loras = &source, .lora_count = 1, .backend = sp_cpu_backend()}));
+            &(sp_convert_options){
+                .dtype = SP_F32, .loras = &source, .lora_count = 1, .backend = sp_cpu_backend()}));
         sp_component *new_unet, *new_text;
         sp_tensor_file *lora;
         assert_ok(sp_component_open(merged, "unet", &new_unet));
@@ -331,7 +332,8 @@ static void wrong_files_are_refused(void **state)
             put(&f, w->second, SP_F32, w->shape.rank ? w->shape : sp_shape_of(32, 2), w->value);
         save(&f, path, w->metadata);
         const sp_lora_source source = {path, 1};
-        const sp_convert_options options = {.dtype = SP_F32, .loras = &source, .lora_count = 1, .backend = sp_cpu_backend()};
+        const sp_convert_options options = {
+            .dtype = SP_F32, .loras = &source, .lora_count = 1, .backend = sp_cpu_backend()};
         sp_status status = sp_convert_model(model, in_folder(state, "none"), &options);
         if (status != w->status)
             fail_msg("file %zu: \"%s\": %s", i, sp_status_text(status), sp_error_message());

@@ -62,9 +62,9 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
  * channels. Ask before training. */
 sp_status sp_lora_check_guidance(const sp_unet_config *config);
 
-/* weight += scale up down: weight f32 [rows,...], up [rows,r], down [r,...]. */
-sp_status sp_lora_add_product(sp_backend *backend, sp_tensor *weight, const sp_tensor *up, const sp_tensor *down,
-                              double scale);
+/* weight + scale up down, new, of that type: weight [rows,...], up [rows,r], down [r,...]. */
+sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, const sp_tensor *up,
+                              const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out);
 
 /* ---- files ---- */
 
