@@ -58,6 +58,7 @@ static const char readme_lora[] =
     "    pipe.load_lora_weights(\".\", weight_name=\"pytorch_lora_weights.safetensors\")\n"
     "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
     "\n"
+    "(after --num-ddim-timesteps M other than 50: from_config(..., original_inference_steps=M).)\n"
     "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, sampler LCM, CFG 1.\n"
     "\n";
 
@@ -195,6 +196,9 @@ static sp_status save_readme(const sp_distill_options *o, const sp_unet_config *
     bool adapters = o->lora.rank > 0;
     sp_string_append_format(&text, "%s", readme_head);
     if (adapters) sp_string_append_format(&text, "%s", readme_lora);
+    if (o->lora_merged)
+        sp_string_append_format(&text,
+                                "This folder is the whole student too, adapters merged.\n\n");
     if (!adapters || o->lora_merged)
         sp_string_append_format(&text, "%s%s", readme_folder,
                                 student->time_cond_dim ? readme_embedding : readme_plain);
