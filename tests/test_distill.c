@@ -18,7 +18,7 @@ static const char *golden(const char *name)
 
 typedef struct {
     sp_distill_options options;
-    char teacher[512], draws[512];
+    char teacher[512], draws[512], start[512];
 } golden_case;
 
 static double number(const json_t *flags, const char *key)
@@ -60,6 +60,14 @@ static void read_case(const char *name, golden_case *c)
     o->accumulation = (int64_t)number(flags, "gradient-accumulation-steps");
     o->learning_rate = number(flags, "learning-rate");
     o->ema_decay = number(flags, "ema-decay");
+    o->lora.rank = (int64_t)number(flags, "lora-rank");
+    o->lora.alpha = number(flags, "lora-alpha");
+    if (o->lora.rank) {
+        assert_ok(sp_lora_targets_of(json_string_value(json_object_get(flags, "lora-targets")),
+                                     &o->lora.targets));
+        snprintf(c->start, sizeof c->start, "%s/start.safetensors", golden(name));
+        o->lora_start = c->start;
+    }
     json_decref(description);
 }
 
@@ -124,7 +132,7 @@ static void traces_equal_pytorch(void **state)
         sp_free(names[i]);
     }
     sp_free(names);
-    assert_true(cases >= 12);
+    assert_true(cases >= 14);
 }
 
 /* ---- files compared byte by byte ---- */

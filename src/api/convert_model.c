@@ -1,5 +1,6 @@
 #include <string.h>
 #include "api/convert.h"
+#include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include "models/convert.h"
 
@@ -23,7 +24,8 @@ splam_status splam_convert(const splam_convert_options *o)
                               .fold_guidance = o->fold_guidance,
                               .single_file = o->single_file,
                               .unet = o->unet,
-                              .lora_count = o->lora_count};
+                              .lora_count = o->lora_count,
+                              .backend = sp_cpu_backend()};
     sp_lora_source *loras;
     status = sp_own_loras(o->loras, o->lora_count, &loras);
     own.loras = loras;

@@ -68,8 +68,9 @@ static sp_status merge_loras(sp_pipeline *p, const sp_pipeline_options *options)
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
     sp_status status = sp_lora_list_check(&list, has);
-    if (!status && p->unet) status = sp_lora_list_merge(&list, p->unet, exact);
-    if (!status && p->text_encoder) status = sp_lora_list_merge(&list, p->text_encoder, exact);
+    if (!status && p->unet) status = sp_lora_list_merge(&list, p->backend, p->unet, exact);
+    if (!status && p->text_encoder)
+        status = sp_lora_list_merge(&list, p->backend, p->text_encoder, exact);
     sp_lora_list_close(&list);
     return status;
 }

@@ -10,9 +10,10 @@ typedef struct {
                                the file tells (sp_original_scheduler) */
     const sp_lora_source *loras; /* merged into UNets and text encoder */
     size_t lora_count;
-    bool fold_guidance; /* UNets become plain ones (models/guidance.h) */
-    bool single_file;   /* write one file of original names instead of a folder */
-    const char *unet;   /* for the single file: the UNet's folder; NULL: "unet" */
+    sp_backend *backend; /* to merge them with; may be NULL where there is none */
+    bool fold_guidance;  /* UNets become plain ones (models/guidance.h) */
+    bool single_file;    /* write one file of original names instead of a folder */
+    const char *unet;    /* for the single file: the UNet's folder; NULL: "unet" */
 } sp_convert_options;
 
 /* Writes `output`, a diffusers folder with what `model` has: weights in another type under today's

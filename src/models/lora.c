@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "models/guidance.h"
 #include "models/initialize.h"
+#include "models/runner.h"
 
-enum { MAX_NAME = 512, COLUMNS_AT_ONCE = 512 };
+enum { MAX_NAME = 512 };
 static const char down_end[] = ".lora_A.weight", up_end[] = ".lora_B.weight",
                   weight_end[] = ".weight", cond_proj[] = "time_embedding.cond_proj.weight";
 
@@ -124,53 +124,88 @@ sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *s
 
 /* ---- merging ---- */
 
+/* A block of rows: out = weight + scale product. */
 typedef struct {
-    const float *up, *down; /* [rows,rank], [rank,columns] */
-    float *weight;          /* [rows,columns] */
-    int64_t rank, columns;
+    const sp_tensor *weight;
+    sp_tensor *out;
+    const float *product;
+    int64_t first; /* element of weight and out */
     float scale;
-} product;
+} addition;
 
-/* The sum over the rank is complete before it meets the weight, which is larger. */
-static void merge_rows(void *context, int64_t begin, int64_t end)
+static void add_elements(void *context, int64_t begin, int64_t end)
 {
-    const product *p = context;
-    float sum[COLUMNS_AT_ONCE];
-    for (int64_t first = 0; first < p->columns; first += COLUMNS_AT_ONCE) {
-        int64_t left = p->columns - first, count = left < COLUMNS_AT_ONCE ? left : COLUMNS_AT_ONCE;
-        for (int64_t row = begin; row < end; row++) {
-            float *weight = p->weight + row * p->columns + first;
-            memset(sum, 0, (size_t)count * sizeof *sum);
-            for (int64_t k = 0; k < p->rank; k++) {
-                const float *down = p->down + k * p->columns + first;
-                float up = p->up[row * p->rank + k];
-                for (int64_t i = 0; i < count; i++)
-                    sum[i] += up * down[i];
-            }
-            for (int64_t i = 0; i < count; i++)
-                weight[i] += p->scale * sum[i];
-        }
+    enum { AT_ONCE = 2048 };
+    const addition *a = context;
+    size_t size = sp_dtype_size(a->weight->dtype), out_size = sp_dtype_size(a->out->dtype);
+    float sum[AT_ONCE];
+    for (int64_t at = begin; at < end; at += AT_ONCE) {
+        int64_t count = end - at < AT_ONCE ? end - at : AT_ONCE;
+        size_t place = (size_t)(a->first + at);
+        sp_convert(sum, SP_F32, (const char *)a->weight->data + place * size, a->weight->dtype,
+                   count);
+        for (int64_t i = 0; i < count; i++)
+            sum[i] += a->scale * a->product[at + i];
+        sp_convert((char *)a->out->data + place * out_size, a->out->dtype, sum, SP_F32, count);
     }
 }
 
-sp_status sp_lora_add_product(sp_tensor *weight, const sp_tensor *up, const sp_tensor *down,
-                              double scale)
+/* up[rows of a block,rank] down[rank,columns], as the backend makes it: SD's layers with a rank of
+ * 64 are 1e11 operations. */
+static sp_status product_runner(sp_backend *backend, sp_shape up, sp_shape down, sp_runner *out)
 {
-    sp_tensor up_f32 = {0}, down_f32 = {0};
-    sp_status status = sp_tensor_convert(up, SP_F32, &up_f32);
-    if (!status) status = sp_tensor_convert(down, SP_F32, &down_f32);
-    if (!status) {
-        int64_t rows = weight->shape.dim[0];
-        product p = {.up = up_f32.data,
-                     .down = down_f32.data,
-                     .weight = weight->data,
-                     .rank = down->shape.dim[0],
-                     .columns = sp_tensor_count(weight) / rows,
-                     .scale = (float)scale};
-        sp_parallel_for(rows, 1, merge_rows, &p);
+    sp_builder *b;
+    SP_TRY(sp_builder_create(&b));
+    sp_output(b, "product",
+              sp_linear_transposed(b, sp_input(b, "up", SP_F32, up, SP_RATE_STEP),
+                                   sp_input(b, "down", SP_F32, down, SP_RATE_PROMPT)));
+    return sp_runner_create(b, backend, SP_F32, out);
+}
+
+/* Blocks divide the rows, and are small enough to stay in a cache. */
+static int64_t block_rows(int64_t rows)
+{
+    int64_t block = rows < 64 ? rows : 64;
+    while (rows % block)
+        block--;
+    return block;
+}
+
+static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t block, addition *a)
+{
+    enum { GRAIN = 1 << 14 };
+    int64_t rows = up->shape.dim[0], columns = sp_tensor_count(a->weight) / rows;
+    sp_tensor part = *up;
+    part.owned = false;
+    part.shape.dim[0] = block;
+    size_t bytes = sp_tensor_bytes(&part);
+    for (int64_t row = 0; row < rows; row += block) {
+        part.data = (char *)up->data + (size_t)(row / block) * bytes;
+        SP_TRY(sp_run_set_input(runner->run, "up", &part));
+        SP_TRY(sp_run_execute(runner->run));
+        a->product = sp_run_output_address(runner->run, "product");
+        a->first = row * columns;
+        sp_parallel_for(block * columns, GRAIN, add_elements, a);
     }
-    sp_tensor_free(&up_f32);
-    sp_tensor_free(&down_f32);
+    return SP_OK;
+}
+
+sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, const sp_tensor *up,
+                              const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out)
+{
+    int64_t rank = down->shape.dim[0], rows = weight->shape.dim[0], block = block_rows(rows);
+    sp_tensor up_rows = *up, down_rows = *down; /* kernels as matrices */
+    sp_runner runner = {0};
+    up_rows.shape = sp_shape_of(rows, rank);
+    down_rows.shape = sp_shape_of(rank, sp_tensor_count(down) / rank);
+    up_rows.owned = down_rows.owned = false;
+    SP_TRY(sp_tensor_create(dtype, weight->shape, out));
+    sp_status status = product_runner(backend, sp_shape_of(block, rank), down_rows.shape, &runner);
+    if (!status) status = sp_run_set_input(runner.run, "down", &down_rows);
+    addition a = {.weight = weight, .out = out, .scale = (float)scale};
+    if (!status) status = add_blocks(&runner, &up_rows, block, &a);
+    sp_runner_free(&runner);
+    if (status) sp_tensor_free(out);
     return status;
 }
 
@@ -180,20 +215,18 @@ static void sibling(const char *name, const char *end, const char *other, char *
     snprintf(out, size, "%.*s%s", (int)(strlen(name) - strlen(end)), name, other);
 }
 
-static sp_status merge_adapter(const sp_weights *base, const sp_weights *adapters, const char *name,
+static sp_status merge_adapter(sp_backend *backend, const sp_weights *base,
+                               const sp_weights *adapters, const char *name,
                                const sp_lora_settings *settings, sp_weights *out)
 {
     char up[MAX_NAME], weight[MAX_NAME];
     sibling(name, down_end, up_end, up, sizeof up);
     sibling(name, down_end, weight_end, weight, sizeof weight);
     sp_tensor merged;
-    SP_TRY(sp_tensor_convert(sp_weights_find(base, weight), SP_F32, &merged));
-    sp_status status =
-        sp_lora_add_product(&merged, sp_weights_find(adapters, up), sp_weights_find(adapters, name),
-                            settings->alpha / (double)settings->rank);
-    if (!status) return sp_weights_add(out, weight, merged);
-    sp_tensor_free(&merged);
-    return status;
+    SP_TRY(sp_lora_add_product(backend, sp_weights_find(base, weight),
+                               sp_weights_find(adapters, up), sp_weights_find(adapters, name),
+                               settings->alpha / (double)settings->rank, SP_F32, &merged));
+    return sp_weights_add(out, weight, merged);
 }
 
 static sp_status add_view(sp_weights *out, const char *name, const sp_tensor *tensor)
@@ -203,7 +236,7 @@ static sp_status add_view(sp_weights *out, const char *name, const sp_tensor *te
     return sp_weights_add(out, name, view);
 }
 
-sp_status sp_lora_merged(const sp_weights *base, const sp_weights *adapters,
+sp_status sp_lora_merged(sp_backend *backend, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out)
 {
     SP_TRY(sp_weights_create(out));
@@ -213,7 +246,7 @@ sp_status sp_lora_merged(const sp_weights *base, const sp_weights *adapters,
     for (size_t i = 0; i < sp_weights_count(adapters) && !status; i++) {
         const char *name = sp_weights_name(adapters, i);
         if (sp_ends_with(name, down_end))
-            status = merge_adapter(base, adapters, name, settings, *out);
+            status = merge_adapter(backend, base, adapters, name, settings, *out);
         else if (!sp_ends_with(name, up_end))
             status = add_view(*out, name, sp_weights_at(adapters, i));
     }

@@ -3,6 +3,7 @@
  * kernel, stride and padding and up is 1x1. */
 #ifndef SP_MODELS_LORA_H
 #define SP_MODELS_LORA_H
+#include "graph/backend.h"
 #include "models/component.h"
 
 typedef struct sp_lora sp_lora; /* a file of adapters, below */
@@ -44,7 +45,7 @@ sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings,
 
 /* A UNet's weights with the adapters in them, new: f32 where there is an adapter, else views of
  * base; cond_proj is a view of the adapters'. Both must outlive it. */
-sp_status sp_lora_merged(const sp_weights *base, const sp_weights *adapters,
+sp_status sp_lora_merged(sp_backend *backend, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out);
 
 /* Writes adapters as files that other programs open, f32: diffusers' names, with alpha/r in the
@@ -57,9 +58,13 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
                        const sp_weights *base, const sp_weights *adapters,
                        const sp_lora_settings *settings);
 
-/* weight += scale up down: weight f32 [rows,...], up [rows,r], down [r,...]. */
-sp_status sp_lora_add_product(sp_tensor *weight, const sp_tensor *up, const sp_tensor *down,
-                              double scale);
+/* SP_UNSUPPORTED if what cond_proj adds cannot be written so: a time embedding of very few
+ * channels. Ask before training. */
+sp_status sp_lora_check_guidance(const sp_unet_config *config);
+
+/* weight + scale up down, new, of that type: weight [rows,...], up [rows,r], down [r,...]. */
+sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, const sp_tensor *up,
+                              const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out);
 
 /* ---- files ---- */
 
@@ -83,7 +88,8 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
  * parameter. exact: changed weights are f32; else they keep the type that they are stored in.
  * SP_FORMAT, naming the tensor, if an adapter is for a layer that the component does not have;
  * SP_SHAPE if its shapes are not the layer's. */
-sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_component *component, bool exact);
+sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
+                        sp_component *component, bool exact);
 
 /* Several files with their weights, merged in this order. */
 typedef struct {
@@ -99,6 +105,7 @@ sp_status sp_lora_list_open(const sp_lora_source *sources, size_t count, sp_lora
 void sp_lora_list_close(sp_lora_list *list); /* zeroed is legal; leaves it zeroed */
 /* SP_ARGUMENT if a file has adapters for a kind of component that is not there; has is by kind. */
 sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has);
-sp_status sp_lora_list_merge(const sp_lora_list *list, sp_component *component, bool exact);
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_backend *backend, sp_component *component,
+                             bool exact);
 
 #endif

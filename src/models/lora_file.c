@@ -327,27 +327,20 @@ static sp_status check_layer(const sp_lora *lora, const adapter *a, const char *
                    sp_shape_text(a->up->shape), name, sp_shape_text(weight->shape));
 }
 
-static sp_status merge_layer(const adapter *a, double weight, sp_component *component,
-                             const char *name, bool exact)
+static sp_status merge_layer(const adapter *a, double weight, sp_backend *backend,
+                             sp_component *component, const char *name, bool exact)
 {
     const sp_tensor *before = sp_weights_find(component->weights, name);
-    sp_dtype kept = before->dtype;
-    sp_tensor merged = {0};
     double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
-    sp_status status = sp_tensor_convert(before, SP_F32, &merged);
-    if (!status) status = sp_lora_add_product(&merged, a->up, a->down, weight * alpha / rank);
-    if (!status && !exact && kept != SP_F32) {
-        sp_tensor rounded = {0};
-        status = sp_tensor_convert(&merged, kept, &rounded);
-        sp_tensor_free(&merged);
-        merged = rounded;
-    }
-    if (!status) return sp_weights_add(component->weights, name, merged);
-    sp_tensor_free(&merged);
-    return status;
+    sp_tensor merged;
+    SP_TRY(sp_lora_add_product(backend, before, a->up, a->down, weight * alpha / rank,
+                               exact ? SP_F32 : before->dtype, &merged));
+    sp_weights_drop(component->weights, name);
+    return sp_weights_add(component->weights, name, merged);
 }
 
-sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_component *component, bool exact)
+sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
+                        sp_component *component, bool exact)
 {
     sp_map *layers = sp_map_create();
     sp_status status = layers ? layer_names(component, layers) : SP_MEMORY;
@@ -362,7 +355,7 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_component *compon
             break;
         }
         status = check_layer(lora, a, name, sp_weights_find(component->weights, name));
-        if (!status) status = merge_layer(a, weight, component, name, exact);
+        if (!status) status = merge_layer(a, weight, backend, component, name, exact);
     }
     sp_map_destroy(layers);
     return status;
@@ -452,9 +445,10 @@ sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has)
     return SP_OK;
 }
 
-sp_status sp_lora_list_merge(const sp_lora_list *list, sp_component *component, bool exact)
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_backend *backend, sp_component *component,
+                             bool exact)
 {
     for (size_t i = 0; i < list->count; i++)
-        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, component, exact));
+        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, backend, component, exact));
     return SP_OK;
 }

@@ -71,10 +71,8 @@ static double solve_ones(const double *embeddings, int64_t dim, double *w, doubl
     return error;
 }
 
-/* up [time_dim,1] and down [1,dim] of time_embedding.linear_1 that add, whatever the timestep, what
- * folding cond_proj would add to its bias. */
-static sp_status guidance_adapter(const sp_unet_config *config, const sp_weights *base,
-                                  const sp_weights *adapters, sp_tensor *up, sp_tensor *down)
+/* down [1,dim] of time_embedding.linear_1, which gives 1 whatever the timestep. */
+static sp_status ones_adapter(const sp_unet_config *config, sp_tensor *down)
 {
     int64_t dim = config->channels[0];
     size_t numbers = (size_t)(TIMESTEPS * dim + 3 * dim + 2 * TIMESTEPS);
@@ -87,15 +85,23 @@ static sp_status guidance_adapter(const sp_unet_config *config, const sp_weights
     for (int64_t i = 0; i < dim && !status; i++)
         ((float *)down->data)[i] = (float)w[i];
     sp_free(embeddings);
-    SP_TRY(status);
-    if (error > largest_error)
-        return sp_fail(SP_UNSUPPORTED,
-                       "a time embedding of %lld numbers cannot carry what cond_proj adds as an "
-                       "adapter (it is off by %g); train with --gamma-conditioning time",
-                       (long long)dim, error);
-    SP_TRY(sp_guidance_bias(base, adapters, config, up));
-    up->shape = sp_shape_of(config->time_dim, 1);
-    return SP_OK;
+    if (!status && !(error <= largest_error)) {
+        sp_tensor_free(down);
+        status = sp_fail(SP_UNSUPPORTED,
+                         "a time embedding of %lld channels is too small to carry what cond_proj "
+                         "adds as an adapter (off by %g); --gamma-conditioning time needs none",
+                         (long long)dim, error);
+    }
+    return status;
+}
+
+sp_status sp_lora_check_guidance(const sp_unet_config *config)
+{
+    sp_tensor down = {0};
+    if (!config->time_cond_dim) return SP_OK;
+    sp_status status = ones_adapter(config, &down);
+    sp_tensor_free(&down);
+    return status;
 }
 
 /* ---- names ---- */
@@ -149,7 +155,9 @@ static sp_status add_guidance(const lora_file *f, const sp_unet_config *config,
                               const sp_weights *base, const sp_weights *adapters)
 {
     sp_tensor up = {0}, down = {0};
-    sp_status status = guidance_adapter(config, base, adapters, &up, &down);
+    sp_status status = ones_adapter(config, &down);
+    if (!status) status = sp_guidance_bias(base, adapters, config, &up);
+    up.shape = sp_shape_of(config->time_dim, 1);
     if (!status) status = add_adapter(f, "time_embedding.linear_1", &down, &up, 1);
     sp_tensor_free(&up);
     sp_tensor_free(&down);

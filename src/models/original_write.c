@@ -249,7 +249,10 @@ static sp_status check_file(const char *path, sp_component *const *components, s
         sp_component_config again;
         json_t *json = NULL, *wanted = config_json(&components[i]->config), *told = NULL;
         status = wanted ? sp_original_config(file, kind, NULL, &json) : SP_MEMORY;
-        if (!status) status = sp_component_config_read(kind, json, path, &again);
+        if (!status) status = sp_component_config_read(kind, json, "as it would be read", &again);
+        if (status == SP_FORMAT || status == SP_UNSUPPORTED)
+            status = sp_fail_within(SP_UNSUPPORTED, "%s: has no form as one file of original names",
+                                    components[i]->folder);
         if (!status) status = (told = config_json(&again)) ? SP_OK : SP_MEMORY;
         if (!status) status = compare(components[i]->folder, wanted, told);
         json_decref(json);

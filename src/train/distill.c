@@ -174,6 +174,7 @@ static sp_status make_adapters(const distillation *d, sp_weights **out)
 {
     const sp_distill_options *o = d->options;
     sp_lora *lora;
+    SP_TRY(sp_lora_check_guidance(&d->student));
     SP_TRY(sp_lora_create(&d->student, &o->lora, o->seed, o->random_cond_proj, out));
     if (!o->lora_start) return SP_OK;
     SP_TRY(sp_lora_open(o->lora_start, &lora));

@@ -1,6 +1,7 @@
 /* Writing a student's folder. */
 #include "train/student_folder.h"
 #include <unistd.h>
+#include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -56,6 +57,7 @@ static const char readme_lora[] =
     "    pipe.load_lora_weights(\".\", weight_name=\"pytorch_lora_weights.safetensors\")\n"
     "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
     "\n"
+    "(after --num-ddim-timesteps M other than 50: from_config(..., original_inference_steps=M).)\n"
     "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, sampler LCM, CFG 1.\n"
     "\n";
 
@@ -185,6 +187,9 @@ static sp_status save_readme(const sp_distill_options *o, const sp_unet_config *
     bool adapters = o->lora.rank > 0;
     sp_string_append_format(&text, "%s", readme_head);
     if (adapters) sp_string_append_format(&text, "%s", readme_lora);
+    if (o->lora_merged)
+        sp_string_append_format(&text,
+                                "This folder is the whole student too, adapters merged.\n\n");
     if (!adapters || o->lora_merged)
         sp_string_append_format(&text, "%s%s", readme_folder,
                                 student->time_cond_dim ? readme_embedding : readme_plain);
@@ -232,8 +237,8 @@ static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *
                              const sp_weights *ema, const json_t *settings)
 {
     sp_weights *merged = NULL, *merged_ema = NULL;
-    sp_status status = sp_lora_merged(base, online, &o->lora, &merged);
-    if (!status) status = sp_lora_merged(base, ema, &o->lora, &merged_ema);
+    sp_status status = sp_lora_merged(sp_cpu_backend(), base, online, &o->lora, &merged);
+    if (!status) status = sp_lora_merged(sp_cpu_backend(), base, ema, &o->lora, &merged_ema);
     if (!status) status = sp_student_save(o, student, merged, merged_ema, settings);
     sp_weights_destroy(merged);
     sp_weights_destroy(merged_ema);

@@ -108,6 +108,34 @@ def make_student(teacher, gamma_conditioning):
     return student.to(teacher.dtype).train().requires_grad_(True)
 
 
+ATTENTION_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+LORA_TARGETS = {
+    "attention": ATTENTION_TARGETS,
+    # those of diffusers' train_lcm_distill_lora_sd_wds.py
+    "all": ATTENTION_TARGETS + ["proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "conv_shortcut",
+                                "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"],
+}
+
+
+def add_adapters(student, settings, start):
+    """PEFT's LoRA over the student, with starting values from `start`: {LAYER.lora_A.weight: tensor}, as diffusers
+    names them. Adapters and cond_proj are trained, nothing else."""
+    from peft import LoraConfig
+    student.requires_grad_(False)
+    student.add_adapter(LoraConfig(r=settings["lora-rank"], lora_alpha=settings["lora-alpha"], lora_dropout=0.0,
+                                   target_modules=LORA_TARGETS[settings["lora-targets"]]))
+    for name, parameter in student.named_parameters():
+        if "lora_" in name:
+            parameter.data.copy_(start[name.replace(".default", "")])
+        parameter.requires_grad_("lora_" in name or "cond_proj" in name)
+    return student
+
+
+def adapters_of(network):
+    """{LAYER.lora_A.weight: tensor}."""
+    return {name.replace(".default", ""): p.detach() for name, p in network.named_parameters() if "lora_" in name}
+
+
 # ---- one micro-batch -----------------------------------------------------------------------------------------------
 
 class Schedule:
@@ -196,15 +224,17 @@ def loss_of(prediction, target, settings):
 
 # ---- the loop ------------------------------------------------------------------------------------------------------
 
-def train(folder, draws, flags, dtype=torch.float32):
-    """Returns (trace, student, ema). trace: loss, grad_norm [steps]; prediction.K, target.K of each micro-batch."""
+def train(folder, draws, flags, dtype=torch.float32, start=None):
+    """start: an adapter's starting values, see add_adapters; None: the whole student is trained. Returns (trace, student, ema). trace: loss, grad_norm [steps]; prediction.K, target.K of each micro-batch."""
     settings = {**DEFAULTS, **flags}
     teacher, config = load_teacher(folder, dtype)
     student = make_student(teacher, settings["gamma-conditioning"])
+    if start:
+        student = add_adapters(student, settings, start)
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     ema = copy.deepcopy(student).eval().requires_grad_(False)
     schedule = Schedule(config, dtype)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8,
-                                  weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     draws = {name: t.to(dtype) if t.is_floating_point() and "gamma" not in name else t for name, t in draws.items()}
     accumulation = settings["gradient-accumulation-steps"]
     trace, losses, norms = {}, [], []
@@ -219,7 +249,7 @@ def train(folder, draws, flags, dtype=torch.float32):
             loss.backward()
             step_loss += loss.item()
             trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), target
-        norm = torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRADIENT_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
         optimizer.step()
         with torch.no_grad():
             for average, online in zip(ema.parameters(), student.parameters()):
@@ -240,8 +270,10 @@ def main():
         case = json.load(f)
     draws = load_file(os.path.join(arguments.case, "draws.safetensors"))
     recorded = load_file(os.path.join(arguments.case, "trace.safetensors"))
+    path = os.path.join(arguments.case, "start.safetensors")
+    start = {name[len("unet."):]: tensor for name, tensor in load_file(path).items()} if os.path.exists(path) else None
     trace, _, _ = train(os.path.join(arguments.case, case["teacher"]), draws, case["flags"],
-                        getattr(torch, arguments.dtype))
+                        getattr(torch, arguments.dtype), start)
     for name in sorted(recorded):
         error = (trace[name] - recorded[name]).abs().max() / recorded[name].abs().max()
         print(f"{name:16} relative max error {error:.2e}")

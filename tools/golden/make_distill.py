@@ -1,7 +1,9 @@
 """Ten training steps of splam and lcm from recorded draws: draws, trace, final weights. See README.md."""
+import json
 import os
 
 import torch
+from safetensors.torch import save_file
 
 import distill
 from common import ROOT, case_folder, generator, random_tensor, save_model, write_json, write_tensors
@@ -42,11 +44,18 @@ CASES = {
         "loss-type": "l2"}),
     "lcm-v": ("v_prediction", 3, {
         "objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "gamma-conditioning": "time"}),
+    # adapters over the teacher's weights, both halves not zero at the start, so that both have gradients
+    "lora": ("epsilon", 3, {
+        "learning-rate": 1e-4, "guidance-scale-w": 2.0, "lora-rank": 2, "lora-alpha": 4.0, "lora-targets": "all"}),
+    "lora-attention-time-v": ("v_prediction", 3, {
+        "learning-rate": 1e-4, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time",
+        "lora-rank": 3, "lora-alpha": 3.0, "lora-targets": "attention"}),
 }
 
 # small parameters from both ends of the network and its middle, kept after the last step
 KEPT = ("conv_in.weight", "time_embedding.linear_1.bias", "time_embedding.cond_proj.weight",
         "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", "conv_out.weight")
+KEPT_ADAPTER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 def write_teacher(prediction_type):
@@ -79,6 +88,27 @@ def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma):
     return draws
 
 
+def make_start(teacher, settings, seed):
+    """Starting values for adapters over the teacher: {LAYER.lora_A.weight: tensor}."""
+    unet, _ = distill.load_teacher(teacher, torch.float32)
+    targets = tuple("." + target for target in distill.LORA_TARGETS[settings["lora-targets"]])
+    g, rank, start = generator(seed), settings["lora-rank"], {}
+    for name, module in unet.named_modules():
+        if name.endswith(targets):
+            weight = module.weight
+            up = (weight.shape[0], rank) + (1,) * (weight.dim() - 2)
+            start[name + ".lora_A.weight"] = random_tensor(g, rank, *weight.shape[1:]) / weight[0].numel() ** 0.5
+            start[name + ".lora_B.weight"] = 0.05 * random_tensor(g, *up)
+    return start
+
+
+def write_start(path, start, settings):
+    """As diffusers writes it: alpha is in the metadata."""
+    metadata = {"unet.r": settings["lora-rank"], "unet.lora_alpha": settings["lora-alpha"]}
+    save_file({"unet." + name: tensor for name, tensor in start.items()}, path,
+              {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
+
+
 def write_case(name, seed, prediction_type, batch, flags):
     folder = case_folder(f"distill-{name}")
     settings = {**distill.DEFAULTS, "train-batch-size": batch, **flags}
@@ -87,16 +117,21 @@ def write_case(name, seed, prediction_type, batch, flags):
     draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma)
     write_tensors(os.path.join(folder, "draws.safetensors"), draws)
     teacher = os.path.join(ROOT, f"teacher-{prediction_type}")
-    trace, student, ema = distill.train(teacher, draws, settings)
-    kept = ["loss", "grad_norm"] + [f"{t}.{k}" for t in ("prediction", "target") for k in (0, micro_batches - 1)]
-    write_tensors(os.path.join(folder, "trace.safetensors"), {key: trace[key] for key in kept})
+    start = None
+    if "lora-rank" in settings:
+        start = make_start(teacher, settings, seed + 1000)
+        write_start(os.path.join(folder, "start.safetensors"), start, settings)
+    trace, student, ema = distill.train(teacher, draws, settings, start=start)
+    traced = ["loss", "grad_norm"] + [f"{t}.{k}" for t in ("prediction", "target") for k in (0, micro_batches - 1)]
+    write_tensors(os.path.join(folder, "trace.safetensors"), {key: trace[key] for key in traced})
     final = {}
     for prefix, network in (("unet.", student), ("unet_ema.", ema)):
-        parameters = dict(network.named_parameters())
-        final.update({prefix + key: parameters[key] for key in KEPT if key in parameters})
+        parameters = {key.replace(".default", ""): value for key, value in network.named_parameters()}
+        kept = KEPT + tuple(f"{KEPT_ADAPTER}.lora_{half}.weight" for half in "AB")
+        final.update({prefix + key: parameters[key] for key in kept if key in parameters})
     write_tensors(os.path.join(folder, "final.safetensors"), final)
     # how far float32 rounding alone moves the losses: the noise floor of a comparison
-    exact, _, _ = distill.train(teacher, draws, settings, torch.float64)
+    exact, _, _ = distill.train(teacher, draws, settings, torch.float64, start)
     floor = {key: float(((trace[key] - exact[key]).abs() / exact[key].abs()).max()) for key in ("loss", "grad_norm")}
     write_json(os.path.join(folder, "case.json"), {
         "teacher": f"../teacher-{prediction_type}", "prediction_type": prediction_type, "flags": settings,
