@@ -7,7 +7,7 @@ typedef struct {
     sp_builder *b;
     const sp_objective_settings *settings;
     const sp_step_shape *shape;
-    sp_value *context, *teacher_context;
+    sp_value *context, *guided_context; /* the latter for both passes of the teacher */
 } step_graph;
 
 static sp_value *coefficient(step_graph *g, const char *name)
@@ -49,14 +49,19 @@ static sp_value *twice(step_graph *g, sp_value *x)
     return sp_concat(g->b, 2, pair, 0);
 }
 
-/* One guided DDIM step of the teacher; both passes, with and without the prompt, are one batch. */
+/* One DDIM step of the teacher. With guidance both passes, with and without the prompt, are one
+ * batch. */
 static sp_value *solver_step(step_graph *g, sp_value *z, int step)
 {
     sp_builder *b = g->b;
     int64_t batch = g->shape->batch;
     sp_value *timestep = solver_coefficient(g, "solver_timestep", step);
+    if (g->settings->guidance_w == 0)
+        return combine(g, solver_coefficient(g, "solver_z", step), z,
+                       solver_coefficient(g, "solver_cond", step),
+                       sp_unet(b, g->shape->teacher, z, timestep, g->context, NULL));
     sp_value *m =
-        sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->teacher_context, NULL);
+        sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->guided_context, NULL);
     sp_value *terms[] = {
         solver_coefficient(g, "solver_z", step),      z,
         solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
@@ -77,13 +82,17 @@ static sp_value *student(step_graph *g, sp_value *z, sp_value *timestep, const c
     return sp_unet_with_options(g->b, config, &options, z, timestep, g->context, told);
 }
 
-static sp_value *target_value(step_graph *g, sp_value *z_end)
+static sp_value *target_value(step_graph *g, sp_value *z_start, sp_value *z_end)
 {
+    sp_value *terms[6] = {coefficient(g, "target_start"), z_start, coefficient(g, "target_end"),
+                          z_end};
+    if (!sp_objective_asks_average(g->settings))
+        return sp_stop_gradient(g->b, sp_sample_combine(g->b, 2, terms));
     sp_set_enter(g->b, "ema", SP_RATE_STEP, NULL, NULL);
-    sp_value *m = student(g, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
+    terms[5] = student(g, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
     sp_set_leave(g->b);
-    return sp_stop_gradient(
-        g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
+    terms[4] = coefficient(g, "target_m");
+    return sp_stop_gradient(g->b, sp_sample_combine(g->b, 3, terms));
 }
 
 static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_end)
@@ -103,8 +112,10 @@ static sp_status build(step_graph *g)
     sp_builder *b = g->b;
     sp_value *clean = picture_input(g, "clean"), *noise = picture_input(g, "noise");
     g->context = context_input(g, "context");
-    sp_value *both[] = {g->context, context_input(g, "uncond")};
-    g->teacher_context = sp_concat(b, 2, both, 0);
+    if (g->settings->guidance_w != 0) {
+        sp_value *both[] = {g->context, context_input(g, "uncond")};
+        g->guided_context = sp_concat(b, 2, both, 0);
+    }
 
     sp_value *z_start =
         combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
@@ -114,7 +125,7 @@ static sp_status build(step_graph *g)
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);
     sp_set_leave(b);
-    sp_value *target = target_value(g, z_end);
+    sp_value *target = target_value(g, z_start, z_end);
     sp_value *prediction = prediction_value(g, z_start, z_end);
     sp_value *loss = sp_loss(b, prediction, target, NULL, g->settings->loss);
     sp_output(b, "loss", loss);

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "models/initialize.h"
 #include "train/distill_feed.h"
+#include "train/rounds.h"
 #include "train/student_folder.h"
 #include "train/trainer.h"
 #include "train/validation.h"
@@ -19,6 +20,9 @@ typedef struct {
     sp_pipeline *teacher;
     sp_unet_config student;
     sp_distill_feed feed;
+    sp_step_shape shape;
+    int round;                 /* that `run` is for */
+    sp_weights *round_teacher; /* the previous round's student; NULL in the first */
     sp_plan *plan;
     sp_run *run;
     sp_training_state state;
@@ -30,15 +34,7 @@ typedef struct {
 sp_distill_options sp_distill_defaults(void)
 {
     return (sp_distill_options){
-        .objective = {.objective = SP_OBJECTIVE_SPLAM,
-                      .sigma = SP_SIGMA_QUADRATIC,
-                      .conditioning = SP_GAMMA_EMBEDDING,
-                      .gamma_power = 1,
-                      .guidance_w = 8,
-                      .ddim_timesteps = 50,
-                      .skip = 20,
-                      .solver_steps = 1,
-                      .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}},
+        .objective = sp_objective_defaults(SP_OBJECTIVE_SPLAM),
         .max_train_steps = 1000,
         .batch = 12,
         .accumulation = 1,
@@ -64,25 +60,46 @@ static sp_status set_sources(json_t *settings, const sp_distill_options *o)
                : SP_MEMORY;
 }
 
+/* What only one objective looks at. */
+static json_t *objective_settings(const sp_distill_options *o)
+{
+    const sp_objective_settings *s = &o->objective;
+    switch (s->objective) {
+    case SP_OBJECTIVE_SPLAM:
+        return json_pack("{s:s, s:s, s:f, s:f, s:i, s:s}", "sigma", sp_sigma_name(s->sigma),
+                         "gamma-conditioning", sp_gamma_conditioning_name(s->conditioning),
+                         "gamma-one-probability", s->gamma.one_probability, "gamma-power",
+                         s->gamma.power, "gamma-grid", s->gamma.grid, "cond-proj-init",
+                         o->random_cond_proj ? "random" : "zero");
+    case SP_OBJECTIVE_PCM:
+        return json_pack("{s:i}", "phases", s->phases);
+    case SP_OBJECTIVE_PROGRESSIVE: /* where rounds begin depends on the number of steps */
+        return json_pack("{s:i, s:I}", "rounds", s->rounds, "max-train-steps",
+                         (json_int_t)o->max_train_steps);
+    default:
+        return json_object();
+    }
+}
+
 static sp_status run_settings(const sp_distill_options *o, sp_prediction prediction, json_t **out)
 {
     const sp_objective_settings *s = &o->objective;
+    json_t *own = objective_settings(o);
     json_t *json = json_pack(
-        "{s:s, s:s, s:s, s:f, s:f, s:f, s:i, s:i, s:i, s:s, s:f}", "objective",
-        sp_objective_name(s->objective), "sigma", sp_sigma_name(s->sigma), "gamma-conditioning",
-        sp_gamma_conditioning_name(s->conditioning), "gamma-one-probability",
-        s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w,
-        "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps,
-        "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
+        "{s:s, s:f, s:i, s:i, s:i, s:s, s:f}", "objective", sp_objective_name(s->objective),
+        "guidance-scale-w", s->guidance_w, "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip,
+        "solver-steps", s->solver_steps, "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber",
+        "huber-c", s->loss.huber_c);
     json_t *rest =
-        json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:b}", "train-batch-size",
-                  (json_int_t)o->batch, "gradient-accumulation-steps", (json_int_t)o->accumulation,
-                  "learning-rate", o->learning_rate, "ema-decay", o->ema_decay, "seed",
-                  (json_int_t)o->seed, "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no",
-                  "prediction-type", prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon",
-                  "random-cond-proj", (int)o->random_cond_proj);
-    sp_status status =
-        json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
+        json_pack("{s:I, s:I, s:f, s:f, s:I, s:s, s:s}", "train-batch-size", (json_int_t)o->batch,
+                  "gradient-accumulation-steps", (json_int_t)o->accumulation, "learning-rate",
+                  o->learning_rate, "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed,
+                  "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
+                  prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon");
+    bool merged = own && json && rest && json_object_update(json, own) == 0 &&
+                  json_object_update(json, rest) == 0;
+    sp_status status = merged ? set_sources(json, o) : SP_MEMORY;
+    json_decref(own);
     json_decref(rest);
     *out = json;
     return status;
@@ -110,15 +127,14 @@ static sp_status check_options(const sp_distill_options *o, const sp_noise_sched
             SP_ARGUMENT,
             "--output is the teacher's folder %s, whose UNet the student's would overwrite",
             o->teacher);
-    if (s->ddim_timesteps < 1 || s->ddim_timesteps > schedule->timesteps)
-        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
-                       s->ddim_timesteps, schedule->timesteps);
-    if (s->skip < 1 || s->skip > schedule->timesteps)
-        return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, schedule->timesteps);
-    if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS || s->solver_steps > s->skip)
-        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d and at most --skip",
-                       s->solver_steps, SP_MAX_SOLVER_STEPS);
-    return SP_OK;
+    if (o->random_cond_proj && s->conditioning != SP_GAMMA_EMBEDDING)
+        return sp_fail(SP_ARGUMENT,
+                       "--cond-proj-init is for --objective splam with --gamma-conditioning "
+                       "embedding: this student has no cond_proj");
+    if (s->rounds > o->max_train_steps)
+        return sp_fail(SP_ARGUMENT, "--rounds is %d, and --max-train-steps %lld are fewer",
+                       s->rounds, (long long)o->max_train_steps);
+    return sp_objective_check(s, schedule->timesteps);
 }
 
 /* ---- making ready ---- */
@@ -147,19 +163,48 @@ static sp_status make_student(distillation *d, sp_weights **out)
     return status;
 }
 
-static sp_status make_run(distillation *d, sp_step_shape *shape)
+static void free_run(distillation *d)
+{
+    sp_run_destroy(d->run);
+    sp_plan_destroy(d->plan);
+    d->run = NULL;
+    d->plan = NULL;
+}
+
+/* The run of round d->round. */
+static sp_status make_run(distillation *d)
 {
     sp_graph *graph;
-    shape->teacher = &d->teacher->unet->config.unet;
-    shape->teacher_weights = d->teacher->unet->weights;
-    shape->student = &d->student;
-    shape->trace = d->options->trace != NULL;
-    shape->gradient_checkpointing = d->options->gradient_checkpointing;
-    SP_TRY(sp_objective_graph(&d->options->objective, shape, &graph));
+    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
+    d->shape.teacher = &d->teacher->unet->config.unet;
+    d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->unet->weights;
+    d->shape.student = &d->student;
+    d->shape.trace = d->options->trace != NULL;
+    d->shape.gradient_checkpointing = d->options->gradient_checkpointing;
+    SP_TRY(sp_objective_graph(&now, &d->shape, &graph));
     SP_TRY(sp_plan_create(graph, d->teacher->backend, d->options->storage, &d->plan));
     SP_TRY(sp_run_create(d->plan, &d->run));
-    SP_TRY(sp_run_bind(d->run, "teacher", d->teacher->unet->weights));
-    return sp_run_bind(d->run, "ema", d->state.ema);
+    SP_TRY(sp_run_bind(d->run, "teacher", d->shape.teacher_weights));
+    return sp_objective_asks_average(&now) ? sp_run_bind(d->run, "ema", d->state.ema) : SP_OK;
+}
+
+/* When a step is another round's: its teacher and its run. */
+static sp_status enter_round(void *context, const sp_training_state *state, sp_run **run)
+{
+    distillation *d = context;
+    const sp_distill_options *o = d->options;
+    int round = sp_round_of_step(&o->objective, state->step, o->max_train_steps);
+    if (round == d->round) return SP_OK;
+    free_run(d);
+    sp_weights_destroy(d->round_teacher);
+    d->round_teacher = NULL;
+    SP_TRY(sp_round_teacher(o, d->settings, state, round, &d->round_teacher));
+    d->round = round;
+    SP_TRY(make_run(d));
+    sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
+                sp_round_settings(&o->objective, round).ddim_timesteps);
+    *run = d->run;
+    return SP_OK;
 }
 
 static void report_memory(const distillation *d)
@@ -255,8 +300,10 @@ static sp_status time_one_step(distillation *d)
 static sp_status train(distillation *d)
 {
     const sp_distill_options *o = d->options;
+    char name[32];
+    snprintf(name, sizeof name, "distill %s", sp_objective_name(o->objective.objective));
     const sp_trainer_settings settings = {
-        .name = o->objective.objective == SP_OBJECTIVE_LCM ? "distill lcm" : "distill splam",
+        .name = name,
         .output = o->output,
         .max_steps = o->max_train_steps,
         .accumulation = o->accumulation,
@@ -269,8 +316,12 @@ static sp_status train(distillation *d)
         .resume = o->resume,
         .settings = d->settings,
     };
-    const sp_training_task task = {
-        .context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
+    const sp_training_task task = {.context = d,
+                                   .prepare = enter_round,
+                                   .feed = feed,
+                                   .observe = observe,
+                                   .measured = measured,
+                                   .validate = validate};
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
     SP_TRY(sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings));
@@ -292,9 +343,8 @@ static sp_status distill(distillation *d)
     if (!status) status = sp_training_state_create(initial, &d->state);
     sp_weights_destroy(initial);
     SP_TRY(status);
-    sp_step_shape shape = {0};
-    SP_TRY(sp_distill_feed_create(o, d->teacher, &d->student, d->callbacks, &d->feed, &shape));
-    SP_TRY(make_run(d, &shape));
+    SP_TRY(sp_distill_feed_create(o, d->teacher, &d->student, d->callbacks, &d->feed, &d->shape));
+    SP_TRY(make_run(d));
     report_memory(d);
     return o->dry_run ? time_one_step(d) : train(d);
 }
@@ -303,8 +353,8 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
 {
     distillation d = {.options = options, .callbacks = callbacks};
     sp_status status = distill(&d);
-    sp_run_destroy(d.run);
-    sp_plan_destroy(d.plan);
+    free_run(&d);
+    sp_weights_destroy(d.round_teacher);
     sp_distill_feed_free(&d.feed);
     sp_training_state_free(&d.state);
     sp_pipeline_close(d.teacher);

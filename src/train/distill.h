@@ -14,8 +14,8 @@ typedef struct {
     int resolution; /* pixels; 0: the data's own (emoji 64, else 512) */
     sp_dtype storage;
     bool gradient_checkpointing;
-    bool random_cond_proj; /* start cond_proj at random, as the released script does, instead of at
-                              0 */
+    bool random_cond_proj; /* splam by embedding: start cond_proj at random, as the released script
+                              does, instead of at 0 */
     int64_t checkpointing_steps, validation_steps;
     int checkpoints_total_limit;
     const char *resume; /* NULL, "latest" or a checkpoint */
@@ -30,8 +30,9 @@ typedef struct {
 sp_distill_options sp_distill_defaults(void);
 
 /* Writes output/: unet/ (online weights), unet_ema/, the teacher's other components, an
- * LCMScheduler, README.md, splam.json (objective and settings), metrics.jsonl, checkpoint-N/,
- * validation-N.png. SP_CANCELLED after saving a checkpoint. */
+ * scheduler that samples such a student, README.md, splam.json (objective, sampler, settings),
+ * metrics.jsonl, checkpoint-N/, validation-N.png; with rounds, round-R.safetensors, the student
+ * after round R and the teacher of the next. SP_CANCELLED after saving a checkpoint. */
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks);
 
 #endif

@@ -1,6 +1,7 @@
 /* Writing a student's folder. */
 #include "train/student_folder.h"
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
@@ -10,17 +11,42 @@
 static const char readme[] =
     "# A few-step student\n"
     "\n"
-    "Distilled with splam; `splam.json` has the objective and every setting. 1 to 4 steps, no guidance:\n"
+    "Distilled with splam, objective %s; `splam.json` has every setting. %s, no guidance:\n"
     "\n"
-    "    splam generate -m . -p \"...\" --steps 4\n"
+    "    splam generate -m . -p \"...\" --steps %d\n"
     "\n"
-    "In diffusers (guidance is distilled in, so say guidance_scale=1; the pipeline's default of 8.5 would be read as\n"
-    "another position on the sub-path):\n"
+    "In diffusers (guidance is distilled in, so say guidance_scale=1, which is not the default):\n"
     "\n"
-    "    pipe = diffusers.LatentConsistencyModelPipeline.from_pretrained(\".\")\n"
-    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
+    "    pipe = diffusers.%s.from_pretrained(\".\")\n"
+    "    image = pipe(\"...\", num_inference_steps=%d, guidance_scale=1%s).images[0]\n"
     "\n"
     "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n";
+
+/* cond_proj is what only the first of the two can tell anything. */
+static const char *pipeline_class(const sp_unet_config *student)
+{
+    return student->time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
+}
+
+static sp_status save_readme(const sp_distill_options *o, const sp_unet_config *student,
+                             const sp_scheduler_config *scheduler)
+{
+    sp_sampler_kind kind = sp_sampler_for(scheduler);
+    int steps = sp_sampler_steps_for(scheduler, kind);
+    char how[64];
+    if (scheduler->distilled_steps)
+        snprintf(how, sizeof how, "Made for %d steps", steps);
+    else
+        snprintf(how, sizeof how, "1 to 8 steps");
+    char *path = sp_path_join(o->output, "README.md");
+    char *text =
+        sp_format(readme, sp_objective_name(o->objective.objective), how, steps,
+                  pipeline_class(student), steps, kind == SP_SAMPLER_TCD ? ", eta=0.3" : "");
+    sp_status status = path && text ? sp_write_file(path, text, strlen(text)) : SP_MEMORY;
+    sp_free(text);
+    sp_free(path);
+    return status;
+}
 
 static sp_status save_unet(const sp_distill_options *o, const char *name,
                            const sp_unet_config *config, const sp_weights *weights)
@@ -75,30 +101,47 @@ static sp_status copy_part(const sp_distill_options *o, const sp_model_folder *t
     return status;
 }
 
-static sp_status save_scheduler(const sp_distill_options *o, const sp_model_folder *teacher_model)
+sp_status sp_student_scheduler(const sp_objective_settings *objective,
+                               const sp_model_folder *teacher, json_t **out)
 {
-    static const char *const kept[] = {"num_train_timesteps", "beta_start",      "beta_end",
-                                       "beta_schedule",       "prediction_type", "set_alpha_to_one",
-                                       "steps_offset"};
+    static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end",
+                                       "beta_schedule", "prediction_type"};
+    int steps = sp_objective_distilled_steps(objective);
+    json_t *from = NULL;
+    *out = steps ? json_pack("{s:s, s:i, s:s, s:b, s:i}", "_class_name", "DDIMScheduler",
+                             "_distilled_steps", steps, "timestep_spacing", "trailing",
+                             "set_alpha_to_one", 0, "steps_offset", 0)
+                 : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
+                             objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler"
+                                                                      : "LCMScheduler",
+                             "original_inference_steps", objective->ddim_timesteps,
+                             "timestep_scaling", 10.0, "timestep_spacing", "leading");
+    json_t *more = json_pack("{s:s, s:b, s:b}", "_diffusers_version", "0.30.0", "clip_sample", 0,
+                             "rescale_betas_zero_snr", 0);
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
+    sp_status status = *out && config && more && json_object_update(*out, more) == 0
+                           ? sp_scheduler_config_of(teacher, &from, config)
+                           : SP_MEMORY;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
+        json_t *value = json_object_get(from, kept[i]);
+        if (value && json_object_set(*out, kept[i], value)) status = SP_MEMORY;
+    }
+    sp_free(config);
+    json_decref(more);
+    json_decref(from);
+    if (status) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+static sp_status save_scheduler(const sp_distill_options *o, const json_t *scheduler)
+{
     char *folder = sp_path_join(o->output, "scheduler");
     char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
-    json_t *teacher = NULL;
-    json_t *lcm = json_pack(
-        "{s:s, s:s, s:i, s:f, s:s, s:b, s:b}", "_class_name", "LCMScheduler", "_diffusers_version",
-        "0.30.0", "original_inference_steps", o->objective.ddim_timesteps, "timestep_scaling", 10.0,
-        "timestep_spacing", "leading", "clip_sample", 0, "rescale_betas_zero_snr", 0);
-    sp_scheduler_config *config = sp_alloc(sizeof *config);
-    sp_status status =
-        to && lcm && config ? sp_scheduler_config_of(teacher_model, &teacher, config) : SP_MEMORY;
-    sp_free(config);
-    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
-        json_t *value = json_object_get(teacher, kept[i]);
-        if (value && json_object_set(lcm, kept[i], value)) status = SP_MEMORY;
-    }
-    if (!status) status = sp_make_folders(folder);
-    if (!status) status = sp_json_save(to, lcm);
-    json_decref(teacher);
-    json_decref(lcm);
+    sp_status status = to ? sp_make_folders(folder) : SP_MEMORY;
+    if (!status) status = sp_json_save(to, scheduler);
     sp_free(to);
     sp_free(folder);
     return status;
@@ -112,21 +155,38 @@ static sp_status save_json(const sp_distill_options *o, const char *name, const 
     return status;
 }
 
+/* The flags, and how to sample. */
+static sp_status save_settings(const sp_distill_options *o, const json_t *settings,
+                               const sp_scheduler_config *scheduler)
+{
+    sp_sampler_kind kind = sp_sampler_for(scheduler);
+    json_t *json = json_copy((json_t *)(uintptr_t)settings);
+    bool good =
+        json && json_object_set_new(json, "sampler", json_string(sp_sampler_name(kind))) == 0 &&
+        json_object_set_new(json, "steps", json_integer(sp_sampler_steps_for(scheduler, kind))) ==
+            0;
+    sp_status status = good ? save_json(o, "splam.json", json) : SP_MEMORY;
+    json_decref(json);
+    return status;
+}
+
 /* diffusers opens a component as the class that the index says. */
-static sp_status save_index(const sp_distill_options *o)
+static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student,
+                            const json_t *scheduler)
 {
     char *path = sp_path_join(o->output, "vae/config.json");
     json_t *vae = NULL;
     sp_status status = path ? SP_OK : SP_MEMORY;
     if (!status && sp_path_exists(path)) status = sp_json_load(path, &vae);
     const char *vae_class = json_string_value(json_object_get(vae, "_class_name"));
-    json_t *index = json_pack(
-        "{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
-        "_class_name", "LatentConsistencyModelPipeline", "_diffusers_version", "0.30.0",
-        "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
-        "diffusers", "LCMScheduler", "text_encoder", "transformers", "CLIPTextModel", "tokenizer",
-        "transformers", "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae",
-        "diffusers", vae_class ? vae_class : "AutoencoderKL");
+    json_t *index =
+        json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+                  "_class_name", pipeline_class(student), "_diffusers_version", "0.30.0",
+                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
+                  "diffusers", json_string_value(json_object_get(scheduler, "_class_name")),
+                  "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
+                  "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
+                  vae_class ? vae_class : "AutoencoderKL");
     if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);
     json_decref(vae);
@@ -134,28 +194,41 @@ static sp_status save_index(const sp_distill_options *o)
     return status;
 }
 
-static sp_status save_teacher_parts(const sp_distill_options *o)
+static sp_status save_teacher_parts(const sp_distill_options *o, const sp_model_folder *teacher)
 {
     static const char *const parts[] = {"text_encoder", "tokenizer", "vae"};
-    sp_model_folder teacher;
-    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++)
-        status = copy_part(o, &teacher, parts[i]);
-    if (!status) status = save_scheduler(o, &teacher);
-    sp_model_folder_close(&teacher);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        SP_TRY(copy_part(o, teacher, parts[i]));
+    return SP_OK;
+}
+
+/* What diffusers and splam read to know how to sample. */
+static sp_status save_descriptions(const sp_distill_options *o, const sp_unet_config *student,
+                                   const json_t *settings, const json_t *scheduler)
+{
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
+    sp_status status =
+        config ? sp_scheduler_config_read(scheduler, "the student's scheduler", config) : SP_MEMORY;
+    if (!status) status = save_scheduler(o, scheduler);
+    if (!status) status = save_settings(o, settings, config);
+    if (!status) status = save_readme(o, student, config);
+    if (!status) status = save_index(o, student, scheduler);
+    sp_free(config);
     return status;
 }
 
 sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings)
 {
+    sp_model_folder teacher;
+    json_t *scheduler = NULL;
     SP_TRY(save_unet(o, "unet", student, online));
     SP_TRY(save_unet(o, "unet_ema", student, ema));
-    SP_TRY(save_teacher_parts(o));
-    SP_TRY(save_json(o, "splam.json", settings));
-    char *path = sp_path_join(o->output, "README.md");
-    sp_status status = path ? sp_write_file(path, readme, sizeof readme - 1) : SP_MEMORY;
-    sp_free(path);
-    return status ? status : save_index(o);
+    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
+    sp_status status = save_teacher_parts(o, &teacher);
+    if (!status) status = sp_student_scheduler(&o->objective, &teacher, &scheduler);
+    if (!status) status = save_descriptions(o, student, settings, scheduler);
+    json_decref(scheduler);
+    sp_model_folder_close(&teacher);
+    return status;
 }

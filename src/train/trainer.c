@@ -22,12 +22,19 @@ typedef struct {
     double started;
 } trainer;
 
-static void release(trainer *t)
+static void release_gradients(trainer *t)
 {
     for (size_t i = 0; t->sum && i < sp_weights_count(t->state->online); i++)
         sp_free(t->sum[i]);
     sp_free(t->sum);
     sp_free(t->gradient);
+    t->sum = NULL;
+    t->gradient = NULL;
+}
+
+static void release(trainer *t)
+{
+    release_gradients(t);
     if (t->metrics) fclose(t->metrics);
 }
 
@@ -48,6 +55,18 @@ static sp_status find_gradients(trainer *t)
         if (!t->sum[i]) return SP_MEMORY;
     }
     return SP_OK;
+}
+
+/* The task may go on with another run. */
+static sp_status prepare(trainer *t)
+{
+    sp_run *run = NULL;
+    if (t->task->prepare) SP_TRY(t->task->prepare(t->task->context, t->state, &run));
+    if (!run) return SP_OK;
+    t->run = run;
+    release_gradients(t);
+    SP_TRY(sp_run_bind(t->run, "online", t->state->online));
+    return find_gradients(t);
 }
 
 static void add_up(trainer *t, bool first)
@@ -178,6 +197,7 @@ static sp_status loop(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
     while (t->state->step < s->max_steps) {
+        SP_TRY(prepare(t));
         SP_TRY(one_step(t));
         bool last = t->state->step >= s->max_steps,
              stopped = sp_check_cancelled(t->callbacks) != SP_OK;

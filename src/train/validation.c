@@ -2,6 +2,7 @@
 #include "train/validation.h"
 #include "base/memory.h"
 #include "data/sheet.h"
+#include "train/student_folder.h"
 
 enum { SP_VALIDATION_COLUMNS = 8, SP_VALIDATION_ROWS = 6 };
 static const int step_counts[] = {1, 2, 4};
@@ -110,7 +111,9 @@ static sp_status draw_student(validation *v, const sp_scheduler_config *schedule
     v->rows = SP_VALIDATION_ROWS;
     for (int row = 0; row < v->rows; row++) {
         if (row % 3 == 0) SP_TRY(sp_pipeline_set_unet(v->pipeline, student, weights[row / 3]));
-        const sp_sampler_options sampler = {.kind = SP_SAMPLER_LCM, .steps = step_counts[row % 3]};
+        const sp_sampler_options sampler = {.kind = sp_sampler_for(scheduler),
+                                            .steps = step_counts[row % 3],
+                                            .eta = sp_default_eta};
         SP_TRY(draw_row(
             v, row,
             (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1}));
@@ -126,11 +129,13 @@ sp_status sp_validation_sheet(const sp_distill_options *options, sp_pipeline *te
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {
         .output = options->output, .title = title, .seed = options->seed, .pipeline = teacher};
-    sp_scheduler_config scheduler = teacher->scheduler;
-    scheduler.is_lcm = true;
-    scheduler.original_steps = options->objective.ddim_timesteps;
-    sp_status status = take_prompts(&v, feed);
+    sp_scheduler_config scheduler;
+    json_t *json;
+    SP_TRY(sp_student_scheduler(&options->objective, &teacher->folder, &json));
+    sp_status status = sp_scheduler_config_read(json, "the student's scheduler", &scheduler);
+    if (!status) status = take_prompts(&v, feed);
     if (!status) status = draw_student(&v, &scheduler, student, state);
+    json_decref(json);
     release(&v);
     sp_pipeline_release(teacher);
     return status ? status : sp_pipeline_set_unet(teacher, NULL, NULL);
