@@ -85,12 +85,18 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     return read_loss(o, &s->loss);
 }
 
-static sp_status read_init(const splam_distill_options *o, bool *random)
+static sp_status read_init(const splam_distill_options *o, sp_distill_options *out)
 {
-    *random = o->cond_proj_init && strcmp(o->cond_proj_init, "random") == 0;
-    if (!o->cond_proj_init || *random || strcmp(o->cond_proj_init, "zero") == 0) return SP_OK;
+    const char *init = o->cond_proj_init;
+    if (!init) return SP_OK;
+    if (out->objective.conditioning != SP_GAMMA_EMBEDDING)
+        return sp_fail(SP_ARGUMENT,
+                       "--cond-proj-init is for --gamma-conditioning embedding: a student "
+                       "told by time has no cond_proj");
+    out->random_cond_proj = strcmp(init, "random") == 0;
+    if (out->random_cond_proj || strcmp(init, "zero") == 0) return SP_OK;
     return sp_fail(SP_ARGUMENT, "cond-proj-init \"%.64s\" is not known, expected zero or random",
-                   o->cond_proj_init);
+                   init);
 }
 
 static sp_status own(const splam_distill_options *o, sp_distill_options *out)
@@ -120,8 +126,8 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "a teacher's folder is missing");
     if (!o->output && !o->dry_run)
         return sp_fail(SP_ARGUMENT, "a folder to write the student to is missing");
-    SP_TRY(read_init(o, &out->random_cond_proj));
-    return read_objective(o, &out->objective);
+    SP_TRY(read_objective(o, &out->objective));
+    return read_init(o, out);
 }
 
 splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks)

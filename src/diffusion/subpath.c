@@ -180,7 +180,8 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
         progressive_coefficients(schedule, path, &c);
         return c;
     }
-    pair f = consistency(settings, schedule, estimate_at(schedule, path.end), path.end, path.target);
+    pair f =
+        consistency(settings, schedule, estimate_at(schedule, path.end), path.end, path.target);
     c.target_timestep = path.end;
     c.target_end = f.z;
     c.target_m = f.m;
@@ -222,12 +223,16 @@ sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings
     const int64_t stride = sizeof *samples;
 #define X(name) SP_TRY(set_one(run, #name, -1, &samples->name, stride, batch));
     SP_COEFFICIENT_LIST(X)
-    if (sp_objective_asks_average(settings)) { SP_AVERAGE_COEFFICIENT_LIST(X) }
+    if (sp_objective_asks_average(settings)) {
+        SP_AVERAGE_COEFFICIENT_LIST(X)
+    }
 #undef X
     for (int j = 0; j < settings->solver_steps; j++) {
 #define X(name) SP_TRY(set_one(run, #name, j, &samples->name[j], stride, batch));
         SP_SOLVER_COEFFICIENT_LIST(X)
-        if (settings->guidance_w != 0) { SP_GUIDED_COEFFICIENT_LIST(X) }
+        if (settings->guidance_w != 0) {
+            SP_GUIDED_COEFFICIENT_LIST(X)
+        }
 #undef X
     }
     return SP_OK;

@@ -127,10 +127,6 @@ static sp_status check_options(const sp_distill_options *o, const sp_noise_sched
             SP_ARGUMENT,
             "--output is the teacher's folder %s, whose UNet the student's would overwrite",
             o->teacher);
-    if (o->random_cond_proj && s->conditioning != SP_GAMMA_EMBEDDING)
-        return sp_fail(SP_ARGUMENT,
-                       "--cond-proj-init is for --objective splam with --gamma-conditioning "
-                       "embedding: this student has no cond_proj");
     if (s->rounds > o->max_train_steps)
         return sp_fail(SP_ARGUMENT, "--rounds is %d, and --max-train-steps %lld are fewer",
                        s->rounds, (long long)o->max_train_steps);

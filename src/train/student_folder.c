@@ -108,16 +108,17 @@ sp_status sp_student_scheduler(const sp_objective_settings *objective,
                                        "beta_schedule", "prediction_type"};
     int steps = sp_objective_distilled_steps(objective);
     json_t *from = NULL;
-    *out = steps ? json_pack("{s:s, s:i, s:s, s:b, s:i}", "_class_name", "DDIMScheduler",
-                             "_distilled_steps", steps, "timestep_spacing", "trailing",
-                             "set_alpha_to_one", 0, "steps_offset", 0)
-                 : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
-                             objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler"
-                                                                      : "LCMScheduler",
-                             "original_inference_steps", objective->ddim_timesteps,
-                             "timestep_scaling", 10.0, "timestep_spacing", "leading");
-    json_t *more = json_pack("{s:s, s:b, s:b}", "_diffusers_version", "0.30.0", "clip_sample", 0,
-                             "rescale_betas_zero_snr", 0);
+    *out =
+        steps
+            ? json_pack("{s:s, s:i, s:s, s:b}", "_class_name", "DDIMScheduler", "_distilled_steps",
+                        steps, "timestep_spacing", "trailing", "set_alpha_to_one", 0)
+            : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
+                        objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler" : "LCMScheduler",
+                        "original_inference_steps", objective->ddim_timesteps, "timestep_scaling",
+                        10.0, "timestep_spacing", "leading");
+    /* an offset of 1 is nothing to these timesteps, and without it diffusers warns */
+    json_t *more = json_pack("{s:s, s:b, s:b, s:i}", "_diffusers_version", "0.30.0", "clip_sample",
+                             0, "rescale_betas_zero_snr", 0, "steps_offset", 1);
     sp_scheduler_config *config = sp_alloc(sizeof *config);
     sp_status status = *out && config && more && json_object_update(*out, more) == 0
                            ? sp_scheduler_config_of(teacher, &from, config)
