@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <string.h>
 #include "api/convert.h"
 #include "train/distill.h"
@@ -54,6 +55,12 @@ static sp_status read_loss(const splam_distill_options *o, sp_loss_options *loss
     return SP_OK;
 }
 
+/* What is out of int's range is out of every setting's. */
+static int whole(int64_t value)
+{
+    return value > INT_MAX ? INT_MAX : value < INT_MIN ? INT_MIN : (int)value;
+}
+
 static sp_status read_gamma(const splam_distill_options *o, sp_objective_settings *s)
 {
     if (o->sigma) SP_TRY(sp_sigma_of(o->sigma, &s->sigma));
@@ -61,7 +68,7 @@ static sp_status read_gamma(const splam_distill_options *o, sp_objective_setting
         SP_TRY(sp_gamma_conditioning_of(o->gamma_conditioning, &s->conditioning));
     if (o->gamma_one_probability != 0) s->gamma.one_probability = o->gamma_one_probability;
     if (o->gamma_power != 0) s->gamma.power = o->gamma_power;
-    if (o->gamma_grid) s->gamma.grid = (int)o->gamma_grid;
+    if (o->gamma_grid) s->gamma.grid = whole(o->gamma_grid);
     return SP_OK;
 }
 
@@ -74,12 +81,12 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     *s = sp_objective_defaults(objective);
     SP_TRY(read_gamma(o, s));
     s->guidance_w = o->guidance_scale_w;
-    if (o->num_ddim_timesteps) s->ddim_timesteps = (int)o->num_ddim_timesteps;
-    if (o->solver_steps) s->solver_steps = (int)o->solver_steps;
-    if (o->phases) s->phases = (int)o->phases;
-    if (o->rounds) s->rounds = (int)o->rounds;
+    if (o->num_ddim_timesteps) s->ddim_timesteps = whole(o->num_ddim_timesteps);
+    if (o->solver_steps) s->solver_steps = whole(o->solver_steps);
+    if (o->phases) s->phases = whole(o->phases);
+    if (o->rounds) s->rounds = whole(o->rounds);
     if (o->skip)
-        s->skip = (int)o->skip;
+        s->skip = whole(o->skip);
     else if (objective != SP_OBJECTIVE_PROGRESSIVE && s->ddim_timesteps > 0)
         s->skip = 1000 / s->ddim_timesteps;
     return read_loss(o, &s->loss);
@@ -111,12 +118,12 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .learning_rate = o->learning_rate,
         .ema_decay = o->ema_decay,
         .max_grad_norm = sp_distill_defaults().max_grad_norm,
-        .resolution = (int)o->resolution,
+        .resolution = whole(o->resolution),
         .storage = sp_storage_of(o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
         .checkpointing_steps = o->checkpointing_steps,
         .validation_steps = o->validation_steps,
-        .checkpoints_total_limit = (int)o->checkpoints_total_limit,
+        .checkpoints_total_limit = whole(o->checkpoints_total_limit),
         .resume = o->resume,
         .seed = o->seed,
         .draws = o->draws,

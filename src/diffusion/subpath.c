@@ -133,12 +133,12 @@ static void progressive_coefficients(const sp_noise_schedule *schedule, sp_subpa
     double alpha_e = sp_schedule_alpha(schedule, path.end),
            sigma_e = sp_schedule_sigma(schedule, path.end);
     double weight = fmax(alpha_s / sigma_s, 1), ratio = sigma_e / sigma_s;
-    double moved = alpha_e - ratio * alpha_s; /* 0 where the sub-path has no length */
+    double moved = alpha_e - ratio * alpha_s; /* above 0: n N points never share a timestep */
     sp_estimate estimate = estimate_at(schedule, path.start);
     c->prediction_z = weight * estimate.clean_z;
     c->prediction_m = weight * estimate.clean_m;
-    c->target_start = moved > 0 ? -weight * ratio / moved : 0;
-    c->target_end = moved > 0 ? weight / moved : weight / alpha_e;
+    c->target_start = -weight * ratio / moved;
+    c->target_end = weight / moved;
 }
 
 /* The position on the sub-path, and what the student makes of it. */
