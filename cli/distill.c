@@ -1,5 +1,4 @@
 /* splam distill */
-#include <string.h>
 
 #include "options.h"
 #include "verbs.h"
@@ -9,7 +8,15 @@ static const char description[] =
     "folder: unet/ (the weights at the end), unet_ema/ (their average), the teacher's other parts, and\n"
     "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.\n"
     "With --lora-rank only adapters are trained, and the output has pytorch_lora_weights.safetensors\n"
-    "(diffusers' names), kohya.safetensors (A1111, ComfyUI) and ema/ with the same of the average.";
+    "(diffusers' names), kohya.safetensors (A1111, ComfyUI) and ema/ with the same of the average.\n"
+    "Objectives, and how splam generate and splam eval sample their students when not told otherwise:\n"
+    "  splam        from anywhere on a sub-path to the clean picture; lcm, any few steps\n"
+    "  lcm          from the sub-path's start alone, gamma = 1; lcm, any few steps\n"
+    "  pcm          to the lower edge of one of P equal phases; ddim, P steps\n"
+    "  tcd          to any timestep below the sub-path; tcd, any few steps, with --eta\n"
+    "  progressive  one step for N of the teacher's, which is then the next teacher; ddim, M/N^R steps.\n"
+    "               Step t of S belongs to round floor(t R/S); --ema-decay makes unet_ema/ alone\n"
+    "A flag that an objective has no use for is refused.";
 
 static const char *const examples[] = {
     "splam distill --teacher assets/teacher --data emoji: --output student --max-train-steps 300 \\\n"
@@ -19,6 +26,11 @@ static const char *const examples[] = {
     "splam distill --teacher sd15 --data folder:pictures --output lora --lora-rank 64 --learning-rate 1e-4",
     "splam distill --teacher sd15 --data 'wds:laion/*.tar' --min-aesthetic 5.5 --output student --dry-run",
     "splam distill --teacher sd15 --data latents:latents --random-flip --output student",
+    "splam distill --teacher sd15 --data folder:pictures --output student --objective pcm --phases 4",
+    "splam distill --teacher sd15 --data folder:pictures --output student --objective tcd --solver-steps 2 \\\n"
+    "    --skip 40",
+    "splam distill --teacher sd15 --data folder:pictures --output student --objective progressive \\\n"
+    "    --num-ddim-timesteps 64 --rounds 4 --max-train-steps 20000",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
     NULL,
 };
@@ -28,7 +40,7 @@ int cli_distill(int argc, char **argv)
     splam_distill_options o = splam_distill_defaults();
     int64_t seed = 0, threads = 0;
     bool center = false;
-    const char *mixed = NULL, *loss = "huber";
+    const char *mixed = NULL;
     /* clang-format off */
     const option options[] = {
         {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "DIR", .required = true,
@@ -38,8 +50,8 @@ int cli_distill(int argc, char **argv)
                  "latents:DIR that splam data --cache wrote"},
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .help = "folder for the student (required, but with --dry-run)"},
-        {.name = "objective", .kind = OPTION_CHOICE, .value = &o.objective, .choices = "splam|lcm",
-         .help = "the whole sub-path, or its start alone", .fallback = "splam"},
+        {.name = "objective", .kind = OPTION_CHOICE, .value = &o.objective, .choices = "splam|lcm|pcm|tcd|progressive",
+         .help = "what the student learns, see above", .fallback = "splam"},
         {.name = "max-train-steps", .kind = OPTION_INTEGER, .value = &o.max_train_steps, .argument = "N",
          .low = 1, .high = 1e9, .help = "optimiser steps", .fallback = "1000"},
         {.name = "train-batch-size", .kind = OPTION_INTEGER, .value = &o.train_batch_size, .argument = "N",
@@ -50,32 +62,41 @@ int cli_distill(int argc, char **argv)
          .low = 1e-12, .high = 1, .help = "of AdamW", .fallback = "8e-6"},
         {.name = "optimizer", .kind = OPTION_CHOICE, .value = &o.optimizer, .choices = "adamw|adamw8bit",
          .help = "adamw8bit: AdamW's moments in a quarter of the memory", .fallback = "adamw"},
-        {.name = "loss-type", .kind = OPTION_CHOICE, .value = &loss, .choices = "huber|l2",
-         .help = "sqrt(d^2 + c^2) - c, or d^2", .fallback = "huber"},
+        {.name = "loss-type", .kind = OPTION_CHOICE, .value = &o.loss_type, .choices = "huber|l2",
+         .help = "sqrt(d^2 + c^2) - c, or d^2", .fallback = "huber; progressive: l2"},
         {.name = "huber-c", .kind = OPTION_NUMBER, .value = &o.huber_c, .argument = "C", .low = 1e-9, .high = 1e3,
          .help = "c of the huber loss", .fallback = "1e-3"},
         {.name = "ema-decay", .kind = OPTION_NUMBER, .value = &o.ema_decay, .argument = "X", .low = 0, .high = 1,
-         .help = "of the averaged weights, which make the target", .fallback = "0.95"},
+         .help = "of the averaged weights, which make the target (0: the weights themselves do)", .fallback = "0.95"},
         {.name = "guidance-scale-w", .kind = OPTION_NUMBER, .value = &o.guidance_scale_w, .argument = "W",
          .low = 0, .high = 100, .help = "guidance to distil in; users' CFG scale minus 1", .fallback = "8"},
         {.name = "num-ddim-timesteps", .kind = OPTION_INTEGER, .value = &o.num_ddim_timesteps, .argument = "M",
-         .low = 1, .high = 1000, .help = "starts of sub-paths along the trajectory", .fallback = "50"},
+         .low = 1, .high = 1000, .help = "starts of sub-paths along the trajectory; progressive: steps of the first teacher",
+         .fallback = "50; progressive: 64"},
         {.name = "skip", .kind = OPTION_INTEGER, .value = &o.skip, .argument = "K", .low = 1, .high = 1000,
-         .help = "length of a sub-path in timesteps", .fallback = "1000/M"},
+         .help = "length of a sub-path in timesteps; not progressive", .fallback = "1000/M"},
         {.name = "solver-steps", .kind = OPTION_INTEGER, .value = &o.solver_steps, .argument = "N", .low = 1,
-         .high = 16, .help = "the teacher's DDIM steps inside a sub-path", .fallback = "1"},
+         .high = 16, .help = "the teacher's DDIM steps inside a sub-path", .fallback = "1; progressive: 2"},
+        {.name = "phases", .kind = OPTION_INTEGER, .value = &o.phases, .argument = "P", .low = 1, .high = 1000,
+         .help = "pcm: equal phases, and the student's number of steps", .fallback = "4"},
+        {.name = "rounds", .kind = OPTION_INTEGER, .value = &o.rounds, .argument = "R", .low = 1, .high = 30,
+         .help = "progressive: rounds that the steps are dealt out to; M is divided by N in each", .fallback = "4"},
         {.name = "sigma", .kind = OPTION_CHOICE, .value = &o.sigma, .choices = "quadratic|linear",
-         .help = "noise level on the sub-path; linear is exact for DDIM", .fallback = "quadratic"},
+         .help = "splam: noise level on the sub-path; linear is exact for DDIM", .fallback = "quadratic"},
         {.name = "gamma-conditioning", .kind = OPTION_CHOICE, .value = &o.gamma_conditioning,
          .choices = "embedding|time",
-         .help = "tell gamma by an embedding (the paper) or by a fractional timestep", .fallback = "embedding"},
+         .help = "splam: tell gamma by an embedding (the paper) or by a fractional timestep", .fallback = "embedding"},
         {.name = "gamma-one-probability", .kind = OPTION_NUMBER, .value = &o.gamma_one_probability,
-         .argument = "P", .low = 0, .high = 1, .help = "share of samples drawn at the sub-path's start",
+         .argument = "P", .low = 0, .high = 1, .help = "splam: share of samples drawn at the sub-path's start",
          .fallback = "0"},
         {.name = "gamma-power", .kind = OPTION_NUMBER, .value = &o.gamma_power, .argument = "X", .low = 1e-6,
-         .high = 100, .help = "gamma = uniform^X; below 1: nearer to the start", .fallback = "1"},
-        {.name = "random-cond-proj", .kind = OPTION_FLAG, .value = &o.random_cond_proj,
-         .help = "start the gamma embedding's layer at random, not at 0"},
+         .high = 100, .help = "splam: gamma = uniform^X; below 1: nearer to the start", .fallback = "1"},
+        {.name = "gamma-grid", .kind = OPTION_INTEGER, .value = &o.gamma_grid, .argument = "N", .low = 1,
+         .high = 1e6, .help = "splam: gamma is one of 1/N, 2/N, ..., 1: (floor(N uniform^X) + 1)/N",
+         .fallback = "any number"},
+        {.name = "cond-proj-init", .kind = OPTION_CHOICE, .value = &o.cond_proj_init, .choices = "zero|random",
+         .help = "splam by embedding: its layer at the start; zero: the student begins as the teacher",
+         .fallback = "zero"},
         {.name = "lora-rank", .kind = OPTION_INTEGER, .value = &o.lora_rank, .argument = "R", .low = 1, .high = 4096,
          .help = "train low-rank adapters (LoRA) over the teacher's weights instead of the whole student"},
         {.name = "lora-alpha", .kind = OPTION_NUMBER, .value = &o.lora_alpha, .argument = "A", .low = 1e-6,
@@ -129,7 +150,6 @@ int cli_distill(int argc, char **argv)
         return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");
     if (!o.output && !o.dry_run)
         return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
-    o.l2 = strcmp(loss, "l2") == 0;
     o.seed = (uint64_t)seed;
     o.precision = options_precision(mixed);
     splam_set_threads((int)threads);

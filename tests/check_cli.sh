@@ -263,6 +263,13 @@ report "generate"
     one_sentence 1 'nowhere' "$splam" distill --teacher nowhere --data emoji: --output new
     one_sentence 2 'distill needs --teacher' "$splam" distill --data emoji: --output new
     one_sentence 2 'skip' "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new --skip 99999
+    for wrong in 'gamma-power 2 --objective lcm' 'gamma-conditioning time --objective pcm' 'phases 3 --objective tcd' \
+        'skip 10 --objective progressive' 'rounds 2' 'cond-proj-init zero --gamma-conditioning time' \
+        'rounds 5 --objective progressive' 'num-ddim-timesteps 50 --objective progressive'; do
+        # shellcheck disable=SC2086
+        one_sentence 2 "--${wrong%% *}" "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new \
+            --max-train-steps 4 --$wrong
+    done
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
     one_sentence 2 'one of f32\|f16\|bf16' "$splam" convert -m "$source/assets/teacher" -o new --dtype f8
     one_sentence 1 'nowhere' "$splam" eval -m nowhere --data emoji: --output new

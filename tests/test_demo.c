@@ -182,6 +182,21 @@ static void check_ode_error(void *const *state, const places *p)
         assert_true(fabs(error - number_in(row, "ode_error")) < 1e-12);
         sp_tensor_free(&chain);
     }
+    /* tcd draws noise between steps for the picture, and none for the ode-error */
+    sp_contestant drawn;
+    sp_row row, still;
+    assert_ok(sp_contestant_create(evaluation, student, &drawn));
+    sp_row_request tcd = {.model = "student",
+                          .sampler = {.kind = SP_SAMPLER_TCD, .steps = 4, .eta = 0.3},
+                          .guidance = 1,
+                          .seed = 3,
+                          .references = &references};
+    assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
+    tcd.sampler.eta = 0;
+    assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &still, NULL));
+    assert_true(row.ode_error == still.ode_error && isfinite(row.ode_error));
+    assert_string_equal(row.sampler, "tcd");
+    sp_contestant_free(&drawn);
     sp_tensor_free(&references);
     sp_contestant_free(&contestant);
     sp_evaluation_destroy(evaluation);

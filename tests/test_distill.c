@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/parallel.h"
 #include "tensor/weights.h"
+#include "diffusion/sampler.h"
 #include "train/distill.h"
 
 static const char *golden(const char *name)
@@ -26,6 +27,11 @@ static double number(const json_t *flags, const char *key)
     return json_number_value(json_object_get(flags, key));
 }
 
+static const char *text(const json_t *flags, const char *key)
+{
+    return json_string_value(json_object_get(flags, key));
+}
+
 static void read_case(const char *name, golden_case *c)
 {
     char path[512];
@@ -41,20 +47,22 @@ static void read_case(const char *name, golden_case *c)
     o->teacher = c->teacher;
     o->draws = c->draws;
     o->storage = SP_F32;
-    assert_ok(sp_objective_of(json_string_value(json_object_get(flags, "objective")),
-                              &o->objective.objective));
-    assert_ok(sp_sigma_of(json_string_value(json_object_get(flags, "sigma")), &o->objective.sigma));
-    assert_ok(
-        sp_gamma_conditioning_of(json_string_value(json_object_get(flags, "gamma-conditioning")),
-                                 &o->objective.conditioning));
-    o->objective.loss.kind =
-        strcmp(json_string_value(json_object_get(flags, "loss-type")), "l2") == 0 ? SP_LOSS_L2
-                                                                                  : SP_LOSS_HUBER;
-    o->objective.loss.huber_c = number(flags, "huber-c");
-    o->objective.guidance_w = number(flags, "guidance-scale-w");
-    o->objective.ddim_timesteps = (int)number(flags, "num-ddim-timesteps");
-    o->objective.skip = (int)number(flags, "skip");
-    o->objective.solver_steps = (int)number(flags, "solver-steps");
+    sp_objective objective;
+    assert_ok(sp_objective_of(text(flags, "objective"), &objective));
+    sp_objective_settings *s = &o->objective;
+    *s = sp_objective_defaults(objective);
+    if (objective == SP_OBJECTIVE_SPLAM) {
+        assert_ok(sp_sigma_of(text(flags, "sigma"), &s->sigma));
+        assert_ok(sp_gamma_conditioning_of(text(flags, "gamma-conditioning"), &s->conditioning));
+    }
+    s->loss.kind = strcmp(text(flags, "loss-type"), "l2") == 0 ? SP_LOSS_L2 : SP_LOSS_HUBER;
+    if (json_object_get(flags, "phases")) s->phases = (int)number(flags, "phases");
+    if (json_object_get(flags, "rounds")) s->rounds = (int)number(flags, "rounds");
+    s->loss.huber_c = number(flags, "huber-c");
+    s->guidance_w = number(flags, "guidance-scale-w");
+    s->ddim_timesteps = (int)number(flags, "num-ddim-timesteps");
+    s->skip = (int)number(flags, "skip");
+    s->solver_steps = (int)number(flags, "solver-steps");
     o->max_train_steps = (int64_t)number(flags, "max-train-steps");
     o->batch = (int64_t)number(flags, "train-batch-size");
     o->accumulation = (int64_t)number(flags, "gradient-accumulation-steps");
@@ -132,7 +140,7 @@ static void traces_equal_pytorch(void **state)
         sp_free(names[i]);
     }
     sp_free(names);
-    assert_true(cases >= 14);
+    assert_true(cases >= 20);
 }
 
 /* ---- files compared byte by byte ---- */
@@ -157,42 +165,75 @@ static const char *unet_of(const char *output, const char *which)
     return text;
 }
 
-/* method.md: at gamma = 1 the step is the Latent Consistency Model's step. */
-static void gamma_one_is_lcm(void **state)
+/* ---- splam is lcm ---- */
+
+/* With the types that the tensors have: indices are integers. */
+static void save_all(const sp_weights *weights, const char *path)
 {
-    (void)state;
-    golden_case c;
-    read_case("distill-splam", &c);
-    c.options.objective.gamma_one_probability = 1;
-    c.options.max_train_steps = 3;
-    sp_subpath path;
-    for (uint64_t i = 0; i < 100; i++) {
-        int64_t index;
-        sp_subpath_draw(&c.options.objective, 1, 2, i, &index, &path.gamma);
-        assert_true(path.gamma == 1);
-        assert_in_range(index, 0, 49);
-    }
-    sp_noise_schedule schedule;
-    assert_ok(
-        sp_schedule_make("scaled_linear", 0.00085, 0.012, 1000, SP_PREDICTION_EPSILON, &schedule));
-    for (int sigma = 0; sigma < SP_SIGMA_COUNT; sigma++)
-        for (int conditioning = 0; conditioning < SP_GAMMA_CONDITIONING_COUNT; conditioning++)
-            for (int index = 0; index < 50; index++) {
-                sp_objective_settings s = c.options.objective;
-                s.sigma = (sp_sigma_form)sigma;
-                s.conditioning = (sp_gamma_conditioning)conditioning;
-                path = sp_subpath_at(&s, &schedule, index, 1);
-                sp_coefficients splam = sp_subpath_coefficients(&s, &schedule, path);
-                s.objective = SP_OBJECTIVE_LCM;
-                s.sigma = SP_SIGMA_LINEAR;
-                sp_coefficients lcm = sp_subpath_coefficients(&s, &schedule, path);
-                /* sigma_g at gamma = 1 is sigma_s up to the rounding of its root. */
-                assert_true(fabs(splam.prediction_m / lcm.prediction_m - 1) < 1e-12);
-                assert_true(splam.prediction_z == lcm.prediction_z && splam.student_scale == 1 &&
-                            splam.position_end == 0);
-                assert_true(splam.student_timestep == path.start && splam.target_z == lcm.target_z);
-            }
+    enum { MOST = 256 };
+    sp_named_tensor named[MOST];
+    size_t count = sp_weights_count(weights);
+    assert_true(count <= MOST);
+    for (size_t i = 0; i < count; i++)
+        named[i] = (sp_named_tensor){sp_weights_name(weights, i),
+                                     sp_weights_at((sp_weights *)(uintptr_t)weights, i)};
+    assert_ok(sp_safetensors_save(path, named, count, NULL, 0));
 }
+
+/* Recorded gammas, all 1, for draws that have none or others. */
+static void write_gamma_ones(void **state, golden_case *c)
+{
+    const char *path = in_folder(state, "ones.safetensors");
+    sp_tensor_file *file;
+    sp_weights *views, *ones;
+    assert_ok(sp_safetensors_open(c->draws, &file));
+    assert_ok(sp_weights_create(&views));
+    assert_ok(sp_weights_create(&ones));
+    assert_ok(sp_weights_add_file(views, file));
+    for (size_t i = 0; i < sp_weights_count(views); i++) {
+        const char *name = sp_weights_name(views, i);
+        sp_tensor copy = *sp_weights_at(views, i);
+        copy.owned = false;
+        if (strncmp(name, "gamma.", 6) != 0) assert_ok(sp_weights_add(ones, name, copy));
+    }
+    for (int64_t k = 0; k < c->options.max_train_steps; k++) {
+        char name[32];
+        sp_tensor gamma;
+        snprintf(name, sizeof name, "gamma.%lld", (long long)k);
+        assert_ok(sp_tensor_create(SP_F32, sp_shape_of(c->options.batch), &gamma));
+        for (int64_t i = 0; i < c->options.batch; i++)
+            ((float *)gamma.data)[i] = 1;
+        assert_ok(sp_weights_add(ones, name, gamma));
+    }
+    save_all(ones, path);
+    sp_weights_destroy(ones);
+    sp_weights_destroy(views);
+    sp_tensor_file_close(file);
+    snprintf(c->draws, sizeof c->draws, "%s", path);
+}
+
+/* At gamma = 1, told by time, a whole run of splam is one of lcm: the same weights. */
+static void splam_at_gamma_one_trains_lcm(void **state)
+{
+    golden_case c;
+    read_case("distill-lcm-v", &c);
+    c.options.max_train_steps = 3;
+    c.options.output = in_folder(state, "lcm");
+    assert_ok(sp_distill(&c.options, NULL));
+    golden_case d;
+    read_case("distill-splam-v-linear-time-l2", &d);
+    const sp_loss_options loss = c.options.objective.loss;
+    c.options.objective = d.options.objective;
+    c.options.objective.loss = loss;
+    c.options.objective.gamma.grid = 1;
+    write_gamma_ones(state, &c);
+    c.options.output = in_folder(state, "splam");
+    assert_ok(sp_distill(&c.options, NULL));
+    assert_same_file(unet_of(in_folder(state, "lcm"), "unet"),
+                     unet_of(in_folder(state, "splam"), "unet"));
+}
+
+/* ---- runs that are interrupted ---- */
 
 static bool stop_after(void *context)
 {
@@ -336,6 +377,132 @@ static void metrics_split_the_time(void **state)
     json_decref(line);
 }
 
+static const char *in(const char *folder, const char *name)
+{
+    static char path[4][700];
+    static unsigned next;
+    char *text = path[next++ % 4];
+    snprintf(text, sizeof path[0], "%s/%s", folder, name);
+    return text;
+}
+
+/* The same for every step of a run in rounds, before, at and after the boundary; and from another
+ * folder, where the round's teacher has to be found. */
+static void resumed_in_a_round_equals_undisturbed(void **state)
+{
+    golden_case c;
+    read_case("distill-progressive", &c);
+    char whole[512], stopped[512], elsewhere[512], checkpoint[600];
+    snprintf(whole, sizeof whole, "%s", in_folder(state, "whole"));
+    snprintf(elsewhere, sizeof elsewhere, "%s", in_folder(state, "elsewhere"));
+    c.options.output = whole;
+    assert_ok(sp_distill(&c.options, NULL));
+    for (int after = 3; after <= 8; after++) {
+        char name[32];
+        snprintf(name, sizeof name, "stopped-%d", after);
+        snprintf(stopped, sizeof stopped, "%s", in_folder(state, name));
+        c.options.output = stopped;
+        c.options.resume = NULL;
+        int left = after;
+        const sp_callbacks callbacks = {.context = &left, .cancelled = stop_after};
+        assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
+        c.options.resume = "latest";
+        assert_ok(sp_distill(&c.options, NULL));
+        assert_same_file(unet_of(whole, "unet"), unet_of(stopped, "unet"));
+        assert_same_file(unet_of(whole, "unet_ema"), unet_of(stopped, "unet_ema"));
+        assert_same_file(in(whole, "round-1.safetensors"), in(stopped, "round-1.safetensors"));
+    }
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint-8", stopped);
+    c.options.output = elsewhere;
+    c.options.resume = checkpoint;
+    assert_ok(sp_distill(&c.options, NULL));
+    assert_same_file(unet_of(whole, "unet"), unet_of(elsewhere, "unet"));
+    assert_same_file(in(whole, "round-1.safetensors"), in(elsewhere, "round-1.safetensors"));
+}
+
+/* A round's teacher that is missing, or of a run with other flags, is not taken. */
+static void another_runs_round_is_refused(void **state)
+{
+    golden_case c;
+    read_case("distill-progressive", &c);
+    char output[512], file[600];
+    snprintf(output, sizeof output, "%s", in_folder(state, "run"));
+    c.options.output = output;
+    int left = 7;
+    sp_callbacks callbacks = {.context = &left, .cancelled = stop_after};
+    assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
+    snprintf(file, sizeof file, "%s", in_folder(state, "kept.safetensors"));
+    assert_ok(sp_copy_file(in(output, "round-1.safetensors"), file));
+    c.options.learning_rate *= 2;
+    c.options.output = in_folder(state, "other");
+    left = 6;
+    assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
+    c.options.learning_rate /= 2;
+    assert_ok(sp_copy_file(in_folder(state, "other/round-1.safetensors"),
+                           in(output, "round-1.safetensors")));
+    c.options.output = output;
+    c.options.resume = "latest";
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    assert_message("round-1.safetensors is of a run with other flags");
+    assert_int_equal(remove(in(output, "round-1.safetensors")), 0);
+    assert_status(sp_distill(&c.options, NULL), SP_IO);
+    assert_message("round-1.safetensors");
+    assert_ok(sp_copy_file(file, in(output, "round-1.safetensors")));
+    assert_ok(sp_distill(&c.options, NULL));
+    c.options.max_train_steps = 9; /* rounds would begin elsewhere */
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    assert_message("max-train-steps");
+}
+
+/* What a student's folder says about its sampling, to diffusers and to us. */
+static void students_say_how_they_are_sampled(void **state)
+{
+    static const struct {
+        const char *name, *scheduler, *pipeline, *sampler;
+        int steps;
+    } students[] = {
+        {"distill-splam", "LCMScheduler", "LatentConsistencyModelPipeline", "lcm", 4},
+        {"distill-splam-linear-time", "LCMScheduler", "StableDiffusionPipeline", "lcm", 4},
+        {"distill-lcm", "LCMScheduler", "StableDiffusionPipeline", "lcm", 4},
+        {"distill-pcm-v-skip150-solver2", "DDIMScheduler", "StableDiffusionPipeline", "ddim", 3},
+        {"distill-tcd", "TCDScheduler", "StableDiffusionPipeline", "tcd", 4},
+        {"distill-progressive", "DDIMScheduler", "StableDiffusionPipeline", "ddim", 2},
+    };
+    for (size_t i = 0; i < sizeof students / sizeof *students; i++) {
+        golden_case c;
+        json_t *json;
+        sp_scheduler_config config;
+        read_case(students[i].name, &c);
+        if (c.options.objective.rounds == 1) c.options.max_train_steps = 2;
+        c.options.output = in_folder(state, students[i].name);
+        char output[512];
+        snprintf(output, sizeof output, "%s", c.options.output);
+        c.options.output = output;
+        assert_ok(sp_distill(&c.options, NULL));
+        const char *scheduler = in(output, "scheduler/scheduler_config.json");
+        assert_ok(sp_scheduler_config_load(scheduler, &config));
+        sp_sampler_kind kind = sp_sampler_for(&config);
+        assert_string_equal(sp_sampler_name(kind), students[i].sampler);
+        assert_int_equal(sp_sampler_steps_for(&config, kind), students[i].steps);
+        assert_true(config.student != SP_STUDENT_NONE);
+        assert_ok(sp_json_load(scheduler, &json));
+        assert_string_equal(text(json, "_class_name"), students[i].scheduler);
+        json_decref(json);
+        assert_ok(sp_json_load(in(output, "model_index.json"), &json));
+        assert_string_equal(text(json, "_class_name"), students[i].pipeline);
+        assert_string_equal(
+            json_string_value(json_array_get(json_object_get(json, "scheduler"), 1)),
+            students[i].scheduler);
+        json_decref(json);
+        assert_ok(sp_json_load(in(output, "splam.json"), &json));
+        assert_string_equal(text(json, "objective"),
+                            sp_objective_name(c.options.objective.objective));
+        assert_string_equal(text(json, "sampler"), students[i].sampler);
+        assert_int_equal(number(json, "steps"), students[i].steps);
+        json_decref(json);
+    }
+}
+
 static void bad_input_is_refused(void **state)
 {
     golden_case c;
@@ -386,7 +553,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(traces_equal_pytorch, make_test_folder, remove_test_folder),
-        cmocka_unit_test_setup_teardown(gamma_one_is_lcm, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(splam_at_gamma_one_trains_lcm, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test_setup_teardown(resumed_in_a_round_equals_undisturbed, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test_setup_teardown(another_runs_round_is_refused, make_test_folder,
+                                        remove_test_folder),
+        cmocka_unit_test_setup_teardown(students_say_how_they_are_sampled, make_test_folder,
+                                        remove_test_folder),
         cmocka_unit_test_setup_teardown(resumed_equals_undisturbed_in_8_bits, make_test_folder,
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(recomputing_changes_no_bit, make_test_folder,

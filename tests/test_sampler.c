@@ -47,7 +47,7 @@ static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *opti
 }
 
 static void check_run(sp_pipeline *p, const char *path, const char *sampler, int steps,
-                      double guidance, double strength, int64_t batch)
+                      double guidance, double strength, double eta, int64_t batch)
 {
     enum { MOST_STEPS = 64 };
     sp_tensor_file *file;
@@ -64,15 +64,16 @@ static void check_run(sp_pipeline *p, const char *path, const char *sampler, int
     assert_ok(sp_tensor_file_get(file, "latents", &expected));
     assert_ok(sp_sampler_kind_of(sampler, &kind));
     sp_given_noise given = {.step = noise, .steps = MOST_STEPS};
-    sp_denoise_request request = {.sampler = {.kind = kind, .steps = steps, .strength = strength},
-                                  .guidance = guidance,
-                                  .image = sp_tensor_file_find(file, "image"),
-                                  .context = context,
-                                  .uncond = uncond,
-                                  .height = expected->shape.dim[2],
-                                  .width = expected->shape.dim[3],
-                                  .noise = sp_noise_given(&given),
-                                  .batch = batch};
+    sp_denoise_request request = {
+        .sampler = {.kind = kind, .steps = steps, .strength = strength, .eta = eta},
+        .guidance = guidance,
+        .image = sp_tensor_file_find(file, "image"),
+        .context = context,
+        .uncond = uncond,
+        .height = expected->shape.dim[2],
+        .width = expected->shape.dim[3],
+        .noise = sp_noise_given(&given),
+        .batch = batch};
     check_timesteps(p, &request.sampler, file);
     sp_tensor latents;
     double error;
@@ -103,7 +104,8 @@ static void check_case(void **state, const char *name)
         check_run(p, golden(path), json_string_value(json_object_get(json, "sampler")),
                   (int)json_integer_value(json_object_get(run, "steps")),
                   json_number_value(json_object_get(run, "guidance")),
-                  json_number_value(json_object_get(run, "strength")), i == 0 ? 1 : 0);
+                  json_number_value(json_object_get(run, "strength")),
+                  json_number_value(json_object_get(run, "eta")), i == 0 ? 1 : 0);
     }
     sp_pipeline_close(p);
     json_decref(json);
@@ -132,6 +134,8 @@ static void check_case(void **state, const char *name)
     X(image_euler, "sampler-image-euler")                                                          \
     X(image_euler_leading, "sampler-image-euler-leading")                                          \
     X(image_v, "sampler-image-v")                                                                  \
+    X(tcd, "sampler-tcd")                                                                          \
+    X(tcd_v, "sampler-tcd-v")                                                                      \
     X(odd, "sampler-odd")
 #define X(name, folder)                                                                            \
     static void test_##name(void **state)                                                          \
@@ -167,7 +171,7 @@ static void test_lcm_grids(void **state)
 {
     (void)state;
     sp_scheduler_config config = config_of("{\"_class_name\": \"LCMScheduler\"}");
-    assert_true(config.is_lcm);
+    assert_int_equal(config.student, SP_STUDENT_LCM);
     assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_LCM);
     sp_sampler_options o = {.kind = SP_SAMPLER_LCM, .steps = 3};
     check_grid(&config, o, (int[]){999, 679, 339});
@@ -233,8 +237,12 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
         }
         sp_sampler_advance(&sampler, i, z, m, previous, NULL, COUNT);
     }
+    /* tcd ends at timestep 0, the others at the clean latent */
+    bool zero = options.kind == SP_SAMPLER_TCD;
+    alpha = zero ? sp_schedule_alpha(schedule, 0) : 1;
+    sigma = zero ? sp_schedule_sigma(schedule, 0) : 0;
     for (int k = 0; k < COUNT; k++)
-        assert_float_equal(z[k], clean[k], 2e-5);
+        assert_float_equal(z[k], alpha * clean[k] + sigma * noise[k], 2e-5);
     sp_sampler_free(&sampler);
 }
 
@@ -253,6 +261,10 @@ static void test_exact_network(void **state)
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 20});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 10});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_TCD, .steps = 8});
+        check_exact(&config,
+                    (sp_sampler_options){
+                        .kind = SP_SAMPLER_TCD, .steps = 4, .eta = 1, .deterministic = true});
     }
 }
 
@@ -280,7 +292,7 @@ static void test_step_limits(void **state)
         for (int k = 0; k < SP_SAMPLER_COUNT; k++)
             for (int s = 0; s < 4; s++) {
                 config.spacing = (sp_timestep_spacing)s;
-                if (k == SP_SAMPLER_LCM && steps > 50) continue;
+                if ((k == SP_SAMPLER_LCM || k == SP_SAMPLER_TCD) && steps > 50) continue;
                 assert_ok(sp_sampler_create(
                     &config, &(sp_sampler_options){.kind = (sp_sampler_kind)k, .steps = steps},
                     &sampler));
@@ -293,6 +305,40 @@ static void test_step_limits(void **state)
             }
     assert_status(sp_sampler_kind_of("heun", &kind), SP_ARGUMENT);
     assert_message("dpm++2m");
+}
+
+/* ---- students ---- */
+
+/* A student's scheduler tells how it is sampled. */
+static void test_students(void **state)
+{
+    (void)state;
+    sp_scheduler_config config = config_of("{\"_class_name\": \"TCDScheduler\"}");
+    assert_int_equal(config.student, SP_STUDENT_TCD);
+    assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_TCD);
+    assert_int_equal(sp_sampler_steps_for(&config, SP_SAMPLER_TCD), 4);
+    assert_float_equal(config.schedule.alphas_cumprod[0], 0.99915, 1e-6); /* latent defaults */
+    config = config_of("{\"_class_name\": \"DDIMScheduler\", \"_distilled_steps\": 6}");
+    assert_int_equal(config.student, SP_STUDENT_DDIM);
+    assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_DDIM);
+    assert_int_equal(sp_sampler_steps_for(&config, SP_SAMPLER_DDIM), 6);
+    assert_int_equal(sp_sampler_steps_for(&config, SP_SAMPLER_EULER), 30);
+    config = config_of("{\"_class_name\": \"DDIMScheduler\"}");
+    assert_int_equal(config.student, SP_STUDENT_NONE);
+    assert_int_equal(sp_sampler_steps_for(&config, SP_SAMPLER_DDIM), 50);
+    json_t *json;
+    static const char bad[] = "{\"_distilled_steps\": -1}";
+    assert_ok(sp_json_parse(bad, strlen(bad), "scheduler_config.json", &json));
+    assert_status(sp_scheduler_config_read(json, "scheduler_config.json", &config), SP_FORMAT);
+    assert_message("_distilled_steps");
+    json_decref(json);
+    sp_sampler sampler;
+    assert_status(
+        sp_sampler_create(&config,
+                          &(sp_sampler_options){.kind = SP_SAMPLER_TCD, .steps = 2, .eta = 1.5},
+                          &sampler),
+        SP_ARGUMENT);
+    assert_message("eta of 1.5");
 }
 
 /* ---- scheduler files ---- */
@@ -333,7 +379,7 @@ static void test_infinity(void **state)
     const char *path = in_folder(state, "scheduler_config.json");
     assert_ok(sp_write_file(path, text, sizeof text - 1));
     assert_ok(sp_scheduler_config_load(path, &config));
-    assert_true(config.final_sigma_min && !config.is_lcm && config.alpha_to_one);
+    assert_true(config.final_sigma_min && config.student == SP_STUDENT_NONE && config.alpha_to_one);
     assert_ok(sp_write_file(path, "{\"steps_offset\": 1e", 19));
     assert_status(sp_scheduler_config_load(path, &config), SP_FORMAT);
     assert_status(sp_scheduler_config_load(in_folder(state, "absent.json"), &config), SP_IO);
@@ -391,6 +437,7 @@ int main(void)
         cmocka_unit_test(test_teacher_chain),
         cmocka_unit_test(test_exact_network),
         cmocka_unit_test(test_step_limits),
+        cmocka_unit_test(test_students),
         cmocka_unit_test(test_refused_keys),
         cmocka_unit_test(test_infinity),
         cmocka_unit_test(test_final_sigma),

@@ -271,10 +271,11 @@ static void changed_flags_are_refused(void **state)
     o.change;                                                                                      \
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);                                              \
     assert_message("was made with --" flag " ")
-    REFUSED(objective.objective = SP_OBJECTIVE_LCM, "objective");
+    REFUSED(objective = sp_objective_defaults(SP_OBJECTIVE_LCM), "objective");
     REFUSED(objective.sigma = SP_SIGMA_LINEAR, "sigma");
-    REFUSED(objective.gamma_one_probability = 0.5, "gamma-one-probability");
-    REFUSED(objective.gamma_power = 0.5, "gamma-power");
+    REFUSED(objective.gamma.one_probability = 0.5, "gamma-one-probability");
+    REFUSED(objective.gamma.power = 0.5, "gamma-power");
+    REFUSED(objective.gamma.grid = 5, "gamma-grid");
     REFUSED(objective.guidance_w = 2, "guidance-scale-w");
     REFUSED(objective.ddim_timesteps = 25, "num-ddim-timesteps");
     REFUSED(objective.skip = 40, "skip");
@@ -286,7 +287,7 @@ static void changed_flags_are_refused(void **state)
     REFUSED(ema_decay = 0.9, "ema-decay");
     REFUSED(seed = 1, "seed");
     REFUSED(storage = SP_BF16, "mixed-precision");
-    REFUSED(random_cond_proj = true, "random-cond-proj");
+    REFUSED(random_cond_proj = true, "cond-proj-init");
     assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher")));
     REFUSED(teacher = in_folder(state, "teacher"), "teacher");
     assert_ok(sp_distill(&same, NULL));

@@ -182,17 +182,18 @@ typedef struct {
     size_t prompt_count;
     const char *prompts_file; /* more prompts, one a line; empty lines are left out */
     const char *negative;     /* looked at where there is guidance [""] */
-    const char *sampler;      /* lcm, ddim, dpm++2m, euler [for LCMScheduler lcm, else dpm++2m] */
-    int64_t steps;            /* [lcm 4, ddim 50, dpm++2m 20, euler 30] */
-    double guidance;          /* CFG scale; below 0: [1 for an LCMScheduler, else 7.5] */
-    bool old_grid;            /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
-    int64_t seed;             /* picture j of all has seed + j; -1: one is drawn */
-    int64_t *seed_used;       /* receives the seed; may be NULL */
-    int64_t count;            /* pictures per prompt [as many as the noise file has, or 1] */
-    int64_t width, height;    /* pixels [the noise file's, or what the model was trained for] */
-    const char *init_image;   /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
-                                 cover the size and cut; without a width or height that of the
-                                 picture,   rounded down to what the model takes */
+    const char *sampler;      /* lcm, tcd, ddim, dpm++2m, euler [a student's own, else dpm++2m] */
+    int64_t steps;         /* [a student's own, else lcm 4, tcd 4, ddim 50, dpm++2m 20, euler 30] */
+    const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */
+    double guidance;       /* CFG scale; below 0: [1 for a student, else 7.5] */
+    bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
+    int64_t seed;          /* picture j of all has seed + j; -1: one is drawn */
+    int64_t *seed_used;    /* receives the seed; may be NULL */
+    int64_t count;         /* pictures per prompt [as many as the noise file has, or 1] */
+    int64_t width, height; /* pixels [the noise file's, or what the model was trained for] */
+    const char *init_image; /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
+                               cover the size and cut; without a width or height that of the
+                               picture,   rounded down to what the model takes */
     double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
                         steps are taken; lcm takes all, beginning with less noise [0.8] */
     splam_vae_tiling vae_tiling;
@@ -247,34 +248,49 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
 
 /* ---- distillation ---- */
 
-/* Begin with splam_distill_defaults(). Terms are those of the paper: a teacher's trajectory is cut
- * into sub-paths of `skip` timesteps, and gamma is the position on one, 1 at its start. */
+/* Begin with splam_distill_defaults(). Terms are those of the papers: a teacher's trajectory is cut
+ * into sub-paths of `skip` timesteps, and gamma is the position on one, 1 at its start. Objectives:
+ *   splam        the whole sub-path (Xu et al. 2024), sampled with lcm
+ *   lcm          its start alone (Luo et al. 2023), sampled with lcm
+ *   pcm          to the lower edge of one of `phases` equal phases (Wang et al. 2024), sampled with
+ *                ddim in that many steps
+ *   tcd          to a timestep drawn below the sub-path (Zheng et al. 2024), sampled with tcd
+ *   progressive  one step for solver_steps of the teacher's, in rounds (Salimans & Ho 2022),
+ * sampled with ddim in num_ddim_timesteps / solver_steps^rounds steps Where a default stands in
+ * brackets, 0 or NULL takes it, and what is for one objective is refused with the others. */
 typedef struct {
     const char *teacher;            /* a diffusers folder */
     const char *data;               /* a data set or "latents:DIR"; not needed with draws */
     splam_picture_options pictures; /* with latents only random_flip, where they have it */
     const char *output; /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */
-    const char *objective;          /* "splam"; "lcm": gamma is always 1 */
-    const char *sigma;              /* "quadratic", "linear": the noise level on a sub-path */
-    const char *gamma_conditioning; /* "embedding", "time" */
-    double gamma_one_probability;   /* gamma = 1 is drawn this often on top */
-    double gamma_power;             /* gamma = uniform^power */
-    double guidance_scale_w;        /* CFG scale minus 1 */
-    int64_t num_ddim_timesteps;     /* M */
-    int64_t skip;                   /* 0: 1000/M */
-    int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path */
-    bool l2;                        /* else pseudo-Huber */
+    const char *objective; /* "splam", "lcm", "pcm", "tcd", "progressive" */
+    const char *sigma; /* splam: "quadratic" or "linear" noise level on a sub-path ["quadratic"] */
+    const char *gamma_conditioning; /* splam: "embedding", "time" ["embedding"] */
+    double gamma_one_probability;   /* splam: gamma = 1 is drawn this often on top [0] */
+    double gamma_power;             /* splam: gamma = uniform^power [1] */
+    int64_t gamma_grid; /* splam: gamma is one of 1/N, 2/N, ..., 1, (floor(N uniform^power) + 1)/N
+                           [any number] */
+    const char *cond_proj_init; /* splam told by embedding: "zero", the student begins as the
+                                   teacher; "random", as in the released script ["zero"] */
+    int64_t phases;             /* pcm [4] */
+    int64_t rounds; /* progressive: of max_train_steps/rounds steps each, step t (from 0) belonging
+                       to round floor(t rounds/max_train_steps) [4] */
+    double guidance_scale_w; /* CFG scale minus 1 */
+    int64_t
+        num_ddim_timesteps; /* M; progressive: steps of the first teacher [50, progressive 64] */
+    int64_t skip;           /* not progressive [1000/M] */
+    int64_t solver_steps;   /* DDIM steps of the teacher inside a sub-path [1, progressive 2] */
+    const char *loss_type;  /* "huber" (pseudo-Huber), "l2" ["huber", progressive "l2"] */
     double huber_c;
     int64_t max_train_steps, train_batch_size, gradient_accumulation_steps;
     double learning_rate, ema_decay;
     const char *optimizer; /* "adamw"; "adamw8bit": moments in a byte each */
     splam_precision precision;
     bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
-    int64_t memory_limit;  /* bytes that the process may take; 0: what is free. SPLAM_MEMORY, before
-                              the first step, if it cannot do with that */
-    bool random_cond_proj; /* the released script's start; else the student begins as the teacher */
-    int64_t lora_rank;     /* 0: the whole student is trained; else adapters (LoRA) of this rank */
-    double lora_alpha;     /* their share is alpha/rank; 0: the rank */
+    int64_t memory_limit; /* bytes that the process may take; 0: what is free. SPLAM_MEMORY, before
+                             the first step, if it cannot do with that */
+    int64_t lora_rank;    /* 0: the whole student is trained; else adapters (LoRA) of this rank */
+    double lora_alpha;    /* their share is alpha/rank; 0: the rank */
     const char
         *lora_targets;      /* "all": linear layers and convolutions of every block, "attention" */
     const char *lora_start; /* a LoRA file to start from; NULL: begins as the teacher */
@@ -311,7 +327,7 @@ typedef struct {
     int64_t count;        /* prompts, one in four held out if there are so many [128] */
     double guidance_scale_w; /* CFG scale - 1 of the teacher's references, and of models that are no
                                 students; below 0: [what a student's splam.json says] */
-    const char *sampler;     /* [by the model: lcm, else dpm++2m] */
+    const char *sampler;     /* [a student's own, else dpm++2m] */
     int64_t resolution;      /* [what the first model was trained for] */
     uint64_t seed;           /* of the choice of prompts; prompt i has the noise of seed + i */
     splam_precision precision;

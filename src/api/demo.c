@@ -106,10 +106,12 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
     o.teacher = d->teacher_folder;
     o.data = d->data;
     o.output = folder;
-    o.objective.objective = method->objective;
-    o.objective.sigma = SP_SIGMA_LINEAR;
-    o.objective.conditioning = SP_GAMMA_TIME;
-    o.objective.gamma_power = method->gamma_power;
+    o.objective = sp_objective_defaults(method->objective);
+    if (method->objective == SP_OBJECTIVE_SPLAM) {
+        o.objective.sigma = SP_SIGMA_LINEAR;
+        o.objective.conditioning = SP_GAMMA_TIME;
+        o.objective.gamma.power = method->gamma_power;
+    }
     o.objective.guidance_w = sp_demo_guidance_w;
     o.objective.skip = method->skip;
     o.objective.solver_steps = method->solver_steps;

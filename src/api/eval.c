@@ -118,13 +118,14 @@ static sp_status model_row(evaluation_run *r, const sp_contestant *contestant, c
                            int steps)
 {
     const sp_scheduler_config *scheduler = &contestant->pipeline->scheduler;
-    sp_row_request request = {.model = name,
-                              .sampler = {.kind = sp_sampler_for(scheduler), .steps = steps},
-                              .guidance = 1,
-                              .seed = r->o->seed,
-                              .references = r->references.data ? &r->references : NULL};
+    sp_row_request request = {
+        .model = name,
+        .sampler = {.kind = sp_sampler_for(scheduler), .steps = steps, .eta = sp_default_eta},
+        .guidance = 1,
+        .seed = r->o->seed,
+        .references = r->references.data ? &r->references : NULL};
     if (r->o->sampler) SP_TRY(sp_sampler_kind_of(r->o->sampler, &request.sampler.kind));
-    if (!scheduler->is_lcm) request.guidance = isfinite(r->guidance_w) ? r->guidance_w + 1 : 7.5;
+    if (!scheduler->student) request.guidance = isfinite(r->guidance_w) ? r->guidance_w + 1 : 7.5;
     char *task = sp_format("%s, %s, %d step%s", name, sp_sampler_name(request.sampler.kind), steps,
                            steps == 1 ? "" : "s");
     if (!task) return SP_MEMORY;

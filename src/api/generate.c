@@ -59,6 +59,7 @@ static sp_status save_picture(const sp_generation *g, int64_t number, const floa
         .prompt = g->prompts[number / g->count],
         .sampler = g->sampler.kind,
         .steps = g->sampler.steps,
+        .eta = g->sampler.eta,
         .guidance = g->guidance,
         .has_seed = !g->noise_file,
         .seed = g->seed + (uint64_t)number,

@@ -42,15 +42,19 @@ static sp_status choose_sampler(sp_generation *g)
     const sp_scheduler_config *scheduler = &g->pipeline->scheduler;
     g->sampler.kind = sp_sampler_for(scheduler);
     if (o->sampler) SP_TRY(sp_sampler_kind_of(o->sampler, &g->sampler.kind));
-    int64_t steps = o->steps ? o->steps : sp_sampler_default_steps(g->sampler.kind);
+    int64_t steps = o->steps ? o->steps : sp_sampler_steps_for(scheduler, g->sampler.kind);
     if (steps < 1 || steps > SP_MAX_TIMESTEPS)
         return sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps);
     g->sampler.steps = (int)steps;
     g->sampler.old_grid = o->old_grid;
+    if (o->eta && g->sampler.kind != SP_SAMPLER_TCD)
+        return sp_fail(SP_ARGUMENT, "eta is for the sampler tcd, and this is %s",
+                       sp_sampler_name(g->sampler.kind));
+    g->sampler.eta = o->eta ? *o->eta : sp_default_eta;
     if (o->strength != 0 && !o->init_image)
         return sp_fail(SP_ARGUMENT, "a strength is given, and no picture to start from");
     if (o->init_image) g->sampler.strength = o->strength != 0 ? o->strength : default_strength;
-    g->guidance = o->guidance >= 0 ? o->guidance : scheduler->is_lcm ? 1 : 7.5;
+    g->guidance = o->guidance >= 0 ? o->guidance : scheduler->student ? 1 : 7.5;
     if (!(g->guidance <= 1000))
         return sp_fail(SP_ARGUMENT, "guidance %g is out of range", g->guidance);
     return SP_OK;

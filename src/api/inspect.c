@@ -130,18 +130,22 @@ static sp_status describe_student(const char *folder, sp_string *out)
     char *path = sp_path_join(folder, "splam.json");
     if (!path) return SP_MEMORY;
     json_t *json = NULL;
-    const char *objective = NULL, *conditioning = NULL;
+    const char *objective = NULL, *conditioning = NULL, *sampler;
+    int64_t steps = 0;
     sp_status status = sp_path_exists(path) ? sp_json_load(path, &json) : SP_OK;
     if (!status && json) {
         status = sp_json_text(json, "objective", NULL, path, &objective);
         if (!status) status = sp_json_text(json, "gamma-conditioning", NULL, path, &conditioning);
+        if (!status) status = sp_json_text(json, "sampler", "lcm", path, &sampler);
+        if (!status) status = sp_json_int(json, "steps", 4, path, &steps);
     }
     if (!status && objective) {
         int64_t step = last_step(folder);
         sp_string_append_format(out, "student       objective %s", objective);
         if (conditioning) sp_string_append_format(out, ", gamma told by %s", conditioning);
         if (step > 0) sp_string_append_format(out, ", %lld training steps", (long long)step);
-        sp_string_append_format(out, "; 1 to 4 steps of lcm, no guidance\n");
+        sp_string_append_format(out, "; %lld steps of %s, no guidance\n", (long long)steps,
+                                sampler);
     }
     json_decref(json);
     sp_free(path);

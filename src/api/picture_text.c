@@ -11,10 +11,8 @@
 
 /* Names that A1111's web interface gives to the same samplers. */
 static const char *const a1111_names[SP_SAMPLER_COUNT] = {
-    [SP_SAMPLER_LCM] = "LCM",
-    [SP_SAMPLER_DDIM] = "DDIM",
-    [SP_SAMPLER_DPMPP_2M] = "DPM++ 2M",
-    [SP_SAMPLER_EULER] = "Euler",
+    [SP_SAMPLER_LCM] = "LCM",     [SP_SAMPLER_DDIM] = "DDIM", [SP_SAMPLER_DPMPP_2M] = "DPM++ 2M",
+    [SP_SAMPLER_EULER] = "Euler", [SP_SAMPLER_TCD] = "TCD",
 };
 
 uint64_t sp_model_hash(const sp_tensor_file *file)
@@ -123,6 +121,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     if (negative) bad |= json_object_set_new(o, "negative_prompt", json_string(negative));
     bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));
     bad |= json_object_set_new(o, "steps", json_integer(f->steps));
+    if (f->sampler == SP_SAMPLER_TCD) bad |= json_object_set_new(o, "eta", json_real(f->eta));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));
     if (f->strength > 0) {
         bad |= json_object_set_new(o, "init_image", json_string(f->init_image));

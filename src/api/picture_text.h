@@ -15,6 +15,7 @@ typedef struct {
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;
     int steps;
+    double eta; /* of tcd */
     double guidance;
     bool has_seed; /* false: the noise was given */
     uint64_t seed;

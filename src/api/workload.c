@@ -166,12 +166,7 @@ sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t
     *out = NULL;
     const sp_unet_config *teacher = &model->unet->config.unet;
     sp_unet_config student = sp_work_student(model);
-    const sp_objective_settings settings = {.objective = SP_OBJECTIVE_SPLAM,
-                                            .guidance_w = 8,
-                                            .ddim_timesteps = 50,
-                                            .skip = 20,
-                                            .solver_steps = 1,
-                                            .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}};
+    const sp_objective_settings settings = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
     const sp_step_shape shape = {.batch = batch,
                                  .channels = teacher->in_channels,
                                  .height = model->height,

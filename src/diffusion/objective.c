@@ -1,9 +1,8 @@
-/* The numbers of a distillation step: sub-paths, draws, coefficients. */
+/* The settings of objectives: names, defaults, what goes together, rounds. */
 #include "diffusion/objective.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include "base/random.h"
 
 #define X(name, text) text,
 static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
@@ -63,115 +62,146 @@ sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out)
     return SP_OK;
 }
 
-sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
-                         int index, double gamma)
-{
-    int k = schedule->timesteps / settings->ddim_timesteps;
-    int start = k * (index + 1) - 1;
-    int end = start - settings->skip;
-    return (sp_subpath){.start = start, .end = end > 0 ? end : 0, .gamma = gamma};
-}
+/* ---- settings ---- */
 
-void sp_subpath_draw(const sp_objective_settings *settings, uint64_t seed, uint64_t step,
-                     uint64_t sample, int64_t *index, double *gamma)
+sp_objective_settings sp_objective_defaults(sp_objective objective)
 {
-    sp_random_key key = {.seed = seed, .stream = SP_STREAM_SUBPATH, .step = step, .sample = sample};
-    *index = (int64_t)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
-    float uniform[2];
-    key.stream = SP_STREAM_GAMMA;
-    sp_random_uniform(key, uniform, 2);
-    bool one = settings->objective == SP_OBJECTIVE_LCM ||
-               (double)uniform[1] < settings->gamma_one_probability;
-    *gamma = one ? 1.0 : pow((double)uniform[0], settings->gamma_power);
-}
-
-/* The teacher's DDIM steps from s to e, each z' = alpha' clean + sigma' noise with both estimates
- * guided. Guidance is linear, so it may be applied to the network's output: m = m_cond + w (m_cond
- * - m_uncond). */
-static void solver_coefficients(const sp_objective_settings *settings,
-                                const sp_noise_schedule *schedule, sp_subpath path,
-                                sp_coefficients *c)
-{
-    int from = path.start, steps = settings->solver_steps;
-    for (int j = 0; j < steps; j++) {
-        int to = path.start - (int)floor((double)(j + 1) * settings->skip / steps + 0.5);
-        if (to < path.end || j + 1 == steps) to = path.end;
-        sp_estimate estimate =
-            sp_estimate_from(schedule->prediction, sp_schedule_alpha(schedule, from),
-                             sp_schedule_sigma(schedule, from));
-        double alpha = sp_schedule_alpha(schedule, to), sigma = sp_schedule_sigma(schedule, to);
-        double z = alpha * estimate.clean_z + sigma * estimate.noise_z;
-        double m = alpha * estimate.clean_m + sigma * estimate.noise_m;
-        if (to == from) z = 1, m = 0; /* the sub-path ended early, at timestep 0 */
-        c->solver_timestep[j] = from;
-        c->solver_z[j] = z;
-        c->solver_cond[j] = (1 + settings->guidance_w) * m;
-        c->solver_uncond[j] = -settings->guidance_w * m;
-        from = to;
+    sp_objective_settings s = {.objective = objective,
+                               .gamma = {.power = 1, .grid = 1},
+                               .guidance_w = 8,
+                               .ddim_timesteps = 50,
+                               .skip = 20,
+                               .solver_steps = 1,
+                               .rounds = 1,
+                               .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}};
+    if (objective == SP_OBJECTIVE_SPLAM) {
+        s.conditioning = SP_GAMMA_EMBEDDING;
+        s.gamma.grid = 0;
+    } else if (objective == SP_OBJECTIVE_PCM) {
+        s.phases = 4;
+    } else if (objective == SP_OBJECTIVE_PROGRESSIVE) {
+        s.ddim_timesteps = 64;
+        s.skip = 0;
+        s.solver_steps = 2;
+        s.rounds = 4;
+        s.loss.kind = SP_LOSS_L2;
     }
+    return s;
 }
 
-sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
-                                        const sp_noise_schedule *schedule, sp_subpath path)
+sp_status sp_objective_useless(sp_objective objective, const char *flag, const char *used_by)
 {
-    int s = path.start, e = path.end;
-    double gamma = path.gamma;
-    double alpha_s = sp_schedule_alpha(schedule, s), sigma_s = sp_schedule_sigma(schedule, s);
-    double alpha_e = sp_schedule_alpha(schedule, e), sigma_e = sp_schedule_sigma(schedule, e);
-    double rho = alpha_s / alpha_e; /* the drift */
-    double sigma_g = settings->sigma == SP_SIGMA_LINEAR
-                         ? gamma * sigma_s + (1 - gamma) * rho * sigma_e
-                         : sqrt(rho * rho * sigma_e * sigma_e + gamma * gamma * (1 - rho * rho));
-    sp_coefficients c = {.start_clean = alpha_s, .start_noise = sigma_s};
-    solver_coefficients(settings, schedule, path, &c);
+    return sp_fail(SP_ARGUMENT, "--%s says nothing to --objective %s; it is for %s", flag,
+                   sp_objective_name(objective), used_by);
+}
 
-    sp_estimate at_end = sp_estimate_from(schedule->prediction, alpha_e, sigma_e);
-    c.target_timestep = e;
-    c.target_z = sp_boundary_skip(e) + sp_boundary_out(e) * at_end.clean_z;
-    c.target_m = sp_boundary_out(e) * at_end.clean_m;
-
-    c.position_start = gamma;
-    c.position_end = (1 - gamma) * rho;
-    sp_estimate at_position = sp_estimate_from(schedule->prediction, alpha_s, sigma_g);
-    c.prediction_z = sp_boundary_skip(s) + sp_boundary_out(s) * at_position.clean_z;
-    c.prediction_m = sp_boundary_out(s) * at_position.clean_m;
-    c.student_scale = 1;
-    c.student_timestep = s;
-    if (settings->conditioning == SP_GAMMA_TIME && gamma < 1) {
-        c.student_scale = 1 / sqrt(alpha_s * alpha_s + sigma_g * sigma_g);
-        c.student_timestep = sp_schedule_timestep_of(schedule, log(alpha_s / sigma_g));
+/* Only a splam student stands anywhere but at the start of its sub-path. */
+static sp_status check_gamma(const sp_objective_settings *s)
+{
+    const sp_gamma_distribution *g = &s->gamma;
+    if (s->objective != SP_OBJECTIVE_SPLAM) {
+        if (s->conditioning != SP_GAMMA_NONE)
+            return sp_objective_useless(s->objective, "gamma-conditioning", "splam");
+        if (g->grid != 1) return sp_objective_useless(s->objective, "gamma-grid", "splam");
+        if (s->sigma != SP_SIGMA_QUADRATIC)
+            return sp_objective_useless(s->objective, "sigma", "splam");
+        return SP_OK;
     }
-    return c;
+    if (s->conditioning == SP_GAMMA_NONE)
+        return sp_fail(
+            SP_ARGUMENT,
+            "--gamma-conditioning is \"none\", and splam must tell its student gamma, by "
+            "embedding or time");
+    if (!(g->one_probability >= 0 && g->one_probability <= 1))
+        return sp_fail(SP_ARGUMENT, "--gamma-one-probability is %g, expected 0 to 1",
+                       g->one_probability);
+    if (!(g->power > 0 && g->power <= 100))
+        return sp_fail(SP_ARGUMENT, "--gamma-power is %g, expected more than 0 and at most 100",
+                       g->power);
+    if (g->grid < 0) return sp_fail(SP_ARGUMENT, "--gamma-grid is %d, expected 1 or more", g->grid);
+    return SP_OK;
 }
 
-static sp_status set_one(sp_run *run, const char *name, int solver_step, const double *first,
-                         int64_t stride, int64_t batch)
+/* M must be n^R times the steps of the last round. */
+static sp_status check_rounds(const sp_objective_settings *s)
 {
-    char text[64];
-    snprintf(text, sizeof text, solver_step < 0 ? "%s" : "%s.%d", name, solver_step);
-    sp_tensor values = {0};
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), &values));
-    for (int64_t i = 0; i < batch; i++)
-        ((float *)values.data)[i] = (float)*(const double *)((const char *)first + i * stride);
-    sp_status status = sp_run_set_input(run, text, &values);
-    sp_tensor_free(&values);
-    return status;
-}
-
-sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings,
-                                        const sp_coefficients *samples, int64_t batch)
-{
-    const int64_t stride = sizeof *samples;
-    bool guided = sp_objective_is_guided(settings);
-#define X(name) SP_TRY(set_one(run, #name, -1, &samples->name, stride, batch));
-    SP_COEFFICIENT_LIST(X)
-#undef X
-    for (int j = 0; j < settings->solver_steps; j++) {
-#define X(name)                                                                                    \
-    if (guided || strcmp(#name, "solver_uncond") != 0)                                             \
-        SP_TRY(set_one(run, #name, j, &samples->name[j], stride, batch));
-        SP_SOLVER_COEFFICIENT_LIST(X)
-#undef X
+    if (s->skip != 0) return sp_objective_useless(s->objective, "skip", "splam, lcm, pcm and tcd");
+    if (s->solver_steps < 2)
+        return sp_fail(SP_ARGUMENT,
+                       "--solver-steps is %d, and progressive needs 2 at least to make one of",
+                       s->solver_steps);
+    if (s->rounds < 1) return sp_fail(SP_ARGUMENT, "--rounds is %d, expected 1 or more", s->rounds);
+    int steps = s->ddim_timesteps;
+    for (int r = 0; r < s->rounds; r++) {
+        if (steps % s->solver_steps)
+            return sp_fail(
+                SP_ARGUMENT,
+                "--num-ddim-timesteps is %d, which cannot be divided by --solver-steps %d "
+                "in each of --rounds %d",
+                s->ddim_timesteps, s->solver_steps, s->rounds);
+        steps /= s->solver_steps;
     }
     return SP_OK;
+}
+
+static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
+{
+    if (s->rounds != 1) return sp_objective_useless(s->objective, "rounds", "progressive");
+    if (s->skip < 1 || s->skip > timesteps)
+        return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, timesteps);
+    if (s->solver_steps > s->skip)
+        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, and --skip %d allows no more than that",
+                       s->solver_steps, s->skip);
+    return SP_OK;
+}
+
+sp_status sp_objective_check(const sp_objective_settings *s, int timesteps)
+{
+    if (s->ddim_timesteps < 1 || s->ddim_timesteps > timesteps)
+        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
+                       s->ddim_timesteps, timesteps);
+    if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS)
+        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d", s->solver_steps,
+                       SP_MAX_SOLVER_STEPS);
+    bool pcm = s->objective == SP_OBJECTIVE_PCM;
+    if (!pcm && s->phases != 0) return sp_objective_useless(s->objective, "phases", "pcm");
+    if (pcm && (s->phases < 1 || s->phases > s->ddim_timesteps))
+        return sp_fail(SP_ARGUMENT, "--phases is %d, expected 1 to %d (--num-ddim-timesteps)",
+                       s->phases, s->ddim_timesteps);
+    SP_TRY(check_gamma(s));
+    return s->objective == SP_OBJECTIVE_PROGRESSIVE ? check_rounds(s) : check_subpath(s, timesteps);
+}
+
+int sp_objective_distilled_steps(const sp_objective_settings *s)
+{
+    if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
+        return sp_round_settings(s, s->rounds - 1).ddim_timesteps;
+    return s->phases;
+}
+
+bool sp_objective_asks_average(const sp_objective_settings *s)
+{
+    return s->objective != SP_OBJECTIVE_PROGRESSIVE;
+}
+
+/* ---- rounds ---- */
+
+int sp_round_of_step(const sp_objective_settings *s, int64_t step, int64_t max_steps)
+{
+    return (int)(step * s->rounds / max_steps);
+}
+
+int64_t sp_round_begin(const sp_objective_settings *s, int round, int64_t max_steps)
+{
+    return (round * max_steps + s->rounds - 1) / s->rounds;
+}
+
+sp_objective_settings sp_round_settings(const sp_objective_settings *s, int round)
+{
+    sp_objective_settings now = *s;
+    if (s->objective != SP_OBJECTIVE_PROGRESSIVE) return now;
+    for (int r = 0; r <= round; r++)
+        now.ddim_timesteps /= s->solver_steps;
+    if (round > 0) now.guidance_w = 0;
+    return now;
 }

@@ -7,7 +7,7 @@ typedef struct {
     sp_builder *b;
     const sp_objective_settings *settings;
     const sp_step_shape *shape;
-    sp_value *context, *teacher_context;
+    sp_value *context, *guided_context; /* the latter for both passes of the teacher */
     sp_adapter adapter; /* of the students, where they are adapters over the teacher */
 } step_graph;
 
@@ -50,7 +50,8 @@ static sp_value *twice(step_graph *g, sp_value *x)
     return sp_concat(g->b, 2, pair, 0);
 }
 
-/* One guided DDIM step of the teacher; both passes, with and without the prompt, are one batch. */
+/* One DDIM step of the teacher. With guidance both passes, with and without the prompt, are one
+ * batch. */
 static sp_value *solver_step(step_graph *g, sp_value *z, int step)
 {
     sp_builder *b = g->b;
@@ -62,7 +63,7 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
                        solver_coefficient(g, "solver_cond", step), m);
     }
     sp_value *m =
-        sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->teacher_context, NULL);
+        sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->guided_context, NULL);
     sp_value *terms[] = {
         solver_coefficient(g, "solver_z", step),      z,
         solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
@@ -106,13 +107,17 @@ static void leave_student(step_graph *g)
     if (g->shape->lora) sp_set_leave(g->b);
 }
 
-static sp_value *target_value(step_graph *g, sp_value *z_end)
+static sp_value *target_value(step_graph *g, sp_value *z_start, sp_value *z_end)
 {
+    sp_value *terms[6] = {coefficient(g, "target_start"), z_start, coefficient(g, "target_end"),
+                          z_end};
+    if (!sp_objective_asks_average(g->settings))
+        return sp_stop_gradient(g->b, sp_sample_combine(g->b, 2, terms));
     enter_student(g, "ema");
-    sp_value *m = student(g, NULL, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
+    terms[5] = student(g, NULL, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
     leave_student(g);
-    return sp_stop_gradient(
-        g->b, combine(g, coefficient(g, "target_z"), z_end, coefficient(g, "target_m"), m));
+    terms[4] = coefficient(g, "target_m");
+    return sp_stop_gradient(g->b, sp_sample_combine(g->b, 3, terms));
 }
 
 static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_end)
@@ -141,7 +146,7 @@ static sp_status build(step_graph *g)
     g->context = context_input(g, "context");
     if (sp_objective_is_guided(g->settings)) {
         sp_value *both[] = {g->context, context_input(g, "uncond")};
-        g->teacher_context = sp_concat(b, 2, both, 0);
+        g->guided_context = sp_concat(b, 2, both, 0);
     }
 
     sp_value *z_start =
@@ -153,7 +158,7 @@ static sp_status build(step_graph *g)
     sp_set_leave(b);
     sp_stage_leave(b);
     sp_stage_enter(b, "target");
-    sp_value *target = target_value(g, z_end);
+    sp_value *target = target_value(g, z_start, z_end);
     sp_stage_leave(b);
     sp_stage_enter(b, "forward");
     sp_value *prediction = prediction_value(g, z_start, z_end);

@@ -19,11 +19,6 @@ const char *sp_sampler_name(sp_sampler_kind kind)
     return kinds[kind].name;
 }
 
-int sp_sampler_default_steps(sp_sampler_kind kind)
-{
-    return kinds[kind].steps;
-}
-
 sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out)
 {
     for (int i = 0; i < SP_SAMPLER_COUNT; i++)
@@ -42,7 +37,25 @@ sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out)
 
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config)
 {
-    return config->is_lcm ? SP_SAMPLER_LCM : SP_SAMPLER_DPMPP_2M;
+    static const sp_sampler_kind of_student[] = {
+        [SP_STUDENT_NONE] = SP_SAMPLER_DPMPP_2M,
+        [SP_STUDENT_LCM] = SP_SAMPLER_LCM,
+        [SP_STUDENT_TCD] = SP_SAMPLER_TCD,
+        [SP_STUDENT_DDIM] = SP_SAMPLER_DDIM,
+    };
+    return of_student[config->student];
+}
+
+int sp_sampler_steps_for(const sp_scheduler_config *config, sp_sampler_kind kind)
+{
+    return config->distilled_steps > 0 && kind == sp_sampler_for(config) ? config->distilled_steps
+                                                                         : kinds[kind].steps;
+}
+
+/* lcm and tcd take their timesteps from M points, the others from all. */
+static bool has_own_grid(sp_sampler_kind kind)
+{
+    return kind == SP_SAMPLER_LCM || kind == SP_SAMPLER_TCD;
 }
 
 /* ---- timesteps ---- */
@@ -74,12 +87,12 @@ static int part_of(int count, const sp_sampler_options *options)
     return options->strength > 0 ? (int)(count * options->strength) : count;
 }
 
-/* From the lowest of M equidistant training timesteps, k-1, 2k-1, ..., as evenly as can be. */
-static void lcm_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options,
-                          sp_sampler_step *step)
+/* From the lowest `original` of M equidistant training timesteps, k-1, 2k-1, ..., as evenly as can
+ * be. */
+static void own_timesteps(const sp_scheduler_config *config, const sp_sampler_options *options,
+                          int original, sp_sampler_step *step)
 {
     int k = config->schedule.timesteps / config->original_steps;
-    int original = part_of(config->original_steps, options);
     double stride =
         options->old_grid ? original / options->steps : (double)original / options->steps;
     for (int i = 0; i < options->steps; i++)
@@ -94,8 +107,11 @@ static sp_status set_timesteps(const sp_scheduler_config *config, const sp_sampl
     sp_timestep_spacing spacing = config->spacing;
     if (spacing == SP_SPACING_OWN)
         spacing = kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
-    if (kind == SP_SAMPLER_LCM)
-        lcm_timesteps(config, options, sampler->step);
+    if (has_own_grid(kind))
+        own_timesteps(config, options,
+                      kind == SP_SAMPLER_LCM ? part_of(config->original_steps, options)
+                                             : config->original_steps,
+                      sampler->step);
     else if (kind == SP_SAMPLER_DPMPP_2M &&
              spacing != SP_SPACING_TRAILING) /* one point more, the lowest, is left out */
         spread(config, spacing, n + 1, n, true, sampler->step);
@@ -218,6 +234,24 @@ static void euler_step(const sp_scheduler_config *config, const sp_sampler *samp
              (combination){.clean = 1, .noise = next_ratio(config, sampler, i)});
 }
 
+/* To x_s = alpha_s clean + sigma_s noise, and from there up to t': sqrt(abar_t'/abar_s) x_s +
+ * sqrt(1 - abar_t'/abar_s) fresh, but for the last step, which ends at s = t' = 0. */
+static void tcd_step(const sp_scheduler_config *config, const sp_sampler *sampler, int i,
+                     double eta)
+{
+    const sp_noise_schedule *schedule = &config->schedule;
+    sp_sampler_step *step = &sampler->step[i];
+    int next = i + 1 < sampler->count ? (int)step[1].timestep : 0;
+    int s = (int)((float)(1 - eta) * (float)next); /* in float, as PyTorch multiplies integers */
+    double abar_next = schedule->alphas_cumprod[next], abar_s = schedule->alphas_cumprod[s];
+    double kept = sqrt(abar_next / abar_s);
+    combination c = {.clean = kept * sqrt(abar_s),
+                     .noise = kept * sqrt(1 - abar_s),
+                     .fresh = s < next ? sqrt(1 - abar_next / abar_s) : 0};
+    set_step(step, schedule->prediction, sp_schedule_alpha(schedule, step->timestep),
+             sp_schedule_sigma(schedule, step->timestep), c);
+}
+
 /* Steps first..count-1; coefficients depend on the count of all. */
 static void set_steps(const sp_scheduler_config *config, const sp_sampler_options *options,
                       int first, sp_sampler *sampler)
@@ -233,6 +267,9 @@ static void set_steps(const sp_scheduler_config *config, const sp_sampler_option
             break;
         case SP_SAMPLER_DPMPP_2M:
             dpm_step(config, sampler, i, first);
+            break;
+        case SP_SAMPLER_TCD:
+            tcd_step(config, sampler, i, options->deterministic ? 0 : options->eta);
             break;
         case SP_SAMPLER_EULER:
         case SP_SAMPLER_COUNT:
@@ -265,8 +302,12 @@ static sp_status check_steps(const sp_scheduler_config *config, const sp_sampler
 {
     bool lcm = options->kind == SP_SAMPLER_LCM;
     const char *name = kinds[options->kind].name;
-    int most = lcm ? config->original_steps
+    int most = has_own_grid(options->kind)
+                   ? config->original_steps
                    : config->schedule.timesteps - (options->kind == SP_SAMPLER_DPMPP_2M);
+    if (!(options->eta >= 0 && options->eta <= 1))
+        return sp_fail(SP_ARGUMENT, "an eta of %g is not possible: it lies between 0 and 1",
+                       options->eta);
     if (options->steps < 1 || options->steps > most)
         return sp_fail(SP_ARGUMENT,
                        "%d steps of %s are not possible: this model's scheduler allows 1 to %d",

@@ -2,10 +2,14 @@
  * of numbers, one row a step: what differs between samplers is the coefficients alone, worked out
  * in double precision when it is made.
  *
- *   lcm      consistency model (Song et al. 2023, Luo et al. 2023): clean estimate with boundary,
- * then fresh noise ddim     Song et al. 2021, eta = 0 dpm++2m  DPM-Solver++(2M), midpoint (Lu et
- * al. 2022) euler    Euler's method in sigma = sqrt(1 - abar)/sqrt(abar), on the state z/alpha
- * (Karras et al. 2022)
+ *   lcm      consistency model: clean estimate with boundary, then fresh noise
+ *            (Song et al. 2023, Luo et al. 2023)
+ *   ddim     eta = 0 (Song et al. 2021)
+ *   dpm++2m  DPM-Solver++(2M), midpoint (Lu et al. 2022)
+ *   euler    Euler's method in sigma = sqrt(1 - abar)/sqrt(abar), on the state z/alpha
+ *            (Karras et al. 2022)
+ *   tcd      strategic stochastic sampling: a DDIM step to s = floor((1 - eta) t') below the next
+ *            timestep t' (0 after the last), then noise up to t' (Zheng et al. 2024)
  *
  * Timesteps are those of diffusers' scheduler of that kind made by from_config. */
 #ifndef SP_DIFFUSION_SAMPLER_H
@@ -18,7 +22,8 @@
     X(LCM, "lcm", 4)                                                                               \
     X(DDIM, "ddim", 50)                                                                            \
     X(DPMPP_2M, "dpm++2m", 20)                                                                     \
-    X(EULER, "euler", 30)
+    X(EULER, "euler", 30)                                                                          \
+    X(TCD, "tcd", 4)
 typedef enum {
 #define X(name, text, steps) SP_SAMPLER_##name,
     SP_SAMPLER_LIST(X)
@@ -27,11 +32,13 @@ typedef enum {
 } sp_sampler_kind;
 
 const char *sp_sampler_name(sp_sampler_kind kind);
-int sp_sampler_default_steps(sp_sampler_kind kind);
+static const double sp_default_eta = 0.3; /* of tcd, as in diffusers */
 /* SP_ARGUMENT, listing the names there are. */
 sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out);
-/* lcm for a model whose scheduler is an LCMScheduler, else dpm++2m. */
+/* How a student of that kind is meant to be sampled; dpm++2m for any other model. */
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config);
+/* How many steps when nobody says: the student's own number with its own sampler. */
+int sp_sampler_steps_for(const sp_scheduler_config *config, sp_sampler_kind kind);
 
 /* One step, from state z and the network's output m (guided, if it is):
  *   next  = z * . + m * . + previous * . + fresh * .
@@ -54,7 +61,8 @@ typedef struct {
 typedef struct {
     sp_sampler_kind kind;
     int steps;
-    bool deterministic; /* lcm: keep eps = (z - alpha clean)/sigma where others draw fresh noise */
+    double eta;         /* tcd, 0..1: 0 adds no noise, 1 goes down to timestep 0 and draws anew */
+    bool deterministic; /* no fresh noise: lcm keeps eps = (z - alpha clean)/sigma, tcd has eta 0 */
     double strength; /* 0: from noise alone. In (0,1]: from a picture, as diffusers' image-to-image
                         pipelines: the last floor(steps * strength) of the steps; lcm takes all of
                         them from the first floor(M * strength) timesteps of its M */

@@ -66,10 +66,12 @@ static sp_status read_noise_schedule(const json_t *config, const char *where,
     int prediction;
     SP_TRY(
         sp_config_int(config, "num_train_timesteps", 1000, 2, SP_MAX_TIMESTEPS, where, &timesteps));
-    SP_TRY(sp_json_text(config, "beta_schedule", out->is_lcm ? "scaled_linear" : "linear", where,
-                        &betas));
-    SP_TRY(sp_json_double(config, "beta_start", out->is_lcm ? 0.00085 : 0.0001, where, &start));
-    SP_TRY(sp_json_double(config, "beta_end", out->is_lcm ? 0.012 : 0.02, where, &end));
+    /* the defaults of the class */
+    bool latent = out->student == SP_STUDENT_LCM || out->student == SP_STUDENT_TCD;
+    SP_TRY(
+        sp_json_text(config, "beta_schedule", latent ? "scaled_linear" : "linear", where, &betas));
+    SP_TRY(sp_json_double(config, "beta_start", latent ? 0.00085 : 0.0001, where, &start));
+    SP_TRY(sp_json_double(config, "beta_end", latent ? 0.012 : 0.02, where, &end));
     SP_TRY(read_choice(config, "prediction_type", predictions, 2, 0, where, &prediction));
     sp_status status =
         sp_schedule_make(betas, start, end, (int)timesteps,
@@ -105,13 +107,28 @@ static sp_status read_sampling(const json_t *config, const char *where, sp_sched
     return SP_OK;
 }
 
+static sp_status read_student(const json_t *config, const char *where, const char *class_name,
+                              sp_scheduler_config *out)
+{
+    int64_t steps;
+    SP_TRY(sp_config_int(config, "_distilled_steps", 0, 0, SP_MAX_TIMESTEPS, where, &steps));
+    out->distilled_steps = (int)steps;
+    if (class_name && strcmp(class_name, "LCMScheduler") == 0)
+        out->student = SP_STUDENT_LCM;
+    else if (class_name && strcmp(class_name, "TCDScheduler") == 0)
+        out->student = SP_STUDENT_TCD;
+    else if (steps > 0)
+        out->student = SP_STUDENT_DDIM;
+    return SP_OK;
+}
+
 sp_status sp_scheduler_config_read(const json_t *config, const char *where,
                                    sp_scheduler_config *out)
 {
     SP_TRY(sp_config_check(config, where, rules, sizeof rules / sizeof *rules));
     const char *class_name = json_string_value(json_object_get(config, "_class_name"));
     memset(out, 0, sizeof *out);
-    out->is_lcm = class_name && strcmp(class_name, "LCMScheduler") == 0;
+    SP_TRY(read_student(config, where, class_name, out));
     if (class_name && strstr(class_name, "Flow"))
         return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", where,
                        class_name);

@@ -15,13 +15,19 @@ typedef enum {
     SP_SPACING_TRAILING
 } sp_timestep_spacing;
 
+/* Models made for few steps, in which guidance is distilled: by their scheduler's class
+ * LCMScheduler or TCDScheduler; a DDIMScheduler with the key "_distilled_steps", which diffusers
+ * passes over, is one that steps with DDIM along its phases or its grid (pcm, progressive). */
+typedef enum { SP_STUDENT_NONE, SP_STUDENT_LCM, SP_STUDENT_TCD, SP_STUDENT_DDIM } sp_student_kind;
+
 typedef struct {
     sp_noise_schedule schedule;
-    bool is_lcm; /* an LCMScheduler: the model is a consistency model, sampled without guidance */
+    sp_student_kind student;
+    int distilled_steps; /* how many steps the student was made for; 0: nobody says */
     sp_timestep_spacing spacing;
     int steps_offset;       /* added to leading timesteps */
     bool alpha_to_one;      /* DDIM ends at abar = 1, else at abar[0] */
-    int original_steps;     /* M: an LCM's grid is taken from M equidistant timesteps */
+    int original_steps;     /* M: the grid of lcm and tcd is taken from M equidistant timesteps */
     bool final_sigma_min;   /* DPM-Solver++ and Euler end at the sigma of timestep 0, not at 0 */
     bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order */
     bool euler_at_final;    /* DPM-Solver++: the last step is first order */

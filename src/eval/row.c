@@ -73,7 +73,9 @@ sp_status sp_evaluation_row_of(const sp_evaluation *e, const sp_contestant *c,
 
 static bool draws_fresh_noise(const sp_row_request *r)
 {
-    return r->sampler.kind == SP_SAMPLER_LCM && r->sampler.steps > 1 && !r->sampler.deterministic;
+    const sp_sampler_options *o = &r->sampler;
+    bool fresh = o->kind == SP_SAMPLER_LCM || (o->kind == SP_SAMPLER_TCD && o->eta > 0);
+    return fresh && o->steps > 1 && !o->deterministic;
 }
 
 static sp_status ode_error(const sp_contestant *c, const sp_row_request *r,

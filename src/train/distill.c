@@ -9,6 +9,7 @@
 #include "base/system.h"
 #include "models/initialize.h"
 #include "train/distill_feed.h"
+#include "train/rounds.h"
 #include "train/step_memory.h"
 #include "train/student_folder.h"
 #include "train/trainer.h"
@@ -23,6 +24,9 @@ typedef struct {
     sp_pipeline *teacher;
     sp_unet_config student;
     sp_distill_feed feed;
+    sp_step_shape shape;
+    int round;                 /* that `run` is for */
+    sp_weights *round_teacher; /* the previous round's student; NULL in the first */
     sp_plan *plan;
     sp_run *run;
     sp_training_state state;
@@ -35,15 +39,7 @@ typedef struct {
 sp_distill_options sp_distill_defaults(void)
 {
     return (sp_distill_options){
-        .objective = {.objective = SP_OBJECTIVE_SPLAM,
-                      .sigma = SP_SIGMA_QUADRATIC,
-                      .conditioning = SP_GAMMA_EMBEDDING,
-                      .gamma_power = 1,
-                      .guidance_w = 8,
-                      .ddim_timesteps = 50,
-                      .skip = 20,
-                      .solver_steps = 1,
-                      .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}},
+        .objective = sp_objective_defaults(SP_OBJECTIVE_SPLAM),
         .max_train_steps = 1000,
         .batch = 12,
         .accumulation = 1,
@@ -92,26 +88,47 @@ static sp_status set_lora(json_t *settings, const sp_distill_options *o)
     return sp_settings_set_text(settings, "lora-start", o->lora_start);
 }
 
+/* What only one objective looks at. */
+static json_t *objective_settings(const sp_distill_options *o)
+{
+    const sp_objective_settings *s = &o->objective;
+    switch (s->objective) {
+    case SP_OBJECTIVE_SPLAM:
+        return json_pack("{s:s, s:s, s:f, s:f, s:i, s:s}", "sigma", sp_sigma_name(s->sigma),
+                         "gamma-conditioning", sp_gamma_conditioning_name(s->conditioning),
+                         "gamma-one-probability", s->gamma.one_probability, "gamma-power",
+                         s->gamma.power, "gamma-grid", s->gamma.grid, "cond-proj-init",
+                         o->random_cond_proj ? "random" : "zero");
+    case SP_OBJECTIVE_PCM:
+        return json_pack("{s:i}", "phases", s->phases);
+    case SP_OBJECTIVE_PROGRESSIVE: /* where rounds begin depends on the number of steps */
+        return json_pack("{s:i, s:I}", "rounds", s->rounds, "max-train-steps",
+                         (json_int_t)o->max_train_steps);
+    default:
+        return json_object();
+    }
+}
+
 static sp_status run_settings(const sp_distill_options *o, sp_prediction prediction, json_t **out)
 {
     const sp_objective_settings *s = &o->objective;
+    json_t *own = objective_settings(o);
     json_t *json = json_pack(
-        "{s:s, s:s, s:s, s:f, s:f, s:f, s:i, s:i, s:i, s:s, s:f}", "objective",
-        sp_objective_name(s->objective), "sigma", sp_sigma_name(s->sigma), "gamma-conditioning",
-        sp_gamma_conditioning_name(s->conditioning), "gamma-one-probability",
-        s->gamma_one_probability, "gamma-power", s->gamma_power, "guidance-scale-w", s->guidance_w,
-        "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip, "solver-steps", s->solver_steps,
-        "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber", "huber-c", s->loss.huber_c);
+        "{s:s, s:f, s:i, s:i, s:i, s:s, s:f}", "objective", sp_objective_name(s->objective),
+        "guidance-scale-w", s->guidance_w, "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip,
+        "solver-steps", s->solver_steps, "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber",
+        "huber-c", s->loss.huber_c);
     json_t *rest = json_pack(
-        "{s:I, s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:s, s:b}", "ranks", (json_int_t)o->ranks,
+        "{s:I, s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:s}", "ranks", (json_int_t)o->ranks,
         "train-batch-size", (json_int_t)o->batch, "gradient-accumulation-steps",
         (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
         "seed", (json_int_t)o->seed, "optimizer", sp_optimizer_name(o->optimizer),
         "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
-        prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon", "random-cond-proj",
-        (int)o->random_cond_proj);
-    sp_status status =
-        json && rest && json_object_update(json, rest) == 0 ? set_sources(json, o) : SP_MEMORY;
+        prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon");
+    bool merged = own && json && rest && json_object_update(json, own) == 0 &&
+                  json_object_update(json, rest) == 0;
+    sp_status status = merged ? set_sources(json, o) : SP_MEMORY;
+    json_decref(own);
     json_decref(rest);
     if (!status && o->lora.rank) status = set_lora(json, o);
     *out = json;
@@ -140,17 +157,17 @@ static sp_status check_options(const sp_distill_options *o, const sp_noise_sched
             SP_ARGUMENT,
             "--output is the teacher's folder %s, whose UNet the student's would overwrite",
             o->teacher);
-    if (s->ddim_timesteps < 1 || s->ddim_timesteps > schedule->timesteps)
-        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
-                       s->ddim_timesteps, schedule->timesteps);
-    if (s->skip < 1 || s->skip > schedule->timesteps)
-        return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, schedule->timesteps);
-    if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS || s->solver_steps > s->skip)
-        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d and at most --skip",
-                       s->solver_steps, SP_MAX_SOLVER_STEPS);
     if (!o->lora.rank && (o->lora_start || o->lora_merged))
         return sp_fail(SP_ARGUMENT, "--lora-start and --lora-merged need --lora-rank");
-    return SP_OK;
+    if (o->lora.rank && s->rounds > 1)
+        return sp_fail(SP_UNSUPPORTED,
+                       "--lora-rank trains adapters over one teacher, and each of --rounds %d has "
+                       "another one; take --rounds 1",
+                       s->rounds);
+    if (s->rounds > o->max_train_steps)
+        return sp_fail(SP_ARGUMENT, "--rounds is %d, and --max-train-steps %lld are fewer",
+                       s->rounds, (long long)o->max_train_steps);
+    return sp_objective_check(s, schedule->timesteps);
 }
 
 /* ---- making ready ---- */
@@ -236,7 +253,7 @@ static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, 
 
 /* Latents and contexts; the text encoder and the VAE that make them are open no longer than that.
  */
-static sp_status make_feed(distillation *d, sp_step_shape *shape)
+static sp_status make_feed(distillation *d)
 {
     const sp_distill_options *o = d->options;
     bool sheets = o->validation_steps && !o->draws; /* recorded draws have no captions */
@@ -245,23 +262,20 @@ static sp_status make_feed(distillation *d, sp_step_shape *shape)
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
     sp_status status =
-        sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, shape);
+        sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, &d->shape);
     d->feed.schedule = &d->teacher->scheduler.schedule;
     if (!status && sheets) status = plan_sheet(d, pipeline, &d->memory.validation);
     sp_pipeline_close(pipeline);
     return status;
 }
 
-typedef struct {
-    const sp_objective_settings *objective;
-    sp_step_shape *shape;
-} step_context;
-
 static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
 {
-    step_context *step = context;
-    step->shape->recompute = recompute;
-    return sp_objective_graph(step->objective, step->shape, out);
+    distillation *d = context;
+    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
+    d->shape.recompute = recompute;
+    d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->unet->weights;
+    return sp_objective_graph(&now, &d->shape, out);
 }
 
 static sp_status report_memory(const distillation *d, size_t limit)
@@ -279,24 +293,32 @@ static sp_status report_memory(const distillation *d, size_t limit)
         sp_bytes_text(total), d->plan ? "" : " with all blocks recomputed");
 }
 
-static sp_status make_plan(distillation *d, sp_step_shape *shape)
+static size_t f32_bytes(const sp_weights *weights)
+{
+    size_t values = 0;
+    for (size_t i = 0; i < sp_weights_count(weights); i++)
+        values += (size_t)sp_tensor_count(sp_weights_at(weights, i));
+    return sizeof(float) * values;
+}
+
+/* The plan of the first round, and with it which blocks are recomputed in all. */
+static sp_status make_plan(distillation *d)
 {
     const sp_distill_options *o = d->options;
-    step_context context = {&o->objective, shape};
-    shape->teacher = &d->teacher->unet->config.unet;
-    shape->teacher_weights = d->teacher->unet->weights;
-    shape->student = &d->student;
-    shape->lora = o->lora.rank ? &o->lora : NULL;
-    shape->trace = o->trace != NULL;
-    shape->accumulate = o->accumulation > 1;
+    d->shape.teacher = &d->teacher->unet->config.unet;
+    d->shape.student = &d->student;
+    d->shape.lora = o->lora.rank ? &o->lora : NULL;
+    d->shape.trace = o->trace != NULL;
+    d->shape.accumulate = o->accumulation > 1;
     int64_t own = sp_resident_memory();
     size_t program = own > 0 ? (size_t)own : 0;
     d->memory.optimizer = o->optimizer;
     d->memory.data = sp_distill_feed_bytes(&d->feed);
     d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
+    d->memory.round_teacher = o->objective.rounds > 1 ? f32_bytes(d->teacher->unet->weights) : 0;
     const sp_step_request request = {
         .build = build_step,
-        .context = &context,
+        .context = d,
         .backend = d->teacher->backend,
         .storage = o->storage,
         .limit = o->memory_limit ? (size_t)o->memory_limit : sp_step_memory_allowed(),
@@ -306,11 +328,52 @@ static sp_status make_plan(distillation *d, sp_step_shape *shape)
     return report_memory(d, request.limit);
 }
 
+static void free_run(distillation *d)
+{
+    sp_run_destroy(d->run);
+    sp_plan_destroy(d->plan);
+    d->run = NULL;
+    d->plan = NULL;
+}
+
+/* The run of round d->round, which is planned. */
 static sp_status make_run(distillation *d)
 {
+    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
     SP_TRY(sp_run_create(d->plan, &d->run));
-    SP_TRY(sp_run_bind(d->run, "teacher", d->teacher->unet->weights));
-    return sp_run_bind(d->run, "ema", d->state.ema);
+    SP_TRY(sp_run_bind(d->run, "teacher", d->shape.teacher_weights));
+    return sp_objective_asks_average(&now) ? sp_run_bind(d->run, "ema", d->state.ema) : SP_OK;
+}
+
+/* Rank 0 has it from the state or from files, the others from rank 0. */
+static sp_status take_round_teacher(distillation *d, const sp_training_state *state, int round)
+{
+    sp_weights_destroy(d->round_teacher);
+    d->round_teacher = NULL;
+    SP_TRY(d->options->rank == 0
+               ? sp_round_teacher(d->options, d->settings, state, round, &d->round_teacher)
+               : sp_weights_copy(state->online, SP_F32, &d->round_teacher));
+    return sp_weights_share(d->round_teacher, d->ranks);
+}
+
+/* When a step is another round's: its teacher and its run. */
+static sp_status enter_round(void *context, const sp_training_state *state, sp_run **run)
+{
+    distillation *d = context;
+    const sp_distill_options *o = d->options;
+    sp_graph *graph;
+    int round = sp_round_of_step(&o->objective, state->step, o->max_train_steps);
+    if (round == d->round) return SP_OK;
+    free_run(d);
+    SP_TRY(take_round_teacher(d, state, round));
+    d->round = round;
+    SP_TRY(build_step(d, d->shape.recompute, &graph));
+    SP_TRY(sp_plan_create(graph, d->teacher->backend, o->storage, &d->plan));
+    SP_TRY(make_run(d));
+    sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
+                sp_round_settings(&o->objective, round).ddim_timesteps);
+    *run = d->run;
+    return SP_OK;
 }
 
 /* ---- tracing ---- */
@@ -403,8 +466,10 @@ static sp_status save_results(const distillation *d)
 static sp_status train(distillation *d)
 {
     const sp_distill_options *o = d->options;
+    char name[32];
+    snprintf(name, sizeof name, "distill %s", sp_objective_name(o->objective.objective));
     const sp_trainer_settings settings = {
-        .name = o->objective.objective == SP_OBJECTIVE_LCM ? "distill lcm" : "distill splam",
+        .name = name,
         .output = o->output,
         .max_steps = o->max_train_steps,
         .accumulation = o->accumulation,
@@ -418,8 +483,12 @@ static sp_status train(distillation *d)
         .settings = d->settings,
         .ranks = d->ranks,
     };
-    const sp_training_task task = {
-        .context = d, .feed = feed, .observe = observe, .measured = measured, .validate = validate};
+    const sp_training_task task = {.context = d,
+                                   .prepare = enter_round,
+                                   .feed = feed,
+                                   .observe = observe,
+                                   .measured = measured,
+                                   .validate = validate};
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
     if (o->rank > 0) return SP_OK;
@@ -437,11 +506,10 @@ static sp_status distill(distillation *d)
     if (!o->dry_run && o->rank == 0)
         SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
     SP_TRY(run_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
-    sp_step_shape shape = {0};
-    SP_TRY(make_feed(d, &shape));
+    SP_TRY(make_feed(d));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
         SP_TRY(sp_settings_set_text(d->settings, "data-key", sp_latent_cache_key(d->feed.cache)));
-    SP_TRY(make_plan(d, &shape));
+    SP_TRY(make_plan(d));
     SP_TRY(make_state(d));
     SP_TRY(make_run(d));
     SP_TRY(o->dry_run ? time_one_step(d) : train(d));
@@ -459,8 +527,8 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     own.rank = sp_ranks_rank(d.ranks);
     own.ranks = sp_ranks_count(d.ranks);
     sp_status status = distill(&d);
-    sp_run_destroy(d.run);
-    sp_plan_destroy(d.plan);
+    free_run(&d);
+    sp_weights_destroy(d.round_teacher);
     sp_distill_feed_free(&d.feed);
     sp_training_state_free(&d.state);
     sp_pipeline_close(d.teacher);

@@ -19,8 +19,8 @@ typedef struct {
     sp_optimizer optimizer;
     bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
     int64_t memory_limit;        /* bytes of the process; 0: what it may have here */
-    bool random_cond_proj;  /* start cond_proj at random, as the released script does, instead of at
-                               0 */
+    bool random_cond_proj;  /* splam by embedding: start cond_proj at random, as the released script
+                               does, instead of at 0 */
     sp_lora_settings lora;  /* rank 0: the whole student is trained */
     const char *lora_start; /* a LoRA file that training starts from; NULL: as the teacher */
     bool lora_merged;       /* also write the student with the adapters in its weights */
@@ -39,9 +39,11 @@ typedef struct {
 sp_distill_options sp_distill_defaults(void);
 
 /* Where lora.rank is 0, writes output/: unet/ (online weights), unet_ema/, the teacher's other
- * components, an LCMScheduler, README.md, splam.json (objective and settings), metrics.jsonl,
- * checkpoint-N/, validation-N.png. SP_CANCELLED after saving a checkpoint. Started by mpirun as one
- * of R processes, it trains with the others on R * batch samples a micro-batch (distributed.h).
+ * components, a scheduler that samples such a student, README.md, splam.json (objective, sampler,
+ * settings), metrics.jsonl, checkpoint-N/, validation-N.png; with rounds, round-R.safetensors, the
+ * student after round R and the teacher of the next. SP_CANCELLED after saving a checkpoint.
+ * Started by mpirun as one of R processes, it trains with the others on R * batch samples a
+ * micro-batch (distributed.h).
  *
  * Else only adapters and cond_proj are trained, and what is written of the networks is
  * pytorch_lora_weights.safetensors and kohya.safetensors (online adapters), ema/ with the same two

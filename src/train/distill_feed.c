@@ -132,7 +132,8 @@ static void draw_latent(const sp_distill_feed *f, int64_t step, int64_t index, f
 /* Sample `i` of this rank's micro-batch `micro`: its place in the order and its draws depend on
  * (seed, step, index in the step) alone, the index running over accumulation, ranks and batch, and
  * whether it is mirrored on (seed, epoch, sample). */
-static sp_status draw_sample(sp_distill_feed *f, int64_t micro, int64_t i, sp_subpath *path)
+static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
+                             int64_t i, sp_subpath *path)
 {
     const sp_distill_options *o = f->options;
     int64_t step = micro / o->accumulation,
@@ -150,10 +151,7 @@ static sp_status draw_sample(sp_distill_feed *f, int64_t micro, int64_t i, sp_su
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
                      latent / sizeof(float));
-    int64_t subpath;
-    double gamma;
-    sp_subpath_draw(&o->objective, o->seed, (uint64_t)step, (uint64_t)index, &subpath, &gamma);
-    *path = sp_subpath_at(&o->objective, f->schedule, (int)subpath, gamma);
+    *path = sp_subpath_draw(now, f->schedule, o->seed, (uint64_t)step, (uint64_t)index);
     return SP_OK;
 }
 
@@ -178,31 +176,56 @@ static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t mi
     return SP_OK;
 }
 
-static sp_status replay(sp_distill_feed *f, int64_t micro, sp_subpath *paths)
+/* A double would round it. */
+static int64_t integer_at(const sp_tensor *tensor, int64_t i)
+{
+    int64_t value;
+    memcpy(&value, (const char *)tensor->data + (size_t)i * sizeof value, sizeof value);
+    return value;
+}
+
+/* The sub-path that sample i of a micro-batch was recorded with. gamma is looked at by splam alone
+ * and end, its u, by tcd alone; NULL: not recorded. */
+static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_settings *now,
+                                  int64_t i, const sp_tensor *index, const sp_tensor *gamma,
+                                  const sp_tensor *end, sp_subpath *out)
+{
+    int64_t k = integer_at(index, i);
+    double g = gamma ? sp_load(gamma->data, SP_F32, i) : 1;
+    if (k < 0 || k >= now->ddim_timesteps || !(g >= 0 && g <= 1))
+        return sp_fail(SP_FORMAT, "%s: a draw has index %lld and gamma %g, expected 0..%d and 0..1",
+                       sp_tensor_file_path(f->draws), (long long)k, g, now->ddim_timesteps - 1);
+    *out = sp_subpath_at(now, f->schedule, (int)k);
+    out->gamma = g;
+    if (!end) return SP_OK;
+    int64_t u = integer_at(end, i);
+    if (u < 0 || u > out->end)
+        return sp_fail(SP_FORMAT, "%s: a draw of index %lld has end %lld, expected 0..%d",
+                       sp_tensor_file_path(f->draws), (long long)k, (long long)u, out->end);
+    out->target = (int)u;
+    return SP_OK;
+}
+
+static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
+                        sp_subpath *paths)
 {
     const sp_distill_options *o = f->options;
-    sp_tensor clean, noise, context, index, gamma;
+    sp_tensor clean, noise, context, index, gamma, end;
     sp_shape one = sp_shape_of(o->batch);
     SP_TRY(recorded(f, "latents", micro, SP_F32, f->clean.shape, &clean));
     SP_TRY(recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
     SP_TRY(recorded(f, "context", micro, SP_F32, f->context.shape, &context));
     SP_TRY(recorded(f, "index", micro, SP_I64, one, &index));
-    SP_TRY(recorded(f, "gamma", micro, SP_F32, one, &gamma));
+    if (now->objective == SP_OBJECTIVE_SPLAM)
+        SP_TRY(recorded(f, "gamma", micro, SP_F32, one, &gamma));
+    if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(recorded(f, "end", micro, SP_I64, one, &end));
     memcpy(f->clean.data, clean.data, sp_tensor_bytes(&clean));
     memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
     memcpy(f->context.data, context.data, sp_tensor_bytes(&context));
-    for (int64_t i = 0; i < o->batch; i++) {
-        int64_t k;
-        memcpy(&k, (const char *)index.data + (size_t)i * sizeof k,
-               sizeof k); /* a double would round it */
-        double g = o->objective.objective == SP_OBJECTIVE_LCM ? 1 : sp_load(gamma.data, SP_F32, i);
-        if (k < 0 || k >= o->objective.ddim_timesteps || !(g >= 0 && g <= 1))
-            return sp_fail(SP_FORMAT,
-                           "%s: draw %lld has index %lld and gamma %g, expected 0..%d and 0..1",
-                           sp_tensor_file_path(f->draws), (long long)micro, (long long)k, g,
-                           o->objective.ddim_timesteps - 1);
-        paths[i] = sp_subpath_at(&o->objective, f->schedule, (int)k, g);
-    }
+    for (int64_t i = 0; i < o->batch; i++)
+        SP_TRY(recorded_subpath(f, now, i, &index,
+                                now->objective == SP_OBJECTIVE_SPLAM ? &gamma : NULL,
+                                now->objective == SP_OBJECTIVE_TCD ? &end : NULL, &paths[i]));
     return SP_OK;
 }
 
@@ -325,13 +348,16 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
 {
     sp_distill_feed *f = feed;
     const sp_distill_options *o = f->options;
+    const sp_objective_settings now =
+        sp_round_settings(&o->objective, sp_round_of_step(&o->objective, micro / o->accumulation,
+                                                          o->max_train_steps));
     sp_subpath *paths = sp_alloc((size_t)o->batch * sizeof *paths);
     if (!paths) return SP_MEMORY;
-    sp_status status = f->draws ? replay(f, micro, paths) : SP_OK;
+    sp_status status = f->draws ? replay(f, &now, micro, paths) : SP_OK;
     for (int64_t i = 0; i < o->batch && !status; i++) {
-        if (!f->draws) status = draw_sample(f, micro, i, &paths[i]);
+        if (!f->draws) status = draw_sample(f, &now, micro, i, &paths[i]);
         if (status) break;
-        f->coefficients[i] = sp_subpath_coefficients(&o->objective, f->schedule, paths[i]);
+        f->coefficients[i] = sp_subpath_coefficients(&now, f->schedule, paths[i]);
         if (f->embedding_dim)
             sp_gamma_embedding(paths[i].gamma, f->embedding_dim,
                                (float *)f->embedding.data + i * f->embedding_dim);
@@ -341,11 +367,10 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     SP_TRY(sp_run_set_input(run, "clean", &f->clean));
     SP_TRY(sp_run_set_input(run, "noise", &f->noise));
     SP_TRY(sp_run_set_input(run, "context", &f->context));
-    if (sp_objective_is_guided(&o->objective))
-        SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
+    if (sp_objective_is_guided(&now)) SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
     if (f->embedding_dim) {
         SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
         SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));
     }
-    return sp_objective_set_coefficients(run, &o->objective, f->coefficients, o->batch);
+    return sp_objective_set_coefficients(run, &now, f->coefficients, o->batch);
 }

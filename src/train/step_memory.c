@@ -63,7 +63,7 @@ static void describe(const sp_plan *plan, sp_step_memory *m)
     sp_plan_memory memory = sp_plan_get_memory(plan);
     m->teacher = sp_plan_set_bytes(plan, "teacher");
     m->online = sp_plan_set_bytes(plan, "online");
-    m->ema = sp_plan_set_bytes(plan, "ema");
+    m->ema = m->online; /* kept, whether or not the step reads it */
     m->packed = memory.persistent;
     m->arena = memory.arena;
     m->arena_bound = memory.arena_bound;

@@ -16,6 +16,7 @@
     X(gradients, "gradients and their sums")                                                       \
     X(arena, "activations, scratch")                                                               \
     X(inputs, "inputs")                                                                            \
+    X(round_teacher, "teacher of later rounds")                                                    \
     X(data, "latents and contexts")                                                                \
     X(validation, "validation sheets")                                                             \
     X(program, "the program itself")

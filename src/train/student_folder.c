@@ -7,59 +7,7 @@
 #include "base/text.h"
 #include "diffusion/scheduler_config.h"
 #include "models/convert.h"
-
-static const char readme_head[] =
-    "# A few-step student\n"
-    "\n"
-    "Distilled with splam; `splam.json` has the objective and every setting. 1 to 4 steps of LCM, no guidance (CFG 1):\n"
-    "it is distilled in.\n"
-    "\n";
-
-static const char readme_folder[] =
-    "    splam generate -m . -p \"...\" --steps 4\n"
-    "\n"
-    "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n"
-    "\n";
-
-/* A UNet that is told gamma by cond_proj. */
-static const char readme_embedding[] =
-    "In diffusers say guidance_scale=1: the pipeline's default of 8.5 would be read as another position on the sub-path.\n"
-    "\n"
-    "    pipe = diffusers.LatentConsistencyModelPipeline.from_pretrained(\".\")\n"
-    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
-    "\n"
-    "Programs that know nothing of `cond_proj` take the folded model, a plain UNet:\n"
-    "\n"
-    "    splam convert -m . -o plain --fold-guidance                                # StableDiffusionPipeline, as below\n"
-    "    splam convert -m . -o student.safetensors --fold-guidance --single-file    # ComfyUI, A1111: sampler LCM, CFG 1\n";
-
-static const char readme_plain[] =
-    "In diffusers:\n"
-    "\n"
-    "    pipe = diffusers.StableDiffusionPipeline.from_pretrained(\".\")    # its scheduler is LCMScheduler\n"
-    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
-    "\n"
-    "As one file for ComfyUI and A1111 (sampler LCM, CFG 1):\n"
-    "\n"
-    "    splam convert -m . -o student.safetensors --single-file\n";
-
-static const char readme_lora[] =
-    "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, `kohya.safetensors`\n"
-    "in those of A1111 and ComfyUI, and in `ema/` the same of their moving average.\n"
-    "\n"
-    "    splam generate -m TEACHER --lora kohya.safetensors --sampler lcm --guidance 1 --steps 4 -p \"...\"\n"
-    "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n"
-    "\n"
-    "In diffusers:\n"
-    "\n"
-    "    pipe = diffusers.StableDiffusionPipeline.from_pretrained(TEACHER)\n"
-    "    pipe.scheduler = diffusers.LCMScheduler.from_config(pipe.scheduler.config)\n"
-    "    pipe.load_lora_weights(\".\", weight_name=\"pytorch_lora_weights.safetensors\")\n"
-    "    image = pipe(\"...\", num_inference_steps=4, guidance_scale=1).images[0]\n"
-    "\n"
-    "(after --num-ddim-timesteps M other than 50: from_config(..., original_inference_steps=M).)\n"
-    "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, sampler LCM, CFG 1.\n"
-    "\n";
+#include "train/student_readme.h"
 
 static sp_status save_unet(const sp_distill_options *o, const char *name,
                            const sp_unet_config *config, const sp_weights *weights)
@@ -106,30 +54,48 @@ static sp_status copy_part(const sp_distill_options *o, const sp_model_folder *t
     return status;
 }
 
-static sp_status save_scheduler(const sp_distill_options *o, const sp_model_folder *teacher_model)
+sp_status sp_student_scheduler(const sp_objective_settings *objective,
+                               const sp_model_folder *teacher, json_t **out)
 {
-    static const char *const kept[] = {"num_train_timesteps", "beta_start",      "beta_end",
-                                       "beta_schedule",       "prediction_type", "set_alpha_to_one",
-                                       "steps_offset"};
+    static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end",
+                                       "beta_schedule", "prediction_type"};
+    int steps = sp_objective_distilled_steps(objective);
+    json_t *from = NULL;
+    *out =
+        steps
+            ? json_pack("{s:s, s:i, s:s, s:b}", "_class_name", "DDIMScheduler", "_distilled_steps",
+                        steps, "timestep_spacing", "trailing", "set_alpha_to_one", 0)
+            : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
+                        objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler" : "LCMScheduler",
+                        "original_inference_steps", objective->ddim_timesteps, "timestep_scaling",
+                        10.0, "timestep_spacing", "leading");
+    /* an offset of 1 is nothing to these timesteps, and without it diffusers warns */
+    json_t *more = json_pack("{s:s, s:b, s:b, s:i}", "_diffusers_version", "0.30.0", "clip_sample",
+                             0, "rescale_betas_zero_snr", 0, "steps_offset", 1);
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
+    sp_status status = *out && config && more && json_object_update(*out, more) == 0
+                           ? sp_scheduler_config_of(teacher, &from, config)
+                           : SP_MEMORY;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
+        json_t *value = json_object_get(from, kept[i]);
+        if (value && json_object_set(*out, kept[i], value)) status = SP_MEMORY;
+    }
+    sp_free(config);
+    json_decref(more);
+    json_decref(from);
+    if (status) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+static sp_status save_scheduler(const sp_distill_options *o, const json_t *scheduler)
+{
     char *folder = sp_path_join(o->output, "scheduler");
     char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
-    json_t *teacher = NULL;
-    json_t *lcm = json_pack(
-        "{s:s, s:s, s:i, s:f, s:s, s:b, s:b}", "_class_name", "LCMScheduler", "_diffusers_version",
-        "0.30.0", "original_inference_steps", o->objective.ddim_timesteps, "timestep_scaling", 10.0,
-        "timestep_spacing", "leading", "clip_sample", 0, "rescale_betas_zero_snr", 0);
-    sp_scheduler_config *config = sp_alloc(sizeof *config);
-    sp_status status =
-        to && lcm && config ? sp_scheduler_config_of(teacher_model, &teacher, config) : SP_MEMORY;
-    sp_free(config);
-    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
-        json_t *value = json_object_get(teacher, kept[i]);
-        if (value && json_object_set(lcm, kept[i], value)) status = SP_MEMORY;
-    }
-    if (!status) status = sp_make_folders(folder);
-    if (!status) status = sp_json_save(to, lcm);
-    json_decref(teacher);
-    json_decref(lcm);
+    sp_status status = to ? sp_make_folders(folder) : SP_MEMORY;
+    if (!status) status = sp_json_save(to, scheduler);
     sp_free(to);
     sp_free(folder);
     return status;
@@ -143,24 +109,38 @@ static sp_status save_json(const sp_distill_options *o, const char *name, const 
     return status;
 }
 
-/* diffusers opens a component as the class that the index says. LatentConsistencyModelPipeline is
- * for UNets with cond_proj. */
-static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student)
+/* The flags, and how to sample. */
+static sp_status save_settings(const sp_distill_options *o, const json_t *settings,
+                               const sp_scheduler_config *scheduler)
+{
+    sp_sampler_kind kind = sp_sampler_for(scheduler);
+    json_t *json = json_copy((json_t *)(uintptr_t)settings);
+    bool good =
+        json && json_object_set_new(json, "sampler", json_string(sp_sampler_name(kind))) == 0 &&
+        json_object_set_new(json, "steps", json_integer(sp_sampler_steps_for(scheduler, kind))) ==
+            0;
+    sp_status status = good ? save_json(o, "splam.json", json) : SP_MEMORY;
+    json_decref(json);
+    return status;
+}
+
+/* diffusers opens a component as the class that the index says. */
+static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student,
+                            const json_t *scheduler)
 {
     char *path = sp_path_join(o->output, "vae/config.json");
     json_t *vae = NULL;
     sp_status status = path ? SP_OK : SP_MEMORY;
     if (!status && sp_path_exists(path)) status = sp_json_load(path, &vae);
     const char *vae_class = json_string_value(json_object_get(vae, "_class_name"));
-    json_t *index = json_pack(
-        "{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
-        "_class_name",
-        student->time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline",
-        "_diffusers_version", "0.30.0", "feature_extractor", "safety_checker",
-        "requires_safety_checker", 0, "scheduler", "diffusers", "LCMScheduler", "text_encoder",
-        "transformers", "CLIPTextModel", "tokenizer", "transformers", "CLIPTokenizer", "unet",
-        "diffusers", "UNet2DConditionModel", "vae", "diffusers",
-        vae_class ? vae_class : "AutoencoderKL");
+    json_t *index =
+        json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+                  "_class_name", sp_student_pipeline_class(student), "_diffusers_version", "0.30.0",
+                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
+                  "diffusers", json_string_value(json_object_get(scheduler, "_class_name")),
+                  "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
+                  "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
+                  vae_class ? vae_class : "AutoencoderKL");
     if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);
     json_decref(vae);
@@ -168,48 +148,43 @@ static sp_status save_index(const sp_distill_options *o, const sp_unet_config *s
     return status;
 }
 
-static sp_status save_teacher_parts(const sp_distill_options *o)
+static sp_status save_teacher_parts(const sp_distill_options *o, const sp_model_folder *teacher)
 {
     static const char *const parts[] = {"text_encoder", "tokenizer", "vae"};
-    sp_model_folder teacher;
-    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && !status; i++)
-        status = copy_part(o, &teacher, parts[i]);
-    if (!status) status = save_scheduler(o, &teacher);
-    sp_model_folder_close(&teacher);
-    return status;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        SP_TRY(copy_part(o, teacher, parts[i]));
+    return SP_OK;
 }
 
-static sp_status save_readme(const sp_distill_options *o, const sp_unet_config *student)
+/* What diffusers and splam read to know how to sample. */
+static sp_status save_descriptions(const sp_distill_options *o, const sp_unet_config *student,
+                                   const json_t *settings, const json_t *scheduler)
 {
-    sp_string text = {0};
-    bool adapters = o->lora.rank > 0;
-    sp_string_append_format(&text, "%s", readme_head);
-    if (adapters) sp_string_append_format(&text, "%s", readme_lora);
-    if (o->lora_merged)
-        sp_string_append_format(&text,
-                                "This folder is the whole student too, adapters merged.\n\n");
-    if (!adapters || o->lora_merged)
-        sp_string_append_format(&text, "%s%s", readme_folder,
-                                student->time_cond_dim ? readme_embedding : readme_plain);
-    char *path = sp_path_join(o->output, "README.md");
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
     sp_status status =
-        path && !text.failed ? sp_write_file(path, text.data, text.length) : SP_MEMORY;
-    sp_free(path);
-    sp_string_free(&text);
+        config ? sp_scheduler_config_read(scheduler, "the student's scheduler", config) : SP_MEMORY;
+    if (!status) status = save_scheduler(o, scheduler);
+    if (!status) status = save_settings(o, settings, config);
+    if (!status) status = sp_student_readme_save(o, student, config);
+    if (!status) status = save_index(o, student, scheduler);
+    sp_free(config);
     return status;
 }
 
 sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings)
 {
+    sp_model_folder teacher;
+    json_t *scheduler = NULL;
     SP_TRY(save_unet(o, "unet", student, online));
     SP_TRY(save_unet(o, "unet_ema", student, ema));
-    SP_TRY(save_teacher_parts(o));
-    SP_TRY(save_json(o, "splam.json", settings));
-    SP_TRY(save_readme(o, student));
-    return save_index(o, student);
+    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
+    sp_status status = save_teacher_parts(o, &teacher);
+    if (!status) status = sp_student_scheduler(&o->objective, &teacher, &scheduler);
+    if (!status) status = save_descriptions(o, student, settings, scheduler);
+    json_decref(scheduler);
+    sp_model_folder_close(&teacher);
+    return status;
 }
 
 /* ---- adapters ---- */
@@ -245,6 +220,27 @@ static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *
     return status;
 }
 
+/* What merged weights are sampled with is told by adapters' folders too. */
+static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_config *student,
+                                   const json_t *settings)
+{
+    sp_model_folder teacher;
+    json_t *json = NULL;
+    sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
+    if (!scheduler) return SP_MEMORY;
+    sp_status status = sp_model_folder_open(o->teacher, &teacher);
+    if (!status) {
+        status = sp_student_scheduler(&o->objective, &teacher, &json);
+        sp_model_folder_close(&teacher);
+    }
+    if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", scheduler);
+    if (!status) status = save_settings(o, settings, scheduler);
+    if (!status) status = sp_student_readme_save(o, student, scheduler);
+    json_decref(json);
+    sp_free(scheduler);
+    return status;
+}
+
 sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *student,
                            const sp_weights *base, const sp_weights *online, const sp_weights *ema,
                            const json_t *settings)
@@ -252,6 +248,5 @@ sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *st
     SP_TRY(save_adapters(o, ".", student, base, online));
     SP_TRY(save_adapters(o, "ema", student, base, ema));
     if (o->lora_merged) return save_merged(o, student, base, online, ema, settings);
-    SP_TRY(save_json(o, "splam.json", settings));
-    return save_readme(o, student);
+    return describe_adapters(o, student, settings);
 }

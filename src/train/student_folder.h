@@ -5,8 +5,9 @@
 #include "train/distill.h"
 
 /* Writes output/{unet,unet_ema,scheduler,README.md,splam.json,model_index.json} and copies the
- * teacher's other components, so that diffusers' LatentConsistencyModelPipeline opens it
- * (guidance_scale=1). settings: the run's flags, for splam.json. */
+ * teacher's other components, so that diffusers opens it (guidance_scale=1): as a
+ * LatentConsistencyModelPipeline where the UNet has cond_proj, else as a StableDiffusionPipeline.
+ * settings: the run's flags, for splam.json, which gets "sampler" and "steps" beside them. */
 sp_status sp_student_save(const sp_distill_options *options, const sp_unet_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings);
 
@@ -17,5 +18,12 @@ sp_status sp_student_save(const sp_distill_options *options, const sp_unet_confi
 sp_status sp_adapters_save(const sp_distill_options *options, const sp_unet_config *student,
                            const sp_weights *base, const sp_weights *online, const sp_weights *ema,
                            const json_t *settings);
+/* The scheduler_config.json of a student of this teacher (json_decref), with which it is sampled as
+ * its objective means it: splam and lcm an LCMScheduler, tcd a TCDScheduler, both with M original
+ * steps; pcm and progressive a DDIMScheduler with trailing timesteps, which ends at timestep 0 and
+ * has
+ * "_distilled_steps". */
+sp_status sp_student_scheduler(const sp_objective_settings *objective,
+                               const sp_model_folder *teacher, json_t **out);
 
 #endif

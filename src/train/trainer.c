@@ -29,13 +29,23 @@ typedef struct {
     double stage_seconds[SP_MAX_STAGES]; /* of the run, when the step began */
 } trainer;
 
+/* What belongs to the run. */
+static void leave_run(trainer *t)
+{
+    if (t->run) {
+        sp_run_set_output_observer(t->run, NULL, NULL);
+        sp_run_set_poll(t->run, NULL, NULL);
+    }
+    sp_reducer_destroy(t->reducer);
+    sp_free(t->gradient);
+    t->reducer = NULL;
+    t->gradient = NULL;
+}
+
 static void release(trainer *t)
 {
-    sp_free(t->gradient);
+    leave_run(t);
     if (t->metrics) fclose(t->metrics);
-    sp_run_set_output_observer(t->run, NULL, NULL);
-    sp_run_set_poll(t->run, NULL, NULL);
-    sp_reducer_destroy(t->reducer);
 }
 
 static sp_status find_gradients(trainer *t)
@@ -81,6 +91,26 @@ static sp_status make_reducer(trainer *t)
     sp_free(settings);
     sp_free(list);
     return status;
+}
+
+static sp_status enter_run(trainer *t)
+{
+    memset(t->stage_seconds, 0, sizeof t->stage_seconds);
+    SP_TRY(sp_run_bind(t->run, "online", t->state->online));
+    SP_TRY(find_gradients(t));
+    return make_reducer(t);
+}
+
+/* The task may go on with another run. */
+static sp_status prepare(trainer *t)
+{
+    sp_run *run = NULL;
+    if (!t->task->prepare) return SP_OK;
+    sp_status status = t->task->prepare(t->task->context, t->state, &run);
+    if (!status && !run) return SP_OK;
+    t->run = run; /* the one before may be no more */
+    leave_run(t);
+    return status ? status : enter_run(t);
 }
 
 sp_status sp_clear_gradient_sums(sp_run *run, const sp_weights *online)
@@ -350,6 +380,7 @@ static sp_status loop(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
     while (t->state->step < s->max_steps) {
+        SP_TRY(prepare(t));
         sp_status done = one_step(t);
         bool left = done == SP_CANCELLED; /* the step; the state is that before it */
         if (!left) SP_TRY(done);
@@ -398,9 +429,7 @@ static sp_status start(trainer *t)
                        t->settings->name, sp_ranks_launched());
     if (writes(t)) SP_TRY(start_output(t));
     SP_TRY(sp_training_state_share(t->state, t->settings->ranks));
-    SP_TRY(sp_run_bind(t->run, "online", t->state->online));
-    SP_TRY(find_gradients(t));
-    return make_reducer(t);
+    return enter_run(t);
 }
 
 sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_training_task *task,

@@ -9,6 +9,10 @@
 /* What differs between trainings. */
 typedef struct {
     void *context;
+    /* Before every step: sets *run, which is NULL, if another run is to take the place of the one
+     * in use, which may be destroyed. Its plan has the gradients of the same weights, and all
+     * weight sets but "online" are bound. NULL: nothing. */
+    sp_status (*prepare)(void *context, const sp_training_state *state, sp_run **run);
     /* Sets the run's inputs for one micro-batch, counted from 0 over the whole run. */
     sp_status (*feed)(void *context, sp_run *run, int64_t micro);
     /* After a micro-batch ran; NULL: nothing. */

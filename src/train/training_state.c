@@ -128,14 +128,20 @@ void sp_training_state_free(sp_training_state *state)
     *state = (sp_training_state){0};
 }
 
+sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks)
+{
+    for (size_t i = 0; i < sp_weights_count(weights); i++) {
+        sp_tensor *tensor = sp_weights_at(weights, i);
+        SP_TRY(sp_ranks_broadcast(ranks, tensor->data, sp_tensor_bytes(tensor)));
+    }
+    return SP_OK;
+}
+
 sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks)
 {
     SP_TRY(sp_ranks_broadcast(ranks, &state->step, sizeof state->step));
     for (int i = 0; i < SP_PART_COUNT; i++)
-        for (size_t k = 0; k < sp_weights_count(*part(state, i)); k++) {
-            sp_tensor *tensor = sp_weights_at(*part(state, i), k);
-            SP_TRY(sp_ranks_broadcast(ranks, tensor->data, sp_tensor_bytes(tensor)));
-        }
+        SP_TRY(sp_weights_share(*part(state, i), ranks));
     return SP_OK;
 }
 

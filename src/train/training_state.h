@@ -32,6 +32,8 @@ typedef struct {
 sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
                                    sp_training_state *out);
 void sp_training_state_free(sp_training_state *state);
+/* Every rank's tensors, owned and of the same names and shapes, become rank 0's. */
+sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks);
 /* Every rank's state becomes rank 0's. */
 sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks);
 /* What the optimiser works on for online weight `index`; the gradient is the caller's to add. */

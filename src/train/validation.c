@@ -2,6 +2,7 @@
 #include "train/validation.h"
 #include "base/memory.h"
 #include "data/sheet.h"
+#include "train/student_folder.h"
 
 enum { SP_VALIDATION_ROWS = 6 };
 static const int step_counts[] = {1, 2, 4};
@@ -125,7 +126,9 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
     v->rows = SP_VALIDATION_ROWS;
     for (int row = 0; row < v->rows && !status; row++) {
         if (row % 3 == 0) status = set_student(v, o, student, weights[row / 3], &merged);
-        const sp_sampler_options sampler = {.kind = SP_SAMPLER_LCM, .steps = step_counts[row % 3]};
+        const sp_sampler_options sampler = {.kind = sp_sampler_for(scheduler),
+                                            .steps = step_counts[row % 3],
+                                            .eta = sp_default_eta};
         if (!status)
             status = draw_row(
                 v, row,
@@ -144,12 +147,14 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {.output = options->output, .title = title, .seed = options->seed};
     const sp_pipeline_options parts = {.parts = SP_PART_VAE, .storage = options->storage};
+    sp_scheduler_config scheduler;
+    json_t *json = NULL;
     SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
-    sp_scheduler_config scheduler = v.pipeline->scheduler;
-    scheduler.is_lcm = true;
-    scheduler.original_steps = options->objective.ddim_timesteps;
-    sp_status status = take_prompts(&v, feed);
+    sp_status status = sp_student_scheduler(&options->objective, &v.pipeline->folder, &json);
+    if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", &scheduler);
+    if (!status) status = take_prompts(&v, feed);
     if (!status) status = draw_student(&v, options, &scheduler, student, state);
+    json_decref(json);
     release(&v);
     sp_pipeline_close(v.pipeline);
     return status;

@@ -1,4 +1,5 @@
-"""Sub-path linear approximation distillation (SPLAM) and latent consistency distillation (LCM) in plain PyTorch.
+"""Few-step distillation in plain PyTorch: sub-path linear approximation (splam), latent consistency (lcm), phased
+consistency (pcm), trajectory consistency (tcd) and progressive distillation.
 
 Written to be read beside the equations, not to be fast. All randomness comes in as recorded draws, so a run is a
 function of (teacher, draws, settings). Letters: B batch, C latent channels, H, W latent size, L tokens, D context
@@ -12,6 +13,7 @@ import copy
 import json
 import os
 
+import numpy as np
 import torch
 from diffusers import DDIMScheduler, LatentConsistencyModelPipeline, UNet2DConditionModel
 from diffusers.utils import logging
@@ -20,11 +22,25 @@ from safetensors.torch import load_file
 logging.set_verbosity_error()
 
 DEFAULTS = {
-    "objective": "splam", "max-train-steps": 10, "train-batch-size": 3, "learning-rate": 8e-6, "loss-type": "huber",
+    "max-train-steps": 10, "train-batch-size": 3, "learning-rate": 8e-6, "loss-type": "huber",
     "huber-c": 1e-3, "ema-decay": 0.95, "guidance-scale-w": 8.0, "num-ddim-timesteps": 50, "skip": 20,
-    "solver-steps": 1, "sigma": "quadratic", "gamma-conditioning": "embedding", "gradient-accumulation-steps": 1,
-    "mixed-precision": "no",
+    "solver-steps": 1, "gradient-accumulation-steps": 1, "mixed-precision": "no",
 }
+OBJECTIVE_DEFAULTS = {
+    "splam": {"sigma": "quadratic", "gamma-conditioning": "embedding"},
+    "lcm": {},
+    "pcm": {"phases": 4},
+    "tcd": {},
+    "progressive": {"num-ddim-timesteps": 64, "solver-steps": 2, "rounds": 4, "loss-type": "l2", "skip": 0},
+}
+
+
+def complete(flags):
+    """The settings of a run from the flags that were given."""
+    objective = flags.get("objective", "splam")
+    return {**DEFAULTS, **OBJECTIVE_DEFAULTS[objective], **flags, "objective": objective}
+
+
 GAMMA_EMBEDDING_DIM = 256
 MAX_GRADIENT_NORM = 1.0
 
@@ -96,7 +112,7 @@ def load_teacher(folder, dtype):
 
 def make_student(teacher, gamma_conditioning):
     """The teacher; for `embedding` with cond_proj = 0 added, so that at the start it is the teacher."""
-    if gamma_conditioning == "time":
+    if gamma_conditioning != "embedding":
         student = copy.deepcopy(teacher)
     else:
         # not from_config, which puts the default back for keys that the teacher's file did not mention
@@ -161,36 +177,50 @@ def teacher_step(teacher, schedule, prediction_type, z, start, end, context, unc
     return alpha * (x0_c + w * (x0_c - x0_u)) + sigma * (eps_c + w * (eps_c - eps_u))
 
 
-def prediction_and_target(teacher, student, ema, schedule, prediction_type, settings, draw):
-    """The student's estimate p of the clean latent (with gradient) and its target f (without), both [B,C,H,W].
+def starts(settings, count, draw):
+    """s of each sample, [B], of a schedule of `count` timesteps."""
+    step = count // settings["num-ddim-timesteps"]
+    return step * (draw["index"] + 1) - 1
+
+
+def solve(teacher, schedule, prediction_type, settings, draw, z, points):
+    """The teacher's guided DDIM steps through the timesteps `points`, each [B]."""
+    uncond = draw["uncond"].expand_as(draw["context"])
+    for t, t_next in zip(points, points[1:]):
+        z = teacher_step(teacher, schedule, prediction_type, z, t, t_next, draw["context"], uncond,
+                         settings["guidance-scale-w"])
+    return z
+
+
+def noised(schedule, draw, start):
+    alpha, sigma = schedule.at(start)
+    return alpha * draw["latents"] + sigma * draw["noise"]
+
+
+def splam(teacher, student, ema, schedule, prediction_type, settings, draw):
+    """The student's estimate p of the clean latent (with gradient) and its target f (without), both [B,C,H,W]. lcm is
+    this with gamma = 1 and a student that is not told.
 
     draw: latents, noise [B,C,H,W], context [B,L,D], uncond [1,L,D], index [B] in 0..M-1, gamma [B]."""
-    skip = settings["skip"]
-    embedding = settings["gamma-conditioning"] == "embedding"
+    conditioning = settings.get("gamma-conditioning", "none")
     gamma = draw["gamma"].float()
     if settings["objective"] == "lcm":
         gamma = torch.ones_like(gamma)
-
-    step = len(schedule.alpha) // settings["num-ddim-timesteps"]
-    start = step * (draw["index"] + 1) - 1
-    end = (start - skip).clamp(min=0)
+    start = starts(settings, len(schedule.alpha), draw)
+    end = (start - settings["skip"]).clamp(min=0)
     alpha_s, sigma_s = schedule.at(start)
     alpha_e, sigma_e = schedule.at(end)
 
     with torch.no_grad():
         # 1. the noisy latent at the start of the sub-path
-        z_s = alpha_s * draw["latents"] + sigma_s * draw["noise"]
+        z_s = noised(schedule, draw, start)
 
         # 2. the teacher solves the sub-path
-        points = sub_timesteps(start, skip, settings["solver-steps"])
-        uncond = draw["uncond"].expand_as(draw["context"])
-        z_e = z_s
-        for t, t_next in zip(points, points[1:]):
-            z_e = teacher_step(teacher, schedule, prediction_type, z_e, t, t_next, draw["context"], uncond,
-                               settings["guidance-scale-w"])
+        z_e = solve(teacher, schedule, prediction_type, settings, draw, z_s,
+                    sub_timesteps(start, settings["skip"], settings["solver-steps"]))
 
         # 3. the target, from the EMA network at gamma = 1
-        cond = gamma_embedding(torch.ones_like(gamma)).to(z_e.dtype) if embedding else None
+        cond = gamma_embedding(torch.ones_like(gamma)).to(z_e.dtype) if conditioning == "embedding" else None
         output = ema(z_e, end, draw["context"], timestep_cond=cond).sample
         x0, _ = clean_and_noise(prediction_type, output, z_e, alpha_e, sigma_e)
         c_skip, c_out = boundary(end)
@@ -199,19 +229,97 @@ def prediction_and_target(teacher, student, ema, schedule, prediction_type, sett
         # 4. the point on the straight line between the ends, the far one rescaled to the start's signal level
         g = gamma.double()
         rho = schedule.alpha[start] / schedule.alpha[end]
-        sigma_g = interpolated_sigma(settings["sigma"], g, rho, schedule.sigma[start], schedule.sigma[end])
+        sigma_g = interpolated_sigma(settings.get("sigma", "quadratic"), g, rho, schedule.sigma[start],
+                                     schedule.sigma[end])
         z_g = schedule.column(g) * z_s + schedule.column((1 - g) * rho) * z_e
 
     # 5. the student's estimate there
-    if embedding:
+    if conditioning == "embedding":
         output = student(z_g, start, draw["context"], timestep_cond=gamma_embedding(gamma).to(z_g.dtype)).sample
-    else:
+    elif conditioning == "time":
         r = (schedule.alpha[start] ** 2 + sigma_g ** 2).sqrt()
         t = fractional_timestep(schedule.alpha, schedule.sigma, schedule.alpha[start], sigma_g)
         output = student(z_g / schedule.column(r), t.float(), draw["context"]).sample
+    else:
+        output = student(z_g, start, draw["context"]).sample
     x0, _ = clean_and_noise(prediction_type, output, z_g, alpha_s, schedule.column(sigma_g))
     c_skip, c_out = boundary(start)
     return schedule.column(c_skip) * z_g + schedule.column(c_out) * x0, target
+
+
+def ddim_jump(network, schedule, prediction_type, z, t, u, context):
+    """f(z, t -> u): one DDIM step of the network, per sample from timestep t to timestep u."""
+    x0, eps = clean_and_noise(prediction_type, network(z, t, context).sample, z, *schedule.at(t))
+    alpha, sigma = schedule.at(u)
+    return alpha * x0 + sigma * eps
+
+
+def phase_edges(phases, count=1000):
+    """The lower edges of equal phases, rising: the timesteps that DDIM with trailing spacing takes in as many steps,
+    without the first, and 0."""
+    trailing = np.round(np.arange(count, 0, -count / phases)).astype(np.int64) - 1
+    return torch.tensor([0] + sorted(trailing.tolist())[:-1])
+
+
+def pcm(teacher, student, ema, schedule, prediction_type, settings, draw):
+    """Both f to the lower edge of the start's phase, of s and of e, which is never below that edge."""
+    start = starts(settings, len(schedule.alpha), draw)
+    edges = phase_edges(settings["phases"], len(schedule.alpha))
+    u = torch.stack([edges[edges < s].max() if s > 0 else edges[0] for s in start])
+    return jumps(teacher, student, ema, schedule, prediction_type, settings, draw, start, u, u)
+
+
+def tcd(teacher, student, ema, schedule, prediction_type, settings, draw):
+    """Both f to the timestep draw["end"] [B], in 0..e."""
+    start = starts(settings, len(schedule.alpha), draw)
+    return jumps(teacher, student, ema, schedule, prediction_type, settings, draw, start, torch.zeros_like(start),
+                 draw["end"])
+
+
+def jumps(teacher, student, ema, schedule, prediction_type, settings, draw, start, lowest, u):
+    points = [torch.maximum(p, lowest) for p in sub_timesteps(start, settings["skip"], settings["solver-steps"])]
+    with torch.no_grad():
+        z_s = noised(schedule, draw, start)
+        z_e = solve(teacher, schedule, prediction_type, settings, draw, z_s, points)
+        target = ddim_jump(ema, schedule, prediction_type, z_e, points[-1], u, draw["context"])
+    return ddim_jump(student, schedule, prediction_type, z_s, start, u, draw["context"]), target
+
+
+def grid_timestep(i, parts, count):
+    """Point i, [B], of a grid of so many steps: rint(i T / parts) - 1, and 0 for i = 0."""
+    return (torch.round(i.double() * count / parts) - 1).clamp(min=0).long()
+
+
+def progressive(teacher, student, ema, schedule, prediction_type, settings, draw):
+    """The student's clean estimate and that with which one DDIM step ends where the teacher's n end, each times
+    sqrt(max(SNR, 1)). settings: those of the round."""
+    n, steps, count = settings["solver-steps"], settings["num-ddim-timesteps"], len(schedule.alpha)
+    fine = n * (draw["index"] + 1)
+    points = [grid_timestep(fine - j, n * steps, count) for j in range(n + 1)]
+    start, end = points[0], points[-1]
+    alpha_s, sigma_s = schedule.at(start)
+    with torch.no_grad():
+        z_s = noised(schedule, draw, start)
+        z_e = solve(teacher, schedule, prediction_type, settings, draw, z_s, points)
+        ratio = schedule.sigma[end] / schedule.sigma[start]
+        target = (z_e - schedule.column(ratio) * z_s) / schedule.column(
+            schedule.alpha[end] - ratio * schedule.alpha[start])
+    x0, _ = clean_and_noise(prediction_type, student(z_s, start, draw["context"]).sample, z_s, alpha_s, sigma_s)
+    weight = schedule.column(((schedule.alpha[start] / schedule.sigma[start]) ** 2).clamp(min=1).sqrt())
+    return weight * x0, weight * target
+
+
+OBJECTIVES = {"splam": splam, "lcm": splam, "pcm": pcm, "tcd": tcd, "progressive": progressive}
+
+
+def round_settings(settings, step):
+    """(round, settings of the round) of a training step: progressive halves (or divides by n) the number of steps in each
+    round, and after the first its teacher has the guidance in it."""
+    if settings["objective"] != "progressive":
+        return 0, settings
+    index = step * settings["rounds"] // settings["max-train-steps"]
+    return index, {**settings, "guidance-scale-w": settings["guidance-scale-w"] if index == 0 else 0.0,
+                   "num-ddim-timesteps": settings["num-ddim-timesteps"] // settings["solver-steps"] ** (index + 1)}
 
 
 def loss_of(prediction, target, settings):
@@ -225,10 +333,12 @@ def loss_of(prediction, target, settings):
 # ---- the loop ------------------------------------------------------------------------------------------------------
 
 def train(folder, draws, flags, dtype=torch.float32, start=None):
-    """start: an adapter's starting values, see add_adapters; None: the whole student is trained. Returns (trace, student, ema). trace: loss, grad_norm [steps]; prediction.K, target.K of each micro-batch."""
-    settings = {**DEFAULTS, **flags}
+    """start: an adapter's starting values, see add_adapters; None: the whole student is trained.
+
+    Returns (trace, student, ema). trace: loss, grad_norm [steps]; prediction.K, target.K of each micro-batch."""
+    settings = complete(flags)
     teacher, config = load_teacher(folder, dtype)
-    student = make_student(teacher, settings["gamma-conditioning"])
+    student = make_student(teacher, settings.get("gamma-conditioning", "none"))
     if start:
         student = add_adapters(student, settings, start)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
@@ -237,14 +347,18 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
     optimizer = torch.optim.AdamW(trained, lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     draws = {name: t.to(dtype) if t.is_floating_point() and "gamma" not in name else t for name, t in draws.items()}
     accumulation = settings["gradient-accumulation-steps"]
-    trace, losses, norms = {}, [], []
+    trace, losses, norms, round_index = {}, [], [], 0
     for step in range(settings["max-train-steps"]):
+        index, now = round_settings(settings, step)
+        if index != round_index:
+            round_index, teacher = index, copy.deepcopy(student).eval().requires_grad_(False)
         optimizer.zero_grad()
         step_loss = 0.0
         for k in range(step * accumulation, (step + 1) * accumulation):
-            draw = {name: draws[f"{name}.{k}"] for name in ("latents", "noise", "context", "index", "gamma")}
-            prediction, target = prediction_and_target(teacher, student, ema, schedule, config.prediction_type,
-                                                       settings, {**draw, "uncond": draws["uncond"]})
+            draw = {name: draws[f"{name}.{k}"] for name in ("latents", "noise", "context", "index", "gamma", "end")
+                    if f"{name}.{k}" in draws}
+            prediction, target = OBJECTIVES[settings["objective"]](
+                teacher, student, ema, schedule, config.prediction_type, now, {**draw, "uncond": draws["uncond"]})
             loss = loss_of(prediction, target, settings) / accumulation
             loss.backward()
             step_loss += loss.item()

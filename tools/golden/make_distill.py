@@ -1,6 +1,7 @@
-"""Ten training steps of splam and lcm from recorded draws: draws, trace, final weights. See README.md."""
+"""Ten training steps of every objective from recorded draws: draws, trace, final weights. See README.md."""
 import json
 import os
+import sys
 
 import torch
 from safetensors.torch import save_file
@@ -39,11 +40,26 @@ CASES = {
         "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time",
         "loss-type": "l2"}),
     "lcm": ("epsilon", 3, {"objective": "lcm", "learning-rate": 1e-5}),
-    "lcm-time-l2": ("epsilon", 3, {
-        "objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "gamma-conditioning": "time",
-        "loss-type": "l2"}),
-    "lcm-v": ("v_prediction", 3, {
-        "objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "gamma-conditioning": "time"}),
+    "lcm-l2": ("epsilon", 3, {
+        "objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "loss-type": "l2"}),
+    "lcm-v": ("v_prediction", 3, {"objective": "lcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
+    "pcm": ("epsilon", 2, {"objective": "pcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
+    # phases of 333 1/3 timesteps, and sub-paths of 150 that end at their edges
+    "pcm-v-skip150-solver2": ("v_prediction", 2, {
+        "objective": "pcm", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "phases": 3, "num-ddim-timesteps": 10,
+        "skip": 150, "solver-steps": 2, "loss-type": "l2"}),
+    "tcd": ("epsilon", 2, {"objective": "tcd", "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
+    "tcd-v-skip100-solver2": ("v_prediction", 2, {
+        "objective": "tcd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "num-ddim-timesteps": 10, "skip": 100,
+        "solver-steps": 2}),
+    # 8 steps to 4, then to 2
+    "progressive": ("epsilon", 2, {
+        "objective": "progressive", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "num-ddim-timesteps": 8,
+        "rounds": 2}),
+    # 9 steps to 3, then to 1; 1000/9 is no whole number
+    "progressive-v-solver3": ("v_prediction", 2, {
+        "objective": "progressive", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "num-ddim-timesteps": 9,
+        "solver-steps": 3, "rounds": 2, "loss-type": "huber"}),
     # adapters over the teacher's weights, both halves not zero at the start, so that both have gradients
     "lora": ("epsilon", 3, {
         "learning-rate": 1e-4, "guidance-scale-w": 2.0, "lora-rank": 2, "lora-alpha": 4.0, "lora-targets": "all"}),
@@ -70,7 +86,23 @@ def write_teacher(prediction_type):
         "scheduler": ["diffusers", "DDIMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"]})
 
 
-def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma):
+def add_own_draws(draws, g, settings, batch, micro_batches):
+    """What the later objectives draw: an index of the round's grid; tcd's end; no gamma."""
+    for k in range(micro_batches):
+        _, now = distill.round_settings(settings, k // settings["gradient-accumulation-steps"])
+        points = now["num-ddim-timesteps"]
+        draws[f"index.{k}"] = torch.randint(0, points, (batch,), generator=g)
+        if k == 1:
+            draws["index.1"][0], draws["index.1"][1] = 0, points - 1
+        if settings["objective"] == "tcd":
+            end = (distill.starts(settings, 1000, {"index": draws[f"index.{k}"]}) - settings["skip"]).clamp(min=0)
+            draws[f"end.{k}"] = (torch.rand(batch, generator=g) * (end + 1)).floor().long().clamp(max=end)
+            if k == 2:  # the ends of the range
+                draws["end.2"][0], draws["end.2"][1] = 0, end[1]
+        del draws[f"gamma.{k}"]
+
+
+def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma, settings):
     """With gamma 0 and `time` the student's estimate is the EMA network's own: the difference is rounding alone and
     its Huber gradient noise, so there the smallest gamma is larger."""
     g = generator(seed)
@@ -85,6 +117,8 @@ def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma):
     draws["index.1"][0], draws["index.1"][1] = 0, ddim_points - 1
     draws["gamma.1"][0], draws["gamma.1"][1] = 0.25, smallest_gamma
     draws["gamma.2"][0], draws["gamma.2"][1] = 1.0, smallest_gamma
+    if settings["objective"] not in ("splam", "lcm"):
+        add_own_draws(draws, g, settings, batch, micro_batches)
     return draws
 
 
@@ -111,10 +145,10 @@ def write_start(path, start, settings):
 
 def write_case(name, seed, prediction_type, batch, flags):
     folder = case_folder(f"distill-{name}")
-    settings = {**distill.DEFAULTS, "train-batch-size": batch, **flags}
+    settings = distill.complete({"train-batch-size": batch, **flags})
     micro_batches = settings["max-train-steps"] * settings["gradient-accumulation-steps"]
-    smallest_gamma = 0.0 if settings["gamma-conditioning"] == "embedding" else 0.25
-    draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma)
+    smallest_gamma = 0.0 if settings.get("gamma-conditioning") == "embedding" else 0.25
+    draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma, settings)
     write_tensors(os.path.join(folder, "draws.safetensors"), draws)
     teacher = os.path.join(ROOT, f"teacher-{prediction_type}")
     start = None
@@ -141,10 +175,14 @@ def write_case(name, seed, prediction_type, batch, flags):
 
 
 def main():
-    write_teacher("epsilon")
-    write_teacher("v_prediction")
+    """All, or the cases named on the command line."""
+    wanted = sys.argv[1:]
+    if not wanted:
+        write_teacher("epsilon")
+        write_teacher("v_prediction")
     for i, (name, (prediction_type, batch, flags)) in enumerate(CASES.items()):
-        write_case(name, 700 + i, prediction_type, batch, flags)
+        if not wanted or name in wanted:
+            write_case(name, 700 + i, prediction_type, batch, flags)
 
 
 if __name__ == "__main__":

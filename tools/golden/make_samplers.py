@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import torch
 from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler,
-                       StableDiffusionImg2ImgPipeline, UNet2DConditionModel)
-from diffusers.schedulers import scheduling_lcm
+                       StableDiffusionImg2ImgPipeline, TCDScheduler, UNet2DConditionModel)
+from diffusers.schedulers import scheduling_lcm, scheduling_tcd
 
 import distill
 from common import ROOT, case_folder, generator, random_tensor, write_json, write_tensors
 
 KINDS = {"lcm": LCMScheduler, "ddim": DDIMScheduler, "dpm++2m": DPMSolverMultistepScheduler,
-         "euler": EulerDiscreteScheduler}
+         "euler": EulerDiscreteScheduler, "tcd": TCDScheduler}
 
 # the scheduler files of SD1.5 and SD2.1
 SD1 = {
@@ -60,6 +60,13 @@ IMAGE_CASES = {
     "sampler-image-v": ("ddim", SD2, [(10, 2.0, 0.8)]),
 }
 
+# Strategic stochastic sampling. folder: (sampler, scheduler_config.json, [(steps, guidance, strength or None, eta)])
+TCD_CASES = {
+    "sampler-tcd": ("tcd", SD1, [(1, 1.0, None, 0.3), (4, 1.0, None, 0.3), (8, 1.0, None, 0.7), (4, 1.0, None, 0.0),
+                                 (3, 7.5, None, 1.0), (5, 1.0, 0.6, 0.3)]),
+    "sampler-tcd-v": ("tcd", SD2, [(4, 1.0, None, 0.3)]),
+}
+
 # Latents that are odd at every level of the UNet, and not square.
 ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
 
@@ -86,11 +93,12 @@ def make_scheduler(kind, folder, steps, strength=None):
 
 
 @torch.no_grad()
-def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image):
-    """The loop of StableDiffusionPipeline; noise[1:] are what LCMScheduler adds after each step but the last. image: clean
-    latents to start from, or None."""
+def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, eta):
+    """The loop of StableDiffusionPipeline; noise[1:] are what LCMScheduler and TCDScheduler add after each step but the last.
+    image: clean latents to start from, or None. eta: TCDScheduler's, or None."""
     fresh = iter(noise[1:])
-    scheduling_lcm.randn_tensor = lambda *args, **kwargs: next(fresh)
+    scheduling_lcm.randn_tensor = scheduling_tcd.randn_tensor = lambda *args, **kwargs: next(fresh)
+    more = {} if eta is None else {"eta": eta}
     uncond = uncond.expand_as(context)
     if image is None:
         z = noise[0] * scheduler.init_noise_sigma
@@ -103,7 +111,7 @@ def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image):
             output_uncond = unet(z_in, t, uncond).sample
             output = output_uncond + guidance * (output - output_uncond)
         # LCMScheduler computes coefficients from t, in float64 if it is a plain number; Euler wants a tensor
-        z = scheduler.step(output, int(t) if isinstance(scheduler, LCMScheduler) else t, z, return_dict=False)[0]
+        z = scheduler.step(output, int(t) if isinstance(scheduler, LCMScheduler) else t, z, **more, return_dict=False)[0]
     return z
 
 
@@ -111,23 +119,26 @@ def write_case(name, seed, kind, config, runs, unets, size=(8, 8)):
     folder = case_folder(name)
     write_json(os.path.join(folder, "scheduler_config.json"), config)
     case = {"sampler": kind, "unet": "../unet-demo", "runs": []}
-    for i, (steps, guidance, *strength) in enumerate(runs):
+    for i, (steps, guidance, *rest) in enumerate(runs):
+        strength, eta = [s for s in rest[:1] if s is not None], rest[1] if len(rest) > 1 else None
         g = generator(seed + i)
         context, uncond = random_tensor(g, 2, 7, 24), random_tensor(g, 1, 7, 24)
-        noise = [random_tensor(g, 2, 4, *size) for _ in range(steps if kind == "lcm" else 1)]
+        noise = [random_tensor(g, 2, 4, *size) for _ in range(steps if kind in ("lcm", "tcd") else 1)]
         image = random_tensor(g, 2, 4, *size) if strength else None
         result = {}
         for dtype, unet in unets.items():
             scheduler, timesteps = make_scheduler(kind, folder, steps, *strength)
             result[dtype] = sample(unet, scheduler, timesteps, [n.to(dtype) for n in noise], context.to(dtype),
-                                   uncond.to(dtype), guidance, image.to(dtype) if strength else None)
+                                   uncond.to(dtype), guidance, image.to(dtype) if strength else None, eta)
         exact = result[torch.float64]
         rounding = float((result[torch.float32] - exact).abs().max() / exact.abs().max())
-        file = f"steps{steps}_guidance{guidance:g}{''.join(f'_strength{s:g}' for s in strength)}.safetensors"
+        file = f"steps{steps}_guidance{guidance:g}{''.join(f'_strength{s:g}' for s in strength)}"
+        file += ".safetensors" if eta is None else f"_eta{eta:g}.safetensors"
         write_tensors(os.path.join(folder, file), {
             **{f"noise.{j}": n for j, n in enumerate(noise)}, "context": context, "uncond": uncond,
             **({"image": image} if strength else {}), "timesteps": timesteps, "latents": exact.float()})
         case["runs"].append({"file": file, "steps": steps, "guidance": guidance, **({"strength": strength[0]} if strength else {}),
+                             **({} if eta is None else {"eta": eta}),
                              "float32_against_float64": float(f"{rounding:.1e}")})
         shown = timesteps.tolist()
         print(f"{name} {steps} {guidance:g}: rms {exact.square().mean().sqrt():.3f} rounding {rounding:.1e}"
@@ -141,6 +152,8 @@ def main():
              for dtype in (torch.float32, torch.float64)}
     for i, (name, (kind, config, runs)) in enumerate({**CASES, **IMAGE_CASES}.items()):
         write_case(name, 600 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(TCD_CASES.items()):
+        write_case(name, 1000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
         write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 

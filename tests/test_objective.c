@@ -1,0 +1,271 @@
+/* The numbers of distillation objectives: sub-paths, draws, coefficients, rounds, what is refused.
+ */
+#include <math.h>
+#include "support.h"
+#include "diffusion/objective.h"
+#include "diffusion/sampler.h"
+
+/* ---- coefficients ---- */
+
+static sp_noise_schedule schedule_of(sp_prediction prediction)
+{
+    sp_noise_schedule schedule;
+    assert_ok(sp_schedule_make("scaled_linear", 0.00085, 0.012, 1000, prediction, &schedule));
+    return schedule;
+}
+
+/* method.md: at gamma = 1 the step is the Latent Consistency Model's step. */
+static void gamma_one_is_lcm(void **state)
+{
+    (void)state;
+    const sp_noise_schedule schedule = schedule_of(SP_PREDICTION_EPSILON);
+    sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
+    const sp_objective_settings l = sp_objective_defaults(SP_OBJECTIVE_LCM);
+    s.gamma.one_probability = 1;
+    for (uint64_t i = 0; i < 100; i++) {
+        assert_true(sp_subpath_draw(&s, &schedule, 1, 2, i).gamma == 1);
+        assert_true(sp_subpath_draw(&l, &schedule, 1, 2, i).gamma == 1);
+    }
+    for (int sigma = 0; sigma < SP_SIGMA_COUNT; sigma++)
+        for (int told = SP_GAMMA_EMBEDDING; told < SP_GAMMA_CONDITIONING_COUNT; told++)
+            for (int index = 0; index < 50; index++) {
+                s.sigma = (sp_sigma_form)sigma;
+                s.conditioning = (sp_gamma_conditioning)told;
+                sp_subpath path = sp_subpath_at(&s, &schedule, index);
+                sp_coefficients splam = sp_subpath_coefficients(&s, &schedule, path),
+                                lcm = sp_subpath_coefficients(&l, &schedule, path);
+                assert_memory_equal(&splam, &lcm, sizeof lcm);
+                assert_true(splam.student_timestep == path.start && splam.position_end == 0);
+            }
+}
+
+/* Phases: edges are the timesteps of DDIM in P steps, and no sub-path leaves its phase. */
+static void phases_are_the_samplers(void **state)
+{
+    (void)state;
+    const sp_noise_schedule schedule = schedule_of(SP_PREDICTION_EPSILON);
+    sp_scheduler_config config = {.schedule = schedule, .spacing = SP_SPACING_TRAILING};
+    for (int phases = 1; phases <= 10; phases++) {
+        sp_sampler sampler;
+        const sp_sampler_options options = {.kind = SP_SAMPLER_DDIM, .steps = phases};
+        assert_ok(sp_sampler_create(&config, &options, &sampler));
+        sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_PCM);
+        s.phases = phases;
+        for (int m = 10; m <= 1000; m += 45) {
+            s.ddim_timesteps = m;
+            s.skip = 150;
+            s.solver_steps = 3;
+            for (int i = 0; i < m; i++) {
+                sp_subpath path = sp_subpath_at(&s, &schedule, i);
+                int edge = 0; /* the highest timestep of the sampler below the start */
+                for (int k = phases - 1; k > 0; k--)
+                    if (sampler.step[k].timestep < path.start) edge = (int)sampler.step[k].timestep;
+                assert_int_equal(path.target, edge);
+                assert_true(path.end >= path.target && path.end <= path.start);
+                assert_int_equal(path.point[0], path.start);
+                assert_int_equal(path.point[3], path.end);
+                for (int j = 0; j < 3; j++)
+                    assert_true(path.point[j] >= path.point[j + 1]);
+                assert_true(path.start == 0 || path.target < path.start);
+            }
+        }
+        sp_sampler_free(&sampler);
+    }
+    sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_PCM); /* edges 0, 249, 499, 749 */
+    assert_int_equal(sp_subpath_at(&s, &schedule, 49).target, 749);
+    assert_int_equal(sp_subpath_at(&s, &schedule, 37).target, 749); /* s = 759 */
+    assert_int_equal(sp_subpath_at(&s, &schedule, 37).end, 749);    /* not 739 */
+    assert_int_equal(sp_subpath_at(&s, &schedule, 24).target, 249); /* s = 499, an edge */
+    assert_int_equal(sp_subpath_at(&s, &schedule, 0).target, 0);
+}
+
+/* tcd to timestep 0 is pcm with one phase; at u = e the target is z_e itself. */
+static void tcd_to_zero_is_pcm(void **state)
+{
+    (void)state;
+    sp_objective_settings p = sp_objective_defaults(SP_OBJECTIVE_PCM),
+                          t = sp_objective_defaults(SP_OBJECTIVE_TCD);
+    p.phases = 1;
+    for (int v = 0; v < 2; v++) {
+        const sp_noise_schedule schedule = schedule_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+        bool zero = false, end = false;
+        for (int index = 0; index < 50; index++) {
+            sp_subpath path = sp_subpath_at(&t, &schedule, index);
+            sp_coefficients a = sp_subpath_coefficients(&t, &schedule, path),
+                            b = sp_subpath_coefficients(&p, &schedule,
+                                                        sp_subpath_at(&p, &schedule, index));
+            assert_memory_equal(&a, &b, sizeof a);
+            path.target = path.end;
+            a = sp_subpath_coefficients(&t, &schedule, path);
+            assert_float_equal(a.target_end, 1, 1e-14);
+            assert_float_equal(a.target_m, 0, 1e-14);
+        }
+        for (uint64_t i = 0; i < 4000; i++) {
+            sp_subpath path = sp_subpath_draw(&t, &schedule, 3, 4, i);
+            assert_true(path.target >= 0 && path.target <= path.end);
+            zero |= path.target == 0 && path.end > 100;
+            end |= path.target == path.end && path.end > 100;
+        }
+        assert_true(zero && end);
+    }
+}
+
+/* What a network makes of z = alpha x + sigma n that knows x and n. */
+static double knowing(const sp_noise_schedule *schedule, double t, double clean, double noise)
+{
+    if (schedule->prediction == SP_PREDICTION_EPSILON) return noise;
+    return sp_schedule_alpha(schedule, t) * noise - sp_schedule_sigma(schedule, t) * clean;
+}
+
+/* With such networks for teacher, average and student, prediction and target are the same point of
+ * the trajectory: alpha_u x + sigma_u n, and for progressive the clean latent times its weight. */
+static void check_exact(const sp_objective_settings *s, const sp_noise_schedule *schedule,
+                        sp_subpath path)
+{
+    const double clean = 0.7, noise = -1.3;
+    sp_coefficients c = sp_subpath_coefficients(s, schedule, path);
+    double z_s = c.start_clean * clean + c.start_noise * noise, z = z_s;
+    for (int j = 0; j < s->solver_steps && j < SP_MAX_SOLVER_STEPS; j++)
+        z = c.solver_z[j] * z +
+            c.solver_cond[j] * knowing(schedule, c.solver_timestep[j], clean, noise);
+    double target = c.target_start * z_s + c.target_end * z;
+    if (sp_objective_asks_average(s))
+        target += c.target_m * knowing(schedule, c.target_timestep, clean, noise);
+    double p =
+        c.prediction_z * z_s + c.prediction_m * knowing(schedule, c.student_timestep, clean, noise);
+    double want = sp_schedule_alpha(schedule, path.target) * clean +
+                  sp_schedule_sigma(schedule, path.target) * noise;
+    if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
+        want = clean * fmax(c.start_clean / c.start_noise, 1);
+    assert_float_equal(p, want, 1e-11);
+    assert_float_equal(target, want, 1e-11);
+}
+
+static void exact_networks_have_no_loss(void **state)
+{
+    (void)state;
+    for (int v = 0; v < 2; v++)
+        for (int o = SP_OBJECTIVE_PCM; o < SP_OBJECTIVE_COUNT; o++) {
+            const sp_noise_schedule schedule =
+                schedule_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+            sp_objective_settings s = sp_objective_defaults((sp_objective)o);
+            if (s.skip) s.skip = 70, s.solver_steps = 3;
+            s.guidance_w = 0;
+            for (uint64_t i = 0; i < 200; i++)
+                check_exact(&s, &schedule, sp_subpath_draw(&s, &schedule, 5, 6, i));
+        }
+}
+
+static void rounds_share_the_steps(void **state)
+{
+    (void)state;
+    sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_PROGRESSIVE);
+    const sp_noise_schedule schedule = schedule_of(SP_PREDICTION_V);
+    assert_int_equal(sp_objective_distilled_steps(&s), 4);
+    for (int64_t steps = 4; steps < 50; steps++)
+        for (int64_t t = 0; t < steps; t++) {
+            int round = sp_round_of_step(&s, t, steps);
+            assert_in_range(round, 0, 3);
+            assert_true(sp_round_begin(&s, round, steps) <= t);
+            assert_true(round == 3 || sp_round_begin(&s, round + 1, steps) > t);
+        }
+    int size = 64;
+    for (int round = 0; round < 4; round++) {
+        const sp_objective_settings now = sp_round_settings(&s, round);
+        size /= 2;
+        assert_int_equal(now.ddim_timesteps, size);
+        assert_true(now.guidance_w == (round ? 0 : 8));
+        assert_int_equal(sp_subpath_at(&now, &schedule, size - 1).start, 999);
+        for (int i = 0; i < size; i++) {
+            sp_subpath path = sp_subpath_at(&now, &schedule, i);
+            int below = i ? sp_subpath_at(&now, &schedule, i - 1).start : 0;
+            assert_int_equal(path.end, below); /* neighbours touch */
+            const sp_objective_settings before = sp_round_settings(&s, round - 1);
+            if (round) /* the teacher is asked where it was trained */
+                for (int j = 0; j < 2; j++)
+                    assert_int_equal(path.point[j],
+                                     sp_subpath_at(&before, &schedule, 2 * i + 1 - j).start);
+        }
+    }
+    const sp_objective_settings lcm = sp_objective_defaults(SP_OBJECTIVE_LCM);
+    assert_int_equal(sp_round_of_step(&lcm, 999, 1000), 0);
+    assert_int_equal(sp_objective_distilled_steps(&lcm), 0);
+}
+
+static void gamma_is_drawn_from_its_grid(void **state)
+{
+    (void)state;
+    int seen[5] = {0}, ones = 0;
+    sp_gamma_distribution grid = {.power = 1, .grid = 4}, one = {.power = 1, .grid = 1};
+    for (uint64_t i = 0; i < 4000; i++) {
+        const sp_random_key key = {.seed = 9, .stream = SP_STREAM_GAMMA, .sample = i};
+        double gamma = sp_gamma_draw(&grid, key) * 4;
+        assert_true(gamma == floor(gamma) && gamma >= 1 && gamma <= 4);
+        seen[(int)gamma]++;
+        assert_true(sp_gamma_draw(&one, key) == 1);
+        const sp_gamma_distribution often = {.power = 1, .one_probability = 0.25};
+        ones += sp_gamma_draw(&often, key) == 1;
+        const sp_gamma_distribution squared = {.power = 2}, plain = {.power = 1};
+        double x = sp_gamma_draw(&plain, key);
+        assert_true(x >= 0 && x < 1 && sp_gamma_draw(&squared, key) == x * x);
+    }
+    for (int k = 1; k <= 4; k++) /* 1000 +- 5 deviations of 27 */
+        assert_in_range(seen[k], 863, 1137);
+    assert_in_range(ones, 863, 1137);
+}
+
+/* ---- settings ---- */
+
+static void check_refused(sp_objective_settings s, const char *words)
+{
+    assert_status(sp_objective_check(&s, 1000), SP_ARGUMENT);
+    assert_message(words);
+}
+
+static void settings_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    for (int o = 0; o < SP_OBJECTIVE_COUNT; o++) {
+        const sp_objective_settings good = sp_objective_defaults((sp_objective)o);
+        assert_ok(sp_objective_check(&good, 1000));
+        sp_objective_settings s = good;
+        s.conditioning = o == SP_OBJECTIVE_SPLAM ? SP_GAMMA_NONE : SP_GAMMA_TIME;
+        check_refused(s, "gamma-conditioning");
+        s = good;
+        s.phases = o == SP_OBJECTIVE_PCM ? 51 : 4;
+        check_refused(s, "--phases");
+        s = good;
+        s.rounds = o == SP_OBJECTIVE_PROGRESSIVE ? 0 : 2;
+        check_refused(s, "--rounds");
+        s = good;
+        s.skip = o == SP_OBJECTIVE_PROGRESSIVE ? 20 : 0;
+        check_refused(s, "--skip");
+        s = good;
+        s.solver_steps = o == SP_OBJECTIVE_PROGRESSIVE ? 1 : 17;
+        check_refused(s, "--solver-steps");
+        s = good;
+        s.ddim_timesteps = o == SP_OBJECTIVE_PROGRESSIVE ? 50 : 1001;
+        check_refused(s, "--num-ddim-timesteps");
+        s = good;
+        s.gamma.grid = -1;
+        check_refused(s, "--gamma-grid");
+        if (o == SP_OBJECTIVE_SPLAM) continue;
+        s = good;
+        s.sigma = SP_SIGMA_LINEAR;
+        check_refused(s, "--sigma");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gamma_one_is_lcm),
+        cmocka_unit_test(phases_are_the_samplers),
+        cmocka_unit_test(tcd_to_zero_is_pcm),
+        cmocka_unit_test(exact_networks_have_no_loss),
+        cmocka_unit_test(rounds_share_the_steps),
+        cmocka_unit_test(gamma_is_drawn_from_its_grid),
+        cmocka_unit_test(settings_that_do_not_fit_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
