@@ -134,8 +134,10 @@ static sp_value *make_attention(const maker *m)
 }
 static sp_value *make_attention_gradient(const maker *m)
 {
+    sp_value *log_sum = sp_input(m->b, "log_sum", SP_F32,
+                                 sp_shape_of(m->size[0], m->size[3], m->size[1]), SP_RATE_STEP);
     return sp_attention_gradient(m->b, tokens(m, "q", m->size[1]), tokens(m, "k", m->size[2]),
-                                 tokens(m, "v", m->size[2]), tokens(m, "out", m->size[1]),
+                                 tokens(m, "v", m->size[2]), tokens(m, "out", m->size[1]), log_sum,
                                  tokens(m, "dout", m->size[1]), heads(m));
 }
 

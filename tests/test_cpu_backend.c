@@ -78,7 +78,7 @@ static const convolution convolutions[] = {
     {2, 4, 4, 64, 4, 3, {1, 1, 1, 1, 1, false}},   {1, 1, 1, 48, 16, 3, {1, 1, 1, 1, 1, false}},
     {2, 11, 3, 8, 12, 3, {1, 2, 0, 1, 1, false}},  {4, 4, 4, 192, 192, 3, {1, 1, 1, 1, 1, false}},
     {1, 6, 5, 32, 24, 3, {1, 1, 1, 1, 1, true}},   {2, 19, 13, 82, 70, 3, {1, 1, 1, 1, 1, false}},
-    {1, 16, 9, 96, 35, 3, {2, 0, 0, 1, 1, false}},
+    {1, 16, 9, 96, 35, 3, {2, 0, 0, 1, 1, false}}, {1, 2, 2, 352, 352, 3, {1, 1, 1, 1, 1, false}},
 };
 #define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
 

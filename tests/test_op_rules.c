@@ -100,8 +100,11 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
     X(sp_attention(b, X3("q", 1, 5, 8), X3("k", 1, 7, 8), X3("v", 1, 7, 8), HEADS(3)),             \
       "attention", "[1,5,8]", "3 heads")                                                           \
     X(sp_attention_gradient(b, X3("q", 1, 5, 8), X3("k", 1, 7, 8), X3("v", 1, 7, 8),               \
-                            X3("o", 1, 5, 8), X3("d", 1, 7, 8), HEADS(2)),                         \
+                            X3("o", 1, 5, 8), X3("l", 1, 2, 5), X3("d", 1, 7, 8), HEADS(2)),       \
       "attention_gradient", "[1,5,8]", "[1,7,8]")                                                  \
+    X(sp_attention_gradient(b, X3("q", 1, 5, 8), X3("k", 1, 7, 8), X3("v", 1, 7, 8),               \
+                            X3("o", 1, 5, 8), X3("l", 1, 5, 2), X3("d", 1, 5, 8), HEADS(2)),       \
+      "attention_gradient", "[1,5,2]", "[1,5,8]")                                                  \
     X(sp_group_norm(b, X3("x", 1, 5, 8), NULL, NULL, GROUPS(3)), "group_norm", "[1,5,8]",          \
       "3 groups")                                                                                  \
     X(sp_group_norm(b, X3("x", 1, 5, 8), X1("g", 5), NULL, GROUPS(2)), "group_norm", "[1,5,8]",    \

@@ -42,6 +42,9 @@ static void compare_case(const sp_op_case *c, const mode *m)
     }
     for (int k = 0; k < c->op->outputs; k++) {
         double error, tolerance = sp_op_case_tolerance(c, result[k].dtype);
+        /* Weights that are rounded to bf16 are made to 8e-5, and so is the sum of them, whose
+         * logarithm may be as small as .3. */
+        if (c->op == &sp_op_attention && k == 1 && m->storage == SP_BF16) tolerance = 4e-4;
         assert_ok(sp_tensor_relative_max_error(&result[k], &exact[k], &error));
         /* A small output is measured by its neighbours, and one that is zero but for the rounding
          * of doubles, such as dq with one key, by their whole size: it is a difference of such

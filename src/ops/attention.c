@@ -1,17 +1,19 @@
 /* attention, per head of D = C/heads channels:               (Vaswani et al. 2017)
- *   P[i,j] = softmax over j of scale * q[i] . k[j]; out[i] = sum_j P[i,j] v[j]
+ *   S[i,j] = scale * q[i] . k[j]; log_sum[i] = log sum_j exp S[i,j]
+ *   P[i,j] = exp(S[i,j] - log_sum[i]); out[i] = sum_j P[i,j] v[j]
  *   causal: only j <= i
  *   q, out     [N,Lq,C]
  *   k, v       [N,Lk,C]
- * attention_gradient, with delta[i] = dout[i] . out[i] and
+ *   log_sum    [N,heads,Lq], full
+ * attention_gradient, with P from log_sum, delta[i] = dout[i] . out[i] and
  * dS[i,j] = scale * P[i,j] (dout[i] . v[j] - delta[i]):
  *   dq[i] = sum_j dS[i,j] k[j]; dk[j] = sum_i dS[i,j] q[i]; dv[j] = sum_i P[i,j] dout[i]
  *   dout, dq   [N,Lq,C]
  *   dk, dv     [N,Lk,C] */
 #include "ops/rules.h"
 
-enum { Q, K, V, OUT, DOUT }; /* inputs; attention has the first three */
-enum { DQ, DK, DV };         /* outputs of the gradient */
+enum { Q, K, V, OUT, LOG_SUM, DOUT }; /* inputs; attention has the first three */
+enum { DQ, DK, DV };                  /* outputs of the gradient */
 
 typedef struct {
     int64_t N, Lq, Lk, C, D;
@@ -61,17 +63,26 @@ static sp_status check(const sp_node *node)
     return SP_OK;
 }
 
+static sp_shape log_sum_shape(const sp_node *node)
+{
+    const sp_attention_options *o = node->options;
+    return sp_shape_of(sp_dim(node->in[Q], 0), o->heads, sp_dim(node->in[Q], 1));
+}
+
 static sp_status infer(sp_node *node)
 {
     SP_TRY(check(node));
     node->out[0]->shape = sp_shape_in(node, Q);
+    node->out[1]->shape = log_sum_shape(node);
+    node->out[1]->dtype = sp_full_dtype(node);
     return SP_OK;
 }
 
 static void gradient(sp_builder *b, sp_node *node, sp_value *const *dout, sp_value **dx)
 {
-    sp_value *dq = sp_attention_gradient(b, node->in[Q], node->in[K], node->in[V], node->out[0],
-                                         dout[0], *(const sp_attention_options *)node->options);
+    sp_value *dq =
+        sp_attention_gradient(b, node->in[Q], node->in[K], node->in[V], node->out[0], node->out[1],
+                              dout[0], *(const sp_attention_options *)node->options);
     if (!dq) return;
     for (int i = 0; i < 3; i++)
         if (sp_wants_gradient(node, i)) dx[i] = sp_output_of(dq, i);
@@ -102,6 +113,7 @@ static void reference(const sp_node *node, const void *const *in, void *const *o
         int64_t i = row % s.Lq, n = row / s.Lq / s.heads;
         int head = (int)(row / s.Lq % s.heads);
         double total = log_sum_exp(node, in, &s, n, head, i);
+        sp_write(node, out, 1, row, total);
         for (int64_t j = 0; j < visible(&s, i); j++)
             p[j] = exp(s.scale * dot(node, in, &s, n, head, Q, i, K, j) - total);
         for (int64_t c = head * s.D; c < (head + 1) * s.D; c++) {
@@ -122,8 +134,9 @@ static double flops(const sp_node *node)
 
 const sp_op sp_op_attention = {
     .name = "attention",
-    .outputs = 1,
+    .outputs = 2,
     .options_size = sizeof(sp_attention_options),
+    .full_outputs = 1 << 1,
     .infer = infer,
     .gradient = gradient,
     .reference = reference,
@@ -141,6 +154,8 @@ static sp_status gradient_infer(sp_node *node)
     SP_TRY(check(node));
     if (!sp_shape_equal(sp_shape_in(node, OUT), sp_shape_in(node, Q)))
         return sp_misfit(node, "out", OUT, "q", Q);
+    if (!sp_shape_equal(sp_shape_in(node, LOG_SUM), log_sum_shape(node)))
+        return sp_misfit(node, "log_sum", LOG_SUM, "q", Q);
     if (!sp_shape_equal(sp_shape_in(node, DOUT), sp_shape_in(node, Q)))
         return sp_misfit(node, "dout", DOUT, "q", Q);
     for (int i = 0; i < 3; i++)
@@ -153,7 +168,7 @@ static void head_matrices(const sp_node *node, const void *const *in, const size
                           int head, double *P, double *dS)
 {
     for (int64_t i = 0; i < s->Lq; i++) {
-        double total = log_sum_exp(node, in, s, n, head, i);
+        double total = sp_read(node, in, LOG_SUM, (n * s->heads + head) * s->Lq + i);
         double delta = dot(node, in, s, n, head, DOUT, i, OUT, i);
         for (int64_t j = 0; j < s->Lk; j++) {
             int64_t at = i * s->Lk + j;
@@ -205,14 +220,15 @@ const sp_op sp_op_attention_gradient = {
     .name = "attention_gradient",
     .outputs = 3,
     .options_size = sizeof(sp_attention_options),
+    .full_inputs = 1 << LOG_SUM,
     .infer = gradient_infer,
     .reference = gradient_reference,
     .flops = gradient_flops,
 };
 
 sp_value *sp_attention_gradient(sp_builder *b, sp_value *q, sp_value *k, sp_value *v, sp_value *out,
-                                sp_value *dout, sp_attention_options options)
+                                sp_value *log_sum, sp_value *dout, sp_attention_options options)
 {
-    return sp_node_make(b, &sp_op_attention_gradient, 5, 5, (sp_value *[]){q, k, v, out, dout},
-                        &options);
+    return sp_node_make(b, &sp_op_attention_gradient, 6, 6,
+                        (sp_value *[]){q, k, v, out, log_sum, dout}, &options);
 }

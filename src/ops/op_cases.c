@@ -335,7 +335,8 @@ static sp_value *attention_gradient(sp_case_inputs *t, const sp_op_case *c)
     attention_inputs(t, c, &q, &k, &v);
     sp_value *out = sp_attention(t->b, q, k, v, attention_options(c->size));
     sp_value *dout = in(t, sp_shape_of(c->size[0], c->size[1], c->size[3] * c->size[4]));
-    return sp_attention_gradient(t->b, q, k, v, out, dout, attention_options(c->size));
+    return sp_attention_gradient(t->b, q, k, v, out, out ? sp_output_of(out, 1) : NULL, dout,
+                                 attention_options(c->size));
 }
 
 /* ---- norms: shape, groups, with what; mean of x ---- */

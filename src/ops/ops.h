@@ -159,7 +159,8 @@ sp_value *sp_conv2d_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy, in
                                     int64_t kernel_width, sp_conv2d_options options);
 
 /* softmax(scale q k^T (+ causal mask)) v per head; q [N,Lq,C], k, v [N,Lk,C], C = heads * head
- * dimension. Scores and softmax in fp32. causal: query i sees the keys j <= i. */
+ * dimension. Scores and softmax in fp32. causal: query i sees the keys j <= i. Output 1 is the
+ * logarithm of the sum of the scores' exponentials, [N,heads,Lq] f32, for the gradient. */
 typedef struct {
     int heads;
     double scale;
@@ -167,9 +168,10 @@ typedef struct {
 } sp_attention_options;
 sp_value *sp_attention(sp_builder *b, sp_value *q, sp_value *k, sp_value *v,
                        sp_attention_options options);
-/* Outputs dq, dk, dv from (q, k, v, out, dout); the scores are computed again. */
+/* Outputs dq, dk, dv from (q, k, v, out, log_sum, dout), out and log_sum being the outputs of
+ * sp_attention; the scores are computed again. */
 sp_value *sp_attention_gradient(sp_builder *b, sp_value *q, sp_value *k, sp_value *v, sp_value *out,
-                                sp_value *dout, sp_attention_options options);
+                                sp_value *log_sum, sp_value *dout, sp_attention_options options);
 
 /* ---- normalisation: statistics in fp32; gamma, beta [C] in f32, may both be NULL ---- */
 /* Over the middle dimensions and the C/G channels of a group: x [N,...,C]. silu: y*sigmoid(y) on

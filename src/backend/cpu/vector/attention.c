@@ -9,7 +9,7 @@ typedef struct {
     sp_attention_shape shape;
     const void *q, *k, *v;
     void *out;
-    float *scratch;
+    float *log_sum, *scratch;
 } task;
 
 /* One worker's memory. */
@@ -122,6 +122,7 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
         softmax_block(w, a, keys, lanes, k0 == 0);
         output_block(t, w, k0, keys, lanes);
     }
+    sp_write_log_sum(a, t->log_sum, n, h, q0, count, w->maximum, w->sum);
     for (int64_t j = 0; j < lanes; j += SP_LANES) {
         sp_vf share = 1.0f / sp_vf_load(w->sum + j);
         for (int64_t c = 0; c < a->head; c++)
@@ -154,6 +155,7 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
               .k = in[1],
               .v = in[2],
               .out = out[0],
+              .log_sum = out[1],
               .scratch = scratch};
     sp_slots slots = {.items = sp_attention_tiles(&t.shape),
                       .slots = ((const sp_workers *)state)->slots,
@@ -164,7 +166,7 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
 
 sp_status SP_KERNEL(attention)(const sp_node *node, sp_kernel *out)
 {
-    if (!sp_attention_fits(node)) return SP_UNSUPPORTED;
+    if (!sp_attention_fits(node, node->out[1])) return SP_UNSUPPORTED;
     sp_attention_shape a = sp_attention_shape_of(node, KEY_LIMIT);
     if (a.pairs) return sp_attention_pairs(node, out);
     workspace w;

@@ -49,16 +49,27 @@ static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int6
 }
 
 /* Mixed dtypes, and a scale that would turn the largest score into the smallest, are left to the
- * reference. */
-static inline bool sp_attention_fits(const sp_node *node)
+ * reference. log_sum is f32 always. */
+static inline bool sp_attention_fits(const sp_node *node, const sp_value *log_sum)
 {
     const sp_attention_options *options = node->options;
-    bool fits = options->scale > 0 && isfinite(options->scale);
+    bool fits = options->scale > 0 && isfinite(options->scale) && log_sum->dtype == SP_F32;
     for (int i = 0; i < node->inputs; i++)
-        fits = fits && node->in[i]->dtype == node->in[0]->dtype;
+        fits = fits && (node->in[i] == log_sum || node->in[i]->dtype == node->in[0]->dtype);
     for (int i = 0; i < node->outputs; i++)
-        fits = fits && node->out[i]->dtype == node->in[0]->dtype;
+        fits = fits && (node->out[i] == log_sum || node->out[i]->dtype == node->in[0]->dtype);
     return fits;
+}
+
+/* log_sum of `count` queries from the largest scores, or any near them, not yet scaled, and the
+ * sums of the exponentials of the differences. */
+static inline void sp_write_log_sum(const sp_attention_shape *a, float *log_sum, int64_t n,
+                                    int64_t h, int64_t q0, int64_t count, const float *maximum,
+                                    const float *sum)
+{
+    float *to = log_sum + (n * a->heads + h) * a->queries + q0;
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (float)((double)a->scale * (double)maximum[i] + log((double)sum[i]));
 }
 
 /* Workers that the plan reserves scratch for. */

@@ -1,20 +1,17 @@
 /* The gradient of attention with the scores computed again (Dao et al. 2022), one head at a time,
- * queries along the lanes as in the forward pass. With S^T = scale K Q^T, P^T its softmax and
- * D[i] = dout[i] . out[i], per tile of queries and block of keys:
+ * queries along the lanes as in the forward pass. With S^T = scale K Q^T, P^T = exp(S^T - log_sum)
+ * and D[i] = dout[i] . out[i], per tile of queries and block of keys:
  *   dV += P^T dO
  *   dS^T = scale P^T (V dO^T - D)
  *   dK += dS^T Q
  *   dQ^T += K^T dS^T
- * Few keys are one block, whose weights serve both the softmax's sums and the products; else maxima
- * and sums come from a first walk over the keys, and the scores are made once more. Where products
- * of bf16 pairs are fast, each operand is kept in pairs along the dimension that its product sums
- * over. */
+ * Where products of bf16 pairs are fast, each operand is kept in pairs along the dimension that its
+ * product sums over. */
 #include "backend/cpu/vector/attention.h"
 
-enum { Q, K, V, OUT, DOUT };
+enum { Q, K, V, OUT, LOG_SUM, DOUT };
 enum { DQ, DK, DV };
 
-#define ONE_BLOCK 128 /* keys that are a single block */
 #define KEY_LIMIT 96
 
 typedef struct {
@@ -38,13 +35,8 @@ typedef struct {
     float *s, *dp;                 /* [key_block][SP_TILE]; become P^T and dS^T */
     float *p_rows, *ds_rows;       /* s and dp; bf16 [key_block][SP_TILE] */
     float *ds_columns;             /* dp; pairs of keys [key_block/2][SP_TILE] */
-    float *maximum, *sum, *delta;  /* [SP_TILE]; sum becomes its reciprocal */
+    float *shift, *delta;          /* [SP_TILE]; shift: -log_sum in units of log 2 */
 } workspace;
-
-static sp_attention_shape shape_of(const sp_node *node)
-{
-    return sp_attention_shape_of(node, sp_dim(node->in[K], 1) <= ONE_BLOCK ? ONE_BLOCK : KEY_LIMIT);
-}
 
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
 static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace *w)
@@ -67,8 +59,7 @@ static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace
     w->p_rows = a->pairs ? sp_take(base, &used, block / 2) : w->s;
     w->ds_rows = a->pairs ? sp_take(base, &used, block / 2) : w->dp;
     w->ds_columns = a->pairs ? sp_take(base, &used, block / 2) : w->dp;
-    w->maximum = sp_take(base, &used, SP_TILE);
-    w->sum = sp_take(base, &used, SP_TILE);
+    w->shift = sp_take(base, &used, SP_TILE);
     w->delta = sp_take(base, &used, SP_TILE);
     return used;
 }
@@ -77,7 +68,6 @@ static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace
 typedef struct {
     int64_t q0, count, lanes; /* queries; lanes: count rounded up to whole vectors */
     int64_t k0, keys;
-    bool single; /* all visible keys are one block */
 } block;
 
 /* C [keys][lanes] = A B for A [keys][head] of the block and B turned. */
@@ -147,42 +137,12 @@ SP_INLINE sp_vf exp2_as(sp_vf x, const bool half)
     return half ? sp_vf_exp2_brief(x) : sp_vf_exp2_negative(x);
 }
 
-/* Running maxima and sums. The scores of a single block become weights, not yet divided by their
- * sum. */
-SP_INLINE void statistics(const workspace *w, const sp_attention_shape *a, const block *b,
-                          const bool half)
-{
-    for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
-        sp_vf before = sp_vf_load(w->maximum + j), maximum = before, sum = {0};
-        for (int64_t k = 0; k < b->keys; k++)
-            maximum = sp_vf_max(sp_vf_load(w->s + k * SP_TILE + j), maximum);
-        for (int64_t k = 0; k < b->keys; k++) {
-            float *s = w->s + k * SP_TILE + j;
-            sp_vf weight = exp2_as((sp_vf_load(s) - maximum) * a->log2_scale, half);
-            if (b->single) sp_vf_store(s, weight);
-            sum += weight;
-        }
-        sum += sp_vf_load(w->sum + j) * sp_vf_exp2_negative((before - maximum) * a->log2_scale);
-        sp_vf_store(w->maximum + j, maximum);
-        sp_vf_store(w->sum + j, sum);
-    }
-}
-
-static void softmax_statistics(const workspace *w, const sp_attention_shape *a, const block *b)
-{
-    if (a->pairs)
-        statistics(w, a, b, true);
-    else
-        statistics(w, a, b, false);
-}
-
 /* P^T and dS^T of key k in the lanes j... */
-SP_INLINE void differentiate(const workspace *w, const sp_attention_shape *a, const block *b,
-                             int64_t k, int64_t j, sp_vf *p, sp_vf *ds, const bool half)
+SP_INLINE void differentiate(const workspace *w, const sp_attention_shape *a, int64_t k, int64_t j,
+                             sp_vf *p, sp_vf *ds, const bool half)
 {
-    sp_vf weight = sp_vf_load(w->s + k * SP_TILE + j);
-    if (!b->single) weight = exp2_as((weight - sp_vf_load(w->maximum + j)) * a->log2_scale, half);
-    *p = weight * sp_vf_load(w->sum + j);
+    sp_vf score = sp_vf_load(w->s + k * SP_TILE + j);
+    *p = exp2_as(score * a->log2_scale + sp_vf_load(w->shift + j), half);
     *ds = *p * (sp_vf_load(w->dp + k * SP_TILE + j) - sp_vf_load(w->delta + j)) * a->scale;
 }
 
@@ -191,7 +151,7 @@ static void differentiate_block(const workspace *w, const sp_attention_shape *a,
     sp_vf p, ds;
     for (int64_t k = 0; k < b->keys; k++)
         for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
-            differentiate(w, a, b, k, j, &p, &ds, false);
+            differentiate(w, a, k, j, &p, &ds, false);
             sp_vf_store(w->s + k * SP_TILE + j, p);
             sp_vf_store(w->dp + k * SP_TILE + j, ds);
         }
@@ -205,7 +165,7 @@ static void differentiate_pairs(const workspace *w, const sp_attention_shape *a,
         for (int64_t j = 0; j < b->lanes; j += SP_LANES) {
             sp_vf p, ds[2] = {0};
             for (int64_t i = 0; i < 2 && k + i < b->keys; i++) {
-                differentiate(w, a, b, k + i, j, &p, &ds[i], true);
+                differentiate(w, a, k + i, j, &p, &ds[i], true);
                 sp_vf_store_as(w->p_rows, (k + i) * SP_TILE + j, p, true);
                 sp_vf_store_as(w->ds_rows, (k + i) * SP_TILE + j, ds[i], true);
             }
@@ -230,6 +190,7 @@ static void load_tile(const task *t, const workspace *w, int64_t n, int64_t h, c
 {
     const sp_attention_shape *a = &t->shape;
     int64_t offset = sp_head_offset(a, a->queries, n, b->q0, h);
+    const float *log_sum = (const float *)t->in[LOG_SUM] + (n * a->heads + h) * a->queries + b->q0;
     bool half = a->dtype == SP_BF16;
     for (int64_t j = 0; j < SP_TILE; j++) {
         sp_vf delta = {0};
@@ -238,8 +199,7 @@ static void load_tile(const task *t, const workspace *w, int64_t n, int64_t h, c
             delta += sp_vf_get(t->in[OUT], at + c, a->head - c, half) *
                      sp_vf_get(t->in[DOUT], at + c, a->head - c, half);
         w->delta[j] = sp_vf_sum(delta);
-        w->maximum[j] = SP_MASKED;
-        w->sum[j] = 0;
+        w->shift[j] = j < b->count ? (float)(-1.4426950408889634 * (double)log_sum[j]) : 0;
     }
     sp_head_turn(a, t->in[Q], offset, b->count, w->rows, w->q_turned);
     sp_head_turn(a, t->in[DOUT], offset, b->count, w->rows, w->dout_turned);
@@ -259,17 +219,9 @@ static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t 
     b.lanes = sp_round_up(b.count, SP_LANES);
     load_tile(t, w, n, h, &b);
     int64_t visible = sp_visible_keys(a, q0, b.count);
-    b.single = visible <= a->key_block;
     for (b.k0 = 0; b.k0 < visible; b.k0 += a->key_block) {
         b.keys = visible - b.k0 < a->key_block ? visible - b.k0 : a->key_block;
         score_block(t, w, &b);
-        softmax_statistics(w, a, &b);
-    }
-    for (int64_t j = 0; j < b.lanes; j += SP_LANES)
-        sp_vf_store(w->sum + j, 1.0f / sp_vf_load(w->sum + j));
-    for (b.k0 = 0; b.k0 < visible; b.k0 += a->key_block) {
-        b.keys = visible - b.k0 < a->key_block ? visible - b.k0 : a->key_block;
-        if (!b.single) score_block(t, w, &b);
         gradient_block(t, w, &b);
     }
     sp_transpose(w->rows, a->head, w->dq_turned, SP_TILE, a->head, b.count);
@@ -314,7 +266,8 @@ static void gradient_heads(void *context, int64_t begin, int64_t end, int64_t sl
 
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
-    task t = {.shape = shape_of(node), .in = in, .out = out, .scratch = scratch};
+    task t = {
+        .shape = sp_attention_shape_of(node, KEY_LIMIT), .in = in, .out = out, .scratch = scratch};
     t.row = sp_round_up(t.shape.head, SP_LANES);
     t.k_row = t.shape.pairs ? t.shape.head / 2 : t.row;
     sp_slots slots = {.items = t.shape.samples * t.shape.heads,
@@ -326,8 +279,8 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
 
 sp_status SP_KERNEL(attention_gradient)(const sp_node *node, sp_kernel *out)
 {
-    if (!sp_attention_fits(node)) return SP_UNSUPPORTED;
-    sp_attention_shape a = shape_of(node);
+    if (!sp_attention_fits(node, node->in[LOG_SUM])) return SP_UNSUPPORTED;
+    sp_attention_shape a = sp_attention_shape_of(node, KEY_LIMIT);
     workspace w;
     SP_TRY(sp_workers_prepare(a.samples * a.heads, workspace_lay(&a, NULL, &w), out));
     out->run = run;

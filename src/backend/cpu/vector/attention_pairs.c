@@ -19,7 +19,7 @@ typedef struct {
     int64_t channels;   /* the head's dimension, likewise */
     const void *q, *k, *v;
     void *out;
-    float *scratch;
+    float *log_sum, *scratch;
 } task;
 
 /* One worker's memory. */
@@ -251,6 +251,7 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
         b.panels = sp_ceil_div(b.keys, SP_PANEL);
         attend_block_of(t, w, &b, vectors);
     }
+    sp_write_log_sum(a, t->log_sum, n, h, q0, count, w->maximum, w->softmax.sum);
     for (int64_t j = 0; j < vectors * SP_LANES; j += SP_LANES) {
         sp_vf share = 1.0f / sp_vf_load(w->softmax.sum + j);
         for (int64_t c = 0; c < a->head; c += 2) {
@@ -289,6 +290,7 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
     t.k = in[1];
     t.v = in[2];
     t.out = out[0];
+    t.log_sum = out[1];
     t.scratch = scratch;
     sp_slots slots = {.items = sp_attention_tiles(&t.shape),
                       .slots = ((const sp_workers *)state)->slots,
