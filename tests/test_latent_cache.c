@@ -1,5 +1,5 @@
-/* Latent caches: the same numbers as encoding in memory, runs that are stopped and go on, damage, and
- * distillation from files. */
+/* Latent caches: the same numbers as encoding in memory, runs that are stopped and go on, damage,
+ * and distillation from files. */
 #include <math.h>
 #include "base/json.h"
 #include "base/log.h"
@@ -8,7 +8,7 @@
 #include "data/latent_block.h"
 #include "data/latent_cache.h"
 #include "models/vae_run.h"
-#include "tar_writer.h"
+#include "data_support.h"
 #include "train/distill.h"
 
 enum { R = 32, SAMPLES = SP_LATENT_BLOCK + 14, SIDE = 8, CHANNELS = 4 };
@@ -72,8 +72,8 @@ static sp_status write_cache(void **state, const char *name, bool flips, sp_dtyp
     const sp_latent_cache_options options = {.teacher = teacher(), .dtype = dtype};
     sp_dataset *dataset = open_data(state, flips);
     sp_pipeline *pipeline = open_teacher();
-    sp_status status = sp_latent_cache_write(dataset, pipeline, &options, in_folder(state, name),
-                                             callbacks);
+    sp_status status =
+        sp_latent_cache_write(dataset, pipeline, &options, in_folder(state, name), callbacks);
     sp_pipeline_close(pipeline);
     sp_dataset_close(dataset);
     return status;
@@ -237,8 +237,8 @@ static void assert_same_folder(void **state, const char *a, const char *b)
     sp_free(names);
 }
 
-/* Stopped inside the first file, after it, and inside the second; a picture is damaged, so that what
- * was counted before a stop is counted again. */
+/* Stopped inside the first file, after it, and inside the second; a picture is damaged, so that
+ * what was counted before a stop is counted again. */
 static void stopped_runs_go_on(void **state)
 {
     write_shard(state, SAMPLES, 5);
@@ -319,7 +319,8 @@ static void damage_is_found(void **state)
             sp_latent_cache_close(cache);
         }
         /* In the header padding and metadata are free to change. */
-        if (!status && at >= 8 + (int64_t)header) fail_msg("byte %lld is not missed", (long long)at);
+        if (!status && at >= 8 + (int64_t)header)
+            fail_msg("byte %lld is not missed", (long long)at);
         assert_ok(sp_write_file(in_folder(state, name), bytes, size));
     }
     change_byte(state, name, -3000);
@@ -342,7 +343,11 @@ static void damage_is_found(void **state)
 static void bad_indices_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "", "[]", "{}", "{\"format\": 2}", "{\"format\": 1, \"complete\": true}",
+        "",
+        "[]",
+        "{}",
+        "{\"format\": 2}",
+        "{\"format\": 1, \"complete\": true}",
         "{\"format\": 1, \"complete\": true, \"settings\": 7}",
         "{\"format\": 1, \"complete\": true, \"settings\": {\"samples\": -1}}",
         "{\"format\": 1, \"complete\": true, \"settings\": {\"samples\": 4294967294, \"resolution\": 32, "
