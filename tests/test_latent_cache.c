@@ -323,6 +323,16 @@ static void damage_is_found(void **state)
             fail_msg("byte %lld is not missed", (long long)at);
         assert_ok(sp_write_file(in_folder(state, name), bytes, size));
     }
+    /* Whole, but in another place, or in a cache of other settings. */
+    sp_latent_block block;
+    assert_ok(open_cache(state, "cache", &cache));
+    uint32_t key = (uint32_t)strtoul(sp_latent_cache_key(cache), NULL, 16);
+    sp_latent_cache_close(cache);
+    assert_ok(sp_latent_block_open(in_folder(state, name), 3, true, false, &block));
+    assert_ok(sp_latent_block_check(&block, key, 0, 1));
+    assert_status(sp_latent_block_check(&block, key, 256, 1), SP_FORMAT);
+    assert_status(sp_latent_block_check(&block, key + 1, 0, 1), SP_FORMAT);
+    sp_latent_block_free(&block);
     change_byte(state, name, -3000);
     assert_ok(write_cache(state, "cache", true, SP_F16, NULL)); /* made again */
     char *again;
