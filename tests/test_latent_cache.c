@@ -9,6 +9,7 @@
 #include "data/latent_cache.h"
 #include "models/vae_run.h"
 #include "data_support.h"
+#include "fontconfig_leak.h"
 #include "train/distill.h"
 
 enum { R = 32, SAMPLES = SP_LATENT_BLOCK + 14, SIDE = 8, CHANNELS = 4 };
