@@ -102,71 +102,45 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
         .help = "of products and activations", .fallback = "bf16 where the processor has it"       \
     }
 
+/* clang-format off */
+
 /* What data sets are named by, where pictures are wanted: SPEC. */
 #define DATA_SETS "emoji:, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
-#define DATA_SETS_HELP                                                                                     \
-    "  emoji:               Noto Color Emoji with Unicode's names and keywords\n"                          \
-    "  folder:DIR           pictures with captions in metadata.jsonl, or in a .txt or .json beside each\n" \
-    "  wds:SHARDS.tar       tar files of KEY.jpg (.png, .webp), KEY.txt, KEY.json, as img2dataset\n"       \
-    "                       writes them; SHARDS as in a shell: data/{00000..00012}.tar\n"                  \
+#define DATA_SETS_HELP                                                                                      \
+    "  emoji:               Noto Color Emoji with Unicode's names and keywords\n"                           \
+    "  folder:DIR           pictures with captions in metadata.jsonl, or in a .txt or .json beside each\n"  \
+    "  wds:SHARDS.tar       tar files of KEY.jpg (.png, .webp), KEY.txt, KEY.json, as img2dataset\n"        \
+    "                       writes them; SHARDS as in a shell: data/{00000..00012}.tar\n"                   \
     "  coco:FILE.json,DIR   captions_train2014.json and the like, and the folder of their pictures\n"
 
 /* Which pictures of a set are taken and how they are cut: splam_picture_options *p, zeroed, and a
  * bool *center that says nothing more than the default does; after parsing, options_check_crop. */
-#define OPTIONS_PICTURES(p, center)                                                                \
-    {.name = "resolution",                                                                         \
-     .kind = OPTION_INTEGER,                                                                       \
-     .value = &(p)->resolution,                                                                    \
-     .argument = "N",                                                                              \
-     .low = 8,                                                                                     \
-     .high = 4096,                                                                                 \
-     .help = "side of the pictures in pixels",                                                     \
-     .fallback = "emoji 64, else 512"},                                                            \
-        {.name = "min-size",                                                                       \
-         .kind = OPTION_INTEGER,                                                                   \
-         .value = &(p)->min_size,                                                                  \
-         .argument = "N",                                                                          \
-         .low = 1,                                                                                 \
-         .high = 32768,                                                                            \
-         .help = "reject pictures with a shorter side: width and height, or original_width and "   \
-                 "original_height, of the json, or else of the picture",                           \
-         .fallback = "half the resolution"},                                                       \
-        {.name = "min-aesthetic",                                                                  \
-         .kind = OPTION_NUMBER,                                                                    \
-         .value = &(p)->min_aesthetic,                                                             \
-         .argument = "X",                                                                          \
-         .low = 1e-9,                                                                              \
-         .high = 1e9,                                                                              \
-         .help =                                                                                   \
-             "reject lower scores: aesthetic, aesthetic_score or aesthetic_score_laion_v2 of the " \
-             "json, in either case; so with the next two"},                                        \
-        {.name = "max-watermark",                                                                  \
-         .kind = OPTION_NUMBER,                                                                    \
-         .value = &(p)->max_watermark,                                                             \
-         .argument = "X",                                                                          \
-         .low = 1e-9,                                                                              \
-         .high = 1,                                                                                \
-         .help = "reject higher probabilities: pwatermark, watermark or watermark_score"},         \
-        {.name = "min-similarity",                                                                 \
-         .kind = OPTION_NUMBER,                                                                    \
-         .value = &(p)->min_similarity,                                                            \
-         .argument = "X",                                                                          \
-         .low = 1e-9,                                                                              \
-         .high = 1,                                                                                \
-         .help =                                                                                   \
-             "reject lower ones: similarity, clip_similarity_vitb32 or clip_similarity_vitl14"},   \
-        {.name = "center-crop",                                                                    \
-         .kind = OPTION_FLAG,                                                                      \
-         .value = (center),                                                                        \
-         .help = "cut squares from the centre, as without this flag"},                             \
-        {.name = "random-crop",                                                                    \
-         .kind = OPTION_FLAG,                                                                      \
-         .value = &(p)->random_crop,                                                               \
-         .help = "cut each picture's square at a place drawn from the seed"},                      \
-    {                                                                                              \
-        .name = "random-flip", .kind = OPTION_FLAG, .value = &(p)->random_flip,                    \
-        .help = "mirror half of the pictures, drawn anew in every epoch"                           \
-    }
+#define OPTIONS_PICTURES(p, center)                                                                         \
+    {.name = "resolution", .kind = OPTION_INTEGER, .value = &(p)->resolution, .argument = "N",              \
+     .low = 8, .high = 4096, .help = "side of the pictures in pixels", .fallback = "emoji 64, else 512"},   \
+    {.name = "min-size", .kind = OPTION_INTEGER, .value = &(p)->min_size, .argument = "N", .low = 1,        \
+     .high = 32768,                                                                                         \
+     .help = "reject pictures with a shorter side: width and height, or original_width and "                \
+             "original_height, of the json, or else of the picture",                                        \
+     .fallback = "half the resolution"},                                                                    \
+    {.name = "min-aesthetic", .kind = OPTION_NUMBER, .value = &(p)->min_aesthetic, .argument = "X",         \
+     .low = 1e-9, .high = 1e9,                                                                              \
+     .help = "reject lower scores, and pictures without one: aesthetic, aesthetic_score or "                \
+             "aesthetic_score_laion_v2 of the json, in either case; so with the next two"},                 \
+    {.name = "max-watermark", .kind = OPTION_NUMBER, .value = &(p)->max_watermark, .argument = "X",         \
+     .low = 1e-9, .high = 1,                                                                                \
+     .help = "reject higher probabilities: pwatermark, watermark or watermark_score"},                      \
+    {.name = "min-similarity", .kind = OPTION_NUMBER, .value = &(p)->min_similarity, .argument = "X",       \
+     .low = 1e-9, .high = 1,                                                                                \
+     .help = "reject lower ones: similarity, clip_similarity_vitb32 or clip_similarity_vitl14"},            \
+    {.name = "center-crop", .kind = OPTION_FLAG, .value = (center),                                         \
+     .help = "cut squares from the centre, as without this flag"},                                          \
+    {.name = "random-crop", .kind = OPTION_FLAG, .value = &(p)->random_crop,                                \
+     .help = "cut each picture's square at a place drawn from the seed"},                                   \
+    {.name = "random-flip", .kind = OPTION_FLAG, .value = &(p)->random_flip,                                \
+     .help = "mirror half of the pictures, drawn anew in every epoch"}
+
+/* clang-format on */
 
 /* OPTIONS_RUN, or OPTIONS_WRONG after a sentence on stderr. */
 options_result options_check_crop(const splam_picture_options *pictures, bool center);

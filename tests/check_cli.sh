@@ -232,6 +232,19 @@ report "tokenize"
     rm pictures/metadata.jsonl
     printf 'no picture' >pictures/a.png && printf 'a caption' >pictures/a.txt
     one_sentence 1 'pictures' "$splam" data folder:pictures
+    one_sentence 2 'no file matches' "$splam" data 'wds:pictures/*.tar'
+    one_sentence 2 'braces do not match' "$splam" data 'wds:pictures/{0.tar'
+    printf 'no tar' >pictures/0.tar
+    one_sentence 1 'no plain tar file' "$splam" data wds:pictures/0.tar
+    one_sentence 2 'expected coco:ANNOTATIONS.json,IMAGES' "$splam" data coco:pictures
+    printf '{"images": 7}' >pictures/c.json
+    one_sentence 1 'c.json: expected lists' "$splam" data coco:pictures/c.json,pictures
+    one_sentence 1 'nowhere is no latent cache' "$splam" data latents:nowhere
+    one_sentence 2 'two ways to cut' "$splam" data folder:pictures --center-crop --random-crop
+    one_sentence 2 '--max-watermark is "0"' "$splam" data folder:pictures --max-watermark 0
+    one_sentence 2 '--min-similarity is for sets of picture files' "$splam" data emoji: --min-similarity 0.3
+    one_sentence 2 '--cache and --teacher go together' "$splam" data emoji: --cache new
+    [ ! -e new ] || echo "a cache was begun"
 } >.wrong 2>&1
 report "data"
 {

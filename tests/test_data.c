@@ -7,7 +7,7 @@
 #include "data/dataset.h"
 #include "data/emoji.h"
 #include "data/image.h"
-#include "support.h"
+#include "data_support.h"
 
 #define R 64
 #define PICTURE (R * R * 3)
@@ -15,15 +15,6 @@
 static void write_text(void **state, const char *name, const char *text)
 {
     assert_ok(sp_write_file(in_folder(state, name), text, strlen(text)));
-}
-
-static int64_t rejected(sp_dataset *ds, const char *reason)
-{
-    sp_rejection list[32];
-    size_t count = sp_dataset_rejections(ds, list, 32);
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(list[i].reason, reason)) return list[i].count;
-    return 0;
 }
 
 /* ---- emoji ---- */

@@ -8,7 +8,8 @@
 #include "data/latent_block.h"
 #include "data/latent_cache.h"
 #include "models/vae_run.h"
-#include "tar_writer.h"
+#include "data_support.h"
+#include "fontconfig_leak.h"
 #include "train/distill.h"
 
 enum { R = 32, SAMPLES = SP_LATENT_BLOCK + 14, SIDE = 8, CHANNELS = 4 };
@@ -323,6 +324,16 @@ static void damage_is_found(void **state)
             fail_msg("byte %lld is not missed", (long long)at);
         assert_ok(sp_write_file(in_folder(state, name), bytes, size));
     }
+    /* Whole, but in another place, or in a cache of other settings. */
+    sp_latent_block block;
+    assert_ok(open_cache(state, "cache", &cache));
+    uint32_t key = (uint32_t)strtoul(sp_latent_cache_key(cache), NULL, 16);
+    sp_latent_cache_close(cache);
+    assert_ok(sp_latent_block_open(in_folder(state, name), 3, true, false, &block));
+    assert_ok(sp_latent_block_check(&block, key, 0, 1));
+    assert_status(sp_latent_block_check(&block, key, 256, 1), SP_FORMAT);
+    assert_status(sp_latent_block_check(&block, key + 1, 0, 1), SP_FORMAT);
+    sp_latent_block_free(&block);
     change_byte(state, name, -3000);
     assert_ok(write_cache(state, "cache", true, SP_F16, NULL)); /* made again */
     char *again;

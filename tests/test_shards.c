@@ -5,28 +5,10 @@
 #include "base/random.h"
 #include "data/dataset.h"
 #include "data/shard_names.h"
-#include "tar_writer.h"
+#include "data_support.h"
 
 #define R 32
 #define PICTURE (R * R * 3)
-
-static int64_t rejected(sp_dataset *ds, const char *reason)
-{
-    sp_rejection list[32];
-    size_t count = sp_dataset_rejections(ds, list, 32);
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(list[i].reason, reason)) return list[i].count;
-    return 0;
-}
-
-static int64_t all_rejected(sp_dataset *ds)
-{
-    sp_rejection list[32];
-    int64_t all = 0;
-    for (size_t i = 0, count = sp_dataset_rejections(ds, list, 32); i < count; i++)
-        all += list[i].count;
-    return all;
-}
 
 static sp_status open_with(void **state, const char *format, sp_dataset_options options,
                            sp_dataset **out)
@@ -75,7 +57,7 @@ static void samples_are_taken(void **state)
     sp_dataset *ds;
     assert_ok(open_shards(state, "a.tar", &ds));
     assert_int_equal(sp_dataset_count(ds), 4);
-    assert_int_equal(all_rejected(ds), 0);
+    assert_int_equal(sp_dataset_rejected(ds), 0);
     assert_string_equal(sp_dataset_caption(ds, 0, 0), "a wall of two lines [31m");
     assert_int_equal(sp_dataset_caption_count(ds, 0), 1);
     assert_string_equal(sp_dataset_caption(ds, 1, 0), "from json");
@@ -127,7 +109,7 @@ static void samples_are_rejected(void **state)
     assert_int_equal(rejected(ds, "unreadable caption or .json"), 6);
     assert_int_equal(rejected(ds, "unreadable picture"), 1);
     assert_int_equal(rejected(ds, "second file of a kind in one sample"), 1);
-    assert_int_equal(all_rejected(ds), 13);
+    assert_int_equal(sp_dataset_rejected(ds), 13);
     sp_string summary = {0};
     sp_dataset_summary(ds, &summary);
     assert_null(strchr(sp_string_text(&summary), '\x1b'));
@@ -317,7 +299,7 @@ static void absurd_sizes_are_survived(void **state)
         assert_ok(open_shards(state, "a.tar", &ds));
         assert_int_equal(sp_dataset_count(ds), 1);
         assert_shade(ds, 0, 50);
-        assert_true(all_rejected(ds) > 0);
+        assert_true(sp_dataset_rejected(ds) > 0);
         sp_dataset_close(ds);
     }
 }

@@ -179,14 +179,13 @@ static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
 static sp_status look_at_latents(const splam_data_options *o, const sp_callbacks *callbacks,
                                  char **summary)
 {
-    const splam_picture_options *p = &o->pictures;
+    const sp_dataset_options p = sp_picture_options_of(&o->pictures, o->seed);
     sp_string text = {0};
     sp_latent_cache *cache;
     if (o->sheet || o->cache)
         return sp_fail(SP_ARGUMENT, "\"%s\" holds no pictures for a sheet or another cache",
                        o->spec);
-    if (p->resolution || p->min_size || p->min_aesthetic > 0 || p->max_watermark > 0 ||
-        p->min_similarity > 0 || p->random_crop || p->random_flip)
+    if (p.resolution || p.random_flip || sp_dataset_flag_set(&p))
         return sp_fail(SP_ARGUMENT, "\"%s\" has its samples chosen and cut already", o->spec);
     SP_TRY(sp_latent_cache_open(o->spec + strlen("latents:"), &cache));
     sp_status status = sp_latent_cache_verify(cache, callbacks);

@@ -195,17 +195,14 @@ static sp_status unknown(const char *spec)
     return status;
 }
 
-static sp_status no_use(const char *spec, const sp_dataset_options *o)
+const char *sp_dataset_flag_set(const sp_dataset_options *o)
 {
-    const char *flag = o->min_size             ? "min-size"
-                       : o->min_aesthetic > 0  ? "min-aesthetic"
-                       : o->max_watermark > 0  ? "max-watermark"
-                       : o->min_similarity > 0 ? "min-similarity"
-                       : o->random_crop        ? "random-crop"
-                                               : NULL;
-    if (!flag) return SP_OK;
-    return sp_fail(SP_ARGUMENT, "--%s is for sets of picture files, and data \"%s\" is none", flag,
-                   spec);
+    return o->min_size             ? "min-size"
+           : o->min_aesthetic > 0  ? "min-aesthetic"
+           : o->max_watermark > 0  ? "max-watermark"
+           : o->min_similarity > 0 ? "min-similarity"
+           : o->random_crop        ? "random-crop"
+                                   : NULL;
 }
 
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
@@ -220,7 +217,11 @@ sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
         const kind *k = &kinds[i];
         size_t length = strlen(k->prefix);
         if (!sp_starts_with(spec, k->prefix) || !k->context == !spec[length]) continue;
-        if (options && !k->files) SP_TRY(no_use(spec, options));
+        const char *flag = options && !k->files ? sp_dataset_flag_set(options) : NULL;
+        if (flag)
+            return sp_fail(SP_ARGUMENT,
+                           "--%s is for sets of picture files, and data \"%s\" is none", flag,
+                           spec);
         return sp_dataset_open_kind(spec, options, k->fill, k->context ? k->context : spec + length,
                                     callbacks, out);
     }
@@ -349,12 +350,23 @@ size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capa
     return count;
 }
 
-void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out)
+static int64_t sum(const sp_rejection *list, size_t count)
 {
     int64_t all = 0;
     for (size_t i = 0; i < count; i++)
         all += list[i].count;
-    sp_string_append_format(out, "%lld rejected\n", (long long)all);
+    return all;
+}
+
+int64_t sp_dataset_rejected(sp_dataset *dataset)
+{
+    sp_rejection list[SP_MAX_REASONS];
+    return sum(list, sp_dataset_rejections(dataset, list, SP_MAX_REASONS));
+}
+
+void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out)
+{
+    sp_string_append_format(out, "%lld rejected\n", (long long)sum(list, count));
     for (size_t i = 0; i < count; i++)
         sp_string_append_format(out, "  %lld %s (%s)\n", (long long)list[i].count, list[i].reason,
                                 list[i].example);

@@ -19,6 +19,9 @@ typedef struct {
     uint64_t seed;    /* of both */
 } sp_dataset_options;
 
+/* The flag of the first option set of those that choose and cut picture files, all but resolution
+ * and random_flip: for whoever has no use for them. NULL: none is. */
+const char *sp_dataset_flag_set(const sp_dataset_options *options);
 /* True if a picture is to be mirrored: a draw from (seed, epoch, sample); never without
  * random_flip. */
 bool sp_dataset_flips(const sp_dataset_options *options, uint64_t epoch, int64_t sample);
@@ -74,7 +77,8 @@ typedef struct {
 } sp_rejection;
 /* Copies the reasons so far, up to `capacity`, in the order met; returns how many there are. */
 size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity);
-enum { SP_MAX_REASONS = 32 }; /* that one data set can have */
+enum { SP_MAX_REASONS = 32 };                     /* that one data set can have */
+int64_t sp_dataset_rejected(sp_dataset *dataset); /* so far, for any reason */
 /* Appends lines for people: how many were rejected, and by reason. */
 void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out);
 /* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by

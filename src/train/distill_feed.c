@@ -35,15 +35,6 @@ static void log_summary(sp_dataset *dataset)
     log_lines(&summary);
 }
 
-static int64_t count_rejected(sp_dataset *dataset)
-{
-    sp_rejection list[SP_MAX_REASONS];
-    int64_t all = 0;
-    for (size_t i = 0, count = sp_dataset_rejections(dataset, list, SP_MAX_REASONS); i < count; i++)
-        all += list[i].count;
-    return all;
-}
-
 static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
                              const sp_callbacks *callbacks)
 {
@@ -53,9 +44,9 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
     data.seed = o->seed;
     SP_TRY(sp_dataset_open(o->data, &data, callbacks, &dataset));
     log_summary(dataset);
-    int64_t before = count_rejected(dataset);
+    int64_t before = sp_dataset_rejected(dataset);
     sp_status status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
-    if (count_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
+    if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
     sp_dataset_close(dataset);
     SP_TRY(status);
     sp_log_info("%s of latents and contexts stay in memory; splam data --cache puts them in files",
@@ -67,12 +58,7 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
 static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache *cache)
 {
     const sp_dataset_options *p = &o->pictures;
-    const char *lost = p->min_size             ? "min-size"
-                       : p->min_aesthetic > 0  ? "min-aesthetic"
-                       : p->max_watermark > 0  ? "max-watermark"
-                       : p->min_similarity > 0 ? "min-similarity"
-                       : p->random_crop        ? "random-crop"
-                                               : NULL;
+    const char *lost = sp_dataset_flag_set(p);
     int resolution = sp_latent_cache_resolution(cache);
     if (lost)
         return sp_fail(SP_ARGUMENT,
@@ -231,6 +217,12 @@ static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, in
 
 static sp_status open_draws(sp_distill_feed *f)
 {
+    const sp_dataset_options *p = &f->options->pictures;
+    const char *lost = p->resolution    ? "resolution"
+                       : p->random_flip ? "random-flip"
+                                        : sp_dataset_flag_set(p);
+    if (lost)
+        return sp_fail(SP_ARGUMENT, "--%s has no use beside --draws, which are latents", lost);
     SP_TRY(sp_safetensors_open(f->options->draws, &f->draws));
     const sp_tensor *uncond;
     SP_TRY(sp_tensor_file_get(f->draws, "uncond", &uncond));

@@ -1,9 +1,20 @@
-/* Pictures and tar shards for tests, so that nothing binary is kept. */
-#ifndef SP_TESTS_TAR_WRITER_H
-#define SP_TESTS_TAR_WRITER_H
+/* What tests of data sets share; pictures and tar shards are made, so that nothing binary is kept.
+ */
+#ifndef SP_TESTS_DATA_SUPPORT_H
+#define SP_TESTS_DATA_SUPPORT_H
 #include "base/text.h"
+#include "data/dataset.h"
 #include "data/image.h"
 #include "support.h"
+
+static inline int64_t rejected(sp_dataset *dataset, const char *reason)
+{
+    sp_rejection list[SP_MAX_REASONS];
+    size_t count = sp_dataset_rejections(dataset, list, SP_MAX_REASONS);
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(list[i].reason, reason)) return list[i].count;
+    return 0;
+}
 
 /* A PNG of one colour, so that a test can tell which file it came from; sp_free. */
 static inline uint8_t *grey_png(int width, int height, uint8_t shade, size_t *size)
