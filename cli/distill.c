@@ -14,6 +14,8 @@ static const char *const examples[] = {
     "    --learning-rate 2e-4 --train-batch-size 32 --guidance-scale-w 2",
     "splam distill --teacher sd15 --data folder:pictures --output student --gamma-conditioning time \\\n"
     "    --sigma linear",
+    "splam distill --teacher sd15 --data folder:pictures --output student --train-batch-size 1 \\\n"
+    "    --optimizer adamw8bit --memory-limit 19G",
     "splam distill --teacher sd15 --data folder:pictures --output student --dry-run",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
     NULL,
