@@ -31,6 +31,8 @@ static const char *const examples[] = {
     "    --skip 40",
     "splam distill --teacher sd15 --data folder:pictures --output student --objective progressive \\\n"
     "    --num-ddim-timesteps 64 --rounds 4 --max-train-steps 20000",
+    "splam distill --teacher sd15 --data folder:pictures --output student --train-batch-size 1 \\\n"
+    "    --optimizer adamw8bit --memory-limit 19G",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
     NULL,
 };
