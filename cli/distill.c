@@ -7,7 +7,8 @@
 static const char description[] =
     "Turns a teacher into a student that needs one to four steps. The output is a whole diffusers\n"
     "folder: unet/ (the weights at the end), unet_ema/ (their average), the teacher's other parts, and\n"
-    "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.";
+    "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.\n"
+    "Under mpirun R processes train together, each on --train-batch-size pictures of its own.";
 
 static const char *const examples[] = {
     "splam distill --teacher assets/teacher --data emoji: --output student --max-train-steps 300 \\\n"
@@ -16,6 +17,8 @@ static const char *const examples[] = {
     "    --sigma linear",
     "splam distill --teacher sd15 --data folder:pictures --output student --dry-run",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
+    "mpirun --hostfile hosts --map-by ppr:1:node --bind-to none \\\n"
+    "    splam distill --teacher sd15 --data folder:pictures --output student",
     NULL,
 };
 

@@ -70,9 +70,7 @@ static char *command(void *const *state, int ranks, int batch, const char *outpu
     for (int up = 0; up < 2; up++)
         *strrchr(self, '/') = 0;
     if (ranks > 1)
-        snprintf(launcher, sizeof launcher,
-                 "mpirun --oversubscribe --bind-to none -n %d ",
-                 ranks);
+        snprintf(launcher, sizeof launcher, "mpirun --oversubscribe --bind-to none -n %d ", ranks);
     snprintf(text, sizeof text,
              "exec %s%s/cli/splam distill --teacher %s --draws %s/draws.safetensors "
              "--train-batch-size %d --mixed-precision no -t 1 --output %s/%s %s >%s/log 2>&1",
@@ -139,8 +137,7 @@ static double difference(const sp_tensor *a, const sp_tensor *b, bool relative)
 static void assert_close(void *const *state, const char *a, const char *b, double rate, int steps)
 {
     sp_tensor_file *x = open_file(state, a, "trace"), *y = open_file(state, b, "trace");
-    double loss =
-        difference(sp_tensor_file_find(x, "loss"), sp_tensor_file_find(y, "loss"), true);
+    double loss = difference(sp_tensor_file_find(x, "loss"), sp_tensor_file_find(y, "loss"), true);
     double norm =
         difference(sp_tensor_file_find(x, "grad_norm"), sp_tensor_file_find(y, "grad_norm"), true);
     sp_tensor_file_close(x);
@@ -171,10 +168,9 @@ static void assert_close(void *const *state, const char *a, const char *b, doubl
 
 static void assert_same_bits(void *const *state, const char *a, const char *b, int step)
 {
-    static const char *const names[] = {"unet/diffusion_pytorch_model.safetensors",
-                                        "unet_ema/diffusion_pytorch_model.safetensors",
-                                        "checkpoint-%d/first_moment.safetensors",
-                                        "checkpoint-%d/second_moment.safetensors"};
+    static const char *const names[] = {
+        "unet/diffusion_pytorch_model.safetensors", "unet_ema/diffusion_pytorch_model.safetensors",
+        "checkpoint-%d/first_moment.safetensors", "checkpoint-%d/second_moment.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char form[128], path[2][256];
         sp_mapped_file file[2];
@@ -200,7 +196,8 @@ static void assert_same_bits(void *const *state, const char *a, const char *b, i
         skip();                                                                                    \
     }
 
-static const char ten[] = "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0";
+static const char ten[] =
+    "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0";
 
 static const char *traced(void *const *state, const char *output, const char *more)
 {
@@ -368,6 +365,8 @@ static void what_does_not_run_so_says_so(void **state)
     assert_ok(sp_ranks_end(ranks, SP_OK));
     /* The launcher of another MPI would start so many runs into one folder. */
     setenv("PMI_SIZE", "3", 1);
+    assert_status(sp_ranks_must_be_alone("demo"), SP_UNSUPPORTED);
+    assert_message("demo runs in one process, and mpirun started 3");
     assert_status(sp_ranks_start(&callbacks, &ranks), SP_UNSUPPORTED);
     assert_message("3 processes");
     unsetenv("PMI_SIZE");
@@ -381,10 +380,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define with_folder(test)                                                                          \
     cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
-        with_folder(ranks_equal_one_process),
-        with_folder(accumulation_is_summed_once),
-        with_folder(same_ranks_give_same_bits),
-        with_folder(a_rank_that_dies_stops_all),
+        with_folder(ranks_equal_one_process),           with_folder(accumulation_is_summed_once),
+        with_folder(same_ranks_give_same_bits),         with_folder(a_rank_that_dies_stops_all),
         cmocka_unit_test(what_does_not_run_so_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
