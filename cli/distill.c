@@ -9,6 +9,7 @@ static const char description[] =
     "metrics.jsonl. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.\n"
     "With --lora-rank only adapters are trained, and the output has pytorch_lora_weights.safetensors\n"
     "(diffusers' names), kohya.safetensors (A1111, ComfyUI) and ema/ with the same of the average.\n"
+    "Under mpirun R processes train together, each on --train-batch-size pictures of its own.\n"
     "Objectives, and how splam generate and splam eval sample their students when not told otherwise:\n"
     "  splam        from anywhere on a sub-path to the clean picture; lcm, any few steps\n"
     "  lcm          from the sub-path's start alone, gamma = 1; lcm, any few steps\n"
@@ -34,6 +35,8 @@ static const char *const examples[] = {
     "splam distill --teacher sd15 --data folder:pictures --output student --train-batch-size 1 \\\n"
     "    --optimizer adamw8bit --memory-limit 19G",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
+    "mpirun --hostfile hosts --map-by ppr:1:node --bind-to none \\\n"
+    "    splam distill --teacher sd15 --data folder:pictures --output student",
     NULL,
 };
 

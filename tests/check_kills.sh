@@ -8,7 +8,7 @@ exec 2>/dev/null # the shell's own words about killed children
 cd "$(dirname "$0")/.." || exit 1
 splam=$1/cli/splam
 shift
-kills=5 emoji= threads= steps=10 every=1
+kills=5 emoji="" threads="" steps=10 every=1
 for word in "$@"; do
     case $word in
     --emoji) emoji=1 steps=80 every=2 ;;
@@ -40,7 +40,7 @@ next_threads() {
     turn=$((${turn:-0} + 1))
     if [ -n "$threads" ]; then echo $((1 + turn % 2)); elif [ -n "$emoji" ]; then echo 2; else echo 1; fi
 }
-done_steps() { cat "$work/killed/metrics.jsonl" | wc -l; }
+done_steps() { wc -l <"$work/killed/metrics.jsonl" || echo 0; }
 fail_with_log() { sed 's/^/# /' "$work/log"; }
 
 echo 1..4

@@ -365,6 +365,8 @@ static void what_does_not_run_so_says_so(void **state)
     assert_ok(sp_ranks_end(ranks, SP_OK));
     /* The launcher of another MPI would start so many runs into one folder. */
     setenv("PMI_SIZE", "3", 1);
+    assert_status(sp_ranks_must_be_alone("demo"), SP_UNSUPPORTED);
+    assert_message("demo runs in one process, and mpirun started 3");
     assert_status(sp_ranks_start(&callbacks, &ranks), SP_UNSUPPORTED);
     assert_message("3 processes");
     unsetenv("PMI_SIZE");

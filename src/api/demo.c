@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "eval/ode_error.h"
 #include "eval/results.h"
+#include "train/distributed.h"
 
 typedef struct {
     const splam_demo_options *o;
@@ -271,7 +272,8 @@ splam_status splam_demo(const splam_demo_options *options, const splam_callbacks
               .output = options->output ? options->output : "demo-out",
               .data = options->data ? options->data : "emoji:"};
     *table = NULL;
-    sp_status status = run(&d, table);
+    sp_status status = sp_ranks_must_be_alone("demo");
+    if (!status) status = run(&d, table);
     for (int i = 0; i < SP_DEMO_METHODS; i++)
         sp_loss_curve_free(&d.loss[i]);
     json_decref(d.settings);

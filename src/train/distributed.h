@@ -28,6 +28,14 @@ static inline int sp_ranks_launched(void)
     return size && atoi(size) > 1 ? atoi(size) : 1;
 }
 
+/* SP_UNSUPPORTED for work that only one process can do, if a launcher started several. */
+static inline sp_status sp_ranks_must_be_alone(const char *work)
+{
+    if (sp_ranks_launched() == 1) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s runs in one process, and mpirun started %d", work,
+                   sp_ranks_launched());
+}
+
 /* *out is NULL for a process alone. Ranks other than 0 are quiet from here on: no log, and
  * `callbacks` loses its report. Threads, unless their number was asked for, become this rank's
  * share of the cores that it may run on. Once in a process. SP_UNSUPPORTED if there are several

@@ -381,6 +381,7 @@ static void release(teacher_training *t)
 sp_status sp_train_teacher(const sp_train_options *options, const sp_callbacks *callbacks)
 {
     sp_train_options o = *options;
+    SP_TRY(sp_ranks_must_be_alone("train teacher"));
     if (!o.max_steps) o.max_steps = 8000;
     if (!o.batch) o.batch = 64;
     if (o.learning_rate == 0) o.learning_rate = 8e-4;

@@ -286,6 +286,7 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
 sp_status sp_train_vae(const sp_train_options *options, const sp_callbacks *callbacks)
 {
     sp_train_options o = *options;
+    SP_TRY(sp_ranks_must_be_alone("train vae"));
     if (!o.max_steps) o.max_steps = 2000;
     if (!o.batch) o.batch = 32;
     if (o.learning_rate == 0) o.learning_rate = 1e-3;

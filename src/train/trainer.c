@@ -424,9 +424,6 @@ static sp_status start_output(trainer *t)
 
 static sp_status start(trainer *t)
 {
-    if (!t->settings->ranks && sp_ranks_launched() > 1)
-        return sp_fail(SP_UNSUPPORTED, "%s runs in one process, and mpirun started %d",
-                       t->settings->name, sp_ranks_launched());
     if (writes(t)) SP_TRY(start_output(t));
     SP_TRY(sp_training_state_share(t->state, t->settings->ranks));
     return enter_run(t);
