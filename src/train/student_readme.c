@@ -61,7 +61,8 @@ static void add_folder(const readme *r)
     else
         sp_string_append_format(r->text, "As one file for ComfyUI and A1111:\n\n");
     sp_string_append_format(
-        r->text, "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111\n",
+        r->text,
+        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111\n",
         r->embedding ? "--fold-guidance " : "");
 }
 
@@ -69,9 +70,10 @@ static void add_folder(const readme *r)
 static void add_lora_scheduler(const readme *r, sp_sampler_kind kind)
 {
     if (r->distilled)
-        sp_string_append_format(r->text,
-                                "    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config,\n"
-                                "        timestep_spacing=\"trailing\", set_alpha_to_one=False)\n");
+        sp_string_append_format(
+            r->text,
+            "    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config,\n"
+            "        timestep_spacing=\"trailing\", set_alpha_to_one=False)\n");
     else
         sp_string_append_format(
             r->text,
@@ -101,7 +103,8 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
         "    pipe.load_lora_weights(\".\", weight_name=\"pytorch_lora_weights.safetensors\")\n");
     add_image_line(r);
     sp_string_append_format(
-        r->text, "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, CFG 1.\n\n");
+        r->text,
+        "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, CFG 1.\n\n");
 }
 
 sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_config *student,
@@ -120,7 +123,8 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_conf
     add_head(&r);
     if (o->lora.rank) add_lora(&r, kind);
     if (o->lora_merged)
-        sp_string_append_format(&text, "This folder is the whole student too, adapters merged.\n\n");
+        sp_string_append_format(&text,
+                                "This folder is the whole student too, adapters merged.\n\n");
     if (!o->lora.rank || o->lora_merged) add_folder(&r);
     char *path = sp_path_join(o->output, "README.md");
     sp_status status =

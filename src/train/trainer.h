@@ -4,7 +4,7 @@
 #define SP_TRAIN_TRAINER_H
 #include "base/progress.h"
 #include "graph/plan.h"
-#include "train/training_state.h"
+#include "train/checkpoint.h"
 
 /* What differs between trainings. */
 typedef struct {

@@ -1,0 +1,397 @@
+#include "train/checkpoint.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "train/checksum.h"
+
+static const char *const part_names[SP_TRAINING_PARTS] = {"online", "ema", "first_moment",
+                                                          "second_moment"};
+
+/* ---- settings ---- */
+
+sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text)
+{
+    unsigned long failures = sp_alloc_failures();
+    if (json_object_set_new(settings, flag, json_string(text)) == 0) return SP_OK;
+    return sp_alloc_failures() != failures
+               ? SP_MEMORY
+               : sp_fail(SP_ARGUMENT, "--%s \"%s\" is not UTF-8", flag, text);
+}
+
+/* ---- names: output/checkpoint-STEP ---- */
+
+static int64_t checkpoint_step(const char *name)
+{
+    if (!sp_starts_with(name, "checkpoint-")) return -1;
+    char *end;
+    long long step = strtoll(name + strlen("checkpoint-"), &end, 10);
+    return *end || end == name + strlen("checkpoint-") || step < 0 ? -1 : (int64_t)step;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* Steps of the checkpoints under output, newest first, in a new array. */
+static sp_status list_checkpoints(const char *output, int64_t **out, size_t *count)
+{
+    char **names = NULL;
+    size_t name_count = 0;
+    *out = NULL;
+    *count = 0;
+    if (!sp_path_is_folder(output)) return SP_OK;
+    SP_TRY(sp_list_folder(output, &names, &name_count));
+    *out = sp_alloc((name_count + 1) * sizeof **out);
+    for (size_t i = 0; i < name_count; i++) {
+        int64_t step = checkpoint_step(names[i]);
+        if (*out && step >= 0) (*out)[(*count)++] = step;
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    if (!*out) return SP_MEMORY;
+    qsort(*out, *count, sizeof **out, newest_first);
+    return SP_OK;
+}
+
+static char *checkpoint_path(const char *output, int64_t step)
+{
+    return sp_format("%s/checkpoint-%lld", output, (long long)step);
+}
+
+/* ---- saving ---- */
+
+static sp_status save_parts(sp_checksums *sums, const sp_training_state *state)
+{
+    for (int i = 0; i < SP_TRAINING_PARTS; i++)
+        sums->total += (int64_t)sp_weights_bytes(*sp_training_part((sp_training_state *)state, i));
+    for (int i = 0; i < SP_TRAINING_PARTS; i++)
+        SP_TRY(sp_checksum_save(sums, part_names[i], *sp_training_part((sp_training_state *)state, i)));
+    return SP_OK;
+}
+
+static sp_status save_description(const sp_checksums *sums, const sp_training_state *state,
+                                  const json_t *settings)
+{
+    char *path = sp_path_join(sums->folder, "state.json");
+    json_t *description = json_pack("{s:I, s:O, s:O}", "step", (json_int_t)state->step, "settings",
+                                    settings, "files", sums->files);
+    sp_status status = path && description ? sp_checksum_seal(description) : SP_MEMORY;
+    if (!status) status = sp_json_save(path, description);
+    json_decref(description);
+    sp_free(path);
+    return status;
+}
+
+/* Keeps `limit` checkpoints of those up to `step`. Later ones are another run's: to count them
+ * would be to remove this run's own. */
+static sp_status remove_oldest(const char *output, int64_t step, int limit)
+{
+    int64_t *steps;
+    size_t count, later = 0;
+    SP_TRY(list_checkpoints(output, &steps, &count));
+    while (later < count && steps[later] > step)
+        later++;
+    sp_status status = SP_OK;
+    for (size_t i = later + (size_t)limit; i < count && limit > 0 && !status; i++) {
+        char *path = checkpoint_path(output, steps[i]);
+        status = path ? sp_remove_folder(path) : SP_MEMORY;
+        sp_free(path);
+    }
+    sp_free(steps);
+    return status;
+}
+
+/* The process that an unfinished checkpoint, checkpoint-STEP.tmp-PID, is or was of; 0: it is none.
+ */
+static pid_t process_of(const char *name)
+{
+    const char *tail = strstr(name, ".tmp-");
+    if (!sp_starts_with(name, "checkpoint-") || !tail) return 0;
+    char *end;
+    long process = strtol(tail + strlen(".tmp-"), &end, 10);
+    return *end || process <= 0 ? 0 : (pid_t)process;
+}
+
+/* Whether another process is this program; a number may have become another's. */
+static bool is_this_program(pid_t process)
+{
+    char path[64];
+    struct stat mine, its;
+    snprintf(path, sizeof path, "/proc/%ld/exe", (long)process);
+    return process != getpid() && stat("/proc/self/exe", &mine) == 0 && stat(path, &its) == 0 &&
+           mine.st_dev == its.st_dev && mine.st_ino == its.st_ino;
+}
+
+/* One that is stopped with a run in several processes saves in a process of its own (trainer.c). */
+static sp_status wait_for_saving(const char *path, pid_t process, const sp_callbacks *callbacks)
+{
+    const struct timespec moment = {.tv_nsec = 100000000};
+    if (sp_path_exists(path) && is_this_program(process))
+        sp_log_info("waiting for process %ld, which is still saving %s", (long)process, path);
+    while (sp_path_exists(path) && is_this_program(process)) {
+        SP_TRY(sp_check_cancelled(callbacks));
+        nanosleep(&moment, NULL);
+    }
+    return SP_OK;
+}
+
+static sp_status tidy_one(const char *output, const char *name, const sp_callbacks *callbacks)
+{
+    pid_t process = process_of(name);
+    char *path = process ? sp_path_join(output, name) : NULL;
+    if (!path) return process ? SP_MEMORY : SP_OK;
+    sp_status status = wait_for_saving(path, process, callbacks);
+    if (!status && kill(process, 0) != 0 && errno == ESRCH) status = sp_remove_tree(path);
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, int64_t *newest)
+{
+    char **names;
+    size_t count, steps_count;
+    int64_t *steps;
+    *newest = -1;
+    SP_TRY(sp_list_folder(output, &names, &count));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (!status) status = tidy_one(output, names[i], callbacks);
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    if (!status) status = list_checkpoints(output, &steps, &steps_count);
+    if (status) return status;
+    if (steps_count) *newest = steps[0];
+    sp_free(steps);
+    return SP_OK;
+}
+
+static sp_status write_folder(const char *folder, const sp_training_state *state,
+                              const json_t *settings, const sp_callbacks *callbacks)
+{
+    sp_checksums sums = {.folder = folder,
+                         .files = json_object(),
+                         .callbacks = callbacks,
+                         .task = "saving a checkpoint",
+                         .started = sp_now()};
+    sp_status status = sums.files ? sp_make_folders(folder) : SP_MEMORY;
+    if (!status) status = save_parts(&sums, state);
+    if (!status) status = save_description(&sums, state, settings);
+    json_decref(sums.files);
+    return status;
+}
+
+sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
+                             const json_t *settings, int limit, const sp_callbacks *callbacks)
+{
+    char *path = checkpoint_path(output, state->step);
+    char *beside = path ? sp_format("%s.tmp-%ld", path, (long)getpid()) : NULL;
+    sp_status status = beside ? write_folder(beside, state, settings, callbacks) : SP_MEMORY;
+    if (!status)
+        status = sp_replace_folder(beside, path);
+    else if (beside)
+        status = sp_give_up_folder(beside, status);
+    sp_free(beside);
+    sp_free(path);
+    /* Older ones go only now that the new one is on disk. */
+    return status ? status : remove_oldest(output, state->step, limit);
+}
+
+/* ---- loading ---- */
+
+static sp_status another_run(const char *path, const char *flag, const json_t *before,
+                             const json_t *now)
+{
+    char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL,
+         *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
+    const char *dashes = strcmp(flag, "ranks") == 0 ? "mpirun -n: " : "--";
+    sp_status status =
+        sp_fail(SP_ARGUMENT, "%s was made with %s%s %s; resuming it with %s would be another run",
+                path, dashes, flag, old ? old : "(none)", new ? new : "(none)");
+    sp_free(old);
+    sp_free(new);
+    return status;
+}
+
+/* How the samples of a step are divided: what counts for a run is their product. */
+static const char *const divisions[] = {"ranks", "train-batch-size", "gradient-accumulation-steps"};
+enum { SP_DIVISIONS = sizeof divisions / sizeof *divisions };
+
+static bool is_division(const char *key)
+{
+    bool found = false;
+    for (int i = 0; i < SP_DIVISIONS; i++)
+        found |= strcmp(key, divisions[i]) == 0;
+    return found;
+}
+
+static json_int_t samples_of_step(const json_t *settings)
+{
+    json_int_t product = 1;
+    for (int i = 0; i < SP_DIVISIONS; i++) {
+        json_t *value = json_object_get(settings, divisions[i]);
+        if (value && __builtin_mul_overflow(product, json_integer_value(value), &product))
+            return -1;
+    }
+    return product;
+}
+
+static sp_status same_division(const char *path, const json_t *saved, const json_t *wanted)
+{
+    bool same_samples = samples_of_step(saved) == samples_of_step(wanted), same = true;
+    for (int i = 0; i < SP_DIVISIONS; i++) {
+        json_t *before = json_object_get(saved, divisions[i]),
+               *now = json_object_get(wanted, divisions[i]);
+        if (before == now || json_equal(before, now)) continue;
+        if (!same_samples) return another_run(path, divisions[i], before, now);
+        same = false;
+    }
+    if (!same)
+        sp_log_warn("%s divided the samples of a step otherwise into ranks and micro-batches: sums "
+                    "may differ in the last bit",
+                    path);
+    return SP_OK;
+}
+
+static sp_status same_settings(const char *path, const json_t *saved, const json_t *wanted)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)wanted, key, value)
+    {
+        json_t *before = json_object_get(saved, key);
+        if (is_division(key)) continue;
+        if (!before || !json_equal(before, value)) return another_run(path, key, before, value);
+    }
+    json_object_foreach((json_t *)saved, key, value)
+    {
+        if (!is_division(key) && !json_object_get(wanted, key))
+            return another_run(path, key, value, NULL);
+    }
+    return same_division(path, saved, wanted);
+}
+
+/* Opens one set and sees that it has every tensor. */
+static sp_status open_part(const char *folder, const char *name, const sp_weights *weights,
+                           sp_tensor_file **file)
+{
+    char *path = sp_format("%s/%s.safetensors", folder, name);
+    if (!path) return SP_MEMORY;
+    sp_status status = sp_safetensors_open(path, file);
+    for (size_t i = 0; i < sp_weights_count(weights) && !status; i++) {
+        const sp_tensor *tensor = sp_weights_at(weights, i), *saved;
+        status = sp_tensor_file_get(*file, sp_weights_name(weights, i), &saved);
+        if (!status &&
+            (saved->dtype != tensor->dtype || !sp_shape_equal(saved->shape, tensor->shape)))
+            status = sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected %s %s", path,
+                             sp_weights_name(weights, i), sp_dtype_name(saved->dtype),
+                             sp_shape_text(saved->shape), sp_dtype_name(tensor->dtype),
+                             sp_shape_text(tensor->shape));
+    }
+    sp_free(path);
+    return status;
+}
+
+static void take_part(const sp_tensor_file *file, sp_weights *weights)
+{
+    for (size_t i = 0; i < sp_weights_count(weights); i++) {
+        sp_tensor *tensor = sp_weights_at(weights, i);
+        const sp_tensor *saved = sp_tensor_file_find(file, sp_weights_name(weights, i));
+        memcpy(tensor->data, saved->data, sp_tensor_bytes(tensor));
+        sp_tensor_file_drop(file, saved); /* or the state would be in memory twice */
+    }
+}
+
+/* All sets or none: a state that is half a damaged checkpoint's must not go on. */
+static sp_status load_parts(const char *folder, sp_training_state *state)
+{
+    sp_tensor_file *files[SP_TRAINING_PARTS] = {NULL};
+    sp_status status = SP_OK;
+    for (int i = 0; i < SP_TRAINING_PARTS && !status; i++)
+        status = open_part(folder, part_names[i], *sp_training_part(state, i), &files[i]);
+    for (int i = 0; i < SP_TRAINING_PARTS && !status; i++)
+        take_part(files[i], *sp_training_part(state, i));
+    for (int i = 0; i < SP_TRAINING_PARTS; i++)
+        sp_tensor_file_close(files[i]);
+    return status;
+}
+
+/* Every part must be among the files that have checksums. */
+static sp_status verify_parts(const char *folder, const json_t *description,
+                              const sp_callbacks *callbacks)
+{
+    sp_checksums sums = {.folder = folder,
+                         .files = json_object_get(description, "files"),
+                         .callbacks = callbacks,
+                         .task = "verifying a checkpoint",
+                         .started = sp_now()};
+    for (int i = 0; i < SP_TRAINING_PARTS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.safetensors", part_names[i]);
+        if (!json_object_get(sums.files, name))
+            return sp_fail(SP_FORMAT, "%s/state.json has no checksum of %s", folder, name);
+    }
+    return sp_checksum_verify(&sums);
+}
+
+static sp_status load_described(const char *folder, const char *path, json_t *description,
+                                const json_t *settings, sp_training_state *state,
+                                const sp_callbacks *callbacks)
+{
+    int64_t step = 0;
+    SP_TRY(sp_checksum_check_seal(description, path));
+    SP_TRY(sp_json_int(description, "step", -1, path, &step));
+    if (step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
+    SP_TRY(same_settings(folder, json_object_get(description, "settings"), settings));
+    SP_TRY(verify_parts(folder, description, callbacks));
+    SP_TRY(load_parts(folder, state));
+    state->step = step;
+    return SP_OK;
+}
+
+static sp_status load_folder(const char *folder, const json_t *settings, sp_training_state *state,
+                             const sp_callbacks *callbacks)
+{
+    char *path = sp_path_join(folder, "state.json");
+    json_t *description = NULL;
+    sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
+    if (!status) status = load_described(folder, path, description, settings, state, callbacks);
+    json_decref(description);
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
+                             sp_training_state *state, const sp_callbacks *callbacks, bool *found)
+{
+    *found = true;
+    if (strcmp(which, "latest") != 0) return load_folder(which, settings, state, callbacks);
+    int64_t *steps;
+    size_t count;
+    SP_TRY(list_checkpoints(output, &steps, &count));
+    *found = false;
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && !*found && !status; i++) {
+        char *path = checkpoint_path(output, steps[i]);
+        sp_status tried = path ? load_folder(path, settings, state, callbacks) : SP_MEMORY;
+        if (!tried)
+            *found = true;
+        else if (tried == SP_FORMAT || tried == SP_IO)
+            sp_log_warn("skipping a damaged checkpoint: %s", sp_error_message());
+        else
+            status = tried;
+        sp_free(path);
+    }
+    sp_free(steps);
+    return status;
+}

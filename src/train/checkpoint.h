@@ -1,0 +1,32 @@
+/* Checkpoints of a training state. A run resumed from one is bit for bit the run not interrupted. */
+#ifndef SP_TRAIN_CHECKPOINT_H
+#define SP_TRAIN_CHECKPOINT_H
+#include "base/json.h"
+#include "base/progress.h"
+#include "train/training_state.h"
+
+/* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8.
+ */
+sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text);
+
+/* For the start of a run: waits for this program's processes that are still saving checkpoints
+ * under output (SP_CANCELLED if asked to stop meanwhile), removes what killed ones left of
+ * unfinished checkpoints; *newest is the step of the newest one, -1 if there is none. */
+sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, int64_t *newest);
+
+/* Writes output/checkpoint-STEP: *.safetensors and state.json with their sizes and checksums and
+ * `settings`, an object whose keys are the flags that determine the run. Written beside, forced to
+ * the disk and renamed; only then are the oldest checkpoints beyond `limit` removed (0: keep all),
+ * not counting later ones, which an earlier run left. If anything fails, a full disk say, the
+ * unfinished folder is removed and what there was stays. Reports bytes done if it takes long. */
+sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
+                             const json_t *settings, int limit, const sp_callbacks *callbacks);
+
+/* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are
+ * skipped with a warning that says why; *found is false, and *state untouched, if there is none) or
+ * a checkpoint's folder. Every checksum is verified before anything is taken over. Settings that
+ * differ from `settings` are SP_ARGUMENT, naming the flag and both values. */
+sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
+                             sp_training_state *state, const sp_callbacks *callbacks, bool *found);
+
+#endif
