@@ -58,7 +58,7 @@ for verb in $verbs; do
         examples=$(sed -n '/^Examples:/,$p' out)
         [ "$(grep -c "^  splam $verb" <<<"$examples")" -ge 2 ] || echo "fewer than two examples"
         # An example may be of another verb, and may go on in the next line.
-        awk -v verb="$verb" '/^  splam /{own = $2 == verb} own' <<<"$examples" | grep -oE -- ' --[a-z][a-z0-9-]*' | sort -u | while read -r flag; do
+        awk -v verb="$verb" '/^  [a-z]/{own = $1 == "splam" && $2 == verb} own' <<<"$examples" | grep -oE -- ' --[a-z][a-z0-9-]*' | sort -u | while read -r flag; do
             sed '/^Examples:/,$d' out | grep -qE -- "^ *(-[a-zA-Z], )?$flag( |\$)" || echo "an example has $flag, help does not"
         done
         awk 'length > 110 {print "a line of " length " characters: " $0}' out

@@ -97,6 +97,7 @@ static sp_status plan_denoise(sp_generation *g, memory_table *t)
         .batch = sp_denoise_batch(g->group, g->height / g->factor, g->width / g->factor, g->batch),
         .height = g->height / g->factor,
         .width = g->width / g->factor,
+        .tokens = (int64_t)sp_tokenizer_max_length(g->pipeline->tokenizer),
         .guided = sp_pipeline_is_guided(g->pipeline, g->guidance)};
     sp_plan_memory memory;
     SP_TRY(sp_pipeline_plan_denoise(g->pipeline, &shape, &memory));

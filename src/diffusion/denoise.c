@@ -66,8 +66,7 @@ static sp_status make_builder(const sp_pipeline *p, const int64_t *key, sp_build
 sp_status sp_pipeline_plan_denoise(const sp_pipeline *p, const sp_denoise_shape *shape,
                                    sp_plan_memory *out)
 {
-    const int64_t key[] = {shape->batch, shape->height, shape->width,
-                           (int64_t)sp_tokenizer_max_length(p->tokenizer), shape->guided};
+    const int64_t key[] = {shape->batch, shape->height, shape->width, shape->tokens, shape->guided};
     sp_builder *b;
     sp_plan *plan;
     SP_TRY(make_builder(p, key, &b));

@@ -83,6 +83,7 @@ typedef struct {
 /* What the memory of denoising depends on. */
 typedef struct {
     int64_t batch, height, width; /* samples at once; of the latent */
+    int64_t tokens;               /* of a prompt's context */
     bool guided;                  /* two passes */
 } sp_denoise_shape;
 /* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */

@@ -75,7 +75,8 @@ static sp_status save_parts(sp_checksums *sums, const sp_training_state *state)
     for (int i = 0; i < SP_TRAINING_PARTS; i++)
         sums->total += (int64_t)sp_weights_bytes(*sp_training_part((sp_training_state *)state, i));
     for (int i = 0; i < SP_TRAINING_PARTS; i++)
-        SP_TRY(sp_checksum_save(sums, part_names[i], *sp_training_part((sp_training_state *)state, i)));
+        SP_TRY(sp_checksum_save(sums, part_names[i],
+                                *sp_training_part((sp_training_state *)state, i)));
     return SP_OK;
 }
 

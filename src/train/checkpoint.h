@@ -1,4 +1,5 @@
-/* Checkpoints of a training state. A run resumed from one is bit for bit the run not interrupted. */
+/* Checkpoints of a training state. A run resumed from one is bit for bit the run not interrupted.
+ */
 #ifndef SP_TRAIN_CHECKPOINT_H
 #define SP_TRAIN_CHECKPOINT_H
 #include "base/json.h"

@@ -104,7 +104,8 @@ static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, 
     const sp_denoise_shape shape = {.batch =
                                         sp_denoise_batch(pictures, facts->height, facts->width, 0),
                                     .height = facts->height,
-                                    .width = facts->width};
+                                    .width = facts->width,
+                                    .tokens = facts->context_length};
     sp_plan_memory denoise, decode;
     SP_TRY(sp_pipeline_plan_denoise(pipeline, &shape, &denoise));
     SP_TRY(sp_pipeline_plan_vae(pipeline, SP_VAE_DECODE,
