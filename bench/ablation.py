@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """What each choice of a distillation does to ode-error, on the emoji teacher, over several seeds.
 
-    python3 bench/ablation.py --folder WORK [--seeds 0,1,2] [--steps 250] [--only NAME,...] [--table]
+    python3 bench/ablation.py --folder WORK [--seeds 0,1,2] [--steps 150] [--only NAME,...] [--table]
 
 Every run is `splam distill` with the demo's settings but for one of them, then `splam eval --metrics ode-error` of its
 averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so the
-script can be stopped at any time. --table prints the rows so far as Markdown: means over the seeds, and the range of them.
-Nothing but Python's own library is needed. A run takes about a minute on two cores, and there are as many as VARIANTS has
-lines, times the seeds.
+script can be stopped at any time, and several may run side by side, each with seeds and a folder of its own. Every run's
+metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students. --table prints the rows so far as Markdown:
+means over the seeds, and the range of them. Nothing but Python's own library is needed. A run takes about 45 seconds on two
+cores, and there are as many as VARIANTS has lines, times the seeds.
 """
 import argparse
 import csv
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -26,7 +28,9 @@ EVALUATED = (1, 2, 4, 8)
 BASE = {"objective": "splam", "gamma-conditioning": "time", "sigma": "linear", "gamma-power": "0.3", "skip": "150",
         "num-ddim-timesteps": "50", "ema-decay": "0.95", "learning-rate": "1e-4", "guidance-scale-w": "2",
         "train-batch-size": "32"}
-# (what is varied, name, the settings that differ; None: that flag is left out)
+# What an objective other than splam does not take.
+PLAIN = {"gamma-conditioning": None, "sigma": None, "gamma-power": None}
+# (what is varied, name, the settings that differ; None: that flag is left out, True: it has no value)
 VARIANTS = [
     ("base", "demo", {}),
     ("sigma", "quadratic", {"sigma": "quadratic"}),
@@ -35,7 +39,8 @@ VARIANTS = [
     ("gamma", "uniform", {"gamma-power": "1"}),
     ("gamma", "u^.1", {"gamma-power": "0.1"}),
     ("gamma", "uniform, 1 half the time", {"gamma-power": "1", "gamma-one-probability": "0.5"}),
-    ("gamma", "always 1 (lcm)", {"objective": "lcm", "gamma-power": None}),
+    ("gamma", "a grid of 4", {"gamma-power": "1", "gamma-grid": "4"}),
+    ("gamma", "always 1 (lcm)", {"objective": "lcm", **PLAIN}),
     ("ema", "0", {"ema-decay": "0"}),
     ("ema", ".9", {"ema-decay": "0.9"}),
     ("ema", ".99", {"ema-decay": "0.99"}),
@@ -44,6 +49,13 @@ VARIANTS = [
     ("points", "M = 10, K = 100", {"num-ddim-timesteps": "10", "skip": "100"}),
     ("points", "M = 5, K = 200", {"num-ddim-timesteps": "5", "skip": "200"}),
     ("points", "M = 200, K = 150", {"num-ddim-timesteps": "200"}),
+    ("objective", "pcm, 4 phases", {"objective": "pcm", "phases": "4", **PLAIN}),
+    ("objective", "tcd", {"objective": "tcd", **PLAIN}),
+    ("objective", "progressive, 16 to 4 steps", {"objective": "progressive", "num-ddim-timesteps": "16", "rounds": "2",
+                                                 "skip": None, **PLAIN}),
+    ("training", "f32", {"mixed-precision": "no"}),
+    ("training", "8-bit moments", {"optimizer": "adamw8bit"}),
+    ("training", "LoRA of rank 32", {"lora-rank": "32", "lora-merged": True, "learning-rate": "1e-3"}),
 ]
 
 
@@ -68,21 +80,24 @@ def add_row(row):
 
 
 def version(splam):
-    said = subprocess.run([splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+    said = subprocess.run([splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return f"{said} {commit.stdout.strip()}".strip()
 
 
 def run(a, varied, name, changes, seed):
     settings = {key: value for key, value in {**BASE, **changes}.items() if value is not None}
-    student = os.path.join(a.folder, "student")
+    short = "-".join(re.sub("[^a-z0-9.]+", "-", part.lower()).strip("-") for part in (varied, name, str(seed)))
+    student = os.path.join(a.folder, "students", short) if a.keep else os.path.join(a.folder, "student")
     shutil.rmtree(student, ignore_errors=True)
     threads = [] if a.threads is None else ["-t", str(a.threads)]
-    flags = [text for key, value in settings.items() for text in (f"--{key}", value)]
+    flags = [text for key, value in settings.items() for text in (f"--{key}", value) if text is not True]
     subprocess.run([a.splam, "distill", "--teacher", a.teacher, "--data", a.data, "--output", student, "--seed", str(seed),
                     "--max-train-steps", str(a.steps), "--checkpointing-steps", "0", *flags, *threads], check=True)
     with open(os.path.join(student, "metrics.jsonl")) as f:
         seconds = statistics.median(json.loads(line)["seconds"] for line in f)
+    os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
+    shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", short + ".jsonl"))
     report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's references
     subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema", "--metrics",
                     "ode-error", "--steps", ",".join(map(str, EVALUATED)), "--count", "128", "--seed", str(seed), "--output", report,
@@ -114,9 +129,10 @@ def main():
     parser.add_argument("--teacher", default=os.path.join(ROOT, "assets", "teacher"))
     parser.add_argument("--data", default="emoji:", help="to train on (%(default)s)")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", help="what is varied, with commas")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--keep", action="store_true", help="keep the students")
     parser.add_argument("--table", action="store_true", help="print the rows so far, run nothing")
     a = parser.parse_args()
     if a.table:

@@ -1,18 +1,17 @@
 #!/bin/bash
 # A distillation stopped at moments that differ from run to run (SIGKILL, every third time SIGTERM or SIGINT), and
-# resumed each time, ends with the bits of one that was left alone: check_kills.sh BUILD [KILLS] [--emoji] [--threads].
-# --emoji distils the demo's teacher on the emoji, with checkpoints that take long enough to be hit while they are
-# written; else it is a tiny model on recorded draws. --threads resumes with one thread and with two in turn. Prints TAP.
+# resumed each time, with one thread and with two in turn, ends with the bits of one that was left alone:
+# check_kills.sh BUILD [KILLS] [--emoji]. --emoji distils the demo's teacher on the emoji, with checkpoints that take long
+# enough to be hit while they are written; else it is a tiny model on recorded draws. Prints TAP.
 set -u
 exec 2>/dev/null # the shell's own words about killed children
 cd "$(dirname "$0")/.." || exit 1
 splam=$1/cli/splam
 shift
-kills=5 emoji="" threads="" steps=10 every=1
+kills=5 emoji="" steps=10 every=1
 for word in "$@"; do
     case $word in
     --emoji) emoji=1 steps=80 every=2 ;;
-    --threads) threads=1 ;;
     *) kills=$word ;;
     esac
 done
@@ -22,7 +21,8 @@ trap 'rm -rf "$work"' EXIT
 export GOMP_SPINCOUNT=1000 # so that the program does not start itself again, and has the number of the child
 
 if [ -n "$emoji" ]; then
-    flags="--teacher assets/teacher --data emoji: --train-batch-size 1 --learning-rate 1e-4 --guidance-scale-w 2"
+    "$splam" data emoji: --cache "$work/latents" --teacher assets/teacher >"$work/log" 2>&1
+    flags="--teacher assets/teacher --data latents:$work/latents --train-batch-size 1 --learning-rate 1e-4 --guidance-scale-w 2"
 else
     flags="--teacher $golden/teacher-epsilon --draws $golden/distill-splam/draws.safetensors --train-batch-size 3"
 fi
@@ -35,16 +35,11 @@ run() { # OUTPUT THREADS, more flags: becomes the program
     exec "$splam" distill $flags --max-train-steps $steps --checkpointing-steps $every --mixed-precision no \
         -t "$count" --output "$output" "$@" >"$work/log" 2>&1
 }
-# Threads for the next run: with --threads another number each time.
-next_threads() {
-    turn=$((${turn:-0} + 1))
-    if [ -n "$threads" ]; then echo $((1 + turn % 2)); elif [ -n "$emoji" ]; then echo 2; else echo 1; fi
-}
 done_steps() { wc -l <"$work/killed/metrics.jsonl" || echo 0; }
 fail_with_log() { sed 's/^/# /' "$work/log"; }
 
 echo 1..4
-if ! (run "$work/whole" "$(next_threads)"); then
+if ! (run "$work/whole" 2); then
     fail_with_log
     echo "not ok 1 - an undisturbed run"
     exit 1
@@ -54,7 +49,7 @@ moment=$(sed 's/.*"seconds":\([0-9.e-]*\).*/\1/' "$work/whole/metrics.jsonl" | t
     awk -v every=$every '{printf "%d", 1000 * $1 * (every + 1) + 100}')
 killed=0 asked=0 writing=0 wrong=0
 for ((i = 0; i < kills; i++)); do
-    (run "$work/killed" "$(next_threads)" --resume latest) &
+    (run "$work/killed" $((1 + i % 2)) --resume latest) &
     child=$!
     # Wait until it has started training, then a moment that is never the same.
     before=$(done_steps)
@@ -93,7 +88,7 @@ elif [ $asked -gt 0 ] || [ "$kills" -lt 30 ]; then
 else
     echo "not ok 2 - none was asked to stop"
 fi
-if ! (run "$work/killed" "$(next_threads)" --resume latest); then fail_with_log; fi
+if ! (run "$work/killed" 1 --resume latest); then fail_with_log; fi
 same=0
 for file in unet/diffusion_pytorch_model.safetensors unet_ema/diffusion_pytorch_model.safetensors \
     checkpoint-$steps/first_moment.safetensors checkpoint-$steps/second_moment.safetensors; do

@@ -75,7 +75,8 @@ class Splam:
         part = PARTS[self.work]
         out = subprocess.run(
             [self.a.splam, "bench", "-m", self.a.model, "--only", "train" if self.work in TRAINING else "generate",
-             "--part", part, "--precision", self.precision, "--json", "-t", str(self.a.threads)], check=True, capture_output=True, text=True).stdout
+             "--part", part, "--precision", self.precision, "--optimizer", "adamw8bit", "--json", "-t", str(self.a.threads)],
+            check=True, capture_output=True, text=True).stdout
         report = json.loads(out)
         if part not in report["runs"]:
             sys.exit(f"splam bench: {part} was not measured: {'; '.join(report['left_out'])}")
@@ -142,11 +143,15 @@ class Peer:
         if not self.worker:
             self.worker = Worker(self.a, self.side, self.work, self.variant)
             self.worker.ask("open")
-        return [(seconds, None) for seconds in self.worker.ask("run", count=RUNS_A_TURN[self.work])["seconds"]]
+        results = [(seconds, None) for seconds in self.worker.ask("run", count=RUNS_A_TURN[self.work])["seconds"]]
+        if self.work == "distill":
+            self.close()  # two such steps do not fit in memory
+        return results
 
     def close(self):
         if self.worker:
-            self.peak = self.worker.close()
+            self.peak = max(self.peak, self.worker.close())
+        self.worker = None
 
 
 def choose_variant(a, precision, work):
@@ -238,7 +243,7 @@ def machine():
 
 
 def versions(a):
-    splam = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+    splam = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return {"splam": f"{splam} {commit.stdout.strip()}".strip(), "torch": importlib.metadata.version("torch"),
             "openvino": importlib.metadata.version("openvino")}
