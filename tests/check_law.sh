@@ -87,7 +87,7 @@ printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 s
 diff "$scratch/expected" "$scratch/found" >"$scratch/difference"
 report "an illegal include is found" "$scratch/difference"
 
-flags=$(pkg-config --cflags jansson libutf8proc spng libjpeg libwebp libarchive zlib freetype2 harfbuzz cairo)
+flags=$(pkg-config --cflags jansson libutf8proc spng libjpeg libwebp libarchive libxxhash freetype2 harfbuzz cairo)
 find src include cli -name '*.h' | sort | while read -r header; do
     # shellcheck disable=SC2086
     printf '#include "%s"\n' "$PWD/$header" |

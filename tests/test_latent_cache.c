@@ -327,7 +327,7 @@ static void damage_is_found(void **state)
     /* Whole, but in another place, or in a cache of other settings. */
     sp_latent_block block;
     assert_ok(open_cache(state, "cache", &cache));
-    uint32_t key = (uint32_t)strtoul(sp_latent_cache_key(cache), NULL, 16);
+    uint64_t key = strtoull(sp_latent_cache_key(cache), NULL, 16);
     sp_latent_cache_close(cache);
     assert_ok(sp_latent_block_open(in_folder(state, name), 3, true, false, &block));
     assert_ok(sp_latent_block_check(&block, key, 0, 1));

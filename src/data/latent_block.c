@@ -1,7 +1,7 @@
 #include "data/latent_block.h"
 #include <stdio.h>
 #include <string.h>
-#include <zlib.h>
+#include <xxhash.h>
 #include "base/memory.h"
 
 enum { PARTS = 8 };
@@ -54,18 +54,18 @@ const char *sp_latent_block_caption(const sp_latent_block *block, int64_t i)
 
 /* ---- checksums ---- */
 
-static uint32_t add_row(uint32_t sum, const sp_tensor *tensor, int64_t i)
+static uint64_t add_row(uint64_t sum, const sp_tensor *tensor, int64_t i)
 {
     if (!tensor->data) return sum;
     size_t one = sp_tensor_bytes(tensor) / (size_t)tensor->shape.dim[0];
-    return (uint32_t)crc32_z(sum, (const unsigned char *)tensor->data + (size_t)i * one, one);
+    return XXH3_64bits_withSeed((const char *)tensor->data + (size_t)i * one, one, sum);
 }
 
-uint32_t sp_latent_block_checksum(const sp_latent_block *block, uint32_t key, int64_t first,
+uint64_t sp_latent_block_checksum(const sp_latent_block *block, uint64_t key, int64_t first,
                                   int64_t i)
 {
     int64_t place = i < block->rows ? first + i : -1;
-    uint32_t sum = (uint32_t)crc32_z(key, (const unsigned char *)&place, sizeof place);
+    uint64_t sum = XXH3_64bits_withSeed(&place, sizeof place, key);
     if (i == block->rows) return add_row(sum, &block->uncond, 0);
     sum = add_row(sum, &block->moments[0], i);
     sum = add_row(sum, &block->moments[1], i);
@@ -73,29 +73,28 @@ uint32_t sp_latent_block_checksum(const sp_latent_block *block, uint32_t key, in
     sum = add_row(sum, &block->sample, i);
     if (!block->text.data) return sum;
     int64_t begin = text_end(block, 2 * i - 1), end = text_end(block, 2 * i + 1);
-    return (uint32_t)crc32_z(sum, (const unsigned char *)block->text.data + begin,
-                             (size_t)(end - begin));
+    return XXH3_64bits_withSeed((const char *)block->text.data + begin, (size_t)(end - begin), sum);
 }
 
-sp_status sp_latent_block_check(const sp_latent_block *block, uint32_t key, int64_t first,
+sp_status sp_latent_block_check(const sp_latent_block *block, uint64_t key, int64_t first,
                                 int64_t i)
 {
-    int64_t written;
+    uint64_t written;
     memcpy(&written, (const char *)block->checksums.data + 8 * i, sizeof written);
-    uint32_t found = sp_latent_block_checksum(block, key, first, i);
+    uint64_t found = sp_latent_block_checksum(block, key, first, i);
     if (found == written) return SP_OK;
     char row[48] = "the empty caption";
     if (i < block->rows) snprintf(row, sizeof row, "sample %lld", (long long)(first + i));
     return sp_fail(
         SP_FORMAT,
-        "%s is damaged: %s has the checksum %08x and was written with %08llx; splam data "
+        "%s is damaged: %s has the checksum %016llx and was written with %016llx; splam data "
         "--cache makes it again",
-        sp_tensor_file_path(block->file), row, found, (unsigned long long)written);
+        sp_tensor_file_path(block->file), row, (unsigned long long)found, (unsigned long long)written);
 }
 
 /* ---- files ---- */
 
-sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, uint32_t key,
+sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, uint64_t key,
                                int64_t first)
 {
     sp_latent_block b = *block; /* views, of the rows that are there */
@@ -105,7 +104,7 @@ sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, u
         by_row[i]->shape.dim[0] = b.rows;
     SP_TRY(sp_tensor_create(SP_I64, sp_shape_of(b.rows + 1), &b.checksums));
     for (int64_t i = 0; i <= b.rows; i++)
-        ((int64_t *)b.checksums.data)[i] = sp_latent_block_checksum(&b, key, first, i);
+        ((int64_t *)b.checksums.data)[i] = (int64_t)sp_latent_block_checksum(&b, key, first, i);
     part parts[PARTS];
     sp_named_tensor named[PARTS];
     size_t count = 0;

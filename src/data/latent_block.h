@@ -9,7 +9,7 @@
  *   sample           I64 [n]       numbers in the data set of the pictures that were encoded
  *   text             U8            name and caption of each, all ended by a 0 byte
  *   text_ends        I64 [n,2]     where each of them ends in `text`, the 0 included
- *   checksums        I64 [n+1]     CRC-32 of each sample's bytes, and of uncond's */
+ *   checksums        I64 [n+1]     XXH3 of each sample's bytes, and of uncond's */
 #ifndef SP_DATA_LATENT_BLOCK_H
 #define SP_DATA_LATENT_BLOCK_H
 #include <stdbool.h>
@@ -24,16 +24,16 @@ typedef struct {
 
 void sp_latent_block_free(sp_latent_block *block); /* zeroed is legal; leaves it zeroed */
 
-/* The CRC-32 of row i as it is stored, begun with that of `key` and of the row's number in the
+/* The XXH3 of row i as it is stored, begun with that of `key` and of the row's number in the
  * whole cache, so that no sample stands in another's place. Row `rows`: uncond's. */
-uint32_t sp_latent_block_checksum(const sp_latent_block *block, uint32_t key, int64_t first,
+uint64_t sp_latent_block_checksum(const sp_latent_block *block, uint64_t key, int64_t first,
                                   int64_t i);
 /* SP_FORMAT, naming the file, if row i is not as it was written. */
-sp_status sp_latent_block_check(const sp_latent_block *block, uint32_t key, int64_t first,
+sp_status sp_latent_block_check(const sp_latent_block *block, uint64_t key, int64_t first,
                                 int64_t i);
 
 /* Writes the rows filled, and what else there is; beside and renamed. */
-sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, uint32_t key,
+sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, uint64_t key,
                                int64_t first);
 /* Opens a file of `rows` samples, or, where `partial`, of at most so many, which hold moments
  * alone. SP_IO, SP_FORMAT, SP_SHAPE. Rows are not checked yet. */

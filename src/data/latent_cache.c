@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <zlib.h>
+#include <xxhash.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "data/latent_cache_parts.h"
@@ -12,11 +12,11 @@
 
 /* ---- shared with writing ---- */
 
-sp_status sp_latent_settings_key(const json_t *settings, uint32_t *key)
+sp_status sp_latent_settings_key(const json_t *settings, uint64_t *key)
 {
     char *text = json_dumps(settings, JSON_SORT_KEYS | JSON_COMPACT);
     if (!text) return sp_fail(SP_MEMORY, "out of memory for the settings of a latent cache");
-    *key = (uint32_t)crc32_z(0, (const unsigned char *)text, strlen(text));
+    *key = XXH3_64bits(text, strlen(text));
     sp_free(text);
     return SP_OK;
 }
@@ -141,7 +141,7 @@ static sp_status read_settings(sp_latent_cache *cache, const char *where)
         return sp_fail(SP_ARGUMENT, "%s is not complete; run splam data --cache again to finish it",
                        cache->folder);
     SP_TRY(sp_latent_settings_key(settings, &cache->key));
-    snprintf(cache->key_text, sizeof cache->key_text, "%08" PRIx32, cache->key);
+    snprintf(cache->key_text, sizeof cache->key_text, "%016" PRIx64, cache->key);
     return SP_OK;
 }
 

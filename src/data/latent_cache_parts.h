@@ -14,14 +14,14 @@ struct sp_latent_cache {
     sp_tensor uncond;
     char *folder;  /* NULL: in memory */
     json_t *index; /* index.json */
-    uint32_t key;
-    char key_text[9];
+    uint64_t key;
+    char key_text[17];
 };
 
 /* index.json is {"format", "complete", "settings", "teacher", "rejected"}; all that decides what
- * the files hold is in "settings", whose CRC-32 is the key of their checksums. */
+ * the files hold is in "settings", whose XXH3 is the key of their checksums. */
 enum { SP_LATENT_FORMAT = 1 };
-sp_status sp_latent_settings_key(const json_t *settings, uint32_t *key);
+sp_status sp_latent_settings_key(const json_t *settings, uint64_t *key);
 /* New strings; NULL when out of memory. */
 char *sp_latent_index_path(const char *folder);
 char *sp_latent_block_path(const char *folder, int64_t block);

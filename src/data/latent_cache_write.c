@@ -16,7 +16,7 @@ typedef struct {
     const char *folder;
     const sp_callbacks *callbacks;
     json_t *settings;
-    uint32_t key;
+    uint64_t key;
     char *partial; /* what a run that was asked to stop has of one block */
 } writer;
 
