@@ -127,7 +127,8 @@ def main():
     parser.add_argument("--folder", help="for students and reports; needed to run anything")
     parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
     parser.add_argument("--teacher", default=os.path.join(ROOT, "assets", "teacher"))
-    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s)")
+    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s); latents:DIR of splam data emoji: --cache DIR "
+                        "--cache-dtype f32 gives the same bits and spares encoding")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", help="what is varied, with commas")
