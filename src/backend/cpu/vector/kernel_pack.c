@@ -1,0 +1,261 @@
+/* Kernels into the form in which a convolution is products: vectors of output channels, whose taps
+ * are put side by side, transformed and stored. */
+#include "backend/cpu/vector/kernel_pack.h"
+#include "backend/cpu/vector/winograd.h"
+
+#define MAX_TILE 8
+#define MAX_POINTS (MAX_TILE * MAX_TILE)
+#define CHUNK 16 /* input channels at a time: nine whole cache lines of a kernel's row */
+#define STREAM_BYTES ((int64_t)4 << 20) /* kernels that no cache keeps for whoever reads them */
+
+/* ---- transforms ---- */
+
+/* G times the three taps of a row or column; elements of u `step` apart. */
+SP_INLINE void kernel_line(const sp_vf *tap, sp_vf *u, const int step, const int output)
+{
+    sp_vf ends = tap[0] + tap[2], even, odd;
+    if (output == 2) {
+        u[0] = tap[0];
+        u[step] = 0.5f * (ends + tap[1]);
+        u[2 * step] = 0.5f * (ends - tap[1]);
+        u[3 * step] = tap[2];
+    } else if (output == 4) {
+        even = ends * (-1.0f / 6), odd = tap[1] * (-1.0f / 6);
+        u[0] = 0.25f * tap[0];
+        u[step] = even + odd;
+        u[2 * step] = even - odd;
+        even = tap[0] * (1.0f / 24) + tap[2] * (1.0f / 6), odd = tap[1] * (1.0f / 12);
+        u[3 * step] = even + odd;
+        u[4 * step] = even - odd;
+        u[5 * step] = tap[2];
+    } else {
+        even = ends * (-2.0f / 9), odd = tap[1] * (-2.0f / 9);
+        u[0] = tap[0];
+        u[step] = even + odd;
+        u[2 * step] = even - odd;
+        even = tap[0] * (1.0f / 90) + tap[2] * (2.0f / 45), odd = tap[1] * (1.0f / 45);
+        u[3 * step] = even + odd;
+        u[4 * step] = even - odd;
+        even = tap[0] * (32.0f / 45) + tap[2] * (8.0f / 45), odd = tap[1] * (16.0f / 45);
+        u[5 * step] = even + odd;
+        u[6 * step] = even - odd;
+        u[7 * step] = tap[2];
+    }
+}
+
+/* SP_LANES kernels of one input channel: taps[9] vectors -> u[tile * tile] vectors. */
+SP_INLINE void transform(const float *taps, bool turned, sp_vf *u, const int output)
+{
+    const int tile = output + 2;
+    sp_vf half[MAX_TILE * 3];
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; j++) {
+        sp_vf tap[3];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++)
+            tap[i] = sp_vf_load(taps + (turned ? 8 - (i * 3 + j) : i * 3 + j) * SP_LANES);
+        kernel_line(tap, half + j, 3, output);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < tile; i++)
+        kernel_line(half + 3 * i, u + i * tile, 1, output);
+}
+
+/* ---- reading ---- */
+
+static void read_row(float *to, const void *from, sp_dtype dtype, int64_t count)
+{
+    if (dtype == SP_BF16)
+        sp_row_from_bf16(to, from, count);
+    else if (dtype == SP_F16)
+        sp_row_from_f16(to, from, count);
+    else if (dtype == SP_F32)
+        memcpy(to, from, (size_t)count * sizeof *to);
+    else
+        sp_convert(to, SP_F32, from, dtype, count);
+}
+
+/* How three vectors in a row are taken apart: lane l of result j is element 3 l + j of them, from
+ * the first two by `others`, those of the last vector put between by `third`. */
+typedef struct {
+    sp_vi others[3], third[3];
+} parting;
+
+static parting by_three(void)
+{
+    parting t = {0};
+    for (int j = 0; j < 3; j++)
+        for (int l = 0; l < SP_LANES; l++) {
+            int e = 3 * l + j;
+            t.others[j][l] = e < 2 * SP_LANES ? e : 0;
+            t.third[j][l] = e < 2 * SP_LANES ? l : e - SP_LANES;
+        }
+    return t;
+}
+
+SP_INLINE void part(const parting *t, const sp_vf from[3], sp_vf to[3])
+{
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; j++) {
+        sp_vf others = __builtin_shuffle(from[0], from[1], t->others[j]);
+        to[j] = __builtin_shuffle(others, from[2], t->third[j]);
+    }
+}
+
+/* taps[tap][o] = from[o][tap] of a 3x3 kernel for SP_LANES o: columns of taps are taken apart, then
+ * their rows. */
+SP_INLINE void part_taps(const parting *t, const float *from, float *taps)
+{
+    sp_vf column[3][3];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) {
+        sp_vf row[3], parts[3];
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; k++)
+            row[k] = sp_vf_load(from + (3 * i + k) * SP_LANES);
+        part(t, row, parts);
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++)
+            column[j][i] = parts[j];
+    }
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; j++) {
+        sp_vf parts[3];
+        part(t, column[j], parts);
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++)
+            sp_vf_store(taps + (3 * i + j) * SP_LANES, parts[i]);
+    }
+}
+
+typedef struct {
+    const sp_kernel_packer *p;
+    const char *source;
+    float *packed;
+    bool stream;
+    parting three;
+} task;
+
+/* `count` elements from `at` on as f32: where they are, or in `row`. */
+static const float *row_of(const task *t, int64_t at, int64_t count, float *row)
+{
+    const char *from = t->source + at * (int64_t)sp_dtype_size(t->p->dtype);
+    if (t->p->dtype == SP_F32) return (const float *)(const void *)from;
+    read_row(row, from, t->p->dtype, count);
+    return row;
+}
+
+/* Taps of `inputs` input channels and SP_LANES output channels: taps[input][p->taps][SP_LANES]. */
+static void gather(const task *t, int64_t output, int64_t input, int64_t inputs, float *taps)
+{
+    const sp_kernel_packer *p = t->p;
+    int64_t at = output * p->output_stride + input * p->input_stride, length = p->taps * inputs;
+    float rows[SP_LANES * 9 * CHUNK];
+    if (p->input_stride == p->taps) {
+        const float *from = row_of(t, at, length, rows);
+        for (int64_t o = 1; o < SP_LANES && from == rows; o++)
+            row_of(t, at + o * p->output_stride, length, rows + o * length);
+        sp_transpose(taps, SP_LANES, from, from == rows ? length : p->output_stride, SP_LANES,
+                     length);
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i++, taps += p->taps * SP_LANES) {
+        const float *from = row_of(t, at + i * p->input_stride, p->taps * SP_LANES, rows);
+        if (p->taps == 9)
+            part_taps(&t->three, from, taps);
+        else
+            sp_vf_store(taps, sp_vf_load(from));
+    }
+}
+
+/* ---- writing ---- */
+
+static int64_t points_of(const sp_kernel_packer *p)
+{
+    int64_t side = p->output + 2 - p->doubled;
+    return p->output ? side * side : p->taps;
+}
+
+/* Points of one input channel, in half of two, to + point * stride. */
+SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride, const int points,
+                     const int output, const bool half)
+{
+    const sp_kernel_packer *p = t->p;
+    const int tile = output + 2;
+    sp_vf u[2][MAX_POINTS];
+    for (int i = 0; i < 1 + half; i++, taps += p->taps * SP_LANES)
+        if (output)
+            transform(taps, p->turned, u[i], output);
+        else
+            for (int e = 0; e < points; e++)
+                u[i][e] = sp_vf_load(taps + e * SP_LANES);
+#pragma GCC unroll 16
+    for (int e = 0; e < points; e++) {
+        if (output && sp_winograd_skips(e / tile, e % tile, p->doubled)) continue;
+        int64_t point = output ? sp_winograd_point(e / tile, e % tile, tile, p->doubled) : e;
+        sp_vf v = half ? sp_vf_pair_bf16(u[0][e], u[1][e]) : u[0][e];
+        if (t->stream)
+            sp_vf_stream(to + point * stride, v);
+        else
+            sp_vf_store(to + point * stride, v);
+    }
+}
+
+/* One vector of output channels, input channels input .. input+inputs-1 of one group. */
+SP_INLINE void pack_block(const task *t, int64_t vector, int64_t input, int64_t inputs,
+                          const int points, const int output, const bool half)
+{
+    const sp_kernel_packer *p = t->p;
+    const int64_t step = half ? 2 : 1, all = points_of(p), depth = p->group / step;
+    int64_t group = input / p->group, m = vector * SP_LANES, panel = m / p->panel * p->panel;
+    int64_t row = p->M - panel < p->panel ? p->M - panel : p->panel;
+    float *to = t->packed + (group * p->M + panel) * depth * all + m - panel +
+                (input - group * p->group) / step * row;
+    float taps[CHUNK * 9 * SP_LANES];
+    gather(t, m, input, inputs, taps);
+    for (int64_t i = 0; i < inputs; i += step, to += row)
+        write(t, taps + i * p->taps * SP_LANES, to, depth * row, points, output, half);
+}
+
+/* Vectors of output channels begin .. end-1, in the order in which the source lies. */
+SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int points,
+                            const int output, const bool half)
+{
+    const sp_kernel_packer *p = t->p;
+    int64_t chunk = p->group < CHUNK ? p->group : CHUNK, chunks = sp_ceil_div(p->group, chunk);
+    int64_t vectors = end - begin, lots = p->C / p->group * chunks;
+    bool rows_first = p->input_stride == p->taps;
+    for (int64_t i = 0; i < vectors * lots; i++) {
+        int64_t v = rows_first ? i / lots : i % vectors, lot = rows_first ? i % lots : i / vectors;
+        int64_t first = lot % chunks * chunk, left = p->group - first;
+        pack_block(t, begin + v, lot / chunks * p->group + first, left < chunk ? left : chunk,
+                   points, output, half);
+    }
+}
+
+static void pack_range(void *context, int64_t begin, int64_t end)
+{
+    const task *t = context;
+    const sp_kernel_packer *p = t->p;
+    if (p->output == 2)
+        pack_vectors(t, begin, end, 16, 2, true);
+    else if (p->output == 4)
+        pack_vectors(t, begin, end, 36, 4, false);
+    else if (p->output == 6)
+        pack_vectors(t, begin, end, 64, 6, false);
+    else if (p->taps == 9)
+        pack_vectors(t, begin, end, 9, 0, true);
+    else
+        pack_vectors(t, begin, end, 1, 0, true);
+    if (t->stream) _mm_sfence();
+}
+
+void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packed, void *scratch)
+{
+    (void)scratch;
+    const sp_kernel_packer *p = packer;
+    int64_t bytes = points_of(p) * p->C * p->M * (p->half ? 2 : 4);
+    task t = {.p = p, .source = source, .packed = packed, .three = by_three()};
+    t.stream = bytes >= STREAM_BYTES && (uintptr_t)packed % sizeof(sp_vf) == 0;
+    sp_parallel_for(p->M / SP_LANES, 1, pack_range, &t);
+}
