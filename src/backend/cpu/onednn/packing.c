@@ -56,12 +56,12 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
  * forward, pairs of output channels in panels of input channels for data gradients. */
 static const struct {
     dnnl_format_tag_t tag;
-    int64_t panel, group;     /* group 0: all channels */
-    bool gradient, plain_only; /* the latter: of 1x1 kernels only */
+    int64_t panel, group; /* group 0: all channels */
+    bool gradient;
 } layouts[] = {
-    {dnnl_AcdB64a2b, 64, 0, false, false},   {dnnl_AcdB48a2b, 48, 0, false, false},
-    {dnnl_AcdB32a2b, 32, 0, false, false},   {dnnl_AcdB16a2b, 16, 0, false, false},
-    {dnnl_ABcd8a16b2a, 16, 16, true, false}, {dnnl_BAcd8a16b2a, 16, 0, true, true},
+    {dnnl_AcdB64a2b, 64, 0, false}, {dnnl_AcdB48a2b, 48, 0, false},
+    {dnnl_AcdB32a2b, 32, 0, false}, {dnnl_AcdB16a2b, 16, 0, false},
+    {dnnl_ABcd8a16b2a, 16, 16, true},
 };
 
 bool sp_onednn_packs_kernels(const sp_value *weight, const dnnl_memory_desc_t *packed,
@@ -73,7 +73,7 @@ bool sp_onednn_packs_kernels(const sp_value *weight, const dnnl_memory_desc_t *p
     if (taps != 1 && taps != 9) return false;
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
         dnnl_memory_desc_t layout, plain = sp_onednn_plain(SP_BF16, 4, d);
-        if (layouts[i].plain_only && taps > 1) continue;
+        if (layouts[i].gradient && taps != 9) continue;
         if (dnnl_memory_desc_init_by_tag(&layout, 4, packed->dims, dnnl_bf16, layouts[i].tag) !=
                 dnnl_success ||
             !dnnl_memory_desc_equal(&layout, packed))

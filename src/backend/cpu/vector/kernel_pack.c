@@ -5,7 +5,9 @@
 
 #define MAX_TILE 8
 #define MAX_POINTS (MAX_TILE * MAX_TILE)
-#define CHUNK 16 /* input channels at a time: nine whole cache lines of a kernel's row */
+/* What is read at a time: whole cache lines, of few rows where each is met in the next step too. */
+#define LONG 144 /* taps of each of SP_LANES output channels, where those are rows of the source */
+#define SHORT 4  /* input channels, where those are */
 #define STREAM_BYTES ((int64_t)4 << 20) /* kernels that no cache keeps for whoever reads them */
 
 /* ---- transforms ---- */
@@ -150,7 +152,7 @@ static void gather(const task *t, int64_t output, int64_t input, int64_t inputs,
 {
     const sp_kernel_packer *p = t->p;
     int64_t at = output * p->output_stride + input * p->input_stride, length = p->taps * inputs;
-    float rows[SP_LANES * 9 * CHUNK];
+    float rows[SP_LANES * LONG];
     if (p->input_stride == p->taps) {
         const float *from = row_of(t, at, length, rows);
         for (int64_t o = 1; o < SP_LANES && from == rows; o++)
@@ -159,13 +161,9 @@ static void gather(const task *t, int64_t output, int64_t input, int64_t inputs,
                      length);
         return;
     }
-    for (int64_t i = 0; i < inputs; i++, taps += p->taps * SP_LANES) {
-        const float *from = row_of(t, at + i * p->input_stride, p->taps * SP_LANES, rows);
-        if (p->taps == 9)
-            part_taps(&t->three, from, taps);
-        else
-            sp_vf_store(taps, sp_vf_load(from));
-    }
+    for (int64_t i = 0; i < inputs; i++)
+        part_taps(&t->three, row_of(t, at + i * p->input_stride, 9 * SP_LANES, rows),
+                  taps + i * 9 * SP_LANES);
 }
 
 /* ---- writing ---- */
@@ -211,7 +209,7 @@ SP_INLINE void pack_block(const task *t, int64_t vector, int64_t input, int64_t 
     int64_t row = p->M - panel < p->panel ? p->M - panel : p->panel;
     float *to = t->packed + (group * p->M + panel) * depth * all + m - panel +
                 (input - group * p->group) / step * row;
-    float taps[CHUNK * 9 * SP_LANES];
+    float taps[LONG * SP_LANES];
     gather(t, m, input, inputs, taps);
     for (int64_t i = 0; i < inputs; i += step, to += row)
         write(t, taps + i * p->taps * SP_LANES, to, depth * row, points, output, half);
@@ -222,9 +220,10 @@ SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int
                             const int output, const bool half)
 {
     const sp_kernel_packer *p = t->p;
-    int64_t chunk = p->group < CHUNK ? p->group : CHUNK, chunks = sp_ceil_div(p->group, chunk);
-    int64_t vectors = end - begin, lots = p->C / p->group * chunks;
     bool rows_first = p->input_stride == p->taps;
+    int64_t most = rows_first ? LONG / p->taps : SHORT, chunk = p->group < most ? p->group : most;
+    int64_t chunks = sp_ceil_div(p->group, chunk), lots = p->C / p->group * chunks;
+    int64_t vectors = end - begin;
     for (int64_t i = 0; i < vectors * lots; i++) {
         int64_t v = rows_first ? i / lots : i % vectors, lot = rows_first ? i % lots : i / vectors;
         int64_t first = lot % chunks * chunk, left = p->group - first;

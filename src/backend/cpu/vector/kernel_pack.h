@@ -5,7 +5,7 @@
 
 /* Kernels of C input and M output channels (a multiple of the vectors' lanes); those of a data
  * gradient have the roles changed. Weight (o,i,tap) lies at o * output_stride + i * input_stride +
- * tap; one of the strides is the number of taps.
+ * tap; one of the strides is the number of taps, which is 9 if that is the output's.
  *
  * Each kernel becomes `points`: its 9 taps, or its 1, or for output > 0 the points of G g G^T of
  * Winograd's F(output x output, 3 x 3), made in f32 and rounded once. They are laid as
