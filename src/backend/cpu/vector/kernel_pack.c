@@ -147,26 +147,43 @@ static const float *row_of(const task *t, int64_t at, int64_t count, float *row)
     return row;
 }
 
-/* Taps of `inputs` input channels and SP_LANES output channels: taps[input][p->taps][SP_LANES]. */
-static void gather(const task *t, int64_t output, int64_t input, int64_t inputs, float *taps)
+/* taps[i][SP_LANES] of `outputs` rows of the source, `length` elements of each; zeros past them. */
+static void gather_rows(const task *t, int64_t at, int64_t outputs, int64_t length, float *taps)
 {
-    const sp_kernel_packer *p = t->p;
-    int64_t at = output * p->output_stride + input * p->input_stride, length = p->taps * inputs;
     float rows[SP_LANES * LONG];
-    if (p->input_stride == p->taps) {
-        const float *from = row_of(t, at, length, rows);
-        for (int64_t o = 1; o < SP_LANES && from == rows; o++)
-            row_of(t, at + o * p->output_stride, length, rows + o * length);
-        sp_transpose(taps, SP_LANES, from, from == rows ? length : p->output_stride, SP_LANES,
-                     length);
-        return;
+    int64_t row = t->p->output_stride;
+    const float *from = row_of(t, at, length, rows);
+    if (from == rows || outputs < SP_LANES) {
+        for (int64_t o = 0; o < outputs; o++) {
+            const float *read = row_of(t, at + o * row, length, rows + o * length);
+            if (read != rows + o * length) sp_row_copy(rows + o * length, read, length);
+        }
+        memset(rows + outputs * length, 0, (size_t)((SP_LANES - outputs) * length) * sizeof *rows);
+        from = rows;
+        row = length;
     }
-    for (int64_t i = 0; i < inputs; i++)
-        part_taps(&t->three, row_of(t, at + i * p->input_stride, 9 * SP_LANES, rows),
-                  taps + i * 9 * SP_LANES);
+    sp_transpose(taps, SP_LANES, from, row, SP_LANES, length);
+}
+
+/* The same of a row of the source that holds one input channel. */
+SP_INLINE void gather_row(const task *t, int64_t at, int64_t outputs, float *taps, const int count)
+{
+    float row[SP_LANES * 9];
+    const float *from = row_of(t, at, outputs * count, row);
+    if (count == 9)
+        part_taps(&t->three, from, taps);
+    else if (outputs < SP_LANES)
+        sp_vf_store(taps, sp_vf_load_part(from, outputs));
+    else
+        sp_vf_store(taps, sp_vf_load(from));
 }
 
 /* ---- writing ---- */
+
+static int64_t padded(int64_t channels)
+{
+    return sp_round_up(channels, SP_LANES);
+}
 
 static int64_t points_of(const sp_kernel_packer *p)
 {
@@ -175,13 +192,13 @@ static int64_t points_of(const sp_kernel_packer *p)
 }
 
 /* Points of one input channel, in half of two, to + point * stride. */
-SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride, const int points,
+SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride, const int count,
                      const int output, const bool half)
 {
     const sp_kernel_packer *p = t->p;
-    const int tile = output + 2;
+    const int tile = output + 2, points = output ? tile * tile : count;
     sp_vf u[2][MAX_POINTS];
-    for (int i = 0; i < 1 + half; i++, taps += p->taps * SP_LANES)
+    for (int i = 0; i < 1 + half; i++, taps += count * SP_LANES)
         if (output)
             transform(taps, p->turned, u[i], output);
         else
@@ -199,37 +216,43 @@ SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride
     }
 }
 
-/* One vector of output channels, input channels input .. input+inputs-1 of one group. */
-SP_INLINE void pack_block(const task *t, int64_t vector, int64_t input, int64_t inputs,
-                          const int points, const int output, const bool half)
+/* The output channels from m on, as many as a vector holds; input channels first .. first+inputs-1
+ * of a group. */
+SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first, int64_t inputs,
+                          const int count, const int output, const bool half)
 {
     const sp_kernel_packer *p = t->p;
-    const int64_t step = half ? 2 : 1, all = points_of(p), depth = p->group / step;
-    int64_t group = input / p->group, m = vector * SP_LANES, panel = m / p->panel * p->panel;
-    int64_t row = p->M - panel < p->panel ? p->M - panel : p->panel;
-    float *to = t->packed + (group * p->M + panel) * depth * all + m - panel +
-                (input - group * p->group) / step * row;
+    const int64_t step = half ? 2 : 1, depth = p->group / step, M = padded(p->M);
+    int64_t panel = m / p->panel * p->panel, row = M - panel < p->panel ? M - panel : p->panel;
+    float *to = t->packed + (group * M + panel) * depth * points_of(p) + m - panel +
+                first / step * row;
+    int64_t at = m * p->output_stride + (group * p->group + first) * p->input_stride;
+    int64_t outputs = p->M - m < SP_LANES ? p->M - m : SP_LANES;
     float taps[LONG * SP_LANES];
-    gather(t, m, input, inputs, taps);
+    if (p->input_stride == count)
+        gather_rows(t, at, outputs, inputs * count, taps);
+    else
+        for (int64_t i = 0; i < inputs; i++)
+            gather_row(t, at + i * p->input_stride, outputs, taps + i * count * SP_LANES, count);
     for (int64_t i = 0; i < inputs; i += step, to += row)
-        write(t, taps + i * p->taps * SP_LANES, to, depth * row, points, output, half);
+        write(t, taps + i * count * SP_LANES, to, depth * row, count, output, half);
 }
 
-/* Vectors of output channels begin .. end-1, in the order in which the source lies. */
-SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int points,
+/* Vectors of output channels begin .. end-1, in the order in which the source lies: one after the
+ * other, or all of a few input channels. */
+SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int count,
                             const int output, const bool half)
 {
     const sp_kernel_packer *p = t->p;
-    bool rows_first = p->input_stride == p->taps;
-    int64_t most = rows_first ? LONG / p->taps : SHORT, chunk = p->group < most ? p->group : most;
-    int64_t chunks = sp_ceil_div(p->group, chunk), lots = p->C / p->group * chunks;
-    int64_t vectors = end - begin;
-    for (int64_t i = 0; i < vectors * lots; i++) {
-        int64_t v = rows_first ? i / lots : i % vectors, lot = rows_first ? i % lots : i / vectors;
-        int64_t first = lot % chunks * chunk, left = p->group - first;
-        pack_block(t, begin + v, lot / chunks * p->group + first, left < chunk ? left : chunk,
-                   points, output, half);
-    }
+    bool rows_first = p->input_stride == count;
+    int64_t most = rows_first ? LONG / count : SHORT, together = rows_first ? 1 : end - begin;
+    for (int64_t v = begin; v < end; v += together)
+        for (int64_t group = 0; group < p->C / p->group; group++)
+            for (int64_t first = 0; first < p->group; first += most) {
+                int64_t left = p->group - first, inputs = left < most ? left : most;
+                for (int64_t i = v; i < v + together; i++)
+                    pack_block(t, i * SP_LANES, group, first, inputs, count, output, half);
+            }
 }
 
 static void pack_range(void *context, int64_t begin, int64_t end)
@@ -237,15 +260,17 @@ static void pack_range(void *context, int64_t begin, int64_t end)
     const task *t = context;
     const sp_kernel_packer *p = t->p;
     if (p->output == 2)
-        pack_vectors(t, begin, end, 16, 2, true);
+        pack_vectors(t, begin, end, 9, 2, true);
     else if (p->output == 4)
-        pack_vectors(t, begin, end, 36, 4, false);
+        pack_vectors(t, begin, end, 9, 4, false);
     else if (p->output == 6)
-        pack_vectors(t, begin, end, 64, 6, false);
+        pack_vectors(t, begin, end, 9, 6, false);
     else if (p->taps == 9)
         pack_vectors(t, begin, end, 9, 0, true);
-    else
+    else if (p->half)
         pack_vectors(t, begin, end, 1, 0, true);
+    else
+        pack_vectors(t, begin, end, 1, 0, false);
     if (t->stream) _mm_sfence();
 }
 
@@ -253,8 +278,8 @@ void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packe
 {
     (void)scratch;
     const sp_kernel_packer *p = packer;
-    int64_t bytes = points_of(p) * p->C * p->M * (p->half ? 2 : 4);
+    int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
     task t = {.p = p, .source = source, .packed = packed, .three = by_three()};
     t.stream = bytes >= STREAM_BYTES && (uintptr_t)packed % sizeof(sp_vf) == 0;
-    sp_parallel_for(p->M / SP_LANES, 1, pack_range, &t);
+    sp_parallel_for(padded(p->M) / SP_LANES, 1, pack_range, &t);
 }
