@@ -6,7 +6,8 @@
 
 typedef struct {
     sp_onednn_primitive primitive;
-    sp_onednn_packer packer; /* of the weight */
+    sp_onednn_packer packer; /* of the weight, one of the two */
+    sp_kernel_packer kernels;
     size_t library_at;       /* offset in the scratch of what the library needs */
     /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
      * by itself. */
@@ -61,7 +62,8 @@ static sp_status pack_weight(convolution *c, const sp_value *weight,
         dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
     const int64_t *d = weight->shape.dim;
     int64_t strides[4] = {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1};
-    SP_TRY(sp_onednn_make_packer(weight, 4, d, strides, packed, &c->packer, out));
+    if (!sp_onednn_packs_kernels(weight, packed, &c->kernels, out))
+        SP_TRY(sp_onednn_make_packer(weight, 4, d, strides, packed, &c->packer, out));
     sp_onednn_add(&c->primitive, DNNL_ARG_WEIGHTS, packed);
     return SP_OK;
 }

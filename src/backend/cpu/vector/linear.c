@@ -1,25 +1,16 @@
 /* linear: y[r,m] = sum_k x[r,k] W[m,k] + bias[m] + residual[r,m], as products of blocks of rows
  * with panels of W, packed once. Each element is one chain of sums over k in order, so bits depend
  * neither on the number of threads nor on the blocks. */
+#include "backend/cpu/vector/kernel_pack.h"
 #include "backend/cpu/vector/product.h"
 #include "backend/cpu/vector/vector.h"
 
 #define PANEL 64
 #define MAX_ROWS 96 /* of a block: as many uses of a panel that comes from afar */
 #define DEPTH 384   /* of a part of a panel: 96 KiB, which stay near while all rows meet them */
-#define CHUNK 64    /* elements of a row of W packed at a time */
-
-/* W as panels [panel][K][PANEL], or pairs of k side by side [panel][K/2][PANEL][2] bf16; the last
- * panel is as narrow as whole vectors make it, zeros past M. Weight (m,k) lies at m*m_stride +
- * k*k_stride, one of which is 1. */
-typedef struct {
-    int64_t K, M, m_stride, k_stride;
-    sp_dtype dtype; /* of the source */
-    bool pairs;
-} packer;
 
 typedef struct {
-    packer pack;
+    sp_kernel_packer pack; /* of W: one tap, one group, panels of PANEL */
     int64_t R, rows; /* all rows, and those of a block */
     int64_t workers; /* that scratch was reserved for */
     bool widens;     /* x is bf16 and multiplied as f32 */
@@ -41,105 +32,25 @@ typedef struct {
 static int64_t workspace_lay(const linear *l, float *base, workspace *w)
 {
     int64_t used = 0;
-    w->x = sp_take(base, &used, l->widens ? l->rows * l->pack.K : 0);
+    w->x = sp_take(base, &used, l->widens ? l->rows * l->pack.C : 0);
     w->sums = sp_take(base, &used, l->rows * PANEL);
     return used;
 }
 
-static int64_t panels_of(const packer *p)
+static int64_t panels_of(const sp_kernel_packer *p)
 {
     return sp_ceil_div(p->M, PANEL);
 }
 
 /* Columns of the panel that begins at m, whole vectors. */
-static int64_t panel_width(const packer *p, int64_t m)
+static int64_t panel_width(const sp_kernel_packer *p, int64_t m)
 {
     return p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
 }
 
-static int64_t depth_of(const packer *p)
+static int64_t depth_of(const sp_kernel_packer *p)
 {
-    return p->pairs ? p->K / 2 : p->K;
-}
-
-/* ---- packing ---- */
-
-typedef struct {
-    const packer *p;
-    const char *source;
-    float *packed;
-} packing;
-
-/* `count` <= 2 * CHUNK elements from `at` on, as f32 or as bf16. */
-static void read_row(const packing *t, int64_t at, int64_t count, bool half, void *to)
-{
-    const void *from = t->source + at * (int64_t)sp_dtype_size(t->p->dtype);
-    float wide[2 * CHUNK];
-    if (t->p->dtype == (half ? SP_BF16 : SP_F32)) {
-        memcpy(to, from, (size_t)count * sp_dtype_size(t->p->dtype));
-        return;
-    }
-    if (t->p->dtype == SP_F16)
-        sp_row_from_f16(half ? wide : to, from, count);
-    else if (t->p->dtype == SP_BF16)
-        sp_row_from_bf16(to, from, count);
-    else if (t->p->dtype != SP_F32)
-        sp_convert(half ? wide : to, SP_F32, from, t->p->dtype, count);
-    if (half) sp_row_to_bf16(to, t->p->dtype == SP_F32 ? from : wide, count);
-}
-
-/* Rows of W along k: turned. */
-static void pack_turned(const packing *t, int64_t m, int64_t width, float *to)
-{
-    const packer *p = t->p;
-    int64_t count = p->M - m < width ? p->M - m : width, step = p->pairs ? 2 : 1;
-    float rows[PANEL * CHUNK];
-    for (int64_t k = 0; k < p->K; k += step * CHUNK) {
-        int64_t left = p->K - k < step * CHUNK ? p->K - k : step * CHUNK, elements = left / step;
-        for (int64_t i = 0; i < count; i++)
-            read_row(t, (m + i) * p->m_stride + k, left, p->pairs, rows + i * CHUNK);
-        for (int64_t i = count; i < width; i++)
-            memset(rows + i * CHUNK, 0, (size_t)elements * sizeof *rows);
-        sp_transpose(to + k / step * width, width, rows, CHUNK, width, elements);
-    }
-}
-
-/* Rows of W along m: as they are, or two beside each other. */
-static void pack_straight(const packing *t, int64_t m, int64_t width, float *to)
-{
-    const packer *p = t->p;
-    int64_t count = p->M - m < width ? p->M - m : width;
-    uint16_t even[PANEL] = {0}, odd[PANEL] = {0};
-    for (int64_t k = 0; k < p->K; k += p->pairs ? 2 : 1, to += width) {
-        if (p->pairs) {
-            read_row(t, k * p->k_stride + m, count, true, even);
-            read_row(t, (k + 1) * p->k_stride + m, count, true, odd);
-            sp_row_pair((uint32_t *)(void *)to, even, odd, width);
-        } else {
-            memset(to, 0, (size_t)width * sizeof *to);
-            read_row(t, k * p->k_stride + m, count, false, to);
-        }
-    }
-}
-
-static void pack_range(void *context, int64_t begin, int64_t end)
-{
-    const packing *t = context;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t m = i * PANEL, width = panel_width(t->p, m);
-        float *to = t->packed + m * depth_of(t->p);
-        if (t->p->k_stride == 1)
-            pack_turned(t, m, width, to);
-        else
-            pack_straight(t, m, width, to);
-    }
-}
-
-static void pack(void *state, const void *source, void *packed, void *scratch)
-{
-    (void)scratch;
-    const packer *p = state;
-    sp_parallel_for(panels_of(p), 1, pack_range, &(packing){p, source, packed});
+    return p->half ? p->C / 2 : p->C;
 }
 
 /* ---- products ---- */
@@ -161,7 +72,7 @@ SP_INLINE void finish(const task *t, const float *sums, int64_t width, int64_t r
 
 static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows, int64_t m)
 {
-    const packer *p = &t->l->pack;
+    const sp_kernel_packer *p = &t->l->pack;
     int64_t depth = depth_of(p), width = panel_width(p, m);
     const float *panel = (const float *)t->w + m * depth;
     const float *x =
@@ -180,7 +91,7 @@ static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows
                                      .columns = width,
                                      .depth = depth - k < DEPTH ? depth - k : DEPTH,
                                      .accumulate = k > 0,
-                                     .pairs = p->pairs});
+                                     .pairs = p->half});
     if (t->y_dtype == SP_BF16)
         finish(t, w->sums, width, r0, rows, m, true);
     else
@@ -198,7 +109,7 @@ static void run_items(void *context, int64_t begin, int64_t end, int64_t slot)
     for (int64_t i = begin; i < end; i++) {
         int64_t r0 = i / panels * l->rows, rows = l->R - r0 < l->rows ? l->R - r0 : l->rows;
         if (l->widens && widened != r0)
-            sp_row_from_bf16(w.x, (const uint16_t *)t->x + r0 * l->pack.K, rows * l->pack.K);
+            sp_row_from_bf16(w.x, (const uint16_t *)t->x + r0 * l->pack.C, rows * l->pack.C);
         widened = r0;
         multiply(t, &w, r0, rows, i % panels * PANEL);
     }
@@ -245,13 +156,17 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
     if (!l) return SP_MEMORY;
     int64_t K = sp_channels(x), M = sp_channels(y), threads = sp_threads();
     bool turned = ((const sp_linear_options *)node->options)->transposed;
-    l->pack = (packer){.K = K,
-                       .M = M,
-                       .m_stride = turned ? 1 : K,
-                       .k_stride = turned ? M : 1,
-                       .dtype = weight->dtype,
-                       .pairs = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0};
-    l->widens = x->dtype == SP_BF16 && !l->pack.pairs;
+    l->pack = (sp_kernel_packer){.taps = 1,
+                                 .half =
+                                     sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0,
+                                 .dtype = weight->dtype,
+                                 .C = K,
+                                 .M = M,
+                                 .output_stride = turned ? 1 : K,
+                                 .input_stride = turned ? M : 1,
+                                 .group = K,
+                                 .panel = PANEL};
+    l->widens = x->dtype == SP_BF16 && !l->pack.half;
     l->R = sp_shape_count(x->shape) / K;
     l->rows = sp_round_up(sp_ceil_div(l->R, sp_ceil_div(l->R, MAX_ROWS)), 2);
     l->workers = item_count(l) < threads ? item_count(l) : threads;
@@ -263,8 +178,8 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
     int64_t columns = sp_round_up(M, SP_LANES);
     out->packing[1] =
         (sp_packing){.bytes = (size_t)(depth_of(&l->pack) * columns) * sizeof(float),
-                     .key = 0x6c696e6561720000u ^ (uint64_t)(turned * 2 + l->pack.pairs),
-                     .pack = pack,
+                     .key = 0x6c696e6561720000u ^ (uint64_t)(turned * 2 + l->pack.half),
+                     .pack = SP_ISA_SYMBOL(sp_kernel_pack),
                      .state = &l->pack};
     return SP_OK;
 }

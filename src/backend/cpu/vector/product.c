@@ -129,20 +129,62 @@ static inline void transpose4(float *to, int64_t to_row, const float *from, int6
         memcpy(to + i * to_row, &out[i], sizeof out[i]);
 }
 
+static void transpose_any(float *to, int64_t to_row, const float *from, int64_t from_row,
+                          int64_t rows, int64_t columns)
+{
+    int64_t full_rows = rows & ~3, full_columns = columns & ~3;
+    for (int64_t i = 0; i < full_rows; i += 4) {
+        for (int64_t j = 0; j < full_columns; j += 4)
+            transpose4(to + j * to_row + i, to_row, from + i * from_row + j, from_row);
+        for (int64_t j = full_columns; j < columns; j++)
+            for (int64_t k = i; k < i + 4; k++)
+                memcpy(to + j * to_row + k, from + k * from_row + j, sizeof *to);
+    }
+    for (int64_t i = full_rows; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            memcpy(to + j * to_row + i, from + i * from_row + j, sizeof *to);
+}
+
+/* SP_LANES rows and columns, in registers: with each merging of the first half of the rows with the
+ * second, lane by lane, one bit of the row's number becomes one of the lane's. */
+SP_INLINE void transpose_lanes(float *to, int64_t to_row, const float *from, int64_t from_row)
+{
+    sp_vf r[SP_LANES];
+    sp_vi low, high;
+#pragma GCC unroll 16
+    for (int i = 0; i < SP_LANES; i++) {
+        low[i] = i / 2 + i % 2 * SP_LANES;
+        high[i] = low[i] + SP_LANES / 2;
+        r[i] = sp_vf_load(from + i * from_row);
+    }
+#pragma GCC unroll 4
+    for (int bit = 1; bit < SP_LANES; bit *= 2) {
+        sp_vf merged[SP_LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < SP_LANES / 2; i++) {
+            merged[2 * i] = __builtin_shuffle(r[i], r[i + SP_LANES / 2], low);
+            merged[2 * i + 1] = __builtin_shuffle(r[i], r[i + SP_LANES / 2], high);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < SP_LANES; i++)
+            r[i] = merged[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < SP_LANES; i++)
+        sp_vf_store(to + i * to_row, r[i]);
+}
+
 void sp_transpose(void *to, int64_t to_row, const void *from, int64_t from_row, int64_t rows,
                   int64_t columns)
 {
     float *y = to;
     const float *x = from;
-    int64_t full_rows = rows & ~3, full_columns = columns & ~3;
-    for (int64_t i = 0; i < full_rows; i += 4) {
-        for (int64_t j = 0; j < full_columns; j += 4)
-            transpose4(y + j * to_row + i, to_row, x + i * from_row + j, from_row);
-        for (int64_t j = full_columns; j < columns; j++)
-            for (int64_t k = i; k < i + 4; k++)
-                memcpy(y + j * to_row + k, x + k * from_row + j, sizeof *y);
-    }
-    for (int64_t i = full_rows; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++)
-            memcpy(y + j * to_row + i, x + i * from_row + j, sizeof *y);
+    int64_t full_rows = rows / SP_LANES * SP_LANES, full_columns = columns / SP_LANES * SP_LANES;
+    for (int64_t i = 0; i < full_rows; i += SP_LANES)
+        for (int64_t j = 0; j < full_columns; j += SP_LANES)
+            transpose_lanes(y + j * to_row + i, to_row, x + i * from_row + j, from_row);
+    transpose_any(y + full_columns * to_row, to_row, x + full_columns, from_row, full_rows,
+                  columns - full_columns);
+    transpose_any(y + full_rows, to_row, x + full_rows * from_row, from_row, rows - full_rows,
+                  columns);
 }

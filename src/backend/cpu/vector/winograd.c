@@ -1,9 +1,10 @@
 /* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. */
 #include "backend/cpu/vector/winograd.h"
+#include "backend/cpu/vector/kernel_pack.h"
 
 typedef struct {
     sp_winograd_shape shape;
-    sp_winograd_packer packer;
+    sp_kernel_packer packer;
     bool shared;     /* all tiles are transformed first, for panels dealt to the workers */
     int64_t workers; /* that scratch was reserved for */
 } convolution;
@@ -222,17 +223,24 @@ static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, 
     if (!c) return SP_MEMORY;
     int64_t outer = 9 * sp_dim(weight, 1), inner = 9;
     c->shape = *shape;
-    c->packer = (sp_winograd_packer){.shape = *shape,
-                                     .dtype = weight->dtype,
-                                     .output_stride = of_gradient ? inner : outer,
-                                     .input_stride = of_gradient ? outer : inner,
-                                     .turned = of_gradient};
+    c->packer = (sp_kernel_packer){.taps = 9,
+                                   .output = shape->output,
+                                   .half = shape->half,
+                                   .turned = of_gradient,
+                                   .doubled = shape->doubled,
+                                   .dtype = weight->dtype,
+                                   .C = shape->C,
+                                   .M = shape->M,
+                                   .output_stride = of_gradient ? inner : outer,
+                                   .input_stride = of_gradient ? outer : inner,
+                                   .group = shape->C,
+                                   .panel = SP_WINOGRAD_PANEL};
     plan_work(c, out);
     uint64_t layout = (uint64_t)(shape->M * 64 + shape->output * 8 + shape->half * 4 +
                                  shape->doubled * 2 + of_gradient);
     out->packing[1] = (sp_packing){.bytes = (size_t)packed_bytes(shape),
                                    .key = 0x77696e6f00000000u ^ layout,
-                                   .pack = sp_winograd_pack,
+                                   .pack = SP_ISA_SYMBOL(sp_kernel_pack),
                                    .state = &c->packer};
     out->state = c;
     out->destroy = sp_free;

@@ -64,16 +64,4 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
                         int64_t columns, const sp_winograd_sums *sums, void *y);
 
-/* G g G^T of all kernels: [panels][points][C][panel] f32, or pairs of channels side by side,
- * [panels][points][C/2][panel][2] bf16; the last panel is narrower where M asks for it. Weight
- * (o,i,tap) lies at o * output_stride + i * input_stride + tap. */
-typedef struct {
-    sp_winograd_shape shape;
-    sp_dtype dtype; /* of the source */
-    int64_t output_stride, input_stride;
-    bool turned; /* by 180 degrees */
-} sp_winograd_packer;
-#define sp_winograd_pack SP_ISA_SYMBOL(sp_winograd_pack)
-void sp_winograd_pack(void *packer, const void *source, void *packed, void *scratch);
-
 #endif
