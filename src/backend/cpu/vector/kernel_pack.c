@@ -304,6 +304,7 @@ void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packe
     const sp_kernel_packer *p = packer;
     int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
     task t = {.p = p, .source = source, .packed = packed, .three = by_three()};
-    t.stream = bytes >= STREAM_BYTES && (uintptr_t)packed % sizeof(sp_vf) == 0;
+    /* Parts of cache lines would go to memory one by one. */
+    t.stream = bytes >= STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
     sp_parallel_for(padded(p->M) / SP_LANES, 1, pack_range, &t);
 }
