@@ -6,7 +6,8 @@
 #define MAX_TILE 8
 #define MAX_POINTS (MAX_TILE * MAX_TILE)
 /* What is read at a time: whole cache lines, of few rows where each is met in the next step too. */
-#define LONG 144 /* taps of each of SP_LANES output channels, where those are rows of the source */
+#define LONG 144 /* taps of each of SP_LANES output channels, where those are rows of the source   \
+                  */
 #define SHORT 4  /* input channels, where those are */
 #define SHORT_ONE 16
 #define STREAM_BYTES ((int64_t)4 << 20) /* kernels that no cache keeps for whoever reads them */
@@ -219,8 +220,7 @@ SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride
 /* One vector of a row of the source; zeros past the `outputs` that are there. */
 SP_INLINE sp_vf vector_of(const task *t, int64_t at, int64_t outputs)
 {
-    if (t->p->dtype == SP_F32)
-        return sp_vf_get(t->source, at, outputs, false);
+    if (t->p->dtype == SP_F32) return sp_vf_get(t->source, at, outputs, false);
     float row[SP_LANES] = {0};
     return sp_vf_load(row_of(t, at, outputs, row));
 }
@@ -244,8 +244,8 @@ SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first
     const sp_kernel_packer *p = t->p;
     const int64_t step = half ? 2 : 1, depth = p->group / step, M = padded(p->M);
     int64_t panel = m / p->panel * p->panel, row = M - panel < p->panel ? M - panel : p->panel;
-    float *to = t->packed + (group * M + panel) * depth * points_of(p) + m - panel +
-                first / step * row;
+    float *to =
+        t->packed + (group * M + panel) * depth * points_of(p) + m - panel + first / step * row;
     int64_t at = m * p->output_stride + (group * p->group + first) * p->input_stride;
     int64_t outputs = p->M - m < SP_LANES ? p->M - m : SP_LANES;
     float taps[LONG * SP_LANES];
@@ -269,7 +269,10 @@ SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int
 {
     const sp_kernel_packer *p = t->p;
     bool rows_first = p->input_stride == count;
-    int64_t most = rows_first ? LONG / count : count == 1 ? SHORT_ONE : SHORT, together = rows_first ? 1 : end - begin;
+    int64_t most = rows_first   ? LONG / count
+                   : count == 1 ? SHORT_ONE
+                                : SHORT,
+            together = rows_first ? 1 : end - begin;
     for (int64_t v = begin; v < end; v += together)
         for (int64_t group = 0; group < p->C / p->group; group++)
             for (int64_t first = 0; first < p->group; first += most) {
