@@ -1,8 +1,8 @@
 /* Speed of the packing of weights, as a training step in bf16 does it, on layers of Stable
  * Diffusion: one line a layer, from f32 and for products of bf16, forward pass and data gradient.
  * GB/s count what is read and what is written once. The last column is a sum of what was packed, to
- * compare two builds. Usage: packing [THREADS [OPERATOR [f32|bf16|f16]]], the last the weights' type
- * as stored */
+ * compare two builds. Usage: packing [THREADS [OPERATOR [f32|bf16|f16]]], the last the weights'
+ * type as stored */
 #include "timing.h"
 
 typedef struct {
@@ -46,10 +46,10 @@ static sp_value *make(sp_builder *b, const layer *l, sp_dtype dtype, sp_dtype st
     }
     int pad = (int)k / 2, after = l->stride == 2 ? 1 : pad;
     sp_conv2d_options o = {l->stride, pad, pad, after, after, l->doubled};
-    sp_value *x =
-                 sp_input(b, "x", dtype, sp_shape_of(1, s / l->stride * (gradient ? 1 : l->stride),
-                                                     s / l->stride * (gradient ? 1 : l->stride), in),
-                          SP_RATE_STEP),
+    sp_value *x = sp_input(b, "x", dtype,
+                           sp_shape_of(1, s / l->stride * (gradient ? 1 : l->stride),
+                                       s / l->stride * (gradient ? 1 : l->stride), in),
+                           SP_RATE_STEP),
              *w = sp_input(b, "w", stored, sp_shape_of(l->M, l->C, k, k), SP_RATE_STEP);
     return gradient ? sp_conv2d_data_gradient(b, x, w, s, s, o)
                     : sp_conv2d(b, x, w, NULL, NULL, NULL, o);
@@ -93,7 +93,7 @@ int main(int argc, char **argv)
 {
     sp_set_threads(argc > 1 ? atoi(argv[1]) : 0);
     const char *prefix = argc > 2 ? argv[2] : "", *type = argc > 3 ? argv[3] : "f32";
-    sp_dtype stored = strcmp(type, "bf16") == 0 ? SP_BF16
+    sp_dtype stored = strcmp(type, "bf16") == 0  ? SP_BF16
                       : strcmp(type, "f16") == 0 ? SP_F16
                                                  : SP_F32;
     sp_dtype dtype = sp_cpu_backend()->preferred_dtype;

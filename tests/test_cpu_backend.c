@@ -235,6 +235,118 @@ static void weights_of_other_dtypes(void **state)
     }
 }
 
+/* Our own packing of a convolution's weights gives what the library's reorder gives; whether there
+ * was one of our own. */
+static bool packs_like_the_library(const int64_t d[4], dnnl_format_tag_t tag, sp_dtype stored)
+{
+    sp_value weight = {.dtype = stored, .shape = sp_shape_of(d[0], d[1], d[2], d[3])};
+    dnnl_dims_t dims = {d[0], d[1], d[2], d[3]};
+    int64_t strides[4] = {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1};
+    dnnl_memory_desc_t layout;
+    assert_int_equal(dnnl_memory_desc_init_by_tag(&layout, 4, dims, dnnl_bf16, tag), dnnl_success);
+    sp_kernel_packer own;
+    sp_onednn_packer library;
+    sp_packing packing[2];
+    if (!sp_onednn_packs_kernels(&weight, &layout, &own, &packing[0])) return false;
+    assert_ok(sp_onednn_make_packer(&weight, 4, d, strides, &layout, &library, &packing[1]));
+    assert_int_equal(packing[0].bytes, packing[1].bytes);
+    assert_true(packing[0].key == packing[1].key);
+    size_t count = (size_t)sp_shape_count(weight.shape);
+    float *numbers = sp_alloc(count * sizeof *numbers);
+    void *source = sp_alloc(bytes_of(&weight)), *scratch = sp_alloc(packing[1].scratch + 1);
+    assert_true(numbers && source && scratch);
+    sp_random_normal((sp_random_key){.seed = 3}, numbers, count);
+    sp_convert(source, stored, numbers, SP_F32, (int64_t)count);
+    fenced out[2];
+    for (int i = 0; i < 2; i++)
+        packing[i].pack(packing[i].state, source, fenced_make(&out[i], packing[i].bytes, 0xff),
+                        scratch);
+    assert_memory_equal(out[0].block, out[1].block, out[0].bytes + 2 * FENCE);
+    for (int i = 0; i < 2; i++)
+        fenced_free(&out[i]);
+    sp_onednn_destroy(&library.reorder);
+    sp_free(numbers);
+    sp_free(source);
+    sp_free(scratch);
+    return true;
+}
+
+/* Small ones, some with a last part of a block, and one that is written past the caches. */
+static void convolutions_are_packed_like_by_the_library(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t dims[4];
+        dnnl_format_tag_t tag;
+        bool own; /* with AVX512 and bf16 */
+    } cases[] = {
+        {{64, 4, 3, 3}, dnnl_AcdB64a2b, true},      {{192, 38, 3, 3}, dnnl_AcdB64a2b, true},
+        {{96, 34, 3, 3}, dnnl_AcdB48a2b, true},     {{32, 48, 3, 3}, dnnl_AcdB32a2b, true},
+        {{48, 18, 3, 3}, dnnl_AcdB16a2b, true},     {{576, 480, 3, 3}, dnnl_AcdB32a2b, true},
+        {{128, 322, 1, 1}, dnnl_AcdB64a2b, true},   {{32, 48, 3, 3}, dnnl_ABcd8a16b2a, true},
+        {{512, 480, 3, 3}, dnnl_ABcd8a16b2a, true}, {{40, 48, 3, 3}, dnnl_AcdB32a2b, false},
+        {{32, 33, 3, 3}, dnnl_AcdB32a2b, false},    {{32, 48, 5, 5}, dnnl_AcdB32a2b, false},
+        {{32, 48, 1, 1}, dnnl_BAcd8a16b2a, false},  {{24, 48, 3, 3}, dnnl_ABcd8a16b2a, false},
+        {{32, 48, 1, 1}, dnnl_ABcd8a16b2a, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (sp_dtype stored = SP_F32; stored <= SP_F16; stored++)
+            for (int threads = 1; threads <= 3; threads += 2) {
+                sp_set_threads(threads);
+                assert_int_equal(packs_like_the_library(cases[i].dims, cases[i].tag, stored),
+                                 cases[i].own && sp_cpu_isa() == SP_ISA_AVX512_BF16);
+            }
+    sp_set_threads(0);
+}
+
+/* W of a linear layer and its transpose, [M,K] and [K,M], are packed into the same bytes: rows are
+ * turned in one and taken as they are in the other. */
+static void check_transposed_packing(int64_t K, int64_t M, sp_dtype dtype, sp_dtype stored)
+{
+    sp_builder *b;
+    assert_ok(sp_builder_create(&b));
+    sp_value *x = input(b, "x", dtype, sp_shape_of(4, K));
+    sp_value *nodes[] = {
+        sp_linear(b, x, input(b, "w", stored, sp_shape_of(M, K)), NULL, NULL),
+        sp_linear_transposed(b, x, input(b, "wt", stored, sp_shape_of(K, M))),
+    };
+    fixture f;
+    fixture_make(&f, nodes[0], false);
+    size_t size = sp_dtype_size(stored);
+    char *w = f.in[1], *turned = sp_alloc(bytes_of(f.node->in[1]));
+    assert_non_null(turned);
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t k = 0; k < K; k++)
+            memcpy(turned + (size_t)(k * M + m) * size, w + (size_t)(m * K + k) * size, size);
+    fenced out[2];
+    for (int i = 0; i < 2; i++) {
+        sp_kernel kernel;
+        assert_ok(sp_cpu_backend()->prepare(sp_cpu_backend(), nodes[i]->producer, &kernel));
+        const sp_packing *p = &kernel.packing[1];
+        assert_true(p->bytes > 0 && p->scratch == 0);
+        p->pack(p->state, i ? turned : w, fenced_make(&out[i], p->bytes, 0xff), NULL);
+        kernel.destroy(kernel.state);
+    }
+    assert_memory_equal(out[0].block, out[1].block, out[0].bytes + 2 * FENCE);
+    for (int i = 0; i < 2; i++)
+        fenced_free(&out[i]);
+    sp_free(turned);
+    fixture_free(&f);
+    sp_builder_destroy(b);
+}
+
+static void transposed_weights_pack_alike(void **state)
+{
+    (void)state;
+    if (sp_onednn_uses_amx()) skip();
+    static const int64_t sizes[][2] = {{7, 5}, {150, 77}, {290, 64}, {2, 130}, {1056, 2100}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (sp_dtype stored = SP_F32; stored <= SP_F16; stored++) {
+            check_transposed_packing(sizes[i][0], sizes[i][1], SP_F32, stored);
+            check_transposed_packing(sizes[i][0], sizes[i][1], SP_BF16, stored);
+        }
+}
+
 static void equal_layouts_share_a_key(void **state)
 {
     (void)state;
@@ -363,6 +475,8 @@ int main(void)
         cmocka_unit_test(deep_sums_for_any_threads),
         cmocka_unit_test(linear),
         cmocka_unit_test(weights_of_other_dtypes),
+        cmocka_unit_test(convolutions_are_packed_like_by_the_library),
+        cmocka_unit_test(transposed_weights_pack_alike),
         cmocka_unit_test(equal_layouts_share_a_key),
         cmocka_unit_test(one_kernel_in_many_threads),
         cmocka_unit_test(support_is_listed),

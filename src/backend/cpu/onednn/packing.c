@@ -1,5 +1,5 @@
-/* Weights in the layout a primitive chose: one reorder from the checkpoint's layout, or our own loop
- * where that is faster. */
+/* Weights in the layout a primitive chose: one reorder from the checkpoint's layout, or our own
+ * loop where that is faster. */
 #include <string.h>
 #include "backend/cpu/onednn/onednn.h"
 
@@ -59,8 +59,8 @@ static const struct {
     int64_t panel, group; /* group 0: all channels */
     bool gradient;
 } layouts[] = {
-    {dnnl_AcdB64a2b, 64, 0, false}, {dnnl_AcdB48a2b, 48, 0, false},
-    {dnnl_AcdB32a2b, 32, 0, false}, {dnnl_AcdB16a2b, 16, 0, false},
+    {dnnl_AcdB64a2b, 64, 0, false},   {dnnl_AcdB48a2b, 48, 0, false},
+    {dnnl_AcdB32a2b, 32, 0, false},   {dnnl_AcdB16a2b, 16, 0, false},
     {dnnl_ABcd8a16b2a, 16, 16, true},
 };
 

@@ -6,8 +6,10 @@
 #define MAX_TILE 8
 #define MAX_POINTS (MAX_TILE * MAX_TILE)
 /* What is read at a time: whole cache lines, of few rows where each is met in the next step too. */
-#define LONG 144 /* taps of each of SP_LANES output channels, where those are rows of the source */
+#define LONG 144 /* taps of each of SP_LANES output channels, where those are rows of the source   \
+                  */
 #define SHORT 4  /* input channels, where those are */
+#define SHORT_ONE 16
 #define STREAM_BYTES ((int64_t)4 << 20) /* kernels that no cache keeps for whoever reads them */
 
 /* ---- transforms ---- */
@@ -165,17 +167,11 @@ static void gather_rows(const task *t, int64_t at, int64_t outputs, int64_t leng
     sp_transpose(taps, SP_LANES, from, row, SP_LANES, length);
 }
 
-/* The same of a row of the source that holds one input channel. */
-SP_INLINE void gather_row(const task *t, int64_t at, int64_t outputs, float *taps, const int count)
+/* The same of 9 taps and SP_LANES output channels in one row of the source. */
+static void gather_row(const task *t, int64_t at, float *taps)
 {
     float row[SP_LANES * 9];
-    const float *from = row_of(t, at, outputs * count, row);
-    if (count == 9)
-        part_taps(&t->three, from, taps);
-    else if (outputs < SP_LANES)
-        sp_vf_store(taps, sp_vf_load_part(from, outputs));
-    else
-        sp_vf_store(taps, sp_vf_load(from));
+    part_taps(&t->three, row_of(t, at, t->p->taps * SP_LANES, row), taps);
 }
 
 /* ---- writing ---- */
@@ -189,6 +185,14 @@ static int64_t points_of(const sp_kernel_packer *p)
 {
     int64_t side = p->output + 2 - p->doubled;
     return p->output ? side * side : p->taps;
+}
+
+SP_INLINE void put(const task *t, float *to, sp_vf v)
+{
+    if (t->stream)
+        sp_vf_stream(to, v);
+    else
+        sp_vf_store(to, v);
 }
 
 /* Points of one input channel, in half of two, to + point * stride. */
@@ -209,10 +213,26 @@ SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride
         if (output && sp_winograd_skips(e / tile, e % tile, p->doubled)) continue;
         int64_t point = output ? sp_winograd_point(e / tile, e % tile, tile, p->doubled) : e;
         sp_vf v = half ? sp_vf_pair_bf16(u[0][e], u[1][e]) : u[0][e];
-        if (t->stream)
-            sp_vf_stream(to + point * stride, v);
-        else
-            sp_vf_store(to + point * stride, v);
+        put(t, to + point * stride, v);
+    }
+}
+
+/* One vector of a row of the source; zeros past the `outputs` that are there. */
+SP_INLINE sp_vf vector_of(const task *t, int64_t at, int64_t outputs)
+{
+    if (t->p->dtype == SP_F32) return sp_vf_get(t->source, at, outputs, false);
+    float row[SP_LANES] = {0};
+    return sp_vf_load(row_of(t, at, outputs, row));
+}
+
+/* Kernels of one tap, where a row of the source holds an input channel. */
+SP_INLINE void pack_straight(const task *t, int64_t at, int64_t outputs, int64_t inputs, float *to,
+                             int64_t row, const bool half)
+{
+    const int64_t stride = t->p->input_stride, step = half ? 2 : 1;
+    for (int64_t i = 0; i < inputs; i += step, at += step * stride, to += row) {
+        sp_vf v = vector_of(t, at, outputs);
+        put(t, to, half ? sp_vf_pair_bf16(v, vector_of(t, at + stride, outputs)) : v);
     }
 }
 
@@ -224,16 +244,20 @@ SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first
     const sp_kernel_packer *p = t->p;
     const int64_t step = half ? 2 : 1, depth = p->group / step, M = padded(p->M);
     int64_t panel = m / p->panel * p->panel, row = M - panel < p->panel ? M - panel : p->panel;
-    float *to = t->packed + (group * M + panel) * depth * points_of(p) + m - panel +
-                first / step * row;
+    float *to =
+        t->packed + (group * M + panel) * depth * points_of(p) + m - panel + first / step * row;
     int64_t at = m * p->output_stride + (group * p->group + first) * p->input_stride;
     int64_t outputs = p->M - m < SP_LANES ? p->M - m : SP_LANES;
     float taps[LONG * SP_LANES];
-    if (p->input_stride == count)
+    if (p->input_stride == count) {
         gather_rows(t, at, outputs, inputs * count, taps);
-    else
+    } else if (count == 1) {
+        pack_straight(t, at, outputs, inputs, to, row, half);
+        return;
+    } else {
         for (int64_t i = 0; i < inputs; i++)
-            gather_row(t, at + i * p->input_stride, outputs, taps + i * count * SP_LANES, count);
+            gather_row(t, at + i * p->input_stride, taps + i * 9 * SP_LANES);
+    }
     for (int64_t i = 0; i < inputs; i += step, to += row)
         write(t, taps + i * count * SP_LANES, to, depth * row, count, output, half);
 }
@@ -245,7 +269,10 @@ SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int
 {
     const sp_kernel_packer *p = t->p;
     bool rows_first = p->input_stride == count;
-    int64_t most = rows_first ? LONG / count : SHORT, together = rows_first ? 1 : end - begin;
+    int64_t most = rows_first   ? LONG / count
+                   : count == 1 ? SHORT_ONE
+                                : SHORT,
+            together = rows_first ? 1 : end - begin;
     for (int64_t v = begin; v < end; v += together)
         for (int64_t group = 0; group < p->C / p->group; group++)
             for (int64_t first = 0; first < p->group; first += most) {
@@ -280,6 +307,7 @@ void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packe
     const sp_kernel_packer *p = packer;
     int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
     task t = {.p = p, .source = source, .packed = packed, .three = by_three()};
-    t.stream = bytes >= STREAM_BYTES && (uintptr_t)packed % sizeof(sp_vf) == 0;
+    /* Parts of cache lines would go to memory one by one. */
+    t.stream = bytes >= STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
     sp_parallel_for(padded(p->M) / SP_LANES, 1, pack_range, &t);
 }

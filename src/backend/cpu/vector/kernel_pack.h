@@ -14,11 +14,11 @@
  * the last panel is as narrow as whole vectors make it. M is a multiple of their lanes, or there
  * is one tap and zeros lie past M. */
 typedef struct {
-    int taps;     /* 1 or 9 */
-    int output;   /* m, or 0 */
-    bool half;    /* pairs of bf16, not f32: with output 2 and 9 taps as they are always */
-    bool turned;  /* kernels by 180 degrees first; of 9 taps, output > 0 */
-    bool doubled; /* points that a doubled picture does not need are left out */
+    int taps;       /* 1 or 9 */
+    int output;     /* m, or 0 */
+    bool half;      /* pairs of bf16, not f32: with output 2 and 9 taps as they are always */
+    bool turned;    /* kernels by 180 degrees first; of 9 taps, output > 0 */
+    bool doubled;   /* points that a doubled picture does not need are left out */
     sp_dtype dtype; /* of the source */
     int64_t C, M, output_stride, input_stride;
     int64_t group, panel; /* channels */

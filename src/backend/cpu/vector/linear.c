@@ -11,9 +11,9 @@
 
 typedef struct {
     sp_kernel_packer pack; /* of W: one tap, one group, panels of PANEL */
-    int64_t R, rows; /* all rows, and those of a block */
-    int64_t workers; /* that scratch was reserved for */
-    bool widens;     /* x is bf16 and multiplied as f32 */
+    int64_t R, rows;       /* all rows, and those of a block */
+    int64_t workers;       /* that scratch was reserved for */
+    bool widens;           /* x is bf16 and multiplied as f32 */
 } linear;
 
 typedef struct {
@@ -156,16 +156,16 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
     if (!l) return SP_MEMORY;
     int64_t K = sp_channels(x), M = sp_channels(y), threads = sp_threads();
     bool turned = ((const sp_linear_options *)node->options)->transposed;
-    l->pack = (sp_kernel_packer){.taps = 1,
-                                 .half =
-                                     sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0,
-                                 .dtype = weight->dtype,
-                                 .C = K,
-                                 .M = M,
-                                 .output_stride = turned ? 1 : K,
-                                 .input_stride = turned ? M : 1,
-                                 .group = K,
-                                 .panel = PANEL};
+    l->pack =
+        (sp_kernel_packer){.taps = 1,
+                           .half = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0,
+                           .dtype = weight->dtype,
+                           .C = K,
+                           .M = M,
+                           .output_stride = turned ? 1 : K,
+                           .input_stride = turned ? M : 1,
+                           .group = K,
+                           .panel = PANEL};
     l->widens = x->dtype == SP_BF16 && !l->pack.half;
     l->R = sp_shape_count(x->shape) / K;
     l->rows = sp_round_up(sp_ceil_div(l->R, sp_ceil_div(l->R, MAX_ROWS)), 2);
