@@ -221,6 +221,7 @@ SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride
 SP_INLINE sp_vf vector_of(const task *t, int64_t at, int64_t outputs)
 {
     if (t->p->dtype == SP_F32) return sp_vf_get(t->source, at, outputs, false);
+    if (t->p->dtype == SP_BF16) return sp_vf_get(t->source, at, outputs, true);
     float row[SP_LANES] = {0};
     return sp_vf_load(row_of(t, at, outputs, row));
 }
