@@ -77,4 +77,15 @@ static inline long fail_every_allocation(sp_status (*attempt)(void *context), vo
     return count - 1;
 }
 
+static inline void assert_same_file(const char *a, const char *b)
+{
+    sp_mapped_file x, y;
+    assert_ok(sp_map_file(a, &x));
+    assert_ok(sp_map_file(b, &y));
+    assert_int_equal(x.size, y.size);
+    assert_memory_equal(x.data, y.data, x.size);
+    sp_unmap_file(&x);
+    sp_unmap_file(&y);
+}
+
 #endif

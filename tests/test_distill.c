@@ -145,17 +145,6 @@ static void traces_equal_pytorch(void **state)
 
 /* ---- files compared byte by byte ---- */
 
-static void assert_same_file(const char *a, const char *b)
-{
-    sp_mapped_file x, y;
-    assert_ok(sp_map_file(a, &x));
-    assert_ok(sp_map_file(b, &y));
-    assert_int_equal(x.size, y.size);
-    assert_memory_equal(x.data, y.data, x.size);
-    sp_unmap_file(&x);
-    sp_unmap_file(&y);
-}
-
 static const char *unet_of(const char *output, const char *which)
 {
     static char path[4][600];

@@ -572,17 +572,6 @@ static bool stop_after(void *context)
     return --*left <= 0;
 }
 
-static void assert_same_file(const char *a, const char *b)
-{
-    sp_mapped_file x, y;
-    assert_ok(sp_map_file(a, &x));
-    assert_ok(sp_map_file(b, &y));
-    assert_int_equal(x.size, y.size);
-    assert_memory_equal(x.data, y.data, x.size);
-    sp_unmap_file(&x);
-    sp_unmap_file(&y);
-}
-
 /* Stopped and resumed: the same files, bit for bit; checkpoints and output have adapters alone. */
 static void resumed_equals_undisturbed(void **state)
 {

@@ -111,7 +111,7 @@ typedef struct {
     sp_plan *plan;
     sp_run *run;
     sp_training_state state; /* whole steps and gradients: weights that change */
-    const float **gradient;  /* whole steps: by weight; NULL: only gradients are wanted */
+    float **gradient;        /* whole steps: by weight; NULL: only gradients are wanted */
 } timed_run;
 
 static void release(timed_run *t)
@@ -262,46 +262,21 @@ sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *ca
 
 /* ---- training ---- */
 
-static sp_status find_gradients(timed_run *t)
-{
-    size_t count = sp_weights_count(t->state.online);
-    t->gradient = sp_alloc_zero((count + 1) * sizeof *t->gradient);
-    if (!t->gradient) return SP_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        char *name = sp_format("gradient.%s", sp_weights_name(t->state.online, i));
-        if (!name) return SP_MEMORY;
-        t->gradient[i] = sp_run_output_address(t->run, name);
-        sp_free(name);
-    }
-    return SP_OK;
-}
-
 /* Teacher, average and student, gradients, their norm, AdamW and the average: what one optimiser
  * step takes once latents and contexts are there. */
 static sp_status step(void *context)
 {
     timed_run *t = context;
-    const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
-    size_t count = sp_weights_count(t->state.online);
-    double norm = 0;
     SP_TRY(sp_run_execute(t->run));
-    for (size_t i = 0; i < count; i++)
-        if (t->gradient[i])
-            norm += kernels->sum_of_squares(t->gradient[i],
-                                            sp_tensor_count(sp_weights_at(t->state.online, i)));
+    double norm = sp_training_gradient_norm(&t->state, t->gradient);
     const sp_adamw_options options = {.learning_rate = 8e-6,
                                       .beta1 = 0.9,
                                       .beta2 = 0.999,
                                       .epsilon = 1e-8,
-                                      .gradient_scale = 1 / (1 + sqrt(norm)),
+                                      .gradient_scale = 1 / (1 + norm),
                                       .ema_decay = 0.95,
                                       .step = ++t->state.step};
-    for (size_t i = 0; i < count; i++) {
-        if (!t->gradient[i]) continue;
-        sp_adamw_tensor tensor = sp_training_tensor(&t->state, i);
-        tensor.gradient = t->gradient[i];
-        kernels->adamw(&options, &tensor);
-    }
+    sp_training_update(&t->state, t->gradient, &options);
     return SP_OK;
 }
 
@@ -368,7 +343,7 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
     SP_TRY(sp_run_bind(t->run, "teacher", model->unet->weights));
     SP_TRY(sp_run_bind(t->run, "ema", t->state.ema));
     SP_TRY(sp_run_bind(t->run, "online", t->state.online));
-    return find_gradients(t);
+    return sp_training_gradients(t->run, t->state.online, &t->gradient);
 }
 
 static sp_status time_step(const sp_work_model *model, const splam_bench_options *o,

@@ -198,3 +198,15 @@ bool sp_ends_with(const char *text, const char *suffix)
     size_t length = strlen(text), tail = strlen(suffix);
     return length >= tail && strcmp(text + length - tail, suffix) == 0;
 }
+
+sp_status sp_name_index(const char *what, const char *name, const char *const *names, int count,
+                        int *out)
+{
+    char choices[256] = "";
+    for (*out = 0; *out < count; ++*out) {
+        if (strcmp(name, names[*out]) == 0) return SP_OK;
+        size_t used = strlen(choices);
+        snprintf(choices + used, sizeof choices - used, "%s%s", used ? ", " : "", names[*out]);
+    }
+    return sp_fail(SP_ARGUMENT, "%s \"%s\" is not known, expected one of: %s", what, name, choices);
+}

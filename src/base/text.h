@@ -28,6 +28,11 @@ size_t sp_map_count(const sp_map *map);
 /* Iterates in insertion order: *index from 0; returns false after the last. */
 bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **value);
 
+/* The index of `name` among `count` names; SP_ARGUMENT, "WHAT \"name\" is not known" and the names,
+ * if it is none of them. */
+sp_status sp_name_index(const char *what, const char *name, const char *const *names, int count,
+                        int *out);
+
 bool sp_starts_with(const char *text, const char *prefix);
 bool sp_ends_with(const char *text, const char *suffix);
 

@@ -89,7 +89,8 @@ sp_status sp_latent_block_check(const sp_latent_block *block, uint64_t key, int6
         SP_FORMAT,
         "%s is damaged: %s has the checksum %016llx and was written with %016llx; splam data "
         "--cache makes it again",
-        sp_tensor_file_path(block->file), row, (unsigned long long)found, (unsigned long long)written);
+        sp_tensor_file_path(block->file), row, (unsigned long long)found,
+        (unsigned long long)written);
 }
 
 /* ---- files ---- */

@@ -3,24 +3,13 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/text.h"
 
 #define X(name, text) text,
 static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
 static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
 static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
 #undef X
-
-static sp_status index_of(const char *what, const char *name, const char *const *names, int count,
-                          int *out)
-{
-    char choices[256] = "";
-    for (*out = 0; *out < count; ++*out) {
-        if (strcmp(name, names[*out]) == 0) return SP_OK;
-        size_t used = strlen(choices);
-        snprintf(choices + used, sizeof choices - used, "%s%s", used ? ", " : "", names[*out]);
-    }
-    return sp_fail(SP_ARGUMENT, "%s \"%s\" is not known, expected one of: %s", what, name, choices);
-}
 
 const char *sp_objective_name(sp_objective objective)
 {
@@ -40,7 +29,7 @@ const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning)
 sp_status sp_objective_of(const char *name, sp_objective *out)
 {
     int index;
-    SP_TRY(index_of("objective", name, objective_names, SP_OBJECTIVE_COUNT, &index));
+    SP_TRY(sp_name_index("objective", name, objective_names, SP_OBJECTIVE_COUNT, &index));
     *out = (sp_objective)index;
     return SP_OK;
 }
@@ -48,7 +37,7 @@ sp_status sp_objective_of(const char *name, sp_objective *out)
 sp_status sp_sigma_of(const char *name, sp_sigma_form *out)
 {
     int index;
-    SP_TRY(index_of("sigma", name, sigma_names, SP_SIGMA_COUNT, &index));
+    SP_TRY(sp_name_index("sigma", name, sigma_names, SP_SIGMA_COUNT, &index));
     *out = (sp_sigma_form)index;
     return SP_OK;
 }
@@ -56,8 +45,8 @@ sp_status sp_sigma_of(const char *name, sp_sigma_form *out)
 sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out)
 {
     int index;
-    SP_TRY(index_of("gamma conditioning", name, conditioning_names, SP_GAMMA_CONDITIONING_COUNT,
-                    &index));
+    SP_TRY(sp_name_index("gamma conditioning", name, conditioning_names,
+                         SP_GAMMA_CONDITIONING_COUNT, &index));
     *out = (sp_gamma_conditioning)index;
     return SP_OK;
 }

@@ -26,13 +26,10 @@ const char *sp_lora_targets_name(sp_lora_targets targets)
 
 sp_status sp_lora_targets_of(const char *name, sp_lora_targets *out)
 {
-    for (int i = 0; i < SP_LORA_TARGETS_COUNT; i++)
-        if (strcmp(name, targets_names[i]) == 0) {
-            *out = (sp_lora_targets)i;
-            return SP_OK;
-        }
-    return sp_fail(SP_ARGUMENT, "LoRA targets \"%s\" are not known, expected all or attention",
-                   name);
+    int index;
+    SP_TRY(sp_name_index("LoRA targets", name, targets_names, SP_LORA_TARGETS_COUNT, &index));
+    *out = (sp_lora_targets)index;
+    return SP_OK;
 }
 
 /* ---- in a graph ---- */

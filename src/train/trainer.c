@@ -48,21 +48,6 @@ static void release(trainer *t)
     if (t->metrics) fclose(t->metrics);
 }
 
-static sp_status find_gradients(trainer *t)
-{
-    sp_weights *online = t->state->online;
-    size_t count = sp_weights_count(online);
-    t->gradient = sp_alloc_zero((count + 1) * sizeof *t->gradient);
-    if (!t->gradient) return SP_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        char *name = sp_format("gradient.%s", sp_weights_name(online, i));
-        if (!name) return SP_MEMORY;
-        t->gradient[i] = sp_run_output_address(t->run, name);
-        sp_free(name);
-    }
-    return SP_OK;
-}
-
 /* Gradients of the run that weights have, for summing over ranks. */
 static sp_status make_reducer(trainer *t)
 {
@@ -97,7 +82,7 @@ static sp_status enter_run(trainer *t)
 {
     memset(t->stage_seconds, 0, sizeof t->stage_seconds);
     SP_TRY(sp_run_bind(t->run, "online", t->state->online));
-    SP_TRY(find_gradients(t));
+    SP_TRY(sp_training_gradients(t->run, t->state->online, &t->gradient));
     return make_reducer(t);
 }
 
@@ -183,17 +168,6 @@ static double summands(const trainer *t)
     return (double)(t->settings->accumulation * sp_ranks_count(t->settings->ranks));
 }
 
-static double gradient_norm(const trainer *t)
-{
-    const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
-    double sum = 0;
-    for (size_t i = 0; i < sp_weights_count(t->state->online); i++)
-        if (t->gradient[i])
-            sum += kernels->sum_of_squares(t->gradient[i],
-                                           sp_tensor_count(sp_weights_at(t->state->online, i)));
-    return sqrt(sum) / summands(t);
-}
-
 static void optimize(trainer *t, double norm, double rate)
 {
     const sp_trainer_settings *s = t->settings;
@@ -210,12 +184,7 @@ static void optimize(trainer *t, double norm, double rate)
         .ema_decay = ema_decay_at(s, state->step),
         .step = state->step + 1,
     };
-    for (size_t i = 0; i < sp_weights_count(state->online); i++) {
-        if (!t->gradient[i]) continue;
-        sp_adamw_tensor tensor = sp_training_tensor(state, i);
-        tensor.gradient = t->gradient[i];
-        sp_cpu_optimizer()->adamw(&options, &tensor);
-    }
+    sp_training_update(state, t->gradient, &options);
 }
 
 /* The mean of the ranks' losses; their gradients, being the same sums, have the same norm. */
@@ -297,7 +266,8 @@ static sp_status one_step(trainer *t)
     t->data_seconds = 0;
     SP_TRY(run_micro_batches(t, &loss));
     double clock = sp_now();
-    double norm = gradient_norm(t), rate = learning_rate_at(t->settings, t->state->step);
+    double norm = sp_training_gradient_norm(t->state, t->gradient) / summands(t),
+           rate = learning_rate_at(t->settings, t->state->step);
     SP_TRY(agree(t, &loss, norm));
     if (!isfinite(loss) || !isfinite(norm))
         return sp_fail(

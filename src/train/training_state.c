@@ -1,4 +1,5 @@
 #include "train/training_state.h"
+#include <math.h>
 #include <stdio.h>
 #include "base/memory.h"
 #include "base/text.h"
@@ -12,22 +13,21 @@ sp_weights **sp_training_part(sp_training_state *state, int index)
 
 /* ---- making ---- */
 
+#define X(name, text) text,
+static const char *const optimizer_names[] = {SP_OPTIMIZER_LIST(X)};
+#undef X
+
 const char *sp_optimizer_name(sp_optimizer optimizer)
 {
-#define X(name, text) text,
-    static const char *const names[] = {SP_OPTIMIZER_LIST(X)};
-#undef X
-    return names[optimizer];
+    return optimizer_names[optimizer];
 }
 
 sp_status sp_optimizer_of(const char *name, sp_optimizer *out)
 {
-    for (int i = 0; i < SP_OPTIMIZER_COUNT; i++)
-        if (strcmp(name, sp_optimizer_name((sp_optimizer)i)) == 0) {
-            *out = (sp_optimizer)i;
-            return SP_OK;
-        }
-    return sp_fail(SP_ARGUMENT, "optimizer \"%s\" is not known: adamw and adamw8bit are", name);
+    int index;
+    SP_TRY(sp_name_index("optimizer", name, optimizer_names, SP_OPTIMIZER_COUNT, &index));
+    *out = (sp_optimizer)index;
+    return SP_OK;
 }
 
 static bool is_coded(sp_optimizer optimizer, int64_t count)
@@ -96,7 +96,7 @@ static sp_moment moment_of(const sp_weights *moments, const char *name)
     return (sp_moment){.codes = tensor->data, .scales = scales_of(moments, name)->data};
 }
 
-sp_adamw_tensor sp_training_tensor(const sp_training_state *state, size_t index)
+static sp_adamw_tensor tensor_of(const sp_training_state *state, size_t index)
 {
     const sp_tensor *weight = sp_weights_at(state->online, index);
     const char *name = sp_weights_name(state->online, index);
@@ -112,6 +112,42 @@ void sp_training_state_free(sp_training_state *state)
     for (int i = 0; i < SP_TRAINING_PARTS; i++)
         sp_weights_destroy(*sp_training_part(state, i));
     *state = (sp_training_state){0};
+}
+
+sp_status sp_training_gradients(const sp_run *run, const sp_weights *online, float ***out)
+{
+    size_t count = sp_weights_count(online);
+    *out = sp_alloc_zero((count + 1) * sizeof **out);
+    if (!*out) return SP_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        char *name = sp_format("gradient.%s", sp_weights_name(online, i));
+        if (!name) return SP_MEMORY;
+        (*out)[i] = sp_run_output_address(run, name);
+        sp_free(name);
+    }
+    return SP_OK;
+}
+
+double sp_training_gradient_norm(const sp_training_state *state, float *const *gradients)
+{
+    const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
+    double sum = 0;
+    for (size_t i = 0; i < sp_weights_count(state->online); i++)
+        if (gradients[i])
+            sum += kernels->sum_of_squares(gradients[i],
+                                           sp_tensor_count(sp_weights_at(state->online, i)));
+    return sqrt(sum);
+}
+
+void sp_training_update(sp_training_state *state, float *const *gradients,
+                        const sp_adamw_options *options)
+{
+    for (size_t i = 0; i < sp_weights_count(state->online); i++) {
+        if (!gradients[i]) continue;
+        sp_adamw_tensor tensor = tensor_of(state, i);
+        tensor.gradient = gradients[i];
+        sp_cpu_optimizer()->adamw(options, &tensor);
+    }
 }
 
 sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks)

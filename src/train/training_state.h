@@ -3,6 +3,7 @@
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
 #include "backend/optimizer.h"
+#include "graph/plan.h"
 #include "tensor/weights.h"
 #include "train/distributed.h"
 
@@ -37,8 +38,14 @@ void sp_training_state_free(sp_training_state *state);
 sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks);
 /* Every rank's state becomes rank 0's. */
 sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks);
-/* What the optimiser works on for online weight `index`; the gradient is the caller's to add. */
-sp_adamw_tensor sp_training_tensor(const sp_training_state *state, size_t index);
+/* Where the run leaves the gradient of each online weight, "gradient.NAME", in a new list; NULL:
+ * the loss does not depend on it. sp_free. */
+sp_status sp_training_gradients(const sp_run *run, const sp_weights *online, float ***out);
+/* The length of all of them together. */
+double sp_training_gradient_norm(const sp_training_state *state, float *const *gradients);
+/* One AdamW step of all online weights, and of their average. */
+void sp_training_update(sp_training_state *state, float *const *gradients,
+                        const sp_adamw_options *options);
 /* Bytes of both moments of a parameter of `count` elements. */
 size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count);
 

@@ -8,7 +8,7 @@ typedef struct {
     sp_onednn_primitive primitive;
     sp_onednn_packer packer; /* of the weight, one of the two */
     sp_kernel_packer kernels;
-    size_t library_at;       /* offset in the scratch of what the library needs */
+    size_t library_at; /* offset in the scratch of what the library needs */
     /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
      * by itself. */
     bool lay_per_channel, lay_residual;

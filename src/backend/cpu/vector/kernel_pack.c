@@ -6,9 +6,10 @@
 #define MAX_TILE 8
 #define MAX_POINTS (MAX_TILE * MAX_TILE)
 /* What is read at a time: whole cache lines, of few rows where each is met in the next step too. */
-#define LONG 144 /* taps of each of SP_LANES output channels, where those are rows of the source   \
-                  */
-#define SHORT 4  /* input channels, where those are */
+#define LONG                                                                                       \
+    144         /* taps of each of SP_LANES output channels, where those are rows of the source    \
+                 */
+#define SHORT 4 /* input channels, where those are */
 #define SHORT_ONE 16
 #define STREAM_BYTES ((int64_t)4 << 20) /* kernels that no cache keeps for whoever reads them */
 
