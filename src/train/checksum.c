@@ -35,8 +35,10 @@ static void add(void *context, const void *data, size_t size)
     sp_checksums *all = g->all;
     XXH3_64bits_update(g->state, data, size);
     g->bytes += (int64_t)size;
+    int64_t before = all->done / MEGABYTE;
     all->done += (int64_t)size;
-    if (sp_now() - all->started > SECONDS_WITHOUT_A_BAR)
+    bool moved = all->done / MEGABYTE > before; /* the last line is written once */
+    if (moved && sp_now() - all->started > SECONDS_WITHOUT_A_BAR)
         sp_report(all->callbacks, all->task, all->done / MEGABYTE, all->total / MEGABYTE, "MB");
 }
 
