@@ -1,7 +1,9 @@
 /* Speed of the CPU kernels, convolutions' forward pass and data gradient apart, on the sizes of the
  * emoji demo and of Stable Diffusion: one line an operator, as a row of the table in
  * docs/performance.md. GB/s count every input and output once; GFLOP/s as the operator counts them,
- * with their share of what the cores can do. Usage: kernels [THREADS [OPERATOR [f32|bf16]]] */
+ * with their share of what the cores can do. With "direct" no convolution is Winograd's.
+ * Usage: kernels [THREADS [OPERATOR [f32|bf16 [direct]]]] */
+#include "backend/cpu/convolution_choice.h"
 #include "graph/passes.h"
 #include "timing.h"
 
@@ -100,17 +102,19 @@ static sp_value *make_linear_weight_gradient(const maker *m)
     maker y = {m->b, m->dtype, other};
     return sp_linear_weight_gradient(m->b, image(m, "x"), image(&y, "dy"));
 }
-/* size: samples, side of x, channels of x and of y, kernel, stride; padded to a whole part of the
- * side */
+/* size: samples, side of x, channels of x and of y, kernel, stride, or 0 where x is doubled to that
+ * side; padded to a whole part of the side */
 static sp_value *make_conv2d_weight_gradient(const maker *m)
 {
-    int64_t side = m->size[1], stride = m->size[5], pad = m->size[4] / 2;
-    sp_value *x = sp_input(m->b, "x", m->dtype, sp_shape_of(m->size[0], side, side, m->size[2]),
+    bool doubled = m->size[5] == 0;
+    int64_t side = m->size[1], stride = doubled ? 1 : m->size[5], pad = m->size[4] / 2;
+    int64_t stored = doubled ? side / 2 : side;
+    sp_value *x = sp_input(m->b, "x", m->dtype, sp_shape_of(m->size[0], stored, stored, m->size[2]),
                            SP_RATE_STEP),
              *dy = sp_input(m->b, "dy", m->dtype,
                             sp_shape_of(m->size[0], side / stride, side / stride, m->size[3]),
                             SP_RATE_STEP);
-    sp_conv2d_options o = {(int)stride, (int)pad, (int)pad, (int)pad, (int)pad, false};
+    sp_conv2d_options o = {(int)stride, (int)pad, (int)pad, (int)pad, (int)pad, doubled};
     return sp_conv2d_weight_gradient(m->b, x, dy, m->size[4], m->size[4], o);
 }
 static sp_value *make_permute(const maker *m)
@@ -229,6 +233,9 @@ static const struct {
     {"conv2d weight gradient, 64x64, 640 -> 640, 3x3",
      make_conv2d_weight_gradient,
      {1, 64, 640, 640, 3, 1}},
+    {"conv2d weight gradient, 64x64, 640 -> 640, 3x3 of doubled",
+     make_conv2d_weight_gradient,
+     {1, 64, 640, 640, 3, 0}},
     {"conv2d weight gradient, 32x32, 320 -> 640, 3x3",
      make_conv2d_weight_gradient,
      {1, 32, 320, 640, 3, 1}},
@@ -391,13 +398,14 @@ static const struct {
 };
 
 static sp_ceiling ceiling; /* of all threads */
+static sp_backend *backend;
 
 static void measure(size_t row, sp_dtype dtype)
 {
     maker m = {NULL, dtype, rows[row].size};
     if (sp_builder_create(&m.b) != SP_OK) must(NULL);
     const sp_node *node = ((const sp_value *)must(rows[row].make(&m)))->producer;
-    double time = best_seconds(node, 0.25), bytes = 0;
+    double time = best_seconds(backend, node, 0.25), bytes = 0;
     for (int i = 0; i < node->inputs; i++)
         bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
     for (int i = 0; i < node->outputs; i++)
@@ -415,6 +423,8 @@ int main(int argc, char **argv)
 {
     sp_set_threads(argc > 1 ? atoi(argv[1]) : 0);
     const char *prefix = argc > 2 ? argv[2] : "", *dtype = argc > 3 ? argv[3] : "";
+    bool direct = argc > 4 && strcmp(argv[4], "direct") == 0;
+    backend = direct ? sp_cpu_backend_with(SP_CONVOLUTION_DIRECT) : sp_cpu_backend();
     sp_cpu_backend()->measure_ceiling(sp_cpu_backend(), &ceiling);
     printf("ceiling: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s\n", ceiling.f32_flops * 1e-9,
            ceiling.bf16_flops * 1e-9, ceiling.bytes * 1e-9);

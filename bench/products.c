@@ -1,13 +1,11 @@
 /* Speed of the CPU backend's products on the layers of the emoji demo's UNet, in GFLOP/s: one line
- * a layer, as a row of the table in docs/performance.md; and of the optimiser on as many parameters
- * as it has. Usage: products [THREADS] */
-#include "backend/optimizer.h"
+ * a layer, as a row of the table in docs/performance.md. Usage: products [THREADS] */
 #include "timing.h"
 
 static double speed(const sp_value *value)
 {
     const sp_node *node = ((const sp_value *)must((void *)value))->producer;
-    return node->op->flops(node) / best_seconds(node, 0.125) * 1e-9;
+    return node->op->flops(node) / best_seconds(sp_cpu_backend(), node, 0.125) * 1e-9;
 }
 
 static void print(const char *layer, double results[2][3])
@@ -67,26 +65,6 @@ static void linear(int rows, int from, int to)
     print(layer, results);
 }
 
-static void optimizer(int64_t count)
-{
-    float *memory = must(sp_alloc_zero((size_t)count * 5 * sizeof *memory));
-    sp_adamw_options o = {1e-3, 0.9, 0.999, 1e-8, 1e-2, 1, 0.95, 1};
-    sp_adamw_tensor t = {
-        count, memory, memory + count, memory + 2 * count, memory + 3 * count, memory + 4 * count};
-    double step = INFINITY, squares = INFINITY;
-    for (int run = 0; run < 8; run++) {
-        double start = sp_now();
-        sp_cpu_optimizer()->adamw(&o, &t);
-        step = fmin(step, sp_now() - start);
-        start = sp_now();
-        sp_cpu_optimizer()->sum_of_squares(t.gradient, count);
-        squares = fmin(squares, sp_now() - start);
-    }
-    sp_free(memory);
-    printf("AdamW and average of %.1f M parameters %.1f ms, sum of squares %.1f ms\n",
-           (double)count * 1e-6, step * 1e3, squares * 1e3);
-}
-
 int main(int count, char **arguments)
 {
     sp_set_threads(count > 1 ? atoi(arguments[1]) : 0);
@@ -109,6 +87,5 @@ int main(int count, char **arguments)
     }
     for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
         linear(linears[i][0], linears[i][1], linears[i][2]);
-    optimizer(10900000);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Winograd convolutions against the reference: every form, forward and data gradient, on sizes that
- * no tile or block divides. */
+/* Winograd convolutions against the reference: every form, forward and both gradients, on sizes
+ * that no tile or block divides. */
 #include <math.h>
 #include "kernel_fixture.h"
 #include "backend/cpu/convolution_choice.h"
@@ -115,6 +115,33 @@ static void data_gradient(void **state)
     }
 }
 
+/* More tiles than are multiplied at a time; several blocks of rows, of unequal size. */
+static const convolution large = {1, 46, 26, 80, 208, 3, {1, 1, 1, 1, 1, false}};
+
+static void weight_gradient(void **state)
+{
+    (void)state;
+    for (int i = 0; i < (CONVOLUTIONS + 1) * 4; i++) {
+        const convolution *c = i / 4 < CONVOLUTIONS ? &convolutions[i / 4] : &large;
+        sp_dtype dtype = i & 1 ? SP_BF16 : SP_F32, other = i & 2 ? SP_F32 : dtype;
+        sp_builder *b;
+        assert_ok(sp_builder_create(&b));
+        sp_value *y = convolve(b, c, dtype, dtype, 0);
+        assert_non_null(y);
+        fixture f;
+        fixture_make(&f,
+                     sp_conv2d_weight_gradient(b, y->producer->in[0],
+                                               input(b, "dy", other, y->shape), 3, 3, c->o),
+                     true);
+        for (int form = SP_CONVOLUTION_DIRECT + 1; form < SP_CONVOLUTION_FORM_COUNT; form++)
+            assert_int_equal(check_form(&f, (sp_convolution_form)form),
+                             form == SP_WINOGRAD_2_BF16 && c->c % 16 == 0 && c->m % 16 == 0 &&
+                                 sp_cpu_isa() == SP_ISA_AVX512_BF16);
+        fixture_free(&f);
+        sp_builder_destroy(b);
+    }
+}
+
 static void weights_of_other_dtypes(void **state)
 {
     (void)state;
@@ -156,9 +183,8 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forward),
-        cmocka_unit_test(data_gradient),
-        cmocka_unit_test(weights_of_other_dtypes),
+        cmocka_unit_test(forward),         cmocka_unit_test(data_gradient),
+        cmocka_unit_test(weight_gradient), cmocka_unit_test(weights_of_other_dtypes),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests_name("winograd", tests, NULL, NULL);

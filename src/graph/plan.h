@@ -52,6 +52,9 @@ int sp_plan_output_step(const sp_plan *plan, int output_index);
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
 const sp_plan *sp_run_plan(const sp_run *run);
 void sp_run_destroy(sp_run *run); /* prints the profile, if there is one (profile.h) */
+/* For who times runs after a first one, which packs weights and touches fresh memory: the profile
+ * begins anew. */
+void sp_run_forget_profile(sp_run *run);
 /* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape
  * or dtype is an error naming it. Mapped pages of a parameter that only steps of RUN rate read
  * (packing, casts) are dropped after the last of these. Rebinding or sp_run_weights_changed makes

@@ -51,6 +51,13 @@ void sp_profile_add(sp_profile *profile, int step, double seconds)
     profile->calls[step]++;
 }
 
+void sp_profile_forget(sp_profile *profile)
+{
+    size_t count = (size_t)profile->plan->step_count;
+    memset(profile->seconds, 0, count * sizeof *profile->seconds);
+    memset(profile->calls, 0, count * sizeof *profile->calls);
+}
+
 /* ---- rows ---- */
 
 static size_t value_bytes(const sp_value *value)

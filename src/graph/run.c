@@ -64,6 +64,11 @@ void sp_run_destroy(sp_run *run)
     sp_free(run);
 }
 
+void sp_run_forget_profile(sp_run *run)
+{
+    if (run->profile) sp_profile_forget(run->profile);
+}
+
 const sp_plan *sp_run_plan(const sp_run *run)
 {
     return run->plan;

@@ -23,10 +23,11 @@ const size_t sp_convolution_table_count =
 
 bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
 {
-    const sp_value *x = node->in[0], *weight = node->in[1], *y = node->out[0];
-    bool forward = node->op == &sp_op_conv2d;
-    const sp_conv2d_options *o =
-        forward ? node->options : &((const sp_conv2d_gradient_options *)node->options)->conv;
+    bool of_weight = node->op == &sp_op_conv2d_weight_gradient;
+    const sp_value *x = node->in[0], *y = of_weight ? node->in[1] : node->out[0],
+                   *weight = of_weight ? node->out[0] : node->in[1];
+    const sp_conv2d_gradient_options *gradient = node->options;
+    const sp_conv2d_options *o = node->op == &sp_op_conv2d ? node->options : &gradient->conv;
     *out = (sp_convolution_row){.isa = sp_cpu_isa(),
                                 .dtype = x->dtype,
                                 .positions = sp_dim(y, 0) * sp_dim(y, 1) * sp_dim(y, 2),
@@ -59,6 +60,15 @@ static sp_convolution_form by_rule(const sp_convolution_row *r)
     return worth && sp_convolution_allows(form, r) ? form : SP_CONVOLUTION_DIRECT;
 }
 
+/* As bench/kernels measures it: what is summed over must outweigh the transforms. */
+static sp_convolution_form of_weight_gradient(const sp_node *node, const sp_convolution_row *r)
+{
+    bool pairs =
+        r->dtype == SP_BF16 && node->in[1]->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
+    bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
+    return pairs && worth ? SP_WINOGRAD_2_BF16 : SP_CONVOLUTION_DIRECT;
+}
+
 bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b)
 {
     return a->isa == b->isa && a->dtype == b->dtype && a->positions == b->positions &&
@@ -69,6 +79,7 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
 {
     sp_convolution_row layer;
     if (!sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
+    if (node->op == &sp_op_conv2d_weight_gradient) return of_weight_gradient(node, &layer);
     if (layer.dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_CONVOLUTION_DIRECT;
     for (size_t i = 0; i < sp_convolution_table_count; i++)
         if (sp_convolution_same_layer(&sp_convolution_table[i], &layer))
@@ -79,34 +90,38 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
 #define DECLARE(isa)                                                                               \
     sp_status sp_winograd_##isa(sp_convolution_form form, const sp_node *node, sp_kernel *out);    \
     sp_status sp_winograd_data_gradient_##isa(sp_convolution_form form, const sp_node *node,       \
-                                              sp_kernel *out);
+                                              sp_kernel *out);                                     \
+    sp_status sp_winograd_weight_gradient_##isa(sp_convolution_form form, const sp_node *node,     \
+                                                sp_kernel *out);                                   \
+    sp_status sp_direct_weight_gradient_##isa(const sp_node *node, sp_kernel *out);
 DECLARE(baseline)
 DECLARE(avx2)
 DECLARE(avx512)
 DECLARE(avx512bf16)
 
-#define PREPARE(isa)                                                                               \
-    (node->op == &sp_op_conv2d ? sp_winograd_##isa : sp_winograd_data_gradient_##isa)(form, node,  \
-                                                                                      out)
+/* Calls the function compiled for this processor. */
+#define CALL(function, ...)                                                                        \
+    (sp_cpu_isa() == SP_ISA_AVX512_BF16 ? function##_avx512bf16(__VA_ARGS__)                       \
+     : sp_cpu_isa() == SP_ISA_AVX512    ? function##_avx512(__VA_ARGS__)                           \
+     : sp_cpu_isa() == SP_ISA_AVX2      ? function##_avx2(__VA_ARGS__)                             \
+                                        : function##_baseline(__VA_ARGS__))
 
 sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out)
 {
-    switch (sp_cpu_isa()) {
-    case SP_ISA_AVX512_BF16:
-        return PREPARE(avx512bf16);
-    case SP_ISA_AVX512:
-        return PREPARE(avx512);
-    case SP_ISA_AVX2:
-        return PREPARE(avx2);
-    default:
-        return PREPARE(baseline);
-    }
+    if (node->op == &sp_op_conv2d) return CALL(sp_winograd, form, node, out);
+    if (node->op == &sp_op_conv2d_data_gradient)
+        return CALL(sp_winograd_data_gradient, form, node, out);
+    return CALL(sp_winograd_weight_gradient, form, node, out);
 }
 
 /* ---- one form for all ---- */
 
 static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
 {
+    if (node->op == &sp_op_conv2d_weight_gradient) {
+        *out = (sp_kernel){.name = names[SP_CONVOLUTION_DIRECT]};
+        return CALL(sp_direct_weight_gradient, node, out);
+    }
     for (const sp_cpu_kernel *k = sp_cpu_onednn; k->op; k++)
         if (k->op == node->op && (!k->supports || k->supports(node))) {
             *out = (sp_kernel){.name = k->name};
@@ -120,7 +135,8 @@ static sp_backend forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `onc
 static sp_status prepare_forced(sp_backend *backend, const sp_node *node, sp_kernel *out)
 {
     sp_convolution_form form = (sp_convolution_form)(backend - forced);
-    if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient)
+    bool of_weight = node->op == &sp_op_conv2d_weight_gradient;
+    if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient && !of_weight)
         return sp_cpu_backend()->prepare(sp_cpu_backend(), node, out);
     if (form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);
     *out = (sp_kernel){.name = names[form]};

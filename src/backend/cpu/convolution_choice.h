@@ -29,7 +29,7 @@ typedef struct {
     bool doubled;
     sp_convolution_form form;
 } sp_convolution_row;
-/* Describes a conv2d or conv2d_data_gradient node, all but the form; false where it is none that
+/* Describes a conv2d node or one of its gradients, all but the form; false where it is none that
  * has a choice. */
 bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out);
 
@@ -39,8 +39,8 @@ bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution
 extern const sp_convolution_row sp_convolution_table[];
 extern const size_t sp_convolution_table_count;
 
-/* The form for a conv2d or conv2d_data_gradient node: the table's, else by a rule that says what
- * the table's layers have in common. */
+/* The form for a conv2d node or one of its gradients: the table's, else by a rule that says what
+ * the table's layers have in common. Gradients of weights go by a rule of their own alone. */
 sp_convolution_form sp_convolution_choice(const sp_node *node);
 
 /* Whether the form may be chosen for the layer. Accuracy: products of bf16 only where activations

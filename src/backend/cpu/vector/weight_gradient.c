@@ -6,14 +6,14 @@
  * pairs are multiplied. Each element of dW is one chain of sums over r in order, so bits depend
  * neither on the number of threads nor on the blocks. */
 #include "backend/cpu/vector/product.h"
-#include "backend/cpu/vector/vector.h"
+#include "backend/cpu/vector/weight_gradient.h"
 
-#define DEPTH 64 /* pairs of positions, or positions, of a chunk: a panel of x is 16 KiB */
-#define PANEL 64 /* channels of x at a time */
+#define DEPTH 192 /* pairs of positions, or positions, of a chunk */
+#define PANEL 64  /* channels of x at a time */
 /* Floats of a block's sums: with what a chunk needs, half of a core's second cache level. */
 #define MAX_SUMS (96 * 1024)
-#define MAX_COLUMNS 320
-#define STREAM_BYTES ((int64_t)4 << 20) /* a dW that no cache keeps for whoever reads it */
+#define MAX_COLUMNS 192
+#define MAX_ROWS 336 /* so that the copy of dy has room beside the sums */
 
 typedef struct {
     int64_t H, W, C, Ho, Wo, M; /* H and W: of x as the kernel sees it, doubled or not */
@@ -69,27 +69,22 @@ static int64_t block_count(const sizes *s)
            sp_ceil_div(s->taps, s->lot);
 }
 
-/* Parts of nearly equal size, none above `limit`, multiples of `unit`. */
-static int64_t part_of(int64_t whole, int64_t limit, int64_t unit)
-{
-    return sp_round_up(sp_ceil_div(whole, sp_ceil_div(whole, limit)), unit);
-}
-
 /* Large blocks copy less for what they multiply; but every worker needs a few. */
 static void choose_blocks(sizes *s)
 {
     int64_t threads = sp_threads();
     s->lot = s->taps;
-    s->columns = s->taps > 1 ? PANEL : part_of(s->C, MAX_COLUMNS, PANEL);
+    s->columns = s->taps > 1 ? PANEL : sp_part_of(s->C, MAX_COLUMNS, PANEL);
     int64_t limit = MAX_SUMS / (s->lot * s->columns);
-    s->rows = part_of(s->M, limit > 32 ? limit : 32, 2);
+    limit = limit < 32 ? 32 : limit > MAX_ROWS ? MAX_ROWS : limit;
+    s->rows = sp_part_of(s->M, limit, 2);
     while (threads > 1 && block_count(s) < 4 * threads) {
         if (s->lot > s->kernel_width)
             s->lot = s->kernel_width;
         else if (s->columns > PANEL)
             s->columns = sp_round_up(s->columns / 2, PANEL);
         else if (s->rows > 32)
-            s->rows = part_of(s->M, s->rows / 2, 2);
+            s->rows = sp_part_of(s->M, s->rows / 2, 2);
         else
             break;
     }
@@ -201,68 +196,25 @@ static void add_chunk(const task *t, const workspace *w, const block *b, int64_t
 
 /* ---- storing ---- */
 
-/* How three vectors are interleaved: lane l of result i is lane e / 3 of vector e % 3 for
- * e = i * SP_LANES + l; `third` puts those of the last vector between the others. */
-typedef struct {
-    sp_vi others[3], third[3];
-} interleaving;
-
-static interleaving by_three(void)
-{
-    interleaving t = {0};
-    for (int e = 0; e < 3 * SP_LANES; e++) {
-        int i = e / SP_LANES, lane = e % SP_LANES;
-        t.others[i][lane] = e % 3 == 1 ? SP_LANES + e / 3 : e / 3;
-        t.third[i][lane] = e % 3 == 2 ? SP_LANES + e / 3 : lane;
-    }
-    return t;
-}
-
-SP_INLINE void interleave(const interleaving *t, const sp_vf from[3], sp_vf to[3])
-{
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; i++) {
-        sp_vf others = __builtin_shuffle(from[0], from[1], t->others[i]);
-        to[i] = __builtin_shuffle(others, from[2], t->third[i]);
-    }
-}
-
-/* to[c][tap] = from[tap][c] for a 3x3 kernel and whole vectors: rows of taps are interleaved, and
- * then what came of the three columns. */
-SP_INLINE void store_3x3(const interleaving *t, const float *from, int64_t tap_stride,
+/* Of a 3x3 kernel and whole vectors. */
+SP_INLINE void store_3x3(const sp_interleaving *t, const float *from, int64_t tap_stride,
                          int64_t columns, float *to, const bool stream)
 {
     for (int64_t c = 0; c < columns; c += SP_LANES, to += 9 * SP_LANES) {
-        sp_vf column[3][3];
-#pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) {
-            sp_vf taps[3];
-#pragma GCC unroll 3
-            for (int i = 0; i < 3; i++)
-                taps[i] = sp_vf_load(from + (3 * i + j) * tap_stride + c);
-            interleave(t, taps, column[j]);
-        }
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; i++) {
-            sp_vf taps[3] = {column[0][i], column[1][i], column[2][i]}, mixed[3];
-            interleave(t, taps, mixed);
-#pragma GCC unroll 3
-            for (int k = 0; k < 3; k++)
-                if (stream)
-                    sp_vf_stream(to + (3 * i + k) * SP_LANES, mixed[k]);
-                else
-                    sp_vf_store(to + (3 * i + k) * SP_LANES, mixed[k]);
-        }
+        sp_vf taps[9];
+#pragma GCC unroll 9
+        for (int tap = 0; tap < 9; tap++)
+            taps[tap] = sp_vf_load(from + tap * tap_stride + c);
+        sp_store_taps(t, taps, to, stream);
     }
 }
 
 static void store_block(const task *t, const block *b)
 {
     const sizes *s = t->s;
-    const interleaving three = by_three();
+    const sp_interleaving three = sp_by_three();
     bool whole = b->taps == 9 && s->kernel_width == 3 && b->columns % SP_LANES == 0;
-    bool stream = s->M * s->C * s->taps * 4 >= STREAM_BYTES && s->C % SP_LANES == 0 &&
-                  (uintptr_t)t->dw % sizeof(sp_vf) == 0;
+    bool stream = sp_streams_taps(t->dw, s->M * s->C * s->taps) && s->C % SP_LANES == 0;
     for (int64_t m = 0; m < b->rows; m++) {
         float *to = t->dw + ((b->m + m) * s->C + b->c) * s->taps + b->tap;
         const float *from = b->sums + m * b->row;
@@ -326,7 +278,7 @@ static sp_status create(const sp_node *node, sizes *s, sp_kernel *out)
     return SP_OK;
 }
 
-sp_status SP_KERNEL(conv2d_weight_gradient)(const sp_node *node, sp_kernel *out)
+sp_status SP_ISA_SYMBOL(sp_direct_weight_gradient)(const sp_node *node, sp_kernel *out)
 {
     const sp_conv2d_gradient_options *o = node->options;
     const sp_value *x = node->in[0], *dy = node->in[1];
@@ -342,6 +294,12 @@ sp_status SP_KERNEL(conv2d_weight_gradient)(const sp_node *node, sp_kernel *out)
                .taps = o->kernel_height * o->kernel_width,
                .o = o->conv};
     return create(node, &s, out);
+}
+
+sp_status SP_KERNEL(conv2d_weight_gradient)(const sp_node *node, sp_kernel *out)
+{
+    sp_status status = sp_winograd_weight_gradient(sp_convolution_choice(node), node, out);
+    return status == SP_UNSUPPORTED ? SP_ISA_SYMBOL(sp_direct_weight_gradient)(node, out) : status;
 }
 
 sp_status SP_KERNEL(linear_weight_gradient)(const sp_node *node, sp_kernel *out)

@@ -11,17 +11,9 @@ typedef struct {
 
 /* ---- sizes ---- */
 
-/* The fewest lines that hold `elements`, an odd number, so that the points of a tile do not meet in
- * the same sets of a cache. */
-static int64_t stride_of(int64_t elements, int64_t per_line)
-{
-    int64_t lines = sp_ceil_div(elements, per_line);
-    return (lines + 1 - lines % 2) * per_line;
-}
-
 static int64_t v_stride(const sp_winograd_shape *s, int64_t tiles)
 {
-    return stride_of(tiles * s->C, s->half ? 32 : 16);
+    return sp_winograd_stride(tiles * s->C, s->half ? 32 : 16);
 }
 
 static int64_t v_bytes(const sp_winograd_shape *s, int64_t tiles)
@@ -31,7 +23,7 @@ static int64_t v_bytes(const sp_winograd_shape *s, int64_t tiles)
 
 static int64_t product_stride(const sp_winograd_shape *s)
 {
-    return stride_of(s->block * SP_WINOGRAD_PANEL, 16);
+    return sp_winograd_stride(s->block * SP_WINOGRAD_PANEL, 16);
 }
 
 static int64_t product_bytes(const sp_winograd_shape *s)
@@ -164,8 +156,8 @@ static void run(const convolution *c, task *t, void *scratch)
 
 /* ---- nodes ---- */
 
-static void describe(sp_convolution_form form, const sp_value *x, const sp_value *y,
-                     const sp_conv2d_options *o, sp_winograd_shape *s)
+void sp_winograd_describe(sp_convolution_form form, const sp_value *x, const sp_value *y,
+                          const sp_conv2d_options *o, sp_winograd_shape *s)
 {
     static const int outputs[] = {
         [SP_WINOGRAD_2_BF16] = 2, [SP_WINOGRAD_4] = 4, [SP_WINOGRAD_6] = 6};
@@ -265,7 +257,7 @@ sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, const sp_node *no
     if (!fits(form, node->in[0], node->in[1], node->out[0], o)) return SP_UNSUPPORTED;
     if (node->inputs > 2 && node->in[2] && node->in[2]->dtype != SP_F32) return SP_UNSUPPORTED;
     sp_winograd_shape shape;
-    describe(form, node->in[0], node->out[0], o, &shape);
+    sp_winograd_describe(form, node->in[0], node->out[0], o, &shape);
     out->run = run_forward;
     return create(&shape, node->in[1], false, out);
 }
@@ -287,7 +279,7 @@ sp_status SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_form form, con
     if (!fits(form, node->in[0], node->in[1], node->out[0], &turned) || turned.doubled)
         return SP_UNSUPPORTED;
     sp_winograd_shape shape;
-    describe(form, node->in[0], node->out[0], &turned, &shape);
+    sp_winograd_describe(form, node->in[0], node->out[0], &turned, &shape);
     out->run = run_gradient;
     return create(&shape, node->in[1], true, out);
 }

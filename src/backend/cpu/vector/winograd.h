@@ -64,4 +64,32 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
                         int64_t columns, const sp_winograd_sums *sums, void *y);
 
+/* Tiles in pairs, for the gradient of kernels, which sums over tiles: t = 4, s->C a multiple of
+ * SP_LANES. */
+typedef struct {
+    const void *data, *zeros; /* the picture that s describes as x; C zeros of its type */
+    bool spread;              /* A d A^T of the tiles' first 2 x 2 pixels, else B^T d B */
+    bool doubled;             /* points that B^T d B of a doubled x has as zeros are left out */
+    /* Element: two bf16, of tiles 2k and 2k + 1 (zero after the last). Point e, channel c of panel
+     * f = c / panel, which is w = min(panel, C - f * panel) wide, pair k:
+     *   to[e * point_stride + f * panel * pairs + k * w + c % panel] */
+    float *to;
+    int64_t point_stride, panel, pairs;
+} sp_winograd_pairs;
+#define sp_winograd_pair_tiles SP_ISA_SYMBOL(sp_winograd_pair_tiles)
+void sp_winograd_pair_tiles(const sp_winograd_shape *s, const sp_winograd_pairs *p, int64_t first,
+                            int64_t count); /* pairs first .. first+count-1 */
+
+/* Sizes of the convolution of x to y. */
+#define sp_winograd_describe SP_ISA_SYMBOL(sp_winograd_describe)
+void sp_winograd_describe(sp_convolution_form form, const sp_value *x, const sp_value *y,
+                          const sp_conv2d_options *o, sp_winograd_shape *s);
+/* The fewest lines of `per_line` elements that hold so many, an odd number, so that the points of a
+ * tile do not meet in the same sets of a cache; in elements. */
+static inline int64_t sp_winograd_stride(int64_t elements, int64_t per_line)
+{
+    int64_t lines = sp_ceil_div(elements, per_line);
+    return (lines + 1 - lines % 2) * per_line;
+}
+
 #endif

@@ -107,27 +107,34 @@ typedef struct {
     int64_t point_stride;
 } tile_task;
 
+/* B^T d B of one vector of channels. */
+SP_INLINE void input_vector(const void *const *pixel, int64_t c, int64_t left, sp_vf *v,
+                            const int output, const bool half)
+{
+    const int tile = output + 2;
+#pragma GCC unroll 64
+    for (int e = 0; e < tile * tile; e++)
+        v[e] = sp_vf_get(pixel[e], c, left, half);
+#pragma GCC unroll 8
+    for (int j = 0; j < tile; j++)
+        input_line(v + j, tile, output);
+#pragma GCC unroll 8
+    for (int i = 0; i < tile; i++)
+        input_line(v + i * tile, 1, output);
+}
+
 SP_INLINE void input_tile(const tile_task *t, int64_t channels, const int output, const bool half_x,
                           const bool half_v, const bool doubled)
 {
-    const int tile = output + 2, points = tile * tile;
+    const int tile = output + 2;
     for (int64_t c = 0; c < channels; c += SP_LANES) {
         sp_vf v[MAX_POINTS];
-        int64_t left = channels - c;
+        input_vector(t->pixel, c, channels - c, v, output, half_x);
 #pragma GCC unroll 64
-        for (int e = 0; e < points; e++)
-            v[e] = sp_vf_get(t->pixel[e], c, left, half_x);
-#pragma GCC unroll 8
-        for (int j = 0; j < tile; j++)
-            input_line(v + j, tile, output);
-#pragma GCC unroll 8
-        for (int i = 0; i < tile; i++)
-            input_line(v + i * tile, 1, output);
-#pragma GCC unroll 64
-        for (int e = 0; e < points; e++) {
+        for (int e = 0; e < tile * tile; e++) {
             if (sp_winograd_skips(e / tile, e % tile, doubled)) continue;
             int64_t point = sp_winograd_point(e / tile, e % tile, tile, doubled);
-            sp_vf_put(t->v, point * t->point_stride + c, v[e], left, half_v);
+            sp_vf_put(t->v, point * t->point_stride + c, v[e], channels - c, half_v);
         }
     }
 }
@@ -229,5 +236,70 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
             OUTPUT(4);
         else
             OUTPUT(6);
+    }
+}
+
+/* ---- for the gradient of kernels ---- */
+
+/* A d of one row or column of a tile of y, in place: the first two elements become four. */
+SP_INLINE void spread_line(sp_vf *v, const int step)
+{
+    sp_vf a = v[0], b = v[step];
+    v[step] = a + b;
+    v[2 * step] = a - b;
+    v[3 * step] = -b;
+}
+
+/* A dy A^T of one vector of channels, whose 2 x 2 pixels lie at pixel[4 * i + j]. */
+SP_INLINE void spread_vector(const void *const *pixel, int64_t c, sp_vf *v, const bool half)
+{
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++)
+            v[4 * i + j] = sp_vf_load_as(pixel[4 * i + j], c, half);
+    for (int j = 0; j < 2; j++)
+        spread_line(v + j, 4);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        spread_line(v + 4 * i, 1);
+}
+
+SP_INLINE void pair_tiles(const sp_winograd_pairs *p, const void *const pixel[2][16], int64_t pair,
+                          int64_t channels, const bool half)
+{
+    for (int64_t c = 0; c < channels; c += SP_LANES) {
+        sp_vf v[2][16];
+        int64_t first = c / p->panel * p->panel, left = channels - first;
+        int64_t width = left < p->panel ? left : p->panel;
+        float *to = p->to + first * p->pairs + pair * width + c - first;
+#pragma GCC unroll 2
+        for (int t = 0; t < 2; t++)
+            if (p->spread)
+                spread_vector(pixel[t], c, v[t], half);
+            else
+                input_vector(pixel[t], c, channels - c, v[t], 2, half);
+#pragma GCC unroll 16
+        for (int e = 0; e < 16; e++) {
+            if (sp_winograd_skips(e / 4, e % 4, p->doubled)) continue;
+            sp_vf_store(to + sp_winograd_point(e / 4, e % 4, 4, p->doubled) * p->point_stride,
+                        sp_vf_pair_bf16(v[0][e], v[1][e]));
+        }
+    }
+}
+
+void sp_winograd_pair_tiles(const sp_winograd_shape *s, const sp_winograd_pairs *p, int64_t first,
+                            int64_t count)
+{
+    const void *pixel[2][16];
+    for (int64_t pair = first; pair < first + count; pair++) {
+        for (int t = 0; t < 2; t++)
+            if (2 * pair + t < s->tiles)
+                find_pixels(s, p->data, p->zeros, place_of(s, 2 * pair + t), pixel[t]);
+            else
+                for (int e = 0; e < 16; e++)
+                    pixel[t][e] = p->zeros;
+        if (s->x_dtype == SP_BF16)
+            pair_tiles(p, pixel, pair, s->C, true);
+        else
+            pair_tiles(p, pixel, pair, s->C, false);
     }
 }
