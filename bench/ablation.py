@@ -7,7 +7,7 @@ Every run is `splam distill` with the demo's settings but for one of them, then 
 averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so the
 script can be stopped at any time, and several may run side by side, each with seeds and a folder of its own. Every run's
 metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students. --table prints the rows so far as Markdown:
-means over the seeds, and the range of them. Nothing but Python's own library is needed. A run takes about 45 seconds on two
+means over the seeds, and how far each seed lies from the first line's. Nothing but Python's own library is needed. A run takes about 45 seconds on two
 cores, and there are as many as VARIANTS has lines, times the seeds.
 """
 import argparse
@@ -34,6 +34,7 @@ PLAIN = {"gamma-conditioning": None, "sigma": None, "gamma-power": None}
 VARIANTS = [
     ("base", "demo", {}),
     ("sigma", "quadratic", {"sigma": "quadratic"}),
+    ("sigma", "quadratic; uniform, 1 half the time", {"sigma": "quadratic", "gamma-power": "1", "gamma-one-probability": "0.5"}),
     ("conditioning", "embedding, linear", {"gamma-conditioning": "embedding"}),
     ("conditioning", "embedding, quadratic", {"gamma-conditioning": "embedding", "sigma": "quadratic"}),
     ("gamma", "uniform", {"gamma-power": "1"}),
@@ -99,27 +100,35 @@ def run(a, varied, name, changes, seed):
     os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
     shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", short + ".jsonl"))
     report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's references
+    possible = [n for n in EVALUATED if n <= int(settings["num-ddim-timesteps"])]
     subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema", "--metrics",
-                    "ode-error", "--steps", ",".join(map(str, EVALUATED)), "--count", "128", "--seed", str(seed), "--output", report,
+                    "ode-error", "--steps", ",".join(map(str, possible)), "--count", "128", "--seed", str(seed), "--output", report,
                     *threads], check=True)
     with open(os.path.join(report, "report.json")) as f:
         errors = {row["steps"]: row["ode_error"] for row in json.load(f)["rows"] if row["model"] != "teacher"}
     add_row({"varied": varied, "name": name, "seed": seed, "steps": a.steps, "seconds": f"{seconds:.3f}",
-             "version": version(a.splam), **{f"ode_error_{n}": f"{errors[n]:.5f}" for n in EVALUATED}})
+             "version": version(a.splam), **{f"ode_error_{n}": f"{errors[n]:.5f}" for n in possible}})
 
 
 def print_table(rows):
+    """Means over the seeds; the first line with their range, the others with that of the change from it, seed by seed."""
+    of = {(row["varied"], row["name"], row["seed"]): row for row in rows}
     print("| varied | setting | " + " | ".join(f"{n} step{'s' * (n > 1)}" for n in EVALUATED) + " | seeds |")
     print("|---|---|" + "---|" * (len(EVALUATED) + 1))
-    for varied, name, _ in VARIANTS:
-        mine = [row for row in rows if (row["varied"], row["name"]) == (varied, name)]
-        if not mine:
+    for varied, name, changes in VARIANTS:
+        seeds = [seed for v, n, seed in of if (v, n) == (varied, name)]
+        if not seeds:
             continue
         cells = []
         for n in EVALUATED:
-            values = [float(row[f"ode_error_{n}"]) for row in mine]
-            cells.append(f"{statistics.mean(values):.4f} ({min(values):.4f}-{max(values):.4f})")
-        print(f"| {varied} | {name} | " + " | ".join(cells) + f" | {len(mine)} |")
+            column = f"ode_error_{n}"
+            values = {seed: float(of[varied, name, seed][column]) for seed in seeds if of[varied, name, seed][column]}
+            off = [100 * (v / float(of[(*VARIANTS[0][:2], seed)][column]) - 1) for seed, v in values.items()]
+            spread = f"{min(off):+.0f} to {max(off):+.0f} %" if changes and values else ""
+            if not changes and values:
+                spread = f"{min(values.values()):.4f}-{max(values.values()):.4f}"
+            cells.append(f"{statistics.mean(values.values()):.4f} ({spread})" if values else "")
+        print(f"| {varied} | {name} | " + " | ".join(cells) + f" | {len(seeds)} |")
 
 
 def main():

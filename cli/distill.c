@@ -23,7 +23,7 @@ static const char *const examples[] = {
     "splam distill --teacher assets/teacher --data emoji: --output student --max-train-steps 300 \\\n"
     "    --learning-rate 2e-4 --train-batch-size 32 --guidance-scale-w 2",
     "splam distill --teacher sd15 --data folder:pictures --output student --gamma-conditioning time \\\n"
-    "    --sigma linear",
+    "    --gamma-one-probability 0.5",
     "splam distill --teacher sd15 --data folder:pictures --output lora --lora-rank 64 --learning-rate 1e-4",
     "splam distill --teacher sd15 --data 'wds:laion/*.tar' --min-aesthetic 5.5 --output student --dry-run",
     "splam distill --teacher sd15 --data latents:latents --random-flip --output student",

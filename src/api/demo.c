@@ -109,9 +109,9 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
     o.output = folder;
     o.objective = sp_objective_defaults(method->objective);
     if (method->objective == SP_OBJECTIVE_SPLAM) {
-        o.objective.sigma = SP_SIGMA_LINEAR;
+        o.objective.sigma = method->sigma;
         o.objective.conditioning = SP_GAMMA_TIME;
-        o.objective.gamma.power = method->gamma_power;
+        o.objective.gamma = method->gamma;
     }
     o.objective.guidance_w = sp_demo_guidance_w;
     o.objective.skip = method->skip;

@@ -11,13 +11,32 @@ typedef struct {
     const char *unet;         /* the weights that are shown: "unet" or their average, "unet_ema" */
     sp_objective objective;
     int skip, solver_steps;
-    double gamma_power;
+    sp_sigma_form sigma;         /* splam, as gamma */
+    sp_gamma_distribution gamma; /* told by the timestep */
     double learning_rate, ema_decay;
 } sp_demo_method;
 
 static const sp_demo_method sp_demo_methods[] = {
-    {"lcm", "LCM", "lcm", "unet_ema", SP_OBJECTIVE_LCM, 150, 1, 1, 1e-4, 0.95},
-    {"splam", "SPLAM", "student", "unet_ema", SP_OBJECTIVE_SPLAM, 150, 1, 0.3, 1e-4, 0.95},
+    {.name = "lcm",
+     .title = "LCM",
+     .folder = "lcm",
+     .unet = "unet_ema",
+     .objective = SP_OBJECTIVE_LCM,
+     .skip = 150,
+     .solver_steps = 1,
+     .learning_rate = 1e-4,
+     .ema_decay = 0.95},
+    {.name = "splam",
+     .title = "SPLAM",
+     .folder = "student",
+     .unet = "unet_ema",
+     .objective = SP_OBJECTIVE_SPLAM,
+     .skip = 150,
+     .solver_steps = 1,
+     .sigma = SP_SIGMA_QUADRATIC,
+     .gamma = {.one_probability = 0.5, .power = 1},
+     .learning_rate = 1e-4,
+     .ema_decay = 0.95},
 };
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 

@@ -8,7 +8,7 @@
 #include "backend/cpu/vector/winograd.h"
 
 #define DEPTH 128 /* pairs of tiles at a time */
-#define PANEL 64 /* channels of x that are multiplied together */
+#define PANEL 64  /* channels of x that are multiplied together */
 
 typedef struct {
     sp_winograd_shape x, dy; /* dy as a picture with the tiles of y */
@@ -48,8 +48,8 @@ static int64_t block_count(const gradient *g)
     return sp_ceil_div(g->dy.C, g->rows) * across(g);
 }
 
-/* With many tiles one point of a block fills a second cache level, and transformed tiles, which come
- * from farther away, are read as seldom as can be; with few the sums of all its points do. */
+/* With many tiles one point of a block fills a second cache level, and transformed tiles, which
+ * come from farther away, are read as seldom as can be; with few the sums of all its points do. */
 static void plan_work(gradient *g)
 {
     int64_t threads = sp_threads();
