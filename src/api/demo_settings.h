@@ -41,7 +41,7 @@ static const sp_demo_method sp_demo_methods[] = {
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 
 /* The same for both. */
-enum { SP_DEMO_TRAIN_STEPS = 250, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 128 };
+enum { SP_DEMO_TRAIN_STEPS = 150, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 128 };
 static const double sp_demo_guidance_w = 2;
 
 /* The columns of the sheet: what is easy and what is not, then combinations that are held out. */
