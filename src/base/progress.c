@@ -32,8 +32,7 @@ void sp_progress_init(sp_progress *progress)
     *progress = (sp_progress){.terminal = isatty(STDERR_FILENO) == 1};
 }
 
-/* "12s", "3m05s", "2h07m" */
-static void duration_text(double seconds, char *out, size_t size)
+void sp_duration_text(double seconds, char *out, size_t size)
 {
     long whole = seconds < 0 ? 0 : seconds > 1e8 ? 100000000 : (long)(seconds + 0.5);
     if (whole < 60)
@@ -85,9 +84,9 @@ void sp_progress_report(void *context, const char *task, int64_t done, int64_t t
     char bar[BAR_WIDTH + 1] = "", speed[48] = "", time_text[32] = "";
     rate_text(rate, speed, sizeof speed);
     if (last)
-        duration_text(elapsed, time_text, sizeof time_text);
+        sp_duration_text(elapsed, time_text, sizeof time_text);
     else if (rate > 0)
-        duration_text((double)(total - done) / rate, time_text, sizeof time_text);
+        sp_duration_text((double)(total - done) / rate, time_text, sizeof time_text);
     if (p->terminal) bar_text(done, total, bar);
     char line[512];
     snprintf(line, sizeof line, "%s%s%s%s %lld/%lld%s%s%s%s%s%s%s", p->task,

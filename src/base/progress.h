@@ -3,6 +3,7 @@
 #ifndef SP_BASE_PROGRESS_H
 #define SP_BASE_PROGRESS_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
 
@@ -32,6 +33,9 @@ typedef struct {
 void sp_progress_init(sp_progress *progress);
 void sp_progress_report(void *progress, const char *task, int64_t done, int64_t total,
                         const char *detail);
+
+/* "12s", "3m05s", "2h07m", cut to `size`. */
+void sp_duration_text(double seconds, char *out, size_t size);
 
 double sp_now(void);       /* seconds, monotonic */
 int64_t sp_peak_rss(void); /* bytes, of this process so far */

@@ -315,9 +315,10 @@ static sp_status time_one_step(distillation *d)
     double began = sp_now();
     SP_TRY(sp_run_execute(d->run));
     double seconds = (sp_now() - began) * (double)d->options->accumulation;
-    sp_log_info("one step takes about %.2f s, %lld steps %.1f h", seconds,
-                (long long)d->options->max_train_steps,
-                seconds * (double)d->options->max_train_steps / 3600);
+    char all[32];
+    sp_duration_text(seconds * (double)d->options->max_train_steps, all, sizeof all);
+    sp_log_info("one step takes about %.2f s, %lld steps %s", seconds,
+                (long long)d->options->max_train_steps, all);
     return SP_OK;
 }
 
