@@ -3,12 +3,12 @@
 
     python3 bench/ablation.py --folder WORK [--seeds 0,1,2] [--steps 150] [--only NAME,...] [--table]
 
-Every run is `splam distill` with the demo's settings but for one of them, then `splam eval --metrics ode-error` of its
+Every run is `splam distill` with the settings of BASE but for one of them, then `splam eval --metrics ode-error` of its
 averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so the
 script can be stopped at any time, and several may run side by side, each with seeds and a folder of its own. Every run's
 metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students. --table prints the rows so far as Markdown:
-means over the seeds, and how far each seed lies from the first line's. Nothing but Python's own library is needed. A run takes about 45 seconds on two
-cores, and there are as many as VARIANTS has lines, times the seeds.
+means over the seeds, and how far each seed lies from the first line's. Nothing but Python's own library is needed. A run
+takes about 45 seconds on two cores, and there are as many as VARIANTS has lines, times the seeds.
 """
 import argparse
 import csv
@@ -24,7 +24,6 @@ ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)),
 TABLE = os.path.join(ROOT, "bench", "ablation.csv")
 EVALUATED = (1, 2, 4, 8)
 
-# The demo's settings.
 BASE = {"objective": "splam", "gamma-conditioning": "time", "sigma": "linear", "gamma-power": "0.3", "skip": "150",
         "num-ddim-timesteps": "50", "ema-decay": "0.95", "learning-rate": "1e-4", "guidance-scale-w": "2",
         "train-batch-size": "32"}
@@ -32,7 +31,7 @@ BASE = {"objective": "splam", "gamma-conditioning": "time", "sigma": "linear", "
 PLAIN = {"gamma-conditioning": None, "sigma": None, "gamma-power": None}
 # (what is varied, name, the settings that differ; None: that flag is left out, True: it has no value)
 VARIANTS = [
-    ("base", "demo", {}),
+    ("base", "linear, u^.3", {}),
     ("sigma", "quadratic", {"sigma": "quadratic"}),
     ("sigma", "quadratic; uniform, 1 half the time", {"sigma": "quadratic", "gamma-power": "1", "gamma-one-probability": "0.5"}),
     ("conditioning", "embedding, linear", {"gamma-conditioning": "embedding"}),

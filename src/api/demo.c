@@ -114,12 +114,11 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
         o.objective.gamma = method->gamma;
     }
     o.objective.guidance_w = sp_demo_guidance_w;
-    o.objective.skip = method->skip;
-    o.objective.solver_steps = method->solver_steps;
+    o.objective.skip = SP_DEMO_SKIP;
     o.max_train_steps = d->o->max_train_steps ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
     o.batch = SP_DEMO_BATCH;
-    o.learning_rate = method->learning_rate;
-    o.ema_decay = method->ema_decay;
+    o.learning_rate = sp_demo_learning_rate;
+    o.ema_decay = sp_demo_ema_decay;
     o.pictures.resolution = d->resolution;
     o.storage = sp_storage_of(d->o->precision);
     o.checkpointing_steps = 0;
@@ -223,7 +222,7 @@ static sp_status student_row(demo *d, const sp_demo_method *method, const sp_con
 static sp_status student_rows(demo *d, const sp_demo_method *method)
 {
     char *folder = sp_path_join(d->output, method->folder);
-    const sp_pipeline_options options = {.unet = method->unet, .storage = d->teacher->storage};
+    const sp_pipeline_options options = {.unet = sp_demo_unet, .storage = d->teacher->storage};
     sp_pipeline *pipeline = NULL;
     sp_contestant student = {0};
     sp_status status = folder ? sp_pipeline_open(folder, &options, &pipeline) : SP_MEMORY;

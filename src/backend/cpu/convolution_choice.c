@@ -135,8 +135,8 @@ static sp_backend forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `onc
 static sp_status prepare_forced(sp_backend *backend, const sp_node *node, sp_kernel *out)
 {
     sp_convolution_form form = (sp_convolution_form)(backend - forced);
-    bool of_weight = node->op == &sp_op_conv2d_weight_gradient;
-    if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient && !of_weight)
+    if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient &&
+        node->op != &sp_op_conv2d_weight_gradient)
         return sp_cpu_backend()->prepare(sp_cpu_backend(), node, out);
     if (form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);
     *out = (sp_kernel){.name = names[form]};

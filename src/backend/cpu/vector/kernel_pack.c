@@ -1,17 +1,17 @@
 /* Kernels into the form in which a convolution is products: vectors of output channels, whose taps
  * are put side by side, transformed and stored. */
 #include "backend/cpu/vector/kernel_pack.h"
+#include "backend/cpu/vector/threes.h"
 #include "backend/cpu/vector/winograd.h"
 
 #define MAX_TILE 8
 #define MAX_POINTS (MAX_TILE * MAX_TILE)
-/* What is read at a time: whole cache lines, of few rows where each is met in the next step too. */
-#define LONG                                                                                       \
-    144         /* taps of each of SP_LANES output channels, where those are rows of the source    \
-                 */
-#define SHORT 4 /* input channels, where those are */
+/* What is read at a time: whole cache lines, of few rows where each is met in the next step too.
+ * LONG: taps of each of SP_LANES output channels, where those are rows of the source; SHORT and
+ * SHORT_ONE: input channels, where those are, of nine taps and of one. */
+#define LONG 144
+#define SHORT 4
 #define SHORT_ONE 16
-#define STREAM_BYTES ((int64_t)4 << 20) /* kernels that no cache keeps for whoever reads them */
 
 /* ---- transforms ---- */
 
@@ -80,36 +80,9 @@ static void read_row(float *to, const void *from, sp_dtype dtype, int64_t count)
         sp_convert(to, SP_F32, from, dtype, count);
 }
 
-/* How three vectors in a row are taken apart: lane l of result j is element 3 l + j of them, from
- * the first two by `others`, those of the last vector put between by `third`. */
-typedef struct {
-    sp_vi others[3], third[3];
-} parting;
-
-static parting by_three(void)
-{
-    parting t = {0};
-    for (int j = 0; j < 3; j++)
-        for (int l = 0; l < SP_LANES; l++) {
-            int e = 3 * l + j;
-            t.others[j][l] = e < 2 * SP_LANES ? e : 0;
-            t.third[j][l] = e < 2 * SP_LANES ? l : e - SP_LANES;
-        }
-    return t;
-}
-
-SP_INLINE void part(const parting *t, const sp_vf from[3], sp_vf to[3])
-{
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; j++) {
-        sp_vf others = __builtin_shuffle(from[0], from[1], t->others[j]);
-        to[j] = __builtin_shuffle(others, from[2], t->third[j]);
-    }
-}
-
 /* taps[tap][o] = from[o][tap] of a 3x3 kernel for SP_LANES o: columns of taps are taken apart, then
  * their rows. */
-SP_INLINE void part_taps(const parting *t, const float *from, float *taps)
+SP_INLINE void part_taps(const sp_threes *t, const float *from, float *taps)
 {
     sp_vf column[3][3];
 #pragma GCC unroll 3
@@ -118,7 +91,7 @@ SP_INLINE void part_taps(const parting *t, const float *from, float *taps)
 #pragma GCC unroll 3
         for (int k = 0; k < 3; k++)
             row[k] = sp_vf_load(from + (3 * i + k) * SP_LANES);
-        part(t, row, parts);
+        sp_threes_run(t, row, parts);
 #pragma GCC unroll 3
         for (int j = 0; j < 3; j++)
             column[j][i] = parts[j];
@@ -126,7 +99,7 @@ SP_INLINE void part_taps(const parting *t, const float *from, float *taps)
 #pragma GCC unroll 3
     for (int j = 0; j < 3; j++) {
         sp_vf parts[3];
-        part(t, column[j], parts);
+        sp_threes_run(t, column[j], parts);
 #pragma GCC unroll 3
         for (int i = 0; i < 3; i++)
             sp_vf_store(taps + (3 * i + j) * SP_LANES, parts[i]);
@@ -138,7 +111,7 @@ typedef struct {
     const char *source;
     float *packed;
     bool stream;
-    parting three;
+    sp_threes three;
 } task;
 
 /* `count` elements from `at` on as f32: where they are, or in `row`. */
@@ -308,8 +281,8 @@ void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packe
     (void)scratch;
     const sp_kernel_packer *p = packer;
     int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
-    task t = {.p = p, .source = source, .packed = packed, .three = by_three()};
+    task t = {.p = p, .source = source, .packed = packed, .three = sp_threes_apart()};
     /* Parts of cache lines would go to memory one by one. */
-    t.stream = bytes >= STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
+    t.stream = bytes >= SP_STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
     sp_parallel_for(padded(p->M) / SP_LANES, 1, pack_range, &t);
 }

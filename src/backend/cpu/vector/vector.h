@@ -49,6 +49,9 @@ static inline int64_t sp_round_up(int64_t a, int64_t b)
     return sp_ceil_div(a, b) * b;
 }
 
+/* What is at least so large is stored past the caches: none keeps it for whoever reads it. */
+#define SP_STREAM_BYTES ((int64_t)4 << 20)
+
 /* Takes the next `count` floats of memory, rounded up to cache lines; base NULL: only counts. */
 static inline float *sp_take(float *base, int64_t *used, int64_t count)
 {

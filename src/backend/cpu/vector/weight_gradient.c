@@ -197,8 +197,8 @@ static void add_chunk(const task *t, const workspace *w, const block *b, int64_t
 /* ---- storing ---- */
 
 /* Of a 3x3 kernel and whole vectors. */
-SP_INLINE void store_3x3(const sp_interleaving *t, const float *from, int64_t tap_stride,
-                         int64_t columns, float *to, const bool stream)
+SP_INLINE void store_3x3(const sp_threes *t, const float *from, int64_t tap_stride, int64_t columns,
+                         float *to, const bool stream)
 {
     for (int64_t c = 0; c < columns; c += SP_LANES, to += 9 * SP_LANES) {
         sp_vf taps[9];
@@ -212,7 +212,7 @@ SP_INLINE void store_3x3(const sp_interleaving *t, const float *from, int64_t ta
 static void store_block(const task *t, const block *b)
 {
     const sizes *s = t->s;
-    const sp_interleaving three = sp_by_three();
+    const sp_threes three = sp_threes_together();
     bool whole = b->taps == 9 && s->kernel_width == 3 && b->columns % SP_LANES == 0;
     bool stream = sp_streams_taps(t->dw, s->M * s->C * s->taps) && s->C % SP_LANES == 0;
     for (int64_t m = 0; m < b->rows; m++) {

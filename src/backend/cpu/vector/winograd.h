@@ -64,10 +64,11 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
                         int64_t columns, const sp_winograd_sums *sums, void *y);
 
-/* Tiles in pairs, for the gradient of kernels, which sums over tiles: t = 4, s->C a multiple of
+/* Tiles in pairs, for the gradient of kernels, which sums over tiles: t = 4, C a multiple of
  * SP_LANES. */
 typedef struct {
-    const void *data, *zeros; /* the picture that s describes as x; C zeros of its type */
+    const sp_winograd_shape *shape;
+    const void *data, *zeros; /* the picture that shape describes as x; C zeros of its type */
     bool spread;              /* A d A^T of the tiles' first 2 x 2 pixels, else B^T d B */
     bool doubled;             /* points that B^T d B of a doubled x has as zeros are left out */
     /* Element: two bf16, of tiles 2k and 2k + 1 (zero after the last). Point e, channel c of panel
@@ -76,9 +77,9 @@ typedef struct {
     float *to;
     int64_t point_stride, panel, pairs;
 } sp_winograd_pairs;
+/* Pairs begin .. end-1; context: an sp_winograd_pairs. */
 #define sp_winograd_pair_tiles SP_ISA_SYMBOL(sp_winograd_pair_tiles)
-void sp_winograd_pair_tiles(const sp_winograd_shape *s, const sp_winograd_pairs *p, int64_t first,
-                            int64_t count); /* pairs first .. first+count-1 */
+void sp_winograd_pair_tiles(void *context, int64_t begin, int64_t end);
 
 /* Sizes of the convolution of x to y. */
 #define sp_winograd_describe SP_ISA_SYMBOL(sp_winograd_describe)

@@ -286,11 +286,12 @@ SP_INLINE void pair_tiles(const sp_winograd_pairs *p, const void *const pixel[2]
     }
 }
 
-void sp_winograd_pair_tiles(const sp_winograd_shape *s, const sp_winograd_pairs *p, int64_t first,
-                            int64_t count)
+void sp_winograd_pair_tiles(void *context, int64_t begin, int64_t end)
 {
+    const sp_winograd_pairs *p = context;
+    const sp_winograd_shape *s = p->shape;
     const void *pixel[2][16];
-    for (int64_t pair = first; pair < first + count; pair++) {
+    for (int64_t pair = begin; pair < end; pair++) {
         for (int t = 0; t < 2; t++)
             if (2 * pair + t < s->tiles)
                 find_pixels(s, p->data, p->zeros, place_of(s, 2 * pair + t), pixel[t]);

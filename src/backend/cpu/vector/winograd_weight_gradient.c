@@ -70,18 +70,6 @@ static size_t scratch_bytes(const gradient *g)
 
 /* ---- one run ---- */
 
-static void pair_x(void *context, int64_t begin, int64_t end)
-{
-    const task *t = context;
-    sp_winograd_pair_tiles(&t->g->x, &t->x, begin, end - begin);
-}
-
-static void pair_dy(void *context, int64_t begin, int64_t end)
-{
-    const task *t = context;
-    sp_winograd_pair_tiles(&t->g->dy, &t->dy, begin, end - begin);
-}
-
 /* G^T v of one row or column, in place: of four elements, `step` apart, the first three. */
 SP_INLINE void kernel_line(sp_vf *v, const int step)
 {
@@ -91,7 +79,7 @@ SP_INLINE void kernel_line(sp_vf *v, const int step)
     v[2 * step] = sum + v[3 * step];
 }
 
-SP_INLINE void store_row(const sp_interleaving *three, const float *sums, int64_t point_stride,
+SP_INLINE void store_row(const sp_threes *three, const float *sums, int64_t point_stride,
                          int64_t columns, float *to, const bool doubled, const bool stream)
 {
     for (int64_t c = 0; c < columns; c += SP_LANES, to += 9 * SP_LANES) {
@@ -154,7 +142,7 @@ static void multiply(const task *t, const block *b, int64_t e, float *sums)
 static void store_rows(const task *t, const block *b, const float *sums, int64_t begin, int64_t end)
 {
     const gradient *g = t->g;
-    const sp_interleaving three = sp_by_three();
+    const sp_threes three = sp_threes_together();
     int64_t C = g->x.C, point_stride = b->rows * b->columns;
     bool stream = sp_streams_taps(t->dw, g->dy.C * C * 9);
     for (int64_t row = begin; row < end; row++) {
@@ -212,14 +200,16 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
     float *x = (float *)(void *)(zeros + zero_bytes(g)), *dy = x + g->points * g->x_stride;
     memset(zeros, 0, (size_t)zero_bytes(g));
     task t = {.g = g,
-              .x = {.data = in[0],
+              .x = {.shape = &g->x,
+                    .data = in[0],
                     .zeros = zeros,
                     .doubled = g->x.doubled,
                     .to = x,
                     .point_stride = g->x_stride,
                     .panel = PANEL,
                     .pairs = g->pairs},
-              .dy = {.data = in[1],
+              .dy = {.shape = &g->dy,
+                     .data = in[1],
                      .zeros = zeros,
                      .spread = true,
                      .doubled = g->x.doubled,
@@ -229,8 +219,8 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
                      .pairs = g->pairs},
               .dw = out[0],
               .sums = dy + g->points * g->dy_stride};
-    sp_parallel_for(g->pairs, 1, pair_x, &t);
-    sp_parallel_for(g->pairs, 1, pair_dy, &t);
+    sp_parallel_for(g->pairs, 1, sp_winograd_pair_tiles, &t.x);
+    sp_parallel_for(g->pairs, 1, sp_winograd_pair_tiles, &t.dy);
     sp_slots slots = {
         .items = block_count(g), .slots = g->workers, .work = run_blocks, .context = &t};
     if (g->by_point) {
