@@ -250,8 +250,8 @@ static sp_status run(demo *d, char **table)
         .summary =
             "A text-to-image diffusion model, the teacher, was distilled into students that draw "
             "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
-            "Sub-Path Linear Approximation (SPLAM), with the same number of training steps and "
-            "each at its own best settings.",
+            "Sub-Path Linear Approximation (SPLAM), with the same number of training steps, "
+            "sub-paths, learning rate and average.",
         .settings = d->settings,
         .losses = d->loss,
         .loss_count = SP_DEMO_METHODS,
