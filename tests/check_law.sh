@@ -4,6 +4,7 @@
 #     include/splam; public headers see only each other
 #   - every header compiles alone
 #   - every symbol that the library exports begins with splam_
+#   - no formatter reflows comments: equations and tables in them keep their lines
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
@@ -71,7 +72,7 @@ report() {
     fi
 }
 
-echo "1..4"
+echo "1..5"
 broken_includes . >"$scratch/includes"
 report "folders include only what stands before them" "$scratch/includes"
 
@@ -104,4 +105,11 @@ else
     echo "there is no libsplam.so in $build" >"$scratch/symbols"
 fi
 report "every exported symbol begins with splam_" "$scratch/symbols"
+
+# What a reflowing formatter leaves behind: a comment's end alone on a line, for it counts the two characters.
+{
+    grep -q '^ReflowComments: false' .clang-format || echo ".clang-format lets comments be reflowed"
+    grep -rnE '^[[:space:]]*\*/$' src include cli tests bench --include='*.[ch]'
+} >"$scratch/comments"
+report "comments keep their lines" "$scratch/comments"
 [ $failures -eq 0 ]

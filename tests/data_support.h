@@ -1,5 +1,4 @@
-/* What tests of data sets share; pictures and tar shards are made, so that nothing binary is kept.
- */
+/* What tests of data sets share; pictures and tar shards are made, so that nothing binary is kept. */
 #ifndef SP_TESTS_DATA_SUPPORT_H
 #define SP_TESTS_DATA_SUPPORT_H
 #include "base/text.h"

@@ -113,8 +113,7 @@ static sp_value *attention(composition *c)
     return to_loss(c, attention_block(c, x, context));
 }
 
-/* A tiny UNet: down, up, and a skip that leaves one checkpointing block and is read after another.
- */
+/* A tiny UNet: down, up, and a skip that leaves one checkpointing block and is read after another. */
 static sp_value *unet(composition *c)
 {
     sp_builder *b = c->b;
@@ -255,8 +254,7 @@ static void check_against_differences(compose *make, bool checkpoint)
             wanted += g * ((double *)d.data)[k];
             squares += g * g;
         }
-        /* A key's bias moves all scores of a query alike, so its gradient is zero but for rounding.
-         */
+        /* A key's bias moves all scores of a query alike, so its gradient is zero but for rounding. */
         if (!(fabs(found - wanted) <= 1e-7 * sqrt(squares) + 1e-10))
             fail_msg("variable %d: gradient %.12g, finite difference %.12g", i, wanted, found);
         sp_tensor_free(&gradient);
@@ -423,8 +421,7 @@ static void test_stop_gradient(void **state)
     check_formula(half_stopped, half_stopped_gradient);
 }
 
-/* What the loss does not depend on has no gradient, which is not the same as a gradient of zeros.
- */
+/* What the loss does not depend on has no gradient, which is not the same as a gradient of zeros. */
 static void test_unreached_is_null(void **state)
 {
     (void)state;

@@ -600,8 +600,7 @@ static void test_save(void **state)
     check_saved(state, SP_COMPONENT_VAE, "{\"block_out_channels\": [32]}");
 }
 
-/* Weights stored in half precision run in fp32 as well as they can: 2^-11 relative on every weight.
- */
+/* Weights stored in half precision run in fp32 as well as they can: 2^-11 relative on every weight. */
 static void test_half_weights(void **state)
 {
     sp_component *source;

@@ -80,8 +80,7 @@ static void emoji_are_complete(void **state)
     sp_dataset_close(ds);
 }
 
-/* A keyword stands alone only where it names one picture; no caption is said twice of one picture.
- */
+/* A keyword stands alone only where it names one picture; no caption is said twice of one picture. */
 static void emoji_captions_identify(void **state)
 {
     (void)state;
@@ -217,8 +216,7 @@ static void heldout_is_fixed(void **state)
     sp_dataset_close(ds);
 }
 
-/* An absent file is one sentence that names the package to install; a malformed one names the file.
- */
+/* An absent file is one sentence that names the package to install; a malformed one names the file. */
 static void emoji_files_are_named(void **state)
 {
     sp_dataset *ds = open_emoji();

@@ -286,8 +286,7 @@ static void resumed_equals_undisturbed_in_8_bits(void **state)
 }
 
 /* Blocks are chosen by the memory there is, so a run that goes on elsewhere must not depend on
- * them.
- */
+ * them. */
 static void recomputing_changes_no_bit(void **state)
 {
     static const sp_dtype storages[] = {SP_F32, SP_BF16};

@@ -11,8 +11,7 @@
 #include "eval/ode_error.h"
 #include "ops/ops.h"
 
-/* Values in [0,1) that NumPy can repeat exactly: ((7919 i + 104729 j + i j twist) mod 1009) / 1009.
- */
+/* Values in [0,1) that NumPy can repeat exactly: ((7919 i + 104729 j + i j twist) mod 1009) / 1009. */
 static sp_tensor made_features(int64_t count, int64_t dim, int64_t twist, float scale, float shift)
 {
     sp_tensor t;

@@ -260,8 +260,7 @@ static void test_set_unet(void **state)
 
 /* ---- another autoencoder ---- */
 
-/* The picture is what the tiny decoder makes of the latents as they are: its scaling factor is 1.
- */
+/* The picture is what the tiny decoder makes of the latents as they are: its scaling factor is 1. */
 static void check_tiny_picture(void **state, const splam_generate_options *o)
 {
     sp_tensor_file *file;

@@ -316,8 +316,7 @@ static void test_memory_limit(void **state)
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
     assert_false(sp_path_exists(o.output));
 
-    /* Enough of it changes nothing; less makes batches smaller, which is the same but for rounding.
-     */
+    /* Enough of it changes nothing; less makes batches smaller, which is the same but for rounding. */
     o = options_for(state, "teacher");
     o.steps = 2;
     o.width = o.height = 64;

@@ -1,5 +1,4 @@
-/* Pictures: Pillow's resizing and crops, decoding against Pillow, PNG round trips, damaged files.
- */
+/* Pictures: Pillow's resizing and crops, decoding against Pillow, PNG round trips, damaged files. */
 #include <math.h>
 #include <spng.h>
 #include "base/random.h"

@@ -1,5 +1,4 @@
-/* The numbers of distillation objectives: sub-paths, draws, coefficients, rounds, what is refused.
- */
+/* The numbers of distillation objectives: sub-paths, draws, coefficients, rounds, what is refused. */
 #include <math.h>
 #include "support.h"
 #include "diffusion/objective.h"

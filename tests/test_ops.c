@@ -71,8 +71,7 @@ static void test_kernels(void **state)
 
 /* ---- gradients against finite differences ---- */
 
-/* loss = mean(weights * y): any y is brought to a scalar whose gradient reaches all its elements.
- */
+/* loss = mean(weights * y): any y is brought to a scalar whose gradient reaches all its elements. */
 typedef struct {
     sp_plan *plan;
     sp_run *run;

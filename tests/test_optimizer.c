@@ -167,8 +167,7 @@ static coded *new_coded(int64_t count, const float *weight)
     return c;
 }
 
-/* A code is the nearest one, or as near as fp32 tells: where two are equally far, either is right.
- */
+/* A code is the nearest one, or as near as fp32 tells: where two are equally far, either is right. */
 static void expect_nearest(const double *map, uint8_t code, double moment, double scale, int i)
 {
     double found = fabs(map[code] * scale - moment), best = INFINITY;

@@ -44,8 +44,7 @@ static void test_every_half(void **state)
         }
         assert_true((double)f == expected);
         assert_int_equal(back, h);
-        /* Halfway to the next one goes to the even one; a little less or more goes to the nearer.
-         */
+        /* Halfway to the next one goes to the even one; a little less or more goes to the nearer. */
         if ((h & 0x7fff) >= 0x7bff) continue;
         float next = sp_f16_to_f32((uint16_t)(h + 1)), middle = (f + next) / 2;
         assert_int_equal(sp_f32_to_f16(middle), h & 1 ? h + 1 : h);

@@ -188,8 +188,7 @@ static void test_goldens(void **state)
         check_settings(f, json_array_get(settings, i), i);
 }
 
-/* The built-in tokenizers are those of the published models, which the first two goldens describe.
- */
+/* The built-in tokenizers are those of the published models, which the first two goldens describe. */
 static void test_built_in(void **state)
 {
     const fixture *f = *state;

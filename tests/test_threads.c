@@ -1,5 +1,4 @@
-/* One whole distillation step with 1, 2, 3 and 4 threads: the loss and every gradient, bit for bit.
- */
+/* One whole distillation step with 1, 2, 3 and 4 threads: the loss and every gradient, bit for bit. */
 #include "support.h"
 #include "base/parallel.h"
 #include "base/random.h"

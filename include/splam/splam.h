@@ -62,8 +62,7 @@ SPLAM_API splam_callbacks splam_terminal_callbacks(splam_terminal *terminal);
  * start. Process-wide. */
 SPLAM_API void splam_set_threads(int count);
 
-/* In what activations are stored and products are made. Sums, norms and softmax are fp32 in both.
- */
+/* In what activations are stored and products are made. Sums, norms and softmax are fp32 in both. */
 typedef enum {
     SPLAM_PRECISION_DEFAULT, /* bf16 where the processor multiplies it natively, else f32 */
     SPLAM_F32,
@@ -193,7 +192,7 @@ typedef struct {
     int64_t width, height; /* pixels [the noise file's, or what the model was trained for] */
     const char *init_image; /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
                                cover the size and cut; without a width or height that of the
-                               picture,   rounded down to what the model takes */
+                               picture, rounded down to what the model takes */
     double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
                         steps are taken; lcm takes all, beginning with less noise [0.8] */
     splam_vae_tiling vae_tiling;
@@ -256,8 +255,9 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
  *                ddim in that many steps
  *   tcd          to a timestep drawn below the sub-path (Zheng et al. 2024), sampled with tcd
  *   progressive  one step for solver_steps of the teacher's, in rounds (Salimans & Ho 2022),
- * sampled with ddim in num_ddim_timesteps / solver_steps^rounds steps Where a default stands in
- * brackets, 0 or NULL takes it, and what is for one objective is refused with the others. */
+ *                sampled with ddim in num_ddim_timesteps / solver_steps^rounds steps
+ * Where a default stands in brackets, 0 or NULL takes it, and what is for one objective is refused
+ * with the others. */
 typedef struct {
     const char *teacher;            /* a diffusers folder */
     const char *data;               /* a data set or "latents:DIR"; not needed with draws */
@@ -364,8 +364,7 @@ typedef struct {
     const char *prediction;  /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
-    bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one
-                         */
+    bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one */
     bool single_file;   /* one .safetensors under the names of original checkpoints */
     const char *unet;   /* the single file's UNet ["unet"]; "unet_ema": a student's average */
 } splam_convert_options;

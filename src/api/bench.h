@@ -22,8 +22,7 @@ typedef sp_status sp_bench_body(void *context);
 sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
                           const sp_callbacks *callbacks, sp_bench_times *out);
 
-/* Appends an object per operator case and dtype to `rows`. op: NULL, or part of an operator's name.
- */
+/* Appends an object per operator case and dtype to `rows`. op: NULL, or part of an operator's name. */
 sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
                              const sp_callbacks *callbacks, json_t *rows);
 

@@ -66,8 +66,7 @@ static sp_status store(json_t *out, const char *name, const sp_bench_times *time
                : SP_OK;
 }
 
-/* Memory that the work takes beyond the plan must be free too, or the machine would begin to swap.
- */
+/* Memory that the work takes beyond the plan must be free too, or the machine would begin to swap. */
 static sp_status check_free(const sp_plan *plan, size_t more)
 {
     sp_plan_memory m = sp_plan_get_memory(plan);
@@ -305,8 +304,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
     return status == SP_MEMORY ? leave_out(out, name, sp_error_message()) : status;
 }
 
-/* Online weights, average and moments of a student that is the teacher with a cond_proj of zeros.
- */
+/* Online weights, average and moments of a student that is the teacher with a cond_proj of zeros. */
 static sp_status make_state(const sp_work_model *model, sp_optimizer optimizer,
                             sp_training_state *out)
 {

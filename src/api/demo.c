@@ -180,8 +180,7 @@ static sp_status distil(demo *d, int index)
 
 /* ---- measuring ---- */
 
-/* The teacher at 50 steps, and what fast samplers make of it in four, from the same first timestep.
- */
+/* The teacher at 50 steps, and what fast samplers make of it in four, from the same first timestep. */
 static sp_status teacher_rows(demo *d)
 {
     static const struct {

@@ -12,8 +12,7 @@ static sp_status check(const splam_forward_options *o)
     return SP_OK;
 }
 
-/* A NaN in an output comes from the weights or the inputs: say which tensor, if it is one of them.
- */
+/* A NaN in an output comes from the weights or the inputs: say which tensor, if it is one of them. */
 static sp_status blame(const splam_forward_options *o, const sp_tensor_file *inputs)
 {
     for (size_t i = 0; i < sp_tensor_file_count(inputs); i++)

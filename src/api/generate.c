@@ -1,5 +1,4 @@
-/* splam_generate: prompts to contexts, noise to latents, latents to PNGs, some pictures at a time.
- */
+/* splam_generate: prompts to contexts, noise to latents, latents to PNGs, some pictures at a time. */
 #include <string.h>
 #include "api/generation.h"
 #include "api/picture_text.h"
@@ -181,8 +180,7 @@ static sp_status load_distillation(sp_generation *g)
     return status;
 }
 
-/* Everything that can be wrong with the request is found here, before the first long computation.
- */
+/* Everything that can be wrong with the request is found here, before the first long computation. */
 static sp_status prepare(sp_generation *g)
 {
     const splam_generate_options *o = g->o;

@@ -57,8 +57,7 @@ static void append_entry(sp_string *s, const char *key, const char *text)
     json_decref(string);
 }
 
-/* "a:0.8, b:1", names of files without their ends; NULL when out of memory or where there is none.
- */
+/* "a:0.8, b:1", names of files without their ends; NULL when out of memory or where there is none. */
 static char *lora_names(const sp_picture_facts *f)
 {
     sp_string s = {0};

@@ -11,8 +11,7 @@
 
 /* ---- opening ---- */
 
-/* The kind that a folder's own config.json names, or -1 if there is none or it names nothing known.
- */
+/* The kind that a folder's own config.json names, or -1 if there is none or it names nothing known. */
 static int own_kind(const char *folder)
 {
     char *path = sp_path_join(folder, "config.json");

@@ -5,7 +5,9 @@
 #include <stdint.h>
 
 /* AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW orders it. All in fp32 but the scalars,
- * which are found in double: g = gradient_scale * gradient w = w - learning_rate * weight_decay * w
+ * which are found in double:
+ *   g = gradient_scale * gradient
+ *   w = w - learning_rate * weight_decay * w
  *   m = m + (1 - beta1) (g - m)
  *   v = beta2 v + (1 - beta2) g g
  *   w = w - learning_rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)

@@ -18,8 +18,7 @@ void sp_unmap_file(sp_mapped_file *file); /* zeroed file is legal */
  * touched. */
 void sp_mapped_file_drop(const sp_mapped_file *file, size_t begin, size_t size);
 
-/* Whole text file into a new NUL-terminated string (sp_free). *size (may be NULL) excludes the NUL.
- */
+/* Whole text file into a new NUL-terminated string (sp_free). *size (may be NULL) excludes the NUL. */
 sp_status sp_read_file(const char *path, char **out, size_t *size);
 
 /* Atomic writing: opens path.tmp-PID for writing; commit flushes, fsyncs, renames over path;
@@ -49,19 +48,16 @@ sp_status sp_make_folders(const char *path); /* mkdir -p */
 sp_status sp_remove_tree(const char *path);  /* rm -rf; absent is fine */
 /* Puts the folder `beside` in the place of `path`, a folder or nothing: durable when it returns,
  * and at no moment is there neither or half of one (but where a file system cannot exchange names,
- * as NFS: there the old one goes first). On failure `beside` is removed, with the first error kept.
- */
+ * as NFS: there the old one goes first). On failure `beside` is removed, with the first error kept. */
 sp_status sp_replace_folder(const char *beside, const char *path);
 /* For a folder written beside that is not wanted after `status`: removes it and returns `status`
  * with its message. */
 sp_status sp_give_up_folder(const char *beside, sp_status status);
-/* Removes a folder that others may look for: it is first renamed, so that it is never half there.
- */
+/* Removes a folder that others may look for: it is first renamed, so that it is never half there. */
 sp_status sp_remove_folder(const char *path);
 sp_status sp_copy_file(const char *from, const char *to); /* atomic at the target */
 sp_status sp_copy_tree(const char *from, const char *to);
-/* Names in a folder (without "." and ".."), sorted bytewise, in *out (sp_free each and the array).
- */
+/* Names in a folder (without "." and ".."), sorted bytewise, in *out (sp_free each and the array). */
 sp_status sp_list_folder(const char *path, char ***out, size_t *count);
 
 #endif

@@ -13,8 +13,7 @@ void *sp_alloc_zero(size_t size);
 void *sp_realloc(void *pointer, size_t old_size,
                  size_t new_size); /* keeps min(old,new) bytes; on failure the old block stays */
 void sp_free(void *pointer);       /* sp_free(NULL) is legal */
-/* Plainly aligned, for libraries that let their allocator be chosen; sp_free, or free, releases it.
- */
+/* Plainly aligned, for libraries that let their allocator be chosen; sp_free, or free, releases it. */
 void *sp_alloc_plain(size_t size);
 char *sp_strdup(const char *text);
 char *sp_format(const char *format, ...)

@@ -36,8 +36,7 @@ sp_status sp_fail_within(sp_status status, const char *format, ...)
 const char *sp_error_message(void);
 const char *sp_status_text(sp_status status);
 
-/* Returns from the enclosing function if `call` fails. Use only where nothing has to be released.
- */
+/* Returns from the enclosing function if `call` fails. Use only where nothing has to be released. */
 #define SP_TRY(call)                                                                               \
     do {                                                                                           \
         sp_status sp_try_status = (call);                                                          \

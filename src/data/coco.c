@@ -66,8 +66,7 @@ static entry *find_entry(const coco *c, const json_t *id)
     return found ? &c->entries[low] : NULL;
 }
 
-/* Chains the annotations of each picture, from the last to the first, so that chains run forwards.
- */
+/* Chains the annotations of each picture, from the last to the first, so that chains run forwards. */
 static sp_status chain_annotations(coco *c)
 {
     size_t all = json_array_size(c->annotations);

@@ -37,8 +37,7 @@ typedef struct sp_dataset sp_dataset;
  * options may be NULL (all zero), callbacks too. SP_UNSUPPORTED for latents:, which holds no
  * pictures (data/latent_cache.h), SP_ARGUMENT for anything else and for options that the kind has
  * no use for, SP_IO when files are absent, SP_FORMAT when no sample is accepted (the message says
- * why).
- */
+ * why). */
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
                           const sp_callbacks *callbacks, sp_dataset **out);
 void sp_dataset_close(sp_dataset *dataset); /* NULL is legal */

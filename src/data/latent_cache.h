@@ -3,8 +3,7 @@
  *
  * DIR/index.json has the settings, what was rejected and whether the cache is complete; sample k
  * lies in DIR/latents-K.safetensors, K = k / SP_LATENT_BLOCK, in the layout of data/latent_block.h.
- * Latents are drawn from the moments at every use, as PyTorch scripts do with latent_dist.sample().
- */
+ * Latents are drawn from the moments at every use, as PyTorch scripts do with latent_dist.sample(). */
 #ifndef SP_DATA_LATENT_CACHE_H
 #define SP_DATA_LATENT_CACHE_H
 #include "data/dataset.h"

@@ -108,8 +108,7 @@ static const filter similarity = {
     "similarity too low",
     {"similarity", "clip_similarity_vitb32", "clip_similarity_vitl14", NULL}};
 
-/* Counts a rejection and returns true if the value is not least..most; a limit of 0 asks nothing.
- */
+/* Counts a rejection and returns true if the value is not least..most; a limit of 0 asks nothing. */
 static bool filtered_out(const sp_dataset *dataset, const sp_candidate *c, const filter *f,
                          double least, double most)
 {

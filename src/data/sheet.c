@@ -63,8 +63,7 @@ static void add_ellipsis(cairo_t *c, char *line, double width)
     }
 }
 
-/* How many bytes of `text` fit in one line: whole words, or part of a word that alone is too wide.
- */
+/* How many bytes of `text` fit in one line: whole words, or part of a word that alone is too wide. */
 static size_t fitting(cairo_t *c, const char *text, double width)
 {
     char trial[MAX_LINE_BYTES];

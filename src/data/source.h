@@ -35,8 +35,7 @@ struct sp_dataset {
     sp_rejections *rejections;
 };
 
-/* Opens a data set of a given kind: `fill` receives it empty, with options as given and `context`.
- */
+/* Opens a data set of a given kind: `fill` receives it empty, with options as given and `context`. */
 typedef sp_status sp_dataset_filler(sp_dataset *dataset, const void *context,
                                     const sp_callbacks *callbacks);
 sp_status sp_dataset_open_kind(const char *spec, const sp_dataset_options *options,

@@ -9,18 +9,22 @@
  * one evaluation, f(z, t -> u) = alpha_u x0(z, t) + sigma_u eps(z, t) is a DDIM step from t to u
  * and the identity at u = t.
  *
- *   splam        p = f(z_gamma, s -> clean), target f_average(z_e, e -> clean), both with c_skip
- * and c_out (Xu et al. 2024) lcm          splam with gamma = 1 (Luo et al. 2023) pcm          p =
- * f(z_s, s -> u), target f_average(z_e, e -> u): u is the lower edge of the phase that s lies in,
- * of P equal ones, rint(p T/P) - 1 for p = 1..P-1, and 0. An edge belongs to the phase below, and e
- * is never below u. The edges are the timesteps of DDIM with trailing spacing in P steps (Wang et
- * al. 2024) tcd          the same with u drawn uniformly from 0..e (Zheng et al. 2024) progressive
- * p = x0(z_s, s), target the clean latent with which one DDIM step from z_s to e ends where n steps
- * of the teacher end: x = (z_e - (sigma_e/sigma_s) z_s) / (alpha_e - (sigma_e/sigma_s) alpha_s),
+ *   splam        p = f(z_gamma, s -> clean), target f_average(z_e, e -> clean), both with c_skip and
+ *                c_out (Xu et al. 2024)
+ *   lcm          splam with gamma = 1 (Luo et al. 2023)
+ *   pcm          p = f(z_s, s -> u), target f_average(z_e, e -> u): u is the lower edge of the phase
+ *                that s lies in, of P equal ones, rint(p T/P) - 1 for p = 1..P-1, and 0. An edge
+ *                belongs to the phase below, and e is never below u. The edges are the timesteps of
+ *                DDIM with trailing spacing in P steps (Wang et al. 2024)
+ *   tcd          the same with u drawn uniformly from 0..e (Zheng et al. 2024)
+ *   progressive  p = x0(z_s, s), target the clean latent with which one DDIM step from z_s to e ends
+ *                where n steps of the teacher end:
+ *                  x = (z_e - (sigma_e/sigma_s) z_s) / (alpha_e - (sigma_e/sigma_s) alpha_s),
  *                both times sqrt(max(alpha_s^2/sigma_s^2, 1)), so that l2 has the truncated SNR
  *                weight. Round r = 0..R-1 has N = M/n^(r+1) starts rint(i T/N) - 1, i = 1..N, the
- *                last end being 0; the teacher steps over the grid of nN. Its teacher is the
- * student of round r - 1, without guidance, which the first round distils (Salimans & Ho 2022) */
+ *                last end being 0; the teacher steps over the grid of nN. Its teacher is the student
+ *                of round r - 1, without guidance, which the first round distils
+ *                (Salimans & Ho 2022) */
 #ifndef SP_DIFFUSION_OBJECTIVE_H
 #define SP_DIFFUSION_OBJECTIVE_H
 #include <stdbool.h>

@@ -3,9 +3,10 @@
 #define SP_EVAL_HIT_RATE_H
 #include "tensor/tensor.h"
 
-/* rank[i] = how many different real pictures lie strictly nearer (Euclidean distance of features)
- * to generated picture i than the one its caption names: 0 is a hit. generated [N,D], real [M,D]
- * f32 picture   [M]  equal numbers for equal pictures, which count as one: real pictures that are
+/* rank[i] = how many different real pictures lie strictly nearer (Euclidean distance of features) to
+ * generated picture i than the one its caption names: 0 is a hit.
+ *   generated [N,D], real [M,D] f32
+ *   picture   [M]  equal numbers for equal pictures, which count as one: real pictures that are
  *                  drawn alike cannot be told apart
  *   named     [N]  index into real
  * SP_SHAPE if the widths differ. */

@@ -1,9 +1,9 @@
 /* ode-error: how far a few steps end from where the whole probability-flow trajectory ends.
  *
- * The reference is the end point of the teacher's guided DDIM chain, 50 steps at 999, 979, ..., 19,
- * the last one to the clean latent, from the same noise and prompt. The error is the mean squared
- * difference per element of latents as the UNet sees them. A student that is sampled in several
- * steps is judged on its deterministic chain (sp_sampler_options.deterministic). */
+ * The reference is the end point of the teacher's guided DDIM chain, 50 steps at 999, 979, ..., 19, the
+ * last one to the clean latent, from the same noise and prompt. The error is the mean squared
+ * difference per element of latents as the UNet sees them. A student that is sampled in several steps
+ * is judged on its deterministic chain (sp_sampler_options.deterministic). */
 #ifndef SP_EVAL_ODE_ERROR_H
 #define SP_EVAL_ODE_ERROR_H
 #include "diffusion/pipeline.h"

@@ -42,8 +42,7 @@ static bool same_model(const sp_row *a, const sp_row *b)
     return strcmp(a->model, b->model) == 0 && strcmp(a->sampler, b->sampler) == 0;
 }
 
-/* One for each model and sampler, in the order of their first rows; splam and lcm have their own.
- */
+/* One for each model and sampler, in the order of their first rows; splam and lcm have their own. */
 static const char *colour_of(const sp_evaluation_report *r, const sp_row *row)
 {
     static const char *const palette[] = {"#6b7280", "#059669", "#a855f7",

@@ -16,8 +16,7 @@ typedef struct {
     void *state; /* lives as long as the kernel's */
 } sp_packing;
 
-/* A kernel made ready for one node: shapes, dtypes and layouts are fixed. Immutable once prepared.
- */
+/* A kernel made ready for one node: shapes, dtypes and layouts are fixed. Immutable once prepared. */
 struct sp_kernel {
     const char *name; /* "onednn conv2d bf16", for profiles and --support */
     void (*run)(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch);

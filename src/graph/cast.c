@@ -1,5 +1,5 @@
-/* cast: y = x in another float dtype, rounded to nearest even. In graph/ because the precision pass
- * inserts it. x, y   any equal shape; gradient: the cast back */
+/* cast: y = x in another float dtype, rounded to nearest even. In graph/ because the precision pass inserts it.
+ *   x, y   any equal shape; gradient: the cast back */
 #include "graph/graph_internal.h"
 #include "graph/op.h"
 #include "graph/passes.h"

@@ -43,8 +43,7 @@ struct sp_op {
     double (*flops)(const sp_node *node);
 };
 
-/* Builder calls that autodiff itself needs: to sum gradients and to seed them. ops/ defines them.
- */
+/* Builder calls that autodiff itself needs: to sum gradients and to seed them. ops/ defines them. */
 sp_value *sp_add(sp_builder *b, sp_value *x, sp_value *y);
 sp_value *sp_affine(sp_builder *b, sp_value *x, double factor, double offset);
 

@@ -59,8 +59,7 @@ static sp_status place_sums(sp_plan *plan)
     return SP_OK;
 }
 
-/* Where each root value lives: kept if slower than a reader, at the boundary if an input or output.
- */
+/* Where each root value lives: kept if slower than a reader, at the boundary if an input or output. */
 static sp_status make_value_slots(sp_plan *plan)
 {
     sp_graph *graph = plan->graph;

@@ -31,8 +31,7 @@ size_t sp_plan_set_bytes(const sp_plan *plan, const char *set);
 size_t sp_plan_output_bytes(const sp_plan *plan, const char *prefix);
 /* What gradient checkpointing would save and cost by computing block 1..count again: bytes that
  * only the backward pass needs of it, and operations. *out: sp_free; *count 0: the graph has no
- * blocks.
- */
+ * blocks. */
 typedef struct {
     size_t bytes;
     double flops;
@@ -42,8 +41,7 @@ const sp_graph *sp_plan_graph(const sp_plan *plan);
 /* NULL when there is no such input or output. */
 const sp_value *sp_plan_input(const sp_plan *plan, const char *name);
 const sp_value *sp_plan_output(const sp_plan *plan, const char *name);
-/* The number of an output, from 0 in the order in which the graph named them; -1 if there is none.
- */
+/* The number of an output, from 0 in the order in which the graph named them; -1 if there is none. */
 int sp_plan_output_index(const sp_plan *plan, const char *name);
 /* The last step that writes or reads an output; those of lower steps are complete before it. -1: no
  * step does (an input or a parameter that is an output as it is). */

@@ -30,10 +30,9 @@ sp_value *sp_embedding_layer(sp_builder *b, const char *name, sp_value *ids, int
 sp_value *sp_tokens_of(sp_builder *b, sp_value *picture);
 sp_value *sp_picture_of(sp_builder *b, sp_value *tokens, int64_t height, int64_t width);
 
-/* The residual block of UNet and autoencoder (ResnetBlock2D), "resnets.INDEX": norm1, SiLU, conv1,
- * + time_emb_proj, norm2, SiLU, conv2,
- * + shortcut. activated_time: SiLU(time embedding) [N,D], or NULL where there is none. ->
- * [N,H,W,channels] */
+/* The residual block of UNet and autoencoder (ResnetBlock2D), "resnets.INDEX":
+ *   norm1, SiLU, conv1, + time_emb_proj, norm2, SiLU, conv2, + shortcut  ->  [N,H,W,channels]
+ * activated_time: SiLU(time embedding) [N,D], or NULL where there is none. */
 typedef struct {
     int64_t groups;
     double epsilon;

@@ -69,8 +69,9 @@ sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, cons
 /* ---- files ---- */
 
 /* A file of adapters for a UNet, a text encoder, or both: safetensors, or what torch.save wrote.
- * Two namings are known: diffusers (PEFT)  unet.LAYER.lora_A.weight, .lora_B.weight;
- * text_encoder.LAYER...; also .lora.down.weight, .lora.up.weight; alpha in the metadata, else r
+ * Two namings are known:
+ *   diffusers (PEFT)  unet.LAYER.lora_A.weight, .lora_B.weight; text_encoder.LAYER...; also
+ *                     .lora.down.weight, .lora.up.weight; alpha in the metadata, else r
  *   kohya             lora_unet_LAYER.lora_down.weight, .lora_up.weight, .alpha (absent: r);
  *                     lora_te_LAYER...
  * with the layer's name as in diffusers, or as in original checkpoints; kohya's has "_" for ".".

@@ -172,8 +172,7 @@ static sp_status check_adapter(const sp_lora *lora, const adapter *a)
     return SP_OK;
 }
 
-/* The value of the entry of `patterns` whose key is the layer's name or its end, else `fallback`.
- */
+/* The value of the entry of `patterns` whose key is the layer's name or its end, else `fallback`. */
 static double pattern_value(const json_t *patterns, const char *base, double fallback)
 {
     const char *key;

@@ -13,8 +13,7 @@ static const double largest_error = 1e-5; /* of what a bias of 1 is made of */
 
 /* ---- a bias as an adapter ---- */
 
-/* [TIMESTEPS,dim]: what linear_1 of the time embedding takes at every timestep (ops/sinusoidal.c).
- */
+/* [TIMESTEPS,dim]: what linear_1 of the time embedding takes at every timestep (ops/sinusoidal.c). */
 static void time_embeddings(const sp_unet_config *c, double *out)
 {
     int64_t dim = c->channels[0], half = dim / 2;

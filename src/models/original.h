@@ -10,10 +10,9 @@ bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind);
 
 /* The component's config.json (json_decref). Heads are not told by shapes: a UNet with linear
  * projections (2.x) has heads of 64 channels, one without 8 heads; CLIP's text encoders have heads
- * of
- * 64. Of OpenCLIP's layers (2.x) the last is not used. What predicts v was trained for pictures of
- * 768, not 512; prediction is as below. SP_FORMAT naming the tensor that is missing; SP_UNSUPPORTED
- * for Stable Diffusion XL and for conditioning on classes. */
+ * of 64. Of OpenCLIP's layers (2.x) the last is not used. What predicts v was trained for pictures
+ * of 768, not 512; prediction is as below. SP_FORMAT naming the tensor that is missing;
+ * SP_UNSUPPORTED for Stable Diffusion XL and for conditioning on classes. */
 sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
                              const char *prediction, json_t **out);
 

@@ -54,8 +54,7 @@ static sp_value *activated_time_embedding(sp_builder *b, const sp_unet_config *c
     return t;
 }
 
-/* x + to_out(attention(to_q x, to_k source, to_v source)); source is x's own norm, or the context.
- */
+/* x + to_out(attention(to_q x, to_k source, to_v source)); source is x's own norm, or the context. */
 static sp_value *attention_layer(sp_builder *b, const char *name, sp_value *x, sp_value *normed,
                                  sp_value *source, int64_t heads)
 {

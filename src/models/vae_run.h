@@ -28,8 +28,7 @@ int64_t sp_vae_batch(int64_t height, int64_t width);
 
 /* How all of a tensor is run: in batches, or, where a picture is larger than a tile, in overlapping
  * tiles whose borders are blended, so that memory is bounded by one tile. Tiles see nothing of what
- * is around them, so the result is not the same as without: they are for pictures that do not fit.
- */
+ * is around them, so the result is not the same as without: they are for pictures that do not fit. */
 typedef struct {
     sp_backend *backend;
     sp_dtype storage;

@@ -68,8 +68,7 @@ const sp_node *sp_op_trial_node(const sp_op_trial *trial);
 const char *sp_op_trial_kernel(const sp_op_trial *trial); /* "reference" or a backend's own */
 /* Output `index` of the node as a new tensor. Before the first run it is NaN. */
 sp_status sp_op_trial_output(const sp_op_trial *trial, int index, sp_tensor *out);
-/* SP_INTERNAL, naming the buffer, if anything was written before or behind one, or over an input.
- */
+/* SP_INTERNAL, naming the buffer, if anything was written before or behind one, or over an input. */
 sp_status sp_op_trial_check_guards(const sp_op_trial *trial);
 
 #endif

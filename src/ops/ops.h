@@ -32,8 +32,7 @@ typedef struct {
 sp_value *sp_slice(sp_builder *b, sp_value *x, int axis, int64_t start, int64_t count);
 /* The gradient of slice: zeros of size `full` along axis with x at start. */
 sp_value *sp_unslice(sp_builder *b, sp_value *x, int axis, int64_t start, int64_t full);
-/* Nearest neighbour to H x W: out[h,w] = x[h*Hx/H, w*Wx/W] (floor). x [N,Hx,Wx,C]. Gradient sums.
- */
+/* Nearest neighbour to H x W: out[h,w] = x[h*Hx/H, w*Wx/W] (floor). x [N,Hx,Wx,C]. Gradient sums. */
 typedef struct {
     int64_t height, width;
 } sp_resize_options;

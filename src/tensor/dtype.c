@@ -47,8 +47,7 @@ static inline float bits_float(uint32_t u)
     return f;
 }
 
-/* Both half-precision conversions are written without branches, so that loops over them vectorise.
- */
+/* Both half-precision conversions are written without branches, so that loops over them vectorise. */
 static inline float half_to_float(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13;

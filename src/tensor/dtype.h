@@ -1,5 +1,4 @@
-/* Element types. Everything about a dtype derives from this list: (name, safetensors name, bytes).
- */
+/* Element types. Everything about a dtype derives from this list: (name, safetensors name, bytes). */
 #ifndef SP_TENSOR_DTYPE_H
 #define SP_TENSOR_DTYPE_H
 #include <stddef.h>
@@ -50,8 +49,7 @@ uint16_t sp_f32_to_f16(float f);
  * speed. */
 double sp_load(const void *data, sp_dtype dtype, int64_t i);
 void sp_store(void *data, sp_dtype dtype, int64_t i, double value);
-/* Converts count elements between any two numeric dtypes (parallel, vectorised for f32/bf16/f16).
- */
+/* Converts count elements between any two numeric dtypes (parallel, vectorised for f32/bf16/f16). */
 void sp_convert(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count);
 
 #endif

@@ -33,8 +33,7 @@ static sp_status fill(sp_tokenizer *tokenizer, bool pad_with_zero)
     const char *line = strchr(sp_clip_merges, '\n') + 1; /* behind the version */
     for (const char *end; (end = strchr(line, '\n')); line = end + 1)
         SP_TRY(add_merge(&tokenizer->vocabulary, line, (size_t)(end - line)));
-    /* Where the end token is the padding too, the published files name it once more, without flags.
-     */
+    /* Where the end token is the padding too, the published files name it once more, without flags. */
     SP_TRY(sp_tokenizer_add_special(tokenizer, true, pad_with_zero));
     if (!pad_with_zero) return SP_OK;
     SP_TRY(sp_tokenizer_put_added(tokenizer, "!", false, true));

@@ -97,8 +97,7 @@ static const sp_added_token *added_at(const sp_added_tokens *added, bool normali
 
 typedef sp_status part_visitor(const splitter *s, const int32_t *points, size_t count);
 
-/* Cuts the added tokens of one kind out of the text and hands the parts between them to `between`.
- */
+/* Cuts the added tokens of one kind out of the text and hands the parts between them to `between`. */
 static sp_status cut_added(const splitter *s, bool normalized, const int32_t *points, size_t count,
                            part_visitor *between)
 {

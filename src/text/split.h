@@ -8,8 +8,7 @@
 #include <stdint.h>
 #include "base/status.h"
 
-/* A token found in the text as it stands, before words are split: special tokens and a user's own.
- */
+/* A token found in the text as it stands, before words are split: special tokens and a user's own. */
 typedef struct {
     char *content; /* UTF-8 */
     int32_t id;

@@ -41,8 +41,7 @@ void sp_tokenizer_destroy(sp_tokenizer *tokenizer); /* NULL is legal */
 
 /* Fills ids[0..max_length-1]: the begin token, the text's tokens (as many as fit), the end token,
  * padding. *used (may be NULL) receives how many are not padding. Ill-formed UTF-8 is read as
- * U+FFFD, as Python's errors="replace" does. May be called from several threads at once. SP_MEMORY.
- */
+ * U+FFFD, as Python's errors="replace" does. May be called from several threads at once. SP_MEMORY. */
 sp_status sp_tokenizer_encode(const sp_tokenizer *tokenizer, const char *text, int32_t *ids,
                               size_t *used);
 

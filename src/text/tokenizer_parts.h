@@ -33,8 +33,7 @@ struct sp_tokenizer {
 sp_tokenizer *sp_tokenizer_create(void); /* empty; NULL when out of memory */
 /* The text of an id, or NULL when no token has it. */
 const char *sp_tokenizer_text(const sp_tokenizer *tokenizer, int32_t id);
-/* Makes `content` an added token: one that exists keeps its id, a new one gets the next. SP_MEMORY.
- */
+/* Makes `content` an added token: one that exists keeps its id, a new one gets the next. SP_MEMORY. */
 sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, bool normalized,
                                  bool special);
 /* Ends the vocabulary with the begin and the end token, which is the unknown one and the padding

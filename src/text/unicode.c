@@ -31,8 +31,7 @@ static const struct {
     {0x2EBF0, 0x2EE5D, SP_CHARACTER_LETTER},
 };
 
-/* Capitals younger than Unicode 15: first..last in steps of `stride` become first..last + offset.
- */
+/* Capitals younger than Unicode 15: first..last in steps of `stride` become first..last + offset. */
 static const struct {
     int32_t first, last, stride, offset;
 } younger_capitals[] = {
@@ -82,8 +81,7 @@ static size_t decode_one(const unsigned char *bytes, size_t length, int32_t *poi
     }
     if (lead < 0xC2 || lead > 0xF4) return 1;
     size_t follow = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-    /* The second byte's range shuts out overlong forms, surrogates and what lies beyond U+10FFFF.
-     */
+    /* The second byte's range shuts out overlong forms, surrogates and what lies beyond U+10FFFF. */
     unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     int32_t value = lead & (0x3F >> follow);

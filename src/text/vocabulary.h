@@ -25,8 +25,7 @@ typedef struct {
 } sp_vocabulary;
 void sp_vocabulary_free(sp_vocabulary *vocabulary);
 
-/* The printable character (1 or 2 bytes of UTF-8, then NUL) that stands for a byte in vocab.json.
- */
+/* The printable character (1 or 2 bytes of UTF-8, then NUL) that stands for a byte in vocab.json. */
 void sp_byte_symbol(unsigned char byte, char symbol[3]);
 /* The byte with place `index` (0..255) in CLIP's order of symbols: "!" is the first. */
 unsigned char sp_byte_in_order(int index);

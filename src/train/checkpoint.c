@@ -112,8 +112,7 @@ static sp_status remove_oldest(const char *output, int64_t step, int limit)
     return status;
 }
 
-/* The process that an unfinished checkpoint, checkpoint-STEP.tmp-PID, is or was of; 0: it is none.
- */
+/* The process that an unfinished checkpoint, checkpoint-STEP.tmp-PID, is or was of; 0: it is none. */
 static pid_t process_of(const char *name)
 {
     const char *tail = strstr(name, ".tmp-");

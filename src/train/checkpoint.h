@@ -1,13 +1,11 @@
-/* Checkpoints of a training state. A run resumed from one is bit for bit the run not interrupted.
- */
+/* Checkpoints of a training state. A run resumed from one is bit for bit the run not interrupted. */
 #ifndef SP_TRAIN_CHECKPOINT_H
 #define SP_TRAIN_CHECKPOINT_H
 #include "base/json.h"
 #include "base/progress.h"
 #include "train/training_state.h"
 
-/* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8.
- */
+/* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8. */
 sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text);
 
 /* For the start of a run: waits for this program's processes that are still saving checkpoints

@@ -117,8 +117,7 @@ static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, 
     return SP_OK;
 }
 
-/* Latents and contexts; the text encoder and the VAE that make them are open no longer than that.
- */
+/* Latents and contexts; the text encoder and the VAE that make them are open no longer than that. */
 static sp_status make_feed(distillation *d)
 {
     const sp_distill_options *o = d->options;

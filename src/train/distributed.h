@@ -19,8 +19,7 @@ typedef struct sp_ranks sp_ranks;
 /* The library that this program was built with, such as "Open MPI 4.1.4"; NULL: none. */
 const char *sp_ranks_library(void);
 
-/* How many processes a launcher (mpirun of Open MPI or MPICH) says that it started; 1: no launcher.
- */
+/* How many processes a launcher (mpirun of Open MPI or MPICH) says that it started; 1: no launcher. */
 static inline int sp_ranks_launched(void)
 {
     const char *size = getenv("OMPI_COMM_WORLD_SIZE");

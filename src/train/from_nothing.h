@@ -4,8 +4,7 @@
 #include "train/train.h"
 #include "train/trainer.h"
 
-/* Fuses, adds the gradients of weight set "online" as outputs, finishes; destroys b in every case.
- */
+/* Fuses, adds the gradients of weight set "online" as outputs, finishes; destroys b in every case. */
 sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out);
 
 /* The flags that determine a run, for its checkpoints (json_decref). SP_ARGUMENT if a text among

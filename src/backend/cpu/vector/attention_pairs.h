@@ -3,8 +3,7 @@
  * that its pairs are read one after the other; the right factor and the result are [..][SP_TILE].
  *
  * Weights 2^(scale (s - maximum)) are rounded to bf16, so they need not be more exact; and the
- * maximum may be any number near the largest score, for the division by the sum takes it out again.
- */
+ * maximum may be any number near the largest score, for the division by the sum takes it out again. */
 #ifndef SP_BACKEND_CPU_VECTOR_ATTENTION_PAIRS_H
 #define SP_BACKEND_CPU_VECTOR_ATTENTION_PAIRS_H
 #include "backend/cpu/vector/attention.h"
@@ -102,8 +101,7 @@ SP_INLINE void sp_panel_scores(const sp_softmax_tile *t, const uint32_t *keys, c
     sp_panel_store(sum, scores, 1, vectors);
 }
 
-/* As sp_panel_product, for `count` panels, as many of them at a time as keep enough sums under way.
- */
+/* As sp_panel_product, for `count` panels, as many of them at a time as keep enough sums under way. */
 SP_INLINE void sp_panels_product(const uint32_t *left, int64_t panel_size, int64_t count,
                                  const float *right, int64_t depth, float *to, bool accumulate,
                                  const int vectors)

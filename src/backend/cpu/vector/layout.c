@@ -1,5 +1,4 @@
-/* permute, concat, slice, unslice, upsample_nearest and embedding: elements of any type are moved.
- */
+/* permute, concat, slice, unslice, upsample_nearest and embedding: elements of any type are moved. */
 #include "backend/cpu/vector/product.h"
 #include "backend/cpu/vector/vector.h"
 
@@ -134,8 +133,7 @@ static permutation permutation_of(const sp_node *node)
     return p;
 }
 
-/* Position `index` in the dimensions other than `skip` and the last: where it lies in x and in y.
- */
+/* Position `index` in the dimensions other than `skip` and the last: where it lies in x and in y. */
 static void outer_position(const permutation *p, int skip, int64_t index, int64_t *from,
                            int64_t *to)
 {

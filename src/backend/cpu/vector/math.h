@@ -140,8 +140,7 @@ SP_INLINE sp_vf sp_vf_sqrt(sp_vf x)
 #endif
 }
 
-/* p * 2^n for whole -300 < n < 300; in two steps, so that subnormal results and infinity come out.
- */
+/* p * 2^n for whole -300 < n < 300; in two steps, so that subnormal results and infinity come out. */
 SP_INLINE sp_vf sp_vf_scale(sp_vf p, sp_vf n)
 {
 #if defined(__AVX512F__)
