@@ -24,10 +24,11 @@ static const char *const examples[] = {
 
 int cli_eval(int argc, char **argv)
 {
-    splam_eval_options o = {.guidance_scale_w = -1};
+    splam_eval_options o = {0};
     option_texts models = {0};
     option_integers steps = {0};
     int64_t seed = 0, threads = 0;
+    double guidance_scale_w;
     const char *precision = NULL;
     const option options[] = {
         {.name = "model",
@@ -78,7 +79,8 @@ int cli_eval(int argc, char **argv)
          .help = "the teacher, for ode-error; gets a row of its own"},
         {.name = "guidance-scale-w",
          .kind = OPTION_NUMBER,
-         .value = &o.guidance_scale_w,
+         .value = &guidance_scale_w,
+         .chosen = &o.guidance_scale_w,
          .argument = "W",
          .high = 1000,
          .help = "CFG scale minus 1 of the teacher and of models that are no students",

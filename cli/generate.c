@@ -32,7 +32,7 @@ static const char *const examples[] = {
 typedef struct {
     const char *prompt, *rng, *precision, *vae_tiling;
     int64_t threads, clip_skip;
-    double eta;
+    double eta, guidance;
     bool timing;
     option_texts loras;
 } parsed;
@@ -65,7 +65,6 @@ static int run(splam_generate_options *o, const parsed *p)
                     : strcmp(p->vae_tiling, "off") == 0 ? SPLAM_VAE_TILING_OFF
                                                         : SPLAM_VAE_TILING_AUTO;
     o->clip_skip = (int)p->clip_skip;
-    if (p->eta >= 0) o->eta = &p->eta;
     o->seed_used = &seed;
     o->seconds = &seconds;
     splam_set_threads((int)p->threads);
@@ -85,8 +84,8 @@ static int run(splam_generate_options *o, const parsed *p)
 
 int cli_generate(int argc, char **argv)
 {
-    splam_generate_options o = {.guidance = -1, .output = "out.png"};
-    parsed p = {.eta = -1, .rng = "philox", .vae_tiling = "auto"};
+    splam_generate_options o = {.output = "out.png"};
+    parsed p = {.rng = "philox", .vae_tiling = "auto"};
     /* clang-format off */
     const option options[] = {
         OPTION_MODEL(&o.model),
@@ -100,10 +99,10 @@ int cli_generate(int argc, char **argv)
          .help = "evaluations of the network", .fallback = "a student's own, else lcm 4, tcd 4, ddim 50, dpm++2m 20, euler 30"},
         {.name = "sampler", .kind = OPTION_CHOICE, .value = &o.sampler, .choices = "lcm|tcd|ddim|dpm++2m|euler",
          .help = "how the noise is removed", .fallback = "a student's own, else dpm++2m"},
-        {.name = "eta", .kind = OPTION_NUMBER, .value = &p.eta, .argument = "X", .low = 0, .high = 1,
+        {.name = "eta", .kind = OPTION_NUMBER, .value = &p.eta, .chosen = &o.eta, .argument = "X", .low = 0, .high = 1,
          .help = "tcd: how much is drawn anew between steps, from 0, nothing, to 1", .fallback = "0.3"},
-        {.name = "guidance", .letter = 'g', .kind = OPTION_NUMBER, .value = &o.guidance, .argument = "G",
-         .high = 1000, .help = "classifier-free guidance scale", .fallback = "by the model: 1 or 7.5"},
+        {.name = "guidance", .letter = 'g', .kind = OPTION_NUMBER, .value = &p.guidance, .chosen = &o.guidance,
+         .argument = "G", .high = 1000, .help = "classifier-free guidance scale", .fallback = "by the model: 1 or 7.5"},
         {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &o.seed, .argument = "SEED",
          .low = -1, .high = 9e15, .help = "of the noise; -1 draws one and prints it", .fallback = "0"},
         {.name = "count", .letter = 'b', .kind = OPTION_INTEGER, .value = &o.count, .argument = "COUNT",

@@ -54,6 +54,7 @@ static bool read_number(const option *o, const char *text, double *out)
     double value = strtod(text, &stop);
     if (stop == text || *stop || isspace((unsigned char)*text) || !isfinite(value)) return false;
     *out = value;
+    if (o->chosen) *o->chosen = out;
     return in_range(o, value);
 }
 

@@ -40,6 +40,7 @@ typedef struct {
     const char *fallback; /* the default as help shows it; NULL: nothing to show */
     bool required;
     double low, high; /* both 0: any */
+    const double **chosen; /* OPTION_NUMBER: points to the value once it is given; may be NULL */
     const char *choices;
 } option;
 

@@ -31,11 +31,13 @@ static inline int set_up(void **state)
 
 /* ---- helpers ---- */
 
+static const double unguided = 1;
+
 static inline splam_generate_options options_for(void **state, const char *model)
 {
     static const char *const prompts[] = {"red apple"};
     splam_generate_options o = {
-        .guidance = -1, .prompts = prompts, .prompt_count = 1, .precision = SPLAM_F32};
+        .prompts = prompts, .prompt_count = 1, .precision = SPLAM_F32};
     o.model = keep(state, model);
     return o;
 }

@@ -132,7 +132,6 @@ static void check_student(void *const *state, const places *p)
     const splam_generate_options o = {.model = student,
                                       .prompts = &prompt,
                                       .prompt_count = 1,
-                                      .guidance = -1,
                                       .steps = 2,
                                       .output = in_folder(state, "picture.png")};
     assert_done(splam_generate(&o, NULL));
@@ -224,7 +223,6 @@ static void check_eval(void *const *state, const places *p)
                                   .steps = steps,
                                   .step_count = 2,
                                   .count = PROMPTS,
-                                  .guidance_scale_w = -1,
                                   .seed = 3,
                                   .precision = SPLAM_F32};
     json_t *demo, *eval;
@@ -297,8 +295,7 @@ static void test_refusals(void **state)
                                .model_count = 1,
                                .data = "emoji:",
                                .output = output,
-                               .metrics = "fid",
-                               .guidance_scale_w = -1};
+                               .metrics = "fid"};
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_UNSUPPORTED);
     assert_non_null(strstr(splam_error_message(), "\"fid\""));
     eval.metrics = "hit,beauty";

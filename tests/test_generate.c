@@ -93,6 +93,37 @@ static void test_bf16(void **state)
     sp_tensor_free(&rounded);
 }
 
+/* A zeroed struct takes the defaults in brackets: the prompt counts, with the model's guidance of 7.5. */
+static void test_zeroed_options(void **state)
+{
+    const char *red = "red apple", *green = "green apple";
+    const double usual = 7.5, none = 0;
+    splam_generate_options o;
+    memset(&o, 0, sizeof o);
+    o.model = keep(state, "teacher");
+    o.prompts = &red;
+    o.prompt_count = 1;
+    o.steps = 2;
+    sp_tensor a = latents_of(state, o);
+    o.prompts = &green;
+    sp_tensor b = latents_of(state, o);
+    assert_true(difference(&a, &b) > 1e-3);
+    o.guidance = &usual;
+    sp_tensor told = latents_of(state, o);
+    assert_same_bits(&b, &told);
+    o.guidance = &none; /* asked for, it is the negative prompt alone */
+    sp_tensor without = latents_of(state, o);
+    o.prompts = &red;
+    sp_tensor same = latents_of(state, o);
+    assert_same_bits(&without, &same);
+    assert_true(difference(&without, &a) > 1e-3);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+    sp_tensor_free(&told);
+    sp_tensor_free(&without);
+    sp_tensor_free(&same);
+}
+
 /* ---- noise ---- */
 
 /* A run from the same numbers in a file gives the same bits, for both generators. */
@@ -331,7 +362,8 @@ static void test_picture_text(void **state)
     o.negative = "blurry";
     o.sampler = "euler";
     o.steps = 2;
-    o.guidance = 5;
+    const double guidance = 5;
+    o.guidance = &guidance;
     o.seed = 77;
     o.width = 40;
     o.height = 24;
@@ -462,6 +494,15 @@ static void test_wrong_requests(void **state)
     o.clip_skip = 2;
     check_error(&o, SPLAM_ARGUMENT, "clip-skip is 2");
     o = good;
+    const double below = -1, nan = NAN;
+    o.guidance = &below;
+    check_error(&o, SPLAM_ARGUMENT, "guidance -1 is out of range");
+    o.guidance = &nan;
+    check_error(&o, SPLAM_ARGUMENT, "guidance nan is out of range");
+    o = good;
+    o.seed = -2;
+    check_error(&o, SPLAM_ARGUMENT, "seed -2");
+    o = good;
     o.unet = "unet_ema";
     check_error(&o, SPLAM_IO, "unet_ema");
     o = good;
@@ -543,6 +584,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
         cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_zeroed_options),
         cmocka_unit_test(test_noise_file),   cmocka_unit_test(test_time_cond),
         cmocka_unit_test(test_set_unet),     cmocka_unit_test(test_other_vae),
         cmocka_unit_test(test_picture_text), cmocka_unit_test(test_student_text),

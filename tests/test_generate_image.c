@@ -73,7 +73,7 @@ static void check_order(void **state, const char *model, const char *vae)
     o.sampler = lcm ? "lcm" : "ddim";
     o.steps = lcm ? 3 : 4; /* two of three draw again */
     o.strength = 0.5;
-    o.guidance = 1;
+    o.guidance = &unguided;
     o.rng = SPLAM_RNG_TORCH;
     o.seed = 5;
     sp_tensor found = latents_of(state, o), posterior, noise[3], latents;
@@ -168,7 +168,7 @@ static void test_strength(void **state)
             mean[i] *= 0.18215f;
         o.sampler = "euler";
         o.steps = 10;
-        o.guidance = 1;
+        o.guidance = &unguided;
         o.rng = rng ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
         o.strength = 0.1;
         sp_tensor near = latents_of(state, o);

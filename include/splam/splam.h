@@ -184,9 +184,9 @@ typedef struct {
     const char *sampler;      /* lcm, tcd, ddim, dpm++2m, euler [a student's own, else dpm++2m] */
     int64_t steps;         /* [a student's own, else lcm 4, tcd 4, ddim 50, dpm++2m 20, euler 30] */
     const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */
-    double guidance;       /* CFG scale; below 0: [1 for a student, else 7.5] */
+    const double *guidance; /* CFG scale, 0 and more [1 for a student, else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
-    int64_t seed;          /* picture j of all has seed + j; -1: one is drawn */
+    int64_t seed;          /* 0 and more: picture j of all has seed + j; -1: one is drawn */
     int64_t *seed_used;    /* receives the seed; may be NULL */
     int64_t count;         /* pictures per prompt [as many as the noise file has, or 1] */
     int64_t width, height; /* pixels [the noise file's, or what the model was trained for] */
@@ -325,8 +325,10 @@ typedef struct {
     const int64_t *steps; /* a row for each model and each of these */
     size_t step_count;    /* [1, 2, 4] */
     int64_t count;        /* prompts, one in four held out if there are so many [128] */
-    double guidance_scale_w; /* CFG scale - 1 of the teacher's references, and of models that are no
-                                students; below 0: [what a student's splam.json says] */
+    const double *guidance_scale_w; /* CFG scale - 1, 0 and more, of the teacher's references and of
+                                       models that are no students [what a student's splam.json
+                                       says; without one ode-error is refused, and others have
+                                       6.5] */
     const char *sampler;     /* [a student's own, else dpm++2m] */
     int64_t resolution;      /* [what the first model was trained for] */
     uint64_t seed;           /* of the choice of prompts; prompt i has the noise of seed + i */

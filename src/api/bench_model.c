@@ -222,6 +222,7 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
                                json_t *out)
 {
     static const char *const prompt[] = {"a lighthouse in a storm"};
+    static const double unguided = 1;
     if (!is_whole(o->model)) return leave_out(out, "generate", "the model has not all parts");
     char folder[] = "/tmp/splam-bench-XXXXXX";
     if (!mkdtemp(folder)) return sp_fail(SP_IO, "/tmp: a folder could not be made");
@@ -230,7 +231,7 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
                                 .prompts = prompt,
                                 .prompt_count = 1,
                                 .steps = 4,
-                                .guidance = 1,
+                                .guidance = &unguided,
                                 .precision = o->precision,
                                 .output = path},
                     .callbacks = {callbacks->context, NULL, callbacks->cancelled}};

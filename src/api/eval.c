@@ -48,10 +48,11 @@ static sp_status check(evaluation_run *r)
     const char *all = o->teacher ? "ode-error,frechet,hit" : "frechet,hit";
     SP_TRY(sp_metrics_parse(o->metrics ? o->metrics : all, &r->metrics));
     r->guidance_w = NAN;
-    for (size_t i = 0; i < o->model_count && o->guidance_scale_w < 0 && !isfinite(r->guidance_w);
-         i++)
+    if (o->guidance_scale_w) r->guidance_w = *o->guidance_scale_w;
+    if (o->guidance_scale_w && !(r->guidance_w >= 0 && r->guidance_w <= 1000))
+        return sp_fail(SP_ARGUMENT, "guidance-scale-w %g is out of range: 0 to 1000", r->guidance_w);
+    for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_w); i++)
         SP_TRY(read_guidance(o->models[i], &r->guidance_w));
-    if (o->guidance_scale_w >= 0) r->guidance_w = o->guidance_scale_w;
     if (!(r->metrics & (1u << SP_METRIC_ODE_ERROR))) return SP_OK;
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "ode-error needs the teacher's folder");
     if (!isfinite(r->guidance_w))

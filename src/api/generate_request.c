@@ -54,14 +54,18 @@ static sp_status choose_sampler(sp_generation *g)
     if (o->strength != 0 && !o->init_image)
         return sp_fail(SP_ARGUMENT, "a strength is given, and no picture to start from");
     if (o->init_image) g->sampler.strength = o->strength != 0 ? o->strength : default_strength;
-    g->guidance = o->guidance >= 0 ? o->guidance : scheduler->student ? 1 : 7.5;
-    if (!(g->guidance <= 1000))
+    g->guidance = o->guidance ? *o->guidance : scheduler->student ? 1 : 7.5;
+    if (!(g->guidance >= 0 && g->guidance <= 1000))
         return sp_fail(SP_ARGUMENT, "guidance %g is out of range", g->guidance);
     return SP_OK;
 }
 
 static sp_status choose_seed(sp_generation *g)
 {
+    if (g->o->seed < -1)
+        return sp_fail(SP_ARGUMENT,
+                       "the seed %lld is not possible: it is 0 or more, or -1 for a drawn one",
+                       (long long)g->o->seed);
     if (g->o->seed >= 0) {
         g->seed = (uint64_t)g->o->seed;
     } else {
