@@ -9,7 +9,7 @@ static const char description[] =
     "Opens a data set, counts what is accepted and what is rejected and why, shows some captions, and\n"
     "draws a sheet of its pictures as training would see them. With --cache it runs the teacher's VAE and\n"
     "text encoder once over all pictures, so that distill needs neither; stopped, it goes on where it was.\n\n" DATA_SETS_HELP
-    "  latents:DIR          what --cache wrote: its checksums are read";
+    "  latents:DIR          what --cache wrote: its checksums are read\n\n" CAPTIONS_HELP;
 
 static const char *const examples[] = {
     "splam data emoji: --sheet emoji.png",
@@ -24,7 +24,7 @@ static const char *const examples[] = {
 int cli_data(int argc, char **argv)
 {
     splam_data_options o = {0};
-    int64_t seed = 0, threads = 0;
+    int64_t threads = 0;
     bool center = false;
     const char *precision = NULL, *dtype = "f16";
     /* clang-format off */
@@ -33,7 +33,7 @@ int cli_data(int argc, char **argv)
          .help = "draw pictures of the set with their captions"},
         {.name = "count", .kind = OPTION_INTEGER, .value = &o.count, .argument = "N", .low = 1, .high = 1000,
          .help = "pictures on the sheet", .fallback = "48"},
-        {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &seed, .argument = "S", .high = 9e15,
+        {.name = "seed", .letter = 's', .kind = OPTION_SEED, .value = &o.seed, .argument = "S",
          .help = "of the sheet's choice, of crops and flips", .fallback = "0"},
         OPTIONS_PICTURES(&o.pictures, &center),
         {.name = "cache", .kind = OPTION_TEXT, .value = &o.cache, .argument = "DIR",
@@ -60,7 +60,6 @@ int cli_data(int argc, char **argv)
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (!o.cache != !o.teacher)
         return cli_fail(CLI_USAGE, "--cache and --teacher go together; see splam data --help");
-    o.seed = (uint64_t)seed;
     o.cache_dtype = strcmp(dtype, "f32") ? "F16" : "F32";
     o.precision = options_precision(precision);
     splam_set_threads((int)threads);

@@ -21,7 +21,7 @@ static const char *const examples[] = {
 int cli_demo(int argc, char **argv)
 {
     splam_demo_options o = {.output = "demo-out"};
-    int64_t seed = 0, threads = 0;
+    int64_t threads = 0;
     const char *precision = NULL;
     const option options[] = {
         {.name = "output",
@@ -61,10 +61,9 @@ int cli_demo(int argc, char **argv)
          .fallback = "128"},
         {.name = "seed",
          .letter = 's',
-         .kind = OPTION_INTEGER,
-         .value = &seed,
+         .kind = OPTION_SEED,
+         .value = &o.seed,
          .argument = "S",
-         .high = 9e15,
          .help = "of training, captions and noise",
          .fallback = "0"},
         OPTION_PRECISION(&precision),
@@ -80,7 +79,6 @@ int cli_demo(int argc, char **argv)
     };
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
-    o.seed = (uint64_t)seed;
     o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;

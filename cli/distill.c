@@ -43,7 +43,7 @@ static const char *const examples[] = {
 int cli_distill(int argc, char **argv)
 {
     splam_distill_options o = splam_distill_defaults();
-    int64_t seed = 0, threads = 0;
+    int64_t threads = 0;
     bool center = false;
     const char *mixed = NULL;
     /* clang-format off */
@@ -52,7 +52,7 @@ int cli_distill(int argc, char **argv)
          .help = "the model to distil, a diffusers folder"},
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
          .help = "pictures and captions: emoji:, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
-                 "latents:DIR that splam data --cache wrote"},
+                 "latents:DIR that splam data --cache wrote" FIRST_CAPTION},
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .help = "folder for the student (required, but with --dry-run)"},
         {.name = "objective", .kind = OPTION_CHOICE, .value = &o.objective, .choices = "splam|lcm|pcm|tcd|progressive",
@@ -129,7 +129,7 @@ int cli_distill(int argc, char **argv)
          .high = 1e9, .help = "steps between sheets of samples, validation-N.png; 0: none", .fallback = "0"},
         {.name = "resume", .kind = OPTION_TEXT, .value = &o.resume, .argument = "latest|DIR",
          .help = "go on from the newest checkpoint in the output, or from this one"},
-        {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &seed, .argument = "S", .high = 9e15,
+        {.name = "seed", .letter = 's', .kind = OPTION_SEED, .value = &o.seed, .argument = "S",
          .help = "of data order, noise and draws", .fallback = "0"},
         {.name = "dry-run", .kind = OPTION_FLAG, .value = &o.dry_run,
          .help = "print memory and the time of one step, then stop"},
@@ -155,7 +155,6 @@ int cli_distill(int argc, char **argv)
         return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");
     if (!o.output && !o.dry_run)
         return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
-    o.seed = (uint64_t)seed;
     o.precision = options_precision(mixed);
     splam_set_threads((int)threads);
     splam_terminal terminal;

@@ -27,7 +27,7 @@ int cli_eval(int argc, char **argv)
     splam_eval_options o = {0};
     option_texts models = {0};
     option_integers steps = {0};
-    int64_t seed = 0, threads = 0;
+    int64_t threads = 0;
     double guidance_scale_w;
     const char *precision = NULL;
     const option options[] = {
@@ -107,10 +107,9 @@ int cli_eval(int argc, char **argv)
          .fallback = "what the first model was trained for"},
         {.name = "seed",
          .letter = 's',
-         .kind = OPTION_INTEGER,
-         .value = &seed,
+         .kind = OPTION_SEED,
+         .value = &o.seed,
          .argument = "S",
-         .high = 9e15,
          .help = "of the choice of captions; caption i has the noise of S + i",
          .fallback = "0"},
         OPTION_PRECISION(&precision),
@@ -130,7 +129,6 @@ int cli_eval(int argc, char **argv)
     o.model_count = models.count;
     o.steps = steps.item;
     o.step_count = steps.count;
-    o.seed = (uint64_t)seed;
     o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;

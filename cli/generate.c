@@ -47,7 +47,7 @@ static void print_timing(const splam_generate_options *o, const splam_generate_s
 
 static int run(splam_generate_options *o, const parsed *p)
 {
-    int64_t seed = 0;
+    uint64_t seed = 0;
     splam_generate_seconds seconds;
     if (!p->prompt && !o->prompts_file)
         return cli_fail(
@@ -77,7 +77,8 @@ static int run(splam_generate_options *o, const parsed *p)
     splam_status status = code ? SPLAM_OK : splam_generate(o, &callbacks);
     options_loras_free(loras, p->loras.count);
     if (code) return code;
-    if (status == SPLAM_OK && o->seed < 0) printf("seed %lld\n", (long long)seed);
+    if (status == SPLAM_OK && o->random_seed)
+        printf("seed %llu\n", (unsigned long long)seed);
     if (status == SPLAM_OK && p->timing) print_timing(o, &seconds);
     return cli_finish(status);
 }
@@ -92,7 +93,7 @@ int cli_generate(int argc, char **argv)
         {.name = "prompt", .letter = 'p', .kind = OPTION_TEXT, .value = &p.prompt, .argument = "TEXT",
          .help = "what to draw"},
         {.name = "prompts", .kind = OPTION_TEXT, .value = &o.prompts_file, .argument = "FILE",
-         .help = "one prompt a line instead"},
+         .help = "one prompt a line instead, UTF-8; blank lines are left out; - is standard input"},
         {.name = "negative", .letter = 'n', .kind = OPTION_TEXT, .value = &o.negative, .argument = "TEXT",
          .help = "what not to draw, where there is guidance"},
         {.name = "steps", .kind = OPTION_INTEGER, .value = &o.steps, .argument = "N", .low = 1, .high = 4000,
@@ -103,8 +104,8 @@ int cli_generate(int argc, char **argv)
          .help = "tcd: how much is drawn anew between steps, from 0, nothing, to 1", .fallback = "0.3"},
         {.name = "guidance", .letter = 'g', .kind = OPTION_NUMBER, .value = &p.guidance, .chosen = &o.guidance,
          .argument = "G", .high = 1000, .help = "classifier-free guidance scale", .fallback = "by the model: 1 or 7.5"},
-        {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &o.seed, .argument = "SEED",
-         .low = -1, .high = 9e15, .help = "of the noise; -1 draws one and prints it", .fallback = "0"},
+        {.name = "seed", .letter = 's', .kind = OPTION_SEED, .value = &o.seed, .random = &o.random_seed,
+         .argument = "SEED", .help = "of the noise; -1 draws one and prints it", .fallback = "0"},
         {.name = "count", .letter = 'b', .kind = OPTION_INTEGER, .value = &o.count, .argument = "COUNT",
          .low = 1, .high = 1e6, .help = "pictures of each prompt", .fallback = "1"},
         {.name = "width", .letter = 'W', .kind = OPTION_INTEGER, .value = &o.width, .argument = "PIXELS",

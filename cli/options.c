@@ -24,9 +24,6 @@ static int wrong_value(const option *o, const char *text)
     const char *what = o->kind == OPTION_NUMBER ? "number" : "whole number";
     if (!bounded)
         return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s is expected", o->name, text, what);
-    if (o->high >= 9e15)
-        return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s of at least %g is expected", o->name, text,
-                        what, o->low);
     return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s from %.12g to %.12g is expected", o->name,
                     text, what, o->low, o->high);
 }
@@ -45,6 +42,24 @@ static bool read_integer(const option *o, const char *text, const char *end, int
     if (stop == text || stop != end || errno || isspace((unsigned char)*text)) return false;
     *out = value;
     return in_range(o, (double)value);
+}
+
+static int read_seed(const option *o, const char *text)
+{
+    char *stop;
+    errno = 0;
+    unsigned long long value = strtoull(text, &stop, 10);
+    if (isdigit((unsigned char)*text) && !*stop && !errno) {
+        *(uint64_t *)o->value = value;
+        if (o->random) *o->random = false;
+        return CLI_OK;
+    }
+    if (o->random && strcmp(text, "-1") == 0) {
+        *o->random = true;
+        return CLI_OK;
+    }
+    return cli_fail(CLI_USAGE, "--%s is \"%s\", a whole number from 0 to %llu%s is expected", o->name,
+                    text, (unsigned long long)UINT64_MAX, o->random ? ", or -1," : "");
 }
 
 static bool read_number(const option *o, const char *text, double *out)
@@ -128,6 +143,8 @@ static int read_value(const option *o, const char *text)
         return read_choice(o, text);
     case OPTION_INTEGER:
         return read_integer(o, text, text + strlen(text), o->value) ? CLI_OK : wrong_value(o, text);
+    case OPTION_SEED:
+        return read_seed(o, text);
     case OPTION_NUMBER:
         return read_number(o, text, o->value) ? CLI_OK : wrong_value(o, text);
     case OPTION_BYTES:

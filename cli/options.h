@@ -13,6 +13,7 @@ typedef enum {
     OPTION_TEXT,     /* const char ** */
     OPTION_CHOICE,   /* const char **: one of `choices`, "no|bf16" */
     OPTION_INTEGER,  /* int64_t *: low <= value <= high */
+    OPTION_SEED,     /* uint64_t *: 0 to 2^64 - 1, or -1 where `random` is, which that sets */
     OPTION_NUMBER,   /* double *: low <= value <= high */
     OPTION_BYTES,    /* int64_t *: "3G", "800MB" in powers of ten, "2Gi" in powers of two; >= low */
     OPTION_TEXTS,    /* option_texts *: as many words as follow, and every time it is given */
@@ -41,6 +42,7 @@ typedef struct {
     bool required;
     double low, high; /* both 0: any */
     const double **chosen; /* OPTION_NUMBER: points to the value once it is given; may be NULL */
+    bool *random; /* OPTION_SEED: true for -1; NULL: -1 is refused */
     const char *choices;
 } option;
 
@@ -105,6 +107,9 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
 
 /* clang-format off */
 
+/* Behind the names of data sets, where one caption is taken. */
+#define FIRST_CAPTION "; of a .txt with several lines, which are captions of one picture, the first is taken"
+
 /* What data sets are named by, where pictures are wanted: SPEC. */
 #define DATA_SETS "emoji:, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
 #define DATA_SETS_HELP                                                                                      \
@@ -113,6 +118,9 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
     "  wds:SHARDS.tar       tar files of KEY.jpg (.png, .webp), KEY.txt, KEY.json, as img2dataset\n"        \
     "                       writes them; SHARDS as in a shell: data/{00000..00012}.tar\n"                   \
     "  coco:FILE.json,DIR   captions_train2014.json and the like, and the folder of their pictures\n"
+#define CAPTIONS_HELP                                                                                       \
+    "Each line of a .txt beside a picture is another caption of it, and so is each text of a list in\n"           \
+    "JSON: distill and caches take the first, train teacher draws among them."
 
 /* Which pictures of a set are taken and how they are cut: splam_picture_options *p, zeroed, and a
  * bool *center that says nothing more than the default does; after parsing, options_check_crop. */

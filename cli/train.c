@@ -21,13 +21,14 @@ int cli_train(int argc, char **argv)
 {
     splam_train_options o = {
         .checkpointing_steps = 500, .caption_dropout = 0.1, .caption_variety = 0.25};
-    int64_t seed = 0, threads = 0;
+    int64_t threads = 0;
     const char *mixed = NULL, *prediction = "epsilon";
     bool v = false;
     /* clang-format off */
     const option options[] = {
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
-         .required = true, .help = "pictures and captions: " DATA_SETS},
+         .required = true,
+         .help = "pictures and captions: " DATA_SETS "; each line of a .txt is a caption of its picture"},
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .required = true, .help = "folder for the model, checkpoint-N/ and metrics.jsonl"},
         {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "DIR",
@@ -54,7 +55,7 @@ int cli_train(int argc, char **argv)
          .fallback = "0.1"},
         {.name = "caption-variety", .kind = OPTION_NUMBER, .value = &o.caption_variety,
          .argument = "P", .high = 1,
-         .help = "teacher: share of captions other than the official name", .fallback = "0.25"},
+         .help = "teacher: share of captions other than the first (or the official name)", .fallback = "0.25"},
         {.name = "checkpointing-steps", .kind = OPTION_INTEGER, .value = &o.checkpointing_steps,
          .argument = "N", .high = 1e9,
          .help = "steps between checkpoints; 0: only at the end and when stopped",
@@ -64,8 +65,8 @@ int cli_train(int argc, char **argv)
          .fallback = "0"},
         {.name = "resume", .kind = OPTION_TEXT, .value = &o.resume, .argument = "latest|DIR",
          .help = "go on from the newest checkpoint in the output, or from this one"},
-        {.name = "seed", .letter = 's', .kind = OPTION_INTEGER, .value = &seed, .argument = "S",
-         .high = 9e15, .help = "of initial weights, data order and draws", .fallback = "0"},
+        {.name = "seed", .letter = 's', .kind = OPTION_SEED, .value = &o.seed, .argument = "S",
+         .help = "of initial weights, data order and draws", .fallback = "0"},
         {.name = "mixed-precision", .kind = OPTION_CHOICE, .value = &mixed, .choices = "no|bf16",
          .help = "products and activations", .fallback = "bf16 where the processor has it"},
         OPTION_THREADS(&threads),
@@ -90,7 +91,6 @@ int cli_train(int argc, char **argv)
         return cli_fail(CLI_USAGE, "train takes vae or teacher, not \"%s\"", what);
     if (teacher && !o.vae)
         return cli_fail(CLI_USAGE, "train teacher needs --vae; see splam train --help");
-    o.seed = (uint64_t)seed;
     o.precision = options_precision(mixed);
     o.v_prediction = v || strcmp(prediction, "v_prediction") == 0;
     splam_set_threads((int)threads);

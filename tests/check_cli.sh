@@ -94,6 +94,11 @@ report "unknown flags, with the nearest one"
     for wrong in abc "" nan inf 2 -1; do
         one_sentence 2 '^splam: --learning-rate ' "$splam" train vae --data emoji: --output x --learning-rate "$wrong"
     done
+    for wrong in abc "" " 5" +5 5x 1e3 18446744073709551616 99999999999999999999 -1 -2; do
+        one_sentence 2 '--seed is ".*", a whole number from 0 to 18446744073709551615 is expected' \
+            "$splam" train vae --data emoji: --output x --seed "$wrong"
+    done
+    one_sentence 2 'to 18446744073709551615, or -1, is expected' "$splam" generate -m x -p text -s -2
     one_sentence 2 'one of f32\|bf16 is expected' "$splam" forward --precision f16
     one_sentence 2 '--json takes no value' "$splam" bench --json=1
     one_sentence 2 '--data needs a value' "$splam" train vae --data
@@ -262,7 +267,13 @@ report "data"
     one_sentence 2 'no picture to start from' "$splam" generate -m "$teacher" -p text --strength 0.5
     one_sentence 1 'absent.png' "$splam" generate -m "$teacher" -p text --init-img absent.png
     one_sentence 1 'no-vae' "$splam" generate -m "$teacher" -p text --vae no-vae
+    one_sentence 1 'standard input: there is no prompt in it' "$splam" generate -m "$teacher" --prompts -
     [ ! -e out.png ] || echo "a picture was written"
+    printf '\357\273\277red apple\n   \ngreen apple\n' |
+        "$splam" generate -m "$teacher" --prompts - --steps 1 -s 18446744073709551615 -t 1 >out 2>err || cat err
+    grep -q '^red apple$' out-0.png && grep -q 'Seed: 18446744073709551615,' out-0.png && grep -q 'Seed: 0,' out-1.png &&
+        [ ! -e out-2.png ] || echo "from standard input: $(ls) $(cat out err)"
+    rm -f out-0.png out-1.png out-2.png
     "$splam" generate -m "$teacher" -p text --steps 2 -t 1 >out 2>err || cat err
     "$splam" generate -m "$teacher" -p text --init-img out.png --steps 2 --strength 0.5 -o again.png --memory-limit 1G \
         --timing -t 1 >out 2>err || cat err

@@ -2,6 +2,7 @@
  * allocations. */
 #ifndef SP_TESTS_SUPPORT_H
 #define SP_TESTS_SUPPORT_H
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -75,6 +76,22 @@ static inline long fail_every_allocation(sp_status (*attempt)(void *context), vo
             fail_msg("allocation %ld failed, %ld blocks leaked", count, sp_alloc_live() - live);
     } while (status != SP_OK);
     return count - 1;
+}
+
+/* Runs `body` with stderr in a file of the test's folder and returns what it wrote (sp_free). */
+static inline char *captured(void *const *state, void (*body)(void *context), void *context)
+{
+    const char *path = in_folder(state, "stderr");
+    int saved = dup(STDERR_FILENO), file = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    dup2(file, STDERR_FILENO);
+    body(context);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(file);
+    char *text;
+    assert_ok(sp_read_file(path, &text, NULL));
+    return text;
 }
 
 static inline void assert_same_file(const char *a, const char *b)

@@ -13,6 +13,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "base/text.h"
+#include "base/text_file.h"
 
 /* ---- status ---- */
 
@@ -523,26 +524,101 @@ static void test_json_allocation_failure(void **state)
     assert_in_range(fail_every_allocation(load_and_drop, (void *)(uintptr_t)path), 20, 1000);
 }
 
-/* ---- log and progress ---- */
+/* ---- text files ---- */
 
-/* Runs `body` with stderr in a file and returns what it wrote. */
-static char *captured(void **state, void (*body)(void))
+static void test_byte_order_marks(void **state)
 {
-    const char *path = in_folder(state, "stderr");
-    int saved = dup(STDERR_FILENO), file = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    dup2(file, STDERR_FILENO);
-    body();
-    fflush(stderr);
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    close(file);
+    const char *path = in_folder(state, "text");
     char *text;
-    assert_ok(sp_read_file(path, &text, NULL));
-    return text;
+    size_t size;
+    assert_ok(sp_write_file(path, "\xEF\xBB\xBF" "a\0b", 6));
+    assert_ok(sp_read_text(path, &text, &size));
+    assert_int_equal(size, 3);
+    assert_memory_equal(text, "a\0b", 4);
+    sp_free(text);
+    assert_ok(sp_write_file(path, "\xEF\xBB", 2)); /* half of one is none */
+    assert_ok(sp_read_text(path, &text, &size));
+    assert_int_equal(size, 2);
+    sp_free(text);
+    assert_ok(sp_write_file(path, "\xEF\xBB\xBF{\"a\": 1}", 11));
+    json_t *json;
+    assert_ok(sp_json_load(path, &json));
+    json_decref(json);
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *words;
+    } refused[] = {{"\xFF\xFE" "a\0", 4, "text: is UTF-16 by its byte order mark"},
+                   {"\xFE\xFF\0a", 4, "UTF-16"},
+                   {"\xFF\xFE\0\0a\0\0\0", 8, "UTF-32"},
+                   {"\0\0\xFE\xFF\0\0\0a", 8, "UTF-32"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_ok(sp_write_file(path, refused[i].bytes, refused[i].size));
+        assert_status(sp_read_text(path, &text, &size), SP_FORMAT);
+        assert_null(text);
+        assert_message(refused[i].words);
+        assert_status(sp_json_load(path, &json), SP_FORMAT);
+        assert_message("by its byte order mark");
+    }
 }
 
-static void write_logs(void)
+static void test_text_stream(void **state)
 {
+    const char *path = in_folder(state, "stream");
+    char bytes[10003] = "\xEF\xBB\xBF", *text;
+    size_t size;
+    memset(bytes + 3, 'x', sizeof bytes - 3);
+    assert_ok(sp_write_file(path, bytes, sizeof bytes));
+    int file = open(path, O_RDONLY);
+    assert_ok(sp_read_text_stream(file, "standard input", &text, &size));
+    assert_int_equal(size, 10000);
+    assert_int_equal(strlen(text), 10000);
+    sp_free(text);
+    assert_ok(sp_read_text_stream(file, "standard input", &text, &size)); /* at its end */
+    assert_int_equal(size, 0);
+    assert_string_equal(text, "");
+    sp_free(text);
+    close(file);
+    assert_status(sp_read_text_stream(file, "standard input", &text, &size), SP_IO);
+    assert_message("standard input: cannot read");
+}
+
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const char good[] = "one\n\xC3\xA9 \xF0\x9F\x98\x80\r\n";
+    assert_ok(sp_check_utf8("list", good, sizeof good - 1));
+    assert_status(sp_check_utf8("list", "one\ncaf\xE9 x", 11), SP_FORMAT);
+    assert_string_equal(sp_error_message(), "list: line 2, byte 4: 0xE9 is not UTF-8 text");
+    assert_status(sp_check_utf8("list", "a\0b", 3), SP_FORMAT);
+    assert_message("line 1, byte 2: 0x00");
+    assert_status(sp_check_utf8("list", "\xC3", 1), SP_FORMAT); /* cut */
+    assert_status(sp_check_utf8("list", "\xED\xA0\x80", 3), SP_FORMAT); /* half a surrogate pair */
+}
+
+static void check_seed(uint64_t seed, const char *text)
+{
+    json_t *json = sp_json_seed(seed);
+    char *written = json_dumps(json, JSON_ENCODE_ANY);
+    assert_string_equal(written, text);
+    sp_free(written);
+    json_decref(json);
+}
+
+static void test_json_seeds(void **state)
+{
+    (void)state;
+    check_seed(0, "0");
+    check_seed(INT64_MAX, "9223372036854775807");
+    check_seed(UINT64_C(1) << 63, "\"9223372036854775808\"");
+    check_seed(UINT64_MAX, "\"18446744073709551615\"");
+}
+
+/* ---- log and progress ---- */
+
+static void write_logs(void *context)
+{
+    (void)context;
     sp_log_info("seed %d", 42);
     sp_log_debug("hidden");
     sp_log_set_level(SP_LOG_WARN);
@@ -557,13 +633,14 @@ static void write_logs(void)
 
 static void test_log(void **state)
 {
-    char *text = captured(state, write_logs);
+    char *text = captured(state, write_logs, NULL);
     assert_string_equal(text, "seed 42\nwarning: 3 samples rejected\ndebug: plan\n");
     sp_free(text);
 }
 
-static void report_lines(void)
+static void report_lines(void *context)
 {
+    (void)context;
     sp_progress progress;
     sp_progress_init(&progress);
     assert_false(progress.terminal);
@@ -577,7 +654,7 @@ static void report_lines(void)
 
 static void test_progress(void **state)
 {
-    char *text = captured(state, report_lines);
+    char *text = captured(state, report_lines, NULL);
     assert_true(sp_starts_with(text, "training 12/12"));
     assert_non_null(strstr(text, "loss 0.5"));
     assert_non_null(strstr(text, "\n\rsampling [######------------------] 1/4\033[K"));
@@ -644,6 +721,10 @@ int main(void)
         cmocka_unit_test(test_json_bad_text),
         with_folder(test_json_files),
         with_folder(test_json_allocation_failure),
+        cmocka_unit_test(test_json_seeds),
+        with_folder(test_byte_order_marks),
+        with_folder(test_text_stream),
+        cmocka_unit_test(test_utf8),
         with_folder(test_log),
         with_folder(test_progress),
         cmocka_unit_test(test_cancelling),

@@ -420,20 +420,22 @@ static void test_student_text(void **state)
 static void test_many(void **state)
 {
     splam_generate_options o = options_for(state, "student");
-    int64_t seed = 0;
-    write_text(keep(state, "prompts.txt"), "red apple\r\n\nwoman office worker\n a small house");
+    uint64_t seed = 0;
+    write_text(keep(state, "prompts.txt"),
+               "\xEF\xBB\xBFred apple\r\n\n \t \xE3\x80\x80\nwoman office worker\n a small house");
     o.prompts_file = keep(state, "prompts.txt");
     o.count = 3;
     o.steps = 1;
-    o.seed = -1;
+    o.random_seed = true;
     o.seed_used = &seed;
     o.output = keep(state, "many.png");
     sp_tensor all = latents_of(state, o);
     assert_int_equal(all.shape.dim[0], 12); /* the prompt of options_for comes first */
-    assert_true(seed >= 0 && seed < INT64_C(1) << 32);
+    assert_true(seed < UINT64_C(1) << 32);
     assert_true(sp_path_exists(keep(state, "many-00.png")) &&
                 sp_path_exists(keep(state, "many-11.png")));
     assert_false(sp_path_exists(keep(state, "many-12.png")) || sp_path_exists(o.output));
+    o.random_seed = false;
     o.seed = seed;
     sp_tensor again = latents_of(state, o);
     assert_same_bits(&all, &again);
@@ -449,6 +451,110 @@ static void test_many(void **state)
     sp_tensor_free(&all);
     sp_tensor_free(&again);
     sp_tensor_free(&one);
+}
+
+/* Seeds are whole 64-bit numbers and wrap: the last picture's is 0. */
+static void check_wrap(void **state, splam_rng rng)
+{
+    splam_generate_options o = options_for(state, "student");
+    o.rng = rng;
+    o.steps = 1;
+    o.count = 2;
+    o.seed = UINT64_MAX;
+    sp_tensor both = latents_of(state, o);
+    o.count = 1;
+    o.seed = 0;
+    sp_tensor zero = latents_of(state, o);
+    o.seed = UINT64_MAX;
+    o.output = keep(state, "highest.png");
+    sp_tensor highest = latents_of(state, o);
+    sp_tensor first = {.shape = highest.shape, .data = both.data};
+    sp_tensor second = {.shape = zero.shape, .data = (float *)both.data + LATENT_COUNT};
+    assert_true(difference(&first, &highest) < 1e-5);
+    assert_true(difference(&second, &zero) < 1e-5);
+    assert_true(difference(&highest, &zero) > 1e-2);
+    char *bytes;
+    size_t size;
+    assert_ok(sp_read_file(o.output, &bytes, &size));
+    assert_non_null(memmem(bytes, size, "Seed: 18446744073709551615,", 27));
+    assert_non_null(memmem(bytes, size, "\"seed\":\"18446744073709551615\"", 29));
+    sp_free(bytes);
+    sp_tensor_free(&both);
+    sp_tensor_free(&zero);
+    sp_tensor_free(&highest);
+}
+
+static void test_highest_seed(void **state)
+{
+    check_wrap(state, SPLAM_RNG_PHILOX);
+    check_wrap(state, SPLAM_RNG_TORCH);
+}
+
+/* ---- what prompts do not do ---- */
+
+static void generate_it(void *context)
+{
+    generate(context);
+}
+
+static char *warnings_of(void **state, splam_generate_options *o)
+{
+    o->steps = 1;
+    o->save_latents = keep(state, "latents.safetensors");
+    return captured(state, generate_it, o);
+}
+
+/* The tokenizer takes eight tokens, begin and end among them. */
+static void test_cut_prompts(void **state)
+{
+    static const char *const prompts[] = {"red apple red apple red apple",
+                                          "red apple red apple red apple small, HOUSE red",
+                                          "red apple red apple red apple red"};
+    const double guided = 5;
+    splam_generate_options o = options_for(state, "teacher");
+    o.prompts = prompts;
+    o.prompt_count = 3;
+    o.negative = "red apple red apple red apple a\x1B[2J";
+    char *said = warnings_of(state, &o);
+    static const char expected[] =
+        "warning: the prompt \"red apple red apple red apple small, HOUSE red\" has 10 tokens and the "
+        "text encoder takes 6; what is cut is \"small , house red\"\n"
+        "warning: the prompt \"red apple red apple red apple red\" has 7 tokens and the text encoder "
+        "takes 6; what is cut is \"red\"\n"
+        "warning: the negative prompt \"red apple red apple red apple a?[2J\"";
+    if (!strstr(said, expected)) fail_msg("said: %s", said);
+    assert_null(strchr(said, 0x1B));
+    sp_free(said);
+    o.guidance = &guided;
+    o.negative = "red";
+    o.prompt_count = 1;
+    said = warnings_of(state, &o);
+    assert_string_equal(said, "");
+    sp_free(said);
+    o = options_for(state, "student"); /* has no use for a negative prompt */
+    o.negative = prompts[1];
+    said = warnings_of(state, &o);
+    assert_string_equal(said, "");
+    sp_free(said);
+}
+
+static void test_foreign_syntax(void **state)
+{
+    static const char *const prompts[] = {"(red:1.3) apple", "red BREAK <lora:x:.8>", "(red: -2 )"};
+    static const char *const plain[] = {"(red) apple", "BREAKFAST at 9:30 (red: apple)", "a < b <lora"};
+    splam_generate_options o = options_for(state, "student");
+    o.prompts = prompts;
+    o.prompt_count = 3;
+    char *said = warnings_of(state, &o), *hint = strstr(said, "warning: \"(red:1.3)\"");
+    if (!hint || !sp_starts_with(hint, "warning: \"(red:1.3)\", \"BREAK\", \"<lora:x:.8>\" in a prompt is read as words"))
+        fail_msg("said: %s", said);
+    assert_non_null(strstr(hint, "--lora"));
+    assert_null(strstr(strstr(hint, "read as words") + 1, "read as words")); /* once */
+    sp_free(said);
+    o.prompts = plain;
+    said = warnings_of(state, &o);
+    assert_null(strstr(said, "read as words"));
+    sp_free(said);
 }
 
 /* ---- what goes wrong ---- */
@@ -477,6 +583,8 @@ static void test_wrong_requests(void **state)
     o.prompts_file = keep(state, "empty.txt");
     write_text(o.prompts_file, "\n\n");
     check_error(&o, SPLAM_FORMAT, "empty.txt: there is no prompt");
+    write_text(o.prompts_file, "red\ncaf\xE9\n");
+    check_error(&o, SPLAM_FORMAT, "empty.txt: line 2, byte 4: 0xE9 is not UTF-8");
     o = good;
     o.width = 34;
     check_error(&o, SPLAM_ARGUMENT, "width of 34 pixels is not a multiple of 4");
@@ -499,9 +607,6 @@ static void test_wrong_requests(void **state)
     check_error(&o, SPLAM_ARGUMENT, "guidance -1 is out of range");
     o.guidance = &nan;
     check_error(&o, SPLAM_ARGUMENT, "guidance nan is out of range");
-    o = good;
-    o.seed = -2;
-    check_error(&o, SPLAM_ARGUMENT, "seed -2");
     o = good;
     o.unet = "unet_ema";
     check_error(&o, SPLAM_IO, "unet_ema");
@@ -582,6 +687,8 @@ static void test_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_highest_seed), cmocka_unit_test(test_cut_prompts),
+        cmocka_unit_test(test_foreign_syntax),
         cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
         cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_zeroed_options),

@@ -456,6 +456,43 @@ static void test_truncated_files(void **state)
     sp_free(folder);
 }
 
+/* All tokens, and what transformers' decode makes of them. */
+static void test_all_tokens(void **state)
+{
+    (void)state;
+    static const char text[] = "red, green (it's) a-b  \xC3\x89t\xC3\xA9 <|endoftext|> x "
+                               "\xE6\x97\xA5\xE6\x9C\xAC 12,3 . don't stop! e.g. \xF0\x9F\x98\x80";
+    static const int32_t expected[] = {736,   267, 1901,  263,   585, 568, 264, 320, 268, 321, 3459,
+                                       39694, 49407, 343, 39121, 19277, 361, 272, 273, 267, 274, 269,
+                                       847,   713, 1691,  256,   324, 269, 326, 269, 7334};
+    static const char decoded[] = "green ( it 's ) a - b \xC3\xA9t\xC3\xA9 <|endoftext|>x "
+                                  "\xE6\x97\xA5\xE6\x9C\xAC 1 2 , 3 . don 't stop ! e . g . "
+                                  "\xF0\x9F\x98\x80";
+    sp_tokenizer *tokenizer;
+    int32_t *ids;
+    size_t count;
+    char *out;
+    assert_ok(sp_tokenizer_clip(false, &tokenizer));
+    assert_ok(sp_tokenizer_encode_all(tokenizer, text, &ids, &count));
+    assert_int_equal(count, sizeof expected / sizeof *expected);
+    assert_memory_equal(ids, expected, sizeof expected);
+    assert_ok(sp_tokenizer_decode(tokenizer, ids + 2, count - 2, &out));
+    assert_string_equal(out, decoded);
+    sp_free(out);
+    sp_free(ids);
+    const int32_t strange[] = {-1, 736, 1 << 30};
+    assert_ok(sp_tokenizer_decode(tokenizer, strange, 3, &out));
+    assert_string_equal(out, "red");
+    sp_free(out);
+    assert_ok(sp_tokenizer_encode_all(tokenizer, "", &ids, &count));
+    assert_int_equal(count, 0);
+    assert_ok(sp_tokenizer_decode(tokenizer, ids, count, &out));
+    assert_string_equal(out, "");
+    sp_free(out);
+    sp_free(ids);
+    sp_tokenizer_destroy(tokenizer);
+}
+
 /* Bytes that the vocabulary has no token for become the unknown token. */
 static void test_unknown_bytes(void **state)
 {
@@ -512,6 +549,18 @@ static sp_status encode_once(const memory_case *c)
                                ids, NULL);
 }
 
+static sp_status decode_once(const memory_case *c)
+{
+    int32_t *ids = NULL;
+    size_t count;
+    char *text = NULL;
+    sp_status status = sp_tokenizer_encode_all(c->tokenizer, "a long enough text of words", &ids, &count);
+    if (!status) status = sp_tokenizer_decode(c->tokenizer, ids, count, &text);
+    sp_free(ids);
+    sp_free(text);
+    return status;
+}
+
 /* Each allocation fails in turn: always SP_MEMORY, and every block is given back. */
 static void fail_each_allocation(const char *name, sp_status (*step)(const memory_case *),
                                  const memory_case *c, long least)
@@ -541,6 +590,7 @@ static void test_allocation_failures(void **state)
     fail_each_allocation("saving", save_once, &c, 100);
     fail_each_allocation("loading", load_once, &c, 100);
     fail_each_allocation("encoding", encode_once, &c, 5);
+    fail_each_allocation("decoding", decode_once, &c, 7);
     sp_tokenizer_destroy(tokenizer);
     sp_free(folder);
     sp_free(saved);
@@ -583,6 +633,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tokenizer_json, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_truncated_files, set_up, tear_down),
+        cmocka_unit_test(test_all_tokens),
         cmocka_unit_test_setup_teardown(test_unknown_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_allocation_failures, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_long_texts, set_up, tear_down),

@@ -179,15 +179,17 @@ typedef struct {
     size_t lora_count;
     const char *const *prompts; /* UTF-8 */
     size_t prompt_count;
-    const char *prompts_file; /* more prompts, one a line; empty lines are left out */
+    const char *prompts_file; /* more prompts, UTF-8, one a line; blank lines are left out. "-":
+                                 standard input */
     const char *negative;     /* looked at where there is guidance [""] */
     const char *sampler;      /* lcm, tcd, ddim, dpm++2m, euler [a student's own, else dpm++2m] */
     int64_t steps;         /* [a student's own, else lcm 4, tcd 4, ddim 50, dpm++2m 20, euler 30] */
     const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */
     const double *guidance; /* CFG scale, 0 and more [1 for a student, else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
-    int64_t seed;          /* 0 and more: picture j of all has seed + j; -1: one is drawn */
-    int64_t *seed_used;    /* receives the seed; may be NULL */
+    uint64_t seed;         /* picture j of all has seed + j, modulo 2^64 */
+    bool random_seed;      /* one is drawn instead */
+    uint64_t *seed_used;   /* receives the seed; may be NULL */
     int64_t count;         /* pictures per prompt [as many as the noise file has, or 1] */
     int64_t width, height; /* pixels [the noise file's, or what the model was trained for] */
     const char *init_image; /* JPEG, PNG or WebP to start from instead of noise alone, scaled to

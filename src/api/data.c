@@ -5,9 +5,11 @@
 
 #include "api/convert.h"
 #include "base/memory.h"
+#include "data/caption_length.h"
 #include "data/image.h"
 #include "data/latent_cache.h"
 #include "data/sheet.h"
+#include "models/model_folder.h"
 
 /* ---- the sheet ---- */
 
@@ -108,7 +110,8 @@ static sp_status write_sheet(sp_dataset *dataset, const splam_data_options *o,
 
 /* ---- the summary ---- */
 
-static void describe_captions(const sp_dataset *dataset, sp_string *out)
+static void describe_captions(const sp_dataset *dataset, const sp_caption_cuts *cuts,
+                              sp_string *out)
 {
     enum { SHOWN = 3 };
     int64_t count = sp_dataset_count(dataset), captions = 0, bytes = 0;
@@ -123,8 +126,11 @@ static void describe_captions(const sp_dataset *dataset, sp_string *out)
         }
     }
     sp_string_append_format(
-        out, "captions: %.1f a picture, %.0f bytes on average, at most %zu; such as\n",
-        (double)captions / (double)count, (double)bytes / (double)captions, longest);
+        out,
+        "captions: %.1f a picture, %.0f bytes on average, at most %zu; %lld of %lld have more than "
+        "%lld tokens and are cut; such as\n",
+        (double)captions / (double)count, (double)bytes / (double)captions, longest,
+        (long long)cuts->cut, (long long)captions, (long long)cuts->tokens);
     for (int64_t i = 0; i < SHOWN && i < count; i++) {
         int64_t sample = i * (count / SHOWN);
         int variants = sp_dataset_caption_count(dataset, sample);
@@ -148,11 +154,27 @@ static sp_status take(sp_string *text, char **out)
     return SP_OK;
 }
 
-static sp_status describe(sp_dataset *dataset, char **summary)
+/* By the teacher's tokenizer, or else the one of Stable Diffusion. */
+static sp_status count_cuts(const sp_dataset *dataset, const char *teacher, sp_caption_cuts *out)
+{
+    sp_model_folder folder = {0};
+    sp_tokenizer *tokenizer = NULL;
+    if (teacher) SP_TRY(sp_model_folder_open(teacher, &folder));
+    sp_status status = teacher ? sp_model_folder_tokenizer(&folder, &tokenizer)
+                               : sp_tokenizer_clip(false, &tokenizer);
+    if (!status) status = sp_count_cut_captions(dataset, tokenizer, false, out);
+    sp_tokenizer_destroy(tokenizer);
+    if (teacher) sp_model_folder_close(&folder);
+    return status;
+}
+
+static sp_status describe(sp_dataset *dataset, const char *teacher, char **summary)
 {
     sp_string text = {0};
+    sp_caption_cuts cuts;
+    SP_TRY(count_cuts(dataset, teacher, &cuts));
     sp_dataset_summary(dataset, &text);
-    describe_captions(dataset, &text);
+    describe_captions(dataset, &cuts, &text);
     return take(&text, summary);
 }
 
@@ -209,7 +231,7 @@ splam_status splam_data(const splam_data_options *o, const splam_callbacks *call
     if (!status) status = sp_dataset_open(o->spec, &options, &own, &dataset);
     if (!status && o->sheet) status = write_sheet(dataset, o, &own);
     if (!status && o->cache) status = write_cache(dataset, o, &own);
-    if (!status) status = describe(dataset, summary);
+    if (!status) status = describe(dataset, o->teacher, summary);
     sp_dataset_close(dataset);
     return sp_public_status(status);
 }

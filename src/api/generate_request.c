@@ -10,32 +10,6 @@
 enum { MAX_PICTURES = 1000000 };
 static const double default_strength = 0.8; /* diffusers' */
 
-static sp_status read_prompts(sp_generation *g)
-{
-    const splam_generate_options *o = g->o;
-    size_t lines = 0, length = 0;
-    if (o->prompts_file) {
-        SP_TRY(sp_read_file(o->prompts_file, &g->prompts_text, &length));
-        if (strlen(g->prompts_text) != length)
-            return sp_fail(SP_FORMAT, "%s: is not a text file", o->prompts_file);
-        lines = 1;
-        for (const char *p = g->prompts_text; *p; p++)
-            lines += *p == '\n';
-    }
-    g->prompts = sp_alloc_zero((o->prompt_count + lines + 1) * sizeof *g->prompts);
-    if (!g->prompts) return SP_MEMORY;
-    for (size_t i = 0; i < o->prompt_count; i++)
-        g->prompts[g->prompt_count++] = o->prompts[i];
-    char *rest = g->prompts_text, *line;
-    while (rest && (line = strsep(&rest, "\n")) != NULL) {
-        line[strcspn(line, "\r")] = 0;
-        if (*line) g->prompts[g->prompt_count++] = line;
-    }
-    if (g->prompt_count) return SP_OK;
-    if (o->prompts_file) return sp_fail(SP_FORMAT, "%s: there is no prompt in it", o->prompts_file);
-    return sp_fail(SP_ARGUMENT, "a prompt is missing");
-}
-
 static sp_status choose_sampler(sp_generation *g)
 {
     const splam_generate_options *o = g->o;
@@ -62,19 +36,15 @@ static sp_status choose_sampler(sp_generation *g)
 
 static sp_status choose_seed(sp_generation *g)
 {
-    if (g->o->seed < -1)
-        return sp_fail(SP_ARGUMENT,
-                       "the seed %lld is not possible: it is 0 or more, or -1 for a drawn one",
-                       (long long)g->o->seed);
-    if (g->o->seed >= 0) {
-        g->seed = (uint64_t)g->o->seed;
+    if (!g->o->random_seed) {
+        g->seed = g->o->seed;
     } else {
         uint32_t drawn; /* PyTorch's generator takes 32 bits */
         if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
             return sp_fail(SP_IO, "no random seed can be had from the system");
         g->seed = drawn;
     }
-    if (g->o->seed_used) *g->o->seed_used = (int64_t)g->seed;
+    if (g->o->seed_used) *g->o->seed_used = g->seed;
     return SP_OK;
 }
 
@@ -216,7 +186,7 @@ sp_status sp_generation_read_request(sp_generation *g)
                                    .lora_count = o->lora_count,
                                    .storage = sp_storage_of(o->precision),
                                    .clip_skip = o->clip_skip};
-    SP_TRY(read_prompts(g));
+    SP_TRY(sp_generation_read_prompts(g));
     if (o->init_image) SP_TRY(sp_image_load(o->init_image, &g->image));
     SP_TRY(sp_own_loras(o->loras, o->lora_count, &g->loras));
     options.loras = g->loras;
@@ -225,5 +195,6 @@ sp_status sp_generation_read_request(sp_generation *g)
     SP_TRY(choose_sampler(g));
     SP_TRY(choose_seed(g));
     SP_TRY(choose_pictures(g));
+    SP_TRY(sp_generation_warn_of_prompts(g));
     return make_noise(g);
 }

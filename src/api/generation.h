@@ -10,7 +10,7 @@ enum {
     SP_GENERATION_GROUP = 1 << 22,  /* pixels of the pictures that are in memory at once */
 };
 
-/* Pictures are numbered over all prompts: prompt j / count, seed + j. */
+/* Pictures are numbered over all prompts: prompt j / count, seed + j modulo 2^64. */
 typedef struct {
     const splam_generate_options *o;
     sp_callbacks callbacks;
@@ -46,6 +46,13 @@ typedef struct {
     splam_generate_seconds seconds;
     double stage_began;
 } sp_generation;
+
+/* The caller's prompts and those of the file, one a line. SP_FORMAT, with the line, if it is not
+ * UTF-8. */
+sp_status sp_generation_read_prompts(sp_generation *generation);
+/* Says of each prompt what the text encoder does not take of it, and once what looks like syntax
+ * that there is not. */
+sp_status sp_generation_warn_of_prompts(const sp_generation *generation);
 
 /* What is asked for: prompts, sampler, seed, the picture to start from, sizes and noise. The
  * pipeline is opened in between, for most of it depends on the model. Whatever can be wrong is

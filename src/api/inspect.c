@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "base/system.h"
 #include "base/text.h"
 #include "diffusion/scheduler_config.h"
@@ -111,7 +112,7 @@ static int64_t last_step(const char *folder)
 {
     char *path = sp_path_join(folder, "metrics.jsonl"), *text = NULL;
     int64_t step = 0;
-    if (path && sp_path_exists(path) && sp_read_file(path, &text, NULL) == SP_OK) {
+    if (path && sp_path_exists(path) && sp_read_text(path, &text, NULL) == SP_OK) {
         for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
             json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
             json_t *value = json_object_get(object, "step");

@@ -126,7 +126,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
         bad |= json_object_set_new(o, "init_image", json_string(f->init_image));
         bad |= json_object_set_new(o, "strength", json_real(f->strength));
     }
-    if (f->has_seed) bad |= json_object_set_new(o, "seed", json_integer((json_int_t)f->seed));
+    if (f->has_seed) bad |= json_object_set_new(o, "seed", sp_json_seed(f->seed));
     bad |= json_object_set_new(o, "noise",
                                json_string(!f->has_seed ? "given"
                                            : f->torch   ? "torch"

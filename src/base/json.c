@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 
 /* Jansson's memory comes from base too, so that a failed allocation can be told from a malformed
  * text, and tested. It happens before main: no value of Jansson's is older, and a program that sets
@@ -29,7 +30,7 @@ sp_status sp_json_load(const char *path, json_t **out)
     *out = NULL;
     char *text;
     size_t size;
-    SP_TRY(sp_read_file(path, &text, &size));
+    SP_TRY(sp_read_text(path, &text, &size));
     sp_status status = sp_json_parse(text, size, path, out);
     sp_free(text);
     return status;
@@ -53,6 +54,12 @@ sp_status sp_json_save(const char *path, const json_t *value)
         return sp_fail(SP_MEMORY, "%s: the JSON value could not be written out", path);
     }
     return sp_atomic_commit(&file);
+}
+
+json_t *sp_json_seed(uint64_t seed)
+{
+    return seed <= INT64_MAX ? json_integer((json_int_t)seed)
+                             : json_sprintf("%llu", (unsigned long long)seed);
 }
 
 static const char *type_text(const json_t *value)

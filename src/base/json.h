@@ -13,6 +13,10 @@ sp_status sp_json_parse(const char *text, size_t size, const char *name,
 sp_status sp_json_save(const char *path,
                        const json_t *value); /* indented, atomic, trailing newline */
 
+/* A seed: a number up to 2^63 - 1, as far as Jansson's integers go, else its digits as a text. NULL
+ * when out of memory. */
+json_t *sp_json_seed(uint64_t seed);
+
 /* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives
  * `fallback`; a value of another type is SP_FORMAT. */
 sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where,

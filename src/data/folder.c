@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "base/text_file.h"
 #include "data/image.h"
 #include "data/picture.h"
 
@@ -96,7 +97,7 @@ static sp_status read_metadata(scan *s, const char *folder)
     char *path = sp_path_join(folder, "metadata.jsonl"), *text = NULL;
     size_t size = 0;
     sp_status status = path ? SP_OK : SP_MEMORY;
-    if (status == SP_OK && sp_path_exists(path)) status = sp_read_file(path, &text, &size);
+    if (status == SP_OK && sp_path_exists(path)) status = sp_read_text(path, &text, &size);
     int64_t number = 1;
     for (size_t at = 0; status == SP_OK && at < size; number++) {
         const char *end = memchr(text + at, '\n', size - at);
@@ -201,7 +202,7 @@ static sp_status read_neighbour(const char *picture, const char *extension, char
     *text = NULL;
     *path = sp_format("%.*s.%s", (int)stem, picture, extension);
     if (!*path) return SP_MEMORY;
-    return sp_path_exists(*path) ? sp_read_file(*path, text, size) : SP_OK;
+    return sp_path_exists(*path) ? sp_read_text(*path, text, size) : SP_OK;
 }
 
 /* Each line of NAME.txt that is not empty is a caption. */

@@ -352,5 +352,10 @@ void sp_latent_cache_summary(const sp_latent_cache *cache, sp_string *out)
         cache->resolution, sp_dtype_name(cache->blocks->moments[0].dtype), (long long)f->channels,
         (long long)f->height, (long long)f->width, f->flips ? ", mirrored too" : "",
         (long long)f->context_length, (long long)f->context_dim, teacher);
+    json_int_t cut = json_integer_value(json_object_get(cache->index, "captions-cut"));
+    if (cut > 0)
+        sp_string_append_format(
+            out, "%lld captions have more tokens than the text encoder takes and were cut\n",
+            (long long)cut);
     append_rejected(json_object_get(cache->index, "rejected"), out);
 }

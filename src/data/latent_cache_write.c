@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "data/caption_length.h"
 #include "data/latent_cache_parts.h"
 #include "data/latent_encode.h"
 #include "data/source.h"
@@ -16,6 +17,7 @@ typedef struct {
     const char *folder;
     const sp_callbacks *callbacks;
     json_t *settings;
+    sp_caption_cuts cuts;
     uint64_t key;
     char *partial; /* what a run that was asked to stop has of one block */
 } writer;
@@ -45,12 +47,12 @@ static sp_status make_settings(writer *w)
     sp_latent_hash_text(sp_component_hash(p->text_encoder), text_hash);
     sp_clean_text(sp_dataset_spec(w->dataset), data, sizeof data);
     w->settings = json_pack(
-        "{s:s, s:I, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:I, s:s, s:s, s:s, s:s, s:I, s:f}",
+        "{s:s, s:I, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:o, s:s, s:s, s:s, s:s, s:I, s:f}",
         "data", data, "samples", (json_int_t)sp_dataset_training_count(w->dataset), "names", names,
         "resolution", o->resolution, "min-size", o->min_size, "min-aesthetic", o->min_aesthetic,
         "max-watermark", o->max_watermark, "min-similarity", o->min_similarity, "random-flip",
         (int)o->random_flip, "random-crop", (int)o->random_crop, "seed",
-        /* without crops it decides nothing */ (json_int_t)(o->random_crop ? o->seed : 0),
+        /* without crops it decides nothing */ sp_json_seed(o->random_crop ? o->seed : 0),
         "cache-dtype", sp_dtype_name(w->options->dtype), "precision", sp_dtype_name(p->storage),
         "vae", vae_hash, "text-encoder", text_hash, "latent-channels",
         (json_int_t)vae->latent_channels, "scaling-factor", vae->scaling_factor);
@@ -104,9 +106,10 @@ static sp_status save_index(const writer *w, const char *path, bool complete)
     char teacher[512];
     sp_clean_text(w->options->teacher, teacher, sizeof teacher);
     json_t *rejected = list_rejections(w->dataset);
-    json_t *index = rejected ? json_pack("{s:i, s:b, s:s, s:O, s:o}", "format", SP_LATENT_FORMAT,
+    json_t *index = rejected ? json_pack("{s:i, s:b, s:s, s:O, s:I, s:o}", "format", SP_LATENT_FORMAT,
                                          "complete", (int)complete, "teacher", teacher, "settings",
-                                         w->settings, "rejected", rejected)
+                                         w->settings, "captions-cut",
+                                         (json_int_t)w->cuts.cut, "rejected", rejected)
                              : NULL;
     sp_status status =
         index ? sp_json_save(path, index) : sp_fail(SP_MEMORY, "out of memory for %s", path);
@@ -266,6 +269,8 @@ sp_status sp_latent_cache_write(sp_dataset *dataset, sp_pipeline *pipeline,
     if (!status)
         status = sp_latent_encoder_open(dataset, pipeline, options->dtype,
                                         sp_dataset_get_options(dataset)->random_flip, &w.encoder);
+    if (!status)
+        status = sp_warn_of_cut_captions(dataset, pipeline->tokenizer, true, &w.cuts);
     if (!status) status = write_all(&w);
     sp_latent_encoder_close(&w.encoder);
     json_decref(w.settings);

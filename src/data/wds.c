@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "data/picture.h"
 #include "data/shard_names.h"
 
@@ -78,14 +79,19 @@ static sp_status locate(wds_source *source, int64_t sample, location at)
 static sp_status read_group(const scan *s, sp_captions *captions, json_t **fields)
 {
     const group *g = &s->group;
-    if (g->fields.size > MAX_FIELDS || g->text.size > MAX_TEXT)
-        return sp_fail(SP_FORMAT, "%zu bytes of text", g->fields.size + g->text.size);
-    if (g->fields.data) {
-        SP_TRY(sp_json_parse((const char *)g->fields.data, g->fields.size, g->key, fields));
+    const char *json = (const char *)g->fields.data, *text = (const char *)g->text.data;
+    size_t json_size = g->fields.size, text_size = g->text.size;
+    if (json_size > MAX_FIELDS || text_size > MAX_TEXT)
+        return sp_fail(SP_FORMAT, "%zu bytes of text", json_size + text_size);
+    if (json) {
+        SP_TRY(sp_skip_byte_order_mark(g->key, &json, &json_size));
+        SP_TRY(sp_json_parse(json, json_size, g->key, fields));
         if (!json_is_object(*fields)) return sp_fail(SP_FORMAT, "%s.json is no object", g->key);
     }
-    if (g->text.data)
-        SP_TRY(sp_captions_add(captions, (const char *)g->text.data, g->text.size, g->key));
+    if (text) {
+        SP_TRY(sp_skip_byte_order_mark(g->key, &text, &text_size));
+        SP_TRY(sp_captions_add(captions, text, text_size, g->key));
+    }
     return captions->count ? SP_OK
                            : sp_captions_add_json(captions, json_object_get(*fields, "caption"));
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "models/config.h"
 #include "models/original.h"
 
@@ -156,7 +157,7 @@ static void replace_infinities(char *text)
 static sp_status load_json(const char *path, json_t **out)
 {
     char *text;
-    SP_TRY(sp_read_file(path, &text, NULL));
+    SP_TRY(sp_read_text(path, &text, NULL));
     replace_infinities(text);
     sp_status status = sp_json_parse(text, strlen(text), path, out);
     sp_free(text);

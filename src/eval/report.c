@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 
 /* ---- loss curves ---- */
 
@@ -45,7 +46,7 @@ sp_status sp_loss_curve_read(const char *training_folder, const char *name, sp_l
 {
     *out = (sp_loss_curve){.name = name};
     char *path = sp_path_join(training_folder, "metrics.jsonl"), *text = NULL;
-    sp_status status = path ? sp_read_file(path, &text, NULL) : SP_MEMORY;
+    sp_status status = path ? sp_read_text(path, &text, NULL) : SP_MEMORY;
     if (!status) status = read_lines(text, out);
     sp_free(text);
     sp_free(path);
@@ -103,11 +104,11 @@ sp_status sp_report_save_json(const sp_evaluation_report *r, const char *folder)
     for (size_t i = 0; i < r->row_count && complete; i++)
         complete = json_array_append_new(rows, row_object(&r->rows[i])) == 0;
     json_t *report = json_pack(
-        "{s:O*, s:o*, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:I, s:s}", "rows", rows, "ceiling",
+        "{s:O*, s:o*, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:o, s:s}", "rows", rows, "ceiling",
         scores_object(&e->ceiling), "features", features, "data", sp_dataset_spec(e->dataset),
         "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->heldout_count,
         "guidance_w", number(r->guidance_w), "seconds_total", r->seconds_total, "peak_rss_bytes",
-        (json_int_t)r->peak_rss_bytes, "seed", (json_int_t)r->seed, "version", r->version);
+        (json_int_t)r->peak_rss_bytes, "seed", sp_json_seed(r->seed), "version", r->version);
     json_decref(rows);
     if (report && r->settings)
         complete &= json_object_set_new(report, "settings", json_deep_copy(r->settings)) == 0;

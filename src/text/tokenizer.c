@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include "base/memory.h"
+#include "base/text.h"
 #include "text/tokenizer_parts.h"
 
 sp_tokenizer *sp_tokenizer_create(void)
@@ -82,6 +83,67 @@ sp_status sp_tokenizer_encode(const sp_tokenizer *tokenizer, const char *text, i
         ids[i] = tokenizer->roles[SP_TOKEN_PAD];
     if (used != NULL) *used = e.count + 2;
     return SP_OK;
+}
+
+/* As encode_piece, into an array that grows: a word has at most a token a byte. */
+static sp_status append_piece(void *context, const sp_added_token *token, const char *word,
+                              size_t length)
+{
+    encoding *e = context;
+    size_t more = token ? 1 : length;
+    int32_t *ids = sp_grown(e->ids, sizeof *ids, e->count + more, &e->room);
+    if (ids == NULL) return SP_MEMORY;
+    e->ids = ids;
+    return encode_piece(e, token, word, length);
+}
+
+sp_status sp_tokenizer_encode_all(const sp_tokenizer *tokenizer, const char *text, int32_t **ids,
+                                  size_t *count)
+{
+    encoding e = {.tokenizer = tokenizer};
+    sp_status status = sp_split_text(&tokenizer->added, text, strlen(text), append_piece, &e);
+    sp_word_scratch_free(&e.scratch);
+    if (status != SP_OK) sp_free(e.ids);
+    *ids = status == SP_OK ? e.ids : NULL;
+    *count = status == SP_OK ? e.count : 0;
+    return status;
+}
+
+/* The bytes that a token's symbols stand for; what is no symbol stands for itself. */
+static void append_token(const sp_tokenizer *tokenizer, int32_t id, sp_string *out)
+{
+    const char *text = sp_tokenizer_text(tokenizer, id);
+    if (text == NULL) return;
+    bool ends = sp_ends_with(text, SP_WORD_END);
+    const char *end = text + strlen(text) - (ends ? strlen(SP_WORD_END) : 0);
+    while (text < end) {
+        unsigned char byte;
+        size_t used = sp_symbol_byte(text, &byte);
+        sp_string_append(out, used ? (const char *)&byte : text, 1);
+        text += used ? used : 1;
+    }
+    if (ends) sp_string_append(out, " ", 1);
+}
+
+sp_status sp_tokenizer_decode(const sp_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                              char **text)
+{
+    sp_string out = {0};
+    for (size_t i = 0; i < count; i++)
+        append_token(tokenizer, ids[i], &out);
+    const char *begin = sp_string_text(&out), *end = begin + out.length;
+    while (begin < end && *begin == ' ')
+        begin++;
+    while (end > begin && end[-1] == ' ')
+        end--;
+    size_t length = (size_t)(end - begin);
+    *text = out.failed ? NULL : sp_alloc(length + 1);
+    if (*text != NULL) {
+        memcpy(*text, begin, length);
+        (*text)[length] = '\0';
+    }
+    sp_string_free(&out);
+    return *text ? SP_OK : SP_MEMORY;
 }
 
 size_t sp_tokenizer_max_length(const sp_tokenizer *tokenizer)

@@ -45,6 +45,16 @@ void sp_tokenizer_destroy(sp_tokenizer *tokenizer); /* NULL is legal */
 sp_status sp_tokenizer_encode(const sp_tokenizer *tokenizer, const char *text, int32_t *ids,
                               size_t *used);
 
+/* All tokens of the text, without begin and end: a new array (sp_free). Of those
+ * sp_tokenizer_encode takes the first max_length - 2. SP_MEMORY. */
+sp_status sp_tokenizer_encode_all(const sp_tokenizer *tokenizer, const char *text, int32_t **ids,
+                                  size_t *count);
+/* What ids say, as transformers' decode writes it: normalised, with a blank behind each word or
+ * sign, but not at either end. A new string (sp_free), which is UTF-8 unless the ids end inside a
+ * character. Ids that no token has are left out. SP_MEMORY. */
+sp_status sp_tokenizer_decode(const sp_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                              char **text);
+
 size_t sp_tokenizer_max_length(const sp_tokenizer *tokenizer);
 size_t sp_tokenizer_vocabulary_size(
     const sp_tokenizer *tokenizer); /* largest id + 1, added tokens included */

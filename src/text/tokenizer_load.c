@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "text/tokenizer_parts.h"
 
 typedef struct {
@@ -18,7 +19,7 @@ static sp_status load_settings(const loader *l, const char *name, json_t **out)
     if (path == NULL) return SP_MEMORY;
     char *text = NULL;
     size_t size = 0;
-    sp_status status = sp_path_exists(path) ? sp_read_file(path, &text, &size) : SP_OK;
+    sp_status status = sp_path_exists(path) ? sp_read_text(path, &text, &size) : SP_OK;
     if (text != NULL) {
         json_error_t error;
         unsigned long failures = sp_alloc_failures();
@@ -157,7 +158,7 @@ static sp_status load_vocabulary_files(loader *l)
     sp_status status = vocabulary_path == NULL || merges_path == NULL ? SP_MEMORY : SP_OK;
     if (status == SP_OK) status = sp_json_load(vocabulary_path, &vocabulary);
     if (status == SP_OK) status = read_tokens(l, vocabulary);
-    if (status == SP_OK) status = sp_read_file(merges_path, &merges, &size);
+    if (status == SP_OK) status = sp_read_text(merges_path, &merges, &size);
     if (status == SP_OK) status = read_merge_lines(l, merges, size);
     json_decref(vocabulary);
     sp_free(merges);

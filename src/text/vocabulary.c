@@ -57,6 +57,19 @@ void sp_byte_symbol(unsigned char byte, char symbol[3])
     }
 }
 
+size_t sp_symbol_byte(const char *text, unsigned char *byte)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    bool two = (bytes[0] & 0xE0) == 0xC0 && (bytes[1] & 0xC0) == 0x80;
+    int point = two ? (bytes[0] & 0x1F) << 6 | (bytes[1] & 0x3F) : bytes[0], next = 0x100;
+    for (int b = 0; b < 256 && (two || point < 0x80); b++)
+        if ((prints(b) ? b : next++) == point) {
+            *byte = (unsigned char)b;
+            return two ? 2 : 1;
+        }
+    return 0;
+}
+
 unsigned char sp_byte_in_order(int index)
 {
     for (int pass = 0; pass < 2; pass++) {

@@ -27,6 +27,9 @@ void sp_vocabulary_free(sp_vocabulary *vocabulary);
 
 /* The printable character (1 or 2 bytes of UTF-8, then NUL) that stands for a byte in vocab.json. */
 void sp_byte_symbol(unsigned char byte, char symbol[3]);
+/* The other way: the byte that the symbol at the start of a UTF-8 text stands for; returns the
+ * symbol's length, 0 where there is none. */
+size_t sp_symbol_byte(const char *text, unsigned char *byte);
 /* The byte with place `index` (0..255) in CLIP's order of symbols: "!" is the first. */
 unsigned char sp_byte_in_order(int index);
 /* Fills bytes and last_bytes; call it when all tokens are there. */

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/system.h"
+#include "data/caption_length.h"
 #include "models/vae_run.h"
 
 /* ---- drawn from data ---- */
@@ -45,7 +46,9 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
     SP_TRY(sp_dataset_open(o->data, &data, callbacks, &dataset));
     log_summary(dataset);
     int64_t before = sp_dataset_rejected(dataset);
-    sp_status status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
+    sp_caption_cuts cuts;
+    sp_status status = sp_warn_of_cut_captions(dataset, teacher->tokenizer, true, &cuts);
+    if (!status) status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
     if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
     sp_dataset_close(dataset);
     SP_TRY(status);

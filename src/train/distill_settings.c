@@ -85,10 +85,10 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
         "solver-steps", s->solver_steps, "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber",
         "huber-c", s->loss.huber_c);
     json_t *rest = json_pack(
-        "{s:I, s:I, s:I, s:f, s:f, s:I, s:s, s:s, s:s}", "ranks", (json_int_t)o->ranks,
+        "{s:I, s:I, s:I, s:f, s:f, s:o, s:s, s:s, s:s}", "ranks", (json_int_t)o->ranks,
         "train-batch-size", (json_int_t)o->batch, "gradient-accumulation-steps",
         (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
-        "seed", (json_int_t)o->seed, "optimizer", sp_optimizer_name(o->optimizer),
+        "seed", sp_json_seed(o->seed), "optimizer", sp_optimizer_name(o->optimizer),
         "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
         prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon");
     bool merged = own && json && rest && json_object_update(json, own) == 0 &&

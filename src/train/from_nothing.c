@@ -17,9 +17,9 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
 
 sp_status sp_train_settings(const sp_train_options *o, json_t **out)
 {
-    *out = json_pack("{s:I, s:I, s:f, s:f, s:I, s:s}", "max-train-steps", (json_int_t)o->max_steps,
+    *out = json_pack("{s:I, s:I, s:f, s:f, s:o, s:s}", "max-train-steps", (json_int_t)o->max_steps,
                      "train-batch-size", (json_int_t)o->batch, "learning-rate", o->learning_rate,
-                     "ema-decay", o->ema_decay, "seed", (json_int_t)o->seed, "mixed-precision",
+                     "ema-decay", o->ema_decay, "seed", sp_json_seed(o->seed), "mixed-precision",
                      sp_dtype_name(o->storage));
     sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
     if (!status) return SP_OK;

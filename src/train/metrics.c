@@ -4,12 +4,13 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 
 static sp_status cut_back(const char *path, int64_t last_step)
 {
     char *text;
     size_t size;
-    SP_TRY(sp_read_file(path, &text, &size));
+    SP_TRY(sp_read_text(path, &text, &size));
     sp_atomic_file file;
     sp_status status = sp_atomic_open(path, &file);
     if (!status) {

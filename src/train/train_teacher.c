@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "data/caption_length.h"
 #include "data/latents.h"
 #include "diffusion/schedule.h"
 #include "text/tokenizer.h"
@@ -327,6 +328,8 @@ static sp_status prepare(teacher_training *t)
     SP_TRY(status);
     SP_TRY(sp_dataset_order_create(o->seed, count, &t->order));
     SP_TRY(learn_tokenizer(t));
+    sp_caption_cuts cuts;
+    SP_TRY(sp_warn_of_cut_captions(t->dataset, t->tokenizer, false, &cuts));
     t->text = text_config(t->tokenizer);
     t->unet = unet_config(&t->latents);
     return make_batch(t);

@@ -1,0 +1,185 @@
+/* The prompts of a call of splam_generate, and what is said of those that are not read as they look. */
+#include <ctype.h>
+#include <string.h>
+#include <unistd.h>
+#include "api/generation.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text_file.h"
+#include "text/unicode.h"
+
+enum { SHOWN_PROMPT = 60, SHOWN_CUT = 3000 }; /* bytes */
+
+/* ---- reading ---- */
+
+/* Nothing but white space, of any kind that the tokenizer knows. */
+static sp_status is_blank(const char *line, bool *blank)
+{
+    size_t length = strlen(line);
+    int32_t *points = sp_alloc((length + 1) * sizeof *points);
+    if (!points) return SP_MEMORY;
+    size_t count = sp_utf8_decode(line, length, points), i = 0;
+    while (i < count && sp_classify(points[i]) == SP_CHARACTER_SPACE)
+        i++;
+    sp_free(points);
+    *blank = i == count;
+    return SP_OK;
+}
+
+static const char *file_name(const char *path)
+{
+    return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
+static sp_status load_prompts(sp_generation *g, size_t *lines)
+{
+    const char *path = g->o->prompts_file, *name = file_name(path);
+    size_t length = 0;
+    SP_TRY(name != path ? sp_read_text_stream(STDIN_FILENO, name, &g->prompts_text, &length)
+                        : sp_read_text(path, &g->prompts_text, &length));
+    SP_TRY(sp_check_utf8(name, g->prompts_text, length));
+    *lines = 1;
+    for (const char *p = g->prompts_text; *p; p++)
+        *lines += *p == '\n' || *p == '\r';
+    return SP_OK;
+}
+
+sp_status sp_generation_read_prompts(sp_generation *g)
+{
+    const splam_generate_options *o = g->o;
+    size_t lines = 0;
+    if (o->prompts_file) SP_TRY(load_prompts(g, &lines));
+    g->prompts = sp_alloc_zero((o->prompt_count + lines + 1) * sizeof *g->prompts);
+    if (!g->prompts) return SP_MEMORY;
+    for (size_t i = 0; i < o->prompt_count; i++)
+        g->prompts[g->prompt_count++] = o->prompts[i];
+    char *rest = g->prompts_text, *line;
+    while (rest && (line = strsep(&rest, "\r\n")) != NULL) {
+        bool blank;
+        SP_TRY(is_blank(line, &blank));
+        if (!blank) g->prompts[g->prompt_count++] = line;
+    }
+    if (g->prompt_count) return SP_OK;
+    if (o->prompts_file)
+        return sp_fail(SP_FORMAT, "%s: there is no prompt in it", file_name(o->prompts_file));
+    return sp_fail(SP_ARGUMENT, "a prompt is missing");
+}
+
+/* ---- what does not fit ---- */
+
+/* At most `capacity` - 4 bytes of a text as people may see it, and dots if there was more. */
+static void shorten(const char *text, char *out, size_t capacity)
+{
+    sp_clean_text(text, out, capacity - 3);
+    if (strlen(text) >= capacity - 3) strcat(out, "...");
+}
+
+static sp_status warn_of_cut(const sp_tokenizer *tokenizer, const char *what, const char *prompt)
+{
+    char shown[SHOWN_PROMPT + 4], cut[SHOWN_CUT + 4], *left_out = NULL;
+    int32_t *ids;
+    size_t count, most = sp_tokenizer_max_length(tokenizer) - 2;
+    if (strlen(prompt) <= most) return SP_OK; /* a token has a byte at least */
+    SP_TRY(sp_tokenizer_encode_all(tokenizer, prompt, &ids, &count));
+    sp_status status = SP_OK;
+    if (count > most) status = sp_tokenizer_decode(tokenizer, ids + most, count - most, &left_out);
+    sp_free(ids);
+    if (!left_out) return status;
+    shorten(prompt, shown, sizeof shown);
+    shorten(left_out, cut, sizeof cut);
+    sp_log_warn("the %s \"%s\" has %zu tokens and the text encoder takes %zu; what is cut is \"%s\"",
+                what, shown, count, most, cut);
+    sp_free(left_out);
+    return SP_OK;
+}
+
+/* ---- what is read as words ---- */
+
+/* "(WORDS:1.3)": the length of one that begins here, or 0. */
+static size_t weight_length(const char *text)
+{
+    if (*text != '(') return 0;
+    size_t words = 1 + strcspn(text + 1, "():\r\n");
+    if (text[words] != ':') return 0;
+    const char *at = text + words + 1;
+    at += strspn(at, " ");
+    at += *at == '-' || *at == '+';
+    size_t digits = strspn(at, ".0123456789");
+    const char *end = at + digits;
+    end += strspn(end, " ");
+    return digits && strpbrk(at, "0123456789") < at + digits && *end == ')'
+               ? (size_t)(end + 1 - text)
+               : 0;
+}
+
+/* "<lora:NAME:1>" and the like. */
+static size_t network_length(const char *text)
+{
+    static const char *const kinds[] = {"<lora:", "<lyco:", "<hypernet:"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (sp_starts_with(text, kinds[i])) {
+            size_t length = strcspn(text, ">\r\n");
+            return text[length] == '>' ? length + 1 : 0;
+        }
+    return 0;
+}
+
+static size_t break_length(const char *text, const char *at)
+{
+    static const char word[] = "BREAK";
+    size_t length = sizeof word - 1;
+    bool whole = sp_starts_with(at, word) && !isalnum((unsigned char)at[length]) &&
+                 (at == text || !isalnum((unsigned char)at[-1]));
+    return whole ? length : 0;
+}
+
+enum { SYNTAXES = 3 };
+
+/* The first of each syntax in a prompt, unless an earlier one has one already. */
+static void look_for_syntax(const char *prompt, const char *found[SYNTAXES], size_t length[SYNTAXES])
+{
+    for (const char *at = prompt; (at = strpbrk(at, "(<B")) != NULL; at++) {
+        const size_t lengths[SYNTAXES] = {weight_length(at), break_length(prompt, at),
+                                          network_length(at)};
+        for (int i = 0; i < SYNTAXES; i++)
+            if (lengths[i] && !found[i]) {
+                found[i] = at;
+                length[i] = lengths[i];
+            }
+    }
+}
+
+static void hint_at_syntax(const char *const found[SYNTAXES], const size_t length[SYNTAXES])
+{
+    char list[3 * SHOWN_PROMPT + 32] = "";
+    for (int i = 0; i < SYNTAXES; i++) {
+        char one[SHOWN_PROMPT], shown[SHOWN_PROMPT];
+        if (!found[i]) continue;
+        snprintf(one, sizeof one, "%.*s", (int)(length[i] < sizeof one ? length[i] : sizeof one),
+                 found[i]);
+        shorten(one, shown, sizeof shown);
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s\"%s\"", used ? ", " : "", shown);
+    }
+    if (*list)
+        sp_log_warn("%s in a prompt is read as words: there are no weights and no BREAK here%s",
+                    list, found[SYNTAXES - 1] ? ", and a LoRA is given by --lora" : "");
+}
+
+sp_status sp_generation_warn_of_prompts(const sp_generation *g)
+{
+    const sp_tokenizer *tokenizer = g->pipeline->tokenizer;
+    const char *found[SYNTAXES] = {NULL};
+    size_t length[SYNTAXES] = {0};
+    bool guided = sp_pipeline_is_guided(g->pipeline, g->guidance) && g->o->negative;
+    for (size_t i = 0; i < g->prompt_count; i++) {
+        SP_TRY(warn_of_cut(tokenizer, "prompt", g->prompts[i]));
+        look_for_syntax(g->prompts[i], found, length);
+    }
+    if (guided) {
+        SP_TRY(warn_of_cut(tokenizer, "negative prompt", g->o->negative));
+        look_for_syntax(g->o->negative, found, length);
+    }
+    hint_at_syntax(found, length);
+    return SP_OK;
+}
