@@ -2,9 +2,12 @@
  * network and noise. */
 #include "support.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "diffusion/pipeline.h"
 
 static const char *golden(const char *name)
@@ -343,31 +346,160 @@ static void test_students(void **state)
 
 /* ---- scheduler files ---- */
 
+static sp_status read_text(const char *text, sp_scheduler_config *config)
+{
+    json_t *json;
+    assert_ok(sp_json_parse(text, strlen(text), "scheduler_config.json", &json));
+    sp_status status = sp_scheduler_config_read(json, "scheduler_config.json", config);
+    json_decref(json);
+    return status;
+}
+
 static void check_refused(const char *text, const char *words)
 {
     sp_scheduler_config config;
-    json_t *json;
-    assert_ok(sp_json_parse(text, strlen(text), "scheduler_config.json", &json));
-    assert_status(sp_scheduler_config_read(json, "scheduler_config.json", &config), SP_UNSUPPORTED);
+    assert_status(read_text(text, &config), SP_UNSUPPORTED);
     assert_message(words);
-    json_decref(json);
 }
 
+/* What no sampler can do without. */
 static void test_refused_keys(void **state)
 {
     (void)state;
     check_refused("{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr");
-    check_refused("{\"thresholding\": true}", "thresholding");
-    check_refused("{\"use_karras_sigmas\": true}", "use_karras_sigmas");
     check_refused("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
-    check_refused("{\"clip_sample\": true}", "clip_sample");
     check_refused("{\"prediction_type\": \"sample\"}", "\"prediction_type\" is \"sample\"");
-    check_refused("{\"timestep_spacing\": \"random\"}", "random");
     check_refused("{\"beta_schedule\": \"squaredcos_cap_v2\"}", "squaredcos_cap_v2");
-    check_refused("{\"algorithm_type\": \"sde-dpmsolver++\"}", "sde-dpmsolver++");
-    check_refused("{\"lambda_min_clipped\": -5.1}", "lambda_min_clipped");
-    check_refused("{\"something_new\": 3}", "something_new");
     check_refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}", "Flow");
+    sp_scheduler_config config;
+    assert_status(read_text("[]", &config), SP_FORMAT);
+    assert_status(read_text("{\"set_alpha_to_one\": 3}", &config), SP_FORMAT);
+    char many[4096] = "{\"_class_name\": \"PNDMScheduler\"";
+    for (int i = 0; i <= SP_MOST_DEMANDS; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), ", \"new_%d\": %d", i, i + 1);
+    strcat(many, "}");
+    check_refused(many, "more than 24 keys");
+}
+
+/* What fn says on stderr. */
+static const char *said(void **state, void (*fn)(const void *), const void *context)
+{
+    static char text[4096];
+    const char *path = in_folder(state, "stderr.txt");
+    fflush(stderr);
+    int saved = dup(2), file = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    assert_true(saved >= 0 && file >= 0);
+    dup2(file, 2);
+    fn(context);
+    fflush(stderr);
+    dup2(saved, 2);
+    ssize_t length = pread(file, text, sizeof text - 1, 0);
+    close(saved);
+    close(file);
+    text[length > 0 ? length : 0] = 0;
+    return text;
+}
+
+typedef struct {
+    const sp_scheduler_config *config;
+    sp_sampler_kind kind;
+} check_context;
+
+static void check_sampler(const void *context)
+{
+    const check_context *c = context;
+    assert_ok(sp_sampler_check(c->config, c->kind));
+}
+
+/* `heeded` refuses the file and names key and value, when it is checked and when it is made; the
+ * others pass it over with one line that names the key. */
+static void check_demand(void **state, const char *text, unsigned heeded, const char *words)
+{
+    sp_scheduler_config config;
+    assert_ok(read_text(text, &config));
+    for (int k = 0; k < SP_SAMPLER_COUNT; k++) {
+        sp_sampler sampler;
+        sp_sampler_kind kind = (sp_sampler_kind)k;
+        sp_status made = sp_sampler_create(&config, &(sp_sampler_options){.kind = kind, .steps = 4}, &sampler);
+        if (heeded & 1u << k) {
+            assert_int_equal(made, SP_UNSUPPORTED);
+            assert_message(words);
+            assert_message(sp_sampler_name(kind));
+            assert_status(sp_sampler_check(&config, kind), SP_UNSUPPORTED);
+            assert_message(words);
+        } else {
+            assert_ok(made);
+            sp_sampler_free(&sampler);
+            const char *warning = said(state, check_sampler, &(check_context){&config, kind});
+            if (!strstr(warning, words) || strchr(warning, '\n') != strrchr(warning, '\n'))
+                fail_msg("%s with %s: \"%s\"", text, sp_sampler_name(kind), warning);
+        }
+    }
+}
+
+/* A key of another sampler keeps nobody from sampling. */
+static void test_demands(void **state)
+{
+    const unsigned lcm = SP_SAMPLER_BIT(LCM), tcd = SP_SAMPLER_BIT(TCD), ddim = SP_SAMPLER_BIT(DDIM);
+    const unsigned euler = SP_SAMPLER_BIT(EULER), dpm = SP_SAMPLER_BIT(DPMPP_2M);
+    const unsigned sigmas = euler | dpm;
+    check_demand(state, "{\"thresholding\": true}", lcm | tcd | ddim | dpm, "\"thresholding\" is true");
+    check_demand(state, "{\"clip_sample\": true}", lcm | tcd | ddim, "\"clip_sample\" is true");
+    check_demand(state, "{\"use_karras_sigmas\": true}", sigmas, "\"use_karras_sigmas\" is true");
+    check_demand(state, "{\"use_exponential_sigmas\": true}", sigmas, "use_exponential_sigmas");
+    check_demand(state, "{\"use_beta_sigmas\": true}", sigmas, "use_beta_sigmas");
+    check_demand(state, "{\"use_lu_lambdas\": true}", dpm, "use_lu_lambdas");
+    check_demand(state, "{\"use_flow_sigmas\": true}", dpm, "use_flow_sigmas");
+    check_demand(state, "{\"solver_order\": 3}", dpm, "\"solver_order\" is 3");
+    check_demand(state, "{\"algorithm_type\": \"sde-dpmsolver++\"}", dpm, "sde-dpmsolver++");
+    check_demand(state, "{\"solver_type\": \"heun\"}", dpm, "heun");
+    check_demand(state, "{\"lambda_min_clipped\": -5.1}", dpm, "lambda_min_clipped");
+    check_demand(state, "{\"timestep_spacing\": \"random\"}", euler | dpm | ddim, "random");
+    check_demand(state, "{\"final_sigmas_type\": \"new\"}", euler | dpm, "final_sigmas_type");
+    check_demand(state, "{\"interpolation_type\": \"log_linear\"}", euler, "log_linear");
+    check_demand(state, "{\"timestep_scaling\": 5.5}", lcm, "\"timestep_scaling\" is 5.5");
+    check_demand(state, "{\"sigma_max\": 80}", euler, "\"sigma_max\" is 80");
+    /* an unknown key is the named class's */
+    check_demand(state, "{\"something_new\": 3}", sp_all_samplers, "\"something_new\" is 3");
+    check_demand(state, "{\"_class_name\": \"PNDMScheduler\", \"something_new\": 3}", 0, "something_new");
+    check_demand(state, "{\"_class_name\": \"EulerDiscreteScheduler\", \"something_new\": 3}", euler, "something_new");
+    check_demand(state, "{\"something_new_of_a_length_that_nobody_would_ever_write\": true}", sp_all_samplers,
+                 "something_new_of_a_length_that_nobody_would_...");
+}
+
+/* A file with everything of diffusers at its own values asks for nothing. */
+static void test_usual_keys(void **state)
+{
+    static const char text[] =
+        "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"algorithm_type\": \"dpmsolver++\","
+        " \"beta_schedule\": \"scaled_linear\", \"dynamic_thresholding_ratio\": 0.995,"
+        " \"euler_at_final\": false, \"final_sigmas_type\": \"zero\", \"flow_shift\": 1.0,"
+        " \"lambda_min_clipped\": null, \"lower_order_final\": true, \"solver_order\": 2,"
+        " \"solver_type\": \"midpoint\", \"thresholding\": false, \"trained_betas\": null,"
+        " \"use_karras_sigmas\": false, \"use_lu_lambdas\": false, \"variance_type\": null,"
+        " \"timestep_scaling\": 10.0, \"timestep_type\": \"discrete\", \"predict_x0\": true,"
+        " \"disable_corrector\": [], \"solver_p\": null, \"rescale_betas_zero_snr\": false}";
+    sp_scheduler_config config;
+    assert_ok(read_text(text, &config));
+    assert_int_equal(config.demands, 0);
+    for (int k = 0; k < SP_SAMPLER_COUNT; k++)
+        assert_string_equal(said(state, check_sampler, &(check_context){&config, (sp_sampler_kind)k}), "");
+}
+
+/* A path that is longer than the message has room for. */
+static void test_long_path(void **state)
+{
+    (void)state;
+    char path[400];
+    sp_scheduler_config config;
+    json_t *json = json_pack("{s:i}", "something_new", 1);
+    memset(path, 'a', sizeof path);
+    strcpy(path + 380, "/config.json");
+    assert_ok(sp_scheduler_config_read(json, path, &config));
+    json_decref(json);
+    assert_true(strlen(config.where) == sizeof config.where - 1 && sp_starts_with(config.where, "...a"));
+    assert_status(sp_sampler_check(&config, SP_SAMPLER_DDIM), SP_UNSUPPORTED);
+    assert_message("aa/config.json");
 }
 
 static void test_infinity(void **state)
@@ -439,6 +571,9 @@ int main(void)
         cmocka_unit_test(test_step_limits),
         cmocka_unit_test(test_students),
         cmocka_unit_test(test_refused_keys),
+        cmocka_unit_test(test_demands),
+        cmocka_unit_test(test_usual_keys),
+        cmocka_unit_test(test_long_path),
         cmocka_unit_test(test_infinity),
         cmocka_unit_test(test_final_sigma),
         cmocka_unit_test(test_failing_allocations),

@@ -16,6 +16,7 @@ static sp_status choose_sampler(sp_generation *g)
     const sp_scheduler_config *scheduler = &g->pipeline->scheduler;
     g->sampler.kind = sp_sampler_for(scheduler);
     if (o->sampler) SP_TRY(sp_sampler_kind_of(o->sampler, &g->sampler.kind));
+    SP_TRY(sp_sampler_check(scheduler, g->sampler.kind));
     int64_t steps = o->steps ? o->steps : sp_sampler_steps_for(scheduler, g->sampler.kind);
     if (steps < 1 || steps > SP_MAX_TIMESTEPS)
         return sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps);

@@ -2,6 +2,7 @@
 #include "diffusion/sampler.h"
 #include <math.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
 
@@ -50,6 +51,27 @@ int sp_sampler_steps_for(const sp_scheduler_config *config, sp_sampler_kind kind
 {
     return config->distilled_steps > 0 && kind == sp_sampler_for(config) ? config->distilled_steps
                                                                          : kinds[kind].steps;
+}
+
+/* ---- what the scheduler's file asks for ---- */
+
+static sp_status check_demands(const sp_scheduler_config *config, sp_sampler_kind kind, bool warn)
+{
+    for (int i = 0; i < config->demands; i++) {
+        const sp_scheduler_demand *d = &config->demand[i];
+        if (d->heeded_by & 1u << kind)
+            return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" is %s, which is not supported with the sampler %s",
+                           config->where, d->key, d->value, kinds[kind].name);
+        if (warn)
+            sp_log_warn("%s: \"%s\" is %s, which is nothing to the sampler %s", config->where, d->key,
+                        d->value, kinds[kind].name);
+    }
+    return SP_OK;
+}
+
+sp_status sp_sampler_check(const sp_scheduler_config *config, sp_sampler_kind kind)
+{
+    return check_demands(config, kind, true);
 }
 
 /* lcm and tcd take their timesteps from M points, the others from all. */
@@ -329,6 +351,7 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
                             sp_sampler *out)
 {
     memset(out, 0, sizeof *out);
+    SP_TRY(check_demands(config, options->kind, false));
     SP_TRY(check_steps(config, options));
     sp_sampler sampler = {.kind = options->kind, .count = options->steps};
     sampler.step = sp_alloc_zero((size_t)options->steps * sizeof *sampler.step);

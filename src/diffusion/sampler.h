@@ -17,24 +17,13 @@
 #include <stdint.h>
 #include "diffusion/scheduler_config.h"
 
-/* (kind, name, how many steps it takes when nobody says) */
-#define SP_SAMPLER_LIST(X)                                                                         \
-    X(LCM, "lcm", 4)                                                                               \
-    X(DDIM, "ddim", 50)                                                                            \
-    X(DPMPP_2M, "dpm++2m", 20)                                                                     \
-    X(EULER, "euler", 30)                                                                          \
-    X(TCD, "tcd", 4)
-typedef enum {
-#define X(name, text, steps) SP_SAMPLER_##name,
-    SP_SAMPLER_LIST(X)
-#undef X
-        SP_SAMPLER_COUNT
-} sp_sampler_kind;
-
 const char *sp_sampler_name(sp_sampler_kind kind);
 static const double sp_default_eta = 0.3; /* of tcd, as in diffusers */
 /* SP_ARGUMENT, listing the names there are. */
 sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out);
+/* Before a run: SP_UNSUPPORTED naming a key of the scheduler's file that the sampler would heed and
+ * that is not done here; one warning for each that it passes over. */
+sp_status sp_sampler_check(const sp_scheduler_config *config, sp_sampler_kind kind);
 /* How a student of that kind is meant to be sampled; dpm++2m for any other model. */
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config);
 /* How many steps when nobody says: the student's own number with its own sampler. */
@@ -69,7 +58,7 @@ typedef struct {
     bool old_grid;   /* lcm: floor(M/n) grid points apart; 4 steps: 999, 759, 519, 279 */
 } sp_sampler_options;
 
-/* sp_sampler_free in the end. SP_ARGUMENT when `steps` is out of range for the sampler and the
+/* sp_sampler_free in the end. SP_UNSUPPORTED as sp_sampler_check; SP_ARGUMENT when `steps` is out of range for the sampler and the
  * model's schedule, or when the strength leaves too few. */
 sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
                             sp_sampler *out);

@@ -1,5 +1,6 @@
 /* Reading a scheduler's configuration. */
 #include "diffusion/scheduler_config.h"
+#include <stdio.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
@@ -7,93 +8,212 @@
 #include "models/config.h"
 #include "models/original.h"
 
-/* Keys that are absent here pass only if null or false: trained_betas, thresholding, clip_sample,
- * rescale_betas_zero_snr, use_karras_sigmas and its like, sigma_min, sigma_max, ... */
-static const sp_config_rule rules[] = {
-    {"num_train_timesteps", NULL},
-    {"beta_start", NULL},
-    {"beta_end", NULL},
-    {"beta_schedule", NULL},
-    {"prediction_type", NULL},
-    {"timestep_spacing", NULL},
-    {"steps_offset", NULL},
-    {"set_alpha_to_one", NULL},
-    {"original_inference_steps", NULL},
-    {"final_sigmas_type", NULL},
-    {"lower_order_final", NULL},
-    {"euler_at_final", NULL},
-    {"algorithm_type", NULL},
-    {"solver_type", NULL},
-    {"timestep_scaling", "10"},
-    {"solver_order", "2"},
-    {"interpolation_type", "\"linear\""},
-    {"timestep_type", "\"discrete\""},
-    /* of no consequence for the samplers here, or only together with a key that is refused */
-    {"skip_prk_steps", NULL},
-    {"clip_sample_range", NULL},
-    {"dynamic_thresholding_ratio", NULL},
-    {"sample_max_value", NULL},
-    {"variance_type", NULL},
-    {"flow_shift", NULL},
-    {"time_shift_type", NULL},
-    {"predict_x0", NULL},
-    {"disable_corrector", NULL},
+enum {
+    DPM = SP_SAMPLER_BIT(DPMPP_2M),
+    EULER = SP_SAMPLER_BIT(EULER),
+    LCM = SP_SAMPLER_BIT(LCM),
+    TCD = SP_SAMPLER_BIT(TCD),
+    DDIM = SP_SAMPLER_BIT(DDIM),
+    CLIPPED = LCM | TCD | DDIM, /* have clip_sample and thresholding */
+    SPACED = DPM | EULER | DDIM /* have timestep_spacing */
 };
 
-/* The place of a text among `choices`; absent or null: `fallback`. */
-static sp_status read_choice(const json_t *config, const char *key, const char *const *choices,
+/* ---- keys ---- */
+
+/* Keys that some samplers heed, and the value at which nothing is asked for (NULL: null or false). */
+typedef struct {
+    const char *key, *usual;
+    unsigned heeded_by;
+} demand_rule;
+static const demand_rule demand_rules[] = {
+    {"clip_sample", NULL, CLIPPED},
+    {"thresholding", NULL, CLIPPED | DPM},
+    {"timestep_scaling", "10", LCM},
+    {"interpolation_type", "\"linear\"", EULER},
+    {"timestep_type", "\"discrete\"", EULER},
+    {"sigma_min", NULL, EULER},
+    {"sigma_max", NULL, EULER},
+    {"use_karras_sigmas", NULL, EULER | DPM},
+    {"use_exponential_sigmas", NULL, EULER | DPM},
+    {"use_beta_sigmas", NULL, EULER | DPM},
+    {"use_lu_lambdas", NULL, DPM},
+    {"use_flow_sigmas", NULL, DPM},
+    {"use_dynamic_shifting", NULL, DPM},
+    {"lambda_min_clipped", NULL, DPM},
+    {"solver_order", "2", DPM},
+};
+
+/* Keys that are read below, and keys of no consequence for the samplers here or only together with
+ * another that is a demand. */
+static const char *const plain_keys[] = {
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type",
+    "timestep_spacing", "steps_offset", "set_alpha_to_one", "original_inference_steps",
+    "final_sigmas_type", "lower_order_final", "euler_at_final", "algorithm_type", "solver_type",
+    "skip_prk_steps", "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value",
+    "variance_type", "flow_shift", "time_shift_type", "predict_x0", "disable_corrector", "solver_p",
+    "shift_terminal", "trained_betas", "rescale_betas_zero_snr"};
+
+/* Whose an unknown key is. */
+static const struct {
+    const char *class_name;
+    unsigned samplers;
+} classes[] = {
+    {"LCMScheduler", LCM},
+    {"TCDScheduler", TCD},
+    {"DDIMScheduler", DDIM},
+    {"DPMSolverMultistepScheduler", DPM},
+    {"EulerDiscreteScheduler", EULER},
+};
+
+static unsigned samplers_of(const char *class_name)
+{
+    if (!class_name) return sp_all_samplers;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strcmp(class_name, classes[i].class_name) == 0) return classes[i].samplers;
+    return 0;
+}
+
+/* ---- demands ---- */
+
+/* The text and, if it does not fit, "..." at its end. */
+static void shorten(char *out, size_t size, const char *text)
+{
+    if ((size_t)snprintf(out, size, "%s", text) >= size) memcpy(out + size - 4, "...", 4);
+}
+
+static sp_status add_demand(sp_scheduler_config *out, const char *key, const json_t *value,
+                            unsigned heeded_by)
+{
+    if (out->demands == SP_MOST_DEMANDS)
+        return sp_fail(SP_UNSUPPORTED, "%s: more than %d keys ask for what is not supported, the last \"%.64s\"",
+                       out->where, SP_MOST_DEMANDS, key);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    if (!text) return SP_MEMORY;
+    sp_scheduler_demand *demand = &out->demand[out->demands++];
+    shorten(demand->key, sizeof demand->key, key);
+    shorten(demand->value, sizeof demand->value, text);
+    demand->heeded_by = heeded_by;
+    sp_free(text);
+    return SP_OK;
+}
+
+/* Equal as JSON, but that 10 is 10.0. */
+static sp_status is_usual(const json_t *value, const char *usual, bool *out)
+{
+    *out = json_is_null(value) || (!usual && json_is_false(value));
+    if (*out || !usual) return SP_OK;
+    json_t *expected = json_loads(usual, JSON_DECODE_ANY, NULL);
+    if (!expected) return sp_fail(SP_MEMORY, "out of memory for a scheduler's settings");
+    *out = json_is_number(value) && json_is_number(expected)
+               ? json_number_value(value) == json_number_value(expected)
+               : json_equal(value, expected);
+    json_decref(expected);
+    return SP_OK;
+}
+
+static bool is_plain(const char *key)
+{
+    for (size_t i = 0; i < sizeof plain_keys / sizeof *plain_keys; i++)
+        if (strcmp(key, plain_keys[i]) == 0) return true;
+    return false;
+}
+
+static sp_status read_demand(const char *key, const json_t *value, const char *class_name,
+                             sp_scheduler_config *out)
+{
+    demand_rule rule = {.key = key, .heeded_by = samplers_of(class_name)};
+    bool usual;
+    if (key[0] == '_' || is_plain(key)) return SP_OK;
+    for (size_t i = 0; i < sizeof demand_rules / sizeof *demand_rules; i++)
+        if (strcmp(key, demand_rules[i].key) == 0) rule = demand_rules[i];
+    SP_TRY(is_usual(value, rule.usual, &usual));
+    return usual ? SP_OK : add_demand(out, key, value, rule.heeded_by);
+}
+
+static sp_status read_demands(const json_t *config, const char *class_name, sp_scheduler_config *out)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+        SP_TRY(read_demand(key, value, class_name, out));
+    return SP_OK;
+}
+
+/* ---- values ---- */
+
+/* The place of a text among `choices`; absent or null: `fallback`, and -2 for another one. */
+static sp_status find_choice(const json_t *config, const char *key, const char *const *choices,
                              int count, int fallback, const char *where, int *out)
 {
     const char *text;
     SP_TRY(sp_json_text(config, key, NULL, where, &text));
-    *out = fallback;
-    if (!text) return SP_OK;
-    for (int i = 0; i < count; i++)
-        if (strcmp(text, choices[i]) == 0) {
-            *out = i;
-            return SP_OK;
-        }
-    return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" is \"%.64s\", which is not supported", where, key,
-                   text);
+    *out = text ? -2 : fallback;
+    for (int i = 0; text && i < count; i++)
+        if (strcmp(text, choices[i]) == 0) *out = i;
+    return SP_OK;
 }
 
-static sp_status read_noise_schedule(const json_t *config, const char *where,
-                                     sp_scheduler_config *out)
+/* Another text than `choices` is a demand on some samplers, and `fallback` to the others. */
+static sp_status read_choice(const json_t *config, const char *key, const char *const *choices,
+                             int count, int fallback, unsigned heeded_by, sp_scheduler_config *out,
+                             int *choice)
+{
+    SP_TRY(find_choice(config, key, choices, count, fallback, out->where, choice));
+    if (*choice != -2) return SP_OK;
+    *choice = fallback;
+    return add_demand(out, key, json_object_get(config, key), heeded_by);
+}
+
+static sp_status refuse(const json_t *config, const char *key, const sp_scheduler_config *out)
+{
+    const json_t *value = json_object_get(config, key);
+    if (!value || json_is_null(value) || json_is_false(value)) return SP_OK;
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    sp_status status = sp_fail(SP_UNSUPPORTED, "%s: \"%s\" (%.48s) is not supported", out->where, key,
+                               text ? text : "?");
+    sp_free(text);
+    return status;
+}
+
+static sp_status read_noise_schedule(const json_t *config, sp_scheduler_config *out)
 {
     static const char *const predictions[] = {"epsilon", "v_prediction"};
+    const char *where = out->where, *betas;
     int64_t timesteps;
     double start, end;
-    const char *betas;
     int prediction;
-    SP_TRY(
-        sp_config_int(config, "num_train_timesteps", 1000, 2, SP_MAX_TIMESTEPS, where, &timesteps));
+    SP_TRY(sp_config_int(config, "num_train_timesteps", 1000, 2, SP_MAX_TIMESTEPS, where, &timesteps));
     /* the defaults of the class */
     bool latent = out->student == SP_STUDENT_LCM || out->student == SP_STUDENT_TCD;
-    SP_TRY(
-        sp_json_text(config, "beta_schedule", latent ? "scaled_linear" : "linear", where, &betas));
+    SP_TRY(sp_json_text(config, "beta_schedule", latent ? "scaled_linear" : "linear", where, &betas));
     SP_TRY(sp_json_double(config, "beta_start", latent ? 0.00085 : 0.0001, where, &start));
     SP_TRY(sp_json_double(config, "beta_end", latent ? 0.012 : 0.02, where, &end));
-    SP_TRY(read_choice(config, "prediction_type", predictions, 2, 0, where, &prediction));
-    sp_status status =
-        sp_schedule_make(betas, start, end, (int)timesteps,
-                         prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &out->schedule);
+    SP_TRY(refuse(config, "trained_betas", out));
+    SP_TRY(find_choice(config, "prediction_type", predictions, 2, 0, where, &prediction));
+    if (prediction < 0)
+        return sp_fail(SP_UNSUPPORTED, "%s: \"prediction_type\" is \"%.64s\", which is not supported", where,
+                       json_string_value(json_object_get(config, "prediction_type")));
+    sp_status status = sp_schedule_make(betas, start, end, (int)timesteps,
+                                        prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON,
+                                        &out->schedule);
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
-static sp_status read_sampling(const json_t *config, const char *where, sp_scheduler_config *out)
+static sp_status read_sampling(const json_t *config, sp_scheduler_config *out)
 {
     static const char *const spacings[] = {"leading", "linspace", "trailing"};
     static const char *const finals[] = {"zero", "sigma_min"};
     static const char *const algorithms[] = {"dpmsolver++",
                                              "deis"}; /* diffusers reads DEIS's settings as these */
     static const char *const solvers[] = {"midpoint", "logrho", "bh1", "bh2"};
+    const char *where = out->where;
     int64_t offset, original;
     int spacing, final, unused;
     int64_t last = out->schedule.timesteps - 1;
-    SP_TRY(read_choice(config, "timestep_spacing", spacings, 3, -1, where, &spacing));
-    SP_TRY(read_choice(config, "final_sigmas_type", finals, 2, 0, where, &final));
-    SP_TRY(read_choice(config, "algorithm_type", algorithms, 2, 0, where, &unused));
-    SP_TRY(read_choice(config, "solver_type", solvers, 4, 0, where, &unused));
+    SP_TRY(read_choice(config, "timestep_spacing", spacings, 3, -1, SPACED, out, &spacing));
+    SP_TRY(read_choice(config, "final_sigmas_type", finals, 2, 0, EULER | DPM, out, &final));
+    SP_TRY(read_choice(config, "algorithm_type", algorithms, 2, 0, DPM, out, &unused));
+    SP_TRY(read_choice(config, "solver_type", solvers, 4, 0, DPM, out, &unused));
     SP_TRY(sp_config_int(config, "steps_offset", 0, 0, last, where, &offset));
     SP_TRY(sp_config_int(config, "original_inference_steps",
                          out->schedule.timesteps < 50 ? out->schedule.timesteps : 50, 1,
@@ -108,11 +228,10 @@ static sp_status read_sampling(const json_t *config, const char *where, sp_sched
     return SP_OK;
 }
 
-static sp_status read_student(const json_t *config, const char *where, const char *class_name,
-                              sp_scheduler_config *out)
+static sp_status read_student(const json_t *config, const char *class_name, sp_scheduler_config *out)
 {
     int64_t steps;
-    SP_TRY(sp_config_int(config, "_distilled_steps", 0, 0, SP_MAX_TIMESTEPS, where, &steps));
+    SP_TRY(sp_config_int(config, "_distilled_steps", 0, 0, SP_MAX_TIMESTEPS, out->where, &steps));
     out->distilled_steps = (int)steps;
     if (class_name && strcmp(class_name, "LCMScheduler") == 0)
         out->student = SP_STUDENT_LCM;
@@ -123,18 +242,28 @@ static sp_status read_student(const json_t *config, const char *where, const cha
     return SP_OK;
 }
 
-sp_status sp_scheduler_config_read(const json_t *config, const char *where,
-                                   sp_scheduler_config *out)
+/* The end of a path that is too long. */
+static void set_where(sp_scheduler_config *out, const char *where)
 {
-    SP_TRY(sp_config_check(config, where, rules, sizeof rules / sizeof *rules));
-    const char *class_name = json_string_value(json_object_get(config, "_class_name"));
+    size_t length = strlen(where), most = sizeof out->where - 1;
+    bool fits = length <= most;
+    snprintf(out->where, sizeof out->where, "%s%s", fits ? "" : "...",
+             fits ? where : where + length - (most - strlen("...")));
+}
+
+sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_scheduler_config *out)
+{
     memset(out, 0, sizeof *out);
-    SP_TRY(read_student(config, where, class_name, out));
+    set_where(out, where);
+    if (!json_is_object(config)) return sp_fail(SP_FORMAT, "%s: must hold a JSON object", out->where);
+    const char *class_name = json_string_value(json_object_get(config, "_class_name"));
+    SP_TRY(read_student(config, class_name, out));
     if (class_name && strstr(class_name, "Flow"))
-        return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", where,
-                       class_name);
-    SP_TRY(read_noise_schedule(config, where, out));
-    return read_sampling(config, where, out);
+        return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", out->where, class_name);
+    SP_TRY(read_noise_schedule(config, out));
+    SP_TRY(read_sampling(config, out));
+    SP_TRY(read_demands(config, class_name, out));
+    return refuse(config, "rescale_betas_zero_snr", out);
 }
 
 /* Python writes infinite numbers as no JSON can hold them (lambda_min_clipped is one in many

@@ -4,6 +4,7 @@
 #define SP_DIFFUSION_SCHEDULER_CONFIG_H
 #include <stdbool.h>
 #include "base/json.h"
+#include "diffusion/sampler_kind.h"
 #include "diffusion/schedule.h"
 #include "models/model_folder.h"
 
@@ -20,7 +21,16 @@ typedef enum {
  * passes over, is one that steps with DDIM along its phases or its grid (pcm, progressive). */
 typedef enum { SP_STUDENT_NONE, SP_STUDENT_LCM, SP_STUDENT_TCD, SP_STUDENT_DDIM } sp_student_kind;
 
+/* A key that asks for what is not done here. Samplers that would heed it refuse the file, the others
+ * pass it over as diffusers' classes pass over what they do not have. */
 typedef struct {
+    char key[48], value[48]; /* as in the file, shortened; the value as JSON */
+    unsigned heeded_by;      /* SP_SAMPLER_BIT */
+} sp_scheduler_demand;
+enum { SP_MOST_DEMANDS = 24 };
+
+typedef struct {
+    char where[256]; /* the file, for messages; of a longer path the end */
     sp_noise_schedule schedule;
     sp_student_kind student;
     int distilled_steps; /* how many steps the student was made for; 0: nobody says */
@@ -31,13 +41,17 @@ typedef struct {
     bool final_sigma_min;   /* DPM-Solver++ and Euler end at the sigma of timestep 0, not at 0 */
     bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order */
     bool euler_at_final;    /* DPM-Solver++: the last step is first order */
+    int demands;
+    sp_scheduler_demand demand[SP_MOST_DEMANDS];
 } sp_scheduler_config;
 
 /* Any scheduler class of diffusers; keys that it does not have take the default of the class
  * converted to, but clip_sample, which latent models never have, is false. SP_IO, SP_FORMAT;
- * SP_UNSUPPORTED naming the key and its value for whatever would change the result and is not done
- * here (trained_betas, zero terminal SNR, thresholding, clip_sample, Karras and other sigmas,
- * sample prediction, ...). Python's bare Infinity is read as null. */
+ * SP_UNSUPPORTED naming the key and its value for what would change the noise schedule or the
+ * prediction and is not done here (trained_betas, zero terminal SNR, sample prediction, flow
+ * models, ...). What matters to some samplers alone (thresholding, clip_sample, beta sigmas, ...)
+ * and what nobody knows is kept in `demand`: an unknown key belongs to the class that the file
+ * names, and where it names none to every sampler. Python's bare Infinity is read as null. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
 /* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells. *json (may
  * be NULL) receives it as it stands there (json_decref). */

@@ -368,6 +368,7 @@ static sp_status distill(distillation *d)
     const sp_distill_options *o = d->options;
     const sp_pipeline_options parts = {.parts = SP_PART_UNET, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
+    SP_TRY(sp_sampler_check(&d->teacher->scheduler, SP_SAMPLER_DDIM)); /* the solver on the teacher's paths */
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.schedule));
     SP_TRY(configure_student(d));
     if (!o->dry_run && o->rank == 0)
