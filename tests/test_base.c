@@ -462,6 +462,40 @@ static void test_json_values(void **state)
     json_decref(config);
 }
 
+/* Values of every length around the room for them: whole, or cut with "..." between characters. */
+static void test_json_brief(void **state)
+{
+    (void)state;
+    enum { SIZE = 16, MOST = 40 };
+    for (size_t count = 0; count < MOST; count++) {
+        char text[4 * MOST] = "", buffer[SIZE + 4];
+        for (size_t i = 0; i < count; i++)
+            strcat(text, i % 3 ? "\xe6\x97\xa5" : "a");
+        json_t *value = json_string(text);
+        memset(buffer, '#', sizeof buffer);
+        assert_ptr_equal(sp_json_brief(value, buffer, SIZE), buffer);
+        size_t length = strlen(buffer);
+        assert_true(length < SIZE);
+        assert_memory_equal(buffer + SIZE, "####", 4);
+        if (strlen(text) + 2 < SIZE) { /* two quotes and a NUL */
+            assert_memory_equal(buffer + 1, text, strlen(text));
+        } else {
+            assert_string_equal(buffer + length - 3, "...");
+            assert_memory_equal(buffer + 1, text, length - 4);
+            assert_true(length >= SIZE - 3);
+            assert_int_not_equal((unsigned char)text[length - 4] & 0xc0, 0x80);
+        }
+        json_decref(value);
+    }
+    json_t *list = json_array();
+    char buffer[64];
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(json_array_append_new(list, json_integer(i)), 0);
+    sp_json_brief(list, buffer, sizeof buffer);
+    assert_string_equal(buffer, "[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,...");
+    json_decref(list);
+}
+
 static void test_json_bad_text(void **state)
 {
     (void)state;
@@ -718,6 +752,7 @@ int main(void)
         with_folder(test_trees),
         with_folder(test_listing_is_sorted),
         cmocka_unit_test(test_json_values),
+        cmocka_unit_test(test_json_brief),
         cmocka_unit_test(test_json_bad_text),
         with_folder(test_json_files),
         with_folder(test_json_allocation_failure),

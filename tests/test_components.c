@@ -381,6 +381,26 @@ static void test_bad_configs(void **state)
     }
 }
 
+/* A long value is quoted as far as the message has room for it. */
+static void test_long_values(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000 };
+    char text[COUNT * 8 + 64] = "{\"trained_betas\": [";
+    size_t length = strlen(text);
+    for (int i = 0; i < COUNT; i++)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s0.%d", i ? "," : "", 1000 + i);
+    snprintf(text + length, sizeof text - length, "]}");
+    sp_component_config config;
+    assert_status(read_config(UNET, text, &config), SP_UNSUPPORTED);
+    assert_string_equal(sp_error_message(), "config.json: \"trained_betas\" ([0.1,0.1001,0.1002,0.1003,0.1004,0.1005,"
+                                            "0.1006,0.1007,0.1008...) is not supported");
+    snprintf(text, sizeof text, "{\"trained_betas\": \"%0*d\"}", COUNT, 7);
+    assert_status(read_config(UNET, text, &config), SP_UNSUPPORTED);
+    assert_string_equal(sp_error_message(), "config.json: \"trained_betas\" (\"000000000000000000000000000000000000000"
+                                            "00000000000000000000...) is not supported");
+}
+
 /* ---- opening ---- */
 
 static void test_model_folder(void **state)
@@ -691,6 +711,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_config_round_trip),
         cmocka_unit_test(test_bad_configs),
+        cmocka_unit_test(test_long_values),
         cmocka_unit_test_setup_teardown(test_model_folder, make_test_folder, remove_test_folder),
         cmocka_unit_test(test_open_either_folder),
         cmocka_unit_test_setup_teardown(test_damaged_weights, make_test_folder, remove_test_folder),

@@ -17,6 +17,11 @@ sp_status sp_json_save(const char *path,
  * when out of memory. */
 json_t *sp_json_seed(uint64_t seed);
 
+/* The value as JSON on one line, for a message: at most size - 1 bytes (size: 4 or more), of which the last three
+ * are "..." if it is longer; it is cut between characters. Numbers have
+ * nine digits. Returns buffer, which always ends with a NUL. */
+const char *sp_json_brief(const json_t *value, char *buffer, size_t size);
+
 /* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives
  * `fallback`; a value of another type is SP_FORMAT. */
 sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where,

@@ -1,20 +1,8 @@
+/* Bounded look-ups in a config.json, and the refusal of what is not done. */
 #include "models/config.h"
 
 #include <math.h>
 #include <string.h>
-
-/* The value as JSON text, shortened for a message. */
-static const char *value_text(const json_t *value, char *buffer, size_t size)
-{
-    size_t length = json_dumpb(value, buffer, size - 1, JSON_ENCODE_ANY | JSON_COMPACT);
-    if (length < size) {
-        buffer[length] = 0;
-    } else {
-        buffer[size - 1] = 0;
-        memcpy(buffer + size - 4, "...", 3);
-    }
-    return buffer;
-}
 
 /* Equal as JSON, except that 1 is 1.0 and that a list of equal values is that value. */
 static bool agrees(const json_t *value, const json_t *expected)
@@ -39,7 +27,7 @@ static sp_status check_key(const char *key, const json_t *value, const char *whe
     if (!rule) {
         if (json_is_null(value) || json_is_false(value)) return SP_OK;
         return sp_fail(SP_UNSUPPORTED, "%s: \"%.64s\" (%s) is not supported", where, key,
-                       value_text(value, text, sizeof text));
+                       sp_json_brief(value, text, sizeof text));
     }
     if (!rule->only) return SP_OK;
     json_t *expected = json_loads(rule->only, JSON_DECODE_ANY, NULL);
@@ -48,7 +36,7 @@ static sp_status check_key(const char *key, const json_t *value, const char *whe
     json_decref(expected);
     if (good) return SP_OK;
     return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" is %s, and only %s is supported", where, key,
-                   value_text(value, text, sizeof text), rule->only);
+                   sp_json_brief(value, text, sizeof text), rule->only);
 }
 
 sp_status sp_config_check(const json_t *config, const char *where, const sp_config_rule *rules,

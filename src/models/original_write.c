@@ -224,16 +224,12 @@ static sp_status compare(const char *folder, const json_t *wanted, const json_t 
     {
         const json_t *other = json_object_get(told, key);
         if (is_ignored(key) || (other && json_equal(value, other))) continue;
-        char *is = json_dumps(value, JSON_ENCODE_ANY),
-             *would = other ? json_dumps(other, JSON_ENCODE_ANY) : NULL;
-        sp_status status =
-            sp_fail(SP_UNSUPPORTED,
-                    "%s: \"%s\" is %s, and a file of original names would be read with %s: it has "
-                    "no configuration, and what Stable Diffusion 1.x and 2.x have is assumed",
-                    folder, key, is ? is : "?", would ? would : "none");
-        sp_free(is);
-        sp_free(would);
-        return status;
+        char is[64], would[64];
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: \"%s\" is %s, and a file of original names would be read with %s: it has "
+                       "no configuration, and what Stable Diffusion 1.x and 2.x have is assumed",
+                       folder, key, sp_json_brief(value, is, sizeof is),
+                       other ? sp_json_brief(other, would, sizeof would) : "none");
     }
     return SP_OK;
 }
