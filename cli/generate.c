@@ -122,8 +122,9 @@ int cli_generate(int argc, char **argv)
         OPTION_PRECISION(&p.precision),
         {.name = "clip-skip", .kind = OPTION_INTEGER, .value = &p.clip_skip, .argument = "N", .high = 1000,
          .help = "last layers of the text encoder left out", .fallback = "0"},
-        {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "DIR",
-         .help = "another autoencoder: a folder with an AutoencoderKL or an AutoencoderTiny (TAESD)",
+        {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "PATH",
+         .help = "another autoencoder, AutoencoderKL or AutoencoderTiny (TAESD): its folder or its file, or a model with "
+                 "one",
          .fallback = "the model's own"},
         {.name = "vae-tiling", .kind = OPTION_CHOICE, .value = &p.vae_tiling, .choices = "auto|on|off",
          .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping "

@@ -173,8 +173,8 @@ typedef struct {
 typedef struct {
     const char *model; /* a diffusers folder or a checkpoint of one file */
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
-    const char *vae;   /* another autoencoder's folder, AutoencoderKL or AutoencoderTiny, or that of
-                          a model with one [the model's own] */
+    const char *vae;   /* another autoencoder, AutoencoderKL or AutoencoderTiny: its folder, its file, or a model
+                          with one [the model's own] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
     const char *const *prompts; /* UTF-8 */
@@ -224,7 +224,7 @@ SPLAM_API splam_status splam_generate(const splam_generate_options *options,
 typedef struct {
     const char *data;            /* a data set, such as "emoji:" */
     const char *output;          /* folder of the model, checkpoint-N/ and metrics.jsonl */
-    const char *vae;             /* teacher: an autoencoder's folder, or a model's with one */
+    const char *vae;             /* teacher: an autoencoder's folder or file, or a model with one */
     int64_t max_train_steps;     /* [vae 2000, teacher 8000] */
     int64_t train_batch_size;    /* [vae 32, teacher 64] */
     double learning_rate;        /* [vae 1e-3, teacher 8e-4] */

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "models/original.h"
 #include "models/rename.h"
+#include "models/vae_file.h"
 
 static const struct {
     const char *folder, *class_name, *base, *torch_base;
@@ -241,12 +242,24 @@ static sp_status open_in_folder(sp_component *component, sp_component_kind kind,
     return sp_add_renamed(component->weights, component->file, kind);
 }
 
+static sp_status open_vae_file(sp_component *component)
+{
+    char *where;
+    sp_status status = sp_vae_file_config(component->file, &component->json, &where);
+    if (!status) status = sp_component_config_read(SP_COMPONENT_VAE, component->json, where, &component->config);
+    sp_free(where);
+    SP_TRY(status);
+    SP_TRY(sp_weights_create(&component->weights));
+    return sp_add_vae_file(component->weights, component->file);
+}
+
 static sp_status open_in_file(sp_component *component, sp_component_kind kind, const char *path,
                               const char *prediction)
 {
     component->folder = sp_strdup(path);
     if (!component->folder) return SP_MEMORY;
     SP_TRY(sp_tensor_file_open(path, &component->file));
+    if (kind == SP_COMPONENT_VAE && sp_vae_file_kind_of(component->file)) return open_vae_file(component);
     SP_TRY(sp_original_config(component->file, kind, prediction, &component->json));
     SP_TRY(sp_component_config_read(kind, component->json, path, &component->config));
     SP_TRY(sp_weights_create(&component->weights));

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "models/original.h"
+#include "models/vae_file.h"
 
 /* Components that change what the others compute, and that this program does not have. */
 static const char *const unsupported_components[] = {
@@ -68,6 +69,7 @@ void sp_model_folder_close(sp_model_folder *folder)
 /* The scheduler is told by the UNet, and the tokenizer is the one that all such models have. */
 static bool has_in_file(const sp_tensor_file *file, const char *component)
 {
+    if (strcmp(component, "vae") == 0 && sp_vae_file_kind_of(file)) return true;
     for (int i = 0; i < SP_COMPONENT_COUNT; i++)
         if (strcmp(component, sp_component_folder_name((sp_component_kind)i)) == 0)
             return sp_original_has(file, (sp_component_kind)i);

@@ -14,11 +14,10 @@ enum {
 };
 
 #define UNET SP_ORIGINAL_UNET
-#define VAE SP_ORIGINAL_VAE
 #define CLIP SP_ORIGINAL_CLIP
 #define OPEN_CLIP SP_ORIGINAL_OPEN_CLIP
 #define UNET_FIRST UNET "input_blocks.0.0.weight"
-#define VAE_FIRST VAE "encoder.conv_in.weight"
+#define VAE_FIRST SP_ORIGINAL_VAE "encoder.conv_in.weight"
 #define OPEN_CLIP_FIRST OPEN_CLIP "token_embedding.weight"
 
 /* ---- looking ---- */
@@ -34,9 +33,9 @@ const sp_tensor *sp_original_find(const sp_tensor_file *file, const char *format
 }
 
 #define find sp_original_find
+#define dim_of sp_original_dim
 
-/* A dimension of a tensor that must be there. */
-static sp_status dim_of(const sp_tensor_file *file, const char *name, int axis, int64_t *out)
+sp_status sp_original_dim(const sp_tensor_file *file, const char *name, int axis, int64_t *out)
 {
     const sp_tensor *tensor;
     SP_TRY(sp_tensor_file_get(file, name, &tensor));
@@ -59,7 +58,7 @@ static const char *clip_prefix(const sp_tensor_file *file)
 bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
 {
     if (kind == SP_COMPONENT_UNET) return sp_tensor_file_find(file, UNET_FIRST);
-    if (kind == SP_COMPONENT_VAE) return sp_tensor_file_find(file, VAE_FIRST);
+    if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
     return clip_prefix(file) || sp_tensor_file_find(file, OPEN_CLIP_FIRST);
 }
 
@@ -166,11 +165,43 @@ static sp_status unet_config(const sp_tensor_file *file, const char *prediction,
 
 /* ---- VAE ---- */
 
+const char *sp_original_vae_prefix(const sp_tensor_file *file)
+{
+    static const char *const alone[] = {"vae.", ""};
+    if (sp_tensor_file_find(file, VAE_FIRST)) return SP_ORIGINAL_VAE;
+    /* Without a prefix, what follows tells these names from diffusers'. */
+    for (int i = 0; i < 2; i++)
+        if (find(file, "%sencoder.conv_in.weight", alone[i]) &&
+            find(file, "%sencoder.down.0.block.0.norm1.weight", alone[i]))
+            return alone[i];
+    return NULL;
+}
+
+/* The name behind the prefix of the VAE's, in a buffer that is used again. */
+static const char *vae_name(const sp_tensor_file *file, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static const char *vae_name(const sp_tensor_file *file, const char *format, ...)
+{
+    static _Thread_local char name[128];
+    const char *prefix = sp_original_vae_prefix(file);
+    int length = snprintf(name, sizeof name, "%s", prefix ? prefix : SP_ORIGINAL_VAE);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(name + length, sizeof name - (size_t)length, format, arguments);
+    va_end(arguments);
+    return name;
+}
+
+static bool vae_has(const sp_tensor_file *file, const char *name)
+{
+    return sp_tensor_file_find(file, vae_name(file, "%s", name));
+}
+
 int sp_original_vae_levels(const sp_tensor_file *file)
 {
     int levels = 0;
     while (levels <= SP_MODEL_MAX_LEVELS &&
-           find(file, VAE "encoder.down.%d.block.0.conv2.weight", levels))
+           sp_tensor_file_find(file, vae_name(file, "encoder.down.%d.block.0.conv2.weight", levels)))
         levels++;
     return levels;
 }
@@ -184,20 +215,19 @@ static sp_status vae_config(const sp_tensor_file *file, const char *prediction, 
     if (c.kl.levels < 1 || c.kl.levels > SP_MODEL_MAX_LEVELS)
         return sp_fail(SP_FORMAT, "%s: the VAE has %d resolutions, and must have 1 to %d",
                        sp_tensor_file_path(file), c.kl.levels, SP_MODEL_MAX_LEVELS);
-    SP_TRY(dim_of(file, VAE_FIRST, 1, &c.in_channels));
-    SP_TRY(dim_of(file, VAE "decoder.conv_out.weight", 0, &c.out_channels));
-    SP_TRY(dim_of(file, VAE "decoder.conv_in.weight", 1, &c.latent_channels));
-    for (int i = 0; i < c.kl.levels; i++) {
-        char name[128];
-        snprintf(name, sizeof name, VAE "encoder.down.%d.block.0.conv2.weight", i);
-        SP_TRY(dim_of(file, name, 0, &c.kl.channels[i]));
-    }
+    SP_TRY(dim_of(file, vae_name(file, "encoder.conv_in.weight"), 1, &c.in_channels));
+    SP_TRY(dim_of(file, vae_name(file, "decoder.conv_out.weight"), 0, &c.out_channels));
+    SP_TRY(dim_of(file, vae_name(file, "decoder.conv_in.weight"), 1, &c.latent_channels));
+    for (int i = 0; i < c.kl.levels; i++)
+        SP_TRY(dim_of(file, vae_name(file, "encoder.down.%d.block.0.conv2.weight", i), 0,
+                      &c.kl.channels[i]));
     while (c.kl.layers <= SP_MODEL_MAX_LAYERS &&
-           find(file, VAE "encoder.down.0.block.%d.conv2.weight", (int)c.kl.layers))
+           sp_tensor_file_find(
+               file, vae_name(file, "encoder.down.0.block.%d.conv2.weight", (int)c.kl.layers)))
         c.kl.layers++;
-    c.kl.quant_conv = find(file, VAE "quant_conv.weight");
-    c.kl.post_quant_conv = find(file, VAE "post_quant_conv.weight");
-    c.kl.mid_attention = find(file, VAE "encoder.mid.attn_1.norm.weight");
+    c.kl.quant_conv = vae_has(file, "quant_conv.weight");
+    c.kl.post_quant_conv = vae_has(file, "post_quant_conv.weight");
+    c.kl.mid_attention = vae_has(file, "encoder.mid.attn_1.norm.weight");
     c.factor = (int64_t)1 << (c.kl.levels - 1);
     *out = sp_vae_config_write(&c);
     return *out ? SP_OK : SP_MEMORY;

@@ -186,10 +186,16 @@ static sp_status add_clip(sp_weights *weights, const sp_tensor_file *file, const
 
 /* ---- all ---- */
 
+/* A file that is a VAE alone may hold the discriminator that it was trained against, too. */
+static bool is_of_training(const char *name)
+{
+    return sp_starts_with(name, "loss.") || sp_starts_with(name, "model_ema.");
+}
+
 /* The name behind the prefix, or NULL. */
 static const char *behind(const char *name, const char *prefix)
 {
-    return sp_starts_with(name, prefix) ? name + strlen(prefix) : NULL;
+    return prefix && sp_starts_with(name, prefix) ? name + strlen(prefix) : NULL;
 }
 
 static sp_status add_unet(sp_weights *weights, const sp_tensor_file *file, const char *name,
@@ -217,6 +223,7 @@ sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_co
     int layers = kind == SP_COMPONENT_UNET  ? sp_original_unet_layers(file)
                  : kind == SP_COMPONENT_VAE ? sp_original_vae_levels(file)
                                             : sp_original_open_clip_layers(file);
+    const char *vae = sp_original_vae_prefix(file);
     sp_weights_set_file(weights, file);
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         const char *name = sp_tensor_file_name(file, i), *rest;
@@ -224,7 +231,8 @@ sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_co
         if (strlen(name) >= MAX_NAME) continue;
         if (kind == SP_COMPONENT_UNET && (rest = behind(name, SP_ORIGINAL_UNET)))
             SP_TRY(add_unet(weights, file, rest, tensor, layers));
-        else if (kind == SP_COMPONENT_VAE && (rest = behind(name, SP_ORIGINAL_VAE)))
+        else if (kind == SP_COMPONENT_VAE && (rest = behind(name, vae)) &&
+                 !is_of_training(rest))
             SP_TRY(add_vae(weights, file, rest, tensor, layers));
         else if (kind == SP_COMPONENT_TEXT_ENCODER && (rest = behind(name, SP_ORIGINAL_OPEN_CLIP)))
             SP_TRY(add_open_clip(weights, file, rest, tensor, layers));
