@@ -11,13 +11,17 @@ static const char description[] =
     "or was halved down to; any other model with dpm++2m in twenty with guidance 7.5.\n"
     "With --init-img the last STRENGTH of the steps are taken, from that picture with noise; lcm takes\n"
     "all its steps, beginning with less noise.\n"
-    "Pictures are numbered over all prompts from 0; picture j has seed SEED + j.";
+    "Pictures are numbered over all prompts from 0; picture j has seed SEED + j. They carry what made\n"
+    "them: PNG in the text chunks parameters (as A1111's) and splam, JPEG and WebP in EXIF's UserComment\n"
+    "(as A1111's) and an XMP property.";
 
 static const char *const examples[] = {
     "splam generate -m emoji-student -p 'red apple' --steps 2 -o apple.png",
     "splam generate -m sd15 -p 'a lighthouse in a storm' -n blurry -s 7 -b 4 -W 512 -H 512",
     "splam generate -m sd15 -p 'a lighthouse' --sampler ddim --steps 50 --rng torch -s 33",
-    "splam generate -m sd15 --prompts list.txt -o pictures/out.png",
+    "splam generate -m sd15 --prompts list.txt -o pictures/",
+    "splam generate -m sd15 -p 'a lighthouse' -b 4 -o lighthouse.webp --quality 80",
+    "splam generate -m sd15 -p 'a lighthouse' -o - --format jpg | convert - -resize 50% small.jpg",
     "splam generate -m sd15 -p 'an oil painting' --init-img photo.jpg --strength 0.6 -W 512 -H 512",
     "splam generate -m sd15 -p 'a lighthouse' -W 1024 -H 768 --memory-limit 3G",
     "splam generate -m sd15 -p 'a lighthouse' --vae taesd -o sketch.png",
@@ -31,18 +35,25 @@ static const char *const examples[] = {
 /* What is parsed into other types than the library takes. */
 typedef struct {
     const char *prompt, *rng, *precision, *vae_tiling;
-    int64_t threads, clip_skip;
+    int64_t threads, clip_skip, quality;
     double eta, guidance;
     bool timing;
     option_texts loras;
 } parsed;
 
-static void print_timing(const splam_generate_options *o, const splam_generate_seconds *s)
+static void print_timing(FILE *to, const splam_generate_options *o,
+                         const splam_generate_seconds *s)
 {
-    printf("load %.3f, text %.3f, ", s->load, s->text);
-    if (o->init_image) printf("encode %.3f, ", s->encode);
-    printf("denoise %.3f, decode %.3f, write %.3f, total %.3f s\n", s->denoise, s->decode, s->write,
-           s->total);
+    fprintf(to, "load %.3f, text %.3f, ", s->load, s->text);
+    if (o->init_image) fprintf(to, "encode %.3f, ", s->encode);
+    fprintf(to, "denoise %.3f, decode %.3f, write %.3f, total %.3f s\n", s->denoise, s->decode,
+            s->write, s->total);
+}
+
+/* What is printed goes to stderr where the picture takes standard output. */
+static FILE *choose_text_stream(const splam_generate_options *o)
+{
+    return strcmp(o->output, "-") == 0 ? stderr : stdout;
 }
 
 static int run(splam_generate_options *o, const parsed *p)
@@ -67,6 +78,13 @@ static int run(splam_generate_options *o, const parsed *p)
     o->clip_skip = (int)p->clip_skip;
     o->seed_used = &seed;
     o->seconds = &seconds;
+    o->quality = (int)p->quality;
+    char usual[16];
+    snprintf(usual, sizeof usual, "out.%s", o->format ? o->format : "png");
+    if (!o->output) o->output = usual;
+    FILE *text = choose_text_stream(o);
+    bool prints = text == stdout && (o->random_seed || p->timing);
+    if (prints && cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     splam_set_threads((int)p->threads);
     splam_lora loras[OPTION_LIST_MAX] = {{0}};
     int code = options_loras(&p->loras, loras);
@@ -78,14 +96,14 @@ static int run(splam_generate_options *o, const parsed *p)
     options_loras_free(loras, p->loras.count);
     if (code) return code;
     if (status == SPLAM_OK && o->random_seed)
-        printf("seed %llu\n", (unsigned long long)seed);
-    if (status == SPLAM_OK && p->timing) print_timing(o, &seconds);
+        fprintf(text, "seed %llu\n", (unsigned long long)seed);
+    if (status == SPLAM_OK && p->timing) print_timing(text, o, &seconds);
     return cli_finish(status);
 }
 
 int cli_generate(int argc, char **argv)
 {
-    splam_generate_options o = {.output = "out.png"};
+    splam_generate_options o = {0};
     parsed p = {.rng = "philox", .vae_tiling = "auto"};
     /* clang-format off */
     const option options[] = {
@@ -141,7 +159,14 @@ int cli_generate(int argc, char **argv)
         {.name = "old-grid", .kind = OPTION_FLAG, .value = &o.old_grid,
          .help = "lcm: the older timesteps, 999 759 519 279 for four steps"},
         {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .value = &o.output, .argument = "FILE",
-         .help = "PNG; several pictures go to NAME-0.png, NAME-1.png, ...", .fallback = "out.png"},
+         .help = "the picture's file, .png, .jpg, .jpeg or .webp; several go to NAME-0.png, NAME-1.png, ...; without "
+                 "a suffix .png (or the --format's) is appended; in a folder, one that is there or DIR/, the name is out; "
+                 "- is standard output, for one picture", .fallback = "out.png"},
+        {.name = "format", .kind = OPTION_CHOICE, .value = &o.format, .choices = "png|jpg|webp",
+         .help = "of pictures whose name has no suffix", .fallback = "png"},
+        {.name = "quality", .kind = OPTION_INTEGER, .value = &p.quality, .argument = "N", .low = 1, .high = 100,
+         .help = "of JPEG, with colours in full resolution from 90 on, and of WebP, which is lossless at 100",
+         .fallback = "JPEG 95, WebP 90"},
         {.name = "noise", .kind = OPTION_TEXT, .value = &o.noise, .argument = "FILE",
          .help = "safetensors with noise.0 [N,4,h,w]; noise.1, ... for lcm; noise.posterior for --init-img, without "
                  "which the latent's mean is taken"},

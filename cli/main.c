@@ -1,5 +1,6 @@
 /* splam: the command line. Finds the verb, runs it, and makes sure that what it printed arrived. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,6 +42,13 @@ int cli_finish(splam_status status)
     return cli_fail(code, "%s", splam_error_message());
 }
 
+int cli_check_stdout(void)
+{
+    /* A write of no bytes finds what is closed, read-only or always full, and changes nothing. */
+    if (write(STDOUT_FILENO, "", 0) == 0) return CLI_OK;
+    return cli_fail(CLI_FAILURE, "standard output cannot be written: %s", strerror(errno));
+}
+
 static void print_help(void)
 {
     printf("splam %s: few-step generators from Stable-Diffusion-family models\n\n"
@@ -80,9 +88,18 @@ static void wait_with_little_spinning(char **argv)
     if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
 }
 
+/* A file that is opened later must not get the number of a standard stream that is closed: what is
+ * printed would go into it. Output to what stands in for it fails, as if it were closed. */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd) return;
+}
+
 int main(int argc, char **argv)
 {
     int code = CLI_OK;
+    hold_standard_streams();
     wait_with_little_spinning(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file too large is an error to report, not to die of */
     if (argc < 2)

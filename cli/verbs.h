@@ -25,6 +25,9 @@ enum { CLI_OK, CLI_FAILURE, CLI_USAGE, CLI_INTERRUPTED = 130 };
 
 /* The exit code for a call of the library, after its sentence on stderr if it failed. */
 int cli_finish(splam_status status);
+/* Before work whose result is printed: CLI_OK, or CLI_FAILURE after a sentence where standard output
+ * takes nothing. */
+int cli_check_stdout(void);
 /* One sentence on stderr, after "splam: "; returns `code`. */
 int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

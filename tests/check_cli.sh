@@ -268,6 +268,11 @@ report "data"
     one_sentence 1 'absent.png' "$splam" generate -m "$teacher" -p text --init-img absent.png
     one_sentence 1 'no-vae' "$splam" generate -m "$teacher" -p text --vae no-vae
     one_sentence 1 'standard input: there is no prompt in it' "$splam" generate -m "$teacher" --prompts -
+    one_sentence 2 'out.gif: pictures are written as .png, .jpg, .jpeg or .webp' "$splam" generate -m "$teacher" -p text -o out.gif
+    one_sentence 2 'quality' "$splam" generate -m "$teacher" -p text --quality 90
+    one_sentence 2 'quality.*from 1 to 100' "$splam" generate -m "$teacher" -p text -o out.jpg --quality 0
+    one_sentence 2 'one of png\|jpg\|webp' "$splam" generate -m "$teacher" -p text --format gif
+    one_sentence 2 '2 pictures do not go to standard output' "$splam" generate -m "$teacher" -p text -b 2 -o -
     [ ! -e out.png ] || echo "a picture was written"
     printf '\357\273\277red apple\n   \ngreen apple\n' |
         "$splam" generate -m "$teacher" --prompts - --steps 1 -s 18446744073709551615 -t 1 >out 2>err || cat err
@@ -283,6 +288,29 @@ report "data"
     rm -f out.png again.png tiny.png
 } >.wrong 2>&1
 report "generate"
+draw() { "$splam" generate -m "$source/assets/teacher" -p text --steps 1 -t 1 "$@"; }
+{
+    draw -o file.webp 2>err || cat err
+    draw -o - --format webp --timing >piped 2>err || cat err
+    cmp file.webp piped # the bytes alone; what is said goes to stderr
+    grep -q '^load ' err && [ ! -e ./- ] || echo "not said on stderr: $(ls) $(cat err)"
+    draw -o - >/dev/full 2>err && echo "a full stdout passed"
+    grep -q '^splam: standard output cannot be written' err && ! grep -q denoising err || cat err
+    draw -o - >&- 2>err && echo "a closed stdout passed"
+    grep -q '^splam: standard output cannot be written' err && ! grep -q denoising err || cat err
+    # A file must not get the number of a stream that is closed: the seed would be written into it.
+    draw -o closed.png -s -1 >&- 2>err && echo "a closed stdout passed that a seed is printed to"
+    draw -o closed.png >&- 2>err || echo "nothing is printed, yet a closed stdout failed: $(cat err)"
+    draw -o bare --format jpg >out 2>err && [ -e bare.jpg ] || cat err
+    grep -q '^bare has no suffix, and pictures are written as bare.jpg$' err || cat err
+    draw -o pictures.d/ -b 2 >out 2>err && [ -e pictures.d/out-1.png ] || cat err
+    if command -v script >/dev/null; then
+        script -qec "'$splam' generate -m '$source/assets/teacher' -p text --steps 1 -o -" /dev/null </dev/null >out
+        grep -q 'splam: a picture is not written to a terminal' out || cat out
+    fi
+    rm -rf file.webp piped closed.png bare.jpg pictures.d
+} >.wrong 2>&1
+report "pictures by format, and to standard output"
 {
     one_sentence 1 'nowhere' "$splam" distill --teacher nowhere --data emoji: --output new
     one_sentence 2 'distill needs --teacher' "$splam" distill --data emoji: --output new

@@ -557,6 +557,60 @@ static void test_foreign_syntax(void **state)
     sp_free(said);
 }
 
+/* What `path` begins with, after it has been decoded. */
+static void assert_starts(const char *path, const char *first, size_t count)
+{
+    char *bytes;
+    size_t size;
+    sp_image image;
+    assert_ok(sp_image_load(path, &image));
+    assert_int_equal(image.width, SIDE);
+    sp_image_free(&image);
+    assert_ok(sp_read_file(path, &bytes, &size));
+    assert_true(size > count);
+    assert_memory_equal(bytes, first, count);
+    sp_free(bytes);
+}
+
+/* A picture is what its name says, in files of one and of several; a name without a suffix gets
+ * one, a folder gets "out". Each is read back as a picture to start from. */
+static void test_formats(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    o.steps = 1;
+    o.output = keep(state, "one.JPG");
+    generate(&o);
+    assert_starts(o.output, "\xFF\xD8\xFF", 3);
+    o.output = keep(state, "two.webp");
+    o.quality = 100;
+    generate(&o);
+    assert_starts(o.output, "RIFF", 4);
+    o.count = 2;
+    o.quality = 0;
+    o.output = keep(state, "dir.d/bare");
+    generate(&o);
+    assert_starts(keep(state, "dir.d/bare-1.png"), "\x89PNG", 4);
+    o.output = keep(state, "new/");
+    o.format = "jpg";
+    generate(&o);
+    assert_starts(keep(state, "new/out-0.jpg"), "\xFF\xD8\xFF", 3);
+    o.count = 1;
+    o.output = keep(state, "new"); /* which is there now */
+    o.format = "webp";
+    generate(&o);
+    assert_starts(keep(state, "new/out.webp"), "RIFF", 4);
+
+    static const char *const names[] = {"one.JPG", "two.webp", "new/out.webp", "dir.d/bare-0.png"};
+    o = options_for(state, "teacher");
+    o.steps = 2;
+    o.output = keep(state, "from.jpeg");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        o.init_image = keep(state, names[i]);
+        generate(&o);
+        assert_starts(o.output, "\xFF\xD8\xFF", 3);
+    }
+}
+
 /* ---- what goes wrong ---- */
 
 static void check_error(const splam_generate_options *o, splam_status expected, const char *words)
@@ -621,7 +675,61 @@ static void test_wrong_requests(void **state)
     check_error(&o, SPLAM_ARGUMENT, "nothing to write");
     o.output = keep(state, "empty.txt/out.png");
     check_error(&o, SPLAM_IO, "empty.txt");
+    o = good;
+    o.quality = 90;
+    check_error(&o, SPLAM_ARGUMENT, "PNG has none");
+    o.output = keep(state, "never.jpg");
+    o.quality = 101;
+    check_error(&o, SPLAM_ARGUMENT, "quality of 101");
+    o.quality = 0;
+    o.format = "png";
+    check_error(&o, SPLAM_ARGUMENT, "never.jpg: the name and the format png do not agree");
+    o.format = "gif";
+    check_error(&o, SPLAM_ARGUMENT, "format \"gif\" is not known");
+    o = good;
+    o.output = keep(state, "never.tar.gz");
+    check_error(&o, SPLAM_ARGUMENT, "written as .png, .jpg, .jpeg or .webp, not as \".gz\"");
+    o.output = keep(state, "never.webp");
+    o.width = 16384;
+    check_error(&o, SPLAM_ARGUMENT, "do not fit into a WebP");
+    o = good;
+    o.output = "-";
+    o.count = 2;
+    check_error(&o, SPLAM_ARGUMENT, "2 pictures do not go to standard output");
     assert_false(sp_path_exists(good.output));
+}
+
+/* What cannot be written is found before the first step, and nothing is left of the trial. */
+static void test_unwritable(void **state)
+{
+    splam_generate_options o = options_for(state, "teacher");
+    char **names;
+    size_t before, after;
+    o.steps = 1;
+    assert_ok(sp_make_folders(keep(state, "taken-1.png")));
+    write_text(keep(state, "a-file"), "");
+    assert_ok(sp_list_folder(*state, &names, &before));
+    for (size_t i = 0; i < before; i++)
+        sp_free(names[i]);
+    sp_free(names);
+    splam_generate_seconds seconds = {0};
+    o.seconds = &seconds;
+    o.count = 2;
+    o.output = keep(state, "taken.png");
+    check_error(&o, SPLAM_IO, "taken-1.png: cannot be replaced by a file: it is a folder");
+    o.output = keep(state, "a-file/new/out.png");
+    check_error(&o, SPLAM_IO, "a-file");
+    o.output = keep(state, "fresh/new/out.png");
+    o.save_latents = keep(state, "a-file/latents.safetensors");
+    check_error(&o, SPLAM_IO, "a-file");
+    o.save_latents = "-";
+    check_error(&o, SPLAM_ARGUMENT, "not written to standard output");
+    assert_true(seconds.text == 0 && seconds.denoise == 0);
+    assert_ok(sp_list_folder(*state, &names, &after));
+    for (size_t i = 0; i < after; i++)
+        sp_free(names[i]);
+    sp_free(names);
+    assert_int_equal(before, after);
 }
 
 static void test_wrong_models(void **state)
@@ -681,6 +789,7 @@ static void test_cancelled(void **state)
     o.output = keep(state, "cancelled.png");
     assert_int_equal(splam_generate(&o, &callbacks), SPLAM_CANCELLED);
     assert_int_equal(asked, 4);
+    assert_message("interrupted: 0 of 1 pictures were written");
     assert_false(sp_path_exists(o.output));
 }
 
@@ -697,6 +806,7 @@ int main(void)
         cmocka_unit_test(test_picture_text), cmocka_unit_test(test_student_text),
         cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
         cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_formats),      cmocka_unit_test(test_unwritable),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

@@ -203,7 +203,15 @@ typedef struct {
     splam_rng rng;
     splam_precision precision;
     int clip_skip;            /* last layers of the text encoder left out */
-    const char *output;       /* PNG; of several pictures, number j is NAME-j.png. NULL: none */
+    const char *output;       /* a picture's file: .png, .jpg or .jpeg, .webp, in letters of either
+                                 case; without a suffix that of the format is appended. Of several
+                                 pictures number j is NAME-j.SUFFIX. A folder, one that is there or
+                                 a path that ends in /: out.SUFFIX in it. "-": one picture, to
+                                 standard output. NULL: none */
+    const char *format;       /* "png", "jpg", "webp", as the suffix if there is one [the suffix's,
+                                 or "png"] */
+    int quality;              /* 1..100, of JPEG [95], whose colours keep their resolution from 90
+                                 on, or WebP [90], lossless at 100; SPLAM_ARGUMENT with PNG */
     const char *noise;        /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
                                  initial sigma; noise.1, ... where the sampler draws again;
                                  noise.posterior for the latent of init_image, without which it is
@@ -213,8 +221,11 @@ typedef struct {
     splam_generate_seconds *seconds; /* receives where the time went; may be NULL */
 } splam_generate_options;
 
-/* Pictures from prompts; those of one prompt are neighbours. PNGs carry what made them: A1111's
- * "parameters" and a JSON object "splam" with the model's hash. */
+/* Pictures from prompts; those of one prompt are neighbours. They carry what made them: A1111's
+ * text and a JSON object with the model's hash. PNG: text chunks "parameters" and "splam"; JPEG and
+ * WebP: EXIF UserComment, and the XMP property json of the namespace urn:splam:1.0:. SPLAM_CANCELLED
+ * keeps the pictures that are written and says how many; SPLAM_IO, before anything is drawn, where
+ * output or save_latents cannot be written. */
 SPLAM_API splam_status splam_generate(const splam_generate_options *options,
                                       const splam_callbacks *callbacks);
 

@@ -1,9 +1,10 @@
-/* splam_generate: prompts to contexts, noise to latents, latents to PNGs, some pictures at a time. */
+/* splam_generate: prompts to contexts, noise to latents, latents to pictures' files, some pictures at a time. */
 #include <string.h>
 #include "api/generation.h"
 #include "api/picture_text.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/progress.h"
 
 /* Adds the time since the last stage ended to one of g->seconds. */
@@ -33,18 +34,7 @@ static sp_status encode_group(sp_generation *g, int64_t first, int64_t count, sp
     return status;
 }
 
-/* NAME.png of a single picture, NAME-j.png of several, with as many digits as the last one has. */
-static char *picture_path(const sp_generation *g, int64_t number)
-{
-    const char *path = g->o->output;
-    if (g->total == 1) return sp_strdup(path);
-    const char *dot = strrchr(sp_path_base(path), '.');
-    if (!dot || dot == sp_path_base(path)) dot = path + strlen(path);
-    int digits = snprintf(NULL, 0, "%lld", (long long)g->total - 1);
-    return sp_format("%.*s-%0*lld%s", (int)(dot - path), path, digits, (long long)number, dot);
-}
-
-static sp_status save_picture(const sp_generation *g, int64_t number, const float *nchw)
+static sp_status save_picture(sp_generation *g, int64_t number, const float *nchw)
 {
     const sp_pipeline *p = g->pipeline;
     sp_picture_facts facts = {
@@ -71,20 +61,17 @@ static sp_status save_picture(const sp_generation *g, int64_t number, const floa
         .init_image = g->o->init_image ? sp_path_base(g->o->init_image) : NULL,
     };
     if (g->uncond.data) facts.negative = g->o->negative ? g->o->negative : "";
-    char *parameters, *json, *path = picture_path(g, number);
+    char *parameters, *json;
     sp_image image = {0};
-    if (!path) return SP_MEMORY;
     sp_status status = sp_picture_texts(&facts, &parameters, &json);
     if (!status) status = sp_image_create((int)g->width, (int)g->height, &image);
     if (!status) {
-        const sp_png_text texts[] = {{"parameters", parameters}, {"splam", json}};
         sp_rgb_from_float(nchw, image.width, image.height, image.pixels);
-        status = sp_image_save_png(&image, path, texts, 2);
+        status = sp_generation_write(g, number, &image, &(sp_image_texts){parameters, json});
     }
     sp_image_free(&image);
     sp_free(parameters);
     sp_free(json);
-    sp_free(path);
     return status;
 }
 
@@ -140,6 +127,7 @@ static sp_status draw_group(sp_generation *g, int64_t first, int64_t count)
 static sp_status save_latents(sp_generation *g)
 {
     const sp_named_tensor tensors[] = {{"latents", &g->all_latents}};
+    SP_TRY(sp_make_parent(g->o->save_latents));
     return sp_safetensors_save(g->o->save_latents, tensors, 1, NULL, 0);
 }
 
@@ -155,19 +143,6 @@ static char *folder_name(const char *path)
     while (begin > 0 && path[begin - 1] != '/')
         begin--;
     return sp_format("%.*s", (int)(length - begin), path + begin);
-}
-
-static sp_status make_parent(const char *path)
-{
-    char *folder = path ? sp_strdup(path) : NULL;
-    char *slash = folder ? strrchr(folder, '/') : NULL;
-    sp_status status = path && !folder ? SP_MEMORY : SP_OK;
-    if (slash && slash > folder) {
-        *slash = 0;
-        status = sp_make_folders(folder);
-    }
-    sp_free(folder);
-    return status;
 }
 
 /* splam.json, which a student's folder has. */
@@ -188,10 +163,10 @@ static sp_status prepare(sp_generation *g)
     if (!o->output && !o->save_latents)
         return sp_fail(SP_ARGUMENT,
                        "there is nothing to write: neither pictures nor latents are asked for");
+    SP_TRY(sp_generation_choose_output(g));
     SP_TRY(sp_generation_read_request(g));
     SP_TRY(load_distillation(g));
-    SP_TRY(make_parent(o->output));
-    SP_TRY(make_parent(o->save_latents));
+    SP_TRY(sp_generation_check_output(g));
     g->model_name = folder_name(o->model);
     g->vae_name = o->vae ? folder_name(o->vae) : NULL;
     int64_t pixels = g->width * g->height;
@@ -243,6 +218,7 @@ static void generation_free(sp_generation *g)
     sp_free(g->prompts_text);
     sp_free(g->model_name);
     sp_free(g->vae_name);
+    sp_free(g->output);
     json_decref(g->distillation);
 }
 
@@ -252,6 +228,9 @@ splam_status splam_generate(const splam_generate_options *options, const splam_c
     sp_generation g = {
         .o = options, .callbacks = sp_own_callbacks(callbacks), .stage_began = began};
     sp_status status = generate(&g);
+    if (status == SP_CANCELLED && options->output)
+        status = sp_fail(status, "interrupted: %lld of %lld pictures were written",
+                         (long long)g.written, (long long)g.total);
     generation_free(&g);
     g.seconds.total = sp_now() - began;
     if (options->seconds) *options->seconds = g.seconds;

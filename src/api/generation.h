@@ -43,6 +43,10 @@ typedef struct {
     sp_given_noise given_noise;
     sp_noise noise;
     sp_tensor all_latents; /* when they are to be saved */
+    char *output;          /* the pictures' path with a suffix; NULL: none, or standard output */
+    bool to_stdout;
+    sp_image_encoding encoding;
+    int64_t written; /* pictures */
     splam_generate_seconds seconds;
     double stage_began;
 } sp_generation;
@@ -62,6 +66,15 @@ sp_status sp_generation_read_request(sp_generation *generation);
 /* Decides whether the VAE works in tiles and, where there is a limit of memory, what else is done
  * to stay within it; SP_MEMORY with what each part needs if nothing helps. */
 sp_status sp_generation_plan_memory(sp_generation *generation);
+
+/* Where pictures go and in what format, as the options alone say: SP_ARGUMENT. */
+sp_status sp_generation_choose_output(sp_generation *generation);
+/* Whether all that is asked for can be written; its pictures' number and size are known. Leaves
+ * nothing behind. */
+sp_status sp_generation_check_output(sp_generation *generation);
+/* Picture `number` into its file, or to standard output. */
+sp_status sp_generation_write(sp_generation *generation, int64_t number, const sp_image *image,
+                              const sp_image_texts *texts);
 
 /* Encodes the picture to start from. Nothing without one. */
 sp_status sp_generation_encode_image(sp_generation *generation);

@@ -116,7 +116,7 @@ static void release_atomic(sp_atomic_file *file)
 }
 
 /* What is renamed over a device, such as /dev/null, takes its place for every other program. */
-static sp_status check_replaceable(const char *path)
+sp_status sp_check_replaceable(const char *path)
 {
     struct stat info;
     if (stat(path, &info) != 0 || S_ISREG(info.st_mode)) return SP_OK;
@@ -127,7 +127,7 @@ static sp_status check_replaceable(const char *path)
 sp_status sp_atomic_open(const char *path, sp_atomic_file *out)
 {
     *out = (sp_atomic_file){0};
-    SP_TRY(check_replaceable(path));
+    SP_TRY(sp_check_replaceable(path));
     sp_atomic_file file = {.path = sp_strdup(path)};
     if (file.path) file.temporary = sp_format("%s.tmp-%ld", path, (long)getpid());
     if (!file.temporary) {

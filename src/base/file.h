@@ -24,6 +24,8 @@ sp_status sp_read_file(const char *path, char **out, size_t *size);
 /* Atomic writing: opens path.tmp-PID for writing; commit flushes, fsyncs, renames over path;
  * abandon removes it. Both close. A failed write (full disk) is reported by commit, and path keeps
  * what it had. Only a file is replaced: a folder, a device or a pipe at path is SP_IO. */
+/* SP_IO if there is something at `path` that a file would not replace: a folder, a device, a pipe. */
+sp_status sp_check_replaceable(const char *path);
 typedef struct {
     void (*wrote)(void *context, const void *data, size_t size);
     void *context;

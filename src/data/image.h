@@ -1,7 +1,8 @@
-/* 8-bit RGB pictures: reading JPEG, PNG and WebP, writing PNG, Pillow's resizing, crops, and floats
+/* 8-bit RGB pictures: reading and writing JPEG, PNG and WebP, Pillow's resizing, crops, and floats
  * for networks. */
 #ifndef SP_DATA_IMAGE_H
 #define SP_DATA_IMAGE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/random.h"
@@ -39,6 +40,35 @@ sp_status sp_image_encode_png(const sp_image *image, const sp_png_text *texts, s
                               uint8_t **out, size_t *size);
 sp_status sp_image_save_png(const sp_image *image, const char *path, const sp_png_text *texts,
                             size_t text_count); /* atomic */
+
+typedef enum { SP_IMAGE_PNG, SP_IMAGE_JPEG, SP_IMAGE_WEBP } sp_image_format;
+/* quality, 1 to 100:
+ *   JPEG  libjpeg's scale; from 90 on with colours in full resolution; 0: 95
+ *   WebP  libwebp's scale; 100 is lossless; 0: 90
+ *   PNG   has none: 0 */
+typedef struct {
+    sp_image_format format;
+    int quality;
+} sp_image_encoding;
+/* What a path's suffix says, in letters of either case: .png, .jpg or .jpeg, .webp. False: another
+ * or none. */
+bool sp_image_format_of(const char *path, sp_image_format *out);
+/* SP_ARGUMENT: a quality that the format does not have, or a size that it cannot hold (WebP: 16383
+ * pixels a side). */
+sp_status sp_image_check_encoding(const sp_image_encoding *encoding, int64_t width, int64_t height);
+/* What made a picture, UTF-8. A1111's text goes where A1111 writes it; the JSON object stands
+ * beside:
+ *               parameters                                  json
+ *   PNG         text chunk "parameters"                     text chunk "splam"
+ *   JPEG, WebP  EXIF UserComment, "UNICODE\0" and UTF-16BE  XMP property json of urn:splam:1.0:
+ * What a JPEG has no room for (64 kB each) is left out with a warning. */
+typedef struct {
+    const char *parameters, *json;
+} sp_image_texts;
+/* *out (sp_free) receives the whole file. SP_ARGUMENT as sp_image_check_encoding. */
+sp_status sp_image_encode(const sp_image *image, const sp_image_encoding *encoding,
+                          const sp_image_texts *texts, uint8_t **out, size_t *size);
+
 /* Appends "data:image/png;base64,..." for an HTML page. */
 sp_status sp_image_append_data_uri(const sp_image *image, sp_string *out);
 
