@@ -28,8 +28,8 @@ static double largest(const sp_tensor *t)
 static void compare_case(const sp_op_case *c, const mode *m)
 {
     sp_op_trial *tested, *expected;
-    assert_ok(sp_op_trial_create(c, m->backend, m->storage, &tested));
-    assert_ok(sp_op_trial_create(c, sp_reference_backend(), SP_F64, &expected));
+    assert_ok(sp_op_trial_create(c, m->backend, m->storage, false, &tested));
+    assert_ok(sp_op_trial_create(c, sp_reference_backend(), SP_F64, false, &expected));
     sp_op_trial_run(tested);
     sp_op_trial_run(expected);
     assert_ok(sp_op_trial_check_guards(tested));
@@ -67,6 +67,38 @@ static void test_kernels(void **state)
     const mode *m = *state;
     for (int i = 0; i < sp_op_case_count; i++)
         if (sp_op_cases[i].op == m->op && !sp_op_cases[i].large) compare_case(&sp_op_cases[i], m);
+}
+
+/* ---- weights where files have them ---- */
+
+/* A weight may begin anywhere that its elements may: the same bits as from a cache line. */
+static void compare_places(const sp_op_case *c, const mode *m)
+{
+    sp_op_trial *trial[2];
+    for (int stored = 0; stored < 2; stored++) {
+        assert_ok(sp_op_trial_create(c, m->backend, m->storage, stored, &trial[stored]));
+        sp_op_trial_run(trial[stored]);
+        assert_ok(sp_op_trial_check_guards(trial[stored]));
+    }
+    for (int k = 0; k < c->op->outputs; k++) {
+        sp_tensor aligned, odd;
+        assert_ok(sp_op_trial_output(trial[0], k, &aligned));
+        assert_ok(sp_op_trial_output(trial[1], k, &odd));
+        if (memcmp(aligned.data, odd.data, sp_tensor_bytes(&odd)) != 0)
+            fail_msg("%s \"%s\", output %d, kernel \"%s\": other bits at another address", c->op->name,
+                     c->name, k, sp_op_trial_kernel(trial[0]));
+        sp_tensor_free(&aligned);
+        sp_tensor_free(&odd);
+    }
+    sp_op_trial_destroy(trial[0]);
+    sp_op_trial_destroy(trial[1]);
+}
+
+static void test_places(void **state)
+{
+    const mode *m = *state;
+    for (int i = 0; i < sp_op_case_count; i++)
+        if (sp_op_cases[i].op == m->op && !sp_op_cases[i].large) compare_places(&sp_op_cases[i], m);
 }
 
 /* ---- gradients against finite differences ---- */
@@ -305,14 +337,14 @@ static void test_guards_see_bad_kernels(void **state)
     sp_op_trial *trial;
     sp_tensor out = {0};
     backend.prepare = prepare_too_far;
-    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &backend, SP_F32, &trial));
+    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &backend, SP_F32, false, &trial));
     sp_op_trial_run(trial);
     assert_status(sp_op_trial_check_guards(trial), SP_INTERNAL);
     assert_message("an output");
     sp_op_trial_destroy(trial);
 
     backend.prepare = prepare_short;
-    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &backend, SP_F32, &trial));
+    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &backend, SP_F32, false, &trial));
     sp_op_trial_run(trial);
     assert_ok(sp_op_trial_check_guards(trial));
     assert_ok(sp_op_trial_output(trial, 0, &out));
@@ -355,6 +387,10 @@ int main(void)
                      sp_format("%s: %s %s", backends[k / 2]->name, op->name,
                                sp_dtype_name(storage[k % 2])),
                      (mode){op, backends[k / 2], storage[k % 2]});
+        for (int k = 0; k < 2 && !(op->flags & SP_OP_VIEW); k++)
+            add_test(tests, modes, &count, test_places,
+                     sp_format("places: %s %s", op->name, sp_dtype_name(storage[k])),
+                     (mode){op, sp_cpu_backend(), storage[k]});
         if (op->gradient)
             add_test(tests, modes, &count, test_gradients, sp_format("gradient: %s", op->name),
                      (mode){.op = op});

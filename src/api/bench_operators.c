@@ -78,7 +78,7 @@ sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
         if (!wanted(c, op)) continue;
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
             sp_op_trial *trial;
-            SP_TRY(sp_op_trial_create(c, sp_cpu_backend(), dtypes[d], &trial));
+            SP_TRY(sp_op_trial_create(c, sp_cpu_backend(), dtypes[d], false, &trial));
             sp_status status = measure(c, trial, dtypes[d], ceiling, callbacks, rows);
             sp_op_trial_destroy(trial);
             SP_TRY(status);

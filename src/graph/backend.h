@@ -7,7 +7,11 @@
 typedef struct sp_backend sp_backend;
 typedef struct sp_kernel sp_kernel;
 
-/* A weight in the layout a kernel wants. The plan makes it once per change of the source. */
+/* A weight in the layout a kernel wants. The plan makes it once per change of the source. What is not
+ * packed a kernel reads where it lies: a parameter anywhere that its elements may lie, for files have
+ * tensors at any multiple of their elements' size, all other values and scratch at multiples of
+ * SP_ALIGNMENT. Packing reads its source there too. A kernel that needs a parameter aligned asks for a
+ * copy as its packing. */
 typedef struct {
     size_t bytes;   /* 0: the kernel reads the value as it is */
     uint64_t key;   /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */

@@ -27,6 +27,13 @@ static sp_value *in(sp_case_inputs *t, sp_shape shape)
     return in_range(t, shape, -1, 1);
 }
 
+/* What only products read: their results, and what is laid over them. */
+static sp_value *in_activation(sp_case_inputs *t, sp_shape shape)
+{
+    return declare(t, t->dtype, shape, SP_RATE_STEP,
+                   (sp_case_input){.low = -1, .high = 1, .differentiable = true, .activation = true});
+}
+
 static sp_value *in_weight(sp_case_inputs *t, sp_shape shape)
 {
     return declare(t, t->dtype, shape, SP_RATE_RUN,
@@ -47,6 +54,11 @@ static sp_value *in_ids(sp_case_inputs *t, sp_shape shape, sp_dtype dtype, int64
 static sp_value *in_if(sp_case_inputs *t, bool wanted, sp_shape shape)
 {
     return wanted ? in(t, shape) : NULL;
+}
+
+static sp_value *in_activation_if(sp_case_inputs *t, bool wanted, sp_shape shape)
+{
+    return wanted ? in_activation(t, shape) : NULL;
 }
 
 static sp_shape four(const int64_t *s)
@@ -229,26 +241,26 @@ enum { BIAS = 1, PER_CHANNEL = 2, RESIDUAL = 4, DOUBLED = 8, SILU = 1, AFFINE = 
 static sp_value *linear(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, sp_shape_of(s[0], s[1], s[2])),
+    sp_value *x = in_activation(t, sp_shape_of(s[0], s[1], s[2])),
              *weight = in_weight(t, sp_shape_of(s[3], s[2]));
     sp_value *bias = in_if(t, s[4] & BIAS, sp_shape_of(s[3]));
     return sp_linear(t->b, x, weight, bias,
-                     in_if(t, s[4] & RESIDUAL, sp_shape_of(s[0], s[1], s[3])));
+                     in_activation_if(t, s[4] & RESIDUAL, sp_shape_of(s[0], s[1], s[3])));
 }
 
 /* as linear, x [N,K] */
 static sp_value *linear_rank2(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, sp_shape_of(s[0], s[2])), *weight = in_weight(t, sp_shape_of(s[3], s[2]));
+    sp_value *x = in_activation(t, sp_shape_of(s[0], s[2])), *weight = in_weight(t, sp_shape_of(s[3], s[2]));
     sp_value *bias = in_if(t, s[4] & BIAS, sp_shape_of(s[3]));
-    return sp_linear(t->b, x, weight, bias, in_if(t, s[4] & RESIDUAL, sp_shape_of(s[0], s[3])));
+    return sp_linear(t->b, x, weight, bias, in_activation_if(t, s[4] & RESIDUAL, sp_shape_of(s[0], s[3])));
 }
 
 static sp_value *linear_geglu(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, sp_shape_of(s[0], s[1], s[2])),
+    sp_value *x = in_activation(t, sp_shape_of(s[0], s[1], s[2])),
              *weight = in_weight(t, sp_shape_of(2 * s[3], s[2]));
     return sp_linear_geglu(t->b, x, weight, in_if(t, s[4] & BIAS, sp_shape_of(2 * s[3])));
 }
@@ -256,15 +268,15 @@ static sp_value *linear_geglu(sp_case_inputs *t, const sp_op_case *c)
 static sp_value *linear_transposed(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, sp_shape_of(s[0], s[1], s[2]));
+    sp_value *x = in_activation(t, sp_shape_of(s[0], s[1], s[2]));
     return sp_linear_transposed(t->b, x, in_weight(t, sp_shape_of(s[2], s[3])));
 }
 
 static sp_value *linear_weight_gradient(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, sp_shape_of(s[0], s[1], s[2]));
-    return sp_linear_weight_gradient(t->b, x, in(t, sp_shape_of(s[0], s[1], s[3])));
+    sp_value *x = in_activation(t, sp_shape_of(s[0], s[1], s[2]));
+    return sp_linear_weight_gradient(t->b, x, in_activation(t, sp_shape_of(s[0], s[1], s[3])));
 }
 
 /* Convolutions: N, H, W, C, M, kernel, stride, pad top, left, bottom, right, with what. */
@@ -284,25 +296,25 @@ static sp_shape convolved(const int64_t *s)
 static sp_value *conv2d(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, four(s)), *weight = in_weight(t, sp_shape_of(s[4], s[3], s[5], s[5]));
+    sp_value *x = in_activation(t, four(s)), *weight = in_weight(t, sp_shape_of(s[4], s[3], s[5], s[5]));
     sp_value *bias = in_if(t, s[11] & BIAS, sp_shape_of(s[4]));
-    sp_value *per_channel = in_if(t, s[11] & PER_CHANNEL, sp_shape_of(s[0], s[4]));
-    sp_value *residual = in_if(t, s[11] & RESIDUAL, convolved(s));
+    sp_value *per_channel = in_activation_if(t, s[11] & PER_CHANNEL, sp_shape_of(s[0], s[4]));
+    sp_value *residual = in_activation_if(t, s[11] & RESIDUAL, convolved(s));
     return sp_conv2d(t->b, x, weight, bias, per_channel, residual, convolution(s));
 }
 
 static sp_value *conv2d_data_gradient(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *dy = in(t, convolved(s)), *weight = in_weight(t, sp_shape_of(s[4], s[3], s[5], s[5]));
+    sp_value *dy = in_activation(t, convolved(s)), *weight = in_weight(t, sp_shape_of(s[4], s[3], s[5], s[5]));
     return sp_conv2d_data_gradient(t->b, dy, weight, s[1], s[2], convolution(s));
 }
 
 static sp_value *conv2d_weight_gradient(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
-    sp_value *x = in(t, four(s));
-    return sp_conv2d_weight_gradient(t->b, x, in(t, convolved(s)), s[5], s[5], convolution(s));
+    sp_value *x = in_activation(t, four(s));
+    return sp_conv2d_weight_gradient(t->b, x, in_activation(t, convolved(s)), s[5], s[5], convolution(s));
 }
 
 /* Attention: N, Lq, Lk, heads, head dimension, causal; range of q (0: 1), which sets how peaked the

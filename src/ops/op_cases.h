@@ -22,6 +22,7 @@ typedef struct {
     double low, high; /* float inputs: uniform in [low,high) */
     int64_t rows;     /* integer inputs: uniform in -1..rows, so that both ends are out of range */
     bool differentiable; /* a float input through which gradients are defined */
+    bool activation;     /* never a weight of a file: kernels may rely on SP_ALIGNMENT */
 } sp_case_input;
 
 typedef struct {
@@ -60,8 +61,10 @@ typedef struct sp_op_trial sp_op_trial;
 /* storage: SP_F32, SP_BF16 (dtypes as the precision pass gives them to a node whose inputs are
  * lowered), or SP_F64 for results rounded nowhere: fp32 inputs and double results, on the reference
  * backend alone. */
+/* as_stored: inputs that are no activations lie as a mapped file may have them, at an odd multiple of
+ * their elements' size; else at cache lines, as everything else does. */
 sp_status sp_op_trial_create(const sp_op_case *c, sp_backend *backend, sp_dtype storage,
-                             sp_op_trial **out);
+                             bool as_stored, sp_op_trial **out);
 void sp_op_trial_destroy(sp_op_trial *trial); /* NULL is legal */
 void sp_op_trial_run(sp_op_trial *trial);
 const sp_node *sp_op_trial_node(const sp_op_trial *trial);

@@ -3,14 +3,14 @@
 #include "graph/passes.h"
 #include "ops/op_cases.h"
 
-enum { GUARD = 64, GUARD_BYTE = 0xa5, MAX_NODES = 4, MAX_BUFFERS = 32 };
+enum { GUARD = SP_ALIGNMENT, GUARD_BYTE = 0xa5, MAX_NODES = 4, MAX_BUFFERS = 32 };
 
 typedef struct {
     const char *name;
     unsigned char *block; /* of the backend: guard, bytes, guard */
     unsigned char
         *kept; /* on the host: what an input must still hold; NULL for what kernels write */
-    size_t bytes;
+    size_t lead, bytes; /* of the guard before it */
 } buffer;
 
 struct sp_op_trial {
@@ -39,32 +39,39 @@ static void lower(sp_graph *graph, sp_dtype storage)
     }
 }
 
-/* A new buffer full of 0xff, which is NaN in every float dtype, or of `content`. */
-static sp_status add_buffer(sp_op_trial *trial, const char *name, size_t bytes, const void *content,
-                            void **out)
+static size_t size_with_guards(const buffer *b)
+{
+    return b->lead + b->bytes + GUARD;
+}
+
+/* A new buffer full of 0xff, which is NaN in every float dtype, or of `content`; it begins `shift` bytes
+ * behind a cache line. */
+static sp_status add_buffer(sp_op_trial *trial, const char *name, size_t bytes, size_t shift,
+                            const void *content, void **out)
 {
     sp_backend *backend = trial->backend;
     if (trial->buffer_count == MAX_BUFFERS)
         return sp_fail(SP_INTERNAL, "an operator case has too many buffers");
     buffer *b = &trial->buffers[trial->buffer_count++];
-    unsigned char *image = sp_alloc(bytes + 2 * GUARD);
-    *b = (buffer){
-        .name = name, .bytes = bytes, .block = backend->allocate(backend, bytes + 2 * GUARD)};
+    *b = (buffer){.name = name, .bytes = bytes, .lead = GUARD + shift};
+    size_t size = size_with_guards(b);
+    unsigned char *image = sp_alloc(size);
+    b->block = backend->allocate(backend, size);
     if (!image || !b->block) {
         sp_free(image);
         return sp_fail(SP_MEMORY, "out of memory for an operator case");
     }
-    memset(image, GUARD_BYTE, bytes + 2 * GUARD);
+    memset(image, GUARD_BYTE, size);
     if (content)
-        memcpy(image + GUARD, content, bytes);
+        memcpy(image + b->lead, content, bytes);
     else
-        memset(image + GUARD, 0xff, bytes);
-    backend->upload(backend, b->block, image, bytes + 2 * GUARD);
+        memset(image + b->lead, 0xff, bytes);
+    backend->upload(backend, b->block, image, size);
     if (content)
         b->kept = image;
     else
         sp_free(image);
-    *out = b->block + GUARD;
+    *out = b->block + b->lead;
     return SP_OK;
 }
 
@@ -74,14 +81,17 @@ static size_t value_bytes(const sp_value *value)
 }
 
 /* Gives every value of the graph an address, kept in value->scratch. */
-static sp_status add_values(sp_op_trial *trial, const sp_op_case *c, const sp_case_inputs *inputs)
+static sp_status add_values(sp_op_trial *trial, const sp_op_case *c, bool as_stored,
+                            const sp_case_inputs *inputs)
 {
     void *address;
     for (int i = 0; i < inputs->count; i++) {
         sp_tensor data = {0};
         SP_TRY(sp_op_case_data(c, inputs, i, &data));
+        size_t shift =
+            as_stored && !inputs->input[i].activation ? sp_dtype_size(data.dtype) : 0;
         sp_status status =
-            add_buffer(trial, "an input", sp_tensor_bytes(&data), data.data, &address);
+            add_buffer(trial, "an input", sp_tensor_bytes(&data), shift, data.data, &address);
         sp_tensor_free(&data);
         if (status) return status;
         inputs->input[i].value->scratch = address;
@@ -89,7 +99,7 @@ static sp_status add_values(sp_op_trial *trial, const sp_op_case *c, const sp_ca
     for (int n = 0; n < trial->graph->node_count; n++)
         for (int k = 0; k < trial->graph->nodes[n]->outputs; k++) {
             sp_value *value = trial->graph->nodes[n]->out[k];
-            SP_TRY(add_buffer(trial, "an output", value_bytes(value), NULL, &address));
+            SP_TRY(add_buffer(trial, "an output", value_bytes(value), 0, NULL, &address));
             value->scratch = address;
         }
     return SP_OK;
@@ -113,17 +123,17 @@ static sp_status add_node(sp_op_trial *trial, int n)
         const sp_packing *packing = &kernel->packing[i];
         trial->in[n][i] = node->in[i]->scratch;
         if (!packing->bytes) continue;
-        SP_TRY(add_buffer(trial, "a packed weight", packing->bytes, NULL, &trial->in[n][i]));
+        SP_TRY(add_buffer(trial, "a packed weight", packing->bytes, 0, NULL, &trial->in[n][i]));
         void *scratch;
-        SP_TRY(add_buffer(trial, "the scratch of packing", packing->scratch, NULL, &scratch));
+        SP_TRY(add_buffer(trial, "the scratch of packing", packing->scratch, 0, NULL, &scratch));
         packing->pack(packing->state, node->in[i]->scratch, trial->in[n][i], scratch);
     }
     for (int k = 0; k < node->outputs; k++)
         trial->out[n][k] = node->out[k]->scratch;
-    return add_buffer(trial, "the scratch", kernel->scratch, NULL, &trial->scratch[n]);
+    return add_buffer(trial, "the scratch", kernel->scratch, 0, NULL, &trial->scratch[n]);
 }
 
-static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storage)
+static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storage, bool as_stored)
 {
     sp_builder *b;
     sp_case_inputs inputs;
@@ -135,7 +145,7 @@ static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storag
     if (trial->graph->node_count > MAX_NODES)
         return sp_fail(SP_INTERNAL, "an operator case has too many nodes");
     lower(trial->graph, storage);
-    SP_TRY(add_values(trial, c, &inputs));
+    SP_TRY(add_values(trial, c, as_stored, &inputs));
     for (int n = 0; n < trial->graph->node_count; n++) {
         SP_TRY(add_node(trial, n));
         if (n + 1 < trial->graph->node_count) run_node(trial, n);
@@ -144,13 +154,13 @@ static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storag
 }
 
 sp_status sp_op_trial_create(const sp_op_case *c, sp_backend *backend, sp_dtype storage,
-                             sp_op_trial **out)
+                             bool as_stored, sp_op_trial **out)
 {
     *out = NULL;
     sp_op_trial *trial = sp_alloc_zero(sizeof *trial);
     if (!trial) return SP_MEMORY;
     trial->backend = backend;
-    sp_status status = set_up(trial, c, storage);
+    sp_status status = set_up(trial, c, storage, as_stored);
     if (status) {
         sp_op_trial_destroy(trial);
         return sp_fail_within(status, "%s %s", c->op->name, c->name);
@@ -198,9 +208,11 @@ sp_status sp_op_trial_output(const sp_op_trial *trial, int index, sp_tensor *out
 
 static bool is_intact(const buffer *b, const unsigned char *image)
 {
-    if (b->kept) return memcmp(image, b->kept, b->bytes + 2 * GUARD) == 0;
+    if (b->kept) return memcmp(image, b->kept, size_with_guards(b)) == 0;
+    for (size_t i = 0; i < b->lead; i++)
+        if (image[i] != GUARD_BYTE) return false;
     for (size_t i = 0; i < GUARD; i++)
-        if (image[i] != GUARD_BYTE || image[GUARD + b->bytes + i] != GUARD_BYTE) return false;
+        if (image[b->lead + b->bytes + i] != GUARD_BYTE) return false;
     return true;
 }
 
@@ -208,9 +220,9 @@ sp_status sp_op_trial_check_guards(const sp_op_trial *trial)
 {
     for (int i = 0; i < trial->buffer_count; i++) {
         const buffer *b = &trial->buffers[i];
-        unsigned char *image = sp_alloc(b->bytes + 2 * GUARD);
+        unsigned char *image = sp_alloc(size_with_guards(b));
         if (!image) return SP_MEMORY;
-        trial->backend->download(trial->backend, image, b->block, b->bytes + 2 * GUARD);
+        trial->backend->download(trial->backend, image, b->block, size_with_guards(b));
         bool intact = is_intact(b, image);
         sp_free(image);
         if (!intact)

@@ -118,6 +118,7 @@ static sp_status prepare(const sp_node *node, sp_kernel *out)
     out->destroy = destroy;
     out->scratch = s->wide_bytes + (first > second ? first : second);
     out->packing[WEIGHT] = s->first.packing[WEIGHT];
+    out->packing[BIAS] = s->first.packing[BIAS];
     return SP_OK;
 }
 

@@ -6,7 +6,7 @@
 
 typedef struct {
     sp_onednn_primitive primitive;
-    sp_onednn_packer packer; /* of the weight, one of the two */
+    sp_onednn_packer packer, bias; /* of the weight, one of the two; of the bias */
     sp_kernel_packer kernels;
     size_t library_at; /* offset in the scratch of what the library needs */
     /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
@@ -225,7 +225,11 @@ static sp_status make_forward(const sp_node *node, convolution *c, sp_kernel *ou
     sp_status status = pack_weight(c, weight, descriptor, &out->packing[1]);
     dnnl_primitive_desc_destroy(descriptor);
     if (status != SP_OK) return status;
-    if (bias) sp_onednn_add(&c->primitive, DNNL_ARG_BIAS, &bias_layout);
+    if (bias) {
+        SP_TRY(sp_onednn_make_packer(bias, 1, bias->shape.dim, (int64_t[]){1}, &bias_layout,
+                                     &c->bias, &out->packing[2]));
+        sp_onednn_add(&c->primitive, DNNL_ARG_BIAS, &bias_layout);
+    }
     int position = c->lay_per_channel || c->lay_residual;
     if (sp_onednn_optional(node, 3) && !c->lay_per_channel)
         sp_onednn_add(&c->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(position++) | DNNL_ARG_SRC_1,

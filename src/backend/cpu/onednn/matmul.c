@@ -5,7 +5,7 @@
 
 typedef struct {
     sp_onednn_primitive primitive;
-    sp_onednn_packer packer;
+    sp_onednn_packer packer, bias;
 } product;
 
 static void destroy(void *state)
@@ -75,7 +75,11 @@ static sp_status make_linear(const sp_node *node, product *p, sp_kernel *out,
                                  &out->packing[1]));
     sp_onednn_add(&p->primitive, DNNL_ARG_SRC, &x_layout);
     sp_onednn_add(&p->primitive, DNNL_ARG_WEIGHTS, &packed);
-    if (bias) sp_onednn_add(&p->primitive, DNNL_ARG_BIAS, &bias_layout);
+    if (bias) {
+        SP_TRY(sp_onednn_make_packer(bias, 2, (int64_t[]){1, columns}, (int64_t[]){columns, 1},
+                                     &bias_layout, &p->bias, &out->packing[2]));
+        sp_onednn_add(&p->primitive, DNNL_ARG_BIAS, &bias_layout);
+    }
     if (residual)
         sp_onednn_add(&p->primitive, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
                       &residual_layout);

@@ -72,8 +72,9 @@ typedef struct {
     sp_dtype dtype, plain;       /* of the source (any float type), and of what is packed */
     int64_t count;
 } sp_onednn_packer;
-/* The weight's bytes seen as dims with strides (in elements) become `packed`. *packer must live as
- * long as the kernel; out->bytes is 0 where the weight is already so. Destroy packer->reorder. */
+/* The weight's (or bias's) bytes seen as dims with strides (in elements) become `packed`. *packer must
+ * live as long as the kernel; out->bytes is 0 where the weight is already so, and may be read where it
+ * lies. Destroy packer->reorder. */
 sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t *dims,
                                 const int64_t *strides, const dnnl_memory_desc_t *packed,
                                 sp_onednn_packer *packer, sp_packing *out);

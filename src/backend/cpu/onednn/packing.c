@@ -32,6 +32,13 @@ static uint64_t key_of(const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t
     return key ? key : 1;
 }
 
+/* The library's code for SSE4.1 adds and multiplies straight from memory, which that instruction set
+ * can at multiples of 16 bytes alone; from AVX on any address will do. */
+static bool reads_any_address(void)
+{
+    return dnnl_get_effective_cpu_isa() > dnnl_cpu_isa_sse41;
+}
+
 sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t *dims,
                                 const int64_t *strides, const dnnl_memory_desc_t *packed,
                                 sp_onednn_packer *packer, sp_packing *out)
@@ -42,7 +49,7 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
         .dtype = weight->dtype, .plain = type, .count = sp_shape_count(weight->shape)};
     *out = (sp_packing){0};
     bool same = dnnl_memory_desc_equal(&plain, packed);
-    if (weight->dtype == type && same) return SP_OK;
+    if (weight->dtype == type && same && reads_any_address()) return SP_OK;
     if (!same) SP_TRY(sp_onednn_make_reorder(&plain, packed, &packer->reorder));
     *out = (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
                         .key = key_of(&plain, packed),
