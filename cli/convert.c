@@ -12,8 +12,9 @@ static const char description[] =
     "A student that is told gamma by an embedding has a layer cond_proj, which most programs do not\n"
     "know: --fold-guidance makes a plain UNet of it that computes the same at guidance 1. A single file\n"
     "says nothing of the scheduler: sample it with LCM, 1 to 4 steps, guidance (CFG) 1.\n"
-    "A checkpoint of one file gets a configuration by its names and shapes. Of 2.x, the 768 models\n"
-    "predict v and the 512-base model epsilon, which no .safetensors file needs to say: v is assumed, and\n"
+    "A checkpoint of one file gets a configuration by its names and shapes. That it predicts v is told by a\n"
+    "tensor v_pred or by parameterization: \"v\" in NAME.yaml beside it. Of 2.x, the 768 models predict v and\n"
+    "the 512-base model epsilon, which no .safetensors file needs to say: v is assumed, and\n"
     "--prediction-type epsilon says otherwise.";
 
 static const char *const examples[] = {

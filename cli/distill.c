@@ -50,6 +50,7 @@ int cli_distill(int argc, char **argv)
     const option options[] = {
         {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "DIR", .required = true,
          .help = "the model to distil, a diffusers folder"},
+        OPTION_PREDICTION(&o.prediction),
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
          .help = "pictures and captions: emoji:, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
                  "latents:DIR that splam data --cache wrote" FIRST_CAPTION},

@@ -156,6 +156,7 @@ int cli_generate(int argc, char **argv)
                  "loaded; WEIGHT is 1 where none is given"},
         {.name = "unet", .kind = OPTION_TEXT, .value = &o.unet, .argument = "NAME",
          .help = "the UNet's folder; unet_ema is a student's average", .fallback = "unet"},
+        OPTION_PREDICTION(&o.prediction),
         {.name = "old-grid", .kind = OPTION_FLAG, .value = &o.old_grid,
          .help = "lcm: the older timesteps, 999 759 519 279 for four steps"},
         {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .value = &o.output, .argument = "FILE",

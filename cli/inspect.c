@@ -17,10 +17,13 @@ static const char *const examples[] = {
 
 int cli_inspect(int argc, char **argv)
 {
-    const char *path = NULL;
+    const char *path = NULL, *prediction = NULL;
+    const option options[] = {OPTION_PREDICTION(&prediction)};
     const command c = {.verb = "inspect",
-                       .synopsis = "PATH",
+                       .synopsis = "PATH [options]",
                        .description = description,
+                       .options = options,
+                       .option_count = OPTION_COUNT(options),
                        .operand = "a path",
                        .operands_min = 1,
                        .operands_max = 1,
@@ -28,7 +31,7 @@ int cli_inspect(int argc, char **argv)
     options_result result = options_parse(&c, argc, argv, &path, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     char *text;
-    splam_status status = splam_inspect(path, &text);
+    splam_status status = splam_inspect(path, prediction, &text);
     if (status != SPLAM_OK) return cli_finish(status);
     fputs(text, stdout);
     splam_free(text);

@@ -98,6 +98,14 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
         .required = true, .help = "a diffusers folder, or a .safetensors or .ckpt file"            \
     }
 
+/* What a model predicts, against what it says or is taken for: const char **text. */
+#define OPTION_PREDICTION(text)                                                                    \
+    {                                                                                              \
+        .name = "prediction-type", .kind = OPTION_CHOICE, .value = text,                           \
+        .choices = "epsilon|v_prediction",                                                         \
+        .help = "what the UNet predicts, whatever the model says", .fallback = "what it says"      \
+    }
+
 /* In what activations are stored and products made: const char **text, for options_precision. */
 #define OPTION_PRECISION(text)                                                                     \
     {                                                                                              \

@@ -96,8 +96,9 @@ SPLAM_API splam_status splam_tokenize(const char *model, const char *text, int32
 
 /* What a model, a component's folder, a training's output or a file of tensors holds,
  * and the memory that generating with it and distilling it would take, in lines for people
- * (splam_free). Nothing is run. */
-SPLAM_API splam_status splam_inspect(const char *path, char **text);
+ * (splam_free). Nothing is run. prediction: of a model, what it predicts, "epsilon" or
+ * "v_prediction", whatever it says; NULL: what it says. */
+SPLAM_API splam_status splam_inspect(const char *path, const char *prediction, char **text);
 
 /* A data set is named by a text: "emoji:", "folder:DIR", "wds:SHARDS.tar" (a shell's wildcards and
  * braces) or "coco:ANNOTATIONS.json,IMAGES".
@@ -173,6 +174,7 @@ typedef struct {
 typedef struct {
     const char *model; /* a diffusers folder or a checkpoint of one file */
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *prediction; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
     const char *vae;   /* another autoencoder, AutoencoderKL or AutoencoderTiny: its folder, its file, or a model
                           with one [the model's own] */
     const splam_lora *loras; /* merged in this order */
@@ -272,7 +274,8 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
  * Where a default stands in brackets, 0 or NULL takes it, and what is for one objective is refused
  * with the others. */
 typedef struct {
-    const char *teacher;            /* a diffusers folder */
+    const char *teacher;            /* a diffusers folder or a checkpoint of one file */
+    const char *prediction;         /* what its UNet predicts, "epsilon" or "v_prediction" [what it says] */
     const char *data;               /* a data set or "latents:DIR"; not needed with draws */
     splam_picture_options pictures; /* with latents only random_flip, where they have it */
     const char *output; /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */

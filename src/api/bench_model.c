@@ -252,7 +252,7 @@ sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *ca
 {
     sp_work_model model;
     sp_dtype storage = sp_storage_of(o->precision);
-    SP_TRY(sp_work_model_open(o->model, &model));
+    SP_TRY(sp_work_model_open(o->model, NULL, &model));
     const evaluation evaluations[] = {{"text_encoder", SP_WORK_TEXT, "text", model.text},
                                       {"unet_forward", SP_WORK_UNET, "online", model.unet},
                                       {"vae_decode", SP_WORK_DECODE, "vae", model.vae}};
@@ -369,7 +369,7 @@ static sp_status time_step(const sp_work_model *model, const splam_bench_options
 sp_status sp_bench_train(const splam_bench_options *o, const sp_callbacks *callbacks, json_t *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(o->model, &model));
+    SP_TRY(sp_work_model_open(o->model, NULL, &model));
     sp_status status = SP_OK;
     if (!model.unet)
         status = leave_out(out, "train", "the model has no UNet");

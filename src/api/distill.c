@@ -112,6 +112,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
 {
     *out = (sp_distill_options){
         .teacher = o->teacher,
+        .prediction = o->prediction,
         .data = o->data,
         .output = o->output,
         .max_train_steps = o->max_train_steps,

@@ -183,6 +183,7 @@ sp_status sp_generation_read_request(sp_generation *g)
 {
     const splam_generate_options *o = g->o;
     sp_pipeline_options options = {.unet = o->unet,
+                                   .prediction = o->prediction,
                                    .vae = o->vae,
                                    .lora_count = o->lora_count,
                                    .storage = sp_storage_of(o->precision),

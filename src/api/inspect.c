@@ -88,20 +88,29 @@ static const char *family(const sp_unet_config *c)
     return "a latent diffusion model of Stable Diffusion's kind";
 }
 
+/* "epsilon", or "v". */
+static const char *prediction_name(sp_prediction prediction)
+{
+    return prediction == SP_PREDICTION_V ? "v" : "epsilon";
+}
+
+/* A scheduler that cannot be sampled with is no reason not to show the rest. */
 static void describe_scheduler(const sp_model_folder *model, sp_string *out)
 {
     sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
     json_t *json = NULL;
     if (scheduler && sp_model_folder_has(model, "scheduler")) {
-        if (sp_scheduler_config_of(model, &json, scheduler) == SP_OK) {
-            const char *name = json_string_value(json_object_get(json, "_class_name"));
-            sp_string_append_format(out, "scheduler     %s, %d timesteps, predicts %s\n",
-                                    name ? name : "(no class)", scheduler->schedule.timesteps,
-                                    scheduler->schedule.prediction == SP_PREDICTION_V ? "v"
-                                                                                      : "epsilon");
-        } else { /* a scheduler that cannot be sampled with is no reason not to show the rest */
-            sp_string_append_format(out, "scheduler     %s\n", sp_error_message());
-        }
+        sp_status status = sp_scheduler_config_of(model, &json, scheduler);
+        const char *name = json_string_value(json_object_get(json, "_class_name"));
+        sp_string_append_format(out, "scheduler     ");
+        if (scheduler->schedule.timesteps)
+            sp_string_append_format(out, "%s, %d timesteps, predicts %s", name ? name : "(no class)",
+                                    scheduler->schedule.timesteps,
+                                    prediction_name(scheduler->schedule.prediction));
+        if (status)
+            sp_string_append_format(out, "%s%s", scheduler->schedule.timesteps ? "; cannot be sampled: " : "",
+                                    sp_error_message());
+        sp_string_append_format(out, "\n");
     }
     json_decref(json);
     sp_free(scheduler);
@@ -266,7 +275,7 @@ static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(folder->path, &model));
+    SP_TRY(sp_work_model_open(folder->path, folder->prediction, &model));
     if (folder->single)
         describe_file(folder->single, false, out);
     else
@@ -283,17 +292,21 @@ static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
 }
 
 /* A file that has no component of a model is shown as tensors. */
-static sp_status inspect_folder_or_file(const char *path, sp_string *out)
+static sp_status inspect_folder_or_file(const char *path, const char *prediction, sp_string *out)
 {
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(path, &folder));
+    folder.prediction = prediction;
     bool has = !folder.single;
     for (int i = 0; i < SP_COMPONENT_COUNT; i++)
         has |= sp_model_folder_has(&folder, sp_component_folder_name((sp_component_kind)i));
     sp_status status = SP_OK;
-    if (has)
+    if (prediction && !sp_model_folder_has(&folder, "scheduler"))
+        status = sp_fail(SP_ARGUMENT, "%s: has no scheduler, and a prediction type is for one", path);
+    if (!status) status = sp_prediction_check(&folder);
+    if (!status && has)
         status = inspect_model(&folder, out);
-    else
+    else if (!status)
         describe_file(folder.single, true, out);
     sp_model_folder_close(&folder);
     return status;
@@ -322,22 +335,26 @@ static sp_status inspect_checkpoint(const char *path, const char *state_path, sp
     return status;
 }
 
-static sp_status inspect(const char *path, sp_string *out)
+static sp_status inspect(const char *path, const char *prediction, sp_string *out)
 {
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
     char *state = sp_path_join(path, "state.json");
     if (!state) return SP_MEMORY;
+    if (prediction && sp_path_exists(state)) {
+        sp_free(state);
+        return sp_fail(SP_ARGUMENT, "%s: is a checkpoint of a training, and a prediction type is for a model", path);
+    }
     sp_status status = sp_path_exists(state) ? inspect_checkpoint(path, state, out)
-                                             : inspect_folder_or_file(path, out);
+                                             : inspect_folder_or_file(path, prediction, out);
     sp_free(state);
     return status;
 }
 
-splam_status splam_inspect(const char *path, char **text)
+splam_status splam_inspect(const char *path, const char *prediction, char **text)
 {
     sp_string out = {0};
     *text = NULL;
-    sp_status status = path ? inspect(path, &out) : sp_fail(SP_ARGUMENT, "a path is missing");
+    sp_status status = path ? inspect(path, prediction, &out) : sp_fail(SP_ARGUMENT, "a path is missing");
     if (!status && out.failed) status = SP_MEMORY;
     if (status)
         sp_string_free(&out);

@@ -35,7 +35,7 @@ static sp_component **place(sp_work_model *model, sp_component_kind kind)
                                       : &model->text;
 }
 
-static sp_status open_components(const char *path, sp_work_model *model)
+static sp_status open_components(const char *path, const char *prediction, sp_work_model *model)
 {
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(path, &folder));
@@ -44,7 +44,7 @@ static sp_status open_components(const char *path, sp_work_model *model)
     for (int i = 0; i < SP_COMPONENT_COUNT && !status; i++) {
         const char *name = sp_component_folder_name((sp_component_kind)i);
         if (own >= 0 ? own != i : !sp_model_folder_has(&folder, name)) continue;
-        status = sp_component_open(path, name, place(model, (sp_component_kind)i));
+        status = sp_component_open_as(path, name, prediction, place(model, (sp_component_kind)i));
         found++;
     }
     sp_model_folder_close(&folder);
@@ -53,10 +53,10 @@ static sp_status open_components(const char *path, sp_work_model *model)
     return status;
 }
 
-sp_status sp_work_model_open(const char *folder, sp_work_model *out)
+sp_status sp_work_model_open(const char *folder, const char *prediction, sp_work_model *out)
 {
     *out = (sp_work_model){.height = 64, .width = 64, .tokens = 77};
-    sp_status status = open_components(folder, out);
+    sp_status status = open_components(folder, prediction, out);
     if (status) {
         sp_work_model_close(out);
         return status;

@@ -11,9 +11,9 @@ typedef struct {
     int64_t tokens;                  /* of a prompt; 77 where no config says */
 } sp_work_model;
 
-/* Opens the components of a model's folder, or the one whose own folder it is. SP_FORMAT if there
- * is none. */
-sp_status sp_work_model_open(const char *folder, sp_work_model *out);
+/* Opens the components of a model's folder, or the one whose own folder it is; prediction as of
+ * sp_component_open_as. SP_FORMAT if there is none. */
+sp_status sp_work_model_open(const char *folder, const char *prediction, sp_work_model *out);
 void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
 
 typedef enum {

@@ -15,6 +15,7 @@ enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
 typedef struct {
     unsigned parts;   /* what to open, SP_PART_*; 0: all. The scheduler always is */
     const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    const char *prediction; /* what the UNet predicts, known better than the model tells; NULL: as it tells */
     const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
     const sp_lora_source *loras; /* merged into UNet and text encoder */
     size_t lora_count;

@@ -51,12 +51,17 @@ typedef struct {
  * prediction and is not done here (trained_betas, zero terminal SNR, sample prediction, flow
  * models, ...). What matters to some samplers alone (thresholding, clip_sample, beta sigmas, ...)
  * and what nobody knows is kept in `demand`: an unknown key belongs to the class that the file
- * names, and where it names none to every sampler. Python's bare Infinity is read as null. */
+ * names, and where it names none to every sampler. Python's bare Infinity is read as null. Where
+ * zero terminal SNR is the only fault, the rest of *out is read. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
-/* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells. *json (may
- * be NULL) receives it as it stands there (json_decref). */
+/* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells; with
+ * model->prediction in place of what these say. *json (may be NULL) receives it as it stands there
+ * (json_decref). */
 sp_status sp_scheduler_config_of(const sp_model_folder *model, json_t **json,
                                  sp_scheduler_config *out);
+/* SP_ARGUMENT if model->prediction has no such name; a warning if the model says otherwise, which
+ * goes for nothing then. */
+sp_status sp_prediction_check(const sp_model_folder *model);
 /* `where` names the file in messages. */
 sp_status sp_scheduler_config_read(const json_t *config, const char *where,
                                    sp_scheduler_config *out);

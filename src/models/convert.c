@@ -223,7 +223,7 @@ static sp_status export_part(const sp_model_folder *single, const char *part, co
 
 sp_status sp_export_part(const sp_model_folder *single, const char *part, const char *to)
 {
-    return export_part(single, part, &(conversion){.keep_dtype = true}, to);
+    return export_part(single, part, &(conversion){.o = {.prediction = single->prediction}, .keep_dtype = true}, to);
 }
 
 static sp_status export_index(const sp_model_folder *single, const char *output)
@@ -273,21 +273,25 @@ static sp_status convert_file(const sp_model_folder *single, const char *output,
 /* ---- to a single file ---- */
 
 /* What the model's UNet predicts. */
-static sp_status predicts_v(const sp_model_folder *folder, const char *prediction, bool *out)
+static sp_status read_prediction(const json_t *scheduler, const char *path, sp_original_prediction *out)
 {
+    const char *said;
+    SP_TRY(sp_json_text(scheduler, "prediction_type", "epsilon", path, &said));
+    out->v = strcmp(said, "v_prediction") == 0;
+    if (!out->v && strcmp(said, "epsilon") != 0)
+        return sp_fail(SP_UNSUPPORTED, "%s: \"prediction_type\" is \"%s\", which is not supported", path, said);
+    return sp_json_bool(scheduler, "rescale_betas_zero_snr", false, path, &out->zero_snr);
+}
+
+static sp_status find_prediction(const sp_model_folder *folder, const char *prediction,
+                                 sp_original_prediction *out)
+{
+    if (folder->single) return sp_original_predicts(folder->single, prediction, out);
     json_t *json = NULL;
     char *path = sp_path_join(folder->path, "scheduler/scheduler_config.json");
-    const char *said = "epsilon";
-    sp_status status = path ? SP_OK : SP_MEMORY;
-    if (!status && folder->single)
-        status = sp_original_scheduler(folder->single, prediction, &json);
-    else if (!status)
-        status = sp_json_load(path, &json);
-    if (!status) status = sp_json_text(json, "prediction_type", said, path, &said);
-    *out = !status && strcmp(said, "v_prediction") == 0;
-    if (!status && !*out && strcmp(said, "epsilon") != 0)
-        status = sp_fail(SP_UNSUPPORTED,
-                         "%s: \"prediction_type\" is \"%s\", which is not supported", path, said);
+    sp_status status = path ? sp_json_load(path, &json) : SP_MEMORY;
+    *out = (sp_original_prediction){0};
+    if (!status) status = read_prediction(json, path, out);
     json_decref(json);
     sp_free(path);
     return status;
@@ -331,8 +335,8 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
     enum { MOST = sizeof names / sizeof *names };
     sp_component *components[MOST] = {NULL};
     size_t count = 0;
-    bool v;
-    sp_status status = predicts_v(folder, c->o.prediction, &v);
+    sp_original_prediction prediction;
+    sp_status status = find_prediction(folder, c->o.prediction, &prediction);
     for (size_t i = 0; i < MOST && !status; i++) {
         if (i > 0 && !sp_model_folder_has(folder, names[i])) continue;
         status = open_component(folder->path, names[i], c, &components[count]);
@@ -340,7 +344,7 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
             status = check_tokenizer(folder, components[count]);
         if (!status) count++;
     }
-    if (!status) status = sp_original_save(output, components, count, v, c->o.dtype);
+    if (!status) status = sp_original_save(output, components, count, prediction, c->o.dtype);
     for (size_t i = 0; i < MOST; i++)
         sp_component_close(components[i]);
     return status;

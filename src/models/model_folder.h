@@ -11,6 +11,8 @@ typedef struct {
     char *path;
     json_t *index;          /* NULL: there is no model_index.json */
     sp_tensor_file *single; /* NULL: it is a folder */
+    const char *prediction; /* "epsilon" or "v_prediction", known better than the model tells; NULL at
+                               first. The caller's */
 } sp_model_folder;
 /* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
  * that would be needed and is not supported (a second text encoder). */

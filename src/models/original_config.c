@@ -9,8 +9,6 @@ enum {
     GROUPS = 32,        /* of every norm in the UNet and the VAE */
     HEADS = 8,          /* of every attention in 1.x */
     HEAD_CHANNELS = 64, /* of every head in 2.x and in CLIP's text encoders */
-    BASE_STEPS =
-        875000 /* training steps of the published 2.0 base, the one 2.x that predicts epsilon */
 };
 
 #define UNET SP_ORIGINAL_UNET
@@ -67,17 +65,13 @@ bool sp_original_pads_with_zero(const sp_tensor_file *file)
     return sp_tensor_file_find(file, OPEN_CLIP_FIRST);
 }
 
-/* What the caller says goes before what the file says. */
-static bool predicts_v(const sp_tensor_file *file, const char *prediction)
+/* Of 2.x that predicts v the published ones are for 768. */
+static sp_status is_large(const sp_tensor_file *file, const char *prediction, bool *out)
 {
-    const char *said = prediction ? prediction
-                                  : sp_tensor_file_metadata(file, "modelspec.prediction_type"),
-               *steps = sp_tensor_file_metadata(file, "global_step");
-    if (said && strcmp(said, "epsilon") == 0) return false;
-    if (said && (strcmp(said, "v") == 0 || strcmp(said, "v_prediction") == 0)) return true;
-    char base[16];
-    snprintf(base, sizeof base, "%d", BASE_STEPS);
-    return sp_original_pads_with_zero(file) && !(steps && strcmp(steps, base) == 0);
+    sp_original_prediction predicts;
+    SP_TRY(sp_original_predicts(file, prediction, &predicts));
+    *out = predicts.v && sp_original_pads_with_zero(file);
+    return SP_OK;
 }
 
 /* ---- UNet ---- */
@@ -158,7 +152,9 @@ static sp_status unet_config(const sp_tensor_file *file, const char *prediction,
     SP_TRY(dim_of(file, UNET "time_embed.0.weight", 0, &c.time_dim));
     SP_TRY(unet_levels(file, &c));
     SP_TRY(unet_attention(file, &c));
-    c.sample_size = predicts_v(file, prediction) ? 96 : 64;
+    bool large;
+    SP_TRY(is_large(file, prediction, &large));
+    c.sample_size = large ? 96 : 64;
     *out = sp_unet_config_write(&c);
     return *out ? SP_OK : SP_MEMORY;
 }
@@ -208,9 +204,11 @@ int sp_original_vae_levels(const sp_tensor_file *file)
 
 static sp_status vae_config(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
+    bool large;
+    SP_TRY(is_large(file, prediction, &large));
     sp_vae_config c = {.kind = SP_VAE_KL,
                        .scaling_factor = 0.18215,
-                       .sample_size = predicts_v(file, prediction) ? 768 : 512,
+                       .sample_size = large ? 768 : 512,
                        .kl = {.groups = GROUPS, .levels = sp_original_vae_levels(file)}};
     if (c.kl.levels < 1 || c.kl.levels > SP_MODEL_MAX_LEVELS)
         return sp_fail(SP_FORMAT, "%s: the VAE has %d resolutions, and must have 1 to %d",
@@ -303,12 +301,18 @@ sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
 
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
-    prediction = predicts_v(file, prediction) ? "v_prediction" : "epsilon";
+    sp_original_prediction predicts;
+    *out = NULL;
+    SP_TRY(sp_original_predicts(file, prediction, &predicts));
     *out = json_pack("{s:s, s:s, s:f, s:f, s:s, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name",
                      sp_original_pads_with_zero(file) ? "DDIMScheduler" : "PNDMScheduler",
                      "_diffusers_version", "0.8.0", "beta_start", 0.00085, "beta_end", 0.012,
                      "beta_schedule", "scaled_linear", "clip_sample", 0, "num_train_timesteps",
-                     1000, "prediction_type", prediction, "set_alpha_to_one", 0, "skip_prk_steps",
-                     1, "steps_offset", 1, "trained_betas");
-    return *out ? SP_OK : SP_MEMORY;
+                     1000, "prediction_type", predicts.v ? "v_prediction" : "epsilon",
+                     "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "trained_betas");
+    if (!*out) return SP_MEMORY;
+    if (!predicts.zero_snr || !json_object_set_new(*out, "rescale_betas_zero_snr", json_true())) return SP_OK;
+    json_decref(*out);
+    *out = NULL;
+    return SP_MEMORY;
 }

@@ -8,6 +8,11 @@
 #define SP_ORIGINAL_CLIP "cond_stage_model.transformer."
 #define SP_ORIGINAL_OPEN_CLIP "cond_stage_model.model."
 
+/* Tensors, of any content, that mark a checkpoint: what it predicts is v; its noise schedule ends
+ * without signal. */
+#define SP_ORIGINAL_V "v_pred"
+#define SP_ORIGINAL_ZERO_SNR "ztsnr"
+
 /* Resnets of a block on the way down: the first of the UNet's input blocks that only halves the
  * resolution comes right behind them. 0 if there is no UNet. */
 int sp_original_unet_layers(const sp_tensor_file *file);

@@ -259,16 +259,23 @@ static sp_status check_file(const char *path, sp_component *const *components, s
     return status;
 }
 
-sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
-                           bool predicts_v, sp_dtype dtype)
+static sp_status add_mark(sp_weights *out, const char *name)
 {
-    const char *const metadata[][2] = {{"format", "pt"},
-                                       {"modelspec.prediction_type", predicts_v ? "v" : "epsilon"}};
+    return sp_weights_add(out, name, (sp_tensor){.dtype = SP_F32, .shape = sp_shape_of(0)});
+}
+
+sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
+                           sp_original_prediction prediction, sp_dtype dtype)
+{
+    const char *const metadata[][2] = {
+        {"format", "pt"}, {"modelspec.prediction_type", prediction.v ? "v" : "epsilon"}};
     char *beside = sp_format("%s.part-%ld", path, (long)getpid());
     sp_weights *out = NULL;
     sp_status status = beside ? sp_weights_create(&out) : SP_MEMORY;
     for (size_t i = 0; i < count && !status; i++)
         status = add_component(out, components[i]);
+    if (!status && prediction.v) status = add_mark(out, SP_ORIGINAL_V);
+    if (!status && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
     if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2);
     sp_weights_destroy(out);
     if (!status) {

@@ -123,7 +123,9 @@ static sp_status make_feed(distillation *d)
     const sp_distill_options *o = d->options;
     bool sheets = o->validation_steps && !o->draws; /* recorded draws have no captions */
     const sp_pipeline_options parts = {
-        .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0), .storage = o->storage};
+        .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
+        .prediction = o->prediction,
+        .storage = o->storage};
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
     sp_status status =
@@ -366,7 +368,8 @@ static sp_status train(distillation *d)
 static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
-    const sp_pipeline_options parts = {.parts = SP_PART_UNET, .storage = o->storage};
+    const sp_pipeline_options parts = {
+        .parts = SP_PART_UNET, .prediction = o->prediction, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, SP_SAMPLER_DDIM)); /* the solver on the teacher's paths */
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.schedule));

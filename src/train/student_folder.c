@@ -179,6 +179,7 @@ sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *stu
     SP_TRY(save_unet(o, "unet", student, online));
     SP_TRY(save_unet(o, "unet_ema", student, ema));
     SP_TRY(sp_model_folder_open(o->teacher, &teacher));
+    teacher.prediction = o->prediction;
     sp_status status = save_teacher_parts(o, &teacher);
     if (!status) status = sp_student_scheduler(&o->objective, &teacher, &scheduler);
     if (!status) status = save_descriptions(o, student, settings, scheduler);
@@ -230,6 +231,7 @@ static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_co
     if (!scheduler) return SP_MEMORY;
     sp_status status = sp_model_folder_open(o->teacher, &teacher);
     if (!status) {
+        teacher.prediction = o->prediction;
         status = sp_student_scheduler(&o->objective, &teacher, &json);
         sp_model_folder_close(&teacher);
     }

@@ -146,7 +146,8 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
     char title[64];
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {.output = options->output, .title = title, .seed = options->seed};
-    const sp_pipeline_options parts = {.parts = SP_PART_VAE, .storage = options->storage};
+    const sp_pipeline_options parts = {
+        .parts = SP_PART_VAE, .prediction = options->prediction, .storage = options->storage};
     sp_scheduler_config scheduler;
     json_t *json = NULL;
     SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));

@@ -1,0 +1,277 @@
+/* What a model predicts: marks in a checkpoint of one file, the configuration beside it, and what the caller knows
+ * better. */
+#include "tiny_model.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "diffusion/scheduler_config.h"
+#include "models/convert.h"
+#include "models/original.h"
+#include "splam/splam.h"
+#include "train/student_folder.h"
+
+/* The small checkpoint `from` with some more tensors, empty ones as people mark theirs. */
+static void write_marked(const char *from, const char *to, const char *const *marks, const char *const (*metadata)[2])
+{
+    enum { MOST = 1000 };
+    static sp_named_tensor named[MOST];
+    sp_tensor_file *file;
+    sp_tensor empty = {.dtype = SP_F32, .shape = sp_shape_of(0)};
+    assert_ok(sp_tensor_file_open(golden(from), &file));
+    size_t count = sp_tensor_file_count(file);
+    for (size_t i = 0; i < count; i++)
+        named[i] = (sp_named_tensor){sp_tensor_file_name(file, i), sp_tensor_file_at(file, i)};
+    for (; *marks; marks++)
+        named[count++] = (sp_named_tensor){*marks, &empty};
+    assert_ok(sp_safetensors_save(to, named, count, metadata, metadata ? 1 : 0));
+    sp_tensor_file_close(file);
+}
+
+static const char first[] = "original-sd1/model.safetensors", second[] = "original-sd2/model.ckpt";
+#define NO_MARKS ((const char *[]){NULL})
+
+static sp_status read_model(const char *path, const char *prediction, sp_scheduler_config *out)
+{
+    sp_model_folder model;
+    assert_ok(sp_model_folder_open(path, &model));
+    model.prediction = prediction;
+    sp_status status = sp_scheduler_config_of(&model, NULL, out);
+    sp_model_folder_close(&model);
+    return status;
+}
+
+static void expect(const char *path, sp_prediction prediction)
+{
+    sp_scheduler_config config;
+    assert_ok(read_model(path, NULL, &config));
+    if (config.schedule.prediction != prediction) fail_msg("%s is taken for the other prediction", path);
+}
+
+static void marks_are_heeded(void **state)
+{
+    static const char *const v_pred[] = {"v_pred", NULL}, *const zero[] = {"v_pred", "ztsnr", NULL},
+                             *const zero_alone[] = {"ztsnr", NULL};
+    static const char *const says_epsilon[][2] = {{"modelspec.prediction_type", "epsilon"}};
+    const char *path = in_folder(state, "model.safetensors");
+    sp_scheduler_config config;
+    sp_component *unet;
+    write_marked(first, path, NO_MARKS, NULL);
+    expect(path, SP_PREDICTION_EPSILON);
+    write_marked(first, path, v_pred, NULL);
+    expect(path, SP_PREDICTION_V);
+    assert_ok(sp_component_open(path, "unet", &unet));
+    assert_int_equal(unet->config.unet.sample_size, 64); /* 1.x is for 512 whatever it predicts */
+    sp_component_close(unet);
+    write_marked(first, path, v_pred, says_epsilon); /* left over from what it was made of */
+    expect(path, SP_PREDICTION_V);
+    write_marked(first, path, zero, NULL);
+    assert_status(read_model(path, NULL, &config), SP_UNSUPPORTED);
+    assert_message("zero terminal SNR");
+    assert_message("model.safetensors");
+    assert_int_equal(config.schedule.prediction, SP_PREDICTION_V);
+    write_marked(first, path, zero_alone, NULL);
+    assert_status(read_model(path, "v_prediction", &config), SP_UNSUPPORTED);
+}
+
+/* Nobody samples what has no signal at its end. */
+static void zero_terminal_snr_is_refused(void **state)
+{
+    const char *model = in_folder(state, "model"), *scheduler = in_folder(state, "model/scheduler/scheduler_config.json");
+    make_model(model, "unet-demo", ddim_scheduler);
+    write_text(scheduler, "{\"prediction_type\": \"v_prediction\", \"rescale_betas_zero_snr\": true}");
+    const char *prompt = "red apple", *output = in_folder(state, "out.png");
+    splam_generate_options o = {.model = model, .prompts = &prompt, .prompt_count = 1, .steps = 1, .output = output};
+    char *text;
+    for (int i = 0; i < 2; i++) {
+        o.sampler = i ? "ddim" : "euler";
+        assert_int_equal(splam_generate(&o, NULL), SPLAM_UNSUPPORTED);
+        assert_message("zero terminal SNR");
+    }
+    assert_int_equal(splam_inspect(model, NULL, &text), SPLAM_OK);
+    assert_non_null(strstr(text, "predicts v; cannot be sampled: "));
+    assert_non_null(strstr(text, "zero terminal SNR"));
+    splam_free(text);
+}
+
+/* ---- NAME.yaml ---- */
+
+static const char yaml_v[] =
+    "model:\n  base_learning_rate: 1.0e-4\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n  params:\n"
+    "    parameterization: \"v\"\n    linear_start: 0.00085\n    unet_config:\n      params:\n        image_size: 32\n";
+
+static void check_yaml(const char *yaml, const char *model, const char *text, sp_prediction prediction)
+{
+    write_text(yaml, text);
+    expect(model, prediction);
+}
+
+static void the_file_beside_is_read(void **state)
+{
+    static const char *const says_v[][2] = {{"modelspec.prediction_type", "v"}};
+    char path[512], yaml[512]; /* in_folder keeps the last few */
+    snprintf(path, sizeof path, "%s", in_folder(state, "model.safetensors"));
+    snprintf(yaml, sizeof yaml, "%s", in_folder(state, "model.yaml"));
+    const sp_prediction epsilon = SP_PREDICTION_EPSILON, v = SP_PREDICTION_V;
+    sp_scheduler_config config;
+    write_marked(first, path, NO_MARKS, NULL);
+    check_yaml(yaml, path, yaml_v, v);
+    check_yaml(yaml, path, "# made by hand\r\nmodel: # the model\r\n  params:\r\n   parameterization: 'v' # not eps\r\n", v);
+    check_yaml(yaml, path, "model:\n  params:\n    a:\n      b: 1\n    parameterization: v   \n", v);
+    check_yaml(yaml, path, "other: 1\nmodel:\n\n  params:\n\n    # parameterization: eps\n    parameterization: v", v);
+    check_yaml(yaml, path, "model:\n  params:\n    parameterization: eps\n", epsilon);
+    check_yaml(yaml, path, "model:\n  params:\n    first:\n      parameterization: v\n", epsilon);
+    check_yaml(yaml, path, "model:\n  other:\n    parameterization: v\n", epsilon);
+    check_yaml(yaml, path, "data:\n  params:\n    parameterization: v\n", epsilon);
+    check_yaml(yaml, path, "parameterization: v\n", epsilon);
+    check_yaml(yaml, path, "model:\n  params:\n    note: 'parameterization: v'\n", epsilon);
+    write_text(yaml, "model:\n  params:\n    parameterization: x0\n");
+    assert_status(read_model(path, NULL, &config), SP_UNSUPPORTED);
+    assert_message("model.yaml: \"parameterization\" is \"x0\"");
+    assert_ok(read_model(path, "epsilon", &config)); /* not asked where it is known better */
+    /* of 2.x, which is taken for v, a configuration without the key is the 512 model's */
+    write_marked(second, path, NO_MARKS, says_v);
+    check_yaml(yaml, path, "model:\n  params:\n    linear_start: 0.00085\n", epsilon);
+    check_yaml(yaml, path, "nothing: of it\n", v);
+    assert_int_equal(unlink(yaml), 0);
+    expect(path, v);
+}
+
+/* What is no configuration neither stops nor tells anything. */
+static void a_hostile_file_beside_is_nothing(void **state)
+{
+    const char *path = in_folder(state, "model.safetensors"), *yaml = in_folder(state, "model.yaml");
+    write_marked(first, path, NO_MARKS, NULL);
+    enum { HUGE = 1 << 20 };
+    char *text = sp_alloc(HUGE + sizeof yaml_v);
+    assert_non_null(text);
+    for (int kind = 0; kind < 4; kind++) { /* lines, one line, bytes, keys that go ever deeper */
+        for (int i = 0; i < HUGE; i++)
+            text[i] = kind == 0 ? "a: 1\n"[i % 5] : kind == 1 ? ' ' : kind == 2 ? (char)((unsigned)i * 7919u >> 3) : ':';
+        memcpy(text + HUGE, yaml_v, sizeof yaml_v);
+        assert_ok(sp_write_file(yaml, text, HUGE + sizeof yaml_v));
+        expect(path, SP_PREDICTION_EPSILON);
+    }
+    sp_free(text);
+    assert_int_equal(unlink(yaml), 0);
+    assert_int_equal(mkfifo(yaml, 0600), 0);
+    expect(path, SP_PREDICTION_EPSILON);
+    assert_int_equal(unlink(yaml), 0);
+    assert_ok(sp_make_folders(yaml));
+    expect(path, SP_PREDICTION_EPSILON);
+    assert_ok(sp_remove_tree(yaml));
+}
+
+/* ---- what is known better ---- */
+
+static void the_caller_knows_better(void **state)
+{
+    static const char *const v_pred[] = {"v_pred", NULL};
+    const char *single = in_folder(state, "model.safetensors"), *folder = in_folder(state, "model");
+    sp_scheduler_config config;
+    char *text;
+    write_marked(first, single, v_pred, NULL);
+    make_model(folder, "unet-demo", ddim_scheduler);
+    for (int i = 0; i < 2; i++) {
+        const char *model = i ? folder : single;
+        assert_ok(read_model(model, i ? "v_prediction" : "epsilon", &config));
+        assert_int_equal(config.schedule.prediction, i ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+        sp_log_set_level(SP_LOG_QUIET);
+        assert_int_equal(splam_inspect(model, i ? "v_prediction" : "epsilon", &text), SPLAM_OK);
+        assert_non_null(strstr(text, i ? "predicts v\n" : "predicts epsilon\n"));
+        splam_free(text);
+        assert_int_equal(splam_inspect(model, "noise", &text), SPLAM_ARGUMENT);
+        sp_log_set_level(SP_LOG_INFO);
+        assert_message("\"noise\" is not known");
+    }
+    assert_int_equal(splam_inspect(golden("original-sd1/inputs_unet.safetensors"), "epsilon", &text), SPLAM_ARGUMENT);
+    assert_message("has no scheduler");
+}
+
+/* The flag changes the picture, and to what the model would say. */
+static void pictures_are_of_the_prediction_asked_for(void **state)
+{
+    const char *model = in_folder(state, "model"), *prompt = "red apple";
+    const char *paths[3] = {in_folder(state, "a.safetensors"), in_folder(state, "b.safetensors"),
+                            in_folder(state, "c.safetensors")};
+    sp_tensor_file *file[3];
+    const sp_tensor *latents[3];
+    make_model(model, "unet-demo", ddim_scheduler);
+    sp_log_set_level(SP_LOG_QUIET);
+    for (int i = 0; i < 3; i++) {
+        splam_generate_options o = {.model = model, .prompts = &prompt, .prompt_count = 1, .steps = 2,
+                                    .prediction = i == 1 ? "v_prediction" : NULL, .save_latents = paths[i]};
+        if (i == 2)
+            write_text(in_folder(state, "model/scheduler/scheduler_config.json"),
+                       "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\":"
+                       " \"scaled_linear\", \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1,"
+                       " \"prediction_type\": \"v_prediction\"}");
+        assert_int_equal(splam_generate(&o, NULL), SPLAM_OK);
+        assert_ok(sp_safetensors_open(paths[i], &file[i]));
+        assert_ok(sp_tensor_file_get(file[i], "latents", &latents[i]));
+    }
+    sp_log_set_level(SP_LOG_INFO);
+    size_t bytes = sp_tensor_bytes(latents[0]);
+    assert_memory_equal(latents[1]->data, latents[2]->data, bytes);
+    assert_true(memcmp(latents[0]->data, latents[1]->data, bytes) != 0);
+    for (int i = 0; i < 3; i++)
+        sp_tensor_file_close(file[i]);
+}
+
+/* A student is sampled as its teacher was taken. */
+static void students_are_told(void **state)
+{
+    const char *folder = in_folder(state, "model");
+    sp_model_folder teacher;
+    json_t *scheduler;
+    make_model(folder, "unet-demo", ddim_scheduler);
+    assert_ok(sp_model_folder_open(folder, &teacher));
+    teacher.prediction = "v_prediction";
+    assert_ok(sp_student_scheduler(&(sp_objective_settings){.ddim_timesteps = 50}, &teacher, &scheduler));
+    assert_string_equal(json_string_value(json_object_get(scheduler, "prediction_type")), "v_prediction");
+    json_decref(scheduler);
+    sp_model_folder_close(&teacher);
+}
+
+/* ---- converting ---- */
+
+/* Marks go through a folder's scheduler and come back. */
+static void marks_survive_converting(void **state)
+{
+    static const char *const marks[] = {"v_pred", "ztsnr", NULL};
+    const char *path = in_folder(state, "model.safetensors"), *again = in_folder(state, "again.safetensors"),
+               *folder = in_folder(state, "converted");
+    sp_tensor_file *file;
+    json_t *scheduler;
+    write_marked(first, path, marks, NULL);
+    assert_ok(sp_convert_model(path, folder, &(sp_convert_options){.dtype = SP_F32}));
+    assert_ok(sp_json_load(in_folder(state, "converted/scheduler/scheduler_config.json"), &scheduler));
+    assert_string_equal(json_string_value(json_object_get(scheduler, "prediction_type")), "v_prediction");
+    assert_true(json_is_true(json_object_get(scheduler, "rescale_betas_zero_snr")));
+    json_decref(scheduler);
+    assert_ok(sp_convert_model(folder, again, &(sp_convert_options){.dtype = SP_F32, .single_file = true}));
+    assert_ok(sp_safetensors_open(again, &file));
+    assert_non_null(sp_tensor_file_find(file, "v_pred"));
+    assert_non_null(sp_tensor_file_find(file, "ztsnr"));
+    sp_tensor_file_close(file);
+}
+
+#define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        with_folder(marks_are_heeded),
+        with_folder(zero_terminal_snr_is_refused),
+        with_folder(the_file_beside_is_read),
+        with_folder(a_hostile_file_beside_is_nothing),
+        with_folder(the_caller_knows_better),
+        with_folder(pictures_are_of_the_prediction_asked_for),
+        with_folder(students_are_told),
+        with_folder(marks_survive_converting),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
