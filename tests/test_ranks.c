@@ -23,8 +23,9 @@ static const char *source(const char *name)
     return text;
 }
 
-/* Micro-batches of `rows` samples, taken from the recorded ones one after the other. */
-static void make_draws(const char *path, int64_t rows, int64_t count)
+/* Micro-batches of `rows` samples, taken from the recorded ones one after the other, each `copies`
+ * times. */
+static void make_draws(const char *path, int64_t rows, int64_t count, int64_t copies)
 {
     static const char *const names[] = {"latents", "noise", "context", "index", "gamma"};
     sp_tensor_file *file;
@@ -39,7 +40,7 @@ static void make_draws(const char *path, int64_t rows, int64_t count)
             char name[64];
             sp_tensor tensor;
             for (int64_t i = 0; i < rows; i++) {
-                int64_t sample = (k * rows + i) % (RECORDED * ROWS);
+                int64_t sample = (k * rows + i) / copies % (RECORDED * ROWS);
                 snprintf(name, sizeof name, "%s.%lld", names[n], (long long)(sample / ROWS));
                 const sp_tensor *from = sp_tensor_file_find(file, name);
                 size_t bytes = sp_tensor_bytes(from) / ROWS;
@@ -158,10 +159,20 @@ static void assert_close(void *const *state, const char *a, const char *b, doubl
     sp_tensor_file_close(y);
     print_message("%s against %s: loss %.1e, grad_norm %.1e, weights %.1e of a step, mean %.1e\n",
                   a, b, loss, norm, weights / rate, sum / count / rate);
-    assert_true(loss <= 1e-5);
-    assert_true(norm <= 1e-4);
-    /* Adam divides a gradient by its own size, so one that is zero but for rounding moves a weight
-     * by up to a step in a direction that is rounding's; all others agree. */
+    /* The order of a sum is the kernels' choice by the batch's size. A sample's gradient in fp32 is
+     * within 3.3e-4 of float64's, whoever computes it: 30 samples, PyTorch and our kernels for every
+     * instruction set. Then Adam divides a gradient by its own size, so that one which is zero but
+     * for rounding (1e-7 of the whole and less) moves its weight by up to a step in a direction
+     * that is rounding's. One such weight can move the student's estimate, which divides by alpha
+     * (.068 at the last timestep), by 1e-3; a pseudo-Huber loss makes of that up to 1e-3 / c of a
+     * value's gradient. With the default c = 1e-3 and w = 8 a single weight moves the next norm by
+     * 3.9e-4, in float64 too. With those of `ten` the worst seen is 9.1e-6 of a loss and 3.2e-5 of
+     * a norm, batches of 1, 2 and 4 and all instruction sets taken together; it has room for five
+     * and ten times as much. What a rank does wrong is more: a sample left out or counted twice
+     * moves losses by several per cent. */
+    assert_true(loss <= 5e-5);
+    assert_true(norm <= 3e-4);
+    /* Single weights may be steps apart, see above; all others agree. */
     assert_true(weights <= 2 * rate * steps);
     assert_true(sum / count <= 1e-3 * rate * steps);
 }
@@ -190,14 +201,30 @@ static void assert_same_bits(void *const *state, const char *a, const char *b, i
     }
 }
 
+/* Losses and norms of gradients. */
+static void assert_same_trace(void *const *state, const char *a, const char *b)
+{
+    static const char *const names[] = {"loss", "grad_norm"};
+    sp_tensor_file *x = open_file(state, a, "trace"), *y = open_file(state, b, "trace");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const sp_tensor *u = sp_tensor_file_find(x, names[i]), *v = sp_tensor_file_find(y, names[i]);
+        assert_true(sp_shape_equal(u->shape, v->shape));
+        assert_memory_equal(u->data, v->data, sp_tensor_bytes(v));
+    }
+    sp_tensor_file_close(x);
+    sp_tensor_file_close(y);
+}
+
 #define NEEDS_MPI                                                                                  \
     if (!sp_ranks_library()) {                                                                     \
         print_message("this build has no MPI\n");                                                  \
         skip();                                                                                    \
     }
 
+/* huber-c and w: see assert_close. */
 static const char ten[] =
-    "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0";
+    "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0 --huber-c 0.1 "
+    "--guidance-scale-w 2";
 
 static const char *traced(void *const *state, const char *output, const char *more)
 {
@@ -210,13 +237,19 @@ static const char *traced(void *const *state, const char *output, const char *mo
 static void ranks_equal_one_process(void **state)
 {
     NEEDS_MPI
-    make_draws(in_folder(state, "draws.safetensors"), 4, 10);
+    make_draws(in_folder(state, "draws.safetensors"), 4, 10, 1);
     must_distil(state, 1, 4, "one", traced(state, "one", ""));
     must_distil(state, 2, 2, "two", traced(state, "two", ""));
     assert_log(state, "2 ranks, 1 threads");
     must_distil(state, 4, 1, "four", traced(state, "four", ""));
     assert_close(state, "two", "one", 8e-6, 10);
     assert_close(state, "four", "one", 8e-6, 10);
+    /* Micro-batches of the ranks' size: the same kernels, and a sum of two has one order. */
+    make_draws(in_folder(state, "draws.safetensors"), 2, 20, 1);
+    must_distil(state, 1, 2, "in-turn", traced(state, "in-turn", "--gradient-accumulation-steps 2"));
+    assert_same_bits(state, "two", "in-turn", 10);
+    assert_same_trace(state, "two", "in-turn");
+    make_draws(in_folder(state, "draws.safetensors"), 4, 10, 1);
     /* Each rank's own slice: not the whole batch twice. */
     assert_int_equal(distil(state, 2, 4, "wrong", ten), 1);
     assert_log(state, "rank 1: ");
@@ -226,11 +259,18 @@ static void ranks_equal_one_process(void **state)
 static void accumulation_is_summed_once(void **state)
 {
     NEEDS_MPI
-    make_draws(in_folder(state, "draws.safetensors"), 2, 30);
+    make_draws(in_folder(state, "draws.safetensors"), 2, 30, 1);
     const char *three = "--gradient-accumulation-steps 3";
     must_distil(state, 1, 2, "one", traced(state, "one", three));
     must_distil(state, 2, 1, "two", traced(state, "two", three));
     assert_close(state, "two", "one", 8e-6, 10);
+    /* Two ranks with the same samples are one, bit for bit: doubling is exact. */
+    make_draws(in_folder(state, "draws.safetensors"), 2, 30, 2);
+    must_distil(state, 2, 1, "twins", traced(state, "twins", three));
+    make_draws(in_folder(state, "draws.safetensors"), 1, 30, 1);
+    must_distil(state, 1, 1, "single", traced(state, "single", three));
+    assert_same_bits(state, "twins", "single", 10);
+    assert_same_trace(state, "twins", "single");
 }
 
 static void remove_checkpoint(void *const *state, const char *name)
@@ -241,7 +281,7 @@ static void remove_checkpoint(void *const *state, const char *name)
 static void same_ranks_give_same_bits(void **state)
 {
     NEEDS_MPI
-    make_draws(in_folder(state, "draws.safetensors"), 4, 10);
+    make_draws(in_folder(state, "draws.safetensors"), 4, 10, 1);
     must_distil(state, 2, 2, "a", ten);
     must_distil(state, 2, 2, "b", ten);
     assert_same_bits(state, "a", "b", 10);
@@ -318,7 +358,7 @@ static void a_rank_that_dies_stops_all(void **state)
     NEEDS_MPI
     enum { STEPS = 300 };
     char more[160], path[512];
-    make_draws(in_folder(state, "draws.safetensors"), 2, STEPS);
+    make_draws(in_folder(state, "draws.safetensors"), 2, STEPS, 1);
     snprintf(more, sizeof more, "--max-train-steps %d --checkpointing-steps 0 --resume latest",
              STEPS);
     must_distil(state, 2, 1, "whole", more);
