@@ -207,7 +207,8 @@ static void assert_same_trace(void *const *state, const char *a, const char *b)
     static const char *const names[] = {"loss", "grad_norm"};
     sp_tensor_file *x = open_file(state, a, "trace"), *y = open_file(state, b, "trace");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const sp_tensor *u = sp_tensor_file_find(x, names[i]), *v = sp_tensor_file_find(y, names[i]);
+        const sp_tensor *u = sp_tensor_file_find(x, names[i]),
+                        *v = sp_tensor_file_find(y, names[i]);
         assert_true(sp_shape_equal(u->shape, v->shape));
         assert_memory_equal(u->data, v->data, sp_tensor_bytes(v));
     }
@@ -246,7 +247,8 @@ static void ranks_equal_one_process(void **state)
     assert_close(state, "four", "one", 8e-6, 10);
     /* Micro-batches of the ranks' size: the same kernels, and a sum of two has one order. */
     make_draws(in_folder(state, "draws.safetensors"), 2, 20, 1);
-    must_distil(state, 1, 2, "in-turn", traced(state, "in-turn", "--gradient-accumulation-steps 2"));
+    must_distil(state, 1, 2, "in-turn",
+                traced(state, "in-turn", "--gradient-accumulation-steps 2"));
     assert_same_bits(state, "two", "in-turn", 10);
     assert_same_trace(state, "two", "in-turn");
     make_draws(in_folder(state, "draws.safetensors"), 4, 10, 1);
