@@ -2,7 +2,7 @@
  * in one run. */
 #include <string.h>
 #include "base/memory.h"
-#include "diffusion/objective.h"
+#include "models/guidance.h"
 #include "diffusion/pipeline.h"
 
 /* Latent pixels of all samples of one batch; beyond this a batch gains nothing and costs memory. */
