@@ -1,9 +1,14 @@
-/* One whole distillation step with 1, 2, 3 and 4 threads: the loss and every gradient, bit for bit. */
+/* One whole distillation step with 1, 2, 3 and 4 threads: the loss and every gradient, bit for bit;
+ * and the number of threads that work on other threads gets. */
+#include <dirent.h>
+#include <omp.h>
+#include <pthread.h>
 #include "support.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "backend/cpu/cpu.h"
 #include "diffusion/objective.h"
+#include "eval/frechet.h"
 #include "models/component.h"
 
 #define BATCH 3
@@ -90,11 +95,9 @@ static size_t bytes_of(const sp_value *v)
 }
 
 /* All outputs one behind the other. */
-static unsigned char *outputs_with(int threads, bool checkpointing, sp_dtype storage, size_t *bytes,
-                                   int *count)
+static unsigned char *outputs(bool checkpointing, sp_dtype storage, size_t *bytes, int *count)
 {
     step s;
-    sp_set_threads(threads);
     make_step(&s, checkpointing, storage);
     set_inputs(&s);
     assert_ok(sp_run_execute(s.run));
@@ -111,6 +114,14 @@ static unsigned char *outputs_with(int threads, bool checkpointing, sp_dtype sto
         to += size;
     }
     free_step(&s);
+    return all;
+}
+
+static unsigned char *outputs_with(int threads, bool checkpointing, sp_dtype storage, size_t *bytes,
+                                   int *count)
+{
+    sp_set_threads(threads);
+    unsigned char *all = outputs(checkpointing, storage, bytes, count);
     sp_set_threads(0);
     return all;
 }
@@ -148,12 +159,111 @@ static void gradients_with_checkpoints(void **state)
     check(true, sp_cpu_backend()->preferred_dtype);
 }
 
+/* ---- on other threads ---- */
+
+enum { WORKERS = 2, ROWS = 300, COLUMNS = 200 };
+
+typedef struct {
+    pthread_barrier_t *done, *leave;
+    unsigned char *outputs; /* of a step, which our loops and oneDNN compute */
+    size_t bytes;
+    double distance;     /* which OpenBLAS computes */
+    int library_threads; /* that a library would take on the worker then */
+} work;
+
+static int threads_of_the_process(void)
+{
+    DIR *folder = opendir("/proc/self/task");
+    assert_non_null(folder);
+    int count = 0;
+    for (const struct dirent *e; (e = readdir(folder));)
+        count += e->d_name[0] != '.';
+    closedir(folder);
+    return count;
+}
+
+static double some_distance(void)
+{
+    double distance;
+    sp_tensor a, b;
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(ROWS, COLUMNS), &a));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(ROWS, COLUMNS), &b));
+    sp_random_normal((sp_random_key){.seed = 1}, a.data, ROWS * COLUMNS);
+    sp_random_normal((sp_random_key){.seed = 2}, b.data, ROWS * COLUMNS);
+    assert_ok(sp_frechet_distance(&a, &b, &distance));
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+    return distance;
+}
+
+static void *compute(void *context)
+{
+    work *w = context;
+    int count;
+    w->distance = some_distance();
+    w->library_threads = omp_get_max_threads();
+    w->outputs = outputs(false, SP_F32, &w->bytes, &count);
+    pthread_barrier_wait(w->done);
+    pthread_barrier_wait(w->leave);
+    return NULL;
+}
+
+/* How many threads more than the workers there are when these have computed. */
+static int helpers_of_workers(work *w)
+{
+    pthread_t workers[WORKERS];
+    pthread_barrier_t done, leave;
+    assert_int_equal(pthread_barrier_init(&done, NULL, WORKERS + 1), 0);
+    assert_int_equal(pthread_barrier_init(&leave, NULL, WORKERS + 1), 0);
+    int before = threads_of_the_process();
+    for (int i = 0; i < WORKERS; i++) {
+        w[i] = (work){.done = &done, .leave = &leave};
+        assert_int_equal(pthread_create(&workers[i], NULL, compute, &w[i]), 0);
+    }
+    pthread_barrier_wait(&done);
+    int after = threads_of_the_process();
+    pthread_barrier_wait(&leave);
+    for (int i = 0; i < WORKERS; i++)
+        assert_int_equal(pthread_join(workers[i], NULL), 0);
+    pthread_barrier_destroy(&done);
+    pthread_barrier_destroy(&leave);
+    return after - before - WORKERS;
+}
+
+/* OpenMP keeps its number of threads for each thread by itself: a library that is called on one
+ * where nobody set it would take a thread for every hardware thread. */
+static void the_number_holds_on_every_thread(void **state)
+{
+    (void)state;
+    size_t bytes;
+    int count;
+    unsigned char *alone = outputs_with(1, false, SP_F32, &bytes, &count);
+    static const int numbers[] = {1, 3};
+    for (size_t n = 0; n < sizeof numbers / sizeof *numbers; n++) {
+        work w[WORKERS];
+        sp_set_threads(numbers[n]);
+        int helpers = helpers_of_workers(w);
+        /* Those that the last loop had no work for have left. */
+        assert_in_range(helpers, numbers[n] > 1 ? WORKERS : 0, WORKERS * (numbers[n] - 1));
+        for (int i = 0; i < WORKERS; i++) {
+            assert_int_equal(w[i].bytes, bytes);
+            assert_memory_equal(w[i].outputs, alone, bytes);
+            assert_true(w[i].distance == w[0].distance);
+            assert_int_equal(w[i].library_threads, numbers[n]);
+            sp_free(w[i].outputs);
+        }
+    }
+    sp_set_threads(0);
+    sp_free(alone);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_in_f32),
         cmocka_unit_test(gradients_in_bf16),
         cmocka_unit_test(gradients_with_checkpoints),
+        cmocka_unit_test(the_number_holds_on_every_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
+/* The one number of threads, and loops over them. */
 #include "base/parallel.h"
-
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -48,7 +48,6 @@ void sp_set_threads(int count)
     atomic_store(&asked_for, count > 0);
     if (count <= 0) count = physical_cores();
     atomic_store(&chosen_threads, count);
-    omp_set_num_threads(count); /* for the libraries that share the pool */
 }
 
 bool sp_threads_chosen(void)
@@ -59,11 +58,16 @@ bool sp_threads_chosen(void)
 int sp_threads(void)
 {
     int count = atomic_load(&chosen_threads);
-    if (count == 0) {
-        sp_set_threads(0);
-        count = atomic_load(&chosen_threads);
-    }
-    return count;
+    if (count > 0) return count;
+    int cores = physical_cores();
+    /* Another thread may have set a number meanwhile: that one counts, and `count` has it then. */
+    return atomic_compare_exchange_strong(&chosen_threads, &count, cores) ? cores : count;
+}
+
+void sp_library_threads(void)
+{
+    int threads = sp_threads();
+    if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }
 
 void sp_parallel_for(int64_t count, int64_t grain, sp_range_function *body, void *context)

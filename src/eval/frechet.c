@@ -5,6 +5,7 @@
 #include <lapacke.h>
 #include <math.h>
 #include "base/memory.h"
+#include "base/parallel.h"
 
 typedef struct {
     int64_t dim;
@@ -122,6 +123,7 @@ sp_status sp_frechet_distance(const sp_tensor *a, const sp_tensor *b, double *ou
         return sp_fail(SP_SHAPE, "features %s and %s have different widths",
                        sp_shape_text(a->shape), sp_shape_text(b->shape));
     gaussian one = {0}, two = {0};
+    sp_library_threads();
     sp_status status = gaussian_fit(a, &one);
     if (!status) status = gaussian_fit(b, &two);
     if (!status) status = distance(&one, &two, out);

@@ -1,5 +1,4 @@
 /* The engine, statuses, layouts, and the running of primitives. */
-#include <omp.h>
 #include <pthread.h>
 #include <string.h>
 #include "backend/cpu/onednn/onednn.h"
@@ -17,6 +16,7 @@ static void make_engine(void)
 dnnl_engine_t sp_onednn_engine(void)
 {
     pthread_once(&once, make_engine);
+    sp_library_threads();
     if (!engine) sp_fail(SP_INTERNAL, "oneDNN has no CPU engine here");
     return engine;
 }
@@ -128,14 +128,6 @@ dnnl_memory_desc_t sp_onednn_any(sp_dtype dtype, int rank, const int64_t *dims)
     return layout_of(dtype, rank, dims, dnnl_format_tag_any);
 }
 
-/* The library asks OpenMP for the calling thread's team size, when a primitive is made and when it
- * runs. */
-static void use_our_threads(void)
-{
-    int threads = sp_threads();
-    if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
-}
-
 sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t attributes,
                          const_dnnl_primitive_desc_t hint, sp_onednn_primitive *out,
                          dnnl_primitive_desc_t *keep)
@@ -144,7 +136,6 @@ sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t a
     if (keep) *keep = NULL;
     dnnl_engine_t on = sp_onednn_engine();
     if (!on) return SP_INTERNAL;
-    use_our_threads();
     dnnl_primitive_attr_t own = NULL;
     if (!attributes) {
         SP_TRY(sp_onednn_check(dnnl_primitive_attr_create(&own), "attributes"));
@@ -176,7 +167,6 @@ sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memo
     *out = (sp_onednn_primitive){0};
     dnnl_engine_t on = sp_onednn_engine();
     if (!on) return SP_INTERNAL;
-    use_our_threads();
     dnnl_primitive_attr_t attributes;
     SP_TRY(sp_onednn_check(dnnl_primitive_attr_create(&attributes), "attributes"));
     dnnl_primitive_desc_t descriptor = NULL;
@@ -217,8 +207,8 @@ void sp_onednn_run(const sp_onednn_primitive *primitive, void *const *addresses,
     dnnl_exec_arg_t arguments[SP_ONEDNN_MAX_ARGUMENTS + 1];
     dnnl_stream_t stream = NULL;
     int made = 0, count = primitive->count;
-    use_our_threads();
-    dnnl_status_t status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+    dnnl_status_t status =
+        dnnl_stream_create(&stream, sp_onednn_engine(), dnnl_stream_default_flags);
     for (; status == dnnl_success && made < count; made++) {
         arguments[made].arg = primitive->arguments[made].index;
         status = dnnl_memory_create(&arguments[made].memory, &primitive->arguments[made].layout,

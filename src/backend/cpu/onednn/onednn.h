@@ -20,7 +20,9 @@ typedef struct {
     } arguments[SP_ONEDNN_MAX_ARGUMENTS];
 } sp_onednn_primitive;
 
-/* The one engine; NULL (with the message set) if oneDNN cannot make it. */
+/* The one engine; NULL (with the message set) if oneDNN cannot make it. Whoever asks is about to
+ * make or run something, for which oneDNN asks OpenMP for the calling thread's number of threads:
+ * it is ours then. */
 dnnl_engine_t sp_onednn_engine(void);
 /* SP_OK, or the matching status with a message that says what oneDNN was asked for. */
 sp_status sp_onednn_check(dnnl_status_t status, const char *what);
