@@ -51,9 +51,10 @@ int cli_convert(int argc, char **argv)
         {.name = "merge-lora",
          .kind = OPTION_TEXTS,
          .value = &texts,
-         .argument = "FILE[:WEIGHT]...",
+         .argument = "PATH[:WEIGHT]...",
          .help =
-             "low-rank adapters, in diffusers' or kohya's names, added to UNet and text encoder; "
+             "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), added "
+             "to UNet and text encoder; "
              "WEIGHT is 1 where none is given"},
         {.name = "fold-guidance",
          .kind = OPTION_FLAG,

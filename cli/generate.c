@@ -151,8 +151,8 @@ int cli_generate(int argc, char **argv)
         {.name = "memory-limit", .kind = OPTION_BYTES, .value = &o.memory_limit, .argument = "SIZE",
          .help = "print what will be needed, do with less memory where possible, refuse where not: 3G is 3 * 10^9 "
                  "bytes, 3Gi 3 * 2^30"},
-        {.name = "lora", .kind = OPTION_TEXTS, .value = &p.loras, .argument = "FILE[:WEIGHT]...",
-         .help = "low-rank adapters, in diffusers' or kohya's names, merged into UNet and text encoder as they are "
+        {.name = "lora", .kind = OPTION_TEXTS, .value = &p.loras, .argument = "PATH[:WEIGHT]...",
+         .help = "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), merged into UNet and text encoder as they are "
                  "loaded; WEIGHT is 1 where none is given"},
         {.name = "unet", .kind = OPTION_TEXT, .value = &o.unet, .argument = "NAME",
          .help = "the UNet's folder; unet_ema is a student's average", .fallback = "unet"},

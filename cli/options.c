@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "verbs.h"
 
@@ -328,13 +329,28 @@ splam_precision options_precision(const char *text)
     return strcmp(text, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
 }
 
+/* The colon before a weight; NULL if the text is a file's name alone. A name may have colons, too: a file of the whole
+ * name is meant where there is none of the part before a colon. */
+static char *weight_colon(char *text)
+{
+    char *colon = strrchr(text, ':');
+    if (!colon || strchr(colon, '/')) return NULL; /* a folder's name may have one */
+    *colon = 0;
+    bool part = access(text, F_OK) == 0;
+    *colon = ':';
+    if (!part && access(text, F_OK) == 0) return NULL;
+    char *stop;
+    bool number = (strtod(colon + 1, &stop), stop != colon + 1 && !*stop);
+    return part || number ? colon : NULL;
+}
+
 int options_loras(const option_texts *texts, splam_lora *out)
 {
     for (size_t i = 0; i < texts->count; i++) {
-        char *path = strdup(texts->item[i]), *colon = path ? strrchr(path, ':') : NULL, *stop;
+        char *path = strdup(texts->item[i]), *colon = path ? weight_colon(path) : NULL, *stop;
         out[i] = (splam_lora){path, 1};
         if (!path) return cli_fail(CLI_FAILURE, "out of memory");
-        if (!colon || strchr(colon, '/')) continue; /* a folder's name may have one */
+        if (!colon) continue;
         out[i].weight = strtod(colon + 1, &stop);
         if (stop == colon + 1 || *stop || !isfinite(out[i].weight))
             return cli_fail(CLI_USAGE, "\"%s\" is no LoRA: FILE or FILE:WEIGHT is expected",

@@ -329,6 +329,27 @@ report "pictures by format, and to standard output"
     [ ! -e new/unet ] && [ ! -e new/report.json ] || echo "something was written: $(ls new)"
 } >.wrong 2>&1
 report "distill, convert and eval"
+merge() { # LORA
+    "$splam" convert -m "$golden/teacher-epsilon" -o merged --merge-lora "$1"
+}
+{
+    # a colon in a name, with a weight and without; what is there decides
+    touch a:b.safetensors c.safetensors
+    for lora in a:b.safetensors a:b.safetensors:0.5 c.safetensors:1e-1; do
+        one_sentence 1 "^splam: ${lora%:[0-9]*}: " merge $lora
+    done
+    one_sentence 1 '^splam: x:y.safetensors: cannot open: No such file' merge x:y.safetensors
+    one_sentence 2 '"c.safetensors:0,7" is no LoRA: ' merge c.safetensors:0,7
+    one_sentence 2 '"c.safetensors:" is no LoRA: ' merge c.safetensors:
+    one_sentence 2 '"c.safetensors:inf" is no LoRA: ' merge c.safetensors:inf
+    mkdir loras
+    one_sentence 1 '^splam: loras: is a folder with no LoRA' merge loras:0.7
+    "$splam" convert -m "$golden/teacher-epsilon" -o merged --merge-lora "$golden/distill-lora/start.safetensors" >out 2>err ||
+        cat err
+    grep -q 'start.safetensors: 129 adapters applied to the unet' err || cat err
+    rm -rf a:b.safetensors c.safetensors loras merged out err
+} >.wrong 2>&1
+report "names of LoRA files"
 {
     "$splam" bench --support | grep -q '^conv2d ' || echo "support: $("$splam" bench --support | head -n 3)"
     "$splam" bench -m "$golden/teacher-epsilon" --only train --json -t 1 >out 2>err || cat err

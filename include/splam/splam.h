@@ -136,8 +136,8 @@ typedef struct {
 SPLAM_API splam_status splam_data(const splam_data_options *options,
                                   const splam_callbacks *callbacks, char **summary);
 
-/* A file of low-rank adapters, in diffusers' or kohya's names, that is merged into a model's
- * weights (UNet and text encoder) as they are loaded. */
+/* A file of low-rank adapters, or the folder that diffusers or PEFT wrote it into, merged into a model's weights (UNet
+ * and text encoder) as they are loaded. Names may be diffusers', PEFT's, kohya's or ComfyUI's. */
 typedef struct {
     const char *path;
     double weight; /* 1: as it was trained */

@@ -213,6 +213,11 @@ char *sp_path_join(const char *folder, const char *name)
     return sp_format(folder[strlen(folder) - 1] == '/' ? "%s%s" : "%s/%s", folder, name);
 }
 
+char *sp_path_beside(const char *path, const char *name)
+{
+    return sp_format("%.*s%s", (int)(sp_path_base(path) - path), path, name);
+}
+
 const char *sp_path_base(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -43,6 +43,7 @@ void sp_atomic_abandon(sp_atomic_file *file);
 sp_status sp_write_file(const char *path, const void *data, size_t size); /* atomic */
 
 char *sp_path_join(const char *folder, const char *name); /* new string; NULL when out of memory */
+char *sp_path_beside(const char *path, const char *name); /* in the folder of `path`; new, or NULL likewise */
 const char *sp_path_base(const char *path);               /* text after the last '/' */
 bool sp_path_exists(const char *path);
 bool sp_path_is_folder(const char *path);

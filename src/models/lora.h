@@ -68,18 +68,25 @@ sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, cons
 
 /* ---- files ---- */
 
-/* A file of adapters for a UNet, a text encoder, or both: safetensors, or what torch.save wrote.
- * Two namings are known:
- *   diffusers (PEFT)  unet.LAYER.lora_A.weight, .lora_B.weight; text_encoder.LAYER...; also
- *                     .lora.down.weight, .lora.up.weight; alpha in the metadata, else r
- *   kohya             lora_unet_LAYER.lora_down.weight, .lora_up.weight, .alpha (absent: r);
- *                     lora_te_LAYER...
- * with the layer's name as in diffusers, or as in original checkpoints; kohya's has "_" for ".".
+/* A file of adapters for a UNet, a text encoder, or both: safetensors, or what torch.save wrote; or a folder with
+ * pytorch_lora_weights or adapter_model, .safetensors or .bin, or with one .safetensors. A tensor's name is
  *
- * SP_FORMAT naming the tensor for one that belongs to neither naming, for half an adapter, for
- * shapes that do not go together and values that are not finite; SP_UNSUPPORTED by name for DoRA,
- * LoHa, LoKr, OFT, IA3, adapters with biases or a middle factor, and those of Stable Diffusion XL's
- * second text encoder. */
+ *     [base_model.model.] [COMPONENT] LAYER PART
+ *
+ *   COMPONENT  unet.  lora_unet_  diffusion_model.  model.diffusion_model.        a UNet
+ *              text_encoder.  lora_te_  lora_te1_  text_encoders.clip_l.transformer.   a text encoder
+ *              nothing, or lycoris_: the layer tells
+ *   LAYER      as in diffusers or in an original checkpoint, "_" for "." or not; attention's to_q, to_k, to_v, to_out
+ *              behind "processor.", as diffusers had them before PEFT
+ *   PART       .lora_A.weight, .lora_B.weight (PEFT; also .default.weight)    .lora_down.weight, .lora_up.weight (kohya)
+ *              .lora.down.weight, _lora.down.weight, .lora_linear_layer.down.weight and up (older diffusers)    .alpha
+ *
+ * alpha is the tensor's, else the metadata's (diffusers), else that of adapter_config.json beside a file with
+ * "base_model.model.", else r.
+ *
+ * SP_FORMAT naming the tensor for one that belongs to no naming, for half an adapter, for shapes that do not go
+ * together and values that are not finite; SP_UNSUPPORTED by name for DoRA, LoHa, LoKr, GLoRA, OFT, IA3, adapters with
+ * biases or a middle factor, and those of Stable Diffusion XL's second text encoder. */
 sp_status sp_lora_open(const char *path, sp_lora **out);
 void sp_lora_close(sp_lora *lora); /* NULL is legal */
 /* Adapters for that kind of component. */
@@ -87,8 +94,8 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 
 /* W + weight alpha/r up down in place of W, for every adapter of the component's kind, parameter by
  * parameter. exact: changed weights are f32; else they keep the type that they are stored in.
- * SP_FORMAT, naming the tensor, if an adapter is for a layer that the component does not have;
- * SP_SHAPE if its shapes are not the layer's. */
+ * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
+ * two are for one layer; SP_SHAPE if its shapes are not the layer's. */
 sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
                         sp_component *component, bool exact);
 

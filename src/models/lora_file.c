@@ -7,15 +7,16 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/log.h"
 #include "models/lora.h"
+#include "models/lora_names.h"
 #include "models/original.h"
-
-enum { MAX_NAME = 512 };
 
 typedef struct {
     sp_component_kind kind;
-    char *base;  /* the tensors' names without their ends, for messages */
-    char *layer; /* without the component, "_" for "." */
+    char *base;    /* the tensors' names without their ends, for messages */
+    size_t module; /* where in it the module's own name begins */
+    char *layer;   /* as sp_lora_name has it */
     const sp_tensor *down, *up;
     double alpha; /* NAN: none is said */
 } adapter;
@@ -25,53 +26,30 @@ struct sp_lora {
     adapter *adapters;
     size_t count;
     sp_map *by_base;
+    bool peft; /* some names have PEFT's prefix */
 };
 
-/* ---- names ---- */
-
-typedef enum { PART_DOWN, PART_UP, PART_ALPHA } part_kind;
-static const struct {
-    const char *end;
-    part_kind part;
-} parts[] = {
-    {".lora_A.weight", PART_DOWN},    {".lora_B.weight", PART_UP},
-    {".lora_down.weight", PART_DOWN}, {".lora_up.weight", PART_UP},
-    {".lora.down.weight", PART_DOWN}, {".lora.up.weight", PART_UP},
-    {".alpha", PART_ALPHA},
-};
-
-/* Anywhere in a name: what it is a sign of. */
-static const struct {
-    const char *sign, *what;
-} refused[] = {
-    {".dora_scale", "DoRA"},
-    {"lora_magnitude_vector", "DoRA"},
-    {".hada_", "LoHa"},
-    {".lokr_", "LoKr"},
-    {".oft_", "OFT"},
-    {".boft_", "BOFT"},
-    {".on_input", "IA3"},
-    {".lora_mid.", "a LoRA with a middle factor (Tucker)"},
-    {".lora_embedding_", "a LoRA of an embedding"},
-    {".lora_B.bias", "a LoRA with biases"},
-    {".diff", "a difference of whole weights"},
-    {".w_norm", "a difference of norms"},
-    {".b_norm", "a difference of norms"},
-    {"lora_te2_", "a LoRA of Stable Diffusion XL"},
-    {"text_encoder_2.", "a LoRA of Stable Diffusion XL"},
-    {"transformer.", "a LoRA of a diffusion transformer"},
-};
-
-static const struct {
-    const char *begin;
-    sp_component_kind kind;
-} prefixes[] = {
-    {"lora_unet_", SP_COMPONENT_UNET},
-    {"unet.", SP_COMPONENT_UNET},
-    {"lora_te_", SP_COMPONENT_TEXT_ENCODER},
-    {"lora_te1_", SP_COMPONENT_TEXT_ENCODER},
-    {"text_encoder.", SP_COMPONENT_TEXT_ENCODER},
-};
+/* The adapter that a tensor is a part of; *out is new if it is the adapter's first. */
+static sp_status find_adapter(sp_lora *lora, const char *name, sp_lora_part *part, adapter **out)
+{
+    sp_lora_name parsed;
+    char base[SP_LORA_MAX_NAME];
+    if (!sp_lora_name_parse(name, &parsed))
+        return sp_lora_name_refuse(sp_tensor_file_path(lora->file), name);
+    *part = parsed.part;
+    snprintf(base, sizeof base, "%.*s", (int)parsed.base, name);
+    *out = sp_map_get(lora->by_base, base);
+    if (*out) return SP_OK;
+    adapter *a = *out = &lora->adapters[lora->count++];
+    *a = (adapter){.kind = parsed.kind,
+                   .alpha = NAN,
+                   .base = sp_strdup(base),
+                   .module = parsed.module,
+                   .layer = sp_strdup(parsed.layer)};
+    lora->peft |= parsed.peft;
+    if (!a->base || !a->layer) return SP_MEMORY;
+    return sp_map_put(lora->by_base, a->base, a);
+}
 
 static void underscore(char *text)
 {
@@ -79,56 +57,13 @@ static void underscore(char *text)
         if (*text == '.') *text = '_';
 }
 
-static sp_status refuse(const sp_lora *lora, const char *name)
-{
-    const char *path = sp_tensor_file_path(lora->file);
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (strstr(name, refused[i].sign))
-            return sp_fail(SP_UNSUPPORTED,
-                           "%s: tensor \"%s\" is of %s, which is not supported; plain LoRA is",
-                           path, name, refused[i].what);
-    return sp_fail(
-        SP_FORMAT,
-        "%s: tensor \"%s\" is not of a LoRA: names such as "
-        "\"unet.LAYER.lora_A.weight\" and \"lora_unet_LAYER.lora_down.weight\" are known",
-        path, name);
-}
-
-/* Which part of which adapter a tensor is; *out is new if it is the adapter's first. */
-static sp_status find_adapter(sp_lora *lora, const char *name, part_kind *part, adapter **out)
-{
-    static const char text_prefix[] = "text_model_";
-    char base[MAX_NAME];
-    size_t end = 0, prefix = 0, ends = sizeof parts / sizeof *parts,
-           prefix_count = sizeof prefixes / sizeof *prefixes;
-    while (end < ends && !sp_ends_with(name, parts[end].end))
-        end++;
-    while (prefix < prefix_count && !sp_starts_with(name, prefixes[prefix].begin))
-        prefix++;
-    if (end == ends || prefix == prefix_count || strlen(name) >= sizeof base)
-        return refuse(lora, name);
-    *part = parts[end].part;
-    snprintf(base, sizeof base, "%.*s", (int)(strlen(name) - strlen(parts[end].end)), name);
-    *out = sp_map_get(lora->by_base, base);
-    if (*out) return SP_OK;
-    adapter *a = *out = &lora->adapters[lora->count++];
-    *a = (adapter){.kind = prefixes[prefix].kind, .alpha = NAN, .base = sp_strdup(base)};
-    const char *layer = base + strlen(prefixes[prefix].begin);
-    underscore(base);
-    if (a->kind == SP_COMPONENT_TEXT_ENCODER && sp_starts_with(layer, text_prefix))
-        layer += strlen(text_prefix);
-    a->layer = sp_strdup(layer);
-    if (!a->base || !a->layer) return SP_MEMORY;
-    return sp_map_put(lora->by_base, a->base, a);
-}
-
 /* ---- reading ---- */
 
-static sp_status set_part(const sp_lora *lora, adapter *a, part_kind part, const char *name,
+static sp_status set_part(const sp_lora *lora, adapter *a, sp_lora_part part, const char *name,
                           const sp_tensor *tensor)
 {
     const char *path = sp_tensor_file_path(lora->file);
-    if (part == PART_ALPHA) {
+    if (part == SP_LORA_ALPHA) {
         if (sp_tensor_count(tensor) != 1)
             return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s, expected one number", path, name,
                            sp_shape_text(tensor->shape));
@@ -137,10 +72,10 @@ static sp_status set_part(const sp_lora *lora, adapter *a, part_kind part, const
             return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is not finite", path, name);
         return SP_OK;
     }
-    const sp_tensor **place = part == PART_DOWN ? &a->down : &a->up;
+    const sp_tensor **place = part == SP_LORA_DOWN ? &a->down : &a->up;
     if (*place)
         return sp_fail(SP_FORMAT, "%s: two tensors are the %s half of \"%s\"", path,
-                       part == PART_DOWN ? "down" : "up", a->base);
+                       part == SP_LORA_DOWN ? "down" : "up", a->base);
     bool real = tensor->dtype == SP_F32 || tensor->dtype == SP_F16 || tensor->dtype == SP_BF16 ||
                 tensor->dtype == SP_F64;
     if (!real || tensor->shape.rank < 2)
@@ -172,51 +107,83 @@ static sp_status check_adapter(const sp_lora *lora, const adapter *a)
     return SP_OK;
 }
 
-/* The value of the entry of `patterns` whose key is the layer's name or its end, else `fallback`. */
-static double pattern_value(const json_t *patterns, const char *base, double fallback)
+/* A pattern is the end of a module's name, or the whole of it behind "^": what PEFT writes of regular expressions. */
+static sp_status pattern_fits(const char *where, const char *key, const char *module, bool *out)
 {
-    const char *key;
+    bool whole = key[0] == '^';
+    if (whole) key++;
+    if (strpbrk(key, "^$*+?[](){}|\\"))
+        return sp_fail(SP_UNSUPPORTED, "%s: the pattern \"%s\" is more than a module's name, which is not supported",
+                       where, key);
+    size_t size = strlen(key), length = strlen(module);
+    *out = size <= length && strcmp(module + length - size, key) == 0 &&
+           (size == length || (!whole && module[length - size - 1] == '.'));
+    return SP_OK;
+}
+
+/* The adapter's alpha by a configuration of PEFT's, whose keys begin with `prefix`; unchanged if it says none. */
+static sp_status configured_alpha(const json_t *json, const char *prefix, const char *where, adapter *a)
+{
+    static const char *const unsupported[] = {"use_dora", "use_rslora"};
+    const char *pattern;
     json_t *value;
-    size_t length = strlen(base);
-    json_object_foreach((json_t *)patterns, key, value)
-    {
-        size_t size = strlen(key);
-        bool ends = size <= length && strcmp(base + length - size, key) == 0 &&
-                    (size == length || base[length - size - 1] == '.');
-        if (ends && json_is_number(value)) return json_number_value(value);
+    char key[64];
+    for (size_t k = 0; k < sizeof unsupported / sizeof *unsupported; k++) {
+        snprintf(key, sizeof key, "%s%s", prefix, unsupported[k]);
+        if (json_is_true(json_object_get(json, key)))
+            return sp_fail(SP_UNSUPPORTED, "%s: says \"%s\", which is not supported; plain LoRA is", where, key);
     }
-    return fallback;
+    snprintf(key, sizeof key, "%slora_alpha", prefix);
+    const json_t *alpha = json_object_get(json, key);
+    if (!isnan(a->alpha) || !json_is_number(alpha)) return SP_OK;
+    a->alpha = json_number_value(alpha);
+    snprintf(key, sizeof key, "%salpha_pattern", prefix);
+    json_object_foreach(json_object_get(json, key), pattern, value)
+    {
+        bool fits = false;
+        SP_TRY(pattern_fits(where, pattern, a->base + a->module, &fits));
+        if (!fits || !json_is_number(value)) continue;
+        a->alpha = json_number_value(value);
+        break;
+    }
+    return SP_OK;
 }
 
 /* diffusers keeps PEFT's configuration, and alpha in it, in the file's metadata. */
-static sp_status read_alphas(sp_lora *lora)
+static sp_status read_metadata(sp_lora *lora)
 {
-    const char *text = sp_tensor_file_metadata(lora->file, "lora_adapter_metadata"),
-               *path = sp_tensor_file_path(lora->file);
-    if (!text) return SP_OK;
-    json_t *json;
-    SP_TRY(sp_json_parse(text, strlen(text), path, &json));
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < lora->count && !status; i++) {
-        adapter *a = &lora->adapters[i];
-        const char *prefix = a->kind == SP_COMPONENT_UNET ? "unet" : "text_encoder";
-        char key[64];
-        const char *const unsupported[] = {"use_dora", "use_rslora"};
-        for (size_t k = 0; k < 2 && !status; k++) {
-            snprintf(key, sizeof key, "%s.%s", prefix, unsupported[k]);
-            if (json_is_true(json_object_get(json, key)))
-                status = sp_fail(SP_UNSUPPORTED,
-                                 "%s: the metadata says \"%s\", which is not "
-                                 "supported; plain LoRA is",
-                                 path, key);
-        }
-        snprintf(key, sizeof key, "%s.lora_alpha", prefix);
-        const json_t *alpha = json_object_get(json, key);
-        if (!isnan(a->alpha) || !json_is_number(alpha)) continue;
-        snprintf(key, sizeof key, "%s.alpha_pattern", prefix);
-        a->alpha = pattern_value(json_object_get(json, key), a->base, json_number_value(alpha));
-    }
+    const char *text = sp_tensor_file_metadata(lora->file, "lora_adapter_metadata");
+    char *where = sp_format("%s: the metadata", sp_tensor_file_path(lora->file));
+    json_t *json = NULL;
+    sp_status status = where ? SP_OK : SP_MEMORY;
+    if (!status && text) status = sp_json_parse(text, strlen(text), where, &json);
+    for (size_t i = 0; i < lora->count && text && !status; i++)
+        status = configured_alpha(json, lora->adapters[i].kind == SP_COMPONENT_UNET ? "unet." : "text_encoder.",
+                                  where, &lora->adapters[i]);
     json_decref(json);
+    sp_free(where);
+    return status;
+}
+
+/* PEFT keeps it in adapter_config.json beside the file. */
+static sp_status read_adapter_config(sp_lora *lora)
+{
+    const char *file = sp_tensor_file_path(lora->file), *type;
+    char *path = sp_path_beside(file, "adapter_config.json");
+    json_t *json = NULL;
+    sp_status status = path ? SP_OK : SP_MEMORY;
+    if (!status && !sp_path_exists(path))
+        sp_log_warn("%s: has PEFT's names, and no adapter_config.json that says alpha is beside it; alpha is taken to be "
+                    "the rank", file);
+    else if (!status)
+        status = sp_json_load(path, &json);
+    if (!status && json) status = sp_json_text(json, "peft_type", "LORA", path, &type);
+    if (!status && json && strcmp(type, "LORA") != 0)
+        status = sp_fail(SP_UNSUPPORTED, "%s: \"peft_type\" is \"%.64s\", and only LORA is supported", path, type);
+    for (size_t i = 0; i < lora->count && json && !status; i++)
+        status = configured_alpha(json, "", path, &lora->adapters[i]);
+    json_decref(json);
+    sp_free(path);
     return status;
 }
 
@@ -230,24 +197,79 @@ static sp_status read_file(sp_lora *lora, const char *path)
     if (!lora->by_base || !lora->adapters) return SP_MEMORY;
     for (size_t i = 0; i < count; i++) {
         const char *name = sp_tensor_file_name(lora->file, i);
-        part_kind part;
+        sp_lora_part part;
         adapter *a;
         SP_TRY(find_adapter(lora, name, &part, &a));
         SP_TRY(set_part(lora, a, part, name, sp_tensor_file_at(lora->file, i)));
     }
     for (size_t i = 0; i < lora->count; i++)
         SP_TRY(check_adapter(lora, &lora->adapters[i]));
-    return read_alphas(lora);
+    SP_TRY(read_metadata(lora));
+    return lora->peft ? read_adapter_config(lora) : SP_OK;
+}
+
+/* ---- a folder ---- */
+
+static bool is_tensor_file(const char *name)
+{
+    return sp_ends_with(name, ".safetensors");
+}
+
+/* What diffusers and PEFT write there, else the only .safetensors. */
+static sp_status find_file(const char *folder, char *const *names, size_t count, const char **out)
+{
+    static const char *const usual[] = {"pytorch_lora_weights.safetensors", "adapter_model.safetensors",
+                                        "pytorch_lora_weights.bin", "adapter_model.bin"};
+    sp_string found = {0};
+    size_t files = 0;
+    *out = NULL;
+    for (size_t k = 0; k < sizeof usual / sizeof *usual && !*out; k++)
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(names[i], usual[k]) == 0) *out = names[i];
+    if (*out) return SP_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_tensor_file(names[i])) continue;
+        *out = names[i];
+        files++;
+    }
+    if (files == 1) return SP_OK;
+    enum { SHOWN = 6 };
+    for (size_t i = 0, shown = 0; i < count && shown < SHOWN; i++) {
+        if (files && !is_tensor_file(names[i])) continue;
+        sp_string_append_format(&found, "%s%s", shown++ ? ", " : "", names[i]);
+    }
+    sp_status status = sp_fail(
+        SP_IO, "%s: is a folder with %s, expected pytorch_lora_weights.safetensors, adapter_model.safetensors or one "
+        ".safetensors; there %s %s", folder, files ? "several .safetensors" : "no LoRA",
+        files ? "are" : "is", count ? sp_string_text(&found) : "nothing");
+    sp_string_free(&found);
+    return status;
+}
+
+static sp_status file_in_folder(const char *folder, char **out)
+{
+    char **names;
+    const char *name;
+    size_t count;
+    *out = NULL;
+    SP_TRY(sp_list_folder(folder, &names, &count));
+    sp_status status = find_file(folder, names, count, &name);
+    if (!status) *out = sp_path_join(folder, name);
+    if (!status && !*out) status = SP_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        sp_free(names[i]);
+    sp_free(names);
+    return status;
 }
 
 sp_status sp_lora_open(const char *path, sp_lora **out)
 {
     *out = NULL;
-    if (sp_path_is_folder(path))
-        return sp_fail(SP_IO, "%s: is a folder; name the file in it that holds the LoRA", path);
+    char *inside = NULL;
+    if (sp_path_is_folder(path)) SP_TRY(file_in_folder(path, &inside));
     sp_lora *lora = sp_alloc_zero(sizeof *lora);
-    if (!lora) return SP_MEMORY;
-    sp_status status = read_file(lora, path);
+    sp_status status = lora ? read_file(lora, inside ? inside : path) : SP_MEMORY;
+    sp_free(inside);
     if (status)
         sp_lora_close(lora);
     else
@@ -283,7 +305,7 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind)
 static sp_status layer_names(const sp_component *component, sp_map *out)
 {
     static const char end[] = ".weight";
-    char name[MAX_NAME], original[2 * MAX_NAME];
+    char name[SP_LORA_MAX_NAME], original[2 * SP_LORA_MAX_NAME];
     for (size_t i = 0; i < sp_weights_count(component->weights); i++) {
         const char *full = sp_weights_name(component->weights, i);
         const sp_tensor *tensor = sp_weights_at(component->weights, i);
@@ -338,25 +360,58 @@ static sp_status merge_layer(const adapter *a, double weight, sp_backend *backen
     return sp_weights_add(component->weights, name, merged);
 }
 
+/* The parameter of every adapter for that component, or a failure that counts those without one: names[i] for
+ * lora->adapters[i], NULL for another component's. */
+static sp_status find_layers(const sp_lora *lora, const sp_component *component, const sp_map *layers,
+                             const char **names)
+{
+    const char *path = sp_tensor_file_path(lora->file), *part = sp_component_folder_name(component->config.kind);
+    size_t count = 0, without = 0;
+    const adapter *first = NULL;
+    sp_map *taken = sp_map_create();
+    sp_status status = taken ? SP_OK : SP_MEMORY;
+    for (size_t i = 0; i < lora->count && !status; i++) {
+        adapter *a = &lora->adapters[i];
+        if (a->kind != component->config.kind) continue;
+        count++;
+        names[i] = sp_map_get(layers, a->layer);
+        if (!names[i] && !without++) first = a;
+        if (!names[i]) continue;
+        const adapter *other = sp_map_get(taken, names[i]);
+        status = other ? sp_fail(SP_FORMAT, "%s: \"%s\" and \"%s\" are both for the %s's \"%s\"", path, other->base,
+                                 a->base, part, names[i])
+                       : sp_map_put(taken, names[i], a);
+    }
+    sp_map_destroy(taken);
+    if (status || !without) return status;
+    const char *family = sp_lora_layer_family(first->layer);
+    return sp_fail(SP_FORMAT,
+                   "%s: %zu of %zu adapters for the %s are for layers that the one in %s does not have, the first is "
+                   "\"%s\"%s%s",
+                   path, without, count, part, component->folder, first->base, family ? ", a name of " : "",
+                   family ? family : "");
+}
+
 sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
                         sp_component *component, bool exact)
 {
+    size_t applied = 0;
+    const char **names = sp_alloc_zero((lora->count + 1) * sizeof *names);
     sp_map *layers = sp_map_create();
-    sp_status status = layers ? layer_names(component, layers) : SP_MEMORY;
+    sp_status status = names && layers ? layer_names(component, layers) : SP_MEMORY;
+    if (!status) status = find_layers(lora, component, layers, names);
     for (size_t i = 0; i < lora->count && !status; i++) {
         const adapter *a = &lora->adapters[i];
-        if (a->kind != component->config.kind) continue;
-        const char *name = sp_map_get(layers, a->layer);
-        if (!name) {
-            status = sp_fail(SP_FORMAT, "%s: \"%s\" is for a layer that the %s in %s does not have",
-                             sp_tensor_file_path(lora->file), a->base,
-                             sp_component_folder_name(a->kind), component->folder);
-            break;
-        }
-        status = check_layer(lora, a, name, sp_weights_find(component->weights, name));
-        if (!status) status = merge_layer(a, weight, backend, component, name, exact);
+        if (!names[i]) continue;
+        status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
+        if (!status) status = merge_layer(a, weight, backend, component, names[i], exact);
+        applied++;
     }
     sp_map_destroy(layers);
+    sp_free(names);
+    if (!status && applied)
+        sp_log_info("%s: %zu adapter%s applied to the %s", sp_tensor_file_path(lora->file), applied,
+                    applied == 1 ? "" : "s", sp_component_folder_name(component->config.kind));
     return status;
 }
 
@@ -387,7 +442,7 @@ static sp_status start_half(const sp_lora *lora, const adapter *a, const sp_tens
 sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings, sp_weights *adapters)
 {
     static const char down[] = ".lora_A.weight", up[] = ".lora_B.weight";
-    char layer[MAX_NAME];
+    char layer[SP_LORA_MAX_NAME];
     size_t used = 0;
     for (size_t i = 0; i < sp_weights_count(adapters); i++) {
         const char *name = sp_weights_name(adapters, i);

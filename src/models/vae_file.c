@@ -119,7 +119,7 @@ sp_vae_file_kind sp_vae_file_kind_of(const sp_tensor_file *file)
 /* config.json in the file's folder, if it is there and an autoencoder's: a file may lie among anything. */
 static sp_status config_beside(const char *path, json_t **out, char **where)
 {
-    char *beside = sp_format("%.*sconfig.json", (int)(sp_path_base(path) - path), path);
+    char *beside = sp_path_beside(path, "config.json");
     if (!beside) return SP_MEMORY;
     sp_status status = sp_path_exists(beside) ? sp_json_load(beside, out) : SP_OK;
     const char *class_name = json_string_value(json_object_get(*out, "_class_name"));
