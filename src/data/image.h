@@ -22,7 +22,7 @@ sp_status sp_image_create(int width, int height, sp_image *out);
 void sp_image_free(sp_image *image); /* a zeroed image is legal; leaves it zeroed */
 
 /* Decoding looks at the bytes, never at the file's name. Transparency is composited on white,
- * palettes and grey become RGB, 16-bit samples keep their high byte, a JPEG's EXIF orientation is
+ * palettes and grey become RGB, 16-bit samples keep their high byte, EXIF's orientation is
  * applied. `name` is for messages. SP_FORMAT: no JPEG, PNG or WebP, damaged or truncated, or too
  * large. SP_UNSUPPORTED: animated WebP. */
 sp_status sp_image_decode(const void *data, size_t size, const char *name, sp_image *out);

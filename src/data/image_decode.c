@@ -136,25 +136,14 @@ static sp_status jpeg_guarded(jpeg_reader *reader, const void *data, size_t size
 }
 
 static sp_status jpeg_decode(const void *data, size_t size, const char *name, sp_image *image,
-                             bool header_only)
+                             bool header_only, int *orientation)
 {
     jpeg_reader *reader = sp_alloc_zero(sizeof *reader);
-    int *orientation = sp_alloc_zero(sizeof *orientation); /* on the heap: outlives a longjmp */
-    sp_status status = SP_MEMORY;
-    if (reader && orientation) {
-        status = jpeg_guarded(reader, data, size, name, image, header_only, orientation);
-        jpeg_destroy_decompress(&reader->info);
-        sp_free(reader->cmyk_row);
-    }
-    if (status == SP_OK && header_only && *orientation >= 5) {
-        int width = image->width;
-        image->width = image->height;
-        image->height = width;
-    } else if (status == SP_OK && !header_only && *orientation != 1) {
-        status = sp_image_orient(image, *orientation);
-    }
+    if (!reader) return SP_MEMORY;
+    sp_status status = jpeg_guarded(reader, data, size, name, image, header_only, orientation);
+    jpeg_destroy_decompress(&reader->info);
+    sp_free(reader->cmyk_row);
     sp_free(reader);
-    sp_free(orientation);
     return status;
 }
 
@@ -233,17 +222,37 @@ static sp_status webp_decode(const void *data, size_t size, const char *name, sp
     return decoded ? SP_OK : sp_fail(SP_FORMAT, "%s: damaged WebP", name);
 }
 
-static sp_status decode(const void *data, size_t size, const char *name, sp_image *image,
-                        bool header_only)
+/* The picture as it is stored; *orientation: how it wants to stand, 0 or 1 where nothing is said. */
+static sp_status decode_stored(const void *data, size_t size, const char *name, sp_image *image,
+                               bool header_only, int *orientation)
 {
     const uint8_t *bytes = data;
     if (size >= 3 && !memcmp(bytes, "\xFF\xD8\xFF", 3))
-        return jpeg_decode(data, size, name, image, header_only);
-    if (size >= 8 && !memcmp(bytes, "\x89PNG\r\n\x1A\n", 8))
+        return jpeg_decode(data, size, name, image, header_only, orientation);
+    if (size >= 8 && !memcmp(bytes, "\x89PNG\r\n\x1A\n", 8)) {
+        *orientation = sp_png_orientation(data, size);
         return png_decode(data, size, name, image, header_only);
-    if (size >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp(bytes + 8, "WEBP", 4))
+    }
+    if (size >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp(bytes + 8, "WEBP", 4)) {
+        *orientation = sp_webp_orientation(data, size);
         return webp_decode(data, size, name, image, header_only);
+    }
     return sp_fail(SP_FORMAT, "%s: neither JPEG, PNG nor WebP", name);
+}
+
+static sp_status decode(const void *data, size_t size, const char *name, sp_image *image,
+                        bool header_only)
+{
+    int orientation = 0;
+    SP_TRY(decode_stored(data, size, name, image, header_only, &orientation));
+    if (orientation <= 1) return SP_OK;
+    if (!header_only) return sp_image_orient(image, orientation);
+    if (orientation >= 5) {
+        int width = image->width;
+        image->width = image->height;
+        image->height = width;
+    }
+    return SP_OK;
 }
 
 sp_status sp_image_decode(const void *data, size_t size, const char *name, sp_image *out)
