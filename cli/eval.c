@@ -44,6 +44,7 @@ int cli_eval(int argc, char **argv)
          .argument = "SPEC",
          .required = true,
          .help = "pictures and captions: " DATA_SETS},
+        OPTION_CAPTION_COLUMN(&o.caption_column),
         {.name = "output",
          .kind = OPTION_TEXT,
          .value = &o.output,

@@ -122,13 +122,21 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
 #define DATA_SETS "emoji:, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
 #define DATA_SETS_HELP                                                                                      \
     "  emoji:               Noto Color Emoji with Unicode's names and keywords\n"                           \
-    "  folder:DIR           pictures with captions in metadata.jsonl, or in a .txt or .json beside each\n"  \
-    "  wds:SHARDS.tar       tar files of KEY.jpg (.png, .webp), KEY.txt, KEY.json, as img2dataset\n"        \
+    "  folder:DIR           pictures with captions in metadata.jsonl or metadata.csv, or in a .txt,\n"      \
+    "                       .caption or .json beside each\n"                                                \
+    "  wds:SHARDS.tar       tar files of KEY.jpg (.png, .webp), KEY.txt (.caption), KEY.json, as img2dataset\n" \
     "                       writes them; SHARDS as in a shell: data/{00000..00012}.tar\n"                   \
     "  coco:FILE.json,DIR   captions_train2014.json and the like, and the folder of their pictures\n"
 #define CAPTIONS_HELP                                                                                       \
     "Each line of a .txt beside a picture is another caption of it, and so is each text of a list in\n"           \
     "JSON: distill and caches take the first, train teacher draws among them."
+
+/* Where captions stand: const char **column. */
+#define OPTION_CAPTION_COLUMN(column)                                                                       \
+    {.name = "caption-column", .kind = OPTION_TEXT, .value = (column), .argument = "NAME",                  \
+     .help = "take captions from this key of a picture's json, of metadata.jsonl or of COCO's annotations, "\
+             "or this column of metadata.csv, and from nowhere else",                                       \
+     .fallback = "a .txt or .caption, else text, caption, prompt or additional_feature"}
 
 /* Which pictures of a set are taken and how they are cut: splam_picture_options *p, zeroed, and a
  * bool *center that says nothing more than the default does; after parsing, options_check_crop. */
@@ -150,6 +158,7 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
     {.name = "min-similarity", .kind = OPTION_NUMBER, .value = &(p)->min_similarity, .argument = "X",       \
      .low = 1e-9, .high = 1,                                                                                \
      .help = "reject lower ones: similarity, clip_similarity_vitb32 or clip_similarity_vitl14"},            \
+    OPTION_CAPTION_COLUMN(&(p)->caption_column),                                                            \
     {.name = "center-crop", .kind = OPTION_FLAG, .value = (center),                                         \
      .help = "cut squares from the centre, as without this flag"},                                          \
     {.name = "random-crop", .kind = OPTION_FLAG, .value = &(p)->random_crop,                                \

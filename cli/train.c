@@ -29,6 +29,7 @@ int cli_train(int argc, char **argv)
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
          .required = true,
          .help = "pictures and captions: " DATA_SETS "; each line of a .txt is a caption of its picture"},
+        OPTION_CAPTION_COLUMN(&o.caption_column),
         {.name = "output", .kind = OPTION_TEXT, .value = &o.output, .argument = "DIR",
          .required = true, .help = "folder for the model, checkpoint-N/ and metrics.jsonl"},
         {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "PATH",

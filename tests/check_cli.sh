@@ -247,6 +247,7 @@ report "tokenize"
     one_sentence 1 'nowhere is no latent cache' "$splam" data latents:nowhere
     one_sentence 2 'two ways to cut' "$splam" data folder:pictures --center-crop --random-crop
     one_sentence 2 '--max-watermark is "0"' "$splam" data folder:pictures --max-watermark 0
+    one_sentence 2 '--caption-column is for sets of picture files' "$splam" data emoji: --caption-column text
     one_sentence 2 '--min-similarity is for sets of picture files' "$splam" data emoji: --min-similarity 0.3
     one_sentence 2 '--cache and --teacher go together' "$splam" data emoji: --cache new
     [ ! -e new ] || echo "a cache was begun"

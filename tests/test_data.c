@@ -345,7 +345,7 @@ static void folder_takes_and_rejects(void **state)
     assert_int_equal(rejected(ds, "unreadable caption or .json"), 1);
     assert_int_equal(rejected(ds, "neither JPEG, PNG nor WebP"), 1);
     assert_int_equal(rejected(ds, "malformed metadata.jsonl line"), 3);
-    assert_int_equal(rejected(ds, "absent picture named in metadata.jsonl"), 1);
+    assert_int_equal(rejected(ds, "absent picture named in the metadata"), 1);
     assert_int_equal(sp_dataset_heldout_count(ds), 0);
     uint8_t rgb[PICTURE];
     static const uint8_t shade[] = {10, 20, 60};

@@ -71,8 +71,8 @@ static void samples_are_taken(void **state)
 
 static void samples_are_rejected(void **state)
 {
-    static const char *const broken[] = {"{\"caption\": ", "[1]", "{\"a\": 1e999}",
-                                         "{\"a\": 99999999999999999999999}", "\xff"};
+    static const char *const broken[] = {"{\"caption\": ", "[1]", "{\"a\": 1e}",
+                                         "{\"a\": nan}", "\xff"};
     sp_string tar = {0};
     char name[32];
     tar_picture(&tar, "nothing.png", R, R, 1);

@@ -7,6 +7,7 @@
 #include "support.h"
 #include "base/json.h"
 #include "tensor/weights.h"
+#include "train/distill_settings.h"
 #include "train/distill.h"
 
 typedef struct {
@@ -257,6 +258,25 @@ static void other_runs_do_not_mix(void **state)
     assert_ok(sp_distill(&t.options, NULL));
 }
 
+/* Among the settings that a run is resumed with; nothing where nothing is asked for. */
+static void the_captions_column_is_a_setting(void **state)
+{
+    (void)state;
+    sp_distill_options o = sp_distill_defaults();
+    json_t *settings;
+    o.teacher = "teacher";
+    o.data = "folder:pictures";
+    o.seed = UINT64_MAX;
+    assert_ok(sp_distill_settings(&o, SP_PREDICTION_EPSILON, &settings));
+    assert_null(json_object_get(settings, "caption-column"));
+    assert_string_equal(json_string_value(json_object_get(settings, "seed")), "18446744073709551615");
+    json_decref(settings);
+    o.pictures.caption_column = "prompt";
+    assert_ok(sp_distill_settings(&o, SP_PREDICTION_EPSILON, &settings));
+    assert_string_equal(json_string_value(json_object_get(settings, "caption-column")), "prompt");
+    json_decref(settings);
+}
+
 static void changed_flags_are_refused(void **state)
 {
     training t = make_training(in_folder(state, "flags"));
@@ -472,6 +492,7 @@ int main(void)
         with_folder(full_disk_keeps_what_is_saved),
         with_folder(other_runs_do_not_mix),
         with_folder(index_is_as_diffusers_reads_it),
+        cmocka_unit_test(the_captions_column_is_a_setting),
         with_folder(changed_flags_are_refused),
         with_folder(leftovers_are_removed),
         with_folder(bad_draws_are_refused),

@@ -113,6 +113,10 @@ typedef struct {
     double min_aesthetic;  /* aesthetic, aesthetic_score, aesthetic_score_laion_v2 */
     double max_watermark;  /* pwatermark, watermark, watermark_score */
     double min_similarity; /* similarity, clip_similarity_vitb32, clip_similarity_vitl14 */
+    const char *caption_column; /* the key of captions in a picture's json, in metadata.jsonl or in
+                                   COCO's annotations, or the column in metadata.csv; captions from
+                                   elsewhere are not taken then [the .txt or .caption beside the
+                                   picture; else text, caption, prompt or additional_feature] */
     bool random_crop;      /* at a place drawn from (seed, picture); else the centre */
     bool random_flip;      /* mirrored or not, drawn from (seed, epoch, picture) */
 } splam_picture_options;
@@ -236,6 +240,7 @@ SPLAM_API splam_status splam_generate(const splam_generate_options *options,
 /* 0 or NULL takes the default in brackets. */
 typedef struct {
     const char *data;            /* a data set, such as "emoji:" */
+    const char *caption_column;  /* as in splam_picture_options */
     const char *output;          /* folder of the model, checkpoint-N/ and metrics.jsonl */
     const char *vae;             /* teacher: an autoencoder's folder or file, or a model with one */
     int64_t max_train_steps;     /* [vae 2000, teacher 8000] */
@@ -335,6 +340,7 @@ typedef struct {
     const char *unet;     /* their UNets' folder ["unet"] */
     const char *teacher;  /* a diffusers folder, needed for ode-error; gets a row of its own */
     const char *data;     /* a data set, such as "emoji:" */
+    const char *caption_column; /* as in splam_picture_options */
     const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's
                              references, which are kept for the next time */
     const char *metrics;  /* of "ode-error,frechet,hit" [all, without a teacher frechet and hit] */

@@ -74,7 +74,7 @@ static sp_status open_judge(evaluation_run *r)
     const splam_eval_options *o = r->o;
     SP_TRY(open_model(r, o->teacher ? o->teacher : o->models[0], o->teacher ? NULL : o->unet,
                       &r->judge));
-    sp_dataset_options data = {.resolution = (int)o->resolution};
+    sp_dataset_options data = {.resolution = (int)o->resolution, .caption_column = o->caption_column};
     if (!data.resolution)
         data.resolution =
             (int)(r->judge->unet_config.sample_size * r->judge->vae->config.vae.factor);

@@ -68,6 +68,7 @@ sp_dataset_options sp_picture_options_of(const splam_picture_options *o, uint64_
         .min_aesthetic = o->min_aesthetic,
         .max_watermark = o->max_watermark,
         .min_similarity = o->min_similarity,
+        .caption_column = o->caption_column,
         .random_crop = o->random_crop,
         .random_flip = o->random_flip,
         .seed = seed,

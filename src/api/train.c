@@ -13,6 +13,7 @@ static sp_train_options own(const splam_train_options *o)
 {
     return (sp_train_options){
         .data = o->data,
+        .caption_column = o->caption_column,
         .output = o->output,
         .vae = o->vae,
         .max_steps = o->max_train_steps,

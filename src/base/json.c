@@ -1,9 +1,13 @@
 #include "base/json.h"
 
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "base/text_file.h"
 
 /* Jansson's memory comes from base too, so that a failed allocation can be told from a malformed
@@ -23,6 +27,95 @@ sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t 
     if (sp_alloc_failures() != failures) return sp_fail_within(SP_MEMORY, "%s", name);
     return sp_fail(SP_FORMAT, "%s: line %d, column %d: %s", name, error.line, error.column,
                    error.text);
+}
+
+/* ---- what Python writes ---- */
+
+/* Whether a token of digits and signs is a number that Jansson holds. */
+static bool is_held(const char *token, size_t length)
+{
+    char number[400], *end;
+    if (length >= sizeof number) return false;
+    memcpy(number, token, length);
+    number[length] = '\0';
+    errno = 0;
+    if (!strpbrk(number, ".eE")) {
+        (void)strtoll(number, &end, 10);
+        return errno == 0;
+    }
+    return isfinite(strtod(number, &end));
+}
+
+/* Length of a number or name that begins here, outside texts, and is to be null; else 0. *length:
+ * of the token, whatever it is. */
+static bool becomes_null(const char *text, size_t left, size_t *length)
+{
+    static const char *const names[] = {"NaN", "Infinity", "-Infinity"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        *length = strlen(names[i]);
+        if (left >= *length && memcmp(text, names[i], *length) == 0) return true;
+    }
+    *length = 0;
+    while (*length < left && strchr("+-.eE0123456789", text[*length]) && text[*length])
+        ++*length;
+    bool number = *length > 0 && strchr("-0123456789", *text);
+    if (!*length) *length = 1;
+    return number && !is_held(text, *length);
+}
+
+/* The code unit of \uXXXX, or -1. */
+static long unit_of(const char *text, size_t left)
+{
+    char digits[5] = "";
+    if (left < 6 || text[0] != '\\' || text[1] != 'u') return -1;
+    memcpy(digits, text + 2, 4);
+    return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
+}
+
+/* An escape of two or six characters inside a text, or twelve for a pair. */
+static size_t copy_escape(const char *text, size_t left, sp_string *out)
+{
+    long unit = unit_of(text, left);
+    bool high = unit >= 0xD800 && unit < 0xDC00, low = unit >= 0xDC00 && unit < 0xE000;
+    long second = high ? unit_of(text + 6, left - 6) : -1;
+    size_t length = unit < 0 ? (left < 2 ? left : 2) : second >= 0xDC00 && second < 0xE000 ? 12 : 6;
+    if (unit == 0 || low || (high && length == 6))
+        sp_string_append(out, "\\uFFFD", 6);
+    else
+        sp_string_append(out, text, length);
+    return length;
+}
+
+static void forgive(const char *text, size_t size, sp_string *out)
+{
+    bool inside = false; /* a text */
+    for (size_t at = 0, length; at < size; at += length) {
+        if (inside && text[at] == '\\') {
+            length = copy_escape(text + at, size - at, out);
+        } else if (inside || text[at] == '"') {
+            inside ^= text[at] == '"';
+            length = 1;
+            sp_string_append(out, text + at, 1);
+        } else if (becomes_null(text + at, size - at, &length)) {
+            sp_string_append(out, "null", 4);
+        } else {
+            sp_string_append(out, text + at, length);
+        }
+    }
+}
+
+sp_status sp_json_parse_lenient(const char *text, size_t size, const char *name, json_t **out)
+{
+    sp_status status = sp_json_parse(text, size, name, out);
+    if (status != SP_FORMAT) return status;
+    sp_string changed = {0};
+    forgive(text, size, &changed);
+    if (changed.failed)
+        status = SP_MEMORY;
+    else if (changed.length != size || (size && memcmp(changed.data, text, size)))
+        status = sp_json_parse(changed.data, changed.length, name, out);
+    sp_string_free(&changed);
+    return status;
 }
 
 sp_status sp_json_load(const char *path, json_t **out)

@@ -10,6 +10,9 @@
 sp_status sp_json_load(const char *path, json_t **out); /* json_decref */
 sp_status sp_json_parse(const char *text, size_t size, const char *name,
                         json_t **out); /* name: for messages */
+/* The same, forgiving what Python writes and Jansson does not read: NaN, Infinity, integers beyond
+ * 64 bits and numbers beyond a double are null, and \u0000 and halves of surrogate pairs U+FFFD. */
+sp_status sp_json_parse_lenient(const char *text, size_t size, const char *name, json_t **out);
 sp_status sp_json_save(const char *path,
                        const json_t *value); /* indented, atomic, trailing newline */
 

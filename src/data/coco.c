@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "data/picture.h"
 
 enum { IMAGES_PER_REPORT = 4096 };
@@ -66,6 +67,13 @@ static entry *find_entry(const coco *c, const json_t *id)
     return found ? &c->entries[low] : NULL;
 }
 
+/* What an annotation says; by default as COCO has it. */
+static const json_t *caption_of(const coco *c, const json_t *annotation)
+{
+    const char *column = c->dataset->options.caption_column;
+    return json_object_get(annotation, column ? column : "caption");
+}
+
 /* Chains the annotations of each picture, from the last to the first, so that chains run forwards. */
 static sp_status chain_annotations(coco *c)
 {
@@ -76,7 +84,7 @@ static sp_status chain_annotations(coco *c)
         const json_t *annotation = json_array_get(c->annotations, i);
         entry *picture = find_entry(c, json_object_get(annotation, "image_id"));
         c->next[i] = picture ? picture->first : -1;
-        if (picture && json_is_string(json_object_get(annotation, "caption"))) {
+        if (picture && json_is_string(caption_of(c, annotation))) {
             picture->first = (int64_t)i;
             continue;
         }
@@ -117,7 +125,7 @@ static sp_status consider(coco *c, const entry *e, const json_t *image, const ch
         sp_dataset_reject(c->dataset, "absent picture named in the annotations", name, NULL);
     for (int64_t i = e->first; i >= 0 && there && !status; i = c->next[i])
         status = sp_captions_add_json(
-            &captions, json_object_get(json_array_get(c->annotations, (size_t)i), "caption"));
+            &captions, caption_of(c, json_array_get(c->annotations, (size_t)i)));
     if (there && !status) status = sp_map_file(path, &file); /* its header is seldom looked at */
     if (status == SP_IO) {
         sp_dataset_reject(c->dataset, "unreadable picture", name, sp_error_message());
@@ -153,10 +161,20 @@ static sp_status consider_all(coco *c, const sp_callbacks *callbacks)
     return SP_OK;
 }
 
+static sp_status load(const char *path, json_t **out)
+{
+    char *text;
+    size_t size;
+    SP_TRY(sp_read_text(path, &text, &size));
+    sp_status status = sp_json_parse_lenient(text, size, path, out);
+    sp_free(text);
+    return status;
+}
+
 static sp_status read_annotations(coco *c, const sp_callbacks *callbacks)
 {
     json_t *document;
-    SP_TRY(sp_json_load(c->where, &document));
+    SP_TRY(load(c->where, &document));
     c->images = json_object_get(document, "images");
     c->annotations = json_object_get(document, "annotations");
     sp_status status =

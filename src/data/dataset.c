@@ -127,7 +127,13 @@ static sp_status prepare(sp_dataset *dataset, const char *spec)
     dataset->rejections = sp_alloc_zero(sizeof *dataset->rejections);
     if (!dataset->spec || !dataset->arena || !dataset->rejections) return SP_MEMORY;
     pthread_mutex_init(&dataset->rejections->lock, NULL);
-    const sp_dataset_options *o = &dataset->options;
+    sp_dataset_options *o = &dataset->options;
+    if (o->caption_column && !*o->caption_column)
+        return sp_fail(SP_ARGUMENT, "the name of the captions' column is empty");
+    if (o->caption_column) { /* the caller's may go */
+        o->caption_column = sp_arena_strdup(dataset->arena, o->caption_column);
+        if (!o->caption_column) return SP_MEMORY;
+    }
     if (o->resolution < 0 || o->resolution > MAX_RESOLUTION)
         return sp_fail(SP_ARGUMENT, "resolution %d is out of range, expected 1 to %d",
                        o->resolution, MAX_RESOLUTION);
@@ -201,6 +207,7 @@ const char *sp_dataset_flag_set(const sp_dataset_options *o)
            : o->min_aesthetic > 0  ? "min-aesthetic"
            : o->max_watermark > 0  ? "max-watermark"
            : o->min_similarity > 0 ? "min-similarity"
+           : o->caption_column     ? "caption-column"
            : o->random_crop        ? "random-crop"
                                    : NULL;
 }

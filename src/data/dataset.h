@@ -13,6 +13,8 @@ typedef struct {
     int min_size;   /* a picture whose shorter side has fewer pixels is rejected; 0: half the
                        resolution */
     double min_aesthetic, max_watermark, min_similarity; /* filters, see data/picture.h; 0: none */
+    const char *caption_column; /* the key of captions in JSON, or the column in metadata.csv, and
+                                   nowhere else; NULL: see sp_caption_columns in data/picture.h */
     bool random_crop; /* the square is cut at a place drawn from (seed, sample) instead of the
                          centre */
     bool random_flip; /* for sp_dataset_flips */

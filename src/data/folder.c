@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "base/text_file.h"
 #include "data/image.h"
+#include "data/metadata.h"
 #include "data/picture.h"
 
 #define MAX_DEPTH 64
@@ -27,8 +28,8 @@ typedef struct {
     const sp_callbacks *callbacks;
     candidate *found;
     int64_t count, capacity;
-    sp_map *metadata; /* path -> its line of metadata.jsonl, kept alive by `documents` */
-    json_t *documents;
+    sp_metadata metadata;
+    sp_map *neighbours; /* path, its end in lower case -> path: .txt, .caption and .json */
     struct {
         dev_t device;
         ino_t inode;
@@ -37,12 +38,15 @@ typedef struct {
 
 /* ---- finding files ---- */
 
-static bool is_foreign_picture(const char *name)
+static const char *const foreign_pictures[] = {"gif",  "bmp",  "tif", "tiff",
+                                               "avif", "heic", "jxl", NULL};
+static const char *const neighbours[] = {"txt", "caption", "json", NULL};
+
+static bool ends_in(const char *name, const char *const *list)
 {
-    static const char *const other[] = {"gif", "bmp", "tif", "tiff", "avif", "heic", "jxl"};
     const char *dot = strrchr(name, '.');
-    for (size_t i = 0; dot && i < sizeof other / sizeof *other; i++)
-        if (!strcasecmp(dot + 1, other[i])) return true;
+    for (; dot && *list; list++)
+        if (!strcasecmp(dot + 1, *list)) return true;
     return false;
 }
 
@@ -63,55 +67,15 @@ static sp_status add_candidate(scan *s, char *path)
     return SP_OK;
 }
 
-/* One line of metadata.jsonl. A bad line is a rejection; only lack of memory is an error. */
-static sp_status read_metadata_line(scan *s, const char *folder, const char *where,
-                                    const char *line, size_t size)
+/* Remembers a file beside pictures by its name with the end in lower case. Of NAME.txt and NAME.TXT
+ * the first is taken, which comes later in the listing. */
+static sp_status add_neighbour(scan *s, const char *path)
 {
-    json_t *object;
-    sp_status status = sp_json_parse(line, size, where, &object);
-    if (status == SP_MEMORY) return status;
-    if (status != SP_OK) {
-        sp_dataset_reject(s->dataset, "malformed metadata.jsonl line", where, sp_error_message());
-        return SP_OK;
-    }
-    const char *file = json_string_value(json_object_get(object, "file_name"));
-    json_t *text = json_object_get(object, "text");
-    if (!file || (!json_is_string(text) && !json_is_array(text))) {
-        sp_dataset_reject(s->dataset, "malformed metadata.jsonl line", where,
-                          "expected \"file_name\" and \"text\"");
-        json_decref(object);
-        return SP_OK;
-    }
-    while (sp_starts_with(file, "./"))
-        file += 2;
-    char *path = sp_path_join(folder, file);
-    status = path ? sp_map_put(s->metadata, path, object) : SP_MEMORY;
-    sp_free(path);
-    if (json_array_append_new(s->documents, object)) /* takes the reference, also on failure */
-        return sp_fail(SP_MEMORY, "out of memory for %s", where);
-    return status;
-}
-
-static sp_status read_metadata(scan *s, const char *folder)
-{
-    char *path = sp_path_join(folder, "metadata.jsonl"), *text = NULL;
-    size_t size = 0;
-    sp_status status = path ? SP_OK : SP_MEMORY;
-    if (status == SP_OK && sp_path_exists(path)) status = sp_read_text(path, &text, &size);
-    int64_t number = 1;
-    for (size_t at = 0; status == SP_OK && at < size; number++) {
-        const char *end = memchr(text + at, '\n', size - at);
-        size_t length = end ? (size_t)(end - text) - at : size - at;
-        char *where = sp_format("%s:%lld", path, (long long)number);
-        if (!where)
-            status = SP_MEMORY;
-        else if (strspn(text + at, " \t\r") < length)
-            status = read_metadata_line(s, folder, where, text + at, length);
-        sp_free(where);
-        at += length + 1;
-    }
-    sp_free(text);
-    sp_free(path);
+    char *key = sp_strdup(path), *copy = sp_arena_strdup(s->dataset->arena, path);
+    for (char *c = key ? strrchr(key, '.') : NULL; c && *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c += 'a' - 'A';
+    sp_status status = key && copy ? sp_map_put(s->neighbours, key, copy) : SP_MEMORY;
+    sp_free(key);
     return status;
 }
 
@@ -127,7 +91,9 @@ static sp_status scan_entry(scan *s, const char *folder, const char *name, int d
         status = scan_folder(s, path, depth + 1);
     else if (sp_is_picture_name(name))
         return add_candidate(s, path);
-    else if (is_foreign_picture(name))
+    else if (ends_in(name, neighbours))
+        status = add_neighbour(s, path);
+    else if (ends_in(name, foreign_pictures))
         sp_dataset_reject(s->dataset, "neither JPEG, PNG nor WebP", path, NULL);
     sp_free(path);
     return status;
@@ -154,7 +120,7 @@ static sp_status scan_folder(scan *s, const char *folder, int depth)
         return SP_OK;
     }
     if (status != SP_OK) return status;
-    status = read_metadata(s, folder);
+    status = sp_metadata_read(s->dataset, folder, &s->metadata);
     for (size_t i = 0; i < count; i++) {
         if (status == SP_OK) status = scan_entry(s, folder, names[i], depth);
         sp_free(names[i]);
@@ -194,23 +160,28 @@ static sp_status probe_all(scan *s)
 
 /* ---- captions and fields ---- */
 
-/* NAME.jpg's neighbour NAME.txt or NAME.json: a new string; NULL with SP_OK: there is none. */
-static sp_status read_neighbour(const char *picture, const char *extension, char **path,
-                                char **text, size_t *size)
+/* NAME.jpg's neighbour NAME.txt, .caption or .json: its path and a new string; NULL with SP_OK:
+ * there is none. */
+static sp_status read_neighbour(const scan *s, const char *picture, const char *extension,
+                                const char **path, char **text, size_t *size)
 {
     size_t stem = (size_t)(strrchr(picture, '.') - picture);
+    char *key = sp_format("%.*s.%s", (int)stem, picture, extension);
     *text = NULL;
-    *path = sp_format("%.*s.%s", (int)stem, picture, extension);
-    if (!*path) return SP_MEMORY;
-    return sp_path_exists(*path) ? sp_read_text(*path, text, size) : SP_OK;
+    if (!key) return SP_MEMORY;
+    *path = sp_map_get(s->neighbours, key);
+    sp_free(key);
+    return *path ? sp_read_text(*path, text, size) : SP_OK;
 }
 
-/* Each line of NAME.txt that is not empty is a caption. */
-static sp_status read_text(const char *picture, sp_captions *list)
+/* Each line of NAME.txt, or else of NAME.caption, that is not empty is a caption. */
+static sp_status read_text(const scan *s, const char *picture, sp_captions *list)
 {
-    char *path, *text;
+    const char *path;
+    char *text;
     size_t size = 0;
-    sp_status status = read_neighbour(picture, "txt", &path, &text, &size);
+    sp_status status = read_neighbour(s, picture, "txt", &path, &text, &size);
+    if (!status && !text) status = read_neighbour(s, picture, "caption", &path, &text, &size);
     for (size_t at = 0; text && status == SP_OK && at < size;) {
         const char *end = memchr(text + at, '\n', size - at);
         size_t length = end ? (size_t)(end - text) - at : size - at;
@@ -218,44 +189,48 @@ static sp_status read_text(const char *picture, sp_captions *list)
         at += length + 1;
     }
     sp_free(text);
-    sp_free(path);
     return status;
 }
 
-static sp_status read_fields(const char *picture, json_t **fields)
+static sp_status read_fields(const scan *s, const char *picture, json_t **fields)
 {
-    char *path, *text;
+    const char *path;
+    char *text;
     size_t size = 0;
     *fields = NULL;
-    sp_status status = read_neighbour(picture, "json", &path, &text, &size);
-    if (status == SP_OK && text) status = sp_json_parse(text, size, path, fields);
+    sp_status status = read_neighbour(s, picture, "json", &path, &text, &size);
+    if (status == SP_OK && text) status = sp_json_parse_lenient(text, size, path, fields);
     if (status == SP_OK && *fields && !json_is_object(*fields)) {
         json_decref(*fields);
         *fields = NULL;
         status = sp_fail(SP_FORMAT, "%s: expected an object", path);
     }
     sp_free(text);
-    sp_free(path);
     return status;
 }
 
-/* A picture without a line of metadata.jsonl has its neighbours. */
-static sp_status read_neighbours(const char *picture, sp_captions *list, json_t **fields)
+/* A picture without a line of metadata has its neighbours. */
+static sp_status read_neighbours(const scan *s, const char *picture, sp_captions *list,
+                                 json_t **fields)
 {
-    SP_TRY(read_fields(picture, fields));
-    SP_TRY(read_text(picture, list));
-    return list->count ? SP_OK : sp_captions_add_json(list, json_object_get(*fields, "caption"));
+    const char *column = s->dataset->options.caption_column;
+    SP_TRY(read_fields(s, picture, fields));
+    if (!column) SP_TRY(read_text(s, picture, list));
+    if (list->count) return SP_OK;
+    return sp_captions_add_json(list, sp_find_caption(*fields, column, SP_SIDECAR_COLUMNS));
 }
 
 /* ---- accepting ---- */
 
 static sp_status consider(scan *s, const candidate *c, const char *name)
 {
-    json_t *line = sp_map_get(s->metadata, c->path), *fields = NULL;
+    json_t *line = sp_map_get(s->metadata.lines, c->path), *fields = NULL;
+    const char *column = s->dataset->options.caption_column;
     sp_captions captions = {0};
     sp_sample *sample;
-    sp_status status = line ? sp_captions_add_json(&captions, json_object_get(line, "text"))
-                            : read_neighbours(c->path, &captions, &fields);
+    sp_status status = line ? sp_captions_add_json(&captions, sp_find_caption(line, column,
+                                                                              SP_METADATA_COLUMNS))
+                            : read_neighbours(s, c->path, &captions, &fields);
     if (status == SP_IO || status == SP_FORMAT) {
         sp_dataset_reject(s->dataset, "unreadable caption or .json", name, sp_error_message());
         status = SP_OK;
@@ -280,7 +255,8 @@ static sp_status accept_one(scan *s, const candidate *c, size_t root)
     else
         SP_TRY(consider(s, c, c->path + root));
     /* What is left names no picture. */
-    return sp_map_get(s->metadata, c->path) ? sp_map_put(s->metadata, c->path, NULL) : SP_OK;
+    sp_map *lines = s->metadata.lines;
+    return sp_map_get(lines, c->path) ? sp_map_put(lines, c->path, NULL) : SP_OK;
 }
 
 /* ---- the data set ---- */
@@ -294,9 +270,8 @@ static const sp_source_kind folder_kind = {folder_image, sp_free};
 
 static sp_status fill(scan *s, const char *path)
 {
-    s->metadata = sp_map_create();
-    s->documents = json_array();
-    if (!s->metadata || !s->documents) return sp_fail(SP_MEMORY, "out of memory for %s", path);
+    s->neighbours = sp_map_create();
+    if (!s->neighbours) return SP_MEMORY;
     SP_TRY(scan_folder(s, path, 0));
     SP_TRY(probe_all(s));
     char *probe = sp_path_join(path, "x");
@@ -307,9 +282,9 @@ static sp_status fill(scan *s, const char *path)
         SP_TRY(accept_one(s, &s->found[i], root));
     const char *name;
     void *line;
-    for (size_t i = 0; sp_map_next(s->metadata, &i, &name, &line);)
+    for (size_t i = 0; sp_map_next(s->metadata.lines, &i, &name, &line);)
         if (line)
-            sp_dataset_reject(s->dataset, "absent picture named in metadata.jsonl", name, NULL);
+            sp_dataset_reject(s->dataset, "absent picture named in the metadata", name, NULL);
     return SP_OK;
 }
 
@@ -331,8 +306,8 @@ sp_status sp_folder_fill(sp_dataset *dataset, const void *context, const sp_call
         sp_free(s->found[i].problem);
     }
     sp_free(s->found);
-    sp_map_destroy(s->metadata);
-    json_decref(s->documents);
+    sp_metadata_free(&s->metadata);
+    sp_map_destroy(s->neighbours);
     sp_free(s);
     return status;
 }

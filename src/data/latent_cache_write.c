@@ -57,7 +57,22 @@ static sp_status make_settings(writer *w)
         "vae", vae_hash, "text-encoder", text_hash, "latent-channels",
         (json_int_t)vae->latent_channels, "scaling-factor", vae->scaling_factor);
     if (!w->settings) return sp_fail(SP_MEMORY, "out of memory for the settings of %s", w->folder);
+    if (o->caption_column &&
+        json_object_set_new(w->settings, "caption-column", json_string(o->caption_column)))
+        return sp_fail(SP_ARGUMENT, "--caption-column is not UTF-8");
     return sp_latent_settings_key(w->settings, &w->key);
+}
+
+static sp_status another_setting(const writer *w, const char *key, const json_t *before,
+                                 const json_t *now)
+{
+    char *old = json_dumps(before, JSON_ENCODE_ANY), *new = json_dumps(now, JSON_ENCODE_ANY);
+    sp_fail(SP_ARGUMENT,
+            "%s holds latents with \"%s\": %s, and now it is %s; remove it or choose another --cache",
+            w->folder, key, old ? old : "nothing", new ? new : "nothing");
+    sp_free(old);
+    sp_free(new);
+    return SP_ARGUMENT;
 }
 
 static sp_status same_settings(const writer *w, const char *path)
@@ -65,19 +80,17 @@ static sp_status same_settings(const writer *w, const char *path)
     json_t *index, *value;
     const char *key;
     SP_TRY(sp_json_load(path, &index));
-    const json_t *before = json_object_get(index, "settings");
+    json_t *before = json_object_get(index, "settings");
     sp_status status = SP_OK;
     json_object_foreach(w->settings, key, value)
     {
-        if (status || json_equal(json_object_get(before, key), value)) continue;
-        char *old = json_dumps(json_object_get(before, key), JSON_ENCODE_ANY);
-        char *new = json_dumps(value, JSON_ENCODE_ANY);
-        status = sp_fail(SP_ARGUMENT,
-                         "%s holds latents with \"%s\": %s, and now it is %s; remove it "
-                         "or choose another --cache",
-                         w->folder, key, old ? old : "nothing", new ? new : "nothing");
-        sp_free(old);
-        sp_free(new);
+        json_t *old = json_object_get(before, key);
+        if (!status && !json_equal(old, value)) status = another_setting(w, key, old, value);
+    }
+    json_object_foreach(before, key, value)
+    {
+        if (!status && !json_object_get(w->settings, key))
+            status = another_setting(w, key, value, NULL);
     }
     json_decref(index);
     return status;

@@ -11,7 +11,7 @@ enum { DEFAULT_RESOLUTION = 512 };
 
 bool sp_is_picture_name(const char *name)
 {
-    static const char *const read[] = {"jpg", "jpeg", "png", "webp"};
+    static const char *const read[] = {"jpg", "jpeg", "jpe", "jfif", "png", "webp"};
     const char *dot = strrchr(name, '.');
     for (size_t i = 0; dot && i < sizeof read / sizeof *read; i++)
         if (!strcasecmp(dot + 1, read[i])) return true;
@@ -64,6 +64,42 @@ sp_status sp_captions_add_json(sp_captions *list, const json_t *text)
     json_array_foreach(text, i, one) if (json_is_string(one))
         SP_TRY(sp_captions_add(list, json_string_value(one), json_string_length(one), "JSON"));
     return SP_OK;
+}
+
+enum { COLUMNS = 4 };
+static const char *const columns[2][COLUMNS] = {
+    [SP_METADATA_COLUMNS] = {"text", "caption", "prompt", "additional_feature"},
+    [SP_SIDECAR_COLUMNS] = {"caption", "text", "prompt", "additional_feature"},
+};
+
+bool sp_is_caption_column(const char *name)
+{
+    for (int i = 0; i < COLUMNS; i++)
+        if (!strcasecmp(name, columns[0][i])) return true;
+    return false;
+}
+
+/* The value of a key in letters of either case, as it is written first. */
+static const json_t *find_field(const json_t *fields, const char *name)
+{
+    const json_t *exact = json_object_get(fields, name);
+    const char *key;
+    json_t *value;
+    if (exact) return exact;
+    json_object_foreach((json_t *)(uintptr_t)fields, key, value)
+    {
+        if (!strcasecmp(key, name)) return value;
+    }
+    return NULL;
+}
+
+const json_t *sp_find_caption(const json_t *fields, const char *column, sp_caption_columns kind)
+{
+    for (int i = 0; i < (column ? 1 : COLUMNS); i++) {
+        const json_t *value = find_field(fields, column ? column : columns[kind][i]);
+        if (json_is_string(value) || json_is_array(value)) return value;
+    }
+    return NULL;
 }
 
 void sp_captions_free(sp_captions *list)

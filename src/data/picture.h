@@ -17,6 +17,15 @@ typedef struct {
 sp_status sp_captions_add(sp_captions *list, const char *text, size_t size, const char *name);
 /* A string, or every string of a list; anything else, NULL too, adds nothing. */
 sp_status sp_captions_add_json(sp_captions *list, const json_t *text);
+/* The columns that captions are looked for in, in this order, where none is named: letters of either
+ * case, a text or a list with texts. */
+typedef enum {
+    SP_METADATA_COLUMNS, /* metadata.jsonl, metadata.csv: text, caption, prompt, additional_feature */
+    SP_SIDECAR_COLUMNS   /* a .json beside its picture: caption, text, prompt, additional_feature */
+} sp_caption_columns;
+bool sp_is_caption_column(const char *name); /* one of these */
+/* The caption or captions in `fields`; NULL where there is none. `column` NULL: see above. */
+const json_t *sp_find_caption(const json_t *fields, const char *column, sp_caption_columns columns);
 void sp_captions_free(sp_captions *list);
 
 /* A picture that may become a sample. */
@@ -46,7 +55,7 @@ sp_status sp_picture_square(const sp_dataset *dataset, int64_t sample, const voi
 sp_status sp_picture_load(const sp_dataset *dataset, const char *folder, int64_t sample,
                           uint8_t *rgb);
 
-/* .jpg, .jpeg, .png or .webp, in any case. */
+/* .jpg, .jpeg, .jpe, .jfif, .png or .webp, in any case. */
 bool sp_is_picture_name(const char *name);
 
 #endif

@@ -42,7 +42,7 @@ typedef struct {
 typedef struct {
     char *key; /* NULL: no sample has begun */
     char *picture_name;
-    bytes picture, text, fields;
+    bytes picture, text, caption, fields; /* of .txt and .caption the first is taken */
 } group;
 
 typedef struct {
@@ -79,21 +79,23 @@ static sp_status locate(wds_source *source, int64_t sample, location at)
 static sp_status read_group(const scan *s, sp_captions *captions, json_t **fields)
 {
     const group *g = &s->group;
-    const char *json = (const char *)g->fields.data, *text = (const char *)g->text.data;
-    size_t json_size = g->fields.size, text_size = g->text.size;
+    const char *column = s->dataset->options.caption_column;
+    const bytes *words = g->text.data ? &g->text : &g->caption;
+    const char *json = (const char *)g->fields.data, *text = (const char *)words->data;
+    size_t json_size = g->fields.size, text_size = words->size;
     if (json_size > MAX_FIELDS || text_size > MAX_TEXT)
         return sp_fail(SP_FORMAT, "%zu bytes of text", json_size + text_size);
     if (json) {
         SP_TRY(sp_skip_byte_order_mark(g->key, &json, &json_size));
-        SP_TRY(sp_json_parse(json, json_size, g->key, fields));
+        SP_TRY(sp_json_parse_lenient(json, json_size, g->key, fields));
         if (!json_is_object(*fields)) return sp_fail(SP_FORMAT, "%s.json is no object", g->key);
     }
-    if (text) {
+    if (text && !column) {
         SP_TRY(sp_skip_byte_order_mark(g->key, &text, &text_size));
         SP_TRY(sp_captions_add(captions, text, text_size, g->key));
     }
-    return captions->count ? SP_OK
-                           : sp_captions_add_json(captions, json_object_get(*fields, "caption"));
+    if (captions->count) return SP_OK;
+    return sp_captions_add_json(captions, sp_find_caption(*fields, column, SP_SIDECAR_COLUMNS));
 }
 
 static sp_status consider(scan *s, const sp_captions *captions, const json_t *fields)
@@ -122,7 +124,7 @@ static sp_status finish_group(scan *s)
     sp_captions captions = {0};
     json_t *fields = NULL;
     sp_status status = SP_OK;
-    if (g->key && !g->picture.data && (g->text.data || g->fields.data)) {
+    if (g->key && !g->picture.data && (g->text.data || g->caption.data || g->fields.data)) {
         reject(s, "no picture", g->key, NULL);
     } else if (g->picture.data && g->picture.size > MAX_PICTURE) {
         reject(s, "too large", g->picture_name, NULL);
@@ -147,6 +149,7 @@ static sp_status finish_group(scan *s)
 static bytes *place_of(group *g, const char *name, const char *extension)
 {
     if (!strcasecmp(extension, "txt")) return &g->text;
+    if (!strcasecmp(extension, "caption")) return &g->caption;
     if (!strcasecmp(extension, "json")) return &g->fields;
     return sp_is_picture_name(name) && !strchr(extension, '.') ? &g->picture : NULL;
 }

@@ -41,7 +41,8 @@ static sp_status set_sources(json_t *settings, const sp_distill_options *o)
         else if (json_object_set_new(settings, numbers[i].flag, json))
             return SP_MEMORY;
     }
-    return SP_OK;
+    if (!p->caption_column) return SP_OK;
+    return sp_settings_set_text(settings, "caption-column", p->caption_column);
 }
 
 static sp_status set_lora(json_t *settings, const sp_distill_options *o)

@@ -22,6 +22,8 @@ sp_status sp_train_settings(const sp_train_options *o, json_t **out)
                      "ema-decay", o->ema_decay, "seed", sp_json_seed(o->seed), "mixed-precision",
                      sp_dtype_name(o->storage));
     sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
+    if (!status && o->caption_column)
+        status = sp_settings_set_text(*out, "caption-column", o->caption_column);
     if (!status) return SP_OK;
     json_decref(*out);
     *out = NULL;

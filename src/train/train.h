@@ -8,6 +8,7 @@
 /* Settings shared by `train vae` and `train teacher`; 0 or NULL takes the default in brackets. */
 typedef struct {
     const char *data, *output;
+    const char *caption_column; /* sp_dataset_options' */
     const char *vae;      /* teacher: the autoencoder's folder, or a model folder with one */
     int64_t max_steps;    /* [vae 2000, teacher 8000] */
     int64_t batch;        /* [vae 32, teacher 64] */

@@ -316,7 +316,8 @@ static sp_status prepare(teacher_training *t)
                             &t->schedule));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
     SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
-    SP_TRY(sp_dataset_open(o->data, NULL, t->callbacks, &t->dataset));
+    const sp_dataset_options data = {.caption_column = o->caption_column};
+    SP_TRY(sp_dataset_open(o->data, &data, t->callbacks, &t->dataset));
     int64_t count = sp_dataset_training_count(t->dataset);
     int64_t *samples = sp_alloc((size_t)count * sizeof *samples);
     if (!samples) return SP_MEMORY;

@@ -272,7 +272,8 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
 {
     int64_t batch = t->options->batch, factor = demo_vae.factor;
     SP_TRY(sp_make_folders(t->options->output)); /* before the long work on the data */
-    SP_TRY(sp_dataset_open(t->options->data, NULL, callbacks, &t->dataset));
+    const sp_dataset_options data = {.caption_column = t->options->caption_column};
+    SP_TRY(sp_dataset_open(t->options->data, &data, callbacks, &t->dataset));
     int64_t size = sp_dataset_resolution(t->dataset), side = size / factor;
     SP_TRY(sp_dataset_order_create(t->options->seed, sp_dataset_training_count(t->dataset),
                                    &t->order));
