@@ -371,6 +371,36 @@ report "names of LoRA files"
 } >.wrong 2>&1
 report "bench"
 
+# ---- little memory ----
+
+# What a library asks for before main or in the middle of its work must not hang or kill the program.
+if ldd "$splam" | grep -q libasan; then
+    skip "little memory ends in a sentence" "AddressSanitizer's addresses are beyond any limit"
+else
+    {
+        for kilobytes in 200000 215000 240000 300000 400000 600000; do
+            for isa in baseline avx512_bf16; do
+                for arguments in "--version" "--help" "generate --help" "generate -m $source/assets/teacher -p cat --steps 1 -t 2 -o little.png"; do
+                    # shellcheck disable=SC2086
+                    (
+                        ulimit -c 0
+                        ulimit -v $kilobytes
+                        SPLAM_MAX_ISA=$isa exec timeout -s KILL 100 "$splam" $arguments
+                    ) >out 2>err </dev/null
+                    got=$?
+                    case $got:$arguments in
+                    0:*) ;;
+                    1:generate*-p*) tail -n 1 err | grep -q '^splam: .*out of memory' || echo "$kilobytes KB, $isa: $(cat err)" ;;
+                    *) echo "$kilobytes KB, $isa, $arguments: code $got: $(cat err)" ;;
+                    esac
+                done
+            done
+        done
+        rm -f little.png out err
+    } >.wrong 2>&1
+    report "little memory ends in a sentence"
+fi
+
 # ---- training: it needs pictures, and those of emoji come with a package ----
 
 train() { "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 "$@"; }

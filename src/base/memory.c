@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "base/system.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -34,6 +35,8 @@ unsigned long sp_alloc_failures(void)
     return failures;
 }
 
+#define LARGE ((size_t)1 << 20)
+
 /* alignment 0: as malloc aligns. */
 static void *allocate(size_t size, size_t alignment)
 {
@@ -44,6 +47,10 @@ static void *allocate(size_t size, size_t alignment)
     if (!refused && alignment == 0) pointer = malloc(size);
     if (!refused && alignment != 0)
         pointer = aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (pointer && size >= LARGE && !sp_has_memory(SP_RESERVE_BYTES)) {
+        free(pointer);
+        pointer = NULL;
+    }
     if (pointer) {
         live_blocks++;
     } else {

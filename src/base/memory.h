@@ -6,8 +6,8 @@
 
 #define SP_ALIGNMENT 64 /* bytes; a cache line and a 512-bit register */
 
-/* 64-byte aligned; NULL (with SP_MEMORY message set) when out of memory. size 0 gives a unique
- * pointer. */
+/* 64-byte aligned; NULL (with SP_MEMORY message set) when out of memory, or when a large block would leave less
+ * than SP_RESERVE_BYTES (system.h). size 0 gives a unique pointer. */
 void *sp_alloc(size_t size);
 void *sp_alloc_zero(size_t size);
 void *sp_realloc(void *pointer, size_t old_size,

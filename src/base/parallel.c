@@ -1,11 +1,14 @@
 /* The one number of threads, and loops over them. */
 #include "base/parallel.h"
 #include <omp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "base/log.h"
+#include "base/system.h"
 
 static atomic_int chosen_threads; /* 0 until chosen */
 static atomic_bool asked_for;
@@ -43,6 +46,26 @@ static int physical_cores(void)
     return count > 0 ? count : 1;
 }
 
+/* A C library keeps so many addresses for what a thread allocates, and while it takes them twice as many. */
+#define HEAP_ADDRESSES ((size_t)64 << 20)
+
+/* OpenMP ends the process where it cannot start a thread: so many, up to `count`, have room for stack and heap. */
+static int startable(int count)
+{
+    pthread_attr_t usual;
+    size_t stack = (size_t)8 << 20;
+    int wanted = count;
+    if (pthread_getattr_default_np(&usual) == 0) {
+        pthread_attr_getstacksize(&usual, &stack);
+        pthread_attr_destroy(&usual);
+    }
+    while (count > 1 && !sp_has_addresses((size_t)(count - 1) * (stack + HEAP_ADDRESSES) +
+                                           HEAP_ADDRESSES + SP_RESERVE_BYTES))
+        count--;
+    if (count < wanted) sp_log_warn("there are no addresses for %d threads, so %d work", wanted, count);
+    return count;
+}
+
 void sp_set_threads(int count)
 {
     atomic_store(&asked_for, count > 0);
@@ -64,9 +87,24 @@ int sp_threads(void)
     return atomic_compare_exchange_strong(&chosen_threads, &count, cores) ? cores : count;
 }
 
+/* The threads that work for the calling one. */
+static int team_threads(void)
+{
+    static _Thread_local int wanted, team;
+    int count = sp_threads();
+    if (count == wanted) return team;
+    wanted = count;
+    team = startable(count);
+    /* Now, while there is room: OpenMP keeps them for this thread. */
+#pragma omp parallel num_threads(team)
+    {
+    }
+    return team;
+}
+
 void sp_library_threads(void)
 {
-    int threads = sp_threads();
+    int threads = team_threads();
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }
 
@@ -75,9 +113,9 @@ void sp_parallel_for(int64_t count, int64_t grain, sp_range_function *body, void
     if (count <= 0) return;
     if (grain < 1) grain = 1;
     int64_t blocks = (count - 1) / grain + 1;
-    int64_t threads = sp_threads();
+    int64_t threads = blocks == 1 || omp_in_parallel() ? 1 : team_threads();
     if (threads > blocks) threads = blocks;
-    if (threads <= 1 || omp_in_parallel()) {
+    if (threads <= 1) {
         body(context, 0, count);
         return;
     }

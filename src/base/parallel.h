@@ -15,7 +15,8 @@ void sp_parallel_for(int64_t count, int64_t grain, sp_range_function *body, void
 void sp_set_threads(int count); /* process-wide; 0: one per physical core available to it */
 int sp_threads(void);
 /* Before each call into a library that computes with OpenMP (oneDNN, OpenBLAS): gives it
- * sp_threads() threads. OpenMP keeps that number for every thread of the process by itself, so
+ * sp_threads() threads, or fewer where the process may not have addresses for them (said once),
+ * started here. OpenMP keeps that number for every thread of the process by itself, so
  * what one thread sets no other hears of. */
 void sp_library_threads(void);
 bool sp_threads_chosen(void); /* whether a number other than 0 was set */

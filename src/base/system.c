@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* The number on the line that begins with KEY and a space or colon; a line of a number alone has
  * the key "". -1: there is no such line. */
@@ -48,6 +49,24 @@ int64_t sp_available_memory(void)
 int64_t sp_resident_memory(void)
 {
     return sp_proc_bytes("/proc/self/status", "VmRSS");
+}
+
+static bool can_map(size_t bytes, int protection)
+{
+    void *space = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (space == MAP_FAILED) return false;
+    munmap(space, bytes);
+    return true;
+}
+
+bool sp_has_addresses(size_t bytes)
+{
+    return can_map(bytes, PROT_NONE);
+}
+
+bool sp_has_memory(size_t bytes)
+{
+    return can_map(bytes, PROT_READ | PROT_WRITE);
 }
 
 const char *sp_bytes_text(size_t bytes)

@@ -1,6 +1,7 @@
 /* What the machine has and the process takes. */
 #ifndef SP_BASE_SYSTEM_H
 #define SP_BASE_SYSTEM_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,14 @@ int64_t sp_proc_bytes(const char *path, const char *key);
 int64_t sp_available_memory(void);
 /* Bytes of memory that the process has now; -1: not known. */
 int64_t sp_resident_memory(void);
+
+/* What is always left to libraries that do not survive a failed allocation, as oneDNN, which then writes its
+ * code to address 0 or throws through C. */
+#define SP_RESERVE_BYTES ((size_t)32 << 20)
+/* Whether so many bytes could be had now; addresses alone (ulimit -v), or memory that is written to as well, where the
+ * system counts that. Takes nothing. */
+bool sp_has_addresses(size_t bytes);
+bool sp_has_memory(size_t bytes);
 
 /* "3.44 GB", "17.2 MB", "0.5 kB": powers of ten, in one of a few rotating buffers per thread. */
 const char *sp_bytes_text(size_t bytes);

@@ -4,6 +4,7 @@
 #include "backend/cpu/onednn/onednn.h"
 #include "base/log.h"
 #include "base/parallel.h"
+#include "base/system.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static dnnl_engine_t engine; /* written once, under `once` */
@@ -128,6 +129,14 @@ dnnl_memory_desc_t sp_onednn_any(sp_dtype dtype, int rank, const int64_t *dims)
     return layout_of(dtype, rank, dims, dnnl_format_tag_any);
 }
 
+/* Where the library has no memory for the code of a primitive it writes it to address 0. */
+static sp_status check_memory(void)
+{
+    if (sp_has_memory(SP_RESERVE_BYTES)) return SP_OK;
+    return sp_fail(SP_MEMORY, "out of memory: oneDNN needs up to %s for a primitive",
+                   sp_bytes_text(SP_RESERVE_BYTES));
+}
+
 sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t attributes,
                          const_dnnl_primitive_desc_t hint, sp_onednn_primitive *out,
                          dnnl_primitive_desc_t *keep)
@@ -136,6 +145,7 @@ sp_status sp_onednn_make(const_dnnl_op_desc_t operation, dnnl_primitive_attr_t a
     if (keep) *keep = NULL;
     dnnl_engine_t on = sp_onednn_engine();
     if (!on) return SP_INTERNAL;
+    SP_TRY(check_memory());
     dnnl_primitive_attr_t own = NULL;
     if (!attributes) {
         SP_TRY(sp_onednn_check(dnnl_primitive_attr_create(&own), "attributes"));
@@ -167,6 +177,7 @@ sp_status sp_onednn_make_reorder(const dnnl_memory_desc_t *from, const dnnl_memo
     *out = (sp_onednn_primitive){0};
     dnnl_engine_t on = sp_onednn_engine();
     if (!on) return SP_INTERNAL;
+    SP_TRY(check_memory());
     dnnl_primitive_attr_t attributes;
     SP_TRY(sp_onednn_check(dnnl_primitive_attr_create(&attributes), "attributes"));
     dnnl_primitive_desc_t descriptor = NULL;

@@ -1,0 +1,18 @@
+/* LAPACK and BLAS, loaded when they are first needed: their start takes 128 MiB of address space a thread and time,
+ * and nothing but the Frechet distance uses them. */
+#ifndef SP_EVAL_LINEAR_ALGEBRA_H
+#define SP_EVAL_LINEAR_ALGEBRA_H
+#include <cblas.h>
+#include <lapacke.h>
+#include "base/status.h"
+
+typedef struct {
+    __typeof__(&cblas_dgemm) dgemm;
+    __typeof__(&LAPACKE_dsyev) dsyev;
+} sp_linear_algebra;
+
+/* *out: the process's own, never freed. SP_UNSUPPORTED where a library is not installed, SP_MEMORY where
+ * its start would not find the address space that it asks for again and again until it has it. */
+sp_status sp_linear_algebra_get(const sp_linear_algebra **out);
+
+#endif
