@@ -61,6 +61,7 @@ int cli_bench(int argc, char **argv)
                        .examples = examples};
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;

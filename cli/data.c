@@ -60,6 +60,7 @@ int cli_data(int argc, char **argv)
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (!o.cache != !o.teacher)
         return cli_fail(CLI_USAGE, "--cache and --teacher go together; see splam data --help");
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     o.cache_dtype = strcmp(dtype, "f32") ? "F16" : "F32";
     o.precision = options_precision(precision);
     splam_set_threads((int)threads);

@@ -79,6 +79,7 @@ int cli_demo(int argc, char **argv)
     };
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;

@@ -126,6 +126,7 @@ int cli_eval(int argc, char **argv)
     };
     options_result result = options_parse(&c, argc, argv, NULL, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     o.models = models.item;
     o.model_count = models.count;
     o.steps = steps.item;

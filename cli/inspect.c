@@ -30,6 +30,7 @@ int cli_inspect(int argc, char **argv)
                        .examples = examples};
     options_result result = options_parse(&c, argc, argv, &path, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     char *text;
     splam_status status = splam_inspect(path, prediction, &text);
     if (status != SPLAM_OK) return cli_finish(status);

@@ -35,6 +35,7 @@ int cli_tokenize(int argc, char **argv)
                        .examples = examples};
     options_result result = options_parse(&c, argc, argv, &text, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     int32_t *ids;
     size_t count;
     splam_status status = splam_tokenize(model, text, &ids, &count);

@@ -143,7 +143,6 @@ copy() { # a model of our own to damage
     echo 'a text, not a model' >text
     one_sentence 1 'text: is neither a safetensors file nor' "$splam" inspect text
     one_sentence 1 'nothing.safetensors' forward "$model" nothing.safetensors out.safetensors
-    one_sentence 1 'no/such/out.safetensors' forward "$model" "$inputs" no/such/out.safetensors
     one_sentence 2 'one of unet\|' "$splam" forward -m "$model" --component vae --inputs a --outputs b
     copy && rm broken/$weights
     one_sentence 1 broken forward broken "$inputs" out.safetensors
@@ -196,7 +195,7 @@ report "inputs of another component"
     cmp good.safetensors kept.safetensors
     ls -d kept.safetensors.* 2>/dev/null
     "$splam" inspect good.safetensors >/dev/full 2>err && echo "a full stdout passed"
-    grep -q '^splam: standard output could not be written' err || cat err
+    grep -q '^splam: standard output cannot be written' err || cat err
 } >.wrong 2>&1
 report "a full disk keeps what there was"
 
@@ -415,23 +414,119 @@ else
     report "train on a full disk"
     {
         rm -rf trained
-        "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 --max-train-steps 1000000 --seed 7 2>err &
+        "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 --max-train-steps 1000000 --seed 7 2>said &
         child=$!
         for _ in $(seq 600); do
             [ -s trained/metrics.jsonl ] && break
             sleep 0.1
         done
+        one_sentence 1 "trained: another run, process $child, is writing there" train --max-train-steps 1
         kill -INT $child
         wait $child
         code=$?
         [ $code -eq 130 ] || echo "code $code, expected 130"
-        tail -n 1 err | grep -q '^splam: interrupted after step .* --resume latest$' || cat err
+        tail -n 1 said | grep -q '^splam: interrupted after step .* --resume latest$' || cat said
         step=$(tail -n 1 trained/metrics.jsonl | sed 's/.*"step":\([0-9]*\).*/\1/')
         "$splam" inspect "trained/checkpoint-$step" 2>&1 | grep -q "after $step steps" || echo "no checkpoint of step $step: $(ls trained)"
         one_sentence 2 'learning-rate' train --max-train-steps 1000000 --seed 7 --resume latest --learning-rate 0.5
     } >.wrong 2>&1
     report "train, interrupted, and resumed with another flag"
 fi
+
+# ---- outputs: what cannot be written is found before the work, and two runs do not write to one place ----
+
+# refused PATTERN COMMAND...: one sentence at once, with nothing said before it and nothing left behind
+refused() {
+    local pattern=$1 before after
+    shift
+    rm -f out err
+    before=$(find . | sort)
+    "$@" >out 2>err </dev/null
+    [ $? -eq 1 ] && [ "$(wc -l <err)" -eq 1 ] && grep -qE -e "^splam: .*$pattern" err || echo "$*: $(cat err)"
+    rm -f out err
+    after=$(find . | sort)
+    [ "$before" = "$after" ] || echo "$*: left behind: $(diff <(echo "$before") <(echo "$after"))"
+}
+teacher=$source/assets/teacher
+forward_to() { forward "$model" "$inputs" "$1"; }
+single() { "$splam" convert -m "$teacher" --single-file -o "$1"; }
+convert() { "$splam" convert -m "$teacher" -o "$1"; }
+sheet() { "$splam" data emoji: --sheet "$1"; }
+cache() { "$splam" data emoji: --teacher "$teacher" --cache "$1"; }
+distill() { "$splam" distill --teacher "$teacher" --data emoji: --output "$1" -t 1; }
+adapters() { "$splam" distill --teacher "$teacher" --data emoji: --output "$1" --lora-rank 4 -t 1; }
+trace() { "$splam" distill --teacher "$teacher" --data emoji: --output student --trace "$1" -t 1; }
+train_vae() { "$splam" train vae --data emoji: --output "$1" -t 1; }
+train_teacher() { "$splam" train teacher --data emoji: --vae "$teacher" --output "$1" -t 1; }
+evaluate() { "$splam" eval -m "$teacher" --data emoji: --output "$1" -t 1; }
+show() { "$splam" demo --output "$1" -t 1; }
+latents() { "$splam" generate -m "$teacher" -p text -o drawn.png --save-latents "$1" -t 1; }
+draw_to() { draw -o "$1"; }
+{
+    echo text >file
+    mkdir -p folder/in
+    for verb in forward_to sheet trace latents; do # to files
+        refused 'folder: .*it is a folder' $verb folder
+    done
+    for verb in forward_to sheet trace latents draw_to single; do
+        case $verb in draw_to) name=x.webp ;; *) name=x.safetensors ;; esac
+        refused file $verb file/$name
+        refused file $verb file/new/$name
+        refused /proc $verb /proc/$name
+    done
+    for verb in convert cache distill adapters train_vae train_teacher evaluate show; do # to folders
+        refused file $verb file
+        refused file $verb file/new
+        refused /proc $verb /proc/new
+    done
+    mkdir -p taken/{report.html,splam.json,vae/config.json,index.json,metrics.jsonl}
+    for verb in cache distill adapters train_vae train_teacher evaluate; do # a folder where a file should be
+        refused 'taken/.*it is a folder' $verb taken
+    done
+    mkdir -p demo && echo text >demo/student
+    refused demo/student show demo
+    for verb in forward_to latents trace sheet single cache convert train_vae; do
+        one_sentence 2 'not written to standard output|must end in .safetensors' $verb -
+    done
+    ls ./-* 2>/dev/null
+} >.wrong 2>&1
+report "what cannot be written is refused at the start"
+{
+    for verb in "inspect $teacher" "tokenize -m $teacher text" "bench --support" "data emoji:" \
+        "eval -m $teacher --data emoji: --output new" "demo --output new"; do
+        for stream in /dev/full closed; do
+            # shellcheck disable=SC2086
+            if [ $stream = closed ]; then "$splam" $verb >&- 2>err; else "$splam" $verb >$stream 2>err; fi
+            [ $? -eq 1 ] && [ "$(wc -l <err)" -eq 1 ] && grep -q '^splam: standard output cannot be written' err ||
+                echo "$verb to $stream: $(cat err)"
+        done
+    done
+    "$splam" --help >/dev/full 2>err && echo "help to a full stdout passed"
+    "$splam" tokenize --help >&- 2>err && echo "help to a closed stdout passed"
+    [ ! -e new ] || echo "something was begun"
+} >.wrong 2>&1
+report "a standard output that takes nothing is refused at the start"
+{
+    mkdir held
+    touch held/x.png.lock held/x.safetensors.lock
+    for lock in held held/x.png.lock held/x.safetensors.lock; do
+        exec {fd}<$lock
+        flock -n $fd || echo "$lock could not be locked"
+    done
+    for verb in convert cache distill adapters train_vae train_teacher evaluate show; do
+        refused "held: another run, process [0-9]+, is writing there" $verb held
+    done
+    for verb in forward_to trace latents single draw_to sheet; do
+        case $verb in draw_to | sheet) name=x.png ;; *) name=x.safetensors ;; esac
+        refused "held/$name: another run, process [0-9]+, is writing there" $verb held/$name
+    done
+    # A run that was killed leaves the lock's file, and it is nobody's.
+    touch left.png.lock
+    draw -o left.png 2>err || cat err
+    [ ! -e left.png.lock ] || echo "the lock is still there"
+    rm -rf held left.png
+} >.wrong 2>&1
+report "a second run to the same output ends at once"
 
 echo "1..$number"
 [ $failures -eq 0 ]

@@ -69,6 +69,10 @@ typedef enum {
     SPLAM_BF16
 } splam_precision;
 
+/* What a call is to write is claimed before the work begins: missing folders are made, and SPLAM_IO
+ * says what cannot be written and why, or that another process is writing there (flock; of a file
+ * PATH.lock while the call lasts). Files are written beside and renamed. */
+
 /* Releases memory that the library handed out; NULL is legal. */
 SPLAM_API void splam_free(void *pointer);
 

@@ -5,6 +5,7 @@
 
 #include "api/convert.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "data/caption_length.h"
 #include "data/image.h"
 #include "data/latent_cache.h"
@@ -180,18 +181,28 @@ static sp_status describe(sp_dataset *dataset, const char *teacher, char **summa
 
 /* ---- latents ---- */
 
+static sp_dtype cache_dtype(const splam_data_options *o)
+{
+    return (sp_dtype)sp_dtype_from_name(o->cache_dtype ? o->cache_dtype : "F16");
+}
+
+static sp_status check_cache(const splam_data_options *o)
+{
+    sp_dtype dtype = cache_dtype(o);
+    if (!o->teacher)
+        return sp_fail(SP_ARGUMENT, "a cache needs the teacher that makes its latents");
+    if (dtype != SP_F16 && dtype != SP_F32)
+        return sp_fail(SP_ARGUMENT, "latents are stored as F16 or F32, not as %s", o->cache_dtype);
+    return SP_OK;
+}
+
 static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
                              const sp_callbacks *callbacks)
 {
     const sp_pipeline_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
                                        .storage = sp_storage_of(o->precision)};
-    int dtype = sp_dtype_from_name(o->cache_dtype ? o->cache_dtype : "F16");
-    const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = (sp_dtype)dtype};
+    const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = cache_dtype(o)};
     sp_pipeline *pipeline;
-    if (!o->teacher)
-        return sp_fail(SP_ARGUMENT, "a cache needs the teacher that makes its latents");
-    if (dtype != SP_F16 && dtype != SP_F32)
-        return sp_fail(SP_ARGUMENT, "latents are stored as F16 or F32, not as %s", o->cache_dtype);
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
     sp_status status = sp_latent_cache_write(dataset, pipeline, &options, o->cache, callbacks);
     sp_pipeline_close(pipeline);
@@ -218,6 +229,16 @@ static sp_status look_at_latents(const splam_data_options *o, const sp_callbacks
     return status;
 }
 
+/* Before the data are looked at, which may take long. */
+static sp_status claim_outputs(const splam_data_options *o, sp_claim *sheet, sp_claim *cache)
+{
+    static const char *const names[] = {"index.json", "partial.safetensors", NULL};
+    if (!o->spec) return sp_fail(SP_ARGUMENT, "a data set is missing");
+    if (o->cache) SP_TRY(check_cache(o));
+    if (o->sheet) SP_TRY(sp_claim_file(o->sheet, sheet));
+    return o->cache ? sp_claim_folder(o->cache, names, cache) : SP_OK;
+}
+
 splam_status splam_data(const splam_data_options *o, const splam_callbacks *callbacks,
                         char **summary)
 {
@@ -227,11 +248,14 @@ splam_status splam_data(const splam_data_options *o, const splam_callbacks *call
     *summary = NULL;
     if (o->spec && sp_starts_with(o->spec, "latents:"))
         return sp_public_status(look_at_latents(o, &own, summary));
-    sp_status status = o->spec ? SP_OK : sp_fail(SP_ARGUMENT, "a data set is missing");
+    sp_claim sheet = {0}, cache = {0};
+    sp_status status = claim_outputs(o, &sheet, &cache);
     if (!status) status = sp_dataset_open(o->spec, &options, &own, &dataset);
     if (!status && o->sheet) status = write_sheet(dataset, o, &own);
     if (!status && o->cache) status = write_cache(dataset, o, &own);
     if (!status) status = describe(dataset, o->teacher, summary);
     sp_dataset_close(dataset);
+    sp_claim_end(&sheet);
+    sp_claim_end(&cache);
     return sp_public_status(status);
 }

@@ -28,6 +28,7 @@ typedef struct {
     sp_results *results;
     sp_loss_curve loss[SP_DEMO_METHODS];
     json_t *settings; /* of both students */
+    sp_claim claim;   /* of the output */
 } demo;
 
 /* ---- where the teacher is ---- */
@@ -74,10 +75,22 @@ static sp_status find_teacher(demo *d)
 
 /* ---- making ready ---- */
 
+static sp_status claim_output(demo *d)
+{
+    SP_TRY(sp_results_claim(d->output, &d->claim));
+    for (int i = 0; i < SP_DEMO_METHODS; i++) { /* they are claimed when they are distilled */
+        char *folder = sp_path_join(d->output, sp_demo_methods[i].folder);
+        sp_status status = folder ? sp_check_output_folder(folder, NULL) : SP_MEMORY;
+        sp_free(folder);
+        SP_TRY(status);
+    }
+    return SP_OK;
+}
+
 static sp_status prepare(demo *d)
 {
     SP_TRY(find_teacher(d));
-    SP_TRY(sp_make_folders(d->output));
+    SP_TRY(claim_output(d));
     const sp_pipeline_options options = {.storage = sp_storage_of(d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
     d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
@@ -282,5 +295,6 @@ splam_status splam_demo(const splam_demo_options *options, const splam_callbacks
     sp_dataset_close(d.dataset);
     sp_pipeline_close(d.teacher);
     sp_free(d.teacher_folder);
+    sp_claim_end(&d.claim);
     return sp_public_status(status);
 }

@@ -20,6 +20,7 @@ typedef struct {
     sp_evaluation *evaluation;
     sp_tensor references;
     sp_results *results;
+    sp_claim claim; /* of the output */
 } evaluation_run;
 
 /* ---- what is asked for ---- */
@@ -172,6 +173,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
 {
     const splam_eval_options *o = r->o;
     SP_TRY(check(r));
+    SP_TRY(sp_results_claim(o->output, &r->claim));
     SP_TRY(open_judge(r));
     SP_TRY(sp_results_create(r->evaluation, &r->results));
     if (r->metrics & (1u << SP_METRIC_ODE_ERROR)) SP_TRY(teacher_row(r));
@@ -198,5 +200,6 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
     sp_evaluation_destroy(r.evaluation);
     sp_dataset_close(r.dataset);
     sp_pipeline_close(r.judge);
+    sp_claim_end(&r.claim);
     return sp_public_status(status);
 }

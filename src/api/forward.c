@@ -1,5 +1,6 @@
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
+#include "base/output.h"
 #include "models/component.h"
 #include "models/forward.h"
 
@@ -56,7 +57,9 @@ splam_status splam_forward(const splam_forward_options *o)
 {
     sp_tensor_file *inputs = NULL;
     sp_named_outputs outputs = {0};
+    sp_claim claim = {0};
     sp_status status = check(o);
+    if (!status) status = sp_claim_file(o->outputs, &claim);
     if (!status) status = sp_safetensors_open(o->inputs, &inputs);
     if (!status)
         status = sp_component_forward(o->model, o->component, inputs, sp_storage_of(o->precision),
@@ -65,5 +68,6 @@ splam_status splam_forward(const splam_forward_options *o)
     if (!status) status = save(o->outputs, &outputs);
     sp_named_outputs_free(&outputs);
     sp_tensor_file_close(inputs);
+    sp_claim_end(&claim);
     return sp_public_status(status);
 }

@@ -4,7 +4,6 @@
 #include "api/picture_text.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "base/output.h"
 #include "base/progress.h"
 
 /* Adds the time since the last stage ended to one of g->seconds. */
@@ -127,7 +126,6 @@ static sp_status draw_group(sp_generation *g, int64_t first, int64_t count)
 static sp_status save_latents(sp_generation *g)
 {
     const sp_named_tensor tensors[] = {{"latents", &g->all_latents}};
-    SP_TRY(sp_make_parent(g->o->save_latents));
     return sp_safetensors_save(g->o->save_latents, tensors, 1, NULL, 0);
 }
 
@@ -166,7 +164,7 @@ static sp_status prepare(sp_generation *g)
     SP_TRY(sp_generation_choose_output(g));
     SP_TRY(sp_generation_read_request(g));
     SP_TRY(load_distillation(g));
-    SP_TRY(sp_generation_check_output(g));
+    SP_TRY(sp_generation_claim_output(g));
     g->model_name = folder_name(o->model);
     g->vae_name = o->vae ? folder_name(o->vae) : NULL;
     int64_t pixels = g->width * g->height;
@@ -219,6 +217,8 @@ static void generation_free(sp_generation *g)
     sp_free(g->model_name);
     sp_free(g->vae_name);
     sp_free(g->output);
+    sp_claim_end(&g->output_claim);
+    sp_claim_end(&g->latents_claim);
     json_decref(g->distillation);
 }
 

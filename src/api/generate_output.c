@@ -7,7 +7,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/output.h"
 
 static const char *const format_names[] = {
     [SP_IMAGE_PNG] = "png", [SP_IMAGE_JPEG] = "jpg", [SP_IMAGE_WEBP] = "webp"};
@@ -79,29 +78,27 @@ static char *picture_path(const sp_generation *g, int64_t number)
                      dot);
 }
 
-/* One file is tried; of the others, only that no folder or device has their name. */
+/* Of the others than the first, only that no folder or device has their name. */
 static sp_status check_pictures(const sp_generation *g)
 {
     for (int64_t i = 0; i < g->total; i++) {
         char *path = picture_path(g, i);
-        sp_status status = !path    ? SP_MEMORY
-                           : i == 0 ? sp_check_output_file(path)
-                                    : sp_check_replaceable(path);
+        sp_status status = path ? sp_check_replaceable(path) : SP_MEMORY;
         sp_free(path);
         SP_TRY(status);
     }
     return SP_OK;
 }
 
-sp_status sp_generation_check_output(sp_generation *g)
+sp_status sp_generation_claim_output(sp_generation *g)
 {
     SP_TRY(sp_image_check_encoding(&g->encoding, g->width, g->height));
     if (g->to_stdout && g->total > 1)
         return sp_fail(SP_ARGUMENT, "%lld pictures do not go to standard output, only one does",
                        (long long)g->total);
-    if (g->output) SP_TRY(check_pictures(g));
-    if (g->o->save_latents) SP_TRY(sp_check_output_file(g->o->save_latents));
-    return SP_OK;
+    if (g->output) SP_TRY(sp_claim_file(g->output, &g->output_claim));
+    if (g->o->save_latents) SP_TRY(sp_claim_file(g->o->save_latents, &g->latents_claim));
+    return g->output ? check_pictures(g) : SP_OK;
 }
 
 static sp_status to_stdout(const void *bytes, size_t size)
@@ -113,7 +110,7 @@ static sp_status to_stdout(const void *bytes, size_t size)
 static sp_status to_file(const sp_generation *g, int64_t number, const void *bytes, size_t size)
 {
     char *path = picture_path(g, number);
-    sp_status status = path ? sp_make_parent(path) : SP_MEMORY;
+    sp_status status = path ? SP_OK : SP_MEMORY;
     if (!status) status = sp_write_file(path, bytes, size);
     sp_free(path);
     return status;

@@ -2,6 +2,7 @@
 #ifndef SP_API_GENERATION_H
 #define SP_API_GENERATION_H
 #include "api/convert.h"
+#include "base/output.h"
 #include "data/image.h"
 #include "diffusion/pipeline.h"
 
@@ -45,6 +46,7 @@ typedef struct {
     sp_tensor all_latents; /* when they are to be saved */
     char *output;          /* the pictures' path with a suffix; NULL: none, or standard output */
     bool to_stdout;
+    sp_claim output_claim, latents_claim;
     sp_image_encoding encoding;
     int64_t written; /* pictures */
     splam_generate_seconds seconds;
@@ -69,9 +71,8 @@ sp_status sp_generation_plan_memory(sp_generation *generation);
 
 /* Where pictures go and in what format, as the options alone say: SP_ARGUMENT. */
 sp_status sp_generation_choose_output(sp_generation *generation);
-/* Whether all that is asked for can be written; its pictures' number and size are known. Leaves
- * nothing behind. */
-sp_status sp_generation_check_output(sp_generation *generation);
+/* Claims all that is to be written; its pictures' number and size are known. */
+sp_status sp_generation_claim_output(sp_generation *generation);
 /* Picture `number` into its file, or to standard output. */
 sp_status sp_generation_write(sp_generation *generation, int64_t number, const sp_image *image,
                               const sp_image_texts *texts);

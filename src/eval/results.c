@@ -145,6 +145,12 @@ static sp_status save_sheet(const char *folder, const sp_image *sheet)
     return status;
 }
 
+sp_status sp_results_claim(const char *folder, sp_claim *out)
+{
+    static const char *const names[] = {"sheet.png", "report.json", "report.html", NULL};
+    return sp_claim_folder(folder, names, out);
+}
+
 sp_status sp_results_save(const sp_results *r, const char *folder, sp_evaluation_report report,
                           double began, char **table)
 {

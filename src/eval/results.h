@@ -2,6 +2,7 @@
 #ifndef SP_EVAL_RESULTS_H
 #define SP_EVAL_RESULTS_H
 #include "base/memory.h"
+#include "base/output.h"
 #include "eval/report.h"
 
 enum { SP_RESULTS_COLUMNS = 10, SP_RESULTS_ROWS = 64 };
@@ -30,6 +31,9 @@ sp_status sp_results_add(sp_results *results, const sp_contestant *contestant,
 sp_status sp_results_add_teacher(sp_results *results, const sp_contestant *teacher, uint64_t seed,
                                  double guidance_w, const char *cache,
                                  const sp_callbacks *callbacks, sp_tensor *references);
+
+/* Claims FOLDER, before the work, for what sp_results_save writes. */
+sp_status sp_results_claim(const char *folder, sp_claim *out);
 
 /* Writes FOLDER/sheet.png (one line a row, one column a prompt; captions that were held out say
  * so), report.json and report.html. Of `report` the caller fills in title, summary, settings,

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "models/guidance.h"
@@ -357,7 +358,11 @@ static sp_status convert_to_single(const sp_model_folder *folder, const char *ou
         return sp_fail(SP_ARGUMENT, "%s: a single file's name must end in .safetensors", output);
     if (sp_path_exists(output))
         return sp_fail(SP_ARGUMENT, "%s is there already; converting writes a new file", output);
-    return write_single(folder, output, c);
+    sp_claim claim;
+    SP_TRY(sp_claim_file(output, &claim));
+    sp_status status = write_single(folder, output, c);
+    sp_claim_end(&claim);
+    return status;
 }
 
 /* ---- all ---- */
@@ -388,8 +393,12 @@ static sp_status convert_model(const sp_model_folder *folder, const char *output
 {
     SP_TRY(check_request(folder, c));
     if (c->o.single_file) return convert_to_single(folder, output, c);
-    if (folder->single) return convert_file(folder, output, c);
-    return convert_folder(folder->path, output, c);
+    sp_claim claim;
+    SP_TRY(sp_claim_folder(output, NULL, &claim));
+    sp_status status =
+        folder->single ? convert_file(folder, output, c) : convert_folder(folder->path, output, c);
+    sp_claim_end(&claim);
+    return status;
 }
 
 sp_status sp_convert_model(const char *model, const char *output, const sp_convert_options *options)

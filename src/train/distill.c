@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/system.h"
 #include "models/initialize.h"
 #include "train/distill_feed.h"
@@ -33,6 +34,7 @@ typedef struct {
     json_t *settings;
     sp_weights *trace;       /* what --trace writes; NULL: none */
     sp_tensor losses, norms; /* [steps] */
+    sp_claim output_claim, trace_claim;
 } distillation;
 
 /* ---- making ready ---- */
@@ -351,6 +353,7 @@ static sp_status train(distillation *d)
         .resume = o->resume,
         .settings = d->settings,
         .ranks = d->ranks,
+        .claim = &d->output_claim,
     };
     const sp_training_task task = {.context = d,
                                    .prepare = enter_round,
@@ -365,6 +368,27 @@ static sp_status train(distillation *d)
     return write_trace(d);
 }
 
+static sp_status claim_outputs(distillation *d)
+{
+    static const char *const student[] = {"metrics.jsonl",
+                                          "splam.json",
+                                          "README.md",
+                                          "model_index.json",
+                                          "scheduler/scheduler_config.json",
+                                          "unet/config.json",
+                                          "unet_ema/config.json",
+                                          NULL};
+    static const char *const adapters[] = {"metrics.jsonl",
+                                           "splam.json",
+                                           "pytorch_lora_weights.safetensors",
+                                           "kohya.safetensors",
+                                           "ema/kohya.safetensors",
+                                           NULL};
+    const sp_distill_options *o = d->options;
+    SP_TRY(sp_claim_folder(o->output, o->lora.rank ? adapters : student, &d->output_claim));
+    return o->trace ? sp_claim_file(o->trace, &d->trace_claim) : SP_OK;
+}
+
 static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
@@ -375,7 +399,7 @@ static sp_status distill(distillation *d)
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.schedule));
     SP_TRY(configure_student(d));
     if (!o->dry_run && o->rank == 0)
-        SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
+        SP_TRY(claim_outputs(d)); /* before the long work on the data */
     SP_TRY(sp_distill_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
     SP_TRY(make_feed(d));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
@@ -407,5 +431,7 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     sp_tensor_free(&d.losses);
     sp_tensor_free(&d.norms);
     json_decref(d.settings);
+    sp_claim_end(&d.output_claim);
+    sp_claim_end(&d.trace_claim);
     return sp_ranks_end(d.ranks, status);
 }

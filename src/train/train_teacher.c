@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/random.h"
 #include "data/caption_length.h"
 #include "data/latents.h"
@@ -71,6 +72,7 @@ typedef struct {
     sp_unet_config unet;
     sp_clip_text_config text;
     sp_tensor clean, noise, ids, timestep, alpha, sigma, target_clean, target_noise; /* one batch */
+    sp_claim claim; /* of the output */
 } teacher_training;
 
 /* ---- the graph ---- */
@@ -307,6 +309,14 @@ static sp_status make_batch(teacher_training *t)
 
 static sp_status prepare(teacher_training *t)
 {
+    static const char *const written[] = {"metrics.jsonl",
+                                          "model_index.json",
+                                          "scheduler/scheduler_config.json",
+                                          "vae/config.json",
+                                          "tokenizer/vocab.json",
+                                          "text_encoder/config.json",
+                                          "unet/config.json",
+                                          NULL};
     const sp_train_options *o = t->options;
     if (!o->vae)
         return sp_fail(SP_ARGUMENT,
@@ -315,7 +325,7 @@ static sp_status prepare(teacher_training *t)
                             o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON,
                             &t->schedule));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
-    SP_TRY(sp_make_folders(o->output)); /* before the long work on the data */
+    SP_TRY(sp_claim_folder(o->output, written, &t->claim));
     const sp_dataset_options data = {.caption_column = o->caption_column};
     SP_TRY(sp_dataset_open(o->data, &data, t->callbacks, &t->dataset));
     int64_t count = sp_dataset_training_count(t->dataset);
@@ -380,6 +390,7 @@ static void release(teacher_training *t)
     sp_component_close(t->vae);
     sp_dataset_order_destroy(t->order);
     sp_dataset_close(t->dataset);
+    sp_claim_end(&t->claim);
 }
 
 sp_status sp_train_teacher(const sp_train_options *options, const sp_callbacks *callbacks)

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/output.h"
 #include "base/random.h"
 #include "data/image.h"
 #include "data/latents.h"
@@ -41,6 +42,7 @@ typedef struct {
     sp_dataset_order *order;
     sp_tensor pictures, noise; /* one batch */
     uint8_t *rgb;
+    sp_claim claim; /* of the output */
 } vae_training;
 
 /* ---- the graph ---- */
@@ -271,7 +273,8 @@ static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
 {
     int64_t batch = t->options->batch, factor = demo_vae.factor;
-    SP_TRY(sp_make_folders(t->options->output)); /* before the long work on the data */
+    static const char *const names[] = {"metrics.jsonl", "vae/config.json", NULL};
+    SP_TRY(sp_claim_folder(t->options->output, names, &t->claim));
     const sp_dataset_options data = {.caption_column = t->options->caption_column};
     SP_TRY(sp_dataset_open(t->options->data, &data, callbacks, &t->dataset));
     int64_t size = sp_dataset_resolution(t->dataset), side = size / factor;
@@ -300,5 +303,6 @@ sp_status sp_train_vae(const sp_train_options *options, const sp_callbacks *call
     sp_tensor_free(&t.noise);
     sp_dataset_order_destroy(t.order);
     sp_dataset_close(t.dataset);
+    sp_claim_end(&t.claim);
     return status;
 }

@@ -311,6 +311,8 @@ static sp_status save_apart(trainer *t)
     if (child < 0) return save(t);
     if (child == 0) {
         setsid();
+        sp_claim_leave(
+            t->settings->claim);  /* a run that is resumed waits for this copy by itself */
         signal(SIGPIPE, SIG_IGN); /* mpirun no longer listens */
         t->callbacks = NULL;
         sp_status status = save(t);

@@ -2,6 +2,7 @@
  * average, measure, save. */
 #ifndef SP_TRAIN_TRAINER_H
 #define SP_TRAIN_TRAINER_H
+#include "base/output.h"
 #include "base/progress.h"
 #include "graph/plan.h"
 #include "train/checkpoint.h"
@@ -41,6 +42,7 @@ typedef struct {
     const char *resume;          /* NULL, "latest", or a checkpoint's folder */
     json_t *settings;            /* the flags that determine the run, for state.json */
     sp_ranks *ranks;             /* those that train together; NULL: this process alone */
+    const sp_claim *claim;       /* of the output, for ranks; NULL: none */
 } sp_trainer_settings;
 
 /* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for
