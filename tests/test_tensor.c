@@ -77,6 +77,77 @@ static void test_every_bf16(void **state)
     }
 }
 
+/* The value of an eight-bit float from its definition: sign, exponent, the rest fraction. E4M3 has no infinities, and
+ * NaN at its largest code alone; E5M2 is as IEEE 754 has it. */
+static double f8_value(uint8_t code, bool e4m3)
+{
+    int digits = e4m3 ? 3 : 2, bias = e4m3 ? 7 : 15, fractions = 1 << digits;
+    int exponent = (code & 0x7f) >> digits, fraction = code & (fractions - 1);
+    double magnitude = exponent ? ldexp(fractions + fraction, exponent - bias - digits)
+                                : ldexp(fraction, 1 - bias - digits);
+    if (e4m3 && (code & 0x7f) == 0x7f) magnitude = NAN;
+    if (!e4m3 && exponent == 31) magnitude = fraction ? NAN : INFINITY;
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
+static void check_f8_rounding(uint8_t code, sp_dtype dtype)
+{
+    double value = f8_value(code, dtype == SP_F8_E4M3), next = f8_value((uint8_t)(code + 1), dtype == SP_F8_E4M3);
+    double middle = (value + next) / 2;
+    uint8_t back[4];
+    sp_store(back, dtype, 0, value);
+    assert_int_equal(back[0], code);
+    if (!isfinite(next)) return;
+    sp_store(back, dtype, 1, middle);
+    sp_store(back, dtype, 2, nextafter(middle, value));
+    sp_store(back, dtype, 3, nextafter(middle, next));
+    assert_int_equal(back[1], code & 1 ? code + 1 : code);
+    assert_int_equal(back[2], code);
+    assert_int_equal(back[3], code + 1);
+}
+
+/* All codes, alone and through every way of converting. */
+static void test_every_f8(void **state)
+{
+    (void)state;
+    enum { CODES = 256 };
+    for (int e4m3 = 0; e4m3 < 2; e4m3++) {
+        sp_dtype dtype = e4m3 ? SP_F8_E4M3 : SP_F8_E5M2;
+        uint8_t codes[CODES];
+        float wide[CODES];
+        uint16_t half[CODES], bf16[CODES];
+        for (int i = 0; i < CODES; i++)
+            codes[i] = (uint8_t)i;
+        sp_convert(wide, SP_F32, codes, dtype, CODES);
+        sp_convert(half, SP_F16, codes, dtype, CODES);
+        sp_convert(bf16, SP_BF16, codes, dtype, CODES);
+        for (int i = 0; i < CODES; i++) {
+            double expected = f8_value(codes[i], e4m3);
+            const double found[] = {
+                (double)(e4m3 ? sp_f8_e4m3_to_f32(codes[i]) : sp_f8_e5m2_to_f32(codes[i])), (double)wide[i],
+                (double)sp_f16_to_f32(half[i]), (double)sp_bf16_to_f32(bf16[i]), sp_load(codes, dtype, i)};
+            for (size_t k = 0; k < sizeof found / sizeof *found; k++) {
+                if (isnan(expected) ? !isnan(found[k]) : found[k] != expected)
+                    fail_msg("%s 0x%02x: way %zu gives %g, expected %g", sp_dtype_name(dtype), i, k, found[k], expected);
+                assert_int_equal(!signbit(found[k]), !signbit(expected));
+            }
+            if (!isnan(expected)) check_f8_rounding(codes[i], dtype);
+        }
+    }
+    uint8_t code;
+    static const struct {
+        sp_dtype dtype;
+        double value;
+        int code;
+    } beyond[] = {{SP_F8_E4M3, 464, 0x7e},      {SP_F8_E4M3, 465, 0x7f},       {SP_F8_E4M3, -1e9, 0xff},
+                  {SP_F8_E5M2, 61439, 0x7b},    {SP_F8_E5M2, 61440, 0x7c},     {SP_F8_E5M2, -INFINITY, 0xfc},
+                  {SP_F8_E4M3, INFINITY, 0x7f}, {SP_F8_E4M3, 0x1p-10, 0x00},   {SP_F8_E4M3, 0x1.8p-10, 0x01}};
+    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++) {
+        sp_store(&code, beyond[i].dtype, 0, beyond[i].value);
+        assert_int_equal(code, beyond[i].code);
+    }
+}
+
 static void test_store_clamps(void **state)
 {
     (void)state;
@@ -363,7 +434,7 @@ static void test_hostile_headers(void **state)
         if (i > 0) assert_message(cases[i].message);
     }
     assert_status(
-        open_header(state, "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[8],\"data_offsets\":[0,8]}}",
+        open_header(state, "{\"a\":{\"dtype\":\"F8_E8M0\",\"shape\":[8],\"data_offsets\":[0,8]}}",
                     8, &file),
         SP_UNSUPPORTED);
     assert_status(
@@ -570,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_dtype_names),
         cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_every_bf16),
+        cmocka_unit_test(test_every_f8),
         cmocka_unit_test(test_store_clamps),
         cmocka_unit_test(test_convert),
         cmocka_unit_test(test_shapes),

@@ -43,6 +43,8 @@ static void test_formats(void **state)
     assert_equal_files(golden("zip.ckpt"), golden("tensors.safetensors"));
     assert_equal_files(golden("legacy.ckpt"), golden("tensors.safetensors"));
     assert_equal_files(golden("protocol4.ckpt"), golden("tensors.safetensors"));
+    assert_equal_files(golden("float8.ckpt"), golden("float8.safetensors"));
+    assert_equal_files(golden("float8_legacy.ckpt"), golden("float8.safetensors"));
     assert_equal_files(golden("bare.bin"), golden("tensors.safetensors"));
     assert_equal_files(golden("tensors.safetensors"), golden("tensors.safetensors"));
     sp_tensor_file *file;

@@ -28,7 +28,7 @@ static void mark(autodiff *a, sp_value *loss, sp_value *const *wrt, int count)
         for (int i = 0; i < node->inputs; i++)
             needs |= sp_wants_gradient(node, i);
         for (int i = 0; i < node->outputs; i++)
-            node->out[i]->needs_gradient |= needs && sp_is_float(node->out[i]->dtype);
+            node->out[i]->needs_gradient |= needs && sp_dtype_is_float(node->out[i]->dtype);
     }
     a->reached[loss->id] = true;
     for (int n = a->forward_nodes - 1; n >= 0; n--) {

@@ -7,7 +7,7 @@
 static sp_status infer(sp_node *node)
 {
     const sp_cast_options *options = node->options;
-    if (!sp_is_float(node->in[0]->dtype))
+    if (!sp_dtype_is_float(node->in[0]->dtype))
         return sp_fail(SP_ARGUMENT, "cast: %s is not a float type",
                        sp_dtype_name(node->in[0]->dtype));
     node->out[0]->shape = node->in[0]->shape;

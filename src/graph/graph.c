@@ -83,7 +83,7 @@ sp_status sp_node_infer(sp_graph *graph, sp_node *node)
 {
     sp_dtype dtype = SP_F32;
     for (int i = 0; i < node->inputs; i++)
-        if (node->in[i] && sp_is_float(node->in[i]->dtype)) {
+        if (node->in[i] && sp_dtype_is_float(node->in[i]->dtype)) {
             dtype = node->in[i]->dtype;
             /* How a weight is stored says nothing about what is computed from it. */
             if (node->in[i]->kind == SP_VALUE_PARAMETER && dtype != SP_F64) dtype = SP_F32;

@@ -10,11 +10,6 @@ sp_status sp_graph_append(sp_graph *graph, sp_node *node);
 /* Runs the shape rule and makes the output values. */
 sp_status sp_node_infer(sp_graph *graph, sp_node *node);
 
-static inline bool sp_is_float(sp_dtype dtype)
-{
-    return dtype == SP_F32 || dtype == SP_BF16 || dtype == SP_F16 || dtype == SP_F64;
-}
-
 /* The stages that differentiation makes. */
 static const char sp_stage_backward[] = "backward", sp_stage_recomputation[] = "recomputation";
 

@@ -35,7 +35,7 @@ static bool any_input_lowered(const sp_node *node)
 {
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i] && node->in[i]->kind == SP_VALUE_RESULT && node->in[i]->dtype != SP_F32 &&
-            sp_is_float(node->in[i]->dtype))
+            sp_dtype_is_float(node->in[i]->dtype))
             return true;
     return false;
 }
@@ -50,14 +50,14 @@ static sp_status lower_node(sp_graph *graph, sp_node *node, sp_dtype storage)
     bool explicit_cast = op == &sp_op_cast;
     if ((op->flags & SP_OP_FOLLOWS) && !any_input_lowered(node)) storage = SP_F32;
     for (int i = 0; i < node->inputs && !explicit_cast; i++)
-        if (node->in[i] && sp_is_float(node->in[i]->dtype)) {
+        if (node->in[i] && sp_dtype_is_float(node->in[i]->dtype)) {
             bool stored = (op->stored_inputs >> i) & 1;
             if (stored && node->in[i]->kind == SP_VALUE_PARAMETER) continue;
             sp_dtype wanted = (op->full_inputs >> i) & 1 ? SP_F32 : storage;
             SP_TRY(converted(graph, node->in[i], wanted, node, &node->in[i]));
         }
     for (int i = 0; i < node->outputs && !explicit_cast; i++)
-        if (sp_is_float(node->out[i]->dtype))
+        if (sp_dtype_is_float(node->out[i]->dtype))
             node->out[i]->dtype = (op->full_outputs >> i) & 1 ? SP_F32 : storage;
     return sp_graph_append(graph, node);
 }
@@ -82,7 +82,7 @@ sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage)
     for (int i = 0; i < graph->output_count && !status; i++) {
         const sp_node *producer = graph->outputs[i].value->producer;
         const sp_node outside = {.scope = "", .stage = producer ? producer->stage : ""};
-        if (sp_is_float(declared[i]))
+        if (sp_dtype_is_float(declared[i]))
             status = converted(graph, graph->outputs[i].value, declared[i], &outside,
                                &graph->outputs[i].value);
     }

@@ -143,7 +143,7 @@ sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tenso
     if (!sp_shape_equal(tensor->shape, value->shape))
         return sp_fail(SP_SHAPE, "input \"%s\" is %s, expected %s", name,
                        sp_shape_text(tensor->shape), sp_shape_text(value->shape));
-    if (tensor->dtype != value->dtype && !(sp_is_float(tensor->dtype) && sp_is_float(value->dtype)))
+    if (tensor->dtype != value->dtype && !(sp_dtype_is_float(tensor->dtype) && sp_dtype_is_float(value->dtype)))
         return sp_fail(SP_ARGUMENT, "input \"%s\" is %s, expected %s", name,
                        sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
     sp_tensor converted = {0};

@@ -169,8 +169,7 @@ static sp_status check_parameters(const sp_component *component, const sp_graph 
             return sp_fail(SP_SHAPE,
                            "%s: tensor \"%s\" has the shape %s, and the config asks for %s", path,
                            value->name, sp_shape_text(tensor->shape), sp_shape_text(value->shape));
-        if (tensor->dtype != SP_F32 && tensor->dtype != SP_F16 && tensor->dtype != SP_BF16 &&
-            tensor->dtype != SP_F64)
+        if (!sp_dtype_is_float(tensor->dtype))
             return sp_fail(SP_FORMAT,
                            "%s: tensor \"%s\" has the type %s, and weights must be of a float type",
                            path, value->name, sp_dtype_name(tensor->dtype));
@@ -179,9 +178,28 @@ static sp_status check_parameters(const sp_component *component, const sp_graph 
     return SP_OK;
 }
 
+/* Eight bits with a factor beside each tensor, as ComfyUI and others write them: without the factors the numbers are
+ * others, and nothing would look wrong. */
+static sp_status check_scales(const sp_component *component)
+{
+    static const char *const signs[] = {"scaled_fp8", ".scale_weight", ".weight_scale", ".weight_scale_inv",
+                                        ".scale_input", ".input_scale", ".comfy_quant"};
+    for (size_t i = 0; i < sp_tensor_file_count(component->file); i++) {
+        const char *name = sp_tensor_file_name(component->file, i);
+        for (size_t k = 0; k < sizeof signs / sizeof *signs; k++)
+            if (sp_ends_with(name, signs[k]))
+                return sp_fail(SP_UNSUPPORTED,
+                               "%s: tensor \"%s\" is of scaled fp8, weights in eight bits with factors, which is not "
+                               "supported; plain F8_E4M3 and F8_E5M2 are",
+                               sp_tensor_file_path(component->file), name);
+    }
+    return SP_OK;
+}
+
 static sp_status check_weights(const sp_component *component)
 {
     sp_graph *graph;
+    SP_TRY(check_scales(component));
     SP_TRY(sp_component_graph(&component->config, &graph));
     sp_map *used = sp_map_create();
     sp_status status = used ? check_parameters(component, graph, used) : SP_MEMORY;

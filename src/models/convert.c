@@ -81,12 +81,20 @@ static sp_status open_component(const char *model, const char *name, const conve
     return status;
 }
 
+/* The type of the first tensor that is not F8, which is for files of others alone; F16, which holds it, if all are. */
+static sp_dtype kept_type(const sp_weights *weights)
+{
+    for (size_t i = 0; i < sp_weights_count(weights); i++)
+        if (!sp_dtype_is_f8(sp_weights_at(weights, i)->dtype)) return sp_weights_at(weights, i)->dtype;
+    return SP_F16;
+}
+
 static sp_status convert_component(const char *model, const char *name, const conversion *c,
                                    const char *to)
 {
     sp_component *component;
     SP_TRY(open_component(model, name, c, &component));
-    sp_dtype dtype = c->keep_dtype ? sp_weights_at(component->weights, 0)->dtype : c->o.dtype;
+    sp_dtype dtype = c->keep_dtype ? kept_type(component->weights) : c->o.dtype;
     sp_status status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
                                          component->json, component->weights, dtype);
     sp_component_close(component);

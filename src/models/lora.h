@@ -93,7 +93,7 @@ void sp_lora_close(sp_lora *lora); /* NULL is legal */
 size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 
 /* W + weight alpha/r up down in place of W, for every adapter of the component's kind, parameter by
- * parameter. exact: changed weights are f32; else they keep the type that they are stored in.
+ * parameter. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
  * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
  * two are for one layer; SP_SHAPE if its shapes are not the layer's. */
 sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,

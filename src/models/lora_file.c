@@ -76,9 +76,7 @@ static sp_status set_part(const sp_lora *lora, adapter *a, sp_lora_part part, co
     if (*place)
         return sp_fail(SP_FORMAT, "%s: two tensors are the %s half of \"%s\"", path,
                        part == SP_LORA_DOWN ? "down" : "up", a->base);
-    bool real = tensor->dtype == SP_F32 || tensor->dtype == SP_F16 || tensor->dtype == SP_BF16 ||
-                tensor->dtype == SP_F64;
-    if (!real || tensor->shape.rank < 2)
+    if (!sp_dtype_is_float(tensor->dtype) || tensor->shape.rank < 2)
         return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected a matrix of floats", path,
                        name, sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
     sp_status status = sp_tensor_check_finite(tensor, name);
@@ -352,10 +350,11 @@ static sp_status merge_layer(const adapter *a, double weight, sp_backend *backen
                              sp_component *component, const char *name, bool exact)
 {
     const sp_tensor *before = sp_weights_find(component->weights, name);
+    sp_dtype stored = sp_dtype_is_f8(before->dtype) ? SP_BF16 : before->dtype; /* F8 would lose the adapter */
     double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
     sp_tensor merged;
     SP_TRY(sp_lora_add_product(backend, before, a->up, a->down, weight * alpha / rank,
-                               exact ? SP_F32 : before->dtype, &merged));
+                               exact ? SP_F32 : stored, &merged));
     sp_weights_drop(component->weights, name);
     return sp_weights_add(component->weights, name, merged);
 }

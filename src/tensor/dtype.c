@@ -74,6 +74,52 @@ static inline uint16_t float_to_half(float f)
     return (uint16_t)(half | (bits >> 16 & 0x8000u));
 }
 
+/* A subnormal's three digits become the low ones of 2^-6, as a half's above. */
+static inline float e4m3_to_float(uint8_t code)
+{
+    uint32_t magnitude = (uint32_t)(code & 0x7f) << 20;
+    uint32_t normal = magnitude + (120u << 23);
+    uint32_t subnormal = float_bits(bits_float(magnitude + (121u << 23)) - 0x1p-6f);
+    uint32_t bits = (code & 0x78) == 0 ? subnormal : normal;
+    bits = (code & 0x7f) == 0x7f ? 0x7fc00000u : bits;
+    return bits_float(bits | (uint32_t)(code & 0x80) << 24);
+}
+
+static inline float e5m2_to_float(uint8_t code)
+{
+    return half_to_float((uint16_t)(code << 8));
+}
+
+float sp_f8_e4m3_to_f32(uint8_t code)
+{
+    return e4m3_to_float(code);
+}
+
+float sp_f8_e5m2_to_f32(uint8_t code)
+{
+    return e5m2_to_float(code);
+}
+
+/* Codes without their sign are in the order of their values. */
+static uint8_t nearest_f8(bool e4m3, double value)
+{
+    float (*decode)(uint8_t) = e4m3 ? e4m3_to_float : e5m2_to_float;
+    uint8_t sign = signbit(value) ? 0x80 : 0, low = 0, last = e4m3 ? 0x7e : 0x7b, high = last;
+    double magnitude = fabs(value);
+    if (isnan(value)) return sign | 0x7f;
+    while (low < high) {
+        uint8_t middle = (uint8_t)((low + high + 1) / 2);
+        if ((double)decode(middle) <= magnitude)
+            low = middle;
+        else
+            high = (uint8_t)(middle - 1);
+    }
+    double at = (double)decode(low);
+    double step = low == last ? at - (double)decode(low - 1) : (double)decode(low + 1) - at;
+    bool up = magnitude > at + step / 2 || (magnitude == at + step / 2 && low & 1);
+    return sign | (uint8_t)(low + up); /* behind the last: NaN of E4M3, infinity of E5M2 */
+}
+
 float sp_f16_to_f32(uint16_t h)
 {
     return half_to_float(h);
@@ -100,6 +146,10 @@ double sp_load(const void *data, sp_dtype dtype, int64_t i)
         return (double)sp_bf16_to_f32(LOAD(uint16_t, data, i));
     case SP_F16:
         return (double)half_to_float(LOAD(uint16_t, data, i));
+    case SP_F8_E4M3:
+        return (double)e4m3_to_float(LOAD(uint8_t, data, i));
+    case SP_F8_E5M2:
+        return (double)e5m2_to_float(LOAD(uint8_t, data, i));
     case SP_F64:
         return LOAD(double, data, i);
     case SP_I64:
@@ -143,6 +193,10 @@ void sp_store(void *data, sp_dtype dtype, int64_t i, double value)
     case SP_F16:
         STORE(uint16_t, data, i, float_to_half((float)value));
         break;
+    case SP_F8_E4M3:
+    case SP_F8_E5M2:
+        STORE(uint8_t, data, i, nearest_f8(dtype == SP_F8_E4M3, value));
+        break;
     case SP_F64:
         STORE(double, data, i, value);
         break;
@@ -179,6 +233,13 @@ typedef void convert_loop(void *restrict to, const void *restrict from, int64_t 
         for (int64_t i = 0; i < count; i++)                                                        \
             y[i] = encode(decode(x[i]));                                                           \
     }
+#define F8_LOOPS(isa, attribute, form)                                                             \
+    CONVERT_LOOP(attribute, f32_from_##form##_##isa, unaligned_float, uint8_t, same_float,         \
+                 form##_to_float)                                                                  \
+    CONVERT_LOOP(attribute, bf16_from_##form##_##isa, unaligned_half, uint8_t, sp_f32_to_bf16,     \
+                 form##_to_float)                                                                  \
+    CONVERT_LOOP(attribute, f16_from_##form##_##isa, unaligned_half, uint8_t, float_to_half,       \
+                 form##_to_float)
 #define CONVERT_LOOPS(isa, attribute)                                                              \
     CONVERT_LOOP(attribute, f32_from_bf16_##isa, unaligned_float, unaligned_half, same_float,      \
                  sp_bf16_to_f32)                                                                   \
@@ -192,12 +253,23 @@ typedef void convert_loop(void *restrict to, const void *restrict from, int64_t 
                  half_to_float)                                                                    \
     CONVERT_LOOP(attribute, f16_from_bf16_##isa, unaligned_half, unaligned_half, float_to_half,    \
                  sp_bf16_to_f32)                                                                   \
-    static convert_loop *const loops_##isa[3][3] = {                                               \
-        [SP_F32] = {[SP_BF16] = f32_from_bf16_##isa, [SP_F16] = f32_from_f16_##isa},               \
-        [SP_BF16] = {[SP_F32] = bf16_from_f32_##isa, [SP_F16] = bf16_from_f16_##isa},              \
-        [SP_F16] = {[SP_F32] = f16_from_f32_##isa, [SP_BF16] = f16_from_bf16_##isa},               \
+    F8_LOOPS(isa, attribute, e4m3)                                                                 \
+    F8_LOOPS(isa, attribute, e5m2)                                                                 \
+    static convert_loop *const loops_##isa[TARGETS][SOURCES] = {                                   \
+        [SP_F32] = {[SP_BF16] = f32_from_bf16_##isa,                                               \
+                    [SP_F16] = f32_from_f16_##isa,                                                 \
+                    [SP_F8_E4M3] = f32_from_e4m3_##isa,                                            \
+                    [SP_F8_E5M2] = f32_from_e5m2_##isa},                                           \
+        [SP_BF16] = {[SP_F32] = bf16_from_f32_##isa,                                               \
+                     [SP_F16] = bf16_from_f16_##isa,                                               \
+                     [SP_F8_E4M3] = bf16_from_e4m3_##isa,                                          \
+                     [SP_F8_E5M2] = bf16_from_e5m2_##isa},                                         \
+        [SP_F16] = {[SP_F32] = f16_from_f32_##isa,                                                 \
+                    [SP_BF16] = f16_from_bf16_##isa,                                               \
+                    [SP_F8_E4M3] = f16_from_e4m3_##isa,                                            \
+                    [SP_F8_E5M2] = f16_from_e5m2_##isa},                                           \
     };
-_Static_assert(SP_F32 < 3 && SP_BF16 < 3 && SP_F16 < 3, "loops are indexed by these dtypes");
+enum { TARGETS = SP_F16 + 1, SOURCES = SP_F8_E5M2 + 1 }; /* F32, BF16 and F16 come first, then F8 */
 
 CONVERT_LOOPS(baseline, )
 #ifdef __x86_64__
@@ -207,7 +279,7 @@ CONVERT_LOOPS(avx512, __attribute__((target("avx512f,avx512bw,avx512vl,prefer-ve
 
 static convert_loop *find_loop(sp_dtype to, sp_dtype from)
 {
-    if (to >= 3 || from >= 3) return NULL;
+    if ((int)to >= TARGETS || (int)from >= SOURCES) return NULL;
 #ifdef __x86_64__
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
         return loops_avx512[to][from];

@@ -125,17 +125,12 @@ uint64_t sp_tensor_hash(uint64_t hash, const char *name, const sp_tensor *tensor
     return fnv1a(hash, tensor->data, bytes < HASHED_BYTES ? bytes : HASHED_BYTES);
 }
 
-static bool is_float(sp_dtype dtype)
-{
-    return dtype == SP_F32 || dtype == SP_BF16 || dtype == SP_F16 || dtype == SP_F64;
-}
-
 sp_status sp_tensor_relative_max_error(const sp_tensor *a, const sp_tensor *b, double *out)
 {
     if (!sp_shape_equal(a->shape, b->shape))
         return sp_fail(SP_SHAPE, "tensors of one shape are compared, found %s and %s",
                        sp_shape_text(a->shape), sp_shape_text(b->shape));
-    if (!is_float(a->dtype) || !is_float(b->dtype))
+    if (!sp_dtype_is_float(a->dtype) || !sp_dtype_is_float(b->dtype))
         return sp_fail(SP_SHAPE, "float tensors are compared, found %s and %s",
                        sp_dtype_name(a->dtype), sp_dtype_name(b->dtype));
     double difference = 0, largest = 0;

@@ -40,6 +40,7 @@ static const struct {
 #undef X
             {"torch ShortStorage", NO_DTYPE, 2},
     {"torch CharStorage", NO_DTYPE, 1},
+    {"torch.storage UntypedStorage", NO_DTYPE, 1}, /* counted in bytes; the tensor says its type */
 };
 
 typedef struct {
@@ -239,17 +240,38 @@ static sp_status place_tensor(reader *r, const char *name, const layout *l, sp_t
     return SP_OK;
 }
 
+/* Of types that are younger than typed storages; its seventh argument is the type. */
+static const char v3[] = "torch._utils _rebuild_tensor_v3";
+
 /* The call that makes a tensor; NULL if the value is no tensor. */
 static const value *tensor_call(const value *v)
 {
     for (int depth = 0; v && v->kind == SP_PICKLE_OBJECT && depth < 4; depth++) {
         if (sp_pickle_is_global(v->callee, "torch._utils _rebuild_tensor_v2") ||
+            sp_pickle_is_global(v->callee, v3) ||
             sp_pickle_is_global(v->callee, "torch._utils _rebuild_tensor"))
             return v;
         if (!sp_pickle_is_global(v->callee, "torch._utils _rebuild_parameter")) return NULL;
         v = sp_pickle_item(v->arguments, 0);
     }
     return NULL;
+}
+
+/* The type that the call names; NO_DTYPE if it is none that is known. */
+static void read_type(const value *call, storage *s)
+{
+    static const struct {
+        const char *global;
+        int dtype;
+    } types[] = {{"torch float8_e4m3fn", SP_F8_E4M3}, {"torch float8_e5m2", SP_F8_E5M2}};
+    enum { TYPE = 6 };
+    const value *type = sp_pickle_item(call->arguments, TYPE);
+    bool untyped = sp_pickle_is_global(s->type_name, "torch.storage UntypedStorage");
+    s->dtype = NO_DTYPE;
+    if (!type || type->kind != SP_PICKLE_GLOBAL) return;
+    s->type_name = type;
+    for (size_t i = 0; i < sizeof types / sizeof *types && untyped; i++)
+        if (sp_pickle_is_global(type, types[i].global)) s->dtype = types[i].dtype;
 }
 
 /* Arguments: storage, offset, sizes, strides, and what does not matter here. */
@@ -259,6 +281,7 @@ static sp_status read_tensor(reader *r, const char *name, const value *call, sp_
     const value *arguments = call->arguments, *of = sp_pickle_item(arguments, 0);
     if (!read_storage(of, &l.storage))
         return bad_tensor(r, name, "is made of something that is no storage");
+    if (sp_pickle_is_global(call->callee, v3)) read_type(call, &l.storage);
     if (l.storage.dtype == NO_DTYPE)
         return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has the unsupported type \"%.*s\"",
                        r->shard->path, name, shown_length(l.storage.type_name),

@@ -178,8 +178,7 @@ sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype 
     for (size_t i = 0; i < weights->count && !status; i++) {
         const sp_tensor *tensor = &weights->entries[i]->tensor;
         list[i] = (sp_named_tensor){weights->entries[i]->name, tensor};
-        bool converts =
-            tensor->dtype == SP_F32 || tensor->dtype == SP_BF16 || tensor->dtype == SP_F16;
+        bool converts = sp_dtype_is_float(tensor->dtype) && tensor->dtype != SP_F64;
         if (tensor->dtype == dtype || !converts) continue;
         status = sp_tensor_convert(tensor, dtype, &converted[i]);
         list[i].tensor = &converted[i];

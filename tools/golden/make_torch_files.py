@@ -37,6 +37,14 @@ def main():
     common.write_tensors(path("tensors.safetensors"), {
         name: t.to(torch.uint8) if t.dtype == torch.bool else t for name, t in weights.items()})
 
+    # Types without a storage class of their own, which the call that makes the tensor names: all codes of both.
+    codes = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+    eight = {"e4m3": codes.view(torch.float8_e4m3fn), "e5m2": codes.view(torch.float8_e5m2),
+             "columns": codes.view(torch.float8_e5m2)[:, 1:3]}
+    torch.save({"state_dict": eight}, path("float8.ckpt"))
+    torch.save(eight, path("float8_legacy.ckpt"), _use_new_zipfile_serialization=False)
+    common.write_tensors(path("float8.safetensors"), eight)
+
 
 if __name__ == "__main__":
     main()
