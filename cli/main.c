@@ -23,13 +23,14 @@ enum { VERB_COUNT = sizeof verbs / sizeof *verbs };
 
 int cli_fail(int code, const char *format, ...)
 {
+    char raw[4096], text[4096]; /* a word may be a file's name, which a shell put in */
     va_list arguments;
     va_start(arguments, format);
-    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr); /* an unfinished progress bar */
-    fputs("splam: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
+    vsnprintf(raw, sizeof raw, format, arguments);
     va_end(arguments);
+    splam_visible_text(raw, text, sizeof text);
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr); /* an unfinished progress bar */
+    fprintf(stderr, "splam: %s\n", text);
     return code;
 }
 

@@ -203,7 +203,9 @@ static void test_shapes(void **state)
     assert_string_equal(sp_shape_text(shape), "[2,4,64,32]");
     assert_string_equal(sp_shape_text((sp_shape){0}), "[]");
     assert_int_equal(sp_shape_count((sp_shape){0}), 1);
-    assert_int_equal(sp_shape_count(sp_shape_of(3, 0, INT64_MAX, INT64_MAX)), 0);
+    assert_int_equal(sp_shape_count(sp_shape_of(3, 0, INT64_MAX)), -1);
+    assert_int_equal(sp_shape_count(sp_shape_of(1, 0, INT64_MAX)), 0);
+    assert_int_equal(sp_shape_count(sp_shape_of(INT64_MAX, 0, INT64_MAX)), -1);
     assert_int_equal(sp_shape_count(sp_shape_of(1LL << 40, 1LL << 40)), -1);
     assert_int_equal(sp_shape_count(sp_shape_of(-1, 2)), -1);
     assert_true(sp_shape_equal(shape, sp_shape_of(2, 4, 64, 32)));

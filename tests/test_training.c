@@ -7,8 +7,9 @@
 #include "support.h"
 #include "base/json.h"
 #include "tensor/weights.h"
-#include "train/distill_settings.h"
+#include "train/checkpoint.h"
 #include "train/distill.h"
+#include "train/distill_settings.h"
 
 typedef struct {
     sp_distill_options options;
@@ -374,7 +375,7 @@ static void bad_draws_are_refused(void **state)
         {"uncond", SP_F32, {3, {1, 0, 24}}, 0, SP_SHAPE, "uncond"},
         {"uncond", SP_F32, {3, {1, 7, 23}}, 0, SP_SHAPE, "a context of 24"},
         {"uncond", SP_F32, {3, {1, 8, 24}}, 0, SP_SHAPE, "context.0"},
-        {"latents.0", SP_F32, {4, {3, 4, 0, INT64_MAX}}, 0, SP_SHAPE, "latents.0"},
+        {"latents.0", SP_F32, {4, {3, 4, 0, INT64_MAX / 16}}, 0, SP_SHAPE, "latents.0"},
         {"latents.0", SP_F32, {4, {3, 5, 8, 8}}, 0, SP_SHAPE, "latents.0"},
         {"latents.0", SP_F32, {3, {3, 4, 64}}, 0, SP_SHAPE, "latents.0"},
         {"latents.0", SP_F32, {4, {3, 4, 8, 8}}, (double)NAN, SP_NUMERIC, "step 1"},
@@ -460,6 +461,71 @@ static void every_allocation_of_a_step_may_fail(void **state)
         assert_status(starved(&t.options, i * works / TRIALS), SP_MEMORY);
 }
 
+typedef struct {
+    const char *output, *which;
+    json_t *settings;
+    sp_training_state state;
+} resumption;
+
+static sp_status load(void *context)
+{
+    resumption *r = context;
+    bool found;
+    SP_TRY(sp_checkpoint_load(r->output, r->which, r->settings, &r->state, NULL, &found));
+    assert_true(found);
+    assert_int_equal(r->state.step, 2);
+    return SP_OK;
+}
+
+/* From checkpoint-1, which must outlive what happens. */
+static sp_status resumed(void **state, const sp_distill_options *options, long count)
+{
+    assert_ok(sp_remove_tree(in_folder(state, "run/checkpoint-2")));
+    long live = sp_alloc_live();
+    sp_alloc_fail_after(count);
+    sp_status status = sp_distill(options, NULL);
+    sp_alloc_fail_after(-1);
+    if (sp_alloc_live() != live)
+        fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
+    assert_true(sp_path_exists(in_folder(state, "run/checkpoint-1/state.json")));
+    return status;
+}
+
+/* Of a small state each one, of a whole run that goes on a sample. */
+static void every_allocation_of_resuming_may_fail(void **state)
+{
+    enum { TRIALS = 24 };
+    char output[512], named[600];
+    sp_weights *initial;
+    sp_tensor tensor;
+    snprintf(output, sizeof output, "%s", in_folder(state, "small"));
+    snprintf(named, sizeof named, "%s/checkpoint-2", output);
+    resumption r = {output, named, json_pack("{s:i, s:s}", "seed", 1, "data", "emoji:"), {0}};
+    assert_ok(sp_weights_create(&initial));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(5, 3), &tensor));
+    assert_ok(sp_weights_add(initial, "w", tensor));
+    assert_ok(sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, &r.state));
+    for (r.state.step = 1; r.state.step < 3; r.state.step++)
+        assert_ok(sp_checkpoint_save(output, &r.state, r.settings, 0, NULL));
+    assert_in_range(fail_every_allocation(load, &r), 50, 2000);
+    r.which = "latest";
+    assert_in_range(fail_every_allocation(load, &r), 50, 2000);
+    sp_training_state_free(&r.state);
+    json_decref(r.settings);
+
+    training t = make_training(in_folder(state, "run"));
+    t.options.max_train_steps = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    t.options.max_train_steps = 2;
+    t.options.resume = "latest";
+    long works = 1000;
+    while (resumed(state, &t.options, works) == SP_MEMORY)
+        works *= 2;
+    for (long i = 0; i < TRIALS; i++) /* half of it was too few */
+        assert_status(resumed(state, &t.options, i * works / 2 / TRIALS), SP_MEMORY);
+    assert_ok(resumed(state, &t.options, -1));
+}
+
 /* diffusers wants a pair for what a pipeline does without, and the autoencoder's own class. */
 static void index_is_as_diffusers_reads_it(void **state)
 {
@@ -498,6 +564,7 @@ int main(void)
         with_folder(bad_draws_are_refused),
         with_folder(bad_requests_are_refused),
         with_folder(every_allocation_of_a_step_may_fail),
+        with_folder(every_allocation_of_resuming_may_fail),
     };
     return cmocka_run_group_tests_name("training", tests, NULL, NULL);
 }

@@ -24,8 +24,20 @@ SPLAM_API const char *splam_version(void);
 SPLAM_API const char *splam_mpi(void);
 
 /* The sentence about the last failure on this thread: the file, tensor or setting, what was found
- * and what was expected. Never NULL; valid until the next failure on this thread. */
+ * and what was expected. Never NULL; valid until the next failure on this thread. It may go to a
+ * terminal as it is, and so may all texts for people: see splam_visible_text. */
 SPLAM_API const char *splam_error_message(void);
+
+/* Copies a text that may come from anywhere to `out` (at most size - 1 bytes of whole characters and
+ * a NUL), safe to show on a terminal: control characters, newlines too, and bytes that are no UTF-8
+ * become "\x1b", characters that are invisible or change the direction of reading "\u202e". Returns
+ * the length. */
+SPLAM_API size_t splam_visible_text(const char *text, char *out, size_t size);
+
+/* Files are mapped. One that becomes shorter while it is used (somebody writes it anew) is SPLAM_IO, not the
+ * process's end: mapping one sets a handler of SIGBUS (with SA_ONSTACK) if it is not set, which calls what was set
+ * before for every fault that is not in the library's mappings. A program that sets its own later has to do
+ * likewise: keep what sigaction gave it, and call that for faults it does not know. */
 
 /* What every fallible call returns. */
 typedef enum {

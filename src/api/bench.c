@@ -212,7 +212,7 @@ static sp_status bench(const splam_bench_options *o, const sp_callbacks *callbac
         char *json = json_dumps(report, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
         if (json) sp_string_append_format(out, "%s\n", json);
         if (!json) status = SP_MEMORY;
-        free(json);
+        sp_json_text_free(json);
     } else if (!status) {
         append_report(report, out);
     }

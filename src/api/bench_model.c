@@ -338,7 +338,8 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
                        sp_bytes_text(sp_step_memory_total(&memory)), sp_bytes_text(allowed));
     sp_string table = {0};
     sp_step_memory_append(&memory, allowed, &table);
-    sp_log_info("memory of a step\n%s", sp_string_text(&table));
+    sp_log_info("memory of a step");
+    sp_log_lines(sp_string_text(&table));
     sp_string_free(&table);
     SP_TRY(make_state(model, optimizer, &t->state));
     SP_TRY(sp_run_create(t->plan, &t->run));

@@ -126,7 +126,7 @@ static void describe_captions(const sp_dataset *dataset, const sp_caption_cuts *
             if (length > longest) longest = length;
         }
     }
-    sp_string_append_format(
+    sp_string_say(
         out,
         "captions: %.1f a picture, %.0f bytes on average, at most %zu; %lld of %lld have more than "
         "%lld tokens and are cut; such as\n",
@@ -135,11 +135,10 @@ static void describe_captions(const sp_dataset *dataset, const sp_caption_cuts *
     for (int64_t i = 0; i < SHOWN && i < count; i++) {
         int64_t sample = i * (count / SHOWN);
         int variants = sp_dataset_caption_count(dataset, sample);
-        char name[200];
-        sp_clean_text(sp_dataset_name(dataset, sample), name, sizeof name);
-        sp_string_append_format(out, "  %s: \"%s\"", name, sp_dataset_caption(dataset, sample, 0));
+        sp_string_say(out, "  %s: \"%s\"", sp_dataset_name(dataset, sample),
+                      sp_dataset_caption(dataset, sample, 0));
         if (variants > 1)
-            sp_string_append_format(out, ", or \"%s\"", sp_dataset_caption(dataset, sample, 1));
+            sp_string_say(out, ", or \"%s\"", sp_dataset_caption(dataset, sample, 1));
         sp_string_append(out, "\n", 1);
     }
 }

@@ -11,6 +11,7 @@
 #include "base/text_file.h"
 #include "base/system.h"
 #include "base/text.h"
+#include "base/visible.h"
 #include "diffusion/scheduler_config.h"
 #include "graph/plan.h"
 
@@ -47,8 +48,8 @@ static void append_dtypes(const tensor_sum *sum, sp_string *out)
     const char *separator = "";
     for (int i = 0; i < SP_DTYPE_COUNT; i++) {
         if (!sum->count[i]) continue;
-        sp_string_append_format(out, "%s%s", separator, sp_dtype_name((sp_dtype)i));
-        if (sum->count[i] < sum->tensors) sp_string_append_format(out, " (%zu)", sum->count[i]);
+        sp_string_say(out, "%s%s", separator, sp_dtype_name((sp_dtype)i));
+        if (sum->count[i] < sum->tensors) sp_string_say(out, " (%zu)", sum->count[i]);
         separator = ", ";
     }
 }
@@ -63,18 +64,19 @@ static void describe_file(const sp_tensor_file *file, bool names, sp_string *out
     size_t count = sp_tensor_file_count(file);
     for (size_t i = 0; i < count; i++)
         add_tensor(&sum, sp_tensor_file_at(file, i));
-    sp_string_append_format(out, "%s: %s, %zu tensors, %s elements, %s, ", path,
+    sp_string_say(out, "%s: %s, %zu tensors, %s elements, %s, ", path,
                             sp_tensor_file_format(file), count, count_text(sum.elements),
                             sp_bytes_text(sum.bytes));
     append_dtypes(&sum, out);
-    sp_string_append_format(out, "\n");
+    sp_string_say(out, "\n");
     if (!names) return;
     for (size_t i = 0; i < count && i < SHOWN; i++) {
         const sp_tensor *tensor = sp_tensor_file_at(file, i);
-        sp_string_append_format(out, "  %s %s %s\n", sp_tensor_file_name(file, i),
-                                sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
+        const char *name = sp_tensor_file_name(file, i);
+        sp_string_say(out, "  %s %s %s\n", sp_shown(name, strlen(name)),
+                      sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
     }
-    if (count > SHOWN) sp_string_append_format(out, "  and %zu more\n", count - SHOWN);
+    if (count > SHOWN) sp_string_say(out, "  and %zu more\n", count - SHOWN);
 }
 
 /* ---- a model ---- */
@@ -102,15 +104,15 @@ static void describe_scheduler(const sp_model_folder *model, sp_string *out)
     if (scheduler && sp_model_folder_has(model, "scheduler")) {
         sp_status status = sp_scheduler_config_of(model, &json, scheduler);
         const char *name = json_string_value(json_object_get(json, "_class_name"));
-        sp_string_append_format(out, "scheduler     ");
+        sp_string_say(out, "scheduler     ");
         if (scheduler->schedule.timesteps)
-            sp_string_append_format(out, "%s, %d timesteps, predicts %s", name ? name : "(no class)",
+            sp_string_say(out, "%s, %d timesteps, predicts %s", name ? name : "(no class)",
                                     scheduler->schedule.timesteps,
                                     prediction_name(scheduler->schedule.prediction));
         if (status)
-            sp_string_append_format(out, "%s%s", scheduler->schedule.timesteps ? "; cannot be sampled: " : "",
+            sp_string_say(out, "%s%s", scheduler->schedule.timesteps ? "; cannot be sampled: " : "",
                                     sp_error_message());
-        sp_string_append_format(out, "\n");
+        sp_string_say(out, "\n");
     }
     json_decref(json);
     sp_free(scheduler);
@@ -151,10 +153,10 @@ static sp_status describe_student(const char *folder, sp_string *out)
     }
     if (!status && objective) {
         int64_t step = last_step(folder);
-        sp_string_append_format(out, "student       objective %s", objective);
-        if (conditioning) sp_string_append_format(out, ", gamma told by %s", conditioning);
-        if (step > 0) sp_string_append_format(out, ", %lld training steps", (long long)step);
-        sp_string_append_format(out, "; %lld steps of %s, no guidance\n", (long long)steps,
+        sp_string_say(out, "student       objective %s", objective);
+        if (conditioning) sp_string_say(out, ", gamma told by %s", conditioning);
+        if (step > 0) sp_string_say(out, ", %lld training steps", (long long)step);
+        sp_string_say(out, "; %lld steps of %s, no guidance\n", (long long)steps,
                                 sampler);
     }
     json_decref(json);
@@ -168,29 +170,29 @@ static void describe_component(const char *name, const sp_component *component, 
     if (!component) return;
     for (size_t i = 0; i < sp_weights_count(component->weights); i++)
         add_tensor(&sum, sp_weights_at(component->weights, i));
-    sp_string_append_format(out, "%-13s %8s parameters  %9s  %4zu tensors  ", name,
+    sp_string_say(out, "%-13s %8s parameters  %9s  %4zu tensors  ", name,
                             count_text(sum.elements), sp_bytes_text(sum.bytes), sum.tensors);
     append_dtypes(&sum, out);
     const sp_component_config *config = &component->config;
     if (config->kind == SP_COMPONENT_VAE && config->vae.kind == SP_VAE_TINY)
-        sp_string_append_format(out, "  AutoencoderTiny");
-    sp_string_append_format(out, "\n");
+        sp_string_say(out, "  AutoencoderTiny");
+    sp_string_say(out, "\n");
 }
 
 static void describe_unet(const sp_work_model *model, sp_string *out)
 {
     const sp_unet_config *c = &model->unet->config.unet;
-    sp_string_append_format(out, "family        %s", family(c));
-    if (c->time_cond_dim) sp_string_append_format(out, ", consistency model with cond_proj");
-    sp_string_append_format(out, "\nlatent        %lld x %lld x %lld", (long long)c->in_channels,
+    sp_string_say(out, "family        %s", family(c));
+    if (c->time_cond_dim) sp_string_say(out, ", consistency model with cond_proj");
+    sp_string_say(out, "\nlatent        %lld x %lld x %lld", (long long)c->in_channels,
                             (long long)model->height, (long long)model->width);
     if (model->vae) {
         int64_t factor = model->vae->config.vae.factor;
-        sp_string_append_format(out, ", pictures of %lld x %lld",
+        sp_string_say(out, ", pictures of %lld x %lld",
                                 (long long)(factor * model->width),
                                 (long long)(factor * model->height));
     }
-    sp_string_append_format(out, "\ncontext       %lld tokens of %lld\n", (long long)model->tokens,
+    sp_string_say(out, "\ncontext       %lld tokens of %lld\n", (long long)model->tokens,
                             (long long)c->context_dim);
 }
 
@@ -212,7 +214,7 @@ static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t b
 static void append_row(const char *name, size_t weights, const sp_plan_memory *m, sp_string *out)
 {
     size_t sum = weights + m->arena + m->persistent + m->boundary;
-    sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", name, sp_bytes_text(weights),
+    sp_string_say(out, "  %-28s %10s %10s %12s %10s\n", name, sp_bytes_text(weights),
                             sp_bytes_text(m->persistent), sp_bytes_text(m->arena + m->boundary),
                             sp_bytes_text(sum));
 }
@@ -250,10 +252,10 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
                                  (sp_optimizer)optimizer, 0, &memory, &plan));
         sp_plan_destroy(plan);
         if (optimizer == SP_OPTIMIZER_ADAMW) {
-            sp_string_append_format(out, "memory of one step of distilling\n");
+            sp_string_say(out, "memory of one step of distilling\n");
             sp_step_memory_append(&memory, 0, out);
         } else {
-            sp_string_append_format(out, "  %-28s %10s  moments %s\n", "with --optimizer adamw8bit",
+            sp_string_say(out, "  %-28s %10s  moments %s\n", "with --optimizer adamw8bit",
                                     sp_bytes_text(sp_step_memory_total(&memory)),
                                     sp_bytes_text(memory.moments));
         }
@@ -264,9 +266,9 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 {
     sp_dtype storage = sp_cpu_backend()->preferred_dtype;
-    sp_string_append_format(out, "memory at this size, batch 1, %s, from the plans\n",
+    sp_string_say(out, "memory at this size, batch 1, %s, from the plans\n",
                             storage == SP_BF16 ? "bf16" : "f32");
-    sp_string_append_format(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",
+    sp_string_say(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",
                             "activations", "sum");
     SP_TRY(describe_generate(model, out));
     return describe_distill(model, out);
@@ -279,7 +281,7 @@ static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
     if (folder->single)
         describe_file(folder->single, false, out);
     else
-        sp_string_append_format(out, "%s\n", folder->path);
+        sp_string_say(out, "%s\n", folder->path);
     if (model.unet) describe_unet(&model, out);
     sp_status status = describe_student(folder->path, out);
     describe_scheduler(folder, out);
@@ -321,14 +323,17 @@ static sp_status inspect_checkpoint(const char *path, const char *state_path, sp
     SP_TRY(sp_json_load(state_path, &state));
     sp_status status = sp_json_int(state, "step", 0, state_path, &step);
     if (!status) {
-        sp_string_append_format(out, "%s: checkpoint after %lld steps\n", path, (long long)step);
+        sp_string_say(out, "%s: checkpoint after %lld steps\n", path, (long long)step);
         const char *key;
         json_t *value;
         json_object_foreach(json_object_get(state, "settings"), key, value)
         {
             char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-            if (text) sp_string_append_format(out, "  %s %s\n", key, text);
-            free(text);
+            if (text)
+                sp_string_say(out, "  %s %s\n", key, text);
+            else
+                status = sp_fail(SP_MEMORY, "%s: out of memory for \"%s\"", state_path, key);
+            sp_json_text_free(text);
         }
     }
     json_decref(state);

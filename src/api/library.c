@@ -1,11 +1,13 @@
 #include "splam/splam.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "base/visible.h"
 #include "train/distributed.h"
 
 const char *splam_version(void)
@@ -21,6 +23,11 @@ const char *splam_mpi(void)
 const char *splam_error_message(void)
 {
     return sp_error_message();
+}
+
+size_t splam_visible_text(const char *text, char *out, size_t size)
+{
+    return sp_visible(text, strlen(text), out, size);
 }
 
 /* The public codes are the library's own, one for one. */

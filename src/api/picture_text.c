@@ -53,7 +53,7 @@ static void append_entry(sp_string *s, const char *key, const char *text)
     char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
     s->failed |= !quoted;
     if (quoted) sp_string_append_format(s, ", %s: %s", key, quoted);
-    sp_free(quoted);
+    sp_json_text_free(quoted);
     json_decref(string);
 }
 

@@ -1,3 +1,4 @@
+/* Files and folders. */
 #include "base/file.h"
 
 #include <dirent.h>
@@ -6,7 +7,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,10 +17,12 @@ static sp_status fail_errno(const char *what, const char *path)
     return sp_fail(SP_IO, "%s: %s: %s", path, what, strerror(errno));
 }
 
-/* Opens a regular file for reading and tells its size. */
-static sp_status open_regular(const char *path, int *descriptor, size_t *size)
+sp_status sp_open_regular(const char *path, bool follow, int *descriptor, size_t *size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (follow ? 0 : O_NOFOLLOW));
+    if (fd < 0 && errno == ELOOP && !follow)
+        return sp_fail(SP_IO, "%s: expected a file, found a symbolic link", path);
     if (fd < 0) return fail_errno("cannot open", path);
     struct stat info;
     sp_status status = SP_OK;
@@ -38,51 +40,12 @@ static sp_status open_regular(const char *path, int *descriptor, size_t *size)
     return SP_OK;
 }
 
-sp_status sp_map_file(const char *path, sp_mapped_file *out)
-{
-    *out = (sp_mapped_file){0};
-    int fd;
-    size_t size;
-    SP_TRY(open_regular(path, &fd, &size));
-    void *data = NULL;
-    sp_status status = SP_OK;
-    if (size) {
-        data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED) status = fail_errno("cannot map", path);
-    }
-    close(fd);
-    if (status != SP_OK) return status;
-    *out = (sp_mapped_file){.data = data, .size = size, .path = sp_strdup(path)};
-    if (!out->path) {
-        sp_unmap_file(out);
-        return SP_MEMORY;
-    }
-    return SP_OK;
-}
-
-void sp_unmap_file(sp_mapped_file *file)
-{
-    if (file->data) munmap((void *)(uintptr_t)file->data, file->size);
-    sp_free(file->path);
-    *file = (sp_mapped_file){0};
-}
-
-void sp_mapped_file_drop(const sp_mapped_file *file, size_t begin, size_t size)
-{
-    if (begin > file->size || size > file->size - begin) return;
-    /* Only whole pages inside the range: the edges belong to the neighbours too. */
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t first = (begin + page - 1) / page * page;
-    size_t last = (begin + size) / page * page;
-    if (first < last) madvise((void *)(uintptr_t)(file->data + first), last - first, MADV_DONTNEED);
-}
-
 sp_status sp_read_file(const char *path, char **out, size_t *size)
 {
     *out = NULL;
     int fd;
     size_t expected;
-    SP_TRY(open_regular(path, &fd, &expected));
+    SP_TRY(sp_open_regular(path, true, &fd, &expected));
     char *text = sp_alloc(expected + 1);
     if (!text) {
         close(fd);
@@ -94,6 +57,7 @@ sp_status sp_read_file(const char *path, char **out, size_t *size)
         ssize_t got = read(fd, text + length, expected - length);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) status = fail_errno("cannot read", path);
+        if (got == 0) status = sp_fail(SP_IO, "%s: became shorter while it was read", path);
         if (got <= 0) break;
         length += (size_t)got;
     }
@@ -327,8 +291,17 @@ sp_status sp_remove_folder(const char *path)
 sp_status sp_copy_file(const char *from, const char *to)
 {
     sp_mapped_file source;
+    sp_atomic_file target;
     SP_TRY(sp_map_file(from, &source));
-    sp_status status = sp_write_file(to, source.data, source.size);
+    sp_status status = sp_atomic_open(to, &target);
+    if (!status) {
+        sp_atomic_write(&target, source.data, source.size);
+        status = sp_mapped_file_check(&source);
+        if (status)
+            sp_atomic_abandon(&target);
+        else
+            status = sp_atomic_commit(&target);
+    }
     sp_unmap_file(&source);
     return status;
 }

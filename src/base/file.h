@@ -11,12 +11,27 @@ typedef struct {
     const unsigned char *data; /* read-only mapping; NULL when size is 0 */
     size_t size;
     char *path;
+    struct sp_mapping *mapping; /* its place among all of them */
 } sp_mapped_file;
 sp_status sp_map_file(const char *path, sp_mapped_file *out);
 void sp_unmap_file(sp_mapped_file *file); /* zeroed file is legal */
+/* A file may become shorter while it is mapped (somebody writes it anew), or a part of it unreadable: it then
+ * reads as zeros from there on. So whoever has computed something from it asks here before the result is kept or
+ * saved: SP_IO, naming the file, once that has happened. What was checked when it was read may say something
+ * else when it is read again: copy offsets and lengths before checking them.
+ * Mapping a file installs a handler of SIGBUS, for the whole process, if it is not there, and it passes on what
+ * is not about these mappings to the handler that was there before. A program's own handler that is set later
+ * should do the same: without ours the process ends there. A child after fork has all of it too. */
+sp_status sp_mapped_file_check(const sp_mapped_file *file);
+/* The same of whatever mapping holds the address; SP_OK if none does. */
+sp_status sp_mapped_check(const void *data);
 /* Tells the kernel that the pages of [begin, begin+size) may go; they come back from disk when
  * touched. */
 void sp_mapped_file_drop(const sp_mapped_file *file, size_t begin, size_t size);
+
+/* A descriptor, which the caller closes, for reading a regular file, and its size. Anything else is SP_IO and
+ * never waited for: a pipe, a device, and without `follow` a symbolic link. */
+sp_status sp_open_regular(const char *path, bool follow, int *descriptor, size_t *size);
 
 /* Whole text file into a new NUL-terminated string (sp_free). *size (may be NULL) excludes the NUL. */
 sp_status sp_read_file(const char *path, char **out, size_t *size);

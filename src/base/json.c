@@ -1,3 +1,4 @@
+/* JSON over Jansson. */
 #include "base/json.h"
 
 #include <errno.h>
@@ -16,6 +17,13 @@
 __attribute__((constructor)) static void route_memory(void)
 {
     json_set_alloc_funcs(sp_alloc_plain, sp_free);
+}
+
+void sp_json_text_free(char *text)
+{
+    json_free_t release;
+    json_get_alloc_funcs(NULL, &release);
+    if (text) release(text);
 }
 
 sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t **out)

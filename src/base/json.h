@@ -25,6 +25,10 @@ json_t *sp_json_seed(uint64_t seed);
  * nine digits. Returns buffer, which always ends with a NUL. */
 const char *sp_json_brief(const json_t *value, char *buffer, size_t size);
 
+/* Releases what json_dumps returned: with Jansson's allocator, which the program around the library may have
+ * chosen. NULL is legal. */
+void sp_json_text_free(char *text);
+
 /* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives
  * `fallback`; a value of another type is SP_FORMAT. */
 sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where,

@@ -1,8 +1,14 @@
+/* Messages on stderr. */
 #include "base/log.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "base/visible.h"
+
+enum { LONGEST_LINE = 4096 };
 
 static atomic_int current_level = SP_LOG_INFO;
 
@@ -14,8 +20,9 @@ void sp_log_set_level(sp_log_level level)
 static void say(sp_log_level level, const char *prefix, const char *format, va_list arguments)
 {
     if (atomic_load(&current_level) < (int)level) return;
-    char text[4096];
-    vsnprintf(text, sizeof text, format, arguments);
+    char raw[LONGEST_LINE], text[LONGEST_LINE];
+    vsnprintf(raw, sizeof raw, format, arguments);
+    sp_visible(raw, strlen(raw), text, sizeof text);
     fprintf(stderr, "%s%s\n", prefix, text); /* one call, so that threads do not mix their lines */
 }
 
@@ -41,4 +48,12 @@ void sp_log_debug(const char *format, ...)
     va_start(arguments, format);
     say(SP_LOG_DEBUG, "debug: ", format, arguments);
     va_end(arguments);
+}
+
+void sp_log_lines(const char *lines)
+{
+    for (const char *line = lines, *next; *line; line = *next ? next + 1 : next) {
+        next = strchrnul(line, '\n');
+        sp_log_info("%.*s", next - line < LONGEST_LINE ? (int)(next - line) : LONGEST_LINE, line);
+    }
 }

@@ -93,11 +93,22 @@ void sp_free(void *pointer)
     free(pointer);
 }
 
+static char *copy_text(char *copy, const char *text, size_t length)
+{
+    if (!copy) return NULL;
+    if (length) memcpy(copy, text, length);
+    copy[length] = '\0';
+    return copy;
+}
+
+char *sp_strndup(const char *text, size_t length)
+{
+    return copy_text(sp_alloc(length + 1), text, length);
+}
+
 char *sp_strdup(const char *text)
 {
-    size_t size = strlen(text) + 1;
-    char *copy = sp_alloc(size);
-    return copy ? memcpy(copy, text, size) : NULL;
+    return sp_strndup(text, strlen(text));
 }
 
 /* Prints into memory of `allocate`; the arguments are walked twice, once for the length. */
@@ -195,9 +206,12 @@ void *sp_arena_alloc(sp_arena *arena, size_t size)
 
 char *sp_arena_strdup(sp_arena *arena, const char *text)
 {
-    size_t size = strlen(text) + 1;
-    char *copy = sp_arena_alloc(arena, size);
-    return copy ? memcpy(copy, text, size) : NULL;
+    return sp_arena_strndup(arena, text, strlen(text));
+}
+
+char *sp_arena_strndup(sp_arena *arena, const char *text, size_t length)
+{
+    return copy_text(sp_arena_alloc(arena, length + 1), text, length);
 }
 
 static void *allocate_in_arena(void *context, size_t size)

@@ -16,6 +16,8 @@ void sp_free(void *pointer);       /* sp_free(NULL) is legal */
 /* Plainly aligned, for libraries that let their allocator be chosen; sp_free, or free, releases it. */
 void *sp_alloc_plain(size_t size);
 char *sp_strdup(const char *text);
+/* The same of `length` bytes, none of which is a NUL: not "%.*s", whose length is an int. */
+char *sp_strndup(const char *text, size_t length);
 char *sp_format(const char *format, ...)
     __attribute__((format(printf, 1, 2))); /* a new string; sp_free */
 
@@ -35,6 +37,7 @@ void *sp_arena_alloc(
     sp_arena *arena,
     size_t size); /* zeroed, 16-byte aligned; NULL when out of memory. Red zones under ASan */
 char *sp_arena_strdup(sp_arena *arena, const char *text);
+char *sp_arena_strndup(sp_arena *arena, const char *text, size_t length);
 char *sp_arena_format(sp_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

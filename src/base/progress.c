@@ -1,3 +1,4 @@
+/* Callbacks, the bar on stderr, time, and the wish to stop. */
 #include "base/progress.h"
 
 #include <signal.h>
@@ -6,6 +7,8 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/visible.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -70,7 +73,7 @@ void sp_progress_report(void *context, const char *task, int64_t done, int64_t t
     sp_progress *p = context;
     double now = sp_now();
     if (p->started == 0 || strncmp(p->task, task, sizeof p->task - 1) != 0) {
-        snprintf(p->task, sizeof p->task, "%s", task);
+        snprintf(p->task, sizeof p->task, "%s", task); /* as it is, for the comparison above */
         p->started = now;
         p->first = done;
         p->last_shown = p->terminal ? 0 : now;
@@ -88,12 +91,13 @@ void sp_progress_report(void *context, const char *task, int64_t done, int64_t t
     else if (rate > 0)
         sp_duration_text((double)(total - done) / rate, time_text, sizeof time_text);
     if (p->terminal) bar_text(done, total, bar);
-    char line[512];
-    snprintf(line, sizeof line, "%s%s%s%s %lld/%lld%s%s%s%s%s%s%s", p->task,
+    char raw[512], line[2 * sizeof raw];
+    snprintf(raw, sizeof raw, "%s%s%s%s %lld/%lld%s%s%s%s%s%s%s", p->task,
              p->terminal ? " [" : "", bar, p->terminal ? "]" : "", (long long)done,
              (long long)total, speed[0] ? "  " : "", speed, detail && *detail ? "  " : "",
              detail ? detail : "", time_text[0] ? "  " : "", time_text,
              time_text[0] && !last ? " left" : "");
+    sp_visible(raw, strlen(raw), line, sizeof line);
     if (p->terminal)
         fprintf(stderr, "\r%s\033[K%s", line, last ? "\n" : "");
     else

@@ -1,8 +1,11 @@
+/* The message of the last failure. */
 #include "base/status.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/visible.h"
 
 static _Thread_local char message[2048];
 
@@ -14,7 +17,7 @@ sp_status sp_fail(sp_status status, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    memcpy(message, text, sizeof message);
+    sp_visible(text, strlen(text), message, sizeof message);
     return status;
 }
 
@@ -34,10 +37,11 @@ sp_status sp_fail_within(sp_status status, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    size_t used = length < 0 ? 0 : strlen(text);
-    used += append(text + used, sizeof text - used, ": ");
-    append(text + used, sizeof text - used, message);
-    memcpy(message, text, sizeof message);
+    char whole[sizeof message];
+    size_t used = length < 0 ? 0 : sp_visible(text, strlen(text), whole, sizeof whole);
+    used += append(whole + used, sizeof whole - used, ": ");
+    append(whole + used, sizeof whole - used, message);
+    memcpy(message, whole, sizeof message);
     return status;
 }
 

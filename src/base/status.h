@@ -23,7 +23,8 @@ typedef enum {
         SP_STATUS_COUNT
 } sp_status;
 
-/* Sets this thread's message (printf format, one sentence, no newline) and returns `status`. */
+/* Sets this thread's message (printf format, one sentence, no newline) and returns `status`. What may do harm
+ * on a terminal is replaced, see base/visible.h: texts from files go in as they are. */
 sp_status sp_fail(sp_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "prefix: " before the current message, for the caller who knows the file or component;

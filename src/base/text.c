@@ -1,3 +1,4 @@
+/* The growing string, the map, and looking at the ends of strings. */
 #include "base/text.h"
 
 #include <stdarg.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/visible.h"
 
 /* Room for `count` more bytes and the NUL. */
 static bool reserve(sp_string *s, size_t count)
@@ -40,22 +42,55 @@ void sp_string_append(sp_string *s, const char *bytes, size_t count)
     s->data[s->length] = '\0';
 }
 
-void sp_string_append_format(sp_string *s, const char *format, ...)
+static void append_format(sp_string *s, const char *format, va_list arguments)
 {
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(NULL, 0, format, arguments);
-    va_end(arguments);
+    va_list again;
+    va_copy(again, arguments);
+    int length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
     if (length < 0) {
         sp_fail(SP_INTERNAL, "a text could not be formatted");
         s->failed = true;
         return;
     }
     if (!reserve(s, (size_t)length)) return;
-    va_start(arguments, format);
     vsnprintf(s->data + s->length, (size_t)length + 1, format, arguments);
-    va_end(arguments);
     s->length += (size_t)length;
+}
+
+void sp_string_append_format(sp_string *s, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    append_format(s, format, arguments);
+    va_end(arguments);
+}
+
+void sp_string_append_visible(sp_string *s, const char *bytes, size_t count)
+{
+    if (count > SIZE_MAX / SP_VISIBLE_GROWTH) count = SIZE_MAX / SP_VISIBLE_GROWTH;
+    if (!reserve(s, SP_VISIBLE_GROWTH * count)) return;
+    s->length += sp_visible(bytes, count, s->data + s->length, s->capacity - s->length);
+}
+
+void sp_string_say(sp_string *s, const char *format, ...)
+{
+    size_t first = strspn(format, "\n"), last = strlen(format);
+    while (last > first && format[last - 1] == '\n')
+        last--;
+    last = strlen(format) - last;
+    sp_string raw = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    append_format(&raw, format, arguments);
+    va_end(arguments);
+    s->failed |= raw.failed;
+    if (!raw.failed) {
+        sp_string_append(s, raw.data, first);
+        sp_string_append_visible(s, raw.data + first, raw.length - first - last);
+        sp_string_append(s, raw.data + raw.length - last, last);
+    }
+    sp_string_free(&raw);
 }
 
 const char *sp_string_text(const sp_string *s)

@@ -15,6 +15,10 @@ typedef struct {
 void sp_string_append(sp_string *s, const char *bytes, size_t count);
 void sp_string_append_format(sp_string *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* For people's eyes, see base/visible.h: what may do harm on a terminal is replaced, newlines in values
+ * too; those with which the format begins and ends stay. */
+void sp_string_say(sp_string *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sp_string_append_visible(sp_string *s, const char *bytes, size_t count); /* the same of bytes */
 const char *sp_string_text(const sp_string *s); /* "" when empty */
 void sp_string_free(sp_string *s);
 

@@ -373,9 +373,9 @@ int64_t sp_dataset_rejected(sp_dataset *dataset)
 
 void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out)
 {
-    sp_string_append_format(out, "%lld rejected\n", (long long)sum(list, count));
+    sp_string_say(out, "%lld rejected\n", (long long)sum(list, count));
     for (size_t i = 0; i < count; i++)
-        sp_string_append_format(out, "  %lld %s (%s)\n", (long long)list[i].count, list[i].reason,
+        sp_string_say(out, "  %lld %s (%s)\n", (long long)list[i].count, list[i].reason,
                                 list[i].example);
 }
 
@@ -386,7 +386,7 @@ void sp_dataset_summary(sp_dataset *dataset, sp_string *out)
     int64_t captions = 0;
     for (int64_t i = 0; i < dataset->count; i++)
         captions += dataset->samples[i].caption_count;
-    sp_string_append_format(out, "%s holds %lld pictures (%dx%d), %lld captions; %lld held out\n",
+    sp_string_say(out, "%s holds %lld pictures (%dx%d), %lld captions; %lld held out\n",
                             dataset->spec, (long long)dataset->count, dataset->options.resolution,
                             dataset->options.resolution, (long long)captions,
                             (long long)dataset->heldout_count);

@@ -258,7 +258,8 @@ static sp_status decode(const void *data, size_t size, const char *name, sp_imag
 sp_status sp_image_decode(const void *data, size_t size, const char *name, sp_image *out)
 {
     *out = (sp_image){0};
-    sp_status status = decode(data, size, name, out, false);
+    sp_status status = decode(data, size, name, out, false), whole = sp_mapped_check(data);
+    if (whole) status = whole; /* zeros may have looked like damage */
     if (status != SP_OK) sp_image_free(out);
     return status;
 }
@@ -266,7 +267,9 @@ sp_status sp_image_decode(const void *data, size_t size, const char *name, sp_im
 sp_status sp_image_probe(const void *data, size_t size, const char *name, int *width, int *height)
 {
     sp_image image = {0};
-    SP_TRY(decode(data, size, name, &image, true));
+    sp_status status = decode(data, size, name, &image, true);
+    SP_TRY(sp_mapped_check(data));
+    SP_TRY(status);
     *width = image.width;
     *height = image.height;
     return SP_OK;

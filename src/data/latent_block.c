@@ -42,14 +42,21 @@ static int64_t text_end(const sp_latent_block *block, int64_t i)
     return end;
 }
 
+/* The same when `text` is read: a file that is written anew since it was opened may say anything. */
+static int64_t place_in_text(const sp_latent_block *block, int64_t i)
+{
+    int64_t end = text_end(block, i);
+    return end >= 0 && end <= block->text.shape.dim[0] ? end : 0;
+}
+
 const char *sp_latent_block_name(const sp_latent_block *block, int64_t i)
 {
-    return (const char *)block->text.data + text_end(block, 2 * i - 1);
+    return (const char *)block->text.data + place_in_text(block, 2 * i - 1);
 }
 
 const char *sp_latent_block_caption(const sp_latent_block *block, int64_t i)
 {
-    return (const char *)block->text.data + text_end(block, 2 * i);
+    return (const char *)block->text.data + place_in_text(block, 2 * i);
 }
 
 /* ---- checksums ---- */
@@ -72,7 +79,8 @@ uint64_t sp_latent_block_checksum(const sp_latent_block *block, uint64_t key, in
     sum = add_row(sum, &block->context, i);
     sum = add_row(sum, &block->sample, i);
     if (!block->text.data) return sum;
-    int64_t begin = text_end(block, 2 * i - 1), end = text_end(block, 2 * i + 1);
+    int64_t begin = place_in_text(block, 2 * i - 1), end = place_in_text(block, 2 * i + 1);
+    if (end < begin) end = begin;
     return XXH3_64bits_withSeed((const char *)block->text.data + begin, (size_t)(end - begin), sum);
 }
 
@@ -80,6 +88,7 @@ sp_status sp_latent_block_check(const sp_latent_block *block, uint64_t key, int6
                                 int64_t i)
 {
     uint64_t written;
+    SP_TRY(block->file ? sp_tensor_file_check(block->file) : SP_OK);
     memcpy(&written, (const char *)block->checksums.data + 8 * i, sizeof written);
     uint64_t found = sp_latent_block_checksum(block, key, first, i);
     if (found == written) return SP_OK;

@@ -17,7 +17,7 @@ sp_status sp_latent_settings_key(const json_t *settings, uint64_t *key)
     char *text = json_dumps(settings, JSON_SORT_KEYS | JSON_COMPACT);
     if (!text) return sp_fail(SP_MEMORY, "out of memory for the settings of a latent cache");
     *key = XXH3_64bits(text, strlen(text));
-    sp_free(text);
+    sp_json_text_free(text);
     return SP_OK;
 }
 
@@ -339,22 +339,19 @@ void sp_latent_cache_summary(const sp_latent_cache *cache, sp_string *out)
 {
     const sp_latent_facts *f = &cache->facts;
     const json_t *settings = json_object_get(cache->index, "settings");
-    char data[512], teacher[512];
-    const char *text = json_string_value(json_object_get(settings, "data"));
-    sp_clean_text(text ? text : "?", data, sizeof data);
-    text = json_string_value(json_object_get(cache->index, "teacher"));
-    sp_clean_text(text ? text : "?", teacher, sizeof teacher);
-    sp_string_append_format(
+    const char *data = json_string_value(json_object_get(settings, "data")),
+               *teacher = json_string_value(json_object_get(cache->index, "teacher"));
+    sp_string_say(
         out,
         "latents:%s holds %lld samples of %s (%dx%d), %s: moments of %lldx%lldx%lld%s, contexts of %lldx%lld; "
         "made with %s\n",
-        cache->folder ? cache->folder : "", (long long)f->count, data, cache->resolution,
+        cache->folder ? cache->folder : "", (long long)f->count, data ? data : "?", cache->resolution,
         cache->resolution, sp_dtype_name(cache->blocks->moments[0].dtype), (long long)f->channels,
         (long long)f->height, (long long)f->width, f->flips ? ", mirrored too" : "",
-        (long long)f->context_length, (long long)f->context_dim, teacher);
+        (long long)f->context_length, (long long)f->context_dim, teacher ? teacher : "?");
     json_int_t cut = json_integer_value(json_object_get(cache->index, "captions-cut"));
     if (cut > 0)
-        sp_string_append_format(
+        sp_string_say(
             out, "%lld captions have more tokens than the text encoder takes and were cut\n",
             (long long)cut);
     append_rejected(json_object_get(cache->index, "rejected"), out);

@@ -70,8 +70,8 @@ static sp_status another_setting(const writer *w, const char *key, const json_t 
     sp_fail(SP_ARGUMENT,
             "%s holds latents with \"%s\": %s, and now it is %s; remove it or choose another --cache",
             w->folder, key, old ? old : "nothing", new ? new : "nothing");
-    sp_free(old);
-    sp_free(new);
+    sp_json_text_free(old);
+    sp_json_text_free(new);
     return SP_ARGUMENT;
 }
 

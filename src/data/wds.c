@@ -299,6 +299,8 @@ static sp_status read_shard(scan *s, const char *path)
         reject_shard(s, "shard that is no plain tar file", path, packed);
     else
         status = read_tar(s);
+    if (!status && sp_mapped_file_check(&s->file)) /* zeros look like the end of an archive */
+        reject_shard(s, "shard that became shorter", path, NULL);
     sp_free(s->group.key);
     sp_free(s->group.picture_name);
     s->group = (group){0};

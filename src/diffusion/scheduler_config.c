@@ -94,7 +94,7 @@ static sp_status add_demand(sp_scheduler_config *out, const char *key, const jso
     shorten(demand->key, sizeof demand->key, key);
     shorten(demand->value, sizeof demand->value, text);
     demand->heeded_by = heeded_by;
-    sp_free(text);
+    sp_json_text_free(text);
     return SP_OK;
 }
 
@@ -172,7 +172,7 @@ static sp_status refuse(const json_t *config, const char *key, const sp_schedule
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
     sp_status status = sp_fail(SP_UNSUPPORTED, "%s: \"%s\" (%.48s) is not supported", out->where, key,
                                text ? text : "?");
-    sp_free(text);
+    sp_json_text_free(text);
     return status;
 }
 

@@ -147,19 +147,19 @@ static void append_scores(sp_string *out, const sp_scores *s)
 
 void sp_report_table(const sp_evaluation_report *r, sp_string *out)
 {
-    sp_string_append_format(out, "%-12.12s %-8s%6s%10s%9s%7s%7s%10s%8s\n", "model", "sampler",
+    sp_string_say(out, "%-12.12s %-8s%6s%10s%9s%7s%7s%10s%8s\n", "model", "sampler",
                             "steps", "ode-error", "frechet", "hit@1", "hit@5", "unseen@1",
                             "s/image");
     for (size_t i = 0; i < r->row_count; i++) {
         const sp_row *row = &r->rows[i];
-        sp_string_append_format(out, "%-12.12s %-8s%6d", row->model, row->sampler, row->steps);
+        sp_string_say(out, "%-12.12s %-8s%6d", row->model, row->sampler, row->steps);
         append_cell(out, 10, 4, row->ode_error);
         append_scores(out, &row->scores);
         append_cell(out, 8, 3, row->seconds_per_image);
         sp_string_append(out, "\n", 1);
     }
     if (!isfinite(r->evaluation->ceiling.frechet) && !isfinite(r->evaluation->ceiling.hit1)) return;
-    sp_string_append_format(out, "%-37s", "real pictures through the VAE");
+    sp_string_say(out, "%-37s", "real pictures through the VAE");
     append_scores(out, &r->evaluation->ceiling);
     sp_string_append(out, "\n", 1);
 }

@@ -156,6 +156,7 @@ sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tenso
     run->plan->backend->upload(run->plan->backend, slot_address(run, slot), source->data,
                                sp_tensor_bytes(source));
     sp_tensor_free(&converted);
+    if (!tensor->owned) SP_TRY(sp_mapped_check(tensor->data));
     run->input_set[slot] = true;
     run->stale[value->rate] = true;
     return SP_OK;
@@ -249,6 +250,17 @@ const char *sp_run_stage(const sp_run *run, int i, double *seconds)
     return run->plan->stages[i];
 }
 
+/* Zeros in the place of a file's end must not look like a result. */
+static sp_status check_sources(const sp_run *run)
+{
+    const sp_weights *last = NULL; /* a set's parameters are neighbours */
+    for (int i = 0; i < run->plan->parameter_count; i++) {
+        if (run->sources[i] && run->sources[i] != last) SP_TRY(sp_weights_check(run->sources[i]));
+        last = run->sources[i];
+    }
+    return SP_OK;
+}
+
 sp_status sp_run_execute(sp_run *run)
 {
     SP_TRY(check_ready(run));
@@ -267,7 +279,7 @@ sp_status sp_run_execute(sp_run *run)
         run->stale[rate] = false;
     }
     switch_stage(run, &clock, -1);
-    return SP_OK;
+    return check_sources(run);
 }
 
 sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out)

@@ -98,8 +98,9 @@ static sp_status check_adapter(const sp_lora *lora, const adapter *a)
         return sp_fail(SP_FORMAT, "%s: \"%s\" has no %s half", path, a->base,
                        a->down ? "up" : "down");
     const sp_shape up = a->up->shape;
-    if (rank_of(a) < 1 || up.dim[0] < 1 || sp_shape_count(up) != up.dim[0] * rank_of(a) ||
-        up.dim[1] != rank_of(a))
+    /* the product of two dimensions of one tensor, which its reader has seen to be a number */
+    if (rank_of(a) < 1 || up.dim[0] < 1 || up.dim[1] != rank_of(a) ||
+        sp_shape_count(up) != up.dim[0] * up.dim[1])
         return sp_fail(SP_SHAPE, "%s: \"%s\" has the halves %s and %s, which do not go together",
                        path, a->base, sp_shape_text(a->down->shape), sp_shape_text(up));
     return SP_OK;
@@ -203,7 +204,8 @@ static sp_status read_file(sp_lora *lora, const char *path)
     for (size_t i = 0; i < lora->count; i++)
         SP_TRY(check_adapter(lora, &lora->adapters[i]));
     SP_TRY(read_metadata(lora));
-    return lora->peft ? read_adapter_config(lora) : SP_OK;
+    if (lora->peft) SP_TRY(read_adapter_config(lora));
+    return sp_tensor_file_check(lora->file);
 }
 
 /* ---- a folder ---- */
@@ -408,6 +410,8 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
     }
     sp_map_destroy(layers);
     sp_free(names);
+    if (!status) status = sp_weights_check(component->weights);
+    if (!status) status = sp_tensor_file_check(lora->file);
     if (!status && applied)
         sp_log_info("%s: %zu adapter%s applied to the %s", sp_tensor_file_path(lora->file), applied,
                     applied == 1 ? "" : "s", sp_component_folder_name(component->config.kind));
@@ -458,7 +462,7 @@ sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings, s
         SP_TRY(start_half(lora, a, is_down ? a->down : a->up, factor, sp_weights_at(adapters, i)));
         used += is_down;
     }
-    if (used == lora->count) return SP_OK;
+    if (used == lora->count) return sp_tensor_file_check(lora->file);
     return sp_fail(SP_FORMAT,
                    "%s: has %zu adapters, and %zu are trained; what is left over would be lost",
                    sp_tensor_file_path(lora->file), lora->count, used);

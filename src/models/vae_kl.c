@@ -58,6 +58,9 @@ sp_status sp_vae_kl_read(const json_t *config, const char *where, sp_vae_config 
     const json_t *size = json_object_get(config, "sample_size");
     if (json_is_array(size)) size = json_array_get(size, 0);
     out->sample_size = json_is_integer(size) ? json_integer_value(size) : 32;
+    if (out->sample_size < 1 || out->sample_size > 1 << 20)
+        return sp_fail(SP_FORMAT, "%s: \"sample_size\" is %lld, and must lie in 1..1048576", where,
+                       (long long)out->sample_size);
     SP_TRY(
         sp_config_double(config, "scaling_factor", 0.18215, 0, 1e6, where, &out->scaling_factor));
     SP_TRY(sp_json_bool(config, "use_quant_conv", true, where, &c->quant_conv));

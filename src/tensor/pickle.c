@@ -7,7 +7,7 @@
 
 #include "base/memory.h"
 
-enum { MOST_VALUES = 1 << 20, LONGEST_NUMBER = 64 };
+enum { MOST_VALUES = 1 << 20, LONGEST_NUMBER = 64, LONGEST_GLOBAL = 1024 };
 
 typedef sp_pickle_value value;
 
@@ -370,6 +370,8 @@ static sp_status memo_line(machine *m, sp_status (*act)(machine *, uint64_t))
 static sp_status push_global(machine *m, const char *module, size_t module_length, const char *name,
                              size_t name_length)
 {
+    if (module_length > LONGEST_GLOBAL || name_length > LONGEST_GLOBAL)
+        return broken(m, "names a global by a text that is too long");
     size_t length = module_length + 1 + name_length;
     char *text = sp_arena_alloc(m->pickle->arena, length + 1);
     if (!text) return SP_MEMORY;

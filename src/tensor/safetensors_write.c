@@ -116,7 +116,12 @@ sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *t
     if (status == SP_OK) {
         file.watch = watch;
         write_all(&file, &header, tensors, count);
-        status = sp_atomic_commit(&file);
+        for (size_t i = 0; i < count && !status; i++)
+            status = sp_mapped_check(tensors[i].tensor->data); /* views of another file, perhaps */
+        if (status)
+            sp_atomic_abandon(&file);
+        else
+            status = sp_atomic_commit(&file);
     }
     sp_string_free(&header);
     return status;

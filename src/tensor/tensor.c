@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 sp_shape sp_shape_make(const int64_t *dim, int rank)
@@ -18,15 +19,15 @@ sp_shape sp_shape_make(const int64_t *dim, int rank)
 int64_t sp_shape_count(sp_shape shape)
 {
     int64_t count = 1;
-    bool empty = false, overflow = false;
+    bool empty = false;
     for (int i = 0; i < shape.rank; i++) {
         if (shape.dim[i] < 0) return -1;
         if (shape.dim[i] == 0)
             empty = true;
-        else
-            overflow |= __builtin_mul_overflow(count, shape.dim[i], &count);
+        else if (__builtin_mul_overflow(count, shape.dim[i], &count))
+            return -1;
     }
-    return empty ? 0 : overflow ? -1 : count;
+    return empty ? 0 : count;
 }
 
 bool sp_shape_equal(sp_shape a, sp_shape b)
@@ -91,7 +92,9 @@ sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *
 {
     SP_TRY(create(dtype, tensor->shape, sp_alloc, out)); /* all of it is written */
     sp_convert(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
-    return SP_OK;
+    sp_status status = tensor->owned ? SP_OK : sp_mapped_check(tensor->data);
+    if (status) sp_tensor_free(out);
+    return status;
 }
 
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name)

@@ -16,7 +16,10 @@ typedef struct {
     sp_shape_make((int64_t[]){__VA_ARGS__},                                                        \
                   (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 sp_shape sp_shape_make(const int64_t *dim, int rank);
-int64_t sp_shape_count(sp_shape shape); /* elements; -1 if negative or beyond int64_t */
+/* Elements; -1 if a dimension is negative or the product of those that are not 0 is beyond int64_t.
+ * Readers refuse the latter, so no product of some of a tensor's dimensions overflows, even of an
+ * empty tensor. */
+int64_t sp_shape_count(sp_shape shape);
 bool sp_shape_equal(sp_shape a, sp_shape b);
 /* "[2,4,64,64]" in a per-thread rotating buffer, valid for the next few calls; for messages. */
 const char *sp_shape_text(sp_shape shape);
@@ -32,8 +35,8 @@ sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out); /* z
 void sp_tensor_free(sp_tensor *tensor); /* zeroed tensor is legal */
 int64_t sp_tensor_count(const sp_tensor *tensor);
 size_t sp_tensor_bytes(const sp_tensor *tensor);
-sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype,
-                            sp_tensor *out); /* a new owned tensor */
+/* A new owned tensor. SP_IO if `tensor` is a view of a file that became shorter. */
+sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out);
 /* SP_NUMERIC, naming `name` and the element, if any element is not finite. */
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name);
 /* 64-bit FNV-1a of a tensor's name, type, shape and first 4096 bytes, begun with SP_HASH_START or

@@ -82,7 +82,8 @@ static sp_status add_shard(sp_tensor_file *file, const char *path, read_function
     sp_mapped_file *shard = &file->shards[file->shard_count];
     SP_TRY(sp_map_file(path, shard));
     file->shard_count++;
-    return read(file, shard);
+    sp_status status = read(file, shard), whole = sp_mapped_file_check(shard);
+    return whole ? whole : status; /* zeros may have looked like a malformed file */
 }
 
 static sp_status open_one(const char *path, read_function *read, sp_tensor_file **out)
@@ -311,6 +312,13 @@ const char *sp_tensor_file_path(const sp_tensor_file *file)
 const char *sp_tensor_file_format(const sp_tensor_file *file)
 {
     return file->format;
+}
+
+sp_status sp_tensor_file_check(const sp_tensor_file *file)
+{
+    for (size_t i = 0; i < file->shard_count; i++)
+        SP_TRY(sp_mapped_file_check(&file->shards[i]));
+    return SP_OK;
 }
 
 void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor)

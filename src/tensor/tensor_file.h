@@ -31,6 +31,9 @@ sp_status sp_tensor_file_get(const sp_tensor_file *file, const char *name, const
 const char *sp_tensor_file_metadata(const sp_tensor_file *file, const char *key);
 const char *sp_tensor_file_path(const sp_tensor_file *file);
 const char *sp_tensor_file_format(const sp_tensor_file *file); /* "safetensors", ... */
+/* SP_IO, naming the file, if one became shorter since it was opened, which then reads as zeros: asked before what
+ * was computed from the tensors is kept or saved. See sp_mapped_file_check. */
+sp_status sp_tensor_file_check(const sp_tensor_file *file);
 /* Lets the kernel drop the mapped pages behind one tensor (after packing it). */
 void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor);
 

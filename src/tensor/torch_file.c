@@ -3,6 +3,7 @@
  * here means anything; the rest is inert. */
 #include <string.h>
 
+#include "base/visible.h"
 #include "tensor/pickle.h"
 #include "tensor/tensor_file_parts.h"
 #include "tensor/zip.h"
@@ -14,16 +15,12 @@ typedef struct {
     const sp_mapped_file *shard;
     sp_arena *arena;  /* entries of the archive, or storages */
     sp_map *storages; /* key -> sp_zip_entry */
-    const char
-        *prefix;   /* of a storage's key among the archive's entries: "archive/data/"; NULL: none */
-    size_t copied; /* bytes of tensors that are no views */
+    const char *folder; /* of an archive's entries: "NAME" in "NAME/data/KEY"; NULL: no archive */
+    size_t copied;      /* bytes of tensors that are no views */
 } reader;
 
-/* For "%.*s" in a message. */
-static int shown_length(const value *text)
-{
-    return text->length < 128 ? (int)text->length : 128;
-}
+/* Of a tensor or of a word beside them; published names have about a hundred bytes. */
+enum { LONGEST_NAME = 4096, LONGEST_WORD = 256 };
 
 /* ---- storages ---- */
 
@@ -81,8 +78,8 @@ static bool read_storage(const value *v, storage *out)
 
 static const sp_zip_entry *find_storage(const reader *r, const char *key)
 {
-    if (!r->prefix) return sp_map_get(r->storages, key);
-    char *name = sp_format("%s%s", r->prefix, key);
+    if (!r->folder) return sp_map_get(r->storages, key);
+    char *name = sp_format("%s/data/%s", r->folder, key);
     const sp_zip_entry *entry = name ? sp_map_get(r->storages, name) : NULL;
     sp_free(name);
     return entry;
@@ -197,16 +194,20 @@ static sp_status allow_copy(reader *r, const char *name, size_t bytes)
         r->shard->path, name, r->shard->size);
 }
 
-/* Walks the elements in row-major order. */
+/* Walks the elements in row-major order. `at` never leaves the storage: check_extent knows of the
+ * strides times the largest indices alone. */
 static void copy_strided(const layout *l, const unsigned char *from, size_t size, unsigned char *to)
 {
     int64_t index[SP_MAX_RANK] = {0}, count = sp_shape_count(l->shape), at = 0;
     for (int64_t i = 0; i < count; i++) {
         memcpy(to + (size_t)i * size, from + (size_t)at * size, size);
         for (int d = l->shape.rank - 1; d >= 0; d--) {
-            at += l->stride[d];
-            if (++index[d] < l->shape.dim[d]) break;
-            at -= l->stride[d] * l->shape.dim[d];
+            if (index[d] + 1 < l->shape.dim[d]) {
+                index[d]++;
+                at += l->stride[d];
+                break;
+            }
+            at -= l->stride[d] * index[d];
             index[d] = 0;
         }
     }
@@ -283,9 +284,9 @@ static sp_status read_tensor(reader *r, const char *name, const value *call, sp_
         return bad_tensor(r, name, "is made of something that is no storage");
     if (sp_pickle_is_global(call->callee, v3)) read_type(call, &l.storage);
     if (l.storage.dtype == NO_DTYPE)
-        return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has the unsupported type \"%.*s\"",
-                       r->shard->path, name, shown_length(l.storage.type_name),
-                       l.storage.type_name->text);
+        return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has the unsupported type \"%s\"",
+                       r->shard->path, name,
+                       sp_shown(l.storage.type_name->text, l.storage.type_name->length));
     if (!natural(sp_pickle_item(arguments, 1), &l.offset))
         return bad_tensor(r, name, "has an offset that is not a natural number");
     SP_TRY(read_shape(r, name, sp_pickle_item(arguments, 2), sp_pickle_item(arguments, 3), &l));
@@ -306,8 +307,9 @@ static sp_status add_metadata(reader *r, const char *key, const value *v)
     char *text;
     if (v->kind == SP_PICKLE_INT)
         text = sp_arena_format(r->file->arena, "%lld", (long long)v->integer);
-    else if (v->kind == SP_PICKLE_TEXT && v->length < 256)
-        text = sp_arena_format(r->file->arena, "%.*s", (int)v->length, v->text);
+    else if (v->kind == SP_PICKLE_TEXT && v->length < LONGEST_WORD &&
+             !memchr(v->text, 0, v->length))
+        text = sp_arena_strndup(r->file->arena, v->text, v->length);
     else
         return SP_OK;
     if (!text) return SP_MEMORY;
@@ -320,10 +322,13 @@ static sp_status add_items(reader *r, const value *dictionary, bool tensors)
     if (tensors) SP_TRY(sp_tensor_file_reserve(r->file, dictionary->count / 2));
     for (size_t i = 0; i + 1 < dictionary->count; i += 2) {
         const value *key = dictionary->items[i], *item = dictionary->items[i + 1];
-        if (key->kind != SP_PICKLE_TEXT || memchr(key->text, 0, key->length)) continue;
         const value *call = tensor_call(item);
-        if (!call && tensors) continue;
-        char *name = sp_arena_format(r->file->arena, "%.*s", (int)key->length, key->text);
+        if (key->kind != SP_PICKLE_TEXT || (!call && tensors)) continue;
+        if (key->length > LONGEST_NAME && tensors)
+            return sp_fail(SP_FORMAT, "%s: a tensor's name has %zu bytes, \"%s\"", r->shard->path,
+                           key->length, sp_shown(key->text, key->length));
+        if (key->length > LONGEST_NAME || memchr(key->text, 0, key->length)) continue;
+        char *name = sp_arena_strndup(r->file->arena, key->text, key->length);
         if (!name) return SP_MEMORY;
         if (!tensors) {
             SP_TRY(add_metadata(r, name, item));
@@ -344,9 +349,9 @@ static sp_status add_dictionary(reader *r, const value *result)
     if (!is_dictionary(result)) {
         const value *callee = result->kind == SP_PICKLE_OBJECT ? result->callee : NULL;
         bool named = callee && callee->kind == SP_PICKLE_GLOBAL;
-        return sp_fail(SP_FORMAT, "%s: holds %.*s where a dictionary of tensors was expected",
-                       r->shard->path, named ? shown_length(callee) : 13,
-                       named ? callee->text : "another thing");
+        return sp_fail(SP_FORMAT, "%s: holds %s where a dictionary of tensors was expected",
+                       r->shard->path,
+                       named ? sp_shown(callee->text, callee->length) : "another thing");
     }
     const value *weights = sp_pickle_find(result, "state_dict");
     SP_TRY(add_items(r, result, false));
@@ -360,7 +365,7 @@ bool sp_torch_is_zip(const sp_mapped_file *shard)
     return shard->size >= 4 && memcmp(shard->data, "PK\3\4", 4) == 0;
 }
 
-/* The entry "NAME/data.pkl"; *prefix becomes "NAME/data/". */
+/* The entry "NAME/data.pkl"; r->folder becomes NAME. */
 static sp_status find_pickle(reader *r, const sp_zip_entry **out)
 {
     static const char tail[] = "/data.pkl";
@@ -370,9 +375,8 @@ static sp_status find_pickle(reader *r, const sp_zip_entry **out)
         if (!sp_ends_with(name, tail) || strchr(name, '/') != name + strlen(name) - strlen(tail))
             continue;
         *out = entry;
-        int length = (int)(strlen(name) - strlen(tail));
-        r->prefix = sp_arena_format(r->arena, "%.*s/data/", length, name);
-        return r->prefix ? SP_OK : SP_MEMORY;
+        r->folder = sp_arena_strndup(r->arena, name, strlen(name) - strlen(tail));
+        return r->folder ? SP_OK : SP_MEMORY;
     }
     return sp_fail(SP_FORMAT, "%s: is a zip archive without the data.pkl that torch.save writes",
                    r->shard->path);
@@ -381,8 +385,7 @@ static sp_status find_pickle(reader *r, const sp_zip_entry **out)
 /* Archives of big-endian machines say so in an entry "NAME/byteorder". */
 static sp_status check_byte_order(const reader *r)
 {
-    int length = (int)(strlen(r->prefix) - strlen("data/"));
-    char *name = sp_format("%.*sbyteorder", length, r->prefix);
+    char *name = sp_format("%s/byteorder", r->folder);
     if (!name) return SP_MEMORY;
     const sp_zip_entry *order = sp_map_get(r->storages, name);
     sp_free(name);

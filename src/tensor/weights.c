@@ -116,6 +116,7 @@ sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights 
         if (!status) status = sp_weights_add(*out, name, copy);
         sp_weights_drop(weights, name);
     }
+    if (!status) status = sp_weights_check(weights);
     if (status) {
         sp_weights_destroy(*out);
         *out = NULL;
@@ -132,6 +133,11 @@ void sp_weights_drop(const sp_weights *weights, const char *name)
 {
     const sp_tensor *tensor = sp_weights_find(weights, name);
     if (tensor && !tensor->owned && weights->file) sp_tensor_file_drop(weights->file, tensor);
+}
+
+sp_status sp_weights_check(const sp_weights *weights)
+{
+    return weights->file ? sp_tensor_file_check(weights->file) : SP_OK;
 }
 
 size_t sp_weights_count(const sp_weights *weights)

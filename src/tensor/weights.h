@@ -23,6 +23,8 @@ void sp_weights_set_file(sp_weights *weights, const sp_tensor_file *file);
 /* Lets the kernel take back the mapped pages of tensor `name`: the file holds them if they are read
  * again. Does nothing to a tensor that is absent, owned, or outside the set's file. */
 void sp_weights_drop(const sp_weights *weights, const char *name);
+/* sp_tensor_file_check of the set's file, if it has one. */
+sp_status sp_weights_check(const sp_weights *weights);
 size_t sp_weights_count(const sp_weights *weights);
 const char *sp_weights_name(const sp_weights *weights, size_t index); /* order of adding */
 sp_tensor *sp_weights_at(const sp_weights *weights, size_t index);

@@ -1,4 +1,4 @@
-/* Layouts are those of PKWARE's APPNOTE.TXT, 4.3: numbers are little-endian. */
+/* The directory of a zip archive. Layouts are those of PKWARE's APPNOTE.TXT, 4.3: numbers are little-endian. */
 #include "tensor/zip.h"
 
 #include <string.h>
@@ -73,10 +73,10 @@ static sp_status read_end(archive *a)
     }
     if (!within(a->directory, a->directory_size, at) || a->count > a->directory_size / CENTRAL_SIZE)
         return sp_fail(SP_FORMAT,
-                       "%s: the archive's directory of %llu entries should lie at bytes %llu to "
-                       "%llu, but must end before byte %zu",
-                       a->where, (unsigned long long)a->count, (unsigned long long)a->directory,
-                       (unsigned long long)(a->directory + a->directory_size), at);
+                       "%s: the archive's directory of %llu entries should have %llu bytes from "
+                       "byte %llu on, but must end before byte %zu",
+                       a->where, (unsigned long long)a->count,
+                       (unsigned long long)a->directory_size, (unsigned long long)a->directory, at);
     return SP_OK;
 }
 
@@ -111,7 +111,7 @@ static void read_extra(central *c, const unsigned char *extra, size_t length)
 static sp_status read_central(const archive *a, sp_arena *arena, uint64_t *at, central *out)
 {
     uint64_t end = a->directory + a->directory_size;
-    const unsigned char *record = a->data + *at;
+    const unsigned char *record = a->data + *at; /* at most `end` */
     if (!within(*at, CENTRAL_SIZE, end) || !begins(record, "PK\1\2"))
         return sp_fail(SP_FORMAT, "%s: byte %llu should begin an entry of the archive's directory",
                        a->where, (unsigned long long)*at);
@@ -137,10 +137,10 @@ static sp_status read_central(const archive *a, sp_arena *arena, uint64_t *at, c
 static sp_status locate(const archive *a, const central *c, sp_zip_entry *out)
 {
     enum { ENCRYPTED = 1 };
-    const unsigned char *local = a->data + c->place;
-    if (!within(c->place, LOCAL_SIZE, a->directory) || !begins(local, "PK\3\4"))
+    if (!within(c->place, LOCAL_SIZE, a->directory) || !begins(a->data + c->place, "PK\3\4"))
         return sp_fail(SP_FORMAT, "%s: the archive's entry \"%.200s\" is not at byte %llu",
                        a->where, c->name, (unsigned long long)c->place);
+    const unsigned char *local = a->data + c->place; /* a place from the file is no pointer before */
     uint64_t begin = c->place + LOCAL_SIZE + number(local + 26, 2) + number(local + 28, 2);
     if (!within(begin, c->stored, a->directory))
         return sp_fail(

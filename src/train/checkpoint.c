@@ -1,3 +1,4 @@
+/* Checkpoints: saving, finding, verifying and loading them. */
 #include "train/checkpoint.h"
 #include <errno.h>
 #include <signal.h>
@@ -218,8 +219,8 @@ static sp_status another_run(const char *path, const char *flag, const json_t *b
     sp_status status =
         sp_fail(SP_ARGUMENT, "%s was made with %s%s %s; resuming it with %s would be another run",
                 path, dashes, flag, old ? old : "(none)", new ? new : "(none)");
-    sp_free(old);
-    sp_free(new);
+    sp_json_text_free(old);
+    sp_json_text_free(new);
     return status;
 }
 
@@ -312,21 +313,24 @@ static void take_part(const sp_tensor_file *file, sp_weights *weights)
     }
 }
 
-/* All sets or none: a state that is half a damaged checkpoint's must not go on. */
-static sp_status load_parts(const char *folder, sp_training_state *state)
+/* All sets or none: a state that is half a damaged checkpoint's must not go on. *taken is set as soon as the
+ * state is no longer what it was: a file may become shorter while it is copied. */
+static sp_status load_parts(const char *folder, sp_training_state *state, bool *taken)
 {
     sp_tensor_file *files[SP_TRAINING_PARTS] = {NULL};
     sp_status status = SP_OK;
     for (int i = 0; i < SP_TRAINING_PARTS && !status; i++)
         status = open_part(folder, part_names[i], *sp_training_part(state, i), &files[i]);
-    for (int i = 0; i < SP_TRAINING_PARTS && !status; i++)
+    *taken |= !status;
+    for (int i = 0; i < SP_TRAINING_PARTS && !status; i++) {
         take_part(files[i], *sp_training_part(state, i));
+        status = sp_tensor_file_check(files[i]);
+    }
     for (int i = 0; i < SP_TRAINING_PARTS; i++)
         sp_tensor_file_close(files[i]);
     return status;
 }
 
-/* Every part must be among the files that have checksums. */
 static sp_status verify_parts(const char *folder, const json_t *description,
                               const sp_callbacks *callbacks)
 {
@@ -335,18 +339,12 @@ static sp_status verify_parts(const char *folder, const json_t *description,
                          .callbacks = callbacks,
                          .task = "verifying a checkpoint",
                          .started = sp_now()};
-    for (int i = 0; i < SP_TRAINING_PARTS; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s.safetensors", part_names[i]);
-        if (!json_object_get(sums.files, name))
-            return sp_fail(SP_FORMAT, "%s/state.json has no checksum of %s", folder, name);
-    }
-    return sp_checksum_verify(&sums);
+    return sp_checksum_verify(&sums, part_names, SP_TRAINING_PARTS);
 }
 
 static sp_status load_described(const char *folder, const char *path, json_t *description,
                                 const json_t *settings, sp_training_state *state,
-                                const sp_callbacks *callbacks)
+                                const sp_callbacks *callbacks, bool *taken)
 {
     int64_t step = 0;
     SP_TRY(sp_checksum_check_seal(description, path));
@@ -354,18 +352,19 @@ static sp_status load_described(const char *folder, const char *path, json_t *de
     if (step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
     SP_TRY(same_settings(folder, json_object_get(description, "settings"), settings));
     SP_TRY(verify_parts(folder, description, callbacks));
-    SP_TRY(load_parts(folder, state));
+    SP_TRY(load_parts(folder, state, taken));
     state->step = step;
     return SP_OK;
 }
 
 static sp_status load_folder(const char *folder, const json_t *settings, sp_training_state *state,
-                             const sp_callbacks *callbacks)
+                             const sp_callbacks *callbacks, bool *taken)
 {
     char *path = sp_path_join(folder, "state.json");
     json_t *description = NULL;
     sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
-    if (!status) status = load_described(folder, path, description, settings, state, callbacks);
+    if (!status)
+        status = load_described(folder, path, description, settings, state, callbacks, taken);
     json_decref(description);
     sp_free(path);
     return status;
@@ -374,8 +373,10 @@ static sp_status load_folder(const char *folder, const json_t *settings, sp_trai
 sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
                              sp_training_state *state, const sp_callbacks *callbacks, bool *found)
 {
+    bool taken = false;
     *found = true;
-    if (strcmp(which, "latest") != 0) return load_folder(which, settings, state, callbacks);
+    if (strcmp(which, "latest") != 0)
+        return load_folder(which, settings, state, callbacks, &taken);
     int64_t *steps;
     size_t count;
     SP_TRY(list_checkpoints(output, &steps, &count));
@@ -383,7 +384,7 @@ sp_status sp_checkpoint_load(const char *output, const char *which, const json_t
     sp_status status = SP_OK;
     for (size_t i = 0; i < count && !*found && !status; i++) {
         char *path = checkpoint_path(output, steps[i]);
-        sp_status tried = path ? load_folder(path, settings, state, callbacks) : SP_MEMORY;
+        sp_status tried = path ? load_folder(path, settings, state, callbacks, &taken) : SP_MEMORY;
         if (!tried)
             *found = true;
         else if (tried == SP_FORMAT || tried == SP_IO)
@@ -393,5 +394,7 @@ sp_status sp_checkpoint_load(const char *output, const char *which, const json_t
         sp_free(path);
     }
     sp_free(steps);
+    if (!status && !*found && taken) /* what is left is no state to begin with */
+        status = sp_fail_within(SP_IO, "%s: no checkpoint could be read whole", output);
     return status;
 }

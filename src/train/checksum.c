@@ -1,7 +1,6 @@
 /* Checksums of files and of JSON objects. */
 #include "train/checksum.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -77,13 +76,11 @@ sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weight
 /* ---- verifying ---- */
 
 /* Not mapped: a sector that cannot be read must be an error, not a signal. */
-static sp_status read_through(const char *path, growing *g)
+static sp_status read_through(const char *path, int file, growing *g)
 {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return sp_fail(SP_IO, "%s: cannot open: %s", path, strerror(errno));
     char *piece = sp_alloc(PIECE);
     sp_status status = piece ? SP_OK : SP_MEMORY;
-    while (!status) {
+    while (!status && !(status = sp_check_cancelled(g->all->callbacks))) {
         ssize_t got = read(file, piece, PIECE);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) status = sp_fail(SP_IO, "%s: cannot read: %s", path, strerror(errno));
@@ -91,41 +88,76 @@ static sp_status read_through(const char *path, growing *g)
         add(g, piece, (size_t)got);
     }
     sp_free(piece);
-    close(file);
     return status;
 }
 
-static sp_status verify_file(sp_checksums *sums, const char *name, const json_t *entry)
+static sp_status compare_sum(const char *path, const growing *g, const char *wanted)
 {
-    const char *wanted = json_string_value(json_object_get(entry, "xxh3"));
-    int64_t bytes = json_integer_value(json_object_get(entry, "bytes"));
-    char *path = sp_path_join(sums->folder, name);
+    char found[SP_DIGITS + 1];
+    digits(XXH3_64bits_digest(g->state), found);
+    if (strcmp(found, wanted) == 0) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s has the checksum %s, and what was written had %s", path, found,
+                   wanted);
+}
+
+/* What the object says of a file. */
+typedef struct {
+    uint64_t bytes;
+    const char *sum;
+} description;
+
+static sp_status verify_file(sp_checksums *sums, const char *path, const description *told)
+{
     growing g = {0};
-    sp_status status = path ? begin(sums, &g) : SP_MEMORY;
-    if (!status) status = read_through(path, &g);
-    if (!status && g.bytes != bytes)
-        status = sp_fail(SP_FORMAT, "%s has %lld bytes, and %lld were written", path,
-                         (long long)g.bytes, (long long)bytes);
-    if (!status) {
-        char found[SP_DIGITS + 1];
-        digits(XXH3_64bits_digest(g.state), found);
-        if (!wanted || strcmp(found, wanted) != 0)
-            status = sp_fail(SP_FORMAT, "%s has the checksum %s, and what was written had %s", path,
-                             found, wanted ? wanted : "none");
-    }
+    int file;
+    size_t size;
+    SP_TRY(sp_open_regular(path, false, &file, &size));
+    sp_status status = size == told->bytes
+                           ? begin(sums, &g)
+                           : sp_fail(SP_FORMAT, "%s has %zu bytes, and %llu were written", path,
+                                     size, (unsigned long long)told->bytes);
+    if (!status) status = read_through(path, file, &g);
+    close(file);
+    if (!status) status = compare_sum(path, &g, told->sum);
     XXH3_freeState(g.state);
-    sp_free(path);
     return status;
 }
 
-sp_status sp_checksum_verify(sp_checksums *sums)
+static sp_status describe(const sp_checksums *sums, const char *name, description *out)
 {
-    const char *name;
-    json_t *entry;
-    json_object_foreach(sums->files, name, entry) sums->total +=
-        json_integer_value(json_object_get(entry, "bytes"));
-    json_object_foreach(sums->files, name, entry) SP_TRY(verify_file(sums, name, entry));
+    char key[64];
+    snprintf(key, sizeof key, "%s.safetensors", name);
+    const json_t *entry = json_object_get(sums->files, key);
+    const json_t *bytes = json_object_get(entry, "bytes"), *sum = json_object_get(entry, "xxh3");
+    if (!entry) return sp_fail(SP_FORMAT, "%s/state.json has no checksum of %s", sums->folder, key);
+    if (!json_is_integer(bytes) || json_integer_value(bytes) < 0 || !json_is_string(sum))
+        return sp_fail(SP_FORMAT, "%s/state.json has no \"bytes\" and \"xxh3\" of %s", sums->folder,
+                       key);
+    *out = (description){(uint64_t)json_integer_value(bytes), json_string_value(sum)};
     return SP_OK;
+}
+
+sp_status sp_checksum_verify(sp_checksums *sums, const char *const *names, size_t count)
+{
+    description told;
+    if (json_object_size(sums->files) > count)
+        return sp_fail(SP_FORMAT, "%s/state.json names %zu files, and a checkpoint has %zu",
+                       sums->folder, json_object_size(sums->files), count);
+    sums->total = 0;
+    for (size_t i = 0; i < count; i++) {
+        SP_TRY(describe(sums, names[i], &told));
+        if (__builtin_add_overflow(sums->total, told.bytes, &sums->total))
+            return sp_fail(SP_FORMAT, "%s/state.json names more bytes than there can be",
+                           sums->folder);
+    }
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && !status; i++) {
+        char *path = sp_format("%s/%s.safetensors", sums->folder, names[i]);
+        status = path ? describe(sums, names[i], &told) : SP_MEMORY;
+        if (!status) status = verify_file(sums, path, &told);
+        sp_free(path);
+    }
+    return status;
 }
 
 /* ---- objects ---- */

@@ -19,9 +19,11 @@ typedef struct {
 /* Writes folder/NAME.safetensors, every tensor in its own dtype, and adds it to `files`. */
 sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weights *weights);
 
-/* Reads every file of `files` from the disk. SP_IO if one cannot be read, SP_FORMAT if its size or
- * checksum is not what was written; both name it. */
-sp_status sp_checksum_verify(sp_checksums *sums);
+/* Reads NAME.safetensors of each of `names` from the disk. SP_FORMAT if `files` does not describe just these,
+ * or if a file's size or checksum is not what was written; SP_IO if it cannot be read or is no regular file (a
+ * link is none); SP_CANCELLED. Nothing else that `files` names is looked at, and no more is read than it says:
+ * it comes from a file itself. */
+sp_status sp_checksum_verify(sp_checksums *sums, const char *const *names, size_t count);
 
 /* Adds "xxh3" of the rest of `object` to it. */
 sp_status sp_checksum_seal(json_t *object);

@@ -152,7 +152,8 @@ static sp_status report_memory(const distillation *d, size_t limit)
     sp_string table = {0};
     sp_step_memory_append(&d->memory, limit, &table);
     bool failed = table.failed;
-    if (!failed) sp_log_info("memory of a step\n%s", sp_string_text(&table));
+    if (!failed) sp_log_info("memory of a step");
+    if (!failed) sp_log_lines(sp_string_text(&table));
     sp_string_free(&table);
     if (failed) return SP_MEMORY;
     size_t total = sp_step_memory_total(&d->memory);

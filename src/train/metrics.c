@@ -46,7 +46,7 @@ sp_status sp_metrics_write(FILE *file, json_t *object)
     json_decref(object);
     if (!line) return SP_MEMORY;
     bool written = fprintf(file, "%s\n", line) > 0 && fflush(file) == 0;
-    sp_free(line);
+    sp_json_text_free(line);
     return written ? SP_OK
                    : sp_fail(SP_IO, "metrics.jsonl could not be written: %s", strerror(errno));
 }

@@ -73,7 +73,7 @@ sp_status sp_round_teacher(const sp_distill_options *o, const json_t *settings,
         sp_weights_destroy(*out);
         *out = NULL;
     }
-    sp_free(text);
+    sp_json_text_free(text);
     sp_free(path);
     return status;
 }

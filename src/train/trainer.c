@@ -73,7 +73,7 @@ static sp_status make_reducer(trainer *t)
         sp_run_set_output_observer(t->run, sp_reducer_ready, t->reducer);
         sp_run_set_poll(t->run, sp_reducer_poll, t->reducer);
     }
-    sp_free(settings);
+    sp_json_text_free(settings);
     sp_free(list);
     return status;
 }

@@ -1,0 +1,257 @@
+/* Inputs that once did harm, each given to every reader: whatever it says, nothing may break, hang or be said to
+ * a terminal. Sizes that no test can have as a file stand in a mapping of one page many times. */
+#include "support.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "models/lora.h"
+#include "splam/splam.h"
+#include "tensor/pickle.h"
+#include "tensor/tensor_file_parts.h"
+#include "train/checkpoint.h"
+#include "train/checksum.h"
+
+static const char *malformed(const char *name)
+{
+    static char paths[4][512];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/tests/malformed/%s", getenv("SPLAM_SOURCE"), name);
+    return path;
+}
+
+/* ---- every file to every reader ---- */
+
+static sp_status read_tensors(const char *path)
+{
+    sp_tensor_file *file;
+    SP_TRY(sp_tensor_file_open(path, &file));
+    volatile unsigned sum = 0;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const sp_tensor *tensor = sp_tensor_file_at(file, i);
+        for (size_t k = 0; k < sp_tensor_bytes(tensor); k++)
+            sum += ((const unsigned char *)tensor->data)[k];
+    }
+    sp_tensor_file_close(file);
+    return SP_OK;
+}
+
+static void assert_clean(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 32 && *text != '\n') fail_msg("a control character: %s", text);
+}
+
+static void read_in_every_way(const char *path)
+{
+    sp_lora *lora;
+    sp_pickle *pickle;
+    json_t *json;
+    char *bytes, *text;
+    size_t size;
+    read_tensors(path);
+    if (sp_lora_open(path, &lora) == SP_OK) sp_lora_close(lora);
+    assert_ok(sp_read_file(path, &bytes, &size));
+    if (sp_pickle_read((const unsigned char *)bytes, size, path, NULL, &pickle) == SP_OK)
+        sp_pickle_destroy(pickle);
+    if (sp_json_parse(bytes, size, path, &json) == SP_OK) json_decref(json);
+    if (splam_inspect(path, NULL, &text) == SPLAM_OK) {
+        assert_clean(text);
+        splam_free(text);
+    }
+    assert_clean(splam_error_message());
+    sp_free(bytes);
+}
+
+static void test_all_files(void **state)
+{
+    (void)state;
+    char **names;
+    size_t count;
+    assert_ok(sp_list_folder(malformed(""), &names, &count));
+    assert_true(count > 5);
+    for (size_t i = 0; i < count; i++) {
+        read_in_every_way(malformed(names[i]));
+        sp_free(names[i]);
+    }
+    sp_free(names);
+}
+
+/* ---- what some of them must be told ---- */
+
+static void test_numbers(void **state)
+{
+    (void)state;
+    sp_lora *lora;
+    assert_ok(read_tensors(malformed("stride.ckpt")));
+    assert_status(read_tensors(malformed("zip64place.ckpt")), SP_FORMAT);
+    assert_message("\"a/data.pkl\" is not at byte 18446744073709551608");
+    assert_status(sp_lora_open(malformed("lora_product.safetensors"), &lora), SP_FORMAT);
+    assert_message("the shape [1099511627776,1099511627776,0] is too large");
+    assert_status(sp_lora_open(malformed("lora_halves.safetensors"), &lora), SP_SHAPE);
+    assert_message("do not go together");
+}
+
+static void test_escapes(void **state)
+{
+    (void)state;
+    char *text;
+    assert_int_equal(splam_inspect(malformed("escape.safetensors"), NULL, &text), SPLAM_OK);
+    assert_clean(text);
+    assert_non_null(strstr(text, "\n  \\x1b]0;pwned\\x07\\x1b[31mred\\x0a second line F32 [1]\n"));
+    splam_free(text);
+}
+
+/* ---- lengths beyond an int ---- */
+
+enum { PAGE = 4096, BLOCK = 2 << 20 };
+
+/* `head`, which ends a page, `count` times the block of 'a', and a page that begins with `tail`. */
+static const unsigned char *map_huge(const char *head, size_t head_size, size_t count,
+                                     const char *tail, size_t tail_size, size_t *size)
+{
+    *size = PAGE + count * BLOCK + PAGE;
+    char *all = mmap(NULL, *size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(all != MAP_FAILED);
+    int memory = memfd_create("block", MFD_CLOEXEC);
+    assert_true(memory >= 0 && ftruncate(memory, BLOCK) == 0);
+    for (size_t i = 0; i < count; i++)
+        assert_true(mmap(all + PAGE + i * BLOCK, BLOCK, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_FIXED, memory, 0) != MAP_FAILED);
+    close(memory);
+    memset(all + PAGE, 'a', BLOCK);
+    memset(all, 'N', PAGE); /* None, again and again */
+    memcpy(all + PAGE - head_size, head, head_size);
+    memcpy(all + PAGE + count * BLOCK, tail, tail_size);
+    return (const unsigned char *)all;
+}
+
+static sp_status read_torch(const unsigned char *data, size_t size)
+{
+    char path[] = "huge.ckpt";
+    const sp_mapped_file shard = {.data = data, .size = size, .path = path};
+    sp_tensor_file file = {.arena = sp_arena_create(),
+                           .by_name = sp_map_create(),
+                           .metadata = sp_map_create(),
+                           .path = path};
+    sp_status status = sp_torch_read(&file, &shard);
+    sp_free(file.entries);
+    sp_map_destroy(file.by_name);
+    sp_map_destroy(file.metadata);
+    sp_arena_destroy(file.arena);
+    return status;
+}
+
+#define PREAMBLE "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.I1001\n.}.(" /* protocol, machine */
+
+/* An old checkpoint's object: {KEY: value}, KEY of 2^31 bytes. */
+static void test_huge_key(void **state)
+{
+    (void)state;
+    static const char head[] = "1}X\0\0\0\x80";
+    static const char tensor[] =
+        "ctorch._utils\n_rebuild_tensor_v2\n((Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI1\ntQ"
+        "I0\n(I1\nt(I1\ntI00\nNtRs.(V0\nl.\1\0\0\0\0\0\0\0\0\0\0\0";
+    static const char number[] = "I3\ns.(l.";
+    size_t size;
+    const unsigned char *data =
+        map_huge(head, sizeof head - 1, 1024, tensor, sizeof tensor - 1, &size);
+    memcpy((char *)(uintptr_t)data, PREAMBLE, sizeof PREAMBLE - 1);
+    assert_status(read_torch(data, size), SP_FORMAT);
+    assert_message("huge.ckpt: a tensor's name has 2147483648 bytes, \"aaaa");
+    assert_message("aaa...\"");
+    memcpy((char *)(uintptr_t)data + size - PAGE, number, sizeof number);
+    assert_ok(read_torch(data, size)); /* a word beside the tensors: not one that anybody asks for */
+    assert_int_equal(munmap((void *)(uintptr_t)data, size), 0);
+}
+
+/* A global whose module is a text of 2^31 bytes: nothing of that size is copied. */
+static void test_huge_global(void **state)
+{
+    (void)state;
+    static const char head[] = "1X\0\0\0\x80", tail[] = "Vx\n\x93.(l.";
+    size_t size;
+    const unsigned char *data = map_huge(head, sizeof head - 1, 1024, tail, sizeof tail - 1, &size);
+    memcpy((char *)(uintptr_t)data, PREAMBLE, sizeof PREAMBLE - 1);
+    assert_status(read_torch(data, size), SP_FORMAT);
+    assert_message("names a global by a text that is too long");
+    assert_int_equal(munmap((void *)(uintptr_t)data, size), 0);
+}
+
+/* ---- a checkpoint's description ---- */
+
+static json_t *file_entry(json_int_t bytes)
+{
+    return json_pack("{s:I, s:s}", "bytes", bytes, "xxh3", "0123456789abcdef");
+}
+
+static sp_status verify(const char *folder, json_t *files, const sp_callbacks *callbacks)
+{
+    static const char *const names[] = {"a", "b"};
+    sp_checksums sums = {
+        .folder = folder, .files = files, .callbacks = callbacks, .task = "verifying"};
+    sp_status status = sp_checksum_verify(&sums, names, 2);
+    json_decref(files);
+    return status;
+}
+
+static bool yes(void *asked)
+{
+    ++*(int *)asked;
+    return true;
+}
+
+static void test_described_files(void **state)
+{
+    const char *folder = *state;
+    const json_int_t most = INT64_MAX;
+#define FILES(a, b) json_pack("{s:o, s:o}", "a.safetensors", file_entry(a), "b.safetensors", file_entry(b))
+    /* sums that overflow; what is not a number of bytes */
+    assert_status(verify(folder, FILES(most, most), NULL), SP_FORMAT);
+    assert_message("more bytes than there can be");
+    assert_status(verify(folder, FILES(4, -1), NULL), SP_FORMAT);
+    assert_message("no \"bytes\" and \"xxh3\" of b.safetensors");
+    /* other names are not looked at, wherever they lead */
+    json_t *files = FILES(4, 4);
+    json_object_set_new(files, "../../../../dev/zero", file_entry(4));
+    assert_status(verify(folder, files, NULL), SP_FORMAT);
+    assert_message("names 3 files, and a checkpoint has 2");
+    files = json_pack("{s:o, s:o}", "a.safetensors", file_entry(4), "/dev/zero", file_entry(4));
+    assert_status(verify(folder, files, NULL), SP_FORMAT);
+    assert_message("no checksum of b.safetensors");
+    /* neither pipes nor links nor folders nor what has another size */
+    assert_int_equal(mkfifo(in_folder(state, "a.safetensors"), 0600), 0);
+    assert_status(verify(folder, FILES(4, 4), NULL), SP_IO);
+    assert_message("a.safetensors: expected a file");
+    assert_int_equal(unlink(in_folder(state, "a.safetensors")), 0);
+    assert_int_equal(symlink("/dev/zero", in_folder(state, "a.safetensors")), 0);
+    assert_status(verify(folder, FILES(4, 4), NULL), SP_IO);
+    assert_message("a.safetensors: expected a file, found a symbolic link");
+    assert_int_equal(unlink(in_folder(state, "a.safetensors")), 0);
+    assert_ok(sp_write_file(in_folder(state, "a.safetensors"), "12345", 5));
+    assert_status(verify(folder, FILES(4, 4), NULL), SP_FORMAT);
+    assert_message("has 5 bytes, and 4 were written");
+    /* the wish to stop is heard before anything is read */
+    int asked = 0;
+    const sp_callbacks callbacks = {.context = &asked, .cancelled = yes};
+    assert_status(verify(folder, FILES(5, 5), &callbacks), SP_CANCELLED);
+    assert_int_equal(asked, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_files),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_huge_key),
+        cmocka_unit_test(test_huge_global),
+        cmocka_unit_test_setup_teardown(test_described_files, make_test_folder, remove_test_folder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
