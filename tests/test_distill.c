@@ -1,43 +1,19 @@
 /* Distillation against PyTorch on recorded draws, LCM as a special case, and runs that are
  * interrupted. */
-#include <math.h>
-#include "support.h"
-#include "base/json.h"
+#include "distill_support.h"
 #include "base/parallel.h"
-#include "tensor/weights.h"
+#include "base/text.h"
 #include "diffusion/sampler.h"
 #include "train/distill.h"
-
-static const char *golden(const char *name)
-{
-    static char path[4][512];
-    static unsigned next;
-    char *text = path[next++ % 4];
-    snprintf(text, sizeof path[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
-    return text;
-}
 
 typedef struct {
     sp_distill_options options;
     char teacher[512], draws[512], start[512];
 } golden_case;
 
-static double number(const json_t *flags, const char *key)
-{
-    return json_number_value(json_object_get(flags, key));
-}
-
-static const char *text(const json_t *flags, const char *key)
-{
-    return json_string_value(json_object_get(flags, key));
-}
-
 static void read_case(const char *name, golden_case *c)
 {
-    char path[512];
-    json_t *description;
-    snprintf(path, sizeof path, "%s/case.json", golden(name));
-    assert_ok(sp_json_load(path, &description));
+    json_t *description = golden_case_json(name);
     const json_t *flags = json_object_get(description, "flags");
     snprintf(c->teacher, sizeof c->teacher, "%s/%s", golden(name),
              json_string_value(json_object_get(description, "teacher")));
@@ -48,28 +24,29 @@ static void read_case(const char *name, golden_case *c)
     o->draws = c->draws;
     o->storage = SP_F32;
     sp_objective objective;
-    assert_ok(sp_objective_of(text(flags, "objective"), &objective));
+    assert_ok(sp_objective_of(case_text(flags, "objective"), &objective));
     sp_objective_settings *s = &o->objective;
     *s = sp_objective_defaults(objective);
     if (objective == SP_OBJECTIVE_SPLAM) {
-        assert_ok(sp_sigma_of(text(flags, "sigma"), &s->sigma));
-        assert_ok(sp_gamma_conditioning_of(text(flags, "gamma-conditioning"), &s->conditioning));
+        assert_ok(sp_sigma_of(case_text(flags, "sigma"), &s->sigma));
+        assert_ok(
+            sp_gamma_conditioning_of(case_text(flags, "gamma-conditioning"), &s->conditioning));
     }
-    s->loss.kind = strcmp(text(flags, "loss-type"), "l2") == 0 ? SP_LOSS_L2 : SP_LOSS_HUBER;
-    if (json_object_get(flags, "phases")) s->phases = (int)number(flags, "phases");
-    if (json_object_get(flags, "rounds")) s->rounds = (int)number(flags, "rounds");
-    s->loss.huber_c = number(flags, "huber-c");
-    s->guidance_w = number(flags, "guidance-scale-w");
-    s->ddim_timesteps = (int)number(flags, "num-ddim-timesteps");
-    s->skip = (int)number(flags, "skip");
-    s->solver_steps = (int)number(flags, "solver-steps");
-    o->max_train_steps = (int64_t)number(flags, "max-train-steps");
-    o->batch = (int64_t)number(flags, "train-batch-size");
-    o->accumulation = (int64_t)number(flags, "gradient-accumulation-steps");
-    o->learning_rate = number(flags, "learning-rate");
-    o->ema_decay = number(flags, "ema-decay");
-    o->lora.rank = (int64_t)number(flags, "lora-rank");
-    o->lora.alpha = number(flags, "lora-alpha");
+    s->loss.kind = strcmp(case_text(flags, "loss-type"), "l2") == 0 ? SP_LOSS_L2 : SP_LOSS_HUBER;
+    if (json_object_get(flags, "phases")) s->phases = (int)case_number(flags, "phases");
+    if (json_object_get(flags, "rounds")) s->rounds = (int)case_number(flags, "rounds");
+    s->loss.huber_c = case_number(flags, "huber-c");
+    s->guidance_w = case_number(flags, "guidance-scale-w");
+    s->ddim_timesteps = (int)case_number(flags, "num-ddim-timesteps");
+    s->skip = (int)case_number(flags, "skip");
+    s->solver_steps = (int)case_number(flags, "solver-steps");
+    o->max_train_steps = (int64_t)case_number(flags, "max-train-steps");
+    o->batch = (int64_t)case_number(flags, "train-batch-size");
+    o->accumulation = (int64_t)case_number(flags, "gradient-accumulation-steps");
+    o->learning_rate = case_number(flags, "learning-rate");
+    o->ema_decay = case_number(flags, "ema-decay");
+    o->lora.rank = (int64_t)case_number(flags, "lora-rank");
+    o->lora.alpha = case_number(flags, "lora-alpha");
     if (o->lora.rank) {
         assert_ok(sp_lora_targets_of(json_string_value(json_object_get(flags, "lora-targets")),
                                      &o->lora.targets));
@@ -79,51 +56,45 @@ static void read_case(const char *name, golden_case *c)
     json_decref(description);
 }
 
-static double at(const sp_tensor_file *file, const char *name, int64_t i)
+/* The case's flags, and those that say where things are, in the program's words. */
+static void append_flags(void **state, const char *name, const json_t *description, sp_string *line)
 {
-    const sp_tensor *tensor;
-    assert_ok(sp_tensor_file_get(file, name, &tensor));
-    return sp_load(tensor->data, tensor->dtype, i);
+    const char *flag;
+    json_t *value;
+    json_object_foreach(json_object_get(description, "flags"), flag, value)
+    {
+        if (strcmp(flag, "skip") == 0 && json_number_value(value) == 0) continue; /* progressive */
+        sp_string_append_format(line, " --%s ", flag);
+        if (json_is_string(value))
+            sp_string_append_format(line, "%s", json_string_value(value));
+        else
+            sp_string_append_format(line, "%.17g", json_number_value(value));
+    }
+    sp_string_append_format(line, " --teacher %s/%s --draws %s/draws.safetensors", golden(name),
+                            case_text(description, "teacher"), golden(name));
+    if (json_object_get(json_object_get(description, "flags"), "lora-rank"))
+        sp_string_append_format(line, " --lora-start %s/start.safetensors", golden(name));
+    sp_string_append_format(line, " --output %s --trace %s >%s 2>&1", in_folder(state, name),
+                            in_folder(state, "trace.safetensors"), in_folder(state, "log"));
 }
 
-static void compare_traces(const char *name, const char *found_path, int64_t steps)
-{
-    char path[512];
-    sp_tensor_file *found, *want;
-    snprintf(path, sizeof path, "%s/trace.safetensors", golden(name));
-    assert_ok(sp_safetensors_open(found_path, &found));
-    assert_ok(sp_safetensors_open(path, &want));
-    double worst_loss = 0, worst_norm = 0, error;
-    for (int64_t i = 0; i < steps; i++) {
-        worst_loss = fmax(worst_loss, fabs(at(found, "loss", i) / at(want, "loss", i) - 1));
-        worst_norm =
-            fmax(worst_norm, fabs(at(found, "grad_norm", i) / at(want, "grad_norm", i) - 1));
-    }
-    for (size_t i = 0; i < sp_tensor_file_count(want); i++) {
-        const char *key = sp_tensor_file_name(want, i);
-        if (strncmp(key, "prediction.", 11) != 0 && strncmp(key, "target.", 7) != 0) continue;
-        const sp_tensor *mine;
-        assert_ok(sp_tensor_file_get(found, key, &mine));
-        assert_ok(sp_tensor_relative_max_error(mine, sp_tensor_file_at(want, i), &error));
-        if (error > 1e-4) fail_msg("%s: %s is off by %g", name, key, error);
-    }
-    print_message("%s: loss %.1e, grad_norm %.1e\n", name, worst_loss, worst_norm);
-    /* Ten steps in fp32: PyTorch's own losses are within 1.6e-5 of float64's, its norms within
-     * 5e-4; a learning rate that is a tenth too large moves losses by 9.7e-4. */
-    assert_true(worst_loss <= 1e-4);
-    assert_true(worst_norm <= 2e-3);
-    sp_tensor_file_close(found);
-    sp_tensor_file_close(want);
-}
-
+/* The program itself with the flags by name, so that each is seen to reach its place. */
 static void check_case(void **state, const char *name)
 {
-    golden_case c;
-    read_case(name, &c);
-    c.options.output = in_folder(state, name);
-    c.options.trace = in_folder(state, "trace.safetensors");
-    assert_ok(sp_distill(&c.options, NULL));
-    compare_traces(name, c.options.trace, c.options.max_train_steps);
+    json_t *description = golden_case_json(name);
+    sp_string line = {0};
+    char *log;
+    sp_string_append_format(&line, "exec %s distill", splam_program());
+    append_flags(state, name, description, &line);
+    assert_false(line.failed);
+    int code = system(line.data);
+    assert_ok(sp_read_file(in_folder(state, "log"), &log, NULL));
+    if (code != 0) fail_msg("%s ended with %d: %s", line.data, code, log);
+    sp_free(log);
+    compare_traces(name, in_folder(state, "trace.safetensors"),
+                   (int64_t)case_number(json_object_get(description, "flags"), "max-train-steps"));
+    sp_string_free(&line);
+    json_decref(description);
 }
 
 static void traces_equal_pytorch(void **state)
@@ -324,7 +295,7 @@ static void unguided_teacher_runs_once(void **state)
     assert_ok(sp_safetensors_open(traces[0], &once));
     assert_ok(sp_safetensors_open(traces[1], &twice));
     for (int64_t i = 0; i < 3; i++)
-        assert_true(fabs(at(once, "loss", i) / at(twice, "loss", i) - 1) <= 1e-6);
+        assert_true(fabs(trace_at(once, "loss", i) / trace_at(twice, "loss", i) - 1) <= 1e-6);
     sp_tensor_file_close(once);
     sp_tensor_file_close(twice);
 }
@@ -355,13 +326,13 @@ static void metrics_split_the_time(void **state)
     assert_ok(sp_json_load(in_folder(state, "staged/metrics.jsonl"), &line));
     const json_t *times = json_object_get(line, "stage_seconds");
     assert_int_equal(json_object_size(times), sizeof stages / sizeof *stages);
-    double sum = 0, whole = number(line, "seconds");
+    double sum = 0, whole = case_number(line, "seconds");
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        assert_true(number(times, stages[i]) > 0);
-        sum += number(times, stages[i]);
+        assert_true(case_number(times, stages[i]) > 0);
+        sum += case_number(times, stages[i]);
     }
     assert_true(sum <= whole && sum > whole / 2);
-    assert_true(number(line, "peak_rss_bytes") > 1e6);
+    assert_true(case_number(line, "peak_rss_bytes") > 1e6);
     json_decref(line);
 }
 
@@ -474,19 +445,19 @@ static void students_say_how_they_are_sampled(void **state)
         assert_int_equal(sp_sampler_steps_for(&config, kind), students[i].steps);
         assert_true(config.student != SP_STUDENT_NONE);
         assert_ok(sp_json_load(scheduler, &json));
-        assert_string_equal(text(json, "_class_name"), students[i].scheduler);
+        assert_string_equal(case_text(json, "_class_name"), students[i].scheduler);
         json_decref(json);
         assert_ok(sp_json_load(in(output, "model_index.json"), &json));
-        assert_string_equal(text(json, "_class_name"), students[i].pipeline);
+        assert_string_equal(case_text(json, "_class_name"), students[i].pipeline);
         assert_string_equal(
             json_string_value(json_array_get(json_object_get(json, "scheduler"), 1)),
             students[i].scheduler);
         json_decref(json);
         assert_ok(sp_json_load(in(output, "splam.json"), &json));
-        assert_string_equal(text(json, "objective"),
+        assert_string_equal(case_text(json, "objective"),
                             sp_objective_name(c.options.objective.objective));
-        assert_string_equal(text(json, "sampler"), students[i].sampler);
-        assert_int_equal(number(json, "steps"), students[i].steps);
+        assert_string_equal(case_text(json, "sampler"), students[i].sampler);
+        assert_int_equal(case_number(json, "steps"), students[i].steps);
         json_decref(json);
     }
 }

@@ -3,12 +3,9 @@
  * checkpoint left when one of them dies. Each test starts the program itself. */
 #include <ctype.h>
 #include <dirent.h>
-#include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include "support.h"
-#include "base/json.h"
-#include "tensor/weights.h"
+#include "distill_support.h"
 #include "train/distill.h"
 #include "train/distributed.h"
 
@@ -64,18 +61,13 @@ static void make_draws(const char *path, int64_t rows, int64_t count, int64_t co
 static char *command(void *const *state, int ranks, int batch, const char *output, const char *more)
 {
     static char text[4096];
-    char self[400], launcher[160] = "";
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(length > 0);
-    self[length] = 0;
-    for (int up = 0; up < 2; up++)
-        *strrchr(self, '/') = 0;
+    char launcher[160] = "";
     if (ranks > 1)
         snprintf(launcher, sizeof launcher, "mpirun --oversubscribe --bind-to none -n %d ", ranks);
     snprintf(text, sizeof text,
-             "exec %s%s/cli/splam distill --teacher %s --draws %s/draws.safetensors "
+             "exec %s%s distill --teacher %s --draws %s/draws.safetensors "
              "--train-batch-size %d --mixed-precision no -t 1 --output %s/%s %s >%s/log 2>&1",
-             launcher, self, source("teacher-epsilon"), (const char *)*state, batch,
+             launcher, splam_program(), source("teacher-epsilon"), (const char *)*state, batch,
              (const char *)*state, output, more, (const char *)*state);
     return text;
 }

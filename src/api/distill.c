@@ -138,6 +138,11 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .trace = o->trace,
         .dry_run = o->dry_run,
     };
+    if (!o->objective || !o->optimizer || !o->lora_targets)
+        return sp_fail(SP_ARGUMENT, "%s is missing: begin with splam_distill_defaults()",
+                       !o->objective   ? "an objective"
+                       : !o->optimizer ? "an optimizer"
+                                       : "lora_targets");
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "a teacher's folder is missing");
     if (o->memory_limit < 0)
         return sp_fail(SP_ARGUMENT, "a memory limit of %lld bytes is not possible",
