@@ -112,7 +112,9 @@ int main(int argc, char **argv)
                splam_mpi() ? splam_mpi() : "");
     else
         code = run_verb(argc, argv);
+    errno = 0; /* stays so where an earlier write failed */
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK)
-        code = cli_fail(CLI_FAILURE, "standard output could not be written: %s", strerror(errno));
+        code = cli_fail(CLI_FAILURE, "standard output could not be written%s%s", errno ? ": " : "",
+                        errno ? strerror(errno) : "");
     return code;
 }

@@ -465,15 +465,17 @@ draw_to() { draw -o "$1"; }
 {
     echo text >file
     mkdir -p folder/in
-    for verb in forward_to sheet trace latents; do # to files
+    for verb in forward_to trace latents; do # to files
         refused 'folder: .*it is a folder' $verb folder
     done
     for verb in forward_to sheet trace latents draw_to single; do
-        case $verb in draw_to) name=x.webp ;; *) name=x.safetensors ;; esac
+        case $verb in draw_to | sheet) name=x.webp ;; *) name=x.safetensors ;; esac
         refused file $verb file/$name
         refused file $verb file/new/$name
         refused /proc $verb /proc/$name
     done
+    mkdir -p folder/x.png
+    refused 'folder/x.png: .*it is a folder' sheet folder/x.png
     for verb in convert cache distill adapters train_vae train_teacher evaluate show; do # to folders
         refused file $verb file
         refused file $verb file/new
@@ -485,7 +487,9 @@ draw_to() { draw -o "$1"; }
     done
     mkdir -p demo && echo text >demo/student
     refused demo/student show demo
-    for verb in forward_to latents trace sheet single cache convert train_vae; do
+    one_sentence 2 'x.gif: pictures are written as .png, .jpg, .jpeg or .webp, not as' sheet x.gif
+    one_sentence 2 'without a suffix' sheet x
+    for verb in forward_to latents trace single cache convert train_vae; do
         one_sentence 2 'not written to standard output|must end in .safetensors' $verb -
     done
     ls ./-* 2>/dev/null

@@ -424,6 +424,33 @@ static void texts_in_webp(void **state)
     sp_image_free(&source);
 }
 
+/* Every writer of pictures goes by the name. */
+static void saves_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *start;
+    } cases[] = {{"a.png", "\x89PNG"}, {"a.jpg", "\xFF\xD8\xFF\xE0"}, {"a.WebP", "RIFF"}};
+    sp_image source = smooth_picture();
+    char folder[] = "/tmp/splam-test-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = sp_path_join(folder, cases[i].name), *bytes;
+        assert_ok(sp_image_save(&source, path, NULL));
+        assert_ok(sp_read_file(path, &bytes, NULL));
+        assert_memory_equal(bytes, cases[i].start, 4);
+        sp_free(bytes);
+        sp_free(path);
+    }
+    assert_ok(sp_remove_tree(folder));
+    assert_status(sp_image_save(&source, "/nonexistent/a.gif", NULL), SP_ARGUMENT);
+    assert_message("not as \".gif\"");
+    assert_status(sp_image_save(&source, "/nonexistent/a", NULL), SP_ARGUMENT);
+    assert_message("without a suffix");
+    assert_status(sp_image_save(&source, "/nonexistent/a.jpg", NULL), SP_IO);
+    sp_image_free(&source);
+}
+
 typedef struct {
     sp_image source;
     sp_image_format format;
@@ -536,7 +563,7 @@ int main(void)
         cmocka_unit_test(data_uri_is_base64),     cmocka_unit_test(floats_round_trip),
         cmocka_unit_test(sheet_holds_pictures),   cmocka_unit_test(formats_by_suffix),
         cmocka_unit_test(formats_round_trip),     cmocka_unit_test(texts_in_jpeg),
-        cmocka_unit_test(texts_in_webp),          cmocka_unit_test(writing_survives_want_of_memory),
+        cmocka_unit_test(saves_by_name), cmocka_unit_test(texts_in_webp),          cmocka_unit_test(writing_survives_want_of_memory),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }

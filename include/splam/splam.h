@@ -141,7 +141,8 @@ typedef struct {
 typedef struct {
     const char *spec; /* a data set, or "latents:DIR": see cache */
     splam_picture_options pictures;
-    const char *sheet;   /* a PNG of samples with their captions to write; NULL: none */
+    const char *sheet;   /* a picture of samples with their captions to write,
+                            .png, .jpg, .jpeg or .webp; NULL: none */
     int64_t count;       /* pictures on it [48] */
     uint64_t seed;       /* of their choice, of crops and flips */
     const char *cache;   /* a folder to write what training needs of the pictures: moments of the

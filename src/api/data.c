@@ -234,6 +234,7 @@ static sp_status claim_outputs(const splam_data_options *o, sp_claim *sheet, sp_
     static const char *const names[] = {"index.json", "partial.safetensors", NULL};
     if (!o->spec) return sp_fail(SP_ARGUMENT, "a data set is missing");
     if (o->cache) SP_TRY(check_cache(o));
+    if (o->sheet) SP_TRY(sp_image_format_by_name(o->sheet, &(sp_image_format){0}));
     if (o->sheet) SP_TRY(sp_claim_file(o->sheet, sheet));
     return o->cache ? sp_claim_folder(o->cache, names, cache) : SP_OK;
 }

@@ -28,10 +28,7 @@ static sp_status complete_path(sp_generation *g, const char *path, const char *s
         return g->output ? SP_OK : SP_MEMORY;
     }
     const char *name = sp_path_base(path), *dot = strrchr(name, '.');
-    if (dot && dot != name)
-        return sp_fail(SP_ARGUMENT,
-                       "%s: pictures are written as .png, .jpg, .jpeg or .webp, not as \"%s\"",
-                       path, dot);
+    if (dot && dot != name) return sp_image_format_by_name(path, &(sp_image_format){0});
     SP_TRY(sp_check_replaceable(path));
     g->output = sp_format("%s.%s", path, suffix);
     if (!g->output) return SP_MEMORY;

@@ -53,6 +53,8 @@ typedef struct {
 /* What a path's suffix says, in letters of either case: .png, .jpg or .jpeg, .webp. False: another
  * or none. */
 bool sp_image_format_of(const char *path, sp_image_format *out);
+/* The same; SP_ARGUMENT, naming those that there are, where it is false. */
+sp_status sp_image_format_by_name(const char *path, sp_image_format *out);
 /* SP_ARGUMENT: a quality that the format does not have, or a size that it cannot hold (WebP: 16383
  * pixels a side). */
 sp_status sp_image_check_encoding(const sp_image_encoding *encoding, int64_t width, int64_t height);
@@ -68,6 +70,9 @@ typedef struct {
 /* *out (sp_free) receives the whole file. SP_ARGUMENT as sp_image_check_encoding. */
 sp_status sp_image_encode(const sp_image *image, const sp_image_encoding *encoding,
                           const sp_image_texts *texts, uint8_t **out, size_t *size);
+
+/* In the format that the path's suffix says, with its usual quality; atomic. */
+sp_status sp_image_save(const sp_image *image, const char *path, const sp_image_texts *texts);
 
 /* Appends "data:image/png;base64,..." for an HTML page. */
 sp_status sp_image_append_data_uri(const sp_image *image, sp_string *out);

@@ -44,6 +44,16 @@ bool sp_image_format_of(const char *path, sp_image_format *out)
     return false;
 }
 
+sp_status sp_image_format_by_name(const char *path, sp_image_format *out)
+{
+    if (sp_image_format_of(path, out)) return SP_OK;
+    const char *name = sp_path_base(path), *dot = strrchr(name, '.');
+    bool has = dot && dot != name;
+    return sp_fail(SP_ARGUMENT,
+                   "%s: pictures are written as .png, .jpg, .jpeg or .webp, not %s%s%s", path,
+                   has ? "as \"" : "without a suffix", has ? dot : "", has ? "\"" : "");
+}
+
 sp_status sp_image_check_encoding(const sp_image_encoding *encoding, int64_t width, int64_t height)
 {
     const char *name = formats[encoding->format].name;
@@ -240,4 +250,17 @@ sp_status sp_image_encode(const sp_image *image, const sp_image_encoding *encodi
         chunks[count++] = (sp_png_text){"parameters", texts->parameters};
     if (texts && texts->json) chunks[count++] = (sp_png_text){"splam", texts->json};
     return sp_image_encode_png(image, chunks, count, out, size);
+}
+
+sp_status sp_image_save(const sp_image *image, const char *path, const sp_image_texts *texts)
+{
+    sp_image_encoding encoding = {.quality = 0};
+    uint8_t *bytes;
+    size_t size;
+    SP_TRY(sp_image_format_by_name(path, &encoding.format));
+    sp_status status = sp_image_encode(image, &encoding, texts, &bytes, &size);
+    if (status) return sp_fail_within(status, "%s", path);
+    status = sp_write_file(path, bytes, size);
+    sp_free(bytes);
+    return status;
 }

@@ -321,7 +321,7 @@ sp_status sp_sheet_save(const sp_sheet *sheet, const char *path)
     sp_image image;
     sp_status status = sp_sheet_draw(sheet, &image);
     if (status != SP_OK) return sp_fail_within(status, "%s", path);
-    status = sp_image_save_png(&image, path, NULL, 0);
+    status = sp_image_save(&image, path, NULL);
     sp_image_free(&image);
     return status;
 }

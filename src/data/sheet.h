@@ -19,6 +19,6 @@ typedef struct {
 
 /* *out is new. SP_ARGUMENT for an empty grid or one larger than an image may be. */
 sp_status sp_sheet_draw(const sp_sheet *sheet, sp_image *out);
-sp_status sp_sheet_save(const sp_sheet *sheet, const char *path); /* PNG, atomic */
+sp_status sp_sheet_save(const sp_sheet *sheet, const char *path); /* as sp_image_save */
 
 #endif

@@ -140,7 +140,7 @@ static sp_status draw_sheet(const sp_results *r, const char *title, sp_image *ou
 static sp_status save_sheet(const char *folder, const sp_image *sheet)
 {
     char *path = sp_path_join(folder, "sheet.png");
-    sp_status status = path ? sp_image_save_png(sheet, path, NULL, 0) : SP_MEMORY;
+    sp_status status = path ? sp_image_save(sheet, path, NULL) : SP_MEMORY;
     sp_free(path);
     return status;
 }
