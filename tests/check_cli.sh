@@ -141,7 +141,7 @@ copy() { # a model of our own to damage
 {
     one_sentence 1 'nowhere: no such file or folder' forward nowhere "$inputs" out.safetensors
     echo 'a text, not a model' >text
-    one_sentence 1 'text: is neither a safetensors file nor' "$splam" inspect text
+    "$splam" inspect text | grep -q '^text: a text, ' || echo "inspect of a text"
     one_sentence 1 'nothing.safetensors' forward "$model" nothing.safetensors out.safetensors
     one_sentence 2 'one of unet\|' "$splam" forward -m "$model" --component vae --inputs a --outputs b
     copy && rm broken/$weights
@@ -203,7 +203,7 @@ report "a full disk keeps what there was"
 
 {
     one_sentence 1 'nowhere' "$splam" inspect nowhere
-    one_sentence 1 'neither' "$splam" inspect "$golden"
+    "$splam" inspect "$golden" | grep -q 'golden: the folder of a tokenizer' || echo "inspect of a folder"
     copy && head -c 1000 "$model/$weights" >cut.safetensors
     one_sentence 1 'cut.safetensors' "$splam" inspect cut.safetensors
     printf '{"_class_name": ' >broken/config.json
@@ -329,6 +329,28 @@ report "pictures by format, and to standard output"
     [ ! -e new/unet ] && [ ! -e new/report.json ] || echo "something was written: $(ls new)"
 } >.wrong 2>&1
 report "distill, convert and eval"
+{
+    # what is no model is named, by every verb that takes one
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n' >pointer.ckpt
+    lora=$golden/distill-lora/start.safetensors
+    for model in pointer.ckpt "$lora"; do
+        what="$model: is a LoRA, expected a Stable Diffusion 1.x or 2.x model"
+        [ "$model" = "$lora" ] || what="$model: is a Git LFS pointer"
+        one_sentence 1 "$what" "$splam" generate -m "$model" -p text -o new.png
+        one_sentence 1 "$what" "$splam" tokenize -m "$model" text
+        one_sentence 1 "$what" "$splam" convert -m "$model" -o new
+        one_sentence 1 "$what" "$splam" distill --teacher "$model" --data emoji: --output new
+        one_sentence 1 "$what" "$splam" eval -m "$model" --data emoji: --output new
+    done
+    one_sentence 1 'pointer.ckpt: is a Git LFS pointer' "$splam" bench -m pointer.ckpt
+    one_sentence 1 'is a LoRA, expected a vae' "$splam" forward -m "$lora" --component vae-decoder --inputs "$inputs" --outputs y
+    "$splam" inspect pointer.ckpt | grep -q 'pointer.ckpt: a Git LFS pointer' || echo "inspect of a pointer"
+    "$splam" inspect "$lora" | grep -q '  a LoRA: 129 adapters for the unet' || "$splam" inspect "$lora"
+    "$splam" inspect "$golden/text-sd1" >/dev/null || echo "inspect of a text encoder"
+    [ ! -e new/unet ] || echo "something was written"
+    rm -rf pointer.ckpt new new.png out err
+} >.wrong 2>&1
+report "what is no model"
 merge() { # LORA
     "$splam" convert -m "$golden/teacher-epsilon" -o merged --merge-lora "$1"
 }

@@ -478,7 +478,7 @@ static void test_refused(void **state)
     assert_status(sp_convert_model(golden("checkpoints/zip.ckpt"), in_folder(state, "new"),
                                    &(sp_convert_options){.dtype = SP_F16}),
                   SP_FORMAT);
-    assert_message("has no unet under the names");
+    assert_message("has no unet, expected a Stable Diffusion 1.x or 2.x model");
     assert_false(sp_path_exists(in_folder(state, "new")));
 }
 

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "eval/results.h"
+#include "models/model_path.h"
 #include "models/vae.h"
 
 typedef struct {
@@ -28,9 +29,9 @@ typedef struct {
 /* The guidance that a student was distilled with; left alone if its folder does not say. */
 static sp_status read_guidance(const char *model, double *out)
 {
-    char *path = sp_path_join(model, "splam.json");
+    char *path;
     json_t *json = NULL;
-    sp_status status = path ? SP_OK : SP_MEMORY;
+    sp_status status = sp_model_file(model, "splam.json", &path);
     if (!status && sp_path_exists(path)) {
         status = sp_json_load(path, &json);
         if (!status) status = sp_json_double(json, "guidance-scale-w", *out, path, out);

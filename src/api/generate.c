@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "models/model_path.h"
 
 /* Adds the time since the last stage ended to one of g->seconds. */
 static void end_stage(sp_generation *g, double *stage)
@@ -146,8 +147,8 @@ static char *folder_name(const char *path)
 /* splam.json, which a student's folder has. */
 static sp_status load_distillation(sp_generation *g)
 {
-    char *path = sp_path_join(g->o->model, "splam.json");
-    if (!path) return SP_MEMORY;
+    char *path;
+    SP_TRY(sp_model_file(g->o->model, "splam.json", &path));
     sp_status status = sp_path_exists(path) ? sp_json_load(path, &g->distillation) : SP_OK;
     sp_free(path);
     return status;

@@ -14,6 +14,10 @@
 #include "base/visible.h"
 #include "diffusion/scheduler_config.h"
 #include "graph/plan.h"
+#include "models/lora.h"
+#include "models/model_path.h"
+#include "models/recognise.h"
+#include "tensor/magic.h"
 
 /* ---- sizes ---- */
 
@@ -293,6 +297,39 @@ static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
     return status;
 }
 
+static void describe_lora(const sp_lora *lora, sp_string *out)
+{
+    const char *before = ": ";
+    for (int i = 0; i < SP_COMPONENT_COUNT; i++) {
+        size_t count = sp_lora_count(lora, (sp_component_kind)i);
+        if (!count) continue;
+        sp_string_say(out, "%s%zu adapter%s for the %s", before, count, count == 1 ? "" : "s",
+                                sp_component_folder_name((sp_component_kind)i));
+        before = ", ";
+    }
+}
+
+/* What the file is that is no model; of a LoRA what it would change, or why it cannot be used. */
+static void describe_kind(const sp_model_folder *folder, const char *kind, sp_string *out)
+{
+    sp_lora *lora;
+    sp_string_say(out, "  %s", kind);
+    if (sp_starts_with(kind, "a LoRA") && sp_lora_open(folder->path, &lora) == SP_OK) {
+        describe_lora(lora, out);
+        sp_lora_close(lora);
+    } else if (sp_starts_with(kind, "a LoRA")) {
+        sp_string_say(out, " that cannot be used: %s", sp_error_message());
+    }
+    sp_string_say(out, "\n");
+}
+
+/* A file of another thing than a model or an autoencoder is shown as tensors. */
+static const char *other_kind(const sp_model_folder *folder)
+{
+    const char *kind = folder->single ? sp_recognise_tensors(folder->single) : NULL;
+    return kind && !sp_model_folder_has(folder, "unet") && sp_model_folder_has(folder, "vae") ? NULL : kind;
+}
+
 /* A file that has no component of a model is shown as tensors. */
 static sp_status inspect_folder_or_file(const char *path, const char *prediction, sp_string *out)
 {
@@ -306,10 +343,13 @@ static sp_status inspect_folder_or_file(const char *path, const char *prediction
     if (prediction && !sp_model_folder_has(&folder, "scheduler"))
         status = sp_fail(SP_ARGUMENT, "%s: has no scheduler, and a prediction type is for one", path);
     if (!status) status = sp_prediction_check(&folder);
-    if (!status && has)
+    const char *kind = other_kind(&folder);
+    if (!status && has && !kind) {
         status = inspect_model(&folder, out);
-    else if (!status)
+    } else if (!status) {
         describe_file(folder.single, true, out);
+        if (kind) describe_kind(&folder, kind, out);
+    }
     sp_model_folder_close(&folder);
     return status;
 }
@@ -340,11 +380,40 @@ static sp_status inspect_checkpoint(const char *path, const char *state_path, sp
     return status;
 }
 
-static sp_status inspect(const char *path, const char *prediction, sp_string *out)
+/* Folders without a model, and files that are none of tensors: what they are, if that is known. */
+static bool describe_other(const char *path, sp_string *out)
+{
+    char *own = sp_path_join(path, "config.json"), *index = sp_path_join(path, "model_index.json"), what[256] = "";
+    sp_mapped_file bytes;
+    bool model = !own || !index || sp_path_exists(own) || sp_path_exists(index);
+    for (int i = 0; i < SP_COMPONENT_COUNT && !model && sp_path_is_folder(path); i++) {
+        char *part = sp_path_join(path, sp_component_folder_name((sp_component_kind)i));
+        model = !part || sp_path_is_folder(part);
+        sp_free(part);
+    }
+    sp_free(own);
+    sp_free(index);
+    if (model) return false;
+    if (sp_path_is_folder(path)) {
+        sp_recognise(path, what, sizeof what);
+    } else if (sp_map_file(path, &bytes) == SP_OK) {
+        const char *known = sp_magic_text(bytes.data, bytes.size);
+        if (known) snprintf(what, sizeof what, "%s, %s", known, sp_bytes_text(bytes.size));
+        sp_unmap_file(&bytes);
+    }
+    if (*what) sp_string_say(out, "%s: %s\n", path, what);
+    return *what;
+}
+
+static sp_status inspect_at(const char *path, const char *prediction, sp_string *out)
 {
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
     char *state = sp_path_join(path, "state.json");
     if (!state) return SP_MEMORY;
+    if (!prediction && !sp_path_exists(state) && describe_other(path, out)) {
+        sp_free(state);
+        return SP_OK;
+    }
     if (prediction && sp_path_exists(state)) {
         sp_free(state);
         return sp_fail(SP_ARGUMENT, "%s: is a checkpoint of a training, and a prediction type is for a model", path);
@@ -352,6 +421,15 @@ static sp_status inspect(const char *path, const char *prediction, sp_string *ou
     sp_status status = sp_path_exists(state) ? inspect_checkpoint(path, state, out)
                                              : inspect_folder_or_file(path, prediction, out);
     sp_free(state);
+    return status;
+}
+
+static sp_status inspect(const char *path, const char *prediction, sp_string *out)
+{
+    char *place;
+    SP_TRY(sp_model_path(path, &place));
+    sp_status status = inspect_at(place, prediction, out);
+    sp_free(place);
     return status;
 }
 

@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/system.h"
 #include "graph/autodiff.h"
-#include "models/model_folder.h"
+#include "models/recognise.h"
 
 /* ---- opening ---- */
 
@@ -35,11 +35,19 @@ static sp_component **place(sp_work_model *model, sp_component_kind kind)
                                       : &model->text;
 }
 
+static sp_status fail_unknown(const char *path)
+{
+    char what[256];
+    sp_recognise(path, what, sizeof what);
+    return sp_fail(SP_FORMAT, "%s: %s%s%sholds neither a model nor a component of one", path, *what ? "is " : "",
+                   what, *what ? ", and " : "");
+}
+
 static sp_status open_components(const char *path, const char *prediction, sp_work_model *model)
 {
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(path, &folder));
-    int own = folder.index ? -1 : own_kind(path), found = 0;
+    int own = folder.index ? -1 : own_kind(folder.path), found = 0;
     sp_status status = SP_OK;
     for (int i = 0; i < SP_COMPONENT_COUNT && !status; i++) {
         const char *name = sp_component_folder_name((sp_component_kind)i);
@@ -48,8 +56,7 @@ static sp_status open_components(const char *path, const char *prediction, sp_wo
         found++;
     }
     sp_model_folder_close(&folder);
-    if (!status && !found)
-        status = sp_fail(SP_FORMAT, "%s: holds neither a model nor a component of one", path);
+    if (!status && !found) status = fail_unknown(path);
     return status;
 }
 

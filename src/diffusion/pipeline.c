@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "models/recognise.h"
 #include "models/vae_run.h"
 
 enum { TEXT_BATCH = 16 }; /* prompts encoded at once */
@@ -75,10 +76,20 @@ static sp_status merge_loras(sp_pipeline *p, const sp_pipeline_options *options)
     return status;
 }
 
+/* Before a part is missed by name: what the model is, if it is none. */
+static sp_status check_model(const sp_pipeline *p, unsigned parts, const sp_pipeline_options *options)
+{
+    const bool needed[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = parts & SP_PART_UNET && !options->unet,
+                                             [SP_COMPONENT_VAE] = parts & SP_PART_VAE && !options->vae,
+                                             [SP_COMPONENT_TEXT_ENCODER] = parts & SP_PART_TEXT};
+    return sp_model_expect(&p->folder, needed);
+}
+
 static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipeline_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
     SP_TRY(sp_model_folder_open(folder, &p->folder));
+    SP_TRY(check_model(p, parts, options));
     p->folder.prediction = options->prediction;
     if (parts & SP_PART_UNET) SP_TRY(sp_prediction_check(&p->folder));
     SP_TRY(sp_scheduler_config_of(&p->folder, NULL, &p->scheduler));

@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "models/model_path.h"
 #include "models/original.h"
+#include "models/recognise.h"
 #include "models/rename.h"
 #include "models/vae_file.h"
 
@@ -155,6 +157,20 @@ int64_t sp_graph_parameter_count(const sp_graph *graph)
 
 /* ---- opening ---- */
 
+static sp_status fail_missing(const sp_component *component, const sp_graph *graph, const char *name)
+{
+    size_t matched = 0, all = 0;
+    for (int i = 0; i < graph->value_count; i++) {
+        const sp_value *value = graph->values[i];
+        if (value->kind != SP_VALUE_PARAMETER) continue;
+        const sp_tensor *tensor = sp_weights_find(component->weights, value->name);
+        matched += tensor && sp_shape_equal(tensor->shape, value->shape);
+        all++;
+    }
+    return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is missing; %zu tensors of %zu matched",
+                   sp_tensor_file_path(component->file), name, matched, all);
+}
+
 /* Every parameter of the graph must be among the weights; *used counts them. */
 static sp_status check_parameters(const sp_component *component, const sp_graph *graph,
                                   sp_map *used)
@@ -164,7 +180,7 @@ static sp_status check_parameters(const sp_component *component, const sp_graph 
         sp_value *value = graph->values[i];
         if (value->kind != SP_VALUE_PARAMETER) continue;
         const sp_tensor *tensor = sp_weights_find(component->weights, value->name);
-        if (!tensor) return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is missing", path, value->name);
+        if (!tensor) return fail_missing(component, graph, value->name);
         if (!sp_shape_equal(tensor->shape, value->shape))
             return sp_fail(SP_SHAPE,
                            "%s: tensor \"%s\" has the shape %s, and the config asks for %s", path,
@@ -235,8 +251,10 @@ static sp_status find_folder(const char *model_folder, const char *component, ch
         *out = sp_strdup(model_folder);
         status = *out ? SP_OK : SP_MEMORY;
     } else {
-        status = sp_fail(SP_IO, "%s: has neither a folder \"%s\" nor a config.json of its own",
-                         model_folder, component);
+        char what[256];
+        sp_recognise(model_folder, what, sizeof what);
+        status = sp_fail(SP_IO, "%s: is %s%shas neither a folder \"%s\" nor a config.json of its own", model_folder,
+                         *what ? what : "a folder", *what ? ", and " : " that ", component);
     }
     sp_free(inside);
     sp_free(own_config);
@@ -278,6 +296,8 @@ static sp_status open_in_file(sp_component *component, sp_component_kind kind, c
     if (!component->folder) return SP_MEMORY;
     SP_TRY(sp_tensor_file_open(path, &component->file));
     if (kind == SP_COMPONENT_VAE && sp_vae_file_kind_of(component->file)) return open_vae_file(component);
+    const char *other = sp_original_has(component->file, kind) ? NULL : sp_recognise_tensors(component->file);
+    if (other) return sp_fail(SP_UNSUPPORTED, "%s: is %s, expected a %s", path, other, kinds[kind].folder);
     SP_TRY(sp_original_config(component->file, kind, prediction, &component->json));
     SP_TRY(sp_component_config_read(kind, component->json, path, &component->config));
     SP_TRY(sp_weights_create(&component->weights));
@@ -292,14 +312,18 @@ sp_status sp_component_open_as(const char *model, const char *name, const char *
     if (kind < 0)
         return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae and text_encoder are", name);
     if (!sp_path_exists(model)) return sp_fail(SP_IO, "%s: no such file or folder", model);
-    bool in_folder = sp_path_is_folder(model);
-    if (!in_folder && strcmp(name, kinds[kind].folder) != 0)
-        return sp_fail(SP_IO, "%s: is one file, which has no %s", model, name);
+    char *path;
+    SP_TRY(sp_model_path(model, &path));
+    bool in_folder = sp_path_is_folder(path);
     sp_component *component = sp_alloc_zero(sizeof *component);
-    if (!component) return SP_MEMORY;
-    sp_status status = in_folder
-                           ? open_in_folder(component, (sp_component_kind)kind, model, name)
-                           : open_in_file(component, (sp_component_kind)kind, model, prediction);
+    sp_status status = component ? SP_OK : SP_MEMORY;
+    if (status == SP_OK && in_folder)
+        status = open_in_folder(component, (sp_component_kind)kind, path, name);
+    else if (status == SP_OK && strcmp(name, kinds[kind].folder) != 0)
+        status = sp_fail(SP_IO, "%s: is one file, which has no %s", path, name);
+    else if (status == SP_OK)
+        status = open_in_file(component, (sp_component_kind)kind, path, prediction);
+    sp_free(path);
     if (status == SP_OK) status = check_weights(component);
     if (status != SP_OK) {
         sp_component_close(component);

@@ -53,7 +53,8 @@ typedef struct {
 } sp_component;
 
 /* Opens MODEL/COMPONENT, or MODEL itself if that is the component's own folder; or that component
- * in MODEL, a checkpoint of one file (models/original.h); or MODEL, a file that is an autoencoder
+ * in MODEL, a checkpoint of one file (models/original.h), or what a folder of a Hugging Face cache stands for
+ * (models/model_path.h); or MODEL, a file that is an autoencoder
  * alone, under original names, diffusers' or TAESD's (models/vae_file.h). `component` is a folder name, see
  * sp_component_kind_of. Names in the file are brought to today's form (the text encoder's
  * "text_model." prefix, the VAE's old attention names and their 1x1 kernels; all of a single

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "models/guidance.h"
 #include "models/original.h"
+#include "models/recognise.h"
 
 static const float f16_largest = 65504;
 
@@ -166,8 +167,12 @@ static sp_status convert_entries(const char *model, char *const *names, size_t c
     bool any = false;
     for (size_t i = 0; i < count; i++)
         any |= sp_component_kind_of(names[i]) >= 0;
-    if (!any)
-        return sp_fail(SP_FORMAT, "%s: holds no model: no folder unet, vae or text_encoder", model);
+    if (!any) {
+        char what[256];
+        sp_recognise(model, what, sizeof what);
+        return sp_fail(SP_FORMAT, "%s: is %s, and holds no model: no folder unet, vae or text_encoder", model,
+                       *what ? what : "a folder");
+    }
     SP_TRY(make_output(output));
     sp_status status = SP_OK;
     for (size_t i = 0; i < count && !status; i++)
@@ -382,8 +387,8 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
         has[i] = sp_model_folder_has(folder, sp_component_folder_name((sp_component_kind)i));
         any |= has[i];
     }
-    if (folder->single && !any) /* which says what names are looked for */
-        return sp_original_config(folder->single, SP_COMPONENT_UNET, NULL, &(json_t *){NULL});
+    if (folder->single && !any)
+        return sp_model_expect(folder, (const bool[SP_COMPONENT_COUNT]){[SP_COMPONENT_UNET] = true});
     if (!folder->single && c->o.prediction)
         return sp_fail(SP_ARGUMENT,
                        "%s: is a folder, whose scheduler says what the model predicts; "

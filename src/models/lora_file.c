@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "models/lora.h"
 #include "models/lora_names.h"
+#include "models/model_path.h"
 #include "models/original.h"
 
 typedef struct {
@@ -265,11 +266,14 @@ static sp_status file_in_folder(const char *folder, char **out)
 sp_status sp_lora_open(const char *path, sp_lora **out)
 {
     *out = NULL;
-    char *inside = NULL;
-    if (sp_path_is_folder(path)) SP_TRY(file_in_folder(path, &inside));
-    sp_lora *lora = sp_alloc_zero(sizeof *lora);
-    sp_status status = lora ? read_file(lora, inside ? inside : path) : SP_MEMORY;
+    char *place, *inside = NULL;
+    sp_lora *lora = NULL;
+    SP_TRY(sp_model_path(path, &place));
+    sp_status status = sp_path_is_folder(place) ? file_in_folder(place, &inside) : SP_OK;
+    if (!status && !(lora = sp_alloc_zero(sizeof *lora))) status = SP_MEMORY;
+    if (!status) status = read_file(lora, inside ? inside : place);
     sp_free(inside);
+    sp_free(place);
     if (status)
         sp_lora_close(lora);
     else

@@ -5,7 +5,9 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "models/model_path.h"
 #include "models/original.h"
+#include "models/recognise.h"
 #include "models/vae_file.h"
 
 /* Components that change what the others compute, and that this program does not have. */
@@ -26,10 +28,11 @@ static sp_status check_index(const sp_model_folder *folder, const char *path)
         SP_TRY(sp_component_check_class(
             (sp_component_kind)i,
             index_class(folder->index, sp_component_folder_name((sp_component_kind)i)), path));
+    const char *class_name = json_string_value(json_object_get(folder->index, "_class_name"));
     for (size_t i = 0; i < sizeof unsupported_components / sizeof *unsupported_components; i++)
         if (index_class(folder->index, unsupported_components[i]))
-            return sp_fail(SP_UNSUPPORTED, "%s: a model with a \"%s\" is not supported", path,
-                           unsupported_components[i]);
+            return sp_fail(SP_UNSUPPORTED, "%s: is the index of %s%.64s; a model with a \"%s\" is not supported", path,
+                           class_name ? "a " : "a model", class_name ? class_name : "", unsupported_components[i]);
     return SP_OK;
 }
 
@@ -49,11 +52,9 @@ sp_status sp_model_folder_open(const char *path, sp_model_folder *out)
 {
     *out = (sp_model_folder){0};
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
-    out->path = sp_strdup(path);
-    sp_status status = out->path ? SP_OK : SP_MEMORY;
+    sp_status status = sp_model_path(path, &out->path);
     if (status == SP_OK)
-        status =
-            sp_path_is_folder(path) ? open_index(out) : sp_tensor_file_open(path, &out->single);
+        status = sp_path_is_folder(out->path) ? open_index(out) : sp_tensor_file_open(out->path, &out->single);
     if (status != SP_OK) sp_model_folder_close(out);
     return status;
 }
@@ -91,6 +92,9 @@ bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
 sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_tokenizer **out)
 {
     *out = NULL;
+    /* The built-in one is of models with such a text encoder alone. */
+    if (folder->single)
+        SP_TRY(sp_model_expect(folder, (const bool[SP_COMPONENT_COUNT]){[SP_COMPONENT_TEXT_ENCODER] = true}));
     if (folder->single) return sp_tokenizer_clip(sp_original_pads_with_zero(folder->single), out);
     char *path = sp_path_join(folder->path, "tokenizer");
     if (!path) return SP_MEMORY;

@@ -8,7 +8,7 @@
 /* A folder with a model_index.json, which says what it is made of; a folder without one is taken at
  * face value. Or a checkpoint of one file. */
 typedef struct {
-    char *path;
+    char *path;             /* of a Hugging Face cache: the snapshot's (models/model_path.h) */
     json_t *index;          /* NULL: there is no model_index.json */
     sp_tensor_file *single; /* NULL: it is a folder */
     const char *prediction; /* "epsilon" or "v_prediction", known better than the model tells; NULL at

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "tensor/magic.h"
 #include "tensor/safetensors.h"
 #include "tensor/tensor_file_parts.h"
 
@@ -62,10 +63,13 @@ static sp_status read_any(sp_tensor_file *file, const sp_mapped_file *shard)
     if (sp_torch_is_zip(shard) || sp_torch_is_legacy(shard)) {
         format = sp_torch_is_zip(shard) ? "PyTorch archive" : "PyTorch checkpoint of old form";
         read = sp_torch_read;
-    } else if (shard->size > 8 &&
-               shard->data[8] != '{') { /* where a header of safetensors begins */
-        return sp_fail(SP_FORMAT, "%s: is neither a safetensors file nor what torch.save writes",
-                       shard->path);
+    } else {
+        /* The first eight bytes of safetensors are a length, and no text or magic number is so short a one. */
+        const char *known = sp_magic_text(shard->data, shard->size);
+        bool header = shard->size > 8 && shard->data[8] == '{'; /* where its header begins */
+        if (known || !header)
+            return sp_fail(SP_FORMAT, "%s: is %s%sneither a safetensors file nor what torch.save writes", shard->path,
+                           known ? known : "", known ? ", " : "");
     }
     if (!file->format) file->format = format;
     return read(file, shard);
