@@ -563,7 +563,8 @@ int main(void)
         cmocka_unit_test(data_uri_is_base64),     cmocka_unit_test(floats_round_trip),
         cmocka_unit_test(sheet_holds_pictures),   cmocka_unit_test(formats_by_suffix),
         cmocka_unit_test(formats_round_trip),     cmocka_unit_test(texts_in_jpeg),
-        cmocka_unit_test(saves_by_name), cmocka_unit_test(texts_in_webp),          cmocka_unit_test(writing_survives_want_of_memory),
+        cmocka_unit_test(texts_in_webp),          cmocka_unit_test(saves_by_name),
+        cmocka_unit_test(writing_survives_want_of_memory),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }
