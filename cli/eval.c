@@ -89,7 +89,7 @@ int cli_eval(int argc, char **argv)
         {.name = "sampler",
          .kind = OPTION_CHOICE,
          .value = &o.sampler,
-         .choices = "lcm|tcd|ddim|dpm++2m|euler",
+         .choices = "lcm|tcd|ddim|dpm++2m|dpm++2m-sde|unipc|euler|euler-a|heun",
          .help = "for every model; tcd with eta 0.3, and 0 for ode-error",
          .fallback = "a student's own, else dpm++2m"},
         {.name = "unet",

@@ -392,6 +392,39 @@ static void test_picture_text(void **state)
     sp_free(bytes);
 }
 
+/* A1111's names of samplers and schedules, old and new. */
+static void test_sampler_names(void **state)
+{
+    static const struct {
+        const char *sampler, *sigmas, *expected;
+    } cases[] = {{"euler-a", NULL, "Steps: 2, Sampler: Euler a, CFG"},
+                 {"heun", NULL, "Steps: 2, Sampler: Heun, CFG"},
+                 {"unipc", "normal", "Steps: 2, Sampler: UniPC, CFG"},
+                 {"dpm++2m", "karras", "Steps: 2, Sampler: DPM++ 2M Karras, Schedule type: Karras, CFG"},
+                 {"dpm++2m-sde", "karras", "Steps: 2, Sampler: DPM++ 2M SDE Karras, Schedule type: Karras, CFG"},
+                 {"euler", "exponential", "Steps: 2, Sampler: Euler Exponential, Schedule type: Exponential, CFG"}};
+    splam_generate_options o = options_for(state, "teacher");
+    o.steps = 2;
+    o.output = keep(state, "names.png");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *bytes;
+        size_t size;
+        o.sampler = cases[i].sampler;
+        o.sigmas = cases[i].sigmas;
+        generate(&o);
+        assert_ok(sp_read_file(o.output, &bytes, &size));
+        if (!memmem(bytes, size, cases[i].expected, strlen(cases[i].expected))) fail_msg("no \"%s\"", cases[i].expected);
+        sp_free(bytes);
+    }
+    o.sampler = "ddim";
+    o.sigmas = "karras";
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
+    assert_message("ddim has sigmas of its own");
+    o.sigmas = "beta";
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
+    assert_message("\"beta\" is not known");
+}
+
 /* A student's pictures say how it was distilled, but not where its data lay. */
 static void test_student_text(void **state)
 {
@@ -646,8 +679,8 @@ static void test_wrong_requests(void **state)
     o.height = 20000;
     check_error(&o, SPLAM_ARGUMENT, "height is 20000");
     o = good;
-    o.sampler = "heun";
-    check_error(&o, SPLAM_ARGUMENT, "\"heun\"");
+    o.sampler = "dpm";
+    check_error(&o, SPLAM_ARGUMENT, "\"dpm\"");
     o = good;
     o.sampler = "lcm";
     o.steps = 60;
@@ -803,7 +836,8 @@ int main(void)
         cmocka_unit_test(test_zeroed_options),
         cmocka_unit_test(test_noise_file),   cmocka_unit_test(test_time_cond),
         cmocka_unit_test(test_set_unet),     cmocka_unit_test(test_other_vae),
-        cmocka_unit_test(test_picture_text), cmocka_unit_test(test_student_text),
+        cmocka_unit_test(test_picture_text),
+        cmocka_unit_test(test_sampler_names), cmocka_unit_test(test_student_text),
         cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
         cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_formats),      cmocka_unit_test(test_unwritable),

@@ -205,8 +205,12 @@ typedef struct {
     const char *prompts_file; /* more prompts, UTF-8, one a line; blank lines are left out. "-":
                                  standard input */
     const char *negative;     /* looked at where there is guidance [""] */
-    const char *sampler;      /* lcm, tcd, ddim, dpm++2m, euler [a student's own, else dpm++2m] */
-    int64_t steps;         /* [a student's own, else lcm 4, tcd 4, ddim 50, dpm++2m 20, euler 30] */
+    const char *sampler;      /* lcm, tcd, ddim, dpm++2m, dpm++2m-sde, unipc, euler, euler-a, heun, as diffusers'
+                                 schedulers of that kind [a student's own, else dpm++2m] */
+    const char *sigmas;       /* of dpm++2m, dpm++2m-sde, unipc, euler and heun: normal, karras, exponential [what the
+                                 model's scheduler says] */
+    int64_t steps; /* each an evaluation of the network, with heun two [a student's own, else lcm and tcd 4, ddim 50,
+                      euler and euler-a 30, the others 20] */
     const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */
     const double *guidance; /* CFG scale, 0 and more [1 for a student, else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */

@@ -119,23 +119,24 @@ static char *model_name(const char *folder)
 
 /* The one asked for, or the model's own. */
 static sp_status choose_sampler(const evaluation_run *r, const sp_scheduler_config *scheduler,
-                                sp_sampler_kind *out)
+                                sp_sampler_options *out)
 {
-    *out = sp_sampler_for(scheduler);
-    if (r->o->sampler) SP_TRY(sp_sampler_kind_of(r->o->sampler, out));
-    return sp_sampler_check(scheduler, *out);
+    *out = (sp_sampler_options){.kind = sp_sampler_for(scheduler), .eta = sp_default_eta};
+    if (r->o->sampler) SP_TRY(sp_sampler_kind_of(r->o->sampler, &out->kind));
+    return sp_sampler_check(scheduler, out);
 }
 
 static sp_status model_row(evaluation_run *r, const sp_contestant *contestant, const char *name,
-                           sp_sampler_kind kind, int steps)
+                           const sp_sampler_options *sampler, int steps)
 {
     const sp_scheduler_config *scheduler = &contestant->pipeline->scheduler;
     sp_row_request request = {
         .model = name,
-        .sampler = {.kind = kind, .steps = steps, .eta = sp_default_eta},
+        .sampler = *sampler,
         .guidance = 1,
         .seed = r->o->seed,
         .references = r->references.data ? &r->references : NULL};
+    request.sampler.steps = steps;
     if (!scheduler->student) request.guidance = isfinite(r->guidance_w) ? r->guidance_w + 1 : 7.5;
     char *task = sp_format("%s, %s, %d step%s", name, sp_sampler_name(request.sampler.kind), steps,
                            steps == 1 ? "" : "s");
@@ -153,14 +154,14 @@ static sp_status model_rows(evaluation_run *r, const char *folder)
     size_t count = r->o->step_count ? r->o->step_count : 3;
     sp_pipeline *pipeline = NULL;
     sp_contestant contestant = {0};
-    sp_sampler_kind kind = SP_SAMPLER_LCM;
+    sp_sampler_options sampler;
     char *name = model_name(folder);
     sp_status status = name ? open_model(r, folder, r->o->unet, &pipeline) : SP_MEMORY;
-    if (!status) status = choose_sampler(r, &pipeline->scheduler, &kind);
+    if (!status) status = choose_sampler(r, &pipeline->scheduler, &sampler);
     if (!status) status = sp_contestant_create(r->evaluation, pipeline, &contestant);
     for (size_t i = 0; i < count && !status; i++)
         status = steps[i] >= 1 && steps[i] <= SP_MAX_TIMESTEPS
-                     ? model_row(r, &contestant, name, kind, (int)steps[i])
+                     ? model_row(r, &contestant, name, &sampler, (int)steps[i])
                      : sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps[i]);
     sp_contestant_free(&contestant);
     sp_pipeline_close(pipeline);

@@ -47,6 +47,7 @@ static sp_status save_picture(sp_generation *g, int64_t number, const float *nch
         .model_hash = g->model_hash,
         .prompt = g->prompts[number / g->count],
         .sampler = g->sampler.kind,
+        .sigmas = sp_sampler_sigmas(&p->scheduler, &g->sampler),
         .steps = g->sampler.steps,
         .eta = g->sampler.eta,
         .guidance = g->guidance,

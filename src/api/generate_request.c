@@ -16,7 +16,8 @@ static sp_status choose_sampler(sp_generation *g)
     const sp_scheduler_config *scheduler = &g->pipeline->scheduler;
     g->sampler.kind = sp_sampler_for(scheduler);
     if (o->sampler) SP_TRY(sp_sampler_kind_of(o->sampler, &g->sampler.kind));
-    SP_TRY(sp_sampler_check(scheduler, g->sampler.kind));
+    if (o->sigmas) SP_TRY(sp_sigmas_of(o->sigmas, &g->sampler.sigmas));
+    SP_TRY(sp_sampler_check(scheduler, &g->sampler));
     int64_t steps = o->steps ? o->steps : sp_sampler_steps_for(scheduler, g->sampler.kind);
     if (steps < 1 || steps > SP_MAX_TIMESTEPS)
         return sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps);
@@ -150,7 +151,7 @@ static sp_status load_all_noise(sp_generation *g)
     sp_status status = g->given && g->given_steps ? SP_OK : SP_MEMORY;
     for (int i = 0; i <= sampler.count && !status; i++) {
         char name[32];
-        if (i > 0 && sampler.step[i - 1].fresh == 0) continue;
+        if (i > 0 && sampler.step[i - 1].next.fresh == 0) continue;
         snprintf(name, sizeof name, "noise.%d", i);
         status = load_noise(g, name, &g->given[i]);
         g->given_steps[i] = &g->given[i];

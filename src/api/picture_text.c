@@ -11,9 +11,16 @@
 
 /* Names that A1111's web interface gives to the same samplers. */
 static const char *const a1111_names[SP_SAMPLER_COUNT] = {
+    [SP_SAMPLER_DPMPP_2M_SDE] = "DPM++ 2M SDE",
+    [SP_SAMPLER_UNIPC] = "UniPC",
+    [SP_SAMPLER_EULER_A] = "Euler a",
+    [SP_SAMPLER_HEUN] = "Heun",
     [SP_SAMPLER_LCM] = "LCM",     [SP_SAMPLER_DDIM] = "DDIM", [SP_SAMPLER_DPMPP_2M] = "DPM++ 2M",
     [SP_SAMPLER_EULER] = "Euler", [SP_SAMPLER_TCD] = "TCD",
 };
+
+static const char *const a1111_schedules[] = {
+    [SP_SIGMAS_KARRAS] = "Karras", [SP_SIGMAS_EXPONENTIAL] = "Exponential"};
 
 uint64_t sp_model_hash(const sp_tensor_file *file)
 {
@@ -79,8 +86,12 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     prompt += strspn(prompt, " \t\r\n"); /* the text begins with its first word */
     if (*prompt) sp_string_append_format(&s, "%s\n", prompt);
     if (negative && *negative) sp_string_append_format(&s, "Negative prompt: %s\n", negative);
-    sp_string_append_format(&s, "Steps: %d, Sampler: %s, CFG scale: %g", f->steps,
-                            a1111_names[f->sampler], f->guidance);
+    /* the schedule is a part of the sampler's name for older readers, and a word of its own for newer */
+    const char *schedule = f->sigmas > SP_SIGMAS_NORMAL ? a1111_schedules[f->sigmas] : NULL;
+    sp_string_append_format(&s, "Steps: %d, Sampler: %s%s%s", f->steps, a1111_names[f->sampler],
+                            schedule ? " " : "", schedule ? schedule : "");
+    if (schedule) sp_string_append_format(&s, ", Schedule type: %s", schedule);
+    sp_string_append_format(&s, ", CFG scale: %g", f->guidance);
     if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
     sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s", (long long)f->width,
                             (long long)f->height, hash);
@@ -119,6 +130,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     bad |= json_object_set_new(o, "prompt", json_string(prompt));
     if (negative) bad |= json_object_set_new(o, "negative_prompt", json_string(negative));
     bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));
+    if (f->sigmas) bad |= json_object_set_new(o, "sigmas", json_string(sp_sigmas_name(f->sigmas)));
     bad |= json_object_set_new(o, "steps", json_integer(f->steps));
     if (f->sampler == SP_SAMPLER_TCD) bad |= json_object_set_new(o, "eta", json_real(f->eta));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));

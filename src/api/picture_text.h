@@ -14,6 +14,7 @@ typedef struct {
     const char *prompt;
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;
+    sp_sigmas sigmas; /* sp_sampler_sigmas */
     int steps;
     double eta; /* of tcd */
     double guidance;

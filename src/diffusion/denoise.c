@@ -155,7 +155,8 @@ static sp_status set_prompts(sp_pipeline *p, const sp_denoise_request *r, int64_
 /* ---- the loop ---- */
 
 typedef struct {
-    sp_tensor z, previous, fresh; /* [batch,C,h,w] */
+    sp_tensor z, fresh;  /* [batch,C,h,w] */
+    sp_tensor kept;      /* [kept * batch,C,h,w], the sampler's */
     int64_t done, total;          /* steps of batches, for the report */
 } denoise_state;
 
@@ -199,7 +200,7 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
     SP_TRY(set_all(run, "timestep", batch, step->timestep));
     SP_TRY(sp_run_execute(run));
     SP_TRY(sp_run_get_output(run, "m", &m));
-    sp_sampler_advance(sampler, i, s->z.data, m.data, s->previous.data, s->fresh.data,
+    sp_sampler_advance(sampler, i, s->z.data, m.data, s->kept.data, s->fresh.data,
                        sp_tensor_count(&s->z));
     sp_tensor_free(&m);
     return SP_OK;
@@ -214,7 +215,7 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
     SP_TRY(set_prompts(p, r, first, s->z.shape.dim[0]));
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
-        if (sampler->step[i].fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
+        if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
         SP_TRY(run_step(p, sampler, i, s));
         sp_report(callbacks, "denoising", ++s->done, s->total, NULL);
     }
@@ -285,8 +286,9 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     denoise_state s = {.total = (count + batch - 1) / batch * sampler->count};
     sp_shape shape = sp_shape_of(batch, p->unet_config.in_channels, r->height, r->width);
     sp_status status = sp_tensor_create(SP_F32, shape, &s.z);
-    if (!status) status = sp_tensor_create(SP_F32, shape, &s.previous);
     if (!status) status = sp_tensor_create(SP_F32, shape, &s.fresh);
+    shape.dim[0] = batch * sampler->kept;
+    if (!status && sampler->kept) status = sp_tensor_create(SP_F32, shape, &s.kept);
     shape.dim[0] = count;
     if (!status) status = sp_tensor_create(SP_F32, shape, latents);
     size_t one = sp_tensor_bytes(&s.z) / (size_t)batch;
@@ -297,7 +299,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
         if (!status) memcpy((char *)latents->data + (size_t)first * one, s.z.data, (size_t)n * one);
     }
     sp_tensor_free(&s.z);
-    sp_tensor_free(&s.previous);
+    sp_tensor_free(&s.kept);
     sp_tensor_free(&s.fresh);
     return status;
 }

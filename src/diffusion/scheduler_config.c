@@ -11,12 +11,18 @@
 
 enum {
     DPM = SP_SAMPLER_BIT(DPMPP_2M),
+    SDE = SP_SAMPLER_BIT(DPMPP_2M_SDE),
+    UNIPC = SP_SAMPLER_BIT(UNIPC),
     EULER = SP_SAMPLER_BIT(EULER),
+    EULER_A = SP_SAMPLER_BIT(EULER_A),
+    HEUN = SP_SAMPLER_BIT(HEUN),
     LCM = SP_SAMPLER_BIT(LCM),
     TCD = SP_SAMPLER_BIT(TCD),
     DDIM = SP_SAMPLER_BIT(DDIM),
-    CLIPPED = LCM | TCD | DDIM, /* have clip_sample and thresholding */
-    SPACED = DPM | EULER | DDIM /* have timestep_spacing */
+    CLIPPED = LCM | TCD | DDIM, /* clip their estimates if asked to */
+    MULTI = DPM | SDE | UNIPC,
+    SIGMAS = MULTI | EULER | HEUN,       /* take Karras' sigmas and the like */
+    SPACED = SIGMAS | EULER_A | DDIM     /* have timestep_spacing */
 };
 
 /* ---- keys ---- */
@@ -27,21 +33,22 @@ typedef struct {
     unsigned heeded_by;
 } demand_rule;
 static const demand_rule demand_rules[] = {
-    {"clip_sample", NULL, CLIPPED},
-    {"thresholding", NULL, CLIPPED | DPM},
+    {"clip_sample", NULL, CLIPPED | HEUN},
+    {"thresholding", NULL, CLIPPED | MULTI},
     {"timestep_scaling", "10", LCM},
     {"interpolation_type", "\"linear\"", EULER},
     {"timestep_type", "\"discrete\"", EULER},
-    {"sigma_min", NULL, EULER},
-    {"sigma_max", NULL, EULER},
-    {"use_karras_sigmas", NULL, EULER | DPM},
-    {"use_exponential_sigmas", NULL, EULER | DPM},
-    {"use_beta_sigmas", NULL, EULER | DPM},
-    {"use_lu_lambdas", NULL, DPM},
-    {"use_flow_sigmas", NULL, DPM},
-    {"use_dynamic_shifting", NULL, DPM},
-    {"lambda_min_clipped", NULL, DPM},
-    {"solver_order", "2", DPM},
+    {"sigma_min", NULL, EULER | UNIPC},
+    {"sigma_max", NULL, EULER | UNIPC},
+    {"use_beta_sigmas", NULL, SIGMAS},
+    {"use_lu_lambdas", NULL, DPM | SDE},
+    {"use_flow_sigmas", NULL, MULTI},
+    {"use_dynamic_shifting", NULL, MULTI},
+    {"shift_terminal", NULL, UNIPC},
+    {"lambda_min_clipped", NULL, DPM | SDE},
+    {"predict_x0", "true", UNIPC},
+    {"disable_corrector", "[]", UNIPC},
+    {"solver_p", NULL, UNIPC},
 };
 
 /* Keys that are read below, and keys of no consequence for the samplers here or only together with
@@ -50,9 +57,9 @@ static const char *const plain_keys[] = {
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type",
     "timestep_spacing", "steps_offset", "set_alpha_to_one", "original_inference_steps",
     "final_sigmas_type", "lower_order_final", "euler_at_final", "algorithm_type", "solver_type",
-    "skip_prk_steps", "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value",
-    "variance_type", "flow_shift", "time_shift_type", "predict_x0", "disable_corrector", "solver_p",
-    "shift_terminal", "trained_betas", "rescale_betas_zero_snr"};
+    "solver_order", "use_karras_sigmas", "use_exponential_sigmas", "skip_prk_steps",
+    "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "variance_type",
+    "flow_shift", "time_shift_type", "trained_betas", "rescale_betas_zero_snr"};
 
 /* Whose an unknown key is. */
 static const struct {
@@ -62,8 +69,11 @@ static const struct {
     {"LCMScheduler", LCM},
     {"TCDScheduler", TCD},
     {"DDIMScheduler", DDIM},
-    {"DPMSolverMultistepScheduler", DPM},
+    {"DPMSolverMultistepScheduler", DPM | SDE},
+    {"UniPCMultistepScheduler", UNIPC},
     {"EulerDiscreteScheduler", EULER},
+    {"EulerAncestralDiscreteScheduler", EULER_A},
+    {"HeunDiscreteScheduler", HEUN},
 };
 
 static unsigned samplers_of(const char *class_name)
@@ -83,7 +93,7 @@ static void shorten(char *out, size_t size, const char *text)
 }
 
 static sp_status add_demand(sp_scheduler_config *out, const char *key, const json_t *value,
-                            unsigned heeded_by)
+                            unsigned heeded_by, unsigned done_by)
 {
     if (out->demands == SP_MOST_DEMANDS)
         return sp_fail(SP_UNSUPPORTED, "%s: more than %d keys ask for what is not supported, the last \"%.64s\"",
@@ -94,6 +104,9 @@ static sp_status add_demand(sp_scheduler_config *out, const char *key, const jso
     shorten(demand->key, sizeof demand->key, key);
     shorten(demand->value, sizeof demand->value, text);
     demand->heeded_by = heeded_by;
+    demand->done_by = done_by;
+    demand->of_sigmas = strcmp(key, "use_beta_sigmas") == 0 || strcmp(key, "use_karras_sigmas") == 0 ||
+                        strcmp(key, "use_exponential_sigmas") == 0;
     sp_json_text_free(text);
     return SP_OK;
 }
@@ -128,7 +141,7 @@ static sp_status read_demand(const char *key, const json_t *value, const char *c
     for (size_t i = 0; i < sizeof demand_rules / sizeof *demand_rules; i++)
         if (strcmp(key, demand_rules[i].key) == 0) rule = demand_rules[i];
     SP_TRY(is_usual(value, rule.usual, &usual));
-    return usual ? SP_OK : add_demand(out, key, value, rule.heeded_by);
+    return usual ? SP_OK : add_demand(out, key, value, rule.heeded_by, 0);
 }
 
 static sp_status read_demands(const json_t *config, const char *class_name, sp_scheduler_config *out)
@@ -162,7 +175,7 @@ static sp_status read_choice(const json_t *config, const char *key, const char *
     SP_TRY(find_choice(config, key, choices, count, fallback, out->where, choice));
     if (*choice != -2) return SP_OK;
     *choice = fallback;
-    return add_demand(out, key, json_object_get(config, key), heeded_by);
+    return add_demand(out, key, json_object_get(config, key), heeded_by, 0);
 }
 
 static sp_status refuse(const json_t *config, const char *key, const sp_scheduler_config *out)
@@ -200,21 +213,55 @@ static sp_status read_noise_schedule(const json_t *config, sp_scheduler_config *
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
+/* diffusers reads other classes' settings as these: DEIS's algorithm and logrho as DPM-Solver++'s own, UniPC's
+ * types as the midpoint, DPM-Solver's as bh2. */
+static sp_status read_solver(const json_t *config, sp_scheduler_config *out)
+{
+    static const char *const algorithms[] = {"dpmsolver++", "deis", "sde-dpmsolver++"};
+    static const char *const solvers[] = {"midpoint", "logrho", "bh1", "bh2", "heun"};
+    int algorithm, solver;
+    int64_t order;
+    SP_TRY(read_choice(config, "algorithm_type", algorithms, 3, 0, DPM | SDE, out, &algorithm));
+    SP_TRY(read_choice(config, "solver_type", solvers, 5, 0, MULTI, out, &solver));
+    SP_TRY(sp_json_int(config, "solver_order", 2, out->where, &order));
+    out->sde = algorithm == 2;
+    out->solver_bh1 = solver == 2;
+    out->solver_heun = solver == 4;
+    out->solver_order = order >= 1 && order <= SP_MOST_ORDERS ? (int)order : 2;
+    if (out->sde) SP_TRY(add_demand(out, "algorithm_type", json_object_get(config, "algorithm_type"), 0, SDE));
+    if (out->solver_heun) SP_TRY(add_demand(out, "solver_type", json_object_get(config, "solver_type"), 0, MULTI));
+    if (order == 2) return SP_OK;
+    /* diffusers' form of order 3 of the stochastic equation is not consistent: its D2 has the weight -1 for h = 0 */
+    unsigned refused = order < 1 || order > SP_MOST_ORDERS ? MULTI : order == 3 ? SDE : 0;
+    return add_demand(out, "solver_order", json_object_get(config, "solver_order"), refused, MULTI & ~refused);
+}
+
+static sp_status read_sigmas(const json_t *config, sp_scheduler_config *out)
+{
+    static const char *const keys[] = {"use_karras_sigmas", "use_exponential_sigmas"};
+    static const sp_sigmas values[] = {SP_SIGMAS_KARRAS, SP_SIGMAS_EXPONENTIAL};
+    out->sigmas = SP_SIGMAS_NORMAL;
+    for (int i = 0; i < 2; i++) {
+        bool wanted;
+        SP_TRY(sp_json_bool(config, keys[i], false, out->where, &wanted));
+        if (!wanted) continue;
+        unsigned refused = out->sigmas == SP_SIGMAS_NORMAL ? 0 : SIGMAS; /* not both */
+        SP_TRY(add_demand(out, keys[i], json_object_get(config, keys[i]), refused, SIGMAS & ~refused));
+        out->sigmas = values[i];
+    }
+    return SP_OK;
+}
+
 static sp_status read_sampling(const json_t *config, sp_scheduler_config *out)
 {
     static const char *const spacings[] = {"leading", "linspace", "trailing"};
     static const char *const finals[] = {"zero", "sigma_min"};
-    static const char *const algorithms[] = {"dpmsolver++",
-                                             "deis"}; /* diffusers reads DEIS's settings as these */
-    static const char *const solvers[] = {"midpoint", "logrho", "bh1", "bh2"};
     const char *where = out->where;
     int64_t offset, original;
-    int spacing, final, unused;
+    int spacing, final;
     int64_t last = out->schedule.timesteps - 1;
     SP_TRY(read_choice(config, "timestep_spacing", spacings, 3, -1, SPACED, out, &spacing));
-    SP_TRY(read_choice(config, "final_sigmas_type", finals, 2, 0, EULER | DPM, out, &final));
-    SP_TRY(read_choice(config, "algorithm_type", algorithms, 2, 0, DPM, out, &unused));
-    SP_TRY(read_choice(config, "solver_type", solvers, 4, 0, DPM, out, &unused));
+    SP_TRY(read_choice(config, "final_sigmas_type", finals, 2, 0, MULTI | EULER, out, &final));
     SP_TRY(sp_config_int(config, "steps_offset", 0, 0, last, where, &offset));
     SP_TRY(sp_config_int(config, "original_inference_steps",
                          out->schedule.timesteps < 50 ? out->schedule.timesteps : 50, 1,
@@ -263,6 +310,8 @@ sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_s
         return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", out->where, class_name);
     SP_TRY(read_noise_schedule(config, out));
     SP_TRY(read_sampling(config, out));
+    SP_TRY(read_solver(config, out));
+    SP_TRY(read_sigmas(config, out));
     SP_TRY(read_demands(config, class_name, out));
     bool zero_snr;
     SP_TRY(sp_json_bool(config, "rescale_betas_zero_snr", false, out->where, &zero_snr));

@@ -16,18 +16,23 @@ typedef enum {
     SP_SPACING_TRAILING
 } sp_timestep_spacing;
 
+/* How sigmas are spread. OWN: as somebody else says. */
+typedef enum { SP_SIGMAS_OWN, SP_SIGMAS_NORMAL, SP_SIGMAS_KARRAS, SP_SIGMAS_EXPONENTIAL } sp_sigmas;
+
 /* Models made for few steps, in which guidance is distilled: by their scheduler's class
  * LCMScheduler or TCDScheduler; a DDIMScheduler with the key "_distilled_steps", which diffusers
  * passes over, is one that steps with DDIM along its phases or its grid (pcm, progressive). */
 typedef enum { SP_STUDENT_NONE, SP_STUDENT_LCM, SP_STUDENT_TCD, SP_STUDENT_DDIM } sp_student_kind;
 
-/* A key that asks for what is not done here. Samplers that would heed it refuse the file, the others
- * pass it over as diffusers' classes pass over what they do not have. */
+/* A key that asks for what is not done here, or by some samplers alone. Samplers that would heed it and
+ * cannot refuse the file, the others pass it over as diffusers' classes pass over what they do not
+ * have. */
 typedef struct {
     char key[48], value[48]; /* as in the file, shortened; the value as JSON */
-    unsigned heeded_by;      /* SP_SAMPLER_BIT */
+    unsigned heeded_by, done_by; /* SP_SAMPLER_BIT; those that cannot, those that do as it says */
+    bool of_sigmas; /* nothing to those who are told other sigmas */
 } sp_scheduler_demand;
-enum { SP_MOST_DEMANDS = 24 };
+enum { SP_MOST_DEMANDS = 24, SP_MOST_ORDERS = 3 };
 
 typedef struct {
     char where[256]; /* the file, for messages; of a longer path the end */
@@ -38,8 +43,14 @@ typedef struct {
     int steps_offset;       /* added to leading timesteps */
     bool alpha_to_one;      /* DDIM ends at abar = 1, else at abar[0] */
     int original_steps;     /* M: the grid of lcm and tcd is taken from M equidistant timesteps */
-    bool final_sigma_min;   /* DPM-Solver++ and Euler end at the sigma of timestep 0, not at 0 */
-    bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order */
+    sp_sigmas sigmas;       /* NORMAL: those of the timesteps */
+    bool final_sigma_min;   /* DPM-Solver++, UniPC and Euler end at the sigma of timestep 0, not at 0 */
+    int solver_order;       /* of DPM-Solver++ and UniPC, 1 to SP_MOST_ORDERS */
+    bool sde;               /* the file asks for DPM-Solver++ of the stochastic equation */
+    bool solver_heun;       /* DPM-Solver++ of order 2: Heun's form, not the midpoint's */
+    bool solver_bh1;        /* UniPC: B(h) = h, not e^h - 1 */
+    bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order; UniPC: the last steps are of
+                               lower order whatever their number */
     bool euler_at_final;    /* DPM-Solver++: the last step is first order */
     int demands;
     sp_scheduler_demand demand[SP_MOST_DEMANDS];

@@ -71,18 +71,11 @@ sp_status sp_evaluation_row_of(const sp_evaluation *e, const sp_contestant *c,
     return status;
 }
 
-static bool draws_fresh_noise(const sp_row_request *r)
-{
-    const sp_sampler_options *o = &r->sampler;
-    bool fresh = o->kind == SP_SAMPLER_LCM || (o->kind == SP_SAMPLER_TCD && o->eta > 0);
-    return fresh && o->steps > 1 && !o->deterministic;
-}
-
 static sp_status ode_error(const sp_contestant *c, const sp_row_request *r,
                            const sp_callbacks *callbacks, const sp_tensor *latents, double *out)
 {
     if (!r->references) return SP_OK;
-    if (!draws_fresh_noise(r)) return sp_ode_error(latents, r->references, out);
+    if (!sp_sampler_draws(&r->sampler)) return sp_ode_error(latents, r->references, out);
     sp_tensor chain;
     SP_TRY(draw(c, r, true, callbacks, &chain));
     sp_status status = sp_ode_error(&chain, r->references, out);

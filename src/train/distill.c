@@ -396,7 +396,8 @@ static sp_status distill(distillation *d)
     const sp_pipeline_options parts = {
         .parts = SP_PART_UNET, .prediction = o->prediction, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
-    SP_TRY(sp_sampler_check(&d->teacher->scheduler, SP_SAMPLER_DDIM)); /* the solver on the teacher's paths */
+    const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
+    SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.schedule));
     SP_TRY(configure_student(d));
     if (!o->dry_run && o->rank == 0)

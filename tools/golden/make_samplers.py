@@ -4,15 +4,20 @@ import os
 from types import SimpleNamespace
 
 import torch
-from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler,
-                       StableDiffusionImg2ImgPipeline, TCDScheduler, UNet2DConditionModel)
-from diffusers.schedulers import scheduling_lcm, scheduling_tcd
+from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler,
+                       HeunDiscreteScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, TCDScheduler,
+                       UNet2DConditionModel, UniPCMultistepScheduler)
+from diffusers.schedulers import (scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete, scheduling_lcm,
+                                  scheduling_tcd)
 
 import distill
 from common import ROOT, case_folder, generator, random_tensor, write_json, write_tensors
 
 KINDS = {"lcm": LCMScheduler, "ddim": DDIMScheduler, "dpm++2m": DPMSolverMultistepScheduler,
-         "euler": EulerDiscreteScheduler, "tcd": TCDScheduler}
+         "dpm++2m-sde": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler, "euler": EulerDiscreteScheduler,
+         "euler-a": EulerAncestralDiscreteScheduler, "heun": HeunDiscreteScheduler, "tcd": TCDScheduler}
+DRAWING = ("lcm", "tcd", "euler-a", "dpm++2m-sde")  # add noise after each step but the last
+DRAWING_MODULES = (scheduling_lcm, scheduling_tcd, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep)
 
 # the scheduler files of SD1.5 and SD2.1
 SD1 = {
@@ -67,6 +72,55 @@ TCD_CASES = {
     "sampler-tcd-v": ("tcd", SD2, [(4, 1.0, None, 0.3)]),
 }
 
+KARRAS, EXPONENTIAL = {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}
+SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
+
+# The rest of what people use. folder: (sampler, scheduler_config.json, [(steps, guidance[, strength])])
+MORE_CASES = {
+    "sampler-euler-a": ("euler-a", SD1, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-euler-a-v": ("euler-a", SD2, [(2, 1.0), (4, 2.0), (5, 1.0, 0.8)]),
+    "sampler-euler-a-leading": ("euler-a", {**SD1, "timestep_spacing": "leading"}, [(4, 1.0), (5, 1.0, 0.6)]),
+    "sampler-heun": ("heun", SD1, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-heun-v": ("heun", SD2, [(2, 1.0), (4, 1.0), (20, 1.0), (5, 1.0, 0.8)]),
+    "sampler-heun-trailing": ("heun", {**SD1, "timestep_spacing": "trailing"}, [(4, 1.0), (5, 1.0, 0.6)]),
+    "sampler-unipc": ("unipc", SD1, [(1, 1.0), (2, 1.0), (3, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-unipc-v": ("unipc", SD2, [(2, 1.0), (4, 2.0), (20, 1.0), (5, 1.0, 0.8)]),
+    "sampler-unipc-leading": ("unipc", {**SD1, "timestep_spacing": "leading"}, [(4, 1.0), (5, 1.0, 0.6)]),
+    "sampler-unipc-3": ("unipc", {**SD1, "solver_order": 3}, [(2, 1.0), (4, 1.0), (10, 1.0), (10, 1.0, 0.6)]),
+    # bh1 of diffusers ends in NaN where the last sigma is 0
+    "sampler-unipc-bh1": ("unipc", {**SD1, **SIGMA_MIN, "solver_order": 3, "solver_type": "bh1"}, [(4, 1.0), (10, 1.0)]),
+    "sampler-unipc-1": ("unipc", {**SD1, "solver_order": 1}, [(4, 1.0)]),
+    "sampler-unipc-full": ("unipc", {**SD1, **SIGMA_MIN, "lower_order_final": False}, [(4, 1.0), (10, 1.0)]),
+    "sampler-sde": ("dpm++2m-sde", SD1, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-sde-v": ("dpm++2m-sde", SD2, [(2, 1.0), (4, 1.0), (5, 1.0, 0.8)]),
+    "sampler-sde-heun": ("dpm++2m-sde", {**SD1, **SIGMA_MIN, "solver_type": "heun"}, [(4, 1.0), (16, 1.0)]),
+    "sampler-dpm-3": ("dpm++2m", {**SD1, "solver_order": 3}, [(2, 1.0), (3, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-dpm-3-full": ("dpm++2m", {**SD2, **SIGMA_MIN, "solver_order": 3, "lower_order_final": False}, [(4, 1.0), (10, 1.0)]),
+    "sampler-dpm-1": ("dpm++2m", {**SD1, "solver_order": 1}, [(4, 1.0)]),
+    "sampler-dpm-heun": ("dpm++2m", {**SD1, **SIGMA_MIN, "solver_type": "heun", "euler_at_final": True}, [(4, 1.0), (16, 1.0)]),
+    "sampler-euler-karras": ("euler", {**SD1, **KARRAS}, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-euler-karras-v": ("euler", {**SD2, **KARRAS, **SIGMA_MIN}, [(4, 2.0), (20, 1.0)]),
+    "sampler-euler-karras-leading": ("euler", {**SD1, **KARRAS, "timestep_spacing": "leading"}, [(4, 1.0), (5, 1.0, 0.6)]),
+    "sampler-euler-exponential": ("euler", {**SD1, **EXPONENTIAL}, [(1, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-heun-karras": ("heun", {**SD1, **KARRAS}, [(2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-heun-exponential": ("heun", {**SD2, **EXPONENTIAL}, [(4, 1.0), (10, 1.0)]),
+    "sampler-dpm-karras": ("dpm++2m", {**SD1, **KARRAS}, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-dpm-karras-v": ("dpm++2m", {**SD2, **KARRAS}, [(4, 1.0), (20, 1.0)]),
+    "sampler-dpm-exponential": ("dpm++2m", {**SD1, **EXPONENTIAL}, [(1, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-sde-karras": ("dpm++2m-sde", {**SD1, **KARRAS}, [(2, 1.0), (8, 1.0), (10, 1.0, 0.6)]),
+    "sampler-sde-exponential": ("dpm++2m-sde", {**SD2, **EXPONENTIAL}, [(8, 1.0)]),
+    "sampler-unipc-karras": ("unipc", {**SD1, **KARRAS}, [(2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
+    "sampler-unipc-exponential": ("unipc", {**SD2, **EXPONENTIAL}, [(4, 1.0), (10, 1.0)]),
+}
+
+# All noise from PyTorch's generators, one of each sample, with seeds 11 and 12.
+SEED = 11
+SEED_CASES = {
+    "sampler-seed-lcm": ("lcm", SD1, [(4, 1.0)]),
+    "sampler-seed-euler-a": ("euler-a", SD1, [(4, 1.0), (5, 1.0, 0.6)]),
+    "sampler-seed-sde": ("dpm++2m-sde", {**SD1, **KARRAS}, [(4, 1.0), (5, 1.0, 0.6)]),
+}
+
 # Latents that are odd at every level of the UNet, and not square.
 ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
 
@@ -76,7 +130,8 @@ def make_scheduler(kind, folder, steps, strength=None):
     timesteps that are gone through."""
     with open(os.path.join(folder, "scheduler_config.json")) as f:
         config = json.load(f)
-    scheduler = KINDS[kind].from_config(config)
+    more = {"algorithm_type": "sde-dpmsolver++"} if kind == "dpm++2m-sde" else {}
+    scheduler = KINDS[kind].from_config(config, **more)
     abar = distill.alphas_cumprod(config["beta_schedule"], config["beta_start"], config["beta_end"])
     scheduler.alphas_cumprod = abar
     if kind in ("ddim", "lcm") and not scheduler.config.set_alpha_to_one:
@@ -92,12 +147,23 @@ def make_scheduler(kind, folder, steps, strength=None):
     return scheduler, scheduler.timesteps
 
 
+def generators(count):
+    return [torch.Generator().manual_seed(SEED + i) for i in range(count)]
+
+
+def draw(shape, generator):
+    """What diffusers draws for a model in float32."""
+    return torch.cat([torch.randn((1, *shape[1:]), generator=g) for g in generator])
+
+
 @torch.no_grad()
 def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, eta):
-    """The loop of StableDiffusionPipeline; noise[1:] are what LCMScheduler and TCDScheduler add after each step but the last.
+    """The loop of StableDiffusionPipeline; noise[1:] are what schedulers of DRAWING add after each step but the last, which has
+    the factor 0 where it ends without noise.
     image: clean latents to start from, or None. eta: TCDScheduler's, or None."""
     fresh = iter(noise[1:])
-    scheduling_lcm.randn_tensor = scheduling_tcd.randn_tensor = lambda *args, **kwargs: next(fresh)
+    for module in DRAWING_MODULES:
+        module.randn_tensor = lambda *args, **kwargs: next(fresh, torch.zeros_like(noise[0]))
     more = {} if eta is None else {"eta": eta}
     uncond = uncond.expand_as(context)
     if image is None:
@@ -115,7 +181,7 @@ def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, 
     return z
 
 
-def write_case(name, seed, kind, config, runs, unets, size=(8, 8)):
+def write_case(name, seed, kind, config, runs, unets, size=(8, 8), seeded=False):
     folder = case_folder(name)
     write_json(os.path.join(folder, "scheduler_config.json"), config)
     case = {"sampler": kind, "unet": "../unet-demo", "runs": []}
@@ -123,7 +189,10 @@ def write_case(name, seed, kind, config, runs, unets, size=(8, 8)):
         strength, eta = [s for s in rest[:1] if s is not None], rest[1] if len(rest) > 1 else None
         g = generator(seed + i)
         context, uncond = random_tensor(g, 2, 7, 24), random_tensor(g, 1, 7, 24)
-        noise = [random_tensor(g, 2, 4, *size) for _ in range(steps if kind in ("lcm", "tcd") else 1)]
+        torch_generators = generators(2) if seeded else None
+        draws = steps + (config.get("final_sigmas_type") == "sigma_min") if kind in DRAWING else 1
+        noise = [draw((2, 4, *size), torch_generators) if seeded else random_tensor(g, 2, 4, *size)
+                 for _ in range(draws)]
         image = random_tensor(g, 2, 4, *size) if strength else None
         result = {}
         for dtype, unet in unets.items():
@@ -135,10 +204,10 @@ def write_case(name, seed, kind, config, runs, unets, size=(8, 8)):
         file = f"steps{steps}_guidance{guidance:g}{''.join(f'_strength{s:g}' for s in strength)}"
         file += ".safetensors" if eta is None else f"_eta{eta:g}.safetensors"
         write_tensors(os.path.join(folder, file), {
-            **{f"noise.{j}": n for j, n in enumerate(noise)}, "context": context, "uncond": uncond,
+            **({} if seeded else {f"noise.{j}": n for j, n in enumerate(noise)}), "context": context, "uncond": uncond,
             **({"image": image} if strength else {}), "timesteps": timesteps, "latents": exact.float()})
         case["runs"].append({"file": file, "steps": steps, "guidance": guidance, **({"strength": strength[0]} if strength else {}),
-                             **({} if eta is None else {"eta": eta}),
+                             **({} if eta is None else {"eta": eta}), **({"seed": SEED} if seeded else {}),
                              "float32_against_float64": float(f"{rounding:.1e}")})
         shown = timesteps.tolist()
         print(f"{name} {steps} {guidance:g}: rms {exact.square().mean().sqrt():.3f} rounding {rounding:.1e}"
@@ -154,6 +223,10 @@ def main():
         write_case(name, 600 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(TCD_CASES.items()):
         write_case(name, 1000 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(MORE_CASES.items()):
+        write_case(name, 2000 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(SEED_CASES.items()):
+        write_case(name, 3000 + 10 * i, kind, config, runs, unets, seeded=True)
     for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
         write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 

@@ -1,0 +1,122 @@
+/* Timesteps and sigmas: the points that a sampler steps through. */
+#include <math.h>
+#include "diffusion/sampler_parts.h"
+
+int sp_sampler_part_of(int count, const sp_sampler_options *options)
+{
+    return options->strength > 0 ? (int)(count * options->strength) : count;
+}
+
+/* ---- timesteps ---- */
+
+/* `points` timesteps, highest first, of which the first `count` are used; rounding halves to even, as
+ * NumPy does. */
+static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacing, int points, int count,
+                   bool rounded, sp_grid_point *point)
+{
+    int timesteps = config->schedule.timesteps;
+    /* NumPy's arange(T, 0, -T/n) adds multiples of the difference of its first two elements. */
+    double trailing = ((double)timesteps - (double)timesteps / count) - (double)timesteps;
+    double linear = points > 1 ? (double)(timesteps - 1) / (points - 1) : 0;
+    for (int i = 0; i < count; i++) {
+        int back = points - 1 - i;
+        double t = back * linear;
+        if (points > 1 && back == points - 1) t = timesteps - 1;
+        if (spacing == SP_SPACING_LEADING) t = (double)back * (timesteps / points) + config->steps_offset;
+        if (spacing == SP_SPACING_TRAILING) t = rint((double)timesteps + i * trailing) - 1;
+        point[i].timestep = rounded ? rint(t) : (double)(float)t;
+    }
+}
+
+/* From the lowest `original` of M equidistant training timesteps, k-1, 2k-1, ..., as evenly as can be. */
+static void own_timesteps(const sp_sampler_grid *grid, int original)
+{
+    const sp_sampler_options *options = grid->options;
+    int k = grid->config->schedule.timesteps / grid->config->original_steps;
+    double stride = options->old_grid ? original / options->steps : (double)original / options->steps;
+    for (int i = 0; i < options->steps; i++)
+        grid->point[i].timestep = (original - (int)floor(i * stride)) * k - 1;
+}
+
+static void set_timesteps(const sp_sampler_grid *grid, unsigned flags)
+{
+    const sp_scheduler_config *config = grid->config;
+    sp_sampler_kind kind = grid->options->kind;
+    sp_timestep_spacing spacing = config->spacing;
+    if (spacing == SP_SPACING_OWN) spacing = kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
+    int more = flags & SP_GRID_ONE_MORE && spacing != SP_SPACING_TRAILING;
+    if (flags & SP_GRID_OWN)
+        own_timesteps(grid, kind == SP_SAMPLER_LCM ? sp_sampler_part_of(config->original_steps, grid->options)
+                                                   : config->original_steps);
+    else
+        spread(config, spacing, grid->steps + more, grid->steps,
+               !(flags & SP_GRID_SCALED) || spacing != SP_SPACING_LINSPACE, grid->point);
+}
+
+/* ---- sigmas ---- */
+
+static double ratio_of(double abar)
+{
+    return sqrt((1 - abar) / abar);
+}
+
+/* sqrt((1 - abar)/abar), linear between integer timesteps, as Euler's grid has it. */
+static double ratio_at(const sp_noise_schedule *schedule, double t)
+{
+    int below = (int)t;
+    double low = ratio_of(schedule->alphas_cumprod[below]);
+    if (below == t || below + 1 >= schedule->timesteps) return low;
+    return low + (ratio_of(schedule->alphas_cumprod[below + 1]) - low) * (t - below);
+}
+
+/* Between two ratios: Karras et al. 2022, equation 5 with rho = 7, or evenly in the logarithm. */
+static double sigma_between(sp_sigmas sigmas, double highest, double lowest, double part)
+{
+    const double rho = 7;
+    if (part == 0) return highest;
+    if (part == 1) return lowest;
+    if (sigmas == SP_SIGMAS_EXPONENTIAL) return exp(log(highest) + part * (log(lowest) - log(highest)));
+    double from = pow(highest, 1 / rho), to = pow(lowest, 1 / rho);
+    return pow(from + part * (to - from), rho);
+}
+
+/* Sigmas first, and for each the timestep that has it. DPM-Solver and UniPC go from one end of the
+ * schedule to the other and round: Karras' to the nearest, exponential ones down, but for what is a
+ * whole number up to rounding. The others go between the ends of their timesteps, and do not round. */
+static void set_sigmas(const sp_sampler_grid *grid, unsigned flags)
+{
+    const sp_noise_schedule *schedule = &grid->config->schedule;
+    bool whole = !(flags & SP_GRID_SCALED);
+    double highest = ratio_at(schedule, whole ? schedule->timesteps - 1 : grid->point[0].timestep);
+    double lowest = ratio_at(schedule, whole ? 0 : grid->point[grid->steps - 1].timestep);
+    for (int i = 0; i < grid->steps; i++) {
+        sp_grid_point *p = &grid->point[i];
+        p->ratio = sigma_between(grid->sigmas, highest, lowest, grid->steps > 1 ? (double)i / (grid->steps - 1) : 0);
+        p->alpha = 1 / sqrt(1 + p->ratio * p->ratio);
+        p->sigma = p->ratio * p->alpha;
+        double t = sp_schedule_timestep_of(schedule, -log(p->ratio));
+        p->timestep = !whole                              ? (double)(float)t
+                      : grid->sigmas == SP_SIGMAS_KARRAS ? rint(t)
+                                                          : floor(t + 1e-6);
+    }
+}
+
+sp_status sp_sampler_make_grid(sp_sampler_grid *grid, unsigned flags, const char *name)
+{
+    const sp_noise_schedule *schedule = &grid->config->schedule;
+    set_timesteps(grid, flags);
+    if (grid->point[0].timestep > schedule->timesteps - 1)
+        return sp_fail(SP_ARGUMENT, "%d steps of %s begin at timestep %g, and the model's last is %d", grid->steps,
+                       name, grid->point[0].timestep, schedule->timesteps - 1);
+    for (int i = 0; i < grid->steps; i++) {
+        sp_grid_point *p = &grid->point[i];
+        p->alpha = sp_schedule_alpha(schedule, p->timestep);
+        p->sigma = sp_schedule_sigma(schedule, p->timestep);
+        p->ratio = ratio_at(schedule, p->timestep);
+    }
+    if (grid->sigmas > SP_SIGMAS_NORMAL) set_sigmas(grid, flags);
+    double end = flags & SP_GRID_FINAL && grid->config->final_sigma_min ? ratio_at(schedule, 0) : 0;
+    double alpha = 1 / sqrt(1 + end * end);
+    grid->point[grid->steps] = (sp_grid_point){.alpha = alpha, .sigma = end * alpha, .ratio = end};
+    return SP_OK;
+}

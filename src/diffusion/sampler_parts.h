@@ -1,0 +1,57 @@
+/* What the files on samplers share. */
+#ifndef SP_DIFFUSION_SAMPLER_PARTS_H
+#define SP_DIFFUSION_SAMPLER_PARTS_H
+#include "diffusion/sampler.h"
+
+/* A point that a sampler steps from or to: z = alpha clean + sigma noise there. */
+typedef struct {
+    double timestep;
+    double alpha, sigma;
+    double ratio; /* sigma/alpha: the noise in the state z/alpha, and exp(-lambda) of DPM-Solver */
+} sp_grid_point;
+
+/* The steps of a sampler: from point[i] to point[i + 1], of which those from `first` on are taken. */
+typedef struct {
+    const sp_scheduler_config *config;
+    const sp_sampler_options *options;
+    sp_sigmas sigmas;
+    int steps, first;
+    sp_grid_point *point; /* steps + 1; the last is the end */
+} sp_sampler_grid;
+
+/* How a kind's grid is laid. */
+enum {
+    SP_GRID_OWN = 1,      /* timesteps from M points instead of all */
+    SP_GRID_ONE_MORE = 2, /* but for trailing ones, one point more, the lowest, is left out */
+    SP_GRID_SCALED = 4,   /* the state is z/alpha; linspace timesteps are not rounded */
+    SP_GRID_SIGMAS = 8,   /* takes Karras and exponential sigmas */
+    SP_GRID_FINAL = 16,   /* may end at the sigma of timestep 0 */
+};
+
+/* What is left of `count` when starting from a picture; truncated as diffusers does, so that 50 * .58
+ * is 28. */
+int sp_sampler_part_of(int count, const sp_sampler_options *options);
+/* Fills grid->point. `name` is the sampler's, for messages. SP_ARGUMENT if the first timestep is none of
+ * the model's. */
+sp_status sp_sampler_make_grid(sp_sampler_grid *grid, unsigned flags, const char *name);
+
+/* Adds `factor` times a combination. */
+void sp_combination_add(sp_combination *to, double factor, const sp_combination *what);
+/* The clean and the noise estimate of a network that sees z = alpha clean + sigma noise. */
+typedef struct {
+    sp_combination clean, noise;
+} sp_estimates;
+sp_estimates sp_sampler_estimates(const sp_sampler_grid *grid, double alpha, double sigma);
+
+/* The rows of step i into row[0..], whose number is returned; row->timestep and row->input_scale are set
+ * for the first. */
+int sp_lcm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_ddim_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_tcd_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_euler_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_euler_a_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_heun_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_dpm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+int sp_unipc_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
+
+#endif
