@@ -183,6 +183,27 @@ static void test_huge_global(void **state)
     assert_int_equal(munmap((void *)(uintptr_t)data, size), 0);
 }
 
+/* ---- headers that take hundreds of times their size ---- */
+
+static void test_dense_headers(void **state)
+{
+    enum { OBJECTS = 1 << 20 };
+    static const char begin[] = "{\"x\":[", end[] = "{}]}";
+    sp_string s = {0};
+    sp_tensor_file *file;
+    uint64_t length = sizeof begin - 1 + 3 * (uint64_t)OBJECTS + sizeof end - 1;
+    sp_string_append(&s, (const char *)&length, sizeof length); /* on a little-endian machine */
+    sp_string_append(&s, begin, sizeof begin - 1);
+    for (int i = 0; i < OBJECTS; i++)
+        sp_string_append(&s, "{},", 3);
+    sp_string_append(&s, end, sizeof end - 1);
+    assert_false(s.failed);
+    assert_ok(sp_write_file(in_folder(state, "dense.safetensors"), s.data, s.length));
+    sp_string_free(&s);
+    assert_status(sp_tensor_file_open(in_folder(state, "dense.safetensors"), &file), SP_UNSUPPORTED);
+    assert_message("the header has 1048579 brackets and 1048576 commas");
+}
+
 /* ---- a checkpoint's description ---- */
 
 static json_t *file_entry(json_int_t bytes)
@@ -251,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_huge_key),
         cmocka_unit_test(test_huge_global),
+        cmocka_unit_test_setup_teardown(test_dense_headers, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_described_files, make_test_folder, remove_test_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

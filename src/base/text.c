@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "base/memory.h"
 #include "base/visible.h"
@@ -124,8 +125,11 @@ struct sp_map {
 
 static uint64_t hash_text(const char *text)
 {
-    /* FNV-1a, then a final mix, because slots are taken from the low bits. */
-    uint64_t hash = 14695981039346656037u;
+    /* FNV-1a, then a final mix, because slots are taken from the low bits. It begins with random bits of the
+     * process, so that no file can have names that all fall into one slot; nothing depends on the order of slots. */
+    uint64_t hash;
+    memcpy(&hash, (const void *)getauxval(AT_RANDOM), sizeof hash);
+    hash ^= 14695981039346656037u;
     for (; *text; text++)
         hash = (hash ^ (unsigned char)*text) * 1099511628211u;
     return (hash ^ (hash >> 32)) * 0x9e3779b97f4a7c15u;

@@ -17,6 +17,7 @@ typedef struct {
     sp_map *storages; /* key -> sp_zip_entry */
     const char *folder; /* of an archive's entries: "NAME" in "NAME/data/KEY"; NULL: no archive */
     size_t copied;      /* bytes of tensors that are no views */
+    uint64_t named;     /* bytes of those that are contiguous */
 } reader;
 
 /* Of a tensor or of a word beside them; published names have about a hundred bytes. */
@@ -179,6 +180,15 @@ static bool is_contiguous(const layout *l)
     return true;
 }
 
+/* Tensors may share a storage, as tied weights do; a million that do would take a million times the file to read. */
+static sp_status allow_view(reader *r, const char *name, uint64_t bytes)
+{
+    enum { MOST_SHARED = 16 };
+    if (!__builtin_add_overflow(r->named, bytes, &r->named) && r->named / MOST_SHARED <= r->shard->size) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: the tensors up to \"%s\" share their storages so much that they have %d times "
+                   "the file's %zu bytes", r->shard->path, name, MOST_SHARED, r->shard->size);
+}
+
 /* Copies take no more memory than the file takes on the disk: one storage can be named by any
  * number of tensors. */
 static sp_status allow_copy(reader *r, const char *name, size_t bytes)
@@ -231,6 +241,7 @@ static sp_status place_tensor(reader *r, const char *name, const layout *l, sp_t
     /* The mapping is read-only; `owned` stays false, so nobody writes or frees through this. */
     out->data = (void *)(uintptr_t)data;
     if (is_contiguous(l)) {
+        SP_TRY(allow_view(r, name, bytes));
         if ((uintptr_t)data % size) SP_TRY(allow_copy(r, name, (size_t)bytes));
         return sp_tensor_file_align(r->file, out);
     }
