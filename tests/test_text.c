@@ -596,6 +596,77 @@ static void test_allocation_failures(void **state)
     sp_free(saved);
 }
 
+enum { MANY = 40000, FIRST = 514 };
+
+/* As {"<a>": 514, ...}, ["<a>", ...] or {"514": {"content": "<a>"}, ...}: what files list. */
+static json_t *many_tokens(int form)
+{
+    json_t *out = form == 1 ? json_array() : json_object();
+    for (int i = 0; i < MANY; i++) {
+        char name[32], id[16];
+        snprintf(name, sizeof name, "<Token%05d>", i);
+        snprintf(id, sizeof id, "%d", FIRST + i);
+        if (form == 0) json_object_set_new(out, name, json_integer(FIRST + i));
+        if (form == 1) json_array_append_new(out, json_string(name));
+        if (form == 2)
+            json_object_set_new(out, id, json_pack("{s:s, s:b}", "content", name, "normalized", i % 2));
+    }
+    return out;
+}
+
+static void check_many(const char *folder, int form)
+{
+    static char text[20 * MANY + 1];
+    sp_tokenizer *tokenizer = NULL;
+    double begin = sp_now();
+    assert_ok(sp_tokenizer_load(folder, &tokenizer));
+    for (int i = 0; i < MANY; i++)
+        snprintf(text + 12 * i, 13, "<Token%05d>", MANY - 1 - i);
+    int32_t *ids;
+    size_t count;
+    assert_ok(sp_tokenizer_encode_all(tokenizer, text, &ids, &count));
+    /* 0.1 s or so; looking at all tokens for each took minutes. */
+    if (sp_now() - begin > 20) fail_msg("form %d took %g s", form, sp_now() - begin);
+    assert_int_equal(count, MANY);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(ids[i], FIRST + MANY - 1 - i);
+    char *decoded;
+    assert_ok(sp_tokenizer_decode(tokenizer, ids, count, &decoded));
+    assert_string_equal(decoded, text);
+    sp_free(decoded);
+    sp_free(ids);
+    memset(text, '<', sizeof text - 1); /* each could begin a token */
+    assert_ok(sp_tokenizer_encode_all(tokenizer, text, &ids, &count));
+    sp_free(ids);
+    if (sp_now() - begin > 40) fail_msg("form %d took %g s", form, sp_now() - begin);
+    sp_tokenizer_destroy(tokenizer);
+}
+
+static void test_many_added_tokens(void **state)
+{
+    const fixture *f = *state;
+    sp_tokenizer *tokenizer = NULL;
+    assert_ok(learn(f, FIRST, 16, &tokenizer));
+    for (int form = 0; form < 3; form++) {
+        char *folder = sp_format("%s/many%d", f->folder, form), *path;
+        assert_ok(sp_tokenizer_save(tokenizer, folder));
+        json_t *config = json_pack("{s:s}", "tokenizer_class", "CLIPTokenizer"), *many = many_tokens(form);
+        if (form == 1) json_object_set(config, "additional_special_tokens", many);
+        if (form == 2) json_object_set(config, "added_tokens_decoder", many);
+        path = sp_path_join(folder, "tokenizer_config.json");
+        assert_ok(sp_json_save(path, config));
+        sp_free(path);
+        path = sp_path_join(folder, "added_tokens.json");
+        if (form == 0) assert_ok(sp_json_save(path, many));
+        check_many(folder, form);
+        json_decref(config);
+        json_decref(many);
+        sp_free(path);
+        sp_free(folder);
+    }
+    sp_tokenizer_destroy(tokenizer);
+}
+
 /* Long words and long runs of marks take time in proportion, not its square. */
 static void test_long_texts(void **state)
 {
@@ -636,6 +707,7 @@ int main(void)
         cmocka_unit_test(test_all_tokens),
         cmocka_unit_test_setup_teardown(test_unknown_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_allocation_failures, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_added_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_long_texts, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,7 +118,7 @@ static size_t network_length(const char *text)
     static const char *const kinds[] = {"<lora:", "<lyco:", "<hypernet:"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (sp_starts_with(text, kinds[i])) {
-            size_t length = strcspn(text, ">\r\n");
+            size_t length = 1 + strcspn(text + 1, "<>\r\n");
             return text[length] == '>' ? length + 1 : 0;
         }
     return 0;

@@ -19,21 +19,16 @@ void sp_added_tokens_free(sp_added_tokens *added)
         sp_free(added->items[i].pattern);
     }
     sp_free(added->items);
+    sp_token_table_free(&added->contents);
+    for (int normalized = 0; normalized < 2; normalized++)
+        sp_token_trie_free(&added->patterns[normalized]);
     *added = (sp_added_tokens){0};
-}
-
-static size_t find_added(const sp_added_tokens *added, const char *content)
-{
-    size_t i = 0;
-    while (i < added->count && strcmp(added->items[i].content, content) != 0)
-        i++;
-    return i;
 }
 
 const sp_added_token *sp_added_tokens_find(const sp_added_tokens *added, const char *content)
 {
-    size_t i = find_added(added, content);
-    return i < added->count ? &added->items[i] : NULL;
+    int32_t i = sp_token_table_find(&added->contents, content, strlen(content), NULL, 0);
+    return i < 0 ? NULL : &added->items[i];
 }
 
 static sp_status make_pattern(const char *content, bool normalized, int32_t **out,
@@ -59,18 +54,19 @@ sp_status sp_added_tokens_put(sp_added_tokens *added, const char *content, int32
     if (content[0] == '\0') return SP_OK;
     sp_added_token token = {.id = id, .normalized = normalized, .special = special};
     SP_TRY(make_pattern(content, normalized, &token.pattern, &token.pattern_length));
-    size_t place = find_added(added, content);
-    if (place < added->count) {
-        token.content = added->items[place].content;
-        sp_free(added->items[place].pattern);
-        added->items[place] = token;
+    const sp_added_token *before = sp_added_tokens_find(added, content);
+    if (before != NULL) {
+        token.content = before->content;
+        sp_free(before->pattern);
+        added->items[before - added->items] = token;
         return SP_OK;
     }
     token.content = sp_strdup(content);
     sp_added_token *items =
         sp_grown(added->items, sizeof *items, added->count + 1, &added->capacity);
     if (items != NULL) added->items = items;
-    if (items == NULL || token.content == NULL) {
+    if (items == NULL || token.content == NULL ||
+        sp_token_table_add(&added->contents, content, strlen(content), NULL, 0, NULL) != SP_OK) {
         sp_free(token.content);
         sp_free(token.pattern);
         return SP_MEMORY;
@@ -79,20 +75,16 @@ sp_status sp_added_tokens_put(sp_added_tokens *added, const char *content, int32
     return SP_OK;
 }
 
-/* The longest added token of this kind that begins at points[0], or NULL. */
-static const sp_added_token *added_at(const sp_added_tokens *added, bool normalized,
-                                      const int32_t *points, size_t count)
+sp_status sp_added_tokens_finish(sp_added_tokens *added)
 {
-    const sp_added_token *longest = NULL;
+    for (int normalized = 0; normalized < 2; normalized++)
+        sp_token_trie_free(&added->patterns[normalized]);
     for (size_t i = 0; i < added->count; i++) {
         const sp_added_token *token = &added->items[i];
-        if (token->normalized == normalized && token->pattern_length <= count &&
-            token->pattern[0] == points[0] &&
-            (longest == NULL || token->pattern_length > longest->pattern_length) &&
-            memcmp(token->pattern, points, token->pattern_length * sizeof *points) == 0)
-            longest = token;
+        SP_TRY(sp_token_trie_put(&added->patterns[token->normalized], token->pattern,
+                                 token->pattern_length, (int64_t)i));
     }
-    return longest;
+    return SP_OK;
 }
 
 typedef sp_status part_visitor(const splitter *s, const int32_t *points, size_t count);
@@ -103,14 +95,16 @@ static sp_status cut_added(const splitter *s, bool normalized, const int32_t *po
 {
     size_t begin = 0, i = 0;
     while (i < count) {
-        const sp_added_token *token = added_at(s->added, normalized, points + i, count - i);
-        if (token == NULL) {
+        size_t length = 0;
+        int64_t item = sp_token_trie_longest(&s->added->patterns[normalized], points + i, count - i,
+                                             &length);
+        if (item < 0) {
             i++;
             continue;
         }
         if (i > begin) SP_TRY(between(s, points + begin, i - begin));
-        SP_TRY(s->visit(s->context, token, NULL, 0));
-        i += token->pattern_length;
+        SP_TRY(s->visit(s->context, &s->added->items[item], NULL, 0));
+        i += length;
         begin = i;
     }
     return count > begin ? between(s, points + begin, count - begin) : SP_OK;

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "text/token_table.h"
+#include "text/token_trie.h"
 
 /* A token found in the text as it stands, before words are split: special tokens and a user's own. */
 typedef struct {
@@ -22,12 +24,17 @@ typedef struct {
 typedef struct {
     sp_added_token *items;
     size_t count, capacity;
+    sp_token_table contents;   /* item i's content is string i */
+    sp_token_trie patterns[2]; /* of tokens not normalised, and normalised: see finish */
 } sp_added_tokens;
 void sp_added_tokens_free(sp_added_tokens *added);
 /* Adds a token, or replaces the flags of the one with this content. An empty content is ignored.
  * SP_MEMORY. */
 sp_status sp_added_tokens_put(sp_added_tokens *added, const char *content, int32_t id,
                               bool normalized, bool special);
+/* To be called when all are there, and again if one is put later: only then are they found in texts.
+ * SP_MEMORY. */
+sp_status sp_added_tokens_finish(sp_added_tokens *added);
 const sp_added_token *sp_added_tokens_find(const sp_added_tokens *added,
                                            const char *content); /* NULL: absent */
 

@@ -15,6 +15,7 @@ void sp_tokenizer_destroy(sp_tokenizer *tokenizer)
     if (tokenizer == NULL) return;
     sp_vocabulary_free(&tokenizer->vocabulary);
     sp_added_tokens_free(&tokenizer->added);
+    sp_free(tokenizer->new_items);
     sp_free(tokenizer);
 }
 
@@ -27,22 +28,29 @@ int32_t sp_tokenizer_find(const sp_tokenizer *tokenizer, const char *content)
 
 const char *sp_tokenizer_text(const sp_tokenizer *tokenizer, int32_t id)
 {
-    if (id >= 0 && (size_t)id < tokenizer->vocabulary.tokens.count)
-        return sp_token_text(&tokenizer->vocabulary.tokens, id);
-    for (size_t i = 0; i < tokenizer->added.count; i++) {
-        if (tokenizer->added.items[i].id == id) return tokenizer->added.items[i].content;
-    }
-    return NULL;
+    size_t known = tokenizer->vocabulary.tokens.count;
+    if (id >= 0 && (size_t)id < known) return sp_token_text(&tokenizer->vocabulary.tokens, id);
+    if (id < 0 || (size_t)id - known >= tokenizer->new_count) return NULL;
+    return tokenizer->added.items[tokenizer->new_items[(size_t)id - known]].content;
 }
 
 sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, bool normalized,
                                  bool special)
 {
     int32_t id = sp_tokenizer_find(tokenizer, content);
-    if (id < 0 && tokenizer->size >= INT32_MAX) return sp_fail(SP_MEMORY, "too many tokens");
-    int32_t used = id < 0 ? (int32_t)tokenizer->size : id;
-    SP_TRY(sp_added_tokens_put(&tokenizer->added, content, used, normalized, special));
-    if (id < 0 && content[0] != '\0') tokenizer->size++;
+    bool is_new = id < 0 && content[0] != '\0';
+    if (is_new && tokenizer->size >= INT32_MAX) return sp_fail(SP_MEMORY, "too many tokens");
+    if (is_new) {
+        size_t *items = sp_grown(tokenizer->new_items, sizeof *items, tokenizer->new_count + 1,
+                                 &tokenizer->new_capacity);
+        if (items == NULL) return SP_MEMORY;
+        tokenizer->new_items = items;
+        id = (int32_t)tokenizer->size;
+    }
+    SP_TRY(sp_added_tokens_put(&tokenizer->added, content, id, normalized, special));
+    if (!is_new) return SP_OK;
+    tokenizer->new_items[tokenizer->new_count++] = tokenizer->added.count - 1;
+    tokenizer->size++;
     return SP_OK;
 }
 

@@ -25,6 +25,8 @@ typedef enum {
 struct sp_tokenizer {
     sp_vocabulary vocabulary;
     sp_added_tokens added;
+    size_t *new_items; /* of `added`, those whose ids follow the vocabulary's, in their order */
+    size_t new_count, new_capacity;
     size_t size; /* largest id + 1 */
     size_t max_length;
     int32_t roles[SP_TOKEN_ROLES];
@@ -33,7 +35,8 @@ struct sp_tokenizer {
 sp_tokenizer *sp_tokenizer_create(void); /* empty; NULL when out of memory */
 /* The text of an id, or NULL when no token has it. */
 const char *sp_tokenizer_text(const sp_tokenizer *tokenizer, int32_t id);
-/* Makes `content` an added token: one that exists keeps its id, a new one gets the next. SP_MEMORY. */
+/* Makes `content` an added token: one that exists keeps its id, a new one gets the next. Ends with
+ * sp_added_tokens_finish. SP_MEMORY. */
 sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, bool normalized,
                                  bool special);
 /* Ends the vocabulary with the begin and the end token, which is the unknown one and the padding

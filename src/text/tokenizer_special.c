@@ -2,13 +2,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/text.h"
 #include "text/tokenizer_parts.h"
 
 /* A token that the settings ask for, before it has an id. Texts belong to the JSON that they come
  * from. */
 typedef struct {
     const char *content;
-    bool plain; /* given as a bare text, without flags */
+    size_t older; /* one with the same content that was asked for before it, + 1; 0: none */
+    bool plain;   /* given as a bare text, without flags */
     bool special;
     enum { NORMALIZED_UNSAID, NORMALIZED_NO, NORMALIZED_YES } normalized;
     int64_t id; /* as the file says; -1 where it says nothing */
@@ -20,6 +22,8 @@ typedef struct {
     const sp_tokenizer_settings *settings;
     wanted_token *wanted;
     size_t count, capacity;
+    sp_map *named;  /* the contents of tokens with names and of `lists` */
+    sp_map *newest; /* content -> the last of `wanted` that has it, + 1 */
     size_t listed; /* how many of `wanted` come from a list of added tokens; the rest have a name */
 } reader;
 
@@ -65,18 +69,27 @@ static const char *named_content(const reader *r, size_t i)
 
 static bool is_named(const reader *r, const char *content)
 {
-    for (size_t i = 0; i < NAMED_COUNT; i++) {
-        const char *text = named_content(r, i);
-        if (text != NULL && strcmp(text, content) == 0) return true;
-    }
+    return sp_map_get(r->named, content) != NULL;
+}
+
+static sp_status add_name(reader *r, const char *content)
+{
+    return content == NULL ? SP_OK : sp_map_put(r->named, content, r);
+}
+
+static sp_status collect_names(reader *r)
+{
+    r->named = sp_map_create();
+    r->newest = sp_map_create();
+    if (r->named == NULL || r->newest == NULL) return SP_MEMORY;
+    for (size_t i = 0; i < NAMED_COUNT; i++)
+        SP_TRY(add_name(r, named_content(r, i)));
     for (size_t i = 0; i < LIST_COUNT; i++) {
         const json_t *list = setting(r, lists[i]);
-        for (size_t k = 0; k < json_array_size(list); k++) {
-            const char *text = content_of(json_array_get(list, k));
-            if (text != NULL && strcmp(text, content) == 0) return true;
-        }
+        for (size_t k = 0; k < json_array_size(list); k++)
+            SP_TRY(add_name(r, content_of(json_array_get(list, k))));
     }
-    return false;
+    return SP_OK;
 }
 
 /* A token given as a text, or as an object with flags. */
@@ -175,25 +188,38 @@ static int compare_ids(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
+/* Links a token to those before it that have its content. */
+static sp_status link_same(reader *r, size_t i)
+{
+    wanted_token *token = &r->wanted[i];
+    token->older = (size_t)(uintptr_t)sp_map_get(r->newest, token->content);
+    return sp_map_put(r->newest, token->content, (void *)(uintptr_t)(i + 1));
+}
+
 static sp_status want_listed_tokens(reader *r)
 {
     json_t *decoder = json_object_get(r->settings->config, "added_tokens_decoder");
     SP_TRY(decoder != NULL ? want_decoder(r, decoder) : want_older_lists(r));
     r->listed = r->count;
     if (r->count > 1) qsort(r->wanted, r->count, sizeof *r->wanted, compare_ids);
+    for (size_t i = 0; i < r->count; i++)
+        SP_TRY(link_same(r, i));
     return SP_OK;
 }
 
-/* A token with a name, unless a list has it or the same was asked for before. */
+/* A token with a name, unless a list has it or the same was asked for before. Of one content there
+ * are no more than its flags can tell apart. */
 static sp_status want_named(reader *r, wanted_token token)
 {
-    for (size_t i = 0; i < r->count; i++) {
-        const wanted_token *other = &r->wanted[i];
+    size_t i = (size_t)(uintptr_t)sp_map_get(r->newest, token.content);
+    for (; i > 0; i = r->wanted[i - 1].older) {
+        const wanted_token *other = &r->wanted[i - 1];
         bool same = other->plain == token.plain && other->special == token.special &&
                     other->normalized == token.normalized;
-        if (strcmp(other->content, token.content) == 0 && (i < r->listed || same)) return SP_OK;
+        if (i <= r->listed || same) return SP_OK;
     }
-    return want(r, token);
+    SP_TRY(want(r, token));
+    return link_same(r, r->count - 1);
 }
 
 static sp_status want_value(reader *r, const json_t *value, const char *key)
@@ -260,10 +286,14 @@ sp_status sp_tokenizer_read_special(sp_tokenizer *tokenizer, const sp_tokenizer_
                                     const char *folder)
 {
     reader r = {.folder = folder, .tokenizer = tokenizer, .settings = settings};
-    sp_status status = want_listed_tokens(&r);
+    sp_status status = collect_names(&r);
+    if (status == SP_OK) status = want_listed_tokens(&r);
     if (status == SP_OK) status = want_named_tokens(&r);
     if (status == SP_OK) status = put_tokens(&r);
     if (status == SP_OK) status = set_roles(&r);
+    if (status == SP_OK) status = sp_added_tokens_finish(&tokenizer->added);
     sp_free(r.wanted);
+    sp_map_destroy(r.named);
+    sp_map_destroy(r.newest);
     return status;
 }

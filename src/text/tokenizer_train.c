@@ -240,11 +240,13 @@ static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, siz
     corpus c = {.vocabulary = &tokenizer->vocabulary};
     sp_status status = sp_added_tokens_put(&special, SP_CLIP_BEGIN, -1, false, true);
     if (status == SP_OK) status = sp_added_tokens_put(&special, SP_CLIP_END, -1, false, true);
+    if (status == SP_OK) status = sp_added_tokens_finish(&special);
     for (size_t i = 0; status == SP_OK && i < count; i++)
         status = sp_split_text(&special, captions[i], strlen(captions[i]), count_word, &c);
     if (status == SP_OK) status = sp_vocabulary_add_bytes(&tokenizer->vocabulary);
     if (status == SP_OK) status = learn(&c, vocabulary_size - SPECIAL_TOKENS);
     if (status == SP_OK) status = sp_tokenizer_add_special(tokenizer, false, false);
+    if (status == SP_OK) status = sp_added_tokens_finish(&tokenizer->added);
     sp_added_tokens_free(&special);
     corpus_free(&c);
     return status;
