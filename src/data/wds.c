@@ -187,6 +187,12 @@ static const char *entry_name(struct archive_entry *entry)
     return name ? name : archive_entry_pathname(entry);
 }
 
+static bool lies_in(const sp_mapped_file *file, const void *data, size_t size)
+{
+    uintptr_t begin = (uintptr_t)file->data, at = (uintptr_t)data;
+    return at >= begin && at - begin <= file->size && size <= file->size - (at - begin);
+}
+
 /* Where the entry's bytes lie in the mapped file. They are there in one piece, unless the entry is
  * sparse or the file is cut. */
 static bool entry_bytes(const scan *s, struct archive *tar, struct archive_entry *entry, bytes *out)
@@ -198,10 +204,8 @@ static bool entry_bytes(const scan *s, struct archive *tar, struct archive_entry
     *out = (bytes){nothing, 0};
     if (all == 0) return true;
     if (all < 0 || archive_read_data_block(tar, &block, &size, &offset) != ARCHIVE_OK) return false;
-    const unsigned char *data = block;
-    *out = (bytes){data, size};
-    return offset == 0 && size == (size_t)all && data >= s->file.data &&
-           size <= (size_t)(s->file.data + s->file.size - data);
+    *out = (bytes){block, size};
+    return offset == 0 && size == (size_t)all && lies_in(&s->file, block, size);
 }
 
 static sp_status read_entry(scan *s, struct archive *tar, struct archive_entry *entry)
