@@ -630,6 +630,47 @@ static void test_utf8(void **state)
     assert_status(sp_check_utf8("list", "\xED\xA0\x80", 3), SP_FORMAT); /* half a surrogate pair */
 }
 
+static void check_number(double value, const char *expected)
+{
+    char text[SP_NUMBER_TEXT];
+    assert_string_equal(sp_number_text(value, text), expected);
+    if (isfinite(value)) assert_true(strtod(text, NULL) == value);
+}
+
+/* The digits of Python's repr, exponents as JSON's writers have them. */
+static void test_numbers_are_short(void **state)
+{
+    (void)state;
+    check_number(8e-6, "8e-6");
+    check_number(0, "0");
+    check_number(-0.0, "-0");
+    check_number(100, "100");
+    check_number(-7.5, "-7.5");
+    check_number(0.95, "0.95");
+    check_number(0.1 + 0.2, "0.30000000000000004");
+    check_number(1e-4, "0.0001");
+    check_number(9.9999e-5, "9.9999e-5");
+    check_number(123456789012345678, "1.2345678901234568e17");
+    check_number(1e15, "1000000000000000");
+    check_number(1e16, "1e16");
+    check_number(5e-324, "5e-324");
+    check_number(1.7976931348623157e308, "1.7976931348623157e308");
+    check_number(INFINITY, "inf");
+    json_t *json = json_pack("{s:f, s:f, s:I, s:s, s:[f, f]}", "a", 8e-6, "b", 1.0, "c",
+                             INT64_C(1234567890123456789), "d", "7.9999999999999996e-6 \"0.10000000000000001",
+                             "e", 0.00085, 1e22);
+    char *text = sp_json_dumps(json, JSON_COMPACT);
+    assert_string_equal(text, "{\"a\":8e-6,\"b\":1.0,\"c\":1234567890123456789,"
+                              "\"d\":\"7.9999999999999996e-6 \\\"0.10000000000000001\","
+                              "\"e\":[0.00085,1e22]}");
+    json_t *back;
+    assert_ok(sp_json_parse(text, strlen(text), "text", &back));
+    assert_true(json_equal(json, back));
+    json_decref(back);
+    json_decref(json);
+    sp_free(text);
+}
+
 static void check_seed(uint64_t seed, const char *text)
 {
     json_t *json = sp_json_seed(seed);
@@ -757,6 +798,7 @@ int main(void)
         with_folder(test_json_files),
         with_folder(test_json_allocation_failure),
         cmocka_unit_test(test_json_seeds),
+        cmocka_unit_test(test_numbers_are_short),
         with_folder(test_byte_order_marks),
         with_folder(test_text_stream),
         cmocka_unit_test(test_utf8),

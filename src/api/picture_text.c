@@ -73,7 +73,10 @@ static char *lora_names(const sp_picture_facts *f)
         char *end = name ? strrchr(name, '.') : NULL;
         if (end && end > name) *end = 0;
         s.failed |= !name;
-        if (name) sp_string_append_format(&s, "%s%s:%g", i ? ", " : "", name, f->loras[i].weight);
+        char weight[SP_NUMBER_TEXT];
+        if (name)
+            sp_string_append_format(&s, "%s%s:%s", i ? ", " : "", name,
+                                    sp_number_text(f->loras[i].weight, weight));
         sp_free(name);
     }
     return take(&s);
@@ -91,14 +94,16 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     sp_string_append_format(&s, "Steps: %d, Sampler: %s%s%s", f->steps, a1111_names[f->sampler],
                             schedule ? " " : "", schedule ? schedule : "");
     if (schedule) sp_string_append_format(&s, ", Schedule type: %s", schedule);
-    sp_string_append_format(&s, ", CFG scale: %g", f->guidance);
+    char number[SP_NUMBER_TEXT];
+    sp_string_append_format(&s, ", CFG scale: %s", sp_number_text(f->guidance, number));
     if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
     sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s", (long long)f->width,
                             (long long)f->height, hash);
     append_entry(&s, "Model", f->model_name);
     if (f->vae_name) append_entry(&s, "VAE", f->vae_name);
     if (loras) append_entry(&s, "Merged LoRA", loras);
-    if (f->strength > 0) sp_string_append_format(&s, ", Denoising strength: %g", f->strength);
+    if (f->strength > 0)
+        sp_string_append_format(&s, ", Denoising strength: %s", sp_number_text(f->strength, number));
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
     if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
@@ -157,9 +162,7 @@ static char *write_json(const sp_picture_facts *f, const char *prompt, const cha
                         const char *hash, const char *loras)
 {
     json_t *object = facts_object(f, prompt, negative, hash, loras);
-    size_t size = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
-    char *text = size ? sp_alloc(size + 1) : NULL;
-    if (text) text[json_dumpb(object, text, size, JSON_COMPACT)] = 0;
+    char *text = object ? sp_json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     return text;
 }

@@ -137,66 +137,6 @@ sp_status sp_json_load(const char *path, json_t **out)
     return status;
 }
 
-static int write_piece(const char *buffer, size_t size, void *stream)
-{
-    return fwrite(buffer, 1, size, stream) == size ? 0 : -1;
-}
-
-sp_status sp_json_save(const char *path, const json_t *value)
-{
-    sp_atomic_file file;
-    SP_TRY(sp_atomic_open(path, &file));
-    int failed =
-        json_dump_callback(value, write_piece, file.stream, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    if (failed || fputc('\n', file.stream) == EOF) {
-        int full = ferror(file.stream);
-        sp_atomic_abandon(&file);
-        if (full) return sp_fail(SP_IO, "%s: cannot write", path);
-        return sp_fail(SP_MEMORY, "%s: the JSON value could not be written out", path);
-    }
-    return sp_atomic_commit(&file);
-}
-
-json_t *sp_json_seed(uint64_t seed)
-{
-    return seed <= INT64_MAX ? json_integer((json_int_t)seed)
-                             : json_sprintf("%llu", (unsigned long long)seed);
-}
-
-/* What a dump has written so far. */
-typedef struct {
-    char *text;
-    size_t length, room; /* bytes; a NUL not counted */
-} brief;
-
-static int add_piece(const char *piece, size_t size, void *context)
-{
-    brief *b = context;
-    size_t fits = b->room - b->length < size ? b->room - b->length : size;
-    memcpy(b->text + b->length, piece, fits);
-    b->length += fits;
-    return fits == size ? 0 : -1; /* -1 ends the dump */
-}
-
-const char *sp_json_brief(const json_t *value, char *buffer, size_t size)
-{
-    static const char dots[] = "...";
-    brief b = {.text = buffer, .room = size - 1};
-    int whole = json_dump_callback(value, add_piece, &b,
-                                   JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-    if (whole != 0) {
-        size_t end = size - sizeof dots;
-        if (b.length > end) b.length = end;
-        /* The bytes of a character behind its first are 10xxxxxx. */
-        while (b.length > 0 && b.length == end && ((unsigned char)buffer[b.length] & 0xc0) == 0x80)
-            end = --b.length;
-        memcpy(buffer + b.length, dots, sizeof dots - 1);
-        b.length += sizeof dots - 1;
-    }
-    buffer[b.length] = '\0';
-    return buffer;
-}
-
 static const char *type_text(const json_t *value)
 {
     switch (json_typeof(value)) {

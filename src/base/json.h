@@ -21,13 +21,16 @@ sp_status sp_json_save(const char *path,
 json_t *sp_json_seed(uint64_t seed);
 
 /* The value as JSON on one line, for a message: at most size - 1 bytes (size: 4 or more), of which the last three
- * are "..." if it is longer; it is cut between characters. Numbers have
- * nine digits. Returns buffer, which always ends with a NUL. */
+ * are "..." if it is longer; it is cut between characters. Returns buffer, which always ends with a NUL. */
 const char *sp_json_brief(const json_t *value, char *buffer, size_t size);
 
 /* Releases what json_dumps returned: with Jansson's allocator, which the program around the library may have
  * chosen. NULL is legal. */
 void sp_json_text_free(char *text);
+
+/* As json_dumps, of any value, with numbers as sp_number_text writes them: a new string (sp_free);
+ * NULL when out of memory. So do sp_json_save and sp_json_brief. */
+char *sp_json_dumps(const json_t *value, size_t flags);
 
 /* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives
  * `fallback`; a value of another type is SP_FORMAT. */

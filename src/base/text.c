@@ -1,9 +1,11 @@
 /* The growing string, the map, and looking at the ends of strings. */
 #include "base/text.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 
@@ -225,6 +227,23 @@ bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **valu
     *key = entry->key;
     *value = entry->value;
     return true;
+}
+
+const char *sp_number_text(double value, char text[SP_NUMBER_TEXT])
+{
+    int digits = 1;
+    do
+        snprintf(text, SP_NUMBER_TEXT, "%.*e", digits - 1, value);
+    while (strtod(text, NULL) != value && ++digits <= 17 && isfinite(value));
+    char *mark = strchr(text, 'e');
+    if (!isfinite(value) || !mark) return text;
+    int exponent = atoi(mark + 1);
+    if (exponent < -4 || exponent >= 16)
+        sprintf(mark, "e%d", exponent); /* without a plus sign and leading zeros */
+    else
+        snprintf(text, SP_NUMBER_TEXT, "%.*f", digits - 1 > exponent ? digits - 1 - exponent : 0,
+                 value);
+    return text;
 }
 
 bool sp_starts_with(const char *text, const char *prefix)

@@ -37,6 +37,11 @@ bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **valu
 sp_status sp_name_index(const char *what, const char *name, const char *const *names, int count,
                         int *out);
 
+enum { SP_NUMBER_TEXT = 32 };
+/* The shortest decimal that reads back as `value`, as "8e-6", "0.95", "100", "1e16": with an
+ * exponent below 1e-4 and from 1e16 on. */
+const char *sp_number_text(double value, char text[SP_NUMBER_TEXT]);
+
 bool sp_starts_with(const char *text, const char *prefix);
 bool sp_ends_with(const char *text, const char *suffix);
 

@@ -66,12 +66,13 @@ static sp_status make_settings(writer *w)
 static sp_status another_setting(const writer *w, const char *key, const json_t *before,
                                  const json_t *now)
 {
-    char *old = json_dumps(before, JSON_ENCODE_ANY), *new = json_dumps(now, JSON_ENCODE_ANY);
+    char *old = before ? sp_json_dumps(before, 0) : NULL;
+    char *new = now ? sp_json_dumps(now, 0) : NULL;
     sp_fail(SP_ARGUMENT,
             "%s holds latents with \"%s\": %s, and now it is %s; remove it or choose another --cache",
             w->folder, key, old ? old : "nothing", new ? new : "nothing");
-    sp_json_text_free(old);
-    sp_json_text_free(new);
+    sp_free(old);
+    sp_free(new);
     return SP_ARGUMENT;
 }
 

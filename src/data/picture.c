@@ -149,15 +149,14 @@ static bool filtered_out(const sp_dataset *dataset, const sp_candidate *c, const
                          double least, double most)
 {
     double value;
-    char detail[40];
+    char detail[SP_NUMBER_TEXT];
     if (least <= 0 && most <= 0) return false;
     if (!find_number(c->fields, f->keys, &value)) {
         sp_dataset_reject(dataset, f->absent, c->name, NULL);
         return true;
     }
     if (least > 0 ? value >= least : value <= most) return false;
-    snprintf(detail, sizeof detail, "%g", value);
-    sp_dataset_reject(dataset, f->refused, c->name, detail);
+    sp_dataset_reject(dataset, f->refused, c->name, sp_number_text(value, detail));
     return true;
 }
 

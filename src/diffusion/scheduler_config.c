@@ -98,7 +98,7 @@ static sp_status add_demand(sp_scheduler_config *out, const char *key, const jso
     if (out->demands == SP_MOST_DEMANDS)
         return sp_fail(SP_UNSUPPORTED, "%s: more than %d keys ask for what is not supported, the last \"%.64s\"",
                        out->where, SP_MOST_DEMANDS, key);
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = sp_json_dumps(value, JSON_COMPACT);
     if (!text) return SP_MEMORY;
     sp_scheduler_demand *demand = &out->demand[out->demands++];
     shorten(demand->key, sizeof demand->key, key);
@@ -107,7 +107,7 @@ static sp_status add_demand(sp_scheduler_config *out, const char *key, const jso
     demand->done_by = done_by;
     demand->of_sigmas = strcmp(key, "use_beta_sigmas") == 0 || strcmp(key, "use_karras_sigmas") == 0 ||
                         strcmp(key, "use_exponential_sigmas") == 0;
-    sp_json_text_free(text);
+    sp_free(text);
     return SP_OK;
 }
 
@@ -182,10 +182,10 @@ static sp_status refuse(const json_t *config, const char *key, const sp_schedule
 {
     const json_t *value = json_object_get(config, key);
     if (!value || json_is_null(value) || json_is_false(value)) return SP_OK;
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = sp_json_dumps(value, JSON_COMPACT);
     sp_status status = sp_fail(SP_UNSUPPORTED, "%s: \"%s\" (%.48s) is not supported", out->where, key,
                                text ? text : "?");
-    sp_json_text_free(text);
+    sp_free(text);
     return status;
 }
 

@@ -213,14 +213,14 @@ sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
 static sp_status another_run(const char *path, const char *flag, const json_t *before,
                              const json_t *now)
 {
-    char *old = before ? json_dumps(before, JSON_ENCODE_ANY) : NULL,
-         *new = now ? json_dumps(now, JSON_ENCODE_ANY) : NULL;
+    char *old = before ? sp_json_dumps(before, 0) : NULL,
+         *new = now ? sp_json_dumps(now, 0) : NULL;
     const char *dashes = strcmp(flag, "ranks") == 0 ? "mpirun -n: " : "--";
     sp_status status =
         sp_fail(SP_ARGUMENT, "%s was made with %s%s %s; resuming it with %s would be another run",
                 path, dashes, flag, old ? old : "(none)", new ? new : "(none)");
-    sp_json_text_free(old);
-    sp_json_text_free(new);
+    sp_free(old);
+    sp_free(new);
     return status;
 }
 
