@@ -11,6 +11,8 @@ all: $(BUILD)/build.ninja
 	@ln -sfn cli/splam $(BUILD)/splam
 
 $(BUILD)/build.ninja:
+	@command -v meson >/dev/null || \
+	    { echo "meson is not installed; on Debian 12 \"make dependencies\" installs all that splam needs" >&2; exit 1; }
 	@meson setup $(BUILD) --prefix $(PREFIX) $(MESON_FLAGS)
 
 dependencies:
