@@ -9,7 +9,6 @@ cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
 limit=${SPLAM_TEST_SECONDS:-900}
 export SPLAM_SOURCE=$PWD
-export GOMP_SPINCOUNT=1000 # as the program sets it: spinning threads starve each other on a busy machine
 export CMOCKA_MESSAGE_OUTPUT=tap
 passed=0 failed=0 skipped=0
 output=$(mktemp)
