@@ -91,7 +91,9 @@ int cli_convert(int argc, char **argv)
     int code = options_loras(&texts, loras);
     o.loras = loras;
     o.lora_count = texts.count;
-    if (!code) code = cli_finish(splam_convert(&o));
+    splam_terminal terminal;
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    if (!code) code = cli_finish(splam_convert(&o, &callbacks));
     options_loras_free(loras, texts.count);
     return code;
 }

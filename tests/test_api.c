@@ -211,7 +211,7 @@ static void converted_models_are_inspected(void **state)
     snprintf(to, sizeof to, "%s", in_folder(state, "half"));
     make_model(from, "unet-demo", ddim_scheduler);
     assert_done(
-        splam_convert(&(splam_convert_options){.model = from, .output = to, .dtype = "F16"}));
+        splam_convert(&(splam_convert_options){.model = from, .output = to, .dtype = "F16"}, NULL));
     assert_done(splam_inspect(to, NULL, &text));
     assert_non_null(strstr(text, "F16"));
     assert_null(strstr(text, "F32"));

@@ -203,7 +203,7 @@ static running start(compose *make, how options)
     for (int i = 0; i < c.count; i++)
         set_input(&r, numbered("v", i), (uint64_t)i, 0);
     set_input(&r, "target", 99, 0);
-    assert_ok(sp_run_execute(r.run));
+    assert_ok(sp_run_execute(r.run, NULL));
     return r;
 }
 
@@ -222,7 +222,7 @@ static sp_tensor output(running *r, const char *name)
 
 static double loss_of(running *r)
 {
-    assert_ok(sp_run_execute(r->run));
+    assert_ok(sp_run_execute(r->run, NULL));
     sp_tensor loss = output(r, "loss");
     double value = sp_load(loss.data, loss.dtype, 0);
     sp_tensor_free(&loss);
@@ -500,7 +500,7 @@ static void test_nan_reaches_gradients(void **state)
     assert_ok(sp_tensor_create(SP_F64, sp_shape_of(7), &x));
     ((double *)x.data)[3] = NAN;
     assert_ok(sp_run_set_input(r.run, "v0", &x));
-    assert_ok(sp_run_execute(r.run));
+    assert_ok(sp_run_execute(r.run, NULL));
     sp_tensor gradient = output(&r, "gradient0");
     for (int i = 0; i < 7; i++)
         assert_true(isnan(((double *)gradient.data)[i]));
@@ -560,17 +560,17 @@ static void test_outputs_are_reported(void **state)
         for (int i = 0; i < watched.variables; i++)
             spoil(&watched, numbered("gradient", i)); /* what is there from before */
         sp_run_set_output_observer(watched.run, take_and_spoil, &w);
-        assert_ok(sp_run_execute(watched.run));
+        assert_ok(sp_run_execute(watched.run, NULL));
         assert_int_equal(w.total, sp_plan_graph(watched.plan)->output_count);
         for (int i = 0; i < watched.variables; i++) {
             assert_int_equal(w.seen[i], 1);
             assert_true(w.squares[i] == squares_of(&plain, i));
         }
         w = (watching){.r = &watched, .fail_at = 3};
-        assert_status(sp_run_execute(watched.run), SP_CANCELLED);
+        assert_status(sp_run_execute(watched.run, NULL), SP_CANCELLED);
         assert_int_equal(w.total, 3);
         sp_run_set_output_observer(watched.run, NULL, NULL);
-        assert_ok(sp_run_execute(watched.run));
+        assert_ok(sp_run_execute(watched.run, NULL));
         assert_true(squares_of(&watched, 0) == squares_of(&plain, 0));
         assert_int_equal(sp_plan_output_index(plain.plan, "nothing"), -1);
         stop(&plain);

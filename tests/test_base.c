@@ -372,7 +372,7 @@ static void test_trees(void **state)
     assert_ok(sp_write_file(in_folder(state, "a/b/z"), "z", 1));
     assert_ok(sp_write_file(in_folder(state, "a/b/c/y"), "y", 1));
     assert_status(sp_make_folders(in_folder(state, "a/b/z/d")), SP_IO);
-    assert_ok(sp_copy_tree(in_folder(state, "a"), in_folder(state, "copy")));
+    assert_ok(sp_copy_tree(in_folder(state, "a"), in_folder(state, "copy"), NULL));
     char *text;
     assert_ok(sp_read_file(in_folder(state, "copy/b/c/y"), &text, NULL));
     assert_string_equal(text, "y");

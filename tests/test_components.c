@@ -139,7 +139,7 @@ static void write_two_weights(const char *path)
             ((float *)tensor.data)[k] = (float)(k % 7 - 3) / 4;
         assert_ok(sp_weights_add(weights, i ? "kept" : "cast", tensor));
     }
-    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0));
+    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
     sp_weights_destroy(weights);
 }
 
@@ -189,7 +189,7 @@ static void test_read_weights_are_dropped(void **state)
         assert_ok(sp_tensor_check_finite(sp_weights_find(weights, "cast"), "cast")); /* reads it */
         assert_in_range(resident(path), (size_t)WIDTH * WIDTH * sizeof(float), SIZE_MAX);
         sp_run_weights_changed(run);
-        assert_ok(sp_run_execute(run));
+        assert_ok(sp_run_execute(run, NULL));
         assert_in_range(resident(path), 1, FEW);
         assert_ok(sp_run_get_output(run, "y", &y[i]));
     }
@@ -457,7 +457,7 @@ static void save_damaged(void **state, const char *name, const sp_tensor *replac
         assert_ok(sp_weights_add(weights, own, strcmp(own, name) == 0 ? *replacement : view));
     }
     assert_ok(sp_component_save(in_folder(state, "text_encoder"), SP_COMPONENT_TEXT_ENCODER,
-                                source->json, weights, SP_F32));
+                                source->json, weights, SP_F32, NULL));
     sp_weights_destroy(weights);
     sp_component_close(source);
 }
@@ -599,7 +599,7 @@ static void check_saved(void **state, sp_component_kind kind, const char *text)
     const char *name = sp_component_folder_name(kind);
     initialize_config(kind, text, 3, &weights);
     assert_ok(sp_json_parse(text, strlen(text), "text", &json));
-    assert_ok(sp_component_save(in_folder(state, name), kind, json, weights, SP_F32));
+    assert_ok(sp_component_save(in_folder(state, name), kind, json, weights, SP_F32, NULL));
     assert_ok(sp_component_open(*state, name, &component));
     assert_int_equal(sp_weights_count(component->weights), sp_weights_count(weights));
     for (size_t i = 0; i < sp_weights_count(weights); i++) {
@@ -629,7 +629,7 @@ static void test_half_weights(void **state)
     double error;
     assert_ok(sp_component_open(golden("text-sd1"), "text_encoder", &source));
     assert_ok(sp_component_save(in_folder(state, "half"), SP_COMPONENT_TEXT_ENCODER, source->json,
-                                source->weights, SP_F16));
+                                source->weights, SP_F16, NULL));
     assert_ok(sp_safetensors_open(golden("text-sd1/inputs_full.safetensors"), &inputs));
     assert_ok(sp_safetensors_open(golden("text-sd1/outputs_full.safetensors"), &expected));
     assert_ok(sp_component_forward(in_folder(state, "half"), "text-encoder", inputs, SP_F32,

@@ -12,7 +12,7 @@ static const char *make_teacher(void **state)
     static char model[512];
     snprintf(golden, sizeof golden, "%s/tests/golden/teacher-epsilon", getenv("SPLAM_SOURCE"));
     snprintf(model, sizeof model, "%s", in_folder(state, "model"));
-    assert_ok(sp_copy_tree(golden, model));
+    assert_ok(sp_copy_tree(golden, model, NULL));
     return model;
 }
 
@@ -68,7 +68,7 @@ static void refusals_leave_nothing(void **state)
     assert_ok(sp_weights_copy(unet->weights, SP_F32, &large));
     ((float *)sp_weights_find(large, "conv_out.bias")->data)[0] = 1e5f;
     assert_ok(sp_component_save(in_folder(state, "model/unet"), SP_COMPONENT_UNET, unet->json,
-                                large, SP_F32));
+                                large, SP_F32, NULL));
     sp_weights_destroy(large);
     sp_component_close(unet);
     assert_status(

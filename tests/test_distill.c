@@ -391,14 +391,14 @@ static void another_runs_round_is_refused(void **state)
     sp_callbacks callbacks = {.context = &left, .cancelled = stop_after};
     assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
     snprintf(file, sizeof file, "%s", in_folder(state, "kept.safetensors"));
-    assert_ok(sp_copy_file(in(output, "round-1.safetensors"), file));
+    assert_ok(sp_copy_file(in(output, "round-1.safetensors"), file, NULL));
     c.options.learning_rate *= 2;
     c.options.output = in_folder(state, "other");
     left = 6;
     assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
     c.options.learning_rate /= 2;
     assert_ok(sp_copy_file(in_folder(state, "other/round-1.safetensors"),
-                           in(output, "round-1.safetensors")));
+                           in(output, "round-1.safetensors"), NULL));
     c.options.output = output;
     c.options.resume = "latest";
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
@@ -406,7 +406,7 @@ static void another_runs_round_is_refused(void **state)
     assert_int_equal(remove(in(output, "round-1.safetensors")), 0);
     assert_status(sp_distill(&c.options, NULL), SP_IO);
     assert_message("round-1.safetensors");
-    assert_ok(sp_copy_file(file, in(output, "round-1.safetensors")));
+    assert_ok(sp_copy_file(file, in(output, "round-1.safetensors"), NULL));
     assert_ok(sp_distill(&c.options, NULL));
     c.options.max_train_steps = 9; /* rounds would begin elsewhere */
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
@@ -490,13 +490,13 @@ static void not_a_number_stops(void **state)
                *weights = in_folder(state, "teacher/unet/diffusion_pytorch_model.safetensors");
     sp_tensor_file *file;
     sp_weights *copy, *views;
-    assert_ok(sp_copy_tree(c.teacher, teacher));
+    assert_ok(sp_copy_tree(c.teacher, teacher, NULL));
     assert_ok(sp_safetensors_open(weights, &file));
     assert_ok(sp_weights_create(&views));
     assert_ok(sp_weights_add_file(views, file));
     assert_ok(sp_weights_copy(views, SP_F32, &copy));
     ((float *)sp_weights_find(copy, "conv_in.bias")->data)[0] = NAN;
-    assert_ok(sp_weights_save(copy, weights, SP_F32, NULL, 0));
+    assert_ok(sp_weights_save(copy, weights, SP_F32, NULL, 0, NULL));
     sp_weights_destroy(copy);
     sp_weights_destroy(views);
     sp_tensor_file_close(file);

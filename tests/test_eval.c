@@ -326,7 +326,7 @@ static sp_tensor ask(sp_run *run, const sp_tensor *z, int timestep, const sp_ten
     assert_ok(sp_run_set_input(run, "z", z));
     assert_ok(sp_run_set_input(run, "t", &timesteps));
     assert_ok(sp_run_set_input(run, "context", context));
-    assert_ok(sp_run_execute(run));
+    assert_ok(sp_run_execute(run, NULL));
     assert_ok(sp_run_get_output(run, "m", &m));
     return m;
 }

@@ -92,7 +92,7 @@ static void adapters_are_not_rounded_to_eight_bits(void **state)
     double old = sp_load(before->data, before->dtype, 0);
     assert_int_equal(before->dtype, SP_F8_E4M3);
     assert_ok(sp_lora_open(path, &lora));
-    assert_ok(sp_lora_merge(lora, 1.0 / 128, sp_cpu_backend(), unet, false));
+    assert_ok(sp_lora_merge(lora, 1.0 / 128, sp_cpu_backend(), unet, false, NULL));
     const sp_tensor *after = sp_weights_find(unet->weights, weight);
     assert_int_equal(after->dtype, SP_BF16);
     double moved = sp_load(after->data, after->dtype, 0) - old;

@@ -330,9 +330,9 @@ static void test_other_vae(void **state)
     sp_free(bytes);
 
     /* The same as a model's own, and that model as the place to take it from. */
-    assert_ok(sp_copy_tree(keep(state, "student"), keep(state, "with-tiny")));
+    assert_ok(sp_copy_tree(keep(state, "student"), keep(state, "with-tiny"), NULL));
     assert_ok(sp_remove_tree(keep(state, "with-tiny/vae")));
-    assert_ok(sp_copy_tree(golden("vae-tiny"), keep(state, "with-tiny/vae")));
+    assert_ok(sp_copy_tree(golden("vae-tiny"), keep(state, "with-tiny/vae"), NULL));
     write_text(keep(state, "with-tiny/model_index.json"),
                "{\"vae\": [\"diffusers\", \"AutoencoderTiny\"]}");
     o.vae = NULL;
@@ -770,7 +770,7 @@ static void test_wrong_models(void **state)
     splam_generate_options o = options_for(state, "broken");
     o.output = keep(state, "never.png");
     o.steps = 1;
-    assert_ok(sp_copy_tree(keep(state, "teacher"), keep(state, "broken")));
+    assert_ok(sp_copy_tree(keep(state, "teacher"), keep(state, "broken"), NULL));
     const char *scheduler = keep(state, "broken/scheduler/scheduler_config.json");
     write_text(scheduler, "{\"rescale_betas_zero_snr\": true}");
     check_error(&o, SPLAM_UNSUPPORTED, "rescale_betas_zero_snr");
@@ -782,14 +782,14 @@ static void test_wrong_models(void **state)
     assert_ok(sp_weights_copy(unet->weights, SP_F32, &weights));
     ((float *)sp_weights_find(weights, "conv_in.weight")->data)[0] = NAN;
     assert_ok(sp_component_save(keep(state, "broken/unet"), SP_COMPONENT_UNET, unet->json, weights,
-                                SP_F32));
+                                SP_F32, NULL));
     sp_weights_destroy(weights);
     sp_component_close(unet);
     check_error(&o, SPLAM_NUMERIC, "latents");
 
     const char *config = keep(state, "broken/text_encoder/config.json");
     assert_ok(sp_remove_tree(keep(state, "broken/text_encoder")));
-    assert_ok(sp_copy_tree(golden("text-sd1"), keep(state, "broken/text_encoder")));
+    assert_ok(sp_copy_tree(golden("text-sd1"), keep(state, "broken/text_encoder"), NULL));
     check_error(&o, SPLAM_FORMAT, "tokenizer has");
     assert_ok(sp_remove_tree(config));
     check_error(&o, SPLAM_IO, "text_encoder/config.json");
@@ -799,9 +799,9 @@ static void test_wrong_models(void **state)
     assert_ok(sp_remove_tree(keep(state, "broken/text_encoder")));
     make_text_encoder(keep(state, "broken/text_encoder"), 600, 24);
     assert_ok(sp_remove_tree(keep(state, "broken/vae")));
-    assert_ok(sp_copy_tree(golden("vae-no-quant"), keep(state, "broken/vae")));
+    assert_ok(sp_copy_tree(golden("vae-no-quant"), keep(state, "broken/vae"), NULL));
     assert_ok(sp_remove_tree(keep(state, "broken/unet")));
-    assert_ok(sp_copy_tree(golden("unet-demo"), keep(state, "broken/unet")));
+    assert_ok(sp_copy_tree(golden("unet-demo"), keep(state, "broken/unet"), NULL));
     check_error(&o, SPLAM_FORMAT, "latents have 8 channels");
     assert_ok(sp_remove_tree(keep(state, "broken/tokenizer")));
     check_error(&o, SPLAM_IO, "tokenizer");

@@ -358,7 +358,7 @@ static void test_text_of_odd_names(void **state)
     static const char *const nothing[] = {""};
     splam_generate_options o = options_for(state, "student");
     o.model = keep(state, "old, new: \"x\"");
-    assert_ok(sp_copy_tree(keep(state, "student"), o.model));
+    assert_ok(sp_copy_tree(keep(state, "student"), o.model, NULL));
     o.prompts = nothing;
     o.steps = 1;
     o.output = keep(state, "odd.png");

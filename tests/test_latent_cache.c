@@ -469,7 +469,7 @@ static void what_does_not_fit_is_refused(void **state)
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("--resolution is 64");
     snprintf(other, sizeof other, "%s", in_folder(state, "other"));
-    assert_ok(sp_copy_tree(teacher(), other));
+    assert_ok(sp_copy_tree(teacher(), other, NULL));
     o.pictures = (sp_dataset_options){0};
     o.teacher = other;
     change_byte(state, "other/text_encoder/model.safetensors", -1);

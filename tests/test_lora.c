@@ -239,10 +239,10 @@ static void other_names_and_shapes(void **state)
     assert_ok(sp_component_open(model, "unet", &b));
     assert_ok(sp_lora_open(in_folder(state, "original.safetensors"), &lora));
     assert_int_equal(sp_lora_count(lora, SP_COMPONENT_UNET), 1);
-    assert_ok(sp_lora_merge(lora, 1, sp_cpu_backend(), a, true));
+    assert_ok(sp_lora_merge(lora, 1, sp_cpu_backend(), a, true, NULL));
     sp_lora_close(lora);
     assert_ok(sp_lora_open(in_folder(state, "old.safetensors"), &lora));
-    assert_ok(sp_lora_merge(lora, 1, sp_cpu_backend(), b, true));
+    assert_ok(sp_lora_merge(lora, 1, sp_cpu_backend(), b, true, NULL));
     sp_lora_close(lora);
     double error;
     const char *name = "mid_block.attentions.0.proj_in.weight";
@@ -405,9 +405,9 @@ static void folded_equals_unfolded(void **state)
     assert_ok(sp_lora_merged(sp_cpu_backend(), unet->weights, adapters, &lora, &student));
     json_t *json = sp_unet_config_write(&config);
     assert_ok(sp_component_save(in_folder(state, "model/unet_ema"), SP_COMPONENT_UNET, json,
-                                student, SP_F32));
+                                student, SP_F32, NULL));
     assert_ok(sp_component_save(in_folder(state, "model/unet"), SP_COMPONENT_UNET, json, student,
-                                SP_F32));
+                                SP_F32, NULL));
     json_decref(json);
     assert_ok(sp_convert_model(model, in_folder(state, "folded"),
                                &(sp_convert_options){.dtype = SP_F32, .fold_guidance = true}));

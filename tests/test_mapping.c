@@ -242,7 +242,7 @@ static void test_tensors(void **state)
         sp_tensor converted;
         sp_weights *weights, *owned;
         snprintf(name, sizeof name, "checkpoints/%s", names[i]);
-        assert_ok(sp_copy_file(golden(name), path));
+        assert_ok(sp_copy_file(golden(name), path, NULL));
         assert_ok(sp_tensor_file_open(path, &file));
         assert_ok(sp_weights_create(&weights));
         assert_ok(sp_weights_add_file(weights, file));
@@ -255,7 +255,7 @@ static void test_tensors(void **state)
         assert_shorter(sp_weights_copy(weights, SP_F32, &owned));
         if (i == 2) { /* the others' may have been copied when they were opened */
             assert_shorter(sp_tensor_convert(tensor, SP_F64, &converted));
-            assert_shorter(sp_weights_save(weights, copy, SP_F32, NULL, 0));
+            assert_shorter(sp_weights_save(weights, copy, SP_F32, NULL, 0, NULL));
             assert_false(sp_path_exists(copy));
         }
         sp_weights_destroy(weights);
@@ -303,7 +303,7 @@ static void test_lora(void **state)
     shorten(path, 300);
     sp_component component = {.config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
     assert_ok(sp_weights_create(&component.weights));
-    assert_shorter(sp_lora_merge(lora, 1, sp_cpu_backend(), &component, false));
+    assert_shorter(sp_lora_merge(lora, 1, sp_cpu_backend(), &component, false, NULL));
     assert_ok(sp_weights_create(&none));
     assert_status(sp_lora_start(lora, &settings, none), SP_FORMAT);
     sp_weights_destroy(none);
@@ -335,7 +335,7 @@ static void test_generating(void **state)
         char path[512], before[600];
         snprintf(path, sizeof path, "%s/%s/diffusion_pytorch_model.safetensors", o.model, parts[i]);
         snprintf(before, sizeof before, "%s.whole", path);
-        assert_ok(sp_copy_file(path, before));
+        assert_ok(sp_copy_file(path, before, NULL));
         saboteur s = {path, "denoising", 2};
         const splam_callbacks callbacks = {.context = &s, .report = sabotage};
         o.steps = 4;
@@ -355,7 +355,7 @@ static void test_distilling(void **state)
 {
     char teacher[512], unet[600], draws[512];
     snprintf(teacher, sizeof teacher, "%s", keep(state, "epsilon"));
-    assert_ok(sp_copy_tree(golden("teacher-epsilon"), teacher));
+    assert_ok(sp_copy_tree(golden("teacher-epsilon"), teacher, NULL));
     snprintf(unet, sizeof unet, "%s/unet/diffusion_pytorch_model.safetensors", teacher);
     snprintf(draws, sizeof draws, "%s", golden("distill-splam/draws.safetensors"));
     sp_distill_options o = sp_distill_defaults();

@@ -366,7 +366,7 @@ static sp_run *run_gradient_graph(const gradient_case *g, sp_plan **plan)
         assert_ok(sp_run_set_input(run, name, &converted));
         sp_tensor_free(&converted);
     }
-    assert_ok(sp_run_execute(run));
+    assert_ok(sp_run_execute(run, NULL));
     return run;
 }
 
@@ -484,7 +484,7 @@ static void run_text(const sp_clip_text_config *config, const sp_weights *weight
     assert_ok(sp_run_create(plan, &run));
     assert_ok(sp_run_bind(run, "", weights));
     assert_ok(sp_run_set_input(run, "ids", ids));
-    assert_ok(sp_run_execute(run));
+    assert_ok(sp_run_execute(run, NULL));
     assert_ok(sp_run_get_output(run, "y", out));
     sp_run_destroy(run);
     sp_plan_destroy(plan);

@@ -193,7 +193,7 @@ static int fused_nodes(build_function *make, int variant)
             assert_ok(sp_run_set_input(run, value->name, &data));
             sp_tensor_free(&data);
         }
-        assert_ok(sp_run_execute(run));
+        assert_ok(sp_run_execute(run, NULL));
         assert_ok(sp_run_get_output(run, "y", &result[fuse]));
         sp_run_destroy(run);
         sp_plan_destroy(plan);

@@ -164,7 +164,7 @@ static void set_input(scalar_graph *g, int i)
 static double evaluate(scalar_graph *g)
 {
     sp_tensor loss = {0};
-    assert_ok(sp_run_execute(g->run));
+    assert_ok(sp_run_execute(g->run, NULL));
     assert_ok(sp_run_get_output(g->run, "loss", &loss));
     assert_int_equal(loss.dtype, SP_F64);
     double value = ((double *)loss.data)[0];

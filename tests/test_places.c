@@ -94,7 +94,7 @@ static void check_case(void **state, const place_case *c, sp_dtype dtype, sp_dty
         snprintf(path, sizeof path, "%s/%s-%d", (const char *)*state, c->folder, odd);
         assert_ok(sp_make_folders(path));
         snprintf(path, sizeof path, "%s/%s-%d/config.json", (const char *)*state, c->folder, odd);
-        assert_ok(sp_copy_file(golden(c->folder, "config.json"), path));
+        assert_ok(sp_copy_file(golden(c->folder, "config.json"), path, NULL));
         snprintf(path, sizeof path, "%s/%s-%d/%s", (const char *)*state, c->folder, odd, c->weights);
         save_shifted(golden(c->folder, c->weights), path, dtype, odd ? sp_dtype_size(dtype) : 0);
         snprintf(path, sizeof path, "%s/%s-%d", (const char *)*state, c->folder, odd);

@@ -52,7 +52,7 @@ static void make_draws(const char *path, int64_t rows, int64_t count, int64_t co
             snprintf(name, sizeof name, "%s.%lld", names[n], (long long)k);
             assert_ok(sp_weights_add(draws, name, tensor));
         }
-    assert_ok(sp_weights_save(draws, path, SP_F32, NULL, 0));
+    assert_ok(sp_weights_save(draws, path, SP_F32, NULL, 0, NULL));
     sp_weights_destroy(draws);
     sp_tensor_file_close(file);
 }

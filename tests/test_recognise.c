@@ -163,7 +163,7 @@ static void what_matches_is_counted(void **state)
     char model[512];
     snprintf(model, sizeof model, "%s", in_folder(state, "unet"));
     assert_ok(sp_make_folders(model));
-    assert_ok(sp_copy_file(golden("teacher-epsilon/unet/config.json"), in_folder(state, "unet/config.json")));
+    assert_ok(sp_copy_file(golden("teacher-epsilon/unet/config.json"), in_folder(state, "unet/config.json"), NULL));
     assert_ok(sp_tensor_file_open_folder(golden("teacher-epsilon/unet"), "diffusion_pytorch_model", NULL, &file));
     size_t all = sp_tensor_file_count(file);
     for (size_t i = 0; i < all; i++)

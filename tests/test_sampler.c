@@ -31,9 +31,9 @@ static void make_model(void **state, const char *name)
     snprintf(scheduler, sizeof scheduler, "%s/scheduler_config.json", name);
     assert_ok(sp_make_folders(in_folder(state, "model/scheduler")));
     assert_ok(
-        sp_copy_file(golden(scheduler), in_folder(state, "model/scheduler/scheduler_config.json")));
+        sp_copy_file(golden(scheduler), in_folder(state, "model/scheduler/scheduler_config.json"), NULL));
     if (!sp_path_exists(in_folder(state, "model/unet")))
-        assert_ok(sp_copy_tree(golden("unet-demo"), in_folder(state, "model/unet")));
+        assert_ok(sp_copy_tree(golden("unet-demo"), in_folder(state, "model/unet"), NULL));
 }
 
 static void check_timesteps(const sp_pipeline *p, const sp_sampler_options *options,
@@ -708,7 +708,7 @@ static void test_failing_allocations(void **state)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/failing.json", (const char *)*state);
-    assert_ok(sp_copy_file(golden("sampler-dpm-leading/scheduler_config.json"), path));
+    assert_ok(sp_copy_file(golden("sampler-dpm-leading/scheduler_config.json"), path, NULL));
     assert_in_range(fail_every_allocation(load_and_sample, path), 5, 1000);
 }
 

@@ -108,7 +108,7 @@ static void second_comes_back(void **state)
     assert_ok(sp_weights_create(&weights));
     assert_ok(sp_initialize(graph, "", &(sp_initialize_options){.seed = 8}, weights));
     json_t *json = sp_clip_text_config_write(&config.text);
-    assert_ok(sp_component_save(text, SP_COMPONENT_TEXT_ENCODER, json, weights, SP_F32));
+    assert_ok(sp_component_save(text, SP_COMPONENT_TEXT_ENCODER, json, weights, SP_F32, NULL));
     json_decref(json);
     sp_weights_destroy(weights);
     sp_graph_destroy(graph);
@@ -149,9 +149,9 @@ static void what_does_not_fit_is_refused(void **state)
            SP_ARGUMENT, "single file alone");
     assert_ok(sp_remove_tree(in_folder(state, "model/unet")));
     expect(model, output, &folded, SP_ARGUMENT, "no UNet");
-    assert_ok(sp_copy_tree(golden("unet-sd1"), in_folder(state, "model/unet")));
+    assert_ok(sp_copy_tree(golden("unet-sd1"), in_folder(state, "model/unet"), NULL));
     assert_ok(sp_remove_tree(in_folder(state, "model/vae")));
-    assert_ok(sp_copy_tree(golden("vae-tiny"), in_folder(state, "model/vae")));
+    assert_ok(sp_copy_tree(golden("vae-tiny"), in_folder(state, "model/vae"), NULL));
     expect(model, output, &to_f32, SP_UNSUPPORTED, "AutoencoderTiny");
 }
 

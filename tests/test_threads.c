@@ -100,7 +100,7 @@ static unsigned char *outputs(bool checkpointing, sp_dtype storage, size_t *byte
     step s;
     make_step(&s, checkpointing, storage);
     set_inputs(&s);
-    assert_ok(sp_run_execute(s.run));
+    assert_ok(sp_run_execute(s.run, NULL));
     const sp_graph *graph = sp_plan_graph(s.plan);
     *bytes = 0;
     *count = graph->output_count;

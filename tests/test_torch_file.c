@@ -491,7 +491,7 @@ static void test_folders(void **state)
     assert_status(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file), SP_IO);
     assert_message("no model.safetensors");
     const char *index = "{\"weight_map\": {\"f32\": \"x.bin\", \"f16\": \"x.bin\"}}";
-    assert_ok(sp_copy_file(golden("bare.bin"), in_folder(state, "x.bin")));
+    assert_ok(sp_copy_file(golden("bare.bin"), in_folder(state, "x.bin"), NULL));
     assert_ok(
         sp_write_file(in_folder(state, "pytorch_model.bin.index.json"), index, strlen(index)));
     assert_ok(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file));
@@ -499,12 +499,12 @@ static void test_folders(void **state)
     sp_tensor_file_close(file);
     assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_IO);
     assert_ok(sp_remove_tree(in_folder(state, "pytorch_model.bin.index.json")));
-    assert_ok(sp_copy_file(golden("bare.bin"), in_folder(state, "pytorch_model.fp16.bin")));
+    assert_ok(sp_copy_file(golden("bare.bin"), in_folder(state, "pytorch_model.fp16.bin"), NULL));
     assert_ok(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file));
     assert_non_null(sp_tensor_file_find(file, "bf16"));
     sp_tensor_file_close(file);
     /* safetensors come first */
-    assert_ok(sp_copy_file(golden("tensors.safetensors"), in_folder(state, "model.safetensors")));
+    assert_ok(sp_copy_file(golden("tensors.safetensors"), in_folder(state, "model.safetensors"), NULL));
     assert_ok(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file));
     assert_string_equal(sp_tensor_file_format(file), "safetensors");
     sp_tensor_file_close(file);

@@ -154,7 +154,7 @@ static void checksums_find_one_bit(void **state)
     assert_ok(sp_distill(&t.options, NULL));
     const char *good = in_folder(state, "good"), *folder = in_folder(state, "bits/checkpoint-3");
     char file[600];
-    assert_ok(sp_copy_tree(folder, good));
+    assert_ok(sp_copy_tree(folder, good, NULL));
     static const char *const parts[] = {"online", "ema", "first_moment", "second_moment"};
     t.options.resume = folder;
     t.options.max_train_steps = 4;
@@ -169,7 +169,7 @@ static void checksums_find_one_bit(void **state)
         assert_status(sp_distill(&t.options, NULL), SP_IO);
         assert_message(parts[i]);
         assert_ok(sp_remove_tree(folder));
-        assert_ok(sp_copy_tree(good, folder));
+        assert_ok(sp_copy_tree(good, folder, NULL));
     }
     static const char *const words[][2] = {
         {"\"step\": 3", "2"}, {"\"online.s", "x"}, {"\"bytes\": 1", "2"}};
@@ -179,7 +179,7 @@ static void checksums_find_one_bit(void **state)
         assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
         assert_message("state.json has the checksum");
         assert_ok(sp_remove_tree(folder));
-        assert_ok(sp_copy_tree(good, folder));
+        assert_ok(sp_copy_tree(good, folder, NULL));
     }
     assert_ok(sp_distill(&t.options, NULL));
     run_whole(state);
@@ -309,7 +309,7 @@ static void changed_flags_are_refused(void **state)
     REFUSED(seed = 1, "seed");
     REFUSED(storage = SP_BF16, "mixed-precision");
     REFUSED(random_cond_proj = true, "cond-proj-init");
-    assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher")));
+    assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher"), NULL));
     REFUSED(teacher = in_folder(state, "teacher"), "teacher");
     assert_ok(sp_distill(&same, NULL));
 }
@@ -342,7 +342,7 @@ static void save_draws(const char *from, const char *to, const char *changed, sp
     assert_ok(sp_weights_create(&draws));
     assert_ok(sp_weights_add_file(draws, file));
     assert_ok(sp_weights_add(draws, changed, value));
-    assert_ok(sp_weights_save(draws, to, SP_F32, NULL, 0));
+    assert_ok(sp_weights_save(draws, to, SP_F32, NULL, 0, NULL));
     sp_weights_destroy(draws);
     sp_tensor_file_close(file);
 }
@@ -404,7 +404,7 @@ static void bad_requests_are_refused(void **state)
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("--train-batch-size");
     o = good;
-    assert_ok(sp_copy_tree(good.teacher, in_folder(state, "teacher")));
+    assert_ok(sp_copy_tree(good.teacher, in_folder(state, "teacher"), NULL));
     o.teacher = o.output = in_folder(state, "teacher");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("--output is the teacher's folder");
@@ -415,7 +415,7 @@ static void bad_requests_are_refused(void **state)
     assert_message("a-file");
     /* A path need not be UTF-8, but what goes into a JSON file must. */
     o = good;
-    assert_ok(sp_copy_file(good.draws, in_folder(state, "draws-\xff.safetensors")));
+    assert_ok(sp_copy_file(good.draws, in_folder(state, "draws-\xff.safetensors"), NULL));
     o.draws = in_folder(state, "draws-\xff.safetensors");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("--draws");
@@ -534,8 +534,8 @@ static void index_is_as_diffusers_reads_it(void **state)
     json_t *index;
     snprintf(teacher, sizeof teacher, "%s", in_folder(state, "teacher"));
     snprintf(vae, sizeof vae, "%s/tests/golden/vae-tiny", getenv("SPLAM_SOURCE"));
-    assert_ok(sp_copy_tree(t.options.teacher, teacher));
-    assert_ok(sp_copy_tree(vae, in_folder(state, "teacher/vae")));
+    assert_ok(sp_copy_tree(t.options.teacher, teacher, NULL));
+    assert_ok(sp_copy_tree(vae, in_folder(state, "teacher/vae"), NULL));
     t.options.teacher = teacher;
     t.options.max_train_steps = 1;
     assert_ok(sp_distill(&t.options, NULL));

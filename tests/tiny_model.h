@@ -47,7 +47,7 @@ static inline void make_text_encoder(const char *folder, int64_t vocabulary, int
     assert_ok(sp_weights_create(&weights));
     assert_ok(sp_initialize(graph, "", &(sp_initialize_options){.seed = 5}, weights));
     json_t *json = sp_clip_text_config_write(&config.text);
-    assert_ok(sp_component_save(folder, SP_COMPONENT_TEXT_ENCODER, json, weights, SP_F32));
+    assert_ok(sp_component_save(folder, SP_COMPONENT_TEXT_ENCODER, json, weights, SP_F32, NULL));
     json_decref(json);
     sp_weights_destroy(weights);
     sp_graph_destroy(graph);
@@ -66,9 +66,9 @@ static inline void make_model(const char *folder, const char *unet, const char *
     make_text_encoder(path, (int64_t)sp_tokenizer_vocabulary_size(tokenizer), 24);
     sp_tokenizer_destroy(tokenizer);
     snprintf(path, sizeof path, "%s/unet", folder);
-    assert_ok(sp_copy_tree(golden(unet), path));
+    assert_ok(sp_copy_tree(golden(unet), path, NULL));
     snprintf(path, sizeof path, "%s/vae", folder);
-    assert_ok(sp_copy_tree(golden("vae-demo"), path));
+    assert_ok(sp_copy_tree(golden("vae-demo"), path, NULL));
     snprintf(path, sizeof path, "%s/scheduler", folder);
     assert_ok(sp_make_folders(path));
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);

@@ -59,7 +59,9 @@ typedef struct {
     /* After each unit of work. detail: short text such as "loss 0.0123", may be NULL. */
     void (*report)(void *context, const char *task, int64_t done, int64_t total,
                    const char *detail);
-    bool (*cancelled)(void *context); /* true: stop as soon as nothing is lost */
+    /* true: stop as soon as nothing is lost. Asked often, between the operators of a network and the pieces of a
+     * file, by the thread that called. */
+    bool (*cancelled)(void *context);
 } splam_callbacks;
 
 /* A progress line on stderr (a bar on a terminal, plain lines elsewhere), and Ctrl-C and SIGTERM as
@@ -414,8 +416,8 @@ typedef struct {
     const char *unet;   /* the single file's UNet ["unet"]; "unet_ema": a student's average */
 } splam_convert_options;
 /* Writes a model in another form: adapters merged, then guidance folded, weights in another type,
- * as a diffusers folder or as a single file. */
-SPLAM_API splam_status splam_convert(const splam_convert_options *options);
+ * as a diffusers folder or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. */
+SPLAM_API splam_status splam_convert(const splam_convert_options *options, const splam_callbacks *callbacks);
 
 /* ---- measuring speed ---- */
 

@@ -112,6 +112,7 @@ typedef struct {
     sp_training_state state; /* whole steps and gradients: weights that change */
     float **gradient;        /* whole steps: by weight; NULL: only gradients are wanted */
     bool warm;               /* it ran once, which is not timed */
+    const sp_callbacks *callbacks;
 } timed_run;
 
 static void release(timed_run *t)
@@ -137,7 +138,7 @@ static sp_status create(const sp_work_model *model, sp_work work, int64_t batch,
 static sp_status execute(void *context)
 {
     timed_run *t = context;
-    SP_TRY(sp_run_execute(t->run));
+    SP_TRY(sp_run_execute(t->run, t->callbacks));
     if (!t->warm) sp_run_forget_profile(t->run);
     t->warm = true;
     return SP_OK;
@@ -153,7 +154,7 @@ typedef struct {
 static sp_status time_evaluation(const sp_work_model *model, const evaluation *e, sp_dtype storage,
                                  const sp_callbacks *callbacks, json_t *out)
 {
-    timed_run t = {0};
+    timed_run t = {.callbacks = callbacks};
     sp_bench_times times;
     if (!e->component) return leave_out(out, e->name, "the model has no such part");
     bool has_peak = reset_peak();
@@ -288,7 +289,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
                                const sp_callbacks *callbacks, json_t *out)
 {
     static const char name[] = "unet_forward_backward";
-    timed_run t = {0};
+    timed_run t = {.callbacks = callbacks};
     sp_bench_times times;
     bool has_peak = reset_peak();
     size_t weights = 0;
@@ -354,7 +355,7 @@ static sp_status time_step(const sp_work_model *model, const splam_bench_options
                            const sp_callbacks *callbacks, json_t *out)
 {
     static const char name[] = "distill_step";
-    timed_run t = {0};
+    timed_run t = {.callbacks = callbacks};
     sp_bench_times times;
     if (!sp_work_possible(model, SP_WORK_STEP))
         return leave_out(out, name, "the model is a student already");

@@ -4,8 +4,9 @@
 #include "base/memory.h"
 #include "models/convert.h"
 
-splam_status splam_convert(const splam_convert_options *o)
+splam_status splam_convert(const splam_convert_options *o, const splam_callbacks *callbacks)
 {
+    const sp_callbacks own_callbacks = sp_own_callbacks(callbacks);
     int dtype = o->dtype ? sp_dtype_from_name(o->dtype) : SP_F32;
     sp_status status = SP_OK;
     if (!o->model || !o->output)
@@ -24,6 +25,7 @@ splam_status splam_convert(const splam_convert_options *o)
                               .fold_guidance = o->fold_guidance,
                               .single_file = o->single_file,
                               .unet = o->unet,
+                              .callbacks = &own_callbacks,
                               .lora_count = o->lora_count,
                               .backend = sp_cpu_backend()};
     sp_lora_source *loras;

@@ -188,7 +188,8 @@ sp_status sp_generation_read_request(sp_generation *g)
                                    .vae = o->vae,
                                    .lora_count = o->lora_count,
                                    .storage = sp_storage_of(o->precision),
-                                   .clip_skip = o->clip_skip};
+                                   .clip_skip = o->clip_skip,
+                                   .callbacks = &g->callbacks};
     SP_TRY(sp_generation_read_prompts(g));
     if (o->init_image) SP_TRY(sp_image_load(o->init_image, &g->image));
     SP_TRY(sp_own_loras(o->loras, o->lora_count, &g->loras));

@@ -126,13 +126,24 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
+/* So that the last wait, which nothing can interrupt, is not for gigabytes. What fails is found then. */
+static void sync_in_between(sp_atomic_file *file, size_t piece)
+{
+    file->unsynced += piece;
+    if (file->unsynced < (size_t)64 << 20) return;
+    file->unsynced = 0;
+    if (fflush(file->stream) == 0) fdatasync(fileno(file->stream));
+}
+
 void sp_atomic_write(sp_atomic_file *file, const void *data, size_t size)
 {
     const size_t most = (size_t)4 << 20;
-    for (const char *next = data; size > 0;) {
+    for (const char *next = data; size > 0 && !file->ended;) {
         size_t piece = size < most ? size : most;
         if (fwrite(next, 1, piece, file->stream) != piece) return;
-        if (file->watch) file->watch->wrote(file->watch->context, next, piece);
+        if (file->watch) file->ended = file->watch->wrote(file->watch->context, next, piece);
+        if (file->ended) return;
+        sync_in_between(file, piece);
         next += piece;
         size -= piece;
     }
@@ -140,8 +151,8 @@ void sp_atomic_write(sp_atomic_file *file, const void *data, size_t size)
 
 sp_status sp_atomic_commit(sp_atomic_file *file)
 {
-    sp_status status = SP_OK;
-    if (fflush(file->stream) != 0 || ferror(file->stream) || fsync(fileno(file->stream)) != 0)
+    sp_status status = file->ended;
+    if (!status && (fflush(file->stream) != 0 || ferror(file->stream) || fsync(fileno(file->stream)) != 0))
         status = fail_errno("cannot write", file->temporary);
     if (fclose(file->stream) != 0 && status == SP_OK)
         status = fail_errno("cannot write", file->temporary);
@@ -288,13 +299,27 @@ sp_status sp_remove_folder(const char *path)
     return status;
 }
 
-sp_status sp_copy_file(const char *from, const char *to)
+static sp_status ask(void *callbacks, const void *data, size_t size)
 {
+    (void)data;
+    (void)size;
+    return sp_check_cancelled(callbacks);
+}
+
+sp_write_watch sp_watch_callbacks(const sp_callbacks *callbacks)
+{
+    return (sp_write_watch){.wrote = ask, .context = (void *)(uintptr_t)callbacks};
+}
+
+sp_status sp_copy_file(const char *from, const char *to, const sp_callbacks *callbacks)
+{
+    const sp_write_watch watch = sp_watch_callbacks(callbacks);
     sp_mapped_file source;
     sp_atomic_file target;
     SP_TRY(sp_map_file(from, &source));
     sp_status status = sp_atomic_open(to, &target);
     if (!status) {
+        target.watch = &watch;
         sp_atomic_write(&target, source.data, source.size);
         status = sp_mapped_file_check(&source);
         if (status)
@@ -306,9 +331,9 @@ sp_status sp_copy_file(const char *from, const char *to)
     return status;
 }
 
-sp_status sp_copy_tree(const char *from, const char *to)
+sp_status sp_copy_tree(const char *from, const char *to, const sp_callbacks *callbacks)
 {
-    if (!sp_path_is_folder(from)) return sp_copy_file(from, to);
+    if (!sp_path_is_folder(from)) return sp_copy_file(from, to, callbacks);
     char **names;
     size_t count;
     SP_TRY(sp_list_folder(from, &names,
@@ -317,7 +342,7 @@ sp_status sp_copy_tree(const char *from, const char *to)
     for (size_t i = 0; i < count && status == SP_OK; i++) {
         char *source = sp_path_join(from, names[i]);
         char *target = source ? sp_path_join(to, names[i]) : NULL;
-        status = target ? sp_copy_tree(source, target) : SP_MEMORY;
+        status = target ? sp_copy_tree(source, target, callbacks) : SP_MEMORY;
         sp_free(source);
         sp_free(target);
     }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include "base/progress.h"
 #include "base/status.h"
 
 typedef struct {
@@ -42,13 +43,16 @@ sp_status sp_read_file(const char *path, char **out, size_t *size);
 /* SP_IO if there is something at `path` that a file would not replace: a folder, a device, a pipe. */
 sp_status sp_check_replaceable(const char *path);
 typedef struct {
-    void (*wrote)(void *context, const void *data, size_t size);
+    /* Sees what goes into a file, piece by piece in order; what is not SP_OK ends the writing. */
+    sp_status (*wrote)(void *context, const void *data, size_t size);
     void *context;
-} sp_write_watch; /* sees what goes into a file, piece by piece in order */
+} sp_write_watch;
 typedef struct {
     FILE *stream;
     char *path, *temporary;
     const sp_write_watch *watch; /* of sp_atomic_write; NULL: nobody */
+    sp_status ended;             /* what the watch said; commit returns it, and path keeps what it had */
+    size_t unsynced;             /* bytes */
 } sp_atomic_file;
 sp_status sp_atomic_open(const char *path, sp_atomic_file *out);
 /* In pieces of a few megabytes. What goes wrong stays set on the stream, and commit reports it. */
@@ -73,8 +77,11 @@ sp_status sp_replace_folder(const char *beside, const char *path);
 sp_status sp_give_up_folder(const char *beside, sp_status status);
 /* Removes a folder that others may look for: it is first renamed, so that it is never half there. */
 sp_status sp_remove_folder(const char *path);
-sp_status sp_copy_file(const char *from, const char *to); /* atomic at the target */
-sp_status sp_copy_tree(const char *from, const char *to);
+/* Atomic at the target; of a tree each file is. callbacks (may be NULL) are asked between pieces. */
+sp_status sp_copy_file(const char *from, const char *to, const sp_callbacks *callbacks);
+sp_status sp_copy_tree(const char *from, const char *to, const sp_callbacks *callbacks);
+/* A watch that asks callbacks between the pieces of a file. */
+sp_write_watch sp_watch_callbacks(const sp_callbacks *callbacks);
 /* Names in a folder (without "." and ".."), sorted bytewise, in *out (sp_free each and the array). */
 sp_status sp_list_folder(const char *path, char ***out, size_t *count);
 

@@ -51,7 +51,8 @@ static sp_status store_rows(const sp_latent_encoder *e, const sp_tensor *result,
     return sp_tensor_check_finite(&stored, "a picture's latent");
 }
 
-static sp_status encode_batch(sp_latent_encoder *e, int64_t n, sp_latent_block *block, bool flipped)
+static sp_status encode_batch(sp_latent_encoder *e, int64_t n, sp_latent_block *block, bool flipped,
+                              const sp_callbacks *callbacks)
 {
     int size = sp_dataset_resolution(e->dataset);
     int64_t one = 3 * (int64_t)size * size;
@@ -61,7 +62,7 @@ static sp_status encode_batch(sp_latent_encoder *e, int64_t n, sp_latent_block *
         sp_rgb_to_float(rgb, size, size, (float *)e->pictures.data + i * one);
     }
     sp_tensor result = {0};
-    SP_TRY(sp_vae_run(&e->vae, &e->pictures, &result));
+    SP_TRY(sp_vae_run(&e->vae, &e->pictures, callbacks, &result));
     sp_status status = store_rows(e, &result, n, block, &block->moments[flipped]);
     sp_tensor_free(&result);
     return status;
@@ -81,8 +82,8 @@ sp_status sp_latent_encode_pictures(sp_latent_encoder *e, int64_t first, sp_late
             SP_TRY(sp_dataset_image(e->dataset, sp_dataset_training_sample(e->dataset, first + row),
                                     e->rgb + i * one, (int64_t *)block->sample.data + row));
         }
-        SP_TRY(encode_batch(e, n, block, false));
-        if (e->flips) SP_TRY(encode_batch(e, n, block, true));
+        SP_TRY(encode_batch(e, n, block, false, callbacks));
+        if (e->flips) SP_TRY(encode_batch(e, n, block, true, callbacks));
         block->filled += n;
         sp_report(callbacks, "encoding pictures", first + block->filled,
                   sp_dataset_training_count(e->dataset), NULL);

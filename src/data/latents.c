@@ -7,7 +7,7 @@
 
 static sp_status encode_batch(sp_runner *r, sp_dataset *dataset, const int64_t *samples,
                               int64_t first, int64_t count, uint8_t *rgb, sp_tensor *pictures,
-                              sp_latents *out)
+                              const sp_callbacks *callbacks, sp_latents *out)
 {
     int size = sp_dataset_resolution(dataset);
     for (int64_t i = 0; i < count; i++) {
@@ -15,7 +15,7 @@ static sp_status encode_batch(sp_runner *r, sp_dataset *dataset, const int64_t *
         sp_rgb_to_float(rgb, size, size, (float *)pictures->data + i * 3 * size * size);
     }
     sp_tensor latents = {0};
-    SP_TRY(sp_vae_run(r, pictures, &latents));
+    SP_TRY(sp_vae_run(r, pictures, callbacks, &latents));
     size_t one = sp_tensor_bytes(&latents) / (size_t)pictures->shape.dim[0];
     if (!out->data) {
         *out = (sp_latents){out->count, latents.shape.dim[1], latents.shape.dim[2],
@@ -46,7 +46,8 @@ sp_status sp_latents_encode(sp_dataset *dataset, const int64_t *samples, int64_t
             sp_vae_runner_create(vae, SP_VAE_ENCODE, pictures.shape, backend, storage, &runner);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
-        status = encode_batch(&runner, dataset, samples, first, n, rgb, &pictures, out);
+        status = encode_batch(&runner, dataset, samples, first, n, rgb, &pictures, callbacks,
+                              out);
         sp_report(callbacks, "encoding pictures", first + n, count, NULL);
         if (!status) status = sp_check_cancelled(callbacks);
     }

@@ -189,7 +189,8 @@ static sp_status start(const sp_denoise_request *r, const sp_sampler *sampler, i
     return SP_OK;
 }
 
-static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, denoise_state *s)
+static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, denoise_state *s,
+                          const sp_callbacks *callbacks)
 {
     const sp_sampler_step *step = &sampler->step[i];
     sp_run *run = p->denoiser.run;
@@ -198,7 +199,7 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
     SP_TRY(sp_run_set_input(run, "latent", &s->z));
     SP_TRY(set_all(run, "scale", batch, step->input_scale));
     SP_TRY(set_all(run, "timestep", batch, step->timestep));
-    SP_TRY(sp_run_execute(run));
+    SP_TRY(sp_run_execute(run, callbacks));
     SP_TRY(sp_run_get_output(run, "m", &m));
     sp_sampler_advance(sampler, i, s->z.data, m.data, s->kept.data, s->fresh.data,
                        sp_tensor_count(&s->z));
@@ -216,7 +217,7 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
         if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
-        SP_TRY(run_step(p, sampler, i, s));
+        SP_TRY(run_step(p, sampler, i, s, callbacks));
         sp_report(callbacks, "denoising", ++s->done, s->total, NULL);
     }
     return SP_OK;

@@ -69,9 +69,9 @@ static sp_status merge_loras(sp_pipeline *p, const sp_pipeline_options *options)
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
     sp_status status = sp_lora_list_check(&list, has);
-    if (!status && p->unet) status = sp_lora_list_merge(&list, p->backend, p->unet, exact);
+    if (!status && p->unet) status = sp_lora_list_merge(&list, p->backend, p->unet, exact, &p->callbacks);
     if (!status && p->text_encoder)
-        status = sp_lora_list_merge(&list, p->backend, p->text_encoder, exact);
+        status = sp_lora_list_merge(&list, p->backend, p->text_encoder, exact, &p->callbacks);
     sp_lora_list_close(&list);
     return status;
 }
@@ -111,6 +111,7 @@ sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *option
     p->backend = options->backend ? options->backend : sp_cpu_backend();
     p->storage = options->storage;
     p->clip_skip = options->clip_skip;
+    if (options->callbacks) p->callbacks = *options->callbacks;
     sp_status status = open_parts(p, folder, options);
     if (status) {
         sp_pipeline_close(p);
@@ -219,7 +220,7 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
                                        (int32_t *)ids->data + i * length, NULL));
         sp_tensor out = {0};
         SP_TRY(sp_run_set_input(runner->run, "ids", ids));
-        SP_TRY(sp_run_execute(runner->run));
+        SP_TRY(sp_run_execute(runner->run, &p->callbacks));
         SP_TRY(sp_run_get_output(runner->run, "context", &out));
         size_t one = sp_tensor_bytes(&out) / (size_t)batch;
         memcpy((char *)contexts->data + (size_t)first * one, out.data, (size_t)n * one);

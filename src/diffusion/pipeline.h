@@ -22,6 +22,8 @@ typedef struct {
     sp_backend *backend; /* NULL: the CPU's */
     sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
     int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */
+    const sp_callbacks *callbacks; /* asked while adapters are merged and prompts encoded; may be NULL. Their context
+                                      must outlive the pipeline */
 } sp_pipeline_options;
 
 /* Read freely; changed by the functions below alone. Not for several threads at once. */
@@ -33,6 +35,7 @@ typedef struct {
     sp_backend *backend;
     sp_dtype storage;
     int clip_skip;
+    sp_callbacks callbacks; /* of opening */
     int64_t vae_tile; /* pixels; pictures that are larger go through the VAE in tiles of this side,
                          see vae_run.h. 0 at first: none do. Set it at any time */
     sp_unet_config unet_config; /* of the network in use */

@@ -61,7 +61,9 @@ sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights);
 void sp_run_weights_changed(sp_run *run);
 /* Copies; float data is converted to the input's dtype. The shape must agree. */
 sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tensor);
-sp_status sp_run_execute(sp_run *run);
+/* callbacks (may be NULL) are asked between any two steps: SP_CANCELLED, after which the run can be
+ * executed again; what was packed is packed again. */
+sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks);
 /* Calls `ready` during sp_run_execute right after the step that completed an output: no later step
  * of that execution writes or reads it, so what lies at its address may be used and changed while
  * the rest runs. Called in the order of steps, on the thread that executes; what it returns, if not

@@ -261,7 +261,7 @@ static sp_status check_sources(const sp_run *run)
     return SP_OK;
 }
 
-sp_status sp_run_execute(sp_run *run)
+sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks)
 {
     SP_TRY(check_ready(run));
     bool stale = false;
@@ -271,6 +271,7 @@ sp_status sp_run_execute(sp_run *run)
         for (int s = 0; s < run->plan->step_count && stale; s++) {
             if ((int)run->plan->steps[s].rate != rate) continue;
             switch_stage(run, &clock, run->plan->steps[s].stage);
+            SP_TRY(sp_check_cancelled(callbacks));
             run_step(run, s);
             if (rate == SP_RATE_RUN) drop_parameters(run, s);
             if (run->output_ready) SP_TRY(report_outputs(run, s));

@@ -360,7 +360,7 @@ void sp_component_close(sp_component *component)
 /* ---- saving ---- */
 
 static sp_status save_weights(const char *folder, sp_component_kind kind, const sp_weights *weights,
-                              sp_dtype dtype)
+                              sp_dtype dtype, const sp_callbacks *callbacks)
 {
     static const char *const metadata[][2] = {{"format", "pt"}};
     char *path = sp_format("%s/%s.safetensors", folder, kinds[kind].base);
@@ -369,17 +369,18 @@ static sp_status save_weights(const char *folder, sp_component_kind kind, const 
     sp_status status = SP_OK;
     if (kind == SP_COMPONENT_TEXT_ENCODER) status = sp_add_prefixed(weights, &named);
     if (status == SP_OK)
-        status = sp_weights_save(named ? named : weights, path, dtype, metadata, 1);
+        status = sp_weights_save(named ? named : weights, path, dtype, metadata, 1, callbacks);
     sp_weights_destroy(named);
     sp_free(path);
     return status;
 }
 
 sp_status sp_component_save(const char *folder, sp_component_kind kind, const json_t *config,
-                            const sp_weights *weights, sp_dtype dtype)
+                            const sp_weights *weights, sp_dtype dtype,
+                            const sp_callbacks *callbacks)
 {
     SP_TRY(sp_make_folders(folder));
-    SP_TRY(save_weights(folder, kind, weights, dtype));
+    SP_TRY(save_weights(folder, kind, weights, dtype, callbacks));
     char *path = sp_path_join(folder, "config.json");
     if (!path) return SP_MEMORY;
     sp_status status = sp_json_save(path, config);

@@ -69,9 +69,11 @@ void sp_component_close(sp_component *component); /* NULL is legal */
 uint64_t sp_component_hash(const sp_component *component);
 
 /* Writes FOLDER/config.json and the weights beside it so that diffusers or transformers open them.
- * Float weights are stored as `dtype`. The folder is made if need be. */
+ * Float weights are stored as `dtype`. The folder is made if need be.
+ * callbacks, which may be NULL, can stop it: SP_CANCELLED. */
 sp_status sp_component_save(const char *folder, sp_component_kind kind, const json_t *config,
-                            const sp_weights *weights, sp_dtype dtype);
+                            const sp_weights *weights, sp_dtype dtype,
+                            const sp_callbacks *callbacks);
 
 /* The whole component as a small graph (both halves of a VAE, cond_proj if there is one), for its
  * parameters: their names, shapes and order. sp_graph_destroy. */

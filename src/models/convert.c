@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/output.h"
@@ -47,10 +48,17 @@ static sp_status fail_beyond(const sp_component *component, const char *name,
                    component->folder, name, value);
 }
 
-static sp_status check_range(const sp_component *component, sp_dtype dtype)
+typedef struct {
+    sp_convert_options o;
+    bool keep_dtype;
+    sp_lora_list loras;
+} conversion;
+
+static sp_status check_range(const sp_component *component, const conversion *c)
 {
     enum { GRAIN = 1 << 16 };
-    for (size_t i = 0; i < sp_weights_count(component->weights) && dtype == SP_F16; i++) {
+    for (size_t i = 0; i < sp_weights_count(component->weights) && c->o.dtype == SP_F16; i++) {
+        SP_TRY(sp_check_cancelled(c->o.callbacks));
         range_check check = {.tensor = sp_weights_at(component->weights, i)};
         sp_parallel_for(sp_tensor_count(check.tensor), GRAIN, check_elements, &check);
         if (atomic_load(&check.beyond))
@@ -59,22 +67,16 @@ static sp_status check_range(const sp_component *component, sp_dtype dtype)
     return SP_OK;
 }
 
-typedef struct {
-    sp_convert_options o;
-    bool keep_dtype;
-    sp_lora_list loras;
-} conversion;
-
 /* The component with all that is asked for done to it, but for the rounding. */
 static sp_status open_component(const char *model, const char *name, const conversion *c,
                                 sp_component **out)
 {
     SP_TRY(sp_component_open_as(model, name, c->o.prediction, out));
     sp_component *component = *out;
-    sp_status status = sp_lora_list_merge(&c->loras, c->o.backend, component, true);
+    sp_status status = sp_lora_list_merge(&c->loras, c->o.backend, component, true, c->o.callbacks);
     if (!status && c->o.fold_guidance && component->config.kind == SP_COMPONENT_UNET)
         status = sp_fold_guidance(component);
-    if (!status && !c->keep_dtype) status = check_range(component, c->o.dtype);
+    if (!status && !c->keep_dtype) status = check_range(component, c);
     if (status) {
         sp_component_close(component);
         *out = NULL;
@@ -97,7 +99,7 @@ static sp_status convert_component(const char *model, const char *name, const co
     SP_TRY(open_component(model, name, c, &component));
     sp_dtype dtype = c->keep_dtype ? kept_type(component->weights) : c->o.dtype;
     sp_status status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
-                                         component->json, component->weights, dtype);
+                                         component->json, component->weights, dtype, c->o.callbacks);
     sp_component_close(component);
     return status;
 }
@@ -126,38 +128,13 @@ static sp_status convert_entry(const char *model, const char *name, const char *
     if (!status && c->o.fold_guidance && strcmp(name, "model_index.json") == 0)
         status = convert_index(from, to);
     else if (!status && !sp_path_is_folder(from))
-        status = sp_copy_file(from, to);
+        status = sp_copy_file(from, to, c->o.callbacks);
     else if (!status && sp_component_kind_of(name) >= 0)
         status = convert_component(model, name, c, to);
     else if (!status)
-        status = sp_copy_tree(from, to);
+        status = sp_copy_tree(from, to, c->o.callbacks);
     sp_free(from);
     sp_free(to);
-    return status;
-}
-
-static sp_status make_output(const char *output)
-{
-    if (sp_path_is_folder(output)) {
-        char **names;
-        size_t count;
-        SP_TRY(sp_list_folder(output, &names, &count));
-        for (size_t i = 0; i < count; i++)
-            sp_free(names[i]);
-        sp_free(names);
-        if (count)
-            return sp_fail(SP_ARGUMENT, "%s is not empty; converting writes a new folder", output);
-    }
-    return sp_make_folders(output);
-}
-
-/* Half a model must not look like one, and its folder would be in the way of the next attempt. */
-static sp_status remove_output(const char *output, sp_status why)
-{
-    char *message = sp_strdup(sp_error_message());
-    sp_remove_tree(output);
-    sp_status status = sp_fail(why, "%s", message ? message : "out of memory");
-    sp_free(message);
     return status;
 }
 
@@ -173,11 +150,10 @@ static sp_status convert_entries(const char *model, char *const *names, size_t c
         return sp_fail(SP_FORMAT, "%s: is %s, and holds no model: no folder unet, vae or text_encoder", model,
                        *what ? what : "a folder");
     }
-    SP_TRY(make_output(output));
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < count && !status; i++)
-        status = convert_entry(model, names[i], output, c);
-    return status ? remove_output(output, status) : SP_OK;
+    SP_TRY(sp_make_folders(output));
+    for (size_t i = 0; i < count; i++)
+        SP_TRY(convert_entry(model, names[i], output, c));
+    return SP_OK;
 }
 
 static sp_status convert_folder(const char *model, const char *output, const conversion *c)
@@ -279,9 +255,8 @@ static sp_status export_parts(const sp_model_folder *single, const char *output,
 static sp_status convert_file(const sp_model_folder *single, const char *output,
                               const conversion *c)
 {
-    SP_TRY(make_output(output));
-    sp_status status = export_parts(single, output, c);
-    return status ? remove_output(output, status) : SP_OK;
+    SP_TRY(sp_make_folders(output));
+    return export_parts(single, output, c);
 }
 
 /* ---- to a single file ---- */
@@ -358,7 +333,7 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
             status = check_tokenizer(folder, components[count]);
         if (!status) count++;
     }
-    if (!status) status = sp_original_save(output, components, count, prediction, c->o.dtype);
+    if (!status) status = sp_original_save(output, components, count, prediction, c->o.dtype, c->o.callbacks);
     for (size_t i = 0; i < MOST; i++)
         sp_component_close(components[i]);
     return status;
@@ -401,6 +376,37 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
     return sp_lora_list_check(&c->loras, has);
 }
 
+static sp_status check_output(const char *output)
+{
+    char **names;
+    size_t count;
+    if (!sp_path_is_folder(output)) return SP_OK;
+    SP_TRY(sp_list_folder(output, &names, &count));
+    for (size_t i = 0; i < count; i++)
+        sp_free(names[i]);
+    sp_free(names);
+    if (!count) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "%s is not empty; converting writes a new folder", output);
+}
+
+/* Half a model must not look like one, nor be in the way of the next attempt: it is written beside. */
+static sp_status convert_to_folder(const sp_model_folder *folder, const char *output, const conversion *c)
+{
+    size_t length = strlen(output);
+    while (length > 1 && output[length - 1] == '/')
+        length--;
+    SP_TRY(check_output(output));
+    char *beside = sp_format("%.*s.part-%ld", (int)length, output, (long)getpid());
+    char *place = sp_format("%.*s", (int)length, output);
+    sp_status status = beside && place ? SP_OK : SP_MEMORY;
+    if (!status)
+        status = folder->single ? convert_file(folder, beside, c) : convert_folder(folder->path, beside, c);
+    if (beside) status = status ? sp_give_up_folder(beside, status) : sp_replace_folder(beside, place);
+    sp_free(beside);
+    sp_free(place);
+    return status;
+}
+
 static sp_status convert_model(const sp_model_folder *folder, const char *output,
                                const conversion *c)
 {
@@ -408,8 +414,7 @@ static sp_status convert_model(const sp_model_folder *folder, const char *output
     if (c->o.single_file) return convert_to_single(folder, output, c);
     sp_claim claim;
     SP_TRY(sp_claim_folder(output, NULL, &claim));
-    sp_status status =
-        folder->single ? convert_file(folder, output, c) : convert_folder(folder->path, output, c);
+    sp_status status = convert_to_folder(folder, output, c);
     sp_claim_end(&claim);
     return status;
 }

@@ -13,6 +13,7 @@ typedef struct {
     sp_backend *backend; /* to merge them with; may be NULL where there is none */
     bool fold_guidance;  /* UNets become plain ones (models/guidance.h) */
     bool single_file;    /* write one file of original names instead of a folder */
+    const sp_callbacks *callbacks; /* may be NULL: SP_CANCELLED as soon as they say so */
     const char *unet;    /* for the single file: the UNet's folder; NULL: "unet" */
 } sp_convert_options;
 

@@ -193,7 +193,7 @@ static sp_status execute(const sp_runner *runner, const component_rule *rule,
     SP_TRY(sp_run_bind(run, "model", component->weights));
     for (int i = 0; i < MAX_INPUTS && rule->input[i].name; i++)
         if (found[i]) SP_TRY(set_input(run, &rule->input[i], found[i]));
-    SP_TRY(sp_run_execute(run));
+    SP_TRY(sp_run_execute(run, NULL));
     for (int i = 0; i < SP_FORWARD_MAX_OUTPUTS && rule->output[i]; i++) {
         if (!sp_plan_output(runner->plan, rule->output[i])) continue; /* a tiny VAE has no logvar */
         SP_TRY(sp_run_get_output(run, rule->output[i], &out->item[out->count].tensor));

@@ -179,7 +179,7 @@ static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t bloc
     for (int64_t row = 0; row < rows; row += block) {
         part.data = (char *)up->data + (size_t)(row / block) * bytes;
         SP_TRY(sp_run_set_input(runner->run, "up", &part));
-        SP_TRY(sp_run_execute(runner->run));
+        SP_TRY(sp_run_execute(runner->run, NULL));
         a->product = sp_run_output_address(runner->run, "product");
         a->first = row * columns;
         sp_parallel_for(block * columns, GRAIN, add_elements, a);

@@ -95,9 +95,9 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 /* W + weight alpha/r up down in place of W, for every adapter of the component's kind, parameter by
  * parameter. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
  * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
- * two are for one layer; SP_SHAPE if its shapes are not the layer's. */
+ * two are for one layer; SP_SHAPE if its shapes are not the layer's. callbacks (may be NULL) are asked between adapters. */
 sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
-                        sp_component *component, bool exact);
+                        sp_component *component, bool exact, const sp_callbacks *callbacks);
 
 /* Several files with their weights, merged in this order. */
 typedef struct {
@@ -114,6 +114,6 @@ void sp_lora_list_close(sp_lora_list *list); /* zeroed is legal; leaves it zeroe
 /* SP_ARGUMENT if a file has adapters for a kind of component that is not there; has is by kind. */
 sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has);
 sp_status sp_lora_list_merge(const sp_lora_list *list, sp_backend *backend, sp_component *component,
-                             bool exact);
+                             bool exact, const sp_callbacks *callbacks);
 
 #endif

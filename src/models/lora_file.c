@@ -398,7 +398,7 @@ static sp_status find_layers(const sp_lora *lora, const sp_component *component,
 }
 
 sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
-                        sp_component *component, bool exact)
+                        sp_component *component, bool exact, const sp_callbacks *callbacks)
 {
     size_t applied = 0;
     const char **names = sp_alloc_zero((lora->count + 1) * sizeof *names);
@@ -408,7 +408,8 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
     for (size_t i = 0; i < lora->count && !status; i++) {
         const adapter *a = &lora->adapters[i];
         if (!names[i]) continue;
-        status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
         if (!status) status = merge_layer(a, weight, backend, component, names[i], exact);
         applied++;
     }
@@ -507,9 +508,9 @@ sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has)
 }
 
 sp_status sp_lora_list_merge(const sp_lora_list *list, sp_backend *backend, sp_component *component,
-                             bool exact)
+                             bool exact, const sp_callbacks *callbacks)
 {
     for (size_t i = 0; i < list->count; i++)
-        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, backend, component, exact));
+        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, backend, component, exact, callbacks));
     return SP_OK;
 }

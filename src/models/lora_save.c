@@ -194,7 +194,7 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
     SP_TRY(sp_weights_create(&f.out));
     sp_status status = add_all(&f, config, base, adapters);
     if (!status)
-        status = sp_weights_save(f.out, path, SP_F32, metadata, naming == SP_LORA_KOHYA ? 4 : 1);
+        status = sp_weights_save(f.out, path, SP_F32, metadata, naming == SP_LORA_KOHYA ? 4 : 1, NULL);
     sp_weights_destroy(f.out);
     return status;
 }

@@ -52,6 +52,7 @@ bool sp_original_name(const sp_component_config *config, const char *name, char 
  * metadata and by the empty tensors "v_pred" and "ztsnr". Written beside and renamed. SP_UNSUPPORTED, naming the tensor or the key, for what such
  * a file cannot carry: readers know a model's configuration by names and shapes alone. */
 sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
-                           sp_original_prediction prediction, sp_dtype dtype);
+                           sp_original_prediction prediction, sp_dtype dtype,
+                           const sp_callbacks *callbacks);
 
 #endif

@@ -265,7 +265,8 @@ static sp_status add_mark(sp_weights *out, const char *name)
 }
 
 sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
-                           sp_original_prediction prediction, sp_dtype dtype)
+                           sp_original_prediction prediction, sp_dtype dtype,
+                           const sp_callbacks *callbacks)
 {
     const char *const metadata[][2] = {
         {"format", "pt"}, {"modelspec.prediction_type", prediction.v ? "v" : "epsilon"}};
@@ -276,7 +277,7 @@ sp_status sp_original_save(const char *path, sp_component *const *components, si
         status = add_component(out, components[i]);
     if (!status && prediction.v) status = add_mark(out, SP_ORIGINAL_V);
     if (!status && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
-    if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2);
+    if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2, callbacks);
     sp_weights_destroy(out);
     if (!status) {
         status = check_file(beside, components, count);

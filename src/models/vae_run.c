@@ -49,10 +49,11 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
     return status;
 }
 
-sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, sp_tensor *out)
+sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
+                     sp_tensor *out)
 {
     SP_TRY(sp_run_set_input(runner->run, "in", in));
-    SP_TRY(sp_run_execute(runner->run));
+    SP_TRY(sp_run_execute(runner->run, callbacks));
     return sp_run_get_output(runner->run, "out", out);
 }
 
@@ -75,13 +76,13 @@ int64_t sp_vae_batch(int64_t height, int64_t width)
 
 /* Inputs first..first+n-1 of `in`, which fill `batch` up to what it held before. */
 static sp_status run_batch(sp_runner *runner, const sp_tensor *in, int64_t first, int64_t n,
-                           sp_tensor *batch, sp_tensor *out)
+                           sp_tensor *batch, const sp_callbacks *callbacks, sp_tensor *out)
 {
     int64_t rows = batch->shape.dim[0];
     size_t from = sp_tensor_bytes(batch) / (size_t)rows;
     sp_tensor result = {0};
     memcpy(batch->data, (const char *)in->data + (size_t)first * from, (size_t)n * from);
-    SP_TRY(sp_vae_run(runner, batch, &result));
+    SP_TRY(sp_vae_run(runner, batch, callbacks, &result));
     sp_status status = SP_OK;
     if (!out->data) {
         sp_shape shape = result.shape;
@@ -119,7 +120,7 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = sp_check_cancelled(callbacks);
-        if (!status) status = run_batch(&runner, in, first, n, &rows, out);
+        if (!status) status = run_batch(&runner, in, first, n, &rows, callbacks, out);
         if (!status) sp_report(callbacks, task, first + n, count, NULL);
     }
     sp_runner_free(&runner);

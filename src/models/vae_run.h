@@ -15,8 +15,9 @@ typedef enum {
 /* Makes the half ready for inputs of shape `in`; `vae` must outlive the runner. sp_runner_free. */
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
                                sp_backend *backend, sp_dtype storage, sp_runner *out);
-/* *out is a new owned f32 tensor. */
-sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, sp_tensor *out);
+/* *out is a new owned f32 tensor. callbacks may be NULL. */
+sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
+                     sp_tensor *out);
 
 /* latent = scale * (mean + exp(logvar / 2) * noise), `count` elements each, in double precision;
  * logvar or noise NULL: scale * mean. latent may be noise. */

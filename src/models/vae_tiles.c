@@ -73,7 +73,7 @@ static sp_status prepare(tiling *t, sp_shape shape)
 }
 
 static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_t row,
-                          int64_t column, sp_tensor *out)
+                          int64_t column, const sp_callbacks *callbacks, sp_tensor *out)
 {
     const tile_grid *grid = &t->grid;
     int64_t top = row * grid->in_stride, left = column * grid->in_stride;
@@ -87,7 +87,7 @@ static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_
         for (int64_t y = 0; y < height; y++)
             memcpy(row_of(&part, 0, c, y), row_of(in, sample, c, top + y) + left,
                    (size_t)width * sizeof(float));
-    sp_status status = sp_vae_run(&t->runner, &part, out);
+    sp_status status = sp_vae_run(&t->runner, &part, callbacks, out);
     sp_tensor_free(&part);
     return status;
 }
@@ -187,7 +187,7 @@ static sp_status run_sample(tiling *t, const sp_tensor *in, int64_t sample,
         int64_t row = i / t->grid.columns, column = i % t->grid.columns;
         sp_tensor tile = {0};
         SP_TRY(sp_check_cancelled(callbacks));
-        SP_TRY(run_tile(t, in, sample, row, column, &tile));
+        SP_TRY(run_tile(t, in, sample, row, column, callbacks, &tile));
         sp_status status = create_output(t, in, tile.shape.dim[1], out);
         if (status) {
             sp_tensor_free(&tile);

@@ -176,8 +176,10 @@ sp_dtype sp_weights_dtype(void *weights, const char *name)
 }
 
 sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype dtype,
-                          const char *const (*metadata)[2], size_t metadata_count)
+                          const char *const (*metadata)[2], size_t metadata_count,
+                          const sp_callbacks *callbacks)
 {
+    const sp_write_watch watch = sp_watch_callbacks(callbacks);
     sp_named_tensor *list = sp_alloc_zero((weights->count + 1) * sizeof *list);
     sp_tensor *converted = sp_alloc_zero((weights->count + 1) * sizeof *converted);
     sp_status status = list && converted ? SP_OK : SP_MEMORY;
@@ -186,10 +188,12 @@ sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype 
         list[i] = (sp_named_tensor){weights->entries[i]->name, tensor};
         bool converts = sp_dtype_is_float(tensor->dtype) && tensor->dtype != SP_F64;
         if (tensor->dtype == dtype || !converts) continue;
-        status = sp_tensor_convert(tensor, dtype, &converted[i]);
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = sp_tensor_convert(tensor, dtype, &converted[i]);
         list[i].tensor = &converted[i];
     }
-    if (!status) status = sp_safetensors_save(path, list, weights->count, metadata, metadata_count);
+    if (!status)
+        status = sp_safetensors_save_watched(path, list, weights->count, metadata, metadata_count, &watch);
     for (size_t i = 0; i < weights->count && converted; i++)
         sp_tensor_free(&converted[i]);
     sp_free(list);

@@ -32,8 +32,10 @@ sp_tensor *sp_weights_find(const sp_weights *weights, const char *name); /* NULL
 size_t sp_weights_bytes(const sp_weights *weights);
 /* The dtype of `name` (F32 if absent); an sp_parameter_dtype for builders, context = the set. */
 sp_dtype sp_weights_dtype(void *weights, const char *name);
-/* F32, BF16, F16 and F8 tensors are stored as `dtype`, others as they are. */
+/* F32, BF16, F16 and F8 tensors are stored as `dtype`, others as they are. callbacks (may be NULL) are asked between
+ * tensors and pieces of the file. */
 sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype dtype,
-                          const char *const (*metadata)[2], size_t metadata_count);
+                          const char *const (*metadata)[2], size_t metadata_count,
+                          const sp_callbacks *callbacks);
 
 #endif

@@ -28,7 +28,7 @@ static sp_status begin(sp_checksums *all, growing *g)
     return SP_OK;
 }
 
-static void add(void *context, const void *data, size_t size)
+static sp_status add(void *context, const void *data, size_t size)
 {
     growing *g = context;
     sp_checksums *all = g->all;
@@ -39,6 +39,7 @@ static void add(void *context, const void *data, size_t size)
     bool moved = all->done / MEGABYTE > before; /* the last line is written once */
     if (moved && sp_now() - all->started > SECONDS_WITHOUT_A_BAR)
         sp_report(all->callbacks, all->task, all->done / MEGABYTE, all->total / MEGABYTE, "MB");
+    return SP_OK;
 }
 
 static void digits(XXH64_hash_t hash, char out[SP_DIGITS + 1])

@@ -291,7 +291,7 @@ static sp_status write_trace(distillation *d)
     losses.owned = norms.owned = false;
     SP_TRY(sp_weights_add(d->trace, "loss", losses));
     SP_TRY(sp_weights_add(d->trace, "grad_norm", norms));
-    return sp_weights_save(d->trace, d->options->trace, SP_F32, NULL, 0);
+    return sp_weights_save(d->trace, d->options->trace, SP_F32, NULL, 0, NULL);
 }
 
 /* ---- running ---- */
@@ -315,9 +315,9 @@ static sp_status time_one_step(distillation *d)
     SP_TRY(sp_run_bind(d->run, "online", d->state.online));
     SP_TRY(feed(d, d->run, 0));
     if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
-    SP_TRY(sp_run_execute(d->run)); /* packs weights, touches memory */
+    SP_TRY(sp_run_execute(d->run, d->callbacks)); /* packs weights, touches memory */
     double began = sp_now();
-    SP_TRY(sp_run_execute(d->run));
+    SP_TRY(sp_run_execute(d->run, d->callbacks));
     double seconds = (sp_now() - began) * (double)d->options->accumulation;
     char all[32];
     sp_duration_text(seconds * (double)d->options->max_train_steps, all, sizeof all);

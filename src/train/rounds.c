@@ -11,7 +11,7 @@ static char *teacher_path(const char *folder, int round)
 static sp_status keep(const char *path, const char *settings, const sp_weights *teacher)
 {
     const char *const metadata[][2] = {{"format", "pt"}, {"settings", settings}};
-    return sp_weights_save(teacher, path, SP_F32, metadata, 2);
+    return sp_weights_save(teacher, path, SP_F32, metadata, 2, NULL);
 }
 
 /* From a file of this very run. */

@@ -15,7 +15,7 @@ static sp_status save_unet(const sp_distill_options *o, const char *name,
     char *folder = sp_path_join(o->output, name);
     json_t *json = sp_unet_config_write(config);
     sp_status status = folder && json
-                           ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32)
+                           ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32, NULL)
                            : SP_MEMORY;
     json_decref(json);
     sp_free(folder);
@@ -27,7 +27,7 @@ static sp_status write_part(const sp_model_folder *teacher, const char *name, co
 {
     if (teacher->single) return sp_export_part(teacher, name, to);
     char *from = sp_path_join(teacher->path, name);
-    sp_status status = from ? sp_copy_tree(from, to) : SP_MEMORY;
+    sp_status status = from ? sp_copy_tree(from, to, NULL) : SP_MEMORY;
     sp_free(from);
     return status;
 }

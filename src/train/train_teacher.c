@@ -203,7 +203,7 @@ static sp_status save_part(const teacher_training *t, const sp_weights *weights,
     char *folder = sp_path_join(t->options->output, sp_component_folder_name(kind));
     sp_weights *part = NULL;
     sp_status status = folder && config ? without_prefix(weights, prefix, &part) : SP_MEMORY;
-    if (!status) status = sp_component_save(folder, kind, config, part, SP_F32);
+    if (!status) status = sp_component_save(folder, kind, config, part, SP_F32, NULL);
     sp_weights_destroy(part);
     json_decref(config);
     sp_free(folder);
@@ -259,7 +259,7 @@ static sp_status save_model(const teacher_training *t, const sp_weights *weights
             save_part(t, weights, SP_COMPONENT_TEXT_ENCODER, sp_clip_text_config_write(&t->text));
     if (!status) status = sp_tokenizer_save(t->tokenizer, tokenizer);
     if (!status)
-        status = sp_component_save(vae, SP_COMPONENT_VAE, t->vae->json, t->vae->weights, SP_F32);
+        status = sp_component_save(vae, SP_COMPONENT_VAE, t->vae->json, t->vae->weights, SP_F32, NULL);
     if (!status) status = save_pipeline_files(t);
     sp_free(tokenizer);
     sp_free(vae);

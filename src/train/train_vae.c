@@ -241,7 +241,7 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
                               .weights = state->ema};
     double psnr = 0;
     sp_status status = config && folder ? normalize(t, &component, callbacks) : SP_MEMORY;
-    if (!status) status = sp_component_save(folder, SP_COMPONENT_VAE, config, state->ema, SP_F32);
+    if (!status) status = sp_component_save(folder, SP_COMPONENT_VAE, config, state->ema, SP_F32, NULL);
     if (!status) status = reconstruction_psnr(t, &component, &psnr);
     if (!status)
         sp_log_info("%s: reconstruction %.2f dB on pictures it %s", folder, psnr,

@@ -136,7 +136,7 @@ static sp_status run_micro_batches(trainer *t, double *loss)
         bool last = k + 1 == t->settings->accumulation;
         if (t->reducer && last) sp_reducer_begin(t->reducer);
         t->data_seconds += lap(&clock);
-        SP_TRY(sp_run_execute(t->run));
+        SP_TRY(sp_run_execute(t->run, t->reducer ? NULL : t->callbacks));
         sp_tensor value = {0};
         SP_TRY(sp_run_get_output(t->run, "loss", &value));
         *loss += *(float *)value.data / (double)t->settings->accumulation;
