@@ -245,6 +245,8 @@ static void test_charts(void **state)
     assert_non_null(strstr(out.data, "&lt;a &amp; &quot;b&quot;&gt;"));
     assert_null(strstr(out.data, "nan"));
     assert_null(strstr(out.data, "inf"));
+    sp_html_append(&out, "\xe2\x80\xae<\x1b\xff");
+    assert_non_null(strstr(out.data, "\\u202e&lt;\\x1b\\xff"));
     sp_string_free(&out);
 }
 

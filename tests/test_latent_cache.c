@@ -395,6 +395,22 @@ static sp_status open_and_read(void *state)
     return status;
 }
 
+/* A file that is cut while it is open: an error of that file, and no signal, whatever is asked of it. */
+static void shortened_files_are_errors(void **state)
+{
+    float moments[2 * LATENT];
+    sp_latent_cache *cache;
+    write_shard(state, 3, -1);
+    assert_ok(write_cache(state, "cache", false, SP_F16, NULL));
+    assert_ok(open_cache(state, "cache", &cache));
+    assert_int_equal(truncate(in_folder(state, "cache/latents-00000.safetensors"), 10), 0);
+    assert_status(sp_latent_cache_read(cache, 1, false, moments, NULL), SP_IO);
+    assert_message("latents-00000.safetensors: became shorter while it was read");
+    assert_status(sp_latent_cache_verify(cache, NULL), SP_IO);
+    assert_non_null(sp_latent_cache_caption(cache, 2));
+    sp_latent_cache_close(cache);
+}
+
 static void lack_of_memory_is_survived(void **state)
 {
     write_shard(state, 3, -1);
@@ -495,6 +511,7 @@ int main(void)
         IN_FOLDER(other_settings_are_refused),
         IN_FOLDER(damage_is_found),
         IN_FOLDER(bad_indices_are_refused),
+        IN_FOLDER(shortened_files_are_errors),
         IN_FOLDER(lack_of_memory_is_survived),
         IN_FOLDER(files_distil_as_pictures_do),
         IN_FOLDER(what_does_not_fit_is_refused),

@@ -1,3 +1,4 @@
+/* Charts as SVG, and text in HTML. */
 #include "eval/chart.h"
 #include <math.h>
 #include <stdio.h>
@@ -15,18 +16,21 @@ typedef struct {
 
 void sp_html_append(sp_string *out, const char *text)
 {
-    for (; *text; text++) {
+    sp_string seen = {0};
+    sp_string_append_visible(&seen, text, strlen(text));
+    out->failed |= seen.failed;
+    for (text = sp_string_text(&seen); *text; text++) {
         const char *escape = *text == '&'   ? "&amp;"
                              : *text == '<' ? "&lt;"
                              : *text == '>' ? "&gt;"
                              : *text == '"' ? "&quot;"
                                             : NULL;
-        bool control = (unsigned char)*text < 32 || *text == 127;
         if (escape)
             sp_string_append_format(out, "%s", escape);
         else
-            sp_string_append(out, control ? "?" : text, 1);
+            sp_string_append(out, text, 1);
     }
+    sp_string_free(&seen);
 }
 
 static bool drawable(const axis *a, double value)

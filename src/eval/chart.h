@@ -27,7 +27,7 @@ typedef struct {
 /* Appends an <svg> element; a chart without a point to draw appends nothing. Texts are escaped. */
 void sp_chart_append_svg(const sp_chart *chart, sp_string *out);
 
-/* Appends text with & < > " escaped for HTML; control characters become '?'. */
+/* Appends text with & < > " escaped for HTML, and visible (base/visible.h): nothing turns the page's direction. */
 void sp_html_append(sp_string *out, const char *text);
 
 #endif
