@@ -80,7 +80,8 @@ static void marks_are_heeded(void **state)
 /* Nobody samples what has no signal at its end. */
 static void zero_terminal_snr_is_refused(void **state)
 {
-    const char *model = in_folder(state, "model"), *scheduler = in_folder(state, "model/scheduler/scheduler_config.json");
+    const char *model = in_folder(state, "model");
+    const char *scheduler = in_folder(state, "model/scheduler/scheduler_config.json");
     make_model(model, "unet-demo", ddim_scheduler);
     write_text(scheduler, "{\"prediction_type\": \"v_prediction\", \"rescale_betas_zero_snr\": true}");
     const char *prompt = "red apple", *output = in_folder(state, "out.png");
@@ -119,7 +120,7 @@ static void the_file_beside_is_read(void **state)
     sp_scheduler_config config;
     write_marked(first, path, NO_MARKS, NULL);
     check_yaml(yaml, path, yaml_v, v);
-    check_yaml(yaml, path, "# made by hand\r\nmodel: # the model\r\n  params:\r\n   parameterization: 'v' # not eps\r\n", v);
+    check_yaml(yaml, path, "# mine\r\nmodel: # the model\r\n  params:\r\n   parameterization: 'v' # not eps\r\n", v);
     check_yaml(yaml, path, "model:\n  params:\n    a:\n      b: 1\n    parameterization: v   \n", v);
     check_yaml(yaml, path, "other: 1\nmodel:\n\n  params:\n\n    # parameterization: eps\n    parameterization: v", v);
     check_yaml(yaml, path, "model:\n  params:\n    parameterization: eps\n", epsilon);
@@ -150,7 +151,10 @@ static void a_hostile_file_beside_is_nothing(void **state)
     assert_non_null(text);
     for (int kind = 0; kind < 4; kind++) { /* lines, one line, bytes, keys that go ever deeper */
         for (int i = 0; i < HUGE; i++)
-            text[i] = kind == 0 ? "a: 1\n"[i % 5] : kind == 1 ? ' ' : kind == 2 ? (char)((unsigned)i * 7919u >> 3) : ':';
+            text[i] = kind == 0   ? "a: 1\n"[i % 5]
+                      : kind == 1 ? ' '
+                      : kind == 2 ? (char)((unsigned)i * 7919u >> 3)
+                                  : ':';
         memcpy(text + HUGE, yaml_v, sizeof yaml_v);
         assert_ok(sp_write_file(yaml, text, HUGE + sizeof yaml_v));
         expect(path, SP_PREDICTION_EPSILON);
@@ -206,8 +210,8 @@ static void pictures_are_of_the_prediction_asked_for(void **state)
                                     .prediction = i == 1 ? "v_prediction" : NULL, .save_latents = paths[i]};
         if (i == 2)
             write_text(in_folder(state, "model/scheduler/scheduler_config.json"),
-                       "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\":"
-                       " \"scaled_linear\", \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1,"
+                       "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
+                       " \"beta_schedule\": \"scaled_linear\", \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1,"
                        " \"prediction_type\": \"v_prediction\"}");
         assert_int_equal(splam_generate(&o, NULL), SPLAM_OK);
         assert_ok(sp_safetensors_open(paths[i], &file[i]));

@@ -498,7 +498,8 @@ static void check_done(void **state, const char *text, unsigned heeded, unsigned
             assert_ok(made);
             sp_sampler_free(&sampler);
             const char *warning = said(state, check_sampler, &(check_context){&config, kind});
-            if (done & 1u << k ? *warning != 0 : !strstr(warning, words) || strchr(warning, '\n') != strrchr(warning, '\n'))
+            bool one = strstr(warning, words) && strchr(warning, '\n') == strrchr(warning, '\n');
+            if (done & 1u << k ? *warning != 0 : !one)
                 fail_msg("%s with %s: \"%s\"", text, sp_sampler_name(kind), warning);
         }
     }
@@ -527,11 +528,13 @@ static void test_demands(void **state)
     check_done(state, "{\"solver_order\": 1}", 0, multi, "\"solver_order\" is 1");
     check_demand(state, "{\"solver_order\": 4}", multi, "\"solver_order\" is 4");
     check_done(state, "{\"algorithm_type\": \"sde-dpmsolver++\"}", 0, sde, "sde-dpmsolver++");
-    check_demand(state, "{\"algorithm_type\": \"dpmsolver\", \"final_sigmas_type\": \"sigma_min\"}", dpm | sde, "dpmsolver");
+    check_demand(state, "{\"algorithm_type\": \"dpmsolver\", \"final_sigmas_type\": \"sigma_min\"}", dpm | sde,
+                 "dpmsolver");
     check_done(state, "{\"solver_type\": \"heun\"}", 0, multi, "heun");
     check_demand(state, "{\"solver_type\": \"other\"}", multi, "other");
     check_demand(state, "{\"lambda_min_clipped\": -5.1}", dpm | sde, "lambda_min_clipped");
-    check_demand(state, "{\"timestep_spacing\": \"random\"}", sp_all_samplers & ~(SP_SAMPLER_BIT(LCM) | SP_SAMPLER_BIT(TCD)), "random");
+    check_demand(state, "{\"timestep_spacing\": \"random\"}",
+                 sp_all_samplers & ~(SP_SAMPLER_BIT(LCM) | SP_SAMPLER_BIT(TCD)), "random");
     check_demand(state, "{\"final_sigmas_type\": \"new\"}", euler | multi, "final_sigmas_type");
     check_demand(state, "{\"interpolation_type\": \"log_linear\"}", euler, "log_linear");
     check_demand(state, "{\"timestep_scaling\": 5.5}", SP_SAMPLER_BIT(LCM), "\"timestep_scaling\" is 5.5");
@@ -687,8 +690,9 @@ static void test_final_sigma(void **state)
     config.final_sigma_min = false;
     assert_ok(sp_sampler_create(
         &config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
-    const sp_estimate e = sp_estimate_from(SP_PREDICTION_EPSILON, sp_schedule_alpha(&config.schedule, sampler.step[14].timestep),
-                                           sp_schedule_sigma(&config.schedule, sampler.step[14].timestep));
+    double t = sampler.step[14].timestep;
+    const sp_estimate e = sp_estimate_from(SP_PREDICTION_EPSILON, sp_schedule_alpha(&config.schedule, t),
+                                           sp_schedule_sigma(&config.schedule, t));
     assert_true(sampler.step[14].next.kept[0] == 0 && fabs(sampler.step[14].next.z - e.clean_z) < 1e-14);
     sp_sampler_free(&sampler);
 }

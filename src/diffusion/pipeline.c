@@ -95,9 +95,11 @@ static sp_status open_parts(sp_pipeline *p, const char *folder, const sp_pipelin
     SP_TRY(sp_scheduler_config_of(&p->folder, NULL, &p->scheduler));
     if (parts & SP_PART_TEXT) SP_TRY(open_text(p, folder));
     if (parts & SP_PART_VAE)
-        SP_TRY(sp_component_open_as(options->vae ? options->vae : folder, "vae", options->prediction, &p->vae));
+        SP_TRY(sp_component_open_as(options->vae ? options->vae : folder, "vae",
+                                    options->vae ? NULL : options->prediction, &p->vae));
     if (parts & SP_PART_UNET)
-        SP_TRY(sp_component_open_as(folder, options->unet ? options->unet : "unet", options->prediction, &p->unet));
+        SP_TRY(sp_component_open_as(folder, options->unet ? options->unet : "unet", options->prediction,
+                                    &p->unet));
     SP_TRY(merge_loras(p, options));
     return p->unet ? sp_pipeline_set_unet(p, NULL, NULL) : SP_OK;
 }

@@ -411,7 +411,8 @@ sp_status sp_prediction_check(const sp_model_folder *model)
                                : sp_format("%s/scheduler/scheduler_config.json", model->path);
     sp_status status = path ? find_said(model, path, &said) : SP_MEMORY;
     if (!status && said && strcmp(said, asked) != 0)
-        sp_log_warn("%s: says that the UNet predicts %s, and it is taken to predict %s, as asked for", path, said, asked);
+        sp_log_warn("%s: says that the UNet predicts %s, and it is taken to predict %s, as asked for", path,
+                    said, asked);
     sp_free(path);
     return status;
 }

@@ -49,8 +49,8 @@ typedef struct {
     bool sde;               /* the file asks for DPM-Solver++ of the stochastic equation */
     bool solver_heun;       /* DPM-Solver++ of order 2: Heun's form, not the midpoint's */
     bool solver_bh1;        /* UniPC: B(h) = h, not e^h - 1 */
-    bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order; UniPC: the last steps are of
-                               lower order whatever their number */
+    bool lower_order_final; /* DPM-Solver++: the last of fewer than 15 steps is first order; UniPC: the last
+                               steps are of lower order whatever their number */
     bool euler_at_final;    /* DPM-Solver++: the last step is first order */
     int demands;
     sp_scheduler_demand demand[SP_MOST_DEMANDS];

@@ -49,8 +49,9 @@ bool sp_original_name(const sp_component_config *config, const char *name, char 
 
 /* Writes components as one safetensors file of original names, floats as `dtype`: a text encoder
  * with gelu in OpenCLIP's layout (2.x), another as CLIP's (1.x); what the UNet predicts in the
- * metadata and by the empty tensors "v_pred" and "ztsnr". Written beside and renamed. SP_UNSUPPORTED, naming the tensor or the key, for what such
- * a file cannot carry: readers know a model's configuration by names and shapes alone. */
+ * metadata and by the empty tensors "v_pred" and "ztsnr". Written beside and renamed. SP_UNSUPPORTED,
+ * naming the tensor or the key, for what such a file cannot carry: readers know a model's configuration
+ * by names and shapes alone. */
 sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
                            sp_original_prediction prediction, sp_dtype dtype,
                            const sp_callbacks *callbacks);
