@@ -58,7 +58,7 @@ static sp_status plan_vae(sp_generation *g, int64_t tile, memory_table *t)
 {
     sp_pipeline *p = g->pipeline;
     sp_plan_memory memory;
-    p->vae_tile = tile;
+    SP_TRY(sp_pipeline_set_vae_tile(p, tile));
     if (g->o->output) {
         sp_shape latents = sp_shape_of(g->group, p->unet_config.in_channels, g->height / g->factor,
                                        g->width / g->factor);
@@ -153,7 +153,8 @@ sp_status sp_generation_plan_memory(sp_generation *g)
                        (long long)g->o->memory_limit);
     if (!g->o->memory_limit) {
         /* Planning takes a moment: only where it can matter. */
-        if (g->o->vae_tiling == SPLAM_VAE_TILING_ON) g->pipeline->vae_tile = tile;
+        if (g->o->vae_tiling == SPLAM_VAE_TILING_ON)
+            SP_TRY(sp_pipeline_set_vae_tile(g->pipeline, tile));
         if (g->o->vae_tiling != SPLAM_VAE_TILING_AUTO || available < 0 ||
             (g->width <= tile && g->height <= tile))
             return SP_OK;

@@ -148,6 +148,15 @@ sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config,
     return SP_OK;
 }
 
+sp_status sp_pipeline_set_vae_tile(sp_pipeline *p, int64_t tile)
+{
+    int64_t unit = p->vae ? sp_vae_tile_unit(&p->vae->config.vae) : 1;
+    if (tile < 0 || tile % unit)
+        return sp_fail(SP_ARGUMENT, "a tile of %lld pixels is not a multiple of %lld", (long long)tile, (long long)unit);
+    p->vae_tile = tile;
+    return SP_OK;
+}
+
 void sp_pipeline_close_parts(sp_pipeline *p, unsigned parts)
 {
     if (parts & SP_PART_VAE) {

@@ -36,8 +36,7 @@ typedef struct {
     sp_dtype storage;
     int clip_skip;
     sp_callbacks callbacks; /* of opening */
-    int64_t vae_tile; /* pixels; pictures that are larger go through the VAE in tiles of this side,
-                         see vae_run.h. 0 at first: none do. Set it at any time */
+    int64_t vae_tile; /* sp_pipeline_set_vae_tile; 0 at first */
     sp_unet_config unet_config; /* of the network in use */
     const sp_weights *unet_weights;
     sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
@@ -58,6 +57,9 @@ void sp_pipeline_close_parts(sp_pipeline *pipeline, unsigned parts);
  * changed. */
 sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config,
                                const sp_weights *weights);
+/* Pictures that are larger than `tile` pixels go through the VAE in tiles of this side from here on, see vae_run.h; 0:
+ * none do. SP_ARGUMENT unless it is a multiple of sp_vae_tile_unit. */
+sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);
 /* Gives back the denoiser's memory until it is needed again. */
 void sp_pipeline_release(sp_pipeline *pipeline);
 
