@@ -68,13 +68,13 @@ has avx2 fma f16c bmi2 movbe && native=avx2
 [ $native = avx2 ] && has avx512f avx512bw avx512cd avx512dq avx512vl && native=avx512
 [ $native = avx512 ] && has avx512_bf16 && native=avx512_bf16
 asked=${SPLAM_MAX_ISA:-$native}
-[ "$(level_of "$asked")" -ge "$(level_of $native)" ] || native=$asked
+[ "$(level_of "$asked")" -ge "$(level_of "$native")" ] || native=$asked
 
 # repeats ENVIRONMENT: whether its cap changes nothing here
 repeats() {
     local cap
     cap=$(sed -n 's/.*SPLAM_MAX_ISA=\([a-z0-9_]*\).*/\1/p' <<<"$1")
-    [ -n "$cap" ] && [ "$(level_of "$cap")" -ge "$(level_of $native)" ]
+    [ -n "$cap" ] && [ "$(level_of "$cap")" -ge "$(level_of "$native")" ]
 }
 
 if [ ! -f "$build/tests/programs.txt" ]; then
