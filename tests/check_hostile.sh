@@ -36,7 +36,7 @@ fails() {
     grep -qF '  \x1b]0;pwned\x07\x1b[31mred\x0a second line F32 [1]' out || cat out
     grep -q $'[\033\007]' out && echo "an escape sequence"
     printf 'nothing at all' >$'na\033[2Jme\n.ckpt'
-    fails 'na\x1b[2Jme\x0a.ckpt: is neither' "$splam" inspect $'na\033[2Jme\n.ckpt'
+    fails 'na\x1b[2Jme\x0a.ckpt: ' "$splam" tokenize -m $'na\033[2Jme\n.ckpt' text
     fails '"na\x1b[2Jme\x0a.ckpt" is one word too many' "$splam" inspect x na*
 } >.wrong 2>&1
 report "files and names do not speak to the terminal"

@@ -43,9 +43,10 @@ static void test_words_of_files(void **state)
 static void test_messages(void **state)
 {
     char *text;
-    write_text(keep(state, "a\x1b[31m\nb.ckpt"), "nothing");
-    assert_int_equal(splam_inspect(keep(state, "a\x1b[31m\nb.ckpt"), NULL, &text), SPLAM_FORMAT);
+    assert_int_equal(splam_inspect(keep(state, "a\x1b[31m\nb.ckpt"), NULL, &text), SPLAM_IO);
     assert_non_null(strstr(splam_error_message(), "a\\x1b[31m\\x0ab.ckpt: "));
+    write_text(keep(state, "a\x1b[31m\nb.ckpt"), "nothing at all");
+    assert_shows(keep(state, "a\x1b[31m\nb.ckpt"), "a\\x1b[31m\\x0ab.ckpt");
 }
 
 /* ---- memory ---- */
