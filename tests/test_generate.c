@@ -1,6 +1,7 @@
 /* splam_generate and the pipeline behind it, on a tiny but complete model: goldens' UNet and VAE, a
  * text encoder with starting values, a tokenizer learned from a few words. */
 #include "generate_support.h"
+#include "models/runner.h"
 
 #include <math.h>
 
@@ -62,6 +63,20 @@ static void test_batch(void **state)
         sp_tensor_free(&all);
         sp_tensor_free(&one);
     }
+}
+
+/* Text encoder, UNet and VAE are planned and packed once a call, however many groups of pictures it has. */
+static void test_planned_once(void **state)
+{
+    splam_generate_options o = options_for(state, "student");
+    o.steps = 1;
+    o.width = 1024;
+    o.height = 512; /* eight pictures a group */
+    o.count = 17;
+    o.output = keep(state, "group.png");
+    unsigned long before = sp_runners_made();
+    generate(&o);
+    assert_int_equal(sp_runners_made() - before, 3);
 }
 
 static void test_threads(void **state)
@@ -831,6 +846,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_highest_seed), cmocka_unit_test(test_cut_prompts),
         cmocka_unit_test(test_foreign_syntax),
+        cmocka_unit_test(test_planned_once),
         cmocka_unit_test(test_same_seed),    cmocka_unit_test(test_batch),
         cmocka_unit_test(test_threads),      cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_zeroed_options),

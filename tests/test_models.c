@@ -213,8 +213,8 @@ static void check_tiles(const char *folder)
     const char *path = golden(folder, json_string_value(json_object_get(json, "vae")));
     assert_ok(sp_component_open(path, "vae", &vae));
     assert_ok(sp_safetensors_open(golden(folder, "tiles.safetensors"), &file));
-    sp_vae_settings settings = {sp_cpu_backend(), SP_F32,
-                                json_integer_value(json_object_get(json, "side"))};
+    sp_vae_settings settings = {.backend = sp_cpu_backend(),
+                                .tile = json_integer_value(json_object_get(json, "side"))};
     /* The golden's latent is what the decoder sees; ours takes it times the scaling factor. */
     assert_ok(sp_tensor_convert(sp_tensor_file_find(file, "latent"), SP_F32, &latent));
     for (int64_t i = 0; i < sp_tensor_count(&latent); i++)
@@ -259,7 +259,7 @@ static void test_tile_settings(void **state)
     sp_tensor both, one, first;
     sp_plan_memory whole, tiled, tile;
     assert_ok(sp_component_open(golden("vae-demo", ""), "vae", &vae));
-    sp_vae_settings settings = {sp_cpu_backend(), SP_F32, 32};
+    sp_vae_settings settings = {.backend = sp_cpu_backend(), .tile = 32};
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(2, 4, 9, 17), &both));
     for (int64_t i = 0; i < sp_tensor_count(&both); i++)
         ((float *)both.data)[i] = (float)sin((double)i);

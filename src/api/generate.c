@@ -94,6 +94,7 @@ static sp_status save_group(sp_generation *g, int64_t first, const sp_tensor *la
 static sp_status draw_group(sp_generation *g, int64_t first, int64_t count)
 {
     sp_tensor context, image, latents = {0};
+    sp_pipeline_keep(g->pipeline, g->keep && first + count < g->total);
     SP_TRY(encode_group(g, first, count, &context));
     end_stage(g, &g->seconds.text);
     sp_status status = sp_generation_start(g, first, count, &image);

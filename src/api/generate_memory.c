@@ -27,10 +27,12 @@ static void set_stage(memory_table *t, int stage, const sp_plan_memory *m)
     t->activations[stage] = m->arena + m->boundary;
 }
 
-/* The most at any time. */
-static size_t peak(const memory_table *t, bool released)
+/* The most at any time. kept: text encoder and VAE decoder stay between groups, as the UNet does. */
+static size_t peak(const memory_table *t, bool released, bool kept)
 {
     size_t most = 0;
+    if (kept)
+        most = stage_sum(t, TEXT) + stage_sum(t, DENOISE) + stage_sum(t, DECODE) + t->pictures;
     for (int i = 0; i < STAGES; i++) {
         size_t sum = stage_sum(t, i);
         if (i == DECODE) sum += t->pictures + (released ? 0 : stage_sum(t, DENOISE));
@@ -80,7 +82,7 @@ static sp_status choose_tiles(sp_generation *g, size_t limit, memory_table *t)
     bool large = g->width > tile || g->height > tile;
     if (g->o->vae_tiling == SPLAM_VAE_TILING_ON) return plan_vae(g, tile, t);
     SP_TRY(plan_vae(g, 0, t));
-    size_t whole = peak(t, true);
+    size_t whole = peak(t, true, false);
     if (g->o->vae_tiling == SPLAM_VAE_TILING_OFF || !large || whole <= limit) return SP_OK;
     sp_log_info("the VAE works in tiles of %lld pixels: in one piece it would take %s, and %s %s",
                 (long long)tile, sp_bytes_text(whole - t->program),
@@ -117,19 +119,20 @@ static sp_status fit(sp_generation *g, size_t limit, memory_table *t)
         g->batch = (g->batch + 1) / 2;
         SP_TRY(plan_denoise(g, t));
     }
-    while (peak(t, true) > limit && g->group > 1 &&
+    while (peak(t, true, false) > limit && g->group > 1 &&
            t->program + stage_sum(t, DECODE) + t->pictures > limit) {
         g->group = (g->group + 1) / 2;
         SP_TRY(plan_vae(g, g->pipeline->vae_tile, t));
     }
-    g->release = peak(t, false) > limit;
+    g->release = peak(t, false, false) > limit;
+    g->keep = peak(t, false, true) <= limit;
     return SP_OK;
 }
 
 static sp_status report(const sp_generation *g, size_t limit, const memory_table *t)
 {
-    bool released = g->release || g->total <= g->group;
-    size_t most = peak(t, released);
+    bool single = g->total <= g->group;
+    size_t most = peak(t, g->release || single, g->keep && !single);
     sp_string text = {0};
     append_stages(g, t, &text);
     sp_status status = SP_OK;
@@ -152,6 +155,7 @@ sp_status sp_generation_plan_memory(sp_generation *g)
         return sp_fail(SP_ARGUMENT, "a memory limit of %lld bytes is not possible",
                        (long long)g->o->memory_limit);
     if (!g->o->memory_limit) {
+        g->keep = true;
         /* Planning takes a moment: only where it can matter. */
         if (g->o->vae_tiling == SPLAM_VAE_TILING_ON)
             SP_TRY(sp_pipeline_set_vae_tile(g->pipeline, tile));

@@ -30,6 +30,7 @@ typedef struct {
     int64_t group;         /* as many are in memory at once */
     int64_t batch;         /* and at most so many are denoised at once; 0: by size */
     bool release;          /* the UNet's memory is given back for every decoding */
+    bool keep;             /* text encoder and decoder stay packed between groups */
     int64_t width, height; /* pixels */
     int64_t factor;        /* pixels per latent pixel */
     sp_image image;        /* to start from; without pixels where there is none */

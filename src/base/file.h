@@ -37,11 +37,12 @@ sp_status sp_open_regular(const char *path, bool follow, int *descriptor, size_t
 /* Whole text file into a new NUL-terminated string (sp_free). *size (may be NULL) excludes the NUL. */
 sp_status sp_read_file(const char *path, char **out, size_t *size);
 
+/* SP_IO if there is something at `path` that a file would not replace: a folder, a device, a pipe. */
+sp_status sp_check_replaceable(const char *path);
+
 /* Atomic writing: opens path.tmp-PID for writing; commit flushes, fsyncs, renames over path;
  * abandon removes it. Both close. A failed write (full disk) is reported by commit, and path keeps
  * what it had. Only a file is replaced: a folder, a device or a pipe at path is SP_IO. */
-/* SP_IO if there is something at `path` that a file would not replace: a folder, a device, a pipe. */
-sp_status sp_check_replaceable(const char *path);
 typedef struct {
     /* Sees what goes into a file, piece by piece in order; what is not SP_OK ends the writing. */
     sp_status (*wrote)(void *context, const void *data, size_t size);

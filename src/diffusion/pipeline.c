@@ -128,9 +128,7 @@ void sp_pipeline_close(sp_pipeline *p)
     if (!p) return;
     sp_pipeline_release(p);
     sp_component_close(p->unet);
-    sp_component_close(p->vae);
-    sp_component_close(p->text_encoder);
-    sp_tokenizer_destroy(p->tokenizer);
+    sp_pipeline_close_parts(p, SP_PART_VAE | SP_PART_TEXT);
     sp_model_folder_close(&p->folder);
     sp_free(p);
 }
@@ -160,10 +158,12 @@ sp_status sp_pipeline_set_vae_tile(sp_pipeline *p, int64_t tile)
 void sp_pipeline_close_parts(sp_pipeline *p, unsigned parts)
 {
     if (parts & SP_PART_VAE) {
+        sp_vae_ready_free(&p->vae_ready);
         sp_component_close(p->vae);
         p->vae = NULL;
     }
     if (parts & SP_PART_TEXT) {
+        sp_runner_free(&p->text);
         sp_component_close(p->text_encoder);
         sp_tokenizer_destroy(p->tokenizer);
         p->text_encoder = NULL;
@@ -183,6 +183,11 @@ void sp_pipeline_release(sp_pipeline *p)
     sp_runner_free(&p->denoiser);
     memset(p->denoiser_key, 0, sizeof p->denoiser_key);
     if (p->unet) drop_pages(p->unet);
+}
+
+void sp_pipeline_keep(sp_pipeline *p, bool keep)
+{
+    p->keeps = keep;
 }
 
 /* ---- prompts ---- */
@@ -210,19 +215,25 @@ sp_status sp_pipeline_plan_text(const sp_pipeline *p, int64_t prompts, sp_plan_m
     return SP_OK;
 }
 
-static sp_status text_runner(const sp_pipeline *p, int clip_skip, int64_t batch, sp_runner *out)
+/* The runner for so many prompts and layers: the one at hand if it fits. */
+static sp_status prepare_text(sp_pipeline *p, int clip_skip, int64_t batch)
 {
+    const int64_t key[] = {batch, clip_skip};
+    if (p->text.run && memcmp(key, p->text_key, sizeof key) == 0) return SP_OK;
+    sp_runner_free(&p->text);
     sp_builder *b;
     SP_TRY(text_builder(p, clip_skip, batch, &b));
-    SP_TRY(sp_runner_create(b, p->backend, p->storage, out));
-    sp_status status = sp_run_bind(out->run, "text", p->text_encoder->weights);
-    if (status) sp_runner_free(out);
+    SP_TRY(sp_runner_create(b, p->backend, p->storage, &p->text));
+    memcpy(p->text_key, key, sizeof key);
+    sp_status status = sp_run_bind(p->text.run, "text", p->text_encoder->weights);
+    if (status) sp_runner_free(&p->text);
     return status;
 }
 
 static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts, int64_t count,
-                                sp_runner *runner, sp_tensor *ids, sp_tensor *contexts)
+                                sp_tensor *ids, sp_tensor *contexts)
 {
+    sp_run *run = p->text.run;
     int64_t batch = ids->shape.dim[0], length = ids->shape.dim[1];
     for (int64_t first = 0; first < count; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
@@ -230,9 +241,9 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
             SP_TRY(sp_tokenizer_encode(p->tokenizer, prompts[first + i],
                                        (int32_t *)ids->data + i * length, NULL));
         sp_tensor out = {0};
-        SP_TRY(sp_run_set_input(runner->run, "ids", ids));
-        SP_TRY(sp_run_execute(runner->run, &p->callbacks));
-        SP_TRY(sp_run_get_output(runner->run, "context", &out));
+        SP_TRY(sp_run_set_input(run, "ids", ids));
+        SP_TRY(sp_run_execute(run, &p->callbacks));
+        SP_TRY(sp_run_get_output(run, "context", &out));
         size_t one = sp_tensor_bytes(&out) / (size_t)batch;
         memcpy((char *)contexts->data + (size_t)first * one, out.data, (size_t)n * one);
         sp_tensor_free(&out);
@@ -240,7 +251,7 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
     return SP_OK;
 }
 
-static sp_status encode(const sp_pipeline *p, const char *const *prompts, int64_t count,
+static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t count,
                         int clip_skip, sp_tensor *contexts)
 {
     *contexts = (sp_tensor){0};
@@ -249,15 +260,14 @@ static sp_status encode(const sp_pipeline *p, const char *const *prompts, int64_
     if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
     int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer),
             width = p->text_encoder->config.text.width;
-    sp_runner runner = {0};
     sp_tensor ids = {0};
     int64_t batch = count < TEXT_BATCH ? count : TEXT_BATCH;
     sp_status status = sp_tensor_create(SP_I32, sp_shape_of(batch, length), &ids);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, length, width), contexts);
-    if (!status) status = text_runner(p, clip_skip, batch, &runner);
-    if (!status) status = encode_batches(p, prompts, count, &runner, &ids, contexts);
+    if (!status) status = prepare_text(p, clip_skip, batch);
+    if (!status) status = encode_batches(p, prompts, count, &ids, contexts);
     if (!status) status = sp_tensor_check_finite(contexts, "the prompts' context");
-    sp_runner_free(&runner);
+    if (!p->keeps || status) sp_runner_free(&p->text);
     sp_tensor_free(&ids);
     drop_pages(p->text_encoder);
     if (status) sp_tensor_free(contexts);
@@ -281,10 +291,12 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_ten
 static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, const char *what,
                          const sp_callbacks *callbacks, sp_tensor *out)
 {
-    const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    const sp_vae_settings settings = {
+        .backend = p->backend, .storage = p->storage, .tile = p->vae_tile, .ready = &p->vae_ready};
     *out = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
     sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
+    if (!p->keeps || status) sp_vae_ready_free(&p->vae_ready);
     drop_pages(p->vae);
     SP_TRY(status);
     status = sp_tensor_check_finite(out, what);
@@ -295,7 +307,8 @@ static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, 
 sp_status sp_pipeline_plan_vae(const sp_pipeline *p, sp_vae_half half, sp_shape in,
                                sp_plan_memory *out)
 {
-    const sp_vae_settings settings = {p->backend, p->storage, p->vae_tile};
+    const sp_vae_settings settings = {
+        .backend = p->backend, .storage = p->storage, .tile = p->vae_tile};
     return sp_vae_plan_all(p->vae, half, in, &settings, out);
 }
 

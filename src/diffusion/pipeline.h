@@ -41,6 +41,10 @@ typedef struct {
     const sp_weights *unet_weights;
     sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
     int64_t denoiser_key[5];
+    bool keeps; /* sp_pipeline_keep */
+    sp_runner text; /* made for `text_key`: batch, layers left out */
+    int64_t text_key[2];
+    sp_vae_ready vae_ready;
 } sp_pipeline;
 
 /* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,
@@ -62,6 +66,9 @@ sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *conf
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);
 /* Gives back the denoiser's memory until it is needed again. */
 void sp_pipeline_release(sp_pipeline *pipeline);
+/* Whether text encoder and VAE stay planned and packed after a call that used them, for the next one
+ * of the same sizes, or give back their memory, as they do at first. */
+void sp_pipeline_keep(sp_pipeline *pipeline, bool keep);
 
 /* Contexts of `count` prompts, new tensor [count,L,D] f32, L the tokenizer's length. */
 sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,

@@ -1,6 +1,9 @@
+/* A plan and its run, from a builder. */
 #include "models/runner.h"
-
+#include <stdatomic.h>
 #include "ops/ops.h"
+
+static atomic_ulong made;
 
 sp_status sp_runner_plan(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_plan **out)
 {
@@ -24,7 +27,13 @@ sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage,
     SP_TRY(sp_runner_plan(b, backend, storage, &out->plan));
     sp_status status = sp_run_create(out->plan, &out->run);
     if (status != SP_OK) sp_runner_free(out);
+    atomic_fetch_add(&made, 1);
     return status;
+}
+
+unsigned long sp_runners_made(void)
+{
+    return atomic_load(&made);
 }
 
 void sp_runner_free(sp_runner *runner)

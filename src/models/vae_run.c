@@ -1,8 +1,7 @@
+/* One half of an autoencoder on all of a tensor, in batches or in tiles. */
 #include "models/vae_run.h"
-
 #include <math.h>
 #include <string.h>
-
 #include "models/vae_tiles.h"
 
 /* Pixels of all pictures of one batch: beyond this a batch gains nothing and costs memory. */
@@ -47,6 +46,22 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
     sp_status status = sp_run_bind(out->run, "vae", vae->weights);
     if (status != SP_OK) sp_runner_free(out);
     return status;
+}
+
+sp_status sp_vae_make_ready(const sp_component *vae, sp_vae_half half, sp_shape in,
+                            sp_backend *backend, sp_dtype storage, sp_vae_ready *ready)
+{
+    if (ready->runner.run && ready->half == half && sp_shape_equal(ready->in, in)) return SP_OK;
+    sp_vae_ready_free(ready);
+    ready->half = half;
+    ready->in = in;
+    return sp_vae_runner_create(vae, half, in, backend, storage, &ready->runner);
+}
+
+void sp_vae_ready_free(sp_vae_ready *ready)
+{
+    sp_runner_free(&ready->runner);
+    *ready = (sp_vae_ready){0};
 }
 
 sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
@@ -109,21 +124,20 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     const char *task = half == SP_VAE_DECODE ? "decoding pictures" : "encoding pictures";
     sp_shape shape = in->shape;
     int64_t count = shape.dim[0], batch = batch_of(&vae->config.vae, half, shape);
-    sp_runner runner = {0};
+    sp_vae_ready own = {0}, *ready = settings->ready ? settings->ready : &own;
     sp_tensor rows = {0};
     shape.dim[0] = batch;
     sp_report(callbacks, task, 0, count, NULL);
     sp_status status = sp_tensor_create(SP_F32, shape, &rows);
     if (!status)
-        status =
-            sp_vae_runner_create(vae, half, shape, settings->backend, settings->storage, &runner);
+        status = sp_vae_make_ready(vae, half, shape, settings->backend, settings->storage, ready);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = sp_check_cancelled(callbacks);
-        if (!status) status = run_batch(&runner, in, first, n, &rows, callbacks, out);
+        if (!status) status = run_batch(&ready->runner, in, first, n, &rows, callbacks, out);
         if (!status) sp_report(callbacks, task, first + n, count, NULL);
     }
-    sp_runner_free(&runner);
+    sp_vae_ready_free(&own);
     sp_tensor_free(&rows);
     return status;
 }

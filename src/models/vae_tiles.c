@@ -15,8 +15,7 @@ typedef struct {
     sp_vae_half half;
     const sp_vae_settings *settings;
     tile_grid grid;
-    sp_runner runner; /* for tiles of the shape `ready` */
-    sp_shape ready;
+    sp_vae_ready own, *ready; /* for tiles of one shape; settings' or our own */
     sp_tensor
         *last; /* [columns]: the tiles of the row above, left of here of this row; AutoencoderKL */
 } tiling;
@@ -63,15 +62,6 @@ static float *row_of(const sp_tensor *x, int64_t sample, int64_t channel, int64_
 
 /* ---- one tile ---- */
 
-static sp_status prepare(tiling *t, sp_shape shape)
-{
-    if (t->runner.run && sp_shape_equal(shape, t->ready)) return SP_OK;
-    sp_runner_free(&t->runner);
-    t->ready = shape;
-    return sp_vae_runner_create(t->vae, t->half, shape, t->settings->backend, t->settings->storage,
-                                &t->runner);
-}
-
 static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_t row,
                           int64_t column, const sp_callbacks *callbacks, sp_tensor *out)
 {
@@ -81,13 +71,14 @@ static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_
             width = least(grid->in_tile, in->shape.dim[3] - left);
     sp_shape shape = sp_shape_of(1, in->shape.dim[1], height, width);
     sp_tensor part = {0};
-    SP_TRY(prepare(t, shape));
+    SP_TRY(sp_vae_make_ready(t->vae, t->half, shape, t->settings->backend, t->settings->storage,
+                             t->ready));
     SP_TRY(sp_tensor_create(SP_F32, shape, &part));
     for (int64_t c = 0; c < shape.dim[1]; c++)
         for (int64_t y = 0; y < height; y++)
             memcpy(row_of(&part, 0, c, y), row_of(in, sample, c, top + y) + left,
                    (size_t)width * sizeof(float));
-    sp_status status = sp_vae_run(&t->runner, &part, callbacks, out);
+    sp_status status = sp_vae_run(&t->ready->runner, &part, callbacks, out);
     sp_tensor_free(&part);
     return status;
 }
@@ -210,6 +201,7 @@ sp_status sp_vae_run_tiles(const sp_component *vae, sp_vae_half half, const sp_t
                 .half = half,
                 .settings = settings,
                 .grid = grid_of(&vae->config.vae, half, in->shape, settings->tile)};
+    t.ready = settings->ready ? settings->ready : &t.own;
     t.last = sp_alloc_zero((size_t)t.grid.columns * sizeof *t.last);
     sp_status status = t.last ? SP_OK : SP_MEMORY;
     for (int64_t i = 0; i < in->shape.dim[0] && !status; i++)
@@ -217,6 +209,6 @@ sp_status sp_vae_run_tiles(const sp_component *vae, sp_vae_half half, const sp_t
     for (int64_t i = 0; i < t.grid.columns && t.last; i++)
         sp_tensor_free(&t.last[i]);
     sp_free(t.last);
-    sp_runner_free(&t.runner);
+    sp_vae_ready_free(&t.own);
     return status;
 }
