@@ -272,7 +272,7 @@ static void test_picture(void **state)
     size_t size;
     int width, height;
     assert_ok(sp_image_create(128, 128, &image));
-    for (int i = 0; i < 128 * 128 * 3; i++)
+    for (unsigned i = 0; i < 128 * 128 * 3; i++)
         image.pixels[i] = (uint8_t)(i * i / 7);
     assert_ok(sp_image_encode_png(&image, NULL, 0, &png, &size));
     assert_ok(sp_write_file(path, png, size));

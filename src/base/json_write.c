@@ -52,7 +52,7 @@ static sp_string dump(const json_t *value, size_t flags)
 {
     sp_string plain = {0}, out = {0};
     out.failed = json_dump_callback(value, append_piece, &plain, flags | JSON_ENCODE_ANY) != 0;
-    shorten_numbers(sp_string_text(&plain), plain.length, &out);
+    if (!out.failed) shorten_numbers(sp_string_text(&plain), plain.length, &out); /* a half text may end in a string */
     sp_string_free(&plain);
     return out;
 }
