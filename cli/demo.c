@@ -34,7 +34,7 @@ int cli_demo(int argc, char **argv)
         {.name = "teacher",
          .kind = OPTION_TEXT,
          .value = &o.teacher,
-         .argument = "DIR",
+         .argument = "MODEL",
          .help = "the model to distil",
          .fallback = "the emoji teacher that comes with splam"},
         {.name = "data",

@@ -48,8 +48,8 @@ int cli_distill(int argc, char **argv)
     const char *mixed = NULL;
     /* clang-format off */
     const option options[] = {
-        {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "DIR", .required = true,
-         .help = "the model to distil, a diffusers folder"},
+        {.name = "teacher", .kind = OPTION_TEXT, .value = &o.teacher, .argument = "MODEL", .required = true,
+         .help = "the model to distil: a diffusers folder, or a checkpoint of one file"},
         OPTION_PREDICTION(&o.prediction),
         {.name = "data", .kind = OPTION_TEXT, .value = &o.data, .argument = "SPEC",
          .help = "pictures and captions: emoji:, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
@@ -143,7 +143,7 @@ int cli_distill(int argc, char **argv)
     /* clang-format on */
     const command c = {
         .verb = "distill",
-        .synopsis = "--teacher DIR --data SPEC --output DIR [options]",
+        .synopsis = "--teacher MODEL --data SPEC --output DIR [options]",
         .description = description,
         .options = options,
         .option_count = OPTION_COUNT(options),

@@ -76,7 +76,7 @@ int cli_eval(int argc, char **argv)
         {.name = "teacher",
          .kind = OPTION_TEXT,
          .value = &o.teacher,
-         .argument = "DIR",
+         .argument = "MODEL",
          .help = "the teacher, for ode-error; gets a row of its own"},
         {.name = "guidance-scale-w",
          .kind = OPTION_NUMBER,
@@ -118,7 +118,7 @@ int cli_eval(int argc, char **argv)
     };
     const command c = {
         .verb = "eval",
-        .synopsis = "-m DIR... --data SPEC --output DIR [options]",
+        .synopsis = "-m MODEL... --data SPEC --output DIR [options]",
         .description = description,
         .options = options,
         .option_count = OPTION_COUNT(options),

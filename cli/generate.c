@@ -11,7 +11,7 @@ static const char description[] =
     "or was halved down to; any other model with dpm++2m in twenty with guidance 7.5.\n"
     "With --init-img the last STRENGTH of the steps are taken, from that picture with noise; lcm takes\n"
     "all its steps, beginning with less noise.\n"
-    "Pictures are numbered over all prompts from 0; picture j has seed SEED + j. They carry what made\n"
+    "Pictures are numbered over all prompts from 0; picture j has seed SEED + j, modulo 2^64. They carry what made\n"
     "them: PNG in the text chunks parameters (as A1111's) and splam, JPEG and WebP in EXIF's UserComment\n"
     "(as A1111's) and an XMP property.";
 
@@ -188,7 +188,7 @@ int cli_generate(int argc, char **argv)
     /* clang-format on */
     const command c = {
         .verb = "generate",
-        .synopsis = "-m DIR -p TEXT | --prompts FILE [options]",
+        .synopsis = "-m MODEL -p TEXT | --prompts FILE [options]",
         .description = description,
         .options = options,
         .option_count = OPTION_COUNT(options),

@@ -61,8 +61,8 @@ static void print_help(void)
         "\n  splam VERB --help   everything about a verb, with examples\n"
         "  splam --version     the version\n\n"
         "SPLAM_PROFILE=1 in the environment prints where the time went, by operator and kernel, after\n"
-        "each part of a model; SPLAM_PROFILE=shapes by shape too. SPLAM_MAX_ISA=baseline, avx2 or\n"
-        "avx512 keeps to smaller processors' instructions.\n\n"
+        "each part of a model; SPLAM_PROFILE=shapes by shape too. SPLAM_MAX_ISA=baseline, avx2,\n"
+        "avx512 or avx512_bf16 keeps to smaller processors' instructions.\n\n"
         "Exit codes: 0; 1 failure; 2 wrong usage; 130 interrupted, after saving.\n");
 }
 

@@ -368,7 +368,7 @@ static void test_other_vae(void **state)
 
 static void test_picture_text(void **state)
 {
-    static const char *const prompts[] = {"a \"small\" \xc3\xa9 house\xff"};
+    static const char *const prompts[] = {"a \"small\" \xc3\xa9 house"};
     splam_generate_options o = options_for(state, "teacher");
     sp_image image;
     char *bytes;
@@ -390,7 +390,7 @@ static void test_picture_text(void **state)
     sp_image_free(&image);
     assert_ok(sp_read_file(o.output, &bytes, &size));
     static const char expected[] =
-        "parameters\0\0\0\0\0a \"small\" \xc3\xa9 house\xef\xbf\xbd\nNegative prompt: blurry\n"
+        "parameters\0\0\0\0\0a \"small\" \xc3\xa9 house\nNegative prompt: blurry\n"
         "Steps: 2, Sampler: Euler, CFG scale: 5, Seed: 77, Size: 40x24, Model hash: ";
     assert_non_null(memmem(bytes, size, expected, sizeof expected - 1));
     const char *json_text = memmem(bytes, size, "{\"version\"", 10);
@@ -703,6 +703,13 @@ static void test_wrong_requests(void **state)
     o = good;
     o.clip_skip = 2;
     check_error(&o, SPLAM_ARGUMENT, "clip-skip is 2");
+    o = good;
+    static const char *const latin[] = {"caf\xE9"};
+    o.prompts = latin;
+    check_error(&o, SPLAM_FORMAT, "a prompt: line 1, byte 4: 0xE9 is not UTF-8 text");
+    o = good;
+    o.negative = latin[0];
+    check_error(&o, SPLAM_FORMAT, "the negative prompt: line 1, byte 4");
     o = good;
     const double below = -1, nan = NAN;
     o.guidance = &below;

@@ -51,8 +51,11 @@ sp_status sp_generation_read_prompts(sp_generation *g)
     if (o->prompts_file) SP_TRY(load_prompts(g, &lines));
     g->prompts = sp_alloc_zero((o->prompt_count + lines + 1) * sizeof *g->prompts);
     if (!g->prompts) return SP_MEMORY;
-    for (size_t i = 0; i < o->prompt_count; i++)
+    if (o->negative) SP_TRY(sp_check_utf8("the negative prompt", o->negative, strlen(o->negative)));
+    for (size_t i = 0; i < o->prompt_count; i++) {
+        SP_TRY(sp_check_utf8("a prompt", o->prompts[i], strlen(o->prompts[i])));
         g->prompts[g->prompt_count++] = o->prompts[i];
+    }
     char *rest = g->prompts_text, *line;
     while (rest && (line = strsep(&rest, "\r\n")) != NULL) {
         bool blank;

@@ -394,7 +394,8 @@ sp_status sp_checkpoint_load(const char *output, const char *which, const json_t
         sp_free(path);
     }
     sp_free(steps);
-    if (!status && !*found && taken) /* what is left is no state to begin with */
+    /* Who resumes does not mean to begin anew, over what is there. */
+    if (!status && !*found && (taken || count > 0))
         status = sp_fail_within(SP_IO, "%s: no checkpoint could be read whole", output);
     return status;
 }

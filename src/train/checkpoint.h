@@ -22,8 +22,8 @@ sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
                              const json_t *settings, int limit, const sp_callbacks *callbacks);
 
 /* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are
- * skipped with a warning that says why; *found is false, and *state untouched, if there is none) or
- * a checkpoint's folder. Every checksum is verified before anything is taken over. Settings that
+ * skipped with a warning that says why, and SP_IO if all are; *found is false, and *state untouched,
+ * if there is none) or a checkpoint's folder. Every checksum is verified before anything is taken over. Settings that
  * differ from `settings` are SP_ARGUMENT, naming the flag and both values. */
 sp_status sp_checkpoint_load(const char *output, const char *which, const json_t *settings,
                              sp_training_state *state, const sp_callbacks *callbacks, bool *found);

@@ -62,7 +62,7 @@ static void add_folder(const readme *r)
         sp_string_append_format(r->text, "As one file for ComfyUI and A1111:\n\n");
     sp_string_append_format(
         r->text,
-        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111\n",
+        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111; needs CLIP's own tokenizer\n",
         r->embedding ? "--fold-guidance " : "");
 }
 
