@@ -1,3 +1,4 @@
+/* Flags read as they are declared, with their messages and --help. */
 #include "options.h"
 
 #include <ctype.h>

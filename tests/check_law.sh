@@ -2,13 +2,16 @@
 # The rules of the house, one TAP line each: check_law.sh [BUILD]
 #   - a folder of src/ includes itself and those before it, never those after; the command line sees only
 #     include/splam; public headers see only each other
+#   - the library of a folder takes no symbol of those after it
+#   - every .c file opens with a line that says what it is
 #   - every header compiles alone
 #   - every symbol that the library exports begins with splam_
 #   - no formatter reflows comments: equations and tables in them keep their lines
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
-order="base tensor graph ops backend text models diffusion data train eval api"
+order="base tensor formats text image graph ops backend models checkpoints diffusion pipeline data latents train"
+order="$order distill eval report bench recipes api"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -72,7 +75,7 @@ report() {
     fi
 }
 
-echo "1..5"
+echo "1..8"
 broken_includes . >"$scratch/includes"
 report "folders include only what stands before them" "$scratch/includes"
 
@@ -87,6 +90,52 @@ broken_includes "$scratch/house" | sed "s|^$scratch/house/||;s|^\\([^:]*:[0-9]*\
 printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 src/graph/b.h:4 >"$scratch/expected"
 diff "$scratch/expected" "$scratch/found" >"$scratch/difference"
 report "an illegal include is found" "$scratch/difference"
+
+# libraries BUILD: "folder file" of each folder's static libraries, in order; a folder may have several, as its kernels for
+# instruction sets.
+libraries() {
+    local folder archive
+    for folder in $order; do
+        find "$1/src/$folder" -name 'lib*.a' 2>/dev/null | sort | while read -r archive; do echo "$folder $archive"; done
+    done
+}
+
+# upward_symbols BUILD: one line for each symbol that a folder's libraries lack and one after it defines. `seen` grows by
+# what each folder defines and by what it asks for: what a folder defines that was asked for before it stands too late.
+upward_symbols() {
+    libraries "$1" | while read -r folder archive; do
+        nm "$archive" 2>/dev/null | awk -v f="$folder" \
+            'NF == 3 && $2 ~ /[TDBRVWC]/ {print "d", f, $3} $1 == "U" && $2 ~ /^sp(lam)?_/ {print "u", f, $2}'
+    done | awk '
+        $1 == "d" { if (!($3 in home)) home[$3] = $2 }
+        $1 == "u" { asked[$2 " " $3] = 1 }
+        END { for (pair in asked) { split(pair, p, " "); if (p[2] in home) print p[1], home[p[2]], p[2] } }' |
+        while read -r asking defining symbol; do
+            [ "$(rank "$defining")" -le "$(rank "$asking")" ] ||
+                echo "src/$asking uses $symbol, which src/$defining defines"
+        done
+}
+
+upward_symbols "$build" >"$scratch/upward"
+[ -n "$(libraries "$build")" ] || echo "there are no libraries in $build" >>"$scratch/upward"
+report "no library takes a symbol of a folder after it" "$scratch/upward"
+
+# The check itself, on two libraries of which the lower calls the upper.
+mkdir -p "$scratch/build/src/base" "$scratch/build/src/graph"
+printf 'void sp_upper(void);\nvoid sp_lower(void) { sp_upper(); }\n' >"$scratch/lower.c"
+printf 'void sp_lower(void);\nvoid sp_upper(void) { sp_lower(); }\n' >"$scratch/upper.c"
+for place in base/lower graph/upper; do
+    "${CC:-gcc}" -c -o "$scratch/${place#*/}.o" "$scratch/${place#*/}.c"
+    ar rcs "$scratch/build/src/${place%/*}/lib${place#*/}.a" "$scratch/${place#*/}.o"
+done
+upward_symbols "$scratch/build" >"$scratch/found"
+echo "src/base uses sp_upper, which src/graph defines" | diff - "$scratch/found" >"$scratch/difference"
+report "a symbol from above is found" "$scratch/difference"
+
+find src cli -name '*.c' | sort | while read -r file; do
+    head -n 1 "$file" | grep -q '^/\* ' || echo "$file does not begin with a line that says what it is"
+done >"$scratch/first"
+report "every source says first what it is" "$scratch/first"
 
 flags=$(pkg-config --cflags jansson libutf8proc spng libjpeg libwebp libarchive libxxhash freetype2 harfbuzz cairo)
 find src include cli -name '*.h' | sort | while read -r header; do

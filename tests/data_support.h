@@ -3,7 +3,7 @@
 #define SP_TESTS_DATA_SUPPORT_H
 #include "base/text.h"
 #include "data/dataset.h"
-#include "data/image.h"
+#include "image/image.h"
 #include "support.h"
 
 static inline int64_t rejected(sp_dataset *dataset, const char *reason)

@@ -5,7 +5,7 @@
 #include <math.h>
 #include "tiny_model.h"
 #include "base/json.h"
-#include "tensor/weights.h"
+#include "formats/weights.h"
 
 /* The splam program of the build folder that this test lies in. */
 static inline const char *splam_program(void)

@@ -3,7 +3,7 @@
 #include "distill_support.h"
 #include "fontconfig_leak.h"
 #include <splam/splam.h>
-#include "data/image.h"
+#include "image/image.h"
 
 enum {
     PICTURES = 3,

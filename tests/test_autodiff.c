@@ -1,9 +1,10 @@
 /* Reverse mode over whole compositions: against finite differences, with and without checkpointing
  * and fusion. */
 #include "support.h"
+#include "backend/host/host.h"
 #include <math.h>
 #include "base/random.h"
-#include "graph/autodiff.h"
+#include "ops/autodiff.h"
 #include "graph/passes.h"
 #include "graph/plan.h"
 #include "ops/ops.h"

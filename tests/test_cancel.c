@@ -1,6 +1,7 @@
 /* Stopping a call at any moment it asks: SPLAM_CANCELLED, and what it writes is whole or not there, nothing lies beside
  * it, and the next call does the work. */
 #include "generate_support.h"
+#include "backend/host/host.h"
 #include "models/runner.h"
 #include "ops/ops.h"
 

@@ -7,8 +7,8 @@
 #include "backend/cpu/cpu.h"
 #include "base/progress.h"
 #include "graph/plan.h"
-#include "models/model_folder.h"
-#include "models/forward.h"
+#include "checkpoints/model_folder.h"
+#include "pipeline/forward.h"
 #include "models/initialize.h"
 #include "ops/ops.h"
 

@@ -2,8 +2,8 @@
  * a model. */
 #include <math.h>
 #include "support.h"
-#include "models/component.h"
-#include "models/convert.h"
+#include "checkpoints/component.h"
+#include "checkpoints/convert.h"
 
 /* A teacher with a UNet and a scheduler, in the test's folder. */
 static const char *make_teacher(void **state)

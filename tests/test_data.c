@@ -6,7 +6,7 @@
 #include "base/text.h"
 #include "data/dataset.h"
 #include "data/emoji.h"
-#include "data/image.h"
+#include "image/image.h"
 #include "data_support.h"
 
 #define R 64

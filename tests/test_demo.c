@@ -5,7 +5,7 @@
 #include "tiny_model.h"
 #include <splam/splam.h>
 #include "base/json.h"
-#include "data/image.h"
+#include "image/image.h"
 #include "eval/evaluation.h"
 #include "eval/ode_error.h"
 

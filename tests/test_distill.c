@@ -4,7 +4,7 @@
 #include "base/parallel.h"
 #include "base/text.h"
 #include "diffusion/sampler.h"
-#include "train/distill.h"
+#include "distill/distill.h"
 
 typedef struct {
     sp_distill_options options;

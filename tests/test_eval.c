@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "base/system.h"
 #include "eval/vae_features.h"
-#include "eval/chart.h"
+#include "report/chart.h"
 #include "eval/evaluation.h"
 #include "eval/frechet.h"
 #include "eval/hit_rate.h"

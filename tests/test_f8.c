@@ -2,9 +2,9 @@
 #include "tiny_model.h"
 #include "backend/cpu/cpu.h"
 #include "base/text.h"
-#include "models/convert.h"
-#include "models/forward.h"
-#include "models/lora.h"
+#include "checkpoints/convert.h"
+#include "pipeline/forward.h"
+#include "checkpoints/lora.h"
 
 enum { MOST = 1024 };
 

@@ -7,9 +7,9 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "base/system.h"
-#include "data/image.h"
-#include "diffusion/pipeline.h"
-#include "models/forward.h"
+#include "image/image.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/forward.h"
 
 static const char *save_picture(void **state, const char *name, int width, int height)
 {

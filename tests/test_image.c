@@ -3,12 +3,12 @@
 #include <spng.h>
 #include <webp/mux.h>
 #include "base/random.h"
-#include "data/image.h"
-#include "data/image_orientation.h"
-#include "data/sheet.h"
+#include "image/image.h"
+#include "image/image_orientation.h"
+#include "image/sheet.h"
 #include "support.h"
 #include "fontconfig_leak.h"
-#include "tensor/safetensors.h"
+#include "formats/safetensors.h"
 
 static int open_golden(void **state)
 {

@@ -1,7 +1,7 @@
 /* Decoding pictures of every format with each allocation failing in turn. */
-#include "data/image.h"
+#include "image/image.h"
 #include "support.h"
-#include "tensor/safetensors.h"
+#include "formats/safetensors.h"
 
 typedef struct {
     const void *data;

@@ -5,12 +5,12 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/random.h"
-#include "data/latent_block.h"
-#include "data/latent_cache.h"
-#include "models/vae_run.h"
+#include "latents/latent_block.h"
+#include "latents/latent_cache.h"
+#include "pipeline/vae_run.h"
 #include "data_support.h"
 #include "fontconfig_leak.h"
-#include "train/distill.h"
+#include "distill/distill.h"
 
 enum { R = 32, SAMPLES = SP_LATENT_BLOCK + 14, SIDE = 8, CHANNELS = 4 };
 #define LATENT (CHANNELS * SIDE * SIDE)

@@ -4,12 +4,12 @@
 #include "tiny_model.h"
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
-#include "diffusion/objective.h"
-#include "diffusion/pipeline.h"
-#include "models/convert.h"
-#include "models/guidance.h"
-#include "models/lora.h"
-#include "train/distill.h"
+#include "distill/objective.h"
+#include "pipeline/pipeline.h"
+#include "checkpoints/convert.h"
+#include "checkpoints/fold_guidance.h"
+#include "checkpoints/lora.h"
+#include "distill/distill.h"
 
 enum { LATENT = 8 };
 

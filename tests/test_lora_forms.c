@@ -5,8 +5,8 @@
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
 #include "base/text.h"
-#include "models/lora.h"
-#include "models/original.h"
+#include "checkpoints/lora.h"
+#include "checkpoints/original.h"
 
 enum { MOST = 800, ALPHA = 4, RANK = 2 }; /* the golden's */
 

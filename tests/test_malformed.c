@@ -8,10 +8,10 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "models/lora.h"
+#include "checkpoints/lora.h"
 #include "splam/splam.h"
-#include "tensor/pickle.h"
-#include "tensor/tensor_file_parts.h"
+#include "formats/pickle.h"
+#include "formats/tensor_file_parts.h"
 #include "train/checkpoint.h"
 #include "train/checksum.h"
 

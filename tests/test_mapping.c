@@ -9,10 +9,10 @@
 #include <sys/wait.h>
 
 #include "backend/cpu/cpu.h"
-#include "data/image.h"
-#include "models/lora.h"
-#include "tensor/weights.h"
-#include "train/distill.h"
+#include "image/image.h"
+#include "checkpoints/lora.h"
+#include "formats/weights.h"
+#include "distill/distill.h"
 
 enum { PAGE = 4096 };
 

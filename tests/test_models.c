@@ -2,16 +2,17 @@
  * tests/golden. */
 #include "support.h"
 
+#include "backend/host/host.h"
 #include <math.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "graph/autodiff.h"
+#include "ops/autodiff.h"
 #include "graph/plan.h"
-#include "models/component.h"
-#include "models/forward.h"
-#include "models/vae_run.h"
+#include "checkpoints/component.h"
+#include "pipeline/forward.h"
+#include "pipeline/vae_run.h"
 
 /* fp32 against a float64 reference: sums of a few hundred terms in another order, 20 layers deep,
  * come to some 1e-6; the worst seen is 2e-5. */

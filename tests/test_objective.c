@@ -1,7 +1,7 @@
 /* The numbers of distillation objectives: sub-paths, draws, coefficients, rounds, what is refused. */
 #include <math.h>
 #include "support.h"
-#include "diffusion/objective.h"
+#include "distill/objective.h"
 #include "diffusion/sampler.h"
 
 /* ---- coefficients ---- */

@@ -1,5 +1,6 @@
 /* What the operators' builder calls refuse, and what the fusion pass does and leaves alone. */
 #include "support.h"
+#include "backend/host/host.h"
 #include "base/random.h"
 #include "graph/passes.h"
 #include "graph/plan.h"

@@ -2,12 +2,13 @@
  * gradient rule against finite differences in double; and what the builder calls refuse, and
  * fusion. */
 #include "support.h"
+#include "backend/host/host.h"
 #include <math.h>
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
-#include "graph/autodiff.h"
+#include "ops/autodiff.h"
 #include "graph/plan.h"
-#include "ops/op_cases.h"
+#include "bench/op_cases.h"
 
 /* One cmocka test: all cases of one operator in one mode. */
 typedef struct {

@@ -2,12 +2,12 @@
 #include <math.h>
 #include "support.h"
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/optimizer_kernel.h"
+#include "backend/cpu/optimizer/optimizer_kernel.h"
 #include "backend/optimizer.h"
 #include "base/parallel.h"
 #include "base/random.h"
-#include "tensor/tensor_file.h"
-#include "tensor/safetensors.h"
+#include "formats/tensor_file.h"
+#include "formats/safetensors.h"
 
 /* torch.optim.AdamW(lr=1e-2, weight_decay=1e-2) on gradients halved beforehand, then
  * ema.mul_(.95).add_(w, alpha=.05); PyTorch 2, CPU, fp32. Five parameters, three steps. */

@@ -3,8 +3,8 @@
 #include <webp/encode.h>
 #include "base/random.h"
 #include "base/text.h"
-#include "data/image.h"
-#include "data/image_orientation.h"
+#include "image/image.h"
+#include "image/image_orientation.h"
 #include "support.h"
 
 static void put(sp_string *s, uint32_t value, int bytes, bool big_endian)

@@ -6,10 +6,10 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/text.h"
-#include "diffusion/pipeline.h"
-#include "models/convert.h"
-#include "models/forward.h"
-#include "models/original.h"
+#include "pipeline/pipeline.h"
+#include "checkpoints/convert.h"
+#include "pipeline/forward.h"
+#include "checkpoints/original.h"
 
 static const char *golden(const char *name)
 {

@@ -2,7 +2,7 @@
  * every component and type, give the bits of aligned ones. */
 #include "support.h"
 #include "backend/cpu/cpu.h"
-#include "models/forward.h"
+#include "pipeline/forward.h"
 
 static const char *golden(const char *folder, const char *file)
 {

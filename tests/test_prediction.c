@@ -9,10 +9,10 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "diffusion/scheduler_config.h"
-#include "models/convert.h"
-#include "models/original.h"
+#include "checkpoints/convert.h"
+#include "checkpoints/original.h"
 #include "splam/splam.h"
-#include "train/student_folder.h"
+#include "distill/student_folder.h"
 
 /* The small checkpoint `from` with some more tensors, empty ones as people mark theirs. */
 static void write_marked(const char *from, const char *to, const char *const *marks, const char *const (*metadata)[2])

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 #include "distill_support.h"
-#include "train/distill.h"
+#include "distill/distill.h"
 #include "train/distributed.h"
 
 enum { RECORDED = 10, ROWS = 3 }; /* micro-batches in the golden file, samples in each */

@@ -1,11 +1,11 @@
 /* What is said of files and folders that are no model, and folders of a Hugging Face cache. */
 #include "tiny_model.h"
 #include "base/text.h"
-#include "diffusion/pipeline.h"
-#include "models/convert.h"
-#include "models/lora.h"
-#include "models/model_path.h"
-#include "models/recognise.h"
+#include "pipeline/pipeline.h"
+#include "checkpoints/convert.h"
+#include "checkpoints/lora.h"
+#include "checkpoints/model_path.h"
+#include "checkpoints/recognise.h"
 
 /* ---- bytes ---- */
 

@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
-#include "diffusion/pipeline.h"
+#include "pipeline/pipeline.h"
 
 static const char *golden(const char *name)
 {

@@ -1,7 +1,7 @@
 /* Models written as one file of original names, and read again. */
 #include "tiny_model.h"
-#include "models/convert.h"
-#include "models/original.h"
+#include "checkpoints/convert.h"
+#include "checkpoints/original.h"
 
 static const sp_convert_options to_f32 = {.dtype = SP_F32, .single_file = true};
 

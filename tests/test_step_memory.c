@@ -1,6 +1,6 @@
 /* The memory of a distillation step: its table, and blocks recomputed to keep within a limit. */
 #include "support.h"
-#include "api/workload.h"
+#include "bench/workload.h"
 #include "backend/cpu/cpu.h"
 
 static void open_teacher(sp_work_model *model)

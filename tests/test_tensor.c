@@ -6,7 +6,7 @@
 
 #include "base/parallel.h"
 #include "base/text.h"
-#include "tensor/safetensors.h"
+#include "formats/safetensors.h"
 
 /* ---- dtype ---- */
 

@@ -7,9 +7,9 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "backend/cpu/cpu.h"
-#include "diffusion/objective.h"
+#include "distill/objective.h"
 #include "eval/frechet.h"
-#include "models/component.h"
+#include "checkpoints/component.h"
 
 #define BATCH 3
 #define SIDE 16

@@ -3,8 +3,8 @@
 #include "support.h"
 
 #include "base/text.h"
-#include "tensor/pickle.h"
-#include "tensor/safetensors.h"
+#include "formats/pickle.h"
+#include "formats/safetensors.h"
 
 static const char *golden(const char *name)
 {

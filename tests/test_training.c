@@ -6,10 +6,10 @@
 #include <sys/resource.h>
 #include "support.h"
 #include "base/json.h"
-#include "tensor/weights.h"
+#include "formats/weights.h"
 #include "train/checkpoint.h"
-#include "train/distill.h"
-#include "train/distill_settings.h"
+#include "distill/distill.h"
+#include "distill/distill_settings.h"
 
 typedef struct {
     sp_distill_options options;

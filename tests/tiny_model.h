@@ -3,7 +3,7 @@
 #ifndef SP_TESTS_TINY_MODEL_H
 #define SP_TESTS_TINY_MODEL_H
 #include "support.h"
-#include "models/component.h"
+#include "checkpoints/component.h"
 #include "models/initialize.h"
 #include "text/tokenizer.h"
 

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "api/bench.h"
-#include "api/workload.h"
+#include "bench/workload.h"
 #include "backend/cpu/cpu.h"
 #include "backend/optimizer.h"
 #include "base/file.h"
@@ -17,7 +17,7 @@
 #include "base/text.h"
 #include "graph/plan.h"
 #include "models/initialize.h"
-#include "models/model_folder.h"
+#include "checkpoints/model_folder.h"
 #include "train/training_state.h"
 
 static bool wants(const splam_bench_options *o, const char *name)

@@ -3,7 +3,7 @@
 
 #include "api/bench.h"
 #include "backend/cpu/cpu.h"
-#include "ops/op_cases.h"
+#include "bench/op_cases.h"
 
 /* A reference kernel with more work than this is left out: minutes would say nothing new. */
 static const double reference_limit = 5e8;

@@ -5,7 +5,7 @@
 #include "api/bench.h"
 #include "backend/cpu/convolution_choice.h"
 #include "base/text.h"
-#include "ops/op_cases.h"
+#include "bench/op_cases.h"
 
 enum { MAX_LAYERS = 256 }; /* of the cases, of each type */
 

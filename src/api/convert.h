@@ -4,7 +4,7 @@
 #include "base/progress.h"
 #include "data/dataset.h"
 #include "splam/splam.h"
-#include "models/lora.h"
+#include "checkpoints/lora.h"
 
 splam_status sp_public_status(sp_status status);
 /* NULL gives callbacks that do nothing. */

@@ -1,8 +1,9 @@
+/* splam_convert: a model into the form that other programs open. */
 #include <string.h>
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
-#include "models/convert.h"
+#include "checkpoints/convert.h"
 
 splam_status splam_convert(const splam_convert_options *o, const splam_callbacks *callbacks)
 {

@@ -1,3 +1,4 @@
+/* splam_data: what a data set holds, its sheet, its cache of latents. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +8,10 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "data/caption_length.h"
-#include "data/image.h"
-#include "data/latent_cache.h"
-#include "data/sheet.h"
-#include "models/model_folder.h"
+#include "image/image.h"
+#include "latents/latent_cache.h"
+#include "image/sheet.h"
+#include "checkpoints/model_folder.h"
 
 /* ---- the sheet ---- */
 

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "eval/ode_error.h"
-#include "eval/results.h"
+#include "report/results.h"
 #include "train/distributed.h"
 
 typedef struct {

@@ -2,7 +2,7 @@
  * found them for LCM, SPLAM's sigma and draw of gamma as the ablation did (docs/performance.md). */
 #ifndef SP_API_DEMO_SETTINGS_H
 #define SP_API_DEMO_SETTINGS_H
-#include "train/distill.h"
+#include "distill/distill.h"
 
 typedef struct {
     const char *name, *title; /* the report's "model", the sheet's rows */

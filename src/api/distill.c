@@ -1,7 +1,8 @@
+/* splam_distill: a few-step student of a teacher. */
 #include <limits.h>
 #include <string.h>
 #include "api/convert.h"
-#include "train/distill.h"
+#include "distill/distill.h"
 
 splam_distill_options splam_distill_defaults(void)
 {

@@ -6,8 +6,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "eval/results.h"
-#include "models/model_path.h"
+#include "report/results.h"
+#include "checkpoints/model_path.h"
 #include "models/vae.h"
 
 typedef struct {

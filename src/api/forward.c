@@ -1,8 +1,9 @@
+/* splam_forward: one run of one component, from file to file. */
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
 #include "base/output.h"
-#include "models/component.h"
-#include "models/forward.h"
+#include "checkpoints/component.h"
+#include "pipeline/forward.h"
 
 static sp_status check(const splam_forward_options *o)
 {

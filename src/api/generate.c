@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/progress.h"
-#include "models/model_path.h"
+#include "checkpoints/model_path.h"
 
 /* Adds the time since the last stage ended to one of g->seconds. */
 static void end_stage(sp_generation *g, double *stage)

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text_file.h"
+#include "base/visible.h"
 #include "text/unicode.h"
 
 enum { SHOWN_PROMPT = 60, SHOWN_CUT = 3000 }; /* bytes */

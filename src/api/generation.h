@@ -3,8 +3,8 @@
 #define SP_API_GENERATION_H
 #include "api/convert.h"
 #include "base/output.h"
-#include "data/image.h"
-#include "diffusion/pipeline.h"
+#include "image/image.h"
+#include "pipeline/pipeline.h"
 
 enum {
     SP_GENERATION_MAX_SIDE = 16384, /* pixels of a picture */

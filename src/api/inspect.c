@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "api/convert.h"
-#include "api/workload.h"
+#include "bench/workload.h"
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -14,10 +14,10 @@
 #include "base/visible.h"
 #include "diffusion/scheduler_config.h"
 #include "graph/plan.h"
-#include "models/lora.h"
-#include "models/model_path.h"
-#include "models/recognise.h"
-#include "tensor/magic.h"
+#include "checkpoints/lora.h"
+#include "checkpoints/model_path.h"
+#include "checkpoints/recognise.h"
+#include "formats/magic.h"
 
 /* ---- sizes ---- */
 

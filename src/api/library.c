@@ -1,3 +1,4 @@
+/* The library as such: version, errors, threads, and public types as its own. */
 #include "splam/splam.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* What a picture carries about how it was made: A1111's text and JSON. */
 #include "api/picture_text.h"
 
 #include <inttypes.h>

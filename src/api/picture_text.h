@@ -1,7 +1,7 @@
 /* What a picture's file says about how it was made. */
 #ifndef SP_API_PICTURE_TEXT_H
 #define SP_API_PICTURE_TEXT_H
-#include "diffusion/pipeline.h"
+#include "pipeline/pipeline.h"
 
 typedef struct {
     const sp_pipeline *pipeline;

@@ -1,6 +1,7 @@
+/* splam_tokenize: the ids of a text. */
 #include "api/convert.h"
 #include "base/memory.h"
-#include "models/model_folder.h"
+#include "checkpoints/model_folder.h"
 
 /* The model's, or MODEL itself is the folder of one. */
 static sp_status load(const char *model, sp_tokenizer **out)

@@ -1,3 +1,4 @@
+/* splam_train_vae and splam_train_teacher. */
 #include "api/convert.h"
 #include "train/train.h"
 

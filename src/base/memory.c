@@ -1,3 +1,4 @@
+/* Allocation, arenas and the hash map. */
 #include "base/memory.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Philox: random numbers as a function of (seed, stream, place). */
 #include "base/random.h"
 
 #include <math.h>

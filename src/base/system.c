@@ -1,3 +1,4 @@
+/* What the system tells: memory, processor, host. */
 #include "base/system.h"
 
 #include <stdio.h>

@@ -63,3 +63,23 @@ const char *sp_shown(const char *bytes, size_t size)
     if (kept < size) memcpy(text + length, "...", 4);
     return text;
 }
+
+void sp_clean_text(const char *text, char *out, size_t capacity)
+{
+    size_t length = 0;
+    while (*text) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c);
+        if (used <= 0 || c < 32 || c == 127) {
+            used = used > 0 ? used : 1;
+            c = '?';
+        }
+        utf8proc_uint8_t bytes[4];
+        size_t size = (size_t)utf8proc_encode_char(c, bytes);
+        if (length + size >= capacity) break;
+        memcpy(out + length, bytes, size);
+        length += size;
+        text += used;
+    }
+    out[length] = 0;
+}

@@ -17,4 +17,8 @@ size_t sp_visible(const char *bytes, size_t size, char *out, size_t capacity);
  * rotating buffers: bytes need no NUL behind them. */
 const char *sp_shown(const char *bytes, size_t size);
 
+/* Copies at most capacity-1 bytes of whole UTF-8 characters; malformed bytes and control characters
+ * become '?'. For names out of files, which may hold anything, before people or JSON see them. */
+void sp_clean_text(const char *text, char *out, size_t capacity);
+
 #endif

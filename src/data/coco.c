@@ -1,3 +1,4 @@
+/* coco:FILE.json,DIR, the captions of MS COCO. */
 #include "data/coco.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,11 @@
+/* A data set of any kind: its samples, their order, what was rejected and why. */
 #include "data/dataset.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
 #include "base/memory.h"
+#include "base/visible.h"
 #include "base/random.h"
 #include "data/coco.h"
 #include "data/emoji.h"
@@ -20,26 +22,6 @@ struct sp_rejections {
 };
 
 /* ---- building, for the kinds ---- */
-
-void sp_clean_text(const char *text, char *out, size_t capacity)
-{
-    size_t length = 0;
-    while (*text) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c);
-        if (used <= 0 || c < 32 || c == 127) {
-            used = used > 0 ? used : 1;
-            c = '?';
-        }
-        utf8proc_uint8_t bytes[4];
-        size_t size = (size_t)utf8proc_encode_char(c, bytes);
-        if (length + size >= capacity) break;
-        memcpy(out + length, bytes, size);
-        length += size;
-        text += used;
-    }
-    out[length] = 0;
-}
 
 void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
                        const char *detail)

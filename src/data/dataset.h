@@ -37,7 +37,7 @@ typedef struct sp_dataset sp_dataset;
  *   wds:SHARDS                   tar files of pictures; data/wds.h
  *   coco:ANNOTATIONS.json,IMAGES COCO's captions and the folder of its pictures; data/coco.h
  * options may be NULL (all zero), callbacks too. SP_UNSUPPORTED for latents:, which holds no
- * pictures (data/latent_cache.h), SP_ARGUMENT for anything else and for options that the kind has
+ * pictures (latents/latent_cache.h), SP_ARGUMENT for anything else and for options that the kind has
  * no use for, SP_IO when files are absent, SP_FORMAT when no sample is accepted (the message says
  * why). */
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
@@ -85,10 +85,6 @@ void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out
 /* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by
  * reason. */
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out);
-
-/* Copies at most capacity-1 bytes of whole UTF-8 characters; malformed bytes and control characters
- * become '?'. For names out of files, which may hold anything, before people or JSON see them. */
-void sp_clean_text(const char *text, char *out, size_t capacity);
 
 /* The order of samples: position p of a whole run is element p % count of the permutation for
  * (seed, p / count). It depends on nothing else. Keeps the permutation of the epoch last asked for;

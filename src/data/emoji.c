@@ -1,3 +1,4 @@
+/* emoji:, Noto Color Emoji drawn from the font. */
 #include "data/emoji.h"
 #include <ft2build.h>
 #include FT_FREETYPE_H
@@ -7,7 +8,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "data/emoji_names.h"
-#include "data/image.h"
+#include "image/image.h"
 
 #define CACHED_RESOLUTION 128 /* up to here all pictures are kept: 180 MB at 128, 45 MB at 64 */
 #define DEFAULT_RESOLUTION 64

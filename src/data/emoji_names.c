@@ -1,3 +1,4 @@
+/* What emoji are called: Unicode's names and keywords. */
 #include "data/emoji_names.h"
 #include <ctype.h>
 #include <stdlib.h>

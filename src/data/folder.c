@@ -1,3 +1,4 @@
+/* folder:DIR, pictures with captions beside them. */
 #include "data/folder.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/text_file.h"
-#include "data/image.h"
+#include "image/image.h"
 #include "data/metadata.h"
 #include "data/picture.h"
 

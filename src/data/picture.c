@@ -1,3 +1,4 @@
+/* A sample's picture, filtered, cut and scaled. */
 #include "data/picture.h"
 #include <stdio.h>
 #include <string.h>
@@ -5,7 +6,7 @@
 #include <utf8proc.h>
 #include "base/file.h"
 #include "base/memory.h"
-#include "data/image.h"
+#include "image/image.h"
 
 enum { DEFAULT_RESOLUTION = 512 };
 

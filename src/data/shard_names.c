@@ -1,3 +1,4 @@
+/* A shell's braces and wildcards in the names of shards. */
 #include "data/shard_names.h"
 #include <glob.h>
 #include <stdbool.h>

@@ -1,3 +1,4 @@
+/* wds:SHARDS.tar, pictures and captions in tar files. */
 #include "data/wds.h"
 #include <archive.h>
 #include <archive_entry.h>
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/text_file.h"
+#include "base/visible.h"
 #include "data/picture.h"
 #include "data/shard_names.h"
 

@@ -1,3 +1,4 @@
+/* Where noise comes from: Philox, PyTorch's generator, a file. */
 #include "diffusion/noise.h"
 #include <stdio.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "base/text_file.h"
 #include "models/config.h"
-#include "models/original.h"
+#include "checkpoints/original.h"
 
 enum {
     DPM = SP_SAMPLER_BIT(DPMPP_2M),

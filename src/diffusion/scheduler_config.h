@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "diffusion/sampler_kind.h"
 #include "diffusion/schedule.h"
-#include "models/model_folder.h"
+#include "checkpoints/model_folder.h"
 
 /* How timesteps are spread. OWN: the file does not say, so each sampler has its own. */
 typedef enum {

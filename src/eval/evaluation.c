@@ -5,11 +5,11 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/random.h"
-#include "data/image.h"
+#include "image/image.h"
 #include "eval/frechet.h"
 #include "eval/hit_rate.h"
 #include "eval/vae_features.h"
-#include "models/vae_run.h"
+#include "pipeline/vae_run.h"
 
 enum { CHUNK_PIXELS = 1 << 21 }; /* of the real pictures that are in memory at once */
 

@@ -3,7 +3,7 @@
 #ifndef SP_EVAL_EVALUATION_H
 #define SP_EVAL_EVALUATION_H
 #include "data/dataset.h"
-#include "diffusion/pipeline.h"
+#include "pipeline/pipeline.h"
 
 /* (metric, its name) */
 #define SP_METRIC_LIST(X)                                                                          \

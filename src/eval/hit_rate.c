@@ -1,3 +1,4 @@
+/* hit@1: how often a picture is nearest to the one of its own caption. */
 #include "eval/hit_rate.h"
 #include <math.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* ode-error: how far a student's pictures are from the end of the teacher's trajectory. */
 #include "eval/ode_error.h"
 #include <math.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * is judged on its deterministic chain (sp_sampler_options.deterministic). */
 #ifndef SP_EVAL_ODE_ERROR_H
 #define SP_EVAL_ODE_ERROR_H
-#include "diffusion/pipeline.h"
+#include "pipeline/pipeline.h"
 
 enum { SP_ODE_STEPS = 50 };
 

@@ -3,7 +3,7 @@
 #include <math.h>
 #include "eval/ode_error.h"
 #include "eval/task_name.h"
-#include "models/vae_run.h"
+#include "pipeline/vae_run.h"
 
 sp_status sp_contestant_create(const sp_evaluation *e, sp_pipeline *pipeline, sp_contestant *out)
 {

@@ -1,3 +1,4 @@
+/* The name of a task for the progress line. */
 #include "eval/task_name.h"
 #include <stdint.h>
 

@@ -1,5 +1,6 @@
+/* Features of pictures: what the VAE's encoder makes of them. */
 #include "eval/vae_features.h"
-#include "data/image.h"
+#include "image/image.h"
 
 static double mean_of(const float *plane, int64_t width, const int64_t rows[2],
                       const int64_t columns[2])

@@ -57,9 +57,4 @@ struct sp_backend {
     void (*measure_ceiling)(sp_backend *backend, sp_ceiling *out); /* NULL: not known */
 };
 
-/* The backend of reference kernels: every operator, every float dtype, slow. */
-sp_backend *sp_reference_backend(void);
-/* The fallback that other backends use: prepares op->reference for the node. */
-sp_status sp_reference_prepare(sp_backend *backend, const sp_node *node, sp_kernel *out);
-
 #endif

@@ -242,19 +242,13 @@ static void move_behind(sp_graph *graph, const sp_value *value)
     graph->nodes[n] = node;
 }
 
-void sp_output_sum(sp_builder *b, const char *name, sp_value *value)
+void sp_output_over(sp_builder *b, const char *name, sp_value *input, sp_value *value, sp_value *sum)
 {
-    if (b->status || !value) {
-        sp_output(b, name, value);
-        return;
-    }
-    sp_value *so_far = sp_input(b, name, SP_F32, value->shape, SP_RATE_STEP),
-             *sum = sp_add(b, so_far, value);
-    if (!sum) return;
+    if (b->status || !sum) return;
     sum->producer->stage = sp_stage_backward;
     move_behind(b->graph, value);
     sp_output(b, name, sum);
-    if (!b->status) b->graph->outputs[b->graph->output_count - 1].sum = so_far;
+    if (!b->status) b->graph->outputs[b->graph->output_count - 1].sum = input;
 }
 
 void sp_stage_enter(sp_builder *b, const char *stage)

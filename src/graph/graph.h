@@ -115,9 +115,9 @@ sp_value *sp_input(sp_builder *b, const char *name, sp_dtype dtype, sp_shape sha
  * shape differs). */
 sp_value *sp_parameter(sp_builder *b, const char *name, sp_shape shape);
 void sp_output(sp_builder *b, const char *name, sp_value *value);
-/* Outputs input NAME + value, in the input's own memory: what is there when the graph runs again is
- * the sum so far. The addition runs as soon as it can. */
-void sp_output_sum(sp_builder *b, const char *name, sp_value *value);
+/* Outputs `sum`, which the last node made of an input and of `value`, in the input's own memory; that node runs as soon
+ * as there is a value. */
+void sp_output_over(sp_builder *b, const char *name, sp_value *input, sp_value *value, sp_value *sum);
 
 /* Stages: what a run's time is split by (sp_run_stage). Nodes belong to the innermost one; those of
  * the backward pass to "backward", what it computes again to "recomputation". */

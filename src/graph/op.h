@@ -43,10 +43,6 @@ struct sp_op {
     double (*flops)(const sp_node *node);
 };
 
-/* Builder calls that autodiff itself needs: to sum gradients and to seed them. ops/ defines them. */
-sp_value *sp_add(sp_builder *b, sp_value *x, sp_value *y);
-sp_value *sp_affine(sp_builder *b, sp_value *x, double factor, double offset);
-
 static inline bool sp_wants_gradient(const sp_node *node, int i)
 {
     return i < node->inputs && node->in[i] && node->in[i]->needs_gradient;

@@ -4,7 +4,7 @@
 #define SP_GRAPH_PLAN_H
 #include "base/progress.h"
 #include "graph/backend.h"
-#include "tensor/weights.h"
+#include "formats/weights.h"
 
 typedef struct sp_plan sp_plan;
 typedef struct sp_run sp_run;

@@ -1,3 +1,4 @@
+/* SPLAM_PROFILE: time and share of the ceiling of every kind of step. */
 #include "graph/profile.h"
 #include <stdio.h>
 #include <stdlib.h>

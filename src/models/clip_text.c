@@ -1,3 +1,4 @@
+/* CLIP's text encoder. */
 #include "models/clip_text.h"
 
 #include <math.h>

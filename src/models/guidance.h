@@ -1,7 +1,8 @@
-/* What a consistency model's cond_proj is told, and how it is folded away. */
+/* What a consistency model's cond_proj is told. */
 #ifndef SP_MODELS_GUIDANCE_H
 #define SP_MODELS_GUIDANCE_H
-#include "models/component.h"
+#include "formats/weights.h"
+#include "models/unet.h"
 
 /* The gamma embedding's argument and values: v = 10 (1 - gamma), phase_j = 1000 v
  * 10000^(-j/(half-1)), [sin | cos] -> out [dim]. Frequencies are fp32, as in the released code:
@@ -14,10 +15,5 @@ void sp_gamma_embedding(double gamma, int64_t dim, float *out);
  * has linear_1, student cond_proj; they may be one. */
 sp_status sp_guidance_bias(const sp_weights *unet, const sp_weights *student,
                            const sp_unet_config *config, sp_tensor *out);
-
-/* Folds cond_proj into time_embedding.linear_1.bias (f32 then): the result is a plain UNet that
- * computes what the student does at gamma = 1, which is where it is sampled. Changes the
- * component's weights, config and json. SP_ARGUMENT if it has no cond_proj. */
-sp_status sp_fold_guidance(sp_component *unet);
 
 #endif

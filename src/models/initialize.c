@@ -1,3 +1,4 @@
+/* Starting values of a network that is trained from nothing. */
 #include "models/initialize.h"
 
 #include <math.h>

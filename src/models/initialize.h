@@ -3,7 +3,7 @@
 #ifndef SP_MODELS_INITIALIZE_H
 #define SP_MODELS_INITIALIZE_H
 #include "graph/graph.h"
-#include "tensor/weights.h"
+#include "formats/weights.h"
 
 typedef struct {
     uint64_t seed;

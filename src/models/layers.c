@@ -1,3 +1,4 @@
+/* Layers that several networks are made of. */
 #include "models/layers.h"
 
 #include <stdio.h>

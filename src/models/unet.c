@@ -1,3 +1,4 @@
+/* The UNet of Stable Diffusion 1 and 2. */
 #include "models/unet.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* The UNet's config.json. */
 #include "models/unet.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Autoencoders: the kinds, and what they have in common. */
 #include "models/vae.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* The list of all operators. */
 #include "graph/passes.h"
 #include "ops/ops.h"
 

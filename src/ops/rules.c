@@ -1,3 +1,4 @@
+/* What shape and gradient rules share. */
 #include "ops/rules.h"
 
 sp_status sp_misfit(const sp_node *node, const char *what, int input, const char *other,

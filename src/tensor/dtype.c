@@ -1,3 +1,4 @@
+/* Element types and conversion between them. */
 #include "tensor/dtype.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Tensors: creation, copies, conversion, hashes. */
 #include "tensor/tensor.h"
 
 #include <assert.h>

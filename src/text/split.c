@@ -1,3 +1,4 @@
+/* A text cut into the pieces that byte pairs are merged within. */
 #include "text/split.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Tokens to ids by hashing. */
 #include "text/token_table.h"
 
 #include <stdbool.h>

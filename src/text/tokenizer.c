@@ -1,3 +1,4 @@
+/* Byte-pair encoding. */
 #include "text/tokenizer.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* A tokenizer's files read. */
 #include <jansson.h>
 #include <string.h>
 #include "base/file.h"

@@ -1,3 +1,4 @@
+/* Special tokens and what the files say about them. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

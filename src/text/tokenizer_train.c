@@ -1,3 +1,4 @@
+/* A byte-pair vocabulary made from captions. */
 #include <string.h>
 #include "base/memory.h"
 #include "text/tokenizer_parts.h"

@@ -1,3 +1,4 @@
+/* UTF-8, normalisation and classes of characters. */
 #include "text/unicode.h"
 
 #include <stdbool.h>

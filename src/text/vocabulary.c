@@ -1,3 +1,4 @@
+/* Vocabulary and merges of a byte-pair encoding. */
 #include "text/vocabulary.h"
 
 #include <stdbool.h>

@@ -4,7 +4,7 @@
 #define SP_TRAIN_CHECKSUM_H
 #include "base/json.h"
 #include "base/progress.h"
-#include "tensor/weights.h"
+#include "formats/weights.h"
 
 /* The files of one folder as they are written or verified. */
 typedef struct {

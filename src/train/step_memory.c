@@ -1,3 +1,4 @@
+/* The memory of a training step, counted before it runs. */
 #include "train/step_memory.h"
 #include <stdlib.h>
 #include "base/memory.h"

@@ -1,3 +1,4 @@
+/* Weights, moments and averages of a training, and its update. */
 #include "train/training_state.h"
 #include <math.h>
 #include <stdio.h>

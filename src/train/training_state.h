@@ -4,7 +4,7 @@
 #define SP_TRAIN_TRAINING_STATE_H
 #include "backend/optimizer.h"
 #include "graph/plan.h"
-#include "tensor/weights.h"
+#include "formats/weights.h"
 #include "train/distributed.h"
 
 #define SP_OPTIMIZER_LIST(X) X(OPTIMIZER_ADAMW, "adamw") X(OPTIMIZER_ADAMW8BIT, "adamw8bit")

@@ -3,8 +3,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "backend/cpu/ceiling.h"
+#include "backend/cpu/measure/ceiling.h"
 #include "backend/cpu/kernel_table.h"
+#include "backend/host/host.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define HUGE_LIMIT ((size_t)1 << 30)

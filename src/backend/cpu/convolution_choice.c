@@ -1,3 +1,4 @@
+/* Which way a convolution is computed: by the measured table, or by rule where it has no row. */
 #include "backend/cpu/convolution_choice.h"
 #include <pthread.h>
 #include "backend/cpu/kernel_table.h"

@@ -1,3 +1,4 @@
+/* Which instruction set this process uses. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

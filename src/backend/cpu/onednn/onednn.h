@@ -3,7 +3,7 @@
 #define SP_BACKEND_CPU_ONEDNN_ONEDNN_H
 #include <dnnl.h>
 #include "backend/cpu/kernel_table.h"
-#include "backend/cpu/vector/kernel_pack.h"
+#include "backend/cpu/vector/product/kernel_pack.h"
 
 #define SP_ONEDNN_MAX_ARGUMENTS 8
 

@@ -1,0 +1,160 @@
+/* unary, geglu and their gradients. */
+#include "backend/cpu/vector/pointwise/map.h"
+
+SP_INLINE sp_vf silu_slope(sp_vf x, float factor, const bool half)
+{
+    sp_vf s = sp_vf_sigmoid_as(factor * x, half);
+    return s * (1.0f + factor * x * (1.0f - s));
+}
+
+SP_INLINE sp_vf gelu(sp_vf x, const bool half)
+{
+    sp_vf density;
+    if (half) return x * sp_vf_normal_brief(x);
+    return x * sp_vf_normal(x, &density);
+}
+
+SP_INLINE sp_vf gelu_slope(sp_vf x)
+{
+    sp_vf density, cumulative = sp_vf_normal(x, &density);
+    return cumulative + x * density;
+}
+
+SP_INLINE sp_vf tanh_slope(sp_vf x)
+{
+    sp_vf t = sp_vf_tanh(x);
+    return 1.0f - t * t;
+}
+
+#define ZERO sp_vf_set(0.0f)
+#define ONE sp_vf_set(1.0f)
+#define BOUNDS sp_vf low = sp_vf_set(map->parameter[0]), high = sp_vf_set(map->parameter[1])
+
+SP_MAP_LOOP(silu_body, , SP_MAP_LOAD_1, a *sp_vf_sigmoid_as(a, half))
+SP_MAP_LOOP(gelu_body, , SP_MAP_LOAD_1, gelu(a, half))
+SP_MAP_LOOP(quick_gelu_body, , SP_MAP_LOAD_1, a *sp_vf_sigmoid_as(1.702f * a, half))
+SP_MAP_LOOP(tanh_body, , SP_MAP_LOAD_1, sp_vf_tanh(a))
+SP_MAP_LOOP(relu_body, , SP_MAP_LOAD_1, sp_vf_max(ZERO, a))
+SP_MAP_LOOP(exp_body, , SP_MAP_LOAD_1, sp_vf_exp(a))
+SP_MAP_LOOP(clamp_body, BOUNDS, SP_MAP_LOAD_1, sp_vf_min(high, sp_vf_max(low, a)))
+
+SP_MAP_LOOP(silu_gradient_body, , SP_MAP_LOAD_2, b *silu_slope(a, 1.0f, half))
+SP_MAP_LOOP(gelu_gradient_body, , SP_MAP_LOAD_2, b *gelu_slope(a))
+SP_MAP_LOOP(quick_gelu_gradient_body, , SP_MAP_LOAD_2, b *silu_slope(a, 1.702f, half))
+SP_MAP_LOOP(tanh_gradient_body, , SP_MAP_LOAD_2, b *tanh_slope(a))
+SP_MAP_LOOP(relu_gradient_body, , SP_MAP_LOAD_2, b *sp_vf_select_less(ZERO, a, ONE, ZERO))
+SP_MAP_LOOP(exp_gradient_body, , SP_MAP_LOAD_2, b *sp_vf_exp(a))
+SP_MAP_LOOP(clamp_gradient_body, BOUNDS, SP_MAP_LOAD_2,
+            b *sp_vf_select_less(a, low, ZERO, sp_vf_select_less(high, a, ZERO, ONE)))
+
+/* By kind, by whether it is the gradient, by whether operands are bf16. */
+#define BODIES(name)                                                                               \
+    {                                                                                              \
+        {name##_body, name##_body_half},                                                           \
+        {                                                                                          \
+            name##_gradient_body, name##_gradient_body_half                                        \
+        }                                                                                          \
+    }
+static sp_map_body *const bodies[][2][2] = {
+    [SP_UNARY_SILU] = BODIES(silu),
+    [SP_UNARY_GELU] = BODIES(gelu),
+    [SP_UNARY_QUICK_GELU] = BODIES(quick_gelu),
+    [SP_UNARY_TANH] = BODIES(tanh),
+    [SP_UNARY_RELU] = BODIES(relu),
+    [SP_UNARY_EXP] = BODIES(exp),
+    [SP_UNARY_CLAMP] = BODIES(clamp),
+};
+
+static void run_unary(const sp_node *node, void *const *in, void *const *out, int gradient)
+{
+    const sp_unary_options *o = node->options;
+    int64_t count = sp_shape_count(node->out[0]->shape);
+    sp_map map = {.rows = 1,
+                  .row_length = count,
+                  .inputs = 1 + gradient,
+                  .outputs = 1,
+                  .body = bodies[o->kind][gradient][0],
+                  .half_body = bodies[o->kind][gradient][1],
+                  .parameter = {(float)o->low, (float)o->high}};
+    for (int k = 0; k < map.inputs; k++)
+        map.in[k] = sp_map_rows(node->in[k], in[k], count);
+    map.out[0] = sp_map_rows(node->out[0], out[0], count);
+    sp_map_run(&map);
+}
+
+static void unary_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                      void *scratch)
+{
+    (void)state, (void)scratch;
+    run_unary(node, in, out, 0);
+}
+SP_DEFINE_KERNEL(unary, unary_run)
+
+static void unary_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                               void *scratch)
+{
+    (void)state, (void)scratch;
+    run_unary(node, in, out, 1);
+}
+SP_DEFINE_KERNEL(unary_gradient, unary_gradient_run)
+
+/* x[..,2C] = [a | g] as two operands of rows of C. */
+static void halves(sp_map_operand *a, sp_map_operand *g, const sp_value *x, const void *data,
+                   int64_t channels)
+{
+    *a = *g = sp_map_rows(x, data, 2 * channels);
+    g->offset = channels;
+}
+
+SP_MAP_LOOP(geglu_body, , SP_MAP_LOAD_2, a *gelu(b, half))
+
+static void geglu_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                      void *scratch)
+{
+    (void)state, (void)scratch;
+    int64_t channels = sp_channels(node->out[0]);
+    if (channels == 0) return;
+    sp_map map = {.rows = sp_shape_count(node->out[0]->shape) / channels,
+                  .row_length = channels,
+                  .inputs = 2,
+                  .outputs = 1,
+                  .body = geglu_body,
+                  .half_body = geglu_body_half};
+    halves(&map.in[0], &map.in[1], node->in[0], in[0], channels);
+    map.out[0] = sp_map_rows(node->out[0], out[0], channels);
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(geglu, geglu_run)
+
+/* Inputs a, g, dy; outputs da, dg. */
+static void geglu_gradient_body(const sp_map *map, int64_t row, void *const *y,
+                                const void *const *x, int64_t count)
+{
+    (void)map, (void)row;
+    for (int64_t i = 0; i < count; i += SP_LANES) {
+        int64_t left = count - i;
+        sp_vf a = sp_vf_get(x[0], i, left, false), g = sp_vf_get(x[1], i, left, false),
+              dy = sp_vf_get(x[2], i, left, false);
+        sp_vf density, cumulative = sp_vf_normal(g, &density);
+        sp_vf_put(y[0], i, dy * (g * cumulative), left, false);
+        sp_vf_put(y[1], i, dy * a * (cumulative + g * density), left, false);
+    }
+}
+
+static void geglu_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                               void *scratch)
+{
+    (void)state, (void)scratch;
+    int64_t channels = sp_channels(node->in[1]);
+    if (channels == 0) return;
+    sp_map map = {.rows = sp_shape_count(node->in[1]->shape) / channels,
+                  .row_length = channels,
+                  .inputs = 3,
+                  .outputs = 2,
+                  .body = geglu_gradient_body};
+    halves(&map.in[0], &map.in[1], node->in[0], in[0], channels);
+    map.in[2] = sp_map_rows(node->in[1], in[1], channels);
+    halves(&map.out[0], &map.out[1], node->out[0], out[0], channels);
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(geglu_gradient, geglu_gradient_run)

@@ -1,0 +1,237 @@
+/* cast, add, mul, affine, add_per_channel, sample_combine, fill, broadcast_middle and
+ * loss_gradient. */
+#include "backend/cpu/vector/pointwise/map.h"
+
+SP_MAP_LOOP(copy_body, , SP_MAP_LOAD_1, a)
+SP_MAP_LOOP(add_body, float alpha = map->parameter[0], SP_MAP_LOAD_2, a + alpha * b)
+SP_MAP_LOOP(mul_body, , SP_MAP_LOAD_2, a *b)
+SP_MAP_LOOP(affine_body, float factor = map->parameter[0];
+            float offset = map->parameter[1], SP_MAP_LOAD_1, a *factor + offset)
+
+/* A map of whole tensors of one shape, so far without a body. */
+static sp_map whole(const sp_node *node, void *const *in, void *const *out)
+{
+    int64_t count = sp_shape_count(node->out[0]->shape);
+    sp_map map = {.rows = 1, .row_length = count, .inputs = node->inputs, .outputs = 1};
+    for (int k = 0; k < node->inputs; k++)
+        map.in[k] = sp_map_rows(node->in[k], in[k], count);
+    map.out[0] = sp_map_rows(node->out[0], out[0], count);
+    return map;
+}
+
+static bool small_float(sp_dtype dtype)
+{
+    return dtype == SP_F32 || dtype == SP_BF16;
+}
+
+static void cast_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                     void *scratch)
+{
+    (void)state, (void)scratch;
+    sp_dtype from = node->in[0]->dtype, to = node->out[0]->dtype;
+    if (from == to || !small_float(from) || !small_float(to)) {
+        sp_convert(out[0], to, in[0], from, sp_shape_count(node->in[0]->shape));
+        return;
+    }
+    sp_map map = whole(node, in, out);
+    map.body = copy_body;
+    map.half_body = copy_body_half;
+    sp_map_run(&map);
+}
+
+sp_status SP_KERNEL(cast)(const sp_node *node, sp_kernel *out)
+{
+    (void)node;
+    out->run = cast_run;
+    return SP_OK;
+}
+
+/* y repeats over x's leading dimensions. */
+static void repeat_suffix(sp_map *map, int operand, int64_t period)
+{
+    if (period >= map->row_length) return;
+    if (period <= SP_MAP_CHUNK) {
+        map->in[operand].period = period;
+        return;
+    }
+    map->rows = map->row_length / period;
+    map->row_length = period;
+    for (int k = 0; k < map->inputs; k++)
+        map->in[k].row_stride = k == operand ? 0 : period;
+    map->out[0].row_stride = period;
+}
+
+static void add_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                    void *scratch)
+{
+    (void)state, (void)scratch;
+    sp_map map = whole(node, in, out);
+    map.body = add_body;
+    map.half_body = add_body_half;
+    map.parameter[0] = (float)((const sp_add_options *)node->options)->alpha;
+    repeat_suffix(&map, 1, sp_shape_count(node->in[1]->shape));
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(add, add_run)
+
+static void mul_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                    void *scratch)
+{
+    (void)state, (void)scratch;
+    sp_map map = whole(node, in, out);
+    map.body = mul_body;
+    map.half_body = mul_body_half;
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(mul, mul_run)
+
+static void affine_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                       void *scratch)
+{
+    (void)state, (void)scratch;
+    const sp_affine_options *o = node->options;
+    sp_map map = whole(node, in, out);
+    map.body = affine_body;
+    map.half_body = affine_body_half;
+    map.parameter[0] = (float)o->factor;
+    map.parameter[1] = (float)o->offset;
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(affine, affine_run)
+
+static void fill_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                     void *scratch)
+{
+    (void)state, (void)scratch;
+    sp_map map = whole(node, in, out);
+    map.body = affine_body;
+    map.half_body = affine_body_half;
+    map.parameter[0] = (float)((const sp_fill_options *)node->options)->factor;
+    repeat_suffix(&map, 0, sp_shape_count(node->in[0]->shape));
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(fill, fill_run)
+
+static int64_t middle_of(sp_shape shape)
+{
+    int64_t middle = 1;
+    for (int i = 1; i < shape.rank - 1; i++)
+        middle *= shape.dim[i];
+    return middle;
+}
+
+static void add_per_channel_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                                void *scratch)
+{
+    (void)state, (void)scratch;
+    sp_shape h = node->in[0]->shape;
+    sp_map map = whole(node, in, out);
+    map.body = add_body;
+    map.half_body = add_body_half;
+    map.parameter[0] = 1;
+    sp_map_per_channel(&map, h.dim[0], middle_of(h), h.dim[h.rank - 1], &map.in[1]);
+    map.in[0].row_stride = map.out[0].row_stride = map.row_length;
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(add_per_channel, add_per_channel_run)
+
+static void broadcast_middle_run(void *state, const sp_node *node, void *const *in,
+                                 void *const *out, void *scratch)
+{
+    (void)state, (void)scratch;
+    sp_shape y = node->out[0]->shape;
+    sp_map map = whole(node, in, out);
+    map.body = copy_body;
+    map.half_body = copy_body_half;
+    sp_map_per_channel(&map, y.dim[0], middle_of(y), y.dim[y.rank - 1], &map.in[0]);
+    map.out[0].row_stride = map.row_length;
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(broadcast_middle, broadcast_middle_run)
+
+/* One number per sample: element n of input `input`; `absent` if there is no such input. */
+typedef struct {
+    const sp_node *node;
+    void *const *in;
+} sample_values;
+
+static float sample_value(const sample_values *values, int input, int64_t n, float absent)
+{
+    if (input >= values->node->inputs || !values->node->in[input]) return absent;
+    return (float)sp_load(values->in[input], values->node->in[input]->dtype, n);
+}
+
+static void combine_body(const sp_map *map, int64_t row, void *const *y, const void *const *x,
+                         int64_t count)
+{
+    float c[SP_MAP_INPUTS];
+    for (int k = 0; k < map->inputs; k++)
+        c[k] = sample_value(map->context, 2 * k, row, 0);
+    for (int64_t i = 0; i < count; i += SP_LANES) {
+        sp_vf sum = c[0] * sp_vf_get(x[0], i, count - i, false);
+        for (int k = 1; k < map->inputs; k++)
+            sum += c[k] * sp_vf_get(x[k], i, count - i, false);
+        sp_vf_put(y[0], i, sum, count - i, false);
+    }
+}
+
+static void sample_combine_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                               void *scratch)
+{
+    (void)state, (void)scratch;
+    int64_t samples = node->out[0]->shape.dim[0];
+    if (samples == 0) return;
+    sample_values values = {node, in};
+    sp_map map = {.rows = samples,
+                  .inputs = node->inputs / 2,
+                  .outputs = 1,
+                  .body = combine_body,
+                  .context = &values};
+    map.row_length = sp_shape_count(node->out[0]->shape) / samples;
+    for (int k = 0; k < map.inputs; k++)
+        map.in[k] = sp_map_rows(node->in[2 * k + 1], in[2 * k + 1], map.row_length);
+    map.out[0] = sp_map_rows(node->out[0], out[0], map.row_length);
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(sample_combine, sample_combine_run)
+
+/* parameter: dy / count (times 2 for l2), and huber's c. Differences whose square vanishes count as
+ * 0: there f' is 0, or, for c = 0, anything. */
+static void loss_gradient_body(const sp_map *map, int64_t row, void *const *y, const void *const *x,
+                               int64_t count)
+{
+    const sample_values *values = map->context;
+    float factor = map->parameter[0] * sample_value(values, 2, row, 1), c = map->parameter[1];
+    bool huber = ((const sp_loss_options *)values->node->options)->kind == SP_LOSS_HUBER;
+    for (int64_t i = 0; i < count; i += SP_LANES) {
+        sp_vf d = sp_vf_get(x[0], i, count - i, false) - sp_vf_get(x[1], i, count - i, false),
+              slope = d;
+        if (huber)
+            slope = sp_vf_select_less(sp_vf_abs(d), sp_vf_set(1e-18f), sp_vf_set(0),
+                                      d / sp_vf_sqrt(d * d + c * c));
+        sp_vf_put(y[0], i, factor * slope, count - i, false);
+    }
+}
+
+static void loss_gradient_run(void *state, const sp_node *node, void *const *in, void *const *out,
+                              void *scratch)
+{
+    (void)state, (void)scratch;
+    const sp_loss_options *o = node->options;
+    int64_t count = sp_shape_count(node->out[0]->shape);
+    sample_values values = {node, in};
+    sp_map map = {.rows = node->in[2] ? node->in[0]->shape.dim[0] : 1,
+                  .inputs = 2,
+                  .outputs = 1,
+                  .body = loss_gradient_body,
+                  .context = &values};
+    map.row_length = count / map.rows;
+    for (int k = 0; k < 2; k++)
+        map.in[k] = sp_map_rows(node->in[k], in[k], map.row_length);
+    map.out[0] = sp_map_rows(node->out[0], out[0], map.row_length);
+    double dy = sp_load(in[3], node->in[3]->dtype, 0) / (double)count;
+    map.parameter[0] = (float)(o->kind == SP_LOSS_L2 ? 2 * dy : dy);
+    map.parameter[1] = (float)o->huber_c;
+    sp_map_run(&map);
+}
+SP_DEFINE_KERNEL(loss_gradient, loss_gradient_run)

@@ -1,0 +1,288 @@
+/* Kernels into the form in which a convolution is products: vectors of output channels, whose taps
+ * are put side by side, transformed and stored. */
+#include "backend/cpu/vector/product/kernel_pack.h"
+#include "backend/cpu/vector/product/threes.h"
+#include "backend/cpu/vector/product/winograd.h"
+
+#define MAX_TILE 8
+#define MAX_POINTS (MAX_TILE * MAX_TILE)
+/* What is read at a time: whole cache lines, of few rows where each is met in the next step too.
+ * LONG: taps of each of SP_LANES output channels, where those are rows of the source; SHORT and
+ * SHORT_ONE: input channels, where those are, of nine taps and of one. */
+#define LONG 144
+#define SHORT 4
+#define SHORT_ONE 16
+
+/* ---- transforms ---- */
+
+/* G times the three taps of a row or column; elements of u `step` apart. */
+SP_INLINE void kernel_line(const sp_vf *tap, sp_vf *u, const int step, const int output)
+{
+    sp_vf ends = tap[0] + tap[2], even, odd;
+    if (output == 2) {
+        u[0] = tap[0];
+        u[step] = 0.5f * (ends + tap[1]);
+        u[2 * step] = 0.5f * (ends - tap[1]);
+        u[3 * step] = tap[2];
+    } else if (output == 4) {
+        even = ends * (-1.0f / 6), odd = tap[1] * (-1.0f / 6);
+        u[0] = 0.25f * tap[0];
+        u[step] = even + odd;
+        u[2 * step] = even - odd;
+        even = tap[0] * (1.0f / 24) + tap[2] * (1.0f / 6), odd = tap[1] * (1.0f / 12);
+        u[3 * step] = even + odd;
+        u[4 * step] = even - odd;
+        u[5 * step] = tap[2];
+    } else {
+        even = ends * (-2.0f / 9), odd = tap[1] * (-2.0f / 9);
+        u[0] = tap[0];
+        u[step] = even + odd;
+        u[2 * step] = even - odd;
+        even = tap[0] * (1.0f / 90) + tap[2] * (2.0f / 45), odd = tap[1] * (1.0f / 45);
+        u[3 * step] = even + odd;
+        u[4 * step] = even - odd;
+        even = tap[0] * (32.0f / 45) + tap[2] * (8.0f / 45), odd = tap[1] * (16.0f / 45);
+        u[5 * step] = even + odd;
+        u[6 * step] = even - odd;
+        u[7 * step] = tap[2];
+    }
+}
+
+/* SP_LANES kernels of one input channel: taps[9] vectors -> u[tile * tile] vectors. */
+SP_INLINE void transform(const float *taps, bool turned, sp_vf *u, const int output)
+{
+    const int tile = output + 2;
+    sp_vf half[MAX_TILE * 3];
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; j++) {
+        sp_vf tap[3];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++)
+            tap[i] = sp_vf_load(taps + (turned ? 8 - (i * 3 + j) : i * 3 + j) * SP_LANES);
+        kernel_line(tap, half + j, 3, output);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < tile; i++)
+        kernel_line(half + 3 * i, u + i * tile, 1, output);
+}
+
+/* ---- reading ---- */
+
+static void read_row(float *to, const void *from, sp_dtype dtype, int64_t count)
+{
+    if (dtype == SP_BF16)
+        sp_row_from_bf16(to, from, count);
+    else if (dtype == SP_F16)
+        sp_row_from_f16(to, from, count);
+    else if (dtype == SP_F32)
+        memcpy(to, from, (size_t)count * sizeof *to);
+    else
+        sp_convert(to, SP_F32, from, dtype, count);
+}
+
+/* taps[tap][o] = from[o][tap] of a 3x3 kernel for SP_LANES o: columns of taps are taken apart, then
+ * their rows. */
+SP_INLINE void part_taps(const sp_threes *t, const float *from, float *taps)
+{
+    sp_vf column[3][3];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) {
+        sp_vf row[3], parts[3];
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; k++)
+            row[k] = sp_vf_load(from + (3 * i + k) * SP_LANES);
+        sp_threes_run(t, row, parts);
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++)
+            column[j][i] = parts[j];
+    }
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; j++) {
+        sp_vf parts[3];
+        sp_threes_run(t, column[j], parts);
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++)
+            sp_vf_store(taps + (3 * i + j) * SP_LANES, parts[i]);
+    }
+}
+
+typedef struct {
+    const sp_kernel_packer *p;
+    const char *source;
+    float *packed;
+    bool stream;
+    sp_threes three;
+} task;
+
+/* `count` elements from `at` on as f32: where they are, or in `row`. */
+static const float *row_of(const task *t, int64_t at, int64_t count, float *row)
+{
+    const char *from = t->source + at * (int64_t)sp_dtype_size(t->p->dtype);
+    if (t->p->dtype == SP_F32) return (const float *)(const void *)from;
+    read_row(row, from, t->p->dtype, count);
+    return row;
+}
+
+/* taps[i][SP_LANES] of `outputs` rows of the source, `length` elements of each; zeros past them. */
+static void gather_rows(const task *t, int64_t at, int64_t outputs, int64_t length, float *taps)
+{
+    float rows[SP_LANES * LONG];
+    int64_t row = t->p->output_stride;
+    const float *from = row_of(t, at, length, rows);
+    if (from == rows || outputs < SP_LANES) {
+        for (int64_t o = 0; o < outputs; o++) {
+            const float *read = row_of(t, at + o * row, length, rows + o * length);
+            if (read != rows + o * length) sp_row_copy(rows + o * length, read, length);
+        }
+        memset(rows + outputs * length, 0, (size_t)((SP_LANES - outputs) * length) * sizeof *rows);
+        from = rows;
+        row = length;
+    }
+    sp_transpose(taps, SP_LANES, from, row, SP_LANES, length);
+}
+
+/* The same of 9 taps and SP_LANES output channels in one row of the source. */
+static void gather_row(const task *t, int64_t at, float *taps)
+{
+    float row[SP_LANES * 9];
+    part_taps(&t->three, row_of(t, at, t->p->taps * SP_LANES, row), taps);
+}
+
+/* ---- writing ---- */
+
+static int64_t padded(int64_t channels)
+{
+    return sp_round_up(channels, SP_LANES);
+}
+
+static int64_t points_of(const sp_kernel_packer *p)
+{
+    int64_t side = p->output + 2 - p->doubled;
+    return p->output ? side * side : p->taps;
+}
+
+SP_INLINE void put(const task *t, float *to, sp_vf v)
+{
+    if (t->stream)
+        sp_vf_stream(to, v);
+    else
+        sp_vf_store(to, v);
+}
+
+/* Points of one input channel, in half of two, to + point * stride. */
+SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride, const int count,
+                     const int output, const bool half)
+{
+    const sp_kernel_packer *p = t->p;
+    const int tile = output + 2, points = output ? tile * tile : count;
+    sp_vf u[2][MAX_POINTS];
+    for (int i = 0; i < 1 + half; i++, taps += count * SP_LANES)
+        if (output)
+            transform(taps, p->turned, u[i], output);
+        else
+            for (int e = 0; e < points; e++)
+                u[i][e] = sp_vf_load(taps + e * SP_LANES);
+#pragma GCC unroll 16
+    for (int e = 0; e < points; e++) {
+        if (output && sp_winograd_skips(e / tile, e % tile, p->doubled)) continue;
+        int64_t point = output ? sp_winograd_point(e / tile, e % tile, tile, p->doubled) : e;
+        sp_vf v = half ? sp_vf_pair_bf16(u[0][e], u[1][e]) : u[0][e];
+        put(t, to + point * stride, v);
+    }
+}
+
+/* One vector of a row of the source; zeros past the `outputs` that are there. */
+SP_INLINE sp_vf vector_of(const task *t, int64_t at, int64_t outputs)
+{
+    if (t->p->dtype == SP_F32) return sp_vf_get(t->source, at, outputs, false);
+    if (t->p->dtype == SP_BF16) return sp_vf_get(t->source, at, outputs, true);
+    float row[SP_LANES] = {0};
+    return sp_vf_load(row_of(t, at, outputs, row));
+}
+
+/* Kernels of one tap, where a row of the source holds an input channel. */
+SP_INLINE void pack_straight(const task *t, int64_t at, int64_t outputs, int64_t inputs, float *to,
+                             int64_t row, const bool half)
+{
+    const int64_t stride = t->p->input_stride, step = half ? 2 : 1;
+    for (int64_t i = 0; i < inputs; i += step, at += step * stride, to += row) {
+        sp_vf v = vector_of(t, at, outputs);
+        put(t, to, half ? sp_vf_pair_bf16(v, vector_of(t, at + stride, outputs)) : v);
+    }
+}
+
+/* The output channels from m on, as many as a vector holds; input channels first .. first+inputs-1
+ * of a group. */
+SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first, int64_t inputs,
+                          const int count, const int output, const bool half)
+{
+    const sp_kernel_packer *p = t->p;
+    const int64_t step = half ? 2 : 1, depth = p->group / step, M = padded(p->M);
+    int64_t panel = m / p->panel * p->panel, row = M - panel < p->panel ? M - panel : p->panel;
+    float *to =
+        t->packed + (group * M + panel) * depth * points_of(p) + m - panel + first / step * row;
+    int64_t at = m * p->output_stride + (group * p->group + first) * p->input_stride;
+    int64_t outputs = p->M - m < SP_LANES ? p->M - m : SP_LANES;
+    float taps[LONG * SP_LANES];
+    if (p->input_stride == count) {
+        gather_rows(t, at, outputs, inputs * count, taps);
+    } else if (count == 1) {
+        pack_straight(t, at, outputs, inputs, to, row, half);
+        return;
+    } else {
+        for (int64_t i = 0; i < inputs; i++)
+            gather_row(t, at + i * p->input_stride, taps + i * 9 * SP_LANES);
+    }
+    for (int64_t i = 0; i < inputs; i += step, to += row)
+        write(t, taps + i * count * SP_LANES, to, depth * row, count, output, half);
+}
+
+/* Vectors of output channels begin .. end-1, in the order in which the source lies: one after the
+ * other, or all of a few input channels. */
+SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int count,
+                            const int output, const bool half)
+{
+    const sp_kernel_packer *p = t->p;
+    bool rows_first = p->input_stride == count;
+    int64_t most = rows_first   ? LONG / count
+                   : count == 1 ? SHORT_ONE
+                                : SHORT,
+            together = rows_first ? 1 : end - begin;
+    for (int64_t v = begin; v < end; v += together)
+        for (int64_t group = 0; group < p->C / p->group; group++)
+            for (int64_t first = 0; first < p->group; first += most) {
+                int64_t left = p->group - first, inputs = left < most ? left : most;
+                for (int64_t i = v; i < v + together; i++)
+                    pack_block(t, i * SP_LANES, group, first, inputs, count, output, half);
+            }
+}
+
+static void pack_range(void *context, int64_t begin, int64_t end)
+{
+    const task *t = context;
+    const sp_kernel_packer *p = t->p;
+    if (p->output == 2)
+        pack_vectors(t, begin, end, 9, 2, true);
+    else if (p->output == 4)
+        pack_vectors(t, begin, end, 9, 4, false);
+    else if (p->output == 6)
+        pack_vectors(t, begin, end, 9, 6, false);
+    else if (p->taps == 9)
+        pack_vectors(t, begin, end, 9, 0, true);
+    else if (p->half)
+        pack_vectors(t, begin, end, 1, 0, true);
+    else
+        pack_vectors(t, begin, end, 1, 0, false);
+    if (t->stream) _mm_sfence();
+}
+
+void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packed, void *scratch)
+{
+    (void)scratch;
+    const sp_kernel_packer *p = packer;
+    int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
+    task t = {.p = p, .source = source, .packed = packed, .three = sp_threes_apart()};
+    /* Parts of cache lines would go to memory one by one. */
+    t.stream = bytes >= SP_STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
+    sp_parallel_for(padded(p->M) / SP_LANES, 1, pack_range, &t);
+}

@@ -1,0 +1,38 @@
+/* The small matrix product under attention: C (+)= A B, with every operand in the first or second
+ * cache level. */
+#ifndef SP_BACKEND_CPU_VECTOR_PRODUCT_PRODUCT_H
+#define SP_BACKEND_CPU_VECTOR_PRODUCT_PRODUCT_H
+#include <stdbool.h>
+#include "backend/cpu/kernel_table.h"
+
+/* Each element of C is one chain of sums over k in order, whatever the blocking. */
+typedef struct {
+    /* Element (i,k) at a[i*a_row + k*a_column]. Read one by one, so any layout will do. */
+    const void *a;
+    int64_t a_row, a_column;
+    const void *b; /* [depth][columns], row stride b_row */
+    int64_t b_row;
+    float *c; /* [rows][columns], row stride c_row */
+    int64_t c_row;
+    int64_t rows, columns, depth; /* columns: a multiple of SP_LANES */
+    bool accumulate;              /* C += A B, else C = A B */
+    /* Elements of a and b are pairs of bf16 that lie next to each other in k; depth and strides
+     * count pairs. Only where sp_product_takes_pairs. */
+    bool pairs;
+} sp_product;
+
+#define sp_product_run SP_ISA_SYMBOL(sp_product_run)
+void sp_product_run(const sp_product *product);
+
+#if defined(__AVX512BF16__)
+#define sp_product_takes_pairs true
+#else
+#define sp_product_takes_pairs false
+#endif
+
+/* to[j*to_row + i] = from[i*from_row + j] for i < rows, j < columns; elements of 32 bits. */
+#define sp_transpose SP_ISA_SYMBOL(sp_transpose)
+void sp_transpose(void *to, int64_t to_row, const void *from, int64_t from_row, int64_t rows,
+                  int64_t columns);
+
+#endif

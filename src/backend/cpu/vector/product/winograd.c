@@ -1,0 +1,295 @@
+/* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. */
+#include "backend/cpu/vector/product/winograd.h"
+#include "backend/cpu/vector/product/kernel_pack.h"
+
+typedef struct {
+    sp_winograd_shape shape;
+    sp_kernel_packer packer;
+    bool shared;     /* all tiles are transformed first, for panels dealt to the workers */
+    int64_t workers; /* that scratch was reserved for */
+} convolution;
+
+/* ---- sizes ---- */
+
+static int64_t v_stride(const sp_winograd_shape *s, int64_t tiles)
+{
+    return sp_winograd_stride(tiles * s->C, s->half ? 32 : 16);
+}
+
+static int64_t v_bytes(const sp_winograd_shape *s, int64_t tiles)
+{
+    return sp_round_up(sp_winograd_points(s) * v_stride(s, tiles) * (s->half ? 2 : 4), 64);
+}
+
+static int64_t product_stride(const sp_winograd_shape *s)
+{
+    return sp_winograd_stride(s->block * SP_WINOGRAD_PANEL, 16);
+}
+
+static int64_t product_bytes(const sp_winograd_shape *s)
+{
+    return sp_winograd_points(s) * product_stride(s) * (int64_t)sizeof(float);
+}
+
+static int64_t zero_bytes(const sp_winograd_shape *s)
+{
+    return sp_round_up(s->C * (int64_t)sizeof(float), 64);
+}
+
+static int64_t packed_bytes(const sp_winograd_shape *s)
+{
+    return sp_winograd_points(s) * s->C * s->M * (s->half ? 2 : 4);
+}
+
+static int64_t block_count(const sp_winograd_shape *s)
+{
+    return sp_ceil_div(s->tiles, s->block);
+}
+
+static int64_t panel_count(const sp_winograd_shape *s)
+{
+    return sp_ceil_div(s->M, SP_WINOGRAD_PANEL);
+}
+
+/* Tiles at a time: as many as half of a second cache level holds, for each turns a kernel read from
+ * farther away to use; whole register blocks. */
+static int64_t choose_block(const sp_winograd_shape *s)
+{
+    int64_t bytes = sp_winograd_points(s) * s->C * (s->half ? 2 : 4), fit = 512 * 1024 / bytes;
+    int64_t block = fit < 18 ? 18 : fit > 48 ? 48 : fit / 6 * 6;
+    return block < s->tiles ? block : s->tiles;
+}
+
+/* ---- one run ---- */
+
+typedef struct {
+    const convolution *c;
+    const void *x;
+    const char *u;
+    sp_winograd_sums sums;
+    void *y;
+    char *zeros, *v, *scratch; /* v: of all tiles, where it is shared */
+} task;
+
+/* Products of one block of tiles with one panel, and what becomes of them. */
+static void multiply(const task *t, const char *v, int64_t v_point, int64_t first, int64_t count,
+                     int64_t panel, float *products)
+{
+    const sp_winograd_shape *s = &t->c->shape;
+    int64_t channel = panel * SP_WINOGRAD_PANEL, left = s->M - channel;
+    int64_t columns = left < SP_WINOGRAD_PANEL ? left : SP_WINOGRAD_PANEL;
+    int64_t points = sp_winograd_points(s), element = s->half ? 2 : 4;
+    int64_t depth = s->half ? s->C / 2 : s->C, point_stride = product_stride(s);
+    const char *u = t->u + channel * s->C * points * element;
+    for (int64_t e = 0; e < points; e++)
+        sp_product_run(&(sp_product){.a = v + e * v_point * element,
+                                     .a_row = depth,
+                                     .a_column = 1,
+                                     .b = u + e * s->C * columns * element,
+                                     .b_row = columns,
+                                     .c = products + e * point_stride,
+                                     .c_row = columns,
+                                     .rows = count,
+                                     .columns = columns,
+                                     .depth = depth,
+                                     .pairs = s->half});
+    sp_winograd_output(s, products, point_stride, columns, first, count, channel, columns, &t->sums,
+                       t->y);
+}
+
+/* Blocks of tiles from beginning to end, all panels. */
+static void run_blocks(void *context, int64_t begin, int64_t end, int64_t slot)
+{
+    const task *t = context;
+    const sp_winograd_shape *s = &t->c->shape;
+    char *v = t->scratch + slot * (v_bytes(s, s->block) + product_bytes(s));
+    float *products = (float *)(void *)(v + v_bytes(s, s->block));
+    int64_t v_point = v_stride(s, s->block);
+    for (int64_t block = begin; block < end; block++) {
+        int64_t first = block * s->block, left = s->tiles - first;
+        int64_t count = left < s->block ? left : s->block;
+        sp_winograd_input(s, t->x, t->zeros, first, count, v, v_point);
+        for (int64_t panel = 0; panel < panel_count(s); panel++)
+            multiply(t, v, v_point, first, count, panel, products);
+    }
+}
+
+static void transform_range(void *context, int64_t begin, int64_t end)
+{
+    const task *t = context;
+    const sp_winograd_shape *s = &t->c->shape;
+    char *v = t->v + begin * s->C * (s->half ? 2 : 4);
+    sp_winograd_input(s, t->x, t->zeros, begin, end - begin, v, v_stride(s, s->tiles));
+}
+
+/* Panels and blocks, panels outermost, of tiles transformed before. */
+static void run_panels(void *context, int64_t begin, int64_t end, int64_t slot)
+{
+    const task *t = context;
+    const sp_winograd_shape *s = &t->c->shape;
+    float *products = (float *)(void *)(t->scratch + slot * product_bytes(s));
+    for (int64_t i = begin; i < end; i++) {
+        int64_t first = i % block_count(s) * s->block, left = s->tiles - first;
+        multiply(t, t->v + first * s->C * (s->half ? 2 : 4), v_stride(s, s->tiles), first,
+                 left < s->block ? left : s->block, i / block_count(s), products);
+    }
+}
+
+static void run(const convolution *c, task *t, void *scratch)
+{
+    const sp_winograd_shape *s = &c->shape;
+    t->c = c;
+    t->zeros = scratch;
+    memset(t->zeros, 0, (size_t)zero_bytes(s));
+    t->v = t->zeros + zero_bytes(s);
+    t->scratch = t->v;
+    sp_slots slots = {
+        .items = block_count(s), .slots = c->workers, .work = run_blocks, .context = t};
+    if (c->shared) {
+        t->scratch += v_bytes(s, s->tiles);
+        sp_parallel_for(s->tiles, 1, transform_range, t);
+        slots.items *= panel_count(s);
+        slots.work = run_panels;
+    }
+    sp_slots_run(&slots);
+}
+
+/* ---- nodes ---- */
+
+void sp_winograd_describe(sp_convolution_form form, const sp_value *x, const sp_value *y,
+                          const sp_conv2d_options *o, sp_winograd_shape *s)
+{
+    static const int outputs[] = {
+        [SP_WINOGRAD_2_BF16] = 2, [SP_WINOGRAD_4] = 4, [SP_WINOGRAD_6] = 6};
+    int m = outputs[form];
+    *s = (sp_winograd_shape){.output = m,
+                             .tile = m + 2,
+                             .half = form == SP_WINOGRAD_2_BF16,
+                             .doubled = o->doubled,
+                             .N = sp_dim(x, 0),
+                             .H = sp_dim(x, 1),
+                             .W = sp_dim(x, 2),
+                             .C = sp_dim(x, 3),
+                             .Ho = sp_dim(y, 1),
+                             .Wo = sp_dim(y, 2),
+                             .M = sp_dim(y, 3),
+                             .pad_top = o->pad_top,
+                             .pad_left = o->pad_left,
+                             .x_dtype = x->dtype,
+                             .y_dtype = y->dtype};
+    s->tile_rows = sp_ceil_div(s->Ho, m);
+    s->tile_columns = sp_ceil_div(s->Wo, m);
+    s->tiles = s->N * s->tile_rows * s->tile_columns;
+    s->block = choose_block(s);
+}
+
+/* Doubling skips points only where tiles begin at an odd place of the doubled picture. */
+static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *weight,
+                 const sp_value *y, const sp_conv2d_options *o)
+{
+    if (form == SP_CONVOLUTION_DIRECT) return false;
+    bool small =
+        (x->dtype == SP_F32 || x->dtype == SP_BF16) && (y->dtype == SP_F32 || y->dtype == SP_BF16);
+    bool pairs = form != SP_WINOGRAD_2_BF16 || (sp_product_takes_pairs && sp_dim(x, 3) % 2 == 0);
+    return small && pairs && o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3 &&
+           sp_dim(y, 3) % SP_LANES == 0 && sp_shape_count(x->shape) > 0 &&
+           sp_shape_count(y->shape) > 0 && (!o->doubled || (o->pad_top == 1 && o->pad_left == 1));
+}
+
+static void plan_work(convolution *c, sp_kernel *out)
+{
+    const sp_winograd_shape *s = &c->shape;
+    int64_t threads = sp_threads(), blocks = block_count(s);
+    c->shared = blocks < 4 * threads && threads > 1;
+    int64_t items = blocks * (c->shared ? panel_count(s) : 1);
+    c->workers = items < threads ? items : threads;
+    int64_t each = product_bytes(s) + (c->shared ? 0 : v_bytes(s, s->block));
+    out->scratch =
+        (size_t)(zero_bytes(s) + (c->shared ? v_bytes(s, s->tiles) : 0) + c->workers * each);
+}
+
+static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, bool of_gradient,
+                        sp_kernel *out)
+{
+    convolution *c = sp_alloc_zero(sizeof *c);
+    if (!c) return SP_MEMORY;
+    int64_t outer = 9 * sp_dim(weight, 1), inner = 9;
+    c->shape = *shape;
+    c->packer = (sp_kernel_packer){.taps = 9,
+                                   .output = shape->output,
+                                   .half = shape->half,
+                                   .turned = of_gradient,
+                                   .doubled = shape->doubled,
+                                   .dtype = weight->dtype,
+                                   .C = shape->C,
+                                   .M = shape->M,
+                                   .output_stride = of_gradient ? inner : outer,
+                                   .input_stride = of_gradient ? outer : inner,
+                                   .group = shape->C,
+                                   .panel = SP_WINOGRAD_PANEL};
+    plan_work(c, out);
+    uint64_t layout = (uint64_t)(shape->M * 64 + shape->output * 8 + shape->half * 4 +
+                                 shape->doubled * 2 + of_gradient);
+    out->packing[1] = (sp_packing){.bytes = (size_t)packed_bytes(shape),
+                                   .key = 0x77696e6f00000000u ^ layout,
+                                   .pack = SP_ISA_SYMBOL(sp_kernel_pack),
+                                   .state = &c->packer};
+    out->state = c;
+    out->destroy = sp_free;
+    return SP_OK;
+}
+
+static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out,
+                        void *scratch)
+{
+    const sp_value *per_channel = node->inputs > 3 ? node->in[3] : NULL,
+                   *residual = node->inputs > 4 ? node->in[4] : NULL;
+    task t = {.x = in[0], .u = in[1], .y = out[0]};
+    if (node->inputs > 2 && node->in[2]) t.sums.bias = in[2];
+    if (per_channel) t.sums.per_channel = in[3], t.sums.per_channel_dtype = per_channel->dtype;
+    if (residual) t.sums.residual = in[4], t.sums.residual_dtype = residual->dtype;
+    run(state, &t, scratch);
+}
+
+sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, const sp_node *node, sp_kernel *out)
+{
+    const sp_conv2d_options *o = node->options;
+    if (!fits(form, node->in[0], node->in[1], node->out[0], o)) return SP_UNSUPPORTED;
+    if (node->inputs > 2 && node->in[2] && node->in[2]->dtype != SP_F32) return SP_UNSUPPORTED;
+    sp_winograd_shape shape;
+    sp_winograd_describe(form, node->in[0], node->out[0], o, &shape);
+    out->run = run_forward;
+    return create(&shape, node->in[1], false, out);
+}
+
+static void run_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
+                         void *scratch)
+{
+    (void)node;
+    run(state, &(task){.x = in[0], .u = in[1], .y = out[0]}, scratch);
+}
+
+sp_status SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_form form, const sp_node *node,
+                                                   sp_kernel *out)
+{
+    const sp_conv2d_gradient_options *options = node->options;
+    sp_conv2d_options turned = options->conv;
+    turned.pad_top = 2 - turned.pad_top;
+    turned.pad_left = 2 - turned.pad_left;
+    if (!fits(form, node->in[0], node->in[1], node->out[0], &turned) || turned.doubled)
+        return SP_UNSUPPORTED;
+    sp_winograd_shape shape;
+    sp_winograd_describe(form, node->in[0], node->out[0], &turned, &shape);
+    out->run = run_gradient;
+    return create(&shape, node->in[1], true, out);
+}
+
+sp_status SP_KERNEL(conv2d)(const sp_node *node, sp_kernel *out)
+{
+    return SP_ISA_SYMBOL(sp_winograd)(sp_convolution_choice(node), node, out);
+}
+
+sp_status SP_KERNEL(conv2d_data_gradient)(const sp_node *node, sp_kernel *out)
+{
+    return SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_choice(node), node, out);
+}

@@ -1,0 +1,228 @@
+/* The graphs that stand for a kind of work: a denoising step, a training step. */
+#include "bench/workload.h"
+
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/system.h"
+#include "ops/autodiff.h"
+#include "checkpoints/recognise.h"
+
+/* ---- opening ---- */
+
+/* The kind that a folder's own config.json names, or -1 if there is none or it names nothing known. */
+static int own_kind(const char *folder)
+{
+    char *path = sp_path_join(folder, "config.json");
+    json_t *config = NULL;
+    int kind = -1;
+    if (path && sp_path_exists(path) && sp_json_load(path, &config) == SP_OK) {
+        const char *name = json_string_value(json_object_get(config, "_class_name"));
+        if (!name)
+            name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+        if (name) kind = sp_component_kind_of_class(name);
+    }
+    json_decref(config);
+    sp_free(path);
+    return kind;
+}
+
+static sp_component **place(sp_work_model *model, sp_component_kind kind)
+{
+    return kind == SP_COMPONENT_UNET  ? &model->unet
+           : kind == SP_COMPONENT_VAE ? &model->vae
+                                      : &model->text;
+}
+
+static sp_status fail_unknown(const char *path)
+{
+    char what[256];
+    sp_recognise(path, what, sizeof what);
+    return sp_fail(SP_FORMAT, "%s: %s%s%sholds neither a model nor a component of one", path, *what ? "is " : "",
+                   what, *what ? ", and " : "");
+}
+
+static sp_status open_components(const char *path, const char *prediction, sp_work_model *model)
+{
+    sp_model_folder folder;
+    SP_TRY(sp_model_folder_open(path, &folder));
+    int own = folder.index ? -1 : own_kind(folder.path), found = 0;
+    sp_status status = SP_OK;
+    for (int i = 0; i < SP_COMPONENT_COUNT && !status; i++) {
+        const char *name = sp_component_folder_name((sp_component_kind)i);
+        if (own >= 0 ? own != i : !sp_model_folder_has(&folder, name)) continue;
+        status = sp_component_open_as(path, name, prediction, place(model, (sp_component_kind)i));
+        found++;
+    }
+    sp_model_folder_close(&folder);
+    if (!status && !found) status = fail_unknown(path);
+    return status;
+}
+
+sp_status sp_work_model_open(const char *folder, const char *prediction, sp_work_model *out)
+{
+    *out = (sp_work_model){.height = 64, .width = 64, .tokens = 77};
+    sp_status status = open_components(folder, prediction, out);
+    if (status) {
+        sp_work_model_close(out);
+        return status;
+    }
+    int64_t size = out->unet ? out->unet->config.unet.sample_size : 0;
+    if (!size && out->vae) size = out->vae->config.vae.sample_size / out->vae->config.vae.factor;
+    if (size > 0) out->height = out->width = size;
+    if (out->text) out->tokens = out->text->config.text.max_tokens;
+    return SP_OK;
+}
+
+void sp_work_model_close(sp_work_model *model)
+{
+    sp_component_close(model->unet);
+    sp_component_close(model->vae);
+    sp_component_close(model->text);
+    *model = (sp_work_model){0};
+}
+
+/* ---- graphs ---- */
+
+bool sp_work_possible(const sp_work_model *model, sp_work work)
+{
+    if (work == SP_WORK_TEXT) return model->text != NULL;
+    if (work == SP_WORK_DECODE) return model->vae != NULL;
+    if (work == SP_WORK_STEP) return model->unet && !model->unet->config.unet.time_cond_dim;
+    return model->unet != NULL;
+}
+
+sp_unet_config sp_work_student(const sp_work_model *model)
+{
+    enum { GAMMA_EMBEDDING = 256 }; /* the paper's */
+    sp_unet_config student = model->unet->config.unet;
+    student.time_cond_dim = GAMMA_EMBEDDING;
+    return student;
+}
+
+static sp_value *input(sp_builder *b, const char *name, sp_shape shape)
+{
+    return sp_input(b, name, SP_F32, shape, SP_RATE_STEP);
+}
+
+static void build_text(sp_builder *b, const sp_work_model *model, int64_t batch)
+{
+    sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, model->text->weights);
+    sp_value *ids = sp_input(b, "ids", SP_I32, sp_shape_of(batch, model->tokens), SP_RATE_STEP);
+    sp_output(b, "context", sp_clip_text(b, &model->text->config.text, ids, 0));
+}
+
+static void build_decode(sp_builder *b, const sp_work_model *model, int64_t batch)
+{
+    const sp_vae_config *c = &model->vae->config.vae;
+    sp_set_enter(b, "vae", SP_RATE_RUN, sp_weights_dtype, model->vae->weights);
+    sp_shape shape = sp_shape_of(batch, c->latent_channels, model->height, model->width);
+    sp_value *image = sp_vae_decode(b, c, sp_nchw_to_nhwc(b, input(b, "latent", shape)));
+    sp_output(b, "image", sp_nhwc_to_nchw(b, image));
+}
+
+/* The UNet's output [N,C,H,W]; weights are read as they lie in the file, or as trained. */
+static sp_value *build_unet(sp_builder *b, const sp_work_model *model, int64_t batch, bool trained)
+{
+    const sp_unet_config *c = &model->unet->config.unet;
+    sp_rate rate = trained ? SP_RATE_STEP : SP_RATE_RUN;
+    sp_set_enter(b, "online", rate, trained ? NULL : sp_weights_dtype,
+                 trained ? NULL : model->unet->weights);
+    sp_value *sample = sp_nchw_to_nhwc(
+        b, input(b, "sample", sp_shape_of(batch, c->in_channels, model->height, model->width)));
+    sp_shape context = sp_shape_of(batch, model->tokens, c->context_dim);
+    sp_value *told =
+        c->time_cond_dim ? input(b, "told", sp_shape_of(batch, c->time_cond_dim)) : NULL;
+    sp_value *y = sp_unet(
+        b, c, sample, input(b, "timestep", sp_shape_of(batch)),
+        sp_input(b, "context", SP_F32, context, trained ? SP_RATE_STEP : SP_RATE_PROMPT), told);
+    sp_set_leave(b);
+    return sp_nhwc_to_nchw(b, y);
+}
+
+static sp_status build_backward(sp_builder *b, const sp_work_model *model, int64_t batch)
+{
+    sp_value *y = sp_cast(b, build_unet(b, model, batch, true), SP_F32);
+    sp_value *target = y ? input(b, "target", y->shape) : NULL;
+    sp_value *loss = sp_loss(b, y, target, NULL, (sp_loss_options){.kind = SP_LOSS_L2});
+    sp_output(b, "loss", loss);
+    if (sp_builder_failed(b)) return SP_OK; /* finishing tells */
+    SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
+    return sp_output_gradients(b, loss, "online");
+}
+
+static sp_status build(sp_builder *b, const sp_work_model *model, sp_work work, int64_t batch)
+{
+    if (work == SP_WORK_UNET_BACKWARD) return build_backward(b, model, batch);
+    if (work == SP_WORK_TEXT)
+        build_text(b, model, batch);
+    else if (work == SP_WORK_DECODE)
+        build_decode(b, model, batch);
+    else
+        sp_output(b, "sample", build_unet(b, model, batch, false));
+    if (sp_builder_failed(b)) return SP_OK;
+    SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
+    return sp_pass_fuse_inference(sp_builder_graph(b));
+}
+
+sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t recompute,
+                             sp_graph **out)
+{
+    *out = NULL;
+    const sp_unet_config *teacher = &model->unet->config.unet;
+    sp_unet_config student = sp_work_student(model);
+    const sp_objective_settings settings = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
+    const sp_step_shape shape = {.batch = batch,
+                                 .channels = teacher->in_channels,
+                                 .height = model->height,
+                                 .width = model->width,
+                                 .context_length = model->tokens,
+                                 .context_dim = teacher->context_dim,
+                                 .teacher = teacher,
+                                 .teacher_weights = model->unet->weights,
+                                 .student = &student,
+                                 .recompute = recompute};
+    return sp_objective_graph(&settings, &shape, out);
+}
+
+sp_status sp_work_graph(const sp_work_model *model, sp_work work, int64_t batch, sp_graph **out)
+{
+    *out = NULL;
+    if (work == SP_WORK_STEP) return sp_work_step_graph(model, batch, 0, out);
+    sp_builder *b;
+    SP_TRY(sp_builder_create(&b));
+    sp_status status = build(b, model, work, batch);
+    if (!status) status = sp_builder_finish(b, out);
+    sp_builder_destroy(b);
+    return status;
+}
+
+typedef struct {
+    const sp_work_model *model;
+    int64_t batch;
+} step_context;
+
+static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
+{
+    const step_context *step = context;
+    return sp_work_step_graph(step->model, step->batch, recompute, out);
+}
+
+sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype storage,
+                            sp_optimizer optimizer, size_t limit, sp_step_memory *memory,
+                            sp_plan **plan)
+{
+    enum { UNPLANNED = 32 << 20 }; /* generated code, buffers of files */
+    step_context context = {model, batch};
+    int64_t own = sp_resident_memory();
+    const sp_step_request request = {.build = build_step,
+                                     .context = &context,
+                                     .backend = sp_cpu_backend(),
+                                     .storage = storage,
+                                     .limit = limit};
+    *memory = (sp_step_memory){.optimizer = optimizer,
+                               .program = UNPLANNED + (own > 0 ? (size_t)own : 0)};
+    return sp_step_plan(&request, memory, plan);
+}

@@ -1,0 +1,42 @@
+/* A model's work at its own size, as graphs: what `inspect` plans and `bench` times. */
+#ifndef SP_BENCH_WORKLOAD_H
+#define SP_BENCH_WORKLOAD_H
+#include "distill/objective.h"
+#include "checkpoints/component.h"
+#include "train/step_memory.h"
+
+typedef struct {
+    sp_component *unet, *vae, *text; /* NULL: the folder has none */
+    int64_t height, width;           /* of the latent; 64 where no config says */
+    int64_t tokens;                  /* of a prompt; 77 where no config says */
+} sp_work_model;
+
+/* Opens the components of a model's folder, or the one whose own folder it is; prediction as of
+ * sp_component_open_as. SP_FORMAT if there is none. */
+sp_status sp_work_model_open(const char *folder, const char *prediction, sp_work_model *out);
+void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
+
+typedef enum {
+    SP_WORK_TEXT,          /* a prompt to its context; weight set "text" */
+    SP_WORK_UNET,          /* one evaluation; set "online" */
+    SP_WORK_UNET_BACKWARD, /* one evaluation and the gradients of its mean square; set "online" */
+    SP_WORK_DECODE,        /* latents to pictures; set "vae" */
+    SP_WORK_STEP           /* one distillation step; sets "teacher", "ema", "online" */
+} sp_work;
+
+/* True if the model has the components that the work needs. */
+bool sp_work_possible(const sp_work_model *model, sp_work work);
+/* For `batch` samples; a step is that of splam with cond_proj. sp_graph_destroy. */
+sp_status sp_work_graph(const sp_work_model *model, sp_work work, int64_t batch, sp_graph **out);
+/* The step, with these blocks of the student's forward pass recomputed (sp_unet_options). */
+sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t recompute,
+                             sp_graph **out);
+/* Its plan and the memory that it takes (train/step_memory.h), latents and contexts apart. limit 0:
+ * nothing is recomputed; else what it takes to keep within it; *plan NULL: even that is too much. */
+sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype storage,
+                            sp_optimizer optimizer, size_t limit, sp_step_memory *memory,
+                            sp_plan **plan);
+/* The student that a step trains: the teacher's UNet with cond_proj. */
+sp_unet_config sp_work_student(const sp_work_model *model);
+
+#endif

@@ -1,0 +1,28 @@
+/* Models as a whole: folders as diffusers writes them, and checkpoints of one file
+ * (checkpoints/original.h). */
+#ifndef SP_CHECKPOINTS_MODEL_FOLDER_H
+#define SP_CHECKPOINTS_MODEL_FOLDER_H
+#include "checkpoints/component.h"
+#include "text/tokenizer.h"
+
+/* A folder with a model_index.json, which says what it is made of; a folder without one is taken at
+ * face value. Or a checkpoint of one file. */
+typedef struct {
+    char *path;             /* of a Hugging Face cache: the snapshot's (checkpoints/model_path.h) */
+    json_t *index;          /* NULL: there is no model_index.json */
+    sp_tensor_file *single; /* NULL: it is a folder */
+    const char *prediction; /* "epsilon" or "v_prediction", known better than the model tells; NULL at
+                               first. The caller's */
+} sp_model_folder;
+/* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
+ * that would be needed and is not supported (a second text encoder). */
+sp_status sp_model_folder_open(const char *path, sp_model_folder *out);
+void sp_model_folder_close(sp_model_folder *folder);
+/* The folder is there, and the index, if there is one, does not say null for it. Any name:
+ * "scheduler", "unet_ema". A single file has a scheduler if it has a UNet, a tokenizer if it has a
+ * text encoder. */
+bool sp_model_folder_has(const sp_model_folder *folder, const char *component);
+/* MODEL/tokenizer; a single file's is the built-in one. The caller owns *out. */
+sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_tokenizer **out);
+
+#endif

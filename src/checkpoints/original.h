@@ -1,0 +1,59 @@
+/* Checkpoints of one file, as Stable Diffusion 1.x and 2.x were published: UNet, VAE and text
+ * encoder under the names of CompVis' and Stability's own programs, no configuration. What
+ * diffusers keeps in config.json is told by names and shapes. */
+#ifndef SP_CHECKPOINTS_ORIGINAL_H
+#define SP_CHECKPOINTS_ORIGINAL_H
+#include "checkpoints/component.h"
+
+/* True if the file has that component's tensors. */
+bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind);
+
+/* The component's config.json (json_decref). Heads are not told by shapes: a UNet with linear
+ * projections (2.x) has heads of 64 channels, one without 8 heads; CLIP's text encoders have heads
+ * of 64. Of OpenCLIP's layers (2.x) the last is not used. A 2.x that predicts v was trained for
+ * pictures of 768, all others for 512; prediction is as below. SP_FORMAT naming the tensor that is missing;
+ * SP_UNSUPPORTED for Stable Diffusion XL and for conditioning on classes. */
+sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
+                             const char *prediction, json_t **out);
+
+/* Adds views of the component's tensors under the names of its graph: attention's fused matrices
+ * are split, 1x1 kernels of the VAE's attention seen as matrices, averaged weights (model_ema.) and
+ * other components left out. SP_FORMAT if two tensors come to the same name. */
+sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind);
+
+/* What the UNet predicts and what its noise schedule is. */
+typedef struct {
+    bool v;        /* else epsilon */
+    bool said;     /* the file says so, or what lies beside it; else it is guessed, or was given */
+    bool zero_snr; /* the schedule's end has no signal: a tensor "ztsnr" */
+} sp_original_prediction;
+/* prediction: "epsilon" or "v_prediction", known better; NULL: a tensor "v_pred"; else
+ * model.params.parameterization, "v" or "eps" (where there are params without it), of NAME.yaml
+ * beside the file, as CompVis' program and A1111's web interface read it, looked for in the first 64
+ * KiB of a regular file; else "modelspec.prediction_type" of the metadata; else as diffusers
+ * guesses: v for 2.x, unless "global_step" is 875000 as in the 512-base checkpoint, and epsilon
+ * otherwise. SP_UNSUPPORTED for another parameterization. */
+sp_status sp_original_predicts(const sp_tensor_file *file, const char *prediction, sp_original_prediction *out);
+
+/* The scheduler_config.json that the published models have (json_decref), with what the UNet
+ * predicts and, where the end has no signal, "rescale_betas_zero_snr". */
+sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out);
+
+/* True if prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */
+bool sp_original_pads_with_zero(const sp_tensor_file *file);
+
+/* The name that a parameter of the graph has in such a file, the inverse of sp_add_original; false
+ * if it has none (cond_proj). Of OpenCLIP's attention it is that of the separate matrices, which
+ * the file has as one. */
+bool sp_original_name(const sp_component_config *config, const char *name, char *out, size_t size);
+
+/* Writes components as one safetensors file of original names, floats as `dtype`: a text encoder
+ * with gelu in OpenCLIP's layout (2.x), another as CLIP's (1.x); what the UNet predicts in the
+ * metadata and by the empty tensors "v_pred" and "ztsnr". Written beside and renamed. SP_UNSUPPORTED,
+ * naming the tensor or the key, for what such a file cannot carry: readers know a model's configuration
+ * by names and shapes alone. */
+sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
+                           sp_original_prediction prediction, sp_dtype dtype,
+                           const sp_callbacks *callbacks);
+
+#endif

@@ -1,0 +1,318 @@
+/* Configurations of original checkpoints, from names and shapes. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "checkpoints/original_parts.h"
+
+enum {
+    GROUPS = 32,        /* of every norm in the UNet and the VAE */
+    HEADS = 8,          /* of every attention in 1.x */
+    HEAD_CHANNELS = 64, /* of every head in 2.x and in CLIP's text encoders */
+};
+
+#define UNET SP_ORIGINAL_UNET
+#define CLIP SP_ORIGINAL_CLIP
+#define OPEN_CLIP SP_ORIGINAL_OPEN_CLIP
+#define UNET_FIRST UNET "input_blocks.0.0.weight"
+#define VAE_FIRST SP_ORIGINAL_VAE "encoder.conv_in.weight"
+#define OPEN_CLIP_FIRST OPEN_CLIP "token_embedding.weight"
+
+/* ---- looking ---- */
+
+const sp_tensor *sp_original_find(const sp_tensor_file *file, const char *format, ...)
+{
+    char name[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(name, sizeof name, format, arguments);
+    va_end(arguments);
+    return length > 0 && (size_t)length < sizeof name ? sp_tensor_file_find(file, name) : NULL;
+}
+
+#define find sp_original_find
+#define dim_of sp_original_dim
+
+sp_status sp_original_dim(const sp_tensor_file *file, const char *name, int axis, int64_t *out)
+{
+    const sp_tensor *tensor;
+    SP_TRY(sp_tensor_file_get(file, name, &tensor));
+    if (axis >= tensor->shape.rank)
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has the shape %s, too few dimensions",
+                       sp_tensor_file_path(file), name, sp_shape_text(tensor->shape));
+    *out = tensor->shape.dim[axis];
+    return SP_OK;
+}
+
+/* "text_model." was there before transformers 5. */
+static const char *clip_prefix(const sp_tensor_file *file)
+{
+    static const char *const prefixes[] = {CLIP "text_model.", CLIP};
+    for (int i = 0; i < 2; i++)
+        if (find(file, "%sembeddings.token_embedding.weight", prefixes[i])) return prefixes[i];
+    return NULL;
+}
+
+bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
+{
+    if (kind == SP_COMPONENT_UNET) return sp_tensor_file_find(file, UNET_FIRST);
+    if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
+    return clip_prefix(file) || sp_tensor_file_find(file, OPEN_CLIP_FIRST);
+}
+
+bool sp_original_pads_with_zero(const sp_tensor_file *file)
+{
+    return sp_tensor_file_find(file, OPEN_CLIP_FIRST);
+}
+
+/* Of 2.x that predicts v the published ones are for 768. */
+static sp_status is_large(const sp_tensor_file *file, const char *prediction, bool *out)
+{
+    sp_original_prediction predicts;
+    SP_TRY(sp_original_predicts(file, prediction, &predicts));
+    *out = predicts.v && sp_original_pads_with_zero(file);
+    return SP_OK;
+}
+
+/* ---- UNet ---- */
+
+int sp_original_unet_layers(const sp_tensor_file *file)
+{
+    enum { MOST = SP_MODEL_MAX_LAYERS + 2 };
+    for (int i = 1; i < MOST; i++) {
+        bool halves = find(file, UNET "input_blocks.%d.0.op.weight", i);
+        if (halves || !find(file, UNET "input_blocks.%d.0.in_layers.0.weight", i)) return i - 1;
+    }
+    return 0;
+}
+
+static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
+{
+    int layers = sp_original_unet_layers(file);
+    if (layers < 1 || layers > SP_MODEL_MAX_LAYERS)
+        return sp_fail(SP_FORMAT, "%s: the UNet's first block has no resnet, or more than %d",
+                       sp_tensor_file_path(file), SP_MODEL_MAX_LAYERS);
+    for (int first = 1; c->levels < SP_MODEL_MAX_LEVELS; first += layers + 1) {
+        char name[128];
+        snprintf(name, sizeof name, UNET "input_blocks.%d.0.out_layers.3.weight", first);
+        if (!find(file, "%s", name)) break;
+        SP_TRY(dim_of(file, name, 0, &c->channels[c->levels]));
+        c->layers[c->levels] = layers;
+        c->transformer_layers[c->levels] = 1;
+        c->down_attention[c->levels] = find(file, UNET "input_blocks.%d.1.norm.weight", first);
+        c->levels++;
+    }
+    for (int i = 0; i < c->levels; i++) /* the output blocks begin with the lowest resolution */
+        c->up_attention[i] =
+            find(file, UNET "output_blocks.%d.1.norm.weight", (c->levels - 1 - i) * (layers + 1));
+    return SP_OK;
+}
+
+/* The middle block always attends: it tells the context and the form of the projections. */
+static sp_status unet_attention(const sp_tensor_file *file, sp_unet_config *c)
+{
+    static const char middle[] = UNET "middle_block.1.";
+    const sp_tensor *projection;
+    char name[128];
+    snprintf(name, sizeof name, "%stransformer_blocks.0.attn2.to_k.weight", middle);
+    SP_TRY(dim_of(file, name, 1, &c->context_dim));
+    snprintf(name, sizeof name, "%sproj_in.weight", middle);
+    SP_TRY(sp_tensor_file_get(file, name, &projection));
+    c->linear_projection = projection->shape.rank == 2;
+    c->upcast_attention = c->linear_projection;
+    for (int i = 0; i < c->levels; i++)
+        c->heads[i] = !c->linear_projection            ? HEADS
+                      : c->channels[i] > HEAD_CHANNELS ? c->channels[i] / HEAD_CHANNELS
+                                                       : 1;
+    return SP_OK;
+}
+
+static sp_status check_family(const sp_tensor_file *file)
+{
+    const char *path = sp_tensor_file_path(file);
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++)
+        if (strncmp(sp_tensor_file_name(file, i), "conditioner.", strlen("conditioner.")) == 0)
+            return sp_fail(SP_UNSUPPORTED, "%s: Stable Diffusion XL is not supported", path);
+    if (find(file, UNET "label_emb.0.0.weight"))
+        return sp_fail(SP_UNSUPPORTED, "%s: a UNet conditioned on classes is not supported", path);
+    if (find(file, UNET "middle_block.1.transformer_blocks.1.norm1.weight"))
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: a UNet with several transformer layers in a row is not supported",
+                       path);
+    return SP_OK;
+}
+
+static sp_status unet_config(const sp_tensor_file *file, const char *prediction, json_t **out)
+{
+    sp_unet_config c = {
+        .groups = GROUPS, .epsilon = 1e-5, .downsample_padding = 1, .cos_first = true};
+    SP_TRY(check_family(file));
+    SP_TRY(dim_of(file, UNET_FIRST, 1, &c.in_channels));
+    SP_TRY(dim_of(file, UNET "out.2.weight", 0, &c.out_channels));
+    SP_TRY(dim_of(file, UNET "time_embed.0.weight", 0, &c.time_dim));
+    SP_TRY(unet_levels(file, &c));
+    SP_TRY(unet_attention(file, &c));
+    bool large;
+    SP_TRY(is_large(file, prediction, &large));
+    c.sample_size = large ? 96 : 64;
+    *out = sp_unet_config_write(&c);
+    return *out ? SP_OK : SP_MEMORY;
+}
+
+/* ---- VAE ---- */
+
+const char *sp_original_vae_prefix(const sp_tensor_file *file)
+{
+    static const char *const alone[] = {"vae.", ""};
+    if (sp_tensor_file_find(file, VAE_FIRST)) return SP_ORIGINAL_VAE;
+    /* Without a prefix, what follows tells these names from diffusers'. */
+    for (int i = 0; i < 2; i++)
+        if (find(file, "%sencoder.conv_in.weight", alone[i]) &&
+            find(file, "%sencoder.down.0.block.0.norm1.weight", alone[i]))
+            return alone[i];
+    return NULL;
+}
+
+/* The name behind the prefix of the VAE's, in a buffer that is used again. */
+static const char *vae_name(const sp_tensor_file *file, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static const char *vae_name(const sp_tensor_file *file, const char *format, ...)
+{
+    static _Thread_local char name[128];
+    const char *prefix = sp_original_vae_prefix(file);
+    int length = snprintf(name, sizeof name, "%s", prefix ? prefix : SP_ORIGINAL_VAE);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(name + length, sizeof name - (size_t)length, format, arguments);
+    va_end(arguments);
+    return name;
+}
+
+static bool vae_has(const sp_tensor_file *file, const char *name)
+{
+    return sp_tensor_file_find(file, vae_name(file, "%s", name));
+}
+
+int sp_original_vae_levels(const sp_tensor_file *file)
+{
+    int levels = 0;
+    while (levels <= SP_MODEL_MAX_LEVELS &&
+           sp_tensor_file_find(file, vae_name(file, "encoder.down.%d.block.0.conv2.weight", levels)))
+        levels++;
+    return levels;
+}
+
+static sp_status vae_config(const sp_tensor_file *file, const char *prediction, json_t **out)
+{
+    bool large;
+    SP_TRY(is_large(file, prediction, &large));
+    sp_vae_config c = {.kind = SP_VAE_KL,
+                       .scaling_factor = 0.18215,
+                       .sample_size = large ? 768 : 512,
+                       .kl = {.groups = GROUPS, .levels = sp_original_vae_levels(file)}};
+    if (c.kl.levels < 1 || c.kl.levels > SP_MODEL_MAX_LEVELS)
+        return sp_fail(SP_FORMAT, "%s: the VAE has %d resolutions, and must have 1 to %d",
+                       sp_tensor_file_path(file), c.kl.levels, SP_MODEL_MAX_LEVELS);
+    SP_TRY(dim_of(file, vae_name(file, "encoder.conv_in.weight"), 1, &c.in_channels));
+    SP_TRY(dim_of(file, vae_name(file, "decoder.conv_out.weight"), 0, &c.out_channels));
+    SP_TRY(dim_of(file, vae_name(file, "decoder.conv_in.weight"), 1, &c.latent_channels));
+    for (int i = 0; i < c.kl.levels; i++)
+        SP_TRY(dim_of(file, vae_name(file, "encoder.down.%d.block.0.conv2.weight", i), 0,
+                      &c.kl.channels[i]));
+    while (c.kl.layers <= SP_MODEL_MAX_LAYERS &&
+           sp_tensor_file_find(
+               file, vae_name(file, "encoder.down.0.block.%d.conv2.weight", (int)c.kl.layers)))
+        c.kl.layers++;
+    c.kl.quant_conv = vae_has(file, "quant_conv.weight");
+    c.kl.post_quant_conv = vae_has(file, "post_quant_conv.weight");
+    c.kl.mid_attention = vae_has(file, "encoder.mid.attn_1.norm.weight");
+    c.factor = (int64_t)1 << (c.kl.levels - 1);
+    *out = sp_vae_config_write(&c);
+    return *out ? SP_OK : SP_MEMORY;
+}
+
+/* ---- text encoders ---- */
+
+static int count_layers(const sp_tensor_file *file, const char *prefix, const char *tail)
+{
+    enum { MOST = 256 };
+    int count = 0;
+    while (count < MOST && find(file, "%s%d.%s", prefix, count, tail))
+        count++;
+    return count;
+}
+
+/* 2.x takes the state before OpenCLIP's last layer. A file that came from diffusers and back has 23
+ * layers, the last one gone already. */
+int sp_original_open_clip_layers(const sp_tensor_file *file)
+{
+    enum { WITHOUT_LAST = 23 };
+    int count = count_layers(file, OPEN_CLIP "transformer.resblocks.", "ln_1.weight");
+    return count == WITHOUT_LAST ? count : count - 1;
+}
+
+static sp_status text_config(const sp_tensor_file *file, json_t **out)
+{
+    const char *prefix = clip_prefix(file);
+    sp_clip_text_config c = {.epsilon = 1e-5, .begin_id = 49406, .end_id = 49407, .pad_id = 49407};
+    char tokens[128], positions[128], wide[128], layers[96];
+    if (prefix) {
+        snprintf(tokens, sizeof tokens, "%sembeddings.token_embedding.weight", prefix);
+        snprintf(positions, sizeof positions, "%sembeddings.position_embedding.weight", prefix);
+        snprintf(layers, sizeof layers, "%sencoder.layers.", prefix);
+        snprintf(wide, sizeof wide, "%s0.mlp.fc1.weight", layers);
+        c.layers = count_layers(file, layers, "layer_norm1.weight");
+        c.activation = SP_UNARY_QUICK_GELU;
+    } else {
+        snprintf(tokens, sizeof tokens, OPEN_CLIP_FIRST);
+        snprintf(positions, sizeof positions, OPEN_CLIP "positional_embedding");
+        snprintf(wide, sizeof wide, OPEN_CLIP "transformer.resblocks.0.mlp.c_fc.weight");
+        c.layers = sp_original_open_clip_layers(file);
+        c.activation = SP_UNARY_GELU;
+        c.pad_id = 0;
+    }
+    SP_TRY(dim_of(file, tokens, 0, &c.vocabulary));
+    SP_TRY(dim_of(file, tokens, 1, &c.width));
+    SP_TRY(dim_of(file, positions, 0, &c.max_tokens));
+    SP_TRY(dim_of(file, wide, 0, &c.feed_forward));
+    c.heads = c.width > HEAD_CHANNELS ? c.width / HEAD_CHANNELS : 1;
+    c.projection = prefix ? c.width : 512;
+    *out = sp_clip_text_config_write(&c);
+    return *out ? SP_OK : SP_MEMORY;
+}
+
+sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
+                             const char *prediction, json_t **out)
+{
+    *out = NULL;
+    if (!sp_original_has(file, kind))
+        return sp_fail(SP_FORMAT,
+                       "%s: has no %s under the names of Stable Diffusion's original checkpoints, "
+                       "such as \"%s\"",
+                       sp_tensor_file_path(file), sp_component_folder_name(kind),
+                       kind == SP_COMPONENT_UNET  ? UNET_FIRST
+                       : kind == SP_COMPONENT_VAE ? VAE_FIRST
+                                                  : OPEN_CLIP_FIRST);
+    if (kind == SP_COMPONENT_UNET) return unet_config(file, prediction, out);
+    return kind == SP_COMPONENT_VAE ? vae_config(file, prediction, out) : text_config(file, out);
+}
+
+/* ---- scheduler ---- */
+
+sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out)
+{
+    sp_original_prediction predicts;
+    *out = NULL;
+    SP_TRY(sp_original_predicts(file, prediction, &predicts));
+    *out = json_pack("{s:s, s:s, s:f, s:f, s:s, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name",
+                     sp_original_pads_with_zero(file) ? "DDIMScheduler" : "PNDMScheduler",
+                     "_diffusers_version", "0.8.0", "beta_start", 0.00085, "beta_end", 0.012,
+                     "beta_schedule", "scaled_linear", "clip_sample", 0, "num_train_timesteps",
+                     1000, "prediction_type", predicts.v ? "v_prediction" : "epsilon",
+                     "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "trained_betas");
+    if (!*out) return SP_MEMORY;
+    if (!predicts.zero_snr || !json_object_set_new(*out, "rescale_betas_zero_snr", json_true())) return SP_OK;
+    json_decref(*out);
+    *out = NULL;
+    return SP_MEMORY;
+}

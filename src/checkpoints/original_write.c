@@ -1,0 +1,291 @@
+/* From the names of the graphs to those of original checkpoints, and such a file. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <errno.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "checkpoints/original_parts.h"
+#include "checkpoints/original_tables.h"
+
+enum { MAX_NAME = 512 };
+
+/* ---- names ---- */
+
+/* "down_blocks.1.attentions.0.rest" with 2 layers is "input_blocks.4.1.rest". */
+static bool unet_block(const sp_unet_config *c, const char *name, char *out, size_t size)
+{
+    bool down = sp_starts_with(name, "down_blocks.");
+    int level, index, length = 0, each = (int)c->layers[0] + 1;
+    const char *rest = strchr(name, '.') + 1, *side = down ? "input_blocks" : "output_blocks";
+    char inside[MAX_NAME];
+    if (sscanf(rest, "%4d.resnets.%4d.%n", &level, &index, &length) == 2 && length) {
+        SP_REPLACE_BEGINNING(rest + length, sp_unet_resnet_names, true, inside, sizeof inside);
+        snprintf(out, size, "%s.%d.0.%s", side, level * each + index + down, inside);
+    } else if (sscanf(rest, "%4d.attentions.%4d.%n", &level, &index, &length) == 2 && length) {
+        snprintf(out, size, "%s.%d.1.%s", side, level * each + index + down, rest + length);
+    } else if (sscanf(rest, "%4d.downsamplers.0.conv.%n", &level, &length) == 1 && length) {
+        snprintf(out, size, "%s.%d.0.op.%s", side, (level + 1) * each, rest + length);
+    } else if (sscanf(rest, "%4d.upsamplers.0.%n", &level, &length) == 1 && length) {
+        bool attends = level < c->levels && c->up_attention[c->levels - 1 - level];
+        snprintf(out, size, "%s.%d.%d.%s", side, level * each + each - 1, attends ? 2 : 1,
+                 rest + length);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool unet_name(const sp_unet_config *c, const char *name, char *out, size_t size)
+{
+    static const char first[] = "mid_block.resnets.0.", second[] = "mid_block.resnets.1.";
+    char inside[MAX_NAME];
+    if (sp_starts_with(name, "down_blocks.") || sp_starts_with(name, "up_blocks."))
+        return unet_block(c, name, out, size);
+    if (sp_starts_with(name, first) || sp_starts_with(name, second)) {
+        SP_REPLACE_BEGINNING(name + strlen(first), sp_unet_resnet_names, true, inside,
+                             sizeof inside);
+        snprintf(out, size, "middle_block.%d.%s", sp_starts_with(name, first) ? 0 : 2, inside);
+        return true;
+    }
+    SP_REPLACE_BEGINNING(name, sp_unet_outside_names, true, out, size);
+    return strcmp(out, name) != 0;
+}
+
+static bool vae_name(const sp_vae_config *c, const char *name, char *out, size_t size)
+{
+    static const char attention[] = "mid_block.attentions.0.", norm[] = "conv_norm_out.";
+    char inside[MAX_NAME];
+    int level, index, length = 0, last = c->kl.levels - 1;
+    bool encoder = sp_starts_with(name, "encoder.");
+    if (!encoder && !sp_starts_with(name, "decoder.")) { /* quant_conv, post_quant_conv */
+        snprintf(out, size, "%s", name);
+        return true;
+    }
+    const char *rest = strchr(name, '.') + 1, *side = encoder ? "encoder" : "decoder",
+               *way = encoder ? "down" : "up";
+    if (sscanf(rest, "%*[a-z]_blocks.%4d.resnets.%4d.%n", &level, &index, &length) == 2 && length) {
+        SP_REPLACE_BEGINNING(rest + length, sp_vae_resnet_names, true, inside, sizeof inside);
+        snprintf(out, size, "%s.%s.%d.block.%d.%s", side, way, encoder ? level : last - level,
+                 index, inside);
+    } else if (sscanf(rest, "%*[a-z]_blocks.%4d.%*[a-z].0.conv.%n", &level, &length) == 1 &&
+               length) {
+        snprintf(out, size, "%s.%s.%d.%ssample.conv.%s", side, way, encoder ? level : last - level,
+                 way, rest + length);
+    } else if (sscanf(rest, "mid_block.resnets.%1d.%n", &index, &length) == 1 && length) {
+        SP_REPLACE_BEGINNING(rest + length, sp_vae_resnet_names, true, inside, sizeof inside);
+        snprintf(out, size, "%s.mid.block_%d.%s", side, index + 1, inside);
+    } else if (sp_starts_with(rest, attention)) {
+        SP_REPLACE_BEGINNING(rest + strlen(attention), sp_vae_attention_names, true, inside,
+                             sizeof inside);
+        snprintf(out, size, "%s.mid.attn_1.%s", side, inside);
+    } else if (sp_starts_with(rest, norm)) {
+        snprintf(out, size, "%s.norm_out.%s", side, rest + strlen(norm));
+    } else {
+        snprintf(out, size, "%s.%s", side, rest);
+    }
+    return true;
+}
+
+/* Queries, keys and values, which are one tensor there, are for add_fused. */
+static bool open_clip_name(const char *name, char *out, size_t size)
+{
+    char inside[MAX_NAME];
+    int layer, length = 0;
+    if (sscanf(name, "encoder.layers.%4d.%n", &layer, &length) != 1 || !length) {
+        SP_REPLACE_BEGINNING(name, sp_open_clip_outside_names, true, out, size);
+        return strcmp(out, name) != 0;
+    }
+    SP_REPLACE_BEGINNING(name + length, sp_open_clip_inside_names, true, inside, sizeof inside);
+    snprintf(out, size, "transformer.resblocks.%d.%s", layer, inside);
+    return true;
+}
+
+/* 2.x has OpenCLIP's text encoder, whose activation is not 1.x's. */
+static bool is_open_clip(const sp_component_config *config)
+{
+    return config->text.activation == SP_UNARY_GELU;
+}
+
+bool sp_original_name(const sp_component_config *config, const char *name, char *out, size_t size)
+{
+    char inside[MAX_NAME + 64];
+    const char *prefix = SP_ORIGINAL_UNET;
+    bool known = strlen(name) < MAX_NAME / 2;
+    if (known && config->kind == SP_COMPONENT_UNET) {
+        known = unet_name(&config->unet, name, inside, sizeof inside);
+    } else if (known && config->kind == SP_COMPONENT_VAE) {
+        prefix = SP_ORIGINAL_VAE;
+        known = vae_name(&config->vae, name, inside, sizeof inside);
+    } else if (known && is_open_clip(config)) {
+        prefix = SP_ORIGINAL_OPEN_CLIP;
+        known = open_clip_name(name, inside, sizeof inside);
+    } else if (known) {
+        prefix = SP_ORIGINAL_CLIP "text_model.";
+        snprintf(inside, sizeof inside, "%s", name);
+    }
+    if (known) snprintf(out, size, "%s%s", prefix, inside);
+    return known;
+}
+
+/* ---- tensors ---- */
+
+/* Queries, keys and values below each other in one tensor, added where the queries are met. */
+static sp_status add_fused(sp_weights *out, const sp_component *text, const char *name)
+{
+    static const char query[] = "self_attn.q_proj.";
+    const char *at = strstr(name, query), *tail = at + strlen(query);
+    int layer = atoi(name + strlen("encoder.layers."));
+    char part[MAX_NAME + 32];
+    sp_tensor fused = {0};
+    for (int i = 0; i < 3; i++) {
+        snprintf(part, sizeof part, "%.*sself_attn.%c_proj.%s", (int)(at - name), name, "qkv"[i],
+                 tail);
+        const sp_tensor *tensor = sp_weights_find(text->weights, part);
+        size_t bytes = sp_tensor_bytes(tensor);
+        if (i == 0) {
+            sp_shape shape = tensor->shape;
+            shape.dim[0] *= 3;
+            SP_TRY(sp_tensor_create(tensor->dtype, shape, &fused));
+        }
+        sp_convert((char *)fused.data + (size_t)i * bytes, fused.dtype, tensor->data, tensor->dtype,
+                   sp_tensor_count(tensor));
+    }
+    snprintf(part, sizeof part, SP_ORIGINAL_OPEN_CLIP "transformer.resblocks.%d.attn.in_proj_%s",
+             layer, tail);
+    return sp_weights_add(out, part, fused);
+}
+
+static sp_status add_parameter(sp_weights *out, const sp_component *component, const char *name)
+{
+    char original[MAX_NAME + 64];
+    bool open_clip =
+        component->config.kind == SP_COMPONENT_TEXT_ENCODER && is_open_clip(&component->config);
+    if (open_clip && strstr(name, ".self_attn.q_proj.")) return add_fused(out, component, name);
+    if (open_clip && (strstr(name, ".self_attn.k_proj.") || strstr(name, ".self_attn.v_proj.")))
+        return SP_OK;
+    if (!sp_original_name(&component->config, name, original, sizeof original))
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: \"%s\" has no name in original checkpoints, so the model cannot be "
+                       "written as one file%s",
+                       component->folder, name,
+                       strstr(name, "cond_proj") ? "; --fold-guidance folds it away" : "");
+    sp_tensor view = *sp_weights_find(component->weights, name);
+    view.owned = false;
+    bool kernel = component->config.kind == SP_COMPONENT_VAE && strstr(original, ".attn_1.") &&
+                  view.shape.rank == 2;
+    if (kernel) view.shape = sp_shape_of(view.shape.dim[0], view.shape.dim[1], 1, 1);
+    return sp_weights_add(out, original, view);
+}
+
+static sp_status add_component(sp_weights *out, const sp_component *component)
+{
+    const sp_component_config *config = &component->config;
+    if (config->kind == SP_COMPONENT_VAE && config->vae.kind != SP_VAE_KL)
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: an AutoencoderTiny has no place in an original checkpoint",
+                       component->folder);
+    sp_graph *graph;
+    SP_TRY(sp_component_graph(config, &graph));
+    sp_status status = SP_OK;
+    for (int i = 0; i < graph->value_count && !status; i++)
+        if (graph->values[i]->kind == SP_VALUE_PARAMETER)
+            status = add_parameter(out, component, graph->values[i]->name);
+    sp_graph_destroy(graph);
+    return status;
+}
+
+/* ---- what the file will tell ---- */
+
+static json_t *config_json(const sp_component_config *config)
+{
+    if (config->kind == SP_COMPONENT_UNET) return sp_unet_config_write(&config->unet);
+    if (config->kind == SP_COMPONENT_VAE) return sp_vae_config_write(&config->vae);
+    return sp_clip_text_config_write(&config->text);
+}
+
+/* Of no consequence for what the model computes. */
+static bool is_ignored(const char *key)
+{
+    static const char *const keys[] = {"sample_size",  "upcast_attention", "projection_dim",
+                                       "bos_token_id", "eos_token_id",     "pad_token_id"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0) return true;
+    return false;
+}
+
+static sp_status compare(const char *folder, const json_t *wanted, const json_t *told)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)wanted, key, value)
+    {
+        const json_t *other = json_object_get(told, key);
+        if (is_ignored(key) || (other && json_equal(value, other))) continue;
+        char is[64], would[64];
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: \"%s\" is %s, and a file of original names would be read with %s: it has "
+                       "no configuration, and what Stable Diffusion 1.x and 2.x have is assumed",
+                       folder, key, sp_json_brief(value, is, sizeof is),
+                       other ? sp_json_brief(other, would, sizeof would) : "none");
+    }
+    return SP_OK;
+}
+
+/* The configuration that readers work out from names and shapes must be the model's own. */
+static sp_status check_file(const char *path, sp_component *const *components, size_t count)
+{
+    sp_tensor_file *file;
+    SP_TRY(sp_safetensors_open(path, &file));
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && !status; i++) {
+        sp_component_kind kind = components[i]->config.kind;
+        sp_component_config again;
+        json_t *json = NULL, *wanted = config_json(&components[i]->config), *told = NULL;
+        status = wanted ? sp_original_config(file, kind, NULL, &json) : SP_MEMORY;
+        if (!status) status = sp_component_config_read(kind, json, "as it would be read", &again);
+        if (status == SP_FORMAT || status == SP_UNSUPPORTED)
+            status = sp_fail_within(SP_UNSUPPORTED, "%s: has no form as one file of original names",
+                                    components[i]->folder);
+        if (!status) status = (told = config_json(&again)) ? SP_OK : SP_MEMORY;
+        if (!status) status = compare(components[i]->folder, wanted, told);
+        json_decref(json);
+        json_decref(wanted);
+        json_decref(told);
+    }
+    sp_tensor_file_close(file);
+    return status;
+}
+
+static sp_status add_mark(sp_weights *out, const char *name)
+{
+    return sp_weights_add(out, name, (sp_tensor){.dtype = SP_F32, .shape = sp_shape_of(0)});
+}
+
+sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
+                           sp_original_prediction prediction, sp_dtype dtype,
+                           const sp_callbacks *callbacks)
+{
+    const char *const metadata[][2] = {
+        {"format", "pt"}, {"modelspec.prediction_type", prediction.v ? "v" : "epsilon"}};
+    char *beside = sp_format("%s.part-%ld", path, (long)getpid());
+    sp_weights *out = NULL;
+    sp_status status = beside ? sp_weights_create(&out) : SP_MEMORY;
+    for (size_t i = 0; i < count && !status; i++)
+        status = add_component(out, components[i]);
+    if (!status && prediction.v) status = add_mark(out, SP_ORIGINAL_V);
+    if (!status && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
+    if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2, callbacks);
+    sp_weights_destroy(out);
+    if (!status) {
+        status = check_file(beside, components, count);
+        if (!status && rename(beside, path) != 0)
+            status =
+                sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, path, strerror(errno));
+        if (status) unlink(beside);
+    }
+    sp_free(beside);
+    return status;
+}

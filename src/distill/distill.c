@@ -1,0 +1,439 @@
+/* Distillation: teacher, student, graph, loop, results. */
+#include "distill/distill.h"
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/output.h"
+#include "base/system.h"
+#include "models/initialize.h"
+#include "distill/distill_feed.h"
+#include "distill/distill_settings.h"
+#include "distill/rounds.h"
+#include "train/step_memory.h"
+#include "distill/student_folder.h"
+#include "train/trainer.h"
+#include "distill/validation.h"
+
+enum { SP_GAMMA_EMBEDDING_DIM = 256 };
+
+typedef struct {
+    const sp_distill_options *options;
+    const sp_callbacks *callbacks;
+    sp_ranks *ranks; /* NULL: alone */
+    sp_pipeline *teacher;
+    sp_unet_config student;
+    sp_distill_feed feed;
+    sp_step_shape shape;
+    int round;                 /* that `run` is for */
+    sp_weights *round_teacher; /* the previous round's student; NULL in the first */
+    sp_plan *plan;
+    sp_run *run;
+    sp_training_state state;
+    sp_step_memory memory;
+    json_t *settings;
+    sp_weights *trace;       /* what --trace writes; NULL: none */
+    sp_tensor losses, norms; /* [steps] */
+    sp_claim output_claim, trace_claim;
+} distillation;
+
+/* ---- making ready ---- */
+
+static sp_status configure_student(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    d->student = d->teacher->unet->config.unet;
+    if (d->student.time_cond_dim)
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
+            o->teacher, (long long)d->student.time_cond_dim);
+    if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
+        d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
+    return SP_OK;
+}
+
+/* Adapters that change nothing, or those of a file. */
+static sp_status make_adapters(const distillation *d, sp_weights **out)
+{
+    const sp_distill_options *o = d->options;
+    sp_lora *lora;
+    SP_TRY(sp_lora_check_guidance(&d->student));
+    SP_TRY(sp_lora_create(&d->student, &o->lora, o->seed, o->random_cond_proj, out));
+    if (!o->lora_start) return SP_OK;
+    SP_TRY(sp_lora_open(o->lora_start, &lora));
+    sp_status status = sp_lora_start(lora, &o->lora, *out);
+    sp_lora_close(lora);
+    return status;
+}
+
+/* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at
+ * step 0 the student is the teacher. */
+static sp_status make_student(const distillation *d, sp_weights **out)
+{
+    const sp_distill_options *o = d->options;
+    if (o->lora.rank) return make_adapters(d, out);
+    SP_TRY(sp_weights_copy(d->teacher->unet->weights, SP_F32, out));
+    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
+    sp_graph *graph;
+    SP_TRY(sp_component_graph(&config, &graph));
+    const sp_initialize_options initialize = {.seed = o->seed,
+                                              .zero = {o->random_cond_proj ? NULL : "cond_proj"}};
+    sp_status status = sp_initialize(graph, "", &initialize, *out);
+    sp_graph_destroy(graph);
+    return status;
+}
+
+static sp_status make_state(distillation *d)
+{
+    sp_weights *initial = NULL;
+    sp_status status = make_student(d, &initial);
+    if (!status) return sp_training_state_create(initial, d->options->optimizer, &d->state);
+    sp_weights_destroy(initial);
+    return status;
+}
+
+/* ---- memory ---- */
+
+/* What no plan knows of: generated code, buffers of files. */
+static const size_t unplanned = 32u << 20;
+
+/* The denoiser and the VAE of a sheet follow each other. `pipeline` has UNet and VAE. */
+static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, size_t *bytes)
+{
+    const sp_latent_facts *facts = sp_latent_cache_facts(d->feed.cache);
+    int64_t pictures = facts->count < SP_VALIDATION_COLUMNS ? facts->count : SP_VALIDATION_COLUMNS;
+    const sp_denoise_shape shape = {.batch =
+                                        sp_denoise_batch(pictures, facts->height, facts->width, 0),
+                                    .height = facts->height,
+                                    .width = facts->width,
+                                    .tokens = facts->context_length};
+    sp_plan_memory denoise, decode;
+    SP_TRY(sp_pipeline_plan_denoise(pipeline, &shape, &denoise));
+    SP_TRY(sp_pipeline_plan_vae(pipeline, SP_VAE_DECODE,
+                                sp_shape_of(pictures, facts->channels, facts->height, facts->width),
+                                &decode));
+    size_t a = denoise.arena + denoise.persistent + denoise.boundary,
+           b = decode.arena + decode.persistent + decode.boundary;
+    *bytes = a > b ? a : b;
+    return SP_OK;
+}
+
+/* Latents and contexts; the text encoder and the VAE that make them are open no longer than that. */
+static sp_status make_feed(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    bool sheets = o->validation_steps && !o->draws; /* recorded draws have no captions */
+    const sp_pipeline_options parts = {
+        .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
+        .prediction = o->prediction,
+        .storage = o->storage};
+    sp_pipeline *pipeline;
+    SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
+    sp_status status =
+        sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, &d->shape);
+    d->feed.schedule = &d->teacher->scheduler.schedule;
+    if (!status && sheets) status = plan_sheet(d, pipeline, &d->memory.validation);
+    sp_pipeline_close(pipeline);
+    return status;
+}
+
+static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
+{
+    distillation *d = context;
+    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
+    d->shape.recompute = recompute;
+    d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->unet->weights;
+    return sp_objective_graph(&now, &d->shape, out);
+}
+
+static sp_status report_memory(const distillation *d, size_t limit)
+{
+    sp_string table = {0};
+    sp_step_memory_append(&d->memory, limit, &table);
+    bool failed = table.failed;
+    if (!failed) sp_log_info("memory of a step");
+    if (!failed) sp_log_lines(sp_string_text(&table));
+    sp_string_free(&table);
+    if (failed) return SP_MEMORY;
+    size_t total = sp_step_memory_total(&d->memory);
+    if (!limit || total <= limit) return SP_OK;
+    return sp_fail(
+        SP_MEMORY, "%s of %s is too small for a step, which takes %s%s: see the table above",
+        d->options->memory_limit ? "--memory-limit" : "free memory", sp_bytes_text(limit),
+        sp_bytes_text(total), d->plan ? "" : " with all blocks recomputed");
+}
+
+static size_t f32_bytes(const sp_weights *weights)
+{
+    size_t values = 0;
+    for (size_t i = 0; i < sp_weights_count(weights); i++)
+        values += (size_t)sp_tensor_count(sp_weights_at(weights, i));
+    return sizeof(float) * values;
+}
+
+/* The plan of the first round, and with it which blocks are recomputed in all. */
+static sp_status make_plan(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    d->shape.teacher = &d->teacher->unet->config.unet;
+    d->shape.student = &d->student;
+    d->shape.lora = o->lora.rank ? &o->lora : NULL;
+    d->shape.trace = o->trace != NULL;
+    d->shape.accumulate = o->accumulation > 1;
+    int64_t own = sp_resident_memory();
+    size_t program = own > 0 ? (size_t)own : 0;
+    d->memory.optimizer = o->optimizer;
+    d->memory.data = sp_distill_feed_bytes(&d->feed);
+    d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
+    d->memory.round_teacher = o->objective.rounds > 1 ? f32_bytes(d->teacher->unet->weights) : 0;
+    const sp_step_request request = {
+        .build = build_step,
+        .context = d,
+        .backend = d->teacher->backend,
+        .storage = o->storage,
+        .limit = o->memory_limit ? (size_t)o->memory_limit : sp_step_memory_allowed(),
+        .recompute_all = o->gradient_checkpointing,
+    };
+    SP_TRY(sp_step_plan(&request, &d->memory, &d->plan));
+    return report_memory(d, request.limit);
+}
+
+static void free_run(distillation *d)
+{
+    sp_run_destroy(d->run);
+    sp_plan_destroy(d->plan);
+    d->run = NULL;
+    d->plan = NULL;
+}
+
+/* The run of round d->round, which is planned. */
+static sp_status make_run(distillation *d)
+{
+    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
+    SP_TRY(sp_run_create(d->plan, &d->run));
+    SP_TRY(sp_run_bind(d->run, "teacher", d->shape.teacher_weights));
+    return sp_objective_asks_average(&now) ? sp_run_bind(d->run, "ema", d->state.ema) : SP_OK;
+}
+
+/* Rank 0 has it from the state or from files, the others from rank 0. */
+static sp_status take_round_teacher(distillation *d, const sp_training_state *state, int round)
+{
+    sp_weights_destroy(d->round_teacher);
+    d->round_teacher = NULL;
+    SP_TRY(d->options->rank == 0
+               ? sp_round_teacher(d->options, d->settings, state, round, &d->round_teacher)
+               : sp_weights_copy(state->online, SP_F32, &d->round_teacher));
+    return sp_weights_share(d->round_teacher, d->ranks);
+}
+
+/* When a step is another round's: its teacher and its run. */
+static sp_status enter_round(void *context, const sp_training_state *state, sp_run **run)
+{
+    distillation *d = context;
+    const sp_distill_options *o = d->options;
+    sp_graph *graph;
+    int round = sp_round_of_step(&o->objective, state->step, o->max_train_steps);
+    if (round == d->round) return SP_OK;
+    free_run(d);
+    SP_TRY(take_round_teacher(d, state, round));
+    d->round = round;
+    SP_TRY(build_step(d, d->shape.recompute, &graph));
+    SP_TRY(sp_plan_create(graph, d->teacher->backend, o->storage, &d->plan));
+    SP_TRY(make_run(d));
+    sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
+                sp_round_settings(&o->objective, round).ddim_timesteps);
+    *run = d->run;
+    return SP_OK;
+}
+
+/* ---- tracing ---- */
+
+static sp_status trace_output(distillation *d, const char *name, int64_t micro)
+{
+    char full[64];
+    sp_tensor value;
+    snprintf(full, sizeof full, "%s.%lld", name, (long long)micro);
+    SP_TRY(sp_run_get_output(d->run, name, &value));
+    return sp_weights_add(d->trace, full, value);
+}
+
+static sp_status observe(void *context, sp_run *run, int64_t micro)
+{
+    (void)run;
+    distillation *d = context;
+    if (!d->trace) return SP_OK;
+    SP_TRY(trace_output(d, "prediction", micro));
+    return trace_output(d, "target", micro);
+}
+
+static sp_status measured(void *context, int64_t step, double loss, double grad_norm)
+{
+    distillation *d = context;
+    if (!d->trace) return SP_OK;
+    ((float *)d->losses.data)[step - 1] = (float)loss;
+    ((float *)d->norms.data)[step - 1] = (float)grad_norm;
+    return SP_OK;
+}
+
+static sp_status start_trace(distillation *d)
+{
+    if (!d->options->trace) return SP_OK;
+    SP_TRY(sp_weights_create(&d->trace));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(d->options->max_train_steps), &d->losses));
+    return sp_tensor_create(SP_F32, sp_shape_of(d->options->max_train_steps), &d->norms);
+}
+
+static sp_status write_trace(distillation *d)
+{
+    if (!d->trace) return SP_OK;
+    sp_tensor losses = d->losses, norms = d->norms;
+    losses.owned = norms.owned = false;
+    SP_TRY(sp_weights_add(d->trace, "loss", losses));
+    SP_TRY(sp_weights_add(d->trace, "grad_norm", norms));
+    return sp_weights_save(d->trace, d->options->trace, SP_F32, NULL, 0, NULL);
+}
+
+/* ---- running ---- */
+
+static sp_status feed(void *context, sp_run *run, int64_t micro)
+{
+    distillation *d = context;
+    return sp_distill_feed_run(&d->feed, run, micro);
+}
+
+static sp_status validate(void *context, const sp_training_state *state)
+{
+    distillation *d = context;
+    if (d->options->draws) return SP_OK; /* a replayed run has no prompts */
+    return sp_validation_sheet(d->options, &d->feed, &d->student, state);
+}
+
+/* What --dry-run is for: does it fit, and how long will it take. */
+static sp_status time_one_step(distillation *d)
+{
+    SP_TRY(sp_run_bind(d->run, "online", d->state.online));
+    SP_TRY(feed(d, d->run, 0));
+    if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
+    SP_TRY(sp_run_execute(d->run, d->callbacks)); /* packs weights, touches memory */
+    double began = sp_now();
+    SP_TRY(sp_run_execute(d->run, d->callbacks));
+    double seconds = (sp_now() - began) * (double)d->options->accumulation;
+    char all[32];
+    sp_duration_text(seconds * (double)d->options->max_train_steps, all, sizeof all);
+    sp_log_info("one step takes about %.2f s, %lld steps %s", seconds,
+                (long long)d->options->max_train_steps, all);
+    return SP_OK;
+}
+
+static sp_status save_results(const distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    if (!o->lora.rank)
+        return sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings);
+    return sp_adapters_save(o, &d->student, d->teacher->unet->weights, d->state.online,
+                            d->state.ema, d->settings);
+}
+
+static sp_status train(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    char name[32];
+    snprintf(name, sizeof name, "distill %s", sp_objective_name(o->objective.objective));
+    const sp_trainer_settings settings = {
+        .name = name,
+        .output = o->output,
+        .max_steps = o->max_train_steps,
+        .accumulation = o->accumulation,
+        .learning_rate = o->learning_rate,
+        .ema_decay = o->ema_decay,
+        .max_grad_norm = o->max_grad_norm,
+        .checkpointing_steps = o->checkpointing_steps,
+        .checkpoints_total_limit = o->checkpoints_total_limit,
+        .validation_steps = o->validation_steps,
+        .resume = o->resume,
+        .settings = d->settings,
+        .ranks = d->ranks,
+        .claim = &d->output_claim,
+    };
+    const sp_training_task task = {.context = d,
+                                   .prepare = enter_round,
+                                   .feed = feed,
+                                   .observe = observe,
+                                   .measured = measured,
+                                   .validate = validate};
+    SP_TRY(start_trace(d));
+    SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
+    if (o->rank > 0) return SP_OK;
+    SP_TRY(save_results(d));
+    return write_trace(d);
+}
+
+static sp_status claim_outputs(distillation *d)
+{
+    static const char *const student[] = {"metrics.jsonl",
+                                          "splam.json",
+                                          "README.md",
+                                          "model_index.json",
+                                          "scheduler/scheduler_config.json",
+                                          "unet/config.json",
+                                          "unet_ema/config.json",
+                                          NULL};
+    static const char *const adapters[] = {"metrics.jsonl",
+                                           "splam.json",
+                                           "pytorch_lora_weights.safetensors",
+                                           "kohya.safetensors",
+                                           "ema/kohya.safetensors",
+                                           NULL};
+    const sp_distill_options *o = d->options;
+    SP_TRY(sp_claim_folder(o->output, o->lora.rank ? adapters : student, &d->output_claim));
+    return o->trace ? sp_claim_file(o->trace, &d->trace_claim) : SP_OK;
+}
+
+static sp_status distill(distillation *d)
+{
+    const sp_distill_options *o = d->options;
+    const sp_pipeline_options parts = {
+        .parts = SP_PART_UNET, .prediction = o->prediction, .storage = o->storage};
+    SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
+    const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
+    SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
+    SP_TRY(sp_distill_check(o, &d->teacher->scheduler.schedule));
+    SP_TRY(configure_student(d));
+    if (!o->dry_run && o->rank == 0)
+        SP_TRY(claim_outputs(d)); /* before the long work on the data */
+    SP_TRY(sp_distill_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
+    SP_TRY(make_feed(d));
+    if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
+        SP_TRY(sp_settings_set_text(d->settings, "data-key", sp_latent_cache_key(d->feed.cache)));
+    SP_TRY(make_plan(d));
+    SP_TRY(make_state(d));
+    SP_TRY(make_run(d));
+    SP_TRY(o->dry_run ? time_one_step(d) : train(d));
+    sp_log_info("peak memory %s, planned %s", sp_bytes_text((size_t)sp_peak_rss()),
+                sp_bytes_text(sp_step_memory_total(&d->memory)));
+    return SP_OK;
+}
+
+sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks)
+{
+    sp_callbacks own_callbacks = callbacks ? *callbacks : (sp_callbacks){0};
+    sp_distill_options own = *options;
+    distillation d = {.options = &own, .callbacks = &own_callbacks};
+    SP_TRY(sp_ranks_start(&own_callbacks, &d.ranks));
+    own.rank = sp_ranks_rank(d.ranks);
+    own.ranks = sp_ranks_count(d.ranks);
+    sp_status status = distill(&d);
+    free_run(&d);
+    sp_weights_destroy(d.round_teacher);
+    sp_distill_feed_free(&d.feed);
+    sp_training_state_free(&d.state);
+    sp_pipeline_close(d.teacher);
+    sp_weights_destroy(d.trace);
+    sp_tensor_free(&d.losses);
+    sp_tensor_free(&d.norms);
+    json_decref(d.settings);
+    sp_claim_end(&d.output_claim);
+    sp_claim_end(&d.trace_claim);
+    return sp_ranks_end(d.ranks, status);
+}

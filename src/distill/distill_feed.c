@@ -1,0 +1,371 @@
+/* Feeding a distillation step. */
+#include "distill/distill_feed.h"
+#include <string.h>
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/system.h"
+#include "data/caption_length.h"
+#include "pipeline/vae_run.h"
+
+/* ---- drawn from data ---- */
+
+static bool is_cached(const sp_distill_options *o)
+{
+    return o->data && !o->draws && sp_starts_with(o->data, "latents:");
+}
+
+unsigned sp_distill_feed_parts(const sp_distill_options *options)
+{
+    return options->draws || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
+}
+
+static void log_lines(sp_string *text)
+{
+    char *rest = NULL;
+    for (char *line = text->data ? strtok_r(text->data, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest))
+        sp_log_info("%s", line);
+    sp_string_free(text);
+}
+
+static void log_summary(sp_dataset *dataset)
+{
+    sp_string summary = {0};
+    sp_dataset_summary(dataset, &summary);
+    log_lines(&summary);
+}
+
+static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
+                             const sp_callbacks *callbacks)
+{
+    const sp_distill_options *o = f->options;
+    sp_dataset_options data = o->pictures;
+    sp_dataset *dataset;
+    data.seed = o->seed;
+    SP_TRY(sp_dataset_open(o->data, &data, callbacks, &dataset));
+    log_summary(dataset);
+    int64_t before = sp_dataset_rejected(dataset);
+    sp_caption_cuts cuts;
+    sp_status status = sp_warn_of_cut_captions(dataset, teacher->tokenizer, true, &cuts);
+    if (!status) status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
+    if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
+    sp_dataset_close(dataset);
+    SP_TRY(status);
+    sp_log_info("%s of latents and contexts stay in memory; splam data --cache puts them in files",
+                sp_bytes_text(sp_latent_cache_bytes(f->cache)));
+    return SP_OK;
+}
+
+/* What a cache was made with is in it: a flag that says something else would be lost. */
+static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache *cache)
+{
+    const sp_dataset_options *p = &o->pictures;
+    const char *lost = sp_dataset_flag_set(p);
+    int resolution = sp_latent_cache_resolution(cache);
+    if (lost)
+        return sp_fail(SP_ARGUMENT,
+                       "--%s is for splam data --cache: \"%s\" has its samples chosen and cut",
+                       lost, o->data);
+    if (p->resolution && p->resolution != resolution)
+        return sp_fail(SP_ARGUMENT, "--resolution is %d, and \"%s\" was made from %d pixels",
+                       p->resolution, o->data, resolution);
+    if (p->random_flip && !sp_latent_cache_facts(cache)->flips)
+        return sp_fail(
+            SP_ARGUMENT,
+            "--random-flip needs mirrored pictures too, and \"%s\" was made without them; "
+            "make it again with splam data --cache --random-flip",
+            o->data);
+    return SP_OK;
+}
+
+static sp_status open_cache(sp_distill_feed *f)
+{
+    const sp_distill_options *o = f->options;
+    sp_string summary = {0};
+    SP_TRY(sp_latent_cache_open(o->data + strlen("latents:"), &f->cache));
+    SP_TRY(check_flags(o, f->cache));
+    SP_TRY(sp_latent_cache_check_teacher(f->cache, o->teacher));
+    sp_latent_cache_summary(f->cache, &summary);
+    log_lines(&summary);
+    return SP_OK;
+}
+
+static sp_status open_data(sp_distill_feed *f, sp_pipeline *teacher, const sp_callbacks *callbacks)
+{
+    SP_TRY(is_cached(f->options) ? open_cache(f) : encode_data(f, teacher, callbacks));
+    const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+    f->moments =
+        sp_alloc((size_t)(2 * facts->channels * facts->height * facts->width) * sizeof *f->moments);
+    if (!f->moments) return SP_MEMORY;
+    SP_TRY(sp_tensor_convert(sp_latent_cache_uncond(f->cache), SP_F32, &f->uncond));
+    return sp_dataset_order_create(f->options->seed, facts->count, &f->order);
+}
+
+static size_t bytes_per_row(const sp_tensor *tensor)
+{
+    return sp_tensor_bytes(tensor) / (size_t)tensor->shape.dim[0];
+}
+
+/* z0 from the moments, as latent_dist.sample() times the scaling factor; a draw like the others. */
+static void draw_latent(const sp_distill_feed *f, int64_t step, int64_t index, float *latent,
+                        size_t count)
+{
+    const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+    const float *logvar = facts->gaussian ? f->moments + count : NULL;
+    sp_random_key key = {f->options->seed, SP_STREAM_POSTERIOR, (uint64_t)step, (uint64_t)index};
+    if (logvar) sp_random_normal(key, latent, count);
+    sp_vae_draw(facts->scaling_factor, f->moments, logvar, latent, (int64_t)count, latent);
+}
+
+/* Sample `i` of this rank's micro-batch `micro`: its place in the order and its draws depend on
+ * (seed, step, index in the step) alone, the index running over accumulation, ranks and batch, and
+ * whether it is mirrored on (seed, epoch, sample). */
+static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
+                             int64_t i, sp_subpath *path)
+{
+    const sp_distill_options *o = f->options;
+    int64_t step = micro / o->accumulation,
+            index = (micro % o->accumulation * o->ranks + o->rank) * o->batch + i,
+            total = o->accumulation * o->ranks * o->batch;
+    uint64_t position = (uint64_t)(step * total + index);
+    int64_t k = sp_dataset_order_at(f->order, position);
+    uint64_t epoch = position / (uint64_t)sp_latent_cache_facts(f->cache)->count;
+    size_t latent = bytes_per_row(&f->clean), context = bytes_per_row(&f->context);
+    sp_dataset_options flip = {.random_flip = o->pictures.random_flip, .seed = o->seed};
+    SP_TRY(sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments,
+                                (float *)((char *)f->context.data + (size_t)i * context)));
+    draw_latent(f, step, index, (float *)((char *)f->clean.data + (size_t)i * latent),
+                latent / sizeof(float));
+    sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
+    sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
+                     latent / sizeof(float));
+    *path = sp_subpath_draw(now, f->schedule, o->seed, (uint64_t)step, (uint64_t)index);
+    return SP_OK;
+}
+
+/* ---- replayed ---- */
+
+/* This rank's rows of `name`: a view of shape `shape` into what is recorded for all ranks. */
+static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t micro, sp_dtype dtype,
+                          sp_shape shape, sp_tensor *out)
+{
+    char full[64];
+    const sp_tensor *all;
+    sp_shape wanted = shape;
+    wanted.dim[0] *= f->options->ranks;
+    snprintf(full, sizeof full, "%s.%lld", name, (long long)micro);
+    SP_TRY(sp_tensor_file_get(f->draws, full, &all));
+    if (all->dtype != dtype || !sp_shape_equal(all->shape, wanted))
+        return sp_fail(SP_SHAPE, "%s: \"%s\" is %s %s, expected %s %s",
+                       sp_tensor_file_path(f->draws), full, sp_dtype_name(all->dtype),
+                       sp_shape_text(all->shape), sp_dtype_name(dtype), sp_shape_text(wanted));
+    *out = (sp_tensor){.dtype = dtype, .shape = shape};
+    out->data = (char *)all->data + (size_t)f->options->rank * sp_tensor_bytes(out);
+    return SP_OK;
+}
+
+/* A double would round it. */
+static int64_t integer_at(const sp_tensor *tensor, int64_t i)
+{
+    int64_t value;
+    memcpy(&value, (const char *)tensor->data + (size_t)i * sizeof value, sizeof value);
+    return value;
+}
+
+/* The sub-path that sample i of a micro-batch was recorded with. gamma is looked at by splam alone
+ * and end, its u, by tcd alone; NULL: not recorded. */
+static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_settings *now,
+                                  int64_t i, const sp_tensor *index, const sp_tensor *gamma,
+                                  const sp_tensor *end, sp_subpath *out)
+{
+    int64_t k = integer_at(index, i);
+    double g = gamma ? sp_load(gamma->data, SP_F32, i) : 1;
+    if (k < 0 || k >= now->ddim_timesteps || !(g >= 0 && g <= 1))
+        return sp_fail(SP_FORMAT, "%s: a draw has index %lld and gamma %g, expected 0..%d and 0..1",
+                       sp_tensor_file_path(f->draws), (long long)k, g, now->ddim_timesteps - 1);
+    *out = sp_subpath_at(now, f->schedule, (int)k);
+    out->gamma = g;
+    if (!end) return SP_OK;
+    int64_t u = integer_at(end, i);
+    if (u < 0 || u > out->end)
+        return sp_fail(SP_FORMAT, "%s: a draw of index %lld has end %lld, expected 0..%d",
+                       sp_tensor_file_path(f->draws), (long long)k, (long long)u, out->end);
+    out->target = (int)u;
+    return SP_OK;
+}
+
+static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
+                        sp_subpath *paths)
+{
+    const sp_distill_options *o = f->options;
+    sp_tensor clean, noise, context, index, gamma, end;
+    sp_shape one = sp_shape_of(o->batch);
+    SP_TRY(recorded(f, "latents", micro, SP_F32, f->clean.shape, &clean));
+    SP_TRY(recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
+    SP_TRY(recorded(f, "context", micro, SP_F32, f->context.shape, &context));
+    SP_TRY(recorded(f, "index", micro, SP_I64, one, &index));
+    if (now->objective == SP_OBJECTIVE_SPLAM)
+        SP_TRY(recorded(f, "gamma", micro, SP_F32, one, &gamma));
+    if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(recorded(f, "end", micro, SP_I64, one, &end));
+    memcpy(f->clean.data, clean.data, sp_tensor_bytes(&clean));
+    memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
+    memcpy(f->context.data, context.data, sp_tensor_bytes(&context));
+    for (int64_t i = 0; i < o->batch; i++)
+        SP_TRY(recorded_subpath(f, now, i, &index,
+                                now->objective == SP_OBJECTIVE_SPLAM ? &gamma : NULL,
+                                now->objective == SP_OBJECTIVE_TCD ? &end : NULL, &paths[i]));
+    return SP_OK;
+}
+
+static sp_status open_draws(sp_distill_feed *f)
+{
+    const sp_dataset_options *p = &f->options->pictures;
+    const char *lost = p->resolution    ? "resolution"
+                       : p->random_flip ? "random-flip"
+                                        : sp_dataset_flag_set(p);
+    if (lost)
+        return sp_fail(SP_ARGUMENT, "--%s has no use beside --draws, which are latents", lost);
+    SP_TRY(sp_safetensors_open(f->options->draws, &f->draws));
+    const sp_tensor *uncond;
+    SP_TRY(sp_tensor_file_get(f->draws, "uncond", &uncond));
+    if (uncond->shape.rank != 3 || uncond->shape.dim[0] != 1 || sp_tensor_count(uncond) == 0)
+        return sp_fail(SP_SHAPE, "%s: \"uncond\" is %s, expected [1,L,D]", f->options->draws,
+                       sp_shape_text(uncond->shape));
+    return sp_tensor_convert(uncond, SP_F32, &f->uncond);
+}
+
+/* ---- both ---- */
+
+/* What is recorded must fit the teacher; what it made itself does. */
+static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet,
+                            sp_step_shape *shape)
+{
+    shape->batch = f->options->batch;
+    shape->context_length = f->uncond.shape.dim[1];
+    shape->context_dim = f->uncond.shape.dim[2];
+    if (!f->draws) {
+        const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+        shape->channels = facts->channels;
+        shape->height = facts->height;
+        shape->width = facts->width;
+        if (shape->channels == unet->in_channels && shape->context_dim == unet->context_dim)
+            return SP_OK;
+        return sp_fail(SP_SHAPE,
+                       "data \"%s\" has %lld channels and a context of %lld, and the teacher takes "
+                       "%lld and %lld",
+                       f->options->data, (long long)shape->channels, (long long)shape->context_dim,
+                       (long long)unet->in_channels, (long long)unet->context_dim);
+    }
+    const sp_tensor *first;
+    int64_t recorded_batch = shape->batch * f->options->ranks;
+    SP_TRY(sp_tensor_file_get(f->draws, "latents.0", &first));
+    if (first->shape.rank != 4 || first->shape.dim[0] != recorded_batch ||
+        sp_tensor_count(first) == 0)
+        return sp_fail(
+            SP_SHAPE,
+            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld%s",
+            f->options->draws, sp_shape_text(first->shape), (long long)recorded_batch,
+            (long long)shape->batch, f->options->ranks > 1 ? " in each process" : "");
+    shape->channels = first->shape.dim[1];
+    shape->height = first->shape.dim[2];
+    shape->width = first->shape.dim[3];
+    if (shape->channels != unet->in_channels || shape->context_dim != unet->context_dim)
+        return sp_fail(
+            SP_SHAPE,
+            "%s: \"latents.0\" is %s and \"uncond\" %s, and the teacher takes %lld channels and a context of %lld",
+            f->options->draws, sp_shape_text(first->shape), sp_shape_text(f->uncond.shape),
+            (long long)unet->in_channels, (long long)unet->context_dim);
+    return SP_OK;
+}
+
+static sp_status make_batch(sp_distill_feed *f, const sp_step_shape *s)
+{
+    sp_shape latent = sp_shape_of(s->batch, s->channels, s->height, s->width);
+    sp_shape context = sp_shape_of(s->batch, s->context_length, s->context_dim);
+    SP_TRY(sp_tensor_create(SP_F32, latent, &f->clean));
+    SP_TRY(sp_tensor_create(SP_F32, latent, &f->noise));
+    SP_TRY(sp_tensor_create(SP_F32, context, &f->context));
+    SP_TRY(sp_tensor_create(SP_F32, context, &f->uncond_batch));
+    f->coefficients = sp_alloc_zero((size_t)s->batch * sizeof *f->coefficients);
+    if (!f->coefficients) return SP_MEMORY;
+    for (int64_t i = 0; i < s->batch; i++)
+        memcpy((char *)f->uncond_batch.data + (size_t)i * sp_tensor_bytes(&f->uncond),
+               f->uncond.data, sp_tensor_bytes(&f->uncond));
+    if (!f->embedding_dim) return SP_OK;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding_one));
+    for (int64_t i = 0; i < s->batch; i++)
+        sp_gamma_embedding(1, f->embedding_dim,
+                           (float *)f->embedding_one.data + i * f->embedding_dim);
+    return SP_OK;
+}
+
+sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
+                                 const sp_unet_config *student, const sp_callbacks *callbacks,
+                                 sp_distill_feed *out, sp_step_shape *shape)
+{
+    *out = (sp_distill_feed){.options = options,
+                             .schedule = &teacher->scheduler.schedule,
+                             .embedding_dim = student->time_cond_dim};
+    sp_status status = options->draws ? open_draws(out) : open_data(out, teacher, callbacks);
+    if (!status) status = find_shape(out, student, shape);
+    if (!status) status = make_batch(out, shape);
+    if (status) sp_distill_feed_free(out);
+    return status;
+}
+
+size_t sp_distill_feed_bytes(const sp_distill_feed *f)
+{
+    const sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
+                                  &f->uncond_batch, &f->embedding, &f->embedding_one};
+    size_t bytes = f->cache ? sp_latent_cache_bytes(f->cache) : 0;
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (tensors[i]->data) bytes += sp_tensor_bytes(tensors[i]);
+    return bytes;
+}
+
+void sp_distill_feed_free(sp_distill_feed *f)
+{
+    sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
+                            &f->uncond_batch, &f->embedding, &f->embedding_one};
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        sp_tensor_free(tensors[i]);
+    sp_free(f->coefficients);
+    sp_free(f->moments);
+    sp_dataset_order_destroy(f->order);
+    sp_latent_cache_close(f->cache);
+    sp_tensor_file_close(f->draws);
+    *f = (sp_distill_feed){0};
+}
+
+sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
+{
+    sp_distill_feed *f = feed;
+    const sp_distill_options *o = f->options;
+    const sp_objective_settings now =
+        sp_round_settings(&o->objective, sp_round_of_step(&o->objective, micro / o->accumulation,
+                                                          o->max_train_steps));
+    sp_subpath *paths = sp_alloc((size_t)o->batch * sizeof *paths);
+    if (!paths) return SP_MEMORY;
+    sp_status status = f->draws ? replay(f, &now, micro, paths) : SP_OK;
+    for (int64_t i = 0; i < o->batch && !status; i++) {
+        if (!f->draws) status = draw_sample(f, &now, micro, i, &paths[i]);
+        if (status) break;
+        f->coefficients[i] = sp_subpath_coefficients(&now, f->schedule, paths[i]);
+        if (f->embedding_dim)
+            sp_gamma_embedding(paths[i].gamma, f->embedding_dim,
+                               (float *)f->embedding.data + i * f->embedding_dim);
+    }
+    sp_free(paths);
+    SP_TRY(status);
+    SP_TRY(sp_run_set_input(run, "clean", &f->clean));
+    SP_TRY(sp_run_set_input(run, "noise", &f->noise));
+    SP_TRY(sp_run_set_input(run, "context", &f->context));
+    if (sp_objective_is_guided(&now)) SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
+    if (f->embedding_dim) {
+        SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
+        SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));
+    }
+    return sp_objective_set_coefficients(run, &now, f->coefficients, o->batch);
+}

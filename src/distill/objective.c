@@ -1,0 +1,196 @@
+/* The settings of objectives: names, defaults, what goes together, rounds. */
+#include "distill/objective.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/text.h"
+
+#define X(name, text) text,
+static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
+static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
+static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
+#undef X
+
+const char *sp_objective_name(sp_objective objective)
+{
+    return objective_names[objective];
+}
+
+const char *sp_sigma_name(sp_sigma_form sigma)
+{
+    return sigma_names[sigma];
+}
+
+const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning)
+{
+    return conditioning_names[conditioning];
+}
+
+sp_status sp_objective_of(const char *name, sp_objective *out)
+{
+    int index;
+    SP_TRY(sp_name_index("objective", name, objective_names, SP_OBJECTIVE_COUNT, &index));
+    *out = (sp_objective)index;
+    return SP_OK;
+}
+
+sp_status sp_sigma_of(const char *name, sp_sigma_form *out)
+{
+    int index;
+    SP_TRY(sp_name_index("sigma", name, sigma_names, SP_SIGMA_COUNT, &index));
+    *out = (sp_sigma_form)index;
+    return SP_OK;
+}
+
+sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out)
+{
+    int index;
+    SP_TRY(sp_name_index("gamma conditioning", name, conditioning_names,
+                         SP_GAMMA_CONDITIONING_COUNT, &index));
+    *out = (sp_gamma_conditioning)index;
+    return SP_OK;
+}
+
+/* ---- settings ---- */
+
+sp_objective_settings sp_objective_defaults(sp_objective objective)
+{
+    sp_objective_settings s = {.objective = objective,
+                               .gamma = {.power = 1, .grid = 1},
+                               .guidance_w = 8,
+                               .ddim_timesteps = 50,
+                               .skip = 20,
+                               .solver_steps = 1,
+                               .rounds = 1,
+                               .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}};
+    if (objective == SP_OBJECTIVE_SPLAM) {
+        s.conditioning = SP_GAMMA_EMBEDDING;
+        s.gamma.grid = 0;
+    } else if (objective == SP_OBJECTIVE_PCM) {
+        s.phases = 4;
+    } else if (objective == SP_OBJECTIVE_PROGRESSIVE) {
+        s.ddim_timesteps = 64;
+        s.skip = 0;
+        s.solver_steps = 2;
+        s.rounds = 4;
+        s.loss.kind = SP_LOSS_L2;
+    }
+    return s;
+}
+
+sp_status sp_objective_useless(sp_objective objective, const char *flag, const char *used_by)
+{
+    return sp_fail(SP_ARGUMENT, "--%s says nothing to --objective %s; it is for %s", flag,
+                   sp_objective_name(objective), used_by);
+}
+
+/* Only a splam student stands anywhere but at the start of its sub-path. */
+static sp_status check_gamma(const sp_objective_settings *s)
+{
+    const sp_gamma_distribution *g = &s->gamma;
+    if (s->objective != SP_OBJECTIVE_SPLAM) {
+        if (s->conditioning != SP_GAMMA_NONE)
+            return sp_objective_useless(s->objective, "gamma-conditioning", "splam");
+        if (g->grid != 1) return sp_objective_useless(s->objective, "gamma-grid", "splam");
+        if (s->sigma != SP_SIGMA_QUADRATIC)
+            return sp_objective_useless(s->objective, "sigma", "splam");
+        return SP_OK;
+    }
+    if (s->conditioning == SP_GAMMA_NONE)
+        return sp_fail(
+            SP_ARGUMENT,
+            "--gamma-conditioning is \"none\", and splam must tell its student gamma, by "
+            "embedding or time");
+    if (!(g->one_probability >= 0 && g->one_probability <= 1))
+        return sp_fail(SP_ARGUMENT, "--gamma-one-probability is %g, expected 0 to 1",
+                       g->one_probability);
+    if (!(g->power > 0 && g->power <= 100))
+        return sp_fail(SP_ARGUMENT, "--gamma-power is %g, expected more than 0 and at most 100",
+                       g->power);
+    if (g->grid < 0) return sp_fail(SP_ARGUMENT, "--gamma-grid is %d, expected 1 or more", g->grid);
+    return SP_OK;
+}
+
+/* M must be n^R times the steps of the last round. */
+static sp_status check_rounds(const sp_objective_settings *s)
+{
+    if (s->skip != 0) return sp_objective_useless(s->objective, "skip", "splam, lcm, pcm and tcd");
+    if (s->solver_steps < 2)
+        return sp_fail(SP_ARGUMENT,
+                       "--solver-steps is %d, and progressive needs 2 at least to make one of",
+                       s->solver_steps);
+    if (s->rounds < 1) return sp_fail(SP_ARGUMENT, "--rounds is %d, expected 1 or more", s->rounds);
+    int steps = s->ddim_timesteps;
+    for (int r = 0; r < s->rounds; r++) {
+        if (steps % s->solver_steps)
+            return sp_fail(
+                SP_ARGUMENT,
+                "--num-ddim-timesteps is %d, which cannot be divided by --solver-steps %d "
+                "in each of --rounds %d",
+                s->ddim_timesteps, s->solver_steps, s->rounds);
+        steps /= s->solver_steps;
+    }
+    return SP_OK;
+}
+
+static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
+{
+    if (s->rounds != 1) return sp_objective_useless(s->objective, "rounds", "progressive");
+    if (s->skip < 1 || s->skip > timesteps)
+        return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, timesteps);
+    if (s->solver_steps > s->skip)
+        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, and --skip %d allows no more than that",
+                       s->solver_steps, s->skip);
+    return SP_OK;
+}
+
+sp_status sp_objective_check(const sp_objective_settings *s, int timesteps)
+{
+    if (s->ddim_timesteps < 1 || s->ddim_timesteps > timesteps)
+        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
+                       s->ddim_timesteps, timesteps);
+    if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS)
+        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d", s->solver_steps,
+                       SP_MAX_SOLVER_STEPS);
+    bool pcm = s->objective == SP_OBJECTIVE_PCM;
+    if (!pcm && s->phases != 0) return sp_objective_useless(s->objective, "phases", "pcm");
+    if (pcm && (s->phases < 1 || s->phases > s->ddim_timesteps))
+        return sp_fail(SP_ARGUMENT, "--phases is %d, expected 1 to %d (--num-ddim-timesteps)",
+                       s->phases, s->ddim_timesteps);
+    SP_TRY(check_gamma(s));
+    return s->objective == SP_OBJECTIVE_PROGRESSIVE ? check_rounds(s) : check_subpath(s, timesteps);
+}
+
+int sp_objective_distilled_steps(const sp_objective_settings *s)
+{
+    if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
+        return sp_round_settings(s, s->rounds - 1).ddim_timesteps;
+    return s->phases;
+}
+
+bool sp_objective_asks_average(const sp_objective_settings *s)
+{
+    return s->objective != SP_OBJECTIVE_PROGRESSIVE;
+}
+
+/* ---- rounds ---- */
+
+int sp_round_of_step(const sp_objective_settings *s, int64_t step, int64_t max_steps)
+{
+    return (int)(step * s->rounds / max_steps);
+}
+
+int64_t sp_round_begin(const sp_objective_settings *s, int round, int64_t max_steps)
+{
+    return (round * max_steps + s->rounds - 1) / s->rounds;
+}
+
+sp_objective_settings sp_round_settings(const sp_objective_settings *s, int round)
+{
+    sp_objective_settings now = *s;
+    if (s->objective != SP_OBJECTIVE_PROGRESSIVE) return now;
+    for (int r = 0; r <= round; r++)
+        now.ddim_timesteps /= s->solver_steps;
+    if (round > 0) now.guidance_w = 0;
+    return now;
+}

@@ -1,0 +1,182 @@
+/* Distillation objectives. One training step is one graph: form z_s, let the teacher solve the
+ * sub-path, form the student's input and target, compare. All that differs between objectives,
+ * sigma forms, parameterisations and gamma conditionings is the numbers in front of the tensors,
+ * which sp_subpath_coefficients works out in double precision, and two questions that change the
+ * graph: is the teacher guided, and does the target ask the average network.
+ *
+ * Symbols are those of the papers: s start, e end of the sub-path, gamma the position on it, rho =
+ * alpha_s/alpha_e, u where prediction and target are compared. With x0 and eps the two estimates of
+ * one evaluation, f(z, t -> u) = alpha_u x0(z, t) + sigma_u eps(z, t) is a DDIM step from t to u
+ * and the identity at u = t.
+ *
+ *   splam        p = f(z_gamma, s -> clean), target f_average(z_e, e -> clean), both with c_skip and
+ *                c_out (Xu et al. 2024)
+ *   lcm          splam with gamma = 1 (Luo et al. 2023)
+ *   pcm          p = f(z_s, s -> u), target f_average(z_e, e -> u): u is the lower edge of the phase
+ *                that s lies in, of P equal ones, rint(p T/P) - 1 for p = 1..P-1, and 0. An edge
+ *                belongs to the phase below, and e is never below u. The edges are the timesteps of
+ *                DDIM with trailing spacing in P steps (Wang et al. 2024)
+ *   tcd          the same with u drawn uniformly from 0..e (Zheng et al. 2024)
+ *   progressive  p = x0(z_s, s), target the clean latent with which one DDIM step from z_s to e ends
+ *                where n steps of the teacher end:
+ *                  x = (z_e - (sigma_e/sigma_s) z_s) / (alpha_e - (sigma_e/sigma_s) alpha_s),
+ *                both times sqrt(max(alpha_s^2/sigma_s^2, 1)), so that l2 has the truncated SNR
+ *                weight. Round r = 0..R-1 has N = M/n^(r+1) starts rint(i T/N) - 1, i = 1..N, the
+ *                last end being 0; the teacher steps over the grid of nN. Its teacher is the student
+ *                of round r - 1, without guidance, which the first round distils
+ *                (Salimans & Ho 2022) */
+#ifndef SP_DISTILL_OBJECTIVE_H
+#define SP_DISTILL_OBJECTIVE_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/random.h"
+#include "diffusion/schedule.h"
+#include "graph/plan.h"
+#include "models/guidance.h"
+#include "checkpoints/lora.h"
+#include "ops/ops.h"
+
+#define SP_OBJECTIVE_LIST(X)                                                                       \
+    X(OBJECTIVE_SPLAM, "splam")                                                                    \
+    X(OBJECTIVE_LCM, "lcm")                                                                        \
+    X(OBJECTIVE_PCM, "pcm")                                                                        \
+    X(OBJECTIVE_TCD, "tcd")                                                                        \
+    X(OBJECTIVE_PROGRESSIVE, "progressive")
+#define SP_SIGMA_LIST(X) X(SIGMA_QUADRATIC, "quadratic") X(SIGMA_LINEAR, "linear")
+/* none: the student is not told, and is a network like its teacher. */
+#define SP_GAMMA_CONDITIONING_LIST(X)                                                              \
+    X(GAMMA_NONE, "none") X(GAMMA_EMBEDDING, "embedding") X(GAMMA_TIME, "time")
+#define X(name, text) SP_##name,
+typedef enum { SP_OBJECTIVE_LIST(X) SP_OBJECTIVE_COUNT } sp_objective;
+typedef enum { SP_SIGMA_LIST(X) SP_SIGMA_COUNT } sp_sigma_form;
+typedef enum { SP_GAMMA_CONDITIONING_LIST(X) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
+#undef X
+const char *sp_objective_name(sp_objective objective);
+const char *sp_sigma_name(sp_sigma_form sigma);
+const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning);
+/* SP_ARGUMENT, naming the choices, for any other text. */
+sp_status sp_objective_of(const char *name, sp_objective *out);
+sp_status sp_sigma_of(const char *name, sp_sigma_form *out);
+sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out);
+
+/* gamma is 1 with `one_probability`; else, with x = uniform^power in [0,1), x itself, or with a
+ * grid of N values (floor(N x) + 1)/N: one of 1/N, 2/N, ..., 1. A grid of 1 is gamma = 1. */
+typedef struct {
+    double one_probability;
+    double power; /* below 1 moves the draws towards 1 (1: uniform) */
+    int grid;     /* N; 0: none */
+} sp_gamma_distribution;
+double sp_gamma_draw(const sp_gamma_distribution *distribution, sp_random_key key);
+
+enum { SP_MAX_SOLVER_STEPS = 16 };
+
+/* What fixes the mathematics of a run. */
+typedef struct {
+    sp_objective objective;
+    sp_sigma_form sigma;                /* splam */
+    sp_gamma_conditioning conditioning; /* splam: embedding or time; the others: none */
+    sp_gamma_distribution gamma;        /* the others: a grid of 1 */
+    double guidance_w;  /* out = cond + w (cond - uncond); 0: one pass, no guidance */
+    int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above */
+    int skip;           /* K: e = max(s - K, 0); progressive: 0 */
+    int solver_steps;   /* n DDIM steps inside the sub-path, at s - round(j K/n) */
+    int phases;         /* P of pcm; the others: 0 */
+    int rounds;         /* R of progressive; the others: 1 */
+    sp_loss_options loss;
+} sp_objective_settings;
+
+/* The papers' settings: w = 8, M = 50, K = 20, n = 1, huber 1e-3; splam: quadratic, embedding,
+ * gamma uniform; pcm: 4 phases; progressive: 64 steps, halved in 4 rounds, l2. */
+sp_objective_settings sp_objective_defaults(sp_objective objective);
+/* SP_ARGUMENT, naming the flag, for settings that are out of range or that the objective has no use
+ * for. timesteps: T. */
+sp_status sp_objective_check(const sp_objective_settings *settings, int timesteps);
+/* SP_ARGUMENT: the flag says nothing to this objective and is for `used_by`. */
+sp_status sp_objective_useless(sp_objective objective, const char *flag, const char *used_by);
+/* How many steps a student is made for: P, M/n^R, or 0 where any number will do. */
+int sp_objective_distilled_steps(const sp_objective_settings *settings);
+/* False: the target is made of z_s and z_e alone. */
+bool sp_objective_asks_average(const sp_objective_settings *settings);
+
+/* The round 0..R-1 that training step 0..max_steps-1 belongs to, floor(step R/max_steps), and the
+ * first step of a round. */
+int sp_round_of_step(const sp_objective_settings *settings, int64_t step, int64_t max_steps);
+int64_t sp_round_begin(const sp_objective_settings *settings, int round, int64_t max_steps);
+/* The settings of one round: ddim_timesteps is N there, and guidance_w 0 after the first. What
+ * follows takes these. */
+sp_objective_settings sp_round_settings(const sp_objective_settings *settings, int round);
+
+/* One sample's sub-path. */
+typedef struct {
+    int start, end;
+    int point[SP_MAX_SOLVER_STEPS + 1]; /* the teacher's timesteps: start, ..., end */
+    int target;                         /* u */
+    double gamma;
+} sp_subpath;
+/* index in 0..M-1. gamma is 1 and tcd's u 0, for the caller to set. */
+sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
+                         int index);
+/* The draw of (seed, step, sample). */
+sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
+                           uint64_t seed, uint64_t step, uint64_t sample);
+
+/* Every number that the step's graph needs for one sample: (name, meaning). The names are the
+ * graph's inputs. */
+#define SP_COEFFICIENT_LIST(X)                                                                     \
+    X(start_clean)    /* z_s = . clean + */                                                        \
+    X(start_noise)    /*       . noise */                                                          \
+    X(target_start)   /* target = . z_s + */                                                       \
+    X(target_end)     /*          . z_e + the average's part */                                    \
+    X(position_start) /* z_g = gamma z_s + */                                                      \
+    X(position_end)   /*       (1 - gamma) rho z_e */                                              \
+    X(student_scale)  /* the network sees . z_g: 1, or 1/r when gamma is told by time */           \
+    X(student_timestep)                                                                            \
+    X(prediction_z) /* p = . z_g + */                                                              \
+    X(prediction_m) /*     . m */
+/* Where the target asks the average: */
+#define SP_AVERAGE_COEFFICIENT_LIST(X)                                                             \
+    X(target_timestep) /* at e */                                                                  \
+    X(target_m)        /* target += . m_average(z_e, e) */
+/* Once per DDIM step inside the sub-path: z' = solver_z z + solver_cond m_cond, and where the
+ * teacher is guided + solver_uncond m_uncond. */
+#define SP_SOLVER_COEFFICIENT_LIST(X) X(solver_timestep) X(solver_z) X(solver_cond)
+#define SP_GUIDED_COEFFICIENT_LIST(X) X(solver_uncond)
+
+typedef struct {
+#define X(name) double name;
+    SP_COEFFICIENT_LIST(X)
+    SP_AVERAGE_COEFFICIENT_LIST(X)
+#undef X
+#define X(name) double name[SP_MAX_SOLVER_STEPS];
+    SP_SOLVER_COEFFICIENT_LIST(X)
+    SP_GUIDED_COEFFICIENT_LIST(X)
+#undef X
+} sp_coefficients;
+sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
+                                        const sp_noise_schedule *schedule, sp_subpath path);
+
+/* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" and, with
+ * guidance, "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients that is in
+ * use, by its name ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student
+ * with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN),
+ * "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
+ * "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
+typedef struct {
+    int64_t batch, channels, height, width, context_length, context_dim;
+    const sp_unet_config *teacher, *student;
+    const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
+    const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
+                                     "teacher", with the adapters of sets "online" and "ema" */
+    bool trace;
+    bool accumulate;    /* gradients are added to the inputs of their names (sp_output_sum) */
+    uint64_t recompute; /* blocks of the online network, see sp_unet_options */
+} sp_step_shape;
+/* Whether the teacher runs without the prompt too; else "uncond" is no input. */
+bool sp_objective_is_guided(const sp_objective_settings *settings);
+sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
+                             sp_graph **out);
+/* Sets every coefficient input of a run from `batch` samples' coefficients. */
+sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings,
+                                        const sp_coefficients *samples, int64_t batch);
+
+#endif

@@ -1,0 +1,254 @@
+/* Writing a student's folder. */
+#include "distill/student_folder.h"
+#include <unistd.h>
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "diffusion/scheduler_config.h"
+#include "checkpoints/convert.h"
+#include "distill/student_readme.h"
+
+static sp_status save_unet(const sp_distill_options *o, const char *name,
+                           const sp_unet_config *config, const sp_weights *weights)
+{
+    char *folder = sp_path_join(o->output, name);
+    json_t *json = sp_unet_config_write(config);
+    sp_status status = folder && json
+                           ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32, NULL)
+                           : SP_MEMORY;
+    json_decref(json);
+    sp_free(folder);
+    return status;
+}
+
+/* The teacher's part as the folder `to`. */
+static sp_status write_part(const sp_model_folder *teacher, const char *name, const char *to)
+{
+    if (teacher->single) return sp_export_part(teacher, name, to);
+    char *from = sp_path_join(teacher->path, name);
+    sp_status status = from ? sp_copy_tree(from, to, NULL) : SP_MEMORY;
+    sp_free(from);
+    return status;
+}
+
+/* Written beside and renamed: half a text encoder must not look like one. */
+static sp_status replace_part(const sp_model_folder *teacher, const char *name, const char *to)
+{
+    char *beside = sp_format("%s.tmp-%ld", to, (long)getpid());
+    if (!beside) return SP_MEMORY;
+    sp_status status = write_part(teacher, name, beside);
+    status = status ? sp_give_up_folder(beside, status) : sp_replace_folder(beside, to);
+    sp_free(beside);
+    return status;
+}
+
+/* What the teacher has of it; recorded draws need no text encoder and no VAE. */
+static sp_status copy_part(const sp_distill_options *o, const sp_model_folder *teacher,
+                           const char *name)
+{
+    if (!sp_model_folder_has(teacher, name)) return SP_OK;
+    char *to = sp_path_join(o->output, name);
+    sp_status status = to ? replace_part(teacher, name, to) : SP_MEMORY;
+    sp_free(to);
+    return status;
+}
+
+sp_status sp_student_scheduler(const sp_objective_settings *objective,
+                               const sp_model_folder *teacher, json_t **out)
+{
+    static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end",
+                                       "beta_schedule", "prediction_type"};
+    int steps = sp_objective_distilled_steps(objective);
+    json_t *from = NULL;
+    *out =
+        steps
+            ? json_pack("{s:s, s:i, s:s, s:b}", "_class_name", "DDIMScheduler", "_distilled_steps",
+                        steps, "timestep_spacing", "trailing", "set_alpha_to_one", 0)
+            : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
+                        objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler" : "LCMScheduler",
+                        "original_inference_steps", objective->ddim_timesteps, "timestep_scaling",
+                        10.0, "timestep_spacing", "leading");
+    /* an offset of 1 is nothing to these timesteps, and without it diffusers warns */
+    json_t *more = json_pack("{s:s, s:b, s:b, s:i}", "_diffusers_version", "0.30.0", "clip_sample",
+                             0, "rescale_betas_zero_snr", 0, "steps_offset", 1);
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
+    sp_status status = *out && config && more && json_object_update(*out, more) == 0
+                           ? sp_scheduler_config_of(teacher, &from, config)
+                           : SP_MEMORY;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
+        json_t *value = json_object_get(from, kept[i]);
+        if (value && json_object_set(*out, kept[i], value)) status = SP_MEMORY;
+    }
+    sp_free(config);
+    json_decref(more);
+    json_decref(from);
+    if (status) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+static sp_status save_scheduler(const sp_distill_options *o, const json_t *scheduler)
+{
+    char *folder = sp_path_join(o->output, "scheduler");
+    char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
+    sp_status status = to ? sp_make_folders(folder) : SP_MEMORY;
+    if (!status) status = sp_json_save(to, scheduler);
+    sp_free(to);
+    sp_free(folder);
+    return status;
+}
+
+static sp_status save_json(const sp_distill_options *o, const char *name, const json_t *value)
+{
+    char *path = sp_path_join(o->output, name);
+    sp_status status = path && value ? sp_json_save(path, value) : SP_MEMORY;
+    sp_free(path);
+    return status;
+}
+
+/* The flags, and how to sample. */
+static sp_status save_settings(const sp_distill_options *o, const json_t *settings,
+                               const sp_scheduler_config *scheduler)
+{
+    sp_sampler_kind kind = sp_sampler_for(scheduler);
+    json_t *json = json_copy((json_t *)(uintptr_t)settings);
+    bool good =
+        json && json_object_set_new(json, "sampler", json_string(sp_sampler_name(kind))) == 0 &&
+        json_object_set_new(json, "steps", json_integer(sp_sampler_steps_for(scheduler, kind))) ==
+            0;
+    sp_status status = good ? save_json(o, "splam.json", json) : SP_MEMORY;
+    json_decref(json);
+    return status;
+}
+
+/* diffusers opens a component as the class that the index says. */
+static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student,
+                            const json_t *scheduler)
+{
+    char *path = sp_path_join(o->output, "vae/config.json");
+    json_t *vae = NULL;
+    sp_status status = path ? SP_OK : SP_MEMORY;
+    if (!status && sp_path_exists(path)) status = sp_json_load(path, &vae);
+    const char *vae_class = json_string_value(json_object_get(vae, "_class_name"));
+    json_t *index =
+        json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
+                  "_class_name", sp_student_pipeline_class(student), "_diffusers_version", "0.30.0",
+                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
+                  "diffusers", json_string_value(json_object_get(scheduler, "_class_name")),
+                  "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
+                  "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
+                  vae_class ? vae_class : "AutoencoderKL");
+    if (!status) status = save_json(o, "model_index.json", index);
+    json_decref(index);
+    json_decref(vae);
+    sp_free(path);
+    return status;
+}
+
+static sp_status save_teacher_parts(const sp_distill_options *o, const sp_model_folder *teacher)
+{
+    static const char *const parts[] = {"text_encoder", "tokenizer", "vae"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        SP_TRY(copy_part(o, teacher, parts[i]));
+    return SP_OK;
+}
+
+/* What diffusers and splam read to know how to sample. */
+static sp_status save_descriptions(const sp_distill_options *o, const sp_unet_config *student,
+                                   const json_t *settings, const json_t *scheduler)
+{
+    sp_scheduler_config *config = sp_alloc(sizeof *config);
+    sp_status status =
+        config ? sp_scheduler_config_read(scheduler, "the student's scheduler", config) : SP_MEMORY;
+    if (!status) status = save_scheduler(o, scheduler);
+    if (!status) status = save_settings(o, settings, config);
+    if (!status) status = sp_student_readme_save(o, student, config);
+    if (!status) status = save_index(o, student, scheduler);
+    sp_free(config);
+    return status;
+}
+
+sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
+                          const sp_weights *online, const sp_weights *ema, const json_t *settings)
+{
+    sp_model_folder teacher;
+    json_t *scheduler = NULL;
+    SP_TRY(save_unet(o, "unet", student, online));
+    SP_TRY(save_unet(o, "unet_ema", student, ema));
+    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
+    teacher.prediction = o->prediction;
+    sp_status status = save_teacher_parts(o, &teacher);
+    if (!status) status = sp_student_scheduler(&o->objective, &teacher, &scheduler);
+    if (!status) status = save_descriptions(o, student, settings, scheduler);
+    json_decref(scheduler);
+    sp_model_folder_close(&teacher);
+    return status;
+}
+
+/* ---- adapters ---- */
+
+static sp_status save_adapters(const sp_distill_options *o, const char *folder,
+                               const sp_unet_config *student, const sp_weights *base,
+                               const sp_weights *adapters)
+{
+    static const char *const names[] = {[SP_LORA_DIFFUSERS] = "pytorch_lora_weights.safetensors",
+                                        [SP_LORA_KOHYA] = "kohya.safetensors"};
+    char *inside = sp_path_join(o->output, folder);
+    sp_status status = inside ? sp_make_folders(inside) : SP_MEMORY;
+    for (int i = 0; i < 2 && !status; i++) {
+        char *path = sp_path_join(inside, names[i]);
+        status = path ? sp_lora_save(path, (sp_lora_naming)i, student, base, adapters, &o->lora)
+                      : SP_MEMORY;
+        sp_free(path);
+    }
+    sp_free(inside);
+    return status;
+}
+
+static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *student,
+                             const sp_weights *base, const sp_weights *online,
+                             const sp_weights *ema, const json_t *settings)
+{
+    sp_weights *merged = NULL, *merged_ema = NULL;
+    sp_status status = sp_lora_merged(sp_cpu_backend(), base, online, &o->lora, &merged);
+    if (!status) status = sp_lora_merged(sp_cpu_backend(), base, ema, &o->lora, &merged_ema);
+    if (!status) status = sp_student_save(o, student, merged, merged_ema, settings);
+    sp_weights_destroy(merged);
+    sp_weights_destroy(merged_ema);
+    return status;
+}
+
+/* What merged weights are sampled with is told by adapters' folders too. */
+static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_config *student,
+                                   const json_t *settings)
+{
+    sp_model_folder teacher;
+    json_t *json = NULL;
+    sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
+    if (!scheduler) return SP_MEMORY;
+    sp_status status = sp_model_folder_open(o->teacher, &teacher);
+    if (!status) {
+        teacher.prediction = o->prediction;
+        status = sp_student_scheduler(&o->objective, &teacher, &json);
+        sp_model_folder_close(&teacher);
+    }
+    if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", scheduler);
+    if (!status) status = save_settings(o, settings, scheduler);
+    if (!status) status = sp_student_readme_save(o, student, scheduler);
+    json_decref(json);
+    sp_free(scheduler);
+    return status;
+}
+
+sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *student,
+                           const sp_weights *base, const sp_weights *online, const sp_weights *ema,
+                           const json_t *settings)
+{
+    SP_TRY(save_adapters(o, ".", student, base, online));
+    SP_TRY(save_adapters(o, "ema", student, base, ema));
+    if (o->lora_merged) return save_merged(o, student, base, online, ema, settings);
+    return describe_adapters(o, student, settings);
+}

@@ -1,0 +1,136 @@
+/* The README.md in a student's folder. */
+#include "distill/student_readme.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "diffusion/sampler.h"
+
+typedef struct {
+    const sp_distill_options *options;
+    bool embedding, distilled; /* told gamma by cond_proj; made for one number of steps */
+    const char *pipeline, *sampler;
+    int steps;
+    const char *eta; /* further arguments in diffusers */
+    sp_string *text;
+} readme;
+
+const char *sp_student_pipeline_class(const sp_unet_config *student)
+{
+    return student->time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
+}
+
+static void add_head(const readme *r)
+{
+    char how[64];
+    snprintf(how, sizeof how, r->distilled ? "Made for %d steps" : "1 to 8 steps, %d by default",
+             r->steps);
+    sp_string_append_format(
+        r->text,
+        "# A few-step student\n\n"
+        "Distilled with splam, objective %s; `splam.json` has every setting. %s, sampler %s, no guidance (CFG 1): it is\n"
+        "distilled in.\n\n",
+        sp_objective_name(r->options->objective.objective), how, r->sampler);
+}
+
+static void add_image_line(const readme *r)
+{
+    sp_string_append_format(
+        r->text,
+        "    image = pipe(\"...\", num_inference_steps=%d, guidance_scale=1%s).images[0]\n\n",
+        r->steps, r->eta);
+}
+
+static void add_folder(const readme *r)
+{
+    sp_string_append_format(
+        r->text,
+        "    splam generate -m . -p \"...\" --steps %d\n\n"
+        "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n\n"
+        "In diffusers%s:\n\n"
+        "    pipe = diffusers.%s.from_pretrained(\".\")\n",
+        r->steps,
+        r->embedding ? " (say guidance_scale=1: the pipeline's default of 8.5 would be read as "
+                       "another position on the sub-path)"
+                     : "",
+        r->pipeline);
+    add_image_line(r);
+    if (r->embedding)
+        sp_string_append_format(
+            r->text,
+            "Programs that know nothing of `cond_proj` take the folded model, a plain UNet:\n\n"
+            "    splam convert -m . -o plain --fold-guidance    # diffusers' StableDiffusionPipeline\n");
+    else
+        sp_string_append_format(r->text, "As one file for ComfyUI and A1111:\n\n");
+    sp_string_append_format(
+        r->text,
+        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111; needs CLIP's own tokenizer\n",
+        r->embedding ? "--fold-guidance " : "");
+}
+
+/* The scheduler of these adapters over the teacher's. */
+static void add_lora_scheduler(const readme *r, sp_sampler_kind kind)
+{
+    if (r->distilled)
+        sp_string_append_format(
+            r->text,
+            "    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config,\n"
+            "        timestep_spacing=\"trailing\", set_alpha_to_one=False)\n");
+    else
+        sp_string_append_format(
+            r->text,
+            "    pipe.scheduler = diffusers.%s.from_config(pipe.scheduler.config, original_inference_steps=%d)\n",
+            kind == SP_SAMPLER_TCD ? "TCDScheduler" : "LCMScheduler",
+            r->options->objective.ddim_timesteps);
+}
+
+static void add_lora(const readme *r, sp_sampler_kind kind)
+{
+    sp_string_append_format(
+        r->text,
+        "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, `kohya.safetensors`\n"
+        "in those of A1111 and ComfyUI, and in `ema/` the same of their moving average.\n\n");
+    if (!r->distilled) /* the teacher's own scheduler has other timesteps */
+        sp_string_append_format(
+            r->text,
+            "    splam generate -m TEACHER --lora kohya.safetensors --sampler %s --guidance 1 --steps %d -p \"...\"\n",
+            r->sampler, r->steps);
+    sp_string_append_format(
+        r->text, "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n\n"
+                 "In diffusers:\n\n"
+                 "    pipe = diffusers.StableDiffusionPipeline.from_pretrained(TEACHER)\n");
+    add_lora_scheduler(r, kind);
+    sp_string_append_format(
+        r->text,
+        "    pipe.load_lora_weights(\".\", weight_name=\"pytorch_lora_weights.safetensors\")\n");
+    add_image_line(r);
+    sp_string_append_format(
+        r->text,
+        "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, CFG 1.\n\n");
+}
+
+sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_config *student,
+                                 const sp_scheduler_config *scheduler)
+{
+    sp_string text = {0};
+    sp_sampler_kind kind = sp_sampler_for(scheduler);
+    const readme r = {.options = o,
+                      .embedding = student->time_cond_dim > 0,
+                      .distilled = scheduler->distilled_steps > 0,
+                      .pipeline = sp_student_pipeline_class(student),
+                      .sampler = sp_sampler_name(kind),
+                      .steps = sp_sampler_steps_for(scheduler, kind),
+                      .eta = kind == SP_SAMPLER_TCD ? ", eta=0.3" : "",
+                      .text = &text};
+    add_head(&r);
+    if (o->lora.rank) add_lora(&r, kind);
+    if (o->lora_merged)
+        sp_string_append_format(&text,
+                                "This folder is the whole student too, adapters merged.\n\n");
+    if (!o->lora.rank || o->lora_merged) add_folder(&r);
+    char *path = sp_path_join(o->output, "README.md");
+    sp_status status =
+        path && !text.failed ? sp_write_file(path, text.data, text.length) : SP_MEMORY;
+    sp_free(path);
+    sp_string_free(&text);
+    return status;
+}

@@ -1,0 +1,197 @@
+/* Validation sheets. */
+#include "distill/validation.h"
+#include "base/memory.h"
+#include "image/sheet.h"
+#include "distill/student_folder.h"
+
+enum { SP_VALIDATION_ROWS = 6 };
+static const int step_counts[] = {1, 2, 4};
+
+/* A sheet being filled. */
+typedef struct {
+    const char *output, *title;
+    uint64_t seed;
+    sp_pipeline *pipeline;
+    sp_tensor contexts, uncond; /* [columns,L,D], [1,L,D] */
+    const char *captions[SP_VALIDATION_COLUMNS];
+    int rows, picture_width, picture_height;
+    int64_t columns, height, width; /* of the latent */
+    uint8_t *cells[SP_VALIDATION_ROWS * SP_VALIDATION_COLUMNS];
+} validation;
+
+static int64_t chosen(int64_t column, int64_t columns, int64_t count)
+{
+    return column * count / columns; /* evenly spread */
+}
+
+static sp_status draw_row(validation *v, int row, sp_denoise_request request)
+{
+    sp_philox_noise noise = {.seed = v->seed};
+    request.context = &v->contexts;
+    request.uncond = &v->uncond;
+    request.height = v->height;
+    request.width = v->width;
+    request.noise = sp_noise_philox(&noise);
+    sp_tensor latents = {0}, images = {0};
+    SP_TRY(sp_pipeline_denoise(v->pipeline, &request, NULL, &latents));
+    sp_status status = sp_pipeline_decode(v->pipeline, &latents, NULL, &images);
+    sp_tensor_free(&latents);
+    SP_TRY(status);
+    v->picture_height = (int)images.shape.dim[2];
+    v->picture_width = (int)images.shape.dim[3];
+    int64_t pixels = 3 * images.shape.dim[2] * images.shape.dim[3];
+    for (int64_t i = 0; i < v->columns && !status; i++) {
+        uint8_t **cell = &v->cells[row * v->columns + i];
+        *cell = sp_alloc((size_t)pixels);
+        if (*cell)
+            sp_rgb_from_float((const float *)images.data + i * pixels, v->picture_width,
+                              v->picture_height, *cell);
+        else
+            status = SP_MEMORY;
+    }
+    sp_tensor_free(&images);
+    return status;
+}
+
+static sp_status save_sheet(const validation *v, const char *const *labels, int64_t step)
+{
+    const sp_sheet sheet = {
+        .title = v->title,
+        .rows = v->rows,
+        .columns = (int)v->columns,
+        .picture_width = v->picture_width,
+        .picture_height = v->picture_height,
+        .pictures = (const uint8_t *const *)v->cells,
+        .row_labels = labels,
+        .column_captions = v->captions,
+    };
+    char *path = sp_format("%s/validation-%lld.png", v->output, (long long)step);
+    sp_status status = path ? sp_sheet_save(&sheet, path) : SP_MEMORY;
+    sp_free(path);
+    return status;
+}
+
+static void release(validation *v)
+{
+    for (size_t i = 0; i < sizeof v->cells / sizeof *v->cells; i++)
+        sp_free(v->cells[i]);
+    sp_tensor_free(&v->contexts);
+    sp_tensor_free(&v->uncond);
+}
+
+/* ---- students ---- */
+
+/* Captions of training samples, and the contexts that the feed has already. */
+static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
+{
+    const sp_latent_facts *facts = sp_latent_cache_facts(feed->cache);
+    int64_t count = facts->count, one = facts->context_length * facts->context_dim;
+    v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
+    v->height = facts->height;
+    v->width = facts->width;
+    SP_TRY(sp_tensor_create(
+        SP_F32, sp_shape_of(v->columns, facts->context_length, facts->context_dim), &v->contexts));
+    for (int64_t i = 0; i < v->columns; i++) {
+        int64_t k = chosen(i, v->columns, count);
+        v->captions[i] = sp_latent_cache_caption(feed->cache, k);
+        SP_TRY(sp_latent_cache_read(feed->cache, k, false, feed->moments,
+                                    (float *)v->contexts.data + i * one));
+    }
+    return SP_OK;
+}
+
+/* Adapters are merged for the pictures, one network at a time. */
+static sp_status set_student(validation *v, const sp_distill_options *o,
+                             const sp_unet_config *student, const sp_weights *weights,
+                             sp_weights **merged)
+{
+    sp_pipeline_release(v->pipeline);
+    sp_weights_destroy(*merged);
+    *merged = NULL;
+    if (!o->lora.rank) return sp_pipeline_set_unet(v->pipeline, student, weights);
+    SP_TRY(sp_lora_merged(v->pipeline->backend, v->pipeline->unet->weights, weights, &o->lora,
+                          merged));
+    return sp_pipeline_set_unet(v->pipeline, student, *merged);
+}
+
+static sp_status draw_student(validation *v, const sp_distill_options *o,
+                              const sp_scheduler_config *scheduler, const sp_unet_config *student,
+                              const sp_training_state *state)
+{
+    const sp_weights *weights[] = {state->online, state->ema};
+    static const char *const labels[] = {"online, 1 step",  "online, 2 steps",  "online, 4 steps",
+                                         "average, 1 step", "average, 2 steps", "average, 4 steps"};
+    sp_weights *merged = NULL;
+    sp_status status = SP_OK;
+    v->rows = SP_VALIDATION_ROWS;
+    for (int row = 0; row < v->rows && !status; row++) {
+        if (row % 3 == 0) status = set_student(v, o, student, weights[row / 3], &merged);
+        const sp_sampler_options sampler = {.kind = sp_sampler_for(scheduler),
+                                            .steps = step_counts[row % 3],
+                                            .eta = sp_default_eta};
+        if (!status)
+            status = draw_row(
+                v, row,
+                (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1});
+    }
+    if (!status) status = save_sheet(v, labels, state->step);
+    sp_pipeline_release(v->pipeline);
+    sp_weights_destroy(merged);
+    return status;
+}
+
+sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distill_feed *feed,
+                              const sp_unet_config *student, const sp_training_state *state)
+{
+    char title[64];
+    snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
+    validation v = {.output = options->output, .title = title, .seed = options->seed};
+    const sp_pipeline_options parts = {
+        .parts = SP_PART_VAE, .prediction = options->prediction, .storage = options->storage};
+    sp_scheduler_config scheduler;
+    json_t *json = NULL;
+    SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
+    sp_status status = sp_student_scheduler(&options->objective, &v.pipeline->folder, &json);
+    if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", &scheduler);
+    if (!status) status = take_prompts(&v, feed);
+    if (!status) status = draw_student(&v, options, &scheduler, student, state);
+    json_decref(json);
+    release(&v);
+    sp_pipeline_close(v.pipeline);
+    return status;
+}
+
+/* ---- teachers ---- */
+
+static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
+{
+    int64_t count = sp_dataset_training_count(dataset),
+            factor = v->pipeline->vae->config.vae.factor;
+    const char *empty = "";
+    v->rows = 1;
+    v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
+    v->height = v->width = sp_dataset_resolution(dataset) / factor;
+    for (int64_t i = 0; i < v->columns; i++)
+        v->captions[i] = sp_dataset_caption(
+            dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
+    SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->contexts));
+    SP_TRY(sp_pipeline_encode(v->pipeline, &empty, 1, &v->uncond));
+    const sp_sampler_options sampler = {.kind = SP_SAMPLER_DDIM, .steps = 25};
+    SP_TRY(draw_row(v, 0, (sp_denoise_request){.sampler = sampler, .guidance = 3}));
+    static const char *const labels[] = {"25 DDIM steps, guidance 3"};
+    return save_sheet(v, labels, step);
+}
+
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_dtype storage, uint64_t seed,
+                           int64_t step)
+{
+    char title[64];
+    snprintf(title, sizeof title, "Teacher after %lld steps", (long long)step);
+    validation v = {.output = output, .title = title, .seed = seed};
+    const sp_pipeline_options options = {.storage = storage};
+    sp_status status = sp_pipeline_open(output, &options, &v.pipeline);
+    if (!status) status = draw_teacher(&v, dataset, step);
+    release(&v);
+    sp_pipeline_close(v.pipeline);
+    return status;
+}

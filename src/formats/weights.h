@@ -1,0 +1,41 @@
+/* A weight set: named tensors of one model, either views into a mapped file or owned (trained)
+ * memory. */
+#ifndef SP_FORMATS_WEIGHTS_H
+#define SP_FORMATS_WEIGHTS_H
+#include "formats/safetensors.h"
+
+typedef struct sp_weights sp_weights;
+sp_status sp_weights_create(sp_weights **out);
+void sp_weights_destroy(sp_weights *weights); /* owned tensors too, not files; NULL is legal */
+/* Views of all tensors of a file (which must outlive the set). */
+sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file);
+/* Takes tensor (ownership of its data if tensor->owned, also on failure). A name already there is
+ * replaced. */
+sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor);
+/* SP_INTERNAL if there is none of that name. */
+sp_status sp_weights_remove(sp_weights *weights, const char *name);
+/* An owned copy of every tensor, converted to dtype. Mapped pages that it read are dropped, see
+ * sp_weights_drop. */
+sp_status sp_weights_copy(const sp_weights *weights, sp_dtype dtype, sp_weights **out);
+/* Says which file views among the tensors lie in; NULL: none does. It must outlive the set.
+ * sp_weights_add_file says so itself. */
+void sp_weights_set_file(sp_weights *weights, const sp_tensor_file *file);
+/* Lets the kernel take back the mapped pages of tensor `name`: the file holds them if they are read
+ * again. Does nothing to a tensor that is absent, owned, or outside the set's file. */
+void sp_weights_drop(const sp_weights *weights, const char *name);
+/* sp_tensor_file_check of the set's file, if it has one. */
+sp_status sp_weights_check(const sp_weights *weights);
+size_t sp_weights_count(const sp_weights *weights);
+const char *sp_weights_name(const sp_weights *weights, size_t index); /* order of adding */
+sp_tensor *sp_weights_at(const sp_weights *weights, size_t index);
+sp_tensor *sp_weights_find(const sp_weights *weights, const char *name); /* NULL when absent */
+size_t sp_weights_bytes(const sp_weights *weights);
+/* The dtype of `name` (F32 if absent); an sp_parameter_dtype for builders, context = the set. */
+sp_dtype sp_weights_dtype(void *weights, const char *name);
+/* F32, BF16, F16 and F8 tensors are stored as `dtype`, others as they are. callbacks (may be NULL) are asked between
+ * tensors and pieces of the file. */
+sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype dtype,
+                          const char *const (*metadata)[2], size_t metadata_count,
+                          const sp_callbacks *callbacks);
+
+#endif

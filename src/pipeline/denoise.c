@@ -1,0 +1,320 @@
+/* From noise to latents: the sampler's loop over a batch, both passes of classifier-free guidance
+ * in one run. */
+#include <string.h>
+#include "base/memory.h"
+#include "models/guidance.h"
+#include "pipeline/pipeline.h"
+
+/* Latent pixels of all samples of one batch; beyond this a batch gains nothing and costs memory. */
+enum { BATCH_PIXELS = 1 << 12 };
+
+bool sp_pipeline_is_guided(const sp_pipeline *p, double guidance)
+{
+    return guidance != 1 && !p->unet_config.time_cond_dim;
+}
+
+/* ---- the graph ---- */
+
+static sp_value *twice(sp_builder *b, sp_value *x)
+{
+    sp_value *pair[] = {x, x};
+    return sp_concat(b, 2, pair, 0);
+}
+
+/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; "context" [N,L,D], or [2N,L,D] with the
+ * unconditional half second and "cond", "uncond" [N] the weights of the two outputs; "told" [N,dim]
+ * for cond_proj. Output "m" [N,C,h,w]. */
+static void build_denoiser(sp_builder *b, const sp_unet_config *c, const int64_t *key)
+{
+    int64_t n = key[0], length = key[3];
+    bool guided = key[4];
+    sp_value *z =
+        sp_nchw_to_nhwc(b, sp_input(b, "latent", SP_F32,
+                                    sp_shape_of(n, c->in_channels, key[1], key[2]), SP_RATE_STEP));
+    sp_value *scaled[] = {sp_input(b, "scale", SP_F32, sp_shape_of(n), SP_RATE_STEP), z};
+    z = sp_sample_combine(b, 1, scaled);
+    sp_value *timestep = sp_input(b, "timestep", SP_F32, sp_shape_of(n), SP_RATE_STEP);
+    sp_value *context =
+        sp_input(b, "context", SP_F32, sp_shape_of(guided ? 2 * n : n, length, c->context_dim),
+                 SP_RATE_PROMPT);
+    sp_value *told = NULL;
+    if (c->time_cond_dim)
+        told = sp_input(b, "told", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT);
+    if (guided) {
+        z = twice(b, z);
+        timestep = twice(b, timestep);
+    }
+    sp_value *m = sp_unet(b, c, z, timestep, context, told);
+    if (guided) {
+        sp_value *terms[] = {
+            sp_input(b, "cond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
+            sp_input(b, "uncond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, n, n)};
+        m = sp_sample_combine(b, 2, terms);
+    }
+    sp_output(b, "m", sp_nhwc_to_nchw(b, m));
+}
+
+static sp_status make_builder(const sp_pipeline *p, const int64_t *key, sp_builder **out)
+{
+    SP_TRY(sp_builder_create(out));
+    /* The builder asks the weights for dtypes alone. */
+    sp_set_enter(*out, "unet", SP_RATE_RUN, sp_weights_dtype, (void *)(uintptr_t)p->unet_weights);
+    build_denoiser(*out, &p->unet_config, key);
+    return SP_OK;
+}
+
+sp_status sp_pipeline_plan_denoise(const sp_pipeline *p, const sp_denoise_shape *shape,
+                                   sp_plan_memory *out)
+{
+    const int64_t key[] = {shape->batch, shape->height, shape->width, shape->tokens, shape->guided};
+    sp_builder *b;
+    sp_plan *plan;
+    SP_TRY(make_builder(p, key, &b));
+    SP_TRY(sp_runner_plan(b, p->backend, p->storage, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
+/* The runner for (batch, height, width, tokens, guided): the one at hand if it fits. */
+static sp_status prepare(sp_pipeline *p, const int64_t *key)
+{
+    if (p->denoiser.run && memcmp(key, p->denoiser_key, sizeof p->denoiser_key) == 0) return SP_OK;
+    sp_runner_free(&p->denoiser);
+    sp_builder *b;
+    SP_TRY(make_builder(p, key, &b));
+    SP_TRY(sp_runner_create(b, p->backend, p->storage, &p->denoiser));
+    sp_status status = sp_run_bind(p->denoiser.run, "unet", p->unet_weights);
+    if (status) {
+        sp_runner_free(&p->denoiser);
+        return status;
+    }
+    memcpy(p->denoiser_key, key, sizeof p->denoiser_key);
+    return SP_OK;
+}
+
+/* ---- inputs ---- */
+
+static sp_status set_all(sp_run *run, const char *name, int64_t batch, double value)
+{
+    sp_tensor values = {0};
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), &values));
+    for (int64_t i = 0; i < batch; i++)
+        ((float *)values.data)[i] = (float)value;
+    sp_status status = sp_run_set_input(run, name, &values);
+    sp_tensor_free(&values);
+    return status;
+}
+
+/* Rows first.. of `from` into rows at.. of `to`; the last row of `from` stands for those beyond. */
+static void copy_rows(sp_tensor *to, int64_t at, int64_t count, const sp_tensor *from,
+                      int64_t first)
+{
+    int64_t rows = from->shape.dim[0];
+    size_t one = sp_tensor_bytes(from) / (size_t)rows;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t row = first + i < rows ? first + i : rows - 1;
+        memcpy((char *)to->data + (size_t)(at + i) * one,
+               (const char *)from->data + (size_t)row * one, one);
+    }
+}
+
+static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
+{
+    sp_run *run = p->denoiser.run;
+    int64_t dim = p->unet_config.time_cond_dim;
+    if (sp_pipeline_is_guided(p, guidance)) {
+        SP_TRY(set_all(run, "cond", batch, guidance));
+        return set_all(run, "uncond", batch, 1 - guidance);
+    }
+    if (!dim) return SP_OK;
+    sp_tensor told = {0};
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, dim), &told));
+    for (int64_t i = 0; i < batch; i++) /* the embedding of G - 1, which is 10 (1 - gamma) */
+        sp_gamma_embedding(1 - (guidance - 1) / 10, dim, (float *)told.data + i * dim);
+    sp_status status = sp_run_set_input(run, "told", &told);
+    sp_tensor_free(&told);
+    return status;
+}
+
+static sp_status set_prompts(sp_pipeline *p, const sp_denoise_request *r, int64_t first,
+                             int64_t batch)
+{
+    bool guided = sp_pipeline_is_guided(p, r->guidance);
+    sp_shape shape = r->context->shape;
+    shape.dim[0] = guided ? 2 * batch : batch;
+    sp_tensor context = {0};
+    SP_TRY(sp_tensor_create(SP_F32, shape, &context));
+    copy_rows(&context, 0, batch, r->context, first);
+    if (guided) copy_rows(&context, batch, batch, r->uncond, first);
+    sp_status status = sp_run_set_input(p->denoiser.run, "context", &context);
+    sp_tensor_free(&context);
+    return status ? status : set_guidance(p, r->guidance, batch);
+}
+
+/* ---- the loop ---- */
+
+typedef struct {
+    sp_tensor z, fresh;  /* [batch,C,h,w] */
+    sp_tensor kept;      /* [kept * batch,C,h,w], the sampler's */
+    int64_t done, total;          /* steps of batches, for the report */
+} denoise_state;
+
+static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count, int step,
+                      double scale, sp_tensor *out)
+{
+    int64_t one = sp_tensor_count(out) / out->shape.dim[0];
+    float *data = out->data;
+    for (int64_t i = 0; i < count; i++)
+        SP_TRY(r->noise.draw(r->noise.context, r->first_sample + first + i, step, data + i * one,
+                             one));
+    for (int64_t i = 0; i < count * one && scale != 1; i++)
+        data[i] = (float)(data[i] * scale);
+    return SP_OK;
+}
+
+/* z = initial_sigma noise + initial_image image. */
+static sp_status start(const sp_denoise_request *r, const sp_sampler *sampler, int64_t first,
+                       int64_t count, denoise_state *s)
+{
+    memset(s->z.data, 0, sp_tensor_bytes(&s->z));
+    SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
+    if (sampler->initial_image == 0) return SP_OK;
+    copy_rows(&s->fresh, 0, count, r->image, first); /* not in use before the first step */
+    int64_t elements = count * (sp_tensor_count(&s->z) / s->z.shape.dim[0]);
+    float *z = s->z.data;
+    const float *image = s->fresh.data;
+    for (int64_t i = 0; i < elements; i++)
+        z[i] = (float)(z[i] + sampler->initial_image * image[i]);
+    return SP_OK;
+}
+
+static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, denoise_state *s,
+                          const sp_callbacks *callbacks)
+{
+    const sp_sampler_step *step = &sampler->step[i];
+    sp_run *run = p->denoiser.run;
+    int64_t batch = s->z.shape.dim[0];
+    sp_tensor m = {0};
+    SP_TRY(sp_run_set_input(run, "latent", &s->z));
+    SP_TRY(set_all(run, "scale", batch, step->input_scale));
+    SP_TRY(set_all(run, "timestep", batch, step->timestep));
+    SP_TRY(sp_run_execute(run, callbacks));
+    SP_TRY(sp_run_get_output(run, "m", &m));
+    sp_sampler_advance(sampler, i, s->z.data, m.data, s->kept.data, s->fresh.data,
+                       sp_tensor_count(&s->z));
+    sp_tensor_free(&m);
+    return SP_OK;
+}
+
+/* Samples first..first+count-1; the rest of the batch is zeros that nobody looks at. */
+static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
+                               const sp_sampler *sampler, int64_t first, int64_t count,
+                               denoise_state *s, const sp_callbacks *callbacks)
+{
+    SP_TRY(start(r, sampler, first, count, s));
+    SP_TRY(set_prompts(p, r, first, s->z.shape.dim[0]));
+    for (int i = 0; i < sampler->count; i++) {
+        SP_TRY(sp_check_cancelled(callbacks));
+        if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
+        SP_TRY(run_step(p, sampler, i, s, callbacks));
+        sp_report(callbacks, "denoising", ++s->done, s->total, NULL);
+    }
+    return SP_OK;
+}
+
+static sp_status check_context(const sp_pipeline *p, const sp_tensor *context, const char *name)
+{
+    if (context && context->dtype == SP_F32 && context->shape.rank == 3 &&
+        context->shape.dim[0] > 0 && context->shape.dim[1] > 0 &&
+        context->shape.dim[2] == p->unet_config.context_dim)
+        return SP_OK;
+    return sp_fail(SP_SHAPE, "the %s is %s, expected F32 [N,L,%lld]", name,
+                   context ? sp_shape_text(context->shape) : "absent",
+                   (long long)p->unet_config.context_dim);
+}
+
+static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
+{
+    const sp_tensor *image = r->image;
+    if (r->sampler.strength == 0) return SP_OK;
+    if (!image) return sp_fail(SP_INTERNAL, "there is no picture to start from");
+    sp_shape expected =
+        sp_shape_of(image->shape.dim[0], p->unet_config.in_channels, r->height, r->width);
+    int64_t rows = image->shape.dim[0];
+    if (image->dtype == SP_F32 && sp_shape_equal(image->shape, expected) &&
+        (rows == 1 || rows == r->context->shape.dim[0]))
+        return SP_OK;
+    return sp_fail(SP_SHAPE, "the latents to start from are %s, expected F32 [1,%lld,%lld,%lld]",
+                   sp_shape_text(image->shape), (long long)expected.dim[1], (long long)r->height,
+                   (long long)r->width);
+}
+
+static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r)
+{
+    if (!p->unet_weights) return sp_fail(SP_INTERNAL, "the pipeline has no UNet");
+    if (r->height < 1 || r->width < 1)
+        return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width,
+                       (long long)r->height);
+    SP_TRY(check_context(p, r->context, "context"));
+    SP_TRY(check_image(p, r));
+    if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
+    SP_TRY(check_context(p, r->uncond, "unconditional context"));
+    int64_t rows = r->uncond->shape.dim[0];
+    if (r->uncond->shape.dim[1] != r->context->shape.dim[1] ||
+        (rows != 1 && rows != r->context->shape.dim[0]))
+        return sp_fail(SP_SHAPE, "the unconditional context %s does not go with the context %s",
+                       sp_shape_text(r->uncond->shape), sp_shape_text(r->context->shape));
+    return SP_OK;
+}
+
+int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most)
+{
+    int64_t area = height * width;
+    if (most <= 0) most = area < BATCH_PIXELS ? BATCH_PIXELS / area : 1;
+    int64_t batches = (samples + most - 1) / most;
+    return (samples + batches - 1) / batches;
+}
+
+static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
+                         const sp_callbacks *callbacks, sp_tensor *latents)
+{
+    int64_t count = r->context->shape.dim[0],
+            batch = sp_denoise_batch(count, r->height, r->width, r->batch);
+    const int64_t key[5] = {batch, r->height, r->width, r->context->shape.dim[1],
+                            sp_pipeline_is_guided(p, r->guidance)};
+    SP_TRY(prepare(p, key));
+    denoise_state s = {.total = (count + batch - 1) / batch * sampler->count};
+    sp_shape shape = sp_shape_of(batch, p->unet_config.in_channels, r->height, r->width);
+    sp_status status = sp_tensor_create(SP_F32, shape, &s.z);
+    if (!status) status = sp_tensor_create(SP_F32, shape, &s.fresh);
+    shape.dim[0] = batch * sampler->kept;
+    if (!status && sampler->kept) status = sp_tensor_create(SP_F32, shape, &s.kept);
+    shape.dim[0] = count;
+    if (!status) status = sp_tensor_create(SP_F32, shape, latents);
+    size_t one = sp_tensor_bytes(&s.z) / (size_t)batch;
+    sp_report(callbacks, "denoising", 0, s.total, NULL);
+    for (int64_t first = 0; first < count && !status; first += batch) {
+        int64_t n = count - first < batch ? count - first : batch;
+        status = denoise_batch(p, r, sampler, first, n, &s, callbacks);
+        if (!status) memcpy((char *)latents->data + (size_t)first * one, s.z.data, (size_t)n * one);
+    }
+    sp_tensor_free(&s.z);
+    sp_tensor_free(&s.kept);
+    sp_tensor_free(&s.fresh);
+    return status;
+}
+
+sp_status sp_pipeline_denoise(sp_pipeline *p, const sp_denoise_request *r,
+                              const sp_callbacks *callbacks, sp_tensor *latents)
+{
+    *latents = (sp_tensor){0};
+    sp_sampler sampler;
+    SP_TRY(check_request(p, r));
+    SP_TRY(sp_sampler_create(r->scheduler ? r->scheduler : &p->scheduler, &r->sampler, &sampler));
+    sp_status status = denoise(p, r, &sampler, callbacks, latents);
+    if (!status) status = sp_tensor_check_finite(latents, "the latents");
+    sp_sampler_free(&sampler);
+    if (status) sp_tensor_free(latents);
+    return status;
+}

@@ -1,0 +1,31 @@
+/* One component run once, from named tensors to named tensors in diffusers' names and layouts
+ * (NCHW). */
+#ifndef SP_PIPELINE_FORWARD_H
+#define SP_PIPELINE_FORWARD_H
+#include "graph/backend.h"
+#include "formats/safetensors.h"
+
+#define SP_FORWARD_MAX_OUTPUTS 2
+typedef struct {
+    int count;
+    struct {
+        const char *name; /* a constant */
+        sp_tensor tensor; /* owned, f32 */
+    } item[SP_FORWARD_MAX_OUTPUTS];
+} sp_named_outputs;
+void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
+
+/* component, inputs -> outputs:
+ *   unet          sample [N,C,H,W], timestep [N] (whole or float), encoder_hidden_states [N,L,D],
+ *                 optional timestep_cond [N,dim] (absent: cond_proj is skipped) -> sample
+ *   vae-encoder   image [N,3,H,W] -> mean, logvar (a tiny VAE: mean)
+ *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image
+ *   text-encoder  input_ids [N,L] -> last_hidden_state
+ * `path` is a model folder or the component's own. precision: SP_F32 or SP_BF16. A missing or extra
+ * tensor, a wrong shape, type or token id is one sentence naming the tensor. On failure `out` holds
+ * nothing. */
+sp_status sp_component_forward(const char *path, const char *component,
+                               const sp_tensor_file *inputs, sp_dtype precision,
+                               sp_backend *backend, sp_named_outputs *out);
+
+#endif

@@ -1,0 +1,137 @@
+/* A latent diffusion model put together: prompts to contexts, noise to latents, latents to
+ * pictures. */
+#ifndef SP_PIPELINE_PIPELINE_H
+#define SP_PIPELINE_PIPELINE_H
+#include "diffusion/noise.h"
+#include "diffusion/sampler.h"
+#include "checkpoints/lora.h"
+#include "checkpoints/model_folder.h"
+#include "models/runner.h"
+#include "pipeline/vae_run.h"
+#include "text/tokenizer.h"
+
+enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
+
+typedef struct {
+    unsigned parts;   /* what to open, SP_PART_*; 0: all. The scheduler always is */
+    const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    const char *prediction; /* what the UNet predicts, known better than the model tells; NULL: as it tells */
+    const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
+    const sp_lora_source *loras; /* merged into UNet and text encoder */
+    size_t lora_count;
+    sp_backend *backend; /* NULL: the CPU's */
+    sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
+    int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */
+    const sp_callbacks *callbacks; /* asked while adapters are merged and prompts encoded; may be NULL. Their context
+                                      must outlive the pipeline */
+} sp_pipeline_options;
+
+/* Read freely; changed by the functions below alone. Not for several threads at once. */
+typedef struct {
+    sp_model_folder folder;
+    sp_component *unet, *vae, *text_encoder; /* NULL: not opened */
+    sp_tokenizer *tokenizer;
+    sp_scheduler_config scheduler;
+    sp_backend *backend;
+    sp_dtype storage;
+    int clip_skip;
+    sp_callbacks callbacks; /* of opening */
+    int64_t vae_tile; /* sp_pipeline_set_vae_tile; 0 at first */
+    sp_unet_config unet_config; /* of the network in use */
+    const sp_weights *unet_weights;
+    sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
+    int64_t denoiser_key[5];
+    bool keeps; /* sp_pipeline_keep */
+    sp_runner text; /* made for `text_key`: batch, layers left out */
+    int64_t text_key[2];
+    sp_vae_ready vae_ready;
+} sp_pipeline;
+
+/* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,
+ * and parts that do not fit together (the text encoder's width and the UNet's context, the latent
+ * channels of UNet and VAE), are one sentence. */
+sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
+                           sp_pipeline **out);
+void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */
+/* Closes the VAE or the text encoder, of SP_PART_*, when it has done its work. */
+void sp_pipeline_close_parts(sp_pipeline *pipeline, unsigned parts);
+
+/* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline
+ * or the next such call. weights NULL: the folder's own again. Call it again when the weights have
+ * changed. */
+sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config,
+                               const sp_weights *weights);
+/* Pictures that are larger than `tile` pixels go through the VAE in tiles of this side from here on, see vae_run.h; 0:
+ * none do. SP_ARGUMENT unless it is a multiple of sp_vae_tile_unit. */
+sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);
+/* Gives back the denoiser's memory until it is needed again. */
+void sp_pipeline_release(sp_pipeline *pipeline);
+/* Whether text encoder and VAE stay planned and packed after a call that used them, for the next one
+ * of the same sizes, or give back their memory, as they do at first. */
+void sp_pipeline_keep(sp_pipeline *pipeline, bool keep);
+
+/* Contexts of `count` prompts, new tensor [count,L,D] f32, L the tokenizer's length. */
+sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,
+                             sp_tensor *contexts);
+/* The context of a negative prompt ("" where there is none), new tensor [1,L,D]. Layers are never
+ * left out of it, as in diffusers, whatever clip_skip says. */
+sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt,
+                                      sp_tensor *context);
+
+typedef struct {
+    sp_sampler_options sampler;
+    const sp_scheduler_config *scheduler; /* NULL: the model's own */
+    double guidance; /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with
+                        cond_proj is told G - 1 instead, in one pass */
+    const sp_tensor *context; /* [N,L,D] f32 */
+    const sp_tensor *uncond; /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
+    const sp_tensor *image; /* what a sampler with a strength starts from: clean latents as the UNet
+                               sees them, [1,C,height,width] or [N,...] f32 */
+    int64_t height, width;  /* of the latent */
+    sp_noise noise;
+    int64_t first_sample; /* what `noise` calls the first of the N samples; the others follow */
+    int64_t batch;        /* at most so many at once; 0: by size */
+} sp_denoise_request;
+
+/* What the memory of denoising depends on. */
+typedef struct {
+    int64_t batch, height, width; /* samples at once; of the latent */
+    int64_t tokens;               /* of a prompt's context */
+    bool guided;                  /* two passes */
+} sp_denoise_shape;
+/* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */
+int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most);
+
+/* True if the request takes two passes a step, and so needs `uncond`. */
+bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
+
+/* *latents: new [N,C,height,width] f32, as the VAE takes them times its scaling factor. Reports one
+ * unit per step of a batch, "denoising". The same numbers for any thread count. SP_NUMERIC if the
+ * latents are not finite, SP_CANCELLED, SP_ARGUMENT, SP_SHAPE. */
+sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request,
+                              const sp_callbacks *callbacks, sp_tensor *latents);
+
+/* What the VAE makes of pictures [N,3,H,W] in [-1,1]: new [N,2C,h,w] f32, the posterior's mean and
+ * log variance, unscaled; of an AutoencoderTiny [N,C,h,w], the latents. */
+sp_status sp_pipeline_encode_pictures(sp_pipeline *pipeline, const sp_tensor *pictures,
+                                      const sp_callbacks *callbacks, sp_tensor *posterior);
+/* `count` latents from the posterior of one picture [1,2C,h,w], new [count,C,h,w], as the UNet sees
+ * them: scaling factor * (mean + deviation * noise). noise NULL, or [1,C,h,w]: the mean; else it is
+ * asked for SP_NOISE_POSTERIOR of the samples from first_sample on. */
+sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor *posterior,
+                                   const sp_noise *noise, int64_t first_sample, int64_t count,
+                                   sp_tensor *latents);
+
+/* The memory that a run of a part takes, known before it: of the text encoder for so many prompts;
+ * of the denoiser; of a half of the VAE for an input of shape `in`, in tiles or not by vae_tile. */
+sp_status sp_pipeline_plan_text(const sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);
+sp_status sp_pipeline_plan_denoise(const sp_pipeline *pipeline, const sp_denoise_shape *shape,
+                                   sp_plan_memory *out);
+sp_status sp_pipeline_plan_vae(const sp_pipeline *pipeline, sp_vae_half half, sp_shape in,
+                               sp_plan_memory *out);
+
+/* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */
+sp_status sp_pipeline_decode(sp_pipeline *pipeline, const sp_tensor *latents,
+                             const sp_callbacks *callbacks, sp_tensor *images);
+
+#endif

@@ -1,0 +1,210 @@
+/* One half of an autoencoder on all of a tensor, in batches or in tiles. */
+#include "pipeline/vae_run.h"
+#include <math.h>
+#include <string.h>
+#include "pipeline/vae_tiles.h"
+
+/* Pixels of all pictures of one batch: beyond this a batch gains nothing and costs memory. */
+enum { BATCH_PIXELS = 1 << 16 };
+/* Smaller tiles are mostly overlap and see too little. */
+enum { LEAST_TILE = 256, USUAL_TILE = 512 };
+
+static sp_value *posterior(sp_builder *b, const sp_vae_config *config, sp_value *image)
+{
+    sp_vae_moments m = sp_vae_encode(b, config, image);
+    sp_value *both[] = {m.mean, m.logvar};
+    return m.logvar ? sp_concat(b, 2, both, -1) : m.mean;
+}
+
+static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shape in,
+                              sp_builder **out)
+{
+    const sp_vae_config *config = &vae->config.vae;
+    double scale = config->scaling_factor;
+    sp_builder *b;
+    SP_TRY(sp_builder_create(&b));
+    sp_set_enter(b, "vae", SP_RATE_RUN, sp_weights_dtype, vae->weights);
+    sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP)), *y;
+    if (half == SP_VAE_DECODE)
+        y = sp_vae_decode(b, config, sp_affine(b, x, 1 / scale, 0));
+    else if (half == SP_VAE_POSTERIOR)
+        y = posterior(b, config, x);
+    else
+        y = sp_affine(b, sp_vae_encode(b, config, x).mean, scale, 0);
+    sp_output(b, "out", sp_nhwc_to_nchw(b, y));
+    *out = b;
+    return SP_OK;
+}
+
+sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
+                               sp_backend *backend, sp_dtype storage, sp_runner *out)
+{
+    sp_builder *b;
+    *out = (sp_runner){0};
+    SP_TRY(make_builder(vae, half, in, &b));
+    SP_TRY(sp_runner_create(b, backend, storage, out));
+    sp_status status = sp_run_bind(out->run, "vae", vae->weights);
+    if (status != SP_OK) sp_runner_free(out);
+    return status;
+}
+
+sp_status sp_vae_make_ready(const sp_component *vae, sp_vae_half half, sp_shape in,
+                            sp_backend *backend, sp_dtype storage, sp_vae_ready *ready)
+{
+    if (ready->runner.run && ready->half == half && sp_shape_equal(ready->in, in)) return SP_OK;
+    sp_vae_ready_free(ready);
+    ready->half = half;
+    ready->in = in;
+    return sp_vae_runner_create(vae, half, in, backend, storage, &ready->runner);
+}
+
+void sp_vae_ready_free(sp_vae_ready *ready)
+{
+    sp_runner_free(&ready->runner);
+    *ready = (sp_vae_ready){0};
+}
+
+sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
+                     sp_tensor *out)
+{
+    SP_TRY(sp_run_set_input(runner->run, "in", in));
+    SP_TRY(sp_run_execute(runner->run, callbacks));
+    return sp_run_get_output(runner->run, "out", out);
+}
+
+void sp_vae_draw(double scale, const float *mean, const float *logvar, const float *noise,
+                 int64_t count, float *latent)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double away = logvar && noise ? exp(0.5 * (double)logvar[i]) * (double)noise[i] : 0;
+        latent[i] = (float)(scale * ((double)mean[i] + away));
+    }
+}
+
+int64_t sp_vae_batch(int64_t height, int64_t width)
+{
+    int64_t pixels = height * width;
+    return pixels > 0 && pixels < BATCH_PIXELS ? BATCH_PIXELS / pixels : 1;
+}
+
+/* ---- all of a tensor ---- */
+
+/* Inputs first..first+n-1 of `in`, which fill `batch` up to what it held before. */
+static sp_status run_batch(sp_runner *runner, const sp_tensor *in, int64_t first, int64_t n,
+                           sp_tensor *batch, const sp_callbacks *callbacks, sp_tensor *out)
+{
+    int64_t rows = batch->shape.dim[0];
+    size_t from = sp_tensor_bytes(batch) / (size_t)rows;
+    sp_tensor result = {0};
+    memcpy(batch->data, (const char *)in->data + (size_t)first * from, (size_t)n * from);
+    SP_TRY(sp_vae_run(runner, batch, callbacks, &result));
+    sp_status status = SP_OK;
+    if (!out->data) {
+        sp_shape shape = result.shape;
+        shape.dim[0] = in->shape.dim[0];
+        status = sp_tensor_create(SP_F32, shape, out);
+    }
+    size_t to = sp_tensor_bytes(&result) / (size_t)rows;
+    if (!status) memcpy((char *)out->data + (size_t)first * to, result.data, (size_t)n * to);
+    sp_tensor_free(&result);
+    return status;
+}
+
+static int64_t batch_of(const sp_vae_config *config, sp_vae_half half, sp_shape in)
+{
+    int64_t factor = half == SP_VAE_DECODE ? config->factor : 1;
+    int64_t batch = sp_vae_batch(factor * in.dim[2], factor * in.dim[3]);
+    return batch < in.dim[0] ? batch : in.dim[0];
+}
+
+static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp_tensor *in,
+                             const sp_vae_settings *settings, const sp_callbacks *callbacks,
+                             sp_tensor *out)
+{
+    const char *task = half == SP_VAE_DECODE ? "decoding pictures" : "encoding pictures";
+    sp_shape shape = in->shape;
+    int64_t count = shape.dim[0], batch = batch_of(&vae->config.vae, half, shape);
+    sp_vae_ready own = {0}, *ready = settings->ready ? settings->ready : &own;
+    sp_tensor rows = {0};
+    shape.dim[0] = batch;
+    sp_report(callbacks, task, 0, count, NULL);
+    sp_status status = sp_tensor_create(SP_F32, shape, &rows);
+    if (!status)
+        status = sp_vae_make_ready(vae, half, shape, settings->backend, settings->storage, ready);
+    for (int64_t first = 0; first < count && !status; first += batch) {
+        int64_t n = count - first < batch ? count - first : batch;
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = run_batch(&ready->runner, in, first, n, &rows, callbacks, out);
+        if (!status) sp_report(callbacks, task, first + n, count, NULL);
+    }
+    sp_vae_ready_free(&own);
+    sp_tensor_free(&rows);
+    return status;
+}
+
+static bool in_tiles(const sp_vae_config *config, sp_vae_half half, sp_shape in, int64_t tile)
+{
+    int64_t side = sp_vae_input_tile(config, half, tile);
+    return tile > 0 && (in.dim[2] > side || in.dim[3] > side);
+}
+
+static sp_status check_input(const sp_vae_config *config, sp_vae_half half, sp_shape in,
+                             sp_dtype dtype, int64_t tile)
+{
+    if (in.rank != 4 || in.dim[0] < 1 || in.dim[2] < 1 || in.dim[3] < 1 || dtype != SP_F32)
+        return sp_fail(SP_SHAPE, "%s %s must be F32 [N,C,H,W]",
+                       half == SP_VAE_DECODE ? "latents to decode" : "pictures to encode",
+                       sp_shape_text(in));
+    if (tile % sp_vae_tile_unit(config) || tile < 0)
+        return sp_fail(SP_ARGUMENT, "a tile of %lld pixels is not a multiple of %lld",
+                       (long long)tile, (long long)sp_vae_tile_unit(config));
+    if (half != SP_VAE_DECODE && in_tiles(config, half, in, tile) &&
+        (in.dim[2] % config->factor || in.dim[3] % config->factor))
+        return sp_fail(SP_SHAPE,
+                       "pictures %s to encode in tiles must have multiples of %lld pixels",
+                       sp_shape_text(in), (long long)config->factor);
+    return SP_OK;
+}
+
+sp_status sp_vae_run_all(const sp_component *vae, sp_vae_half half, const sp_tensor *in,
+                         const sp_vae_settings *settings, const sp_callbacks *callbacks,
+                         sp_tensor *out)
+{
+    const sp_vae_config *config = &vae->config.vae;
+    *out = (sp_tensor){0};
+    SP_TRY(check_input(config, half, in->shape, in->dtype, settings->tile));
+    sp_status status = in_tiles(config, half, in->shape, settings->tile)
+                           ? sp_vae_run_tiles(vae, half, in, settings, callbacks, out)
+                           : run_batches(vae, half, in, settings, callbacks, out);
+    if (status) sp_tensor_free(out);
+    return status;
+}
+
+sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in,
+                          const sp_vae_settings *settings, sp_plan_memory *out)
+{
+    const sp_vae_config *config = &vae->config.vae;
+    sp_builder *b;
+    sp_plan *plan;
+    SP_TRY(check_input(config, half, in, SP_F32, settings->tile));
+    if (in_tiles(config, half, in, settings->tile)) {
+        int64_t side = sp_vae_input_tile(config, half, settings->tile);
+        in.dim[0] = 1;
+        in.dim[2] = in.dim[2] < side ? in.dim[2] : side;
+        in.dim[3] = in.dim[3] < side ? in.dim[3] : side;
+    } else {
+        in.dim[0] = batch_of(config, half, in);
+    }
+    SP_TRY(make_builder(vae, half, in, &b));
+    SP_TRY(sp_runner_plan(b, settings->backend, settings->storage, &plan));
+    *out = sp_plan_get_memory(plan);
+    sp_plan_destroy(plan);
+    return SP_OK;
+}
+
+int64_t sp_vae_tile_side(const sp_vae_config *config)
+{
+    int64_t unit = sp_vae_tile_unit(config);
+    int64_t side = config->sample_size >= LEAST_TILE ? config->sample_size : USUAL_TILE;
+    return side > unit ? side / unit * unit : unit;
+}

@@ -1,0 +1,45 @@
+/* Rows as they are measured, with the pictures of the first prompts for a sheet. */
+#ifndef SP_REPORT_RESULTS_H
+#define SP_REPORT_RESULTS_H
+#include "base/memory.h"
+#include "base/output.h"
+#include "report/report.h"
+
+enum { SP_RESULTS_COLUMNS = 10, SP_RESULTS_ROWS = 64 };
+
+typedef struct {
+    const sp_evaluation *evaluation; /* not owned */
+    sp_row row[SP_RESULTS_ROWS];
+    size_t count;
+    sp_arena *arena; /* what follows, and the rows' names */
+    int columns, size;
+    const char *label[SP_RESULTS_ROWS + 1]; /* the real pictures come first */
+    const uint8_t *picture[(SP_RESULTS_ROWS + 1) * SP_RESULTS_COLUMNS];
+} sp_results;
+
+/* A new object with the row of real pictures; sp_results_destroy. */
+sp_status sp_results_create(const sp_evaluation *evaluation, sp_results **out);
+void sp_results_destroy(sp_results *results); /* NULL is legal */
+
+/* Draws and measures a row (sp_evaluation_row) and adds it; its task, which is copied, is its name
+ * on the sheet too. */
+sp_status sp_results_add(sp_results *results, const sp_contestant *contestant,
+                         const sp_row_request *request, const sp_callbacks *callbacks);
+
+/* Adds the teacher's row, which are the references of ode-error, DDIM at 50 steps
+ * (sp_ode_references); *references is new. */
+sp_status sp_results_add_teacher(sp_results *results, const sp_contestant *teacher, uint64_t seed,
+                                 double guidance_w, const char *cache,
+                                 const sp_callbacks *callbacks, sp_tensor *references);
+
+/* Claims FOLDER, before the work, for what sp_results_save writes. */
+sp_status sp_results_claim(const char *folder, sp_claim *out);
+
+/* Writes FOLDER/sheet.png (one line a row, one column a prompt; captions that were held out say
+ * so), report.json and report.html. Of `report` the caller fills in title, summary, settings,
+ * losses, guidance_w, seed and version; `began` is when the work did (sp_now). *table: the rows for
+ * a terminal, a new string (sp_free). */
+sp_status sp_results_save(const sp_results *results, const char *folder,
+                          sp_evaluation_report report, double began, char **table);
+
+#endif
