@@ -181,7 +181,7 @@ static sp_evaluation *choose(sp_dataset *emoji, int64_t count, uint64_t seed)
                                          "man astronaut: medium-dark skin tone", "red apple"};
     const sp_evaluation_options options = {.count = count,
                                            .seed = seed,
-                                           .metrics = 1u << SP_METRIC_ODE_ERROR,
+                                           .metrics = sp_metrics_all() & ~sp_metrics_without_references(),
                                            .wanted = wanted,
                                            .wanted_count = 4};
     sp_evaluation *e;
@@ -462,9 +462,42 @@ static void test_error_is_a_mean_of_squares(void **state)
     assert_status(sp_ode_error(&a, &b, &error), SP_SHAPE);
 }
 
+/* Names are asked for one by one and together, keys of columns are told apart, and what is not measured is NaN. */
+static void test_metrics_by_name(void **state)
+{
+    (void)state;
+    const sp_metric *metric, *owner = NULL;
+    sp_metric_set set, all = 0;
+    int columns = 0;
+    for (int i = 0; (metric = sp_metric_at(i)); i++) {
+        assert_ok(sp_metrics_parse(metric->name, &set));
+        assert_int_equal(set, 1u << i);
+        assert_int_equal((set & sp_metrics_without_references()) != 0, metric->features != NULL);
+        for (int k = 0; k < metric->column_count; k++, columns++) {
+            assert_ptr_equal(sp_column_at(columns, &owner), &metric->columns[k]);
+            assert_ptr_equal(owner, metric);
+            sp_scores scores = sp_scores_none();
+            assert_true(isnan(sp_score(&scores, metric->columns[k].key)));
+            scores.value[columns] = columns + 1;
+            assert_true(sp_score(&scores, metric->columns[k].key) == columns + 1);
+        }
+        all |= set;
+    }
+    assert_null(sp_column_at(columns, NULL));
+    assert_true(columns <= SP_COLUMNS_MAX);
+    assert_int_equal(all, sp_metrics_all());
+    assert_ok(sp_metrics_parse("hit,ode-error", &set));
+    assert_int_equal(set, 5);
+    assert_status(sp_metrics_parse("", &set), SP_ARGUMENT);
+    assert_status(sp_metrics_parse("hi", &set), SP_ARGUMENT);
+    assert_status(sp_metrics_parse("frechet,kid", &set), SP_ARGUMENT);
+    assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are ode-error, frechet and hit"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_metrics_by_name),
         cmocka_unit_test(test_frechet_without_memory),
         cmocka_unit_test(test_frechet_equals_numpy),
         cmocka_unit_test(test_frechet_of_a_shift),

@@ -381,8 +381,8 @@ typedef struct {
 } splam_eval_options;
 /* Draws the same prompts from the same noise with every model and judges them: ode-error, Frechet
  * distance of the autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit
- * rate. *table: the rows for a terminal (splam_free). SPLAM_UNSUPPORTED for the metrics fid, kid
- * and clip. */
+ * rate. *table: the rows for a terminal (splam_free). SPLAM_ARGUMENT, with a list, for
+ * metrics that there are not. */
 SPLAM_API splam_status splam_eval(const splam_eval_options *options,
                                   const splam_callbacks *callbacks, char **table);
 

@@ -100,7 +100,7 @@ static sp_status prepare(demo *d)
     const sp_evaluation_options evaluation = {
         .count = d->o->count || count < all ? count : all,
         .seed = d->o->seed,
-        .metrics = (1u << SP_METRIC_COUNT) - 1,
+        .metrics = sp_metrics_all(),
         .wanted = sp_demo_prompts,
         .wanted_count = SP_DEMO_SHEET_PROMPTS,
     };

@@ -14,7 +14,7 @@ typedef struct {
     const splam_eval_options *o;
     sp_callbacks callbacks;
     double began;
-    unsigned metrics;
+    sp_metric_set metrics;
     double guidance_w;  /* NaN: nobody said */
     sp_pipeline *judge; /* the teacher, or else the first model; open to the end */
     sp_dataset *dataset;
@@ -47,15 +47,15 @@ static sp_status check(evaluation_run *r)
     if (o->model_count < 1) return sp_fail(SP_ARGUMENT, "a model to measure is missing");
     if (!o->data) return sp_fail(SP_ARGUMENT, "a data set to measure on is missing");
     if (!o->output) return sp_fail(SP_ARGUMENT, "a folder to write the report to is missing");
-    const char *all = o->teacher ? "ode-error,frechet,hit" : "frechet,hit";
-    SP_TRY(sp_metrics_parse(o->metrics ? o->metrics : all, &r->metrics));
+    r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_without_references();
+    if (o->metrics) SP_TRY(sp_metrics_parse(o->metrics, &r->metrics));
     r->guidance_w = NAN;
     if (o->guidance_scale_w) r->guidance_w = *o->guidance_scale_w;
     if (o->guidance_scale_w && !(r->guidance_w >= 0 && r->guidance_w <= 1000))
         return sp_fail(SP_ARGUMENT, "guidance-scale-w %g is out of range: 0 to 1000", r->guidance_w);
     for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_w); i++)
         SP_TRY(read_guidance(o->models[i], &r->guidance_w));
-    if (!(r->metrics & (1u << SP_METRIC_ODE_ERROR))) return SP_OK;
+    if (!(r->metrics & ~sp_metrics_without_references())) return SP_OK;
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "ode-error needs the teacher's folder");
     if (!isfinite(r->guidance_w))
         return sp_fail(SP_ARGUMENT,
@@ -179,7 +179,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
     SP_TRY(sp_results_claim(o->output, &r->claim));
     SP_TRY(open_judge(r));
     SP_TRY(sp_results_create(r->evaluation, &r->results));
-    if (r->metrics & (1u << SP_METRIC_ODE_ERROR)) SP_TRY(teacher_row(r));
+    if (r->metrics & ~sp_metrics_without_references()) SP_TRY(teacher_row(r));
     for (size_t i = 0; i < o->model_count; i++)
         SP_TRY(model_rows(r, o->models[i]));
     const sp_evaluation_report report = {

@@ -6,43 +6,10 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "image/image.h"
-#include "eval/frechet.h"
-#include "eval/hit_rate.h"
 #include "eval/vae_features.h"
 #include "pipeline/vae_run.h"
 
 enum { CHUNK_PIXELS = 1 << 21 }; /* of the real pictures that are in memory at once */
-
-/* ---- metrics ---- */
-
-sp_status sp_metrics_parse(const char *text, unsigned *out)
-{
-    static const char *const names[] = {
-#define X(name, text) text,
-        SP_METRIC_LIST(X)
-#undef X
-    };
-    *out = 0;
-    for (const char *at = text; *at;) {
-        size_t length = strcspn(at, ",");
-        int found = -1;
-        for (int i = 0; i < SP_METRIC_COUNT; i++)
-            if (strlen(names[i]) == length && memcmp(at, names[i], length) == 0) found = i;
-        bool known = (length == 3 && memcmp(at, "fid", 3) == 0) ||
-                     (length == 3 && memcmp(at, "kid", 3) == 0) ||
-                     (length == 4 && memcmp(at, "clip", 4) == 0);
-        if (found < 0)
-            return sp_fail(
-                known ? SP_UNSUPPORTED : SP_ARGUMENT,
-                known ? "the metric \"%.*s\" is not supported; there are ode-error, "
-                        "frechet and hit"
-                      : "there is no metric \"%.*s\"; there are ode-error, frechet and hit",
-                (int)(length < 32 ? length : 32), at);
-        *out |= 1u << found;
-        at += length + (at[length] == ',');
-    }
-    return *out ? SP_OK : sp_fail(SP_ARGUMENT, "no metric is named");
-}
 
 /* ---- choosing ---- */
 
@@ -137,31 +104,44 @@ static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, fl
     return SP_OK;
 }
 
-/* Pools latents to rows first.. of both feature tables. */
-static sp_status keep_features(sp_tensor *hit, sp_tensor *frechet, int64_t first, int64_t total,
-                               const sp_tensor *latents)
+/* The features of `latents` by every metric of pictures, into rows first.. of its table of `total` rows. */
+static sp_status keep_features(const sp_evaluation *e, int64_t first, int64_t total, const sp_tensor *latents,
+                               sp_tensor tables[SP_METRICS_MAX])
 {
-    sp_tensor *tables[] = {hit, frechet};
-    const int64_t grids[] = {SP_HIT_GRID, SP_FRECHET_GRID};
-    for (int k = 0; k < 2; k++) {
-        sp_tensor pooled;
-        SP_TRY(sp_features_pool(latents, grids[k], &pooled));
-        int64_t width = pooled.shape.dim[1];
+    const sp_metric *metric;
+    for (int k = 0; (metric = sp_metric_at(k)); k++) {
+        sp_tensor features;
+        if (!(e->metrics & 1u << k) || !metric->features) continue;
+        SP_TRY(metric->features(latents, &features));
+        int64_t width = features.shape.dim[1];
         sp_status status = SP_OK;
-        if (!tables[k]->data)
-            status = sp_tensor_create(SP_F32, sp_shape_of(total, width), tables[k]);
+        if (!tables[k].data) status = sp_tensor_create(SP_F32, sp_shape_of(total, width), &tables[k]);
         if (!status)
-            memcpy((float *)tables[k]->data + first * width, pooled.data, sp_tensor_bytes(&pooled));
-        sp_tensor_free(&pooled);
+            memcpy((float *)tables[k].data + first * width, features.data, sp_tensor_bytes(&features));
+        sp_tensor_free(&features);
         SP_TRY(status);
     }
     return SP_OK;
 }
 
-/* Hits are looked for among all pictures; otherwise only the prompts' own are encoded. */
+static void free_features(sp_tensor tables[SP_METRICS_MAX])
+{
+    for (int k = 0; k < SP_METRICS_MAX; k++)
+        sp_tensor_free(&tables[k]);
+}
+
+/* If no metric looks among all pictures, only the prompts' own are encoded. */
 static bool looks_among_all(const sp_evaluation *e)
 {
-    return e->metrics & (1u << SP_METRIC_HIT);
+    const sp_metric *metric;
+    for (int k = 0; (metric = sp_metric_at(k)); k++)
+        if (e->metrics & 1u << k && metric->among_all) return true;
+    return false;
+}
+
+bool sp_evaluation_judges(const sp_evaluation *e)
+{
+    return e->metrics & sp_metrics_without_references();
 }
 
 static sp_status run_vae(const sp_evaluation *e, sp_vae_half half, const sp_tensor *in,
@@ -172,8 +152,7 @@ static sp_status run_vae(const sp_evaluation *e, sp_vae_half half, const sp_tens
 }
 
 /* Pictures first..first+n-1 of those that are looked among, in `images` [n,...]. */
-static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images, uint8_t *rgb,
-                              sp_tensor *frechet)
+static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images, uint8_t *rgb)
 {
     int64_t n = images->shape.dim[0], one = sp_tensor_count(images) / n;
     for (int64_t i = 0; i < n; i++) {
@@ -183,12 +162,12 @@ static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images
     }
     sp_tensor latents;
     SP_TRY(run_vae(e, SP_VAE_ENCODE, images, NULL, &latents));
-    sp_status status = keep_features(&e->hit_real, frechet, first, e->real_count, &latents);
+    sp_status status = keep_features(e, first, e->real_count, &latents, e->real);
     sp_tensor_free(&latents);
     return status;
 }
 
-static sp_status encode_real(sp_evaluation *e, sp_tensor *frechet, const sp_callbacks *callbacks)
+static sp_status encode_real(sp_evaluation *e, const sp_callbacks *callbacks)
 {
     int64_t size = sp_dataset_resolution(e->dataset), chunk = CHUNK_PIXELS / (size * size);
     if (chunk < 1) chunk = 1;
@@ -199,7 +178,7 @@ static sp_status encode_real(sp_evaluation *e, sp_tensor *frechet, const sp_call
         sp_tensor images = {0};
         status = sp_check_cancelled(callbacks);
         if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(n, 3, size, size), &images);
-        if (!status) status = encode_chunk(e, first, &images, rgb, frechet);
+        if (!status) status = encode_chunk(e, first, &images, rgb);
         sp_tensor_free(&images);
         sp_report(callbacks, "encoding real pictures", first + n, e->real_count, NULL);
     }
@@ -207,14 +186,17 @@ static sp_status encode_real(sp_evaluation *e, sp_tensor *frechet, const sp_call
     return status;
 }
 
-/* The rows of the prompts' own pictures. */
-static sp_status gather(const sp_evaluation *e, const sp_tensor *all, sp_tensor *out)
+/* The table of metric k without the rows that it does not look among. */
+static sp_status keep_own_rows(sp_evaluation *e, int k)
 {
+    sp_tensor own, *all = &e->real[k];
     int64_t width = all->shape.dim[1];
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(e->count, width), out));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(e->count, width), &own));
     for (int64_t i = 0; i < e->count; i++)
-        memcpy((float *)out->data + i * width, (const float *)all->data + e->place[i] * width,
+        memcpy((float *)own.data + i * width, (const float *)all->data + e->place[i] * width,
                (size_t)width * sizeof(float));
+    sp_tensor_free(all);
+    *all = own;
     return SP_OK;
 }
 
@@ -228,13 +210,13 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
         e->heldout[i] = sp_dataset_is_heldout(e->dataset, e->sample[i]);
         e->heldout_count += e->heldout[i];
     }
-    if (!(e->metrics & ~(1u << SP_METRIC_ODE_ERROR))) return SP_OK; /* nothing to compare with */
+    if (!sp_evaluation_judges(e)) return SP_OK;
     e->picture = sp_alloc_zero((size_t)e->real_count * sizeof *e->picture);
     if (!e->picture) return SP_MEMORY;
-    sp_tensor frechet = {0};
-    sp_status status = encode_real(e, &frechet, callbacks);
-    if (!status) status = gather(e, &frechet, &e->frechet_real);
-    sp_tensor_free(&frechet);
+    sp_status status = encode_real(e, callbacks);
+    const sp_metric *metric;
+    for (int k = 0; (metric = sp_metric_at(k)) && !status; k++)
+        if (e->real[k].data && !metric->among_all) status = keep_own_rows(e, k);
     return status;
 }
 
@@ -270,10 +252,10 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
     e->dataset = dataset;
     e->backend = backend;
     e->metrics = options->metrics;
-    e->ceiling = (sp_scores){NAN, NAN, NAN, NAN, NAN};
+    e->ceiling = sp_scores_none();
     sp_status status = choose_prompts(e, options);
     if (!status) status = prepare_real(e, callbacks);
-    if (!status && e->frechet_real.data) status = measure_ceiling(e);
+    if (!status && sp_evaluation_judges(e)) status = measure_ceiling(e);
     if (status) {
         sp_evaluation_destroy(e);
         return status;
@@ -290,8 +272,7 @@ void sp_evaluation_destroy(sp_evaluation *e)
     sp_free(e->prompt);
     sp_free(e->heldout);
     sp_free(e->picture);
-    sp_tensor_free(&e->hit_real);
-    sp_tensor_free(&e->frechet_real);
+    free_features(e->real);
     sp_free(e);
 }
 
@@ -302,40 +283,47 @@ sp_status sp_evaluation_real(const sp_evaluation *e, int64_t i, uint8_t *rgb)
 
 /* ---- judging ---- */
 
-static sp_status hit_scores(const sp_evaluation *e, const sp_tensor *hit, sp_scores *out)
+/* The columns of every metric asked for that looks at pictures, or at latents. */
+static sp_status score(const sp_evaluation *e, bool pictures, const sp_tensor features[SP_METRICS_MAX],
+                       const sp_tensor *latents, const sp_tensor *references, sp_scores *scores)
 {
-    int64_t *rank = sp_alloc((size_t)e->count * sizeof *rank);
-    if (!rank) return SP_MEMORY;
-    sp_status status = sp_caption_ranks(hit, &e->hit_real, e->picture, e->place, rank);
-    if (!status) {
-        out->hit1 = sp_hit_rate(rank, e->heldout, false, e->count, 1);
-        out->hit5 = sp_hit_rate(rank, e->heldout, false, e->count, 5);
-        out->hit1_heldout = sp_hit_rate(rank, e->heldout, true, e->count, 1);
-        out->hit5_heldout = sp_hit_rate(rank, e->heldout, true, e->count, 5);
+    const sp_metric *metric;
+    double *column = scores->value;
+    for (int k = 0; (metric = sp_metric_at(k)); column += metric->column_count, k++) {
+        if (!(e->metrics & 1u << k) || (metric->features != NULL) != pictures) continue;
+        const sp_measured measured = {.evaluation = e,
+                                      .features = pictures ? &features[k] : NULL,
+                                      .real = pictures ? &e->real[k] : NULL,
+                                      .latents = latents,
+                                      .references = references};
+        for (int i = 0; i < metric->column_count; i++)
+            column[i] = NAN;
+        SP_TRY(metric->score(&measured, column));
     }
-    sp_free(rank);
-    return status;
+    return SP_OK;
 }
 
-sp_status sp_evaluation_judge(const sp_evaluation *e, sp_tensor *images,
-                              const sp_callbacks *callbacks, sp_scores *out)
+sp_status sp_evaluation_judge(const sp_evaluation *e, sp_tensor *images, const sp_callbacks *callbacks,
+                              sp_scores *scores)
 {
-    *out = (sp_scores){NAN, NAN, NAN, NAN, NAN};
     sp_features_quantise(images);
-    if (!e->frechet_real.data) return SP_OK;
+    if (!sp_evaluation_judges(e)) return SP_OK;
     int64_t size = sp_dataset_resolution(e->dataset);
     if (!sp_shape_equal(images->shape, sp_shape_of(e->count, 3, size, size)))
         return sp_fail(SP_SHAPE, "pictures %s do not go with %lld prompts of %lld x %lld pixels",
                        sp_shape_text(images->shape), (long long)e->count, (long long)size,
                        (long long)size);
-    sp_tensor latents, hit = {0}, frechet = {0};
+    sp_tensor latents, features[SP_METRICS_MAX] = {0};
     SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
-    sp_status status = keep_features(&hit, &frechet, 0, e->count, &latents);
-    if (!status && e->metrics & (1u << SP_METRIC_FRECHET))
-        status = sp_frechet_distance(&frechet, &e->frechet_real, &out->frechet);
-    if (!status && e->metrics & (1u << SP_METRIC_HIT)) status = hit_scores(e, &hit, out);
+    sp_status status = keep_features(e, 0, e->count, &latents, features);
+    if (!status) status = score(e, true, features, NULL, NULL, scores);
     sp_tensor_free(&latents);
-    sp_tensor_free(&hit);
-    sp_tensor_free(&frechet);
+    free_features(features);
     return status;
+}
+
+sp_status sp_evaluation_judge_latents(const sp_evaluation *e, const sp_tensor *latents, const sp_tensor *references,
+                                      sp_scores *scores)
+{
+    return references ? score(e, false, NULL, latents, references, scores) : SP_OK;
 }

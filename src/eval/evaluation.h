@@ -3,34 +3,13 @@
 #ifndef SP_EVAL_EVALUATION_H
 #define SP_EVAL_EVALUATION_H
 #include "data/dataset.h"
+#include "eval/metric.h"
 #include "pipeline/pipeline.h"
-
-/* (metric, its name) */
-#define SP_METRIC_LIST(X)                                                                          \
-    X(ODE_ERROR, "ode-error") /* see eval/ode_error.h */                                           \
-    X(FRECHET, "frechet")     /* of 4 x 4 pooled latents of the judge's autoencoder */             \
-    X(HIT, "hit")             /* caption hit rate by 8 x 8 pooled latents */
-typedef enum {
-#define X(name, text) SP_METRIC_##name,
-    SP_METRIC_LIST(X)
-#undef X
-        SP_METRIC_COUNT
-} sp_metric;
-/* "ode-error,frechet" to a set of bits 1 << SP_METRIC_*. SP_UNSUPPORTED for fid, kid and clip,
- * SP_ARGUMENT for other words and for none. */
-sp_status sp_metrics_parse(const char *text, unsigned *out);
-
-/* NaN: not measured. Hit rates are shares, 0..1. */
-typedef struct {
-    double frechet;
-    double hit1, hit5;                 /* of captions seen in training */
-    double hit1_heldout, hit5_heldout; /* of captions held out */
-} sp_scores;
 
 typedef struct {
     int64_t count; /* prompts */
     uint64_t seed; /* of their choice */
-    unsigned metrics;
+    sp_metric_set metrics;
     /* Captions that come first if the data set has them, for a sheet. */
     const char *const *wanted;
     int64_t wanted_count;
@@ -38,22 +17,22 @@ typedef struct {
 
 /* The prompts are the wanted ones, then training captions, then held-out ones, of which there is
  * one in four if there are that many; drawn by the seed. Read freely. */
-typedef struct {
+struct sp_evaluation {
     const sp_component *vae; /* the judge; both outlive the evaluation */
     sp_dataset *dataset;
     sp_backend *backend;
-    unsigned metrics;
+    sp_metric_set metrics;
     int64_t count, heldout_count;
     int64_t *sample;        /* [count] of the data set */
     const char **prompt;    /* [count] its first caption */
     bool *heldout;          /* [count] */
-    int64_t real_count;     /* pictures that a hit is looked for among: all, if hits are measured */
+    int64_t real_count;     /* pictures that a hit is looked for among: all, if a metric looks
+                               among them */
     int64_t *place;         /* [count] where the prompt's own picture is among them */
     uint64_t *picture;      /* [real_count] equal for pictures of equal pixels */
-    sp_tensor hit_real;     /* [real_count,D] */
-    sp_tensor frechet_real; /* [count,F], of the prompts' own pictures */
-    sp_scores ceiling;      /* of the real pictures, after one way through the autoencoder */
-} sp_evaluation;
+    sp_tensor real[SP_METRICS_MAX]; /* features of real pictures, by metric: see sp_measured */
+    sp_scores ceiling;              /* of the real pictures, after one way through the autoencoder */
+};
 
 /* Encodes the real pictures. SP_ARGUMENT if there are fewer samples than prompts. */
 sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_backend *backend,
@@ -61,9 +40,16 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
                                sp_evaluation **out);
 void sp_evaluation_destroy(sp_evaluation *evaluation); /* NULL is legal */
 
-/* Judges pictures [count,3,H,W], one per prompt, which are rounded to 8 bits first, in place. */
+/* True if a metric of pictures is asked for, so that they are judged. */
+bool sp_evaluation_judges(const sp_evaluation *evaluation);
+
+/* Judges pictures [count,3,H,W], one per prompt, which are rounded to 8 bits first, in place: the columns of metrics
+ * of pictures in `scores`, of which the others stay. */
 sp_status sp_evaluation_judge(const sp_evaluation *evaluation, sp_tensor *images,
-                              const sp_callbacks *callbacks, sp_scores *out);
+                              const sp_callbacks *callbacks, sp_scores *scores);
+/* The columns of metrics of latents [count,C,h,w] likewise. references NULL: none is measured. */
+sp_status sp_evaluation_judge_latents(const sp_evaluation *evaluation, const sp_tensor *latents,
+                                      const sp_tensor *references, sp_scores *scores);
 
 /* The rgb [H,W,3] of prompt i's own picture. */
 sp_status sp_evaluation_real(const sp_evaluation *evaluation, int64_t i, uint8_t *rgb);
@@ -85,7 +71,6 @@ typedef struct {
     const char *model;   /* "teacher", "lcm", "splam", ...; a label, not owned */
     const char *sampler; /* "ddim" */
     int steps;
-    double ode_error; /* NaN: not measured */
     sp_scores scores;
     double seconds_per_image; /* drawing and decoding, in batches */
 } sp_row;
@@ -97,17 +82,17 @@ typedef struct {
     const sp_scheduler_config *scheduler; /* NULL: the model's own */
     double guidance;
     uint64_t seed;               /* prompt i has the Philox noise of seed + i */
-    const sp_tensor *references; /* of ode-error; NULL: it is not measured */
+    const sp_tensor *references; /* of metrics of latents; NULL: none is measured */
 } sp_row_request;
 
 /* Draws one picture per prompt and judges them: *row, and *images (may be NULL) new [count,3,H,W].
- * Where the sampler draws fresh noise, ode-error is taken from a second, deterministic run. */
+ * Where the sampler draws fresh noise, latents are judged from a second, deterministic run. */
 sp_status sp_evaluation_row(const sp_evaluation *evaluation, const sp_contestant *contestant,
                             const sp_row_request *request, const sp_callbacks *callbacks,
                             sp_row *row, sp_tensor *images);
 
-/* The row of latents that are there already, `seconds` having gone into them: a teacher's
- * references, say. */
+/* The pictures of latents that are there already, `seconds` having gone into them: judged into row->scores, in which
+ * the other columns stay. */
 sp_status sp_evaluation_row_of(const sp_evaluation *evaluation, const sp_contestant *contestant,
                                const sp_tensor *latents, double seconds,
                                const sp_callbacks *callbacks, sp_row *row, sp_tensor *images);

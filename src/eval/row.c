@@ -1,7 +1,5 @@
 /* One row: draw, time, decode, judge. */
 #include "eval/evaluation.h"
-#include <math.h>
-#include "eval/ode_error.h"
 #include "eval/task_name.h"
 #include "pipeline/vae_run.h"
 
@@ -71,14 +69,15 @@ sp_status sp_evaluation_row_of(const sp_evaluation *e, const sp_contestant *c,
     return status;
 }
 
-static sp_status ode_error(const sp_contestant *c, const sp_row_request *r,
-                           const sp_callbacks *callbacks, const sp_tensor *latents, double *out)
+/* Metrics of latents are of the deterministic chain. */
+static sp_status judge_chain(const sp_evaluation *e, const sp_contestant *c, const sp_row_request *r,
+                             const sp_callbacks *callbacks, const sp_tensor *latents, sp_scores *scores)
 {
     if (!r->references) return SP_OK;
-    if (!sp_sampler_draws(&r->sampler)) return sp_ode_error(latents, r->references, out);
+    if (!sp_sampler_draws(&r->sampler)) return sp_evaluation_judge_latents(e, latents, r->references, scores);
     sp_tensor chain;
     SP_TRY(draw(c, r, true, callbacks, &chain));
-    sp_status status = sp_ode_error(&chain, r->references, out);
+    sp_status status = sp_evaluation_judge_latents(e, &chain, r->references, scores);
     sp_tensor_free(&chain);
     return status;
 }
@@ -90,11 +89,11 @@ sp_status sp_evaluation_row(const sp_evaluation *e, const sp_contestant *c, cons
     *row = (sp_row){.model = r->model,
                     .sampler = sp_sampler_name(r->sampler.kind),
                     .steps = r->sampler.steps,
-                    .ode_error = NAN};
+                    .scores = sp_scores_none()};
     double began = sp_now();
     SP_TRY(draw(c, r, r->sampler.deterministic, callbacks, &latents));
     double seconds = sp_now() - began;
-    sp_status status = ode_error(c, r, callbacks, &latents, &row->ode_error);
+    sp_status status = judge_chain(e, c, r, callbacks, &latents, &row->scores);
     if (!status) status = sp_evaluation_row_of(e, c, &latents, seconds, callbacks, row, images);
     sp_tensor_free(&latents);
     return status;

@@ -68,26 +68,33 @@ static json_t *number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-static json_t *scores_object(const sp_scores *s)
+/* Adds the columns of all metrics, or of those that judge pictures. */
+static bool add_scores(json_t *object, const sp_scores *scores, bool of_latents_too)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "frechet", number(s->frechet), "hit1",
-                     number(s->hit1), "hit5", number(s->hit5), "hit1_heldout",
-                     number(s->hit1_heldout), "hit5_heldout", number(s->hit5_heldout));
+    const sp_metric_column *column;
+    const sp_metric *metric;
+    for (int i = 0; (column = sp_column_at(i, &metric)); i++)
+        if ((metric->features || of_latents_too) &&
+            json_object_set_new(object, column->key, number(scores->value[i])))
+            return false;
+    return object != NULL;
 }
 
 static json_t *row_object(const sp_row *row)
 {
     json_t *object =
-        json_pack("{s:s, s:s, s:i, s:o, s:o}", "model", row->model, "sampler", row->sampler,
-                  "steps", row->steps, "ode_error", number(row->ode_error), "seconds_per_image",
-                  number(row->seconds_per_image));
-    json_t *scores = scores_object(&row->scores);
-    if (object && scores && json_object_update(object, scores) == 0) {
-        json_decref(scores);
-        return object;
-    }
+        json_pack("{s:s, s:s, s:i, s:o}", "model", row->model, "sampler", row->sampler,
+                  "steps", row->steps, "seconds_per_image", number(row->seconds_per_image));
+    if (add_scores(object, &row->scores, true)) return object;
     json_decref(object);
-    json_decref(scores);
+    return NULL;
+}
+
+static json_t *ceiling_object(const sp_scores *scores)
+{
+    json_t *object = json_object();
+    if (add_scores(object, scores, false)) return object;
+    json_decref(object);
     return NULL;
 }
 
@@ -105,7 +112,7 @@ sp_status sp_report_save_json(const sp_evaluation_report *r, const char *folder)
         complete = json_array_append_new(rows, row_object(&r->rows[i])) == 0;
     json_t *report = json_pack(
         "{s:O*, s:o*, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:o, s:s}", "rows", rows, "ceiling",
-        scores_object(&e->ceiling), "features", features, "data", sp_dataset_spec(e->dataset),
+        ceiling_object(&e->ceiling), "features", features, "data", sp_dataset_spec(e->dataset),
         "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->heldout_count,
         "guidance_w", number(r->guidance_w), "seconds_total", r->seconds_total, "peak_rss_bytes",
         (json_int_t)r->peak_rss_bytes, "seed", sp_json_seed(r->seed), "version", r->version);
@@ -129,37 +136,49 @@ static void append_cell(sp_string *out, int width, int digits, double value)
         sp_string_append_format(out, "%*s", width, "-");
 }
 
-static void append_share(sp_string *out, int width, double share)
+static int width_of(const sp_metric_column *column)
 {
-    if (isfinite(share))
-        sp_string_append_format(out, "%*.1f%%", width - 1, 100 * share);
-    else
-        sp_string_append_format(out, "%*s", width, "-");
+    int width = (int)strlen(column->label) + 2;
+    return width < 8 ? 8 : width;
 }
 
-static void append_scores(sp_string *out, const sp_scores *s)
+static void append_scores(sp_string *out, const sp_scores *scores)
 {
-    append_cell(out, 9, 3, s->frechet);
-    append_share(out, 7, s->hit1);
-    append_share(out, 7, s->hit5);
-    append_share(out, 10, s->hit1_heldout);
+    const sp_metric_column *column;
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++) {
+        double value = scores->value[i];
+        if (column->page_only) continue;
+        if (column->share && isfinite(value))
+            sp_string_append_format(out, "%*.1f%%", width_of(column) - 1, 100 * value);
+        else
+            append_cell(out, width_of(column), column->digits, value);
+    }
+}
+
+enum { MODEL_WIDTH = 13, SAMPLER_WIDTH = 8, STEPS_WIDTH = 6, SECONDS_WIDTH = 9 };
+
+static void append_header(sp_string *out)
+{
+    const sp_metric_column *column;
+    sp_string_say(out, "%-*s%-*s%*s", MODEL_WIDTH, "model", SAMPLER_WIDTH, "sampler", STEPS_WIDTH, "steps");
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
+        if (!column->page_only) sp_string_append_format(out, "%*s", width_of(column), column->label);
+    sp_string_append_format(out, "%*s\n", SECONDS_WIDTH, "s/image");
 }
 
 void sp_report_table(const sp_evaluation_report *r, sp_string *out)
 {
-    sp_string_say(out, "%-12.12s %-8s%6s%10s%9s%7s%7s%10s%8s\n", "model", "sampler",
-                            "steps", "ode-error", "frechet", "hit@1", "hit@5", "unseen@1",
-                            "s/image");
+    append_header(out);
     for (size_t i = 0; i < r->row_count; i++) {
         const sp_row *row = &r->rows[i];
-        sp_string_say(out, "%-12.12s %-8s%6d", row->model, row->sampler, row->steps);
-        append_cell(out, 10, 4, row->ode_error);
+        sp_string_say(out, "%-*.12s%-*s%*d", MODEL_WIDTH, row->model, SAMPLER_WIDTH, row->sampler, STEPS_WIDTH,
+                      row->steps);
         append_scores(out, &row->scores);
-        append_cell(out, 8, 3, row->seconds_per_image);
+        append_cell(out, SECONDS_WIDTH, 3, row->seconds_per_image);
         sp_string_append(out, "\n", 1);
     }
-    if (!isfinite(r->evaluation->ceiling.frechet) && !isfinite(r->evaluation->ceiling.hit1)) return;
-    sp_string_say(out, "%-37s", "real pictures through the VAE");
+    if (!sp_evaluation_judges(r->evaluation)) return;
+    sp_string_say(out, "%-*s", MODEL_WIDTH + SAMPLER_WIDTH + STEPS_WIDTH, "real pictures, decoded");
     append_scores(out, &r->evaluation->ceiling);
     sp_string_append(out, "\n", 1);
 }

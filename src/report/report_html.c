@@ -58,76 +58,70 @@ static const char *colour_of(const sp_evaluation_report *r, const sp_row *row)
 
 /* ---- the table ---- */
 
-typedef enum { ODE_ERROR, FRECHET, HIT1, HIT5, HIT1_HELDOUT, HIT5_HELDOUT, COLUMNS } column;
-
-static double value_of(const sp_row *row, column which)
-{
-    const double values[COLUMNS] = {row->ode_error,           row->scores.frechet,
-                                    row->scores.hit1,         row->scores.hit5,
-                                    row->scores.hit1_heldout, row->scores.hit5_heldout};
-    return values[which];
-}
-
 /* The best of several rows with as many steps. */
-static bool is_best(const sp_evaluation_report *r, const sp_row *row, column which)
+static bool is_best(const sp_evaluation_report *r, const sp_row *row, int index)
 {
-    double value = value_of(row, which);
-    bool rivals = false, low = which <= FRECHET;
+    double value = row->scores.value[index];
+    bool rivals = false, higher = sp_column_at(index, NULL)->higher_is_better;
     for (size_t i = 0; i < r->row_count; i++) {
-        double other = value_of(&r->rows[i], which);
+        double other = r->rows[i].scores.value[index];
         if (&r->rows[i] == row || r->rows[i].steps != row->steps || !isfinite(other)) continue;
         rivals = true;
-        if (low ? other < value : other > value) return false;
+        if (higher ? other > value : other < value) return false;
     }
     return rivals && isfinite(value);
 }
 
-static void append_value(sp_string *out, column which, double value, bool best)
+static void append_value(sp_string *out, const sp_metric_column *column, double value, bool best)
 {
     sp_string_append_format(out, "<td%s>", best ? " class=\"best\"" : "");
     if (!isfinite(value))
         sp_string_append_format(out, "&ndash;");
-    else if (which >= HIT1)
+    else if (column->share)
         sp_string_append_format(out, "%.1f&thinsp;%%", 100 * value);
     else
-        sp_string_append_format(out, which == FRECHET ? "%.3f" : "%.4f", value);
+        sp_string_append_format(out, "%.*f", column->digits, value);
     sp_string_append_format(out, "</td>");
 }
 
 static void append_row(const sp_evaluation_report *r, const sp_row *row, sp_string *out)
 {
+    const sp_metric_column *column;
     sp_string_append_format(out, "<tr><td><span class=\"swatch\" style=\"background:%s\"></span>",
                             colour_of(r, row));
     sp_html_append(out, row->model);
     sp_string_append_format(out, "</td><td class=\"left\">%s</td><td>%d</td>", row->sampler,
                             row->steps);
-    for (column c = 0; c < COLUMNS; c++)
-        append_value(out, c, value_of(row, c), is_best(r, row, c));
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
+        append_value(out, column, row->scores.value[i], is_best(r, row, i));
     sp_string_append_format(out, "<td>%.3f&thinsp;s</td></tr>\n", row->seconds_per_image);
+}
+
+/* The real pictures, decoded: what no model can pass. */
+static void append_ceiling(const sp_evaluation_report *r, sp_string *out)
+{
+    const sp_metric_column *column;
+    sp_string_append_format(out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">through the "
+                                 "autoencoder</td><td>&ndash;</td>");
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
+        append_value(out, column, r->evaluation->ceiling.value[i], false);
+    sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
 }
 
 static void append_table(const sp_evaluation_report *r, sp_string *out)
 {
-    sp_string_append_format(
-        out, "<h2>The numbers</h2>\n<div class=\"scroll\"><table>\n<tr><th>model</th>"
-             "<th class=\"left\">sampler</th><th>steps</th><th>ode-error</th><th>Frechet</th>"
-             "<th>hit@1</th><th>hit@5</th><th>hit@1 unseen</th><th>hit@5 unseen</th>"
-             "<th>per image</th></tr>\n");
+    const sp_metric_column *column;
+    sp_string_append_format(out, "<h2>The numbers</h2>\n<div class=\"scroll\"><table>\n<tr><th>model</th>"
+                                 "<th class=\"left\">sampler</th><th>steps</th>");
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
+        sp_string_append_format(out, "<th>%s&thinsp;%s</th>", column->label,
+                                column->higher_is_better ? "&uarr;" : "&darr;");
+    sp_string_append_format(out, "<th>per image</th></tr>\n");
     for (size_t i = 0; i < r->row_count; i++)
         append_row(r, &r->rows[i], out);
-    if (r->evaluation->frechet_real.data) {
-        const sp_row ceiling = {.ode_error = NAN, .scores = r->evaluation->ceiling};
-        sp_string_append_format(
-            out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">through the "
-                 "autoencoder</td><td>&ndash;</td>");
-        for (column c = 0; c < COLUMNS; c++)
-            append_value(out, c, value_of(&ceiling, c), false);
-        sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
-    }
-    sp_string_append_format(
-        out,
-        "</table></div>\n<p class=\"note\">ode-error and Frechet distance: lower is better. Hits: "
-        "higher is better. Bold: the best of the rows with as many steps.</p>\n");
+    if (sp_evaluation_judges(r->evaluation)) append_ceiling(r, out);
+    sp_string_append_format(out, "</table></div>\n<p class=\"note\">&darr;: lower is better, &uarr;: higher is "
+                                 "better. Bold: the best of the rows with as many steps.</p>\n");
 }
 
 /* ---- charts ---- */
@@ -185,43 +179,44 @@ static void add_level(const sp_evaluation_report *r, const sp_row *row, double v
         add_point(c, level, c->steps[i], value);
 }
 
-static void add_curve(const sp_evaluation_report *r, size_t first, column which, step_curves *c)
+static void add_curve(const sp_evaluation_report *r, size_t first, int column, step_curves *c)
 {
     for (size_t i = 0; i < first; i++)
         if (same_model(&r->rows[i], &r->rows[first]) && r->rows[i].steps <= LEVEL_STEPS) return;
     sp_series *curve = new_series(r, &r->rows[first], c);
     for (size_t i = first; i < r->row_count; i++)
         if (same_model(&r->rows[i], &r->rows[first]) && r->rows[i].steps <= LEVEL_STEPS)
-            add_point(c, curve, r->rows[i].steps, value_of(&r->rows[i], which));
+            add_point(c, curve, r->rows[i].steps, r->rows[i].scores.value[column]);
 }
 
-/* One curve for each model and sampler of a few steps; rows of many steps are levels, but not of
- * ode-error, where the teacher's own is 0. */
-static void collect(const sp_evaluation_report *r, column which, step_curves *c)
+/* One curve for each model and sampler of a few steps; rows of many steps are levels, but not of a metric of latents,
+ * which the teacher's own row, its references, has 0 of. */
+static void collect(const sp_evaluation_report *r, int column, step_curves *c)
 {
+    const sp_metric *metric = NULL;
+    sp_column_at(column, &metric);
     *c = (step_curves){0};
     for (size_t i = 0; i < r->row_count; i++)
         if (r->rows[i].steps <= LEVEL_STEPS) note_steps(c, r->rows[i].steps);
     for (size_t i = 0; i < r->row_count && c->count < MAX_SERIES; i++) {
-        double value = value_of(&r->rows[i], which);
+        double value = r->rows[i].scores.value[column];
         if (!isfinite(value)) continue;
         if (r->rows[i].steps <= LEVEL_STEPS)
-            add_curve(r, i, which, c);
-        else if (which != ODE_ERROR && c->step_count)
+            add_curve(r, i, column, c);
+        else if (metric->features && c->step_count)
             add_level(r, &r->rows[i], value, c);
     }
 }
 
-static void append_step_chart(const sp_evaluation_report *r, column which, const char *title,
-                              bool log_y, sp_string *out)
+static void append_step_chart(const sp_evaluation_report *r, int index, const sp_metric_column *column, sp_string *out)
 {
     step_curves curves;
-    collect(r, which, &curves);
-    const sp_chart chart = {.title = title,
+    collect(r, index, &curves);
+    const sp_chart chart = {.title = column->chart,
                             .x_label = "steps",
                             .log_x = true,
-                            .log_y = log_y,
-                            .percent = which >= HIT1,
+                            .log_y = column->log_chart,
+                            .percent = column->share,
                             .x_ticks = curves.steps,
                             .x_tick_count = curves.step_count,
                             .series = curves.series,
@@ -271,11 +266,9 @@ static sp_status append_loss_chart(const sp_evaluation_report *r, sp_string *out
 static sp_status append_charts(const sp_evaluation_report *r, sp_string *out)
 {
     sp_string_append_format(out, "<h2>The curves</h2>\n<div class=\"charts\">\n");
-    append_step_chart(r, ODE_ERROR, "ode-error by number of steps", true, out);
-    append_step_chart(r, FRECHET, "Frechet distance by number of steps", false, out);
-    append_step_chart(r, HIT1, "Captions hit at once, seen in training", false, out);
-    append_step_chart(r, HIT5, "Captions among the five nearest, seen in training", false, out);
-    append_step_chart(r, HIT1_HELDOUT, "Captions hit at once, unseen combinations", false, out);
+    const sp_metric_column *column;
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
+        if (column->chart) append_step_chart(r, i, column, out);
     sp_status status = append_loss_chart(r, out);
     sp_string_append_format(out, "</div>\n");
     return status;
@@ -345,24 +338,9 @@ static void append_method(const sp_evaluation_report *r, sp_string *out)
                                 "left out of all training",
                                 (long long)e->heldout_count);
     sp_string_append_format(out, ". Pictures are rounded to 8 bits before they are judged.</p>\n");
-    if (isfinite(r->guidance_w))
-        sp_string_append_format(
-            out,
-            "<p><b>ode-error</b> is the mean squared difference, per element of the latent, "
-            "between where a few steps end and where the teacher's guided 50-step DDIM chain "
-            "(999, 979, &hellip;, 19, clean; guidance w = %g) ends from the same noise and "
-            "caption. Consistency models are judged on their deterministic chain, others as "
-            "they are sampled.</p>\n",
-            r->guidance_w);
-    sp_string_append_format(
-        out,
-        "<p><b>Frechet distance</b> is that of normal distributions fitted to the autoencoder's "
-        "own latents, average-pooled to 4&times;4 places, of the drawn pictures and of those that "
-        "the captions name. It is not FID, and can be compared within this page only.</p>\n"
-        "<p><b>hit@1, hit@5</b>: the picture that the caption names is the nearest, or among the "
-        "five nearest, of %lld real ones, by latents pooled to 8&times;8 places. Pictures that "
-        "are drawn exactly alike count as one.</p>\n",
-        (long long)e->real_count);
+    const sp_metric *metric;
+    for (int k = 0; (metric = sp_metric_at(k)); k++)
+        metric->explain(e, r->guidance_w, out);
 }
 
 static sp_status append_page(const sp_evaluation_report *r, sp_string *out)

@@ -85,7 +85,7 @@ sp_status sp_results_add_teacher(sp_results *r, const sp_contestant *teacher, ui
                                  const sp_callbacks *callbacks, sp_tensor *references)
 {
     static const char label[] = "teacher, 50 steps";
-    sp_row row = {.model = "teacher", .sampler = "ddim", .steps = SP_ODE_STEPS};
+    sp_row row = {.model = "teacher", .sampler = "ddim", .steps = SP_ODE_STEPS, .scores = sp_scores_none()};
     sp_tensor images = {0};
     double seconds;
     *references = (sp_tensor){0};
@@ -100,6 +100,7 @@ sp_status sp_results_add_teacher(sp_results *r, const sp_contestant *teacher, ui
                                     .task = label};
     sp_status status =
         sp_ode_references(teacher->pipeline, &request, callbacks, references, &seconds);
+    if (!status) status = sp_evaluation_judge_latents(r->evaluation, references, references, &row.scores);
     if (!status)
         status = sp_evaluation_row_of(r->evaluation, teacher, references, seconds, callbacks, &row,
                                       &images);

@@ -1,0 +1,87 @@
+/* The list of metrics, and walking it. */
+#include "eval/metric.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const sp_metric *const metrics[] = {
+#define X(name) &sp_##name##_metric,
+    SP_METRIC_LIST(X)
+#undef X
+};
+enum { METRIC_COUNT = sizeof metrics / sizeof *metrics };
+_Static_assert((int)METRIC_COUNT <= (int)SP_METRICS_MAX, "there is no room for so many metrics");
+
+const sp_metric *sp_metric_at(int index)
+{
+    return index >= 0 && index < METRIC_COUNT ? metrics[index] : NULL;
+}
+
+const sp_metric_column *sp_column_at(int index, const sp_metric **metric)
+{
+    for (int i = 0; i < METRIC_COUNT; i++) {
+        if (index < metrics[i]->column_count) {
+            if (metric) *metric = metrics[i];
+            return &metrics[i]->columns[index];
+        }
+        index -= metrics[i]->column_count;
+    }
+    return NULL;
+}
+
+sp_metric_set sp_metrics_all(void)
+{
+    return (1u << METRIC_COUNT) - 1;
+}
+
+sp_metric_set sp_metrics_without_references(void)
+{
+    sp_metric_set set = 0;
+    for (int i = 0; i < METRIC_COUNT; i++)
+        if (metrics[i]->features) set |= 1u << i;
+    return set;
+}
+
+/* "ode-error, frechet and hit" */
+static const char *list_names(char *out, size_t size)
+{
+    size_t length = 0;
+    for (int i = 0; i < METRIC_COUNT && length < size; i++)
+        length += (size_t)snprintf(out + length, size - length, "%s%s",
+                                   i == 0 ? "" : i == METRIC_COUNT - 1 ? " and " : ", ", metrics[i]->name);
+    return out;
+}
+
+sp_status sp_metrics_parse(const char *text, sp_metric_set *out)
+{
+    char names[SP_METRICS_MAX * 24];
+    *out = 0;
+    for (const char *at = text; *at;) {
+        size_t length = strcspn(at, ",");
+        int found = METRIC_COUNT;
+        for (int i = 0; i < METRIC_COUNT; i++)
+            if (strlen(metrics[i]->name) == length && memcmp(at, metrics[i]->name, length) == 0) found = i;
+        if (found == METRIC_COUNT)
+            return sp_fail(SP_ARGUMENT, "there is no metric \"%.*s\"; there are %s", (int)(length < 32 ? length : 32),
+                           at, list_names(names, sizeof names));
+        *out |= 1u << found;
+        at += length + (at[length] == ',');
+    }
+    return *out ? SP_OK : sp_fail(SP_ARGUMENT, "no metric is named; there are %s", list_names(names, sizeof names));
+}
+
+sp_scores sp_scores_none(void)
+{
+    sp_scores scores;
+    for (int i = 0; i < SP_COLUMNS_MAX; i++)
+        scores.value[i] = NAN;
+    return scores;
+}
+
+double sp_score(const sp_scores *scores, const char *key)
+{
+    const sp_metric_column *column;
+    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
+        if (strcmp(column->key, key) == 0) return scores->value[i];
+    return NAN;
+}

@@ -1,0 +1,70 @@
+/* What is measured of a model. A metric is a file, src/eval/NAME_metric.c, and a line in the list below: the choice by
+ * name, report.json, the page, its charts and the terminal's table all walk this list. */
+#ifndef SP_EVAL_METRIC_H
+#define SP_EVAL_METRIC_H
+#include "base/text.h"
+#include "tensor/tensor.h"
+
+typedef struct sp_evaluation sp_evaluation;
+
+/* One number of a metric, as it is shown. */
+typedef struct {
+    const char *key;       /* in report.json: "hit1" */
+    const char *label;     /* over the column: "hit@1" */
+    const char *chart;     /* title of its chart over steps; NULL: none */
+    int digits;            /* behind the point */
+    bool share;            /* 0..1, shown in percent with one digit */
+    bool higher_is_better;
+    bool log_chart;
+    bool page_only;        /* not in the terminal's table, where there is room for few */
+} sp_metric_column;
+
+/* What a metric is given of one row of the table. */
+typedef struct {
+    const sp_evaluation *evaluation;
+    const sp_tensor *features, *real;      /* [count,D] of the drawn pictures, [M,D] of the real ones; f32. M is the
+                                              evaluation's real_count if the metric looks among all, else its count */
+    const sp_tensor *latents, *references; /* [count,C,h,w] f32: where the model ends, and where it should */
+} sp_measured;
+
+typedef struct {
+    const char *name; /* "frechet", as it is asked for */
+    const sp_metric_column *columns;
+    int column_count;
+    /* The features of pictures by their latents [N,C,h,w] in the judge's autoencoder: *out new [N,D] f32. NULL: the
+     * metric compares latents with the teacher's references and needs no pictures. */
+    sp_status (*features)(const sp_tensor *latents, sp_tensor *out);
+    bool among_all; /* `real` is every picture of the data set, not only those that the prompts name */
+    sp_status (*score)(const sp_measured *measured, double *out); /* [column_count], NaN before */
+    /* Appends paragraphs of HTML on how it is measured. */
+    void (*explain)(const sp_evaluation *evaluation, double guidance_w, sp_string *out);
+} sp_metric;
+
+#define SP_METRIC_LIST(X) X(ode_error) X(frechet) X(hit)
+#define X(name) extern const sp_metric sp_##name##_metric;
+SP_METRIC_LIST(X)
+#undef X
+
+enum { SP_METRICS_MAX = 16, SP_COLUMNS_MAX = 32 };
+/* The metrics in the order of the list; NULL past the last one. */
+const sp_metric *sp_metric_at(int index);
+
+/* A set of metrics, bit i for number i. */
+typedef unsigned sp_metric_set;
+/* "ode-error,frechet" to a set. SP_ARGUMENT, naming those there are, for other words and for none. */
+sp_status sp_metrics_parse(const char *text, sp_metric_set *out);
+/* All metrics; all that can do without a teacher's references. */
+sp_metric_set sp_metrics_all(void);
+sp_metric_set sp_metrics_without_references(void);
+
+/* One number per column of all metrics, in order; NaN: not measured. */
+typedef struct {
+    double value[SP_COLUMNS_MAX];
+} sp_scores;
+sp_scores sp_scores_none(void);
+/* Column `index` of all, and whose it is (metric may be NULL); NULL past the last one. */
+const sp_metric_column *sp_column_at(int index, const sp_metric **metric);
+/* The number under `key`; NaN if there is no such column. */
+double sp_score(const sp_scores *scores, const char *key);
+
+#endif
