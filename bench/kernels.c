@@ -398,14 +398,14 @@ static const struct {
 };
 
 static sp_ceiling ceiling; /* of all threads */
-static sp_backend *backend;
+static sp_device *device;
 
 static void measure(size_t row, sp_dtype dtype)
 {
     maker m = {NULL, dtype, rows[row].size};
     if (sp_builder_create(&m.b) != SP_OK) must(NULL);
     const sp_node *node = ((const sp_value *)must(rows[row].make(&m)))->producer;
-    double time = best_seconds(backend, node, 0.25), bytes = 0;
+    double time = best_seconds(device, node, 0.25), bytes = 0;
     for (int i = 0; i < node->inputs; i++)
         bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
     for (int i = 0; i < node->outputs; i++)
@@ -424,8 +424,8 @@ int main(int argc, char **argv)
     sp_set_threads(argc > 1 ? atoi(argv[1]) : 0);
     const char *prefix = argc > 2 ? argv[2] : "", *dtype = argc > 3 ? argv[3] : "";
     bool direct = argc > 4 && strcmp(argv[4], "direct") == 0;
-    backend = direct ? sp_cpu_backend_with(SP_CONVOLUTION_DIRECT) : sp_cpu_backend();
-    sp_cpu_backend()->measure_ceiling(sp_cpu_backend(), &ceiling);
+    device = direct ? sp_cpu_device_with(SP_CONVOLUTION_DIRECT) : sp_cpu_device();
+    sp_cpu_device()->measure_ceiling(sp_cpu_device(), &ceiling);
     printf("ceiling: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s\n", ceiling.f32_flops * 1e-9,
            ceiling.bf16_flops * 1e-9, ceiling.bytes * 1e-9);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

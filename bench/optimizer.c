@@ -1,7 +1,7 @@
 /* Speed of the optimiser on a part of a model: bytes moved, their share of what memory gives, and
  * the time of all 859.5 M parameters of an SD1.5 UNet. Usage: optimizer [THREADS [MILLIONS]] */
 #include <string.h>
-#include "backend/optimizer.h"
+#include "graph/optimizer.h"
 #include "timing.h"
 
 static const double sd15_parameters = 859.5e6;
@@ -13,18 +13,22 @@ typedef struct {
 
 static void step(work *w)
 {
-    sp_cpu_optimizer()->adamw(&w->options, &w->tensor);
+    sp_device *cpu = sp_cpu_device();
+    cpu->optimizer->adamw(cpu, &w->options, &w->tensor);
 }
 
 static void norm(work *w)
 {
-    w->options.step += sp_cpu_optimizer()->sum_of_squares(w->tensor.gradient, w->tensor.count) < 0;
+    sp_device *cpu = sp_cpu_device();
+    double sum = 0;
+    cpu->optimizer->sum_of_squares(cpu, w->tensor.gradient, w->tensor.count, &sum);
+    w->options.step += sum < 0;
 }
 
 static void report(const char *name, void (*run)(work *w), work *w, double bytes)
 {
     sp_ceiling ceiling;
-    sp_cpu_backend()->measure_ceiling(sp_cpu_backend(), &ceiling);
+    sp_cpu_device()->measure_ceiling(sp_cpu_device(), &ceiling);
     double best = INFINITY, count = (double)w->tensor.count;
     for (int i = 0; i < 8; i++) {
         double start = clock_seconds();

@@ -66,7 +66,7 @@ static uint64_t sum_of(const uint32_t *words, size_t count)
 static void measure(const sp_node *node)
 {
     sp_kernel kernel;
-    if (sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel) != SP_OK) must(NULL);
+    if (sp_cpu_device()->prepare(sp_cpu_device(), node, &kernel) != SP_OK) must(NULL);
     const sp_packing *p = &kernel.packing[1];
     if (p->bytes == 0) {
         printf(" none |");
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     sp_dtype stored = strcmp(type, "bf16") == 0  ? SP_BF16
                       : strcmp(type, "f16") == 0 ? SP_F16
                                                  : SP_F32;
-    sp_dtype dtype = sp_cpu_backend()->preferred_dtype;
+    sp_dtype dtype = sp_cpu_device()->preferred_dtype;
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
         if (strncmp(layers[i].name, prefix, strlen(prefix)) != 0) continue;
         printf("| %s |", layers[i].name);

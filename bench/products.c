@@ -5,7 +5,7 @@
 static double speed(const sp_value *value)
 {
     const sp_node *node = ((const sp_value *)must((void *)value))->producer;
-    return node->op->flops(node) / best_seconds(sp_cpu_backend(), node, 0.125) * 1e-9;
+    return node->op->flops(node) / best_seconds(sp_cpu_device(), node, 0.125) * 1e-9;
 }
 
 static void print(const char *layer, double results[2][3])

@@ -56,10 +56,10 @@ static inline void *input_data(const sp_value *value, const sp_packing *packing)
 }
 
 /* Seconds of the best of many runs in `budget` seconds; packing apart. */
-static inline double best_seconds(sp_backend *backend, const sp_node *node, double budget)
+static inline double best_seconds(sp_device *device, const sp_node *node, double budget)
 {
     sp_kernel kernel;
-    if (backend->prepare(backend, node, &kernel) != SP_OK) must(NULL);
+    if (device->prepare(device, node, &kernel) != SP_OK) must(NULL);
     void *in[SP_MAX_INPUTS] = {0}, *out[SP_MAX_OUTPUTS] = {0},
          *scratch = must(sp_alloc(kernel.scratch));
     for (int i = 0; i < node->inputs; i++)

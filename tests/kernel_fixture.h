@@ -3,7 +3,7 @@
 #define SP_TESTS_KERNEL_FIXTURE_H
 #include "support.h"
 #include "base/random.h"
-#include "graph/backend.h"
+#include "graph/device.h"
 #include "ops/ops.h"
 
 /* Memory that tells whether it was written past its ends. */

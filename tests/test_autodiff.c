@@ -199,7 +199,7 @@ static running start(compose *make, how options)
     for (int n = 0; n < graph->node_count; n++)
         r.fused_geglus += graph->nodes[n]->op == &sp_op_linear_geglu;
     r.nodes = graph->node_count;
-    assert_ok(sp_plan_create(graph, sp_reference_backend(), options.storage, &r.plan));
+    assert_ok(sp_plan_create(graph, sp_reference_device(), options.storage, &r.plan));
     assert_ok(sp_run_create(r.plan, &r.run));
     for (int i = 0; i < c.count; i++)
         set_input(&r, numbered("v", i), (uint64_t)i, 0);

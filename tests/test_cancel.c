@@ -111,7 +111,7 @@ static void test_run_again(void **state)
         sp_value *slow = sp_input(b, "slow", SP_F32, sp_shape_of(2, 2), SP_RATE_RUN),
                  *fast = sp_input(b, "fast", SP_F32, sp_shape_of(2, 2), SP_RATE_STEP);
         sp_output(b, "y", sp_affine(b, sp_mul(b, sp_affine(b, slow, 2, 1), fast), 3, 0));
-        assert_ok(sp_runner_create(b, sp_reference_backend(), SP_F32, &runner));
+        assert_ok(sp_runner_create(b, sp_reference_device(), SP_F32, &runner));
         assert_ok(sp_run_set_input(runner.run, "slow", &in));
         assert_ok(sp_run_set_input(runner.run, "fast", &in));
         sp_status status = sp_run_execute(runner.run, &callbacks);

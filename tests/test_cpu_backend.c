@@ -35,12 +35,12 @@ static void check_threads(const sp_value *value, bool must_be_fast, bool use_ref
 {
     fixture f;
     fixture_make(&f, value, use_reference);
-    sp_backend *backend = sp_cpu_backend();
+    sp_device *device = sp_cpu_device();
     fenced first = {0}, out;
     for (int threads = 1; threads <= 4; threads++) {
         sp_kernel kernel;
         sp_set_threads(threads);
-        assert_ok(backend->prepare(backend, f.node, &kernel));
+        assert_ok(device->prepare(device, f.node, &kernel));
         if (must_be_fast && strcmp(kernel.name, "reference") == 0)
             fail_msg("%s runs the reference kernel", f.node->op->name);
         run_kernel(&kernel, &f, &out);
@@ -322,7 +322,7 @@ static void check_transposed_packing(int64_t K, int64_t M, sp_dtype dtype, sp_dt
     fenced out[2];
     for (int i = 0; i < 2; i++) {
         sp_kernel kernel;
-        assert_ok(sp_cpu_backend()->prepare(sp_cpu_backend(), nodes[i]->producer, &kernel));
+        assert_ok(sp_cpu_device()->prepare(sp_cpu_device(), nodes[i]->producer, &kernel));
         const sp_packing *p = &kernel.packing[1];
         assert_true(p->bytes > 0 && p->scratch == 0);
         p->pack(p->state, i ? turned : w, fenced_make(&out[i], p->bytes, 0xff), NULL);
@@ -351,7 +351,7 @@ static void transposed_weights_pack_alike(void **state)
 static void equal_layouts_share_a_key(void **state)
 {
     (void)state;
-    sp_backend *backend = sp_cpu_backend();
+    sp_device *device = sp_cpu_device();
     uint64_t keys[3];
     for (int i = 0; i < 3; i++) {
         sp_builder *b;
@@ -360,7 +360,7 @@ static void equal_layouts_share_a_key(void **state)
         convolution c = {i == 1 ? 3 : 2, 8, 8, 64, i == 2 ? 128 : 64, 3, {1, 1, 1, 1, 1, false}};
         sp_value *y = convolve(b, &c, SP_F32, SP_F32, 0);
         assert_non_null(y);
-        assert_ok(backend->prepare(backend, y->producer, &kernel));
+        assert_ok(device->prepare(device, y->producer, &kernel));
         keys[i] = kernel.packing[1].key;
         assert_true(kernel.packing[1].bytes >= bytes_of(y->producer->in[1]));
         kernel.destroy(kernel.state);
@@ -394,9 +394,9 @@ static void one_kernel_in_many_threads(void **state)
                  convolve(b, &(convolution){2, 16, 16, 32, 48, 3, {1, 1, 1, 1, 1, false}}, SP_F32,
                           SP_F32, 7),
                  false);
-    sp_backend *backend = sp_cpu_backend();
+    sp_device *device = sp_cpu_device();
     sp_kernel kernel;
-    assert_ok(backend->prepare(backend, f.node, &kernel));
+    assert_ok(device->prepare(device, f.node, &kernel));
     worker workers[4];
     pthread_t threads[4];
     for (int i = 0; i < 4; i++) {
@@ -420,14 +420,14 @@ static void support_is_listed(void **state)
     (void)state;
     assert_non_null(strstr(sp_cpu_support(&sp_op_conv2d, SP_F32), "conv2d"));
     assert_string_equal(sp_cpu_support(&sp_op_conv2d, SP_I32), "reference");
-    assert_int_equal(sp_cpu_backend()->preferred_dtype,
+    assert_int_equal(sp_cpu_device()->preferred_dtype,
                      sp_cpu_isa() == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32);
 }
 
 static sp_status prepare_once(void *node)
 {
     sp_kernel kernel;
-    SP_TRY(sp_cpu_backend()->prepare(sp_cpu_backend(), node, &kernel));
+    SP_TRY(sp_cpu_device()->prepare(sp_cpu_device(), node, &kernel));
     if (kernel.destroy) kernel.destroy(kernel.state);
     return SP_OK;
 }
@@ -455,16 +455,16 @@ static void preparing_without_memory(void **state)
 static void memory(void **state)
 {
     (void)state;
-    sp_backend *backend = sp_cpu_backend();
+    sp_device *device = sp_cpu_device();
     char text[] = "to and fro", back[sizeof text] = "";
     size_t sizes[] = {sizeof text, (size_t)9 << 20}; /* the second one in large pages */
     for (int i = 0; i < 2; i++) {
-        char *address = backend->allocate(backend, sizes[i]);
+        char *address = device->allocate(device, sizes[i]);
         assert_non_null(address);
-        backend->upload(backend, address + sizes[i] - sizeof text, text, sizeof text);
-        backend->download(backend, back, address + sizes[i] - sizeof text, sizeof text);
+        device->upload(device, address + sizes[i] - sizeof text, text, sizeof text);
+        assert_ok(device->download(device, back, address + sizes[i] - sizeof text, sizeof text));
         assert_string_equal(text, back);
-        backend->release(backend, address);
+        device->release(device, address);
     }
 }
 

@@ -159,7 +159,7 @@ static void check_ode_error(void *const *state, const places *p)
     assert_ok(sp_pipeline_open(p->teacher, &(sp_pipeline_options){0}, &teacher));
     assert_ok(sp_pipeline_open(folder, &(sp_pipeline_options){.unet = "unet_ema"}, &student));
     assert_ok(
-        sp_evaluation_create(dataset, teacher->vae, teacher->backend, &options, NULL, &evaluation));
+        sp_evaluation_create(dataset, teacher->vae, teacher->device, &options, NULL, &evaluation));
     assert_ok(sp_contestant_create(evaluation, teacher, &contestant));
     sp_tensor references, chain;
     const sp_ode_request request = {

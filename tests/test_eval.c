@@ -185,7 +185,7 @@ static sp_evaluation *choose(sp_dataset *emoji, int64_t count, uint64_t seed)
                                            .wanted = wanted,
                                            .wanted_count = 4};
     sp_evaluation *e;
-    assert_ok(sp_evaluation_create(emoji, NULL, sp_cpu_backend(), &options, NULL, &e));
+    assert_ok(sp_evaluation_create(emoji, NULL, sp_cpu_device(), &options, NULL, &e));
     return e;
 }
 
@@ -213,7 +213,7 @@ static void test_choice_of_prompts(void **state)
     sp_evaluation_destroy(other);
     sp_evaluation_destroy(most);
     const sp_evaluation_options too_many = {.count = 100000, .metrics = 1};
-    assert_status(sp_evaluation_create(emoji, NULL, sp_cpu_backend(), &too_many, NULL, &e),
+    assert_status(sp_evaluation_create(emoji, NULL, sp_cpu_device(), &too_many, NULL, &e),
                   SP_ARGUMENT);
     sp_dataset_close(emoji);
 }
@@ -314,7 +314,7 @@ static sp_runner bare_network(const ode_case *c)
     sp_value *t = sp_input(b, "t", SP_F32, sp_shape_of(PROMPTS), SP_RATE_STEP);
     sp_value *context = sp_input(b, "context", SP_F32, c->contexts.shape, SP_RATE_STEP);
     sp_output(b, "m", sp_nhwc_to_nchw(b, sp_unet(b, &p->unet_config, z, t, context, NULL)));
-    assert_ok(sp_runner_create(b, sp_cpu_backend(), SP_F32, &runner));
+    assert_ok(sp_runner_create(b, sp_cpu_device(), SP_F32, &runner));
     assert_ok(sp_run_bind(runner.run, "unet", p->unet_weights));
     return runner;
 }

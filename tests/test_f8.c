@@ -44,7 +44,7 @@ static sp_tensor forward(const char *folder, sp_dtype storage)
     sp_named_outputs outputs;
     sp_tensor copy;
     assert_ok(sp_safetensors_open(golden("unet-sd1/inputs_batch3.safetensors"), &inputs));
-    assert_ok(sp_component_forward(folder, "unet", inputs, storage, sp_cpu_backend(), &outputs));
+    assert_ok(sp_component_forward(folder, "unet", inputs, storage, sp_cpu_device(), &outputs));
     assert_ok(sp_tensor_convert(&outputs.item[0].tensor, SP_F32, &copy));
     sp_named_outputs_free(&outputs);
     sp_tensor_file_close(inputs);
@@ -92,7 +92,7 @@ static void adapters_are_not_rounded_to_eight_bits(void **state)
     double old = sp_load(before->data, before->dtype, 0);
     assert_int_equal(before->dtype, SP_F8_E4M3);
     assert_ok(sp_lora_open(path, &lora));
-    assert_ok(sp_lora_merge(lora, 1.0 / 128, sp_cpu_backend(), unet, false, NULL));
+    assert_ok(sp_lora_merge(lora, 1.0 / 128, sp_cpu_device(), unet, false, NULL));
     const sp_tensor *after = sp_weights_find(unet->weights, weight);
     assert_int_equal(after->dtype, SP_BF16);
     double moved = sp_load(after->data, after->dtype, 0) - old;

@@ -241,7 +241,7 @@ static void test_time_cond(void **state)
         sp_named_outputs outputs;
         assert_ok(sp_safetensors_save(path, inputs, 4, NULL, 0));
         assert_ok(sp_safetensors_open(path, &file));
-        assert_ok(sp_component_forward(p->folder.path, "unet", file, SP_F32, p->backend, &outputs));
+        assert_ok(sp_component_forward(p->folder.path, "unet", file, SP_F32, p->device, &outputs));
         sp_tensor_file_close(file);
         const float *m = outputs.item[0].tensor.data, *found = latents.data;
         double alpha = sp_schedule_alpha(&p->scheduler.schedule, 999),
@@ -318,7 +318,7 @@ static void check_tiny_picture(void **state, const splam_generate_options *o)
     assert_ok(sp_safetensors_save(keep(state, "latent.safetensors"), inputs, 1, NULL, 0));
     assert_ok(sp_safetensors_open(keep(state, "latent.safetensors"), &file));
     assert_ok(sp_component_forward(golden("vae-tiny"), "vae-decoder", file, SP_F32,
-                                   sp_cpu_backend(), &outputs));
+                                   sp_cpu_device(), &outputs));
     sp_rgb_from_float(outputs.item[0].tensor.data, SIDE, SIDE, expected);
     assert_ok(sp_image_load(o->output, &image));
     assert_int_equal(image.width, SIDE);

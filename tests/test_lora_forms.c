@@ -216,8 +216,8 @@ static merged merge(void **state, const char *path, double weight)
     assert_ok(sp_component_open(text_model(state), "text_encoder", &text));
     assert_ok(sp_lora_open(path, &lora));
     m.count = sp_lora_count(lora, SP_COMPONENT_UNET) + sp_lora_count(lora, SP_COMPONENT_TEXT_ENCODER);
-    assert_ok(sp_lora_merge(lora, weight, sp_cpu_backend(), unet, true, NULL));
-    assert_ok(sp_lora_merge(lora, weight, sp_cpu_backend(), text, true, NULL));
+    assert_ok(sp_lora_merge(lora, weight, sp_cpu_device(), unet, true, NULL));
+    assert_ok(sp_lora_merge(lora, weight, sp_cpu_device(), text, true, NULL));
     m.unet = sp_component_hash(unet);
     m.text = sp_component_hash(text);
     sp_lora_close(lora);
@@ -385,7 +385,7 @@ static void wrong_files_are_refused(void **state)
         assert_ok(sp_component_open(golden("teacher-epsilon"), "unet", &unet));
         sp_status status = sp_lora_open(path, &lora);
         if (!status) {
-            status = sp_lora_merge(lora, 1, sp_cpu_backend(), unet, true, NULL);
+            status = sp_lora_merge(lora, 1, sp_cpu_device(), unet, true, NULL);
             sp_lora_close(lora);
         }
         sp_component_close(unet);

@@ -183,7 +183,7 @@ static int fused_nodes(build_function *make, int variant)
             assert_ok(sp_pass_fuse(graph));
             nodes = graph->node_count;
         }
-        assert_ok(sp_plan_create(graph, sp_reference_backend(), SP_F32, &plan));
+        assert_ok(sp_plan_create(graph, sp_reference_device(), SP_F32, &plan));
         assert_ok(sp_run_create(plan, &run));
         for (int i = 0; i < sp_plan_graph(plan)->value_count; i++) {
             const sp_value *value = sp_plan_graph(plan)->values[i];

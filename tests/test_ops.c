@@ -13,7 +13,7 @@
 /* One cmocka test: all cases of one operator in one mode. */
 typedef struct {
     const sp_op *op;
-    sp_backend *backend; /* NULL: gradient mode */
+    sp_device *device; /* NULL: gradient mode */
     sp_dtype storage;
 } mode;
 
@@ -29,10 +29,10 @@ static double largest(const sp_tensor *t)
 static void compare_case(const sp_op_case *c, const mode *m)
 {
     sp_op_trial *tested, *expected;
-    assert_ok(sp_op_trial_create(c, m->backend, m->storage, false, &tested));
-    assert_ok(sp_op_trial_create(c, sp_reference_backend(), SP_F64, false, &expected));
-    sp_op_trial_run(tested);
-    sp_op_trial_run(expected);
+    assert_ok(sp_op_trial_create(c, m->device, m->storage, false, &tested));
+    assert_ok(sp_op_trial_create(c, sp_reference_device(), SP_F64, false, &expected));
+    assert_ok(sp_op_trial_run(tested));
+    assert_ok(sp_op_trial_run(expected));
     assert_ok(sp_op_trial_check_guards(tested));
     sp_tensor result[SP_MAX_OUTPUTS] = {0}, exact[SP_MAX_OUTPUTS] = {0};
     double scale = 0;
@@ -77,8 +77,8 @@ static void compare_places(const sp_op_case *c, const mode *m)
 {
     sp_op_trial *trial[2];
     for (int stored = 0; stored < 2; stored++) {
-        assert_ok(sp_op_trial_create(c, m->backend, m->storage, stored, &trial[stored]));
-        sp_op_trial_run(trial[stored]);
+        assert_ok(sp_op_trial_create(c, m->device, m->storage, stored, &trial[stored]));
+        assert_ok(sp_op_trial_run(trial[stored]));
         assert_ok(sp_op_trial_check_guards(trial[stored]));
     }
     for (int k = 0; k < c->op->outputs; k++) {
@@ -146,7 +146,7 @@ static void create_scalar(const sp_op_case *c, bool with_gradients, scalar_graph
         if (!sp_builder_failed(b)) assert_ok(sp_op_case_data(c, &g->inputs, i, &g->data[i]));
     assert_ok(sp_builder_finish(b, &graph));
     sp_builder_destroy(b);
-    assert_ok(sp_plan_create(graph, sp_reference_backend(), SP_F32, &g->plan));
+    assert_ok(sp_plan_create(graph, sp_reference_device(), SP_F32, &g->plan));
     assert_ok(sp_run_create(g->plan, &g->run));
     sp_tensor random = {0};
     assert_ok(sp_tensor_create(SP_F64, shape, &random));
@@ -310,16 +310,16 @@ static void run_short(void *state, const sp_node *node, void *const *in, void *c
     memset(out[0], 0, (size_t)(sp_shape_count(node->out[0]->shape) - 1) * sizeof(float));
 }
 
-static sp_status prepare_too_far(sp_backend *backend, const sp_node *node, sp_kernel *out)
+static sp_status prepare_too_far(sp_device *device, const sp_node *node, sp_kernel *out)
 {
-    (void)backend, (void)node;
+    (void)device, (void)node;
     *out = (sp_kernel){.name = "too far", .run = run_too_far};
     return SP_OK;
 }
 
-static sp_status prepare_short(sp_backend *backend, const sp_node *node, sp_kernel *out)
+static sp_status prepare_short(sp_device *device, const sp_node *node, sp_kernel *out)
 {
-    (void)backend, (void)node;
+    (void)device, (void)node;
     *out = (sp_kernel){.name = "short", .run = run_short};
     return SP_OK;
 }
@@ -334,19 +334,19 @@ static const sp_op_case *first_case(const sp_op *op)
 static void test_guards_see_bad_kernels(void **state)
 {
     (void)state;
-    sp_backend backend = *sp_reference_backend();
+    sp_device device = *sp_reference_device();
     sp_op_trial *trial;
     sp_tensor out = {0};
-    backend.prepare = prepare_too_far;
-    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &backend, SP_F32, false, &trial));
-    sp_op_trial_run(trial);
+    device.prepare = prepare_too_far;
+    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &device, SP_F32, false, &trial));
+    assert_ok(sp_op_trial_run(trial));
     assert_status(sp_op_trial_check_guards(trial), SP_INTERNAL);
     assert_message("an output");
     sp_op_trial_destroy(trial);
 
-    backend.prepare = prepare_short;
-    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &backend, SP_F32, false, &trial));
-    sp_op_trial_run(trial);
+    device.prepare = prepare_short;
+    assert_ok(sp_op_trial_create(first_case(&sp_op_mul), &device, SP_F32, false, &trial));
+    assert_ok(sp_op_trial_run(trial));
     assert_ok(sp_op_trial_check_guards(trial));
     assert_ok(sp_op_trial_output(trial, 0, &out));
     assert_status(sp_tensor_check_finite(&out, "out"), SP_NUMERIC);
@@ -372,7 +372,7 @@ int main(void)
     static struct CMUnitTest tests[MAX_TESTS];
     static mode modes[MAX_TESTS];
     size_t count = 0;
-    sp_backend *backends[] = {sp_reference_backend(), sp_cpu_backend()};
+    sp_device *devices[] = {sp_reference_device(), sp_cpu_device()};
     const sp_dtype storage[] = {SP_F32, SP_BF16};
     const struct CMUnitTest fixed[] = {
         cmocka_unit_test(test_every_operator_has_a_case),
@@ -385,13 +385,13 @@ int main(void)
         const sp_op *op = sp_all_ops[o];
         for (int k = 0; k < 4 && !(op->flags & SP_OP_VIEW); k++)
             add_test(tests, modes, &count, test_kernels,
-                     sp_format("%s: %s %s", backends[k / 2]->name, op->name,
+                     sp_format("%s: %s %s", devices[k / 2]->name, op->name,
                                sp_dtype_name(storage[k % 2])),
-                     (mode){op, backends[k / 2], storage[k % 2]});
+                     (mode){op, devices[k / 2], storage[k % 2]});
         for (int k = 0; k < 2 && !(op->flags & SP_OP_VIEW); k++)
             add_test(tests, modes, &count, test_places,
                      sp_format("places: %s %s", op->name, sp_dtype_name(storage[k])),
-                     (mode){op, sp_cpu_backend(), storage[k]});
+                     (mode){op, sp_cpu_device(), storage[k]});
         if (op->gradient)
             add_test(tests, modes, &count, test_gradients, sp_format("gradient: %s", op->name),
                      (mode){.op = op});

@@ -1,13 +1,25 @@
-/* The backend's services for a training loop: AdamW with a weight average, sums of squares. */
+/* A device's services for a training loop: AdamW with a weight average, sums of squares. */
 #include <math.h>
 #include "support.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/optimizer/optimizer_kernel.h"
-#include "backend/optimizer.h"
+#include "graph/optimizer.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "formats/tensor_file.h"
 #include "formats/safetensors.h"
+
+static void adamw(const sp_adamw_options *options, const sp_adamw_tensor *tensor)
+{
+    sp_cpu_device()->optimizer->adamw(sp_cpu_device(), options, tensor);
+}
+
+static double sum_of_squares(const float *x, int64_t count)
+{
+    double sum = 0.5; /* it is added to */
+    sp_cpu_device()->optimizer->sum_of_squares(sp_cpu_device(), x, count, &sum);
+    return sum - 0.5;
+}
 
 /* torch.optim.AdamW(lr=1e-2, weight_decay=1e-2) on gradients halved beforehand, then
  * ema.mul_(.95).add_(w, alpha=.05); PyTorch 2, CPU, fp32. Five parameters, three steps. */
@@ -53,7 +65,7 @@ static void adamw_follows_torch(void **state)
     for (int step = 0; step < 3; step++) {
         o.step = step + 1;
         sp_adamw_tensor tensor = {COUNT, w, {.values = m}, {.values = v}, gradients[step], ema};
-        sp_cpu_optimizer()->adamw(&o, &tensor);
+        adamw(&o, &tensor);
         expect_close(w, expected[step][0], "weight", step + 1);
         expect_close(m, expected[step][1], "first moment", step + 1);
         expect_close(v, expected[step][2], "second moment", step + 1);
@@ -82,8 +94,8 @@ static void same_bits_for_any_thread_count(void **state)
                                   .second.values = base + LARGE * 3,
                                   .gradient = memory,
                                   .ema = base + LARGE * 4};
-        sp_cpu_optimizer()->adamw(&o, &tensor);
-        sums[run] = sp_cpu_optimizer()->sum_of_squares(memory, LARGE);
+        adamw(&o, &tensor);
+        sums[run] = sum_of_squares(memory, LARGE);
     }
     sp_set_threads(0);
     assert_memory_equal(memory + LARGE, memory + LARGE * 5, sizeof(float) * LARGE * 4);
@@ -105,10 +117,9 @@ static void without_average(void **state)
                           .epsilon = 1e-8,
                           .gradient_scale = 1,
                           .step = 1};
-    sp_cpu_optimizer()->adamw(&o,
-                              &(sp_adamw_tensor){1, &w, {.values = &m}, {.values = &v}, &g, NULL});
+    adamw(&o, &(sp_adamw_tensor){1, &w, {.values = &m}, {.values = &v}, &g, NULL});
     assert_true(fabsf(w - 0.9f) < 1e-6f); /* a first step has the size of the learning rate */
-    assert_true(sp_cpu_optimizer()->sum_of_squares(NULL, 0) == 0);
+    assert_true(sum_of_squares(NULL, 0) == 0);
 }
 
 static void sum_of_squares_keeps_what_is_not_finite(void **state)
@@ -117,7 +128,7 @@ static void sum_of_squares_keeps_what_is_not_finite(void **state)
     float x[70] = {0};
     for (int i = 0; i < 70; i += 23) {
         x[i] = NAN;
-        assert_true(isnan(sp_cpu_optimizer()->sum_of_squares(x, 70)));
+        assert_true(isnan(sum_of_squares(x, 70)));
         x[i] = 0;
     }
 }
@@ -207,7 +218,7 @@ static void eight_bits_follow_the_reference(void **state)
             expected[1][i] = o.ema_decay * c->ema[i] + (1 - o.ema_decay) * expected[0][i];
         }
         sp_adamw_tensor tensor = tensor_of(c, gradient);
-        sp_cpu_optimizer()->adamw(&o, &tensor);
+        adamw(&o, &tensor);
         for (int i = 0; i < N; i++) {
             /* A dozen roundings of fp32, and of the step's own size. */
             assert_true(fabs(c->weight[i] - expected[0][i]) < 2e-6 * (1 + fabs(expected[0][i])));
@@ -266,7 +277,7 @@ static void eight_bits_follow_bitsandbytes(void **state)
         o.step = step + 1;
         sp_adamw_tensor tensor =
             tensor_of(c, (const float *)golden(file, "gradients", -1) + step * N);
-        sp_cpu_optimizer()->adamw(&o, &tensor);
+        adamw(&o, &tensor);
         const float *weight = golden(file, "weight", step), *ema = golden(file, "ema", step);
         for (int i = 0; i < N; i++) {
             /* As above. A code on the other side of a middle moves the next step by some
@@ -299,7 +310,7 @@ static void codes_survive(void **state)
     const sp_adamw_options o = {.beta1 = 1, .beta2 = 1, .epsilon = 1, .ema_decay = 1, .step = 1};
     sp_adamw_tensor tensor = tensor_of(c, gradient);
     tensor.weight = weight;
-    sp_cpu_optimizer()->adamw(&o, &tensor);
+    adamw(&o, &tensor);
     for (int i = 0; i < 256; i++) {
         assert_int_equal(c->codes[0][i], i);
         assert_int_equal(c->codes[1][i], i);

@@ -157,7 +157,7 @@ static void check_forward(const char *folder, const char *file, const char *comp
     assert_ok(sp_safetensors_open(inputs_path, &inputs));
     assert_ok(sp_safetensors_open(outputs_path, &expected));
     assert_ok(sp_tensor_file_get(expected, output, &wanted));
-    assert_ok(sp_component_forward(path, component, inputs, SP_F32, sp_cpu_backend(), &outputs));
+    assert_ok(sp_component_forward(path, component, inputs, SP_F32, sp_cpu_device(), &outputs));
     assert_ok(sp_tensor_relative_max_error(&outputs.item[0].tensor, wanted, &error));
     if (!(error < 1e-4)) /* the design's bound for one forward pass in f32 */
         fail_msg("%s, %s: relative max error %g", path, component, error);

@@ -98,7 +98,7 @@ static void check_case(void **state, const place_case *c, sp_dtype dtype, sp_dty
         snprintf(path, sizeof path, "%s/%s-%d/%s", (const char *)*state, c->folder, odd, c->weights);
         save_shifted(golden(c->folder, c->weights), path, dtype, odd ? sp_dtype_size(dtype) : 0);
         snprintf(path, sizeof path, "%s/%s-%d", (const char *)*state, c->folder, odd);
-        assert_ok(sp_component_forward(path, c->component, inputs, precision, sp_cpu_backend(), &outputs[odd]));
+        assert_ok(sp_component_forward(path, c->component, inputs, precision, sp_cpu_device(), &outputs[odd]));
     }
     for (int i = 0; i < outputs[0].count; i++) {
         const sp_tensor *aligned = &outputs[0].item[i].tensor, *odd = &outputs[1].item[i].tensor;

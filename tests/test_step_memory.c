@@ -22,7 +22,7 @@ static bool plan(sp_work_model *model, sp_optimizer optimizer, size_t limit, sp_
 {
     const sp_step_request request = {.build = build,
                                      .context = model,
-                                     .backend = sp_cpu_backend(),
+                                     .device = sp_cpu_device(),
                                      .storage = SP_F32,
                                      .limit = limit};
     sp_plan *made;

@@ -44,7 +44,7 @@ static void make_step(step *s, bool checkpointing, sp_dtype storage)
                            .recompute = checkpointing ? UINT64_MAX : 0};
     sp_graph *graph;
     assert_ok(sp_objective_graph(&settings, &shape, &graph));
-    assert_ok(sp_plan_create(graph, sp_cpu_backend(), storage, &s->plan));
+    assert_ok(sp_plan_create(graph, sp_cpu_device(), storage, &s->plan));
     assert_ok(sp_run_create(s->plan, &s->run));
     assert_ok(sp_run_bind(s->run, "teacher", s->teacher->weights));
     assert_ok(sp_run_bind(s->run, "ema", s->student));
@@ -156,7 +156,7 @@ static void gradients_in_bf16(void **state)
 static void gradients_with_checkpoints(void **state)
 {
     (void)state;
-    check(true, sp_cpu_backend()->preferred_dtype);
+    check(true, sp_cpu_device()->preferred_dtype);
 }
 
 /* ---- on other threads ---- */

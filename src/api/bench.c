@@ -63,8 +63,8 @@ static sp_status measure_operators(const splam_bench_options *o, const sp_callba
 {
     sp_ceiling ceiling;
     json_t *rows = json_array();
-    sp_backend *backend = sp_cpu_backend();
-    backend->measure_ceiling(backend, &ceiling);
+    sp_device *device = sp_cpu_device();
+    device->measure_ceiling(device, &ceiling);
     json_t *limits =
         json_pack("{s:f, s:f, s:f}", "f32_gflops", ceiling.f32_flops * 1e-9, "bf16_gflops",
                   ceiling.bf16_flops * 1e-9, "gigabytes_per_second", ceiling.bytes * 1e-9);

@@ -5,7 +5,7 @@
 #include "api/convert.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "graph/backend.h"
+#include "graph/device.h"
 
 enum { SP_BENCH_LEAST_RUNS = 3, SP_BENCH_MOST_RUNS = 50 };
 

@@ -8,7 +8,7 @@
 #include "api/bench.h"
 #include "bench/workload.h"
 #include "backend/cpu/cpu.h"
-#include "backend/optimizer.h"
+#include "graph/optimizer.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -70,11 +70,12 @@ static sp_status store(json_t *out, const char *name, const sp_bench_times *time
 static sp_status check_free(const sp_plan *plan, size_t more)
 {
     sp_plan_memory m = sp_plan_get_memory(plan);
-    int64_t free_bytes = sp_available_memory();
+    sp_device_memory memory;
+    sp_plan_device(plan)->memory(sp_plan_device(plan), &memory);
     size_t needed = m.arena + m.persistent + m.boundary + more;
-    if (free_bytes < 0 || needed <= (size_t)free_bytes) return SP_OK;
+    if (!memory.available || needed <= memory.available) return SP_OK;
     return sp_fail(SP_MEMORY, "takes %.1f GB, and %.1f GB are free", (double)needed * 1e-9,
-                   (double)free_bytes * 1e-9);
+                   (double)memory.available * 1e-9);
 }
 
 /* ---- inputs ---- */
@@ -110,7 +111,7 @@ typedef struct {
     sp_plan *plan;
     sp_run *run;
     sp_training_state state; /* whole steps and gradients: weights that change */
-    float **gradient;        /* whole steps: by weight; NULL: only gradients are wanted */
+    sp_gradients gradients;  /* whole steps */
     bool warm;               /* it ran once, which is not timed */
     const sp_callbacks *callbacks;
 } timed_run;
@@ -120,7 +121,7 @@ static void release(timed_run *t)
     sp_run_destroy(t->run);
     sp_plan_destroy(t->plan);
     sp_training_state_free(&t->state);
-    sp_free(t->gradient);
+    sp_gradients_free(&t->gradients);
     *t = (timed_run){0};
 }
 
@@ -129,7 +130,7 @@ static sp_status create(const sp_work_model *model, sp_work work, int64_t batch,
 {
     sp_graph *graph;
     SP_TRY(sp_work_graph(model, work, batch, &graph));
-    SP_TRY(sp_plan_create(graph, sp_cpu_backend(), storage, &t->plan));
+    SP_TRY(sp_plan_create(graph, sp_cpu_device(), storage, &t->plan));
     SP_TRY(check_free(t->plan, more));
     SP_TRY(sp_run_create(t->plan, &t->run));
     return fill_inputs(t->run, t->plan);
@@ -138,7 +139,9 @@ static sp_status create(const sp_work_model *model, sp_work work, int64_t batch,
 static sp_status execute(void *context)
 {
     timed_run *t = context;
+    sp_device *device = sp_plan_device(t->plan);
     SP_TRY(sp_run_execute(t->run, t->callbacks));
+    SP_TRY(device->finish(device));
     if (!t->warm) sp_run_forget_profile(t->run);
     t->warm = true;
     return SP_OK;
@@ -273,7 +276,8 @@ static sp_status step(void *context)
 {
     timed_run *t = context;
     SP_TRY(execute(t));
-    double norm = sp_training_gradient_norm(&t->state, t->gradient);
+    double norm;
+    SP_TRY(sp_gradients_norm(&t->gradients, &t->state, &norm));
     const sp_adamw_options options = {.learning_rate = 8e-6,
                                       .beta1 = 0.9,
                                       .beta2 = 0.999,
@@ -281,8 +285,9 @@ static sp_status step(void *context)
                                       .gradient_scale = 1 / (1 + norm),
                                       .ema_decay = 0.95,
                                       .step = ++t->state.step};
-    sp_training_update(&t->state, t->gradient, &options);
-    return SP_OK;
+    sp_device *device = sp_plan_device(t->plan);
+    SP_TRY(sp_training_update(&t->state, &t->gradients, &options));
+    return device->finish(device);
 }
 
 static sp_status time_backward(const sp_work_model *model, const splam_bench_options *o,
@@ -330,7 +335,7 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
 {
     sp_step_memory memory;
     sp_optimizer optimizer;
-    size_t allowed = sp_step_memory_allowed();
+    size_t allowed = sp_device_allowed(sp_cpu_device());
     SP_TRY(sp_optimizer_of(o->optimizer ? o->optimizer : "adamw", &optimizer));
     SP_TRY(sp_work_step_plan(model, o->batch, sp_storage_of(o->precision), optimizer, allowed,
                              &memory, &t->plan));
@@ -348,7 +353,7 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
     SP_TRY(sp_run_bind(t->run, "teacher", model->unet->weights));
     SP_TRY(sp_run_bind(t->run, "ema", t->state.ema));
     SP_TRY(sp_run_bind(t->run, "online", t->state.online));
-    return sp_training_gradients(t->run, t->state.online, &t->gradient);
+    return sp_gradients_of(t->run, t->state.online, &t->gradients);
 }
 
 static sp_status time_step(const sp_work_model *model, const splam_bench_options *o,

@@ -25,8 +25,7 @@ static double node_bytes(const sp_node *node)
 
 static sp_status run_trial(void *context)
 {
-    sp_op_trial_run(context);
-    return SP_OK;
+    return sp_op_trial_run(context);
 }
 
 static sp_status measure(const sp_op_case *c, const sp_op_trial *trial, sp_dtype dtype,
@@ -78,7 +77,7 @@ sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
         if (!wanted(c, op)) continue;
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
             sp_op_trial *trial;
-            SP_TRY(sp_op_trial_create(c, sp_cpu_backend(), dtypes[d], false, &trial));
+            SP_TRY(sp_op_trial_create(c, sp_cpu_device(), dtypes[d], false, &trial));
             sp_status status = measure(c, trial, dtypes[d], ceiling, callbacks, rows);
             sp_op_trial_destroy(trial);
             SP_TRY(status);

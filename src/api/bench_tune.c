@@ -11,8 +11,7 @@ enum { MAX_LAYERS = 256 }; /* of the cases, of each type */
 
 static sp_status run_trial(void *context)
 {
-    sp_op_trial_run(context);
-    return SP_OK;
+    return sp_op_trial_run(context);
 }
 
 /* Seconds of the case in one form; INFINITY where it does not fit or is not allowed. */
@@ -23,7 +22,7 @@ static sp_status time_form(const sp_op_case *c, sp_convolution_form form, sp_dty
     sp_op_trial *trial;
     *seconds = INFINITY;
     if (!sp_convolution_allows(form, layer)) return SP_OK;
-    sp_status status = sp_op_trial_create(c, sp_cpu_backend_with(form), dtype, false, &trial);
+    sp_status status = sp_op_trial_create(c, sp_cpu_device_with(form), dtype, false, &trial);
     if (status == SP_UNSUPPORTED) return SP_OK;
     SP_TRY(status);
     sp_bench_times times;
@@ -55,7 +54,7 @@ static sp_status layer_of(const sp_op_case *c, sp_dtype dtype, sp_convolution_ro
                           bool *has_choice)
 {
     sp_op_trial *trial;
-    SP_TRY(sp_op_trial_create(c, sp_cpu_backend_with(SP_CONVOLUTION_DIRECT), dtype, false, &trial));
+    SP_TRY(sp_op_trial_create(c, sp_cpu_device_with(SP_CONVOLUTION_DIRECT), dtype, false, &trial));
     *has_choice = sp_convolution_describe(sp_op_trial_node(trial), layer);
     sp_op_trial_destroy(trial);
     return SP_OK;

@@ -28,7 +28,7 @@ splam_status splam_convert(const splam_convert_options *o, const splam_callbacks
                               .unet = o->unet,
                               .callbacks = &own_callbacks,
                               .lora_count = o->lora_count,
-                              .backend = sp_cpu_backend()};
+                              .device = sp_cpu_device()};
     sp_lora_source *loras;
     status = sp_own_loras(o->loras, o->lora_count, &loras);
     own.loras = loras;

@@ -104,7 +104,7 @@ static sp_status prepare(demo *d)
         .wanted = sp_demo_prompts,
         .wanted_count = SP_DEMO_SHEET_PROMPTS,
     };
-    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, sp_cpu_backend(), &evaluation,
+    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, sp_cpu_device(), &evaluation,
                                 &d->callbacks, &d->evaluation));
     SP_TRY(sp_contestant_create(d->evaluation, d->teacher, &d->contestant));
     d->settings = json_object();

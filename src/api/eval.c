@@ -90,7 +90,7 @@ static sp_status open_judge(evaluation_run *r)
         .seed = o->seed,
         .metrics = r->metrics,
     };
-    return sp_evaluation_create(r->dataset, r->judge->vae, sp_cpu_backend(), &options,
+    return sp_evaluation_create(r->dataset, r->judge->vae, sp_cpu_device(), &options,
                                 &r->callbacks, &r->evaluation);
 }
 

@@ -148,9 +148,10 @@ static sp_status report(const sp_generation *g, size_t limit, const memory_table
 
 sp_status sp_generation_plan_memory(sp_generation *g)
 {
-    int64_t own = sp_resident_memory(), available = sp_available_memory();
+    sp_device_memory memory;
+    g->pipeline->device->memory(g->pipeline->device, &memory);
     int64_t tile = sp_vae_tile_side(&g->pipeline->vae->config.vae);
-    memory_table t = {.program = UNPLANNED + (own > 0 ? (size_t)own : 0)};
+    memory_table t = {.program = UNPLANNED + memory.own};
     if (g->o->memory_limit < 0)
         return sp_fail(SP_ARGUMENT, "a memory limit of %lld bytes is not possible",
                        (long long)g->o->memory_limit);
@@ -159,10 +160,10 @@ sp_status sp_generation_plan_memory(sp_generation *g)
         /* Planning takes a moment: only where it can matter. */
         if (g->o->vae_tiling == SPLAM_VAE_TILING_ON)
             SP_TRY(sp_pipeline_set_vae_tile(g->pipeline, tile));
-        if (g->o->vae_tiling != SPLAM_VAE_TILING_AUTO || available < 0 ||
+        if (g->o->vae_tiling != SPLAM_VAE_TILING_AUTO || !memory.available ||
             (g->width <= tile && g->height <= tile))
             return SP_OK;
-        return choose_tiles(g, t.program + (size_t)available, &t);
+        return choose_tiles(g, t.program + memory.available, &t);
     }
     size_t limit = (size_t)g->o->memory_limit;
     SP_TRY(choose_tiles(g, limit, &t));

@@ -207,9 +207,9 @@ static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t b
 {
     sp_graph *graph;
     sp_plan *plan;
-    sp_backend *backend = sp_cpu_backend();
+    sp_device *device = sp_cpu_device();
     SP_TRY(sp_work_graph(model, work, batch, &graph));
-    SP_TRY(sp_plan_create(graph, backend, backend->preferred_dtype, &plan));
+    SP_TRY(sp_plan_create(graph, device, device->preferred_dtype, &plan));
     *out = sp_plan_get_memory(plan);
     sp_plan_destroy(plan);
     return SP_OK;
@@ -252,7 +252,7 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
     for (int optimizer = 0; optimizer < SP_OPTIMIZER_COUNT; optimizer++) {
         sp_step_memory memory;
         sp_plan *plan;
-        SP_TRY(sp_work_step_plan(model, 1, sp_cpu_backend()->preferred_dtype,
+        SP_TRY(sp_work_step_plan(model, 1, sp_cpu_device()->preferred_dtype,
                                  (sp_optimizer)optimizer, 0, &memory, &plan));
         sp_plan_destroy(plan);
         if (optimizer == SP_OPTIMIZER_ADAMW) {
@@ -269,7 +269,7 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 
 static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 {
-    sp_dtype storage = sp_cpu_backend()->preferred_dtype;
+    sp_dtype storage = sp_cpu_device()->preferred_dtype;
     sp_string_say(out, "memory at this size, batch 1, %s, from the plans\n",
                             storage == SP_BF16 ? "bf16" : "f32");
     sp_string_say(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",

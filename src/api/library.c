@@ -50,7 +50,7 @@ sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks)
 
 sp_dtype sp_storage_of(splam_precision precision)
 {
-    if (precision == SPLAM_PRECISION_DEFAULT) return sp_cpu_backend()->preferred_dtype;
+    if (precision == SPLAM_PRECISION_DEFAULT) return sp_cpu_device()->preferred_dtype;
     return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
 }
 

@@ -1,11 +1,11 @@
-/* The one list of operator cases, used in four modes: test (a backend's kernels against the
+/* The one list of operator cases, used in four modes: test (a device's kernels against the
  * reference) and gradient (against finite differences) by tests/test_ops.c, speed and support by
  * `splam bench`. It lies in ops/ because it needs nothing but the builder calls and both tests and
  * the program above the library's folders can link it; it is a library of its own, so that only
  * they carry it. */
 #ifndef SP_BENCH_OP_CASES_H
 #define SP_BENCH_OP_CASES_H
-#include "graph/backend.h"
+#include "graph/device.h"
 #include "ops/ops.h"
 
 /* How closely a kernel must agree with the reference, as relative max error. */
@@ -56,19 +56,19 @@ sp_status sp_op_case_data(const sp_op_case *c, const sp_case_inputs *inputs, int
 /* The largest relative max error allowed in an output of `dtype`. */
 double sp_op_case_tolerance(const sp_op_case *c, sp_dtype dtype);
 
-/* One case set up to run on one backend, with every buffer between guards. */
+/* One case set up to run on one device, with every buffer between guards. */
 typedef struct sp_op_trial sp_op_trial;
 /* storage: SP_F32, SP_BF16 (dtypes as the precision pass gives them to a node whose inputs are
  * lowered), or SP_F64 for results rounded nowhere: fp32 inputs and double results, on the reference
- * backend alone. */
+ * device alone. */
 /* as_stored: inputs that are no activations lie as a mapped file may have them, at an odd multiple of
  * their elements' size; else at cache lines, as everything else does. */
-sp_status sp_op_trial_create(const sp_op_case *c, sp_backend *backend, sp_dtype storage,
+sp_status sp_op_trial_create(const sp_op_case *c, sp_device *device, sp_dtype storage,
                              bool as_stored, sp_op_trial **out);
 void sp_op_trial_destroy(sp_op_trial *trial); /* NULL is legal */
-void sp_op_trial_run(sp_op_trial *trial);
+sp_status sp_op_trial_run(sp_op_trial *trial); /* and waits */
 const sp_node *sp_op_trial_node(const sp_op_trial *trial);
-const char *sp_op_trial_kernel(const sp_op_trial *trial); /* "reference" or a backend's own */
+const char *sp_op_trial_kernel(const sp_op_trial *trial); /* "reference" or a device's own */
 /* Output `index` of the node as a new tensor. Before the first run it is NaN. */
 sp_status sp_op_trial_output(const sp_op_trial *trial, int index, sp_tensor *out);
 /* SP_INTERNAL, naming the buffer, if anything was written before or behind one, or over an input. */

@@ -1,4 +1,4 @@
-/* Runs one operator case on one backend without a plan: the plan would put buffers side by side,
+/* Runs one operator case on one device without a plan: the plan would put buffers side by side,
  * here each lies between guards. */
 #include "graph/passes.h"
 #include "bench/op_cases.h"
@@ -7,14 +7,14 @@ enum { GUARD = SP_ALIGNMENT, GUARD_BYTE = 0xa5, MAX_NODES = 4, MAX_BUFFERS = 32 
 
 typedef struct {
     const char *name;
-    unsigned char *block; /* of the backend: guard, bytes, guard */
+    unsigned char *block; /* of the device: guard, bytes, guard */
     unsigned char
         *kept; /* on the host: what an input must still hold; NULL for what kernels write */
     size_t lead, bytes; /* of the guard before it */
 } buffer;
 
 struct sp_op_trial {
-    sp_backend *backend;
+    sp_device *device;
     sp_graph *graph;
     sp_kernel kernel[MAX_NODES];
     int kernels;
@@ -49,14 +49,14 @@ static size_t size_with_guards(const buffer *b)
 static sp_status add_buffer(sp_op_trial *trial, const char *name, size_t bytes, size_t shift,
                             const void *content, void **out)
 {
-    sp_backend *backend = trial->backend;
+    sp_device *device = trial->device;
     if (trial->buffer_count == MAX_BUFFERS)
         return sp_fail(SP_INTERNAL, "an operator case has too many buffers");
     buffer *b = &trial->buffers[trial->buffer_count++];
     *b = (buffer){.name = name, .bytes = bytes, .lead = GUARD + shift};
     size_t size = size_with_guards(b);
     unsigned char *image = sp_alloc(size);
-    b->block = backend->allocate(backend, size);
+    b->block = device->allocate(device, size);
     if (!image || !b->block) {
         sp_free(image);
         return sp_fail(SP_MEMORY, "out of memory for an operator case");
@@ -66,7 +66,7 @@ static sp_status add_buffer(sp_op_trial *trial, const char *name, size_t bytes, 
         memcpy(image + b->lead, content, bytes);
     else
         memset(image + b->lead, 0xff, bytes);
-    backend->upload(backend, b->block, image, size);
+    device->upload(device, b->block, image, size);
     if (content)
         b->kept = image;
     else
@@ -116,7 +116,7 @@ static sp_status add_node(sp_op_trial *trial, int n)
 {
     sp_node *node = trial->graph->nodes[n];
     sp_kernel *kernel = &trial->kernel[n];
-    SP_TRY(trial->backend->prepare(trial->backend, node, kernel));
+    SP_TRY(trial->device->prepare(trial->device, node, kernel));
     trial->kernels++;
     for (int i = 0; i < node->inputs; i++) {
         if (!node->in[i]) continue;
@@ -153,13 +153,13 @@ static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storag
     return SP_OK;
 }
 
-sp_status sp_op_trial_create(const sp_op_case *c, sp_backend *backend, sp_dtype storage,
+sp_status sp_op_trial_create(const sp_op_case *c, sp_device *device, sp_dtype storage,
                              bool as_stored, sp_op_trial **out)
 {
     *out = NULL;
     sp_op_trial *trial = sp_alloc_zero(sizeof *trial);
     if (!trial) return SP_MEMORY;
-    trial->backend = backend;
+    trial->device = device;
     sp_status status = set_up(trial, c, storage, as_stored);
     if (status) {
         sp_op_trial_destroy(trial);
@@ -176,16 +176,17 @@ void sp_op_trial_destroy(sp_op_trial *trial)
         if (trial->kernel[i].destroy) trial->kernel[i].destroy(trial->kernel[i].state);
     for (int i = 0; i < trial->buffer_count; i++) {
         if (trial->buffers[i].block)
-            trial->backend->release(trial->backend, trial->buffers[i].block);
+            trial->device->release(trial->device, trial->buffers[i].block);
         sp_free(trial->buffers[i].kept);
     }
     sp_graph_destroy(trial->graph);
     sp_free(trial);
 }
 
-void sp_op_trial_run(sp_op_trial *trial)
+sp_status sp_op_trial_run(sp_op_trial *trial)
 {
     run_node(trial, trial->kernels - 1);
+    return trial->device->finish(trial->device);
 }
 
 const sp_node *sp_op_trial_node(const sp_op_trial *trial)
@@ -202,8 +203,9 @@ sp_status sp_op_trial_output(const sp_op_trial *trial, int index, sp_tensor *out
 {
     const sp_value *value = sp_op_trial_node(trial)->out[index];
     SP_TRY(sp_tensor_create(value->dtype, value->shape, out));
-    trial->backend->download(trial->backend, out->data, value->scratch, sp_tensor_bytes(out));
-    return SP_OK;
+    sp_status status = trial->device->download(trial->device, out->data, value->scratch, sp_tensor_bytes(out));
+    if (status) sp_tensor_free(out);
+    return status;
 }
 
 static bool is_intact(const buffer *b, const unsigned char *image)
@@ -222,9 +224,10 @@ sp_status sp_op_trial_check_guards(const sp_op_trial *trial)
         const buffer *b = &trial->buffers[i];
         unsigned char *image = sp_alloc(size_with_guards(b));
         if (!image) return SP_MEMORY;
-        trial->backend->download(trial->backend, image, b->block, size_with_guards(b));
-        bool intact = is_intact(b, image);
+        sp_status status = trial->device->download(trial->device, image, b->block, size_with_guards(b));
+        bool intact = !status && is_intact(b, image);
         sp_free(image);
+        SP_TRY(status);
         if (!intact)
             return sp_fail(SP_INTERNAL, "%s: kernel \"%s\" wrote over %s or beside it",
                            sp_op_trial_node(trial)->op->name, sp_op_trial_kernel(trial), b->name);

@@ -219,7 +219,7 @@ sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype 
     int64_t own = sp_resident_memory();
     const sp_step_request request = {.build = build_step,
                                      .context = &context,
-                                     .backend = sp_cpu_backend(),
+                                     .device = sp_cpu_device(),
                                      .storage = storage,
                                      .limit = limit};
     *memory = (sp_step_memory){.optimizer = optimizer,

@@ -73,7 +73,7 @@ static sp_status open_component(const char *model, const char *name, const conve
 {
     SP_TRY(sp_component_open_as(model, name, c->o.prediction, out));
     sp_component *component = *out;
-    sp_status status = sp_lora_list_merge(&c->loras, c->o.backend, component, true, c->o.callbacks);
+    sp_status status = sp_lora_list_merge(&c->loras, c->o.device, component, true, c->o.callbacks);
     if (!status && c->o.fold_guidance && component->config.kind == SP_COMPONENT_UNET)
         status = sp_fold_guidance(component);
     if (!status && !c->keep_dtype) status = check_range(component, c);

@@ -10,7 +10,7 @@ typedef struct {
                                the file tells (sp_original_scheduler) */
     const sp_lora_source *loras; /* merged into UNets and text encoder */
     size_t lora_count;
-    sp_backend *backend; /* to merge them with; may be NULL where there is none */
+    sp_device *device; /* to merge them with; may be NULL where there is none */
     bool fold_guidance;  /* UNets become plain ones (models/guidance.h) */
     bool single_file;    /* write one file of original names instead of a folder */
     const sp_callbacks *callbacks; /* may be NULL: SP_CANCELLED as soon as they say so */

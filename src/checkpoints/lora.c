@@ -147,16 +147,16 @@ static void add_elements(void *context, int64_t begin, int64_t end)
     }
 }
 
-/* up[rows of a block,rank] down[rank,columns], as the backend makes it: SD's layers with a rank of
+/* up[rows of a block,rank] down[rank,columns], as the device makes it: SD's layers with a rank of
  * 64 are 1e11 operations. */
-static sp_status product_runner(sp_backend *backend, sp_shape up, sp_shape down, sp_runner *out)
+static sp_status product_runner(sp_device *device, sp_shape up, sp_shape down, sp_runner *out)
 {
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
     sp_output(b, "product",
               sp_linear_transposed(b, sp_input(b, "up", SP_F32, up, SP_RATE_STEP),
                                    sp_input(b, "down", SP_F32, down, SP_RATE_PROMPT)));
-    return sp_runner_create(b, backend, SP_F32, out);
+    return sp_runner_create(b, device, SP_F32, out);
 }
 
 /* Blocks divide the rows, and are small enough to stay in a cache. */
@@ -187,7 +187,7 @@ static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t bloc
     return SP_OK;
 }
 
-sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, const sp_tensor *up,
+sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const sp_tensor *up,
                               const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out)
 {
     int64_t rank = down->shape.dim[0], rows = weight->shape.dim[0], block = block_rows(rows);
@@ -197,7 +197,7 @@ sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, cons
     down_rows.shape = sp_shape_of(rank, sp_tensor_count(down) / rank);
     up_rows.owned = down_rows.owned = false;
     SP_TRY(sp_tensor_create(dtype, weight->shape, out));
-    sp_status status = product_runner(backend, sp_shape_of(block, rank), down_rows.shape, &runner);
+    sp_status status = product_runner(device, sp_shape_of(block, rank), down_rows.shape, &runner);
     if (!status) status = sp_run_set_input(runner.run, "down", &down_rows);
     addition a = {.weight = weight, .out = out, .scale = (float)scale};
     if (!status) status = add_blocks(&runner, &up_rows, block, &a);
@@ -212,7 +212,7 @@ static void sibling(const char *name, const char *end, const char *other, char *
     snprintf(out, size, "%.*s%s", (int)(strlen(name) - strlen(end)), name, other);
 }
 
-static sp_status merge_adapter(sp_backend *backend, const sp_weights *base,
+static sp_status merge_adapter(sp_device *device, const sp_weights *base,
                                const sp_weights *adapters, const char *name,
                                const sp_lora_settings *settings, sp_weights *out)
 {
@@ -220,7 +220,7 @@ static sp_status merge_adapter(sp_backend *backend, const sp_weights *base,
     sibling(name, down_end, up_end, up, sizeof up);
     sibling(name, down_end, weight_end, weight, sizeof weight);
     sp_tensor merged;
-    SP_TRY(sp_lora_add_product(backend, sp_weights_find(base, weight),
+    SP_TRY(sp_lora_add_product(device, sp_weights_find(base, weight),
                                sp_weights_find(adapters, up), sp_weights_find(adapters, name),
                                settings->alpha / (double)settings->rank, SP_F32, &merged));
     return sp_weights_add(out, weight, merged);
@@ -233,7 +233,7 @@ static sp_status add_view(sp_weights *out, const char *name, const sp_tensor *te
     return sp_weights_add(out, name, view);
 }
 
-sp_status sp_lora_merged(sp_backend *backend, const sp_weights *base, const sp_weights *adapters,
+sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out)
 {
     SP_TRY(sp_weights_create(out));
@@ -243,7 +243,7 @@ sp_status sp_lora_merged(sp_backend *backend, const sp_weights *base, const sp_w
     for (size_t i = 0; i < sp_weights_count(adapters) && !status; i++) {
         const char *name = sp_weights_name(adapters, i);
         if (sp_ends_with(name, down_end))
-            status = merge_adapter(backend, base, adapters, name, settings, *out);
+            status = merge_adapter(device, base, adapters, name, settings, *out);
         else if (!sp_ends_with(name, up_end))
             status = add_view(*out, name, sp_weights_at(adapters, i));
     }

@@ -3,7 +3,7 @@
  * kernel, stride and padding and up is 1x1. */
 #ifndef SP_CHECKPOINTS_LORA_H
 #define SP_CHECKPOINTS_LORA_H
-#include "graph/backend.h"
+#include "graph/device.h"
 #include "checkpoints/component.h"
 
 typedef struct sp_lora sp_lora; /* a file of adapters, below */
@@ -45,7 +45,7 @@ sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings,
 
 /* A UNet's weights with the adapters in them, new: f32 where there is an adapter, else views of
  * base; cond_proj is a view of the adapters'. Both must outlive it. */
-sp_status sp_lora_merged(sp_backend *backend, const sp_weights *base, const sp_weights *adapters,
+sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out);
 
 /* Writes adapters as files that other programs open, f32: diffusers' names, with alpha/r in the
@@ -63,7 +63,7 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
 sp_status sp_lora_check_guidance(const sp_unet_config *config);
 
 /* weight + scale up down, new, of that type: weight [rows,...], up [rows,r], down [r,...]. */
-sp_status sp_lora_add_product(sp_backend *backend, const sp_tensor *weight, const sp_tensor *up,
+sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const sp_tensor *up,
                               const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out);
 
 /* ---- files ---- */
@@ -96,7 +96,7 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
  * parameter. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
  * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
  * two are for one layer; SP_SHAPE if its shapes are not the layer's. callbacks (may be NULL) are asked between adapters. */
-sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
+sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
                         sp_component *component, bool exact, const sp_callbacks *callbacks);
 
 /* Several files with their weights, merged in this order. */
@@ -113,7 +113,7 @@ sp_status sp_lora_list_open(const sp_lora_source *sources, size_t count, sp_lora
 void sp_lora_list_close(sp_lora_list *list); /* zeroed is legal; leaves it zeroed */
 /* SP_ARGUMENT if a file has adapters for a kind of component that is not there; has is by kind. */
 sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has);
-sp_status sp_lora_list_merge(const sp_lora_list *list, sp_backend *backend, sp_component *component,
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_device *device, sp_component *component,
                              bool exact, const sp_callbacks *callbacks);
 
 #endif

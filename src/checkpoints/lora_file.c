@@ -352,14 +352,14 @@ static sp_status check_layer(const sp_lora *lora, const adapter *a, const char *
                    sp_shape_text(a->up->shape), name, sp_shape_text(weight->shape));
 }
 
-static sp_status merge_layer(const adapter *a, double weight, sp_backend *backend,
+static sp_status merge_layer(const adapter *a, double weight, sp_device *device,
                              sp_component *component, const char *name, bool exact)
 {
     const sp_tensor *before = sp_weights_find(component->weights, name);
     sp_dtype stored = sp_dtype_is_f8(before->dtype) ? SP_BF16 : before->dtype; /* F8 would lose the adapter */
     double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
     sp_tensor merged;
-    SP_TRY(sp_lora_add_product(backend, before, a->up, a->down, weight * alpha / rank,
+    SP_TRY(sp_lora_add_product(device, before, a->up, a->down, weight * alpha / rank,
                                exact ? SP_F32 : stored, &merged));
     sp_weights_drop(component->weights, name);
     return sp_weights_add(component->weights, name, merged);
@@ -397,7 +397,7 @@ static sp_status find_layers(const sp_lora *lora, const sp_component *component,
                    family ? family : "");
 }
 
-sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
+sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
                         sp_component *component, bool exact, const sp_callbacks *callbacks)
 {
     size_t applied = 0;
@@ -410,7 +410,7 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_backend *backend,
         if (!names[i]) continue;
         status = sp_check_cancelled(callbacks);
         if (!status) status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
-        if (!status) status = merge_layer(a, weight, backend, component, names[i], exact);
+        if (!status) status = merge_layer(a, weight, device, component, names[i], exact);
         applied++;
     }
     sp_map_destroy(layers);
@@ -507,10 +507,10 @@ sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has)
     return SP_OK;
 }
 
-sp_status sp_lora_list_merge(const sp_lora_list *list, sp_backend *backend, sp_component *component,
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_device *device, sp_component *component,
                              bool exact, const sp_callbacks *callbacks)
 {
     for (size_t i = 0; i < list->count; i++)
-        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, backend, component, exact, callbacks));
+        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, device, component, exact, callbacks));
     return SP_OK;
 }

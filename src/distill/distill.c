@@ -190,9 +190,9 @@ static sp_status make_plan(distillation *d)
     const sp_step_request request = {
         .build = build_step,
         .context = d,
-        .backend = d->teacher->backend,
+        .device = d->teacher->device,
         .storage = o->storage,
-        .limit = o->memory_limit ? (size_t)o->memory_limit : sp_step_memory_allowed(),
+        .limit = o->memory_limit ? (size_t)o->memory_limit : sp_device_allowed(d->teacher->device),
         .recompute_all = o->gradient_checkpointing,
     };
     SP_TRY(sp_step_plan(&request, &d->memory, &d->plan));
@@ -239,7 +239,7 @@ static sp_status enter_round(void *context, const sp_training_state *state, sp_r
     SP_TRY(take_round_teacher(d, state, round));
     d->round = round;
     SP_TRY(build_step(d, d->shape.recompute, &graph));
-    SP_TRY(sp_plan_create(graph, d->teacher->backend, o->storage, &d->plan));
+    SP_TRY(sp_plan_create(graph, d->teacher->device, o->storage, &d->plan));
     SP_TRY(make_run(d));
     sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
                 sp_round_settings(&o->objective, round).ddim_timesteps);
@@ -315,9 +315,12 @@ static sp_status time_one_step(distillation *d)
     SP_TRY(sp_run_bind(d->run, "online", d->state.online));
     SP_TRY(feed(d, d->run, 0));
     if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
+    sp_device *device = d->teacher->device;
     SP_TRY(sp_run_execute(d->run, d->callbacks)); /* packs weights, touches memory */
+    SP_TRY(device->finish(device));
     double began = sp_now();
     SP_TRY(sp_run_execute(d->run, d->callbacks));
+    SP_TRY(device->finish(device));
     double seconds = (sp_now() - began) * (double)d->options->accumulation;
     char all[32];
     sp_duration_text(seconds * (double)d->options->max_train_steps, all, sizeof all);

@@ -147,7 +147,7 @@ bool sp_evaluation_judges(const sp_evaluation *e)
 static sp_status run_vae(const sp_evaluation *e, sp_vae_half half, const sp_tensor *in,
                          const sp_callbacks *callbacks, sp_tensor *out)
 {
-    const sp_vae_settings settings = {.backend = e->backend};
+    const sp_vae_settings settings = {.device = e->device};
     return sp_vae_run_all(e->vae, half, in, &settings, callbacks, out);
 }
 
@@ -241,7 +241,7 @@ static sp_status measure_ceiling(sp_evaluation *e)
     return status;
 }
 
-sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_backend *backend,
+sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_device *device,
                                const sp_evaluation_options *options, const sp_callbacks *callbacks,
                                sp_evaluation **out)
 {
@@ -250,7 +250,7 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
     if (!e) return SP_MEMORY;
     e->vae = vae;
     e->dataset = dataset;
-    e->backend = backend;
+    e->device = device;
     e->metrics = options->metrics;
     e->ceiling = sp_scores_none();
     sp_status status = choose_prompts(e, options);

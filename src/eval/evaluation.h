@@ -20,7 +20,7 @@ typedef struct {
 struct sp_evaluation {
     const sp_component *vae; /* the judge; both outlive the evaluation */
     sp_dataset *dataset;
-    sp_backend *backend;
+    sp_device *device;
     sp_metric_set metrics;
     int64_t count, heldout_count;
     int64_t *sample;        /* [count] of the data set */
@@ -35,7 +35,7 @@ struct sp_evaluation {
 };
 
 /* Encodes the real pictures. SP_ARGUMENT if there are fewer samples than prompts. */
-sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_backend *backend,
+sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_device *device,
                                const sp_evaluation_options *options, const sp_callbacks *callbacks,
                                sp_evaluation **out);
 void sp_evaluation_destroy(sp_evaluation *evaluation); /* NULL is legal */

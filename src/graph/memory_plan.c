@@ -3,9 +3,10 @@
 #include "graph/graph_internal.h"
 #include "graph/plan_internal.h"
 
-static size_t aligned(size_t bytes)
+static size_t aligned(const sp_plan *plan, size_t bytes)
 {
-    return (bytes + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
+    size_t unit = plan->device->alignment;
+    return (bytes + unit - 1) / unit * unit;
 }
 
 static int resolved(const sp_plan *plan, int slot)
@@ -105,7 +106,7 @@ static sp_status place_arena(sp_plan *plan)
     for (int i = 0; i < plan->slot_count; i++)
         if (plan->slots[i].place == SP_PLACE_ARENA && plan->slots[i].merged_into < 0 &&
             plan->slots[i].first >= 0)
-            order[count++] = (sized_slot){i, aligned(plan->slots[i].bytes)};
+            order[count++] = (sized_slot){i, aligned(plan, plan->slots[i].bytes)};
     qsort(order, (size_t)count, sizeof *order, larger_first);
     for (int i = 0; i < count; i++) {
         sp_slot *slot = &plan->slots[order[i].slot];
@@ -132,8 +133,8 @@ static sp_status find_bound(sp_plan *plan)
     for (int i = 0; i < plan->slot_count; i++) {
         const sp_slot *slot = &plan->slots[i];
         if (slot->place != SP_PLACE_ARENA || slot->merged_into >= 0 || slot->first < 0) continue;
-        change[slot->first] += aligned(slot->bytes); /* wraps around where more ends than begins */
-        change[slot->last + 1] -= aligned(slot->bytes);
+        change[slot->first] += aligned(plan, slot->bytes); /* wraps around where more ends than begins */
+        change[slot->last + 1] -= aligned(plan, slot->bytes);
     }
     for (int s = 0; s < plan->step_count; s++) {
         alive += change[s];
@@ -165,7 +166,7 @@ size_t sp_plan_output_bytes(const sp_plan *plan, const char *prefix)
     for (int i = 0; i < plan->graph->output_count; i++) {
         const sp_graph_output *output = &plan->graph->outputs[i];
         if (strncmp(output->name, prefix, strlen(prefix)) == 0)
-            bytes += aligned(plan->slots[plan->slot_of[sp_value_root(output->value)->id]].bytes);
+            bytes += aligned(plan, plan->slots[plan->slot_of[sp_value_root(output->value)->id]].bytes);
     }
     return bytes;
 }
@@ -177,10 +178,10 @@ sp_status sp_plan_place(sp_plan *plan)
         slot->first = slot->last = slot->merged_into = -1;
         if (slot->place == SP_PLACE_PERSISTENT) {
             slot->offset = plan->memory.persistent;
-            plan->memory.persistent += aligned(slot->bytes);
+            plan->memory.persistent += aligned(plan, slot->bytes);
         } else if (slot->place == SP_PLACE_BOUNDARY) {
             slot->offset = plan->memory.boundary;
-            plan->memory.boundary += aligned(slot->bytes);
+            plan->memory.boundary += aligned(plan, slot->bytes);
         }
     }
     find_lifetimes(plan);

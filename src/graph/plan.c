@@ -151,7 +151,7 @@ static sp_status plan_node(sp_plan *plan, const sp_node *node)
     if (node->op->flags & SP_OP_VIEW) return SP_OK;
     int index = plan->kernel_count;
     sp_kernel *kernel = &plan->kernels[index];
-    sp_status status = plan->backend->prepare(plan->backend, node, kernel);
+    sp_status status = plan->device->prepare(plan->device, node, kernel);
     if (status) return sp_fail_within(status, "%s (%s)", node->op->name, node->scope);
     plan->kernel_count++;
     int in[SP_MAX_INPUTS];
@@ -272,7 +272,7 @@ static sp_status build(sp_plan *plan, sp_dtype storage)
     return find_output_steps(plan);
 }
 
-sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage, sp_plan **out)
+sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype storage, sp_plan **out)
 {
     *out = NULL;
     sp_plan *plan = sp_alloc_zero(sizeof *plan);
@@ -281,7 +281,7 @@ sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage,
         return SP_MEMORY;
     }
     plan->graph = graph;
-    plan->backend = backend;
+    plan->device = device;
     sp_status status = build(plan, storage);
     if (status) {
         sp_plan_destroy(plan);
@@ -308,6 +308,11 @@ void sp_plan_destroy(sp_plan *plan)
     sp_free(plan->next_output);
     sp_graph_destroy(plan->graph);
     sp_free(plan);
+}
+
+sp_device *sp_plan_device(const sp_plan *plan)
+{
+    return plan->device;
 }
 
 sp_plan_memory sp_plan_get_memory(const sp_plan *plan)

@@ -3,7 +3,7 @@
 #ifndef SP_GRAPH_PLAN_H
 #define SP_GRAPH_PLAN_H
 #include "base/progress.h"
-#include "graph/backend.h"
+#include "graph/device.h"
 #include "formats/weights.h"
 
 typedef struct sp_plan sp_plan;
@@ -22,8 +22,9 @@ typedef struct {
 
 /* Prunes, lowers to `storage` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in
  * every case. */
-sp_status sp_plan_create(sp_graph *graph, sp_backend *backend, sp_dtype storage, sp_plan **out);
+sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype storage, sp_plan **out);
 void sp_plan_destroy(sp_plan *plan);
+sp_device *sp_plan_device(const sp_plan *plan);
 sp_plan_memory sp_plan_get_memory(const sp_plan *plan);
 /* The part of `parameters` that belongs to a weight set, and of `boundary` to outputs whose names
  * begin with `prefix`. */
@@ -61,11 +62,13 @@ sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights);
 void sp_run_weights_changed(sp_run *run);
 /* Copies; float data is converted to the input's dtype. The shape must agree. */
 sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tensor);
+sp_status sp_run_clear_input(sp_run *run, const char *name); /* zeros */
 /* callbacks (may be NULL) are asked between any two steps: SP_CANCELLED, after which the run can be
- * executed again; what was packed is packed again. */
+ * executed again; what was packed is packed again. The device may still be at work afterwards: who reads an output waits,
+ * and is told what failed; who only measures asks the device to finish. */
 sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks);
-/* Calls `ready` during sp_run_execute right after the step that completed an output: no later step
- * of that execution writes or reads it, so what lies at its address may be used and changed while
+/* Calls `ready` during sp_run_execute right after the step that completed an output was asked for: no later step
+ * of that execution writes or reads it, so what lies at its address may be used and changed, by calls of the device, while
  * the rest runs. Called in the order of steps, on the thread that executes; what it returns, if not
  * SP_OK, ends the execution and is returned by it. An output that only steps of a slower rate touch
  * is reported when these run. NULL: nobody watches. */
@@ -75,13 +78,14 @@ void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, i
  * not SP_OK, ends the execution and is returned by it. NULL: nobody. */
 void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context), void *context);
 /* Stage i (sp_stage_enter) of the plan, and the seconds that this run has spent in it since it was
- * made; NULL past the last one. Nodes outside all stages count as "". */
+ * made; NULL past the last one. Nodes outside all stages count as "". Waits for the device. */
 enum { SP_MAX_STAGES = 16 };
-const char *sp_run_stage(const sp_run *run, int i, double *seconds);
+const char *sp_run_stage(sp_run *run, int i, double *seconds);
 /* Copies an output into a new owned tensor (dtype of the graph's output). */
 sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out);
-/* Where an output lies, for host-visible backends, e.g. gradients for the optimiser. The place is
- * the same for the run's life; the caller may change what is there until the next execute. */
+/* Where an output lies: an address of the device's, for its calls alone, e.g. gradients for the optimizer. The place is
+ * the same for the run's life; the caller may have what is there changed until the next execute. NULL: there is no such
+ * output. */
 void *sp_run_output_address(const sp_run *run, const char *name);
 
 #endif

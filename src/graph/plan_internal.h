@@ -32,7 +32,7 @@ typedef struct {
 
 struct sp_plan {
     sp_graph *graph;
-    sp_backend *backend;
+    sp_device *device;
     sp_kernel *kernels;
     int kernel_count;
     sp_step *steps; /* sorted by rate, then by order */

@@ -155,15 +155,6 @@ static int collect(const sp_profile *profile, row *rows, row *total)
 
 /* ---- the table ---- */
 
-double sp_ceiling_share(const sp_ceiling *ceiling, sp_dtype dtype, double flops, double bytes,
-                        double seconds)
-{
-    double peak = dtype == SP_BF16 ? ceiling->bf16_flops : ceiling->f32_flops;
-    double arithmetic = peak > 0 ? flops / peak : 0;
-    double memory = ceiling->bytes > 0 ? bytes / ceiling->bytes : 0;
-    return seconds > 0 ? (arithmetic > memory ? arithmetic : memory) / seconds : 0;
-}
-
 static void print_row(const row *r, double total, const sp_ceiling *ceiling)
 {
     double share = sp_ceiling_share(ceiling, r->dtype, r->flops, r->bytes, r->seconds);
@@ -215,8 +206,8 @@ void sp_profile_print(const sp_profile *profile)
     row total, *rows = sp_alloc_zero(((size_t)plan->step_count + 1) * sizeof *rows);
     if (!rows) return;
     int count = collect(profile, rows, &total);
-    if (count && plan->backend->measure_ceiling)
-        plan->backend->measure_ceiling(plan->backend, &ceiling);
+    if (count && plan->device->measure_ceiling)
+        plan->device->measure_ceiling(plan->device, &ceiling);
     if (count) print_head(plan, &total, &ceiling);
     for (int i = 0; i < count; i++) {
         if (i == 0 || rows[i].stage != rows[i - 1].stage)

@@ -12,7 +12,7 @@ sp_profile *sp_profile_create(const sp_plan *plan);
 /* One execution of the plan's step. */
 void sp_profile_add(sp_profile *profile, int step, double seconds);
 /* The table on stderr, stage by stage (sp_stage_enter), slowest rows first, with the share of what
- * the backend can do at best, which is measured there and then. Nothing if nothing ran. */
+ * the device can do at best, which is measured there and then. Nothing if nothing ran. */
 void sp_profile_print(const sp_profile *profile);
 void sp_profile_forget(sp_profile *profile);  /* all that was added so far */
 void sp_profile_destroy(sp_profile *profile); /* NULL is legal */

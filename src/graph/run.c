@@ -3,6 +3,13 @@
 #include "graph/plan_internal.h"
 #include "graph/profile.h"
 
+/* Work of one stage, between two marks of the device. */
+typedef struct {
+    int stage;
+    int64_t from, to;
+} stage_span;
+enum { MAX_SPANS = 64 };
+
 struct sp_run {
     const sp_plan *plan;
     void *arena, *persistent, *boundary;
@@ -11,6 +18,8 @@ struct sp_run {
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
     double stage_seconds[SP_MAX_STAGES];
+    stage_span spans[MAX_SPANS]; /* not in stage_seconds yet: the device may not be that far */
+    int span_count;
     bool *input_set;                                            /* by slot */
     sp_profile *profile;                                        /* NULL: off */
     sp_status (*output_ready)(void *context, int output_index); /* NULL: nobody watches */
@@ -24,11 +33,11 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
     *out = NULL;
     sp_run *run = sp_alloc_zero(sizeof *run);
     if (!run) return SP_MEMORY;
-    sp_backend *backend = plan->backend;
+    sp_device *device = plan->device;
     run->plan = plan;
-    run->arena = backend->allocate(backend, plan->memory.arena + 1);
-    run->persistent = backend->allocate(backend, plan->memory.persistent + 1);
-    run->boundary = backend->allocate(backend, plan->memory.boundary + 1);
+    run->arena = device->allocate(device, plan->memory.arena + 1);
+    run->persistent = device->allocate(device, plan->memory.persistent + 1);
+    run->boundary = device->allocate(device, plan->memory.boundary + 1);
     run->parameters = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->parameters);
     run->parameter_owned = sp_alloc_zero((size_t)plan->parameter_count + 1);
     run->sources = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->sources);
@@ -49,12 +58,13 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
 void sp_run_destroy(sp_run *run)
 {
     if (!run) return;
-    sp_backend *backend = run->plan->backend;
+    sp_device *device = run->plan->device;
+    device->finish(device); /* kernels and their state may be destroyed next */
     for (int i = 0; i < run->plan->parameter_count && run->parameters && run->parameter_owned; i++)
-        if (run->parameter_owned[i]) backend->release(backend, run->parameters[i]);
-    backend->release(backend, run->arena);
-    backend->release(backend, run->persistent);
-    backend->release(backend, run->boundary);
+        if (run->parameter_owned[i]) device->release(device, run->parameters[i]);
+    device->release(device, run->arena);
+    device->release(device, run->persistent);
+    device->release(device, run->boundary);
     sp_free(run->parameters);
     sp_free(run->parameter_owned);
     sp_free(run->sources);
@@ -86,17 +96,17 @@ static sp_status bind_parameter(sp_run *run, int index, const sp_value *value,
     if (tensor->dtype != value->dtype)
         return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s",
                        value->name, sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
-    sp_backend *backend = run->plan->backend;
-    if (backend->host_visible) {
+    sp_device *device = run->plan->device;
+    if (device->host_visible) {
         run->parameters[index] = tensor->data;
         return SP_OK;
     }
     size_t bytes = sp_tensor_bytes(tensor);
-    if (!run->parameters[index]) run->parameters[index] = backend->allocate(backend, bytes);
+    if (!run->parameters[index]) run->parameters[index] = device->allocate(device, bytes);
     if (!run->parameters[index])
         return sp_fail(SP_MEMORY, "out of memory for tensor \"%s\"", value->name);
     run->parameter_owned[index] = true;
-    backend->upload(backend, run->parameters[index], tensor->data, bytes);
+    device->upload(device, run->parameters[index], tensor->data, bytes);
     return SP_OK;
 }
 
@@ -153,10 +163,22 @@ sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tenso
         source = &converted;
     }
     int slot = run->plan->slot_of[value->id];
-    run->plan->backend->upload(run->plan->backend, slot_address(run, slot), source->data,
+    run->plan->device->upload(run->plan->device, slot_address(run, slot), source->data,
                                sp_tensor_bytes(source));
     sp_tensor_free(&converted);
     if (!tensor->owned) SP_TRY(sp_mapped_check(tensor->data));
+    run->input_set[slot] = true;
+    run->stale[value->rate] = true;
+    return SP_OK;
+}
+
+sp_status sp_run_clear_input(sp_run *run, const char *name)
+{
+    sp_device *device = run->plan->device;
+    const sp_value *value = sp_plan_input(run->plan, name);
+    if (!value) return sp_fail(SP_INTERNAL, "the graph has no input \"%s\"", name);
+    int slot = run->plan->slot_of[value->id];
+    device->zero(device, slot_address(run, slot), (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype));
     run->input_set[slot] = true;
     run->stale[value->rate] = true;
     return SP_OK;
@@ -180,9 +202,10 @@ static sp_status check_ready(const sp_run *run)
 
 static void run_step(sp_run *run, int index)
 {
+    sp_device *device = run->plan->device;
     const sp_step *step = &run->plan->steps[index];
     const sp_kernel *kernel = &run->plan->kernels[step->kernel];
-    double started = run->profile ? sp_now() : 0;
+    int64_t began = run->profile ? device->mark(device) : 0;
     if (step->packs_input >= 0) {
         const sp_packing *packing = &kernel->packing[step->packs_input];
         packing->pack(packing->state, slot_address(run, step->in[0]),
@@ -195,7 +218,8 @@ static void run_step(sp_run *run, int index)
             out[i] = slot_address(run, step->out[i]);
         kernel->run(kernel->state, step->node, in, out, slot_address(run, step->scratch));
     }
-    if (run->profile) sp_profile_add(run->profile, index, sp_now() - started);
+    if (run->profile)
+        sp_profile_add(run->profile, index, device->elapsed(device, began, device->mark(device)));
 }
 
 /* A weight that has been packed or cast is in memory twice: its file can hold the first. */
@@ -229,23 +253,33 @@ static sp_status report_outputs(const sp_run *run, int step)
     return SP_OK;
 }
 
-/* The clock is read where one stage follows another. */
-typedef struct {
-    int stage; /* -1: none yet */
-    double since;
-} stage_clock;
+/* ---- stages ---- */
 
-static void switch_stage(sp_run *run, stage_clock *clock, int stage)
+static void add_spans(sp_run *run)
 {
-    if (stage == clock->stage) return;
-    double now = sp_now();
-    if (clock->stage >= 0) run->stage_seconds[clock->stage] += now - clock->since;
-    *clock = (stage_clock){stage, now};
+    sp_device *device = run->plan->device;
+    for (int i = 0; i < run->span_count; i++) {
+        const stage_span *span = &run->spans[i];
+        run->stage_seconds[span->stage] += device->elapsed(device, span->from, span->to);
+    }
+    run->span_count = 0;
 }
 
-const char *sp_run_stage(const sp_run *run, int i, double *seconds)
+/* A mark is made where one stage follows another; -1: none. */
+static void switch_stage(sp_run *run, stage_span *now, int stage)
+{
+    sp_device *device = run->plan->device;
+    if (stage == now->stage) return;
+    if (run->span_count == MAX_SPANS) add_spans(run);
+    now->to = device->mark(device);
+    if (now->stage >= 0) run->spans[run->span_count++] = *now;
+    *now = (stage_span){.stage = stage, .from = now->to};
+}
+
+const char *sp_run_stage(sp_run *run, int i, double *seconds)
 {
     if (i >= run->plan->stage_count) return NULL;
+    add_spans(run);
     *seconds = run->stage_seconds[i];
     return run->plan->stages[i];
 }
@@ -265,12 +299,12 @@ sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks)
 {
     SP_TRY(check_ready(run));
     bool stale = false;
-    stage_clock clock = {.stage = -1};
+    stage_span now = {.stage = -1};
     for (int rate = 0; rate < SP_RATE_COUNT; rate++) {
         stale |= run->stale[rate] || rate == SP_RATE_STEP;
         for (int s = 0; s < run->plan->step_count && stale; s++) {
             if ((int)run->plan->steps[s].rate != rate) continue;
-            switch_stage(run, &clock, run->plan->steps[s].stage);
+            switch_stage(run, &now, run->plan->steps[s].stage);
             SP_TRY(sp_check_cancelled(callbacks));
             run_step(run, s);
             if (rate == SP_RATE_RUN) drop_parameters(run, s);
@@ -279,7 +313,7 @@ sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks)
         }
         run->stale[rate] = false;
     }
-    switch_stage(run, &clock, -1);
+    switch_stage(run, &now, -1);
     return check_sources(run);
 }
 
@@ -288,9 +322,10 @@ sp_status sp_run_get_output(sp_run *run, const char *name, sp_tensor *out)
     const sp_value *value = sp_plan_output(run->plan, name);
     if (!value) return sp_fail(SP_INTERNAL, "the graph has no output \"%s\"", name);
     SP_TRY(sp_tensor_create(value->dtype, value->shape, out));
-    run->plan->backend->download(run->plan->backend, out->data, sp_run_output_address(run, name),
-                                 sp_tensor_bytes(out));
-    return SP_OK;
+    sp_status status = run->plan->device->download(run->plan->device, out->data,
+                                                   sp_run_output_address(run, name), sp_tensor_bytes(out));
+    if (status) sp_tensor_free(out);
+    return status;
 }
 
 void *sp_run_output_address(const sp_run *run, const char *name)

@@ -17,7 +17,7 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
         status = sp_tensor_create(SP_F32, sp_shape_of(batch, 3, side, side), &out->pictures);
     if (!status)
         status = sp_vae_runner_create(pipeline->vae, SP_VAE_POSTERIOR, out->pictures.shape,
-                                      pipeline->backend, pipeline->storage, &out->vae);
+                                      pipeline->device, pipeline->storage, &out->vae);
     if (!status) status = sp_pipeline_encode(pipeline, &empty, 1, &out->uncond);
     if (status) sp_latent_encoder_close(out);
     return status;

@@ -5,7 +5,7 @@
 
 static atomic_ulong made;
 
-sp_status sp_runner_plan(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_plan **out)
+sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_plan **out)
 {
     sp_graph *graph;
     *out = NULL;
@@ -18,13 +18,13 @@ sp_status sp_runner_plan(sp_builder *b, sp_backend *backend, sp_dtype storage, s
         sp_graph_destroy(graph);
         return status;
     }
-    return sp_plan_create(graph, backend, storage, out);
+    return sp_plan_create(graph, device, storage, out);
 }
 
-sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_runner *out)
+sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype storage, sp_runner *out)
 {
     *out = (sp_runner){0};
-    SP_TRY(sp_runner_plan(b, backend, storage, &out->plan));
+    SP_TRY(sp_runner_plan(b, device, storage, &out->plan));
     sp_status status = sp_run_create(out->plan, &out->run);
     if (status != SP_OK) sp_runner_free(out);
     atomic_fetch_add(&made, 1);

@@ -9,9 +9,9 @@ typedef struct {
 } sp_runner;
 
 /* Finishes and destroys `b` in every case, fuses, plans for `storage` (SP_F32 or SP_BF16). */
-sp_status sp_runner_plan(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_plan **out);
+sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_plan **out);
 /* The same, and a run of the plan. */
-sp_status sp_runner_create(sp_builder *b, sp_backend *backend, sp_dtype storage, sp_runner *out);
+sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype storage, sp_runner *out);
 /* How many were made in this process: planning and packing are worth counting, and tests do. */
 unsigned long sp_runners_made(void);
 void sp_runner_free(sp_runner *runner); /* zeroed is legal; leaves it zeroed */

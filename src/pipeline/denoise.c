@@ -70,7 +70,7 @@ sp_status sp_pipeline_plan_denoise(const sp_pipeline *p, const sp_denoise_shape 
     sp_builder *b;
     sp_plan *plan;
     SP_TRY(make_builder(p, key, &b));
-    SP_TRY(sp_runner_plan(b, p->backend, p->storage, &plan));
+    SP_TRY(sp_runner_plan(b, p->device, p->storage, &plan));
     *out = sp_plan_get_memory(plan);
     sp_plan_destroy(plan);
     return SP_OK;
@@ -83,7 +83,7 @@ static sp_status prepare(sp_pipeline *p, const int64_t *key)
     sp_runner_free(&p->denoiser);
     sp_builder *b;
     SP_TRY(make_builder(p, key, &b));
-    SP_TRY(sp_runner_create(b, p->backend, p->storage, &p->denoiser));
+    SP_TRY(sp_runner_create(b, p->device, p->storage, &p->denoiser));
     sp_status status = sp_run_bind(p->denoiser.run, "unet", p->unet_weights);
     if (status) {
         sp_runner_free(&p->denoiser);

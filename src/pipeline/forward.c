@@ -167,13 +167,13 @@ static void build(sp_builder *b, const component_rule *rule, const sp_component 
 }
 
 static sp_status make_runner(const component_rule *rule, const sp_component *component,
-                             const sp_tensor *const *found, sp_dtype precision, sp_backend *backend,
+                             const sp_tensor *const *found, sp_dtype precision, sp_device *device,
                              sp_runner *out)
 {
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
     build(b, rule, component, found);
-    return sp_runner_create(b, backend, precision, out);
+    return sp_runner_create(b, device, precision, out);
 }
 
 static sp_status set_input(sp_run *run, const input_rule *rule, const sp_tensor *tensor)
@@ -204,7 +204,7 @@ static sp_status execute(const sp_runner *runner, const component_rule *rule,
 }
 
 static sp_status forward(const component_rule *rule, const sp_component *component,
-                         const sp_tensor_file *inputs, sp_dtype precision, sp_backend *backend,
+                         const sp_tensor_file *inputs, sp_dtype precision, sp_device *device,
                          sp_named_outputs *out)
 {
     const sp_tensor *found[MAX_INPUTS] = {NULL};
@@ -212,7 +212,7 @@ static sp_status forward(const component_rule *rule, const sp_component *compone
     SP_TRY(find_inputs(rule, inputs, found));
     if (component->config.kind == SP_COMPONENT_TEXT_ENCODER)
         SP_TRY(check_ids(found[0], component->config.text.vocabulary, sp_tensor_file_path(inputs)));
-    sp_status status = make_runner(rule, component, found, precision, backend, &runner);
+    sp_status status = make_runner(rule, component, found, precision, device, &runner);
     if (status != SP_OK) return sp_fail_within(status, "%s", sp_tensor_file_path(inputs));
     status = execute(&runner, rule, component, found, out);
     sp_runner_free(&runner);
@@ -220,7 +220,7 @@ static sp_status forward(const component_rule *rule, const sp_component *compone
 }
 
 sp_status sp_component_forward(const char *path, const char *name, const sp_tensor_file *inputs,
-                               sp_dtype precision, sp_backend *backend, sp_named_outputs *out)
+                               sp_dtype precision, sp_device *device, sp_named_outputs *out)
 {
     *out = (sp_named_outputs){0};
     const component_rule *rule = find_rule(name);
@@ -233,7 +233,7 @@ sp_status sp_component_forward(const char *path, const char *name, const sp_tens
                        sp_dtype_name(precision));
     sp_component *component;
     SP_TRY(sp_component_open(path, rule->folder, &component));
-    sp_status status = forward(rule, component, inputs, precision, backend, out);
+    sp_status status = forward(rule, component, inputs, precision, device, out);
     sp_component_close(component);
     if (status != SP_OK) sp_named_outputs_free(out);
     return status;

@@ -2,7 +2,7 @@
  * (NCHW). */
 #ifndef SP_PIPELINE_FORWARD_H
 #define SP_PIPELINE_FORWARD_H
-#include "graph/backend.h"
+#include "graph/device.h"
 #include "formats/safetensors.h"
 
 #define SP_FORWARD_MAX_OUTPUTS 2
@@ -26,6 +26,6 @@ void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
  * nothing. */
 sp_status sp_component_forward(const char *path, const char *component,
                                const sp_tensor_file *inputs, sp_dtype precision,
-                               sp_backend *backend, sp_named_outputs *out);
+                               sp_device *device, sp_named_outputs *out);
 
 #endif

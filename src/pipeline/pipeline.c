@@ -69,9 +69,9 @@ static sp_status merge_loras(sp_pipeline *p, const sp_pipeline_options *options)
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
     sp_status status = sp_lora_list_check(&list, has);
-    if (!status && p->unet) status = sp_lora_list_merge(&list, p->backend, p->unet, exact, &p->callbacks);
+    if (!status && p->unet) status = sp_lora_list_merge(&list, p->device, p->unet, exact, &p->callbacks);
     if (!status && p->text_encoder)
-        status = sp_lora_list_merge(&list, p->backend, p->text_encoder, exact, &p->callbacks);
+        status = sp_lora_list_merge(&list, p->device, p->text_encoder, exact, &p->callbacks);
     sp_lora_list_close(&list);
     return status;
 }
@@ -110,7 +110,7 @@ sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *option
     *out = NULL;
     sp_pipeline *p = sp_alloc_zero(sizeof *p);
     if (!p) return SP_MEMORY;
-    p->backend = options->backend ? options->backend : sp_cpu_backend();
+    p->device = options->device ? options->device : sp_cpu_device();
     p->storage = options->storage;
     p->clip_skip = options->clip_skip;
     if (options->callbacks) p->callbacks = *options->callbacks;
@@ -209,7 +209,7 @@ sp_status sp_pipeline_plan_text(const sp_pipeline *p, int64_t prompts, sp_plan_m
     sp_builder *b;
     sp_plan *plan;
     SP_TRY(text_builder(p, p->clip_skip, prompts < TEXT_BATCH ? prompts : TEXT_BATCH, &b));
-    SP_TRY(sp_runner_plan(b, p->backend, p->storage, &plan));
+    SP_TRY(sp_runner_plan(b, p->device, p->storage, &plan));
     *out = sp_plan_get_memory(plan);
     sp_plan_destroy(plan);
     return SP_OK;
@@ -223,7 +223,7 @@ static sp_status prepare_text(sp_pipeline *p, int clip_skip, int64_t batch)
     sp_runner_free(&p->text);
     sp_builder *b;
     SP_TRY(text_builder(p, clip_skip, batch, &b));
-    SP_TRY(sp_runner_create(b, p->backend, p->storage, &p->text));
+    SP_TRY(sp_runner_create(b, p->device, p->storage, &p->text));
     memcpy(p->text_key, key, sizeof key);
     sp_status status = sp_run_bind(p->text.run, "text", p->text_encoder->weights);
     if (status) sp_runner_free(&p->text);
@@ -292,7 +292,7 @@ static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, 
                          const sp_callbacks *callbacks, sp_tensor *out)
 {
     const sp_vae_settings settings = {
-        .backend = p->backend, .storage = p->storage, .tile = p->vae_tile, .ready = &p->vae_ready};
+        .device = p->device, .storage = p->storage, .tile = p->vae_tile, .ready = &p->vae_ready};
     *out = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
     sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
@@ -308,7 +308,7 @@ sp_status sp_pipeline_plan_vae(const sp_pipeline *p, sp_vae_half half, sp_shape 
                                sp_plan_memory *out)
 {
     const sp_vae_settings settings = {
-        .backend = p->backend, .storage = p->storage, .tile = p->vae_tile};
+        .device = p->device, .storage = p->storage, .tile = p->vae_tile};
     return sp_vae_plan_all(p->vae, half, in, &settings, out);
 }
 

@@ -37,25 +37,25 @@ static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shap
 }
 
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
-                               sp_backend *backend, sp_dtype storage, sp_runner *out)
+                               sp_device *device, sp_dtype storage, sp_runner *out)
 {
     sp_builder *b;
     *out = (sp_runner){0};
     SP_TRY(make_builder(vae, half, in, &b));
-    SP_TRY(sp_runner_create(b, backend, storage, out));
+    SP_TRY(sp_runner_create(b, device, storage, out));
     sp_status status = sp_run_bind(out->run, "vae", vae->weights);
     if (status != SP_OK) sp_runner_free(out);
     return status;
 }
 
 sp_status sp_vae_make_ready(const sp_component *vae, sp_vae_half half, sp_shape in,
-                            sp_backend *backend, sp_dtype storage, sp_vae_ready *ready)
+                            sp_device *device, sp_dtype storage, sp_vae_ready *ready)
 {
     if (ready->runner.run && ready->half == half && sp_shape_equal(ready->in, in)) return SP_OK;
     sp_vae_ready_free(ready);
     ready->half = half;
     ready->in = in;
-    return sp_vae_runner_create(vae, half, in, backend, storage, &ready->runner);
+    return sp_vae_runner_create(vae, half, in, device, storage, &ready->runner);
 }
 
 void sp_vae_ready_free(sp_vae_ready *ready)
@@ -130,7 +130,7 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     sp_report(callbacks, task, 0, count, NULL);
     sp_status status = sp_tensor_create(SP_F32, shape, &rows);
     if (!status)
-        status = sp_vae_make_ready(vae, half, shape, settings->backend, settings->storage, ready);
+        status = sp_vae_make_ready(vae, half, shape, settings->device, settings->storage, ready);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = sp_check_cancelled(callbacks);
@@ -196,7 +196,7 @@ sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in
         in.dim[0] = batch_of(config, half, in);
     }
     SP_TRY(make_builder(vae, half, in, &b));
-    SP_TRY(sp_runner_plan(b, settings->backend, settings->storage, &plan));
+    SP_TRY(sp_runner_plan(b, settings->device, settings->storage, &plan));
     *out = sp_plan_get_memory(plan);
     sp_plan_destroy(plan);
     return SP_OK;

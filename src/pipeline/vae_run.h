@@ -14,7 +14,7 @@ typedef enum {
 
 /* Makes the half ready for inputs of shape `in`; `vae` must outlive the runner. sp_runner_free. */
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
-                               sp_backend *backend, sp_dtype storage, sp_runner *out);
+                               sp_device *device, sp_dtype storage, sp_runner *out);
 /* A half that was made ready, with the shape it is for. Zeroed at first. */
 typedef struct {
     sp_runner runner;
@@ -22,9 +22,9 @@ typedef struct {
     sp_shape in;
 } sp_vae_ready;
 /* Makes it ready for this half and shape, unless it is: planning and packing take longer than many a
- * picture. For one autoencoder, backend and storage. */
+ * picture. For one autoencoder, device and storage. */
 sp_status sp_vae_make_ready(const sp_component *vae, sp_vae_half half, sp_shape in,
-                            sp_backend *backend, sp_dtype storage, sp_vae_ready *ready);
+                            sp_device *device, sp_dtype storage, sp_vae_ready *ready);
 void sp_vae_ready_free(sp_vae_ready *ready); /* leaves it zeroed */
 /* *out is a new owned f32 tensor. callbacks may be NULL. */
 sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
@@ -42,7 +42,7 @@ int64_t sp_vae_batch(int64_t height, int64_t width);
  * tiles whose borders are blended, so that memory is bounded by one tile. Tiles see nothing of what
  * is around them, so the result is not the same as without: they are for pictures that do not fit. */
 typedef struct {
-    sp_backend *backend;
+    sp_device *device;
     sp_dtype storage;
     int64_t tile; /* side of a tile in picture pixels, see sp_vae_tile_unit; 0: never in tiles */
     sp_vae_ready *ready; /* what is used if it fits, and holds afterwards what was used; NULL: all is

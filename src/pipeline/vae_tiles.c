@@ -71,7 +71,7 @@ static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_
             width = least(grid->in_tile, in->shape.dim[3] - left);
     sp_shape shape = sp_shape_of(1, in->shape.dim[1], height, width);
     sp_tensor part = {0};
-    SP_TRY(sp_vae_make_ready(t->vae, t->half, shape, t->settings->backend, t->settings->storage,
+    SP_TRY(sp_vae_make_ready(t->vae, t->half, shape, t->settings->device, t->settings->storage,
                              t->ready));
     SP_TRY(sp_tensor_create(SP_F32, shape, &part));
     for (int64_t c = 0; c < shape.dim[1]; c++)

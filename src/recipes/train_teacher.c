@@ -333,7 +333,7 @@ static sp_status prepare(teacher_training *t)
     if (!samples) return SP_MEMORY;
     for (int64_t k = 0; k < count; k++)
         samples[k] = sp_dataset_training_sample(t->dataset, k);
-    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, sp_cpu_backend(),
+    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, sp_cpu_device(),
                                          SP_F32, t->callbacks, &t->latents);
     sp_free(samples);
     SP_TRY(status);

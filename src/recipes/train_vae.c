@@ -184,7 +184,7 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
 {
     sp_latents latents = {0};
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
-    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, sp_cpu_backend(),
+    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, sp_cpu_device(),
                              t->options->storage, callbacks, &latents));
     sp_status status = channel_statistics(&latents, mean, deviation);
     if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
@@ -206,12 +206,12 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
                              : sp_dataset_training_sample(t->dataset, i);
     sp_latents latents = {0};
     sp_tensor images = {0};
-    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, sp_cpu_backend(), SP_F32, NULL,
+    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, sp_cpu_device(), SP_F32, NULL,
                              &latents));
     sp_tensor encoded = {.shape =
                              sp_shape_of(count, latents.channels, latents.height, latents.width),
                          .data = latents.data};
-    const sp_vae_settings settings = {.backend = sp_cpu_backend()};
+    const sp_vae_settings settings = {.device = sp_cpu_device()};
     sp_status status = sp_vae_run_all(vae, SP_VAE_DECODE, &encoded, &settings, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);

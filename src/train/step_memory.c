@@ -50,12 +50,6 @@ void sp_step_memory_append(const sp_step_memory *m, size_t limit, sp_string *out
     sp_string_append_format(out, "\n");
 }
 
-size_t sp_step_memory_allowed(void)
-{
-    int64_t own = sp_resident_memory(), available = sp_available_memory();
-    return own < 0 || available < 0 ? 0 : (size_t)(own + available);
-}
-
 /* ---- planning ---- */
 
 static void describe(const sp_plan *plan, sp_step_memory *m)
@@ -98,7 +92,7 @@ static sp_status plan_with(planner *p, int recomputed, sp_plan **out)
         flops += p->cost[p->order[i]].flops;
     }
     SP_TRY(p->request->build(p->request->context, mask, &graph));
-    SP_TRY(sp_plan_create(graph, p->request->backend, p->request->storage, out));
+    SP_TRY(sp_plan_create(graph, p->request->device, p->request->storage, out));
     describe(*out, p->memory);
     p->memory->blocks = p->count;
     p->memory->recomputed = recomputed;

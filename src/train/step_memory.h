@@ -41,7 +41,7 @@ typedef sp_status sp_step_builder(void *context, uint64_t recompute, sp_graph **
 typedef struct {
     sp_step_builder *build;
     void *context;
-    sp_backend *backend;
+    sp_device *device;
     sp_dtype storage;
     size_t limit;       /* 0: none */
     bool recompute_all; /* else the fewest blocks that keep within the limit, none without one */
@@ -51,8 +51,5 @@ typedef struct {
  * rest is filled in. Blocks are taken in the order of bytes saved per operation. Where not even all
  * blocks are enough, *plan is NULL and the table is theirs: the caller refuses. */
 sp_status sp_step_plan(const sp_step_request *request, sp_step_memory *memory, sp_plan **plan);
-
-/* What this process and its machine allow it in all; 0: not known. */
-size_t sp_step_memory_allowed(void);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef SP_TRAIN_TRAIN_H
 #define SP_TRAIN_TRAIN_H
 #include "base/progress.h"
-#include "graph/backend.h"
+#include "graph/device.h"
 
 /* Settings shared by `train vae` and `train teacher`; 0 or NULL takes the default in brackets. */
 typedef struct {

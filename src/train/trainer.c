@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "backend/optimizer.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -20,8 +19,7 @@ typedef struct {
     const sp_training_task *task;
     sp_training_state *state;
     const sp_callbacks *callbacks;
-    float **gradient; /* where the run leaves each weight's gradient; NULL: the loss does not depend
-                         on it */
+    sp_gradients gradients;
     FILE *metrics;    /* NULL: not this rank's */
     sp_reducer *reducer;                 /* NULL: alone */
     int64_t on_disk;                     /* step of the newest checkpoint of this run; -1: none */
@@ -37,9 +35,8 @@ static void leave_run(trainer *t)
         sp_run_set_poll(t->run, NULL, NULL);
     }
     sp_reducer_destroy(t->reducer);
-    sp_free(t->gradient);
+    sp_gradients_free(&t->gradients);
     t->reducer = NULL;
-    t->gradient = NULL;
 }
 
 static void release(trainer *t)
@@ -59,10 +56,10 @@ static sp_status make_reducer(trainer *t)
     char *settings = json_dumps(t->settings->settings, JSON_COMPACT | JSON_SORT_KEYS);
     sp_status status = list && settings ? SP_OK : SP_MEMORY;
     for (size_t i = 0; i < sp_weights_count(online) && !status; i++) {
-        if (!t->gradient[i]) continue;
+        if (!t->gradients.at[i]) continue;
         char *name = sp_format("gradient.%s", sp_weights_name(online, i));
         if (!name) status = SP_MEMORY;
-        list[count++] = (sp_reduced){.gradient = t->gradient[i],
+        list[count++] = (sp_reduced){.gradient = t->gradients.at[i],
                                      .count = sp_tensor_count(sp_weights_at(online, i)),
                                      .output = name ? sp_plan_output_index(plan, name) : -1};
         sp_free(name);
@@ -82,7 +79,7 @@ static sp_status enter_run(trainer *t)
 {
     memset(t->stage_seconds, 0, sizeof t->stage_seconds);
     SP_TRY(sp_run_bind(t->run, "online", t->state->online));
-    SP_TRY(sp_training_gradients(t->run, t->state->online, &t->gradient));
+    SP_TRY(sp_gradients_of(t->run, t->state->online, &t->gradients));
     return make_reducer(t);
 }
 
@@ -103,13 +100,8 @@ sp_status sp_clear_gradient_sums(sp_run *run, const sp_weights *online)
     for (size_t i = 0; i < sp_weights_count(online); i++) {
         char *name = sp_format("gradient.%s", sp_weights_name(online, i));
         if (!name) return SP_MEMORY;
-        sp_tensor zeros = {0};
-        sp_status status = SP_OK;
-        if (sp_run_output_address(run, name)) {
-            status = sp_tensor_create(SP_F32, sp_weights_at(online, i)->shape, &zeros);
-            if (!status) status = sp_run_set_input(run, name, &zeros);
-        }
-        sp_tensor_free(&zeros);
+        sp_status status =
+            sp_plan_output(sp_run_plan(run), name) ? sp_run_clear_input(run, name) : SP_OK;
         sp_free(name);
         SP_TRY(status);
     }
@@ -168,7 +160,7 @@ static double summands(const trainer *t)
     return (double)(t->settings->accumulation * sp_ranks_count(t->settings->ranks));
 }
 
-static void optimize(trainer *t, double norm, double rate)
+static sp_status optimize(trainer *t, double norm, double rate)
 {
     const sp_trainer_settings *s = t->settings;
     sp_training_state *state = t->state;
@@ -184,7 +176,7 @@ static void optimize(trainer *t, double norm, double rate)
         .ema_decay = ema_decay_at(s, state->step),
         .step = state->step + 1,
     };
-    sp_training_update(state, t->gradient, &options);
+    return sp_training_update(state, &t->gradients, &options);
 }
 
 /* The mean of the ranks' losses; their gradients, being the same sums, have the same norm. */
@@ -266,8 +258,9 @@ static sp_status one_step(trainer *t)
     t->data_seconds = 0;
     SP_TRY(run_micro_batches(t, &loss));
     double clock = sp_now();
-    double norm = sp_training_gradient_norm(t->state, t->gradient) / summands(t),
-           rate = learning_rate_at(t->settings, t->state->step);
+    double norm, rate = learning_rate_at(t->settings, t->state->step);
+    SP_TRY(sp_gradients_norm(&t->gradients, t->state, &norm));
+    norm /= summands(t);
     SP_TRY(agree(t, &loss, norm));
     if (!isfinite(loss) || !isfinite(norm))
         return sp_fail(
@@ -275,7 +268,7 @@ static sp_status one_step(trainer *t)
             "step %lld: the loss is %g and the gradient's norm %g; training stops, and what "
             "was saved in %s before is still good",
             (long long)t->state->step + 1, loss, norm, t->settings->output);
-    optimize(t, norm, rate);
+    SP_TRY(optimize(t, norm, rate));
     double optimizer = lap(&clock);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));

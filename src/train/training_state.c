@@ -115,40 +115,61 @@ void sp_training_state_free(sp_training_state *state)
     *state = (sp_training_state){0};
 }
 
-sp_status sp_training_gradients(const sp_run *run, const sp_weights *online, float ***out)
+/* ---- gradients ---- */
+
+sp_status sp_gradients_of(const sp_run *run, const sp_weights *online, sp_gradients *out)
 {
     size_t count = sp_weights_count(online);
-    *out = sp_alloc_zero((count + 1) * sizeof **out);
-    if (!*out) return SP_MEMORY;
-    for (size_t i = 0; i < count; i++) {
+    sp_device *device = sp_plan_device(sp_run_plan(run));
+    *out = (sp_gradients){.device = device,
+                          .at = sp_alloc_zero((count + 1) * sizeof *out->at),
+                          .squares = device->allocate(device, sizeof *out->squares)};
+    sp_status status = out->at && out->squares ? SP_OK : SP_MEMORY;
+    for (size_t i = 0; i < count && !status; i++) {
         char *name = sp_format("gradient.%s", sp_weights_name(online, i));
-        if (!name) return SP_MEMORY;
-        (*out)[i] = sp_run_output_address(run, name);
+        if (name)
+            out->at[i] = sp_run_output_address(run, name);
+        else
+            status = SP_MEMORY;
         sp_free(name);
     }
+    if (status) sp_gradients_free(out);
+    return status;
+}
+
+void sp_gradients_free(sp_gradients *gradients)
+{
+    if (gradients->device) gradients->device->release(gradients->device, gradients->squares);
+    sp_free(gradients->at);
+    *gradients = (sp_gradients){0};
+}
+
+sp_status sp_gradients_norm(const sp_gradients *gradients, const sp_training_state *state, double *norm)
+{
+    sp_device *device = gradients->device;
+    double sum;
+    device->zero(device, gradients->squares, sizeof *gradients->squares);
+    for (size_t i = 0; i < sp_weights_count(state->online); i++)
+        if (gradients->at[i])
+            device->optimizer->sum_of_squares(device, gradients->at[i],
+                                              sp_tensor_count(sp_weights_at(state->online, i)),
+                                              gradients->squares);
+    SP_TRY(device->download(device, &sum, gradients->squares, sizeof sum));
+    *norm = sqrt(sum);
     return SP_OK;
 }
 
-double sp_training_gradient_norm(const sp_training_state *state, float *const *gradients)
+sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradients,
+                             const sp_adamw_options *options)
 {
-    const sp_optimizer_kernels *kernels = sp_cpu_optimizer();
-    double sum = 0;
-    for (size_t i = 0; i < sp_weights_count(state->online); i++)
-        if (gradients[i])
-            sum += kernels->sum_of_squares(gradients[i],
-                                           sp_tensor_count(sp_weights_at(state->online, i)));
-    return sqrt(sum);
-}
-
-void sp_training_update(sp_training_state *state, float *const *gradients,
-                        const sp_adamw_options *options)
-{
+    sp_device *device = gradients->device;
     for (size_t i = 0; i < sp_weights_count(state->online); i++) {
-        if (!gradients[i]) continue;
+        if (!gradients->at[i]) continue;
         sp_adamw_tensor tensor = tensor_of(state, i);
-        tensor.gradient = gradients[i];
-        sp_cpu_optimizer()->adamw(options, &tensor);
+        tensor.gradient = gradients->at[i];
+        device->optimizer->adamw(device, options, &tensor);
     }
+    return SP_OK;
 }
 
 sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks)

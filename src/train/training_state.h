@@ -2,7 +2,7 @@
  * the number of steps done. */
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
-#include "backend/optimizer.h"
+#include "graph/optimizer.h"
 #include "graph/plan.h"
 #include "formats/weights.h"
 #include "train/distributed.h"
@@ -38,14 +38,20 @@ void sp_training_state_free(sp_training_state *state);
 sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks);
 /* Every rank's state becomes rank 0's. */
 sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks);
-/* Where the run leaves the gradient of each online weight, "gradient.NAME", in a new list; NULL:
- * the loss does not depend on it. sp_free. */
-sp_status sp_training_gradients(const sp_run *run, const sp_weights *online, float ***out);
-/* The length of all of them together. */
-double sp_training_gradient_norm(const sp_training_state *state, float *const *gradients);
+
+/* Where a run leaves the gradient of each online weight, "gradient.NAME"; addresses are its device's. */
+typedef struct {
+    sp_device *device;
+    float **at;      /* by weight; NULL: the loss does not depend on it */
+    double *squares; /* room for a sum */
+} sp_gradients;
+sp_status sp_gradients_of(const sp_run *run, const sp_weights *online, sp_gradients *out);
+void sp_gradients_free(sp_gradients *gradients);
+/* The length of all of them together. Waits for the device. */
+sp_status sp_gradients_norm(const sp_gradients *gradients, const sp_training_state *state, double *norm);
 /* One AdamW step of all online weights, and of their average. */
-void sp_training_update(sp_training_state *state, float *const *gradients,
-                        const sp_adamw_options *options);
+sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradients,
+                             const sp_adamw_options *options);
 /* Bytes of both moments of a parameter of `count` elements. */
 size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count);
 

@@ -131,14 +131,14 @@ static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
     return SP_UNSUPPORTED;
 }
 
-static sp_backend forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `once` */
+static sp_device forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `once` */
 
-static sp_status prepare_forced(sp_backend *backend, const sp_node *node, sp_kernel *out)
+static sp_status prepare_forced(sp_device *device, const sp_node *node, sp_kernel *out)
 {
-    sp_convolution_form form = (sp_convolution_form)(backend - forced);
+    sp_convolution_form form = (sp_convolution_form)(device - forced);
     if (node->op != &sp_op_conv2d && node->op != &sp_op_conv2d_data_gradient &&
         node->op != &sp_op_conv2d_weight_gradient)
-        return sp_cpu_backend()->prepare(sp_cpu_backend(), node, out);
+        return sp_cpu_device()->prepare(sp_cpu_device(), node, out);
     if (form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);
     *out = (sp_kernel){.name = names[form]};
     return sp_winograd_prepare(form, node, out);
@@ -147,12 +147,12 @@ static sp_status prepare_forced(sp_backend *backend, const sp_node *node, sp_ker
 static void make_forced(void)
 {
     for (int i = 0; i < SP_CONVOLUTION_FORM_COUNT; i++) {
-        forced[i] = *sp_cpu_backend();
+        forced[i] = *sp_cpu_device();
         forced[i].prepare = prepare_forced;
     }
 }
 
-sp_backend *sp_cpu_backend_with(sp_convolution_form form)
+sp_device *sp_cpu_device_with(sp_convolution_form form)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_forced);

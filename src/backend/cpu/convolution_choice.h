@@ -52,6 +52,6 @@ bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *l
  * fit or `form` is direct. */
 sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out);
 /* The CPU backend with convolutions in this form; SP_UNSUPPORTED for those it does not fit. */
-sp_backend *sp_cpu_backend_with(sp_convolution_form form);
+sp_device *sp_cpu_device_with(sp_convolution_form form);
 
 #endif

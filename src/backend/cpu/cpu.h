@@ -1,8 +1,8 @@
-/* The CPU backend: oneDNN and our own vectorised kernels, chosen by (operator, shapes, dtypes,
+/* The CPU as a device: oneDNN and our own vectorised kernels, chosen by (operator, shapes, dtypes,
  * instruction set), with the reference kernels for the rest. */
 #ifndef SP_BACKEND_CPU_CPU_H
 #define SP_BACKEND_CPU_CPU_H
-#include "graph/backend.h"
+#include "graph/device.h"
 
 /* Instruction sets that kernels are compiled for, each containing those before it: (enumerator,
  * name). baseline x86-64-v2; avx2 x86-64-v3 (with FMA, F16C); avx512 x86-64-v4; avx512_bf16 adds
@@ -25,9 +25,9 @@ typedef enum {
 sp_isa sp_cpu_isa(void);
 const char *sp_isa_name(sp_isa isa);
 
-/* The backend. Never NULL, shared by all, never released. preferred_dtype is SP_BF16 where the
+/* The device. Never NULL, shared by all, never released. preferred_dtype is SP_BF16 where the
  * instruction set is avx512_bf16. */
-sp_backend *sp_cpu_backend(void);
+sp_device *sp_cpu_device(void);
 
 /* The name of the kernel that is tried first for `op` when its first input has `dtype`; "reference"
  * if there is none. A shape that this kernel does not take goes to the next one. */

@@ -102,12 +102,12 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
 
 static sp_status prepare(const sp_node *node, sp_kernel *out)
 {
-    sp_backend *backend = sp_cpu_backend();
+    sp_device *device = sp_cpu_device();
     linear_geglu *s = sp_alloc_zero(sizeof *s);
     if (!s) return SP_MEMORY;
     describe(node, s);
-    sp_status status = backend->prepare(backend, &s->linear, &s->first);
-    if (status == SP_OK) status = backend->prepare(backend, &s->geglu, &s->second);
+    sp_status status = device->prepare(device, &s->linear, &s->first);
+    if (status == SP_OK) status = device->prepare(device, &s->geglu, &s->second);
     if (status != SP_OK) {
         destroy(s);
         return status;

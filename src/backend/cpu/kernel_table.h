@@ -1,4 +1,4 @@
-/* What a file of CPU kernels offers to the backend. */
+/* What a file of CPU kernels offers to the device. */
 #ifndef SP_BACKEND_CPU_KERNEL_TABLE_H
 #define SP_BACKEND_CPU_KERNEL_TABLE_H
 #include "backend/cpu/cpu.h"
@@ -28,6 +28,8 @@ extern const sp_cpu_kernel sp_cpu_vector_baseline[];
 extern const sp_cpu_kernel sp_cpu_vector_avx2[];
 extern const sp_cpu_kernel sp_cpu_vector_avx512[];
 extern const sp_cpu_kernel sp_cpu_vector_avx512bf16[];
+
+extern const sp_optimizer_kernels sp_cpu_optimizer;
 
 extern const sp_cpu_kernel sp_cpu_onednn[];
 /* Kernels made of other kernels. */

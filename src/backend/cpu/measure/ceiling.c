@@ -81,11 +81,11 @@ static void triad_range(void *context, int64_t begin, int64_t end)
         t->a[i] = t->b[i] + 0.5f * t->c[i];
 }
 
-static double measure_memory(sp_backend *backend)
+static double measure_memory(sp_device *device)
 {
     size_t size = TRIAD_COUNT * sizeof(float);
-    triad t = {backend->allocate(backend, size), backend->allocate(backend, size),
-               backend->allocate(backend, size)};
+    triad t = {device->allocate(device, size), device->allocate(device, size),
+               device->allocate(device, size)};
     double best = 0;
     if (t.a && t.b && t.c) {
         for (int64_t i = 0; i < TRIAD_COUNT; i++)
@@ -97,15 +97,15 @@ static double measure_memory(sp_backend *backend)
             if (bytes > best) best = bytes;
         }
     }
-    backend->release(backend, t.a);
-    backend->release(backend, t.b);
-    backend->release(backend, t.c);
+    device->release(device, t.a);
+    device->release(device, t.b);
+    device->release(device, t.c);
     return best;
 }
 
-void sp_cpu_measure_ceiling(sp_backend *backend, sp_ceiling *out)
+void sp_cpu_measure_ceiling(sp_device *device, sp_ceiling *out)
 {
     *out = (sp_ceiling){.f32_flops = measure_arithmetic(loops()->f32),
                         .bf16_flops = measure_arithmetic(loops()->bf16),
-                        .bytes = measure_memory(backend)};
+                        .bytes = measure_memory(device)};
 }

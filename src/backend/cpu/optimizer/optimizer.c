@@ -1,6 +1,6 @@
 /* The optimiser's kernels, dealt out to threads. */
 #include <math.h>
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/kernel_table.h"
 #include "backend/cpu/optimizer/optimizer_kernel.h"
 #include "base/parallel.h"
 
@@ -35,8 +35,9 @@ static void update_range(void *context, int64_t begin, int64_t end)
             &u->scalars, tensor, i, i + PIECE < last ? i + PIECE : last);
 }
 
-static void adamw(const sp_adamw_options *o, const sp_adamw_tensor *tensor)
+static void adamw(sp_device *device, const sp_adamw_options *o, const sp_adamw_tensor *tensor)
 {
+    (void)device;
     update u = {.tensor = tensor};
     u.scalars = (sp_adamw_scalars){
         .gradient_scale = (float)o->gradient_scale,
@@ -70,22 +71,19 @@ static void squares_range(void *context, int64_t begin, int64_t end)
 }
 
 /* Chunks follow from the count alone, and are added in order. */
-static double sum_of_squares(const float *x, int64_t count)
+static void sum_of_squares(sp_device *device, const float *x, int64_t count, double *sum)
 {
-    if (count <= 0) return 0;
+    (void)device;
+    if (count <= 0) return;
     squares s = {.x = x, .count = count};
     s.chunk = (count - 1) / MAX_CHUNKS + 1;
     s.chunk = (s.chunk + 4095) / 4096 * 4096;
     int64_t chunks = (count - 1) / s.chunk + 1;
     sp_parallel_for(chunks, 1, squares_range, &s);
-    double sum = 0;
+    double all = 0;
     for (int64_t i = 0; i < chunks; i++)
-        sum += s.sums[i];
-    return sum;
+        all += s.sums[i];
+    *sum += all;
 }
 
-const sp_optimizer_kernels *sp_cpu_optimizer(void)
-{
-    static const sp_optimizer_kernels kernels = {adamw, sum_of_squares};
-    return &kernels;
-}
+const sp_optimizer_kernels sp_cpu_optimizer = {adamw, sum_of_squares};

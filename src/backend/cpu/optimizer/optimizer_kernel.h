@@ -3,7 +3,7 @@
 #ifndef SP_BACKEND_CPU_OPTIMIZER_OPTIMIZER_KERNEL_H
 #define SP_BACKEND_CPU_OPTIMIZER_OPTIMIZER_KERNEL_H
 #include <stdint.h>
-#include "backend/optimizer.h"
+#include "graph/optimizer.h"
 
 /* What is equal for all elements, rounded to fp32 once. */
 typedef struct {

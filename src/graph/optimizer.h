@@ -1,8 +1,9 @@
-/* What a training loop needs of a backend besides running graphs. Addresses are the backend's (host
- * memory for the CPU). */
-#ifndef SP_BACKEND_OPTIMIZER_H
-#define SP_BACKEND_OPTIMIZER_H
+/* What a training loop needs of a device besides running graphs. */
+#ifndef SP_GRAPH_OPTIMIZER_H
+#define SP_GRAPH_OPTIMIZER_H
 #include <stdint.h>
+
+typedef struct sp_device sp_device;
 
 /* AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW orders it. All in fp32 but the scalars,
  * which are found in double:
@@ -42,6 +43,7 @@ typedef struct {
     float *scales;
 } sp_moment;
 
+/* Addresses are the device's. */
 typedef struct {
     int64_t count;
     float *weight;           /* [count], updated */
@@ -50,15 +52,13 @@ typedef struct {
     float *ema;              /* [count], updated; NULL: none is kept */
 } sp_adamw_tensor;
 
+/* Both may return before the work is done (device.h). */
 typedef struct {
     /* One step of one parameter. The same bits for any thread count and instruction set. */
-    void (*adamw)(const sp_adamw_options *options, const sp_adamw_tensor *tensor);
-    /* sum_i x_i^2 in double, the same bits for any thread count and instruction set. Not finite if
-     * any x_i is not. */
-    double (*sum_of_squares)(const float *x, int64_t count);
+    void (*adamw)(sp_device *device, const sp_adamw_options *options, const sp_adamw_tensor *tensor);
+    /* *sum += sum_i x_i^2 in double, the same bits for any thread count and instruction set. Not finite if any x_i is
+     * not. `x` and `sum` are the device's. */
+    void (*sum_of_squares)(sp_device *device, const float *x, int64_t count, double *sum);
 } sp_optimizer_kernels;
-
-/* Never NULL. */
-const sp_optimizer_kernels *sp_cpu_optimizer(void);
 
 #endif
