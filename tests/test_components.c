@@ -89,15 +89,14 @@ static void test_sd15_plan(void **state)
     double started = sp_now();
     assert_ok(read_config(SP_COMPONENT_UNET, sd15_unet, &config));
     assert_ok(sp_builder_create(&b));
-    sp_value *sample = sp_input(b, "sample", SP_F32, sp_shape_of(2, 64, 64, 4), SP_RATE_STEP);
-    sp_value *timestep = sp_input(b, "timestep", SP_F32, sp_shape_of(2), SP_RATE_STEP);
-    sp_value *context = sp_input(b, "context", SP_F32, sp_shape_of(2, 77, 768), SP_RATE_PROMPT);
-    sp_output(b, "y", sp_unet(b, &config.unet, sample, timestep, context, NULL));
+    const sp_network_use unet = {.network = &sp_unet_network, .config = &config.unet};
+    const sp_network_sizes sizes = {.batch = 2, .height = 64, .width = 64, .tokens = 77};
+    sp_network_alone(b, &unet, &sizes);
     assert_ok(sp_builder_finish(b, &graph));
     sp_builder_destroy(b);
     assert_ok(sp_pass_fuse(graph));
     assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_BF16, &plan));
-    assert_true(sp_shape_equal(sp_plan_output(plan, "y")->shape, sp_shape_of(2, 64, 64, 4)));
+    assert_true(sp_shape_equal(sp_plan_output(plan, "sample")->shape, sp_shape_of(2, 4, 64, 64)));
     sp_plan_memory memory = sp_plan_get_memory(plan);
     print_message("SD1.5 UNet planned in %.2f s: arena %zu MB, persistent %zu MB\n",
                   sp_now() - started, memory.arena >> 20, memory.persistent >> 20);
@@ -212,13 +211,13 @@ static void test_defaults(void **state)
     sp_component_config unet, sd15, vae, text;
     assert_ok(read_config(SP_COMPONENT_UNET, "{}", &unet));
     assert_int_equal(unet.unet.levels, 4);
-    assert_int_equal(unet.unet.context_dim, 1280);
+    assert_int_equal(unet.unet.cross_attention_dim, 1280);
     assert_int_equal(unet.unet.time_dim, 1280);
     assert_int_equal(unet.unet.heads[3], 8);
     assert_true(unet.unet.down_attention[0] && !unet.unet.down_attention[3]);
     assert_true(unet.unet.up_attention[0] && !unet.unet.up_attention[3]);
     assert_ok(read_config(SP_COMPONENT_UNET, sd15_unet, &sd15));
-    assert_int_equal(sd15.unet.context_dim, 768);
+    assert_int_equal(sd15.unet.cross_attention_dim, 768);
     assert_ok(read_config(SP_COMPONENT_VAE, "{}", &vae));
     assert_int_equal(vae.vae.kl.levels, 1);
     assert_float_equal(vae.vae.scaling_factor, 0.18215, 1e-12);
@@ -690,7 +689,7 @@ static void test_bad_inputs(void **state)
     CHECK("unet-demo", "unet", "[2]", UNET_INPUTS(sample, times, context));
     CHECK("unet-demo", "unet", "[1,7,23]", UNET_INPUTS(sample, time, narrow));
     CHECK("unet-demo", "unet", "I64", UNET_INPUTS(whole, time, context));
-    CHECK("unet-demo", "unet", "time_cond_proj_dim", UNET_INPUTS(sample, time, context),
+    CHECK("unet-demo", "unet", "\"timestep_cond\" is no input of unet, which takes sample, timestep, encoder", UNET_INPUTS(sample, time, context),
           {"timestep_cond", &cond});
     CHECK("unet-demo", "unet", "\"encoder_hidden_state\" is no input",
           UNET_INPUTS(sample, time, context), {"encoder_hidden_state", &context});

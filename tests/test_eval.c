@@ -282,7 +282,7 @@ static ode_case make_ode_case(const char *model)
     ode_case c = {0};
     const sp_pipeline_options options = {.parts = SP_PART_UNET};
     assert_ok(sp_pipeline_open(golden(model), &options, &c.teacher));
-    int64_t dim = c.teacher->unet_config.context_dim;
+    int64_t dim = c.teacher->unet_config.cross_attention_dim;
     c.contexts = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);
     c.uncond = random_tensor(sp_shape_of(1, TOKENS, dim), 2);
     return c;
@@ -308,12 +308,11 @@ static sp_runner bare_network(const ode_case *c)
     sp_builder *b;
     sp_runner runner;
     assert_ok(sp_builder_create(&b));
-    sp_set_enter(b, "unet", SP_RATE_RUN, sp_weights_dtype, (void *)(uintptr_t)p->unet_weights);
-    sp_shape shape = sp_shape_of(PROMPTS, p->unet_config.in_channels, SIDE, SIDE);
-    sp_value *z = sp_nchw_to_nhwc(b, sp_input(b, "z", SP_F32, shape, SP_RATE_STEP));
-    sp_value *t = sp_input(b, "t", SP_F32, sp_shape_of(PROMPTS), SP_RATE_STEP);
-    sp_value *context = sp_input(b, "context", SP_F32, c->contexts.shape, SP_RATE_STEP);
-    sp_output(b, "m", sp_nhwc_to_nchw(b, sp_unet(b, &p->unet_config, z, t, context, NULL)));
+    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
+    const sp_network_use unet = {.network = &sp_unet_network, .config = &p->unet_config, .set = &set};
+    const sp_network_sizes sizes = {
+        .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->contexts.shape.dim[1]};
+    sp_network_alone(b, &unet, &sizes);
     assert_ok(sp_runner_create(b, sp_cpu_device(), SP_F32, &runner));
     assert_ok(sp_run_bind(runner.run, "unet", p->unet_weights));
     return runner;
@@ -325,11 +324,11 @@ static sp_tensor ask(sp_run *run, const sp_tensor *z, int timestep, const sp_ten
     for (int i = 0; i < PROMPTS; i++)
         t[i] = (float)timestep;
     sp_tensor timesteps = {SP_F32, sp_shape_of(PROMPTS), t, false}, m;
-    assert_ok(sp_run_set_input(run, "z", z));
-    assert_ok(sp_run_set_input(run, "t", &timesteps));
-    assert_ok(sp_run_set_input(run, "context", context));
+    assert_ok(sp_run_set_input(run, "sample", z));
+    assert_ok(sp_run_set_input(run, "timestep", &timesteps));
+    assert_ok(sp_run_set_input(run, "encoder_hidden_states", context));
     assert_ok(sp_run_execute(run, NULL));
-    assert_ok(sp_run_get_output(run, "m", &m));
+    assert_ok(sp_run_get_output(run, "sample", &m));
     return m;
 }
 

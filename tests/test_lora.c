@@ -105,7 +105,7 @@ static void make_lora(const char *path, bool kohya, sp_dtype dtype, const sp_une
     put(&f,
         kohya ? "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
               : "unet." MID "attn2.to_k.lora_A.weight",
-        dtype, sp_shape_of(3, c->context_dim), 0);
+        dtype, sp_shape_of(3, c->cross_attention_dim), 0);
     put(&f,
         kohya ? "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight"
               : "unet." MID "attn2.to_k.lora_B.weight",
@@ -345,7 +345,7 @@ static void wrong_files_are_refused(void **state)
     assert_status(sp_lora_open(in_folder(state, "nowhere"), &lora), SP_IO);
     /* adapters for a part that is not there */
     make_lora(path, true, SP_F32,
-              &(sp_unet_config){.levels = 1, .channels = {32}, .context_dim = 24});
+              &(sp_unet_config){.levels = 1, .channels = {32}, .cross_attention_dim = 24});
     const sp_lora_source source = {path, 1};
     const sp_pipeline_options options = {.parts = SP_PART_UNET, .loras = &source, .lora_count = 1};
     sp_pipeline *p;

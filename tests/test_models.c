@@ -312,14 +312,14 @@ static sp_value *build_model(sp_builder *b, const gradient_case *g, sp_value **w
     const sp_component_config *config = &g->component->config;
     *count = 0;
     if (config->kind == SP_COMPONENT_TEXT_ENCODER)
-        return sp_clip_text(b, &config->text, build_input(b, g, "input_ids", SP_I64), 0);
+        return sp_clip_text(b, &config->text, NULL, build_input(b, g, "input_ids", SP_I64));
     sp_unet_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
-    sp_value *sample = wrt[(*count)++] = build_input(b, g, "sample", SP_F32);
-    sp_value *context = wrt[(*count)++] = build_input(b, g, "encoder_hidden_states", SP_F32);
-    sp_value *timestep = build_input(b, g, "timestep", SP_F32);
-    sample = sp_nchw_to_nhwc(b, sample);
-    return sp_nhwc_to_nchw(
-        b, sp_unet_with_options(b, &config->unet, &options, sample, timestep, context, NULL));
+    sp_unet_inputs in = {.encoder_hidden_states = NULL};
+    wrt[(*count)++] = build_input(b, g, "sample", SP_F32);
+    wrt[(*count)++] = in.encoder_hidden_states = build_input(b, g, "encoder_hidden_states", SP_F32);
+    in.timestep = build_input(b, g, "timestep", SP_F32);
+    in.sample = sp_nchw_to_nhwc(b, wrt[0]);
+    return sp_nhwc_to_nchw(b, sp_unet(b, &config->unet, &options, &in));
 }
 
 /* Outputs "loss" and one gradient per parameter and floating input, each under its own name. */
@@ -476,15 +476,15 @@ static void run_text(const sp_clip_text_config *config, const sp_weights *weight
     sp_plan *plan;
     sp_run *run;
     assert_ok(sp_builder_create(&b));
-    sp_output(
-        b, "y",
-        sp_clip_text(b, config, sp_input(b, "ids", SP_I64, ids->shape, SP_RATE_PROMPT), skip));
+    const sp_clip_text_options options = {.clip_skip = skip};
+    sp_value *input_ids = sp_input(b, "input_ids", SP_I64, ids->shape, SP_RATE_PROMPT);
+    sp_output(b, "y", sp_clip_text(b, config, &options, input_ids));
     assert_ok(sp_builder_finish(b, &graph));
     sp_builder_destroy(b);
     assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_F32, &plan));
     assert_ok(sp_run_create(plan, &run));
     assert_ok(sp_run_bind(run, "", weights));
-    assert_ok(sp_run_set_input(run, "ids", ids));
+    assert_ok(sp_run_set_input(run, "input_ids", ids));
     assert_ok(sp_run_execute(run, NULL));
     assert_ok(sp_run_get_output(run, "y", out));
     sp_run_destroy(run);

@@ -111,7 +111,7 @@ static void check_published(void **state, const char *names, bool second)
     assert_ok(sp_component_open(path, "text_encoder", &clip));
     const sp_unet_config *c = &unet->config.unet;
     assert_int_equal(c->sample_size, second ? 96 : 64);
-    assert_int_equal(c->context_dim, second ? 1024 : 768);
+    assert_int_equal(c->cross_attention_dim, second ? 1024 : 768);
     assert_int_equal(c->heads[0], second ? 5 : 8);
     assert_int_equal(c->heads[3], second ? 20 : 8);
     assert_int_equal(c->linear_projection, second);

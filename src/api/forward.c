@@ -48,7 +48,7 @@ static sp_status check_finite(const splam_forward_options *o, const sp_tensor_fi
 
 static sp_status save(const char *path, const sp_named_outputs *outputs)
 {
-    sp_named_tensor named[SP_FORWARD_MAX_OUTPUTS];
+    sp_named_tensor named[SP_MAX_PORTS];
     for (int i = 0; i < outputs->count; i++)
         named[i] = (sp_named_tensor){outputs->item[i].name, &outputs->item[i].tensor};
     return sp_safetensors_save(path, named, (size_t)outputs->count, NULL, 0);

@@ -89,8 +89,8 @@ static const char *family(const sp_unet_config *c)
 {
     static const int64_t published[] = {320, 640, 1280, 1280};
     bool same = c->levels == 4 && memcmp(c->channels, published, sizeof published) == 0;
-    if (same && c->context_dim == 768) return "Stable Diffusion 1.x";
-    if (same && c->context_dim == 1024) return "Stable Diffusion 2.x";
+    if (same && c->cross_attention_dim == 768) return "Stable Diffusion 1.x";
+    if (same && c->cross_attention_dim == 1024) return "Stable Diffusion 2.x";
     return "a latent diffusion model of Stable Diffusion's kind";
 }
 
@@ -197,7 +197,7 @@ static void describe_unet(const sp_work_model *model, sp_string *out)
                                 (long long)(factor * model->height));
     }
     sp_string_say(out, "\ncontext       %lld tokens of %lld\n", (long long)model->tokens,
-                            (long long)c->context_dim);
+                            (long long)c->cross_attention_dim);
 }
 
 /* ---- memory ---- */

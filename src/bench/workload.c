@@ -102,50 +102,46 @@ sp_unet_config sp_work_student(const sp_work_model *model)
     return student;
 }
 
-static sp_value *input(sp_builder *b, const char *name, sp_shape shape)
+/* The network that a work runs, whole: weights are read as they lie in the file. */
+static void build_alone(sp_builder *b, const sp_work_model *model, sp_work work, int64_t batch)
 {
-    return sp_input(b, name, SP_F32, shape, SP_RATE_STEP);
+    const sp_component *of = work == SP_WORK_TEXT ? model->text : work == SP_WORK_DECODE ? model->vae : model->unet;
+    const sp_weight_set set = {.name = of == model->unet ? "online" : work == SP_WORK_TEXT ? "text" : "vae",
+                               .rate = SP_RATE_RUN,
+                               .weights = of->weights};
+    const sp_network_use use = {.network = work == SP_WORK_TEXT     ? &sp_clip_text_network
+                                           : work == SP_WORK_DECODE ? &sp_vae_decoder_network
+                                                                    : &sp_unet_network,
+                                .config = sp_component_config_of(&of->config),
+                                .set = &set};
+    const sp_network_sizes sizes = {.batch = batch,
+                                    .height = model->height,
+                                    .width = model->width,
+                                    .tokens = model->tokens,
+                                    .ids = SP_I32};
+    sp_network_alone(b, &use, &sizes);
 }
 
-static void build_text(sp_builder *b, const sp_work_model *model, int64_t batch)
+/* The UNet's output [N,C,H,W], its weights trained. */
+static sp_value *build_trained(sp_builder *b, const sp_work_model *model, int64_t batch)
 {
-    sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, model->text->weights);
-    sp_value *ids = sp_input(b, "ids", SP_I32, sp_shape_of(batch, model->tokens), SP_RATE_STEP);
-    sp_output(b, "context", sp_clip_text(b, &model->text->config.text, ids, 0));
-}
-
-static void build_decode(sp_builder *b, const sp_work_model *model, int64_t batch)
-{
-    const sp_vae_config *c = &model->vae->config.vae;
-    sp_set_enter(b, "vae", SP_RATE_RUN, sp_weights_dtype, model->vae->weights);
-    sp_shape shape = sp_shape_of(batch, c->latent_channels, model->height, model->width);
-    sp_value *image = sp_vae_decode(b, c, sp_nchw_to_nhwc(b, input(b, "latent", shape)));
-    sp_output(b, "image", sp_nhwc_to_nchw(b, image));
-}
-
-/* The UNet's output [N,C,H,W]; weights are read as they lie in the file, or as trained. */
-static sp_value *build_unet(sp_builder *b, const sp_work_model *model, int64_t batch, bool trained)
-{
-    const sp_unet_config *c = &model->unet->config.unet;
-    sp_rate rate = trained ? SP_RATE_STEP : SP_RATE_RUN;
-    sp_set_enter(b, "online", rate, trained ? NULL : sp_weights_dtype,
-                 trained ? NULL : model->unet->weights);
-    sp_value *sample = sp_nchw_to_nhwc(
-        b, input(b, "sample", sp_shape_of(batch, c->in_channels, model->height, model->width)));
-    sp_shape context = sp_shape_of(batch, model->tokens, c->context_dim);
-    sp_value *told =
-        c->time_cond_dim ? input(b, "told", sp_shape_of(batch, c->time_cond_dim)) : NULL;
-    sp_value *y = sp_unet(
-        b, c, sample, input(b, "timestep", sp_shape_of(batch)),
-        sp_input(b, "context", SP_F32, context, trained ? SP_RATE_STEP : SP_RATE_PROMPT), told);
-    sp_set_leave(b);
-    return sp_nhwc_to_nchw(b, y);
+    const sp_weight_set set = {.name = "online", .rate = SP_RATE_STEP};
+    const sp_network_use unet = {
+        .network = &sp_unet_network, .config = &model->unet->config.unet, .set = &set};
+    const sp_network_sizes sizes = {.batch = batch,
+                                    .height = model->height,
+                                    .width = model->width,
+                                    .tokens = model->tokens,
+                                    .training = true};
+    sp_values in = {0};
+    sp_network_inputs(b, unet.network, unet.config, &sizes, &in);
+    return sp_nhwc_to_nchw(b, sp_network_value(b, &unet, &in));
 }
 
 static sp_status build_backward(sp_builder *b, const sp_work_model *model, int64_t batch)
 {
-    sp_value *y = sp_cast(b, build_unet(b, model, batch, true), SP_F32);
-    sp_value *target = y ? input(b, "target", y->shape) : NULL;
+    sp_value *y = sp_cast(b, build_trained(b, model, batch), SP_F32);
+    sp_value *target = y ? sp_input(b, "target", SP_F32, y->shape, SP_RATE_STEP) : NULL;
     sp_value *loss = sp_loss(b, y, target, NULL, (sp_loss_options){.kind = SP_LOSS_L2});
     sp_output(b, "loss", loss);
     if (sp_builder_failed(b)) return SP_OK; /* finishing tells */
@@ -156,12 +152,7 @@ static sp_status build_backward(sp_builder *b, const sp_work_model *model, int64
 static sp_status build(sp_builder *b, const sp_work_model *model, sp_work work, int64_t batch)
 {
     if (work == SP_WORK_UNET_BACKWARD) return build_backward(b, model, batch);
-    if (work == SP_WORK_TEXT)
-        build_text(b, model, batch);
-    else if (work == SP_WORK_DECODE)
-        build_decode(b, model, batch);
-    else
-        sp_output(b, "sample", build_unet(b, model, batch, false));
+    build_alone(b, model, work, batch);
     if (sp_builder_failed(b)) return SP_OK;
     SP_TRY(sp_pass_fuse(sp_builder_graph(b)));
     return sp_pass_fuse_inference(sp_builder_graph(b));
@@ -179,7 +170,7 @@ sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t
                                  .height = model->height,
                                  .width = model->width,
                                  .context_length = model->tokens,
-                                 .context_dim = teacher->context_dim,
+                                 .context_dim = teacher->cross_attention_dim,
                                  .teacher = teacher,
                                  .teacher_weights = model->unet->weights,
                                  .student = &student,

@@ -13,10 +13,12 @@
 #include "checkpoints/rename.h"
 #include "checkpoints/vae_file.h"
 
+enum { MAX_NETWORKS = 2 };
 static const struct {
     const char *folder, *class_name, *base, *torch_base;
+    const sp_network *network[MAX_NETWORKS]; /* all of one config; a VAE is two */
 } kinds[SP_COMPONENT_COUNT] = {
-#define X(name, folder, class_name, base, torch_base) {folder, class_name, base, torch_base},
+#define X(name, folder, class_name, base, torch_base, ...) {folder, class_name, base, torch_base, {__VA_ARGS__}},
     SP_COMPONENT_LIST(X)
 #undef X
 };
@@ -75,58 +77,34 @@ sp_status sp_component_check_class(sp_component_kind kind, const char *found, co
                                             : kinds[kind].class_name);
 }
 
+static void *config_space(sp_component_config *config)
+{
+    return &config->unet; /* where every member of a union begins */
+}
+
+const void *sp_component_config_of(const sp_component_config *config)
+{
+    return &config->unet;
+}
+
 sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,
                                    sp_component_config *out)
 {
     if (!json_is_object(config)) return sp_fail(SP_FORMAT, "%s: must hold a JSON object", where);
     SP_TRY(sp_component_check_class(kind, class_of(config), where));
     out->kind = kind;
-    switch (kind) {
-    case SP_COMPONENT_UNET:
-        return sp_unet_config_read(config, where, &out->unet);
-    case SP_COMPONENT_VAE:
-        return sp_vae_config_read(config, where, &out->vae);
-    case SP_COMPONENT_TEXT_ENCODER:
-        return sp_clip_text_config_read(config, where, &out->text);
-    case SP_COMPONENT_COUNT:
-        break;
-    }
-    return sp_fail(SP_INTERNAL, "no component of kind %d", (int)kind);
+    return kinds[kind].network[0]->read(config, where, config_space(out));
 }
 
 /* ---- the graph of all parameters ---- */
 
-static sp_value *input_f32(sp_builder *b, const char *name, sp_shape shape)
+static void build_least(sp_builder *b, const sp_component_config *config)
 {
-    return sp_input(b, name, SP_F32, shape, SP_RATE_STEP);
-}
-
-static void build_small(sp_builder *b, const sp_component_config *config)
-{
-    if (config->kind == SP_COMPONENT_UNET) {
-        const sp_unet_config *c = &config->unet;
-        int64_t size = (int64_t)1 << (c->levels - 1);
-        sp_value *sample = input_f32(b, "sample", sp_shape_of(1, size, size, c->in_channels));
-        sp_value *context =
-            input_f32(b, "encoder_hidden_states", sp_shape_of(1, 1, c->context_dim));
-        sp_value *cond = c->time_cond_dim
-                             ? input_f32(b, "timestep_cond", sp_shape_of(1, c->time_cond_dim))
-                             : NULL;
-        sp_output(b, "sample",
-                  sp_unet(b, c, sample, input_f32(b, "timestep", sp_shape_of(1)), context, cond));
-    } else if (config->kind == SP_COMPONENT_VAE) {
-        const sp_vae_config *c = &config->vae;
-        int64_t size = c->factor;
-        sp_vae_moments moments =
-            sp_vae_encode(b, c, input_f32(b, "image", sp_shape_of(1, size, size, c->in_channels)));
-        sp_output(b, "mean", moments.mean);
-        if (moments.logvar) sp_output(b, "logvar", moments.logvar);
-        sp_output(
-            b, "image",
-            sp_vae_decode(b, c, input_f32(b, "latent", sp_shape_of(1, 1, 1, c->latent_channels))));
-    } else {
-        sp_value *ids = sp_input(b, "input_ids", SP_I64, sp_shape_of(1, 1), SP_RATE_STEP);
-        sp_output(b, "last_hidden_state", sp_clip_text(b, &config->text, ids, 0));
+    for (int i = 0; i < MAX_NETWORKS && kinds[config->kind].network[i]; i++) {
+        const sp_network_use use = {.network = kinds[config->kind].network[i],
+                                    .config = sp_component_config_of(config)};
+        const sp_network_sizes sizes = sp_network_least(use.network, use.config);
+        sp_network_alone(b, &use, &sizes);
     }
 }
 
@@ -141,7 +119,7 @@ sp_status sp_component_adapted_graph(const sp_component_config *config, const sp
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
     if (adapter) sp_set_enter_over(b, "adapter", SP_RATE_STEP, adapter);
-    build_small(b, config);
+    build_least(b, config);
     sp_status status = sp_builder_finish(b, out);
     sp_builder_destroy(b);
     return status;

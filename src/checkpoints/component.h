@@ -8,15 +8,15 @@
 #include "models/vae.h"
 #include "formats/weights.h"
 
-/* (kind, usual folder, usual class in its config, base name of its weights as safetensors, as
- * pickles) */
-#define SP_COMPONENT_LIST(X)                                                                       \
-    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model", "diffusion_pytorch_model")  \
-    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model", "diffusion_pytorch_model")           \
-    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model")
+/* (kind, usual folder, usual class in its config, base name of its weights as safetensors, as pickles, its networks) */
+#define SP_COMPONENT_LIST(X)                                                                                          \
+    X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model", "diffusion_pytorch_model", &sp_unet_network)   \
+    X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model", "diffusion_pytorch_model", &sp_vae_encoder_network,     \
+      &sp_vae_decoder_network)                                                                                        \
+    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model", &sp_clip_text_network)
 
 typedef enum {
-#define X(name, folder, class_name, base, torch_base) SP_COMPONENT_##name,
+#define X(name, ...) SP_COMPONENT_##name,
     SP_COMPONENT_LIST(X)
 #undef X
         SP_COMPONENT_COUNT
@@ -36,6 +36,8 @@ typedef struct {
         sp_clip_text_config text;
     };
 } sp_component_config;
+/* The config as its networks take it. */
+const void *sp_component_config_of(const sp_component_config *config);
 /* Reads the JSON of a config of that kind; `where` names the file in messages. SP_FORMAT if it says
  * it is another class. */
 sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,

@@ -115,7 +115,7 @@ static sp_status unet_attention(const sp_tensor_file *file, sp_unet_config *c)
     const sp_tensor *projection;
     char name[128];
     snprintf(name, sizeof name, "%stransformer_blocks.0.attn2.to_k.weight", middle);
-    SP_TRY(dim_of(file, name, 1, &c->context_dim));
+    SP_TRY(dim_of(file, name, 1, &c->cross_attention_dim));
     snprintf(name, sizeof name, "%sproj_in.weight", middle);
     SP_TRY(sp_tensor_file_get(file, name, &projection));
     c->linear_projection = projection->shape.rank == 2;

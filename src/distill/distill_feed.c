@@ -249,13 +249,13 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
         shape->channels = facts->channels;
         shape->height = facts->height;
         shape->width = facts->width;
-        if (shape->channels == unet->in_channels && shape->context_dim == unet->context_dim)
+        if (shape->channels == unet->in_channels && shape->context_dim == unet->cross_attention_dim)
             return SP_OK;
         return sp_fail(SP_SHAPE,
                        "data \"%s\" has %lld channels and a context of %lld, and the teacher takes "
                        "%lld and %lld",
                        f->options->data, (long long)shape->channels, (long long)shape->context_dim,
-                       (long long)unet->in_channels, (long long)unet->context_dim);
+                       (long long)unet->in_channels, (long long)unet->cross_attention_dim);
     }
     const sp_tensor *first;
     int64_t recorded_batch = shape->batch * f->options->ranks;
@@ -270,12 +270,12 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
     shape->width = first->shape.dim[3];
-    if (shape->channels != unet->in_channels || shape->context_dim != unet->context_dim)
+    if (shape->channels != unet->in_channels || shape->context_dim != unet->cross_attention_dim)
         return sp_fail(
             SP_SHAPE,
             "%s: \"latents.0\" is %s and \"uncond\" %s, and the teacher takes %lld channels and a context of %lld",
             f->options->draws, sp_shape_text(first->shape), sp_shape_text(f->uncond.shape),
-            (long long)unet->in_channels, (long long)unet->context_dim);
+            (long long)unet->in_channels, (long long)unet->cross_attention_dim);
     return SP_OK;
 }
 

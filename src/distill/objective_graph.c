@@ -7,8 +7,9 @@ typedef struct {
     sp_builder *b;
     const sp_objective_settings *settings;
     const sp_step_shape *shape;
-    sp_value *context, *guided_context; /* the latter for both passes of the teacher */
+    sp_value *prompt, *guided_prompt; /* the latter for both passes of the teacher */
     sp_adapter adapter; /* of the students, where they are adapters over the teacher */
+    sp_weight_set teacher;
 } step_graph;
 
 static sp_value *coefficient(step_graph *g, const char *name)
@@ -31,7 +32,7 @@ static sp_value *picture_input(step_graph *g, const char *name)
                                           SP_RATE_STEP));
 }
 
-static sp_value *context_input(step_graph *g, const char *name)
+static sp_value *prompt_input(step_graph *g, const char *name)
 {
     const sp_step_shape *s = g->shape;
     return sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->context_length, s->context_dim),
@@ -50,6 +51,16 @@ static sp_value *twice(step_graph *g, sp_value *x)
     return sp_concat(g->b, 2, pair, 0);
 }
 
+static sp_value *teacher_output(step_graph *g, sp_value *z, sp_value *timestep, sp_value *prompt)
+{
+    const sp_network_use use = {.network = &sp_unet_network, .config = g->shape->teacher, .set = &g->teacher};
+    sp_values in = {0};
+    sp_values_add(&in, "sample", z);
+    sp_values_add(&in, "timestep", timestep);
+    sp_values_add(&in, "encoder_hidden_states", prompt);
+    return sp_network_value(g->b, &use, &in);
+}
+
 /* One DDIM step of the teacher. With guidance both passes, with and without the prompt, are one
  * batch. */
 static sp_value *solver_step(step_graph *g, sp_value *z, int step)
@@ -58,12 +69,11 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
     int64_t batch = g->shape->batch;
     sp_value *timestep = solver_coefficient(g, "solver_timestep", step);
     if (!sp_objective_is_guided(g->settings)) {
-        sp_value *m = sp_unet(b, g->shape->teacher, z, timestep, g->context, NULL);
+        sp_value *m = teacher_output(g, z, timestep, g->prompt);
         return combine(g, solver_coefficient(g, "solver_z", step), z,
                        solver_coefficient(g, "solver_cond", step), m);
     }
-    sp_value *m =
-        sp_unet(b, g->shape->teacher, twice(g, z), twice(g, timestep), g->guided_context, NULL);
+    sp_value *m = teacher_output(g, twice(g, z), twice(g, timestep), g->guided_prompt);
     sp_value *terms[] = {
         solver_coefficient(g, "solver_z", step),      z,
         solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
@@ -71,40 +81,27 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
     return sp_sample_combine(b, 3, terms);
 }
 
-/* A student's or EMA network's output; gamma is told by an embedding where the network has
- * cond_proj. options NULL: no gradient is wanted. */
-static sp_value *student(step_graph *g, const sp_unet_options *options, sp_value *z,
+/* The output of a student, "online" or "ema", whose weights are a set of their own, or adapters over the teacher's.
+ * Gamma goes to cond_proj by the input `embedding` where the network has it. options NULL: no gradient is wanted. */
+static sp_value *student(step_graph *g, const char *set, const sp_unet_options *options, sp_value *z,
                          sp_value *timestep, const char *embedding)
 {
     const sp_unet_config *config = g->shape->student;
-    sp_value *told = NULL;
+    const sp_weight_set weights = {.name = set,
+                                   .rate = SP_RATE_STEP,
+                                   .adapter = g->shape->lora ? &g->adapter : NULL,
+                                   .below = g->shape->lora ? &g->teacher : NULL};
+    const sp_network_use use = {
+        .network = &sp_unet_network, .config = config, .options = options, .set = &weights};
+    sp_values in = {0};
+    sp_values_add(&in, "sample", z);
+    sp_values_add(&in, "timestep", timestep);
+    sp_values_add(&in, "encoder_hidden_states", g->prompt);
     if (config->time_cond_dim)
-        told = sp_input(g->b, embedding, SP_F32,
-                        sp_shape_of(g->shape->batch, config->time_cond_dim), SP_RATE_STEP);
-    return sp_unet_with_options(g->b, config, options, z, timestep, g->context, told);
-}
-
-static void enter_teacher(step_graph *g)
-{
-    sp_weights *teacher = (sp_weights *)g->shape->teacher_weights;
-    sp_set_enter(g->b, "teacher", SP_RATE_RUN, teacher ? sp_weights_dtype : NULL, teacher);
-}
-
-/* A student's weights: a set of its own, or adapters over the teacher's. */
-static void enter_student(step_graph *g, const char *set)
-{
-    if (!g->shape->lora) {
-        sp_set_enter(g->b, set, SP_RATE_STEP, NULL, NULL);
-        return;
-    }
-    enter_teacher(g);
-    sp_set_enter_over(g->b, set, SP_RATE_STEP, &g->adapter);
-}
-
-static void leave_student(step_graph *g)
-{
-    sp_set_leave(g->b);
-    if (g->shape->lora) sp_set_leave(g->b);
+        sp_values_add(&in, "timestep_cond",
+                      sp_input(g->b, embedding, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim),
+                               SP_RATE_STEP));
+    return sp_network_value(g->b, &use, &in);
 }
 
 static sp_value *target_value(step_graph *g, sp_value *z_start, sp_value *z_end)
@@ -113,9 +110,7 @@ static sp_value *target_value(step_graph *g, sp_value *z_start, sp_value *z_end)
                           z_end};
     if (!sp_objective_asks_average(g->settings))
         return sp_stop_gradient(g->b, sp_sample_combine(g->b, 2, terms));
-    enter_student(g, "ema");
-    terms[5] = student(g, NULL, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
-    leave_student(g);
+    terms[5] = student(g, "ema", NULL, z_end, coefficient(g, "target_timestep"), "gamma_one_embedding");
     terms[4] = coefficient(g, "target_m");
     return sp_stop_gradient(g->b, sp_sample_combine(g->b, 3, terms));
 }
@@ -126,10 +121,8 @@ static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_
                           coefficient(g, "position_end"), z_end);
     sp_value *scaled[] = {coefficient(g, "student_scale"), z};
     const sp_unet_options options = {.recompute = g->shape->recompute};
-    enter_student(g, "online");
-    sp_value *m = student(g, &options, sp_sample_combine(g->b, 1, scaled),
+    sp_value *m = student(g, "online", &options, sp_sample_combine(g->b, 1, scaled),
                           coefficient(g, "student_timestep"), "gamma_embedding");
-    leave_student(g);
     return combine(g, coefficient(g, "prediction_z"), z, coefficient(g, "prediction_m"), m);
 }
 
@@ -143,19 +136,17 @@ static sp_status build(step_graph *g)
     sp_builder *b = g->b;
     sp_stage_enter(b, "teacher");
     sp_value *clean = picture_input(g, "clean"), *noise = picture_input(g, "noise");
-    g->context = context_input(g, "context");
+    g->prompt = prompt_input(g, "context");
     if (sp_objective_is_guided(g->settings)) {
-        sp_value *both[] = {g->context, context_input(g, "uncond")};
-        g->guided_context = sp_concat(b, 2, both, 0);
+        sp_value *both[] = {g->prompt, prompt_input(g, "uncond")};
+        g->guided_prompt = sp_concat(b, 2, both, 0);
     }
 
     sp_value *z_start =
         combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;
-    enter_teacher(g);
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);
-    sp_set_leave(b);
     sp_stage_leave(b);
     sp_stage_enter(b, "target");
     sp_value *target = target_value(g, z_start, z_end);
@@ -180,7 +171,10 @@ sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_ste
                              sp_graph **out)
 {
     *out = NULL;
-    step_graph g = {.settings = settings, .shape = shape, .adapter = sp_lora_adapter(shape->lora)};
+    step_graph g = {.settings = settings,
+                    .shape = shape,
+                    .adapter = sp_lora_adapter(shape->lora),
+                    .teacher = {.name = "teacher", .rate = SP_RATE_RUN, .weights = shape->teacher_weights}};
     SP_TRY(sp_builder_create(&g.b));
     sp_status status = build(&g);
     if (!status || sp_builder_failed(g.b)) status = sp_builder_finish(g.b, out);

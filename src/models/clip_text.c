@@ -118,9 +118,10 @@ static sp_value *encoder_layer(sp_builder *b, const sp_clip_text_config *c, sp_v
     return sp_add(b, sp_linear_layer(b, "mlp.fc2", h, c->width), x);
 }
 
-sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, sp_value *ids,
-                       int64_t clip_skip)
+sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
+                       sp_value *ids)
 {
+    int64_t clip_skip = options ? options->clip_skip : 0;
     sp_expect_shape(b, ids, "input_ids", sp_shape_of(-1, -1));
     if (ids && sp_dim(ids, 1) > c->max_tokens)
         sp_builder_fail(
@@ -140,3 +141,37 @@ sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, sp_value *id
     }
     return sp_layer_norm_layer(b, "final_layer_norm", x, c->epsilon);
 }
+
+/* ---- as a network ---- */
+
+static sp_status read_config(const json_t *config, const char *where, void *out)
+{
+    return sp_clip_text_config_read(config, where, out);
+}
+
+static void list_inputs(const void *config, sp_ports *out)
+{
+    (void)config;
+    out->port[out->count++] = (sp_port){.name = "input_ids",
+                                        .kind = SP_PORT_IDS,
+                                        .shape = sp_shape_of(SP_SIZE_N, SP_SIZE_L),
+                                        .rate = SP_RATE_STEP};
+}
+
+static void list_outputs(const void *config, sp_ports *out)
+{
+    const sp_clip_text_config *c = config;
+    out->port[out->count++] =
+        (sp_port){.name = "last_hidden_state", .shape = sp_shape_of(SP_SIZE_N, SP_SIZE_L, c->width)};
+}
+
+static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+{
+    sp_values_add(out, "last_hidden_state", sp_clip_text(b, config, options, sp_values_get(in, "input_ids")));
+}
+
+const sp_network sp_clip_text_network = {.name = "text-encoder",
+                                         .read = read_config,
+                                         .inputs = list_inputs,
+                                         .outputs = list_outputs,
+                                         .build = build};

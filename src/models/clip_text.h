@@ -3,6 +3,7 @@
 #ifndef SP_MODELS_CLIP_TEXT_H
 #define SP_MODELS_CLIP_TEXT_H
 #include "models/config.h"
+#include "models/network.h"
 #include "ops/ops.h"
 
 typedef struct {
@@ -25,11 +26,16 @@ sp_status sp_clip_text_config_read(const json_t *config, const char *where,
 /* The config.json that transformers reads (json_decref); NULL when out of memory. */
 json_t *sp_clip_text_config_write(const sp_clip_text_config *config);
 
-/* ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> last hidden state [N,L,width]
- * after the final norm. clip_skip k >= 0 leaves out the last k layers: the final norm is applied to
- * the state before them, as diffusers does. Parameters are named without the "text_model." of older
- * files. */
-sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, sp_value *ids,
-                       int64_t clip_skip);
+/* Layers left out. */
+typedef struct {
+    int64_t clip_skip; /* the last k >= 0 layers: the final norm is applied to the state before them, as in diffusers */
+} sp_clip_text_options;
+/* input_ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> last hidden state [N,L,width] after the final
+ * norm. options NULL: all layers. Parameters are named without the "text_model." of older files. */
+sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
+                       sp_value *input_ids);
+
+/* input_ids -> last_hidden_state; config sp_clip_text_config, options sp_clip_text_options. */
+extern const sp_network sp_clip_text_network;
 
 #endif

@@ -15,7 +15,7 @@ typedef struct {
     const sp_unet_options *options;
     int *blocks;              /* begun so far */
     sp_value *activated_time; /* [N,time_dim], SiLU of the time embedding */
-    sp_value *context;        /* [N,L,context_dim] */
+    sp_value *encoder_hidden_states;
 } unet_state;
 
 /* The outputs of the way down, which the way up takes back last first. */
@@ -55,7 +55,8 @@ static sp_value *activated_time_embedding(sp_builder *b, const sp_unet_config *c
     return t;
 }
 
-/* x + to_out(attention(to_q x, to_k source, to_v source)); source is x's own norm, or the context. */
+/* x + to_out(attention(to_q x, to_k source, to_v source)); source is x's own norm, or the
+ * encoder's hidden states. */
 static sp_value *attention_layer(sp_builder *b, const char *name, sp_value *x, sp_value *normed,
                                  sp_value *source, int64_t heads)
 {
@@ -79,7 +80,7 @@ static sp_value *transformer_block(sp_builder *b, const unet_state *s, sp_value 
     sp_value *normed = sp_layer_norm_layer(b, "norm1", x, TRANSFORMER_LAYER_NORM_EPSILON);
     x = attention_layer(b, "attn1", x, normed, normed, heads);
     normed = sp_layer_norm_layer(b, "norm2", x, TRANSFORMER_LAYER_NORM_EPSILON);
-    x = attention_layer(b, "attn2", x, normed, s->context, heads);
+    x = attention_layer(b, "attn2", x, normed, s->encoder_hidden_states, heads);
     sp_value *h = sp_layer_norm_layer(b, "norm3", x, TRANSFORMER_LAYER_NORM_EPSILON);
     h = sp_geglu(b, sp_linear_layer(b, "ff.net.0.proj", h, 8 * sp_channels(x)));
     return sp_add(b, sp_linear_layer(b, "ff.net.2", h, sp_channels(x)), x);
@@ -177,31 +178,28 @@ static sp_value *up_block(sp_builder *b, const unet_state *s, int level, sp_valu
     return x;
 }
 
-static void check_inputs(sp_builder *b, const sp_unet_config *c, const sp_value *sample,
-                         const sp_value *timestep, const sp_value *context,
-                         const sp_value *timestep_cond)
+static void check_inputs(sp_builder *b, const sp_unet_config *c, const sp_unet_inputs *in)
 {
-    int64_t n = sp_dim(sample, 0);
-    sp_expect_shape(b, sample, "sample (as NHWC)", sp_shape_of(-1, -1, -1, c->in_channels));
-    sp_expect_shape(b, timestep, "timestep", sp_shape_of(n));
-    sp_expect_shape(b, context, "encoder_hidden_states", sp_shape_of(n, -1, c->context_dim));
-    if (timestep_cond && !c->time_cond_dim)
+    int64_t n = sp_dim(in->sample, 0);
+    sp_expect_shape(b, in->sample, "sample (as NHWC)", sp_shape_of(-1, -1, -1, c->in_channels));
+    sp_expect_shape(b, in->timestep, "timestep", sp_shape_of(n));
+    sp_expect_shape(b, in->encoder_hidden_states, "encoder_hidden_states", sp_shape_of(n, -1, c->cross_attention_dim));
+    if (in->timestep_cond && !c->time_cond_dim)
         sp_builder_fail(b, SP_ARGUMENT,
                         "\"timestep_cond\" is given to a model without time_cond_proj_dim");
-    sp_expect_shape(b, timestep_cond, "timestep_cond", sp_shape_of(n, c->time_cond_dim));
+    sp_expect_shape(b, in->timestep_cond, "timestep_cond", sp_shape_of(n, c->time_cond_dim));
 }
 
-sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
-                               const sp_unet_options *options, sp_value *sample, sp_value *timestep,
-                               sp_value *context, sp_value *timestep_cond)
+sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options, const sp_unet_inputs *in)
 {
-    check_inputs(b, c, sample, timestep, context, timestep_cond);
+    check_inputs(b, c, in);
     if (sp_builder_failed(b)) return NULL;
     int blocks = 0;
-    unet_state s = {.c = c, .options = options, .blocks = &blocks, .context = context};
-    s.activated_time = activated_time_embedding(b, c, timestep, timestep_cond);
+    unet_state s = {
+        .c = c, .options = options, .blocks = &blocks, .encoder_hidden_states = in->encoder_hidden_states};
+    s.activated_time = activated_time_embedding(b, c, in->timestep, in->timestep_cond);
     skip_stack skips = {.count = 0};
-    sp_value *x = sp_conv2d_layer(b, "conv_in", sample, c->channels[0], 3);
+    sp_value *x = sp_conv2d_layer(b, "conv_in", in->sample, c->channels[0], 3);
     push(&skips, x);
     for (int level = 0; level < c->levels; level++)
         x = down_block(b, &s, level, x, &skips);
@@ -211,3 +209,59 @@ sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
     x = sp_silu(b, sp_group_norm_layer(b, "conv_norm_out", x, c->groups, c->epsilon));
     return sp_conv2d_layer(b, "conv_out", x, c->out_channels, 3);
 }
+
+/* ---- as a network ---- */
+
+static sp_status read_config(const json_t *config, const char *where, void *out)
+{
+    return sp_unet_config_read(config, where, out);
+}
+
+static void list_inputs(const void *config, sp_ports *out)
+{
+    const sp_unet_config *c = config;
+    out->port[out->count++] = (sp_port){.name = "sample",
+                                        .kind = SP_PORT_PICTURE,
+                                        .shape = sp_shape_of(SP_SIZE_N, c->in_channels, SP_SIZE_H, SP_SIZE_W),
+                                        .rate = SP_RATE_STEP};
+    out->port[out->count++] = (sp_port){
+        .name = "timestep", .kind = SP_PORT_TIMESTEP, .shape = sp_shape_of(SP_SIZE_N), .rate = SP_RATE_STEP};
+    out->port[out->count++] = (sp_port){.name = "encoder_hidden_states",
+                                        .shape = sp_shape_of(SP_SIZE_N, SP_SIZE_L, c->cross_attention_dim),
+                                        .rate = SP_RATE_PROMPT,
+                                        .condition = true};
+    if (c->time_cond_dim)
+        out->port[out->count++] = (sp_port){.name = "timestep_cond",
+                                            .shape = sp_shape_of(SP_SIZE_N, c->time_cond_dim),
+                                            .rate = SP_RATE_STEP,
+                                            .optional = true};
+}
+
+static void list_outputs(const void *config, sp_ports *out)
+{
+    const sp_unet_config *c = config;
+    out->port[out->count++] = (sp_port){.name = "sample",
+                                        .kind = SP_PORT_PICTURE,
+                                        .shape = sp_shape_of(SP_SIZE_N, c->out_channels, SP_SIZE_H, SP_SIZE_W)};
+}
+
+static int64_t least_side(const void *config)
+{
+    return (int64_t)1 << (((const sp_unet_config *)config)->levels - 1);
+}
+
+static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+{
+    const sp_unet_inputs inputs = {.sample = sp_values_get(in, "sample"),
+                                   .timestep = sp_values_get(in, "timestep"),
+                                   .encoder_hidden_states = sp_values_get(in, "encoder_hidden_states"),
+                                   .timestep_cond = sp_values_get(in, "timestep_cond")};
+    sp_values_add(out, "sample", sp_unet(b, config, options, &inputs));
+}
+
+const sp_network sp_unet_network = {.name = "unet",
+                                    .read = read_config,
+                                    .inputs = list_inputs,
+                                    .outputs = list_outputs,
+                                    .least_side = least_side,
+                                    .build = build};

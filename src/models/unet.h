@@ -2,6 +2,7 @@
 #ifndef SP_MODELS_UNET_H
 #define SP_MODELS_UNET_H
 #include "models/config.h"
+#include "models/network.h"
 #include "ops/ops.h"
 
 /* Lists are per level, from the highest resolution down. */
@@ -17,7 +18,7 @@ typedef struct {
     bool down_attention[SP_MODEL_MAX_LEVELS];
     bool up_attention[SP_MODEL_MAX_LEVELS]; /* by resolution, as the others; the file lists them
                                                backwards */
-    int64_t context_dim;                    /* config: cross_attention_dim */
+    int64_t cross_attention_dim;
     int64_t time_dim;      /* width of the time embedding: time_embedding_dim or 4 channels[0] */
     int64_t time_cond_dim; /* config: time_cond_proj_dim; 0: the model has no cond_proj */
     int64_t groups;
@@ -43,20 +44,19 @@ typedef struct {
     uint64_t recompute;
 } sp_unet_options;
 
-/* The prediction [N,H,W,out_channels].
- *   sample        [N,H,W,in_channels]
- *   timestep      [N]  f32, whole or fractional
- *   context       [N,L,context_dim]
- *   timestep_cond [N,time_cond_dim], or NULL: cond_proj is skipped
- *   options       NULL: no blocks are marked
- * Parameters are named as in the checkpoint, within the builder's scope. */
-sp_value *sp_unet_with_options(sp_builder *b, const sp_unet_config *c,
-                               const sp_unet_options *options, sp_value *sample, sp_value *timestep,
-                               sp_value *context, sp_value *timestep_cond);
-static inline sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, sp_value *sample,
-                                sp_value *timestep, sp_value *context, sp_value *timestep_cond)
-{
-    return sp_unet_with_options(b, c, NULL, sample, timestep, context, timestep_cond);
-}
+/* What a UNet is asked. */
+typedef struct {
+    sp_value *sample;                /* [N,H,W,in_channels] */
+    sp_value *timestep;              /* [N] f32, whole or fractional */
+    sp_value *encoder_hidden_states; /* [N,L,cross_attention_dim] */
+    sp_value *timestep_cond;         /* [N,time_cond_dim]; NULL: cond_proj is skipped */
+} sp_unet_inputs;
+/* The prediction [N,H,W,out_channels]. options NULL: no blocks are marked. Parameters are named as in the checkpoint,
+ * within the builder's scope. */
+sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options, const sp_unet_inputs *in);
+
+/* sample, timestep, encoder_hidden_states and, where the config has cond_proj, timestep_cond -> sample; config
+ * sp_unet_config, options sp_unet_options. */
+extern const sp_network sp_unet_network;
 
 #endif

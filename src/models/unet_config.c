@@ -79,7 +79,7 @@ static sp_status read_block_types(const json_t *config, const char *where, sp_un
 }
 
 /* cross_attention_dim is one number; a list must repeat it, since there is one context. */
-static sp_status read_context_dim(const json_t *config, const char *where, sp_unet_config *out)
+static sp_status read_cross_attention_dim(const json_t *config, const char *where, sp_unet_config *out)
 {
     int64_t dim[SP_MODEL_MAX_LEVELS];
     SP_TRY(sp_config_int_list(config, "cross_attention_dim", 1280, 1, SP_MODEL_MAX_CHANNELS, where,
@@ -90,7 +90,7 @@ static sp_status read_context_dim(const json_t *config, const char *where, sp_un
                 SP_UNSUPPORTED,
                 "%s: \"cross_attention_dim\" differs between levels, which is not supported",
                 where);
-    out->context_dim = dim[0];
+    out->cross_attention_dim = dim[0];
     return SP_OK;
 }
 
@@ -167,7 +167,7 @@ sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_c
     SP_TRY(sp_config_double(config, "norm_eps", 1e-5, 0, 1, where, &c.epsilon));
     SP_TRY(sp_json_bool(config, "use_linear_projection", false, where, &c.linear_projection));
     SP_TRY(sp_json_bool(config, "upcast_attention", false, where, &c.upcast_attention));
-    SP_TRY(read_context_dim(config, where, &c));
+    SP_TRY(read_cross_attention_dim(config, where, &c));
     SP_TRY(read_time(config, where, &c));
     SP_TRY(check_heads(where, &c));
     *out = c;
@@ -219,7 +219,7 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
         list_or_number(c->layers, c->levels), "attention_head_dim",
         list_or_number(c->heads, c->levels), "transformer_layers_per_block",
         list_or_number(c->transformer_layers, c->levels), "cross_attention_dim",
-        (json_int_t)c->context_dim, "norm_num_groups", (json_int_t)c->groups, "norm_eps",
+        (json_int_t)c->cross_attention_dim, "norm_num_groups", (json_int_t)c->groups, "norm_eps",
         c->epsilon, "act_fn", "silu", "downsample_padding", (json_int_t)c->downsample_padding,
         "freq_shift",
         whole_shift ? json_integer((json_int_t)c->freq_shift) : json_real(c->freq_shift),

@@ -68,3 +68,73 @@ sp_value *sp_vae_decode(sp_builder *b, const sp_vae_config *c, sp_value *latent)
     sp_expect_shape(b, latent, "latent (as NHWC)", sp_shape_of(-1, -1, -1, c->latent_channels));
     return sp_builder_failed(b) ? NULL : kinds[c->kind].decode(b, c, latent);
 }
+
+/* ---- as networks ---- */
+
+static sp_status read_config(const json_t *config, const char *where, void *out)
+{
+    return sp_vae_config_read(config, where, out);
+}
+
+static void add_picture(sp_ports *out, const char *name, int64_t channels, bool optional)
+{
+    out->port[out->count++] = (sp_port){.name = name,
+                                        .kind = SP_PORT_PICTURE,
+                                        .shape = sp_shape_of(SP_SIZE_N, channels, SP_SIZE_H, SP_SIZE_W),
+                                        .rate = SP_RATE_STEP,
+                                        .optional = optional};
+}
+
+static void encoder_inputs(const void *config, sp_ports *out)
+{
+    add_picture(out, "image", ((const sp_vae_config *)config)->in_channels, false);
+}
+
+static void encoder_outputs(const void *config, sp_ports *out)
+{
+    int64_t channels = ((const sp_vae_config *)config)->latent_channels;
+    add_picture(out, "mean", channels, false);
+    add_picture(out, "logvar", channels, true);
+}
+
+static int64_t encoder_least_side(const void *config)
+{
+    return ((const sp_vae_config *)config)->factor;
+}
+
+static void build_encoder(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+{
+    (void)options;
+    sp_vae_moments moments = sp_vae_encode(b, config, sp_values_get(in, "image"));
+    sp_values_add(out, "mean", moments.mean);
+    if (moments.logvar) sp_values_add(out, "logvar", moments.logvar);
+}
+
+const sp_network sp_vae_encoder_network = {.name = "vae-encoder",
+                                           .read = read_config,
+                                           .inputs = encoder_inputs,
+                                           .outputs = encoder_outputs,
+                                           .least_side = encoder_least_side,
+                                           .build = build_encoder};
+
+static void decoder_inputs(const void *config, sp_ports *out)
+{
+    add_picture(out, "latent", ((const sp_vae_config *)config)->latent_channels, false);
+}
+
+static void decoder_outputs(const void *config, sp_ports *out)
+{
+    add_picture(out, "image", ((const sp_vae_config *)config)->out_channels, false);
+}
+
+static void build_decoder(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+{
+    (void)options;
+    sp_values_add(out, "image", sp_vae_decode(b, config, sp_values_get(in, "latent")));
+}
+
+const sp_network sp_vae_decoder_network = {.name = "vae-decoder",
+                                           .read = read_config,
+                                           .inputs = decoder_inputs,
+                                           .outputs = decoder_outputs,
+                                           .build = build_decoder};

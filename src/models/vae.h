@@ -4,6 +4,7 @@
 #ifndef SP_MODELS_VAE_H
 #define SP_MODELS_VAE_H
 #include "models/config.h"
+#include "models/network.h"
 #include "ops/ops.h"
 
 /* (kind, class in the config) */
@@ -65,5 +66,8 @@ sp_vae_moments sp_vae_encode(sp_builder *b, const sp_vae_config *c, sp_value *im
 /* latent [N,h,w,latent_channels], already divided by the scaling factor -> image [N,factor h,factor
  * w,out_channels]. */
 sp_value *sp_vae_decode(sp_builder *b, const sp_vae_config *c, sp_value *latent);
+
+/* The halves: image -> mean and, of an AutoencoderKL, logvar; latent -> image. config sp_vae_config. */
+extern const sp_network sp_vae_encoder_network, sp_vae_decoder_network;
 
 #endif

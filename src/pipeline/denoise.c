@@ -21,30 +21,31 @@ static sp_value *twice(sp_builder *b, sp_value *x)
     return sp_concat(b, 2, pair, 0);
 }
 
-/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; "context" [N,L,D], or [2N,L,D] with the
- * unconditional half second and "cond", "uncond" [N] the weights of the two outputs; "told" [N,dim]
+/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; "encoder_hidden_states" [N,L,D], or [2N,L,D] with the
+ * unconditional half second and "cond", "uncond" [N] the weights of the two outputs; "timestep_cond" [N,dim]
  * for cond_proj. Output "m" [N,C,h,w]. */
-static void build_denoiser(sp_builder *b, const sp_unet_config *c, const int64_t *key)
+static void build_denoiser(sp_builder *b, const sp_pipeline *p, const int64_t *key)
 {
-    int64_t n = key[0], length = key[3];
+    const sp_unet_config *c = &p->unet_config;
+    int64_t n = key[0];
     bool guided = key[4];
+    sp_values in = {0};
     sp_value *z =
         sp_nchw_to_nhwc(b, sp_input(b, "latent", SP_F32,
                                     sp_shape_of(n, c->in_channels, key[1], key[2]), SP_RATE_STEP));
     sp_value *scaled[] = {sp_input(b, "scale", SP_F32, sp_shape_of(n), SP_RATE_STEP), z};
     z = sp_sample_combine(b, 1, scaled);
     sp_value *timestep = sp_input(b, "timestep", SP_F32, sp_shape_of(n), SP_RATE_STEP);
-    sp_value *context =
-        sp_input(b, "context", SP_F32, sp_shape_of(guided ? 2 * n : n, length, c->context_dim),
-                 SP_RATE_PROMPT);
-    sp_value *told = NULL;
-    if (c->time_cond_dim)
-        told = sp_input(b, "told", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT);
-    if (guided) {
-        z = twice(b, z);
-        timestep = twice(b, timestep);
-    }
-    sp_value *m = sp_unet(b, c, z, timestep, context, told);
+    sp_values_add(&in, "sample", guided ? twice(b, z) : z);
+    sp_values_add(&in, "timestep", guided ? twice(b, timestep) : timestep);
+    if (c->time_cond_dim) /* guidance does not change from step to step */
+        sp_values_add(&in, "timestep_cond",
+                      sp_input(b, "timestep_cond", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT));
+    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
+    const sp_network_use unet = {.network = &sp_unet_network, .config = c, .set = &set};
+    const sp_network_sizes sizes = {.batch = guided ? 2 * n : n, .tokens = key[3]};
+    sp_network_inputs(b, unet.network, c, &sizes, &in);
+    sp_value *m = sp_network_value(b, &unet, &in);
     if (guided) {
         sp_value *terms[] = {
             sp_input(b, "cond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
@@ -57,9 +58,7 @@ static void build_denoiser(sp_builder *b, const sp_unet_config *c, const int64_t
 static sp_status make_builder(const sp_pipeline *p, const int64_t *key, sp_builder **out)
 {
     SP_TRY(sp_builder_create(out));
-    /* The builder asks the weights for dtypes alone. */
-    sp_set_enter(*out, "unet", SP_RATE_RUN, sp_weights_dtype, (void *)(uintptr_t)p->unet_weights);
-    build_denoiser(*out, &p->unet_config, key);
+    build_denoiser(*out, p, key);
     return SP_OK;
 }
 
@@ -128,12 +127,12 @@ static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
         return set_all(run, "uncond", batch, 1 - guidance);
     }
     if (!dim) return SP_OK;
-    sp_tensor told = {0};
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, dim), &told));
+    sp_tensor timestep_cond = {0};
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, dim), &timestep_cond));
     for (int64_t i = 0; i < batch; i++) /* the embedding of G - 1, which is 10 (1 - gamma) */
-        sp_gamma_embedding(1 - (guidance - 1) / 10, dim, (float *)told.data + i * dim);
-    sp_status status = sp_run_set_input(run, "told", &told);
-    sp_tensor_free(&told);
+        sp_gamma_embedding(1 - (guidance - 1) / 10, dim, (float *)timestep_cond.data + i * dim);
+    sp_status status = sp_run_set_input(run, "timestep_cond", &timestep_cond);
+    sp_tensor_free(&timestep_cond);
     return status;
 }
 
@@ -147,7 +146,7 @@ static sp_status set_prompts(sp_pipeline *p, const sp_denoise_request *r, int64_
     SP_TRY(sp_tensor_create(SP_F32, shape, &context));
     copy_rows(&context, 0, batch, r->context, first);
     if (guided) copy_rows(&context, batch, batch, r->uncond, first);
-    sp_status status = sp_run_set_input(p->denoiser.run, "context", &context);
+    sp_status status = sp_run_set_input(p->denoiser.run, "encoder_hidden_states", &context);
     sp_tensor_free(&context);
     return status ? status : set_guidance(p, r->guidance, batch);
 }
@@ -227,11 +226,11 @@ static sp_status check_context(const sp_pipeline *p, const sp_tensor *context, c
 {
     if (context && context->dtype == SP_F32 && context->shape.rank == 3 &&
         context->shape.dim[0] > 0 && context->shape.dim[1] > 0 &&
-        context->shape.dim[2] == p->unet_config.context_dim)
+        context->shape.dim[2] == p->unet_config.cross_attention_dim)
         return SP_OK;
     return sp_fail(SP_SHAPE, "the %s is %s, expected F32 [N,L,%lld]", name,
                    context ? sp_shape_text(context->shape) : "absent",
-                   (long long)p->unet_config.context_dim);
+                   (long long)p->unet_config.cross_attention_dim);
 }
 
 static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)

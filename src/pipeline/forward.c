@@ -1,88 +1,38 @@
 /* One run of one component on tensors. */
 #include "pipeline/forward.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "checkpoints/component.h"
 #include "models/layers.h"
 #include "models/runner.h"
 
-/* One tensor of the input file and what the graph makes of it. */
 typedef struct {
-    const char *name;
-    bool picture; /* NCHW in the file, NHWC in the graph */
-    bool ids;     /* whole numbers; the others are floats */
-    bool optional;
-    bool whole; /* may be whole numbers too: timesteps */
-    int rank;
-    sp_rate rate;
-} input_rule;
-
-#define MAX_INPUTS 4
-typedef struct {
-    const char *name, *folder;
-    input_rule input[MAX_INPUTS];
-    void (*build)(sp_builder *b, const sp_component_config *config, sp_value *const *in);
-    const char *output[SP_FORWARD_MAX_OUTPUTS];
+    const sp_network *network; /* its name is the component's */
+    const char *folder;
 } component_rule;
 
-static void output_picture(sp_builder *b, const char *name, sp_value *value)
-{
-    sp_output(b, name, sp_nhwc_to_nchw(b, value));
-}
-
-static void build_unet(sp_builder *b, const sp_component_config *config, sp_value *const *in)
-{
-    output_picture(b, "sample", sp_unet(b, &config->unet, in[0], in[1], in[2], in[3]));
-}
-
-static void build_encoder(sp_builder *b, const sp_component_config *config, sp_value *const *in)
-{
-    sp_vae_moments moments = sp_vae_encode(b, &config->vae, in[0]);
-    output_picture(b, "mean", moments.mean);
-    if (moments.logvar) output_picture(b, "logvar", moments.logvar);
-}
-
-static void build_decoder(sp_builder *b, const sp_component_config *config, sp_value *const *in)
-{
-    output_picture(b, "image", sp_vae_decode(b, &config->vae, in[0]));
-}
-
-static void build_text(sp_builder *b, const sp_component_config *config, sp_value *const *in)
-{
-    sp_output(b, "last_hidden_state", sp_clip_text(b, &config->text, in[0], 0));
-}
-
 static const component_rule rules[] = {
-    {"unet",
-     "unet",
-     {{.name = "sample", .picture = true, .rank = 4, .rate = SP_RATE_STEP},
-      {.name = "timestep", .whole = true, .rank = 1, .rate = SP_RATE_STEP},
-      {.name = "encoder_hidden_states", .rank = 3, .rate = SP_RATE_PROMPT},
-      {.name = "timestep_cond", .optional = true, .rank = 2, .rate = SP_RATE_STEP}},
-     build_unet,
-     {"sample"}},
-    {"vae-encoder",
-     "vae",
-     {{.name = "image", .picture = true, .rank = 4, .rate = SP_RATE_STEP}},
-     build_encoder,
-     {"mean", "logvar"}},
-    {"vae-decoder",
-     "vae",
-     {{.name = "latent", .picture = true, .rank = 4, .rate = SP_RATE_STEP}},
-     build_decoder,
-     {"image"}},
-    {"text-encoder",
-     "text_encoder",
-     {{.name = "input_ids", .ids = true, .rank = 2, .rate = SP_RATE_STEP}},
-     build_text,
-     {"last_hidden_state"}},
+    {&sp_unet_network, "unet"},
+    {&sp_vae_encoder_network, "vae"},
+    {&sp_vae_decoder_network, "vae"},
+    {&sp_clip_text_network, "text_encoder"},
 };
+
+/* A component opened, and the tensors of the file that its ports take; NULL for an optional one that is absent. */
+typedef struct {
+    const sp_network *network;
+    const sp_component *component;
+    sp_ports inputs, outputs;
+    const sp_tensor *found[SP_MAX_PORTS];
+    const char *path;
+} forward_call;
 
 static const component_rule *find_rule(const char *name)
 {
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strcmp(name, rules[i].name) == 0) return &rules[i];
+        if (strcmp(name, rules[i].network->name) == 0) return &rules[i];
     return NULL;
 }
 
@@ -93,46 +43,45 @@ static bool is_whole(sp_dtype dtype)
     return dtype == SP_I64 || dtype == SP_I32 || dtype == SP_U8;
 }
 
-static sp_status check_input(const input_rule *rule, const sp_tensor *tensor, const char *path)
+static sp_status check_input(const sp_port *port, const sp_tensor *tensor, const char *path)
 {
-    bool whole = is_whole(tensor->dtype);
-    if (rule->ids ? tensor->dtype != SP_I64 && tensor->dtype != SP_I32 : whole && !rule->whole)
+    bool ids = port->kind == SP_PORT_IDS, whole = is_whole(tensor->dtype);
+    if (ids ? tensor->dtype != SP_I64 && tensor->dtype != SP_I32 : whole && port->kind != SP_PORT_TIMESTEP)
         return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has the type %s, expected %s", path,
-                       rule->name, sp_dtype_name(tensor->dtype),
-                       rule->ids ? "I64 or I32" : "a float type");
-    bool good = tensor->shape.rank == rule->rank;
-    for (int i = 0; good && i < rule->rank; i++)
+                       port->name, sp_dtype_name(tensor->dtype), ids ? "I64 or I32" : "a float type");
+    bool good = tensor->shape.rank == port->shape.rank;
+    for (int i = 0; good && i < port->shape.rank; i++)
         good = tensor->shape.dim[i] > 0;
     if (!good)
         return sp_fail(SP_SHAPE,
                        "%s: tensor \"%s\" has the shape %s, expected %d dimensions, none of them 0",
-                       path, rule->name, sp_shape_text(tensor->shape), rule->rank);
+                       path, port->name, sp_shape_text(tensor->shape), port->shape.rank);
     return SP_OK;
 }
 
-/* The file's tensors in the order of the rule, NULL for an optional one that is absent. A tensor
- * that nothing asks for is an error: most often it is a name spelt wrongly. */
-static sp_status find_inputs(const component_rule *rule, const sp_tensor_file *file,
-                             const sp_tensor **found)
+static sp_status fail_unknown(const forward_call *call, const char *name)
 {
-    size_t count = 0;
-    const char *path = sp_tensor_file_path(file);
-    for (int i = 0; i < MAX_INPUTS && rule->input[i].name; i++) {
-        const char *name = rule->input[i].name;
-        found[i] = sp_tensor_file_find(file, name);
-        if (!found[i] && rule->input[i].optional) continue;
-        if (!found[i]) return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is missing", path, name);
-        SP_TRY(check_input(&rule->input[i], found[i], path));
-        count++;
+    char known[256] = "";
+    for (int i = 0, length = 0; i < call->inputs.count && length < (int)sizeof known; i++)
+        length += snprintf(known + length, sizeof known - (size_t)length, "%s%s", i ? ", " : "",
+                           call->inputs.port[i].name);
+    return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is no input of %s, which takes %s", call->path, name,
+                   call->network->name, known);
+}
+
+/* A tensor that nothing asks for is an error: most often it is a name spelt wrongly. */
+static sp_status find_inputs(forward_call *call, const sp_tensor_file *file)
+{
+    for (int i = 0; i < call->inputs.count; i++) {
+        const sp_port *port = &call->inputs.port[i];
+        call->found[i] = sp_tensor_file_find(file, port->name);
+        if (!call->found[i] && port->optional) continue;
+        if (!call->found[i]) return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is missing", call->path, port->name);
+        SP_TRY(check_input(port, call->found[i], call->path));
     }
-    for (size_t i = 0; count < sp_tensor_file_count(file) && i < sp_tensor_file_count(file); i++) {
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         const char *name = sp_tensor_file_name(file, i);
-        bool known = false;
-        for (int k = 0; k < MAX_INPUTS && rule->input[k].name; k++)
-            known = known || strcmp(name, rule->input[k].name) == 0;
-        if (!known)
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is no input of %s", path, name,
-                           rule->name);
+        if (!sp_ports_find(&call->inputs, name)) return fail_unknown(call, name);
     }
     return SP_OK;
 }
@@ -151,70 +100,65 @@ static sp_status check_ids(const sp_tensor *ids, int64_t vocabulary, const char 
 
 /* ---- graph and run ---- */
 
-static void build(sp_builder *b, const component_rule *rule, const sp_component *component,
-                  const sp_tensor *const *found)
+static void build(sp_builder *b, const forward_call *call)
 {
-    sp_value *in[MAX_INPUTS] = {NULL};
-    sp_set_enter(b, "model", SP_RATE_RUN, sp_weights_dtype, component->weights);
-    for (int i = 0; i < MAX_INPUTS && rule->input[i].name; i++) {
-        const input_rule *r = &rule->input[i];
-        if (!found[i]) continue;
-        in[i] = sp_input(b, r->name, r->ids ? found[i]->dtype : SP_F32, found[i]->shape, r->rate);
-        if (r->picture) in[i] = sp_nchw_to_nhwc(b, in[i]);
+    const sp_weight_set set = {.name = "model", .rate = SP_RATE_RUN, .weights = call->component->weights};
+    const sp_network_use use = {
+        .network = call->network, .config = sp_component_config_of(&call->component->config), .set = &set};
+    sp_values in = {0};
+    for (int i = 0; i < call->inputs.count; i++) {
+        const sp_port *port = &call->inputs.port[i];
+        const sp_tensor *tensor = call->found[i];
+        if (!tensor) continue;
+        sp_dtype dtype = port->kind == SP_PORT_IDS ? tensor->dtype : SP_F32;
+        sp_values_add(&in, port->name, sp_port_input(b, port, dtype, tensor->shape, port->rate));
     }
-    rule->build(b, &component->config, in);
-    sp_set_leave(b);
+    sp_values out = sp_network_graph(b, &use, &in);
+    sp_network_outputs(b, use.network, use.config, &out);
 }
 
-static sp_status make_runner(const component_rule *rule, const sp_component *component,
-                             const sp_tensor *const *found, sp_dtype precision, sp_device *device,
-                             sp_runner *out)
+static sp_status set_input(sp_run *run, const sp_port *port, const sp_tensor *tensor)
 {
-    sp_builder *b;
-    SP_TRY(sp_builder_create(&b));
-    build(b, rule, component, found);
-    return sp_runner_create(b, device, precision, out);
-}
-
-static sp_status set_input(sp_run *run, const input_rule *rule, const sp_tensor *tensor)
-{
-    if (rule->ids || !is_whole(tensor->dtype)) return sp_run_set_input(run, rule->name, tensor);
+    if (port->kind == SP_PORT_IDS || !is_whole(tensor->dtype)) return sp_run_set_input(run, port->name, tensor);
     sp_tensor converted;
     SP_TRY(sp_tensor_convert(tensor, SP_F32, &converted));
-    sp_status status = sp_run_set_input(run, rule->name, &converted);
+    sp_status status = sp_run_set_input(run, port->name, &converted);
     sp_tensor_free(&converted);
     return status;
 }
 
-static sp_status execute(const sp_runner *runner, const component_rule *rule,
-                         const sp_component *component, const sp_tensor *const *found,
-                         sp_named_outputs *out)
+static sp_status execute(const forward_call *call, const sp_runner *runner, sp_named_outputs *out)
 {
     sp_run *run = runner->run;
-    SP_TRY(sp_run_bind(run, "model", component->weights));
-    for (int i = 0; i < MAX_INPUTS && rule->input[i].name; i++)
-        if (found[i]) SP_TRY(set_input(run, &rule->input[i], found[i]));
+    SP_TRY(sp_run_bind(run, "model", call->component->weights));
+    for (int i = 0; i < call->inputs.count; i++)
+        if (call->found[i]) SP_TRY(set_input(run, &call->inputs.port[i], call->found[i]));
     SP_TRY(sp_run_execute(run, NULL));
-    for (int i = 0; i < SP_FORWARD_MAX_OUTPUTS && rule->output[i]; i++) {
-        if (!sp_plan_output(runner->plan, rule->output[i])) continue; /* a tiny VAE has no logvar */
-        SP_TRY(sp_run_get_output(run, rule->output[i], &out->item[out->count].tensor));
-        out->item[out->count++].name = rule->output[i];
+    for (int i = 0; i < call->outputs.count; i++) {
+        const char *name = call->outputs.port[i].name;
+        if (!sp_plan_output(runner->plan, name)) continue; /* a tiny VAE has no logvar */
+        SP_TRY(sp_run_get_output(run, name, &out->item[out->count].tensor));
+        out->item[out->count++].name = name;
     }
     return SP_OK;
 }
 
-static sp_status forward(const component_rule *rule, const sp_component *component,
-                         const sp_tensor_file *inputs, sp_dtype precision, sp_device *device,
-                         sp_named_outputs *out)
+static sp_status forward(forward_call *call, const sp_tensor_file *inputs, sp_dtype precision,
+                         sp_device *device, sp_named_outputs *out)
 {
-    const sp_tensor *found[MAX_INPUTS] = {NULL};
+    const sp_component_config *config = &call->component->config;
     sp_runner runner;
-    SP_TRY(find_inputs(rule, inputs, found));
-    if (component->config.kind == SP_COMPONENT_TEXT_ENCODER)
-        SP_TRY(check_ids(found[0], component->config.text.vocabulary, sp_tensor_file_path(inputs)));
-    sp_status status = make_runner(rule, component, found, precision, device, &runner);
-    if (status != SP_OK) return sp_fail_within(status, "%s", sp_tensor_file_path(inputs));
-    status = execute(&runner, rule, component, found, out);
+    sp_builder *b;
+    call->network->inputs(sp_component_config_of(config), &call->inputs);
+    call->network->outputs(sp_component_config_of(config), &call->outputs);
+    SP_TRY(find_inputs(call, inputs));
+    if (config->kind == SP_COMPONENT_TEXT_ENCODER)
+        SP_TRY(check_ids(call->found[0], config->text.vocabulary, call->path));
+    SP_TRY(sp_builder_create(&b));
+    build(b, call);
+    sp_status status = sp_runner_create(b, device, precision, &runner);
+    if (status != SP_OK) return sp_fail_within(status, "%s", call->path);
+    status = execute(call, &runner, out);
     sp_runner_free(&runner);
     return status;
 }
@@ -233,7 +177,9 @@ sp_status sp_component_forward(const char *path, const char *name, const sp_tens
                        sp_dtype_name(precision));
     sp_component *component;
     SP_TRY(sp_component_open(path, rule->folder, &component));
-    sp_status status = forward(rule, component, inputs, precision, device, out);
+    forward_call call = {
+        .network = rule->network, .component = component, .path = sp_tensor_file_path(inputs)};
+    sp_status status = forward(&call, inputs, precision, device, out);
     sp_component_close(component);
     if (status != SP_OK) sp_named_outputs_free(out);
     return status;

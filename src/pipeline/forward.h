@@ -4,14 +4,14 @@
 #define SP_PIPELINE_FORWARD_H
 #include "graph/device.h"
 #include "formats/safetensors.h"
+#include "models/network.h"
 
-#define SP_FORWARD_MAX_OUTPUTS 2
 typedef struct {
     int count;
     struct {
         const char *name; /* a constant */
         sp_tensor tensor; /* owned, f32 */
-    } item[SP_FORWARD_MAX_OUTPUTS];
+    } item[SP_MAX_PORTS];
 } sp_named_outputs;
 void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
 

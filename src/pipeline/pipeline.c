@@ -52,10 +52,10 @@ static sp_status check_unet(const sp_pipeline *p, const sp_unet_config *unet)
             SP_UNSUPPORTED,
             "%s: the UNet takes %lld channels and gives %lld; only text to image is supported",
             folder, (long long)unet->in_channels, (long long)unet->out_channels);
-    if (p->text_encoder && p->text_encoder->config.text.width != unet->context_dim)
+    if (p->text_encoder && p->text_encoder->config.text.width != unet->cross_attention_dim)
         return sp_fail(
             SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld",
-            folder, (long long)p->text_encoder->config.text.width, (long long)unet->context_dim);
+            folder, (long long)p->text_encoder->config.text.width, (long long)unet->cross_attention_dim);
     return p->vae ? check_vae(p, unet) : SP_OK;
 }
 
@@ -194,13 +194,16 @@ void sp_pipeline_keep(sp_pipeline *p, bool keep)
 
 static sp_status text_builder(const sp_pipeline *p, int clip_skip, int64_t batch, sp_builder **out)
 {
-    const sp_component *text = p->text_encoder;
+    const sp_weight_set set = {.name = "text", .rate = SP_RATE_RUN, .weights = p->text_encoder->weights};
+    const sp_clip_text_options options = {.clip_skip = clip_skip};
+    const sp_network_use text = {.network = &sp_clip_text_network,
+                                 .config = &p->text_encoder->config.text,
+                                 .options = &options,
+                                 .set = &set};
+    const sp_network_sizes sizes = {
+        .batch = batch, .tokens = (int64_t)sp_tokenizer_max_length(p->tokenizer), .ids = SP_I32};
     SP_TRY(sp_builder_create(out));
-    sp_builder *b = *out;
-    sp_set_enter(b, "text", SP_RATE_RUN, sp_weights_dtype, text->weights);
-    sp_shape shape = sp_shape_of(batch, (int64_t)sp_tokenizer_max_length(p->tokenizer));
-    sp_value *ids = sp_input(b, "ids", SP_I32, shape, SP_RATE_STEP);
-    sp_output(b, "context", sp_clip_text(b, &text->config.text, ids, clip_skip));
+    sp_network_alone(*out, &text, &sizes);
     return SP_OK;
 }
 
@@ -241,9 +244,9 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
             SP_TRY(sp_tokenizer_encode(p->tokenizer, prompts[first + i],
                                        (int32_t *)ids->data + i * length, NULL));
         sp_tensor out = {0};
-        SP_TRY(sp_run_set_input(run, "ids", ids));
+        SP_TRY(sp_run_set_input(run, "input_ids", ids));
         SP_TRY(sp_run_execute(run, &p->callbacks));
-        SP_TRY(sp_run_get_output(run, "context", &out));
+        SP_TRY(sp_run_get_output(run, "last_hidden_state", &out));
         size_t one = sp_tensor_bytes(&out) / (size_t)batch;
         memcpy((char *)contexts->data + (size_t)first * one, out.data, (size_t)n * one);
         sp_tensor_free(&out);

@@ -9,29 +9,32 @@ enum { BATCH_PIXELS = 1 << 16 };
 /* Smaller tiles are mostly overlap and see too little. */
 enum { LEAST_TILE = 256, USUAL_TILE = 512 };
 
-static sp_value *posterior(sp_builder *b, const sp_vae_config *config, sp_value *image)
+/* What a half makes of its input, `y`'s scale the UNet's. */
+static sp_value *build_half(sp_builder *b, const sp_component *vae, sp_vae_half half, sp_value *x)
 {
-    sp_vae_moments m = sp_vae_encode(b, config, image);
-    sp_value *both[] = {m.mean, m.logvar};
-    return m.logvar ? sp_concat(b, 2, both, -1) : m.mean;
+    const sp_vae_config *config = &vae->config.vae;
+    bool decodes = half == SP_VAE_DECODE;
+    double scale = config->scaling_factor;
+    const sp_weight_set set = {.name = "vae", .rate = SP_RATE_RUN, .weights = vae->weights};
+    const sp_network_use use = {.network = decodes ? &sp_vae_decoder_network : &sp_vae_encoder_network,
+                                .config = config,
+                                .set = &set};
+    sp_values in = {0};
+    sp_values_add(&in, decodes ? "latent" : "image", decodes ? sp_affine(b, x, 1 / scale, 0) : x);
+    sp_values out = sp_network_graph(b, &use, &in);
+    if (decodes) return sp_values_get(&out, "image");
+    sp_value *moments[] = {sp_values_get(&out, "mean"), sp_values_get(&out, "logvar")};
+    if (half == SP_VAE_ENCODE) return sp_affine(b, moments[0], scale, 0);
+    return moments[1] ? sp_concat(b, 2, moments, -1) : moments[0];
 }
 
 static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shape in,
                               sp_builder **out)
 {
-    const sp_vae_config *config = &vae->config.vae;
-    double scale = config->scaling_factor;
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
-    sp_set_enter(b, "vae", SP_RATE_RUN, sp_weights_dtype, vae->weights);
-    sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP)), *y;
-    if (half == SP_VAE_DECODE)
-        y = sp_vae_decode(b, config, sp_affine(b, x, 1 / scale, 0));
-    else if (half == SP_VAE_POSTERIOR)
-        y = posterior(b, config, x);
-    else
-        y = sp_affine(b, sp_vae_encode(b, config, x).mean, scale, 0);
-    sp_output(b, "out", sp_nhwc_to_nchw(b, y));
+    sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP));
+    sp_output(b, "out", sp_nhwc_to_nchw(b, build_half(b, vae, half, x)));
     *out = b;
     return SP_OK;
 }

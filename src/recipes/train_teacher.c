@@ -33,7 +33,7 @@ static sp_unet_config unet_config(const sp_latents *latents)
         .transformer_layers = {1, 1, 1},
         .down_attention = {false, true, true},
         .up_attention = {false, true, true},
-        .context_dim = SP_TEACHER_WIDTH,
+        .cross_attention_dim = SP_TEACHER_WIDTH,
         .time_dim = 256,
         .groups = 16,
         .epsilon = 1e-5,
@@ -92,20 +92,21 @@ static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
     sp_value *clean = sp_nchw_to_nhwc(b, sp_input(b, "clean", SP_F32, shape, SP_RATE_STEP));
     sp_value *noise = sp_nchw_to_nhwc(b, sp_input(b, "noise", SP_F32, shape, SP_RATE_STEP));
     sp_value *ids =
-        sp_input(b, "ids", SP_I32, sp_shape_of(batch, t->text.max_tokens), SP_RATE_STEP);
+        sp_input(b, "input_ids", SP_I32, sp_shape_of(batch, t->text.max_tokens), SP_RATE_STEP);
     sp_value *noisy[] = {per_sample(b, "alpha", batch), clean, per_sample(b, "sigma", batch),
                          noise};
     sp_value *target[] = {per_sample(b, "target_clean", batch), clean,
                           per_sample(b, "target_noise", batch), noise};
-    sp_set_enter(b, "online", SP_RATE_STEP, NULL, NULL);
-    sp_scope_enter(b, "text_encoder");
-    sp_value *context = sp_clip_text(b, &t->text, ids, 0);
-    sp_scope_leave(b);
-    sp_scope_enter(b, "unet");
-    sp_value *prediction = sp_unet(b, &t->unet, sp_sample_combine(b, 2, noisy),
-                                   per_sample(b, "timestep", batch), context, NULL);
-    sp_scope_leave(b);
-    sp_set_leave(b);
+    const sp_weight_set set = {.name = "online", .rate = SP_RATE_STEP};
+    const sp_network_use text = {
+        .network = &sp_clip_text_network, .config = &t->text, .set = &set, .scope = "text_encoder"};
+    const sp_network_use unet = {.network = &sp_unet_network, .config = &t->unet, .set = &set, .scope = "unet"};
+    sp_values words = {0}, in = {0};
+    sp_values_add(&words, "input_ids", ids);
+    sp_values_add(&in, "encoder_hidden_states", sp_network_value(b, &text, &words));
+    sp_values_add(&in, "sample", sp_sample_combine(b, 2, noisy));
+    sp_values_add(&in, "timestep", per_sample(b, "timestep", batch));
+    sp_value *prediction = sp_network_value(b, &unet, &in);
     sp_value *loss = sp_loss(b, sp_cast(b, prediction, SP_F32), sp_sample_combine(b, 2, target),
                              NULL, (sp_loss_options){.kind = SP_LOSS_L2});
     sp_output(b, "loss", loss);
@@ -168,7 +169,7 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
         const sp_tensor *tensor;
     } inputs[] = {{"clean", &t->clean},
                   {"noise", &t->noise},
-                  {"ids", &t->ids},
+                  {"input_ids", &t->ids},
                   {"timestep", &t->timestep},
                   {"alpha", &t->alpha},
                   {"sigma", &t->sigma},

@@ -81,12 +81,16 @@ static sp_value *vae_loss(sp_builder *b, int64_t batch, int64_t size)
         b, sp_input(b, "pictures", SP_F32, sp_shape_of(batch, 3, size, size), SP_RATE_STEP));
     sp_value *noise = sp_input(
         b, "noise", SP_F32, sp_shape_of(batch, side, side, demo_vae.latent_channels), SP_RATE_STEP);
-    sp_set_enter(b, "online", SP_RATE_STEP, NULL, NULL);
-    sp_vae_moments q = sp_vae_encode(b, &demo_vae, x);
+    const sp_weight_set set = {.name = "online", .rate = SP_RATE_STEP};
+    const sp_network_use encoder = {.network = &sp_vae_encoder_network, .config = &demo_vae, .set = &set};
+    const sp_network_use decoder = {.network = &sp_vae_decoder_network, .config = &demo_vae, .set = &set};
+    sp_values image = {0}, z = {0};
+    sp_values_add(&image, "image", x);
+    sp_values moments = sp_network_graph(b, &encoder, &image);
+    const sp_vae_moments q = {sp_values_get(&moments, "mean"), sp_values_get(&moments, "logvar")};
     sp_value *deviation = sp_unary(b, SP_UNARY_EXP, sp_affine(b, q.logvar, 0.5, 0));
-    sp_value *latent = sp_add(b, q.mean, sp_mul(b, deviation, noise));
-    sp_value *y = sp_vae_decode(b, &demo_vae, latent);
-    sp_set_leave(b);
+    sp_values_add(&z, "latent", sp_add(b, q.mean, sp_mul(b, deviation, noise)));
+    sp_value *y = sp_network_value(b, &decoder, &z);
     sp_value *loss = sp_add(b, reconstruction_loss(b, y, x), sp_affine(b, kl(b, q), kl_weight, 0));
     sp_output(b, "loss", loss);
     return loss;
