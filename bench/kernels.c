@@ -1,6 +1,6 @@
 /* Speed of the CPU kernels, convolutions' forward pass and data gradient apart, on the sizes of the
  * emoji demo and of Stable Diffusion: one line an operator, as a row of the table in
- * docs/performance.md. GB/s count every input and output once; GFLOP/s as the operator counts them,
+ * docs/kernels.md. GB/s count every input and output once; GFLOP/s as the operator counts them,
  * with their share of what the cores can do. With "direct" no convolution is Winograd's.
  * Usage: kernels [THREADS [OPERATOR [f32|bf16 [direct]]]] */
 #include "backend/cpu/convolution_choice.h"

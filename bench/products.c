@@ -1,5 +1,5 @@
 /* Speed of the CPU backend's products on the layers of the emoji demo's UNet, in GFLOP/s: one line
- * a layer, as a row of the table in docs/performance.md. Usage: products [THREADS] */
+ * a layer, as a row of the table in docs/lab/2026-11.md. Usage: products [THREADS] */
 #include "timing.h"
 
 static double speed(const sp_value *value)

@@ -1,0 +1,233 @@
+#!/bin/sh
+# Writes docs/results.md, one table for each claim, from the measurements in bench/*.csv: make-results.sh [--check]
+# With --check nothing is written; the difference is printed and the exit code 1 if the file is not what they make.
+set -eu
+cd "$(dirname "$0")/.."
+export LC_ALL=C
+
+# Fields of a line of CSV, in f[1..n]; texts in quotes may hold commas. Whatever reads a table begins so.
+fields='
+function split_csv(line,    n, part) {
+    n = 0
+    while (line != "") {
+        if (match(line, /^"[^"]*"/)) { part = substr(line, 2, RLENGTH - 2); line = substr(line, RLENGTH + 1) }
+        else { match(line, /^[^,]*/); part = substr(line, 1, RLENGTH); line = substr(line, RLENGTH + 1) }
+        f[++n] = part
+        if (line == ",") { f[++n] = ""; line = "" }
+        sub(/^,/, "", line)
+    }
+    for (i = n + 1; i <= NF + 1; i++) f[i] = ""
+    return n
+}
+function field(name) { return f[column[name]] }
+BEGIN { FS = "," }
+{ count = split_csv($0) }
+FNR == 1 { for (i = 1; i <= count; i++) column[f[i]] = i; next }
+'
+
+# of FILE NAME: what a column says, each value once, in order
+of() {
+    awk -v name="$2" "$fields"'!seen[field(name)]++ { print field(name) }' "bench/$1.csv" |
+        paste -sd ';' | sed 's/;/; /g'
+}
+
+# The newest run of each entry (a later line replaces an earlier one of the same work, framework and precision).
+side_by_side() {
+    awk -v works="$1" "$fields"'
+    function seconds(k) {
+        return sprintf(wide[k] < 10 ? "%.2f (%.2f-%.2f)" : "%.1f (%.1f-%.1f)", wide[k], low[k], high[k])
+    }
+    function cell(k) {
+        if (!(k in wide)) return ""
+        return seconds(k) sprintf(", %.1f", memory[k] / 1e9) (k ~ /^splam/ ? "" : sprintf(", %.2f x", times[k]))
+    }
+    { k = field("framework") " " field("work") " " field("precision")
+      wide[k] = field("median_seconds") + 0; low[k] = field("min_seconds"); high[k] = field("max_seconds")
+      memory[k] = field("peak_rss_bytes"); times[k] = field("times_splam") }
+    END {
+        say["unet"] = "UNet, 1 step"; say["vae"] = "VAE decode"; say["generate"] = "to PNG, 4 steps"
+        say["distill"] = "SPLAM step"; say["backward"] = "UNet there and back"
+        print "| work | splam: s, GB | OpenVINO: s, GB, multiple | PyTorch: s, GB, multiple |\n|---|---|---|---|"
+        n = split(works, work, ",")
+        for (i = 1; i <= n; i++) for (p = 1; p <= 2; p++) {
+            tail = " " work[i] (p == 1 ? " bf16" : " f32")
+            if (("splam" tail) in wide)
+                print "| " say[work[i]] (p == 1 ? ", bf16" : ", f32") " | " cell("splam" tail) " | " \
+                    cell("openvino" tail) " | " cell("torch" tail) " |"
+        }
+    }' bench/results.csv | sed 's/ *| *|/ | |/g'
+}
+
+parts() {
+    awk "$fields"'
+    field("work") == "generate" {
+        printf "| %s | %s | %s | %s | %s | %s |\n", field("framework"), field("load_seconds"), field("text_seconds"),
+            field("denoise_seconds"), field("decode_seconds"), field("write_seconds") }' bench/results.csv
+}
+
+# What the demo measured: a line for each row, mean (range) of each metric.
+demo() {
+    awk "$fields"'
+    !(field("row") in place) { place[field("row")] = ++rows; name[rows] = field("row") }
+    { cells[field("row")] = cells[field("row")] " " field("mean") " (" field("low") "-" field("high") ") |" }
+    END { for (i = 1; i <= rows; i++) print "| " name[i] " |" cells[name[i]] }' bench/demo.csv
+}
+
+# ablation VARIED...: means over the seeds; in brackets how far the seeds lie from the base, in percent
+ablation() {
+    awk -v wanted=",$1," "$fields"'
+    function percent(x) { x = sprintf("%+.0f", x); return x == "-0" || x == "+0" ? "0" : x }
+    { k = field("varied") SUBSEP field("name")
+      if (!(field("varied") in group)) { group[field("varied")] = ++groups; varied[groups] = field("varied") }
+      if (!(k in place)) { place[k] = ++rows; name[rows] = k }
+      for (n = 1; n <= 8; n *= 2) {
+          x = field("ode_error_" n)
+          if (x == "") continue
+          value[k, n, field("seed")] = x; sum[k, n] += x; many[k, n]++
+      }
+      seen[field("seed")] = 1 }
+    END {
+        print "| varied | setting | 1 step | 2 steps | 4 steps | 8 steps |\n|---|---|---|---|---|---|"
+        base = name[1]
+        for (g = 1; g <= groups; g++) for (r = 1; r <= rows; r++) {
+            split(name[r], part, SUBSEP)
+            if (part[1] != varied[g] || !index(wanted, "," part[1] ",")) continue
+            line = "| " part[1] " | " part[2] " |"
+            for (n = 1; n <= 8; n *= 2) {
+                if (!many[name[r], n]) { line = line " |"; continue }
+                low = 1e9; high = -1e9
+                for (s in seen) if ((name[r], n, s) in value) {
+                    off = 100 * (value[name[r], n, s] / value[base, n, s] - 1)
+                    if (off < low) low = off
+                    if (off > high) high = off
+                }
+                spread = r == 1 ? "" : " (" percent(low) ".." percent(high) ")"
+                mean = substr(sprintf("%.4f", sum[name[r], n] / many[name[r], n]), 2)
+                line = line " " mean spread " |"
+            }
+            print line
+        }
+    }' bench/ablation.csv
+}
+
+# The best SPLAM of the table against LCM, seed by seed.
+against_lcm() {
+    awk "$fields"'
+    function percent(x) { x = sprintf("%+.0f", x); return x == "-0" || x == "+0" ? "0" : x }
+    { best = field("name") == "quadratic; uniform, 1 half the time"; lcm = field("name") == "always 1 (lcm)"
+      if (!best && !lcm) next
+      seeds[field("seed")] = 1
+      for (n = 1; n <= 8; n *= 2) value[lcm, n, field("seed")] = field("ode_error_" n) }
+    END {
+        for (n = 1; n <= 8; n *= 2) {
+            line = "| " n " |"; mean = 0; count = 0
+            for (s = 0; s in seeds; s++) {
+                change = 100 * (value[0, n, s] / value[1, n, s] - 1); mean += change; count++
+                line = line " " percent(change) " % |"
+            }
+            print line " " percent(mean / count) " % |"
+        }
+    }' bench/ablation.csv
+}
+
+parity() {
+    awk "$fields"'{
+        printf "| %s | %s | %s | %s | %s |\n", field("component"), field("f32_max_error"), field("bf16_rms_error"),
+            field("torch_autocast"), field("torch_bf16") }' bench/parity.csv
+}
+
+ranks() {
+    awk "$fields"'{
+        printf "| %s | %s | %s | %s | %s s |\n", field("global_batch"), field("processes"), field("threads"),
+            field("transport"), field("seconds") }' bench/ranks.csv
+}
+
+results() {
+    cat <<EOF
+# Results
+
+One table for each claim. tools/make-results.sh writes this file from bench/*.csv, and the tests ask whether it did;
+how each thing was measured, and what did not work, is in [the notebook](lab/2026-11.md), kernel by kernel in
+[kernels.md](kernels.md).
+
+Machine: $(of results machine), $(of results threads) threads, $(of results instruction_set).
+
+## Faster than OpenVINO and PyTorch at Stable Diffusion 1.5's size
+
+512x512, the same weights, machine and threads, taking turns in one run: median seconds (and range), peak memory, and
+the multiple of splam's seconds. \`bench/compare/sd.py\`, $(of results date).
+
+$(side_by_side unet,vae,generate)
+
+Prompt to PNG by part, seconds, bf16:
+
+| | open | text | denoise | decode | write |
+|---|---|---|---|---|---|
+$(parts)
+
+## Training twice as fast as PyTorch, with masters in f32
+
+One SPLAM step of the whole UNet at 512x512, batch 1: two teacher passes, target, forward, backward, clipping, AdamW
+with 8-bit moments, average. PyTorch's module, moments and average are bfloat16, for in f32 they do not fit in 24 GB.
+"There and back": the UNet's forward and backward pass alone.
+
+$(side_by_side distill,backward)
+
+## As exact as PyTorch
+
+One forward pass against diffusers in f32 on the same file: relative max error in f32 (1e-3 allowed), relative RMS error
+in bf16 beside PyTorch's own (1.5 times the better allowed). \`tools/golden/compare_sd15.py\`.
+
+| component | f32 | bf16 | PyTorch autocast | PyTorch bf16 |
+|---|---|---|---|---|
+$(parity)
+
+## Fewer steps: the demo
+
+\`splam demo --seed S\`: teacher and students of the emoji model, mean (range) over three seeds. ode-error is the
+distance to the teacher's own 50 steps in latents, Frechet's of the autoencoder's features, hit the share of pictures
+whose nearest real picture is the one named; unseen: captions that no training saw.
+
+| row | ode-error | Frechet | hit@1 % | hit@5 % | unseen hit@1 % |
+|---|---|---|---|---|---|
+$(demo)
+
+## SPLAM against LCM
+
+ode-error of the best SPLAM (the paper's sigma, told by the timestep, gamma = 1 half of the time) against that of LCM at
+the same sub-paths, rate, average and budget (150 steps of 32 on the emoji teacher), seed by seed: nearer to the end of
+the trajectory from four steps on; two are a tie, and one step is LCM's.
+
+| steps | seed 0 | seed 1 | seed 2 | mean |
+|---|---|---|---|---|
+$(against_lcm)
+
+## What each choice does
+
+The same budget, one choice varied at a time (\`bench/ablation.py\`): mean ode-error over the seeds
+$(of ablation seed | tr ";" ,), in brackets how far they lie from the first line, in percent. M: DDIM points; K: the length of a
+sub-path.
+
+$(ablation base,sigma,conditioning,gamma,ema,points,training)
+
+Other objectives lie nearer to the trajectory's end at 4 and 8 steps and fail below the steps that they are made for:
+
+$(ablation base,objective)
+
+## Several processes train as one
+
+Seconds a step of the demo's distillation on two cores; sums of gradients run beside the backward pass.
+
+| global batch | processes | threads of each | over | a step |
+|---|---|---|---|---|
+$(ranks)
+EOF
+}
+
+if [ "${1:-}" = --check ]; then
+    results | sed "s,|  |,| |,g" | diff docs/results.md - && exit 0
+    echo "docs/results.md is not what bench/*.csv makes: run tools/make-results.sh" >&2
+    exit 1
+fi
+results | sed "s,|  |,| |,g" >docs/results.md.new
+mv docs/results.md.new docs/results.md
