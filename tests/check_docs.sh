@@ -45,13 +45,14 @@ too_long() {
     done
 }
 
-number=0
+number=0 failed=0
 # check NAME FINDINGS: passes if there are none
 check() {
     number=$((number + 1))
     if [ -z "$2" ]; then
         echo "ok $number - $1"
     else
+        failed=1
         echo "not ok $number - $1"
         printf '%s\n' "$2"
     fi
@@ -62,3 +63,4 @@ check "results.md is what bench/*.csv makes" "$(tools/make-results.sh --check 2>
 check "links lead somewhere" "$(for document in $documents; do broken_links "$document"; done)"
 check "files that are named are there" "$(for document in $documents; do missing_files "$document"; done)"
 check "lines have at most 120 columns" "$(too_long)"
+exit $failed

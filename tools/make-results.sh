@@ -205,8 +205,8 @@ $(against_lcm)
 ## What each choice does
 
 The same budget, one choice varied at a time (\`bench/ablation.py\`): mean ode-error over the seeds
-$(of ablation seed | tr ";" ,), in brackets how far they lie from the first line, in percent. M: DDIM points; K: the length of a
-sub-path.
+$(of ablation seed | tr ';' ,), in brackets how far they lie from the first line, in percent. M: DDIM points; K: the
+length of a sub-path.
 
 $(ablation base,sigma,conditioning,gamma,ema,points,training)
 
