@@ -335,7 +335,7 @@ static sp_tensor ask(sp_run *run, const sp_tensor *z, int timestep, const sp_ten
 /* The chain of the definition, written out: eps and x0 guided apart, 999, 979, ..., 19, clean. */
 static sp_tensor chain_by_hand(const ode_case *c)
 {
-    const sp_noise_schedule *schedule = &c->teacher->scheduler.schedule;
+    const sp_path *schedule = &c->teacher->scheduler.path;
     bool v = schedule->prediction == SP_PREDICTION_V;
     sp_runner network = bare_network(c);
     sp_tensor z, uncond;
@@ -348,8 +348,8 @@ static sp_tensor chain_by_hand(const ode_case *c)
     for (int64_t i = 0; i < PROMPTS * row; i++)
         ((float *)uncond.data)[i] = ((float *)c->uncond.data)[i % row];
     for (int t = 999; t > 0; t -= 20) {
-        double abar = schedule->alphas_cumprod[t], a = sqrt(abar), s = sqrt(1 - abar);
-        double next = t >= 20 ? schedule->alphas_cumprod[t - 20] : 1;
+        double abar = schedule->abar[t], a = sqrt(abar), s = sqrt(1 - abar);
+        double next = t >= 20 ? schedule->abar[t - 20] : 1;
         sp_tensor m[] = {ask(network.run, &z, t, &c->contexts), ask(network.run, &z, t, &uncond)};
         for (int64_t i = 0; i < PROMPTS * one; i++) {
             double x0[2], eps[2], x = ((float *)z.data)[i];

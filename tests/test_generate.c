@@ -244,11 +244,10 @@ static void test_time_cond(void **state)
         assert_ok(sp_component_forward(p->folder.path, "unet", file, SP_F32, p->device, &outputs));
         sp_tensor_file_close(file);
         const float *m = outputs.item[0].tensor.data, *found = latents.data;
-        double alpha = sp_schedule_alpha(&p->scheduler.schedule, 999),
-               sigma = sp_schedule_sigma(&p->scheduler.schedule, 999);
+        sp_pair at = sp_path_at(&p->scheduler.path, 999);
         for (int k = 0; k < LATENT_COUNT; k++)
             /* 1/alpha is 15; the network's float32 rounding is 1e-6 */
-            assert_float_equal(found[k], ((double)noise[k] - sigma * (double)m[k]) / alpha, 1e-3);
+            assert_float_equal(found[k], ((double)noise[k] - at.sigma * (double)m[k]) / at.alpha, 1e-3);
         sp_named_outputs_free(&outputs);
         sp_tensor_free(&latents);
     }

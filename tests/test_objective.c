@@ -6,35 +6,35 @@
 
 /* ---- coefficients ---- */
 
-static sp_noise_schedule schedule_of(sp_prediction prediction)
+static sp_path path_of(sp_prediction prediction)
 {
-    sp_noise_schedule schedule;
-    assert_ok(sp_schedule_make("scaled_linear", 0.00085, 0.012, 1000, prediction, &schedule));
-    return schedule;
+    sp_path path;
+    assert_ok(sp_path_of_betas("scaled_linear", 0.00085, 0.012, 1000, prediction, &path));
+    return path;
 }
 
 /* method.md: at gamma = 1 the step is the Latent Consistency Model's step. */
 static void gamma_one_is_lcm(void **state)
 {
     (void)state;
-    const sp_noise_schedule schedule = schedule_of(SP_PREDICTION_EPSILON);
+    const sp_path path = path_of(SP_PREDICTION_EPSILON);
     sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
     const sp_objective_settings l = sp_objective_defaults(SP_OBJECTIVE_LCM);
     s.gamma.one_probability = 1;
     for (uint64_t i = 0; i < 100; i++) {
-        assert_true(sp_subpath_draw(&s, &schedule, 1, 2, i).gamma == 1);
-        assert_true(sp_subpath_draw(&l, &schedule, 1, 2, i).gamma == 1);
+        assert_true(sp_subpath_draw(&s, &path, 1, 2, i).gamma == 1);
+        assert_true(sp_subpath_draw(&l, &path, 1, 2, i).gamma == 1);
     }
     for (int sigma = 0; sigma < SP_SIGMA_COUNT; sigma++)
         for (int told = SP_GAMMA_EMBEDDING; told < SP_GAMMA_CONDITIONING_COUNT; told++)
             for (int index = 0; index < 50; index++) {
                 s.sigma = (sp_sigma_form)sigma;
                 s.conditioning = (sp_gamma_conditioning)told;
-                sp_subpath path = sp_subpath_at(&s, &schedule, index);
-                sp_coefficients splam = sp_subpath_coefficients(&s, &schedule, path),
-                                lcm = sp_subpath_coefficients(&l, &schedule, path);
+                sp_subpath sub = sp_subpath_at(&s, &path, index);
+                sp_coefficients splam = sp_subpath_coefficients(&s, &path, sub),
+                                lcm = sp_subpath_coefficients(&l, &path, sub);
                 assert_memory_equal(&splam, &lcm, sizeof lcm);
-                assert_true(splam.student_timestep == path.start && splam.position_end == 0);
+                assert_true(splam.student_timestep == sub.start && splam.position_end == 0);
             }
 }
 
@@ -42,8 +42,8 @@ static void gamma_one_is_lcm(void **state)
 static void phases_are_the_samplers(void **state)
 {
     (void)state;
-    const sp_noise_schedule schedule = schedule_of(SP_PREDICTION_EPSILON);
-    sp_scheduler_config config = {.schedule = schedule, .spacing = SP_SPACING_TRAILING};
+    const sp_path path = path_of(SP_PREDICTION_EPSILON);
+    sp_scheduler_config config = {.path = path, .spacing = SP_SPACING_TRAILING};
     for (int phases = 1; phases <= 10; phases++) {
         sp_sampler sampler;
         const sp_sampler_options options = {.kind = SP_SAMPLER_DDIM, .steps = phases};
@@ -55,27 +55,27 @@ static void phases_are_the_samplers(void **state)
             s.skip = 150;
             s.solver_steps = 3;
             for (int i = 0; i < m; i++) {
-                sp_subpath path = sp_subpath_at(&s, &schedule, i);
+                sp_subpath sub = sp_subpath_at(&s, &path, i);
                 int edge = 0; /* the highest timestep of the sampler below the start */
                 for (int k = phases - 1; k > 0; k--)
-                    if (sampler.step[k].timestep < path.start) edge = (int)sampler.step[k].timestep;
-                assert_int_equal(path.target, edge);
-                assert_true(path.end >= path.target && path.end <= path.start);
-                assert_int_equal(path.point[0], path.start);
-                assert_int_equal(path.point[3], path.end);
+                    if (sampler.step[k].timestep < sub.start) edge = (int)sampler.step[k].timestep;
+                assert_int_equal(sub.target, edge);
+                assert_true(sub.end >= sub.target && sub.end <= sub.start);
+                assert_int_equal(sub.point[0], sub.start);
+                assert_int_equal(sub.point[3], sub.end);
                 for (int j = 0; j < 3; j++)
-                    assert_true(path.point[j] >= path.point[j + 1]);
-                assert_true(path.start == 0 || path.target < path.start);
+                    assert_true(sub.point[j] >= sub.point[j + 1]);
+                assert_true(sub.start == 0 || sub.target < sub.start);
             }
         }
         sp_sampler_free(&sampler);
     }
     sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_PCM); /* edges 0, 249, 499, 749 */
-    assert_int_equal(sp_subpath_at(&s, &schedule, 49).target, 749);
-    assert_int_equal(sp_subpath_at(&s, &schedule, 37).target, 749); /* s = 759 */
-    assert_int_equal(sp_subpath_at(&s, &schedule, 37).end, 749);    /* not 739 */
-    assert_int_equal(sp_subpath_at(&s, &schedule, 24).target, 249); /* s = 499, an edge */
-    assert_int_equal(sp_subpath_at(&s, &schedule, 0).target, 0);
+    assert_int_equal(sp_subpath_at(&s, &path, 49).target, 749);
+    assert_int_equal(sp_subpath_at(&s, &path, 37).target, 749); /* s = 759 */
+    assert_int_equal(sp_subpath_at(&s, &path, 37).end, 749);    /* not 739 */
+    assert_int_equal(sp_subpath_at(&s, &path, 24).target, 249); /* s = 499, an edge */
+    assert_int_equal(sp_subpath_at(&s, &path, 0).target, 0);
 }
 
 /* tcd to timestep 0 is pcm with one phase; at u = e the target is z_e itself. */
@@ -86,54 +86,54 @@ static void tcd_to_zero_is_pcm(void **state)
                           t = sp_objective_defaults(SP_OBJECTIVE_TCD);
     p.phases = 1;
     for (int v = 0; v < 2; v++) {
-        const sp_noise_schedule schedule = schedule_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+        const sp_path path = path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
         bool zero = false, end = false;
         for (int index = 0; index < 50; index++) {
-            sp_subpath path = sp_subpath_at(&t, &schedule, index);
-            sp_coefficients a = sp_subpath_coefficients(&t, &schedule, path),
-                            b = sp_subpath_coefficients(&p, &schedule,
-                                                        sp_subpath_at(&p, &schedule, index));
+            sp_subpath sub = sp_subpath_at(&t, &path, index);
+            sp_coefficients a = sp_subpath_coefficients(&t, &path, sub),
+                            b = sp_subpath_coefficients(&p, &path,
+                                                        sp_subpath_at(&p, &path, index));
             assert_memory_equal(&a, &b, sizeof a);
-            path.target = path.end;
-            a = sp_subpath_coefficients(&t, &schedule, path);
+            sub.target = sub.end;
+            a = sp_subpath_coefficients(&t, &path, sub);
             assert_float_equal(a.target_end, 1, 1e-14);
             assert_float_equal(a.target_m, 0, 1e-14);
         }
         for (uint64_t i = 0; i < 4000; i++) {
-            sp_subpath path = sp_subpath_draw(&t, &schedule, 3, 4, i);
-            assert_true(path.target >= 0 && path.target <= path.end);
-            zero |= path.target == 0 && path.end > 100;
-            end |= path.target == path.end && path.end > 100;
+            sp_subpath sub = sp_subpath_draw(&t, &path, 3, 4, i);
+            assert_true(sub.target >= 0 && sub.target <= sub.end);
+            zero |= sub.target == 0 && sub.end > 100;
+            end |= sub.target == sub.end && sub.end > 100;
         }
         assert_true(zero && end);
     }
 }
 
 /* What a network makes of z = alpha x + sigma n that knows x and n. */
-static double knowing(const sp_noise_schedule *schedule, double t, double clean, double noise)
+static double knowing(const sp_path *path, double t, double clean, double noise)
 {
-    if (schedule->prediction == SP_PREDICTION_EPSILON) return noise;
-    return sp_schedule_alpha(schedule, t) * noise - sp_schedule_sigma(schedule, t) * clean;
+    sp_pair target = sp_prediction_target(path->prediction, sp_path_at(path, t));
+    return target.alpha * clean + target.sigma * noise;
 }
 
 /* With such networks for teacher, average and student, prediction and target are the same point of
  * the trajectory: alpha_u x + sigma_u n, and for progressive the clean latent times its weight. */
-static void check_exact(const sp_objective_settings *s, const sp_noise_schedule *schedule,
-                        sp_subpath path)
+static void check_exact(const sp_objective_settings *s, const sp_path *path,
+                        sp_subpath sub)
 {
     const double clean = 0.7, noise = -1.3;
-    sp_coefficients c = sp_subpath_coefficients(s, schedule, path);
+    sp_coefficients c = sp_subpath_coefficients(s, path, sub);
     double z_s = c.start_clean * clean + c.start_noise * noise, z = z_s;
     for (int j = 0; j < s->solver_steps && j < SP_MAX_SOLVER_STEPS; j++)
         z = c.solver_z[j] * z +
-            c.solver_cond[j] * knowing(schedule, c.solver_timestep[j], clean, noise);
+            c.solver_cond[j] * knowing(path, c.solver_timestep[j], clean, noise);
     double target = c.target_start * z_s + c.target_end * z;
     if (sp_objective_asks_average(s))
-        target += c.target_m * knowing(schedule, c.target_timestep, clean, noise);
+        target += c.target_m * knowing(path, c.target_timestep, clean, noise);
     double p =
-        c.prediction_z * z_s + c.prediction_m * knowing(schedule, c.student_timestep, clean, noise);
-    double want = sp_schedule_alpha(schedule, path.target) * clean +
-                  sp_schedule_sigma(schedule, path.target) * noise;
+        c.prediction_z * z_s + c.prediction_m * knowing(path, c.student_timestep, clean, noise);
+    sp_pair at = sp_path_at(path, sp_path_timestep(path, sub.target));
+    double want = at.alpha * clean + at.sigma * noise;
     if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
         want = clean * fmax(c.start_clean / c.start_noise, 1);
     assert_float_equal(p, want, 1e-11);
@@ -145,13 +145,13 @@ static void exact_networks_have_no_loss(void **state)
     (void)state;
     for (int v = 0; v < 2; v++)
         for (int o = SP_OBJECTIVE_PCM; o < SP_OBJECTIVE_COUNT; o++) {
-            const sp_noise_schedule schedule =
-                schedule_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+            const sp_path path =
+                path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
             sp_objective_settings s = sp_objective_defaults((sp_objective)o);
             if (s.skip) s.skip = 70, s.solver_steps = 3;
             s.guidance_w = 0;
             for (uint64_t i = 0; i < 200; i++)
-                check_exact(&s, &schedule, sp_subpath_draw(&s, &schedule, 5, 6, i));
+                check_exact(&s, &path, sp_subpath_draw(&s, &path, 5, 6, i));
         }
 }
 
@@ -159,7 +159,7 @@ static void rounds_share_the_steps(void **state)
 {
     (void)state;
     sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_PROGRESSIVE);
-    const sp_noise_schedule schedule = schedule_of(SP_PREDICTION_V);
+    const sp_path path = path_of(SP_PREDICTION_V);
     assert_int_equal(sp_objective_distilled_steps(&s), 4);
     for (int64_t steps = 4; steps < 50; steps++)
         for (int64_t t = 0; t < steps; t++) {
@@ -174,16 +174,16 @@ static void rounds_share_the_steps(void **state)
         size /= 2;
         assert_int_equal(now.ddim_timesteps, size);
         assert_true(now.guidance_w == (round ? 0 : 8));
-        assert_int_equal(sp_subpath_at(&now, &schedule, size - 1).start, 999);
+        assert_int_equal(sp_subpath_at(&now, &path, size - 1).start, 999);
         for (int i = 0; i < size; i++) {
-            sp_subpath path = sp_subpath_at(&now, &schedule, i);
-            int below = i ? sp_subpath_at(&now, &schedule, i - 1).start : 0;
-            assert_int_equal(path.end, below); /* neighbours touch */
+            sp_subpath sub = sp_subpath_at(&now, &path, i);
+            int below = i ? sp_subpath_at(&now, &path, i - 1).start : 0;
+            assert_int_equal(sub.end, below); /* neighbours touch */
             const sp_objective_settings before = sp_round_settings(&s, round - 1);
             if (round) /* the teacher is asked where it was trained */
                 for (int j = 0; j < 2; j++)
-                    assert_int_equal(path.point[j],
-                                     sp_subpath_at(&before, &schedule, 2 * i + 1 - j).start);
+                    assert_int_equal(sub.point[j],
+                                     sp_subpath_at(&before, &path, 2 * i + 1 - j).start);
         }
     }
     const sp_objective_settings lcm = sp_objective_defaults(SP_OBJECTIVE_LCM);

@@ -122,7 +122,7 @@ static void check_published(void **state, const char *names, bool second)
     assert_int_equal(clip->config.text.activation, second ? SP_UNARY_GELU : SP_UNARY_QUICK_GELU);
     sp_scheduler_config scheduler;
     assert_ok(sp_scheduler_config_of(&model, NULL, &scheduler));
-    assert_int_equal(scheduler.schedule.prediction,
+    assert_int_equal(scheduler.path.prediction,
                      second ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
     assert_int_equal(scheduler.steps_offset, 1);
     assert_false(scheduler.alpha_to_one);
@@ -210,7 +210,7 @@ static sp_tensor contexts_of(const char *model, sp_prediction *prediction)
     sp_tensor contexts;
     assert_ok(sp_pipeline_open(model, &options, &pipeline));
     assert_ok(sp_pipeline_encode(pipeline, prompts, 1, &contexts));
-    *prediction = pipeline->scheduler.schedule.prediction;
+    *prediction = pipeline->scheduler.path.prediction;
     sp_pipeline_close(pipeline);
     return contexts;
 }
@@ -282,7 +282,7 @@ static sp_prediction prediction_of(const char *path)
     assert_ok(sp_model_folder_open(path, &model));
     assert_ok(sp_scheduler_config_of(&model, NULL, &scheduler));
     sp_model_folder_close(&model);
-    return scheduler.schedule.prediction;
+    return scheduler.path.prediction;
 }
 
 /* What 2.x predicts: the step of the base checkpoint, the metadata, the caller. */

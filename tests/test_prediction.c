@@ -48,7 +48,7 @@ static void expect(const char *path, sp_prediction prediction)
 {
     sp_scheduler_config config;
     assert_ok(read_model(path, NULL, &config));
-    if (config.schedule.prediction != prediction) fail_msg("%s is taken for the other prediction", path);
+    if (config.path.prediction != prediction) fail_msg("%s is taken for the other prediction", path);
 }
 
 static void marks_are_heeded(void **state)
@@ -72,7 +72,7 @@ static void marks_are_heeded(void **state)
     assert_status(read_model(path, NULL, &config), SP_UNSUPPORTED);
     assert_message("zero terminal SNR");
     assert_message("model.safetensors");
-    assert_int_equal(config.schedule.prediction, SP_PREDICTION_V);
+    assert_int_equal(config.path.prediction, SP_PREDICTION_V);
     write_marked(first, path, zero_alone, NULL);
     assert_status(read_model(path, "v_prediction", &config), SP_UNSUPPORTED);
 }
@@ -182,7 +182,7 @@ static void the_caller_knows_better(void **state)
     for (int i = 0; i < 2; i++) {
         const char *model = i ? folder : single;
         assert_ok(read_model(model, i ? "v_prediction" : "epsilon", &config));
-        assert_int_equal(config.schedule.prediction, i ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+        assert_int_equal(config.path.prediction, i ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
         sp_log_set_level(SP_LOG_QUIET);
         assert_int_equal(splam_inspect(model, i ? "v_prediction" : "epsilon", &text), SPLAM_OK);
         assert_non_null(strstr(text, i ? "predicts v\n" : "predicts epsilon\n"));

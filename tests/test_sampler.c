@@ -256,10 +256,9 @@ static void test_teacher_chain(void **state)
     for (int i = 0; i < 50; i++)
         assert_int_equal(sampler.step[i].timestep, 999 - 20 * i);
     /* The last step ends at the clean estimate. */
-    const sp_estimate e = sp_estimate_from(SP_PREDICTION_EPSILON, sp_schedule_alpha(&config.schedule, 19),
-                                           sp_schedule_sigma(&config.schedule, 19));
-    assert_float_equal(sampler.step[49].next.z, e.clean_z, 1e-15);
-    assert_float_equal(sampler.step[49].next.m, e.clean_m, 1e-15);
+    const sp_estimate e = sp_estimate_from(SP_PREDICTION_EPSILON, sp_path_at(&config.path, 19));
+    assert_float_equal(sampler.step[49].next.z, e.x0_z, 1e-15);
+    assert_float_equal(sampler.step[49].next.m, e.x0_m, 1e-15);
     sp_sampler_free(&sampler);
 }
 
@@ -270,6 +269,19 @@ static bool is_scaled(sp_sampler_kind kind)
     return kind == SP_SAMPLER_EULER || kind == SP_SAMPLER_EULER_A || kind == SP_SAMPLER_HEUN;
 }
 
+static double mixed(sp_pair pair, double x0, double noise)
+{
+    return pair.alpha * x0 + pair.sigma * noise;
+}
+
+/* What the state is made of at t. */
+static sp_pair state_at(const sp_path *path, sp_sampler_kind kind, double t)
+{
+    sp_pair at = sp_path_at(path, t);
+    bool by_alpha = is_scaled(kind) && path->kind != SP_PATH_FLOW;
+    return by_alpha ? (sp_pair){1, sp_path_ratio(path, t)} : at;
+}
+
 static void check_exact(const sp_scheduler_config *config, sp_sampler_options options)
 {
     enum { COUNT = 5 };
@@ -277,31 +289,24 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
     float z[COUNT], m[COUNT], kept[SP_SAMPLER_KEPT * COUNT];
     sp_sampler sampler;
     assert_ok(sp_sampler_create(config, &options, &sampler));
-    const sp_noise_schedule *schedule = &config->schedule;
-    double alpha = sp_schedule_alpha(schedule, sampler.step[0].timestep);
-    double sigma = sp_schedule_sigma(schedule, sampler.step[0].timestep);
+    const sp_path *path = &config->path;
     for (int k = 0; k < COUNT; k++)
-        z[k] = (float)((alpha * clean[k] + sigma * noise[k]) /
-                       (is_scaled(options.kind) ? alpha : 1));
+        z[k] = (float)mixed(state_at(path, options.kind, sampler.step[0].timestep), clean[k], noise[k]);
     for (int i = 0; i < sampler.count; i++) {
-        alpha = sp_schedule_alpha(schedule, sampler.step[i].timestep);
-        sigma = sp_schedule_sigma(schedule, sampler.step[i].timestep);
+        sp_pair at = sp_path_at(path, sampler.step[i].timestep);
+        sp_pair state = state_at(path, options.kind, sampler.step[i].timestep);
+        sp_pair target = sp_prediction_target(path->prediction, at);
         for (int k = 0; k < COUNT; k++) {
-            double state_scale = is_scaled(options.kind) ? 1 / alpha : 1;
-            /* 1/alpha is 15 at most, and z is a float */
-            assert_float_equal(z[k], (alpha * clean[k] + sigma * noise[k]) * state_scale, 2e-5);
-            m[k] = (float)(schedule->prediction == SP_PREDICTION_V
-                               ? alpha * noise[k] - sigma * clean[k]
-                               : noise[k]);
+            /* z is a float, and sigma/alpha 15, with zero terminal SNR 4096 */
+            assert_float_equal(z[k], mixed(state, clean[k], noise[k]), fmax(2e-5, 2e-6 * state.sigma));
+            m[k] = (float)mixed(target, clean[k], noise[k]);
         }
         sp_sampler_advance(&sampler, i, z, m, kept, NULL, COUNT);
     }
     /* tcd ends at timestep 0, the others at the clean latent */
-    bool zero = options.kind == SP_SAMPLER_TCD;
-    alpha = zero ? sp_schedule_alpha(schedule, 0) : 1;
-    sigma = zero ? sp_schedule_sigma(schedule, 0) : 0;
+    sp_pair end = options.kind == SP_SAMPLER_TCD ? sp_path_at(path, 0) : (sp_pair){1, 0};
     for (int k = 0; k < COUNT; k++)
-        assert_float_equal(z[k], alpha * clean[k] + sigma * noise[k], 2e-5);
+        assert_float_equal(z[k], mixed(end, clean[k], noise[k]), 2e-5);
     sp_sampler_free(&sampler);
 }
 
@@ -387,7 +392,7 @@ static void test_students(void **state)
     assert_int_equal(config.student, SP_STUDENT_TCD);
     assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_TCD);
     assert_int_equal(sp_sampler_steps_for(&config, SP_SAMPLER_TCD), 4);
-    assert_float_equal(config.schedule.alphas_cumprod[0], 0.99915, 1e-6); /* latent defaults */
+    assert_float_equal(config.path.abar[0], 0.99915, 1e-6); /* latent defaults */
     config = config_of("{\"_class_name\": \"DDIMScheduler\", \"_distilled_steps\": 6}");
     assert_int_equal(config.student, SP_STUDENT_DDIM);
     assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_DDIM);
@@ -691,9 +696,8 @@ static void test_final_sigma(void **state)
     assert_ok(sp_sampler_create(
         &config, &(sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 15}, &sampler));
     double t = sampler.step[14].timestep;
-    const sp_estimate e = sp_estimate_from(SP_PREDICTION_EPSILON, sp_schedule_alpha(&config.schedule, t),
-                                           sp_schedule_sigma(&config.schedule, t));
-    assert_true(sampler.step[14].next.kept[0] == 0 && fabs(sampler.step[14].next.z - e.clean_z) < 1e-14);
+    const sp_estimate e = sp_estimate_from(SP_PREDICTION_EPSILON, sp_path_at(&config.path, t));
+    assert_true(sampler.step[14].next.kept[0] == 0 && fabs(sampler.step[14].next.z - e.x0_z) < 1e-14);
     sp_sampler_free(&sampler);
 }
 

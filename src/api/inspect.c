@@ -109,12 +109,12 @@ static void describe_scheduler(const sp_model_folder *model, sp_string *out)
         sp_status status = sp_scheduler_config_of(model, &json, scheduler);
         const char *name = json_string_value(json_object_get(json, "_class_name"));
         sp_string_say(out, "scheduler     ");
-        if (scheduler->schedule.timesteps)
+        if (scheduler->path.timesteps)
             sp_string_say(out, "%s, %d timesteps, predicts %s", name ? name : "(no class)",
-                                    scheduler->schedule.timesteps,
-                                    prediction_name(scheduler->schedule.prediction));
+                                    scheduler->path.timesteps,
+                                    prediction_name(scheduler->path.prediction));
         if (status)
-            sp_string_say(out, "%s%s", scheduler->schedule.timesteps ? "; cannot be sampled: " : "",
+            sp_string_say(out, "%s%s", scheduler->path.timesteps ? "; cannot be sampled: " : "",
                                     sp_error_message());
         sp_string_say(out, "\n");
     }

@@ -16,6 +16,11 @@ static const struct {
 #undef X
 };
 
+enum {
+    SCALED = SP_GRID_SCALED | SP_GRID_RATIO,
+    MULTISTEP = SP_GRID_ONE_MORE | SP_GRID_SIGMAS | SP_GRID_FINAL | SP_GRID_RATIO
+};
+
 static const struct {
     int (*rows)(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
     unsigned grid;
@@ -23,12 +28,12 @@ static const struct {
     [SP_SAMPLER_LCM] = {sp_lcm_rows, SP_GRID_OWN},
     [SP_SAMPLER_TCD] = {sp_tcd_rows, SP_GRID_OWN},
     [SP_SAMPLER_DDIM] = {sp_ddim_rows, 0},
-    [SP_SAMPLER_DPMPP_2M] = {sp_dpm_rows, SP_GRID_ONE_MORE | SP_GRID_SIGMAS | SP_GRID_FINAL},
-    [SP_SAMPLER_DPMPP_2M_SDE] = {sp_dpm_rows, SP_GRID_ONE_MORE | SP_GRID_SIGMAS | SP_GRID_FINAL},
-    [SP_SAMPLER_UNIPC] = {sp_unipc_rows, SP_GRID_ONE_MORE | SP_GRID_SIGMAS | SP_GRID_FINAL},
-    [SP_SAMPLER_EULER] = {sp_euler_rows, SP_GRID_SCALED | SP_GRID_SIGMAS | SP_GRID_FINAL},
-    [SP_SAMPLER_EULER_A] = {sp_euler_a_rows, SP_GRID_SCALED},
-    [SP_SAMPLER_HEUN] = {sp_heun_rows, SP_GRID_SCALED | SP_GRID_SIGMAS},
+    [SP_SAMPLER_DPMPP_2M] = {sp_dpm_rows, MULTISTEP},
+    [SP_SAMPLER_DPMPP_2M_SDE] = {sp_dpm_rows, MULTISTEP},
+    [SP_SAMPLER_UNIPC] = {sp_unipc_rows, MULTISTEP},
+    [SP_SAMPLER_EULER] = {sp_euler_rows, SCALED | SP_GRID_SIGMAS | SP_GRID_FINAL},
+    [SP_SAMPLER_EULER_A] = {sp_euler_a_rows, SCALED},
+    [SP_SAMPLER_HEUN] = {sp_heun_rows, SCALED | SP_GRID_SIGMAS},
 };
 
 /* ---- names and defaults ---- */
@@ -125,7 +130,7 @@ sp_status sp_sampler_check(const sp_scheduler_config *config, const sp_sampler_o
 static int most_steps(const sp_scheduler_config *config, sp_sampler_kind kind)
 {
     if (methods[kind].grid & SP_GRID_OWN) return config->original_steps;
-    return config->schedule.timesteps - (methods[kind].grid & SP_GRID_ONE_MORE ? 1 : 0);
+    return config->path.timesteps - (methods[kind].grid & SP_GRID_ONE_MORE ? 1 : 0);
 }
 
 static sp_status check_steps(const sp_scheduler_config *config, const sp_sampler_options *options)
@@ -160,26 +165,23 @@ void sp_combination_add(sp_combination *to, double factor, const sp_combination 
     to->fresh += factor * what->fresh;
 }
 
-sp_estimates sp_sampler_estimates(const sp_sampler_grid *grid, double alpha, double sigma)
+sp_estimates sp_sampler_estimates(const sp_sampler_grid *grid, sp_pair pair)
 {
-    sp_estimate e = sp_estimate_from(grid->config->schedule.prediction, alpha, sigma);
-    return (sp_estimates){.clean = {.z = e.clean_z, .m = e.clean_m}, .noise = {.z = e.noise_z, .m = e.noise_m}};
+    sp_estimate e = sp_estimate_from(grid->config->path.prediction, pair);
+    return (sp_estimates){.x0 = {.z = e.x0_z, .m = e.x0_m}, .noise = {.z = e.noise_z, .m = e.noise_m}};
 }
 
 /* What the first z is made of. Noise alone is taken for a state at the end of the schedule. */
 static void set_start(const sp_sampler_grid *grid, sp_sampler *sampler)
 {
     const sp_grid_point *start = &grid->point[grid->first];
-    bool image = grid->options->strength > 0;
+    bool image = grid->options->strength > 0, scaled = methods[sampler->kind].grid & SP_GRID_SCALED;
     sampler->initial_sigma = 1;
-    if (methods[sampler->kind].grid & SP_GRID_SCALED) {
-        bool leading = grid->config->spacing == SP_SPACING_LEADING && !image;
-        sampler->initial_image = image;
-        sampler->initial_sigma = leading ? sqrt(start->ratio * start->ratio + 1) : start->ratio;
-    } else if (image) {
-        sampler->initial_image = start->alpha;
-        sampler->initial_sigma = start->sigma;
-    }
+    if (!scaled && !image) return;
+    sampler->initial_image = image ? start->state.alpha : 0;
+    sampler->initial_sigma = start->state.sigma;
+    if (scaled && !image && grid->config->spacing == SP_SPACING_LEADING)
+        sampler->initial_sigma = sp_path_norm(&grid->config->path, start->state);
 }
 
 static int kept_by(const sp_scheduler_config *config, sp_sampler_kind kind)

@@ -14,7 +14,7 @@ int sp_sampler_part_of(int count, const sp_sampler_options *options)
 static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacing, int points, int count,
                    bool rounded, sp_grid_point *point)
 {
-    int timesteps = config->schedule.timesteps;
+    int timesteps = config->path.timesteps;
     /* NumPy's arange(T, 0, -T/n) adds multiples of the difference of its first two elements. */
     double trailing = ((double)timesteps - (double)timesteps / count) - (double)timesteps;
     double linear = points > 1 ? (double)(timesteps - 1) / (points - 1) : 0;
@@ -32,7 +32,7 @@ static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacin
 static void own_timesteps(const sp_sampler_grid *grid, int original)
 {
     const sp_sampler_options *options = grid->options;
-    int k = grid->config->schedule.timesteps / grid->config->original_steps;
+    int k = grid->config->path.timesteps / grid->config->original_steps;
     double stride = options->old_grid ? original / options->steps : (double)original / options->steps;
     for (int i = 0; i < options->steps; i++)
         grid->point[i].timestep = (original - (int)floor(i * stride)) * k - 1;
@@ -55,18 +55,11 @@ static void set_timesteps(const sp_sampler_grid *grid, unsigned flags)
 
 /* ---- sigmas ---- */
 
-static double ratio_of(double abar)
+/* The pair of norm 1. */
+static sp_pair at_ratio(double ratio)
 {
-    return sqrt((1 - abar) / abar);
-}
-
-/* sqrt((1 - abar)/abar), linear between integer timesteps, as Euler's grid has it. */
-static double ratio_at(const sp_noise_schedule *schedule, double t)
-{
-    int below = (int)t;
-    double low = ratio_of(schedule->alphas_cumprod[below]);
-    if (below == t || below + 1 >= schedule->timesteps) return low;
-    return low + (ratio_of(schedule->alphas_cumprod[below + 1]) - low) * (t - below);
+    double alpha = 1 / sqrt(1 + ratio * ratio);
+    return (sp_pair){alpha, ratio * alpha};
 }
 
 /* Between two ratios: Karras et al. 2022, equation 5 with rho = 7, or evenly in the logarithm. */
@@ -85,38 +78,50 @@ static double sigma_between(sp_sigmas sigmas, double highest, double lowest, dou
  * whole number up to rounding. The others go between the ends of their timesteps, and do not round. */
 static void set_sigmas(const sp_sampler_grid *grid, unsigned flags)
 {
-    const sp_noise_schedule *schedule = &grid->config->schedule;
+    const sp_path *path = &grid->config->path;
     bool whole = !(flags & SP_GRID_SCALED);
-    double highest = ratio_at(schedule, whole ? schedule->timesteps - 1 : grid->point[0].timestep);
-    double lowest = ratio_at(schedule, whole ? 0 : grid->point[grid->steps - 1].timestep);
+    double highest = sp_path_ratio(path, whole ? path->timesteps - 1 : grid->point[0].timestep);
+    double lowest = sp_path_ratio(path, whole ? 0 : grid->point[grid->steps - 1].timestep);
     for (int i = 0; i < grid->steps; i++) {
         sp_grid_point *p = &grid->point[i];
         p->ratio = sigma_between(grid->sigmas, highest, lowest, grid->steps > 1 ? (double)i / (grid->steps - 1) : 0);
-        p->alpha = 1 / sqrt(1 + p->ratio * p->ratio);
-        p->sigma = p->ratio * p->alpha;
-        double t = sp_schedule_timestep_of(schedule, -log(p->ratio));
+        p->at = at_ratio(p->ratio);
+        double t = sp_path_timestep_of(path, (sp_pair){1, p->ratio});
         p->timestep = !whole                              ? (double)(float)t
                       : grid->sigmas == SP_SIGMAS_KARRAS ? rint(t)
                                                           : floor(t + 1e-6);
     }
 }
 
+/* Where a sampler computes with sigma/alpha, a latent without signal counts as one with as little as
+ * sp_path_ratio says, as in diffusers. */
+static void set_pairs(const sp_path *path, unsigned flags, sp_grid_point *p)
+{
+    p->at = sp_path_at(path, p->timestep);
+    p->ratio = sp_path_ratio(path, p->timestep);
+    if (p->at.alpha == 0 && flags & SP_GRID_RATIO && isfinite(p->ratio)) p->at = at_ratio(p->ratio);
+}
+
+static sp_grid_point end_point(const sp_sampler_grid *grid, unsigned flags)
+{
+    bool above = flags & SP_GRID_FINAL && grid->config->final_sigma_min;
+    double ratio = above ? sp_path_ratio(&grid->config->path, 0) : 0;
+    return (sp_grid_point){.at = at_ratio(ratio), .ratio = ratio};
+}
+
 sp_status sp_sampler_make_grid(sp_sampler_grid *grid, unsigned flags, const char *name)
 {
-    const sp_noise_schedule *schedule = &grid->config->schedule;
+    const sp_path *path = &grid->config->path;
     set_timesteps(grid, flags);
-    if (grid->point[0].timestep > schedule->timesteps - 1)
+    if (grid->point[0].timestep > sp_path_last(path))
         return sp_fail(SP_ARGUMENT, "%d steps of %s begin at timestep %g, and the model's last is %d", grid->steps,
-                       name, grid->point[0].timestep, schedule->timesteps - 1);
-    for (int i = 0; i < grid->steps; i++) {
-        sp_grid_point *p = &grid->point[i];
-        p->alpha = sp_schedule_alpha(schedule, p->timestep);
-        p->sigma = sp_schedule_sigma(schedule, p->timestep);
-        p->ratio = ratio_at(schedule, p->timestep);
-    }
+                       name, grid->point[0].timestep, sp_path_last(path));
+    for (int i = 0; i < grid->steps; i++)
+        set_pairs(path, flags, &grid->point[i]);
     if (grid->sigmas > SP_SIGMAS_NORMAL) set_sigmas(grid, flags);
-    double end = flags & SP_GRID_FINAL && grid->config->final_sigma_min ? ratio_at(schedule, 0) : 0;
-    double alpha = 1 / sqrt(1 + end * end);
-    grid->point[grid->steps] = (sp_grid_point){.alpha = alpha, .sigma = end * alpha, .ratio = end};
+    grid->point[grid->steps] = end_point(grid, flags);
+    bool by_alpha = flags & SP_GRID_SCALED && path->kind != SP_PATH_FLOW;
+    for (int i = 0; i <= grid->steps; i++)
+        grid->point[i].state = by_alpha ? (sp_pair){1, grid->point[i].ratio} : grid->point[i].at;
     return SP_OK;
 }

@@ -1,4 +1,4 @@
-/* Samplers that look back at the clean estimates of earlier steps: DPM-Solver++ and UniPC. With lambda =
+/* Samplers that look back at the estimates of x0 of earlier steps: DPM-Solver++ and UniPC. With lambda =
  * -log(ratio) a step goes from lambda to lambda + h. */
 #include <math.h>
 #include "diffusion/sampler_parts.h"
@@ -10,20 +10,20 @@ static double lambda_between(const sp_sampler_grid *grid, int j, int i)
 }
 
 /* The estimate that was made `back` steps ago lies in kept[slot + back - 1]; 0 is this one's. */
-static sp_combination estimate_of(const sp_combination *clean, int slot, int back)
+static sp_combination estimate_of(const sp_combination *x0, int slot, int back)
 {
     sp_combination old = {0};
-    if (back == 0) return *clean;
+    if (back == 0) return *x0;
     old.kept[slot + back - 1] = 1;
     return old;
 }
 
 /* This estimate and those before it, for the steps to come. */
-static void keep_estimates(const sp_sampler_grid *grid, int i, const sp_combination *clean, int slot, int count,
+static void keep_estimates(const sp_sampler_grid *grid, int i, const sp_combination *x0, int slot, int count,
                            sp_sampler_step *row)
 {
     for (int back = 0; back < count && back <= i - grid->first; back++)
-        row->keep[slot + back] = estimate_of(clean, slot, back);
+        row->keep[slot + back] = estimate_of(x0, slot, back);
 }
 
 /* ---- DPM-Solver++ ---- */
@@ -39,7 +39,7 @@ static int dpm_order(const sp_sampler_grid *grid, int i)
     return left == 2 && few && order > 2 ? 2 : order;
 }
 
-/* Weights of the divided differences of the clean estimates: g D0 + d1 D1 + d2 D2. x is h, or for the
+/* Weights of the divided differences of the estimates of x0: g D0 + d1 D1 + d2 D2. x is h, or for the
  * stochastic equation 2h, and end = e^-x. */
 typedef struct {
     double g, d1, d2;
@@ -73,6 +73,12 @@ static void spread_weights(const sp_sampler_grid *grid, int i, int order, dpm_we
     out[1] -= first * h / h0;
 }
 
+static sp_pair end_of(const sp_sampler_grid *grid, const sp_grid_point *end)
+{
+    double alpha = 1 / sqrt(1 + end->ratio * end->ratio);
+    return grid->config->path.kind == SP_PATH_FLOW ? end->at : (sp_pair){alpha, end->ratio * alpha};
+}
+
 /* z' = (sigma'/sigma) z + alpha' (1 - e^-h) D0 + ...; of the stochastic equation z' = (sigma'/sigma) e^-h z +
  * alpha' (1 - e^-2h) D0 + ... + sigma' sqrt(1 - e^-2h) fresh. */
 int sp_dpm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
@@ -81,18 +87,18 @@ int sp_dpm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
     bool sde = grid->options->kind == SP_SAMPLER_DPMPP_2M_SDE && !grid->options->deterministic;
     int order = dpm_order(grid, i);
     double decay = end->ratio / p->ratio; /* e^-h; 0 where the last step ends without noise */
-    double alpha = 1 / sqrt(1 + end->ratio * end->ratio), sigma = end->ratio * alpha;
+    sp_pair to = end_of(grid, end);
     double h = order > 1 ? lambda_between(grid, i, i + 1) : 0, weight[SP_SAMPLER_KEPT];
-    dpm_weights w = weigh(grid->config, order, alpha, sde ? decay * decay : decay, sde ? 2 * h : h);
-    sp_combination clean = sp_sampler_estimates(grid, p->alpha, p->sigma).clean;
+    dpm_weights w = weigh(grid->config, order, to.alpha, sde ? decay * decay : decay, sde ? 2 * h : h);
+    sp_combination x0 = sp_sampler_estimates(grid, p->at).x0;
     spread_weights(grid, i, order, w, weight);
-    row->next.z = sigma / p->sigma * (sde ? decay : 1);
+    row->next.z = to.sigma / p->at.sigma * (sde ? decay : 1);
     for (int back = 0; back < order; back++) {
-        sp_combination estimate = estimate_of(&clean, 0, back);
+        sp_combination estimate = estimate_of(&x0, 0, back);
         sp_combination_add(&row->next, weight[back], &estimate);
     }
-    if (sde) row->next.fresh = sigma * sqrt(1 - decay * decay);
-    keep_estimates(grid, i, &clean, 0, grid->config->solver_order - 1, row);
+    if (sde) row->next.fresh = to.sigma * sqrt(1 - decay * decay);
+    keep_estimates(grid, i, &x0, 0, grid->config->solver_order - 1, row);
     return 1;
 }
 
@@ -142,13 +148,13 @@ static unipc_step unipc_make(const sp_sampler_grid *grid, int i, int order)
 {
     const sp_grid_point *p = &grid->point[i], *end = p + 1;
     double decay = end->ratio / p->ratio, b[UNIPC_ORDERS];
-    unipc_step s = {.order = order, .ratio = end->sigma / p->sigma, .gain = end->alpha * (1 - decay)};
+    unipc_step s = {.order = order, .ratio = end->at.sigma / p->at.sigma, .gain = end->at.alpha * (1 - decay)};
     s.predict[0] = s.correct[0] = 0.5;
     s.r[order - 1] = 1;
     if (end->ratio == 0) return s; /* first order, and nothing comes after it that would correct it */
     double h = lambda_between(grid, i, i + 1);
     double big = grid->config->solver_bh1 ? -h : decay - 1; /* B(h) */
-    s.scale = end->alpha * big;
+    s.scale = end->at.alpha * big;
     for (int k = 0; k < order - 1; k++)
         s.r[k] = lambda_between(grid, i, i - k - 1) / h;
     set_right_side(-h, big, b);
@@ -158,15 +164,15 @@ static unipc_step unipc_make(const sp_sampler_grid *grid, int i, int order)
 }
 
 /* z', with z and the estimates in terms of the row; what the corrector adds of the estimate to come is left out. */
-static void add_step(const unipc_step *s, const double *rho, const sp_combination *z, const sp_combination *clean,
+static void add_step(const unipc_step *s, const double *rho, const sp_combination *z, const sp_combination *x0,
                      sp_combination *to)
 {
     sp_combination_add(to, s->ratio, z);
-    sp_combination_add(to, s->gain, clean);
+    sp_combination_add(to, s->gain, x0);
     for (int k = 0; k < s->order - 1; k++) {
-        sp_combination old = estimate_of(clean, 1, k + 1);
+        sp_combination old = estimate_of(x0, 1, k + 1);
         sp_combination_add(to, -s->scale * rho[k] / s->r[k], &old);
-        sp_combination_add(to, s->scale * rho[k] / s->r[k], clean);
+        sp_combination_add(to, s->scale * rho[k] / s->r[k], x0);
     }
 }
 
@@ -181,17 +187,17 @@ static int unipc_order(const sp_sampler_grid *grid, int i)
 int sp_unipc_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_grid_point *p = &grid->point[i];
-    sp_combination clean = sp_sampler_estimates(grid, p->alpha, p->sigma).clean, z = {.z = 1};
+    sp_combination x0 = sp_sampler_estimates(grid, p->at).x0, z = {.z = 1};
     if (i > grid->first) {
         unipc_step last = unipc_make(grid, i - 1, unipc_order(grid, i - 1));
         z = (sp_combination){.kept[0] = 1};
-        sp_combination_add(&z, -last.scale * last.correct[last.order - 1], &clean);
+        sp_combination_add(&z, -last.scale * last.correct[last.order - 1], &x0);
     }
     unipc_step s = unipc_make(grid, i, unipc_order(grid, i));
-    add_step(&s, s.predict, &z, &clean, &row->next);
-    keep_estimates(grid, i, &clean, 1, grid->config->solver_order - 1, row);
+    add_step(&s, s.predict, &z, &x0, &row->next);
+    keep_estimates(grid, i, &x0, 1, grid->config->solver_order - 1, row);
     if (i + 1 == grid->steps) return 1;
-    add_step(&s, s.correct, &z, &clean, &row->keep[0]);
-    sp_combination_add(&row->keep[0], s.scale * s.correct[s.order - 1], &clean);
+    add_step(&s, s.correct, &z, &x0, &row->keep[0]);
+    sp_combination_add(&row->keep[0], s.scale * s.correct[s.order - 1], &x0);
     return 1;
 }

@@ -3,11 +3,12 @@
 #define SP_DIFFUSION_SAMPLER_PARTS_H
 #include "diffusion/sampler.h"
 
-/* A point that a sampler steps from or to: z = alpha clean + sigma noise there. */
+/* A point that a sampler steps from or to. */
 typedef struct {
     double timestep;
-    double alpha, sigma;
-    double ratio; /* sigma/alpha: the noise in the state z/alpha, and exp(-lambda) of DPM-Solver */
+    sp_pair at;    /* the latent's */
+    sp_pair state; /* the sampler's state: a latent, or with SP_GRID_SCALED one of the path's kind that stays finite */
+    double ratio;  /* sigma/alpha, exp(-lambda) of DPM-Solver; infinite where a flow begins */
 } sp_grid_point;
 
 /* The steps of a sampler: from point[i] to point[i + 1], of which those from `first` on are taken. */
@@ -23,9 +24,11 @@ typedef struct {
 enum {
     SP_GRID_OWN = 1,      /* timesteps from M points instead of all */
     SP_GRID_ONE_MORE = 2, /* but for trailing ones, one point more, the lowest, is left out */
-    SP_GRID_SCALED = 4,   /* the state is z/alpha; linspace timesteps are not rounded */
+    SP_GRID_SCALED = 4,   /* the state is z/alpha, its pair (1, ratio), or of a flow z; linspace timesteps are not
+                             rounded */
     SP_GRID_SIGMAS = 8,   /* takes Karras and exponential sigmas */
     SP_GRID_FINAL = 16,   /* may end at the sigma of timestep 0 */
+    SP_GRID_RATIO = 32,   /* computes with sigma/alpha */
 };
 
 /* What is left of `count` when starting from a picture; truncated as diffusers does, so that 50 * .58
@@ -37,11 +40,11 @@ sp_status sp_sampler_make_grid(sp_sampler_grid *grid, unsigned flags, const char
 
 /* Adds `factor` times a combination. */
 void sp_combination_add(sp_combination *to, double factor, const sp_combination *what);
-/* The clean and the noise estimate of a network that sees z = alpha clean + sigma noise. */
+/* What a network says of a state z = alpha x0 + sigma noise. */
 typedef struct {
-    sp_combination clean, noise;
+    sp_combination x0, noise;
 } sp_estimates;
-sp_estimates sp_sampler_estimates(const sp_sampler_grid *grid, double alpha, double sigma);
+sp_estimates sp_sampler_estimates(const sp_sampler_grid *grid, sp_pair pair);
 
 /* The rows of step i into row[0..], whose number is returned; row->timestep and row->input_scale are set
  * for the first. */

@@ -6,73 +6,72 @@
 int sp_lcm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_grid_point *p = &grid->point[i], *next = p + 1; /* the end: alpha 1, sigma 0 */
-    sp_estimates e = sp_sampler_estimates(grid, p->alpha, p->sigma);
-    double weight = next->alpha; /* of the bounded estimate, skip z + out clean */
+    sp_estimates e = sp_sampler_estimates(grid, p->at);
+    sp_boundary boundary = sp_path_boundary(&grid->config->path, p->timestep);
+    double weight = next->at.alpha; /* of the bounded estimate, skip z + out x0 */
     if (grid->options->deterministic) {
-        row->next.z = next->sigma / p->sigma;
-        weight -= next->sigma * p->alpha / p->sigma;
+        row->next.z = next->at.sigma / p->at.sigma;
+        weight -= next->at.sigma * p->at.alpha / p->at.sigma;
     } else {
-        row->next.fresh = next->sigma;
+        row->next.fresh = next->at.sigma;
     }
-    row->next.z += weight * sp_boundary_skip(p->timestep);
-    sp_combination_add(&row->next, weight * sp_boundary_out(p->timestep), &e.clean);
+    row->next.z += weight * boundary.skip;
+    sp_combination_add(&row->next, weight * boundary.out, &e.x0);
     return 1;
+}
+
+/* alpha' x0 + sigma' noise. */
+static void set_step(const sp_estimates *e, sp_pair to, sp_sampler_step *row)
+{
+    sp_combination_add(&row->next, to.alpha, &e->x0);
+    sp_combination_add(&row->next, to.sigma, &e->noise);
+}
+
+/* T/n back whatever the spacing, as diffusers has it, not the next point of the grid. */
+static sp_pair ddim_end(const sp_sampler_grid *grid, int i)
+{
+    const sp_path *path = &grid->config->path;
+    int next = (int)grid->point[i].timestep - path->timesteps / grid->steps;
+    if (next < 0 && grid->config->alpha_to_one) return (sp_pair){1, 0};
+    return sp_path_at(path, next);
 }
 
 int sp_ddim_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
-    const sp_noise_schedule *schedule = &grid->config->schedule;
-    const sp_grid_point *p = &grid->point[i];
-    /* T/n back whatever the spacing, as diffusers has it, not the next point of the grid. */
-    int next = (int)p->timestep - schedule->timesteps / grid->steps;
-    double abar = next >= 0                    ? schedule->alphas_cumprod[next]
-                  : grid->config->alpha_to_one ? 1
-                                               : schedule->alphas_cumprod[0];
-    sp_estimates e = sp_sampler_estimates(grid, p->alpha, p->sigma);
-    sp_combination_add(&row->next, sqrt(abar), &e.clean);
-    sp_combination_add(&row->next, sqrt(1 - abar), &e.noise);
+    sp_estimates e = sp_sampler_estimates(grid, grid->point[i].at);
+    set_step(&e, ddim_end(grid, i), row);
     return 1;
 }
 
-/* To x_s = alpha_s clean + sigma_s noise, and from there up to t': sqrt(abar_t'/abar_s) x_s +
- * sqrt(1 - abar_t'/abar_s) fresh, but for the last step, which ends at s = t' = 0. */
+/* To s = floor((1 - eta) t'), and from there up to t', but for the last step, which ends at s = t' = 0. */
 int sp_tcd_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
-    const sp_noise_schedule *schedule = &grid->config->schedule;
+    const sp_path *path = &grid->config->path;
     const sp_grid_point *p = &grid->point[i];
     double eta = grid->options->deterministic ? 0 : grid->options->eta;
     int next = i + 1 < grid->steps ? (int)p[1].timestep : 0;
     int s = (int)((float)(1 - eta) * (float)next); /* in float, as PyTorch multiplies integers */
-    double abar_next = schedule->alphas_cumprod[next], abar_s = schedule->alphas_cumprod[s];
-    double kept = sqrt(abar_next / abar_s);
-    sp_estimates e = sp_sampler_estimates(grid, p->alpha, p->sigma);
-    sp_combination_add(&row->next, kept * sqrt(abar_s), &e.clean);
-    sp_combination_add(&row->next, kept * sqrt(1 - abar_s), &e.noise);
-    row->next.fresh = s < next ? sqrt(1 - abar_next / abar_s) : 0;
+    sp_pair up = sp_path_transition(path, s, next), to = sp_path_at(path, s);
+    sp_estimates e = sp_sampler_estimates(grid, p->at);
+    set_step(&e, (sp_pair){up.alpha * to.alpha, up.alpha * to.sigma}, row);
+    row->next.fresh = s < next ? up.sigma : 0;
     return 1;
 }
 
-/* ---- on the state z/alpha, whose pair is (1, ratio) ---- */
+/* ---- on a scaled state ---- */
 
-/* What a network sees of the state. */
-static double input_scale(const sp_grid_point *p)
+/* The network is shown the latent of norm 1. */
+static double input_scale(const sp_sampler_grid *grid, const sp_grid_point *p)
 {
-    return 1 / sqrt(1 + p->ratio * p->ratio);
-}
-
-/* clean + ratio' noise, which is Euler's step. */
-static void set_euler(const sp_estimates *e, double ratio, sp_sampler_step *row)
-{
-    sp_combination_add(&row->next, 1, &e->clean);
-    sp_combination_add(&row->next, ratio, &e->noise);
+    return 1 / sp_path_norm(&grid->config->path, p->state);
 }
 
 int sp_euler_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_grid_point *p = &grid->point[i];
-    sp_estimates e = sp_sampler_estimates(grid, 1, p->ratio);
-    row->input_scale = input_scale(p);
-    set_euler(&e, p[1].ratio, row);
+    sp_estimates e = sp_sampler_estimates(grid, p->state);
+    row->input_scale = input_scale(grid, p);
+    set_step(&e, p[1].state, row);
     return 1;
 }
 
@@ -82,27 +81,34 @@ int sp_euler_a_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
     const sp_grid_point *p = &grid->point[i];
     double next = p[1].ratio, part = next / p->ratio;
     double up = grid->options->deterministic ? 0 : next * sqrt(1 - part * part);
-    sp_estimates e = sp_sampler_estimates(grid, 1, p->ratio);
-    row->input_scale = input_scale(p);
-    set_euler(&e, grid->options->deterministic ? next : next * part, row);
+    sp_estimates e = sp_sampler_estimates(grid, p->state);
+    row->input_scale = input_scale(grid, p);
+    set_step(&e, (sp_pair){p[1].state.alpha, grid->options->deterministic ? next : next * part}, row);
     row->next.fresh = up;
     return 1;
 }
 
-/* Euler's step, keeping what half of it would give; there the other half is taken with the noise that
- * is found at its end. The last step, to 0, is Euler's alone. */
+/* Half of what Euler's step adds: the change of the pair. */
+static void add_half(const sp_estimates *e, const sp_grid_point *p, sp_combination *to)
+{
+    sp_combination_add(to, (p[1].state.alpha - p->state.alpha) / 2, &e->x0);
+    sp_combination_add(to, (p[1].state.sigma - p->state.sigma) / 2, &e->noise);
+}
+
+/* Euler's step, keeping what half of it would give; there the other half is taken with what is found at its
+ * end. The last step, to sigma 0, is Euler's alone. */
 int sp_heun_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_grid_point *p = &grid->point[i], *next = p + 1;
-    sp_estimates e = sp_sampler_estimates(grid, 1, p->ratio);
-    row->input_scale = input_scale(p);
-    set_euler(&e, next->ratio, row);
+    sp_estimates e = sp_sampler_estimates(grid, p->state);
+    row->input_scale = input_scale(grid, p);
+    set_step(&e, next->state, row);
     if (i + 1 == grid->steps) return 1;
-    double half = (next->ratio - p->ratio) / 2;
     row->keep[0].z = 1;
-    sp_combination_add(&row->keep[0], half, &e.noise);
-    e = sp_sampler_estimates(grid, 1, next->ratio);
-    row[1] = (sp_sampler_step){.timestep = next->timestep, .input_scale = input_scale(next), .next.kept[0] = 1};
-    sp_combination_add(&row[1].next, half, &e.noise);
+    add_half(&e, p, &row->keep[0]);
+    e = sp_sampler_estimates(grid, next->state);
+    row[1] = (sp_sampler_step){
+        .timestep = next->timestep, .input_scale = input_scale(grid, next), .next.kept[0] = 1};
+    add_half(&e, p, &row[1].next);
     return 2;
 }

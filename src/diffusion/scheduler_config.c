@@ -189,9 +189,9 @@ static sp_status refuse(const json_t *config, const char *key, const sp_schedule
     return status;
 }
 
-static sp_status read_noise_schedule(const json_t *config, sp_scheduler_config *out)
+static sp_status read_path(const json_t *config, sp_scheduler_config *out)
 {
-    static const char *const predictions[] = {"epsilon", "v_prediction"};
+    const char *predictions[] = {sp_prediction_name(SP_PREDICTION_EPSILON), sp_prediction_name(SP_PREDICTION_V)};
     const char *where = out->where, *betas;
     int64_t timesteps;
     double start, end;
@@ -207,9 +207,8 @@ static sp_status read_noise_schedule(const json_t *config, sp_scheduler_config *
     if (prediction < 0)
         return sp_fail(SP_UNSUPPORTED, "%s: \"prediction_type\" is \"%.64s\", which is not supported", where,
                        json_string_value(json_object_get(config, "prediction_type")));
-    sp_status status = sp_schedule_make(betas, start, end, (int)timesteps,
-                                        prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON,
-                                        &out->schedule);
+    sp_status status = sp_path_of_betas(betas, start, end, (int)timesteps,
+                                        prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &out->path);
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
@@ -259,13 +258,13 @@ static sp_status read_sampling(const json_t *config, sp_scheduler_config *out)
     const char *where = out->where;
     int64_t offset, original;
     int spacing, final;
-    int64_t last = out->schedule.timesteps - 1;
+    int64_t last = out->path.timesteps - 1;
     SP_TRY(read_choice(config, "timestep_spacing", spacings, 3, -1, SPACED, out, &spacing));
     SP_TRY(read_choice(config, "final_sigmas_type", finals, 2, 0, MULTI | EULER, out, &final));
     SP_TRY(sp_config_int(config, "steps_offset", 0, 0, last, where, &offset));
     SP_TRY(sp_config_int(config, "original_inference_steps",
-                         out->schedule.timesteps < 50 ? out->schedule.timesteps : 50, 1,
-                         out->schedule.timesteps, where, &original));
+                         out->path.timesteps < 50 ? out->path.timesteps : 50, 1,
+                         out->path.timesteps, where, &original));
     SP_TRY(sp_json_bool(config, "set_alpha_to_one", true, where, &out->alpha_to_one));
     SP_TRY(sp_json_bool(config, "lower_order_final", true, where, &out->lower_order_final));
     SP_TRY(sp_json_bool(config, "euler_at_final", false, where, &out->euler_at_final));
@@ -308,7 +307,7 @@ sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_s
     SP_TRY(read_student(config, class_name, out));
     if (class_name && strstr(class_name, "Flow"))
         return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", out->where, class_name);
-    SP_TRY(read_noise_schedule(config, out));
+    SP_TRY(read_path(config, out));
     SP_TRY(read_sampling(config, out));
     SP_TRY(read_solver(config, out));
     SP_TRY(read_sigmas(config, out));

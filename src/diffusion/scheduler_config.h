@@ -4,8 +4,8 @@
 #define SP_DIFFUSION_SCHEDULER_CONFIG_H
 #include <stdbool.h>
 #include "base/json.h"
+#include "diffusion/path.h"
 #include "diffusion/sampler_kind.h"
-#include "diffusion/schedule.h"
 #include "checkpoints/model_folder.h"
 
 /* How timesteps are spread. OWN: the file does not say, so each sampler has its own. */
@@ -36,7 +36,7 @@ enum { SP_MOST_DEMANDS = 24, SP_MOST_ORDERS = 3 };
 
 typedef struct {
     char where[256]; /* the file, for messages; of a longer path the end */
-    sp_noise_schedule schedule;
+    sp_path path;
     sp_student_kind student;
     int distilled_steps; /* how many steps the student was made for; 0: nobody says */
     sp_timestep_spacing spacing;

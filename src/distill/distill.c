@@ -132,7 +132,7 @@ static sp_status make_feed(distillation *d)
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
     sp_status status =
         sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, &d->shape);
-    d->feed.schedule = &d->teacher->scheduler.schedule;
+    d->feed.path = &d->teacher->scheduler.path;
     if (!status && sheets) status = plan_sheet(d, pipeline, &d->memory.validation);
     sp_pipeline_close(pipeline);
     return status;
@@ -401,11 +401,11 @@ static sp_status distill(distillation *d)
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
-    SP_TRY(sp_distill_check(o, &d->teacher->scheduler.schedule));
+    SP_TRY(sp_distill_check(o, &d->teacher->scheduler.path));
     SP_TRY(configure_student(d));
     if (!o->dry_run && o->rank == 0)
         SP_TRY(claim_outputs(d)); /* before the long work on the data */
-    SP_TRY(sp_distill_settings(o, d->teacher->scheduler.schedule.prediction, &d->settings));
+    SP_TRY(sp_distill_settings(o, d->teacher->scheduler.path.prediction, &d->settings));
     SP_TRY(make_feed(d));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
         SP_TRY(sp_settings_set_text(d->settings, "data-key", sp_latent_cache_key(d->feed.cache)));

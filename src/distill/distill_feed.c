@@ -140,7 +140,7 @@ static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *no
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
                      latent / sizeof(float));
-    *path = sp_subpath_draw(now, f->schedule, o->seed, (uint64_t)step, (uint64_t)index);
+    *path = sp_subpath_draw(now, f->path, o->seed, (uint64_t)step, (uint64_t)index);
     return SP_OK;
 }
 
@@ -184,7 +184,7 @@ static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_s
     if (k < 0 || k >= now->ddim_timesteps || !(g >= 0 && g <= 1))
         return sp_fail(SP_FORMAT, "%s: a draw has index %lld and gamma %g, expected 0..%d and 0..1",
                        sp_tensor_file_path(f->draws), (long long)k, g, now->ddim_timesteps - 1);
-    *out = sp_subpath_at(now, f->schedule, (int)k);
+    *out = sp_subpath_at(now, f->path, (int)k);
     out->gamma = g;
     if (!end) return SP_OK;
     int64_t u = integer_at(end, i);
@@ -306,7 +306,7 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
                                  sp_distill_feed *out, sp_step_shape *shape)
 {
     *out = (sp_distill_feed){.options = options,
-                             .schedule = &teacher->scheduler.schedule,
+                             .path = &teacher->scheduler.path,
                              .embedding_dim = student->time_cond_dim};
     sp_status status = options->draws ? open_draws(out) : open_data(out, teacher, callbacks);
     if (!status) status = find_shape(out, student, shape);
@@ -352,7 +352,7 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     for (int64_t i = 0; i < o->batch && !status; i++) {
         if (!f->draws) status = draw_sample(f, &now, micro, i, &paths[i]);
         if (status) break;
-        f->coefficients[i] = sp_subpath_coefficients(&now, f->schedule, paths[i]);
+        f->coefficients[i] = sp_subpath_coefficients(&now, f->path, paths[i]);
         if (f->embedding_dim)
             sp_gamma_embedding(paths[i].gamma, f->embedding_dim,
                                (float *)f->embedding.data + i * f->embedding_dim);

@@ -8,7 +8,7 @@
 
 typedef struct {
     const sp_distill_options *options;
-    const sp_noise_schedule *schedule;
+    const sp_path *path;
     int64_t embedding_dim; /* the student's time_cond_proj_dim; 0: none */
     /* Drawn: every training sample's moments and context, in memory or in files. */
     sp_latent_cache *cache;

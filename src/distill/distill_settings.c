@@ -92,7 +92,7 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
         (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
         "seed", sp_json_seed(o->seed), "optimizer", sp_optimizer_name(o->optimizer),
         "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
-        prediction == SP_PREDICTION_V ? "v_prediction" : "epsilon");
+        sp_prediction_name(prediction));
     bool merged = own && json && rest && json_object_update(json, own) == 0 &&
                   json_object_update(json, rest) == 0;
     sp_status status = merged ? set_sources(json, o) : SP_MEMORY;
@@ -109,7 +109,7 @@ static bool same_folder(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-sp_status sp_distill_check(const sp_distill_options *o, const sp_noise_schedule *schedule)
+sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
 {
     const sp_objective_settings *s = &o->objective;
     if (!o->data && !o->draws)
@@ -135,5 +135,5 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_noise_schedule 
     if (s->rounds > o->max_train_steps)
         return sp_fail(SP_ARGUMENT, "--rounds is %d, and --max-train-steps %lld are fewer",
                        s->rounds, (long long)o->max_train_steps);
-    return sp_objective_check(s, schedule->timesteps);
+    return sp_objective_check(s, path->timesteps);
 }

@@ -30,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/random.h"
-#include "diffusion/schedule.h"
+#include "diffusion/path.h"
 #include "graph/plan.h"
 #include "models/guidance.h"
 #include "checkpoints/lora.h"
@@ -114,10 +114,10 @@ typedef struct {
     double gamma;
 } sp_subpath;
 /* index in 0..M-1. gamma is 1 and tcd's u 0, for the caller to set. */
-sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
+sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *path,
                          int index);
 /* The draw of (seed, step, sample). */
-sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
+sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path *path,
                            uint64_t seed, uint64_t step, uint64_t sample);
 
 /* Every number that the step's graph needs for one sample: (name, meaning). The names are the
@@ -153,7 +153,7 @@ typedef struct {
 #undef X
 } sp_coefficients;
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
-                                        const sp_noise_schedule *schedule, sp_subpath path);
+                                        const sp_path *path, sp_subpath sub);
 
 /* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" and, with
  * guidance, "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients that is in

@@ -5,49 +5,45 @@
 
 /* ---- sub-paths ---- */
 
-/* Point i of `count` equal parts of the schedule, as DDIM's trailing timesteps; 0 for i = 0. */
-static int trailing(const sp_noise_schedule *schedule, int i, int count)
+/* Tick `count/i` of the way, as DDIM's trailing timesteps; 0 for i = 0. Ticks of a table are timesteps, whose last
+ * is T - 1. */
+static int trailing(const sp_path *path, int i, int count)
 {
-    return i > 0 ? (int)rint((double)i * schedule->timesteps / count) - 1 : 0;
+    return i > 0 ? (int)rint((double)i * path->timesteps / count) - path->timesteps + sp_path_last(path) : 0;
 }
 
-static int lower_edge(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
-                      int start)
+static int lower_edge(const sp_objective_settings *settings, const sp_path *path, int start)
 {
     int p = settings->phases - 1;
-    while (p > 0 && trailing(schedule, p, settings->phases) >= start)
+    while (p > 0 && trailing(path, p, settings->phases) >= start)
         p--;
-    return trailing(schedule, p, settings->phases);
+    return trailing(path, p, settings->phases);
 }
 
-static sp_subpath grid_subpath(const sp_objective_settings *settings,
-                               const sp_noise_schedule *schedule, int index)
+static sp_subpath grid_subpath(const sp_objective_settings *settings, const sp_path *path, int index)
 {
     int n = settings->solver_steps, fine = n * settings->ddim_timesteps;
-    sp_subpath path = {.gamma = 1};
+    sp_subpath sub = {.gamma = 1};
     for (int j = 0; j <= n; j++)
-        path.point[j] = trailing(schedule, n * (index + 1) - j, fine);
-    path.start = path.point[0];
-    path.end = path.target = path.point[n];
-    return path;
+        sub.point[j] = trailing(path, n * (index + 1) - j, fine);
+    sub.start = sub.point[0];
+    sub.end = sub.target = sub.point[n];
+    return sub;
 }
 
-sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
-                         int index)
+sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *path, int index)
 {
-    if (settings->objective == SP_OBJECTIVE_PROGRESSIVE)
-        return grid_subpath(settings, schedule, index);
-    int k = schedule->timesteps / settings->ddim_timesteps, n = settings->solver_steps;
-    sp_subpath path = {.start = k * (index + 1) - 1, .gamma = 1};
-    if (settings->objective == SP_OBJECTIVE_PCM)
-        path.target = lower_edge(settings, schedule, path.start);
-    path.end = path.start - settings->skip;
-    if (path.end < path.target) path.end = path.target;
+    if (settings->objective == SP_OBJECTIVE_PROGRESSIVE) return grid_subpath(settings, path, index);
+    int k = path->timesteps / settings->ddim_timesteps, n = settings->solver_steps;
+    sp_subpath sub = {.start = k * (index + 1) - path->timesteps + sp_path_last(path), .gamma = 1};
+    if (settings->objective == SP_OBJECTIVE_PCM) sub.target = lower_edge(settings, path, sub.start);
+    sub.end = sub.start - settings->skip;
+    if (sub.end < sub.target) sub.end = sub.target;
     for (int j = 0; j <= n; j++) {
-        int point = path.start - (int)floor((double)j * settings->skip / n + 0.5);
-        path.point[j] = point < path.end || j == n ? path.end : point;
+        int point = sub.start - (int)floor((double)j * settings->skip / n + 0.5);
+        sub.point[j] = point < sub.end || j == n ? sub.end : point;
     }
-    return path;
+    return sub;
 }
 
 double sp_gamma_draw(const sp_gamma_distribution *distribution, sp_random_key key)
@@ -60,18 +56,17 @@ double sp_gamma_draw(const sp_gamma_distribution *distribution, sp_random_key ke
     return n > 0 ? fmin(floor(n * x) + 1, n) / n : x;
 }
 
-sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
-                           uint64_t seed, uint64_t step, uint64_t sample)
+sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path *path, uint64_t seed, uint64_t step,
+                           uint64_t sample)
 {
     sp_random_key key = {.seed = seed, .stream = SP_STREAM_SUBPATH, .step = step, .sample = sample};
     int index = (int)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
-    sp_subpath path = sp_subpath_at(settings, schedule, index);
+    sp_subpath sub = sp_subpath_at(settings, path, index);
     key.stream = SP_STREAM_GAMMA;
-    path.gamma = sp_gamma_draw(&settings->gamma, key);
+    sub.gamma = sp_gamma_draw(&settings->gamma, key);
     key.stream = SP_STREAM_END;
-    if (settings->objective == SP_OBJECTIVE_TCD)
-        path.target = (int)sp_random_below(key, (uint64_t)path.end + 1);
-    return path;
+    if (settings->objective == SP_OBJECTIVE_TCD) sub.target = (int)sp_random_below(key, (uint64_t)sub.end + 1);
+    return sub;
 }
 
 /* ---- coefficients ---- */
@@ -79,110 +74,100 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_noise
 /* What stands in front of a network's input and output. */
 typedef struct {
     double z, m;
-} pair;
+} weights;
 
-/* alpha x0 + sigma eps. */
-static pair combined(sp_estimate estimate, double alpha, double sigma)
+/* alpha x0 + sigma noise. */
+static weights combined(sp_estimate estimate, sp_pair to)
 {
-    return (pair){alpha * estimate.clean_z + sigma * estimate.noise_z,
-                  alpha * estimate.clean_m + sigma * estimate.noise_m};
+    return (weights){to.alpha * estimate.x0_z + to.sigma * estimate.noise_z,
+                     to.alpha * estimate.x0_m + to.sigma * estimate.noise_m};
 }
 
-static sp_estimate estimate_at(const sp_noise_schedule *schedule, int t)
+static sp_pair pair_at(const sp_path *path, int tick)
 {
-    return sp_estimate_from(schedule->prediction, sp_schedule_alpha(schedule, t),
-                            sp_schedule_sigma(schedule, t));
+    return sp_path_at(path, sp_path_timestep(path, tick));
 }
 
-/* f(z, t -> u), or for splam and lcm c_skip(t) z + c_out(t) x0. */
-static pair consistency(const sp_objective_settings *settings, const sp_noise_schedule *schedule,
-                        sp_estimate estimate, int t, int u)
+static sp_estimate estimate_at(const sp_path *path, int tick)
+{
+    return sp_estimate_from(path->prediction, pair_at(path, tick));
+}
+
+/* f(z, t -> u), or for splam and lcm c_skip(t) z/norm + c_out(t) x0. */
+static weights consistency(const sp_objective_settings *settings, const sp_path *path, sp_estimate estimate, double t,
+                           int u)
 {
     if (settings->objective == SP_OBJECTIVE_PCM || settings->objective == SP_OBJECTIVE_TCD)
-        return combined(estimate, sp_schedule_alpha(schedule, u), sp_schedule_sigma(schedule, u));
-    return (pair){sp_boundary_skip(t) + sp_boundary_out(t) * estimate.clean_z,
-                  sp_boundary_out(t) * estimate.clean_m};
+        return combined(estimate, pair_at(path, u));
+    sp_boundary b = sp_path_boundary(path, t);
+    return (weights){b.skip + b.out * estimate.x0_z, b.out * estimate.x0_m};
 }
 
-/* The teacher's DDIM steps from s to e, each z' = alpha' clean + sigma' noise with both estimates
+/* The teacher's DDIM steps from s to e, each z' = alpha' x0 + sigma' noise with both estimates
  * guided. Guidance is linear, so it may be applied to the network's output: m = m_cond + w (m_cond
  * - m_uncond). */
-static void solver_coefficients(const sp_objective_settings *settings,
-                                const sp_noise_schedule *schedule, sp_subpath path,
+static void solver_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub,
                                 sp_coefficients *c)
 {
     double w = settings->guidance_w;
     for (int j = 0; j < settings->solver_steps; j++) {
-        int from = path.point[j], to = path.point[j + 1];
-        pair step = combined(estimate_at(schedule, from), sp_schedule_alpha(schedule, to),
-                             sp_schedule_sigma(schedule, to));
-        if (to == from) step = (pair){1, 0}; /* the sub-path ended early */
-        c->solver_timestep[j] = from;
+        int from = sub.point[j], to = sub.point[j + 1];
+        weights step = combined(estimate_at(path, from), pair_at(path, to));
+        if (to == from) step = (weights){1, 0}; /* the sub-path ended early */
+        c->solver_timestep[j] = sp_path_timestep(path, from);
         c->solver_z[j] = step.z;
         c->solver_cond[j] = (1 + w) * step.m;
         c->solver_uncond[j] = -w * step.m;
     }
 }
 
-/* The one step over the whole sub-path that ends where the teacher's steps end. */
-static void progressive_coefficients(const sp_noise_schedule *schedule, sp_subpath path,
-                                     sp_coefficients *c)
+/* The one step over the whole sub-path that ends where the teacher's steps end. sigma_s is never 0. */
+static void progressive_coefficients(const sp_path *path, sp_subpath sub, sp_coefficients *c)
 {
-    double alpha_s = sp_schedule_alpha(schedule, path.start),
-           sigma_s = sp_schedule_sigma(schedule, path.start);
-    double alpha_e = sp_schedule_alpha(schedule, path.end),
-           sigma_e = sp_schedule_sigma(schedule, path.end);
-    double weight = fmax(alpha_s / sigma_s, 1), ratio = sigma_e / sigma_s;
-    double moved = alpha_e - ratio * alpha_s; /* above 0: n N points never share a timestep */
-    sp_estimate estimate = estimate_at(schedule, path.start);
-    c->prediction_z = weight * estimate.clean_z;
-    c->prediction_m = weight * estimate.clean_m;
+    sp_pair s = pair_at(path, sub.start), e = pair_at(path, sub.end);
+    double weight = fmax(s.alpha / s.sigma, 1), ratio = e.sigma / s.sigma;
+    double moved = e.alpha - ratio * s.alpha; /* above 0: n N points never share a timestep */
+    sp_estimate estimate = estimate_at(path, sub.start);
+    c->prediction_z = weight * estimate.x0_z;
+    c->prediction_m = weight * estimate.x0_m;
     c->target_start = -weight * ratio / moved;
     c->target_end = weight / moved;
 }
 
 /* The position on the sub-path, and what the student makes of it. */
-static void position_coefficients(const sp_objective_settings *settings,
-                                  const sp_noise_schedule *schedule, sp_subpath path,
+static void position_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub,
                                   sp_coefficients *c)
 {
-    int s = path.start, e = path.end;
-    double gamma = path.gamma;
-    double alpha_s = sp_schedule_alpha(schedule, s), sigma_s = sp_schedule_sigma(schedule, s);
-    double rho = alpha_s / sp_schedule_alpha(schedule, e); /* the drift */
-    double end = rho * sp_schedule_sigma(schedule, e);
-    double sigma_g = gamma == 1 ? sigma_s
-                     : settings->sigma == SP_SIGMA_LINEAR
-                         ? gamma * sigma_s + (1 - gamma) * end
-                         : sqrt(end * end + gamma * gamma * (1 - rho * rho));
-    pair p = consistency(settings, schedule,
-                         sp_estimate_from(schedule->prediction, alpha_s, sigma_g), s, path.target);
+    sp_pair s = pair_at(path, sub.start), e = pair_at(path, sub.end);
+    double gamma = sub.gamma, rho = s.alpha / e.alpha, end = rho * e.sigma; /* rho: the drift */
+    sp_pair at = {s.alpha, gamma == 1                           ? s.sigma
+                           : settings->sigma == SP_SIGMA_LINEAR ? gamma * s.sigma + (1 - gamma) * end
+                                                                : sqrt(end * end + gamma * gamma * (1 - rho * rho))};
+    c->student_scale = 1;
+    c->student_timestep = sp_path_timestep(path, sub.start);
+    weights p = consistency(settings, path, sp_estimate_from(path->prediction, at), c->student_timestep, sub.target);
     c->position_start = gamma;
     c->position_end = (1 - gamma) * rho;
     c->prediction_z = p.z;
     c->prediction_m = p.m;
-    c->student_scale = 1;
-    c->student_timestep = s;
     if (settings->conditioning == SP_GAMMA_TIME && gamma < 1) {
-        c->student_scale = 1 / sqrt(alpha_s * alpha_s + sigma_g * sigma_g);
-        c->student_timestep = sp_schedule_timestep_of(schedule, log(alpha_s / sigma_g));
+        c->student_scale = 1 / sp_path_norm(path, at);
+        c->student_timestep = sp_path_timestep_of(path, at);
     }
 }
 
-sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
-                                        const sp_noise_schedule *schedule, sp_subpath path)
+sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub)
 {
-    sp_coefficients c = {.start_clean = sp_schedule_alpha(schedule, path.start),
-                         .start_noise = sp_schedule_sigma(schedule, path.start)};
-    solver_coefficients(settings, schedule, path, &c);
-    position_coefficients(settings, schedule, path, &c);
+    sp_pair start = pair_at(path, sub.start);
+    sp_coefficients c = {.start_clean = start.alpha, .start_noise = start.sigma};
+    solver_coefficients(settings, path, sub, &c);
+    position_coefficients(settings, path, sub, &c);
     if (settings->objective == SP_OBJECTIVE_PROGRESSIVE) {
-        progressive_coefficients(schedule, path, &c);
+        progressive_coefficients(path, sub, &c);
         return c;
     }
-    pair f =
-        consistency(settings, schedule, estimate_at(schedule, path.end), path.end, path.target);
-    c.target_timestep = path.end;
+    c.target_timestep = sp_path_timestep(path, sub.end);
+    weights f = consistency(settings, path, estimate_at(path, sub.end), c.target_timestep, sub.target);
     c.target_end = f.z;
     c.target_m = f.m;
     return c;

@@ -55,14 +55,15 @@ static uint64_t hash_weights(uint64_t hash, const sp_weights *weights)
 /* The contexts stand for the prompts, the tokenizer and the text encoder. */
 static uint64_t key_of(const sp_pipeline *teacher, const sp_ode_request *r)
 {
-    const sp_noise_schedule *schedule = &teacher->scheduler.schedule;
+    const sp_path *path = &teacher->scheduler.path;
+    size_t size;
+    const void *bytes = sp_path_bytes(path, &size);
     uint64_t hash = hash_weights(1, teacher->unet_weights);
     hash = hash_bytes(hash, r->contexts->data, sp_tensor_bytes(r->contexts));
     if (r->uncond) hash = hash_bytes(hash, r->uncond->data, sp_tensor_bytes(r->uncond));
-    hash = hash_bytes(hash, schedule->alphas_cumprod,
-                      (size_t)schedule->timesteps * sizeof *schedule->alphas_cumprod);
+    hash = hash_bytes(hash, bytes, size);
     hash = hash_bytes(hash, &r->guidance_w, sizeof r->guidance_w);
-    uint64_t words[] = {(uint64_t)schedule->prediction,
+    uint64_t words[] = {(uint64_t)path->prediction,
                         (uint64_t)teacher->storage,
                         (uint64_t)r->contexts->shape.dim[0],
                         (uint64_t)r->height,

@@ -8,7 +8,7 @@
 #include "base/random.h"
 #include "data/caption_length.h"
 #include "latents/latents.h"
-#include "diffusion/schedule.h"
+#include "diffusion/path.h"
 #include "text/tokenizer.h"
 #include "recipes/from_nothing.h"
 #include "distill/validation.h"
@@ -68,7 +68,7 @@ typedef struct {
     sp_component *vae;
     sp_latents latents; /* of the training samples, in their order */
     sp_tokenizer *tokenizer;
-    sp_noise_schedule schedule;
+    sp_path path;
     sp_unet_config unet;
     sp_clip_text_config text;
     sp_tensor clean, noise, ids, timestep, alpha, sigma, target_clean, target_noise; /* one batch */
@@ -147,13 +147,12 @@ static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
     sp_random_normal(key, (float *)t->noise.data + (size_t)i * one, one);
     key.stream = SP_STREAM_TIMESTEP;
     int timestep = (int)sp_random_below(key, SP_TRAIN_TIMESTEPS);
-    float alpha = (float)sp_schedule_alpha(&t->schedule, timestep),
-          sigma = (float)sp_schedule_sigma(&t->schedule, timestep);
+    sp_pair at = sp_path_at(&t->path, timestep), target = sp_prediction_target(t->path.prediction, at);
     ((float *)t->timestep.data)[i] = (float)timestep;
-    ((float *)t->alpha.data)[i] = alpha;
-    ((float *)t->sigma.data)[i] = sigma;
-    ((float *)t->target_clean.data)[i] = o->v_prediction ? -sigma : 0;
-    ((float *)t->target_noise.data)[i] = o->v_prediction ? alpha : 1;
+    ((float *)t->alpha.data)[i] = (float)at.alpha;
+    ((float *)t->sigma.data)[i] = (float)at.sigma;
+    ((float *)t->target_clean.data)[i] = (float)target.alpha;
+    ((float *)t->target_noise.data)[i] = (float)target.sigma;
     const char *caption = draw_caption(t, sp_dataset_training_sample(t->dataset, k), micro, i);
     return sp_tokenizer_encode(t->tokenizer, caption,
                                (int32_t *)t->ids.data + i * t->text.max_tokens, NULL);
@@ -235,7 +234,7 @@ static sp_status save_pipeline_files(const teacher_training *t)
         json_pack("{s:s, s:s, s:f, s:f, s:s, s:s, s:i, s:b, s:b, s:i, s:s}", "_class_name",
                   "DDIMScheduler", "_diffusers_version", "0.30.0", "beta_start", beta_start,
                   "beta_end", beta_end, "beta_schedule", beta_schedule, "prediction_type",
-                  t->options->v_prediction ? "v_prediction" : "epsilon", "num_train_timesteps",
+                  sp_prediction_name(t->path.prediction), "num_train_timesteps",
                   (int)SP_TRAIN_TIMESTEPS, "clip_sample", 0, "set_alpha_to_one", 0, "steps_offset",
                   1, "timestep_spacing", "leading")));
     SP_TRY(save_json(
@@ -322,9 +321,8 @@ static sp_status prepare(teacher_training *t)
     if (!o->vae)
         return sp_fail(SP_ARGUMENT,
                        "train teacher needs --vae DIR, an autoencoder made by train vae");
-    SP_TRY(sp_schedule_make(beta_schedule, beta_start, beta_end, SP_TRAIN_TIMESTEPS,
-                            o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON,
-                            &t->schedule));
+    SP_TRY(sp_path_of_betas(beta_schedule, beta_start, beta_end, SP_TRAIN_TIMESTEPS,
+                            o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->path));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
     SP_TRY(sp_claim_folder(o->output, written, &t->claim));
     const sp_dataset_options data = {.caption_column = o->caption_column};
