@@ -353,6 +353,7 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
     SP_TRY(sp_run_bind(t->run, "teacher", model->unet->weights));
     SP_TRY(sp_run_bind(t->run, "ema", t->state.ema));
     SP_TRY(sp_run_bind(t->run, "online", t->state.online));
+    SP_TRY(sp_training_state_place(&t->state, sp_plan_device(t->plan)));
     return sp_gradients_of(t->run, t->state.online, &t->gradients);
 }
 

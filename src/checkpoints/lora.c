@@ -125,7 +125,7 @@ sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *s
 typedef struct {
     const sp_tensor *weight;
     sp_tensor *out;
-    const float *product;
+    const float *product; /* on the host */
     int64_t first; /* element of weight and out */
     float scale;
 } addition;
@@ -168,7 +168,18 @@ static int64_t block_rows(int64_t rows)
     return block;
 }
 
-static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t block, addition *a)
+/* The product of the block that runs, where the host reads it; `room` is for a device with memory of its own. */
+static sp_status take_product(sp_run *run, size_t bytes, void *room, const float **out)
+{
+    sp_device *device = sp_plan_device(sp_run_plan(run));
+    void *address = sp_run_output_address(run, "product");
+    *out = sp_host_view(device, address);
+    if (*out) return device->finish(device);
+    *out = room;
+    return device->download(device, room, address, bytes);
+}
+
+static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t block, float *room, addition *a)
 {
     enum { GRAIN = 1 << 14 };
     int64_t rows = up->shape.dim[0], columns = sp_tensor_count(a->weight) / rows;
@@ -180,7 +191,7 @@ static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t bloc
         part.data = (char *)up->data + (size_t)(row / block) * bytes;
         SP_TRY(sp_run_set_input(runner->run, "up", &part));
         SP_TRY(sp_run_execute(runner->run, NULL));
-        a->product = sp_run_output_address(runner->run, "product");
+        SP_TRY(take_product(runner->run, (size_t)(block * columns) * sizeof *room, room, &a->product));
         a->first = row * columns;
         sp_parallel_for(block * columns, GRAIN, add_elements, a);
     }
@@ -200,7 +211,9 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const 
     sp_status status = product_runner(device, sp_shape_of(block, rank), down_rows.shape, &runner);
     if (!status) status = sp_run_set_input(runner.run, "down", &down_rows);
     addition a = {.weight = weight, .out = out, .scale = (float)scale};
-    if (!status) status = add_blocks(&runner, &up_rows, block, &a);
+    float *room = sp_alloc((size_t)(block * sp_shape_count(down_rows.shape) / rank) * sizeof *room);
+    if (!status) status = room ? add_blocks(&runner, &up_rows, block, room, &a) : SP_MEMORY;
+    sp_free(room);
     sp_runner_free(&runner);
     if (status) sp_tensor_free(out);
     return status;

@@ -228,7 +228,7 @@ static sp_status take_round_teacher(distillation *d, const sp_training_state *st
 }
 
 /* When a step is another round's: its teacher and its run. */
-static sp_status enter_round(void *context, const sp_training_state *state, sp_run **run)
+static sp_status enter_round(void *context, sp_training_state *state, sp_run **run)
 {
     distillation *d = context;
     const sp_distill_options *o = d->options;
@@ -236,6 +236,7 @@ static sp_status enter_round(void *context, const sp_training_state *state, sp_r
     int round = sp_round_of_step(&o->objective, state->step, o->max_train_steps);
     if (round == d->round) return SP_OK;
     free_run(d);
+    SP_TRY(sp_training_state_fetch(state));
     SP_TRY(take_round_teacher(d, state, round));
     d->round = round;
     SP_TRY(build_step(d, d->shape.recompute, &graph));

@@ -79,6 +79,12 @@ struct sp_device {
 };
 enum { SP_MARKS = 4096 };
 
+/* Where the host finds what lies at a device's address, once the device has finished; NULL: it has to be downloaded. */
+static inline void *sp_host_view(const sp_device *device, void *address)
+{
+    return device->host_visible ? address : NULL;
+}
+
 /* Bytes of the device's memory that this process may have in all, what it has included; 0: not known. */
 size_t sp_device_allowed(sp_device *device);
 

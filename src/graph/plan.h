@@ -55,8 +55,9 @@ void sp_run_destroy(sp_run *run); /* prints the profile, if there is one (profil
  * begins anew. */
 void sp_run_forget_profile(sp_run *run);
 /* Binds every parameter of `set` from `weights` (must outlive the run). A missing name, wrong shape
- * or dtype is an error naming it. Mapped pages of a parameter that only steps of RUN rate read
- * (packing, casts) are dropped after the last of these. Rebinding or sp_run_weights_changed makes
+ * or dtype is an error naming it. A device with memory of its own has one copy for all runs (residence.h), and of a
+ * parameter that only steps of RUN rate read (packing, casts) none but while these run; its mapped pages are dropped after
+ * the last of them. Rebinding or sp_run_weights_changed (of the host's tensors) makes
  * what was computed from RUN-rate weights stale. */
 sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights);
 void sp_run_weights_changed(sp_run *run);

@@ -2,6 +2,7 @@
 #include "graph/graph_internal.h"
 #include "graph/plan_internal.h"
 #include "graph/profile.h"
+#include "graph/residence.h"
 
 /* Work of one stage, between two marks of the device. */
 typedef struct {
@@ -13,8 +14,8 @@ enum { MAX_SPANS = 64 };
 struct sp_run {
     const sp_plan *plan;
     void *arena, *persistent, *boundary;
-    void **parameters;          /* addresses by parameter index; NULL: not bound yet */
-    bool *parameter_owned;      /* uploaded copies on a device */
+    void **parameters;          /* addresses by parameter index; NULL: not bound, or transient and not there now */
+    sp_residence **residences;  /* by parameter index; NULL: none is held */
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
     bool stale[SP_RATE_COUNT];
     double stage_seconds[SP_MAX_STAGES];
@@ -39,12 +40,12 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
     run->persistent = device->allocate(device, plan->memory.persistent + 1);
     run->boundary = device->allocate(device, plan->memory.boundary + 1);
     run->parameters = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->parameters);
-    run->parameter_owned = sp_alloc_zero((size_t)plan->parameter_count + 1);
+    run->residences = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->residences);
     run->sources = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->sources);
     run->input_set = sp_alloc_zero((size_t)plan->slot_count + 1);
     run->stale[SP_RATE_RUN] = run->stale[SP_RATE_PROMPT] = true;
     if (!run->arena || !run->persistent || !run->boundary || !run->parameters ||
-        !run->parameter_owned || !run->sources || !run->input_set) {
+        !run->residences || !run->sources || !run->input_set) {
         sp_run_destroy(run);
         return sp_fail(SP_MEMORY, "out of memory: a run needs %zu MB",
                        (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >>
@@ -55,18 +56,40 @@ sp_status sp_run_create(const sp_plan *plan, sp_run **out)
     return SP_OK;
 }
 
+/* ---- weights ---- */
+
+/* A device of its own memory has a parameter that only steps of RUN rate read while these run. */
+static bool is_transient(const sp_plan *plan, int index)
+{
+    const sp_value *value = plan->parameters[index];
+    int slot = plan->slot_of[value->id], last = plan->slots[slot].last;
+    if (plan->device->host_visible || last < 0 || !sp_parameter_done(plan, slot, last)) return false;
+    for (int i = 0; i < plan->graph->output_count; i++)
+        if (plan->slot_of[sp_value_root(plan->graph->outputs[i].value)->id] == slot) return false;
+    return true;
+}
+
+static void unbind(sp_run *run, int index)
+{
+    sp_device *device = run->plan->device;
+    if (is_transient(run->plan, index)) device->release(device, run->parameters[index]);
+    sp_residence_release(run->residences[index]);
+    run->parameters[index] = NULL;
+    run->residences[index] = NULL;
+}
+
 void sp_run_destroy(sp_run *run)
 {
     if (!run) return;
     sp_device *device = run->plan->device;
     device->finish(device); /* kernels and their state may be destroyed next */
-    for (int i = 0; i < run->plan->parameter_count && run->parameters && run->parameter_owned; i++)
-        if (run->parameter_owned[i]) device->release(device, run->parameters[i]);
+    for (int i = 0; i < run->plan->parameter_count && run->parameters && run->residences; i++)
+        unbind(run, i);
     device->release(device, run->arena);
     device->release(device, run->persistent);
     device->release(device, run->boundary);
     sp_free(run->parameters);
-    sp_free(run->parameter_owned);
+    sp_free(run->residences);
     sp_free(run->sources);
     sp_free(run->input_set);
     if (run->profile) sp_profile_print(run->profile);
@@ -84,9 +107,10 @@ const sp_plan *sp_run_plan(const sp_run *run)
     return run->plan;
 }
 
-static sp_status bind_parameter(sp_run *run, int index, const sp_value *value,
-                                const sp_tensor *tensor)
+static sp_status bind_parameter(sp_run *run, int index, const sp_weights *weights)
 {
+    const sp_value *value = run->plan->parameters[index];
+    const sp_tensor *tensor = sp_weights_find(weights, value->name);
     if (!tensor)
         return sp_fail(SP_FORMAT, "the weights have no tensor \"%s\" %s", value->name,
                        sp_shape_text(value->shape));
@@ -96,34 +120,28 @@ static sp_status bind_parameter(sp_run *run, int index, const sp_value *value,
     if (tensor->dtype != value->dtype)
         return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s",
                        value->name, sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
-    sp_device *device = run->plan->device;
-    if (device->host_visible) {
-        run->parameters[index] = tensor->data;
-        return SP_OK;
-    }
-    size_t bytes = sp_tensor_bytes(tensor);
-    if (!run->parameters[index]) run->parameters[index] = device->allocate(device, bytes);
-    if (!run->parameters[index])
-        return sp_fail(SP_MEMORY, "out of memory for tensor \"%s\"", value->name);
-    run->parameter_owned[index] = true;
-    device->upload(device, run->parameters[index], tensor->data, bytes);
-    return SP_OK;
+    unbind(run, index);
+    run->sources[index] = weights;
+    if (is_transient(run->plan, index)) return SP_OK;
+    SP_TRY(sp_residence_hold(run->plan->device, weights, &run->residences[index]));
+    return sp_residence_place(run->residences[index], value->name, &run->parameters[index]);
 }
 
 sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights)
 {
-    for (int i = 0; i < run->plan->parameter_count; i++) {
-        const sp_value *value = run->plan->parameters[i];
-        if (strcmp(value->set, set)) continue;
-        SP_TRY(bind_parameter(run, i, value, sp_weights_find(weights, value->name)));
-        run->sources[i] = weights;
-    }
+    for (int i = 0; i < run->plan->parameter_count; i++)
+        if (strcmp(run->plan->parameters[i]->set, set) == 0) SP_TRY(bind_parameter(run, i, weights));
     run->stale[SP_RATE_RUN] = true;
     return SP_OK;
 }
 
 void sp_run_weights_changed(sp_run *run)
 {
+    const sp_residence *last = NULL; /* a set's parameters are neighbours */
+    for (int i = 0; i < run->plan->parameter_count; i++) {
+        if (run->residences[i] && run->residences[i] != last) sp_residence_update(run->residences[i]);
+        last = run->residences[i];
+    }
     run->stale[SP_RATE_RUN] = true;
 }
 
@@ -188,7 +206,7 @@ static sp_status check_ready(const sp_run *run)
 {
     const sp_plan *plan = run->plan;
     for (int i = 0; i < plan->parameter_count; i++)
-        if (!run->parameters[i])
+        if (!run->sources[i])
             return sp_fail(SP_INTERNAL, "parameter \"%s\" of weight set \"%s\" was never bound",
                            plan->parameters[i]->name, plan->parameters[i]->set);
     size_t index = 0;
@@ -222,14 +240,36 @@ static void run_step(sp_run *run, int index)
         sp_profile_add(run->profile, index, device->elapsed(device, began, device->mark(device)));
 }
 
+/* Brings the transient parameters that a step reads to the device. */
+static sp_status bring_parameters(const sp_run *run, int index)
+{
+    sp_device *device = run->plan->device;
+    const sp_step *step = &run->plan->steps[index];
+    for (int i = 0; i < SP_MAX_INPUTS && !device->host_visible; i++) {
+        const sp_slot *slot = step->in[i] < 0 ? NULL : &run->plan->slots[step->in[i]];
+        if (!slot || slot->place != SP_PLACE_PARAMETER || run->parameters[slot->offset]) continue;
+        const char *name = run->plan->parameters[slot->offset]->name;
+        const sp_tensor *tensor = sp_weights_find(run->sources[slot->offset], name);
+        void *address = device->allocate(device, sp_tensor_bytes(tensor) + 1);
+        if (!address) return sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", device->name, name);
+        device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
+        run->parameters[slot->offset] = address;
+    }
+    return SP_OK;
+}
+
 /* A weight that has been packed or cast is in memory twice: its file can hold the first. */
 static void drop_parameters(const sp_run *run, int index)
 {
+    sp_device *device = run->plan->device;
     const sp_step *step = &run->plan->steps[index];
     for (int i = 0; i < SP_MAX_INPUTS; i++) {
         if (step->in[i] < 0 || !sp_parameter_done(run->plan, step->in[i], index)) continue;
-        size_t parameter = run->plan->slots[step->in[i]].offset;
+        int parameter = (int)run->plan->slots[step->in[i]].offset;
         sp_weights_drop(run->sources[parameter], run->plan->parameters[parameter]->name);
+        if (!is_transient(run->plan, parameter)) continue;
+        device->release(device, run->parameters[parameter]);
+        run->parameters[parameter] = NULL;
     }
 }
 
@@ -306,6 +346,7 @@ sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks)
             if ((int)run->plan->steps[s].rate != rate) continue;
             switch_stage(run, &now, run->plan->steps[s].stage);
             SP_TRY(sp_check_cancelled(callbacks));
+            if (rate == SP_RATE_RUN) SP_TRY(bring_parameters(run, s));
             run_step(run, s);
             if (rate == SP_RATE_RUN) drop_parameters(run, s);
             if (run->output_ready) SP_TRY(report_outputs(run, s));

@@ -9,11 +9,9 @@
 #define LARGEST_BUCKET ((int64_t)25 << 18) /* floats: 25 MiB */
 #define SMALLEST_BUCKET ((int64_t)1 << 18)
 enum { SP_BUCKETS_WANTED = 16 };
-/* The run aligns its outputs; what lies between two of them is summed along. */
-#define LARGEST_GAP (SP_ALIGNMENT / sizeof(float))
 
 typedef struct {
-    float *begin;
+    float *begin; /* of the device's */
     int64_t count;
     int first, last; /* tensors that it overlaps */
     int step;        /* of the plan: after it, all of them are complete */
@@ -22,12 +20,15 @@ typedef struct {
 
 struct sp_reducer {
     sp_ranks *ranks;
+    sp_device *device; /* whose addresses gradients are */
     sp_reduced *tensors; /* by address, no address twice */
     int tensor_count;
     int *tensor_of;  /* by output; -1: none */
     bucket *buckets; /* in the order of starting */
     int bucket_count;
-    float *staging[SP_RANKS_SLOTS]; /* what is sent; the sum goes where the gradients are */
+    float *staging[SP_RANKS_SLOTS]; /* what is sent; the sum goes where the gradients are, */
+    float *sum[SP_RANKS_SLOTS];     /* or where the host cannot see them, here first; else NULL */
+    const bucket *in[SP_RANKS_SLOTS]; /* in the slot; NULL: none */
     bool busy[SP_RANKS_SLOTS];
     bool active;
     int started; /* buckets */
@@ -77,13 +78,15 @@ static int64_t bucket_size(const sp_reducer *r)
     return size > LARGEST_BUCKET ? LARGEST_BUCKET : size < SMALLEST_BUCKET ? SMALLEST_BUCKET : size;
 }
 
-/* The last tensor that lies in one piece of memory with `first`. */
+/* The last tensor that lies in one piece of memory with `first`. The run aligns its outputs; what lies between two of
+ * them is summed along. */
 static int end_of_piece(const sp_reducer *r, int first)
 {
+    size_t largest_gap = r->device->alignment / sizeof(float);
     int last = first;
     while (last + 1 < r->tensor_count &&
            (size_t)(r->tensors[last + 1].gradient - r->tensors[last].gradient -
-                    r->tensors[last].count) < LARGEST_GAP)
+                    r->tensors[last].count) < largest_gap)
         last++;
     return last;
 }
@@ -128,6 +131,9 @@ static sp_status make_buckets(sp_reducer *r, const sp_plan *plan)
     for (int i = 0; i < SP_RANKS_SLOTS; i++) {
         r->staging[i] = sp_alloc((size_t)size * sizeof(float));
         if (!r->staging[i]) return SP_MEMORY;
+        if (r->device->host_visible) continue;
+        r->sum[i] = sp_alloc((size_t)size * sizeof(float));
+        if (!r->sum[i]) return SP_MEMORY;
     }
     return SP_OK;
 }
@@ -163,6 +169,7 @@ sp_status sp_reducer_create(sp_ranks *ranks, const sp_plan *plan, const sp_reduc
     sp_reducer *r = sp_alloc_zero(sizeof *r);
     if (!r) return SP_MEMORY;
     r->ranks = ranks;
+    r->device = sp_plan_device(plan);
     sp_status status = take_tensors(r, plan, tensors, count);
     if (!status) status = make_buckets(r, plan);
     if (!status) status = check_same(r, settings);
@@ -177,8 +184,11 @@ sp_status sp_reducer_create(sp_ranks *ranks, const sp_plan *plan, const sp_reduc
 void sp_reducer_destroy(sp_reducer *r)
 {
     if (!r) return;
-    for (int i = 0; i < SP_RANKS_SLOTS; i++)
-        if (!r->busy[i]) sp_free(r->staging[i]); /* MPI may still send what a broken-off sum left */
+    for (int i = 0; i < SP_RANKS_SLOTS; i++) {
+        if (r->busy[i]) continue; /* MPI may still send what a broken-off sum left */
+        sp_free(r->staging[i]);
+        sp_free(r->sum[i]);
+    }
     sp_free(r->tensors);
     sp_free(r->tensor_of);
     sp_free(r->buckets);
@@ -197,8 +207,9 @@ void sp_reducer_begin(sp_reducer *r)
 }
 
 /* This rank's part of bucket b; what lies between tensors counts nothing. */
-static void stage(const sp_reducer *r, const bucket *b, float *to)
+static sp_status stage(const sp_reducer *r, const bucket *b, float *to)
 {
+    sp_device *device = r->device;
     float *end = b->begin + b->count, *next = b->begin;
     for (int i = b->first; i <= b->last; i++) {
         const sp_reduced *t = &r->tensors[i];
@@ -206,11 +217,12 @@ static void stage(const sp_reducer *r, const bucket *b, float *to)
               *until = t->gradient + t->count < end ? t->gradient + t->count : end;
         for (; next < from; next++)
             to[next - b->begin] = 0;
-        memcpy(to + (from - b->begin), from, (size_t)(until - from) * sizeof *from);
+        SP_TRY(device->download(device, to + (from - b->begin), from, (size_t)(until - from) * sizeof *from));
         next = until;
     }
     for (; next < end; next++)
         to[next - b->begin] = 0;
+    return SP_OK;
 }
 
 static sp_status start_complete(sp_reducer *r)
@@ -219,10 +231,25 @@ static sp_status start_complete(sp_reducer *r)
         const bucket *b = &r->buckets[r->started];
         if (r->busy[slot]) continue;
         if (b->remaining > 0) return SP_OK;
-        stage(r, b, r->staging[slot]);
-        SP_TRY(sp_ranks_sum_begin(r->ranks, slot, r->staging[slot], b->begin, b->count));
+        float *sum = r->sum[slot] ? r->sum[slot] : sp_host_view(r->device, b->begin);
+        SP_TRY(stage(r, b, r->staging[slot]));
+        SP_TRY(sp_ranks_sum_begin(r->ranks, slot, r->staging[slot], sum, b->count));
         r->busy[slot] = true;
+        r->in[slot] = b;
         r->started++;
+    }
+    return SP_OK;
+}
+
+/* Sums that are there go to the device. */
+static sp_status take_sums(sp_reducer *r)
+{
+    SP_TRY(sp_ranks_sum_test(r->ranks, r->busy));
+    for (int i = 0; i < SP_RANKS_SLOTS; i++) {
+        if (r->busy[i] || !r->in[i]) continue;
+        if (r->sum[i])
+            r->device->upload(r->device, r->in[i]->begin, r->sum[i], (size_t)r->in[i]->count * sizeof(float));
+        r->in[i] = NULL;
     }
     return SP_OK;
 }
@@ -247,7 +274,7 @@ sp_status sp_reducer_poll(void *reducer)
     SP_TRY(sp_ranks_stopped(r->ranks));
     if (!r->active || r->started == 0) return SP_OK;
     double began = sp_now();
-    SP_TRY(sp_ranks_sum_test(r->ranks, r->busy));
+    SP_TRY(take_sums(r));
     SP_TRY(start_complete(r));
     r->times.during += sp_now() - began;
     return SP_OK;
@@ -267,7 +294,7 @@ sp_status sp_reducer_finish(sp_reducer *r)
     r->active = false;
     for (;;) {
         SP_TRY(start_complete(r));
-        SP_TRY(sp_ranks_sum_test(r->ranks, r->busy));
+        SP_TRY(take_sums(r));
         if (!any_busy(r)) break;
         SP_TRY(sp_ranks_pause(r->ranks, began));
     }

@@ -287,6 +287,7 @@ static bool writes(const trainer *t)
 static sp_status save(trainer *t)
 {
     if (!writes(t) || t->on_disk == t->state->step) return SP_OK;
+    SP_TRY(sp_training_state_fetch(t->state));
     SP_TRY(sp_checkpoint_save(t->settings->output, t->state, t->settings->settings,
                               t->settings->checkpoints_total_limit, t->callbacks));
     t->on_disk = t->state->step;
@@ -300,6 +301,7 @@ static sp_status save(trainer *t)
 static sp_status save_apart(trainer *t)
 {
     if (!writes(t) || t->on_disk == t->state->step) return SP_OK;
+    SP_TRY(sp_training_state_fetch(t->state)); /* the copy of this process leaves the device alone */
     pid_t child = fork();
     if (child < 0) return save(t);
     if (child == 0) {
@@ -341,6 +343,12 @@ static sp_status interrupted(const trainer *t)
         (long long)t->state->step, (long long)s->max_steps, s->output, (long long)t->state->step);
 }
 
+static sp_status validate(trainer *t)
+{
+    SP_TRY(sp_training_state_fetch(t->state));
+    return t->task->validate(t->task->context, t->state);
+}
+
 static sp_status loop(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
@@ -358,7 +366,7 @@ static sp_status loop(trainer *t)
             SP_TRY(save(t));
         if (t->task->validate && writes(t) && !stopped &&
             (due(t->state->step, s->validation_steps) || (last && s->validation_steps > 0)))
-            SP_TRY(t->task->validate(t->task->context, t->state));
+            SP_TRY(validate(t));
         if (stopped && !last) return interrupted(t);
     }
     return SP_OK;
@@ -391,6 +399,7 @@ static sp_status start(trainer *t)
 {
     if (writes(t)) SP_TRY(start_output(t));
     SP_TRY(sp_training_state_share(t->state, t->settings->ranks));
+    SP_TRY(sp_training_state_place(t->state, sp_plan_device(sp_run_plan(t->run))));
     return enter_run(t);
 }
 
@@ -405,6 +414,7 @@ sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_tr
                  .on_disk = -1};
     sp_status status = start(&t);
     if (!status) status = loop(&t);
+    if (!status) status = sp_training_state_fetch(state);
     release(&t);
     return status;
 }

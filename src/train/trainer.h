@@ -11,16 +11,16 @@
 typedef struct {
     void *context;
     /* Before every step: sets *run, which is NULL, if another run is to take the place of the one
-     * in use, which may be destroyed. Its plan has the gradients of the same weights, and all
-     * weight sets but "online" are bound. NULL: nothing. */
-    sp_status (*prepare)(void *context, const sp_training_state *state, sp_run **run);
+     * in use, which may be destroyed. Its plan is of the same device and has the gradients of the same weights, and all
+     * weight sets but "online" are bound. The state is the device's: who reads it fetches it. NULL: nothing. */
+    sp_status (*prepare)(void *context, sp_training_state *state, sp_run **run);
     /* Sets the run's inputs for one micro-batch, counted from 0 over the whole run. */
     sp_status (*feed)(void *context, sp_run *run, int64_t micro);
     /* After a micro-batch ran; NULL: nothing. */
     sp_status (*observe)(void *context, sp_run *run, int64_t micro);
     /* After an optimiser step; grad_norm before clipping; NULL: nothing. */
     sp_status (*measured)(void *context, int64_t step, double loss, double grad_norm);
-    /* At validation steps, e.g. a sheet of samples; NULL: nothing. */
+    /* At validation steps, e.g. a sheet of samples; the state is fetched. NULL: nothing. */
     sp_status (*validate)(void *context, const sp_training_state *state);
 } sp_training_task;
 
@@ -45,7 +45,7 @@ typedef struct {
     const sp_claim *claim;       /* of the output, for ranks; NULL: none */
 } sp_trainer_settings;
 
-/* Trains state->online until max_steps. The plan has a scalar output "loss" and "gradient.NAME" for
+/* Trains state->online until max_steps, on the device of the run, where the state is placed; at the end it is fetched. The plan has a scalar output "loss" and "gradient.NAME" for
  * weights of set "online"; `run` has every other weight set bound. SP_NUMERIC when a loss is not
  * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. With several
  * micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).

@@ -44,13 +44,6 @@ size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count)
 
 static const char scales_suffix[] = ".scales";
 
-static sp_tensor *scales_of(const sp_weights *moments, const char *name)
-{
-    char full[512];
-    snprintf(full, sizeof full, "%s%s", name, scales_suffix);
-    return sp_weights_find(moments, full);
-}
-
 static sp_status add_moment(sp_weights *moments, const char *name, sp_shape shape, bool coded,
                             uint8_t zero)
 {
@@ -90,29 +83,72 @@ sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
     return status;
 }
 
-static sp_moment moment_of(const sp_weights *moments, const char *name)
-{
-    sp_tensor *tensor = sp_weights_find(moments, name);
-    if (tensor->dtype == SP_F32) return (sp_moment){.values = tensor->data};
-    return (sp_moment){.codes = tensor->data, .scales = scales_of(moments, name)->data};
-}
-
-static sp_adamw_tensor tensor_of(const sp_training_state *state, size_t index)
-{
-    const sp_tensor *weight = sp_weights_at(state->online, index);
-    const char *name = sp_weights_name(state->online, index);
-    return (sp_adamw_tensor){.count = sp_tensor_count(weight),
-                             .weight = weight->data,
-                             .first = moment_of(state->first_moment, name),
-                             .second = moment_of(state->second_moment, name),
-                             .ema = sp_weights_find(state->ema, name)->data};
-}
-
 void sp_training_state_free(sp_training_state *state)
 {
-    for (int i = 0; i < SP_TRAINING_PARTS; i++)
+    for (int i = 0; i < SP_TRAINING_PARTS; i++) {
+        sp_residence_release(state->resident[i]);
         sp_weights_destroy(*sp_training_part(state, i));
+    }
     *state = (sp_training_state){0};
+}
+
+/* ---- on the device ---- */
+
+static sp_status place_part(sp_training_state *state, int part, sp_device *device)
+{
+    const sp_weights *weights = *sp_training_part(state, part);
+    void *address;
+    sp_residence_release(state->resident[part]);
+    state->resident[part] = NULL;
+    SP_TRY(sp_residence_hold(device, weights, &state->resident[part]));
+    sp_residence_update(state->resident[part]); /* what a run had there before a checkpoint was read */
+    for (size_t i = 0; i < sp_weights_count(weights); i++)
+        SP_TRY(sp_residence_place(state->resident[part], sp_weights_name(weights, i), &address));
+    return SP_OK;
+}
+
+sp_status sp_training_state_place(sp_training_state *state, sp_device *device)
+{
+    for (int i = 0; i < SP_TRAINING_PARTS; i++)
+        SP_TRY(place_part(state, i, device));
+    state->ahead = false;
+    return SP_OK;
+}
+
+sp_status sp_training_state_fetch(sp_training_state *state)
+{
+    for (int i = 0; i < SP_TRAINING_PARTS && state->ahead; i++)
+        SP_TRY(sp_residence_fetch(state->resident[i]));
+    state->ahead = false;
+    return SP_OK;
+}
+
+static sp_status address_of(const sp_training_state *state, int part, const char *name, void *address)
+{
+    void *found;
+    SP_TRY(sp_residence_place(state->resident[part], name, &found));
+    memcpy(address, &found, sizeof found);
+    return SP_OK;
+}
+
+static sp_status moment_of(sp_training_state *state, int part, const char *name, sp_moment *out)
+{
+    const sp_weights *moments = *sp_training_part(state, part);
+    if (sp_weights_find(moments, name)->dtype == SP_F32) return address_of(state, part, name, &out->values);
+    char full[512];
+    snprintf(full, sizeof full, "%s%s", name, scales_suffix);
+    SP_TRY(address_of(state, part, name, &out->codes));
+    return address_of(state, part, full, &out->scales);
+}
+
+static sp_status tensor_of(sp_training_state *state, size_t index, sp_adamw_tensor *out)
+{
+    const char *name = sp_weights_name(state->online, index);
+    *out = (sp_adamw_tensor){.count = sp_tensor_count(sp_weights_at(state->online, index))};
+    SP_TRY(address_of(state, 0, name, &out->weight));
+    SP_TRY(address_of(state, 1, name, &out->ema));
+    SP_TRY(moment_of(state, 2, name, &out->first));
+    return moment_of(state, 3, name, &out->second);
 }
 
 /* ---- gradients ---- */
@@ -165,10 +201,12 @@ sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradi
     sp_device *device = gradients->device;
     for (size_t i = 0; i < sp_weights_count(state->online); i++) {
         if (!gradients->at[i]) continue;
-        sp_adamw_tensor tensor = tensor_of(state, i);
+        sp_adamw_tensor tensor;
+        SP_TRY(tensor_of(state, i, &tensor));
         tensor.gradient = gradients->at[i];
         device->optimizer->adamw(device, options, &tensor);
     }
+    state->ahead = true;
     return SP_OK;
 }
 

@@ -4,6 +4,7 @@
 #define SP_TRAIN_TRAINING_STATE_H
 #include "graph/optimizer.h"
 #include "graph/plan.h"
+#include "graph/residence.h"
 #include "formats/weights.h"
 #include "train/distributed.h"
 
@@ -18,16 +19,22 @@ sp_status sp_optimizer_of(const char *name, sp_optimizer *out);
 /* Four sets of the same names and shapes, f32. With adamw8bit the moments of parameters of
  * SP_LEAST_CODED elements or more are codes: U8 NAME, and F32 NAME.scales, one per block. Smaller
  * ones take no memory to speak of, and a block of a bias or a norm has little in common. */
-enum { SP_LEAST_CODED = 4096 };
+enum { SP_LEAST_CODED = 4096, SP_TRAINING_PARTS = 4 };
 typedef struct {
     sp_weights *online, *ema;
     sp_weights *first_moment, *second_moment; /* AdamW's m and v */
     int64_t step;                             /* optimiser steps done */
+    sp_residence *resident[SP_TRAINING_PARTS];/* the sets on the device that trains; NULL: not placed yet */
+    bool ahead;                               /* the device's are newer */
 } sp_training_state;
 
 /* The sets as a list: online, ema, first_moment, second_moment. */
-enum { SP_TRAINING_PARTS = 4 };
 sp_weights **sp_training_part(sp_training_state *state, int index);
+
+/* Puts what the host has on the device that will train it. Once, when the host's sets are whole. */
+sp_status sp_training_state_place(sp_training_state *state, sp_device *device);
+/* Before the host reads the sets: brings down what the device has changed. Waits for it. */
+sp_status sp_training_state_fetch(sp_training_state *state);
 
 /* Takes `initial`, owned f32 tensors, as the online weights, in every case; the average is a copy,
  * and moments are zero. */
@@ -49,7 +56,7 @@ sp_status sp_gradients_of(const sp_run *run, const sp_weights *online, sp_gradie
 void sp_gradients_free(sp_gradients *gradients);
 /* The length of all of them together. Waits for the device. */
 sp_status sp_gradients_norm(const sp_gradients *gradients, const sp_training_state *state, double *norm);
-/* One AdamW step of all online weights, and of their average. */
+/* One AdamW step of all online weights, and of their average, where the state is placed. */
 sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradients,
                              const sp_adamw_options *options);
 /* Bytes of both moments of a parameter of `count` elements. */
