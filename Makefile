@@ -4,7 +4,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: all dependencies test demo sanitize install clean format
+.PHONY: all dependencies test demo sanitize sanitize-readers install deb clean format
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -27,14 +27,28 @@ demo: dependencies
 	@./$(BUILD)/splam demo --output demo-out
 
 # AddressSanitizer and UndefinedBehaviorSanitizer, the first finding of either being an error.
+SANITIZED = BUILD=build-sanitize MESON_FLAGS="-Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+	    -Db_lundef=false -Dc_args=-fno-sanitize-recover=undefined"
 sanitize: dependencies
-	@$(MAKE) --no-print-directory all BUILD=build-sanitize MESON_FLAGS="-Dbuildtype=debugoptimized \
-	    -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=undefined"
+	@$(MAKE) --no-print-directory all $(SANITIZED)
 	@tools/run-tests.sh build-sanitize
+
+# The same of the programs that give hostile input to whatever reads files and texts, built alone.
+READERS = test_base test_output test_visible test_tensor test_torch_file test_malformed test_mapping test_inspect \
+	test_text test_image test_orientation test_image_memory test_data test_shards test_captions test_latent_cache \
+	test_recognise test_single_file test_vae_files test_prediction test_f8 test_lora_forms
+sanitize-readers: dependencies
+	@$(MAKE) --no-print-directory build-sanitize/build.ninja $(SANITIZED)
+	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))
+	@tools/run-tests.sh build-sanitize $(READERS)
 
 install: all
 	@meson configure $(BUILD) --prefix $(PREFIX)
 	@DESTDIR="$(DESTDIR)" meson install -C $(BUILD) --quiet
+
+# A Debian package of what `make install` installs, in this folder.
+deb: all
+	@tools/make-deb.sh $(BUILD)
 
 clean:
 	@rm -rf build build-sanitize
