@@ -793,8 +793,8 @@ static void test_wrong_models(void **state)
     o.steps = 1;
     assert_ok(sp_copy_tree(keep(state, "teacher"), keep(state, "broken"), NULL));
     const char *scheduler = keep(state, "broken/scheduler/scheduler_config.json");
-    write_text(scheduler, "{\"rescale_betas_zero_snr\": true}");
-    check_error(&o, SPLAM_UNSUPPORTED, "rescale_betas_zero_snr");
+    write_text(scheduler, "{\"trained_betas\": [0.5]}");
+    check_error(&o, SPLAM_UNSUPPORTED, "trained_betas");
     write_text(scheduler, ddim_scheduler);
 
     sp_component *unet;
@@ -829,6 +829,26 @@ static void test_wrong_models(void **state)
     assert_false(sp_path_exists(o.output));
 }
 
+/* A model whose schedule has no signal at its end begins there. */
+static void test_zero_terminal_snr(void **state)
+{
+    splam_generate_options o = options_for(state, "zero-snr");
+    o.output = keep(state, "zero-snr.png");
+    o.steps = 3;
+    assert_ok(sp_copy_tree(keep(state, "teacher"), keep(state, "zero-snr"), NULL));
+    write_text(keep(state, "zero-snr/scheduler/scheduler_config.json"),
+               "{\"_class_name\": \"EulerDiscreteScheduler\", \"beta_schedule\": \"scaled_linear\","
+               " \"beta_start\": 0.00085, \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\","
+               " \"timestep_spacing\": \"trailing\", \"rescale_betas_zero_snr\": true}");
+    for (int k = 0; k < SP_SAMPLER_COUNT; k++) {
+        o.sampler = sp_sampler_name((sp_sampler_kind)k);
+        if (k == SP_SAMPLER_HEUN)
+            check_error(&o, SPLAM_UNSUPPORTED, "\"rescale_betas_zero_snr\" is true");
+        else
+            generate(&o);
+    }
+}
+
 static bool stop_after_three(void *context)
 {
     return ++*(int *)context > 3;
@@ -861,7 +881,7 @@ int main(void)
         cmocka_unit_test(test_picture_text),
         cmocka_unit_test(test_sampler_names), cmocka_unit_test(test_student_text),
         cmocka_unit_test(test_many),         cmocka_unit_test(test_wrong_requests),
-        cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_zero_terminal_snr), cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_formats),      cmocka_unit_test(test_unwritable),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "diffusion/scheduler_config.h"
+#include "diffusion/sampler.h"
 #include "checkpoints/convert.h"
 #include "checkpoints/original.h"
 #include "splam/splam.h"
@@ -69,33 +69,37 @@ static void marks_are_heeded(void **state)
     write_marked(first, path, v_pred, says_epsilon); /* left over from what it was made of */
     expect(path, SP_PREDICTION_V);
     write_marked(first, path, zero, NULL);
-    assert_status(read_model(path, NULL, &config), SP_UNSUPPORTED);
-    assert_message("zero terminal SNR");
-    assert_message("model.safetensors");
+    assert_ok(read_model(path, NULL, &config));
     assert_int_equal(config.path.prediction, SP_PREDICTION_V);
+    assert_int_equal(config.path.kind, SP_PATH_ZERO_SNR);
+    assert_int_equal(config.spacing, SP_SPACING_TRAILING); /* begins where there is no signal */
     write_marked(first, path, zero_alone, NULL);
-    assert_status(read_model(path, "v_prediction", &config), SP_UNSUPPORTED);
+    assert_ok(read_model(path, "v_prediction", &config));
+    assert_int_equal(config.path.kind, SP_PATH_ZERO_SNR);
 }
 
-/* Nobody samples what has no signal at its end. */
-static void zero_terminal_snr_is_refused(void **state)
+/* Heun alone does not sample what has no signal at its end, and nobody by epsilon. */
+static void zero_terminal_snr_is_told(void **state)
 {
     const char *model = in_folder(state, "model");
     const char *scheduler = in_folder(state, "model/scheduler/scheduler_config.json");
     make_model(model, "unet-demo", ddim_scheduler);
     write_text(scheduler, "{\"prediction_type\": \"v_prediction\", \"rescale_betas_zero_snr\": true}");
-    const char *prompt = "red apple", *output = in_folder(state, "out.png");
-    splam_generate_options o = {.model = model, .prompts = &prompt, .prompt_count = 1, .steps = 1, .output = output};
+    sp_scheduler_config config;
+    sp_sampler sampler;
     char *text;
-    for (int i = 0; i < 2; i++) {
-        o.sampler = i ? "ddim" : "euler";
-        assert_int_equal(splam_generate(&o, NULL), SPLAM_UNSUPPORTED);
-        assert_message("zero terminal SNR");
-    }
     assert_int_equal(splam_inspect(model, NULL, &text), SPLAM_OK);
-    assert_non_null(strstr(text, "predicts v; cannot be sampled: "));
-    assert_non_null(strstr(text, "zero terminal SNR"));
+    assert_non_null(strstr(text, "predicts v, zero terminal SNR\n"));
     splam_free(text);
+    assert_ok(read_model(model, NULL, &config));
+    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_HEUN, .steps = 2}, &sampler),
+                  SP_UNSUPPORTED);
+    assert_message("\"rescale_betas_zero_snr\" is true, which is not supported with the sampler heun");
+    assert_ok(read_model(model, "epsilon", &config));
+    config.spacing = SP_SPACING_TRAILING;
+    assert_status(sp_sampler_create(&config, &(sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 2}, &sampler),
+                  SP_NUMERIC);
+    assert_message("timestep 999 has no signal");
 }
 
 /* ---- NAME.yaml ---- */
@@ -269,7 +273,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         with_folder(marks_are_heeded),
-        with_folder(zero_terminal_snr_is_refused),
+        with_folder(zero_terminal_snr_is_told),
         with_folder(the_file_beside_is_read),
         with_folder(a_hostile_file_beside_is_nothing),
         with_folder(the_caller_knows_better),

@@ -188,6 +188,18 @@ static void check_case(void **state, const char *name)
     X(seed_lcm, "sampler-seed-lcm")                                                                \
     X(seed_euler_a, "sampler-seed-euler-a")                                                        \
     X(seed_sde, "sampler-seed-sde")                                                                \
+    X(zero_snr_ddim, "sampler-zero-snr-ddim")                                                      \
+    X(zero_snr_euler, "sampler-zero-snr-euler")                                                    \
+    X(zero_snr_linspace, "sampler-zero-snr-linspace")                                              \
+    X(zero_snr_karras, "sampler-zero-snr-karras")                                                  \
+    X(zero_snr_euler_a, "sampler-zero-snr-euler-a")                                                \
+    X(zero_snr_dpm, "sampler-zero-snr-dpm")                                                        \
+    X(zero_snr_dpm_karras, "sampler-zero-snr-dpm-karras")                                          \
+    X(zero_snr_sde, "sampler-zero-snr-sde")                                                        \
+    X(zero_snr_unipc, "sampler-zero-snr-unipc")                                                    \
+    X(zero_snr_lcm, "sampler-zero-snr-lcm")                                                        \
+    X(zero_snr_tcd, "sampler-zero-snr-tcd")                                                        \
+    X(zero_snr_image, "sampler-zero-snr-image")                                                    \
     X(odd, "sampler-odd")
 #define X(name, folder)                                                                            \
     static void test_##name(void **state)                                                          \
@@ -438,7 +450,6 @@ static void check_refused(const char *text, const char *words)
 static void test_refused_keys(void **state)
 {
     (void)state;
-    check_refused("{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr");
     check_refused("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
     check_refused("{\"prediction_type\": \"sample\"}", "\"prediction_type\" is \"sample\"");
     check_refused("{\"beta_schedule\": \"squaredcos_cap_v2\"}", "squaredcos_cap_v2");
@@ -529,6 +540,8 @@ static void test_demands(void **state)
     check_demand(state, "{\"use_beta_sigmas\": true}", sigmas, "use_beta_sigmas");
     check_demand(state, "{\"use_lu_lambdas\": true}", dpm | sde, "use_lu_lambdas");
     check_demand(state, "{\"use_flow_sigmas\": true}", multi, "use_flow_sigmas");
+    check_done(state, "{\"rescale_betas_zero_snr\": true, \"prediction_type\": \"v_prediction\"}", heun,
+               sp_all_samplers & ~heun, "\"rescale_betas_zero_snr\" is true");
     check_done(state, "{\"solver_order\": 3}", sde, dpm | unipc, "\"solver_order\" is 3");
     check_done(state, "{\"solver_order\": 1}", 0, multi, "\"solver_order\" is 1");
     check_demand(state, "{\"solver_order\": 4}", multi, "\"solver_order\" is 4");

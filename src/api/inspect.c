@@ -110,9 +110,10 @@ static void describe_scheduler(const sp_model_folder *model, sp_string *out)
         const char *name = json_string_value(json_object_get(json, "_class_name"));
         sp_string_say(out, "scheduler     ");
         if (scheduler->path.timesteps)
-            sp_string_say(out, "%s, %d timesteps, predicts %s", name ? name : "(no class)",
+            sp_string_say(out, "%s, %d timesteps, predicts %s%s", name ? name : "(no class)",
                                     scheduler->path.timesteps,
-                                    prediction_name(scheduler->path.prediction));
+                                    prediction_name(scheduler->path.prediction),
+                                    scheduler->path.kind == SP_PATH_ZERO_SNR ? ", zero terminal SNR" : "");
         if (status)
             sp_string_say(out, "%s%s", scheduler->path.timesteps ? "; cannot be sampled: " : "",
                                     sp_error_message());

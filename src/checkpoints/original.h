@@ -36,7 +36,7 @@ typedef struct {
 sp_status sp_original_predicts(const sp_tensor_file *file, const char *prediction, sp_original_prediction *out);
 
 /* The scheduler_config.json that the published models have (json_decref), with what the UNet
- * predicts and, where the end has no signal, "rescale_betas_zero_snr". */
+ * predicts and, where the end has no signal, "rescale_betas_zero_snr" and trailing timesteps, which begin there. */
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out);
 
 /* True if prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */

@@ -311,7 +311,11 @@ sp_status sp_original_scheduler(const sp_tensor_file *file, const char *predicti
                      1000, "prediction_type", predicts.v ? "v_prediction" : "epsilon",
                      "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "trained_betas");
     if (!*out) return SP_MEMORY;
-    if (!predicts.zero_snr || !json_object_set_new(*out, "rescale_betas_zero_snr", json_true())) return SP_OK;
+    if (!predicts.zero_snr) return SP_OK;
+    /* sampling begins where there is no signal, as training did */
+    if (!json_object_set_new(*out, "rescale_betas_zero_snr", json_true()) &&
+        !json_object_set_new(*out, "timestep_spacing", json_string("trailing")))
+        return SP_OK;
     json_decref(*out);
     *out = NULL;
     return SP_MEMORY;

@@ -199,17 +199,29 @@ static bool is_finite(const sp_combination *c)
     return isfinite(sum);
 }
 
-static sp_status check_rows(const sp_sampler *sampler)
+/* The first row whose numbers are not finite. */
+static sp_status refuse_row(const sp_path *path, const sp_sampler *sampler, int i)
+{
+    const char *name = kinds[sampler->kind].name;
+    double t = sampler->step[i].timestep;
+    if (path->prediction == SP_PREDICTION_EPSILON && sp_path_at(path, t).alpha == 0)
+        return sp_fail(SP_NUMERIC,
+                       "%s cannot be sampled: timestep %g has no signal (\"rescale_betas_zero_snr\"), and there the "
+                       "model's prediction_type epsilon says nothing of the latent",
+                       name, t);
+    return sp_fail(SP_NUMERIC,
+                   "%s cannot be sampled with these settings of the model's scheduler: evaluation %d of %d has "
+                   "coefficients that are not finite",
+                   name, i + 1, sampler->count);
+}
+
+static sp_status check_rows(const sp_path *path, const sp_sampler *sampler)
 {
     for (int i = 0; i < sampler->count; i++) {
         bool good = is_finite(&sampler->step[i].next);
         for (int k = 0; k < sampler->kept; k++)
             good &= is_finite(&sampler->step[i].keep[k]);
-        if (!good)
-            return sp_fail(SP_NUMERIC,
-                           "%s cannot be sampled with these settings of the model's scheduler: evaluation %d of %d "
-                           "has coefficients that are not finite",
-                           kinds[sampler->kind].name, i + 1, sampler->count);
+        if (!good) return refuse_row(path, sampler, i);
     }
     return SP_OK;
 }
@@ -226,7 +238,7 @@ static sp_status make_rows(sp_sampler_grid *grid, sp_sampler *sampler)
     }
     sampler->kept = kept_by(grid->config, options->kind);
     set_start(grid, sampler);
-    return check_rows(sampler);
+    return check_rows(&grid->config->path, sampler);
 }
 
 sp_sigmas sp_sampler_sigmas(const sp_scheduler_config *config, const sp_sampler_options *options)

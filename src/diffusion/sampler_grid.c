@@ -80,13 +80,13 @@ static void set_sigmas(const sp_sampler_grid *grid, unsigned flags)
 {
     const sp_path *path = &grid->config->path;
     bool whole = !(flags & SP_GRID_SCALED);
-    double highest = sp_path_ratio(path, whole ? path->timesteps - 1 : grid->point[0].timestep);
+    double first = whole ? path->timesteps - 1 : grid->point[0].timestep, highest = sp_path_ratio(path, first);
     double lowest = sp_path_ratio(path, whole ? 0 : grid->point[grid->steps - 1].timestep);
     for (int i = 0; i < grid->steps; i++) {
         sp_grid_point *p = &grid->point[i];
         p->ratio = sigma_between(grid->sigmas, highest, lowest, grid->steps > 1 ? (double)i / (grid->steps - 1) : 0);
         p->at = at_ratio(p->ratio);
-        double t = sp_path_timestep_of(path, (sp_pair){1, p->ratio});
+        double t = i > 0 ? sp_path_timestep_of(path, (sp_pair){1, p->ratio}) : first;
         p->timestep = !whole                              ? (double)(float)t
                       : grid->sigmas == SP_SIGMAS_KARRAS ? rint(t)
                                                           : floor(t + 1e-6);

@@ -212,6 +212,17 @@ static sp_status read_path(const json_t *config, sp_scheduler_config *out)
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
+/* Heun's method has no use for a first sigma of 4096: diffusers' class does not know the key. */
+static sp_status read_zero_snr(const json_t *config, sp_scheduler_config *out)
+{
+    static const char key[] = "rescale_betas_zero_snr";
+    bool zero_snr;
+    SP_TRY(sp_json_bool(config, key, false, out->where, &zero_snr));
+    if (!zero_snr) return SP_OK;
+    sp_path_rescale_zero_snr(&out->path);
+    return add_demand(out, key, json_object_get(config, key), HEUN, sp_all_samplers & ~(unsigned)HEUN);
+}
+
 /* diffusers reads other classes' settings as these: DEIS's algorithm and logrho as DPM-Solver++'s own, UniPC's
  * types as the midpoint, DPM-Solver's as bh2. */
 static sp_status read_solver(const json_t *config, sp_scheduler_config *out)
@@ -308,17 +319,11 @@ sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_s
     if (class_name && strstr(class_name, "Flow"))
         return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", out->where, class_name);
     SP_TRY(read_path(config, out));
+    SP_TRY(read_zero_snr(config, out));
     SP_TRY(read_sampling(config, out));
     SP_TRY(read_solver(config, out));
     SP_TRY(read_sigmas(config, out));
-    SP_TRY(read_demands(config, class_name, out));
-    bool zero_snr;
-    SP_TRY(sp_json_bool(config, "rescale_betas_zero_snr", false, out->where, &zero_snr));
-    if (!zero_snr) return SP_OK;
-    return sp_fail(SP_UNSUPPORTED,
-                   "%s: the model was trained with zero terminal SNR (\"rescale_betas_zero_snr\", in one file a "
-                   "tensor \"ztsnr\"), which is not supported",
-                   out->where);
+    return read_demands(config, class_name, out);
 }
 
 /* Python writes infinite numbers as no JSON can hold them (lambda_min_clipped is one in many

@@ -58,7 +58,8 @@ sp_status sp_student_scheduler(const sp_objective_settings *objective,
                                const sp_model_folder *teacher, json_t **out)
 {
     static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end",
-                                       "beta_schedule", "prediction_type"};
+                                       "beta_schedule", "prediction_type",
+                                       "rescale_betas_zero_snr"};
     int steps = sp_objective_distilled_steps(objective);
     json_t *from = NULL;
     *out =

@@ -121,6 +121,23 @@ SEED_CASES = {
     "sampler-seed-sde": ("dpm++2m-sde", {**SD1, **KARRAS}, [(4, 1.0), (5, 1.0, 0.6)]),
 }
 
+# Zero terminal SNR: LCM, TCD and DDIM have abar = 0 at the end, the others 2^-24.
+ZERO = {**SD2, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+ZERO_SNR_CASES = {
+    "sampler-zero-snr-ddim": ("ddim", ZERO, [(4, 1.0), (10, 2.0)]),
+    "sampler-zero-snr-euler": ("euler", ZERO, [(4, 1.0), (10, 2.0)]),
+    "sampler-zero-snr-linspace": ("euler", {**ZERO, "timestep_spacing": "linspace"}, [(7, 1.0)]),
+    "sampler-zero-snr-karras": ("euler", {**ZERO, **KARRAS}, [(5, 1.0)]),
+    "sampler-zero-snr-euler-a": ("euler-a", ZERO, [(4, 1.0)]),
+    "sampler-zero-snr-dpm": ("dpm++2m", ZERO, [(4, 1.0), (10, 1.0)]),
+    "sampler-zero-snr-dpm-karras": ("dpm++2m", {**ZERO, **KARRAS}, [(5, 1.0)]),
+    "sampler-zero-snr-sde": ("dpm++2m-sde", ZERO, [(4, 1.0)]),
+    "sampler-zero-snr-unipc": ("unipc", ZERO, [(4, 1.0)]),
+    "sampler-zero-snr-lcm": ("lcm", ZERO, [(4, 1.0)]),
+    "sampler-zero-snr-tcd": ("tcd", ZERO, [(4, 1.0, None, 0.3)]),
+    "sampler-zero-snr-image": ("ddim", ZERO, [(5, 1.0, 0.8), (5, 1.0, 1.0)]),
+}
+
 # Latents that are odd at every level of the UNet, and not square.
 ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
 
@@ -133,6 +150,11 @@ def make_scheduler(kind, folder, steps, strength=None):
     more = {"algorithm_type": "sde-dpmsolver++"} if kind == "dpm++2m-sde" else {}
     scheduler = KINDS[kind].from_config(config, **more)
     abar = distill.alphas_cumprod(config["beta_schedule"], config["beta_start"], config["beta_end"])
+    if config.get("rescale_betas_zero_snr"):
+        root = abar.sqrt()
+        abar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+        if kind not in ("ddim", "lcm", "tcd"):
+            abar[-1] = 2**-24
     scheduler.alphas_cumprod = abar
     if kind in ("ddim", "lcm") and not scheduler.config.set_alpha_to_one:
         scheduler.final_alpha_cumprod = abar[0]
@@ -227,6 +249,8 @@ def main():
         write_case(name, 2000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(SEED_CASES.items()):
         write_case(name, 3000 + 10 * i, kind, config, runs, unets, seeded=True)
+    for i, (name, (kind, config, runs)) in enumerate(ZERO_SNR_CASES.items()):
+        write_case(name, 4000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
         write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 
