@@ -6,7 +6,7 @@
 #include "base/random.h"
 #include "ops/autodiff.h"
 #include "graph/passes.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "ops/ops.h"
 
 enum { MAX_VARIABLES = 64 };

@@ -6,7 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/progress.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "checkpoints/model_folder.h"
 #include "pipeline/forward.h"
 #include "models/initialize.h"
@@ -179,7 +179,7 @@ static void test_read_weights_are_dropped(void **state)
     assert_ok(sp_weights_create(&weights));
     assert_ok(sp_weights_add_file(weights, file));
     assert_ok(sp_run_create(plan, &run));
-    assert_ok(sp_run_bind(run, "model", weights));
+    assert_ok(sp_bind(sp_run_bound(run), "model", weights));
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1, WIDTH), &x));
     for (int i = 0; i < WIDTH; i++)
         ((float *)x.data)[i] = (float)(i % 5);
@@ -187,7 +187,7 @@ static void test_read_weights_are_dropped(void **state)
     for (int i = 0; i < 2; i++) {
         assert_ok(sp_tensor_check_finite(sp_weights_find(weights, "cast"), "cast")); /* reads it */
         assert_in_range(resident(path), (size_t)WIDTH * WIDTH * sizeof(float), SIZE_MAX);
-        sp_run_weights_changed(run);
+        sp_bound_weights_changed(sp_run_bound(run));
         assert_ok(sp_run_execute(run, NULL));
         assert_in_range(resident(path), 1, FEW);
         assert_ok(sp_run_get_output(run, "y", &y[i]));

@@ -314,7 +314,7 @@ static sp_runner bare_network(const ode_case *c)
         .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->contexts.shape.dim[1]};
     sp_network_alone(b, &unet, &sizes);
     assert_ok(sp_runner_create(b, sp_cpu_device(), SP_F32, &runner));
-    assert_ok(sp_run_bind(runner.run, "unet", p->unet_weights));
+    assert_ok(sp_bind(sp_run_bound(runner.run), "unet", p->unet_weights));
     return runner;
 }
 

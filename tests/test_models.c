@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "ops/autodiff.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "checkpoints/component.h"
 #include "pipeline/forward.h"
 #include "pipeline/vae_run.h"
@@ -358,7 +358,7 @@ static sp_run *run_gradient_graph(const gradient_case *g, sp_plan **plan)
     sp_run *run;
     assert_ok(sp_plan_create(build_gradient_graph(g), sp_cpu_device(), SP_F32, plan));
     assert_ok(sp_run_create(*plan, &run));
-    assert_ok(sp_run_bind(run, "model", g->component->weights));
+    assert_ok(sp_bind(sp_run_bound(run), "model", g->component->weights));
     for (size_t i = 0; i < sp_tensor_file_count(g->inputs); i++) {
         const char *name = sp_tensor_file_name(g->inputs, i);
         const sp_value *input = sp_plan_input(*plan, name);
@@ -483,7 +483,7 @@ static void run_text(const sp_clip_text_config *config, const sp_weights *weight
     sp_builder_destroy(b);
     assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_F32, &plan));
     assert_ok(sp_run_create(plan, &run));
-    assert_ok(sp_run_bind(run, "", weights));
+    assert_ok(sp_bind(sp_run_bound(run), "", weights));
     assert_ok(sp_run_set_input(run, "input_ids", ids));
     assert_ok(sp_run_execute(run, NULL));
     assert_ok(sp_run_get_output(run, "y", out));

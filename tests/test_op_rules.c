@@ -3,7 +3,7 @@
 #include "backend/host/host.h"
 #include "base/random.h"
 #include "graph/passes.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "ops/ops.h"
 
 /* ---- what is refused ---- */

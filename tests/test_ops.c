@@ -7,7 +7,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
 #include "ops/autodiff.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "bench/op_cases.h"
 
 /* One cmocka test: all cases of one operator in one mode. */

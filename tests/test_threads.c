@@ -46,9 +46,9 @@ static void make_step(step *s, bool checkpointing, sp_dtype storage)
     assert_ok(sp_objective_graph(&settings, &shape, &graph));
     assert_ok(sp_plan_create(graph, sp_cpu_device(), storage, &s->plan));
     assert_ok(sp_run_create(s->plan, &s->run));
-    assert_ok(sp_run_bind(s->run, "teacher", s->teacher->weights));
-    assert_ok(sp_run_bind(s->run, "ema", s->student));
-    assert_ok(sp_run_bind(s->run, "online", s->student));
+    assert_ok(sp_bind(sp_run_bound(s->run), "teacher", s->teacher->weights));
+    assert_ok(sp_bind(sp_run_bound(s->run), "ema", s->student));
+    assert_ok(sp_bind(sp_run_bound(s->run), "online", s->student));
 }
 
 static void free_step(step *s)

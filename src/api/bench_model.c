@@ -15,7 +15,7 @@
 #include "base/system.h"
 #include "base/random.h"
 #include "base/text.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "models/initialize.h"
 #include "checkpoints/model_folder.h"
 #include "train/training_state.h"
@@ -163,7 +163,7 @@ static sp_status time_evaluation(const sp_work_model *model, const evaluation *e
     bool has_peak = reset_peak();
     sp_status status =
         create(model, e->work, 1, storage, sp_weights_bytes(e->component->weights), &t);
-    if (!status) status = sp_run_bind(t.run, e->set, e->component->weights);
+    if (!status) status = sp_bind(sp_run_bound(t.run), e->set, e->component->weights);
     if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);
     if (!status) status = store(out, e->name, &times, has_peak);
     release(&t);
@@ -303,7 +303,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
     sp_status status =
         create(model, SP_WORK_UNET_BACKWARD, o->batch, sp_storage_of(o->precision), weights, &t);
     if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
-    if (!status) status = sp_run_bind(t.run, "online", t.state.online);
+    if (!status) status = sp_bind(sp_run_bound(t.run), "online", t.state.online);
     if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);
     if (!status) status = store(out, name, &times, has_peak);
     release(&t);
@@ -350,9 +350,9 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
     SP_TRY(make_state(model, optimizer, &t->state));
     SP_TRY(sp_run_create(t->plan, &t->run));
     SP_TRY(fill_inputs(t->run, t->plan));
-    SP_TRY(sp_run_bind(t->run, "teacher", model->unet->weights));
-    SP_TRY(sp_run_bind(t->run, "ema", t->state.ema));
-    SP_TRY(sp_run_bind(t->run, "online", t->state.online));
+    SP_TRY(sp_bind(sp_run_bound(t->run), "teacher", model->unet->weights));
+    SP_TRY(sp_bind(sp_run_bound(t->run), "ema", t->state.ema));
+    SP_TRY(sp_bind(sp_run_bound(t->run), "online", t->state.online));
     SP_TRY(sp_training_state_place(&t->state, sp_plan_device(t->plan)));
     return sp_gradients_of(t->run, t->state.online, &t->gradients);
 }

@@ -212,8 +212,8 @@ static sp_status make_run(distillation *d)
 {
     const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
     SP_TRY(sp_run_create(d->plan, &d->run));
-    SP_TRY(sp_run_bind(d->run, "teacher", d->shape.teacher_weights));
-    return sp_objective_asks_average(&now) ? sp_run_bind(d->run, "ema", d->state.ema) : SP_OK;
+    SP_TRY(sp_bind(sp_run_bound(d->run), "teacher", d->shape.teacher_weights));
+    return sp_objective_asks_average(&now) ? sp_bind(sp_run_bound(d->run), "ema", d->state.ema) : SP_OK;
 }
 
 /* Rank 0 has it from the state or from files, the others from rank 0. */
@@ -313,7 +313,7 @@ static sp_status validate(void *context, const sp_training_state *state)
 /* What --dry-run is for: does it fit, and how long will it take. */
 static sp_status time_one_step(distillation *d)
 {
-    SP_TRY(sp_run_bind(d->run, "online", d->state.online));
+    SP_TRY(sp_bind(sp_run_bound(d->run), "online", d->state.online));
     SP_TRY(feed(d, d->run, 0));
     if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
     sp_device *device = d->teacher->device;

@@ -31,7 +31,7 @@
 #include <stdint.h>
 #include "base/random.h"
 #include "diffusion/path.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "models/guidance.h"
 #include "checkpoints/lora.h"
 #include "ops/ops.h"

@@ -176,14 +176,21 @@ sp_status sp_plan_place(sp_plan *plan)
     for (int i = 0; i < plan->slot_count; i++) {
         sp_slot *slot = &plan->slots[i];
         slot->first = slot->last = slot->merged_into = -1;
-        if (slot->place == SP_PLACE_PERSISTENT) {
-            slot->offset = plan->memory.persistent;
-            plan->memory.persistent += aligned(plan, slot->bytes);
+        size_t *total = slot->place == SP_PLACE_PERSISTENT ? &plan->prompt_bytes
+                        : slot->place == SP_PLACE_KEPT      ? &plan->kept_bytes
+                                                            : NULL;
+        if (total) {
+            slot->offset = *total;
+            *total += aligned(plan, slot->bytes);
+        } else if (slot->place == SP_PLACE_PACK) {
+            plan->memory.shared += aligned(plan, slot->bytes);
         } else if (slot->place == SP_PLACE_BOUNDARY) {
             slot->offset = plan->memory.boundary;
             plan->memory.boundary += aligned(plan, slot->bytes);
         }
     }
+    plan->memory.shared += plan->kept_bytes;
+    plan->memory.persistent = plan->memory.shared + plan->prompt_bytes;
     find_lifetimes(plan);
     for (int i = 0; i < plan->slot_count; i++) {
         plan->memory.parameters += kept_bytes(plan, i);

@@ -234,6 +234,29 @@ static void release_packed_sources(sp_plan *plan)
     }
 }
 
+/* What is kept and made of weights alone is a bound plan's; of that, what another plan may want alike is a pack. Steps are
+ * in their order. */
+static sp_status sort_kept(sp_plan *plan)
+{
+    plan->pack_step = sp_alloc(((size_t)plan->step_count + 1) * sizeof *plan->pack_step);
+    if (!plan->pack_step) return SP_MEMORY;
+    for (int s = 0; s < plan->step_count && plan->steps[s].rate == SP_RATE_RUN; s++) {
+        const sp_step *step = &plan->steps[s];
+        for (int k = 0; k < SP_MAX_OUTPUTS; k++) {
+            sp_slot *slot = step->out[k] < 0 ? NULL : &plan->slots[step->out[k]];
+            if (!slot || slot->place != SP_PLACE_PERSISTENT) continue;
+            slot->place = SP_PLACE_KEPT;
+            if (step->packs_input < 0 || plan->slots[step->in[0]].place != SP_PLACE_PARAMETER ||
+                !plan->kernels[step->kernel].packing[step->packs_input].key)
+                continue;
+            slot->place = SP_PLACE_PACK;
+            slot->offset = (size_t)plan->pack_count;
+            plan->pack_step[plan->pack_count++] = s;
+        }
+    }
+    return SP_OK;
+}
+
 /* Which outputs each step completes; lifetimes are known. */
 static sp_status find_output_steps(sp_plan *plan)
 {
@@ -266,6 +289,7 @@ static sp_status build(sp_plan *plan, sp_dtype storage)
         SP_TRY(plan_node(plan, plan->graph->nodes[n]));
     release_packed_sources(plan);
     SP_TRY(sort_steps(plan));
+    SP_TRY(sort_kept(plan));
     SP_TRY(find_stages(plan));
     SP_TRY(name_boundary(plan));
     SP_TRY(sp_plan_place(plan));
@@ -301,6 +325,7 @@ void sp_plan_destroy(sp_plan *plan)
     sp_free(plan->slots);
     sp_free(plan->slot_of);
     sp_free(plan->parameters);
+    sp_free(plan->pack_step);
     sp_map_destroy(plan->inputs);
     sp_map_destroy(plan->outputs);
     sp_free(plan->output_step);

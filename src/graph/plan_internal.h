@@ -8,7 +8,9 @@
 typedef enum {
     SP_PLACE_NONE,
     SP_PLACE_ARENA,
-    SP_PLACE_PERSISTENT,
+    SP_PLACE_PERSISTENT, /* kept between steps; while a plan is made, of any rate */
+    SP_PLACE_KEPT,       /* kept, and made of weights alone */
+    SP_PLACE_PACK,       /* likewise, and a pack that other plans may share; offset: index into the plan's packs */
     SP_PLACE_BOUNDARY,
     SP_PLACE_PARAMETER
 } sp_place;
@@ -42,6 +44,9 @@ struct sp_plan {
     int *slot_of; /* by value id; -1 none */
     sp_value **parameters;
     int parameter_count;
+    int *pack_step; /* by pack: the step that makes it */
+    int pack_count;
+    size_t kept_bytes, prompt_bytes; /* of memory.persistent: what is in a bound plan but for packs, and in a run */
     sp_map *inputs, *outputs; /* name -> sp_value */
     int *output_step;         /* by output: the last step that touches it; -1: none */
     int *first_output;        /* by step: an output that it completes; -1: none */

@@ -8,6 +8,7 @@ struct sp_residence {
     sp_device *device;
     const sp_weights *weights;
     int holders;
+    uint64_t version;
     sp_map *places; /* name -> address; NULL: the device has the host's memory */
     sp_residence *next;
 };
@@ -28,7 +29,7 @@ static sp_status add(sp_device *device, const sp_weights *weights, sp_residence 
 {
     sp_residence *r = sp_alloc_zero(sizeof *r);
     if (!r) return SP_MEMORY;
-    *r = (sp_residence){.device = device, .weights = weights, .next = all};
+    *r = (sp_residence){.device = device, .weights = weights, .version = 1, .next = all};
     if (!device->host_visible && !(r->places = sp_map_create())) {
         sp_free(r);
         return SP_MEMORY;
@@ -100,8 +101,19 @@ sp_status sp_residence_place(sp_residence *residence, const char *name, void **a
     return status;
 }
 
+uint64_t sp_residence_version(const sp_residence *residence)
+{
+    return residence->version;
+}
+
+void sp_residence_changed(sp_residence *residence)
+{
+    residence->version++;
+}
+
 void sp_residence_update(sp_residence *residence)
 {
+    sp_residence_changed(residence);
     size_t index = 0;
     const char *name;
     void *address;

@@ -1,8 +1,8 @@
 /* Running a plan: memory, bound weights, and the steps whose inputs have changed. */
+#include "graph/run.h"
+#include "graph/bound_internal.h"
 #include "graph/graph_internal.h"
-#include "graph/plan_internal.h"
 #include "graph/profile.h"
-#include "graph/residence.h"
 
 /* Work of one stage, between two marks of the device. */
 typedef struct {
@@ -12,12 +12,12 @@ typedef struct {
 enum { MAX_SPANS = 64 };
 
 struct sp_run {
-    const sp_plan *plan;
+    sp_bound *bound;
+    bool owns_bound, slow_boundary;
+    const sp_plan *plan; /* the bound one */
     void *arena, *persistent, *boundary;
-    void **parameters;          /* addresses by parameter index; NULL: not bound, or transient and not there now */
-    sp_residence **residences;  /* by parameter index; NULL: none is held */
-    const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
-    bool stale[SP_RATE_COUNT];
+    bool stale[SP_RATE_COUNT]; /* by rate: inputs of it were set since it ran */
+    uint64_t generation;       /* of the bound plan's weights, when this run was executed last */
     double stage_seconds[SP_MAX_STAGES];
     stage_span spans[MAX_SPANS]; /* not in stage_seconds yet: the device may not be that far */
     int span_count;
@@ -29,53 +29,63 @@ struct sp_run {
     void *poller;
 };
 
-sp_status sp_run_create(const sp_plan *plan, sp_run **out)
+/* Inputs and outputs that are as slow as weights lie in a run, and what is made of them in the bound plan. */
+static bool has_slow_boundary(const sp_plan *plan)
 {
+    for (int s = 0; s < plan->step_count && plan->steps[s].rate == SP_RATE_RUN; s++) {
+        const sp_step *step = &plan->steps[s];
+        for (int k = 0; k < SP_MAX_INPUTS; k++)
+            if (step->in[k] >= 0 && plan->slots[step->in[k]].place == SP_PLACE_BOUNDARY) return true;
+        for (int k = 0; k < SP_MAX_OUTPUTS; k++)
+            if (step->out[k] >= 0 && plan->slots[step->out[k]].place == SP_PLACE_BOUNDARY) return true;
+    }
+    return false;
+}
+
+sp_status sp_run_create_of(sp_bound *bound, sp_run **out)
+{
+    const sp_plan *plan = bound->plan;
     *out = NULL;
+    if (bound->runs && has_slow_boundary(plan))
+        return sp_fail(SP_INTERNAL, "a plan with inputs or outputs of RUN rate has one run");
     sp_run *run = sp_alloc_zero(sizeof *run);
     if (!run) return SP_MEMORY;
     sp_device *device = plan->device;
+    run->bound = bound;
     run->plan = plan;
+    run->slow_boundary = has_slow_boundary(plan);
+    bound->runs++;
     run->arena = device->allocate(device, plan->memory.arena + 1);
-    run->persistent = device->allocate(device, plan->memory.persistent + 1);
+    run->persistent = device->allocate(device, plan->prompt_bytes + 1);
     run->boundary = device->allocate(device, plan->memory.boundary + 1);
-    run->parameters = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->parameters);
-    run->residences = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->residences);
-    run->sources = sp_alloc_zero(((size_t)plan->parameter_count + 1) * sizeof *run->sources);
     run->input_set = sp_alloc_zero((size_t)plan->slot_count + 1);
     run->stale[SP_RATE_RUN] = run->stale[SP_RATE_PROMPT] = true;
-    if (!run->arena || !run->persistent || !run->boundary || !run->parameters ||
-        !run->residences || !run->sources || !run->input_set) {
+    if (!run->arena || !run->persistent || !run->boundary || !run->input_set) {
         sp_run_destroy(run);
         return sp_fail(SP_MEMORY, "out of memory: a run needs %zu MB",
-                       (plan->memory.arena + plan->memory.persistent + plan->memory.boundary) >>
-                           20);
+                       (plan->memory.arena + plan->prompt_bytes + plan->memory.boundary) >> 20);
     }
     run->profile = sp_profile_create(plan);
     *out = run;
     return SP_OK;
 }
 
-/* ---- weights ---- */
-
-/* A device of its own memory has a parameter that only steps of RUN rate read while these run. */
-static bool is_transient(const sp_plan *plan, int index)
+sp_status sp_run_create(const sp_plan *plan, sp_run **out)
 {
-    const sp_value *value = plan->parameters[index];
-    int slot = plan->slot_of[value->id], last = plan->slots[slot].last;
-    if (plan->device->host_visible || last < 0 || !sp_parameter_done(plan, slot, last)) return false;
-    for (int i = 0; i < plan->graph->output_count; i++)
-        if (plan->slot_of[sp_value_root(plan->graph->outputs[i].value)->id] == slot) return false;
-    return true;
+    sp_bound *bound;
+    *out = NULL;
+    SP_TRY(sp_bound_create(plan, &bound));
+    sp_status status = sp_run_create_of(bound, out);
+    if (status)
+        sp_bound_destroy(bound);
+    else
+        (*out)->owns_bound = true;
+    return status;
 }
 
-static void unbind(sp_run *run, int index)
+sp_bound *sp_run_bound(const sp_run *run)
 {
-    sp_device *device = run->plan->device;
-    if (is_transient(run->plan, index)) device->release(device, run->parameters[index]);
-    sp_residence_release(run->residences[index]);
-    run->parameters[index] = NULL;
-    run->residences[index] = NULL;
+    return run->bound;
 }
 
 void sp_run_destroy(sp_run *run)
@@ -83,17 +93,14 @@ void sp_run_destroy(sp_run *run)
     if (!run) return;
     sp_device *device = run->plan->device;
     device->finish(device); /* kernels and their state may be destroyed next */
-    for (int i = 0; i < run->plan->parameter_count && run->parameters && run->residences; i++)
-        unbind(run, i);
     device->release(device, run->arena);
     device->release(device, run->persistent);
     device->release(device, run->boundary);
-    sp_free(run->parameters);
-    sp_free(run->residences);
-    sp_free(run->sources);
     sp_free(run->input_set);
     if (run->profile) sp_profile_print(run->profile);
     sp_profile_destroy(run->profile);
+    run->bound->runs--;
+    if (run->owns_bound) sp_bound_destroy(run->bound);
     sp_free(run);
 }
 
@@ -107,44 +114,6 @@ const sp_plan *sp_run_plan(const sp_run *run)
     return run->plan;
 }
 
-static sp_status bind_parameter(sp_run *run, int index, const sp_weights *weights)
-{
-    const sp_value *value = run->plan->parameters[index];
-    const sp_tensor *tensor = sp_weights_find(weights, value->name);
-    if (!tensor)
-        return sp_fail(SP_FORMAT, "the weights have no tensor \"%s\" %s", value->name,
-                       sp_shape_text(value->shape));
-    if (!sp_shape_equal(tensor->shape, value->shape))
-        return sp_fail(SP_SHAPE, "tensor \"%s\" is %s where the model's configuration asks for %s",
-                       value->name, sp_shape_text(tensor->shape), sp_shape_text(value->shape));
-    if (tensor->dtype != value->dtype)
-        return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s",
-                       value->name, sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
-    unbind(run, index);
-    run->sources[index] = weights;
-    if (is_transient(run->plan, index)) return SP_OK;
-    SP_TRY(sp_residence_hold(run->plan->device, weights, &run->residences[index]));
-    return sp_residence_place(run->residences[index], value->name, &run->parameters[index]);
-}
-
-sp_status sp_run_bind(sp_run *run, const char *set, const sp_weights *weights)
-{
-    for (int i = 0; i < run->plan->parameter_count; i++)
-        if (strcmp(run->plan->parameters[i]->set, set) == 0) SP_TRY(bind_parameter(run, i, weights));
-    run->stale[SP_RATE_RUN] = true;
-    return SP_OK;
-}
-
-void sp_run_weights_changed(sp_run *run)
-{
-    const sp_residence *last = NULL; /* a set's parameters are neighbours */
-    for (int i = 0; i < run->plan->parameter_count; i++) {
-        if (run->residences[i] && run->residences[i] != last) sp_residence_update(run->residences[i]);
-        last = run->residences[i];
-    }
-    run->stale[SP_RATE_RUN] = true;
-}
-
 static void *slot_address(const sp_run *run, int slot)
 {
     if (slot < 0) return NULL;
@@ -154,10 +123,14 @@ static void *slot_address(const sp_run *run, int slot)
         return (char *)run->arena + s->offset;
     case SP_PLACE_PERSISTENT:
         return (char *)run->persistent + s->offset;
+    case SP_PLACE_KEPT:
+        return (char *)run->bound->kept + s->offset;
+    case SP_PLACE_PACK:
+        return run->bound->packs[s->offset]->address;
     case SP_PLACE_BOUNDARY:
         return (char *)run->boundary + s->offset;
     case SP_PLACE_PARAMETER:
-        return run->parameters[s->offset];
+        return run->bound->parameters[s->offset];
     case SP_PLACE_NONE:
         break;
     }
@@ -206,9 +179,11 @@ static sp_status check_ready(const sp_run *run)
 {
     const sp_plan *plan = run->plan;
     for (int i = 0; i < plan->parameter_count; i++)
-        if (!run->sources[i])
+        if (!run->bound->sources[i])
             return sp_fail(SP_INTERNAL, "parameter \"%s\" of weight set \"%s\" was never bound",
                            plan->parameters[i]->name, plan->parameters[i]->set);
+    for (int i = 0; i < plan->pack_count; i++)
+        if (!run->bound->packs[i]) return sp_fail(SP_INTERNAL, "a packed weight has no memory");
     size_t index = 0;
     const char *name;
     void *value;
@@ -238,39 +213,6 @@ static void run_step(sp_run *run, int index)
     }
     if (run->profile)
         sp_profile_add(run->profile, index, device->elapsed(device, began, device->mark(device)));
-}
-
-/* Brings the transient parameters that a step reads to the device. */
-static sp_status bring_parameters(const sp_run *run, int index)
-{
-    sp_device *device = run->plan->device;
-    const sp_step *step = &run->plan->steps[index];
-    for (int i = 0; i < SP_MAX_INPUTS && !device->host_visible; i++) {
-        const sp_slot *slot = step->in[i] < 0 ? NULL : &run->plan->slots[step->in[i]];
-        if (!slot || slot->place != SP_PLACE_PARAMETER || run->parameters[slot->offset]) continue;
-        const char *name = run->plan->parameters[slot->offset]->name;
-        const sp_tensor *tensor = sp_weights_find(run->sources[slot->offset], name);
-        void *address = device->allocate(device, sp_tensor_bytes(tensor) + 1);
-        if (!address) return sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", device->name, name);
-        device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
-        run->parameters[slot->offset] = address;
-    }
-    return SP_OK;
-}
-
-/* A weight that has been packed or cast is in memory twice: its file can hold the first. */
-static void drop_parameters(const sp_run *run, int index)
-{
-    sp_device *device = run->plan->device;
-    const sp_step *step = &run->plan->steps[index];
-    for (int i = 0; i < SP_MAX_INPUTS; i++) {
-        if (step->in[i] < 0 || !sp_parameter_done(run->plan, step->in[i], index)) continue;
-        int parameter = (int)run->plan->slots[step->in[i]].offset;
-        sp_weights_drop(run->sources[parameter], run->plan->parameters[parameter]->name);
-        if (!is_transient(run->plan, parameter)) continue;
-        device->release(device, run->parameters[parameter]);
-        run->parameters[parameter] = NULL;
-    }
 }
 
 void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, int output_index),
@@ -329,29 +271,64 @@ static sp_status check_sources(const sp_run *run)
 {
     const sp_weights *last = NULL; /* a set's parameters are neighbours */
     for (int i = 0; i < run->plan->parameter_count; i++) {
-        if (run->sources[i] && run->sources[i] != last) SP_TRY(sp_weights_check(run->sources[i]));
-        last = run->sources[i];
+        const sp_weights *source = run->bound->sources[i];
+        if (source && source != last) SP_TRY(sp_weights_check(source));
+        last = source;
     }
     return SP_OK;
+}
+
+/* Between two steps somebody may stop. */
+static sp_status one_step(sp_run *run, int step, stage_span *now, const sp_callbacks *callbacks)
+{
+    switch_stage(run, now, run->plan->steps[step].stage);
+    SP_TRY(sp_check_cancelled(callbacks));
+    run_step(run, step);
+    if (run->output_ready) SP_TRY(report_outputs(run, step));
+    return run->poll ? run->poll(run->poller) : SP_OK;
+}
+
+/* The steps of RUN rate, but for packs that are there. */
+static sp_status make_weights(sp_run *run, stage_span *now, const sp_callbacks *callbacks)
+{
+    sp_bound *bound = run->bound;
+    for (int s = 0; s < run->plan->step_count && run->plan->steps[s].rate == SP_RATE_RUN; s++) {
+        sp_pack *pack = sp_bound_pack(bound, s);
+        if (!pack || !sp_pack_is_fresh(pack)) {
+            SP_TRY(sp_bound_bring(bound, s));
+            SP_TRY(one_step(run, s, now, callbacks));
+            if (pack) sp_pack_made(pack);
+        }
+        sp_bound_drop(bound, s);
+    }
+    sp_bound_made(bound);
+    return SP_OK;
+}
+
+/* *changed: since this run was executed last. */
+static sp_status make_stale_weights(sp_run *run, stage_span *now, const sp_callbacks *callbacks, bool *changed)
+{
+    pthread_mutex_lock(&sp_weights_lock);
+    sp_status status = SP_OK;
+    if ((run->stale[SP_RATE_RUN] && run->slow_boundary) || !sp_bound_is_fresh(run->bound))
+        status = make_weights(run, now, callbacks);
+    if (!status) run->stale[SP_RATE_RUN] = false;
+    *changed = run->generation != run->bound->generation;
+    run->generation = run->bound->generation;
+    pthread_mutex_unlock(&sp_weights_lock);
+    return status;
 }
 
 sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks)
 {
     SP_TRY(check_ready(run));
-    bool stale = false;
+    bool stale;
     stage_span now = {.stage = -1};
-    for (int rate = 0; rate < SP_RATE_COUNT; rate++) {
+    SP_TRY(make_stale_weights(run, &now, callbacks, &stale));
+    for (int rate = SP_RATE_PROMPT; rate < SP_RATE_COUNT; rate++) {
         stale |= run->stale[rate] || rate == SP_RATE_STEP;
-        for (int s = 0; s < run->plan->step_count && stale; s++) {
-            if ((int)run->plan->steps[s].rate != rate) continue;
-            switch_stage(run, &now, run->plan->steps[s].stage);
-            SP_TRY(sp_check_cancelled(callbacks));
-            if (rate == SP_RATE_RUN) SP_TRY(bring_parameters(run, s));
-            run_step(run, s);
-            if (rate == SP_RATE_RUN) drop_parameters(run, s);
-            if (run->output_ready) SP_TRY(report_outputs(run, s));
-            if (run->poll) SP_TRY(run->poll(run->poller));
-        }
+        for (int s = 0; s < run->plan->step_count && stale; s++)
+            if ((int)run->plan->steps[s].rate == rate) SP_TRY(one_step(run, s, &now, callbacks));
         run->stale[rate] = false;
     }
     switch_stage(run, &now, -1);

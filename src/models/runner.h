@@ -1,7 +1,7 @@
 /* A graph made ready: its plan, and one run of it. */
 #ifndef SP_MODELS_RUNNER_H
 #define SP_MODELS_RUNNER_H
-#include "graph/plan.h"
+#include "graph/run.h"
 
 typedef struct {
     sp_plan *plan;

@@ -83,7 +83,7 @@ static sp_status prepare(sp_pipeline *p, const int64_t *key)
     sp_builder *b;
     SP_TRY(make_builder(p, key, &b));
     SP_TRY(sp_runner_create(b, p->device, p->storage, &p->denoiser));
-    sp_status status = sp_run_bind(p->denoiser.run, "unet", p->unet_weights);
+    sp_status status = sp_bind(sp_run_bound(p->denoiser.run), "unet", p->unet_weights);
     if (status) {
         sp_runner_free(&p->denoiser);
         return status;

@@ -130,7 +130,7 @@ static sp_status set_input(sp_run *run, const sp_port *port, const sp_tensor *te
 static sp_status execute(const forward_call *call, const sp_runner *runner, sp_named_outputs *out)
 {
     sp_run *run = runner->run;
-    SP_TRY(sp_run_bind(run, "model", call->component->weights));
+    SP_TRY(sp_bind(sp_run_bound(run), "model", call->component->weights));
     for (int i = 0; i < call->inputs.count; i++)
         if (call->found[i]) SP_TRY(set_input(run, &call->inputs.port[i], call->found[i]));
     SP_TRY(sp_run_execute(run, NULL));

@@ -228,7 +228,7 @@ static sp_status prepare_text(sp_pipeline *p, int clip_skip, int64_t batch)
     SP_TRY(text_builder(p, clip_skip, batch, &b));
     SP_TRY(sp_runner_create(b, p->device, p->storage, &p->text));
     memcpy(p->text_key, key, sizeof key);
-    sp_status status = sp_run_bind(p->text.run, "text", p->text_encoder->weights);
+    sp_status status = sp_bind(sp_run_bound(p->text.run), "text", p->text_encoder->weights);
     if (status) sp_runner_free(&p->text);
     return status;
 }

@@ -46,7 +46,7 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
     *out = (sp_runner){0};
     SP_TRY(make_builder(vae, half, in, &b));
     SP_TRY(sp_runner_create(b, device, storage, out));
-    sp_status status = sp_run_bind(out->run, "vae", vae->weights);
+    sp_status status = sp_bind(sp_run_bound(out->run), "vae", vae->weights);
     if (status != SP_OK) sp_runner_free(out);
     return status;
 }

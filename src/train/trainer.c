@@ -78,7 +78,7 @@ static sp_status make_reducer(trainer *t)
 static sp_status enter_run(trainer *t)
 {
     memset(t->stage_seconds, 0, sizeof t->stage_seconds);
-    SP_TRY(sp_run_bind(t->run, "online", t->state->online));
+    SP_TRY(sp_bind(sp_run_bound(t->run), "online", t->state->online));
     SP_TRY(sp_gradients_of(t->run, t->state->online, &t->gradients));
     return make_reducer(t);
 }

@@ -4,7 +4,7 @@
 #define SP_TRAIN_TRAINER_H
 #include "base/output.h"
 #include "base/progress.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "train/checkpoint.h"
 
 /* What differs between trainings. */

@@ -3,7 +3,7 @@
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
 #include "graph/optimizer.h"
-#include "graph/plan.h"
+#include "graph/run.h"
 #include "graph/residence.h"
 #include "formats/weights.h"
 #include "train/distributed.h"

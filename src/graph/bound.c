@@ -1,0 +1,328 @@
+/* Weights bound to a plan, and the packed weights that bound plans share. */
+#include "graph/bound_internal.h"
+#include "graph/graph_internal.h"
+
+pthread_mutex_t sp_weights_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* All packs of the process, under sp_packs_lock; what is in them is under sp_weights_lock. */
+static pthread_mutex_t packs_lock = PTHREAD_MUTEX_INITIALIZER;
+static sp_pack *all_packs;
+static unsigned long packed_count;
+
+sp_status sp_bound_create(const sp_plan *plan, sp_bound **out)
+{
+    *out = NULL;
+    sp_bound *bound = sp_alloc_zero(sizeof *bound);
+    if (!bound) return SP_MEMORY;
+    size_t parameters = (size_t)plan->parameter_count + 1;
+    bound->plan = plan;
+    bound->kept = plan->device->allocate(plan->device, plan->kept_bytes + 1);
+    bound->parameters = sp_alloc_zero(parameters * sizeof *bound->parameters);
+    bound->residences = sp_alloc_zero(parameters * sizeof *bound->residences);
+    bound->sources = sp_alloc_zero(parameters * sizeof *bound->sources);
+    bound->versions = sp_alloc_zero(parameters * sizeof *bound->versions);
+    bound->packs = sp_alloc_zero(((size_t)plan->pack_count + 1) * sizeof *bound->packs);
+    if (!bound->kept || !bound->parameters || !bound->residences || !bound->sources || !bound->versions ||
+        !bound->packs) {
+        sp_bound_destroy(bound);
+        return sp_fail(SP_MEMORY, "out of memory: weights need %zu MB", plan->kept_bytes >> 20);
+    }
+    *out = bound;
+    return SP_OK;
+}
+
+const sp_plan *sp_bound_plan(const sp_bound *bound)
+{
+    return bound->plan;
+}
+
+/* ---- packs ---- */
+
+static sp_pack *find_pack(const sp_residence *residence, const char *name, uint64_t key, size_t bytes)
+{
+    for (sp_pack *p = all_packs; p; p = p->next)
+        if (p->residence == residence && p->key == key && p->bytes == bytes && strcmp(p->name, name) == 0) return p;
+    return NULL;
+}
+
+static void release_pack(sp_pack *pack)
+{
+    if (!pack) return;
+    pthread_mutex_lock(&packs_lock);
+    if (--pack->holders == 0) {
+        sp_pack **at = &all_packs;
+        while (*at != pack)
+            at = &(*at)->next;
+        *at = pack->next;
+        sp_pack_block *block = pack->block;
+        if (--block->packs == 0) {
+            block->device->release(block->device, block->memory);
+            sp_free(block);
+        }
+        sp_free(pack->name);
+        sp_free(pack);
+    }
+    pthread_mutex_unlock(&packs_lock);
+}
+
+static const sp_packing *packing_of(const sp_plan *plan, int pack)
+{
+    const sp_step *step = &plan->steps[plan->pack_step[pack]];
+    return &plan->kernels[step->kernel].packing[step->packs_input];
+}
+
+/* The parameter that a pack is made of. */
+static int parameter_of(const sp_plan *plan, int pack)
+{
+    return (int)plan->slots[plan->steps[plan->pack_step[pack]].in[0]].offset;
+}
+
+static size_t aligned(const sp_plan *plan, size_t bytes)
+{
+    size_t unit = plan->device->alignment;
+    return (bytes + unit - 1) / unit * unit;
+}
+
+static sp_status new_pack(sp_bound *bound, int index, sp_pack_block *block, void *address)
+{
+    int parameter = parameter_of(bound->plan, index);
+    const sp_packing *packing = packing_of(bound->plan, index);
+    sp_pack *pack = sp_alloc_zero(sizeof *pack);
+    char *name = sp_strdup(bound->plan->parameters[parameter]->name);
+    if (!pack || !name) {
+        sp_free(pack);
+        sp_free(name);
+        return SP_MEMORY;
+    }
+    *pack = (sp_pack){.residence = bound->residences[parameter], .name = name, .key = packing->key,
+                      .bytes = packing->bytes, .address = address, .block = block, .holders = 1, .next = all_packs};
+    block->packs++;
+    all_packs = bound->packs[index] = pack;
+    return SP_OK;
+}
+
+/* Packs of `set` that others hold; returns the bytes of those that nobody does. */
+static size_t hold_packs(sp_bound *bound, const char *set)
+{
+    const sp_plan *plan = bound->plan;
+    size_t missing = 0;
+    for (int i = 0; i < plan->pack_count; i++) {
+        int parameter = parameter_of(plan, i);
+        const sp_packing *packing = packing_of(plan, i);
+        if (strcmp(plan->parameters[parameter]->set, set)) continue;
+        sp_pack *pack =
+            find_pack(bound->residences[parameter], plan->parameters[parameter]->name, packing->key, packing->bytes);
+        if (pack) pack->holders++;
+        bound->packs[i] = pack;
+        if (!pack) missing += aligned(plan, packing->bytes);
+    }
+    return missing;
+}
+
+/* One block for all packs of `set` that are missing. */
+static sp_status add_packs(sp_bound *bound, const char *set, size_t bytes)
+{
+    const sp_plan *plan = bound->plan;
+    sp_device *device = plan->device;
+    sp_pack_block *block = sp_alloc_zero(sizeof *block);
+    if (!block) return SP_MEMORY;
+    *block = (sp_pack_block){.device = device, .memory = device->allocate(device, bytes), .packs = 1};
+    sp_status status =
+        block->memory ? SP_OK : sp_fail(SP_MEMORY, "out of memory: packed weights need %zu MB", bytes >> 20);
+    char *at = block->memory;
+    for (int i = 0; i < plan->pack_count && !status; i++) {
+        if (bound->packs[i] || strcmp(plan->parameters[parameter_of(plan, i)]->set, set)) continue;
+        status = new_pack(bound, i, block, at);
+        at += aligned(plan, packing_of(plan, i)->bytes);
+    }
+    if (--block->packs == 0) { /* none came to be */
+        device->release(device, block->memory);
+        sp_free(block);
+    }
+    return status;
+}
+
+static sp_status bind_packs(sp_bound *bound, const char *set)
+{
+    pthread_mutex_lock(&packs_lock);
+    size_t missing = hold_packs(bound, set);
+    sp_status status = missing ? add_packs(bound, set, missing) : SP_OK;
+    pthread_mutex_unlock(&packs_lock);
+    return status;
+}
+
+size_t sp_packed_bytes(void)
+{
+    size_t bytes = 0;
+    pthread_mutex_lock(&packs_lock);
+    for (const sp_pack *p = all_packs; p; p = p->next)
+        bytes += p->bytes;
+    pthread_mutex_unlock(&packs_lock);
+    return bytes;
+}
+
+unsigned long sp_packed_count(void)
+{
+    pthread_mutex_lock(&sp_weights_lock);
+    unsigned long count = packed_count;
+    pthread_mutex_unlock(&sp_weights_lock);
+    return count;
+}
+
+sp_pack *sp_bound_pack(const sp_bound *bound, int step)
+{
+    const sp_step *s = &bound->plan->steps[step];
+    if (s->packs_input < 0 || bound->plan->slots[s->out[0]].place != SP_PLACE_PACK) return NULL;
+    return bound->packs[bound->plan->slots[s->out[0]].offset];
+}
+
+bool sp_pack_is_fresh(const sp_pack *pack)
+{
+    return pack->version == sp_residence_version(pack->residence);
+}
+
+void sp_pack_made(sp_pack *pack)
+{
+    pack->version = sp_residence_version(pack->residence);
+    packed_count++;
+}
+
+/* ---- parameters ---- */
+
+/* A device of its own memory has a parameter that only steps of RUN rate read while these run. */
+static bool is_transient(const sp_plan *plan, int index)
+{
+    const sp_value *value = plan->parameters[index];
+    int slot = plan->slot_of[value->id], last = plan->slots[slot].last;
+    if (plan->device->host_visible || last < 0 || !sp_parameter_done(plan, slot, last)) return false;
+    for (int i = 0; i < plan->graph->output_count; i++)
+        if (plan->slot_of[sp_value_root(plan->graph->outputs[i].value)->id] == slot) return false;
+    return true;
+}
+
+static void unbind(sp_bound *bound, int index)
+{
+    sp_device *device = bound->plan->device;
+    if (is_transient(bound->plan, index)) device->release(device, bound->parameters[index]);
+    sp_residence_release(bound->residences[index]);
+    bound->parameters[index] = NULL;
+    bound->residences[index] = NULL;
+    bound->versions[index] = 0;
+}
+
+static void release_packs(sp_bound *bound, const char *set)
+{
+    for (int i = 0; i < bound->plan->pack_count; i++) {
+        if (set && strcmp(bound->plan->parameters[parameter_of(bound->plan, i)]->set, set)) continue;
+        release_pack(bound->packs[i]);
+        bound->packs[i] = NULL;
+    }
+}
+
+void sp_bound_destroy(sp_bound *bound)
+{
+    if (!bound) return;
+    sp_device *device = bound->plan->device;
+    if (bound->packs) release_packs(bound, NULL);
+    for (int i = 0; i < bound->plan->parameter_count && bound->parameters && bound->residences && bound->versions; i++)
+        unbind(bound, i);
+    device->release(device, bound->kept);
+    sp_free(bound->parameters);
+    sp_free(bound->residences);
+    sp_free(bound->sources);
+    sp_free(bound->versions);
+    sp_free(bound->packs);
+    sp_free(bound);
+}
+
+static sp_status bind_parameter(sp_bound *bound, int index, const sp_weights *weights)
+{
+    const sp_value *value = bound->plan->parameters[index];
+    const sp_tensor *tensor = sp_weights_find(weights, value->name);
+    if (!tensor)
+        return sp_fail(SP_FORMAT, "the weights have no tensor \"%s\" %s", value->name,
+                       sp_shape_text(value->shape));
+    if (!sp_shape_equal(tensor->shape, value->shape))
+        return sp_fail(SP_SHAPE, "tensor \"%s\" is %s where the model's configuration asks for %s",
+                       value->name, sp_shape_text(tensor->shape), sp_shape_text(value->shape));
+    if (tensor->dtype != value->dtype)
+        return sp_fail(SP_INTERNAL, "tensor \"%s\" is %s where the plan was made for %s",
+                       value->name, sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
+    bound->sources[index] = weights;
+    SP_TRY(sp_residence_hold(bound->plan->device, weights, &bound->residences[index]));
+    if (is_transient(bound->plan, index)) return SP_OK;
+    return sp_residence_place(bound->residences[index], value->name, &bound->parameters[index]);
+}
+
+sp_status sp_bind(sp_bound *bound, const char *set, const sp_weights *weights)
+{
+    const sp_plan *plan = bound->plan;
+    release_packs(bound, set);
+    for (int i = 0; i < plan->parameter_count; i++) {
+        if (strcmp(plan->parameters[i]->set, set)) continue;
+        unbind(bound, i);
+        SP_TRY(bind_parameter(bound, i, weights));
+    }
+    return bind_packs(bound, set);
+}
+
+void sp_bound_weights_changed(sp_bound *bound)
+{
+    const sp_residence *last = NULL; /* a set's parameters are neighbours */
+    for (int i = 0; i < bound->plan->parameter_count; i++) {
+        if (bound->residences[i] && bound->residences[i] != last) sp_residence_update(bound->residences[i]);
+        last = bound->residences[i];
+    }
+}
+
+bool sp_bound_is_fresh(const sp_bound *bound)
+{
+    for (int i = 0; i < bound->plan->parameter_count; i++)
+        if (bound->plan->parameters[i]->rate == SP_RATE_RUN &&
+            bound->versions[i] != sp_residence_version(bound->residences[i]))
+            return false;
+    for (int i = 0; i < bound->plan->pack_count; i++)
+        if (!sp_pack_is_fresh(bound->packs[i])) return false;
+    return true;
+}
+
+void sp_bound_made(sp_bound *bound)
+{
+    for (int i = 0; i < bound->plan->parameter_count; i++)
+        bound->versions[i] = sp_residence_version(bound->residences[i]);
+    bound->generation++;
+}
+
+sp_status sp_bound_bring(sp_bound *bound, int index)
+{
+    const sp_plan *plan = bound->plan;
+    sp_device *device = plan->device;
+    const sp_step *step = &plan->steps[index];
+    for (int i = 0; i < SP_MAX_INPUTS && !device->host_visible; i++) {
+        const sp_slot *slot = step->in[i] < 0 ? NULL : &plan->slots[step->in[i]];
+        if (!slot || slot->place != SP_PLACE_PARAMETER || bound->parameters[slot->offset]) continue;
+        const char *name = plan->parameters[slot->offset]->name;
+        const sp_tensor *tensor = sp_weights_find(bound->sources[slot->offset], name);
+        void *address = device->allocate(device, sp_tensor_bytes(tensor) + 1);
+        if (!address) return sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", device->name, name);
+        device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
+        bound->parameters[slot->offset] = address;
+    }
+    return SP_OK;
+}
+
+/* A weight that has been packed or cast is in memory twice: its file can hold the first. */
+void sp_bound_drop(sp_bound *bound, int index)
+{
+    const sp_plan *plan = bound->plan;
+    sp_device *device = plan->device;
+    const sp_step *step = &plan->steps[index];
+    for (int i = 0; i < SP_MAX_INPUTS; i++) {
+        if (step->in[i] < 0 || !sp_parameter_done(plan, step->in[i], index)) continue;
+        int parameter = (int)plan->slots[step->in[i]].offset;
+        sp_weights_drop(bound->sources[parameter], plan->parameters[parameter]->name);
+        if (!is_transient(plan, parameter)) continue;
+        device->release(device, bound->parameters[parameter]);
+        bound->parameters[parameter] = NULL;
+    }
+}

@@ -1,0 +1,288 @@
+/* Bound plans: packed weights are made once and shared, by runs and by plans of different sizes, in any thread. */
+#include "support.h"
+
+#include <pthread.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/random.h"
+#include "graph/run.h"
+#include "ops/ops.h"
+
+enum { CHANNELS = 64, SEED = 5 };
+
+typedef struct {
+    sp_weights *weights;
+} fixture;
+
+static sp_tensor random_tensor(sp_shape shape, uint64_t stream)
+{
+    sp_tensor t;
+    assert_ok(sp_tensor_create(SP_F32, shape, &t));
+    sp_random_normal((sp_random_key){SEED, SP_STREAM_NOISE, stream, 0}, t.data, (size_t)sp_tensor_count(&t));
+    return t;
+}
+
+static int create_weights(void **state)
+{
+    fixture *f = sp_alloc_zero(sizeof *f);
+    assert_ok(sp_weights_create(&f->weights));
+    assert_ok(sp_weights_add(f->weights, "kernel", random_tensor(sp_shape_of(CHANNELS, CHANNELS, 3, 3), 1)));
+    assert_ok(sp_weights_add(f->weights, "matrix", random_tensor(sp_shape_of(CHANNELS, CHANNELS), 2)));
+    *state = f;
+    return 0;
+}
+
+static int destroy_weights(void **state)
+{
+    fixture *f = *state;
+    sp_weights_destroy(f->weights);
+    sp_free(f);
+    return 0;
+}
+
+/* y = matrix p + conv(x): p changes with the prompt, x with the step. */
+static sp_plan *plan_of(int64_t side)
+{
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    assert_ok(sp_builder_create(&b));
+    sp_set_enter(b, "model", SP_RATE_RUN, NULL, NULL);
+    sp_value *kernel = sp_parameter(b, "kernel", sp_shape_of(CHANNELS, CHANNELS, 3, 3)),
+             *matrix = sp_parameter(b, "matrix", sp_shape_of(CHANNELS, CHANNELS));
+    sp_set_leave(b);
+    sp_value *x = sp_input(b, "x", SP_F32, sp_shape_of(1, side, side, CHANNELS), SP_RATE_STEP),
+             *p = sp_input(b, "p", SP_F32, sp_shape_of(1, CHANNELS), SP_RATE_PROMPT);
+    sp_value *per_channel = sp_linear(b, p, matrix, NULL, NULL);
+    const sp_conv2d_options same = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
+    sp_output(b, "y", sp_conv2d(b, x, kernel, NULL, per_channel, NULL, same));
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_ok(sp_plan_create(graph, sp_cpu_device(), sp_cpu_device()->preferred_dtype, &plan));
+    return plan;
+}
+
+static void set_inputs(sp_run *run, int64_t side, uint64_t stream)
+{
+    sp_tensor x = random_tensor(sp_shape_of(1, side, side, CHANNELS), 10 + stream),
+              p = random_tensor(sp_shape_of(1, CHANNELS), 20 + stream);
+    assert_ok(sp_run_set_input(run, "x", &x));
+    assert_ok(sp_run_set_input(run, "p", &p));
+    sp_tensor_free(&x);
+    sp_tensor_free(&p);
+}
+
+static sp_tensor output_of(sp_run *run)
+{
+    sp_tensor y;
+    assert_ok(sp_run_execute(run, NULL));
+    assert_ok(sp_run_get_output(run, "y", &y));
+    return y;
+}
+
+/* What a run with packs of its own computes. */
+static sp_tensor expected(const fixture *f, int64_t side, uint64_t stream)
+{
+    sp_weights *copy;
+    sp_run *run;
+    sp_plan *plan = plan_of(side);
+    assert_ok(sp_weights_copy(f->weights, SP_F32, &copy));
+    assert_ok(sp_run_create(plan, &run));
+    assert_ok(sp_bind(sp_run_bound(run), "model", copy));
+    set_inputs(run, side, stream);
+    sp_tensor y = output_of(run);
+    sp_run_destroy(run);
+    sp_plan_destroy(plan);
+    sp_weights_destroy(copy);
+    return y;
+}
+
+static void check_output(const fixture *f, sp_run *run, int64_t side, uint64_t stream)
+{
+    set_inputs(run, side, stream);
+    sp_tensor y = output_of(run), z = expected(f, side, stream);
+    assert_memory_equal(y.data, z.data, sp_tensor_bytes(&z));
+    sp_tensor_free(&y);
+    sp_tensor_free(&z);
+}
+
+/* Two runs of one bound plan pack once, and each keeps its own prompt. */
+static void test_runs_share(void **state)
+{
+    const fixture *f = *state;
+    sp_plan *plan = plan_of(16);
+    sp_bound *bound;
+    sp_run *a, *b;
+    assert_true(sp_plan_get_memory(plan).shared > 0);
+    assert_ok(sp_bound_create(plan, &bound));
+    assert_ok(sp_bind(bound, "model", f->weights));
+    assert_ok(sp_run_create_of(bound, &a));
+    assert_ok(sp_run_create_of(bound, &b));
+    check_output(f, a, 16, 1);
+    sp_tensor mine;
+    assert_ok(sp_run_get_output(a, "y", &mine));
+    unsigned long packed = sp_packed_count();
+    set_inputs(b, 16, 2);
+    sp_tensor theirs = output_of(b), again = output_of(a);
+    assert_int_equal(sp_packed_count(), packed);
+    assert_memory_equal(mine.data, again.data, sp_tensor_bytes(&mine));
+    assert_memory_not_equal(mine.data, theirs.data, sp_tensor_bytes(&mine));
+    sp_tensor_free(&mine);
+    sp_tensor_free(&theirs);
+    sp_tensor_free(&again);
+    check_output(f, b, 16, 2);
+    sp_run_destroy(a);
+    sp_run_destroy(b);
+    sp_bound_destroy(bound);
+    sp_plan_destroy(plan);
+}
+
+/* Plans of two sizes: what both pack alike is there once, for as long as either is. */
+static void test_sizes_share(void **state)
+{
+    const fixture *f = *state;
+    sp_plan *small = plan_of(16), *large = plan_of(32);
+    sp_bound *of_small, *of_large;
+    sp_run *run;
+    const size_t before = sp_packed_bytes();
+    assert_ok(sp_bound_create(small, &of_small));
+    assert_ok(sp_bind(of_small, "model", f->weights));
+    const size_t one = sp_packed_bytes() - before;
+    assert_ok(sp_bound_create(large, &of_large));
+    assert_ok(sp_bind(of_large, "model", f->weights));
+    const size_t both = sp_packed_bytes() - before;
+    assert_true(one > 0);
+    assert_true(both < 2 * one); /* the matrix, if not the kernel too */
+    assert_ok(sp_run_create_of(of_small, &run));
+    check_output(f, run, 16, 3);
+    sp_run_destroy(run);
+    sp_bound_destroy(of_small);
+    assert_true(sp_packed_bytes() - before > 0);
+    assert_ok(sp_run_create_of(of_large, &run));
+    check_output(f, run, 32, 4);
+    sp_run_destroy(run);
+    sp_bound_destroy(of_large);
+    assert_int_equal(sp_packed_bytes(), before);
+    sp_plan_destroy(small);
+    sp_plan_destroy(large);
+}
+
+/* Who shares weights sees them change, what depends on the prompt alone included. */
+static void test_changes_are_seen(void **state)
+{
+    fixture *f = *state;
+    sp_plan *small = plan_of(16), *large = plan_of(32);
+    sp_run *a, *b;
+    assert_ok(sp_run_create(small, &a));
+    assert_ok(sp_run_create(large, &b));
+    assert_ok(sp_bind(sp_run_bound(a), "model", f->weights));
+    assert_ok(sp_bind(sp_run_bound(b), "model", f->weights));
+    check_output(f, a, 16, 5);
+    check_output(f, b, 32, 6);
+    const char *const names[] = {"kernel", "matrix"};
+    for (int i = 0; i < 2; i++) {
+        sp_tensor *t = sp_weights_find(f->weights, names[i]);
+        for (int64_t k = 0; k < sp_tensor_count(t); k++)
+            ((float *)t->data)[k] *= -0.5f;
+    }
+    sp_bound_weights_changed(sp_run_bound(a));
+    sp_tensor y = output_of(b), z = expected(f, 32, 6); /* its inputs are those of before */
+    assert_memory_equal(y.data, z.data, sp_tensor_bytes(&z));
+    sp_tensor_free(&y);
+    sp_tensor_free(&z);
+    check_output(f, a, 16, 5);
+    sp_run_destroy(a);
+    sp_run_destroy(b);
+    sp_plan_destroy(small);
+    sp_plan_destroy(large);
+}
+
+typedef struct {
+    sp_run *run;
+    int rounds;
+    sp_tensor want;
+    int wrong; /* cmocka's assertions belong to the main thread */
+} worker;
+
+static void *work(void *context)
+{
+    worker *w = context;
+    for (int i = 0; i < w->rounds; i++) {
+        sp_tensor y;
+        if (sp_run_execute(w->run, NULL) || sp_run_get_output(w->run, "y", &y)) {
+            w->wrong++;
+            continue;
+        }
+        w->wrong += memcmp(y.data, w->want.data, sp_tensor_bytes(&y)) != 0;
+        sp_tensor_free(&y);
+    }
+    return NULL;
+}
+
+/* Several threads, each with a run of its own, begin before anything is packed. */
+static void test_threads_share(void **state)
+{
+    enum { WORKERS = 4, ROUNDS = 20 };
+    const fixture *f = *state;
+    sp_plan *plan = plan_of(16);
+    sp_bound *bound;
+    worker workers[WORKERS];
+    pthread_t threads[WORKERS];
+    for (int i = 0; i < WORKERS; i++)
+        workers[i] = (worker){.rounds = ROUNDS, .want = expected(f, 16, (uint64_t)i)};
+    assert_ok(sp_bound_create(plan, &bound));
+    assert_ok(sp_bind(bound, "model", f->weights));
+    for (int i = 0; i < WORKERS; i++) {
+        assert_ok(sp_run_create_of(bound, &workers[i].run));
+        set_inputs(workers[i].run, 16, (uint64_t)i);
+    }
+    unsigned long packed = sp_packed_count();
+    for (int i = 0; i < WORKERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(workers[i].wrong, 0);
+        sp_tensor_free(&workers[i].want);
+        sp_run_destroy(workers[i].run);
+    }
+    assert_in_range(sp_packed_count() - packed, 1, 2); /* each weight once */
+    sp_bound_destroy(bound);
+    sp_plan_destroy(plan);
+}
+
+static void test_an_input_of_weights_rate_has_one_run(void **state)
+{
+    (void)state;
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    sp_bound *bound;
+    sp_run *first, *second;
+    assert_ok(sp_builder_create(&b));
+    sp_value *slow = sp_input(b, "slow", SP_F32, sp_shape_of(2, 2), SP_RATE_RUN),
+             *x = sp_input(b, "x", SP_F32, sp_shape_of(2, 2), SP_RATE_STEP);
+    sp_output(b, "y", sp_add(b, sp_affine(b, slow, 2, 0), x));
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_F32, &plan));
+    assert_ok(sp_bound_create(plan, &bound));
+    assert_ok(sp_run_create_of(bound, &first));
+    assert_status(sp_run_create_of(bound, &second), SP_INTERNAL);
+    sp_run_destroy(first);
+    assert_ok(sp_run_create_of(bound, &second));
+    sp_run_destroy(second);
+    sp_bound_destroy(bound);
+    sp_plan_destroy(plan);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_runs_share, create_weights, destroy_weights),
+        cmocka_unit_test_setup_teardown(test_sizes_share, create_weights, destroy_weights),
+        cmocka_unit_test_setup_teardown(test_changes_are_seen, create_weights, destroy_weights),
+        cmocka_unit_test_setup_teardown(test_threads_share, create_weights, destroy_weights),
+        cmocka_unit_test(test_an_input_of_weights_rate_has_one_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
