@@ -28,7 +28,7 @@ demo: dependencies
 
 # AddressSanitizer and UndefinedBehaviorSanitizer, the first finding of either being an error.
 SANITIZED = BUILD=build-sanitize MESON_FLAGS="-Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
-	    -Db_lundef=false -Dc_args=-fno-sanitize-recover=undefined"
+	    -Db_lundef=false '-Dc_args=-fno-sanitize-recover=undefined -g1'"
 sanitize: dependencies
 	@$(MAKE) --no-print-directory all $(SANITIZED)
 	@tools/run-tests.sh build-sanitize

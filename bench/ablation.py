@@ -4,11 +4,11 @@
     python3 bench/ablation.py --folder WORK [--seeds 0,1,2] [--steps 150] [--only NAME,...] [--table]
 
 Every run is `splam distill` with the settings of BASE but for one of them, then `splam eval --metrics ode-error` of its
-averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so the
-script can be stopped at any time, and several may run side by side, each with seeds and a folder of its own. Every run's
-metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students. --table prints the rows so far as Markdown:
-means over the seeds, and how far each seed lies from the first line's. Nothing but Python's own library is needed. A run
-takes about 45 seconds on two cores, and there are as many as VARIANTS has lines, times the seeds.
+averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so
+the script can be stopped at any time, and several may run side by side, each with seeds and a folder of its own. Every
+run's metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students. --table prints the rows so far
+as Markdown: means over the seeds, and how far each seed lies from the first line's. Nothing but Python's own library is
+needed. A run takes about 45 seconds on two cores, and there are as many as VARIANTS has lines, times the seeds.
 """
 import argparse
 import csv
@@ -33,7 +33,8 @@ PLAIN = {"gamma-conditioning": None, "sigma": None, "gamma-power": None}
 VARIANTS = [
     ("base", "linear, u^.3", {}),
     ("sigma", "quadratic", {"sigma": "quadratic"}),
-    ("sigma", "quadratic; uniform, 1 half the time", {"sigma": "quadratic", "gamma-power": "1", "gamma-one-probability": "0.5"}),
+    ("sigma", "quadratic; uniform, 1 half the time", {"sigma": "quadratic", "gamma-power": "1",
+                                                      "gamma-one-probability": "0.5"}),
     ("conditioning", "embedding, linear", {"gamma-conditioning": "embedding"}),
     ("conditioning", "embedding, quadratic", {"gamma-conditioning": "embedding", "sigma": "quadratic"}),
     ("gamma", "uniform", {"gamma-power": "1"}),
@@ -92,17 +93,18 @@ def run(a, varied, name, changes, seed):
     shutil.rmtree(student, ignore_errors=True)
     threads = [] if a.threads is None else ["-t", str(a.threads)]
     flags = [text for key, value in settings.items() for text in (f"--{key}", value) if text is not True]
-    subprocess.run([a.splam, "distill", "--teacher", a.teacher, "--data", a.data, "--output", student, "--seed", str(seed),
-                    "--max-train-steps", str(a.steps), "--checkpointing-steps", "0", *flags, *threads], check=True)
+    subprocess.run([a.splam, "distill", "--teacher", a.teacher, "--data", a.data, "--output", student,
+                    "--seed", str(seed), "--max-train-steps", str(a.steps), "--checkpointing-steps", "0",
+                    *flags, *threads], check=True)
     with open(os.path.join(student, "metrics.jsonl")) as f:
         seconds = statistics.median(json.loads(line)["seconds"] for line in f)
     os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
     shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", short + ".jsonl"))
     report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's references
     possible = [n for n in EVALUATED if n <= int(settings["num-ddim-timesteps"])]
-    subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema", "--metrics",
-                    "ode-error", "--steps", ",".join(map(str, possible)), "--count", "128", "--seed", str(seed), "--output", report,
-                    *threads], check=True)
+    subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema",
+                    "--metrics", "ode-error", "--steps", ",".join(map(str, possible)), "--count", "128",
+                    "--seed", str(seed), "--output", report, *threads], check=True)
     with open(os.path.join(report, "report.json")) as f:
         errors = {row["steps"]: row["ode_error"] for row in json.load(f)["rows"] if row["model"] != "teacher"}
     add_row({"varied": varied, "name": name, "seed": seed, "steps": a.steps, "seconds": f"{seconds:.3f}",
@@ -110,7 +112,8 @@ def run(a, varied, name, changes, seed):
 
 
 def print_table(rows):
-    """Means over the seeds; the first line with their range, the others with that of the change from it, seed by seed."""
+    """Means over the seeds; the first line with their range, the others with that of the change from it, seed by
+    seed."""
     of = {(row["varied"], row["name"], row["seed"]): row for row in rows}
     print("| varied | setting | " + " | ".join(f"{n} step{'s' * (n > 1)}" for n in EVALUATED) + " | seeds |")
     print("|---|---|" + "---|" * (len(EVALUATED) + 1))
@@ -135,8 +138,8 @@ def main():
     parser.add_argument("--folder", help="for students and reports; needed to run anything")
     parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
     parser.add_argument("--teacher", default=os.path.join(ROOT, "assets", "teacher"))
-    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s); latents:DIR of splam data emoji: --cache DIR "
-                        "--cache-dtype f32 gives the same bits and spares encoding")
+    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s); latents:DIR of splam data emoji: "
+                        "--cache DIR --cache-dtype f32 gives the same bits and spares encoding")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", help="what is varied, with commas")

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The program as people use it: help, and everything wrong that can be said or given to it: check_cli.sh [BUILD]
-# A failure is one sentence on stderr, exit code 1 (failure), 2 (wrong usage) or 130 (interrupted), and nothing half written.
+# A failure is one sentence on stderr, exit code 1 (failure), 2 (wrong usage) or 130 (interrupted), and nothing half
+# written.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 splam=$PWD/${1:-build}/cli/splam
@@ -58,9 +59,11 @@ for verb in $verbs; do
         examples=$(sed -n '/^Examples:/,$p' out)
         [ "$(grep -c "^  splam $verb" <<<"$examples")" -ge 2 ] || echo "fewer than two examples"
         # An example may be of another verb, and may go on in the next line.
-        awk -v verb="$verb" '/^  [a-z]/{own = $1 == "splam" && $2 == verb} own' <<<"$examples" | grep -oE -- ' --[a-z][a-z0-9-]*' | sort -u | while read -r flag; do
-            sed '/^Examples:/,$d' out | grep -qE -- "^ *(-[a-zA-Z], )?$flag( |\$)" || echo "an example has $flag, help does not"
-        done
+        awk -v verb="$verb" '/^  [a-z]/{own = $1 == "splam" && $2 == verb} own' <<<"$examples" |
+            grep -oE -- ' --[a-z][a-z0-9-]*' | sort -u | while read -r flag; do
+                sed '/^Examples:/,$d' out | grep -qE -- "^ *(-[a-zA-Z], )?$flag( |\$)" ||
+                    echo "an example has $flag, help does not"
+            done
         awk 'length > 110 {print "a line of " length " characters: " $0}' out
     } >.wrong 2>&1
     report "help of $verb"
@@ -89,7 +92,8 @@ report "no verb and wrong verbs"
 report "unknown flags, with the nearest one"
 {
     for wrong in abc "" " 5" 5x 1e3 99999999999999999999 0 -3; do
-        one_sentence 2 '^splam: --max-train-steps ' "$splam" train vae --data emoji: --output x --max-train-steps "$wrong"
+        one_sentence 2 '^splam: --max-train-steps ' \
+            "$splam" train vae --data emoji: --output x --max-train-steps "$wrong"
     done
     for wrong in abc "" nan inf 2 -1; do
         one_sentence 2 '^splam: --learning-rate ' "$splam" train vae --data emoji: --output x --learning-rate "$wrong"
@@ -268,7 +272,8 @@ report "data"
     one_sentence 1 'absent.png' "$splam" generate -m "$teacher" -p text --init-img absent.png
     one_sentence 1 'no-vae' "$splam" generate -m "$teacher" -p text --vae no-vae
     one_sentence 1 'standard input: there is no prompt in it' "$splam" generate -m "$teacher" --prompts -
-    one_sentence 2 'out.gif: pictures are written as .png, .jpg, .jpeg or .webp' "$splam" generate -m "$teacher" -p text -o out.gif
+    one_sentence 2 'out.gif: pictures are written as .png, .jpg, .jpeg or .webp' \
+        "$splam" generate -m "$teacher" -p text -o out.gif
     one_sentence 2 'quality' "$splam" generate -m "$teacher" -p text --quality 90
     one_sentence 2 'quality.*from 1 to 100' "$splam" generate -m "$teacher" -p text -o out.jpg --quality 0
     one_sentence 2 'one of png\|jpg\|webp' "$splam" generate -m "$teacher" -p text --format gif
@@ -276,13 +281,14 @@ report "data"
     [ ! -e out.png ] || echo "a picture was written"
     printf '\357\273\277red apple\n   \ngreen apple\n' |
         "$splam" generate -m "$teacher" --prompts - --steps 1 -s 18446744073709551615 -t 1 >out 2>err || cat err
-    grep -q '^red apple$' out-0.png && grep -q 'Seed: 18446744073709551615,' out-0.png && grep -q 'Seed: 0,' out-1.png &&
-        [ ! -e out-2.png ] || echo "from standard input: $(ls) $(cat out err)"
+    grep -q '^red apple$' out-0.png && grep -q 'Seed: 18446744073709551615,' out-0.png &&
+        grep -q 'Seed: 0,' out-1.png && [ ! -e out-2.png ] || echo "from standard input: $(ls) $(cat out err)"
     rm -f out-0.png out-1.png out-2.png
     "$splam" generate -m "$teacher" -p text --steps 2 -t 1 >out 2>err || cat err
     "$splam" generate -m "$teacher" -p text --init-img out.png --steps 2 --strength 0.5 -o again.png --memory-limit 1G \
         --timing -t 1 >out 2>err || cat err
-    grep -q '^memory: .*UNet .*; peak .* of 1.00 GB$' err && grep -q 'encode' out && grep -q 'Denoising strength: 0.5' again.png ||
+    grep -q '^memory: .*UNet .*; peak .* of 1.00 GB$' err && grep -q 'encode' out &&
+        grep -q 'Denoising strength: 0.5' again.png ||
         echo "from a picture: $(cat out err)"
     "$splam" generate -m "$teacher" -p text --steps 1 --vae "$golden/vae-tiny" -o tiny.png -t 1 >out 2>err || cat err
     rm -f out.png again.png tiny.png
@@ -325,7 +331,8 @@ report "pictures by format, and to standard output"
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
     one_sentence 2 'one of f32\|f16\|bf16' "$splam" convert -m "$source/assets/teacher" -o new --dtype f8
     one_sentence 1 'nowhere' "$splam" eval -m nowhere --data emoji: --output new
-    one_sentence 2 'no metric "beauty"' "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics beauty
+    one_sentence 2 'no metric "beauty"' \
+        "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics beauty
     [ ! -e new/unet ] && [ ! -e new/report.json ] || echo "something was written: $(ls new)"
 } >.wrong 2>&1
 report "distill, convert and eval"
@@ -343,7 +350,8 @@ report "distill, convert and eval"
         one_sentence 1 "$what" "$splam" eval -m "$model" --data emoji: --output new
     done
     one_sentence 1 'pointer.ckpt: is a Git LFS pointer' "$splam" bench -m pointer.ckpt
-    one_sentence 1 'is a LoRA, expected a vae' "$splam" forward -m "$lora" --component vae-decoder --inputs "$inputs" --outputs y
+    one_sentence 1 'is a LoRA, expected a vae' \
+        "$splam" forward -m "$lora" --component vae-decoder --inputs "$inputs" --outputs y
     "$splam" inspect pointer.ckpt | grep -q 'pointer.ckpt: a Git LFS pointer' || echo "inspect of a pointer"
     "$splam" inspect "$lora" | grep -q '  a LoRA: 129 adapters for the unet' || "$splam" inspect "$lora"
     "$splam" inspect "$golden/text-sd1" >/dev/null || echo "inspect of a text encoder"
@@ -366,8 +374,8 @@ merge() { # LORA
     one_sentence 2 '"c.safetensors:inf" is no LoRA: ' merge c.safetensors:inf
     mkdir loras
     one_sentence 1 '^splam: loras: is a folder with no LoRA' merge loras:0.7
-    "$splam" convert -m "$golden/teacher-epsilon" -o merged --merge-lora "$golden/distill-lora/start.safetensors" >out 2>err ||
-        cat err
+    "$splam" convert -m "$golden/teacher-epsilon" -o merged \
+        --merge-lora "$golden/distill-lora/start.safetensors" >out 2>err || cat err
     grep -q 'start.safetensors: 129 adapters applied to the unet' err || cat err
     rm -rf a:b.safetensors c.safetensors loras merged out err
 } >.wrong 2>&1
@@ -375,7 +383,8 @@ report "names of LoRA files"
 {
     "$splam" bench --support | grep -q '^conv2d ' || echo "support: $("$splam" bench --support | head -n 3)"
     "$splam" bench -m "$golden/teacher-epsilon" --only train --json -t 1 >out 2>err || cat err
-    grep -qE '"distill_step_seconds": [0-9.e-]+' out && grep -qE '"unet_forward_backward_seconds": [0-9.e-]+' out || cat out
+    grep -qE '"distill_step_seconds": [0-9.e-]+' out &&
+        grep -qE '"unet_forward_backward_seconds": [0-9.e-]+' out || cat out
     one_sentence 2 'operator' "$splam" bench --operator nonsense
     one_sentence 2 'needs a model' "$splam" bench --part unet_forward
     "$splam" bench -m "$source/assets/teacher" --part generate --json -t 1 >out 2>err || cat err
@@ -386,7 +395,9 @@ report "names of LoRA files"
     SPLAM_PROFILE=shapes "$splam" bench -m "$source/assets/teacher" --part vae_decode -t 1 >out 2>err || cat err
     grep -q '^profile of vae: ' err && grep -qE '^conv2d .* [0-9]+%  \[1,16,16,' err || cat err
     "$splam" generate -m "$source/assets/teacher" -p text --steps 1 --sampler lcm -t 1 --timing >out 2>err || cat err
-    grep -qE '^load [0-9.]+, text [0-9.]+, denoise [0-9.]+, decode [0-9.]+, write [0-9.]+, total [0-9.]+ s$' out || cat out
+    seconds='[0-9.]+'
+    grep -qE "^load $seconds, text $seconds, denoise $seconds, decode $seconds, write $seconds, total $seconds s$" \
+        out || cat out
     rm -f out.png
     one_sentence 1 nowhere "$splam" bench -m nowhere --only generate
 } >.wrong 2>&1
@@ -401,7 +412,8 @@ else
     {
         for kilobytes in 200000 215000 240000 300000 400000 600000; do
             for isa in baseline avx512_bf16; do
-                for arguments in "--version" "--help" "generate --help" "generate -m $source/assets/teacher -p cat --steps 1 -t 2 -o little.png"; do
+                for arguments in "--version" "--help" "generate --help" \
+                    "generate -m $source/assets/teacher -p cat --steps 1 -t 2 -o little.png"; do
                     # shellcheck disable=SC2086
                     (
                         ulimit -c 0
@@ -411,7 +423,9 @@ else
                     got=$?
                     case $got:$arguments in
                     0:*) ;;
-                    1:generate*-p*) tail -n 1 err | grep -q '^splam: .*out of memory' || echo "$kilobytes KB, $isa: $(cat err)" ;;
+                    1:generate*-p*)
+                        tail -n 1 err | grep -q '^splam: .*out of memory' || echo "$kilobytes KB, $isa: $(cat err)"
+                        ;;
                     *) echo "$kilobytes KB, $isa, $arguments: code $got: $(cat err)" ;;
                     esac
                 done
@@ -436,7 +450,8 @@ else
     report "train on a full disk"
     {
         rm -rf trained
-        "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 --max-train-steps 1000000 --seed 7 2>said &
+        "$splam" train vae --data emoji: --output trained --train-batch-size 1 -t 1 --max-train-steps 1000000 \
+            --seed 7 2>said &
         child=$!
         for _ in $(seq 600); do
             [ -s trained/metrics.jsonl ] && break
@@ -449,7 +464,8 @@ else
         [ $code -eq 130 ] || echo "code $code, expected 130"
         tail -n 1 said | grep -q '^splam: interrupted after step .* --resume latest$' || cat said
         step=$(tail -n 1 trained/metrics.jsonl | sed 's/.*"step":\([0-9]*\).*/\1/')
-        "$splam" inspect "trained/checkpoint-$step" 2>&1 | grep -q "after $step steps" || echo "no checkpoint of step $step: $(ls trained)"
+        "$splam" inspect "trained/checkpoint-$step" 2>&1 | grep -q "after $step steps" ||
+            echo "no checkpoint of step $step: $(ls trained)"
         one_sentence 2 'learning-rate' train --max-train-steps 1000000 --seed 7 --resume latest --learning-rate 0.5
     } >.wrong 2>&1
     report "train, interrupted, and resumed with another flag"

@@ -33,7 +33,8 @@ broken_links() {
 
 # missing_files FILE: paths of the tree in a text that are not there
 missing_files() {
-    grep -oE '(^|[ (`])(src|tests|tools|docs|bench|cli|include|examples)/[a-zA-Z0-9_./-]+\.(c|h|inc|py|sh|md|csv)\b' "$1" |
+    local roots='src|tests|tools|docs|bench|cli|include|examples' kinds='c|h|inc|py|sh|md|csv'
+    grep -oE "(^|[ (\`])($roots)/[a-zA-Z0-9_./-]+\\.($kinds)\\b" "$1" |
         sed 's/^[ (`]//' | grep -v NAME | sort -u | while read -r path; do
             [ -e "$path" ] || echo "$1: no file $path"
         done
@@ -41,7 +42,7 @@ missing_files() {
 
 # too_long: lines of texts that are longer than 120 columns
 too_long() {
-    git ls-files '*.md' 'tools/*.sh' Makefile .ci | while read -r path; do
+    git ls-files '*.md' '*.sh' '*.py' Makefile .ci meson.build tests/meson.build | while read -r path; do
         LC_ALL=C.UTF-8 awk -v path="$path" 'length($0) > 120 { print path ":" FNR ": " length($0) " columns" }' "$path"
     done
 }

@@ -43,7 +43,8 @@ report "files and names do not speak to the terminal"
 
 cat >distill <<END
 #!/bin/bash
-exec "$splam" distill --teacher "$source/tests/golden/teacher-epsilon" --draws "$source/tests/golden/distill-splam/draws.safetensors" \\
+exec "$splam" distill --teacher "$source/tests/golden/teacher-epsilon" \\
+    --draws "$source/tests/golden/distill-splam/draws.safetensors" \\
     --train-batch-size 3 --mixed-precision no -t 1 --max-train-steps 2 --checkpointing-steps 1 --output run "\$@"
 END
 chmod +x distill
@@ -58,7 +59,8 @@ chmod +x distill
 } >.wrong 2>&1
 report "a checkpoint's parts are files, or it is refused"
 
-# Cuts FILE in two as soon as the command has it in its memory; the command must then end with code 1 and a sentence of it.
+# Cuts FILE in two as soon as the command has it in its memory; the command must then end with code 1 and a sentence
+# of it.
 cut() { # FILE COMMAND...
     local file=$1 child i
     shift

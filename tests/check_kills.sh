@@ -1,8 +1,8 @@
 #!/bin/bash
 # A distillation stopped at moments that differ from run to run (SIGKILL, every third time SIGTERM or SIGINT), and
 # resumed each time, with one thread and with two in turn, ends with the bits of one that was left alone:
-# check_kills.sh BUILD [KILLS] [--emoji]. --emoji distils the demo's teacher on the emoji, with checkpoints that take long
-# enough to be hit while they are written; else it is a tiny model on recorded draws. Prints TAP.
+# check_kills.sh BUILD [KILLS] [--emoji]. --emoji distils the demo's teacher on the emoji, with checkpoints that take
+# long enough to be hit while they are written; else it is a tiny model on recorded draws. Prints TAP.
 set -u
 exec 2>/dev/null # the shell's own words about killed children
 cd "$(dirname "$0")/.." || exit 1
@@ -22,7 +22,8 @@ export GOMP_SPINCOUNT=1000 # so that the program does not start itself again, an
 
 if [ -n "$emoji" ]; then
     "$splam" data emoji: --cache "$work/latents" --teacher assets/teacher >"$work/log" 2>&1
-    flags="--teacher assets/teacher --data latents:$work/latents --train-batch-size 1 --learning-rate 1e-4 --guidance-scale-w 2"
+    flags="--teacher assets/teacher --data latents:$work/latents --train-batch-size 1 --learning-rate 1e-4"
+    flags="$flags --guidance-scale-w 2"
 else
     flags="--teacher $golden/teacher-epsilon --draws $golden/distill-splam/draws.safetensors --train-batch-size 3"
 fi
@@ -47,8 +48,8 @@ fi
 # How long a run may go on before it is stopped, in thousandths of a second: a step, and a checkpoint.
 moment=$(sed 's/.*"seconds":\([0-9.e-]*\).*/\1/' "$work/whole/metrics.jsonl" | tail -n 1 |
     awk -v every=$every '{printf "%d", 1000 * $1 * (every + 1) + 100}')
-# What a run that came to its end left is what the undisturbed one left, losses too: what was logged of steps that were done
-# again is cut off.
+# What a run that came to its end left is what the undisturbed one left, losses too: what was logged of steps that were
+# done again is cut off.
 losses() { sed 's/,"learning_rate.*//' "$1/metrics.jsonl"; }
 runs=0 other_bits=0 other_losses=0
 compare() {
@@ -93,5 +94,7 @@ if [ -e "$work/killed" ]; then
     if ! (run "$work/killed" 1 --resume latest); then fail_with_log; fi
     compare
 fi
-[ $other_bits -eq 0 ] && echo "ok 3 - the same bits, $runs runs" || echo "not ok 3 - $other_bits files of $runs runs have other bits"
-[ $other_losses -eq 0 ] && echo "ok 4 - the same losses" || echo "not ok 4 - other losses in $other_losses of $runs runs"
+[ $other_bits -eq 0 ] && echo "ok 3 - the same bits, $runs runs" ||
+    echo "not ok 3 - $other_bits files of $runs runs have other bits"
+[ $other_losses -eq 0 ] && echo "ok 4 - the same losses" ||
+    echo "not ok 4 - other losses in $other_losses of $runs runs"

@@ -25,7 +25,8 @@ rank() { # place of a folder in the order; nothing if it is not there
 
 # includes FOLDER: lines "file:number path" for every include of the project's own headers, or of anything in quotes
 includes() {
-    find "$1" \( -name '*.c' -o -name '*.h' -o -name '*.inc' \) -exec grep -HnE '^[[:space:]]*#[[:space:]]*include' {} + |
+    find "$1" \( -name '*.c' -o -name '*.h' -o -name '*.inc' \) \
+        -exec grep -HnE '^[[:space:]]*#[[:space:]]*include' {} + |
         sed -nE 's/^([^:]*:[0-9]*):[^"<]*["<]([^">]*)([">]).*$/\1 \2 \3/p' |
         while read -r place path mark; do
             if [ "$mark" = '"' ] || [ -n "$(rank "${path%%/*}")" ] || [ "${path%%/*}" = splam ]; then
@@ -82,7 +83,8 @@ report "folders include only what stands before them" "$scratch/includes"
 # The check itself, on a small house in which each include breaks another rule.
 mkdir -p "$scratch/house/src/base" "$scratch/house/src/graph" "$scratch/house/cli" "$scratch/house/include/splam"
 printf '#include <stdio.h>\n#include "base/x.h"\n#include "graph/graph.h"\n' >"$scratch/house/src/base/a.c"
-printf '#include "base/x.h"\n#  include <tensor/x.h>\n#include "graph.h"\n#include "splam/splam.h"\n' >"$scratch/house/src/graph/b.h"
+printf '#include "base/x.h"\n#  include <tensor/x.h>\n#include "graph.h"\n#include "splam/splam.h"\n' \
+    >"$scratch/house/src/graph/b.h"
 printf '#include <splam/splam.h>\n#include "c.h"\n#include "base/x.h"\n' >"$scratch/house/cli/c.c"
 touch "$scratch/house/cli/c.h"
 printf '#include <stdint.h>\n#include "base/x.h"\n' >"$scratch/house/include/splam/splam.h"
@@ -91,17 +93,18 @@ printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 s
 diff "$scratch/expected" "$scratch/found" >"$scratch/difference"
 report "an illegal include is found" "$scratch/difference"
 
-# libraries BUILD: "folder file" of each folder's static libraries, in order; a folder may have several, as its kernels for
-# instruction sets.
+# libraries BUILD: "folder file" of each folder's static libraries, in order; a folder may have several, as its kernels
+# for instruction sets.
 libraries() {
-    local folder archive
+    local folder
     for folder in $order; do
-        find "$1/src/$folder" -name 'lib*.a' 2>/dev/null | sort | while read -r archive; do echo "$folder $archive"; done
+        find "$1/src/$folder" -name 'lib*.a' 2>/dev/null | sort | sed "s/^/$folder /"
     done
 }
 
-# upward_symbols BUILD: one line for each symbol that a folder's libraries lack and one after it defines. `seen` grows by
-# what each folder defines and by what it asks for: what a folder defines that was asked for before it stands too late.
+# upward_symbols BUILD: one line for each symbol that a folder's libraries lack and one after it defines. `seen` grows
+# by what each folder defines and by what it asks for: what a folder defines that was asked for before it stands too
+# late.
 upward_symbols() {
     libraries "$1" | while read -r folder archive; do
         nm "$archive" 2>/dev/null | awk -v f="$folder" \

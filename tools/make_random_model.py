@@ -126,7 +126,8 @@ def original_vae_name(name, levels):
 
 
 def original_text(weights, layers, seed):
-    """OpenCLIP's layout: queries, keys and values in one matrix, and a last layer that Stable Diffusion does not use."""
+    """OpenCLIP's layout: queries, keys and values in one matrix, and a last layer that Stable Diffusion does not
+    use."""
     out = {}
     short = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
              "self_attn.out_proj": "attn.out_proj"}
@@ -192,7 +193,8 @@ def noise_buffers():
 def write_single_file(path, weights, steps):
     weights = {name: t.contiguous() for name, t in weights.items()}
     if path.endswith(".ckpt"):
-        torch.save({"epoch": 1, "global_step": steps, "pytorch-lightning_version": "1.4.2", "state_dict": weights}, path)
+        torch.save({"epoch": 1, "global_step": steps, "pytorch-lightning_version": "1.4.2", "state_dict": weights},
+                   path)
     else:
         common.save_file(weights, path)
         os.chmod(path, 0o644)

@@ -17,17 +17,17 @@ waits idle while it is not its turn.
               average; not measured unless asked for. splam keeps weights, average and gradients in f32 and 8-bit
               moments; PyTorch's bf16 module keeps all of them in bfloat16, because in f32 they do not fit in 24 GB
     generate  a prompt to a PNG in four LCM steps, once in each turn, in a new process that loads the weights from
-              files that are in the page cache. splam's seconds are those of its whole process; of the others imports are
-              left out, and OpenVINO gets the prompt's token ids ready-made. OpenVINO's load is reading its graphs and
-              compiling them, which it must do for every process; converting the model to them is not counted.
+              files that are in the page cache. splam's seconds are those of its whole process; of the others imports
+              are left out, and OpenVINO gets the prompt's token ids ready-made. OpenVINO's load is reading its graphs
+              and compiling them, which it must do for every process; converting the model to them is not counted.
 
-PyTorch's bf16 entry is the fastest of four: the module in bfloat16 or under autocast, NCHW or channels-last; its f32 entry
-the faster layout. Which, is measured first and said. OpenVINO runs with a latency hint, static shapes and the
+PyTorch's bf16 entry is the fastest of four: the module in bfloat16 or under autocast, NCHW or channels-last; its f32
+entry the faster layout. Which, is measured first and said. OpenVINO runs with a latency hint, static shapes and the
 precision as inference precision hint. Peak memory is VmHWM of the process that ran.
 
 Printed: a table, and with --check (the default) how far splam's latents after four steps from given noise are from
-diffusers' in f32 (exit code 1 beyond 1e-3), and how its bf16 picture differs. WORK keeps OpenVINO's graphs (2 GB for SD 1.5),
-report.json and the workers' log. --csv appends a line per entry to bench/results.csv, or the file it names.
+diffusers' in f32 (exit code 1 beyond 1e-3), and how its bf16 picture differs. WORK keeps OpenVINO's graphs (2 GB for SD
+1.5), report.json and the workers' log. --csv appends a line per entry to bench/results.csv, or the file it names.
 
 Packages: requirements.txt. Needs about 10 GB of memory, and for SD 1.5 on two cores about 20 minutes.
 """
@@ -55,7 +55,8 @@ TORCH_VARIANTS = {"f32": ("f32-nchw", "f32-channels_last"),
                   "bf16": ("bf16-nchw", "bf16-channels_last", "autocast-nchw", "autocast-channels_last")}
 RUNS_A_TURN = {"unet": 3, "vae": 3, "backward": 2, "distill": 2}
 STAGES = ("load", "text", "denoise", "decode", "write")
-COLUMNS = ("date", "machine", "instruction_set", "threads", "model", "work", "framework", "version", "precision", "variant",
+COLUMNS = ("date", "machine", "instruction_set", "threads", "model", "work", "framework", "version", "precision",
+           "variant",
            "median_seconds", "min_seconds", "max_seconds", "runs", "peak_rss_bytes", "times_splam",
            *(f"{stage}_seconds" for stage in STAGES))
 PROMPT = "a lighthouse in a storm"
@@ -75,7 +76,8 @@ class Splam:
         part = PARTS[self.work]
         out = subprocess.run(
             [self.a.splam, "bench", "-m", self.a.model, "--only", "train" if self.work in TRAINING else "generate",
-             "--part", part, "--precision", self.precision, "--optimizer", "adamw8bit", "--json", "-t", str(self.a.threads)],
+             "--part", part, "--precision", self.precision, "--optimizer", "adamw8bit", "--json", "-t",
+             str(self.a.threads)],
             check=True, capture_output=True, text=True).stdout
         report = json.loads(out)
         if part not in report["runs"]:
@@ -250,8 +252,8 @@ def versions(a):
 
 
 def print_table(rows):
-    print("| work | framework | precision | median s | min - max | runs | peak RSS | times splam | load / text / denoise / "
-          "decode / write |\n|---|---|---|---|---|---|---|---|---|")
+    print("| work | framework | precision | median s | min - max | runs | peak RSS | times splam | "
+          "load / text / denoise / decode / write |\n|---|---|---|---|---|---|---|---|---|")
     for r in rows:
         stages = " / ".join(f"{r[f'{stage}_seconds']:.2f}" for stage in STAGES) if "load_seconds" in r else ""
         times = f"{r['times_splam']:.2f}" if r["times_splam"] else ""

@@ -1,6 +1,7 @@
 """One framework's side of sd.py: a process that opens one piece of work and runs it when told to.
 
-    python sd_worker.py torch|openvino|convert --model DIR --folder DIR --work unet|vae|backward|distill|generate [--variant V] [--threads N]
+    python sd_worker.py torch|openvino|convert --model DIR --folder DIR \
+        --work unet|vae|backward|distill|generate [--variant V] [--threads N]
 
 It reads a JSON object a line from stdin and answers with one on stdout:
 
@@ -10,8 +11,9 @@ It reads a JSON object a line from stdin and answers with one on stdout:
     {"command": "quit"}                                                                       -> {"peak_rss_bytes": b}
 
 Variants of torch are f32, bf16 (the whole module) or autocast (f32 weights, bfloat16 autocast), then -nchw or
--channels_last; those of openvino f32 or bf16, its inference precision hint. `convert` writes OpenVINO's graphs of the model
-and the sampler's numbers to --folder and reads no commands; `openvino` then needs no PyTorch, and is not charged for it.
+-channels_last; those of openvino f32 or bf16, its inference precision hint. `convert` writes OpenVINO's graphs of the
+model and the sampler's numbers to --folder and reads no commands; `openvino` then needs no PyTorch, and is not charged
+for it.
 
 Packages: requirements.txt.
 """
@@ -88,7 +90,8 @@ class Torch:
         return tensor.contiguous(memory_format=self.layout) if tensor.dim() == 4 else tensor
 
     def compute(self, function):
-        with self.torch.inference_mode(), self.torch.autocast("cpu", self.torch.bfloat16, enabled=self.kind == "autocast"):
+        with self.torch.inference_mode(), self.torch.autocast("cpu", self.torch.bfloat16,
+                                                              enabled=self.kind == "autocast"):
             return function()
 
     def open(self):

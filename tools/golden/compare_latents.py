@@ -7,7 +7,8 @@ MODEL is a whole diffusers folder (Stable Diffusion 1.x or 2.x; tools/make_rando
 weights). Four LCM steps without guidance on 64x64 latents, from noise in a file. One line for each model:
 
     f32 max error      relative max error of the final latents against diffusers in float32 (bound 1e-3)
-    bf16, PyTorch bf16 PSNR of the picture in bf16 to the one in f32, and the same of diffusers with all parts in bfloat16
+    bf16, PyTorch bf16 PSNR of the picture in bf16 to the one in f32, and the same of diffusers with all parts in
+                       bfloat16
     threads            whether latents and PNGs of one thread and of --threads are equal, bit for bit, f32 and bf16
     ISA                relative max error of the f32 latents under SPLAM_MAX_ISA=ISA against diffusers (bound 1e-3)
 
@@ -54,7 +55,8 @@ def reference(model, noise_path, out, bf16):
     with torch.inference_mode():
         context = part(CLIPTextModel, "text_encoder")(ids)[0]
         scheduler, timesteps = make_samplers.make_scheduler("lcm", os.path.join(model, "scheduler"), STEPS)
-        latents = make_samplers.sample(part(UNet2DConditionModel, "unet"), scheduler, timesteps, noise, context, context,
+        latents = make_samplers.sample(part(UNet2DConditionModel, "unet"), scheduler, timesteps, noise, context,
+                                       context,
                                        1, None)
         vae = part(AutoencoderKL, "vae")
         image = vae.decode(latents.to(dtype) / vae.config.scaling_factor).sample
@@ -85,7 +87,8 @@ class Result:
 
     def __init__(self, splam, model, folder, precision, threads, isa=None):
         base = os.path.join(folder, f"splam-{precision}-{threads}-{isa or 'best'}")
-        command = [splam, "generate", "-m", model, "-p", PROMPT, "--sampler", "lcm", "--steps", str(STEPS), "--guidance", "1",
+        command = [splam, "generate", "-m", model, "-p", PROMPT, "--sampler", "lcm", "--steps", str(STEPS),
+                   "--guidance", "1",
                    "--noise", os.path.join(folder, "noise.safetensors"), "--precision", precision, "-t", str(threads),
                    "-o", base + ".png", "--save-latents", base + ".safetensors"]
         environment = dict(os.environ, SPLAM_MAX_ISA=isa) if isa else os.environ
@@ -140,17 +143,19 @@ def compare(model, folder, splam, threads, isas):
             row[f"{precision}_threads_equal"] = result.equals(Result(splam, model, folder, precision, other))
             row["within"] = row["within"] and row[f"{precision}_threads_equal"]
     for isa in isas:
-        row[f"{isa}_max_error"] = max_error(Result(splam, model, folder, "f32", threads, isa).latents, wanted["latents"])
+        row[f"{isa}_max_error"] = max_error(Result(splam, model, folder, "f32", threads, isa).latents,
+                                            wanted["latents"])
         row["within"] = row["within"] and row[f"{isa}_max_error"] <= BOUND
     return row
 
 
-HEADER = """| model | latents, f32 max error | picture, f32 to diffusers | bf16 to f32 | PyTorch bf16 to f32 | threads f32, bf16 | ISAs |
-|---|---|---|---|---|---|---|"""
+HEADER = ("| model | latents, f32 max error | picture, f32 to diffusers | bf16 to f32 | PyTorch bf16 to f32 | "
+          "threads f32, bf16 | ISAs |\n|---|---|---|---|---|---|---|")
 
 
 def line(row):
-    equal = " / ".join({True: "equal", False: "DIFFER", None: ""}[row.get(f"{p}_threads_equal")] for p in ("f32", "bf16"))
+    equal = " / ".join({True: "equal", False: "DIFFER", None: ""}[row.get(f"{p}_threads_equal")]
+                       for p in ("f32", "bf16"))
     isas = ", ".join(f"{key[:-len('_max_error')]} {value:.1e}" for key, value in row.items()
                      if key.endswith("_max_error") and key != "f32_max_error")
     return (f"| {row['model']}{'' if row['within'] else ', BEYOND ITS BOUND'} | {row['f32_max_error']:.1e} | "

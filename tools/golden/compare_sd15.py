@@ -3,13 +3,14 @@
 
     python compare_sd15.py FOLDER [--splam build/splam] [--threads 2] [--only unet,vae-decoder] [--json]
 
-Makes in FOLDER what is not there yet (9 GB: SD 1.5's UNet, VAE and text encoder, SD 2.1's UNet and text encoder, their inputs, and the
-outputs of diffusers in float32, under bfloat16 autocast and wholly in bfloat16), runs the same through splam in both
-precisions and prints one line for each component. Everything is seeded. Exit code 1 beyond a bound:
+Makes in FOLDER what is not there yet (9 GB: SD 1.5's UNet, VAE and text encoder, SD 2.1's UNet and text encoder, their
+inputs, and the outputs of diffusers in float32, under bfloat16 autocast and wholly in bfloat16), runs the same through
+splam in both precisions and prints one line for each component. Everything is seeded. Exit code 1 beyond a bound:
 relative max error 1e-3 in f32; in bf16 a relative RMS error of 1.5 times PyTorch's, of its two ways the better one.
 
-Seconds and peak resident memory are of the whole process `splam forward`: opening, packing of weights, one pass, writing.
-Seconds are processor time, so that other work on the machine counts little; with --json `elapsed` is there too.
+Seconds and peak resident memory are of the whole process `splam forward`: opening, packing of weights, one pass,
+writing. Seconds are processor time, so that other work on the machine counts little; with --json `elapsed` is there
+too.
 
 compare_latents.py does the same for whole pictures.
 

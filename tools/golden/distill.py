@@ -313,8 +313,8 @@ OBJECTIVES = {"splam": splam, "lcm": splam, "pcm": pcm, "tcd": tcd, "progressive
 
 
 def round_settings(settings, step):
-    """(round, settings of the round) of a training step: progressive halves (or divides by n) the number of steps in each
-    round, and after the first its teacher has the guidance in it."""
+    """(round, settings of the round) of a training step: progressive halves (or divides by n) the number of steps in
+    each round, and after the first its teacher has the guidance in it."""
     if settings["objective"] != "progressive":
         return 0, settings
     index = step * settings["rounds"] // settings["max-train-steps"]

@@ -4,7 +4,8 @@ import os
 from types import SimpleNamespace
 
 import torch
-from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler,
+from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
+                       EulerDiscreteScheduler,
                        HeunDiscreteScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, TCDScheduler,
                        UNet2DConditionModel, UniPCMultistepScheduler)
 from diffusers.schedulers import (scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete, scheduling_lcm,
@@ -53,7 +54,8 @@ CASES = {
 }
 
 
-# Image to image, from a picture's clean latents. folder: (sampler, scheduler_config.json, [(steps, guidance, strength)])
+# Image to image, from a picture's clean latents. folder: (sampler, scheduler_config.json,
+# [(steps, guidance, strength)])
 # dpm++2m of 20 steps: none is of first order for being among the last few; 10 * .58 is 5.8 and 50 * .58 is 28.999...
 IMAGE_CASES = {
     "sampler-image-lcm": ("lcm", SD1, [(4, 1.0, 0.8), (2, 7.5, 0.3), (4, 1.0, 1.0)]),
@@ -88,19 +90,23 @@ MORE_CASES = {
     "sampler-unipc-leading": ("unipc", {**SD1, "timestep_spacing": "leading"}, [(4, 1.0), (5, 1.0, 0.6)]),
     "sampler-unipc-3": ("unipc", {**SD1, "solver_order": 3}, [(2, 1.0), (4, 1.0), (10, 1.0), (10, 1.0, 0.6)]),
     # bh1 of diffusers ends in NaN where the last sigma is 0
-    "sampler-unipc-bh1": ("unipc", {**SD1, **SIGMA_MIN, "solver_order": 3, "solver_type": "bh1"}, [(4, 1.0), (10, 1.0)]),
+    "sampler-unipc-bh1": ("unipc", {**SD1, **SIGMA_MIN, "solver_order": 3, "solver_type": "bh1"},
+                          [(4, 1.0), (10, 1.0)]),
     "sampler-unipc-1": ("unipc", {**SD1, "solver_order": 1}, [(4, 1.0)]),
     "sampler-unipc-full": ("unipc", {**SD1, **SIGMA_MIN, "lower_order_final": False}, [(4, 1.0), (10, 1.0)]),
     "sampler-sde": ("dpm++2m-sde", SD1, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
     "sampler-sde-v": ("dpm++2m-sde", SD2, [(2, 1.0), (4, 1.0), (5, 1.0, 0.8)]),
     "sampler-sde-heun": ("dpm++2m-sde", {**SD1, **SIGMA_MIN, "solver_type": "heun"}, [(4, 1.0), (16, 1.0)]),
     "sampler-dpm-3": ("dpm++2m", {**SD1, "solver_order": 3}, [(2, 1.0), (3, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
-    "sampler-dpm-3-full": ("dpm++2m", {**SD2, **SIGMA_MIN, "solver_order": 3, "lower_order_final": False}, [(4, 1.0), (10, 1.0)]),
+    "sampler-dpm-3-full": ("dpm++2m", {**SD2, **SIGMA_MIN, "solver_order": 3, "lower_order_final": False},
+                           [(4, 1.0), (10, 1.0)]),
     "sampler-dpm-1": ("dpm++2m", {**SD1, "solver_order": 1}, [(4, 1.0)]),
-    "sampler-dpm-heun": ("dpm++2m", {**SD1, **SIGMA_MIN, "solver_type": "heun", "euler_at_final": True}, [(4, 1.0), (16, 1.0)]),
+    "sampler-dpm-heun": ("dpm++2m", {**SD1, **SIGMA_MIN, "solver_type": "heun", "euler_at_final": True},
+                         [(4, 1.0), (16, 1.0)]),
     "sampler-euler-karras": ("euler", {**SD1, **KARRAS}, [(1, 1.0), (2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
     "sampler-euler-karras-v": ("euler", {**SD2, **KARRAS, **SIGMA_MIN}, [(4, 2.0), (20, 1.0)]),
-    "sampler-euler-karras-leading": ("euler", {**SD1, **KARRAS, "timestep_spacing": "leading"}, [(4, 1.0), (5, 1.0, 0.6)]),
+    "sampler-euler-karras-leading": ("euler", {**SD1, **KARRAS, "timestep_spacing": "leading"},
+                                     [(4, 1.0), (5, 1.0, 0.6)]),
     "sampler-euler-exponential": ("euler", {**SD1, **EXPONENTIAL}, [(1, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
     "sampler-heun-karras": ("heun", {**SD1, **KARRAS}, [(2, 1.0), (4, 7.5), (20, 1.0), (10, 1.0, 0.6)]),
     "sampler-heun-exponential": ("heun", {**SD2, **EXPONENTIAL}, [(4, 1.0), (10, 1.0)]),
@@ -180,8 +186,8 @@ def draw(shape, generator):
 
 @torch.no_grad()
 def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, eta):
-    """The loop of StableDiffusionPipeline; noise[1:] are what schedulers of DRAWING add after each step but the last, which has
-    the factor 0 where it ends without noise.
+    """The loop of StableDiffusionPipeline; noise[1:] are what schedulers of DRAWING add after each step but the last,
+    which has the factor 0 where it ends without noise.
     image: clean latents to start from, or None. eta: TCDScheduler's, or None."""
     fresh = iter(noise[1:])
     for module in DRAWING_MODULES:
@@ -199,7 +205,8 @@ def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, 
             output_uncond = unet(z_in, t, uncond).sample
             output = output_uncond + guidance * (output - output_uncond)
         # LCMScheduler computes coefficients from t, in float64 if it is a plain number; Euler wants a tensor
-        z = scheduler.step(output, int(t) if isinstance(scheduler, LCMScheduler) else t, z, **more, return_dict=False)[0]
+        z = scheduler.step(output, int(t) if isinstance(scheduler, LCMScheduler) else t, z, **more,
+                           return_dict=False)[0]
     return z
 
 
@@ -228,7 +235,8 @@ def write_case(name, seed, kind, config, runs, unets, size=(8, 8), seeded=False)
         write_tensors(os.path.join(folder, file), {
             **({} if seeded else {f"noise.{j}": n for j, n in enumerate(noise)}), "context": context, "uncond": uncond,
             **({"image": image} if strength else {}), "timesteps": timesteps, "latents": exact.float()})
-        case["runs"].append({"file": file, "steps": steps, "guidance": guidance, **({"strength": strength[0]} if strength else {}),
+        case["runs"].append({"file": file, "steps": steps, "guidance": guidance,
+                             **({"strength": strength[0]} if strength else {}),
                              **({} if eta is None else {"eta": eta}), **({"seed": SEED} if seeded else {}),
                              "float32_against_float64": float(f"{rounding:.1e}")})
         shown = timesteps.tolist()

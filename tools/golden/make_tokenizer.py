@@ -22,7 +22,8 @@ MAX_LENGTH = 77
 
 
 def flags(content, normalized, **more):
-    return {"content": content, "lstrip": False, "normalized": normalized, "rstrip": False, "single_word": False, **more}
+    return {"content": content, "lstrip": False, "normalized": normalized, "rstrip": False, "single_word": False,
+            **more}
 
 
 def typed(content, normalized=True):
@@ -73,45 +74,76 @@ SETTINGS = {
 SPECIAL = [
     BEGIN, END, "a<|startoftext|>b", "a <|endoftext|> b", "<|endoftext|><|endoftext|>", "<|ENDOFTEXT|>",
     "x<|StartOfText|>>>y", "!!<|ENDOFTEXT|>!", "<|endoftext|", "<|<|endoftext|>|>", "<|end of text|>", "!", "!!", "! !",
-    "wow!", "!?!", "!!! <|endoftext|> !", "<PAD>", "<pad>x", "a <my-cat> on a mat", "two <my-cat>s", "<MY-CAT>", "caf\u00e9",
+    "wow!", "!?!", "!!! <|endoftext|> !", "<PAD>", "<pad>x", "a <my-cat> on a mat", "two <my-cat>s", "<MY-CAT>",
+    "caf\u00e9",
     "CAFE\u0301", "CAF\u00c9s", "a\u0301!\u0301",
 ]
 PROMPTS = [
     "", " ", "   \t\n ", "a", "A", "a cat", "a photo of an astronaut riding a horse on mars",
-    "A beautiful painting of a singular lighthouse, shining its light across a tumultuous sea of blood by greg rutkowski and thomas kinkade, trending on artstation",
+    "A beautiful painting of a singular lighthouse, shining its light across a tumultuous sea of blood "
+    "by greg rutkowski and thomas kinkade, trending on artstation",
     "masterpiece, best quality, 1girl, (detailed eyes:1.2), [blurry], {{sharp}}, 8k uhd, dslr, f/1.8",
-    "woman office worker: medium skin tone", "flag: C\u00f4te d\u2019Ivoire", "keycap: *", "keycap: 10", "O button (blood type)",
-    "don't can't I'm you're we've I'll he'd it's", "DON'T CAN'T I'M YOU'RE WE'VE I'LL HE'D IT'S", "rock 'n' roll 'twas 'S 's 't 'll'",
-    "''s '''t x''", "o'clock o'reilly's", "don\u2019t it\u2019s", "1234567890", "3.14159 -42 1e-5 0x1F", "2nd 3rd 100% $5 \u20ac7 #1 @home",
-    "a1b2c3", "v1.5", "\u00b2\u00bd\u2167 \u0663\u0664 \u0967\u0968", "...", "?!?!", "--- *** ___ ~~~", "a-b_c/d\\e|f", "a,b;c:d", "(((a)))", "\"quoted\" `code`",
-    "https://example.com/a?b=c&d=e", "user@example.com", "C:\\Windows\\System32", "<html><b>bold</b></html>", "&lt;b&gt; &amp;", "</w>", "a</w>b",
-    "CamelCase UPPER lower", "the quick brown fox jumps over the lazy dog", "supercalifragilisticexpialidocious", "antidisestablishmentarianism",
-    "hello\tworld\nnew\r\nline\x0bvt\x0cff", "a  b   c", " leading and trailing ", "\u00a0nbsp\u00a0here", "em\u2003space thin\u2009space \u3000ideographic",
+    "woman office worker: medium skin tone", "flag: C\u00f4te d\u2019Ivoire", "keycap: *", "keycap: 10",
+    "O button (blood type)",
+    "don't can't I'm you're we've I'll he'd it's", "DON'T CAN'T I'M YOU'RE WE'VE I'LL HE'D IT'S",
+    "rock 'n' roll 'twas 'S 's 't 'll'",
+    "''s '''t x''", "o'clock o'reilly's", "don\u2019t it\u2019s", "1234567890", "3.14159 -42 1e-5 0x1F",
+    "2nd 3rd 100% $5 \u20ac7 #1 @home",
+    "a1b2c3", "v1.5", "\u00b2\u00bd\u2167 \u0663\u0664 \u0967\u0968", "...", "?!?!", "--- *** ___ ~~~", "a-b_c/d\\e|f",
+    "a,b;c:d", "(((a)))", "\"quoted\" `code`",
+    "https://example.com/a?b=c&d=e", "user@example.com", "C:\\Windows\\System32", "<html><b>bold</b></html>",
+    "&lt;b&gt; &amp;", "</w>", "a</w>b",
+    "CamelCase UPPER lower", "the quick brown fox jumps over the lazy dog", "supercalifragilisticexpialidocious",
+    "antidisestablishmentarianism",
+    "hello\tworld\nnew\r\nline\x0bvt\x0cff", "a  b   c", " leading and trailing ", "\u00a0nbsp\u00a0here",
+    "em\u2003space thin\u2009space \u3000ideographic",
 ]
 UNICODE = [
-    "caf\u00e9", "cafe\u0301", "na\u00efve r\u00e9sum\u00e9", "nai\u0308ve re\u0301sume\u0301", "\u00c5ngstr\u00f6m A\u030angstro\u0308m \u212bngstrom", "Ti\u1ebfng Vi\u1ec7t", "Tie\u0302\u0301ng Vie\u0323\u0302t",
-    "a\u0301\u0323 a\u0323\u0301 q\u0307\u0323 q\u0323\u0307", "\u0301alone", "\u1e9b\u0323", "\u0130stanbul I\u0307 \u0131", "\u0130\u0130\u0130", "stra\u00dfe STRA\u00dfE STRA\u1e9eE", "\u039f\u0394\u039f\u03a3 \u03a3\u03b1\u03c2 \u03c3", "\u01c5 \u01c8 \ufb01 \ufb03", "\u017f \u212a \u2126",
-    "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8", "\u304c\u304b\u3099", "\u30ab\u3099\u30fc\u3093", "\u4e2d\u6587\u6d4b\u8bd5 \u7e41\u9ad4", "\ud55c\uad6d\uc5b4", "\u1112\u1161\u11ab\u1100\u116e\u11a8", "\uac00\u11a8", "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22", "\u0627\u0644\u0639\u0631\u0628\u064a\u0629", "\u0627\u0653 \u064e\u0651 \u0651\u064e",
-    "\u05e2\u05d1\u05e8\u05d9\u05ea \u05e9\u05bc\u05c1", "\u0939\u093f\u0928\u094d\u0926\u0940", "\u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u042f\u0417\u042b\u041a \u0419 \u0418\u0306", "\u0395\u03bb\u03bb\u03b7\u03bd\u03b9\u03ba\u03ac", "\u10a0\u10d0 \u1c90", "\u13a0 \uab70",
-    "\U0001f600", "\U0001f600\U0001f601 smile", "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466", "\U0001f469\U0001f3fd\u200d\U0001f4bb working", "\u2764\ufe0f \u2764", "\U0001f1eb\U0001f1f7\U0001f1e9\U0001f1ea", "#\ufe0f\u20e3 1\ufe0f\u20e3", "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
-    "\u200b", "a\u200bb", "a\u200cb\u200dc", "\ufeffbom", "soft\u00adhyphen", "a\u2060b", "\u202eabc\u202c", "\u180e a\u180eb", "\x01\x02\x03", "a\x07b\x1bc\x7fd", "\x1c\x1d\x1e\x1f", "a\x85b", "line\u2028sep\u2029para",
-    "\ue000\uf8ff", "\ufffd", "\uffff\ufdd0", "\U0010ffff\U000f0000", "\U0001d400\U0001d7ce", "\u2460 \u3251 \u2155", "\u216b", "\u3007\u3021", "\u0bf0", "\uff21\uff42\uff11\uff01", "\uf900 \ufa10 \u2f800",
-    "\u1f82\u0345", "\u03b1\u0345\u0301", "\u0344", "\u2adc", "\u0958", "\U0001d15e", "\u0cc6\u0cc2\u0cd5", "\U00011099\U000110ba",
-    "\ubb18\u11a7 \ubb18\u11a8", "a\u0301\u08d2\u0323\u0301", "a\U0001e08f\u0301", "\U00011935\U00011930 \U00011938", "a\u1df9\u0301",
-    "a\u1c8ab a\ua7ccb a\U000116d0b a\U0001e5f1b a\U0002ee5db", "\U00010400\U0001e900", "\u1c89\u1c8a \ua7cb \ua7dc", "\U00010d50\U00010d40", "\U0002ebf0\U000323b0", "\U00016ea0\U00016ebb", "\U000105d2\u0307",
-    "\u2018quotes\u2019 \u201cdouble\u201d \u2026 \u2013 \u2014", "\u00bfqu\u00e9? \u00a1s\u00ed!", "\u2122\u00ae\u00a9 \u00b0C \u00b5m \u03bcm", "\u2192 \u2211 \u221e \u2260", "x\u00b2 + y\u00b3", "\u2581\u2588 \u2500\u2502",
+    "caf\u00e9", "cafe\u0301", "na\u00efve r\u00e9sum\u00e9", "nai\u0308ve re\u0301sume\u0301",
+    "\u00c5ngstr\u00f6m A\u030angstro\u0308m \u212bngstrom", "Ti\u1ebfng Vi\u1ec7t",
+    "Tie\u0302\u0301ng Vie\u0323\u0302t",
+    "a\u0301\u0323 a\u0323\u0301 q\u0307\u0323 q\u0323\u0307", "\u0301alone", "\u1e9b\u0323",
+    "\u0130stanbul I\u0307 \u0131", "\u0130\u0130\u0130", "stra\u00dfe STRA\u00dfE STRA\u1e9eE",
+    "\u039f\u0394\u039f\u03a3 \u03a3\u03b1\u03c2 \u03c3", "\u01c5 \u01c8 \ufb01 \ufb03", "\u017f \u212a \u2126",
+    "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8", "\u304c\u304b\u3099", "\u30ab\u3099\u30fc\u3093",
+    "\u4e2d\u6587\u6d4b\u8bd5 \u7e41\u9ad4", "\ud55c\uad6d\uc5b4", "\u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "\uac00\u11a8", "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22", "\u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+    "\u0627\u0653 \u064e\u0651 \u0651\u064e",
+    "\u05e2\u05d1\u05e8\u05d9\u05ea \u05e9\u05bc\u05c1", "\u0939\u093f\u0928\u094d\u0926\u0940",
+    "\u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u042f\u0417\u042b\u041a \u0419 \u0418\u0306",
+    "\u0395\u03bb\u03bb\u03b7\u03bd\u03b9\u03ba\u03ac", "\u10a0\u10d0 \u1c90", "\u13a0 \uab70",
+    "\U0001f600", "\U0001f600\U0001f601 smile", "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466",
+    "\U0001f469\U0001f3fd\u200d\U0001f4bb working", "\u2764\ufe0f \u2764", "\U0001f1eb\U0001f1f7\U0001f1e9\U0001f1ea",
+    "#\ufe0f\u20e3 1\ufe0f\u20e3", "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "\u200b", "a\u200bb", "a\u200cb\u200dc", "\ufeffbom", "soft\u00adhyphen", "a\u2060b", "\u202eabc\u202c",
+    "\u180e a\u180eb", "\x01\x02\x03", "a\x07b\x1bc\x7fd", "\x1c\x1d\x1e\x1f", "a\x85b", "line\u2028sep\u2029para",
+    "\ue000\uf8ff", "\ufffd", "\uffff\ufdd0", "\U0010ffff\U000f0000", "\U0001d400\U0001d7ce", "\u2460 \u3251 \u2155",
+    "\u216b", "\u3007\u3021", "\u0bf0", "\uff21\uff42\uff11\uff01", "\uf900 \ufa10 \u2f800",
+    "\u1f82\u0345", "\u03b1\u0345\u0301", "\u0344", "\u2adc", "\u0958", "\U0001d15e", "\u0cc6\u0cc2\u0cd5",
+    "\U00011099\U000110ba",
+    "\ubb18\u11a7 \ubb18\u11a8", "a\u0301\u08d2\u0323\u0301", "a\U0001e08f\u0301", "\U00011935\U00011930 \U00011938",
+    "a\u1df9\u0301",
+    "a\u1c8ab a\ua7ccb a\U000116d0b a\U0001e5f1b a\U0002ee5db", "\U00010400\U0001e900", "\u1c89\u1c8a \ua7cb \ua7dc",
+    "\U00010d50\U00010d40", "\U0002ebf0\U000323b0", "\U00016ea0\U00016ebb", "\U000105d2\u0307",
+    "\u2018quotes\u2019 \u201cdouble\u201d \u2026 \u2013 \u2014", "\u00bfqu\u00e9? \u00a1s\u00ed!",
+    "\u2122\u00ae\u00a9 \u00b0C \u00b5m \u03bcm", "\u2192 \u2211 \u221e \u2260", "x\u00b2 + y\u00b3",
+    "\u2581\u2588 \u2500\u2502",
 ]
-LONG = ["word " * 200, "a" * 1000, "!" * 300, "1" * 100, "\u00e9" * 200, "\U0001f600" * 60, "abcdefghij" * 80, "x<|endoftext|>" * 50,
+LONG = ["word " * 200, "a" * 1000, "!" * 300, "1" * 100, "\u00e9" * 200, "\U0001f600" * 60, "abcdefghij" * 80,
+        "x<|endoftext|>" * 50,
         "the " * 75, "the " * 74 + "end", "the " * 76, "a\u0323\u0301" * 90, "a" + "\u0301\u0323" * 100]
-ILL_FORMED = ["ff", "61ff62", "c3", "c328", "e282", "e28228", "f09f98", "f09f9861", "eda080", "c080", "e08080", "f4908080", "f8888080",
+ILL_FORMED = ["ff", "61ff62", "c3", "c328", "e282", "e28228", "f09f98", "f09f9861", "eda080", "c080", "e08080",
+              "f4908080", "f8888080",
               "80", "61c3c3a9", "e2e282ac", "f0f09f9880", "ed9fbfee8080", "636166c3a920ff2063", "f0808080", "efbfbf"]
 
 
 def random_texts(count):
     """Mixtures of awkward pieces, always the same."""
     draw = random.Random(1)
-    pieces = ["a", "Cat", "the ", "'s", "'", "'LL", "!", "!!", " ", "  ", "\t", "7", "42", "\u00e9", "e\u0301", "\u0323", "\u0301", "\u200d", "\ufe0f", "\U0001f600", "\u65e5",
-              "\u0130", "\u03a3", "\u00df", "\u2019s", "<|", "|>", "<|endoftext|>", "<|ENDOFTEXT|>", "<|startoftext|>", "_", "-", "\u0e01", "\ud55c", "\u1112", "\u1161", "\u11ab", "\u3099", "\u304b", "\u00a0"]
+    pieces = ["a", "Cat", "the ", "'s", "'", "'LL", "!", "!!", " ", "  ", "\t", "7", "42", "\u00e9", "e\u0301",
+              "\u0323", "\u0301", "\u200d", "\ufe0f", "\U0001f600", "\u65e5",
+              "\u0130", "\u03a3", "\u00df", "\u2019s", "<|", "|>", "<|endoftext|>", "<|ENDOFTEXT|>", "<|startoftext|>",
+              "_", "-", "\u0e01", "\ud55c", "\u1112", "\u1161", "\u11ab", "\u3099", "\u304b", "\u00a0"]
     return ["".join(draw.choice(pieces) for _ in range(draw.randint(2, 16))) for _ in range(count)]
 
 
@@ -140,16 +172,20 @@ def settings_golden(folder):
         texts = everything if all_texts else SPECIAL + PROMPTS[:12] + LONG[:1]
         cases = [{"text": text, "ids": encode(tokenizer, text)} for text in texts]
         if all_texts:
-            cases += [{"hex": h, "ids": encode(tokenizer, bytes.fromhex(h).decode(errors="replace"))} for h in ILL_FORMED]
+            cases += [{"hex": h, "ids": encode(tokenizer, bytes.fromhex(h).decode(errors="replace"))}
+                      for h in ILL_FORMED]
         out.append({"name": name, "files": files, "size": len(tokenizer), "pad": tokenizer.pad_token_id,
                     "max_length": min(tokenizer.model_max_length, MAX_LENGTH), "cases": cases})
     return out
 
 
 CAPTIONS = [
-    "grinning face", "grinning face with big eyes", "grinning cat with smiling eyes", "face with tears of joy", "woman: dark skin tone",
-    "woman office worker: medium skin tone", "man office worker: medium skin tone", "man: medium-dark skin tone", "flag: C\u00f4te d\u2019Ivoire",
-    "flag: S\u00e3o Tom\u00e9 & Pr\u00edncipe", "aaaa aaa aa a", "banana bandana bananas", "keycap: 10", "don't don't", "<|endoftext|> pinata pi\u00f1ata", "PIN\u0303ATA", "\U0001f600 !!!",
+    "grinning face", "grinning face with big eyes", "grinning cat with smiling eyes", "face with tears of joy",
+    "woman: dark skin tone",
+    "woman office worker: medium skin tone", "man office worker: medium skin tone", "man: medium-dark skin tone",
+    "flag: C\u00f4te d\u2019Ivoire",
+    "flag: S\u00e3o Tom\u00e9 & Pr\u00edncipe", "aaaa aaa aa a", "banana bandana bananas", "keycap: 10", "don't don't",
+    "<|endoftext|> pinata pi\u00f1ata", "PIN\u0303ATA", "\U0001f600 !!!",
 ]
 
 
@@ -159,8 +195,8 @@ SYLLABLES = [" ".join("".join(draw.choice("abc") for _ in range(draw.randint(2, 
 
 
 def learn(captions, size):
-    """Byte-pair learning as in Sennrich et al.: the most frequent pair first; among equals the longest, then the one with
-    the smaller ids."""
+    """Byte-pair learning as in Sennrich et al.: the most frequent pair first; among equals the longest, then the one
+    with the smaller ids."""
     symbols = ByteLevel.alphabet()
     printing = [c for c in map(chr, range(0x100)) if c in symbols]
     alphabet = printing + sorted(c for c in symbols if ord(c) >= 0x100)
@@ -199,7 +235,8 @@ def learned_golden(captions, size):
     vocabulary, merges = learn(captions, size)
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=24)
     texts = captions + PROMPTS + SPECIAL + UNICODE[:40]
-    return {"captions": captions, "size": size, "max_length": 24, "merges": [" ".join(m) for m in merges], "tokens": len(vocabulary),
+    return {"captions": captions, "size": size, "max_length": 24, "merges": [" ".join(m) for m in merges],
+            "tokens": len(vocabulary),
             "cases": [{"text": t, "ids": encode_short(tokenizer, t)} for t in texts]}
 
 
@@ -212,10 +249,12 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     out = sys.argv[2] if len(sys.argv) > 2 else os.path.join(here, "../../tests/golden/tokenizer.json")
     golden = {"settings": settings_golden(folder),
-              "learned": [learned_golden(CAPTIONS, size) for size in (514, 560, 700, 4000)] + [learned_golden(SYLLABLES, 4000)]}
+              "learned": [learned_golden(CAPTIONS, size) for size in (514, 560, 700, 4000)] + [learned_golden(SYLLABLES,
+                  4000)]}
     with open(out, "w") as file:
         file.write("{\n")
-        file.write(',\n'.join(f'"{key}": [\n' + ",\n".join(json.dumps(item) for item in value) + "\n]" for key, value in golden.items()))
+        file.write(',\n'.join(f'"{key}": [\n' + ",\n".join(json.dumps(item) for item in value) + "\n]" for key,
+                              value in golden.items()))
         file.write("\n}\n")
 
 

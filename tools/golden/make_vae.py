@@ -1,5 +1,5 @@
-"""AutoencoderKL: encoder (image -> mean, logvar of the latent) and decoder (latent -> image); AutoencoderTiny: the same,
-but for logvar. See README.md."""
+"""AutoencoderKL: encoder (image -> mean, logvar of the latent) and decoder (latent -> image); AutoencoderTiny: the
+same, but for logvar. See README.md."""
 import os
 import shutil
 
@@ -127,7 +127,8 @@ def main():
     write_case("vae-tiny", tiny, 141,
                {"square": (2, 16, 16), "odd": (1, 18, 23)}, {"square": (2, 4, 4), "odd": (1, 3, 7)})
     write_case("vae-tiny-other", randomise(tiny_autoencoder(
-        8, [1, 0, 2], [1, 2], upsampling_scaling_factor=4, act_fn="silu", latent_channels=6, scaling_factor=0.5), 15), 151,
+        8, [1, 0, 2], [1, 2], upsampling_scaling_factor=4, act_fn="silu", latent_channels=6, scaling_factor=0.5), 15),
+        151,
                {"square": (1, 12, 12)}, {"square": (1, 5, 4)})
 
     write_tiles("tiles-kl", "vae-demo", demo, 32, 161, 60, 80)

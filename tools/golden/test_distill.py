@@ -88,7 +88,8 @@ def check_lcm_against_schedulers():
 
 
 def check_jumps_against_schedulers():
-    """f(z, t -> u) is TCDScheduler's step without noise, and DDIMScheduler's with trailing timesteps along the phases."""
+    """f(z, t -> u) is TCDScheduler's step without noise, and DDIMScheduler's with trailing timesteps along the
+    phases."""
     for prediction_type in ("epsilon", "v_prediction"):
         folder = teacher_folder(prediction_type)
         unet, config = distill.load_teacher(folder, F64)
