@@ -1,7 +1,7 @@
 #!/bin/bash
 # The rules of the house, one TAP line each: check_law.sh [BUILD]
-#   - a folder of src/ includes itself and those before it, never those after; the command line sees only
-#     include/splam; public headers see only each other
+#   - a folder of src/ includes itself and those before it, never those after; the public headers in include/splam
+#     stand before them all and see only each other; the command line sees nothing else
 #   - the library of a folder takes no symbol of those after it
 #   - every .c file opens with a line that says what it is
 #   - every header compiles alone
@@ -46,7 +46,7 @@ broken_includes() {
             first=${path%%/*}
             theirs=$(rank "$first")
             if [ "$first" = splam ]; then
-                [ "$folder" = api ] || echo "$place: only src/api includes $path"
+                continue
             elif [ -z "$theirs" ]; then
                 echo "$place: \"$path\" does not name its folder"
             elif [ "$theirs" -gt "${own:-0}" ]; then
@@ -89,7 +89,7 @@ printf '#include <splam/splam.h>\n#include "c.h"\n#include "base/x.h"\n' >"$scra
 touch "$scratch/house/cli/c.h"
 printf '#include <stdint.h>\n#include "base/x.h"\n' >"$scratch/house/include/splam/splam.h"
 broken_includes "$scratch/house" | sed "s|^$scratch/house/||;s|^\\([^:]*:[0-9]*\\):.*|\\1|" | sort >"$scratch/found"
-printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 src/graph/b.h:4 >"$scratch/expected"
+printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 >"$scratch/expected"
 diff "$scratch/expected" "$scratch/found" >"$scratch/difference"
 report "an illegal include is found" "$scratch/difference"
 

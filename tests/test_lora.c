@@ -43,7 +43,7 @@ static sp_tensor draw(sp_pipeline *p)
 
 static sp_tensor draw_model(const char *model, const char *lora, double weight)
 {
-    const sp_lora_source source = {lora, weight};
+    const splam_lora source = {lora, weight};
     const sp_pipeline_options options = {.loras = &source, .lora_count = lora ? 1 : 0};
     sp_pipeline *p;
     assert_ok(sp_pipeline_open(model, &options, &p));
@@ -182,7 +182,7 @@ static void merged_equals_applied(void **state)
     for (int kohya = 0; kohya < 2; kohya++) {
         char *file = sp_strdup(in_folder(state, kohya ? "kohya.safetensors" : "peft.safetensors"));
         char *merged = sp_strdup(in_folder(state, kohya ? "merged-kohya" : "merged-peft"));
-        const sp_lora_source source = {file, weight};
+        const splam_lora source = {file, weight};
         assert_ok(sp_convert_model(
             model, merged,
             &(sp_convert_options){
@@ -331,7 +331,7 @@ static void wrong_files_are_refused(void **state)
         if (w->second)
             put(&f, w->second, SP_F32, w->shape.rank ? w->shape : sp_shape_of(32, 2), w->value);
         save(&f, path, w->metadata);
-        const sp_lora_source source = {path, 1};
+        const splam_lora source = {path, 1};
         const sp_convert_options options = {
             .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_cpu_device()};
         sp_status status = sp_convert_model(model, in_folder(state, "none"), &options);
@@ -346,7 +346,7 @@ static void wrong_files_are_refused(void **state)
     /* adapters for a part that is not there */
     make_lora(path, true, SP_F32,
               &(sp_unet_config){.levels = 1, .channels = {32}, .cross_attention_dim = 24});
-    const sp_lora_source source = {path, 1};
+    const splam_lora source = {path, 1};
     const sp_pipeline_options options = {.parts = SP_PART_UNET, .loras = &source, .lora_count = 1};
     sp_pipeline *p;
     assert_status(sp_pipeline_open(model, &options, &p), SP_ARGUMENT);

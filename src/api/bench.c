@@ -234,5 +234,5 @@ splam_status splam_bench(const splam_bench_options *options, const splam_callbac
         sp_string_free(&out);
     else
         *report = out.data;
-    return sp_public_status(status);
+    return status;
 }

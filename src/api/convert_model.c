@@ -2,7 +2,6 @@
 #include <string.h>
 #include "api/convert.h"
 #include "backend/cpu/cpu.h"
-#include "base/memory.h"
 #include "checkpoints/convert.h"
 
 splam_status splam_convert(const splam_convert_options *o, const splam_callbacks *callbacks)
@@ -20,19 +19,17 @@ splam_status splam_convert(const splam_convert_options *o, const splam_callbacks
         status = sp_fail(SP_ARGUMENT,
                          "prediction type \"%s\" is not known, expected epsilon or v_prediction",
                          o->prediction);
-    if (status) return sp_public_status(status);
+    if (status) return status;
     sp_convert_options own = {.dtype = (sp_dtype)dtype,
                               .prediction = o->prediction,
                               .fold_guidance = o->fold_guidance,
                               .single_file = o->single_file,
                               .unet = o->unet,
                               .callbacks = &own_callbacks,
+                              .loras = o->loras,
                               .lora_count = o->lora_count,
                               .device = sp_cpu_device()};
-    sp_lora_source *loras;
-    status = sp_own_loras(o->loras, o->lora_count, &loras);
-    own.loras = loras;
+    status = sp_check_loras(o->loras, o->lora_count);
     if (!status) status = sp_convert_model(o->model, o->output, &own);
-    sp_free(loras);
-    return sp_public_status(status);
+    return status;
 }

@@ -248,7 +248,7 @@ splam_status splam_data(const splam_data_options *o, const splam_callbacks *call
     sp_dataset *dataset = NULL;
     *summary = NULL;
     if (o->spec && sp_starts_with(o->spec, "latents:"))
-        return sp_public_status(look_at_latents(o, &own, summary));
+        return look_at_latents(o, &own, summary);
     sp_claim sheet = {0}, cache = {0};
     sp_status status = claim_outputs(o, &sheet, &cache);
     if (!status) status = sp_dataset_open(o->spec, &options, &own, &dataset);
@@ -258,5 +258,5 @@ splam_status splam_data(const splam_data_options *o, const splam_callbacks *call
     sp_dataset_close(dataset);
     sp_claim_end(&sheet);
     sp_claim_end(&cache);
-    return sp_public_status(status);
+    return status;
 }

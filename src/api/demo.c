@@ -296,5 +296,5 @@ splam_status splam_demo(const splam_demo_options *options, const splam_callbacks
     sp_pipeline_close(d.teacher);
     sp_free(d.teacher_folder);
     sp_claim_end(&d.claim);
-    return sp_public_status(status);
+    return status;
 }

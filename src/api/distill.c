@@ -162,5 +162,5 @@ splam_status splam_distill(const splam_distill_options *options, const splam_cal
     sp_distill_options o;
     sp_status status = own(options, &o);
     if (!status) status = sp_distill(&o, &own_callbacks);
-    return sp_public_status(status);
+    return status;
 }

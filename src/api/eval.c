@@ -204,5 +204,5 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
     sp_dataset_close(r.dataset);
     sp_pipeline_close(r.judge);
     sp_claim_end(&r.claim);
-    return sp_public_status(status);
+    return status;
 }

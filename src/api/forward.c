@@ -70,5 +70,5 @@ splam_status splam_forward(const splam_forward_options *o)
     sp_named_outputs_free(&outputs);
     sp_tensor_file_close(inputs);
     sp_claim_end(&claim);
-    return sp_public_status(status);
+    return status;
 }

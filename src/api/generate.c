@@ -41,7 +41,7 @@ static sp_status save_picture(sp_generation *g, int64_t number, const float *nch
         .pipeline = p,
         .model_name = g->model_name,
         .vae_name = g->vae_name,
-        .loras = g->loras,
+        .loras = g->o->loras,
         .lora_count = g->o->lora_count,
         .distillation = g->distillation,
         .model_hash = g->model_hash,
@@ -214,7 +214,6 @@ static void generation_free(sp_generation *g)
     sp_tensor_free(&g->all_latents);
     sp_tensor_file_close(g->noise_file);
     sp_pipeline_close(g->pipeline);
-    sp_free(g->loras);
     sp_free(g->prompts);
     sp_free(g->prompts_text);
     sp_free(g->model_name);
@@ -237,5 +236,5 @@ splam_status splam_generate(const splam_generate_options *options, const splam_c
     generation_free(&g);
     g.seconds.total = sp_now() - began;
     if (options->seconds) *options->seconds = g.seconds;
-    return sp_public_status(status);
+    return status;
 }

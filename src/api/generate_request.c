@@ -192,8 +192,8 @@ sp_status sp_generation_read_request(sp_generation *g)
                                    .callbacks = &g->callbacks};
     SP_TRY(sp_generation_read_prompts(g));
     if (o->init_image) SP_TRY(sp_image_load(o->init_image, &g->image));
-    SP_TRY(sp_own_loras(o->loras, o->lora_count, &g->loras));
-    options.loras = g->loras;
+    SP_TRY(sp_check_loras(o->loras, o->lora_count));
+    options.loras = o->loras;
     SP_TRY(sp_pipeline_open(o->model, &options, &g->pipeline));
     if (o->noise) SP_TRY(sp_safetensors_open(o->noise, &g->noise_file));
     SP_TRY(choose_sampler(g));

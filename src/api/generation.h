@@ -16,7 +16,6 @@ typedef struct {
     const splam_generate_options *o;
     sp_callbacks callbacks;
     sp_pipeline *pipeline;
-    sp_lora_source *loras;
     const char **prompts; /* the list and its own copy of the file */
     size_t prompt_count;
     char *prompts_text;

@@ -444,5 +444,5 @@ splam_status splam_inspect(const char *path, const char *prediction, char **text
         sp_string_free(&out);
     else
         *text = out.data;
-    return sp_public_status(status);
+    return status;
 }

@@ -26,26 +26,19 @@ const char *splam_error_message(void)
     return sp_error_message();
 }
 
+const char *splam_status_text(splam_status status)
+{
+    return sp_status_text(status);
+}
+
 size_t splam_visible_text(const char *text, char *out, size_t size)
 {
     return sp_visible(text, strlen(text), out, size);
 }
 
-/* The public codes are the library's own, one for one. */
-#define X(name, text)                                                                              \
-    _Static_assert((int)SP_##name == (int)SPLAM_##name, "public and own codes differ");
-SP_STATUS_LIST(X)
-#undef X
-
-splam_status sp_public_status(sp_status status)
-{
-    return (splam_status)status;
-}
-
 sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks)
 {
-    if (!callbacks) return (sp_callbacks){0};
-    return (sp_callbacks){callbacks->context, callbacks->report, callbacks->cancelled};
+    return callbacks ? *callbacks : (sp_callbacks){0};
 }
 
 sp_dtype sp_storage_of(splam_precision precision)
@@ -54,12 +47,9 @@ sp_dtype sp_storage_of(splam_precision precision)
     return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
 }
 
-sp_status sp_own_loras(const splam_lora *loras, size_t count, sp_lora_source **out)
+sp_status sp_check_loras(const splam_lora *loras, size_t count)
 {
-    *out = sp_alloc_zero((count + 1) * sizeof **out);
-    if (!*out) return SP_MEMORY;
     for (size_t i = 0; i < count; i++) {
-        (*out)[i] = (sp_lora_source){loras[i].path, loras[i].weight};
         if (!loras[i].path) return sp_fail(SP_ARGUMENT, "a LoRA's file is missing");
         if (!isfinite(loras[i].weight))
             return sp_fail(SP_ARGUMENT, "%s: the weight %g is not finite", loras[i].path,

@@ -7,7 +7,7 @@ typedef struct {
     const sp_pipeline *pipeline;
     const char *model_name;
     const char *vae_name; /* of another autoencoder than the model's; NULL: it is the model's */
-    const sp_lora_source *loras; /* what was merged into the model */
+    const splam_lora *loras; /* what was merged into the model */
     size_t lora_count;
     const json_t *distillation; /* the student's splam.json; NULL: there is none */
     uint64_t model_hash;        /* sp_model_hash */

@@ -37,5 +37,5 @@ splam_status splam_tokenize(const char *model, const char *text, int32_t **ids, 
         *ids = NULL;
     }
     sp_tokenizer_destroy(tokenizer);
-    return sp_public_status(status);
+    return status;
 }

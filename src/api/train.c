@@ -40,7 +40,7 @@ splam_status splam_train_vae(const splam_train_options *options, const splam_cal
         sp_train_options o = own(options);
         status = sp_train_vae(&o, &own_callbacks);
     }
-    return sp_public_status(status);
+    return status;
 }
 
 splam_status splam_train_teacher(const splam_train_options *options,
@@ -55,5 +55,5 @@ splam_status splam_train_teacher(const splam_train_options *options,
         sp_train_options o = own(options);
         status = sp_train_teacher(&o, &own_callbacks);
     }
-    return sp_public_status(status);
+    return status;
 }

@@ -7,15 +7,8 @@
 #include <stdint.h>
 #include "base/status.h"
 
-/* Given to every long call. Both members may be NULL; a NULL pointer to the whole is legal too. */
-typedef struct {
-    void *context;
-    /* Called after each unit of work. detail: short text such as "loss 0.0123", may be NULL. */
-    void (*report)(void *context, const char *task, int64_t done, int64_t total,
-                   const char *detail);
-    bool (*cancelled)(
-        void *context); /* true: stop as soon as nothing is lost; the call returns SP_CANCELLED */
-} sp_callbacks;
+/* Given to every long call; a NULL pointer is legal too. */
+typedef splam_callbacks sp_callbacks;
 void sp_report(const sp_callbacks *callbacks, const char *task, int64_t done, int64_t total,
                const char *detail);
 sp_status sp_check_cancelled(const sp_callbacks *callbacks); /* SP_OK or SP_CANCELLED */

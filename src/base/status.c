@@ -52,10 +52,10 @@ const char *sp_error_message(void)
 
 const char *sp_status_text(sp_status status)
 {
-    static const char *const text[SP_STATUS_COUNT] = {
+    static const char *const text[SPLAM_STATUS_COUNT] = {
 #define X(name, words) words,
-        SP_STATUS_LIST(X)
+        SPLAM_STATUS_LIST(X)
 #undef X
     };
-    return (unsigned)status < SP_STATUS_COUNT ? text[status] : "unknown status";
+    return (unsigned)status < SPLAM_STATUS_COUNT ? text[status] : "unknown status";
 }

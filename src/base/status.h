@@ -1,27 +1,23 @@
 /* Errors: every fallible function returns sp_status; the sentence for people is set, once, where
- * the fault is found, in a thread-local message that names the file, tensor or flag, what was found
+ * the fault is found, in a thread-local message that names the file, tensor or option, what was found
  * and what was expected. */
 #ifndef SP_BASE_STATUS_H
 #define SP_BASE_STATUS_H
 
-#define SP_STATUS_LIST(X)                                                                          \
-    X(OK, "ok")                                                                                    \
-    X(ARGUMENT, "wrong argument")   /* the caller's or user's request makes no sense */            \
-    X(IO, "input/output error")     /* open, read, write, rename failed */                         \
-    X(FORMAT, "malformed file")     /* bytes do not follow the format */                           \
-    X(SHAPE, "wrong shape")         /* tensor or graph shapes disagree */                          \
-    X(UNSUPPORTED, "not supported") /* well-formed, but this program does not do it */             \
-    X(MEMORY, "out of memory")                                                                     \
-    X(NUMERIC, "not a finite number") /* NaN or infinity where none may be */                      \
-    X(CANCELLED, "interrupted")       /* a callback or signal asked to stop */                     \
-    X(INTERNAL, "internal error")     /* a bug in splam */
+#include <splam/base.h>
 
-typedef enum {
-#define X(name, text) SP_##name,
-    SP_STATUS_LIST(X)
-#undef X
-        SP_STATUS_COUNT
-} sp_status;
+/* The public codes; what each means stands there. */
+typedef splam_status sp_status;
+#define SP_OK SPLAM_OK
+#define SP_ARGUMENT SPLAM_ARGUMENT
+#define SP_IO SPLAM_IO
+#define SP_FORMAT SPLAM_FORMAT
+#define SP_SHAPE SPLAM_SHAPE
+#define SP_UNSUPPORTED SPLAM_UNSUPPORTED
+#define SP_MEMORY SPLAM_MEMORY
+#define SP_NUMERIC SPLAM_NUMERIC
+#define SP_CANCELLED SPLAM_CANCELLED
+#define SP_INTERNAL SPLAM_INTERNAL
 
 /* Sets this thread's message (printf format, one sentence, no newline) and returns `status`. What may do harm
  * on a terminal is replaced, see base/visible.h: texts from files go in as they are. */

@@ -8,7 +8,7 @@ typedef struct {
     sp_dtype dtype;         /* of the weights: SP_F32, SP_F16, SP_BF16 */
     const char *prediction; /* of a checkpoint of one file: "epsilon", "v_prediction"; NULL: what
                                the file tells (sp_original_scheduler) */
-    const sp_lora_source *loras; /* merged into UNets and text encoder */
+    const splam_lora *loras; /* merged into UNets and text encoder */
     size_t lora_count;
     sp_device *device; /* to merge them with; may be NULL where there is none */
     bool fold_guidance;  /* UNets become plain ones (models/guidance.h) */

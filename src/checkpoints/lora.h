@@ -5,6 +5,7 @@
 #define SP_CHECKPOINTS_LORA_H
 #include "graph/device.h"
 #include "checkpoints/component.h"
+#include <splam/model.h>
 
 typedef struct sp_lora sp_lora; /* a file of adapters, below */
 
@@ -101,15 +102,11 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
 
 /* Several files with their weights, merged in this order. */
 typedef struct {
-    const char *path;
-    double weight;
-} sp_lora_source;
-typedef struct {
-    const sp_lora_source *sources; /* the caller's, as long as the list */
+    const splam_lora *sources; /* the caller's, as long as the list */
     sp_lora **files;
     size_t count;
 } sp_lora_list;
-sp_status sp_lora_list_open(const sp_lora_source *sources, size_t count, sp_lora_list *out);
+sp_status sp_lora_list_open(const splam_lora *sources, size_t count, sp_lora_list *out);
 void sp_lora_list_close(sp_lora_list *list); /* zeroed is legal; leaves it zeroed */
 /* SP_ARGUMENT if a file has adapters for a kind of component that is not there; has is by kind. */
 sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has);

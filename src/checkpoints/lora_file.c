@@ -475,7 +475,7 @@ sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings, s
 
 /* ---- lists ---- */
 
-sp_status sp_lora_list_open(const sp_lora_source *sources, size_t count, sp_lora_list *out)
+sp_status sp_lora_list_open(const splam_lora *sources, size_t count, sp_lora_list *out)
 {
     *out = (sp_lora_list){.sources = sources, .count = count};
     out->files = sp_alloc_zero((count + 1) * sizeof(sp_lora *));

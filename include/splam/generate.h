@@ -1,0 +1,104 @@
+/* Pictures from prompts. */
+#ifndef SPLAM_GENERATE_H
+#define SPLAM_GENERATE_H
+#include <splam/base.h>
+#include <splam/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    SPLAM_RNG_PHILOX, /* this library's own: a number depends on seed, step and place alone */
+    SPLAM_RNG_TORCH   /* PyTorch's on a CPU: diffusers' noise with one generator a picture */
+} splam_rng;
+
+/* Whether pictures larger than a tile go through the VAE in overlapping tiles, as with diffusers'
+ * enable_tiling: in the memory of one tile, and not quite as in one piece. */
+typedef enum {
+    SPLAM_VAE_TILING_AUTO, /* where the whole would need more than the limit, or than is free */
+    SPLAM_VAE_TILING_ON,
+    SPLAM_VAE_TILING_OFF
+} splam_vae_tiling;
+
+/* Where the seconds of a call went, over all its pictures. What a part needs before it can run
+ * (planning, packing of weights) belongs to the part. */
+typedef struct {
+    double load;    /* reading the request, opening files, reading the tokenizer */
+    double text;    /* prompts to contexts */
+    double encode;  /* the picture to start from */
+    double denoise; /* all steps of the sampler */
+    double decode;  /* latents to pictures */
+    double write;   /* compressing and writing files */
+    double total;
+} splam_generate_seconds;
+
+/* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
+typedef struct {
+    const char *model; /* a diffusers folder or a checkpoint of one file */
+    const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *prediction; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
+    const char *vae;   /* another autoencoder, AutoencoderKL or AutoencoderTiny: its folder, its file, or a model
+                          with one [the model's own] */
+    const splam_lora *loras; /* merged in this order */
+    size_t lora_count;
+    const char *const *prompts; /* UTF-8 */
+    size_t prompt_count;
+    const char *prompts_file; /* more prompts, UTF-8, one a line; blank lines are left out. "-":
+                                 standard input */
+    const char *negative;     /* looked at where there is guidance [""] */
+    const char *sampler;      /* lcm, tcd, ddim, dpm++2m, dpm++2m-sde, unipc, euler, euler-a, heun, as diffusers'
+                                 schedulers of that kind [a student's own, else dpm++2m] */
+    const char *sigmas;       /* of dpm++2m, dpm++2m-sde, unipc, euler and heun: normal, karras, exponential [what the
+                                 model's scheduler says] */
+    int64_t steps; /* each an evaluation of the network, with heun two [a student's own, else lcm and tcd 4, ddim 50,
+                      euler and euler-a 30, the others 20] */
+    const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */
+    const double *guidance; /* CFG scale, 0 and more [1 for a student, else 7.5] */
+    bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
+    uint64_t seed;         /* picture j of all has seed + j, modulo 2^64 */
+    bool random_seed;      /* one is drawn instead */
+    uint64_t *seed_used;   /* receives the seed; may be NULL */
+    int64_t count;         /* pictures per prompt [as many as the noise file has, or 1] */
+    int64_t width, height; /* pixels [the noise file's, or what the model was trained for] */
+    const char *init_image; /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
+                               cover the size and cut; without a width or height that of the
+                               picture, rounded down to what the model takes */
+    double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
+                        steps are taken; lcm takes all, beginning with less noise [0.8] */
+    splam_vae_tiling vae_tiling;
+    int64_t memory_limit; /* bytes that the process may take at most: what it plans is printed, and
+                             done with less or refused if it is more [none] */
+    splam_rng rng;
+    splam_precision precision;
+    int clip_skip;            /* last layers of the text encoder left out */
+    const char *output;       /* a picture's file: .png, .jpg or .jpeg, .webp, in letters of either
+                                 case; without a suffix that of the format is appended. Of several
+                                 pictures number j is NAME-j.SUFFIX. A folder, one that is there or
+                                 a path that ends in /: out.SUFFIX in it. "-": one picture, to
+                                 standard output. NULL: none */
+    const char *format;       /* "png", "jpg", "webp", as the suffix if there is one [the suffix's,
+                                 or "png"] */
+    int quality;              /* 1..100, of JPEG [95], whose colours keep their resolution from 90
+                                 on, or WebP [90], lossless at 100; SPLAM_ARGUMENT with PNG */
+    const char *noise;        /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
+                                 initial sigma; noise.1, ... where the sampler draws again;
+                                 noise.posterior for the latent of init_image, without which it is
+                                 the mean */
+    const char *save_latents; /* safetensors: latents [N,C,h,w], before division by the VAE's
+                                 scaling factor */
+    splam_generate_seconds *seconds; /* receives where the time went; may be NULL */
+} splam_generate_options;
+
+/* Pictures from prompts; those of one prompt are neighbours. They carry what made them: A1111's
+ * text and a JSON object with the model's hash. PNG: text chunks "parameters" and "splam"; JPEG and
+ * WebP: EXIF UserComment, and the XMP property json of the namespace urn:splam:1.0:. SPLAM_CANCELLED
+ * keeps the pictures that are written and says how many; SPLAM_IO, before anything is drawn, where
+ * output or save_latents cannot be written. */
+SPLAM_API splam_status splam_generate(const splam_generate_options *options,
+                                      const splam_callbacks *callbacks);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
