@@ -57,6 +57,26 @@ static inline const char *in_folder(void *const *state, const char *name)
     return path;
 }
 
+/* FOLDER/NAME or FOLDER/NAME/FILE of the source tree (file NULL: the former), in one of a few rotating buffers. */
+static inline const char *source_path(const char *folder, const char *name, const char *file)
+{
+    static char paths[8][1024];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    const char *source = getenv("SPLAM_SOURCE");
+    snprintf(path, sizeof paths[0], "%s/%s/%s%s%s", source ? source : ".", folder, name, file ? "/" : "",
+             file ? file : "");
+    return path;
+}
+static inline const char *golden(const char *name)
+{
+    return source_path("tests/golden", name, NULL);
+}
+static inline const char *golden_file(const char *folder, const char *file)
+{
+    return source_path("tests/golden", folder, file);
+}
+
 /* Fails each allocation of `attempt` in turn, Jansson's too: every failure must come back as
  * SP_MEMORY with nothing left allocated, until the attempt has all that it needs and succeeds.
  * Returns how many it needs. */

@@ -37,15 +37,6 @@ static const char sd15_text[] =
     " \"intermediate_size\": 3072, \"max_position_embeddings\": 77, \"num_attention_heads\": 12,"
     " \"num_hidden_layers\": 12, \"vocab_size\": 49408, \"bos_token_id\": 0, \"eos_token_id\": 2, \"dropout\": 0.0}";
 
-static const char *golden(const char *name)
-{
-    static char paths[4][1024];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
-    return path;
-}
-
 static sp_status read_config(sp_component_kind kind, const char *text, sp_component_config *out)
 {
     json_t *json;

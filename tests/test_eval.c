@@ -269,14 +269,6 @@ static sp_tensor random_tensor(sp_shape shape, uint64_t seed)
     return t;
 }
 
-static const char *golden(const char *name)
-{
-    static char path[512];
-    const char *source = getenv("SPLAM_SOURCE");
-    snprintf(path, sizeof path, "%s/tests/golden/%s", source ? source : "..", name);
-    return path;
-}
-
 static ode_case make_ode_case(const char *model)
 {
     ode_case c = {0};

@@ -1,6 +1,6 @@
 /* Inputs that once did harm, each given to every reader: whatever it says, nothing may break, hang or be said to
  * a terminal. Sizes that no test can have as a file stand in a mapping of one page many times. */
-#include "support.h"
+#include "tensor_support.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -17,28 +17,10 @@
 
 static const char *malformed(const char *name)
 {
-    static char paths[4][512];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/tests/malformed/%s", getenv("SPLAM_SOURCE"), name);
-    return path;
+    return source_path("tests/malformed", name, NULL);
 }
 
 /* ---- every file to every reader ---- */
-
-static sp_status read_tensors(const char *path)
-{
-    sp_tensor_file *file;
-    SP_TRY(sp_tensor_file_open(path, &file));
-    volatile unsigned sum = 0;
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
-        const sp_tensor *tensor = sp_tensor_file_at(file, i);
-        for (size_t k = 0; k < sp_tensor_bytes(tensor); k++)
-            sum += ((const unsigned char *)tensor->data)[k];
-    }
-    sp_tensor_file_close(file);
-    return SP_OK;
-}
 
 static void assert_clean(const char *text)
 {
@@ -53,7 +35,7 @@ static void read_in_every_way(const char *path)
     json_t *json;
     char *bytes, *text;
     size_t size;
-    read_tensors(path);
+    read_every_byte(path);
     if (sp_lora_open(path, &lora) == SP_OK) sp_lora_close(lora);
     assert_ok(sp_read_file(path, &bytes, &size));
     if (sp_pickle_read((const unsigned char *)bytes, size, path, NULL, &pickle) == SP_OK)
@@ -87,8 +69,8 @@ static void test_numbers(void **state)
 {
     (void)state;
     sp_lora *lora;
-    assert_ok(read_tensors(malformed("stride.ckpt")));
-    assert_status(read_tensors(malformed("zip64place.ckpt")), SP_FORMAT);
+    assert_ok(read_every_byte(malformed("stride.ckpt")));
+    assert_status(read_every_byte(malformed("zip64place.ckpt")), SP_FORMAT);
     assert_message("\"a/data.pkl\" is not at byte 18446744073709551608");
     assert_status(sp_lora_open(malformed("lora_product.safetensors"), &lora), SP_FORMAT);
     assert_message("the shape [1099511627776,1099511627776,0] is too large");

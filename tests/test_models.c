@@ -39,16 +39,6 @@ static const struct {
 #define GRADIENT_TOLERANCE 3e-4
 #define GRADIENT_FLOOR 3e-6
 
-static const char *golden(const char *folder, const char *file)
-{
-    static char paths[4][1024];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/%s%s%s", getenv("SPLAM_SOURCE"), folder,
-             *file ? "/" : "", file);
-    return path;
-}
-
 static double relative_rms_error(const sp_tensor *a, const sp_tensor *b)
 {
     double difference = 0, norm = 0;
@@ -89,9 +79,9 @@ static void check_case(const char *folder, const char *name, const forward_setti
     snprintf(output_name, sizeof output_name, "out%s", name + strlen("in"));
     sp_tensor_file *inputs, *expected;
     sp_named_outputs outputs;
-    assert_ok(sp_safetensors_open(golden(folder, name), &inputs));
-    assert_ok(sp_safetensors_open(golden(folder, output_name), &expected));
-    assert_ok(sp_component_forward(golden(folder, ""), component, inputs, setting->precision,
+    assert_ok(sp_safetensors_open(golden_file(folder, name), &inputs));
+    assert_ok(sp_safetensors_open(golden_file(folder, output_name), &expected));
+    assert_ok(sp_component_forward(golden(folder), component, inputs, setting->precision,
                                    setting->device, &outputs));
     assert_int_equal(outputs.count, sp_tensor_file_count(expected));
     for (int i = 0; i < outputs.count; i++) {
@@ -116,7 +106,7 @@ static int check_folder(const char *folder, const forward_setting *setting)
     char **names;
     size_t count;
     int cases = 0;
-    assert_ok(sp_list_folder(golden(folder, ""), &names, &count));
+    assert_ok(sp_list_folder(golden(folder), &names, &count));
     for (size_t i = 0; i < count; i++) {
         if (sp_starts_with(names[i], "inputs_")) {
             check_case(folder, names[i], setting);
@@ -134,7 +124,7 @@ static void check_all(const char *prefix, int least, const forward_setting *sett
     char **names;
     size_t count;
     int cases = 0;
-    assert_ok(sp_list_folder(golden("", ""), &names, &count));
+    assert_ok(sp_list_folder(golden(""), &names, &count));
     for (size_t i = 0; i < count; i++) {
         if (sp_starts_with(names[i], prefix)) cases += check_folder(names[i], setting);
         sp_free(names[i]);
@@ -210,10 +200,10 @@ static void check_tiles(const char *folder)
     sp_tensor_file *file;
     sp_tensor image, latent, posterior, whole;
     double error;
-    assert_ok(sp_json_load(golden(folder, "case.json"), &json));
-    const char *path = golden(folder, json_string_value(json_object_get(json, "vae")));
+    assert_ok(sp_json_load(golden_file(folder, "case.json"), &json));
+    const char *path = golden_file(folder, json_string_value(json_object_get(json, "vae")));
     assert_ok(sp_component_open(path, "vae", &vae));
-    assert_ok(sp_safetensors_open(golden(folder, "tiles.safetensors"), &file));
+    assert_ok(sp_safetensors_open(golden_file(folder, "tiles.safetensors"), &file));
     sp_vae_settings settings = {.device = sp_cpu_device(),
                                 .tile = json_integer_value(json_object_get(json, "side"))};
     /* The golden's latent is what the decoder sees; ours takes it times the scaling factor. */
@@ -259,7 +249,7 @@ static void test_tile_settings(void **state)
     sp_component *vae;
     sp_tensor both, one, first;
     sp_plan_memory whole, tiled, tile;
-    assert_ok(sp_component_open(golden("vae-demo", ""), "vae", &vae));
+    assert_ok(sp_component_open(golden("vae-demo"), "vae", &vae));
     sp_vae_settings settings = {.device = sp_cpu_device(), .tile = 32};
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(2, 4, 9, 17), &both));
     for (int64_t i = 0; i < sp_tensor_count(&both); i++)
@@ -385,7 +375,7 @@ static void check_gradients(sp_run *run, const char *folder, const char *file, d
 {
     sp_tensor_file *expected;
     double worst = 0;
-    assert_ok(sp_safetensors_open(golden(folder, file), &expected));
+    assert_ok(sp_safetensors_open(golden_file(folder, file), &expected));
     for (size_t i = 0; i < sp_tensor_file_count(expected); i++) {
         const char *name = sp_tensor_file_name(expected, i);
         if (strcmp(name, "loss") == 0) continue;
@@ -412,7 +402,7 @@ static double largest_in_file(const char *folder, const char *file)
 {
     sp_tensor_file *tensors;
     double most = 0;
-    assert_ok(sp_safetensors_open(golden(folder, file), &tensors));
+    assert_ok(sp_safetensors_open(golden_file(folder, file), &tensors));
     for (size_t i = 0; i < sp_tensor_file_count(tensors); i++)
         most = fmax(most, largest(sp_tensor_file_at(tensors, i)));
     sp_tensor_file_close(tensors);
@@ -425,9 +415,9 @@ static void check_gradient_folder(const char *folder, const char *component, boo
     sp_plan *plan;
     sp_tensor loss;
     sp_tensor_file *outputs;
-    assert_ok(sp_component_open(golden(folder, ""), component, &g.component));
-    assert_ok(sp_safetensors_open(golden(folder, "gradient_inputs.safetensors"), &g.inputs));
-    assert_ok(sp_safetensors_open(golden(folder, "gradient_outputs.safetensors"), &outputs));
+    assert_ok(sp_component_open(golden(folder), component, &g.component));
+    assert_ok(sp_safetensors_open(golden_file(folder, "gradient_inputs.safetensors"), &g.inputs));
+    assert_ok(sp_safetensors_open(golden_file(folder, "gradient_outputs.safetensors"), &outputs));
     sp_run *run = run_gradient_graph(&g, &plan);
     double scale = largest_in_file(folder, "gradients.safetensors");
     assert_ok(sp_run_get_output(run, "loss", &loss));
@@ -498,8 +488,8 @@ static void test_clip_skip(void **state)
     sp_tensor_file *inputs;
     sp_tensor skipped, shorter, whole;
     double error;
-    assert_ok(sp_component_open(golden("text-sd1", ""), "text_encoder", &component));
-    assert_ok(sp_safetensors_open(golden("text-sd1", "inputs_short.safetensors"), &inputs));
+    assert_ok(sp_component_open(golden("text-sd1"), "text_encoder", &component));
+    assert_ok(sp_safetensors_open(golden_file("text-sd1", "inputs_short.safetensors"), &inputs));
     const sp_tensor *ids = sp_tensor_file_find(inputs, "input_ids");
     sp_clip_text_config one_layer = component->config.text;
     one_layer.layers = 1;

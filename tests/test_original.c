@@ -11,15 +11,6 @@
 #include "pipeline/forward.h"
 #include "checkpoints/original.h"
 
-static const char *golden(const char *name)
-{
-    static char paths[4][512];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
-    return path;
-}
-
 /* ---- the published names ---- */
 
 typedef struct {

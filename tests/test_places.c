@@ -4,15 +4,6 @@
 #include "backend/cpu/cpu.h"
 #include "pipeline/forward.h"
 
-static const char *golden(const char *folder, const char *file)
-{
-    static char paths[8][1024];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/%s/%s", getenv("SPLAM_SOURCE"), folder, file);
-    return path;
-}
-
 /* The file's tensors as `dtype` at `to`, whose data begin `shift` bytes behind a multiple of 64: spaces may
  * follow a header. */
 static void save_shifted(const char *from, const char *to, sp_dtype dtype, size_t shift)
@@ -72,16 +63,16 @@ static void open_inputs(const place_case *c, sp_tensor_file **out)
     char **names, file[256] = "";
     size_t count;
     if (c->inputs) {
-        assert_ok(sp_safetensors_open(golden(c->folder, c->inputs), out));
+        assert_ok(sp_safetensors_open(golden_file(c->folder, c->inputs), out));
         return;
     }
-    assert_ok(sp_list_folder(golden(c->folder, ""), &names, &count));
+    assert_ok(sp_list_folder(golden(c->folder), &names, &count));
     for (size_t i = 0; i < count; i++) {
         if (!*file && strncmp(names[i], prefix, strlen(prefix)) == 0) snprintf(file, sizeof file, "%s", names[i]);
         sp_free(names[i]);
     }
     sp_free(names);
-    assert_ok(sp_safetensors_open(golden(c->folder, file), out));
+    assert_ok(sp_safetensors_open(golden_file(c->folder, file), out));
 }
 
 static void check_case(void **state, const place_case *c, sp_dtype dtype, sp_dtype precision)
@@ -94,9 +85,9 @@ static void check_case(void **state, const place_case *c, sp_dtype dtype, sp_dty
         snprintf(path, sizeof path, "%s/%s-%d", (const char *)*state, c->folder, odd);
         assert_ok(sp_make_folders(path));
         snprintf(path, sizeof path, "%s/%s-%d/config.json", (const char *)*state, c->folder, odd);
-        assert_ok(sp_copy_file(golden(c->folder, "config.json"), path, NULL));
+        assert_ok(sp_copy_file(golden_file(c->folder, "config.json"), path, NULL));
         snprintf(path, sizeof path, "%s/%s-%d/%s", (const char *)*state, c->folder, odd, c->weights);
-        save_shifted(golden(c->folder, c->weights), path, dtype, odd ? sp_dtype_size(dtype) : 0);
+        save_shifted(golden_file(c->folder, c->weights), path, dtype, odd ? sp_dtype_size(dtype) : 0);
         snprintf(path, sizeof path, "%s/%s-%d", (const char *)*state, c->folder, odd);
         assert_ok(sp_component_forward(path, c->component, inputs, precision, sp_cpu_device(), &outputs[odd]));
     }

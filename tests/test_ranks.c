@@ -11,15 +11,6 @@
 
 enum { RECORDED = 10, ROWS = 3 }; /* micro-batches in the golden file, samples in each */
 
-static const char *source(const char *name)
-{
-    static char path[2][512];
-    static unsigned next;
-    char *text = path[next++ % 2];
-    snprintf(text, sizeof path[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
-    return text;
-}
-
 /* Micro-batches of `rows` samples, taken from the recorded ones one after the other, each `copies`
  * times. */
 static void make_draws(const char *path, int64_t rows, int64_t count, int64_t copies)
@@ -27,7 +18,7 @@ static void make_draws(const char *path, int64_t rows, int64_t count, int64_t co
     static const char *const names[] = {"latents", "noise", "context", "index", "gamma"};
     sp_tensor_file *file;
     sp_weights *draws;
-    assert_ok(sp_safetensors_open(source("distill-splam/draws.safetensors"), &file));
+    assert_ok(sp_safetensors_open(golden("distill-splam/draws.safetensors"), &file));
     assert_ok(sp_weights_create(&draws));
     sp_tensor uncond = *sp_tensor_file_find(file, "uncond");
     uncond.owned = false;
@@ -67,7 +58,7 @@ static char *command(void *const *state, int ranks, int batch, const char *outpu
     snprintf(text, sizeof text,
              "exec %s%s distill --teacher %s --draws %s/draws.safetensors "
              "--train-batch-size %d --mixed-precision no -t 1 --output %s/%s %s >%s/log 2>&1",
-             launcher, splam_program(), source("teacher-epsilon"), (const char *)*state, batch,
+             launcher, splam_program(), golden("teacher-epsilon"), (const char *)*state, batch,
              (const char *)*state, output, more, (const char *)*state);
     return text;
 }

@@ -10,15 +10,6 @@
 #include "base/text.h"
 #include "pipeline/pipeline.h"
 
-static const char *golden(const char *name)
-{
-    static char paths[8][1024];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
-    return path;
-}
-
 /* ---- goldens ---- */
 
 /* Final latents may differ by this, relative max error: the largest rounding error of diffusers'

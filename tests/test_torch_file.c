@@ -1,21 +1,17 @@
 /* What torch.save writes, read as data: equal to the same tensors as safetensors, and harmless
  * whatever its bytes are. */
-#include "support.h"
+#include "tensor_support.h"
 
 #include "base/text.h"
 #include "formats/pickle.h"
 #include "formats/safetensors.h"
 
-static const char *golden(const char *name)
-{
-    static char paths[4][512];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/checkpoints/%s", getenv("SPLAM_SOURCE"), name);
-    return path;
-}
-
 /* ---- good files ---- */
+
+static const char *checkpoint(const char *name)
+{
+    return golden_file("checkpoints", name);
+}
 
 static void assert_equal_files(const char *path, const char *reference_path)
 {
@@ -40,22 +36,22 @@ static void assert_equal_files(const char *path, const char *reference_path)
 static void test_formats(void **state)
 {
     (void)state;
-    assert_equal_files(golden("zip.ckpt"), golden("tensors.safetensors"));
-    assert_equal_files(golden("legacy.ckpt"), golden("tensors.safetensors"));
-    assert_equal_files(golden("protocol4.ckpt"), golden("tensors.safetensors"));
-    assert_equal_files(golden("float8.ckpt"), golden("float8.safetensors"));
-    assert_equal_files(golden("float8_legacy.ckpt"), golden("float8.safetensors"));
-    assert_equal_files(golden("bare.bin"), golden("tensors.safetensors"));
-    assert_equal_files(golden("tensors.safetensors"), golden("tensors.safetensors"));
+    assert_equal_files(checkpoint("zip.ckpt"), checkpoint("tensors.safetensors"));
+    assert_equal_files(checkpoint("legacy.ckpt"), checkpoint("tensors.safetensors"));
+    assert_equal_files(checkpoint("protocol4.ckpt"), checkpoint("tensors.safetensors"));
+    assert_equal_files(checkpoint("float8.ckpt"), checkpoint("float8.safetensors"));
+    assert_equal_files(checkpoint("float8_legacy.ckpt"), checkpoint("float8.safetensors"));
+    assert_equal_files(checkpoint("bare.bin"), checkpoint("tensors.safetensors"));
+    assert_equal_files(checkpoint("tensors.safetensors"), checkpoint("tensors.safetensors"));
     sp_tensor_file *file;
-    assert_ok(sp_tensor_file_open(golden("zip.ckpt"), &file));
+    assert_ok(sp_tensor_file_open(checkpoint("zip.ckpt"), &file));
     assert_string_equal(sp_tensor_file_metadata(file, "global_step"), "875000");
     assert_string_equal(sp_tensor_file_metadata(file, "name"), "tiny");
     assert_null(sp_tensor_file_metadata(file, "callbacks"));
     assert_string_equal(sp_tensor_file_format(file), "PyTorch archive");
     sp_tensor_file_close(file);
     /* What must be safetensors is nothing else. */
-    assert_status(sp_safetensors_open(golden("zip.ckpt"), &file), SP_FORMAT);
+    assert_status(sp_safetensors_open(checkpoint("zip.ckpt"), &file), SP_FORMAT);
 }
 
 /* ---- archives made here ---- */
@@ -415,21 +411,6 @@ static void test_hostile_archives(void **state)
 
 /* ---- damage ---- */
 
-/* Opens and, if that goes well, reads every byte of every tensor. */
-static sp_status read_all(const char *path)
-{
-    sp_tensor_file *file;
-    SP_TRY(sp_tensor_file_open(path, &file));
-    volatile unsigned sum = 0;
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
-        const sp_tensor *tensor = sp_tensor_file_at(file, i);
-        for (size_t k = 0; k < sp_tensor_bytes(tensor); k++)
-            sum += ((const unsigned char *)tensor->data)[k];
-    }
-    sp_tensor_file_close(file);
-    return SP_OK;
-}
-
 /* In place: renaming a file thousands of times waits for the disk. */
 static void overwrite(const char *path, const char *data, size_t size)
 {
@@ -445,10 +426,10 @@ static void damage(void **state, const char *name, bool is_whole)
     char *data;
     size_t size;
     const char *path = in_folder(state, "damaged");
-    assert_ok(sp_read_file(golden(name), &data, &size));
+    assert_ok(sp_read_file(checkpoint(name), &data, &size));
     for (size_t length = 0; length < size; length++) {
         overwrite(path, data, length);
-        sp_status status = read_all(path);
+        sp_status status = read_every_byte(path);
         if (is_whole) assert_int_not_equal(status, SP_OK);
         assert_true(status == SP_OK || status == SP_FORMAT || status == SP_UNSUPPORTED);
     }
@@ -456,7 +437,7 @@ static void damage(void **state, const char *name, bool is_whole)
         for (size_t k = 0; k < sizeof masks; k++) {
             data[i] = (char)(data[i] ^ masks[k]);
             overwrite(path, data, size);
-            sp_status status = read_all(path);
+            sp_status status = read_every_byte(path);
             assert_true(status == SP_OK || status == SP_FORMAT || status == SP_UNSUPPORTED);
             data[i] = (char)(data[i] ^ masks[k]);
         }
@@ -472,7 +453,7 @@ static void test_damage(void **state)
 
 static sp_status attempt(void *context)
 {
-    return read_all(golden(context));
+    return read_every_byte(checkpoint(context));
 }
 
 static void test_allocation_failures(void **state)
@@ -491,7 +472,7 @@ static void test_folders(void **state)
     assert_status(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file), SP_IO);
     assert_message("no model.safetensors");
     const char *index = "{\"weight_map\": {\"f32\": \"x.bin\", \"f16\": \"x.bin\"}}";
-    assert_ok(sp_copy_file(golden("bare.bin"), in_folder(state, "x.bin"), NULL));
+    assert_ok(sp_copy_file(checkpoint("bare.bin"), in_folder(state, "x.bin"), NULL));
     assert_ok(
         sp_write_file(in_folder(state, "pytorch_model.bin.index.json"), index, strlen(index)));
     assert_ok(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file));
@@ -499,12 +480,12 @@ static void test_folders(void **state)
     sp_tensor_file_close(file);
     assert_status(sp_tensor_file_open_folder(*state, "model", NULL, &file), SP_IO);
     assert_ok(sp_remove_tree(in_folder(state, "pytorch_model.bin.index.json")));
-    assert_ok(sp_copy_file(golden("bare.bin"), in_folder(state, "pytorch_model.fp16.bin"), NULL));
+    assert_ok(sp_copy_file(checkpoint("bare.bin"), in_folder(state, "pytorch_model.fp16.bin"), NULL));
     assert_ok(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file));
     assert_non_null(sp_tensor_file_find(file, "bf16"));
     sp_tensor_file_close(file);
     /* safetensors come first */
-    assert_ok(sp_copy_file(golden("tensors.safetensors"), in_folder(state, "model.safetensors"), NULL));
+    assert_ok(sp_copy_file(checkpoint("tensors.safetensors"), in_folder(state, "model.safetensors"), NULL));
     assert_ok(sp_tensor_file_open_folder(*state, "model", "pytorch_model", &file));
     assert_string_equal(sp_tensor_file_format(file), "safetensors");
     sp_tensor_file_close(file);

@@ -9,15 +9,6 @@
 
 enum { TINY_MODEL_TOKENS = 8 };
 
-static inline const char *golden(const char *name)
-{
-    static char paths[8][1024];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/tests/golden/%s", getenv("SPLAM_SOURCE"), name);
-    return path;
-}
-
 static const char ddim_scheduler[] =
     "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\","
     " \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1}";

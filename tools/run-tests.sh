@@ -131,13 +131,18 @@ while read -r program environment; do
 done <"$build/tests/programs.txt" >"$work/programs"
 [ -n "$only" ] || (cd tests && ls check_*.sh) >>"$work/programs"
 for program in $slow; do grep "^$program\( \|$\)" "$work/programs"; done >"$work/order"
-awk 'NR == FNR { seen[$1] = 1; next } !($1 in seen)' "$work/order" "$work/programs" >"$work/rest"
+awk 'FILENAME == ARGV[1] { seen[$1] = 1; next } !($1 in seen)' "$work/order" "$work/programs" >"$work/rest"
 cat "$work/order" "$work/rest" | awk -v alone=" $alone " -v folder="$work" \
     '{ print >(folder "/" (index(alone, " " $1 " ") ? "alone" : "beside")) }'
-touch "$work/alone" "$work/beside"
+touch "$work/alone" "$work/beside" "$work/times"
+for program in $only; do
+    grep -q "^$program\( \|$\)" "$work/programs" && continue
+    echo "run-tests.sh: there is no test program $program" >&2
+    exit 1
+done
 
 began=$SECONDS
-declare -A slot_of
+declare -A slot_of=()
 free=$(seq 1 "$slots")
 # finish: waits for the next program to end, reports it and gives its slot back
 finish() {
