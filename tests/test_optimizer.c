@@ -238,7 +238,7 @@ static void eight_bits_follow_the_reference(void **state)
     sp_free(c);
 }
 
-static const void *golden(const sp_tensor_file *file, const char *name, int step)
+static const void *recorded(const sp_tensor_file *file, const char *name, int step)
 {
     char full[64];
     const sp_tensor *tensor;
@@ -262,23 +262,22 @@ static void eight_bits_follow_bitsandbytes(void **state)
     (void)state;
     enum { N = 1000, STEPS = 4 };
     sp_tensor_file *file;
-    char *path = sp_format("%s/tests/golden/optimizer.safetensors", getenv("SPLAM_SOURCE"));
-    assert_ok(sp_safetensors_open(path, &file));
+    assert_ok(sp_safetensors_open(golden("optimizer.safetensors"), &file));
     double map[2][256];
     for (int k = 0; k < 2; k++) {
         make_map(k == 0, map[k]);
-        const float *theirs = golden(file, k ? "second_map" : "first_map", -1);
+        const float *theirs = recorded(file, k ? "second_map" : "first_map", -1);
         for (int i = 0; i < 256; i++) /* theirs is rounded to fp32 twice */
             assert_true(fabs(theirs[i] - map[k][i]) <= 2e-7 * fabs(map[k][i]));
     }
-    coded *c = new_coded(N, golden(file, "initial", -1));
+    coded *c = new_coded(N, recorded(file, "initial", -1));
     sp_adamw_options o = {1e-2, 0.9, 0.999, 1e-8, 1e-2, 1, 0.95, 0};
     for (int step = 0; step < STEPS; step++) {
         o.step = step + 1;
         sp_adamw_tensor tensor =
-            tensor_of(c, (const float *)golden(file, "gradients", -1) + step * N);
+            tensor_of(c, (const float *)recorded(file, "gradients", -1) + step * N);
         adamw(&o, &tensor);
-        const float *weight = golden(file, "weight", step), *ema = golden(file, "ema", step);
+        const float *weight = recorded(file, "weight", step), *ema = recorded(file, "ema", step);
         for (int i = 0; i < N; i++) {
             /* As above. A code on the other side of a middle moves the next step by some
              * hundredths of its size, .01. */
@@ -286,15 +285,14 @@ static void eight_bits_follow_bitsandbytes(void **state)
             assert_true(fabsf(c->ema[i] - ema[i]) < (step ? 1e-4f : 2e-6f));
         }
         /* Roundings decide about elements in the middle between two codes, which are few. */
-        assert_true(codes_apart(c->codes[0], golden(file, "first_codes", step), N) <= 2);
-        assert_true(codes_apart(c->codes[1], golden(file, "second_codes", step), N) <= 2);
-        const float *scale = golden(file, "first_scales", step);
+        assert_true(codes_apart(c->codes[0], recorded(file, "first_codes", step), N) <= 2);
+        assert_true(codes_apart(c->codes[1], recorded(file, "second_codes", step), N) <= 2);
+        const float *scale = recorded(file, "first_scales", step);
         for (int i = 0; i < 4; i++)
             assert_true(fabsf(c->scales[0][i] - scale[i]) <= 1e-6f * scale[i]);
     }
     sp_free(c);
     sp_tensor_file_close(file);
-    sp_free(path);
 }
 
 /* Every value that a code stands for is coded as itself, 0 and -0 too; nothing is lost by decoding
