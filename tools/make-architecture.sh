@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C
 
 # Each folder, its column in the picture, and what it is.
-words='base 1 errors, memory, files, random
+words='splam 1 the public headers
+base 1 errors, memory, files, random
 tensor 1 dtypes, shapes, views
 formats 1 safetensors, torch files
 text 2 tokenizers
@@ -35,7 +36,7 @@ uses() {
     for folder in src/*/; do
         folder=$(basename "$folder")
         find "src/$folder" \( -name '*.c' -o -name '*.h' -o -name '*.inc' \) -exec \
-            sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*"\([a-z_]*\)\/.*/\1/p' {} + |
+            sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*["<]\([a-z_]*\)\/.*/\1/p' {} + |
             sort -u | sed "s/^/$folder /"
     done
     echo "cli api"
