@@ -217,7 +217,8 @@ static void gamma_is_drawn_from_its_grid(void **state)
 
 static void check_refused(sp_objective_settings s, const char *words)
 {
-    assert_status(sp_objective_check(&s, 1000), SP_ARGUMENT);
+    const sp_path path = path_of(SP_PREDICTION_EPSILON);
+    assert_status(sp_objective_check(&s, &path), SP_ARGUMENT);
     assert_message(words);
 }
 
@@ -226,7 +227,8 @@ static void settings_that_do_not_fit_are_refused(void **state)
     (void)state;
     for (int o = 0; o < SP_OBJECTIVE_COUNT; o++) {
         const sp_objective_settings good = sp_objective_defaults((sp_objective)o);
-        assert_ok(sp_objective_check(&good, 1000));
+        const sp_path path = path_of(SP_PREDICTION_EPSILON);
+        assert_ok(sp_objective_check(&good, &path));
         sp_objective_settings s = good;
         s.conditioning = o == SP_OBJECTIVE_SPLAM ? SP_GAMMA_NONE : SP_GAMMA_TIME;
         check_refused(s, "gamma-conditioning");
@@ -248,8 +250,10 @@ static void settings_that_do_not_fit_are_refused(void **state)
         s = good;
         s.gamma.grid = -1;
         check_refused(s, "--gamma-grid");
-        if (o == SP_OBJECTIVE_SPLAM) continue;
         s = good;
+        s.sigma = SP_SIGMA_CHORD;
+        check_refused(s, "--sigma");
+        if (o == SP_OBJECTIVE_SPLAM) continue;
         s.sigma = SP_SIGMA_LINEAR;
         check_refused(s, "--sigma");
     }

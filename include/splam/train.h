@@ -58,7 +58,9 @@ typedef struct {
     splam_picture_options pictures; /* with latents only random_flip, where they have it */
     const char *output; /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */
     const char *objective; /* "splam", "lcm", "pcm", "tcd", "progressive" */
-    const char *sigma; /* splam: "quadratic" or "linear" noise level on a sub-path ["quadratic"] */
+    const char *sigma; /* splam: where the student stands on a sub-path, "quadratic", "linear" (exact for DDIM) or
+                          "chord" (the same points, spread otherwise; with gamma_conditioning "time"; what a teacher
+                          of zero terminal SNR needs) ["quadratic"] */
     const char *gamma_conditioning; /* splam: "embedding", "time" ["embedding"] */
     double gamma_one_probability;   /* splam: gamma = 1 is drawn this often on top [0] */
     double gamma_power;             /* splam: gamma = uniform^power [1] */

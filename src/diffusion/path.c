@@ -129,10 +129,10 @@ int sp_path_last(const sp_path *path)
     return path->kind == SP_PATH_FLOW ? path->timesteps : path->timesteps - 1;
 }
 
-double sp_path_timestep(const sp_path *path, int tick)
+double sp_path_timestep(const sp_path *path, double tick)
 {
     if (path->kind != SP_PATH_FLOW) return tick;
-    double u = (double)tick / path->timesteps;
+    double u = tick / path->timesteps;
     return path->timesteps * (path->shift * u / (1 + (path->shift - 1) * u));
 }
 

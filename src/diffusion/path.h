@@ -62,9 +62,10 @@ double sp_path_timestep_of(const sp_path *path, sp_pair pair);
  * has at its end that of abar = 2^-24, diffusers' number where a sampler divides by alpha; flow is infinite at T. */
 double sp_path_ratio(const sp_path *path, double t);
 
-/* Grids are made of ticks 0..last: of a table its timesteps; of flow T even parts of u, shifted. */
+/* Grids are laid in ticks 0..last: of a table its timesteps; of a flow T even parts of u, which a timestep is shifted
+ * from. */
 int sp_path_last(const sp_path *path);
-double sp_path_timestep(const sp_path *path, int tick);
+double sp_path_timestep(const sp_path *path, double tick);
 
 /* What diffusion adds on the way up from timestep s to t: z_t = .alpha z_s + .sigma fresh noise. alpha is not 0
  * at s. */

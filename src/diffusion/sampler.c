@@ -127,6 +127,18 @@ sp_status sp_sampler_check(const sp_scheduler_config *config, const sp_sampler_o
     return check_demands(config, options, true);
 }
 
+/* A flow's sigma/alpha is infinite where it begins. */
+static sp_status check_flow(const sp_scheduler_config *config, const sp_sampler_options *options)
+{
+    const char *name = kinds[options->kind].name;
+    if (config->path.kind != SP_PATH_FLOW) return SP_OK;
+    if (options->kind == SP_SAMPLER_EULER_A)
+        return sp_fail(SP_UNSUPPORTED, "the sampler %s has no form for flow models", name);
+    if (sp_sampler_sigmas(config, options) > SP_SIGMAS_NORMAL)
+        return sp_fail(SP_UNSUPPORTED, "flow models have sigmas of their own, and %s takes no others with them", name);
+    return SP_OK;
+}
+
 static int most_steps(const sp_scheduler_config *config, sp_sampler_kind kind)
 {
     if (methods[kind].grid & SP_GRID_OWN) return config->original_steps;
@@ -253,6 +265,7 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
     enum { ROWS = 2 }; /* of a step at most */
     memset(out, 0, sizeof *out);
     SP_TRY(check_demands(config, options, false));
+    SP_TRY(check_flow(config, options));
     SP_TRY(check_steps(config, options));
     sp_sampler_grid grid = {.config = config,
                             .options = options,

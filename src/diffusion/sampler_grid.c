@@ -32,10 +32,25 @@ static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacin
 static void own_timesteps(const sp_sampler_grid *grid, int original)
 {
     const sp_sampler_options *options = grid->options;
-    int k = grid->config->path.timesteps / grid->config->original_steps;
+    const sp_path *path = &grid->config->path;
+    int k = path->timesteps / grid->config->original_steps, less = path->timesteps - sp_path_last(path);
     double stride = options->old_grid ? original / options->steps : (double)original / options->steps;
     for (int i = 0; i < options->steps; i++)
-        grid->point[i].timestep = (original - (int)floor(i * stride)) * k - 1;
+        grid->point[i].timestep = sp_path_timestep(path, (original - (int)floor(i * stride)) * k - less);
+}
+
+/* The ticks of diffusers' FlowMatchEulerDiscreteScheduler go evenly from T to the timestep of tick 1, which is
+ * shifted so a second time. DDIM goes along the even parts that students are made on. */
+static void flow_timesteps(const sp_sampler_grid *grid)
+{
+    const sp_path *path = &grid->config->path;
+    double first = path->timesteps, last = sp_path_timestep(path, 1);
+    for (int i = 0; i < grid->steps; i++) {
+        double even = first * (grid->steps - i) / grid->steps;
+        double twice = grid->steps > 1 ? first + (last - first) * i / (grid->steps - 1) : first;
+        bool ddim = grid->options->kind == SP_SAMPLER_DDIM;
+        grid->point[i].timestep = sp_path_timestep(path, ddim ? even : twice);
+    }
 }
 
 static void set_timesteps(const sp_sampler_grid *grid, unsigned flags)
@@ -48,6 +63,8 @@ static void set_timesteps(const sp_sampler_grid *grid, unsigned flags)
     if (flags & SP_GRID_OWN)
         own_timesteps(grid, kind == SP_SAMPLER_LCM ? sp_sampler_part_of(config->original_steps, grid->options)
                                                    : config->original_steps);
+    else if (config->path.kind == SP_PATH_FLOW)
+        flow_timesteps(grid);
     else
         spread(config, spacing, grid->steps + more, grid->steps,
                !(flags & SP_GRID_SCALED) || spacing != SP_SPACING_LINSPACE, grid->point);

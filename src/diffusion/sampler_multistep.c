@@ -26,13 +26,20 @@ static void keep_estimates(const sp_sampler_grid *grid, int i, const sp_combinat
         row->keep[slot + back] = estimate_of(x0, slot, back);
 }
 
+/* How many earlier estimates lie at a finite distance: a flow's first does not. */
+static int known_before(const sp_sampler_grid *grid, int i)
+{
+    int known = i - grid->first;
+    return known > 0 && !isfinite(grid->point[grid->first].ratio) ? known - 1 : known;
+}
+
 /* ---- DPM-Solver++ ---- */
 
 /* As diffusers: lower in the first steps, which have less to look back at, and in the last ones. */
 static int dpm_order(const sp_sampler_grid *grid, int i)
 {
     const sp_scheduler_config *config = grid->config;
-    int order = config->solver_order, known = i - grid->first, left = grid->steps - i;
+    int order = config->solver_order, known = known_before(grid, i), left = grid->steps - i;
     bool few = config->lower_order_final && grid->steps < 15;
     if (order > known + 1) order = known + 1;
     if (left == 1 && (!config->final_sigma_min || config->euler_at_final || few)) order = 1;
@@ -178,7 +185,7 @@ static void add_step(const unipc_step *s, const double *rho, const sp_combinatio
 
 static int unipc_order(const sp_sampler_grid *grid, int i)
 {
-    int order = grid->config->solver_order, known = i - grid->first, left = grid->steps - i;
+    int order = grid->config->solver_order, known = known_before(grid, i), left = grid->steps - i;
     if (grid->config->lower_order_final && order > left) order = left;
     return order > known + 1 ? known + 1 : order;
 }

@@ -27,10 +27,11 @@ static void set_step(const sp_estimates *e, sp_pair to, sp_sampler_step *row)
     sp_combination_add(&row->next, to.sigma, &e->noise);
 }
 
-/* T/n back whatever the spacing, as diffusers has it, not the next point of the grid. */
+/* T/n back whatever the spacing, as diffusers has it, not the next point of the grid; a flow's is that. */
 static sp_pair ddim_end(const sp_sampler_grid *grid, int i)
 {
     const sp_path *path = &grid->config->path;
+    if (path->kind == SP_PATH_FLOW) return grid->point[i + 1].at;
     int next = (int)grid->point[i].timestep - path->timesteps / grid->steps;
     if (next < 0 && grid->config->alpha_to_one) return (sp_pair){1, 0};
     return sp_path_at(path, next);
@@ -43,14 +44,15 @@ int sp_ddim_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
     return 1;
 }
 
-/* To s = floor((1 - eta) t'), and from there up to t', but for the last step, which ends at s = t' = 0. */
+/* To s = (1 - eta) t', rounded down to a timestep of a table, and from there up to t', but for the last step, which
+ * ends at s = t' = 0. */
 int sp_tcd_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_path *path = &grid->config->path;
     const sp_grid_point *p = &grid->point[i];
     double eta = grid->options->deterministic ? 0 : grid->options->eta;
-    int next = i + 1 < grid->steps ? (int)p[1].timestep : 0;
-    int s = (int)((float)(1 - eta) * (float)next); /* in float, as PyTorch multiplies integers */
+    double next = i + 1 < grid->steps ? p[1].timestep : 0, s = (1 - eta) * next;
+    if (path->kind != SP_PATH_FLOW) s = (int)((float)(1 - eta) * (float)next); /* as PyTorch multiplies integers */
     sp_pair up = sp_path_transition(path, s, next), to = sp_path_at(path, s);
     sp_estimates e = sp_sampler_estimates(grid, p->at);
     set_step(&e, (sp_pair){up.alpha * to.alpha, up.alpha * to.sigma}, row);

@@ -135,5 +135,5 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
     if (s->rounds > o->max_train_steps)
         return sp_fail(SP_ARGUMENT, "--rounds is %d, and --max-train-steps %lld are fewer",
                        s->rounds, (long long)o->max_train_steps);
-    return sp_objective_check(s, path->timesteps);
+    return sp_objective_check(s, path);
 }

@@ -101,6 +101,11 @@ static sp_status check_gamma(const sp_objective_settings *s)
             SP_ARGUMENT,
             "--gamma-conditioning is \"none\", and splam must tell its student gamma, by "
             "embedding or time");
+    if (s->sigma == SP_SIGMA_CHORD && s->conditioning != SP_GAMMA_TIME)
+        return sp_fail(SP_ARGUMENT,
+                       "--sigma chord puts the student at a timestep of its own, so it needs --gamma-conditioning "
+                       "time and not %s",
+                       sp_gamma_conditioning_name(s->conditioning));
     if (!(g->one_probability >= 0 && g->one_probability <= 1))
         return sp_fail(SP_ARGUMENT, "--gamma-one-probability is %g, expected 0 to 1",
                        g->one_probability);
@@ -144,8 +149,23 @@ static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
     return SP_OK;
 }
 
-sp_status sp_objective_check(const sp_objective_settings *s, int timesteps)
+/* Where the path ends without signal. */
+static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
 {
+    static const char end[] = "the teacher's schedule ends without signal (\"rescale_betas_zero_snr\")";
+    if (path->kind == SP_PATH_VARIANCE_PRESERVING) return SP_OK;
+    if (path->prediction == SP_PREDICTION_EPSILON)
+        return sp_fail(SP_UNSUPPORTED, "%s, where its prediction_type epsilon says nothing of the latent", end);
+    if (s->objective != SP_OBJECTIVE_SPLAM || s->sigma == SP_SIGMA_CHORD) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED,
+                   "--sigma %s with --gamma-conditioning %s is not possible: %s, where all points of a sub-path are "
+                   "noise alone; take --sigma chord --gamma-conditioning time",
+                   sp_sigma_name(s->sigma), sp_gamma_conditioning_name(s->conditioning), end);
+}
+
+sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path)
+{
+    int timesteps = path->timesteps;
     if (s->ddim_timesteps < 1 || s->ddim_timesteps > timesteps)
         return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
                        s->ddim_timesteps, timesteps);
@@ -158,6 +178,7 @@ sp_status sp_objective_check(const sp_objective_settings *s, int timesteps)
         return sp_fail(SP_ARGUMENT, "--phases is %d, expected 1 to %d (--num-ddim-timesteps)",
                        s->phases, s->ddim_timesteps);
     SP_TRY(check_gamma(s));
+    SP_TRY(check_end(s, path));
     return s->objective == SP_OBJECTIVE_PROGRESSIVE ? check_rounds(s) : check_subpath(s, timesteps);
 }
 

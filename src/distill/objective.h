@@ -42,7 +42,12 @@
     X(OBJECTIVE_PCM, "pcm")                                                                        \
     X(OBJECTIVE_TCD, "tcd")                                                                        \
     X(OBJECTIVE_PROGRESSIVE, "progressive")
-#define SP_SIGMA_LIST(X) X(SIGMA_QUADRATIC, "quadratic") X(SIGMA_LINEAR, "linear")
+/* Where z_gamma lies on the sub-path, and how much noise it has. quadratic and linear are the paper's point
+ * gamma z_s + (1 - gamma) rho z_e, of alpha_s and sigma^2 = rho^2 sigma_e^2 + gamma^2 (1 - rho^2), or the exact
+ * gamma sigma_s + (1 - gamma) rho sigma_e. chord has rho = 1: (alpha, sigma) = gamma (alpha_s, sigma_s) +
+ * (1 - gamma) (alpha_e, sigma_e), the same points up to their scale, more of them towards e. Where alpha_s = 0 the
+ * paper's are all of one direction, and the chord's are not. */
+#define SP_SIGMA_LIST(X) X(SIGMA_QUADRATIC, "quadratic") X(SIGMA_LINEAR, "linear") X(SIGMA_CHORD, "chord")
 /* none: the student is not told, and is a network like its teacher. */
 #define SP_GAMMA_CONDITIONING_LIST(X)                                                              \
     X(GAMMA_NONE, "none") X(GAMMA_EMBEDDING, "embedding") X(GAMMA_TIME, "time")
@@ -89,8 +94,8 @@ typedef struct {
  * gamma uniform; pcm: 4 phases; progressive: 64 steps, halved in 4 rounds, l2. */
 sp_objective_settings sp_objective_defaults(sp_objective objective);
 /* SP_ARGUMENT, naming the flag, for settings that are out of range or that the objective has no use
- * for. timesteps: T. */
-sp_status sp_objective_check(const sp_objective_settings *settings, int timesteps);
+ * for; SP_UNSUPPORTED for those that need a signal, alpha > 0, on a path that ends without one. */
+sp_status sp_objective_check(const sp_objective_settings *settings, const sp_path *path);
 /* SP_ARGUMENT: the flag says nothing to this objective and is for `used_by`. */
 sp_status sp_objective_useless(sp_objective objective, const char *flag, const char *used_by);
 /* How many steps a student is made for: P, M/n^R, or 0 where any number will do. */
@@ -128,7 +133,7 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
     X(target_start)   /* target = . z_s + */                                                       \
     X(target_end)     /*          . z_e + the average's part */                                    \
     X(position_start) /* z_g = gamma z_s + */                                                      \
-    X(position_end)   /*       (1 - gamma) rho z_e */                                              \
+    X(position_end)   /*       (1 - gamma) rho z_e; chord: rho = 1 */                                              \
     X(student_scale)  /* the network sees . z_g: 1, or 1/r when gamma is told by time */           \
     X(student_timestep)                                                                            \
     X(prediction_z) /* p = . z_g + */                                                              \

@@ -93,14 +93,15 @@ static sp_estimate estimate_at(const sp_path *path, int tick)
     return sp_estimate_from(path->prediction, pair_at(path, tick));
 }
 
-/* f(z, t -> u), or for splam and lcm c_skip(t) z/norm + c_out(t) x0. */
-static weights consistency(const sp_objective_settings *settings, const sp_path *path, sp_estimate estimate, double t,
-                           int u)
+/* f(z, t -> u), or for splam and lcm c_skip(t) scale z + c_out(t) x0, where scale z is a latent of norm 1. */
+static weights consistency(const sp_objective_settings *settings, const sp_path *path, sp_pair at, double t, int u,
+                           double scale)
 {
+    sp_estimate estimate = sp_estimate_from(path->prediction, at);
     if (settings->objective == SP_OBJECTIVE_PCM || settings->objective == SP_OBJECTIVE_TCD)
         return combined(estimate, pair_at(path, u));
     sp_boundary b = sp_path_boundary(path, t);
-    return (weights){b.skip + b.out * estimate.x0_z, b.out * estimate.x0_m};
+    return (weights){b.skip * scale + b.out * estimate.x0_z, b.out * estimate.x0_m};
 }
 
 /* The teacher's DDIM steps from s to e, each z' = alpha' x0 + sigma' noise with both estimates
@@ -134,26 +135,44 @@ static void progressive_coefficients(const sp_path *path, sp_subpath sub, sp_coe
     c->target_end = weight / moved;
 }
 
-/* The position on the sub-path, and what the student makes of it. */
+/* The paper's position on the sub-path; alpha_e is not 0. */
+static sp_pair position_at(const sp_objective_settings *settings, sp_pair s, sp_pair e, double gamma,
+                           sp_coefficients *c)
+{
+    double rho = s.alpha / e.alpha, end = rho * e.sigma; /* rho: the drift */
+    c->position_start = gamma;
+    c->position_end = (1 - gamma) * rho;
+    if (gamma == 1) return s;
+    if (settings->sigma == SP_SIGMA_LINEAR) return (sp_pair){s.alpha, gamma * s.sigma + (1 - gamma) * end};
+    return (sp_pair){s.alpha, sqrt(end * end + gamma * gamma * (1 - rho * rho))};
+}
+
+static sp_pair chord_at(sp_pair s, sp_pair e, double gamma, sp_coefficients *c)
+{
+    c->position_start = gamma;
+    c->position_end = 1 - gamma;
+    return (sp_pair){gamma * s.alpha + (1 - gamma) * e.alpha, gamma * s.sigma + (1 - gamma) * e.sigma};
+}
+
+/* The position on the sub-path, and what the student makes of it. Told by time it is shown a latent of norm 1 at
+ * its timestep; the boundary is that of s with the paper's points, of this timestep with the chord's. */
 static void position_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub,
                                   sp_coefficients *c)
 {
     sp_pair s = pair_at(path, sub.start), e = pair_at(path, sub.end);
-    double gamma = sub.gamma, rho = s.alpha / e.alpha, end = rho * e.sigma; /* rho: the drift */
-    sp_pair at = {s.alpha, gamma == 1                           ? s.sigma
-                           : settings->sigma == SP_SIGMA_LINEAR ? gamma * s.sigma + (1 - gamma) * end
-                                                                : sqrt(end * end + gamma * gamma * (1 - rho * rho))};
+    bool chord = settings->sigma == SP_SIGMA_CHORD, told = chord || settings->conditioning == SP_GAMMA_TIME;
+    double start = sp_path_timestep(path, sub.start);
+    sp_pair at = chord ? chord_at(s, e, sub.gamma, c) : position_at(settings, s, e, sub.gamma, c);
     c->student_scale = 1;
-    c->student_timestep = sp_path_timestep(path, sub.start);
-    weights p = consistency(settings, path, sp_estimate_from(path->prediction, at), c->student_timestep, sub.target);
-    c->position_start = gamma;
-    c->position_end = (1 - gamma) * rho;
-    c->prediction_z = p.z;
-    c->prediction_m = p.m;
-    if (settings->conditioning == SP_GAMMA_TIME && gamma < 1) {
+    c->student_timestep = start;
+    if (told && sub.gamma < 1) {
         c->student_scale = 1 / sp_path_norm(path, at);
         c->student_timestep = sp_path_timestep_of(path, at);
     }
+    weights p = consistency(settings, path, at, chord ? c->student_timestep : start, sub.target,
+                            chord ? c->student_scale : 1);
+    c->prediction_z = p.z;
+    c->prediction_m = p.m;
 }
 
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub)
@@ -167,7 +186,7 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings, c
         return c;
     }
     c.target_timestep = sp_path_timestep(path, sub.end);
-    weights f = consistency(settings, path, estimate_at(path, sub.end), c.target_timestep, sub.target);
+    weights f = consistency(settings, path, pair_at(path, sub.end), c.target_timestep, sub.target, 1);
     c.target_end = f.z;
     c.target_m = f.m;
     return c;
