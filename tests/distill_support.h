@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "formats/weights.h"
 
-/* The splam program of the build folder that this test lies in. */
+/* The splam program of the build folder that this test lies in, or the one that runs on the tests' devices. */
 static inline const char *splam_program(void)
 {
     static char path[512];
@@ -16,7 +16,7 @@ static inline const char *splam_program(void)
     path[length] = 0;
     for (int up = 0; up < 2; up++)
         *strrchr(path, '/') = 0;
-    strcat(path, "/cli/splam");
+    strcat(path, getenv("SPLAM_TEST_DEVICE") ? "/tests/splam_on_devices" : "/cli/splam");
     return path;
 }
 

@@ -1,7 +1,9 @@
 /* Reverse mode over whole compositions: against finite differences, with and without checkpointing
  * and fusion. */
 #include "support.h"
+#include "backend/cpu/cpu.h"
 #include "backend/host/host.h"
+#include "backend/registry.h"
 #include <math.h>
 #include "base/random.h"
 #include "ops/autodiff.h"
@@ -199,7 +201,9 @@ static running start(compose *make, how options)
     for (int n = 0; n < graph->node_count; n++)
         r.fused_geglus += graph->nodes[n]->op == &sp_op_linear_geglu;
     r.nodes = graph->node_count;
-    assert_ok(sp_plan_create(graph, sp_reference_device(), options.storage, &r.plan));
+    /* the oracle, but where the whole program is asked to run on another device */
+    sp_device *device = sp_default_device() == sp_cpu_device() ? sp_reference_device() : sp_default_device();
+    assert_ok(sp_plan_create(graph, device, options.storage, &r.plan));
     assert_ok(sp_run_create(r.plan, &r.run));
     for (int i = 0; i < c.count; i++)
         set_input(&r, numbered("v", i), (uint64_t)i, 0);
@@ -530,8 +534,13 @@ static double squares_of(running *r, int variable)
 
 static void spoil(running *r, const char *name)
 {
-    memset(sp_run_output_address(r->run, name), 0xff,
-           (size_t)sp_shape_count(sp_plan_output(r->plan, name)->shape) * sizeof(double));
+    sp_device *device = sp_plan_device(r->plan);
+    size_t bytes = (size_t)sp_shape_count(sp_plan_output(r->plan, name)->shape) * sizeof(double);
+    void *all_ones = sp_alloc(bytes);
+    assert_non_null(all_ones);
+    memset(all_ones, 0xff, bytes);
+    device->upload(device, sp_run_output_address(r->run, name), all_ones, bytes);
+    sp_free(all_ones);
 }
 
 /* Takes what was reported and spoils it: nobody may read it any more. */

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/progress.h"
 #include "graph/run.h"
 #include "checkpoints/model_folder.h"
@@ -86,7 +86,7 @@ static void test_sd15_plan(void **state)
     assert_ok(sp_builder_finish(b, &graph));
     sp_builder_destroy(b);
     assert_ok(sp_pass_fuse(graph));
-    assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_BF16, &plan));
+    assert_ok(sp_plan_create(graph, sp_default_device(), SP_BF16, &plan));
     assert_true(sp_shape_equal(sp_plan_output(plan, "sample")->shape, sp_shape_of(2, 4, 64, 64)));
     sp_plan_memory memory = sp_plan_get_memory(plan);
     print_message("SD1.5 UNet planned in %.2f s: arena %zu MB, persistent %zu MB\n",
@@ -149,7 +149,7 @@ static sp_plan *plan_of_two_weights(void)
     sp_set_leave(b);
     assert_ok(sp_builder_finish(b, &graph));
     sp_builder_destroy(b);
-    assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_BF16, &plan));
+    assert_ok(sp_plan_create(graph, sp_default_device(), SP_BF16, &plan));
     assert_int_equal(sp_plan_get_memory(plan).parameters, WIDTH * sizeof(float));
     return plan;
 }
@@ -623,7 +623,7 @@ static void test_half_weights(void **state)
     assert_ok(sp_safetensors_open(golden("text-sd1/inputs_full.safetensors"), &inputs));
     assert_ok(sp_safetensors_open(golden("text-sd1/outputs_full.safetensors"), &expected));
     assert_ok(sp_component_forward(in_folder(state, "half"), "text-encoder", inputs, SP_F32,
-                                   sp_cpu_device(), &outputs));
+                                   sp_default_device(), &outputs));
     assert_ok(sp_tensor_relative_max_error(
         &outputs.item[0].tensor, sp_tensor_file_find(expected, "last_hidden_state"), &error));
     assert_true(error > 1e-6 && error < 2e-3);
@@ -644,7 +644,7 @@ static void check_bad_inputs(void **state, const char *folder, const char *compo
     assert_ok(sp_safetensors_save(path, tensors, count, NULL, 0));
     assert_ok(sp_safetensors_open(path, &inputs));
     sp_status status =
-        sp_component_forward(golden(folder), component, inputs, SP_F32, sp_cpu_device(), &outputs);
+        sp_component_forward(golden(folder), component, inputs, SP_F32, sp_default_device(), &outputs);
     sp_tensor_file_close(inputs);
     if (status == SP_OK) fail_msg("%s took inputs that should be refused: %s", folder, words);
     assert_message(words);

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/random.h"
 #include "base/system.h"
 #include "eval/vae_features.h"
@@ -185,7 +185,7 @@ static sp_evaluation *choose(sp_dataset *emoji, int64_t count, uint64_t seed)
                                            .wanted = wanted,
                                            .wanted_count = 4};
     sp_evaluation *e;
-    assert_ok(sp_evaluation_create(emoji, NULL, sp_cpu_device(), &options, NULL, &e));
+    assert_ok(sp_evaluation_create(emoji, NULL, sp_default_device(), &options, NULL, &e));
     return e;
 }
 
@@ -213,7 +213,7 @@ static void test_choice_of_prompts(void **state)
     sp_evaluation_destroy(other);
     sp_evaluation_destroy(most);
     const sp_evaluation_options too_many = {.count = 100000, .metrics = 1};
-    assert_status(sp_evaluation_create(emoji, NULL, sp_cpu_device(), &too_many, NULL, &e),
+    assert_status(sp_evaluation_create(emoji, NULL, sp_default_device(), &too_many, NULL, &e),
                   SP_ARGUMENT);
     sp_dataset_close(emoji);
 }
@@ -305,7 +305,7 @@ static sp_runner bare_network(const ode_case *c)
     const sp_network_sizes sizes = {
         .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->contexts.shape.dim[1]};
     sp_network_alone(b, &unet, &sizes);
-    assert_ok(sp_runner_create(b, sp_cpu_device(), SP_F32, &runner));
+    assert_ok(sp_runner_create(b, sp_default_device(), SP_F32, &runner));
     assert_ok(sp_bind(sp_run_bound(runner.run), "unet", p->unet_weights));
     return runner;
 }

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "image/image.h"
@@ -315,7 +315,7 @@ static void check_tiny_picture(void **state, const splam_generate_options *o)
     assert_ok(sp_safetensors_save(keep(state, "latent.safetensors"), inputs, 1, NULL, 0));
     assert_ok(sp_safetensors_open(keep(state, "latent.safetensors"), &file));
     assert_ok(sp_component_forward(golden("vae-tiny"), "vae-decoder", file, SP_F32,
-                                   sp_cpu_device(), &outputs));
+                                   sp_default_device(), &outputs));
     sp_rgb_from_float(outputs.item[0].tensor.data, SIDE, SIDE, expected);
     assert_ok(sp_image_load(o->output, &image));
     assert_int_equal(image.width, SIDE);

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "base/system.h"
@@ -55,7 +55,7 @@ static void encode(const char *vae, const char *picture, void **state, sp_named_
     sp_rgb_to_float(image.pixels, image.width, image.height, pixels.data);
     assert_ok(sp_safetensors_save(path, (sp_named_tensor[]){{"image", &pixels}}, 1, NULL, 0));
     assert_ok(sp_safetensors_open(path, &file));
-    assert_ok(sp_component_forward(vae, "vae-encoder", file, SP_F32, sp_cpu_device(), out));
+    assert_ok(sp_component_forward(vae, "vae-encoder", file, SP_F32, sp_default_device(), out));
     sp_tensor_file_close(file);
     sp_tensor_free(&pixels);
     sp_image_free(&image);

@@ -2,7 +2,7 @@
  * output; guidance folded away. */
 #include <math.h>
 #include "tiny_model.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/random.h"
 #include "distill/objective.h"
 #include "pipeline/pipeline.h"
@@ -186,7 +186,7 @@ static void merged_equals_applied(void **state)
         assert_ok(sp_convert_model(
             model, merged,
             &(sp_convert_options){
-                .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_cpu_device()}));
+                .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_default_device()}));
         sp_component *new_unet, *new_text;
         sp_tensor_file *lora;
         assert_ok(sp_component_open(merged, "unet", &new_unet));
@@ -239,10 +239,10 @@ static void other_names_and_shapes(void **state)
     assert_ok(sp_component_open(model, "unet", &b));
     assert_ok(sp_lora_open(in_folder(state, "original.safetensors"), &lora));
     assert_int_equal(sp_lora_count(lora, SP_COMPONENT_UNET), 1);
-    assert_ok(sp_lora_merge(lora, 1, sp_cpu_device(), a, true, NULL));
+    assert_ok(sp_lora_merge(lora, 1, sp_default_device(), a, true, NULL));
     sp_lora_close(lora);
     assert_ok(sp_lora_open(in_folder(state, "old.safetensors"), &lora));
-    assert_ok(sp_lora_merge(lora, 1, sp_cpu_device(), b, true, NULL));
+    assert_ok(sp_lora_merge(lora, 1, sp_default_device(), b, true, NULL));
     sp_lora_close(lora);
     double error;
     const char *name = "mid_block.attentions.0.proj_in.weight";
@@ -333,7 +333,7 @@ static void wrong_files_are_refused(void **state)
         save(&f, path, w->metadata);
         const splam_lora source = {path, 1};
         const sp_convert_options options = {
-            .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_cpu_device()};
+            .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_default_device()};
         sp_status status = sp_convert_model(model, in_folder(state, "none"), &options);
         if (status != w->status)
             fail_msg("file %zu: \"%s\": %s", i, sp_status_text(status), sp_error_message());
@@ -402,7 +402,7 @@ static void folded_equals_unfolded(void **state)
     sp_unet_config config = unet->config.unet;
     config.time_cond_dim = 256;
     assert_ok(sp_lora_create(&config, &lora, 5, true, &adapters));
-    assert_ok(sp_lora_merged(sp_cpu_device(), unet->weights, adapters, &lora, &student));
+    assert_ok(sp_lora_merged(sp_default_device(), unet->weights, adapters, &lora, &student));
     json_t *json = sp_unet_config_write(&config);
     assert_ok(sp_component_save(in_folder(state, "model/unet_ema"), SP_COMPONENT_UNET, json,
                                 student, SP_F32, NULL));
@@ -450,7 +450,7 @@ static void written_files_are_the_student(void **state)
         assert_ok(sp_lora_create(&config, &lora, 5, false, &adapters));
         set_random(adapters, "lora_B", 0.1f);
         set_random(adapters, "cond_proj", 0.1f);
-        assert_ok(sp_lora_merged(sp_cpu_device(), p->unet->weights, adapters, &lora, &merged));
+        assert_ok(sp_lora_merged(sp_default_device(), p->unet->weights, adapters, &lora, &merged));
         for (int i = 0; i < 2; i++)
             assert_ok(sp_lora_save(in_folder(state, i ? "k.safetensors" : "d.safetensors"),
                                    (sp_lora_naming)i, &config, p->unet->weights, adapters, &lora));

@@ -5,7 +5,7 @@
 #include "backend/host/host.h"
 #include <math.h>
 
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "ops/autodiff.h"
@@ -136,19 +136,19 @@ static void check_all(const char *prefix, int least, const forward_setting *sett
 static void test_unet_forward(void **state)
 {
     (void)state;
-    check_all("unet-", 12, &(forward_setting){sp_cpu_device(), SP_F32, FORWARD_TOLERANCE});
+    check_all("unet-", 12, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_vae_forward(void **state)
 {
     (void)state;
-    check_all("vae-", 20, &(forward_setting){sp_cpu_device(), SP_F32, FORWARD_TOLERANCE});
+    check_all("vae-", 20, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_text_forward(void **state)
 {
     (void)state;
-    check_all("text-", 6, &(forward_setting){sp_cpu_device(), SP_F32, FORWARD_TOLERANCE});
+    check_all("text-", 6, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_reference_forward(void **state)
@@ -164,7 +164,7 @@ static void test_reference_forward(void **state)
 static void test_bf16_forward(void **state)
 {
     (void)state;
-    forward_setting setting = {sp_cpu_device(), SP_BF16, 0};
+    forward_setting setting = {sp_default_device(), SP_BF16, 0};
     check_all("unet-", 12, &setting);
     check_all("vae-", 20, &setting);
     check_all("text-", 6, &setting);
@@ -204,7 +204,7 @@ static void check_tiles(const char *folder)
     const char *path = golden_file(folder, json_string_value(json_object_get(json, "vae")));
     assert_ok(sp_component_open(path, "vae", &vae));
     assert_ok(sp_safetensors_open(golden_file(folder, "tiles.safetensors"), &file));
-    sp_vae_settings settings = {.device = sp_cpu_device(),
+    sp_vae_settings settings = {.device = sp_default_device(),
                                 .tile = json_integer_value(json_object_get(json, "side"))};
     /* The golden's latent is what the decoder sees; ours takes it times the scaling factor. */
     assert_ok(sp_tensor_convert(sp_tensor_file_find(file, "latent"), SP_F32, &latent));
@@ -250,7 +250,7 @@ static void test_tile_settings(void **state)
     sp_tensor both, one, first;
     sp_plan_memory whole, tiled, tile;
     assert_ok(sp_component_open(golden("vae-demo"), "vae", &vae));
-    sp_vae_settings settings = {.device = sp_cpu_device(), .tile = 32};
+    sp_vae_settings settings = {.device = sp_default_device(), .tile = 32};
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(2, 4, 9, 17), &both));
     for (int64_t i = 0; i < sp_tensor_count(&both); i++)
         ((float *)both.data)[i] = (float)sin((double)i);
@@ -346,7 +346,7 @@ static sp_graph *build_gradient_graph(const gradient_case *g)
 static sp_run *run_gradient_graph(const gradient_case *g, sp_plan **plan)
 {
     sp_run *run;
-    assert_ok(sp_plan_create(build_gradient_graph(g), sp_cpu_device(), SP_F32, plan));
+    assert_ok(sp_plan_create(build_gradient_graph(g), sp_default_device(), SP_F32, plan));
     assert_ok(sp_run_create(*plan, &run));
     assert_ok(sp_bind(sp_run_bound(run), "model", g->component->weights));
     for (size_t i = 0; i < sp_tensor_file_count(g->inputs); i++) {
@@ -471,7 +471,7 @@ static void run_text(const sp_clip_text_config *config, const sp_weights *weight
     sp_output(b, "y", sp_clip_text(b, config, &options, input_ids));
     assert_ok(sp_builder_finish(b, &graph));
     sp_builder_destroy(b);
-    assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_F32, &plan));
+    assert_ok(sp_plan_create(graph, sp_default_device(), SP_F32, &plan));
     assert_ok(sp_run_create(plan, &run));
     assert_ok(sp_bind(sp_run_bound(run), "", weights));
     assert_ok(sp_run_set_input(run, "input_ids", ids));

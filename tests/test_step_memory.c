@@ -7,7 +7,7 @@ static void open_teacher(sp_work_model *model)
 {
     char *path = sp_format("%s/assets/teacher", getenv("SPLAM_SOURCE"));
     assert_non_null(path);
-    assert_ok(sp_work_model_open(path, NULL, model));
+    assert_ok(sp_work_model_open(path, NULL, sp_cpu_device(), model));
     sp_free(path);
 }
 

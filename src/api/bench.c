@@ -5,6 +5,7 @@
 
 #include "api/bench.h"
 #include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/text.h"
@@ -63,7 +64,7 @@ static sp_status measure_operators(const splam_bench_options *o, const sp_callba
 {
     sp_ceiling ceiling;
     json_t *rows = json_array();
-    sp_device *device = sp_cpu_device();
+    sp_device *device = sp_default_device();
     device->measure_ceiling(device, &ceiling);
     json_t *limits =
         json_pack("{s:f, s:f, s:f}", "f32_gflops", ceiling.f32_flops * 1e-9, "bf16_gflops",

@@ -7,7 +7,7 @@
 
 #include "api/bench.h"
 #include "bench/workload.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "graph/optimizer.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -130,7 +130,7 @@ static sp_status create(const sp_work_model *model, sp_work work, int64_t batch,
 {
     sp_graph *graph;
     SP_TRY(sp_work_graph(model, work, batch, &graph));
-    SP_TRY(sp_plan_create(graph, sp_cpu_device(), storage, &t->plan));
+    SP_TRY(sp_plan_create(graph, model->device, storage, &t->plan));
     SP_TRY(check_free(t->plan, more));
     SP_TRY(sp_run_create(t->plan, &t->run));
     return fill_inputs(t->run, t->plan);
@@ -256,7 +256,7 @@ sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *ca
 {
     sp_work_model model;
     sp_dtype storage = sp_storage_of(o->precision);
-    SP_TRY(sp_work_model_open(o->model, NULL, &model));
+    SP_TRY(sp_work_model_open(o->model, NULL, sp_default_device(), &model));
     const evaluation evaluations[] = {{"text_encoder", SP_WORK_TEXT, "text", model.text},
                                       {"unet_forward", SP_WORK_UNET, "online", model.unet},
                                       {"vae_decode", SP_WORK_DECODE, "vae", model.vae}};
@@ -335,7 +335,7 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
 {
     sp_step_memory memory;
     sp_optimizer optimizer;
-    size_t allowed = sp_device_allowed(sp_cpu_device());
+    size_t allowed = sp_device_allowed(model->device);
     SP_TRY(sp_optimizer_of(o->optimizer ? o->optimizer : "adamw", &optimizer));
     SP_TRY(sp_work_step_plan(model, o->batch, sp_storage_of(o->precision), optimizer, allowed,
                              &memory, &t->plan));
@@ -377,7 +377,7 @@ static sp_status time_step(const sp_work_model *model, const splam_bench_options
 sp_status sp_bench_train(const splam_bench_options *o, const sp_callbacks *callbacks, json_t *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(o->model, NULL, &model));
+    SP_TRY(sp_work_model_open(o->model, NULL, sp_default_device(), &model));
     sp_status status = SP_OK;
     if (!model.unet)
         status = leave_out(out, "train", "the model has no UNet");

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "api/bench.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "bench/op_cases.h"
 
 /* A reference kernel with more work than this is left out: minutes would say nothing new. */
@@ -77,7 +77,7 @@ sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
         if (!wanted(c, op)) continue;
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
             sp_op_trial *trial;
-            SP_TRY(sp_op_trial_create(c, sp_cpu_device(), dtypes[d], false, &trial));
+            SP_TRY(sp_op_trial_create(c, sp_default_device(), dtypes[d], false, &trial));
             sp_status status = measure(c, trial, dtypes[d], ceiling, callbacks, rows);
             sp_op_trial_destroy(trial);
             SP_TRY(status);

@@ -1,7 +1,7 @@
 /* splam_convert: a model into the form that other programs open. */
 #include <string.h>
 #include "api/convert.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "checkpoints/convert.h"
 
 splam_status splam_convert(const splam_convert_options *o, const splam_callbacks *callbacks)
@@ -28,7 +28,7 @@ splam_status splam_convert(const splam_convert_options *o, const splam_callbacks
                               .callbacks = &own_callbacks,
                               .loras = o->loras,
                               .lora_count = o->lora_count,
-                              .device = sp_cpu_device()};
+                              .device = sp_default_device()};
     status = sp_check_loras(o->loras, o->lora_count);
     if (!status) status = sp_convert_model(o->model, o->output, &own);
     return status;

@@ -5,7 +5,7 @@
 #include <unistd.h>
 #include "api/convert.h"
 #include "api/demo_settings.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -104,7 +104,7 @@ static sp_status prepare(demo *d)
         .wanted = sp_demo_prompts,
         .wanted_count = SP_DEMO_SHEET_PROMPTS,
     };
-    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, sp_cpu_device(), &evaluation,
+    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, sp_default_device(), &evaluation,
                                 &d->callbacks, &d->evaluation));
     SP_TRY(sp_contestant_create(d->evaluation, d->teacher, &d->contestant));
     d->settings = json_object();

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "api/convert.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -90,7 +90,7 @@ static sp_status open_judge(evaluation_run *r)
         .seed = o->seed,
         .metrics = r->metrics,
     };
-    return sp_evaluation_create(r->dataset, r->judge->vae, sp_cpu_device(), &options,
+    return sp_evaluation_create(r->dataset, r->judge->vae, sp_default_device(), &options,
                                 &r->callbacks, &r->evaluation);
 }
 

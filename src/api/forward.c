@@ -1,6 +1,6 @@
 /* splam_forward: one run of one component, from file to file. */
 #include "api/convert.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/output.h"
 #include "checkpoints/component.h"
 #include "pipeline/forward.h"
@@ -64,7 +64,7 @@ splam_status splam_forward(const splam_forward_options *o)
     if (!status) status = sp_safetensors_open(o->inputs, &inputs);
     if (!status)
         status = sp_component_forward(o->model, o->component, inputs, sp_storage_of(o->precision),
-                                      sp_cpu_device(), &outputs);
+                                      sp_default_device(), &outputs);
     if (!status) status = check_finite(o, inputs, &outputs);
     if (!status) status = save(o->outputs, &outputs);
     sp_named_outputs_free(&outputs);

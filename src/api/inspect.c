@@ -4,7 +4,7 @@
 
 #include "api/convert.h"
 #include "bench/workload.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -208,7 +208,7 @@ static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t b
 {
     sp_graph *graph;
     sp_plan *plan;
-    sp_device *device = sp_cpu_device();
+    sp_device *device = sp_default_device();
     SP_TRY(sp_work_graph(model, work, batch, &graph));
     SP_TRY(sp_plan_create(graph, device, device->preferred_dtype, &plan));
     *out = sp_plan_get_memory(plan);
@@ -253,7 +253,7 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
     for (int optimizer = 0; optimizer < SP_OPTIMIZER_COUNT; optimizer++) {
         sp_step_memory memory;
         sp_plan *plan;
-        SP_TRY(sp_work_step_plan(model, 1, sp_cpu_device()->preferred_dtype,
+        SP_TRY(sp_work_step_plan(model, 1, model->device->preferred_dtype,
                                  (sp_optimizer)optimizer, 0, &memory, &plan));
         sp_plan_destroy(plan);
         if (optimizer == SP_OPTIMIZER_ADAMW) {
@@ -270,7 +270,7 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 
 static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 {
-    sp_dtype storage = sp_cpu_device()->preferred_dtype;
+    sp_dtype storage = sp_default_device()->preferred_dtype;
     sp_string_say(out, "memory at this size, batch 1, %s, from the plans\n",
                             storage == SP_BF16 ? "bf16" : "f32");
     sp_string_say(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",
@@ -282,7 +282,7 @@ static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(folder->path, folder->prediction, &model));
+    SP_TRY(sp_work_model_open(folder->path, folder->prediction, sp_default_device(), &model));
     if (folder->single)
         describe_file(folder->single, false, out);
     else

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "api/convert.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/visible.h"
@@ -43,7 +43,7 @@ sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks)
 
 sp_dtype sp_storage_of(splam_precision precision)
 {
-    if (precision == SPLAM_PRECISION_DEFAULT) return sp_cpu_device()->preferred_dtype;
+    if (precision == SPLAM_PRECISION_DEFAULT) return sp_default_device()->preferred_dtype;
     return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
 }
 

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/system.h"
@@ -61,9 +60,10 @@ static sp_status open_components(const char *path, const char *prediction, sp_wo
     return status;
 }
 
-sp_status sp_work_model_open(const char *folder, const char *prediction, sp_work_model *out)
+sp_status sp_work_model_open(const char *folder, const char *prediction, sp_device *device,
+                             sp_work_model *out)
 {
-    *out = (sp_work_model){.height = 64, .width = 64, .tokens = 77};
+    *out = (sp_work_model){.device = device, .height = 64, .width = 64, .tokens = 77};
     sp_status status = open_components(folder, prediction, out);
     if (status) {
         sp_work_model_close(out);
@@ -210,7 +210,7 @@ sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype 
     int64_t own = sp_resident_memory();
     const sp_step_request request = {.build = build_step,
                                      .context = &context,
-                                     .device = sp_cpu_device(),
+                                     .device = model->device,
                                      .storage = storage,
                                      .limit = limit};
     *memory = (sp_step_memory){.optimizer = optimizer,

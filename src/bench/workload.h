@@ -7,13 +7,15 @@
 
 typedef struct {
     sp_component *unet, *vae, *text; /* NULL: the folder has none */
+    sp_device *device;               /* that steps are planned for */
     int64_t height, width;           /* of the latent; 64 where no config says */
     int64_t tokens;                  /* of a prompt; 77 where no config says */
 } sp_work_model;
 
 /* Opens the components of a model's folder, or the one whose own folder it is; prediction as of
  * sp_component_open_as. SP_FORMAT if there is none. */
-sp_status sp_work_model_open(const char *folder, const char *prediction, sp_work_model *out);
+sp_status sp_work_model_open(const char *folder, const char *prediction, sp_device *device,
+                             sp_work_model *out);
 void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
 
 typedef enum {

@@ -1,6 +1,6 @@
 /* Distillation: teacher, student, graph, loop, results. */
 #include "distill/distill.h"
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -127,6 +127,7 @@ static sp_status make_feed(distillation *d)
     const sp_pipeline_options parts = {
         .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
         .prediction = o->prediction,
+        .device = o->device,
         .storage = o->storage};
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
@@ -398,7 +399,7 @@ static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
     const sp_pipeline_options parts = {
-        .parts = SP_PART_UNET, .prediction = o->prediction, .storage = o->storage};
+        .parts = SP_PART_UNET, .prediction = o->prediction, .device = o->device, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
@@ -423,6 +424,7 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
 {
     sp_callbacks own_callbacks = callbacks ? *callbacks : (sp_callbacks){0};
     sp_distill_options own = *options;
+    if (!own.device) own.device = sp_default_device();
     distillation d = {.options = &own, .callbacks = &own_callbacks};
     SP_TRY(sp_ranks_start(&own_callbacks, &d.ranks));
     own.rank = sp_ranks_rank(d.ranks);

@@ -16,6 +16,7 @@ typedef struct {
     sp_objective_settings objective;
     int64_t max_train_steps, batch, accumulation;
     double learning_rate, ema_decay, max_grad_norm;
+    sp_device *device; /* NULL: the default */
     sp_dtype storage;
     sp_optimizer optimizer;
     bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */

@@ -1,7 +1,6 @@
 /* Writing a student's folder. */
 #include "distill/student_folder.h"
 #include <unistd.h>
-#include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -214,8 +213,8 @@ static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *
                              const sp_weights *ema, const json_t *settings)
 {
     sp_weights *merged = NULL, *merged_ema = NULL;
-    sp_status status = sp_lora_merged(sp_cpu_device(), base, online, &o->lora, &merged);
-    if (!status) status = sp_lora_merged(sp_cpu_device(), base, ema, &o->lora, &merged_ema);
+    sp_status status = sp_lora_merged(o->device, base, online, &o->lora, &merged);
+    if (!status) status = sp_lora_merged(o->device, base, ema, &o->lora, &merged_ema);
     if (!status) status = sp_student_save(o, student, merged, merged_ema, settings);
     sp_weights_destroy(merged);
     sp_weights_destroy(merged_ema);

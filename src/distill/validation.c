@@ -147,7 +147,7 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {.output = options->output, .title = title, .seed = options->seed};
     const sp_pipeline_options parts = {
-        .parts = SP_PART_VAE, .prediction = options->prediction, .storage = options->storage};
+        .parts = SP_PART_VAE, .prediction = options->prediction, .device = options->device, .storage = options->storage};
     sp_scheduler_config scheduler;
     json_t *json = NULL;
     SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
@@ -182,13 +182,13 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
     return save_sheet(v, labels, step);
 }
 
-sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_dtype storage, uint64_t seed,
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_device *device, sp_dtype storage, uint64_t seed,
                            int64_t step)
 {
     char title[64];
     snprintf(title, sizeof title, "Teacher after %lld steps", (long long)step);
     validation v = {.output = output, .title = title, .seed = seed};
-    const sp_pipeline_options options = {.storage = storage};
+    const sp_pipeline_options options = {.device = device, .storage = storage};
     sp_status status = sp_pipeline_open(output, &options, &v.pipeline);
     if (!status) status = draw_teacher(&v, dataset, step);
     release(&v);

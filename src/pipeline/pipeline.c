@@ -1,7 +1,7 @@
 /* Opening a model's parts and seeing that they fit; prompts to contexts; latents to pictures. */
 #include "pipeline/pipeline.h"
 #include <string.h>
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "checkpoints/recognise.h"
@@ -110,7 +110,7 @@ sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *option
     *out = NULL;
     sp_pipeline *p = sp_alloc_zero(sizeof *p);
     if (!p) return SP_MEMORY;
-    p->device = options->device ? options->device : sp_cpu_device();
+    p->device = options->device ? options->device : sp_default_device();
     p->storage = options->storage;
     p->clip_skip = options->clip_skip;
     if (options->callbacks) p->callbacks = *options->callbacks;

@@ -19,7 +19,7 @@ typedef struct {
     const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
     const splam_lora *loras; /* merged into UNet and text encoder */
     size_t lora_count;
-    sp_device *device; /* NULL: the CPU's */
+    sp_device *device; /* NULL: the default */
     sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
     int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */
     const sp_callbacks *callbacks; /* asked while adapters are merged and prompts encoded; may be NULL. Their context

@@ -1,6 +1,5 @@
 /* Training from random weights. */
 #include "recipes/from_nothing.h"
-#include "backend/cpu/cpu.h"
 #include "ops/autodiff.h"
 #include "models/initialize.h"
 #include "ops/ops.h"
@@ -38,7 +37,7 @@ static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char 
     sp_status status = sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);
     if (!status)
-        status = sp_plan_create(graph, sp_cpu_device(), o->storage, plan);
+        status = sp_plan_create(graph, o->device, o->storage, plan);
     else
         sp_graph_destroy(graph);
     if (!status) status = sp_run_create(*plan, run);

@@ -1,6 +1,6 @@
 /* The teacher of the demo: text encoder and UNet trained together on cached latents, mean squared
  * error of epsilon or v. */
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -270,7 +270,7 @@ static sp_status validate(void *context, const sp_training_state *state)
 {
     const teacher_training *t = context;
     SP_TRY(save_model(t, state->ema));
-    return sp_teacher_sheet(t->options->output, t->dataset, t->options->storage, t->options->seed,
+    return sp_teacher_sheet(t->options->output, t->dataset, t->options->device, t->options->storage, t->options->seed,
                             state->step);
 }
 
@@ -332,7 +332,7 @@ static sp_status prepare(teacher_training *t)
     if (!samples) return SP_MEMORY;
     for (int64_t k = 0; k < count; k++)
         samples[k] = sp_dataset_training_sample(t->dataset, k);
-    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, sp_cpu_device(),
+    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, o->device,
                                          SP_F32, t->callbacks, &t->latents);
     sp_free(samples);
     SP_TRY(status);
@@ -396,6 +396,7 @@ sp_status sp_train_teacher(const sp_train_options *options, const sp_callbacks *
 {
     sp_train_options o = *options;
     SP_TRY(sp_ranks_must_be_alone("train teacher"));
+    if (!o.device) o.device = sp_default_device();
     if (!o.max_steps) o.max_steps = 8000;
     if (!o.batch) o.batch = 64;
     if (o.learning_rate == 0) o.learning_rate = 8e-4;

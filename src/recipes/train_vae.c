@@ -2,7 +2,7 @@
  * lines weigh more), and a small Kullback-Leibler term. L1 is the pseudo-Huber loss with a small c,
  * so that it has a gradient at 0. */
 #include <math.h>
-#include "backend/cpu/cpu.h"
+#include "backend/registry.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -188,7 +188,7 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
 {
     sp_latents latents = {0};
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
-    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, sp_cpu_device(),
+    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, t->options->device,
                              t->options->storage, callbacks, &latents));
     sp_status status = channel_statistics(&latents, mean, deviation);
     if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
@@ -210,12 +210,12 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
                              : sp_dataset_training_sample(t->dataset, i);
     sp_latents latents = {0};
     sp_tensor images = {0};
-    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, sp_cpu_device(), SP_F32, NULL,
+    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, t->options->device, SP_F32, NULL,
                              &latents));
     sp_tensor encoded = {.shape =
                              sp_shape_of(count, latents.channels, latents.height, latents.width),
                          .data = latents.data};
-    const sp_vae_settings settings = {.device = sp_cpu_device()};
+    const sp_vae_settings settings = {.device = t->options->device};
     sp_status status = sp_vae_run_all(vae, SP_VAE_DECODE, &encoded, &settings, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);
@@ -295,6 +295,7 @@ sp_status sp_train_vae(const sp_train_options *options, const sp_callbacks *call
 {
     sp_train_options o = *options;
     SP_TRY(sp_ranks_must_be_alone("train vae"));
+    if (!o.device) o.device = sp_default_device();
     if (!o.max_steps) o.max_steps = 2000;
     if (!o.batch) o.batch = 32;
     if (o.learning_rate == 0) o.learning_rate = 1e-3;

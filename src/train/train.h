@@ -17,6 +17,7 @@ typedef struct {
     int64_t checkpointing_steps, validation_steps;
     const char *resume;
     uint64_t seed;
+    sp_device *device;      /* NULL: the default */
     sp_dtype storage;       /* SP_F32 or SP_BF16 */
     bool v_prediction;      /* teacher: predicts v, else epsilon */
     double caption_dropout; /* teacher: share of empty captions, for guidance */
