@@ -163,14 +163,14 @@ static void check_ode_error(void *const *state, const places *p)
     assert_ok(sp_contestant_create(evaluation, teacher, &contestant));
     sp_tensor references, chain;
     const sp_ode_request request = {
-        &contestant.contexts, &contestant.uncond, 8, 8, 3, 2, NULL, NULL};
+        &contestant.conditioning, &contestant.negative, 8, 8, 3, 2, NULL, NULL};
     assert_ok(sp_ode_references(teacher, &request, NULL, &references, NULL));
     sp_philox_noise noise = {3};
     for (int i = 0; i < 3; i++) {
         const sp_denoise_request drawing = {
             .sampler = {.kind = SP_SAMPLER_LCM, .steps = 1 << i, .deterministic = true},
             .guidance = 1,
-            .context = &contestant.contexts,
+            .conditioning = &contestant.conditioning,
             .height = 8,
             .width = 8,
             .noise = sp_noise_philox(&noise)};

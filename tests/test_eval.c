@@ -1,4 +1,5 @@
 /* Measures: the Frechet distance, caption hit rates, features, ode-error. */
+#include "conditions.h"
 #include "support.h"
 #include <math.h>
 #include <sys/resource.h>
@@ -258,7 +259,8 @@ static const double guidance_w = 1.5;
 
 typedef struct {
     sp_pipeline *teacher;
-    sp_tensor contexts, uncond;
+    sp_tensor states, negative_states;
+    sp_conditioning conditioning, negative; /* views of these */
 } ode_case;
 
 static sp_tensor random_tensor(sp_shape shape, uint64_t seed)
@@ -275,22 +277,24 @@ static ode_case make_ode_case(const char *model)
     const sp_pipeline_options options = {.parts = SP_PART_UNET};
     assert_ok(sp_pipeline_open(golden(model), &options, &c.teacher));
     int64_t dim = c.teacher->unet_config.cross_attention_dim;
-    c.contexts = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);
-    c.uncond = random_tensor(sp_shape_of(1, TOKENS, dim), 2);
+    c.states = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);
+    c.negative_states = random_tensor(sp_shape_of(1, TOKENS, dim), 2);
+    c.conditioning = hidden_states(&c.states);
+    c.negative = hidden_states(&c.negative_states);
     return c;
 }
 
 static void free_ode_case(ode_case *c)
 {
     sp_pipeline_close(c->teacher);
-    sp_tensor_free(&c->contexts);
-    sp_tensor_free(&c->uncond);
+    sp_tensor_free(&c->states);
+    sp_tensor_free(&c->negative_states);
 }
 
 static sp_ode_request request_of(const ode_case *c, const char *cache)
 {
-    return (sp_ode_request){&c->contexts, &c->uncond, SIDE,  SIDE,
-                            noise_seed,   guidance_w, cache, NULL};
+    return (sp_ode_request){&c->conditioning, &c->negative, SIDE,  SIDE,
+                            noise_seed,       guidance_w,   cache, NULL};
 }
 
 /* The teacher alone: one evaluation for all prompts. */
@@ -303,7 +307,7 @@ static sp_runner bare_network(const ode_case *c)
     const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
     const sp_network_use unet = {.network = &sp_unet_network, .config = &p->unet_config, .set = &set};
     const sp_network_sizes sizes = {
-        .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->contexts.shape.dim[1]};
+        .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->states.shape.dim[1]};
     sp_network_alone(b, &unet, &sizes);
     assert_ok(sp_runner_create(b, sp_default_device(), SP_F32, &runner));
     assert_ok(sp_bind(sp_run_bound(runner.run), "unet", p->unet_weights));
@@ -332,17 +336,17 @@ static sp_tensor chain_by_hand(const ode_case *c)
     sp_runner network = bare_network(c);
     sp_tensor z, uncond;
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(PROMPTS, 4, SIDE, SIDE), &z));
-    int64_t one = 4 * SIDE * SIDE, row = sp_tensor_count(&c->uncond);
+    int64_t one = 4 * SIDE * SIDE, row = sp_tensor_count(&c->negative_states);
     for (int i = 0; i < PROMPTS; i++)
         sp_random_normal((sp_random_key){noise_seed + (uint64_t)i, SP_STREAM_NOISE, 0, 0},
                          (float *)z.data + i * one, (size_t)one);
-    assert_ok(sp_tensor_create(SP_F32, c->contexts.shape, &uncond));
+    assert_ok(sp_tensor_create(SP_F32, c->states.shape, &uncond));
     for (int64_t i = 0; i < PROMPTS * row; i++)
-        ((float *)uncond.data)[i] = ((float *)c->uncond.data)[i % row];
+        ((float *)uncond.data)[i] = ((float *)c->negative_states.data)[i % row];
     for (int t = 999; t > 0; t -= 20) {
         double abar = schedule->abar[t], a = sqrt(abar), s = sqrt(1 - abar);
         double next = t >= 20 ? schedule->abar[t - 20] : 1;
-        sp_tensor m[] = {ask(network.run, &z, t, &c->contexts), ask(network.run, &z, t, &uncond)};
+        sp_tensor m[] = {ask(network.run, &z, t, &c->states), ask(network.run, &z, t, &uncond)};
         for (int64_t i = 0; i < PROMPTS * one; i++) {
             double x0[2], eps[2], x = ((float *)z.data)[i];
             for (int k = 0; k < 2; k++) {
@@ -422,9 +426,9 @@ static void test_references_are_kept(void **state)
     request.seed++;
     assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
     request = request_of(&c, folder);
-    ((float *)c.contexts.data)[3] += 1;
+    ((float *)c.states.data)[3] += 1;
     assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
-    ((float *)c.contexts.data)[3] -= 1;
+    ((float *)c.states.data)[3] -= 1;
 
     char **names;
     size_t count;

@@ -203,9 +203,10 @@ static void test_time_cond(void **state)
 {
     sp_pipeline *p;
     static float noise[LATENT_COUNT];
-    sp_tensor context, latents, embedding, timestep = {0};
+    sp_conditioning prompt;
+    sp_tensor latents, embedding, timestep = {0};
     assert_ok(sp_pipeline_open(keep(state, "student"), &(sp_pipeline_options){0}, &p));
-    assert_ok(sp_pipeline_encode(p, (const char *const[]){"a small house"}, 1, &context));
+    assert_ok(sp_pipeline_encode(p, (const char *const[]){"a small house"}, 1, &prompt));
     sp_random_normal((sp_random_key){.seed = 3}, noise, LATENT_COUNT);
     sp_tensor start = {.shape = sp_shape_of(1, 4, LATENT, LATENT), .data = noise};
     const sp_tensor *steps[] = {&start};
@@ -219,7 +220,7 @@ static void test_time_cond(void **state)
         double guidance = i ? 8.5 : 1;
         sp_denoise_request request = {.sampler = {.kind = SP_SAMPLER_LCM, .steps = 1},
                                       .guidance = guidance,
-                                      .context = &context,
+                                      .conditioning = &prompt,
                                       .height = LATENT,
                                       .width = LATENT,
                                       .noise = sp_noise_given(&given)};
@@ -232,7 +233,7 @@ static void test_time_cond(void **state)
         }
         const sp_named_tensor inputs[] = {{"sample", &start},
                                           {"timestep", &timestep},
-                                          {"encoder_hidden_states", &context},
+                                          {"encoder_hidden_states", sp_conditioning_find(&prompt, "encoder_hidden_states")},
                                           {"timestep_cond", &embedding}};
         const char *path = keep(state, "inputs.safetensors");
         sp_tensor_file *file;
@@ -251,19 +252,19 @@ static void test_time_cond(void **state)
     }
     sp_tensor_free(&timestep);
     sp_tensor_free(&embedding);
-    sp_tensor_free(&context);
+    sp_conditioning_free(&prompt);
     sp_pipeline_close(p);
 }
 
 /* ---- another network's weights ---- */
 
-static sp_tensor run_pipeline(sp_pipeline *p, const sp_tensor *context)
+static sp_tensor run_pipeline(sp_pipeline *p, const sp_conditioning *prompt)
 {
     sp_philox_noise seed = {9};
     sp_tensor latents;
     sp_denoise_request request = {.sampler = {.kind = SP_SAMPLER_DDIM, .steps = 2},
                                   .guidance = 1,
-                                  .context = context,
+                                  .conditioning = prompt,
                                   .height = LATENT,
                                   .width = LATENT,
                                   .noise = sp_noise_philox(&seed)};
@@ -275,28 +276,28 @@ static void test_set_unet(void **state)
 {
     sp_pipeline *p;
     sp_weights *weights;
-    sp_tensor context;
+    sp_conditioning prompt;
     assert_ok(sp_pipeline_open(keep(state, "teacher"), &(sp_pipeline_options){0}, &p));
-    assert_ok(sp_pipeline_encode(p, (const char *const[]){"red apple"}, 1, &context));
-    sp_tensor own = run_pipeline(p, &context);
+    assert_ok(sp_pipeline_encode(p, (const char *const[]){"red apple"}, 1, &prompt));
+    sp_tensor own = run_pipeline(p, &prompt);
     assert_ok(sp_weights_copy(p->unet->weights, SP_F32, &weights));
     assert_ok(sp_pipeline_set_unet(p, &p->unet->config.unet, weights));
-    sp_tensor same = run_pipeline(p, &context);
+    sp_tensor same = run_pipeline(p, &prompt);
     assert_same_bits(&own, &same);
     sp_tensor *bias = sp_weights_find(weights, "conv_out.bias");
     for (int64_t i = 0; i < sp_tensor_count(bias); i++)
         ((float *)bias->data)[i] += 1;
     assert_ok(sp_pipeline_set_unet(p, &p->unet->config.unet, weights));
-    sp_tensor other = run_pipeline(p, &context);
+    sp_tensor other = run_pipeline(p, &prompt);
     assert_true(difference(&other, &own) > 0.01);
     assert_ok(sp_pipeline_set_unet(p, NULL, NULL));
-    sp_tensor again = run_pipeline(p, &context);
+    sp_tensor again = run_pipeline(p, &prompt);
     assert_same_bits(&own, &again);
     sp_tensor_free(&own);
     sp_tensor_free(&same);
     sp_tensor_free(&other);
     sp_tensor_free(&again);
-    sp_tensor_free(&context);
+    sp_conditioning_free(&prompt);
     sp_weights_destroy(weights);
     sp_pipeline_close(p);
 }

@@ -96,14 +96,14 @@ static void check_order(void **state, const char *model, const char *vae)
     }
     sp_given_noise given = {.step = steps, .steps = 3};
     sp_pipeline *p;
-    sp_tensor context;
+    sp_conditioning prompt;
     assert_ok(sp_pipeline_open(o.model, &(sp_pipeline_options){0}, &p));
-    assert_ok(sp_pipeline_encode(p, o.prompts, 1, &context));
+    assert_ok(sp_pipeline_encode(p, o.prompts, 1, &prompt));
     sp_denoise_request request = {.sampler = {.kind = lcm ? SP_SAMPLER_LCM : SP_SAMPLER_DDIM,
                                               .steps = o.steps,
                                               .strength = 0.5},
                                   .guidance = 1,
-                                  .context = &context,
+                                  .conditioning = &prompt,
                                   .image = &moments.item[0].tensor,
                                   .height = LATENT,
                                   .width = LATENT,
@@ -112,7 +112,7 @@ static void check_order(void **state, const char *model, const char *vae)
     assert_true(difference(&found, &latents) < 1e-5);
     sp_tensor_free(&found);
     sp_tensor_free(&latents);
-    sp_tensor_free(&context);
+    sp_conditioning_free(&prompt);
     for (int i = 0; i < 3; i++)
         sp_tensor_free(&noise[i]);
     sp_named_outputs_free(&moments);

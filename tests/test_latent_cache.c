@@ -103,16 +103,21 @@ static void files_hold_what_encoding_gives(void **state)
     assert_true(facts->gaussian && facts->flips && facts->channels == CHANNELS &&
                 facts->height == SIDE && facts->width == SIDE);
     assert_memory_equal(facts, sp_latent_cache_facts(memory), sizeof *facts);
-    int64_t width = facts->context_length * facts->context_dim;
-    float a[2 * LATENT], b[2 * LATENT], *x = sp_alloc((size_t)width * 4),
-                                        *y = sp_alloc((size_t)width * 4);
+    sp_conditioning given[2];
+    for (int i = 0; i < 2; i++)
+        assert_ok(sp_conditioning_create(sp_latent_cache_conditioning(exact), SP_F32, 1, &given[i]));
+    const sp_tensor *states[] = {sp_conditioning_find(&given[0], "encoder_hidden_states"),
+                                 sp_conditioning_find(&given[1], "encoder_hidden_states")};
+    const float *x = states[0]->data, *y = states[1]->data;
+    int64_t width = sp_tensor_count(states[0]);
+    float a[2 * LATENT], b[2 * LATENT];
     for (int64_t k = 0; k < SAMPLES; k++)
         for (int flipped = 0; flipped < 2; flipped++) {
-            assert_ok(sp_latent_cache_read(memory, k, flipped, a, x));
-            assert_ok(sp_latent_cache_read(exact, k, flipped, b, y));
+            assert_ok(sp_latent_cache_read(memory, k, flipped, a, &given[0], 0));
+            assert_ok(sp_latent_cache_read(exact, k, flipped, b, &given[1], 0));
             assert_memory_equal(a, b, sizeof a);
             assert_memory_equal(x, y, (size_t)width * 4);
-            assert_ok(sp_latent_cache_read(half, k, flipped, b, y));
+            assert_ok(sp_latent_cache_read(half, k, flipped, b, &given[1], 0));
             for (int i = 0; i < 2 * LATENT; i++) /* half a unit in the last of eleven places */
                 assert_true(fabsf(a[i] - b[i]) <= fabsf(a[i]) / 2048 + 1e-7f);
             for (int64_t i = 0; i < width; i++)
@@ -124,8 +129,8 @@ static void files_hold_what_encoding_gives(void **state)
     assert_ok(sp_latent_cache_check_teacher(exact, teacher()));
     assert_true(sp_latent_cache_bytes(memory) > 0 && sp_latent_cache_bytes(exact) == 0);
     assert_string_not_equal(sp_latent_cache_key(exact), sp_latent_cache_key(half));
-    sp_free(x);
-    sp_free(y);
+    sp_conditioning_free(&given[0]);
+    sp_conditioning_free(&given[1]);
     sp_latent_cache_close(memory);
     sp_latent_cache_close(exact);
     sp_latent_cache_close(half);
@@ -142,7 +147,8 @@ static void moments_are_the_pictures(void **state)
     sp_dataset *dataset = open_data(state, false);
     sp_pipeline *pipeline = open_teacher();
     sp_latent_cache *cache;
-    sp_tensor pictures, posterior, context;
+    sp_conditioning negative;
+    sp_tensor pictures, posterior;
     uint8_t rgb[R * R * 3];
     float found[2 * LATENT];
     assert_ok(open_cache(state, "cache", &cache));
@@ -153,17 +159,18 @@ static void moments_are_the_pictures(void **state)
             if (flipped) sp_rgb_mirror(rgb, R, R);
             sp_rgb_to_float(rgb, R, R, pictures.data);
             assert_ok(sp_pipeline_encode_pictures(pipeline, &pictures, NULL, &posterior));
-            assert_ok(sp_latent_cache_read(cache, k, flipped, found, NULL));
+            assert_ok(sp_latent_cache_read(cache, k, flipped, found, NULL, 0));
             const sp_tensor row = {SP_F32, posterior.shape, found, false};
             double error; /* another batch size may sum in another order */
             assert_ok(sp_tensor_relative_max_error(&row, &posterior, &error));
             assert_true(error < 1e-5);
             sp_tensor_free(&posterior);
         }
-    assert_ok(sp_pipeline_encode_negative(pipeline, "", &context));
-    assert_memory_equal(context.data, sp_latent_cache_uncond(cache)->data,
-                        sp_tensor_bytes(&context));
-    sp_tensor_free(&context);
+    assert_ok(sp_pipeline_encode_negative(pipeline, "", &negative));
+    assert_true(sp_conditioning_same(&negative, sp_latent_cache_negative(cache)));
+    assert_memory_equal(negative.item[0].tensor.data, sp_latent_cache_negative(cache)->item[0].tensor.data,
+                        sp_conditioning_bytes(&negative));
+    sp_conditioning_free(&negative);
     sp_tensor_free(&pictures);
     sp_latent_cache_close(cache);
     sp_pipeline_close(pipeline);
@@ -282,7 +289,7 @@ static void other_settings_are_refused(void **state)
     sp_latent_cache *cache;
     float moments[2 * LATENT];
     assert_ok(open_cache(state, "cache", &cache));
-    assert_status(sp_latent_cache_read(cache, 0, true, moments, NULL), SP_ARGUMENT);
+    assert_status(sp_latent_cache_read(cache, 0, true, moments, NULL, 0), SP_ARGUMENT);
     sp_latent_cache_close(cache);
 }
 
@@ -357,7 +364,7 @@ static void bad_indices_are_refused(void **state)
         "",
         "[]",
         "{}",
-        "{\"format\": 2}",
+        "{\"format\": 3}",
         "{\"format\": 1, \"complete\": true}",
         "{\"format\": 1, \"complete\": true, \"settings\": 7}",
         "{\"format\": 1, \"complete\": true, \"settings\": {\"samples\": -1}}",
@@ -390,7 +397,7 @@ static sp_status open_and_read(void *state)
     float moments[2 * LATENT];
     sp_status status = open_cache(state, "cache", &cache);
     if (status) return status;
-    status = sp_latent_cache_read(cache, 1, false, moments, NULL);
+    status = sp_latent_cache_read(cache, 1, false, moments, NULL, 0);
     sp_latent_cache_close(cache);
     return status;
 }
@@ -404,7 +411,7 @@ static void shortened_files_are_errors(void **state)
     assert_ok(write_cache(state, "cache", false, SP_F16, NULL));
     assert_ok(open_cache(state, "cache", &cache));
     assert_int_equal(truncate(in_folder(state, "cache/latents-00000.safetensors"), 10), 0);
-    assert_status(sp_latent_cache_read(cache, 1, false, moments, NULL), SP_IO);
+    assert_status(sp_latent_cache_read(cache, 1, false, moments, NULL, 0), SP_IO);
     assert_message("latents-00000.safetensors: became shorter while it was read");
     assert_status(sp_latent_cache_verify(cache, NULL), SP_IO);
     assert_non_null(sp_latent_cache_caption(cache, 2));

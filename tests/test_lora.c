@@ -1,6 +1,7 @@
 /* Low-rank adapters: files of both namings, merging, what is refused; training's graph, and its
  * output; guidance folded away. */
 #include <math.h>
+#include "conditions.h"
 #include "tiny_model.h"
 #include "backend/registry.h"
 #include "base/random.h"
@@ -28,16 +29,17 @@ static sp_tensor draw(sp_pipeline *p)
 {
     const char *prompt = "red apple";
     sp_philox_noise noise = {.seed = 3};
-    sp_tensor context, latents;
-    assert_ok(sp_pipeline_encode(p, &prompt, 1, &context));
+    sp_conditioning conditioning;
+    sp_tensor latents;
+    assert_ok(sp_pipeline_encode(p, &prompt, 1, &conditioning));
     const sp_denoise_request request = {.sampler = {.kind = SP_SAMPLER_LCM, .steps = 3},
                                         .guidance = 1,
-                                        .context = &context,
+                                        .conditioning = &conditioning,
                                         .height = LATENT,
                                         .width = LATENT,
                                         .noise = sp_noise_philox(&noise)};
     assert_ok(sp_pipeline_denoise(p, &request, NULL, &latents));
-    sp_tensor_free(&context);
+    sp_conditioning_free(&conditioning);
     return latents;
 }
 
@@ -486,12 +488,12 @@ static void only_adapters_have_gradients(void **state)
     config.time_cond_dim = 256;
     assert_ok(sp_lora_create(&config, &lora, 1, false, &adapters));
     const sp_objective_settings settings = sp_distill_defaults().objective;
+    const sp_conditioning conditioning = hidden_states_of(1, 7, 24);
     const sp_step_shape shape = {.batch = 1,
                                  .channels = 4,
                                  .height = 8,
                                  .width = 8,
-                                 .context_length = 7,
-                                 .context_dim = 24,
+                                 .conditioning = &conditioning,
                                  .teacher = &teacher->config.unet,
                                  .student = &config,
                                  .teacher_weights = teacher->weights,

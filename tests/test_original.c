@@ -193,17 +193,17 @@ static void write_whole(const char *from, const char *to, const char *embedding,
     sp_tensor_file_close(file);
 }
 
-static sp_tensor contexts_of(const char *model, sp_prediction *prediction)
+static sp_conditioning conditioning_of(const char *model, sp_prediction *prediction)
 {
     static const char *const prompts[] = {"a lighthouse at dawn!"};
     const sp_pipeline_options options = {.storage = SP_F32};
     sp_pipeline *pipeline;
-    sp_tensor contexts;
+    sp_conditioning conditioning;
     assert_ok(sp_pipeline_open(model, &options, &pipeline));
-    assert_ok(sp_pipeline_encode(pipeline, prompts, 1, &contexts));
+    assert_ok(sp_pipeline_encode(pipeline, prompts, 1, &conditioning));
     *prediction = pipeline->scheduler.path.prediction;
     sp_pipeline_close(pipeline);
-    return contexts;
+    return conditioning;
 }
 
 /* diffusers reads two words of every part, [null, null] where there is none. */
@@ -231,11 +231,11 @@ static void check_whole(void **state, const char *file, bool second)
     char *folder = sp_strdup(in_folder(state, second ? "folder2" : "folder1"));
     sp_prediction own, converted;
     double error;
-    sp_tensor a = contexts_of(file, &own), b;
+    sp_conditioning a = conditioning_of(file, &own), b;
     assert_ok(sp_convert_model(file, folder, &(sp_convert_options){.dtype = SP_F16}));
     check_index(folder);
-    b = contexts_of(folder, &converted);
-    assert_ok(sp_tensor_relative_max_error(&a, &b, &error));
+    b = conditioning_of(folder, &converted);
+    assert_ok(sp_tensor_relative_max_error(&a.item[0].tensor, &b.item[0].tensor, &error));
     assert_true(error == 0);
     assert_int_equal(own, converted);
     assert_int_equal(own, second ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
@@ -247,8 +247,8 @@ static void check_whole(void **state, const char *file, bool second)
         assert_true(sp_path_exists(path));
         sp_free(path);
     }
-    sp_tensor_free(&a);
-    sp_tensor_free(&b);
+    sp_conditioning_free(&a);
+    sp_conditioning_free(&b);
     sp_free(folder);
 }
 

@@ -1,5 +1,6 @@
 /* Scheduler files, samplers and the denoising loop, against diffusers' schedulers on the same
  * network and noise. */
+#include "conditions.h"
 #include "support.h"
 
 #include <fcntl.h>
@@ -71,6 +72,7 @@ static void check_run(sp_pipeline *p, const char *path, const char *sampler, con
     sp_torch_noise torch = {0};
     bool seeded = json_object_get(run, "seed");
     if (seeded) assert_ok(sp_torch_noise_create((uint64_t)number(run, "seed"), context->shape.dim[0], &torch));
+    const sp_conditioning prompt = hidden_states(context), negative = hidden_states(uncond);
     sp_denoise_request request = {
         .sampler = {.kind = kind,
                     .steps = (int)number(run, "steps"),
@@ -78,8 +80,8 @@ static void check_run(sp_pipeline *p, const char *path, const char *sampler, con
                     .eta = number(run, "eta")},
         .guidance = number(run, "guidance"),
         .image = sp_tensor_file_find(file, "image"),
-        .context = context,
-        .uncond = uncond,
+        .conditioning = &prompt,
+        .negative = &negative,
         .height = expected->shape.dim[2],
         .width = expected->shape.dim[3],
         .noise = seeded ? sp_noise_torch(&torch) : sp_noise_given(&given),

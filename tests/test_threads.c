@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <omp.h>
 #include <pthread.h>
+#include "conditions.h"
 #include "support.h"
 #include "base/parallel.h"
 #include "base/random.h"
@@ -32,12 +33,12 @@ static void make_step(step *s, bool checkpointing, sp_dtype storage)
                                       .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3},
                                       .solver_steps = 1};
     const sp_unet_config *unet = &s->teacher->config.unet;
+    const sp_conditioning conditioning = hidden_states_of(BATCH, 7, 24);
     sp_step_shape shape = {.batch = BATCH,
                            .channels = 4,
                            .height = SIDE,
                            .width = SIDE,
-                           .context_length = 7,
-                           .context_dim = 24,
+                           .conditioning = &conditioning,
                            .teacher = unet,
                            .teacher_weights = s->teacher->weights,
                            .student = unet,

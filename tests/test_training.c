@@ -372,8 +372,8 @@ static void bad_draws_are_refused(void **state)
     } cases[] = {
         {"uncond", SP_F32, {3, {2, 7, 24}}, 0, SP_SHAPE, "uncond"},
         {"uncond", SP_F32, {3, {1, 0, 24}}, 0, SP_SHAPE, "uncond"},
-        {"uncond", SP_F32, {3, {1, 7, 23}}, 0, SP_SHAPE, "a context of 24"},
-        {"uncond", SP_F32, {3, {1, 8, 24}}, 0, SP_SHAPE, "context.0"},
+        {"uncond", SP_F32, {3, {1, 7, 23}}, 0, SP_SHAPE, "[1,7,23], and the unet takes [N,L,24]"},
+        {"uncond", SP_F32, {3, {1, 8, 24}}, 0, SP_SHAPE, "the conditioning of draw 0 is encoder_hidden_states [7,24], expected"},
         {"latents.0", SP_F32, {4, {3, 4, 0, INT64_MAX / 16}}, 0, SP_SHAPE, "latents.0"},
         {"latents.0", SP_F32, {4, {3, 5, 8, 8}}, 0, SP_SHAPE, "latents.0"},
         {"latents.0", SP_F32, {3, {3, 4, 64}}, 0, SP_SHAPE, "latents.0"},

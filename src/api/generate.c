@@ -1,4 +1,4 @@
-/* splam_generate: prompts to contexts, noise to latents, latents to pictures' files, some pictures at a time. */
+/* splam_generate: prompts to a conditioning, noise to latents, latents to pictures' files, some pictures at a time. */
 #include <string.h>
 #include "api/generation.h"
 #include "api/picture_text.h"
@@ -18,19 +18,15 @@ static void end_stage(sp_generation *g, double *stage)
 /* ---- pictures ---- */
 
 /* Contexts of pictures first..first+count-1; each prompt is encoded once. */
-static sp_status encode_group(sp_generation *g, int64_t first, int64_t count, sp_tensor *out)
+static sp_status encode_group(sp_generation *g, int64_t first, int64_t count, sp_conditioning *out)
 {
     int64_t prompt = first / g->count, last = (first + count - 1) / g->count;
-    sp_tensor distinct;
+    sp_conditioning distinct;
     SP_TRY(sp_pipeline_encode(g->pipeline, g->prompts + prompt, last - prompt + 1, &distinct));
-    sp_shape shape = distinct.shape;
-    shape.dim[0] = count;
-    size_t one = sp_tensor_bytes(&distinct) / (size_t)(last - prompt + 1);
-    sp_status status = sp_tensor_create(SP_F32, shape, out);
+    sp_status status = sp_conditioning_create(&distinct, SP_F32, count, out);
     for (int64_t i = 0; i < count && !status; i++)
-        memcpy((char *)out->data + (size_t)i * one,
-               (char *)distinct.data + (size_t)((first + i) / g->count - prompt) * one, one);
-    sp_tensor_free(&distinct);
+        sp_conditioning_copy(out, i, 1, &distinct, (first + i) / g->count - prompt);
+    sp_conditioning_free(&distinct);
     return status;
 }
 
@@ -61,7 +57,7 @@ static sp_status save_picture(sp_generation *g, int64_t number, const float *nch
         .strength = g->sampler.strength,
         .init_image = g->o->init_image ? sp_path_base(g->o->init_image) : NULL,
     };
-    if (g->uncond.data) facts.negative = g->o->negative ? g->o->negative : "";
+    if (g->negative.count) facts.negative = g->o->negative ? g->o->negative : "";
     char *parameters, *json;
     sp_image image = {0};
     sp_status status = sp_picture_texts(&facts, &parameters, &json);
@@ -93,16 +89,17 @@ static sp_status save_group(sp_generation *g, int64_t first, const sp_tensor *la
 
 static sp_status draw_group(sp_generation *g, int64_t first, int64_t count)
 {
-    sp_tensor context, image, latents = {0};
+    sp_conditioning conditioning;
+    sp_tensor image, latents = {0};
     sp_pipeline_keep(g->pipeline, g->keep && first + count < g->total);
-    SP_TRY(encode_group(g, first, count, &context));
+    SP_TRY(encode_group(g, first, count, &conditioning));
     end_stage(g, &g->seconds.text);
     sp_status status = sp_generation_start(g, first, count, &image);
     sp_denoise_request request = {
         .sampler = g->sampler,
         .guidance = g->guidance,
-        .context = &context,
-        .uncond = &g->uncond,
+        .conditioning = &conditioning,
+        .negative = &g->negative,
         .image = &image,
         .height = g->height / g->factor,
         .width = g->width / g->factor,
@@ -111,7 +108,7 @@ static sp_status draw_group(sp_generation *g, int64_t first, int64_t count)
         .first_sample = first,
     };
     if (!status) status = sp_pipeline_denoise(g->pipeline, &request, &g->callbacks, &latents);
-    sp_tensor_free(&context);
+    sp_conditioning_free(&conditioning);
     sp_tensor_free(&image);
     if (status) return status;
     /* Room for the VAE; packing the weights again for the next group takes seconds. */
@@ -189,7 +186,7 @@ static sp_status generate(sp_generation *g)
     end_stage(g, &g->seconds.load);
     const char *negative = g->o->negative ? g->o->negative : "";
     if (sp_pipeline_is_guided(g->pipeline, g->guidance))
-        SP_TRY(sp_pipeline_encode_negative(g->pipeline, negative, &g->uncond));
+        SP_TRY(sp_pipeline_encode_negative(g->pipeline, negative, &g->negative));
     end_stage(g, &g->seconds.text);
     SP_TRY(sp_generation_encode_image(g));
     end_stage(g, &g->seconds.encode);
@@ -208,7 +205,7 @@ static void generation_free(sp_generation *g)
     sp_free(g->given_steps);
     sp_torch_noise_free(&g->torch);
     sp_tensor_free(&g->given_posterior);
-    sp_tensor_free(&g->uncond);
+    sp_conditioning_free(&g->negative);
     sp_tensor_free(&g->posterior);
     sp_image_free(&g->image);
     sp_tensor_free(&g->all_latents);

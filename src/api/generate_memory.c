@@ -95,11 +95,12 @@ static sp_status choose_tiles(sp_generation *g, size_t limit, memory_table *t)
 
 static sp_status plan_denoise(sp_generation *g, memory_table *t)
 {
+    const sp_conditioning conditioning = sp_pipeline_conditioning(g->pipeline, g->group);
     const sp_denoise_shape shape = {
         .batch = sp_denoise_batch(g->group, g->height / g->factor, g->width / g->factor, g->batch),
         .height = g->height / g->factor,
         .width = g->width / g->factor,
-        .tokens = (int64_t)sp_tokenizer_max_length(g->pipeline->tokenizer),
+        .conditioning = &conditioning,
         .guided = sp_pipeline_is_guided(g->pipeline, g->guidance)};
     sp_plan_memory memory;
     SP_TRY(sp_pipeline_plan_denoise(g->pipeline, &shape, &memory));

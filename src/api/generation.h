@@ -34,7 +34,7 @@ typedef struct {
     int64_t factor;        /* pixels per latent pixel */
     sp_image image;        /* to start from; without pixels where there is none */
     sp_tensor posterior;   /* of it */
-    sp_tensor uncond;
+    sp_conditioning negative; /* where there is guidance */
     sp_tensor_file *noise_file;
     sp_tensor *given, given_posterior; /* noise.0, ..., noise.posterior as f32 */
     const sp_tensor **given_steps;

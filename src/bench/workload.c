@@ -165,12 +165,12 @@ sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t
     const sp_unet_config *teacher = &model->unet->config.unet;
     sp_unet_config student = sp_work_student(model);
     const sp_objective_settings settings = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
+    const sp_conditioning conditioning = sp_conditioning_declared(&sp_unet_network, teacher, batch, model->tokens);
     const sp_step_shape shape = {.batch = batch,
                                  .channels = teacher->in_channels,
                                  .height = model->height,
                                  .width = model->width,
-                                 .context_length = model->tokens,
-                                 .context_dim = teacher->cross_attention_dim,
+                                 .conditioning = &conditioning,
                                  .teacher = teacher,
                                  .teacher_weights = model->unet->weights,
                                  .student = &student,

@@ -107,7 +107,7 @@ static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, 
                                         sp_denoise_batch(pictures, facts->height, facts->width, 0),
                                     .height = facts->height,
                                     .width = facts->width,
-                                    .tokens = facts->context_length};
+                                    .conditioning = sp_latent_cache_conditioning(d->feed.cache)};
     sp_plan_memory denoise, decode;
     SP_TRY(sp_pipeline_plan_denoise(pipeline, &shape, &denoise));
     SP_TRY(sp_pipeline_plan_vae(pipeline, SP_VAE_DECODE,
@@ -119,7 +119,7 @@ static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, 
     return SP_OK;
 }
 
-/* Latents and contexts; the text encoder and the VAE that make them are open no longer than that. */
+/* Latents and conditioning; the text encoder and the VAE that make them are open no longer than that. */
 static sp_status make_feed(distillation *d)
 {
     const sp_distill_options *o = d->options;

@@ -52,7 +52,7 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
     if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
     sp_dataset_close(dataset);
     SP_TRY(status);
-    sp_log_info("%s of latents and contexts stay in memory; splam data --cache puts them in files",
+    sp_log_info("%s of latents and conditioning stay in memory; splam data --cache puts them in files",
                 sp_bytes_text(sp_latent_cache_bytes(f->cache)));
     return SP_OK;
 }
@@ -98,7 +98,6 @@ static sp_status open_data(sp_distill_feed *f, sp_pipeline *teacher, const sp_ca
     f->moments =
         sp_alloc((size_t)(2 * facts->channels * facts->height * facts->width) * sizeof *f->moments);
     if (!f->moments) return SP_MEMORY;
-    SP_TRY(sp_tensor_convert(sp_latent_cache_uncond(f->cache), SP_F32, &f->uncond));
     return sp_dataset_order_create(f->options->seed, facts->count, &f->order);
 }
 
@@ -131,11 +130,11 @@ static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *no
     uint64_t position = (uint64_t)(step * total + index);
     int64_t k = sp_dataset_order_at(f->order, position);
     uint64_t epoch = position / (uint64_t)sp_latent_cache_facts(f->cache)->count;
-    size_t latent = bytes_per_row(&f->clean), context = bytes_per_row(&f->context);
+    size_t latent = bytes_per_row(&f->x0);
     sp_dataset_options flip = {.random_flip = o->pictures.random_flip, .seed = o->seed};
     SP_TRY(sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments,
-                                (float *)((char *)f->context.data + (size_t)i * context)));
-    draw_latent(f, step, index, (float *)((char *)f->clean.data + (size_t)i * latent),
+                                &f->conditioning, i));
+    draw_latent(f, step, index, (float *)((char *)f->x0.data + (size_t)i * latent),
                 latent / sizeof(float));
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
@@ -195,22 +194,35 @@ static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_s
     return SP_OK;
 }
 
+static sp_status replay_conditioning(sp_distill_feed *f, int64_t micro)
+{
+    const sp_distill_options *o = f->options;
+    char suffix[32], where[64];
+    sp_conditioning all;
+    snprintf(suffix, sizeof suffix, ".%lld", (long long)micro);
+    snprintf(where, sizeof where, "the conditioning of draw %lld", (long long)micro);
+    SP_TRY(sp_conditioning_read(f->draws, SP_CONDITIONING, suffix, o->batch * o->ranks, &all));
+    sp_status status = sp_conditioning_expect(&all, &f->conditioning, where);
+    if (status) return sp_fail_within(status, "%s", sp_tensor_file_path(f->draws));
+    sp_conditioning_copy(&f->conditioning, 0, o->batch, &all, o->rank * o->batch);
+    return SP_OK;
+}
+
 static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
                         sp_subpath *paths)
 {
     const sp_distill_options *o = f->options;
-    sp_tensor clean, noise, context, index, gamma, end;
+    sp_tensor x0, noise, index, gamma, end;
     sp_shape one = sp_shape_of(o->batch);
-    SP_TRY(recorded(f, "latents", micro, SP_F32, f->clean.shape, &clean));
+    SP_TRY(recorded(f, "latents", micro, SP_F32, f->x0.shape, &x0));
     SP_TRY(recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
-    SP_TRY(recorded(f, "context", micro, SP_F32, f->context.shape, &context));
+    SP_TRY(replay_conditioning(f, micro));
     SP_TRY(recorded(f, "index", micro, SP_I64, one, &index));
     if (now->objective == SP_OBJECTIVE_SPLAM)
         SP_TRY(recorded(f, "gamma", micro, SP_F32, one, &gamma));
     if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(recorded(f, "end", micro, SP_I64, one, &end));
-    memcpy(f->clean.data, clean.data, sp_tensor_bytes(&clean));
+    memcpy(f->x0.data, x0.data, sp_tensor_bytes(&x0));
     memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
-    memcpy(f->context.data, context.data, sp_tensor_bytes(&context));
     for (int64_t i = 0; i < o->batch; i++)
         SP_TRY(recorded_subpath(f, now, i, &index,
                                 now->objective == SP_OBJECTIVE_SPLAM ? &gamma : NULL,
@@ -226,37 +238,21 @@ static sp_status open_draws(sp_distill_feed *f)
                                         : sp_dataset_flag_set(p);
     if (lost)
         return sp_fail(SP_ARGUMENT, "--%s has no use beside --draws, which are latents", lost);
-    SP_TRY(sp_safetensors_open(f->options->draws, &f->draws));
-    const sp_tensor *uncond;
-    SP_TRY(sp_tensor_file_get(f->draws, "uncond", &uncond));
-    if (uncond->shape.rank != 3 || uncond->shape.dim[0] != 1 || sp_tensor_count(uncond) == 0)
-        return sp_fail(SP_SHAPE, "%s: \"uncond\" is %s, expected [1,L,D]", f->options->draws,
-                       sp_shape_text(uncond->shape));
-    return sp_tensor_convert(uncond, SP_F32, &f->uncond);
+    return sp_safetensors_open(f->options->draws, &f->draws);
 }
 
 /* ---- both ---- */
 
-/* What is recorded must fit the teacher; what it made itself does. */
-static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet,
-                            sp_step_shape *shape)
+/* One row of the negative conditioning, a view: what all rows of a batch have. */
+static sp_status open_negative(const sp_distill_feed *f, sp_conditioning *out)
 {
-    shape->batch = f->options->batch;
-    shape->context_length = f->uncond.shape.dim[1];
-    shape->context_dim = f->uncond.shape.dim[2];
-    if (!f->draws) {
-        const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
-        shape->channels = facts->channels;
-        shape->height = facts->height;
-        shape->width = facts->width;
-        if (shape->channels == unet->in_channels && shape->context_dim == unet->cross_attention_dim)
-            return SP_OK;
-        return sp_fail(SP_SHAPE,
-                       "data \"%s\" has %lld channels and a context of %lld, and the teacher takes "
-                       "%lld and %lld",
-                       f->options->data, (long long)shape->channels, (long long)shape->context_dim,
-                       (long long)unet->in_channels, (long long)unet->cross_attention_dim);
-    }
+    if (f->draws) return sp_conditioning_read(f->draws, SP_NEGATIVE, "", 1, out);
+    *out = *sp_latent_cache_negative(f->cache);
+    return SP_OK;
+}
+
+static sp_status recorded_shape(const sp_distill_feed *f, sp_step_shape *shape)
+{
     const sp_tensor *first;
     int64_t recorded_batch = shape->batch * f->options->ranks;
     SP_TRY(sp_tensor_file_get(f->draws, "latents.0", &first));
@@ -270,28 +266,41 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
     shape->width = first->shape.dim[3];
-    if (shape->channels != unet->in_channels || shape->context_dim != unet->cross_attention_dim)
-        return sp_fail(
-            SP_SHAPE,
-            "%s: \"latents.0\" is %s and \"uncond\" %s, and the teacher takes %lld channels and a context of %lld",
-            f->options->draws, sp_shape_text(first->shape), sp_shape_text(f->uncond.shape),
-            (long long)unet->in_channels, (long long)unet->cross_attention_dim);
     return SP_OK;
 }
 
-static sp_status make_batch(sp_distill_feed *f, const sp_step_shape *s)
+/* What is recorded must fit the teacher; what it made itself does. */
+static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet,
+                            const sp_conditioning *negative, sp_step_shape *shape)
+{
+    const char *where = f->draws ? f->options->draws : f->options->data;
+    shape->batch = f->options->batch;
+    if (f->draws) {
+        SP_TRY(recorded_shape(f, shape));
+    } else {
+        const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+        shape->channels = facts->channels;
+        shape->height = facts->height;
+        shape->width = facts->width;
+    }
+    if (shape->channels != unet->in_channels)
+        return sp_fail(SP_SHAPE, "%s%s has %lld channels, and the teacher takes %lld", where,
+                       f->draws ? ": \"latents.0\"" : "", (long long)shape->channels, (long long)unet->in_channels);
+    sp_status status = sp_conditioning_check(negative, &sp_unet_network, unet, "the conditioning");
+    return status ? sp_fail_within(status, "%s", where) : SP_OK;
+}
+
+static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative, sp_step_shape *s)
 {
     sp_shape latent = sp_shape_of(s->batch, s->channels, s->height, s->width);
-    sp_shape context = sp_shape_of(s->batch, s->context_length, s->context_dim);
-    SP_TRY(sp_tensor_create(SP_F32, latent, &f->clean));
+    SP_TRY(sp_tensor_create(SP_F32, latent, &f->x0));
     SP_TRY(sp_tensor_create(SP_F32, latent, &f->noise));
-    SP_TRY(sp_tensor_create(SP_F32, context, &f->context));
-    SP_TRY(sp_tensor_create(SP_F32, context, &f->uncond_batch));
+    SP_TRY(sp_conditioning_create(negative, SP_F32, s->batch, &f->conditioning));
+    SP_TRY(sp_conditioning_create(negative, SP_F32, s->batch, &f->negative));
+    sp_conditioning_copy(&f->negative, 0, s->batch, negative, 0);
+    s->conditioning = &f->conditioning;
     f->coefficients = sp_alloc_zero((size_t)s->batch * sizeof *f->coefficients);
     if (!f->coefficients) return SP_MEMORY;
-    for (int64_t i = 0; i < s->batch; i++)
-        memcpy((char *)f->uncond_batch.data + (size_t)i * sp_tensor_bytes(&f->uncond),
-               f->uncond.data, sp_tensor_bytes(&f->uncond));
     if (!f->embedding_dim) return SP_OK;
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding));
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding_one));
@@ -308,18 +317,20 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
     *out = (sp_distill_feed){.options = options,
                              .path = &teacher->scheduler.path,
                              .embedding_dim = student->time_cond_dim};
+    sp_conditioning negative;
     sp_status status = options->draws ? open_draws(out) : open_data(out, teacher, callbacks);
-    if (!status) status = find_shape(out, student, shape);
-    if (!status) status = make_batch(out, shape);
+    if (!status) status = open_negative(out, &negative);
+    if (!status) status = find_shape(out, student, &negative, shape);
+    if (!status) status = make_batch(out, &negative, shape);
     if (status) sp_distill_feed_free(out);
     return status;
 }
 
 size_t sp_distill_feed_bytes(const sp_distill_feed *f)
 {
-    const sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
-                                  &f->uncond_batch, &f->embedding, &f->embedding_one};
+    const sp_tensor *tensors[] = {&f->x0, &f->noise, &f->embedding, &f->embedding_one};
     size_t bytes = f->cache ? sp_latent_cache_bytes(f->cache) : 0;
+    bytes += sp_conditioning_bytes(&f->conditioning) + sp_conditioning_bytes(&f->negative);
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         if (tensors[i]->data) bytes += sp_tensor_bytes(tensors[i]);
     return bytes;
@@ -327,10 +338,11 @@ size_t sp_distill_feed_bytes(const sp_distill_feed *f)
 
 void sp_distill_feed_free(sp_distill_feed *f)
 {
-    sp_tensor *tensors[] = {&f->uncond,       &f->clean,     &f->noise,        &f->context,
-                            &f->uncond_batch, &f->embedding, &f->embedding_one};
+    sp_tensor *tensors[] = {&f->x0, &f->noise, &f->embedding, &f->embedding_one};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
+    sp_conditioning_free(&f->conditioning);
+    sp_conditioning_free(&f->negative);
     sp_free(f->coefficients);
     sp_free(f->moments);
     sp_dataset_order_destroy(f->order);
@@ -359,10 +371,10 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     }
     sp_free(paths);
     SP_TRY(status);
-    SP_TRY(sp_run_set_input(run, "clean", &f->clean));
+    SP_TRY(sp_run_set_input(run, "x0", &f->x0));
     SP_TRY(sp_run_set_input(run, "noise", &f->noise));
-    SP_TRY(sp_run_set_input(run, "context", &f->context));
-    if (sp_objective_is_guided(&now)) SP_TRY(sp_run_set_input(run, "uncond", &f->uncond_batch));
+    SP_TRY(sp_conditioning_set(run, "", &f->conditioning));
+    if (sp_objective_is_guided(&now)) SP_TRY(sp_conditioning_set(run, "negative.", &f->negative));
     if (f->embedding_dim) {
         SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
         SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));

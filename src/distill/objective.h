@@ -33,6 +33,7 @@
 #include "diffusion/path.h"
 #include "graph/run.h"
 #include "models/guidance.h"
+#include "pipeline/conditioning.h"
 #include "checkpoints/lora.h"
 #include "ops/ops.h"
 
@@ -160,14 +161,15 @@ typedef struct {
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
                                         const sp_path *path, sp_subpath sub);
 
-/* The step's graph. Inputs, all of rate STEP: "clean", "noise" [B,C,H,W] f32; "context" and, with
- * guidance, "uncond" [B,L,D] f32; one input [B] f32 for every member of sp_coefficients that is in
+/* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
+ * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for every member of sp_coefficients that is in
  * use, by its name ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student
  * with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN),
  * "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
  * "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
 typedef struct {
-    int64_t batch, channels, height, width, context_length, context_dim;
+    int64_t batch, channels, height, width;
+    const sp_conditioning *conditioning; /* a description; its rows do not matter */
     const sp_unet_config *teacher, *student;
     const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
     const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
@@ -176,7 +178,7 @@ typedef struct {
     bool accumulate;    /* gradients are added to the inputs of their names (sp_output_sum) */
     uint64_t recompute; /* blocks of the online network, see sp_unet_options */
 } sp_step_shape;
-/* Whether the teacher runs without the prompt too; else "uncond" is no input. */
+/* Whether the teacher runs without the prompt too; else there are no inputs "negative.NAME". */
 bool sp_objective_is_guided(const sp_objective_settings *settings);
 sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
                              sp_graph **out);

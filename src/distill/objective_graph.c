@@ -7,7 +7,7 @@ typedef struct {
     sp_builder *b;
     const sp_objective_settings *settings;
     const sp_step_shape *shape;
-    sp_value *prompt, *guided_prompt; /* the latter for both passes of the teacher */
+    sp_values prompt, guided; /* the conditioning; the latter for both passes of the teacher */
     sp_adapter adapter; /* of the students, where they are adapters over the teacher */
     sp_weight_set teacher;
 } step_graph;
@@ -32,11 +32,22 @@ static sp_value *picture_input(step_graph *g, const char *name)
                                           SP_RATE_STEP));
 }
 
-static sp_value *prompt_input(step_graph *g, const char *name)
+static sp_values conditioning_inputs(step_graph *g, const char *prefix)
 {
     const sp_step_shape *s = g->shape;
-    return sp_input(g->b, name, SP_F32, sp_shape_of(s->batch, s->context_length, s->context_dim),
-                    SP_RATE_STEP);
+    sp_values out = {0};
+    sp_conditioning_inputs(g->b, s->conditioning, &sp_unet_network, s->teacher, prefix, s->batch, SP_RATE_STEP, &out);
+    return out;
+}
+
+/* Both halves of the teacher's batch. */
+static void join_negative(step_graph *g)
+{
+    sp_values negative = conditioning_inputs(g, "negative.");
+    for (int i = 0; i < g->prompt.count; i++) {
+        sp_value *both[] = {g->prompt.item[i].value, negative.item[i].value};
+        sp_values_add(&g->guided, g->prompt.item[i].name, sp_concat(g->b, 2, both, 0));
+    }
 }
 
 static sp_value *combine(step_graph *g, sp_value *a, sp_value *x, sp_value *b, sp_value *y)
@@ -51,13 +62,12 @@ static sp_value *twice(step_graph *g, sp_value *x)
     return sp_concat(g->b, 2, pair, 0);
 }
 
-static sp_value *teacher_output(step_graph *g, sp_value *z, sp_value *timestep, sp_value *prompt)
+static sp_value *teacher_output(step_graph *g, sp_value *z, sp_value *timestep, const sp_values *prompt)
 {
     const sp_network_use use = {.network = &sp_unet_network, .config = g->shape->teacher, .set = &g->teacher};
-    sp_values in = {0};
+    sp_values in = *prompt;
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);
-    sp_values_add(&in, "encoder_hidden_states", prompt);
     return sp_network_value(g->b, &use, &in);
 }
 
@@ -69,11 +79,11 @@ static sp_value *solver_step(step_graph *g, sp_value *z, int step)
     int64_t batch = g->shape->batch;
     sp_value *timestep = solver_coefficient(g, "solver_timestep", step);
     if (!sp_objective_is_guided(g->settings)) {
-        sp_value *m = teacher_output(g, z, timestep, g->prompt);
+        sp_value *m = teacher_output(g, z, timestep, &g->prompt);
         return combine(g, solver_coefficient(g, "solver_z", step), z,
                        solver_coefficient(g, "solver_cond", step), m);
     }
-    sp_value *m = teacher_output(g, twice(g, z), twice(g, timestep), g->guided_prompt);
+    sp_value *m = teacher_output(g, twice(g, z), twice(g, timestep), &g->guided);
     sp_value *terms[] = {
         solver_coefficient(g, "solver_z", step),      z,
         solver_coefficient(g, "solver_cond", step),   sp_slice(b, m, 0, 0, batch),
@@ -93,10 +103,9 @@ static sp_value *student(step_graph *g, const char *set, const sp_unet_options *
                                    .below = g->shape->lora ? &g->teacher : NULL};
     const sp_network_use use = {
         .network = &sp_unet_network, .config = config, .options = options, .set = &weights};
-    sp_values in = {0};
+    sp_values in = g->prompt;
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);
-    sp_values_add(&in, "encoder_hidden_states", g->prompt);
     if (config->time_cond_dim)
         sp_values_add(&in, "timestep_cond",
                       sp_input(g->b, embedding, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim),
@@ -135,15 +144,12 @@ static sp_status build(step_graph *g)
 {
     sp_builder *b = g->b;
     sp_stage_enter(b, "teacher");
-    sp_value *clean = picture_input(g, "clean"), *noise = picture_input(g, "noise");
-    g->prompt = prompt_input(g, "context");
-    if (sp_objective_is_guided(g->settings)) {
-        sp_value *both[] = {g->prompt, prompt_input(g, "uncond")};
-        g->guided_prompt = sp_concat(b, 2, both, 0);
-    }
+    sp_value *x0 = picture_input(g, "x0"), *noise = picture_input(g, "noise");
+    g->prompt = conditioning_inputs(g, "");
+    if (sp_objective_is_guided(g->settings)) join_negative(g);
 
     sp_value *z_start =
-        combine(g, coefficient(g, "start_clean"), clean, coefficient(g, "start_noise"), noise);
+        combine(g, coefficient(g, "start_clean"), x0, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);

@@ -12,7 +12,7 @@ typedef struct {
     const char *output, *title;
     uint64_t seed;
     sp_pipeline *pipeline;
-    sp_tensor contexts, uncond; /* [columns,L,D], [1,L,D] */
+    sp_conditioning conditioning, negative;
     const char *captions[SP_VALIDATION_COLUMNS];
     int rows, picture_width, picture_height;
     int64_t columns, height, width; /* of the latent */
@@ -27,8 +27,8 @@ static int64_t chosen(int64_t column, int64_t columns, int64_t count)
 static sp_status draw_row(validation *v, int row, sp_denoise_request request)
 {
     sp_philox_noise noise = {.seed = v->seed};
-    request.context = &v->contexts;
-    request.uncond = &v->uncond;
+    request.conditioning = &v->conditioning;
+    request.negative = &v->negative;
     request.height = v->height;
     request.width = v->width;
     request.noise = sp_noise_philox(&noise);
@@ -75,27 +75,25 @@ static void release(validation *v)
 {
     for (size_t i = 0; i < sizeof v->cells / sizeof *v->cells; i++)
         sp_free(v->cells[i]);
-    sp_tensor_free(&v->contexts);
-    sp_tensor_free(&v->uncond);
+    sp_conditioning_free(&v->conditioning);
+    sp_conditioning_free(&v->negative);
 }
 
 /* ---- students ---- */
 
-/* Captions of training samples, and the contexts that the feed has already. */
+/* Captions of training samples, and the conditioning that the feed has already. */
 static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
 {
     const sp_latent_facts *facts = sp_latent_cache_facts(feed->cache);
-    int64_t count = facts->count, one = facts->context_length * facts->context_dim;
+    int64_t count = facts->count;
     v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
     v->height = facts->height;
     v->width = facts->width;
-    SP_TRY(sp_tensor_create(
-        SP_F32, sp_shape_of(v->columns, facts->context_length, facts->context_dim), &v->contexts));
+    SP_TRY(sp_conditioning_create(sp_latent_cache_conditioning(feed->cache), SP_F32, v->columns, &v->conditioning));
     for (int64_t i = 0; i < v->columns; i++) {
         int64_t k = chosen(i, v->columns, count);
         v->captions[i] = sp_latent_cache_caption(feed->cache, k);
-        SP_TRY(sp_latent_cache_read(feed->cache, k, false, feed->moments,
-                                    (float *)v->contexts.data + i * one));
+        SP_TRY(sp_latent_cache_read(feed->cache, k, false, feed->moments, &v->conditioning, i));
     }
     return SP_OK;
 }
@@ -174,8 +172,8 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
     for (int64_t i = 0; i < v->columns; i++)
         v->captions[i] = sp_dataset_caption(
             dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
-    SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->contexts));
-    SP_TRY(sp_pipeline_encode(v->pipeline, &empty, 1, &v->uncond));
+    SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->conditioning));
+    SP_TRY(sp_pipeline_encode(v->pipeline, &empty, 1, &v->negative));
     const sp_sampler_options sampler = {.kind = SP_SAMPLER_DDIM, .steps = 25};
     SP_TRY(draw_row(v, 0, (sp_denoise_request){.sampler = sampler, .guidance = 3}));
     static const char *const labels[] = {"25 DDIM steps, guidance 3"};

@@ -59,7 +59,7 @@ sp_status sp_evaluation_real(const sp_evaluation *evaluation, int64_t i, uint8_t
 /* A model with its prompts encoded; `pipeline` outlives it. */
 typedef struct {
     sp_pipeline *pipeline;
-    sp_tensor contexts, uncond; /* [count,L,D], [1,L,D] */
+    sp_conditioning conditioning, negative; /* of `count` rows, of one */
     int64_t height, width;      /* of the latent */
 } sp_contestant;
 /* SP_SHAPE if the model draws pictures of another size than the data set's. */

@@ -52,20 +52,27 @@ static uint64_t hash_weights(uint64_t hash, const sp_weights *weights)
     return hash;
 }
 
-/* The contexts stand for the prompts, the tokenizer and the text encoder. */
+static uint64_t hash_conditioning(uint64_t hash, const sp_conditioning *set)
+{
+    for (int i = 0; i < set->count; i++)
+        hash = hash_bytes(hash, set->item[i].tensor.data, sp_tensor_bytes(&set->item[i].tensor));
+    return hash;
+}
+
+/* The conditioning stands for the prompts, the tokenizer and the text encoder. */
 static uint64_t key_of(const sp_pipeline *teacher, const sp_ode_request *r)
 {
     const sp_path *path = &teacher->scheduler.path;
     size_t size;
     const void *bytes = sp_path_bytes(path, &size);
     uint64_t hash = hash_weights(1, teacher->unet_weights);
-    hash = hash_bytes(hash, r->contexts->data, sp_tensor_bytes(r->contexts));
-    if (r->uncond) hash = hash_bytes(hash, r->uncond->data, sp_tensor_bytes(r->uncond));
+    hash = hash_conditioning(hash, r->conditioning);
+    if (r->negative) hash = hash_conditioning(hash, r->negative);
     hash = hash_bytes(hash, bytes, size);
     hash = hash_bytes(hash, &r->guidance_w, sizeof r->guidance_w);
     uint64_t words[] = {(uint64_t)path->prediction,
                         (uint64_t)teacher->storage,
-                        (uint64_t)r->contexts->shape.dim[0],
+                        (uint64_t)sp_conditioning_rows(r->conditioning),
                         (uint64_t)r->height,
                         (uint64_t)r->width,
                         r->seed,
@@ -116,8 +123,8 @@ static sp_status compute(sp_pipeline *teacher, const sp_ode_request *r,
         .sampler = {.kind = SP_SAMPLER_DDIM, .steps = SP_ODE_STEPS},
         .scheduler = &scheduler,
         .guidance = r->guidance_w + 1,
-        .context = r->contexts,
-        .uncond = r->uncond,
+        .conditioning = r->conditioning,
+        .negative = r->negative,
         .height = r->height,
         .width = r->width,
         .noise = sp_noise_philox(&noise),
@@ -148,7 +155,7 @@ sp_status sp_ode_references(sp_pipeline *teacher, const sp_ode_request *r,
     sp_status status = SP_OK;
     if (path)
         status = load(path,
-                      sp_shape_of(r->contexts->shape.dim[0], teacher->unet_config.in_channels,
+                      sp_shape_of(sp_conditioning_rows(r->conditioning), teacher->unet_config.in_channels,
                                   r->height, r->width),
                       latents, &took);
     if (!status && !latents->data) {

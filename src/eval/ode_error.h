@@ -14,8 +14,8 @@ enum { SP_ODE_STEPS = 50 };
 sp_scheduler_config sp_ode_scheduler(const sp_scheduler_config *model);
 
 typedef struct {
-    const sp_tensor *contexts; /* [N,L,D], of the prompts */
-    const sp_tensor *uncond;   /* [1,L,D], of ""; may be NULL if w is 0 */
+    const sp_conditioning *conditioning; /* of the prompts */
+    const sp_conditioning *negative;     /* of "", one row; may be NULL if w is 0 */
     int64_t height, width;     /* of the latent */
     uint64_t seed;             /* sample i starts from the Philox noise of seed + i */
     double guidance_w;         /* CFG scale - 1 */
@@ -25,7 +25,7 @@ typedef struct {
 
 /* *latents is new, [N,C,h,w]; *seconds (may be NULL) what computing them took, when it was done. A
  * cached file, ode-references-KEY.safetensors, is taken only if its key, a hash of the teacher's
- * weights, its schedule, precision, the prompts' contexts, the seed and w, is the same; a damaged
+ * weights, its schedule, precision, the prompts' conditioning, the seed and w, is the same; a damaged
  * one is computed again. SP_UNSUPPORTED for a model that is itself a student. */
 sp_status sp_ode_references(sp_pipeline *teacher, const sp_ode_request *request,
                             const sp_callbacks *callbacks, sp_tensor *latents, double *seconds);

@@ -12,16 +12,16 @@ sp_status sp_contestant_create(const sp_evaluation *e, sp_pipeline *pipeline, sp
         return sp_fail(SP_SHAPE, "%s makes sides of a multiple of %lld pixels, and %s has %lld",
                        pipeline->folder.path, (long long)factor, sp_dataset_spec(e->dataset),
                        (long long)size);
-    sp_status status = sp_pipeline_encode(pipeline, e->prompt, e->count, &out->contexts);
-    if (!status) status = sp_pipeline_encode_negative(pipeline, "", &out->uncond);
+    sp_status status = sp_pipeline_encode(pipeline, e->prompt, e->count, &out->conditioning);
+    if (!status) status = sp_pipeline_encode_negative(pipeline, "", &out->negative);
     if (status) sp_contestant_free(out);
     return status;
 }
 
 void sp_contestant_free(sp_contestant *c)
 {
-    sp_tensor_free(&c->contexts);
-    sp_tensor_free(&c->uncond);
+    sp_conditioning_free(&c->conditioning);
+    sp_conditioning_free(&c->negative);
     *c = (sp_contestant){0};
 }
 
@@ -42,8 +42,8 @@ static sp_status draw(const sp_contestant *c, const sp_row_request *r, bool dete
         .sampler = r->sampler,
         .scheduler = r->scheduler,
         .guidance = r->guidance,
-        .context = &c->contexts,
-        .uncond = &c->uncond,
+        .conditioning = &c->conditioning,
+        .negative = &c->negative,
         .height = c->height,
         .width = c->width,
         .noise = sp_noise_philox(&noise),

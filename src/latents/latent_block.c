@@ -5,21 +5,19 @@
 #include <xxhash.h>
 #include "base/memory.h"
 
-enum { PARTS = 8 };
+enum { PARTS = 6, MOST_TENSORS = PARTS + 2 * SP_MAX_CONDITIONS };
 
 typedef struct {
     const char *name;
     sp_tensor *tensor;
 } part;
 
-/* All tensors of a block, in the order in which a file has them. */
+/* What a block has beside its conditioning, in the order in which a file has them. */
 static void list_parts(sp_latent_block *b, part out[PARTS])
 {
     const part parts[PARTS] = {
-        {"moments", &b->moments[0]},  {"moments_flipped", &b->moments[1]},
-        {"context", &b->context},     {"uncond", &b->uncond},
-        {"sample", &b->sample},       {"text", &b->text},
-        {"text_ends", &b->text_ends}, {"checksums", &b->checksums},
+        {"moments", &b->moments[0]}, {"moments_flipped", &b->moments[1]}, {"sample", &b->sample},
+        {"text", &b->text},          {"text_ends", &b->text_ends},        {"checksums", &b->checksums},
     };
     memcpy(out, parts, sizeof parts);
 }
@@ -30,6 +28,8 @@ void sp_latent_block_free(sp_latent_block *block)
     list_parts(block, parts);
     for (int i = 0; i < PARTS; i++)
         sp_tensor_free(parts[i].tensor);
+    sp_conditioning_free(&block->conditioning);
+    sp_conditioning_free(&block->negative);
     sp_tensor_file_close(block->file);
     *block = (sp_latent_block){0};
 }
@@ -69,15 +69,22 @@ static uint64_t add_row(uint64_t sum, const sp_tensor *tensor, int64_t i)
     return XXH3_64bits_withSeed((const char *)tensor->data + (size_t)i * one, one, sum);
 }
 
+static uint64_t add_conditions(uint64_t sum, const sp_conditioning *set, int64_t i)
+{
+    for (int k = 0; k < set->count; k++)
+        sum = add_row(sum, &set->item[k].tensor, i);
+    return sum;
+}
+
 uint64_t sp_latent_block_checksum(const sp_latent_block *block, uint64_t key, int64_t first,
                                   int64_t i)
 {
     int64_t place = i < block->rows ? first + i : -1;
     uint64_t sum = XXH3_64bits_withSeed(&place, sizeof place, key);
-    if (i == block->rows) return add_row(sum, &block->uncond, 0);
+    if (i == block->rows) return add_conditions(sum, &block->negative, 0);
     sum = add_row(sum, &block->moments[0], i);
     sum = add_row(sum, &block->moments[1], i);
-    sum = add_row(sum, &block->context, i);
+    sum = add_conditions(sum, &block->conditioning, i);
     sum = add_row(sum, &block->sample, i);
     if (!block->text.data) return sum;
     int64_t begin = place_in_text(block, 2 * i - 1), end = place_in_text(block, 2 * i + 1);
@@ -105,26 +112,38 @@ sp_status sp_latent_block_check(const sp_latent_block *block, uint64_t key, int6
 
 /* ---- files ---- */
 
+/* The tensors that there are: moments, conditioning, the rest. */
+static size_t list_tensors(sp_latent_block *b, sp_condition_names names[2], sp_named_tensor out[MOST_TENSORS])
+{
+    part parts[PARTS];
+    size_t count = 0;
+    list_parts(b, parts);
+    for (int i = 0; i < PARTS; i++) {
+        if (i == 2) {
+            count += (size_t)sp_conditioning_named(&b->conditioning, SP_CONDITIONING, &names[0], out + count);
+            count += (size_t)sp_conditioning_named(&b->negative, SP_NEGATIVE, &names[1], out + count);
+        }
+        if (parts[i].tensor->data) out[count++] = (sp_named_tensor){parts[i].name, parts[i].tensor};
+    }
+    return count;
+}
+
 sp_status sp_latent_block_save(const sp_latent_block *block, const char *path, uint64_t key,
                                int64_t first)
 {
     sp_latent_block b = *block; /* views, of the rows that are there */
     b.rows = b.filled;
-    sp_tensor *by_row[] = {&b.moments[0], &b.moments[1], &b.context, &b.sample, &b.text_ends};
+    sp_tensor *by_row[] = {&b.moments[0], &b.moments[1], &b.sample, &b.text_ends};
     for (size_t i = 0; i < sizeof by_row / sizeof *by_row; i++)
         by_row[i]->shape.dim[0] = b.rows;
     SP_TRY(sp_tensor_create(SP_I64, sp_shape_of(b.rows + 1), &b.checksums));
     for (int64_t i = 0; i <= b.rows; i++)
         ((int64_t *)b.checksums.data)[i] = (int64_t)sp_latent_block_checksum(&b, key, first, i);
-    part parts[PARTS];
-    sp_named_tensor named[PARTS];
-    size_t count = 0;
-    list_parts(&b, parts);
-    for (int i = 0; i < PARTS; i++)
-        if (parts[i].tensor->data)
-            named[count++] = (sp_named_tensor){parts[i].name, parts[i].tensor};
+    sp_condition_names names[2];
+    sp_named_tensor tensors[MOST_TENSORS];
+    size_t count = list_tensors(&b, names, tensors);
     static const char *const metadata[][2] = {{"format", "splam latents"}};
-    sp_status status = sp_safetensors_save(path, named, count, metadata, 1);
+    sp_status status = sp_safetensors_save(path, tensors, count, metadata, 1);
     sp_tensor_free(&b.checksums);
     return status;
 }
@@ -167,14 +186,13 @@ static sp_status take_moments(sp_latent_block *b, bool flips)
 static sp_status take_text(sp_latent_block *b)
 {
     const sp_tensor *text;
-    SP_TRY(take(b, "context", b->moments[0].dtype, 3, b->rows, &b->context));
-    SP_TRY(take(b, "uncond", b->moments[0].dtype, 3, 1, &b->uncond));
+    SP_TRY(sp_conditioning_read(b->file, SP_CONDITIONING, "", b->rows, &b->conditioning));
+    SP_TRY(sp_conditioning_read(b->file, SP_NEGATIVE, "", 1, &b->negative));
     SP_TRY(take(b, "text_ends", SP_I64, 2, b->rows, &b->text_ends));
     SP_TRY(sp_tensor_file_get(b->file, "text", &text));
     SP_TRY(take(b, "text", SP_U8, 1, text->shape.rank ? text->shape.dim[0] : 0, &b->text));
-    if (b->uncond.shape.dim[1] != b->context.shape.dim[1] ||
-        b->uncond.shape.dim[2] != b->context.shape.dim[2])
-        return wrong(b, "uncond", &b->uncond);
+    sp_status status = sp_conditioning_expect(&b->negative, &b->conditioning, "the negative conditioning");
+    if (status) return sp_fail_within(status, "%s", sp_tensor_file_path(b->file));
     if (b->text_ends.shape.dim[1] != 2) return wrong(b, "text_ends", &b->text_ends);
     const char *bytes = b->text.data;
     for (int64_t i = 0, begin = 0; i < 2 * b->rows; i++) {

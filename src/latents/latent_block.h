@@ -4,28 +4,30 @@
  *   moments          T [n,2C,h,w]  the VAE's posterior, mean then log variance, neither scaled; of
  *                                  an AutoencoderTiny [n,C,h,w], the latent
  *   moments_flipped  T the same    of the mirrored picture, where flips were asked for
- *   context          T [n,L,D]     the text encoder's last hidden state of the caption
- *   uncond           T [1,L,D]     that of the empty caption
+ *   conditioning.NAME  T [n,...]   of the captions (pipeline/conditioning.h); rows of less than 64 numbers, as sizes
+ *                                  are, as F32
+ *   negative.NAME    the same [1,...]  of the empty caption
  *   sample           I64 [n]       numbers in the data set of the pictures that were encoded
  *   text             U8            name and caption of each, all ended by a 0 byte
  *   text_ends        I64 [n,2]     where each of them ends in `text`, the 0 included
- *   checksums        I64 [n+1]     XXH3 of each sample's bytes, and of uncond's */
+ *   checksums        I64 [n+1]     XXH3 of each sample's bytes, and of the empty caption's */
 #ifndef SP_LATENTS_LATENT_BLOCK_H
 #define SP_LATENTS_LATENT_BLOCK_H
-#include <stdbool.h>
 #include "formats/safetensors.h"
+#include "pipeline/conditioning.h"
 
 typedef struct {
     int64_t rows, filled; /* samples that there is room for, that have moments */
     sp_tensor moments[2]; /* data NULL: not yet, or, of [1], no flips */
-    sp_tensor context, uncond, sample, text, text_ends, checksums;
+    sp_conditioning conditioning, negative;
+    sp_tensor sample, text, text_ends, checksums;
     sp_tensor_file *file; /* NULL: the tensors are owned */
 } sp_latent_block;
 
 void sp_latent_block_free(sp_latent_block *block); /* zeroed is legal; leaves it zeroed */
 
 /* The XXH3 of row i as it is stored, begun with that of `key` and of the row's number in the
- * whole cache, so that no sample stands in another's place. Row `rows`: uncond's. */
+ * whole cache, so that no sample stands in another's place. Row `rows`: the empty caption's. */
 uint64_t sp_latent_block_checksum(const sp_latent_block *block, uint64_t key, int64_t first,
                                   int64_t i);
 /* SP_FORMAT, naming the file, if row i is not as it was written. */

@@ -46,7 +46,7 @@ void sp_latent_cache_close(sp_latent_cache *cache)
     for (int64_t i = 0; cache->blocks && i < cache->block_count; i++)
         sp_latent_block_free(&cache->blocks[i]);
     sp_free(cache->blocks);
-    sp_tensor_free(&cache->uncond);
+    sp_conditioning_free(&cache->negative);
     json_decref(cache->index);
     sp_free(cache->folder);
     sp_free(cache);
@@ -55,12 +55,10 @@ void sp_latent_cache_close(sp_latent_cache *cache)
 /* The facts that the first block's tensors tell; `channels` is known. */
 static sp_status facts_of(const sp_latent_block *block, sp_latent_facts *facts)
 {
-    const sp_shape *moments = &block->moments[0].shape, *context = &block->context.shape;
+    const sp_shape *moments = &block->moments[0].shape;
     facts->gaussian = moments->dim[1] == 2 * facts->channels;
     facts->height = moments->dim[2];
     facts->width = moments->dim[3];
-    facts->context_length = context->dim[1];
-    facts->context_dim = context->dim[2];
     if (facts->gaussian || moments->dim[1] == facts->channels) return SP_OK;
     return sp_fail(SP_FORMAT, "\"moments\" is %s for latents of %lld channels",
                    sp_shape_text(*moments), (long long)facts->channels);
@@ -82,11 +80,12 @@ static sp_status open_block(sp_latent_cache *cache, int64_t i)
         path ? sp_latent_block_open(path, left < cache->block_rows ? left : cache->block_rows,
                                     cache->facts.flips, false, block)
              : SP_MEMORY;
-    if (!status && (!same_but_rows(&block->moments[0], &first->moments[0]) ||
-                    !same_but_rows(&block->context, &first->context)))
+    if (!status && !same_but_rows(&block->moments[0], &first->moments[0]))
         status =
             sp_fail(SP_FORMAT, "%s: \"moments\" is %s, and in the first file %s", path,
                     sp_shape_text(block->moments[0].shape), sp_shape_text(first->moments[0].shape));
+    if (!status) status = sp_conditioning_expect(&block->conditioning, &first->conditioning, "the conditioning");
+    if (status && path) status = sp_fail_within(status, "%s", path);
     sp_free(path);
     return status;
 }
@@ -111,7 +110,8 @@ static sp_status open_blocks(sp_latent_cache *cache)
     status = facts_of(first, &cache->facts);
     if (status) return sp_fail_within(status, "%s", sp_tensor_file_path(first->file));
     SP_TRY(sp_latent_block_check(first, cache->key, 0, first->rows));
-    return sp_tensor_convert(&first->uncond, SP_F32, &cache->uncond);
+    cache->shape = sp_conditioning_shape(&first->conditioning, 1);
+    return sp_conditioning_convert(&first->negative, SP_F32, &cache->negative);
 }
 
 static sp_status read_settings(sp_latent_cache *cache, const char *where)
@@ -121,9 +121,9 @@ static sp_status read_settings(sp_latent_cache *cache, const char *where)
     int64_t format, resolution;
     bool complete;
     SP_TRY(sp_json_int(cache->index, "format", 0, where, &format));
-    if (format != SP_LATENT_FORMAT)
-        return sp_fail(SP_FORMAT, "%s: \"format\" is %lld, expected %d", where, (long long)format,
-                       SP_LATENT_FORMAT);
+    if (format < SP_LATENT_FORMAT_READ || format > SP_LATENT_FORMAT)
+        return sp_fail(SP_FORMAT, "%s: \"format\" is %lld, expected %d or %d", where, (long long)format,
+                       SP_LATENT_FORMAT_READ, SP_LATENT_FORMAT);
     if (!json_is_object(settings)) return sp_fail(SP_FORMAT, "%s: no object \"settings\"", where);
     SP_TRY(sp_json_bool(cache->index, "complete", false, where, &complete));
     SP_TRY(sp_json_int(settings, "samples", 0, where, &f->count));
@@ -198,8 +198,9 @@ static sp_status encode_all(sp_latent_cache *cache, sp_dataset *dataset, sp_pipe
     SP_TRY(sp_latent_encoder_open(dataset, pipeline, SP_F32, cache->facts.flips, &encoder));
     sp_status status = sp_latent_encode_pictures(&encoder, 0, cache->blocks, callbacks);
     if (!status) status = sp_latent_encode_text(&encoder, cache->blocks);
-    if (!status) status = sp_tensor_convert(&encoder.uncond, SP_F32, &cache->uncond);
+    if (!status) status = sp_conditioning_convert(&encoder.negative, SP_F32, &cache->negative);
     sp_latent_encoder_close(&encoder);
+    cache->shape = sp_conditioning_shape(&cache->blocks->conditioning, 1);
     return status ? status : facts_of(cache->blocks, &cache->facts);
 }
 
@@ -224,9 +225,14 @@ const sp_latent_facts *sp_latent_cache_facts(const sp_latent_cache *cache)
     return &cache->facts;
 }
 
-const sp_tensor *sp_latent_cache_uncond(const sp_latent_cache *cache)
+const sp_conditioning *sp_latent_cache_conditioning(const sp_latent_cache *cache)
 {
-    return &cache->uncond;
+    return &cache->shape;
+}
+
+const sp_conditioning *sp_latent_cache_negative(const sp_latent_cache *cache)
+{
+    return &cache->negative;
 }
 
 const char *sp_latent_cache_caption(const sp_latent_cache *cache, int64_t k)
@@ -250,7 +256,7 @@ size_t sp_latent_cache_bytes(const sp_latent_cache *cache)
     if (cache->folder) return 0;
     return sp_tensor_bytes(&b->moments[0]) +
            (b->moments[1].data ? sp_tensor_bytes(&b->moments[1]) : 0) +
-           sp_tensor_bytes(&b->context);
+           sp_conditioning_bytes(&b->conditioning);
 }
 
 /* Row i as f32, and its pages given back: all of a cache would pass through memory in an epoch. */
@@ -263,8 +269,18 @@ static void read_row(const sp_latent_block *block, const sp_tensor *tensor, int6
     if (block->file) sp_tensor_file_drop(block->file, &row);
 }
 
+static void drop_conditions(const sp_latent_block *block, int64_t i)
+{
+    for (int k = 0; block->file && k < block->conditioning.count; k++) {
+        sp_tensor row = block->conditioning.item[k].tensor;
+        row.shape.dim[0] = 1;
+        row.data = (char *)row.data + (size_t)i * sp_tensor_bytes(&row);
+        sp_tensor_file_drop(block->file, &row);
+    }
+}
+
 sp_status sp_latent_cache_read(const sp_latent_cache *cache, int64_t k, bool flipped,
-                               float *moments, float *context)
+                               float *moments, sp_conditioning *to, int64_t at)
 {
     const sp_latent_block *block = &cache->blocks[k / cache->block_rows];
     int64_t row = k % cache->block_rows;
@@ -272,7 +288,9 @@ sp_status sp_latent_cache_read(const sp_latent_cache *cache, int64_t k, bool fli
         return sp_fail(SP_ARGUMENT, "the latents hold no mirrored pictures");
     if (block->file) SP_TRY(sp_latent_block_check(block, cache->key, k - row, row));
     read_row(block, &block->moments[flipped], row, moments);
-    if (context) read_row(block, &block->context, row, context);
+    if (!to) return SP_OK;
+    sp_conditioning_copy(to, at, 1, &block->conditioning, row);
+    drop_conditions(block, row);
     return SP_OK;
 }
 
@@ -285,7 +303,8 @@ sp_status sp_latent_cache_verify(const sp_latent_cache *cache, const sp_callback
         for (int flipped = 0; flipped < 2; flipped++)
             if (block->moments[flipped].data)
                 sp_tensor_file_drop(block->file, &block->moments[flipped]);
-        sp_tensor_file_drop(block->file, &block->context);
+        for (int k = 0; k < block->conditioning.count; k++)
+            sp_tensor_file_drop(block->file, &block->conditioning.item[k].tensor);
         sp_report(callbacks, "checking latents", i + 1, cache->block_count, NULL);
         SP_TRY(sp_check_cancelled(callbacks));
     }
@@ -341,16 +360,18 @@ void sp_latent_cache_summary(const sp_latent_cache *cache, sp_string *out)
 {
     const sp_latent_facts *f = &cache->facts;
     const json_t *settings = json_object_get(cache->index, "settings");
+    char conditions[512];
+    sp_conditioning_text(&cache->shape, conditions, sizeof conditions);
     const char *data = json_string_value(json_object_get(settings, "data")),
                *teacher = json_string_value(json_object_get(cache->index, "teacher"));
     sp_string_say(
         out,
-        "latents:%s holds %lld samples of %s (%dx%d), %s: moments of %lldx%lldx%lld%s, contexts of %lldx%lld; "
+        "latents:%s holds %lld samples of %s (%dx%d), %s: moments of %lldx%lldx%lld%s, %s; "
         "made with %s\n",
         cache->folder ? cache->folder : "", (long long)f->count, data ? data : "?", cache->resolution,
         cache->resolution, sp_dtype_name(cache->blocks->moments[0].dtype), (long long)f->channels,
         (long long)f->height, (long long)f->width, f->flips ? ", mirrored too" : "",
-        (long long)f->context_length, (long long)f->context_dim, teacher ? teacher : "?");
+        conditions, teacher ? teacher : "?");
     json_int_t cut = json_integer_value(json_object_get(cache->index, "captions-cut"));
     if (cut > 0)
         sp_string_say(

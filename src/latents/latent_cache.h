@@ -1,4 +1,4 @@
-/* Encoded training samples, VAE moments and text contexts: in memory, or a folder that `splam data
+/* Encoded training samples, VAE moments and conditioning: in memory, or a folder that `splam data
  * --cache` wrote, `latents:DIR`, which is mapped, so that training holds a few samples at a time.
  *
  * DIR/index.json has the settings, what was rejected and whether the cache is complete; sample k
@@ -18,7 +18,6 @@ typedef struct sp_latent_cache sp_latent_cache;
 typedef struct {
     int64_t count;                   /* samples */
     int64_t channels, height, width; /* of a latent */
-    int64_t context_length, context_dim;
     bool gaussian;         /* moments are [2C,h,w]: mean, log variance; else [C,h,w], the latent */
     bool flips;            /* there are moments of the mirrored pictures too */
     double scaling_factor; /* what a UNet sees is this times the latent */
@@ -44,17 +43,20 @@ sp_status sp_latent_cache_write(sp_dataset *dataset, sp_pipeline *pipeline,
                                 const sp_callbacks *callbacks);
 
 const sp_latent_facts *sp_latent_cache_facts(const sp_latent_cache *cache);
-const sp_tensor *sp_latent_cache_uncond(const sp_latent_cache *cache); /* f32 [1,L,D] */
+/* The captions' conditioning, described, and that of the empty caption, of one row, f32. */
+const sp_conditioning *sp_latent_cache_conditioning(const sp_latent_cache *cache);
+const sp_conditioning *sp_latent_cache_negative(const sp_latent_cache *cache);
 const char *sp_latent_cache_caption(const sp_latent_cache *cache, int64_t k);
 /* What tells caches apart, from their settings, in hexadecimal; "" for one in memory. */
 const char *sp_latent_cache_key(const sp_latent_cache *cache);
 int sp_latent_cache_resolution(const sp_latent_cache *cache); /* pixels */
 size_t sp_latent_cache_bytes(const sp_latent_cache *cache);   /* in memory; 0: it is mapped */
 
-/* Sample k as f32: moments [2C,h,w] (or [C,h,w]) and, if not NULL, context [L,D]. SP_FORMAT, naming
- * the file, if its checksum is wrong; SP_ARGUMENT for flipped where there are no flips. */
+/* Sample k: moments [2C,h,w] (or [C,h,w]) as f32 and, if `to` is not NULL, its conditioning into row `row` of that set,
+ * made like the cache's. SP_FORMAT, naming the file, if its checksum is wrong; SP_ARGUMENT for flipped where there are no
+ * flips. */
 sp_status sp_latent_cache_read(const sp_latent_cache *cache, int64_t k, bool flipped,
-                               float *moments, float *context);
+                               float *moments, sp_conditioning *to, int64_t row);
 /* Reads every sample's checksum. */
 sp_status sp_latent_cache_verify(const sp_latent_cache *cache, const sp_callbacks *callbacks);
 

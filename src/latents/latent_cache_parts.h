@@ -11,7 +11,7 @@ struct sp_latent_cache {
     int64_t block_rows; /* samples a block but the last */
     sp_latent_block *blocks;
     int64_t block_count;
-    sp_tensor uncond;
+    sp_conditioning shape, negative; /* the first a description */
     char *folder;  /* NULL: in memory */
     json_t *index; /* index.json */
     uint64_t key;
@@ -20,7 +20,10 @@ struct sp_latent_cache {
 
 /* index.json is {"format", "complete", "settings", "teacher", "rejected"}; all that decides what
  * the files hold is in "settings", whose XXH3 is the key of their checksums. */
-enum { SP_LATENT_FORMAT = 1 };
+enum {
+    SP_LATENT_FORMAT = 2,
+    SP_LATENT_FORMAT_READ = 1, /* from this on: conditioning under its old names, which are read (pipeline/conditioning.h) */
+};
 sp_status sp_latent_settings_key(const json_t *settings, uint64_t *key);
 /* New strings; NULL when out of memory. */
 char *sp_latent_index_path(const char *folder);

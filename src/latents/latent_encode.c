@@ -18,7 +18,7 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
     if (!status)
         status = sp_vae_runner_create(pipeline->vae, SP_VAE_POSTERIOR, out->pictures.shape,
                                       pipeline->device, pipeline->storage, &out->vae);
-    if (!status) status = sp_pipeline_encode(pipeline, &empty, 1, &out->uncond);
+    if (!status) status = sp_pipeline_encode(pipeline, &empty, 1, &out->negative);
     if (status) sp_latent_encoder_close(out);
     return status;
 }
@@ -27,7 +27,7 @@ void sp_latent_encoder_close(sp_latent_encoder *e)
 {
     sp_runner_free(&e->vae);
     sp_tensor_free(&e->pictures);
-    sp_tensor_free(&e->uncond);
+    sp_conditioning_free(&e->negative);
     sp_free(e->rgb);
     *e = (sp_latent_encoder){0};
 }
@@ -115,19 +115,34 @@ static sp_status store_text(const sp_latent_encoder *e, const char *const *capti
     return status;
 }
 
+/* In the block's type, but for rows of a few numbers: they cost nothing, and f16 has no odd numbers above 2048, as sizes of
+ * pictures are. */
+static sp_status store_conditioning(const sp_latent_encoder *e, const sp_conditioning *from, sp_conditioning *to)
+{
+    enum { FEW = 64 };
+    int64_t rows = sp_conditioning_rows(from);
+    for (int k = 0; k < from->count; k++) {
+        const sp_tensor *tensor = &from->item[k].tensor;
+        sp_tensor stored;
+        SP_TRY(sp_tensor_convert(tensor, sp_tensor_count(tensor) / rows < FEW ? SP_F32 : e->dtype, &stored));
+        SP_TRY(sp_conditioning_add(to, from->item[k].name, stored));
+    }
+    return SP_OK;
+}
+
 sp_status sp_latent_encode_text(sp_latent_encoder *e, sp_latent_block *block)
 {
     const char **captions = sp_alloc((size_t)block->rows * sizeof *captions);
-    sp_tensor contexts = {0};
+    sp_conditioning conditioning = {0};
     if (!captions) return SP_MEMORY;
     for (int64_t i = 0; i < block->rows; i++)
         captions[i] = sp_dataset_caption(e->dataset, ((int64_t *)block->sample.data)[i], 0);
     sp_status status = store_text(e, captions, block);
-    if (!status) status = sp_pipeline_encode(e->pipeline, captions, block->rows, &contexts);
-    if (!status) status = sp_tensor_convert(&contexts, e->dtype, &block->context);
-    if (!status) status = sp_tensor_convert(&e->uncond, e->dtype, &block->uncond);
-    if (!status) status = sp_tensor_check_finite(&block->context, "a caption's context");
-    sp_tensor_free(&contexts);
+    if (!status) status = sp_pipeline_encode(e->pipeline, captions, block->rows, &conditioning);
+    if (!status) status = store_conditioning(e, &conditioning, &block->conditioning);
+    if (!status) status = store_conditioning(e, &e->negative, &block->negative);
+    if (!status) status = sp_conditioning_check_finite(&block->conditioning, "a caption");
+    sp_conditioning_free(&conditioning);
     sp_free(captions);
     return status;
 }

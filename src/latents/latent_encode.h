@@ -15,7 +15,7 @@ typedef struct {
     sp_runner vae;
     sp_tensor pictures; /* [batch,3,R,R] */
     uint8_t *rgb;       /* [batch,R,R,3] */
-    sp_tensor uncond;   /* [1,L,D] f32 */
+    sp_conditioning negative; /* of the empty caption, f32 */
 } sp_latent_encoder;
 
 sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_dtype dtype,
@@ -27,7 +27,7 @@ void sp_latent_encoder_close(sp_latent_encoder *encoder); /* zeroed is legal */
  * SP_NUMERIC for values that are not finite in the block's type. */
 sp_status sp_latent_encode_pictures(sp_latent_encoder *encoder, int64_t first,
                                     sp_latent_block *block, const sp_callbacks *callbacks);
-/* Then names, captions (the first of each) and contexts of all rows. */
+/* Then names, captions (the first of each) and conditioning of all rows. */
 sp_status sp_latent_encode_text(sp_latent_encoder *encoder, sp_latent_block *block);
 
 #endif

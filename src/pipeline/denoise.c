@@ -21,18 +21,18 @@ static sp_value *twice(sp_builder *b, sp_value *x)
     return sp_concat(b, 2, pair, 0);
 }
 
-/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; "encoder_hidden_states" [N,L,D], or [2N,L,D] with the
- * unconditional half second and "cond", "uncond" [N] the weights of the two outputs; "timestep_cond" [N,dim]
- * for cond_proj. Output "m" [N,C,h,w]. */
-static void build_denoiser(sp_builder *b, const sp_pipeline *p, const int64_t *key)
+/* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; the conditioning in N rows, or in 2N with the negative half
+ * second and "cond_weight", "negative_weight" [N] the weights of the two outputs; "timestep_cond" [N,dim] for cond_proj.
+ * Output "m" [N,C,h,w]. */
+static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise_shape *shape)
 {
     const sp_unet_config *c = &p->unet_config;
-    int64_t n = key[0];
-    bool guided = key[4];
+    int64_t n = shape->batch;
+    bool guided = shape->guided;
     sp_values in = {0};
     sp_value *z =
         sp_nchw_to_nhwc(b, sp_input(b, "latent", SP_F32,
-                                    sp_shape_of(n, c->in_channels, key[1], key[2]), SP_RATE_STEP));
+                                    sp_shape_of(n, c->in_channels, shape->height, shape->width), SP_RATE_STEP));
     sp_value *scaled[] = {sp_input(b, "scale", SP_F32, sp_shape_of(n), SP_RATE_STEP), z};
     z = sp_sample_combine(b, 1, scaled);
     sp_value *timestep = sp_input(b, "timestep", SP_F32, sp_shape_of(n), SP_RATE_STEP);
@@ -43,52 +43,54 @@ static void build_denoiser(sp_builder *b, const sp_pipeline *p, const int64_t *k
                       sp_input(b, "timestep_cond", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT));
     const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
     const sp_network_use unet = {.network = &sp_unet_network, .config = c, .set = &set};
-    const sp_network_sizes sizes = {.batch = guided ? 2 * n : n, .tokens = key[3]};
-    sp_network_inputs(b, unet.network, c, &sizes, &in);
+    sp_conditioning_inputs(b, shape->conditioning, unet.network, c, "", guided ? 2 * n : n, SP_RATE_PROMPT, &in);
     sp_value *m = sp_network_value(b, &unet, &in);
     if (guided) {
         sp_value *terms[] = {
-            sp_input(b, "cond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
-            sp_input(b, "uncond", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, n, n)};
+            sp_input(b, "cond_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
+            sp_input(b, "negative_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, n, n)};
         m = sp_sample_combine(b, 2, terms);
     }
     sp_output(b, "m", sp_nhwc_to_nchw(b, m));
 }
 
-static sp_status make_builder(const sp_pipeline *p, const int64_t *key, sp_builder **out)
+static sp_status make_builder(const sp_pipeline *p, const sp_denoise_shape *shape, sp_builder **out)
 {
     SP_TRY(sp_builder_create(out));
-    build_denoiser(*out, p, key);
+    build_denoiser(*out, p, shape);
     return SP_OK;
 }
 
 sp_status sp_pipeline_plan_denoise(const sp_pipeline *p, const sp_denoise_shape *shape,
                                    sp_plan_memory *out)
 {
-    const int64_t key[] = {shape->batch, shape->height, shape->width, shape->tokens, shape->guided};
     sp_builder *b;
     sp_plan *plan;
-    SP_TRY(make_builder(p, key, &b));
+    SP_TRY(make_builder(p, shape, &b));
     SP_TRY(sp_runner_plan(b, p->device, p->storage, &plan));
     *out = sp_plan_get_memory(plan);
     sp_plan_destroy(plan);
     return SP_OK;
 }
 
-/* The runner for (batch, height, width, tokens, guided): the one at hand if it fits. */
-static sp_status prepare(sp_pipeline *p, const int64_t *key)
+/* The runner for the shape: the one at hand if it fits. */
+static sp_status prepare(sp_pipeline *p, const sp_denoise_shape *shape)
 {
-    if (p->denoiser.run && memcmp(key, p->denoiser_key, sizeof p->denoiser_key) == 0) return SP_OK;
+    const int64_t key[4] = {shape->batch, shape->height, shape->width, shape->guided};
+    if (p->denoiser.run && memcmp(key, p->denoiser_key, sizeof key) == 0 &&
+        sp_conditioning_same(shape->conditioning, &p->denoiser_conditioning))
+        return SP_OK;
     sp_runner_free(&p->denoiser);
     sp_builder *b;
-    SP_TRY(make_builder(p, key, &b));
+    SP_TRY(make_builder(p, shape, &b));
     SP_TRY(sp_runner_create(b, p->device, p->storage, &p->denoiser));
     sp_status status = sp_bind(sp_run_bound(p->denoiser.run), "unet", p->unet_weights);
     if (status) {
         sp_runner_free(&p->denoiser);
         return status;
     }
-    memcpy(p->denoiser_key, key, sizeof p->denoiser_key);
+    memcpy(p->denoiser_key, key, sizeof key);
+    p->denoiser_conditioning = sp_conditioning_shape(shape->conditioning, shape->batch);
     return SP_OK;
 }
 
@@ -123,8 +125,8 @@ static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
     sp_run *run = p->denoiser.run;
     int64_t dim = p->unet_config.time_cond_dim;
     if (sp_pipeline_is_guided(p, guidance)) {
-        SP_TRY(set_all(run, "cond", batch, guidance));
-        return set_all(run, "uncond", batch, 1 - guidance);
+        SP_TRY(set_all(run, "cond_weight", batch, guidance));
+        return set_all(run, "negative_weight", batch, 1 - guidance);
     }
     if (!dim) return SP_OK;
     sp_tensor timestep_cond = {0};
@@ -136,18 +138,16 @@ static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
     return status;
 }
 
-static sp_status set_prompts(sp_pipeline *p, const sp_denoise_request *r, int64_t first,
-                             int64_t batch)
+static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, int64_t first,
+                                  int64_t batch)
 {
     bool guided = sp_pipeline_is_guided(p, r->guidance);
-    sp_shape shape = r->context->shape;
-    shape.dim[0] = guided ? 2 * batch : batch;
-    sp_tensor context = {0};
-    SP_TRY(sp_tensor_create(SP_F32, shape, &context));
-    copy_rows(&context, 0, batch, r->context, first);
-    if (guided) copy_rows(&context, batch, batch, r->uncond, first);
-    sp_status status = sp_run_set_input(p->denoiser.run, "encoder_hidden_states", &context);
-    sp_tensor_free(&context);
+    sp_conditioning rows;
+    SP_TRY(sp_conditioning_create(r->conditioning, SP_F32, guided ? 2 * batch : batch, &rows));
+    sp_conditioning_copy(&rows, 0, batch, r->conditioning, first);
+    if (guided) sp_conditioning_copy(&rows, batch, batch, r->negative, first);
+    sp_status status = sp_conditioning_set(p->denoiser.run, "", &rows);
+    sp_conditioning_free(&rows);
     return status ? status : set_guidance(p, r->guidance, batch);
 }
 
@@ -212,7 +212,7 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
                                denoise_state *s, const sp_callbacks *callbacks)
 {
     SP_TRY(start(r, sampler, first, count, s));
-    SP_TRY(set_prompts(p, r, first, s->z.shape.dim[0]));
+    SP_TRY(set_conditioning(p, r, first, s->z.shape.dim[0]));
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
         if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
@@ -220,17 +220,6 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
         sp_report(callbacks, "denoising", ++s->done, s->total, NULL);
     }
     return SP_OK;
-}
-
-static sp_status check_context(const sp_pipeline *p, const sp_tensor *context, const char *name)
-{
-    if (context && context->dtype == SP_F32 && context->shape.rank == 3 &&
-        context->shape.dim[0] > 0 && context->shape.dim[1] > 0 &&
-        context->shape.dim[2] == p->unet_config.cross_attention_dim)
-        return SP_OK;
-    return sp_fail(SP_SHAPE, "the %s is %s, expected F32 [N,L,%lld]", name,
-                   context ? sp_shape_text(context->shape) : "absent",
-                   (long long)p->unet_config.cross_attention_dim);
 }
 
 static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
@@ -242,7 +231,7 @@ static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
         sp_shape_of(image->shape.dim[0], p->unet_config.in_channels, r->height, r->width);
     int64_t rows = image->shape.dim[0];
     if (image->dtype == SP_F32 && sp_shape_equal(image->shape, expected) &&
-        (rows == 1 || rows == r->context->shape.dim[0]))
+        (rows == 1 || rows == sp_conditioning_rows(r->conditioning)))
         return SP_OK;
     return sp_fail(SP_SHAPE, "the latents to start from are %s, expected F32 [1,%lld,%lld,%lld]",
                    sp_shape_text(image->shape), (long long)expected.dim[1], (long long)r->height,
@@ -255,16 +244,16 @@ static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r
     if (r->height < 1 || r->width < 1)
         return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width,
                        (long long)r->height);
-    SP_TRY(check_context(p, r->context, "context"));
+    const sp_unet_config *c = &p->unet_config;
+    SP_TRY(sp_conditioning_check(r->conditioning, &sp_unet_network, c, "the conditioning"));
     SP_TRY(check_image(p, r));
     if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
-    SP_TRY(check_context(p, r->uncond, "unconditional context"));
-    int64_t rows = r->uncond->shape.dim[0];
-    if (r->uncond->shape.dim[1] != r->context->shape.dim[1] ||
-        (rows != 1 && rows != r->context->shape.dim[0]))
-        return sp_fail(SP_SHAPE, "the unconditional context %s does not go with the context %s",
-                       sp_shape_text(r->uncond->shape), sp_shape_text(r->context->shape));
-    return SP_OK;
+    if (!r->negative) return sp_fail(SP_INTERNAL, "guidance needs a negative conditioning");
+    SP_TRY(sp_conditioning_expect(r->negative, r->conditioning, "the negative conditioning"));
+    int64_t rows = sp_conditioning_rows(r->negative), count = sp_conditioning_rows(r->conditioning);
+    if (rows == 1 || rows == count) return SP_OK;
+    return sp_fail(SP_SHAPE, "the negative conditioning is of %lld samples and the other of %lld", (long long)rows,
+                   (long long)count);
 }
 
 int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most)
@@ -278,11 +267,14 @@ int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t
 static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
                          const sp_callbacks *callbacks, sp_tensor *latents)
 {
-    int64_t count = r->context->shape.dim[0],
+    int64_t count = sp_conditioning_rows(r->conditioning),
             batch = sp_denoise_batch(count, r->height, r->width, r->batch);
-    const int64_t key[5] = {batch, r->height, r->width, r->context->shape.dim[1],
-                            sp_pipeline_is_guided(p, r->guidance)};
-    SP_TRY(prepare(p, key));
+    const sp_denoise_shape plan = {.batch = batch,
+                                   .height = r->height,
+                                   .width = r->width,
+                                   .conditioning = r->conditioning,
+                                   .guided = sp_pipeline_is_guided(p, r->guidance)};
+    SP_TRY(prepare(p, &plan));
     denoise_state s = {.total = (count + batch - 1) / batch * sampler->count};
     sp_shape shape = sp_shape_of(batch, p->unet_config.in_channels, r->height, r->width);
     sp_status status = sp_tensor_create(SP_F32, shape, &s.z);

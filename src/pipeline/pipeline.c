@@ -1,4 +1,4 @@
-/* Opening a model's parts and seeing that they fit; prompts to contexts; latents to pictures. */
+/* Opening a model's parts and seeing that they fit; prompts to a conditioning; latents to pictures. */
 #include "pipeline/pipeline.h"
 #include <string.h>
 #include "backend/registry.h"
@@ -234,7 +234,7 @@ static sp_status prepare_text(sp_pipeline *p, int clip_skip, int64_t batch)
 }
 
 static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts, int64_t count,
-                                sp_tensor *ids, sp_tensor *contexts)
+                                sp_tensor *ids, sp_tensor *states)
 {
     sp_run *run = p->text.run;
     int64_t batch = ids->shape.dim[0], length = ids->shape.dim[1];
@@ -248,44 +248,60 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
         SP_TRY(sp_run_execute(run, &p->callbacks));
         SP_TRY(sp_run_get_output(run, "last_hidden_state", &out));
         size_t one = sp_tensor_bytes(&out) / (size_t)batch;
-        memcpy((char *)contexts->data + (size_t)first * one, out.data, (size_t)n * one);
+        memcpy((char *)states->data + (size_t)first * one, out.data, (size_t)n * one);
         sp_tensor_free(&out);
     }
     return SP_OK;
 }
 
-static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t count,
-                        int clip_skip, sp_tensor *contexts)
+/* The text encoder's last hidden states, new tensor [count,L,D] f32. */
+static sp_status encode_text(sp_pipeline *p, const char *const *prompts, int64_t count, int clip_skip, sp_tensor *states)
 {
-    *contexts = (sp_tensor){0};
-    if (!p->text_encoder)
-        return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
-    if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
+    *states = (sp_tensor){0};
     int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer),
             width = p->text_encoder->config.text.width;
     sp_tensor ids = {0};
     int64_t batch = count < TEXT_BATCH ? count : TEXT_BATCH;
     sp_status status = sp_tensor_create(SP_I32, sp_shape_of(batch, length), &ids);
-    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, length, width), contexts);
+    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, length, width), states);
     if (!status) status = prepare_text(p, clip_skip, batch);
-    if (!status) status = encode_batches(p, prompts, count, &ids, contexts);
-    if (!status) status = sp_tensor_check_finite(contexts, "the prompts' context");
+    if (!status) status = encode_batches(p, prompts, count, &ids, states);
     if (!p->keeps || status) sp_runner_free(&p->text);
     sp_tensor_free(&ids);
     drop_pages(p->text_encoder);
-    if (status) sp_tensor_free(contexts);
+    if (status) sp_tensor_free(states);
     return status;
 }
 
-sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count,
-                             sp_tensor *contexts)
+/* Here the set is made: what another family of models takes is added here. */
+static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t count, int clip_skip, sp_conditioning *out)
 {
-    return encode(p, prompts, count, p->clip_skip, contexts);
+    sp_tensor states;
+    *out = (sp_conditioning){0};
+    if (!p->text_encoder)
+        return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
+    if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
+    SP_TRY(encode_text(p, prompts, count, clip_skip, &states));
+    SP_TRY(sp_conditioning_add(out, "encoder_hidden_states", states));
+    sp_status status = sp_conditioning_check_finite(out, "the prompts");
+    if (status) sp_conditioning_free(out);
+    return status;
 }
 
-sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_tensor *context)
+sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count, sp_conditioning *out)
 {
-    return encode(p, &prompt, 1, 0, context);
+    return encode(p, prompts, count, p->clip_skip, out);
+}
+
+sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_conditioning *out)
+{
+    return encode(p, &prompt, 1, 0, out);
+}
+
+sp_conditioning sp_pipeline_conditioning(const sp_pipeline *p, int64_t count)
+{
+    return sp_conditioning_declared(&sp_unet_network, &p->unet_config, count,
+                                    (int64_t)sp_tokenizer_max_length(p->tokenizer));
 }
 
 /* ---- pictures ---- */

@@ -1,4 +1,4 @@
-/* A latent diffusion model put together: prompts to contexts, noise to latents, latents to
+/* A latent diffusion model put together: prompts to a conditioning, noise to latents, latents to
  * pictures. */
 #ifndef SP_PIPELINE_PIPELINE_H
 #define SP_PIPELINE_PIPELINE_H
@@ -7,6 +7,7 @@
 #include "checkpoints/lora.h"
 #include "checkpoints/model_folder.h"
 #include "models/runner.h"
+#include "pipeline/conditioning.h"
 #include "pipeline/vae_run.h"
 #include "text/tokenizer.h"
 
@@ -39,8 +40,9 @@ typedef struct {
     int64_t vae_tile; /* sp_pipeline_set_vae_tile; 0 at first */
     sp_unet_config unet_config; /* of the network in use */
     const sp_weights *unet_weights;
-    sp_runner denoiser; /* made for `denoiser_key`, kept while that fits */
-    int64_t denoiser_key[5];
+    sp_runner denoiser; /* made for `denoiser_key` and `denoiser_conditioning`, kept while these fit */
+    int64_t denoiser_key[4];
+    sp_conditioning denoiser_conditioning; /* a description */
     bool keeps; /* sp_pipeline_keep */
     sp_runner text; /* made for `text_key`: batch, layers left out */
     int64_t text_key[2];
@@ -48,7 +50,7 @@ typedef struct {
 } sp_pipeline;
 
 /* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,
- * and parts that do not fit together (the text encoder's width and the UNet's context, the latent
+ * and parts that do not fit together (the text encoder's width and what the UNet takes, the latent
  * channels of UNet and VAE), are one sentence. */
 sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
                            sp_pipeline **out);
@@ -70,22 +72,24 @@ void sp_pipeline_release(sp_pipeline *pipeline);
  * of the same sizes, or give back their memory, as they do at first. */
 void sp_pipeline_keep(sp_pipeline *pipeline, bool keep);
 
-/* Contexts of `count` prompts, new tensor [count,L,D] f32, L the tokenizer's length. */
+/* The conditioning of `count` prompts, a new set of that many rows, f32: encoder_hidden_states [count,L,D], L the
+ * tokenizer's length. */
 sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,
-                             sp_tensor *contexts);
-/* The context of a negative prompt ("" where there is none), new tensor [1,L,D]. Layers are never
- * left out of it, as in diffusers, whatever clip_skip says. */
-sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt,
-                                      sp_tensor *context);
+                             sp_conditioning *out);
+/* That of a negative prompt ("" where there is none), of one row. Layers are never left out of it, as in diffusers,
+ * whatever clip_skip says. */
+sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt, sp_conditioning *out);
+/* The description of what they give for so many prompts; the pipeline has a tokenizer and a UNet. */
+sp_conditioning sp_pipeline_conditioning(const sp_pipeline *pipeline, int64_t count);
 
 typedef struct {
     sp_sampler_options sampler;
     const sp_scheduler_config *scheduler; /* NULL: the model's own */
     double guidance; /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with
                         cond_proj is told G - 1 instead, in one pass */
-    const sp_tensor *context; /* [N,L,D] f32 */
-    const sp_tensor *uncond; /* [1,L,D] or [N,L,D] f32; only looked at where there are two passes */
-    const sp_tensor *image; /* what a sampler with a strength starts from: clean latents as the UNet
+    const sp_conditioning *conditioning; /* of N samples */
+    const sp_conditioning *negative; /* of one or N; only looked at where there are two passes */
+    const sp_tensor *image; /* what a sampler with a strength starts from: latents as the UNet
                                sees them, [1,C,height,width] or [N,...] f32 */
     int64_t height, width;  /* of the latent */
     sp_noise noise;
@@ -96,13 +100,13 @@ typedef struct {
 /* What the memory of denoising depends on. */
 typedef struct {
     int64_t batch, height, width; /* samples at once; of the latent */
-    int64_t tokens;               /* of a prompt's context */
+    const sp_conditioning *conditioning; /* a description; its rows do not matter */
     bool guided;                  /* two passes */
 } sp_denoise_shape;
 /* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */
 int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most);
 
-/* True if the request takes two passes a step, and so needs `uncond`. */
+/* True if the request takes two passes a step, and so needs `negative`. */
 bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
 
 /* *latents: new [N,C,height,width] f32, as the VAE takes them times its scaling factor. Reports one

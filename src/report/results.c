@@ -90,8 +90,8 @@ sp_status sp_results_add_teacher(sp_results *r, const sp_contestant *teacher, ui
     double seconds;
     *references = (sp_tensor){0};
     SP_TRY(check_room(r));
-    const sp_ode_request request = {.contexts = &teacher->contexts,
-                                    .uncond = &teacher->uncond,
+    const sp_ode_request request = {.conditioning = &teacher->conditioning,
+                                    .negative = &teacher->negative,
                                     .height = teacher->height,
                                     .width = teacher->width,
                                     .seed = seed,
