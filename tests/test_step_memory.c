@@ -2,6 +2,7 @@
 #include "support.h"
 #include "bench/workload.h"
 #include "backend/cpu/cpu.h"
+#include "tagged_device.h"
 
 static void open_teacher(sp_work_model *model)
 {
@@ -18,11 +19,12 @@ static sp_status build(void *model, uint64_t recompute, sp_graph **out)
 
 /* The table for a batch of 8, the program itself apart, whose size is not the test's; false: it
  * cannot be done within the limit. */
-static bool plan(sp_work_model *model, sp_optimizer optimizer, size_t limit, sp_step_memory *memory)
+static bool plan_on(sp_device *device, sp_work_model *model, sp_optimizer optimizer, size_t limit,
+                    sp_step_memory *memory)
 {
     const sp_step_request request = {.build = build,
                                      .context = model,
-                                     .device = sp_cpu_device(),
+                                     .device = device,
                                      .storage = SP_F32,
                                      .limit = limit};
     sp_plan *made;
@@ -30,6 +32,11 @@ static bool plan(sp_work_model *model, sp_optimizer optimizer, size_t limit, sp_
     assert_ok(sp_step_plan(&request, memory, &made));
     sp_plan_destroy(made);
     return made != NULL;
+}
+
+static bool plan(sp_work_model *model, sp_optimizer optimizer, size_t limit, sp_step_memory *memory)
+{
+    return plan_on(sp_cpu_device(), model, optimizer, limit, memory);
 }
 
 static void parts_are_what_they_must_be(void **state)
@@ -51,7 +58,7 @@ static void parts_are_what_they_must_be(void **state)
     assert_int_equal(full.recomputed, 0);
     assert_int_equal(full.blocks, 11);
     size_t sum = 0;
-#define X(field, words) sum += coded.field;
+#define X(field, words, where) sum += coded.field;
     SP_STEP_MEMORY_LIST(X)
 #undef X
     assert_int_equal(sum, sp_step_memory_total(&coded));
@@ -87,11 +94,35 @@ static void blocks_follow_the_limit(void **state)
     sp_work_model_close(&model);
 }
 
+/* A device with memory of its own: weights and moments are in both, activations there, the program here. */
+static void memories_apart_are_two_columns(void **state)
+{
+    (void)state;
+    sp_work_model model;
+    sp_step_memory near, far;
+    open_teacher(&model);
+    assert_true(plan(&model, SP_OPTIMIZER_ADAMW, 0, &near));
+    assert_true(plan_on(tagged_device(), &model, SP_OPTIMIZER_ADAMW, 0, &far));
+    near.data = far.data = 1000;
+    near.program = far.program = 2000;
+    assert_int_equal(sp_step_memory_on_host(&near), sp_step_memory_total(&near));
+    assert_int_equal(sp_step_memory_on_host(&far), 3000 + far.online + far.ema + far.moments);
+    assert_int_equal(sp_step_memory_total(&far),
+                     far.teacher + far.packed + far.online + far.ema + far.moments + far.gradients + far.arena + far.inputs);
+    sp_string text = {0};
+    sp_step_memory_append(&far, 0, &text);
+    assert_non_null(strstr(sp_string_text(&text), "device       host\n"));
+    assert_non_null(strstr(sp_string_text(&text), "the program itself                          2.0 kB\n"));
+    sp_string_free(&text);
+    sp_work_model_close(&model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_are_what_they_must_be),
         cmocka_unit_test(blocks_follow_the_limit),
+        cmocka_unit_test(memories_apart_are_two_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

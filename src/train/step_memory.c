@@ -7,34 +7,56 @@
 
 /* ---- the table ---- */
 
-size_t sp_step_memory_total(const sp_step_memory *m)
+enum { DEVICE = 1, HOST = 2, BOTH = 3 };
+
+static size_t total_in(const sp_step_memory *m, unsigned place)
 {
     size_t total = 0;
-#define X(field, words) total += m->field;
+#define X(field, words, where) total += !m->apart || (where & place) ? m->field : 0;
     SP_STEP_MEMORY_LIST(X)
 #undef X
     return total;
 }
 
+size_t sp_step_memory_total(const sp_step_memory *m)
+{
+    return total_in(m, DEVICE);
+}
+
+size_t sp_step_memory_on_host(const sp_step_memory *m)
+{
+    return total_in(m, HOST);
+}
+
 enum {
-#define X(field, words) row_##field,
+#define X(field, words, where) row_##field,
     SP_STEP_MEMORY_LIST(X)
 #undef X
 };
+
+/* A line's words and its columns: the device's, and the host's where that is another. */
+static void append_bytes(const sp_step_memory *m, const char *words, size_t device, size_t host, sp_string *out)
+{
+    sp_string_append_format(out, "  %-28s %10s", words, device || !m->apart ? sp_bytes_text(device) : "");
+    if (m->apart) sp_string_append_format(out, " %10s", host ? sp_bytes_text(host) : "");
+}
 
 void sp_step_memory_append(const sp_step_memory *m, size_t limit, sp_string *out)
 {
     const struct {
         const char *words;
         size_t bytes;
+        unsigned where;
     } rows[] = {
-#define X(field, words) {words, m->field},
+#define X(field, words, where) {words, m->field, where},
         SP_STEP_MEMORY_LIST(X)
 #undef X
     };
+    if (m->apart) sp_string_append_format(out, "  %-28s %10s %10s\n", "", "device", "host");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].bytes) continue;
-        sp_string_append_format(out, "  %-28s %10s", rows[i].words, sp_bytes_text(rows[i].bytes));
+        append_bytes(m, rows[i].words, !m->apart || (rows[i].where & DEVICE) ? rows[i].bytes : 0,
+                     rows[i].where & HOST ? rows[i].bytes : 0, out);
         if (i == row_moments)
             sp_string_append_format(out, "  of %s", sp_optimizer_name(m->optimizer));
         if (i == row_arena && m->arena_bound)
@@ -45,7 +67,7 @@ void sp_step_memory_append(const sp_step_memory *m, size_t limit, sp_string *out
                                     m->blocks, 100 * m->recomputed_share);
         sp_string_append_format(out, "\n");
     }
-    sp_string_append_format(out, "  %-28s %10s", "total", sp_bytes_text(sp_step_memory_total(m)));
+    append_bytes(m, "total", sp_step_memory_total(m), sp_step_memory_on_host(m), out);
     if (limit) sp_string_append_format(out, " of %s", sp_bytes_text(limit));
     sp_string_append_format(out, "\n");
 }
@@ -56,6 +78,7 @@ static void describe(const sp_plan *plan, sp_step_memory *m)
 {
     const sp_graph *graph = sp_plan_graph(plan);
     sp_plan_memory memory = sp_plan_get_memory(plan);
+    m->apart = !sp_plan_device(plan)->host_visible;
     m->teacher = sp_plan_set_bytes(plan, "teacher");
     m->online = sp_plan_set_bytes(plan, "online");
     m->ema = m->online; /* kept, whether or not the step reads it */

@@ -6,33 +6,38 @@
 #include "graph/plan.h"
 #include "train/training_state.h"
 
-/* (field, words), bytes each. The plan tells those up to `inputs`. */
+/* (field, words, where), bytes each. The plan tells those up to `inputs`. Where a device has memory of its own, a row is in
+ * the DEVICE's, the HOST's or in BOTH. */
 #define SP_STEP_MEMORY_LIST(X)                                                                     \
-    X(teacher, "teacher, mapped")                                                                  \
-    X(packed, "packed weights, teacher")                                                           \
-    X(online, "online weights")                                                                    \
-    X(ema, "averaged weights")                                                                     \
-    X(moments, "moments")                                                                          \
-    X(gradients, "gradients and their sums")                                                       \
-    X(arena, "activations, scratch")                                                               \
-    X(inputs, "inputs")                                                                            \
-    X(round_teacher, "teacher of later rounds")                                                    \
-    X(data, "latents and contexts")                                                                \
-    X(validation, "validation sheets")                                                             \
-    X(program, "the program itself")
+    X(teacher, "teacher, mapped", DEVICE)                                                          \
+    X(packed, "packed weights, teacher", DEVICE)                                                   \
+    X(online, "online weights", BOTH)                                                              \
+    X(ema, "averaged weights", BOTH)                                                               \
+    X(moments, "moments", BOTH)                                                                    \
+    X(gradients, "gradients and their sums", DEVICE)                                               \
+    X(arena, "activations, scratch", DEVICE)                                                       \
+    X(inputs, "inputs", DEVICE)                                                                    \
+    X(round_teacher, "teacher of later rounds", BOTH)                                              \
+    X(data, "latents and contexts", HOST)                                                          \
+    X(validation, "validation sheets", DEVICE)                                                     \
+    X(program, "the program itself", HOST)
 
 typedef struct {
-#define X(field, words) size_t field;
+#define X(field, words, where) size_t field;
     SP_STEP_MEMORY_LIST(X)
 #undef X
     sp_optimizer optimizer;
+    bool apart;              /* the device has memory of its own */
     size_t arena_bound;      /* what no placement of the arena's values could pass below */
     int blocks, recomputed;  /* of gradient checkpointing */
     double recomputed_share; /* of the operations of all blocks */
 } sp_step_memory;
 
+/* In the device's memory, which the limit is about, and in the host's; a device without its own: both are all. */
 size_t sp_step_memory_total(const sp_step_memory *memory);
-/* The table, one line a row that is not 0. limit 0: there is none. */
+size_t sp_step_memory_on_host(const sp_step_memory *memory);
+/* The table, one line a row that is not 0, and a second column for the host where memories are apart. limit, of the
+ * device's, 0: there is none. */
 void sp_step_memory_append(const sp_step_memory *memory, size_t limit, sp_string *out);
 
 /* Builds the step's graph with these blocks recomputed (sp_unet_options). */
@@ -43,7 +48,7 @@ typedef struct {
     void *context;
     sp_device *device;
     sp_dtype storage;
-    size_t limit;       /* 0: none */
+    size_t limit;       /* of the device's memory; 0: none */
     bool recompute_all; /* else the fewest blocks that keep within the limit, none without one */
 } sp_step_request;
 
