@@ -113,7 +113,7 @@ static void describe_scheduler(const sp_model_folder *model, sp_string *out)
             sp_string_say(out, "%s, %d timesteps, predicts %s%s", name ? name : "(no class)",
                                     scheduler->path.timesteps,
                                     prediction_name(scheduler->path.prediction),
-                                    scheduler->path.kind == SP_PATH_ZERO_SNR ? ", zero terminal SNR" : "");
+                                    sp_path_ends_without_signal(&scheduler->path) ? ", zero terminal SNR" : "");
         if (status)
             sp_string_say(out, "%s%s", scheduler->path.timesteps ? "; cannot be sampled: " : "",
                                     sp_error_message());

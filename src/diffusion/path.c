@@ -124,6 +124,11 @@ double sp_path_ratio(const sp_path *path, double t)
     return low + (ratio_at(path, below + 1) - low) * (t - below);
 }
 
+bool sp_path_ends_without_signal(const sp_path *path)
+{
+    return sp_path_at(path, sp_path_last(path)).alpha == 0;
+}
+
 int sp_path_last(const sp_path *path)
 {
     return path->kind == SP_PATH_FLOW ? path->timesteps : path->timesteps - 1;

@@ -13,6 +13,7 @@
  * divides by neither where it may be 0. */
 #ifndef SP_DIFFUSION_PATH_H
 #define SP_DIFFUSION_PATH_H
+#include <stdbool.h>
 #include <stddef.h>
 #include "base/status.h"
 
@@ -61,6 +62,9 @@ double sp_path_timestep_of(const sp_path *path, sp_pair pair);
 /* sigma/alpha, between integers of a table linear in itself, as Euler's grid in diffusers has it. Zero terminal SNR
  * has at its end that of abar = 2^-24, diffusers' number where a sampler divides by alpha; flow is infinite at T. */
 double sp_path_ratio(const sp_path *path, double t);
+
+/* Whether alpha is 0 at the end. */
+bool sp_path_ends_without_signal(const sp_path *path);
 
 /* Grids are laid in ticks 0..last: of a table its timesteps; of a flow T even parts of u, which a timestep is shifted
  * from. */

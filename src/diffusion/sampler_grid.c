@@ -137,8 +137,11 @@ sp_status sp_sampler_make_grid(sp_sampler_grid *grid, unsigned flags, const char
         set_pairs(path, flags, &grid->point[i]);
     if (grid->sigmas > SP_SIGMAS_NORMAL) set_sigmas(grid, flags);
     grid->point[grid->steps] = end_point(grid, flags);
-    bool by_alpha = flags & SP_GRID_SCALED && path->kind != SP_PATH_FLOW;
-    for (int i = 0; i <= grid->steps; i++)
-        grid->point[i].state = by_alpha ? (sp_pair){1, grid->point[i].ratio} : grid->point[i].at;
+    for (int i = 0; i <= grid->steps; i++) {
+        sp_grid_point *p = &grid->point[i];
+        bool table = path->kind != SP_PATH_FLOW;
+        p->to = table ? at_ratio(p->ratio) : p->at;
+        p->state = table && flags & SP_GRID_SCALED ? (sp_pair){1, p->ratio} : p->at;
+    }
     return SP_OK;
 }

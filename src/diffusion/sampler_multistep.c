@@ -80,12 +80,6 @@ static void spread_weights(const sp_sampler_grid *grid, int i, int order, dpm_we
     out[1] -= first * h / h0;
 }
 
-static sp_pair end_of(const sp_sampler_grid *grid, const sp_grid_point *end)
-{
-    double alpha = 1 / sqrt(1 + end->ratio * end->ratio);
-    return grid->config->path.kind == SP_PATH_FLOW ? end->at : (sp_pair){alpha, end->ratio * alpha};
-}
-
 /* z' = (sigma'/sigma) z + alpha' (1 - e^-h) D0 + ...; of the stochastic equation z' = (sigma'/sigma) e^-h z +
  * alpha' (1 - e^-2h) D0 + ... + sigma' sqrt(1 - e^-2h) fresh. */
 int sp_dpm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
@@ -94,17 +88,16 @@ int sp_dpm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
     bool sde = grid->options->kind == SP_SAMPLER_DPMPP_2M_SDE && !grid->options->deterministic;
     int order = dpm_order(grid, i);
     double decay = end->ratio / p->ratio; /* e^-h; 0 where the last step ends without noise */
-    sp_pair to = end_of(grid, end);
     double h = order > 1 ? lambda_between(grid, i, i + 1) : 0, weight[SP_SAMPLER_KEPT];
-    dpm_weights w = weigh(grid->config, order, to.alpha, sde ? decay * decay : decay, sde ? 2 * h : h);
+    dpm_weights w = weigh(grid->config, order, end->to.alpha, sde ? decay * decay : decay, sde ? 2 * h : h);
     sp_combination x0 = sp_sampler_estimates(grid, p->at).x0;
     spread_weights(grid, i, order, w, weight);
-    row->next.z = to.sigma / p->at.sigma * (sde ? decay : 1);
+    row->next.z = end->to.sigma / p->at.sigma * (sde ? decay : 1);
     for (int back = 0; back < order; back++) {
         sp_combination estimate = estimate_of(&x0, 0, back);
         sp_combination_add(&row->next, weight[back], &estimate);
     }
-    if (sde) row->next.fresh = to.sigma * sqrt(1 - decay * decay);
+    if (sde) row->next.fresh = end->to.sigma * sqrt(1 - decay * decay);
     keep_estimates(grid, i, &x0, 0, grid->config->solver_order - 1, row);
     return 1;
 }

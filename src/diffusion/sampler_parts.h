@@ -7,6 +7,7 @@
 typedef struct {
     double timestep;
     sp_pair at;    /* the latent's */
+    sp_pair to;    /* the same, of a table made of the ratio: where steps in lambda end */
     sp_pair state; /* the sampler's state: a latent, or with SP_GRID_SCALED one of the path's kind that stays finite */
     double ratio;  /* sigma/alpha, exp(-lambda) of DPM-Solver; infinite where a flow begins */
 } sp_grid_point;

@@ -153,7 +153,7 @@ static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
 static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
 {
     static const char end[] = "the teacher's schedule ends without signal (\"rescale_betas_zero_snr\")";
-    if (path->kind == SP_PATH_VARIANCE_PRESERVING) return SP_OK;
+    if (!sp_path_ends_without_signal(path)) return SP_OK;
     if (path->prediction == SP_PREDICTION_EPSILON)
         return sp_fail(SP_UNSUPPORTED, "%s, where its prediction_type epsilon says nothing of the latent", end);
     if (s->objective != SP_OBJECTIVE_SPLAM || s->sigma == SP_SIGMA_CHORD) return SP_OK;
