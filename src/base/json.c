@@ -12,11 +12,14 @@
 #include "base/text_file.h"
 
 /* Jansson's memory comes from base too, so that a failed allocation can be told from a malformed
- * text, and tested. It happens before main: no value of Jansson's is older, and a program that sets
- * its own wins. */
+ * text, and tested. What is older is malloc's, which sp_free releases too. A program that sets its own wins, before the
+ * library is loaded or after. */
 __attribute__((constructor)) static void route_memory(void)
 {
-    json_set_alloc_funcs(sp_alloc_plain, sp_free);
+    json_malloc_t allocate;
+    json_free_t release;
+    json_get_alloc_funcs(&allocate, &release);
+    if (allocate == malloc && release == free) json_set_alloc_funcs(sp_alloc_plain, sp_free);
 }
 
 void sp_json_text_free(char *text)

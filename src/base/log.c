@@ -1,6 +1,7 @@
-/* Messages on stderr. */
+/* Messages: to whoever asked for them, else on stderr. */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,13 +18,29 @@ void sp_log_set_level(sp_log_level level)
     atomic_store(&current_level, (int)level);
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static sp_log_sink current_sink;
+
+void sp_log_set_sink(const sp_log_sink *sink)
+{
+    pthread_mutex_lock(&lock);
+    current_sink = sink ? *sink : (sp_log_sink){0};
+    pthread_mutex_unlock(&lock);
+}
+
 static void say(sp_log_level level, const char *prefix, const char *format, va_list arguments)
 {
     if (atomic_load(&current_level) < (int)level) return;
     char raw[LONGEST_LINE], text[LONGEST_LINE];
     vsnprintf(raw, sizeof raw, format, arguments);
     sp_visible(raw, strlen(raw), text, sizeof text);
-    fprintf(stderr, "%s%s\n", prefix, text); /* one call, so that threads do not mix their lines */
+    pthread_mutex_lock(&lock);
+    const sp_log_sink sink = current_sink;
+    pthread_mutex_unlock(&lock);
+    if (sink.say)
+        sink.say(sink.context, level, text);
+    else
+        fprintf(stderr, "%s%s\n", prefix, text); /* one call, so that threads do not mix their lines */
 }
 
 void sp_log_warn(const char *format, ...)
