@@ -149,7 +149,7 @@ static void assert_picked(const sp_conditioning *set)
 /* Feeds a training step of a student told by time; the feed keeps its batch. */
 static void feed_once(const sp_distill_options *o, sp_distill_feed *feed)
 {
-    const sp_pipeline_options parts = {.parts = sp_distill_feed_parts(o), .storage = SP_F32};
+    const sp_model_options parts = {.parts = sp_distill_feed_parts(o), .storage = SP_F32};
     sp_pipeline *teacher;
     sp_step_shape shape = {0};
     sp_graph *graph;
@@ -266,7 +266,7 @@ static void write_cache(void **state, const char *teacher)
     sp_dataset *dataset;
     sp_pipeline *pipeline;
     assert_ok(sp_dataset_open(spec, &(sp_dataset_options){.resolution = R}, NULL, &dataset));
-    assert_ok(sp_pipeline_open(teacher, &(sp_pipeline_options){.parts = SP_PART_TEXT | SP_PART_VAE}, &pipeline));
+    assert_ok(sp_pipeline_open(teacher, &(sp_model_options){.parts = SP_PART_TEXT | SP_PART_VAE}, &pipeline));
     const sp_latent_cache_options options = {.teacher = teacher, .dtype = SP_F16};
     assert_ok(sp_latent_cache_write(dataset, pipeline, &options, in_folder(state, "cache"), NULL));
     sp_pipeline_close(pipeline);

@@ -156,8 +156,8 @@ static void check_ode_error(void *const *state, const places *p)
     const sp_evaluation_options options = {.count = PROMPTS, .seed = 3, .metrics = 1};
     snprintf(folder, sizeof folder, "%s/student", p->output);
     assert_ok(sp_dataset_open(p->data, &data, NULL, &dataset));
-    assert_ok(sp_pipeline_open(p->teacher, &(sp_pipeline_options){0}, &teacher));
-    assert_ok(sp_pipeline_open(folder, &(sp_pipeline_options){.unet = "unet_ema"}, &student));
+    assert_ok(sp_pipeline_open(p->teacher, &(sp_model_options){0}, &teacher));
+    assert_ok(sp_pipeline_open(folder, &(sp_model_options){.unet = "unet_ema"}, &student));
     assert_ok(
         sp_evaluation_create(dataset, teacher->vae, teacher->device, &options, NULL, &evaluation));
     assert_ok(sp_contestant_create(evaluation, teacher, &contestant));

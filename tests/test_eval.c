@@ -274,7 +274,7 @@ static sp_tensor random_tensor(sp_shape shape, uint64_t seed)
 static ode_case make_ode_case(const char *model)
 {
     ode_case c = {0};
-    const sp_pipeline_options options = {.parts = SP_PART_UNET};
+    const sp_model_options options = {.parts = SP_PART_UNET};
     assert_ok(sp_pipeline_open(golden(model), &options, &c.teacher));
     int64_t dim = c.teacher->unet_config.cross_attention_dim;
     c.states = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);

@@ -205,7 +205,7 @@ static void test_time_cond(void **state)
     static float noise[LATENT_COUNT];
     sp_conditioning prompt;
     sp_tensor latents, embedding, timestep = {0};
-    assert_ok(sp_pipeline_open(keep(state, "student"), &(sp_pipeline_options){0}, &p));
+    assert_ok(sp_pipeline_open(keep(state, "student"), &(sp_model_options){0}, &p));
     assert_ok(sp_pipeline_encode(p, (const char *const[]){"a small house"}, 1, &prompt));
     sp_random_normal((sp_random_key){.seed = 3}, noise, LATENT_COUNT);
     sp_tensor start = {.shape = sp_shape_of(1, 4, LATENT, LATENT), .data = noise};
@@ -240,7 +240,7 @@ static void test_time_cond(void **state)
         sp_named_outputs outputs;
         assert_ok(sp_safetensors_save(path, inputs, 4, NULL, 0));
         assert_ok(sp_safetensors_open(path, &file));
-        assert_ok(sp_component_forward(p->folder.path, "unet", file, SP_F32, p->device, &outputs));
+        assert_ok(sp_component_forward(p->model->folder.path, "unet", file, SP_F32, p->device, &outputs));
         sp_tensor_file_close(file);
         const float *m = outputs.item[0].tensor.data, *found = latents.data;
         sp_pair at = sp_path_at(&p->scheduler.path, 999);
@@ -277,7 +277,7 @@ static void test_set_unet(void **state)
     sp_pipeline *p;
     sp_weights *weights;
     sp_conditioning prompt;
-    assert_ok(sp_pipeline_open(keep(state, "teacher"), &(sp_pipeline_options){0}, &p));
+    assert_ok(sp_pipeline_open(keep(state, "teacher"), &(sp_model_options){0}, &p));
     assert_ok(sp_pipeline_encode(p, (const char *const[]){"red apple"}, 1, &prompt));
     sp_tensor own = run_pipeline(p, &prompt);
     assert_ok(sp_weights_copy(p->unet->weights, SP_F32, &weights));

@@ -97,7 +97,7 @@ static void check_order(void **state, const char *model, const char *vae)
     sp_given_noise given = {.step = steps, .steps = 3};
     sp_pipeline *p;
     sp_conditioning prompt;
-    assert_ok(sp_pipeline_open(o.model, &(sp_pipeline_options){0}, &p));
+    assert_ok(sp_pipeline_open(o.model, &(sp_model_options){0}, &p));
     assert_ok(sp_pipeline_encode(p, o.prompts, 1, &prompt));
     sp_denoise_request request = {.sampler = {.kind = lcm ? SP_SAMPLER_LCM : SP_SAMPLER_DDIM,
                                               .steps = o.steps,

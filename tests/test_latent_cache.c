@@ -61,7 +61,7 @@ static sp_dataset *open_data(void **state, bool flips)
 
 static sp_pipeline *open_teacher(void)
 {
-    const sp_pipeline_options options = {.parts = SP_PART_TEXT | SP_PART_VAE, .storage = SP_F32};
+    const sp_model_options options = {.parts = SP_PART_TEXT | SP_PART_VAE, .storage = SP_F32};
     sp_pipeline *pipeline;
     assert_ok(sp_pipeline_open(teacher(), &options, &pipeline));
     return pipeline;

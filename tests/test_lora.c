@@ -46,7 +46,7 @@ static sp_tensor draw(sp_pipeline *p)
 static sp_tensor draw_model(const char *model, const char *lora, double weight)
 {
     const splam_lora source = {lora, weight};
-    const sp_pipeline_options options = {.loras = &source, .lora_count = lora ? 1 : 0};
+    const sp_model_options options = {.loras = &source, .lora_count = lora ? 1 : 0};
     sp_pipeline *p;
     assert_ok(sp_pipeline_open(model, &options, &p));
     sp_tensor latents = draw(p);
@@ -349,7 +349,7 @@ static void wrong_files_are_refused(void **state)
     make_lora(path, true, SP_F32,
               &(sp_unet_config){.levels = 1, .channels = {32}, .cross_attention_dim = 24});
     const splam_lora source = {path, 1};
-    const sp_pipeline_options options = {.parts = SP_PART_UNET, .loras = &source, .lora_count = 1};
+    const sp_model_options options = {.parts = SP_PART_UNET, .loras = &source, .lora_count = 1};
     sp_pipeline *p;
     assert_status(sp_pipeline_open(model, &options, &p), SP_ARGUMENT);
     assert_message("1 adapter for the text_encoder");
@@ -446,7 +446,7 @@ static void written_files_are_the_student(void **state)
         sp_pipeline *p;
         sp_weights *adapters, *merged;
         const sp_lora_settings lora = {.rank = 3, .alpha = told ? 4 : 3};
-        assert_ok(sp_pipeline_open(model, &(sp_pipeline_options){0}, &p));
+        assert_ok(sp_pipeline_open(model, &(sp_model_options){0}, &p));
         sp_unet_config config = p->unet->config.unet;
         if (told) config.time_cond_dim = 256;
         assert_ok(sp_lora_create(&config, &lora, 5, false, &adapters));

@@ -42,7 +42,7 @@ static void bytes_are_known(void **state)
         sp_component *vae;
         sp_lora *lora;
         assert_ok(sp_write_file(path, magics[i].bytes, magics[i].count));
-        assert_status(sp_pipeline_open(path, &(sp_pipeline_options){0}, &p), SP_FORMAT);
+        assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
         assert_message("model.safetensors: is ");
         assert_message(magics[i].text);
         assert_message("neither a safetensors file nor what torch.save writes");
@@ -57,7 +57,7 @@ static void bytes_are_known(void **state)
     static const char zip[] = "PK\5\6\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     sp_pipeline *p;
     assert_ok(sp_write_file(path, zip, sizeof zip));
-    assert_status(sp_pipeline_open(path, &(sp_pipeline_options){0}, &p), SP_FORMAT);
+    assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
     assert_message("an empty zip archive");
 }
 
@@ -129,7 +129,7 @@ static void names_are_known(void **state)
         write_names(path, &tensors[i]);
         sp_recognise(path, text, sizeof text);
         if (!strstr(text, tensors[i].text)) fail_msg("%s: \"%s\" is not \"%s\"", tensors[i].names[0], text, tensors[i].text);
-        assert_status(sp_pipeline_open(path, &(sp_pipeline_options){0}, &p), SP_UNSUPPORTED);
+        assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(tensors[i].text);
         assert_message(", expected a Stable Diffusion 1.x or 2.x model: a folder as diffusers has it, or one file");
         sp_component *vae;
@@ -141,11 +141,11 @@ static void names_are_known(void **state)
     const names_case unknown = {{"anything", "else"}, {0}, ""};
     sp_pipeline *p;
     write_names(path, &unknown);
-    assert_status(sp_pipeline_open(path, &(sp_pipeline_options){0}, &p), SP_FORMAT);
+    assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
     assert_message("x.safetensors: has no unet, vae, text_encoder, expected a Stable Diffusion 1.x or 2.x model");
     const names_case part = {{UNET "input_blocks.0.0.weight"}, {.rank = 4, .dim = {1, 4, 1, 1}}, ""};
     write_names(path, &part);
-    assert_status(sp_pipeline_open(path, &(sp_pipeline_options){0}, &p), SP_FORMAT);
+    assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
     assert_message("has no vae, text_encoder; it has unet, expected");
     assert_status(sp_convert_model(golden("checkpoints/bare.bin"), in_folder(state, "new"),
                                    &(sp_convert_options){.dtype = SP_F16}), SP_FORMAT);
@@ -207,7 +207,7 @@ static void folders_are_known(void **state)
         }
         sp_recognise(folder, text, sizeof text);
         assert_string_equal(text, folders[i].text);
-        assert_status(sp_pipeline_open(folder, &(sp_pipeline_options){0}, &p), SP_UNSUPPORTED);
+        assert_status(sp_pipeline_open(folder, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(folders[i].text);
         assert_message("expected a Stable Diffusion 1.x or 2.x model");
         assert_status(sp_component_open(folder, "unet", &unet), SP_IO);

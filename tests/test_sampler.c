@@ -107,7 +107,7 @@ static void check_case(void **state, const char *name)
     snprintf(path, sizeof path, "%s/case.json", name);
     assert_ok(sp_json_load(golden(path), &json));
     assert_ok(sp_pipeline_open(in_folder(state, "model"),
-                               &(sp_pipeline_options){.parts = SP_PART_UNET}, &p));
+                               &(sp_model_options){.parts = SP_PART_UNET}, &p));
     json_t *runs = json_object_get(json, "runs"), *run;
     size_t i;
     assert_true(json_array_size(runs) > 0);

@@ -33,6 +33,12 @@ typedef struct {
     double total;
 } splam_generate_seconds;
 
+/* A picture in memory: RGB, 8 bits each, row after row from the top, without padding. */
+typedef struct {
+    int64_t width, height; /* pixels */
+    const uint8_t *rgb;    /* [height,width,3] */
+} splam_picture;
+
 /* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
 typedef struct {
     const char *model; /* a diffusers folder or a checkpoint of one file */
@@ -64,6 +70,7 @@ typedef struct {
     const char *init_image; /* JPEG, PNG or WebP to start from instead of noise alone, scaled to
                                cover the size and cut; without a width or height that of the
                                picture, rounded down to what the model takes */
+    const splam_picture *init_pixels; /* the same from memory, instead of the file; copied [none] */
     double strength; /* how much of it is replaced, in (0,1]: the last floor(steps * strength)
                         steps are taken; lcm takes all, beginning with less noise [0.8] */
     splam_vae_tiling vae_tiling;
@@ -97,6 +104,14 @@ typedef struct {
  * output or save_latents cannot be written. */
 SPLAM_API splam_status splam_generate(const splam_generate_options *options,
                                       const splam_callbacks *callbacks);
+
+/* Pictures in memory, all of one size. */
+typedef struct {
+    int64_t count, width, height;
+    uint8_t *rgb;  /* [count,height,width,3] */
+    uint64_t seed; /* of the first; picture j has seed + j, modulo 2^64 */
+} splam_pictures;
+SPLAM_API void splam_pictures_free(splam_pictures *pictures); /* zeroed is legal; leaves it zeroed */
 
 #ifdef __cplusplus
 }

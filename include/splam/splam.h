@@ -5,6 +5,8 @@
 #include <splam/data.h>
 #include <splam/eval.h>
 #include <splam/generate.h>
+#include <splam/log.h>
 #include <splam/model.h>
+#include <splam/session.h>
 #include <splam/train.h>
 #endif

@@ -199,7 +199,7 @@ static sp_status check_cache(const splam_data_options *o)
 static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
                              const sp_callbacks *callbacks)
 {
-    const sp_pipeline_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
+    const sp_model_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
                                        .storage = sp_storage_of(o->precision)};
     const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = cache_dtype(o)};
     sp_pipeline *pipeline;

@@ -91,7 +91,7 @@ static sp_status prepare(demo *d)
 {
     SP_TRY(find_teacher(d));
     SP_TRY(claim_output(d));
-    const sp_pipeline_options options = {.storage = sp_storage_of(d->o->precision)};
+    const sp_model_options options = {.storage = sp_storage_of(d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
     d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
     const sp_dataset_options data = {.resolution = d->resolution};
@@ -234,7 +234,7 @@ static sp_status student_row(demo *d, const sp_demo_method *method, const sp_con
 static sp_status student_rows(demo *d, const sp_demo_method *method)
 {
     char *folder = sp_path_join(d->output, method->folder);
-    const sp_pipeline_options options = {.unet = sp_demo_unet, .storage = d->teacher->storage};
+    const sp_model_options options = {.unet = sp_demo_unet, .storage = d->teacher->storage};
     sp_pipeline *pipeline = NULL;
     sp_contestant student = {0};
     sp_status status = folder ? sp_pipeline_open(folder, &options, &pipeline) : SP_MEMORY;

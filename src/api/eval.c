@@ -67,7 +67,7 @@ static sp_status check(evaluation_run *r)
 static sp_status open_model(const evaluation_run *r, const char *folder, const char *unet,
                             sp_pipeline **out)
 {
-    const sp_pipeline_options options = {.unet = unet, .storage = sp_storage_of(r->o->precision),
+    const sp_model_options options = {.unet = unet, .storage = sp_storage_of(r->o->precision),
                                          .callbacks = &r->callbacks};
     return sp_pipeline_open(folder, &options, out);
 }

@@ -19,12 +19,16 @@ void sp_log_set_level(sp_log_level level)
 }
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static sp_log_sink current_sink;
+static struct {
+    splam_log_fn *log;
+    void *context;
+} current_sink;
 
-void sp_log_set_sink(const sp_log_sink *sink)
+void sp_log_set_sink(splam_log_fn *log, void *context)
 {
     pthread_mutex_lock(&lock);
-    current_sink = sink ? *sink : (sp_log_sink){0};
+    current_sink.log = log;
+    current_sink.context = context;
     pthread_mutex_unlock(&lock);
 }
 
@@ -35,10 +39,11 @@ static void say(sp_log_level level, const char *prefix, const char *format, va_l
     vsnprintf(raw, sizeof raw, format, arguments);
     sp_visible(raw, strlen(raw), text, sizeof text);
     pthread_mutex_lock(&lock);
-    const sp_log_sink sink = current_sink;
+    splam_log_fn *log = current_sink.log;
+    void *context = current_sink.context;
     pthread_mutex_unlock(&lock);
-    if (sink.say)
-        sink.say(sink.context, level, text);
+    if (log)
+        log(context, (splam_log_level)level, text);
     else
         fprintf(stderr, "%s%s\n", prefix, text); /* one call, so that threads do not mix their lines */
 }

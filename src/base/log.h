@@ -2,15 +2,17 @@
  * base/visible.h. */
 #ifndef SP_BASE_LOG_H
 #define SP_BASE_LOG_H
-typedef enum { SP_LOG_QUIET, SP_LOG_WARN, SP_LOG_INFO, SP_LOG_DEBUG } sp_log_level;
+#include <splam/log.h>
+
+typedef enum {
+    SP_LOG_QUIET,
+    SP_LOG_WARN = SPLAM_LOG_WARN,
+    SP_LOG_INFO = SPLAM_LOG_INFO,
+    SP_LOG_DEBUG = SPLAM_LOG_DEBUG
+} sp_log_level;
 void sp_log_set_level(sp_log_level level); /* process-wide; INFO at start */
-/* Gets every message of the level or below instead of stderr, without a newline, on the thread that says it; several
- * threads may speak at once. */
-typedef struct {
-    void (*say)(void *context, sp_log_level level, const char *text);
-    void *context;
-} sp_log_sink;
-void sp_log_set_sink(const sp_log_sink *sink); /* process-wide; copied; NULL: stderr again */
+/* splam_set_log: gets the messages of this level or below instead of stderr. */
+void sp_log_set_sink(splam_log_fn *log, void *context);
 void sp_log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void sp_log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void sp_log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));

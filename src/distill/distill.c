@@ -99,7 +99,7 @@ static sp_status make_state(distillation *d)
 static const size_t unplanned = 32u << 20;
 
 /* The denoiser and the VAE of a sheet follow each other. `pipeline` has UNet and VAE. */
-static sp_status plan_sheet(const distillation *d, const sp_pipeline *pipeline, size_t *bytes)
+static sp_status plan_sheet(const distillation *d, sp_pipeline *pipeline, size_t *bytes)
 {
     const sp_latent_facts *facts = sp_latent_cache_facts(d->feed.cache);
     int64_t pictures = facts->count < SP_VALIDATION_COLUMNS ? facts->count : SP_VALIDATION_COLUMNS;
@@ -124,7 +124,7 @@ static sp_status make_feed(distillation *d)
 {
     const sp_distill_options *o = d->options;
     bool sheets = o->validation_steps && !o->draws; /* recorded draws have no captions */
-    const sp_pipeline_options parts = {
+    const sp_model_options parts = {
         .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
         .prediction = o->prediction,
         .device = o->device,
@@ -398,7 +398,7 @@ static sp_status claim_outputs(distillation *d)
 static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
-    const sp_pipeline_options parts = {
+    const sp_model_options parts = {
         .parts = SP_PART_UNET, .prediction = o->prediction, .device = o->device, .storage = o->storage};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */

@@ -8,7 +8,7 @@
 
 typedef struct {
     const char *teacher;         /* diffusers folder, or a checkpoint of one file */
-    const char *prediction;      /* what it predicts, as of sp_pipeline_options */
+    const char *prediction;      /* what it predicts, as of sp_model_options */
     const char *data;            /* SPEC of data/dataset.h, or latents:DIR; not needed with draws */
     sp_dataset_options pictures; /* its seed is `seed` below, whatever it says. With latents: only
                                     random_flip, and resolution if it is that of the latents */

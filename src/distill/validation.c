@@ -144,12 +144,12 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
     char title[64];
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {.output = options->output, .title = title, .seed = options->seed};
-    const sp_pipeline_options parts = {
+    const sp_model_options parts = {
         .parts = SP_PART_VAE, .prediction = options->prediction, .device = options->device, .storage = options->storage};
     sp_scheduler_config scheduler;
     json_t *json = NULL;
     SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
-    sp_status status = sp_student_scheduler(&options->objective, &v.pipeline->folder, &json);
+    sp_status status = sp_student_scheduler(&options->objective, &v.pipeline->model->folder, &json);
     if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", &scheduler);
     if (!status) status = take_prompts(&v, feed);
     if (!status) status = draw_student(&v, options, &scheduler, student, state);
@@ -186,7 +186,7 @@ sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_device *d
     char title[64];
     snprintf(title, sizeof title, "Teacher after %lld steps", (long long)step);
     validation v = {.output = output, .title = title, .seed = seed};
-    const sp_pipeline_options options = {.device = device, .storage = storage};
+    const sp_model_options options = {.device = device, .storage = storage};
     sp_status status = sp_pipeline_open(output, &options, &v.pipeline);
     if (!status) status = draw_teacher(&v, dataset, step);
     release(&v);

@@ -145,7 +145,7 @@ sp_status sp_ode_references(sp_pipeline *teacher, const sp_ode_request *r,
     if (teacher->unet_config.time_cond_dim)
         return sp_fail(SP_UNSUPPORTED,
                        "%s is a student (its UNet has cond_proj), and ode-error needs a teacher",
-                       teacher->folder.path);
+                       teacher->model->folder.path);
     char *path = NULL;
     if (r->cache) {
         path = sp_format("%s/ode-references-%016llx.safetensors", r->cache,

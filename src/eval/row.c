@@ -10,7 +10,7 @@ sp_status sp_contestant_create(const sp_evaluation *e, sp_pipeline *pipeline, sp
     *out = (sp_contestant){.pipeline = pipeline, .height = size / factor, .width = size / factor};
     if (size % factor)
         return sp_fail(SP_SHAPE, "%s makes sides of a multiple of %lld pixels, and %s has %lld",
-                       pipeline->folder.path, (long long)factor, sp_dataset_spec(e->dataset),
+                       pipeline->model->folder.path, (long long)factor, sp_dataset_spec(e->dataset),
                        (long long)size);
     sp_status status = sp_pipeline_encode(pipeline, e->prompt, e->count, &out->conditioning);
     if (!status) status = sp_pipeline_encode_negative(pipeline, "", &out->negative);

@@ -63,7 +63,7 @@ static sp_status encode_batch(sp_latent_encoder *e, int64_t n, sp_latent_block *
         sp_rgb_to_float(rgb, size, size, (float *)e->pictures.data + i * one);
     }
     sp_tensor result = {0};
-    SP_TRY(sp_vae_run(&e->vae, &e->pictures, callbacks, &result));
+    SP_TRY(sp_vae_run(e->vae.run, &e->pictures, callbacks, &result));
     sp_status status = store_rows(e, &result, n, block, &block->moments[flipped]);
     sp_tensor_free(&result);
     return status;

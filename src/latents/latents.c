@@ -15,7 +15,7 @@ static sp_status encode_batch(sp_runner *r, sp_dataset *dataset, const int64_t *
         sp_rgb_to_float(rgb, size, size, (float *)pictures->data + i * 3 * size * size);
     }
     sp_tensor latents = {0};
-    SP_TRY(sp_vae_run(r, pictures, callbacks, &latents));
+    SP_TRY(sp_vae_run(r->run, pictures, callbacks, &latents));
     size_t one = sp_tensor_bytes(&latents) / (size_t)pictures->shape.dim[0];
     if (!out->data) {
         *out = (sp_latents){out->count, latents.shape.dim[1], latents.shape.dim[2],

@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 #include "ops/ops.h"
 
-static atomic_ulong made;
+static atomic_ulong made, planned;
 
 sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_plan **out)
 {
@@ -12,6 +12,7 @@ sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_
     sp_status status = sp_builder_finish(b, &graph);
     sp_builder_destroy(b);
     if (status != SP_OK) return status;
+    atomic_fetch_add(&planned, 1);
     status = sp_pass_fuse(graph);
     if (status == SP_OK) status = sp_pass_fuse_inference(graph);
     if (status != SP_OK) {
@@ -25,10 +26,21 @@ sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype storage, s
 {
     *out = (sp_runner){0};
     SP_TRY(sp_runner_plan(b, device, storage, &out->plan));
-    sp_status status = sp_run_create(out->plan, &out->run);
+    sp_status status = sp_runner_begin(out);
     if (status != SP_OK) sp_runner_free(out);
-    atomic_fetch_add(&made, 1);
     return status;
+}
+
+sp_status sp_runner_begin(sp_runner *runner)
+{
+    SP_TRY(sp_run_create(runner->plan, &runner->run));
+    atomic_fetch_add(&made, 1);
+    return SP_OK;
+}
+
+unsigned long sp_plans_made(void)
+{
+    return atomic_load(&planned);
 }
 
 unsigned long sp_runners_made(void)

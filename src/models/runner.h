@@ -12,7 +12,10 @@ typedef struct {
 sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_plan **out);
 /* The same, and a run of the plan. */
 sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype storage, sp_runner *out);
-/* How many were made in this process: planning and packing are worth counting, and tests do. */
+/* A run of the plan, which has none yet. */
+sp_status sp_runner_begin(sp_runner *runner);
+/* How many plans and runs were made in this process: planning and packing are worth counting, and tests do. */
+unsigned long sp_plans_made(void);
 unsigned long sp_runners_made(void);
 void sp_runner_free(sp_runner *runner); /* zeroed is legal; leaves it zeroed */
 

@@ -1,5 +1,6 @@
 /* From noise to latents: the sampler's loop over a batch, both passes of classifier-free guidance
  * in one run. */
+#include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
 #include "models/guidance.h"
@@ -61,37 +62,44 @@ static sp_status make_builder(const sp_pipeline *p, const sp_denoise_shape *shap
     return SP_OK;
 }
 
-sp_status sp_pipeline_plan_denoise(const sp_pipeline *p, const sp_denoise_shape *shape,
-                                   sp_plan_memory *out)
+/* ---- plans ---- */
+
+typedef struct {
+    const sp_pipeline *pipeline;
+    const sp_denoise_shape *shape;
+} denoiser;
+
+static sp_status build(const void *context, sp_builder **out)
 {
-    sp_builder *b;
-    sp_plan *plan;
-    SP_TRY(make_builder(p, shape, &b));
-    SP_TRY(sp_runner_plan(b, p->device, p->storage, &plan));
-    *out = sp_plan_get_memory(plan);
-    sp_plan_destroy(plan);
-    return SP_OK;
+    const denoiser *d = context;
+    return make_builder(d->pipeline, d->shape, out);
 }
 
-/* The runner for the shape: the one at hand if it fits. */
+static sp_plan_use use_of(const denoiser *d, char text[SP_PLAN_SHAPE])
+{
+    const sp_denoise_shape *s = d->shape;
+    char conditioning[SP_PLAN_SHAPE - 96];
+    sp_conditioning_text(s->conditioning, conditioning, sizeof conditioning);
+    snprintf(text, SP_PLAN_SHAPE, "%lld of %lldx%lld%s, %s", (long long)s->batch, (long long)s->width,
+             (long long)s->height, s->guided ? " guided" : "", conditioning);
+    return (sp_plan_use){
+        .network = "unet", .shape = text, .build = build, .context = d, .weights = d->pipeline->unet_weights};
+}
+
+sp_status sp_pipeline_plan_denoise(sp_pipeline *p, const sp_denoise_shape *shape, sp_plan_memory *out)
+{
+    char text[SP_PLAN_SHAPE];
+    const denoiser d = {p, shape};
+    const sp_plan_use use = use_of(&d, text);
+    return sp_plans_memory(&p->plans, &use, out);
+}
+
 static sp_status prepare(sp_pipeline *p, const sp_denoise_shape *shape)
 {
-    const int64_t key[4] = {shape->batch, shape->height, shape->width, shape->guided};
-    if (p->denoiser.run && memcmp(key, p->denoiser_key, sizeof key) == 0 &&
-        sp_conditioning_same(shape->conditioning, &p->denoiser_conditioning))
-        return SP_OK;
-    sp_runner_free(&p->denoiser);
-    sp_builder *b;
-    SP_TRY(make_builder(p, shape, &b));
-    SP_TRY(sp_runner_create(b, p->device, p->storage, &p->denoiser));
-    sp_status status = sp_bind(sp_run_bound(p->denoiser.run), "unet", p->unet_weights);
-    if (status) {
-        sp_runner_free(&p->denoiser);
-        return status;
-    }
-    memcpy(p->denoiser_key, key, sizeof key);
-    p->denoiser_conditioning = sp_conditioning_shape(shape->conditioning, shape->batch);
-    return SP_OK;
+    char text[SP_PLAN_SHAPE];
+    const denoiser d = {p, shape};
+    const sp_plan_use use = use_of(&d, text);
+    return sp_plans_run(&p->plans, &use, &p->denoiser);
 }
 
 /* ---- inputs ---- */
@@ -122,7 +130,7 @@ static void copy_rows(sp_tensor *to, int64_t at, int64_t count, const sp_tensor 
 
 static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
 {
-    sp_run *run = p->denoiser.run;
+    sp_run *run = p->denoiser;
     int64_t dim = p->unet_config.time_cond_dim;
     if (sp_pipeline_is_guided(p, guidance)) {
         SP_TRY(set_all(run, "cond_weight", batch, guidance));
@@ -146,7 +154,7 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
     SP_TRY(sp_conditioning_create(r->conditioning, SP_F32, guided ? 2 * batch : batch, &rows));
     sp_conditioning_copy(&rows, 0, batch, r->conditioning, first);
     if (guided) sp_conditioning_copy(&rows, batch, batch, r->negative, first);
-    sp_status status = sp_conditioning_set(p->denoiser.run, "", &rows);
+    sp_status status = sp_conditioning_set(p->denoiser, "", &rows);
     sp_conditioning_free(&rows);
     return status ? status : set_guidance(p, r->guidance, batch);
 }
@@ -192,7 +200,7 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
                           const sp_callbacks *callbacks)
 {
     const sp_sampler_step *step = &sampler->step[i];
-    sp_run *run = p->denoiser.run;
+    sp_run *run = p->denoiser;
     int64_t batch = s->z.shape.dim[0];
     sp_tensor m = {0};
     SP_TRY(sp_run_set_input(run, "latent", &s->z));

@@ -5,6 +5,8 @@
 #include "graph/device.h"
 #include "formats/safetensors.h"
 #include "models/network.h"
+#include "pipeline/model.h"
+#include "pipeline/plans.h"
 
 typedef struct {
     int count;
@@ -27,5 +29,9 @@ void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
 sp_status sp_component_forward(const char *path, const char *component,
                                const sp_tensor_file *inputs, sp_dtype precision,
                                sp_device *device, sp_named_outputs *out);
+
+/* The same of an opened model and the tensors named, with the plans that are kept. */
+sp_status sp_model_forward(const sp_model *model, sp_plans *plans, const char *component, const sp_named_tensor *inputs,
+                           size_t count, const sp_callbacks *callbacks, sp_named_outputs *out);
 
 #endif

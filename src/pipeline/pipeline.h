@@ -4,58 +4,36 @@
 #define SP_PIPELINE_PIPELINE_H
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
-#include "checkpoints/lora.h"
-#include "checkpoints/model_folder.h"
-#include "models/runner.h"
 #include "pipeline/conditioning.h"
+#include "pipeline/model.h"
+#include "pipeline/plans.h"
 #include "pipeline/vae_run.h"
-#include "text/tokenizer.h"
 
-enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
-
+/* Read freely; changed by the functions below alone. Not for several threads at once; several pipelines may share a model
+ * in as many threads, and with it the packed weights. */
 typedef struct {
-    unsigned parts;   /* what to open, SP_PART_*; 0: all. The scheduler always is */
-    const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
-    const char *prediction; /* what the UNet predicts, known better than the model tells; NULL: as it tells */
-    const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
-    const splam_lora *loras; /* merged into UNet and text encoder */
-    size_t lora_count;
-    sp_device *device; /* NULL: the default */
-    sp_dtype storage;    /* SP_F32 (0) or SP_BF16 */
-    int clip_skip;       /* last layers of the text encoder left out for prompts; 0: none */
-    const sp_callbacks *callbacks; /* asked while adapters are merged and prompts encoded; may be NULL. Their context
-                                      must outlive the pipeline */
-} sp_pipeline_options;
-
-/* Read freely; changed by the functions below alone. Not for several threads at once. */
-typedef struct {
-    sp_model_folder folder;
-    sp_component *unet, *vae, *text_encoder; /* NULL: not opened */
+    const sp_model *model;
+    sp_model *own; /* the same, if it goes with the pipeline; else NULL */
+    sp_component *unet, *vae, *text_encoder; /* the model's */
     sp_tokenizer *tokenizer;
     sp_scheduler_config scheduler;
     sp_device *device;
     sp_dtype storage;
-    int clip_skip;
-    sp_callbacks callbacks; /* of opening */
-    int64_t vae_tile; /* sp_pipeline_set_vae_tile; 0 at first */
+    int clip_skip;              /* sp_pipeline_set_clip_skip; 0 at first */
+    sp_callbacks callbacks;     /* asked while prompts are encoded; their context must outlive the pipeline */
+    int64_t vae_tile;           /* sp_pipeline_set_vae_tile; 0 at first */
     sp_unet_config unet_config; /* of the network in use */
     const sp_weights *unet_weights;
-    sp_runner denoiser; /* made for `denoiser_key` and `denoiser_conditioning`, kept while these fit */
-    int64_t denoiser_key[4];
-    sp_conditioning denoiser_conditioning; /* a description */
-    bool keeps; /* sp_pipeline_keep */
-    sp_runner text; /* made for `text_key`: batch, layers left out */
-    int64_t text_key[2];
-    sp_vae_ready vae_ready;
+    sp_plans plans;
+    sp_run *denoiser; /* of these plans, while it denoises */
+    bool keeps;       /* sp_pipeline_keep */
 } sp_pipeline;
 
-/* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,
- * and parts that do not fit together (the text encoder's width and what the UNet takes, the latent
- * channels of UNet and VAE), are one sentence. */
-sp_status sp_pipeline_open(const char *folder, const sp_pipeline_options *options,
-                           sp_pipeline **out);
+/* A pipeline on a model that outlives it, or with a model of its own, whose options' callbacks become the pipeline's. */
+sp_status sp_pipeline_create(const sp_model *model, sp_pipeline **out);
+sp_status sp_pipeline_open(const char *path, const sp_model_options *options, sp_pipeline **out);
 void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */
-/* Closes the VAE or the text encoder, of SP_PART_*, when it has done its work. */
+/* Closes the VAE or the text encoder, of SP_PART_*, of its own model when it has done its work. */
 void sp_pipeline_close_parts(sp_pipeline *pipeline, unsigned parts);
 
 /* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline
@@ -66,6 +44,8 @@ sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *conf
 /* Pictures that are larger than `tile` pixels go through the VAE in tiles of this side from here on, see vae_run.h; 0:
  * none do. SP_ARGUMENT unless it is a multiple of sp_vae_tile_unit. */
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);
+/* Leaves out so many last layers of the text encoder for prompts. SP_ARGUMENT if it does not have them. */
+sp_status sp_pipeline_set_clip_skip(sp_pipeline *pipeline, int layers);
 /* Gives back the denoiser's memory until it is needed again. */
 void sp_pipeline_release(sp_pipeline *pipeline);
 /* Whether text encoder and VAE stay planned and packed after a call that used them, for the next one
@@ -128,10 +108,10 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor 
 
 /* The memory that a run of a part takes, known before it: of the text encoder for so many prompts;
  * of the denoiser; of a half of the VAE for an input of shape `in`, in tiles or not by vae_tile. */
-sp_status sp_pipeline_plan_text(const sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);
-sp_status sp_pipeline_plan_denoise(const sp_pipeline *pipeline, const sp_denoise_shape *shape,
+sp_status sp_pipeline_plan_text(sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);
+sp_status sp_pipeline_plan_denoise(sp_pipeline *pipeline, const sp_denoise_shape *shape,
                                    sp_plan_memory *out);
-sp_status sp_pipeline_plan_vae(const sp_pipeline *pipeline, sp_vae_half half, sp_shape in,
+sp_status sp_pipeline_plan_vae(sp_pipeline *pipeline, sp_vae_half half, sp_shape in,
                                sp_plan_memory *out);
 
 /* Pictures [N,3,H,W] in about [-1,1] from latents [N,C,h,w], new tensor f32. */

@@ -1,6 +1,7 @@
 /* One half of an autoencoder on all of a tensor, in batches or in tiles. */
 #include "pipeline/vae_run.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "pipeline/vae_tiles.h"
 
@@ -9,13 +10,15 @@ enum { BATCH_PIXELS = 1 << 16 };
 /* Smaller tiles are mostly overlap and see too little. */
 enum { LEAST_TILE = 256, USUAL_TILE = 512 };
 
+static const char decoder_set[] = "vae-decoder", encoder_set[] = "vae-encoder";
+
 /* What a half makes of its input, `y`'s scale the UNet's. */
 static sp_value *build_half(sp_builder *b, const sp_component *vae, sp_vae_half half, sp_value *x)
 {
     const sp_vae_config *config = &vae->config.vae;
     bool decodes = half == SP_VAE_DECODE;
     double scale = config->scaling_factor;
-    const sp_weight_set set = {.name = "vae", .rate = SP_RATE_RUN, .weights = vae->weights};
+    const sp_weight_set set = {.name = decodes ? decoder_set : encoder_set, .rate = SP_RATE_RUN, .weights = vae->weights};
     const sp_network_use use = {.network = decodes ? &sp_vae_decoder_network : &sp_vae_encoder_network,
                                 .config = config,
                                 .set = &set};
@@ -46,33 +49,54 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
     *out = (sp_runner){0};
     SP_TRY(make_builder(vae, half, in, &b));
     SP_TRY(sp_runner_create(b, device, storage, out));
-    sp_status status = sp_bind(sp_run_bound(out->run), "vae", vae->weights);
+    sp_status status = sp_bind(sp_run_bound(out->run), half == SP_VAE_DECODE ? decoder_set : encoder_set, vae->weights);
     if (status != SP_OK) sp_runner_free(out);
     return status;
 }
 
-sp_status sp_vae_make_ready(const sp_component *vae, sp_vae_half half, sp_shape in,
-                            sp_device *device, sp_dtype storage, sp_vae_ready *ready)
+/* ---- kept plans ---- */
+
+typedef struct {
+    const sp_component *vae;
+    sp_vae_half half;
+    sp_shape in;
+} half_shape;
+
+static sp_status build_shape(const void *context, sp_builder **out)
 {
-    if (ready->runner.run && ready->half == half && sp_shape_equal(ready->in, in)) return SP_OK;
-    sp_vae_ready_free(ready);
-    ready->half = half;
-    ready->in = in;
-    return sp_vae_runner_create(vae, half, in, device, storage, &ready->runner);
+    const half_shape *h = context;
+    return make_builder(h->vae, h->half, h->in, out);
 }
 
-void sp_vae_ready_free(sp_vae_ready *ready)
+static sp_plan_use use_of(const half_shape *h, char shape[SP_PLAN_SHAPE])
 {
-    sp_runner_free(&ready->runner);
-    *ready = (sp_vae_ready){0};
+    snprintf(shape, SP_PLAN_SHAPE, "%s %s", h->half == SP_VAE_POSTERIOR ? "posterior" : "picture", sp_shape_text(h->in));
+    return (sp_plan_use){.network = h->half == SP_VAE_DECODE ? decoder_set : encoder_set,
+                         .shape = shape,
+                         .build = build_shape,
+                         .context = h,
+                         .weights = h->vae->weights};
 }
 
-sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
-                     sp_tensor *out)
+sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, sp_run **out)
 {
-    SP_TRY(sp_run_set_input(runner->run, "in", in));
-    SP_TRY(sp_run_execute(runner->run, callbacks));
-    return sp_run_get_output(runner->run, "out", out);
+    char shape[SP_PLAN_SHAPE];
+    const half_shape h = {vae, half, in};
+    const sp_plan_use use = use_of(&h, shape);
+    return sp_plans_run(plans, &use, out);
+}
+
+void sp_vae_plans_forget(sp_plans *plans)
+{
+    sp_plans_forget(plans, decoder_set);
+    sp_plans_forget(plans, encoder_set);
+}
+
+sp_status sp_vae_run(sp_run *run, const sp_tensor *in, const sp_callbacks *callbacks, sp_tensor *out)
+{
+    SP_TRY(sp_run_set_input(run, "in", in));
+    SP_TRY(sp_run_execute(run, callbacks));
+    return sp_run_get_output(run, "out", out);
 }
 
 void sp_vae_draw(double scale, const float *mean, const float *logvar, const float *noise,
@@ -93,14 +117,14 @@ int64_t sp_vae_batch(int64_t height, int64_t width)
 /* ---- all of a tensor ---- */
 
 /* Inputs first..first+n-1 of `in`, which fill `batch` up to what it held before. */
-static sp_status run_batch(sp_runner *runner, const sp_tensor *in, int64_t first, int64_t n,
+static sp_status run_batch(sp_run *run, const sp_tensor *in, int64_t first, int64_t n,
                            sp_tensor *batch, const sp_callbacks *callbacks, sp_tensor *out)
 {
     int64_t rows = batch->shape.dim[0];
     size_t from = sp_tensor_bytes(batch) / (size_t)rows;
     sp_tensor result = {0};
     memcpy(batch->data, (const char *)in->data + (size_t)first * from, (size_t)n * from);
-    SP_TRY(sp_vae_run(runner, batch, callbacks, &result));
+    SP_TRY(sp_vae_run(run, batch, callbacks, &result));
     sp_status status = SP_OK;
     if (!out->data) {
         sp_shape shape = result.shape;
@@ -127,20 +151,20 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     const char *task = half == SP_VAE_DECODE ? "decoding pictures" : "encoding pictures";
     sp_shape shape = in->shape;
     int64_t count = shape.dim[0], batch = batch_of(&vae->config.vae, half, shape);
-    sp_vae_ready own = {0}, *ready = settings->ready ? settings->ready : &own;
+    sp_plans own = {settings->device, settings->storage, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
+    sp_run *run = NULL;
     sp_tensor rows = {0};
     shape.dim[0] = batch;
     sp_report(callbacks, task, 0, count, NULL);
     sp_status status = sp_tensor_create(SP_F32, shape, &rows);
-    if (!status)
-        status = sp_vae_make_ready(vae, half, shape, settings->device, settings->storage, ready);
+    if (!status) status = sp_vae_plans_run(plans, vae, half, shape, &run);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = sp_check_cancelled(callbacks);
-        if (!status) status = run_batch(&ready->runner, in, first, n, &rows, callbacks, out);
+        if (!status) status = run_batch(run, in, first, n, &rows, callbacks, out);
         if (!status) sp_report(callbacks, task, first + n, count, NULL);
     }
-    sp_vae_ready_free(&own);
+    sp_plans_free(&own);
     sp_tensor_free(&rows);
     return status;
 }
@@ -187,8 +211,6 @@ sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in
                           const sp_vae_settings *settings, sp_plan_memory *out)
 {
     const sp_vae_config *config = &vae->config.vae;
-    sp_builder *b;
-    sp_plan *plan;
     SP_TRY(check_input(config, half, in, SP_F32, settings->tile));
     if (in_tiles(config, half, in, settings->tile)) {
         int64_t side = sp_vae_input_tile(config, half, settings->tile);
@@ -198,11 +220,13 @@ sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in
     } else {
         in.dim[0] = batch_of(config, half, in);
     }
-    SP_TRY(make_builder(vae, half, in, &b));
-    SP_TRY(sp_runner_plan(b, settings->device, settings->storage, &plan));
-    *out = sp_plan_get_memory(plan);
-    sp_plan_destroy(plan);
-    return SP_OK;
+    sp_plans own = {settings->device, settings->storage, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
+    char shape[SP_PLAN_SHAPE];
+    const half_shape h = {vae, half, in};
+    const sp_plan_use use = use_of(&h, shape);
+    sp_status status = sp_plans_memory(plans, &use, out);
+    sp_plans_free(&own);
+    return status;
 }
 
 int64_t sp_vae_tile_side(const sp_vae_config *config)

@@ -3,7 +3,7 @@
 #ifndef SP_PIPELINE_VAE_RUN_H
 #define SP_PIPELINE_VAE_RUN_H
 #include "checkpoints/component.h"
-#include "models/runner.h"
+#include "pipeline/plans.h"
 
 typedef enum {
     SP_VAE_ENCODE,    /* pictures [N,3,H,W] in [-1,1] -> the posterior's mean, scaled, [N,C,h,w] */
@@ -15,20 +15,12 @@ typedef enum {
 /* Makes the half ready for inputs of shape `in`; `vae` must outlive the runner. sp_runner_free. */
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
                                sp_device *device, sp_dtype storage, sp_runner *out);
-/* A half that was made ready, with the shape it is for. Zeroed at first. */
-typedef struct {
-    sp_runner runner;
-    sp_vae_half half;
-    sp_shape in;
-} sp_vae_ready;
-/* Makes it ready for this half and shape, unless it is: planning and packing take longer than many a
- * picture. For one autoencoder, device and storage. */
-sp_status sp_vae_make_ready(const sp_component *vae, sp_vae_half half, sp_shape in,
-                            sp_device *device, sp_dtype storage, sp_vae_ready *ready);
-void sp_vae_ready_free(sp_vae_ready *ready); /* leaves it zeroed */
+/* The run of this half for this shape, the cache's, which is for one autoencoder. */
+sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, sp_run **out);
+/* Both halves. */
+void sp_vae_plans_forget(sp_plans *plans);
 /* *out is a new owned f32 tensor. callbacks may be NULL. */
-sp_status sp_vae_run(sp_runner *runner, const sp_tensor *in, const sp_callbacks *callbacks,
-                     sp_tensor *out);
+sp_status sp_vae_run(sp_run *run, const sp_tensor *in, const sp_callbacks *callbacks, sp_tensor *out);
 
 /* latent = scale * (mean + exp(logvar / 2) * noise), `count` elements each, in double precision;
  * logvar or noise NULL: scale * mean. latent may be noise. */
@@ -45,8 +37,7 @@ typedef struct {
     sp_device *device;
     sp_dtype storage;
     int64_t tile; /* side of a tile in picture pixels, see sp_vae_tile_unit; 0: never in tiles */
-    sp_vae_ready *ready; /* what is used if it fits, and holds afterwards what was used; NULL: all is
-                            given back */
+    sp_plans *plans; /* of this device and storage: keeps what is planned; NULL: all is given back */
 } sp_vae_settings;
 
 /* Runs the half on all of `in`: *out is new. Results are those of diffusers' enable_tiling with

@@ -15,7 +15,7 @@ typedef struct {
     sp_vae_half half;
     const sp_vae_settings *settings;
     tile_grid grid;
-    sp_vae_ready own, *ready; /* for tiles of one shape; settings' or our own */
+    sp_plans own, *plans; /* settings' or our own */
     sp_tensor
         *last; /* [columns]: the tiles of the row above, left of here of this row; AutoencoderKL */
 } tiling;
@@ -71,14 +71,14 @@ static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_
             width = least(grid->in_tile, in->shape.dim[3] - left);
     sp_shape shape = sp_shape_of(1, in->shape.dim[1], height, width);
     sp_tensor part = {0};
-    SP_TRY(sp_vae_make_ready(t->vae, t->half, shape, t->settings->device, t->settings->storage,
-                             t->ready));
+    sp_run *run;
+    SP_TRY(sp_vae_plans_run(t->plans, t->vae, t->half, shape, &run));
     SP_TRY(sp_tensor_create(SP_F32, shape, &part));
     for (int64_t c = 0; c < shape.dim[1]; c++)
         for (int64_t y = 0; y < height; y++)
             memcpy(row_of(&part, 0, c, y), row_of(in, sample, c, top + y) + left,
                    (size_t)width * sizeof(float));
-    sp_status status = sp_vae_run(&t->ready->runner, &part, callbacks, out);
+    sp_status status = sp_vae_run(run, &part, callbacks, out);
     sp_tensor_free(&part);
     return status;
 }
@@ -201,7 +201,8 @@ sp_status sp_vae_run_tiles(const sp_component *vae, sp_vae_half half, const sp_t
                 .half = half,
                 .settings = settings,
                 .grid = grid_of(&vae->config.vae, half, in->shape, settings->tile)};
-    t.ready = settings->ready ? settings->ready : &t.own;
+    t.own = (sp_plans){settings->device, settings->storage, 1, NULL};
+    t.plans = settings->plans ? settings->plans : &t.own;
     t.last = sp_alloc_zero((size_t)t.grid.columns * sizeof *t.last);
     sp_status status = t.last ? SP_OK : SP_MEMORY;
     for (int64_t i = 0; i < in->shape.dim[0] && !status; i++)
@@ -209,6 +210,6 @@ sp_status sp_vae_run_tiles(const sp_component *vae, sp_vae_half half, const sp_t
     for (int64_t i = 0; i < t.grid.columns && t.last; i++)
         sp_tensor_free(&t.last[i]);
     sp_free(t.last);
-    sp_vae_ready_free(&t.own);
+    sp_plans_free(&t.own);
     return status;
 }

@@ -1,10 +1,12 @@
-/* The prompts of a call of splam_generate, and what is said of those that are not read as they look. */
+/* The prompts of a request, and what is said of those that are not read as they look. */
+#include "pipeline/prompts.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "api/generation.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "base/text_file.h"
 #include "base/visible.h"
 #include "text/unicode.h"
@@ -32,41 +34,48 @@ static const char *file_name(const char *path)
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
-static sp_status load_prompts(sp_generation *g, size_t *lines)
+static sp_status load_prompts(const char *path, sp_prompts *p, size_t *lines)
 {
-    const char *path = g->o->prompts_file, *name = file_name(path);
+    const char *name = file_name(path);
     size_t length = 0;
-    SP_TRY(name != path ? sp_read_text_stream(STDIN_FILENO, name, &g->prompts_text, &length)
-                        : sp_read_text(path, &g->prompts_text, &length));
-    SP_TRY(sp_check_utf8(name, g->prompts_text, length));
+    SP_TRY(name != path ? sp_read_text_stream(STDIN_FILENO, name, &p->file, &length)
+                        : sp_read_text(path, &p->file, &length));
+    SP_TRY(sp_check_utf8(name, p->file, length));
     *lines = 1;
-    for (const char *p = g->prompts_text; *p; p++)
-        *lines += *p == '\n' || *p == '\r';
+    for (const char *c = p->file; *c; c++)
+        *lines += *c == '\n' || *c == '\r';
     return SP_OK;
 }
 
-sp_status sp_generation_read_prompts(sp_generation *g)
+sp_status sp_prompts_read(const splam_generate_options *o, sp_prompts *p)
 {
-    const splam_generate_options *o = g->o;
     size_t lines = 0;
-    if (o->prompts_file) SP_TRY(load_prompts(g, &lines));
-    g->prompts = sp_alloc_zero((o->prompt_count + lines + 1) * sizeof *g->prompts);
-    if (!g->prompts) return SP_MEMORY;
+    *p = (sp_prompts){.negative = o->negative};
+    if (o->prompts_file) SP_TRY(load_prompts(o->prompts_file, p, &lines));
+    p->text = sp_alloc_zero((o->prompt_count + lines + 1) * sizeof *p->text);
+    if (!p->text) return SP_MEMORY;
     if (o->negative) SP_TRY(sp_check_utf8("the negative prompt", o->negative, strlen(o->negative)));
     for (size_t i = 0; i < o->prompt_count; i++) {
         SP_TRY(sp_check_utf8("a prompt", o->prompts[i], strlen(o->prompts[i])));
-        g->prompts[g->prompt_count++] = o->prompts[i];
+        p->text[p->count++] = o->prompts[i];
     }
-    char *rest = g->prompts_text, *line;
+    char *rest = p->file, *line;
     while (rest && (line = strsep(&rest, "\r\n")) != NULL) {
         bool blank;
         SP_TRY(is_blank(line, &blank));
-        if (!blank) g->prompts[g->prompt_count++] = line;
+        if (!blank) p->text[p->count++] = line;
     }
-    if (g->prompt_count) return SP_OK;
+    if (p->count) return SP_OK;
     if (o->prompts_file)
         return sp_fail(SP_FORMAT, "%s: there is no prompt in it", file_name(o->prompts_file));
     return sp_fail(SP_ARGUMENT, "a prompt is missing");
+}
+
+void sp_prompts_free(sp_prompts *p)
+{
+    sp_free(p->text);
+    sp_free(p->file);
+    *p = (sp_prompts){0};
 }
 
 /* ---- what does not fit ---- */
@@ -170,19 +179,17 @@ static void hint_at_syntax(const char *const found[SYNTAXES], const size_t lengt
                     list, found[SYNTAXES - 1] ? ", and a LoRA is given by --lora" : "");
 }
 
-sp_status sp_generation_warn_of_prompts(const sp_generation *g)
+sp_status sp_prompts_warn(const sp_prompts *p, const sp_tokenizer *tokenizer, bool guided)
 {
-    const sp_tokenizer *tokenizer = g->pipeline->tokenizer;
     const char *found[SYNTAXES] = {NULL};
     size_t length[SYNTAXES] = {0};
-    bool guided = sp_pipeline_is_guided(g->pipeline, g->guidance) && g->o->negative;
-    for (size_t i = 0; i < g->prompt_count; i++) {
-        SP_TRY(warn_of_cut(tokenizer, "prompt", g->prompts[i]));
-        look_for_syntax(g->prompts[i], found, length);
+    for (size_t i = 0; i < p->count; i++) {
+        SP_TRY(warn_of_cut(tokenizer, "prompt", p->text[i]));
+        look_for_syntax(p->text[i], found, length);
     }
-    if (guided) {
-        SP_TRY(warn_of_cut(tokenizer, "negative prompt", g->o->negative));
-        look_for_syntax(g->o->negative, found, length);
+    if (guided && p->negative) {
+        SP_TRY(warn_of_cut(tokenizer, "negative prompt", p->negative));
+        look_for_syntax(p->negative, found, length);
     }
     hint_at_syntax(found, length);
     return SP_OK;

@@ -1,16 +1,25 @@
 /* What a picture's file says about how it was made. */
-#ifndef SP_API_PICTURE_TEXT_H
-#define SP_API_PICTURE_TEXT_H
-#include "pipeline/pipeline.h"
+#ifndef SP_PIPELINE_PICTURE_TEXT_H
+#define SP_PIPELINE_PICTURE_TEXT_H
+#include "diffusion/sampler.h"
+#include "pipeline/model.h"
+
+/* What pictures say of their model. */
+typedef struct {
+    char *name;
+    char *vae_name;       /* of another autoencoder than the model's; NULL: it is the model's */
+    char *loras;          /* "a:0.8, b:1", what was merged into the model; NULL: nothing */
+    json_t *distillation; /* the student's splam.json; NULL: there is none */
+    uint64_t hash;        /* over all tensors of the UNet's file (sp_tensor_hash) */
+} sp_model_facts;
+/* sp_model_facts_free in every case. */
+sp_status sp_model_facts_read(const char *path, const sp_model_options *options, const sp_model *model,
+                              sp_model_facts *out);
+void sp_model_facts_free(sp_model_facts *facts);
 
 typedef struct {
-    const sp_pipeline *pipeline;
-    const char *model_name;
-    const char *vae_name; /* of another autoencoder than the model's; NULL: it is the model's */
-    const splam_lora *loras; /* what was merged into the model */
-    size_t lora_count;
-    const json_t *distillation; /* the student's splam.json; NULL: there is none */
-    uint64_t model_hash;        /* sp_model_hash */
+    const sp_model_facts *model;
+    sp_dtype storage; /* the precision of the computation */
     const char *prompt;
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;
@@ -27,9 +36,6 @@ typedef struct {
     double strength;        /* of a picture to start from; 0: there was none */
     const char *init_image; /* its file's name */
 } sp_picture_facts;
-
-/* sp_tensor_hash over all tensors of the UNet's file. */
-uint64_t sp_model_hash(const sp_tensor_file *file);
 
 /* New strings (sp_free): the text that A1111's web interface writes and reads, and a JSON object
  * with more. */

@@ -1,5 +1,5 @@
 /* What a picture carries about how it was made: A1111's text and JSON. */
-#include "api/picture_text.h"
+#include "pipeline/picture_text.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -7,7 +7,8 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "splam/splam.h"
+#include "checkpoints/model_path.h"
+#include <splam/base.h>
 #include "text/unicode.h"
 
 /* Names that A1111's web interface gives to the same samplers. */
@@ -23,7 +24,7 @@ static const char *const a1111_names[SP_SAMPLER_COUNT] = {
 static const char *const a1111_schedules[] = {
     [SP_SIGMAS_KARRAS] = "Karras", [SP_SIGMAS_EXPONENTIAL] = "Exponential"};
 
-uint64_t sp_model_hash(const sp_tensor_file *file)
+static uint64_t model_hash(const sp_tensor_file *file)
 {
     uint64_t hash = SP_HASH_START;
     for (size_t i = 0; i < sp_tensor_file_count(file); i++)
@@ -65,26 +66,74 @@ static void append_entry(sp_string *s, const char *key, const char *text)
     json_decref(string);
 }
 
-/* "a:0.8, b:1", names of files without their ends; NULL when out of memory or where there is none. */
-static char *lora_names(const sp_picture_facts *f)
+/* ---- the model ---- */
+
+/* "a:0.8, b:1", names of files without their ends; NULL when out of memory. */
+static char *lora_names(const splam_lora *loras, size_t count)
 {
     sp_string s = {0};
-    for (size_t i = 0; i < f->lora_count; i++) {
-        char *name = well_formed(sp_path_base(f->loras[i].path));
+    for (size_t i = 0; i < count; i++) {
+        char *name = well_formed(sp_path_base(loras[i].path));
         char *end = name ? strrchr(name, '.') : NULL;
         if (end && end > name) *end = 0;
         s.failed |= !name;
         char weight[SP_NUMBER_TEXT];
         if (name)
             sp_string_append_format(&s, "%s%s:%s", i ? ", " : "", name,
-                                    sp_number_text(f->loras[i].weight, weight));
+                                    sp_number_text(loras[i].weight, weight));
         sp_free(name);
     }
     return take(&s);
 }
 
+/* The last part of a path, without the slashes it may end in. */
+static char *folder_name(const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    size_t begin = length;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    char *raw = sp_strndup(path + begin, length - begin), *name = raw ? well_formed(raw) : NULL;
+    sp_free(raw);
+    return name;
+}
+
+/* splam.json, which a student's folder has. */
+static sp_status load_distillation(const char *model, json_t **out)
+{
+    char *path;
+    SP_TRY(sp_model_file(model, "splam.json", &path));
+    sp_status status = sp_path_exists(path) ? sp_json_load(path, out) : SP_OK;
+    sp_free(path);
+    return status;
+}
+
+sp_status sp_model_facts_read(const char *path, const sp_model_options *options, const sp_model *model,
+                              sp_model_facts *out)
+{
+    *out = (sp_model_facts){.name = folder_name(path)};
+    if (options->vae) out->vae_name = folder_name(options->vae);
+    if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
+    if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
+    out->hash = model_hash(model->unet->file);
+    return load_distillation(path, &out->distillation);
+}
+
+void sp_model_facts_free(sp_model_facts *facts)
+{
+    sp_free(facts->name);
+    sp_free(facts->vae_name);
+    sp_free(facts->loras);
+    json_decref(facts->distillation);
+    *facts = (sp_model_facts){0};
+}
+
+/* ---- the texts ---- */
+
 static char *write_parameters(const sp_picture_facts *f, const char *prompt, const char *negative,
-                              const char *hash, const char *loras)
+                              const char *hash)
 {
     sp_string s = {0};
     prompt += strspn(prompt, " \t\r\n"); /* the text begins with its first word */
@@ -100,36 +149,36 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
     sp_string_append_format(&s, ", Size: %lldx%lld, Model hash: %.10s", (long long)f->width,
                             (long long)f->height, hash);
-    append_entry(&s, "Model", f->model_name);
-    if (f->vae_name) append_entry(&s, "VAE", f->vae_name);
-    if (loras) append_entry(&s, "Merged LoRA", loras);
+    append_entry(&s, "Model", f->model->name);
+    if (f->model->vae_name) append_entry(&s, "VAE", f->model->vae_name);
+    if (f->model->loras) append_entry(&s, "Merged LoRA", f->model->loras);
     if (f->strength > 0)
         sp_string_append_format(&s, ", Denoising strength: %s", sp_number_text(f->strength, number));
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
     if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
-    sp_string_append_format(&s, ", Version: splam %s", splam_version());
+    sp_string_append_format(&s, ", Version: splam %s", SPLAM_VERSION);
     return take(&s);
 }
 
 static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const char *negative,
-                            const char *hash, const char *loras)
+                            const char *hash)
 {
-    const sp_pipeline *p = f->pipeline;
-    json_t *objective = json_object_get(f->distillation, "objective");
+    const sp_model_facts *m = f->model;
+    json_t *objective = json_object_get(m->distillation, "objective");
     json_t *o = json_object();
-    int bad = json_object_set_new(o, "version", json_string(splam_version()));
-    bad |= json_object_set_new(o, "model", json_string(f->model_name));
+    int bad = json_object_set_new(o, "version", json_string(SPLAM_VERSION));
+    bad |= json_object_set_new(o, "model", json_string(m->name));
     bad |= json_object_set_new(o, "model_hash", json_string(hash));
     bad |= json_object_set_new(
         o, "model_hash_of",
         json_string(
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
-    if (f->vae_name) bad |= json_object_set_new(o, "vae", json_string(f->vae_name));
-    if (loras) bad |= json_object_set_new(o, "lora", json_string(loras));
+    if (m->vae_name) bad |= json_object_set_new(o, "vae", json_string(m->vae_name));
+    if (m->loras) bad |= json_object_set_new(o, "lora", json_string(m->loras));
     if (objective) bad |= json_object_set(o, "objective", objective);
-    if (f->distillation) {
-        json_t *distillation = json_copy((json_t *)(uintptr_t)f->distillation);
+    if (m->distillation) {
+        json_t *distillation = json_copy((json_t *)(uintptr_t)m->distillation);
         json_object_del(distillation, "data"); /* a picture need not tell of the maker's folders */
         bad |= json_object_set_new(o, "distillation", distillation);
     }
@@ -153,16 +202,16 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     bad |= json_object_set_new(o, "height", json_integer(f->height));
     if (f->vae_tile) bad |= json_object_set_new(o, "vae_tile", json_integer(f->vae_tile));
     bad |= json_object_set_new(o, "clip_skip", json_integer(f->clip_skip));
-    bad |= json_object_set_new(o, "precision", json_string(p->storage == SP_BF16 ? "bf16" : "f32"));
+    bad |= json_object_set_new(o, "precision", json_string(f->storage == SP_BF16 ? "bf16" : "f32"));
     if (!bad) return o;
     json_decref(o);
     return NULL;
 }
 
 static char *write_json(const sp_picture_facts *f, const char *prompt, const char *negative,
-                        const char *hash, const char *loras)
+                        const char *hash)
 {
-    json_t *object = facts_object(f, prompt, negative, hash, loras);
+    json_t *object = facts_object(f, prompt, negative, hash);
     char *text = object ? sp_json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     return text;
@@ -171,26 +220,18 @@ static char *write_json(const sp_picture_facts *f, const char *prompt, const cha
 sp_status sp_picture_texts(const sp_picture_facts *facts, char **parameters, char **json)
 {
     char hash[17];
-    char *prompt = well_formed(facts->prompt), *name = well_formed(facts->model_name);
+    char *prompt = well_formed(facts->prompt);
     char *negative = facts->negative ? well_formed(facts->negative) : NULL;
-    char *vae = facts->vae_name ? well_formed(facts->vae_name) : NULL;
     char *image = facts->init_image ? well_formed(facts->init_image) : NULL;
-    char *loras = facts->lora_count ? lora_names(facts) : NULL;
     sp_picture_facts f = *facts;
-    f.model_name = name;
-    f.vae_name = vae;
     f.init_image = image;
-    snprintf(hash, sizeof hash, "%016" PRIx64, facts->model_hash);
-    bool ready = prompt && name && (negative || !facts->negative) && (vae || !facts->vae_name) &&
-                 (image || !facts->init_image) && (loras || !facts->lora_count);
-    *parameters = ready ? write_parameters(&f, prompt, negative, hash, loras) : NULL;
-    *json = ready ? write_json(&f, prompt, negative, hash, loras) : NULL;
+    snprintf(hash, sizeof hash, "%016" PRIx64, facts->model->hash);
+    bool ready = prompt && (negative || !facts->negative) && (image || !facts->init_image);
+    *parameters = ready ? write_parameters(&f, prompt, negative, hash) : NULL;
+    *json = ready ? write_json(&f, prompt, negative, hash) : NULL;
     sp_free(prompt);
-    sp_free(name);
     sp_free(negative);
-    sp_free(vae);
     sp_free(image);
-    sp_free(loras);
     if (*parameters && *json) return SP_OK;
     sp_free(*parameters);
     sp_free(*json);

@@ -1,0 +1,87 @@
+/* A model that is held: opened once, drawn with often, by several threads. */
+#ifndef SPLAM_SESSION_H
+#define SPLAM_SESSION_H
+#include <splam/base.h>
+#include <splam/generate.h>
+#include <splam/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Structs that begin with `size` are given by whoever was compiled with them: set it to sizeof, and all other members that
+ * you do not need to 0, which takes the default in brackets. */
+
+/* ---- models ---- */
+
+/* Opened files and merged adapters. Nobody changes it: any number of threads may have sessions of it, which share its
+ * memory and that of the weights as they are packed for the processor. */
+typedef struct splam_model splam_model;
+
+typedef struct {
+    size_t size;      /* sizeof(splam_model_options) */
+    const char *unet; /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *prediction; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
+    const char *vae;  /* another autoencoder, see splam_generate_options [the model's own] */
+    const splam_lora *loras; /* merged in this order */
+    size_t lora_count;
+    splam_precision precision;
+} splam_model_options;
+
+/* path: a diffusers folder or a checkpoint of one file. options NULL: all defaults; callbacks, which may be NULL, are asked
+ * while adapters are merged. No text needs to live longer than the call. Files are mapped: they must stay as they are while
+ * the model is open. Fails as splam_generate would, before anything is drawn: SPLAM_IO, SPLAM_FORMAT, SPLAM_SHAPE and
+ * SPLAM_UNSUPPORTED name the file, SPLAM_ARGUMENT the option; *model is NULL then. */
+SPLAM_API splam_status splam_model_open(const char *path, const splam_model_options *options,
+                                        const splam_callbacks *callbacks, splam_model **model);
+/* After its sessions. NULL is legal. */
+SPLAM_API void splam_model_close(splam_model *model);
+
+/* ---- sessions ---- */
+
+/* What a model needs to run: plans, activations, and a share in the packed weights. It keeps them, so that a second picture
+ * of the same size is drawn without reading, planning or packing anything. One thread at a time; sessions of one model in as
+ * many threads as you like. Two threads that compute at once share the processor: splam_set_threads is for each. */
+typedef struct splam_session splam_session;
+
+typedef struct {
+    size_t size;   /* sizeof(splam_session_options) */
+    int64_t sizes; /* so many sizes of pictures, batches and prompts are kept side by side of each network, the last used;
+                      more are planned anew [4] */
+} splam_session_options;
+
+/* The model outlives it. options NULL: all defaults. SPLAM_MEMORY, SPLAM_ARGUMENT. */
+SPLAM_API splam_status splam_session_create(const splam_model *model, const splam_session_options *options,
+                                            splam_session **session);
+SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal */
+
+/* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction, vae,
+ * loras, precision), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free); NULL: files alone.
+ * SPLAM_CANCELLED keeps those that are drawn; on other failures there are none. The session can be used again after every
+ * failure. */
+SPLAM_API splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,
+                                              const splam_callbacks *callbacks, splam_pictures *pictures);
+
+/* A tensor of floats, row by row; whole numbers (input_ids) are floats too. */
+enum { SPLAM_MAX_RANK = 8 };
+typedef struct {
+    const char *name;
+    int rank;
+    int64_t shape[SPLAM_MAX_RANK];
+    const float *data;
+} splam_tensor;
+typedef struct {
+    size_t count;
+    splam_tensor *item;
+} splam_tensors;
+SPLAM_API void splam_tensors_free(splam_tensors *tensors); /* of the library's; zeroed is legal */
+/* One run of "unet", "vae-encoder", "vae-decoder" or "text-encoder" on arrays: inputs and outputs as of splam_forward.
+ * SPLAM_FORMAT or SPLAM_SHAPE naming the tensor that is missing, not known or of another shape, SPLAM_NUMERIC for an output
+ * that is not finite. */
+SPLAM_API splam_status splam_session_forward(splam_session *session, const char *component, const splam_tensor *inputs,
+                                             size_t input_count, const splam_callbacks *callbacks, splam_tensors *outputs);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,137 @@
+/* Opening a model's parts and seeing that they fit. */
+#include "pipeline/model.h"
+#include "backend/registry.h"
+#include "base/memory.h"
+#include "checkpoints/recognise.h"
+
+static sp_status open_text(sp_model *m, const char *folder)
+{
+    SP_TRY(sp_component_open(folder, "text_encoder", &m->text_encoder));
+    SP_TRY(sp_model_folder_tokenizer(&m->folder, &m->tokenizer));
+    const sp_clip_text_config *text = &m->text_encoder->config.text;
+    size_t ids = sp_tokenizer_vocabulary_size(m->tokenizer),
+           length = sp_tokenizer_max_length(m->tokenizer);
+    if (ids > (size_t)text->vocabulary)
+        return sp_fail(SP_FORMAT, "%s: the tokenizer has %zu ids and the text encoder knows %lld",
+                       folder, ids, (long long)text->vocabulary);
+    if (length > (size_t)text->max_tokens)
+        return sp_fail(SP_FORMAT,
+                       "%s: the tokenizer makes %zu tokens and the text encoder takes at most %lld",
+                       folder, length, (long long)text->max_tokens);
+    return SP_OK;
+}
+
+static sp_status check_vae(const sp_model *m, const sp_unet_config *unet)
+{
+    const sp_vae_config *vae = &m->vae->config.vae;
+    const char *folder = m->vae->folder;
+    if (vae->out_channels != 3 || vae->in_channels != 3)
+        return sp_fail(
+            SP_UNSUPPORTED, "%s: the VAE's pictures have %lld channels, and only 3 are supported",
+            folder, (long long)(vae->out_channels != 3 ? vae->out_channels : vae->in_channels));
+    if (vae->latent_channels != unet->in_channels)
+        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
+                       folder, (long long)vae->latent_channels, (long long)unet->in_channels);
+    return SP_OK;
+}
+
+sp_status sp_model_check_unet(const sp_model *m, const sp_unet_config *unet)
+{
+    const char *folder = m->folder.path;
+    if (unet->in_channels != unet->out_channels)
+        return sp_fail(
+            SP_UNSUPPORTED,
+            "%s: the UNet takes %lld channels and gives %lld; only text to image is supported",
+            folder, (long long)unet->in_channels, (long long)unet->out_channels);
+    if (m->text_encoder && m->text_encoder->config.text.width != unet->cross_attention_dim)
+        return sp_fail(
+            SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld",
+            folder, (long long)m->text_encoder->config.text.width, (long long)unet->cross_attention_dim);
+    return m->vae ? check_vae(m, unet) : SP_OK;
+}
+
+/* Before anything is packed, so that adapters cost nothing at run time. In bf16 the sums are
+ * rounded to the type of the file, since packing rounds them anyway. */
+static sp_status merge_loras(sp_model *m, const sp_model_options *options)
+{
+    const sp_callbacks *callbacks = options->callbacks;
+    const bool has[SP_COMPONENT_COUNT] = {
+        [SP_COMPONENT_UNET] = m->unet, [SP_COMPONENT_TEXT_ENCODER] = m->text_encoder};
+    bool exact = m->storage == SP_F32;
+    sp_lora_list list;
+    SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
+    sp_status status = sp_lora_list_check(&list, has);
+    if (!status && m->unet) status = sp_lora_list_merge(&list, m->device, m->unet, exact, callbacks);
+    if (!status && m->text_encoder)
+        status = sp_lora_list_merge(&list, m->device, m->text_encoder, exact, callbacks);
+    sp_lora_list_close(&list);
+    return status;
+}
+
+/* Before a part is missed by name: what the model is, if it is none. */
+static sp_status check_model(const sp_model *m, unsigned parts, const sp_model_options *options)
+{
+    const bool needed[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = parts & SP_PART_UNET && !options->unet,
+                                             [SP_COMPONENT_VAE] = parts & SP_PART_VAE && !options->vae,
+                                             [SP_COMPONENT_TEXT_ENCODER] = parts & SP_PART_TEXT};
+    return sp_model_expect(&m->folder, needed);
+}
+
+static sp_status open_parts(sp_model *m, const char *folder, const sp_model_options *options)
+{
+    unsigned parts = options->parts ? options->parts : SP_PART_ALL;
+    SP_TRY(sp_model_folder_open(folder, &m->folder));
+    SP_TRY(check_model(m, parts, options));
+    m->folder.prediction = options->prediction;
+    if (parts & SP_PART_UNET) SP_TRY(sp_prediction_check(&m->folder));
+    SP_TRY(sp_scheduler_config_of(&m->folder, NULL, &m->scheduler));
+    if (parts & SP_PART_TEXT) SP_TRY(open_text(m, folder));
+    if (parts & SP_PART_VAE)
+        SP_TRY(sp_component_open_as(options->vae ? options->vae : folder, "vae",
+                                    options->vae ? NULL : options->prediction, &m->vae));
+    if (parts & SP_PART_UNET)
+        SP_TRY(sp_component_open_as(folder, options->unet ? options->unet : "unet", options->prediction,
+                                    &m->unet));
+    SP_TRY(merge_loras(m, options));
+    return m->unet ? sp_model_check_unet(m, &m->unet->config.unet) : SP_OK;
+}
+
+sp_status sp_model_open(const char *path, const sp_model_options *options, sp_model **out)
+{
+    *out = NULL;
+    sp_model *m = sp_alloc_zero(sizeof *m);
+    if (!m) return SP_MEMORY;
+    m->device = options->device ? options->device : sp_default_device();
+    m->storage = options->storage;
+    sp_status status = open_parts(m, path, options);
+    if (status) {
+        sp_model_close(m);
+        return status;
+    }
+    *out = m;
+    return SP_OK;
+}
+
+void sp_model_close(sp_model *m)
+{
+    if (!m) return;
+    sp_component_close(m->unet);
+    sp_model_close_parts(m, SP_PART_VAE | SP_PART_TEXT);
+    sp_model_folder_close(&m->folder);
+    sp_free(m);
+}
+
+void sp_model_close_parts(sp_model *m, unsigned parts)
+{
+    if (parts & SP_PART_VAE) {
+        sp_component_close(m->vae);
+        m->vae = NULL;
+    }
+    if (parts & SP_PART_TEXT) {
+        sp_component_close(m->text_encoder);
+        sp_tokenizer_destroy(m->tokenizer);
+        m->text_encoder = NULL;
+        m->tokenizer = NULL;
+    }
+}
+

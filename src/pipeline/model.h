@@ -1,0 +1,42 @@
+/* A latent diffusion model as it was opened: its parts, which nobody changes, for any number of pipelines and threads. */
+#ifndef SP_PIPELINE_MODEL_H
+#define SP_PIPELINE_MODEL_H
+#include "checkpoints/lora.h"
+#include "checkpoints/model_folder.h"
+#include "diffusion/scheduler_config.h"
+#include "text/tokenizer.h"
+
+enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
+
+typedef struct {
+    unsigned parts;   /* what to open, SP_PART_*; 0: all. The scheduler always is */
+    const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    const char *prediction; /* what the UNet predicts, known better than the model tells; NULL: as it tells */
+    const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
+    const splam_lora *loras; /* merged into UNet and text encoder */
+    size_t lora_count;
+    sp_device *device; /* NULL: the default */
+    sp_dtype storage;  /* SP_F32 (0) or SP_BF16 */
+    const sp_callbacks *callbacks; /* asked while adapters are merged; may be NULL */
+} sp_model_options;
+
+typedef struct {
+    sp_model_folder folder;
+    sp_component *unet, *vae, *text_encoder; /* NULL: not opened */
+    sp_tokenizer *tokenizer;
+    sp_scheduler_config scheduler;
+    sp_device *device;
+    sp_dtype storage;
+} sp_model;
+
+/* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,
+ * and parts that do not fit together (the text encoder's width and what the UNet takes, the latent
+ * channels of UNet and VAE), are one sentence. */
+sp_status sp_model_open(const char *path, const sp_model_options *options, sp_model **out);
+void sp_model_close(sp_model *model); /* NULL is legal */
+/* Of SP_PART_VAE and SP_PART_TEXT: for whoever has the model alone. */
+void sp_model_close_parts(sp_model *model, unsigned parts);
+/* Whether a UNet goes with the other parts. */
+sp_status sp_model_check_unet(const sp_model *model, const sp_unet_config *unet);
+
+#endif

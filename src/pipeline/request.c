@@ -1,0 +1,139 @@
+/* What a request asks for, seen against the model. */
+#include "pipeline/request.h"
+#include <math.h>
+#include <sys/random.h>
+
+enum { MAX_PICTURES = 1000000 };
+static const double default_strength = 0.8; /* diffusers' */
+
+/* ---- sampling ---- */
+
+static sp_status choose_sampler(const splam_generate_options *o, const sp_scheduler_config *scheduler, sp_sampling *g)
+{
+    bool starts = sp_starts_from_image(o);
+    g->sampler.kind = sp_sampler_for(scheduler);
+    if (o->sampler) SP_TRY(sp_sampler_kind_of(o->sampler, &g->sampler.kind));
+    if (o->sigmas) SP_TRY(sp_sigmas_of(o->sigmas, &g->sampler.sigmas));
+    SP_TRY(sp_sampler_check(scheduler, &g->sampler));
+    int64_t steps = o->steps ? o->steps : sp_sampler_steps_for(scheduler, g->sampler.kind);
+    if (steps < 1 || steps > SP_MAX_TIMESTEPS)
+        return sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps);
+    g->sampler.steps = (int)steps;
+    g->sampler.old_grid = o->old_grid;
+    if (o->eta && g->sampler.kind != SP_SAMPLER_TCD)
+        return sp_fail(SP_ARGUMENT, "eta is for the sampler tcd, and this is %s",
+                       sp_sampler_name(g->sampler.kind));
+    g->sampler.eta = o->eta ? *o->eta : sp_default_eta;
+    if (o->strength != 0 && !starts)
+        return sp_fail(SP_ARGUMENT, "a strength is given, and no picture to start from");
+    if (starts) g->sampler.strength = o->strength != 0 ? o->strength : default_strength;
+    g->guidance = o->guidance ? *o->guidance : scheduler->student ? 1 : 7.5;
+    if (!(g->guidance >= 0 && g->guidance <= 1000))
+        return sp_fail(SP_ARGUMENT, "guidance %g is out of range", g->guidance);
+    return SP_OK;
+}
+
+static sp_status choose_seed(const splam_generate_options *o, sp_sampling *g)
+{
+    if (!o->random_seed) {
+        g->seed = o->seed;
+    } else {
+        uint32_t drawn; /* PyTorch's generator takes 32 bits */
+        if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+            return sp_fail(SP_IO, "no random seed can be had from the system");
+        g->seed = drawn;
+    }
+    if (o->seed_used) *o->seed_used = g->seed;
+    return SP_OK;
+}
+
+sp_status sp_sampling_choose(const splam_generate_options *o, const sp_scheduler_config *scheduler, sp_sampling *out)
+{
+    *out = (sp_sampling){0};
+    SP_TRY(choose_sampler(o, scheduler, out));
+    return choose_seed(o, out);
+}
+
+/* ---- pictures ---- */
+
+static sp_status check_side(const sp_picture_sizes *g, const char *file, const char *name, int64_t noise, int64_t side)
+{
+    if (!side)
+        return sp_fail(SP_ARGUMENT,
+                       "the model does not say what size it was trained for: give the %s", name);
+    if (side < 1 || side > SP_MAX_SIDE)
+        return sp_fail(SP_ARGUMENT, "the %s is %lld pixels, expected 1 to %d", name,
+                       (long long)side, SP_MAX_SIDE);
+    if (side % g->factor)
+        return sp_fail(SP_ARGUMENT,
+                       "the %s of %lld pixels is not a multiple of %lld, as this model needs", name,
+                       (long long)side, (long long)g->factor);
+    if (noise && noise * g->factor != side)
+        return sp_fail(SP_ARGUMENT, "%s: \"noise.0\" is for a %s of %lld pixels, not %lld",
+                       file, name, (long long)(noise * g->factor), (long long)side);
+    return SP_OK;
+}
+
+/* The sides that nobody asked for: of the picture to start from, rounded down, in its proportions
+ * if the other one was asked for; else of the noise; else what the model was trained for. */
+static sp_status choose_sides(const sp_size_question *q, sp_shape noise, sp_picture_sizes *out)
+{
+    const splam_generate_options *o = q->options;
+    int64_t f = out->factor, own = q->unet->sample_size * f;
+    int64_t width = o->width, height = o->height;
+    const sp_image *image = q->image;
+    if (image->pixels) {
+        double scale = width    ? (double)width / image->width
+                       : height ? (double)height / image->height
+                                : 1;
+        if (!width) width = (int64_t)fmin(image->width * scale + 1e-6, 1e9) / f * f;
+        if (!height) height = (int64_t)fmin(image->height * scale + 1e-6, 1e9) / f * f;
+        if (width == 0 || height == 0)
+            return sp_fail(SP_ARGUMENT, "%s: is %d x %d pixels, and %lld is the least for a side",
+                           sp_start_image_name(o), image->width, image->height, (long long)f);
+    }
+    out->width = width ? width : noise.rank ? noise.dim[3] * f : own;
+    out->height = height ? height : noise.rank ? noise.dim[2] * f : own;
+    SP_TRY(check_side(out, o->noise, "width", noise.dim[3], out->width));
+    return check_side(out, o->noise, "height", noise.dim[2], out->height);
+}
+
+static sp_status read_noise_shape(const sp_size_question *q, sp_shape *out)
+{
+    const sp_tensor *first;
+    int64_t channels = q->unet->in_channels;
+    SP_TRY(sp_tensor_file_get(q->noise, "noise.0", &first));
+    sp_shape noise = *out = first->shape;
+    if (noise.rank == 4 && noise.dim[0] >= 1 && noise.dim[1] == channels && noise.dim[2] >= 1 &&
+        noise.dim[2] <= SP_MAX_SIDE && noise.dim[3] >= 1 && noise.dim[3] <= SP_MAX_SIDE)
+        return SP_OK;
+    return sp_fail(SP_SHAPE, "%s: tensor \"noise.0\" has the shape %s, expected [N,%lld,h,w]", q->options->noise,
+                   sp_shape_text(noise), (long long)channels);
+}
+
+sp_status sp_picture_sizes_choose(const sp_size_question *q, sp_picture_sizes *out)
+{
+    const splam_generate_options *o = q->options;
+    sp_shape noise = {0};
+    int64_t prompts = (int64_t)q->prompt_count;
+    *out = (sp_picture_sizes){.factor = q->vae->factor, .channels = q->unet->in_channels};
+    if (q->noise) SP_TRY(read_noise_shape(q, &noise));
+    out->each = o->count                                  ? o->count
+                : q->noise && noise.dim[0] % prompts == 0 ? noise.dim[0] / prompts
+                                                          : 1;
+    if (out->each < 1 || out->each > MAX_PICTURES || prompts > MAX_PICTURES / out->each)
+        return sp_fail(SP_ARGUMENT,
+                       "%lld pictures of each of %lld prompts are not possible: at most %d in all",
+                       (long long)out->each, (long long)prompts, MAX_PICTURES);
+    out->total = out->each * prompts;
+    if (q->noise && noise.dim[0] != out->total)
+        return sp_fail(SP_SHAPE,
+                       "%s: tensor \"noise.0\" has the shape %s, and %lld pictures are asked for",
+                       o->noise, sp_shape_text(noise), (long long)out->total);
+    return choose_sides(q, noise, out);
+}
+
+sp_shape sp_latent_shape(const sp_picture_sizes *sizes, int64_t count)
+{
+    return sp_shape_of(count, sizes->channels, sizes->height / sizes->factor, sizes->width / sizes->factor);
+}

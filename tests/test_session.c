@@ -1,0 +1,371 @@
+/* Models that are held: sessions that plan, pack and read once; threads that share; pictures in memory; one forward on
+ * arrays; messages for the program around the library. */
+#include <pthread.h>
+#include "generate_support.h"
+#include "graph/bound.h"
+#include "image/image.h"
+#include "models/runner.h"
+
+static splam_model *open_model(void **state, const char *name)
+{
+    const splam_model_options options = {.size = sizeof options, .precision = SPLAM_F32};
+    splam_model *model;
+    assert_ok(splam_model_open(keep(state, name), &options, NULL, &model));
+    return model;
+}
+
+static splam_session *open_session(const splam_model *model)
+{
+    splam_session *session;
+    assert_ok(splam_session_create(model, NULL, &session));
+    return session;
+}
+
+static splam_generate_options request(uint64_t seed)
+{
+    static const char *const prompts[] = {"red apple"};
+    return (splam_generate_options){.prompts = prompts, .prompt_count = 1, .steps = 2, .seed = seed};
+}
+
+static void draw(splam_session *session, const splam_generate_options *o, splam_pictures *out)
+{
+    splam_status status = splam_session_generate(session, o, NULL, out);
+    if (status) fail_msg("%s", splam_error_message());
+}
+
+/* ---- what is kept ---- */
+
+typedef struct {
+    unsigned long plans, runs, packed;
+    long read;
+} counters;
+
+/* Bytes that this process has asked files for. */
+static long bytes_read(void)
+{
+    char text[256];
+    long bytes = -1;
+    int file = open("/proc/self/io", O_RDONLY);
+    ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    if (size > 0) text[size] = '\0';
+    assert_true(size > 0 && sscanf(text, "rchar: %ld", &bytes) == 1);
+    return bytes;
+}
+
+static counters count(void)
+{
+    return (counters){sp_plans_made(), sp_runners_made(), sp_packed_count(), bytes_read()};
+}
+
+/* What the reading of the counter itself adds, and of the memory that is free. */
+enum { COUNTING = 4096 };
+
+static void test_second_picture(void **state)
+{
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    splam_generate_options o = request(1);
+    splam_pictures first, second;
+    counters at_first = count();
+    draw(session, &o, &first);
+    counters before = count();
+    assert_int_equal(before.plans - at_first.plans, 3); /* text encoder, UNet, decoder */
+    assert_int_equal(before.runs - at_first.runs, 3);
+    assert_true(before.packed > at_first.packed);
+    o.seed = 2;
+    draw(session, &o, &second);
+    counters after = count();
+    assert_int_equal(after.plans, before.plans);
+    assert_int_equal(after.runs, before.runs);
+    assert_int_equal(after.packed, before.packed);
+    assert_in_range(after.read - before.read, 0, COUNTING);
+    size_t bytes = (size_t)(first.width * first.height * 3);
+    assert_int_equal(first.count, 1);
+    assert_true(memcmp(first.rgb, second.rgb, bytes) != 0);
+    splam_pictures_free(&first);
+    splam_pictures_free(&second);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* Sizes that take turns are planned once each, and the weights packed alike are there once. */
+static void test_sizes_take_turns(void **state)
+{
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    splam_generate_options small = request(1), large = request(1);
+    splam_pictures pictures;
+    large.width = large.height = 2 * SIDE;
+    draw(session, &small, &pictures);
+    splam_pictures_free(&pictures);
+    size_t packed = sp_packed_bytes();
+    draw(session, &large, &pictures);
+    splam_pictures_free(&pictures);
+    /* Winograd's form depends on the size for some layers; most are shared. */
+    assert_true(sp_packed_bytes() < packed + packed / 2);
+    counters before = count();
+    for (int i = 0; i < 2; i++) {
+        draw(session, i ? &large : &small, &pictures);
+        splam_pictures_free(&pictures);
+    }
+    assert_int_equal(count().plans, before.plans);
+    assert_int_equal(count().packed, before.packed);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* ---- the same bits ---- */
+
+static void test_bits_of_generate(void **state)
+{
+    static const char *const models[] = {"teacher", "student"};
+    for (int i = 0; i < 2; i++) {
+        splam_model *model = open_model(state, models[i]);
+        splam_session *session = open_session(model);
+        splam_generate_options o = request(7), once = options_for(state, models[i]);
+        splam_pictures pictures;
+        o.count = 2;
+        once.steps = 2;
+        once.seed = 7;
+        once.count = 2;
+        once.output = keep(state, "once.png");
+        generate(&once);
+        o.output = keep(state, "held.png"); /* files and pixels */
+        draw(session, &o, &pictures);
+        for (int j = 0; j < 2; j++) {
+            sp_image image;
+            const char *name = j ? "once-1.png" : "once-0.png";
+            assert_same_file(keep(state, name), keep(state, j ? "held-1.png" : "held-0.png"));
+            assert_ok(sp_image_load(keep(state, name), &image));
+            size_t bytes = (size_t)image.width * (size_t)image.height * 3;
+            assert_int_equal(pictures.width, image.width);
+            assert_memory_equal(pictures.rgb + (size_t)j * bytes, image.pixels, bytes);
+            sp_image_free(&image);
+        }
+        assert_int_equal(pictures.count, 2);
+        assert_int_equal(pictures.seed, 7);
+        splam_pictures_free(&pictures);
+        splam_session_destroy(session);
+        splam_model_close(model);
+    }
+}
+
+static void test_image_from_memory(void **state)
+{
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    sp_image image;
+    splam_pictures from_file, from_memory;
+    assert_ok(sp_image_create(40, 36, &image));
+    for (int i = 0; i < 40 * 36 * 3; i++)
+        image.pixels[i] = (uint8_t)(i * 7);
+    assert_ok(sp_image_save_png(&image, keep(state, "start.png"), NULL, 0));
+    splam_generate_options o = request(3);
+    const splam_picture picture = {image.width, image.height, image.pixels};
+    o.init_image = keep(state, "start.png");
+    draw(session, &o, &from_file);
+    o.init_image = NULL;
+    o.init_pixels = &picture;
+    draw(session, &o, &from_memory);
+    assert_int_equal(from_file.height, 36);
+    assert_int_equal(from_memory.height, 36);
+    assert_memory_equal(from_file.rgb, from_memory.rgb, 40 * 36 * 3);
+    o.init_image = keep(state, "start.png");
+    splam_pictures none;
+    assert_status(splam_session_generate(session, &o, NULL, &none), SP_ARGUMENT);
+    assert_message("two pictures");
+    splam_pictures_free(&from_file);
+    splam_pictures_free(&from_memory);
+    sp_image_free(&image);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* ---- threads ---- */
+
+typedef struct {
+    const splam_model *model;
+    uint64_t seed;
+    splam_pictures pictures[3];
+    splam_status status;
+} worker;
+
+static void *work(void *context)
+{
+    worker *w = context;
+    splam_session *session;
+    w->status = splam_session_create(w->model, NULL, &session);
+    for (int i = 0; i < 3 && !w->status; i++) {
+        splam_generate_options o = request(w->seed + (uint64_t)i);
+        w->status = splam_session_generate(session, &o, NULL, &w->pictures[i]);
+    }
+    if (!w->status) splam_session_destroy(session);
+    return NULL;
+}
+
+/* Two sessions at once draw what one after the other draws, and pack the weights once between them. */
+static void test_two_threads(void **state)
+{
+    splam_model *model = open_model(state, "teacher");
+    worker alone = {.model = model, .seed = 20}, pair[2] = {{.model = model, .seed = 20}, {.model = model, .seed = 20}};
+    unsigned long before = sp_packed_count();
+    work(&alone);
+    assert_ok(alone.status);
+    unsigned long once = sp_packed_count() - before;
+    pthread_t thread[2];
+    splam_session *holder = open_session(model); /* the packed weights stay, whoever ends first */
+    splam_generate_options o = request(1);
+    splam_pictures first;
+    before = sp_packed_count();
+    draw(holder, &o, &first);
+    splam_pictures_free(&first);
+    size_t bytes = sp_packed_bytes();
+    assert_true(bytes > 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, work, &pair[i]), 0);
+    for (int i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    assert_int_equal(sp_packed_count() - before, once);
+    assert_int_equal(sp_packed_bytes(), bytes);
+    for (int i = 0; i < 2; i++) {
+        assert_ok(pair[i].status);
+        for (int j = 0; j < 3; j++) {
+            const splam_pictures *a = &alone.pictures[j], *b = &pair[i].pictures[j];
+            assert_memory_equal(a->rgb, b->rgb, (size_t)(a->width * a->height * 3));
+            splam_pictures_free(&pair[i].pictures[j]);
+        }
+    }
+    for (int j = 0; j < 3; j++)
+        splam_pictures_free(&alone.pictures[j]);
+    splam_session_destroy(holder);
+    assert_int_equal(sp_packed_bytes(), 0);
+    splam_model_close(model);
+}
+
+/* ---- refusals ---- */
+
+static bool at_once(void *context)
+{
+    (void)context;
+    return true;
+}
+
+static void test_refusals(void **state)
+{
+    splam_model *model = open_model(state, "teacher"), *other;
+    splam_session *session = open_session(model);
+    splam_generate_options o = request(1);
+    splam_pictures pictures;
+    o.unet = "unet_ema";
+    assert_status(splam_session_generate(session, &o, NULL, &pictures), SP_ARGUMENT);
+    assert_message("unet");
+    o.unet = NULL;
+    assert_status(splam_session_generate(session, &o, NULL, NULL), SP_ARGUMENT);
+    const splam_callbacks stop = {.cancelled = at_once};
+    assert_status(splam_session_generate(session, &o, &stop, &pictures), SP_CANCELLED);
+    assert_int_equal(pictures.count, 0);
+    splam_pictures_free(&pictures);
+    draw(session, &o, &pictures); /* it can be used again */
+    splam_pictures_free(&pictures);
+    assert_status(splam_model_open(NULL, NULL, NULL, &other), SP_ARGUMENT);
+    assert_status(splam_model_open(keep(state, "nothing"), NULL, NULL, &other), SP_IO);
+    assert_null(other);
+    struct {
+        splam_model_options known;
+        int unknown;
+    } newer = {{.size = sizeof newer, .precision = SPLAM_F32}, 0};
+    assert_ok(splam_model_open(keep(state, "teacher"), &newer.known, NULL, &other));
+    splam_model_close(other);
+    newer.unknown = 1;
+    assert_status(splam_model_open(keep(state, "teacher"), &newer.known, NULL, &other), SP_UNSUPPORTED);
+    newer.known.size = 0;
+    assert_status(splam_model_open(keep(state, "teacher"), &newer.known, NULL, &other), SP_ARGUMENT);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* ---- arrays ---- */
+
+static void test_forward(void **state)
+{
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    static float ids[8] = {0, 1, 2, 3};
+    splam_tensor in = {.name = "input_ids", .rank = 2, .shape = {1, 8}, .data = ids};
+    splam_tensors first, again;
+    assert_ok(splam_session_forward(session, "text-encoder", &in, 1, NULL, &first));
+    unsigned long plans = sp_plans_made();
+    assert_ok(splam_session_forward(session, "text-encoder", &in, 1, NULL, &again));
+    assert_int_equal(sp_plans_made(), plans);
+    assert_int_equal(first.count, 1);
+    assert_string_equal(first.item[0].name, "last_hidden_state");
+    assert_int_equal(first.item[0].shape[1], 8);
+    assert_memory_equal(first.item[0].data, again.item[0].data, sizeof(float) * 8 * (size_t)first.item[0].shape[2]);
+    splam_tensors_free(&first);
+    splam_tensors_free(&again);
+    in.name = "ids";
+    assert_status(splam_session_forward(session, "text-encoder", &in, 1, NULL, &first), SP_FORMAT);
+    assert_message("input_ids");
+    assert_status(splam_session_forward(session, "brain", &in, 1, NULL, &first), SP_ARGUMENT);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* ---- messages ---- */
+
+typedef struct {
+    int messages;
+    splam_log_level level;
+    char text[200];
+} listener;
+
+static void listen(void *context, splam_log_level level, const char *text)
+{
+    listener *l = context;
+    l->messages++;
+    l->level = level;
+    snprintf(l->text, sizeof l->text, "%s", text);
+}
+
+static void talk(void *context)
+{
+    void **state = context;
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    splam_generate_options o = request(1);
+    static const char *const prompts[] = {"a (red:1.2) apple"};
+    splam_pictures pictures;
+    o.prompts = prompts;
+    draw(session, &o, &pictures);
+    splam_pictures_free(&pictures);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+static void test_log(void **state)
+{
+    listener heard = {0};
+    splam_set_log(listen, &heard);
+    char *text = captured(state, talk, state);
+    splam_set_log(NULL, NULL);
+    assert_string_equal(text, "");
+    assert_true(heard.messages > 0);
+    assert_int_equal(heard.level, SPLAM_LOG_WARN);
+    assert_non_null(strstr(heard.text, "(red:1.2)"));
+    sp_free(text);
+    text = captured(state, talk, state);
+    assert_non_null(strstr(text, "warning: "));
+    sp_free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_second_picture),   cmocka_unit_test(test_sizes_take_turns),
+        cmocka_unit_test(test_bits_of_generate), cmocka_unit_test(test_image_from_memory),
+        cmocka_unit_test(test_two_threads),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_forward),          cmocka_unit_test(test_log),
+    };
+    return cmocka_run_group_tests(tests, set_up, remove_test_folder);
+}
