@@ -59,12 +59,14 @@ run() {
     command="$build/tests/$program"
     [ "${program%.sh}" = "$program" ] || command="tests/$program $build"
     echo "$program${environment:+ ($environment)}" >"$slot.name"
-    # Lists of words without spaces; splitting them is meant.
+    # Lists of words without spaces, patterns of tests among them; splitting them is meant, finding files is not.
+    set -f
     # shellcheck disable=SC2086
     {
         time taskset -c "$processors" timeout "$limit" env $environment $command >"$slot.out" 2>&1 </dev/null
     } 2>"$slot.time"
     code=$?
+    set +f
     echo "$code $(tail -n 1 "$slot.time")" >"$slot.end"
 }
 
@@ -170,7 +172,7 @@ done 3<"$work/alone"
 
 [ $left -eq 0 ] || echo "$left capped runs left out: they would repeat others at $native"
 echo "slowest, seconds of a processor:" \
-    "$(sed 's/ONEDNN_MAX_CPU_ISA=[A-Z0-9_]* SPLAM_MAX_ISA=//' "$work/times" |
+    "$(sed -E 's/\(.*SPLAM_(MAX_ISA|TEST_DEVICE)=([a-z0-9_]*).*\)/(\2)/' "$work/times" |
         awk '{ printf "%.0f", $1 + $2; $1 = $2 = $3 = ""; print }' | sort -rn | head -n 10 |
         awk '{ n = $1; $1 = ""; printf "%s%s %d", sep, substr($0, 2), n; sep = ", " }')"
 awk -v wall=$((SECONDS - began)) -v slots="$slots" \
