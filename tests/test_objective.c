@@ -123,7 +123,7 @@ static void check_exact(const sp_objective_settings *s, const sp_path *path,
 {
     const double clean = 0.7, noise = -1.3;
     sp_coefficients c = sp_subpath_coefficients(s, path, sub);
-    double z_s = c.start_clean * clean + c.start_noise * noise, z = z_s;
+    double z_s = c.start_x0 * clean + c.start_noise * noise, z = z_s;
     for (int j = 0; j < s->solver_steps && j < SP_MAX_SOLVER_STEPS; j++)
         z = c.solver_z[j] * z +
             c.solver_cond[j] * knowing(path, c.solver_timestep[j], clean, noise);
@@ -135,7 +135,7 @@ static void check_exact(const sp_objective_settings *s, const sp_path *path,
     sp_pair at = sp_path_at(path, sp_path_timestep(path, sub.target));
     double want = at.alpha * clean + at.sigma * noise;
     if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
-        want = clean * fmax(c.start_clean / c.start_noise, 1);
+        want = clean * fmax(c.start_x0 / c.start_noise, 1);
     assert_float_equal(p, want, 1e-11);
     assert_float_equal(target, want, 1e-11);
 }

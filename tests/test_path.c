@@ -229,7 +229,7 @@ static void the_chord_is_exact(void **state)
                 sub.gamma = g / 8.;
                 const sp_coefficients c = sp_subpath_coefficients(&s, &path, sub);
                 sp_pair told = sp_prediction_target(path.prediction, sp_path_at(&path, c.solver_timestep[0]));
-                double z_s = c.start_clean * x0 + c.start_noise * noise;
+                double z_s = c.start_x0 * x0 + c.start_noise * noise;
                 double z_e = c.solver_z[0] * z_s + c.solver_cond[0] * (told.alpha * x0 + told.sigma * noise);
                 double z = c.position_start * z_s + c.position_end * z_e;
                 sp_pair at = sp_path_at(&path, c.student_timestep);

@@ -1,6 +1,6 @@
 """One SPLAM distillation step in PyTorch, timed: the peer of `splam bench --only train`. sd.py takes Step from here.
 
-The step is what `splam distill` does per optimiser step with cached latents and contexts: guided teacher DDIM step
+The step is what `splam distill` does per optimiser step with cached latents and conditioning: guided teacher DDIM step
 (conditional and unconditional in one batch), EMA target, student forward and backward, clipping, AdamW, EMA. It is
 measured in every combination of float32 or bfloat16 autocast and NCHW or channels-last, interleaved so that a slow
 moment of the machine hits all alike. Prints one JSON object; `best` is the fastest median.

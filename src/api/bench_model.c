@@ -271,7 +271,7 @@ sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *ca
 /* ---- training ---- */
 
 /* Teacher, average and student, gradients, their norm, AdamW and the average: what one optimiser
- * step takes once latents and contexts are there. */
+ * step takes once latents and conditioning are there. */
 static sp_status step(void *context)
 {
     timed_run *t = context;

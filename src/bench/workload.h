@@ -33,7 +33,7 @@ sp_status sp_work_graph(const sp_work_model *model, sp_work work, int64_t batch,
 /* The step, with these blocks of the student's forward pass recomputed (sp_unet_options). */
 sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t recompute,
                              sp_graph **out);
-/* Its plan and the memory that it takes (train/step_memory.h), latents and contexts apart. limit 0:
+/* Its plan and the memory that it takes (train/step_memory.h), latents and conditioning apart. limit 0:
  * nothing is recomputed; else what it takes to keep within it; *plan NULL: even that is too much. */
 sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype storage,
                             sp_optimizer optimizer, size_t limit, sp_step_memory *memory,

@@ -129,12 +129,12 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
 /* Every number that the step's graph needs for one sample: (name, meaning). The names are the
  * graph's inputs. */
 #define SP_COEFFICIENT_LIST(X)                                                                     \
-    X(start_clean)    /* z_s = . clean + */                                                        \
+    X(start_x0)       /* z_s = . x0 + */                                                           \
     X(start_noise)    /*       . noise */                                                          \
     X(target_start)   /* target = . z_s + */                                                       \
     X(target_end)     /*          . z_e + the average's part */                                    \
     X(position_start) /* z_g = gamma z_s + */                                                      \
-    X(position_end)   /*       (1 - gamma) rho z_e; chord: rho = 1 */                                              \
+    X(position_end)   /*       (1 - gamma) rho z_e; chord: rho = 1 */                                \
     X(student_scale)  /* the network sees . z_g: 1, or 1/r when gamma is told by time */           \
     X(student_timestep)                                                                            \
     X(prediction_z) /* p = . z_g + */                                                              \
@@ -163,7 +163,7 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
 
 /* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
  * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for every member of sp_coefficients that is in
- * use, by its name ("start_clean", ...; "solver_z.0", ... once per solver step), and for a student
+ * use, by its name ("start_x0", ...; "solver_z.0", ... once per solver step), and for a student
  * with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN),
  * "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
  * "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */

@@ -149,7 +149,7 @@ static sp_status build(step_graph *g)
     if (sp_objective_is_guided(g->settings)) join_negative(g);
 
     sp_value *z_start =
-        combine(g, coefficient(g, "start_clean"), x0, coefficient(g, "start_noise"), noise);
+        combine(g, coefficient(g, "start_x0"), x0, coefficient(g, "start_noise"), noise);
     sp_value *z_end = z_start;
     for (int j = 0; j < g->settings->solver_steps; j++)
         z_end = solver_step(g, z_end, j);

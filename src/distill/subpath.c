@@ -160,12 +160,12 @@ static void position_coefficients(const sp_objective_settings *settings, const s
                                   sp_coefficients *c)
 {
     sp_pair s = pair_at(path, sub.start), e = pair_at(path, sub.end);
-    bool chord = settings->sigma == SP_SIGMA_CHORD, told = chord || settings->conditioning == SP_GAMMA_TIME;
+    bool chord = settings->sigma == SP_SIGMA_CHORD, by_time = chord || settings->conditioning == SP_GAMMA_TIME;
     double start = sp_path_timestep(path, sub.start);
     sp_pair at = chord ? chord_at(s, e, sub.gamma, c) : position_at(settings, s, e, sub.gamma, c);
     c->student_scale = 1;
     c->student_timestep = start;
-    if (told && sub.gamma < 1) {
+    if (by_time && sub.gamma < 1) {
         c->student_scale = 1 / sp_path_norm(path, at);
         c->student_timestep = sp_path_timestep_of(path, at);
     }
@@ -178,7 +178,7 @@ static void position_coefficients(const sp_objective_settings *settings, const s
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub)
 {
     sp_pair start = pair_at(path, sub.start);
-    sp_coefficients c = {.start_clean = start.alpha, .start_noise = start.sigma};
+    sp_coefficients c = {.start_x0 = start.alpha, .start_noise = start.sigma};
     solver_coefficients(settings, path, sub, &c);
     position_coefficients(settings, path, sub, &c);
     if (settings->objective == SP_OBJECTIVE_PROGRESSIVE) {

@@ -39,23 +39,23 @@ sp_status sp_guidance_bias(const sp_weights *unet, const sp_weights *student,
                     *linear = sp_weights_find(unet, LINEAR);
     size_t dim = (size_t)c->time_cond_dim, width = (size_t)c->channels[0],
            time = (size_t)c->time_dim;
-    float *told = sp_alloc(dim * sizeof *told);
+    float *embedding = sp_alloc(dim * sizeof *embedding);
     double *x = sp_alloc((dim + width + time) * sizeof *x);
-    sp_status status = told && x ? SP_OK : SP_MEMORY;
+    sp_status status = embedding && x ? SP_OK : SP_MEMORY;
     if (!status && (!cond_proj || !linear))
         status = sp_fail(SP_INTERNAL, "the UNet's weights have no cond_proj");
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(c->time_dim), out);
     if (!status) {
         double *inner = x + dim, *sum = inner + width;
-        sp_gamma_embedding(1, c->time_cond_dim, told);
+        sp_gamma_embedding(1, c->time_cond_dim, embedding);
         for (size_t i = 0; i < dim; i++)
-            x[i] = (double)told[i];
+            x[i] = (double)embedding[i];
         multiply(cond_proj, x, inner);
         multiply(linear, inner, sum);
         for (size_t i = 0; i < time; i++)
             ((float *)out->data)[i] = (float)sum[i];
     }
-    sp_free(told);
+    sp_free(embedding);
     sp_free(x);
     return status;
 }

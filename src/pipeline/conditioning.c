@@ -13,8 +13,9 @@ sp_status sp_conditioning_add(sp_conditioning *set, const char *name, sp_tensor 
     while (at < set->count && strcmp(set->item[at].name, name) < 0)
         at++;
     if (set->count == SP_MAX_CONDITIONS || strlen(name) >= SP_CONDITION_NAME)
-        status = sp_fail(SP_FORMAT, "\"%.64s\" is one tensor more than the %d, or a name longer than the %d characters, "
-                                    "that a conditioning has room for",
+        status = sp_fail(SP_FORMAT,
+                         "\"%.64s\" is one tensor more than the %d, or a name longer than the %d characters, that a "
+                         "conditioning has room for",
                          name, SP_MAX_CONDITIONS, SP_CONDITION_NAME - 1);
     else if (at < set->count && strcmp(set->item[at].name, name) == 0)
         status = sp_fail(SP_FORMAT, "the conditioning has \"%s\" twice", name);

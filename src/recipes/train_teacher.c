@@ -71,7 +71,7 @@ typedef struct {
     sp_path path;
     sp_unet_config unet;
     sp_clip_text_config text;
-    sp_tensor clean, noise, ids, timestep, alpha, sigma, target_clean, target_noise; /* one batch */
+    sp_tensor x0, noise, ids, timestep, alpha, sigma, target_x0, target_noise; /* one batch */
     sp_claim claim; /* of the output */
 } teacher_training;
 
@@ -82,20 +82,20 @@ static sp_value *per_sample(sp_builder *b, const char *name, int64_t batch)
     return sp_input(b, name, SP_F32, sp_shape_of(batch), SP_RATE_STEP);
 }
 
-/* z = alpha clean + sigma noise; target = target_clean clean + target_noise noise (epsilon: 0, 1;
+/* z = alpha x0 + sigma noise; target = target_x0 x0 + target_noise noise (epsilon: 0, 1;
  * v: -sigma, alpha). */
 static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
 {
     int64_t batch = t->options->batch;
     const sp_latents *l = &t->latents;
     sp_shape shape = sp_shape_of(batch, l->channels, l->height, l->width);
-    sp_value *clean = sp_nchw_to_nhwc(b, sp_input(b, "clean", SP_F32, shape, SP_RATE_STEP));
+    sp_value *x0 = sp_nchw_to_nhwc(b, sp_input(b, "x0", SP_F32, shape, SP_RATE_STEP));
     sp_value *noise = sp_nchw_to_nhwc(b, sp_input(b, "noise", SP_F32, shape, SP_RATE_STEP));
     sp_value *ids =
         sp_input(b, "input_ids", SP_I32, sp_shape_of(batch, t->text.max_tokens), SP_RATE_STEP);
-    sp_value *noisy[] = {per_sample(b, "alpha", batch), clean, per_sample(b, "sigma", batch),
+    sp_value *noisy[] = {per_sample(b, "alpha", batch), x0, per_sample(b, "sigma", batch),
                          noise};
-    sp_value *target[] = {per_sample(b, "target_clean", batch), clean,
+    sp_value *target[] = {per_sample(b, "target_x0", batch), x0,
                           per_sample(b, "target_noise", batch), noise};
     const sp_weight_set set = {.name = "online", .rate = SP_RATE_STEP};
     const sp_network_use text = {
@@ -141,7 +141,7 @@ static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
     const sp_train_options *o = t->options;
     size_t one = (size_t)(t->latents.channels * t->latents.height * t->latents.width);
     int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * o->batch + i));
-    memcpy((float *)t->clean.data + (size_t)i * one, sp_latent_at(&t->latents, k),
+    memcpy((float *)t->x0.data + (size_t)i * one, sp_latent_at(&t->latents, k),
            one * sizeof(float));
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)micro, (uint64_t)i};
     sp_random_normal(key, (float *)t->noise.data + (size_t)i * one, one);
@@ -151,7 +151,7 @@ static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
     ((float *)t->timestep.data)[i] = (float)timestep;
     ((float *)t->alpha.data)[i] = (float)at.alpha;
     ((float *)t->sigma.data)[i] = (float)at.sigma;
-    ((float *)t->target_clean.data)[i] = (float)target.alpha;
+    ((float *)t->target_x0.data)[i] = (float)target.alpha;
     ((float *)t->target_noise.data)[i] = (float)target.sigma;
     const char *caption = draw_caption(t, sp_dataset_training_sample(t->dataset, k), micro, i);
     return sp_tokenizer_encode(t->tokenizer, caption,
@@ -166,13 +166,13 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
     const struct {
         const char *name;
         const sp_tensor *tensor;
-    } inputs[] = {{"clean", &t->clean},
+    } inputs[] = {{"x0", &t->x0},
                   {"noise", &t->noise},
                   {"input_ids", &t->ids},
                   {"timestep", &t->timestep},
                   {"alpha", &t->alpha},
                   {"sigma", &t->sigma},
-                  {"target_clean", &t->target_clean},
+                  {"target_x0", &t->target_x0},
                   {"target_noise", &t->target_noise}};
     for (size_t k = 0; k < sizeof inputs / sizeof *inputs; k++)
         SP_TRY(sp_run_set_input(run, inputs[k].name, inputs[k].tensor));
@@ -298,10 +298,10 @@ static sp_status make_batch(teacher_training *t)
 {
     int64_t batch = t->options->batch;
     sp_shape shape = sp_shape_of(batch, t->latents.channels, t->latents.height, t->latents.width);
-    SP_TRY(sp_tensor_create(SP_F32, shape, &t->clean));
+    SP_TRY(sp_tensor_create(SP_F32, shape, &t->x0));
     SP_TRY(sp_tensor_create(SP_F32, shape, &t->noise));
     SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, t->text.max_tokens), &t->ids));
-    sp_tensor *numbers[] = {&t->timestep, &t->alpha, &t->sigma, &t->target_clean, &t->target_noise};
+    sp_tensor *numbers[] = {&t->timestep, &t->alpha, &t->sigma, &t->target_x0, &t->target_noise};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), numbers[i]));
     return SP_OK;
@@ -380,8 +380,8 @@ static sp_status train(teacher_training *t)
 
 static void release(teacher_training *t)
 {
-    sp_tensor *tensors[] = {&t->clean, &t->noise, &t->ids,          &t->timestep,
-                            &t->alpha, &t->sigma, &t->target_clean, &t->target_noise};
+    sp_tensor *tensors[] = {&t->x0, &t->noise, &t->ids,          &t->timestep,
+                            &t->alpha, &t->sigma, &t->target_x0, &t->target_noise};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
     sp_tokenizer_destroy(t->tokenizer);

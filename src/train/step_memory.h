@@ -18,7 +18,7 @@
     X(arena, "activations, scratch", DEVICE)                                                       \
     X(inputs, "inputs", DEVICE)                                                                    \
     X(round_teacher, "teacher of later rounds", BOTH)                                              \
-    X(data, "latents and contexts", HOST)                                                          \
+    X(data, "latents and conditioning", HOST)                                                      \
     X(validation, "validation sheets", DEVICE)                                                     \
     X(program, "the program itself", HOST)
 
