@@ -271,6 +271,14 @@ report "data"
     one_sentence 2 'no picture to start from' "$splam" generate -m "$teacher" -p text --strength 0.5
     one_sentence 1 'absent.png' "$splam" generate -m "$teacher" -p text --init-img absent.png
     one_sentence 1 'no-vae' "$splam" generate -m "$teacher" -p text --vae no-vae
+    one_sentence 2 'the sampler lcm has timesteps of its own and takes no spacing' \
+        "$splam" generate -m "$teacher" -p text --sampler lcm --spacing trailing
+    for spacing in leading linspace trailing; do
+        "$splam" generate -m "$teacher" -p text --sampler euler --steps 2 --spacing $spacing -o spaced.png \
+            --save-latents $spacing.safetensors 2>err || cat err
+        grep -qa "\"spacing\":\"$spacing\"" spaced.png || echo "the picture does not tell its spacing"
+    done
+    cmp -s leading.safetensors trailing.safetensors && echo "spacings are one"
     one_sentence 1 'standard input: there is no prompt in it' "$splam" generate -m "$teacher" --prompts -
     one_sentence 2 'out.gif: pictures are written as .png, .jpg, .jpeg or .webp' \
         "$splam" generate -m "$teacher" -p text -o out.gif

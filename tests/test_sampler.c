@@ -641,6 +641,36 @@ static void test_sigmas(void **state)
     assert_string_equal(sp_sigmas_name(sigmas), "karras");
 }
 
+/* Asked for, a spacing goes before the file's, those that are not done included. */
+static void test_spacing(void **state)
+{
+    (void)state;
+    sp_scheduler_config told = config_of("{\"timestep_spacing\": \"trailing\"}"),
+                        odd = config_of("{\"timestep_spacing\": \"random\"}");
+    sp_timestep_spacing spacing;
+    for (int k = 0; k < SP_SAMPLER_COUNT; k++) {
+        sp_sampler a, b;
+        sp_sampler_options o = {.kind = (sp_sampler_kind)k, .steps = 4, .eta = .3, .spacing = SP_SPACING_TRAILING};
+        if (k == SP_SAMPLER_LCM || k == SP_SAMPLER_TCD) {
+            assert_status(sp_sampler_check(&odd, &o), SP_ARGUMENT);
+            assert_message("takes no spacing");
+            continue;
+        }
+        assert_ok(sp_sampler_create(&odd, &o, &a));
+        o.spacing = SP_SPACING_OWN;
+        assert_status(sp_sampler_create(&odd, &o, &b), SP_UNSUPPORTED);
+        assert_ok(sp_sampler_create(&told, &o, &b));
+        assert_true(a.step[0].timestep == 999 && a.initial_sigma == b.initial_sigma);
+        assert_memory_equal(a.step, b.step, (size_t)a.count * sizeof *a.step);
+        sp_sampler_free(&a);
+        sp_sampler_free(&b);
+    }
+    assert_status(sp_spacing_of("even", &spacing), SP_ARGUMENT);
+    assert_message("leading");
+    assert_ok(sp_spacing_of("linspace", &spacing));
+    assert_string_equal(sp_spacing_name(spacing), "linspace");
+}
+
 /* Settings with which diffusers ends in NaN, and others that look like it. */
 static void test_last_steps(void **state)
 {
@@ -788,6 +818,7 @@ int main(void)
         cmocka_unit_test(test_refused_keys),
         cmocka_unit_test(test_demands),
         cmocka_unit_test(test_sigmas),
+        cmocka_unit_test(test_spacing),
         cmocka_unit_test(test_last_steps),
         cmocka_unit_test(test_stochastic_default),
         cmocka_unit_test(test_usual_keys),

@@ -57,6 +57,8 @@ typedef struct {
                                  schedulers of that kind [a student's own, else dpm++2m] */
     const char *sigmas;       /* of dpm++2m, dpm++2m-sde, unipc, euler and heun: normal, karras, exponential [what the
                                  model's scheduler says] */
+    const char *spacing;      /* of all but lcm and tcd: how timesteps are spread, leading, linspace, trailing, which
+                                 begins at the last one [what the model's scheduler says] */
     int64_t steps; /* each an evaluation of the network, with heun two [a student's own, else lcm and tcd 4, ddim 50,
                       euler and euler-a 30, the others 20] */
     const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */

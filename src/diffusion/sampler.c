@@ -74,6 +74,29 @@ const char *sp_sigmas_name(sp_sigmas sigmas)
     return sigmas_names[sigmas - SP_SIGMAS_NORMAL];
 }
 
+static const char *const spacing_names[] = {"leading", "linspace", "trailing"};
+
+sp_status sp_spacing_of(const char *name, sp_timestep_spacing *out)
+{
+    int index;
+    SP_TRY(sp_name_index("spacing", name, spacing_names, 3, &index));
+    *out = (sp_timestep_spacing)(index + SP_SPACING_LEADING);
+    return SP_OK;
+}
+
+const char *sp_spacing_name(sp_timestep_spacing spacing)
+{
+    return spacing_names[spacing - SP_SPACING_LEADING];
+}
+
+/* diffusers' classes have one of their own where the file has none. */
+static sp_timestep_spacing spacing_for(const sp_scheduler_config *config, const sp_sampler_options *options)
+{
+    if (options->spacing) return options->spacing;
+    if (config->spacing) return config->spacing;
+    return options->kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
+}
+
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config)
 {
     static const sp_sampler_kind of_student[] = {
@@ -109,7 +132,7 @@ static sp_status check_demands(const sp_scheduler_config *config, const sp_sampl
     unsigned bit = 1u << options->kind;
     for (int i = 0; i < config->demands; i++) {
         const sp_scheduler_demand *d = &config->demand[i];
-        if (d->done_by & bit || (d->of_sigmas && options->sigmas)) continue;
+        if (d->done_by & bit || (d->of_sigmas && options->sigmas) || (d->of_spacing && options->spacing)) continue;
         if (d->heeded_by & bit)
             return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" is %s, which is not supported with the sampler %s",
                            config->where, d->key, d->value, name);
@@ -119,6 +142,8 @@ static sp_status check_demands(const sp_scheduler_config *config, const sp_sampl
     }
     if (options->sigmas && !(methods[options->kind].grid & SP_GRID_SIGMAS))
         return sp_fail(SP_ARGUMENT, "the sampler %s has sigmas of its own and takes no others", name);
+    if (options->spacing && methods[options->kind].grid & SP_GRID_OWN)
+        return sp_fail(SP_ARGUMENT, "the sampler %s has timesteps of its own and takes no spacing", name);
     return SP_OK;
 }
 
@@ -136,6 +161,8 @@ static sp_status check_flow(const sp_scheduler_config *config, const sp_sampler_
         return sp_fail(SP_UNSUPPORTED, "the sampler %s has no form for flow models", name);
     if (sp_sampler_sigmas(config, options) > SP_SIGMAS_NORMAL)
         return sp_fail(SP_UNSUPPORTED, "flow models have sigmas of their own, and %s takes no others with them", name);
+    if (options->spacing)
+        return sp_fail(SP_UNSUPPORTED, "flow models have timesteps of their own, and %s takes no spacing with them", name);
     return SP_OK;
 }
 
@@ -192,7 +219,7 @@ static void set_start(const sp_sampler_grid *grid, sp_sampler *sampler)
     if (!scaled && !image) return;
     sampler->initial_image = image ? start->state.alpha : 0;
     sampler->initial_sigma = start->state.sigma;
-    if (scaled && !image && grid->config->spacing == SP_SPACING_LEADING)
+    if (scaled && !image && grid->spacing == SP_SPACING_LEADING)
         sampler->initial_sigma = sp_path_norm(&grid->config->path, start->state);
 }
 
@@ -270,6 +297,7 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
     sp_sampler_grid grid = {.config = config,
                             .options = options,
                             .sigmas = sp_sampler_sigmas(config, options),
+                            .spacing = spacing_for(config, options),
                             .steps = options->steps};
     if (options->kind != SP_SAMPLER_LCM) grid.first = grid.steps - sp_sampler_part_of(grid.steps, options);
     sp_sampler sampler = {.kind = options->kind};

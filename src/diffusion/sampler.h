@@ -29,6 +29,9 @@ sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out);
 /* "normal", "karras", "exponential"; SP_ARGUMENT for another name. */
 sp_status sp_sigmas_of(const char *name, sp_sigmas *out);
 const char *sp_sigmas_name(sp_sigmas sigmas); /* not of OWN */
+/* "leading", "linspace", "trailing"; SP_ARGUMENT for another name. */
+sp_status sp_spacing_of(const char *name, sp_timestep_spacing *out);
+const char *sp_spacing_name(sp_timestep_spacing spacing); /* not of OWN */
 /* How a student of that kind is meant to be sampled; dpm++2m for any other model, or dpm++2m-sde if
  * its file asks for that algorithm. */
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config);
@@ -62,6 +65,7 @@ typedef struct {
     sp_sampler_kind kind;
     int steps;
     sp_sigmas sigmas;   /* OWN: as the scheduler's file says */
+    sp_timestep_spacing spacing; /* likewise */
     double eta;         /* tcd, 0..1: 0 adds no noise, 1 goes down to timestep 0 and draws anew */
     bool deterministic; /* no fresh noise: lcm keeps eps = (z - alpha clean)/sigma, tcd has eta 0, euler-a is euler,
                            dpm++2m-sde is dpm++2m */
@@ -76,7 +80,7 @@ sp_sigmas sp_sampler_sigmas(const sp_scheduler_config *config, const sp_sampler_
 /* Whether it adds fresh noise between steps. */
 bool sp_sampler_draws(const sp_sampler_options *options);
 /* Before a run: SP_UNSUPPORTED naming a key of the scheduler's file that the sampler would heed and
- * that is not done here, SP_ARGUMENT for sigmas with a sampler that has none; one warning for each key
+ * that is not done here, SP_ARGUMENT for sigmas or a spacing with a sampler that has none; one warning for each key
  * that the sampler passes over. */
 sp_status sp_sampler_check(const sp_scheduler_config *config, const sp_sampler_options *options);
 

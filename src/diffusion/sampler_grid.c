@@ -57,8 +57,7 @@ static void set_timesteps(const sp_sampler_grid *grid, unsigned flags)
 {
     const sp_scheduler_config *config = grid->config;
     sp_sampler_kind kind = grid->options->kind;
-    sp_timestep_spacing spacing = config->spacing;
-    if (spacing == SP_SPACING_OWN) spacing = kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
+    sp_timestep_spacing spacing = grid->spacing;
     int more = flags & SP_GRID_ONE_MORE && spacing != SP_SPACING_TRAILING;
     if (flags & SP_GRID_OWN)
         own_timesteps(grid, kind == SP_SAMPLER_LCM ? sp_sampler_part_of(config->original_steps, grid->options)

@@ -107,6 +107,7 @@ static sp_status add_demand(sp_scheduler_config *out, const char *key, const jso
     demand->done_by = done_by;
     demand->of_sigmas = strcmp(key, "use_beta_sigmas") == 0 || strcmp(key, "use_karras_sigmas") == 0 ||
                         strcmp(key, "use_exponential_sigmas") == 0;
+    demand->of_spacing = strcmp(key, "timestep_spacing") == 0;
     sp_free(text);
     return SP_OK;
 }

@@ -30,7 +30,7 @@ typedef enum { SP_STUDENT_NONE, SP_STUDENT_LCM, SP_STUDENT_TCD, SP_STUDENT_DDIM 
 typedef struct {
     char key[48], value[48]; /* as in the file, shortened; the value as JSON */
     unsigned heeded_by, done_by; /* SP_SAMPLER_BIT; those that cannot, those that do as it says */
-    bool of_sigmas; /* nothing to those who are told other sigmas */
+    bool of_sigmas, of_spacing; /* nothing to those who are told other ones */
 } sp_scheduler_demand;
 enum { SP_MOST_DEMANDS = 24, SP_MOST_ORDERS = 3 };
 

@@ -99,6 +99,7 @@ static sp_picture_facts facts_of(const generation *g, int64_t number)
         .negative = !g->negative.count ? NULL : prompts->negative ? prompts->negative : "",
         .sampler = s->sampler.kind,
         .sigmas = sp_sampler_sigmas(&p->scheduler, &s->sampler),
+        .spacing = s->sampler.spacing,
         .steps = s->sampler.steps,
         .eta = s->sampler.eta,
         .guidance = s->guidance,

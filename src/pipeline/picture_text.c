@@ -186,6 +186,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     if (negative) bad |= json_object_set_new(o, "negative_prompt", json_string(negative));
     bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));
     if (f->sigmas) bad |= json_object_set_new(o, "sigmas", json_string(sp_sigmas_name(f->sigmas)));
+    if (f->spacing) bad |= json_object_set_new(o, "spacing", json_string(sp_spacing_name(f->spacing)));
     bad |= json_object_set_new(o, "steps", json_integer(f->steps));
     if (f->sampler == SP_SAMPLER_TCD) bad |= json_object_set_new(o, "eta", json_real(f->eta));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));

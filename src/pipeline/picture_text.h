@@ -24,6 +24,7 @@ typedef struct {
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;
     sp_sigmas sigmas; /* sp_sampler_sigmas */
+    sp_timestep_spacing spacing; /* as asked for */
     int steps;
     double eta; /* of tcd */
     double guidance;

@@ -14,6 +14,7 @@ static sp_status choose_sampler(const splam_generate_options *o, const sp_schedu
     g->sampler.kind = sp_sampler_for(scheduler);
     if (o->sampler) SP_TRY(sp_sampler_kind_of(o->sampler, &g->sampler.kind));
     if (o->sigmas) SP_TRY(sp_sigmas_of(o->sigmas, &g->sampler.sigmas));
+    if (o->spacing) SP_TRY(sp_spacing_of(o->spacing, &g->sampler.spacing));
     SP_TRY(sp_sampler_check(scheduler, &g->sampler));
     int64_t steps = o->steps ? o->steps : sp_sampler_steps_for(scheduler, g->sampler.kind);
     if (steps < 1 || steps > SP_MAX_TIMESTEPS)
