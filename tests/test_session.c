@@ -2,6 +2,7 @@
  * arrays; messages for the program around the library. */
 #include <pthread.h>
 #include "generate_support.h"
+#include "data/dataset.h"
 #include "graph/bound.h"
 #include "image/image.h"
 #include "models/runner.h"
@@ -359,6 +360,85 @@ static void test_log(void **state)
     sp_free(text);
 }
 
+/* ---- data of the program's own ---- */
+
+typedef struct {
+    int asked, released;
+    uint8_t rgb[20 * 10 * 3];
+} album;
+
+static int64_t album_count(void *context)
+{
+    (void)context;
+    return 4;
+}
+
+/* Picture 1 has none; picture 2 has two. */
+static const char *album_caption(void *context, int64_t picture, int variant)
+{
+    (void)context;
+    if (picture == 1 || variant > (picture == 2)) return NULL;
+    return variant ? "another" : "a picture";
+}
+
+static bool album_pixels(void *context, int64_t picture, splam_picture *out)
+{
+    album *a = context;
+    a->asked++;
+    *out = (splam_picture){.width = 20, .height = 10, .rgb = a->rgb};
+    return picture != 0; /* which is lost */
+}
+
+static void album_release(void *context, int64_t picture, splam_picture *pixels)
+{
+    (void)picture;
+    (void)pixels;
+    ((album *)context)->released++;
+}
+
+static bool album_heldout(void *context, int64_t picture)
+{
+    (void)context;
+    return picture == 3;
+}
+
+static void test_source(void **state)
+{
+    (void)state;
+    album a = {0};
+    sp_dataset *data;
+    uint8_t rgb[8 * 8 * 3];
+    int64_t used;
+    splam_source source = {.size = sizeof source,
+                           .context = &a,
+                           .count = album_count,
+                           .caption = album_caption,
+                           .release = album_release,
+                           .heldout = album_heldout};
+    const sp_dataset_options options = {.resolution = 8};
+    memset(a.rgb, 77, sizeof a.rgb);
+    assert_status(splam_source_add("album", &source), SP_ARGUMENT);
+    assert_message("pixels");
+    source.pixels = album_pixels;
+    assert_ok(splam_source_add("album", &source));
+    assert_status(splam_source_add("album", &source), SP_ARGUMENT);
+    assert_ok(sp_dataset_open("source:album", &options, NULL, &data));
+    assert_int_equal(sp_dataset_count(data), 3);
+    assert_int_equal(sp_dataset_training_count(data), 2);
+    assert_int_equal(sp_dataset_rejected(data), 1);
+    assert_int_equal(sp_dataset_caption_count(data, 1), 2);
+    assert_string_equal(sp_dataset_caption(data, 1, 1), "another");
+    assert_ok(sp_dataset_image(data, 0, rgb, &used));
+    assert_int_equal(used, 1); /* stands in for the lost one, which is not released */
+    assert_int_equal(rgb[8 * 8 * 3 - 1], 77);
+    assert_int_equal(a.asked, 2);
+    assert_int_equal(a.released, 1);
+    sp_dataset_close(data);
+    splam_source_remove("album");
+    assert_status(sp_dataset_open("source:album", &options, NULL, &data), SP_ARGUMENT);
+    assert_message("album");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_bits_of_generate), cmocka_unit_test(test_image_from_memory),
         cmocka_unit_test(test_two_threads),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_forward),          cmocka_unit_test(test_log),
+        cmocka_unit_test(test_source),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

@@ -8,5 +8,6 @@
 #include <splam/log.h>
 #include <splam/model.h>
 #include <splam/session.h>
+#include <splam/source.h>
 #include <splam/train.h>
 #endif

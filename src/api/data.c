@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "api/convert.h"
+#include "api/sized.h"
 #include "base/memory.h"
 #include "base/output.h"
+#include "data/given.h"
 #include "data/caption_length.h"
 #include "image/image.h"
 #include "latents/latent_cache.h"
@@ -259,4 +261,17 @@ splam_status splam_data(const splam_data_options *o, const splam_callbacks *call
     sp_claim_end(&sheet);
     sp_claim_end(&cache);
     return status;
+}
+
+splam_status splam_source_add(const char *name, const splam_source *source)
+{
+    splam_source own = {0};
+    if (!source) return sp_fail(SP_ARGUMENT, "a data source is missing");
+    SP_TRY(SP_SIZED(&own, source));
+    return sp_source_add(name, &own);
+}
+
+void splam_source_remove(const char *name)
+{
+    sp_source_remove(name);
 }

@@ -10,6 +10,7 @@
 #include "data/coco.h"
 #include "data/emoji.h"
 #include "data/folder.h"
+#include "data/given.h"
 #include "data/source.h"
 #include "data/wds.h"
 
@@ -167,6 +168,8 @@ static const kind kinds[] = {
     {"coco:", "coco:ANNOTATIONS.json,IMAGES", sp_coco_fill, NULL, true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
+/* Not one that a user can name. */
+static const kind program_source = {"source:", "source:NAME", sp_given_fill, NULL, false};
 
 static sp_status unknown(const char *spec)
 {
@@ -202,8 +205,8 @@ sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
         return sp_fail(SP_UNSUPPORTED,
                        "data \"%s\" holds latents, and pictures are needed here; distill takes it",
                        spec);
-    for (size_t i = 0; i < KINDS; i++) {
-        const kind *k = &kinds[i];
+    for (size_t i = 0; i <= KINDS; i++) {
+        const kind *k = i < KINDS ? &kinds[i] : &program_source;
         size_t length = strlen(k->prefix);
         if (!sp_starts_with(spec, k->prefix) || !k->context == !spec[length]) continue;
         const char *flag = options && !k->files ? sp_dataset_flag_set(options) : NULL;

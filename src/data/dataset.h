@@ -36,6 +36,7 @@ typedef struct sp_dataset sp_dataset;
  *   folder:DIR                   picture files; data/folder.h
  *   wds:SHARDS                   tar files of pictures; data/wds.h
  *   coco:ANNOTATIONS.json,IMAGES COCO's captions and the folder of its pictures; data/coco.h
+ *   source:NAME                  what the program around the library has; data/given.h
  * options may be NULL (all zero), callbacks too. SP_UNSUPPORTED for latents:, which holds no
  * pictures (latents/latent_cache.h), SP_ARGUMENT for anything else and for options that the kind has
  * no use for, SP_IO when files are absent, SP_FORMAT when no sample is accepted (the message says
