@@ -26,43 +26,23 @@ static const char *const examples[] = {
 
 int cli_bench(int argc, char **argv)
 {
-    splam_bench_options o = {0};
-    const char *precision = NULL;
+    splam_bench_options o = splam_bench_defaults();
     int64_t threads = 0;
     /* clang-format off */
-    const option options[] = {
-        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &o.model, .argument = "MODEL",
-         .help = "a diffusers folder"},
-        {.name = "only", .kind = OPTION_CHOICE, .value = &o.only, .choices = "generate|train|operators",
-         .help = "one part", .fallback = "all, without a model operators"},
-        {.name = "part", .kind = OPTION_TEXT, .value = &o.part, .argument = "NAME",
-         .help = "parts whose name contains this, such as unet_forward"},
-        {.name = "operator", .kind = OPTION_TEXT, .value = &o.op, .argument = "NAME",
-         .help = "operators whose name contains this"},
-        {.name = "train-batch-size", .kind = OPTION_INTEGER, .value = &o.batch, .argument = "N", .low = 1,
-         .high = 4096, .help = "samples of a training step", .fallback = "1"},
-        {.name = "optimizer", .kind = OPTION_CHOICE, .value = &o.optimizer, .choices = "adamw|adamw8bit",
-         .help = "of a distillation step", .fallback = "adamw"},
-        OPTION_PRECISION(&precision),
-        {.name = "json", .kind = OPTION_FLAG, .value = &o.json, .help = "print a JSON object"},
-        {.name = "support", .kind = OPTION_FLAG, .value = &o.support,
-         .help = "instead: which kernel runs each operator"},
-        {.name = "tune", .kind = OPTION_FLAG, .value = &o.tune,
-         .help = "instead: measure each form of the 3x3 convolutions and print the table of the fastest,"
-                 " which builds of splam take from src/backend/cpu/convolution_table.inc"},
+    const option own[] = {
         OPTION_THREADS(&threads),
     };
     /* clang-format on */
     const command c = {.verb = "bench",
                        .synopsis = "[-m MODEL] [options]",
                        .description = description,
-                       .options = options,
-                       .option_count = OPTION_COUNT(options),
+                       .target = &o,
+                       .options = own,
+                       .option_count = OPTION_COUNT(own),
                        .examples = examples};
-    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);

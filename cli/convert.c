@@ -1,6 +1,4 @@
 /* splam convert */
-#include <string.h>
-
 #include "options.h"
 #include "verbs.h"
 
@@ -29,71 +27,17 @@ static const char *const examples[] = {
 
 int cli_convert(int argc, char **argv)
 {
-    splam_convert_options o = {0};
-    const char *dtype = "f32";
-    option_texts texts = {0};
-    splam_lora loras[OPTION_LIST_MAX] = {{0}};
-    const option options[] = {
-        OPTION_MODEL(&o.model),
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPTION_TEXT,
-         .value = &o.output,
-         .argument = "OUT",
-         .required = true,
-         .help = "the new folder, or with --single-file the new file"},
-        {.name = "dtype",
-         .kind = OPTION_CHOICE,
-         .value = &dtype,
-         .choices = "f32|f16|bf16",
-         .help = "type of the weights",
-         .fallback = "f32"},
-        {.name = "merge-lora",
-         .kind = OPTION_TEXTS,
-         .value = &texts,
-         .argument = "PATH[:WEIGHT]...",
-         .help =
-             "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), added "
-             "to UNet and text encoder; "
-             "WEIGHT is 1 where none is given"},
-        {.name = "fold-guidance",
-         .kind = OPTION_FLAG,
-         .value = &o.fold_guidance,
-         .help = "make cond_proj, at gamma = 1, a part of a bias: a plain UNet"},
-        {.name = "single-file",
-         .kind = OPTION_FLAG,
-         .value = &o.single_file,
-         .help = "one .safetensors under the original names"},
-        {.name = "unet",
-         .kind = OPTION_TEXT,
-         .value = &o.unet,
-         .argument = "NAME",
-         .help = "the single file's UNet; unet_ema is a student's average",
-         .fallback = "unet"},
-        {.name = "prediction-type",
-         .kind = OPTION_CHOICE,
-         .value = &o.prediction,
-         .choices = "epsilon|v_prediction",
-         .help = "what a checkpoint of one file predicts",
-         .fallback = "what it tells"},
-    };
+    splam_convert_options o = splam_convert_defaults();
     const command c = {
         .verb = "convert",
         .synopsis = "-m MODEL -o OUT [options]",
         .description = description,
-        .options = options,
-        .option_count = OPTION_COUNT(options),
+        .target = &o,
         .examples = examples,
     };
-    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
-    o.dtype = strcmp(dtype, "f16") == 0 ? "F16" : strcmp(dtype, "bf16") == 0 ? "BF16" : "F32";
-    int code = options_loras(&texts, loras);
-    o.loras = loras;
-    o.lora_count = texts.count;
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
-    if (!code) code = cli_finish(splam_convert(&o, &callbacks));
-    options_loras_free(loras, texts.count);
-    return code;
+    return cli_finish(splam_convert(&o, &callbacks));
 }

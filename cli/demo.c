@@ -20,67 +20,25 @@ static const char *const examples[] = {
 
 int cli_demo(int argc, char **argv)
 {
-    splam_demo_options o = {.output = "demo-out"};
+    splam_demo_options o = splam_demo_defaults();
     int64_t threads = 0;
-    const char *precision = NULL;
-    const option options[] = {
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPTION_TEXT,
-         .value = &o.output,
-         .argument = "DIR",
-         .help = "folder for the report and the students",
-         .fallback = "demo-out"},
-        {.name = "teacher",
-         .kind = OPTION_TEXT,
-         .value = &o.teacher,
-         .argument = "MODEL",
-         .help = "the model to distil",
-         .fallback = "the emoji teacher that comes with splam"},
-        {.name = "data",
-         .kind = OPTION_TEXT,
-         .value = &o.data,
-         .argument = "SPEC",
-         .help = "pictures and captions that the teacher was trained on: " DATA_SETS,
-         .fallback = "emoji:"},
-        {.name = "max-train-steps",
-         .kind = OPTION_INTEGER,
-         .value = &o.max_train_steps,
-         .argument = "N",
-         .low = 1,
-         .high = 1e9,
-         .help = "optimiser steps of each student; fewer give worse students, sooner",
-         .fallback = "those that the settings were found for"},
-        {.name = "count",
-         .kind = OPTION_INTEGER,
-         .value = &o.count,
-         .argument = "N",
-         .low = 2,
-         .high = 1e6,
-         .help = "captions that are measured",
-         .fallback = "128"},
-        {.name = "seed",
-         .letter = 's',
-         .kind = OPTION_SEED,
-         .value = &o.seed,
-         .argument = "S",
-         .help = "of training, captions and noise",
-         .fallback = "0"},
-        OPTION_PRECISION(&precision),
+    /* clang-format off */
+    const option own[] = {
         OPTION_THREADS(&threads),
     };
+    /* clang-format on */
     const command c = {
         .verb = "demo",
         .synopsis = "[options]",
         .description = description,
-        .options = options,
-        .option_count = OPTION_COUNT(options),
+        .target = &o,
+        .options = own,
+        .option_count = OPTION_COUNT(own),
         .examples = examples,
     };
-    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     splam_terminal terminal;
     splam_callbacks callbacks = splam_terminal_callbacks(&terminal);

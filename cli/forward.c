@@ -25,20 +25,10 @@ static const char *const examples[] = {
 
 int cli_forward(int argc, char **argv)
 {
-    splam_forward_options o = {0};
-    const char *precision = NULL;
+    splam_forward_options o = splam_forward_defaults();
     int64_t threads = 0;
     /* clang-format off */
-    const option options[] = {
-        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &o.model, .argument = "MODEL",
-         .required = true, .help = "a diffusers folder, or the component's own"},
-        {.name = "component", .kind = OPTION_CHOICE, .value = &o.component, .required = true,
-         .choices = "unet|vae-encoder|vae-decoder|text-encoder", .help = "which part to run"},
-        {.name = "inputs", .letter = 'i', .kind = OPTION_TEXT, .value = &o.inputs, .argument = "FILE",
-         .required = true, .help = "safetensors with the inputs above"},
-        {.name = "outputs", .letter = 'o', .kind = OPTION_TEXT, .value = &o.outputs, .argument = "FILE",
-         .required = true, .help = "safetensors to write, f32"},
-        OPTION_PRECISION(&precision),
+    const option own[] = {
         OPTION_THREADS(&threads),
     };
     /* clang-format on */
@@ -46,12 +36,12 @@ int cli_forward(int argc, char **argv)
                        .synopsis =
                            "-m MODEL --component NAME --inputs FILE --outputs FILE [options]",
                        .description = description,
-                       .options = options,
-                       .option_count = OPTION_COUNT(options),
+                       .target = &o,
+                       .options = own,
+                       .option_count = OPTION_COUNT(own),
                        .examples = examples};
-    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
-    o.precision = options_precision(precision);
     splam_set_threads((int)threads);
     return cli_finish(splam_forward(&o));
 }

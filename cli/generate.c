@@ -197,7 +197,7 @@ int cli_generate(int argc, char **argv)
         .option_count = OPTION_COUNT(options),
         .examples = examples,
     };
-    options_result result = options_parse(&c, argc, argv, NULL, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     return run(&o, &p);
 }

@@ -17,22 +17,17 @@ static const char *const examples[] = {
 
 int cli_inspect(int argc, char **argv)
 {
-    const char *path = NULL, *prediction = NULL;
-    const option options[] = {OPTION_PREDICTION(&prediction)};
+    splam_inspect_options o = splam_inspect_defaults();
     const command c = {.verb = "inspect",
                        .synopsis = "PATH [options]",
                        .description = description,
-                       .options = options,
-                       .option_count = OPTION_COUNT(options),
-                       .operand = "a path",
-                       .operands_min = 1,
-                       .operands_max = 1,
+                       .target = &o,
                        .examples = examples};
-    options_result result = options_parse(&c, argc, argv, &path, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     char *text;
-    splam_status status = splam_inspect(path, prediction, &text);
+    splam_status status = splam_inspect(&o, &text);
     if (status != SPLAM_OK) return cli_finish(status);
     fputs(text, stdout);
     splam_free(text);

@@ -40,7 +40,9 @@ int cli_finish(splam_status status)
     int code = status == SPLAM_CANCELLED  ? CLI_INTERRUPTED
                : status == SPLAM_ARGUMENT ? CLI_USAGE
                                           : CLI_FAILURE;
-    return cli_fail(code, "%s", splam_error_message());
+    char message[4096];
+    options_translate(splam_error_message(), message, sizeof message);
+    return cli_fail(code, "%s", message);
 }
 
 int cli_check_stdout(void)

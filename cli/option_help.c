@@ -30,7 +30,7 @@ static void print_option(const option *o)
     char left[128], right[512];
     char letter[8] = "    ";
     if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-    const char *argument = o->kind == OPTION_CHOICE ? o->choices : o->argument;
+    const char *argument = o->kind == OPTION_CHOICE || o->kind == OPTION_ENUM ? o->choices : o->argument;
     snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, argument ? " " : "",
              argument ? argument : "");
     snprintf(right, sizeof right, "%s%s%s%s%s", o->help, o->required ? " (required)" : "",
@@ -44,11 +44,11 @@ static void print_option(const option *o)
     putchar('\n');
 }
 
-void options_help(const command *c)
+void options_help(const command *c, const option *flags, size_t count)
 {
     printf("Usage: splam %s %s\n\n%s\n\nOptions:\n", c->verb, c->synopsis, c->description);
-    for (size_t i = 0; i < c->option_count; i++)
-        print_option(&c->options[i]);
+    for (size_t i = 0; i < count; i++)
+        print_option(&flags[i]);
     print_option(&(option){.name = "help", .letter = 'h', .help = "print this"});
     printf("\nExamples:\n");
     for (const char *const *example = c->examples; *example; example++)

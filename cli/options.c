@@ -11,12 +11,130 @@
 
 #include "verbs.h"
 
+enum { FLAGS_MAX = 80 };
+
+/* All flags of a verb, and what its word without a flag is. */
+typedef struct {
+    option flag[FLAGS_MAX];
+    size_t count;
+    char name[FLAGS_MAX][48]; /* of those that the library declares */
+    const splam_option *declared[FLAGS_MAX];
+    const splam_option *operand; /* NULL: c->operand */
+    size_t operands_max;
+} flag_list;
+
 typedef struct {
     const command *c;
+    flag_list *flags;
     int argc, next; /* the word to read next */
     char **argv;
-    bool *given; /* by option */
+    bool given[FLAGS_MAX];
+    const char *operand;
 } parser;
+
+/* The verb that was parsed, for the messages that follow. */
+static flag_list parsed;
+
+/* ---- the library's options as flags ---- */
+
+/* Lists that are given; a verb has few, and a process runs one verb. */
+static option_texts texts[2];
+static option_integers integers[2];
+static splam_lora loras[OPTION_LIST_MAX];
+static size_t texts_used, integers_used;
+
+/* "gamma-power" of "gamma_power", "min-size" of "pictures.min_size". */
+static void name_flag(const splam_option *o, char name[48])
+{
+    const char *dot = strrchr(o->name, '.');
+    snprintf(name, 48, "%s", o->flag ? o->flag : dot ? dot + 1 : o->name);
+    for (char *c = name; *c; c++)
+        if (*c == '_') *c = '-';
+}
+
+static const option_kind kinds[] = {
+    [SPLAM_OPTION_FLAG] = OPTION_FLAG,         [SPLAM_OPTION_TEXT] = OPTION_TEXT,
+    [SPLAM_OPTION_CHOICE] = OPTION_CHOICE,     [SPLAM_OPTION_ENUM] = OPTION_ENUM,
+    [SPLAM_OPTION_INTEGER] = OPTION_INTEGER,   [SPLAM_OPTION_SEED] = OPTION_SEED,
+    [SPLAM_OPTION_NUMBER] = OPTION_NUMBER,     [SPLAM_OPTION_BYTES] = OPTION_BYTES,
+    [SPLAM_OPTION_TEXTS] = OPTION_TEXTS,       [SPLAM_OPTION_INTEGERS] = OPTION_INTEGERS,
+    [SPLAM_OPTION_LORAS] = OPTION_TEXTS,
+};
+
+/* Where the values of a list go until it is complete. */
+static void *list_of(const splam_option *o)
+{
+    return o->kind == SPLAM_OPTION_INTEGERS ? (void *)&integers[integers_used++] : &texts[texts_used++];
+}
+
+static void add_declared(flag_list *f, const splam_option *o, char *target)
+{
+    bool list = kinds[o->kind] == OPTION_TEXTS || kinds[o->kind] == OPTION_INTEGERS;
+    size_t i = f->count++;
+    name_flag(o, f->name[i]);
+    f->declared[i] = o;
+    f->flag[i] = (option){
+        .name = f->name[i],
+        .letter = o->letter,
+        .kind = kinds[o->kind],
+        .value = list ? list_of(o) : target + o->offset,
+        .random = o->kind == SPLAM_OPTION_SEED && o->beside ? (bool *)(target + o->beside) : NULL,
+        .argument = o->argument,
+        .help = o->help,
+        .fallback = o->otherwise,
+        .required = o->required,
+        .low = o->low,
+        .high = o->high,
+        .choices = o->choices,
+    };
+}
+
+/* The default as help shows it, in new text: "8e-6", without the zero that printf puts there. */
+static const char *show_default(const splam_option *o)
+{
+    char text[32];
+    bool number = o->kind == SPLAM_OPTION_INTEGER || o->kind == SPLAM_OPTION_NUMBER || o->kind == SPLAM_OPTION_SEED;
+    if (o->otherwise || o->required) return o->otherwise;
+    if (o->kind == SPLAM_OPTION_TEXT || o->kind == SPLAM_OPTION_CHOICE) return o->preset_text;
+    if (!number || o->preset == (double)SPLAM_UNSET) return NULL;
+    snprintf(text, sizeof text, "%.12g", o->preset);
+    char *zero = strstr(text, "e-0");
+    if (zero) memmove(zero + 2, zero + 3, strlen(zero + 2));
+    return strdup(text);
+}
+
+static void list_flags(const command *c, flag_list *f)
+{
+    *f = (flag_list){.operands_max = c->operand ? 1 : 0};
+    const splam_option *o;
+    for (size_t i = 0; c->target && (o = splam_option_at(c->verb, i)); i++) {
+        if (o->operand) {
+            f->operand = o;
+            f->operands_max = 1;
+            continue;
+        }
+        add_declared(f, o, c->target);
+        f->flag[f->count - 1].fallback = show_default(o);
+    }
+    for (size_t i = 0; i < c->option_count; i++)
+        f->flag[f->count++] = c->options[i];
+}
+
+/* Puts what the lists hold into the verb's struct. */
+static int finish_lists(const flag_list *f, char *target)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        const splam_option *o = f->declared[i];
+        const option_texts *text = f->flag[i].value;
+        const option_integers *numbers = f->flag[i].value;
+        if (!o || (kinds[o->kind] != OPTION_TEXTS && kinds[o->kind] != OPTION_INTEGERS)) continue;
+        bool integer = o->kind == SPLAM_OPTION_INTEGERS, lora = o->kind == SPLAM_OPTION_LORAS;
+        if (lora && options_loras(text, loras) != CLI_OK) return CLI_USAGE;
+        *(const void **)(target + o->offset) = lora ? loras : integer ? (const void *)numbers->item : text->item;
+        *(size_t *)(target + o->beside) = integer ? numbers->count : text->count;
+    }
+    return CLI_OK;
+}
 
 /* ---- values ---- */
 
@@ -112,14 +230,19 @@ static int read_integers(const option *o, const char *text)
 static int read_choice(const option *o, const char *text)
 {
     size_t length = strlen(text);
+    int place = 0;
     for (const char *choice = o->choices; choice;) {
         const char *bar = strchr(choice, '|');
         size_t size = bar ? (size_t)(bar - choice) : strlen(choice);
         if (size == length && memcmp(choice, text, size) == 0) {
-            *(const char **)o->value = text;
+            if (o->kind == OPTION_ENUM)
+                *(int *)o->value = place;
+            else
+                *(const char **)o->value = text;
             return CLI_OK;
         }
         choice = bar ? bar + 1 : NULL;
+        place++;
     }
     return cli_fail(CLI_USAGE, "--%s is \"%s\", one of %s is expected", o->name, text, o->choices);
 }
@@ -142,6 +265,7 @@ static int read_value(const option *o, const char *text)
         *(const char **)o->value = text;
         break;
     case OPTION_CHOICE:
+    case OPTION_ENUM:
         return read_choice(o, text);
     case OPTION_INTEGER:
         return read_integer(o, text, text + strlen(text), o->value) ? CLI_OK : wrong_value(o, text);
@@ -194,7 +318,7 @@ static const char *following_word(parser *p, const option *o)
 /* attached: the value that came in the same word, or NULL. */
 static int read_option(parser *p, const option *o, const char *attached)
 {
-    p->given[o - p->c->options] = true;
+    p->given[o - p->flags->flag] = true;
     if (o->kind == OPTION_FLAG) {
         if (attached) return cli_fail(CLI_USAGE, "--%s takes no value", o->name);
         *(bool *)o->value = true;
@@ -211,10 +335,10 @@ static int read_option(parser *p, const option *o, const char *attached)
 
 static int unknown(const parser *p, const char *word, size_t length)
 {
-    const char *names[64];
+    const char *names[FLAGS_MAX + 1];
     size_t count = 0;
-    for (size_t i = 0; i < p->c->option_count && count < 63; i++)
-        names[count++] = p->c->options[i].name;
+    for (size_t i = 0; i < p->flags->count && count < FLAGS_MAX; i++)
+        names[count++] = p->flags->flag[i].name;
     names[count++] = "help";
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), word);
@@ -230,8 +354,8 @@ static int read_long(parser *p, const char *word)
 {
     const char *equals = strchr(word, '=');
     size_t length = equals ? (size_t)(equals - word) : strlen(word);
-    for (size_t i = 0; i < p->c->option_count; i++) {
-        const option *o = &p->c->options[i];
+    for (size_t i = 0; i < p->flags->count; i++) {
+        const option *o = &p->flags->flag[i];
         if (strlen(o->name) == length && memcmp(o->name, word, length) == 0)
             return read_option(p, o, equals ? equals + 1 : NULL);
     }
@@ -240,51 +364,51 @@ static int read_long(parser *p, const char *word)
 
 static int read_short(parser *p, const char *word)
 {
-    for (size_t i = 0; i < p->c->option_count; i++)
-        if (p->c->options[i].letter == word[0])
-            return read_option(p, &p->c->options[i], word[1] ? word + 1 : NULL);
+    for (size_t i = 0; i < p->flags->count; i++)
+        if (p->flags->flag[i].letter == word[0])
+            return read_option(p, &p->flags->flag[i], word[1] ? word + 1 : NULL);
     return cli_fail(CLI_USAGE, "%s has no flag -%s; see splam %s --help", p->c->verb, word,
                     p->c->verb);
 }
 
-static int add_operand(const parser *p, const char *word, const char **operands, size_t *count)
+static int add_operand(parser *p, const char *word)
 {
-    if (*count == p->c->operands_max)
+    if (p->operand || !p->flags->operands_max)
         return cli_fail(CLI_USAGE, "\"%s\" is one word too many; see splam %s --help", word,
                         p->c->verb);
-    operands[(*count)++] = word;
+    p->operand = word;
     return CLI_OK;
 }
 
-static int read_words(parser *p, const char **operands, size_t *count)
+static int read_words(parser *p)
 {
     while (p->next < p->argc) {
         const char *word = p->argv[p->next++];
         int code = CLI_OK;
         if (strcmp(word, "--") == 0) {
             while (code == CLI_OK && p->next < p->argc)
-                code = add_operand(p, p->argv[p->next++], operands, count);
+                code = add_operand(p, p->argv[p->next++]);
         } else if (word[0] == '-' && word[1] == '-') {
             code = read_long(p, word + 2);
         } else if (looks_like_flag(word)) {
             code = read_short(p, word + 1);
         } else {
-            code = add_operand(p, word, operands, count);
+            code = add_operand(p, word);
         }
         if (code) return code;
     }
     return CLI_OK;
 }
 
-static int check_complete(const parser *p, size_t operand_count)
+static int check_complete(const parser *p)
 {
-    for (size_t i = 0; i < p->c->option_count; i++)
-        if (p->c->options[i].required && !p->given[i])
+    for (size_t i = 0; i < p->flags->count; i++)
+        if (p->flags->flag[i].required && !p->given[i])
             return cli_fail(CLI_USAGE, "%s needs --%s; see splam %s --help", p->c->verb,
-                            p->c->options[i].name, p->c->verb);
-    if (operand_count < p->c->operands_min)
-        return cli_fail(CLI_USAGE, "%s needs %s; see splam %s --help", p->c->verb, p->c->operand,
-                        p->c->verb);
+                            p->flags->flag[i].name, p->c->verb);
+    if (p->flags->operands_max && !p->operand)
+        return cli_fail(CLI_USAGE, "%s needs %s; see splam %s --help", p->c->verb,
+                        p->flags->operand ? p->flags->operand->help : p->c->operand, p->c->verb);
     return CLI_OK;
 }
 
@@ -295,21 +419,53 @@ static bool asks_for_help(int argc, char **argv)
     return false;
 }
 
-options_result options_parse(const command *c, int argc, char **argv, const char **operands,
-                             size_t *operand_count)
+options_result options_parse(const command *c, int argc, char **argv, const char **operand)
 {
+    list_flags(c, &parsed);
     if (asks_for_help(argc, argv)) {
-        options_help(c);
+        options_help(c, parsed.flag, parsed.count);
         return OPTIONS_HELPED;
     }
-    bool given[c->option_count + 1];
-    memset(given, 0, sizeof given);
-    parser p = {.c = c, .argc = argc, .next = 1, .argv = argv, .given = given};
-    size_t count = 0;
-    int code = read_words(&p, operands, &count);
-    if (!code) code = check_complete(&p, count);
-    if (operand_count) *operand_count = count;
+    parser p = {.c = c, .flags = &parsed, .argc = argc, .next = 1, .argv = argv};
+    int code = read_words(&p);
+    if (!code) code = check_complete(&p);
+    if (!code) code = finish_lists(&parsed, c->target);
+    if (operand) *operand = p.operand;
+    if (parsed.operand) *(const char **)((char *)c->target + parsed.operand->offset) = p.operand;
     return code ? OPTIONS_WRONG : OPTIONS_RUN;
+}
+
+/* The flag of a member, or of the last part of its name, or of its own name with _ for -; NULL: there is none. */
+static const char *flag_of(const char *member, size_t length)
+{
+    for (size_t i = 0; i < parsed.count; i++) {
+        const char *name = parsed.declared[i] ? parsed.declared[i]->name : "", *dot = strrchr(name, '.');
+        const char *flag = parsed.flag[i].name;
+        size_t same = 0;
+        while (same < length && (flag[same] == member[same] || (flag[same] == '-' && member[same] == '_')))
+            same++;
+        if ((strlen(name) == length && memcmp(name, member, length) == 0) ||
+            (dot && strlen(dot + 1) == length && memcmp(dot + 1, member, length) == 0) ||
+            (same == length && !flag[length]))
+            return flag;
+    }
+    return NULL;
+}
+
+void options_translate(const char *message, char *out, size_t size)
+{
+    size_t used = 0;
+    while (*message && used + 64 < size) {
+        const char *end = *message == '`' ? strchr(message + 1, '`') : NULL;
+        const char *flag = end ? flag_of(message + 1, (size_t)(end - message - 1)) : NULL;
+        if (flag) {
+            used += (size_t)snprintf(out + used, size - used, "--%s", flag);
+            message = end + 1;
+        } else {
+            out[used++] = *message++;
+        }
+    }
+    out[used] = 0;
 }
 
 options_result options_check_crop(const splam_picture_options *pictures, bool center)

@@ -1,5 +1,5 @@
-/* Flags, declared: a verb says what it takes, and parsing, its messages and --help follow from
- * that. */
+/* Flags: a verb's are the options that the library declares (splam/options.h), and some of the command line alone.
+ * Parsing, its messages and --help follow from that. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 #include <stdbool.h>
@@ -18,6 +18,7 @@ typedef enum {
     OPTION_BYTES,    /* int64_t *: "3G", "800MB" in powers of ten, "2Gi" in powers of two; >= low */
     OPTION_TEXTS,    /* option_texts *: as many words as follow, and every time it is given */
     OPTION_INTEGERS, /* option_integers *: "1,2,4", each low <= value <= high */
+    OPTION_ENUM,     /* int *: the place of one of `choices` */
 } option_kind;
 
 enum { OPTION_LIST_MAX = 256 };
@@ -51,20 +52,22 @@ typedef struct {
     const char *verb;
     const char *synopsis;    /* what follows the verb: "-m MODEL TEXT" */
     const char *description; /* a paragraph, wrapped by hand */
-    const option *options;
+    void *target;          /* the verb's struct of options with its defaults; NULL: it takes none of the library's */
+    const option *options; /* flags of the command line alone, behind the others in its help */
     size_t option_count;
-    const char *operand; /* what the words without a flag are, for messages; NULL: none are taken */
-    size_t operands_min, operands_max;
+    const char *operand; /* what a word without a flag is, where it is none of the library's options; NULL: none is taken */
     const char *const *examples; /* each "command\n# or a second line"; NULL ends the list */
 } command;
 
 typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG } options_result;
 
-/* Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is
- * an operand, and a text value that begins with "-" follows `--name --`. OPTIONS_HELPED after
- * printing --help, OPTIONS_WRONG after one sentence on stderr. operands: room for operands_max. */
-options_result options_parse(const command *c, int argc, char **argv, const char **operands,
-                             size_t *operand_count);
+/* Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is an operand, and a text
+ * value that begins with "-" follows `--name --`. OPTIONS_HELPED after printing --help, OPTIONS_WRONG after one sentence on
+ * stderr. Lists are kept for the process. operand: receives the word of c->operand; else NULL. */
+options_result options_parse(const command *c, int argc, char **argv, const char **operand);
+
+/* Copies a message of the library to `out`: members in `backquotes` become the flags of the verb that was parsed. */
+void options_translate(const char *message, char *out, size_t size);
 
 /* "f32", "bf16" or "no", NULL meaning the default. */
 splam_precision options_precision(const char *text);
@@ -78,7 +81,7 @@ void options_loras_free(splam_lora *loras, size_t count);
 int options_exit_code(options_result result);
 
 /* Prints help to stdout. */
-void options_help(const command *c);
+void options_help(const command *c, const option *flags, size_t count);
 
 /* The element of names[0..count-1] nearest to `word` by typing errors, or NULL if none is near. */
 const char *options_nearest(const char *word, const char *const *names, size_t count);
@@ -115,11 +118,7 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
 
 /* clang-format off */
 
-/* Behind the names of data sets, where one caption is taken. */
-#define FIRST_CAPTION "; of a .txt with several lines, which are captions of one picture, the first is taken"
-
-/* What data sets are named by, where pictures are wanted: SPEC. */
-#define DATA_SETS "emoji:, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
+/* How data sets are named. */
 #define DATA_SETS_HELP                                                                                      \
     "  emoji:               Noto Color Emoji with Unicode's names and keywords\n"                           \
     "  folder:DIR           pictures with captions in metadata.jsonl or metadata.csv, or in a .txt,\n"      \
@@ -131,44 +130,13 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
     "Each line of a .txt beside a picture is another caption of it, and so is each text of a list in\n"           \
     "JSON: distill and caches take the first, train teacher draws among them."
 
-/* Where captions stand: const char **column. */
-#define OPTION_CAPTION_COLUMN(column)                                                                       \
-    {.name = "caption-column", .kind = OPTION_TEXT, .value = (column), .argument = "NAME",                  \
-     .help = "take captions from this key of a picture's json, of metadata.jsonl or of COCO's annotations, "\
-             "or this column of metadata.csv, and from nowhere else",                                       \
-     .fallback = "a .txt or .caption, else text, caption, prompt or additional_feature"}
-
-/* Which pictures of a set are taken and how they are cut: splam_picture_options *p, zeroed, and a
- * bool *center that says nothing more than the default does; after parsing, options_check_crop. */
-#define OPTIONS_PICTURES(p, center)                                                                         \
-    {.name = "resolution", .kind = OPTION_INTEGER, .value = &(p)->resolution, .argument = "N",              \
-     .low = 8, .high = 4096, .help = "side of the pictures in pixels", .fallback = "emoji 64, else 512"},   \
-    {.name = "min-size", .kind = OPTION_INTEGER, .value = &(p)->min_size, .argument = "N", .low = 1,        \
-     .high = 32768,                                                                                         \
-     .help = "reject pictures with a shorter side: width and height, or original_width and "                \
-             "original_height, of the json, or else of the picture",                                        \
-     .fallback = "half the resolution"},                                                                    \
-    {.name = "min-aesthetic", .kind = OPTION_NUMBER, .value = &(p)->min_aesthetic, .argument = "X",         \
-     .low = 1e-9, .high = 1e9,                                                                              \
-     .help = "reject lower scores, and pictures without one: aesthetic, aesthetic_score or "                \
-             "aesthetic_score_laion_v2 of the json, in either case; so with the next two"},                 \
-    {.name = "max-watermark", .kind = OPTION_NUMBER, .value = &(p)->max_watermark, .argument = "X",         \
-     .low = 1e-9, .high = 1,                                                                                \
-     .help = "reject higher probabilities: pwatermark, watermark or watermark_score"},                      \
-    {.name = "min-similarity", .kind = OPTION_NUMBER, .value = &(p)->min_similarity, .argument = "X",       \
-     .low = 1e-9, .high = 1,                                                                                \
-     .help = "reject lower ones: similarity, clip_similarity_vitb32 or clip_similarity_vitl14"},            \
-    OPTION_CAPTION_COLUMN(&(p)->caption_column),                                                            \
-    {.name = "center-crop", .kind = OPTION_FLAG, .value = (center),                                         \
-     .help = "cut squares from the centre, as without this flag"},                                          \
-    {.name = "random-crop", .kind = OPTION_FLAG, .value = &(p)->random_crop,                                \
-     .help = "cut each picture's square at a place drawn from the seed"},                                   \
-    {.name = "random-flip", .kind = OPTION_FLAG, .value = &(p)->random_flip,                                \
-     .help = "mirror half of the pictures, drawn anew in every epoch"}
-
 /* clang-format on */
 
-/* OPTIONS_RUN, or OPTIONS_WRONG after a sentence on stderr. */
+/* `--center-crop`, which says nothing more than the default does: bool *center. After parsing: OPTIONS_RUN, or
+ * OPTIONS_WRONG after a sentence on stderr. */
+#define OPTION_CENTER_CROP(center)                                                                          \
+    {.name = "center-crop", .kind = OPTION_FLAG, .value = (center),                                         \
+     .help = "cut squares from the centre, as without this flag"}
 options_result options_check_crop(const splam_picture_options *pictures, bool center);
 
 #define OPTION_COUNT(list) (sizeof(list) / sizeof *(list))

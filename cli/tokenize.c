@@ -17,28 +17,18 @@ static const char *const examples[] = {
 
 int cli_tokenize(int argc, char **argv)
 {
-    const char *model = NULL, *text = NULL;
-    /* clang-format off */
-    const option options[] = {
-        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &model, .argument = "MODEL",
-         .required = true, .help = "a diffusers folder, or a tokenizer's own"},
-    };
-    /* clang-format on */
+    splam_tokenize_options o = splam_tokenize_defaults();
     const command c = {.verb = "tokenize",
                        .synopsis = "-m MODEL TEXT",
                        .description = description,
-                       .options = options,
-                       .option_count = OPTION_COUNT(options),
-                       .operand = "a text",
-                       .operands_min = 1,
-                       .operands_max = 1,
+                       .target = &o,
                        .examples = examples};
-    options_result result = options_parse(&c, argc, argv, &text, NULL);
+    options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     int32_t *ids;
     size_t count;
-    splam_status status = splam_tokenize(model, text, &ids, &count);
+    splam_status status = splam_tokenize(&o, &ids, &count);
     if (status != SPLAM_OK) return cli_finish(status);
     for (size_t i = 0; i < count; i++)
         printf("%s%d", i ? ", " : "[", ids[i]);

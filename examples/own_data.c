@@ -50,8 +50,11 @@ int main(int count, char **arguments)
     if (count != 2) return 2;
     fill(&pictures);
     splam_status status = splam_source_add("album", &source);
-    const splam_data_options options = {
-        .spec = "source:album", .pictures.resolution = 32, .sheet = arguments[1], .count = PICTURES};
+    splam_data_options options = splam_data_defaults();
+    options.spec = "source:album";
+    options.pictures.resolution = 32;
+    options.sheet = arguments[1];
+    options.count = PICTURES;
     if (!status) status = splam_data(&options, NULL, &summary);
     if (status)
         fprintf(stderr, "%s: %s\n", splam_status_text(status), splam_error_message());

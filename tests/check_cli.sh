@@ -103,7 +103,7 @@ report "unknown flags, with the nearest one"
             "$splam" train vae --data emoji: --output x --seed "$wrong"
     done
     one_sentence 2 'to 18446744073709551615, or -1, is expected' "$splam" generate -m x -p text -s -2
-    one_sentence 2 'one of f32\|bf16 is expected' "$splam" forward --precision f16
+    one_sentence 2 'one of auto\|f32\|bf16 is expected' "$splam" forward --precision f16
     one_sentence 2 '--json takes no value' "$splam" bench --json=1
     one_sentence 2 '--data needs a value' "$splam" train vae --data
     one_sentence 2 'begins with - follows --' "$splam" train vae --data --output x

@@ -10,7 +10,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
-order="base tensor formats text image graph ops backend models checkpoints diffusion pipeline data latents train"
+order="base options tensor formats text image graph ops backend models checkpoints diffusion pipeline data latents train"
 order="$order distill eval report bench recipes api"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

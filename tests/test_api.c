@@ -18,6 +18,13 @@ enum {
 
 /* ---- distillation ---- */
 
+/* What a case does not say, or says 0 of, is not given. */
+static double given(const json_t *flags, const char *name)
+{
+    double value = case_number(flags, name);
+    return value != 0 ? value : (double)SPLAM_UNSET;
+}
+
 static splam_distill_options public_options(const char *name, const json_t *description)
 {
     static char teacher[1200], draws[1200], start[1200];
@@ -35,18 +42,18 @@ static splam_distill_options public_options(const char *name, const json_t *desc
     o.loss_type = case_text(flags, "loss-type");
     o.huber_c = case_number(flags, "huber-c");
     o.guidance_scale_w = case_number(flags, "guidance-scale-w");
-    o.num_ddim_timesteps = (int64_t)case_number(flags, "num-ddim-timesteps");
-    o.skip = (int64_t)case_number(flags, "skip");
-    o.solver_steps = (int64_t)case_number(flags, "solver-steps");
-    o.phases = (int64_t)case_number(flags, "phases");
-    o.rounds = (int64_t)case_number(flags, "rounds");
+    o.num_ddim_timesteps = (int64_t)given(flags, "num-ddim-timesteps");
+    o.skip = (int64_t)given(flags, "skip");
+    o.solver_steps = (int64_t)given(flags, "solver-steps");
+    o.phases = (int64_t)given(flags, "phases");
+    o.rounds = (int64_t)given(flags, "rounds");
     o.max_train_steps = (int64_t)case_number(flags, "max-train-steps");
     o.train_batch_size = (int64_t)case_number(flags, "train-batch-size");
     o.gradient_accumulation_steps = (int64_t)case_number(flags, "gradient-accumulation-steps");
     o.learning_rate = case_number(flags, "learning-rate");
     o.ema_decay = case_number(flags, "ema-decay");
     o.lora_rank = (int64_t)case_number(flags, "lora-rank");
-    o.lora_alpha = case_number(flags, "lora-alpha");
+    o.lora_alpha = given(flags, "lora-alpha");
     if (!o.lora_rank) return o;
     o.lora_targets = case_text(flags, "lora-targets");
     o.lora_start = start;
@@ -79,6 +86,17 @@ static void distilling_equals_pytorch(void **state)
     splam_distill_options empty = {.teacher = golden("teacher-epsilon"), .output = "nowhere"};
     assert_int_equal(splam_distill(&empty, NULL), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "splam_distill_defaults"));
+}
+
+static void assert_inspected(const char *path, const char *words, const char *no_words)
+{
+    splam_inspect_options o = splam_inspect_defaults();
+    char *text;
+    o.path = path;
+    assert_done(splam_inspect(&o, &text));
+    assert_non_null(strstr(text, words));
+    assert_null(strstr(text, no_words));
+    splam_free(text);
 }
 
 /* ---- training from nothing ---- */
@@ -149,16 +167,19 @@ static void training_from_nothing(void **state)
     snprintf(vae, sizeof vae, "%s", in_folder(state, "vae"));
     snprintf(teacher, sizeof teacher, "%s", in_folder(state, "teacher"));
     const char *data = pictures_with_captions(state);
-    one_step_and_another(splam_train_vae, (splam_train_options){.data = data, .output = vae});
+    splam_train_options o = splam_train_defaults();
+    o.data = data;
+    o.output = vae;
+    one_step_and_another(splam_train_vae, o);
     assert_true(sp_path_exists(in_folder(state, "vae/vae/diffusion_pytorch_model.safetensors")));
     snprintf(ready, sizeof ready, "%s", golden("vae-demo"));
-    one_step_and_another(
-        splam_train_teacher,
-        (splam_train_options){.data = data, .output = teacher, .vae = ready, .v_prediction = true});
-    char *text;
-    assert_done(splam_inspect(teacher, NULL, &text));
-    assert_non_null(strstr(text, "predicts v\n"));
-    splam_free(text);
+    o.output = teacher;
+    assert_int_equal(splam_train_teacher(&o, NULL), SPLAM_ARGUMENT);
+    assert_non_null(strstr(splam_error_message(), "`vae` is missing"));
+    o.vae = ready;
+    o.prediction_type = "v_prediction";
+    one_step_and_another(splam_train_teacher, o);
+    assert_inspected(teacher, "predicts v\n", "predicts epsilon");
 }
 
 /* ---- files ---- */
@@ -169,13 +190,18 @@ static void tokens(void **state)
     int32_t *ids;
     size_t count;
     make_model(in_folder(state, "model"), "unet-demo", ddim_scheduler);
-    assert_done(splam_tokenize(in_folder(state, "model"), "red", &ids, &count));
+    splam_tokenize_options o = splam_tokenize_defaults();
+    o.model = in_folder(state, "model");
+    o.text = "red";
+    assert_done(splam_tokenize(&o, &ids, &count));
     assert_int_equal(count, TINY_MODEL_TOKENS);
     assert_int_equal(ids[2], ids[0] + 1); /* begin, red, end, which is the padding too */
     assert_int_equal(ids[7], ids[2]);
     int32_t red = ids[1];
     splam_free(ids);
-    assert_done(splam_tokenize(in_folder(state, "model/tokenizer"), "apple red", &ids, &count));
+    o.model = in_folder(state, "model/tokenizer");
+    o.text = "apple red";
+    assert_done(splam_tokenize(&o, &ids, &count));
     assert_int_equal(ids[2], red);
     splam_free(ids);
 }
@@ -185,11 +211,12 @@ static void forward_equals_pytorch(void **state)
     char inputs[1100], output[600];
     snprintf(inputs, sizeof inputs, "%s/inputs_decode_square.safetensors", golden("vae-demo"));
     snprintf(output, sizeof output, "%s", in_folder(state, "image.safetensors"));
-    const splam_forward_options o = {.model = golden("vae-demo"),
-                                     .component = "vae-decoder",
-                                     .inputs = inputs,
-                                     .outputs = output,
-                                     .precision = SPLAM_F32};
+    splam_forward_options o = splam_forward_defaults();
+    o.model = golden("vae-demo");
+    o.component = "vae-decoder";
+    o.inputs = inputs;
+    o.outputs = output;
+    o.precision = SPLAM_F32;
     assert_done(splam_forward(&o));
     sp_tensor_file *found, *want;
     const sp_tensor *image;
@@ -206,26 +233,27 @@ static void forward_equals_pytorch(void **state)
 
 static void converted_models_are_inspected(void **state)
 {
-    char from[600], to[600], *text;
+    char from[600], to[600];
+    splam_convert_options o = splam_convert_defaults();
     snprintf(from, sizeof from, "%s", in_folder(state, "model"));
     snprintf(to, sizeof to, "%s", in_folder(state, "half"));
     make_model(from, "unet-demo", ddim_scheduler);
-    assert_done(
-        splam_convert(&(splam_convert_options){.model = from, .output = to, .dtype = "F16"}, NULL));
-    assert_done(splam_inspect(to, NULL, &text));
-    assert_non_null(strstr(text, "F16"));
-    assert_null(strstr(text, "F32"));
-    splam_free(text);
+    o.model = from;
+    o.output = to;
+    o.dtype = "f16";
+    assert_done(splam_convert(&o, NULL));
+    assert_inspected(to, "F16", "F32");
 }
 
 static void data_is_summed_up(void **state)
 {
     char sheet[600], *summary;
     snprintf(sheet, sizeof sheet, "%s", in_folder(state, "sheet.png"));
-    const splam_data_options o = {.spec = pictures_with_captions(state),
-                                  .pictures = {.resolution = 64},
-                                  .sheet = sheet,
-                                  .count = 2};
+    splam_data_options o = splam_data_defaults();
+    o.spec = pictures_with_captions(state);
+    o.pictures.resolution = 64;
+    o.sheet = sheet;
+    o.count = 2;
     assert_done(splam_data(&o, NULL, &summary));
     assert_non_null(strstr(summary, "3 pictures (64x64)"));
     assert_true(sp_path_exists(sheet));
@@ -236,10 +264,15 @@ static void bench_reports(void **state)
 {
     (void)state;
     char *report;
-    assert_done(splam_bench(&(splam_bench_options){.support = true}, NULL, &report));
+    splam_bench_options o = splam_bench_defaults();
+    o.support = true;
+    assert_done(splam_bench(&o, NULL, &report));
     assert_non_null(strstr(report, "conv2d"));
     splam_free(report);
-    const splam_bench_options o = {.only = "operators", .op = "unary", .json = true};
+    o = splam_bench_defaults();
+    o.only = "operators";
+    o.op = "unary";
+    o.json = true;
     assert_done(splam_bench(&o, NULL, &report));
     json_error_t error;
     json_t *json = json_loads(report, 0, &error);

@@ -29,17 +29,20 @@ static splam_status draw(void **state, const splam_callbacks *callbacks)
 
 static splam_status convert(void **state, const splam_callbacks *callbacks)
 {
-    const splam_convert_options o = {
-        .model = keep(state, "teacher"), .output = keep(state, "work/new/"), .dtype = "F16"};
+    splam_convert_options o = splam_convert_defaults();
+    o.model = keep(state, "teacher");
+    o.output = keep(state, "work/new/");
+    o.dtype = "f16";
     return splam_convert(&o, callbacks);
 }
 
 static splam_status convert_to_file(void **state, const splam_callbacks *callbacks)
 {
-    const splam_convert_options o = {.model = golden("original-sd1/model.safetensors"),
-                                     .output = keep(state, "work/new.safetensors"),
-                                     .dtype = "F16",
-                                     .single_file = true};
+    splam_convert_options o = splam_convert_defaults();
+    o.model = golden("original-sd1/model.safetensors");
+    o.output = keep(state, "work/new.safetensors");
+    o.dtype = "f16";
+    o.single_file = true;
     return splam_convert(&o, callbacks);
 }
 

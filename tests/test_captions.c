@@ -202,7 +202,7 @@ static void columns_are_found(void **state)
     sp_dataset_close(ds);
     const sp_dataset_options odd = {.caption_column = "mine"}, empty = {.caption_column = ""};
     assert_status(sp_dataset_open("emoji:", &odd, NULL, &ds), SP_ARGUMENT);
-    assert_message("--caption-column is for sets of picture files");
+    assert_message("`caption_column` is for sets of picture files");
     assert_status(sp_dataset_open(folder_spec(state), &empty, NULL, &ds), SP_ARGUMENT);
 }
 

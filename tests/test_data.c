@@ -476,7 +476,7 @@ static void specs_are_checked(void **state)
     assert_status(sp_dataset_open("emoji:", &options, NULL, &ds), SP_ARGUMENT);
     options = (sp_dataset_options){.max_watermark = 0.5};
     assert_status(sp_dataset_open("emoji:", &options, NULL, &ds), SP_ARGUMENT);
-    assert_message("--max-watermark");
+    assert_message("`max_watermark`");
 }
 
 static bool stop_at_once(void *unused)

@@ -214,18 +214,19 @@ static void check_eval(void *const *state, const places *p)
     const char *models[] = {student};
     const int64_t steps[] = {1, 2};
     char *table;
-    const splam_eval_options o = {.models = models,
-                                  .model_count = 1,
-                                  .teacher = p->teacher,
-                                  .unet = "unet_ema", /* what the demo shows */
-                                  .data = p->data,
-                                  .output = p->output,
-                                  .metrics = "ode-error,frechet",
-                                  .steps = steps,
-                                  .step_count = 2,
-                                  .count = PROMPTS,
-                                  .seed = 3,
-                                  .precision = SPLAM_F32};
+    splam_eval_options o = splam_eval_defaults();
+    o.models = models;
+    o.model_count = 1;
+    o.teacher = p->teacher;
+    o.unet = "unet_ema";
+    o.data = p->data;
+    o.output = p->output;
+    o.metrics = "ode-error,frechet";
+    o.steps = steps;
+    o.step_count = 2;
+    o.count = PROMPTS;
+    o.seed = 3;
+    o.precision = SPLAM_F32;
     json_t *demo, *eval;
     assert_ok(sp_json_load(in_folder(state, "out/report.json"), &demo));
     assert_done(splam_eval(&o, NULL, &table));
@@ -262,13 +263,14 @@ static void test_demo(void **state)
 {
     places p = make_teacher(state);
     char *table;
-    splam_demo_options o = {.output = p.output,
-                            .teacher = p.teacher,
-                            .data = p.data,
-                            .max_train_steps = 2,
-                            .count = PROMPTS,
-                            .seed = 3,
-                            .precision = SPLAM_F32};
+    splam_demo_options o = splam_demo_defaults();
+    o.output = p.output;
+    o.teacher = p.teacher;
+    o.data = p.data;
+    o.max_train_steps = 2;
+    o.count = PROMPTS;
+    o.seed = 3;
+    o.precision = SPLAM_F32;
     bool stop = false;
     const splam_callbacks interrupt = {&stop, stop_in_training, stop_when_told};
     assert_int_equal(splam_demo(&o, &interrupt, &table), SPLAM_CANCELLED);
@@ -292,11 +294,12 @@ static void test_refusals(void **state)
     snprintf(nowhere, sizeof nowhere, "%s", in_folder(state, "nowhere"));
     snprintf(output, sizeof output, "%s", in_folder(state, "output"));
     const char *models[] = {nowhere};
-    splam_eval_options eval = {.models = models,
-                               .model_count = 1,
-                               .data = "emoji:",
-                               .output = output,
-                               .metrics = "fid"};
+    splam_eval_options eval = splam_eval_defaults();
+    eval.models = models;
+    eval.model_count = 1;
+    eval.data = "emoji:";
+    eval.output = output;
+    eval.metrics = "fid";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "no metric \"fid\"; there are ode-error, frechet and hit"));
     eval.metrics = "hit,beauty";
@@ -308,7 +311,9 @@ static void test_refusals(void **state)
     eval.metrics = NULL;
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_IO);
     assert_null(table);
-    splam_demo_options demo = {.teacher = nowhere, .output = output};
+    splam_demo_options demo = splam_demo_defaults();
+    demo.teacher = nowhere;
+    demo.output = output;
     assert_int_equal(splam_demo(&demo, NULL, &table), SPLAM_IO);
 }
 

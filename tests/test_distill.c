@@ -231,7 +231,7 @@ static void check_resuming(void **state, sp_optimizer optimizer)
                      unet_of(in_folder(state, "resumed"), "unet_ema"));
     c.options.learning_rate *= 2;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
-    assert_message("learning-rate");
+    assert_message("`learning_rate`");
     c.options.learning_rate /= 2;
     c.options.optimizer = optimizer ? SP_OPTIMIZER_ADAMW : SP_OPTIMIZER_ADAMW8BIT;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
@@ -317,7 +317,7 @@ static void too_small_a_limit_is_refused_before_the_first_step(void **state)
     c.options.output = in_folder(state, "limited");
     c.options.memory_limit = 1000000;
     assert_status(sp_distill(&c.options, NULL), SP_MEMORY);
-    assert_message("--memory-limit of 1.0 MB is too small");
+    assert_message("`memory_limit` of 1.0 MB is too small");
     assert_false(sp_path_exists(in_folder(state, "limited/metrics.jsonl")));
 }
 
@@ -420,7 +420,7 @@ static void another_runs_round_is_refused(void **state)
     assert_ok(sp_distill(&c.options, NULL));
     c.options.max_train_steps = 9; /* rounds would begin elsewhere */
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
-    assert_message("max-train-steps");
+    assert_message("`max_train_steps`");
 }
 
 /* What a student's folder says about its sampling, to diffusers and to us. */
@@ -479,14 +479,14 @@ static void bad_input_is_refused(void **state)
     c.options.output = in_folder(state, "bad");
     c.options.batch = 4;
     assert_status(sp_distill(&c.options, NULL), SP_SHAPE);
-    assert_message("train-batch-size");
+    assert_message("`train_batch_size`");
     c.options.batch = 3;
     c.options.max_train_steps = 11;
     assert_status(sp_distill(&c.options, NULL), SP_FORMAT);
     assert_message("latents.10");
     c.options.draws = NULL;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
-    assert_message("--data");
+    assert_message("`data`");
     c.options.teacher = in_folder(state, "nowhere");
     assert_status(sp_distill(&c.options, NULL), SP_IO);
 }

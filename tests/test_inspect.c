@@ -4,10 +4,17 @@
 
 #include "base/json.h"
 
+static splam_status inspect_at(const char *path, char **text)
+{
+    splam_inspect_options o = splam_inspect_defaults();
+    o.path = path;
+    return splam_inspect(&o, text);
+}
+
 static char *inspect(const char *path)
 {
     char *text;
-    if (splam_inspect(path, NULL, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
+    if (inspect_at(path, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
     return text;
 }
 
@@ -43,7 +50,7 @@ static void test_words_of_files(void **state)
 static void test_messages(void **state)
 {
     char *text;
-    assert_int_equal(splam_inspect(keep(state, "a\x1b[31m\nb.ckpt"), NULL, &text), SPLAM_IO);
+    assert_int_equal(inspect_at(keep(state, "a\x1b[31m\nb.ckpt"), &text), SPLAM_IO);
     assert_non_null(strstr(splam_error_message(), "a\\x1b[31m\\x0ab.ckpt: "));
     write_text(keep(state, "a\x1b[31m\nb.ckpt"), "nothing at all");
     assert_shows(keep(state, "a\x1b[31m\nb.ckpt"), "a\\x1b[31m\\x0ab.ckpt");
@@ -54,7 +61,7 @@ static void test_messages(void **state)
 static sp_status attempt(void *path)
 {
     char *text;
-    sp_status status = (sp_status)splam_inspect(path, NULL, &text);
+    sp_status status = inspect_at(path, &text);
     if (!status) splam_free(text);
     return status;
 }

@@ -484,13 +484,13 @@ static void what_does_not_fit_is_refused(void **state)
     snprintf(latents, sizeof latents, "latents:%s", in_folder(state, "cache"));
     sp_distill_options o = short_run(state, latents, "student");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--random-flip");
+    assert_message("`random_flip`");
     o.pictures = (sp_dataset_options){.min_aesthetic = 5};
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--min-aesthetic");
+    assert_message("`min_aesthetic`");
     o.pictures = (sp_dataset_options){.resolution = 64};
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--resolution is 64");
+    assert_message("`resolution` is 64");
     snprintf(other, sizeof other, "%s", in_folder(state, "other"));
     assert_ok(sp_copy_tree(teacher(), other, NULL));
     o.pictures = (sp_dataset_options){0};

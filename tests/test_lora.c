@@ -470,7 +470,7 @@ static void written_files_are_the_student(void **state)
     sp_component *tiny;
     assert_ok(sp_component_open(golden("unet-guided"), "unet", &tiny));
     assert_status(sp_lora_check_guidance(&tiny->config.unet), SP_UNSUPPORTED);
-    assert_message("--gamma-conditioning time");
+    assert_message("`gamma_conditioning` time");
     sp_component_close(tiny);
 }
 
@@ -565,7 +565,7 @@ static void starts_as_the_teacher(void **state)
     assert_true(fabs(a / b - 1) < 1e-5); /* adapters add zeros in another order of sums */
     o.lora_merged = true;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--lora-rank");
+    assert_message("`lora_rank`");
 }
 
 /* Steps of training, which alone report a loss: a wish to stop is asked for far more often. */
@@ -620,7 +620,7 @@ static void resumed_equals_undisturbed(void **state)
     sp_tensor_file_close(file);
     o.lora.alpha = 4;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("lora-alpha");
+    assert_message("`lora_alpha`");
     o.lora.alpha = -1;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("alpha");

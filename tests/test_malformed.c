@@ -41,7 +41,9 @@ static void read_in_every_way(const char *path)
     if (sp_pickle_read((const unsigned char *)bytes, size, path, NULL, &pickle) == SP_OK)
         sp_pickle_destroy(pickle);
     if (sp_json_parse(bytes, size, path, &json) == SP_OK) json_decref(json);
-    if (splam_inspect(path, NULL, &text) == SPLAM_OK) {
+    splam_inspect_options o = splam_inspect_defaults();
+    o.path = path;
+    if (splam_inspect(&o, &text) == SPLAM_OK) {
         assert_clean(text);
         splam_free(text);
     }
@@ -82,7 +84,9 @@ static void test_escapes(void **state)
 {
     (void)state;
     char *text;
-    assert_int_equal(splam_inspect(malformed("escape.safetensors"), NULL, &text), SPLAM_OK);
+    splam_inspect_options o = splam_inspect_defaults();
+    o.path = malformed("escape.safetensors");
+    assert_int_equal(splam_inspect(&o, &text), SPLAM_OK);
     assert_clean(text);
     assert_non_null(strstr(text, "\n  \\x1b]0;pwned\\x07\\x1b[31mred\\x0a second line F32 [1]\n"));
     splam_free(text);

@@ -231,31 +231,31 @@ static void settings_that_do_not_fit_are_refused(void **state)
         assert_ok(sp_objective_check(&good, &path));
         sp_objective_settings s = good;
         s.conditioning = o == SP_OBJECTIVE_SPLAM ? SP_GAMMA_NONE : SP_GAMMA_TIME;
-        check_refused(s, "gamma-conditioning");
+        check_refused(s, "`gamma_conditioning`");
         s = good;
         s.phases = o == SP_OBJECTIVE_PCM ? 51 : 4;
-        check_refused(s, "--phases");
+        check_refused(s, "`phases`");
         s = good;
         s.rounds = o == SP_OBJECTIVE_PROGRESSIVE ? 0 : 2;
-        check_refused(s, "--rounds");
+        check_refused(s, "`rounds`");
         s = good;
         s.skip = o == SP_OBJECTIVE_PROGRESSIVE ? 20 : 0;
-        check_refused(s, "--skip");
+        check_refused(s, "`skip`");
         s = good;
         s.solver_steps = o == SP_OBJECTIVE_PROGRESSIVE ? 1 : 17;
-        check_refused(s, "--solver-steps");
+        check_refused(s, "`solver_steps`");
         s = good;
         s.ddim_timesteps = o == SP_OBJECTIVE_PROGRESSIVE ? 50 : 1001;
-        check_refused(s, "--num-ddim-timesteps");
+        check_refused(s, "`num_ddim_timesteps`");
         s = good;
         s.gamma.grid = -1;
-        check_refused(s, "--gamma-grid");
+        check_refused(s, "`gamma_grid`");
         s = good;
         s.sigma = SP_SIGMA_CHORD;
-        check_refused(s, "--sigma");
+        check_refused(s, "`sigma`");
         if (o == SP_OBJECTIVE_SPLAM) continue;
         s.sigma = SP_SIGMA_LINEAR;
-        check_refused(s, "--sigma");
+        check_refused(s, "`sigma`");
     }
 }
 

@@ -141,11 +141,11 @@ static void what_does_not_fit_is_refused(void **state)
     make_model(model, "unet-guided", ddim_scheduler);
     expect(model, output, &to_f32, SP_UNSUPPORTED, "CLIP's");
     assert_ok(sp_remove_tree(in_folder(state, "model/text_encoder")));
-    expect(model, output, &to_f32, SP_UNSUPPORTED, "--fold-guidance");
+    expect(model, output, &to_f32, SP_UNSUPPORTED, "`fold_guidance`");
     const sp_convert_options folded = {.dtype = SP_F32, .single_file = true, .fold_guidance = true};
     expect(model, output, &folded, SP_UNSUPPORTED, "has no form as one file");
     expect(model, in_folder(state, "out.ckpt"), &to_f32, SP_ARGUMENT, ".safetensors");
-    expect(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F32, .unet = "unet"},
+    expect(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F32, .unet = "unet_ema"},
            SP_ARGUMENT, "single file alone");
     assert_ok(sp_remove_tree(in_folder(state, "model/unet")));
     expect(model, output, &folded, SP_ARGUMENT, "no UNet");

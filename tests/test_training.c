@@ -253,7 +253,7 @@ static void other_runs_do_not_mix(void **state)
     assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-4")));
     t.options.resume = "latest";
     assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
-    assert_message("--learning-rate 0.001; resuming it with 0.0001");
+    assert_message("`learning_rate` 0.001; resuming it with 0.0001");
     t.options.resume = in_folder(state, "twice/checkpoint-2");
     assert_ok(sp_distill(&t.options, NULL));
 }
@@ -286,28 +286,28 @@ static void changed_flags_are_refused(void **state)
     t.options.resume = "latest";
     const sp_distill_options same = t.options;
     sp_distill_options o;
-#define REFUSED(change, flag)                                                                      \
+#define REFUSED(change, member)                                                                      \
     o = same;                                                                                      \
     o.change;                                                                                      \
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);                                              \
-    assert_message("was made with --" flag " ")
+    assert_message("was made with `" member "` ")
     REFUSED(objective = sp_objective_defaults(SP_OBJECTIVE_LCM), "objective");
     REFUSED(objective.sigma = SP_SIGMA_LINEAR, "sigma");
-    REFUSED(objective.gamma.one_probability = 0.5, "gamma-one-probability");
-    REFUSED(objective.gamma.power = 0.5, "gamma-power");
-    REFUSED(objective.gamma.grid = 5, "gamma-grid");
-    REFUSED(objective.guidance_w = 2, "guidance-scale-w");
-    REFUSED(objective.ddim_timesteps = 25, "num-ddim-timesteps");
+    REFUSED(objective.gamma.one_probability = 0.5, "gamma_one_probability");
+    REFUSED(objective.gamma.power = 0.5, "gamma_power");
+    REFUSED(objective.gamma.grid = 5, "gamma_grid");
+    REFUSED(objective.guidance_w = 2, "guidance_scale_w");
+    REFUSED(objective.ddim_timesteps = 25, "num_ddim_timesteps");
     REFUSED(objective.skip = 40, "skip");
-    REFUSED(objective.solver_steps = 2, "solver-steps");
-    REFUSED(objective.loss.kind = SP_LOSS_L2, "loss-type");
-    REFUSED(objective.loss.huber_c = 1e-2, "huber-c");
-    REFUSED(accumulation = 2, "gradient-accumulation-steps");
-    REFUSED(learning_rate = 2e-3, "learning-rate");
-    REFUSED(ema_decay = 0.9, "ema-decay");
+    REFUSED(objective.solver_steps = 2, "solver_steps");
+    REFUSED(objective.loss.kind = SP_LOSS_L2, "loss_type");
+    REFUSED(objective.loss.huber_c = 1e-2, "huber_c");
+    REFUSED(accumulation = 2, "gradient_accumulation_steps");
+    REFUSED(learning_rate = 2e-3, "learning_rate");
+    REFUSED(ema_decay = 0.9, "ema_decay");
     REFUSED(seed = 1, "seed");
-    REFUSED(storage = SP_BF16, "mixed-precision");
-    REFUSED(random_cond_proj = true, "cond-proj-init");
+    REFUSED(storage = SP_BF16, "mixed_precision");
+    REFUSED(random_cond_proj = true, "cond_proj_init");
     assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher"), NULL));
     REFUSED(teacher = in_folder(state, "teacher"), "teacher");
     assert_ok(sp_distill(&same, NULL));
@@ -401,12 +401,12 @@ static void bad_requests_are_refused(void **state)
     sp_distill_options o = good;
     o.batch = 0;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--train-batch-size");
+    assert_message("`train_batch_size`");
     o = good;
     assert_ok(sp_copy_tree(good.teacher, in_folder(state, "teacher"), NULL));
     o.teacher = o.output = in_folder(state, "teacher");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--output is the teacher's folder");
+    assert_message("`output` is the teacher's folder");
     o = good;
     assert_ok(sp_write_file(in_folder(state, "a-file"), "x", 1));
     o.output = in_folder(state, "a-file/student");
@@ -417,7 +417,7 @@ static void bad_requests_are_refused(void **state)
     assert_ok(sp_copy_file(good.draws, in_folder(state, "draws-\xff.safetensors"), NULL));
     o.draws = in_folder(state, "draws-\xff.safetensors");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--draws");
+    assert_message("`draws`");
 }
 
 /* ---- want of memory ---- */

@@ -140,14 +140,14 @@ static void what_needs_a_signal_is_refused(void **state)
     write_draws(draws, 49, false);
     o.objective.conditioning = SP_GAMMA_EMBEDDING;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("--sigma chord");
+    assert_message("`sigma` chord");
     o.objective.sigma = SP_SIGMA_QUADRATIC;
     assert_status(sp_distill(&o, NULL), SP_UNSUPPORTED);
-    assert_message("--sigma quadratic with --gamma-conditioning embedding");
+    assert_message("`sigma` quadratic with `gamma_conditioning` embedding");
     o.objective.sigma = SP_SIGMA_LINEAR;
     o.objective.conditioning = SP_GAMMA_TIME;
     assert_status(sp_distill(&o, NULL), SP_UNSUPPORTED);
-    assert_message("take --sigma chord --gamma-conditioning time");
+    assert_message("take `sigma` chord and `gamma_conditioning` time");
     o.prediction = "epsilon";
     sp_log_set_level(SP_LOG_QUIET);
     assert_status(sp_distill(&o, NULL), SP_UNSUPPORTED);

@@ -2,79 +2,82 @@
 #ifndef SPLAM_EVAL_H
 #define SPLAM_EVAL_H
 #include <splam/base.h>
+#include <splam/options.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* 0 or NULL takes the default in brackets. */
+/* In brackets: what is taken where it is SPLAM_UNSET, NULL or an empty list, as by default; other defaults stand behind a
+ * comma. */
 typedef struct {
-    const char *const *models; /* diffusers folders or checkpoints of one file */
+    size_t size;               /* set by splam_eval_defaults() */
+    const char *const *models; /* diffusers folders or checkpoints of one file; one is required */
     size_t model_count;
-    const char *unet;     /* their UNets' folder ["unet"] */
+    const char *unet;     /* their UNets' folder, "unet" */
     const char *teacher;  /* a diffusers folder, needed for ode-error; gets a row of its own */
-    const char *data;     /* a data set, such as "emoji:" */
+    const char *data;     /* a data set, such as "emoji:"; required */
     const char *caption_column; /* as in splam_picture_options */
-    const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's
-                             references, which are kept for the next time */
+    const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's references, which are
+                             kept for the next time; required */
     const char *metrics;  /* of "ode-error,frechet,hit" [all, without a teacher frechet and hit] */
-    const int64_t *steps; /* a row for each model and each of these */
-    size_t step_count;    /* [1, 2, 4] */
-    int64_t count;        /* prompts, one in four held out if there are so many [128] */
-    const double *guidance_scale_w; /* CFG scale - 1, 0 and more, of the teacher's references and of
-                                       models that are no students [what a student's splam.json
-                                       says; without one ode-error is refused, and others have
-                                       6.5] */
+    const int64_t *steps; /* a row for each model and each of these [1, 2, 4] */
+    size_t step_count;
+    int64_t count;           /* prompts, one in four held out if there are so many [128, or all] */
+    double guidance_scale_w; /* CFG scale - 1 of the teacher's references and of models that are no students [what a
+                                student's splam.json says; without one ode-error is refused, and others have 6.5] */
     const char *sampler;     /* [a student's own, else dpm++2m] */
-    int64_t resolution;      /* [what the first model was trained for] */
-    uint64_t seed;           /* of the choice of prompts; prompt i has the noise of seed + i */
+    int64_t resolution;      /* pixels [what the first model was trained for] */
+    uint64_t seed;           /* of the choice of prompts, 0; prompt i has the noise of seed + i */
     splam_precision precision;
 } splam_eval_options;
-/* Draws the same prompts from the same noise with every model and judges them: ode-error, Frechet
- * distance of the autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit
- * rate. *table: the rows for a terminal (splam_free). SPLAM_ARGUMENT, with a list, for
- * metrics that there are not. */
-SPLAM_API splam_status splam_eval(const splam_eval_options *options,
-                                  const splam_callbacks *callbacks, char **table);
+SPLAM_DEFAULTS(eval)
 
-/* 0 or NULL takes the default in brackets. */
+/* Draws the same prompts from the same noise with every model and judges them: ode-error, Frechet distance of the
+ * autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit rate. *table, which is the caller's
+ * (splam_free): the rows for a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with
+ * a list, for metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that this
+ * library cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
+SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks, char **table);
+
 typedef struct {
-    const char *output;      /* a folder ["demo-out"] */
+    size_t size;             /* set by splam_demo_defaults() */
+    const char *output;      /* a folder, "demo-out" */
     const char *teacher;     /* a diffusers folder [the emoji teacher that comes with splam] */
-    const char *data;        /* what the teacher was trained on ["emoji:"] */
+    const char *data;        /* what the teacher was trained on, "emoji:" */
     int64_t max_train_steps; /* of each student [what gave the best students] */
-    int64_t count;           /* prompts measured [128] */
-    uint64_t seed;
+    int64_t count;           /* prompts measured [128, or all] */
+    uint64_t seed;           /* of training, captions and noise, 0 */
     splam_precision precision;
 } splam_demo_options;
-/* Distils the teacher with LCM and with SPLAM, each at its best settings, draws and measures
- * teacher, fast samplers and students, and writes output/: sheet.png, report.html, report.json,
- * student/ (the SPLAM one) and lcm/. *table: the rows for a terminal (splam_free). */
-SPLAM_API splam_status splam_demo(const splam_demo_options *options,
-                                  const splam_callbacks *callbacks, char **table);
+SPLAM_DEFAULTS(demo)
 
-/* ---- measuring speed ---- */
+/* Distils the teacher with LCM and with SPLAM, each at its best settings, draws and measures teacher, fast samplers and
+ * students, and writes output/: sheet.png, report.html, report.json, student/ (the SPLAM one) and lcm/. *table, which is
+ * the caller's (splam_free): the rows for a terminal; NULL on failure. Errors as of splam_distill and splam_eval. */
+SPLAM_API splam_status splam_demo(const splam_demo_options *options, const splam_callbacks *callbacks, char **table);
 
-/* 0 or NULL takes the default in brackets. */
 typedef struct {
-    const char *model;     /* as for splam_generate; NULL: operators alone */
-    const char *only;      /* "generate", "train" or "operators" [all that there is a model for] */
-    const char *part;      /* of the model's parts, those whose name in the report contains this */
-    const char *op;        /* of the operators, those whose name contains this */
-    int64_t batch;         /* samples of a training step [1] */
-    const char *optimizer; /* of a distillation step, see there ["adamw"] */
+    size_t size;               /* set by splam_bench_defaults() */
+    const char *model;         /* as for splam_generate; NULL: operators alone */
+    const char *only;          /* "generate", "train" or "operators" [all that there is a model for] */
+    const char *part;          /* of the model's parts, those whose name in the report contains this; NULL: all */
+    const char *op;            /* of the operators, those whose name contains this; NULL: all */
+    int64_t train_batch_size;  /* samples of a training step, 1 */
+    const char *optimizer;     /* of a distillation step, see there; "adamw" */
     splam_precision precision; /* of the model's parts; operators are measured in both */
     bool json;                 /* the report as a JSON object, else as lines for people */
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
-    bool tune; /* instead: the fastest form of each convolution measured, as the table that is
-                  compiled in, src/backend/cpu/convolution_table.inc */
+    bool tune;                 /* instead: the fastest form of each convolution measured, as the table that is
+                                  compiled in, src/backend/cpu/convolution_table.inc */
 } splam_bench_options;
+SPLAM_DEFAULTS(bench)
 
-/* Medians of repeated runs in one process, and the ceilings of the same run: multiplications and
- * additions in registers, and a walk through memory. What a model lacks the parts for, or this
- * machine the memory, is left out, and said. *report: splam_free. */
-SPLAM_API splam_status splam_bench(const splam_bench_options *options,
-                                   const splam_callbacks *callbacks, char **report);
+/* Medians of repeated runs in one process, and the ceilings of the same run: multiplications and additions in registers,
+ * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left out, and said. *report
+ * is the caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT, SPLAM_IO and SPLAM_FORMAT of a model's files,
+ * SPLAM_MEMORY, SPLAM_CANCELLED. */
+SPLAM_API splam_status splam_bench(const splam_bench_options *options, const splam_callbacks *callbacks, char **report);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #define SPLAM_GENERATE_H
 #include <splam/base.h>
 #include <splam/model.h>
+#include <splam/options.h>
 
 #ifdef __cplusplus
 extern "C" {

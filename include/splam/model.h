@@ -2,6 +2,7 @@
 #ifndef SPLAM_MODEL_H
 #define SPLAM_MODEL_H
 #include <splam/base.h>
+#include <splam/options.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,45 +15,67 @@ typedef struct {
     double weight; /* 1: as it was trained */
 } splam_lora;
 
+typedef struct {
+    size_t size;       /* set by splam_forward_defaults() */
+    const char *model; /* a model, or a component's own folder; required */
+    const char *component;        /* as below; required */
+    const char *inputs, *outputs; /* paths; required */
+    splam_precision precision;
+} splam_forward_options;
+SPLAM_DEFAULTS(forward)
+
 /* One run of one component, from a safetensors file to another, in diffusers' names and layouts:
  *   unet          sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D], optional
  *                 timestep_cond [N,dim] -> sample [N,C,H,W]
  *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]; an AutoencoderTiny: mean alone
  *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image [N,3,H,W]
  *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]
- * Outputs are f32. SPLAM_NUMERIC, and no file, if one of them is not finite. */
-typedef struct {
-    const char *model; /* a model, or a component's own folder */
-    const char *component;
-    const char *inputs, *outputs; /* paths */
-    splam_precision precision;
-} splam_forward_options;
+ * Outputs are f32. Errors: SPLAM_ARGUMENT for an input that is missing, SPLAM_SHAPE for one of another shape, SPLAM_IO
+ * and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a component that this library does not have, SPLAM_NUMERIC, and no
+ * file, if an output is not finite. */
 SPLAM_API splam_status splam_forward(const splam_forward_options *options);
 
-/* The ids of `text`, padded as the text encoder takes them, in a new array (splam_free). model: a
- * model, or a tokenizer's folder. */
-SPLAM_API splam_status splam_tokenize(const char *model, const char *text, int32_t **ids,
-                                      size_t *count);
+typedef struct {
+    size_t size;       /* set by splam_tokenize_defaults() */
+    const char *model; /* a model, or a tokenizer's folder; required */
+    const char *text;  /* UTF-8; required */
+} splam_tokenize_options;
+SPLAM_DEFAULTS(tokenize)
 
-/* What a model, a component's folder, a training's output or a file of tensors holds,
- * and the memory that generating with it and distilling it would take, in lines for people
- * (splam_free). Nothing is run. prediction: of a model, what it predicts, "epsilon" or
- * "v_prediction", whatever it says; NULL: what it says. */
-SPLAM_API splam_status splam_inspect(const char *path, const char *prediction, char **text);
+/* The ids of a text, padded as the text encoder takes them, in a new array, which is the caller's (splam_free). Errors:
+ * SPLAM_IO and SPLAM_FORMAT of files, SPLAM_ARGUMENT for a text that is not UTF-8. */
+SPLAM_API splam_status splam_tokenize(const splam_tokenize_options *options, int32_t **ids, size_t *count);
 
 typedef struct {
-    const char *model;       /* a diffusers folder or a checkpoint of one file */
-    const char *output;      /* a folder that is new or empty; with single_file a new file */
-    const char *dtype;       /* "F32", "F16", "BF16"; NULL: F32 */
-    const char *prediction;  /* "epsilon" or "v_prediction", for a checkpoint; NULL: as it tells */
+    size_t size;                 /* set by splam_inspect_defaults() */
+    const char *path;            /* required */
+    const char *prediction_type; /* of a model, what it predicts, "epsilon" or "v_prediction" [what it says] */
+} splam_inspect_options;
+SPLAM_DEFAULTS(inspect)
+
+/* What a model, a component's folder, a training's output or a file of tensors holds, and the memory that generating with
+ * it and distilling it would take, in lines for people, which are the caller's (splam_free). Nothing is run. Errors:
+ * SPLAM_IO and SPLAM_FORMAT of files, SPLAM_ARGUMENT. */
+SPLAM_API splam_status splam_inspect(const splam_inspect_options *options, char **text);
+
+typedef struct {
+    size_t size;             /* set by splam_convert_defaults() */
+    const char *model;       /* a diffusers folder or a checkpoint of one file; required */
+    const char *output;      /* a folder that is new or empty; with single_file a new file; required */
+    const char *dtype;       /* of the weights, "f32", "f16", "bf16"; "f32" */
+    const char *prediction_type; /* "epsilon" or "v_prediction", for a checkpoint [as it tells] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
     bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one */
     bool single_file;   /* one .safetensors under the names of original checkpoints */
-    const char *unet;   /* the single file's UNet ["unet"]; "unet_ema": a student's average */
+    const char *unet;   /* the single file's UNet, "unet"; "unet_ema": a student's average */
 } splam_convert_options;
-/* Writes a model in another form: adapters merged, then guidance folded, weights in another type,
- * as a diffusers folder or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. */
+SPLAM_DEFAULTS(convert)
+
+/* Writes a model in another form: adapters merged, then guidance folded, weights in another type, as a diffusers folder
+ * or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. Errors: SPLAM_ARGUMENT for an
+ * output that is there, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_NUMERIC for a weight out of f16's range,
+ * SPLAM_UNSUPPORTED for what has no place in a single file. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options, const splam_callbacks *callbacks);
 
 #ifdef __cplusplus

@@ -7,6 +7,7 @@
 #include <splam/generate.h>
 #include <splam/log.h>
 #include <splam/model.h>
+#include <splam/options.h>
 #include <splam/session.h>
 #include <splam/source.h>
 #include <splam/train.h>

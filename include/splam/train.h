@@ -3,6 +3,7 @@
 #define SPLAM_TRAIN_H
 #include <splam/base.h>
 #include <splam/data.h>
+#include <splam/options.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -10,38 +11,41 @@ extern "C" {
 
 /* ---- training from nothing ---- */
 
-/* 0 or NULL takes the default in brackets. */
+/* In brackets: what is taken where it is SPLAM_UNSET or NULL, as by default; other defaults stand behind a comma. */
 typedef struct {
-    const char *data;            /* a data set, such as "emoji:" */
+    size_t size;                 /* set by splam_train_defaults() */
+    const char *data;            /* a data set, such as "emoji:"; required */
     const char *caption_column;  /* as in splam_picture_options */
-    const char *output;          /* folder of the model, checkpoint-N/ and metrics.jsonl */
+    const char *output;          /* folder of the model, checkpoint-N/ and metrics.jsonl; required */
     const char *vae;             /* teacher: an autoencoder's folder or file, or a model with one */
     int64_t max_train_steps;     /* [vae 2000, teacher 8000] */
-    int64_t train_batch_size;    /* [vae 32, teacher 64] */
+    int64_t train_batch_size;    /* pictures a step [vae 32, teacher 64] */
     double learning_rate;        /* [vae 1e-3, teacher 8e-4] */
     double ema_decay;            /* [vae .995, teacher .999] */
-    int64_t checkpointing_steps; /* 0: a checkpoint only at the end and when stopped */
-    int64_t validation_steps;    /* teacher: steps between sheets of samples; 0: never */
+    int64_t checkpointing_steps; /* steps between checkpoints, 500; 0: only at the end and when stopped */
+    int64_t validation_steps;    /* teacher: steps between sheets of samples, 0: never */
     const char *resume;          /* "latest" or a checkpoint's folder; NULL: from step 0 */
-    uint64_t seed;
+    uint64_t seed;               /* of initial weights, data order and draws, 0 */
     splam_precision precision;
-    bool v_prediction;      /* teacher: predicts v instead of epsilon */
-    double caption_dropout; /* teacher: share of empty captions, 0..1 */
-    double caption_variety; /* teacher: share of captions other than the official name */
+    const char *device;          /* to compute with, "cpu" [cpu] */
+    const char *prediction_type; /* teacher: what it predicts, "epsilon" or "v_prediction"; "epsilon" */
+    double caption_dropout;      /* teacher: share of empty captions, 0.1 */
+    double caption_variety;      /* teacher: share of captions other than the official name, 0.25 */
 } splam_train_options;
+SPLAM_DEFAULTS(train)
 
-/* Writes output/vae, an AutoencoderKL of factor 4. */
-SPLAM_API splam_status splam_train_vae(const splam_train_options *options,
-                                       const splam_callbacks *callbacks);
+/* Writes output/vae, an AutoencoderKL of factor 4. Both: SPLAM_ARGUMENT for options that make no sense or that are not
+ * those of the checkpoint to go on from, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_MEMORY, SPLAM_NUMERIC if a loss is not
+ * finite, SPLAM_CANCELLED after saving a checkpoint. */
+SPLAM_API splam_status splam_train_vae(const splam_train_options *options, const splam_callbacks *callbacks);
 /* Writes a whole diffusers folder: a tokenizer learned from the captions, a text encoder and a UNet
  * trained together, and the autoencoder given. */
-SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
-                                           const splam_callbacks *callbacks);
+SPLAM_API splam_status splam_train_teacher(const splam_train_options *options, const splam_callbacks *callbacks);
 
 /* ---- distillation ---- */
 
-/* Begin with splam_distill_defaults(). Terms are those of the papers: a teacher's trajectory is cut
- * into sub-paths of `skip` timesteps, and gamma is the position on one, 1 at its start. Objectives:
+/* Terms are those of the papers: a teacher's trajectory is cut into sub-paths of `skip` timesteps, and gamma is the
+ * position on one, 1 at its start. Objectives:
  *   splam        the whole sub-path (Xu et al. 2024), sampled with lcm
  *   lcm          its start alone (Luo et al. 2023), sampled with lcm
  *   pcm          to the lower edge of one of `phases` equal phases (Wang et al. 2024), sampled with
@@ -49,62 +53,67 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options,
  *   tcd          to a timestep drawn below the sub-path (Zheng et al. 2024), sampled with tcd
  *   progressive  one step for solver_steps of the teacher's, in rounds (Salimans & Ho 2022),
  *                sampled with ddim in num_ddim_timesteps / solver_steps^rounds steps
- * Where a default stands in brackets, 0 or NULL takes it, and what is for one objective is refused
- * with the others. */
+ * In brackets: what is taken where it is SPLAM_UNSET or NULL, as by default; what is for one objective is refused with
+ * the others. Other defaults stand behind a comma. */
 typedef struct {
-    const char *teacher;            /* a diffusers folder or a checkpoint of one file */
-    const char *prediction;         /* what its UNet predicts, "epsilon" or "v_prediction" [what it says] */
+    size_t size;                    /* set by splam_distill_defaults() */
+    const char *teacher;            /* a diffusers folder or a checkpoint of one file; required */
+    const char *prediction_type;    /* what its UNet predicts, "epsilon" or "v_prediction" [what it says] */
     const char *data;               /* a data set or "latents:DIR"; not needed with draws */
     splam_picture_options pictures; /* with latents only random_flip, where they have it */
-    const char *output; /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png */
-    const char *objective; /* "splam", "lcm", "pcm", "tcd", "progressive" */
-    const char *sigma; /* splam: where the student stands on a sub-path, "quadratic", "linear" (exact for DDIM) or
-                          "chord" (the same points, spread otherwise; with gamma_conditioning "time"; what a teacher
-                          of zero terminal SNR needs) ["quadratic"] */
+    const char *output;             /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png; not needed
+                                       for a dry run */
+    const char *objective;          /* "splam", "lcm", "pcm", "tcd", "progressive"; "splam" */
+    const char *sigma;              /* splam: where the student stands on a sub-path, "quadratic", "linear" (exact for
+                                       DDIM) or "chord" (the same points, spread otherwise; with gamma_conditioning
+                                       "time"; what a teacher of zero terminal SNR needs) ["quadratic"] */
     const char *gamma_conditioning; /* splam: "embedding", "time" ["embedding"] */
     double gamma_one_probability;   /* splam: gamma = 1 is drawn this often on top [0] */
     double gamma_power;             /* splam: gamma = uniform^power [1] */
-    int64_t gamma_grid; /* splam: gamma is one of 1/N, 2/N, ..., 1, (floor(N uniform^power) + 1)/N
-                           [any number] */
-    const char *cond_proj_init; /* splam told by embedding: "zero", the student begins as the
-                                   teacher; "random", as in the released script ["zero"] */
-    int64_t phases;             /* pcm [4] */
-    int64_t rounds; /* progressive: of max_train_steps/rounds steps each, step t (from 0) belonging
-                       to round floor(t rounds/max_train_steps) [4] */
-    double guidance_scale_w; /* CFG scale minus 1 */
-    int64_t
-        num_ddim_timesteps; /* M; progressive: steps of the first teacher [50, progressive 64] */
-    int64_t skip;           /* not progressive [1000/M] */
-    int64_t solver_steps;   /* DDIM steps of the teacher inside a sub-path [1, progressive 2] */
-    const char *loss_type;  /* "huber" (pseudo-Huber), "l2" ["huber", progressive "l2"] */
-    double huber_c;
-    int64_t max_train_steps, train_batch_size, gradient_accumulation_steps;
-    double learning_rate, ema_decay;
-    const char *optimizer; /* "adamw"; "adamw8bit": moments in a byte each */
+    int64_t gamma_grid;             /* splam: gamma is one of 1/N, 2/N, ..., 1, (floor(N uniform^power) + 1)/N
+                                       [any number] */
+    const char *cond_proj_init;     /* splam told by embedding: "zero", the student begins as the
+                                       teacher; "random", as in the released script ["zero"] */
+    int64_t phases;                 /* pcm [4] */
+    int64_t rounds;                 /* progressive: of max_train_steps/rounds steps each, step t (from 0) belonging
+                                       to round floor(t rounds/max_train_steps) [4] */
+    double guidance_scale_w;        /* CFG scale minus 1, 8 */
+    int64_t num_ddim_timesteps;     /* M; progressive: steps of the first teacher [50, progressive 64] */
+    int64_t skip;                   /* timesteps; not progressive [1000/M] */
+    int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path [1, progressive 2] */
+    const char *loss_type;          /* "huber" (pseudo-Huber), "l2" ["huber", progressive "l2"] */
+    double huber_c;                 /* sqrt(d^2 + c^2) - c, 1e-3 */
+    int64_t max_train_steps;        /* optimiser steps, 1000 */
+    int64_t train_batch_size;       /* pictures a micro-batch, 12 */
+    int64_t gradient_accumulation_steps; /* micro-batches an optimiser step, 1 */
+    double learning_rate;           /* of AdamW, 8e-6 */
+    double ema_decay;               /* of the averaged weights, 0.95; 0: the weights themselves */
+    const char *optimizer;          /* "adamw"; "adamw8bit": moments in a byte each; "adamw" */
     splam_precision precision;
-    bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
-    int64_t memory_limit; /* bytes that the process may take; 0: what is free. SPLAM_MEMORY, before
-                             the first step, if it cannot do with that */
-    int64_t lora_rank;    /* 0: the whole student is trained; else adapters (LoRA) of this rank */
-    double lora_alpha;    /* their share is alpha/rank; 0: the rank */
-    const char
-        *lora_targets;      /* "all": linear layers and convolutions of every block, "attention" */
-    const char *lora_start; /* a LoRA file to start from; NULL: begins as the teacher */
-    bool lora_merged;       /* also write the student with the adapters in its weights */
-    int64_t checkpointing_steps, validation_steps, checkpoints_total_limit;
-    const char *resume; /* "latest" or a checkpoint's folder; NULL: from step 0 */
-    uint64_t seed;
-    const char *draws, *trace; /* safetensors to replay, to write; NULL: none */
-    bool dry_run;              /* say what memory and time it takes, then stop */
+    bool gradient_checkpointing;    /* of all blocks; else of as many as the limit demands */
+    int64_t memory_limit;           /* bytes that the process may take; SPLAM_MEMORY, before the first step, if it cannot
+                                       do with that [what is free] */
+    int64_t lora_rank;              /* 0, as by default: the whole student is trained; else adapters of this rank */
+    double lora_alpha;              /* their share is alpha/rank [the rank] */
+    const char *lora_targets;       /* "all": linear layers and convolutions of every block, "attention"; "all" */
+    const char *lora_start;         /* a LoRA file to start from; NULL: begins as the teacher */
+    bool lora_merged;               /* also write the student with the adapters in its weights */
+    int64_t checkpointing_steps;    /* steps between checkpoints, 200; 0: only at the end and when stopped */
+    int64_t validation_steps;       /* steps between sheets of samples, 0: never */
+    int64_t checkpoints_total_limit; /* older ones are removed, 2; 0: none is */
+    const char *resume;             /* "latest" or a checkpoint's folder; NULL: from step 0 */
+    uint64_t seed;                  /* of data order, noise and draws, 0 */
+    const char *draws, *trace;      /* safetensors to replay, to write; NULL: none */
+    bool dry_run;                   /* say what memory and time it takes, then stop */
 } splam_distill_options;
-SPLAM_API splam_distill_options splam_distill_defaults(void);
+SPLAM_DEFAULTS(distill)
 
 /* Distils. With a lora_rank the output has pytorch_lora_weights.safetensors (diffusers' names) and
- * kohya.safetensors, their average's in ema/, and a whole student only with lora_merged.
- * SPLAM_NUMERIC if a loss is not finite, SPLAM_CANCELLED when asked to stop; the last
- * checkpoint is whole then. */
-SPLAM_API splam_status splam_distill(const splam_distill_options *options,
-                                     const splam_callbacks *callbacks);
+ * kohya.safetensors, their average's in ema/, and a whole student only with lora_merged. Errors: SPLAM_ARGUMENT for
+ * options that make no sense or that are not those of the checkpoint to go on from, SPLAM_IO and SPLAM_FORMAT of files,
+ * SPLAM_UNSUPPORTED for a teacher that this library cannot distil, SPLAM_MEMORY before the first step, SPLAM_NUMERIC if
+ * a loss is not finite, SPLAM_CANCELLED when asked to stop; the last checkpoint is whole then. */
+SPLAM_API splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks);
 
 #ifdef __cplusplus
 }

@@ -51,7 +51,7 @@ static json_t *new_report(const splam_bench_options *o)
         "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", splam_version(), "processor",
         name, "instruction_set", sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
         sp_storage_of(o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
-        (json_int_t)o->batch, "runs", "peak_rss_bytes", "left_out");
+        (json_int_t)o->train_batch_size, "runs", "peak_rss_bytes", "left_out");
     if (report && o->model && json_object_set_new(report, "model", json_string(o->model))) {
         json_decref(report);
         return NULL;
@@ -224,12 +224,11 @@ static sp_status bench(const splam_bench_options *o, const sp_callbacks *callbac
 splam_status splam_bench(const splam_bench_options *options, const splam_callbacks *callbacks,
                          char **report)
 {
-    splam_bench_options o = *options;
-    sp_callbacks own = sp_own_callbacks(callbacks);
+    splam_bench_options o;
     sp_string out = {0};
     *report = NULL;
-    if (o.batch < 1) o.batch = 1;
-    sp_status status = bench(&o, &own, &out);
+    sp_status status = sp_options_take(&sp_verb_bench, options, &o);
+    if (!status) status = bench(&o, callbacks, &out);
     if (!status && out.failed) status = SP_MEMORY;
     if (status)
         sp_string_free(&out);

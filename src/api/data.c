@@ -101,7 +101,7 @@ static sp_status draw(sp_dataset *dataset, const splam_data_options *o, const sh
 static sp_status write_sheet(sp_dataset *dataset, const splam_data_options *o,
                              const sp_callbacks *callbacks)
 {
-    sheet_cells cells = {.count = o->count > 0 ? o->count : 48};
+    sheet_cells cells = {.count = o->count};
     if (cells.count > sp_dataset_count(dataset)) cells.count = sp_dataset_count(dataset);
     cells.pictures = sp_alloc_zero((size_t)cells.count * sizeof *cells.pictures);
     cells.captions = sp_alloc_zero((size_t)cells.count * sizeof *cells.captions);
@@ -185,17 +185,13 @@ static sp_status describe(sp_dataset *dataset, const char *teacher, char **summa
 
 static sp_dtype cache_dtype(const splam_data_options *o)
 {
-    return (sp_dtype)sp_dtype_from_name(o->cache_dtype ? o->cache_dtype : "F16");
+    return strcmp(o->cache_dtype, "f32") == 0 ? SP_F32 : SP_F16;
 }
 
 static sp_status check_cache(const splam_data_options *o)
 {
-    sp_dtype dtype = cache_dtype(o);
-    if (!o->teacher)
-        return sp_fail(SP_ARGUMENT, "a cache needs the teacher that makes its latents");
-    if (dtype != SP_F16 && dtype != SP_F32)
-        return sp_fail(SP_ARGUMENT, "latents are stored as F16 or F32, not as %s", o->cache_dtype);
-    return SP_OK;
+    if (o->teacher) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`teacher` is missing: a cache needs the one that makes its latents");
 }
 
 static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
@@ -235,27 +231,21 @@ static sp_status look_at_latents(const splam_data_options *o, const sp_callbacks
 static sp_status claim_outputs(const splam_data_options *o, sp_claim *sheet, sp_claim *cache)
 {
     static const char *const names[] = {"index.json", "partial.safetensors", NULL};
-    if (!o->spec) return sp_fail(SP_ARGUMENT, "a data set is missing");
     if (o->cache) SP_TRY(check_cache(o));
     if (o->sheet) SP_TRY(sp_image_format_by_name(o->sheet, &(sp_image_format){0}));
     if (o->sheet) SP_TRY(sp_claim_file(o->sheet, sheet));
     return o->cache ? sp_claim_folder(o->cache, names, cache) : SP_OK;
 }
 
-splam_status splam_data(const splam_data_options *o, const splam_callbacks *callbacks,
-                        char **summary)
+static sp_status look_at_pictures(const splam_data_options *o, const sp_callbacks *callbacks, char **summary)
 {
-    sp_callbacks own = sp_own_callbacks(callbacks);
-    sp_dataset_options options = sp_picture_options_of(&o->pictures, o->seed);
+    const sp_dataset_options options = sp_picture_options_of(&o->pictures, o->seed);
     sp_dataset *dataset = NULL;
-    *summary = NULL;
-    if (o->spec && sp_starts_with(o->spec, "latents:"))
-        return look_at_latents(o, &own, summary);
     sp_claim sheet = {0}, cache = {0};
     sp_status status = claim_outputs(o, &sheet, &cache);
-    if (!status) status = sp_dataset_open(o->spec, &options, &own, &dataset);
-    if (!status && o->sheet) status = write_sheet(dataset, o, &own);
-    if (!status && o->cache) status = write_cache(dataset, o, &own);
+    if (!status) status = sp_dataset_open(o->spec, &options, callbacks, &dataset);
+    if (!status && o->sheet) status = write_sheet(dataset, o, callbacks);
+    if (!status && o->cache) status = write_cache(dataset, o, callbacks);
     if (!status) status = describe(dataset, o->teacher, summary);
     sp_dataset_close(dataset);
     sp_claim_end(&sheet);
@@ -274,4 +264,13 @@ splam_status splam_source_add(const char *name, const splam_source *source)
 void splam_source_remove(const char *name)
 {
     sp_source_remove(name);
+}
+
+splam_status splam_data(const splam_data_options *options, const splam_callbacks *callbacks, char **summary)
+{
+    splam_data_options o;
+    *summary = NULL;
+    SP_TRY(sp_options_take(&sp_verb_data, options, &o));
+    bool latents = sp_starts_with(o.spec, "latents:");
+    return latents ? look_at_latents(&o, callbacks, summary) : look_at_pictures(&o, callbacks, summary);
 }

@@ -17,7 +17,6 @@ typedef struct {
     const splam_demo_options *o;
     sp_callbacks callbacks;
     double began;
-    const char *output, *data;
     char *teacher_folder;
     int resolution;
     sp_pipeline *teacher;
@@ -77,9 +76,9 @@ static sp_status find_teacher(demo *d)
 
 static sp_status claim_output(demo *d)
 {
-    SP_TRY(sp_results_claim(d->output, &d->claim));
+    SP_TRY(sp_results_claim(d->o->output, &d->claim));
     for (int i = 0; i < SP_DEMO_METHODS; i++) { /* they are claimed when they are distilled */
-        char *folder = sp_path_join(d->output, sp_demo_methods[i].folder);
+        char *folder = sp_path_join(d->o->output, sp_demo_methods[i].folder);
         sp_status status = folder ? sp_check_output_folder(folder, NULL) : SP_MEMORY;
         sp_free(folder);
         SP_TRY(status);
@@ -95,10 +94,10 @@ static sp_status prepare(demo *d)
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
     d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
     const sp_dataset_options data = {.resolution = d->resolution};
-    SP_TRY(sp_dataset_open(d->data, &data, &d->callbacks, &d->dataset));
-    int64_t all = sp_dataset_count(d->dataset), count = d->o->count ? d->o->count : SP_DEMO_PROMPTS;
+    SP_TRY(sp_dataset_open(d->o->data, &data, &d->callbacks, &d->dataset));
+    int64_t all = sp_dataset_count(d->dataset), count = SP_DEMO_PROMPTS;
     const sp_evaluation_options evaluation = {
-        .count = d->o->count || count < all ? count : all,
+        .count = d->o->count != SPLAM_UNSET ? d->o->count : count < all ? count : all,
         .seed = d->o->seed,
         .metrics = sp_metrics_all(),
         .wanted = sp_demo_prompts,
@@ -118,7 +117,7 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
 {
     sp_distill_options o = sp_distill_defaults();
     o.teacher = d->teacher_folder;
-    o.data = d->data;
+    o.data = d->o->data;
     o.output = folder;
     o.objective = sp_objective_defaults(method->objective);
     if (method->objective == SP_OBJECTIVE_SPLAM) {
@@ -128,7 +127,7 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
     }
     o.objective.guidance_w = sp_demo_guidance_w;
     o.objective.skip = SP_DEMO_SKIP;
-    o.max_train_steps = d->o->max_train_steps ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
+    o.max_train_steps = d->o->max_train_steps != SPLAM_UNSET ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
     o.batch = SP_DEMO_BATCH;
     o.learning_rate = sp_demo_learning_rate;
     o.ema_decay = sp_demo_ema_decay;
@@ -174,7 +173,7 @@ static sp_status drop_checkpoints(const char *folder)
 static sp_status distil(demo *d, int index)
 {
     const sp_demo_method *method = &sp_demo_methods[index];
-    char *folder = sp_path_join(d->output, method->folder);
+    char *folder = sp_path_join(d->o->output, method->folder);
     if (!folder) return SP_MEMORY;
     const sp_distill_options options = distill_options(d, method, folder);
     sp_status status = drop_checkpoints(folder);
@@ -201,7 +200,7 @@ static sp_status teacher_rows(demo *d)
         const char *label;
     } fast[] = {{SP_SAMPLER_DDIM, "DDIM, 4 steps"}, {SP_SAMPLER_DPMPP_2M, "DPM-Solver++, 4 steps"}};
     SP_TRY(sp_results_add_teacher(d->results, &d->contestant, d->o->seed, sp_demo_guidance_w,
-                                  d->output, &d->callbacks, &d->references));
+                                  d->o->output, &d->callbacks, &d->references));
     const sp_scheduler_config scheduler = sp_ode_scheduler(&d->teacher->scheduler);
     for (int i = 0; i < 2; i++) {
         const sp_row_request request = {.model = "teacher",
@@ -233,7 +232,7 @@ static sp_status student_row(demo *d, const sp_demo_method *method, const sp_con
 
 static sp_status student_rows(demo *d, const sp_demo_method *method)
 {
-    char *folder = sp_path_join(d->output, method->folder);
+    char *folder = sp_path_join(d->o->output, method->folder);
     const sp_model_options options = {.unet = sp_demo_unet, .storage = d->teacher->storage};
     sp_pipeline *pipeline = NULL;
     sp_contestant student = {0};
@@ -271,18 +270,16 @@ static sp_status run(demo *d, char **table)
         .seed = d->o->seed,
         .version = SPLAM_VERSION,
     };
-    return sp_results_save(d->results, d->output, report, d->began, table);
+    return sp_results_save(d->results, d->o->output, report, d->began, table);
 }
 
 splam_status splam_demo(const splam_demo_options *options, const splam_callbacks *callbacks,
                         char **table)
 {
-    demo d = {.o = options,
-              .callbacks = sp_own_callbacks(callbacks),
-              .began = sp_now(),
-              .output = options->output ? options->output : "demo-out",
-              .data = options->data ? options->data : "emoji:"};
+    splam_demo_options o;
     *table = NULL;
+    SP_TRY(sp_options_take(&sp_verb_demo, options, &o));
+    demo d = {.o = &o, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
     sp_status status = sp_ranks_must_be_alone("demo");
     if (!status) status = run(&d, table);
     for (int i = 0; i < SP_DEMO_METHODS; i++)

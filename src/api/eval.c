@@ -44,22 +44,17 @@ static sp_status read_guidance(const char *model, double *out)
 static sp_status check(evaluation_run *r)
 {
     const splam_eval_options *o = r->o;
-    if (o->model_count < 1) return sp_fail(SP_ARGUMENT, "a model to measure is missing");
-    if (!o->data) return sp_fail(SP_ARGUMENT, "a data set to measure on is missing");
-    if (!o->output) return sp_fail(SP_ARGUMENT, "a folder to write the report to is missing");
     r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_without_references();
     if (o->metrics) SP_TRY(sp_metrics_parse(o->metrics, &r->metrics));
     r->guidance_w = NAN;
-    if (o->guidance_scale_w) r->guidance_w = *o->guidance_scale_w;
-    if (o->guidance_scale_w && !(r->guidance_w >= 0 && r->guidance_w <= 1000))
-        return sp_fail(SP_ARGUMENT, "guidance-scale-w %g is out of range: 0 to 1000", r->guidance_w);
+    if (o->guidance_scale_w != (double)SPLAM_UNSET) r->guidance_w = o->guidance_scale_w;
     for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_w); i++)
         SP_TRY(read_guidance(o->models[i], &r->guidance_w));
     if (!(r->metrics & ~sp_metrics_without_references())) return SP_OK;
-    if (!o->teacher) return sp_fail(SP_ARGUMENT, "ode-error needs the teacher's folder");
+    if (!o->teacher) return sp_fail(SP_ARGUMENT, "`teacher` is missing: ode-error needs its folder");
     if (!isfinite(r->guidance_w))
         return sp_fail(SP_ARGUMENT,
-                       "ode-error needs a guidance-scale-w: no model's splam.json says "
+                       "ode-error needs `guidance_scale_w`: no model's splam.json says "
                        "which it was distilled with");
     return SP_OK;
 }
@@ -77,16 +72,15 @@ static sp_status open_judge(evaluation_run *r)
     const splam_eval_options *o = r->o;
     SP_TRY(open_model(r, o->teacher ? o->teacher : o->models[0], o->teacher ? NULL : o->unet,
                       &r->judge));
-    sp_dataset_options data = {.resolution = (int)o->resolution, .caption_column = o->caption_column};
+    sp_dataset_options data = {.resolution = o->resolution == SPLAM_UNSET ? 0 : (int)o->resolution,
+                               .caption_column = o->caption_column};
     if (!data.resolution)
         data.resolution =
             (int)(r->judge->unet_config.sample_size * r->judge->vae->config.vae.factor);
     SP_TRY(sp_dataset_open(o->data, &data, &r->callbacks, &r->dataset));
     int64_t all = sp_dataset_count(r->dataset);
     const sp_evaluation_options options = {
-        .count = o->count    ? o->count
-                 : all < 128 ? all
-                             : 128,
+        .count = o->count != SPLAM_UNSET ? o->count : all < 128 ? all : 128,
         .seed = o->seed,
         .metrics = r->metrics,
     };
@@ -195,9 +189,11 @@ static sp_status evaluate(evaluation_run *r, char **table)
 splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks,
                         char **table)
 {
-    evaluation_run r = {.o = options, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
+    splam_eval_options o;
+    evaluation_run r = {.o = &o, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
     *table = NULL;
-    sp_status status = evaluate(&r, table);
+    sp_status status = sp_options_take(&sp_verb_eval, options, &o);
+    if (!status) status = evaluate(&r, table);
     sp_results_destroy(r.results);
     sp_tensor_free(&r.references);
     sp_evaluation_destroy(r.evaluation);

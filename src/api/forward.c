@@ -5,15 +5,6 @@
 #include "checkpoints/component.h"
 #include "pipeline/forward.h"
 
-static sp_status check(const splam_forward_options *o)
-{
-    if (!o->model) return sp_fail(SP_ARGUMENT, "a model is missing");
-    if (!o->component) return sp_fail(SP_ARGUMENT, "a component is missing");
-    if (!o->inputs || !o->outputs)
-        return sp_fail(SP_ARGUMENT, "a file of inputs or one for the outputs is missing");
-    return SP_OK;
-}
-
 /* A NaN in an output comes from the weights or the inputs: say which tensor, if it is one of them. */
 static sp_status blame(const splam_forward_options *o, const sp_tensor_file *inputs)
 {
@@ -54,12 +45,13 @@ static sp_status save(const char *path, const sp_named_outputs *outputs)
     return sp_safetensors_save(path, named, (size_t)outputs->count, NULL, 0);
 }
 
-splam_status splam_forward(const splam_forward_options *o)
+splam_status splam_forward(const splam_forward_options *options)
 {
+    splam_forward_options own, *o = &own;
     sp_tensor_file *inputs = NULL;
     sp_named_outputs outputs = {0};
     sp_claim claim = {0};
-    sp_status status = check(o);
+    sp_status status = sp_options_take(&sp_verb_forward, options, o);
     if (!status) status = sp_claim_file(o->outputs, &claim);
     if (!status) status = sp_safetensors_open(o->inputs, &inputs);
     if (!status)

@@ -260,7 +260,7 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
             sp_string_say(out, "memory of one step of distilling\n");
             sp_step_memory_append(&memory, 0, out);
         } else {
-            sp_string_say(out, "  %-28s %10s  moments %s\n", "with --optimizer adamw8bit",
+            sp_string_say(out, "  %-28s %10s  moments %s\n", "with optimizer adamw8bit",
                                     sp_bytes_text(sp_step_memory_total(&memory)),
                                     sp_bytes_text(memory.moments));
         }
@@ -434,11 +434,13 @@ static sp_status inspect(const char *path, const char *prediction, sp_string *ou
     return status;
 }
 
-splam_status splam_inspect(const char *path, const char *prediction, char **text)
+splam_status splam_inspect(const splam_inspect_options *options, char **text)
 {
+    splam_inspect_options o;
     sp_string out = {0};
     *text = NULL;
-    sp_status status = path ? inspect(path, prediction, &out) : sp_fail(SP_ARGUMENT, "a path is missing");
+    sp_status status = sp_options_take(&sp_verb_inspect, options, &o);
+    if (!status) status = inspect(o.path, o.prediction_type, &out);
     if (!status && out.failed) status = SP_MEMORY;
     if (status)
         sp_string_free(&out);

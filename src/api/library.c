@@ -43,12 +43,6 @@ sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks)
     return callbacks ? *callbacks : (sp_callbacks){0};
 }
 
-sp_dtype sp_storage_of(splam_precision precision)
-{
-    if (precision == SPLAM_PRECISION_DEFAULT) return sp_default_device()->preferred_dtype;
-    return precision == SPLAM_BF16 ? SP_BF16 : SP_F32;
-}
-
 sp_status sp_check_loras(const splam_lora *loras, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -60,14 +54,19 @@ sp_status sp_check_loras(const splam_lora *loras, size_t count)
     return SP_OK;
 }
 
+static double filter(double limit)
+{
+    return limit == (double)SPLAM_UNSET ? 0 : limit;
+}
+
 sp_dataset_options sp_picture_options_of(const splam_picture_options *o, uint64_t seed)
 {
     return (sp_dataset_options){
-        .resolution = (int)o->resolution,
-        .min_size = (int)o->min_size,
-        .min_aesthetic = o->min_aesthetic,
-        .max_watermark = o->max_watermark,
-        .min_similarity = o->min_similarity,
+        .resolution = o->resolution == SPLAM_UNSET ? 0 : (int)o->resolution,
+        .min_size = o->min_size == SPLAM_UNSET ? 0 : (int)o->min_size,
+        .min_aesthetic = filter(o->min_aesthetic),
+        .max_watermark = filter(o->max_watermark),
+        .min_similarity = filter(o->min_similarity),
         .caption_column = o->caption_column,
         .random_crop = o->random_crop,
         .random_flip = o->random_flip,

@@ -23,15 +23,15 @@ static sp_status encode(const sp_tokenizer *tokenizer, const char *text, int32_t
     return *ids ? sp_tokenizer_encode(tokenizer, text, *ids, NULL) : SP_MEMORY;
 }
 
-splam_status splam_tokenize(const char *model, const char *text, int32_t **ids, size_t *count)
+splam_status splam_tokenize(const splam_tokenize_options *options, int32_t **ids, size_t *count)
 {
+    splam_tokenize_options o;
     sp_tokenizer *tokenizer = NULL;
     *ids = NULL;
     *count = 0;
-    sp_status status = SP_OK;
-    if (!model || !text) status = sp_fail(SP_ARGUMENT, "a %s is missing", model ? "text" : "model");
-    if (!status) status = load(model, &tokenizer);
-    if (!status) status = encode(tokenizer, text, ids, count);
+    sp_status status = sp_options_take(&sp_verb_tokenize, options, &o);
+    if (!status) status = load(o.model, &tokenizer);
+    if (!status) status = encode(tokenizer, o.text, ids, count);
     if (status) {
         sp_free(*ids);
         *ids = NULL;

@@ -369,7 +369,7 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
                        "%s: is a folder, whose scheduler says what the model predicts; "
                        "a prediction type is for checkpoints of one file",
                        folder->path);
-    if (c->o.unet && !c->o.single_file)
+    if (c->o.unet && strcmp(c->o.unet, "unet") != 0 && !c->o.single_file)
         return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
     if (c->o.fold_guidance && !has[SP_COMPONENT_UNET])
         return sp_fail(SP_ARGUMENT, "%s: has no UNet to fold guidance into", folder->path);

@@ -88,7 +88,7 @@ static sp_status ones_adapter(const sp_unet_config *config, sp_tensor *down)
         sp_tensor_free(down);
         status = sp_fail(SP_UNSUPPORTED,
                          "a time embedding of %lld channels is too small to carry what cond_proj "
-                         "adds as an adapter (off by %g); --gamma-conditioning time needs none",
+                         "adds as an adapter (off by %g); `gamma_conditioning` time needs none",
                          (long long)dim, error);
     }
     return status;

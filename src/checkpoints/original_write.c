@@ -171,7 +171,7 @@ static sp_status add_parameter(sp_weights *out, const sp_component *component, c
                        "%s: \"%s\" has no name in original checkpoints, so the model cannot be "
                        "written as one file%s",
                        component->folder, name,
-                       strstr(name, "cond_proj") ? "; --fold-guidance folds it away" : "");
+                       strstr(name, "cond_proj") ? "; `fold_guidance` folds it away" : "");
     sp_tensor view = *sp_weights_find(component->weights, name);
     view.owned = false;
     bool kernel = component->config.kind == SP_COMPONENT_VAE && strstr(original, ".attn_1.") &&

@@ -188,12 +188,12 @@ static sp_status unknown(const char *spec)
 
 const char *sp_dataset_flag_set(const sp_dataset_options *o)
 {
-    return o->min_size             ? "min-size"
-           : o->min_aesthetic > 0  ? "min-aesthetic"
-           : o->max_watermark > 0  ? "max-watermark"
-           : o->min_similarity > 0 ? "min-similarity"
-           : o->caption_column     ? "caption-column"
-           : o->random_crop        ? "random-crop"
+    return o->min_size             ? "min_size"
+           : o->min_aesthetic > 0  ? "min_aesthetic"
+           : o->max_watermark > 0  ? "max_watermark"
+           : o->min_similarity > 0 ? "min_similarity"
+           : o->caption_column     ? "caption_column"
+           : o->random_crop        ? "random_crop"
                                    : NULL;
 }
 
@@ -212,7 +212,7 @@ sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
         const char *flag = options && !k->files ? sp_dataset_flag_set(options) : NULL;
         if (flag)
             return sp_fail(SP_ARGUMENT,
-                           "--%s is for sets of picture files, and data \"%s\" is none", flag,
+                           "`%s` is for sets of picture files, and data \"%s\" is none", flag,
                            spec);
         return sp_dataset_open_kind(spec, options, k->fill, k->context ? k->context : spec + length,
                                     callbacks, out);

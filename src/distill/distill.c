@@ -161,7 +161,7 @@ static sp_status report_memory(const distillation *d, size_t limit)
     if (!limit || total <= limit) return SP_OK;
     return sp_fail(
         SP_MEMORY, "%s of %s is too small for a step, which takes %s%s: see the table above",
-        d->options->memory_limit ? "--memory-limit" : "free memory", sp_bytes_text(limit),
+        d->options->memory_limit ? "`memory_limit`" : "free memory", sp_bytes_text(limit),
         sp_bytes_text(total), d->plan ? "" : " with all blocks recomputed");
 }
 

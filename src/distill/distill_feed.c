@@ -52,7 +52,7 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
     if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
     sp_dataset_close(dataset);
     SP_TRY(status);
-    sp_log_info("%s of latents and conditioning stay in memory; splam data --cache puts them in files",
+    sp_log_info("%s of latents and conditioning stay in memory; a cache puts them in files",
                 sp_bytes_text(sp_latent_cache_bytes(f->cache)));
     return SP_OK;
 }
@@ -65,16 +65,16 @@ static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache 
     int resolution = sp_latent_cache_resolution(cache);
     if (lost)
         return sp_fail(SP_ARGUMENT,
-                       "--%s is for splam data --cache: \"%s\" has its samples chosen and cut",
+                       "`%s` is for making a cache: \"%s\" has its samples chosen and cut",
                        lost, o->data);
     if (p->resolution && p->resolution != resolution)
-        return sp_fail(SP_ARGUMENT, "--resolution is %d, and \"%s\" was made from %d pixels",
+        return sp_fail(SP_ARGUMENT, "`resolution` is %d, and \"%s\" was made from %d pixels",
                        p->resolution, o->data, resolution);
     if (p->random_flip && !sp_latent_cache_facts(cache)->flips)
         return sp_fail(
             SP_ARGUMENT,
-            "--random-flip needs mirrored pictures too, and \"%s\" was made without them; "
-            "make it again with splam data --cache --random-flip",
+            "`random_flip` needs mirrored pictures too, and \"%s\" was made without them; "
+            "make the cache again with `random_flip`",
             o->data);
     return SP_OK;
 }
@@ -234,10 +234,10 @@ static sp_status open_draws(sp_distill_feed *f)
 {
     const sp_dataset_options *p = &f->options->pictures;
     const char *lost = p->resolution    ? "resolution"
-                       : p->random_flip ? "random-flip"
+                       : p->random_flip ? "random_flip"
                                         : sp_dataset_flag_set(p);
     if (lost)
-        return sp_fail(SP_ARGUMENT, "--%s has no use beside --draws, which are latents", lost);
+        return sp_fail(SP_ARGUMENT, "`%s` has no use beside `draws`, which are latents", lost);
     return sp_safetensors_open(f->options->draws, &f->draws);
 }
 
@@ -260,7 +260,7 @@ static sp_status recorded_shape(const sp_distill_feed *f, sp_step_shape *shape)
         sp_tensor_count(first) == 0)
         return sp_fail(
             SP_SHAPE,
-            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for --train-batch-size %lld%s",
+            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for `train_batch_size` %lld%s",
             f->options->draws, sp_shape_text(first->shape), (long long)recorded_batch,
             (long long)shape->batch, f->options->ranks > 1 ? " in each process" : "");
     shape->channels = first->shape.dim[1];

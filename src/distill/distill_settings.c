@@ -113,27 +113,27 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
 {
     const sp_objective_settings *s = &o->objective;
     if (!o->data && !o->draws)
-        return sp_fail(SP_ARGUMENT, "distill needs --data SPEC (or --draws FILE to replay a run)");
+        return sp_fail(SP_ARGUMENT, "`data` is missing: a data set (or `draws`, to replay a run)");
     if (o->max_train_steps < 1 || o->batch < 1 || o->accumulation < 1)
         return sp_fail(
             SP_ARGUMENT,
-            "--max-train-steps, --train-batch-size and --gradient-accumulation-steps are %lld, %lld and %lld, "
+            "`max_train_steps`, `train_batch_size` and `gradient_accumulation_steps` are %lld, %lld and %lld, "
             "expected at least 1 each",
             (long long)o->max_train_steps, (long long)o->batch, (long long)o->accumulation);
     if (o->output && same_folder(o->teacher, o->output))
         return sp_fail(
             SP_ARGUMENT,
-            "--output is the teacher's folder %s, whose UNet the student's would overwrite",
+            "`output` is the teacher's folder %s, whose UNet the student's would overwrite",
             o->teacher);
     if (!o->lora.rank && (o->lora_start || o->lora_merged))
-        return sp_fail(SP_ARGUMENT, "--lora-start and --lora-merged need --lora-rank");
+        return sp_fail(SP_ARGUMENT, "`lora_start` and `lora_merged` need `lora_rank`");
     if (o->lora.rank && s->rounds > 1)
         return sp_fail(SP_UNSUPPORTED,
-                       "--lora-rank trains adapters over one teacher, and each of --rounds %d has "
-                       "another one; take --rounds 1",
+                       "`lora_rank` trains adapters over one teacher, and each of `rounds` %d has "
+                       "another one; take `rounds` 1",
                        s->rounds);
     if (s->rounds > o->max_train_steps)
-        return sp_fail(SP_ARGUMENT, "--rounds is %d, and --max-train-steps %lld are fewer",
+        return sp_fail(SP_ARGUMENT, "`rounds` is %d, and `max_train_steps` %lld are fewer",
                        s->rounds, (long long)o->max_train_steps);
     return sp_objective_check(s, path);
 }

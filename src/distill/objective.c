@@ -78,9 +78,9 @@ sp_objective_settings sp_objective_defaults(sp_objective objective)
     return s;
 }
 
-sp_status sp_objective_useless(sp_objective objective, const char *flag, const char *used_by)
+sp_status sp_objective_useless(sp_objective objective, const char *member, const char *used_by)
 {
-    return sp_fail(SP_ARGUMENT, "--%s says nothing to --objective %s; it is for %s", flag,
+    return sp_fail(SP_ARGUMENT, "`%s` says nothing to `objective` %s; it is for %s", member,
                    sp_objective_name(objective), used_by);
 }
 
@@ -90,8 +90,8 @@ static sp_status check_gamma(const sp_objective_settings *s)
     const sp_gamma_distribution *g = &s->gamma;
     if (s->objective != SP_OBJECTIVE_SPLAM) {
         if (s->conditioning != SP_GAMMA_NONE)
-            return sp_objective_useless(s->objective, "gamma-conditioning", "splam");
-        if (g->grid != 1) return sp_objective_useless(s->objective, "gamma-grid", "splam");
+            return sp_objective_useless(s->objective, "gamma_conditioning", "splam");
+        if (g->grid != 1) return sp_objective_useless(s->objective, "gamma_grid", "splam");
         if (s->sigma != SP_SIGMA_QUADRATIC)
             return sp_objective_useless(s->objective, "sigma", "splam");
         return SP_OK;
@@ -99,20 +99,20 @@ static sp_status check_gamma(const sp_objective_settings *s)
     if (s->conditioning == SP_GAMMA_NONE)
         return sp_fail(
             SP_ARGUMENT,
-            "--gamma-conditioning is \"none\", and splam must tell its student gamma, by "
+            "`gamma_conditioning` is \"none\", and splam must tell its student gamma, by "
             "embedding or time");
     if (s->sigma == SP_SIGMA_CHORD && s->conditioning != SP_GAMMA_TIME)
         return sp_fail(SP_ARGUMENT,
-                       "--sigma chord puts the student at a timestep of its own, so it needs --gamma-conditioning "
+                       "`sigma` chord puts the student at a timestep of its own, so it needs `gamma_conditioning` "
                        "time and not %s",
                        sp_gamma_conditioning_name(s->conditioning));
     if (!(g->one_probability >= 0 && g->one_probability <= 1))
-        return sp_fail(SP_ARGUMENT, "--gamma-one-probability is %g, expected 0 to 1",
+        return sp_fail(SP_ARGUMENT, "`gamma_one_probability` is %g, expected 0 to 1",
                        g->one_probability);
     if (!(g->power > 0 && g->power <= 100))
-        return sp_fail(SP_ARGUMENT, "--gamma-power is %g, expected more than 0 and at most 100",
+        return sp_fail(SP_ARGUMENT, "`gamma_power` is %g, expected more than 0 and at most 100",
                        g->power);
-    if (g->grid < 0) return sp_fail(SP_ARGUMENT, "--gamma-grid is %d, expected 1 or more", g->grid);
+    if (g->grid < 0) return sp_fail(SP_ARGUMENT, "`gamma_grid` is %d, expected 1 or more", g->grid);
     return SP_OK;
 }
 
@@ -122,16 +122,16 @@ static sp_status check_rounds(const sp_objective_settings *s)
     if (s->skip != 0) return sp_objective_useless(s->objective, "skip", "splam, lcm, pcm and tcd");
     if (s->solver_steps < 2)
         return sp_fail(SP_ARGUMENT,
-                       "--solver-steps is %d, and progressive needs 2 at least to make one of",
+                       "`solver_steps` is %d, and progressive needs 2 at least to make one of",
                        s->solver_steps);
-    if (s->rounds < 1) return sp_fail(SP_ARGUMENT, "--rounds is %d, expected 1 or more", s->rounds);
+    if (s->rounds < 1) return sp_fail(SP_ARGUMENT, "`rounds` is %d, expected 1 or more", s->rounds);
     int steps = s->ddim_timesteps;
     for (int r = 0; r < s->rounds; r++) {
         if (steps % s->solver_steps)
             return sp_fail(
                 SP_ARGUMENT,
-                "--num-ddim-timesteps is %d, which cannot be divided by --solver-steps %d "
-                "in each of --rounds %d",
+                "`num_ddim_timesteps` is %d, which cannot be divided by `solver_steps` %d "
+                "in each of `rounds` %d",
                 s->ddim_timesteps, s->solver_steps, s->rounds);
         steps /= s->solver_steps;
     }
@@ -142,9 +142,9 @@ static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
 {
     if (s->rounds != 1) return sp_objective_useless(s->objective, "rounds", "progressive");
     if (s->skip < 1 || s->skip > timesteps)
-        return sp_fail(SP_ARGUMENT, "--skip is %d, expected 1 to %d", s->skip, timesteps);
+        return sp_fail(SP_ARGUMENT, "`skip` is %d, expected 1 to %d", s->skip, timesteps);
     if (s->solver_steps > s->skip)
-        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, and --skip %d allows no more than that",
+        return sp_fail(SP_ARGUMENT, "`solver_steps` is %d, and `skip` %d allows no more than that",
                        s->solver_steps, s->skip);
     return SP_OK;
 }
@@ -158,8 +158,8 @@ static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
         return sp_fail(SP_UNSUPPORTED, "%s, where its prediction_type epsilon says nothing of the latent", end);
     if (s->objective != SP_OBJECTIVE_SPLAM || s->sigma == SP_SIGMA_CHORD) return SP_OK;
     return sp_fail(SP_UNSUPPORTED,
-                   "--sigma %s with --gamma-conditioning %s is not possible: %s, where all points of a sub-path are "
-                   "noise alone; take --sigma chord --gamma-conditioning time",
+                   "`sigma` %s with `gamma_conditioning` %s is not possible: %s, where all points of a sub-path are "
+                   "noise alone; take `sigma` chord and `gamma_conditioning` time",
                    sp_sigma_name(s->sigma), sp_gamma_conditioning_name(s->conditioning), end);
 }
 
@@ -167,15 +167,15 @@ sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path
 {
     int timesteps = path->timesteps;
     if (s->ddim_timesteps < 1 || s->ddim_timesteps > timesteps)
-        return sp_fail(SP_ARGUMENT, "--num-ddim-timesteps is %d, expected 1 to %d",
+        return sp_fail(SP_ARGUMENT, "`num_ddim_timesteps` is %d, expected 1 to %d",
                        s->ddim_timesteps, timesteps);
     if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS)
-        return sp_fail(SP_ARGUMENT, "--solver-steps is %d, expected 1 to %d", s->solver_steps,
+        return sp_fail(SP_ARGUMENT, "`solver_steps` is %d, expected 1 to %d", s->solver_steps,
                        SP_MAX_SOLVER_STEPS);
     bool pcm = s->objective == SP_OBJECTIVE_PCM;
     if (!pcm && s->phases != 0) return sp_objective_useless(s->objective, "phases", "pcm");
     if (pcm && (s->phases < 1 || s->phases > s->ddim_timesteps))
-        return sp_fail(SP_ARGUMENT, "--phases is %d, expected 1 to %d (--num-ddim-timesteps)",
+        return sp_fail(SP_ARGUMENT, "`phases` is %d, expected 1 to %d (`num_ddim_timesteps`)",
                        s->phases, s->ddim_timesteps);
     SP_TRY(check_gamma(s));
     SP_TRY(check_end(s, path));

@@ -94,11 +94,11 @@ typedef struct {
 /* The papers' settings: w = 8, M = 50, K = 20, n = 1, huber 1e-3; splam: quadratic, embedding,
  * gamma uniform; pcm: 4 phases; progressive: 64 steps, halved in 4 rounds, l2. */
 sp_objective_settings sp_objective_defaults(sp_objective objective);
-/* SP_ARGUMENT, naming the flag, for settings that are out of range or that the objective has no use
+/* SP_ARGUMENT, naming the member, for settings that are out of range or that the objective has no use
  * for; SP_UNSUPPORTED for those that need a signal, alpha > 0, on a path that ends without one. */
 sp_status sp_objective_check(const sp_objective_settings *settings, const sp_path *path);
-/* SP_ARGUMENT: the flag says nothing to this objective and is for `used_by`. */
-sp_status sp_objective_useless(sp_objective objective, const char *flag, const char *used_by);
+/* SP_ARGUMENT: the member says nothing to this objective and is for `used_by`. */
+sp_status sp_objective_useless(sp_objective objective, const char *member, const char *used_by);
 /* How many steps a student is made for: P, M/n^R, or 0 where any number will do. */
 int sp_objective_distilled_steps(const sp_objective_settings *settings);
 /* False: the target is made of z_s and z_e alone. */

@@ -104,8 +104,8 @@ sp_status sp_latent_block_check(const sp_latent_block *block, uint64_t key, int6
     if (i < block->rows) snprintf(row, sizeof row, "sample %lld", (long long)(first + i));
     return sp_fail(
         SP_FORMAT,
-        "%s is damaged: %s has the checksum %016llx and was written with %016llx; splam data "
-        "--cache makes it again",
+        "%s is damaged: %s has the checksum %016llx and was written with %016llx; making the "
+        "cache again mends it",
         sp_tensor_file_path(block->file), row, (unsigned long long)found,
         (unsigned long long)written);
 }

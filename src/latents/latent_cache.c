@@ -140,7 +140,7 @@ static sp_status read_settings(sp_latent_cache *cache, const char *where)
             (long long)f->count, (long long)f->channels, (long long)resolution, f->scaling_factor);
     cache->resolution = (int)resolution;
     if (!complete)
-        return sp_fail(SP_ARGUMENT, "%s is not complete; run splam data --cache again to finish it",
+        return sp_fail(SP_ARGUMENT, "%s is not complete; making the cache again finishes it",
                        cache->folder);
     SP_TRY(sp_latent_settings_key(settings, &cache->key));
     snprintf(cache->key_text, sizeof cache->key_text, "%016" PRIx64, cache->key);

@@ -60,7 +60,7 @@ static sp_status make_settings(writer *w)
     if (!w->settings) return sp_fail(SP_MEMORY, "out of memory for the settings of %s", w->folder);
     if (o->caption_column &&
         json_object_set_new(w->settings, "caption-column", json_string(o->caption_column)))
-        return sp_fail(SP_ARGUMENT, "--caption-column is not UTF-8");
+        return sp_fail(SP_ARGUMENT, "`caption_column` is not UTF-8");
     return sp_latent_settings_key(w->settings, &w->key);
 }
 
@@ -70,7 +70,7 @@ static sp_status another_setting(const writer *w, const char *key, const json_t 
     char *old = before ? sp_json_dumps(before, 0) : NULL;
     char *new = now ? sp_json_dumps(now, 0) : NULL;
     sp_fail(SP_ARGUMENT,
-            "%s holds latents with \"%s\": %s, and now it is %s; remove it or choose another --cache",
+            "%s holds latents with \"%s\": %s, and now it is %s; remove it or choose another `cache`",
             w->folder, key, old ? old : "nothing", new ? new : "nothing");
     sp_free(old);
     sp_free(new);

@@ -14,12 +14,12 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
     return status;
 }
 
-sp_status sp_train_settings(const sp_train_options *o, json_t **out)
+sp_status sp_train_settings(const splam_train_options *o, json_t **out)
 {
-    *out = json_pack("{s:I, s:I, s:f, s:f, s:o, s:s}", "max-train-steps", (json_int_t)o->max_steps,
-                     "train-batch-size", (json_int_t)o->batch, "learning-rate", o->learning_rate,
+    *out = json_pack("{s:I, s:I, s:f, s:f, s:o, s:s}", "max-train-steps", (json_int_t)o->max_train_steps,
+                     "train-batch-size", (json_int_t)o->train_batch_size, "learning-rate", o->learning_rate,
                      "ema-decay", o->ema_decay, "seed", sp_json_seed(o->seed), "mixed-precision",
-                     sp_dtype_name(o->storage));
+                     sp_dtype_name(sp_storage_of(o->precision)));
     sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
     if (!status && o->caption_column)
         status = sp_settings_set_text(*out, "caption-column", o->caption_column);
@@ -29,15 +29,15 @@ sp_status sp_train_settings(const sp_train_options *o, json_t **out)
     return status;
 }
 
-static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char *zero,
+static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp_from_nothing_options *how,
                          sp_plan **plan, sp_run **run, sp_training_state *state)
 {
-    const sp_initialize_options initialize = {.seed = o->seed, .zero = {zero}};
+    const sp_initialize_options initialize = {.seed = o->seed, .zero = {how->zero}};
     sp_weights *initial = NULL;
     sp_status status = sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);
     if (!status)
-        status = sp_plan_create(graph, o->device, o->storage, plan);
+        status = sp_plan_create(graph, how->device, sp_storage_of(o->precision), plan);
     else
         sp_graph_destroy(graph);
     if (!status) status = sp_run_create(*plan, run);
@@ -48,18 +48,18 @@ static sp_status prepare(sp_graph *graph, const sp_train_options *o, const char 
     return sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, state);
 }
 
-sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *o,
+sp_status sp_train_from_nothing(sp_graph *graph, const splam_train_options *o,
                                 const sp_from_nothing_options *how, json_t *settings,
                                 const sp_training_task *task, const sp_callbacks *callbacks,
                                 sp_training_state *state)
 {
     sp_plan *plan = NULL;
     sp_run *run = NULL;
-    sp_status status = prepare(graph, o, how->zero, &plan, &run, state);
+    sp_status status = prepare(graph, o, how, &plan, &run, state);
     const sp_trainer_settings trainer = {
         .name = how->name,
         .output = o->output,
-        .max_steps = o->max_steps,
+        .max_steps = o->max_train_steps,
         .accumulation = 1,
         .learning_rate = o->learning_rate,
         .warmup_steps = how->warmup_steps,

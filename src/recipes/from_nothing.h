@@ -1,6 +1,7 @@
 /* What trainings that start from random weights share. */
 #ifndef SP_RECIPES_FROM_NOTHING_H
 #define SP_RECIPES_FROM_NOTHING_H
+#include "backend/storage.h"
 #include "train/train.h"
 #include "train/trainer.h"
 
@@ -9,17 +10,18 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
 
 /* The flags that determine a run, for its checkpoints (json_decref). SP_ARGUMENT if a text among
  * them is not UTF-8. */
-sp_status sp_train_settings(const sp_train_options *options, json_t **out);
+sp_status sp_train_settings(const splam_train_options *options, json_t **out);
 
 typedef struct {
+    sp_device *device;    /* to train on */
     const char *name;     /* the bar's label */
     const char *zero;     /* see sp_initialize_options */
     int64_t warmup_steps; /* of the learning rate, which then falls along a cosine */
 } sp_from_nothing_options;
 
-/* Initialises set "online" of the graph, trains it on the CPU and leaves the result in *state
+/* Initialises set "online" of the graph, trains it and leaves the result in *state
  * (sp_training_state_free). Takes the graph in every case. */
-sp_status sp_train_from_nothing(sp_graph *graph, const sp_train_options *options,
+sp_status sp_train_from_nothing(sp_graph *graph, const splam_train_options *options,
                                 const sp_from_nothing_options *how, json_t *settings,
                                 const sp_training_task *task, const sp_callbacks *callbacks,
                                 sp_training_state *state);

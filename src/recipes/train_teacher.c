@@ -61,7 +61,8 @@ static sp_clip_text_config text_config(const sp_tokenizer *tokenizer)
 }
 
 typedef struct {
-    const sp_train_options *options;
+    const splam_train_options *options;
+    sp_device *device;
     const sp_callbacks *callbacks;
     sp_dataset *dataset;
     sp_dataset_order *order;
@@ -86,7 +87,7 @@ static sp_value *per_sample(sp_builder *b, const char *name, int64_t batch)
  * v: -sigma, alpha). */
 static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
 {
-    int64_t batch = t->options->batch;
+    int64_t batch = t->options->train_batch_size;
     const sp_latents *l = &t->latents;
     sp_shape shape = sp_shape_of(batch, l->channels, l->height, l->width);
     sp_value *x0 = sp_nchw_to_nhwc(b, sp_input(b, "x0", SP_F32, shape, SP_RATE_STEP));
@@ -138,9 +139,9 @@ static const char *draw_caption(const teacher_training *t, int64_t sample, int64
 
 static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
 {
-    const sp_train_options *o = t->options;
+    const splam_train_options *o = t->options;
     size_t one = (size_t)(t->latents.channels * t->latents.height * t->latents.width);
-    int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * o->batch + i));
+    int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * o->train_batch_size + i));
     memcpy((float *)t->x0.data + (size_t)i * one, sp_latent_at(&t->latents, k),
            one * sizeof(float));
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)micro, (uint64_t)i};
@@ -161,7 +162,7 @@ static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
 static sp_status feed(void *context, sp_run *run, int64_t micro)
 {
     teacher_training *t = context;
-    for (int64_t i = 0; i < t->options->batch; i++)
+    for (int64_t i = 0; i < t->options->train_batch_size; i++)
         SP_TRY(feed_sample(t, micro, i));
     const struct {
         const char *name;
@@ -270,8 +271,8 @@ static sp_status validate(void *context, const sp_training_state *state)
 {
     const teacher_training *t = context;
     SP_TRY(save_model(t, state->ema));
-    return sp_teacher_sheet(t->options->output, t->dataset, t->options->device, t->options->storage, t->options->seed,
-                            state->step);
+    return sp_teacher_sheet(t->options->output, t->dataset, t->device, sp_storage_of(t->options->precision),
+                            t->options->seed, state->step);
 }
 
 /* ---- putting it together ---- */
@@ -296,7 +297,7 @@ static sp_status learn_tokenizer(teacher_training *t)
 
 static sp_status make_batch(teacher_training *t)
 {
-    int64_t batch = t->options->batch;
+    int64_t batch = t->options->train_batch_size;
     sp_shape shape = sp_shape_of(batch, t->latents.channels, t->latents.height, t->latents.width);
     SP_TRY(sp_tensor_create(SP_F32, shape, &t->x0));
     SP_TRY(sp_tensor_create(SP_F32, shape, &t->noise));
@@ -305,6 +306,11 @@ static sp_status make_batch(teacher_training *t)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), numbers[i]));
     return SP_OK;
+}
+
+static bool predicts_v(const splam_train_options *o)
+{
+    return strcmp(o->prediction_type, "v_prediction") == 0;
 }
 
 static sp_status prepare(teacher_training *t)
@@ -317,12 +323,12 @@ static sp_status prepare(teacher_training *t)
                                           "text_encoder/config.json",
                                           "unet/config.json",
                                           NULL};
-    const sp_train_options *o = t->options;
+    const splam_train_options *o = t->options;
     if (!o->vae)
         return sp_fail(SP_ARGUMENT,
-                       "train teacher needs --vae DIR, an autoencoder made by train vae");
+                       "`vae` is missing: a teacher needs an autoencoder");
     SP_TRY(sp_path_of_betas(beta_schedule, beta_start, beta_end, SP_TRAIN_TIMESTEPS,
-                            o->v_prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->path));
+                            predicts_v(o) ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->path));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
     SP_TRY(sp_claim_folder(o->output, written, &t->claim));
     const sp_dataset_options data = {.caption_column = o->caption_column};
@@ -332,7 +338,7 @@ static sp_status prepare(teacher_training *t)
     if (!samples) return SP_MEMORY;
     for (int64_t k = 0; k < count; k++)
         samples[k] = sp_dataset_training_sample(t->dataset, k);
-    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, o->device,
+    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, t->device,
                                          SP_F32, t->callbacks, &t->latents);
     sp_free(samples);
     SP_TRY(status);
@@ -345,11 +351,11 @@ static sp_status prepare(teacher_training *t)
     return make_batch(t);
 }
 
-static sp_status run_settings(const sp_train_options *o, json_t **out)
+static sp_status run_settings(const splam_train_options *o, json_t **out)
 {
     SP_TRY(sp_train_settings(o, out));
     json_t *own =
-        json_pack("{s:b, s:f, s:f}", "v-prediction", (int)o->v_prediction, "caption-dropout",
+        json_pack("{s:b, s:f, s:f}", "v-prediction", (int)predicts_v(o), "caption-dropout",
                   o->caption_dropout, "caption-variety", o->caption_variety);
     sp_status status = own && json_object_update(*out, own) == 0 ? SP_OK : SP_MEMORY;
     json_decref(own);
@@ -362,7 +368,7 @@ static sp_status run_settings(const sp_train_options *o, json_t **out)
 static sp_status train(teacher_training *t)
 {
     const sp_from_nothing_options how = {
-        .name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
+        .device = t->device, .name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
     json_t *settings;
@@ -392,16 +398,17 @@ static void release(teacher_training *t)
     sp_claim_end(&t->claim);
 }
 
-sp_status sp_train_teacher(const sp_train_options *options, const sp_callbacks *callbacks)
+sp_status sp_train_teacher(const splam_train_options *options, const sp_callbacks *callbacks)
 {
-    sp_train_options o = *options;
+    splam_train_options o = *options;
+    sp_device *device;
     SP_TRY(sp_ranks_must_be_alone("train teacher"));
-    if (!o.device) o.device = sp_default_device();
-    if (!o.max_steps) o.max_steps = 8000;
-    if (!o.batch) o.batch = 64;
-    if (o.learning_rate == 0) o.learning_rate = 8e-4;
-    if (o.ema_decay == 0) o.ema_decay = 0.999;
-    teacher_training t = {.options = &o, .callbacks = callbacks};
+    SP_TRY(sp_device_of(o.device, &device));
+    if (o.max_train_steps == SPLAM_UNSET) o.max_train_steps = 8000;
+    if (o.train_batch_size == SPLAM_UNSET) o.train_batch_size = 64;
+    if (o.learning_rate == (double)SPLAM_UNSET) o.learning_rate = 8e-4;
+    if (o.ema_decay == (double)SPLAM_UNSET) o.ema_decay = 0.999;
+    teacher_training t = {.options = &o, .device = device, .callbacks = callbacks};
     sp_status status = prepare(&t);
     if (!status) status = train(&t);
     release(&t);

@@ -37,7 +37,8 @@ static const sp_vae_config demo_vae = {
 };
 
 typedef struct {
-    const sp_train_options *options;
+    const splam_train_options *options;
+    sp_device *device;
     sp_dataset *dataset;
     sp_dataset_order *order;
     sp_tensor pictures, noise; /* one batch */
@@ -108,7 +109,7 @@ static sp_status vae_graph(int64_t batch, int64_t size, sp_graph **out)
 static sp_status feed(void *context, sp_run *run, int64_t micro)
 {
     vae_training *t = context;
-    int64_t batch = t->options->batch, size = sp_dataset_resolution(t->dataset);
+    int64_t batch = t->options->train_batch_size, size = sp_dataset_resolution(t->dataset);
     size_t one = (size_t)(sp_tensor_count(&t->noise) / batch);
     for (int64_t i = 0; i < batch; i++) {
         int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * batch + i));
@@ -188,8 +189,8 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
 {
     sp_latents latents = {0};
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
-    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, t->options->device,
-                             t->options->storage, callbacks, &latents));
+    SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, t->device,
+                             sp_storage_of(t->options->precision), callbacks, &latents));
     sp_status status = channel_statistics(&latents, mean, deviation);
     if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
     sp_latents_free(&latents);
@@ -210,12 +211,12 @@ static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, d
                              : sp_dataset_training_sample(t->dataset, i);
     sp_latents latents = {0};
     sp_tensor images = {0};
-    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, t->options->device, SP_F32, NULL,
+    SP_TRY(sp_latents_encode(t->dataset, samples, count, vae, t->device, SP_F32, NULL,
                              &latents));
     sp_tensor encoded = {.shape =
                              sp_shape_of(count, latents.channels, latents.height, latents.width),
                          .data = latents.data};
-    const sp_vae_settings settings = {.device = t->options->device};
+    const sp_vae_settings settings = {.device = t->device};
     sp_status status = sp_vae_run_all(vae, SP_VAE_DECODE, &encoded, &settings, NULL, &images);
     double sum = 0;
     float *original = sp_alloc((size_t)(3 * size * size) * sizeof *original);
@@ -259,14 +260,14 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
 
 static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 {
-    const sp_train_options *o = t->options;
-    const sp_from_nothing_options how = {.name = "train vae", .warmup_steps = 50};
+    const splam_train_options *o = t->options;
+    const sp_from_nothing_options how = {.device = t->device, .name = "train vae", .warmup_steps = 50};
     const sp_training_task task = {.context = t, .feed = feed};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
     SP_TRY(sp_train_settings(o, &settings));
-    sp_status status = vae_graph(o->batch, sp_dataset_resolution(t->dataset), &graph);
+    sp_status status = vae_graph(o->train_batch_size, sp_dataset_resolution(t->dataset), &graph);
     if (!status) status = sp_train_from_nothing(graph, o, &how, settings, &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
     sp_training_state_free(&state);
@@ -276,7 +277,7 @@ static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 
 static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
 {
-    int64_t batch = t->options->batch, factor = demo_vae.factor;
+    int64_t batch = t->options->train_batch_size, factor = demo_vae.factor;
     static const char *const names[] = {"metrics.jsonl", "vae/config.json", NULL};
     SP_TRY(sp_claim_folder(t->options->output, names, &t->claim));
     const sp_dataset_options data = {.caption_column = t->options->caption_column};
@@ -291,16 +292,17 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
     return t->rgb ? SP_OK : SP_MEMORY;
 }
 
-sp_status sp_train_vae(const sp_train_options *options, const sp_callbacks *callbacks)
+sp_status sp_train_vae(const splam_train_options *options, const sp_callbacks *callbacks)
 {
-    sp_train_options o = *options;
+    splam_train_options o = *options;
+    sp_device *device;
     SP_TRY(sp_ranks_must_be_alone("train vae"));
-    if (!o.device) o.device = sp_default_device();
-    if (!o.max_steps) o.max_steps = 2000;
-    if (!o.batch) o.batch = 32;
-    if (o.learning_rate == 0) o.learning_rate = 1e-3;
-    if (o.ema_decay == 0) o.ema_decay = 0.995;
-    vae_training t = {.options = &o};
+    SP_TRY(sp_device_of(o.device, &device));
+    if (o.max_train_steps == SPLAM_UNSET) o.max_train_steps = 2000;
+    if (o.train_batch_size == SPLAM_UNSET) o.train_batch_size = 32;
+    if (o.learning_rate == (double)SPLAM_UNSET) o.learning_rate = 1e-3;
+    if (o.ema_decay == (double)SPLAM_UNSET) o.ema_decay = 0.995;
+    vae_training t = {.options = &o, .device = device};
     sp_status status = prepare(&t, callbacks);
     if (!status) status = train(&t, callbacks);
     sp_free(t.rgb);

@@ -339,7 +339,7 @@ static sp_status interrupted(const trainer *t)
                        (long long)t->state->step, (long long)s->max_steps);
     return sp_fail(
         SP_CANCELLED,
-        "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with --resume latest",
+        "interrupted after step %lld of %lld; %s/checkpoint-%lld is saved, go on with `resume` latest",
         (long long)t->state->step, (long long)s->max_steps, s->output, (long long)t->state->step);
 }
 
@@ -382,7 +382,7 @@ static sp_status start_output(trainer *t)
     SP_TRY(sp_checkpoint_tidy(s->output, t->callbacks, &newest));
     if (!s->resume && newest >= 0)
         sp_log_warn(
-            "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; --resume latest goes on with it",
+            "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; `resume` latest goes on with it",
             s->output, (long long)newest);
     if (s->resume) {
         SP_TRY(

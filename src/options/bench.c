@@ -1,0 +1,21 @@
+/* The options of measuring speed. */
+#include <splam/eval.h>
+#include "options/options.h"
+
+#define OPTIONS splam_bench_options
+static const splam_option options[] = {
+    {SP_TEXT(model), .letter = 'm', .argument = "MODEL", .help = "a diffusers folder"},
+    {SP_CHOICE(only, "generate|train|operators", NULL), .help = "one part",
+     .otherwise = "all, without a model operators"},
+    {SP_TEXT(part), .argument = "NAME", .help = "parts whose name contains this, such as unet_forward"},
+    {SP_TEXT(op), .flag = "operator", .argument = "NAME", .help = "operators whose name contains this"},
+    {SP_INTEGER(train_batch_size, 1, 4096, 1), .argument = "N", .help = "samples of a training step"},
+    {SP_CHOICE(optimizer, "adamw|adamw8bit", "adamw"), .help = "of a distillation step"},
+    SP_PRECISION_OPTION,
+    {SP_FLAG(json), .help = "print a JSON object"},
+    {SP_FLAG(support), .help = "instead: which kernel runs each operator"},
+    {SP_FLAG(tune),
+     .help = "instead: measure each form of the 3x3 convolutions and print the table of the fastest, which builds of "
+             "splam take from src/backend/cpu/convolution_table.inc"},
+};
+SP_TABLE(bench);

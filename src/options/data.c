@@ -1,0 +1,18 @@
+/* The options of looking at data. */
+#include <splam/data.h>
+#include "options/options.h"
+
+#define OPTIONS splam_data_options
+static const splam_option options[] = {
+    {SP_TEXT(spec), .required = true, .operand = true, .argument = "SPEC", .help = "a data set: " SP_DATA_SETS},
+    {SP_TEXT(sheet), .argument = "out.png", .help = "draw pictures of the set with their captions"},
+    {SP_INTEGER(count, 1, 1000, 48), .argument = "N", .help = "pictures on the sheet"},
+    {SP_SEED(seed), .help = "of the sheet's choice, of crops and flips"},
+    SP_PICTURE_OPTIONS,
+    {SP_TEXT(cache), .argument = "DIR",
+     .help = "write VAE moments and text contexts there, for --data latents:DIR"},
+    {SP_TEXT(teacher), .argument = "MODEL", .help = "whose VAE and text encoder make them (required with --cache)"},
+    {SP_CHOICE(cache_dtype, "f16|f32", "f16"), .help = "of what is stored"},
+    SP_PRECISION_OPTION,
+};
+SP_TABLE(data);

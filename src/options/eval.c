@@ -1,0 +1,32 @@
+/* The options of measuring models. */
+#include <splam/eval.h>
+#include "options/options.h"
+
+#define OPTIONS splam_eval_options
+static const splam_option options[] = {
+    {SP_LIST(models, model_count, SPLAM_OPTION_TEXTS), .flag = "model", .letter = 'm', .argument = "DIR...",
+     .required = true, .help = "model folders to measure"},
+    {SP_TEXT(data), .argument = "SPEC", .required = true, .help = "pictures and captions: " SP_DATA_SETS},
+    {SP_TEXT(caption_column), SP_CAPTION_COLUMN_HELP},
+    {SP_TEXT(output), .argument = "DIR", .required = true, .help = "folder for the report"},
+    {SP_TEXT(metrics), .argument = "LIST", .help = "of ode-error, frechet and hit, with commas",
+     .otherwise = "all; without --teacher frechet,hit"},
+    {SP_LIST(steps, step_count, SPLAM_OPTION_INTEGERS), .argument = "LIST", .low = 1, .high = 1000,
+     .help = "numbers of steps, with commas", .otherwise = "1,2,4"},
+    {SP_INTEGER(count, 2, 1e6, SPLAM_UNSET), .argument = "N",
+     .help = "captions to draw, one in four held out if there are so many", .otherwise = "128, or all there are"},
+    {SP_TEXT(teacher), .argument = "MODEL", .help = "the teacher, for ode-error; gets a row of its own"},
+    {SP_NUMBER(guidance_scale_w, 0, 1000, SPLAM_UNSET), .argument = "W",
+     .help = "CFG scale minus 1 of the teacher and of models that are no students",
+     .otherwise = "what a student's splam.json says"},
+    {SP_CHOICE(sampler, SP_SAMPLERS, NULL),
+     .help = "for every model; tcd with eta 0.3, and 0 for ode-error, which knows no fresh noise",
+     .otherwise = "a student's own, else dpm++2m"},
+    {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME",
+     .help = "the UNet's folder in every model; unet_ema is a student's average"},
+    {SP_INTEGER(resolution, 8, 4096, SPLAM_UNSET), .argument = "PIXELS", .help = "side of the pictures",
+     .otherwise = "what the first model was trained for"},
+    {SP_SEED(seed), .help = "of the choice of captions; caption i has the noise of S + i"},
+    SP_PRECISION_OPTION,
+};
+SP_TABLE(eval);

@@ -1,0 +1,10 @@
+/* The options of looking at a model. */
+#include <splam/model.h>
+#include "options/options.h"
+
+#define OPTIONS splam_inspect_options
+static const splam_option options[] = {
+    {SP_TEXT(path), .required = true, .operand = true, .argument = "PATH", .help = "a path"},
+    SP_PREDICTION_OPTION,
+};
+SP_TABLE(inspect);

@@ -1,0 +1,224 @@
+/* Options as their tables declare them: defaults, structs of other sizes, checks. */
+#include "options/options.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const sp_verb *const verbs[] = {
+#define X(verb) &sp_verb_##verb,
+    SP_VERB_LIST(X)
+#undef X
+};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+/* Larger than any struct of options: what is above is no size. */
+static const size_t largest = 1 << 16;
+
+static const sp_verb *find_verb(const char *name)
+{
+    for (size_t i = 0; i < VERBS; i++)
+        if (strcmp(verbs[i]->verb, name) == 0) return verbs[i];
+    return NULL;
+}
+
+static sp_status verb_of(const char *name, const sp_verb **out)
+{
+    *out = find_verb(name);
+    return *out ? SP_OK : sp_fail(SP_ARGUMENT, "there is no verb \"%s\" with options", name);
+}
+
+const char *splam_option_verb(size_t i)
+{
+    return i < VERBS ? verbs[i]->verb : NULL;
+}
+
+const splam_option *splam_option_at(const char *verb, size_t i)
+{
+    const sp_verb *v = find_verb(verb);
+    return v && i < v->count ? &v->options[i] : NULL;
+}
+
+const splam_option *sp_option_find(const sp_verb *verb, const char *name)
+{
+    for (size_t i = 0; i < verb->count; i++)
+        if (strcmp(verb->options[i].name, name) == 0) return &verb->options[i];
+    return NULL;
+}
+
+/* ---- defaults ---- */
+
+static void set_default(const splam_option *o, char *options)
+{
+    void *member = options + o->offset;
+    switch (o->kind) {
+    case SPLAM_OPTION_FLAG:
+        *(bool *)member = o->preset != 0;
+        break;
+    case SPLAM_OPTION_TEXT:
+    case SPLAM_OPTION_CHOICE:
+        *(const char **)member = o->preset_text;
+        break;
+    case SPLAM_OPTION_ENUM:
+        *(int *)member = (int)o->preset;
+        break;
+    case SPLAM_OPTION_INTEGER:
+    case SPLAM_OPTION_BYTES:
+        *(int64_t *)member = (int64_t)o->preset;
+        break;
+    case SPLAM_OPTION_SEED:
+        *(uint64_t *)member = (uint64_t)o->preset;
+        break;
+    case SPLAM_OPTION_NUMBER:
+        *(double *)member = o->preset;
+        break;
+    case SPLAM_OPTION_TEXTS:
+    case SPLAM_OPTION_INTEGERS:
+    case SPLAM_OPTION_LORAS:
+        break; /* none */
+    }
+}
+
+/* A whole struct. */
+static void fill(const sp_verb *v, void *options)
+{
+    memset(options, 0, v->size);
+    *(size_t *)options = v->size;
+    for (size_t i = 0; i < v->count; i++)
+        set_default(&v->options[i], options);
+}
+
+splam_status splam_option_defaults(const char *verb, void *options, size_t size)
+{
+    const sp_verb *v;
+    SP_TRY(verb_of(verb, &v));
+    if (size < sizeof size || size > largest)
+        return sp_fail(SP_ARGUMENT, "%zu bytes are no options of %s, which are %zu", size, verb, v->size);
+    _Alignas(max_align_t) char whole[v->size];
+    fill(v, whole);
+    memset(options, 0, size);
+    memcpy(options, whole, size < v->size ? size : v->size);
+    *(size_t *)options = size;
+    return SP_OK;
+}
+
+/* ---- checks ---- */
+
+static sp_status missing(const splam_option *o)
+{
+    return sp_fail(SP_ARGUMENT, "`%s` is missing: %s", o->name, o->help);
+}
+
+static sp_status check_range(const splam_option *o, double value)
+{
+    bool any = o->low == 0 && o->high == 0, unset = value == (double)SPLAM_UNSET;
+    if (unset && o->required) return missing(o);
+    if (unset && o->preset == (double)SPLAM_UNSET) return SP_OK;
+    if (any ? isfinite(value) : value >= o->low && value <= o->high) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`%s` is %.12g, a %s from %.12g to %.12g is expected", o->name, value,
+                   o->kind == SPLAM_OPTION_NUMBER ? "number" : "whole number", o->low, o->high);
+}
+
+/* The place of a text among choices; -1: it is none of them. */
+static int choice_index(const char *choices, const char *text)
+{
+    size_t length = strlen(text);
+    for (int i = 0;; i++) {
+        size_t size = strcspn(choices, "|");
+        if (size == length && memcmp(choices, text, size) == 0) return i;
+        if (!choices[size]) return -1;
+        choices += size + 1;
+    }
+}
+
+static int choice_count(const char *choices)
+{
+    int count = 1;
+    for (const char *c = choices; *c; c++)
+        count += *c == '|';
+    return count;
+}
+
+static sp_status check_text(const splam_option *o, const char *text)
+{
+    if (!text && (o->required || o->preset_text)) return missing(o);
+    if (!text || o->kind == SPLAM_OPTION_TEXT || choice_index(o->choices, text) >= 0) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`%s` is \"%.64s\", one of %s is expected", o->name, text, o->choices);
+}
+
+static sp_status check_enum(const splam_option *o, int value)
+{
+    if (value >= 0 && value < choice_count(o->choices)) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`%s` is %d, expected 0 to %d (%s)", o->name, value, choice_count(o->choices) - 1,
+                   o->choices);
+}
+
+static sp_status check_list(const splam_option *o, const char *options)
+{
+    const void *list = *(void *const *)(options + o->offset);
+    size_t count = *(const size_t *)(options + o->beside);
+    if (o->required && count == 0) return missing(o);
+    if (count && !list) return sp_fail(SP_ARGUMENT, "`%s` is NULL, and %zu are said to be there", o->name, count);
+    for (size_t i = 0; i < count; i++) {
+        if (o->kind == SPLAM_OPTION_INTEGERS) SP_TRY(check_range(o, (double)((const int64_t *)list)[i]));
+        if (o->kind == SPLAM_OPTION_TEXTS && !((const char *const *)list)[i])
+            return sp_fail(SP_ARGUMENT, "`%s` has no text at place %zu", o->name, i);
+    }
+    return SP_OK;
+}
+
+static sp_status check_option(const splam_option *o, const char *options)
+{
+    const void *member = options + o->offset;
+    switch (o->kind) {
+    case SPLAM_OPTION_FLAG:
+    case SPLAM_OPTION_SEED:
+        return SP_OK;
+    case SPLAM_OPTION_TEXT:
+    case SPLAM_OPTION_CHOICE:
+        return check_text(o, *(const char *const *)member);
+    case SPLAM_OPTION_ENUM:
+        return check_enum(o, *(const int *)member);
+    case SPLAM_OPTION_INTEGER:
+    case SPLAM_OPTION_BYTES:
+        return check_range(o, (double)*(const int64_t *)member);
+    case SPLAM_OPTION_NUMBER:
+        return check_range(o, *(const double *)member);
+    default:
+        return check_list(o, options);
+    }
+}
+
+/* What is behind the members that this library knows says nothing. */
+static sp_status check_rest(const sp_verb *v, const char *given, size_t size)
+{
+    for (size_t i = v->size; i < size; i++)
+        if (given[i])
+            return sp_fail(SP_UNSUPPORTED,
+                           "the options of %s have a member that this library, version %s, does not know", v->verb,
+                           SPLAM_VERSION);
+    return SP_OK;
+}
+
+sp_status sp_options_take(const sp_verb *v, const void *given, void *own)
+{
+    size_t size = given ? *(const size_t *)given : 0;
+    if (size < sizeof size || size > largest)
+        return sp_fail(SP_ARGUMENT, "`size` is %zu, and the options of %s have %zu: begin with splam_%s_defaults()",
+                       size, v->verb, v->size, v->verb);
+    fill(v, own);
+    memcpy(own, given, size < v->size ? size : v->size);
+    *(size_t *)own = v->size;
+    SP_TRY(check_rest(v, given, size));
+    for (size_t i = 0; i < v->count; i++)
+        SP_TRY(check_option(&v->options[i], own));
+    return SP_OK;
+}
+
+splam_status splam_option_check(const char *verb, const void *options)
+{
+    const sp_verb *v;
+    SP_TRY(verb_of(verb, &v));
+    _Alignas(max_align_t) char whole[v->size];
+    return sp_options_take(v, options, whole);
+}

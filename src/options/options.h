@@ -1,0 +1,94 @@
+/* The options of all verbs, declared once: one table and one file per verb. */
+#ifndef SP_OPTIONS_OPTIONS_H
+#define SP_OPTIONS_OPTIONS_H
+#include <splam/options.h>
+#include "base/status.h"
+
+/* The verbs with options, but generate: X(verb). Each has its table in VERB.c and its struct splam_VERB_options. */
+#define SP_VERB_LIST(X)                                                                                          \
+    X(distill) X(eval) X(train) X(convert) X(data) X(forward) X(inspect) X(bench) X(tokenize) X(demo)
+
+typedef struct {
+    const char *verb;
+    size_t size; /* of its struct */
+    const splam_option *options;
+    size_t count;
+} sp_verb;
+#define X(verb) extern const sp_verb sp_verb_##verb;
+SP_VERB_LIST(X)
+#undef X
+
+/* What a public call does first: `own`, a whole struct, gets the members of `given`, which may be of an earlier or a
+ * later library, and defaults for the rest; then splam_option_check. */
+sp_status sp_options_take(const sp_verb *verb, const void *given, void *own);
+
+/* The option of that name; NULL: there is none. */
+const splam_option *sp_option_find(const sp_verb *verb, const char *name);
+
+/* ---- for the tables: OPTIONS is the struct ---- */
+
+#define SP_MEMBER(member) .name = #member, .offset = offsetof(OPTIONS, member)
+#define SP_FLAG(member) SP_MEMBER(member), .kind = SPLAM_OPTION_FLAG
+#define SP_TEXT(member) SP_MEMBER(member), .kind = SPLAM_OPTION_TEXT
+#define SP_CHOICE(member, texts, default) \
+    SP_MEMBER(member), .kind = SPLAM_OPTION_CHOICE, .choices = texts, .preset_text = default
+#define SP_ENUM(member, texts, default) \
+    SP_MEMBER(member), .kind = SPLAM_OPTION_ENUM, .choices = texts, .preset = default
+#define SP_INTEGER(member, least, most, default) \
+    SP_MEMBER(member), .kind = SPLAM_OPTION_INTEGER, .low = least, .high = most, .preset = (double)(default)
+#define SP_NUMBER(member, least, most, default) \
+    SP_MEMBER(member), .kind = SPLAM_OPTION_NUMBER, .low = least, .high = most, .preset = (double)(default)
+#define SP_BYTES(member) SP_MEMBER(member), .kind = SPLAM_OPTION_BYTES, .low = 1, .high = 9e15, .preset = (double)SPLAM_UNSET
+#define SP_SEED(member) SP_MEMBER(member), .kind = SPLAM_OPTION_SEED, .letter = 's', .argument = "S"
+#define SP_LIST(member, how_many, list_kind) SP_MEMBER(member), .beside = offsetof(OPTIONS, how_many), .kind = list_kind
+#define SP_TABLE(name)                                                                                            \
+    const sp_verb sp_verb_##name = {#name, sizeof(OPTIONS), options, sizeof options / sizeof *options}
+
+#define SP_PRECISION_OPTION                                                                                       \
+    {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT), .help = "of products and activations",         \
+     .otherwise = "auto: bf16 where the processor has it"}
+#define SP_MIXED_PRECISION_OPTION                                                                                 \
+    {SP_ENUM(precision, "auto|no|bf16", SPLAM_PRECISION_DEFAULT), .flag = "mixed-precision",                      \
+     .help = "products and activations", .otherwise = "auto: bf16 where the processor has it"}
+#define SP_DEVICE_OPTION {SP_TEXT(device), .argument = "DEVICE", .help = "to compute with", .otherwise = "cpu"}
+#define SP_MODEL_OPTION                                                                                           \
+    {SP_TEXT(model), .letter = 'm', .argument = "MODEL", .required = true,                                        \
+     .help = "a diffusers folder, or a .safetensors or .ckpt file"}
+#define SP_PREDICTION_OPTION                                                                                      \
+    {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL),                                                    \
+     .help = "what the UNet predicts, whatever the model says", .otherwise = "what it says"}
+#define SP_RESUME_OPTION                                                                                          \
+    {SP_TEXT(resume), .argument = "latest|DIR",                                                                   \
+     .help = "go on from the newest checkpoint in the output, or from this one"}
+/* The names of samplers, of diffusers' schedulers of that kind. */
+#define SP_SAMPLERS "lcm|ddim|dpm++2m|dpm++2m-sde|unipc|euler|euler-a|heun|tcd"
+
+/* Where captions stand. */
+#define SP_CAPTION_COLUMN_HELP                                                                                    \
+    .argument = "NAME",                                                                                           \
+    .help = "take captions from this key of a picture's json, of metadata.jsonl or of COCO's annotations, or this " \
+            "column of metadata.csv, and from nowhere else",                                                      \
+    .otherwise = "a .txt or .caption, else text, caption, prompt or additional_feature"
+/* The names of data sets, where pictures are wanted. */
+#define SP_DATA_SETS "emoji:, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
+
+/* Which pictures of a set are taken and how they are cut: OPTIONS's member `pictures`. */
+#define SP_PICTURE_OPTIONS                                                                                        \
+    {SP_INTEGER(pictures.resolution, 8, 4096, SPLAM_UNSET), .argument = "N",                                      \
+     .help = "side of the pictures in pixels", .otherwise = "emoji 64, else 512"},                                \
+    {SP_INTEGER(pictures.min_size, 1, 32768, SPLAM_UNSET), .argument = "N",                                       \
+     .help = "reject pictures with a shorter side: width and height, or original_width and original_height, of the " \
+             "json, or else of the picture",                                                                      \
+     .otherwise = "half the resolution"},                                                                         \
+    {SP_NUMBER(pictures.min_aesthetic, 1e-9, 1e9, SPLAM_UNSET), .argument = "X",                                  \
+     .help = "reject lower scores, and pictures without one: aesthetic, aesthetic_score or "                      \
+             "aesthetic_score_laion_v2 of the json, in either case; so with the next two"},                       \
+    {SP_NUMBER(pictures.max_watermark, 1e-9, 1, SPLAM_UNSET), .argument = "X",                                       \
+     .help = "reject higher probabilities: pwatermark, watermark or watermark_score"},                            \
+    {SP_NUMBER(pictures.min_similarity, 1e-9, 1, SPLAM_UNSET), .argument = "X",                                     \
+     .help = "reject lower ones: similarity, clip_similarity_vitb32 or clip_similarity_vitl14"},                  \
+    {SP_TEXT(pictures.caption_column), SP_CAPTION_COLUMN_HELP},                                                   \
+    {SP_FLAG(pictures.random_crop), .help = "cut each picture's square at a place drawn from the seed"},          \
+    {SP_FLAG(pictures.random_flip), .help = "mirror half of the pictures, drawn anew in every epoch"}
+
+#endif

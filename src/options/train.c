@@ -1,0 +1,33 @@
+/* The options of training from nothing. */
+#include <splam/train.h>
+#include "options/options.h"
+
+#define OPTIONS splam_train_options
+static const splam_option options[] = {
+    {SP_TEXT(data), .argument = "SPEC", .required = true,
+     .help = "pictures and captions: " SP_DATA_SETS "; each line of a .txt is a caption of its picture"},
+    {SP_TEXT(caption_column), SP_CAPTION_COLUMN_HELP},
+    {SP_TEXT(output), .argument = "DIR", .required = true, .help = "folder for the model, checkpoint-N/ and metrics.jsonl"},
+    {SP_TEXT(vae), .argument = "PATH", .help = "teacher: the autoencoder's folder or file, or a model with one"},
+    {SP_INTEGER(max_train_steps, 1, 1e9, SPLAM_UNSET), .argument = "N", .help = "optimiser steps",
+     .otherwise = "vae 2000, teacher 8000"},
+    {SP_INTEGER(train_batch_size, 1, 4096, SPLAM_UNSET), .argument = "N", .help = "pictures per step",
+     .otherwise = "vae 32, teacher 64"},
+    {SP_NUMBER(learning_rate, 1e-12, 1, SPLAM_UNSET), .argument = "X", .help = "of AdamW, at its highest",
+     .otherwise = "vae 1e-3, teacher 8e-4"},
+    {SP_NUMBER(ema_decay, 0, 1, SPLAM_UNSET), .argument = "X",
+     .help = "of the averaged weights, which are the result", .otherwise = "vae 0.995, teacher 0.999"},
+    {SP_CHOICE(prediction_type, "epsilon|v_prediction", "epsilon"), .help = "teacher: what the UNet predicts"},
+    {SP_NUMBER(caption_dropout, 0, 1, 0.1), .argument = "P", .help = "teacher: share of empty captions, for guidance"},
+    {SP_NUMBER(caption_variety, 0, 1, 0.25), .argument = "P",
+     .help = "teacher: share of captions other than the first (or the official name)"},
+    {SP_INTEGER(checkpointing_steps, 0, 1e9, 500), .argument = "N",
+     .help = "steps between checkpoints; 0: only at the end and when stopped"},
+    {SP_INTEGER(validation_steps, 0, 1e9, 0), .argument = "N",
+     .help = "teacher: steps between sheets of samples; 0: none"},
+    SP_RESUME_OPTION,
+    {SP_SEED(seed), .help = "of initial weights, data order and draws"},
+    SP_MIXED_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
+};
+SP_TABLE(train);
