@@ -147,6 +147,8 @@ int cli_generate(int argc, char **argv)
         {.name = "rng", .kind = OPTION_CHOICE, .value = &p.rng, .choices = "torch|philox",
          .help = "random numbers; torch: those of diffusers on a CPU", .fallback = "philox"},
         OPTION_PRECISION(&p.precision),
+        {.name = "device", .kind = OPTION_TEXT, .value = &o.device, .argument = "DEVICE", .help = "to compute with",
+         .fallback = "cpu"},
         {.name = "clip-skip", .kind = OPTION_INTEGER, .value = &p.clip_skip, .argument = "N", .high = 1000,
          .help = "last layers of the text encoder left out", .fallback = "0"},
         {.name = "vae", .kind = OPTION_TEXT, .value = &o.vae, .argument = "PATH",

@@ -110,6 +110,19 @@ report "unknown flags, with the nearest one"
 } >.wrong 2>&1
 report "wrong values"
 {
+    without='^splam: --device is "cuda:0", and this splam is built without CUDA: it has cpu$'
+    one_sentence 1 "$without" "$splam" train vae --data emoji: --output x --device cuda:0
+    one_sentence 1 "$without" "$splam" distill --teacher x --data emoji: --output x --device cuda:0
+    one_sentence 1 "$without" "$splam" generate -m x -p text --device cuda:0
+    one_sentence 1 "$without" "$splam" eval --model x --data emoji: --output y --device cuda:0
+    one_sentence 1 "$without" "$splam" inspect x --device cuda:0
+    one_sentence 1 "$without" "$splam" convert -m x -o y --device cuda:0
+    one_sentence 1 "$without" "$splam" bench --only operators --device cuda:0
+    one_sentence 2 '^splam: --device is "gpu", cpu is expected$' "$splam" forward -m x --component unet --inputs x \
+        --outputs y --device gpu
+} >.wrong 2>&1
+report "devices that are not there"
+{
     one_sentence 2 'tokenize needs --model' "$splam" tokenize text
     one_sentence 2 'needs a text' "$splam" tokenize -m x
     one_sentence 2 '"b" is one word too many' "$splam" tokenize -m x a b
@@ -127,7 +140,7 @@ report "wrong usage leaves nothing behind"
 # ---- forward ----
 
 forward() { # MODEL INPUTS OUTPUTS
-    "$splam" forward -m "$1" --component vae-decoder --inputs "$2" --outputs "$3" --precision f32 -t 1
+    "$splam" forward -m "$1" --component vae-decoder --inputs "$2" --outputs "$3" --precision f32 --device cpu -t 1
 }
 model=$golden/vae-sd inputs=$golden/vae-sd/inputs_decode_odd.safetensors
 weights=diffusion_pytorch_model.safetensors

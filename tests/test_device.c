@@ -19,10 +19,10 @@ static void by_name(void **state)
     assert_ok(sp_device_of("cpu", &device));
     assert_ptr_equal(device, sp_cpu_device());
     assert_status(sp_device_of("cuda:0", &device), SP_UNSUPPORTED);
-    assert_message("\"cuda:0\": this splam is built without CUDA");
+    assert_message("`device` is \"cuda:0\", and this splam is built without CUDA: it has cpu");
     assert_null(device);
     assert_status(sp_device_of("reference", &device), SP_ARGUMENT);
-    assert_message("there is no device \"reference\"; choose cpu");
+    assert_message("`device` is \"reference\", cpu is expected");
     assert_status(sp_device_of("", &device), SP_ARGUMENT);
     assert_ptr_equal(sp_default_device(), sp_cpu_device());
     sp_set_default_device(sp_reference_device());

@@ -41,6 +41,7 @@ typedef struct {
     const char *teacher; /* a model whose VAE and text encoder make them; required with cache */
     const char *cache_dtype; /* "f16", "f32"; "f16" */
     splam_precision precision;
+    const char *device; /* to compute with, "cpu" [cpu] */
 } splam_data_options;
 SPLAM_DEFAULTS(data)
 

@@ -30,6 +30,7 @@ typedef struct {
     int64_t resolution;      /* pixels [what the first model was trained for] */
     uint64_t seed;           /* of the choice of prompts, 0; prompt i has the noise of seed + i */
     splam_precision precision;
+    const char *device;      /* to compute with, "cpu" [cpu] */
 } splam_eval_options;
 SPLAM_DEFAULTS(eval)
 
@@ -49,6 +50,7 @@ typedef struct {
     int64_t count;           /* prompts measured [128, or all] */
     uint64_t seed;           /* of training, captions and noise, 0 */
     splam_precision precision;
+    const char *device;      /* to compute with, "cpu" [cpu] */
 } splam_demo_options;
 SPLAM_DEFAULTS(demo)
 
@@ -66,6 +68,7 @@ typedef struct {
     int64_t train_batch_size;  /* samples of a training step, 1 */
     const char *optimizer;     /* of a distillation step, see there; "adamw" */
     splam_precision precision; /* of the model's parts; operators are measured in both */
+    const char *device;        /* to compute with, "cpu" [cpu] */
     bool json;                 /* the report as a JSON object, else as lines for people */
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
     bool tune;                 /* instead: the fastest form of each convolution measured, as the table that is

@@ -81,6 +81,7 @@ typedef struct {
                              done with less or refused if it is more [none] */
     splam_rng rng;
     splam_precision precision;
+    const char *device;       /* to compute with, "cpu" [cpu] */
     int clip_skip;            /* last layers of the text encoder left out */
     const char *output;       /* a picture's file: .png, .jpg or .jpeg, .webp, in letters of either
                                  case; without a suffix that of the format is appended. Of several

@@ -21,6 +21,7 @@ typedef struct {
     const char *component;        /* as below; required */
     const char *inputs, *outputs; /* paths; required */
     splam_precision precision;
+    const char *device;           /* to compute with, "cpu" [cpu] */
 } splam_forward_options;
 SPLAM_DEFAULTS(forward)
 
@@ -50,6 +51,7 @@ typedef struct {
     size_t size;                 /* set by splam_inspect_defaults() */
     const char *path;            /* required */
     const char *prediction_type; /* of a model, what it predicts, "epsilon" or "v_prediction" [what it says] */
+    const char *device;          /* whose memory is counted, "cpu" [cpu] */
 } splam_inspect_options;
 SPLAM_DEFAULTS(inspect)
 
@@ -69,6 +71,7 @@ typedef struct {
     bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one */
     bool single_file;   /* one .safetensors under the names of original checkpoints */
     const char *unet;   /* the single file's UNet, "unet"; "unet_ema": a student's average */
+    const char *device; /* to merge adapters with, "cpu" [cpu] */
 } splam_convert_options;
 SPLAM_DEFAULTS(convert)
 

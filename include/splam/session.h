@@ -26,6 +26,7 @@ typedef struct {
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
     splam_precision precision;
+    const char *device; /* to compute with, "cpu" [cpu] */
 } splam_model_options;
 
 /* path: a diffusers folder or a checkpoint of one file. options NULL: all defaults; callbacks, which may be NULL, are asked
@@ -56,7 +57,7 @@ SPLAM_API splam_status splam_session_create(const splam_model *model, const spla
 SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal */
 
 /* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction, vae,
- * loras, precision), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free); NULL: files alone.
+ * loras, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free); NULL: files alone.
  * SPLAM_CANCELLED keeps those that are drawn; on other failures there are none. The session can be used again after every
  * failure. */
 SPLAM_API splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,

@@ -90,6 +90,7 @@ typedef struct {
     double ema_decay;               /* of the averaged weights, 0.95; 0: the weights themselves */
     const char *optimizer;          /* "adamw"; "adamw8bit": moments in a byte each; "adamw" */
     splam_precision precision;
+    const char *device;             /* to compute with, "cpu" [cpu] */
     bool gradient_checkpointing;    /* of all blocks; else of as many as the limit demands */
     int64_t memory_limit;           /* bytes that the process may take; SPLAM_MEMORY, before the first step, if it cannot
                                        do with that [what is free] */

@@ -43,14 +43,14 @@ static sp_status processor(char *out, size_t size)
     return SP_OK;
 }
 
-static json_t *new_report(const splam_bench_options *o)
+static json_t *new_report(const splam_bench_options *o, const sp_device *device)
 {
     char name[256];
     processor(name, sizeof name);
     json_t *report = json_pack(
         "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", splam_version(), "processor",
         name, "instruction_set", sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
-        sp_storage_of(o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
+        sp_storage_of(device, o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
         (json_int_t)o->train_batch_size, "runs", "peak_rss_bytes", "left_out");
     if (report && o->model && json_object_set_new(report, "model", json_string(o->model))) {
         json_decref(report);
@@ -59,12 +59,11 @@ static json_t *new_report(const splam_bench_options *o)
     return report;
 }
 
-static sp_status measure_operators(const splam_bench_options *o, const sp_callbacks *callbacks,
+static sp_status measure_operators(const splam_bench_options *o, sp_device *device, const sp_callbacks *callbacks,
                                    json_t *report)
 {
     sp_ceiling ceiling;
     json_t *rows = json_array();
-    sp_device *device = sp_default_device();
     device->measure_ceiling(device, &ceiling);
     json_t *limits =
         json_pack("{s:f, s:f, s:f}", "f32_gflops", ceiling.f32_flops * 1e-9, "bf16_gflops",
@@ -72,7 +71,7 @@ static sp_status measure_operators(const splam_bench_options *o, const sp_callba
     if (json_object_set_new(report, "ceiling", limits) ||
         json_object_set_new(report, "operators", rows))
         return SP_MEMORY;
-    return sp_bench_operators(o->op, &ceiling, callbacks, rows);
+    return sp_bench_operators(device, o->op, &ceiling, callbacks, rows);
 }
 
 static bool wants(const splam_bench_options *o, const char *part)
@@ -80,14 +79,14 @@ static bool wants(const splam_bench_options *o, const char *part)
     return !o->only || strcmp(o->only, part) == 0;
 }
 
-static sp_status measure(const splam_bench_options *o, const sp_callbacks *callbacks,
+static sp_status measure(const splam_bench_options *o, sp_device *device, const sp_callbacks *callbacks,
                          json_t *report)
 {
-    if (o->model && wants(o, "generate")) SP_TRY(sp_bench_generate(o, callbacks, report));
-    if (o->model && wants(o, "train")) SP_TRY(sp_bench_train(o, callbacks, report));
+    if (o->model && wants(o, "generate")) SP_TRY(sp_bench_generate(o, device, callbacks, report));
+    if (o->model && wants(o, "train")) SP_TRY(sp_bench_train(o, device, callbacks, report));
     /* Who asks for a part of a model does not ask for the operators. */
     if (wants(o, "operators") && (o->only || !o->part))
-        SP_TRY(measure_operators(o, callbacks, report));
+        SP_TRY(measure_operators(o, device, callbacks, report));
     return SP_OK;
 }
 
@@ -206,9 +205,11 @@ static sp_status bench(const splam_bench_options *o, const sp_callbacks *callbac
         processor(name, sizeof name);
         return sp_bench_tune(name, callbacks, out);
     }
-    json_t *report = new_report(o);
+    sp_device *device;
+    SP_TRY(sp_device_of(o->device, &device));
+    json_t *report = new_report(o, device);
     if (!report) return sp_fail(SP_MEMORY, "out of memory for the report");
-    sp_status status = measure(o, callbacks, report);
+    sp_status status = measure(o, device, callbacks, report);
     if (!status && o->json) {
         char *json = json_dumps(report, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
         if (json) sp_string_append_format(out, "%s\n", json);

@@ -23,7 +23,7 @@ sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
                           const sp_callbacks *callbacks, sp_bench_times *out);
 
 /* Appends an object per operator case and dtype to `rows`. op: NULL, or part of an operator's name. */
-sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
+sp_status sp_bench_operators(sp_device *device, const char *op, const sp_ceiling *ceiling,
                              const sp_callbacks *callbacks, json_t *rows);
 
 /* Appends the text of src/backend/cpu/convolution_table.inc with what is the fastest on this
@@ -33,9 +33,9 @@ sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_s
 /* Adds NAME_seconds, runs.NAME and peak_rss_bytes.NAME of the model's parts that options->part asks
  * for to `out`, and to out.left_out why something is not there; of generating also
  * generate_stage_seconds. */
-sp_status sp_bench_generate(const splam_bench_options *options, const sp_callbacks *callbacks,
+sp_status sp_bench_generate(const splam_bench_options *options, sp_device *device, const sp_callbacks *callbacks,
                             json_t *out);
-sp_status sp_bench_train(const splam_bench_options *options, const sp_callbacks *callbacks,
+sp_status sp_bench_train(const splam_bench_options *options, sp_device *device, const sp_callbacks *callbacks,
                          json_t *out);
 
 #endif

@@ -7,7 +7,6 @@
 
 #include "api/bench.h"
 #include "bench/workload.h"
-#include "backend/registry.h"
 #include "graph/optimizer.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -237,6 +236,7 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
                                 .steps = 4,
                                 .guidance = &unguided,
                                 .precision = o->precision,
+                                .device = o->device,
                                 .output = path},
                     .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
     g.options.seconds = &g.last;
@@ -251,12 +251,12 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
     return status;
 }
 
-sp_status sp_bench_generate(const splam_bench_options *o, const sp_callbacks *callbacks,
+sp_status sp_bench_generate(const splam_bench_options *o, sp_device *device, const sp_callbacks *callbacks,
                             json_t *out)
 {
     sp_work_model model;
-    sp_dtype storage = sp_storage_of(o->precision);
-    SP_TRY(sp_work_model_open(o->model, NULL, sp_default_device(), &model));
+    sp_dtype storage = sp_storage_of(device, o->precision);
+    SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
     const evaluation evaluations[] = {{"text_encoder", SP_WORK_TEXT, "text", model.text},
                                       {"unet_forward", SP_WORK_UNET, "online", model.unet},
                                       {"vae_decode", SP_WORK_DECODE, "vae", model.vae}};
@@ -301,7 +301,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
     for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
         weights += sizeof(float) * (size_t)sp_tensor_count(sp_weights_at(model->unet->weights, i));
     sp_status status =
-        create(model, SP_WORK_UNET_BACKWARD, o->train_batch_size, sp_storage_of(o->precision), weights, &t);
+        create(model, SP_WORK_UNET_BACKWARD, o->train_batch_size, sp_storage_of(model->device, o->precision), weights, &t);
     if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
     if (!status) status = sp_bind(sp_run_bound(t.run), "online", t.state.online);
     if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);
@@ -337,7 +337,7 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
     sp_optimizer optimizer;
     size_t allowed = sp_device_allowed(model->device);
     SP_TRY(sp_optimizer_of(o->optimizer, &optimizer));
-    SP_TRY(sp_work_step_plan(model, o->train_batch_size, sp_storage_of(o->precision), optimizer, allowed,
+    SP_TRY(sp_work_step_plan(model, o->train_batch_size, sp_storage_of(model->device, o->precision), optimizer, allowed,
                              &memory, &t->plan));
     if (!t->plan)
         return sp_fail(SP_MEMORY, "takes %s, and %s are free",
@@ -374,10 +374,10 @@ static sp_status time_step(const sp_work_model *model, const splam_bench_options
     return status == SP_MEMORY ? leave_out(out, name, sp_error_message()) : status;
 }
 
-sp_status sp_bench_train(const splam_bench_options *o, const sp_callbacks *callbacks, json_t *out)
+sp_status sp_bench_train(const splam_bench_options *o, sp_device *device, const sp_callbacks *callbacks, json_t *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(o->model, NULL, sp_default_device(), &model));
+    SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
     sp_status status = SP_OK;
     if (!model.unet)
         status = leave_out(out, "train", "the model has no UNet");

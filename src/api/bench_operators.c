@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "api/bench.h"
-#include "backend/registry.h"
 #include "bench/op_cases.h"
 
 /* A reference kernel with more work than this is left out: minutes would say nothing new. */
@@ -63,7 +62,7 @@ static bool wanted(const sp_op_case *c, const char *op)
     return c->large && (!op || strstr(c->op->name, op));
 }
 
-sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
+sp_status sp_bench_operators(sp_device *device, const char *op, const sp_ceiling *ceiling,
                              const sp_callbacks *callbacks, json_t *rows)
 {
     static const sp_dtype dtypes[] = {SP_F32, SP_BF16};
@@ -77,7 +76,7 @@ sp_status sp_bench_operators(const char *op, const sp_ceiling *ceiling,
         if (!wanted(c, op)) continue;
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
             sp_op_trial *trial;
-            SP_TRY(sp_op_trial_create(c, sp_default_device(), dtypes[d], false, &trial));
+            SP_TRY(sp_op_trial_create(c, device, dtypes[d], false, &trial));
             sp_status status = measure(c, trial, dtypes[d], ceiling, callbacks, rows);
             sp_op_trial_destroy(trial);
             SP_TRY(status);

@@ -8,6 +8,8 @@ splam_status splam_convert(const splam_convert_options *options, const splam_cal
 {
     splam_convert_options o;
     SP_TRY(sp_options_take(&sp_verb_convert, options, &o));
+    sp_device *device;
+    SP_TRY(sp_device_of(o.device, &device));
     SP_TRY(sp_check_loras(o.loras, o.lora_count));
     const sp_convert_options own = {.dtype = strcmp(o.dtype, "f16") == 0    ? SP_F16
                                              : strcmp(o.dtype, "bf16") == 0 ? SP_BF16
@@ -19,6 +21,6 @@ splam_status splam_convert(const splam_convert_options *options, const splam_cal
                                     .callbacks = callbacks,
                                     .loras = o.loras,
                                     .lora_count = o.lora_count,
-                                    .device = sp_default_device()};
+                                    .device = device};
     return sp_convert_model(o.model, o.output, &own);
 }

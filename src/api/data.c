@@ -6,6 +6,7 @@
 
 #include "api/convert.h"
 #include "api/sized.h"
+#include "backend/registry.h"
 #include "base/memory.h"
 #include "base/output.h"
 #include "data/given.h"
@@ -197,8 +198,11 @@ static sp_status check_cache(const splam_data_options *o)
 static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
                              const sp_callbacks *callbacks)
 {
+    sp_device *device;
+    SP_TRY(sp_device_of(o->device, &device));
     const sp_model_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
-                                       .storage = sp_storage_of(o->precision)};
+                                       .device = device,
+                                       .storage = sp_storage_of(device, o->precision)};
     const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = cache_dtype(o)};
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));

@@ -15,6 +15,7 @@
 
 typedef struct {
     const splam_demo_options *o;
+    sp_device *device;
     sp_callbacks callbacks;
     double began;
     char *teacher_folder;
@@ -90,7 +91,7 @@ static sp_status prepare(demo *d)
 {
     SP_TRY(find_teacher(d));
     SP_TRY(claim_output(d));
-    const sp_model_options options = {.storage = sp_storage_of(d->o->precision)};
+    const sp_model_options options = {.device = d->device, .storage = sp_storage_of(d->device, d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
     d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
     const sp_dataset_options data = {.resolution = d->resolution};
@@ -103,7 +104,7 @@ static sp_status prepare(demo *d)
         .wanted = sp_demo_prompts,
         .wanted_count = SP_DEMO_SHEET_PROMPTS,
     };
-    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, sp_default_device(), &evaluation,
+    SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, d->device, &evaluation,
                                 &d->callbacks, &d->evaluation));
     SP_TRY(sp_contestant_create(d->evaluation, d->teacher, &d->contestant));
     d->settings = json_object();
@@ -132,7 +133,8 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
     o.learning_rate = sp_demo_learning_rate;
     o.ema_decay = sp_demo_ema_decay;
     o.pictures.resolution = d->resolution;
-    o.storage = sp_storage_of(d->o->precision);
+    o.device = d->device;
+    o.storage = sp_storage_of(d->device, d->o->precision);
     o.checkpointing_steps = 0;
     o.seed = d->o->seed;
     return o;
@@ -233,7 +235,7 @@ static sp_status student_row(demo *d, const sp_demo_method *method, const sp_con
 static sp_status student_rows(demo *d, const sp_demo_method *method)
 {
     char *folder = sp_path_join(d->o->output, method->folder);
-    const sp_model_options options = {.unet = sp_demo_unet, .storage = d->teacher->storage};
+    const sp_model_options options = {.unet = sp_demo_unet, .device = d->device, .storage = d->teacher->storage};
     sp_pipeline *pipeline = NULL;
     sp_contestant student = {0};
     sp_status status = folder ? sp_pipeline_open(folder, &options, &pipeline) : SP_MEMORY;
@@ -281,6 +283,7 @@ splam_status splam_demo(const splam_demo_options *options, const splam_callbacks
     SP_TRY(sp_options_take(&sp_verb_demo, options, &o));
     demo d = {.o = &o, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
     sp_status status = sp_ranks_must_be_alone("demo");
+    if (!status) status = sp_device_of(o.device, &d.device);
     if (!status) status = run(&d, table);
     for (int i = 0; i < SP_DEMO_METHODS; i++)
         sp_loss_curve_free(&d.loss[i]);

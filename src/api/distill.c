@@ -1,6 +1,7 @@
 /* splam_distill: a few-step student of a teacher. */
 #include <string.h>
 #include "api/convert.h"
+#include "backend/registry.h"
 #include "distill/distill.h"
 
 static bool given(double number)
@@ -77,6 +78,8 @@ static sp_status read_init(const splam_distill_options *o, sp_distill_options *o
 
 static sp_status own(const splam_distill_options *o, sp_distill_options *out)
 {
+    sp_device *device;
+    SP_TRY(sp_device_of(o->device, &device));
     *out = (sp_distill_options){
         .teacher = o->teacher,
         .prediction = o->prediction_type,
@@ -89,7 +92,8 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .ema_decay = o->ema_decay,
         .max_grad_norm = sp_distill_defaults().max_grad_norm,
         .pictures = sp_picture_options_of(&o->pictures, o->seed),
-        .storage = sp_storage_of(o->precision),
+        .device = device,
+        .storage = sp_storage_of(device, o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
         .memory_limit = o->memory_limit == SPLAM_UNSET ? 0 : o->memory_limit,
         .lora = {.rank = o->lora_rank, .alpha = given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank},

@@ -12,6 +12,7 @@
 
 typedef struct {
     const splam_eval_options *o;
+    sp_device *device;
     sp_callbacks callbacks;
     double began;
     sp_metric_set metrics;
@@ -62,7 +63,8 @@ static sp_status check(evaluation_run *r)
 static sp_status open_model(const evaluation_run *r, const char *folder, const char *unet,
                             sp_pipeline **out)
 {
-    const sp_model_options options = {.unet = unet, .storage = sp_storage_of(r->o->precision),
+    const sp_model_options options = {.unet = unet, .device = r->device,
+                                         .storage = sp_storage_of(r->device, r->o->precision),
                                          .callbacks = &r->callbacks};
     return sp_pipeline_open(folder, &options, out);
 }
@@ -84,7 +86,7 @@ static sp_status open_judge(evaluation_run *r)
         .seed = o->seed,
         .metrics = r->metrics,
     };
-    return sp_evaluation_create(r->dataset, r->judge->vae, sp_default_device(), &options,
+    return sp_evaluation_create(r->dataset, r->judge->vae, r->device, &options,
                                 &r->callbacks, &r->evaluation);
 }
 
@@ -193,6 +195,7 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
     evaluation_run r = {.o = &o, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
     *table = NULL;
     sp_status status = sp_options_take(&sp_verb_eval, options, &o);
+    if (!status) status = sp_device_of(o.device, &r.device);
     if (!status) status = evaluate(&r, table);
     sp_results_destroy(r.results);
     sp_tensor_free(&r.references);

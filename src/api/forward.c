@@ -51,12 +51,14 @@ splam_status splam_forward(const splam_forward_options *options)
     sp_tensor_file *inputs = NULL;
     sp_named_outputs outputs = {0};
     sp_claim claim = {0};
+    sp_device *device;
     sp_status status = sp_options_take(&sp_verb_forward, options, o);
+    if (!status) status = sp_device_of(o->device, &device);
     if (!status) status = sp_claim_file(o->outputs, &claim);
     if (!status) status = sp_safetensors_open(o->inputs, &inputs);
     if (!status)
-        status = sp_component_forward(o->model, o->component, inputs, sp_storage_of(o->precision),
-                                      sp_default_device(), &outputs);
+        status = sp_component_forward(o->model, o->component, inputs, sp_storage_of(device, o->precision),
+                                      device, &outputs);
     if (!status) status = check_finite(o, inputs, &outputs);
     if (!status) status = save(o->outputs, &outputs);
     sp_named_outputs_free(&outputs);

@@ -208,7 +208,7 @@ static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t b
 {
     sp_graph *graph;
     sp_plan *plan;
-    sp_device *device = sp_default_device();
+    sp_device *device = model->device;
     SP_TRY(sp_work_graph(model, work, batch, &graph));
     SP_TRY(sp_plan_create(graph, device, device->preferred_dtype, &plan));
     *out = sp_plan_get_memory(plan);
@@ -270,7 +270,7 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 
 static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 {
-    sp_dtype storage = sp_default_device()->preferred_dtype;
+    sp_dtype storage = model->device->preferred_dtype;
     sp_string_say(out, "memory at this size, batch 1, %s, from the plans\n",
                             storage == SP_BF16 ? "bf16" : "f32");
     sp_string_say(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",
@@ -279,10 +279,10 @@ static sp_status describe_memory(const sp_work_model *model, sp_string *out)
     return describe_distill(model, out);
 }
 
-static sp_status inspect_model(const sp_model_folder *folder, sp_string *out)
+static sp_status inspect_model(const sp_model_folder *folder, sp_device *device, sp_string *out)
 {
     sp_work_model model;
-    SP_TRY(sp_work_model_open(folder->path, folder->prediction, sp_default_device(), &model));
+    SP_TRY(sp_work_model_open(folder->path, folder->prediction, device, &model));
     if (folder->single)
         describe_file(folder->single, false, out);
     else
@@ -332,7 +332,7 @@ static const char *other_kind(const sp_model_folder *folder)
 }
 
 /* A file that has no component of a model is shown as tensors. */
-static sp_status inspect_folder_or_file(const char *path, const char *prediction, sp_string *out)
+static sp_status inspect_folder_or_file(const char *path, const char *prediction, sp_device *device, sp_string *out)
 {
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(path, &folder));
@@ -346,7 +346,7 @@ static sp_status inspect_folder_or_file(const char *path, const char *prediction
     if (!status) status = sp_prediction_check(&folder);
     const char *kind = other_kind(&folder);
     if (!status && has && !kind) {
-        status = inspect_model(&folder, out);
+        status = inspect_model(&folder, device, out);
     } else if (!status) {
         describe_file(folder.single, true, out);
         if (kind) describe_kind(&folder, kind, out);
@@ -406,7 +406,7 @@ static bool describe_other(const char *path, sp_string *out)
     return *what;
 }
 
-static sp_status inspect_at(const char *path, const char *prediction, sp_string *out)
+static sp_status inspect_at(const char *path, const char *prediction, sp_device *device, sp_string *out)
 {
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
     char *state = sp_path_join(path, "state.json");
@@ -420,16 +420,18 @@ static sp_status inspect_at(const char *path, const char *prediction, sp_string 
         return sp_fail(SP_ARGUMENT, "%s: is a checkpoint of a training, and a prediction type is for a model", path);
     }
     sp_status status = sp_path_exists(state) ? inspect_checkpoint(path, state, out)
-                                             : inspect_folder_or_file(path, prediction, out);
+                                             : inspect_folder_or_file(path, prediction, device, out);
     sp_free(state);
     return status;
 }
 
-static sp_status inspect(const char *path, const char *prediction, sp_string *out)
+static sp_status inspect(const splam_inspect_options *o, sp_string *out)
 {
     char *place;
-    SP_TRY(sp_model_path(path, &place));
-    sp_status status = inspect_at(place, prediction, out);
+    sp_device *device;
+    SP_TRY(sp_device_of(o->device, &device));
+    SP_TRY(sp_model_path(o->path, &place));
+    sp_status status = inspect_at(place, o->prediction_type, device, out);
     sp_free(place);
     return status;
 }
@@ -440,7 +442,7 @@ splam_status splam_inspect(const splam_inspect_options *options, char **text)
     sp_string out = {0};
     *text = NULL;
     sp_status status = sp_options_take(&sp_verb_inspect, options, &o);
-    if (!status) status = inspect(o.path, o.prediction_type, &out);
+    if (!status) status = inspect(&o, &out);
     if (!status && out.failed) status = SP_MEMORY;
     if (status)
         sp_string_free(&out);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "api/convert.h"
 #include "api/sized.h"
+#include "backend/registry.h"
 #include "base/memory.h"
 #include "pipeline/forward.h"
 #include "pipeline/generate.h"
@@ -23,12 +24,15 @@ struct splam_session {
 static sp_status open_model(const char *path, const splam_model_options *o, const sp_callbacks *callbacks,
                             splam_model *out)
 {
+    sp_device *device;
+    SP_TRY(sp_device_of(o->device, &device));
     const sp_model_options options = {.unet = o->unet,
                                       .prediction = o->prediction,
                                       .vae = o->vae,
                                       .loras = o->loras,
                                       .lora_count = o->lora_count,
-                                      .storage = sp_storage_of(o->precision),
+                                      .device = device,
+                                      .storage = sp_storage_of(device, o->precision),
                                       .callbacks = callbacks};
     if (!path) return sp_fail(SP_ARGUMENT, "a model is missing");
     SP_TRY(sp_check_loras(o->loras, o->lora_count));
@@ -98,6 +102,7 @@ static sp_status check_for_session(const splam_generate_options *o)
                         : o->vae        ? "vae"
                         : o->lora_count ? "loras"
                         : o->precision  ? "precision"
+                        : o->device     ? "device"
                                         : NULL;
     if (!given) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s is given for a picture, and belongs to splam_model_open", given);
@@ -220,7 +225,8 @@ static sp_status generate_once(const splam_generate_options *o, const sp_callbac
                                          .vae = o->vae,
                                          .loras = o->loras,
                                          .lora_count = o->lora_count,
-                                         .precision = o->precision};
+                                         .precision = o->precision,
+                                         .device = o->device};
     splam_model model = {0};
     splam_session session = {.model = &model};
     sp_request request = {0};

@@ -28,6 +28,6 @@ sp_status sp_device_of(const char *name, sp_device **out)
         return SP_OK;
     }
     if (strcmp(name, "cuda") == 0 || sp_starts_with(name, "cuda:"))
-        return sp_fail(SP_UNSUPPORTED, "device \"%s\": this splam is built without CUDA; the device it has is cpu", name);
-    return sp_fail(SP_ARGUMENT, "there is no device \"%s\"; choose cpu", name);
+        return sp_fail(SP_UNSUPPORTED, "`device` is \"%s\", and this splam is built without CUDA: it has cpu", name);
+    return sp_fail(SP_ARGUMENT, "`device` is \"%s\", cpu is expected", name);
 }

@@ -2,9 +2,9 @@
 #ifndef SP_BACKEND_STORAGE_H
 #define SP_BACKEND_STORAGE_H
 #include <splam/base.h>
-#include "tensor/dtype.h"
+#include "graph/device.h"
 
-/* SP_F32 or SP_BF16. */
-sp_dtype sp_storage_of(splam_precision precision);
+/* SP_F32 or SP_BF16; the device's own choice where options leave it open. */
+sp_dtype sp_storage_of(const sp_device *device, splam_precision precision);
 
 #endif

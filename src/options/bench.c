@@ -12,6 +12,7 @@ static const splam_option options[] = {
     {SP_INTEGER(train_batch_size, 1, 4096, 1), .argument = "N", .help = "samples of a training step"},
     {SP_CHOICE(optimizer, "adamw|adamw8bit", "adamw"), .help = "of a distillation step"},
     SP_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
     {SP_FLAG(json), .help = "print a JSON object"},
     {SP_FLAG(support), .help = "instead: which kernel runs each operator"},
     {SP_FLAG(tune),

@@ -16,5 +16,6 @@ static const splam_option options[] = {
     {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME", .help = "the single file's UNet; unet_ema is a student's average"},
     {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL), .help = "what a checkpoint of one file predicts",
      .otherwise = "what it tells"},
+    {SP_TEXT(device), .argument = "DEVICE", .help = "to merge adapters with", .otherwise = "cpu"},
 };
 SP_TABLE(convert);

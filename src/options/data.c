@@ -14,5 +14,6 @@ static const splam_option options[] = {
     {SP_TEXT(teacher), .argument = "MODEL", .help = "whose VAE and text encoder make them (required with --cache)"},
     {SP_CHOICE(cache_dtype, "f16|f32", "f16"), .help = "of what is stored"},
     SP_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
 };
 SP_TABLE(data);

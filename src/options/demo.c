@@ -17,5 +17,6 @@ static const splam_option options[] = {
      .otherwise = "128, or all there are"},
     {SP_SEED(seed), .help = "of training, captions and noise"},
     SP_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
 };
 SP_TABLE(demo);

@@ -59,6 +59,7 @@ static const splam_option options[] = {
     {SP_FLAG(lora_merged), .help = "also write the whole student with the adapters in its weights"},
     SP_PICTURE_OPTIONS,
     SP_MIXED_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
     {SP_FLAG(gradient_checkpointing),
      .help = "less memory, one more forward pass; without it, of as many blocks as the limit demands"},
     {SP_BYTES(memory_limit), .argument = "SIZE", .help = "refuse what needs more, 19G for example",

@@ -28,5 +28,6 @@ static const splam_option options[] = {
      .otherwise = "what the first model was trained for"},
     {SP_SEED(seed), .help = "of the choice of captions; caption i has the noise of S + i"},
     SP_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
 };
 SP_TABLE(eval);

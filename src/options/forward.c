@@ -11,5 +11,6 @@ static const splam_option options[] = {
     {SP_TEXT(inputs), .letter = 'i', .argument = "FILE", .required = true, .help = "safetensors with the inputs above"},
     {SP_TEXT(outputs), .letter = 'o', .argument = "FILE", .required = true, .help = "safetensors to write, f32"},
     SP_PRECISION_OPTION,
+    SP_DEVICE_OPTION,
 };
 SP_TABLE(forward);

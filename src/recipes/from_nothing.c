@@ -14,12 +14,12 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
     return status;
 }
 
-sp_status sp_train_settings(const splam_train_options *o, json_t **out)
+sp_status sp_train_settings(const splam_train_options *o, const sp_device *device, json_t **out)
 {
     *out = json_pack("{s:I, s:I, s:f, s:f, s:o, s:s}", "max-train-steps", (json_int_t)o->max_train_steps,
                      "train-batch-size", (json_int_t)o->train_batch_size, "learning-rate", o->learning_rate,
                      "ema-decay", o->ema_decay, "seed", sp_json_seed(o->seed), "mixed-precision",
-                     sp_dtype_name(sp_storage_of(o->precision)));
+                     sp_dtype_name(sp_storage_of(device, o->precision)));
     sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
     if (!status && o->caption_column)
         status = sp_settings_set_text(*out, "caption-column", o->caption_column);
@@ -37,7 +37,7 @@ static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp
     sp_status status = sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);
     if (!status)
-        status = sp_plan_create(graph, how->device, sp_storage_of(o->precision), plan);
+        status = sp_plan_create(graph, how->device, sp_storage_of(how->device, o->precision), plan);
     else
         sp_graph_destroy(graph);
     if (!status) status = sp_run_create(*plan, run);

@@ -10,7 +10,7 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
 
 /* The flags that determine a run, for its checkpoints (json_decref). SP_ARGUMENT if a text among
  * them is not UTF-8. */
-sp_status sp_train_settings(const splam_train_options *options, json_t **out);
+sp_status sp_train_settings(const splam_train_options *options, const sp_device *device, json_t **out);
 
 typedef struct {
     sp_device *device;    /* to train on */

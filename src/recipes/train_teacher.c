@@ -271,7 +271,7 @@ static sp_status validate(void *context, const sp_training_state *state)
 {
     const teacher_training *t = context;
     SP_TRY(save_model(t, state->ema));
-    return sp_teacher_sheet(t->options->output, t->dataset, t->device, sp_storage_of(t->options->precision),
+    return sp_teacher_sheet(t->options->output, t->dataset, t->device, sp_storage_of(t->device, t->options->precision),
                             t->options->seed, state->step);
 }
 
@@ -351,9 +351,10 @@ static sp_status prepare(teacher_training *t)
     return make_batch(t);
 }
 
-static sp_status run_settings(const splam_train_options *o, json_t **out)
+static sp_status run_settings(const teacher_training *t, json_t **out)
 {
-    SP_TRY(sp_train_settings(o, out));
+    const splam_train_options *o = t->options;
+    SP_TRY(sp_train_settings(o, t->device, out));
     json_t *own =
         json_pack("{s:b, s:f, s:f}", "v-prediction", (int)predicts_v(o), "caption-dropout",
                   o->caption_dropout, "caption-variety", o->caption_variety);
@@ -373,7 +374,7 @@ static sp_status train(teacher_training *t)
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(run_settings(t->options, &settings));
+    SP_TRY(run_settings(t, &settings));
     sp_status status = teacher_graph(t, &graph);
     if (!status)
         status =

@@ -190,7 +190,7 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
     sp_latents latents = {0};
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
     SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, t->device,
-                             sp_storage_of(t->options->precision), callbacks, &latents));
+                             sp_storage_of(t->device, t->options->precision), callbacks, &latents));
     sp_status status = channel_statistics(&latents, mean, deviation);
     if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
     sp_latents_free(&latents);
@@ -266,7 +266,7 @@ static sp_status train(vae_training *t, const sp_callbacks *callbacks)
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(sp_train_settings(o, &settings));
+    SP_TRY(sp_train_settings(o, t->device, &settings));
     sp_status status = vae_graph(o->train_batch_size, sp_dataset_resolution(t->dataset), &graph);
     if (!status) status = sp_train_from_nothing(graph, o, &how, settings, &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
