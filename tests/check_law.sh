@@ -10,8 +10,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
-order="base options tensor formats text image graph ops backend models checkpoints diffusion pipeline data latents train"
-order="$order distill eval report bench recipes api"
+order="base options tensor formats text image graph ops backend models checkpoints diffusion pipeline data latents"
+order="$order train distill eval report bench recipes api"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

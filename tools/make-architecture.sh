@@ -9,6 +9,7 @@ export LC_ALL=C
 # Each folder, its column in the picture, and what it is.
 words='splam 1 the public headers
 base 1 errors, memory, files, random
+options 0 what a verb takes
 tensor 1 dtypes, shapes, views
 formats 1 safetensors, torch files
 text 2 tokenizers
