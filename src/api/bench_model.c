@@ -301,7 +301,8 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
     for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
         weights += sizeof(float) * (size_t)sp_tensor_count(sp_weights_at(model->unet->weights, i));
     sp_status status =
-        create(model, SP_WORK_UNET_BACKWARD, o->train_batch_size, sp_storage_of(model->device, o->precision), weights, &t);
+        create(model, SP_WORK_UNET_BACKWARD, o->train_batch_size, sp_storage_of(model->device, o->precision),
+               weights, &t);
     if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
     if (!status) status = sp_bind(sp_run_bound(t.run), "online", t.state.online);
     if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);

@@ -145,7 +145,10 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {.output = options->output, .title = title, .seed = options->seed};
     const sp_model_options parts = {
-        .parts = SP_PART_VAE, .prediction = options->prediction, .device = options->device, .storage = options->storage};
+        .parts = SP_PART_VAE,
+        .prediction = options->prediction,
+        .device = options->device,
+        .storage = options->storage};
     sp_scheduler_config scheduler;
     json_t *json = NULL;
     SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
