@@ -52,6 +52,11 @@ int cli_check_stdout(void)
     return cli_fail(CLI_FAILURE, "standard output cannot be written: %s", strerror(errno));
 }
 
+static const char environment[] =
+    "SPLAM_PROFILE=1 in the environment prints where the time went, by operator and kernel, after\n"
+    "each part of a model; SPLAM_PROFILE=shapes by shape too. SPLAM_MAX_ISA=baseline, avx2,\n"
+    "avx512 or avx512_bf16 keeps to smaller processors' instructions.";
+
 static void print_help(void)
 {
     printf("splam %s: few-step generators from Stable-Diffusion-family models\n\n"
@@ -61,11 +66,28 @@ static void print_help(void)
         printf("  %-10s %s\n", verbs[i].name, verbs[i].summary);
     printf(
         "\n  splam VERB --help   everything about a verb, with examples\n"
+        "  splam VERB --help=man, --help=flags   the same as a page for man(1), and as a line a flag\n"
         "  splam --version     the version\n\n"
-        "SPLAM_PROFILE=1 in the environment prints where the time went, by operator and kernel, after\n"
-        "each part of a model; SPLAM_PROFILE=shapes by shape too. SPLAM_MAX_ISA=baseline, avx2,\n"
-        "avx512 or avx512_bf16 keeps to smaller processors' instructions.\n\n"
-        "Exit codes: 0; 1 failure; 2 wrong usage; 130 interrupted, after saving.\n");
+        "%s\n\n"
+        "Exit codes: 0; 1 failure; 2 wrong usage; 130 interrupted, after saving.\n",
+        environment);
+}
+
+static void print_manual(void)
+{
+    printf(".TH SPLAM 1 \"\" \"splam %s\"\n.SH NAME\nsplam \\- few\\-step generators from Stable\\-Diffusion\\-family models\n"
+           ".SH SYNOPSIS\n.B splam\n.I VERB\n[options]\n.SH VERBS\n",
+           splam_version());
+    for (int i = 0; i < VERB_COUNT; i++)
+        printf(".TP\n.BR splam\\-%s (1)\n%s\n", verbs[i].name, verbs[i].summary);
+    printf(".SH ENVIRONMENT\n%s\n.SH EXIT STATUS\n0; 1 failure; 2 wrong usage; 130 interrupted, after saving.\n",
+           environment);
+}
+
+static void list_verbs(void)
+{
+    for (int i = 0; i < VERB_COUNT; i++)
+        printf("%s\t%s\n", verbs[i].name, verbs[i].summary);
 }
 
 static int run_verb(int argc, char **argv)
@@ -109,6 +131,10 @@ int main(int argc, char **argv)
         return cli_fail(CLI_USAGE, "a verb is missing; see splam --help");
     else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         print_help();
+    else if (strcmp(argv[1], "--help=man") == 0)
+        print_manual();
+    else if (strcmp(argv[1], "--help=flags") == 0)
+        list_verbs();
     else if (strcmp(argv[1], "--version") == 0)
         printf("splam %s\n%s%s\n", splam_version(), splam_mpi() ? "with " : "without MPI",
                splam_mpi() ? splam_mpi() : "");

@@ -412,20 +412,27 @@ static int check_complete(const parser *p)
     return CLI_OK;
 }
 
-static bool asks_for_help(int argc, char **argv)
+/* Prints what was asked for instead of running; false: nothing was. */
+static bool print_help(const command *c, int argc, char **argv)
 {
-    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            options_help(c, parsed.flag, parsed.count);
+        else if (strcmp(argv[i], "--help=man") == 0)
+            options_manual(c, parsed.flag, parsed.count);
+        else if (strcmp(argv[i], "--help=flags") == 0)
+            options_list_flags(parsed.flag, parsed.count);
+        else
+            continue;
+        return true;
+    }
     return false;
 }
 
 options_result options_parse(const command *c, int argc, char **argv, const char **operand)
 {
     list_flags(c, &parsed);
-    if (asks_for_help(argc, argv)) {
-        options_help(c, parsed.flag, parsed.count);
-        return OPTIONS_HELPED;
-    }
+    if (print_help(c, argc, argv)) return OPTIONS_HELPED;
     parser p = {.c = c, .flags = &parsed, .argc = argc, .next = 1, .argv = argv};
     int code = read_words(&p);
     if (!code) code = check_complete(&p);

@@ -80,8 +80,11 @@ void options_loras_free(splam_lora *loras, size_t count);
 /* For `return`: what to exit with when options_parse did not say OPTIONS_RUN. */
 int options_exit_code(options_result result);
 
-/* Prints help to stdout. */
+/* Print to stdout: help; a page for man(1); a line a flag, "--name TAB -letter TAB value TAB help", where the letter is "-"
+ * if there is none, and the value is empty for flags and "a|b" for choices. */
 void options_help(const command *c, const option *flags, size_t count);
+void options_manual(const command *c, const option *flags, size_t count);
+void options_list_flags(const option *flags, size_t count);
 
 /* The element of names[0..count-1] nearest to `word` by typing errors, or NULL if none is near. */
 const char *options_nearest(const char *word, const char *const *names, size_t count);
