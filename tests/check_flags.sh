@@ -1,0 +1,146 @@
+#!/bin/bash
+# Every flag of every verb runs once and succeeds: check_flags.sh BUILD. A flag that the program lists and no run here
+# gives is a failure, so a new one needs a run. Prints TAP.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+splam=$PWD/$1/cli/splam
+teacher=$PWD/assets/teacher golden=$PWD/tests/golden
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+: >wrong
+: >given
+
+# run VERB WORDS... : must succeed; its flags count as run
+run() {
+    local verb=$1 word code
+    "$splam" "$@" >log 2>&1 </dev/null
+    code=$?
+    if [ $code -ne 0 ]; then
+        echo "splam $*: code $code: $(tail -n 1 log)" >>wrong
+        return
+    fi
+    shift
+    for word in "$@"; do
+        case $word in --*) echo "$verb ${word%%=*}" >>given ;; esac
+    done
+}
+number=0 failures=0
+# report NAME: the check holds if nothing was wrong
+report() {
+    number=$((number + 1))
+    if [ -s wrong ]; then
+        failures=$((failures + 1))
+        echo "not ok $number - $1"
+        sed 's/^/# /' wrong
+    else
+        echo "ok $number - $1"
+    fi
+    : >wrong
+}
+echo 1..10
+
+# ---- pictures, and a data set of them ----
+
+run generate --model "$teacher" --prompt "red apple" --negative blue --steps 2 --sampler dpm++2m --sigmas karras \
+    --spacing trailing --guidance 3 --seed 4 --count 2 --width 64 --height 64 --rng torch --precision f32 --device cpu \
+    --clip-skip 1 --vae "$teacher" --vae-tiling off --memory-limit 2G --unet unet --prediction-type v_prediction \
+    --output a.jpg --format jpg --quality 80 --save-latents latents.safetensors --timing --threads 2
+printf 'red apple\nblue heart\n' >prompts.txt
+mkdir -p pictures
+run generate -m "$teacher" --prompts prompts.txt --sampler lcm --old-grid --steps 2 --output pictures/p.png
+run generate -m "$teacher" -p "red apple" --sampler tcd --eta 0.5 --steps 2 --init-img a-0.jpg --strength 0.5 -o b.png
+for caption in 'red apple' 'blue heart'; do
+    printf '{"caption": "%s", "other": "%s", "aesthetic": 6, "pwatermark": 0.1, "similarity": 0.4}\n' "$caption" "$caption"
+done | {
+    i=0
+    while read -r line; do
+        echo "$line" >pictures/p-$i.json
+        i=$((i + 1))
+    done
+}
+small=(--resolution 64 --min-size 32 --min-aesthetic 5 --max-watermark 0.5 --min-similarity 0.3 --caption-column other)
+run data folder:pictures --sheet sheet.png --count 2 --seed 1 "${small[@]}" --random-crop --random-flip --threads 1
+run data folder:pictures --center-crop --cache cache --teacher "$teacher" --cache-dtype f32 --precision f32 --device cpu \
+    --resolution 64 --min-size 32
+report "pictures and data"
+
+# ---- students ----
+
+quick=(--max-train-steps 1 --train-batch-size 2 --checkpointing-steps 0 --threads 2)
+run distill --teacher "$teacher" --data folder:pictures --output student --objective splam --gradient-accumulation-steps 2 \
+    --learning-rate 1e-5 --optimizer adamw8bit --loss-type huber --huber-c 0.001 --ema-decay 0.9 --guidance-scale-w 3 \
+    --num-ddim-timesteps 50 --skip 20 --solver-steps 1 --sigma linear --gamma-conditioning time \
+    --gamma-one-probability 0.1 --gamma-power 2 "${small[@]}" --random-crop --random-flip --mixed-precision no \
+    --device cpu --gradient-checkpointing --memory-limit 4G --checkpoints-total-limit 1 --validation-steps 1 --seed 3 \
+    --trace trace.safetensors --prediction-type v_prediction "${quick[@]}"
+run distill --teacher "$teacher" --data folder:pictures --center-crop --resolution 64 --min-size 32 --output student2 \
+    --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 "${quick[@]}"
+run distill --teacher "$teacher" --data latents:cache --output lora --objective lcm --lora-rank 2 --lora-alpha 4 \
+    --lora-targets attention --lora-merged "${quick[@]}"
+run distill --teacher "$teacher" --data latents:cache --output lora2 --objective lcm --lora-rank 2 \
+    --lora-targets attention --lora-start "$(find lora -name pytorch_lora_weights.safetensors | head -n 1)" "${quick[@]}"
+run distill --teacher "$teacher" --data latents:cache --output pcm --objective pcm --phases 4 --dry-run "${quick[@]}"
+run distill --teacher "$teacher" --data latents:cache --output halves --objective progressive --rounds 1 "${quick[@]}"
+run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 --resume latest \
+    --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --max-train-steps 2 --train-batch-size 2
+report "students"
+
+run distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/draws.safetensors" --output drawn \
+    --max-train-steps 1 --train-batch-size "$(grep -o '"train-batch-size": *[0-9]*' "$golden/distill-splam/case.json" |
+        grep -o '[0-9]*$')" --mixed-precision no
+report "a student of recorded draws"
+
+adapter=$(find lora -name pytorch_lora_weights.safetensors | head -n 1)
+run convert --model student2 --output plain --dtype f16 --fold-guidance --device cpu
+run convert --model "$teacher" --output merged --merge-lora "$adapter:0.5"
+run convert --model "$golden/original-sd1/model.safetensors" --output again --prediction-type epsilon
+run convert --model again --output one.safetensors --single-file --unet unet
+report "other forms"
+
+run generate -m "$teacher" -p "red apple" --steps 1 -o lora.png \
+    --lora "$adapter:0.5"
+report "adapters"
+
+run eval --model "$teacher" student --data folder:pictures --caption-column other --output report --metrics frechet,hit \
+    --steps 1 --count 2 --seed 2 --precision f32 --device cpu --threads 2 --resolution 64 --unet unet --sampler ddim
+run eval --model student --teacher "$teacher" --guidance-scale-w 3 --data folder:pictures --output report2 --steps 1 \
+    --count 2 --metrics ode-error --resolution 64
+report "measures"
+
+mkdir large
+run generate -m "$teacher" -p "red apple" --steps 1 -W 256 -H 256 -o large/p.png
+echo '{"other": "red apple"}' >large/p.json
+run train vae --data folder:large --caption-column other --output vae --max-train-steps 1 --train-batch-size 1 \
+    --learning-rate 1e-3 --ema-decay 0.9 --checkpointing-steps 1 --seed 1 --mixed-precision no --device cpu --threads 2
+run train teacher --data emoji: --vae "$teacher" --output taught --max-train-steps 1 --train-batch-size 2 \
+    --prediction-type epsilon --caption-dropout 0.2 --caption-variety 0.5 --validation-steps 1
+run train teacher --data emoji: --vae "$teacher" --output taught2 --max-train-steps 2 --train-batch-size 2 \
+    --v-prediction
+run train teacher --data emoji: --vae "$teacher" --output taught2 --max-train-steps 2 --train-batch-size 2 \
+    --v-prediction --resume latest
+report "models from nothing"
+
+run inspect "$teacher" --prediction-type epsilon --device cpu
+run tokenize --model "$teacher" "red apple"
+run bench --model "$teacher" --only generate --part vae_decode --precision f32 --device cpu --json --threads 2
+run bench --model "$teacher" --only train --part distill_step --train-batch-size 1 --optimizer adamw
+run bench --operator add
+run bench --support
+report "looking and timing"
+run generate -m "$teacher" -p "red apple" --steps 1 --noise "$golden/sampler-euler/steps1_guidance1.safetensors" -o n.png
+run forward --model "$golden/original-sd1/model.safetensors" --component unet \
+    --inputs "$golden/original-sd1/inputs_unet.safetensors" --outputs unet.safetensors --precision f32 --device cpu \
+    --threads 1
+report "noise from a file, a component alone"
+
+# ---- what no run has given ----
+
+for verb in $("$splam" --help=flags | cut -f1); do
+    echo "$verb --help" >>given
+    "$splam" "$verb" --help=flags | cut -f1 | sed "s/^/$verb /"
+done | sort -u >all
+# Minutes each: the demo, which tests/test_demo.c runs through the library, and measuring convolutions for their table.
+sort -u given | comm -23 all - | grep -vE '^(demo --|bench --tune$)' | sed 's/$/ is run by no check/' >wrong
+report "no flag is left out"
+[ $failures -eq 0 ]
