@@ -51,7 +51,8 @@ mkdir -p pictures
 run generate -m "$teacher" --prompts prompts.txt --sampler lcm --old-grid --steps 2 --output pictures/p.png
 run generate -m "$teacher" -p "red apple" --sampler tcd --eta 0.5 --steps 2 --init-img a-0.jpg --strength 0.5 -o b.png
 for caption in 'red apple' 'blue heart'; do
-    printf '{"caption": "%s", "other": "%s", "aesthetic": 6, "pwatermark": 0.1, "similarity": 0.4}\n' "$caption" "$caption"
+    printf '{"caption": "%s", "other": "%s", "aesthetic": 6, "pwatermark": 0.1, "similarity": 0.4}\n' \
+    "$caption" "$caption"
 done | {
     i=0
     while read -r line; do
@@ -61,14 +62,16 @@ done | {
 }
 small=(--resolution 64 --min-size 32 --min-aesthetic 5 --max-watermark 0.5 --min-similarity 0.3 --caption-column other)
 run data folder:pictures --sheet sheet.png --count 2 --seed 1 "${small[@]}" --random-crop --random-flip --threads 1
-run data folder:pictures --center-crop --cache cache --teacher "$teacher" --cache-dtype f32 --precision f32 --device cpu \
+run data folder:pictures --center-crop --cache cache --teacher "$teacher" --cache-dtype f32 --precision f32 \
+    --device cpu \
     --resolution 64 --min-size 32
 report "pictures and data"
 
 # ---- students ----
 
 quick=(--max-train-steps 1 --train-batch-size 2 --checkpointing-steps 0 --threads 2)
-run distill --teacher "$teacher" --data folder:pictures --output student --objective splam --gradient-accumulation-steps 2 \
+run distill --teacher "$teacher" --data folder:pictures --output student --objective splam \
+    --gradient-accumulation-steps 2 \
     --learning-rate 1e-5 --optimizer adamw8bit --loss-type huber --huber-c 0.001 --ema-decay 0.9 --guidance-scale-w 3 \
     --num-ddim-timesteps 50 --skip 20 --solver-steps 1 --sigma linear --gamma-conditioning time \
     --gamma-one-probability 0.1 --gamma-power 2 "${small[@]}" --random-crop --random-flip --mixed-precision no \
@@ -79,10 +82,12 @@ run distill --teacher "$teacher" --data folder:pictures --center-crop --resoluti
 run distill --teacher "$teacher" --data latents:cache --output lora --objective lcm --lora-rank 2 --lora-alpha 4 \
     --lora-targets attention --lora-merged "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora2 --objective lcm --lora-rank 2 \
-    --lora-targets attention --lora-start "$(find lora -name pytorch_lora_weights.safetensors | head -n 1)" "${quick[@]}"
+    --lora-targets attention \
+    --lora-start "$(find lora -name pytorch_lora_weights.safetensors | head -n 1)" "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output pcm --objective pcm --phases 4 --dry-run "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output halves --objective progressive --rounds 1 "${quick[@]}"
-run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 --resume latest \
+run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 \
+    --resume latest \
     --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --max-train-steps 2 --train-batch-size 2
 report "students"
 
@@ -102,7 +107,8 @@ run generate -m "$teacher" -p "red apple" --steps 1 -o lora.png \
     --lora "$adapter:0.5"
 report "adapters"
 
-run eval --model "$teacher" student --data folder:pictures --caption-column other --output report --metrics frechet,hit \
+run eval --model "$teacher" student --data folder:pictures --caption-column other --output report \
+    --metrics frechet,hit \
     --steps 1 --count 2 --seed 2 --precision f32 --device cpu --threads 2 --resolution 64 --unet unet --sampler ddim
 run eval --model student --teacher "$teacher" --guidance-scale-w 3 --data folder:pictures --output report2 --steps 1 \
     --count 2 --metrics ode-error --resolution 64
@@ -128,7 +134,8 @@ run bench --model "$teacher" --only train --part distill_step --train-batch-size
 run bench --operator add
 run bench --support
 report "looking and timing"
-run generate -m "$teacher" -p "red apple" --steps 1 --noise "$golden/sampler-euler/steps1_guidance1.safetensors" -o n.png
+run generate -m "$teacher" -p "red apple" --steps 1 \
+    --noise "$golden/sampler-euler/steps1_guidance1.safetensors" -o n.png
 run forward --model "$golden/original-sd1/model.safetensors" --component unet \
     --inputs "$golden/original-sd1/inputs_unet.safetensors" --outputs unet.safetensors --precision f32 --device cpu \
     --threads 1
