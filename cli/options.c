@@ -120,6 +120,39 @@ static void list_flags(const command *c, flag_list *f)
         f->flag[f->count++] = c->options[i];
 }
 
+/* The colon before a weight; NULL if the text is a file's name alone. A name may have colons, too: a file of the whole
+ * name is meant where there is none of the part before a colon. */
+static char *weight_colon(char *text)
+{
+    char *colon = strrchr(text, ':');
+    if (!colon || strchr(colon, '/')) return NULL; /* a folder's name may have one */
+    *colon = 0;
+    bool part = access(text, F_OK) == 0;
+    *colon = ':';
+    if (!part && access(text, F_OK) == 0) return NULL;
+    char *stop;
+    bool number = (strtod(colon + 1, &stop), stop != colon + 1 && !*stop);
+    return part || number ? colon : NULL;
+}
+
+/* "FILE" or "FILE:WEIGHT" each, a weight of 1 where none is said. Kept for the process. CLI_OK or an exit code after a
+ * message. */
+static int read_loras(const option_texts *texts, splam_lora *out)
+{
+    for (size_t i = 0; i < texts->count; i++) {
+        char *path = strdup(texts->item[i]), *colon = path ? weight_colon(path) : NULL, *stop;
+        out[i] = (splam_lora){path, 1};
+        if (!path) return cli_fail(CLI_FAILURE, "out of memory");
+        if (!colon) continue;
+        out[i].weight = strtod(colon + 1, &stop);
+        if (stop == colon + 1 || *stop || !isfinite(out[i].weight))
+            return cli_fail(CLI_USAGE, "\"%s\" is no LoRA: FILE or FILE:WEIGHT is expected",
+                            texts->item[i]);
+        *colon = 0;
+    }
+    return CLI_OK;
+}
+
 /* Puts what the lists hold into the verb's struct. */
 static int finish_lists(const flag_list *f, char *target)
 {
@@ -129,7 +162,7 @@ static int finish_lists(const flag_list *f, char *target)
         const option_integers *numbers = f->flag[i].value;
         if (!o || (kinds[o->kind] != OPTION_TEXTS && kinds[o->kind] != OPTION_INTEGERS)) continue;
         bool integer = o->kind == SPLAM_OPTION_INTEGERS, lora = o->kind == SPLAM_OPTION_LORAS;
-        if (lora && options_loras(text, loras) != CLI_OK) return CLI_USAGE;
+        if (lora && read_loras(text, loras) != CLI_OK) return CLI_USAGE;
         *(const void **)(target + o->offset) = lora ? loras : integer ? (const void *)numbers->item : text->item;
         *(size_t *)(target + o->beside) = integer ? numbers->count : text->count;
     }
@@ -189,7 +222,6 @@ static bool read_number(const option *o, const char *text, double *out)
     double value = strtod(text, &stop);
     if (stop == text || *stop || isspace((unsigned char)*text) || !isfinite(value)) return false;
     *out = value;
-    if (o->chosen) *o->chosen = out;
     return in_range(o, value);
 }
 
@@ -485,49 +517,6 @@ options_result options_check_crop(const splam_picture_options *pictures, bool ce
 int options_exit_code(options_result result)
 {
     return result == OPTIONS_WRONG ? CLI_USAGE : CLI_OK;
-}
-
-splam_precision options_precision(const char *text)
-{
-    if (!text) return SPLAM_PRECISION_DEFAULT;
-    return strcmp(text, "bf16") == 0 ? SPLAM_BF16 : SPLAM_F32;
-}
-
-/* The colon before a weight; NULL if the text is a file's name alone. A name may have colons, too: a file of the whole
- * name is meant where there is none of the part before a colon. */
-static char *weight_colon(char *text)
-{
-    char *colon = strrchr(text, ':');
-    if (!colon || strchr(colon, '/')) return NULL; /* a folder's name may have one */
-    *colon = 0;
-    bool part = access(text, F_OK) == 0;
-    *colon = ':';
-    if (!part && access(text, F_OK) == 0) return NULL;
-    char *stop;
-    bool number = (strtod(colon + 1, &stop), stop != colon + 1 && !*stop);
-    return part || number ? colon : NULL;
-}
-
-int options_loras(const option_texts *texts, splam_lora *out)
-{
-    for (size_t i = 0; i < texts->count; i++) {
-        char *path = strdup(texts->item[i]), *colon = path ? weight_colon(path) : NULL, *stop;
-        out[i] = (splam_lora){path, 1};
-        if (!path) return cli_fail(CLI_FAILURE, "out of memory");
-        if (!colon) continue;
-        out[i].weight = strtod(colon + 1, &stop);
-        if (stop == colon + 1 || *stop || !isfinite(out[i].weight))
-            return cli_fail(CLI_USAGE, "\"%s\" is no LoRA: FILE or FILE:WEIGHT is expected",
-                            texts->item[i]);
-        *colon = 0;
-    }
-    return CLI_OK;
-}
-
-void options_loras_free(splam_lora *loras, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        free((char *)loras[i].path);
 }
 
 /* ---- suggestions ---- */

@@ -42,7 +42,6 @@ typedef struct {
     const char *fallback; /* the default as help shows it; NULL: nothing to show */
     bool required;
     double low, high; /* both 0: any */
-    const double **chosen; /* OPTION_NUMBER: points to the value once it is given; may be NULL */
     bool *random; /* OPTION_SEED: true for -1; NULL: -1 is refused */
     const char *choices;
 } option;
@@ -69,14 +68,6 @@ options_result options_parse(const command *c, int argc, char **argv, const char
 /* Copies a message of the library to `out`: members in `backquotes` become the flags of the verb that was parsed. */
 void options_translate(const char *message, char *out, size_t size);
 
-/* "f32", "bf16" or "no", NULL meaning the default. */
-splam_precision options_precision(const char *text);
-
-/* "FILE" or "FILE:WEIGHT" each, a weight of 1 where none is said. Room for OPTION_LIST_MAX; the
- * paths are new (options_loras_free). CLI_OK or an exit code after a message. */
-int options_loras(const option_texts *texts, splam_lora *out);
-void options_loras_free(splam_lora *loras, size_t count);
-
 /* For `return`: what to exit with when options_parse did not say OPTIONS_RUN. */
 int options_exit_code(options_result result);
 
@@ -95,28 +86,6 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
         .name = "threads", .letter = 't', .kind = OPTION_INTEGER, .value = threads,                \
         .argument = "N", .low = 1, .high = 1024, .help = "threads to compute with",                \
         .fallback = "one per core"                                                                 \
-    }
-
-/* Where a model is wanted: const char **model. */
-#define OPTION_MODEL(model)                                                                        \
-    {                                                                                              \
-        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = model, .argument = "MODEL",  \
-        .required = true, .help = "a diffusers folder, or a .safetensors or .ckpt file"            \
-    }
-
-/* What a model predicts, against what it says or is taken for: const char **text. */
-#define OPTION_PREDICTION(text)                                                                    \
-    {                                                                                              \
-        .name = "prediction-type", .kind = OPTION_CHOICE, .value = text,                           \
-        .choices = "epsilon|v_prediction",                                                         \
-        .help = "what the UNet predicts, whatever the model says", .fallback = "what it says"      \
-    }
-
-/* In what activations are stored and products made: const char **text, for options_precision. */
-#define OPTION_PRECISION(text)                                                                     \
-    {                                                                                              \
-        .name = "precision", .kind = OPTION_CHOICE, .value = text, .choices = "f32|bf16",          \
-        .help = "of products and activations", .fallback = "bf16 where the processor has it"       \
     }
 
 /* clang-format off */

@@ -24,11 +24,10 @@ static bool save(const char *path, const splam_pictures *pictures)
 static splam_status draw(splam_session *session, int number, const char *path)
 {
     static const char *const prompts[] = {"red apple", "blue car", "yellow star", "green tree", "cat face"};
-    splam_generate_options options = {};
+    splam_generate_options options = splam_generate_defaults();
     splam_pictures pictures;
     double began = now();
-    options.prompts = &prompts[number % 5];
-    options.prompt_count = 1;
+    options.prompt = prompts[number % 5];
     options.steps = 4;
     options.seed = (uint64_t)number;
     splam_status status = splam_session_generate(session, &options, NULL, &pictures);

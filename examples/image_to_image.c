@@ -29,9 +29,11 @@ static double mean_difference(const uint8_t *a, const uint8_t *b)
 /* The more strength, the further from where it began. */
 static splam_status redraw(splam_session *session, const splam_picture *start, double strength, double *away)
 {
-    static const char *const prompts[] = {"red apple"};
-    const splam_generate_options options = {
-        .prompts = prompts, .prompt_count = 1, .steps = 8, .init_pixels = start, .strength = strength};
+    splam_generate_options options = splam_generate_defaults();
+    options.prompt = "red apple";
+    options.steps = 8;
+    options.init_pixels = start;
+    options.strength = strength;
     splam_pictures pictures;
     splam_status status = splam_session_generate(session, &options, NULL, &pictures);
     if (status) return status;

@@ -36,8 +36,10 @@ static const double unguided = 1;
 static inline splam_generate_options options_for(void **state, const char *model)
 {
     static const char *const prompts[] = {"red apple"};
-    splam_generate_options o = {
-        .prompts = prompts, .prompt_count = 1, .precision = SPLAM_F32};
+    splam_generate_options o = splam_generate_defaults();
+    o.prompts = prompts;
+    o.prompt_count = 1;
+    o.precision = SPLAM_F32;
     o.model = keep(state, model);
     return o;
 }

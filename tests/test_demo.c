@@ -128,12 +128,11 @@ static void check_student(void *const *state, const places *p)
 {
     char student[600];
     snprintf(student, sizeof student, "%s/student", p->output);
-    const char *prompt = "small red";
-    const splam_generate_options o = {.model = student,
-                                      .prompts = &prompt,
-                                      .prompt_count = 1,
-                                      .steps = 2,
-                                      .output = in_folder(state, "picture.png")};
+    splam_generate_options o = splam_generate_defaults();
+    o.model = student;
+    o.prompt = "small red";
+    o.steps = 2;
+    o.output = in_folder(state, "picture.png");
     assert_done(splam_generate(&o, NULL));
     sp_image image;
     assert_ok(sp_image_load(o.output, &image));

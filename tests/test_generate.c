@@ -106,30 +106,31 @@ static void test_bf16(void **state)
     sp_tensor_free(&rounded);
 }
 
-/* A zeroed struct takes the defaults in brackets: the prompt counts, with the model's guidance of 7.5. */
-static void test_zeroed_options(void **state)
+/* With the defaults alone the prompt counts, for guidance is the model's 7.5; a struct that does not begin with them is
+ * refused, whatever else it says. */
+static void test_defaults(void **state)
 {
-    const char *red = "red apple", *green = "green apple";
-    const double usual = 7.5, none = 0;
-    splam_generate_options o;
-    memset(&o, 0, sizeof o);
+    splam_generate_options o = splam_generate_defaults(), zeroed = {0};
     o.model = keep(state, "teacher");
-    o.prompts = &red;
-    o.prompt_count = 1;
+    o.prompt = "red apple";
     o.steps = 2;
     sp_tensor a = latents_of(state, o);
-    o.prompts = &green;
+    o.prompt = "green apple";
     sp_tensor b = latents_of(state, o);
     assert_true(difference(&a, &b) > 1e-3);
-    o.guidance = &usual;
+    o.guidance = 7.5;
     sp_tensor told = latents_of(state, o);
     assert_same_bits(&b, &told);
-    o.guidance = &none; /* asked for, it is the negative prompt alone */
+    o.guidance = 0; /* asked for, it is the negative prompt alone */
     sp_tensor without = latents_of(state, o);
-    o.prompts = &red;
+    o.prompt = "red apple";
     sp_tensor same = latents_of(state, o);
     assert_same_bits(&without, &same);
     assert_true(difference(&without, &a) > 1e-3);
+    zeroed.model = o.model;
+    zeroed.prompt = o.prompt;
+    assert_int_equal(splam_generate(&zeroed, NULL), SPLAM_ARGUMENT);
+    assert_message("begin with splam_generate_defaults()");
     sp_tensor_free(&a);
     sp_tensor_free(&b);
     sp_tensor_free(&told);
@@ -169,7 +170,7 @@ static void test_noise_file(void **state)
         o.rng = torch ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
         sp_tensor drawn = latents_of(state, o);
         o.noise = keep(state, "noise.safetensors");
-        o.count = 0; /* as many as the file has */
+        o.count = SPLAM_UNSET; /* as many as the file has */
         sp_tensor given = latents_of(state, o);
         assert_same_bits(&drawn, &given);
         sp_tensor_free(&drawn);
@@ -183,11 +184,11 @@ static void test_noise_file(void **state)
     o.count = 3;
     assert_int_equal(splam_generate(&o, NULL), SPLAM_SHAPE);
     assert_message("3 pictures");
-    o.count = 0;
+    o.count = SPLAM_UNSET;
     o.width = 64;
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
     assert_message("not 64");
-    o.width = 0;
+    o.width = SPLAM_UNSET;
     noise[1][5] = NAN;
     save_noise(keep(state, "nan.safetensors"), rows, STEPS, COUNT);
     o.noise = keep(state, "nan.safetensors");
@@ -379,7 +380,7 @@ static void test_wrong_requests(void **state)
     o.output = keep(state, "never.png");
     const splam_generate_options good = o;
     o.model = NULL;
-    check_error(&o, SPLAM_ARGUMENT, "model is missing");
+    check_error(&o, SPLAM_ARGUMENT, "`model` is missing");
     o.model = keep(state, "nowhere");
     check_error(&o, SPLAM_IO, "nowhere: no such file or folder");
     o = good;
@@ -395,7 +396,7 @@ static void test_wrong_requests(void **state)
     check_error(&o, SPLAM_ARGUMENT, "width of 34 pixels is not a multiple of 4");
     o = good;
     o.height = 20000;
-    check_error(&o, SPLAM_ARGUMENT, "height is 20000");
+    check_error(&o, SPLAM_ARGUMENT, "`height` is 20000");
     o = good;
     o.sampler = "dpm";
     check_error(&o, SPLAM_ARGUMENT, "\"dpm\"");
@@ -405,7 +406,7 @@ static void test_wrong_requests(void **state)
     check_error(&o, SPLAM_ARGUMENT, "60 steps of lcm");
     o = good;
     o.clip_skip = 2;
-    check_error(&o, SPLAM_ARGUMENT, "clip-skip is 2");
+    check_error(&o, SPLAM_ARGUMENT, "`clip_skip` is 2");
     o = good;
     static const char *const latin[] = {"caf\xE9"};
     o.prompts = latin;
@@ -414,17 +415,16 @@ static void test_wrong_requests(void **state)
     o.negative = latin[0];
     check_error(&o, SPLAM_FORMAT, "the negative prompt: line 1, byte 4");
     o = good;
-    const double below = -1, nan = NAN;
-    o.guidance = &below;
-    check_error(&o, SPLAM_ARGUMENT, "guidance -1 is out of range");
-    o.guidance = &nan;
-    check_error(&o, SPLAM_ARGUMENT, "guidance nan is out of range");
+    o.guidance = -1;
+    check_error(&o, SPLAM_ARGUMENT, "`guidance` is -1, a number from 0 to 1000 is expected");
+    o.guidance = NAN;
+    check_error(&o, SPLAM_ARGUMENT, "`guidance` is nan");
     o = good;
     o.unet = "unet_ema";
     check_error(&o, SPLAM_IO, "unet_ema");
     o = good;
     o.count = 2000000;
-    check_error(&o, SPLAM_ARGUMENT, "2000000 pictures");
+    check_error(&o, SPLAM_ARGUMENT, "`count` is 2000000");
     o = good;
     o.noise = keep(state, "no-noise.safetensors");
     check_error(&o, SPLAM_IO, "no-noise.safetensors");
@@ -438,12 +438,12 @@ static void test_wrong_requests(void **state)
     check_error(&o, SPLAM_ARGUMENT, "PNG has none");
     o.output = keep(state, "never.jpg");
     o.quality = 101;
-    check_error(&o, SPLAM_ARGUMENT, "quality of 101");
-    o.quality = 0;
+    check_error(&o, SPLAM_ARGUMENT, "`quality` is 101");
+    o.quality = SPLAM_UNSET;
     o.format = "png";
     check_error(&o, SPLAM_ARGUMENT, "never.jpg: the name and the format png do not agree");
     o.format = "gif";
-    check_error(&o, SPLAM_ARGUMENT, "format \"gif\" is not known");
+    check_error(&o, SPLAM_ARGUMENT, "`format` is \"gif\", one of png|jpg|webp is expected");
     o = good;
     o.output = keep(state, "never.tar.gz");
     check_error(&o, SPLAM_ARGUMENT, "written as .png, .jpg, .jpeg or .webp, not as \".gz\"");
@@ -579,7 +579,7 @@ int main(void)
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_zeroed_options),
+        cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_noise_file),
         cmocka_unit_test(test_time_cond),
         cmocka_unit_test(test_set_unet),

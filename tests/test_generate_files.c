@@ -16,8 +16,7 @@ static void test_picture_text(void **state)
     o.negative = "blurry";
     o.sampler = "euler";
     o.steps = 2;
-    const double guidance = 5;
-    o.guidance = &guidance;
+    o.guidance = 5;
     o.seed = 77;
     o.width = 40;
     o.height = 24;
@@ -76,7 +75,7 @@ static void test_sampler_names(void **state)
     assert_message("ddim has sigmas of its own");
     o.sigmas = "beta";
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
-    assert_message("\"beta\" is not known");
+    assert_message("`sigmas` is \"beta\", one of normal|karras|exponential is expected");
 }
 
 /* A student's pictures say how it was distilled, but not where its data lay. */
@@ -212,7 +211,7 @@ static void test_cut_prompts(void **state)
     if (!strstr(said, expected)) fail_msg("said: %s", said);
     assert_null(strchr(said, 0x1B));
     sp_free(said);
-    o.guidance = &guided;
+    o.guidance = guided;
     o.negative = "red";
     o.prompt_count = 1;
     said = warnings_of(state, &o);
@@ -273,7 +272,7 @@ static void test_formats(void **state)
     generate(&o);
     assert_starts(o.output, "RIFF", 4);
     o.count = 2;
-    o.quality = 0;
+    o.quality = SPLAM_UNSET;
     o.output = keep(state, "dir.d/bare");
     generate(&o);
     assert_starts(keep(state, "dir.d/bare-1.png"), "\x89PNG", 4);

@@ -73,7 +73,7 @@ static void check_order(void **state, const char *model, const char *vae)
     o.sampler = lcm ? "lcm" : "ddim";
     o.steps = lcm ? 3 : 4; /* two of three draw again */
     o.strength = 0.5;
-    o.guidance = &unguided;
+    o.guidance = unguided;
     o.rng = SPLAM_RNG_TORCH;
     o.seed = 5;
     sp_tensor found = latents_of(state, o), posterior, noise[3], latents;
@@ -168,7 +168,7 @@ static void test_strength(void **state)
             mean[i] *= 0.18215f;
         o.sampler = "euler";
         o.steps = 10;
-        o.guidance = &unguided;
+        o.guidance = unguided;
         o.rng = rng ? SPLAM_RNG_TORCH : SPLAM_RNG_PHILOX;
         o.strength = 0.1;
         sp_tensor near = latents_of(state, o);
@@ -215,10 +215,10 @@ static void test_sizes(void **state)
     check_size(&o, 80, 40); /* 40.9 */
     o.height = 12;
     check_size(&o, 80, 12);
-    o.width = 0;
+    o.width = SPLAM_UNSET;
     check_size(&o, 20, 12); /* 23.4 */
     o.init_image = save_picture(state, "thin.png", 3, 22);
-    o.height = 0;
+    o.height = SPLAM_UNSET;
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
     assert_message("thin.png: is 3 x 22 pixels, and 4 is the least for a side");
     o.width = o.height = 16;
@@ -378,10 +378,10 @@ static void test_wrong_requests(void **state)
     const splam_generate_options good = o;
     o.strength = 1.5;
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
-    assert_message("strength of 1.5");
+    assert_message("`strength` is 1.5, a number from 0.001 to 1 is expected");
     o.strength = NAN;
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
-    assert_message("strength of nan");
+    assert_message("`strength` is nan");
     o.strength = 0.04;
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);
     assert_message("none of 20 steps of dpm++2m is left at strength 0.04");

@@ -210,7 +210,7 @@ static void the_caller_knows_better(void **state)
 /* The flag changes the picture, and to what the model would say. */
 static void pictures_are_of_the_prediction_asked_for(void **state)
 {
-    const char *model = in_folder(state, "model"), *prompt = "red apple";
+    const char *model = in_folder(state, "model");
     const char *paths[3] = {in_folder(state, "a.safetensors"), in_folder(state, "b.safetensors"),
                             in_folder(state, "c.safetensors")};
     sp_tensor_file *file[3];
@@ -218,8 +218,12 @@ static void pictures_are_of_the_prediction_asked_for(void **state)
     make_model(model, "unet-demo", ddim_scheduler);
     sp_log_set_level(SP_LOG_QUIET);
     for (int i = 0; i < 3; i++) {
-        splam_generate_options o = {.model = model, .prompts = &prompt, .prompt_count = 1, .steps = 2,
-                                    .prediction = i == 1 ? "v_prediction" : NULL, .save_latents = paths[i]};
+        splam_generate_options o = splam_generate_defaults();
+        o.model = model;
+        o.prompt = "red apple";
+        o.steps = 2;
+        o.prediction_type = i == 1 ? "v_prediction" : NULL;
+        o.save_latents = paths[i];
         if (i == 2)
             write_text(in_folder(state, "model/scheduler/scheduler_config.json"),
                        "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"

@@ -9,7 +9,8 @@
 
 static splam_model *open_model(void **state, const char *name)
 {
-    const splam_model_options options = {.size = sizeof options, .precision = SPLAM_F32};
+    splam_model_options options = splam_model_defaults();
+    options.precision = SPLAM_F32;
     splam_model *model;
     assert_ok(splam_model_open(keep(state, name), &options, NULL, &model));
     return model;
@@ -24,8 +25,11 @@ static splam_session *open_session(const splam_model *model)
 
 static splam_generate_options request(uint64_t seed)
 {
-    static const char *const prompts[] = {"red apple"};
-    return (splam_generate_options){.prompts = prompts, .prompt_count = 1, .steps = 2, .seed = seed};
+    splam_generate_options o = splam_generate_defaults();
+    o.prompt = "red apple";
+    o.steps = 2;
+    o.seed = seed;
+    return o;
 }
 
 static void draw(splam_session *session, const splam_generate_options *o, splam_pictures *out)
@@ -275,7 +279,8 @@ static void test_refusals(void **state)
     struct {
         splam_model_options known;
         int unknown;
-    } newer = {{.size = sizeof newer, .precision = SPLAM_F32}, 0};
+    } newer = {splam_model_defaults(), 0};
+    newer.known.size = sizeof newer;
     assert_ok(splam_model_open(keep(state, "teacher"), &newer.known, NULL, &other));
     splam_model_close(other);
     newer.unknown = 1;
@@ -335,9 +340,8 @@ static void talk(void *context)
     splam_model *model = open_model(state, "teacher");
     splam_session *session = open_session(model);
     splam_generate_options o = request(1);
-    static const char *const prompts[] = {"a (red:1.2) apple"};
     splam_pictures pictures;
-    o.prompts = prompts;
+    o.prompt = "a (red:1.2) apple";
     draw(session, &o, &pictures);
     splam_pictures_free(&pictures);
     splam_session_destroy(session);

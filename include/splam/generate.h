@@ -40,20 +40,22 @@ typedef struct {
     const uint8_t *rgb;    /* [height,width,3] */
 } splam_picture;
 
-/* 0 or NULL takes the default in brackets. Nothing is kept after the call. */
+/* Begin with splam_generate_defaults(). */
 typedef struct {
+    size_t size;
     const char *model; /* a diffusers folder or a checkpoint of one file */
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
-    const char *prediction; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
+    const char *prediction_type; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
     const char *vae;   /* another autoencoder, AutoencoderKL or AutoencoderTiny: its folder, its file, or a model
                           with one [the model's own] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
-    const char *const *prompts; /* UTF-8 */
+    const char *prompt; /* what to draw, UTF-8; at least one of this and the next two */
+    const char *const *prompts; /* more of them */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, UTF-8, one a line; blank lines are left out. "-":
                                  standard input */
-    const char *negative;     /* looked at where there is guidance [""] */
+    const char *negative;     /* looked at where there is guidance; NULL: "" */
     const char *sampler;      /* lcm, tcd, ddim, dpm++2m, dpm++2m-sde, unipc, euler, euler-a, heun, as diffusers'
                                  schedulers of that kind [a student's own, else dpm++2m] */
     const char *sigmas;       /* of dpm++2m, dpm++2m-sde, unipc, euler and heun: normal, karras, exponential [what the
@@ -62,8 +64,8 @@ typedef struct {
                                  begins at the last one [what the model's scheduler says] */
     int64_t steps; /* each an evaluation of the network, with heun two [a student's own, else lcm and tcd 4, ddim 50,
                       euler and euler-a 30, the others 20] */
-    const double *eta;     /* tcd: 0, no noise between steps, to 1 [0.3] */
-    const double *guidance; /* CFG scale, 0 and more [1 for a student, else 7.5] */
+    double eta;            /* tcd: 0, no noise between steps, to 1 [0.3] */
+    double guidance;       /* CFG scale, 0 and more [1 for a student, else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
     uint64_t seed;         /* picture j of all has seed + j, modulo 2^64 */
     bool random_seed;      /* one is drawn instead */
@@ -82,7 +84,7 @@ typedef struct {
     splam_rng rng;
     splam_precision precision;
     const char *device;       /* to compute with, "cpu" [cpu] */
-    int clip_skip;            /* last layers of the text encoder left out */
+    int64_t clip_skip;        /* last layers of the text encoder left out */
     const char *output;       /* a picture's file: .png, .jpg or .jpeg, .webp, in letters of either
                                  case; without a suffix that of the format is appended. Of several
                                  pictures number j is NAME-j.SUFFIX. A folder, one that is there or
@@ -90,7 +92,7 @@ typedef struct {
                                  standard output. NULL: none */
     const char *format;       /* "png", "jpg", "webp", as the suffix if there is one [the suffix's,
                                  or "png"] */
-    int quality;              /* 1..100, of JPEG [95], whose colours keep their resolution from 90
+    int64_t quality;          /* 1..100, of JPEG [95], whose colours keep their resolution from 90
                                  on, or WebP [90], lossless at 100; SPLAM_ARGUMENT with PNG */
     const char *noise;        /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
                                  initial sigma; noise.1, ... where the sampler draws again;
@@ -100,11 +102,12 @@ typedef struct {
                                  scaling factor */
     splam_generate_seconds *seconds; /* receives where the time went; may be NULL */
 } splam_generate_options;
+SPLAM_DEFAULTS(generate)
 
 /* Pictures from prompts; those of one prompt are neighbours. They carry what made them: A1111's
  * text and a JSON object with the model's hash. PNG: text chunks "parameters" and "splam"; JPEG and
  * WebP: EXIF UserComment, and the XMP property json of the namespace urn:splam:1.0:. SPLAM_CANCELLED
- * keeps the pictures that are written and says how many; SPLAM_IO, before anything is drawn, where
+ * keeps the pictures that are written and says how many; SPLAM_ARGUMENT names the member; SPLAM_IO, before anything is drawn, where
  * output or save_latents cannot be written. */
 SPLAM_API splam_status splam_generate(const splam_generate_options *options,
                                       const splam_callbacks *callbacks);

@@ -1,5 +1,5 @@
-/* Options: every verb of the command line is a struct of options and a call, and what their members may be is declared
- * once, in tables that the library checks by and the command line reads.
+/* Options: every verb of the command line, and what opens models and sessions, is a struct of options and a call, and
+ * what their members may be is declared once, in tables that the library checks by and the command line reads.
  *
  * Each struct of options begins with its size, as it was when the caller was compiled, and is made by its function
  * splam_VERB_defaults(); so a program runs with a later library whose structs have more members, which then have their
@@ -15,6 +15,10 @@ extern "C" {
 /* A number that is not given, of int64_t and double members alike: the member's comment says in brackets what is taken
  * then. A text that is not given is NULL, a list that is not given has no elements. */
 #define SPLAM_UNSET INT64_MIN
+static inline bool splam_is_given(double number)
+{
+    return number != (double)SPLAM_UNSET;
+}
 
 typedef enum {
     SPLAM_OPTION_FLAG,     /* bool */
@@ -48,7 +52,7 @@ typedef struct {
     const char *help;        /* one line, lower case, no full stop */
 } splam_option;
 
-/* The name of the i-th verb that has options, from 0; NULL after the last. Any thread. */
+/* The name of the i-th verb that has options (and "model", "session"), from 0; NULL after the last. Any thread. */
 SPLAM_API const char *splam_option_verb(size_t i);
 /* The i-th option of a verb, from 0, in the order of its help; NULL after the last, and of a verb that there is not.
  * Any thread. */

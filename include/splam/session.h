@@ -9,25 +9,24 @@
 extern "C" {
 #endif
 
-/* Structs that begin with `size` are given by whoever was compiled with them: set it to sizeof, and all other members that
- * you do not need to 0, which takes the default in brackets. */
-
 /* ---- models ---- */
 
 /* Opened files and merged adapters. Nobody changes it: any number of threads may have sessions of it, which share its
  * memory and that of the weights as they are packed for the processor. */
 typedef struct splam_model splam_model;
 
+/* Begin with splam_model_defaults(). */
 typedef struct {
-    size_t size;      /* sizeof(splam_model_options) */
+    size_t size;
     const char *unet; /* its UNet's folder ["unet"]; "unet_ema": a student's average */
-    const char *prediction; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
+    const char *prediction_type; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
     const char *vae;  /* another autoencoder, see splam_generate_options [the model's own] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
     splam_precision precision;
     const char *device; /* to compute with, "cpu" [cpu] */
 } splam_model_options;
+SPLAM_DEFAULTS(model)
 
 /* path: a diffusers folder or a checkpoint of one file. options NULL: all defaults; callbacks, which may be NULL, are asked
  * while adapters are merged. No text needs to live longer than the call. Files are mapped: they must stay as they are while
@@ -45,18 +44,20 @@ SPLAM_API void splam_model_close(splam_model *model);
  * many threads as you like. Two threads that compute at once share the processor: splam_set_threads is for each. */
 typedef struct splam_session splam_session;
 
+/* Begin with splam_session_defaults(). */
 typedef struct {
-    size_t size;   /* sizeof(splam_session_options) */
+    size_t size;
     int64_t sizes; /* so many sizes of pictures, batches and prompts are kept side by side of each network, the last used;
-                      more are planned anew [4] */
+                      more are planned anew; 1 to 64 [4] */
 } splam_session_options;
+SPLAM_DEFAULTS(session)
 
 /* The model outlives it. options NULL: all defaults. SPLAM_MEMORY, SPLAM_ARGUMENT. */
 SPLAM_API splam_status splam_session_create(const splam_model *model, const splam_session_options *options,
                                             splam_session **session);
 SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal */
 
-/* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction, vae,
+/* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction_type, vae,
  * loras, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free); NULL: files alone.
  * SPLAM_CANCELLED keeps those that are drawn; on other failures there are none. The session can be used again after every
  * failure. */

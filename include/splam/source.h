@@ -11,7 +11,7 @@ extern "C" {
 /* A source is given a name, and "source:NAME" is a data set from then on, wherever one is named: splam_distill,
  * splam_train_vae, splam_train_teacher, splam_data, splam_eval. */
 typedef struct {
-    size_t size;   /* sizeof(splam_source) */
+    size_t size;   /* sizeof(splam_source), all that is not needed being NULL */
     void *context; /* handed to the calls below, and used until splam_source_remove returns */
     /* Pictures, numbered from 0. Asked once, when the data set is opened, as are captions. */
     int64_t (*count)(void *context);

@@ -224,21 +224,18 @@ static bool is_whole(const char *model)
 static sp_status time_generate(const splam_bench_options *o, const sp_callbacks *callbacks,
                                json_t *out)
 {
-    static const char *const prompt[] = {"a lighthouse in a storm"};
-    static const double unguided = 1;
-    if (!is_whole(o->model)) return leave_out(out, "generate", "the model has not all parts");
+        if (!is_whole(o->model)) return leave_out(out, "generate", "the model has not all parts");
     char folder[] = "/tmp/splam-bench-XXXXXX";
     if (!mkdtemp(folder)) return sp_fail(SP_IO, "/tmp: a folder could not be made");
     char *path = sp_path_join(folder, "out.png");
-    generation g = {.options = {.model = o->model,
-                                .prompts = prompt,
-                                .prompt_count = 1,
-                                .steps = 4,
-                                .guidance = &unguided,
-                                .precision = o->precision,
-                                .device = o->device,
-                                .output = path},
-                    .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
+    generation g = {.options = splam_generate_defaults(), .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
+    g.options.model = o->model;
+    g.options.prompt = "a lighthouse in a storm";
+    g.options.steps = 4;
+    g.options.guidance = 1;
+    g.options.precision = o->precision;
+    g.options.device = o->device;
+    g.options.output = path;
     g.options.seconds = &g.last;
     sp_bench_times times;
     bool has_peak = reset_peak();

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "api/convert.h"
-#include "api/sized.h"
 #include "backend/registry.h"
 #include "base/memory.h"
 #include "base/output.h"
@@ -259,9 +258,8 @@ static sp_status look_at_pictures(const splam_data_options *o, const sp_callback
 
 splam_status splam_source_add(const char *name, const splam_source *source)
 {
-    splam_source own = {0};
-    if (!source) return sp_fail(SP_ARGUMENT, "a data source is missing");
-    SP_TRY(SP_SIZED(&own, source));
+    splam_source own;
+    SP_TRY(sp_sized_take("splam_source", source, &own, sizeof own));
     return sp_source_add(name, &own);
 }
 

@@ -4,11 +4,6 @@
 #include "backend/registry.h"
 #include "distill/distill.h"
 
-static bool given(double number)
-{
-    return number != (double)SPLAM_UNSET;
-}
-
 /* Whatever is given and only one objective looks at. */
 static sp_status check_given(const splam_distill_options *o, sp_objective objective)
 {
@@ -19,12 +14,12 @@ static sp_status check_given(const splam_distill_options *o, sp_objective object
     } members[] = {
         {"sigma", o->sigma, SP_OBJECTIVE_SPLAM},
         {"gamma_conditioning", o->gamma_conditioning, SP_OBJECTIVE_SPLAM},
-        {"gamma_one_probability", given(o->gamma_one_probability), SP_OBJECTIVE_SPLAM},
-        {"gamma_power", given(o->gamma_power), SP_OBJECTIVE_SPLAM},
-        {"gamma_grid", given((double)o->gamma_grid), SP_OBJECTIVE_SPLAM},
+        {"gamma_one_probability", splam_is_given(o->gamma_one_probability), SP_OBJECTIVE_SPLAM},
+        {"gamma_power", splam_is_given(o->gamma_power), SP_OBJECTIVE_SPLAM},
+        {"gamma_grid", splam_is_given((double)o->gamma_grid), SP_OBJECTIVE_SPLAM},
         {"cond_proj_init", o->cond_proj_init, SP_OBJECTIVE_SPLAM},
-        {"phases", given((double)o->phases), SP_OBJECTIVE_PCM},
-        {"rounds", given((double)o->rounds), SP_OBJECTIVE_PROGRESSIVE},
+        {"phases", splam_is_given((double)o->phases), SP_OBJECTIVE_PCM},
+        {"rounds", splam_is_given((double)o->rounds), SP_OBJECTIVE_PROGRESSIVE},
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (members[i].given && objective != members[i].of)
@@ -41,8 +36,8 @@ static sp_status read_gamma(const splam_distill_options *o, sp_objective_setting
 {
     if (o->sigma) SP_TRY(sp_sigma_of(o->sigma, &s->sigma));
     if (o->gamma_conditioning) SP_TRY(sp_gamma_conditioning_of(o->gamma_conditioning, &s->conditioning));
-    if (given(o->gamma_one_probability)) s->gamma.one_probability = o->gamma_one_probability;
-    if (given(o->gamma_power)) s->gamma.power = o->gamma_power;
+    if (splam_is_given(o->gamma_one_probability)) s->gamma.one_probability = o->gamma_one_probability;
+    if (splam_is_given(o->gamma_power)) s->gamma.power = o->gamma_power;
     set_whole(o->gamma_grid, &s->gamma.grid);
     return SP_OK;
 }
@@ -96,7 +91,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .storage = sp_storage_of(device, o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
         .memory_limit = o->memory_limit == SPLAM_UNSET ? 0 : o->memory_limit,
-        .lora = {.rank = o->lora_rank, .alpha = given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank},
+        .lora = {.rank = o->lora_rank, .alpha = splam_is_given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank},
         .lora_start = o->lora_start,
         .lora_merged = o->lora_merged,
         .checkpointing_steps = o->checkpointing_steps,

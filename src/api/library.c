@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "api/convert.h"
-#include "api/sized.h"
 #include "backend/registry.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -95,19 +94,4 @@ void splam_set_threads(int count)
 void splam_free(void *pointer)
 {
     sp_free(pointer);
-}
-
-sp_status sp_sized_copy(void *own, size_t own_size, const void *given)
-{
-    size_t size;
-    if (!given) return SP_OK;
-    memcpy(&size, given, sizeof size);
-    if (size < sizeof size || size > 1 << 16)
-        return sp_fail(SP_ARGUMENT, "size is %zu, expected the size of the struct that it begins", size);
-    for (size_t i = own_size; i < size; i++)
-        if (((const char *)given)[i])
-            return sp_fail(SP_UNSUPPORTED, "a struct of %zu bytes sets what this library (%s) does not know: it has %zu",
-                           size, SPLAM_VERSION, own_size);
-    memcpy(own, given, size < own_size ? size : own_size);
-    return SP_OK;
 }

@@ -1,13 +1,10 @@
 /* Models that are held, sessions of them, and splam_generate, which is both for one call. */
 #include <string.h>
 #include "api/convert.h"
-#include "api/sized.h"
 #include "backend/registry.h"
 #include "base/memory.h"
 #include "pipeline/forward.h"
 #include "pipeline/generate.h"
-
-enum { SIZES_KEPT = 4, MOST_SIZES = 64 };
 
 struct splam_model {
     sp_model *parts;
@@ -27,7 +24,7 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
     sp_device *device;
     SP_TRY(sp_device_of(o->device, &device));
     const sp_model_options options = {.unet = o->unet,
-                                      .prediction = o->prediction,
+                                      .prediction = o->prediction_type,
                                       .vae = o->vae,
                                       .loras = o->loras,
                                       .lora_count = o->lora_count,
@@ -43,9 +40,9 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
 splam_status splam_model_open(const char *path, const splam_model_options *options, const splam_callbacks *callbacks,
                               splam_model **out)
 {
-    splam_model_options o = {0};
+    splam_model_options o = splam_model_defaults();
     *out = NULL;
-    SP_TRY(SP_SIZED(&o, options));
+    if (options) SP_TRY(sp_options_take(&sp_verb_model, options, &o));
     splam_model *model = sp_alloc_zero(sizeof *model);
     if (!model) return SP_MEMORY;
     sp_status status = open_model(path, &o, callbacks, model);
@@ -68,17 +65,15 @@ void splam_model_close(splam_model *model)
 
 splam_status splam_session_create(const splam_model *model, const splam_session_options *options, splam_session **out)
 {
-    splam_session_options o = {0};
+    splam_session_options o = splam_session_defaults();
     *out = NULL;
-    SP_TRY(SP_SIZED(&o, options));
+    if (options) SP_TRY(sp_options_take(&sp_verb_session, options, &o));
     if (!model) return sp_fail(SP_ARGUMENT, "a model is missing");
-    if (o.sizes < 0 || o.sizes > MOST_SIZES)
-        return sp_fail(SP_ARGUMENT, "sizes is %lld, expected 1 to %d", (long long)o.sizes, MOST_SIZES);
     splam_session *session = sp_alloc_zero(sizeof *session);
     if (!session) return SP_MEMORY;
     session->model = model;
     sp_status status = sp_pipeline_create(model->parts, &session->pipeline);
-    if (!status) session->pipeline->plans.most = o.sizes ? (int)o.sizes : SIZES_KEPT;
+    if (!status) session->pipeline->plans.most = (int)o.sizes;
     if (status)
         splam_session_destroy(session);
     else
@@ -96,16 +91,16 @@ void splam_session_destroy(splam_session *session)
 /* What is the model's was said when it was opened. */
 static sp_status check_for_session(const splam_generate_options *o)
 {
-    const char *given = o->model        ? "model"
-                        : o->unet       ? "unet"
-                        : o->prediction ? "prediction"
-                        : o->vae        ? "vae"
-                        : o->lora_count ? "loras"
-                        : o->precision  ? "precision"
-                        : o->device     ? "device"
-                                        : NULL;
+    const char *given = o->model             ? "model"
+                        : o->unet            ? "unet"
+                        : o->prediction_type ? "prediction_type"
+                        : o->vae             ? "vae"
+                        : o->lora_count      ? "loras"
+                        : o->precision       ? "precision"
+                        : o->device          ? "device"
+                                             : NULL;
     if (!given) return SP_OK;
-    return sp_fail(SP_ARGUMENT, "%s is given for a picture, and belongs to splam_model_open", given);
+    return sp_fail(SP_ARGUMENT, "`%s` is given for a picture, and belongs to splam_model_open", given);
 }
 
 static sp_status draw(const splam_session *session, bool held, double began, sp_request *request,
@@ -121,19 +116,29 @@ static sp_status draw(const splam_session *session, bool held, double began, sp_
     return status;
 }
 
+/* As of splam_generate, but for the model, which its table requires. */
+static sp_status take_for_session(const splam_generate_options *given, splam_generate_options *own)
+{
+    SP_TRY(sp_options_copy(&sp_verb_generate, given, own));
+    SP_TRY(check_for_session(own));
+    own->model = "the session's";
+    return sp_options_check(&sp_verb_generate, own);
+}
+
 splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,
                                     const splam_callbacks *callbacks, splam_pictures *pictures)
 {
     double began = sp_now();
+    splam_generate_options o;
     sp_request request = {0};
     splam_generate_seconds seconds = {0};
     if (pictures) *pictures = (splam_pictures){0};
-    sp_status status = check_for_session(options);
-    if (!status) status = sp_request_read(options, pictures, &request);
+    SP_TRY(take_for_session(options, &o));
+    sp_status status = sp_request_read(&o, pictures, &request);
     if (!status) status = draw(session, true, began, &request, callbacks, pictures, &seconds);
     sp_request_free(&request);
     seconds.total = sp_now() - began;
-    if (options->seconds) *options->seconds = seconds;
+    if (o.seconds) *o.seconds = seconds;
     return status;
 }
 
@@ -221,7 +226,7 @@ static sp_status generate_once(const splam_generate_options *o, const sp_callbac
                                splam_generate_seconds *seconds)
 {
     const splam_model_options options = {.unet = o->unet,
-                                         .prediction = o->prediction,
+                                         .prediction_type = o->prediction_type,
                                          .vae = o->vae,
                                          .loras = o->loras,
                                          .lora_count = o->lora_count,
@@ -230,8 +235,7 @@ static sp_status generate_once(const splam_generate_options *o, const sp_callbac
     splam_model model = {0};
     splam_session session = {.model = &model};
     sp_request request = {0};
-    sp_status status = o->model ? SP_OK : sp_fail(SP_ARGUMENT, "a model is missing");
-    if (!status) status = sp_request_read(o, false, &request);
+    sp_status status = sp_request_read(o, false, &request);
     if (!status) status = open_model(o->model, &options, callbacks, &model);
     if (!status) status = sp_pipeline_create(model.parts, &session.pipeline);
     if (!status) status = draw(&session, false, began, &request, callbacks, NULL, seconds);
@@ -245,9 +249,11 @@ static sp_status generate_once(const splam_generate_options *o, const sp_callbac
 splam_status splam_generate(const splam_generate_options *options, const splam_callbacks *callbacks)
 {
     double began = sp_now();
+    splam_generate_options o;
     splam_generate_seconds seconds = {0};
-    sp_status status = generate_once(options, callbacks, began, &seconds);
+    SP_TRY(sp_options_take(&sp_verb_generate, options, &o));
+    sp_status status = generate_once(&o, callbacks, began, &seconds);
     seconds.total = sp_now() - began;
-    if (options->seconds) *options->seconds = seconds;
+    if (o.seconds) *o.seconds = seconds;
     return status;
 }

@@ -130,7 +130,7 @@ sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_cli
             (long long)sp_dim(ids, 1), (long long)c->max_tokens);
     if (clip_skip < 0 || clip_skip >= c->layers)
         sp_builder_fail(b, SP_ARGUMENT,
-                        "clip-skip is %lld, and must lie in 0..%lld for this text encoder",
+                        "`clip_skip` is %lld, and must lie in 0..%lld for this text encoder",
                         (long long)clip_skip, (long long)c->layers - 1);
     if (sp_builder_failed(b)) return NULL;
     sp_value *x = embeddings(b, c, ids);

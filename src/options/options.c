@@ -189,30 +189,57 @@ static sp_status check_option(const splam_option *o, const char *options)
     }
 }
 
-/* What is behind the members that this library knows says nothing. */
-static sp_status check_rest(const sp_verb *v, const char *given, size_t size)
+/* What `given` is said to have; 0 if that cannot be. */
+static size_t size_of(const void *given)
 {
-    for (size_t i = v->size; i < size; i++)
-        if (given[i])
-            return sp_fail(SP_UNSUPPORTED,
-                           "the options of %s have a member that this library, version %s, does not know", v->verb,
+    size_t size = given ? *(const size_t *)given : 0;
+    return size < sizeof size || size > largest ? 0 : size;
+}
+
+/* The members that both know; what is behind them in `given` must say nothing. */
+static sp_status copy_known(const char *what, const void *given, void *own, size_t own_size)
+{
+    size_t size = size_of(given);
+    memcpy(own, given, size < own_size ? size : own_size);
+    *(size_t *)own = own_size;
+    for (size_t i = own_size; i < size; i++)
+        if (((const char *)given)[i])
+            return sp_fail(SP_UNSUPPORTED, "%s has a member that this library, version %s, does not know", what,
                            SPLAM_VERSION);
+    return SP_OK;
+}
+
+sp_status sp_options_copy(const sp_verb *v, const void *given, void *own)
+{
+    char what[64];
+    if (!size_of(given))
+        return sp_fail(SP_ARGUMENT, "`size` is %zu, and the options of %s have %zu: begin with splam_%s_defaults()",
+                       given ? *(const size_t *)given : 0, v->verb, v->size, v->verb);
+    fill(v, own);
+    snprintf(what, sizeof what, "splam_%s_options", v->verb);
+    return copy_known(what, given, own, v->size);
+}
+
+sp_status sp_options_check(const sp_verb *v, const void *own)
+{
+    for (size_t i = 0; i < v->count; i++)
+        SP_TRY(check_option(&v->options[i], own));
     return SP_OK;
 }
 
 sp_status sp_options_take(const sp_verb *v, const void *given, void *own)
 {
-    size_t size = given ? *(const size_t *)given : 0;
-    if (size < sizeof size || size > largest)
-        return sp_fail(SP_ARGUMENT, "`size` is %zu, and the options of %s have %zu: begin with splam_%s_defaults()",
-                       size, v->verb, v->size, v->verb);
-    fill(v, own);
-    memcpy(own, given, size < v->size ? size : v->size);
-    *(size_t *)own = v->size;
-    SP_TRY(check_rest(v, given, size));
-    for (size_t i = 0; i < v->count; i++)
-        SP_TRY(check_option(&v->options[i], own));
-    return SP_OK;
+    SP_TRY(sp_options_copy(v, given, own));
+    return sp_options_check(v, own);
+}
+
+sp_status sp_sized_take(const char *what, const void *given, void *own, size_t own_size)
+{
+    if (!size_of(given))
+        return sp_fail(SP_ARGUMENT, "`size` is %zu, and %s has %zu: set it to sizeof(%s)",
+                       given ? *(const size_t *)given : 0, what, own_size, what);
+    memset(own, 0, own_size);
+    return copy_known(what, given, own, own_size);
 }
 
 splam_status splam_option_check(const char *verb, const void *options)

@@ -4,9 +4,10 @@
 #include <splam/options.h>
 #include "base/status.h"
 
-/* The verbs with options, but generate: X(verb). Each has its table in VERB.c and its struct splam_VERB_options. */
+/* The verbs with options, and what opens models and sessions: X(verb). Each has its table, in VERB.c, and its struct
+ * splam_VERB_options. */
 #define SP_VERB_LIST(X)                                                                                          \
-    X(distill) X(eval) X(train) X(convert) X(data) X(forward) X(inspect) X(bench) X(tokenize) X(demo)
+    X(generate) X(model) X(session) X(distill) X(eval) X(train) X(convert) X(data) X(forward) X(inspect) X(bench) X(tokenize) X(demo)
 
 typedef struct {
     const char *verb;
@@ -18,9 +19,14 @@ typedef struct {
 SP_VERB_LIST(X)
 #undef X
 
-/* What a public call does first: `own`, a whole struct, gets the members of `given`, which may be of an earlier or a
- * later library, and defaults for the rest; then splam_option_check. */
+/* What a public call does first. copy: `own`, a whole struct, gets the members of `given`, which may be of an earlier or a
+ * later library, and defaults for the rest. check: what the table says of each. take: both. */
+sp_status sp_options_copy(const sp_verb *verb, const void *given, void *own);
+sp_status sp_options_check(const sp_verb *verb, const void *own);
 sp_status sp_options_take(const sp_verb *verb, const void *given, void *own);
+
+/* The same for a struct that is no options but begins with its size, `what`: members that are not given are 0. */
+sp_status sp_sized_take(const char *what, const void *given, void *own, size_t own_size);
 
 /* The option of that name; NULL: there is none. */
 const splam_option *sp_option_find(const sp_verb *verb, const char *name);
@@ -57,6 +63,20 @@ const splam_option *sp_option_find(const sp_verb *verb, const char *name);
 #define SP_PREDICTION_OPTION                                                                                      \
     {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL),                                                    \
      .help = "what the UNet predicts, whatever the model says", .otherwise = "what it says"}
+/* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, precision, device. */
+#define SP_MODEL_PART_OPTIONS                                                                                     \
+    {SP_TEXT(unet), .argument = "NAME", .help = "the UNet's folder; unet_ema is a student's average",             \
+     .otherwise = "unet"},                                                                                        \
+    SP_PREDICTION_OPTION,                                                                                         \
+    {SP_TEXT(vae), .argument = "PATH",                                                                            \
+     .help = "another autoencoder, AutoencoderKL or AutoencoderTiny (TAESD): its folder or its file, or a model " \
+             "with one",                                                                                          \
+     .otherwise = "the model's own"},                                                                             \
+    {SP_LIST(loras, lora_count, SPLAM_OPTION_LORAS), .flag = "lora", .argument = "PATH[:WEIGHT]...",              \
+     .help = "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), merged into "   \
+             "UNet and text encoder as they are loaded; WEIGHT is 1 where none is given"},                        \
+    SP_PRECISION_OPTION,                                                                                          \
+    SP_DEVICE_OPTION
 #define SP_RESUME_OPTION                                                                                          \
     {SP_TEXT(resume), .argument = "latest|DIR",                                                                   \
      .help = "go on from the newest checkpoint in the output, or from this one"}

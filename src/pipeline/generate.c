@@ -108,7 +108,7 @@ static sp_picture_facts facts_of(const generation *g, int64_t number)
         .torch = o->rng == SPLAM_RNG_TORCH,
         .width = width,
         .height = height,
-        .clip_skip = o->clip_skip,
+        .clip_skip = (int)o->clip_skip,
         .vae_tile = width > p->vae_tile || height > p->vae_tile ? p->vae_tile : 0,
         .strength = s->sampler.strength,
         .init_image = sp_starts_from_image(o) ? sp_path_base(sp_start_image_name(o)) : NULL,
@@ -234,7 +234,7 @@ static sp_status choose_memory(generation *g)
                                          .decodes = wants_pictures(g),
                                          .held = g->context->held,
                                          .tiling = r->options->vae_tiling,
-                                         .limit = r->options->memory_limit};
+                                         .limit = r->options->memory_limit == SPLAM_UNSET ? 0 : r->options->memory_limit};
     return sp_memory_choose(g->pipeline, &question, &g->memory);
 }
 
@@ -256,7 +256,7 @@ static sp_status prepare(generation *g)
     sp_request *r = g->request;
     const splam_generate_options *o = r->options;
     const sp_scheduler_config *scheduler = &g->pipeline->scheduler;
-    SP_TRY(sp_pipeline_set_clip_skip(g->pipeline, o->clip_skip));
+    SP_TRY(sp_pipeline_set_clip_skip(g->pipeline, (int)o->clip_skip));
     if (o->noise) SP_TRY(sp_safetensors_open(o->noise, &g->noise_file));
     SP_TRY(sp_sampling_choose(o, scheduler, &g->sampling));
     SP_TRY(choose_sizes(g));

@@ -41,7 +41,7 @@ sp_status sp_picture_output_choose(const splam_generate_options *o, sp_picture_o
     *out = (sp_picture_output){0};
     int format = SP_IMAGE_PNG;
     if (o->format) SP_TRY(sp_name_index("format", o->format, format_names, FORMATS, &format));
-    out->encoding = (sp_image_encoding){(sp_image_format)format, o->quality};
+    out->encoding = (sp_image_encoding){(sp_image_format)format, o->quality == SPLAM_UNSET ? 0 : (int)o->quality};
     if (!o->output) return SP_OK;
     if (!*o->output) return sp_fail(SP_ARGUMENT, "the pictures' path is empty");
     out->to_stdout = strcmp(o->output, "-") == 0;

@@ -78,7 +78,7 @@ sp_status sp_pipeline_set_clip_skip(sp_pipeline *p, int layers)
 {
     int64_t all = p->text_encoder ? p->text_encoder->config.text.layers : 1;
     if (layers < 0 || layers >= all)
-        return sp_fail(SP_ARGUMENT, "clip-skip is %d, and must lie in 0..%lld for this text encoder", layers,
+        return sp_fail(SP_ARGUMENT, "`clip_skip` is %d, and must lie in 0..%lld for this text encoder", layers,
                        (long long)all - 1);
     p->clip_skip = layers;
     return SP_OK;

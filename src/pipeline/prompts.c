@@ -47,18 +47,24 @@ static sp_status load_prompts(const char *path, sp_prompts *p, size_t *lines)
     return SP_OK;
 }
 
+static sp_status add_prompt(sp_prompts *p, const char *text)
+{
+    SP_TRY(sp_check_utf8("a prompt", text, strlen(text)));
+    p->text[p->count++] = text;
+    return SP_OK;
+}
+
 sp_status sp_prompts_read(const splam_generate_options *o, sp_prompts *p)
 {
     size_t lines = 0;
     *p = (sp_prompts){.negative = o->negative};
     if (o->prompts_file) SP_TRY(load_prompts(o->prompts_file, p, &lines));
-    p->text = sp_alloc_zero((o->prompt_count + lines + 1) * sizeof *p->text);
+    p->text = sp_alloc_zero((o->prompt_count + lines + 2) * sizeof *p->text);
     if (!p->text) return SP_MEMORY;
     if (o->negative) SP_TRY(sp_check_utf8("the negative prompt", o->negative, strlen(o->negative)));
-    for (size_t i = 0; i < o->prompt_count; i++) {
-        SP_TRY(sp_check_utf8("a prompt", o->prompts[i], strlen(o->prompts[i])));
-        p->text[p->count++] = o->prompts[i];
-    }
+    if (o->prompt) SP_TRY(add_prompt(p, o->prompt));
+    for (size_t i = 0; i < o->prompt_count; i++)
+        SP_TRY(add_prompt(p, o->prompts[i]));
     char *rest = p->file, *line;
     while (rest && (line = strsep(&rest, "\r\n")) != NULL) {
         bool blank;
@@ -176,7 +182,7 @@ static void hint_at_syntax(const char *const found[SYNTAXES], const size_t lengt
     }
     if (*list)
         sp_log_warn("%s in a prompt is read as words: there are no weights and no BREAK here%s",
-                    list, found[SYNTAXES - 1] ? ", and a LoRA is given by --lora" : "");
+                    list, found[SYNTAXES - 1] ? ", and LoRA files are an option of their own" : "");
 }
 
 sp_status sp_prompts_warn(const sp_prompts *p, const sp_tokenizer *tokenizer, bool guided)

@@ -16,21 +16,18 @@ static sp_status choose_sampler(const splam_generate_options *o, const sp_schedu
     if (o->sigmas) SP_TRY(sp_sigmas_of(o->sigmas, &g->sampler.sigmas));
     if (o->spacing) SP_TRY(sp_spacing_of(o->spacing, &g->sampler.spacing));
     SP_TRY(sp_sampler_check(scheduler, &g->sampler));
-    int64_t steps = o->steps ? o->steps : sp_sampler_steps_for(scheduler, g->sampler.kind);
-    if (steps < 1 || steps > SP_MAX_TIMESTEPS)
-        return sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps);
-    g->sampler.steps = (int)steps;
+    g->sampler.steps =
+        o->steps == SPLAM_UNSET ? sp_sampler_steps_for(scheduler, g->sampler.kind) : (int)o->steps;
     g->sampler.old_grid = o->old_grid;
-    if (o->eta && g->sampler.kind != SP_SAMPLER_TCD)
-        return sp_fail(SP_ARGUMENT, "eta is for the sampler tcd, and this is %s",
+    if (splam_is_given(o->eta) && g->sampler.kind != SP_SAMPLER_TCD)
+        return sp_fail(SP_ARGUMENT, "`eta` is for the sampler tcd, and this is %s",
                        sp_sampler_name(g->sampler.kind));
-    g->sampler.eta = o->eta ? *o->eta : sp_default_eta;
-    if (o->strength != 0 && !starts)
-        return sp_fail(SP_ARGUMENT, "a strength is given, and no picture to start from");
-    if (starts) g->sampler.strength = o->strength != 0 ? o->strength : default_strength;
-    g->guidance = o->guidance ? *o->guidance : scheduler->student ? 1 : 7.5;
-    if (!(g->guidance >= 0 && g->guidance <= 1000))
-        return sp_fail(SP_ARGUMENT, "guidance %g is out of range", g->guidance);
+    g->sampler.eta = splam_is_given(o->eta) ? o->eta : sp_default_eta;
+    bool strength = splam_is_given(o->strength);
+    if (strength && !starts)
+        return sp_fail(SP_ARGUMENT, "a `strength` is given, and no picture to start from");
+    if (starts) g->sampler.strength = strength ? o->strength : default_strength;
+    g->guidance = splam_is_given(o->guidance) ? o->guidance : scheduler->student ? 1 : 7.5;
     return SP_OK;
 }
 
@@ -81,7 +78,7 @@ static sp_status choose_sides(const sp_size_question *q, sp_shape noise, sp_pict
 {
     const splam_generate_options *o = q->options;
     int64_t f = out->factor, own = q->unet->sample_size * f;
-    int64_t width = o->width, height = o->height;
+    int64_t width = o->width == SPLAM_UNSET ? 0 : o->width, height = o->height == SPLAM_UNSET ? 0 : o->height;
     const sp_image *image = q->image;
     if (image->pixels) {
         double scale = width    ? (double)width / image->width
@@ -119,7 +116,7 @@ sp_status sp_picture_sizes_choose(const sp_size_question *q, sp_picture_sizes *o
     int64_t prompts = (int64_t)q->prompt_count;
     *out = (sp_picture_sizes){.factor = q->vae->factor, .channels = q->unet->in_channels};
     if (q->noise) SP_TRY(read_noise_shape(q, &noise));
-    out->each = o->count                                  ? o->count
+    out->each = o->count != SPLAM_UNSET                   ? o->count
                 : q->noise && noise.dim[0] % prompts == 0 ? noise.dim[0] / prompts
                                                           : 1;
     if (out->each < 1 || out->each > MAX_PICTURES || prompts > MAX_PICTURES / out->each)

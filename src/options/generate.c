@@ -1,0 +1,66 @@
+/* The options of drawing. */
+#include <splam/generate.h>
+#include "options/options.h"
+
+#define OPTIONS splam_generate_options
+static const splam_option options[] = {
+    SP_MODEL_OPTION,
+    {SP_TEXT(prompt), .letter = 'p', .argument = "TEXT", .help = "what to draw"},
+    {SP_TEXT(prompts_file), .flag = "prompts", .argument = "FILE",
+     .help = "one prompt a line instead, UTF-8; blank lines are left out; - is standard input"},
+    {SP_TEXT(negative), .letter = 'n', .argument = "TEXT", .help = "what not to draw, where there is guidance"},
+    {SP_INTEGER(steps, 1, 4000, SPLAM_UNSET), .argument = "N",
+     .help = "of the sampler; each is an evaluation of the network, with heun two",
+     .otherwise = "a student's own, else lcm and tcd 4, ddim 50, euler and euler-a 30, the others 20"},
+    {SP_CHOICE(sampler, SP_SAMPLERS, NULL), .help = "how the noise is removed",
+     .otherwise = "a student's own, else dpm++2m"},
+    {SP_CHOICE(sigmas, "normal|karras|exponential", NULL),
+     .help = "how noise levels are spread, for dpm++2m, dpm++2m-sde, unipc, euler and heun",
+     .otherwise = "as the model's scheduler says, mostly normal"},
+    {SP_CHOICE(spacing, "leading|linspace|trailing", NULL),
+     .help = "how timesteps are spread, for all but lcm and tcd; trailing begins at the last one",
+     .otherwise = "as the model's scheduler says"},
+    {SP_NUMBER(eta, 0, 1, SPLAM_UNSET), .argument = "X",
+     .help = "tcd: how much is drawn anew between steps, from 0, nothing, to 1", .otherwise = "0.3"},
+    {SP_NUMBER(guidance, 0, 1000, SPLAM_UNSET), .letter = 'g', .argument = "G",
+     .help = "classifier-free guidance scale", .otherwise = "by the model: 1 or 7.5"},
+    {SP_MEMBER(seed), .kind = SPLAM_OPTION_SEED, .beside = offsetof(OPTIONS, random_seed), .letter = 's',
+     .argument = "SEED", .help = "of the noise; -1 draws one and prints it"},
+    {SP_INTEGER(count, 1, 1e6, SPLAM_UNSET), .letter = 'b', .argument = "COUNT", .help = "pictures of each prompt",
+     .otherwise = "as many as the noise file has, or 1"},
+    {SP_INTEGER(width, 1, 16384, SPLAM_UNSET), .letter = 'W', .argument = "PIXELS", .help = "of a picture",
+     .otherwise = "the model's own"},
+    {SP_INTEGER(height, 1, 16384, SPLAM_UNSET), .letter = 'H', .argument = "PIXELS", .help = "of a picture",
+     .otherwise = "the model's own"},
+    {SP_TEXT(init_image), .flag = "init-img", .letter = 'i', .argument = "FILE",
+     .help = "JPEG, PNG or WebP to start from; scaled to cover the size and cut, which without -W or -H is its own, "
+             "rounded down to what the model takes"},
+    {SP_NUMBER(strength, 0.001, 1, SPLAM_UNSET), .argument = "S", .help = "how much of that picture is replaced",
+     .otherwise = "0.8"},
+    {SP_ENUM(rng, "philox|torch", SPLAM_RNG_PHILOX),
+     .help = "random numbers; torch: those of diffusers on a CPU", .otherwise = "philox"},
+    {SP_INTEGER(clip_skip, 0, 1000, 0), .argument = "N", .help = "last layers of the text encoder left out"},
+    SP_MODEL_PART_OPTIONS,
+    {SP_ENUM(vae_tiling, "auto|on|off", SPLAM_VAE_TILING_AUTO),
+     .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping tiles: less "
+             "memory, not quite the same picture; auto: where the whole would not fit",
+     .otherwise = "auto"},
+    {SP_BYTES(memory_limit), .argument = "SIZE",
+     .help = "print what will be needed, do with less memory where possible, refuse where not: 3G is 3 * 10^9 bytes, "
+             "3Gi 3 * 2^30"},
+    {SP_FLAG(old_grid), .help = "lcm: the older timesteps, 999 759 519 279 for four steps"},
+    {SP_TEXT(output), .letter = 'o', .argument = "FILE",
+     .help = "the picture's file, .png, .jpg, .jpeg or .webp; several go to NAME-0.png, NAME-1.png, ...; without a suffix "
+             ".png (or the --format's) is appended; in a folder, one that is there or DIR/, the name is out; - is "
+             "standard output, for one picture",
+     .otherwise = "of the command line out.png"},
+    {SP_CHOICE(format, "png|jpg|webp", NULL), .help = "of pictures whose name has no suffix", .otherwise = "png"},
+    {SP_INTEGER(quality, 1, 100, SPLAM_UNSET), .argument = "N",
+     .help = "of JPEG, with colours in full resolution from 90 on, and of WebP, which is lossless at 100",
+     .otherwise = "JPEG 95, WebP 90"},
+    {SP_TEXT(noise), .argument = "FILE",
+     .help = "safetensors with noise.0 [N,4,h,w]; noise.1, ... for lcm, tcd, euler-a and dpm++2m-sde; noise.posterior "
+             "for --init-img, without which the latent's mean is taken"},
+    {SP_TEXT(save_latents), .argument = "FILE", .help = "safetensors for latents [N,4,h,w]"},
+};
+SP_TABLE(generate);
