@@ -234,7 +234,7 @@ static void test_foreign_syntax(void **state)
     char *said = warnings_of(state, &o), *hint = strstr(said, "warning: \"(red:1.3)\"");
     if (!hint || !sp_starts_with(hint, "warning: \"(red:1.3)\", \"BREAK\", \"<lora:x:.8>\" in a prompt is read as words"))
         fail_msg("said: %s", said);
-    assert_non_null(strstr(hint, "--lora"));
+    assert_non_null(strstr(hint, "and LoRA files have an option of their own, `loras`"));
     assert_null(strstr(strstr(hint, "read as words") + 1, "read as words")); /* once */
     sp_free(said);
     o.prompts = plain;

@@ -182,7 +182,7 @@ static void hint_at_syntax(const char *const found[SYNTAXES], const size_t lengt
     }
     if (*list)
         sp_log_warn("%s in a prompt is read as words: there are no weights and no BREAK here%s",
-                    list, found[SYNTAXES - 1] ? ", and LoRA files are an option of their own" : "");
+                    list, found[SYNTAXES - 1] ? ", and LoRA files have an option of their own, `loras`" : "");
 }
 
 sp_status sp_prompts_warn(const sp_prompts *p, const sp_tokenizer *tokenizer, bool guided)
