@@ -397,7 +397,7 @@ static const struct {
      {1, 1024, 77, 8, 80, 0}},
 };
 
-static sp_ceiling ceiling; /* of all threads */
+static sp_peak peak; /* of all threads */
 static sp_device *device;
 
 static void measure(size_t row, sp_dtype dtype)
@@ -411,7 +411,7 @@ static void measure(size_t row, sp_dtype dtype)
     for (int i = 0; i < node->outputs; i++)
         bytes += (double)bytes_of(node->out[i]);
     double flops = node->op->flops ? node->op->flops(node) : 0;
-    double share = 100 * sp_ceiling_share(&ceiling, dtype, flops, flops > 0 ? 0 : bytes, time);
+    double share = 100 * sp_peak_share(&peak, dtype, flops, flops > 0 ? 0 : bytes, time);
     if (flops > 0)
         printf(" %.0f us | %.0f GFLOP/s (%.0f %%) |", time * 1e6, flops / time * 1e-9, share);
     else
@@ -425,9 +425,9 @@ int main(int argc, char **argv)
     const char *prefix = argc > 2 ? argv[2] : "", *dtype = argc > 3 ? argv[3] : "";
     bool direct = argc > 4 && strcmp(argv[4], "direct") == 0;
     device = direct ? sp_cpu_device_with(SP_CONVOLUTION_DIRECT) : sp_cpu_device();
-    sp_cpu_device()->measure_ceiling(sp_cpu_device(), &ceiling);
-    printf("ceiling: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s\n", ceiling.f32_flops * 1e-9,
-           ceiling.bf16_flops * 1e-9, ceiling.bytes * 1e-9);
+    sp_cpu_device()->measure_peak(sp_cpu_device(), &peak);
+    printf("peak: %.0f GFLOP/s f32, %.0f bf16; memory: %.1f GB/s\n", peak.f32_flops * 1e-9,
+           peak.bf16_flops * 1e-9, peak.bytes * 1e-9);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strncmp(rows[i].name, prefix, strlen(prefix)) != 0) continue;
         printf("| %s |", rows[i].name);

@@ -27,8 +27,8 @@ static void norm(work *w)
 
 static void report(const char *name, void (*run)(work *w), work *w, double bytes)
 {
-    sp_ceiling ceiling;
-    sp_cpu_device()->measure_ceiling(sp_cpu_device(), &ceiling);
+    sp_peak peak;
+    sp_cpu_device()->measure_peak(sp_cpu_device(), &peak);
     double best = INFINITY, count = (double)w->tensor.count;
     for (int i = 0; i < 8; i++) {
         double start = clock_seconds();
@@ -38,7 +38,7 @@ static void report(const char *name, void (*run)(work *w), work *w, double bytes
     printf(
         "%-10s %5.1f bytes an element, %5.2f ns, %5.1f GB/s, %3.0f %% of memory's; SD1.5 %.2f s\n",
         name, bytes, best / count * 1e9, bytes * count / best * 1e-9,
-        100 * bytes * count / best / ceiling.bytes, best / count * sd15_parameters);
+        100 * bytes * count / best / peak.bytes, best / count * sd15_parameters);
 }
 
 static float *values(int64_t count, uint64_t seed)

@@ -38,7 +38,7 @@ static inline void *random_data(const sp_value *v)
     float *numbers = must(sp_alloc(count * sizeof *numbers));
     void *data = must(sp_alloc(bytes_of(v)));
     sp_random_normal((sp_random_key){.seed = 1}, numbers, count);
-    sp_convert(data, v->dtype, numbers, SP_F32, (int64_t)count);
+    sp_convert_elements(data, v->dtype, numbers, SP_F32, (int64_t)count);
     sp_free(numbers);
     return data;
 }

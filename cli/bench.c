@@ -8,7 +8,7 @@ static const char description[] =
     "Measures: without a model the operators at Stable Diffusion's shapes, with the share of what this\n"
     "machine can do at best (multiplications and additions in registers, and a walk through memory,\n"
     "both measured when it starts; convolutions count the operations of the direct method, so that\n"
-    "one with fewer can pass the ceiling); with a model also its parts at its own size,\n"
+    "one with fewer can pass the peak); with a model also its parts at its own size,\n"
     "and generating (one picture, 4 steps, no guidance, loading included). Times are medians. With\n"
     "--json: unet_forward_seconds, vae_decode_seconds, generate_seconds,\n"
     "unet_forward_backward_seconds, distill_step_seconds, generate_stage_seconds, runs (the seconds of\n"

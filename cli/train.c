@@ -5,7 +5,7 @@
 #include "verbs.h"
 
 static const char description[] =
-    "Trains the models of a small latent diffusion system from nothing: first an autoencoder (vae),\n"
+    "Trains the models of a small latent diffusion system from scratch: first an autoencoder (vae),\n"
     "then a text encoder and a UNet on its latents (teacher). The output of `teacher` is a whole\n"
     "diffusers folder. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.";
 

@@ -8,7 +8,7 @@
     X(generate, "draw pictures from prompts")                                                      \
     X(distill, "turn a teacher into a few-step student")                                           \
     X(eval, "measure models: ode-error, Frechet distance, caption hits")                           \
-    X(train, "train an autoencoder or a teacher from nothing")                                     \
+    X(train, "train an autoencoder or a teacher from scratch")                                     \
     X(convert, "write a model in another form: type, folder or file, adapters merged")             \
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \
     X(forward, "run one component from file to file")                                              \

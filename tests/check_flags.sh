@@ -125,7 +125,7 @@ run train teacher --data emoji: --vae "$teacher" --output taught2 --max-train-st
     --v-prediction
 run train teacher --data emoji: --vae "$teacher" --output taught2 --max-train-steps 2 --train-batch-size 2 \
     --v-prediction --resume latest
-report "models from nothing"
+report "models from scratch"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu
 run tokenize --model "$teacher" "red apple"

@@ -56,7 +56,7 @@ static inline void fixture_make(fixture *f, const sp_value *value, bool use_refe
         assert_non_null(numbers);
         assert_non_null(f->in[i]);
         sp_random_normal((sp_random_key){.seed = 7, .sample = (uint64_t)i}, numbers, count);
-        sp_convert(f->in[i], v->dtype, numbers, SP_F32, (int64_t)count);
+        sp_convert_elements(f->in[i], v->dtype, numbers, SP_F32, (int64_t)count);
         sp_free(numbers);
     }
     f->expected = sp_alloc(bytes_of(value));

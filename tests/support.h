@@ -117,12 +117,12 @@ static inline char *captured(void *const *state, void (*body)(void *context), vo
 static inline void assert_same_file(const char *a, const char *b)
 {
     sp_mapped_file x, y;
-    assert_ok(sp_map_file(a, &x));
-    assert_ok(sp_map_file(b, &y));
+    assert_ok(sp_mapped_file_open(a, &x));
+    assert_ok(sp_mapped_file_open(b, &y));
     assert_int_equal(x.size, y.size);
     assert_memory_equal(x.data, y.data, x.size);
-    sp_unmap_file(&x);
-    sp_unmap_file(&y);
+    sp_mapped_file_close(&x);
+    sp_mapped_file_close(&y);
 }
 
 #endif

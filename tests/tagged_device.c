@@ -338,7 +338,7 @@ static void initialise(void)
 {
     for (int i = 0; i < 2; i++) {
         device *d = &devices[i];
-        d->base = *sp_cpu_device(); /* memory, preferred_dtype, measure_ceiling */
+        d->base = *sp_cpu_device(); /* memory, preferred_dtype, measure_peak */
         d->base.name = i ? "deferred" : "tagged";
         d->base.host_visible = false;
         d->base.alignment = 256;

@@ -138,7 +138,7 @@ typedef struct {
 } running;
 
 typedef struct {
-    sp_dtype dtype, storage;
+    sp_dtype dtype, precision;
     bool checkpoint, fuse, gradients;
 } how;
 
@@ -203,7 +203,7 @@ static running start(compose *make, how options)
     r.nodes = graph->node_count;
     /* the oracle, but where the whole program is asked to run on another device */
     sp_device *device = sp_default_device() == sp_cpu_device() ? sp_reference_device() : sp_default_device();
-    assert_ok(sp_plan_create(graph, device, options.storage, &r.plan));
+    assert_ok(sp_plan_create(graph, device, options.precision, &r.plan));
     assert_ok(sp_run_create(r.plan, &r.run));
     for (int i = 0; i < c.count; i++)
         set_input(&r, numbered("v", i), (uint64_t)i, 0);
@@ -360,7 +360,7 @@ static void test_fusion_for_inference(void **state)
     stop(&z);
 }
 
-/* Gradients come out in fp32 whatever the storage. fp32 rounds at 6e-8, and some gradients here are
+/* Gradients come out in fp32 whatever the precision. fp32 rounds at 6e-8, and some gradients here are
  * a hundredth of the terms that they sum: 1e-4. bf16 rounds at 4e-3 at each of about ten nodes:
  * 0.15. */
 static void test_lower_precision(void **state)

@@ -139,54 +139,54 @@ static void test_string(void **state)
     assert_false(sp_ends_with("ab", "cab"));
 }
 
-static void test_map(void **state)
+static void test_dictionary(void **state)
 {
     (void)state;
     enum { COUNT = 3000 };
     static int values[COUNT];
-    sp_map *map = sp_map_create();
-    assert_null(sp_map_get(map, "absent"));
+    sp_dictionary *dictionary = sp_dictionary_create();
+    assert_null(sp_dictionary_get(dictionary, "absent"));
     for (int i = 0; i < COUNT; i++) {
         char key[32];
         snprintf(key, sizeof key, "layer.%d.weight", i);
-        assert_ok(sp_map_put(map, key, &values[i]));
+        assert_ok(sp_dictionary_put(dictionary, key, &values[i]));
     }
-    assert_ok(sp_map_put(map, "layer.7.weight", &values[8]));
-    assert_int_equal(sp_map_count(map), COUNT);
-    assert_ptr_equal(sp_map_get(map, "layer.7.weight"), &values[8]);
-    assert_null(sp_map_get(map, "layer.3000.weight"));
+    assert_ok(sp_dictionary_put(dictionary, "layer.7.weight", &values[8]));
+    assert_int_equal(sp_dictionary_count(dictionary), COUNT);
+    assert_ptr_equal(sp_dictionary_get(dictionary, "layer.7.weight"), &values[8]);
+    assert_null(sp_dictionary_get(dictionary, "layer.3000.weight"));
     size_t index = 0;
     const char *key;
     void *value;
-    for (int i = 0; sp_map_next(map, &index, &key, &value); i++) {
+    for (int i = 0; sp_dictionary_next(dictionary, &index, &key, &value); i++) {
         char expected[32];
         snprintf(expected, sizeof expected, "layer.%d.weight", i);
         assert_string_equal(key, expected);
         assert_ptr_equal(value, &values[i == 7 ? 8 : i]);
     }
     assert_int_equal(index, COUNT);
-    sp_map_destroy(map);
+    sp_dictionary_destroy(dictionary);
 }
 
 static sp_status build_map(void *context)
 {
     (void)context;
-    sp_map *map = sp_map_create();
-    if (!map) return SP_MEMORY;
+    sp_dictionary *dictionary = sp_dictionary_create();
+    if (!dictionary) return SP_MEMORY;
     sp_status status = SP_OK;
     for (int i = 0; i < 200 && status == SP_OK; i++) {
         char key[32];
         snprintf(key, sizeof key, "%d", i);
-        status = sp_map_put(map, key, map);
-        /* A failed insertion leaves the map as it was. */
-        assert_int_equal(sp_map_count(map), status == SP_OK ? i + 1 : i);
-        assert_ptr_equal(sp_map_get(map, key), status == SP_OK ? map : NULL);
+        status = sp_dictionary_put(dictionary, key, dictionary);
+        /* A failed insertion leaves the dictionary as it was. */
+        assert_int_equal(sp_dictionary_count(dictionary), status == SP_OK ? i + 1 : i);
+        assert_ptr_equal(sp_dictionary_get(dictionary, key), status == SP_OK ? dictionary : NULL);
     }
-    sp_map_destroy(map);
+    sp_dictionary_destroy(dictionary);
     return status;
 }
 
-static void test_map_allocation_failure(void **state)
+static void test_dictionary_allocation_failure(void **state)
 {
     (void)state;
     assert_in_range(fail_every_allocation(build_map, NULL), 5, 1000);
@@ -332,20 +332,20 @@ static void test_mapping(void **state)
     const char *path = in_folder(state, "data");
     assert_ok(sp_write_file(path, bytes, SIZE));
     sp_mapped_file file;
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     assert_int_equal(file.size, SIZE);
     assert_memory_equal(file.data, bytes, SIZE);
     sp_mapped_file_drop(&file, 100, 30000);
     sp_mapped_file_drop(&file, 100, SIZE_MAX); /* outside: nothing happens */
     assert_memory_equal(file.data, bytes, SIZE);
-    sp_unmap_file(&file);
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
+    sp_mapped_file_close(&file);
     assert_ok(sp_write_file(path, NULL, 0));
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     assert_null(file.data);
-    sp_unmap_file(&file);
-    assert_status(sp_map_file(in_folder(state, "none"), &file), SP_IO);
-    assert_status(sp_map_file(*state, &file), SP_IO);
+    sp_mapped_file_close(&file);
+    assert_status(sp_mapped_file_open(in_folder(state, "none"), &file), SP_IO);
+    assert_status(sp_mapped_file_open(*state, &file), SP_IO);
     assert_message("folder");
 }
 
@@ -505,8 +505,8 @@ int main(void)
         cmocka_unit_test(test_allocation_failure),
         cmocka_unit_test(test_arena),
         cmocka_unit_test(test_string),
-        cmocka_unit_test(test_map),
-        cmocka_unit_test(test_map_allocation_failure),
+        cmocka_unit_test(test_dictionary),
+        cmocka_unit_test(test_dictionary_allocation_failure),
         cmocka_unit_test(test_parallel_covers_once),
         cmocka_unit_test(test_parallel_nested),
         with_folder(test_atomic_file),

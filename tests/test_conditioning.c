@@ -149,7 +149,7 @@ static void assert_picked(const sp_conditioning *set)
 /* Feeds a training step of a student told by time; the feed keeps its batch. */
 static void feed_once(const sp_distill_options *o, sp_distill_feed *feed)
 {
-    const sp_model_options parts = {.parts = sp_distill_feed_parts(o), .storage = SP_F32};
+    const sp_model_options parts = {.parts = sp_distill_feed_parts(o), .precision = SP_F32};
     sp_pipeline *teacher;
     sp_step_shape shape = {0};
     sp_graph *graph;

@@ -245,10 +245,10 @@ static bool packs_like_the_library(const int64_t d[4], dnnl_format_tag_t tag, sp
     int64_t strides[4] = {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1};
     dnnl_memory_desc_t layout;
     assert_int_equal(dnnl_memory_desc_init_by_tag(&layout, 4, dims, dnnl_bf16, tag), dnnl_success);
-    sp_kernel_packer own;
+    sp_weight_packer own;
     sp_onednn_packer library;
     sp_packing packing[2];
-    if (!sp_onednn_packs_kernels(&weight, &layout, &own, &packing[0])) return false;
+    if (!sp_onednn_packs_convolution(&weight, &layout, &own, &packing[0])) return false;
     assert_ok(sp_onednn_make_packer(&weight, 4, d, strides, &layout, &library, &packing[1]));
     assert_int_equal(packing[0].bytes, packing[1].bytes);
     assert_true(packing[0].key == packing[1].key);
@@ -257,7 +257,7 @@ static bool packs_like_the_library(const int64_t d[4], dnnl_format_tag_t tag, sp
     void *source = sp_alloc(bytes_of(&weight)), *scratch = sp_alloc(packing[1].scratch + 1);
     assert_true(numbers && source && scratch);
     sp_random_normal((sp_random_key){.seed = 3}, numbers, count);
-    sp_convert(source, stored, numbers, SP_F32, (int64_t)count);
+    sp_convert_elements(source, stored, numbers, SP_F32, (int64_t)count);
     fenced out[2];
     for (int i = 0; i < 2; i++)
         packing[i].pack(packing[i].state, source, fenced_make(&out[i], packing[i].bytes, 0xff),

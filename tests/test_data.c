@@ -61,14 +61,14 @@ static void emoji_are_complete(void **state)
     assert_true(sp_dataset_count(ds) >= 3600);
     assert_int_equal(sp_dataset_resolution(ds), R);
 
-    sp_map *seen = sp_map_create();
+    sp_dictionary *seen = sp_dictionary_create();
     for (int64_t i = 0; i < sp_dataset_count(ds); i++) {
-        assert_null(sp_map_get(seen, sp_dataset_caption(ds, i, 0)));
-        assert_ok(sp_map_put(seen, sp_dataset_caption(ds, i, 0), ds));
-        assert_null(sp_map_get(seen, sp_dataset_name(ds, i)));
-        assert_ok(sp_map_put(seen, sp_dataset_name(ds, i), ds));
+        assert_null(sp_dictionary_get(seen, sp_dataset_caption(ds, i, 0)));
+        assert_ok(sp_dictionary_put(seen, sp_dataset_caption(ds, i, 0), ds));
+        assert_null(sp_dictionary_get(seen, sp_dataset_name(ds, i)));
+        assert_ok(sp_dictionary_put(seen, sp_dataset_name(ds, i), ds));
     }
-    sp_map_destroy(seen);
+    sp_dictionary_destroy(seen);
 
     int64_t worker = find_caption(ds, "woman office worker: medium skin tone");
     assert_string_equal(sp_dataset_name(ds, worker), "1f469 1f3fd 200d 1f4bc");
@@ -85,20 +85,20 @@ static void emoji_captions_identify(void **state)
 {
     (void)state;
     sp_dataset *ds = open_emoji();
-    sp_map *owner = sp_map_create();
+    sp_dictionary *owner = sp_dictionary_create();
     int64_t alone = 0, all = 0;
     for (int64_t i = 0; i < sp_dataset_count(ds); i++) {
         const char *name = sp_dataset_caption(ds, i, 0);
         for (int v = 0; v < sp_dataset_caption_count(ds, i); v++, all++) {
             const char *caption = sp_dataset_caption(ds, i, v);
-            if (sp_map_get(owner, caption)) fail_msg("\"%s\" is said twice", caption);
-            assert_ok(sp_map_put(owner, caption, ds));
+            if (sp_dictionary_get(owner, caption)) fail_msg("\"%s\" is said twice", caption);
+            assert_ok(sp_dictionary_put(owner, caption, ds));
             alone += !sp_starts_with(caption, name);
         }
     }
     print_message("%lld captions, %lld of them one keyword\n", (long long)all, (long long)alone);
     assert_true(all > 10000 && alone > 500 && alone < all / 2);
-    sp_map_destroy(owner);
+    sp_dictionary_destroy(owner);
     sp_dataset_close(ds);
 }
 
@@ -149,47 +149,47 @@ static void emoji_are_drawn_large(void **state)
 }
 
 /* What is held out must not be trained on under another name. */
-static void heldout_pictures_are_unseen(void **state)
+static void held_out_pictures_are_unseen(void **state)
 {
     (void)state;
     sp_dataset *ds = open_emoji();
     uint8_t unseen[PICTURE], seen[PICTURE];
-    sp_map *pictures = sp_map_create();
+    sp_dictionary *pictures = sp_dictionary_create();
     char key[PICTURE / 16 + 1]; /* every 16th byte, as text without NUL */
     for (int64_t k = 0; k < sp_dataset_training_count(ds); k++) {
         assert_ok(sp_dataset_image(ds, sp_dataset_training_sample(ds, k), seen, NULL));
         for (int i = 0; i < PICTURE / 16; i++)
             key[i] = (char)(seen[i * 16] ? seen[i * 16] : 1);
         key[PICTURE / 16] = 0;
-        assert_ok(sp_map_put(pictures, key, ds));
+        assert_ok(sp_dictionary_put(pictures, key, ds));
     }
-    for (int64_t k = 0; k < sp_dataset_heldout_count(ds); k++) {
-        int64_t sample = sp_dataset_heldout_sample(ds, k);
+    for (int64_t k = 0; k < sp_dataset_held_out_count(ds); k++) {
+        int64_t sample = sp_dataset_held_out_sample(ds, k);
         assert_ok(sp_dataset_image(ds, sample, unseen, NULL));
         for (int i = 0; i < PICTURE / 16; i++)
             key[i] = (char)(unseen[i * 16] ? unseen[i * 16] : 1);
         key[PICTURE / 16] = 0;
-        if (sp_map_get(pictures, key)) fail_msg("%s is seen", sp_dataset_caption(ds, sample, 0));
+        if (sp_dictionary_get(pictures, key)) fail_msg("%s is seen", sp_dataset_caption(ds, sample, 0));
     }
-    sp_map_destroy(pictures);
+    sp_dictionary_destroy(pictures);
     sp_dataset_close(ds);
 }
 
 /* The list is part of what published numbers mean: it may not move by itself. */
-static void heldout_is_fixed(void **state)
+static void held_out_is_fixed(void **state)
 {
     (void)state;
     static const char *const tones[] = {": light skin tone", ": medium-light skin tone",
                                         ": medium skin tone", ": medium-dark skin tone",
                                         ": dark skin tone"};
     sp_dataset *ds = open_emoji();
-    int64_t heldout = sp_dataset_heldout_count(ds), with_tone[5] = {0};
+    int64_t held_out = sp_dataset_held_out_count(ds), with_tone[5] = {0};
     uint32_t hash = 2166136261u;
-    assert_int_equal(heldout + sp_dataset_training_count(ds), sp_dataset_count(ds));
-    for (int64_t k = 0; k < heldout; k++) {
-        int64_t i = sp_dataset_heldout_sample(ds, k);
+    assert_int_equal(held_out + sp_dataset_training_count(ds), sp_dataset_count(ds));
+    for (int64_t k = 0; k < held_out; k++) {
+        int64_t i = sp_dataset_held_out_sample(ds, k);
         const char *name = sp_dataset_caption(ds, i, 0);
-        assert_true(sp_dataset_is_heldout(ds, i));
+        assert_true(sp_dataset_is_held_out(ds, i));
         assert_non_null(strstr(name, "skin tone"));
         for (const char *c = name; *c; c++)
             hash = (hash ^ (unsigned char)*c) * 16777619u;
@@ -200,7 +200,7 @@ static void heldout_is_fixed(void **state)
         int64_t others = 0;
         for (int64_t j = 0; j < sp_dataset_training_count(ds); j++) {
             int64_t other = sp_dataset_training_sample(ds, j);
-            assert_false(sp_dataset_is_heldout(ds, other));
+            assert_false(sp_dataset_is_held_out(ds, other));
             const char *caption = sp_dataset_caption(ds, other, 0);
             others +=
                 !strncmp(caption, name, (size_t)(colon + 2 - name)) && strstr(caption, "skin tone");
@@ -208,11 +208,11 @@ static void heldout_is_fixed(void **state)
         assert_true(others >= 4);
     }
     for (int t = 0; t < 5; t++)
-        assert_true(with_tone[t] > 0 && with_tone[t] < heldout / 2);
-    assert_int_equal(heldout, 178);
+        assert_true(with_tone[t] > 0 && with_tone[t] < held_out / 2);
+    assert_int_equal(held_out, 178);
     assert_int_equal(hash, 0x339e4603u);
-    assert_false(sp_emoji_is_heldout("flag: japan"));
-    assert_false(sp_emoji_is_heldout("grinning face"));
+    assert_false(sp_emoji_is_held_out("flag: japan"));
+    assert_false(sp_emoji_is_held_out("grinning face"));
     sp_dataset_close(ds);
 }
 
@@ -346,7 +346,7 @@ static void folder_takes_and_rejects(void **state)
     assert_int_equal(rejected(ds, "neither JPEG, PNG nor WebP"), 1);
     assert_int_equal(rejected(ds, "malformed metadata.jsonl line"), 3);
     assert_int_equal(rejected(ds, "absent picture named in the metadata"), 1);
-    assert_int_equal(sp_dataset_heldout_count(ds), 0);
+    assert_int_equal(sp_dataset_held_out_count(ds), 0);
     uint8_t rgb[PICTURE];
     static const uint8_t shade[] = {10, 20, 60};
     for (int64_t i = 0; i < 3; i++) {
@@ -531,8 +531,8 @@ int main(void)
         cmocka_unit_test(emoji_captions_identify),
         cmocka_unit_test(emoji_are_drawn),
         cmocka_unit_test(emoji_are_drawn_large),
-        cmocka_unit_test(heldout_is_fixed),
-        cmocka_unit_test(heldout_pictures_are_unseen),
+        cmocka_unit_test(held_out_is_fixed),
+        cmocka_unit_test(held_out_pictures_are_unseen),
         cmocka_unit_test_setup_teardown(emoji_files_are_named, make_test_folder,
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(emoji_without_one_glyph_are_rejected, make_test_folder,

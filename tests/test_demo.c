@@ -149,7 +149,7 @@ static void check_ode_error(void *const *state, const places *p)
     sp_dataset *dataset;
     sp_pipeline *teacher, *student;
     sp_evaluation *evaluation;
-    sp_contestant contestant;
+    sp_compared_model compared;
     char folder[600];
     const sp_dataset_options data = {.resolution = SIDE};
     const sp_evaluation_options options = {.count = PROMPTS, .seed = 3, .metrics = 1};
@@ -159,17 +159,17 @@ static void check_ode_error(void *const *state, const places *p)
     assert_ok(sp_pipeline_open(folder, &(sp_model_options){.unet = "unet_ema"}, &student));
     assert_ok(
         sp_evaluation_create(dataset, teacher->vae, teacher->device, &options, NULL, &evaluation));
-    assert_ok(sp_contestant_create(evaluation, teacher, &contestant));
+    assert_ok(sp_compared_model_create(evaluation, teacher, &compared));
     sp_tensor references, chain;
     const sp_ode_request request = {
-        &contestant.conditioning, &contestant.negative, 8, 8, 3, 2, NULL, NULL};
+        &compared.conditioning, &compared.negative, 8, 8, 3, 2, NULL, NULL};
     assert_ok(sp_ode_references(teacher, &request, NULL, &references, NULL));
     sp_philox_noise noise = {3};
     for (int i = 0; i < 3; i++) {
         const sp_denoise_request drawing = {
             .sampler = {.kind = SP_SAMPLER_LCM, .steps = 1 << i, .deterministic = true},
             .guidance = 1,
-            .conditioning = &contestant.conditioning,
+            .conditioning = &compared.conditioning,
             .height = 8,
             .width = 8,
             .noise = sp_noise_philox(&noise)};
@@ -181,9 +181,9 @@ static void check_ode_error(void *const *state, const places *p)
         sp_tensor_free(&chain);
     }
     /* tcd draws noise between steps for the picture, and none for the ode-error */
-    sp_contestant drawn;
+    sp_compared_model drawn;
     sp_row row, still;
-    assert_ok(sp_contestant_create(evaluation, student, &drawn));
+    assert_ok(sp_compared_model_create(evaluation, student, &drawn));
     sp_row_request tcd = {.model = "student",
                           .sampler = {.kind = SP_SAMPLER_TCD, .steps = 4, .eta = 0.3},
                           .guidance = 1,
@@ -195,9 +195,9 @@ static void check_ode_error(void *const *state, const places *p)
     const double error = sp_score(&row.scores, "ode_error");
     assert_true(error == sp_score(&still.scores, "ode_error") && isfinite(error));
     assert_string_equal(row.sampler, "tcd");
-    sp_contestant_free(&drawn);
+    sp_compared_model_free(&drawn);
     sp_tensor_free(&references);
-    sp_contestant_free(&contestant);
+    sp_compared_model_free(&compared);
     sp_evaluation_destroy(evaluation);
     sp_pipeline_close(teacher);
     sp_pipeline_close(student);

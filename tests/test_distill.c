@@ -22,7 +22,7 @@ static void read_case(const char *name, golden_case *c)
     *o = sp_distill_defaults();
     o->teacher = c->teacher;
     o->draws = c->draws;
-    o->storage = SP_F32;
+    o->precision = SP_F32;
     sp_objective objective;
     assert_ok(sp_objective_of(case_text(flags, "objective"), &objective));
     sp_objective_settings *s = &o->objective;
@@ -36,7 +36,7 @@ static void read_case(const char *name, golden_case *c)
     if (json_object_get(flags, "phases")) s->phases = (int)case_number(flags, "phases");
     if (json_object_get(flags, "rounds")) s->rounds = (int)case_number(flags, "rounds");
     s->loss.huber_c = case_number(flags, "huber-c");
-    s->guidance_w = case_number(flags, "guidance-scale-w");
+    s->guidance_scale_w = case_number(flags, "guidance-scale-w");
     s->ddim_timesteps = (int)case_number(flags, "num-ddim-timesteps");
     s->skip = (int)case_number(flags, "skip");
     s->solver_steps = (int)case_number(flags, "solver-steps");
@@ -270,11 +270,11 @@ static void resumed_equals_undisturbed_in_8_bits(void **state)
  * them. */
 static void recomputing_changes_no_bit(void **state)
 {
-    static const sp_dtype storages[] = {SP_F32, SP_BF16};
+    static const sp_dtype precisions[] = {SP_F32, SP_BF16};
     for (int i = 0; i < 2; i++) {
         golden_case c;
         read_case("distill-splam", &c);
-        c.options.storage = storages[i];
+        c.options.precision = precisions[i];
         c.options.max_train_steps = 3;
         c.options.output = in_folder(state, i ? "kept16" : "kept");
         assert_ok(sp_distill(&c.options, NULL));
@@ -298,7 +298,7 @@ static void unguided_teacher_runs_once(void **state)
     for (int i = 0; i < 2; i++) {
         c.options.output = in_folder(state, i ? "twice" : "once");
         c.options.trace = traces[i];
-        c.options.objective.guidance_w = i ? 1e-30 : 0; /* vanishes beside 1 */
+        c.options.objective.guidance_scale_w = i ? 1e-30 : 0; /* vanishes beside 1 */
         assert_ok(sp_distill(&c.options, NULL));
     }
     sp_tensor_file *once, *twice;

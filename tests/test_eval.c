@@ -126,12 +126,12 @@ static void test_caption_ranks(void **state)
     for (int i = 0; i < 7; i++)
         assert_int_equal(rank[i], expected[i]);
 
-    bool heldout[] = {false, false, false, false, true, true, true};
-    assert_true(fabs(sp_hit_rate(rank, heldout, false, 7, 1) - 0.75) < 1e-12);
-    assert_true(sp_hit_rate(rank, heldout, false, 7, 5) == 1);
-    assert_true(sp_hit_rate(rank, heldout, true, 7, 1) == 0);
-    assert_true(fabs(sp_hit_rate(rank, heldout, true, 7, 2) - 1.0 / 3) < 1e-12);
-    assert_true(isnan(sp_hit_rate(rank, heldout, true, 4, 1)));
+    bool held_out[] = {false, false, false, false, true, true, true};
+    assert_true(fabs(sp_hit_rate(rank, held_out, false, 7, 1) - 0.75) < 1e-12);
+    assert_true(sp_hit_rate(rank, held_out, false, 7, 5) == 1);
+    assert_true(sp_hit_rate(rank, held_out, true, 7, 1) == 0);
+    assert_true(fabs(sp_hit_rate(rank, held_out, true, 7, 2) - 1.0 / 3) < 1e-12);
+    assert_true(isnan(sp_hit_rate(rank, held_out, true, 4, 1)));
 
     named[2] = 7;
     assert_status(sp_caption_ranks(&generated, &real, picture, named, rank), SP_ARGUMENT);
@@ -199,13 +199,13 @@ static void test_choice_of_prompts(void **state)
                   *other = choose(emoji, 40, 2), *most = choose(emoji, 2000, 1);
     assert_string_equal(e->prompt[0], "red apple");
     assert_string_equal(e->prompt[1], "man astronaut: medium-dark skin tone");
-    assert_true(e->heldout[1] && !e->heldout[0]);
-    assert_int_equal(e->heldout_count, 10);
-    assert_int_equal(most->heldout_count, sp_dataset_heldout_count(emoji));
+    assert_true(e->held_out[1] && !e->held_out[0]);
+    assert_int_equal(e->held_out_count, 10);
+    assert_int_equal(most->held_out_count, sp_dataset_held_out_count(emoji));
     assert_memory_equal(e->sample, again->sample, 40 * sizeof *e->sample);
     assert_memory_not_equal(e->sample, other->sample, 40 * sizeof *e->sample);
     for (int i = 0; i < 40; i++) {
-        assert_true(e->heldout[i] == sp_dataset_is_heldout(emoji, e->sample[i]));
+        assert_true(e->held_out[i] == sp_dataset_is_held_out(emoji, e->sample[i]));
         for (int k = 0; k < i; k++)
             assert_true(e->sample[i] != e->sample[k]);
     }
@@ -255,7 +255,7 @@ static void test_charts(void **state)
 
 enum { PROMPTS = 3, TOKENS = 5, SIDE = 8 };
 static const uint64_t noise_seed = 40;
-static const double guidance_w = 1.5;
+static const double guidance_scale_w = 1.5;
 
 typedef struct {
     sp_pipeline *teacher;
@@ -294,7 +294,7 @@ static void free_ode_case(ode_case *c)
 static sp_ode_request request_of(const ode_case *c, const char *cache)
 {
     return (sp_ode_request){&c->conditioning, &c->negative, SIDE,  SIDE,
-                            noise_seed,       guidance_w,   cache, NULL};
+                            noise_seed,       guidance_scale_w,   cache, NULL};
 }
 
 /* The teacher alone: one evaluation for all prompts. */
@@ -354,8 +354,8 @@ static sp_tensor chain_by_hand(const ode_case *c)
                 x0[k] = v ? a * x - s * y : (x - s * y) / a;
                 eps[k] = v ? s * x + a * y : y;
             }
-            double clean = x0[0] + guidance_w * (x0[0] - x0[1]);
-            double noise = eps[0] + guidance_w * (eps[0] - eps[1]);
+            double clean = x0[0] + guidance_scale_w * (x0[0] - x0[1]);
+            double noise = eps[0] + guidance_scale_w * (eps[0] - eps[1]);
             ((float *)z.data)[i] = (float)(sqrt(next) * clean + sqrt(1 - next) * noise);
         }
         sp_tensor_free(&m[0]);
@@ -420,7 +420,7 @@ static void test_references_are_kept(void **state)
     assert_true(fabs(took - again) < 1e-5);
     sp_tensor_free(&second);
 
-    request.guidance_w += 1;
+    request.guidance_scale_w += 1;
     assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
     request = request_of(&c, folder);
     request.seed++;

@@ -38,13 +38,13 @@ static void write_model(const char *from, const char *to, sp_dtype form, sp_dtyp
     sp_component_close(source);
 }
 
-static sp_tensor forward(const char *folder, sp_dtype storage)
+static sp_tensor forward(const char *folder, sp_dtype precision)
 {
     sp_tensor_file *inputs;
     sp_named_outputs outputs;
     sp_tensor copy;
     assert_ok(sp_safetensors_open(golden("unet-sd1/inputs_batch3.safetensors"), &inputs));
-    assert_ok(sp_component_forward(folder, "unet", inputs, storage, sp_cpu_device(), &outputs));
+    assert_ok(sp_component_forward(folder, "unet", inputs, precision, sp_cpu_device(), &outputs));
     assert_ok(sp_tensor_convert(&outputs.item[0].tensor, SP_F32, &copy));
     sp_named_outputs_free(&outputs);
     sp_tensor_file_close(inputs);

@@ -61,7 +61,7 @@ static sp_dataset *open_data(void **state, bool flips)
 
 static sp_pipeline *open_teacher(void)
 {
-    const sp_model_options options = {.parts = SP_PART_TEXT | SP_PART_VAE, .storage = SP_F32};
+    const sp_model_options options = {.parts = SP_PART_TEXT | SP_PART_VAE, .precision = SP_F32};
     sp_pipeline *pipeline;
     assert_ok(sp_pipeline_open(teacher(), &options, &pipeline));
     return pipeline;
@@ -435,7 +435,7 @@ static sp_distill_options short_run(void **state, const char *data, const char *
     o.output = in_folder(state, output);
     o.max_train_steps = 3;
     o.batch = 3;
-    o.storage = SP_F32;
+    o.precision = SP_F32;
     o.checkpointing_steps = 0;
     o.pictures.random_flip = true;
     return o;

@@ -122,13 +122,13 @@ static sp_status read_torch(const unsigned char *data, size_t size)
     char path[] = "huge.ckpt";
     const sp_mapped_file shard = {.data = data, .size = size, .path = path};
     sp_tensor_file file = {.arena = sp_arena_create(),
-                           .by_name = sp_map_create(),
-                           .metadata = sp_map_create(),
+                           .by_name = sp_dictionary_create(),
+                           .metadata = sp_dictionary_create(),
                            .path = path};
     sp_status status = sp_torch_read(&file, &shard);
     sp_free(file.entries);
-    sp_map_destroy(file.by_name);
-    sp_map_destroy(file.metadata);
+    sp_dictionary_destroy(file.by_name);
+    sp_dictionary_destroy(file.metadata);
     sp_arena_destroy(file.arena);
     return status;
 }

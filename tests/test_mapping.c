@@ -69,11 +69,11 @@ static int fate(void **state, bool own_handler, void (*wrong)(const char *path))
             sigaction(SIGBUS, &action, NULL);
         else
             signal(SIGBUS, SIG_DFL); /* not the test framework's */
-        if (sp_map_file(ours, &file) != SP_OK) _exit(1);
+        if (sp_mapped_file_open(ours, &file) != SP_OK) _exit(1);
         shorten(ours, 0);
         if (((volatile const unsigned char *)file.data)[9] != 0) _exit(2);
         if (sp_mapped_file_check(&file) != SP_IO) _exit(3);
-        sp_unmap_file(&file);
+        sp_mapped_file_close(&file);
         if (!freopen("/dev/null", "w", stderr)) _exit(4); /* a sanitizer's report */
         wrong(foreign);
         _exit(5);
@@ -114,7 +114,7 @@ static void set_over_ours(const char *path)
     struct sigaction action = {.sa_sigaction = pass_back, .sa_flags = SA_SIGINFO};
     sp_mapped_file file;
     sigaction(SIGBUS, &action, &kept);
-    if (!(kept.sa_flags & SA_SIGINFO) || sp_map_file(path, &file) != SP_OK) _exit(6);
+    if (!(kept.sa_flags & SA_SIGINFO) || sp_mapped_file_open(path, &file) != SP_OK) _exit(6);
     touch_foreign(path);
 }
 
@@ -136,9 +136,9 @@ static void test_zeros(void **state)
     sp_mapped_file file, again, untouched;
     write_bytes(path, 5 * PAGE + 100);
     write_bytes(other, 2 * PAGE);
-    assert_ok(sp_map_file(path, &file));
-    assert_ok(sp_map_file(path, &again));
-    assert_ok(sp_map_file(other, &untouched));
+    assert_ok(sp_mapped_file_open(path, &file));
+    assert_ok(sp_mapped_file_open(path, &again));
+    assert_ok(sp_mapped_file_open(other, &untouched));
     assert_int_equal(file.data[4 * PAGE], 7);
     shorten(path, PAGE);
     assert_int_equal(file.data[PAGE - 1], 7);
@@ -158,12 +158,12 @@ static void test_zeros(void **state)
     assert_shorter(sp_mapped_file_check(&file));
     sp_mapped_file_drop(&file, 0, file.size);
     assert_int_equal(file.data[2 * PAGE], 0);
-    sp_unmap_file(&file);
-    sp_unmap_file(&again);
-    sp_unmap_file(&untouched);
-    assert_ok(sp_map_file(path, &file)); /* a place that was used by the shortened one is as new */
+    sp_mapped_file_close(&file);
+    sp_mapped_file_close(&again);
+    sp_mapped_file_close(&untouched);
+    assert_ok(sp_mapped_file_open(path, &file)); /* a place that was used by the shortened one is as new */
     assert_ok(sp_mapped_file_check(&file));
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
 }
 
 /* Within the last page there is no signal. */
@@ -172,12 +172,12 @@ static void test_within_a_page(void **state)
     const char *path = keep(state, "file");
     sp_mapped_file file;
     write_bytes(path, 1000);
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     assert_ok(sp_mapped_file_check(&file));
     shorten(path, 500);
     assert_int_equal(file.data[700], 0);
     assert_shorter(sp_mapped_file_check(&file));
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
 }
 
 /* More mappings than one list of places has, ended out of order. */
@@ -188,16 +188,16 @@ static void test_many(void **state)
     sp_mapped_file file[MANY];
     write_bytes(path, 2 * PAGE);
     for (int i = 0; i < MANY; i++)
-        assert_ok(sp_map_file(path, &file[i]));
+        assert_ok(sp_mapped_file_open(path, &file[i]));
     for (int i = 0; i < MANY; i += 3) {
-        sp_unmap_file(&file[i]);
-        assert_ok(sp_map_file(path, &file[i]));
+        sp_mapped_file_close(&file[i]);
+        assert_ok(sp_mapped_file_open(path, &file[i]));
     }
     shorten(path, PAGE);
     for (int i = MANY; i-- > 0;) {
         assert_int_equal(file[i].data[PAGE + 1], 0);
         assert_shorter(sp_mapped_file_check(&file[i]));
-        sp_unmap_file(&file[i]);
+        sp_mapped_file_close(&file[i]);
     }
 }
 
@@ -217,7 +217,7 @@ static void test_threads(void **state)
     pthread_t thread[THREADS];
     sp_mapped_file file;
     write_bytes(path, PAGES * PAGE);
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     shorten(path, PAGE);
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, add_up, &file), 0);
@@ -227,7 +227,7 @@ static void test_threads(void **state)
         assert_int_equal((size_t)sum, PAGE / 64 * 7);
     }
     assert_shorter(sp_mapped_file_check(&file));
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
 }
 
 /* ---- every kind of file ---- */
@@ -278,12 +278,12 @@ static void test_picture(void **state)
     assert_ok(sp_write_file(path, png, size));
     sp_image_free(&image);
     sp_free(png);
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     shorten(path, 20);
     assert_shorter(sp_image_decode(file.data, file.size, "a.png", &image));
     assert_null(image.pixels);
     assert_shorter(sp_image_probe(file.data, file.size, "a.png", &width, &height));
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
 }
 
 static void test_lora(void **state)
@@ -362,7 +362,7 @@ static void test_distilling(void **state)
     o.teacher = teacher;
     o.draws = draws;
     o.output = keep(state, "output");
-    o.storage = SP_F32;
+    o.precision = SP_F32;
     o.batch = 3;
     o.max_train_steps = 4;
     o.checkpointing_steps = 1;

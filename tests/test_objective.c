@@ -149,7 +149,7 @@ static void exact_networks_have_no_loss(void **state)
                 path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
             sp_objective_settings s = sp_objective_defaults((sp_objective)o);
             if (s.skip) s.skip = 70, s.solver_steps = 3;
-            s.guidance_w = 0;
+            s.guidance_scale_w = 0;
             for (uint64_t i = 0; i < 200; i++)
                 check_exact(&s, &path, sp_subpath_draw(&s, &path, 5, 6, i));
         }
@@ -173,7 +173,7 @@ static void rounds_share_the_steps(void **state)
         const sp_objective_settings now = sp_round_settings(&s, round);
         size /= 2;
         assert_int_equal(now.ddim_timesteps, size);
-        assert_true(now.guidance_w == (round ? 0 : 8));
+        assert_true(now.guidance_scale_w == (round ? 0 : 8));
         assert_int_equal(sp_subpath_at(&now, &path, size - 1).start, 999);
         for (int i = 0; i < size; i++) {
             sp_subpath sub = sp_subpath_at(&now, &path, i);

@@ -14,7 +14,7 @@
 typedef struct {
     const sp_op *op;
     sp_device *device; /* NULL: gradient mode */
-    sp_dtype storage;
+    sp_dtype precision;
 } mode;
 
 static double largest(const sp_tensor *t)
@@ -29,7 +29,7 @@ static double largest(const sp_tensor *t)
 static void compare_case(const sp_op_case *c, const mode *m)
 {
     sp_op_trial *tested, *expected;
-    assert_ok(sp_op_trial_create(c, m->device, m->storage, false, &tested));
+    assert_ok(sp_op_trial_create(c, m->device, m->precision, false, &tested));
     assert_ok(sp_op_trial_create(c, sp_reference_device(), SP_F64, false, &expected));
     assert_ok(sp_op_trial_run(tested));
     assert_ok(sp_op_trial_run(expected));
@@ -45,7 +45,7 @@ static void compare_case(const sp_op_case *c, const mode *m)
         double error, tolerance = sp_op_case_tolerance(c, result[k].dtype);
         /* Weights that are rounded to bf16 are made to 8e-5, and so is the sum of them, whose
          * logarithm may be as small as .3. */
-        if (c->op == &sp_op_attention && k == 1 && m->storage == SP_BF16) tolerance = 4e-4;
+        if (c->op == &sp_op_attention && k == 1 && m->precision == SP_BF16) tolerance = 4e-4;
         assert_ok(sp_tensor_relative_max_error(&result[k], &exact[k], &error));
         /* A small output is measured by its neighbours, and one that is zero but for the rounding
          * of doubles, such as dq with one key, by their whole size: it is a difference of such
@@ -77,7 +77,7 @@ static void compare_places(const sp_op_case *c, const mode *m)
 {
     sp_op_trial *trial[2];
     for (int stored = 0; stored < 2; stored++) {
-        assert_ok(sp_op_trial_create(c, m->device, m->storage, stored, &trial[stored]));
+        assert_ok(sp_op_trial_create(c, m->device, m->precision, stored, &trial[stored]));
         assert_ok(sp_op_trial_run(trial[stored]));
         assert_ok(sp_op_trial_check_guards(trial[stored]));
     }
@@ -373,7 +373,7 @@ int main(void)
     static mode modes[MAX_TESTS];
     size_t count = 0;
     sp_device *devices[] = {sp_reference_device(), sp_cpu_device()};
-    const sp_dtype storage[] = {SP_F32, SP_BF16};
+    const sp_dtype precision[] = {SP_F32, SP_BF16};
     const struct CMUnitTest fixed[] = {
         cmocka_unit_test(test_every_operator_has_a_case),
         cmocka_unit_test(test_cases_build_their_operator),
@@ -386,12 +386,12 @@ int main(void)
         for (int k = 0; k < 4 && !(op->flags & SP_OP_VIEW); k++)
             add_test(tests, modes, &count, test_kernels,
                      sp_format("%s: %s %s", devices[k / 2]->name, op->name,
-                               sp_dtype_name(storage[k % 2])),
-                     (mode){op, devices[k / 2], storage[k % 2]});
+                               sp_dtype_name(precision[k % 2])),
+                     (mode){op, devices[k / 2], precision[k % 2]});
         for (int k = 0; k < 2 && !(op->flags & SP_OP_VIEW); k++)
             add_test(tests, modes, &count, test_places,
-                     sp_format("places: %s %s", op->name, sp_dtype_name(storage[k])),
-                     (mode){op, sp_cpu_device(), storage[k]});
+                     sp_format("places: %s %s", op->name, sp_dtype_name(precision[k])),
+                     (mode){op, sp_cpu_device(), precision[k]});
         if (op->gradient)
             add_test(tests, modes, &count, test_gradients, sp_format("gradient: %s", op->name),
                      (mode){.op = op});

@@ -135,20 +135,20 @@ static void sum_of_squares_keeps_what_is_not_finite(void **state)
 
 /* ---- moments in 8 bits ---- */
 
-/* The map as published: decades of 2^i (or 2^(i+1)) values between powers of ten, 0 and 1. */
-static void make_map(bool is_signed, double map[256])
+/* The codebook as published: decades of 2^i (or 2^(i+1)) values between powers of ten, 0 and 1. */
+static void make_codebook(bool is_signed, double codebook[256])
 {
     int filled = 0;
     for (int i = 0; i < 7; i++) {
         int items = 1 << (is_signed ? i : i + 1);
         for (int k = 0; k < items; k++) {
             double value = pow(10, i - 6) * (0.1 + 0.9 * (k + 0.5) / items);
-            if (is_signed) map[126 - filled] = -value;
-            map[(is_signed ? 128 : 1) + filled++] = value;
+            if (is_signed) codebook[126 - filled] = -value;
+            codebook[(is_signed ? 128 : 1) + filled++] = value;
         }
     }
-    map[is_signed ? 127 : 0] = 0;
-    map[255] = 1;
+    codebook[is_signed ? 127 : 0] = 0;
+    codebook[255] = 1;
 }
 
 typedef struct {
@@ -179,14 +179,14 @@ static coded *new_coded(int64_t count, const float *weight)
 }
 
 /* A code is the nearest one, or as near as fp32 tells: where two are equally far, either is right. */
-static void expect_nearest(const double *map, uint8_t code, double moment, double scale, int i)
+static void expect_nearest(const double *codebook, uint8_t code, double moment, double scale, int i)
 {
-    double found = fabs(map[code] * scale - moment), best = INFINITY;
+    double found = fabs(codebook[code] * scale - moment), best = INFINITY;
     for (int k = 0; k < 256; k++)
-        best = fmin(best, fabs(map[k] * scale - moment));
+        best = fmin(best, fabs(codebook[k] * scale - moment));
     if (found > best + 4e-7 * scale * fmax(1e-6, fabs(moment / scale)))
         fail_msg("element %d: %.9g over %.9g became %.9g, %.3g away where %.3g is possible", i,
-                 moment, scale, map[code] * scale, found, best);
+                 moment, scale, codebook[code] * scale, found, best);
 }
 
 /* AdamW in double on what the codes say before the step. */
@@ -194,10 +194,10 @@ static void eight_bits_follow_the_reference(void **state)
 {
     (void)state;
     enum { N = 1000, STEPS = 6 };
-    double map[2][256], moment[2][N];
+    double codebook[2][256], moment[2][N];
     float gradient[N], weight[N];
-    make_map(true, map[0]);
-    make_map(false, map[1]);
+    make_codebook(true, codebook[0]);
+    make_codebook(false, codebook[1]);
     sp_random_normal((sp_random_key){.seed = 5}, weight, N);
     coded *c = new_coded(N, weight);
     const sp_adamw_options o = {1e-2, 0.9, 0.999, 1e-8, 1e-2, 0.5, 0.95, 3};
@@ -209,7 +209,7 @@ static void eight_bits_follow_the_reference(void **state)
         for (int i = 0; i < N; i++) {
             double g = gradient[i] * o.gradient_scale;
             for (int k = 0; k < 2; k++)
-                moment[k][i] = map[k][c->codes[k][i]] * c->scales[k][i / 256];
+                moment[k][i] = codebook[k][c->codes[k][i]] * c->scales[k][i / 256];
             moment[0][i] += (1 - o.beta1) * (g - moment[0][i]);
             moment[1][i] = o.beta2 * moment[1][i] + (1 - o.beta2) * g * g;
             expected[0][i] = c->weight[i] * (1 - o.learning_rate * o.weight_decay) -
@@ -229,7 +229,7 @@ static void eight_bits_follow_the_reference(void **state)
                     most = fmax(most, fabs(moment[k][j]));
                 assert_true(fabs(c->scales[k][i / 256] - most) <= 1e-6 * most);
                 if (most > 0)
-                    expect_nearest(map[k], c->codes[k][i], moment[k][i], c->scales[k][i / 256], i);
+                    expect_nearest(codebook[k], c->codes[k][i], moment[k][i], c->scales[k][i / 256], i);
                 else
                     assert_int_equal(c->codes[k][i], k ? 0 : SP_MOMENT_ZERO);
             }
@@ -263,12 +263,12 @@ static void eight_bits_follow_bitsandbytes(void **state)
     enum { N = 1000, STEPS = 4 };
     sp_tensor_file *file;
     assert_ok(sp_safetensors_open(golden("optimizer.safetensors"), &file));
-    double map[2][256];
+    double codebook[2][256];
     for (int k = 0; k < 2; k++) {
-        make_map(k == 0, map[k]);
+        make_codebook(k == 0, codebook[k]);
         const float *theirs = recorded(file, k ? "second_map" : "first_map", -1);
         for (int i = 0; i < 256; i++) /* theirs is rounded to fp32 twice */
-            assert_true(fabs(theirs[i] - map[k][i]) <= 2e-7 * fabs(map[k][i]));
+            assert_true(fabs(theirs[i] - codebook[k][i]) <= 2e-7 * fabs(codebook[k][i]));
     }
     coded *c = new_coded(N, recorded(file, "initial", -1));
     sp_adamw_options o = {1e-2, 0.9, 0.999, 1e-8, 1e-2, 1, 0.95, 0};

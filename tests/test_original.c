@@ -196,7 +196,7 @@ static void write_whole(const char *from, const char *to, const char *embedding,
 static sp_conditioning conditioning_of(const char *model, sp_prediction *prediction)
 {
     static const char *const prompts[] = {"a lighthouse at dawn!"};
-    const sp_model_options options = {.storage = SP_F32};
+    const sp_model_options options = {.precision = SP_F32};
     sp_pipeline *pipeline;
     sp_conditioning conditioning;
     assert_ok(sp_pipeline_open(model, &options, &pipeline));

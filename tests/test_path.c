@@ -220,7 +220,7 @@ static void the_chord_is_exact(void **state)
     sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
     s.sigma = SP_SIGMA_CHORD;
     s.conditioning = SP_GAMMA_TIME;
-    s.guidance_w = 0;
+    s.guidance_scale_w = 0;
     for (int k = 0; k < KINDS; k++) {
         const sp_path path = path_of((sp_path_kind)k, k == SP_PATH_FLOW ? SP_PREDICTION_FLOW : SP_PREDICTION_V);
         for (int index = 0; index < 50; index++)

@@ -26,7 +26,7 @@ static void save_shifted(const char *from, const char *to, sp_dtype dtype, size_
 
     sp_mapped_file saved;
     uint64_t header;
-    assert_ok(sp_map_file(to, &saved));
+    assert_ok(sp_mapped_file_open(to, &saved));
     memcpy(&header, saved.data, LENGTH_BYTES);
     size_t end = LENGTH_BYTES + (size_t)header, spaces = (shift + LINE - end % LINE) % LINE;
     unsigned char *bytes = sp_alloc(saved.size + spaces);
@@ -37,7 +37,7 @@ static void save_shifted(const char *from, const char *to, sp_dtype dtype, size_
     memset(bytes + end, ' ', spaces);
     memcpy(bytes + end + spaces, saved.data + end, saved.size - end);
     size_t size = saved.size + spaces;
-    sp_unmap_file(&saved);
+    sp_mapped_file_close(&saved);
     assert_ok(sp_write_file(to, bytes, size));
     sp_free(bytes);
 }

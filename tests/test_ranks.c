@@ -174,13 +174,13 @@ static void assert_same_bits(void *const *state, const char *a, const char *b, i
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
             snprintf(path[k], sizeof path[k], form, step);
 #pragma GCC diagnostic pop
-            assert_ok(sp_map_file(in_folder(state, path[k]), &file[k]));
+            assert_ok(sp_mapped_file_open(in_folder(state, path[k]), &file[k]));
         }
         assert_int_equal(file[0].size, file[1].size);
         if (memcmp(file[0].data, file[1].data, file[0].size))
             fail_msg("%s and %s differ", path[0], path[1]);
-        sp_unmap_file(&file[0]);
-        sp_unmap_file(&file[1]);
+        sp_mapped_file_close(&file[0]);
+        sp_mapped_file_close(&file[1]);
     }
 }
 

@@ -400,7 +400,7 @@ static void album_release(void *context, int64_t picture, splam_picture *pixels)
     ((album *)context)->released++;
 }
 
-static bool album_heldout(void *context, int64_t picture)
+static bool album_held_out(void *context, int64_t picture)
 {
     (void)context;
     return picture == 3;
@@ -418,7 +418,7 @@ static void test_source(void **state)
                            .count = album_count,
                            .caption = album_caption,
                            .release = album_release,
-                           .heldout = album_heldout};
+                           .held_out = album_held_out};
     const sp_dataset_options options = {.resolution = 8};
     memset(a.rgb, 77, sizeof a.rgb);
     assert_status(splam_source_add("album", &source), SP_ARGUMENT);

@@ -25,7 +25,7 @@ static bool plan_on(sp_device *device, sp_work_model *model, sp_optimizer optimi
     const sp_step_request request = {.build = build,
                                      .context = model,
                                      .device = device,
-                                     .storage = SP_F32,
+                                     .precision = SP_F32,
                                      .limit = limit};
     sp_plan *made;
     *memory = (sp_step_memory){.optimizer = optimizer};

@@ -118,9 +118,9 @@ static void test_every_f8(void **state)
         uint16_t half[CODES], bf16[CODES];
         for (int i = 0; i < CODES; i++)
             codes[i] = (uint8_t)i;
-        sp_convert(wide, SP_F32, codes, dtype, CODES);
-        sp_convert(half, SP_F16, codes, dtype, CODES);
-        sp_convert(bf16, SP_BF16, codes, dtype, CODES);
+        sp_convert_elements(wide, SP_F32, codes, dtype, CODES);
+        sp_convert_elements(half, SP_F16, codes, dtype, CODES);
+        sp_convert_elements(bf16, SP_BF16, codes, dtype, CODES);
         for (int i = 0; i < CODES; i++) {
             double expected = f8_value(codes[i], e4m3);
             const double found[] = {
@@ -178,7 +178,7 @@ static void test_convert(void **state)
             sp_dtype in = (sp_dtype)a, out = (sp_dtype)b;
             for (int64_t i = 0; i < COUNT; i++)
                 sp_store(from + 1, in, i, (double)(i % 509) * 0.37 - (in == SP_U8 ? 0 : 90));
-            sp_convert(to + 1, out, from + 1, in, COUNT);
+            sp_convert_elements(to + 1, out, from + 1, in, COUNT);
             for (int64_t i = 0; i < COUNT; i++) {
                 char expected[8], found[8];
                 sp_store(expected, out, 0, sp_load(from + 1, in, i));
@@ -188,7 +188,7 @@ static void test_convert(void **state)
         }
     }
     sp_set_threads(0);
-    sp_convert(to, SP_F32, from, SP_F16, 0);
+    sp_convert_elements(to, SP_F32, from, SP_F16, 0);
     sp_free(from);
     sp_free(to);
 }

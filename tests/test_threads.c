@@ -22,7 +22,7 @@ typedef struct {
     sp_run *run;
 } step;
 
-static void make_step(step *s, bool checkpointing, sp_dtype storage)
+static void make_step(step *s, bool checkpointing, sp_dtype precision)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/tests/golden/teacher-epsilon", getenv("SPLAM_SOURCE"));
@@ -45,7 +45,7 @@ static void make_step(step *s, bool checkpointing, sp_dtype storage)
                            .recompute = checkpointing ? UINT64_MAX : 0};
     sp_graph *graph;
     assert_ok(sp_objective_graph(&settings, &shape, &graph));
-    assert_ok(sp_plan_create(graph, sp_default_device(), storage, &s->plan));
+    assert_ok(sp_plan_create(graph, sp_default_device(), precision, &s->plan));
     assert_ok(sp_run_create(s->plan, &s->run));
     assert_ok(sp_bind(sp_run_bound(s->run), "teacher", s->teacher->weights));
     assert_ok(sp_bind(sp_run_bound(s->run), "ema", s->student));
@@ -96,10 +96,10 @@ static size_t bytes_of(const sp_value *v)
 }
 
 /* All outputs one behind the other. */
-static unsigned char *outputs(bool checkpointing, sp_dtype storage, size_t *bytes, int *count)
+static unsigned char *outputs(bool checkpointing, sp_dtype precision, size_t *bytes, int *count)
 {
     step s;
-    make_step(&s, checkpointing, storage);
+    make_step(&s, checkpointing, precision);
     set_inputs(&s);
     assert_ok(sp_run_execute(s.run, NULL));
     const sp_graph *graph = sp_plan_graph(s.plan);
@@ -121,23 +121,23 @@ static unsigned char *outputs(bool checkpointing, sp_dtype storage, size_t *byte
     return all;
 }
 
-static unsigned char *outputs_with(int threads, bool checkpointing, sp_dtype storage, size_t *bytes,
+static unsigned char *outputs_with(int threads, bool checkpointing, sp_dtype precision, size_t *bytes,
                                    int *count)
 {
     sp_set_threads(threads);
-    unsigned char *all = outputs(checkpointing, storage, bytes, count);
+    unsigned char *all = outputs(checkpointing, precision, bytes, count);
     sp_set_threads(0);
     return all;
 }
 
-static void check(bool checkpointing, sp_dtype storage)
+static void check(bool checkpointing, sp_dtype precision)
 {
     size_t bytes, first_bytes;
     int count;
-    unsigned char *first = outputs_with(1, checkpointing, storage, &first_bytes, &count);
+    unsigned char *first = outputs_with(1, checkpointing, precision, &first_bytes, &count);
     assert_true(count > 100); /* the loss and the gradients */
     for (int threads = 2; threads <= 4; threads++) {
-        unsigned char *other = outputs_with(threads, checkpointing, storage, &bytes, &count);
+        unsigned char *other = outputs_with(threads, checkpointing, precision, &bytes, &count);
         assert_int_equal(bytes, first_bytes);
         assert_memory_equal(first, other, bytes);
         sp_free(other);

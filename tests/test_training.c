@@ -28,7 +28,7 @@ static training make_training(const char *output)
     t.options.draws = t.draws;
     snprintf(t.output, sizeof t.output, "%s", output);
     t.options.output = t.output;
-    t.options.storage = SP_F32;
+    t.options.precision = SP_F32;
     t.options.batch = 3;
     t.options.max_train_steps = 4;
     t.options.learning_rate = 1e-3;
@@ -128,7 +128,7 @@ static void damaged_checkpoints_are_skipped(void **state)
 static void damage(const char *path, const char *text, char to)
 {
     sp_mapped_file file;
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     size_t at = file.size - file.size / 3;
     char letter = text ? to : (char)(file.data[at] ^ 4);
     if (text) {
@@ -136,7 +136,7 @@ static void damage(const char *path, const char *text, char to)
         assert_non_null(place);
         at = (size_t)(place - (const char *)file.data) + strlen(text) - 1;
     }
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
     FILE *stream = fopen(path, "r+");
     assert_non_null(stream);
     assert_int_equal(fseek(stream, (long)at, SEEK_SET), 0);
@@ -189,9 +189,9 @@ static void checksums_find_one_bit(void **state)
 static size_t file_size(const char *path)
 {
     sp_mapped_file file;
-    assert_ok(sp_map_file(path, &file));
+    assert_ok(sp_mapped_file_open(path, &file));
     size_t size = file.size;
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
     return size;
 }
 
@@ -296,7 +296,7 @@ static void changed_flags_are_refused(void **state)
     REFUSED(objective.gamma.one_probability = 0.5, "gamma_one_probability");
     REFUSED(objective.gamma.power = 0.5, "gamma_power");
     REFUSED(objective.gamma.grid = 5, "gamma_grid");
-    REFUSED(objective.guidance_w = 2, "guidance_scale_w");
+    REFUSED(objective.guidance_scale_w = 2, "guidance_scale_w");
     REFUSED(objective.ddim_timesteps = 25, "num_ddim_timesteps");
     REFUSED(objective.skip = 40, "skip");
     REFUSED(objective.solver_steps = 2, "solver_steps");
@@ -306,7 +306,7 @@ static void changed_flags_are_refused(void **state)
     REFUSED(learning_rate = 2e-3, "learning_rate");
     REFUSED(ema_decay = 0.9, "ema_decay");
     REFUSED(seed = 1, "seed");
-    REFUSED(storage = SP_BF16, "mixed_precision");
+    REFUSED(precision = SP_BF16, "mixed_precision");
     REFUSED(random_cond_proj = true, "cond_proj_init");
     assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher"), NULL));
     REFUSED(teacher = in_folder(state, "teacher"), "teacher");

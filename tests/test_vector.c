@@ -71,7 +71,7 @@ static void fill_input(const sp_value *v, void *data, const test_case *c, int in
         numbers[i] =
             integer ? 5 * numbers[i] : numbers[i] * (c->spread != 0 ? c->spread : 1) + c->shift;
     }
-    sp_convert(data, v->dtype, numbers, SP_F32, (int64_t)count);
+    sp_convert_elements(data, v->dtype, numbers, SP_F32, (int64_t)count);
     sp_free(numbers);
 }
 

@@ -11,10 +11,11 @@
  * in a wrong place or a point left out is off by as much as the results are large. */
 static void bounds_of(sp_convolution_form form, sp_dtype dtype, double *rms, double *largest)
 {
-    static const double errors[] = {
-        [SP_WINOGRAD_2_BF16] = 8.4e-3, [SP_WINOGRAD_4] = 5e-6, [SP_WINOGRAD_6] = 1e-5};
+    static const double errors[] = {[SP_CONVOLUTION_WINOGRAD_2_BF16] = 8.4e-3,
+                                    [SP_CONVOLUTION_WINOGRAD_4] = 5e-6,
+                                    [SP_CONVOLUTION_WINOGRAD_6] = 1e-5};
     *rms = errors[form];
-    if (dtype == SP_BF16 && form != SP_WINOGRAD_2_BF16)
+    if (dtype == SP_BF16 && form != SP_CONVOLUTION_WINOGRAD_2_BF16)
         *rms = 4e-3; /* stored as bf16, both sides */
     *largest = 5 * *rms;
 }
@@ -68,7 +69,7 @@ static void check_forms(const sp_value *value, bool channels_fit)
     fixture f;
     fixture_make(&f, value, true);
     for (int form = SP_CONVOLUTION_DIRECT + 1; form < SP_CONVOLUTION_FORM_COUNT; form++) {
-        bool pairs = form != SP_WINOGRAD_2_BF16 || sp_cpu_isa() == SP_ISA_AVX512_BF16;
+        bool pairs = form != SP_CONVOLUTION_WINOGRAD_2_BF16 || sp_cpu_isa() == SP_ISA_AVX512_BF16;
         assert_int_equal(check_form(&f, (sp_convolution_form)form), channels_fit && pairs);
     }
     fixture_free(&f);
@@ -135,7 +136,7 @@ static void weight_gradient(void **state)
                      true);
         for (int form = SP_CONVOLUTION_DIRECT + 1; form < SP_CONVOLUTION_FORM_COUNT; form++)
             assert_int_equal(check_form(&f, (sp_convolution_form)form),
-                             form == SP_WINOGRAD_2_BF16 && c->c % 16 == 0 && c->m % 16 == 0 &&
+                             form == SP_CONVOLUTION_WINOGRAD_2_BF16 && c->c % 16 == 0 && c->m % 16 == 0 &&
                                  sp_cpu_isa() == SP_ISA_AVX512_BF16);
         fixture_free(&f);
         sp_builder_destroy(b);

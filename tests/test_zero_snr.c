@@ -71,11 +71,11 @@ static sp_distill_options options_of(void **state, sp_objective objective)
     o.teacher = teacher_of(state);
     o.draws = in_folder(state, "draws.safetensors");
     o.output = in_folder(state, sp_objective_name(objective));
-    o.storage = SP_F32;
+    o.precision = SP_F32;
     o.max_train_steps = STEPS;
     o.batch = BATCH;
     o.objective = sp_objective_defaults(objective);
-    o.objective.guidance_w = 2;
+    o.objective.guidance_scale_w = 2;
     o.objective.rounds = 1;
     if (objective == SP_OBJECTIVE_SPLAM) {
         o.objective.sigma = SP_SIGMA_CHORD;

@@ -76,7 +76,7 @@ typedef struct {
 } splam_bench_options;
 SPLAM_DEFAULTS(bench)
 
-/* Medians of repeated runs in one process, and the ceilings of the same run: multiplications and additions in registers,
+/* Medians of repeated runs in one process, and the peaks of the same run: multiplications and additions in registers,
  * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left out, and said. *report
  * is the caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT, SPLAM_IO and SPLAM_FORMAT of a model's files,
  * SPLAM_MEMORY, SPLAM_CANCELLED. */

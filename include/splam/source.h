@@ -23,7 +23,7 @@ typedef struct {
     bool (*pixels)(void *context, int64_t picture, splam_picture *out);
     void (*release)(void *context, int64_t picture, splam_picture *pixels); /* may be NULL */
     /* True: never trained on, kept for tests; may be NULL: none is. */
-    bool (*heldout)(void *context, int64_t picture);
+    bool (*held_out)(void *context, int64_t picture);
 } splam_source;
 
 /* The struct is copied. SPLAM_ARGUMENT for a name that is taken, empty or longer than 63 bytes, and without count, caption

@@ -1,4 +1,4 @@
-/* Training from nothing, and distillation. */
+/* Training from scratch, and distillation. */
 #ifndef SPLAM_TRAIN_H
 #define SPLAM_TRAIN_H
 #include <splam/base.h>
@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* ---- training from nothing ---- */
+/* ---- training from scratch ---- */
 
 /* In brackets: what is taken where it is SPLAM_UNSET or NULL, as by default; other defaults stand behind a comma. */
 typedef struct {

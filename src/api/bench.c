@@ -50,7 +50,7 @@ static json_t *new_report(const splam_bench_options *o, const sp_device *device)
     json_t *report = json_pack(
         "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", splam_version(), "processor",
         name, "instruction_set", sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
-        sp_storage_of(device, o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
+        sp_precision_dtype(device, o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
         (json_int_t)o->train_batch_size, "runs", "peak_rss_bytes", "left_out");
     if (report && o->model && json_object_set_new(report, "model", json_string(o->model))) {
         json_decref(report);
@@ -62,16 +62,16 @@ static json_t *new_report(const splam_bench_options *o, const sp_device *device)
 static sp_status measure_operators(const splam_bench_options *o, sp_device *device, const sp_callbacks *callbacks,
                                    json_t *report)
 {
-    sp_ceiling ceiling;
+    sp_peak peak;
     json_t *rows = json_array();
-    device->measure_ceiling(device, &ceiling);
+    device->measure_peak(device, &peak);
     json_t *limits =
-        json_pack("{s:f, s:f, s:f}", "f32_gflops", ceiling.f32_flops * 1e-9, "bf16_gflops",
-                  ceiling.bf16_flops * 1e-9, "gigabytes_per_second", ceiling.bytes * 1e-9);
-    if (json_object_set_new(report, "ceiling", limits) ||
+        json_pack("{s:f, s:f, s:f}", "f32_gflops", peak.f32_flops * 1e-9, "bf16_gflops",
+                  peak.bf16_flops * 1e-9, "gigabytes_per_second", peak.bytes * 1e-9);
+    if (json_object_set_new(report, "peak", limits) ||
         json_object_set_new(report, "operators", rows))
         return SP_MEMORY;
-    return sp_bench_operators(device, o->op, &ceiling, callbacks, rows);
+    return sp_bench_operators(device, o->op, &peak, callbacks, rows);
 }
 
 static bool wants(const splam_bench_options *o, const char *part)
@@ -140,17 +140,17 @@ static void append_parts(json_t *report, sp_string *out)
 
 static void append_operators(const json_t *report, sp_string *out)
 {
-    const json_t *ceiling = json_object_get(report, "ceiling");
+    const json_t *peak = json_object_get(report, "peak");
     size_t index;
     json_t *row;
-    if (!ceiling) return;
+    if (!peak) return;
     sp_string_append_format(
         out,
-        "ceiling: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s (register loops and a walk through memory, all "
+        "peak: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s (register loops and a walk through memory, all "
         "threads, measured now)\n\n"
         "%-26s %-30s %-5s %-44s %10s %8s %7s %6s\n",
-        number(ceiling, "f32_gflops"), number(ceiling, "bf16_gflops"),
-        number(ceiling, "gigabytes_per_second"), "operator", "case", "dtype", "kernel", "ms",
+        number(peak, "f32_gflops"), number(peak, "bf16_gflops"),
+        number(peak, "gigabytes_per_second"), "operator", "case", "dtype", "kernel", "ms",
         "GFLOP/s", "GB/s", "share");
     json_array_foreach(json_object_get(report, "operators"), index, row)
     {
@@ -160,7 +160,7 @@ static void append_operators(const json_t *report, sp_string *out)
             sp_string_append_format(out, "%10.3f %8.1f %7.1f %5.0f%%\n",
                                     1e3 * number(row, "seconds"), number(row, "gflops"),
                                     number(row, "gigabytes_per_second"),
-                                    100 * number(row, "share_of_ceiling"));
+                                    100 * number(row, "share_of_peak"));
         else
             sp_string_append_format(out, "not measured: too slow\n");
     }

@@ -2,7 +2,7 @@
  * people is made as well. */
 #ifndef SP_API_BENCH_H
 #define SP_API_BENCH_H
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "graph/device.h"
@@ -23,7 +23,7 @@ sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
                           const sp_callbacks *callbacks, sp_bench_times *out);
 
 /* Appends an object per operator case and dtype to `rows`. op: NULL, or part of an operator's name. */
-sp_status sp_bench_operators(sp_device *device, const char *op, const sp_ceiling *ceiling,
+sp_status sp_bench_operators(sp_device *device, const char *op, const sp_peak *peak,
                              const sp_callbacks *callbacks, json_t *rows);
 
 /* Appends the text of src/backend/cpu/convolution_table.inc with what is the fastest on this

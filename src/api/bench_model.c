@@ -124,12 +124,12 @@ static void release(timed_run *t)
     *t = (timed_run){0};
 }
 
-static sp_status create(const sp_work_model *model, sp_work work, int64_t batch, sp_dtype storage,
+static sp_status create(const sp_work_model *model, sp_work work, int64_t batch, sp_dtype precision,
                         size_t more, timed_run *t)
 {
     sp_graph *graph;
     SP_TRY(sp_work_graph(model, work, batch, &graph));
-    SP_TRY(sp_plan_create(graph, model->device, storage, &t->plan));
+    SP_TRY(sp_plan_create(graph, model->device, precision, &t->plan));
     SP_TRY(check_free(t->plan, more));
     SP_TRY(sp_run_create(t->plan, &t->run));
     return fill_inputs(t->run, t->plan);
@@ -153,7 +153,7 @@ typedef struct {
     const sp_component *component;
 } evaluation;
 
-static sp_status time_evaluation(const sp_work_model *model, const evaluation *e, sp_dtype storage,
+static sp_status time_evaluation(const sp_work_model *model, const evaluation *e, sp_dtype precision,
                                  const sp_callbacks *callbacks, json_t *out)
 {
     timed_run t = {.callbacks = callbacks};
@@ -161,7 +161,7 @@ static sp_status time_evaluation(const sp_work_model *model, const evaluation *e
     if (!e->component) return leave_out(out, e->name, "the model has no such part");
     bool has_peak = reset_peak();
     sp_status status =
-        create(model, e->work, 1, storage, sp_weights_bytes(e->component->weights), &t);
+        create(model, e->work, 1, precision, sp_weights_bytes(e->component->weights), &t);
     if (!status) status = sp_bind(sp_run_bound(t.run), e->set, e->component->weights);
     if (!status) status = sp_bench_repeat(execute, &t, 2, callbacks, &times);
     if (!status) status = store(out, e->name, &times, has_peak);
@@ -252,7 +252,7 @@ sp_status sp_bench_generate(const splam_bench_options *o, sp_device *device, con
                             json_t *out)
 {
     sp_work_model model;
-    sp_dtype storage = sp_storage_of(device, o->precision);
+    sp_dtype precision = sp_precision_dtype(device, o->precision);
     SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
     const evaluation evaluations[] = {{"text_encoder", SP_WORK_TEXT, "text", model.text},
                                       {"unet_forward", SP_WORK_UNET, "online", model.unet},
@@ -260,7 +260,7 @@ sp_status sp_bench_generate(const splam_bench_options *o, sp_device *device, con
     sp_status status = SP_OK;
     for (size_t i = 0; i < sizeof evaluations / sizeof *evaluations && !status; i++)
         if (wants(o, evaluations[i].name))
-            status = time_evaluation(&model, &evaluations[i], storage, callbacks, out);
+            status = time_evaluation(&model, &evaluations[i], precision, callbacks, out);
     sp_work_model_close(&model);
     return status || !wants(o, "generate") ? status : time_generate(o, callbacks, out);
 }
@@ -298,7 +298,7 @@ static sp_status time_backward(const sp_work_model *model, const splam_bench_opt
     for (size_t i = 0; i < sp_weights_count(model->unet->weights); i++)
         weights += sizeof(float) * (size_t)sp_tensor_count(sp_weights_at(model->unet->weights, i));
     sp_status status =
-        create(model, SP_WORK_UNET_BACKWARD, o->train_batch_size, sp_storage_of(model->device, o->precision),
+        create(model, SP_WORK_UNET_BACKWARD, o->train_batch_size, sp_precision_dtype(model->device, o->precision),
                weights, &t);
     if (!status) status = sp_weights_copy(model->unet->weights, SP_F32, &t.state.online);
     if (!status) status = sp_bind(sp_run_bound(t.run), "online", t.state.online);
@@ -335,7 +335,8 @@ static sp_status prepare_step(const sp_work_model *model, const splam_bench_opti
     sp_optimizer optimizer;
     size_t allowed = sp_device_allowed(model->device);
     SP_TRY(sp_optimizer_of(o->optimizer, &optimizer));
-    SP_TRY(sp_work_step_plan(model, o->train_batch_size, sp_storage_of(model->device, o->precision), optimizer, allowed,
+    SP_TRY(sp_work_step_plan(model, o->train_batch_size,
+                             sp_precision_dtype(model->device, o->precision), optimizer, allowed,
                              &memory, &t->plan));
     if (!t->plan)
         return sp_fail(SP_MEMORY, "takes %s, and %s are free",

@@ -28,7 +28,7 @@ static sp_status run_trial(void *context)
 }
 
 static sp_status measure(const sp_op_case *c, const sp_op_trial *trial, sp_dtype dtype,
-                         const sp_ceiling *ceiling, const sp_callbacks *callbacks, json_t *rows)
+                         const sp_peak *peak, const sp_callbacks *callbacks, json_t *rows)
 {
     const sp_node *node = sp_op_trial_node(trial);
     const char *kernel = sp_op_trial_kernel(trial);
@@ -46,8 +46,8 @@ static sp_status measure(const sp_op_case *c, const sp_op_trial *trial, sp_dtype
              json_object_set_new(row, "gflops", json_real(flops / seconds * 1e-9)) ||
              json_object_set_new(row, "gigabytes_per_second", json_real(bytes / seconds * 1e-9)) ||
              json_object_set_new(
-                 row, "share_of_ceiling",
-                 json_real(sp_ceiling_share(ceiling, dtype, flops, bytes, seconds)))))
+                 row, "share_of_peak",
+                 json_real(sp_peak_share(peak, dtype, flops, bytes, seconds)))))
             status = SP_MEMORY;
     }
     if (status)
@@ -62,7 +62,7 @@ static bool wanted(const sp_op_case *c, const char *op)
     return c->large && (!op || strstr(c->op->name, op));
 }
 
-sp_status sp_bench_operators(sp_device *device, const char *op, const sp_ceiling *ceiling,
+sp_status sp_bench_operators(sp_device *device, const char *op, const sp_peak *peak,
                              const sp_callbacks *callbacks, json_t *rows)
 {
     static const sp_dtype dtypes[] = {SP_F32, SP_BF16};
@@ -77,7 +77,7 @@ sp_status sp_bench_operators(sp_device *device, const char *op, const sp_ceiling
         for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
             sp_op_trial *trial;
             SP_TRY(sp_op_trial_create(c, device, dtypes[d], false, &trial));
-            sp_status status = measure(c, trial, dtypes[d], ceiling, callbacks, rows);
+            sp_status status = measure(c, trial, dtypes[d], peak, callbacks, rows);
             sp_op_trial_destroy(trial);
             SP_TRY(status);
         }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "base/memory.h"
 #include "base/output.h"
@@ -201,7 +201,7 @@ static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
     SP_TRY(sp_device_of(o->device, &device));
     const sp_model_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
                                        .device = device,
-                                       .storage = sp_storage_of(device, o->precision)};
+                                       .precision = sp_precision_dtype(device, o->precision)};
     const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = cache_dtype(o)};
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));

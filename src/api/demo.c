@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "api/demo_settings.h"
 #include "backend/registry.h"
 #include "base/file.h"
@@ -23,7 +23,7 @@ typedef struct {
     sp_pipeline *teacher;
     sp_dataset *dataset;
     sp_evaluation *evaluation;
-    sp_contestant contestant; /* the teacher's */
+    sp_compared_model compared; /* the teacher's */
     sp_tensor references;
     sp_results *results;
     sp_loss_curve loss[SP_DEMO_METHODS];
@@ -91,7 +91,7 @@ static sp_status prepare(demo *d)
 {
     SP_TRY(find_teacher(d));
     SP_TRY(claim_output(d));
-    const sp_model_options options = {.device = d->device, .storage = sp_storage_of(d->device, d->o->precision)};
+    const sp_model_options options = {.device = d->device, .precision = sp_precision_dtype(d->device, d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
     d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
     const sp_dataset_options data = {.resolution = d->resolution};
@@ -106,7 +106,7 @@ static sp_status prepare(demo *d)
     };
     SP_TRY(sp_evaluation_create(d->dataset, d->teacher->vae, d->device, &evaluation,
                                 &d->callbacks, &d->evaluation));
-    SP_TRY(sp_contestant_create(d->evaluation, d->teacher, &d->contestant));
+    SP_TRY(sp_compared_model_create(d->evaluation, d->teacher, &d->compared));
     d->settings = json_object();
     return d->settings ? sp_results_create(d->evaluation, &d->results) : SP_MEMORY;
 }
@@ -126,7 +126,7 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
         o.objective.conditioning = SP_GAMMA_TIME;
         o.objective.gamma = method->gamma;
     }
-    o.objective.guidance_w = sp_demo_guidance_w;
+    o.objective.guidance_scale_w = sp_demo_guidance_scale_w;
     o.objective.skip = SP_DEMO_SKIP;
     o.max_train_steps = d->o->max_train_steps != SPLAM_UNSET ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
     o.batch = SP_DEMO_BATCH;
@@ -134,7 +134,7 @@ static sp_distill_options distill_options(const demo *d, const sp_demo_method *m
     o.ema_decay = sp_demo_ema_decay;
     o.pictures.resolution = d->resolution;
     o.device = d->device;
-    o.storage = sp_storage_of(d->device, d->o->precision);
+    o.precision = sp_precision_dtype(d->device, d->o->precision);
     o.checkpointing_steps = 0;
     o.seed = d->o->seed;
     return o;
@@ -201,7 +201,7 @@ static sp_status teacher_rows(demo *d)
         sp_sampler_kind kind;
         const char *label;
     } fast[] = {{SP_SAMPLER_DDIM, "DDIM, 4 steps"}, {SP_SAMPLER_DPMPP_2M, "DPM-Solver++, 4 steps"}};
-    SP_TRY(sp_results_add_teacher(d->results, &d->contestant, d->o->seed, sp_demo_guidance_w,
+    SP_TRY(sp_results_add_teacher(d->results, &d->compared, d->o->seed, sp_demo_guidance_scale_w,
                                   d->o->output, &d->callbacks, &d->references));
     const sp_scheduler_config scheduler = sp_ode_scheduler(&d->teacher->scheduler);
     for (int i = 0; i < 2; i++) {
@@ -209,16 +209,16 @@ static sp_status teacher_rows(demo *d)
                                         .task = fast[i].label,
                                         .sampler = {.kind = fast[i].kind, .steps = 4},
                                         .scheduler = &scheduler,
-                                        .guidance = sp_demo_guidance_w + 1,
+                                        .guidance = sp_demo_guidance_scale_w + 1,
                                         .seed = d->o->seed,
                                         .references = &d->references};
-        SP_TRY(sp_results_add(d->results, &d->contestant, &request, &d->callbacks));
+        SP_TRY(sp_results_add(d->results, &d->compared, &request, &d->callbacks));
     }
     sp_pipeline_release(d->teacher);
     return SP_OK;
 }
 
-static sp_status student_row(demo *d, const sp_demo_method *method, const sp_contestant *student,
+static sp_status student_row(demo *d, const sp_demo_method *method, const sp_compared_model *student,
                              int steps)
 {
     char label[64];
@@ -235,14 +235,14 @@ static sp_status student_row(demo *d, const sp_demo_method *method, const sp_con
 static sp_status student_rows(demo *d, const sp_demo_method *method)
 {
     char *folder = sp_path_join(d->o->output, method->folder);
-    const sp_model_options options = {.unet = sp_demo_unet, .device = d->device, .storage = d->teacher->storage};
+    const sp_model_options options = {.unet = sp_demo_unet, .device = d->device, .precision = d->teacher->precision};
     sp_pipeline *pipeline = NULL;
-    sp_contestant student = {0};
+    sp_compared_model student = {0};
     sp_status status = folder ? sp_pipeline_open(folder, &options, &pipeline) : SP_MEMORY;
-    if (!status) status = sp_contestant_create(d->evaluation, pipeline, &student);
+    if (!status) status = sp_compared_model_create(d->evaluation, pipeline, &student);
     for (int steps = 1; steps <= 4 && !status; steps *= 2)
         status = student_row(d, method, &student, steps);
-    sp_contestant_free(&student);
+    sp_compared_model_free(&student);
     sp_pipeline_close(pipeline);
     sp_free(folder);
     return status;
@@ -268,7 +268,7 @@ static sp_status run(demo *d, char **table)
         .settings = d->settings,
         .losses = d->loss,
         .loss_count = SP_DEMO_METHODS,
-        .guidance_w = sp_demo_guidance_w,
+        .guidance_scale_w = sp_demo_guidance_scale_w,
         .seed = d->o->seed,
         .version = SPLAM_VERSION,
     };
@@ -281,7 +281,7 @@ splam_status splam_demo(const splam_demo_options *options, const splam_callbacks
     splam_demo_options o;
     *table = NULL;
     SP_TRY(sp_options_take(&sp_verb_demo, options, &o));
-    demo d = {.o = &o, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
+    demo d = {.o = &o, .callbacks = sp_callbacks_or_none(callbacks), .began = sp_now()};
     sp_status status = sp_ranks_must_be_alone("demo");
     if (!status) status = sp_device_of(o.device, &d.device);
     if (!status) status = run(&d, table);
@@ -290,7 +290,7 @@ splam_status splam_demo(const splam_demo_options *options, const splam_callbacks
     json_decref(d.settings);
     sp_results_destroy(d.results);
     sp_tensor_free(&d.references);
-    sp_contestant_free(&d.contestant);
+    sp_compared_model_free(&d.compared);
     sp_evaluation_destroy(d.evaluation);
     sp_dataset_close(d.dataset);
     sp_pipeline_close(d.teacher);

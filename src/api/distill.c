@@ -1,6 +1,6 @@
 /* splam_distill: a few-step student of a teacher. */
 #include <string.h>
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "distill/distill.h"
 
@@ -50,7 +50,7 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     SP_TRY(check_given(o, objective));
     *s = sp_objective_defaults(objective);
     SP_TRY(read_gamma(o, s));
-    s->guidance_w = o->guidance_scale_w;
+    s->guidance_scale_w = o->guidance_scale_w;
     set_whole(o->num_ddim_timesteps, &s->ddim_timesteps);
     set_whole(o->solver_steps, &s->solver_steps);
     set_whole(o->phases, &s->phases);
@@ -71,7 +71,7 @@ static sp_status read_init(const splam_distill_options *o, sp_distill_options *o
                                 "cond_proj");
 }
 
-static sp_status own(const splam_distill_options *o, sp_distill_options *out)
+static sp_status read_settings(const splam_distill_options *o, sp_distill_options *out)
 {
     sp_device *device;
     SP_TRY(sp_device_of(o->device, &device));
@@ -88,7 +88,7 @@ static sp_status own(const splam_distill_options *o, sp_distill_options *out)
         .max_grad_norm = sp_distill_defaults().max_grad_norm,
         .pictures = sp_picture_options_of(&o->pictures, o->seed),
         .device = device,
-        .storage = sp_storage_of(device, o->precision),
+        .precision = sp_precision_dtype(device, o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,
         .memory_limit = o->memory_limit == SPLAM_UNSET ? 0 : o->memory_limit,
         .lora = {.rank = o->lora_rank, .alpha = splam_is_given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank},
@@ -115,6 +115,6 @@ splam_status splam_distill(const splam_distill_options *options, const splam_cal
     splam_distill_options o;
     sp_distill_options settings;
     SP_TRY(sp_options_take(&sp_verb_distill, options, &o));
-    SP_TRY(own(&o, &settings));
+    SP_TRY(read_settings(&o, &settings));
     return sp_distill(&settings, callbacks);
 }

@@ -1,7 +1,7 @@
 /* splam_eval: models, one after the other, on the same prompts and noise. */
 #include <math.h>
 #include <string.h>
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -16,8 +16,8 @@ typedef struct {
     sp_callbacks callbacks;
     double began;
     sp_metric_set metrics;
-    double guidance_w;  /* NaN: nobody said */
-    sp_pipeline *judge; /* the teacher, or else the first model; open to the end */
+    double guidance_scale_w; /* NaN: nobody said */
+    sp_pipeline *evaluator; /* the teacher, or else the first model; open to the end */
     sp_dataset *dataset;
     sp_evaluation *evaluation;
     sp_tensor references;
@@ -47,13 +47,13 @@ static sp_status check(evaluation_run *r)
     const splam_eval_options *o = r->o;
     r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_without_references();
     if (o->metrics) SP_TRY(sp_metrics_parse(o->metrics, &r->metrics));
-    r->guidance_w = NAN;
-    if (o->guidance_scale_w != (double)SPLAM_UNSET) r->guidance_w = o->guidance_scale_w;
-    for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_w); i++)
-        SP_TRY(read_guidance(o->models[i], &r->guidance_w));
+    r->guidance_scale_w = NAN;
+    if (o->guidance_scale_w != (double)SPLAM_UNSET) r->guidance_scale_w = o->guidance_scale_w;
+    for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_scale_w); i++)
+        SP_TRY(read_guidance(o->models[i], &r->guidance_scale_w));
     if (!(r->metrics & ~sp_metrics_without_references())) return SP_OK;
     if (!o->teacher) return sp_fail(SP_ARGUMENT, "`teacher` is missing: ode-error needs its folder");
-    if (!isfinite(r->guidance_w))
+    if (!isfinite(r->guidance_scale_w))
         return sp_fail(SP_ARGUMENT,
                        "ode-error needs `guidance_scale_w`: no model's splam.json says "
                        "which it was distilled with");
@@ -64,21 +64,21 @@ static sp_status open_model(const evaluation_run *r, const char *folder, const c
                             sp_pipeline **out)
 {
     const sp_model_options options = {.unet = unet, .device = r->device,
-                                         .storage = sp_storage_of(r->device, r->o->precision),
+                                         .precision = sp_precision_dtype(r->device, r->o->precision),
                                          .callbacks = &r->callbacks};
     return sp_pipeline_open(folder, &options, out);
 }
 
-static sp_status open_judge(evaluation_run *r)
+static sp_status open_evaluator(evaluation_run *r)
 {
     const splam_eval_options *o = r->o;
     SP_TRY(open_model(r, o->teacher ? o->teacher : o->models[0], o->teacher ? NULL : o->unet,
-                      &r->judge));
+                      &r->evaluator));
     sp_dataset_options data = {.resolution = o->resolution == SPLAM_UNSET ? 0 : (int)o->resolution,
                                .caption_column = o->caption_column};
     if (!data.resolution)
         data.resolution =
-            (int)(r->judge->unet_config.sample_size * r->judge->vae->config.vae.factor);
+            (int)(r->evaluator->unet_config.sample_size * r->evaluator->vae->config.vae.factor);
     SP_TRY(sp_dataset_open(o->data, &data, &r->callbacks, &r->dataset));
     int64_t all = sp_dataset_count(r->dataset);
     const sp_evaluation_options options = {
@@ -86,7 +86,7 @@ static sp_status open_judge(evaluation_run *r)
         .seed = o->seed,
         .metrics = r->metrics,
     };
-    return sp_evaluation_create(r->dataset, r->judge->vae, r->device, &options,
+    return sp_evaluation_create(r->dataset, r->evaluator->vae, r->device, &options,
                                 &r->callbacks, &r->evaluation);
 }
 
@@ -94,11 +94,11 @@ static sp_status open_judge(evaluation_run *r)
 
 static sp_status teacher_row(evaluation_run *r)
 {
-    sp_contestant teacher;
-    SP_TRY(sp_contestant_create(r->evaluation, r->judge, &teacher));
-    sp_status status = sp_results_add_teacher(r->results, &teacher, r->o->seed, r->guidance_w,
+    sp_compared_model teacher;
+    SP_TRY(sp_compared_model_create(r->evaluation, r->evaluator, &teacher));
+    sp_status status = sp_results_add_teacher(r->results, &teacher, r->o->seed, r->guidance_scale_w,
                                               r->o->output, &r->callbacks, &r->references);
-    sp_contestant_free(&teacher);
+    sp_compared_model_free(&teacher);
     return status;
 }
 
@@ -123,10 +123,10 @@ static sp_status choose_sampler(const evaluation_run *r, const sp_scheduler_conf
     return sp_sampler_check(scheduler, out);
 }
 
-static sp_status model_row(evaluation_run *r, const sp_contestant *contestant, const char *name,
+static sp_status model_row(evaluation_run *r, const sp_compared_model *compared, const char *name,
                            const sp_sampler_options *sampler, int steps)
 {
-    const sp_scheduler_config *scheduler = &contestant->pipeline->scheduler;
+    const sp_scheduler_config *scheduler = &compared->pipeline->scheduler;
     sp_row_request request = {
         .model = name,
         .sampler = *sampler,
@@ -134,12 +134,12 @@ static sp_status model_row(evaluation_run *r, const sp_contestant *contestant, c
         .seed = r->o->seed,
         .references = r->references.data ? &r->references : NULL};
     request.sampler.steps = steps;
-    if (!scheduler->student) request.guidance = isfinite(r->guidance_w) ? r->guidance_w + 1 : 7.5;
+    if (!scheduler->student) request.guidance = isfinite(r->guidance_scale_w) ? r->guidance_scale_w + 1 : 7.5;
     char *task = sp_format("%s, %s, %d step%s", name, sp_sampler_name(request.sampler.kind), steps,
                            steps == 1 ? "" : "s");
     if (!task) return SP_MEMORY;
     request.task = task;
-    sp_status status = sp_results_add(r->results, contestant, &request, &r->callbacks);
+    sp_status status = sp_results_add(r->results, compared, &request, &r->callbacks);
     sp_free(task);
     return status;
 }
@@ -150,17 +150,17 @@ static sp_status model_rows(evaluation_run *r, const char *folder)
     const int64_t *steps = r->o->step_count ? r->o->steps : usual;
     size_t count = r->o->step_count ? r->o->step_count : 3;
     sp_pipeline *pipeline = NULL;
-    sp_contestant contestant = {0};
+    sp_compared_model compared = {0};
     sp_sampler_options sampler;
     char *name = model_name(folder);
     sp_status status = name ? open_model(r, folder, r->o->unet, &pipeline) : SP_MEMORY;
     if (!status) status = choose_sampler(r, &pipeline->scheduler, &sampler);
-    if (!status) status = sp_contestant_create(r->evaluation, pipeline, &contestant);
+    if (!status) status = sp_compared_model_create(r->evaluation, pipeline, &compared);
     for (size_t i = 0; i < count && !status; i++)
         status = steps[i] >= 1 && steps[i] <= SP_MAX_TIMESTEPS
-                     ? model_row(r, &contestant, name, &sampler, (int)steps[i])
+                     ? model_row(r, &compared, name, &sampler, (int)steps[i])
                      : sp_fail(SP_ARGUMENT, "%lld steps are not possible", (long long)steps[i]);
-    sp_contestant_free(&contestant);
+    sp_compared_model_free(&compared);
     sp_pipeline_close(pipeline);
     sp_free(name);
     return status;
@@ -173,7 +173,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
     const splam_eval_options *o = r->o;
     SP_TRY(check(r));
     SP_TRY(sp_results_claim(o->output, &r->claim));
-    SP_TRY(open_judge(r));
+    SP_TRY(open_evaluator(r));
     SP_TRY(sp_results_create(r->evaluation, &r->results));
     if (r->metrics & ~sp_metrics_without_references()) SP_TRY(teacher_row(r));
     for (size_t i = 0; i < o->model_count; i++)
@@ -181,7 +181,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
     const sp_evaluation_report report = {
         .title = "splam: an evaluation",
         .summary = "The same captions drawn from the same noise by every model.",
-        .guidance_w = r->references.data ? r->guidance_w : NAN,
+        .guidance_scale_w = r->references.data ? r->guidance_scale_w : NAN,
         .seed = o->seed,
         .version = SPLAM_VERSION,
     };
@@ -192,7 +192,7 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
                         char **table)
 {
     splam_eval_options o;
-    evaluation_run r = {.o = &o, .callbacks = sp_own_callbacks(callbacks), .began = sp_now()};
+    evaluation_run r = {.o = &o, .callbacks = sp_callbacks_or_none(callbacks), .began = sp_now()};
     *table = NULL;
     sp_status status = sp_options_take(&sp_verb_eval, options, &o);
     if (!status) status = sp_device_of(o.device, &r.device);
@@ -201,7 +201,7 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
     sp_tensor_free(&r.references);
     sp_evaluation_destroy(r.evaluation);
     sp_dataset_close(r.dataset);
-    sp_pipeline_close(r.judge);
+    sp_pipeline_close(r.evaluator);
     sp_claim_end(&r.claim);
     return status;
 }

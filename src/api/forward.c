@@ -1,5 +1,5 @@
 /* splam_forward: one run of one component, from file to file. */
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "base/output.h"
 #include "checkpoints/component.h"
@@ -57,7 +57,7 @@ splam_status splam_forward(const splam_forward_options *options)
     if (!status) status = sp_claim_file(o->outputs, &claim);
     if (!status) status = sp_safetensors_open(o->inputs, &inputs);
     if (!status)
-        status = sp_component_forward(o->model, o->component, inputs, sp_storage_of(device, o->precision),
+        status = sp_component_forward(o->model, o->component, inputs, sp_precision_dtype(device, o->precision),
                                       device, &outputs);
     if (!status) status = check_finite(o, inputs, &outputs);
     if (!status) status = save(o->outputs, &outputs);

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "bench/workload.h"
 #include "backend/registry.h"
 #include "base/file.h"
@@ -270,9 +270,9 @@ static sp_status describe_distill(const sp_work_model *model, sp_string *out)
 
 static sp_status describe_memory(const sp_work_model *model, sp_string *out)
 {
-    sp_dtype storage = model->device->preferred_dtype;
+    sp_dtype precision = model->device->preferred_dtype;
     sp_string_say(out, "memory at this size, batch 1, %s, from the plans\n",
-                            storage == SP_BF16 ? "bf16" : "f32");
+                            precision == SP_BF16 ? "bf16" : "f32");
     sp_string_say(out, "  %-28s %10s %10s %12s %10s\n", "", "weights", "packed",
                             "activations", "sum");
     SP_TRY(describe_generate(model, out));
@@ -397,10 +397,10 @@ static bool describe_other(const char *path, sp_string *out)
     if (model) return false;
     if (sp_path_is_folder(path)) {
         sp_recognise(path, what, sizeof what);
-    } else if (sp_map_file(path, &bytes) == SP_OK) {
+    } else if (sp_mapped_file_open(path, &bytes) == SP_OK) {
         const char *known = sp_magic_text(bytes.data, bytes.size);
         if (known) snprintf(what, sizeof what, "%s, %s", known, sp_bytes_text(bytes.size));
-        sp_unmap_file(&bytes);
+        sp_mapped_file_close(&bytes);
     }
     if (*what) sp_string_say(out, "%s: %s\n", path, what);
     return *what;

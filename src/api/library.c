@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -37,7 +37,7 @@ size_t splam_visible_text(const char *text, char *out, size_t size)
     return sp_visible(text, strlen(text), out, size);
 }
 
-sp_callbacks sp_own_callbacks(const splam_callbacks *callbacks)
+sp_callbacks sp_callbacks_or_none(const splam_callbacks *callbacks)
 {
     return callbacks ? *callbacks : (sp_callbacks){0};
 }

@@ -1,6 +1,6 @@
 /* Models that are held, sessions of them, and splam_generate, which is both for one call. */
 #include <string.h>
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "base/memory.h"
 #include "pipeline/forward.h"
@@ -29,7 +29,7 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
                                       .loras = o->loras,
                                       .lora_count = o->lora_count,
                                       .device = device,
-                                      .storage = sp_storage_of(device, o->precision),
+                                      .precision = sp_precision_dtype(device, o->precision),
                                       .callbacks = callbacks};
     if (!path) return sp_fail(SP_ARGUMENT, "a model is missing");
     SP_TRY(sp_check_loras(o->loras, o->lora_count));

@@ -1,5 +1,5 @@
 /* splam_tokenize: the ids of a text. */
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "base/memory.h"
 #include "checkpoints/model_folder.h"
 

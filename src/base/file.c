@@ -316,7 +316,7 @@ sp_status sp_copy_file(const char *from, const char *to, const sp_callbacks *cal
     const sp_write_watch watch = sp_watch_callbacks(callbacks);
     sp_mapped_file source;
     sp_atomic_file target;
-    SP_TRY(sp_map_file(from, &source));
+    SP_TRY(sp_mapped_file_open(from, &source));
     sp_status status = sp_atomic_open(to, &target);
     if (!status) {
         target.watch = &watch;
@@ -327,7 +327,7 @@ sp_status sp_copy_file(const char *from, const char *to, const sp_callbacks *cal
         else
             status = sp_atomic_commit(&target);
     }
-    sp_unmap_file(&source);
+    sp_mapped_file_close(&source);
     return status;
 }
 

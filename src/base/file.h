@@ -14,8 +14,8 @@ typedef struct {
     char *path;
     struct sp_mapping *mapping; /* its place among all of them */
 } sp_mapped_file;
-sp_status sp_map_file(const char *path, sp_mapped_file *out);
-void sp_unmap_file(sp_mapped_file *file); /* zeroed file is legal */
+sp_status sp_mapped_file_open(const char *path, sp_mapped_file *out);
+void sp_mapped_file_close(sp_mapped_file *file); /* zeroed file is legal */
 /* A file may become shorter while it is mapped (somebody writes it anew), or a part of it unreadable: it then
  * reads as zeros from there on. So whoever has computed something from it asks here before the result is kept or
  * saved: SP_IO, naming the file, once that has happened. What was checked when it was read may say something

@@ -171,7 +171,7 @@ static sp_status map(const char *path, int fd, sp_mapped_file *out)
     return enter(out, &info);
 }
 
-sp_status sp_map_file(const char *path, sp_mapped_file *out)
+sp_status sp_mapped_file_open(const char *path, sp_mapped_file *out)
 {
     *out = (sp_mapped_file){0};
     int fd;
@@ -179,11 +179,11 @@ sp_status sp_map_file(const char *path, sp_mapped_file *out)
     SP_TRY(sp_open_regular(path, true, &fd, &size));
     sp_status status = map(path, fd, out);
     close(fd);
-    if (status) sp_unmap_file(out);
+    if (status) sp_mapped_file_close(out);
     return status;
 }
 
-void sp_unmap_file(sp_mapped_file *file)
+void sp_mapped_file_close(sp_mapped_file *file)
 {
     if (file->mapping) atomic_store(&file->mapping->begin, 0);
     if (file->data) munmap((void *)(uintptr_t)file->data, file->size);

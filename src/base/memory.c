@@ -1,4 +1,4 @@
-/* Allocation, arenas and the hash map. */
+/* Allocation, arenas and the dictionary. */
 #include "base/memory.h"
 
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* The growing string, the map, and looking at the ends of strings. */
+/* The growing string, the dictionary, and looking at the ends of strings. */
 #include "base/text.h"
 
 #include <math.h>
@@ -111,13 +111,13 @@ typedef struct {
     const char *key;
     void *value;
     uint64_t hash;
-} map_entry;
+} dictionary_entry;
 
 /* Entries in insertion order; `slots` is an open-addressed table of entry numbers + 1, at most half
  * full. */
-struct sp_map {
+struct sp_dictionary {
     sp_arena *keys;
-    map_entry *entries;
+    dictionary_entry *entries;
     size_t count, capacity;
     size_t *slots;
     size_t slot_count; /* a power of two */
@@ -137,93 +137,93 @@ static uint64_t hash_text(const char *text)
     return (hash ^ (hash >> 32)) * 0x9e3779b97f4a7c15u;
 }
 
-sp_map *sp_map_create(void)
+sp_dictionary *sp_dictionary_create(void)
 {
-    sp_map *map = sp_alloc_zero(sizeof *map);
-    if (!map) return NULL;
-    map->keys = sp_arena_create();
-    if (!map->keys) {
-        sp_map_destroy(map);
+    sp_dictionary *dictionary = sp_alloc_zero(sizeof *dictionary);
+    if (!dictionary) return NULL;
+    dictionary->keys = sp_arena_create();
+    if (!dictionary->keys) {
+        sp_dictionary_destroy(dictionary);
         return NULL;
     }
-    return map;
+    return dictionary;
 }
 
-void sp_map_destroy(sp_map *map)
+void sp_dictionary_destroy(sp_dictionary *dictionary)
 {
-    if (!map) return;
-    sp_arena_destroy(map->keys);
-    sp_free(map->entries);
-    sp_free(map->slots);
-    sp_free(map);
+    if (!dictionary) return;
+    sp_arena_destroy(dictionary->keys);
+    sp_free(dictionary->entries);
+    sp_free(dictionary->slots);
+    sp_free(dictionary);
 }
 
 /* The slot that holds the key, or the empty one where it belongs. */
-static size_t find_slot(const sp_map *map, const char *key, uint64_t hash)
+static size_t find_slot(const sp_dictionary *dictionary, const char *key, uint64_t hash)
 {
-    size_t mask = map->slot_count - 1;
+    size_t mask = dictionary->slot_count - 1;
     size_t slot = (size_t)(hash >> 20) & mask;
-    for (; map->slots[slot]; slot = (slot + 1) & mask) {
-        const map_entry *entry = &map->entries[map->slots[slot] - 1];
+    for (; dictionary->slots[slot]; slot = (slot + 1) & mask) {
+        const dictionary_entry *entry = &dictionary->entries[dictionary->slots[slot] - 1];
         if (entry->hash == hash && strcmp(entry->key, key) == 0) break;
     }
     return slot;
 }
 
-static sp_status grow(sp_map *map)
+static sp_status grow(sp_dictionary *dictionary)
 {
-    size_t capacity = map->capacity ? map->capacity * 2 : FIRST_CAPACITY;
+    size_t capacity = dictionary->capacity ? dictionary->capacity * 2 : FIRST_CAPACITY;
     size_t slot_count = capacity * 2;
     size_t *slots = sp_alloc_zero(slot_count * sizeof *slots);
     if (!slots) return SP_MEMORY;
-    map_entry *entries =
-        sp_realloc(map->entries, map->count * sizeof *entries, capacity * sizeof *entries);
+    dictionary_entry *entries =
+        sp_realloc(dictionary->entries, dictionary->count * sizeof *entries, capacity * sizeof *entries);
     if (!entries) {
         sp_free(slots);
         return SP_MEMORY;
     }
-    sp_free(map->slots);
-    map->slots = slots;
-    map->slot_count = slot_count;
-    map->entries = entries;
-    map->capacity = capacity;
-    for (size_t i = 0; i < map->count; i++)
-        map->slots[find_slot(map, entries[i].key, entries[i].hash)] = i + 1;
+    sp_free(dictionary->slots);
+    dictionary->slots = slots;
+    dictionary->slot_count = slot_count;
+    dictionary->entries = entries;
+    dictionary->capacity = capacity;
+    for (size_t i = 0; i < dictionary->count; i++)
+        dictionary->slots[find_slot(dictionary, entries[i].key, entries[i].hash)] = i + 1;
     return SP_OK;
 }
 
-sp_status sp_map_put(sp_map *map, const char *key, void *value)
+sp_status sp_dictionary_put(sp_dictionary *dictionary, const char *key, void *value)
 {
-    if (map->count == map->capacity) SP_TRY(grow(map));
+    if (dictionary->count == dictionary->capacity) SP_TRY(grow(dictionary));
     uint64_t hash = hash_text(key);
-    size_t slot = find_slot(map, key, hash);
-    if (map->slots[slot]) {
-        map->entries[map->slots[slot] - 1].value = value;
+    size_t slot = find_slot(dictionary, key, hash);
+    if (dictionary->slots[slot]) {
+        dictionary->entries[dictionary->slots[slot] - 1].value = value;
         return SP_OK;
     }
-    char *copy = sp_arena_strdup(map->keys, key);
+    char *copy = sp_arena_strdup(dictionary->keys, key);
     if (!copy) return SP_MEMORY;
-    map->entries[map->count] = (map_entry){.key = copy, .value = value, .hash = hash};
-    map->slots[slot] = ++map->count;
+    dictionary->entries[dictionary->count] = (dictionary_entry){.key = copy, .value = value, .hash = hash};
+    dictionary->slots[slot] = ++dictionary->count;
     return SP_OK;
 }
 
-void *sp_map_get(const sp_map *map, const char *key)
+void *sp_dictionary_get(const sp_dictionary *dictionary, const char *key)
 {
-    if (!map->count) return NULL;
-    size_t entry = map->slots[find_slot(map, key, hash_text(key))];
-    return entry ? map->entries[entry - 1].value : NULL;
+    if (!dictionary->count) return NULL;
+    size_t entry = dictionary->slots[find_slot(dictionary, key, hash_text(key))];
+    return entry ? dictionary->entries[entry - 1].value : NULL;
 }
 
-size_t sp_map_count(const sp_map *map)
+size_t sp_dictionary_count(const sp_dictionary *dictionary)
 {
-    return map->count;
+    return dictionary->count;
 }
 
-bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **value)
+bool sp_dictionary_next(const sp_dictionary *dictionary, size_t *index, const char **key, void **value)
 {
-    if (*index >= map->count) return false;
-    const map_entry *entry = &map->entries[(*index)++];
+    if (*index >= dictionary->count) return false;
+    const dictionary_entry *entry = &dictionary->entries[(*index)++];
     *key = entry->key;
     *value = entry->value;
     return true;

@@ -1,4 +1,4 @@
-/* Small text tools: a growing string and a map from strings to pointers. */
+/* Small text tools: a growing string and a dictionary from strings to pointers. */
 #ifndef SP_BASE_TEXT_H
 #define SP_BASE_TEXT_H
 #include <stdbool.h>
@@ -22,15 +22,15 @@ void sp_string_append_visible(sp_string *s, const char *bytes, size_t count); /*
 const char *sp_string_text(const sp_string *s); /* "" when empty */
 void sp_string_free(sp_string *s);
 
-/* An unordered map from string keys (copied) to pointers (not owned). */
-typedef struct sp_map sp_map;
-sp_map *sp_map_create(void); /* NULL when out of memory */
-void sp_map_destroy(sp_map *map);
-sp_status sp_map_put(sp_map *map, const char *key, void *value); /* replaces an earlier value */
-void *sp_map_get(const sp_map *map, const char *key);            /* NULL when absent */
-size_t sp_map_count(const sp_map *map);
+/* An unordered dictionary from string keys (copied) to pointers (not owned). */
+typedef struct sp_dictionary sp_dictionary;
+sp_dictionary *sp_dictionary_create(void); /* NULL when out of memory */
+void sp_dictionary_destroy(sp_dictionary *dictionary);
+sp_status sp_dictionary_put(sp_dictionary *dictionary, const char *key, void *value); /* replaces an earlier value */
+void *sp_dictionary_get(const sp_dictionary *dictionary, const char *key); /* NULL when absent */
+size_t sp_dictionary_count(const sp_dictionary *dictionary);
 /* Iterates in insertion order: *index from 0; returns false after the last. */
-bool sp_map_next(const sp_map *map, size_t *index, const char **key, void **value);
+bool sp_dictionary_next(const sp_dictionary *dictionary, size_t *index, const char **key, void **value);
 
 /* The index of `name` among `count` names; SP_ARGUMENT, "WHAT \"name\" is not known" and the names,
  * if it is none of them. */

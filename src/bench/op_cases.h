@@ -58,12 +58,12 @@ double sp_op_case_tolerance(const sp_op_case *c, sp_dtype dtype);
 
 /* One case set up to run on one device, with every buffer between guards. */
 typedef struct sp_op_trial sp_op_trial;
-/* storage: SP_F32, SP_BF16 (dtypes as the precision pass gives them to a node whose inputs are
+/* precision: SP_F32, SP_BF16 (dtypes as the precision pass gives them to a node whose inputs are
  * lowered), or SP_F64 for results rounded nowhere: fp32 inputs and double results, on the reference
  * device alone. */
 /* as_stored: inputs that are no activations lie as a mapped file may have them, at an odd multiple of
  * their elements' size; else at cache lines, as everything else does. */
-sp_status sp_op_trial_create(const sp_op_case *c, sp_device *device, sp_dtype storage,
+sp_status sp_op_trial_create(const sp_op_case *c, sp_device *device, sp_dtype precision,
                              bool as_stored, sp_op_trial **out);
 void sp_op_trial_destroy(sp_op_trial *trial); /* NULL is legal */
 sp_status sp_op_trial_run(sp_op_trial *trial); /* and waits */

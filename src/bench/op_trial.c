@@ -25,17 +25,17 @@ struct sp_op_trial {
 
 /* The dtypes that the precision pass gives to nodes whose float inputs are lowered. A cast goes the
  * other way round. */
-static void lower(sp_graph *graph, sp_dtype storage)
+static void lower(sp_graph *graph, sp_dtype precision)
 {
     for (int n = 0; n < graph->node_count; n++) {
         sp_node *node = graph->nodes[n];
-        bool cast = node->op == &sp_op_cast, exact = storage == SP_F64;
+        bool cast = node->op == &sp_op_cast, exact = precision == SP_F64;
         for (int i = 0; i < node->inputs && !exact; i++)
             if (node->in[i] && node->in[i]->dtype == SP_F32 && !(node->op->full_inputs >> i & 1))
-                node->in[i]->dtype = storage;
-        for (int i = 0; i < node->outputs && !(cast && storage == SP_F32); i++)
+                node->in[i]->dtype = precision;
+        for (int i = 0; i < node->outputs && !(cast && precision == SP_F32); i++)
             node->out[i]->dtype =
-                cast || (!exact && node->op->full_outputs >> i & 1) ? SP_F32 : storage;
+                cast || (!exact && node->op->full_outputs >> i & 1) ? SP_F32 : precision;
     }
 }
 
@@ -133,7 +133,7 @@ static sp_status add_node(sp_op_trial *trial, int n)
     return add_buffer(trial, "the scratch", kernel->scratch, 0, NULL, &trial->scratch[n]);
 }
 
-static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storage, bool as_stored)
+static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype precision, bool as_stored)
 {
     sp_builder *b;
     sp_case_inputs inputs;
@@ -144,7 +144,7 @@ static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storag
     if (status) return status;
     if (trial->graph->node_count > MAX_NODES)
         return sp_fail(SP_INTERNAL, "an operator case has too many nodes");
-    lower(trial->graph, storage);
+    lower(trial->graph, precision);
     SP_TRY(add_values(trial, c, as_stored, &inputs));
     for (int n = 0; n < trial->graph->node_count; n++) {
         SP_TRY(add_node(trial, n));
@@ -153,14 +153,14 @@ static sp_status set_up(sp_op_trial *trial, const sp_op_case *c, sp_dtype storag
     return SP_OK;
 }
 
-sp_status sp_op_trial_create(const sp_op_case *c, sp_device *device, sp_dtype storage,
+sp_status sp_op_trial_create(const sp_op_case *c, sp_device *device, sp_dtype precision,
                              bool as_stored, sp_op_trial **out)
 {
     *out = NULL;
     sp_op_trial *trial = sp_alloc_zero(sizeof *trial);
     if (!trial) return SP_MEMORY;
     trial->device = device;
-    sp_status status = set_up(trial, c, storage, as_stored);
+    sp_status status = set_up(trial, c, precision, as_stored);
     if (status) {
         sp_op_trial_destroy(trial);
         return sp_fail_within(status, "%s %s", c->op->name, c->name);

@@ -201,7 +201,7 @@ static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
     return sp_work_step_graph(step->model, step->batch, recompute, out);
 }
 
-sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype storage,
+sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype precision,
                             sp_optimizer optimizer, size_t limit, sp_step_memory *memory,
                             sp_plan **plan)
 {
@@ -211,7 +211,7 @@ sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype 
     const sp_step_request request = {.build = build_step,
                                      .context = &context,
                                      .device = model->device,
-                                     .storage = storage,
+                                     .precision = precision,
                                      .limit = limit};
     *memory = (sp_step_memory){.optimizer = optimizer,
                                .program = UNPLANNED + (own > 0 ? (size_t)own : 0)};

@@ -35,7 +35,7 @@ sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t
                              sp_graph **out);
 /* Its plan and the memory that it takes (train/step_memory.h), latents and conditioning apart. limit 0:
  * nothing is recomputed; else what it takes to keep within it; *plan NULL: even that is too much. */
-sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype storage,
+sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype precision,
                             sp_optimizer optimizer, size_t limit, sp_step_memory *memory,
                             sp_plan **plan);
 /* The student that a step trains: the teacher's UNet with cond_proj. */

@@ -152,7 +152,7 @@ static sp_status fail_missing(const sp_component *component, const sp_graph *gra
 
 /* Every parameter of the graph must be among the weights; *used counts them. */
 static sp_status check_parameters(const sp_component *component, const sp_graph *graph,
-                                  sp_map *used)
+                                  sp_dictionary *used)
 {
     const char *path = sp_tensor_file_path(component->file);
     for (int i = 0; i < graph->value_count; i++) {
@@ -168,7 +168,7 @@ static sp_status check_parameters(const sp_component *component, const sp_graph 
             return sp_fail(SP_FORMAT,
                            "%s: tensor \"%s\" has the type %s, and weights must be of a float type",
                            path, value->name, sp_dtype_name(tensor->dtype));
-        SP_TRY(sp_map_put(used, value->name, value));
+        SP_TRY(sp_dictionary_put(used, value->name, value));
     }
     return SP_OK;
 }
@@ -196,20 +196,20 @@ static sp_status check_weights(const sp_component *component)
     sp_graph *graph;
     SP_TRY(check_scales(component));
     SP_TRY(sp_component_graph(&component->config, &graph));
-    sp_map *used = sp_map_create();
+    sp_dictionary *used = sp_dictionary_create();
     sp_status status = used ? check_parameters(component, graph, used) : SP_MEMORY;
     size_t unused = 0;
     const char *first = NULL;
     for (size_t i = 0; status == SP_OK && i < sp_weights_count(component->weights); i++) {
         const char *name = sp_weights_name(component->weights, i);
-        if (sp_map_get(used, name)) continue;
+        if (sp_dictionary_get(used, name)) continue;
         if (!unused++) first = name;
     }
     if (unused)
         sp_log_warn("%s: %zu tensor%s in the file %s not used by this model, first \"%s\"",
                     sp_tensor_file_path(component->file), unused, unused == 1 ? "" : "s",
                     unused == 1 ? "is" : "are", first);
-    sp_map_destroy(used);
+    sp_dictionary_destroy(used);
     sp_graph_destroy(graph);
     return status;
 }

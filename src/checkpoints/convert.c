@@ -30,8 +30,8 @@ static void check_elements(void *context, int64_t begin, int64_t end)
     for (int64_t at = begin; at < end; at += AT_ONCE) {
         int64_t count = end - at < AT_ONCE ? end - at : AT_ONCE;
         int beyond = 0;
-        sp_convert(values, SP_F32, (const char *)tensor->data + (size_t)at * size, tensor->dtype,
-                   count);
+        sp_convert_elements(values, SP_F32, (const char *)tensor->data + (size_t)at * size, tensor->dtype,
+                            count);
         for (int64_t i = 0; i < count; i++)
             beyond |= !(fabsf(values[i]) <= f16_largest);
         if (beyond) atomic_store(&check->beyond, true);

@@ -139,11 +139,11 @@ static void add_elements(void *context, int64_t begin, int64_t end)
     for (int64_t at = begin; at < end; at += AT_ONCE) {
         int64_t count = end - at < AT_ONCE ? end - at : AT_ONCE;
         size_t place = (size_t)(a->first + at);
-        sp_convert(sum, SP_F32, (const char *)a->weight->data + place * size, a->weight->dtype,
-                   count);
+        sp_convert_elements(sum, SP_F32, (const char *)a->weight->data + place * size, a->weight->dtype,
+                            count);
         for (int64_t i = 0; i < count; i++)
             sum[i] += a->scale * a->product[at + i];
-        sp_convert((char *)a->out->data + place * out_size, a->out->dtype, sum, SP_F32, count);
+        sp_convert_elements((char *)a->out->data + place * out_size, a->out->dtype, sum, SP_F32, count);
     }
 }
 

@@ -26,7 +26,7 @@ struct sp_lora {
     sp_tensor_file *file;
     adapter *adapters;
     size_t count;
-    sp_map *by_base;
+    sp_dictionary *by_base;
     bool peft; /* some names have PEFT's prefix */
 };
 
@@ -39,7 +39,7 @@ static sp_status find_adapter(sp_lora *lora, const char *name, sp_lora_part *par
         return sp_lora_name_refuse(sp_tensor_file_path(lora->file), name);
     *part = parsed.part;
     snprintf(base, sizeof base, "%.*s", (int)parsed.base, name);
-    *out = sp_map_get(lora->by_base, base);
+    *out = sp_dictionary_get(lora->by_base, base);
     if (*out) return SP_OK;
     adapter *a = *out = &lora->adapters[lora->count++];
     *a = (adapter){.kind = parsed.kind,
@@ -49,7 +49,7 @@ static sp_status find_adapter(sp_lora *lora, const char *name, sp_lora_part *par
                    .layer = sp_strdup(parsed.layer)};
     lora->peft |= parsed.peft;
     if (!a->base || !a->layer) return SP_MEMORY;
-    return sp_map_put(lora->by_base, a->base, a);
+    return sp_dictionary_put(lora->by_base, a->base, a);
 }
 
 static void underscore(char *text)
@@ -192,7 +192,7 @@ static sp_status read_file(sp_lora *lora, const char *path)
     SP_TRY(sp_tensor_file_open(path, &lora->file));
     size_t count = sp_tensor_file_count(lora->file);
     if (!count) return sp_fail(SP_FORMAT, "%s: has no tensors", path);
-    lora->by_base = sp_map_create();
+    lora->by_base = sp_dictionary_create();
     lora->adapters = sp_alloc_zero(count * sizeof *lora->adapters);
     if (!lora->by_base || !lora->adapters) return SP_MEMORY;
     for (size_t i = 0; i < count; i++) {
@@ -289,7 +289,7 @@ void sp_lora_close(sp_lora *lora)
         sp_free(lora->adapters[i].layer);
     }
     sp_free(lora->adapters);
-    sp_map_destroy(lora->by_base);
+    sp_dictionary_destroy(lora->by_base);
     sp_tensor_file_close(lora->file);
     sp_free(lora);
 }
@@ -306,7 +306,7 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind)
 
 /* The component's matrices and kernels by the names that files have for them: "down_blocks_0_..."
  * and, for a UNet, "input_blocks_1_...". */
-static sp_status layer_names(const sp_component *component, sp_map *out)
+static sp_status layer_names(const sp_component *component, sp_dictionary *out)
 {
     static const char end[] = ".weight";
     char name[SP_LORA_MAX_NAME], original[2 * SP_LORA_MAX_NAME];
@@ -317,14 +317,14 @@ static sp_status layer_names(const sp_component *component, sp_map *out)
             continue;
         snprintf(name, sizeof name, "%.*s", (int)(strlen(full) - strlen(end)), full);
         underscore(name);
-        SP_TRY(sp_map_put(out, name, (void *)(uintptr_t)full));
+        SP_TRY(sp_dictionary_put(out, name, (void *)(uintptr_t)full));
         if (component->config.kind != SP_COMPONENT_UNET ||
             !sp_original_name(&component->config, full, original, sizeof original))
             continue;
         original[strlen(original) - strlen(end)] = 0;
         underscore(original);
         const char *tail = original + strlen("model_diffusion_model_");
-        if (!sp_map_get(out, tail)) SP_TRY(sp_map_put(out, tail, (void *)(uintptr_t)full));
+        if (!sp_dictionary_get(out, tail)) SP_TRY(sp_dictionary_put(out, tail, (void *)(uintptr_t)full));
     }
     return SP_OK;
 }
@@ -367,27 +367,27 @@ static sp_status merge_layer(const adapter *a, double weight, sp_device *device,
 
 /* The parameter of every adapter for that component, or a failure that counts those without one: names[i] for
  * lora->adapters[i], NULL for another component's. */
-static sp_status find_layers(const sp_lora *lora, const sp_component *component, const sp_map *layers,
+static sp_status find_layers(const sp_lora *lora, const sp_component *component, const sp_dictionary *layers,
                              const char **names)
 {
     const char *path = sp_tensor_file_path(lora->file), *part = sp_component_folder_name(component->config.kind);
     size_t count = 0, without = 0;
     const adapter *first = NULL;
-    sp_map *taken = sp_map_create();
+    sp_dictionary *taken = sp_dictionary_create();
     sp_status status = taken ? SP_OK : SP_MEMORY;
     for (size_t i = 0; i < lora->count && !status; i++) {
         adapter *a = &lora->adapters[i];
         if (a->kind != component->config.kind) continue;
         count++;
-        names[i] = sp_map_get(layers, a->layer);
+        names[i] = sp_dictionary_get(layers, a->layer);
         if (!names[i] && !without++) first = a;
         if (!names[i]) continue;
-        const adapter *other = sp_map_get(taken, names[i]);
+        const adapter *other = sp_dictionary_get(taken, names[i]);
         status = other ? sp_fail(SP_FORMAT, "%s: \"%s\" and \"%s\" are both for the %s's \"%s\"", path, other->base,
                                  a->base, part, names[i])
-                       : sp_map_put(taken, names[i], a);
+                       : sp_dictionary_put(taken, names[i], a);
     }
-    sp_map_destroy(taken);
+    sp_dictionary_destroy(taken);
     if (status || !without) return status;
     const char *family = sp_lora_layer_family(first->layer);
     return sp_fail(SP_FORMAT,
@@ -402,7 +402,7 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
 {
     size_t applied = 0;
     const char **names = sp_alloc_zero((lora->count + 1) * sizeof *names);
-    sp_map *layers = sp_map_create();
+    sp_dictionary *layers = sp_dictionary_create();
     sp_status status = names && layers ? layer_names(component, layers) : SP_MEMORY;
     if (!status) status = find_layers(lora, component, layers, names);
     for (size_t i = 0; i < lora->count && !status; i++) {
@@ -413,7 +413,7 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
         if (!status) status = merge_layer(a, weight, device, component, names[i], exact);
         applied++;
     }
-    sp_map_destroy(layers);
+    sp_dictionary_destroy(layers);
     sp_free(names);
     if (!status) status = sp_weights_check(component->weights);
     if (!status) status = sp_tensor_file_check(lora->file);

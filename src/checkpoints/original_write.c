@@ -150,8 +150,8 @@ static sp_status add_fused(sp_weights *out, const sp_component *text, const char
             shape.dim[0] *= 3;
             SP_TRY(sp_tensor_create(tensor->dtype, shape, &fused));
         }
-        sp_convert((char *)fused.data + (size_t)i * bytes, fused.dtype, tensor->data, tensor->dtype,
-                   sp_tensor_count(tensor));
+        sp_convert_elements((char *)fused.data + (size_t)i * bytes, fused.dtype, tensor->data, tensor->dtype,
+                            sp_tensor_count(tensor));
     }
     snprintf(part, sizeof part, SP_ORIGINAL_OPEN_CLIP "transformer.resblocks.%d.attn.in_proj_%s",
              layer, tail);

@@ -219,9 +219,9 @@ static void recognise_file(const char *path, char *out, size_t size)
     if (sp_tensor_file_open(path, &file) == SP_OK) {
         text = sp_recognise_tensors(file);
         sp_tensor_file_close(file);
-    } else if (sp_map_file(path, &bytes) == SP_OK) {
+    } else if (sp_mapped_file_open(path, &bytes) == SP_OK) {
         text = sp_magic_text(bytes.data, bytes.size);
-        sp_unmap_file(&bytes);
+        sp_mapped_file_close(&bytes);
     }
     if (text) snprintf(out, size, "%s", text);
 }

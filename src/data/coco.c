@@ -127,7 +127,7 @@ static sp_status consider(coco *c, const entry *e, const json_t *image, const ch
     for (int64_t i = e->first; i >= 0 && there && !status; i = c->next[i])
         status = sp_captions_add_json(
             &captions, caption_of(c, json_array_get(c->annotations, (size_t)i)));
-    if (there && !status) status = sp_map_file(path, &file); /* its header is seldom looked at */
+    if (there && !status) status = sp_mapped_file_open(path, &file); /* its header is seldom looked at */
     if (status == SP_IO) {
         sp_dataset_reject(c->dataset, "unreadable picture", name, sp_error_message());
         status = SP_OK;
@@ -139,7 +139,7 @@ static sp_status consider(coco *c, const entry *e, const json_t *image, const ch
                                       .captions = &captions};
         status = sp_picture_consider(c->dataset, &picture, &sample);
     }
-    sp_unmap_file(&file);
+    sp_mapped_file_close(&file);
     sp_captions_free(&captions);
     sp_free(path);
     return status;

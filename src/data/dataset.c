@@ -75,15 +75,15 @@ sp_status sp_sample_add_caption(sp_dataset *dataset, sp_sample *sample, const ch
 
 /* ---- opening ---- */
 
-static sp_status split_heldout(sp_dataset *dataset)
+static sp_status split_held_out(sp_dataset *dataset)
 {
     size_t size = (size_t)dataset->count * sizeof(int64_t);
     dataset->training = sp_alloc(size);
-    dataset->heldout = sp_alloc(size);
-    if (!dataset->training || !dataset->heldout) return SP_MEMORY;
+    dataset->held_out = sp_alloc(size);
+    if (!dataset->training || !dataset->held_out) return SP_MEMORY;
     for (int64_t i = 0; i < dataset->count; i++)
-        if (dataset->samples[i].heldout)
-            dataset->heldout[dataset->heldout_count++] = i;
+        if (dataset->samples[i].held_out)
+            dataset->held_out[dataset->held_out_count++] = i;
         else
             dataset->training[dataset->training_count++] = i;
     return SP_OK;
@@ -133,7 +133,7 @@ static sp_status finish(sp_dataset *dataset)
     if (!dataset->count) return nothing_accepted(dataset);
     if (dataset->count >= UINT32_MAX)
         return sp_fail(SP_UNSUPPORTED, "data \"%s\" has more than 2^32 samples", dataset->spec);
-    return split_heldout(dataset);
+    return split_held_out(dataset);
 }
 
 sp_status sp_dataset_open_kind(const char *spec, const sp_dataset_options *options,
@@ -229,7 +229,7 @@ void sp_dataset_close(sp_dataset *dataset)
     sp_arena_destroy(dataset->arena);
     sp_free(dataset->samples);
     sp_free(dataset->training);
-    sp_free(dataset->heldout);
+    sp_free(dataset->held_out);
     sp_free(dataset->spec);
     sp_free(dataset);
 }
@@ -280,7 +280,7 @@ sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, in
                        (long long)dataset->count);
     for (int64_t i = 0; i < dataset->count; i++) {
         int64_t at = (sample + i) % dataset->count;
-        if (dataset->samples[at].heldout != dataset->samples[sample].heldout) continue;
+        if (dataset->samples[at].held_out != dataset->samples[sample].held_out) continue;
         sp_status status = dataset->kind->image(dataset, at, rgb);
         if (status == SP_FORMAT || status == SP_IO || status == SP_UNSUPPORTED) {
             reject_damaged(dataset, &dataset->samples[at]);
@@ -307,9 +307,9 @@ const char *sp_dataset_name(const sp_dataset *dataset, int64_t sample)
     return dataset->samples[sample].name;
 }
 
-bool sp_dataset_is_heldout(const sp_dataset *dataset, int64_t sample)
+bool sp_dataset_is_held_out(const sp_dataset *dataset, int64_t sample)
 {
-    return dataset->samples[sample].heldout;
+    return dataset->samples[sample].held_out;
 }
 
 int64_t sp_dataset_training_count(const sp_dataset *dataset)
@@ -322,14 +322,14 @@ int64_t sp_dataset_training_sample(const sp_dataset *dataset, int64_t k)
     return dataset->training[k];
 }
 
-int64_t sp_dataset_heldout_count(const sp_dataset *dataset)
+int64_t sp_dataset_held_out_count(const sp_dataset *dataset)
 {
-    return dataset->heldout_count;
+    return dataset->held_out_count;
 }
 
-int64_t sp_dataset_heldout_sample(const sp_dataset *dataset, int64_t k)
+int64_t sp_dataset_held_out_sample(const sp_dataset *dataset, int64_t k)
 {
-    return dataset->heldout[k];
+    return dataset->held_out[k];
 }
 
 size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity)
@@ -374,7 +374,7 @@ void sp_dataset_summary(sp_dataset *dataset, sp_string *out)
     sp_string_say(out, "%s holds %lld pictures (%dx%d), %lld captions; %lld held out\n",
                             dataset->spec, (long long)dataset->count, dataset->options.resolution,
                             dataset->options.resolution, (long long)captions,
-                            (long long)dataset->heldout_count);
+                            (long long)dataset->held_out_count);
     sp_rejections_append(reasons, count, out);
 }
 

@@ -65,12 +65,12 @@ const char *sp_dataset_name(const sp_dataset *dataset,
                             int64_t sample); /* unique: code points, or a path */
 
 /* Held-out samples are never trained on; they test composition. */
-bool sp_dataset_is_heldout(const sp_dataset *dataset, int64_t sample);
+bool sp_dataset_is_held_out(const sp_dataset *dataset, int64_t sample);
 int64_t sp_dataset_training_count(const sp_dataset *dataset);
 int64_t sp_dataset_training_sample(const sp_dataset *dataset,
                                    int64_t k); /* k-th sample not held out */
-int64_t sp_dataset_heldout_count(const sp_dataset *dataset);
-int64_t sp_dataset_heldout_sample(const sp_dataset *dataset, int64_t k);
+int64_t sp_dataset_held_out_count(const sp_dataset *dataset);
+int64_t sp_dataset_held_out_sample(const sp_dataset *dataset, int64_t k);
 
 typedef struct {
     char reason[96]; /* "no caption", ... */

@@ -49,7 +49,7 @@ static uint32_t fnv1a(uint32_t hash, const char *text, size_t size)
     return hash;
 }
 
-bool sp_emoji_is_heldout(const char *name)
+bool sp_emoji_is_held_out(const char *name)
 {
     const char *part = strstr(name, ": ");
     if (!part) return false;
@@ -163,7 +163,7 @@ static sp_status emoji_image(const sp_dataset *dataset, int64_t sample, uint8_t 
 static void emoji_close(void *opaque)
 {
     emoji_source *source = opaque;
-    sp_unmap_file(&source->font);
+    sp_mapped_file_close(&source->font);
     sp_free(source->glyphs);
     sp_free(source->cache);
     sp_free(source);
@@ -263,7 +263,7 @@ static sp_status accept(sp_dataset *dataset, const sp_emoji *list, int64_t count
         SP_TRY(sp_dataset_append(dataset, emoji->id, emoji->caption_count, &sample));
         for (int k = 0; k < emoji->caption_count; k++)
             sample->captions[sample->caption_count++] = emoji->captions[k];
-        sample->heldout = sp_emoji_is_heldout(emoji->name);
+        sample->held_out = sp_emoji_is_held_out(emoji->name);
         source->glyphs[at] = source->glyphs[i];
         if (source->cache && at != i)
             memcpy(source->cache + (size_t)at * size, source->cache + (size_t)i * size, size);
@@ -300,7 +300,7 @@ sp_status sp_emoji_fill(sp_dataset *dataset, const void *context, const sp_callb
     dataset->source = source;
     dataset->kind = &emoji_kind;
     SP_TRY(sp_emoji_require(files->font, "fonts-noto-color-emoji"));
-    SP_TRY(sp_map_file(files->font, &source->font));
+    SP_TRY(sp_mapped_file_open(files->font, &source->font));
     font_session probe; /* a broken font is one clear error, not thousands of rejections */
     SP_TRY(session_open(&source->font, &probe));
     session_close(&probe);

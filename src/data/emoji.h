@@ -29,6 +29,6 @@ extern const sp_emoji_files sp_emoji_debian_files;
 sp_status sp_emoji_fill(sp_dataset *dataset, const void *context, const sp_callbacks *callbacks);
 
 /* True for names of the held-out list. name: lower-cased. */
-bool sp_emoji_is_heldout(const char *name);
+bool sp_emoji_is_held_out(const char *name);
 
 #endif

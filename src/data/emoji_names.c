@@ -139,7 +139,7 @@ static char *unescape(sp_arena *arena, const char *text, size_t size)
     return out;
 }
 
-static sp_status read_keywords(const char *path, sp_arena *arena, sp_map *keywords)
+static sp_status read_keywords(const char *path, sp_arena *arena, sp_dictionary *keywords)
 {
     static const char open[] = "<annotation cp=\"", close[] = "</annotation>";
     SP_TRY(sp_emoji_require(path, "unicode-cldr-core"));
@@ -153,7 +153,7 @@ static sp_status read_keywords(const char *path, sp_arena *arena, sp_map *keywor
         if (quote[1] == '>') {
             char *key = unescape(arena, at, (size_t)(quote - at));
             char *value = unescape(arena, quote + 2, (size_t)(end - quote - 2));
-            status = key && value ? sp_map_put(keywords, key, value) : SP_MEMORY;
+            status = key && value ? sp_dictionary_put(keywords, key, value) : SP_MEMORY;
         }
         at = end;
     }
@@ -162,7 +162,7 @@ static sp_status read_keywords(const char *path, sp_arena *arena, sp_map *keywor
 }
 
 /* CLDR's keys have no variation selectors. */
-static const char *keywords_of(const sp_emoji *emoji, const sp_map *keywords)
+static const char *keywords_of(const sp_emoji *emoji, const sp_dictionary *keywords)
 {
     char key[SP_EMOJI_MAX_CODEPOINTS * 4 + 1];
     size_t length = 0;
@@ -171,7 +171,7 @@ static const char *keywords_of(const sp_emoji *emoji, const sp_map *keywords)
             length += (size_t)utf8proc_encode_char((utf8proc_int32_t)emoji->codepoints[i],
                                                    (utf8proc_uint8_t *)key + length);
     key[length] = 0;
-    return sp_map_get(keywords, key);
+    return sp_dictionary_get(keywords, key);
 }
 
 static bool is_word_character(char c)
@@ -226,19 +226,19 @@ typedef struct {
 
 /* How many emoji have each keyword; a name counts as two, so that it is never a keyword alone. */
 static sp_status count_uses(const sp_emoji *list, const keyword_list *keywords, int64_t count,
-                            sp_map *uses)
+                            sp_dictionary *uses)
 {
     for (int64_t i = 0; i < count; i++) {
-        SP_TRY(sp_map_put(uses, list[i].name, (void *)(uintptr_t)2));
+        SP_TRY(sp_dictionary_put(uses, list[i].name, (void *)(uintptr_t)2));
         for (int k = 0; k < keywords[i].count; k++) {
-            uintptr_t used = (uintptr_t)sp_map_get(uses, keywords[i].words[k]);
-            SP_TRY(sp_map_put(uses, keywords[i].words[k], (void *)(used + 1)));
+            uintptr_t used = (uintptr_t)sp_dictionary_get(uses, keywords[i].words[k]);
+            SP_TRY(sp_dictionary_put(uses, keywords[i].words[k], (void *)(used + 1)));
         }
     }
     return SP_OK;
 }
 
-static sp_status make_captions(sp_emoji *emoji, const keyword_list *keywords, const sp_map *uses,
+static sp_status make_captions(sp_emoji *emoji, const keyword_list *keywords, const sp_dictionary *uses,
                                sp_arena *arena)
 {
     int n = keywords->count;
@@ -253,17 +253,17 @@ static sp_status make_captions(sp_emoji *emoji, const keyword_list *keywords, co
         emoji->captions[emoji->caption_count++] =
             sp_arena_format(arena, "%s, %s, %s, %s", emoji->name, k[0], k[1], k[2]);
     for (int i = 0; i < n; i++)
-        if ((uintptr_t)sp_map_get(uses, k[i]) == 1) emoji->captions[emoji->caption_count++] = k[i];
+        if ((uintptr_t)sp_dictionary_get(uses, k[i]) == 1) emoji->captions[emoji->caption_count++] = k[i];
     for (int i = 0; i < emoji->caption_count; i++)
         if (!emoji->captions[i]) return SP_MEMORY;
     return SP_OK;
 }
 
-static sp_status add_captions(sp_emoji *list, int64_t count, const sp_map *annotations,
+static sp_status add_captions(sp_emoji *list, int64_t count, const sp_dictionary *annotations,
                               sp_arena *arena)
 {
     sp_status status = SP_OK;
-    sp_map *uses = sp_map_create();
+    sp_dictionary *uses = sp_dictionary_create();
     keyword_list *keywords = sp_alloc_zero((size_t)(count + 1) * sizeof *keywords);
     if (!uses || !keywords) status = SP_MEMORY;
     for (int64_t i = 0; i < count && status == SP_OK; i++)
@@ -273,7 +273,7 @@ static sp_status add_captions(sp_emoji *list, int64_t count, const sp_map *annot
     for (int64_t i = 0; i < count && status == SP_OK; i++)
         status = make_captions(&list[i], &keywords[i], uses, arena);
     sp_free(keywords);
-    sp_map_destroy(uses);
+    sp_dictionary_destroy(uses);
     return status;
 }
 
@@ -285,13 +285,13 @@ sp_status sp_emoji_names(const sp_emoji_files *files, sp_arena *arena, sp_emoji 
     SP_TRY(sp_emoji_require(files->names, "unicode-data"));
     char *text;
     SP_TRY(sp_read_file(files->names, &text, NULL));
-    sp_map *annotations = sp_map_create();
+    sp_dictionary *annotations = sp_dictionary_create();
     sp_status status = annotations ? parse_names(text, arena, out, count) : SP_MEMORY;
     if (status == SP_FORMAT) sp_fail_within(status, "%s", files->names);
     if (status == SP_OK) status = read_keywords(files->keywords, arena, annotations);
     if (status == SP_OK) status = read_keywords(files->derived_keywords, arena, annotations);
     if (status == SP_OK) status = add_captions(*out, *count, annotations, arena);
-    sp_map_destroy(annotations);
+    sp_dictionary_destroy(annotations);
     sp_free(text);
     if (status != SP_OK) {
         sp_free(*out);

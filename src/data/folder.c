@@ -30,7 +30,7 @@ typedef struct {
     candidate *found;
     int64_t count, capacity;
     sp_metadata metadata;
-    sp_map *neighbours; /* path, its end in lower case -> path: .txt, .caption and .json */
+    sp_dictionary *neighbours; /* path, its end in lower case -> path: .txt, .caption and .json */
     struct {
         dev_t device;
         ino_t inode;
@@ -75,7 +75,7 @@ static sp_status add_neighbour(scan *s, const char *path)
     char *key = sp_strdup(path), *copy = sp_arena_strdup(s->dataset->arena, path);
     for (char *c = key ? strrchr(key, '.') : NULL; c && *c; c++)
         if (*c >= 'A' && *c <= 'Z') *c += 'a' - 'A';
-    sp_status status = key && copy ? sp_map_put(s->neighbours, key, copy) : SP_MEMORY;
+    sp_status status = key && copy ? sp_dictionary_put(s->neighbours, key, copy) : SP_MEMORY;
     sp_free(key);
     return status;
 }
@@ -138,11 +138,11 @@ static void read_headers(void *context, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         candidate *c = &found[i];
         sp_mapped_file file;
-        c->status = sp_map_file(c->path, &file);
+        c->status = sp_mapped_file_open(c->path, &file);
         if (c->status == SP_OK) {
             c->status =
                 sp_image_probe(file.data, file.size, sp_path_base(c->path), &c->width, &c->height);
-            sp_unmap_file(&file);
+            sp_mapped_file_close(&file);
         }
         if (c->status != SP_OK) c->problem = sp_strdup(sp_error_message());
     }
@@ -170,7 +170,7 @@ static sp_status read_neighbour(const scan *s, const char *picture, const char *
     char *key = sp_format("%.*s.%s", (int)stem, picture, extension);
     *text = NULL;
     if (!key) return SP_MEMORY;
-    *path = sp_map_get(s->neighbours, key);
+    *path = sp_dictionary_get(s->neighbours, key);
     sp_free(key);
     return *path ? sp_read_text(*path, text, size) : SP_OK;
 }
@@ -225,7 +225,7 @@ static sp_status read_neighbours(const scan *s, const char *picture, sp_captions
 
 static sp_status consider(scan *s, const candidate *c, const char *name)
 {
-    json_t *line = sp_map_get(s->metadata.lines, c->path), *fields = NULL;
+    json_t *line = sp_dictionary_get(s->metadata.lines, c->path), *fields = NULL;
     const char *column = s->dataset->options.caption_column;
     sp_captions captions = {0};
     sp_sample *sample;
@@ -256,8 +256,8 @@ static sp_status accept_one(scan *s, const candidate *c, size_t root)
     else
         SP_TRY(consider(s, c, c->path + root));
     /* What is left names no picture. */
-    sp_map *lines = s->metadata.lines;
-    return sp_map_get(lines, c->path) ? sp_map_put(lines, c->path, NULL) : SP_OK;
+    sp_dictionary *lines = s->metadata.lines;
+    return sp_dictionary_get(lines, c->path) ? sp_dictionary_put(lines, c->path, NULL) : SP_OK;
 }
 
 /* ---- the data set ---- */
@@ -271,7 +271,7 @@ static const sp_source_kind folder_kind = {folder_image, sp_free};
 
 static sp_status fill(scan *s, const char *path)
 {
-    s->neighbours = sp_map_create();
+    s->neighbours = sp_dictionary_create();
     if (!s->neighbours) return SP_MEMORY;
     SP_TRY(scan_folder(s, path, 0));
     SP_TRY(probe_all(s));
@@ -283,7 +283,7 @@ static sp_status fill(scan *s, const char *path)
         SP_TRY(accept_one(s, &s->found[i], root));
     const char *name;
     void *line;
-    for (size_t i = 0; sp_map_next(s->metadata.lines, &i, &name, &line);)
+    for (size_t i = 0; sp_dictionary_next(s->metadata.lines, &i, &name, &line);)
         if (line)
             sp_dataset_reject(s->dataset, "absent picture named in the metadata", name, NULL);
     return SP_OK;
@@ -308,7 +308,7 @@ sp_status sp_folder_fill(sp_dataset *dataset, const void *context, const sp_call
     }
     sp_free(s->found);
     sp_metadata_free(&s->metadata);
-    sp_map_destroy(s->neighbours);
+    sp_dictionary_destroy(s->neighbours);
     sp_free(s);
     return status;
 }

@@ -147,7 +147,7 @@ static sp_status add_picture(sp_dataset *dataset, int64_t picture)
     }
     for (int i = 0; i < captions.count && sample && !status; i++)
         status = sp_sample_add_caption(dataset, sample, captions.text[i]);
-    if (sample && data->source.heldout) sample->heldout = data->source.heldout(data->source.context, picture);
+    if (sample && data->source.held_out) sample->held_out = data->source.held_out(data->source.context, picture);
     sp_captions_free(&captions);
     return status;
 }

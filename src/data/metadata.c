@@ -10,7 +10,7 @@
 
 void sp_metadata_free(sp_metadata *metadata)
 {
-    sp_map_destroy(metadata->lines);
+    sp_dictionary_destroy(metadata->lines);
     json_decref(metadata->documents);
     *metadata = (sp_metadata){0};
 }
@@ -38,7 +38,7 @@ static sp_status add_object(const reading *r, long long line, json_t *object)
         while (sp_starts_with(file, "./"))
             file += 2;
         char *path = sp_path_join(r->folder, file);
-        status = path ? sp_map_put(r->metadata->lines, path, object) : SP_MEMORY;
+        status = path ? sp_dictionary_put(r->metadata->lines, path, object) : SP_MEMORY;
         sp_free(path);
         if (json_array_append(r->metadata->documents, object))
             status = sp_fail(SP_MEMORY, "out of memory for %s", where);
@@ -172,7 +172,7 @@ static sp_status read_file(const reading *r, bool table)
 
 sp_status sp_metadata_read(sp_dataset *dataset, const char *folder, sp_metadata *metadata)
 {
-    if (!metadata->lines) metadata->lines = sp_map_create();
+    if (!metadata->lines) metadata->lines = sp_dictionary_create();
     if (!metadata->documents) metadata->documents = json_array();
     char *lines = sp_path_join(folder, "metadata.jsonl"),
          *table = sp_path_join(folder, "metadata.csv");

@@ -7,7 +7,7 @@
 
 /* Zero-initialise; release with sp_metadata_free. */
 typedef struct {
-    sp_map *lines;     /* path -> its object, kept alive by `documents`; NULL: taken already */
+    sp_dictionary *lines; /* path -> its object, kept alive by `documents`; NULL: taken already */
     json_t *documents; /* a list */
 } sp_metadata;
 void sp_metadata_free(sp_metadata *metadata);

@@ -10,7 +10,7 @@ typedef struct {
     const char *name;
     const char **captions;
     int caption_count;
-    bool heldout;
+    bool held_out;
     bool damaged; /* its rejection has been counted; guarded by the data set's lock */
 } sp_sample;
 
@@ -30,8 +30,8 @@ struct sp_dataset {
     sp_arena *arena; /* names and captions; used only while opening */
     sp_sample *samples;
     int64_t count, capacity;
-    int64_t *training, *heldout;
-    int64_t training_count, heldout_count;
+    int64_t *training, *held_out;
+    int64_t training_count, held_out_count;
     sp_rejections *rejections;
 };
 

@@ -291,7 +291,7 @@ static sp_status read_tar(scan *s)
 
 static sp_status read_shard(scan *s, const char *path)
 {
-    sp_status status = sp_map_file(path, &s->file);
+    sp_status status = sp_mapped_file_open(path, &s->file);
     if (status == SP_IO) {
         reject_shard(s, "shard that cannot be opened", path, sp_error_message());
         return SP_OK;
@@ -310,7 +310,7 @@ static sp_status read_shard(scan *s, const char *path)
     sp_free(s->group.key);
     sp_free(s->group.picture_name);
     s->group = (group){0};
-    sp_unmap_file(&s->file);
+    sp_mapped_file_close(&s->file);
     return status;
 }
 

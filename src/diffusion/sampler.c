@@ -329,16 +329,16 @@ static double combine(const sp_combination *c, double z, double m, const double 
     return sum;
 }
 
-void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m, float *kept,
-                        const float *fresh, int64_t count)
+void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *model_output,
+                        float *kept, const float *fresh, int64_t count)
 {
     const sp_sampler_step s = sampler->step[step];
     for (int64_t i = 0; i < count; i++) {
-        double x = z[i], y = m[i], before[SP_SAMPLER_KEPT] = {0};
+        double x = z[i], m = model_output[i], before[SP_SAMPLER_KEPT] = {0};
         for (int k = 0; k < sampler->kept; k++)
             before[k] = kept[k * count + i];
         for (int k = 0; k < sampler->kept; k++)
-            kept[k * count + i] = (float)combine(&s.keep[k], x, y, before, NULL);
-        z[i] = (float)combine(&s.next, x, y, before, fresh + i);
+            kept[k * count + i] = (float)combine(&s.keep[k], x, m, before, NULL);
+        z[i] = (float)combine(&s.next, x, m, before, fresh + i);
     }
 }

@@ -92,10 +92,10 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
                             sp_sampler *out);
 void sp_sampler_free(sp_sampler *sampler); /* zeroed is legal */
 
-/* Advances `count` elements of z in place. m: the network's output. kept: sampler->kept arrays of
- * `count`, one behind the other, the caller's from step to step (their content before step 0 does not
+/* Advances `count` elements of z in place. model_output: the network's. kept: sampler->kept arrays
+ * of `count`, one behind the other, the caller's from step to step (their content before step 0 does not
  * matter). fresh: unit normal noise, only looked at if sampler->step[step].next.fresh != 0. */
-void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *m, float *kept,
-                        const float *fresh, int64_t count);
+void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *model_output,
+                        float *kept, const float *fresh, int64_t count);
 
 #endif

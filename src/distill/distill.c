@@ -128,7 +128,7 @@ static sp_status make_feed(distillation *d)
         .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
         .prediction = o->prediction,
         .device = o->device,
-        .storage = o->storage};
+        .precision = o->precision};
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
     sp_status status =
@@ -192,7 +192,7 @@ static sp_status make_plan(distillation *d)
         .build = build_step,
         .context = d,
         .device = d->teacher->device,
-        .storage = o->storage,
+        .precision = o->precision,
         .limit = o->memory_limit ? (size_t)o->memory_limit : sp_device_allowed(d->teacher->device),
         .recompute_all = o->gradient_checkpointing,
     };
@@ -241,7 +241,7 @@ static sp_status enter_round(void *context, sp_training_state *state, sp_run **r
     SP_TRY(take_round_teacher(d, state, round));
     d->round = round;
     SP_TRY(build_step(d, d->shape.recompute, &graph));
-    SP_TRY(sp_plan_create(graph, d->teacher->device, o->storage, &d->plan));
+    SP_TRY(sp_plan_create(graph, d->teacher->device, o->precision, &d->plan));
     SP_TRY(make_run(d));
     sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
                 sp_round_settings(&o->objective, round).ddim_timesteps);
@@ -399,7 +399,7 @@ static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
     const sp_model_options parts = {
-        .parts = SP_PART_UNET, .prediction = o->prediction, .device = o->device, .storage = o->storage};
+        .parts = SP_PART_UNET, .prediction = o->prediction, .device = o->device, .precision = o->precision};
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
@@ -423,12 +423,12 @@ static sp_status distill(distillation *d)
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks)
 {
     sp_callbacks own_callbacks = callbacks ? *callbacks : (sp_callbacks){0};
-    sp_distill_options own = *options;
-    if (!own.device) own.device = sp_default_device();
-    distillation d = {.options = &own, .callbacks = &own_callbacks};
+    sp_distill_options settings = *options;
+    if (!settings.device) settings.device = sp_default_device();
+    distillation d = {.options = &settings, .callbacks = &own_callbacks};
     SP_TRY(sp_ranks_start(&own_callbacks, &d.ranks));
-    own.rank = sp_ranks_rank(d.ranks);
-    own.ranks = sp_ranks_count(d.ranks);
+    settings.rank = sp_ranks_rank(d.ranks);
+    settings.ranks = sp_ranks_count(d.ranks);
     sp_status status = distill(&d);
     free_run(&d);
     sp_weights_destroy(d.round_teacher);

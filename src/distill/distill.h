@@ -17,7 +17,7 @@ typedef struct {
     int64_t max_train_steps, batch, accumulation;
     double learning_rate, ema_decay, max_grad_norm;
     sp_device *device; /* NULL: the default */
-    sp_dtype storage;
+    sp_dtype precision;
     sp_optimizer optimizer;
     bool gradient_checkpointing; /* of all blocks; else of as many as the limit demands */
     int64_t memory_limit;        /* bytes of the process; 0: what it may have here */

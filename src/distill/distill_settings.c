@@ -83,7 +83,7 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
     json_t *own = objective_settings(o);
     json_t *json = json_pack(
         "{s:s, s:f, s:i, s:i, s:i, s:s, s:f}", "objective", sp_objective_name(s->objective),
-        "guidance-scale-w", s->guidance_w, "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip,
+        "guidance-scale-w", s->guidance_scale_w, "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip,
         "solver-steps", s->solver_steps, "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber",
         "huber-c", s->loss.huber_c);
     json_t *rest = json_pack(
@@ -91,7 +91,7 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
         "train-batch-size", (json_int_t)o->batch, "gradient-accumulation-steps",
         (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
         "seed", sp_json_seed(o->seed), "optimizer", sp_optimizer_name(o->optimizer),
-        "mixed-precision", o->storage == SP_BF16 ? "bf16" : "no", "prediction-type",
+        "mixed-precision", o->precision == SP_BF16 ? "bf16" : "no", "prediction-type",
         sp_prediction_name(prediction));
     bool merged = own && json && rest && json_object_update(json, own) == 0 &&
                   json_object_update(json, rest) == 0;

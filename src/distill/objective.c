@@ -57,7 +57,7 @@ sp_objective_settings sp_objective_defaults(sp_objective objective)
 {
     sp_objective_settings s = {.objective = objective,
                                .gamma = {.power = 1, .grid = 1},
-                               .guidance_w = 8,
+                               .guidance_scale_w = 8,
                                .ddim_timesteps = 50,
                                .skip = 20,
                                .solver_steps = 1,
@@ -212,6 +212,6 @@ sp_objective_settings sp_round_settings(const sp_objective_settings *s, int roun
     if (s->objective != SP_OBJECTIVE_PROGRESSIVE) return now;
     for (int r = 0; r <= round; r++)
         now.ddim_timesteps /= s->solver_steps;
-    if (round > 0) now.guidance_w = 0;
+    if (round > 0) now.guidance_scale_w = 0;
     return now;
 }

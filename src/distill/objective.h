@@ -38,25 +38,26 @@
 #include "ops/ops.h"
 
 #define SP_OBJECTIVE_LIST(X)                                                                       \
-    X(OBJECTIVE_SPLAM, "splam")                                                                    \
-    X(OBJECTIVE_LCM, "lcm")                                                                        \
-    X(OBJECTIVE_PCM, "pcm")                                                                        \
-    X(OBJECTIVE_TCD, "tcd")                                                                        \
-    X(OBJECTIVE_PROGRESSIVE, "progressive")
+    X(SPLAM, "splam")                                                                              \
+    X(LCM, "lcm")                                                                                  \
+    X(PCM, "pcm")                                                                                  \
+    X(TCD, "tcd")                                                                                  \
+    X(PROGRESSIVE, "progressive")
 /* Where z_gamma lies on the sub-path, and how much noise it has. quadratic and linear are the paper's point
  * gamma z_s + (1 - gamma) rho z_e, of alpha_s and sigma^2 = rho^2 sigma_e^2 + gamma^2 (1 - rho^2), or the exact
  * gamma sigma_s + (1 - gamma) rho sigma_e. chord has rho = 1: (alpha, sigma) = gamma (alpha_s, sigma_s) +
  * (1 - gamma) (alpha_e, sigma_e), the same points up to their scale, more of them towards e. Where alpha_s = 0 the
  * paper's are all of one direction, and the chord's are not. */
-#define SP_SIGMA_LIST(X) X(SIGMA_QUADRATIC, "quadratic") X(SIGMA_LINEAR, "linear") X(SIGMA_CHORD, "chord")
+#define SP_SIGMA_LIST(X) X(QUADRATIC, "quadratic") X(LINEAR, "linear") X(CHORD, "chord")
 /* none: the student is not told, and is a network like its teacher. */
 #define SP_GAMMA_CONDITIONING_LIST(X)                                                              \
-    X(GAMMA_NONE, "none") X(GAMMA_EMBEDDING, "embedding") X(GAMMA_TIME, "time")
-#define X(name, text) SP_##name,
-typedef enum { SP_OBJECTIVE_LIST(X) SP_OBJECTIVE_COUNT } sp_objective;
-typedef enum { SP_SIGMA_LIST(X) SP_SIGMA_COUNT } sp_sigma_form;
-typedef enum { SP_GAMMA_CONDITIONING_LIST(X) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
-#undef X
+    X(NONE, "none") X(EMBEDDING, "embedding") X(TIME, "time")
+#define SP_OBJECTIVE_ENTRY(name, text) SP_OBJECTIVE_##name,
+#define SP_SIGMA_ENTRY(name, text) SP_SIGMA_##name,
+#define SP_GAMMA_ENTRY(name, text) SP_GAMMA_##name,
+typedef enum { SP_OBJECTIVE_LIST(SP_OBJECTIVE_ENTRY) SP_OBJECTIVE_COUNT } sp_objective;
+typedef enum { SP_SIGMA_LIST(SP_SIGMA_ENTRY) SP_SIGMA_COUNT } sp_sigma_form;
+typedef enum { SP_GAMMA_CONDITIONING_LIST(SP_GAMMA_ENTRY) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
 const char *sp_objective_name(sp_objective objective);
 const char *sp_sigma_name(sp_sigma_form sigma);
 const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning);
@@ -82,7 +83,7 @@ typedef struct {
     sp_sigma_form sigma;                /* splam */
     sp_gamma_conditioning conditioning; /* splam: embedding or time; the others: none */
     sp_gamma_distribution gamma;        /* the others: a grid of 1 */
-    double guidance_w;  /* out = cond + w (cond - uncond); 0: one pass, no guidance */
+    double guidance_scale_w; /* out = cond + w (cond - uncond); 0: one pass, no guidance */
     int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above */
     int skip;           /* K: e = max(s - K, 0); progressive: 0 */
     int solver_steps;   /* n DDIM steps inside the sub-path, at s - round(j K/n) */
@@ -108,7 +109,7 @@ bool sp_objective_asks_average(const sp_objective_settings *settings);
  * first step of a round. */
 int sp_round_of_step(const sp_objective_settings *settings, int64_t step, int64_t max_steps);
 int64_t sp_round_begin(const sp_objective_settings *settings, int round, int64_t max_steps);
-/* The settings of one round: ddim_timesteps is N there, and guidance_w 0 after the first. What
+/* The settings of one round: ddim_timesteps is N there, and guidance_scale_w 0 after the first. What
  * follows takes these. */
 sp_objective_settings sp_round_settings(const sp_objective_settings *settings, int round);
 
@@ -162,9 +163,9 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
                                         const sp_path *path, sp_subpath sub);
 
 /* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
- * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for every member of sp_coefficients that is in
- * use, by its name ("start_x0", ...; "solver_z.0", ... once per solver step), and for a student
- * with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN),
+ * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for
+ * every member of sp_coefficients that is in use, by its name ("start_x0", ...; "solver_z.0", ... once per solver
+ * step), and for a student with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN),
  * "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
  * "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
 typedef struct {

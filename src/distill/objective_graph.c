@@ -137,7 +137,7 @@ static sp_value *prediction_value(step_graph *g, sp_value *z_start, sp_value *z_
 
 bool sp_objective_is_guided(const sp_objective_settings *settings)
 {
-    return settings->guidance_w != 0;
+    return settings->guidance_scale_w != 0;
 }
 
 static sp_status build(step_graph *g)

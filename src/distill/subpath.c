@@ -110,7 +110,7 @@ static weights consistency(const sp_objective_settings *settings, const sp_path 
 static void solver_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub,
                                 sp_coefficients *c)
 {
-    double w = settings->guidance_w;
+    double w = settings->guidance_scale_w;
     for (int j = 0; j < settings->solver_steps; j++) {
         int from = sub.point[j], to = sub.point[j + 1];
         weights step = combined(estimate_at(path, from), pair_at(path, to));

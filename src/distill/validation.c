@@ -148,7 +148,7 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
         .parts = SP_PART_VAE,
         .prediction = options->prediction,
         .device = options->device,
-        .storage = options->storage};
+        .precision = options->precision};
     sp_scheduler_config scheduler;
     json_t *json = NULL;
     SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
@@ -183,13 +183,13 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
     return save_sheet(v, labels, step);
 }
 
-sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_device *device, sp_dtype storage, uint64_t seed,
-                           int64_t step)
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_device *device,
+                           sp_dtype precision, uint64_t seed, int64_t step)
 {
     char title[64];
     snprintf(title, sizeof title, "Teacher after %lld steps", (long long)step);
     validation v = {.output = output, .title = title, .seed = seed};
-    const sp_model_options options = {.device = device, .storage = storage};
+    const sp_model_options options = {.device = device, .precision = precision};
     sp_status status = sp_pipeline_open(output, &options, &v.pipeline);
     if (!status) status = draw_teacher(&v, dataset, step);
     release(&v);

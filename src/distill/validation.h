@@ -13,7 +13,7 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
 
 /* Writes output/validation-STEP.png for a teacher just saved in `output`: 25 guided DDIM steps on
  * the captions of evenly spread samples of the data set. */
-sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_device *device, sp_dtype storage, uint64_t seed,
-                           int64_t step);
+sp_status sp_teacher_sheet(const char *output, sp_dataset *dataset, sp_device *device,
+                           sp_dtype precision, uint64_t seed, int64_t step);
 
 #endif

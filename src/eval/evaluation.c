@@ -21,18 +21,18 @@ static int64_t find_caption(const sp_dataset *dataset, const char *caption)
 }
 
 /* Appends samples of one kind, in drawn order, until `until` have been chosen. */
-static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool heldout, int64_t until,
+static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool held_out, int64_t until,
                               bool *taken, int64_t *chosen)
 {
     int64_t count =
-        heldout ? sp_dataset_heldout_count(e->dataset) : sp_dataset_training_count(e->dataset);
+        held_out ? sp_dataset_held_out_count(e->dataset) : sp_dataset_training_count(e->dataset);
     if (count == 0) return SP_OK;
     uint32_t *order = sp_alloc((size_t)count * sizeof *order);
     if (!order) return SP_MEMORY;
-    sp_random_permutation((sp_random_key){seed, SP_STREAM_SHUFFLE, heldout, 0}, order,
+    sp_random_permutation((sp_random_key){seed, SP_STREAM_SHUFFLE, held_out, 0}, order,
                           (size_t)count);
     for (int64_t k = 0; k < count && *chosen < until; k++) {
-        int64_t sample = heldout ? sp_dataset_heldout_sample(e->dataset, order[k])
+        int64_t sample = held_out ? sp_dataset_held_out_sample(e->dataset, order[k])
                                  : sp_dataset_training_sample(e->dataset, order[k]);
         if (taken[sample]) continue;
         taken[sample] = true;
@@ -44,17 +44,17 @@ static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool heldout, int
 
 static sp_status choose(sp_evaluation *e, const sp_evaluation_options *o, bool *taken)
 {
-    int64_t chosen = 0, heldout = 0;
+    int64_t chosen = 0, held_out = 0;
     for (int64_t i = 0; i < o->wanted_count && chosen < e->count; i++) {
         int64_t sample = find_caption(e->dataset, o->wanted[i]);
         if (sample < 0 || taken[sample]) continue;
         taken[sample] = true;
-        heldout += sp_dataset_is_heldout(e->dataset, sample);
+        held_out += sp_dataset_is_held_out(e->dataset, sample);
         e->sample[chosen++] = sample;
     }
-    int64_t all_heldout = sp_dataset_heldout_count(e->dataset), aim = e->count / 4;
-    if (aim > all_heldout) aim = all_heldout;
-    int64_t missing = aim > heldout ? aim - heldout : 0;
+    int64_t all_held_out = sp_dataset_held_out_count(e->dataset), aim = e->count / 4;
+    if (aim > all_held_out) aim = all_held_out;
+    int64_t missing = aim > held_out ? aim - held_out : 0;
     int64_t until = e->count - missing > chosen ? e->count - missing : chosen;
     SP_TRY(append_drawn(e, o->seed, false, until, taken, &chosen));
     return append_drawn(e, o->seed, true, e->count, taken, &chosen);
@@ -72,10 +72,10 @@ static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o
     e->sample = sp_alloc_zero(count * sizeof *e->sample);
     e->place = sp_alloc_zero(count * sizeof *e->place);
     e->prompt = sp_alloc_zero(count * sizeof *e->prompt);
-    e->heldout = sp_alloc_zero(count * sizeof *e->heldout);
+    e->held_out = sp_alloc_zero(count * sizeof *e->held_out);
     bool *taken = sp_alloc_zero((size_t)all * sizeof *taken);
     sp_status status = SP_MEMORY;
-    if (e->sample && e->place && e->prompt && e->heldout && taken) status = choose(e, o, taken);
+    if (e->sample && e->place && e->prompt && e->held_out && taken) status = choose(e, o, taken);
     sp_free(taken);
     return status;
 }
@@ -139,7 +139,7 @@ static bool looks_among_all(const sp_evaluation *e)
     return false;
 }
 
-bool sp_evaluation_judges(const sp_evaluation *e)
+bool sp_evaluation_has_image_metric(const sp_evaluation *e)
 {
     return e->metrics & sp_metrics_without_references();
 }
@@ -207,10 +207,10 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
     for (int64_t i = 0; i < e->count; i++) {
         e->place[i] = all ? e->sample[i] : i;
         e->prompt[i] = sp_dataset_caption(e->dataset, e->sample[i], 0);
-        e->heldout[i] = sp_dataset_is_heldout(e->dataset, e->sample[i]);
-        e->heldout_count += e->heldout[i];
+        e->held_out[i] = sp_dataset_is_held_out(e->dataset, e->sample[i]);
+        e->held_out_count += e->held_out[i];
     }
-    if (!sp_evaluation_judges(e)) return SP_OK;
+    if (!sp_evaluation_has_image_metric(e)) return SP_OK;
     e->picture = sp_alloc_zero((size_t)e->real_count * sizeof *e->picture);
     if (!e->picture) return SP_MEMORY;
     sp_status status = encode_real(e, callbacks);
@@ -220,9 +220,9 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
     return status;
 }
 
-/* ---- the ceiling: real pictures through the autoencoder ---- */
+/* ---- the bound: real pictures through the autoencoder ---- */
 
-static sp_status measure_ceiling(sp_evaluation *e)
+static sp_status score_real_images(sp_evaluation *e)
 {
     int64_t size = sp_dataset_resolution(e->dataset), one = 3 * size * size;
     uint8_t *rgb = sp_alloc((size_t)one);
@@ -233,7 +233,7 @@ static sp_status measure_ceiling(sp_evaluation *e)
         status = real_picture(e, e->sample[i], rgb, (float *)images.data + i * one, NULL);
     if (!status) status = run_vae(e, SP_VAE_ENCODE, &images, NULL, &latents);
     if (!status) status = run_vae(e, SP_VAE_DECODE, &latents, NULL, &decoded);
-    if (!status) status = sp_evaluation_judge(e, &decoded, NULL, &e->ceiling);
+    if (!status) status = sp_evaluation_score_images(e, &decoded, NULL, &e->real_scores);
     sp_tensor_free(&images);
     sp_tensor_free(&latents);
     sp_tensor_free(&decoded);
@@ -252,10 +252,10 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
     e->dataset = dataset;
     e->device = device;
     e->metrics = options->metrics;
-    e->ceiling = sp_scores_none();
+    e->real_scores = sp_scores_none();
     sp_status status = choose_prompts(e, options);
     if (!status) status = prepare_real(e, callbacks);
-    if (!status && sp_evaluation_judges(e)) status = measure_ceiling(e);
+    if (!status && sp_evaluation_has_image_metric(e)) status = score_real_images(e);
     if (status) {
         sp_evaluation_destroy(e);
         return status;
@@ -270,7 +270,7 @@ void sp_evaluation_destroy(sp_evaluation *e)
     sp_free(e->sample);
     sp_free(e->place);
     sp_free(e->prompt);
-    sp_free(e->heldout);
+    sp_free(e->held_out);
     sp_free(e->picture);
     free_features(e->real);
     sp_free(e);
@@ -303,11 +303,11 @@ static sp_status score(const sp_evaluation *e, bool pictures, const sp_tensor fe
     return SP_OK;
 }
 
-sp_status sp_evaluation_judge(const sp_evaluation *e, sp_tensor *images, const sp_callbacks *callbacks,
-                              sp_scores *scores)
+sp_status sp_evaluation_score_images(const sp_evaluation *e, sp_tensor *images, const sp_callbacks *callbacks,
+                                     sp_scores *scores)
 {
     sp_features_quantise(images);
-    if (!sp_evaluation_judges(e)) return SP_OK;
+    if (!sp_evaluation_has_image_metric(e)) return SP_OK;
     int64_t size = sp_dataset_resolution(e->dataset);
     if (!sp_shape_equal(images->shape, sp_shape_of(e->count, 3, size, size)))
         return sp_fail(SP_SHAPE, "pictures %s do not go with %lld prompts of %lld x %lld pixels",
@@ -322,7 +322,7 @@ sp_status sp_evaluation_judge(const sp_evaluation *e, sp_tensor *images, const s
     return status;
 }
 
-sp_status sp_evaluation_judge_latents(const sp_evaluation *e, const sp_tensor *latents, const sp_tensor *references,
+sp_status sp_evaluation_score_latents(const sp_evaluation *e, const sp_tensor *latents, const sp_tensor *references,
                                       sp_scores *scores)
 {
     return references ? score(e, false, NULL, latents, references, scores) : SP_OK;

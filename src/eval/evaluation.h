@@ -18,20 +18,20 @@ typedef struct {
 /* The prompts are the wanted ones, then training captions, then held-out ones, of which there is
  * one in four if there are that many; drawn by the seed. Read freely. */
 struct sp_evaluation {
-    const sp_component *vae; /* the judge; both outlive the evaluation */
+    const sp_component *vae; /* the evaluator's; both outlive the evaluation */
     sp_dataset *dataset;
     sp_device *device;
     sp_metric_set metrics;
-    int64_t count, heldout_count;
+    int64_t count, held_out_count;
     int64_t *sample;        /* [count] of the data set */
     const char **prompt;    /* [count] its first caption */
-    bool *heldout;          /* [count] */
+    bool *held_out;         /* [count] */
     int64_t real_count;     /* pictures that a hit is looked for among: all, if a metric looks
                                among them */
     int64_t *place;         /* [count] where the prompt's own picture is among them */
     uint64_t *picture;      /* [real_count] equal for pictures of equal pixels */
     sp_tensor real[SP_METRICS_MAX]; /* features of real pictures, by metric: see sp_measured */
-    sp_scores ceiling;              /* of the real pictures, after one way through the autoencoder */
+    sp_scores real_scores;          /* of the real pictures, after one way through the autoencoder */
 };
 
 /* Encodes the real pictures. SP_ARGUMENT if there are fewer samples than prompts. */
@@ -40,15 +40,15 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
                                sp_evaluation **out);
 void sp_evaluation_destroy(sp_evaluation *evaluation); /* NULL is legal */
 
-/* True if a metric of pictures is asked for, so that they are judged. */
-bool sp_evaluation_judges(const sp_evaluation *evaluation);
+/* True if a metric of pictures is asked for, so that pictures are scored. */
+bool sp_evaluation_has_image_metric(const sp_evaluation *evaluation);
 
-/* Judges pictures [count,3,H,W], one per prompt, which are rounded to 8 bits first, in place: the columns of metrics
+/* Scores pictures [count,3,H,W], one per prompt, which are rounded to 8 bits first, in place: the columns of metrics
  * of pictures in `scores`, of which the others stay. */
-sp_status sp_evaluation_judge(const sp_evaluation *evaluation, sp_tensor *images,
-                              const sp_callbacks *callbacks, sp_scores *scores);
+sp_status sp_evaluation_score_images(const sp_evaluation *evaluation, sp_tensor *images,
+                                     const sp_callbacks *callbacks, sp_scores *scores);
 /* The columns of metrics of latents [count,C,h,w] likewise. references NULL: none is measured. */
-sp_status sp_evaluation_judge_latents(const sp_evaluation *evaluation, const sp_tensor *latents,
+sp_status sp_evaluation_score_latents(const sp_evaluation *evaluation, const sp_tensor *latents,
                                       const sp_tensor *references, sp_scores *scores);
 
 /* The rgb [H,W,3] of prompt i's own picture. */
@@ -61,11 +61,11 @@ typedef struct {
     sp_pipeline *pipeline;
     sp_conditioning conditioning, negative; /* of `count` rows, of one */
     int64_t height, width;      /* of the latent */
-} sp_contestant;
+} sp_compared_model;
 /* SP_SHAPE if the model draws pictures of another size than the data set's. */
-sp_status sp_contestant_create(const sp_evaluation *evaluation, sp_pipeline *pipeline,
-                               sp_contestant *out);
-void sp_contestant_free(sp_contestant *contestant); /* zeroed is legal */
+sp_status sp_compared_model_create(const sp_evaluation *evaluation, sp_pipeline *pipeline,
+                                   sp_compared_model *out);
+void sp_compared_model_free(sp_compared_model *compared); /* zeroed is legal */
 
 typedef struct {
     const char *model;   /* "teacher", "lcm", "splam", ...; a label, not owned */
@@ -85,15 +85,15 @@ typedef struct {
     const sp_tensor *references; /* of metrics of latents; NULL: none is measured */
 } sp_row_request;
 
-/* Draws one picture per prompt and judges them: *row, and *images (may be NULL) new [count,3,H,W].
- * Where the sampler draws fresh noise, latents are judged from a second, deterministic run. */
-sp_status sp_evaluation_row(const sp_evaluation *evaluation, const sp_contestant *contestant,
+/* Draws one picture per prompt and scores them: *row, and *images (may be NULL) new [count,3,H,W].
+ * Where the sampler draws fresh noise, latents are scored from a second, deterministic run. */
+sp_status sp_evaluation_row(const sp_evaluation *evaluation, const sp_compared_model *compared,
                             const sp_row_request *request, const sp_callbacks *callbacks,
                             sp_row *row, sp_tensor *images);
 
-/* The pictures of latents that are there already, `seconds` having gone into them: judged into row->scores, in which
+/* The pictures of latents that are there already, `seconds` having gone into them: scored into row->scores, in which
  * the other columns stay. */
-sp_status sp_evaluation_row_of(const sp_evaluation *evaluation, const sp_contestant *contestant,
+sp_status sp_evaluation_row_of(const sp_evaluation *evaluation, const sp_compared_model *compared,
                                const sp_tensor *latents, double seconds,
                                const sp_callbacks *callbacks, sp_row *row, sp_tensor *images);
 

@@ -13,9 +13,9 @@ static sp_status score(const sp_measured *m, double *out)
     return sp_frechet_distance(m->features, m->real, out);
 }
 
-static void explain(const sp_evaluation *e, double guidance_w, sp_string *out)
+static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
 {
-    (void)e, (void)guidance_w;
+    (void)e, (void)guidance_scale_w;
     sp_string_append_format(
         out, "<p><b>Frechet distance</b> is that of normal distributions fitted to the autoencoder's own latents, "
              "average-pooled to 4&times;4 places, of the drawn pictures and of those that the captions name. It is not "

@@ -16,14 +16,14 @@ static sp_status score(const sp_measured *m, double *out)
     if (!rank) return SP_MEMORY;
     sp_status status = sp_caption_ranks(m->features, m->real, e->picture, e->place, rank);
     for (int i = 0; i < 4 && !status; i++) /* in the order of the columns */
-        out[i] = sp_hit_rate(rank, e->heldout, i >= 2, e->count, i % 2 ? 5 : 1);
+        out[i] = sp_hit_rate(rank, e->held_out, i >= 2, e->count, i % 2 ? 5 : 1);
     sp_free(rank);
     return status;
 }
 
-static void explain(const sp_evaluation *e, double guidance_w, sp_string *out)
+static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
 {
-    (void)guidance_w;
+    (void)guidance_scale_w;
     sp_string_append_format(
         out,
         "<p><b>hit@1, hit@5</b>: the picture that the caption names is the nearest, or among the five nearest, of %lld "

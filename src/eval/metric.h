@@ -31,13 +31,13 @@ typedef struct {
     const char *name; /* "frechet", as it is asked for */
     const sp_metric_column *columns;
     int column_count;
-    /* The features of pictures by their latents [N,C,h,w] in the judge's autoencoder: *out new [N,D] f32. NULL: the
+    /* The features of pictures by their latents [N,C,h,w] in the evaluator's autoencoder: *out new [N,D] f32. NULL: the
      * metric compares latents with the teacher's references and needs no pictures. */
     sp_status (*features)(const sp_tensor *latents, sp_tensor *out);
     bool among_all; /* `real` is every picture of the data set, not only those that the prompts name */
     sp_status (*score)(const sp_measured *measured, double *out); /* [column_count], NaN before */
     /* Appends paragraphs of HTML on how it is measured. */
-    void (*explain)(const sp_evaluation *evaluation, double guidance_w, sp_string *out);
+    void (*explain)(const sp_evaluation *evaluation, double guidance_scale_w, sp_string *out);
 } sp_metric;
 
 #define SP_METRIC_LIST(X) X(ode_error) X(frechet) X(hit)

@@ -69,9 +69,9 @@ static uint64_t key_of(const sp_pipeline *teacher, const sp_ode_request *r)
     hash = hash_conditioning(hash, r->conditioning);
     if (r->negative) hash = hash_conditioning(hash, r->negative);
     hash = hash_bytes(hash, bytes, size);
-    hash = hash_bytes(hash, &r->guidance_w, sizeof r->guidance_w);
+    hash = hash_bytes(hash, &r->guidance_scale_w, sizeof r->guidance_scale_w);
     uint64_t words[] = {(uint64_t)path->prediction,
-                        (uint64_t)teacher->storage,
+                        (uint64_t)teacher->precision,
                         (uint64_t)sp_conditioning_rows(r->conditioning),
                         (uint64_t)r->height,
                         (uint64_t)r->width,
@@ -122,7 +122,7 @@ static sp_status compute(sp_pipeline *teacher, const sp_ode_request *r,
     const sp_denoise_request request = {
         .sampler = {.kind = SP_SAMPLER_DDIM, .steps = SP_ODE_STEPS},
         .scheduler = &scheduler,
-        .guidance = r->guidance_w + 1,
+        .guidance = r->guidance_scale_w + 1,
         .conditioning = r->conditioning,
         .negative = r->negative,
         .height = r->height,

@@ -18,7 +18,7 @@ typedef struct {
     const sp_conditioning *negative;     /* of "", one row; may be NULL if w is 0 */
     int64_t height, width;     /* of the latent */
     uint64_t seed;             /* sample i starts from the Philox noise of seed + i */
-    double guidance_w;         /* CFG scale - 1 */
+    double guidance_scale_w;   /* CFG scale - 1 */
     const char *cache;         /* folder where references are kept and looked for; NULL: nowhere */
     const char *task;          /* what progress is reported as; NULL: "denoising" */
 } sp_ode_request;

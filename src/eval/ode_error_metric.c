@@ -8,17 +8,17 @@ static sp_status score(const sp_measured *m, double *out)
     return sp_ode_error(m->latents, m->references, out);
 }
 
-static void explain(const sp_evaluation *e, double guidance_w, sp_string *out)
+static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
 {
     (void)e;
-    if (!isfinite(guidance_w)) return;
+    if (!isfinite(guidance_scale_w)) return;
     sp_string_append_format(
         out,
         "<p><b>ode-error</b> is the mean squared difference, per element of the latent, between where a few steps end "
         "and where the teacher's guided 50-step DDIM chain (999, 979, &hellip;, 19, clean; guidance w = %g) ends from "
         "the same noise and caption. Consistency models are judged on their deterministic chain, others as they are "
         "sampled.</p>\n",
-        guidance_w);
+        guidance_scale_w);
 }
 
 static const sp_metric_column columns[] = {

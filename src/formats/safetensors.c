@@ -122,10 +122,10 @@ static sp_status read_metadata(sp_tensor_file *file, const char *path, const jso
     {
         if (!json_is_string(value))
             return sp_fail(SP_FORMAT, "%s: the metadata entry \"%s\" is not a text", path, key);
-        if (sp_map_get(file->metadata, key)) continue; /* the first shard's word counts */
+        if (sp_dictionary_get(file->metadata, key)) continue; /* the first shard's word counts */
         char *copy = sp_arena_strdup(file->arena, json_string_value(value));
         if (!copy) return SP_MEMORY;
-        SP_TRY(sp_map_put(file->metadata, key, copy));
+        SP_TRY(sp_dictionary_put(file->metadata, key, copy));
     }
     return SP_OK;
 }

@@ -32,10 +32,10 @@ sp_status sp_tensor_file_align(sp_tensor_file *file, sp_tensor *tensor)
 static sp_status index_names(sp_tensor_file *file)
 {
     for (size_t i = 0; i < file->count; i++) {
-        if (sp_map_get(file->by_name, file->entries[i].name))
+        if (sp_dictionary_get(file->by_name, file->entries[i].name))
             return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is there twice", file->path,
                            file->entries[i].name);
-        SP_TRY(sp_map_put(file->by_name, file->entries[i].name, &file->entries[i]));
+        SP_TRY(sp_dictionary_put(file->by_name, file->entries[i].name, &file->entries[i]));
     }
     return SP_OK;
 }
@@ -47,8 +47,8 @@ static sp_status create_file(const char *path, size_t shards, sp_tensor_file **o
     if (!file) return SP_MEMORY;
     file->path = sp_strdup(path);
     file->arena = sp_arena_create();
-    file->by_name = sp_map_create();
-    file->metadata = sp_map_create();
+    file->by_name = sp_dictionary_create();
+    file->metadata = sp_dictionary_create();
     file->shards = sp_alloc_zero(shards * sizeof *file->shards);
     return file->path && file->arena && file->by_name && file->metadata && file->shards ? SP_OK
                                                                                         : SP_MEMORY;
@@ -84,7 +84,7 @@ static sp_status read_safetensors(sp_tensor_file *file, const sp_mapped_file *sh
 static sp_status add_shard(sp_tensor_file *file, const char *path, read_function *read)
 {
     sp_mapped_file *shard = &file->shards[file->shard_count];
-    SP_TRY(sp_map_file(path, shard));
+    SP_TRY(sp_mapped_file_open(path, shard));
     file->shard_count++;
     sp_status status = read(file, shard), whole = sp_mapped_file_check(shard);
     return whole ? whole : status; /* zeros may have looked like a malformed file */
@@ -153,7 +153,7 @@ static sp_status check_listed_names(const sp_tensor_file *file, json_t *weight_m
     json_t *value;
     json_object_foreach(weight_map, name, value)
     {
-        if (!sp_map_get(file->by_name, name))
+        if (!sp_dictionary_get(file->by_name, name))
             return sp_fail(SP_FORMAT, "%s: tensor \"%s\" should be in %s, but is not", file->path,
                            name, json_string_value(value));
     }
@@ -265,11 +265,11 @@ void sp_tensor_file_close(sp_tensor_file *file)
 {
     if (!file) return;
     for (size_t i = 0; i < file->shard_count; i++)
-        sp_unmap_file(&file->shards[i]);
+        sp_mapped_file_close(&file->shards[i]);
     sp_free(file->shards);
     sp_free(file->entries);
-    sp_map_destroy(file->by_name);
-    sp_map_destroy(file->metadata);
+    sp_dictionary_destroy(file->by_name);
+    sp_dictionary_destroy(file->metadata);
     sp_arena_destroy(file->arena);
     sp_free(file->path);
     sp_free(file);
@@ -292,7 +292,7 @@ const sp_tensor *sp_tensor_file_at(const sp_tensor_file *file, size_t index)
 
 const sp_tensor *sp_tensor_file_find(const sp_tensor_file *file, const char *name)
 {
-    const sp_file_entry *entry = sp_map_get(file->by_name, name);
+    const sp_file_entry *entry = sp_dictionary_get(file->by_name, name);
     return entry ? &entry->tensor : NULL;
 }
 
@@ -305,7 +305,7 @@ sp_status sp_tensor_file_get(const sp_tensor_file *file, const char *name, const
 
 const char *sp_tensor_file_metadata(const sp_tensor_file *file, const char *key)
 {
-    return sp_map_get(file->metadata, key);
+    return sp_dictionary_get(file->metadata, key);
 }
 
 const char *sp_tensor_file_path(const sp_tensor_file *file)

@@ -21,8 +21,8 @@ struct sp_tensor_file {
     size_t shard_count;
     sp_file_entry *entries;
     size_t count;
-    sp_map *by_name;  /* name -> sp_file_entry */
-    sp_map *metadata; /* key -> text */
+    sp_dictionary *by_name; /* name -> sp_file_entry */
+    sp_dictionary *metadata; /* key -> text */
 };
 
 /* Each appends the tensors of one mapped file to file->entries, and its words to file->metadata. */

@@ -14,7 +14,7 @@ typedef struct {
     sp_tensor_file *file;
     const sp_mapped_file *shard;
     sp_arena *arena;  /* entries of the archive, or storages */
-    sp_map *storages; /* key -> sp_zip_entry */
+    sp_dictionary *storages; /* key -> sp_zip_entry */
     const char *folder; /* of an archive's entries: "NAME" in "NAME/data/KEY"; NULL: no archive */
     size_t copied;      /* bytes of tensors that are no views */
     uint64_t named;     /* bytes of those that are contiguous */
@@ -79,9 +79,9 @@ static bool read_storage(const value *v, storage *out)
 
 static const sp_zip_entry *find_storage(const reader *r, const char *key)
 {
-    if (!r->folder) return sp_map_get(r->storages, key);
+    if (!r->folder) return sp_dictionary_get(r->storages, key);
     char *name = sp_format("%s/data/%s", r->folder, key);
-    const sp_zip_entry *entry = name ? sp_map_get(r->storages, name) : NULL;
+    const sp_zip_entry *entry = name ? sp_dictionary_get(r->storages, name) : NULL;
     sp_free(name);
     return entry;
 }
@@ -324,7 +324,7 @@ static sp_status add_metadata(reader *r, const char *key, const value *v)
     else
         return SP_OK;
     if (!text) return SP_MEMORY;
-    return sp_map_get(r->file->metadata, key) ? SP_OK : sp_map_put(r->file->metadata, key, text);
+    return sp_dictionary_get(r->file->metadata, key) ? SP_OK : sp_dictionary_put(r->file->metadata, key, text);
 }
 
 /* Takes the tensors of a dictionary, or its other words. */
@@ -382,7 +382,7 @@ static sp_status find_pickle(reader *r, const sp_zip_entry **out)
     static const char tail[] = "/data.pkl";
     const char *name;
     void *entry;
-    for (size_t i = 0; sp_map_next(r->storages, &i, &name, &entry);) {
+    for (size_t i = 0; sp_dictionary_next(r->storages, &i, &name, &entry);) {
         if (!sp_ends_with(name, tail) || strchr(name, '/') != name + strlen(name) - strlen(tail))
             continue;
         *out = entry;
@@ -398,7 +398,7 @@ static sp_status check_byte_order(const reader *r)
 {
     char *name = sp_format("%s/byteorder", r->folder);
     if (!name) return SP_MEMORY;
-    const sp_zip_entry *order = sp_map_get(r->storages, name);
+    const sp_zip_entry *order = sp_dictionary_get(r->storages, name);
     sp_free(name);
     if (!order || !order->data || order->size != 3 || memcmp(order->data, "big", 3) != 0)
         return SP_OK;
@@ -470,7 +470,7 @@ static sp_status name_storages(const reader *r, const sp_pickle *object)
         sp_zip_entry *entry = sp_arena_alloc(r->arena, sizeof *entry);
         if (!entry) return SP_MEMORY;
         entry->size = s.size; /* until its bytes are found */
-        SP_TRY(sp_map_put(r->storages, s.key, entry));
+        SP_TRY(sp_dictionary_put(r->storages, s.key, entry));
     }
     return SP_OK;
 }
@@ -481,7 +481,7 @@ static sp_status locate_storage(const reader *r, const value *key, size_t *at)
     char name[LONGEST_KEY] = {0};
     if (key->kind == SP_PICKLE_TEXT && key->length < sizeof name)
         memcpy(name, key->text, key->length);
-    sp_zip_entry *entry = sp_map_get(r->storages, name);
+    sp_zip_entry *entry = sp_dictionary_get(r->storages, name);
     if (!entry || entry->data || !entry->size)
         return sp_fail(
             SP_FORMAT,
@@ -524,10 +524,10 @@ static sp_status read_legacy(reader *r)
 sp_status sp_torch_read(sp_tensor_file *file, const sp_mapped_file *shard)
 {
     reader r = {
-        .file = file, .shard = shard, .arena = sp_arena_create(), .storages = sp_map_create()};
+        .file = file, .shard = shard, .arena = sp_arena_create(), .storages = sp_dictionary_create()};
     sp_status status = r.arena && r.storages ? SP_OK : SP_MEMORY;
     if (!status) status = sp_torch_is_zip(shard) ? read_archive(&r) : read_legacy(&r);
-    sp_map_destroy(r.storages);
+    sp_dictionary_destroy(r.storages);
     sp_arena_destroy(r.arena);
     return status;
 }

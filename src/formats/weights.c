@@ -11,7 +11,7 @@ typedef struct {
 struct sp_weights {
     entry **entries; /* each allocated alone, so that pointers to tensors stay valid */
     size_t count, capacity;
-    sp_map *by_name;
+    sp_dictionary *by_name;
     const sp_tensor_file *file; /* that views lie in, or NULL */
 };
 
@@ -19,7 +19,7 @@ sp_status sp_weights_create(sp_weights **out)
 {
     *out = sp_alloc_zero(sizeof **out);
     if (!*out) return SP_MEMORY;
-    (*out)->by_name = sp_map_create();
+    (*out)->by_name = sp_dictionary_create();
     if ((*out)->by_name) return SP_OK;
     sp_free(*out);
     *out = NULL;
@@ -40,7 +40,7 @@ void sp_weights_destroy(sp_weights *weights)
     for (size_t i = 0; i < weights->count; i++)
         destroy_entry(weights->entries[i]);
     sp_free(weights->entries);
-    sp_map_destroy(weights->by_name);
+    sp_dictionary_destroy(weights->by_name);
     sp_free(weights);
 }
 
@@ -54,14 +54,14 @@ static sp_status append(sp_weights *weights, entry *e)
         weights->entries = larger;
         weights->capacity = wanted;
     }
-    SP_TRY(sp_map_put(weights->by_name, e->name, e));
+    SP_TRY(sp_dictionary_put(weights->by_name, e->name, e));
     weights->entries[weights->count++] = e;
     return SP_OK;
 }
 
 sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor)
 {
-    entry *known = sp_map_get(weights->by_name, name);
+    entry *known = sp_dictionary_get(weights->by_name, name);
     if (known) {
         sp_tensor_free(&known->tensor);
         known->tensor = tensor;
@@ -81,9 +81,9 @@ sp_status sp_weights_add(sp_weights *weights, const char *name, sp_tensor tensor
 
 sp_status sp_weights_remove(sp_weights *weights, const char *name)
 {
-    entry *e = sp_map_get(weights->by_name, name);
+    entry *e = sp_dictionary_get(weights->by_name, name);
     if (!e) return sp_fail(SP_INTERNAL, "there is no tensor \"%s\" to remove", name);
-    SP_TRY(sp_map_put(weights->by_name, name, NULL));
+    SP_TRY(sp_dictionary_put(weights->by_name, name, NULL));
     size_t at = 0;
     while (weights->entries[at] != e)
         at++;
@@ -157,7 +157,7 @@ sp_tensor *sp_weights_at(const sp_weights *weights, size_t index)
 
 sp_tensor *sp_weights_find(const sp_weights *weights, const char *name)
 {
-    entry *e = sp_map_get(weights->by_name, name);
+    entry *e = sp_dictionary_get(weights->by_name, name);
     return e ? &e->tensor : NULL;
 }
 

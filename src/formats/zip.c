@@ -161,7 +161,7 @@ static sp_status locate(const archive *a, const central *c, sp_zip_entry *out)
 }
 
 sp_status sp_zip_read(const unsigned char *data, size_t size, const char *where, sp_arena *arena,
-                      sp_map *entries)
+                      sp_dictionary *entries)
 {
     archive a = {.data = data, .size = size, .where = where};
     SP_TRY(read_end(&a));
@@ -172,9 +172,9 @@ sp_status sp_zip_read(const unsigned char *data, size_t size, const char *where,
         if (!entry) return SP_MEMORY;
         SP_TRY(read_central(&a, arena, &at, &c));
         SP_TRY(locate(&a, &c, entry));
-        if (sp_map_get(entries, c.name))
+        if (sp_dictionary_get(entries, c.name))
             return sp_fail(SP_FORMAT, "%s: the archive has two entries \"%.200s\"", where, c.name);
-        SP_TRY(sp_map_put(entries, c.name, entry));
+        SP_TRY(sp_dictionary_put(entries, c.name, entry));
     }
     return SP_OK;
 }

@@ -17,6 +17,6 @@ typedef struct {
  * the file in messages. SP_FORMAT for a damaged or truncated archive, an entry outside it, or two
  * of one name; SP_MEMORY. */
 sp_status sp_zip_read(const unsigned char *data, size_t size, const char *where, sp_arena *arena,
-                      sp_map *entries);
+                      sp_dictionary *entries);
 
 #endif

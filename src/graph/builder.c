@@ -17,7 +17,7 @@ typedef struct {
 
 struct sp_builder {
     sp_graph *graph;
-    sp_map *inputs, *parameters;
+    sp_dictionary *inputs, *parameters;
     sp_string scope;
     size_t scope_end[SP_MAX_DEPTH];
     int depth;
@@ -37,8 +37,8 @@ sp_status sp_builder_create(sp_builder **out)
     sp_builder *b = sp_alloc_zero(sizeof *b);
     if (!b) return SP_MEMORY;
     b->graph = sp_graph_create();
-    b->inputs = sp_map_create();
-    b->parameters = sp_map_create();
+    b->inputs = sp_dictionary_create();
+    b->parameters = sp_dictionary_create();
     if (!b->graph || !b->inputs || !b->parameters) {
         sp_builder_destroy(b);
         return SP_MEMORY;
@@ -53,8 +53,8 @@ void sp_builder_destroy(sp_builder *b)
 {
     if (!b) return;
     sp_graph_destroy(b->graph);
-    sp_map_destroy(b->inputs);
-    sp_map_destroy(b->parameters);
+    sp_dictionary_destroy(b->inputs);
+    sp_dictionary_destroy(b->parameters);
     sp_string_free(&b->scope);
     sp_free(b);
 }
@@ -155,11 +155,11 @@ void sp_set_leave(sp_builder *b)
 }
 
 /* The value known under `key`, or a new one; the shapes must agree. */
-static sp_value *named_value(sp_builder *b, sp_map *map, const char *key, const char *name,
+static sp_value *named_value(sp_builder *b, sp_dictionary *dictionary, const char *key, const char *name,
                              sp_value_kind kind, sp_dtype dtype, sp_shape shape)
 {
     if (!key || !name) return sp_builder_fail(b, SP_MEMORY, "out of memory");
-    sp_value *known = sp_map_get(map, key);
+    sp_value *known = sp_dictionary_get(dictionary, key);
     if (known) {
         if (!sp_shape_equal(known->shape, shape))
             return sp_builder_fail(b, SP_SHAPE, "\"%s\" is used as %s and as %s", name,
@@ -167,7 +167,7 @@ static sp_value *named_value(sp_builder *b, sp_map *map, const char *key, const 
         return known;
     }
     sp_value *value = sp_graph_new_value(b->graph, kind, dtype, shape);
-    if (!value || sp_map_put(map, key, value))
+    if (!value || sp_dictionary_put(dictionary, key, value))
         return sp_builder_fail(b, SP_MEMORY, "out of memory");
     value->name = name;
     return value;

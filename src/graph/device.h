@@ -38,17 +38,17 @@ struct sp_kernel {
 typedef struct {
     double f32_flops, bf16_flops; /* multiply and add counted as two, per second, all threads */
     double bytes;                 /* read and written per second, far beyond the caches */
-} sp_ceiling;
-/* The share of the ceiling that work took: the time that arithmetic or memory alone would take,
- * whichever is longer, over `seconds`. 1 is the ceiling of direct arithmetic in `dtype`; a kernel
+} sp_peak;
+/* The share of the peak that work took: the time that arithmetic or memory alone would take,
+ * whichever is longer, over `seconds`. 1 is the peak of direct arithmetic in `dtype`; a kernel
  * that needs fewer operations than the operator counts can pass it. 0: not known. */
-double sp_ceiling_share(const sp_ceiling *ceiling, sp_dtype dtype, double flops, double bytes,
-                        double seconds);
+double sp_peak_share(const sp_peak *peak, sp_dtype dtype, double flops, double bytes,
+                     double seconds);
 
 /* Bytes; 0: not known. */
 typedef struct {
     size_t available; /* can be taken now */
-    size_t own;       /* this process has */
+    size_t in_use;    /* by this process */
 } sp_device_memory;
 
 struct sp_device {
@@ -75,7 +75,7 @@ struct sp_device {
     const sp_optimizer_kernels *optimizer;
     /* SP_BF16 if bf16 products are fast here, else SP_F32. */
     sp_dtype preferred_dtype;
-    void (*measure_ceiling)(sp_device *device, sp_ceiling *out); /* NULL: not known */
+    void (*measure_peak)(sp_device *device, sp_peak *out); /* NULL: not known */
 };
 enum { SP_MARKS = 4096 };
 

@@ -40,7 +40,7 @@ static bool any_input_lowered(const sp_node *node)
     return false;
 }
 
-static sp_status lower_node(sp_graph *graph, sp_node *node, sp_dtype storage)
+static sp_status lower_node(sp_graph *graph, sp_node *node, sp_dtype precision)
 {
     const sp_op *op = node->op;
     if (op->flags & SP_OP_VIEW) {
@@ -48,21 +48,21 @@ static sp_status lower_node(sp_graph *graph, sp_node *node, sp_dtype storage)
         return sp_graph_append(graph, node);
     }
     bool explicit_cast = op == &sp_op_cast;
-    if ((op->flags & SP_OP_FOLLOWS) && !any_input_lowered(node)) storage = SP_F32;
+    if ((op->flags & SP_OP_FOLLOWS) && !any_input_lowered(node)) precision = SP_F32;
     for (int i = 0; i < node->inputs && !explicit_cast; i++)
         if (node->in[i] && sp_dtype_is_float(node->in[i]->dtype)) {
             bool stored = (op->stored_inputs >> i) & 1;
             if (stored && node->in[i]->kind == SP_VALUE_PARAMETER) continue;
-            sp_dtype wanted = (op->full_inputs >> i) & 1 ? SP_F32 : storage;
+            sp_dtype wanted = (op->full_inputs >> i) & 1 ? SP_F32 : precision;
             SP_TRY(converted(graph, node->in[i], wanted, node, &node->in[i]));
         }
     for (int i = 0; i < node->outputs && !explicit_cast; i++)
         if (sp_dtype_is_float(node->out[i]->dtype))
-            node->out[i]->dtype = (op->full_outputs >> i) & 1 ? SP_F32 : storage;
+            node->out[i]->dtype = (op->full_outputs >> i) & 1 ? SP_F32 : precision;
     return sp_graph_append(graph, node);
 }
 
-sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage)
+sp_status sp_pass_precision(sp_graph *graph, sp_dtype precision)
 {
     for (int i = 0; i < graph->value_count; i++) {
         if (graph->values[i]->dtype == SP_F64)
@@ -78,7 +78,7 @@ sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage)
     for (int i = 0; i < graph->output_count && !status; i++)
         declared[i] = graph->outputs[i].value->dtype;
     for (int i = 0; i < count && !status; i++)
-        if (!old[i]->removed) status = lower_node(graph, old[i], storage);
+        if (!old[i]->removed) status = lower_node(graph, old[i], precision);
     for (int i = 0; i < graph->output_count && !status; i++) {
         const sp_node *producer = graph->outputs[i].value->producer;
         const sp_node outside = {.scope = "", .stage = producer ? producer->stage : ""};

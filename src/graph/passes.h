@@ -3,10 +3,10 @@
 #define SP_GRAPH_PASSES_H
 #include "graph/graph.h"
 
-/* Precision: every float value that the operators' policy does not keep full becomes `storage`
+/* Precision: every float value that the operators' policy does not keep full becomes `precision`
  * (SP_BF16), with cast nodes where the policies meet; named outputs keep their dtype. SP_F32 does
  * nothing. Run after autodiff. */
-sp_status sp_pass_precision(sp_graph *graph, sp_dtype storage);
+sp_status sp_pass_precision(sp_graph *graph, sp_dtype precision);
 /* Removes nodes that no output needs; sets every node's and value's rate. */
 sp_status sp_pass_prune(sp_graph *graph);
 

@@ -205,14 +205,14 @@ static sp_status find_stages(sp_plan *plan)
 static sp_status name_boundary(sp_plan *plan)
 {
     sp_graph *graph = plan->graph;
-    plan->inputs = sp_map_create();
-    plan->outputs = sp_map_create();
+    plan->inputs = sp_dictionary_create();
+    plan->outputs = sp_dictionary_create();
     if (!plan->inputs || !plan->outputs) return SP_MEMORY;
     for (int i = 0; i < graph->value_count; i++)
         if (graph->values[i]->kind == SP_VALUE_INPUT)
-            SP_TRY(sp_map_put(plan->inputs, graph->values[i]->name, graph->values[i]));
+            SP_TRY(sp_dictionary_put(plan->inputs, graph->values[i]->name, graph->values[i]));
     for (int i = 0; i < graph->output_count; i++)
-        SP_TRY(sp_map_put(plan->outputs, graph->outputs[i].name, graph->outputs[i].value));
+        SP_TRY(sp_dictionary_put(plan->outputs, graph->outputs[i].name, graph->outputs[i].value));
     return SP_OK;
 }
 
@@ -277,10 +277,10 @@ static sp_status find_output_steps(sp_plan *plan)
     return SP_OK;
 }
 
-static sp_status build(sp_plan *plan, sp_dtype storage)
+static sp_status build(sp_plan *plan, sp_dtype precision)
 {
     SP_TRY(sp_pass_prune(plan->graph));
-    SP_TRY(sp_pass_precision(plan->graph, storage));
+    SP_TRY(sp_pass_precision(plan->graph, precision));
     SP_TRY(sp_pass_prune(plan->graph));
     SP_TRY(make_value_slots(plan));
     plan->kernels = sp_alloc_zero(((size_t)plan->graph->node_count + 1) * sizeof *plan->kernels);
@@ -296,7 +296,7 @@ static sp_status build(sp_plan *plan, sp_dtype storage)
     return find_output_steps(plan);
 }
 
-sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype storage, sp_plan **out)
+sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype precision, sp_plan **out)
 {
     *out = NULL;
     sp_plan *plan = sp_alloc_zero(sizeof *plan);
@@ -306,7 +306,7 @@ sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype storage, s
     }
     plan->graph = graph;
     plan->device = device;
-    sp_status status = build(plan, storage);
+    sp_status status = build(plan, precision);
     if (status) {
         sp_plan_destroy(plan);
         return status;
@@ -326,8 +326,8 @@ void sp_plan_destroy(sp_plan *plan)
     sp_free(plan->slot_of);
     sp_free(plan->parameters);
     sp_free(plan->pack_step);
-    sp_map_destroy(plan->inputs);
-    sp_map_destroy(plan->outputs);
+    sp_dictionary_destroy(plan->inputs);
+    sp_dictionary_destroy(plan->outputs);
     sp_free(plan->output_step);
     sp_free(plan->first_output);
     sp_free(plan->next_output);
@@ -352,12 +352,12 @@ const sp_graph *sp_plan_graph(const sp_plan *plan)
 
 const sp_value *sp_plan_input(const sp_plan *plan, const char *name)
 {
-    return sp_map_get(plan->inputs, name);
+    return sp_dictionary_get(plan->inputs, name);
 }
 
 const sp_value *sp_plan_output(const sp_plan *plan, const char *name)
 {
-    return sp_map_get(plan->outputs, name);
+    return sp_dictionary_get(plan->outputs, name);
 }
 
 int sp_plan_output_index(const sp_plan *plan, const char *name)

@@ -22,9 +22,9 @@ typedef struct {
                            (sp_bind) */
 } sp_plan_memory;
 
-/* Prunes, lowers to `storage` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in
+/* Prunes, lowers to `precision` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in
  * every case. */
-sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype storage, sp_plan **out);
+sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype precision, sp_plan **out);
 void sp_plan_destroy(sp_plan *plan);
 sp_device *sp_plan_device(const sp_plan *plan);
 sp_plan_memory sp_plan_get_memory(const sp_plan *plan);

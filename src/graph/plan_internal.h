@@ -47,7 +47,7 @@ struct sp_plan {
     int *pack_step; /* by pack: the step that makes it */
     int pack_count;
     size_t kept_bytes, prompt_bytes; /* of memory.persistent: what is in a bound plan but for packs, and in a run */
-    sp_map *inputs, *outputs; /* name -> sp_value */
+    sp_dictionary *inputs, *outputs; /* name -> sp_value */
     int *output_step;         /* by output: the last step that touches it; -1: none */
     int *first_output;        /* by step: an output that it completes; -1: none */
     int *next_output;         /* by output: another one of the same step; -1: none */

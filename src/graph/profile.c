@@ -1,4 +1,4 @@
-/* SPLAM_PROFILE: time and share of the ceiling of every kind of step. */
+/* SPLAM_PROFILE: time and share of the peak of every kind of step. */
 #include "graph/profile.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,9 +155,9 @@ static int collect(const sp_profile *profile, row *rows, row *total)
 
 /* ---- the table ---- */
 
-static void print_row(const row *r, double total, const sp_ceiling *ceiling)
+static void print_row(const row *r, double total, const sp_peak *peak)
 {
-    double share = sp_ceiling_share(ceiling, r->dtype, r->flops, r->bytes, r->seconds);
+    double share = sp_peak_share(peak, r->dtype, r->flops, r->bytes, r->seconds);
     char text[16] = "";
     if (share > 0) snprintf(text, sizeof text, "%4.0f%%", 100 * share);
     sp_log_info("%-22s %-36s %-5s %7lld %9.3f %6.1f%% %8.1f %7.1f %7s  %s", r->op, r->kernel,
@@ -168,7 +168,7 @@ static void print_row(const row *r, double total, const sp_ceiling *ceiling)
 }
 
 /* The weight sets tell the runs of a program apart. */
-static void print_head(const sp_plan *plan, const row *total, const sp_ceiling *ceiling)
+static void print_head(const sp_plan *plan, const row *total, const sp_peak *peak)
 {
     char sets[128] = "";
     const char *last = NULL;
@@ -181,11 +181,11 @@ static void print_head(const sp_plan *plan, const row *total, const sp_ceiling *
     }
     sp_log_info("profile of %s: %.3f s in kernels", *sets ? sets : "a graph without weights",
                 total->seconds);
-    if (ceiling->f32_flops > 0)
-        sp_log_info("ceiling, measured now: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s",
-                    ceiling->f32_flops * 1e-9, ceiling->bf16_flops * 1e-9, ceiling->bytes * 1e-9);
+    if (peak->f32_flops > 0)
+        sp_log_info("peak, measured now: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, memory %.1f GB/s",
+                    peak->f32_flops * 1e-9, peak->bf16_flops * 1e-9, peak->bytes * 1e-9);
     sp_log_info("%-22s %-36s %-5s %7s %9s %7s %8s %7s %7s", "operator", "kernel", "dtype", "calls",
-                "seconds", "share", "GFLOP/s", "GB/s", "ceiling");
+                "seconds", "share", "GFLOP/s", "GB/s", "peak");
 }
 
 /* Rows of one stage begin here. */
@@ -202,17 +202,17 @@ static void print_stage(const sp_plan *plan, const row *rows, int count, double 
 void sp_profile_print(const sp_profile *profile)
 {
     const sp_plan *plan = profile->plan;
-    sp_ceiling ceiling = {0};
+    sp_peak peak = {0};
     row total, *rows = sp_alloc_zero(((size_t)plan->step_count + 1) * sizeof *rows);
     if (!rows) return;
     int count = collect(profile, rows, &total);
-    if (count && plan->device->measure_ceiling)
-        plan->device->measure_ceiling(plan->device, &ceiling);
-    if (count) print_head(plan, &total, &ceiling);
+    if (count && plan->device->measure_peak)
+        plan->device->measure_peak(plan->device, &peak);
+    if (count) print_head(plan, &total, &peak);
     for (int i = 0; i < count; i++) {
         if (i == 0 || rows[i].stage != rows[i - 1].stage)
             print_stage(plan, rows + i, count - i, total.seconds);
-        print_row(&rows[i], total.seconds, &ceiling);
+        print_row(&rows[i], total.seconds, &peak);
     }
     sp_free(rows);
 }

@@ -9,7 +9,7 @@ struct sp_residence {
     const sp_weights *weights;
     int holders;
     uint64_t version;
-    sp_map *places; /* name -> address; NULL: the device has the host's memory */
+    sp_dictionary *places; /* name -> address; NULL: the device has the host's memory */
     sp_residence *next;
 };
 
@@ -30,7 +30,7 @@ static sp_status add(sp_device *device, const sp_weights *weights, sp_residence 
     sp_residence *r = sp_alloc_zero(sizeof *r);
     if (!r) return SP_MEMORY;
     *r = (sp_residence){.device = device, .weights = weights, .version = 1, .next = all};
-    if (!device->host_visible && !(r->places = sp_map_create())) {
+    if (!device->host_visible && !(r->places = sp_dictionary_create())) {
         sp_free(r);
         return SP_MEMORY;
     }
@@ -53,9 +53,9 @@ static void destroy(sp_residence *r)
     size_t index = 0;
     const char *name;
     void *address;
-    while (r->places && sp_map_next(r->places, &index, &name, &address))
+    while (r->places && sp_dictionary_next(r->places, &index, &name, &address))
         r->device->release(r->device, address);
-    sp_map_destroy(r->places);
+    sp_dictionary_destroy(r->places);
     sp_free(r);
 }
 
@@ -79,7 +79,7 @@ static sp_status upload(sp_residence *r, const char *name, const sp_tensor *tens
     *address = r->device->allocate(r->device, bytes + 1);
     if (!*address)
         return sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", r->device->name, name);
-    sp_status status = sp_map_put(r->places, name, *address);
+    sp_status status = sp_dictionary_put(r->places, name, *address);
     if (status) {
         r->device->release(r->device, *address);
         return status;
@@ -95,7 +95,7 @@ sp_status sp_residence_place(sp_residence *residence, const char *name, void **a
     *address = tensor->data;
     if (!residence->places) return SP_OK;
     pthread_mutex_lock(&lock);
-    *address = sp_map_get(residence->places, name);
+    *address = sp_dictionary_get(residence->places, name);
     sp_status status = *address ? SP_OK : upload(residence, name, tensor, address);
     pthread_mutex_unlock(&lock);
     return status;
@@ -119,7 +119,7 @@ void sp_residence_update(sp_residence *residence)
     void *address;
     sp_device *device = residence->device;
     pthread_mutex_lock(&lock);
-    while (residence->places && sp_map_next(residence->places, &index, &name, &address)) {
+    while (residence->places && sp_dictionary_next(residence->places, &index, &name, &address)) {
         const sp_tensor *tensor = sp_weights_find(residence->weights, name);
         device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
     }
@@ -134,7 +134,7 @@ sp_status sp_residence_fetch(sp_residence *residence)
     sp_device *device = residence->device;
     sp_status status = device->finish(device);
     pthread_mutex_lock(&lock);
-    while (!status && residence->places && sp_map_next(residence->places, &index, &name, &address)) {
+    while (!status && residence->places && sp_dictionary_next(residence->places, &index, &name, &address)) {
         const sp_tensor *tensor = sp_weights_find(residence->weights, name);
         status = device->download(device, tensor->data, address, sp_tensor_bytes(tensor));
     }

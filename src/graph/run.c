@@ -187,7 +187,7 @@ static sp_status check_ready(const sp_run *run)
     size_t index = 0;
     const char *name;
     void *value;
-    while (sp_map_next(plan->inputs, &index, &name, &value))
+    while (sp_dictionary_next(plan->inputs, &index, &name, &value))
         if (!run->input_set[plan->slot_of[((sp_value *)value)->id]])
             return sp_fail(SP_INTERNAL, "input \"%s\" was never set", name);
     return SP_OK;

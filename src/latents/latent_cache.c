@@ -265,7 +265,7 @@ static void read_row(const sp_latent_block *block, const sp_tensor *tensor, int6
     sp_tensor row = *tensor;
     row.shape.dim[0] = 1;
     row.data = (char *)tensor->data + (size_t)i * sp_tensor_bytes(&row);
-    sp_convert(out, SP_F32, row.data, row.dtype, sp_tensor_count(&row));
+    sp_convert_elements(out, SP_F32, row.data, row.dtype, sp_tensor_count(&row));
     if (block->file) sp_tensor_file_drop(block->file, &row);
 }
 

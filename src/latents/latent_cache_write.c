@@ -54,7 +54,7 @@ static sp_status make_settings(writer *w)
         "max-watermark", o->max_watermark, "min-similarity", o->min_similarity, "random-flip",
         (int)o->random_flip, "random-crop", (int)o->random_crop, "seed",
         /* without crops it decides nothing */ sp_json_seed(o->random_crop ? o->seed : 0),
-        "cache-dtype", sp_dtype_name(w->options->dtype), "precision", sp_dtype_name(p->storage),
+        "cache-dtype", sp_dtype_name(w->options->dtype), "precision", sp_dtype_name(p->precision),
         "vae", vae_hash, "text-encoder", text_hash, "latent-channels",
         (json_int_t)vae->latent_channels, "scaling-factor", vae->scaling_factor);
     if (!w->settings) return sp_fail(SP_MEMORY, "out of memory for the settings of %s", w->folder);

@@ -17,7 +17,7 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
         status = sp_tensor_create(SP_F32, sp_shape_of(batch, 3, side, side), &out->pictures);
     if (!status)
         status = sp_vae_runner_create(pipeline->vae, SP_VAE_POSTERIOR, out->pictures.shape,
-                                      pipeline->device, pipeline->storage, &out->vae);
+                                      pipeline->device, pipeline->precision, &out->vae);
     if (!status) status = sp_pipeline_encode(pipeline, &empty, 1, &out->negative);
     if (status) sp_latent_encoder_close(out);
     return status;
@@ -47,7 +47,7 @@ static sp_status store_rows(const sp_latent_encoder *e, const sp_tensor *result,
     size_t one = sp_tensor_bytes(to) / (size_t)block->rows;
     char *at = (char *)to->data + (size_t)block->filled * one;
     rows.shape.dim[0] = n;
-    sp_convert(at, e->dtype, rows.data, SP_F32, sp_tensor_count(&rows));
+    sp_convert_elements(at, e->dtype, rows.data, SP_F32, sp_tensor_count(&rows));
     const sp_tensor stored = {.dtype = e->dtype, .shape = rows.shape, .data = at};
     return sp_tensor_check_finite(&stored, "a picture's latent");
 }

@@ -31,7 +31,7 @@ static sp_status encode_batch(sp_runner *r, sp_dataset *dataset, const int64_t *
 }
 
 sp_status sp_latents_encode(sp_dataset *dataset, const int64_t *samples, int64_t count,
-                            const sp_component *vae, sp_device *device, sp_dtype storage,
+                            const sp_component *vae, sp_device *device, sp_dtype precision,
                             const sp_callbacks *callbacks, sp_latents *out)
 {
     int64_t size = sp_dataset_resolution(dataset), batch = sp_vae_batch(size, size);
@@ -43,7 +43,7 @@ sp_status sp_latents_encode(sp_dataset *dataset, const int64_t *samples, int64_t
         rgb ? sp_tensor_create(SP_F32, sp_shape_of(batch, 3, size, size), &pictures) : SP_MEMORY;
     if (!status)
         status =
-            sp_vae_runner_create(vae, SP_VAE_ENCODE, pictures.shape, device, storage, &runner);
+            sp_vae_runner_create(vae, SP_VAE_ENCODE, pictures.shape, device, precision, &runner);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = encode_batch(&runner, dataset, samples, first, n, rgb, &pictures, callbacks,

@@ -14,7 +14,7 @@ typedef struct {
 
 /* Encodes samples[0..count-1] of the data set (NULL: all of it, in order). */
 sp_status sp_latents_encode(sp_dataset *dataset, const int64_t *samples, int64_t count,
-                            const sp_component *vae, sp_device *device, sp_dtype storage,
+                            const sp_component *vae, sp_device *device, sp_dtype precision,
                             const sp_callbacks *callbacks, sp_latents *out);
 void sp_latents_free(sp_latents *latents);
 static inline float *sp_latent_at(const sp_latents *latents, int64_t i)

@@ -1,4 +1,4 @@
-/* Starting values of a network that is trained from nothing. */
+/* Starting values of a network that is trained from scratch. */
 #include "models/initialize.h"
 
 #include <math.h>

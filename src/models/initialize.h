@@ -1,4 +1,4 @@
-/* Starting values for weights that are trained from nothing, and for what a student has more than
+/* Starting values for weights that are trained from scratch, and for what a student has more than
  * its teacher. */
 #ifndef SP_MODELS_INITIALIZE_H
 #define SP_MODELS_INITIALIZE_H

@@ -5,7 +5,7 @@
 
 static atomic_ulong made, planned;
 
-sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_plan **out)
+sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype precision, sp_plan **out)
 {
     sp_graph *graph;
     *out = NULL;
@@ -19,13 +19,13 @@ sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_
         sp_graph_destroy(graph);
         return status;
     }
-    return sp_plan_create(graph, device, storage, out);
+    return sp_plan_create(graph, device, precision, out);
 }
 
-sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype storage, sp_runner *out)
+sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype precision, sp_runner *out)
 {
     *out = (sp_runner){0};
-    SP_TRY(sp_runner_plan(b, device, storage, &out->plan));
+    SP_TRY(sp_runner_plan(b, device, precision, &out->plan));
     sp_status status = sp_runner_begin(out);
     if (status != SP_OK) sp_runner_free(out);
     return status;

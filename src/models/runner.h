@@ -8,10 +8,10 @@ typedef struct {
     sp_run *run;
 } sp_runner;
 
-/* Finishes and destroys `b` in every case, fuses, plans for `storage` (SP_F32 or SP_BF16). */
-sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype storage, sp_plan **out);
+/* Finishes and destroys `b` in every case, fuses, plans for `precision` (SP_F32 or SP_BF16). */
+sp_status sp_runner_plan(sp_builder *b, sp_device *device, sp_dtype precision, sp_plan **out);
 /* The same, and a run of the plan. */
-sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype storage, sp_runner *out);
+sp_status sp_runner_create(sp_builder *b, sp_device *device, sp_dtype precision, sp_runner *out);
 /* A run of the plan, which has none yet. */
 sp_status sp_runner_begin(sp_runner *runner);
 /* How many plans and runs were made in this process: planning and packing are worth counting, and tests do. */

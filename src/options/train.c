@@ -1,4 +1,4 @@
-/* The options of training from nothing. */
+/* The options of training from scratch. */
 #include <splam/train.h>
 #include "options/options.h"
 

@@ -219,8 +219,8 @@ void sp_conditioning_copy(sp_conditioning *to, int64_t at, int64_t count, const 
         size_t to_size = sp_dtype_size(a->dtype), from_size = sp_dtype_size(b->dtype);
         for (int64_t i = 0; i < count; i++) {
             int64_t row = first + i < rows ? first + i : rows - 1;
-            sp_convert((char *)a->data + (size_t)((at + i) * elements) * to_size, a->dtype,
-                       (const char *)b->data + (size_t)(row * elements) * from_size, b->dtype, elements);
+            sp_convert_elements((char *)a->data + (size_t)((at + i) * elements) * to_size, a->dtype,
+                                (const char *)b->data + (size_t)(row * elements) * from_size, b->dtype, elements);
         }
     }
 }

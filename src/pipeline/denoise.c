@@ -24,7 +24,7 @@ static sp_value *twice(sp_builder *b, sp_value *x)
 
 /* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; the conditioning in N rows, or in 2N with the negative half
  * second and "cond_weight", "negative_weight" [N] the weights of the two outputs; "timestep_cond" [N,dim] for cond_proj.
- * Output "m" [N,C,h,w]. */
+ * Output "model_output" [N,C,h,w]. */
 static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise_shape *shape)
 {
     const sp_unet_config *c = &p->unet_config;
@@ -45,14 +45,14 @@ static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise
     const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
     const sp_network_use unet = {.network = &sp_unet_network, .config = c, .set = &set};
     sp_conditioning_inputs(b, shape->conditioning, unet.network, c, "", guided ? 2 * n : n, SP_RATE_PROMPT, &in);
-    sp_value *m = sp_network_value(b, &unet, &in);
+    sp_value *output = sp_network_value(b, &unet, &in);
     if (guided) {
         sp_value *terms[] = {
-            sp_input(b, "cond_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, 0, n),
-            sp_input(b, "negative_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, m, 0, n, n)};
-        m = sp_sample_combine(b, 2, terms);
+            sp_input(b, "cond_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, output, 0, 0, n),
+            sp_input(b, "negative_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, output, 0, n, n)};
+        output = sp_sample_combine(b, 2, terms);
     }
-    sp_output(b, "m", sp_nhwc_to_nchw(b, m));
+    sp_output(b, "model_output", sp_nhwc_to_nchw(b, output));
 }
 
 static sp_status make_builder(const sp_pipeline *p, const sp_denoise_shape *shape, sp_builder **out)
@@ -202,15 +202,15 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
     const sp_sampler_step *step = &sampler->step[i];
     sp_run *run = p->denoiser;
     int64_t batch = s->z.shape.dim[0];
-    sp_tensor m = {0};
+    sp_tensor output = {0};
     SP_TRY(sp_run_set_input(run, "latent", &s->z));
     SP_TRY(set_all(run, "scale", batch, step->input_scale));
     SP_TRY(set_all(run, "timestep", batch, step->timestep));
     SP_TRY(sp_run_execute(run, callbacks));
-    SP_TRY(sp_run_get_output(run, "m", &m));
-    sp_sampler_advance(sampler, i, s->z.data, m.data, s->kept.data, s->fresh.data,
+    SP_TRY(sp_run_get_output(run, "model_output", &output));
+    sp_sampler_advance(sampler, i, s->z.data, output.data, s->kept.data, s->fresh.data,
                        sp_tensor_count(&s->z));
-    sp_tensor_free(&m);
+    sp_tensor_free(&output);
     return SP_OK;
 }
 

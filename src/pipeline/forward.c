@@ -235,7 +235,7 @@ sp_status sp_component_forward(const char *path, const char *name, const sp_tens
     sp_component *component;
     SP_TRY(sp_component_open(path, rule->folder, &component));
     sp_named_tensor *given = list_file(inputs);
-    sp_plans plans = {.device = device, .storage = precision, .most = 1};
+    sp_plans plans = {.device = device, .precision = precision, .most = 1};
     forward_call call = {.rule = rule,
                          .network = rule->network,
                          .component = component,

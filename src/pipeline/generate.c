@@ -94,7 +94,7 @@ static sp_picture_facts facts_of(const generation *g, int64_t number)
     int64_t width = g->sizes.width, height = g->sizes.height;
     return (sp_picture_facts){
         .model = g->context->model,
-        .storage = p->storage,
+        .precision = p->precision,
         .prompt = prompts->text[number / g->sizes.each],
         .negative = !g->negative.count ? NULL : prompts->negative ? prompts->negative : "",
         .sampler = s->sampler.kind,

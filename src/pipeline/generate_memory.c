@@ -181,7 +181,7 @@ sp_status sp_memory_choose(sp_pipeline *p, const sp_memory_question *q, sp_memor
     *out = (sp_memory_choice){.group = pixels < GROUP ? GROUP / pixels : 1};
     if (out->group > q->sizes->total) out->group = q->sizes->total;
     /* What an earlier call left is in the process already, and in the stages. */
-    size_t held = sp_plans_bytes(&p->plans), own = memory.own > held ? memory.own - held : 0;
+    size_t held = sp_plans_bytes(&p->plans), own = memory.in_use > held ? memory.in_use - held : 0;
     planning g = {.pipeline = p, .question = q, .choice = out, .table = {.program = UNPLANNED + own}};
     if (q->limit < 0)
         return sp_fail(SP_ARGUMENT, "a memory limit of %lld bytes is not possible", (long long)q->limit);
@@ -190,7 +190,7 @@ sp_status sp_memory_choose(sp_pipeline *p, const sp_memory_question *q, sp_memor
         /* Planning takes a moment: only where it can matter. */
         SP_TRY(sp_pipeline_set_vae_tile(p, q->tiling == SPLAM_VAE_TILING_ON ? tile_side(&g) : 0));
         if (q->tiling != SPLAM_VAE_TILING_AUTO || !memory.available || !is_large(&g)) return SP_OK;
-        g.limit = UNPLANNED + memory.own + memory.available;
+        g.limit = UNPLANNED + memory.in_use + memory.available;
         return choose_tiles(&g);
     }
     g.limit = (size_t)q->limit;

@@ -57,7 +57,7 @@ static sp_status merge_loras(sp_model *m, const sp_model_options *options)
     const sp_callbacks *callbacks = options->callbacks;
     const bool has[SP_COMPONENT_COUNT] = {
         [SP_COMPONENT_UNET] = m->unet, [SP_COMPONENT_TEXT_ENCODER] = m->text_encoder};
-    bool exact = m->storage == SP_F32;
+    bool exact = m->precision == SP_F32;
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
     sp_status status = sp_lora_list_check(&list, has);
@@ -102,7 +102,7 @@ sp_status sp_model_open(const char *path, const sp_model_options *options, sp_mo
     sp_model *m = sp_alloc_zero(sizeof *m);
     if (!m) return SP_MEMORY;
     m->device = options->device ? options->device : sp_default_device();
-    m->storage = options->storage;
+    m->precision = options->precision;
     sp_status status = open_parts(m, path, options);
     if (status) {
         sp_model_close(m);

@@ -16,7 +16,7 @@ typedef struct {
     const splam_lora *loras; /* merged into UNet and text encoder */
     size_t lora_count;
     sp_device *device; /* NULL: the default */
-    sp_dtype storage;  /* SP_F32 (0) or SP_BF16 */
+    sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
     const sp_callbacks *callbacks; /* asked while adapters are merged; may be NULL */
 } sp_model_options;
 
@@ -26,7 +26,7 @@ typedef struct {
     sp_tokenizer *tokenizer;
     sp_scheduler_config scheduler;
     sp_device *device;
-    sp_dtype storage;
+    sp_dtype precision;
 } sp_model;
 
 /* Opens a diffusers folder or a checkpoint of one file. The caller owns *out. Any fault of a file,

@@ -203,7 +203,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     bad |= json_object_set_new(o, "height", json_integer(f->height));
     if (f->vae_tile) bad |= json_object_set_new(o, "vae_tile", json_integer(f->vae_tile));
     bad |= json_object_set_new(o, "clip_skip", json_integer(f->clip_skip));
-    bad |= json_object_set_new(o, "precision", json_string(f->storage == SP_BF16 ? "bf16" : "f32"));
+    bad |= json_object_set_new(o, "precision", json_string(f->precision == SP_BF16 ? "bf16" : "f32"));
     if (!bad) return o;
     json_decref(o);
     return NULL;

@@ -19,7 +19,7 @@ void sp_model_facts_free(sp_model_facts *facts);
 
 typedef struct {
     const sp_model_facts *model;
-    sp_dtype storage; /* the precision of the computation */
+    sp_dtype precision; /* the precision of the computation */
     const char *prompt;
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;

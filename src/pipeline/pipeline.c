@@ -26,9 +26,9 @@ sp_status sp_pipeline_create(const sp_model *model, sp_pipeline **out)
     if (!p) return SP_MEMORY;
     p->model = model;
     p->device = model->device;
-    p->storage = model->storage;
+    p->precision = model->precision;
     p->scheduler = model->scheduler;
-    p->plans = (sp_plans){.device = model->device, .storage = model->storage, .most = 1};
+    p->plans = (sp_plans){.device = model->device, .precision = model->precision, .most = 1};
     look_at(p);
     sp_status status = p->unet ? sp_pipeline_set_unet(p, NULL, NULL) : SP_OK;
     if (status)
@@ -48,7 +48,7 @@ sp_status sp_pipeline_open(const char *path, const sp_model_options *options, sp
         sp_model_close(model);
         return status;
     }
-    (*out)->own = model;
+    (*out)->owned = model;
     if (options->callbacks) (*out)->callbacks = *options->callbacks;
     return SP_OK;
 }
@@ -57,7 +57,7 @@ void sp_pipeline_close(sp_pipeline *p)
 {
     if (!p) return;
     sp_plans_free(&p->plans);
-    sp_model_close(p->own);
+    sp_model_close(p->owned);
     sp_free(p);
 }
 
@@ -97,7 +97,7 @@ void sp_pipeline_close_parts(sp_pipeline *p, unsigned parts)
 {
     if (parts & SP_PART_VAE) sp_vae_plans_forget(&p->plans);
     if (parts & SP_PART_TEXT) sp_plans_forget(&p->plans, text_set);
-    sp_model_close_parts(p->own, parts);
+    sp_model_close_parts(p->owned, parts);
     look_at(p);
 }
 
@@ -244,7 +244,7 @@ static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, 
                          const sp_callbacks *callbacks, sp_tensor *out)
 {
     const sp_vae_settings settings = {
-        .device = p->device, .storage = p->storage, .tile = p->vae_tile, .plans = &p->plans};
+        .device = p->device, .precision = p->precision, .tile = p->vae_tile, .plans = &p->plans};
     *out = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
     sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
@@ -262,7 +262,7 @@ sp_status sp_pipeline_plan_vae(sp_pipeline *p, sp_vae_half half, sp_shape in,
                                sp_plan_memory *out)
 {
     const sp_vae_settings settings = {
-        .device = p->device, .storage = p->storage, .tile = p->vae_tile, .plans = &p->plans};
+        .device = p->device, .precision = p->precision, .tile = p->vae_tile, .plans = &p->plans};
     return sp_vae_plan_all(p->vae, half, in, &settings, out);
 }
 

@@ -13,12 +13,12 @@
  * in as many threads, and with it the packed weights. */
 typedef struct {
     const sp_model *model;
-    sp_model *own; /* the same, if it goes with the pipeline; else NULL */
+    sp_model *owned; /* the same, if it goes with the pipeline; else NULL */
     sp_component *unet, *vae, *text_encoder; /* the model's */
     sp_tokenizer *tokenizer;
     sp_scheduler_config scheduler;
     sp_device *device;
-    sp_dtype storage;
+    sp_dtype precision;
     int clip_skip;              /* sp_pipeline_set_clip_skip; 0 at first */
     sp_callbacks callbacks;     /* asked while prompts are encoded; their context must outlive the pipeline */
     int64_t vae_tile;           /* sp_pipeline_set_vae_tile; 0 at first */

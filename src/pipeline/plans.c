@@ -71,7 +71,7 @@ static sp_status find_or_plan(sp_plans *plans, const sp_plan_use *use, sp_planne
     snprintf(planned->shape, sizeof planned->shape, "%s", use->shape);
     sp_builder *b;
     sp_status status = use->build(use->context, &b);
-    if (!status) status = sp_runner_plan(b, plans->device, plans->storage, &planned->runner.plan);
+    if (!status) status = sp_runner_plan(b, plans->device, plans->precision, &planned->runner.plan);
     if (status) {
         free_one(planned);
         return status;

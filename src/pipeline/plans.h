@@ -17,7 +17,7 @@ enum { SP_PLAN_SHAPE = 384 };
 typedef struct sp_planned sp_planned;
 typedef struct {
     sp_device *device;
-    sp_dtype storage;
+    sp_dtype precision;
     int most;       /* plans of one network that are kept side by side, the last used: 1 or more */
     sp_planned *kept; /* the last used first */
 } sp_plans;

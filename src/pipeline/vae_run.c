@@ -43,12 +43,12 @@ static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shap
 }
 
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
-                               sp_device *device, sp_dtype storage, sp_runner *out)
+                               sp_device *device, sp_dtype precision, sp_runner *out)
 {
     sp_builder *b;
     *out = (sp_runner){0};
     SP_TRY(make_builder(vae, half, in, &b));
-    SP_TRY(sp_runner_create(b, device, storage, out));
+    SP_TRY(sp_runner_create(b, device, precision, out));
     sp_status status = sp_bind(sp_run_bound(out->run), half == SP_VAE_DECODE ? decoder_set : encoder_set, vae->weights);
     if (status != SP_OK) sp_runner_free(out);
     return status;
@@ -151,7 +151,7 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     const char *task = half == SP_VAE_DECODE ? "decoding pictures" : "encoding pictures";
     sp_shape shape = in->shape;
     int64_t count = shape.dim[0], batch = batch_of(&vae->config.vae, half, shape);
-    sp_plans own = {settings->device, settings->storage, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
+    sp_plans own = {settings->device, settings->precision, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
     sp_run *run = NULL;
     sp_tensor rows = {0};
     shape.dim[0] = batch;
@@ -220,7 +220,7 @@ sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in
     } else {
         in.dim[0] = batch_of(config, half, in);
     }
-    sp_plans own = {settings->device, settings->storage, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
+    sp_plans own = {settings->device, settings->precision, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
     char shape[SP_PLAN_SHAPE];
     const half_shape h = {vae, half, in};
     const sp_plan_use use = use_of(&h, shape);

@@ -14,7 +14,7 @@ typedef enum {
 
 /* Makes the half ready for inputs of shape `in`; `vae` must outlive the runner. sp_runner_free. */
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
-                               sp_device *device, sp_dtype storage, sp_runner *out);
+                               sp_device *device, sp_dtype precision, sp_runner *out);
 /* The run of this half for this shape, the cache's, which is for one autoencoder. */
 sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, sp_run **out);
 /* Both halves. */
@@ -35,9 +35,9 @@ int64_t sp_vae_batch(int64_t height, int64_t width);
  * is around them, so the result is not the same as without: they are for pictures that do not fit. */
 typedef struct {
     sp_device *device;
-    sp_dtype storage;
+    sp_dtype precision;
     int64_t tile; /* side of a tile in picture pixels, see sp_vae_tile_unit; 0: never in tiles */
-    sp_plans *plans; /* of this device and storage: keeps what is planned; NULL: all is given back */
+    sp_plans *plans; /* of this device and precision: keeps what is planned; NULL: all is given back */
 } sp_vae_settings;
 
 /* Runs the half on all of `in`: *out is new. Results are those of diffusers' enable_tiling with

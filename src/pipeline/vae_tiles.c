@@ -201,7 +201,7 @@ sp_status sp_vae_run_tiles(const sp_component *vae, sp_vae_half half, const sp_t
                 .half = half,
                 .settings = settings,
                 .grid = grid_of(&vae->config.vae, half, in->shape, settings->tile)};
-    t.own = (sp_plans){settings->device, settings->storage, 1, NULL};
+    t.own = (sp_plans){settings->device, settings->precision, 1, NULL};
     t.plans = settings->plans ? settings->plans : &t.own;
     t.last = sp_alloc_zero((size_t)t.grid.columns * sizeof *t.last);
     sp_status status = t.last ? SP_OK : SP_MEMORY;

@@ -10,7 +10,7 @@
 #include "latents/latents.h"
 #include "diffusion/path.h"
 #include "text/tokenizer.h"
-#include "recipes/from_nothing.h"
+#include "recipes/from_scratch.h"
 #include "distill/validation.h"
 
 enum { SP_TEACHER_TOKENS = 24, SP_TEACHER_VOCABULARY = 2200, SP_TEACHER_WIDTH = 128 };
@@ -271,8 +271,9 @@ static sp_status validate(void *context, const sp_training_state *state)
 {
     const teacher_training *t = context;
     SP_TRY(save_model(t, state->ema));
-    return sp_teacher_sheet(t->options->output, t->dataset, t->device, sp_storage_of(t->device, t->options->precision),
-                            t->options->seed, state->step);
+    return sp_teacher_sheet(t->options->output, t->dataset, t->device,
+                            sp_precision_dtype(t->device, t->options->precision), t->options->seed,
+                            state->step);
 }
 
 /* ---- putting it together ---- */
@@ -368,7 +369,7 @@ static sp_status run_settings(const teacher_training *t, json_t **out)
 
 static sp_status train(teacher_training *t)
 {
-    const sp_from_nothing_options how = {
+    const sp_from_scratch_options how = {
         .device = t->device, .name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
@@ -378,7 +379,7 @@ static sp_status train(teacher_training *t)
     sp_status status = teacher_graph(t, &graph);
     if (!status)
         status =
-            sp_train_from_nothing(graph, t->options, &how, settings, &task, t->callbacks, &state);
+            sp_train_from_scratch(graph, t->options, &how, settings, &task, t->callbacks, &state);
     if (!status) status = save_model(t, state.ema);
     sp_training_state_free(&state);
     json_decref(settings);

@@ -11,7 +11,7 @@
 #include "image/image.h"
 #include "latents/latents.h"
 #include "pipeline/vae_run.h"
-#include "recipes/from_nothing.h"
+#include "recipes/from_scratch.h"
 
 static const double kl_weight = 1e-4;
 static const double huber_c = 0.01; /* in units of a picture's [-1,1] */
@@ -190,7 +190,7 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
     sp_latents latents = {0};
     double mean[SP_MODEL_MAX_LEVELS], deviation[SP_MODEL_MAX_LEVELS];
     SP_TRY(sp_latents_encode(t->dataset, NULL, sp_dataset_count(t->dataset), vae, t->device,
-                             sp_storage_of(t->device, t->options->precision), callbacks, &latents));
+                             sp_precision_dtype(t->device, t->options->precision), callbacks, &latents));
     sp_status status = channel_statistics(&latents, mean, deviation);
     if (!status) status = fold_normalization(vae->weights, latents.channels, mean, deviation);
     sp_latents_free(&latents);
@@ -201,13 +201,13 @@ static sp_status normalize(vae_training *t, const sp_component *vae, const sp_ca
  * held-out ones if there are any. */
 static sp_status reconstruction_psnr(vae_training *t, const sp_component *vae, double *out)
 {
-    int64_t samples[256], count = sp_dataset_heldout_count(t->dataset),
+    int64_t samples[256], count = sp_dataset_held_out_count(t->dataset),
                           size = sp_dataset_resolution(t->dataset);
-    bool heldout = count > 0;
-    if (!heldout) count = sp_dataset_training_count(t->dataset);
+    bool held_out = count > 0;
+    if (!held_out) count = sp_dataset_training_count(t->dataset);
     if (count > 256) count = 256;
     for (int64_t i = 0; i < count; i++)
-        samples[i] = heldout ? sp_dataset_heldout_sample(t->dataset, i)
+        samples[i] = held_out ? sp_dataset_held_out_sample(t->dataset, i)
                              : sp_dataset_training_sample(t->dataset, i);
     sp_latents latents = {0};
     sp_tensor images = {0};
@@ -250,7 +250,7 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
     if (!status) status = reconstruction_psnr(t, &component, &psnr);
     if (!status)
         sp_log_info("%s: reconstruction %.2f dB on pictures it %s", folder, psnr,
-                    sp_dataset_heldout_count(t->dataset) ? "has not seen" : "was trained on");
+                    sp_dataset_held_out_count(t->dataset) ? "has not seen" : "was trained on");
     json_decref(config);
     sp_free(folder);
     return status;
@@ -261,14 +261,14 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
 static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 {
     const splam_train_options *o = t->options;
-    const sp_from_nothing_options how = {.device = t->device, .name = "train vae", .warmup_steps = 50};
+    const sp_from_scratch_options how = {.device = t->device, .name = "train vae", .warmup_steps = 50};
     const sp_training_task task = {.context = t, .feed = feed};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
     SP_TRY(sp_train_settings(o, t->device, &settings));
     sp_status status = vae_graph(o->train_batch_size, sp_dataset_resolution(t->dataset), &graph);
-    if (!status) status = sp_train_from_nothing(graph, o, &how, settings, &task, callbacks, &state);
+    if (!status) status = sp_train_from_scratch(graph, o, &how, settings, &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
     sp_training_state_free(&state);
     json_decref(settings);

@@ -68,7 +68,7 @@ static json_t *number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* Adds the columns of all metrics, or of those that judge pictures. */
+/* Adds the columns of all metrics, or of those that score pictures. */
 static bool add_scores(json_t *object, const sp_scores *scores, bool of_latents_too)
 {
     const sp_metric_column *column;
@@ -90,7 +90,7 @@ static json_t *row_object(const sp_row *row)
     return NULL;
 }
 
-static json_t *ceiling_object(const sp_scores *scores)
+static json_t *scores_object(const sp_scores *scores)
 {
     json_t *object = json_object();
     if (add_scores(object, scores, false)) return object;
@@ -112,9 +112,9 @@ sp_status sp_report_save_json(const sp_evaluation_report *r, const char *folder)
         complete = json_array_append_new(rows, row_object(&r->rows[i])) == 0;
     json_t *report = json_pack(
         "{s:O*, s:o*, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:o, s:s}", "rows", rows, "ceiling",
-        ceiling_object(&e->ceiling), "features", features, "data", sp_dataset_spec(e->dataset),
-        "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->heldout_count,
-        "guidance_w", number(r->guidance_w), "seconds_total", r->seconds_total, "peak_rss_bytes",
+        scores_object(&e->real_scores), "features", features, "data", sp_dataset_spec(e->dataset),
+        "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->held_out_count,
+        "guidance_w", number(r->guidance_scale_w), "seconds_total", r->seconds_total, "peak_rss_bytes",
         (json_int_t)r->peak_rss_bytes, "seed", sp_json_seed(r->seed), "version", r->version);
     json_decref(rows);
     if (report && r->settings)
@@ -177,8 +177,8 @@ void sp_report_table(const sp_evaluation_report *r, sp_string *out)
         append_cell(out, SECONDS_WIDTH, 3, row->seconds_per_image);
         sp_string_append(out, "\n", 1);
     }
-    if (!sp_evaluation_judges(r->evaluation)) return;
+    if (!sp_evaluation_has_image_metric(r->evaluation)) return;
     sp_string_say(out, "%-*s", MODEL_WIDTH + SAMPLER_WIDTH + STEPS_WIDTH, "real pictures, decoded");
-    append_scores(out, &r->evaluation->ceiling);
+    append_scores(out, &r->evaluation->real_scores);
     sp_string_append(out, "\n", 1);
 }

@@ -26,7 +26,7 @@ typedef struct {
     const sp_loss_curve *losses;
     size_t loss_count;
     const sp_image *sheet; /* NULL: none */
-    double guidance_w;     /* of ode-error; NaN: not measured */
+    double guidance_scale_w; /* of ode-error; NaN: not measured */
     double seconds_total;
     int64_t peak_rss_bytes;
     uint64_t seed;

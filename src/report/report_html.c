@@ -98,13 +98,13 @@ static void append_row(const sp_evaluation_report *r, const sp_row *row, sp_stri
 }
 
 /* The real pictures, decoded: what no model can pass. */
-static void append_ceiling(const sp_evaluation_report *r, sp_string *out)
+static void append_real_scores(const sp_evaluation_report *r, sp_string *out)
 {
     const sp_metric_column *column;
     sp_string_append_format(out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">through the "
                                  "autoencoder</td><td>&ndash;</td>");
     for (int i = 0; (column = sp_column_at(i, NULL)); i++)
-        append_value(out, column, r->evaluation->ceiling.value[i], false);
+        append_value(out, column, r->evaluation->real_scores.value[i], false);
     sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
 }
 
@@ -119,7 +119,7 @@ static void append_table(const sp_evaluation_report *r, sp_string *out)
     sp_string_append_format(out, "<th>per image</th></tr>\n");
     for (size_t i = 0; i < r->row_count; i++)
         append_row(r, &r->rows[i], out);
-    if (sp_evaluation_judges(r->evaluation)) append_ceiling(r, out);
+    if (sp_evaluation_has_image_metric(r->evaluation)) append_real_scores(r, out);
     sp_string_append_format(out, "</table></div>\n<p class=\"note\">&darr;: lower is better, &uarr;: higher is "
                                  "better. Bold: the best of the rows with as many steps.</p>\n");
 }
@@ -332,15 +332,15 @@ static void append_method(const sp_evaluation_report *r, sp_string *out)
                             "<h2>How it was measured</h2>\n<p>Every row draws the same %lld "
                             "captions from the same noise",
                             (long long)e->count);
-    if (e->heldout_count)
+    if (e->held_out_count)
         sp_string_append_format(out,
                                 "; %lld of them are unseen: their pictures and captions were "
                                 "left out of all training",
-                                (long long)e->heldout_count);
+                                (long long)e->held_out_count);
     sp_string_append_format(out, ". Pictures are rounded to 8 bits before they are judged.</p>\n");
     const sp_metric *metric;
     for (int k = 0; (metric = sp_metric_at(k)); k++)
-        metric->explain(e, r->guidance_w, out);
+        metric->explain(e, r->guidance_scale_w, out);
 }
 
 static sp_status append_page(const sp_evaluation_report *r, sp_string *out)

@@ -67,21 +67,21 @@ static sp_status check_room(const sp_results *r)
     return sp_fail(SP_ARGUMENT, "more than %d rows cannot be reported", SP_RESULTS_ROWS);
 }
 
-sp_status sp_results_add(sp_results *r, const sp_contestant *contestant,
+sp_status sp_results_add(sp_results *r, const sp_compared_model *compared,
                          const sp_row_request *request, const sp_callbacks *callbacks)
 {
     sp_row row;
     sp_tensor images = {0};
     SP_TRY(check_room(r));
     sp_status status =
-        sp_evaluation_row(r->evaluation, contestant, request, callbacks, &row, &images);
+        sp_evaluation_row(r->evaluation, compared, request, callbacks, &row, &images);
     if (!status) status = add(r, request->task, &row, &images);
     sp_tensor_free(&images);
     return status;
 }
 
-sp_status sp_results_add_teacher(sp_results *r, const sp_contestant *teacher, uint64_t seed,
-                                 double guidance_w, const char *cache,
+sp_status sp_results_add_teacher(sp_results *r, const sp_compared_model *teacher, uint64_t seed,
+                                 double guidance_scale_w, const char *cache,
                                  const sp_callbacks *callbacks, sp_tensor *references)
 {
     static const char label[] = "teacher, 50 steps";
@@ -95,12 +95,12 @@ sp_status sp_results_add_teacher(sp_results *r, const sp_contestant *teacher, ui
                                     .height = teacher->height,
                                     .width = teacher->width,
                                     .seed = seed,
-                                    .guidance_w = guidance_w,
+                                    .guidance_scale_w = guidance_scale_w,
                                     .cache = cache,
                                     .task = label};
     sp_status status =
         sp_ode_references(teacher->pipeline, &request, callbacks, references, &seconds);
-    if (!status) status = sp_evaluation_judge_latents(r->evaluation, references, references, &row.scores);
+    if (!status) status = sp_evaluation_score_latents(r->evaluation, references, references, &row.scores);
     if (!status)
         status = sp_evaluation_row_of(r->evaluation, teacher, references, seconds, callbacks, &row,
                                       &images);
@@ -119,11 +119,11 @@ static sp_status draw_sheet(const sp_results *r, const char *title, sp_image *ou
     sp_status status = SP_OK;
     for (int i = 0; i < r->columns && !status; i++) {
         caption[i] =
-            e->heldout[i] ? sp_arena_format(arena, "%s (unseen)", e->prompt[i]) : e->prompt[i];
+            e->held_out[i] ? sp_arena_format(arena, "%s (unseen)", e->prompt[i]) : e->prompt[i];
         if (!caption[i]) status = SP_MEMORY;
     }
     const sp_sheet sheet = {.title = title,
-                            .subtitle = e->heldout_count
+                            .subtitle = e->held_out_count
                                             ? "The same captions from the same noise. Unseen: that "
                                               "combination was left out of all training."
                                             : "The same captions from the same noise.",

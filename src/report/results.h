@@ -23,13 +23,13 @@ void sp_results_destroy(sp_results *results); /* NULL is legal */
 
 /* Draws and measures a row (sp_evaluation_row) and adds it; its task, which is copied, is its name
  * on the sheet too. */
-sp_status sp_results_add(sp_results *results, const sp_contestant *contestant,
+sp_status sp_results_add(sp_results *results, const sp_compared_model *compared,
                          const sp_row_request *request, const sp_callbacks *callbacks);
 
 /* Adds the teacher's row, which are the references of ode-error, DDIM at 50 steps
  * (sp_ode_references); *references is new. */
-sp_status sp_results_add_teacher(sp_results *results, const sp_contestant *teacher, uint64_t seed,
-                                 double guidance_w, const char *cache,
+sp_status sp_results_add_teacher(sp_results *results, const sp_compared_model *teacher, uint64_t seed,
+                                 double guidance_scale_w, const char *cache,
                                  const sp_callbacks *callbacks, sp_tensor *references);
 
 /* Claims FOLDER, before the work, for what sp_results_save writes. */
@@ -37,7 +37,7 @@ sp_status sp_results_claim(const char *folder, sp_claim *out);
 
 /* Writes FOLDER/sheet.png (one line a row, one column a prompt; captions that were held out say
  * so), report.json and report.html. Of `report` the caller fills in title, summary, settings,
- * losses, guidance_w, seed and version; `began` is when the work did (sp_now). *table: the rows for
+ * losses, guidance_scale_w, seed and version; `began` is when the work did (sp_now). *table: the rows for
  * a terminal, a new string (sp_free). */
 sp_status sp_results_save(const sp_results *results, const char *folder,
                           sp_evaluation_report report, double began, char **table);

@@ -312,7 +312,7 @@ static void convert_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-void sp_convert(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count)
+void sp_convert_elements(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count)
 {
     conversion c = {.to = to,
                     .from = from,

@@ -69,6 +69,6 @@ double sp_load(const void *data, sp_dtype dtype, int64_t i);
 void sp_store(void *data, sp_dtype dtype, int64_t i, double value);
 /* Converts count elements between any two numeric dtypes (parallel, vectorised for f32/bf16/f16 and
  * from f8). */
-void sp_convert(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count);
+void sp_convert_elements(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count);
 
 #endif

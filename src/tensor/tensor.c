@@ -92,7 +92,7 @@ size_t sp_tensor_bytes(const sp_tensor *tensor)
 sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out)
 {
     SP_TRY(create(dtype, tensor->shape, sp_alloc, out)); /* all of it is written */
-    sp_convert(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
+    sp_convert_elements(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
     sp_status status = tensor->owned ? SP_OK : sp_mapped_check(tensor->data);
     if (status) sp_tensor_free(out);
     return status;

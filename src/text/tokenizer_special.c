@@ -23,8 +23,8 @@ typedef struct {
     const sp_tokenizer_settings *settings;
     wanted_token *wanted;
     size_t count, capacity;
-    sp_map *named;  /* the contents of tokens with names and of `lists` */
-    sp_map *newest; /* content -> the last of `wanted` that has it, + 1 */
+    sp_dictionary *named; /* the contents of tokens with names and of `lists` */
+    sp_dictionary *newest; /* content -> the last of `wanted` that has it, + 1 */
     size_t listed; /* how many of `wanted` come from a list of added tokens; the rest have a name */
 } reader;
 
@@ -70,18 +70,18 @@ static const char *named_content(const reader *r, size_t i)
 
 static bool is_named(const reader *r, const char *content)
 {
-    return sp_map_get(r->named, content) != NULL;
+    return sp_dictionary_get(r->named, content) != NULL;
 }
 
 static sp_status add_name(reader *r, const char *content)
 {
-    return content == NULL ? SP_OK : sp_map_put(r->named, content, r);
+    return content == NULL ? SP_OK : sp_dictionary_put(r->named, content, r);
 }
 
 static sp_status collect_names(reader *r)
 {
-    r->named = sp_map_create();
-    r->newest = sp_map_create();
+    r->named = sp_dictionary_create();
+    r->newest = sp_dictionary_create();
     if (r->named == NULL || r->newest == NULL) return SP_MEMORY;
     for (size_t i = 0; i < NAMED_COUNT; i++)
         SP_TRY(add_name(r, named_content(r, i)));
@@ -193,8 +193,8 @@ static int compare_ids(const void *left, const void *right)
 static sp_status link_same(reader *r, size_t i)
 {
     wanted_token *token = &r->wanted[i];
-    token->older = (size_t)(uintptr_t)sp_map_get(r->newest, token->content);
-    return sp_map_put(r->newest, token->content, (void *)(uintptr_t)(i + 1));
+    token->older = (size_t)(uintptr_t)sp_dictionary_get(r->newest, token->content);
+    return sp_dictionary_put(r->newest, token->content, (void *)(uintptr_t)(i + 1));
 }
 
 static sp_status want_listed_tokens(reader *r)
@@ -212,7 +212,7 @@ static sp_status want_listed_tokens(reader *r)
  * are no more than its flags can tell apart. */
 static sp_status want_named(reader *r, wanted_token token)
 {
-    size_t i = (size_t)(uintptr_t)sp_map_get(r->newest, token.content);
+    size_t i = (size_t)(uintptr_t)sp_dictionary_get(r->newest, token.content);
     for (; i > 0; i = r->wanted[i - 1].older) {
         const wanted_token *other = &r->wanted[i - 1];
         bool same = other->plain == token.plain && other->special == token.special &&
@@ -294,7 +294,7 @@ sp_status sp_tokenizer_read_special(sp_tokenizer *tokenizer, const sp_tokenizer_
     if (status == SP_OK) status = set_roles(&r);
     if (status == SP_OK) status = sp_added_tokens_finish(&tokenizer->added);
     sp_free(r.wanted);
-    sp_map_destroy(r.named);
-    sp_map_destroy(r.newest);
+    sp_dictionary_destroy(r.named);
+    sp_dictionary_destroy(r.newest);
     return status;
 }

@@ -115,7 +115,7 @@ static sp_status plan_with(planner *p, int recomputed, sp_plan **out)
         flops += p->cost[p->order[i]].flops;
     }
     SP_TRY(p->request->build(p->request->context, mask, &graph));
-    SP_TRY(sp_plan_create(graph, p->request->device, p->request->storage, out));
+    SP_TRY(sp_plan_create(graph, p->request->device, p->request->precision, out));
     describe(*out, p->memory);
     p->memory->blocks = p->count;
     p->memory->recomputed = recomputed;

@@ -47,7 +47,7 @@ typedef struct {
     sp_step_builder *build;
     void *context;
     sp_device *device;
-    sp_dtype storage;
+    sp_dtype precision;
     size_t limit;       /* of the device's memory; 0: none */
     bool recompute_all; /* else the fewest blocks that keep within the limit, none without one */
 } sp_step_request;

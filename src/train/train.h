@@ -1,4 +1,4 @@
-/* Training the models of a small latent diffusion system from nothing: an autoencoder, then text
+/* Training the models of a small latent diffusion system from scratch: an autoencoder, then text
  * encoder and UNet. Options are checked (options/options.h). */
 #ifndef SP_TRAIN_TRAIN_H
 #define SP_TRAIN_TRAIN_H

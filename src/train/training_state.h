@@ -8,8 +8,8 @@
 #include "formats/weights.h"
 #include "train/distributed.h"
 
-#define SP_OPTIMIZER_LIST(X) X(OPTIMIZER_ADAMW, "adamw") X(OPTIMIZER_ADAMW8BIT, "adamw8bit")
-#define X(name, text) SP_##name,
+#define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
+#define X(name, text) SP_OPTIMIZER_##name,
 typedef enum { SP_OPTIMIZER_LIST(X) SP_OPTIMIZER_COUNT } sp_optimizer;
 #undef X
 const char *sp_optimizer_name(sp_optimizer optimizer);

@@ -15,7 +15,7 @@ const char *sp_convolution_form_name(sp_convolution_form form)
 }
 
 #define ROW(isa, dtype, positions, C, M, doubled, form)                                            \
-    {SP_ISA_##isa, SP_##dtype, positions, C, M, doubled, SP_##form},
+    {SP_ISA_##isa, SP_##dtype, positions, C, M, doubled, SP_CONVOLUTION_##form},
 const sp_convolution_row sp_convolution_table[] = {
 #include "backend/cpu/convolution_table.inc"
 };
@@ -41,11 +41,11 @@ bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer)
 {
     static const int64_t tile[] = {
-        [SP_WINOGRAD_2_BF16] = 4, [SP_WINOGRAD_4] = 6, [SP_WINOGRAD_6] = 8};
+        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 4, [SP_CONVOLUTION_WINOGRAD_4] = 6, [SP_CONVOLUTION_WINOGRAD_6] = 8};
     const int64_t limit = (int64_t)192 << 20;
     if (form == SP_CONVOLUTION_DIRECT) return true;
-    if (form == SP_WINOGRAD_2_BF16 && layer->dtype != SP_BF16) return false;
-    int64_t side = tile[form] - layer->doubled, size = form == SP_WINOGRAD_2_BF16 ? 2 : 4;
+    if (form == SP_CONVOLUTION_WINOGRAD_2_BF16 && layer->dtype != SP_BF16) return false;
+    int64_t side = tile[form] - layer->doubled, size = form == SP_CONVOLUTION_WINOGRAD_2_BF16 ? 2 : 4;
     if (layer->positions < 256 && side * side > 9) return false;
     return side * side * size * layer->C * layer->M <= limit;
 }
@@ -54,9 +54,9 @@ bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *l
 static sp_convolution_form by_rule(const sp_convolution_row *r)
 {
     bool pairs = r->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
-    sp_convolution_form form = pairs                   ? SP_WINOGRAD_2_BF16
-                               : r->positions >= 65536 ? SP_WINOGRAD_6
-                                                       : SP_WINOGRAD_4;
+    sp_convolution_form form = pairs                   ? SP_CONVOLUTION_WINOGRAD_2_BF16
+                               : r->positions >= 65536 ? SP_CONVOLUTION_WINOGRAD_6
+                                                       : SP_CONVOLUTION_WINOGRAD_4;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
     return worth && sp_convolution_allows(form, r) ? form : SP_CONVOLUTION_DIRECT;
 }
@@ -67,7 +67,7 @@ static sp_convolution_form of_weight_gradient(const sp_node *node, const sp_conv
     bool pairs =
         r->dtype == SP_BF16 && node->in[1]->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
-    return pairs && worth ? SP_WINOGRAD_2_BF16 : SP_CONVOLUTION_DIRECT;
+    return pairs && worth ? SP_CONVOLUTION_WINOGRAD_2_BF16 : SP_CONVOLUTION_DIRECT;
 }
 
 bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b)

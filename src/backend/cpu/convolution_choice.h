@@ -8,12 +8,12 @@
  * f32 1e-7, bf16 2.4e-3; winograd_2_bf16 4.2e-3; winograd_4 2.5e-6; winograd_6 4.7e-6. The last two
  * multiply in f32, whatever the activations are stored as. */
 #define SP_CONVOLUTION_FORM_LIST(X)                                                                \
-    X(CONVOLUTION_DIRECT, "direct")                                                                \
+    X(DIRECT, "direct")                                                                            \
     X(WINOGRAD_2_BF16, "winograd_2_bf16")                                                          \
     X(WINOGRAD_4, "winograd_4")                                                                    \
     X(WINOGRAD_6, "winograd_6")
 typedef enum {
-#define X(name, text) SP_##name,
+#define X(name, text) SP_CONVOLUTION_##name,
     SP_CONVOLUTION_FORM_LIST(X)
 #undef X
         SP_CONVOLUTION_FORM_COUNT

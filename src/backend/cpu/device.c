@@ -1,6 +1,6 @@
 /* The CPU as a device: the choice of kernels. */
 #include <pthread.h>
-#include "backend/cpu/measure/ceiling.h"
+#include "backend/cpu/measure/peak.h"
 #include "backend/cpu/kernel_table.h"
 #include "backend/host/host.h"
 
@@ -69,7 +69,7 @@ static void initialise(void)
     shared = sp_host_device("cpu");
     shared.prepare = prepare;
     shared.optimizer = &sp_cpu_optimizer;
-    shared.measure_ceiling = sp_cpu_measure_ceiling;
+    shared.measure_peak = sp_cpu_measure_peak;
     shared.preferred_dtype = isa == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32;
 }
 

@@ -71,7 +71,7 @@ static void memory(sp_device *device, sp_device_memory *out)
 {
     (void)device;
     int64_t own = sp_resident_memory(), available = sp_available_memory();
-    *out = (sp_device_memory){.available = available < 0 ? 0 : (size_t)available, .own = own < 0 ? 0 : (size_t)own};
+    *out = (sp_device_memory){.available = available < 0 ? 0 : (size_t)available, .in_use = own < 0 ? 0 : (size_t)own};
 }
 
 sp_device sp_host_device(const char *name)

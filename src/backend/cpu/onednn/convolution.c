@@ -7,7 +7,7 @@
 typedef struct {
     sp_onednn_primitive primitive;
     sp_onednn_packer packer, bias; /* of the weight, one of the two; of the bias */
-    sp_kernel_packer kernels;
+    sp_weight_packer weights;
     size_t library_at; /* offset in the scratch of what the library needs */
     /* Forward: what is laid into the output before the primitive adds to it. What is not, it adds
      * by itself. */
@@ -62,7 +62,7 @@ static sp_status pack_weight(convolution *c, const sp_value *weight,
         dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
     const int64_t *d = weight->shape.dim;
     int64_t strides[4] = {d[1] * d[2] * d[3], d[2] * d[3], d[3], 1};
-    if (!sp_onednn_packs_kernels(weight, packed, &c->kernels, out))
+    if (!sp_onednn_packs_convolution(weight, packed, &c->weights, out))
         SP_TRY(sp_onednn_make_packer(weight, 4, d, strides, packed, &c->packer, out));
     sp_onednn_add(&c->primitive, DNNL_ARG_WEIGHTS, packed);
     return SP_OK;
@@ -117,7 +117,7 @@ static void lay(const convolution *c, const sp_node *node, void *const *in, void
         const sp_value *t = node->in[3];
         l.per_channel = in[3];
         if (t->dtype != y->dtype) {
-            sp_convert(scratch, y->dtype, in[3], t->dtype, sp_shape_count(t->shape));
+            sp_convert_elements(scratch, y->dtype, in[3], t->dtype, sp_shape_count(t->shape));
             l.per_channel = scratch;
         }
     }

@@ -3,7 +3,7 @@
 #define SP_BACKEND_CPU_ONEDNN_ONEDNN_H
 #include <dnnl.h>
 #include "backend/cpu/kernel_table.h"
-#include "backend/cpu/vector/product/kernel_pack.h"
+#include "backend/cpu/vector/product/weight_pack.h"
 
 #define SP_ONEDNN_MAX_ARGUMENTS 8
 
@@ -81,10 +81,10 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
                                 const int64_t *strides, const dnnl_memory_desc_t *packed,
                                 sp_onednn_packer *packer, sp_packing *out);
 
-/* The same for a convolution's kernels [M,C,kh,kw] and a layout that our own loop makes, several
+/* The same for a convolution's weights [M,C,kh,kw] and a layout that our own loop makes, several
  * times as fast; false, and nothing done, for any other. */
-bool sp_onednn_packs_kernels(const sp_value *weight, const dnnl_memory_desc_t *packed,
-                             sp_kernel_packer *packer, sp_packing *out);
+bool sp_onednn_packs_convolution(const sp_value *weight, const dnnl_memory_desc_t *packed,
+                                 sp_weight_packer *packer, sp_packing *out);
 
 /* Entries of the table, one pair per operator. */
 #define SP_ONEDNN_DECLARE(op)                                                                      \

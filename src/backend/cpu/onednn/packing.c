@@ -16,10 +16,10 @@ static void pack(void *state, const void *source, void *packed, void *scratch)
     const sp_onednn_packer *packer = state;
     size_t converted = converted_bytes(packer);
     if (!packer->reorder.primitive) {
-        sp_convert(packed, packer->plain, source, packer->dtype, packer->count);
+        sp_convert_elements(packed, packer->plain, source, packer->dtype, packer->count);
         return;
     }
-    if (converted) sp_convert(scratch, packer->plain, source, packer->dtype, packer->count);
+    if (converted) sp_convert_elements(scratch, packer->plain, source, packer->dtype, packer->count);
     void *from = converted ? scratch : (void *)source;
     sp_onednn_run(&packer->reorder, (void *[]){from, packed}, 1, (char *)scratch + converted);
 }
@@ -71,8 +71,8 @@ static const struct {
     {dnnl_ABcd8a16b2a, 16, 16, true},
 };
 
-bool sp_onednn_packs_kernels(const sp_value *weight, const dnnl_memory_desc_t *packed,
-                             sp_kernel_packer *packer, sp_packing *out)
+bool sp_onednn_packs_convolution(const sp_value *weight, const dnnl_memory_desc_t *packed,
+                                 sp_weight_packer *packer, sp_packing *out)
 {
     const int64_t *d = weight->shape.dim, taps = d[2] * d[3];
     if (sp_cpu_isa() != SP_ISA_AVX512_BF16 || packed->data_type != dnnl_bf16) return false;
@@ -86,7 +86,7 @@ bool sp_onednn_packs_kernels(const sp_value *weight, const dnnl_memory_desc_t *p
             !dnnl_memory_desc_equal(&layout, packed))
             continue;
         bool g = layouts[i].gradient;
-        *packer = (sp_kernel_packer){.taps = (int)taps,
+        *packer = (sp_weight_packer){.taps = (int)taps,
                                      .half = true,
                                      .dtype = weight->dtype,
                                      .C = g ? d[0] : d[1],
@@ -97,7 +97,7 @@ bool sp_onednn_packs_kernels(const sp_value *weight, const dnnl_memory_desc_t *p
         packer->group = layouts[i].group ? layouts[i].group : packer->C;
         *out = (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
                             .key = key_of(&plain, packed),
-                            .pack = sp_kernel_pack_avx512bf16,
+                            .pack = sp_weight_pack_avx512bf16,
                             .state = packer};
         return true;
     }

@@ -1,7 +1,7 @@
 /* AdamW on a piece of a tensor; compiled once per instruction set. */
 #include <math.h>
 #include "backend/cpu/kernel_table.h"
-#include "backend/cpu/optimizer/moment_map.h"
+#include "backend/cpu/optimizer/moment_codebook.h"
 #include "backend/cpu/optimizer/optimizer_kernel.h"
 
 /* AdamW on `count` elements whose moments are m and v. */
@@ -39,10 +39,10 @@ static void decode(const uint8_t *first, float first_scale, const uint8_t *secon
 {
     for (int i = 0; i < BLOCK; i += SP_WIDTH) {
         sp_ints rank = sp_load_codes(first + i) - SP_MOMENT_ZERO, negative = rank >> 31;
-        sp_floats value = sp_value_of(&sp_first_map, (rank ^ negative) - negative) * first_scale;
+        sp_floats value = sp_value_of(&sp_first_codebook, (rank ^ negative) - negative) * first_scale;
         value = (sp_floats)((sp_ints)value ^ (negative << 31));
         memcpy(m + i, &value, sizeof value);
-        value = sp_value_of(&sp_second_map, sp_load_codes(second + i) + 1) * second_scale;
+        value = sp_value_of(&sp_second_codebook, sp_load_codes(second + i) + 1) * second_scale;
         memcpy(v + i, &value, sizeof value);
     }
 }
@@ -77,12 +77,12 @@ static void encode(const float *m, const float *v, float first_inverse, float se
         value *= first_inverse;
         sp_ints negative = (sp_ints)value >> 31;
         sp_floats magnitude = (sp_floats)((sp_ints)value & INT32_MAX);
-        sp_ints rank = sp_nearest_rank(&sp_first_map, magnitude);
-        /* The map has no -1: rank 128 there is 127. */
+        sp_ints rank = sp_nearest_rank(&sp_first_codebook, magnitude);
+        /* The codebook has no -1: rank 128 there is 127. */
         rank += negative & (rank > SP_MOMENT_ZERO);
         sp_store_codes(first + i, SP_MOMENT_ZERO + ((rank ^ negative) - negative));
         memcpy(&value, v + i, sizeof value);
-        sp_store_codes(second + i, sp_nearest_rank(&sp_second_map, value * second_inverse) - 1);
+        sp_store_codes(second + i, sp_nearest_rank(&sp_second_codebook, value * second_inverse) - 1);
     }
 }
 

@@ -1,5 +1,5 @@
 /* unary, geglu and their gradients. */
-#include "backend/cpu/vector/pointwise/map.h"
+#include "backend/cpu/vector/pointwise/pointwise.h"
 
 SP_INLINE sp_vf silu_slope(sp_vf x, float factor, const bool half)
 {
@@ -28,24 +28,24 @@ SP_INLINE sp_vf tanh_slope(sp_vf x)
 
 #define ZERO sp_vf_set(0.0f)
 #define ONE sp_vf_set(1.0f)
-#define BOUNDS sp_vf low = sp_vf_set(map->parameter[0]), high = sp_vf_set(map->parameter[1])
+#define BOUNDS sp_vf low = sp_vf_set(loop->parameter[0]), high = sp_vf_set(loop->parameter[1])
 
-SP_MAP_LOOP(silu_body, , SP_MAP_LOAD_1, a *sp_vf_sigmoid_as(a, half))
-SP_MAP_LOOP(gelu_body, , SP_MAP_LOAD_1, gelu(a, half))
-SP_MAP_LOOP(quick_gelu_body, , SP_MAP_LOAD_1, a *sp_vf_sigmoid_as(1.702f * a, half))
-SP_MAP_LOOP(tanh_body, , SP_MAP_LOAD_1, sp_vf_tanh(a))
-SP_MAP_LOOP(relu_body, , SP_MAP_LOAD_1, sp_vf_max(ZERO, a))
-SP_MAP_LOOP(exp_body, , SP_MAP_LOAD_1, sp_vf_exp(a))
-SP_MAP_LOOP(clamp_body, BOUNDS, SP_MAP_LOAD_1, sp_vf_min(high, sp_vf_max(low, a)))
+SP_POINTWISE_LOOP(silu_body, , SP_POINTWISE_LOAD_1, a *sp_vf_sigmoid_as(a, half))
+SP_POINTWISE_LOOP(gelu_body, , SP_POINTWISE_LOAD_1, gelu(a, half))
+SP_POINTWISE_LOOP(quick_gelu_body, , SP_POINTWISE_LOAD_1, a *sp_vf_sigmoid_as(1.702f * a, half))
+SP_POINTWISE_LOOP(tanh_body, , SP_POINTWISE_LOAD_1, sp_vf_tanh(a))
+SP_POINTWISE_LOOP(relu_body, , SP_POINTWISE_LOAD_1, sp_vf_max(ZERO, a))
+SP_POINTWISE_LOOP(exp_body, , SP_POINTWISE_LOAD_1, sp_vf_exp(a))
+SP_POINTWISE_LOOP(clamp_body, BOUNDS, SP_POINTWISE_LOAD_1, sp_vf_min(high, sp_vf_max(low, a)))
 
-SP_MAP_LOOP(silu_gradient_body, , SP_MAP_LOAD_2, b *silu_slope(a, 1.0f, half))
-SP_MAP_LOOP(gelu_gradient_body, , SP_MAP_LOAD_2, b *gelu_slope(a))
-SP_MAP_LOOP(quick_gelu_gradient_body, , SP_MAP_LOAD_2, b *silu_slope(a, 1.702f, half))
-SP_MAP_LOOP(tanh_gradient_body, , SP_MAP_LOAD_2, b *tanh_slope(a))
-SP_MAP_LOOP(relu_gradient_body, , SP_MAP_LOAD_2, b *sp_vf_select_less(ZERO, a, ONE, ZERO))
-SP_MAP_LOOP(exp_gradient_body, , SP_MAP_LOAD_2, b *sp_vf_exp(a))
-SP_MAP_LOOP(clamp_gradient_body, BOUNDS, SP_MAP_LOAD_2,
-            b *sp_vf_select_less(a, low, ZERO, sp_vf_select_less(high, a, ZERO, ONE)))
+SP_POINTWISE_LOOP(silu_gradient_body, , SP_POINTWISE_LOAD_2, b *silu_slope(a, 1.0f, half))
+SP_POINTWISE_LOOP(gelu_gradient_body, , SP_POINTWISE_LOAD_2, b *gelu_slope(a))
+SP_POINTWISE_LOOP(quick_gelu_gradient_body, , SP_POINTWISE_LOAD_2, b *silu_slope(a, 1.702f, half))
+SP_POINTWISE_LOOP(tanh_gradient_body, , SP_POINTWISE_LOAD_2, b *tanh_slope(a))
+SP_POINTWISE_LOOP(relu_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_select_less(ZERO, a, ONE, ZERO))
+SP_POINTWISE_LOOP(exp_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_exp(a))
+SP_POINTWISE_LOOP(clamp_gradient_body, BOUNDS, SP_POINTWISE_LOAD_2,
+                  b *sp_vf_select_less(a, low, ZERO, sp_vf_select_less(high, a, ZERO, ONE)))
 
 /* By kind, by whether it is the gradient, by whether operands are bf16. */
 #define BODIES(name)                                                                               \
@@ -55,7 +55,7 @@ SP_MAP_LOOP(clamp_gradient_body, BOUNDS, SP_MAP_LOAD_2,
             name##_gradient_body, name##_gradient_body_half                                        \
         }                                                                                          \
     }
-static sp_map_body *const bodies[][2][2] = {
+static sp_pointwise_body *const bodies[][2][2] = {
     [SP_UNARY_SILU] = BODIES(silu),
     [SP_UNARY_GELU] = BODIES(gelu),
     [SP_UNARY_QUICK_GELU] = BODIES(quick_gelu),
@@ -69,17 +69,17 @@ static void run_unary(const sp_node *node, void *const *in, void *const *out, in
 {
     const sp_unary_options *o = node->options;
     int64_t count = sp_shape_count(node->out[0]->shape);
-    sp_map map = {.rows = 1,
-                  .row_length = count,
-                  .inputs = 1 + gradient,
-                  .outputs = 1,
-                  .body = bodies[o->kind][gradient][0],
-                  .half_body = bodies[o->kind][gradient][1],
-                  .parameter = {(float)o->low, (float)o->high}};
-    for (int k = 0; k < map.inputs; k++)
-        map.in[k] = sp_map_rows(node->in[k], in[k], count);
-    map.out[0] = sp_map_rows(node->out[0], out[0], count);
-    sp_map_run(&map);
+    sp_pointwise loop = {.rows = 1,
+                         .row_length = count,
+                         .inputs = 1 + gradient,
+                         .outputs = 1,
+                         .body = bodies[o->kind][gradient][0],
+                         .half_body = bodies[o->kind][gradient][1],
+                         .parameter = {(float)o->low, (float)o->high}};
+    for (int k = 0; k < loop.inputs; k++)
+        loop.in[k] = sp_pointwise_rows(node->in[k], in[k], count);
+    loop.out[0] = sp_pointwise_rows(node->out[0], out[0], count);
+    sp_pointwise_run(&loop);
 }
 
 static void unary_run(void *state, const sp_node *node, void *const *in, void *const *out,
@@ -99,14 +99,14 @@ static void unary_gradient_run(void *state, const sp_node *node, void *const *in
 SP_DEFINE_KERNEL(unary_gradient, unary_gradient_run)
 
 /* x[..,2C] = [a | g] as two operands of rows of C. */
-static void halves(sp_map_operand *a, sp_map_operand *g, const sp_value *x, const void *data,
+static void halves(sp_pointwise_operand *a, sp_pointwise_operand *g, const sp_value *x, const void *data,
                    int64_t channels)
 {
-    *a = *g = sp_map_rows(x, data, 2 * channels);
+    *a = *g = sp_pointwise_rows(x, data, 2 * channels);
     g->offset = channels;
 }
 
-SP_MAP_LOOP(geglu_body, , SP_MAP_LOAD_2, a *gelu(b, half))
+SP_POINTWISE_LOOP(geglu_body, , SP_POINTWISE_LOAD_2, a *gelu(b, half))
 
 static void geglu_run(void *state, const sp_node *node, void *const *in, void *const *out,
                       void *scratch)
@@ -114,23 +114,23 @@ static void geglu_run(void *state, const sp_node *node, void *const *in, void *c
     (void)state, (void)scratch;
     int64_t channels = sp_channels(node->out[0]);
     if (channels == 0) return;
-    sp_map map = {.rows = sp_shape_count(node->out[0]->shape) / channels,
-                  .row_length = channels,
-                  .inputs = 2,
-                  .outputs = 1,
-                  .body = geglu_body,
-                  .half_body = geglu_body_half};
-    halves(&map.in[0], &map.in[1], node->in[0], in[0], channels);
-    map.out[0] = sp_map_rows(node->out[0], out[0], channels);
-    sp_map_run(&map);
+    sp_pointwise loop = {.rows = sp_shape_count(node->out[0]->shape) / channels,
+                         .row_length = channels,
+                         .inputs = 2,
+                         .outputs = 1,
+                         .body = geglu_body,
+                         .half_body = geglu_body_half};
+    halves(&loop.in[0], &loop.in[1], node->in[0], in[0], channels);
+    loop.out[0] = sp_pointwise_rows(node->out[0], out[0], channels);
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(geglu, geglu_run)
 
 /* Inputs a, g, dy; outputs da, dg. */
-static void geglu_gradient_body(const sp_map *map, int64_t row, void *const *y,
+static void geglu_gradient_body(const sp_pointwise *loop, int64_t row, void *const *y,
                                 const void *const *x, int64_t count)
 {
-    (void)map, (void)row;
+    (void)loop, (void)row;
     for (int64_t i = 0; i < count; i += SP_LANES) {
         int64_t left = count - i;
         sp_vf a = sp_vf_get(x[0], i, left, false), g = sp_vf_get(x[1], i, left, false),
@@ -147,14 +147,14 @@ static void geglu_gradient_run(void *state, const sp_node *node, void *const *in
     (void)state, (void)scratch;
     int64_t channels = sp_channels(node->in[1]);
     if (channels == 0) return;
-    sp_map map = {.rows = sp_shape_count(node->in[1]->shape) / channels,
-                  .row_length = channels,
-                  .inputs = 3,
-                  .outputs = 2,
-                  .body = geglu_gradient_body};
-    halves(&map.in[0], &map.in[1], node->in[0], in[0], channels);
-    map.in[2] = sp_map_rows(node->in[1], in[1], channels);
-    halves(&map.out[0], &map.out[1], node->out[0], out[0], channels);
-    sp_map_run(&map);
+    sp_pointwise loop = {.rows = sp_shape_count(node->in[1]->shape) / channels,
+                         .row_length = channels,
+                         .inputs = 3,
+                         .outputs = 2,
+                         .body = geglu_gradient_body};
+    halves(&loop.in[0], &loop.in[1], node->in[0], in[0], channels);
+    loop.in[2] = sp_pointwise_rows(node->in[1], in[1], channels);
+    halves(&loop.out[0], &loop.out[1], node->out[0], out[0], channels);
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(geglu_gradient, geglu_gradient_run)

@@ -1,22 +1,22 @@
 /* cast, add, mul, affine, add_per_channel, sample_combine, fill, broadcast_middle and
  * loss_gradient. */
-#include "backend/cpu/vector/pointwise/map.h"
+#include "backend/cpu/vector/pointwise/pointwise.h"
 
-SP_MAP_LOOP(copy_body, , SP_MAP_LOAD_1, a)
-SP_MAP_LOOP(add_body, float alpha = map->parameter[0], SP_MAP_LOAD_2, a + alpha * b)
-SP_MAP_LOOP(mul_body, , SP_MAP_LOAD_2, a *b)
-SP_MAP_LOOP(affine_body, float factor = map->parameter[0];
-            float offset = map->parameter[1], SP_MAP_LOAD_1, a *factor + offset)
+SP_POINTWISE_LOOP(copy_body, , SP_POINTWISE_LOAD_1, a)
+SP_POINTWISE_LOOP(add_body, float alpha = loop->parameter[0], SP_POINTWISE_LOAD_2, a + alpha * b)
+SP_POINTWISE_LOOP(mul_body, , SP_POINTWISE_LOAD_2, a *b)
+SP_POINTWISE_LOOP(affine_body, float factor = loop->parameter[0];
+                  float offset = loop->parameter[1], SP_POINTWISE_LOAD_1, a *factor + offset)
 
-/* A map of whole tensors of one shape, so far without a body. */
-static sp_map whole(const sp_node *node, void *const *in, void *const *out)
+/* A loop of whole tensors of one shape, so far without a body. */
+static sp_pointwise whole(const sp_node *node, void *const *in, void *const *out)
 {
     int64_t count = sp_shape_count(node->out[0]->shape);
-    sp_map map = {.rows = 1, .row_length = count, .inputs = node->inputs, .outputs = 1};
+    sp_pointwise loop = {.rows = 1, .row_length = count, .inputs = node->inputs, .outputs = 1};
     for (int k = 0; k < node->inputs; k++)
-        map.in[k] = sp_map_rows(node->in[k], in[k], count);
-    map.out[0] = sp_map_rows(node->out[0], out[0], count);
-    return map;
+        loop.in[k] = sp_pointwise_rows(node->in[k], in[k], count);
+    loop.out[0] = sp_pointwise_rows(node->out[0], out[0], count);
+    return loop;
 }
 
 static bool small_float(sp_dtype dtype)
@@ -30,13 +30,13 @@ static void cast_run(void *state, const sp_node *node, void *const *in, void *co
     (void)state, (void)scratch;
     sp_dtype from = node->in[0]->dtype, to = node->out[0]->dtype;
     if (from == to || !small_float(from) || !small_float(to)) {
-        sp_convert(out[0], to, in[0], from, sp_shape_count(node->in[0]->shape));
+        sp_convert_elements(out[0], to, in[0], from, sp_shape_count(node->in[0]->shape));
         return;
     }
-    sp_map map = whole(node, in, out);
-    map.body = copy_body;
-    map.half_body = copy_body_half;
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = copy_body;
+    loop.half_body = copy_body_half;
+    sp_pointwise_run(&loop);
 }
 
 sp_status SP_KERNEL(cast)(const sp_node *node, sp_kernel *out)
@@ -47,30 +47,30 @@ sp_status SP_KERNEL(cast)(const sp_node *node, sp_kernel *out)
 }
 
 /* y repeats over x's leading dimensions. */
-static void repeat_suffix(sp_map *map, int operand, int64_t period)
+static void repeat_suffix(sp_pointwise *loop, int operand, int64_t period)
 {
-    if (period >= map->row_length) return;
-    if (period <= SP_MAP_CHUNK) {
-        map->in[operand].period = period;
+    if (period >= loop->row_length) return;
+    if (period <= SP_POINTWISE_CHUNK) {
+        loop->in[operand].period = period;
         return;
     }
-    map->rows = map->row_length / period;
-    map->row_length = period;
-    for (int k = 0; k < map->inputs; k++)
-        map->in[k].row_stride = k == operand ? 0 : period;
-    map->out[0].row_stride = period;
+    loop->rows = loop->row_length / period;
+    loop->row_length = period;
+    for (int k = 0; k < loop->inputs; k++)
+        loop->in[k].row_stride = k == operand ? 0 : period;
+    loop->out[0].row_stride = period;
 }
 
 static void add_run(void *state, const sp_node *node, void *const *in, void *const *out,
                     void *scratch)
 {
     (void)state, (void)scratch;
-    sp_map map = whole(node, in, out);
-    map.body = add_body;
-    map.half_body = add_body_half;
-    map.parameter[0] = (float)((const sp_add_options *)node->options)->alpha;
-    repeat_suffix(&map, 1, sp_shape_count(node->in[1]->shape));
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = add_body;
+    loop.half_body = add_body_half;
+    loop.parameter[0] = (float)((const sp_add_options *)node->options)->alpha;
+    repeat_suffix(&loop, 1, sp_shape_count(node->in[1]->shape));
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(add, add_run)
 
@@ -78,10 +78,10 @@ static void mul_run(void *state, const sp_node *node, void *const *in, void *con
                     void *scratch)
 {
     (void)state, (void)scratch;
-    sp_map map = whole(node, in, out);
-    map.body = mul_body;
-    map.half_body = mul_body_half;
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = mul_body;
+    loop.half_body = mul_body_half;
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(mul, mul_run)
 
@@ -90,12 +90,12 @@ static void affine_run(void *state, const sp_node *node, void *const *in, void *
 {
     (void)state, (void)scratch;
     const sp_affine_options *o = node->options;
-    sp_map map = whole(node, in, out);
-    map.body = affine_body;
-    map.half_body = affine_body_half;
-    map.parameter[0] = (float)o->factor;
-    map.parameter[1] = (float)o->offset;
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = affine_body;
+    loop.half_body = affine_body_half;
+    loop.parameter[0] = (float)o->factor;
+    loop.parameter[1] = (float)o->offset;
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(affine, affine_run)
 
@@ -103,12 +103,12 @@ static void fill_run(void *state, const sp_node *node, void *const *in, void *co
                      void *scratch)
 {
     (void)state, (void)scratch;
-    sp_map map = whole(node, in, out);
-    map.body = affine_body;
-    map.half_body = affine_body_half;
-    map.parameter[0] = (float)((const sp_fill_options *)node->options)->factor;
-    repeat_suffix(&map, 0, sp_shape_count(node->in[0]->shape));
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = affine_body;
+    loop.half_body = affine_body_half;
+    loop.parameter[0] = (float)((const sp_fill_options *)node->options)->factor;
+    repeat_suffix(&loop, 0, sp_shape_count(node->in[0]->shape));
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(fill, fill_run)
 
@@ -125,13 +125,13 @@ static void add_per_channel_run(void *state, const sp_node *node, void *const *i
 {
     (void)state, (void)scratch;
     sp_shape h = node->in[0]->shape;
-    sp_map map = whole(node, in, out);
-    map.body = add_body;
-    map.half_body = add_body_half;
-    map.parameter[0] = 1;
-    sp_map_per_channel(&map, h.dim[0], middle_of(h), h.dim[h.rank - 1], &map.in[1]);
-    map.in[0].row_stride = map.out[0].row_stride = map.row_length;
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = add_body;
+    loop.half_body = add_body_half;
+    loop.parameter[0] = 1;
+    sp_pointwise_per_channel(&loop, h.dim[0], middle_of(h), h.dim[h.rank - 1], &loop.in[1]);
+    loop.in[0].row_stride = loop.out[0].row_stride = loop.row_length;
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(add_per_channel, add_per_channel_run)
 
@@ -140,12 +140,12 @@ static void broadcast_middle_run(void *state, const sp_node *node, void *const *
 {
     (void)state, (void)scratch;
     sp_shape y = node->out[0]->shape;
-    sp_map map = whole(node, in, out);
-    map.body = copy_body;
-    map.half_body = copy_body_half;
-    sp_map_per_channel(&map, y.dim[0], middle_of(y), y.dim[y.rank - 1], &map.in[0]);
-    map.out[0].row_stride = map.row_length;
-    sp_map_run(&map);
+    sp_pointwise loop = whole(node, in, out);
+    loop.body = copy_body;
+    loop.half_body = copy_body_half;
+    sp_pointwise_per_channel(&loop, y.dim[0], middle_of(y), y.dim[y.rank - 1], &loop.in[0]);
+    loop.out[0].row_stride = loop.row_length;
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(broadcast_middle, broadcast_middle_run)
 
@@ -161,15 +161,15 @@ static float sample_value(const sample_values *values, int input, int64_t n, flo
     return (float)sp_load(values->in[input], values->node->in[input]->dtype, n);
 }
 
-static void combine_body(const sp_map *map, int64_t row, void *const *y, const void *const *x,
+static void combine_body(const sp_pointwise *loop, int64_t row, void *const *y, const void *const *x,
                          int64_t count)
 {
-    float c[SP_MAP_INPUTS];
-    for (int k = 0; k < map->inputs; k++)
-        c[k] = sample_value(map->context, 2 * k, row, 0);
+    float c[SP_POINTWISE_INPUTS];
+    for (int k = 0; k < loop->inputs; k++)
+        c[k] = sample_value(loop->context, 2 * k, row, 0);
     for (int64_t i = 0; i < count; i += SP_LANES) {
         sp_vf sum = c[0] * sp_vf_get(x[0], i, count - i, false);
-        for (int k = 1; k < map->inputs; k++)
+        for (int k = 1; k < loop->inputs; k++)
             sum += c[k] * sp_vf_get(x[k], i, count - i, false);
         sp_vf_put(y[0], i, sum, count - i, false);
     }
@@ -182,26 +182,26 @@ static void sample_combine_run(void *state, const sp_node *node, void *const *in
     int64_t samples = node->out[0]->shape.dim[0];
     if (samples == 0) return;
     sample_values values = {node, in};
-    sp_map map = {.rows = samples,
-                  .inputs = node->inputs / 2,
-                  .outputs = 1,
-                  .body = combine_body,
-                  .context = &values};
-    map.row_length = sp_shape_count(node->out[0]->shape) / samples;
-    for (int k = 0; k < map.inputs; k++)
-        map.in[k] = sp_map_rows(node->in[2 * k + 1], in[2 * k + 1], map.row_length);
-    map.out[0] = sp_map_rows(node->out[0], out[0], map.row_length);
-    sp_map_run(&map);
+    sp_pointwise loop = {.rows = samples,
+                         .inputs = node->inputs / 2,
+                         .outputs = 1,
+                         .body = combine_body,
+                         .context = &values};
+    loop.row_length = sp_shape_count(node->out[0]->shape) / samples;
+    for (int k = 0; k < loop.inputs; k++)
+        loop.in[k] = sp_pointwise_rows(node->in[2 * k + 1], in[2 * k + 1], loop.row_length);
+    loop.out[0] = sp_pointwise_rows(node->out[0], out[0], loop.row_length);
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(sample_combine, sample_combine_run)
 
 /* parameter: dy / count (times 2 for l2), and huber's c. Differences whose square vanishes count as
  * 0: there f' is 0, or, for c = 0, anything. */
-static void loss_gradient_body(const sp_map *map, int64_t row, void *const *y, const void *const *x,
+static void loss_gradient_body(const sp_pointwise *loop, int64_t row, void *const *y, const void *const *x,
                                int64_t count)
 {
-    const sample_values *values = map->context;
-    float factor = map->parameter[0] * sample_value(values, 2, row, 1), c = map->parameter[1];
+    const sample_values *values = loop->context;
+    float factor = loop->parameter[0] * sample_value(values, 2, row, 1), c = loop->parameter[1];
     bool huber = ((const sp_loss_options *)values->node->options)->kind == SP_LOSS_HUBER;
     for (int64_t i = 0; i < count; i += SP_LANES) {
         sp_vf d = sp_vf_get(x[0], i, count - i, false) - sp_vf_get(x[1], i, count - i, false),
@@ -220,18 +220,18 @@ static void loss_gradient_run(void *state, const sp_node *node, void *const *in,
     const sp_loss_options *o = node->options;
     int64_t count = sp_shape_count(node->out[0]->shape);
     sample_values values = {node, in};
-    sp_map map = {.rows = node->in[2] ? node->in[0]->shape.dim[0] : 1,
-                  .inputs = 2,
-                  .outputs = 1,
-                  .body = loss_gradient_body,
-                  .context = &values};
-    map.row_length = count / map.rows;
+    sp_pointwise loop = {.rows = node->in[2] ? node->in[0]->shape.dim[0] : 1,
+                         .inputs = 2,
+                         .outputs = 1,
+                         .body = loss_gradient_body,
+                         .context = &values};
+    loop.row_length = count / loop.rows;
     for (int k = 0; k < 2; k++)
-        map.in[k] = sp_map_rows(node->in[k], in[k], map.row_length);
-    map.out[0] = sp_map_rows(node->out[0], out[0], map.row_length);
+        loop.in[k] = sp_pointwise_rows(node->in[k], in[k], loop.row_length);
+    loop.out[0] = sp_pointwise_rows(node->out[0], out[0], loop.row_length);
     double dy = sp_load(in[3], node->in[3]->dtype, 0) / (double)count;
-    map.parameter[0] = (float)(o->kind == SP_LOSS_L2 ? 2 * dy : dy);
-    map.parameter[1] = (float)o->huber_c;
-    sp_map_run(&map);
+    loop.parameter[0] = (float)(o->kind == SP_LOSS_L2 ? 2 * dy : dy);
+    loop.parameter[1] = (float)o->huber_c;
+    sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(loss_gradient, loss_gradient_run)

@@ -1,7 +1,7 @@
 /* linear: y[r,m] = sum_k x[r,k] W[m,k] + bias[m] + residual[r,m], as products of blocks of rows
  * with panels of W, packed once. Each element is one chain of sums over k in order, so bits depend
  * neither on the number of threads nor on the blocks. */
-#include "backend/cpu/vector/product/kernel_pack.h"
+#include "backend/cpu/vector/product/weight_pack.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
 
@@ -10,7 +10,7 @@
 #define DEPTH 384   /* of a part of a panel: 96 KiB, which stay near while all rows meet them */
 
 typedef struct {
-    sp_kernel_packer pack; /* of W: one tap, one group, panels of PANEL */
+    sp_weight_packer pack; /* of W: one tap, one group, panels of PANEL */
     int64_t R, rows;       /* all rows, and those of a block */
     int64_t workers;       /* that scratch was reserved for */
     bool widens;           /* x is bf16 and multiplied as f32 */
@@ -37,18 +37,18 @@ static int64_t workspace_lay(const linear *l, float *base, workspace *w)
     return used;
 }
 
-static int64_t panels_of(const sp_kernel_packer *p)
+static int64_t panels_of(const sp_weight_packer *p)
 {
     return sp_ceil_div(p->M, PANEL);
 }
 
 /* Columns of the panel that begins at m, whole vectors. */
-static int64_t panel_width(const sp_kernel_packer *p, int64_t m)
+static int64_t panel_width(const sp_weight_packer *p, int64_t m)
 {
     return p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
 }
 
-static int64_t depth_of(const sp_kernel_packer *p)
+static int64_t depth_of(const sp_weight_packer *p)
 {
     return p->half ? p->C / 2 : p->C;
 }
@@ -72,7 +72,7 @@ SP_INLINE void finish(const task *t, const float *sums, int64_t width, int64_t r
 
 static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows, int64_t m)
 {
-    const sp_kernel_packer *p = &t->l->pack;
+    const sp_weight_packer *p = &t->l->pack;
     int64_t depth = depth_of(p), width = panel_width(p, m);
     const float *panel = (const float *)t->w + m * depth;
     const float *x =
@@ -157,7 +157,7 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
     int64_t K = sp_channels(x), M = sp_channels(y), threads = sp_threads();
     bool turned = ((const sp_linear_options *)node->options)->transposed;
     l->pack =
-        (sp_kernel_packer){.taps = 1,
+        (sp_weight_packer){.taps = 1,
                            .half = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0,
                            .dtype = weight->dtype,
                            .C = K,
@@ -179,7 +179,7 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
     out->packing[1] =
         (sp_packing){.bytes = (size_t)(depth_of(&l->pack) * columns) * sizeof(float),
                      .key = 0x6c696e6561720000u ^ (uint64_t)(turned * 2 + l->pack.half),
-                     .pack = SP_ISA_SYMBOL(sp_kernel_pack),
+                     .pack = SP_ISA_SYMBOL(sp_weight_pack),
                      .state = &l->pack};
     return SP_OK;
 }

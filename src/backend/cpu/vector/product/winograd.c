@@ -1,10 +1,10 @@
 /* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. */
 #include "backend/cpu/vector/product/winograd.h"
-#include "backend/cpu/vector/product/kernel_pack.h"
+#include "backend/cpu/vector/product/weight_pack.h"
 
 typedef struct {
     sp_winograd_shape shape;
-    sp_kernel_packer packer;
+    sp_weight_packer packer;
     bool shared;     /* all tiles are transformed first, for panels dealt to the workers */
     int64_t workers; /* that scratch was reserved for */
 } convolution;
@@ -160,11 +160,11 @@ void sp_winograd_describe(sp_convolution_form form, const sp_value *x, const sp_
                           const sp_conv2d_options *o, sp_winograd_shape *s)
 {
     static const int outputs[] = {
-        [SP_WINOGRAD_2_BF16] = 2, [SP_WINOGRAD_4] = 4, [SP_WINOGRAD_6] = 6};
+        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 2, [SP_CONVOLUTION_WINOGRAD_4] = 4, [SP_CONVOLUTION_WINOGRAD_6] = 6};
     int m = outputs[form];
     *s = (sp_winograd_shape){.output = m,
                              .tile = m + 2,
-                             .half = form == SP_WINOGRAD_2_BF16,
+                             .half = form == SP_CONVOLUTION_WINOGRAD_2_BF16,
                              .doubled = o->doubled,
                              .N = sp_dim(x, 0),
                              .H = sp_dim(x, 1),
@@ -190,7 +190,7 @@ static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *we
     if (form == SP_CONVOLUTION_DIRECT) return false;
     bool small =
         (x->dtype == SP_F32 || x->dtype == SP_BF16) && (y->dtype == SP_F32 || y->dtype == SP_BF16);
-    bool pairs = form != SP_WINOGRAD_2_BF16 || (sp_product_takes_pairs && sp_dim(x, 3) % 2 == 0);
+    bool pairs = form != SP_CONVOLUTION_WINOGRAD_2_BF16 || (sp_product_takes_pairs && sp_dim(x, 3) % 2 == 0);
     return small && pairs && o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3 &&
            sp_dim(y, 3) % SP_LANES == 0 && sp_shape_count(x->shape) > 0 &&
            sp_shape_count(y->shape) > 0 && (!o->doubled || (o->pad_top == 1 && o->pad_left == 1));
@@ -215,7 +215,7 @@ static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, 
     if (!c) return SP_MEMORY;
     int64_t outer = 9 * sp_dim(weight, 1), inner = 9;
     c->shape = *shape;
-    c->packer = (sp_kernel_packer){.taps = 9,
+    c->packer = (sp_weight_packer){.taps = 9,
                                    .output = shape->output,
                                    .half = shape->half,
                                    .turned = of_gradient,
@@ -232,7 +232,7 @@ static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, 
                                  shape->doubled * 2 + of_gradient);
     out->packing[1] = (sp_packing){.bytes = (size_t)packed_bytes(shape),
                                    .key = 0x77696e6f00000000u ^ layout,
-                                   .pack = SP_ISA_SYMBOL(sp_kernel_pack),
+                                   .pack = SP_ISA_SYMBOL(sp_weight_pack),
                                    .state = &c->packer};
     out->state = c;
     out->destroy = sp_free;

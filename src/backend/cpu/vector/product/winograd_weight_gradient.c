@@ -247,7 +247,7 @@ static bool fits(const sp_node *node)
 
 sp_status sp_winograd_weight_gradient(sp_convolution_form form, const sp_node *node, sp_kernel *out)
 {
-    if (form != SP_WINOGRAD_2_BF16 || !fits(node)) return SP_UNSUPPORTED;
+    if (form != SP_CONVOLUTION_WINOGRAD_2_BF16 || !fits(node)) return SP_UNSUPPORTED;
     const sp_conv2d_gradient_options *o = node->options;
     gradient *g = sp_alloc_zero(sizeof *g);
     if (!g) return SP_MEMORY;

@@ -1,26 +1,26 @@
 /* What all threads together can do at best: arithmetic in registers, and memory by a walk over
  * arrays that no cache holds, a = b + s c (McCalpin's triad). */
-#include "backend/cpu/measure/ceiling.h"
-#include "backend/cpu/measure/ceiling_kernel.h"
+#include "backend/cpu/measure/peak.h"
+#include "backend/cpu/measure/peak_kernel.h"
 #include "backend/cpu/cpu.h"
 #include "base/parallel.h"
 #include "base/progress.h"
 
-/* The best of some runs, as a ceiling should be: other work on the machine only takes away. */
+/* The best of some runs, as a peak should be: other work on the machine only takes away. */
 enum { RUNS = 20, MAX_THREADS = 1024, TRIAD_COUNT = 1 << 24 };
 static const double run_seconds = 0.002;
 
-static const sp_ceiling_loops *loops(void)
+static const sp_peak_loops *loops(void)
 {
     switch (sp_cpu_isa()) {
     case SP_ISA_AVX512_BF16:
-        return &sp_ceiling_loops_avx512bf16;
+        return &sp_peak_loops_avx512bf16;
     case SP_ISA_AVX512:
-        return &sp_ceiling_loops_avx512;
+        return &sp_peak_loops_avx512;
     case SP_ISA_AVX2:
-        return &sp_ceiling_loops_avx2;
+        return &sp_peak_loops_avx2;
     default:
-        return &sp_ceiling_loops_baseline;
+        return &sp_peak_loops_baseline;
     }
 }
 
@@ -103,9 +103,9 @@ static double measure_memory(sp_device *device)
     return best;
 }
 
-void sp_cpu_measure_ceiling(sp_device *device, sp_ceiling *out)
+void sp_cpu_measure_peak(sp_device *device, sp_peak *out)
 {
-    *out = (sp_ceiling){.f32_flops = measure_arithmetic(loops()->f32),
-                        .bf16_flops = measure_arithmetic(loops()->bf16),
-                        .bytes = measure_memory(device)};
+    *out = (sp_peak){.f32_flops = measure_arithmetic(loops()->f32),
+                     .bf16_flops = measure_arithmetic(loops()->bf16),
+                     .bytes = measure_memory(device)};
 }

@@ -1,7 +1,7 @@
 /* What trainings that start from random weights share. */
-#ifndef SP_RECIPES_FROM_NOTHING_H
-#define SP_RECIPES_FROM_NOTHING_H
-#include "backend/storage.h"
+#ifndef SP_RECIPES_FROM_SCRATCH_H
+#define SP_RECIPES_FROM_SCRATCH_H
+#include "backend/precision.h"
 #include "train/train.h"
 #include "train/trainer.h"
 
@@ -17,12 +17,12 @@ typedef struct {
     const char *name;     /* the bar's label */
     const char *zero;     /* see sp_initialize_options */
     int64_t warmup_steps; /* of the learning rate, which then falls along a cosine */
-} sp_from_nothing_options;
+} sp_from_scratch_options;
 
 /* Initialises set "online" of the graph, trains it and leaves the result in *state
  * (sp_training_state_free). Takes the graph in every case. */
-sp_status sp_train_from_nothing(sp_graph *graph, const splam_train_options *options,
-                                const sp_from_nothing_options *how, json_t *settings,
+sp_status sp_train_from_scratch(sp_graph *graph, const splam_train_options *options,
+                                const sp_from_scratch_options *how, json_t *settings,
                                 const sp_training_task *task, const sp_callbacks *callbacks,
                                 sp_training_state *state);
 

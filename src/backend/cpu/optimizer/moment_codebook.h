@@ -1,13 +1,13 @@
-/* The maps of 8-bit moments (graph/optimizer.h), one register of elements at a time. For the
+/* The codebooks of 8-bit moments (graph/optimizer.h), one register of elements at a time. For the
  * optimiser's kernels alone: compiled once per instruction set, equal bits from all.
  *
- * Both maps are one curve. A magnitude's rank p is first - 1 for 0, then decade i has the n = first
+ * Both codebooks are one curve. A magnitude's rank p is first - 1 for 0, then decade i has the n = first
  * 2^i ranks from n on, and 128 first is 1:
  *   value(p) = 10^(i-6) (.1 + .9 ((p + .5) / n - 1))
  * The first moment's code is 127 +- p with first = 1, the second's is p - 1 with first = 2. Decades
  * are found by comparing, and what they need lies in tables of eight that fit a register. */
-#ifndef SP_BACKEND_CPU_OPTIMIZER_MOMENT_MAP_H
-#define SP_BACKEND_CPU_OPTIMIZER_MOMENT_MAP_H
+#ifndef SP_BACKEND_CPU_OPTIMIZER_MOMENT_CODEBOOK_H
+#define SP_BACKEND_CPU_OPTIMIZER_MOMENT_CODEBOOK_H
 #include <stdint.h>
 #include <string.h>
 #include <immintrin.h>
@@ -37,7 +37,7 @@ typedef struct {
     float slope[8], offset[8];              /* by the exponent of p, less 127, modulo 8 */
     float edge[8];                          /* half way to the last value before a decade */
     float inverse[8], low[8], most[8], top; /* by decade; 7: below the first */
-} sp_moment_map;
+} sp_moment_codebook;
 
 #define SP_SLOPE(i, power, n) (float)(power * 0.9 / n)
 #define SP_OFFSET(i, power, n) (float)(power * (0.45 / n - 0.8))
@@ -50,7 +50,7 @@ typedef struct {
 #define SP_FIRST_OFFSET(i, power, n) SP_AT_FIRST(SP_OFFSET, i, power, n)
 #define SP_SECOND_SLOPE(i, power, n) SP_SLOPE(i, power, n),
 #define SP_SECOND_OFFSET(i, power, n) SP_OFFSET(i, power, n),
-#define SP_MAP(of_slope, of_offset, one, values)                                                   \
+#define SP_CODEBOOK(of_slope, of_offset, one, values)                                              \
     {                                                                                              \
         .first = values, .slope = {SP_DECADES(of_slope, values)[one] = 0},                         \
         .offset = {SP_DECADES(of_offset, values)[one] = 1},                                        \
@@ -59,8 +59,8 @@ typedef struct {
         .most = {SP_DECADES(SP_MOST, values) values - 1},                                          \
         .top = (float)(1 - 0.225 / (64 * values)),                                                 \
     }
-static const sp_moment_map sp_first_map = SP_MAP(SP_FIRST_SLOPE, SP_FIRST_OFFSET, 6, 1),
-                           sp_second_map = SP_MAP(SP_SECOND_SLOPE, SP_SECOND_OFFSET, 7, 2);
+static const sp_moment_codebook sp_first_codebook = SP_CODEBOOK(SP_FIRST_SLOPE, SP_FIRST_OFFSET, 6, 1),
+                           sp_second_codebook = SP_CODEBOOK(SP_SECOND_SLOPE, SP_SECOND_OFFSET, 7, 2);
 
 static inline sp_floats sp_all(float x)
 {
@@ -90,17 +90,17 @@ static inline sp_floats sp_pick(const float table[8], sp_ints index)
 }
 
 /* The values of ranks. */
-static inline sp_floats sp_value_of(const sp_moment_map *map, sp_ints rank)
+static inline sp_floats sp_value_of(const sp_moment_codebook *codebook, sp_ints rank)
 {
     sp_floats p = __builtin_convertvector(rank, sp_floats);
     sp_ints exponent = (sp_ints)p >> 23; /* 127 is 7 modulo 8 */
-    sp_floats value = sp_pick(map->slope, exponent) * p + sp_pick(map->offset, exponent);
-    return sp_choose(rank >= map->first, value, sp_all(0));
+    sp_floats value = sp_pick(codebook->slope, exponent) * p + sp_pick(codebook->offset, exponent);
+    return sp_choose(rank >= codebook->first, value, sp_all(0));
 }
 
 /* The ranks whose values are nearest to x in 0..1. A decade begins half way between its first value
  * and the last one before it; in it the rank is floor(x / slope + 8/9 n). */
-static inline sp_ints sp_nearest_rank(const sp_moment_map *map, sp_floats x)
+static inline sp_ints sp_nearest_rank(const sp_moment_codebook *codebook, sp_floats x)
 {
     /* A float's bits are nearly its logarithm, at most .026 decades below it; the edges lie up to
      * .44 decades above the powers of ten. So half a decade less is that of x or the one before. */
@@ -109,11 +109,11 @@ static inline sp_ints sp_nearest_rank(const sp_moment_map *map, sp_floats x)
     sp_ints decade =
         __builtin_convertvector(bits * per_bit + (7.5f - 127 * (1 << 23) * per_bit), sp_ints);
     decade &= ~(decade >> 31);
-    decade = decade - 1 - (x > sp_pick(map->edge, decade)); /* true is -1 */
-    sp_floats p = x * sp_pick(map->inverse, decade) + sp_pick(map->low, decade),
-              most = sp_pick(map->most, decade);
+    decade = decade - 1 - (x > sp_pick(codebook->edge, decade)); /* true is -1 */
+    sp_floats p = x * sp_pick(codebook->inverse, decade) + sp_pick(codebook->low, decade),
+              most = sp_pick(codebook->most, decade);
     p = sp_choose(p < most, p, most);
-    p = sp_choose(x > map->top, sp_all((float)(128 * map->first)), p);
+    p = sp_choose(x > codebook->top, sp_all((float)(128 * codebook->first)), p);
     return __builtin_convertvector(p, sp_ints);
 }
 

@@ -1,6 +1,6 @@
-/* Kernels into the form in which a convolution is products: vectors of output channels, whose taps
+/* Filters into the form in which a convolution is products: vectors of output channels, whose taps
  * are put side by side, transformed and stored. */
-#include "backend/cpu/vector/product/kernel_pack.h"
+#include "backend/cpu/vector/product/weight_pack.h"
 #include "backend/cpu/vector/product/threes.h"
 #include "backend/cpu/vector/product/winograd.h"
 
@@ -48,7 +48,7 @@ SP_INLINE void kernel_line(const sp_vf *tap, sp_vf *u, const int step, const int
     }
 }
 
-/* SP_LANES kernels of one input channel: taps[9] vectors -> u[tile * tile] vectors. */
+/* SP_LANES filters of one input channel: taps[9] vectors -> u[tile * tile] vectors. */
 SP_INLINE void transform(const float *taps, bool turned, sp_vf *u, const int output)
 {
     const int tile = output + 2;
@@ -77,10 +77,10 @@ static void read_row(float *to, const void *from, sp_dtype dtype, int64_t count)
     else if (dtype == SP_F32)
         memcpy(to, from, (size_t)count * sizeof *to);
     else
-        sp_convert(to, SP_F32, from, dtype, count);
+        sp_convert_elements(to, SP_F32, from, dtype, count);
 }
 
-/* taps[tap][o] = from[o][tap] of a 3x3 kernel for SP_LANES o: columns of taps are taken apart, then
+/* taps[tap][o] = from[o][tap] of a 3x3 filter for SP_LANES o: columns of taps are taken apart, then
  * their rows. */
 SP_INLINE void part_taps(const sp_threes *t, const float *from, float *taps)
 {
@@ -107,7 +107,7 @@ SP_INLINE void part_taps(const sp_threes *t, const float *from, float *taps)
 }
 
 typedef struct {
-    const sp_kernel_packer *p;
+    const sp_weight_packer *p;
     const char *source;
     float *packed;
     bool stream;
@@ -155,7 +155,7 @@ static int64_t padded(int64_t channels)
     return sp_round_up(channels, SP_LANES);
 }
 
-static int64_t points_of(const sp_kernel_packer *p)
+static int64_t points_of(const sp_weight_packer *p)
 {
     int64_t side = p->output + 2 - p->doubled;
     return p->output ? side * side : p->taps;
@@ -173,7 +173,7 @@ SP_INLINE void put(const task *t, float *to, sp_vf v)
 SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride, const int count,
                      const int output, const bool half)
 {
-    const sp_kernel_packer *p = t->p;
+    const sp_weight_packer *p = t->p;
     const int tile = output + 2, points = output ? tile * tile : count;
     sp_vf u[2][MAX_POINTS];
     for (int i = 0; i < 1 + half; i++, taps += count * SP_LANES)
@@ -200,7 +200,7 @@ SP_INLINE sp_vf vector_of(const task *t, int64_t at, int64_t outputs)
     return sp_vf_load(row_of(t, at, outputs, row));
 }
 
-/* Kernels of one tap, where a row of the source holds an input channel. */
+/* Filters of one tap, where a row of the source holds an input channel. */
 SP_INLINE void pack_straight(const task *t, int64_t at, int64_t outputs, int64_t inputs, float *to,
                              int64_t row, const bool half)
 {
@@ -216,7 +216,7 @@ SP_INLINE void pack_straight(const task *t, int64_t at, int64_t outputs, int64_t
 SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first, int64_t inputs,
                           const int count, const int output, const bool half)
 {
-    const sp_kernel_packer *p = t->p;
+    const sp_weight_packer *p = t->p;
     const int64_t step = half ? 2 : 1, depth = p->group / step, M = padded(p->M);
     int64_t panel = m / p->panel * p->panel, row = M - panel < p->panel ? M - panel : p->panel;
     float *to =
@@ -242,7 +242,7 @@ SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first
 SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int count,
                             const int output, const bool half)
 {
-    const sp_kernel_packer *p = t->p;
+    const sp_weight_packer *p = t->p;
     bool rows_first = p->input_stride == count;
     int64_t most = rows_first   ? LONG / count
                    : count == 1 ? SHORT_ONE
@@ -260,7 +260,7 @@ SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int
 static void pack_range(void *context, int64_t begin, int64_t end)
 {
     const task *t = context;
-    const sp_kernel_packer *p = t->p;
+    const sp_weight_packer *p = t->p;
     if (p->output == 2)
         pack_vectors(t, begin, end, 9, 2, true);
     else if (p->output == 4)
@@ -276,10 +276,10 @@ static void pack_range(void *context, int64_t begin, int64_t end)
     if (t->stream) _mm_sfence();
 }
 
-void SP_ISA_SYMBOL(sp_kernel_pack)(void *packer, const void *source, void *packed, void *scratch)
+void SP_ISA_SYMBOL(sp_weight_pack)(void *packer, const void *source, void *packed, void *scratch)
 {
     (void)scratch;
-    const sp_kernel_packer *p = packer;
+    const sp_weight_packer *p = packer;
     int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
     task t = {.p = p, .source = source, .packed = packed, .three = sp_threes_apart()};
     /* Parts of cache lines would go to memory one by one. */

@@ -1,5 +1,5 @@
 /* Multiplications and additions in registers alone: what this instruction set can do at best. */
-#include "backend/cpu/measure/ceiling_kernel.h"
+#include "backend/cpu/measure/peak_kernel.h"
 #include "backend/cpu/kernel_table.h"
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -51,4 +51,4 @@ static double bf16(int64_t rounds, float *result)
 #define bf16 f32 /* products of bf16 are made in f32 */
 #endif
 
-const sp_ceiling_loops SP_ISA_SYMBOL(sp_ceiling_loops) = {f32, bf16};
+const sp_peak_loops SP_ISA_SYMBOL(sp_peak_loops) = {f32, bf16};

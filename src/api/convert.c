@@ -1,6 +1,6 @@
 /* splam_convert: a model into the form that other programs open. */
 #include <string.h>
-#include "api/convert.h"
+#include "api/public_types.h"
 #include "backend/registry.h"
 #include "checkpoints/convert.h"
 
@@ -11,7 +11,7 @@ splam_status splam_convert(const splam_convert_options *options, const splam_cal
     sp_device *device;
     SP_TRY(sp_device_of(o.device, &device));
     SP_TRY(sp_check_loras(o.loras, o.lora_count));
-    const sp_convert_options own = {.dtype = strcmp(o.dtype, "f16") == 0    ? SP_F16
+    const sp_convert_options settings = {.dtype = strcmp(o.dtype, "f16") == 0    ? SP_F16
                                              : strcmp(o.dtype, "bf16") == 0 ? SP_BF16
                                                                             : SP_F32,
                                     .prediction = o.prediction_type,
@@ -22,5 +22,5 @@ splam_status splam_convert(const splam_convert_options *options, const splam_cal
                                     .loras = o.loras,
                                     .lora_count = o.lora_count,
                                     .device = device};
-    return sp_convert_model(o.model, o.output, &own);
+    return sp_convert_model(o.model, o.output, &settings);
 }

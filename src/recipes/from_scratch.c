@@ -1,5 +1,5 @@
 /* Training from random weights. */
-#include "recipes/from_nothing.h"
+#include "recipes/from_scratch.h"
 #include "ops/autodiff.h"
 #include "models/initialize.h"
 #include "ops/ops.h"
@@ -19,7 +19,7 @@ sp_status sp_train_settings(const splam_train_options *o, const sp_device *devic
     *out = json_pack("{s:I, s:I, s:f, s:f, s:o, s:s}", "max-train-steps", (json_int_t)o->max_train_steps,
                      "train-batch-size", (json_int_t)o->train_batch_size, "learning-rate", o->learning_rate,
                      "ema-decay", o->ema_decay, "seed", sp_json_seed(o->seed), "mixed-precision",
-                     sp_dtype_name(sp_storage_of(device, o->precision)));
+                     sp_dtype_name(sp_precision_dtype(device, o->precision)));
     sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
     if (!status && o->caption_column)
         status = sp_settings_set_text(*out, "caption-column", o->caption_column);
@@ -29,7 +29,7 @@ sp_status sp_train_settings(const splam_train_options *o, const sp_device *devic
     return status;
 }
 
-static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp_from_nothing_options *how,
+static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp_from_scratch_options *how,
                          sp_plan **plan, sp_run **run, sp_training_state *state)
 {
     const sp_initialize_options initialize = {.seed = o->seed, .zero = {how->zero}};
@@ -37,7 +37,7 @@ static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp
     sp_status status = sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);
     if (!status)
-        status = sp_plan_create(graph, how->device, sp_storage_of(how->device, o->precision), plan);
+        status = sp_plan_create(graph, how->device, sp_precision_dtype(how->device, o->precision), plan);
     else
         sp_graph_destroy(graph);
     if (!status) status = sp_run_create(*plan, run);
@@ -48,8 +48,8 @@ static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp
     return sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, state);
 }
 
-sp_status sp_train_from_nothing(sp_graph *graph, const splam_train_options *o,
-                                const sp_from_nothing_options *how, json_t *settings,
+sp_status sp_train_from_scratch(sp_graph *graph, const splam_train_options *o,
+                                const sp_from_scratch_options *how, json_t *settings,
                                 const sp_training_task *task, const sp_callbacks *callbacks,
                                 sp_training_state *state)
 {
