@@ -7,7 +7,8 @@
 static const char description[] =
     "Opens a data set, counts what is accepted and what is rejected and why, shows some captions, and\n"
     "draws a sheet of its pictures as training would see them. With --cache it runs the teacher's VAE and\n"
-    "text encoder once over all pictures, so that distill needs neither; stopped, it goes on where it was.\n\n" DATA_SETS_HELP
+    "text encoder once over all pictures, so that distill needs neither; stopped, it goes on where it was.\n\n"
+    DATA_SETS_HELP
     "  latents:DIR          what --cache wrote: its checksums are read\n\n" CAPTIONS_HELP;
 
 static const char *const examples[] = {

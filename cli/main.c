@@ -75,7 +75,8 @@ static void print_help(void)
 
 static void print_manual(void)
 {
-    printf(".TH SPLAM 1 \"\" \"splam %s\"\n.SH NAME\nsplam \\- few\\-step generators from Stable\\-Diffusion\\-family models\n"
+    printf(".TH SPLAM 1 \"\" \"splam %s\"\n"
+           ".SH NAME\nsplam \\- few\\-step generators from Stable\\-Diffusion\\-family models\n"
            ".SH SYNOPSIS\n.B splam\n.I VERB\n[options]\n.SH VERBS\n",
            splam_version());
     for (int i = 0; i < VERB_COUNT; i++)

@@ -54,15 +54,15 @@ typedef struct {
     void *target;          /* the verb's struct of options with its defaults; NULL: it takes none of the library's */
     const option *options; /* flags of the command line alone, behind the others in its help */
     size_t option_count;
-    const char *operand; /* what a word without a flag is, where it is none of the library's options; NULL: none is taken */
+    const char *operand; /* what a word without a flag is, where it is no option of the library; NULL: none is taken */
     const char *const *examples; /* each "command\n# or a second line"; NULL ends the list */
 } command;
 
 typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG } options_result;
 
-/* Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is an operand, and a text
- * value that begins with "-" follows `--name --`. OPTIONS_HELPED after printing --help, OPTIONS_WRONG after one sentence on
- * stderr. Lists are kept for the process. operand: receives the word of c->operand; else NULL. */
+/* Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is an operand, and a
+ * text value that begins with "-" follows `--name --`. OPTIONS_HELPED after printing --help, OPTIONS_WRONG after one
+ * sentence on stderr. Lists are kept for the process. operand: receives the word of c->operand; else NULL. */
 options_result options_parse(const command *c, int argc, char **argv, const char **operand);
 
 /* Copies a message of the library to `out`: members in `backquotes` become the flags of the verb that was parsed. */
@@ -71,8 +71,8 @@ void options_translate(const char *message, char *out, size_t size);
 /* For `return`: what to exit with when options_parse did not say OPTIONS_RUN. */
 int options_exit_code(options_result result);
 
-/* Print to stdout: help; a page for man(1); a line a flag, "--name TAB -letter TAB value TAB help", where the letter is "-"
- * if there is none, and the value is empty for flags and "a|b" for choices. */
+/* Print to stdout: help; a page for man(1); a line a flag, "--name TAB -letter TAB value TAB help", where the letter is
+ * "-" if there is none, and the value is empty for flags and "a|b" for choices. */
 void options_help(const command *c, const option *flags, size_t count);
 void options_manual(const command *c, const option *flags, size_t count);
 void options_list_flags(const option *flags, size_t count);

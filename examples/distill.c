@@ -1,5 +1,5 @@
-/* Distils a student and shows how far it is: distill TEACHER OUTPUT [STEPS]. The pictures are the program's own, coloured
- * squares drawn when they are asked for. */
+/* Distils a student and shows how far it is: distill TEACHER OUTPUT [STEPS]. The pictures are the program's own,
+ * coloured squares drawn when they are asked for. */
 #include <splam/splam.h>
 #include <stdio.h>
 #include <stdlib.h>

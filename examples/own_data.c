@@ -1,5 +1,5 @@
-/* A data set of the program's own, looked at as splam data does: own_data SHEET.png. Here the pictures are made up; they
- * could come from a database or a camera. */
+/* A data set of the program's own, looked at as splam data does: own_data SHEET.png. Here the pictures are made up;
+ * they could come from a database or a camera. */
 #include <splam/splam.h>
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #   - docs/architecture.svg is what tools/make-architecture.sh makes of the includes
 #   - links between the documents lead to files and headings that are there
 #   - files that they name are there
-#   - no line of a text is longer than 120 columns
+#   - no line of a text, a script or a source is longer than 120 columns
 set -u
 cd "$(dirname "$0")/.." || exit 1
 documents=$(ls ./*.md docs/*.md docs/lab/*.md tests/*/README.md 2>/dev/null)
@@ -40,11 +40,13 @@ missing_files() {
         done
 }
 
-# too_long: lines of texts that are longer than 120 columns
+# too_long: lines of texts, scripts and sources that are longer than 120 columns
 too_long() {
-    git ls-files '*.md' '*.sh' '*.py' Makefile .ci meson.build tests/meson.build | while read -r path; do
-        LC_ALL=C.UTF-8 awk -v path="$path" 'length($0) > 120 { print path ":" FNR ": " length($0) " columns" }' "$path"
-    done
+    local -x LC_ALL=C.UTF-8
+    git ls-files '*.md' '*.sh' '*.py' '*.[ch]' '*.inc' completions Makefile .ci meson.build tests/meson.build |
+        while read -r path; do
+            awk -v path="$path" 'length($0) > 120 {print path ":" FNR ": " length($0) " columns"}' "$path"
+        done
 }
 
 number=0 failed=0

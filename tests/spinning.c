@@ -1,5 +1,6 @@
-/* Linked into every test program: libgomp reads GOMP_SPINCOUNT before main, and without it threads that wait at barriers
- * take the time that others need on a busy machine. So a program that was started without it starts itself once more. */
+/* Linked into every test program: libgomp reads GOMP_SPINCOUNT before main, and without it threads that wait at
+ * barriers take the time that others need on a busy machine. So a program that was started without it starts itself
+ * once more. */
 #include <stdlib.h>
 #include <unistd.h>
 

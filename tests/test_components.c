@@ -680,8 +680,8 @@ static void test_bad_inputs(void **state)
     CHECK("unet-demo", "unet", "[2]", UNET_INPUTS(sample, times, context));
     CHECK("unet-demo", "unet", "[1,7,23]", UNET_INPUTS(sample, time, narrow));
     CHECK("unet-demo", "unet", "I64", UNET_INPUTS(whole, time, context));
-    CHECK("unet-demo", "unet", "\"timestep_cond\" is no input of unet, which takes sample, timestep, encoder", UNET_INPUTS(sample, time, context),
-          {"timestep_cond", &cond});
+    CHECK("unet-demo", "unet", "\"timestep_cond\" is no input of unet, which takes sample, timestep, encoder",
+          UNET_INPUTS(sample, time, context), {"timestep_cond", &cond});
     CHECK("unet-demo", "unet", "\"encoder_hidden_state\" is no input",
           UNET_INPUTS(sample, time, context), {"encoder_hidden_state", &context});
     CHECK("vae-demo", "vae-encoder", "[1,8,8,4]", {"image", &sample});

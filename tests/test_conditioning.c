@@ -1,5 +1,5 @@
-/* Conditioning: what sets do, and that a tensor which nobody between knows of passes from a latent cache and from recorded
- * draws through the feed to a network that declares it. */
+/* Conditioning: what sets do, and that a tensor which nobody between knows of passes from a latent cache and from
+ * recorded draws through the feed to a network that declares it. */
 #include "conditions.h"
 #include "data_support.h"
 #include "backend/cpu/cpu.h"

@@ -113,7 +113,8 @@ static void conversion_widens(void **state)
     assert_ok(sp_component_open(folder, "unet", &a));
     assert_ok(sp_component_open(to, "unet", &b));
     for (size_t i = 0; i < sp_weights_count(a->weights); i++) {
-        const sp_tensor *x = sp_weights_at(a->weights, i), *y = sp_weights_find(b->weights, sp_weights_name(a->weights, i));
+        const sp_tensor *x = sp_weights_at(a->weights, i),
+                        *y = sp_weights_find(b->weights, sp_weights_name(a->weights, i));
         assert_int_equal(y->dtype, SP_F16);
         for (int64_t k = 0; k < sp_tensor_count(x); k++)
             assert_true(sp_load(x->data, x->dtype, k) == sp_load(y->data, y->dtype, k));

@@ -232,10 +232,11 @@ static void test_time_cond(void **state)
             ((float *)embedding.data)[j] = sinf(phase);
             ((float *)embedding.data)[dim / 2 + j] = cosf(phase);
         }
-        const sp_named_tensor inputs[] = {{"sample", &start},
-                                          {"timestep", &timestep},
-                                          {"encoder_hidden_states", sp_conditioning_find(&prompt, "encoder_hidden_states")},
-                                          {"timestep_cond", &embedding}};
+        const sp_named_tensor inputs[] = {
+            {"sample", &start},
+            {"timestep", &timestep},
+            {"encoder_hidden_states", sp_conditioning_find(&prompt, "encoder_hidden_states")},
+            {"timestep_cond", &embedding}};
         const char *path = keep(state, "inputs.safetensors");
         sp_tensor_file *file;
         sp_named_outputs outputs;

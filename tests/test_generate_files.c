@@ -1,4 +1,5 @@
-/* What splam_generate leaves in files: names, formats and what is said in them; prompts that are cut or foreign; seeds. */
+/* What splam_generate leaves in files: names, formats and what is said in them; prompts that are cut or foreign;
+ * seeds. */
 #include "generate_support.h"
 #include "base/json.h"
 #include "image/image.h"
@@ -66,7 +67,8 @@ static void test_sampler_names(void **state)
         o.sigmas = cases[i].sigmas;
         generate(&o);
         assert_ok(sp_read_file(o.output, &bytes, &size));
-        if (!memmem(bytes, size, cases[i].expected, strlen(cases[i].expected))) fail_msg("no \"%s\"", cases[i].expected);
+        if (!memmem(bytes, size, cases[i].expected, strlen(cases[i].expected)))
+            fail_msg("no \"%s\"", cases[i].expected);
         sp_free(bytes);
     }
     o.sampler = "ddim";
@@ -232,7 +234,8 @@ static void test_foreign_syntax(void **state)
     o.prompts = prompts;
     o.prompt_count = 3;
     char *said = warnings_of(state, &o), *hint = strstr(said, "warning: \"(red:1.3)\"");
-    if (!hint || !sp_starts_with(hint, "warning: \"(red:1.3)\", \"BREAK\", \"<lora:x:.8>\" in a prompt is read as words"))
+    if (!hint ||
+        !sp_starts_with(hint, "warning: \"(red:1.3)\", \"BREAK\", \"<lora:x:.8>\" in a prompt is read as words"))
         fail_msg("said: %s", said);
     assert_non_null(strstr(hint, "and LoRA files have an option of their own, `loras`"));
     assert_null(strstr(strstr(hint, "read as words") + 1, "read as words")); /* once */

@@ -89,7 +89,8 @@ typedef struct {
     const char *title, *unet, *text; /* prefixes */
     const char *down, *up;           /* ends; alpha's is .alpha */
     bool underscores, original, alpha;
-    const char *attention_down, *attention_up; /* of to_q, to_k, to_v and to_out, behind "processor."; NULL: as others */
+    /* of to_q, to_k, to_v and to_out, behind "processor."; NULL: as others */
+    const char *attention_down, *attention_up;
     const char *text_down, *text_up;           /* NULL: as others */
     bool text_processor;                       /* to_q_lora for q_proj */
     double weight;                             /* that gives alpha/r of 2 */
@@ -260,7 +261,8 @@ static void peft_configuration_says_alpha(void **state)
     write_naming(&namings[0], path);
     merged expected = merge(state, path, 1);
     write_naming(naming_of("PEFT"), path);
-    write_text(config, "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"use_dora\": false, \"bias\": \"none\"}");
+    write_text(config,
+               "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"use_dora\": false, \"bias\": \"none\"}");
     merged m = merge(state, path, 1);
     assert_true(m.unet == expected.unet && m.text == expected.text);
     /* everything has alpha 8, but the text encoder's two, one by its whole name */
@@ -299,8 +301,8 @@ static void folders_have_one_file(void **state)
     snprintf(folder, sizeof folder, "%s", in_folder(state, "lora"));
     assert_ok(sp_make_folders(folder));
     assert_status(sp_lora_open(folder, &lora), SP_IO);
-    assert_message("lora: is a folder with no LoRA, expected pytorch_lora_weights.safetensors, adapter_model.safetensors "
-                   "or one .safetensors; there is nothing");
+    assert_message("lora: is a folder with no LoRA, expected pytorch_lora_weights.safetensors, "
+                   "adapter_model.safetensors or one .safetensors; there is nothing");
     write_text(in_folder(state, "lora/README.md"), "style");
     assert_status(sp_lora_open(folder, &lora), SP_IO);
     assert_message("there is README.md");
@@ -343,7 +345,8 @@ static const wrong_file wrong_files[] = {
       "lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_up.weight"},
      SP_FORMAT,
      "a name of Stable Diffusion XL"},
-    {{"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", "lora_unet_double_blocks_0_img_attn_proj.lora_up.weight"},
+    {{"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight",
+      "lora_unet_double_blocks_0_img_attn_proj.lora_up.weight"},
      SP_FORMAT,
      "a name of Flux"},
     {{MID_KOHYA ".lora_down.weight", MID_KOHYA ".lora_up.weight", MID_KOHYA ".dora_scale"}, SP_UNSUPPORTED, "DoRA"},

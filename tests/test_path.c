@@ -176,7 +176,8 @@ static void check_objectives(const sp_path *path)
                 const sp_coefficients c = sp_subpath_coefficients(&s, path, sub);
                 const double *number = (const double *)&c;
                 for (size_t i = 0; i < sizeof c / sizeof *number; i++)
-                    if (!isfinite(number[i])) fail_msg("%s at %d: number %zu", sp_objective_name(s.objective), index, i);
+                    if (!isfinite(number[i]))
+                        fail_msg("%s at %d: number %zu", sp_objective_name(s.objective), index, i);
                 assert_true(c.student_timestep >= 0 && c.student_timestep <= sp_path_last(path));
             }
         assert_int_equal(sp_subpath_at(&s, path, s.ddim_timesteps - 1).start, sp_path_last(path));
@@ -244,7 +245,8 @@ static void the_chord_is_exact(void **state)
 }
 
 /* The paper's point gamma z_s + (1 - gamma) rho z_e is c (gamma' z_s + (1 - gamma') z_e), c = gamma + (1 - gamma) rho,
- * gamma' = gamma/c: with the exact sigma and told by time, chord and paper are one thing but for the density of gamma. */
+ * gamma' = gamma/c: with the exact sigma and told by time, chord and paper are one thing but for the density of
+ * gamma. */
 static void the_chord_is_the_paper_elsewhere(void **state)
 {
     (void)state;

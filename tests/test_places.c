@@ -94,8 +94,8 @@ static void check_case(void **state, const place_case *c, sp_dtype dtype, sp_dty
     for (int i = 0; i < outputs[0].count; i++) {
         const sp_tensor *aligned = &outputs[0].item[i].tensor, *odd = &outputs[1].item[i].tensor;
         if (memcmp(aligned->data, odd->data, sp_tensor_bytes(odd)) != 0)
-            fail_msg("%s %s, weights in %s, computed in %s: other bits from a file with tensors at odd places", c->folder,
-                     outputs[0].item[i].name, sp_dtype_name(dtype), sp_dtype_name(precision));
+            fail_msg("%s %s, weights in %s, computed in %s: other bits from a file with tensors at odd places",
+                     c->folder, outputs[0].item[i].name, sp_dtype_name(dtype), sp_dtype_name(precision));
     }
     sp_named_outputs_free(&outputs[0]);
     sp_named_outputs_free(&outputs[1]);

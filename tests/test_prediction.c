@@ -227,8 +227,8 @@ static void pictures_are_of_the_prediction_asked_for(void **state)
         if (i == 2)
             write_text(in_folder(state, "model/scheduler/scheduler_config.json"),
                        "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
-                       " \"beta_schedule\": \"scaled_linear\", \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1,"
-                       " \"prediction_type\": \"v_prediction\"}");
+                       " \"beta_schedule\": \"scaled_linear\", \"clip_sample\": false, \"set_alpha_to_one\": false,"
+                       " \"steps_offset\": 1, \"prediction_type\": \"v_prediction\"}");
         assert_int_equal(splam_generate(&o, NULL), SPLAM_OK);
         assert_ok(sp_safetensors_open(paths[i], &file[i]));
         assert_ok(sp_tensor_file_get(file[i], "latents", &latents[i]));

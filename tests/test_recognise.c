@@ -128,7 +128,8 @@ static void names_are_known(void **state)
         sp_pipeline *p;
         write_names(path, &tensors[i]);
         sp_recognise(path, text, sizeof text);
-        if (!strstr(text, tensors[i].text)) fail_msg("%s: \"%s\" is not \"%s\"", tensors[i].names[0], text, tensors[i].text);
+        if (!strstr(text, tensors[i].text))
+            fail_msg("%s: \"%s\" is not \"%s\"", tensors[i].names[0], text, tensors[i].text);
         assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(tensors[i].text);
         assert_message(", expected a Stable Diffusion 1.x or 2.x model: a folder as diffusers has it, or one file");

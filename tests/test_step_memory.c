@@ -107,8 +107,8 @@ static void memories_apart_are_two_columns(void **state)
     near.program = far.program = 2000;
     assert_int_equal(sp_step_memory_on_host(&near), sp_step_memory_total(&near));
     assert_int_equal(sp_step_memory_on_host(&far), 3000 + far.online + far.ema + far.moments);
-    assert_int_equal(sp_step_memory_total(&far),
-                     far.teacher + far.packed + far.online + far.ema + far.moments + far.gradients + far.arena + far.inputs);
+    assert_int_equal(sp_step_memory_total(&far), far.teacher + far.packed + far.online + far.ema + far.moments +
+                                                     far.gradients + far.arena + far.inputs);
     sp_string text = {0};
     sp_step_memory_append(&far, 0, &text);
     assert_non_null(strstr(sp_string_text(&text), "device       host\n"));

@@ -128,7 +128,8 @@ static void test_every_f8(void **state)
                 (double)sp_f16_to_f32(half[i]), (double)sp_bf16_to_f32(bf16[i]), sp_load(codes, dtype, i)};
             for (size_t k = 0; k < sizeof found / sizeof *found; k++) {
                 if (isnan(expected) ? !isnan(found[k]) : found[k] != expected)
-                    fail_msg("%s 0x%02x: way %zu gives %g, expected %g", sp_dtype_name(dtype), i, k, found[k], expected);
+                    fail_msg("%s 0x%02x: way %zu gives %g, expected %g", sp_dtype_name(dtype), i, k, found[k],
+                             expected);
                 assert_int_equal(!signbit(found[k]), !signbit(expected));
             }
             if (!isnan(expected)) check_f8_rounding(codes[i], dtype);

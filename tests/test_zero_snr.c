@@ -30,7 +30,8 @@ static void add(sp_named_tensor *named, sp_tensor *tensor, const char *name, int
     snprintf(text, sizeof names[0], step < 0 ? "%s" : "%s.%d", name, step);
     assert_ok(sp_tensor_create(dtype, shape, tensor));
     if (dtype == SP_F32) {
-        const sp_random_key key = {.seed = 3, .stream = SP_STREAM_NOISE, .step = (uint64_t)(step + 1), .sample = (uint64_t)*name};
+        const sp_random_key key = {
+            .seed = 3, .stream = SP_STREAM_NOISE, .step = (uint64_t)(step + 1), .sample = (uint64_t)*name};
         sp_random_normal(key, tensor->data, (size_t)sp_tensor_count(tensor));
     }
     *named = (sp_named_tensor){text, tensor};

@@ -10,8 +10,8 @@
 enum { TINY_MODEL_TOKENS = 8 };
 
 static const char ddim_scheduler[] =
-    "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\","
-    " \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1}";
+    "{\"_class_name\": \"DDIMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
+    " \"beta_schedule\": \"scaled_linear\", \"clip_sample\": false, \"set_alpha_to_one\": false, \"steps_offset\": 1}";
 static inline void write_text(const char *path, const char *text)
 {
     assert_ok(sp_write_file(path, text, strlen(text)));

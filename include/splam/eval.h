@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* In brackets: what is taken where it is SPLAM_UNSET, NULL or an empty list, as by default; other defaults stand behind a
- * comma. */
+/* In brackets: what is taken where it is SPLAM_UNSET, NULL or an empty list, as by default; other defaults stand behind
+ * a comma. */
 typedef struct {
     size_t size;               /* set by splam_eval_defaults() */
     const char *const *models; /* diffusers folders or checkpoints of one file; one is required */
@@ -36,9 +36,9 @@ SPLAM_DEFAULTS(eval)
 
 /* Draws the same prompts from the same noise with every model and judges them: ode-error, Frechet distance of the
  * autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit rate. *table, which is the caller's
- * (splam_free): the rows for a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with
- * a list, for metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that this
- * library cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * (splam_free): the rows for a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and,
+ * with a list, for metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that
+ * this library cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks, char **table);
 
 typedef struct {
@@ -55,8 +55,8 @@ typedef struct {
 SPLAM_DEFAULTS(demo)
 
 /* Distils the teacher with LCM and with SPLAM, each at its best settings, draws and measures teacher, fast samplers and
- * students, and writes output/: sheet.png, report.html, report.json, student/ (the SPLAM one) and lcm/. *table, which is
- * the caller's (splam_free): the rows for a terminal; NULL on failure. Errors as of splam_distill and splam_eval. */
+ * students, and writes output/: sheet.png, report.html, report.json, student/ (the SPLAM one) and lcm/. *table, which
+ * is the caller's (splam_free): the rows for a terminal; NULL on failure. Errors as of splam_distill and splam_eval. */
 SPLAM_API splam_status splam_demo(const splam_demo_options *options, const splam_callbacks *callbacks, char **table);
 
 typedef struct {
@@ -77,9 +77,9 @@ typedef struct {
 SPLAM_DEFAULTS(bench)
 
 /* Medians of repeated runs in one process, and the peaks of the same run: multiplications and additions in registers,
- * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left out, and said. *report
- * is the caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT, SPLAM_IO and SPLAM_FORMAT of a model's files,
- * SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * and a walk through memory. What a model lacks the parts for, or this machine the memory, is left out, and said.
+ * *report is the caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT, SPLAM_IO and SPLAM_FORMAT of a model's
+ * files, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_bench(const splam_bench_options *options, const splam_callbacks *callbacks, char **report);
 
 #ifdef __cplusplus

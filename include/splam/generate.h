@@ -107,8 +107,8 @@ SPLAM_DEFAULTS(generate)
 /* Pictures from prompts; those of one prompt are neighbours. They carry what made them: A1111's
  * text and a JSON object with the model's hash. PNG: text chunks "parameters" and "splam"; JPEG and
  * WebP: EXIF UserComment, and the XMP property json of the namespace urn:splam:1.0:. SPLAM_CANCELLED
- * keeps the pictures that are written and says how many; SPLAM_ARGUMENT names the member; SPLAM_IO, before anything is drawn, where
- * output or save_latents cannot be written. */
+ * keeps the pictures that are written and says how many; SPLAM_ARGUMENT names the member; SPLAM_IO, before anything is
+ * drawn, where output or save_latents cannot be written. */
 SPLAM_API splam_status splam_generate(const splam_generate_options *options,
                                       const splam_callbacks *callbacks);
 

@@ -55,9 +55,9 @@ typedef struct {
 } splam_inspect_options;
 SPLAM_DEFAULTS(inspect)
 
-/* What a model, a component's folder, a training's output or a file of tensors holds, and the memory that generating with
- * it and distilling it would take, in lines for people, which are the caller's (splam_free). Nothing is run. Errors:
- * SPLAM_IO and SPLAM_FORMAT of files, SPLAM_ARGUMENT. */
+/* What a model, a component's folder, a training's output or a file of tensors holds, and the memory that generating
+ * with it and distilling it would take, in lines for people, which are the caller's (splam_free). Nothing is run.
+ * Errors: SPLAM_IO and SPLAM_FORMAT of files, SPLAM_ARGUMENT. */
 SPLAM_API splam_status splam_inspect(const splam_inspect_options *options, char **text);
 
 typedef struct {
@@ -76,8 +76,8 @@ typedef struct {
 SPLAM_DEFAULTS(convert)
 
 /* Writes a model in another form: adapters merged, then guidance folded, weights in another type, as a diffusers folder
- * or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. Errors: SPLAM_ARGUMENT for an
- * output that is there, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_NUMERIC for a weight out of f16's range,
+ * or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. Errors: SPLAM_ARGUMENT for
+ * an output that is there, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_NUMERIC for a weight out of f16's range,
  * SPLAM_UNSUPPORTED for what has no place in a single file. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options, const splam_callbacks *callbacks);
 

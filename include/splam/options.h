@@ -59,7 +59,8 @@ SPLAM_API const char *splam_option_verb(size_t i);
 SPLAM_API const splam_option *splam_option_at(const char *verb, size_t i);
 
 /* Fills the first `size` bytes of a verb's struct with defaults, `size` among them. SPLAM_ARGUMENT for a verb that
- * there is not or a size that is none of its struct. What splam_VERB_defaults() call; for other languages. Any thread. */
+ * there is not or a size that is none of its struct. What splam_VERB_defaults() call; for other languages. Any
+ * thread. */
 SPLAM_API splam_status splam_option_defaults(const char *verb, void *options, size_t size);
 /* Declares splam_VERB_defaults(): the verb's struct with its defaults, of the caller's size. */
 #define SPLAM_DEFAULTS(verb)                                                                                     \

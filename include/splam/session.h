@@ -28,10 +28,10 @@ typedef struct {
 } splam_model_options;
 SPLAM_DEFAULTS(model)
 
-/* path: a diffusers folder or a checkpoint of one file. options NULL: all defaults; callbacks, which may be NULL, are asked
- * while adapters are merged. No text needs to live longer than the call. Files are mapped: they must stay as they are while
- * the model is open. Fails as splam_generate would, before anything is drawn: SPLAM_IO, SPLAM_FORMAT, SPLAM_SHAPE and
- * SPLAM_UNSUPPORTED name the file, SPLAM_ARGUMENT the option; *model is NULL then. */
+/* path: a diffusers folder or a checkpoint of one file. options NULL: all defaults; callbacks, which may be NULL, are
+ * asked while adapters are merged. No text needs to live longer than the call. Files are mapped: they must stay as they
+ * are while the model is open. Fails as splam_generate would, before anything is drawn: SPLAM_IO, SPLAM_FORMAT,
+ * SPLAM_SHAPE and SPLAM_UNSUPPORTED name the file, SPLAM_ARGUMENT the option; *model is NULL then. */
 SPLAM_API splam_status splam_model_open(const char *path, const splam_model_options *options,
                                         const splam_callbacks *callbacks, splam_model **model);
 /* After its sessions. NULL is legal. */
@@ -39,16 +39,17 @@ SPLAM_API void splam_model_close(splam_model *model);
 
 /* ---- sessions ---- */
 
-/* What a model needs to run: plans, activations, and a share in the packed weights. It keeps them, so that a second picture
- * of the same size is drawn without reading, planning or packing anything. One thread at a time; sessions of one model in as
- * many threads as you like. Two threads that compute at once share the processor: splam_set_threads is for each. */
+/* What a model needs to run: plans, activations, and a share in the packed weights. It keeps them, so that a second
+ * picture of the same size is drawn without reading, planning or packing anything. One thread at a time; sessions of
+ * one model in as many threads as you like. Two threads that compute at once share the processor: splam_set_threads is
+ * for each. */
 typedef struct splam_session splam_session;
 
 /* Begin with splam_session_defaults(). */
 typedef struct {
     size_t size;
-    int64_t sizes; /* so many sizes of pictures, batches and prompts are kept side by side of each network, the last used;
-                      more are planned anew; 1 to 64 [4] */
+    int64_t sizes; /* so many sizes of pictures, batches and prompts are kept side by side of each network, the last
+                      used; more are planned anew; 1 to 64 [4] */
 } splam_session_options;
 SPLAM_DEFAULTS(session)
 
@@ -57,10 +58,10 @@ SPLAM_API splam_status splam_session_create(const splam_model *model, const spla
                                             splam_session **session);
 SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal */
 
-/* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction_type, vae,
- * loras, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free); NULL: files alone.
- * SPLAM_CANCELLED keeps those that are drawn; on other failures there are none. The session can be used again after every
- * failure. */
+/* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction_type,
+ * vae, loras, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free);
+ * NULL: files alone. SPLAM_CANCELLED keeps those that are drawn; on other failures there are none. The session can be
+ * used again after every failure. */
 SPLAM_API splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,
                                               const splam_callbacks *callbacks, splam_pictures *pictures);
 
@@ -78,10 +79,11 @@ typedef struct {
 } splam_tensors;
 SPLAM_API void splam_tensors_free(splam_tensors *tensors); /* of the library's; zeroed is legal */
 /* One run of "unet", "vae-encoder", "vae-decoder" or "text-encoder" on arrays: inputs and outputs as of splam_forward.
- * SPLAM_FORMAT or SPLAM_SHAPE naming the tensor that is missing, not known or of another shape, SPLAM_NUMERIC for an output
- * that is not finite. */
+ * SPLAM_FORMAT or SPLAM_SHAPE naming the tensor that is missing, not known or of another shape, SPLAM_NUMERIC for an
+ * output that is not finite. */
 SPLAM_API splam_status splam_session_forward(splam_session *session, const char *component, const splam_tensor *inputs,
-                                             size_t input_count, const splam_callbacks *callbacks, splam_tensors *outputs);
+                                             size_t input_count, const splam_callbacks *callbacks,
+                                             splam_tensors *outputs);
 
 #ifdef __cplusplus
 }

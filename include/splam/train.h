@@ -35,8 +35,8 @@ typedef struct {
 SPLAM_DEFAULTS(train)
 
 /* Writes output/vae, an AutoencoderKL of factor 4. Both: SPLAM_ARGUMENT for options that make no sense or that are not
- * those of the checkpoint to go on from, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_MEMORY, SPLAM_NUMERIC if a loss is not
- * finite, SPLAM_CANCELLED after saving a checkpoint. */
+ * those of the checkpoint to go on from, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_MEMORY, SPLAM_NUMERIC if a loss is
+ * not finite, SPLAM_CANCELLED after saving a checkpoint. */
 SPLAM_API splam_status splam_train_vae(const splam_train_options *options, const splam_callbacks *callbacks);
 /* Writes a whole diffusers folder: a tokenizer learned from the captions, a text encoder and a UNet
  * trained together, and the autoencoder given. */
@@ -92,8 +92,8 @@ typedef struct {
     splam_precision precision;
     const char *device;             /* to compute with, "cpu" [cpu] */
     bool gradient_checkpointing;    /* of all blocks; else of as many as the limit demands */
-    int64_t memory_limit;           /* bytes that the process may take; SPLAM_MEMORY, before the first step, if it cannot
-                                       do with that [what is free] */
+    int64_t memory_limit;           /* bytes that the process may take; SPLAM_MEMORY, before the first step, if it
+                                       cannot do with that [what is free] */
     int64_t lora_rank;              /* 0, as by default: the whole student is trained; else adapters of this rank */
     double lora_alpha;              /* their share is alpha/rank [the rank] */
     const char *lora_targets;       /* "all": linear layers and convolutions of every block, "attention"; "all" */

@@ -228,7 +228,8 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
     char folder[] = "/tmp/splam-bench-XXXXXX";
     if (!mkdtemp(folder)) return sp_fail(SP_IO, "/tmp: a folder could not be made");
     char *path = sp_path_join(folder, "out.png");
-    generation g = {.options = splam_generate_defaults(), .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
+    generation g = {.options = splam_generate_defaults(),
+                    .callbacks = {callbacks->context, NULL, callbacks->cancelled}};
     g.options.model = o->model;
     g.options.prompt = "a lighthouse in a storm";
     g.options.steps = 4;

@@ -85,7 +85,7 @@ static sp_status tune_case(tuning *t, const sp_op_case *c, sp_dtype dtype)
     }
     layer.form = (sp_convolution_form)best;
     append_row(t->out, &layer);
-    sp_string_append_format(t->out, " /*");
+    sp_string_append_format(t->out, "\n    /*");
     for (int form = 0; form < SP_CONVOLUTION_FORM_COUNT; form++)
         if (!isinf(seconds[form]))
             sp_string_append_format(t->out, " %s %.3g ms",

@@ -203,7 +203,8 @@ splam_status splam_session_forward(splam_session *session, const char *component
     for (size_t i = 0; i < count && !status; i++)
         status = take_input(&inputs[i], &tensors[i], &named[i]);
     sp_pipeline *p = session->pipeline;
-    if (!status) status = sp_model_forward(session->model->parts, &p->plans, component, named, count, callbacks, &results);
+    if (!status)
+        status = sp_model_forward(session->model->parts, &p->plans, component, named, count, callbacks, &results);
     if (!status) status = give_outputs(&results, outputs);
     if (status) splam_tensors_free(outputs);
     sp_named_outputs_free(&results);

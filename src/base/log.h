@@ -1,5 +1,5 @@
-/* What the library says beside its results: one line a message, on stderr unless somebody takes them. What may do harm on a terminal is replaced, see
- * base/visible.h. */
+/* What the library says beside its results: one line a message, on stderr unless somebody takes them. What may do harm
+ * on a terminal is replaced, see base/visible.h. */
 #ifndef SP_BASE_LOG_H
 #define SP_BASE_LOG_H
 #include <splam/log.h>

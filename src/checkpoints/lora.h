@@ -79,7 +79,7 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const 
  *              nothing, or lycoris_: the layer tells
  *   LAYER      as in diffusers or in an original checkpoint, "_" for "." or not; attention's to_q, to_k, to_v, to_out
  *              behind "processor.", as diffusers had them before PEFT
- *   PART       .lora_A.weight, .lora_B.weight (PEFT; also .default.weight)    .lora_down.weight, .lora_up.weight (kohya)
+ *   PART       .lora_A.weight, .lora_B.weight (PEFT; also .default.weight)  .lora_down.weight, .lora_up.weight (kohya)
  *              .lora.down.weight, _lora.down.weight, .lora_linear_layer.down.weight and up (older diffusers)    .alpha
  *
  * alpha is the tensor's, else the metadata's (diffusers), else that of adapter_config.json beside a file with
@@ -96,7 +96,8 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 /* W + weight alpha/r up down in place of W, for every adapter of the component's kind, parameter by
  * parameter. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
  * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
- * two are for one layer; SP_SHAPE if its shapes are not the layer's. callbacks (may be NULL) are asked between adapters. */
+ * two are for one layer; SP_SHAPE if its shapes are not the layer's. callbacks (may be NULL) are asked between
+ * adapters. */
 sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
                         sp_component *component, bool exact, const sp_callbacks *callbacks);
 

@@ -173,8 +173,8 @@ static sp_status read_adapter_config(sp_lora *lora)
     json_t *json = NULL;
     sp_status status = path ? SP_OK : SP_MEMORY;
     if (!status && !sp_path_exists(path))
-        sp_log_warn("%s: has PEFT's names, and no adapter_config.json that says alpha is beside it; alpha is taken to be "
-                    "the rank", file);
+        sp_log_warn("%s: has PEFT's names, and no adapter_config.json that says alpha is beside it; alpha is taken "
+                    "to be the rank", file);
     else if (!status)
         status = sp_json_load(path, &json);
     if (!status && json) status = sp_json_text(json, "peft_type", "LORA", path, &type);

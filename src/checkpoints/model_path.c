@@ -25,7 +25,8 @@ static bool has_inside(const char *folder, const char *name)
 }
 
 /* "FOLDER: holds several WHAT (a, b, ...), name one of them". Names that begin with `prefix` count. */
-static sp_status fail_several(const char *folder, const char *what, const char *prefix, char *const *names, size_t count)
+static sp_status fail_several(const char *folder, const char *what, const char *prefix, char *const *names,
+                              size_t count)
 {
     enum { SHOWN = 8 };
     sp_string list = {0};
@@ -79,7 +80,8 @@ static sp_status read_reference(const char *path, char **out)
 
 static sp_status snapshot_of(const char *repository, char **out)
 {
-    char *snapshots = sp_path_join(repository, "snapshots"), *main = sp_path_join(repository, "refs/main"), *name = NULL;
+    char *snapshots = sp_path_join(repository, "snapshots"), *main = sp_path_join(repository, "refs/main"),
+         *name = NULL;
     sp_status status = snapshots && main ? SP_OK : SP_MEMORY;
     if (!status && sp_path_exists(main)) {
         status = read_reference(main, &name);

@@ -186,7 +186,8 @@ static void describe_names(const char *folder, char *const *names, size_t count,
         return;
     else if (has(names, count, "scheduler_config.json"))
         snprintf(out, size, "the folder of a scheduler");
-    else if (has(names, count, "tokenizer.json") || (has(names, count, "vocab.json") && has(names, count, "merges.txt")))
+    else if (has(names, count, "tokenizer.json") ||
+             (has(names, count, "vocab.json") && has(names, count, "merges.txt")))
         snprintf(out, size, "the folder of a tokenizer");
     else if (sum.pictures)
         snprintf(out, size, "a folder with %zu picture%s", sum.pictures, sum.pictures == 1 ? "" : "s");
@@ -249,8 +250,9 @@ static void list_parts(const sp_model_folder *folder, const bool *needed, bool t
 
 sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
 {
-    static const char expected[] = "a Stable Diffusion 1.x or 2.x model: a folder as diffusers has it, or one file with "
-                                   "UNet, VAE and text encoder under original names";
+    static const char expected[] =
+        "a Stable Diffusion 1.x or 2.x model: a folder as diffusers has it, or one file with "
+        "UNet, VAE and text encoder under original names";
     char missing[64], present[64], what[256] = "";
     const char *other = folder->single ? sp_recognise_tensors(folder->single) : NULL;
     unsigned long failures = sp_alloc_failures();
@@ -263,6 +265,6 @@ sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
     else if (!*present && !folder->single)
         sp_recognise(folder->path, what, sizeof what);
     if (*what) return sp_fail(SP_UNSUPPORTED, "%s: is %s, expected %s", folder->path, what, expected);
-    return sp_fail(SP_FORMAT, "%s: has no %s%s%s, expected %s", folder->path, missing, *present ? "; it has " : "", present,
-                   expected);
+    return sp_fail(SP_FORMAT, "%s: has no %s%s%s, expected %s", folder->path, missing, *present ? "; it has " : "",
+                   present, expected);
 }

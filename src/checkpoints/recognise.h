@@ -5,7 +5,8 @@
 #include "checkpoints/model_folder.h"
 
 /* What the file is, if it is something else than a checkpoint of Stable Diffusion 1.x or 2.x for text to image: "a
- * LoRA", "a Stable Diffusion XL checkpoint", "an autoencoder (VAE)". NULL: such a checkpoint, or unknown. Static text. */
+ * LoRA", "a Stable Diffusion XL checkpoint", "an autoencoder (VAE)". NULL: such a checkpoint, or unknown. Static
+ * text. */
 const char *sp_recognise_tensors(const sp_tensor_file *file);
 
 /* What the folder or file at `path` is; "" if that is not known. At most size - 1 bytes. */

@@ -96,7 +96,8 @@ static sp_status kl_config(const sp_tensor_file *file, json_t **out)
     }
     while (kl->layers < SP_MODEL_MAX_LAYERS && find(file, block, 0, (int)kl->layers))
         kl->layers++;
-    if (!kl->layers) return sp_tensor_file_get(file, "encoder.down_blocks.0.resnets.0.conv2.weight", &(const sp_tensor *){0});
+    if (!kl->layers)
+        return sp_tensor_file_get(file, "encoder.down_blocks.0.resnets.0.conv2.weight", &(const sp_tensor *){0});
     kl->quant_conv = find(file, "quant_conv.weight");
     kl->post_quant_conv = find(file, "post_quant_conv.weight");
     kl->mid_attention = find(file, "encoder.mid_block.attentions.0.group_norm.weight");

@@ -2,7 +2,8 @@
  * the like name, every caption of a picture being a variant, in the file's order.
  *
  * A picture that is not there, a name that leaves IMAGES, and a caption of no picture are rejected.
- * The captions' key is "caption", or the option caption_column. The sizes are those that the file says. Its objects in "images" are what filters look at. */
+ * The captions' key is "caption", or the option caption_column. The sizes are those that the file says. Its objects in
+ * "images" are what filters look at. */
 #ifndef SP_DATA_COCO_H
 #define SP_DATA_COCO_H
 #include "data/source.h"

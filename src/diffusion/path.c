@@ -11,7 +11,8 @@ sp_status sp_path_of_betas(const char *beta_schedule, double beta_start, double 
 {
     bool scaled = strcmp(beta_schedule, "scaled_linear") == 0;
     if (!scaled && strcmp(beta_schedule, "linear") != 0)
-        return sp_fail(SP_UNSUPPORTED, "beta_schedule \"%s\" is not supported (scaled_linear or linear)", beta_schedule);
+        return sp_fail(SP_UNSUPPORTED, "beta_schedule \"%s\" is not supported (scaled_linear or linear)",
+                       beta_schedule);
     if (timesteps < 2 || timesteps > SP_MAX_TIMESTEPS)
         return sp_fail(SP_FORMAT, "num_train_timesteps is %d, expected 2 to %d", timesteps, SP_MAX_TIMESTEPS);
     if (!(beta_start > 0 && beta_start < 1 && beta_end > 0 && beta_end < 1))

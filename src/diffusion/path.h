@@ -53,8 +53,8 @@ void sp_path_rescale_zero_snr(sp_path *path);
 /* shift > 0; predicts the velocity noise - x0. */
 void sp_path_of_flow(double shift, int timesteps, sp_path *out);
 
-/* At a real t, clamped to where the path is defined. Between integers a table is continued linearly in log(alpha/sigma),
- * or where that is infinite at one of them in sigma/(alpha + sigma). */
+/* At a real t, clamped to where the path is defined. Between integers a table is continued linearly in
+ * log(alpha/sigma), or where that is infinite at one of them in sigma/(alpha + sigma). */
 sp_pair sp_path_at(const sp_path *path, double t);
 /* The t at which sigma/(alpha + sigma) is that of the pair, clamped likewise: what a latent of these parts, however
  * scaled, is a latent of. One of alpha and sigma may be 0. */

@@ -162,7 +162,8 @@ static sp_status check_flow(const sp_scheduler_config *config, const sp_sampler_
     if (sp_sampler_sigmas(config, options) > SP_SIGMAS_NORMAL)
         return sp_fail(SP_UNSUPPORTED, "flow models have sigmas of their own, and %s takes no others with them", name);
     if (options->spacing)
-        return sp_fail(SP_UNSUPPORTED, "flow models have timesteps of their own, and %s takes no spacing with them", name);
+        return sp_fail(SP_UNSUPPORTED, "flow models have timesteps of their own, and %s takes no spacing with them",
+                       name);
     return SP_OK;
 }
 

@@ -59,9 +59,10 @@ typedef struct {
 /* Any scheduler class of diffusers; keys that it does not have take the default of the class
  * converted to, but clip_sample, which latent models never have, is false. SP_IO, SP_FORMAT;
  * SP_UNSUPPORTED naming the key and its value for what would change the noise schedule or the
- * prediction and is not done here (trained_betas, sample prediction, flow models, ...). What matters to some samplers alone (thresholding, clip_sample, beta sigmas, ...)
- * and what nobody knows is kept in `demand`: an unknown key belongs to the class that the file
- * names, and where it names none to every sampler. Python's bare Infinity is read as null. */
+ * prediction and is not done here (trained_betas, sample prediction, flow models, ...). What matters to some samplers
+ * alone (thresholding, clip_sample, beta sigmas, ...) and what nobody knows is kept in `demand`: an unknown key belongs
+ * to the class that the file names, and where it names none to every sampler. Python's bare Infinity is read as
+ * null. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
 /* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells; with
  * model->prediction in place of what these say. *json (may be NULL) receives it as it stands there

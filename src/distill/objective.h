@@ -165,8 +165,8 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
 /* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
  * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for
  * every member of sp_coefficients that is in use, by its name ("start_x0", ...; "solver_z.0", ... once per solver
- * step), and for a student with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher" (RUN),
- * "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
+ * step), and for a student with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher"
+ * (RUN), "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
  * "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
 typedef struct {
     int64_t batch, channels, height, width;

@@ -27,7 +27,8 @@ static void add_head(const readme *r)
     sp_string_append_format(
         r->text,
         "# A few-step student\n\n"
-        "Distilled with splam, objective %s; `splam.json` has every setting. %s, sampler %s, no guidance (CFG 1): it is\n"
+        "Distilled with splam, objective %s; `splam.json` has every setting. %s, sampler %s, no guidance (CFG 1): "
+        "it is\n"
         "distilled in.\n\n",
         sp_objective_name(r->options->objective.objective), how, r->sampler);
 }
@@ -63,7 +64,8 @@ static void add_folder(const readme *r)
         sp_string_append_format(r->text, "As one file for ComfyUI and A1111:\n\n");
     sp_string_append_format(
         r->text,
-        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111; needs CLIP's own tokenizer\n",
+        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111; needs CLIP's own "
+        "tokenizer\n",
         r->embedding ? "--fold-guidance " : "");
 }
 
@@ -87,7 +89,8 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
 {
     sp_string_append_format(
         r->text,
-        "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, `kohya.safetensors`\n"
+        "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, "
+        "`kohya.safetensors`\n"
         "in those of A1111 and ComfyUI, and in `ema/` the same of their moving average.\n\n");
     if (!r->distilled) /* the teacher's own scheduler has other timesteps */
         sp_string_append_format(

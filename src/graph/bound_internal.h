@@ -44,8 +44,8 @@ extern pthread_mutex_t sp_weights_lock;
 /* Under the lock: whether all that is made of weights is there and new; after it was made. */
 bool sp_bound_is_fresh(const sp_bound *bound);
 void sp_bound_made(sp_bound *bound);
-/* Under the lock: the pack that a step of RUN rate makes, NULL if it is a step of another kind; whether it has to be made,
- * and that it was. */
+/* Under the lock: the pack that a step of RUN rate makes, NULL if it is a step of another kind; whether it has to be
+ * made, and that it was. */
 sp_pack *sp_bound_pack(const sp_bound *bound, int step);
 bool sp_pack_is_fresh(const sp_pack *pack);
 void sp_pack_made(sp_pack *pack);

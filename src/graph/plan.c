@@ -234,8 +234,8 @@ static void release_packed_sources(sp_plan *plan)
     }
 }
 
-/* What is kept and made of weights alone is a bound plan's; of that, what another plan may want alike is a pack. Steps are
- * in their order. */
+/* What is kept and made of weights alone is a bound plan's; of that, what another plan may want alike is a pack. Steps
+ * are in their order. */
 static sp_status sort_kept(sp_plan *plan)
 {
     plan->pack_step = sp_alloc(((size_t)plan->step_count + 1) * sizeof *plan->pack_step);

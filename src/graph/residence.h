@@ -11,11 +11,11 @@ typedef struct sp_residence sp_residence;
  * and no tensor of it is replaced meanwhile. Any thread. */
 sp_status sp_residence_hold(sp_device *device, const sp_weights *weights, sp_residence **out);
 void sp_residence_release(sp_residence *residence); /* NULL is legal */
-/* Where tensor `name`, which the set has, lies on the device; uploaded if it was not there. Mapped pages that this read are
- * dropped (sp_weights_drop). */
+/* Where tensor `name`, which the set has, lies on the device; uploaded if it was not there. Mapped pages that this read
+ * are dropped (sp_weights_drop). */
 sp_status sp_residence_place(sp_residence *residence, const char *name, void **address);
-/* Counts the changes of the set's tensors that residences were told of, from 1: what was made of them at another count is
- * stale. */
+/* Counts the changes of the set's tensors that residences were told of, from 1: what was made of them at another count
+ * is stale. */
 uint64_t sp_residence_version(const sp_residence *residence);
 /* The host's tensors were changed: those on the device become equal to them. */
 void sp_residence_update(sp_residence *residence);

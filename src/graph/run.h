@@ -5,7 +5,8 @@
 
 typedef struct sp_run sp_run;
 
-/* The bound plan lives longer. SP_INTERNAL for a second run of a plan with inputs or outputs that only change with weights. */
+/* The bound plan lives longer. SP_INTERNAL for a second run of a plan with inputs or outputs that only change with
+ * weights. */
 sp_status sp_run_create_of(sp_bound *bound, sp_run **out);
 /* The only run of a plan, with a bound plan of its own. */
 sp_status sp_run_create(const sp_plan *plan, sp_run **out);
@@ -19,12 +20,12 @@ void sp_run_forget_profile(sp_run *run);
 sp_status sp_run_set_input(sp_run *run, const char *name, const sp_tensor *tensor);
 sp_status sp_run_clear_input(sp_run *run, const char *name); /* zeros */
 /* callbacks (may be NULL) are asked between any two steps: SP_CANCELLED, after which the run can be
- * executed again; what was packed is packed again. The device may still be at work afterwards: who reads an output waits,
- * and is told what failed; who only measures asks the device to finish. */
+ * executed again; what was packed is packed again. The device may still be at work afterwards: who reads an output
+ * waits, and is told what failed; who only measures asks the device to finish. */
 sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks);
 /* Calls `ready` during sp_run_execute right after the step that completed an output was asked for: no later step
- * of that execution writes or reads it, so what lies at its address may be used and changed, by calls of the device, while
- * the rest runs. Called in the order of steps, on the thread that executes; what it returns, if not
+ * of that execution writes or reads it, so what lies at its address may be used and changed, by calls of the device,
+ * while the rest runs. Called in the order of steps, on the thread that executes; what it returns, if not
  * SP_OK, ends the execution and is returned by it. An output that only steps of a slower rate touch
  * is reported when these run. NULL: nobody watches. */
 void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, int output_index),

@@ -53,8 +53,8 @@ int sp_latent_cache_resolution(const sp_latent_cache *cache); /* pixels */
 size_t sp_latent_cache_bytes(const sp_latent_cache *cache);   /* in memory; 0: it is mapped */
 
 /* Sample k: moments [2C,h,w] (or [C,h,w]) as f32 and, if `to` is not NULL, its conditioning into row `row` of that set,
- * made like the cache's. SP_FORMAT, naming the file, if its checksum is wrong; SP_ARGUMENT for flipped where there are no
- * flips. */
+ * made like the cache's. SP_FORMAT, naming the file, if its checksum is wrong; SP_ARGUMENT for flipped where there are
+ * no flips. */
 sp_status sp_latent_cache_read(const sp_latent_cache *cache, int64_t k, bool flipped,
                                float *moments, sp_conditioning *to, int64_t row);
 /* Reads every sample's checksum. */

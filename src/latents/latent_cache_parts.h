@@ -22,7 +22,7 @@ struct sp_latent_cache {
  * the files hold is in "settings", whose XXH3 is the key of their checksums. */
 enum {
     SP_LATENT_FORMAT = 2,
-    SP_LATENT_FORMAT_READ = 1, /* from this on: conditioning under its old names, which are read (pipeline/conditioning.h) */
+    SP_LATENT_FORMAT_READ = 1, /* from this on: conditioning has old names, which are read (pipeline/conditioning.h) */
 };
 sp_status sp_latent_settings_key(const json_t *settings, uint64_t *key);
 /* New strings; NULL when out of memory. */

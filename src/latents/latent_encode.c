@@ -115,8 +115,8 @@ static sp_status store_text(const sp_latent_encoder *e, const char *const *capti
     return status;
 }
 
-/* In the block's type, but for rows of a few numbers: they cost nothing, and f16 has no odd numbers above 2048, as sizes of
- * pictures are. */
+/* In the block's type, but for rows of a few numbers: they cost nothing, and f16 has no odd numbers above 2048, as
+ * sizes of pictures are. */
 static sp_status store_conditioning(const sp_latent_encoder *e, const sp_conditioning *from, sp_conditioning *to)
 {
     enum { FEW = 64 };

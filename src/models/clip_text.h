@@ -30,8 +30,8 @@ json_t *sp_clip_text_config_write(const sp_clip_text_config *config);
 typedef struct {
     int64_t clip_skip; /* the last k >= 0 layers: the final norm is applied to the state before them, as in diffusers */
 } sp_clip_text_options;
-/* input_ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> last hidden state [N,L,width] after the final
- * norm. options NULL: all layers. Parameters are named without the "text_model." of older files. */
+/* input_ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> last hidden state [N,L,width] after the
+ * final norm. options NULL: all layers. Parameters are named without the "text_model." of older files. */
 sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
                        sp_value *input_ids);
 

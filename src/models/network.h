@@ -1,5 +1,5 @@
-/* Networks as the rest of the program sees them: what each takes and gives by diffusers' names, and the one way to put one
- * into a graph. A new network is a file with one sp_network entry; who runs it needs to know no more.
+/* Networks as the rest of the program sees them: what each takes and gives by diffusers' names, and the one way to put
+ * one into a graph. A new network is a file with one sp_network entry; who runs it needs to know no more.
  *
  * Letters of shapes: N samples, H and W of the picture or latent, L tokens. Pictures are [N,C,H,W] outside of graphs
  * and [N,H,W,C] within. */
@@ -77,8 +77,8 @@ typedef struct {
     const char *scope;        /* before the parameters' names; NULL: none */
 } sp_network_use;
 
-/* Builds the network on what it declares of `in`; other values are not looked at. An input that is declared, not optional
- * and absent is an error, as is a value of another shape. */
+/* Builds the network on what it declares of `in`; other values are not looked at. An input that is declared, not
+ * optional and absent is an error, as is a value of another shape. */
 sp_values sp_network_graph(sp_builder *b, const sp_network_use *use, const sp_values *in);
 /* The first output of it. */
 sp_value *sp_network_value(sp_builder *b, const sp_network_use *use, const sp_values *in);

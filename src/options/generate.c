@@ -42,17 +42,17 @@ static const splam_option options[] = {
     {SP_INTEGER(clip_skip, 0, 1000, 0), .argument = "N", .help = "last layers of the text encoder left out"},
     SP_MODEL_PART_OPTIONS,
     {SP_ENUM(vae_tiling, "auto|on|off", SPLAM_VAE_TILING_AUTO),
-     .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping tiles: less "
-             "memory, not quite the same picture; auto: where the whole would not fit",
+     .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping tiles: "
+             "less memory, not quite the same picture; auto: where the whole would not fit",
      .otherwise = "auto"},
     {SP_BYTES(memory_limit), .argument = "SIZE",
      .help = "print what will be needed, do with less memory where possible, refuse where not: 3G is 3 * 10^9 bytes, "
              "3Gi 3 * 2^30"},
     {SP_FLAG(old_grid), .help = "lcm: the older timesteps, 999 759 519 279 for four steps"},
     {SP_TEXT(output), .letter = 'o', .argument = "FILE",
-     .help = "the picture's file, .png, .jpg, .jpeg or .webp; several go to NAME-0.png, NAME-1.png, ...; without a suffix "
-             ".png (or the --format's) is appended; in a folder, one that is there or DIR/, the name is out; - is "
-             "standard output, for one picture",
+     .help = "the picture's file, .png, .jpg, .jpeg or .webp; several go to NAME-0.png, NAME-1.png, ...; without a "
+             "suffix .png (or the --format's) is appended; in a folder, one that is there or DIR/, the name is out; - "
+             "is standard output, for one picture",
      .otherwise = "of the command line out.png"},
     {SP_CHOICE(format, "png|jpg|webp", NULL), .help = "of pictures whose name has no suffix", .otherwise = "png"},
     {SP_INTEGER(quality, 1, 100, SPLAM_UNSET), .argument = "N",

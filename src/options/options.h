@@ -7,7 +7,8 @@
 /* The verbs with options, and what opens models and sessions: X(verb). Each has its table, in VERB.c, and its struct
  * splam_VERB_options. */
 #define SP_VERB_LIST(X)                                                                                          \
-    X(generate) X(model) X(session) X(distill) X(eval) X(train) X(convert) X(data) X(forward) X(inspect) X(bench) X(tokenize) X(demo)
+    X(generate) X(model) X(session) X(distill) X(eval) X(train) X(convert) X(data) X(forward) X(inspect)         \
+    X(bench) X(tokenize) X(demo)
 
 typedef struct {
     const char *verb;
@@ -19,8 +20,8 @@ typedef struct {
 SP_VERB_LIST(X)
 #undef X
 
-/* What a public call does first. copy: `own`, a whole struct, gets the members of `given`, which may be of an earlier or a
- * later library, and defaults for the rest. check: what the table says of each. take: both. */
+/* What a public call does first. copy: `own`, a whole struct, gets the members of `given`, which may be of an earlier
+ * or a later library, and defaults for the rest. check: what the table says of each. take: both. */
 sp_status sp_options_copy(const sp_verb *verb, const void *given, void *own);
 sp_status sp_options_check(const sp_verb *verb, const void *own);
 sp_status sp_options_take(const sp_verb *verb, const void *given, void *own);
@@ -44,7 +45,8 @@ const splam_option *sp_option_find(const sp_verb *verb, const char *name);
     SP_MEMBER(member), .kind = SPLAM_OPTION_INTEGER, .low = least, .high = most, .preset = (double)(default)
 #define SP_NUMBER(member, least, most, default) \
     SP_MEMBER(member), .kind = SPLAM_OPTION_NUMBER, .low = least, .high = most, .preset = (double)(default)
-#define SP_BYTES(member) SP_MEMBER(member), .kind = SPLAM_OPTION_BYTES, .low = 1, .high = 9e15, .preset = (double)SPLAM_UNSET
+#define SP_BYTES(member)                                                                                               \
+    SP_MEMBER(member), .kind = SPLAM_OPTION_BYTES, .low = 1, .high = 9e15, .preset = (double)SPLAM_UNSET
 #define SP_SEED(member) SP_MEMBER(member), .kind = SPLAM_OPTION_SEED, .letter = 's', .argument = "S"
 #define SP_LIST(member, how_many, list_kind) SP_MEMBER(member), .beside = offsetof(OPTIONS, how_many), .kind = list_kind
 #define SP_TABLE(name)                                                                                            \

@@ -20,8 +20,8 @@ sp_status sp_conditioning_add(sp_conditioning *set, const char *name, sp_tensor 
     else if (at < set->count && strcmp(set->item[at].name, name) == 0)
         status = sp_fail(SP_FORMAT, "the conditioning has \"%s\" twice", name);
     else if (tensor.shape.rank < 1 || (set->count && tensor.shape.dim[0] != sp_conditioning_rows(set)))
-        status = sp_fail(SP_SHAPE, "\"%s\" is %s, and the conditioning has %lld rows", name, sp_shape_text(tensor.shape),
-                         (long long)sp_conditioning_rows(set));
+        status = sp_fail(SP_SHAPE, "\"%s\" is %s, and the conditioning has %lld rows", name,
+                         sp_shape_text(tensor.shape), (long long)sp_conditioning_rows(set));
     if (status) {
         sp_tensor_free(&tensor);
         return status;

@@ -39,7 +39,8 @@ sp_conditioning sp_conditioning_declared(const sp_network *network, const void *
 bool sp_conditioning_same(const sp_conditioning *a, const sp_conditioning *b);
 /* SP_SHAPE, naming what differs, unless they are the same; `where` begins the message. */
 sp_status sp_conditioning_expect(const sp_conditioning *set, const sp_conditioning *like, const char *where);
-/* SP_SHAPE, naming it, unless all that the network declares is there in its shape. What it does not declare may be there. */
+/* SP_SHAPE, naming it, unless all that the network declares is there in its shape. What it does not declare may be
+ * there. */
 sp_status sp_conditioning_check(const sp_conditioning *set, const sp_network *network, const void *config,
                                 const char *where);
 /* SP_NUMERIC naming the tensor. */
@@ -49,14 +50,14 @@ sp_status sp_conditioning_check_finite(const sp_conditioning *set, const char *w
 sp_status sp_conditioning_create(const sp_conditioning *like, sp_dtype dtype, int64_t rows, sp_conditioning *out);
 /* A new set, all of it. */
 sp_status sp_conditioning_convert(const sp_conditioning *set, sp_dtype dtype, sp_conditioning *out);
-/* Rows at.. of `to` become rows first.. of `from`, converted to the type of `to`; the last row of `from` stands for those
- * beyond. The sets are the same. */
+/* Rows at.. of `to` become rows first.. of `from`, converted to the type of `to`; the last row of `from` stands for
+ * those beyond. The sets are the same. */
 void sp_conditioning_copy(sp_conditioning *to, int64_t at, int64_t count, const sp_conditioning *from, int64_t first);
 
 /* ---- in graphs ---- */
 
-/* Makes an input of the graph, PREFIXNAME with so many rows, of every member that the network declares, and adds it under
- * its own name. */
+/* Makes an input of the graph, PREFIXNAME with so many rows, of every member that the network declares, and adds it
+ * under its own name. */
 void sp_conditioning_inputs(sp_builder *b, const sp_conditioning *set, const sp_network *network, const void *config,
                             const char *prefix, int64_t rows, sp_rate rate, sp_values *in);
 /* Sets those of these inputs that the run's graph has. */
@@ -64,13 +65,13 @@ sp_status sp_conditioning_set(sp_run *run, const char *prefix, const sp_conditio
 
 /* ---- in files ---- */
 
-/* In files of tensors a set stands as PREFIX.NAME, the prompts' under SP_CONDITIONING and the unconditional one, of one row,
- * under SP_NEGATIVE; a suffix, ".3", numbers sets of one file. Files from before sets had names hold "context" and "uncond",
- * which are read as encoder_hidden_states. */
+/* In files of tensors a set stands as PREFIX.NAME, the prompts' under SP_CONDITIONING and the unconditional one, of one
+ * row, under SP_NEGATIVE; a suffix, ".3", numbers sets of one file. Files from before sets had names hold "context" and
+ * "uncond", which are read as encoder_hidden_states. */
 #define SP_CONDITIONING "conditioning"
 #define SP_NEGATIVE "negative"
-/* Views of all tensors of that prefix and suffix. SP_FORMAT if there are none; SP_SHAPE, naming file and tensor, if one has
- * another number of rows, no elements or no float type. */
+/* Views of all tensors of that prefix and suffix. SP_FORMAT if there are none; SP_SHAPE, naming file and tensor, if one
+ * has another number of rows, no elements or no float type. */
 sp_status sp_conditioning_read(const sp_tensor_file *file, const char *prefix, const char *suffix, int64_t rows,
                                sp_conditioning *out);
 /* The members as tensors to save; `names` is where their names are. Returns how many. */

@@ -23,8 +23,8 @@ static sp_value *twice(sp_builder *b, sp_value *x)
 }
 
 /* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; the conditioning in N rows, or in 2N with the negative half
- * second and "cond_weight", "negative_weight" [N] the weights of the two outputs; "timestep_cond" [N,dim] for cond_proj.
- * Output "model_output" [N,C,h,w]. */
+ * second and "cond_weight", "negative_weight" [N] the weights of the two outputs; "timestep_cond" [N,dim] for
+ * cond_proj. Output "model_output" [N,C,h,w]. */
 static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise_shape *shape)
 {
     const sp_unet_config *c = &p->unet_config;

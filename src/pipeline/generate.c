@@ -227,6 +227,7 @@ static sp_status choose_sizes(generation *g)
 static sp_status choose_memory(generation *g)
 {
     const sp_request *r = g->request;
+    int64_t limit = r->options->memory_limit;
     const sp_memory_question question = {.sizes = &g->sizes,
                                          .prompt_count = r->prompts.count,
                                          .guided = is_guided(g),
@@ -234,7 +235,7 @@ static sp_status choose_memory(generation *g)
                                          .decodes = wants_pictures(g),
                                          .held = g->context->held,
                                          .tiling = r->options->vae_tiling,
-                                         .limit = r->options->memory_limit == SPLAM_UNSET ? 0 : r->options->memory_limit};
+                                         .limit = limit == SPLAM_UNSET ? 0 : limit};
     return sp_memory_choose(g->pipeline, &question, &g->memory);
 }
 
@@ -274,7 +275,8 @@ static sp_status encode_image(generation *g)
     sp_image *image = &g->request->image;
     sp_tensor picture = {0};
     if (!image->pixels) return SP_OK;
-    SP_TRY(sp_start_image_fit(image, sp_start_image_name(g->request->options), g->sizes.width, g->sizes.height, &picture));
+    SP_TRY(sp_start_image_fit(image, sp_start_image_name(g->request->options), g->sizes.width, g->sizes.height,
+                              &picture));
     sp_image_free(image);
     sp_status status = sp_pipeline_encode_pictures(g->pipeline, &picture, g->context->callbacks, &g->posterior);
     sp_tensor_free(&picture);

@@ -18,8 +18,9 @@ typedef struct {
 sp_status sp_request_read(const splam_generate_options *options, bool pixels, sp_request *out);
 void sp_request_free(sp_request *request);
 
-/* Draws; `pictures` may be NULL, and is freed by splam_pictures_free, also after SP_CANCELLED. held: plans and runs stay
- * for the next call. What stages took is added to `seconds`, to `load` what has passed since `began` (sp_now) at first. */
+/* Draws; `pictures` may be NULL, and is freed by splam_pictures_free, also after SP_CANCELLED. held: plans and runs
+ * stay for the next call. What stages took is added to `seconds`, to `load` what has passed since `began` (sp_now) at
+ * first. */
 typedef struct {
     sp_pipeline *pipeline;
     const sp_model_facts *model;

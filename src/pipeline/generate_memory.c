@@ -78,7 +78,8 @@ static sp_status plan_vae(planning *g, int64_t tile)
         g->table.pictures = sizeof(float) * 3 * (size_t)(g->choice->group * sizes->width * sizes->height);
     }
     if (!q->encodes) return SP_OK;
-    SP_TRY(sp_pipeline_plan_vae(g->pipeline, SP_VAE_POSTERIOR, sp_shape_of(1, 3, sizes->height, sizes->width), &memory));
+    SP_TRY(sp_pipeline_plan_vae(g->pipeline, SP_VAE_POSTERIOR, sp_shape_of(1, 3, sizes->height, sizes->width),
+                                &memory));
     set_stage(&g->table, ENCODE, &memory);
     return SP_OK;
 }

@@ -1,4 +1,5 @@
-/* A latent diffusion model as it was opened: its parts, which nobody changes, for any number of pipelines and threads. */
+/* A latent diffusion model as it was opened: its parts, which nobody changes, for any number of pipelines and
+ * threads. */
 #ifndef SP_PIPELINE_MODEL_H
 #define SP_PIPELINE_MODEL_H
 #include "checkpoints/lora.h"

@@ -88,7 +88,8 @@ sp_status sp_pipeline_set_vae_tile(sp_pipeline *p, int64_t tile)
 {
     int64_t unit = p->vae ? sp_vae_tile_unit(&p->vae->config.vae) : 1;
     if (tile < 0 || tile % unit)
-        return sp_fail(SP_ARGUMENT, "a tile of %lld pixels is not a multiple of %lld", (long long)tile, (long long)unit);
+        return sp_fail(SP_ARGUMENT, "a tile of %lld pixels is not a multiple of %lld", (long long)tile,
+                       (long long)unit);
     p->vae_tile = tile;
     return SP_OK;
 }
@@ -182,7 +183,8 @@ static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts
 }
 
 /* The text encoder's last hidden states, new tensor [count,L,D] f32. */
-static sp_status encode_text(sp_pipeline *p, const char *const *prompts, int64_t count, int clip_skip, sp_tensor *states)
+static sp_status encode_text(sp_pipeline *p, const char *const *prompts, int64_t count, int clip_skip,
+                             sp_tensor *states)
 {
     *states = (sp_tensor){0};
     int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer),

@@ -9,8 +9,8 @@
 #include "pipeline/plans.h"
 #include "pipeline/vae_run.h"
 
-/* Read freely; changed by the functions below alone. Not for several threads at once; several pipelines may share a model
- * in as many threads, and with it the packed weights. */
+/* Read freely; changed by the functions below alone. Not for several threads at once; several pipelines may share a
+ * model in as many threads, and with it the packed weights. */
 typedef struct {
     const sp_model *model;
     sp_model *owned; /* the same, if it goes with the pipeline; else NULL */
@@ -29,7 +29,8 @@ typedef struct {
     bool keeps;       /* sp_pipeline_keep */
 } sp_pipeline;
 
-/* A pipeline on a model that outlives it, or with a model of its own, whose options' callbacks become the pipeline's. */
+/* A pipeline on a model that outlives it, or with a model of its own, whose options' callbacks become the
+ * pipeline's. */
 sp_status sp_pipeline_create(const sp_model *model, sp_pipeline **out);
 sp_status sp_pipeline_open(const char *path, const sp_model_options *options, sp_pipeline **out);
 void sp_pipeline_close(sp_pipeline *pipeline); /* NULL is legal */

@@ -1,5 +1,5 @@
-/* Plans and runs that are kept for the next time, by what they are for: a network and the shapes of its inputs. What packed
- * weights they have in common is in memory once (graph/bound.h). One thread at a time. */
+/* Plans and runs that are kept for the next time, by what they are for: a network and the shapes of its inputs. What
+ * packed weights they have in common is in memory once (graph/bound.h). One thread at a time. */
 #ifndef SP_PIPELINE_PLANS_H
 #define SP_PIPELINE_PLANS_H
 #include "models/runner.h"

@@ -13,8 +13,8 @@ typedef struct {
 /* SP_ARGUMENT or SP_FORMAT if there is none, or one is not UTF-8, with the line. sp_prompts_free in every case. */
 sp_status sp_prompts_read(const splam_generate_options *options, sp_prompts *out);
 void sp_prompts_free(sp_prompts *prompts);
-/* Says of each what the text encoder does not take of it, and once what looks like syntax that there is not. guided: the
- * negative one is looked at. */
+/* Says of each what the text encoder does not take of it, and once what looks like syntax that there is not. guided:
+ * the negative one is looked at. */
 sp_status sp_prompts_warn(const sp_prompts *prompts, const sp_tokenizer *tokenizer, bool guided);
 
 #endif

@@ -28,7 +28,8 @@ sp_status sp_start_image_read(const splam_generate_options *o, sp_image *out)
     return SP_OK;
 }
 
-sp_status sp_start_image_fit(const sp_image *from, const char *name, int64_t to_width, int64_t to_height, sp_tensor *out)
+sp_status sp_start_image_fit(const sp_image *from, const char *name, int64_t to_width, int64_t to_height,
+                             sp_tensor *out)
 {
     int width = (int)to_width, height = (int)to_height;
     double across = (double)width / from->width, down = (double)height / from->height;

@@ -18,7 +18,8 @@ static sp_value *build_half(sp_builder *b, const sp_component *vae, sp_vae_half 
     const sp_vae_config *config = &vae->config.vae;
     bool decodes = half == SP_VAE_DECODE;
     double scale = config->scaling_factor;
-    const sp_weight_set set = {.name = decodes ? decoder_set : encoder_set, .rate = SP_RATE_RUN, .weights = vae->weights};
+    const sp_weight_set set = {
+        .name = decodes ? decoder_set : encoder_set, .rate = SP_RATE_RUN, .weights = vae->weights};
     const sp_network_use use = {.network = decodes ? &sp_vae_decoder_network : &sp_vae_encoder_network,
                                 .config = config,
                                 .set = &set};
@@ -70,7 +71,8 @@ static sp_status build_shape(const void *context, sp_builder **out)
 
 static sp_plan_use use_of(const half_shape *h, char shape[SP_PLAN_SHAPE])
 {
-    snprintf(shape, SP_PLAN_SHAPE, "%s %s", h->half == SP_VAE_POSTERIOR ? "posterior" : "picture", sp_shape_text(h->in));
+    snprintf(shape, SP_PLAN_SHAPE, "%s %s", h->half == SP_VAE_POSTERIOR ? "posterior" : "picture",
+             sp_shape_text(h->in));
     return (sp_plan_use){.network = h->half == SP_VAE_DECODE ? decoder_set : encoder_set,
                          .shape = shape,
                          .build = build_shape,

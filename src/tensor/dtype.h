@@ -56,8 +56,8 @@ static inline uint16_t sp_f32_to_bf16(float f)
     uint32_t quiet = (u >> 16) | 0x40; /* NaN */
     return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
-/* Of F8_E4M3 (Micikevicius et al. 2022, "FP8 Formats for Deep Learning") and F8_E5M2, exactly. Back, in sp_store: to the
- * nearest, even where two are; beyond the largest, 448, NaN in E4M3, and infinity in E5M2, as in PyTorch. */
+/* Of F8_E4M3 (Micikevicius et al. 2022, "FP8 Formats for Deep Learning") and F8_E5M2, exactly. Back, in sp_store: to
+ * the nearest, even where two are; beyond the largest, 448, NaN in E4M3, and infinity in E5M2, as in PyTorch. */
 float sp_f8_e4m3_to_f32(uint8_t code);
 float sp_f8_e5m2_to_f32(uint8_t code);
 float sp_f16_to_f32(uint16_t h);

@@ -8,8 +8,8 @@
 
 typedef struct sp_reducer sp_reducer;
 
-/* One gradient of this rank. Memory is the run's, so neighbours are mostly summed in one piece. Where the host cannot see
- * it, a bucket is brought down, which waits for the device, summed and brought up. */
+/* One gradient of this rank. Memory is the run's, so neighbours are mostly summed in one piece. Where the host cannot
+ * see it, a bucket is brought down, which waits for the device, summed and brought up. */
 typedef struct {
     float *gradient; /* an address of the plan's device; becomes the sum over all ranks */
     int64_t count;

@@ -6,8 +6,8 @@
 #include "graph/plan.h"
 #include "train/training_state.h"
 
-/* (field, words, where), bytes each. The plan tells those up to `inputs`. Where a device has memory of its own, a row is in
- * the DEVICE's, the HOST's or in BOTH. */
+/* (field, words, where), bytes each. The plan tells those up to `inputs`. Where a device has memory of its own, a row
+ * is in the DEVICE's, the HOST's or in BOTH. */
 #define SP_STEP_MEMORY_LIST(X)                                                                     \
     X(teacher, "teacher, mapped", DEVICE)                                                          \
     X(packed, "packed weights, teacher", DEVICE)                                                   \

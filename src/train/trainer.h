@@ -45,10 +45,10 @@ typedef struct {
     const sp_claim *claim;       /* of the output, for ranks; NULL: none */
 } sp_trainer_settings;
 
-/* Trains state->online until max_steps, on the device of the run, where the state is placed; at the end it is fetched. The plan has a scalar output "loss" and "gradient.NAME" for
- * weights of set "online"; `run` has every other weight set bound. SP_NUMERIC when a loss is not
- * finite (the last checkpoint stays), SP_CANCELLED after saving when asked to stop. With several
- * micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
+/* Trains state->online until max_steps, on the device of the run, where the state is placed; at the end it is fetched.
+ * The plan has a scalar output "loss" and "gradient.NAME" for weights of set "online"; `run` has every other weight set
+ * bound. SP_NUMERIC when a loss is not finite (the last checkpoint stays), SP_CANCELLED after saving when asked to
+ * stop. With several micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
  *
  * metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds,
  * stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step: "data";
