@@ -16,5 +16,5 @@ function __splam_choices
     end
 end
 complete -c splam -n __fish_use_subcommand -f -a '(splam --help=flags 2>/dev/null)'
-complete -c splam -n 'not __fish_use_subcommand' -a '(__splam_choices)'
+complete -c splam -n 'not __fish_use_subcommand; and test -n "$(__splam_choices)"' -f -a '(__splam_choices)'
 complete -c splam -n 'not __fish_use_subcommand; and string match -q -- "-*" (commandline -ct)' -f -a '(__splam_flags)'
