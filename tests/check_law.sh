@@ -3,6 +3,7 @@
 #   - a folder of src/ includes itself and those before it, never those after; the public headers in include/splam
 #     stand before them all and see only each other; the command line sees nothing else
 #   - the library of a folder takes no symbol of those after it
+#   - src/api defines the public functions and nothing else, and no other folder defines one, but src/options its own
 #   - every .c file opens with a line that says what it is
 #   - every header compiles alone
 #   - every symbol that the library exports begins with splam_
@@ -11,7 +12,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${1:-build}
 order="base options tensor formats text image graph ops backend models checkpoints diffusion pipeline data latents"
-order="$order train distill eval report bench recipes api"
+order="$order train distill eval bench report recipes api"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -76,7 +77,7 @@ report() {
     fi
 }
 
-echo "1..8"
+echo "1..10"
 broken_includes . >"$scratch/includes"
 report "folders include only what stands before them" "$scratch/includes"
 
@@ -134,6 +135,37 @@ done
 upward_symbols "$scratch/build" >"$scratch/found"
 echo "src/base uses sp_upper, which src/graph defines" | diff - "$scratch/found" >"$scratch/difference"
 report "a symbol from above is found" "$scratch/difference"
+
+# misplaced_symbols BUILD: one line for each public function out of src/api, and for each other symbol in it.
+misplaced_symbols() {
+    libraries "$1" | while read -r folder archive; do
+        nm "$archive" 2>/dev/null | awk 'NF == 3 && $2 ~ /[TDBRVWC]/ && $3 ~ /^sp(lam)?_/ {print $3}' |
+            while read -r symbol; do
+                case $folder/$symbol in
+                api/splam_* | options/splam_option_*) ;;
+                api/*) echo "src/api defines $symbol, which is no public function" ;;
+                */splam_*) echo "src/$folder defines $symbol, which belongs to src/api" ;;
+                esac
+            done
+    done
+}
+
+misplaced_symbols "$build" >"$scratch/misplaced"
+find src/api -name '*.h' | sed 's/$/: src\/api has nothing for others to include/' >>"$scratch/misplaced"
+report "src/api defines the public functions, and nothing else" "$scratch/misplaced"
+
+# The check itself, on two libraries of which each has what is the other's.
+mkdir -p "$scratch/public/src/base" "$scratch/public/src/api"
+printf 'void splam_option_count(void) {}\nvoid sp_right(void) {}\n' >"$scratch/base.c"
+printf 'void splam_right(void) {}\nvoid sp_wrong(void) {}\n' >"$scratch/api.c"
+for place in base api; do
+    "${CC:-gcc}" -c -o "$scratch/$place.o" "$scratch/$place.c"
+    ar rcs "$scratch/public/src/$place/lib$place.a" "$scratch/$place.o"
+done
+misplaced_symbols "$scratch/public" >"$scratch/found"
+printf '%s\n' "src/base defines splam_option_count, which belongs to src/api" \
+    "src/api defines sp_wrong, which is no public function" | diff - "$scratch/found" >"$scratch/difference"
+report "a symbol in the wrong folder is found" "$scratch/difference"
 
 find src cli -name '*.c' | sort | while read -r file; do
     head -n 1 "$file" | grep -q '^/\* ' || echo "$file does not begin with a line that says what it is"

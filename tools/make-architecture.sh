@@ -26,9 +26,9 @@ latents 0 data sets, encoded
 train 2 trainer, checkpoints, ranks
 distill 1 objectives, students
 eval 2 metrics
-report 2 tables, charts, pages
-bench 1 what is timed
-recipes 0 the emoji models
+report 2 tables, pages, inspect
+bench 1 what models take
+recipes 0 emoji models, the demo
 api 1 the public functions
 cli 1 one file a verb'
 
@@ -41,7 +41,6 @@ uses() {
             sort -u | sed "s/^/$folder /"
     done
     echo "cli api"
-    echo "api recipes" # their functions are declared in train/train.h
 }
 
 picture() {

@@ -1,6 +1,7 @@
 /* splam_convert: a model into the form that other programs open. */
 #include <string.h>
-#include "api/public_types.h"
+#include "splam/splam.h"
+#include "options/options.h"
 #include "backend/registry.h"
 #include "checkpoints/convert.h"
 
@@ -10,7 +11,6 @@ splam_status splam_convert(const splam_convert_options *options, const splam_cal
     SP_TRY(sp_options_take(&sp_verb_convert, options, &o));
     sp_device *device;
     SP_TRY(sp_device_of(o.device, &device));
-    SP_TRY(sp_check_loras(o.loras, o.lora_count));
     const sp_convert_options settings = {.dtype = strcmp(o.dtype, "f16") == 0    ? SP_F16
                                              : strcmp(o.dtype, "bf16") == 0 ? SP_BF16
                                                                             : SP_F32,

@@ -1,6 +1,8 @@
 /* splam_distill: a few-step student of a teacher. */
 #include <string.h>
-#include "api/public_types.h"
+#include "splam/splam.h"
+#include "options/options.h"
+#include "backend/precision.h"
 #include "backend/registry.h"
 #include "distill/distill.h"
 
@@ -86,7 +88,7 @@ static sp_status read_settings(const splam_distill_options *o, sp_distill_option
         .learning_rate = o->learning_rate,
         .ema_decay = o->ema_decay,
         .max_grad_norm = sp_distill_defaults().max_grad_norm,
-        .pictures = sp_picture_options_of(&o->pictures, o->seed),
+        .pictures = sp_dataset_options_of(&o->pictures, o->seed),
         .device = device,
         .precision = sp_precision_dtype(device, o->precision),
         .gradient_checkpointing = o->gradient_checkpointing,

@@ -24,5 +24,7 @@ void sp_model_folder_close(sp_model_folder *folder);
 bool sp_model_folder_has(const sp_model_folder *folder, const char *component);
 /* MODEL/tokenizer; a single file's is the built-in one. The caller owns *out. */
 sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_tokenizer **out);
+/* The ids of a text, padded, in a new array, by the tokenizer of a model, or the one whose own folder `model` is. */
+sp_status sp_model_tokenize(const char *model, const char *text, int32_t **ids, size_t *count);
 
 #endif

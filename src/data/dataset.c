@@ -424,3 +424,25 @@ int64_t sp_dataset_order_at(sp_dataset_order *order, uint64_t position)
     if (epoch != order->epoch) shuffle(order, epoch);
     return order->permutation[position % order->count];
 }
+
+/* ---- as the public options say it ---- */
+
+static double filter(double limit)
+{
+    return limit == (double)SPLAM_UNSET ? 0 : limit;
+}
+
+sp_dataset_options sp_dataset_options_of(const splam_picture_options *o, uint64_t seed)
+{
+    return (sp_dataset_options){
+        .resolution = o->resolution == SPLAM_UNSET ? 0 : (int)o->resolution,
+        .min_size = o->min_size == SPLAM_UNSET ? 0 : (int)o->min_size,
+        .min_aesthetic = filter(o->min_aesthetic),
+        .max_watermark = filter(o->max_watermark),
+        .min_similarity = filter(o->min_similarity),
+        .caption_column = o->caption_column,
+        .random_crop = o->random_crop,
+        .random_flip = o->random_flip,
+        .seed = seed,
+    };
+}

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "base/text.h"
+#include <splam/data.h>
 
 typedef struct {
     int resolution; /* side of every picture in pixels; 0: 64 for emoji, 512 otherwise */
@@ -20,6 +21,9 @@ typedef struct {
     bool random_flip; /* for sp_dataset_flips */
     uint64_t seed;    /* of both */
 } sp_dataset_options;
+
+/* What the public options say, with this seed. */
+sp_dataset_options sp_dataset_options_of(const splam_picture_options *options, uint64_t seed);
 
 /* The flag of the first option set of those that choose and cut picture files, all but resolution
  * and random_flip: for whoever has no use for them. NULL: none is. */

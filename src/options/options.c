@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <splam/model.h>
 
 static const sp_verb *const verbs[] = {
 #define X(verb) &sp_verb_##verb,
@@ -153,6 +154,13 @@ static sp_status check_enum(const splam_option *o, int value)
                    o->choices);
 }
 
+static sp_status check_lora(const splam_lora *lora)
+{
+    if (!lora->path) return sp_fail(SP_ARGUMENT, "a LoRA's file is missing");
+    if (isfinite(lora->weight)) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "%s: the weight %g is not finite", lora->path, lora->weight);
+}
+
 static sp_status check_list(const splam_option *o, const char *options)
 {
     const void *list = *(void *const *)(options + o->offset);
@@ -160,6 +168,7 @@ static sp_status check_list(const splam_option *o, const char *options)
     if (o->required && count == 0) return missing(o);
     if (count && !list) return sp_fail(SP_ARGUMENT, "`%s` is NULL, and %zu are said to be there", o->name, count);
     for (size_t i = 0; i < count; i++) {
+        if (o->kind == SPLAM_OPTION_LORAS) SP_TRY(check_lora(&((const splam_lora *)list)[i]));
         if (o->kind == SPLAM_OPTION_INTEGERS) SP_TRY(check_range(o, (double)((const int64_t *)list)[i]));
         if (o->kind == SPLAM_OPTION_TEXTS && !((const char *const *)list)[i])
             return sp_fail(SP_ARGUMENT, "`%s` has no text at place %zu", o->name, i);

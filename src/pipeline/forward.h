@@ -7,6 +7,7 @@
 #include "models/network.h"
 #include "pipeline/model.h"
 #include "pipeline/plans.h"
+#include <splam/model.h>
 
 typedef struct {
     int count;
@@ -29,6 +30,9 @@ void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
 sp_status sp_component_forward(const char *path, const char *component,
                                const sp_tensor_file *inputs, sp_dtype precision,
                                sp_device *device, sp_named_outputs *out);
+
+/* The same from file to file: as splam_forward, of options that are checked. */
+sp_status sp_forward_files(const splam_forward_options *options);
 
 /* The same of an opened model and the tensors named, with the plans that are kept. */
 sp_status sp_model_forward(const sp_model *model, sp_plans *plans, const char *component, const sp_named_tensor *inputs,

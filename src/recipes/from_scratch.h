@@ -2,7 +2,7 @@
 #ifndef SP_RECIPES_FROM_SCRATCH_H
 #define SP_RECIPES_FROM_SCRATCH_H
 #include "backend/precision.h"
-#include "train/train.h"
+#include "recipes/train.h"
 #include "train/trainer.h"
 
 /* Fuses, adds the gradients of weight set "online" as outputs, finishes; destroys b in every case. */

@@ -1,7 +1,7 @@
 /* What the demo distils with, on the teacher in assets/: sub-paths and learning rate as a search
  * found them for LCM, SPLAM's sigma and draw of gamma as the ablation did (docs/results.md). */
-#ifndef SP_API_DEMO_SETTINGS_H
-#define SP_API_DEMO_SETTINGS_H
+#ifndef SP_RECIPES_DEMO_SETTINGS_H
+#define SP_RECIPES_DEMO_SETTINGS_H
 #include "distill/distill.h"
 
 typedef struct {

@@ -1,11 +1,18 @@
-/* Measuring: the parts of `splam bench`. Each adds to a JSON object, from which the table for
- * people is made as well. */
-#ifndef SP_API_BENCH_H
-#define SP_API_BENCH_H
-#include "api/public_types.h"
+/* Measuring: `splam bench` and its parts. Each adds to a JSON object, from which the table for people is made as
+ * well. */
+#ifndef SP_BENCH_BENCH_H
+#define SP_BENCH_BENCH_H
+#include "backend/precision.h"
 #include "base/json.h"
+#include "base/progress.h"
 #include "base/text.h"
 #include "graph/device.h"
+#include <splam/eval.h>
+
+/* As splam_bench, of options that are checked; *report is new. */
+sp_status sp_bench(const splam_bench_options *options, const sp_callbacks *callbacks, char **report);
+
+/* ---- the parts ---- */
 
 enum { SP_BENCH_LEAST_RUNS = 3, SP_BENCH_MOST_RUNS = 50 };
 

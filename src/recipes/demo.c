@@ -1,10 +1,11 @@
-/* splam_demo: the whole story in one call. */
+/* The whole story in one call. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "api/public_types.h"
-#include "api/demo_settings.h"
+#include "recipes/demo.h"
+#include "recipes/demo_settings.h"
+#include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -275,15 +276,11 @@ static sp_status run(demo *d, char **table)
     return sp_results_save(d->results, d->o->output, report, d->began, table);
 }
 
-splam_status splam_demo(const splam_demo_options *options, const splam_callbacks *callbacks,
-                        char **table)
+sp_status sp_demo(const splam_demo_options *o, const sp_callbacks *callbacks, char **table)
 {
-    splam_demo_options o;
-    *table = NULL;
-    SP_TRY(sp_options_take(&sp_verb_demo, options, &o));
-    demo d = {.o = &o, .callbacks = sp_callbacks_or_none(callbacks), .began = sp_now()};
+    demo d = {.o = o, .callbacks = callbacks ? *callbacks : (sp_callbacks){0}, .began = sp_now()};
     sp_status status = sp_ranks_must_be_alone("demo");
-    if (!status) status = sp_device_of(o.device, &d.device);
+    if (!status) status = sp_device_of(o->device, &d.device);
     if (!status) status = run(&d, table);
     for (int i = 0; i < SP_DEMO_METHODS; i++)
         sp_loss_curve_free(&d.loss[i]);

@@ -1,7 +1,7 @@
 /* Training the models of a small latent diffusion system from scratch: an autoencoder, then text
  * encoder and UNet. Options are checked (options/options.h). */
-#ifndef SP_TRAIN_TRAIN_H
-#define SP_TRAIN_TRAIN_H
+#ifndef SP_RECIPES_TRAIN_H
+#define SP_RECIPES_TRAIN_H
 #include "base/progress.h"
 #include <splam/train.h>
 

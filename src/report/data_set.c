@@ -1,14 +1,14 @@
-/* splam_data: what a data set holds, its sheet, its cache of latents. */
+/* What a data set holds, its sheet, its cache of latents. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/public_types.h"
+#include "report/data_set.h"
+#include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/memory.h"
 #include "base/output.h"
-#include "data/given.h"
 #include "data/caption_length.h"
 #include "image/image.h"
 #include "latents/latent_cache.h"
@@ -213,7 +213,7 @@ static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
 static sp_status look_at_latents(const splam_data_options *o, const sp_callbacks *callbacks,
                                  char **summary)
 {
-    const sp_dataset_options p = sp_picture_options_of(&o->pictures, o->seed);
+    const sp_dataset_options p = sp_dataset_options_of(&o->pictures, o->seed);
     sp_string text = {0};
     sp_latent_cache *cache;
     if (o->sheet || o->cache)
@@ -242,7 +242,7 @@ static sp_status claim_outputs(const splam_data_options *o, sp_claim *sheet, sp_
 
 static sp_status look_at_pictures(const splam_data_options *o, const sp_callbacks *callbacks, char **summary)
 {
-    const sp_dataset_options options = sp_picture_options_of(&o->pictures, o->seed);
+    const sp_dataset_options options = sp_dataset_options_of(&o->pictures, o->seed);
     sp_dataset *dataset = NULL;
     sp_claim sheet = {0}, cache = {0};
     sp_status status = claim_outputs(o, &sheet, &cache);
@@ -256,23 +256,8 @@ static sp_status look_at_pictures(const splam_data_options *o, const sp_callback
     return status;
 }
 
-splam_status splam_source_add(const char *name, const splam_source *source)
+sp_status sp_describe_data(const splam_data_options *o, const sp_callbacks *callbacks, char **summary)
 {
-    splam_source own;
-    SP_TRY(sp_sized_take("splam_source", source, &own, sizeof own));
-    return sp_source_add(name, &own);
-}
-
-void splam_source_remove(const char *name)
-{
-    sp_source_remove(name);
-}
-
-splam_status splam_data(const splam_data_options *options, const splam_callbacks *callbacks, char **summary)
-{
-    splam_data_options o;
-    *summary = NULL;
-    SP_TRY(sp_options_take(&sp_verb_data, options, &o));
-    bool latents = sp_starts_with(o.spec, "latents:");
-    return latents ? look_at_latents(&o, callbacks, summary) : look_at_pictures(&o, callbacks, summary);
+    bool latents = sp_starts_with(o->spec, "latents:");
+    return latents ? look_at_latents(o, callbacks, summary) : look_at_pictures(o, callbacks, summary);
 }

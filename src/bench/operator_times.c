@@ -1,7 +1,7 @@
 /* The operators at Stable Diffusion's shapes and the demo's. */
 #include <string.h>
 
-#include "api/bench.h"
+#include "bench/bench.h"
 #include "bench/op_cases.h"
 
 /* A reference kernel with more work than this is left out: minutes would say nothing new. */

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/bench.h"
+#include "bench/bench.h"
 
 static int ascending(const void *a, const void *b)
 {

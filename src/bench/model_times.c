@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api/bench.h"
+#include "bench/bench.h"
 #include "bench/workload.h"
 #include "graph/optimizer.h"
 #include "base/file.h"
@@ -17,6 +17,7 @@
 #include "graph/run.h"
 #include "models/initialize.h"
 #include "checkpoints/model_folder.h"
+#include "pipeline/session.h"
 #include "train/training_state.h"
 
 static bool wants(const splam_bench_options *o, const char *name)
@@ -176,7 +177,7 @@ static sp_status time_evaluation(const sp_work_model *model, const evaluation *e
 
 typedef struct {
     splam_generate_options options;
-    splam_callbacks callbacks; /* to be stopped by, not to report to */
+    sp_callbacks callbacks; /* to be stopped by, not to report to */
     splam_generate_seconds last;
     int count;
 #define X(stage) sp_bench_times stage;
@@ -188,7 +189,7 @@ typedef struct {
 static sp_status generate(void *context)
 {
     generation *g = context;
-    SP_TRY((sp_status)splam_generate(&g->options, &g->callbacks));
+    SP_TRY(sp_generate_once(&g->options, &g->callbacks));
     if (g->count++ == 0) return SP_OK;
 #define X(stage) g->stage.run[g->stage.count++] = g->last.stage;
     STAGES(X)
@@ -224,7 +225,7 @@ static bool is_whole(const char *model)
 static sp_status time_generate(const splam_bench_options *o, const sp_callbacks *callbacks,
                                json_t *out)
 {
-        if (!is_whole(o->model)) return leave_out(out, "generate", "the model has not all parts");
+    if (!is_whole(o->model)) return leave_out(out, "generate", "the model has not all parts");
     char folder[] = "/tmp/splam-bench-XXXXXX";
     if (!mkdtemp(folder)) return sp_fail(SP_IO, "/tmp: a folder could not be made");
     char *path = sp_path_join(folder, "out.png");

@@ -1,5 +1,5 @@
-/* splam_forward: one run of one component, from file to file. */
-#include "api/public_types.h"
+/* One run of one component, from file to file. */
+#include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/output.h"
 #include "checkpoints/component.h"
@@ -45,15 +45,13 @@ static sp_status save(const char *path, const sp_named_outputs *outputs)
     return sp_safetensors_save(path, named, (size_t)outputs->count, NULL, 0);
 }
 
-splam_status splam_forward(const splam_forward_options *options)
+sp_status sp_forward_files(const splam_forward_options *o)
 {
-    splam_forward_options own, *o = &own;
     sp_tensor_file *inputs = NULL;
     sp_named_outputs outputs = {0};
     sp_claim claim = {0};
     sp_device *device;
-    sp_status status = sp_options_take(&sp_verb_forward, options, o);
-    if (!status) status = sp_device_of(o->device, &device);
+    sp_status status = sp_device_of(o->device, &device);
     if (!status) status = sp_claim_file(o->outputs, &claim);
     if (!status) status = sp_safetensors_open(o->inputs, &inputs);
     if (!status)

@@ -1,7 +1,8 @@
-/* splam_eval: models, one after the other, on the same prompts and noise. */
+/* Models, one after the other, on the same prompts and noise. */
 #include <math.h>
 #include <string.h>
-#include "api/public_types.h"
+#include "report/evaluate.h"
+#include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -188,14 +189,10 @@ static sp_status evaluate(evaluation_run *r, char **table)
     return sp_results_save(r->results, o->output, report, r->began, table);
 }
 
-splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks,
-                        char **table)
+sp_status sp_evaluate(const splam_eval_options *o, const sp_callbacks *callbacks, char **table)
 {
-    splam_eval_options o;
-    evaluation_run r = {.o = &o, .callbacks = sp_callbacks_or_none(callbacks), .began = sp_now()};
-    *table = NULL;
-    sp_status status = sp_options_take(&sp_verb_eval, options, &o);
-    if (!status) status = sp_device_of(o.device, &r.device);
+    evaluation_run r = {.o = o, .callbacks = callbacks ? *callbacks : (sp_callbacks){0}, .began = sp_now()};
+    sp_status status = sp_device_of(o->device, &r.device);
     if (!status) status = evaluate(&r, table);
     sp_results_destroy(r.results);
     sp_tensor_free(&r.references);

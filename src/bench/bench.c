@@ -1,9 +1,9 @@
-/* splam_bench: what is measured, and the report. */
+/* What is measured, and the report. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/bench.h"
+#include "bench/bench.h"
 #include "backend/cpu/cpu.h"
 #include "backend/registry.h"
 #include "base/memory.h"
@@ -48,7 +48,7 @@ static json_t *new_report(const splam_bench_options *o, const sp_device *device)
     char name[256];
     processor(name, sizeof name);
     json_t *report = json_pack(
-        "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", splam_version(), "processor",
+        "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", SPLAM_VERSION, "processor",
         name, "instruction_set", sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
         sp_precision_dtype(device, o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
         (json_int_t)o->train_batch_size, "runs", "peak_rss_bytes", "left_out");
@@ -193,7 +193,7 @@ static sp_status check(const splam_bench_options *o)
     return SP_OK;
 }
 
-static sp_status bench(const splam_bench_options *o, const sp_callbacks *callbacks, sp_string *out)
+static sp_status measure_and_say(const splam_bench_options *o, const sp_callbacks *callbacks, sp_string *out)
 {
     SP_TRY(check(o));
     if (o->support) {
@@ -222,14 +222,10 @@ static sp_status bench(const splam_bench_options *o, const sp_callbacks *callbac
     return status;
 }
 
-splam_status splam_bench(const splam_bench_options *options, const splam_callbacks *callbacks,
-                         char **report)
+sp_status sp_bench(const splam_bench_options *o, const sp_callbacks *callbacks, char **report)
 {
-    splam_bench_options o;
     sp_string out = {0};
-    *report = NULL;
-    sp_status status = sp_options_take(&sp_verb_bench, options, &o);
-    if (!status) status = bench(&o, callbacks, &out);
+    sp_status status = measure_and_say(o, callbacks, &out);
     if (!status && out.failed) status = SP_MEMORY;
     if (status)
         sp_string_free(&out);

@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "api/bench.h"
+#include "bench/bench.h"
 #include "backend/cpu/convolution_choice.h"
 #include "base/text.h"
 #include "bench/op_cases.h"

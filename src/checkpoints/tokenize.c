@@ -1,5 +1,4 @@
-/* splam_tokenize: the ids of a text. */
-#include "api/public_types.h"
+/* The ids of a text, as a model takes it. */
 #include "base/memory.h"
 #include "checkpoints/model_folder.h"
 
@@ -23,15 +22,12 @@ static sp_status encode(const sp_tokenizer *tokenizer, const char *text, int32_t
     return *ids ? sp_tokenizer_encode(tokenizer, text, *ids, NULL) : SP_MEMORY;
 }
 
-splam_status splam_tokenize(const splam_tokenize_options *options, int32_t **ids, size_t *count)
+sp_status sp_model_tokenize(const char *model, const char *text, int32_t **ids, size_t *count)
 {
-    splam_tokenize_options o;
-    sp_tokenizer *tokenizer = NULL;
+    sp_tokenizer *tokenizer;
     *ids = NULL;
-    *count = 0;
-    sp_status status = sp_options_take(&sp_verb_tokenize, options, &o);
-    if (!status) status = load(o.model, &tokenizer);
-    if (!status) status = encode(tokenizer, o.text, ids, count);
+    SP_TRY(load(model, &tokenizer));
+    sp_status status = encode(tokenizer, text, ids, count);
     if (status) {
         sp_free(*ids);
         *ids = NULL;

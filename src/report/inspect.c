@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/public_types.h"
+#include "report/inspect.h"
 #include "bench/workload.h"
 #include "backend/registry.h"
 #include "base/file.h"
@@ -425,7 +425,7 @@ static sp_status inspect_at(const char *path, const char *prediction, sp_device 
     return status;
 }
 
-static sp_status inspect(const splam_inspect_options *o, sp_string *out)
+static sp_status describe(const splam_inspect_options *o, sp_string *out)
 {
     char *place;
     sp_device *device;
@@ -436,13 +436,10 @@ static sp_status inspect(const splam_inspect_options *o, sp_string *out)
     return status;
 }
 
-splam_status splam_inspect(const splam_inspect_options *options, char **text)
+sp_status sp_inspect(const splam_inspect_options *o, char **text)
 {
-    splam_inspect_options o;
     sp_string out = {0};
-    *text = NULL;
-    sp_status status = sp_options_take(&sp_verb_inspect, options, &o);
-    if (!status) status = inspect(&o, &out);
+    sp_status status = describe(o, &out);
     if (!status && out.failed) status = SP_MEMORY;
     if (status)
         sp_string_free(&out);

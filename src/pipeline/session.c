@@ -1,0 +1,213 @@
+/* Models that are held, sessions of them, and both for one call. */
+#include <string.h>
+#include "pipeline/session.h"
+#include "backend/precision.h"
+#include "backend/registry.h"
+#include "base/memory.h"
+#include "pipeline/forward.h"
+
+/* ---- models ---- */
+
+static sp_status open_model(const char *path, const splam_model_options *o, const sp_callbacks *callbacks,
+                            splam_model *out)
+{
+    sp_device *device;
+    SP_TRY(sp_device_of(o->device, &device));
+    const sp_model_options options = {.unet = o->unet,
+                                      .prediction = o->prediction_type,
+                                      .vae = o->vae,
+                                      .loras = o->loras,
+                                      .lora_count = o->lora_count,
+                                      .device = device,
+                                      .precision = sp_precision_dtype(device, o->precision),
+                                      .callbacks = callbacks};
+    if (!path) return sp_fail(SP_ARGUMENT, "a model is missing");
+    SP_TRY(sp_model_open(path, &options, &out->parts));
+    return sp_model_facts_read(path, &options, out->parts, &out->facts);
+}
+
+sp_status sp_held_model_open(const char *path, const splam_model_options *o, const sp_callbacks *callbacks,
+                             splam_model **out)
+{
+    splam_model *model = sp_alloc_zero(sizeof *model);
+    if (!model) return SP_MEMORY;
+    sp_status status = open_model(path, o, callbacks, model);
+    if (status)
+        sp_held_model_close(model);
+    else
+        *out = model;
+    return status;
+}
+
+void sp_held_model_close(splam_model *model)
+{
+    if (!model) return;
+    sp_model_close(model->parts);
+    sp_model_facts_free(&model->facts);
+    sp_free(model);
+}
+
+/* ---- sessions ---- */
+
+sp_status sp_session_create(const splam_model *model, const splam_session_options *o, splam_session **out)
+{
+    if (!model) return sp_fail(SP_ARGUMENT, "a model is missing");
+    splam_session *session = sp_alloc_zero(sizeof *session);
+    if (!session) return SP_MEMORY;
+    session->model = model;
+    sp_status status = sp_pipeline_create(model->parts, &session->pipeline);
+    if (!status) session->pipeline->plans.most = (int)o->sizes;
+    if (status)
+        sp_session_destroy(session);
+    else
+        *out = session;
+    return status;
+}
+
+void sp_session_destroy(splam_session *session)
+{
+    if (!session) return;
+    sp_pipeline_close(session->pipeline);
+    sp_free(session);
+}
+
+static sp_status draw(const splam_session *session, bool held, double began, sp_request *request,
+                      const sp_callbacks *callbacks, splam_pictures *pictures, splam_generate_seconds *seconds)
+{
+    sp_pipeline *p = session->pipeline;
+    const sp_generate_context context = {
+        .pipeline = p, .model = &session->model->facts, .callbacks = callbacks, .held = held, .began = began};
+    p->callbacks = callbacks ? *callbacks : (sp_callbacks){0};
+    sp_status status = sp_generate(&context, request, pictures, seconds);
+    p->callbacks = (sp_callbacks){0};
+    if (status && status != SP_CANCELLED && pictures) sp_pictures_free(pictures);
+    return status;
+}
+
+sp_status sp_session_generate(splam_session *session, const splam_generate_options *o, const sp_callbacks *callbacks,
+                              splam_pictures *pictures)
+{
+    double began = sp_now();
+    sp_request request = {0};
+    splam_generate_seconds seconds = {0};
+    sp_status status = sp_request_read(o, pictures, &request);
+    if (!status) status = draw(session, true, began, &request, callbacks, pictures, &seconds);
+    sp_request_free(&request);
+    seconds.total = sp_now() - began;
+    if (o->seconds) *o->seconds = seconds;
+    return status;
+}
+
+void sp_pictures_free(splam_pictures *pictures)
+{
+    sp_free(pictures->rgb);
+    *pictures = (splam_pictures){0};
+}
+
+/* ---- one run on arrays ---- */
+
+static sp_status view(const splam_tensor *given, sp_tensor *out)
+{
+    if (!given->name || !given->data) return sp_fail(SP_ARGUMENT, "an input has no name or no data");
+    if (given->rank < 0 || given->rank > SP_MAX_RANK)
+        return sp_fail(SP_SHAPE, "the inputs: tensor \"%s\" has %d dimensions, and %d are the most", given->name,
+                       given->rank, SP_MAX_RANK);
+    *out = (sp_tensor){.dtype = SP_F32, .shape.rank = given->rank, .data = (void *)(uintptr_t)given->data};
+    for (int i = 0; i < given->rank; i++)
+        out->shape.dim[i] = given->shape[i];
+    return SP_OK;
+}
+
+/* Ids are whole numbers within. */
+static sp_status take_input(const splam_tensor *given, sp_tensor *out, sp_named_tensor *named)
+{
+    sp_tensor tensor;
+    SP_TRY(view(given, &tensor));
+    *named = (sp_named_tensor){given->name, out};
+    if (strcmp(given->name, "input_ids") == 0) return sp_tensor_convert(&tensor, SP_I32, out);
+    *out = tensor;
+    return SP_OK;
+}
+
+static sp_status give_outputs(sp_named_outputs *from, splam_tensors *to)
+{
+    to->item = sp_alloc_zero((size_t)from->count * sizeof *to->item);
+    if (!to->item) return SP_MEMORY;
+    for (int i = 0; i < from->count; i++) {
+        sp_tensor *tensor = &from->item[i].tensor;
+        SP_TRY(sp_tensor_check_finite(tensor, from->item[i].name));
+        splam_tensor *out = &to->item[to->count++];
+        *out = (splam_tensor){.name = from->item[i].name, .rank = tensor->shape.rank, .data = tensor->data};
+        for (int d = 0; d < tensor->shape.rank; d++)
+            out->shape[d] = tensor->shape.dim[d];
+        *tensor = (sp_tensor){0}; /* its data is the caller's */
+    }
+    return SP_OK;
+}
+
+sp_status sp_session_forward(splam_session *session, const char *component, const splam_tensor *inputs, size_t count,
+                             const sp_callbacks *callbacks, splam_tensors *outputs)
+{
+    sp_tensor tensors[SP_MAX_PORTS] = {0};
+    sp_named_tensor named[SP_MAX_PORTS];
+    sp_named_outputs results = {0};
+    if (!component) return sp_fail(SP_ARGUMENT, "a component is missing");
+    if (count > SP_MAX_PORTS)
+        return sp_fail(SP_ARGUMENT, "%zu inputs are given, and no component takes more than %d", count, SP_MAX_PORTS);
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        status = take_input(&inputs[i], &tensors[i], &named[i]);
+    sp_pipeline *p = session->pipeline;
+    if (!status)
+        status = sp_model_forward(session->model->parts, &p->plans, component, named, count, callbacks, &results);
+    if (!status) status = give_outputs(&results, outputs);
+    if (status) sp_tensors_free(outputs);
+    sp_named_outputs_free(&results);
+    for (size_t i = 0; i < SP_MAX_PORTS; i++)
+        sp_tensor_free(&tensors[i]);
+    return status;
+}
+
+void sp_tensors_free(splam_tensors *tensors)
+{
+    for (size_t i = 0; i < tensors->count; i++)
+        sp_free((void *)(uintptr_t)tensors->item[i].data);
+    sp_free(tensors->item);
+    *tensors = (splam_tensors){0};
+}
+
+/* ---- for one call ---- */
+
+static sp_status open_and_draw(const splam_generate_options *o, const sp_callbacks *callbacks, double began,
+                               splam_generate_seconds *seconds)
+{
+    const splam_model_options options = {.unet = o->unet,
+                                         .prediction_type = o->prediction_type,
+                                         .vae = o->vae,
+                                         .loras = o->loras,
+                                         .lora_count = o->lora_count,
+                                         .precision = o->precision,
+                                         .device = o->device};
+    splam_model model = {0};
+    splam_session session = {.model = &model};
+    sp_request request = {0};
+    sp_status status = sp_request_read(o, false, &request);
+    if (!status) status = open_model(o->model, &options, callbacks, &model);
+    if (!status) status = sp_pipeline_create(model.parts, &session.pipeline);
+    if (!status) status = draw(&session, false, began, &request, callbacks, NULL, seconds);
+    sp_request_free(&request);
+    sp_pipeline_close(session.pipeline);
+    sp_model_close(model.parts);
+    sp_model_facts_free(&model.facts);
+    return status;
+}
+
+sp_status sp_generate_once(const splam_generate_options *o, const sp_callbacks *callbacks)
+{
+    double began = sp_now();
+    splam_generate_seconds seconds = {0};
+    sp_status status = open_and_draw(o, callbacks, began, &seconds);
+    seconds.total = sp_now() - began;
+    if (o->seconds) *o->seconds = seconds;
+    return status;
+}
