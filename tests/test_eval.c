@@ -354,9 +354,9 @@ static sp_tensor chain_by_hand(const ode_case *c)
                 x0[k] = v ? a * x - s * y : (x - s * y) / a;
                 eps[k] = v ? s * x + a * y : y;
             }
-            double clean = x0[0] + guidance_scale_w * (x0[0] - x0[1]);
-            double noise = eps[0] + guidance_scale_w * (eps[0] - eps[1]);
-            ((float *)z.data)[i] = (float)(sqrt(next) * clean + sqrt(1 - next) * noise);
+            double guided_x0 = x0[0] + guidance_scale_w * (x0[0] - x0[1]);
+            double guided_eps = eps[0] + guidance_scale_w * (eps[0] - eps[1]);
+            ((float *)z.data)[i] = (float)(sqrt(next) * guided_x0 + sqrt(1 - next) * guided_eps);
         }
         sp_tensor_free(&m[0]);
         sp_tensor_free(&m[1]);

@@ -110,10 +110,10 @@ static void tcd_to_zero_is_pcm(void **state)
 }
 
 /* What a network makes of z = alpha x + sigma n that knows x and n. */
-static double knowing(const sp_path *path, double t, double clean, double noise)
+static double knowing(const sp_path *path, double t, double x0, double noise)
 {
     sp_pair target = sp_prediction_target(path->prediction, sp_path_at(path, t));
-    return target.alpha * clean + target.sigma * noise;
+    return target.alpha * x0 + target.sigma * noise;
 }
 
 /* With such networks for teacher, average and student, prediction and target are the same point of
@@ -121,21 +121,21 @@ static double knowing(const sp_path *path, double t, double clean, double noise)
 static void check_exact(const sp_objective_settings *s, const sp_path *path,
                         sp_subpath sub)
 {
-    const double clean = 0.7, noise = -1.3;
+    const double x0 = 0.7, noise = -1.3;
     sp_coefficients c = sp_subpath_coefficients(s, path, sub);
-    double z_s = c.start_x0 * clean + c.start_noise * noise, z = z_s;
+    double z_s = c.start_x0 * x0 + c.start_noise * noise, z = z_s;
     for (int j = 0; j < s->solver_steps && j < SP_MAX_SOLVER_STEPS; j++)
         z = c.solver_z[j] * z +
-            c.solver_cond[j] * knowing(path, c.solver_timestep[j], clean, noise);
+            c.solver_cond[j] * knowing(path, c.solver_timestep[j], x0, noise);
     double target = c.target_start * z_s + c.target_end * z;
     if (sp_objective_asks_average(s))
-        target += c.target_m * knowing(path, c.target_timestep, clean, noise);
+        target += c.target_m * knowing(path, c.target_timestep, x0, noise);
     double p =
-        c.prediction_z * z_s + c.prediction_m * knowing(path, c.student_timestep, clean, noise);
+        c.prediction_z * z_s + c.prediction_m * knowing(path, c.student_timestep, x0, noise);
     sp_pair at = sp_path_at(path, sp_path_timestep(path, sub.target));
-    double want = at.alpha * clean + at.sigma * noise;
+    double want = at.alpha * x0 + at.sigma * noise;
     if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
-        want = clean * fmax(c.start_x0 / c.start_noise, 1);
+        want = x0 * fmax(c.start_x0 / c.start_noise, 1);
     assert_float_equal(p, want, 1e-11);
     assert_float_equal(target, want, 1e-11);
 }

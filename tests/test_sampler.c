@@ -288,28 +288,28 @@ static sp_pair state_at(const sp_path *path, sp_sampler_kind kind, double t)
 static void check_exact(const sp_scheduler_config *config, sp_sampler_options options)
 {
     enum { COUNT = 5 };
-    const double clean[COUNT] = {.7, -1.3, 0, 2.5, -.2}, noise[COUNT] = {-.4, 1.1, 2, -.9, .05};
+    const double x0[COUNT] = {.7, -1.3, 0, 2.5, -.2}, noise[COUNT] = {-.4, 1.1, 2, -.9, .05};
     float z[COUNT], m[COUNT], kept[SP_SAMPLER_KEPT * COUNT];
     sp_sampler sampler;
     assert_ok(sp_sampler_create(config, &options, &sampler));
     const sp_path *path = &config->path;
     for (int k = 0; k < COUNT; k++)
-        z[k] = (float)mixed(state_at(path, options.kind, sampler.step[0].timestep), clean[k], noise[k]);
+        z[k] = (float)mixed(state_at(path, options.kind, sampler.step[0].timestep), x0[k], noise[k]);
     for (int i = 0; i < sampler.count; i++) {
         sp_pair at = latent_at(path, options.kind, sampler.step[i].timestep);
         sp_pair state = state_at(path, options.kind, sampler.step[i].timestep);
         sp_pair target = sp_prediction_target(path->prediction, at);
         for (int k = 0; k < COUNT; k++) {
             /* z is a float, and sigma/alpha 15, with zero terminal SNR 4096 */
-            assert_float_equal(z[k], mixed(state, clean[k], noise[k]), fmax(2e-5, 2e-6 * state.sigma));
-            m[k] = (float)mixed(target, clean[k], noise[k]);
+            assert_float_equal(z[k], mixed(state, x0[k], noise[k]), fmax(2e-5, 2e-6 * state.sigma));
+            m[k] = (float)mixed(target, x0[k], noise[k]);
         }
         sp_sampler_advance(&sampler, i, z, m, kept, NULL, COUNT);
     }
     /* tcd ends at timestep 0, the others at the clean latent */
     sp_pair end = options.kind == SP_SAMPLER_TCD ? sp_path_at(path, 0) : (sp_pair){1, 0};
     for (int k = 0; k < COUNT; k++)
-        assert_float_equal(z[k], mixed(end, clean[k], noise[k]), 2e-5);
+        assert_float_equal(z[k], mixed(end, x0[k], noise[k]), 2e-5);
     sp_sampler_free(&sampler);
 }
 

@@ -216,13 +216,13 @@ static bool is_ignored(const char *key)
     return false;
 }
 
-static sp_status compare(const char *folder, const json_t *wanted, const json_t *told)
+static sp_status compare(const char *folder, const json_t *wanted, const json_t *reread)
 {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)wanted, key, value)
     {
-        const json_t *other = json_object_get(told, key);
+        const json_t *other = json_object_get(reread, key);
         if (is_ignored(key) || (other && json_equal(value, other))) continue;
         char is[64], would[64];
         return sp_fail(SP_UNSUPPORTED,
@@ -243,17 +243,17 @@ static sp_status check_file(const char *path, sp_component *const *components, s
     for (size_t i = 0; i < count && !status; i++) {
         sp_component_kind kind = components[i]->config.kind;
         sp_component_config again;
-        json_t *json = NULL, *wanted = config_json(&components[i]->config), *told = NULL;
+        json_t *json = NULL, *wanted = config_json(&components[i]->config), *reread = NULL;
         status = wanted ? sp_original_config(file, kind, NULL, &json) : SP_MEMORY;
         if (!status) status = sp_component_config_read(kind, json, "as it would be read", &again);
         if (status == SP_FORMAT || status == SP_UNSUPPORTED)
             status = sp_fail_within(SP_UNSUPPORTED, "%s: has no form as one file of original names",
                                     components[i]->folder);
-        if (!status) status = (told = config_json(&again)) ? SP_OK : SP_MEMORY;
-        if (!status) status = compare(components[i]->folder, wanted, told);
+        if (!status) status = (reread = config_json(&again)) ? SP_OK : SP_MEMORY;
+        if (!status) status = compare(components[i]->folder, wanted, reread);
         json_decref(json);
         json_decref(wanted);
-        json_decref(told);
+        json_decref(reread);
     }
     sp_tensor_file_close(file);
     return status;
