@@ -407,9 +407,9 @@ static void measure(size_t row, sp_dtype dtype)
     const sp_node *node = ((const sp_value *)must(rows[row].make(&m)))->producer;
     double time = best_seconds(device, node, 0.25), bytes = 0;
     for (int i = 0; i < node->inputs; i++)
-        bytes += node->in[i] ? (double)bytes_of(node->in[i]) : 0;
+        bytes += node->in[i] ? (double)sp_value_bytes(node->in[i]) : 0;
     for (int i = 0; i < node->outputs; i++)
-        bytes += (double)bytes_of(node->out[i]);
+        bytes += (double)sp_value_bytes(node->out[i]);
     double flops = node->op->flops ? node->op->flops(node) : 0;
     double share = 100 * sp_peak_share(&peak, dtype, flops, flops > 0 ? 0 : bytes, time);
     if (flops > 0)

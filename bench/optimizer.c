@@ -74,10 +74,10 @@ int main(int argc, char **argv)
     report("adamw", step, &w, 4 + 8 * 4);
     sp_free(w.tensor.first.values);
     sp_free(w.tensor.second.values);
-    w.tensor.first = (sp_moment){.codes = codes(count, SP_MOMENT_ZERO),
-                                 .scales = values(sp_moment_blocks(count), 0)};
+    w.tensor.first = (sp_moment){.codes = codes(count, SP_DYNAMIC8_ZERO),
+                                 .scales = values(sp_dtype_scales(SP_DYNAMIC8_SIGNED, count), 0)};
     w.tensor.second =
-        (sp_moment){.codes = codes(count, 0), .scales = values(sp_moment_blocks(count), 0)};
-    report("adamw8bit", step, &w, 4 + 8 * 2 + 2 * 2 * (1 + 4.0 / SP_MOMENT_BLOCK));
+        (sp_moment){.codes = codes(count, 0), .scales = values(sp_dtype_scales(SP_DYNAMIC8_SIGNED, count), 0)};
+    report("adamw8bit", step, &w, 4 + 8 * 2 + 2 * 2 * (1 + 4.0 / SP_DYNAMIC8_BLOCK));
     return 0;
 }

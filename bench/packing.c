@@ -79,7 +79,7 @@ static void measure(const sp_node *node)
             p->pack(p->state, data, packed, room);
             best = fmin(best, clock_seconds() - start);
         }
-        double bytes = (double)bytes_of(node->in[1]) + (double)p->bytes;
+        double bytes = (double)sp_value_bytes(node->in[1]) + (double)p->bytes;
         printf(" %s | %.0f us | %.1f GB/s | %08x |", kernel.name, best * 1e6, bytes / best * 1e-9,
                (unsigned)sum_of(packed, p->bytes / 4));
         sp_free(data);

@@ -27,16 +27,11 @@ static inline double clock_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static inline size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
 static inline void *random_data(const sp_value *v)
 {
     size_t count = (size_t)sp_shape_count(v->shape);
     float *numbers = must(sp_alloc(count * sizeof *numbers));
-    void *data = must(sp_alloc(bytes_of(v)));
+    void *data = must(sp_alloc(sp_value_bytes(v)));
     sp_random_normal((sp_random_key){.seed = 1}, numbers, count);
     sp_convert_elements(data, v->dtype, numbers, SP_F32, (int64_t)count);
     sp_free(numbers);
@@ -65,7 +60,7 @@ static inline double best_seconds(sp_device *device, const sp_node *node, double
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i]) in[i] = input_data(node->in[i], &kernel.packing[i]);
     for (int i = 0; i < node->outputs; i++)
-        out[i] = must(sp_alloc(bytes_of(node->out[i])));
+        out[i] = must(sp_alloc(sp_value_bytes(node->out[i])));
     double best = INFINITY, begin = clock_seconds();
     for (int run = 0; run < 5 || clock_seconds() - begin < budget; run++) {
         double start = clock_seconds();

@@ -31,11 +31,6 @@ static inline void fenced_free(fenced *f)
     sp_free(f->block);
 }
 
-static inline size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
 /* A node with random inputs and the reference's output. */
 typedef struct {
     const sp_node *node;
@@ -52,14 +47,14 @@ static inline void fixture_make(fixture *f, const sp_value *value, bool use_refe
         if (!v) continue;
         size_t count = (size_t)sp_shape_count(v->shape);
         float *numbers = sp_alloc(count * sizeof *numbers);
-        f->in[i] = sp_alloc(bytes_of(v));
+        f->in[i] = sp_alloc(sp_value_bytes(v));
         assert_non_null(numbers);
         assert_non_null(f->in[i]);
         sp_random_normal((sp_random_key){.seed = 7, .sample = (uint64_t)i}, numbers, count);
         sp_convert_elements(f->in[i], v->dtype, numbers, SP_F32, (int64_t)count);
         sp_free(numbers);
     }
-    f->expected = sp_alloc(bytes_of(value));
+    f->expected = sp_alloc(sp_value_bytes(value));
     assert_non_null(f->expected);
     if (use_reference) f->node->op->reference(f->node, (const void *const *)f->in, &f->expected);
 }
@@ -86,7 +81,7 @@ static inline void run_kernel(const sp_kernel *kernel, const fixture *f, fenced 
         p->pack(p->state, f->in[i], in[i], fenced_make(&room, p->scratch, 0xff));
         fenced_free(&room);
     }
-    void *results[SP_MAX_OUTPUTS] = {fenced_make(out, bytes_of(f->node->out[0]), 0xff)};
+    void *results[SP_MAX_OUTPUTS] = {fenced_make(out, sp_value_bytes(f->node->out[0]), 0xff)};
     kernel->run(kernel->state, f->node, in, results, fenced_make(&scratch, kernel->scratch, 0xff));
     fenced_free(&scratch);
     for (int i = 0; i < SP_MAX_INPUTS; i++)

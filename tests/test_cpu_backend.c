@@ -254,7 +254,7 @@ static bool packs_like_the_library(const int64_t d[4], dnnl_format_tag_t tag, sp
     assert_true(packing[0].key == packing[1].key);
     size_t count = (size_t)sp_shape_count(weight.shape);
     float *numbers = sp_alloc(count * sizeof *numbers);
-    void *source = sp_alloc(bytes_of(&weight)), *scratch = sp_alloc(packing[1].scratch + 1);
+    void *source = sp_alloc(sp_value_bytes(&weight)), *scratch = sp_alloc(packing[1].scratch + 1);
     assert_true(numbers && source && scratch);
     sp_random_normal((sp_random_key){.seed = 3}, numbers, count);
     sp_convert_elements(source, stored, numbers, SP_F32, (int64_t)count);
@@ -314,7 +314,7 @@ static void check_transposed_packing(int64_t K, int64_t M, sp_dtype dtype, sp_dt
     fixture f;
     fixture_make(&f, nodes[0], false);
     size_t size = sp_dtype_size(stored);
-    char *w = f.in[1], *turned = sp_alloc(bytes_of(f.node->in[1]));
+    char *w = f.in[1], *turned = sp_alloc(sp_value_bytes(f.node->in[1]));
     assert_non_null(turned);
     for (int64_t m = 0; m < M; m++)
         for (int64_t k = 0; k < K; k++)
@@ -362,7 +362,7 @@ static void equal_layouts_share_a_key(void **state)
         assert_non_null(y);
         assert_ok(device->prepare(device, y->producer, &kernel));
         keys[i] = kernel.packing[1].key;
-        assert_true(kernel.packing[1].bytes >= bytes_of(y->producer->in[1]));
+        assert_true(kernel.packing[1].bytes >= sp_value_bytes(y->producer->in[1]));
         kernel.destroy(kernel.state);
         sp_builder_destroy(b);
     }

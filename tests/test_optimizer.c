@@ -172,7 +172,7 @@ static coded *new_coded(int64_t count, const float *weight)
     coded *c = sp_alloc_zero(sizeof *c);
     assert_non_null(c);
     c->count = count;
-    memset(c->codes[0], SP_MOMENT_ZERO, sizeof c->codes[0]);
+    memset(c->codes[0], SP_DYNAMIC8_ZERO, sizeof c->codes[0]);
     memcpy(c->weight, weight, sizeof(float) * (size_t)count);
     memcpy(c->ema, weight, sizeof(float) * (size_t)count);
     return c;
@@ -231,7 +231,7 @@ static void eight_bits_follow_the_reference(void **state)
                 if (most > 0)
                     expect_nearest(codebook[k], c->codes[k][i], moment[k][i], c->scales[k][i / 256], i);
                 else
-                    assert_int_equal(c->codes[k][i], k ? 0 : SP_MOMENT_ZERO);
+                    assert_int_equal(c->codes[k][i], k ? 0 : SP_DYNAMIC8_ZERO);
             }
         }
     }
@@ -316,6 +316,29 @@ static void codes_survive(void **state)
     sp_free(c);
 }
 
+/* A short last block is as one that is filled up with zeros: what stands behind it is read and written, and stays. */
+static void last_block_is_whole(void **state)
+{
+    (void)state;
+    enum { N = 257, FULL = 512, STEPS = 5 };
+    float gradient[FULL] = {0}, weight[FULL] = {0};
+    sp_random_normal((sp_random_key){.seed = 10}, weight, N);
+    coded *short_one = new_coded(N, weight), *full = new_coded(FULL, weight);
+    sp_adamw_options o = {1e-2, 0.9, 0.999, 1e-8, 1e-2, 0.5, 0.95, 0};
+    for (o.step = 1; o.step <= STEPS; o.step++) {
+        sp_random_normal((sp_random_key){.seed = 11, .step = (uint64_t)o.step}, gradient, N);
+        sp_adamw_tensor a = tensor_of(short_one, gradient), b = tensor_of(full, gradient);
+        adamw(&o, &a);
+        adamw(&o, &b);
+    }
+    full->count = N;
+    assert_memory_equal(short_one, full, sizeof *full);
+    for (int i = N; i < FULL; i++)
+        assert_true(full->codes[0][i] == SP_DYNAMIC8_ZERO && full->codes[1][i] == 0);
+    sp_free(short_one);
+    sp_free(full);
+}
+
 static void same_bits_for_any_instruction_set(void **state)
 {
     (void)state;
@@ -354,6 +377,7 @@ int main(void)
         cmocka_unit_test(eight_bits_follow_the_reference),
         cmocka_unit_test(eight_bits_follow_bitsandbytes),
         cmocka_unit_test(codes_survive),
+        cmocka_unit_test(last_block_is_whole),
         cmocka_unit_test(same_bits_for_any_instruction_set),
         cmocka_unit_test(sum_of_squares_keeps_what_is_not_finite),
     };

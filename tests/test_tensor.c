@@ -3,6 +3,8 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/parallel.h"
 #include "base/text.h"
@@ -14,10 +16,87 @@ static void test_dtype_names(void **state)
 {
     (void)state;
     for (int i = 0; i < SP_DTYPE_COUNT; i++)
-        assert_int_equal(sp_dtype_from_name(sp_dtype_name((sp_dtype)i)), i);
+        assert_int_equal(sp_dtype_from_name(sp_dtype_name((sp_dtype)i)), sp_dtype_is_coded((sp_dtype)i) ? -1 : i);
     assert_int_equal(sp_dtype_from_name("BOOL"), -1);
     assert_int_equal(sp_dtype_size(SP_BF16), 2);
     assert_int_equal(sp_dtype_size(SP_I64), 8);
+}
+
+static void test_dtype_sizes(void **state)
+{
+    (void)state;
+    static const sp_dtype coded[] = {SP_DYNAMIC8_SIGNED, SP_DYNAMIC8_UNSIGNED};
+    static const int64_t counts[][3] = {{0, 0, 0},     {1, 256, 1},   {255, 256, 1}, /* elements, bytes, scales */
+                                        {256, 256, 1}, {257, 512, 2}, {512, 512, 2}};
+    for (size_t k = 0; k < 2; k++) {
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            assert_int_equal(sp_dtype_bytes(coded[k], counts[i][0]), counts[i][1]);
+            assert_int_equal(sp_dtype_scales(coded[k], counts[i][0]), counts[i][2]);
+        }
+        assert_int_equal(sp_dtype_bytes(coded[k], INT64_MAX - 255), INT64_MAX - 255);
+        assert_true(sp_dtype_bytes(coded[k], INT64_MAX - 254) == SIZE_MAX);
+        assert_true(sp_dtype_bytes(coded[k], INT64_MAX) == SIZE_MAX);
+        assert_int_equal(sp_dtype_scales(coded[k], INT64_MAX), INT64_MAX / 256 + 1);
+        assert_true(sp_dtype_bytes(coded[k], -1) == SIZE_MAX);
+    }
+    for (int i = 0; i < SP_DTYPE_COUNT; i++) {
+        sp_dtype dtype = (sp_dtype)i;
+        if (sp_dtype_is_coded(dtype)) continue;
+        assert_int_equal(sp_dtype_bytes(dtype, 257), 257 * sp_dtype_size(dtype));
+        assert_int_equal(sp_dtype_scales(dtype, 257), 0);
+    }
+    assert_int_equal(sp_dtype_bytes(SP_F64, INT64_MAX / 8), INT64_MAX / 8 * 8);
+    assert_true(sp_dtype_bytes(SP_F64, INT64_MAX / 8 + 1) == SIZE_MAX);
+    assert_true(sp_dtype_bytes(SP_DTYPE_COUNT, 1) == SIZE_MAX);
+}
+
+static void size_of_a_code(void)
+{
+    sp_dtype_size(SP_DYNAMIC8_SIGNED);
+}
+
+static void load_a_code(void)
+{
+    sp_load("", SP_DYNAMIC8_SIGNED, 0);
+}
+
+static void store_a_code(void)
+{
+    char byte;
+    sp_store(&byte, SP_DYNAMIC8_UNSIGNED, 0, 1);
+}
+
+static void convert_codes(void)
+{
+    char to;
+    sp_convert_elements(&to, SP_DYNAMIC8_UNSIGNED, "", SP_DYNAMIC8_UNSIGNED, 1);
+}
+
+static void decode_codes(void)
+{
+    float to;
+    sp_convert_elements(&to, SP_F32, "", SP_DYNAMIC8_SIGNED, 1);
+}
+
+/* What would take a code for a number ends the program. */
+static void test_codes_are_no_numbers(void **state)
+{
+    (void)state;
+    void (*const wrong[])(void) = {size_of_a_code, load_a_code, store_a_code, convert_codes, decode_codes};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        int status;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            const struct rlimit no_core = {0, 0};
+            setrlimit(RLIMIT_CORE, &no_core);
+            close(STDERR_FILENO);
+            wrong[i]();
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    }
 }
 
 /* The value of a half from its definition: sign, 5 bits of exponent, 10 of fraction. */
@@ -174,9 +253,10 @@ static void test_convert(void **state)
     enum { COUNT = 200003 };
     char *from = sp_alloc(COUNT * 8 + 1), *to = sp_alloc(COUNT * 8 + 1);
     sp_set_threads(3);
-    for (int a = 0; a < SP_PACKED; a++) {
-        for (int b = 0; b < SP_PACKED; b++) {
+    for (int a = 0; a < SP_DTYPE_COUNT; a++) {
+        for (int b = 0; b < SP_DTYPE_COUNT; b++) {
             sp_dtype in = (sp_dtype)a, out = (sp_dtype)b;
+            if (sp_dtype_is_coded(in) || sp_dtype_is_coded(out)) continue;
             for (int64_t i = 0; i < COUNT; i++)
                 sp_store(from + 1, in, i, (double)(i % 509) * 0.37 - (in == SP_U8 ? 0 : 90));
             sp_convert_elements(to + 1, out, from + 1, in, COUNT);
@@ -254,6 +334,34 @@ static void test_tensors(void **state)
     assert_status(sp_tensor_create(SP_F64, sp_shape_of(10), &a), SP_MEMORY);
     sp_alloc_fail_after(-1);
     assert_message("[10]");
+}
+
+static void test_coded_tensors(void **state)
+{
+    (void)state;
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        sp_dtype dtype = is_signed ? SP_DYNAMIC8_SIGNED : SP_DYNAMIC8_UNSIGNED;
+        sp_tensor a, b;
+        assert_ok(sp_tensor_create(dtype, sp_shape_of(257), &a));
+        assert_int_equal(sp_tensor_count(&a), 257);
+        assert_int_equal(sp_tensor_bytes(&a), 512);
+        for (int i = 0; i < 512; i++)
+            assert_int_equal(((uint8_t *)a.data)[i], is_signed ? SP_DYNAMIC8_ZERO : 0);
+        b = sp_tensor_stored(&a);
+        assert_true(b.dtype == SP_U8 && b.data == a.data && !b.owned);
+        assert_int_equal(sp_tensor_bytes(&b), 257);
+        assert_status(sp_tensor_convert(&a, SP_F32, &b), SP_UNSUPPORTED);
+        assert_message(sp_dtype_name(dtype));
+        assert_status(sp_tensor_convert(&a, dtype, &b), SP_UNSUPPORTED);
+        assert_status(sp_tensor_check_finite(&a, "m"), SP_UNSUPPORTED);
+        sp_tensor_free(&a);
+        assert_ok(sp_tensor_create(SP_F32, sp_shape_of(257), &a));
+        assert_status(sp_tensor_convert(&a, dtype, &b), SP_UNSUPPORTED);
+        b = sp_tensor_stored(&a);
+        assert_true(b.dtype == SP_F32 && b.data == a.data && !b.owned);
+        sp_tensor_free(&a);
+        assert_status(sp_tensor_create(dtype, sp_shape_of(INT64_MAX), &a), SP_SHAPE);
+    }
 }
 
 /* ---- safetensors ---- */
@@ -335,8 +443,9 @@ static void test_saving_refusals(void **state)
     assert_status(sp_safetensors_save(path, s.named, 4, NULL, 0), SP_ARGUMENT);
     assert_message("UTF-8");
     s.named[1].name = "fine";
-    s.tensors[1].dtype = SP_PACKED;
+    s.tensors[1].dtype = SP_DYNAMIC8_SIGNED;
     assert_status(sp_safetensors_save(path, s.named, 4, NULL, 0), SP_ARGUMENT);
+    assert_message("\"fine\" is DYNAMIC8_SIGNED");
     s.tensors[1].dtype = SP_F32;
     static const char *const bad_metadata[][2] = {{"a", "\xff"}};
     assert_status(sp_safetensors_save(path, s.named, 4, bad_metadata, 1), SP_ARGUMENT);
@@ -440,6 +549,10 @@ static void test_hostile_headers(void **state)
         open_header(state, "{\"a\":{\"dtype\":\"F8_E8M0\",\"shape\":[8],\"data_offsets\":[0,8]}}",
                     8, &file),
         SP_UNSUPPORTED);
+    assert_status(open_header(state, "{\"a\":{\"dtype\":\"DYNAMIC8_SIGNED\",\"shape\":[256],\"data_offsets\":[0,256]}}",
+                              256, &file),
+                  SP_UNSUPPORTED);
+    assert_message("unsupported dtype \"DYNAMIC8_SIGNED\"");
     assert_status(
         open_header(state,
                     "{\"a\":{\"dtype\":\"U8\",\"shape\":[8,1,1,1,1,1,1],\"data_offsets\":[0,8]}}",
@@ -642,6 +755,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dtype_names),
+        cmocka_unit_test(test_dtype_sizes),
+        cmocka_unit_test(test_codes_are_no_numbers),
         cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_every_bf16),
         cmocka_unit_test(test_every_f8),
@@ -649,6 +764,7 @@ int main(void)
         cmocka_unit_test(test_convert),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_coded_tensors),
         with_folder(test_round_trip),
         with_folder(test_saving_refusals),
         with_folder(test_saving_on_a_full_disk),

@@ -90,11 +90,6 @@ static void set_inputs(step *s)
     assert_true(count > 10);
 }
 
-static size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
 /* All outputs one behind the other. */
 static unsigned char *outputs(bool checkpointing, sp_dtype precision, size_t *bytes, int *count)
 {
@@ -106,11 +101,11 @@ static unsigned char *outputs(bool checkpointing, sp_dtype precision, size_t *by
     *bytes = 0;
     *count = graph->output_count;
     for (int i = 0; i < graph->output_count; i++)
-        *bytes += bytes_of(graph->outputs[i].value);
+        *bytes += sp_value_bytes(graph->outputs[i].value);
     unsigned char *all = sp_alloc(*bytes), *to = all;
     assert_non_null(all);
     for (int i = 0; i < graph->output_count; i++) {
-        size_t size = bytes_of(graph->outputs[i].value);
+        size_t size = sp_value_bytes(graph->outputs[i].value);
         sp_tensor output;
         assert_ok(sp_run_get_output(s.run, graph->outputs[i].name, &output));
         memcpy(to, output.data, size);

@@ -54,11 +54,6 @@ typedef struct {
     void *in[SP_MAX_INPUTS], *out[SP_MAX_OUTPUTS], *expected[SP_MAX_OUTPUTS];
 } fixture;
 
-static inline size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
 static inline void fill_input(const sp_value *v, void *data, const test_case *c, int index)
 {
     size_t count = (size_t)sp_shape_count(v->shape);
@@ -84,7 +79,7 @@ static inline void compute_input(const fixture *f, int index)
         for (int k = 0; k < index; k++)
             if (f->node->in[k] == producer->in[i]) in[i] = f->in[k];
     for (int i = 0; i < producer->outputs; i++)
-        out[i] = i == value->output_index ? f->in[index] : sp_alloc(bytes_of(producer->out[i]));
+        out[i] = i == value->output_index ? f->in[index] : sp_alloc(sp_value_bytes(producer->out[i]));
     producer->op->reference(producer, (const void *const *)in, out);
     for (int i = 0; i < producer->outputs; i++)
         if (i != value->output_index) sp_free(out[i]);
@@ -100,7 +95,7 @@ static inline void fixture_make(fixture *f, const test_case *c, sp_dtype dtype)
     f->node = value->producer;
     for (int i = 0; i < f->node->inputs; i++) {
         if (!f->node->in[i]) continue;
-        f->in[i] = sp_alloc(bytes_of(f->node->in[i]));
+        f->in[i] = sp_alloc(sp_value_bytes(f->node->in[i]));
         assert_non_null(f->in[i]);
         if (f->node->in[i]->producer)
             compute_input(f, i);
@@ -108,8 +103,8 @@ static inline void fixture_make(fixture *f, const test_case *c, sp_dtype dtype)
             fill_input(f->node->in[i], f->in[i], c, i);
     }
     for (int i = 0; i < f->node->outputs; i++) {
-        f->out[i] = sp_alloc(bytes_of(f->node->out[i]) + GUARD);
-        f->expected[i] = sp_alloc(bytes_of(f->node->out[i]));
+        f->out[i] = sp_alloc(sp_value_bytes(f->node->out[i]) + GUARD);
+        f->expected[i] = sp_alloc(sp_value_bytes(f->node->out[i]));
         assert_non_null(f->out[i]);
         assert_non_null(f->expected[i]);
     }
@@ -144,12 +139,12 @@ static inline void run_kernel(const fixture *f, const kernel_set *set, int threa
     assert_non_null(scratch);
     memset(scratch, 0xff, kernel.scratch + GUARD);
     for (int i = 0; i < f->node->outputs; i++)
-        memset(f->out[i], 0xff, bytes_of(f->node->out[i]) + GUARD);
+        memset(f->out[i], 0xff, sp_value_bytes(f->node->out[i]) + GUARD);
     kernel.run(kernel.state, f->node, f->in, f->out, scratch);
     for (int g = 0; g < GUARD; g++) {
         assert_int_equal((unsigned char)scratch[kernel.scratch + (size_t)g], 0xff);
         for (int i = 0; i < f->node->outputs; i++)
-            assert_int_equal(((unsigned char *)f->out[i])[bytes_of(f->node->out[i]) + (size_t)g],
+            assert_int_equal(((unsigned char *)f->out[i])[sp_value_bytes(f->node->out[i]) + (size_t)g],
                              0xff);
     }
     if (kernel.destroy) kernel.destroy(kernel.state);
@@ -183,13 +178,13 @@ static inline void check_set(fixture *f, const kernel_set *set, const test_case 
             fail_msg("case %d of %s, %s, %s, output %d: relative max error %g, allowed %g", index,
                      f->node->op->name, sp_isa_name(set->isa), sp_dtype_name(v->dtype), i, error,
                      allowed);
-        first[i] = sp_alloc(bytes_of(v));
+        first[i] = sp_alloc(sp_value_bytes(v));
         assert_non_null(first[i]);
-        memcpy(first[i], f->out[i], bytes_of(v));
+        memcpy(first[i], f->out[i], sp_value_bytes(v));
     }
     run_kernel(f, set, 3);
     for (int i = 0; i < f->node->outputs; i++) {
-        if (memcmp(first[i], f->out[i], bytes_of(f->node->out[i])) != 0)
+        if (memcmp(first[i], f->out[i], sp_value_bytes(f->node->out[i])) != 0)
             fail_msg("case %d of %s, %s: output %d depends on the number of threads", index,
                      f->node->op->name, sp_isa_name(set->isa), i);
         sp_free(first[i]);

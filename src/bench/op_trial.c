@@ -75,11 +75,6 @@ static sp_status add_buffer(sp_op_trial *trial, const char *name, size_t bytes, 
     return SP_OK;
 }
 
-static size_t value_bytes(const sp_value *value)
-{
-    return (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype);
-}
-
 /* Gives every value of the graph an address, kept in value->scratch. */
 static sp_status add_values(sp_op_trial *trial, const sp_op_case *c, bool as_stored,
                             const sp_case_inputs *inputs)
@@ -99,7 +94,7 @@ static sp_status add_values(sp_op_trial *trial, const sp_op_case *c, bool as_sto
     for (int n = 0; n < trial->graph->node_count; n++)
         for (int k = 0; k < trial->graph->nodes[n]->outputs; k++) {
             sp_value *value = trial->graph->nodes[n]->out[k];
-            SP_TRY(add_buffer(trial, "an output", value_bytes(value), 0, NULL, &address));
+            SP_TRY(add_buffer(trial, "an output", sp_value_bytes(value), 0, NULL, &address));
             value->scratch = address;
         }
     return SP_OK;

@@ -7,18 +7,13 @@
 /* A reference kernel with more work than this is left out: minutes would say nothing new. */
 static const double reference_limit = 5e8;
 
-static size_t value_bytes(const sp_value *value)
-{
-    return value ? (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype) : 0;
-}
-
 static double node_bytes(const sp_node *node)
 {
     size_t bytes = 0;
     for (int i = 0; i < node->inputs; i++)
-        bytes += value_bytes(node->in[i]);
+        bytes += sp_value_bytes(node->in[i]);
     for (int i = 0; i < node->outputs; i++)
-        bytes += value_bytes(node->out[i]);
+        bytes += sp_value_bytes(node->out[i]);
     return (double)bytes;
 }
 

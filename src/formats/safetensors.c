@@ -66,15 +66,13 @@ static sp_status read_entry(const json_t *value, const char *path, sp_file_entry
     if (!dtype_text)
         return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has no text \"dtype\"", path, entry->name);
     int dtype = sp_dtype_from_name(dtype_text);
-    if (dtype < 0 || dtype == SP_PACKED)
+    if (dtype < 0)
         return sp_fail(SP_UNSUPPORTED, "%s: tensor \"%s\" has the unsupported dtype \"%s\"", path,
                        entry->name, dtype_text);
     sp_shape shape;
     SP_TRY(read_shape(json_object_get(value, "shape"), path, entry->name, &shape));
     SP_TRY(read_offsets(json_object_get(value, "data_offsets"), path, entry, data_size));
-    uint64_t count = (uint64_t)sp_shape_count(shape), bytes;
-    if (__builtin_mul_overflow(count, sp_dtype_size((sp_dtype)dtype), &bytes) ||
-        bytes != entry->end - entry->begin)
+    if (sp_dtype_bytes((sp_dtype)dtype, sp_shape_count(shape)) != entry->end - entry->begin)
         return sp_fail(
             SP_FORMAT, "%s: tensor \"%s\": %s of %s does not take the %zu bytes that it is given",
             path, entry->name, sp_shape_text(shape), dtype_text, entry->end - entry->begin);

@@ -27,10 +27,9 @@ static sp_status header_entry(json_t *header, const char *path, const sp_named_t
         return sp_fail(SP_ARGUMENT, "%s: no tensor can have the name \"__metadata__\"", path);
     if (json_object_get(header, named->name))
         return sp_fail(SP_ARGUMENT, "%s: two tensors have the name \"%s\"", path, named->name);
-    if (tensor->dtype == SP_PACKED)
-        return sp_fail(SP_ARGUMENT,
-                       "%s: tensor \"%s\" is in a backend's own layout, which no file has", path,
-                       named->name);
+    if (sp_dtype_is_coded(tensor->dtype))
+        return sp_fail(SP_ARGUMENT, "%s: tensor \"%s\" is %s, a type that no file has", path, named->name,
+                       sp_dtype_name(tensor->dtype));
     unsigned long failures = sp_alloc_failures();
     uint64_t end = *offset + sp_tensor_bytes(tensor);
     json_t *entry = json_pack("{s:s,s:[],s:[I,I]}", "dtype", sp_dtype_name(tensor->dtype), "shape",

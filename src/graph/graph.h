@@ -146,5 +146,10 @@ static inline int64_t sp_channels(const sp_value *v)
 {
     return sp_dim(v, -1);
 }
+/* Bytes of a value's elements; 0 of none. */
+static inline size_t sp_value_bytes(const sp_value *v)
+{
+    return v ? sp_dtype_bytes(v->dtype, sp_shape_count(v->shape)) : 0;
+}
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef SP_GRAPH_OPTIMIZER_H
 #define SP_GRAPH_OPTIMIZER_H
 #include <stdint.h>
+#include "tensor/dtype.h"
 
 typedef struct sp_device sp_device;
 
@@ -20,27 +21,14 @@ typedef struct {
     int64_t step;          /* from 1 */
 } sp_adamw_options;
 
-/* Moments in 8 bits (Dettmers, Lewis, Shleifer & Zettlemoyer 2022, arXiv 2110.02861): a block's
- * elements are its largest magnitude, the scale, times a value of a dynamic tree map; the step
- * itself is that in fp32. Per element of a block: decode, update, and the nearest code of the new
- * moment over the block's new scale. The maps, values of codes in rising order:
- *   first moment   -d_126 .. -d_0, 0, d_0 .. d_126, 1; decade i = 0..6 has 2^i values
- *   second moment  0, d_0 .. d_253, 1;                 decade i = 0..6 has 2^(i+1) values
- * where the n values of decade i are 10^(i-6) (.1 + .9 (k + .5) / n), k = 0..n-1. */
-enum {
-    SP_MOMENT_BLOCK = 256,
-    SP_MOMENT_ZERO = 127 /* the first moment's code of 0; the second's is 0 */
-};
-static inline int64_t sp_moment_blocks(int64_t count)
-{
-    return (count + SP_MOMENT_BLOCK - 1) / SP_MOMENT_BLOCK;
-}
-
-/* A moment: `values` [count] f32, or `codes` [count] with `scales` [sp_moment_blocks(count)]. */
+/* A moment: `values` [count] f32; or codes and their scales (tensor/dtype.h), the first one's of SP_DYNAMIC8_SIGNED,
+ * the second one's of SP_DYNAMIC8_UNSIGNED, in whole blocks; behind element `count` there are codes of 0, and stay. The
+ * step itself is that in fp32. Per element of a block: decode, update, and the nearest code of the new moment over the
+ * block's new scale. */
 typedef struct {
     float *values;
-    uint8_t *codes;
-    float *scales;
+    uint8_t *codes; /* sp_dtype_bytes */
+    float *scales;  /* sp_dtype_scales of them */
 } sp_moment;
 
 /* Addresses are the device's. */

@@ -39,11 +39,6 @@ static sp_status new_step(sp_plan *plan, sp_step **out)
     return SP_OK;
 }
 
-static size_t value_bytes(const sp_value *value)
-{
-    return (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype);
-}
-
 /* Sums take over the memory of what they are added to. */
 static sp_status place_sums(sp_plan *plan)
 {
@@ -85,7 +80,9 @@ static sp_status make_value_slots(sp_plan *plan)
                                                                     : SP_PLACE_ARENA;
         if (value->kind == SP_VALUE_PARAMETER) place = SP_PLACE_PARAMETER;
         if (value->kind == SP_VALUE_RESULT && value->producer->removed) continue;
-        status = new_slot(plan, place, value_bytes(value), &plan->slot_of[i]);
+        if (sp_value_bytes(value) == SIZE_MAX)
+            status = sp_fail(SP_SHAPE, "a value cannot have the shape %s", sp_shape_text(value->shape));
+        if (!status) status = new_slot(plan, place, sp_value_bytes(value), &plan->slot_of[i]);
         if (!status && place == SP_PLACE_PARAMETER) {
             plan->slots[plan->slot_of[i]].offset = (size_t)plan->parameter_count;
             plan->parameters[plan->parameter_count++] = value;

@@ -61,22 +61,17 @@ void sp_profile_forget(sp_profile *profile)
 
 /* ---- rows ---- */
 
-static size_t value_bytes(const sp_value *value)
-{
-    return value ? (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype) : 0;
-}
-
 static double step_bytes(const sp_plan *plan, const sp_step *step)
 {
     const sp_node *node = step->node;
     size_t bytes = 0;
     if (step->packs_input >= 0)
-        return (double)(value_bytes(node->in[step->packs_input]) +
+        return (double)(sp_value_bytes(node->in[step->packs_input]) +
                         plan->kernels[step->kernel].packing[step->packs_input].bytes);
     for (int i = 0; i < node->inputs; i++)
-        bytes += value_bytes(node->in[i]);
+        bytes += sp_value_bytes(node->in[i]);
     for (int i = 0; i < node->outputs; i++)
-        bytes += value_bytes(node->out[i]);
+        bytes += sp_value_bytes(node->out[i]);
     return (double)bytes;
 }
 

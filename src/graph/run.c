@@ -169,7 +169,7 @@ sp_status sp_run_clear_input(sp_run *run, const char *name)
     const sp_value *value = sp_plan_input(run->plan, name);
     if (!value) return sp_fail(SP_INTERNAL, "the graph has no input \"%s\"", name);
     int slot = run->plan->slot_of[value->id];
-    device->zero(device, slot_address(run, slot), (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype));
+    device->zero(device, slot_address(run, slot), sp_value_bytes(value));
     run->input_set[slot] = true;
     run->stale[value->rate] = true;
     return SP_OK;

@@ -3,34 +3,67 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
+#include "base/log.h"
 #include "base/parallel.h"
 
-size_t sp_dtype_size(sp_dtype dtype)
-{
-    static const unsigned char sizes[SP_DTYPE_COUNT] = {
-#define X(name, text, size) size,
-        SP_DTYPE_LIST(X)
-#undef X
-    };
-    return (unsigned)dtype < SP_DTYPE_COUNT ? sizes[dtype] : 0;
-}
-
-static const char *const dtype_names[SP_DTYPE_COUNT] = {
-#define X(name, text, size) text,
+static const struct {
+    const char *name;
+    int64_t elements, bytes; /* of a block */
+    int64_t scale;           /* elements of one; 0: there are none */
+} dtypes[SP_DTYPE_COUNT] = {
+#define X(name, text, elements, bytes, scale) {text, elements, bytes, scale},
     SP_DTYPE_LIST(X)
 #undef X
 };
 
+/* Without overflow. */
+static int64_t divide_up(int64_t count, int64_t by)
+{
+    return count / by + (count % by != 0);
+}
+
+size_t sp_dtype_bytes(sp_dtype dtype, int64_t elements)
+{
+    int64_t bytes;
+    if ((unsigned)dtype >= SP_DTYPE_COUNT || elements < 0) return SIZE_MAX;
+    int64_t blocks = divide_up(elements, dtypes[dtype].elements);
+    return __builtin_mul_overflow(blocks, dtypes[dtype].bytes, &bytes) ? SIZE_MAX : (size_t)bytes;
+}
+
+int64_t sp_dtype_scales(sp_dtype dtype, int64_t elements)
+{
+    return sp_dtype_is_coded(dtype) ? divide_up(elements, dtypes[dtype].scale) : 0;
+}
+
+int sp_dtype_is_coded(sp_dtype dtype)
+{
+    return (unsigned)dtype < SP_DTYPE_COUNT && dtypes[dtype].scale > 0;
+}
+
+/* An error of the program: a code is no number, and to go on with one would be to compute nonsense. */
+static _Noreturn void refuse_element(sp_dtype dtype)
+{
+    sp_log_warn("%s has no elements of their own, only codes with scales", sp_dtype_name(dtype));
+    abort();
+}
+
+size_t sp_dtype_size(sp_dtype dtype)
+{
+    if ((unsigned)dtype >= SP_DTYPE_COUNT || sp_dtype_is_coded(dtype)) refuse_element(dtype);
+    return (size_t)dtypes[dtype].bytes;
+}
+
 const char *sp_dtype_name(sp_dtype dtype)
 {
-    return (unsigned)dtype < SP_DTYPE_COUNT ? dtype_names[dtype] : "unknown";
+    return (unsigned)dtype < SP_DTYPE_COUNT ? dtypes[dtype].name : "unknown";
 }
 
 int sp_dtype_from_name(const char *name)
 {
     for (int i = 0; i < SP_DTYPE_COUNT; i++)
-        if (strcmp(name, dtype_names[i]) == 0) return i;
+        if (!sp_dtype_is_coded((sp_dtype)i) && strcmp(name, dtypes[i].name) == 0) return i;
     return -1;
 }
 
@@ -157,8 +190,10 @@ double sp_load(const void *data, sp_dtype dtype, int64_t i)
         return (double)LOAD(int64_t, data, i);
     case SP_I32:
         return (double)LOAD(int32_t, data, i);
-    default:
+    case SP_U8:
         return (double)LOAD(uint8_t, data, i);
+    default:
+        refuse_element(dtype);
     }
 }
 
@@ -207,9 +242,11 @@ void sp_store(void *data, sp_dtype dtype, int64_t i, double value)
     case SP_I32:
         STORE(int32_t, data, i, (int32_t)clamp_integer(value, INT32_MIN, INT32_MAX));
         break;
-    default:
+    case SP_U8:
         STORE(uint8_t, data, i, (uint8_t)clamp_integer(value, 0, 255));
         break;
+    default:
+        refuse_element(dtype);
     }
 }
 

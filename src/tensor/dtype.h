@@ -1,28 +1,57 @@
-/* Element types. Everything about a dtype derives from this list: (name, safetensors name, bytes). */
+/* Element types. Everything about a dtype derives from one list. Most have elements with an address of their own. Some
+ * are *coded*: an array of them is codes in whole blocks, and f32 scales beside it, "NAME.scales" to a tensor NAME, one
+ * for so many elements in the order of memory. An element of those is its scale times what its code stands for. */
 #ifndef SP_TENSOR_DTYPE_H
 #define SP_TENSOR_DTYPE_H
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-#define SP_DTYPE_LIST(X)                                                                           \
-    X(F32, "F32", 4)                                                                               \
-    X(BF16, "BF16", 2)                                                                             \
-    X(F16, "F16", 2)                                                                               \
-    X(F8_E4M3, "F8_E4M3", 1) /* of weights in files alone: "fn", no infinities, NaN at 0x7f, 0xff */ \
-    X(F8_E5M2, "F8_E5M2", 1) /* likewise: the upper byte of an F16 */                              \
-    X(F64, "F64", 8)                                                                               \
-    X(I64, "I64", 8)                                                                               \
-    X(I32, "I32", 4)                                                                               \
-    X(U8, "U8", 1)                                                                                 \
-    X(PACKED, "PACKED", 1) /* bytes in a backend's own layout; never in a file */
+/* Codes of 8 bits for numbers of many magnitudes (Dettmers, Lewis, Shleifer & Zettlemoyer 2022, arXiv 2110.02861): the
+ * scale is the largest magnitude of a block, a code stands for a value of a dynamic tree map. The maps, values of codes
+ * in rising order:
+ *   signed     -d_126 .. -d_0, 0, d_0 .. d_126, 1; decade i = 0..6 has 2^i values
+ *   unsigned   0, d_0 .. d_253, 1;                 decade i = 0..6 has 2^(i+1) values
+ * where the n values of decade i are 10^(i-6) (.1 + .9 (k + .5) / n), k = 0..n-1. */
+enum {
+    SP_DYNAMIC8_BLOCK = 256,
+    SP_DYNAMIC8_ZERO = 127 /* the signed map's code of 0; the unsigned one's is 0 */
+};
+
+/* (name, safetensors' name, elements of a block, its bytes, elements of a scale or 0) */
+#define SP_DTYPE_LIST(X)                                                                                               \
+    X(F32, "F32", 1, 4, 0)                                                                                             \
+    X(BF16, "BF16", 1, 2, 0)                                                                                           \
+    X(F16, "F16", 1, 2, 0)                                                                                             \
+    X(F8_E4M3, "F8_E4M3", 1, 1, 0) /* of weights in files alone: "fn", no infinities, NaN at 0x7f, 0xff */             \
+    X(F8_E5M2, "F8_E5M2", 1, 1, 0) /* likewise: the upper byte of an F16 */                                            \
+    X(F64, "F64", 1, 8, 0)                                                                                             \
+    X(I64, "I64", 1, 8, 0)                                                                                             \
+    X(I32, "I32", 1, 4, 0)                                                                                             \
+    X(U8, "U8", 1, 1, 0)                                                                                               \
+    X(DYNAMIC8_SIGNED, "DYNAMIC8_SIGNED", SP_DYNAMIC8_BLOCK, SP_DYNAMIC8_BLOCK, SP_DYNAMIC8_BLOCK) /* in no file */    \
+    X(DYNAMIC8_UNSIGNED, "DYNAMIC8_UNSIGNED", SP_DYNAMIC8_BLOCK, SP_DYNAMIC8_BLOCK, SP_DYNAMIC8_BLOCK) /* likewise */
 
 typedef enum {
-#define X(name, text, size) SP_##name,
+#define X(name, text, elements, bytes, scale) SP_##name,
     SP_DTYPE_LIST(X)
 #undef X
         SP_DTYPE_COUNT
 } sp_dtype;
+
+/* Bytes of an array, its last block whole, without scales. SIZE_MAX, which no allocation gives, if elements are fewer
+ * than 0 or the bytes are beyond int64_t. */
+size_t sp_dtype_bytes(sp_dtype dtype, int64_t elements);
+/* Scales that belong to an array; 0 of a dtype that has none. */
+int64_t sp_dtype_scales(sp_dtype dtype, int64_t elements);
+#define SP_SCALES_SUFFIX ".scales"
+/* Whether it has scales. Elements then have no address and no value of their own: sp_dtype_size, sp_load, sp_store and
+ * sp_convert_elements abort the program, in every build; sp_tensor_convert fails. */
+int sp_dtype_is_coded(sp_dtype dtype);
+/* Bytes of an element. For who addresses one; what an array takes is sp_dtype_bytes. */
+size_t sp_dtype_size(sp_dtype dtype);
+const char *sp_dtype_name(sp_dtype dtype);
+int sp_dtype_from_name(const char *name); /* of those that a file may name; -1 for others */
 
 /* F64 too. */
 static inline int sp_dtype_is_float(sp_dtype dtype)
@@ -36,9 +65,6 @@ static inline int sp_dtype_is_f8(sp_dtype dtype)
 {
     return dtype == SP_F8_E4M3 || dtype == SP_F8_E5M2;
 }
-size_t sp_dtype_size(sp_dtype dtype);
-const char *sp_dtype_name(sp_dtype dtype);
-int sp_dtype_from_name(const char *name); /* -1 if unknown */
 
 /* bf16 and f16 <-> f32, round to nearest even; NaN stays NaN. */
 static inline float sp_bf16_to_f32(uint16_t h)

@@ -57,20 +57,22 @@ const char *sp_shape_text(sp_shape shape)
 static sp_status create(sp_dtype dtype, sp_shape shape, void *(*allocate)(size_t), sp_tensor *out)
 {
     *out = (sp_tensor){0};
-    int64_t count = sp_shape_count(shape), bytes;
-    if (count < 0 || __builtin_mul_overflow(count, (int64_t)sp_dtype_size(dtype), &bytes))
+    size_t bytes = sp_dtype_bytes(dtype, sp_shape_count(shape));
+    if (bytes == SIZE_MAX)
         return sp_fail(SP_SHAPE, "a tensor cannot have the shape %s", sp_shape_text(shape));
-    void *data = allocate((size_t)bytes);
+    void *data = allocate(bytes);
     if (!data)
-        return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %lld bytes",
-                       sp_shape_text(shape), sp_dtype_name(dtype), (long long)bytes);
+        return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %zu bytes",
+                       sp_shape_text(shape), sp_dtype_name(dtype), bytes);
     *out = (sp_tensor){.dtype = dtype, .shape = shape, .data = data, .owned = true};
     return SP_OK;
 }
 
 sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
 {
-    return create(dtype, shape, sp_alloc_zero, out);
+    SP_TRY(create(dtype, shape, sp_alloc_zero, out));
+    if (dtype == SP_DYNAMIC8_SIGNED) memset(out->data, SP_DYNAMIC8_ZERO, sp_tensor_bytes(out));
+    return SP_OK;
 }
 
 void sp_tensor_free(sp_tensor *tensor)
@@ -86,11 +88,32 @@ int64_t sp_tensor_count(const sp_tensor *tensor)
 
 size_t sp_tensor_bytes(const sp_tensor *tensor)
 {
-    return (size_t)sp_tensor_count(tensor) * sp_dtype_size(tensor->dtype);
+    return sp_dtype_bytes(tensor->dtype, sp_tensor_count(tensor));
+}
+
+#define X(name, text, elements, bytes, scale) _Static_assert(!(scale) || (elements) == (bytes), "a code is a byte");
+SP_DTYPE_LIST(X)
+#undef X
+
+sp_tensor sp_tensor_stored(const sp_tensor *tensor)
+{
+    sp_tensor stored = *tensor;
+    stored.owned = false;
+    if (sp_dtype_is_coded(tensor->dtype)) stored.dtype = SP_U8;
+    return stored;
+}
+
+static sp_status refuse_codes(sp_dtype dtype)
+{
+    if (!sp_dtype_is_coded(dtype)) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s is no number without its scale, and is not converted", sp_dtype_name(dtype));
 }
 
 sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out)
 {
+    *out = (sp_tensor){0};
+    SP_TRY(refuse_codes(tensor->dtype));
+    SP_TRY(refuse_codes(dtype));
     SP_TRY(create(dtype, tensor->shape, sp_alloc, out)); /* all of it is written */
     sp_convert_elements(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
     sp_status status = tensor->owned ? SP_OK : sp_mapped_check(tensor->data);
@@ -101,6 +124,7 @@ sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name)
 {
     int64_t count = sp_tensor_count(tensor);
+    SP_TRY(refuse_codes(tensor->dtype));
     for (int64_t i = 0; i < count; i++) {
         double value = sp_load(tensor->data, tensor->dtype, i);
         if (!isfinite(value))

@@ -31,13 +31,18 @@ typedef struct {
     bool owned; /* data was allocated with sp_alloc and dies with the tensor */
 } sp_tensor;
 
-sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out); /* zeroed data, owned */
+/* Owned, all elements 0; codes are those of 0, in the rest of the last block too. Of a coded dtype the scales are a
+ * tensor beside it, F32 [sp_dtype_scales]. */
+sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out);
 void sp_tensor_free(sp_tensor *tensor); /* zeroed tensor is legal */
 int64_t sp_tensor_count(const sp_tensor *tensor);
 size_t sp_tensor_bytes(const sp_tensor *tensor);
-/* A new owned tensor. SP_IO if `tensor` is a view of a file that became shorter. */
+/* A view of it as files have it: codes are U8 of the tensor's shape, without the rest of the last block; any other
+ * tensor is what it is. */
+sp_tensor sp_tensor_stored(const sp_tensor *tensor);
+/* A new owned tensor. SP_IO if `tensor` is a view of a file that became shorter; SP_UNSUPPORTED from or to codes. */
 sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out);
-/* SP_NUMERIC, naming `name` and the element, if any element is not finite. */
+/* SP_NUMERIC, naming `name` and the element, if any element is not finite; SP_UNSUPPORTED for codes. */
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name);
 /* 64-bit FNV-1a of a tensor's name, type, shape and first 4096 bytes, begun with SP_HASH_START or
  * the hash of the tensors before. Training moves every tensor, so this tells models apart without

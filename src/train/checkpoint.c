@@ -302,7 +302,7 @@ static sp_status open_part(const char *folder, const char *name, const sp_weight
     if (!path) return SP_MEMORY;
     sp_status status = sp_safetensors_open(path, file);
     for (size_t i = 0; i < sp_weights_count(weights) && !status; i++) {
-        const sp_tensor *tensor = sp_weights_at(weights, i), *saved;
+        const sp_tensor stored = sp_tensor_stored(sp_weights_at(weights, i)), *tensor = &stored, *saved;
         status = sp_tensor_file_get(*file, sp_weights_name(weights, i), &saved);
         if (!status &&
             (saved->dtype != tensor->dtype || !sp_shape_equal(saved->shape, tensor->shape)))
@@ -318,9 +318,9 @@ static sp_status open_part(const char *folder, const char *name, const sp_weight
 static void take_part(const sp_tensor_file *file, sp_weights *weights)
 {
     for (size_t i = 0; i < sp_weights_count(weights); i++) {
-        sp_tensor *tensor = sp_weights_at(weights, i);
+        sp_tensor tensor = sp_tensor_stored(sp_weights_at(weights, i)); /* the same data */
         const sp_tensor *saved = sp_tensor_file_find(file, sp_weights_name(weights, i));
-        memcpy(tensor->data, saved->data, sp_tensor_bytes(tensor));
+        memcpy(tensor.data, saved->data, sp_tensor_bytes(&tensor));
         sp_tensor_file_drop(file, saved); /* or the state would be in memory twice */
     }
 }

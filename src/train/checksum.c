@@ -53,12 +53,15 @@ sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weight
 {
     size_t count = sp_weights_count(weights);
     sp_named_tensor *list = sp_alloc((count + 1) * sizeof *list);
+    sp_tensor *stored = sp_alloc((count + 1) * sizeof *stored);
     char *path = sp_format("%s/%s.safetensors", sums->folder, name);
     growing g = {0};
-    sp_status status = list && path ? begin(sums, &g) : SP_MEMORY;
+    sp_status status = list && stored && path ? begin(sums, &g) : SP_MEMORY;
     if (!status) {
-        for (size_t i = 0; i < count; i++)
-            list[i] = (sp_named_tensor){sp_weights_name(weights, i), sp_weights_at(weights, i)};
+        for (size_t i = 0; i < count; i++) {
+            stored[i] = sp_tensor_stored(sp_weights_at(weights, i));
+            list[i] = (sp_named_tensor){sp_weights_name(weights, i), &stored[i]};
+        }
         const sp_write_watch watch = {.wrote = add, .context = &g};
         status = sp_safetensors_save_watched(path, list, count, NULL, 0, &watch);
     }
@@ -70,6 +73,7 @@ sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weight
     }
     XXH3_freeState(g.state);
     sp_free(path);
+    sp_free(stored);
     sp_free(list);
     return status;
 }

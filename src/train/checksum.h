@@ -16,7 +16,7 @@ typedef struct {
     double started;      /* sp_now() */
 } sp_checksums;
 
-/* Writes folder/NAME.safetensors, every tensor in its own dtype, and adds it to `files`. */
+/* Writes folder/NAME.safetensors, every tensor as sp_tensor_stored has it, and adds it to `files`. */
 sp_status sp_checksum_save(sp_checksums *sums, const char *name, const sp_weights *weights);
 
 /* Reads NAME.safetensors of each of `names` from the disk. SP_FORMAT if `files` does not describe just these,

@@ -31,43 +31,44 @@ sp_status sp_optimizer_of(const char *name, sp_optimizer *out)
     return SP_OK;
 }
 
-static bool is_coded(sp_optimizer optimizer, int64_t count)
+/* Of the first moment, or the second one. */
+static sp_dtype moment_dtype(sp_optimizer optimizer, bool second, int64_t count)
 {
-    return optimizer == SP_OPTIMIZER_ADAMW8BIT && count >= SP_LEAST_CODED;
+    if (optimizer != SP_OPTIMIZER_ADAMW8BIT || count < SP_LEAST_CODED) return SP_F32;
+    return second ? SP_DYNAMIC8_UNSIGNED : SP_DYNAMIC8_SIGNED;
 }
 
 size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count)
 {
-    if (!is_coded(optimizer, count)) return 2 * sizeof(float) * (size_t)count;
-    return 2 * ((size_t)count + sizeof(float) * (size_t)sp_moment_blocks(count));
+    size_t bytes = 0;
+    for (int second = 0; second < 2; second++) {
+        sp_dtype dtype = moment_dtype(optimizer, second, count);
+        bytes += sp_dtype_bytes(dtype, count) + sp_dtype_bytes(SP_F32, sp_dtype_scales(dtype, count));
+    }
+    return bytes;
 }
 
-static const char scales_suffix[] = ".scales";
-
-static sp_status add_moment(sp_weights *moments, const char *name, sp_shape shape, bool coded,
-                            uint8_t zero)
+static sp_status add_moment(sp_weights *moments, const char *name, sp_shape shape, sp_dtype dtype)
 {
     sp_tensor tensor;
-    SP_TRY(sp_tensor_create(coded ? SP_U8 : SP_F32, shape, &tensor));
-    if (coded) memset(tensor.data, zero, sp_tensor_bytes(&tensor));
+    SP_TRY(sp_tensor_create(dtype, shape, &tensor));
     SP_TRY(sp_weights_add(moments, name, tensor));
-    if (!coded) return SP_OK;
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(sp_moment_blocks(sp_shape_count(shape))), &tensor));
-    char *full = sp_format("%s%s", name, scales_suffix);
+    if (!sp_dtype_is_coded(dtype)) return SP_OK;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(sp_dtype_scales(dtype, sp_shape_count(shape))), &tensor));
+    char *full = sp_format("%s" SP_SCALES_SUFFIX, name);
     sp_status status = full ? sp_weights_add(moments, full, tensor) : SP_MEMORY;
     if (!full) sp_tensor_free(&tensor);
     sp_free(full);
     return status;
 }
 
-static sp_status make_moments(const sp_weights *online, sp_optimizer optimizer, uint8_t zero,
-                              sp_weights **out)
+static sp_status make_moments(const sp_weights *online, sp_optimizer optimizer, bool second, sp_weights **out)
 {
     SP_TRY(sp_weights_create(out));
     for (size_t i = 0; i < sp_weights_count(online); i++) {
         const sp_tensor *weight = sp_weights_at(online, i);
         SP_TRY(add_moment(*out, sp_weights_name(online, i), weight->shape,
-                          is_coded(optimizer, sp_tensor_count(weight)), zero));
+                          moment_dtype(optimizer, second, sp_tensor_count(weight))));
     }
     return SP_OK;
 }
@@ -77,8 +78,8 @@ sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
 {
     *out = (sp_training_state){.online = initial};
     sp_status status = sp_weights_copy(initial, SP_F32, &out->ema);
-    if (!status) status = make_moments(initial, optimizer, SP_MOMENT_ZERO, &out->first_moment);
-    if (!status) status = make_moments(initial, optimizer, 0, &out->second_moment);
+    if (!status) status = make_moments(initial, optimizer, false, &out->first_moment);
+    if (!status) status = make_moments(initial, optimizer, true, &out->second_moment);
     if (status) sp_training_state_free(out);
     return status;
 }
@@ -134,9 +135,9 @@ static sp_status address_of(const sp_training_state *state, int part, const char
 static sp_status moment_of(sp_training_state *state, int part, const char *name, sp_moment *out)
 {
     const sp_weights *moments = *sp_training_part(state, part);
-    if (sp_weights_find(moments, name)->dtype == SP_F32) return address_of(state, part, name, &out->values);
+    if (!sp_dtype_is_coded(sp_weights_find(moments, name)->dtype)) return address_of(state, part, name, &out->values);
     char full[512];
-    snprintf(full, sizeof full, "%s%s", name, scales_suffix);
+    snprintf(full, sizeof full, "%s" SP_SCALES_SUFFIX, name);
     SP_TRY(address_of(state, part, name, &out->codes));
     return address_of(state, part, full, &out->scales);
 }

@@ -17,7 +17,7 @@ const char *sp_optimizer_name(sp_optimizer optimizer);
 sp_status sp_optimizer_of(const char *name, sp_optimizer *out);
 
 /* Four sets of the same names and shapes, f32. With adamw8bit the moments of parameters of
- * SP_LEAST_CODED elements or more are codes: U8 NAME, and F32 NAME.scales, one per block. Smaller
+ * SP_LEAST_CODED elements or more are coded (graph/optimizer.h): NAME, and its scales beside it. Smaller
  * ones take no memory to speak of, and a block of a bias or a norm has little in common. */
 enum { SP_LEAST_CODED = 4096, SP_TRAINING_PARTS = 4 };
 typedef struct {
@@ -59,7 +59,7 @@ sp_status sp_gradients_norm(const sp_gradients *gradients, const sp_training_sta
 /* One AdamW step of all online weights, and of their average, where the state is placed. */
 sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradients,
                              const sp_adamw_options *options);
-/* Bytes of both moments of a parameter of `count` elements. */
+/* Bytes of both moments of a parameter of `count` elements, with their scales. */
 size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count);
 
 #endif

@@ -18,11 +18,6 @@ typedef struct {
     size_t x_bytes, y_bytes, wide_bytes; /* of a chunk; the last a multiple of SP_ALIGNMENT */
 } linear_geglu;
 
-static size_t bytes_of(const sp_value *v)
-{
-    return (size_t)sp_shape_count(v->shape) * sp_dtype_size(v->dtype);
-}
-
 /* The largest part of `rows` that divides them and is no more than `limit`; all of them if there is
  * none worth it. */
 static int64_t chunk_rows(int64_t rows, int64_t limit)
@@ -74,9 +69,9 @@ static void describe(const sp_node *node, linear_geglu *s)
                          .outputs = 1,
                          .scope = node->scope,
                          .rate = node->rate};
-    s->x_bytes = bytes_of(&s->x);
-    s->y_bytes = bytes_of(&s->y);
-    s->wide_bytes = (bytes_of(&s->wide) + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
+    s->x_bytes = sp_value_bytes(&s->x);
+    s->y_bytes = sp_value_bytes(&s->y);
+    s->wide_bytes = (sp_value_bytes(&s->wide) + SP_ALIGNMENT - 1) / SP_ALIGNMENT * SP_ALIGNMENT;
 }
 
 static void destroy(void *state)

@@ -18,22 +18,17 @@ typedef struct {
     void *in[SP_MAX_INPUTS], *out[SP_MAX_OUTPUTS];
 } copies;
 
-static size_t bytes_of(const sp_value *value)
-{
-    return (size_t)sp_shape_count(value->shape) * sp_dtype_size(value->dtype);
-}
-
 static void run_by_copies(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
     (void)scratch;
     copies *c = state;
     bool there = true;
     for (int i = 0; i < node->inputs; i++) /* what fails, the next finish tells */
-        if (node->in[i]) there &= c->device->download(c->device, c->in[i], in[i], bytes_of(node->in[i])) == SP_OK;
+        if (node->in[i]) there &= c->device->download(c->device, c->in[i], in[i], sp_value_bytes(node->in[i])) == SP_OK;
     if (!there) return;
     node->op->reference(node, (const void *const *)c->in, c->out);
     for (int i = 0; i < node->outputs; i++)
-        c->device->upload(c->device, out[i], c->out[i], bytes_of(node->out[i]));
+        c->device->upload(c->device, out[i], c->out[i], sp_value_bytes(node->out[i]));
 }
 
 static void destroy_copies(void *state)
@@ -54,9 +49,9 @@ static sp_status prepare_copies(sp_device *device, const sp_node *node, sp_kerne
     *out = (sp_kernel){.name = "reference", .run = run_by_copies, .state = c, .destroy = destroy_copies};
     bool made = true;
     for (int i = 0; i < node->inputs; i++)
-        if (node->in[i]) made &= (c->in[i] = sp_alloc(bytes_of(node->in[i]) + 1)) != NULL;
+        if (node->in[i]) made &= (c->in[i] = sp_alloc(sp_value_bytes(node->in[i]) + 1)) != NULL;
     for (int i = 0; i < node->outputs; i++)
-        made &= (c->out[i] = sp_alloc(bytes_of(node->out[i]) + 1)) != NULL;
+        made &= (c->out[i] = sp_alloc(sp_value_bytes(node->out[i]) + 1)) != NULL;
     if (made) return SP_OK;
     destroy_copies(c);
     *out = (sp_kernel){0};

@@ -1,4 +1,4 @@
-/* The codebooks of 8-bit moments (graph/optimizer.h), one register of elements at a time. For the
+/* The codebooks of 8-bit moments (tensor/dtype.h), one register of elements at a time. For the
  * optimiser's kernels alone: compiled once per instruction set, equal bits from all.
  *
  * Both codebooks are one curve. A magnitude's rank p is first - 1 for 0, then decade i has the n = first

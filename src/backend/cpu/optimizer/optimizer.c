@@ -22,15 +22,15 @@ typedef struct {
 } update;
 
 /* Pieces stay in the first cache between the weight's loop and its average's. */
-enum { PIECE = 4 * SP_MOMENT_BLOCK };
+enum { BLOCK = SP_DYNAMIC8_BLOCK, PIECE = 4 * BLOCK };
 
 /* Whole blocks of moments; the last may be shorter. */
 static void update_range(void *context, int64_t begin, int64_t end)
 {
     const update *u = context;
     const sp_adamw_tensor *tensor = u->tensor;
-    int64_t last = end * SP_MOMENT_BLOCK < tensor->count ? end * SP_MOMENT_BLOCK : tensor->count;
-    for (int64_t i = begin * SP_MOMENT_BLOCK; i < last; i += PIECE)
+    int64_t last = end * BLOCK < tensor->count ? end * BLOCK : tensor->count;
+    for (int64_t i = begin * BLOCK; i < last; i += PIECE)
         (tensor->first.codes ? loops()->adamw8bit : loops()->adamw)(
             &u->scalars, tensor, i, i + PIECE < last ? i + PIECE : last);
 }
@@ -51,7 +51,7 @@ static void adamw(sp_device *device, const sp_adamw_options *o, const sp_adamw_t
         .ema_decay = (float)o->ema_decay,
         .one_minus_ema_decay = (float)(1 - o->ema_decay),
     };
-    sp_parallel_for(sp_moment_blocks(tensor->count), 32, update_range, &u);
+    sp_parallel_for((tensor->count + BLOCK - 1) / BLOCK, 32, update_range, &u);
 }
 
 #define MAX_CHUNKS 256

@@ -32,13 +32,13 @@ static void adamw(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int
 
 /* ---- moments in 8 bits ---- */
 
-enum { BLOCK = SP_MOMENT_BLOCK, LANES = 32 };
+enum { BLOCK = SP_DYNAMIC8_BLOCK, LANES = 32 };
 
 static void decode(const uint8_t *first, float first_scale, const uint8_t *second,
                    float second_scale, float *m, float *v)
 {
     for (int i = 0; i < BLOCK; i += SP_WIDTH) {
-        sp_ints rank = sp_load_codes(first + i) - SP_MOMENT_ZERO, negative = rank >> 31;
+        sp_ints rank = sp_load_codes(first + i) - SP_DYNAMIC8_ZERO, negative = rank >> 31;
         sp_floats value = sp_value_of(&sp_first_codebook, (rank ^ negative) - negative) * first_scale;
         value = (sp_floats)((sp_ints)value ^ (negative << 31));
         memcpy(m + i, &value, sizeof value);
@@ -79,20 +79,20 @@ static void encode(const float *m, const float *v, float first_inverse, float se
         sp_floats magnitude = (sp_floats)((sp_ints)value & INT32_MAX);
         sp_ints rank = sp_nearest_rank(&sp_first_codebook, magnitude);
         /* The codebook has no -1: rank 128 there is 127. */
-        rank += negative & (rank > SP_MOMENT_ZERO);
-        sp_store_codes(first + i, SP_MOMENT_ZERO + ((rank ^ negative) - negative));
+        rank += negative & (rank > SP_DYNAMIC8_ZERO);
+        sp_store_codes(first + i, SP_DYNAMIC8_ZERO + ((rank ^ negative) - negative));
         memcpy(&value, v + i, sizeof value);
         sp_store_codes(second + i, sp_nearest_rank(&sp_second_codebook, value * second_inverse) - 1);
     }
 }
 
-/* `count` elements of block b; codes are those of a whole block. */
-static void update_block(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int64_t b,
-                         int64_t count, uint8_t *first, uint8_t *second)
+/* The first `count` elements of block b, which are all that the tensor has of it. */
+static void update_block(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int64_t b, int64_t count)
 {
     float m[BLOCK], v[BLOCK];
     float *first_scale = t->first.scales + b, *second_scale = t->second.scales + b;
     int64_t i = b * BLOCK;
+    uint8_t *first = t->first.codes + i, *second = t->second.codes + i;
     decode(first, *first_scale, second, *second_scale, m, v);
     update(scalars, t->weight + i, m, v, t->gradient + i, t->ema ? t->ema + i : NULL, count);
     *first_scale = largest(m);
@@ -103,22 +103,8 @@ static void update_block(const sp_adamw_scalars *scalars, const sp_adamw_tensor 
 static void adamw8bit(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int64_t begin,
                       int64_t end)
 {
-    for (int64_t i = begin; i < end; i += BLOCK) {
-        uint8_t *first = t->first.codes + i, *second = t->second.codes + i;
-        if (end - i >= BLOCK) {
-            update_block(scalars, t, i / BLOCK, BLOCK, first, second);
-            continue;
-        }
-        size_t count = (size_t)(end - i);
-        uint8_t codes[2][BLOCK];
-        memset(codes[0], SP_MOMENT_ZERO, BLOCK);
-        memset(codes[1], 0, BLOCK);
-        memcpy(codes[0], first, count);
-        memcpy(codes[1], second, count);
-        update_block(scalars, t, i / BLOCK, (int64_t)count, codes[0], codes[1]);
-        memcpy(first, codes[0], count);
-        memcpy(second, codes[1], count);
-    }
+    for (int64_t i = begin; i < end; i += BLOCK)
+        update_block(scalars, t, i / BLOCK, end - i < BLOCK ? end - i : BLOCK);
 }
 
 /* ---- norms ---- */
