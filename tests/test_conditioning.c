@@ -155,7 +155,7 @@ static void feed_once(const sp_distill_options *o, sp_distill_feed *feed)
     sp_graph *graph;
     sp_plan *plan;
     sp_run *run;
-    assert_ok(sp_pipeline_open(o->teacher, &parts, &teacher));
+    assert_ok(sp_pipeline_open(o->given.teacher, &parts, &teacher));
     assert_ok(sp_distill_feed_create(o, teacher, &teacher->unet_config, NULL, feed, &shape));
     shape.teacher = shape.student = &teacher->unet_config;
     assert_ok(sp_objective_graph(&o->objective, &shape, &graph));
@@ -170,8 +170,8 @@ static void feed_once(const sp_distill_options *o, sp_distill_feed *feed)
 static sp_distill_options options_for(const char *teacher)
 {
     sp_distill_options o = sp_distill_defaults();
-    o.teacher = teacher;
-    o.batch = BATCH;
+    o.given.teacher = teacher;
+    o.given.train_batch_size = BATCH;
     o.ranks = 1;
     o.objective.conditioning = SP_GAMMA_TIME;
     return o;
@@ -218,9 +218,9 @@ static void draws_pass_what_they_do_not_know(void **state)
                     negative = made_up(1, sp_tensor_file_find(old, "uncond"));
     char *after = sp_strdup(in_folder(state, "draws.safetensors"));
     write_named_draws(after, old, &set, &negative);
-    o.draws = before;
+    o.given.draws = before;
     feed_once(&o, &known);
-    o.draws = after;
+    o.given.draws = after;
     feed_once(&o, &more);
     assert_int_equal(known.conditioning.count, 1); /* files from before sets had names */
     assert_int_equal(more.conditioning.count, 3);
@@ -314,7 +314,7 @@ static void caches_pass_what_they_do_not_know(void **state)
     assert_int_equal(sp_latent_cache_conditioning(cache)->count, 3);
     assert_int_equal(sp_latent_cache_negative(cache)->count, 3);
     sp_latent_cache_close(cache);
-    o.data = data;
+    o.given.data = data;
     feed_once(&o, &feed);
     assert_picked(&feed.conditioning);
     assert_picked(&feed.negative);

@@ -3,7 +3,7 @@
 #include <math.h>
 #include "support.h"
 #include "checkpoints/component.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 
 /* A teacher with a UNet and a scheduler, in the test's folder. */
 static const char *make_teacher(void **state)
@@ -22,7 +22,7 @@ static void converts_weights_and_copies_the_rest(void **state)
     assert_ok(sp_make_folders(in_folder(state, "model/checkpoint-3")));
     assert_ok(sp_write_file(in_folder(state, "model/metrics.jsonl"), "{}\n", 3));
     assert_ok(
-        sp_convert_model(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_BF16}));
+        convert_model(model, in_folder(state, "new"), &(splam_convert_options){.dtype = "bf16"}));
     sp_component *before, *after;
     assert_ok(sp_component_open(model, "unet", &before));
     assert_ok(sp_component_open(in_folder(state, "new"), "unet", &after));
@@ -41,7 +41,7 @@ static void converts_weights_and_copies_the_rest(void **state)
     assert_false(sp_path_exists(in_folder(state, "new/checkpoint-3")));
     assert_false(sp_path_exists(in_folder(state, "new/metrics.jsonl")));
     assert_status(
-        sp_convert_model(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F16}),
+        convert_model(model, in_folder(state, "new"), &(splam_convert_options){.dtype = "f16"}),
         SP_ARGUMENT);
     assert_message("not empty");
     assert_true(sp_path_exists(in_folder(state, "new/unet/config.json")));
@@ -50,17 +50,17 @@ static void converts_weights_and_copies_the_rest(void **state)
 static void refusals_leave_nothing(void **state)
 {
     const char *model = make_teacher(state);
-    assert_status(sp_convert_model(in_folder(state, "nowhere"), in_folder(state, "new"),
-                                   &(sp_convert_options){.dtype = SP_F16}),
+    assert_status(convert_model(in_folder(state, "nowhere"), in_folder(state, "new"),
+                                &(splam_convert_options){.dtype = "f16"}),
                   SP_IO);
     assert_ok(sp_make_folders(in_folder(state, "empty")));
-    assert_status(sp_convert_model(in_folder(state, "empty"), in_folder(state, "new"),
-                                   &(sp_convert_options){.dtype = SP_F16}),
+    assert_status(convert_model(in_folder(state, "empty"), in_folder(state, "new"),
+                                &(splam_convert_options){.dtype = "f16"}),
                   SP_FORMAT);
     assert_message("holds no model");
     /* A component's own folder would only be copied. */
-    assert_status(sp_convert_model(in_folder(state, "model/unet"), in_folder(state, "new"),
-                                   &(sp_convert_options){.dtype = SP_F16}),
+    assert_status(convert_model(in_folder(state, "model/unet"), in_folder(state, "new"),
+                                &(splam_convert_options){.dtype = "f16"}),
                   SP_FORMAT);
     sp_component *unet;
     sp_weights *large;
@@ -72,7 +72,7 @@ static void refusals_leave_nothing(void **state)
     sp_weights_destroy(large);
     sp_component_close(unet);
     assert_status(
-        sp_convert_model(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F16}),
+        convert_model(model, in_folder(state, "new"), &(splam_convert_options){.dtype = "f16"}),
         SP_NUMERIC);
     assert_message("\"conv_out.bias\" has 100000");
     assert_false(sp_path_exists(in_folder(state, "new")));

@@ -20,8 +20,8 @@ static void read_case(const char *name, golden_case *c)
     snprintf(c->draws, sizeof c->draws, "%s/draws.safetensors", golden(name));
     sp_distill_options *o = &c->options;
     *o = sp_distill_defaults();
-    o->teacher = c->teacher;
-    o->draws = c->draws;
+    o->given.teacher = c->teacher;
+    o->given.draws = c->draws;
     o->precision = SP_F32;
     sp_objective objective;
     assert_ok(sp_objective_of(case_text(flags, "objective"), &objective));
@@ -40,18 +40,18 @@ static void read_case(const char *name, golden_case *c)
     s->ddim_timesteps = (int)case_number(flags, "num-ddim-timesteps");
     s->skip = (int)case_number(flags, "skip");
     s->solver_steps = (int)case_number(flags, "solver-steps");
-    o->max_train_steps = (int64_t)case_number(flags, "max-train-steps");
-    o->batch = (int64_t)case_number(flags, "train-batch-size");
-    o->accumulation = (int64_t)case_number(flags, "gradient-accumulation-steps");
-    o->learning_rate = case_number(flags, "learning-rate");
-    o->ema_decay = case_number(flags, "ema-decay");
+    o->given.max_train_steps = (int64_t)case_number(flags, "max-train-steps");
+    o->given.train_batch_size = (int64_t)case_number(flags, "train-batch-size");
+    o->given.gradient_accumulation_steps = (int64_t)case_number(flags, "gradient-accumulation-steps");
+    o->given.learning_rate = case_number(flags, "learning-rate");
+    o->given.ema_decay = case_number(flags, "ema-decay");
     o->lora.rank = (int64_t)case_number(flags, "lora-rank");
     o->lora.alpha = case_number(flags, "lora-alpha");
     if (o->lora.rank) {
         assert_ok(sp_lora_targets_of(json_string_value(json_object_get(flags, "lora-targets")),
                                      &o->lora.targets));
         snprintf(c->start, sizeof c->start, "%s/start.safetensors", golden(name));
-        o->lora_start = c->start;
+        o->given.lora_start = c->start;
     }
     json_decref(description);
 }
@@ -156,12 +156,12 @@ static void write_gamma_ones(void **state, golden_case *c)
         copy.owned = false;
         if (strncmp(name, "gamma.", 6) != 0) assert_ok(sp_weights_add(ones, name, copy));
     }
-    for (int64_t k = 0; k < c->options.max_train_steps; k++) {
+    for (int64_t k = 0; k < c->options.given.max_train_steps; k++) {
         char name[32];
         sp_tensor gamma;
         snprintf(name, sizeof name, "gamma.%lld", (long long)k);
-        assert_ok(sp_tensor_create(SP_F32, sp_shape_of(c->options.batch), &gamma));
-        for (int64_t i = 0; i < c->options.batch; i++)
+        assert_ok(sp_tensor_create(SP_F32, sp_shape_of(c->options.given.train_batch_size), &gamma));
+        for (int64_t i = 0; i < c->options.given.train_batch_size; i++)
             ((float *)gamma.data)[i] = 1;
         assert_ok(sp_weights_add(ones, name, gamma));
     }
@@ -177,8 +177,8 @@ static void splam_at_gamma_one_trains_lcm(void **state)
 {
     golden_case c;
     read_case("distill-lcm-v", &c);
-    c.options.max_train_steps = 3;
-    c.options.output = in_folder(state, "lcm");
+    c.options.given.max_train_steps = 3;
+    c.options.given.output = in_folder(state, "lcm");
     assert_ok(sp_distill(&c.options, NULL));
     golden_case d;
     read_case("distill-splam-v-linear-time-l2", &d);
@@ -187,7 +187,7 @@ static void splam_at_gamma_one_trains_lcm(void **state)
     c.options.objective.loss = loss;
     c.options.objective.gamma.grid = 1;
     write_gamma_ones(state, &c);
-    c.options.output = in_folder(state, "splam");
+    c.options.given.output = in_folder(state, "splam");
     assert_ok(sp_distill(&c.options, NULL));
     assert_same_file(unet_of(in_folder(state, "lcm"), "unet"),
                      unet_of(in_folder(state, "splam"), "unet"));
@@ -217,22 +217,22 @@ static void check_resuming(void **state, sp_optimizer optimizer)
     golden_case c;
     read_case("distill-splam-accumulate", &c);
     c.options.optimizer = optimizer;
-    c.options.output = in_folder(state, "whole");
+    c.options.given.output = in_folder(state, "whole");
     assert_ok(sp_distill(&c.options, NULL));
-    c.options.output = in_folder(state, "resumed");
+    c.options.given.output = in_folder(state, "resumed");
     int left = 4;
     const sp_callbacks callbacks = {.context = &left, .report = count_step, .cancelled = stop_after};
     assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
-    c.options.resume = "latest";
+    c.options.given.resume = "latest";
     assert_ok(sp_distill(&c.options, NULL));
     assert_same_file(unet_of(in_folder(state, "whole"), "unet"),
                      unet_of(in_folder(state, "resumed"), "unet"));
     assert_same_file(unet_of(in_folder(state, "whole"), "unet_ema"),
                      unet_of(in_folder(state, "resumed"), "unet_ema"));
-    c.options.learning_rate *= 2;
+    c.options.given.learning_rate *= 2;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("`learning_rate`");
-    c.options.learning_rate /= 2;
+    c.options.given.learning_rate /= 2;
     c.options.optimizer = optimizer ? SP_OPTIMIZER_ADAMW : SP_OPTIMIZER_ADAMW8BIT;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("optimizer");
@@ -275,11 +275,11 @@ static void recomputing_changes_no_bit(void **state)
         golden_case c;
         read_case("distill-splam", &c);
         c.options.precision = precisions[i];
-        c.options.max_train_steps = 3;
-        c.options.output = in_folder(state, i ? "kept16" : "kept");
+        c.options.given.max_train_steps = 3;
+        c.options.given.output = in_folder(state, i ? "kept16" : "kept");
         assert_ok(sp_distill(&c.options, NULL));
-        c.options.output = in_folder(state, i ? "again16" : "again");
-        c.options.gradient_checkpointing = true;
+        c.options.given.output = in_folder(state, i ? "again16" : "again");
+        c.options.given.gradient_checkpointing = true;
         assert_ok(sp_distill(&c.options, NULL));
         assert_same_file(unet_of(in_folder(state, i ? "kept16" : "kept"), "unet"),
                          unet_of(in_folder(state, i ? "again16" : "again"), "unet"));
@@ -292,12 +292,12 @@ static void unguided_teacher_runs_once(void **state)
 {
     golden_case c;
     read_case("distill-splam", &c);
-    c.options.max_train_steps = 3;
+    c.options.given.max_train_steps = 3;
     const char *traces[] = {in_folder(state, "once.safetensors"),
                             in_folder(state, "twice.safetensors")};
     for (int i = 0; i < 2; i++) {
-        c.options.output = in_folder(state, i ? "twice" : "once");
-        c.options.trace = traces[i];
+        c.options.given.output = in_folder(state, i ? "twice" : "once");
+        c.options.given.trace = traces[i];
         c.options.objective.guidance_scale_w = i ? 1e-30 : 0; /* vanishes beside 1 */
         assert_ok(sp_distill(&c.options, NULL));
     }
@@ -314,8 +314,8 @@ static void too_small_a_limit_is_refused_before_the_first_step(void **state)
 {
     golden_case c;
     read_case("distill-splam", &c);
-    c.options.output = in_folder(state, "limited");
-    c.options.memory_limit = 1000000;
+    c.options.given.output = in_folder(state, "limited");
+    c.options.given.memory_limit = 1000000;
     assert_status(sp_distill(&c.options, NULL), SP_MEMORY);
     assert_message("`memory_limit` of 1.0 MB is too small");
     assert_false(sp_path_exists(in_folder(state, "limited/metrics.jsonl")));
@@ -328,9 +328,9 @@ static void metrics_split_the_time(void **state)
                                          "backward", "recomputation", "optimizer"};
     golden_case c;
     read_case("distill-splam-accumulate", &c);
-    c.options.max_train_steps = 1;
-    c.options.gradient_checkpointing = true;
-    c.options.output = in_folder(state, "staged");
+    c.options.given.max_train_steps = 1;
+    c.options.given.gradient_checkpointing = true;
+    c.options.given.output = in_folder(state, "staged");
     assert_ok(sp_distill(&c.options, NULL));
     json_t *line;
     assert_ok(sp_json_load(in_folder(state, "staged/metrics.jsonl"), &line));
@@ -364,26 +364,26 @@ static void resumed_in_a_round_equals_undisturbed(void **state)
     char whole[512], stopped[512], elsewhere[512], checkpoint[600];
     snprintf(whole, sizeof whole, "%s", in_folder(state, "whole"));
     snprintf(elsewhere, sizeof elsewhere, "%s", in_folder(state, "elsewhere"));
-    c.options.output = whole;
+    c.options.given.output = whole;
     assert_ok(sp_distill(&c.options, NULL));
     for (int after = 3; after <= 8; after++) {
         char name[32];
         snprintf(name, sizeof name, "stopped-%d", after);
         snprintf(stopped, sizeof stopped, "%s", in_folder(state, name));
-        c.options.output = stopped;
-        c.options.resume = NULL;
+        c.options.given.output = stopped;
+        c.options.given.resume = NULL;
         int left = after;
         const sp_callbacks callbacks = {.context = &left, .report = count_step, .cancelled = stop_after};
         assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
-        c.options.resume = "latest";
+        c.options.given.resume = "latest";
         assert_ok(sp_distill(&c.options, NULL));
         assert_same_file(unet_of(whole, "unet"), unet_of(stopped, "unet"));
         assert_same_file(unet_of(whole, "unet_ema"), unet_of(stopped, "unet_ema"));
         assert_same_file(in(whole, "round-1.safetensors"), in(stopped, "round-1.safetensors"));
     }
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint-8", stopped);
-    c.options.output = elsewhere;
-    c.options.resume = checkpoint;
+    c.options.given.output = elsewhere;
+    c.options.given.resume = checkpoint;
     assert_ok(sp_distill(&c.options, NULL));
     assert_same_file(unet_of(whole, "unet"), unet_of(elsewhere, "unet"));
     assert_same_file(in(whole, "round-1.safetensors"), in(elsewhere, "round-1.safetensors"));
@@ -396,21 +396,21 @@ static void another_runs_round_is_refused(void **state)
     read_case("distill-progressive", &c);
     char output[512], file[600];
     snprintf(output, sizeof output, "%s", in_folder(state, "run"));
-    c.options.output = output;
+    c.options.given.output = output;
     int left = 7;
     sp_callbacks callbacks = {.context = &left, .report = count_step, .cancelled = stop_after};
     assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
     snprintf(file, sizeof file, "%s", in_folder(state, "kept.safetensors"));
     assert_ok(sp_copy_file(in(output, "round-1.safetensors"), file, NULL));
-    c.options.learning_rate *= 2;
-    c.options.output = in_folder(state, "other");
+    c.options.given.learning_rate *= 2;
+    c.options.given.output = in_folder(state, "other");
     left = 6;
     assert_status(sp_distill(&c.options, &callbacks), SP_CANCELLED);
-    c.options.learning_rate /= 2;
+    c.options.given.learning_rate /= 2;
     assert_ok(sp_copy_file(in_folder(state, "other/round-1.safetensors"),
                            in(output, "round-1.safetensors"), NULL));
-    c.options.output = output;
-    c.options.resume = "latest";
+    c.options.given.output = output;
+    c.options.given.resume = "latest";
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("round-1.safetensors is of a run with other flags");
     assert_int_equal(remove(in(output, "round-1.safetensors")), 0);
@@ -418,7 +418,7 @@ static void another_runs_round_is_refused(void **state)
     assert_message("round-1.safetensors");
     assert_ok(sp_copy_file(file, in(output, "round-1.safetensors"), NULL));
     assert_ok(sp_distill(&c.options, NULL));
-    c.options.max_train_steps = 9; /* rounds would begin elsewhere */
+    c.options.given.max_train_steps = 9; /* rounds would begin elsewhere */
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("`max_train_steps`");
 }
@@ -442,11 +442,11 @@ static void students_say_how_they_are_sampled(void **state)
         json_t *json;
         sp_scheduler_config config;
         read_case(students[i].name, &c);
-        if (c.options.objective.rounds == 1) c.options.max_train_steps = 2;
-        c.options.output = in_folder(state, students[i].name);
+        if (c.options.objective.rounds == 1) c.options.given.max_train_steps = 2;
+        c.options.given.output = in_folder(state, students[i].name);
         char output[512];
-        snprintf(output, sizeof output, "%s", c.options.output);
-        c.options.output = output;
+        snprintf(output, sizeof output, "%s", c.options.given.output);
+        c.options.given.output = output;
         assert_ok(sp_distill(&c.options, NULL));
         const char *scheduler = in(output, "scheduler/scheduler_config.json");
         assert_ok(sp_scheduler_config_load(scheduler, &config));
@@ -476,18 +476,18 @@ static void bad_input_is_refused(void **state)
 {
     golden_case c;
     read_case("distill-splam", &c);
-    c.options.output = in_folder(state, "bad");
-    c.options.batch = 4;
+    c.options.given.output = in_folder(state, "bad");
+    c.options.given.train_batch_size = 4;
     assert_status(sp_distill(&c.options, NULL), SP_SHAPE);
     assert_message("`train_batch_size`");
-    c.options.batch = 3;
-    c.options.max_train_steps = 11;
+    c.options.given.train_batch_size = 3;
+    c.options.given.max_train_steps = 11;
     assert_status(sp_distill(&c.options, NULL), SP_FORMAT);
     assert_message("latents.10");
-    c.options.draws = NULL;
+    c.options.given.draws = NULL;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("`data`");
-    c.options.teacher = in_folder(state, "nowhere");
+    c.options.given.teacher = in_folder(state, "nowhere");
     assert_status(sp_distill(&c.options, NULL), SP_IO);
 }
 
@@ -510,8 +510,8 @@ static void not_a_number_stops(void **state)
     sp_weights_destroy(copy);
     sp_weights_destroy(views);
     sp_tensor_file_close(file);
-    c.options.teacher = teacher;
-    c.options.output = in_folder(state, "student");
+    c.options.given.teacher = teacher;
+    c.options.given.output = in_folder(state, "student");
     assert_status(sp_distill(&c.options, NULL), SP_NUMERIC);
     assert_message("step 1: the loss is");
     assert_false(sp_path_exists(in_folder(state, "student/checkpoint-1")));

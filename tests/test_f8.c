@@ -2,7 +2,7 @@
 #include "tiny_model.h"
 #include "backend/cpu/cpu.h"
 #include "base/text.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 #include "pipeline/forward.h"
 #include "checkpoints/lora.h"
 
@@ -109,7 +109,7 @@ static void conversion_widens(void **state)
     char *to = sp_strdup(in_folder(state, "new"));
     sp_component *a, *b;
     write_model(golden("teacher-epsilon"), inside, SP_F8_E5M2, SP_F8_E5M2, NULL);
-    assert_ok(sp_convert_model(folder, to, &(sp_convert_options){.dtype = SP_F16}));
+    assert_ok(convert_model(folder, to, &(splam_convert_options){.dtype = "f16"}));
     assert_ok(sp_component_open(folder, "unet", &a));
     assert_ok(sp_component_open(to, "unet", &b));
     for (size_t i = 0; i < sp_weights_count(a->weights); i++) {

@@ -430,14 +430,14 @@ static void lack_of_memory_is_survived(void **state)
 static sp_distill_options short_run(void **state, const char *data, const char *output)
 {
     sp_distill_options o = sp_distill_defaults();
-    o.teacher = teacher();
-    o.data = data;
-    o.output = in_folder(state, output);
-    o.max_train_steps = 3;
-    o.batch = 3;
+    o.given.teacher = teacher();
+    o.given.data = data;
+    o.given.output = in_folder(state, output);
+    o.given.max_train_steps = 3;
+    o.given.train_batch_size = 3;
     o.precision = SP_F32;
-    o.checkpointing_steps = 0;
-    o.pictures.random_flip = true;
+    o.given.checkpointing_steps = 0;
+    o.given.pictures.random_flip = true;
     return o;
 }
 
@@ -463,15 +463,15 @@ static void files_distil_as_pictures_do(void **state)
     write_shard(state, 7, -1);
     assert_ok(write_cache(state, "cache", true, SP_F32, NULL));
     sp_distill_options o = short_run(state, data, "from-pictures");
-    o.pictures.resolution = R;
+    o.given.pictures.resolution = R;
     assert_ok(sp_distill(&o, NULL));
     o = short_run(state, latents, "from-files");
-    o.validation_steps = 3; /* the VAE is opened for it; nothing else changes */
+    o.given.validation_steps = 3; /* the VAE is opened for it; nothing else changes */
     assert_ok(sp_distill(&o, NULL));
     assert_same_student(state, "from-pictures", "from-files", true);
     assert_true(sp_path_exists(in_folder(state, "from-files/validation-3.png")));
     o = short_run(state, latents, "not-flipped");
-    o.pictures.random_flip = false;
+    o.given.pictures.random_flip = false;
     assert_ok(sp_distill(&o, NULL));
     assert_same_student(state, "from-files", "not-flipped", false);
 }
@@ -485,16 +485,18 @@ static void what_does_not_fit_is_refused(void **state)
     sp_distill_options o = short_run(state, latents, "student");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`random_flip`");
-    o.pictures = (sp_dataset_options){.min_aesthetic = 5};
+    o.given.pictures = splam_distill_defaults().pictures;
+    o.given.pictures.min_aesthetic = 5;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`min_aesthetic`");
-    o.pictures = (sp_dataset_options){.resolution = 64};
+    o.given.pictures = splam_distill_defaults().pictures;
+    o.given.pictures.resolution = 64;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`resolution` is 64");
     snprintf(other, sizeof other, "%s", in_folder(state, "other"));
     assert_ok(sp_copy_tree(teacher(), other, NULL));
-    o.pictures = (sp_dataset_options){0};
-    o.teacher = other;
+    o.given.pictures = splam_distill_defaults().pictures;
+    o.given.teacher = other;
     change_byte(state, "other/text_encoder/model.safetensors", -1);
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("text-encoder of ");

@@ -3,7 +3,7 @@
 #include "lora_support.h"
 #include "backend/registry.h"
 #include "base/random.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 #include "checkpoints/fold_guidance.h"
 
 /* ---- files ---- */
@@ -127,10 +127,9 @@ static void merged_equals_applied(void **state)
         char *file = sp_strdup(in_folder(state, kohya ? "kohya.safetensors" : "peft.safetensors"));
         char *merged = sp_strdup(in_folder(state, kohya ? "merged-kohya" : "merged-peft"));
         const splam_lora source = {file, weight};
-        assert_ok(sp_convert_model(
-            model, merged,
-            &(sp_convert_options){
-                .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_default_device()}));
+        assert_ok(convert_with(
+            model, merged, &(splam_convert_options){.dtype = "f32", .loras = &source, .lora_count = 1},
+            sp_default_device()));
         sp_component *new_unet, *new_text;
         sp_tensor_file *lora;
         assert_ok(sp_component_open(merged, "unet", &new_unet));
@@ -276,9 +275,9 @@ static void wrong_files_are_refused(void **state)
             put(&f, w->second, SP_F32, w->shape.rank ? w->shape : sp_shape_of(32, 2), w->value);
         save(&f, path, w->metadata);
         const splam_lora source = {path, 1};
-        const sp_convert_options options = {
-            .dtype = SP_F32, .loras = &source, .lora_count = 1, .device = sp_default_device()};
-        sp_status status = sp_convert_model(model, in_folder(state, "none"), &options);
+        const splam_convert_options options = {
+            .dtype = "f32", .loras = &source, .lora_count = 1};
+        sp_status status = convert_with(model, in_folder(state, "none"), &options, sp_default_device());
         if (status != w->status)
             fail_msg("file %zu: \"%s\": %s", i, sp_status_text(status), sp_error_message());
         assert_message(w->message);
@@ -341,8 +340,8 @@ static void folded_equals_unfolded(void **state)
     assert_ok(sp_component_save(in_folder(state, "model/unet"), SP_COMPONENT_UNET, json, student,
                                 SP_F32, NULL));
     json_decref(json);
-    assert_ok(sp_convert_model(model, in_folder(state, "folded"),
-                               &(sp_convert_options){.dtype = SP_F32, .fold_guidance = true}));
+    assert_ok(convert_model(model, in_folder(state, "folded"),
+                            &(splam_convert_options){.dtype = "f32", .fold_guidance = true}));
     sp_tensor unfolded = draw_model(model, NULL, 0), plain;
     plain = draw_model(in_folder(state, "folded"), NULL, 0);
     assert_true(difference(unfolded, plain) <= 1e-5);

@@ -112,11 +112,11 @@ static sp_distill_options short_run(void)
     snprintf(draws, sizeof draws, "%s", golden("distill-splam/draws.safetensors"));
     snprintf(teacher, sizeof teacher, "%s", golden("teacher-epsilon"));
     sp_distill_options o = sp_distill_defaults();
-    o.teacher = teacher;
-    o.draws = draws;
-    o.batch = 3;
-    o.max_train_steps = 6;
-    o.learning_rate = 1e-3;
+    o.given.teacher = teacher;
+    o.given.draws = draws;
+    o.given.train_batch_size = 3;
+    o.given.max_train_steps = 6;
+    o.given.learning_rate = 1e-3;
     o.lora = (sp_lora_settings){.rank = 4, .alpha = 8, .targets = SP_LORA_ALL};
     return o;
 }
@@ -136,18 +136,18 @@ static double first_loss(const char *path)
 static void starts_as_the_teacher(void **state)
 {
     sp_distill_options o = short_run();
-    o.max_train_steps = 1;
-    o.trace = in_folder(state, "lora-trace");
-    o.output = in_folder(state, "lora");
+    o.given.max_train_steps = 1;
+    o.given.trace = in_folder(state, "lora-trace");
+    o.given.output = in_folder(state, "lora");
     assert_ok(sp_distill(&o, NULL));
     o.lora.rank = 0;
-    o.trace = in_folder(state, "whole-trace");
-    o.output = in_folder(state, "whole");
+    o.given.trace = in_folder(state, "whole-trace");
+    o.given.output = in_folder(state, "whole");
     assert_ok(sp_distill(&o, NULL));
     double a = first_loss(in_folder(state, "lora-trace")),
            b = first_loss(in_folder(state, "whole-trace"));
     assert_true(fabs(a / b - 1) < 1e-5); /* adapters add zeros in another order of sums */
-    o.lora_merged = true;
+    o.given.lora_merged = true;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`lora_rank`");
 }
@@ -172,14 +172,14 @@ static bool stop_after(void *context)
 static void resumed_equals_undisturbed(void **state)
 {
     sp_distill_options o = short_run();
-    o.output = in_folder(state, "whole");
+    o.given.output = in_folder(state, "whole");
     assert_ok(sp_distill(&o, NULL));
-    o.output = in_folder(state, "resumed");
+    o.given.output = in_folder(state, "resumed");
     int left = 3;
     const sp_callbacks callbacks = {.context = &left, .report = count_step, .cancelled = stop_after};
     assert_status(sp_distill(&o, &callbacks), SP_CANCELLED);
-    o.resume = "latest";
-    o.lora_merged = true; /* of the output alone, so no other run */
+    o.given.resume = "latest";
+    o.given.lora_merged = true; /* of the output alone, so no other run */
     assert_ok(sp_distill(&o, NULL));
     static const char *const files[] = {
         "pytorch_lora_weights.safetensors",     "kohya.safetensors",
@@ -214,9 +214,9 @@ static void resumed_equals_undisturbed(void **state)
 static void wrong_starts_are_refused(void **state)
 {
     sp_distill_options o = short_run();
-    o.output = in_folder(state, "run");
+    o.given.output = in_folder(state, "run");
     char *start = sp_strdup(golden("distill-lora/start.safetensors"));
-    o.lora_start = start;
+    o.given.lora_start = start;
     assert_status(sp_distill(&o, NULL), SP_SHAPE); /* another rank */
     o.lora.rank = 2;
     o.lora.targets = SP_LORA_ATTENTION;
@@ -224,7 +224,7 @@ static void wrong_starts_are_refused(void **state)
     assert_message("would be lost");
     o.lora.targets = SP_LORA_ALL;
     sp_free(start);
-    o.lora_start = start = sp_strdup(golden("distill-lora-attention-time-v/start.safetensors"));
+    o.given.lora_start = start = sp_strdup(golden("distill-lora-attention-time-v/start.safetensors"));
     assert_status(sp_distill(&o, NULL), SP_FORMAT);
     assert_message("has no adapter for");
     sp_free(start);

@@ -7,7 +7,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/text.h"
 #include "pipeline/pipeline.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 #include "pipeline/forward.h"
 #include "checkpoints/original.h"
 
@@ -232,7 +232,7 @@ static void check_whole(void **state, const char *file, bool second)
     sp_prediction own, converted;
     double error;
     sp_conditioning a = conditioning_of(file, &own), b;
-    assert_ok(sp_convert_model(file, folder, &(sp_convert_options){.dtype = SP_F16}));
+    assert_ok(convert_model(file, folder, &(splam_convert_options){.dtype = "f16"}));
     check_index(folder);
     b = conditioning_of(folder, &converted);
     assert_ok(sp_tensor_relative_max_error(&a.item[0].tensor, &b.item[0].tensor, &error));
@@ -291,16 +291,16 @@ static void test_prediction(void **state)
     assert_int_equal(prediction_of(path), SP_PREDICTION_EPSILON);
     write_whole(golden("original-sd2/model.ckpt"), path, embedding, NULL);
     assert_int_equal(prediction_of(path), SP_PREDICTION_V);
-    assert_ok(sp_convert_model(path, folder,
-                               &(sp_convert_options){.dtype = SP_BF16, .prediction = "epsilon"}));
+    assert_ok(convert_model(path, folder,
+                            &(splam_convert_options){.dtype = "bf16", .prediction_type = "epsilon"}));
     assert_int_equal(prediction_of(folder), SP_PREDICTION_EPSILON);
     sp_component *unet;
     assert_ok(sp_component_open(folder, "unet", &unet));
     assert_int_equal(unet->config.unet.sample_size, 64);
     sp_component_close(unet);
     assert_status(
-        sp_convert_model(folder, in_folder(state, "again"),
-                         &(sp_convert_options){.dtype = SP_BF16, .prediction = "epsilon"}),
+        convert_model(folder, in_folder(state, "again"),
+                      &(splam_convert_options){.dtype = "bf16", .prediction_type = "epsilon"}),
         SP_ARGUMENT);
     assert_message("a prediction type is for checkpoints of one file");
     sp_free(folder);
@@ -343,6 +343,7 @@ static void split(const char *folder, const char *base)
 static void test_shards(void **state)
 {
     static const sp_dtype dtypes[] = {SP_F32, SP_F16, SP_BF16};
+    static const char *const dtype_names[] = {"f32", "f16", "bf16"};
     static const char *const parts[][2] = {{"unet", "diffusion_pytorch_model"},
                                            {"vae", "diffusion_pytorch_model"},
                                            {"text_encoder", "model"}};
@@ -353,8 +354,8 @@ static void test_shards(void **state)
             char *part = sp_path_join(folder, parts[i][0]);
             sp_component *single, *sharded;
             if (i == 0)
-                assert_ok(sp_convert_model(checkpoint, folder,
-                                           &(sp_convert_options){.dtype = dtypes[d]}));
+                assert_ok(convert_model(checkpoint, folder,
+                                        &(splam_convert_options){.dtype = dtype_names[d]}));
             split(part, parts[i][1]);
             assert_ok(sp_component_open(checkpoint, parts[i][0], &single));
             assert_ok(sp_component_open(folder, parts[i][0], &sharded));
@@ -466,8 +467,8 @@ static void test_refused(void **state)
     assert_status(sp_component_open(golden("original-sd2/model.ckpt"), "unet_ema", &component),
                   SP_IO);
     assert_message("is one file, which has no unet_ema");
-    assert_status(sp_convert_model(golden("checkpoints/zip.ckpt"), in_folder(state, "new"),
-                                   &(sp_convert_options){.dtype = SP_F16}),
+    assert_status(convert_model(golden("checkpoints/zip.ckpt"), in_folder(state, "new"),
+                                &(splam_convert_options){.dtype = "f16"}),
                   SP_FORMAT);
     assert_message("has no unet, expected a Stable Diffusion 1.x or 2.x model");
     assert_false(sp_path_exists(in_folder(state, "new")));

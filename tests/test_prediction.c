@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "diffusion/sampler.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 #include "checkpoints/original.h"
 #include "splam/splam.h"
 #include "distill/student_folder.h"
@@ -267,12 +267,12 @@ static void marks_survive_converting(void **state)
     sp_tensor_file *file;
     json_t *scheduler;
     write_marked(first, path, marks, NULL);
-    assert_ok(sp_convert_model(path, folder, &(sp_convert_options){.dtype = SP_F32}));
+    assert_ok(convert_model(path, folder, &(splam_convert_options){.dtype = "f32"}));
     assert_ok(sp_json_load(in_folder(state, "converted/scheduler/scheduler_config.json"), &scheduler));
     assert_string_equal(json_string_value(json_object_get(scheduler, "prediction_type")), "v_prediction");
     assert_true(json_is_true(json_object_get(scheduler, "rescale_betas_zero_snr")));
     json_decref(scheduler);
-    assert_ok(sp_convert_model(folder, again, &(sp_convert_options){.dtype = SP_F32, .single_file = true}));
+    assert_ok(convert_model(folder, again, &(splam_convert_options){.dtype = "f32", .single_file = true}));
     assert_ok(sp_safetensors_open(again, &file));
     assert_non_null(sp_tensor_file_find(file, "v_pred"));
     assert_non_null(sp_tensor_file_find(file, "ztsnr"));

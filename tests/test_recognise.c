@@ -2,7 +2,7 @@
 #include "tiny_model.h"
 #include "base/text.h"
 #include "pipeline/pipeline.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 #include "checkpoints/lora.h"
 #include "checkpoints/model_path.h"
 #include "checkpoints/recognise.h"
@@ -148,8 +148,8 @@ static void names_are_known(void **state)
     write_names(path, &part);
     assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
     assert_message("has no vae, text_encoder; it has unet, expected");
-    assert_status(sp_convert_model(golden("checkpoints/bare.bin"), in_folder(state, "new"),
-                                   &(sp_convert_options){.dtype = SP_F16}), SP_FORMAT);
+    assert_status(convert_model(golden("checkpoints/bare.bin"), in_folder(state, "new"),
+                                &(splam_convert_options){.dtype = "f16"}), SP_FORMAT);
     assert_message("bare.bin: has no unet");
 }
 

@@ -1,9 +1,9 @@
 /* Models written as one file of original names, and read again. */
 #include "tiny_model.h"
-#include "checkpoints/convert.h"
+#include "convert_support.h"
 #include "checkpoints/original.h"
 
-static const sp_convert_options to_f32 = {.dtype = SP_F32, .single_file = true};
+static const splam_convert_options to_f32 = {.dtype = "f32", .single_file = true};
 
 /* The published names at full size: what every parameter is called there. Attention of OpenCLIP,
  * whose three matrices are one, has a name for each here. */
@@ -73,14 +73,14 @@ static void first_comes_back(void **state)
     snprintf(folder, sizeof folder, "%s", in_folder(state, "folder"));
     snprintf(single, sizeof single, "%s", in_folder(state, "single.safetensors"));
     const char *file = golden("original-sd1/model.safetensors");
-    assert_ok(sp_convert_model(file, folder, &(sp_convert_options){.dtype = SP_F32}));
-    assert_ok(sp_convert_model(folder, single, &to_f32));
+    assert_ok(convert_model(file, folder, &(splam_convert_options){.dtype = "f32"}));
+    assert_ok(convert_model(folder, single, &to_f32));
     assert_same_model(folder, single);
-    assert_status(sp_convert_model(folder, single, &to_f32), SP_ARGUMENT);
+    assert_status(convert_model(folder, single, &to_f32), SP_ARGUMENT);
     assert_message("is there already");
     /* from one file to another, in half the bits that the first has */
-    sp_convert_options half = {.dtype = SP_F16, .single_file = true};
-    assert_ok(sp_convert_model(single, in_folder(state, "half.safetensors"), &half));
+    splam_convert_options half = {.dtype = "f16", .single_file = true};
+    assert_ok(convert_model(single, in_folder(state, "half.safetensors"), &half));
     assert_same_model(single, in_folder(state, "half.safetensors"));
 }
 
@@ -91,10 +91,10 @@ static void second_comes_back(void **state)
     snprintf(folder, sizeof folder, "%s", in_folder(state, "folder"));
     snprintf(single, sizeof single, "%s", in_folder(state, "single.safetensors"));
     snprintf(text, sizeof text, "%s/text_encoder", folder);
-    assert_ok(sp_convert_model(golden("original-sd2/model.ckpt"), folder,
-                               &(sp_convert_options){.dtype = SP_F32}));
+    assert_ok(convert_model(golden("original-sd2/model.ckpt"), folder,
+                            &(splam_convert_options){.dtype = "f32"}));
     /* a file's reader counts on the layer that 2.x leaves out */
-    assert_status(sp_convert_model(folder, single, &to_f32), SP_UNSUPPORTED);
+    assert_status(convert_model(folder, single, &to_f32), SP_UNSUPPORTED);
     assert_message("num_hidden_layers");
     assert_false(sp_path_exists(single));
     sp_component *old;
@@ -112,7 +112,7 @@ static void second_comes_back(void **state)
     json_decref(json);
     sp_weights_destroy(weights);
     sp_graph_destroy(graph);
-    assert_ok(sp_convert_model(folder, single, &to_f32));
+    assert_ok(convert_model(folder, single, &to_f32));
     assert_same_model(folder, single);
     sp_tensor_file *file;
     json_t *scheduler;
@@ -124,10 +124,10 @@ static void second_comes_back(void **state)
     sp_tensor_file_close(file);
 }
 
-static void expect(const char *model, const char *output, const sp_convert_options *options,
+static void expect(const char *model, const char *output, const splam_convert_options *options,
                    sp_status status, const char *message)
 {
-    sp_status found = sp_convert_model(model, output, options);
+    sp_status found = convert_model(model, output, options);
     if (found != status) fail_msg("\"%s\" expected, found \"%s\"", message, sp_error_message());
     assert_message(message);
     assert_false(sp_path_exists(output));
@@ -142,10 +142,10 @@ static void what_does_not_fit_is_refused(void **state)
     expect(model, output, &to_f32, SP_UNSUPPORTED, "CLIP's");
     assert_ok(sp_remove_tree(in_folder(state, "model/text_encoder")));
     expect(model, output, &to_f32, SP_UNSUPPORTED, "`fold_guidance`");
-    const sp_convert_options folded = {.dtype = SP_F32, .single_file = true, .fold_guidance = true};
+    const splam_convert_options folded = {.dtype = "f32", .single_file = true, .fold_guidance = true};
     expect(model, output, &folded, SP_UNSUPPORTED, "has no form as one file");
     expect(model, in_folder(state, "out.ckpt"), &to_f32, SP_ARGUMENT, ".safetensors");
-    expect(model, in_folder(state, "new"), &(sp_convert_options){.dtype = SP_F32, .unet = "unet_ema"},
+    expect(model, in_folder(state, "new"), &(splam_convert_options){.dtype = "f32", .unet = "unet_ema"},
            SP_ARGUMENT, "single file alone");
     assert_ok(sp_remove_tree(in_folder(state, "model/unet")));
     expect(model, output, &folded, SP_ARGUMENT, "no UNet");

@@ -24,16 +24,16 @@ static training make_training(const char *output)
     snprintf(t.teacher, sizeof t.teacher, "%s/tests/golden/teacher-epsilon", source);
     snprintf(t.draws, sizeof t.draws, "%s/tests/golden/distill-splam/draws.safetensors", source);
     t.options = sp_distill_defaults();
-    t.options.teacher = t.teacher;
-    t.options.draws = t.draws;
+    t.options.given.teacher = t.teacher;
+    t.options.given.draws = t.draws;
     snprintf(t.output, sizeof t.output, "%s", output);
-    t.options.output = t.output;
+    t.options.given.output = t.output;
     t.options.precision = SP_F32;
-    t.options.batch = 3;
-    t.options.max_train_steps = 4;
-    t.options.learning_rate = 1e-3;
-    t.options.checkpointing_steps = 1;
-    t.options.checkpoints_total_limit = 0;
+    t.options.given.train_batch_size = 3;
+    t.options.given.max_train_steps = 4;
+    t.options.given.learning_rate = 1e-3;
+    t.options.given.checkpointing_steps = 1;
+    t.options.given.checkpoints_total_limit = 0;
     return t;
 }
 
@@ -99,10 +99,10 @@ static void damaged_checkpoints_are_skipped(void **state)
 {
     run_whole(state);
     training t = make_training(in_folder(state, "damaged"));
-    t.options.max_train_steps = 3;
+    t.options.given.max_train_steps = 3;
     assert_ok(sp_distill(&t.options, NULL));
-    t.options.max_train_steps = 4;
-    t.options.resume = "latest";
+    t.options.given.max_train_steps = 4;
+    t.options.given.resume = "latest";
     cut_file(in_folder(state, "damaged/checkpoint-3/second_moment.safetensors"));
     assert_ok(sp_write_file(in_folder(state, "damaged/checkpoint-2/state.json"),
                             "{\"step\": \"two\"}", 15));
@@ -117,10 +117,10 @@ static void damaged_checkpoints_are_skipped(void **state)
     assert_status(sp_distill(&t.options, NULL), SP_IO);
     assert_message("no checkpoint could be read whole");
     /* One that is asked for by name is not passed over. */
-    t.options.resume = in_folder(state, "damaged/checkpoint-4");
+    t.options.given.resume = in_folder(state, "damaged/checkpoint-4");
     assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
     assert_message("second_moment.safetensors");
-    t.options.resume = in_folder(state, "nowhere");
+    t.options.given.resume = in_folder(state, "nowhere");
     assert_status(sp_distill(&t.options, NULL), SP_IO);
 }
 
@@ -148,16 +148,16 @@ static void damage(const char *path, const char *text, char to)
 static void checksums_find_one_bit(void **state)
 {
     training t = make_training(in_folder(state, "bits"));
-    t.options.max_train_steps = 3;
-    t.options.checkpoints_total_limit = 1;
+    t.options.given.max_train_steps = 3;
+    t.options.given.checkpoints_total_limit = 1;
     assert_ok(sp_distill(&t.options, NULL));
     const char *good = in_folder(state, "good"), *folder = in_folder(state, "bits/checkpoint-3");
     char file[600];
     assert_ok(sp_copy_tree(folder, good, NULL));
     static const char *const parts[] = {"online", "ema", "first_moment", "second_moment"};
-    t.options.resume = folder;
-    t.options.max_train_steps = 4;
-    t.options.checkpointing_steps = 0;
+    t.options.given.resume = folder;
+    t.options.given.max_train_steps = 4;
+    t.options.given.checkpointing_steps = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         snprintf(file, sizeof file, "%s/%s.safetensors", folder, parts[i]);
         damage(file, NULL, 0);
@@ -213,11 +213,11 @@ static void full_disk_keeps_what_is_saved(void **state)
 {
     run_whole(state);
     training t = make_training(in_folder(state, "full"));
-    t.options.max_train_steps = 2;
+    t.options.given.max_train_steps = 2;
     assert_ok(sp_distill(&t.options, NULL));
     size_t size = file_size(in_folder(state, "full/checkpoint-2/online.safetensors"));
-    t.options.max_train_steps = 4;
-    t.options.resume = "latest";
+    t.options.given.max_train_steps = 4;
+    t.options.given.resume = "latest";
     assert_status(distill_on_small_disk(&t.options, size / 2), SP_IO);
     assert_message("online.safetensors");
     assert_message("cannot write");
@@ -244,17 +244,17 @@ static void other_runs_do_not_mix(void **state)
     assert_ok(sp_distill(&t.options, NULL));
     /* A new run in the same folder: its own checkpoints are kept, though the old ones are of later
      * steps. */
-    t.options.max_train_steps = 2;
-    t.options.learning_rate = 1e-4;
-    t.options.checkpoints_total_limit = 1;
+    t.options.given.max_train_steps = 2;
+    t.options.given.learning_rate = 1e-4;
+    t.options.given.checkpoints_total_limit = 1;
     assert_ok(sp_distill(&t.options, NULL));
     assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-2/state.json")));
     assert_false(sp_path_exists(in_folder(state, "twice/checkpoint-1")));
     assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-4")));
-    t.options.resume = "latest";
+    t.options.given.resume = "latest";
     assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
     assert_message("`learning_rate` 0.001; resuming it with 0.0001");
-    t.options.resume = in_folder(state, "twice/checkpoint-2");
+    t.options.given.resume = in_folder(state, "twice/checkpoint-2");
     assert_ok(sp_distill(&t.options, NULL));
 }
 
@@ -264,14 +264,14 @@ static void the_captions_column_is_a_setting(void **state)
     (void)state;
     sp_distill_options o = sp_distill_defaults();
     json_t *settings;
-    o.teacher = "teacher";
-    o.data = "folder:pictures";
-    o.seed = UINT64_MAX;
+    o.given.teacher = "teacher";
+    o.given.data = "folder:pictures";
+    o.given.seed = UINT64_MAX;
     assert_ok(sp_distill_settings(&o, SP_PREDICTION_EPSILON, &settings));
     assert_null(json_object_get(settings, "caption-column"));
     assert_string_equal(json_string_value(json_object_get(settings, "seed")), "18446744073709551615");
     json_decref(settings);
-    o.pictures.caption_column = "prompt";
+    o.given.pictures.caption_column = "prompt";
     assert_ok(sp_distill_settings(&o, SP_PREDICTION_EPSILON, &settings));
     assert_string_equal(json_string_value(json_object_get(settings, "caption-column")), "prompt");
     json_decref(settings);
@@ -280,10 +280,10 @@ static void the_captions_column_is_a_setting(void **state)
 static void changed_flags_are_refused(void **state)
 {
     training t = make_training(in_folder(state, "flags"));
-    t.options.max_train_steps = 1;
+    t.options.given.max_train_steps = 1;
     assert_ok(sp_distill(&t.options, NULL));
-    t.options.max_train_steps = 2;
-    t.options.resume = "latest";
+    t.options.given.max_train_steps = 2;
+    t.options.given.resume = "latest";
     const sp_distill_options same = t.options;
     sp_distill_options o;
 #define REFUSED(change, member)                                                                      \
@@ -302,14 +302,14 @@ static void changed_flags_are_refused(void **state)
     REFUSED(objective.solver_steps = 2, "solver_steps");
     REFUSED(objective.loss.kind = SP_LOSS_L2, "loss_type");
     REFUSED(objective.loss.huber_c = 1e-2, "huber_c");
-    REFUSED(accumulation = 2, "gradient_accumulation_steps");
-    REFUSED(learning_rate = 2e-3, "learning_rate");
-    REFUSED(ema_decay = 0.9, "ema_decay");
-    REFUSED(seed = 1, "seed");
+    REFUSED(given.gradient_accumulation_steps = 2, "gradient_accumulation_steps");
+    REFUSED(given.learning_rate = 2e-3, "learning_rate");
+    REFUSED(given.ema_decay = 0.9, "ema_decay");
+    REFUSED(given.seed = 1, "seed");
     REFUSED(precision = SP_BF16, "mixed_precision");
     REFUSED(random_cond_proj = true, "cond_proj_init");
-    assert_ok(sp_copy_tree(same.teacher, in_folder(state, "teacher"), NULL));
-    REFUSED(teacher = in_folder(state, "teacher"), "teacher");
+    assert_ok(sp_copy_tree(same.given.teacher, in_folder(state, "teacher"), NULL));
+    REFUSED(given.teacher = in_folder(state, "teacher"), "teacher");
     assert_ok(sp_distill(&same, NULL));
 }
 
@@ -324,7 +324,7 @@ static void leftovers_are_removed(void **state)
                             "x", 1));
     assert_ok(sp_make_folders(in_folder(state, mine)));
     assert_ok(sp_make_folders(in_folder(state, "left/checkpoint-7.tmp-99999999x")));
-    t.options.max_train_steps = 1;
+    t.options.given.max_train_steps = 1;
     assert_ok(sp_distill(&t.options, NULL));
     assert_false(sp_path_exists(in_folder(state, "left/checkpoint-7.tmp-99999999")));
     assert_true(sp_path_exists(in_folder(state, "left/checkpoint-7.tmp-99999999x")));
@@ -356,7 +356,7 @@ static sp_status distill_with(void **state, const char *name, sp_dtype dtype, sp
     for (int64_t i = 0; i < sp_tensor_count(&value); i++)
         sp_store(value.data, dtype, i, fill);
     save_draws(t.draws, in_folder(state, "draws.safetensors"), name, value);
-    t.options.draws = in_folder(state, "draws.safetensors");
+    t.options.given.draws = in_folder(state, "draws.safetensors");
     return sp_distill(&t.options, NULL);
 }
 
@@ -400,23 +400,23 @@ static void bad_requests_are_refused(void **state)
     training t = make_training(in_folder(state, "teacher"));
     const sp_distill_options good = t.options;
     sp_distill_options o = good;
-    o.batch = 0;
+    o.given.train_batch_size = 0;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`train_batch_size`");
     o = good;
-    assert_ok(sp_copy_tree(good.teacher, in_folder(state, "teacher"), NULL));
-    o.teacher = o.output = in_folder(state, "teacher");
+    assert_ok(sp_copy_tree(good.given.teacher, in_folder(state, "teacher"), NULL));
+    o.given.teacher = o.given.output = in_folder(state, "teacher");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`output` is the teacher's folder");
     o = good;
     assert_ok(sp_write_file(in_folder(state, "a-file"), "x", 1));
-    o.output = in_folder(state, "a-file/student");
+    o.given.output = in_folder(state, "a-file/student");
     assert_status(sp_distill(&o, NULL), SP_IO);
     assert_message("a-file");
     /* A path need not be UTF-8, but what goes into a JSON file must. */
     o = good;
-    assert_ok(sp_copy_file(good.draws, in_folder(state, "draws-\xff.safetensors"), NULL));
-    o.draws = in_folder(state, "draws-\xff.safetensors");
+    assert_ok(sp_copy_file(good.given.draws, in_folder(state, "draws-\xff.safetensors"), NULL));
+    o.given.draws = in_folder(state, "draws-\xff.safetensors");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`draws`");
 }
@@ -427,7 +427,7 @@ static void bad_requests_are_refused(void **state)
  * `count` refused. */
 static sp_status starved(const sp_distill_options *options, long count)
 {
-    assert_ok(sp_remove_tree(options->output));
+    assert_ok(sp_remove_tree(options->given.output));
     long live = sp_alloc_live();
     sp_alloc_fail_after(count);
     sp_status status = sp_distill(options, NULL);
@@ -444,8 +444,8 @@ static void every_allocation_of_a_step_may_fail(void **state)
 {
     enum { TRIALS = 120 };
     training t = make_training(in_folder(state, "starved"));
-    t.options.max_train_steps = 1;
-    t.options.trace = in_folder(state, "trace.safetensors");
+    t.options.given.max_train_steps = 1;
+    t.options.given.trace = in_folder(state, "trace.safetensors");
     long fails = 0, works = 1000;
     while (starved(&t.options, works) != SP_OK)
         fails = works, works *= 2;
@@ -514,10 +514,10 @@ static void every_allocation_of_resuming_may_fail(void **state)
     json_decref(r.settings);
 
     training t = make_training(in_folder(state, "run"));
-    t.options.max_train_steps = 1;
+    t.options.given.max_train_steps = 1;
     assert_ok(sp_distill(&t.options, NULL));
-    t.options.max_train_steps = 2;
-    t.options.resume = "latest";
+    t.options.given.max_train_steps = 2;
+    t.options.given.resume = "latest";
     long works = 1000;
     while (resumed(state, &t.options, works) == SP_MEMORY)
         works *= 2;
@@ -596,10 +596,10 @@ static void index_is_as_diffusers_reads_it(void **state)
     json_t *index;
     snprintf(teacher, sizeof teacher, "%s", in_folder(state, "teacher"));
     snprintf(vae, sizeof vae, "%s/tests/golden/vae-tiny", getenv("SPLAM_SOURCE"));
-    assert_ok(sp_copy_tree(t.options.teacher, teacher, NULL));
+    assert_ok(sp_copy_tree(t.options.given.teacher, teacher, NULL));
     assert_ok(sp_copy_tree(vae, in_folder(state, "teacher/vae"), NULL));
-    t.options.teacher = teacher;
-    t.options.max_train_steps = 1;
+    t.options.given.teacher = teacher;
+    t.options.given.max_train_steps = 1;
     assert_ok(sp_distill(&t.options, NULL));
     assert_ok(sp_json_load(in_folder(state, "student/model_index.json"), &index));
     assert_int_equal(json_array_size(json_object_get(index, "safety_checker")), 2);

@@ -69,12 +69,12 @@ static void write_draws(const char *path, int64_t index, bool ones)
 static sp_distill_options options_of(void **state, sp_objective objective)
 {
     sp_distill_options o = sp_distill_defaults();
-    o.teacher = teacher_of(state);
-    o.draws = in_folder(state, "draws.safetensors");
-    o.output = in_folder(state, sp_objective_name(objective));
+    o.given.teacher = teacher_of(state);
+    o.given.draws = in_folder(state, "draws.safetensors");
+    o.given.output = in_folder(state, sp_objective_name(objective));
     o.precision = SP_F32;
-    o.max_train_steps = STEPS;
-    o.batch = BATCH;
+    o.given.max_train_steps = STEPS;
+    o.given.train_batch_size = BATCH;
     o.objective = sp_objective_defaults(objective);
     o.objective.guidance_scale_w = 2;
     o.objective.rounds = 1;
@@ -91,10 +91,10 @@ static void every_objective_trains_where_there_is_no_signal(void **state)
     snprintf(trace, sizeof trace, "%s", in_folder(state, "trace.safetensors"));
     for (int k = 0; k < SP_OBJECTIVE_COUNT; k++) {
         sp_distill_options o = options_of(state, (sp_objective)k);
-        snprintf(draws, sizeof draws, "%s", o.draws);
-        snprintf(output, sizeof output, "%s", o.output);
-        snprintf(teacher, sizeof teacher, "%s", o.teacher);
-        o.draws = draws, o.output = output, o.teacher = teacher, o.trace = trace;
+        snprintf(draws, sizeof draws, "%s", o.given.draws);
+        snprintf(output, sizeof output, "%s", o.given.output);
+        snprintf(teacher, sizeof teacher, "%s", o.given.teacher);
+        o.given.draws = draws, o.given.output = output, o.given.teacher = teacher, o.given.trace = trace;
         write_draws(draws, sp_round_settings(&o.objective, 0).ddim_timesteps - 1, false);
         assert_ok(sp_distill(&o, NULL));
         sp_tensor_file *file;
@@ -121,10 +121,10 @@ static void the_chord_at_one_is_lcm(void **state)
     char path[2][1100], output[2][512], draws[512], teacher[512];
     for (int k = 0; k < 2; k++) {
         sp_distill_options o = options_of(state, k ? SP_OBJECTIVE_LCM : SP_OBJECTIVE_SPLAM);
-        snprintf(draws, sizeof draws, "%s", o.draws);
-        snprintf(teacher, sizeof teacher, "%s", o.teacher);
-        snprintf(output[k], sizeof output[k], "%s-one", o.output);
-        o.draws = draws, o.output = output[k], o.teacher = teacher;
+        snprintf(draws, sizeof draws, "%s", o.given.draws);
+        snprintf(teacher, sizeof teacher, "%s", o.given.teacher);
+        snprintf(output[k], sizeof output[k], "%s-one", o.given.output);
+        o.given.draws = draws, o.given.output = output[k], o.given.teacher = teacher;
         write_draws(draws, 49, true);
         assert_ok(sp_distill(&o, NULL));
         snprintf(path[k], sizeof path[k], "%s/unet/diffusion_pytorch_model.safetensors", output[k]);
@@ -136,8 +136,8 @@ static void what_needs_a_signal_is_refused(void **state)
 {
     char draws[512];
     sp_distill_options o = options_of(state, SP_OBJECTIVE_SPLAM);
-    snprintf(draws, sizeof draws, "%s", o.draws);
-    o.draws = draws;
+    snprintf(draws, sizeof draws, "%s", o.given.draws);
+    o.given.draws = draws;
     write_draws(draws, 49, false);
     o.objective.conditioning = SP_GAMMA_EMBEDDING;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
@@ -149,7 +149,7 @@ static void what_needs_a_signal_is_refused(void **state)
     o.objective.conditioning = SP_GAMMA_TIME;
     assert_status(sp_distill(&o, NULL), SP_UNSUPPORTED);
     assert_message("take `sigma` chord and `gamma_conditioning` time");
-    o.prediction = "epsilon";
+    o.given.prediction_type = "epsilon";
     sp_log_set_level(SP_LOG_QUIET);
     assert_status(sp_distill(&o, NULL), SP_UNSUPPORTED);
     assert_message("epsilon");

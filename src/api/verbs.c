@@ -1,9 +1,12 @@
 /* The verbs: each takes its options as its table says (options/), and hands them on. */
 #include "splam/splam.h"
 #include "options/options.h"
+#include "backend/registry.h"
 #include "bench/bench.h"
+#include "checkpoints/convert.h"
 #include "checkpoints/model_folder.h"
 #include "data/given.h"
+#include "distill/distill.h"
 #include "pipeline/forward.h"
 #include "pipeline/session.h"
 #include "recipes/demo.h"
@@ -17,6 +20,13 @@ splam_status splam_generate(const splam_generate_options *options, const splam_c
     splam_generate_options o;
     SP_TRY(sp_options_take(&sp_verb_generate, options, &o));
     return sp_generate_once(&o, callbacks);
+}
+
+splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks)
+{
+    splam_distill_options o;
+    SP_TRY(sp_options_take(&sp_verb_distill, options, &o));
+    return sp_distill_given(&o, callbacks);
 }
 
 splam_status splam_train_vae(const splam_train_options *options, const splam_callbacks *callbacks)
@@ -39,6 +49,15 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
     *table = NULL;
     SP_TRY(sp_options_take(&sp_verb_eval, options, &o));
     return sp_evaluate(&o, callbacks, table);
+}
+
+splam_status splam_convert(const splam_convert_options *options, const splam_callbacks *callbacks)
+{
+    splam_convert_options o;
+    sp_device *device;
+    SP_TRY(sp_options_take(&sp_verb_convert, options, &o));
+    SP_TRY(sp_device_of(o.device, &device));
+    return sp_convert_model(&o, device, callbacks);
 }
 
 splam_status splam_data(const splam_data_options *options, const splam_callbacks *callbacks, char **summary)

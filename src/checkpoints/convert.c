@@ -49,7 +49,10 @@ static sp_status fail_beyond(const sp_component *component, const char *name,
 }
 
 typedef struct {
-    sp_convert_options o;
+    const splam_convert_options *o;
+    sp_dtype dtype; /* of the weights: SP_F32, SP_F16, SP_BF16 */
+    sp_device *device;
+    const sp_callbacks *callbacks; /* may be NULL */
     bool keep_dtype;
     sp_lora_list loras;
 } conversion;
@@ -57,8 +60,8 @@ typedef struct {
 static sp_status check_range(const sp_component *component, const conversion *c)
 {
     enum { GRAIN = 1 << 16 };
-    for (size_t i = 0; i < sp_weights_count(component->weights) && c->o.dtype == SP_F16; i++) {
-        SP_TRY(sp_check_cancelled(c->o.callbacks));
+    for (size_t i = 0; i < sp_weights_count(component->weights) && c->dtype == SP_F16; i++) {
+        SP_TRY(sp_check_cancelled(c->callbacks));
         range_check check = {.tensor = sp_weights_at(component->weights, i)};
         sp_parallel_for(sp_tensor_count(check.tensor), GRAIN, check_elements, &check);
         if (atomic_load(&check.beyond))
@@ -71,10 +74,10 @@ static sp_status check_range(const sp_component *component, const conversion *c)
 static sp_status open_component(const char *model, const char *name, const conversion *c,
                                 sp_component **out)
 {
-    SP_TRY(sp_component_open_as(model, name, c->o.prediction, out));
+    SP_TRY(sp_component_open_as(model, name, c->o->prediction_type, out));
     sp_component *component = *out;
-    sp_status status = sp_lora_list_merge(&c->loras, c->o.device, component, true, c->o.callbacks);
-    if (!status && c->o.fold_guidance && component->config.kind == SP_COMPONENT_UNET)
+    sp_status status = sp_lora_list_merge(&c->loras, c->device, component, true, c->callbacks);
+    if (!status && c->o->fold_guidance && component->config.kind == SP_COMPONENT_UNET)
         status = sp_fold_guidance(component);
     if (!status && !c->keep_dtype) status = check_range(component, c);
     if (status) {
@@ -97,9 +100,9 @@ static sp_status convert_component(const char *model, const char *name, const co
 {
     sp_component *component;
     SP_TRY(open_component(model, name, c, &component));
-    sp_dtype dtype = c->keep_dtype ? kept_type(component->weights) : c->o.dtype;
+    sp_dtype dtype = c->keep_dtype ? kept_type(component->weights) : c->dtype;
     sp_status status = sp_component_save(to, (sp_component_kind)sp_component_kind_of(name),
-                                         component->json, component->weights, dtype, c->o.callbacks);
+                                         component->json, component->weights, dtype, c->callbacks);
     sp_component_close(component);
     return status;
 }
@@ -125,14 +128,14 @@ static sp_status convert_entry(const char *model, const char *name, const char *
     if (sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0) return SP_OK;
     char *from = sp_path_join(model, name), *to = sp_path_join(output, name);
     sp_status status = from && to ? SP_OK : SP_MEMORY;
-    if (!status && c->o.fold_guidance && strcmp(name, "model_index.json") == 0)
+    if (!status && c->o->fold_guidance && strcmp(name, "model_index.json") == 0)
         status = convert_index(from, to);
     else if (!status && !sp_path_is_folder(from))
-        status = sp_copy_file(from, to, c->o.callbacks);
+        status = sp_copy_file(from, to, c->callbacks);
     else if (!status && sp_component_kind_of(name) >= 0)
         status = convert_component(model, name, c, to);
     else if (!status)
-        status = sp_copy_tree(from, to, c->o.callbacks);
+        status = sp_copy_tree(from, to, c->callbacks);
     sp_free(from);
     sp_free(to);
     return status;
@@ -206,14 +209,15 @@ static sp_status export_tokenizer(const sp_model_folder *single, const char *to)
 static sp_status export_part(const sp_model_folder *single, const char *part, const conversion *c,
                              const char *to)
 {
-    if (strcmp(part, "scheduler") == 0) return export_scheduler(single, c->o.prediction, to);
+    if (strcmp(part, "scheduler") == 0) return export_scheduler(single, c->o->prediction_type, to);
     if (strcmp(part, "tokenizer") == 0) return export_tokenizer(single, to);
     return convert_component(single->path, part, c, to);
 }
 
 sp_status sp_export_part(const sp_model_folder *single, const char *part, const char *to)
 {
-    return export_part(single, part, &(conversion){.o = {.prediction = single->prediction}, .keep_dtype = true}, to);
+    const splam_convert_options as_it_is = {.prediction_type = single->prediction};
+    return export_part(single, part, &(conversion){.o = &as_it_is, .keep_dtype = true}, to);
 }
 
 static sp_status export_index(const sp_model_folder *single, const char *output)
@@ -320,12 +324,12 @@ static sp_status check_tokenizer(const sp_model_folder *folder, const sp_compone
 static sp_status write_single(const sp_model_folder *folder, const char *output,
                               const conversion *c)
 {
-    const char *const names[] = {c->o.unet ? c->o.unet : "unet", "vae", "text_encoder"};
+    const char *const names[] = {c->o->unet ? c->o->unet : "unet", "vae", "text_encoder"};
     enum { MOST = sizeof names / sizeof *names };
     sp_component *components[MOST] = {NULL};
     size_t count = 0;
     sp_original_prediction prediction;
-    sp_status status = find_prediction(folder, c->o.prediction, &prediction);
+    sp_status status = find_prediction(folder, c->o->prediction_type, &prediction);
     for (size_t i = 0; i < MOST && !status; i++) {
         if (i > 0 && !sp_model_folder_has(folder, names[i])) continue;
         status = open_component(folder->path, names[i], c, &components[count]);
@@ -333,7 +337,7 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
             status = check_tokenizer(folder, components[count]);
         if (!status) count++;
     }
-    if (!status) status = sp_original_save(output, components, count, prediction, c->o.dtype, c->o.callbacks);
+    if (!status) status = sp_original_save(output, components, count, prediction, c->dtype, c->callbacks);
     for (size_t i = 0; i < MOST; i++)
         sp_component_close(components[i]);
     return status;
@@ -364,14 +368,14 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
     }
     if (folder->single && !any)
         return sp_model_expect(folder, (const bool[SP_COMPONENT_COUNT]){[SP_COMPONENT_UNET] = true});
-    if (!folder->single && c->o.prediction)
+    if (!folder->single && c->o->prediction_type)
         return sp_fail(SP_ARGUMENT,
                        "%s: is a folder, whose scheduler says what the model predicts; "
                        "a prediction type is for checkpoints of one file",
                        folder->path);
-    if (c->o.unet && strcmp(c->o.unet, "unet") != 0 && !c->o.single_file)
+    if (c->o->unet && strcmp(c->o->unet, "unet") != 0 && !c->o->single_file)
         return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
-    if (c->o.fold_guidance && !has[SP_COMPONENT_UNET])
+    if (c->o->fold_guidance && !has[SP_COMPONENT_UNET])
         return sp_fail(SP_ARGUMENT, "%s: has no UNet to fold guidance into", folder->path);
     return sp_lora_list_check(&c->loras, has);
 }
@@ -411,7 +415,7 @@ static sp_status convert_model(const sp_model_folder *folder, const char *output
                                const conversion *c)
 {
     SP_TRY(check_request(folder, c));
-    if (c->o.single_file) return convert_to_single(folder, output, c);
+    if (c->o->single_file) return convert_to_single(folder, output, c);
     sp_claim claim;
     SP_TRY(sp_claim_folder(output, NULL, &claim));
     sp_status status = convert_to_folder(folder, output, c);
@@ -419,13 +423,18 @@ static sp_status convert_model(const sp_model_folder *folder, const char *output
     return status;
 }
 
-sp_status sp_convert_model(const char *model, const char *output, const sp_convert_options *options)
+static sp_dtype dtype_of(const char *text)
 {
-    conversion c = {.o = *options};
+    return strcmp(text, "f16") == 0 ? SP_F16 : strcmp(text, "bf16") == 0 ? SP_BF16 : SP_F32;
+}
+
+sp_status sp_convert_model(const splam_convert_options *o, sp_device *device, const sp_callbacks *callbacks)
+{
+    conversion c = {.o = o, .dtype = dtype_of(o->dtype), .device = device, .callbacks = callbacks};
     sp_model_folder folder;
-    SP_TRY(sp_model_folder_open(model, &folder));
-    sp_status status = sp_lora_list_open(options->loras, options->lora_count, &c.loras);
-    if (!status) status = convert_model(&folder, output, &c);
+    SP_TRY(sp_model_folder_open(o->model, &folder));
+    sp_status status = sp_lora_list_open(o->loras, o->lora_count, &c.loras);
+    if (!status) status = convert_model(&folder, o->output, &c);
     sp_lora_list_close(&c.loras);
     sp_model_folder_close(&folder);
     return status;

@@ -3,21 +3,10 @@
 #define SP_CHECKPOINTS_CONVERT_H
 #include "checkpoints/lora.h"
 #include "checkpoints/model_folder.h"
+#include <splam/model.h>
 
-typedef struct {
-    sp_dtype dtype;         /* of the weights: SP_F32, SP_F16, SP_BF16 */
-    const char *prediction; /* of a checkpoint of one file: "epsilon", "v_prediction"; NULL: what
-                               the file tells (sp_original_scheduler) */
-    const splam_lora *loras; /* merged into UNets and text encoder */
-    size_t lora_count;
-    sp_device *device; /* to merge them with; may be NULL where there is none */
-    bool fold_guidance;  /* UNets become plain ones (models/guidance.h) */
-    bool single_file;    /* write one file of original names instead of a folder */
-    const sp_callbacks *callbacks; /* may be NULL: SP_CANCELLED as soon as they say so */
-    const char *unet;    /* for the single file: the UNet's folder; NULL: "unet" */
-} sp_convert_options;
-
-/* Writes `output`, a diffusers folder with what `model` has: weights in another type under today's
+/* As splam_convert, of options that are checked, merging adapters with `device`, which may be NULL without any.
+ * Writes `output`, a diffusers folder with what `model` has: weights in another type under today's
  * names, everything else copied; checkpoint-N folders and metrics.jsonl are left out. A checkpoint
  * of one file becomes a folder with all its parts. Or, as one file, UNet, VAE and text encoder.
  * First adapters are merged, then guidance is folded, then values are rounded. SP_FORMAT if the
@@ -25,8 +14,7 @@ typedef struct {
  * exists; SP_NUMERIC, naming the tensor, if a weight does not fit into f16's range; and as
  * sp_lora_open, sp_lora_merge, sp_fold_guidance and sp_original_save say. What fails leaves no
  * output. */
-sp_status sp_convert_model(const char *model, const char *output,
-                           const sp_convert_options *options);
+sp_status sp_convert_model(const splam_convert_options *options, sp_device *device, const sp_callbacks *callbacks);
 
 /* Writes one part of a single file, "unet", "vae", "text_encoder", "tokenizer" or "scheduler", as
  * the folder `to`, weights as they are stored. */

@@ -5,16 +5,16 @@
 #define SP_CHECKPOINTS_LORA_H
 #include "graph/device.h"
 #include "checkpoints/component.h"
+#include "options/choices.h"
 #include <splam/model.h>
 
 typedef struct sp_lora sp_lora; /* a file of adapters, below */
 
 /* ---- training ---- */
 
-/* (name, text): which layers of a UNet get adapters. all: linear layers of the transformers, and
+/* Which layers of a UNet get adapters. all: linear layers of the transformers, and
  * convolutions, shortcuts, time projections, down- and upsamplers of the residual blocks, as
  * LCM-LoRA has it; attention: to_q, to_k, to_v, to_out.0. */
-#define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 #define X(name, text) SP_LORA_##name,
 typedef enum { SP_LORA_TARGETS_LIST(X) SP_LORA_TARGETS_COUNT } sp_lora_targets;
 #undef X

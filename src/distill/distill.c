@@ -39,6 +39,11 @@ typedef struct {
 
 /* ---- making ready ---- */
 
+static bool is_limited(const sp_distill_options *o)
+{
+    return o->given.memory_limit != SPLAM_UNSET;
+}
+
 static sp_status configure_student(distillation *d)
 {
     const sp_distill_options *o = d->options;
@@ -47,7 +52,7 @@ static sp_status configure_student(distillation *d)
         return sp_fail(
             SP_UNSUPPORTED,
             "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
-            o->teacher, (long long)d->student.time_cond_dim);
+            o->given.teacher, (long long)d->student.time_cond_dim);
     if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
         d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
     return SP_OK;
@@ -59,9 +64,9 @@ static sp_status make_adapters(const distillation *d, sp_weights **out)
     const sp_distill_options *o = d->options;
     sp_lora *lora;
     SP_TRY(sp_lora_check_guidance(&d->student));
-    SP_TRY(sp_lora_create(&d->student, &o->lora, o->seed, o->random_cond_proj, out));
-    if (!o->lora_start) return SP_OK;
-    SP_TRY(sp_lora_open(o->lora_start, &lora));
+    SP_TRY(sp_lora_create(&d->student, &o->lora, o->given.seed, o->random_cond_proj, out));
+    if (!o->given.lora_start) return SP_OK;
+    SP_TRY(sp_lora_open(o->given.lora_start, &lora));
     sp_status status = sp_lora_start(lora, &o->lora, *out);
     sp_lora_close(lora);
     return status;
@@ -77,7 +82,7 @@ static sp_status make_student(const distillation *d, sp_weights **out)
     sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
     sp_graph *graph;
     SP_TRY(sp_component_graph(&config, &graph));
-    const sp_initialize_options initialize = {.seed = o->seed,
+    const sp_initialize_options initialize = {.seed = o->given.seed,
                                               .zero = {o->random_cond_proj ? NULL : "cond_proj"}};
     sp_status status = sp_initialize(graph, "", &initialize, *out);
     sp_graph_destroy(graph);
@@ -123,14 +128,14 @@ static sp_status plan_sheet(const distillation *d, sp_pipeline *pipeline, size_t
 static sp_status make_feed(distillation *d)
 {
     const sp_distill_options *o = d->options;
-    bool sheets = o->validation_steps && !o->draws; /* recorded draws have no captions */
+    bool sheets = o->given.validation_steps && !o->given.draws; /* recorded draws have no captions */
     const sp_model_options parts = {
         .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
-        .prediction = o->prediction,
+        .prediction = o->given.prediction_type,
         .device = o->device,
         .precision = o->precision};
     sp_pipeline *pipeline;
-    SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
+    SP_TRY(sp_pipeline_open(o->given.teacher, &parts, &pipeline));
     sp_status status =
         sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, &d->shape);
     d->feed.path = &d->teacher->scheduler.path;
@@ -161,7 +166,7 @@ static sp_status report_memory(const distillation *d, size_t limit)
     if (!limit || total <= limit) return SP_OK;
     return sp_fail(
         SP_MEMORY, "%s of %s is too small for a step, which takes %s%s: see the table above",
-        d->options->memory_limit ? "`memory_limit`" : "free memory", sp_bytes_text(limit),
+        is_limited(d->options) ? "`memory_limit`" : "free memory", sp_bytes_text(limit),
         sp_bytes_text(total), d->plan ? "" : " with all blocks recomputed");
 }
 
@@ -180,8 +185,8 @@ static sp_status make_plan(distillation *d)
     d->shape.teacher = &d->teacher->unet->config.unet;
     d->shape.student = &d->student;
     d->shape.lora = o->lora.rank ? &o->lora : NULL;
-    d->shape.trace = o->trace != NULL;
-    d->shape.accumulate = o->accumulation > 1;
+    d->shape.trace = o->given.trace != NULL;
+    d->shape.accumulate = o->given.gradient_accumulation_steps > 1;
     int64_t own = sp_resident_memory();
     size_t program = own > 0 ? (size_t)own : 0;
     d->memory.optimizer = o->optimizer;
@@ -193,8 +198,8 @@ static sp_status make_plan(distillation *d)
         .context = d,
         .device = d->teacher->device,
         .precision = o->precision,
-        .limit = o->memory_limit ? (size_t)o->memory_limit : sp_device_allowed(d->teacher->device),
-        .recompute_all = o->gradient_checkpointing,
+        .limit = is_limited(o) ? (size_t)o->given.memory_limit : sp_device_allowed(d->teacher->device),
+        .recompute_all = o->given.gradient_checkpointing,
     };
     SP_TRY(sp_step_plan(&request, &d->memory, &d->plan));
     return report_memory(d, request.limit);
@@ -234,7 +239,7 @@ static sp_status enter_round(void *context, sp_training_state *state, sp_run **r
     distillation *d = context;
     const sp_distill_options *o = d->options;
     sp_graph *graph;
-    int round = sp_round_of_step(&o->objective, state->step, o->max_train_steps);
+    int round = sp_round_of_step(&o->objective, state->step, o->given.max_train_steps);
     if (round == d->round) return SP_OK;
     free_run(d);
     SP_TRY(sp_training_state_fetch(state));
@@ -280,10 +285,10 @@ static sp_status measured(void *context, int64_t step, double loss, double grad_
 
 static sp_status start_trace(distillation *d)
 {
-    if (!d->options->trace) return SP_OK;
+    if (!d->options->given.trace) return SP_OK;
     SP_TRY(sp_weights_create(&d->trace));
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(d->options->max_train_steps), &d->losses));
-    return sp_tensor_create(SP_F32, sp_shape_of(d->options->max_train_steps), &d->norms);
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(d->options->given.max_train_steps), &d->losses));
+    return sp_tensor_create(SP_F32, sp_shape_of(d->options->given.max_train_steps), &d->norms);
 }
 
 static sp_status write_trace(distillation *d)
@@ -293,7 +298,7 @@ static sp_status write_trace(distillation *d)
     losses.owned = norms.owned = false;
     SP_TRY(sp_weights_add(d->trace, "loss", losses));
     SP_TRY(sp_weights_add(d->trace, "grad_norm", norms));
-    return sp_weights_save(d->trace, d->options->trace, SP_F32, NULL, 0, NULL);
+    return sp_weights_save(d->trace, d->options->given.trace, SP_F32, NULL, 0, NULL);
 }
 
 /* ---- running ---- */
@@ -307,7 +312,7 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
 static sp_status validate(void *context, const sp_training_state *state)
 {
     distillation *d = context;
-    if (d->options->draws) return SP_OK; /* a replayed run has no prompts */
+    if (d->options->given.draws) return SP_OK; /* a replayed run has no prompts */
     return sp_validation_sheet(d->options, &d->feed, &d->student, state);
 }
 
@@ -316,18 +321,18 @@ static sp_status time_one_step(distillation *d)
 {
     SP_TRY(sp_bind(sp_run_bound(d->run), "online", d->state.online));
     SP_TRY(feed(d, d->run, 0));
-    if (d->options->accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
+    if (d->options->given.gradient_accumulation_steps > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
     sp_device *device = d->teacher->device;
     SP_TRY(sp_run_execute(d->run, d->callbacks)); /* packs weights, touches memory */
     SP_TRY(device->finish(device));
     double began = sp_now();
     SP_TRY(sp_run_execute(d->run, d->callbacks));
     SP_TRY(device->finish(device));
-    double seconds = (sp_now() - began) * (double)d->options->accumulation;
+    double seconds = (sp_now() - began) * (double)d->options->given.gradient_accumulation_steps;
     char all[32];
-    sp_duration_text(seconds * (double)d->options->max_train_steps, all, sizeof all);
+    sp_duration_text(seconds * (double)d->options->given.max_train_steps, all, sizeof all);
     sp_log_info("one step takes about %.2f s, %lld steps %s", seconds,
-                (long long)d->options->max_train_steps, all);
+                (long long)d->options->given.max_train_steps, all);
     return SP_OK;
 }
 
@@ -347,16 +352,16 @@ static sp_status train(distillation *d)
     snprintf(name, sizeof name, "distill %s", sp_objective_name(o->objective.objective));
     const sp_trainer_settings settings = {
         .name = name,
-        .output = o->output,
-        .max_steps = o->max_train_steps,
-        .accumulation = o->accumulation,
-        .learning_rate = o->learning_rate,
-        .ema_decay = o->ema_decay,
+        .output = o->given.output,
+        .max_steps = o->given.max_train_steps,
+        .accumulation = o->given.gradient_accumulation_steps,
+        .learning_rate = o->given.learning_rate,
+        .ema_decay = o->given.ema_decay,
         .max_grad_norm = o->max_grad_norm,
-        .checkpointing_steps = o->checkpointing_steps,
-        .checkpoints_total_limit = o->checkpoints_total_limit,
-        .validation_steps = o->validation_steps,
-        .resume = o->resume,
+        .checkpointing_steps = o->given.checkpointing_steps,
+        .checkpoints_total_limit = (int)o->given.checkpoints_total_limit,
+        .validation_steps = o->given.validation_steps,
+        .resume = o->given.resume,
         .settings = d->settings,
         .ranks = d->ranks,
         .claim = &d->output_claim,
@@ -391,21 +396,21 @@ static sp_status claim_outputs(distillation *d)
                                            "ema/kohya.safetensors",
                                            NULL};
     const sp_distill_options *o = d->options;
-    SP_TRY(sp_claim_folder(o->output, o->lora.rank ? adapters : student, &d->output_claim));
-    return o->trace ? sp_claim_file(o->trace, &d->trace_claim) : SP_OK;
+    SP_TRY(sp_claim_folder(o->given.output, o->lora.rank ? adapters : student, &d->output_claim));
+    return o->given.trace ? sp_claim_file(o->given.trace, &d->trace_claim) : SP_OK;
 }
 
 static sp_status distill(distillation *d)
 {
     const sp_distill_options *o = d->options;
     const sp_model_options parts = {
-        .parts = SP_PART_UNET, .prediction = o->prediction, .device = o->device, .precision = o->precision};
-    SP_TRY(sp_pipeline_open(o->teacher, &parts, &d->teacher));
+        .parts = SP_PART_UNET, .prediction = o->given.prediction_type, .device = o->device, .precision = o->precision};
+    SP_TRY(sp_pipeline_open(o->given.teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.path));
     SP_TRY(configure_student(d));
-    if (!o->dry_run && o->rank == 0)
+    if (!o->given.dry_run && o->rank == 0)
         SP_TRY(claim_outputs(d)); /* before the long work on the data */
     SP_TRY(sp_distill_settings(o, d->teacher->scheduler.path.prediction, &d->settings));
     SP_TRY(make_feed(d));
@@ -414,7 +419,7 @@ static sp_status distill(distillation *d)
     SP_TRY(make_plan(d));
     SP_TRY(make_state(d));
     SP_TRY(make_run(d));
-    SP_TRY(o->dry_run ? time_one_step(d) : train(d));
+    SP_TRY(o->given.dry_run ? time_one_step(d) : train(d));
     sp_log_info("peak memory %s, planned %s", sp_bytes_text((size_t)sp_peak_rss()),
                 sp_bytes_text(sp_step_memory_total(&d->memory)));
     return SP_OK;
@@ -442,4 +447,11 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     sp_claim_end(&d.output_claim);
     sp_claim_end(&d.trace_claim);
     return sp_ranks_end(d.ranks, status);
+}
+
+sp_status sp_distill_given(const splam_distill_options *options, const sp_callbacks *callbacks)
+{
+    sp_distill_options own;
+    SP_TRY(sp_distill_options_of(options, &own));
+    return sp_distill(&own, callbacks);
 }

@@ -12,12 +12,12 @@
 
 static bool is_cached(const sp_distill_options *o)
 {
-    return o->data && !o->draws && sp_starts_with(o->data, "latents:");
+    return o->given.data && !o->given.draws && sp_starts_with(o->given.data, "latents:");
 }
 
 unsigned sp_distill_feed_parts(const sp_distill_options *options)
 {
-    return options->draws || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
+    return options->given.draws || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
 }
 
 static void log_lines(sp_string *text)
@@ -40,10 +40,9 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
                              const sp_callbacks *callbacks)
 {
     const sp_distill_options *o = f->options;
-    sp_dataset_options data = o->pictures;
+    const sp_dataset_options data = sp_dataset_options_of(&o->given.pictures, o->given.seed);
     sp_dataset *dataset;
-    data.seed = o->seed;
-    SP_TRY(sp_dataset_open(o->data, &data, callbacks, &dataset));
+    SP_TRY(sp_dataset_open(o->given.data, &data, callbacks, &dataset));
     log_summary(dataset);
     int64_t before = sp_dataset_rejected(dataset);
     sp_caption_cuts cuts;
@@ -60,22 +59,22 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
 /* What a cache was made with is in it: a flag that says something else would be lost. */
 static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache *cache)
 {
-    const sp_dataset_options *p = &o->pictures;
+    const sp_dataset_options pictures = sp_dataset_options_of(&o->given.pictures, o->given.seed), *p = &pictures;
     const char *lost = sp_dataset_flag_set(p);
     int resolution = sp_latent_cache_resolution(cache);
     if (lost)
         return sp_fail(SP_ARGUMENT,
                        "`%s` is for making a cache: \"%s\" has its samples chosen and cut",
-                       lost, o->data);
+                       lost, o->given.data);
     if (p->resolution && p->resolution != resolution)
         return sp_fail(SP_ARGUMENT, "`resolution` is %d, and \"%s\" was made from %d pixels",
-                       p->resolution, o->data, resolution);
+                       p->resolution, o->given.data, resolution);
     if (p->random_flip && !sp_latent_cache_facts(cache)->flips)
         return sp_fail(
             SP_ARGUMENT,
             "`random_flip` needs mirrored pictures too, and \"%s\" was made without them; "
             "make the cache again with `random_flip`",
-            o->data);
+            o->given.data);
     return SP_OK;
 }
 
@@ -83,9 +82,9 @@ static sp_status open_cache(sp_distill_feed *f)
 {
     const sp_distill_options *o = f->options;
     sp_string summary = {0};
-    SP_TRY(sp_latent_cache_open(o->data + strlen("latents:"), &f->cache));
+    SP_TRY(sp_latent_cache_open(o->given.data + strlen("latents:"), &f->cache));
     SP_TRY(check_flags(o, f->cache));
-    SP_TRY(sp_latent_cache_check_teacher(f->cache, o->teacher));
+    SP_TRY(sp_latent_cache_check_teacher(f->cache, o->given.teacher));
     sp_latent_cache_summary(f->cache, &summary);
     log_lines(&summary);
     return SP_OK;
@@ -98,7 +97,7 @@ static sp_status open_data(sp_distill_feed *f, sp_pipeline *teacher, const sp_ca
     f->moments =
         sp_alloc((size_t)(2 * facts->channels * facts->height * facts->width) * sizeof *f->moments);
     if (!f->moments) return SP_MEMORY;
-    return sp_dataset_order_create(f->options->seed, facts->count, &f->order);
+    return sp_dataset_order_create(f->options->given.seed, facts->count, &f->order);
 }
 
 static size_t bytes_per_row(const sp_tensor *tensor)
@@ -112,7 +111,7 @@ static void draw_latent(const sp_distill_feed *f, int64_t step, int64_t index, f
 {
     const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
     const float *logvar = facts->gaussian ? f->moments + count : NULL;
-    sp_random_key key = {f->options->seed, SP_STREAM_POSTERIOR, (uint64_t)step, (uint64_t)index};
+    sp_random_key key = {f->options->given.seed, SP_STREAM_POSTERIOR, (uint64_t)step, (uint64_t)index};
     if (logvar) sp_random_normal(key, latent, count);
     sp_vae_draw(facts->scaling_factor, f->moments, logvar, latent, (int64_t)count, latent);
 }
@@ -124,22 +123,22 @@ static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *no
                              int64_t i, sp_subpath *path)
 {
     const sp_distill_options *o = f->options;
-    int64_t step = micro / o->accumulation,
-            index = (micro % o->accumulation * o->ranks + o->rank) * o->batch + i,
-            total = o->accumulation * o->ranks * o->batch;
+    int64_t step = micro / o->given.gradient_accumulation_steps,
+            index = (micro % o->given.gradient_accumulation_steps * o->ranks + o->rank) * o->given.train_batch_size + i,
+            total = o->given.gradient_accumulation_steps * o->ranks * o->given.train_batch_size;
     uint64_t position = (uint64_t)(step * total + index);
     int64_t k = sp_dataset_order_at(f->order, position);
     uint64_t epoch = position / (uint64_t)sp_latent_cache_facts(f->cache)->count;
     size_t latent = bytes_per_row(&f->x0);
-    sp_dataset_options flip = {.random_flip = o->pictures.random_flip, .seed = o->seed};
+    sp_dataset_options flip = {.random_flip = o->given.pictures.random_flip, .seed = o->given.seed};
     SP_TRY(sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments,
                                 &f->conditioning, i));
     draw_latent(f, step, index, (float *)((char *)f->x0.data + (size_t)i * latent),
                 latent / sizeof(float));
-    sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
+    sp_random_key key = {o->given.seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
                      latent / sizeof(float));
-    *path = sp_subpath_draw(now, f->path, o->seed, (uint64_t)step, (uint64_t)index);
+    *path = sp_subpath_draw(now, f->path, o->given.seed, (uint64_t)step, (uint64_t)index);
     return SP_OK;
 }
 
@@ -201,10 +200,10 @@ static sp_status replay_conditioning(sp_distill_feed *f, int64_t micro)
     sp_conditioning all;
     snprintf(suffix, sizeof suffix, ".%lld", (long long)micro);
     snprintf(where, sizeof where, "the conditioning of draw %lld", (long long)micro);
-    SP_TRY(sp_conditioning_read(f->draws, SP_CONDITIONING, suffix, o->batch * o->ranks, &all));
+    SP_TRY(sp_conditioning_read(f->draws, SP_CONDITIONING, suffix, o->given.train_batch_size * o->ranks, &all));
     sp_status status = sp_conditioning_expect(&all, &f->conditioning, where);
     if (status) return sp_fail_within(status, "%s", sp_tensor_file_path(f->draws));
-    sp_conditioning_copy(&f->conditioning, 0, o->batch, &all, o->rank * o->batch);
+    sp_conditioning_copy(&f->conditioning, 0, o->given.train_batch_size, &all, o->rank * o->given.train_batch_size);
     return SP_OK;
 }
 
@@ -213,7 +212,7 @@ static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, in
 {
     const sp_distill_options *o = f->options;
     sp_tensor x0, noise, index, gamma, end;
-    sp_shape one = sp_shape_of(o->batch);
+    sp_shape one = sp_shape_of(o->given.train_batch_size);
     SP_TRY(recorded(f, "latents", micro, SP_F32, f->x0.shape, &x0));
     SP_TRY(recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
     SP_TRY(replay_conditioning(f, micro));
@@ -223,7 +222,7 @@ static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, in
     if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(recorded(f, "end", micro, SP_I64, one, &end));
     memcpy(f->x0.data, x0.data, sp_tensor_bytes(&x0));
     memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
-    for (int64_t i = 0; i < o->batch; i++)
+    for (int64_t i = 0; i < o->given.train_batch_size; i++)
         SP_TRY(recorded_subpath(f, now, i, &index,
                                 now->objective == SP_OBJECTIVE_SPLAM ? &gamma : NULL,
                                 now->objective == SP_OBJECTIVE_TCD ? &end : NULL, &paths[i]));
@@ -232,13 +231,14 @@ static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, in
 
 static sp_status open_draws(sp_distill_feed *f)
 {
-    const sp_dataset_options *p = &f->options->pictures;
+    const splam_distill_options *o = &f->options->given;
+    const sp_dataset_options pictures = sp_dataset_options_of(&o->pictures, o->seed), *p = &pictures;
     const char *lost = p->resolution    ? "resolution"
                        : p->random_flip ? "random_flip"
                                         : sp_dataset_flag_set(p);
     if (lost)
         return sp_fail(SP_ARGUMENT, "`%s` has no use beside `draws`, which are latents", lost);
-    return sp_safetensors_open(f->options->draws, &f->draws);
+    return sp_safetensors_open(f->options->given.draws, &f->draws);
 }
 
 /* ---- both ---- */
@@ -261,7 +261,7 @@ static sp_status recorded_shape(const sp_distill_feed *f, sp_step_shape *shape)
         return sp_fail(
             SP_SHAPE,
             "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for `train_batch_size` %lld%s",
-            f->options->draws, sp_shape_text(first->shape), (long long)recorded_batch,
+            f->options->given.draws, sp_shape_text(first->shape), (long long)recorded_batch,
             (long long)shape->batch, f->options->ranks > 1 ? " in each process" : "");
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
@@ -273,8 +273,8 @@ static sp_status recorded_shape(const sp_distill_feed *f, sp_step_shape *shape)
 static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet,
                             const sp_conditioning *negative, sp_step_shape *shape)
 {
-    const char *where = f->draws ? f->options->draws : f->options->data;
-    shape->batch = f->options->batch;
+    const char *where = f->draws ? f->options->given.draws : f->options->given.data;
+    shape->batch = f->options->given.train_batch_size;
     if (f->draws) {
         SP_TRY(recorded_shape(f, shape));
     } else {
@@ -318,7 +318,7 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
                              .path = &teacher->scheduler.path,
                              .embedding_dim = student->time_cond_dim};
     sp_conditioning negative;
-    sp_status status = options->draws ? open_draws(out) : open_data(out, teacher, callbacks);
+    sp_status status = options->given.draws ? open_draws(out) : open_data(out, teacher, callbacks);
     if (!status) status = open_negative(out, &negative);
     if (!status) status = find_shape(out, student, &negative, shape);
     if (!status) status = make_batch(out, &negative, shape);
@@ -356,12 +356,12 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     sp_distill_feed *f = feed;
     const sp_distill_options *o = f->options;
     const sp_objective_settings now =
-        sp_round_settings(&o->objective, sp_round_of_step(&o->objective, micro / o->accumulation,
-                                                          o->max_train_steps));
-    sp_subpath *paths = sp_alloc((size_t)o->batch * sizeof *paths);
+        sp_round_settings(&o->objective, sp_round_of_step(&o->objective, micro / o->given.gradient_accumulation_steps,
+                                                          o->given.max_train_steps));
+    sp_subpath *paths = sp_alloc((size_t)o->given.train_batch_size * sizeof *paths);
     if (!paths) return SP_MEMORY;
     sp_status status = f->draws ? replay(f, &now, micro, paths) : SP_OK;
-    for (int64_t i = 0; i < o->batch && !status; i++) {
+    for (int64_t i = 0; i < o->given.train_batch_size && !status; i++) {
         if (!f->draws) status = draw_sample(f, &now, micro, i, &paths[i]);
         if (status) break;
         f->coefficients[i] = sp_subpath_coefficients(&now, f->path, paths[i]);
@@ -379,5 +379,5 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
         SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
         SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));
     }
-    return sp_objective_set_coefficients(run, &now, f->coefficients, o->batch);
+    return sp_objective_set_coefficients(run, &now, f->coefficients, o->given.train_batch_size);
 }

@@ -5,28 +5,13 @@
 #include "base/memory.h"
 #include "train/checkpoint.h"
 
-sp_distill_options sp_distill_defaults(void)
-{
-    return (sp_distill_options){
-        .objective = sp_objective_defaults(SP_OBJECTIVE_SPLAM),
-        .max_train_steps = 1000,
-        .batch = 12,
-        .accumulation = 1,
-        .learning_rate = 8e-6,
-        .ema_decay = 0.95,
-        .max_grad_norm = 1,
-        .checkpointing_steps = 200,
-        .checkpoints_total_limit = 2,
-    };
-}
-
 /* Where the pictures come from and which are taken: what is not given is not among the settings. */
 static sp_status set_sources(json_t *settings, const sp_distill_options *o)
 {
-    SP_TRY(sp_settings_set_text(settings, "teacher", o->teacher));
-    if (o->draws) return sp_settings_set_text(settings, "draws", o->draws);
-    SP_TRY(sp_settings_set_text(settings, "data", o->data));
-    const sp_dataset_options *p = &o->pictures;
+    SP_TRY(sp_settings_set_text(settings, "teacher", o->given.teacher));
+    if (o->given.draws) return sp_settings_set_text(settings, "draws", o->given.draws);
+    SP_TRY(sp_settings_set_text(settings, "data", o->given.data));
+    const sp_dataset_options pictures = sp_dataset_options_of(&o->given.pictures, o->given.seed), *p = &pictures;
     const struct {
         const char *flag;
         double value;
@@ -52,8 +37,8 @@ static sp_status set_lora(json_t *settings, const sp_distill_options *o)
                              o->lora.alpha, "lora-targets", sp_lora_targets_name(o->lora.targets));
     sp_status status = lora && json_object_update(settings, lora) == 0 ? SP_OK : SP_MEMORY;
     json_decref(lora);
-    if (status || !o->lora_start) return status;
-    return sp_settings_set_text(settings, "lora-start", o->lora_start);
+    if (status || !o->given.lora_start) return status;
+    return sp_settings_set_text(settings, "lora-start", o->given.lora_start);
 }
 
 /* What only one objective looks at. */
@@ -71,7 +56,7 @@ static json_t *objective_settings(const sp_distill_options *o)
         return json_pack("{s:i}", "phases", s->phases);
     case SP_OBJECTIVE_PROGRESSIVE: /* where rounds begin depends on the number of steps */
         return json_pack("{s:i, s:I}", "rounds", s->rounds, "max-train-steps",
-                         (json_int_t)o->max_train_steps);
+                         (json_int_t)o->given.max_train_steps);
     default:
         return json_object();
     }
@@ -84,13 +69,14 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
     json_t *json = json_pack(
         "{s:s, s:f, s:i, s:i, s:i, s:s, s:f}", "objective", sp_objective_name(s->objective),
         "guidance-scale-w", s->guidance_scale_w, "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip,
-        "solver-steps", s->solver_steps, "loss-type", s->loss.kind == SP_LOSS_L2 ? "l2" : "huber",
+        "solver-steps", s->solver_steps, "loss-type", sp_loss_type_name(s->loss.kind),
         "huber-c", s->loss.huber_c);
     json_t *rest = json_pack(
         "{s:I, s:I, s:I, s:f, s:f, s:o, s:s, s:s, s:s}", "ranks", (json_int_t)o->ranks,
-        "train-batch-size", (json_int_t)o->batch, "gradient-accumulation-steps",
-        (json_int_t)o->accumulation, "learning-rate", o->learning_rate, "ema-decay", o->ema_decay,
-        "seed", sp_json_seed(o->seed), "optimizer", sp_optimizer_name(o->optimizer),
+        "train-batch-size", (json_int_t)o->given.train_batch_size, "gradient-accumulation-steps",
+        (json_int_t)o->given.gradient_accumulation_steps, "learning-rate", o->given.learning_rate, "ema-decay",
+        o->given.ema_decay,
+        "seed", sp_json_seed(o->given.seed), "optimizer", sp_optimizer_name(o->optimizer),
         "mixed-precision", o->precision == SP_BF16 ? "bf16" : "no", "prediction-type",
         sp_prediction_name(prediction));
     bool merged = own && json && rest && json_object_update(json, own) == 0 &&
@@ -112,28 +98,29 @@ static bool same_folder(const char *a, const char *b)
 sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
 {
     const sp_objective_settings *s = &o->objective;
-    if (!o->data && !o->draws)
+    if (!o->given.data && !o->given.draws)
         return sp_fail(SP_ARGUMENT, "`data` is missing: a data set (or `draws`, to replay a run)");
-    if (o->max_train_steps < 1 || o->batch < 1 || o->accumulation < 1)
+    if (o->given.max_train_steps < 1 || o->given.train_batch_size < 1 || o->given.gradient_accumulation_steps < 1)
         return sp_fail(
             SP_ARGUMENT,
             "`max_train_steps`, `train_batch_size` and `gradient_accumulation_steps` are %lld, %lld and %lld, "
             "expected at least 1 each",
-            (long long)o->max_train_steps, (long long)o->batch, (long long)o->accumulation);
-    if (o->output && same_folder(o->teacher, o->output))
+            (long long)o->given.max_train_steps, (long long)o->given.train_batch_size,
+            (long long)o->given.gradient_accumulation_steps);
+    if (o->given.output && same_folder(o->given.teacher, o->given.output))
         return sp_fail(
             SP_ARGUMENT,
             "`output` is the teacher's folder %s, whose UNet the student's would overwrite",
-            o->teacher);
-    if (!o->lora.rank && (o->lora_start || o->lora_merged))
+            o->given.teacher);
+    if (!o->lora.rank && (o->given.lora_start || o->given.lora_merged))
         return sp_fail(SP_ARGUMENT, "`lora_start` and `lora_merged` need `lora_rank`");
     if (o->lora.rank && s->rounds > 1)
         return sp_fail(SP_UNSUPPORTED,
                        "`lora_rank` trains adapters over one teacher, and each of `rounds` %d has "
                        "another one; take `rounds` 1",
                        s->rounds);
-    if (s->rounds > o->max_train_steps)
+    if (s->rounds > o->given.max_train_steps)
         return sp_fail(SP_ARGUMENT, "`rounds` is %d, and `max_train_steps` %lld are fewer",
-                       s->rounds, (long long)o->max_train_steps);
+                       s->rounds, (long long)o->given.max_train_steps);
     return sp_objective_check(s, path);
 }

@@ -10,6 +10,9 @@ static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
 static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
 static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
 #undef X
+#define X(name, text) [SP_LOSS_##name] = text,
+static const char *const loss_names[] = {SP_LOSS_TYPE_LIST(X)};
+#undef X
 
 const char *sp_objective_name(sp_objective objective)
 {
@@ -24,6 +27,11 @@ const char *sp_sigma_name(sp_sigma_form sigma)
 const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning)
 {
     return conditioning_names[conditioning];
+}
+
+const char *sp_loss_type_name(sp_loss_kind kind)
+{
+    return loss_names[kind];
 }
 
 sp_status sp_objective_of(const char *name, sp_objective *out)
@@ -48,6 +56,14 @@ sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out)
     SP_TRY(sp_name_index("gamma conditioning", name, conditioning_names,
                          SP_GAMMA_CONDITIONING_COUNT, &index));
     *out = (sp_gamma_conditioning)index;
+    return SP_OK;
+}
+
+sp_status sp_loss_type_of(const char *name, sp_loss_kind *out)
+{
+    int index;
+    SP_TRY(sp_name_index("loss type", name, loss_names, sizeof loss_names / sizeof *loss_names, &index));
+    *out = (sp_loss_kind)index;
     return SP_OK;
 }
 

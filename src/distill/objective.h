@@ -36,35 +36,29 @@
 #include "pipeline/conditioning.h"
 #include "checkpoints/lora.h"
 #include "ops/ops.h"
+#include "options/choices.h"
 
-#define SP_OBJECTIVE_LIST(X)                                                                       \
-    X(SPLAM, "splam")                                                                              \
-    X(LCM, "lcm")                                                                                  \
-    X(PCM, "pcm")                                                                                  \
-    X(TCD, "tcd")                                                                                  \
-    X(PROGRESSIVE, "progressive")
+#define SP_OBJECTIVE_ENTRY(name, text) SP_OBJECTIVE_##name,
+#define SP_SIGMA_ENTRY(name, text) SP_SIGMA_##name,
+#define SP_GAMMA_ENTRY(name, text) SP_GAMMA_##name,
+typedef enum { SP_OBJECTIVE_LIST(SP_OBJECTIVE_ENTRY) SP_OBJECTIVE_COUNT } sp_objective;
 /* Where z_gamma lies on the sub-path, and how much noise it has. quadratic and linear are the paper's point
  * gamma z_s + (1 - gamma) rho z_e, of alpha_s and sigma^2 = rho^2 sigma_e^2 + gamma^2 (1 - rho^2), or the exact
  * gamma sigma_s + (1 - gamma) rho sigma_e. chord has rho = 1: (alpha, sigma) = gamma (alpha_s, sigma_s) +
  * (1 - gamma) (alpha_e, sigma_e), the same points up to their scale, more of them towards e. Where alpha_s = 0 the
  * paper's are all of one direction, and the chord's are not. */
-#define SP_SIGMA_LIST(X) X(QUADRATIC, "quadratic") X(LINEAR, "linear") X(CHORD, "chord")
-/* none: the student is not told, and is a network like its teacher. */
-#define SP_GAMMA_CONDITIONING_LIST(X)                                                              \
-    X(NONE, "none") X(EMBEDDING, "embedding") X(TIME, "time")
-#define SP_OBJECTIVE_ENTRY(name, text) SP_OBJECTIVE_##name,
-#define SP_SIGMA_ENTRY(name, text) SP_SIGMA_##name,
-#define SP_GAMMA_ENTRY(name, text) SP_GAMMA_##name,
-typedef enum { SP_OBJECTIVE_LIST(SP_OBJECTIVE_ENTRY) SP_OBJECTIVE_COUNT } sp_objective;
 typedef enum { SP_SIGMA_LIST(SP_SIGMA_ENTRY) SP_SIGMA_COUNT } sp_sigma_form;
+/* none: the student is not told, and is a network like its teacher. */
 typedef enum { SP_GAMMA_CONDITIONING_LIST(SP_GAMMA_ENTRY) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
 const char *sp_objective_name(sp_objective objective);
 const char *sp_sigma_name(sp_sigma_form sigma);
 const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning);
+const char *sp_loss_type_name(sp_loss_kind kind);
 /* SP_ARGUMENT, naming the choices, for any other text. */
 sp_status sp_objective_of(const char *name, sp_objective *out);
 sp_status sp_sigma_of(const char *name, sp_sigma_form *out);
 sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out);
+sp_status sp_loss_type_of(const char *name, sp_loss_kind *out);
 
 /* gamma is 1 with `one_probability`; else, with x = uniform^power in [0,1), x itself, or with a
  * grid of N values (floor(N x) + 1)/N: one of 1/N, 2/N, ..., 1. A grid of 1 is gamma = 1. */

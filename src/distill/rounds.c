@@ -40,8 +40,8 @@ static sp_status load(const char *path, const char *settings, sp_weights **out)
 static sp_status path_beside(const sp_distill_options *o, int round, char **out)
 {
     *out = NULL;
-    if (!o->resume || strcmp(o->resume, "latest") == 0) return SP_OK;
-    char *folder = sp_format("%s/..", o->resume);
+    if (!o->given.resume || strcmp(o->given.resume, "latest") == 0) return SP_OK;
+    char *folder = sp_format("%s/..", o->given.resume);
     *out = folder ? teacher_path(folder, round) : NULL;
     sp_free(folder);
     return *out ? SP_OK : SP_MEMORY;
@@ -63,10 +63,10 @@ sp_status sp_round_teacher(const sp_distill_options *o, const json_t *settings,
                            const sp_training_state *state, int round, sp_weights **out)
 {
     *out = NULL;
-    char *path = teacher_path(o->output, round);
+    char *path = teacher_path(o->given.output, round);
     char *text = json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS);
     sp_status status = path && text ? SP_OK : SP_MEMORY;
-    bool first = state->step == sp_round_begin(&o->objective, round, o->max_train_steps);
+    bool first = state->step == sp_round_begin(&o->objective, round, o->given.max_train_steps);
     if (!status && first) status = sp_weights_copy(state->online, SP_F32, out);
     if (!status && first) status = keep(path, text, *out);
     if (!status && !first) status = find(o, path, text, round, out);

@@ -11,7 +11,7 @@
 static sp_status save_unet(const sp_distill_options *o, const char *name,
                            const sp_unet_config *config, const sp_weights *weights)
 {
-    char *folder = sp_path_join(o->output, name);
+    char *folder = sp_path_join(o->given.output, name);
     json_t *json = sp_unet_config_write(config);
     sp_status status = folder && json
                            ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32, NULL)
@@ -47,7 +47,7 @@ static sp_status copy_part(const sp_distill_options *o, const sp_model_folder *t
                            const char *name)
 {
     if (!sp_model_folder_has(teacher, name)) return SP_OK;
-    char *to = sp_path_join(o->output, name);
+    char *to = sp_path_join(o->given.output, name);
     sp_status status = to ? replace_part(teacher, name, to) : SP_MEMORY;
     sp_free(to);
     return status;
@@ -92,7 +92,7 @@ sp_status sp_student_scheduler(const sp_objective_settings *objective,
 
 static sp_status save_scheduler(const sp_distill_options *o, const json_t *scheduler)
 {
-    char *folder = sp_path_join(o->output, "scheduler");
+    char *folder = sp_path_join(o->given.output, "scheduler");
     char *to = folder ? sp_path_join(folder, "scheduler_config.json") : NULL;
     sp_status status = to ? sp_make_folders(folder) : SP_MEMORY;
     if (!status) status = sp_json_save(to, scheduler);
@@ -103,7 +103,7 @@ static sp_status save_scheduler(const sp_distill_options *o, const json_t *sched
 
 static sp_status save_json(const sp_distill_options *o, const char *name, const json_t *value)
 {
-    char *path = sp_path_join(o->output, name);
+    char *path = sp_path_join(o->given.output, name);
     sp_status status = path && value ? sp_json_save(path, value) : SP_MEMORY;
     sp_free(path);
     return status;
@@ -128,7 +128,7 @@ static sp_status save_settings(const sp_distill_options *o, const json_t *settin
 static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student,
                             const json_t *scheduler)
 {
-    char *path = sp_path_join(o->output, "vae/config.json");
+    char *path = sp_path_join(o->given.output, "vae/config.json");
     json_t *vae = NULL;
     sp_status status = path ? SP_OK : SP_MEMORY;
     if (!status && sp_path_exists(path)) status = sp_json_load(path, &vae);
@@ -178,8 +178,8 @@ sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *stu
     json_t *scheduler = NULL;
     SP_TRY(save_unet(o, "unet", student, online));
     SP_TRY(save_unet(o, "unet_ema", student, ema));
-    SP_TRY(sp_model_folder_open(o->teacher, &teacher));
-    teacher.prediction = o->prediction;
+    SP_TRY(sp_model_folder_open(o->given.teacher, &teacher));
+    teacher.prediction = o->given.prediction_type;
     sp_status status = save_teacher_parts(o, &teacher);
     if (!status) status = sp_student_scheduler(&o->objective, &teacher, &scheduler);
     if (!status) status = save_descriptions(o, student, settings, scheduler);
@@ -196,7 +196,7 @@ static sp_status save_adapters(const sp_distill_options *o, const char *folder,
 {
     static const char *const names[] = {[SP_LORA_DIFFUSERS] = "pytorch_lora_weights.safetensors",
                                         [SP_LORA_KOHYA] = "kohya.safetensors"};
-    char *inside = sp_path_join(o->output, folder);
+    char *inside = sp_path_join(o->given.output, folder);
     sp_status status = inside ? sp_make_folders(inside) : SP_MEMORY;
     for (int i = 0; i < 2 && !status; i++) {
         char *path = sp_path_join(inside, names[i]);
@@ -229,9 +229,9 @@ static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_co
     json_t *json = NULL;
     sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
     if (!scheduler) return SP_MEMORY;
-    sp_status status = sp_model_folder_open(o->teacher, &teacher);
+    sp_status status = sp_model_folder_open(o->given.teacher, &teacher);
     if (!status) {
-        teacher.prediction = o->prediction;
+        teacher.prediction = o->given.prediction_type;
         status = sp_student_scheduler(&o->objective, &teacher, &json);
         sp_model_folder_close(&teacher);
     }
@@ -249,6 +249,6 @@ sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *st
 {
     SP_TRY(save_adapters(o, ".", student, base, online));
     SP_TRY(save_adapters(o, "ema", student, base, ema));
-    if (o->lora_merged) return save_merged(o, student, base, online, ema, settings);
+    if (o->given.lora_merged) return save_merged(o, student, base, online, ema, settings);
     return describe_adapters(o, student, settings);
 }

@@ -126,11 +126,11 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_conf
                       .text = &text};
     add_head(&r);
     if (o->lora.rank) add_lora(&r, kind);
-    if (o->lora_merged)
+    if (o->given.lora_merged)
         sp_string_append_format(&text,
                                 "This folder is the whole student too, adapters merged.\n\n");
-    if (!o->lora.rank || o->lora_merged) add_folder(&r);
-    char *path = sp_path_join(o->output, "README.md");
+    if (!o->lora.rank || o->given.lora_merged) add_folder(&r);
+    char *path = sp_path_join(o->given.output, "README.md");
     sp_status status =
         path && !text.failed ? sp_write_file(path, text.data, text.length) : SP_MEMORY;
     sp_free(path);

@@ -143,15 +143,15 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
 {
     char title[64];
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
-    validation v = {.output = options->output, .title = title, .seed = options->seed};
+    validation v = {.output = options->given.output, .title = title, .seed = options->given.seed};
     const sp_model_options parts = {
         .parts = SP_PART_VAE,
-        .prediction = options->prediction,
+        .prediction = options->given.prediction_type,
         .device = options->device,
         .precision = options->precision};
     sp_scheduler_config scheduler;
     json_t *json = NULL;
-    SP_TRY(sp_pipeline_open(options->teacher, &parts, &v.pipeline));
+    SP_TRY(sp_pipeline_open(options->given.teacher, &parts, &v.pipeline));
     sp_status status = sp_student_scheduler(&options->objective, &v.pipeline->model->folder, &json);
     if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", &scheduler);
     if (!status) status = take_prompts(&v, feed);

@@ -10,7 +10,7 @@ static const splam_option options[] = {
     {SP_TEXT(part), .argument = "NAME", .help = "parts whose name contains this, such as unet_forward"},
     {SP_TEXT(op), .flag = "operator", .argument = "NAME", .help = "operators whose name contains this"},
     {SP_INTEGER(train_batch_size, 1, 4096, 1), .argument = "N", .help = "samples of a training step"},
-    {SP_CHOICE(optimizer, "adamw|adamw8bit", "adamw"), .help = "of a distillation step"},
+    {SP_CHOICE(optimizer, SP_CHOICES(SP_OPTIMIZER_LIST), "adamw"), .help = "of a distillation step"},
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,
     {SP_FLAG(json), .help = "print a JSON object"},

@@ -19,7 +19,7 @@ static const splam_option options[] = {
     {SP_NUMBER(guidance_scale_w, 0, 1000, SPLAM_UNSET), .argument = "W",
      .help = "CFG scale minus 1 of the teacher and of models that are no students",
      .otherwise = "what a student's splam.json says"},
-    {SP_CHOICE(sampler, SP_SAMPLERS, NULL),
+    {SP_CHOICE(sampler, SP_CHOICES(SP_SAMPLER_LIST), NULL),
      .help = "for every model; tcd with eta 0.3, and 0 for ode-error, which knows no fresh noise",
      .otherwise = "a student's own, else dpm++2m"},
     {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME",

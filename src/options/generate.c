@@ -12,7 +12,7 @@ static const splam_option options[] = {
     {SP_INTEGER(steps, 1, 4000, SPLAM_UNSET), .argument = "N",
      .help = "of the sampler; each is an evaluation of the network, with heun two",
      .otherwise = "a student's own, else lcm and tcd 4, ddim 50, euler and euler-a 30, the others 20"},
-    {SP_CHOICE(sampler, SP_SAMPLERS, NULL), .help = "how the noise is removed",
+    {SP_CHOICE(sampler, SP_CHOICES(SP_SAMPLER_LIST), NULL), .help = "how the noise is removed",
      .otherwise = "a student's own, else dpm++2m"},
     {SP_CHOICE(sigmas, "normal|karras|exponential", NULL),
      .help = "how noise levels are spread, for dpm++2m, dpm++2m-sde, unipc, euler and heun",

@@ -3,6 +3,7 @@
 #define SP_OPTIONS_OPTIONS_H
 #include <splam/options.h>
 #include "base/status.h"
+#include "options/choices.h"
 
 /* The verbs with options, and what opens models and sessions: X(verb). Each has its table, in VERB.c, and its struct
  * splam_VERB_options. */
@@ -82,9 +83,6 @@ const splam_option *sp_option_find(const sp_verb *verb, const char *name);
 #define SP_RESUME_OPTION                                                                                          \
     {SP_TEXT(resume), .argument = "latest|DIR",                                                                   \
      .help = "go on from the newest checkpoint in the output, or from this one"}
-/* The names of samplers, of diffusers' schedulers of that kind. */
-#define SP_SAMPLERS "lcm|ddim|dpm++2m|dpm++2m-sde|unipc|euler|euler-a|heun|tcd"
-
 /* Where captions stand. */
 #define SP_CAPTION_COLUMN_HELP                                                                                    \
     .argument = "NAME",                                                                                           \

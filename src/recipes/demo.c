@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "distill/distill.h"
 #include "eval/ode_error.h"
 #include "report/results.h"
 #include "train/distributed.h"
@@ -114,28 +115,25 @@ static sp_status prepare(demo *d)
 
 /* ---- distilling ---- */
 
-static sp_distill_options distill_options(const demo *d, const sp_demo_method *method,
-                                          const char *folder)
+static splam_distill_options distill_options(const demo *d, const sp_demo_method *method, const char *folder)
 {
-    sp_distill_options o = sp_distill_defaults();
+    splam_distill_options o = splam_distill_defaults();
     o.teacher = d->teacher_folder;
     o.data = d->o->data;
     o.output = folder;
-    o.objective = sp_objective_defaults(method->objective);
-    if (method->objective == SP_OBJECTIVE_SPLAM) {
-        o.objective.sigma = method->sigma;
-        o.objective.conditioning = SP_GAMMA_TIME;
-        o.objective.gamma = method->gamma;
-    }
-    o.objective.guidance_scale_w = sp_demo_guidance_scale_w;
-    o.objective.skip = SP_DEMO_SKIP;
+    o.objective = method->name;
+    o.sigma = method->sigma;
+    o.gamma_conditioning = method->gamma_conditioning;
+    o.gamma_one_probability = method->gamma_one_probability;
+    o.guidance_scale_w = sp_demo_guidance_scale_w;
+    o.skip = SP_DEMO_SKIP;
     o.max_train_steps = d->o->max_train_steps != SPLAM_UNSET ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
-    o.batch = SP_DEMO_BATCH;
+    o.train_batch_size = SP_DEMO_BATCH;
     o.learning_rate = sp_demo_learning_rate;
     o.ema_decay = sp_demo_ema_decay;
     o.pictures.resolution = d->resolution;
-    o.device = d->device;
-    o.precision = sp_precision_dtype(d->device, d->o->precision);
+    o.device = d->o->device;
+    o.precision = d->o->precision;
     o.checkpointing_steps = 0;
     o.seed = d->o->seed;
     return o;
@@ -178,9 +176,9 @@ static sp_status distil(demo *d, int index)
     const sp_demo_method *method = &sp_demo_methods[index];
     char *folder = sp_path_join(d->o->output, method->folder);
     if (!folder) return SP_MEMORY;
-    const sp_distill_options options = distill_options(d, method, folder);
+    const splam_distill_options options = distill_options(d, method, folder);
     sp_status status = drop_checkpoints(folder);
-    if (!status) status = sp_distill(&options, &d->callbacks);
+    if (!status) status = sp_distill_given(&options, &d->callbacks);
     if (status == SP_CANCELLED)
         status = sp_fail(SP_CANCELLED,
                          "interrupted while distilling %s; run the demo again to begin "

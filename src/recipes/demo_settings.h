@@ -2,24 +2,23 @@
  * found them for LCM, SPLAM's sigma and draw of gamma as the ablation did (docs/results.md). */
 #ifndef SP_RECIPES_DEMO_SETTINGS_H
 #define SP_RECIPES_DEMO_SETTINGS_H
-#include "distill/distill.h"
+#include <splam/options.h>
 
 typedef struct {
-    const char *name, *title; /* the report's "model", the sheet's rows */
+    const char *name, *title; /* the objective, which is the report's "model"; the sheet's rows */
     const char *folder;       /* of the student, in the demo's output */
-    sp_objective objective;
-    sp_sigma_form sigma;         /* splam, as gamma */
-    sp_gamma_distribution gamma; /* told by the timestep */
+    const char *sigma, *gamma_conditioning;
+    double gamma_one_probability;
 } sp_demo_method;
 
 static const sp_demo_method sp_demo_methods[] = {
-    {.name = "lcm", .title = "LCM", .folder = "lcm", .objective = SP_OBJECTIVE_LCM},
+    {.name = "lcm", .title = "LCM", .folder = "lcm", .gamma_one_probability = (double)SPLAM_UNSET},
     {.name = "splam",
      .title = "SPLAM",
      .folder = "student",
-     .objective = SP_OBJECTIVE_SPLAM,
-     .sigma = SP_SIGMA_QUADRATIC,
-     .gamma = {.one_probability = 0.5, .power = 1}},
+     .sigma = "quadratic",
+     .gamma_conditioning = "time",
+     .gamma_one_probability = 0.5},
 };
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 

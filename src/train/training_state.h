@@ -6,9 +6,9 @@
 #include "graph/run.h"
 #include "graph/residence.h"
 #include "formats/weights.h"
+#include "options/choices.h"
 #include "train/distributed.h"
 
-#define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
 #define X(name, text) SP_OPTIMIZER_##name,
 typedef enum { SP_OPTIMIZER_LIST(X) SP_OPTIMIZER_COUNT } sp_optimizer;
 #undef X

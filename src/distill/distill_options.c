@@ -1,10 +1,8 @@
-/* splam_distill: a few-step student of a teacher. */
+/* What is read of the public options, and what of them goes together. */
 #include <string.h>
-#include "splam/splam.h"
-#include "options/options.h"
+#include "distill/distill.h"
 #include "backend/precision.h"
 #include "backend/registry.h"
-#include "distill/distill.h"
 
 /* Whatever is given and only one objective looks at. */
 static sp_status check_given(const splam_distill_options *o, sp_objective objective)
@@ -60,8 +58,7 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     if (objective != SP_OBJECTIVE_PROGRESSIVE) s->skip = 1000 / s->ddim_timesteps;
     set_whole(o->skip, &s->skip);
     s->loss.huber_c = o->huber_c;
-    if (o->loss_type) s->loss.kind = strcmp(o->loss_type, "l2") == 0 ? SP_LOSS_L2 : SP_LOSS_HUBER;
-    return SP_OK;
+    return o->loss_type ? sp_loss_type_of(o->loss_type, &s->loss.kind) : SP_OK;
 }
 
 static sp_status read_init(const splam_distill_options *o, sp_distill_options *out)
@@ -73,50 +70,24 @@ static sp_status read_init(const splam_distill_options *o, sp_distill_options *o
                                 "cond_proj");
 }
 
-static sp_status read_settings(const splam_distill_options *o, sp_distill_options *out)
+sp_distill_options sp_distill_defaults(void)
 {
-    sp_device *device;
-    SP_TRY(sp_device_of(o->device, &device));
-    *out = (sp_distill_options){
-        .teacher = o->teacher,
-        .prediction = o->prediction_type,
-        .data = o->data,
-        .output = o->output,
-        .max_train_steps = o->max_train_steps,
-        .batch = o->train_batch_size,
-        .accumulation = o->gradient_accumulation_steps,
-        .learning_rate = o->learning_rate,
-        .ema_decay = o->ema_decay,
-        .max_grad_norm = sp_distill_defaults().max_grad_norm,
-        .pictures = sp_dataset_options_of(&o->pictures, o->seed),
-        .device = device,
-        .precision = sp_precision_dtype(device, o->precision),
-        .gradient_checkpointing = o->gradient_checkpointing,
-        .memory_limit = o->memory_limit == SPLAM_UNSET ? 0 : o->memory_limit,
-        .lora = {.rank = o->lora_rank, .alpha = splam_is_given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank},
-        .lora_start = o->lora_start,
-        .lora_merged = o->lora_merged,
-        .checkpointing_steps = o->checkpointing_steps,
-        .validation_steps = o->validation_steps,
-        .checkpoints_total_limit = (int)o->checkpoints_total_limit,
-        .resume = o->resume,
-        .seed = o->seed,
-        .draws = o->draws,
-        .trace = o->trace,
-        .dry_run = o->dry_run,
-    };
+    return (sp_distill_options){.given = splam_distill_defaults(),
+                                .objective = sp_objective_defaults(SP_OBJECTIVE_SPLAM),
+                                .max_grad_norm = 1};
+}
+
+sp_status sp_distill_options_of(const splam_distill_options *o, sp_distill_options *out)
+{
+    *out = sp_distill_defaults();
+    out->given = *o;
+    SP_TRY(sp_device_of(o->device, &out->device));
+    out->precision = sp_precision_dtype(out->device, o->precision);
+    out->lora.rank = o->lora_rank;
+    out->lora.alpha = splam_is_given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank;
     if (!o->output && !o->dry_run) return sp_fail(SP_ARGUMENT, "`output` is missing: a folder to write the student to");
     SP_TRY(sp_optimizer_of(o->optimizer, &out->optimizer));
     SP_TRY(sp_lora_targets_of(o->lora_targets, &out->lora.targets));
     SP_TRY(read_objective(o, &out->objective));
     return read_init(o, out);
-}
-
-splam_status splam_distill(const splam_distill_options *options, const splam_callbacks *callbacks)
-{
-    splam_distill_options o;
-    sp_distill_options settings;
-    SP_TRY(sp_options_take(&sp_verb_distill, options, &o));
-    SP_TRY(read_settings(&o, &settings));
-    return sp_distill(&settings, callbacks);
 }

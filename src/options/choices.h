@@ -1,0 +1,34 @@
+/* What options choose among, by name, (NAME, "text"): the tables of options, the enumerations and what reads and writes
+ * their names are made of these lists. What each means stands at its enumeration. */
+#ifndef SP_OPTIONS_CHOICES_H
+#define SP_OPTIONS_CHOICES_H
+
+#define SP_OBJECTIVE_LIST(X)                                                                       \
+    X(SPLAM, "splam")                                                                              \
+    X(LCM, "lcm")                                                                                  \
+    X(PCM, "pcm")                                                                                  \
+    X(TCD, "tcd")                                                                                  \
+    X(PROGRESSIVE, "progressive")
+#define SP_SIGMA_LIST(X) X(QUADRATIC, "quadratic") X(LINEAR, "linear") X(CHORD, "chord")
+#define SP_GAMMA_TOLD_LIST(X) X(EMBEDDING, "embedding") X(TIME, "time")
+#define SP_GAMMA_CONDITIONING_LIST(X) X(NONE, "none") SP_GAMMA_TOLD_LIST(X)
+#define SP_LOSS_TYPE_LIST(X) X(HUBER, "huber") X(L2, "l2")
+#define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
+#define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
+/* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
+#define SP_SAMPLER_LIST(X)                                                                         \
+    X(LCM, "lcm", 4)                                                                               \
+    X(DDIM, "ddim", 50)                                                                            \
+    X(DPMPP_2M, "dpm++2m", 20)                                                                     \
+    X(DPMPP_2M_SDE, "dpm++2m-sde", 20)                                                             \
+    X(UNIPC, "unipc", 20)                                                                          \
+    X(EULER, "euler", 30)                                                                          \
+    X(EULER_A, "euler-a", 30)                                                                      \
+    X(HEUN, "heun", 20)                                                                            \
+    X(TCD, "tcd", 4)
+
+/* "a|b|c", as a table has it. */
+#define SP_CHOICE_TEXT(name, text, ...) "|" text
+#define SP_CHOICES(list) (&(list(SP_CHOICE_TEXT))[1])
+
+#endif
