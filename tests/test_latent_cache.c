@@ -470,6 +470,11 @@ static void files_distil_as_pictures_do(void **state)
     assert_ok(sp_distill(&o, NULL));
     assert_same_student(state, "from-pictures", "from-files", true);
     assert_true(sp_path_exists(in_folder(state, "from-files/validation-3.png")));
+    o = short_run(state, latents, "adapters");
+    o.lora = (sp_lora_settings){.rank = 2, .alpha = 2};
+    o.given.validation_steps = 3; /* adapters are merged into the teacher's weights for it */
+    assert_ok(sp_distill(&o, NULL));
+    assert_true(sp_path_exists(in_folder(state, "adapters/validation-3.png")));
     o = short_run(state, latents, "not-flipped");
     o.given.pictures.random_flip = false;
     assert_ok(sp_distill(&o, NULL));

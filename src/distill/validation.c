@@ -145,7 +145,7 @@ sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distil
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);
     validation v = {.output = options->given.output, .title = title, .seed = options->given.seed};
     const sp_model_options parts = {
-        .parts = SP_PART_VAE,
+        .parts = SP_PART_VAE | (options->lora.rank ? SP_PART_UNET : 0), /* what adapters are merged into */
         .prediction = options->given.prediction_type,
         .device = options->device,
         .precision = options->precision};
