@@ -49,6 +49,12 @@ static inline int64_t sp_round_up(int64_t a, int64_t b)
     return sp_ceil_div(a, b) * b;
 }
 
+/* Parts of nearly equal size, none above `limit`, multiples of `unit`. */
+static inline int64_t sp_part_of(int64_t whole, int64_t limit, int64_t unit)
+{
+    return sp_round_up(sp_ceil_div(whole, sp_ceil_div(whole, limit)), unit);
+}
+
 /* What is at least so large is stored past the caches: none keeps it for whoever reads it. */
 #define SP_STREAM_BYTES ((int64_t)4 << 20)
 

@@ -5,9 +5,12 @@
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
 
-#define PANEL 64
+#define PANEL SP_PRODUCT_PANEL
+#define COLUMNS 64  /* of a block: whole lines of y, in one panel or several */
 #define MAX_ROWS 96 /* of a block: as many uses of a panel that comes from afar */
-#define DEPTH 384   /* of a part of a panel: 96 KiB, which stay near while all rows meet them */
+/* Most of a panel at a time, which stays near while all rows meet it: 96 KiB in the second cache level where a line of
+ * it takes as long to use as to fetch from there, else 20 in the first. */
+#define MAX_DEPTH (SP_LANES == 16 ? 384 : 320)
 
 typedef struct {
     sp_weight_packer pack; /* of W: one tap, one group, panels of PANEL */
@@ -24,7 +27,7 @@ typedef struct {
     float *scratch;
 } task;
 
-/* One worker's memory: x [rows][K] where it is widened, sums [rows][PANEL]. */
+/* One worker's memory: x [rows][K] where it is widened, sums [rows][COLUMNS]. */
 typedef struct {
     float *x, *sums;
 } workspace;
@@ -33,19 +36,13 @@ static int64_t workspace_lay(const linear *l, float *base, workspace *w)
 {
     int64_t used = 0;
     w->x = sp_take(base, &used, l->widens ? l->rows * l->pack.C : 0);
-    w->sums = sp_take(base, &used, l->rows * PANEL);
+    w->sums = sp_take(base, &used, l->rows * COLUMNS);
     return used;
 }
 
-static int64_t panels_of(const sp_weight_packer *p)
+static int64_t blocks_of_columns(const sp_weight_packer *p)
 {
-    return sp_ceil_div(p->M, PANEL);
-}
-
-/* Columns of the panel that begins at m, whole vectors. */
-static int64_t panel_width(const sp_weight_packer *p, int64_t m)
-{
-    return p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
+    return sp_ceil_div(p->M, COLUMNS);
 }
 
 static int64_t depth_of(const sp_weight_packer *p)
@@ -55,14 +52,13 @@ static int64_t depth_of(const sp_weight_packer *p)
 
 /* ---- products ---- */
 
-/* y of `rows` rows and the panel's columns from the sums. */
-SP_INLINE void finish(const task *t, const float *sums, int64_t width, int64_t r0, int64_t rows,
-                      int64_t m, const bool half)
+/* y of `rows` rows and `columns` columns from the sums. */
+SP_INLINE void finish(const task *t, const float *sums, int64_t r0, int64_t rows, int64_t m, int64_t columns,
+                      const bool half)
 {
-    int64_t M = t->l->pack.M, columns = M - m < PANEL ? M - m : PANEL;
-    for (int64_t r = 0; r < rows; r++, sums += width)
+    for (int64_t r = 0; r < rows; r++, sums += COLUMNS)
         for (int64_t c = 0; c < columns; c += SP_LANES) {
-            int64_t left = columns - c, at = (r0 + r) * M + m + c;
+            int64_t left = columns - c, at = (r0 + r) * t->l->pack.M + m + c;
             sp_vf y = sp_vf_load(sums + c);
             if (t->bias) y += sp_vf_get(t->bias, m + c, left, t->bias_dtype == SP_BF16);
             if (t->residual) y += sp_vf_get(t->residual, at, left, t->residual_dtype == SP_BF16);
@@ -70,54 +66,61 @@ SP_INLINE void finish(const task *t, const float *sums, int64_t width, int64_t r
         }
 }
 
-static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows, int64_t m)
+/* sums of `rows` rows of x and the panel that begins at column m. */
+static void multiply_panel(const task *t, const float *x, int64_t rows, int64_t m, float *sums)
 {
     const sp_weight_packer *p = &t->l->pack;
-    int64_t depth = depth_of(p), width = panel_width(p, m);
+    int64_t depth = depth_of(p), part = sp_part_of(depth, MAX_DEPTH, 1);
+    int64_t width = p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
     const float *panel = (const float *)t->w + m * depth;
-    const float *x =
-        t->l->widens
-            ? w->x
-            : (const float *)(const void *)((const char *)t->x + r0 * depth * (int64_t)sizeof *x);
-    for (int64_t k = 0; k < depth; k += DEPTH)
+    for (int64_t k = 0; k < depth; k += part)
         sp_product_run(&(sp_product){.a = x + k,
                                      .a_row = depth,
                                      .a_column = 1,
                                      .b = panel + k * width,
                                      .b_row = width,
-                                     .c = w->sums,
-                                     .c_row = width,
+                                     .c = sums,
+                                     .c_row = COLUMNS,
                                      .rows = rows,
                                      .columns = width,
-                                     .depth = depth - k < DEPTH ? depth - k : DEPTH,
+                                     .depth = depth - k < part ? depth - k : part,
                                      .accumulate = k > 0,
                                      .pairs = p->half});
-    if (t->y_dtype == SP_BF16)
-        finish(t, w->sums, width, r0, rows, m, true);
-    else
-        finish(t, w->sums, width, r0, rows, m, false);
 }
 
-/* Panels of blocks of rows. */
+static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows, int64_t m)
+{
+    const sp_weight_packer *p = &t->l->pack;
+    const float *x = t->l->widens ? w->x : (const float *)t->x + r0 * depth_of(p);
+    int64_t columns = p->M - m < COLUMNS ? p->M - m : COLUMNS;
+    for (int64_t c = 0; c < columns; c += PANEL)
+        multiply_panel(t, x, rows, m + c, w->sums + c);
+    if (t->y_dtype == SP_BF16)
+        finish(t, w->sums, r0, rows, m, columns, true);
+    else
+        finish(t, w->sums, r0, rows, m, columns, false);
+}
+
+/* Blocks of rows and columns. */
 static void run_items(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
     const linear *l = t->l;
     workspace w;
     workspace_lay(l, t->scratch + slot * workspace_lay(l, NULL, &w), &w);
-    int64_t panels = panels_of(&l->pack), widened = -1;
+    int64_t across = blocks_of_columns(&l->pack), widened = -1;
     for (int64_t i = begin; i < end; i++) {
-        int64_t r0 = i / panels * l->rows, rows = l->R - r0 < l->rows ? l->R - r0 : l->rows;
+        int64_t r0 = i / across * l->rows, rows = l->R - r0 < l->rows ? l->R - r0 : l->rows;
         if (l->widens && widened != r0)
             sp_row_from_bf16(w.x, (const uint16_t *)t->x + r0 * l->pack.C, rows * l->pack.C);
         widened = r0;
-        multiply(t, &w, r0, rows, i % panels * PANEL);
+        multiply(t, &w, r0, rows, i % across * COLUMNS);
     }
 }
 
 static int64_t item_count(const linear *l)
 {
-    return sp_ceil_div(l->R, l->rows) * panels_of(&l->pack);
+    return sp_ceil_div(l->R, l->rows) * blocks_of_columns(&l->pack);
 }
 
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)

@@ -2,14 +2,10 @@
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/math.h"
 
-/* Most rows and vectors of a register block. Eight sums or more are under way at once, to hide the
- * latency of an FMA. */
+/* Most rows and vectors of a register block: twelve sums or more are under way at once, to hide the
+ * latency of an FMA, and with the operands they fit the registers. */
 #define ROWS 8
-#if defined(__AVX512F__)
-#define COLUMNS 4
-#else
-#define COLUMNS 2
-#endif
+#define COLUMNS SP_PRODUCT_VECTORS
 
 typedef float __attribute__((may_alias)) element;
 typedef int32_t __attribute__((may_alias)) pair;
@@ -41,7 +37,8 @@ SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, 
     const int64_t a_row = p->a_row, a_column = p->a_column, b_row = p->b_row;
     const element *a = (const element *)p->a + i * a_row;
     const element *b = (const element *)p->b + j;
-    for (int64_t k = p->depth; k > 0; k--, a += a_column, b += b_row) {
+    int64_t k = p->depth;
+    do {
         sp_vf right[COLUMNS];
 #pragma GCC unroll 4
         for (int v = 0; v < columns; v++)
@@ -51,7 +48,9 @@ SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, 
 #pragma GCC unroll 4
             for (int v = 0; v < columns; v++)
                 sum[r][v] = multiply_add(sum[r][v], a + r * a_row, right[v], pairs);
-    }
+        a += a_column;
+        b += b_row;
+    } while (--k > 0);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -59,22 +58,49 @@ SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, 
             sp_vf_store(c + r * p->c_row + v * SP_LANES, sum[r][v]);
 }
 
-/* All rows of one strip of `columns` vectors. */
+/* Rows i .. i+rows-1 of one strip, at most 8. */
+SP_INLINE void last_rows(const sp_product *p, int64_t i, int64_t rows, int64_t j, const int columns, const bool pairs)
+{
+    if (rows > 6) {
+        block(p, i, j, 4, columns, pairs);
+        i += 4;
+        rows -= 4;
+    }
+    switch (rows) {
+    case 6:
+        block(p, i, j, 6, columns, pairs);
+        break;
+    case 5:
+        block(p, i, j, 5, columns, pairs);
+        break;
+    case 4:
+        block(p, i, j, 4, columns, pairs);
+        break;
+    case 3:
+        block(p, i, j, 3, columns, pairs);
+        break;
+    case 2:
+        block(p, i, j, 2, columns, pairs);
+        break;
+    case 1:
+        block(p, i, j, 1, columns, pairs);
+        break;
+    default:
+        break;
+    }
+}
+
+/* All rows of one strip of `columns` vectors. The last rows are shared out so that no block is of so few rows that it
+ * waits for its own sums. */
 SP_INLINE void strip(const sp_product *p, int64_t j, const int columns, const bool pairs)
 {
     int64_t i = 0;
-    if (ROWS * columns <= 16)
+    if (SP_LANES == 16 ? columns <= 2 : columns == 1)
         for (; i + 8 <= p->rows; i += 8)
             block(p, i, j, 8, columns, pairs);
-    if (SP_LANES == 16 && columns > 2) /* 32 registers hold six rows */
-        for (; i + 6 <= p->rows; i += 6)
-            block(p, i, j, 6, columns, pairs);
-    for (; i + 4 <= p->rows; i += 4)
-        block(p, i, j, 4, columns, pairs);
-    for (; i + 2 <= p->rows; i += 2)
-        block(p, i, j, 2, columns, pairs);
-    for (; i < p->rows; i++)
-        block(p, i, j, 1, columns, pairs);
+    for (; i + 8 < p->rows; i += 6)
+        block(p, i, j, 6, columns, pairs);
+    last_rows(p, i, p->rows - i, j, columns, pairs);
 }
 
 SP_INLINE void product(const sp_product *p, const bool pairs)

@@ -4,6 +4,16 @@
 #define SP_BACKEND_CPU_VECTOR_PRODUCT_PRODUCT_H
 #include <stdbool.h>
 #include "backend/cpu/kernel_table.h"
+#include "backend/cpu/vector/math.h"
+
+/* Vectors of a row of C that are made at once. B is read fastest where it lies in panels of so many columns, each row of
+ * a panel behind the other: what is read then lies in successive lines of the first cache level. */
+#if defined(__AVX512F__)
+#define SP_PRODUCT_VECTORS 4
+#else
+#define SP_PRODUCT_VECTORS 2
+#endif
+#define SP_PRODUCT_PANEL (SP_PRODUCT_VECTORS * SP_LANES)
 
 /* Each element of C is one chain of sums over k in order, whatever the blocking. */
 typedef struct {
@@ -14,7 +24,7 @@ typedef struct {
     int64_t b_row;
     float *c; /* [rows][columns], row stride c_row */
     int64_t c_row;
-    int64_t rows, columns, depth; /* columns: a multiple of SP_LANES */
+    int64_t rows, columns, depth; /* columns: a multiple of SP_LANES; depth: 1 or more */
     bool accumulate;              /* C += A B, else C = A B */
     /* Elements of a and b are pairs of bf16 that lie next to each other in k; depth and strides
      * count pairs. Only where sp_product_takes_pairs. */

@@ -9,7 +9,8 @@
 #include "backend/cpu/vector/product/weight_gradient.h"
 
 #define DEPTH 192 /* pairs of positions, or positions, of a chunk */
-#define PANEL 64  /* channels of x at a time */
+#define COLUMNS 64 /* least of a block, in channels of x */
+#define PANEL SP_PRODUCT_PANEL /* channels of x that are copied at a time */
 /* Floats of a block's sums: with what a chunk needs, half of a core's second cache level. */
 #define MAX_SUMS (96 * 1024)
 #define MAX_COLUMNS 192
@@ -74,15 +75,15 @@ static void choose_blocks(sizes *s)
 {
     int64_t threads = sp_threads();
     s->lot = s->taps;
-    s->columns = s->taps > 1 ? PANEL : sp_part_of(s->C, MAX_COLUMNS, PANEL);
+    s->columns = s->taps > 1 ? COLUMNS : sp_part_of(s->C, MAX_COLUMNS, COLUMNS);
     int64_t limit = MAX_SUMS / (s->lot * s->columns);
     limit = limit < 32 ? 32 : limit > MAX_ROWS ? MAX_ROWS : limit;
     s->rows = sp_part_of(s->M, limit, 2);
     while (threads > 1 && block_count(s) < 4 * threads) {
         if (s->lot > s->kernel_width)
             s->lot = s->kernel_width;
-        else if (s->columns > PANEL)
-            s->columns = sp_round_up(s->columns / 2, PANEL);
+        else if (s->columns > COLUMNS)
+            s->columns = sp_round_up(s->columns / 2, COLUMNS);
         else if (s->rows > 32)
             s->rows = sp_part_of(s->M, s->rows / 2, 2);
         else

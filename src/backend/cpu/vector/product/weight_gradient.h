@@ -16,12 +16,6 @@ static inline bool sp_streams_taps(const float *dw, int64_t elements)
     return elements * 4 >= SP_STREAM_BYTES && (uintptr_t)dw % sizeof(sp_vf) == 0;
 }
 
-/* Parts of nearly equal size, none above `limit`, multiples of `unit`. */
-static inline int64_t sp_part_of(int64_t whole, int64_t limit, int64_t unit)
-{
-    return sp_round_up(sp_ceil_div(whole, sp_ceil_div(whole, limit)), unit);
-}
-
 /* to[c][tap] = taps[tap][c] for a vector of c: rows of taps are interleaved, and then what came of
  * the three columns. */
 SP_INLINE void sp_store_taps(const sp_threes *t, const sp_vf taps[9], float *to, const bool stream)

@@ -12,7 +12,7 @@
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
 
-#define SP_WINOGRAD_PANEL (4 * SP_LANES) /* output channels whose products are made together */
+#define SP_WINOGRAD_PANEL SP_PRODUCT_PANEL /* output channels whose products are made together */
 
 /* Sizes of one convolution, forward or with respect to its input; the latter is the convolution of
  * dy with turned kernels. */
