@@ -94,6 +94,8 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
                                               sp_kernel *out);                                     \
     sp_status sp_winograd_weight_gradient_##isa(sp_convolution_form form, const sp_node *node,     \
                                                 sp_kernel *out);                                   \
+    sp_status sp_direct_convolution_##isa(const sp_node *node, sp_kernel *out);                     \
+    sp_status sp_direct_data_gradient_##isa(const sp_node *node, sp_kernel *out);                   \
     sp_status sp_direct_weight_gradient_##isa(const sp_node *node, sp_kernel *out);
 DECLARE(baseline)
 DECLARE(avx2)
@@ -119,16 +121,16 @@ sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_
 
 static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
 {
-    if (node->op == &sp_op_conv2d_weight_gradient) {
-        *out = (sp_kernel){.name = names[SP_CONVOLUTION_DIRECT]};
-        return CALL(sp_direct_weight_gradient, node, out);
-    }
-    for (const sp_cpu_kernel *k = sp_cpu_onednn; k->op; k++)
+    *out = (sp_kernel){.name = names[SP_CONVOLUTION_DIRECT]};
+    sp_status status = node->op == &sp_op_conv2d                 ? CALL(sp_direct_convolution, node, out)
+                       : node->op == &sp_op_conv2d_data_gradient ? CALL(sp_direct_data_gradient, node, out)
+                                                                 : CALL(sp_direct_weight_gradient, node, out);
+    for (const sp_cpu_kernel *k = sp_cpu_onednn; status == SP_UNSUPPORTED && k->op; k++)
         if (k->op == node->op && (!k->supports || k->supports(node))) {
             *out = (sp_kernel){.name = k->name};
-            return k->prepare(node, out);
+            status = k->prepare(node, out);
         }
-    return SP_UNSUPPORTED;
+    return status;
 }
 
 static sp_device forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `once` */

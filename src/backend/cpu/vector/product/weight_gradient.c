@@ -5,6 +5,7 @@
  * panel of x's channels are copied to the nearest caches, pairs of positions side by side where
  * pairs are multiplied. Each element of dW is one chain of sums over r in order, so bits depend
  * neither on the number of threads nor on the blocks. */
+#include "backend/cpu/vector/product/convolution.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/product/weight_gradient.h"
 
@@ -17,9 +18,8 @@
 #define MAX_ROWS 336 /* so that the copy of dy has room beside the sums */
 
 typedef struct {
-    int64_t H, W, C, Ho, Wo, M; /* H and W: of x as the kernel sees it, doubled or not */
-    int64_t positions, kernel_width, taps;
-    sp_conv2d_options o;
+    sp_positions at;
+    int64_t C, M, positions, taps;
     bool x_half, dy_half;       /* bf16, not f32 */
     bool pairs;                 /* pairs of bf16 are multiplied */
     int64_t rows, columns, lot; /* of a block: of m, of c, of taps */
@@ -80,8 +80,8 @@ static void choose_blocks(sizes *s)
     limit = limit < 32 ? 32 : limit > MAX_ROWS ? MAX_ROWS : limit;
     s->rows = sp_part_of(s->M, limit, 2);
     while (threads > 1 && block_count(s) < 4 * threads) {
-        if (s->lot > s->kernel_width)
-            s->lot = s->kernel_width;
+        if (s->lot > s->at.filter_width)
+            s->lot = s->at.filter_width;
         else if (s->columns > COLUMNS)
             s->columns = sp_round_up(s->columns / 2, COLUMNS);
         else if (s->rows > 32)
@@ -134,25 +134,6 @@ static void copy_dy(const task *t, const block *b, int64_t first, int64_t count,
                   s->dy_half, s->pairs, b->rows, to);
 }
 
-/* Where the tap of `count` positions lies in x, in elements; one more lies outside, the partner of
- * an odd last one. */
-static void locate(const sizes *s, int64_t tap, int64_t first, int64_t count, int64_t *lines)
-{
-    int64_t q = first % s->Wo, p = first / s->Wo % s->Ho, n = first / s->Wo / s->Ho;
-    int64_t i = tap / s->kernel_width, j = tap % s->kernel_width, shift = s->o.doubled;
-    for (int64_t k = 0; k < count; p++, q = 0) {
-        if (p == s->Ho) p = 0, n++;
-        int64_t h = p * s->o.stride - s->o.pad_top + i;
-        int64_t line = (n * (s->H >> shift) + (h >> shift)) * (s->W >> shift);
-        for (; q < s->Wo && k < count; q++, k++) {
-            int64_t w = q * s->o.stride - s->o.pad_left + j;
-            bool inside = h >= 0 && h < s->H && w >= 0 && w < s->W;
-            lines[k] = inside ? (line + (w >> shift)) * s->C : -1;
-        }
-    }
-    lines[count] = -1;
-}
-
 static void copy_x(const task *t, const int64_t *lines, int64_t c, int64_t columns, int64_t row,
                    int64_t count, float *to)
 {
@@ -174,7 +155,8 @@ static void add_chunk(const task *t, const workspace *w, const block *b, int64_t
     const sizes *s = t->s;
     copy_dy(t, b, first, count, w->dy);
     for (int64_t tap = 0; tap < b->taps; tap++) {
-        locate(s, b->tap + tap, first, count, w->lines);
+        sp_locate(&s->at, b->tap + tap, first, count, w->lines);
+        w->lines[count] = -1; /* the partner of an odd last one */
         for (int64_t c = 0; c < b->columns; c += PANEL) {
             int64_t columns = b->columns - c < PANEL ? b->columns - c : PANEL,
                     row = sp_round_up(columns, SP_LANES);
@@ -214,7 +196,7 @@ static void store_block(const task *t, const block *b)
 {
     const sizes *s = t->s;
     const sp_threes three = sp_threes_together();
-    bool whole = b->taps == 9 && s->kernel_width == 3 && b->columns % SP_LANES == 0;
+    bool whole = b->taps == 9 && s->at.filter_width == 3 && b->columns % SP_LANES == 0;
     bool stream = sp_streams_taps(t->dw, s->M * s->C * s->taps) && s->C % SP_LANES == 0;
     for (int64_t m = 0; m < b->rows; m++) {
         float *to = t->dw + ((b->m + m) * s->C + b->c) * s->taps + b->tap;
@@ -284,16 +266,17 @@ sp_status SP_ISA_SYMBOL(sp_direct_weight_gradient)(const sp_node *node, sp_kerne
     const sp_conv2d_gradient_options *o = node->options;
     const sp_value *x = node->in[0], *dy = node->in[1];
     int64_t times = o->conv.doubled ? 2 : 1;
-    sizes s = {.H = times * sp_dim(x, 1),
-               .W = times * sp_dim(x, 2),
+    sizes s = {.at = {.H = times * sp_dim(x, 1),
+                      .W = times * sp_dim(x, 2),
+                      .C = sp_dim(x, 3),
+                      .Ho = sp_dim(dy, 1),
+                      .Wo = sp_dim(dy, 2),
+                      .filter_width = o->kernel_width,
+                      .o = o->conv},
                .C = sp_dim(x, 3),
-               .Ho = sp_dim(dy, 1),
-               .Wo = sp_dim(dy, 2),
                .M = sp_dim(dy, 3),
                .positions = sp_dim(dy, 0) * sp_dim(dy, 1) * sp_dim(dy, 2),
-               .kernel_width = o->kernel_width,
-               .taps = o->kernel_height * o->kernel_width,
-               .o = o->conv};
+               .taps = o->kernel_height * o->kernel_width};
     return create(node, &s, out);
 }
 
@@ -307,15 +290,10 @@ sp_status SP_KERNEL(linear_weight_gradient)(const sp_node *node, sp_kernel *out)
 {
     int64_t C = sp_channels(node->in[0]), M = sp_channels(node->in[1]);
     int64_t positions = M ? sp_shape_count(node->in[1]->shape) / M : 0;
-    sizes s = {.H = 1,
-               .W = positions,
+    sizes s = {.at = {.H = 1, .W = positions, .C = C, .Ho = 1, .Wo = positions, .filter_width = 1, .o = {.stride = 1}},
                .C = C,
-               .Ho = 1,
-               .Wo = positions,
                .M = M,
                .positions = positions,
-               .kernel_width = 1,
-               .taps = 1,
-               .o = {.stride = 1}};
+               .taps = 1};
     return create(node, &s, out);
 }

@@ -267,8 +267,10 @@ static void pack_range(void *context, int64_t begin, int64_t end)
         pack_vectors(t, begin, end, 9, 4, false);
     else if (p->output == 6)
         pack_vectors(t, begin, end, 9, 6, false);
-    else if (p->taps == 9)
+    else if (p->taps == 9 && p->half)
         pack_vectors(t, begin, end, 9, 0, true);
+    else if (p->taps == 9)
+        pack_vectors(t, begin, end, 9, 0, false);
     else if (p->half)
         pack_vectors(t, begin, end, 1, 0, true);
     else

@@ -66,7 +66,7 @@ typedef struct {
     const convolution *c;
     const void *x;
     const char *u;
-    sp_winograd_sums sums;
+    sp_convolution_sums sums;
     void *y;
     char *zeros, *v, *scratch; /* v: of all tiles, where it is shared */
 } task;
@@ -242,13 +242,7 @@ static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, 
 static void run_forward(void *state, const sp_node *node, void *const *in, void *const *out,
                         void *scratch)
 {
-    const sp_value *per_channel = node->inputs > 3 ? node->in[3] : NULL,
-                   *residual = node->inputs > 4 ? node->in[4] : NULL;
-    task t = {.x = in[0], .u = in[1], .y = out[0]};
-    if (node->inputs > 2 && node->in[2]) t.sums.bias = in[2];
-    if (per_channel) t.sums.per_channel = in[3], t.sums.per_channel_dtype = per_channel->dtype;
-    if (residual) t.sums.residual = in[4], t.sums.residual_dtype = residual->dtype;
-    run(state, &t, scratch);
+    run(state, &(task){.x = in[0], .u = in[1], .y = out[0], .sums = sp_convolution_sums_of(node, in)}, scratch);
 }
 
 sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, const sp_node *node, sp_kernel *out)
@@ -286,10 +280,12 @@ sp_status SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_form form, con
 
 sp_status SP_KERNEL(conv2d)(const sp_node *node, sp_kernel *out)
 {
-    return SP_ISA_SYMBOL(sp_winograd)(sp_convolution_choice(node), node, out);
+    sp_status status = SP_ISA_SYMBOL(sp_winograd)(sp_convolution_choice(node), node, out);
+    return status == SP_UNSUPPORTED ? sp_direct_convolution(node, out) : status;
 }
 
 sp_status SP_KERNEL(conv2d_data_gradient)(const sp_node *node, sp_kernel *out)
 {
-    return SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_choice(node), node, out);
+    sp_status status = SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_choice(node), node, out);
+    return status == SP_UNSUPPORTED ? sp_direct_data_gradient(node, out) : status;
 }

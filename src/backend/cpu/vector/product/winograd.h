@@ -9,6 +9,7 @@
 #ifndef SP_BACKEND_CPU_VECTOR_PRODUCT_WINOGRAD_H
 #define SP_BACKEND_CPU_VECTOR_PRODUCT_WINOGRAD_H
 #include "backend/cpu/convolution_choice.h"
+#include "backend/cpu/vector/product/convolution.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
 
@@ -50,19 +51,12 @@ SP_INLINE int sp_winograd_point(int i, int j, int tile, bool doubled)
 void sp_winograd_input(const sp_winograd_shape *s, const void *x, const void *zeros, int64_t first,
                        int64_t count, void *v, int64_t point_stride);
 
-/* What is added to y; NULL: nothing. */
-typedef struct {
-    const float *bias;       /* [M] */
-    const void *per_channel; /* [N,M] */
-    const void *residual;    /* [N,Ho,Wo,M] */
-    sp_dtype per_channel_dtype, residual_dtype;
-} sp_winograd_sums;
 /* A^T products A and the sums, for channels channel .. channel+columns-1 of y. Products of tile
  * first + i lie at products[e * point_stride + i * row_stride]. */
 #define sp_winograd_output SP_ISA_SYMBOL(sp_winograd_output)
 void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64_t point_stride,
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
-                        int64_t columns, const sp_winograd_sums *sums, void *y);
+                        int64_t columns, const sp_convolution_sums *sums, void *y);
 
 /* Tiles in pairs, for the gradient of kernels, which sums over tiles: t = 4, C a multiple of
  * SP_LANES. */

@@ -192,7 +192,7 @@ SP_INLINE void output_vector(sp_vf *v, const float *products, int64_t point_stri
 }
 
 SP_INLINE void output_tile(const sp_winograd_shape *s, const float *products, int64_t point_stride,
-                           place at, int64_t channel, int64_t columns, const sp_winograd_sums *sums,
+                           place at, int64_t channel, int64_t columns, const sp_convolution_sums *sums,
                            void *y, const int output, const bool doubled)
 {
     const int tile = output + 2;
@@ -225,7 +225,7 @@ SP_INLINE void output_tile(const sp_winograd_shape *s, const float *products, in
 
 void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64_t point_stride,
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
-                        int64_t columns, const sp_winograd_sums *sums, void *y)
+                        int64_t columns, const sp_convolution_sums *sums, void *y)
 {
     for (int64_t i = 0; i < count; i++) {
         const float *from = products + i * row_stride;
