@@ -1,7 +1,10 @@
 /* Which way a convolution is computed: by the measured table, or by rule where it has no row. */
 #include "backend/cpu/convolution_choice.h"
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include "backend/cpu/kernel_table.h"
+#include "base/log.h"
 
 static const char *const names[] = {
 #define X(name, text) text,
@@ -41,7 +44,8 @@ bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer)
 {
     static const int64_t tile[] = {
-        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 4, [SP_CONVOLUTION_WINOGRAD_4] = 6, [SP_CONVOLUTION_WINOGRAD_6] = 8};
+        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 4, [SP_CONVOLUTION_WINOGRAD_2] = 4,
+        [SP_CONVOLUTION_WINOGRAD_4] = 6, [SP_CONVOLUTION_WINOGRAD_6] = 8};
     const int64_t limit = (int64_t)192 << 20;
     if (form == SP_CONVOLUTION_DIRECT) return true;
     if (form == SP_CONVOLUTION_WINOGRAD_2_BF16 && layer->dtype != SP_BF16) return false;
@@ -50,15 +54,19 @@ bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *l
     return side * side * size * layer->C * layer->M <= limit;
 }
 
-/* With few channels the transforms are too large a share. */
+/* With few channels the transforms are too large a share. In f32 the form with the fewest products that the layer is
+ * allowed. */
 static sp_convolution_form by_rule(const sp_convolution_row *r)
 {
+    static const sp_convolution_form of_floats[] = {SP_CONVOLUTION_WINOGRAD_6, SP_CONVOLUTION_WINOGRAD_4,
+                                                    SP_CONVOLUTION_WINOGRAD_2};
     bool pairs = r->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
-    sp_convolution_form form = pairs                   ? SP_CONVOLUTION_WINOGRAD_2_BF16
-                               : r->positions >= 65536 ? SP_CONVOLUTION_WINOGRAD_6
-                                                       : SP_CONVOLUTION_WINOGRAD_4;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
-    return worth && sp_convolution_allows(form, r) ? form : SP_CONVOLUTION_DIRECT;
+    if (worth && pairs && sp_convolution_allows(SP_CONVOLUTION_WINOGRAD_2_BF16, r))
+        return SP_CONVOLUTION_WINOGRAD_2_BF16;
+    for (int i = r->positions < 65536; worth && !pairs && i < 3; i++)
+        if (sp_convolution_allows(of_floats[i], r)) return of_floats[i];
+    return SP_CONVOLUTION_DIRECT;
 }
 
 /* As bench/kernels measures it: what is summed over must outweigh the transforms. */
@@ -67,7 +75,7 @@ static sp_convolution_form of_weight_gradient(const sp_node *node, const sp_conv
     bool pairs =
         r->dtype == SP_BF16 && node->in[1]->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
-    return pairs && worth ? SP_CONVOLUTION_WINOGRAD_2_BF16 : SP_CONVOLUTION_DIRECT;
+    return !worth ? SP_CONVOLUTION_DIRECT : pairs ? SP_CONVOLUTION_WINOGRAD_2_BF16 : SP_CONVOLUTION_WINOGRAD_2;
 }
 
 bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b)
@@ -76,10 +84,22 @@ bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution
            a->C == b->C && a->M == b->M && a->doubled == b->doubled;
 }
 
+static pthread_once_t policy_once = PTHREAD_ONCE_INIT;
+static bool direct_only; /* written once, under `policy_once` */
+
+static void read_policy(void)
+{
+    const char *given = getenv("SPLAM_CONVOLUTIONS");
+    if (!given || !*given) return;
+    direct_only = strcmp(given, names[SP_CONVOLUTION_DIRECT]) == 0;
+    if (!direct_only) sp_log_warn("SPLAM_CONVOLUTIONS is '%s', not direct; ignored", given);
+}
+
 sp_convolution_form sp_convolution_choice(const sp_node *node)
 {
     sp_convolution_row layer;
-    if (!sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
+    pthread_once(&policy_once, read_policy);
+    if (direct_only || !sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
     if (node->op == &sp_op_conv2d_weight_gradient) return of_weight_gradient(node, &layer);
     if (layer.dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_CONVOLUTION_DIRECT;
     for (size_t i = 0; i < sp_convolution_table_count; i++)

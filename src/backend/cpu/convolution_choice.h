@@ -5,11 +5,12 @@
 #include "backend/cpu/cpu.h"
 
 /* (enumerator, name). Relative RMS error on layers like Stable Diffusion's, against float64: direct
- * f32 1e-7, bf16 2.4e-3; winograd_2_bf16 4.2e-3; winograd_4 2.5e-6; winograd_6 4.7e-6. The last two
- * multiply in f32, whatever the activations are stored as. */
+ * f32 1e-7, bf16 2.4e-3; winograd_2_bf16 4.2e-3; winograd_2 4e-7; winograd_4 2.5e-6; winograd_6 4.7e-6. The last
+ * three multiply in f32, whatever the activations are stored as. */
 #define SP_CONVOLUTION_FORM_LIST(X)                                                                \
     X(DIRECT, "direct")                                                                            \
     X(WINOGRAD_2_BF16, "winograd_2_bf16")                                                          \
+    X(WINOGRAD_2, "winograd_2")                                                                    \
     X(WINOGRAD_4, "winograd_4")                                                                    \
     X(WINOGRAD_6, "winograd_6")
 typedef enum {
@@ -40,7 +41,8 @@ extern const sp_convolution_row sp_convolution_table[];
 extern const size_t sp_convolution_table_count;
 
 /* The form for a conv2d node or one of its gradients: the table's, else by a rule that says what
- * the table's layers have in common. Gradients of weights go by a rule of their own alone. */
+ * the table's layers have in common. Gradients of weights go by a rule of their own alone. Where the environment says
+ * SPLAM_CONVOLUTIONS=direct (read once in a process) it is direct always, for whoever wants no error but of rounding. */
 sp_convolution_form sp_convolution_choice(const sp_node *node);
 
 /* Whether the form may be chosen for the layer. Accuracy: products of bf16 only where activations

@@ -261,8 +261,10 @@ static void pack_range(void *context, int64_t begin, int64_t end)
 {
     const task *t = context;
     const sp_weight_packer *p = t->p;
-    if (p->output == 2)
+    if (p->output == 2 && p->half)
         pack_vectors(t, begin, end, 9, 2, true);
+    else if (p->output == 2)
+        pack_vectors(t, begin, end, 9, 2, false);
     else if (p->output == 4)
         pack_vectors(t, begin, end, 9, 4, false);
     else if (p->output == 6)

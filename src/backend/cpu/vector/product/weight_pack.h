@@ -16,7 +16,7 @@
 typedef struct {
     int taps;       /* 1 or 9 */
     int output;     /* m, or 0 */
-    bool half;      /* pairs of bf16, not f32: with output 2 always */
+    bool half;      /* pairs of bf16, not f32; output is 0 or 2 */
     bool turned;    /* filters by 180 degrees first; taps as they are stay so, and are met in reverse */
     bool doubled;   /* points that a doubled picture does not need are left out */
     sp_dtype dtype; /* of the source */

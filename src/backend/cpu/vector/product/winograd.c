@@ -160,7 +160,8 @@ void sp_winograd_describe(sp_convolution_form form, const sp_value *x, const sp_
                           const sp_conv2d_options *o, sp_winograd_shape *s)
 {
     static const int outputs[] = {
-        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 2, [SP_CONVOLUTION_WINOGRAD_4] = 4, [SP_CONVOLUTION_WINOGRAD_6] = 6};
+        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 2, [SP_CONVOLUTION_WINOGRAD_2] = 2,
+        [SP_CONVOLUTION_WINOGRAD_4] = 4, [SP_CONVOLUTION_WINOGRAD_6] = 6};
     int m = outputs[form];
     *s = (sp_winograd_shape){.output = m,
                              .tile = m + 2,

@@ -58,22 +58,22 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
                         int64_t columns, const sp_convolution_sums *sums, void *y);
 
-/* Tiles in pairs, for the gradient of kernels, which sums over tiles: t = 4, C a multiple of
- * SP_LANES. */
+/* Tiles for the gradient of filters, which sums over them; one is a step of the sum, or two where shape->half. t = 4, C a
+ * multiple of SP_LANES. */
 typedef struct {
     const sp_winograd_shape *shape;
     const void *data, *zeros; /* the picture that shape describes as x; C zeros of its type */
     bool spread;              /* A d A^T of the tiles' first 2 x 2 pixels, else B^T d B */
     bool doubled;             /* points that B^T d B of a doubled x has as zeros are left out */
-    /* Element: two bf16, of tiles 2k and 2k + 1 (zero after the last). Point e, channel c of panel
-     * f = c / panel, which is w = min(panel, C - f * panel) wide, pair k:
-     *   to[e * point_stride + f * panel * pairs + k * w + c % panel] */
+    /* Element: f32 of tile k, or two bf16, of tiles 2k and 2k + 1 (zero after the last). Point e, channel c of panel
+     * f = c / panel, which is w = min(panel, C - f * panel) wide, step k:
+     *   to[e * point_stride + f * panel * steps + k * w + c % panel] */
     float *to;
-    int64_t point_stride, panel, pairs;
-} sp_winograd_pairs;
-/* Pairs begin .. end-1; context: an sp_winograd_pairs. */
-#define sp_winograd_pair_tiles SP_ISA_SYMBOL(sp_winograd_pair_tiles)
-void sp_winograd_pair_tiles(void *context, int64_t begin, int64_t end);
+    int64_t point_stride, panel, steps;
+} sp_winograd_tiles;
+/* Steps begin .. end-1; context: an sp_winograd_tiles. */
+#define sp_winograd_transform_tiles SP_ISA_SYMBOL(sp_winograd_transform_tiles)
+void sp_winograd_transform_tiles(void *context, int64_t begin, int64_t end);
 
 /* Sizes of the convolution of x to y. */
 #define sp_winograd_describe SP_ISA_SYMBOL(sp_winograd_describe)

@@ -156,6 +156,11 @@ void sp_winograd_input(const sp_winograd_shape *s, const void *x, const void *ze
                 INPUT(2, true, true);
             else
                 INPUT(2, false, true);
+        } else if (s->output == 2) {
+            if (half_x)
+                INPUT(2, true, false);
+            else
+                INPUT(2, false, false);
         } else if (s->output == 4) {
             if (half_x)
                 INPUT(4, true, false);
@@ -263,44 +268,57 @@ SP_INLINE void spread_vector(const void *const *pixel, int64_t c, sp_vf *v, cons
         spread_line(v + 4 * i, 1);
 }
 
-SP_INLINE void pair_tiles(const sp_winograd_pairs *p, const void *const pixel[2][16], int64_t pair,
-                          int64_t channels, const bool half)
+/* Both transforms of one vector of channels. */
+SP_INLINE void tile_vector(const sp_winograd_tiles *t, const void *const *pixel, int64_t c, int64_t channels, sp_vf *v,
+                           const bool half)
 {
+    if (t->spread)
+        spread_vector(pixel, c, v, half);
+    else
+        input_vector(pixel, c, channels - c, v, 2, half);
+}
+
+SP_INLINE void transform_step(const sp_winograd_tiles *t, const void *const pixel[2][16], int64_t step,
+                              const bool half, const bool pairs)
+{
+    const int64_t channels = t->shape->C;
     for (int64_t c = 0; c < channels; c += SP_LANES) {
         sp_vf v[2][16];
-        int64_t first = c / p->panel * p->panel, left = channels - first;
-        int64_t width = left < p->panel ? left : p->panel;
-        float *to = p->to + first * p->pairs + pair * width + c - first;
-#pragma GCC unroll 2
-        for (int t = 0; t < 2; t++)
-            if (p->spread)
-                spread_vector(pixel[t], c, v[t], half);
-            else
-                input_vector(pixel[t], c, channels - c, v[t], 2, half);
+        int64_t first = c / t->panel * t->panel, left = channels - first;
+        int64_t width = left < t->panel ? left : t->panel;
+        float *to = t->to + first * t->steps + step * width + c - first;
+        tile_vector(t, pixel[0], c, channels, v[0], half);
+        if (pairs) tile_vector(t, pixel[1], c, channels, v[1], half);
 #pragma GCC unroll 16
         for (int e = 0; e < 16; e++) {
-            if (sp_winograd_skips(e / 4, e % 4, p->doubled)) continue;
-            sp_vf_store(to + sp_winograd_point(e / 4, e % 4, 4, p->doubled) * p->point_stride,
-                        sp_vf_pair_bf16(v[0][e], v[1][e]));
+            if (sp_winograd_skips(e / 4, e % 4, t->doubled)) continue;
+            sp_vf_store(to + sp_winograd_point(e / 4, e % 4, 4, t->doubled) * t->point_stride,
+                        pairs ? sp_vf_pair_bf16(v[0][e], v[1][e]) : v[0][e]);
         }
     }
 }
 
-void sp_winograd_pair_tiles(void *context, int64_t begin, int64_t end)
+void sp_winograd_transform_tiles(void *context, int64_t begin, int64_t end)
 {
-    const sp_winograd_pairs *p = context;
-    const sp_winograd_shape *s = p->shape;
+    const sp_winograd_tiles *t = context;
+    const sp_winograd_shape *s = t->shape;
+    const int count = s->half ? 2 : 1; /* tiles of a step */
+    const bool half = s->x_dtype == SP_BF16;
     const void *pixel[2][16];
-    for (int64_t pair = begin; pair < end; pair++) {
-        for (int t = 0; t < 2; t++)
-            if (2 * pair + t < s->tiles)
-                find_pixels(s, p->data, p->zeros, place_of(s, 2 * pair + t), pixel[t]);
+    for (int64_t step = begin; step < end; step++) {
+        for (int i = 0; i < count; i++)
+            if (count * step + i < s->tiles)
+                find_pixels(s, t->data, t->zeros, place_of(s, count * step + i), pixel[i]);
             else
                 for (int e = 0; e < 16; e++)
-                    pixel[t][e] = p->zeros;
-        if (s->x_dtype == SP_BF16)
-            pair_tiles(p, pixel, pair, s->C, true);
+                    pixel[i][e] = t->zeros;
+        if (s->half && half)
+            transform_step(t, pixel, step, true, true);
+        else if (s->half)
+            transform_step(t, pixel, step, false, true);
+        else if (half)
+            transform_step(t, pixel, step, true, false);
         else
-            pair_tiles(p, pixel, pair, s->C, false);
+            transform_step(t, pixel, step, false, false);
     }
 }

@@ -1,18 +1,19 @@
 /* conv2d_weight_gradient by Winograd: the adjoint of F(2 x 2, 3 x 3) with respect to the kernel,
  *   dg = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G,
  * which is sixteen products [M, tiles] [tiles, C] where the direct way takes 36 (nine, where x is
- * doubled). All tiles are transformed first, in pairs of bf16; then workers take blocks of dW, or,
- * where these are few, points of blocks. Each sum is one chain over pairs of tiles in order, so
+ * doubled). All tiles are transformed first, as f32 or in pairs of bf16; then workers take blocks of dW, or,
+ * where these are few, points of blocks. Each sum is one chain over tiles, or pairs of them, in order, so
  * bits depend neither on the number of threads nor on who takes what. */
 #include "backend/cpu/vector/product/weight_gradient.h"
 #include "backend/cpu/vector/product/winograd.h"
 
-#define DEPTH 128 /* pairs of tiles at a time */
-#define PANEL 64  /* channels of x that are multiplied together */
+#define DEPTH 128 /* steps of the sums at a time */
+#define COLUMNS 64 /* channels of x that a block is made of */
+#define PANEL SP_PRODUCT_PANEL /* channels of x that are multiplied together */
 
 typedef struct {
     sp_winograd_shape x, dy; /* dy as a picture with the tiles of y */
-    int64_t pairs, points;
+    int64_t steps, points;       /* steps: of the sums, tiles or pairs of them */
     int64_t rows, columns;       /* channels of dy and of x of a block */
     int64_t x_stride, dy_stride; /* of points, in floats */
     bool by_point;               /* workers take points; sums of all blocks are kept */
@@ -21,7 +22,7 @@ typedef struct {
 
 typedef struct {
     const gradient *g;
-    sp_winograd_pairs x, dy;
+    sp_winograd_tiles x, dy;
     float *dw, *sums;
 } task;
 
@@ -53,9 +54,9 @@ static int64_t block_count(const gradient *g)
 static void plan_work(gradient *g)
 {
     int64_t threads = sp_threads();
-    bool many = g->pairs >= 64;
+    bool many = g->x.tiles >= 128;
     g->rows = sp_part_of(g->dy.C, many ? 160 : 96, SP_LANES);
-    g->columns = sp_part_of(g->x.C, many ? 320 : PANEL, PANEL);
+    g->columns = sp_part_of(g->x.C, many ? 320 : COLUMNS, COLUMNS);
     g->by_point = threads > 1 && block_count(g) < 4 * threads;
     int64_t items = block_count(g) * (g->by_point ? g->points : 1);
     g->workers = items < threads ? items : threads;
@@ -118,12 +119,12 @@ static block block_of(const gradient *g, int64_t i)
 static void multiply(const task *t, const block *b, int64_t e, float *sums)
 {
     const gradient *g = t->g;
-    const float *dy = t->dy.to + e * g->dy_stride + b->m * g->pairs;
+    const float *dy = t->dy.to + e * g->dy_stride + b->m * g->steps;
     sums += e * b->rows * b->columns;
     for (int64_t c = 0; c < b->columns; c += PANEL) {
         int64_t width = b->columns - c < PANEL ? b->columns - c : PANEL;
-        const float *x = t->x.to + e * g->x_stride + (b->c + c) * g->pairs;
-        for (int64_t k = 0; k < g->pairs; k += DEPTH)
+        const float *x = t->x.to + e * g->x_stride + (b->c + c) * g->steps;
+        for (int64_t k = 0; k < g->steps; k += DEPTH)
             sp_product_run(&(sp_product){.a = dy + k * b->rows,
                                          .a_row = 1,
                                          .a_column = b->rows,
@@ -133,9 +134,9 @@ static void multiply(const task *t, const block *b, int64_t e, float *sums)
                                          .c_row = width,
                                          .rows = b->rows,
                                          .columns = width,
-                                         .depth = g->pairs - k < DEPTH ? g->pairs - k : DEPTH,
+                                         .depth = g->steps - k < DEPTH ? g->steps - k : DEPTH,
                                          .accumulate = k > 0,
-                                         .pairs = true});
+                                         .pairs = g->x.half});
     }
 }
 
@@ -207,7 +208,7 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
                     .to = x,
                     .point_stride = g->x_stride,
                     .panel = PANEL,
-                    .pairs = g->pairs},
+                    .steps = g->steps},
               .dy = {.shape = &g->dy,
                      .data = in[1],
                      .zeros = zeros,
@@ -216,11 +217,11 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
                      .to = dy,
                      .point_stride = g->dy_stride,
                      .panel = g->rows,
-                     .pairs = g->pairs},
+                     .steps = g->steps},
               .dw = out[0],
               .sums = dy + g->points * g->dy_stride};
-    sp_parallel_for(g->pairs, 1, sp_winograd_pair_tiles, &t.x);
-    sp_parallel_for(g->pairs, 1, sp_winograd_pair_tiles, &t.dy);
+    sp_parallel_for(g->steps, 1, sp_winograd_transform_tiles, &t.x);
+    sp_parallel_for(g->steps, 1, sp_winograd_transform_tiles, &t.dy);
     sp_slots slots = {
         .items = block_count(g), .slots = g->workers, .work = run_blocks, .context = &t};
     if (g->by_point) {
@@ -239,7 +240,7 @@ static bool fits(const sp_node *node)
     const sp_value *x = node->in[0], *dy = node->in[1];
     bool known = (x->dtype == SP_F32 || x->dtype == SP_BF16) &&
                  (dy->dtype == SP_F32 || dy->dtype == SP_BF16) && node->out[0]->dtype == SP_F32;
-    return sp_product_takes_pairs && known && o->conv.stride == 1 && o->kernel_height == 3 &&
+    return known && o->conv.stride == 1 && o->kernel_height == 3 &&
            o->kernel_width == 3 && sp_dim(x, 3) % SP_LANES == 0 && sp_dim(dy, 3) % SP_LANES == 0 &&
            sp_shape_count(x->shape) > 0 && sp_shape_count(dy->shape) > 0 &&
            (!o->conv.doubled || (o->conv.pad_top == 1 && o->conv.pad_left == 1));
@@ -247,7 +248,9 @@ static bool fits(const sp_node *node)
 
 sp_status sp_winograd_weight_gradient(sp_convolution_form form, const sp_node *node, sp_kernel *out)
 {
-    if (form != SP_CONVOLUTION_WINOGRAD_2_BF16 || !fits(node)) return SP_UNSUPPORTED;
+    bool half = form == SP_CONVOLUTION_WINOGRAD_2_BF16;
+    if ((!half && form != SP_CONVOLUTION_WINOGRAD_2) || (half && !sp_product_takes_pairs) || !fits(node))
+        return SP_UNSUPPORTED;
     const sp_conv2d_gradient_options *o = node->options;
     gradient *g = sp_alloc_zero(sizeof *g);
     if (!g) return SP_MEMORY;
@@ -260,9 +263,9 @@ sp_status sp_winograd_weight_gradient(sp_convolution_form form, const sp_node *n
     g->dy.doubled = false;
     g->dy.x_dtype = node->in[1]->dtype;
     g->points = sp_winograd_points(&g->x);
-    g->pairs = sp_ceil_div(g->x.tiles, 2);
-    g->x_stride = sp_winograd_stride(g->pairs * g->x.C, 16);
-    g->dy_stride = sp_winograd_stride(g->pairs * g->dy.C, 16);
+    g->steps = half ? sp_ceil_div(g->x.tiles, 2) : g->x.tiles;
+    g->x_stride = sp_winograd_stride(g->steps * g->x.C, 16);
+    g->dy_stride = sp_winograd_stride(g->steps * g->dy.C, 16);
     plan_work(g);
     out->run = run;
     out->state = g;
