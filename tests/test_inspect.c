@@ -38,8 +38,13 @@ static void test_words_of_files(void **state)
     write_text(json, "{\"_class_name\": \"\\u001b[2J\", \"beta_schedule\": \"\\u001b]0;x\\u0007\"}");
     assert_shows(keep(state, "student"), "\\x1b]0;x\\x07");
     write_text(keep(state, "student/splam.json"),
-               "{\"objective\": \"\\rsplam\", \"gamma-conditioning\": \"a\\nb\"}");
-    assert_shows(keep(state, "student"), "objective \\x0dsplam, gamma told by a\\x0ab;");
+               "{\"objective\": \"splam\", \"gamma-conditioning\": \"time\", \"mine\": [1]}");
+    assert_shows(keep(state, "student"), "objective splam, gamma told by time; 4 steps of lcm");
+    write_text(keep(state, "student/splam.json"), "{\"objective\": \"\\rsplam\"}");
+    char *text;
+    assert_status(inspect_at(keep(state, "student"), &text), SP_FORMAT);
+    assert_message("splam.json: \"objective\" is \"\\rsplam\", one of splam|lcm|");
+    write_text(keep(state, "student/splam.json"), "{\"objective\": \"splam\"}");
     assert_ok(sp_make_folders(keep(state, "checkpoint")));
     write_text(keep(state, "checkpoint/state.json"),
                "{\"step\": 3, \"settings\": {\"se\\u001bed\": 1, \"data\": \"a\\u009b\"}}");

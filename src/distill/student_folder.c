@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "diffusion/scheduler_config.h"
 #include "checkpoints/convert.h"
+#include "checkpoints/student_file.h"
 #include "distill/student_readme.h"
 
 static sp_status save_unet(const sp_distill_options *o, const char *name,
@@ -114,14 +115,8 @@ static sp_status save_settings(const sp_distill_options *o, const json_t *settin
                                const sp_scheduler_config *scheduler)
 {
     sp_sampler_kind kind = sp_sampler_for(scheduler);
-    json_t *json = json_copy((json_t *)(uintptr_t)settings);
-    bool good =
-        json && json_object_set_new(json, "sampler", json_string(sp_sampler_name(kind))) == 0 &&
-        json_object_set_new(json, "steps", json_integer(sp_sampler_steps_for(scheduler, kind))) ==
-            0;
-    sp_status status = good ? save_json(o, "splam.json", json) : SP_MEMORY;
-    json_decref(json);
-    return status;
+    return sp_student_file_write(o->given.output, settings, sp_sampler_name(kind),
+                                 sp_sampler_steps_for(scheduler, kind));
 }
 
 /* diffusers opens a component as the class that the index says. */

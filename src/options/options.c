@@ -120,8 +120,7 @@ static sp_status check_range(const splam_option *o, double value)
                    o->kind == SPLAM_OPTION_NUMBER ? "number" : "whole number", o->low, o->high);
 }
 
-/* The place of a text among choices; -1: it is none of them. */
-static int choice_index(const char *choices, const char *text)
+int sp_choice_index(const char *choices, const char *text)
 {
     size_t length = strlen(text);
     for (int i = 0;; i++) {
@@ -143,7 +142,7 @@ static int choice_count(const char *choices)
 static sp_status check_text(const splam_option *o, const char *text)
 {
     if (!text && (o->required || o->preset_text)) return missing(o);
-    if (!text || o->kind == SPLAM_OPTION_TEXT || choice_index(o->choices, text) >= 0) return SP_OK;
+    if (!text || o->kind == SPLAM_OPTION_TEXT || sp_choice_index(o->choices, text) >= 0) return SP_OK;
     return sp_fail(SP_ARGUMENT, "`%s` is \"%.64s\", one of %s is expected", o->name, text, o->choices);
 }
 

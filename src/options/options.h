@@ -33,6 +33,9 @@ sp_status sp_sized_take(const char *what, const void *given, void *own, size_t o
 /* The option of that name; NULL: there is none. */
 const splam_option *sp_option_find(const sp_verb *verb, const char *name);
 
+/* The place of a text among "a|b|c"; -1: it is none of them. */
+int sp_choice_index(const char *choices, const char *text);
+
 /* ---- for the tables: OPTIONS is the struct ---- */
 
 #define SP_MEMBER(member) .name = #member, .offset = offsetof(OPTIONS, member)

@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "checkpoints/model_path.h"
+#include "checkpoints/student_file.h"
 #include <splam/base.h>
 #include "text/unicode.h"
 
@@ -100,16 +100,6 @@ static char *folder_name(const char *path)
     return name;
 }
 
-/* splam.json, which a student's folder has. */
-static sp_status load_distillation(const char *model, json_t **out)
-{
-    char *path;
-    SP_TRY(sp_model_file(model, "splam.json", &path));
-    sp_status status = sp_path_exists(path) ? sp_json_load(path, out) : SP_OK;
-    sp_free(path);
-    return status;
-}
-
 sp_status sp_model_facts_read(const char *path, const sp_model_options *options, const sp_model *model,
                               sp_model_facts *out)
 {
@@ -118,7 +108,7 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
     if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
     out->hash = model_hash(model->unet->file);
-    return load_distillation(path, &out->distillation);
+    return sp_student_file_read(path, &out->student);
 }
 
 void sp_model_facts_free(sp_model_facts *facts)
@@ -126,7 +116,7 @@ void sp_model_facts_free(sp_model_facts *facts)
     sp_free(facts->name);
     sp_free(facts->vae_name);
     sp_free(facts->loras);
-    json_decref(facts->distillation);
+    sp_student_file_free(&facts->student);
     *facts = (sp_model_facts){0};
 }
 
@@ -165,7 +155,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
                             const char *hash)
 {
     const sp_model_facts *m = f->model;
-    json_t *objective = json_object_get(m->distillation, "objective");
+    json_t *objective = json_object_get(m->student.json, "objective");
     json_t *o = json_object();
     int bad = json_object_set_new(o, "version", json_string(SPLAM_VERSION));
     bad |= json_object_set_new(o, "model", json_string(m->name));
@@ -177,8 +167,8 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     if (m->vae_name) bad |= json_object_set_new(o, "vae", json_string(m->vae_name));
     if (m->loras) bad |= json_object_set_new(o, "lora", json_string(m->loras));
     if (objective) bad |= json_object_set(o, "objective", objective);
-    if (m->distillation) {
-        json_t *distillation = json_copy((json_t *)(uintptr_t)m->distillation);
+    if (m->student.json) {
+        json_t *distillation = json_copy((json_t *)(uintptr_t)m->student.json);
         json_object_del(distillation, "data"); /* a picture need not tell of the maker's folders */
         bad |= json_object_set_new(o, "distillation", distillation);
     }

@@ -1,6 +1,7 @@
 /* What a picture's file says about how it was made. */
 #ifndef SP_PIPELINE_PICTURE_TEXT_H
 #define SP_PIPELINE_PICTURE_TEXT_H
+#include "checkpoints/student_file.h"
 #include "diffusion/sampler.h"
 #include "pipeline/model.h"
 
@@ -9,7 +10,7 @@ typedef struct {
     char *name;
     char *vae_name;       /* of another autoencoder than the model's; NULL: it is the model's */
     char *loras;          /* "a:0.8, b:1", what was merged into the model; NULL: nothing */
-    json_t *distillation; /* the student's splam.json; NULL: there is none */
+    sp_student_file student;
     uint64_t hash;        /* over all tensors of the UNet's file (sp_tensor_hash) */
 } sp_model_facts;
 /* sp_model_facts_free in every case. */

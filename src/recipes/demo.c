@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "checkpoints/student_file.h"
 #include "distill/distill.h"
 #include "eval/ode_error.h"
 #include "report/results.h"
@@ -143,14 +144,13 @@ static splam_distill_options distill_options(const demo *d, const sp_demo_method
 static sp_status keep_settings(demo *d, const sp_demo_method *method, const char *folder,
                                int64_t steps)
 {
-    char *path = sp_path_join(folder, "splam.json");
-    json_t *json = NULL;
-    sp_status status = path ? sp_json_load(path, &json) : SP_MEMORY;
-    if (!status && json_object_set_new(json, "max-train-steps", json_integer(steps)))
+    sp_student_file file;
+    SP_TRY(sp_student_file_read(folder, &file));
+    sp_status status = SP_OK;
+    if (json_object_set_new(file.json, "max-train-steps", json_integer(steps)) ||
+        json_object_set(d->settings, method->name, file.json))
         status = SP_MEMORY;
-    if (!status && json_object_set(d->settings, method->name, json)) status = SP_MEMORY;
-    json_decref(json);
-    sp_free(path);
+    sp_student_file_free(&file);
     return status;
 }
 

@@ -5,10 +5,9 @@
 #include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/memory.h"
 #include "report/results.h"
-#include "checkpoints/model_path.h"
+#include "checkpoints/student_file.h"
 #include "models/vae.h"
 
 typedef struct {
@@ -31,16 +30,11 @@ typedef struct {
 /* The guidance that a student was distilled with; left alone if its folder does not say. */
 static sp_status read_guidance(const char *model, double *out)
 {
-    char *path;
-    json_t *json = NULL;
-    sp_status status = sp_model_file(model, "splam.json", &path);
-    if (!status && sp_path_exists(path)) {
-        status = sp_json_load(path, &json);
-        if (!status) status = sp_json_double(json, "guidance-scale-w", *out, path, out);
-    }
-    json_decref(json);
-    sp_free(path);
-    return status;
+    sp_student_file file;
+    SP_TRY(sp_student_file_read(model, &file));
+    if (isfinite(file.guidance_scale_w)) *out = file.guidance_scale_w;
+    sp_student_file_free(&file);
+    return SP_OK;
 }
 
 static sp_status check(evaluation_run *r)

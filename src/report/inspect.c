@@ -17,7 +17,9 @@
 #include "checkpoints/lora.h"
 #include "checkpoints/model_path.h"
 #include "checkpoints/recognise.h"
+#include "checkpoints/student_file.h"
 #include "formats/magic.h"
+#include "train/checkpoint.h"
 
 /* ---- sizes ---- */
 
@@ -141,32 +143,20 @@ static int64_t last_step(const char *folder)
     return step;
 }
 
-/* splam.json is what distillation leaves beside a student. */
 static sp_status describe_student(const char *folder, sp_string *out)
 {
-    char *path = sp_path_join(folder, "splam.json");
-    if (!path) return SP_MEMORY;
-    json_t *json = NULL;
-    const char *objective = NULL, *conditioning = NULL, *sampler;
-    int64_t steps = 0;
-    sp_status status = sp_path_exists(path) ? sp_json_load(path, &json) : SP_OK;
-    if (!status && json) {
-        status = sp_json_text(json, "objective", NULL, path, &objective);
-        if (!status) status = sp_json_text(json, "gamma-conditioning", NULL, path, &conditioning);
-        if (!status) status = sp_json_text(json, "sampler", "lcm", path, &sampler);
-        if (!status) status = sp_json_int(json, "steps", 4, path, &steps);
-    }
-    if (!status && objective) {
+    sp_student_file file;
+    SP_TRY(sp_student_file_read(folder, &file));
+    if (file.objective) {
         int64_t step = last_step(folder);
-        sp_string_say(out, "student       objective %s", objective);
-        if (conditioning) sp_string_say(out, ", gamma told by %s", conditioning);
+        sp_string_say(out, "student       objective %s", file.objective);
+        if (file.gamma_conditioning) sp_string_say(out, ", gamma told by %s", file.gamma_conditioning);
         if (step > 0) sp_string_say(out, ", %lld training steps", (long long)step);
-        sp_string_say(out, "; %lld steps of %s, no guidance\n", (long long)steps,
-                                sampler);
+        sp_string_say(out, "; %lld steps of %s, no guidance\n", file.steps ? (long long)file.steps : 4,
+                      file.sampler ? file.sampler : "lcm");
     }
-    json_decref(json);
-    sp_free(path);
-    return status;
+    sp_student_file_free(&file);
+    return SP_OK;
 }
 
 static void describe_component(const char *name, const sp_component *component, sp_string *out)
@@ -289,7 +279,7 @@ static sp_status inspect_model(const sp_model_folder *folder, sp_device *device,
         sp_string_say(out, "%s\n", folder->path);
     if (model.unet) describe_unet(&model, out);
     sp_status status = describe_student(folder->path, out);
-    describe_scheduler(folder, out);
+    if (!status) describe_scheduler(folder, out); /* its fault is text, and would take the place of the message */
     describe_component("unet", model.unet, out);
     describe_component("vae", model.vae, out);
     describe_component("text_encoder", model.text, out);
@@ -357,27 +347,24 @@ static sp_status inspect_folder_or_file(const char *path, const char *prediction
 
 /* ---- a checkpoint of a training ---- */
 
-static sp_status inspect_checkpoint(const char *path, const char *state_path, sp_string *out)
+static sp_status inspect_checkpoint(const char *path, sp_string *out)
 {
-    json_t *state;
-    int64_t step;
-    SP_TRY(sp_json_load(state_path, &state));
-    sp_status status = sp_json_int(state, "step", 0, state_path, &step);
-    if (!status) {
-        sp_string_say(out, "%s: checkpoint after %lld steps\n", path, (long long)step);
-        const char *key;
-        json_t *value;
-        json_object_foreach(json_object_get(state, "settings"), key, value)
-        {
-            char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-            if (text)
-                sp_string_say(out, "  %s %s\n", key, text);
-            else
-                status = sp_fail(SP_MEMORY, "%s: out of memory for \"%s\"", state_path, key);
-            sp_json_text_free(text);
-        }
+    sp_checkpoint_facts facts;
+    const char *key;
+    json_t *value;
+    SP_TRY(sp_checkpoint_facts_read(path, &facts));
+    sp_string_say(out, "%s: checkpoint after %lld steps\n", path, (long long)facts.step);
+    sp_status status = SP_OK;
+    json_object_foreach(json_object_get(facts.json, "settings"), key, value)
+    {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        if (text)
+            sp_string_say(out, "  %s %s\n", key, text);
+        else
+            status = sp_fail(SP_MEMORY, "%s: out of memory for \"%s\"", path, key);
+        sp_json_text_free(text);
     }
-    json_decref(state);
+    sp_checkpoint_facts_free(&facts);
     return status;
 }
 
@@ -409,20 +396,13 @@ static bool describe_other(const char *path, sp_string *out)
 static sp_status inspect_at(const char *path, const char *prediction, sp_device *device, sp_string *out)
 {
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
-    char *state = sp_path_join(path, "state.json");
-    if (!state) return SP_MEMORY;
-    if (!prediction && !sp_path_exists(state) && describe_other(path, out)) {
-        sp_free(state);
-        return SP_OK;
-    }
-    if (prediction && sp_path_exists(state)) {
-        sp_free(state);
+    bool checkpoint;
+    SP_TRY(sp_is_checkpoint(path, &checkpoint));
+    if (checkpoint && prediction)
         return sp_fail(SP_ARGUMENT, "%s: is a checkpoint of a training, and a prediction type is for a model", path);
-    }
-    sp_status status = sp_path_exists(state) ? inspect_checkpoint(path, state, out)
-                                             : inspect_folder_or_file(path, prediction, device, out);
-    sp_free(state);
-    return status;
+    if (checkpoint) return inspect_checkpoint(path, out);
+    if (!prediction && describe_other(path, out)) return SP_OK;
+    return inspect_folder_or_file(path, prediction, device, out);
 }
 
 static sp_status describe(const splam_inspect_options *o, sp_string *out)

@@ -94,7 +94,7 @@ static sp_status save_parts(sp_checksums *sums, const sp_training_state *state)
 static sp_status save_description(const sp_checksums *sums, const sp_training_state *state,
                                   const json_t *settings)
 {
-    char *path = sp_path_join(sums->folder, "state.json");
+    char *path = sp_path_join(sums->folder, SP_STATE_FILE);
     json_t *description = json_pack("{s:I, s:O, s:O}", "step", (json_int_t)state->step, "settings",
                                     settings, "files", sums->files);
     sp_status status = path && description ? sp_checksum_seal(description) : SP_MEMORY;
@@ -354,31 +354,56 @@ static sp_status verify_parts(const char *folder, const json_t *description,
     return sp_checksum_verify(&sums, part_names, SP_TRAINING_PARTS);
 }
 
-static sp_status load_described(const char *folder, const char *path, json_t *description,
-                                const json_t *settings, sp_training_state *state,
-                                const sp_callbacks *callbacks, bool *taken)
+sp_status sp_is_checkpoint(const char *folder, bool *out)
 {
-    int64_t step = 0;
-    SP_TRY(sp_checksum_check_seal(description, path));
-    SP_TRY(sp_json_int(description, "step", -1, path, &step));
-    if (step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
-    SP_TRY(same_settings(folder, json_object_get(description, "settings"), settings));
-    SP_TRY(verify_parts(folder, description, callbacks));
+    char *path = sp_path_join(folder, SP_STATE_FILE);
+    *out = path && sp_path_exists(path);
+    sp_free(path);
+    return path ? SP_OK : SP_MEMORY;
+}
+
+static sp_status read_step(const char *path, sp_checkpoint_facts *out)
+{
+    SP_TRY(sp_json_load(path, &out->json));
+    SP_TRY(sp_json_int(out->json, "step", -1, path, &out->step));
+    if (out->step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
+    return SP_OK;
+}
+
+sp_status sp_checkpoint_facts_read(const char *folder, sp_checkpoint_facts *out)
+{
+    *out = (sp_checkpoint_facts){0};
+    char *path = sp_path_join(folder, SP_STATE_FILE);
+    sp_status status = path ? read_step(path, out) : SP_MEMORY;
+    if (status) sp_checkpoint_facts_free(out);
+    sp_free(path);
+    return status;
+}
+
+void sp_checkpoint_facts_free(sp_checkpoint_facts *facts)
+{
+    json_decref(facts->json);
+    *facts = (sp_checkpoint_facts){0};
+}
+
+static sp_status load_described(const char *folder, const sp_checkpoint_facts *facts, const json_t *settings,
+                                sp_training_state *state, const sp_callbacks *callbacks, bool *taken)
+{
+    SP_TRY(sp_checksum_check_seal(folder, facts->json));
+    SP_TRY(same_settings(folder, json_object_get(facts->json, "settings"), settings));
+    SP_TRY(verify_parts(folder, facts->json, callbacks));
     SP_TRY(load_parts(folder, state, taken));
-    state->step = step;
+    state->step = facts->step;
     return SP_OK;
 }
 
 static sp_status load_folder(const char *folder, const json_t *settings, sp_training_state *state,
                              const sp_callbacks *callbacks, bool *taken)
 {
-    char *path = sp_path_join(folder, "state.json");
-    json_t *description = NULL;
-    sp_status status = path ? sp_json_load(path, &description) : SP_MEMORY;
-    if (!status)
-        status = load_described(folder, path, description, settings, state, callbacks, taken);
-    json_decref(description);
-    sp_free(path);
+    sp_checkpoint_facts facts;
+    SP_TRY(sp_checkpoint_facts_read(folder, &facts));
+    sp_status status = load_described(folder, &facts, settings, state, callbacks, taken);
+    sp_checkpoint_facts_free(&facts);
     return status;
 }
 

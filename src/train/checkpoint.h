@@ -21,6 +21,16 @@ sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, 
 sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
                              const json_t *settings, int limit, const sp_callbacks *callbacks);
 
+/* What a checkpoint's state.json says. SP_FORMAT for a step that is missing, negative or no whole number. */
+typedef struct {
+    int64_t step;
+    json_t *json; /* step, settings, files and their sums */
+} sp_checkpoint_facts;
+sp_status sp_checkpoint_facts_read(const char *folder, sp_checkpoint_facts *out);
+void sp_checkpoint_facts_free(sp_checkpoint_facts *facts); /* zeroed is legal */
+/* *out: whether the folder has one. */
+sp_status sp_is_checkpoint(const char *folder, bool *out);
+
 /* Loads `which`: "latest" (the newest checkpoint under output that is whole; damaged ones are
  * skipped with a warning that says why, and SP_IO if all are; *found is false, and *state untouched,
  * if there is none) or a checkpoint's folder. Every checksum is verified before anything is taken over. Settings that

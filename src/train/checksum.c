@@ -134,9 +134,9 @@ static sp_status describe(const sp_checksums *sums, const char *name, descriptio
     snprintf(key, sizeof key, "%s.safetensors", name);
     const json_t *entry = json_object_get(sums->files, key);
     const json_t *bytes = json_object_get(entry, "bytes"), *sum = json_object_get(entry, "xxh3");
-    if (!entry) return sp_fail(SP_FORMAT, "%s/state.json has no checksum of %s", sums->folder, key);
+    if (!entry) return sp_fail(SP_FORMAT, "%s/" SP_STATE_FILE " has no checksum of %s", sums->folder, key);
     if (!json_is_integer(bytes) || json_integer_value(bytes) < 0 || !json_is_string(sum))
-        return sp_fail(SP_FORMAT, "%s/state.json has no \"bytes\" and \"xxh3\" of %s", sums->folder,
+        return sp_fail(SP_FORMAT, "%s/" SP_STATE_FILE " has no \"bytes\" and \"xxh3\" of %s", sums->folder,
                        key);
     *out = (description){(uint64_t)json_integer_value(bytes), json_string_value(sum)};
     return SP_OK;
@@ -146,13 +146,13 @@ sp_status sp_checksum_verify(sp_checksums *sums, const char *const *names, size_
 {
     description told;
     if (json_object_size(sums->files) > count)
-        return sp_fail(SP_FORMAT, "%s/state.json names %zu files, and a checkpoint has %zu",
+        return sp_fail(SP_FORMAT, "%s/" SP_STATE_FILE " names %zu files, and a checkpoint has %zu",
                        sums->folder, json_object_size(sums->files), count);
     sums->total = 0;
     for (size_t i = 0; i < count; i++) {
         SP_TRY(describe(sums, names[i], &told));
         if (__builtin_add_overflow(sums->total, told.bytes, &sums->total))
-            return sp_fail(SP_FORMAT, "%s/state.json names more bytes than there can be",
+            return sp_fail(SP_FORMAT, "%s/" SP_STATE_FILE " names more bytes than there can be",
                            sums->folder);
     }
     sp_status status = SP_OK;
@@ -197,13 +197,13 @@ sp_status sp_checksum_seal(json_t *object)
     return json_object_set_new(object, "xxh3", json_string(sum)) ? SP_MEMORY : SP_OK;
 }
 
-sp_status sp_checksum_check_seal(json_t *object, const char *where)
+sp_status sp_checksum_check_seal(const char *folder, json_t *object)
 {
     char sum[SP_DIGITS + 1];
     const char *seal = json_string_value(json_object_get(object, "xxh3"));
     SP_TRY(sum_of(object, sum));
-    if (!seal) return sp_fail(SP_FORMAT, "%s has no checksum \"xxh3\"", where);
+    if (!seal) return sp_fail(SP_FORMAT, "%s/" SP_STATE_FILE " has no checksum \"xxh3\"", folder);
     if (strcmp(seal, sum) == 0) return SP_OK;
-    return sp_fail(SP_FORMAT, "%s has the checksum %s, and what was written had %s", where, sum,
+    return sp_fail(SP_FORMAT, "%s/" SP_STATE_FILE " has the checksum %s, and what was written had %s", folder, sum,
                    seal);
 }

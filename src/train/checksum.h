@@ -6,6 +6,8 @@
 #include "base/progress.h"
 #include "formats/weights.h"
 
+#define SP_STATE_FILE "state.json" /* what a checkpoint says of itself */
+
 /* The files of one folder as they are written or verified. */
 typedef struct {
     const char *folder;
@@ -27,7 +29,7 @@ sp_status sp_checksum_verify(sp_checksums *sums, const char *const *names, size_
 
 /* Adds "xxh3" of the rest of `object` to it. */
 sp_status sp_checksum_seal(json_t *object);
-/* SP_FORMAT, naming `where`, if the object is not what was sealed. */
-sp_status sp_checksum_check_seal(json_t *object, const char *where);
+/* SP_FORMAT if the object, the folder's state.json, is not what was sealed. */
+sp_status sp_checksum_check_seal(const char *folder, json_t *object);
 
 #endif
