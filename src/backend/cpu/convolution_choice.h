@@ -42,7 +42,8 @@ extern const size_t sp_convolution_table_count;
 
 /* The form for a conv2d node or one of its gradients: the table's, else by a rule that says what
  * the table's layers have in common. Gradients of weights go by a rule of their own alone. Where the environment says
- * SPLAM_CONVOLUTIONS=direct (read once in a process) it is direct always, for whoever wants no error but of rounding. */
+ * SPLAM_CONVOLUTIONS=direct (read once in a process) it is direct always, for whoever wants no error but of
+ * rounding. */
 sp_convolution_form sp_convolution_choice(const sp_node *node);
 
 /* Whether the form may be chosen for the layer. Accuracy: products of bf16 only where activations

@@ -3,8 +3,8 @@
 #define SP_BACKEND_CPU_VECTOR_PRODUCT_CONVOLUTION_H
 #include "backend/cpu/vector/vector.h"
 
-/* A convolution's positions: (n,p,q) of y [N,Ho,Wo,..] numbered row by row, and x [N,H,W,C], both as they lie in memory;
- * H and W are those that the filter sees, twice those of memory where o.doubled. */
+/* A convolution's positions: (n,p,q) of y [N,Ho,Wo,..] numbered row by row, and x [N,H,W,C], both as they lie in
+ * memory; H and W are those that the filter sees, twice those of memory where o.doubled. */
 typedef struct {
     int64_t H, W, C, Ho, Wo, filter_width;
     sp_conv2d_options o;

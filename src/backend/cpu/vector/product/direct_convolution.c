@@ -1,8 +1,8 @@
 /* Convolutions of 1x1 and 3x3 filters, forward and with respect to the input, as they are defined:
  *   y[r][m] = sum over c, taps of x[where the tap of r lies][c] W[m][c][tap]
- * Workers take blocks of positions r and of output channels m. For a part of the input channels, tap by tap, x's rows are
- * copied side by side (what lies side by side already is read where it is) and meet one panel of filters after the other.
- * Each element is one chain of sums over (part, tap, c), an order that follows from the shape alone. */
+ * Workers take blocks of positions r and of output channels m. For a part of the input channels, tap by tap, x's rows
+ * are copied side by side (what lies side by side already is read where it is) and meet one panel of filters after the
+ * other. Each element is one chain of sums over (part, tap, c), an order that follows from the shape alone. */
 #include "backend/cpu/vector/product/convolution.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/product/weight_pack.h"

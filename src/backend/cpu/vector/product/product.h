@@ -6,8 +6,8 @@
 #include "backend/cpu/kernel_table.h"
 #include "backend/cpu/vector/math.h"
 
-/* Vectors of a row of C that are made at once. B is read fastest where it lies in panels of so many columns, each row of
- * a panel behind the other: what is read then lies in successive lines of the first cache level. */
+/* Vectors of a row of C that are made at once. B is read fastest where it lies in panels of so many columns, each row
+ * of a panel behind the other: what is read then lies in successive lines of the first cache level. */
 #if defined(__AVX512F__)
 #define SP_PRODUCT_VECTORS 4
 #else

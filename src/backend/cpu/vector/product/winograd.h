@@ -58,8 +58,8 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
                         int64_t columns, const sp_convolution_sums *sums, void *y);
 
-/* Tiles for the gradient of filters, which sums over them; one is a step of the sum, or two where shape->half. t = 4, C a
- * multiple of SP_LANES. */
+/* Tiles for the gradient of filters, which sums over them; one is a step of the sum, or two where shape->half. t = 4, C
+ * a multiple of SP_LANES. */
 typedef struct {
     const sp_winograd_shape *shape;
     const void *data, *zeros; /* the picture that shape describes as x; C zeros of its type */
