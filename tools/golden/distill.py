@@ -16,6 +16,7 @@ import os
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, LatentConsistencyModelPipeline, UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from diffusers.utils import logging
 from safetensors.torch import load_file
 
@@ -58,6 +59,15 @@ def alphas_cumprod(beta_schedule, beta_start, beta_end, count=1000):
     return torch.cumprod(1 - betas, dim=0)
 
 
+def path_of(config):
+    """abar_t of a scheduler's config, float64."""
+    abar = alphas_cumprod(config.beta_schedule, config.beta_start, config.beta_end, config.num_train_timesteps)
+    if not config.rescale_betas_zero_snr:
+        return abar
+    betas = 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])
+    return torch.cumprod(1 - rescale_zero_terminal_snr(betas), dim=0)
+
+
 def boundary(timestep):
     """c_skip and c_out of the consistency function, float64."""
     scaled = 10 * timestep.double()
@@ -71,13 +81,27 @@ def interpolated_sigma(kind, gamma, rho, sigma_start, sigma_end):
     return gamma * sigma_start + (1 - gamma) * rho * sigma_end
 
 
+def position(kind, gamma, start, end):
+    """(share of z_s, share of z_e, (a_g, s_g)) of the point z_g, which has a_g of signal and s_g of noise. start, end:
+    (a, s) of the sub-path's ends. chord: z_g and its pair are mixed alike; otherwise the far end is rescaled to the
+    start's signal level."""
+    (alpha_s, sigma_s), (alpha_e, sigma_e) = start, end
+    if kind == "chord":
+        return gamma, 1 - gamma, (gamma * alpha_s + (1 - gamma) * alpha_e, gamma * sigma_s + (1 - gamma) * sigma_e)
+    rho = alpha_s / alpha_e
+    return gamma, (1 - gamma) * rho, (alpha_s, interpolated_sigma(kind, gamma, rho, sigma_s, sigma_e))
+
+
 def fractional_timestep(alpha_by_t, sigma_by_t, alpha, sigma):
-    """The real t' with a_t'/s_t' = alpha/sigma, linear in the log ratio between whole timesteps, kept in [0, T-1]."""
+    """The real t' with a_t'/s_t' = alpha/sigma, linear in the log ratio between whole timesteps, kept in [0, T-1].
+    Below a timestep without signal, whose log ratio is infinite, it is linear in s/(a + s)."""
     grid = (alpha_by_t / sigma_by_t).log()  # falls with t
     wanted = (alpha / sigma).log()
     low = (torch.searchsorted(-grid, -wanted, right=True) - 1).clamp(0, len(grid) - 2)
     fraction = (grid[low] - wanted) / (grid[low] - grid[low + 1])
-    return (low + fraction).clamp(0, len(grid) - 1)
+    noise_by_t, noise = sigma_by_t / (alpha_by_t + sigma_by_t), sigma / (alpha + sigma)
+    last = (noise - noise_by_t[low]) / (noise_by_t[low + 1] - noise_by_t[low])
+    return (low + torch.where(alpha_by_t[low + 1] > 0, fraction, last)).clamp(0, len(grid) - 1)
 
 
 def sub_timesteps(start, skip, solver_steps):
@@ -158,7 +182,7 @@ class Schedule:
     """a_t and s_t for whole timesteps, float64, and their values as [B,1,1,1] of the working type."""
 
     def __init__(self, config, dtype):
-        abar = alphas_cumprod(config.beta_schedule, config.beta_start, config.beta_end, config.num_train_timesteps)
+        abar = path_of(config)
         self.alpha, self.sigma, self.dtype = abar.sqrt(), (1 - abar).sqrt(), dtype
 
     def column(self, coefficient):
@@ -208,7 +232,6 @@ def splam(teacher, student, ema, schedule, prediction_type, settings, draw):
         gamma = torch.ones_like(gamma)
     start = starts(settings, len(schedule.alpha), draw)
     end = (start - settings["skip"]).clamp(min=0)
-    alpha_s, sigma_s = schedule.at(start)
     alpha_e, sigma_e = schedule.at(end)
 
     with torch.no_grad():
@@ -226,25 +249,29 @@ def splam(teacher, student, ema, schedule, prediction_type, settings, draw):
         c_skip, c_out = boundary(end)
         target = schedule.column(c_skip) * z_e + schedule.column(c_out) * x0
 
-        # 4. the point on the straight line between the ends, the far one rescaled to the start's signal level
-        g = gamma.double()
-        rho = schedule.alpha[start] / schedule.alpha[end]
-        sigma_g = interpolated_sigma(settings.get("sigma", "quadratic"), g, rho, schedule.sigma[start],
-                                     schedule.sigma[end])
-        z_g = schedule.column(g) * z_s + schedule.column((1 - g) * rho) * z_e
+        # 4. the point on the straight line between the ends
+        kind = settings.get("sigma", "quadratic")
+        share_s, share_e, (alpha_g, sigma_g) = position(
+            kind, gamma.double(), (schedule.alpha[start], schedule.sigma[start]),
+            (schedule.alpha[end], schedule.sigma[end]))
+        z_g = schedule.column(share_s) * z_s + schedule.column(share_e) * z_e
 
     # 5. the student's estimate there
+    r, t = torch.ones_like(sigma_g), start.double()
     if conditioning == "embedding":
         output = student(z_g, start, draw["context"], timestep_cond=gamma_embedding(gamma).to(z_g.dtype)).sample
     elif conditioning == "time":
-        r = (schedule.alpha[start] ** 2 + sigma_g ** 2).sqrt()
-        t = fractional_timestep(schedule.alpha, schedule.sigma, schedule.alpha[start], sigma_g)
+        r = (alpha_g ** 2 + sigma_g ** 2).sqrt()
+        t = fractional_timestep(schedule.alpha, schedule.sigma, alpha_g, sigma_g)
         output = student(z_g / schedule.column(r), t.float(), draw["context"]).sample
     else:
         output = student(z_g, start, draw["context"]).sample
-    x0, _ = clean_and_noise(prediction_type, output, z_g, alpha_s, schedule.column(sigma_g))
-    c_skip, c_out = boundary(start)
-    return schedule.column(c_skip) * z_g + schedule.column(c_out) * x0, target
+    x0, _ = clean_and_noise(prediction_type, output, z_g, schedule.column(alpha_g), schedule.column(sigma_g))
+
+    # 6. made consistent: the chord's point is an ordinary latent of its own timestep, the paper's belongs to the start
+    c_skip, c_out = boundary(t if kind == "chord" else start)
+    z = z_g / schedule.column(r) if kind == "chord" else z_g
+    return schedule.column(c_skip) * z + schedule.column(c_out) * x0, target
 
 
 def ddim_jump(network, schedule, prediction_type, z, t, u, context):

@@ -17,7 +17,13 @@ SCHEDULER = {
     "steps_offset": 1,
 }
 
-# name: (prediction type, batch, flags that are not distill.DEFAULTS)
+# teacher: (prediction type, what its schedule has beside SCHEDULER)
+TEACHERS = {
+    "epsilon": ("epsilon", {}), "v_prediction": ("v_prediction", {}),
+    "zero-snr": ("v_prediction", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
+}
+
+# name: (teacher, batch, flags that are not distill.DEFAULTS)
 CASES = {
     # a learning rate of 1e-5 moves the loss by a per cent or more and keeps the effect of rounding near 1e-5 of it
     "splam": ("epsilon", 3, {}),
@@ -66,6 +72,11 @@ CASES = {
     "lora-attention-time-v": ("v_prediction", 3, {
         "learning-rate": 1e-4, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time",
         "lora-rank": 3, "lora-alpha": 3.0, "lora-targets": "attention"}),
+    "splam-chord": ("epsilon", 3, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "chord", "gamma-conditioning": "time"}),
+    "splam-chord-zero-snr-skip100-solver2": ("zero-snr", 3, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "chord", "gamma-conditioning": "time",
+        "skip": 100, "solver-steps": 2, "num-ddim-timesteps": 10}),
 }
 
 # small parameters from both ends of the network and its middle, kept after the last step
@@ -74,13 +85,14 @@ KEPT = ("conv_in.weight", "time_embedding.linear_1.bias", "time_embedding.cond_p
 KEPT_ADAPTER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
-def write_teacher(prediction_type):
+def write_teacher(name):
     """unet-demo's weights, rounded to float16, as a diffusers folder with unet and scheduler alone."""
-    folder = case_folder(f"teacher-{prediction_type}")
+    prediction_type, schedule = TEACHERS[name]
+    folder = case_folder(f"teacher-{name}")
     save_model(demo_unet().half(), os.path.join(folder, "unet"))
     os.makedirs(os.path.join(folder, "scheduler"))
     write_json(os.path.join(folder, "scheduler", "scheduler_config.json"),
-               {**SCHEDULER, "prediction_type": prediction_type})
+               {**SCHEDULER, "prediction_type": prediction_type, **schedule})
     write_json(os.path.join(folder, "model_index.json"), {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1",
         "scheduler": ["diffusers", "DDIMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"]})
@@ -117,6 +129,8 @@ def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma, settings
     draws["index.1"][0], draws["index.1"][1] = 0, ddim_points - 1
     draws["gamma.1"][0], draws["gamma.1"][1] = 0.25, smallest_gamma
     draws["gamma.2"][0], draws["gamma.2"][1] = 1.0, smallest_gamma
+    if settings.get("sigma") == "chord":  # gamma = 1 where there may be no signal
+        draws["index.2"][0] = ddim_points - 1
     if settings["objective"] not in ("splam", "lcm"):
         add_own_draws(draws, g, settings, batch, micro_batches)
     return draws
@@ -143,14 +157,14 @@ def write_start(path, start, settings):
               {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
 
 
-def write_case(name, seed, prediction_type, batch, flags):
+def write_case(name, seed, teacher_name, batch, flags):
     folder = case_folder(f"distill-{name}")
     settings = distill.complete({"train-batch-size": batch, **flags})
     micro_batches = settings["max-train-steps"] * settings["gradient-accumulation-steps"]
     smallest_gamma = 0.0 if settings.get("gamma-conditioning") == "embedding" else 0.25
     draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma, settings)
     write_tensors(os.path.join(folder, "draws.safetensors"), draws)
-    teacher = os.path.join(ROOT, f"teacher-{prediction_type}")
+    teacher = os.path.join(ROOT, f"teacher-{teacher_name}")
     start = None
     if "lora-rank" in settings:
         start = make_start(teacher, settings, seed + 1000)
@@ -168,7 +182,7 @@ def write_case(name, seed, prediction_type, batch, flags):
     exact, _, _ = distill.train(teacher, draws, settings, torch.float64, start)
     floor = {key: float(((trace[key] - exact[key]).abs() / exact[key].abs()).max()) for key in ("loss", "grad_norm")}
     write_json(os.path.join(folder, "case.json"), {
-        "teacher": f"../teacher-{prediction_type}", "prediction_type": prediction_type, "flags": settings,
+        "teacher": f"../teacher-{teacher_name}", "prediction_type": TEACHERS[teacher_name][0], "flags": settings,
         "float32_against_float64": {key: float(f"{value:.1e}") for key, value in floor.items()}})
     print(f"{name}: loss {trace['loss'][0]:.4f} -> {trace['loss'][-1]:.4f}, grad_norm {trace['grad_norm'][0]:.3f},"
           f" rounding {floor['loss']:.1e} {floor['grad_norm']:.1e}")
@@ -178,11 +192,11 @@ def main():
     """All, or the cases named on the command line."""
     wanted = sys.argv[1:]
     if not wanted:
-        write_teacher("epsilon")
-        write_teacher("v_prediction")
-    for i, (name, (prediction_type, batch, flags)) in enumerate(CASES.items()):
+        for name in TEACHERS:
+            write_teacher(name)
+    for i, (name, (teacher_name, batch, flags)) in enumerate(CASES.items()):
         if not wanted or name in wanted:
-            write_case(name, 700 + i, prediction_type, batch, flags)
+            write_case(name, 700 + i, teacher_name, batch, flags)
 
 
 if __name__ == "__main__":
