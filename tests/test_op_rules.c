@@ -150,6 +150,21 @@ static void test_wrong_shapes_are_errors(void **state)
 #undef X
 }
 
+/* Elements may be counted where their bytes cannot; a plan of them would be one of the wrong size. */
+static void test_too_large_a_value_is_not_planned(void **state)
+{
+    (void)state;
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    assert_ok(sp_builder_create(&b));
+    sp_output(b, "y", sp_affine(b, sp_input(b, "x", SP_F32, sp_shape_of(INT64_C(1) << 61), SP_RATE_STEP), 2, 0));
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_status(sp_plan_create(graph, sp_reference_device(), SP_F32, &plan), SP_SHAPE);
+    assert_message("[2305843009213693952]");
+}
+
 /* ---- fusion ---- */
 static void fill_random(sp_tensor *tensor, uint64_t seed, double low, double high)
 {
@@ -288,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_shapes_are_errors),
+        cmocka_unit_test(test_too_large_a_value_is_not_planned),
         cmocka_unit_test(test_fusion),
         cmocka_unit_test(test_fusion_keeps_rates),
     };

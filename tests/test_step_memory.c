@@ -39,16 +39,6 @@ static bool plan(sp_work_model *model, sp_optimizer optimizer, size_t limit, sp_
     return plan_on(sp_cpu_device(), model, optimizer, limit, memory);
 }
 
-/* What is allocated: codes in whole blocks, and their scales. */
-static void moments_are_counted_in_blocks(void **state)
-{
-    (void)state;
-    assert_int_equal(sp_moment_bytes(SP_OPTIMIZER_ADAMW, 4097), 2 * 4 * 4097);
-    assert_int_equal(sp_moment_bytes(SP_OPTIMIZER_ADAMW8BIT, 4095), 2 * 4 * 4095);
-    assert_int_equal(sp_moment_bytes(SP_OPTIMIZER_ADAMW8BIT, 4096), 2 * (4096 + 16 * 4));
-    assert_int_equal(sp_moment_bytes(SP_OPTIMIZER_ADAMW8BIT, 4097), 2 * (4352 + 17 * 4));
-}
-
 static void parts_are_what_they_must_be(void **state)
 {
     (void)state;
@@ -130,7 +120,6 @@ static void memories_apart_are_two_columns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(moments_are_counted_in_blocks),
         cmocka_unit_test(parts_are_what_they_must_be),
         cmocka_unit_test(blocks_follow_the_limit),
         cmocka_unit_test(memories_apart_are_two_columns),
