@@ -20,7 +20,7 @@
     X(sum_leading) X(sum_middle) X(mean) X(loss) X(loss_gradient)                                  \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \
     X(attention) X(attention_gradient) X(conv2d) X(conv2d_data_gradient)                           \
-    X(conv2d_weight_gradient) X(linear) X(linear_weight_gradient)                                  \
+    X(conv2d_weight_gradient) X(linear) X(linear_weight_gradient) X(linear_geglu)                  \
     X(upsample_nearest_gradient) X(embedding_gradient) X(sinusoidal)
 #define SP_VECTOR_MOVING_OPS(X)                                                                    \
     X(cast) X(permute) X(concat) X(slice) X(unslice) X(upsample_nearest) X(embedding)

@@ -1,5 +1,6 @@
 /* linear: y[r,m] = sum_k x[r,k] W[m,k] + bias[m] + residual[r,m], as products of blocks of rows
- * with panels of W, packed once. Each element is one chain of sums over k in order, so bits depend
+ * with panels of W, packed once; and linear_geglu in f32: of the 2 M columns that this makes, column m times gelu of
+ * column M + m, which are made side by side, so that neither is written. Each element is one chain of sums over k in order, so bits depend
  * neither on the number of threads nor on the blocks. */
 #include "backend/cpu/vector/product/weight_pack.h"
 #include "backend/cpu/vector/product/product.h"
@@ -14,9 +15,11 @@
 
 typedef struct {
     sp_weight_packer pack; /* of W: one tap, one group, panels of PANEL */
+    int64_t M;             /* columns of y: those of W, or with geglu half of them */
     int64_t R, rows;       /* all rows, and those of a block */
     int64_t workers;       /* that scratch was reserved for */
     bool widens;           /* x is bf16 and multiplied as f32 */
+    bool geglu;
 } linear;
 
 typedef struct {
@@ -27,22 +30,27 @@ typedef struct {
     float *scratch;
 } task;
 
-/* One worker's memory: x [rows][K] where it is widened, sums [rows][COLUMNS]. */
+/* One worker's memory: x [rows][K] where it is widened, sums [rows][COLUMNS], or [rows][2][COLUMNS] with geglu. */
 typedef struct {
     float *x, *sums;
 } workspace;
+
+static int64_t sums_row(const linear *l)
+{
+    return l->geglu ? 2 * COLUMNS : COLUMNS;
+}
 
 static int64_t workspace_lay(const linear *l, float *base, workspace *w)
 {
     int64_t used = 0;
     w->x = sp_take(base, &used, l->widens ? l->rows * l->pack.C : 0);
-    w->sums = sp_take(base, &used, l->rows * COLUMNS);
+    w->sums = sp_take(base, &used, l->rows * sums_row(l));
     return used;
 }
 
-static int64_t blocks_of_columns(const sp_weight_packer *p)
+static int64_t blocks_of_columns(const linear *l)
 {
-    return sp_ceil_div(p->M, COLUMNS);
+    return sp_ceil_div(l->M, COLUMNS);
 }
 
 static int64_t depth_of(const sp_weight_packer *p)
@@ -58,11 +66,27 @@ SP_INLINE void finish(const task *t, const float *sums, int64_t r0, int64_t rows
 {
     for (int64_t r = 0; r < rows; r++, sums += COLUMNS)
         for (int64_t c = 0; c < columns; c += SP_LANES) {
-            int64_t left = columns - c, at = (r0 + r) * t->l->pack.M + m + c;
+            int64_t left = columns - c, at = (r0 + r) * t->l->M + m + c;
             sp_vf y = sp_vf_load(sums + c);
             if (t->bias) y += sp_vf_get(t->bias, m + c, left, t->bias_dtype == SP_BF16);
             if (t->residual) y += sp_vf_get(t->residual, at, left, t->residual_dtype == SP_BF16);
             sp_vf_put(t->y, at, y, left, half);
+        }
+}
+
+/* The same of gated columns. */
+static void finish_geglu(const task *t, const float *sums, int64_t r0, int64_t rows, int64_t m, int64_t columns)
+{
+    const int64_t M = t->l->M;
+    for (int64_t r = 0; r < rows; r++, sums += 2 * COLUMNS)
+        for (int64_t c = 0; c < columns; c += SP_LANES) {
+            sp_vf value = sp_vf_load(sums + c), gate = sp_vf_load(sums + COLUMNS + c), density;
+            if (t->bias) {
+                value += sp_vf_load_as(t->bias, m + c, t->bias_dtype == SP_BF16);
+                gate += sp_vf_load_as(t->bias, M + m + c, t->bias_dtype == SP_BF16);
+            }
+            sp_vf gelu = gate * sp_vf_normal(gate, &density);
+            sp_vf_store((float *)t->y + (r0 + r) * M + m + c, value * gelu);
         }
 }
 
@@ -80,7 +104,7 @@ static void multiply_panel(const task *t, const float *x, int64_t rows, int64_t 
                                      .b = panel + k * width,
                                      .b_row = width,
                                      .c = sums,
-                                     .c_row = COLUMNS,
+                                     .c_row = sums_row(t->l),
                                      .rows = rows,
                                      .columns = width,
                                      .depth = depth - k < part ? depth - k : part,
@@ -90,12 +114,16 @@ static void multiply_panel(const task *t, const float *x, int64_t rows, int64_t 
 
 static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows, int64_t m)
 {
-    const sp_weight_packer *p = &t->l->pack;
-    const float *x = t->l->widens ? w->x : (const float *)t->x + r0 * depth_of(p);
-    int64_t columns = p->M - m < COLUMNS ? p->M - m : COLUMNS;
-    for (int64_t c = 0; c < columns; c += PANEL)
+    const linear *l = t->l;
+    const float *x = l->widens ? w->x : (const float *)t->x + r0 * depth_of(&l->pack);
+    int64_t columns = l->M - m < COLUMNS ? l->M - m : COLUMNS;
+    for (int64_t c = 0; c < columns; c += PANEL) {
         multiply_panel(t, x, rows, m + c, w->sums + c);
-    if (t->y_dtype == SP_BF16)
+        if (l->geglu) multiply_panel(t, x, rows, l->M + m + c, w->sums + COLUMNS + c);
+    }
+    if (l->geglu)
+        finish_geglu(t, w->sums, r0, rows, m, columns);
+    else if (t->y_dtype == SP_BF16)
         finish(t, w->sums, r0, rows, m, columns, true);
     else
         finish(t, w->sums, r0, rows, m, columns, false);
@@ -108,7 +136,7 @@ static void run_items(void *context, int64_t begin, int64_t end, int64_t slot)
     const linear *l = t->l;
     workspace w;
     workspace_lay(l, t->scratch + slot * workspace_lay(l, NULL, &w), &w);
-    int64_t across = blocks_of_columns(&l->pack), widened = -1;
+    int64_t across = blocks_of_columns(l), widened = -1;
     for (int64_t i = begin; i < end; i++) {
         int64_t r0 = i / across * l->rows, rows = l->R - r0 < l->rows ? l->R - r0 : l->rows;
         if (l->widens && widened != r0)
@@ -120,7 +148,7 @@ static void run_items(void *context, int64_t begin, int64_t end, int64_t slot)
 
 static int64_t item_count(const linear *l)
 {
-    return sp_ceil_div(l->R, l->rows) * blocks_of_columns(&l->pack);
+    return sp_ceil_div(l->R, l->rows) * blocks_of_columns(l);
 }
 
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
@@ -149,26 +177,25 @@ static bool is_float(const sp_value *v)
     return v->dtype == SP_F32 || v->dtype == SP_BF16;
 }
 
-sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
+/* M: columns of W. */
+static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu, sp_kernel *out)
 {
-    const sp_value *x = node->in[0], *weight = node->in[1], *y = node->out[0];
-    if (!is_float(x) || sp_shape_count(x->shape) == 0 || sp_shape_count(y->shape) == 0)
-        return SP_UNSUPPORTED;
-    if (x->dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_UNSUPPORTED;
+    const sp_value *x = node->in[0];
     linear *l = sp_alloc_zero(sizeof *l);
     if (!l) return SP_MEMORY;
-    int64_t K = sp_channels(x), M = sp_channels(y), threads = sp_threads();
-    bool turned = ((const sp_linear_options *)node->options)->transposed;
+    int64_t K = sp_channels(x), threads = sp_threads();
     l->pack =
         (sp_weight_packer){.taps = 1,
                            .half = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0,
-                           .dtype = weight->dtype,
+                           .dtype = node->in[1]->dtype,
                            .C = K,
                            .M = M,
                            .output_stride = turned ? 1 : K,
                            .input_stride = turned ? M : 1,
                            .group = K,
                            .panel = PANEL};
+    l->M = geglu ? M / 2 : M;
+    l->geglu = geglu;
     l->widens = x->dtype == SP_BF16 && !l->pack.half;
     l->R = sp_shape_count(x->shape) / K;
     l->rows = sp_round_up(sp_ceil_div(l->R, sp_ceil_div(l->R, MAX_ROWS)), 2);
@@ -185,4 +212,23 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
                      .pack = SP_ISA_SYMBOL(sp_weight_pack),
                      .state = &l->pack};
     return SP_OK;
+}
+
+sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
+{
+    const sp_value *x = node->in[0], *y = node->out[0];
+    if (!is_float(x) || sp_shape_count(x->shape) == 0 || sp_shape_count(y->shape) == 0)
+        return SP_UNSUPPORTED;
+    if (x->dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_UNSUPPORTED;
+    bool turned = ((const sp_linear_options *)node->options)->transposed;
+    return create(node, sp_channels(y), turned, false, out);
+}
+
+/* Both halves of W must begin with a panel. In bf16 what lies between is rounded, so there it is made. */
+sp_status SP_KERNEL(linear_geglu)(const sp_node *node, sp_kernel *out)
+{
+    const sp_value *x = node->in[0], *y = node->out[0];
+    bool fits = x->dtype == SP_F32 && y->dtype == SP_F32 && sp_channels(y) % PANEL == 0;
+    if (!fits || sp_shape_count(x->shape) == 0 || sp_shape_count(y->shape) == 0) return SP_UNSUPPORTED;
+    return create(node, 2 * sp_channels(y), false, true, out);
 }
