@@ -1,7 +1,8 @@
 /* linear: y[r,m] = sum_k x[r,k] W[m,k] + bias[m] + residual[r,m], as products of blocks of rows
- * with panels of W, packed once; and linear_geglu in f32: of the 2 M columns that this makes, column m times gelu of
- * column M + m, which are made side by side, so that neither is written. Each element is one chain of sums over k in order, so bits depend
- * neither on the number of threads nor on the blocks. */
+ * with panels of W, packed once; and linear_geglu in f32: of the 2 M columns that this makes, column
+ * m times gelu of column M + m, which are made side by side, so that neither is written. Each
+ * element is one chain of sums over k in order, so bits depend neither on the number of threads nor
+ * on the blocks. */
 #include "backend/cpu/vector/product/weight_pack.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
