@@ -31,9 +31,10 @@ of() {
         paste -sd ';' | sed 's/;/; /g'
 }
 
-# The newest run of each entry (a later line replaces an earlier one of the same work, framework and precision).
+# side_by_side FILE WORKS: the newest run of each entry (a later line replaces an earlier one of the same work,
+# framework and precision)
 side_by_side() {
-    awk -v works="$1" "$fields"'
+    awk -v works="$2" "$fields"'
     function seconds(k) {
         return sprintf(wide[k] < 10 ? "%.2f (%.2f-%.2f)" : "%.1f (%.1f-%.1f)", wide[k], low[k], high[k])
     }
@@ -55,7 +56,7 @@ side_by_side() {
                 print "| " say[work[i]] (p == 1 ? ", bf16" : ", f32") " | " cell("splam" tail) " | " \
                     cell("openvino" tail) " | " cell("torch" tail) " |"
         }
-    }' bench/results.csv | sed 's/ *| *|/ | |/g'
+    }' "bench/$1.csv" | sed 's/ *| *|/ | |/g'
 }
 
 parts() {
@@ -157,7 +158,7 @@ Machine: $(of results machine), $(of results threads) threads, $(of results inst
 512x512, the same weights, machine and threads, taking turns in one run: median seconds (and range), peak memory, and
 the multiple of splam's seconds. \`bench/compare/sd.py\`, $(of results date).
 
-$(side_by_side unet,vae,generate)
+$(side_by_side results unet,vae,generate)
 
 Prompt to PNG by part, seconds, bf16:
 
@@ -171,7 +172,14 @@ One SPLAM step of the whole UNet at 512x512, batch 1: two teacher passes, target
 with 8-bit moments, average. PyTorch's module, moments and average are bfloat16, for in f32 they do not fit in 24 GB.
 "There and back": the UNet's forward and backward pass alone.
 
-$(side_by_side distill,backward)
+$(side_by_side results distill,backward)
+
+## On AVX2 alone
+
+The same in f32, with all three kept to AVX2 by SPLAM_MAX_ISA, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY.
+Machine: $(of results-avx2 machine), $(of results-avx2 threads) threads. $(of results-avx2 date).
+
+$(side_by_side results-avx2 unet)
 
 ## As exact as PyTorch
 

@@ -29,6 +29,9 @@ Printed: a table, and with --check (the default) how far splam's latents after f
 diffusers' in f32 (exit code 1 beyond 1e-3), and how its bf16 picture differs. WORK keeps OpenVINO's graphs (2 GB for SD
 1.5), report.json and the workers' log. --csv appends a line per entry to bench/results.csv, or the file it names.
 
+On a processor with more instructions, SPLAM_MAX_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 keep all
+three to AVX2; the CSV says so.
+
 Packages: requirements.txt. Needs about 10 GB of memory, and for SD 1.5 on two cores about 20 minutes.
 """
 import argparse
@@ -59,6 +62,10 @@ COLUMNS = ("date", "machine", "instruction_set", "threads", "model", "work", "fr
            "variant",
            "median_seconds", "min_seconds", "max_seconds", "runs", "peak_rss_bytes", "times_splam",
            *(f"{stage}_seconds" for stage in STAGES))
+# What keeps splam, OpenVINO and PyTorch to the instructions of a smaller processor, and which those are.
+CAPS = ("SPLAM_MAX_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+KEPT = {"baseline": (), "avx2": ("avx2",), "avx512": ("avx2", "avx512f"),
+        "avx512_bf16": ("avx2", "avx512f", "avx512_bf16")}
 PROMPT = "a lighthouse in a storm"
 
 
@@ -240,8 +247,14 @@ def machine():
         memory = int(f.readline().split()[1]) / 2**20
     flags = fields.get("flags", "").split()
     known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    kept = [variable for variable in CAPS if os.environ.get(variable)]
+    if kept and len(kept) < len(CAPS):
+        sys.exit(f"{', '.join(kept)} is set: set all of {', '.join(CAPS)} to the same instructions, or none")
+    limit = os.environ.get("SPLAM_MAX_ISA")
+    if limit:
+        known = [flag for flag in known if flag in KEPT[limit]]
     return (f"{fields.get('model name', 'unknown')}, family {fields.get('cpu family')}, model {fields.get('model')}, "
-            f"{os.cpu_count()} processors, {memory:.0f} GB"), " ".join(known)
+            f"{os.cpu_count()} processors, {memory:.0f} GB{', kept to ' + limit if limit else ''}"), " ".join(known)
 
 
 def versions(a):

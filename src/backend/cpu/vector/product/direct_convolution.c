@@ -11,7 +11,7 @@
 #define MAX_ROWS 96     /* of a block: as many uses of filters that come from afar */
 #define MAX_COLUMNS 320 /* of a block: sums and copied rows fit a core's second cache level */
 #define COLUMNS 64      /* fewest of a block, where there are few of them */
-#define MAX_DEPTH 320   /* of a part: a panel's filters of one tap stay in the first cache level */
+#define MAX_DEPTH 160   /* of a part: a panel's filters of one tap stay in the first cache level */
 
 typedef struct {
     sp_positions at;

@@ -11,8 +11,8 @@
 #define COLUMNS 64  /* of a block: whole lines of y, in one panel or several */
 #define MAX_ROWS 96 /* of a block: as many uses of a panel that comes from afar */
 /* Most of a panel at a time, which stays near while all rows meet it: 96 KiB in the second cache level where a line of
- * it takes as long to use as to fetch from there, else 20 in the first. */
-#define MAX_DEPTH (SP_LANES == 16 ? 384 : 320)
+ * it takes as long to use as to fetch from there; else 10 in the first, of which other programs may have the half. */
+#define MAX_DEPTH (SP_LANES == 16 ? 384 : 160)
 
 typedef struct {
     sp_weight_packer pack; /* of W: one tap, one group, panels of PANEL */
