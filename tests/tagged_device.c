@@ -35,6 +35,7 @@ struct work {
     void *to;
     const void *from;
     size_t bytes;
+    void *kept; /* freed with the work, whether it ran or failed */
     union {
         struct {
             const sp_kernel *kernel;
@@ -97,6 +98,7 @@ static void drain(device *d)
         work *w = d->first;
         d->first = w->next;
         run_one(d, w);
+        free(w->kept);
         free(w);
     }
     d->last = &d->first;
@@ -160,15 +162,14 @@ static void release(sp_device *base, void *address)
 
 static void run_upload(work *w)
 {
-    memcpy(w->to, w->from, w->bytes);
-    free((void *)w->from);
+    memcpy(w->to, w->kept, w->bytes);
 }
 
 static void upload(sp_device *base, void *to, const void *host, size_t bytes)
 {
     void *kept = checked(malloc(bytes + 1)); /* the caller may change its own */
     memcpy(kept, host, bytes);
-    ask(base, &(work){.run = run_upload, .to = untagged(to), .from = kept, .bytes = bytes});
+    ask(base, &(work){.run = run_upload, .to = untagged(to), .bytes = bytes, .kept = kept});
 }
 
 static sp_status download(sp_device *base, void *host, const void *from, size_t bytes)

@@ -278,7 +278,7 @@ static void test_refusals(void **state)
     assert_null(other);
     struct {
         splam_model_options known;
-        int unknown;
+        long long unknown; /* nothing behind it is left unset */
     } newer = {splam_model_defaults(), 0};
     newer.known.size = sizeof newer;
     assert_ok(splam_model_open(keep(state, "teacher"), &newer.known, NULL, &other));
