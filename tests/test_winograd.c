@@ -8,7 +8,8 @@
 /* Relative RMS error that a form may have, and the largest error relative to the largest value.
  * Twice what convolution_choice.h gives, which includes the rounding of bf16 results, and five
  * times that: of some ten thousand results the worst lies at about four deviations, while a result
- * in a wrong place or a point left out is off by as much as the results are large. */
+ * in a wrong place or a point left out is off by as much as the results are large. The sums of a weight's gradient are
+ * longer than a layer's: direct ones are off by 5.1e-7 there, winograd_2 by 5.3e-7. */
 static void bounds_of(sp_convolution_form form, sp_dtype dtype, double *rms, double *largest)
 {
     static const double errors[] = {[SP_CONVOLUTION_DIRECT] = 4e-7,

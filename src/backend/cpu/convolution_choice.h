@@ -5,7 +5,7 @@
 #include "backend/cpu/cpu.h"
 
 /* (enumerator, name). Relative RMS error on layers like Stable Diffusion's, against float64: direct
- * f32 1e-7, bf16 2.4e-3; winograd_2_bf16 4.2e-3; winograd_2 4e-7; winograd_4 2.5e-6; winograd_6 4.7e-6. The last
+ * f32 1e-7, bf16 2.4e-3; winograd_2_bf16 4.2e-3; winograd_2 2e-7; winograd_4 2.5e-6; winograd_6 4.7e-6. The last
  * three multiply in f32, whatever the activations are stored as. */
 #define SP_CONVOLUTION_FORM_LIST(X)                                                                \
     X(DIRECT, "direct")                                                                            \

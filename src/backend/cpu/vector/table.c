@@ -3,7 +3,7 @@
 
 static bool small_float(const sp_value *value)
 {
-    return !value || value->dtype == SP_F32 || value->dtype == SP_BF16;
+    return !value || sp_is_f32_or_bf16(value);
 }
 
 /* Integers are ids, which the kernels that take them know, and so are weights that they pack. */

@@ -49,6 +49,12 @@ static inline int64_t sp_round_up(int64_t a, int64_t b)
     return sp_ceil_div(a, b) * b;
 }
 
+/* What all kernels here take as activations. */
+static inline bool sp_is_f32_or_bf16(const sp_value *v)
+{
+    return v->dtype == SP_F32 || v->dtype == SP_BF16;
+}
+
 /* Parts of nearly equal size, none above `limit`, multiples of `unit`. */
 static inline int64_t sp_part_of(int64_t whole, int64_t limit, int64_t unit)
 {

@@ -10,6 +10,20 @@ typedef struct {
     sp_conv2d_options o;
 } sp_positions;
 
+/* Those of x [N,H,W,C] and y as graph values. */
+static inline sp_positions sp_positions_of(const sp_value *x, const sp_value *y, int64_t filter_width,
+                                           const sp_conv2d_options *o)
+{
+    int64_t times = o->doubled ? 2 : 1;
+    return (sp_positions){.H = times * sp_dim(x, 1),
+                          .W = times * sp_dim(x, 2),
+                          .C = sp_dim(x, 3),
+                          .Ho = sp_dim(y, 1),
+                          .Wo = sp_dim(y, 2),
+                          .filter_width = filter_width,
+                          .o = *o};
+}
+
 /* lines[k]: where the tap (row by row in the filter) of position first + k lies in x, in elements, for k < count; -1
  * outside the picture. */
 static inline void sp_locate(const sp_positions *s, int64_t tap, int64_t first, int64_t count, int64_t *lines)

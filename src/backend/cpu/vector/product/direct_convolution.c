@@ -181,16 +181,11 @@ static void run_gradient(void *state, const sp_node *node, void *const *in, void
 
 /* ---- nodes ---- */
 
-static bool is_float(const sp_value *v)
-{
-    return v->dtype == SP_F32 || v->dtype == SP_BF16;
-}
-
 /* x, y: of the convolution that is run; turned: that of a gradient. */
 static bool fits(const sp_value *x, const sp_value *weight, const sp_value *y, bool turned)
 {
     int64_t side = sp_dim(weight, 2), depth = sp_dim(x, 3), M = sp_dim(weight, turned ? 1 : 0);
-    return SP_LANES < 16 && is_float(x) && is_float(y) && sp_dim(weight, 3) == side &&
+    return SP_LANES < 16 && sp_is_f32_or_bf16(x) && sp_is_f32_or_bf16(y) && sp_dim(weight, 3) == side &&
            (side == 1 || (side == 3 && M % SP_LANES == 0)) && depth >= SP_LANES && sp_shape_count(x->shape) > 0 &&
            sp_shape_count(y->shape) > 0;
 }
@@ -211,15 +206,9 @@ static sp_status create(const sp_value *x, const sp_value *weight, const sp_valu
 {
     convolution *c = sp_alloc_zero(sizeof *c);
     if (!c) return SP_MEMORY;
-    int64_t side = sp_dim(weight, 2), taps = side * side, C = sp_dim(x, 3), times = o->doubled ? 2 : 1;
+    int64_t side = sp_dim(weight, 2), taps = side * side, C = sp_dim(x, 3);
     int64_t outer = taps * sp_dim(weight, 1);
-    c->at = (sp_positions){.H = times * sp_dim(x, 1),
-                           .W = times * sp_dim(x, 2),
-                           .C = C,
-                           .Ho = sp_dim(y, 1),
-                           .Wo = sp_dim(y, 2),
-                           .filter_width = side,
-                           .o = *o};
+    c->at = sp_positions_of(x, y, side, o);
     c->pack = (sp_weight_packer){.taps = (int)taps,
                                  .turned = turned,
                                  .dtype = weight->dtype,

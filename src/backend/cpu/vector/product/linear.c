@@ -173,11 +173,6 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
 
 /* ---- nodes ---- */
 
-static bool is_float(const sp_value *v)
-{
-    return v->dtype == SP_F32 || v->dtype == SP_BF16;
-}
-
 /* M: columns of W. */
 static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu, sp_kernel *out)
 {
@@ -218,7 +213,7 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
 sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
 {
     const sp_value *x = node->in[0], *y = node->out[0];
-    if (!is_float(x) || sp_shape_count(x->shape) == 0 || sp_shape_count(y->shape) == 0)
+    if (!sp_is_f32_or_bf16(x) || sp_shape_count(x->shape) == 0 || sp_shape_count(y->shape) == 0)
         return SP_UNSUPPORTED;
     if (x->dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_UNSUPPORTED;
     bool turned = ((const sp_linear_options *)node->options)->transposed;

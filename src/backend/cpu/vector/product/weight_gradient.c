@@ -265,14 +265,7 @@ sp_status SP_ISA_SYMBOL(sp_direct_weight_gradient)(const sp_node *node, sp_kerne
 {
     const sp_conv2d_gradient_options *o = node->options;
     const sp_value *x = node->in[0], *dy = node->in[1];
-    int64_t times = o->conv.doubled ? 2 : 1;
-    sizes s = {.at = {.H = times * sp_dim(x, 1),
-                      .W = times * sp_dim(x, 2),
-                      .C = sp_dim(x, 3),
-                      .Ho = sp_dim(dy, 1),
-                      .Wo = sp_dim(dy, 2),
-                      .filter_width = o->kernel_width,
-                      .o = o->conv},
+    sizes s = {.at = sp_positions_of(x, dy, o->kernel_width, &o->conv),
                .C = sp_dim(x, 3),
                .M = sp_dim(dy, 3),
                .positions = sp_dim(dy, 0) * sp_dim(dy, 1) * sp_dim(dy, 2),

@@ -189,8 +189,7 @@ static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *we
                  const sp_value *y, const sp_conv2d_options *o)
 {
     if (form == SP_CONVOLUTION_DIRECT) return false;
-    bool small =
-        (x->dtype == SP_F32 || x->dtype == SP_BF16) && (y->dtype == SP_F32 || y->dtype == SP_BF16);
+    bool small = sp_is_f32_or_bf16(x) && sp_is_f32_or_bf16(y);
     bool pairs = form != SP_CONVOLUTION_WINOGRAD_2_BF16 || (sp_product_takes_pairs && sp_dim(x, 3) % 2 == 0);
     return small && pairs && o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3 &&
            sp_dim(y, 3) % SP_LANES == 0 && sp_shape_count(x->shape) > 0 &&

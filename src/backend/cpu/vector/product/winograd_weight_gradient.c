@@ -238,8 +238,7 @@ static bool fits(const sp_node *node)
 {
     const sp_conv2d_gradient_options *o = node->options;
     const sp_value *x = node->in[0], *dy = node->in[1];
-    bool known = (x->dtype == SP_F32 || x->dtype == SP_BF16) &&
-                 (dy->dtype == SP_F32 || dy->dtype == SP_BF16) && node->out[0]->dtype == SP_F32;
+    bool known = sp_is_f32_or_bf16(x) && sp_is_f32_or_bf16(dy) && node->out[0]->dtype == SP_F32;
     return known && o->conv.stride == 1 && o->kernel_height == 3 &&
            o->kernel_width == 3 && sp_dim(x, 3) % SP_LANES == 0 && sp_dim(dy, 3) % SP_LANES == 0 &&
            sp_shape_count(x->shape) > 0 && sp_shape_count(dy->shape) > 0 &&
