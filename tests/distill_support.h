@@ -20,6 +20,23 @@ static inline const char *splam_program(void)
     return path;
 }
 
+/* A run's callbacks that stop it: `context` is the int of steps left. They count steps of training, which alone
+ * report a loss: a wish to stop is asked for far more often. */
+static inline void count_step(void *context, const char *task, int64_t done, int64_t total, const char *detail)
+{
+    (void)task;
+    (void)done;
+    (void)total;
+    int *left = context;
+    if (detail && strncmp(detail, "loss ", 5) == 0) --*left;
+}
+
+static inline bool stop_after(void *context)
+{
+    const int *left = context;
+    return *left <= 0;
+}
+
 /* {"teacher": a folder beside the case, "flags": {NAME: value}}; json_decref */
 static inline json_t *golden_case_json(const char *name)
 {

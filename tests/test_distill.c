@@ -195,22 +195,6 @@ static void splam_at_gamma_one_trains_lcm(void **state)
 
 /* ---- runs that are interrupted ---- */
 
-/* Steps of training, which alone report a loss: a wish to stop is asked for far more often. */
-static void count_step(void *context, const char *task, int64_t done, int64_t total, const char *detail)
-{
-    (void)task;
-    (void)done;
-    (void)total;
-    int *left = context;
-    if (detail && strncmp(detail, "loss ", 5) == 0) --*left;
-}
-
-static bool stop_after(void *context)
-{
-    const int *left = context;
-    return *left <= 0;
-}
-
 /* A run stopped after 4 steps and resumed equals the run not stopped, bit for bit. */
 static void check_resuming(void **state, sp_optimizer optimizer)
 {

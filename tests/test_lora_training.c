@@ -1,6 +1,7 @@
 /* Low-rank adapters in training: the graph, what is written, starting and resuming. */
 #include <math.h>
 #include "conditions.h"
+#include "distill_support.h"
 #include "lora_support.h"
 #include "backend/registry.h"
 #include "base/random.h"
@@ -150,22 +151,6 @@ static void starts_as_the_teacher(void **state)
     o.given.lora_merged = true;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`lora_rank`");
-}
-
-/* Steps of training, which alone report a loss: a wish to stop is asked for far more often. */
-static void count_step(void *context, const char *task, int64_t done, int64_t total, const char *detail)
-{
-    (void)task;
-    (void)done;
-    (void)total;
-    int *left = context;
-    if (detail && strncmp(detail, "loss ", 5) == 0) --*left;
-}
-
-static bool stop_after(void *context)
-{
-    const int *left = context;
-    return *left <= 0;
 }
 
 /* Stopped and resumed: the same files, bit for bit; checkpoints and output have adapters alone. */
