@@ -12,13 +12,16 @@ static const char description[] =
     "and generating (one picture, 4 steps, no guidance, loading included). Times are medians. With\n"
     "--json: unet_forward_seconds, vae_decode_seconds, generate_seconds,\n"
     "unet_forward_backward_seconds, distill_step_seconds, generate_stage_seconds, runs (the seconds of\n"
-    "each), peak_rss_bytes of each, operators.";
+    "each), peak_rss_bytes of each, operators. --threads-model N instead says of each part which share\n"
+    "of a step one thread has at most when N work, from the splits that the kernels make, run share by\n"
+    "share on one thread; what oneDNN computes has splits of its own, which are not known.";
 
 static const char *const examples[] = {
     "splam bench --only operators --operator conv2d",
     "splam bench -m sd15 --only generate --precision bf16",
     "splam bench -m sd15 --part vae_decode",
     "splam bench -m emoji-teacher --only train --train-batch-size 32 --json",
+    "splam bench -m sd15 --threads-model 64 --part unet_forward",
     "splam bench --support",
     "splam bench --tune > table.inc && mv table.inc src/backend/cpu/convolution_table.inc",
     NULL,

@@ -408,6 +408,10 @@ report "names of LoRA files"
         grep -qE '"unet_forward_backward_seconds": [0-9.e-]+' out || cat out
     one_sentence 2 'operator' "$splam" bench --operator nonsense
     one_sentence 2 'needs a model' "$splam" bench --part unet_forward
+    one_sentence 2 'threads-model.* needs a model' "$splam" bench --threads-model 4
+    one_sentence 2 'threads-model' "$splam" bench --threads-model 4 -m "$golden/teacher-epsilon" --support
+    "$splam" bench -m "$golden/teacher-epsilon" --threads-model 4 --only train >out 2>err || cat err
+    grep -q '^  step .* s on one thread, .* s on 4' out && grep -q '^step  *update of weights ' out || cat out
     "$splam" bench -m "$source/assets/teacher" --part generate --json -t 1 >out 2>err || cat err
     for key in generate_seconds generate_stage_seconds load text denoise decode write runs; do
         grep -q "\"$key\": " out || echo "no $key in the report: $(cat out)"

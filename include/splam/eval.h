@@ -71,6 +71,8 @@ typedef struct {
     const char *device;        /* to compute with, "cpu" [cpu] */
     bool json;                 /* the report as a JSON object, else as lines for people */
     bool support;              /* instead: which kernel runs each operator, f32 and bf16 */
+    int64_t threads_model;     /* instead, of a model's parts: how so many threads would share each step out, 1 to 4096,
+                                  worked out by one; 0: times are measured */
     bool tune;                 /* instead: the fastest form of each convolution measured, as the table that is
                                   compiled in, src/backend/cpu/convolution_table.inc */
 } splam_bench_options;

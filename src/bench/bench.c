@@ -82,6 +82,7 @@ static bool wants(const splam_bench_options *o, const char *part)
 static sp_status measure(const splam_bench_options *o, sp_device *device, const sp_callbacks *callbacks,
                          json_t *report)
 {
+    if (o->threads_model) return sp_bench_threads(o, device, callbacks, report);
     if (o->model && wants(o, "generate")) SP_TRY(sp_bench_generate(o, device, callbacks, report));
     if (o->model && wants(o, "train")) SP_TRY(sp_bench_train(o, device, callbacks, report));
     /* Who asks for a part of a model does not ask for the operators. */
@@ -176,6 +177,7 @@ static void append_report(json_t *report, sp_string *out)
     sp_string_append_format(out, "\n");
     append_parts(report, out);
     append_operators(report, out);
+    sp_bench_threads_append(report, out);
 }
 
 static sp_status check(const splam_bench_options *o)
@@ -188,6 +190,11 @@ static sp_status check(const splam_bench_options *o)
         return sp_fail(SP_ARGUMENT, "\"%s\" is none of generate, train and operators", o->only);
     if (o->part && !o->model)
         return sp_fail(SP_ARGUMENT, "measuring \"%s\" needs a model", o->part);
+    if (o->threads_model && (o->support || o->tune))
+        return sp_fail(SP_ARGUMENT, "`threads_model` is of a model's parts, `support` and `tune` are of operators");
+    if (o->threads_model && (!o->model || (o->only && strcmp(o->only, "operators") == 0)))
+        return sp_fail(SP_ARGUMENT, "`threads_model` is of a model's parts: it needs a model, and there is none of the "
+                                    "operators alone");
     if (o->only && !o->model && strcmp(o->only, "operators") != 0)
         return sp_fail(SP_ARGUMENT, "measuring \"%s\" needs a model", o->only);
     return SP_OK;

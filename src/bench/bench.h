@@ -37,6 +37,11 @@ sp_status sp_bench_operators(sp_device *device, const char *op, const sp_peak *p
  * machine, with as many threads as are in use; rows of other instruction sets stay. */
 sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_string *out);
 
+/* Whether options->part asks for a part of that name. */
+bool sp_bench_wants(const splam_bench_options *options, const char *name);
+/* Adds "NAME: WHY" to out.left_out. */
+sp_status sp_bench_leave_out(json_t *out, const char *name, const char *why);
+
 /* Adds NAME_seconds, runs.NAME and peak_rss_bytes.NAME of the model's parts that options->part asks
  * for to `out`, and to out.left_out why something is not there; of generating also
  * generate_stage_seconds. */
@@ -44,5 +49,12 @@ sp_status sp_bench_generate(const splam_bench_options *options, sp_device *devic
                             json_t *out);
 sp_status sp_bench_train(const splam_bench_options *options, sp_device *device, const sp_callbacks *callbacks,
                          json_t *out);
+
+/* How the model's parts are shared out over options->threads_model threads: adds out.threads_model (docs/formats.md),
+ * made by running each step on one thread as that many would share it. */
+sp_status sp_bench_threads(const splam_bench_options *options, sp_device *device, const sp_callbacks *callbacks,
+                           json_t *out);
+/* The same for people. */
+void sp_bench_threads_append(const json_t *report, sp_string *out);
 
 #endif

@@ -1,4 +1,5 @@
 /* Making a plan: kernels for nodes, slots for values, steps in order. */
+#include <stdio.h>
 #include <stdlib.h>
 #include "graph/graph_internal.h"
 #include "graph/passes.h"
@@ -367,4 +368,31 @@ int sp_plan_output_index(const sp_plan *plan, const char *name)
 int sp_plan_output_step(const sp_plan *plan, int output_index)
 {
     return plan->output_step[output_index];
+}
+
+int sp_plan_step_count(const sp_plan *plan)
+{
+    return plan->step_count;
+}
+
+sp_plan_step sp_plan_step_at(const sp_plan *plan, int step)
+{
+    const sp_step *s = &plan->steps[step];
+    return (sp_plan_step){s->node, plan->kernels[s->kernel].name, s->packs_input, s->rate};
+}
+
+void sp_plan_step_shapes(const sp_plan *plan, int step, char *text, size_t size)
+{
+    const sp_step *s = &plan->steps[step];
+    const sp_node *node = s->node;
+    int length = 0;
+    if (s->packs_input >= 0) {
+        snprintf(text, size, "%s", sp_shape_text(node->in[s->packs_input]->shape));
+        return;
+    }
+    for (int i = 0; i < node->inputs && i < 2 && length < (int)size; i++)
+        if (node->in[i])
+            length += snprintf(text + length, size - (size_t)length, "%s ", sp_shape_text(node->in[i]->shape));
+    if (length < (int)size)
+        snprintf(text + length, size - (size_t)length, "-> %s", sp_shape_text(node->out[0]->shape));
 }

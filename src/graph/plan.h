@@ -41,6 +41,17 @@ typedef struct {
 } sp_block_cost;
 sp_status sp_plan_block_costs(const sp_plan *plan, sp_block_cost **out, int *count);
 const sp_graph *sp_plan_graph(const sp_plan *plan);
+/* Steps are numbered from 0, those of slower rates first. */
+typedef struct {
+    const sp_node *node;
+    const char *kernel; /* its name */
+    int packs_input;    /* >= 0: the kernel's weight that this step packs; -1: the step runs the kernel */
+    sp_rate rate;
+} sp_plan_step;
+int sp_plan_step_count(const sp_plan *plan);
+sp_plan_step sp_plan_step_at(const sp_plan *plan, int step);
+/* "[1,64,64,320] [320,320,3,3] -> [1,64,64,320]": what the step's work depends on, cut to `size`. */
+void sp_plan_step_shapes(const sp_plan *plan, int step, char *text, size_t size);
 /* NULL when there is no such input or output. */
 const sp_value *sp_plan_input(const sp_plan *plan, const char *name);
 const sp_value *sp_plan_output(const sp_plan *plan, const char *name);

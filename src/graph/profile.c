@@ -75,23 +75,6 @@ static double step_bytes(const sp_plan *plan, const sp_step *step)
     return (double)bytes;
 }
 
-/* "[1,64,64,320] [320,320,3,3] -> [1,64,64,320]": what the work depends on. */
-static void write_shapes(const sp_step *step, char *text, size_t size)
-{
-    const sp_node *node = step->node;
-    int length = 0;
-    if (step->packs_input >= 0) {
-        snprintf(text, size, "%s", sp_shape_text(node->in[step->packs_input]->shape));
-        return;
-    }
-    for (int i = 0; i < node->inputs && i < 2 && length < (int)size; i++)
-        if (node->in[i])
-            length += snprintf(text + length, size - (size_t)length, "%s ",
-                               sp_shape_text(node->in[i]->shape));
-    if (length < (int)size)
-        snprintf(text + length, size - (size_t)length, "-> %s", sp_shape_text(node->out[0]->shape));
-}
-
 static row row_of(const sp_profile *profile, int s)
 {
     const sp_step *step = &profile->plan->steps[s];
@@ -107,7 +90,7 @@ static row row_of(const sp_profile *profile, int s)
     for (int i = 0; i < node->inputs; i++)
         if (node->in[i] && node->in[i]->dtype == SP_BF16) r.dtype = SP_BF16;
     if (!packs && node->op->flops) r.flops = (double)r.calls * node->op->flops(node);
-    if (profile->shapes) write_shapes(step, r.shapes, sizeof r.shapes);
+    if (profile->shapes) sp_plan_step_shapes(profile->plan, s, r.shapes, sizeof r.shapes);
     return r;
 }
 

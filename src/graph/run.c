@@ -25,7 +25,7 @@ struct sp_run {
     sp_profile *profile;                                        /* NULL: off */
     sp_status (*output_ready)(void *context, int output_index); /* NULL: nobody watches */
     void *observer;
-    sp_status (*poll)(void *context); /* between steps; NULL: nobody */
+    sp_status (*poll)(void *context, int step); /* after each; NULL: nobody */
     void *poller;
 };
 
@@ -222,7 +222,7 @@ void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, i
     run->observer = context;
 }
 
-void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context), void *context)
+void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context, int step), void *context)
 {
     run->poll = poll;
     run->poller = context;
@@ -285,7 +285,7 @@ static sp_status one_step(sp_run *run, int step, stage_span *now, const sp_callb
     SP_TRY(sp_check_cancelled(callbacks));
     run_step(run, step);
     if (run->output_ready) SP_TRY(report_outputs(run, step));
-    return run->poll ? run->poll(run->poller) : SP_OK;
+    return run->poll ? run->poll(run->poller, step) : SP_OK;
 }
 
 /* The steps of RUN rate, but for packs that are there. */

@@ -30,9 +30,9 @@ sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks);
  * is reported when these run. NULL: nobody watches. */
 void sp_run_set_output_observer(sp_run *run, sp_status (*ready)(void *context, int output_index),
                                 void *context);
-/* Calls `poll` between the steps of sp_run_execute, so every few milliseconds; what it returns, if
- * not SP_OK, ends the execution and is returned by it. NULL: nobody. */
-void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context), void *context);
+/* Calls `poll` after each step of sp_run_execute was asked for, with the step's number in the plan, so every few
+ * milliseconds; what it returns, if not SP_OK, ends the execution and is returned by it. NULL: nobody. */
+void sp_run_set_poll(sp_run *run, sp_status (*poll)(void *context, int step), void *context);
 /* Stage i (sp_stage_enter) of the plan, and the seconds that this run has spent in it since it was
  * made; NULL past the last one. Nodes outside all stages count as "". Waits for the device. */
 const char *sp_run_stage(sp_run *run, int i, double *seconds);

@@ -14,6 +14,10 @@ static const splam_option options[] = {
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,
     {SP_FLAG(json), .help = "print a JSON object"},
+    {SP_INTEGER(threads_model, 0, 4096, 0), .argument = "N",
+     .help = "instead, of a model's parts: the largest share that one of N threads has of each step, and what that "
+             "makes of the whole; one thread works it out, whatever --threads says",
+     .otherwise = "0: times are measured"},
     {SP_FLAG(support), .help = "instead: which kernel runs each operator"},
     {SP_FLAG(tune),
      .help = "instead: measure each form of the 3x3 convolutions and print the table of the fastest, which builds of "

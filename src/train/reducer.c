@@ -268,8 +268,9 @@ sp_status sp_reducer_ready(void *reducer, int output_index)
     return SP_OK;
 }
 
-sp_status sp_reducer_poll(void *reducer)
+sp_status sp_reducer_poll(void *reducer, int step)
 {
+    (void)step;
     sp_reducer *r = reducer;
     SP_TRY(sp_ranks_stopped(r->ranks));
     if (!r->active || r->started == 0) return SP_OK;

@@ -35,7 +35,7 @@ void sp_reducer_begin(sp_reducer *reducer);
 /* The run's output observer and its poll (context: the reducer). Between begin and finish they
  * start what is complete and move on what is started; the poll also asks whether to stop. */
 sp_status sp_reducer_ready(void *reducer, int output_index);
-sp_status sp_reducer_poll(void *reducer);
+sp_status sp_reducer_poll(void *reducer, int step);
 /* After that execution: waits for the rest. On SP_CANCELLED gradients are half summed. */
 sp_status sp_reducer_finish(sp_reducer *reducer);
 sp_reducer_times sp_reducer_get_times(const sp_reducer *reducer); /* of the last step */

@@ -77,33 +77,4 @@ static inline float *sp_take(float *base, int64_t *used, int64_t count)
 void sp_add_partials(const float *partials, int64_t outer, int64_t parts, int64_t columns,
                      void *out, sp_dtype dtype);
 
-/* `items` pieces of independent work dealt to at most `slots` workers, each with its own scratch
- * memory. Whoever is done takes the next few: a processor that other programs use too keeps nobody
- * waiting. */
-typedef struct {
-    int64_t items, slots;
-    void (*work)(void *context, int64_t begin, int64_t end, int64_t slot);
-    void *context;
-    int64_t next, few; /* set by sp_slots_run */
-} sp_slots;
-
-static inline void sp_slots_range(void *context, int64_t begin, int64_t end)
-{
-    sp_slots *s = context;
-    for (int64_t slot = begin; slot < end; slot++)
-        for (;;) {
-            int64_t first = __atomic_fetch_add(&s->next, s->few, __ATOMIC_RELAXED);
-            if (first >= s->items) break;
-            int64_t last = first + s->few < s->items ? first + s->few : s->items;
-            s->work(s->context, first, last, slot);
-        }
-}
-
-static inline void sp_slots_run(sp_slots *slots)
-{
-    slots->next = 0;
-    slots->few = slots->slots > 1 ? sp_ceil_div(slots->items, slots->slots * 16) : slots->items;
-    sp_parallel_for(slots->slots, 1, sp_slots_range, slots);
-}
-
 #endif
