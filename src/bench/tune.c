@@ -54,7 +54,7 @@ static sp_status layer_of(const sp_op_case *c, sp_dtype dtype, sp_convolution_ro
                           bool *has_choice)
 {
     sp_op_trial *trial;
-    SP_TRY(sp_op_trial_create(c, sp_cpu_device_with(SP_CONVOLUTION_DIRECT), dtype, false, &trial));
+    SP_TRY(sp_op_trial_create(c, sp_cpu_device(), dtype, false, &trial));
     *has_choice = sp_convolution_describe(sp_op_trial_node(trial), layer);
     sp_op_trial_destroy(trial);
     return SP_OK;

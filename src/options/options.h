@@ -57,11 +57,13 @@ int sp_choice_index(const char *choices, const char *text);
     const sp_verb sp_verb_##name = {#name, sizeof(OPTIONS), options, sizeof options / sizeof *options}
 
 #define SP_PRECISION_OPTION                                                                                       \
-    {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT), .help = "of products and activations",         \
+    {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT),                                                \
+     .help = "of products and activations; weights of 16 bits stay so",                                           \
      .otherwise = "auto: bf16 where the processor has it"}
 #define SP_MIXED_PRECISION_OPTION                                                                                 \
     {SP_ENUM(precision, "auto|no|bf16", SPLAM_PRECISION_DEFAULT), .flag = "mixed-precision",                      \
-     .help = "products and activations", .otherwise = "auto: bf16 where the processor has it"}
+     .help = "products and activations; weights of 16 bits stay so",                                              \
+     .otherwise = "auto: bf16 where the processor has it"}
 #define SP_DEVICE_OPTION {SP_TEXT(device), .argument = "DEVICE", .help = "to compute with", .otherwise = "cpu"}
 #define SP_MODEL_OPTION                                                                                           \
     {SP_TEXT(model), .letter = 'm', .argument = "MODEL", .required = true,                                        \

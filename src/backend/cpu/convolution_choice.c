@@ -41,21 +41,40 @@ bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
     return o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3;
 }
 
+/* m of F(m x m, 3 x 3). */
+static int64_t output_of(sp_convolution_form form)
+{
+    return form == SP_CONVOLUTION_WINOGRAD_6 ? 6 : form == SP_CONVOLUTION_WINOGRAD_4 ? 4 : 2;
+}
+
+static int64_t points_of(sp_convolution_form form, bool doubled)
+{
+    int64_t side = output_of(form) + 2 - doubled;
+    return side * side;
+}
+
+int64_t sp_convolution_tiles_limit = (int64_t)64 << 20;
+
+bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_row *layer)
+{
+    int64_t m = output_of(form);
+    return form != SP_CONVOLUTION_WINOGRAD_2_BF16 &&
+           layer->positions * layer->C * 4 * points_of(form, layer->doubled) / (m * m) <= sp_convolution_tiles_limit;
+}
+
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer)
 {
-    static const int64_t tile[] = {
-        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 4, [SP_CONVOLUTION_WINOGRAD_2] = 4,
-        [SP_CONVOLUTION_WINOGRAD_4] = 6, [SP_CONVOLUTION_WINOGRAD_6] = 8};
     const int64_t limit = (int64_t)192 << 20;
     if (form == SP_CONVOLUTION_DIRECT) return true;
     if (form == SP_CONVOLUTION_WINOGRAD_2_BF16 && layer->dtype != SP_BF16) return false;
-    int64_t side = tile[form] - layer->doubled, size = form == SP_CONVOLUTION_WINOGRAD_2_BF16 ? 2 : 4;
-    if (layer->positions < 256 && side * side > 9) return false;
-    return side * side * size * layer->C * layer->M <= limit;
+    if (sp_convolution_packs_taps(form, layer)) return true;
+    int64_t points = points_of(form, layer->doubled), size = form == SP_CONVOLUTION_WINOGRAD_2_BF16 ? 2 : 4;
+    if (layer->positions < 256 && points > 9) return false;
+    return points * size * layer->C * layer->M <= limit;
 }
 
-/* With few channels the transforms are too large a share. In f32 the form with the fewest products that the layer is
- * allowed. */
+/* With few channels the transforms are too large a share. In f32 larger tiles need fewer products, and more of them to
+ * be worth the transforms of filters. */
 static sp_convolution_form by_rule(const sp_convolution_row *r)
 {
     static const sp_convolution_form of_floats[] = {SP_CONVOLUTION_WINOGRAD_6, SP_CONVOLUTION_WINOGRAD_4,
@@ -64,7 +83,7 @@ static sp_convolution_form by_rule(const sp_convolution_row *r)
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
     if (worth && pairs && sp_convolution_allows(SP_CONVOLUTION_WINOGRAD_2_BF16, r))
         return SP_CONVOLUTION_WINOGRAD_2_BF16;
-    for (int i = r->positions < 65536; worth && !pairs && i < 3; i++)
+    for (int i = r->positions >= 65536 ? 0 : r->positions >= 256 ? 1 : 2; worth && !pairs && i < 3; i++)
         if (sp_convolution_allows(of_floats[i], r)) return of_floats[i];
     return SP_CONVOLUTION_DIRECT;
 }

@@ -47,9 +47,15 @@ extern const size_t sp_convolution_table_count;
 sp_convolution_form sp_convolution_choice(const sp_node *node);
 
 /* Whether the form may be chosen for the layer. Accuracy: products of bf16 only where activations
- * are bf16. Memory: packed kernels of at most 192 MB, and not larger than the plain ones where
+ * are bf16. Memory: filters packed as points of at most 192 MB, and not larger than the plain ones where
  * there are few positions to gain on. */
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer);
+
+/* Whether a form has the layer's filters packed as their nine taps, and makes points of them as they are met, or has
+ * them packed as points: taps where the layer's transformed tiles, of which all are kept then, take no more bytes than
+ * the limit, 64 MB that only tests change. */
+extern int64_t sp_convolution_tiles_limit;
+bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_row *layer);
 
 /* Prepares the node in a given form, for tests and for measuring; SP_UNSUPPORTED where it does not
  * fit or `form` is direct. */

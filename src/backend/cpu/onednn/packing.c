@@ -87,7 +87,8 @@ bool sp_onednn_packs_convolution(const sp_value *weight, const dnnl_memory_desc_
             continue;
         bool g = layouts[i].gradient;
         *packer = (sp_weight_packer){.taps = (int)taps,
-                                     .half = true,
+                                     .held = SP_BF16,
+                                     .pairs = true,
                                      .dtype = weight->dtype,
                                      .C = g ? d[0] : d[1],
                                      .M = g ? d[1] : d[0],

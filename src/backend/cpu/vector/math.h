@@ -323,6 +323,35 @@ SP_INLINE sp_vh sp_vf_to_bf16(sp_vf v)
 #endif
 }
 
+/* The same of f16. */
+SP_INLINE sp_vf sp_vf_load_f16(const uint16_t *p)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)p));
+#elif defined(__F16C__)
+    return (sp_vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)p));
+#else
+    sp_vf v;
+    for (int i = 0; i < SP_LANES; i++)
+        v[i] = sp_f16_to_f32(p[i]);
+    return v;
+#endif
+}
+
+SP_INLINE sp_vh sp_vf_to_f16(sp_vf v)
+{
+#if defined(__AVX512F__)
+    return (sp_vh)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__F16C__)
+    return (sp_vh)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+    sp_vh h;
+    for (int i = 0; i < SP_LANES; i++)
+        h[i] = sp_f32_to_f16(v[i]);
+    return h;
+#endif
+}
+
 /* `even` and `odd` as bf16 side by side in each lane. */
 SP_INLINE sp_vf sp_vf_pair_bf16(sp_vf even, sp_vf odd)
 {
@@ -422,14 +451,8 @@ SP_INLINE void sp_row_from_bf16(float *to, const uint16_t *from, int64_t count)
 SP_INLINE void sp_row_from_f16(float *to, const uint16_t *from, int64_t count)
 {
     int64_t i = 0;
-#if defined(__AVX512F__)
-    for (; i + 16 <= count; i += 16)
-        _mm512_storeu_ps(to + i,
-                         _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)(from + i))));
-#elif defined(__F16C__)
-    for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(from + i))));
-#endif
+    for (; i + SP_LANES <= count; i += SP_LANES)
+        sp_vf_store(to + i, sp_vf_load_f16(from + i));
     for (; i < count; i++)
         to[i] = sp_f16_to_f32(from[i]);
 }

@@ -61,7 +61,8 @@ static inline sp_convolution_sums sp_convolution_sums_of(const sp_node *node, vo
 }
 
 /* The kernels of conv2d and conv2d_data_gradient for 1x1 and 3x3 filters as they are defined; SP_UNSUPPORTED for other
- * shapes, and where vectors have 16 lanes: the library's are as fast there. */
+ * shapes, and where vectors have 16 lanes but for weights of 16 bits that products want widened: the library's are as
+ * fast there, and hold weights as they are multiplied. */
 #define sp_direct_convolution SP_ISA_SYMBOL(sp_direct_convolution)
 #define sp_direct_data_gradient SP_ISA_SYMBOL(sp_direct_data_gradient)
 sp_status sp_direct_convolution(const sp_node *node, sp_kernel *out);

@@ -4,8 +4,8 @@
  * are copied side by side (what lies side by side already is read where it is) and meet one panel of filters after the
  * other. Each element is one chain of sums over (part, tap, c), an order that follows from the shape alone. */
 #include "backend/cpu/vector/product/convolution.h"
+#include "backend/cpu/vector/product/held_weight.h"
 #include "backend/cpu/vector/product/product.h"
-#include "backend/cpu/vector/product/weight_pack.h"
 
 #define PANEL SP_PRODUCT_PANEL
 #define MAX_ROWS 96     /* of a block: as many uses of filters that come from afar */
@@ -26,7 +26,7 @@ typedef struct {
 typedef struct {
     const convolution *c;
     const void *x;
-    const float *w;
+    const void *w;
     sp_convolution_sums add;
     void *y;
     float *scratch;
@@ -36,6 +36,7 @@ typedef struct {
 typedef struct {
     float *x;       /* [rows][part] */
     float *sums;    /* [rows][columns] */
+    float *panel;   /* of one tap and part, where it is widened */
     int64_t *lines; /* [rows] */
 } workspace;
 
@@ -44,6 +45,7 @@ static int64_t workspace_lay(const convolution *c, float *base, workspace *w)
     int64_t used = 0;
     w->x = sp_take(base, &used, c->in_place ? 0 : c->rows * c->part);
     w->sums = sp_take(base, &used, c->rows * c->columns);
+    w->panel = sp_take(base, &used, sp_weight_is_widened(&c->pack) ? c->part * PANEL : 0);
     w->lines = (void *)sp_take(base, &used, c->rows * (int64_t)sizeof(int64_t) / 4);
     return used;
 }
@@ -90,10 +92,11 @@ static void multiply(const task *t, const workspace *w, const block *b, int64_t 
     int64_t stored = p->turned ? p->taps - 1 - tap : tap;
     for (int64_t m = 0; m < b->columns; m += PANEL) {
         int64_t width = b->columns - m < PANEL ? b->columns - m : PANEL;
+        int64_t at = (b->m + m) * p->taps * p->C + (stored * p->C + first) * width;
         sp_product_run(&(sp_product){.a = x,
                                      .a_row = c->in_place ? p->C : count,
                                      .a_column = 1,
-                                     .b = t->w + (b->m + m) * p->taps * p->C + (stored * p->C + first) * width,
+                                     .b = sp_weight_widen(p, t->w, at, count * width, w->panel),
                                      .b_row = width,
                                      .c = w->sums + m,
                                      .c_row = c->columns,
@@ -185,7 +188,9 @@ static void run_gradient(void *state, const sp_node *node, void *const *in, void
 static bool fits(const sp_value *x, const sp_value *weight, const sp_value *y, bool turned)
 {
     int64_t side = sp_dim(weight, 2), depth = sp_dim(x, 3), M = sp_dim(weight, turned ? 1 : 0);
-    return SP_LANES < 16 && sp_is_f32_or_bf16(x) && sp_is_f32_or_bf16(y) && sp_dim(weight, 3) == side &&
+    bool widened = sp_weight_held(weight, x) != SP_F32 && !(sp_product_takes_pairs && x->dtype == SP_BF16);
+    bool worth = SP_LANES < 16 || widened;
+    return worth && sp_is_f32_or_bf16(x) && sp_is_f32_or_bf16(y) && sp_dim(weight, 3) == side &&
            (side == 1 || (side == 3 && M % SP_LANES == 0)) && depth >= SP_LANES && sp_shape_count(x->shape) > 0 &&
            sp_shape_count(y->shape) > 0;
 }
@@ -210,6 +215,7 @@ static sp_status create(const sp_value *x, const sp_value *weight, const sp_valu
     int64_t outer = taps * sp_dim(weight, 1);
     c->at = sp_positions_of(x, y, side, o);
     c->pack = (sp_weight_packer){.taps = (int)taps,
+                                 .held = sp_weight_held(weight, x),
                                  .turned = turned,
                                  .dtype = weight->dtype,
                                  .C = C,
@@ -226,10 +232,7 @@ static sp_status create(const sp_value *x, const sp_value *weight, const sp_valu
     choose_blocks(c);
     workspace w;
     out->scratch = (size_t)(c->workers * workspace_lay(c, NULL, &w)) * sizeof(float);
-    out->packing[1] = (sp_packing){.bytes = (size_t)(taps * C * sp_round_up(c->pack.M, SP_LANES)) * sizeof(float),
-                                   .key = 0x6469726563740000u ^ (uint64_t)(c->pack.M * 32 + taps * 2 + turned),
-                                   .pack = SP_ISA_SYMBOL(sp_weight_pack),
-                                   .state = &c->pack};
+    out->packing[1] = sp_weight_packing(&c->pack);
     out->state = c;
     out->destroy = sp_free;
     return SP_OK;

@@ -3,7 +3,7 @@
  * m times gelu of column M + m, which are made side by side, so that neither is written. Each
  * element is one chain of sums over k in order, so bits depend neither on the number of threads nor
  * on the blocks. */
-#include "backend/cpu/vector/product/weight_pack.h"
+#include "backend/cpu/vector/product/held_weight.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
 
@@ -31,9 +31,10 @@ typedef struct {
     float *scratch;
 } task;
 
-/* One worker's memory: x [rows][K] where it is widened, sums [rows][COLUMNS], or [rows][2][COLUMNS] with geglu. */
+/* One worker's memory: x [rows][K] where it is widened, sums [rows][COLUMNS], or [rows][2][COLUMNS] with geglu, and a
+ * part of a panel where that is widened. */
 typedef struct {
-    float *x, *sums;
+    float *x, *sums, *panel;
 } workspace;
 
 static int64_t sums_row(const linear *l)
@@ -46,6 +47,7 @@ static int64_t workspace_lay(const linear *l, float *base, workspace *w)
     int64_t used = 0;
     w->x = sp_take(base, &used, l->widens ? l->rows * l->pack.C : 0);
     w->sums = sp_take(base, &used, l->rows * sums_row(l));
+    w->panel = sp_take(base, &used, sp_weight_is_widened(&l->pack) ? MAX_DEPTH * PANEL : 0);
     return used;
 }
 
@@ -56,7 +58,7 @@ static int64_t blocks_of_columns(const linear *l)
 
 static int64_t depth_of(const sp_weight_packer *p)
 {
-    return p->half ? p->C / 2 : p->C;
+    return p->pairs ? p->C / 2 : p->C;
 }
 
 /* ---- products ---- */
@@ -92,25 +94,26 @@ static void finish_geglu(const task *t, const float *sums, int64_t r0, int64_t r
 }
 
 /* sums of `rows` rows of x and the panel that begins at column m. */
-static void multiply_panel(const task *t, const float *x, int64_t rows, int64_t m, float *sums)
+static void multiply_panel(const task *t, const workspace *w, const float *x, int64_t rows, int64_t m, float *sums)
 {
     const sp_weight_packer *p = &t->l->pack;
     int64_t depth = depth_of(p), part = sp_part_of(depth, MAX_DEPTH, 1);
     int64_t width = p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
-    const float *panel = (const float *)t->w + m * depth;
-    for (int64_t k = 0; k < depth; k += part)
+    for (int64_t k = 0; k < depth; k += part) {
+        int64_t count = depth - k < part ? depth - k : part;
         sp_product_run(&(sp_product){.a = x + k,
                                      .a_row = depth,
                                      .a_column = 1,
-                                     .b = panel + k * width,
+                                     .b = sp_weight_widen(p, t->w, m * depth + k * width, count * width, w->panel),
                                      .b_row = width,
                                      .c = sums,
                                      .c_row = sums_row(t->l),
                                      .rows = rows,
                                      .columns = width,
-                                     .depth = depth - k < part ? depth - k : part,
+                                     .depth = count,
                                      .accumulate = k > 0,
-                                     .pairs = p->half});
+                                     .pairs = p->pairs});
+    }
 }
 
 static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows, int64_t m)
@@ -119,8 +122,8 @@ static void multiply(const task *t, const workspace *w, int64_t r0, int64_t rows
     const float *x = l->widens ? w->x : (const float *)t->x + r0 * depth_of(&l->pack);
     int64_t columns = l->M - m < COLUMNS ? l->M - m : COLUMNS;
     for (int64_t c = 0; c < columns; c += PANEL) {
-        multiply_panel(t, x, rows, m + c, w->sums + c);
-        if (l->geglu) multiply_panel(t, x, rows, l->M + m + c, w->sums + COLUMNS + c);
+        multiply_panel(t, w, x, rows, m + c, w->sums + c);
+        if (l->geglu) multiply_panel(t, w, x, rows, l->M + m + c, w->sums + COLUMNS + c);
     }
     if (l->geglu)
         finish_geglu(t, w->sums, r0, rows, m, columns);
@@ -180,19 +183,20 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
     linear *l = sp_alloc_zero(sizeof *l);
     if (!l) return SP_MEMORY;
     int64_t K = sp_channels(x), threads = sp_threads();
-    l->pack =
-        (sp_weight_packer){.taps = 1,
-                           .half = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0,
-                           .dtype = node->in[1]->dtype,
-                           .C = K,
-                           .M = M,
-                           .output_stride = turned ? 1 : K,
-                           .input_stride = turned ? M : 1,
-                           .group = K,
-                           .panel = PANEL};
+    bool pairs = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0;
+    l->pack = (sp_weight_packer){.taps = 1,
+                                 .held = pairs ? SP_BF16 : sp_weight_held(node->in[1], x),
+                                 .pairs = pairs,
+                                 .dtype = node->in[1]->dtype,
+                                 .C = K,
+                                 .M = M,
+                                 .output_stride = turned ? 1 : K,
+                                 .input_stride = turned ? M : 1,
+                                 .group = K,
+                                 .panel = PANEL};
     l->M = geglu ? M / 2 : M;
     l->geglu = geglu;
-    l->widens = x->dtype == SP_BF16 && !l->pack.half;
+    l->widens = x->dtype == SP_BF16 && !pairs;
     l->R = sp_shape_count(x->shape) / K;
     l->rows = sp_round_up(sp_ceil_div(l->R, sp_ceil_div(l->R, MAX_ROWS)), 2);
     l->workers = item_count(l) < threads ? item_count(l) : threads;
@@ -201,12 +205,7 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
     out->state = l;
     out->destroy = sp_free;
     out->scratch = (size_t)(l->workers * workspace_lay(l, NULL, &w)) * sizeof(float);
-    int64_t columns = sp_round_up(M, SP_LANES);
-    out->packing[1] =
-        (sp_packing){.bytes = (size_t)(depth_of(&l->pack) * columns) * sizeof(float),
-                     .key = 0x6c696e6561720000u ^ (uint64_t)(turned * 2 + l->pack.half),
-                     .pack = SP_ISA_SYMBOL(sp_weight_pack),
-                     .state = &l->pack};
+    out->packing[1] = sp_weight_packing(&l->pack);
     return SP_OK;
 }
 

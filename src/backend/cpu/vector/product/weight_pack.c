@@ -1,70 +1,16 @@
 /* Filters into the form in which a convolution is products: vectors of output channels, whose taps
  * are put side by side, transformed and stored. */
-#include "backend/cpu/vector/product/weight_pack.h"
+#include "backend/cpu/vector/product/held_weight.h"
 #include "backend/cpu/vector/product/threes.h"
 #include "backend/cpu/vector/product/winograd.h"
+#include "backend/cpu/vector/product/winograd_filter.h"
 
-#define MAX_TILE 8
-#define MAX_POINTS (MAX_TILE * MAX_TILE)
 /* What is read at a time: whole cache lines, of few rows where each is met in the next step too.
  * LONG: taps of each of SP_LANES output channels, where those are rows of the source; SHORT and
  * SHORT_ONE: input channels, where those are, of nine taps and of one. */
 #define LONG 144
 #define SHORT 4
 #define SHORT_ONE 16
-
-/* ---- transforms ---- */
-
-/* G times the three taps of a row or column; elements of u `step` apart. */
-SP_INLINE void kernel_line(const sp_vf *tap, sp_vf *u, const int step, const int output)
-{
-    sp_vf ends = tap[0] + tap[2], even, odd;
-    if (output == 2) {
-        u[0] = tap[0];
-        u[step] = 0.5f * (ends + tap[1]);
-        u[2 * step] = 0.5f * (ends - tap[1]);
-        u[3 * step] = tap[2];
-    } else if (output == 4) {
-        even = ends * (-1.0f / 6), odd = tap[1] * (-1.0f / 6);
-        u[0] = 0.25f * tap[0];
-        u[step] = even + odd;
-        u[2 * step] = even - odd;
-        even = tap[0] * (1.0f / 24) + tap[2] * (1.0f / 6), odd = tap[1] * (1.0f / 12);
-        u[3 * step] = even + odd;
-        u[4 * step] = even - odd;
-        u[5 * step] = tap[2];
-    } else {
-        even = ends * (-2.0f / 9), odd = tap[1] * (-2.0f / 9);
-        u[0] = tap[0];
-        u[step] = even + odd;
-        u[2 * step] = even - odd;
-        even = tap[0] * (1.0f / 90) + tap[2] * (2.0f / 45), odd = tap[1] * (1.0f / 45);
-        u[3 * step] = even + odd;
-        u[4 * step] = even - odd;
-        even = tap[0] * (32.0f / 45) + tap[2] * (8.0f / 45), odd = tap[1] * (16.0f / 45);
-        u[5 * step] = even + odd;
-        u[6 * step] = even - odd;
-        u[7 * step] = tap[2];
-    }
-}
-
-/* SP_LANES filters of one input channel: taps[9] vectors -> u[tile * tile] vectors. */
-SP_INLINE void transform(const float *taps, bool turned, sp_vf *u, const int output)
-{
-    const int tile = output + 2;
-    sp_vf half[MAX_TILE * 3];
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; j++) {
-        sp_vf tap[3];
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; i++)
-            tap[i] = sp_vf_load(taps + (turned ? 8 - (i * 3 + j) : i * 3 + j) * SP_LANES);
-        kernel_line(tap, half + j, 3, output);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < tile; i++)
-        kernel_line(half + 3 * i, u + i * tile, 1, output);
-}
 
 /* ---- reading ---- */
 
@@ -109,7 +55,7 @@ SP_INLINE void part_taps(const sp_threes *t, const float *from, float *taps)
 typedef struct {
     const sp_weight_packer *p;
     const char *source;
-    float *packed;
+    char *packed;
     bool stream;
     sp_threes three;
 } task;
@@ -161,33 +107,49 @@ static int64_t points_of(const sp_weight_packer *p)
     return p->output ? side * side : p->taps;
 }
 
-SP_INLINE void put(const task *t, float *to, sp_vf v)
+/* How an element of the pack is written: as f32, as pairs of bf16, or rounded to the 16 bits of the packer's type. */
+typedef enum { FLOATS, PAIRS, SMALL } element_kind;
+
+static int64_t size_of(const element_kind kind)
 {
-    if (t->stream)
-        sp_vf_stream(to, v);
-    else
-        sp_vf_store(to, v);
+    return kind == SMALL ? 2 : 4;
 }
 
-/* Points of one input channel, in half of two, to + point * stride. */
-SP_INLINE void write(const task *t, const float *taps, float *to, int64_t stride, const int count,
-                     const int output, const bool half)
+/* Element `at` and those of the lanes after it. */
+SP_INLINE void put(const task *t, char *to, int64_t at, sp_vf v, const element_kind kind)
+{
+    if (kind == SMALL) {
+        sp_vh h = t->p->held == SP_BF16 ? sp_vf_to_bf16(v) : sp_vf_to_f16(v);
+        memcpy(to + at * 2, &h, sizeof h);
+    } else if (t->stream) {
+        sp_vf_stream((float *)(void *)to + at, v);
+    } else {
+        sp_vf_store((float *)(void *)to + at, v);
+    }
+}
+
+/* Points of one input channel, as pairs of two, to + point * stride. */
+SP_INLINE void write(const task *t, const float *taps, char *to, int64_t stride, const int count, const int output,
+                     const element_kind kind)
 {
     const sp_weight_packer *p = t->p;
-    const int tile = output + 2, points = output ? tile * tile : count;
-    sp_vf u[2][MAX_POINTS];
-    for (int i = 0; i < 1 + half; i++, taps += count * SP_LANES)
+    const int tile = output + 2, points = output ? tile * tile : count, inputs = kind == PAIRS ? 2 : 1;
+    sp_vf u[2][SP_WINOGRAD_MAX_POINTS];
+    for (int i = 0; i < inputs; i++, taps += count * SP_LANES) {
+        sp_vf tap[9];
+#pragma GCC unroll 9
+        for (int e = 0; e < count; e++)
+            tap[e] = sp_vf_load(taps + e * SP_LANES);
         if (output)
-            transform(taps, p->turned, u[i], output);
+            sp_winograd_filter(tap, p->turned, u[i], output);
         else
-            for (int e = 0; e < points; e++)
-                u[i][e] = sp_vf_load(taps + e * SP_LANES);
+            memcpy(u[i], tap, (size_t)count * sizeof *tap);
+    }
 #pragma GCC unroll 16
     for (int e = 0; e < points; e++) {
         if (output && sp_winograd_skips(e / tile, e % tile, p->doubled)) continue;
         int64_t point = output ? sp_winograd_point(e / tile, e % tile, tile, p->doubled) : e;
-        sp_vf v = half ? sp_vf_pair_bf16(u[0][e], u[1][e]) : u[0][e];
-        put(t, to + point * stride, v);
+        put(t, to, point * stride, kind == PAIRS ? sp_vf_pair_bf16(u[0][e], u[1][e]) : u[0][e], kind);
     }
 }
 
@@ -201,46 +163,46 @@ SP_INLINE sp_vf vector_of(const task *t, int64_t at, int64_t outputs)
 }
 
 /* Filters of one tap, where a row of the source holds an input channel. */
-SP_INLINE void pack_straight(const task *t, int64_t at, int64_t outputs, int64_t inputs, float *to,
-                             int64_t row, const bool half)
+SP_INLINE void pack_straight(const task *t, int64_t at, int64_t outputs, int64_t inputs, char *to,
+                             int64_t row, const element_kind kind)
 {
-    const int64_t stride = t->p->input_stride, step = half ? 2 : 1;
-    for (int64_t i = 0; i < inputs; i += step, at += step * stride, to += row) {
+    const int64_t stride = t->p->input_stride, step = kind == PAIRS ? 2 : 1;
+    for (int64_t i = 0; i < inputs; i += step, at += step * stride, to += row * size_of(kind)) {
         sp_vf v = vector_of(t, at, outputs);
-        put(t, to, half ? sp_vf_pair_bf16(v, vector_of(t, at + stride, outputs)) : v);
+        put(t, to, 0, kind == PAIRS ? sp_vf_pair_bf16(v, vector_of(t, at + stride, outputs)) : v, kind);
     }
 }
 
 /* The output channels from m on, as many as a vector holds; input channels first .. first+inputs-1
  * of a group. */
 SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first, int64_t inputs,
-                          const int count, const int output, const bool half)
+                          const int count, const int output, const element_kind kind)
 {
     const sp_weight_packer *p = t->p;
-    const int64_t step = half ? 2 : 1, depth = p->group / step, M = padded(p->M);
+    const int64_t step = kind == PAIRS ? 2 : 1, depth = p->group / step, M = padded(p->M);
     int64_t panel = m / p->panel * p->panel, row = M - panel < p->panel ? M - panel : p->panel;
-    float *to =
-        t->packed + (group * M + panel) * depth * points_of(p) + m - panel + first / step * row;
+    int64_t place = (group * M + panel) * depth * points_of(p) + m - panel + first / step * row;
+    char *to = t->packed + place * size_of(kind);
     int64_t at = m * p->output_stride + (group * p->group + first) * p->input_stride;
     int64_t outputs = p->M - m < SP_LANES ? p->M - m : SP_LANES;
     float taps[LONG * SP_LANES];
     if (p->input_stride == count) {
         gather_rows(t, at, outputs, inputs * count, taps);
     } else if (count == 1) {
-        pack_straight(t, at, outputs, inputs, to, row, half);
+        pack_straight(t, at, outputs, inputs, to, row, kind);
         return;
     } else {
         for (int64_t i = 0; i < inputs; i++)
             gather_row(t, at + i * p->input_stride, taps + i * 9 * SP_LANES);
     }
-    for (int64_t i = 0; i < inputs; i += step, to += row)
-        write(t, taps + i * count * SP_LANES, to, depth * row, count, output, half);
+    for (int64_t i = 0; i < inputs; i += step, to += row * size_of(kind))
+        write(t, taps + i * count * SP_LANES, to, depth * row, count, output, kind);
 }
 
 /* Vectors of output channels begin .. end-1, in the order in which the source lies: one after the
  * other, or all of a few input channels. */
 SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int count,
-                            const int output, const bool half)
+                            const int output, const element_kind kind)
 {
     const sp_weight_packer *p = t->p;
     bool rows_first = p->input_stride == count;
@@ -253,30 +215,45 @@ SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int
             for (int64_t first = 0; first < p->group; first += most) {
                 int64_t left = p->group - first, inputs = left < most ? left : most;
                 for (int64_t i = v; i < v + together; i++)
-                    pack_block(t, i * SP_LANES, group, first, inputs, count, output, half);
+                    pack_block(t, i * SP_LANES, group, first, inputs, count, output, kind);
             }
+}
+
+static element_kind kind_of(const sp_weight_packer *p)
+{
+    return p->pairs ? PAIRS : p->held == SP_F32 ? FLOATS : SMALL;
+}
+
+static int64_t bytes_of(const sp_weight_packer *p)
+{
+    return points_of(p) * p->C * padded(p->M) * (p->held == SP_F32 ? 4 : 2);
 }
 
 static void pack_range(void *context, int64_t begin, int64_t end)
 {
     const task *t = context;
     const sp_weight_packer *p = t->p;
-    if (p->output == 2 && p->half)
-        pack_vectors(t, begin, end, 9, 2, true);
+    const element_kind kind = kind_of(p);
+    if (p->output == 2 && kind == PAIRS)
+        pack_vectors(t, begin, end, 9, 2, PAIRS);
     else if (p->output == 2)
-        pack_vectors(t, begin, end, 9, 2, false);
+        pack_vectors(t, begin, end, 9, 2, FLOATS);
     else if (p->output == 4)
-        pack_vectors(t, begin, end, 9, 4, false);
+        pack_vectors(t, begin, end, 9, 4, FLOATS);
     else if (p->output == 6)
-        pack_vectors(t, begin, end, 9, 6, false);
-    else if (p->taps == 9 && p->half)
-        pack_vectors(t, begin, end, 9, 0, true);
+        pack_vectors(t, begin, end, 9, 6, FLOATS);
+    else if (p->taps == 9 && kind == PAIRS)
+        pack_vectors(t, begin, end, 9, 0, PAIRS);
+    else if (p->taps == 9 && kind == SMALL)
+        pack_vectors(t, begin, end, 9, 0, SMALL);
     else if (p->taps == 9)
-        pack_vectors(t, begin, end, 9, 0, false);
-    else if (p->half)
-        pack_vectors(t, begin, end, 1, 0, true);
+        pack_vectors(t, begin, end, 9, 0, FLOATS);
+    else if (kind == PAIRS)
+        pack_vectors(t, begin, end, 1, 0, PAIRS);
+    else if (kind == SMALL)
+        pack_vectors(t, begin, end, 1, 0, SMALL);
     else
-        pack_vectors(t, begin, end, 1, 0, false);
+        pack_vectors(t, begin, end, 1, 0, FLOATS);
     if (t->stream) _mm_sfence();
 }
 
@@ -284,9 +261,22 @@ void SP_ISA_SYMBOL(sp_weight_pack)(void *packer, const void *source, void *packe
 {
     (void)scratch;
     const sp_weight_packer *p = packer;
-    int64_t bytes = points_of(p) * p->C * padded(p->M) * (p->half ? 2 : 4);
     task t = {.p = p, .source = source, .packed = packed, .three = sp_threes_apart()};
     /* Parts of cache lines would go to memory one by one. */
-    t.stream = bytes >= SP_STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
+    t.stream = bytes_of(p) >= SP_STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
     sp_parallel_for(padded(p->M) / SP_LANES, 1, pack_range, &t);
+}
+
+/* What lies where depends on all but the source's dtype. */
+sp_packing sp_weight_packing(sp_weight_packer *p)
+{
+    const int64_t parts[] = {p->taps,  p->output,        p->held,         p->pairs, p->output && p->turned, p->doubled,
+                             p->M,     p->output_stride, p->input_stride, p->group, p->panel};
+    uint64_t key = 0x77656967687473;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        key = ((key ^ (uint64_t)parts[i]) * 0x9e3779b97f4a7c15u) ^ (key >> 29);
+    return (sp_packing){.bytes = (size_t)bytes_of(p),
+                        .key = key,
+                        .pack = SP_ISA_SYMBOL(sp_weight_pack),
+                        .state = p};
 }

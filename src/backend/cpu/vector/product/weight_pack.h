@@ -9,14 +9,15 @@
  *
  * Each filter becomes `points`: its 9 taps, or its 1, or for output > 0 the points of G g G^T of
  * Winograd's F(output x output, 3 x 3), made in f32 and rounded once. They are laid as
- *   [C / group][M / panel][points][group][panel] f32, or
- *   [C / group][M / panel][points][group / 2][panel][2] bf16 (half; C and group are even);
+ *   [C / group][M / panel][points][group][panel] of f32 or of 16 bits, or
+ *   [C / group][M / panel][points][group / 2][panel][2] of bf16 (pairs; C and group are even);
  * the last panel is as narrow as whole vectors make it. M is a multiple of their lanes, or there
  * is one tap and zeros lie past M. */
 typedef struct {
     int taps;       /* 1 or 9 */
     int output;     /* m, or 0 */
-    bool half;      /* pairs of bf16, not f32; output is 0 or 2 */
+    sp_dtype held;  /* in the pack: F32; BF16; or F16, whose output is 0. BF16 has pairs, or an output of 0 */
+    bool pairs;     /* of input channels, side by side */
     bool turned;    /* filters by 180 degrees first; taps as they are stay so, and are met in reverse */
     bool doubled;   /* points that a doubled picture does not need are left out */
     sp_dtype dtype; /* of the source */

@@ -1,11 +1,17 @@
-/* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. */
+/* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. Filters are packed as their
+ * points where tiles are many: a worker takes a block of tiles and meets all filters. Where tiles are fewer they are
+ * packed as taps, which are half to a seventh of the points, and half of that in 16 bits: all tiles are transformed
+ * first, and a worker takes a panel of filters, makes points of some channels at a time in its cache and meets a block
+ * of tiles. */
 #include "backend/cpu/vector/product/winograd.h"
-#include "backend/cpu/vector/product/weight_pack.h"
+#include "backend/cpu/vector/product/held_weight.h"
 
 typedef struct {
     sp_winograd_shape shape;
     sp_weight_packer packer;
+    bool taps;       /* filters are packed as taps */
     bool shared;     /* all tiles are transformed first, for panels dealt to the workers */
+    int64_t depth;   /* of taps: channels whose points are made at a time */
     int64_t workers; /* that scratch was reserved for */
 } convolution;
 
@@ -36,9 +42,15 @@ static int64_t zero_bytes(const sp_winograd_shape *s)
     return sp_round_up(s->C * (int64_t)sizeof(float), 64);
 }
 
-static int64_t packed_bytes(const sp_winograd_shape *s)
+/* Of the points that are made of taps at a time. */
+static int64_t made_stride(const convolution *c)
 {
-    return sp_winograd_points(s) * s->C * s->M * (s->half ? 2 : 4);
+    return sp_winograd_stride(c->depth * SP_WINOGRAD_PANEL, 16);
+}
+
+static int64_t made_bytes(const convolution *c)
+{
+    return c->taps ? sp_winograd_points(&c->shape) * made_stride(c) * (int64_t)sizeof(float) : 0;
 }
 
 static int64_t block_count(const sp_winograd_shape *s)
@@ -71,29 +83,46 @@ typedef struct {
     char *zeros, *v, *scratch; /* v: of all tiles, where it is shared */
 } task;
 
-/* Products of one block of tiles with one panel, and what becomes of them. */
+/* Products of one block of tiles with the channels first .. first+depth-1 of one panel, `columns` wide, whose points
+ * are at u. */
+static void multiply_points(const task *t, const char *v, int64_t v_point, int64_t count, const void *u,
+                            int64_t u_point, int64_t first, int64_t depth, int64_t columns, float *products)
+{
+    const sp_winograd_shape *s = &t->c->shape;
+    int64_t points = sp_winograd_points(s), element = s->half ? 2 : 4, step = s->half ? 2 : 1;
+    for (int64_t e = 0; e < points; e++)
+        sp_product_run(&(sp_product){.a = v + (e * v_point + first) * element,
+                                     .a_row = s->C / step,
+                                     .a_column = 1,
+                                     .b = (const char *)u + e * u_point * element,
+                                     .b_row = columns,
+                                     .c = products + e * product_stride(s),
+                                     .c_row = columns,
+                                     .rows = count,
+                                     .columns = columns,
+                                     .depth = depth / step,
+                                     .accumulate = first > 0,
+                                     .pairs = s->half});
+}
+
+/* Products of one block of tiles with one panel, and what becomes of them. made: room for points, where filters are
+ * packed as taps. */
 static void multiply(const task *t, const char *v, int64_t v_point, int64_t first, int64_t count,
-                     int64_t panel, float *products)
+                     int64_t panel, float *products, float *made)
 {
     const sp_winograd_shape *s = &t->c->shape;
     int64_t channel = panel * SP_WINOGRAD_PANEL, left = s->M - channel;
     int64_t columns = left < SP_WINOGRAD_PANEL ? left : SP_WINOGRAD_PANEL;
-    int64_t points = sp_winograd_points(s), element = s->half ? 2 : 4;
-    int64_t depth = s->half ? s->C / 2 : s->C, point_stride = product_stride(s);
-    const char *u = t->u + channel * s->C * points * element;
-    for (int64_t e = 0; e < points; e++)
-        sp_product_run(&(sp_product){.a = v + e * v_point * element,
-                                     .a_row = depth,
-                                     .a_column = 1,
-                                     .b = u + e * s->C * columns * element,
-                                     .b_row = columns,
-                                     .c = products + e * point_stride,
-                                     .c_row = columns,
-                                     .rows = count,
-                                     .columns = columns,
-                                     .depth = depth,
-                                     .pairs = s->half});
-    sp_winograd_output(s, products, point_stride, columns, first, count, channel, columns, &t->sums,
+    if (t->c->taps)
+        for (int64_t k = 0; k < s->C; k += t->c->depth) {
+            int64_t depth = s->C - k < t->c->depth ? s->C - k : t->c->depth;
+            sp_weight_points(&t->c->packer, t->u, s->output, channel, k, depth, made, made_stride(t->c));
+            multiply_points(t, v, v_point, count, made, made_stride(t->c), k, depth, columns, products);
+        }
+    else
+        multiply_points(t, v, v_point, count, t->u + channel * s->C * sp_winograd_points(s) * (s->half ? 2 : 4),
+                        s->C * columns, 0, s->C, columns, products);
+    sp_winograd_output(s, products, product_stride(s), columns, first, count, channel, columns, &t->sums,
                        t->y);
 }
 
@@ -110,7 +139,7 @@ static void run_blocks(void *context, int64_t begin, int64_t end, int64_t slot)
         int64_t count = left < s->block ? left : s->block;
         sp_winograd_input(s, t->x, t->zeros, first, count, v, v_point);
         for (int64_t panel = 0; panel < panel_count(s); panel++)
-            multiply(t, v, v_point, first, count, panel, products);
+            multiply(t, v, v_point, first, count, panel, products, NULL);
     }
 }
 
@@ -127,11 +156,12 @@ static void run_panels(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
     const sp_winograd_shape *s = &t->c->shape;
-    float *products = (float *)(void *)(t->scratch + slot * product_bytes(s));
+    float *products = (float *)(void *)(t->scratch + slot * (product_bytes(s) + made_bytes(t->c)));
+    float *made = products + product_bytes(s) / (int64_t)sizeof *made;
     for (int64_t i = begin; i < end; i++) {
         int64_t first = i % block_count(s) * s->block, left = s->tiles - first;
         multiply(t, t->v + first * s->C * (s->half ? 2 : 4), v_stride(s, s->tiles), first,
-                 left < s->block ? left : s->block, i / block_count(s), products);
+                 left < s->block ? left : s->block, i / block_count(s), products, made);
     }
 }
 
@@ -196,28 +226,44 @@ static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *we
            sp_shape_count(y->shape) > 0 && (!o->doubled || (o->pad_top == 1 && o->pad_left == 1));
 }
 
+/* Tiles that meet points made of taps, and channels of those: products and points each fit a part of a second cache
+ * level, and points are used often enough to be worth making. */
+static void choose_taps_block(convolution *c)
+{
+    sp_winograd_shape *s = &c->shape;
+    int64_t part = SP_LANES == 16 ? 1024 * 1024 : 256 * 1024;
+    int64_t fit = part / (sp_winograd_points(s) * SP_WINOGRAD_PANEL * (int64_t)sizeof(float));
+    s->block = sp_part_of(s->tiles, fit < 48 ? 48 : fit, 1);
+    c->depth = sp_part_of(s->C, fit < 48 ? 48 : fit, 1);
+}
+
 static void plan_work(convolution *c, sp_kernel *out)
 {
     const sp_winograd_shape *s = &c->shape;
     int64_t threads = sp_threads(), blocks = block_count(s);
-    c->shared = blocks < 4 * threads && threads > 1;
+    c->shared = c->taps || (blocks < 4 * threads && threads > 1);
     int64_t items = blocks * (c->shared ? panel_count(s) : 1);
     c->workers = items < threads ? items : threads;
-    int64_t each = product_bytes(s) + (c->shared ? 0 : v_bytes(s, s->block));
+    int64_t each = product_bytes(s) + (c->shared ? made_bytes(c) : v_bytes(s, s->block));
     out->scratch =
         (size_t)(zero_bytes(s) + (c->shared ? v_bytes(s, s->tiles) : 0) + c->workers * each);
 }
 
-static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, bool of_gradient,
-                        sp_kernel *out)
+static sp_status create(sp_convolution_form form, const sp_winograd_shape *shape, const sp_value *x,
+                        const sp_value *weight, bool of_gradient, sp_kernel *out)
 {
     convolution *c = sp_alloc_zero(sizeof *c);
     if (!c) return SP_MEMORY;
     int64_t outer = 9 * sp_dim(weight, 1), inner = 9;
     c->shape = *shape;
+    c->taps = sp_convolution_packs_taps(form, &(sp_convolution_row){.positions = shape->N * shape->Ho * shape->Wo,
+                                                                    .C = shape->C,
+                                                                    .doubled = shape->doubled});
+    if (c->taps) choose_taps_block(c);
     c->packer = (sp_weight_packer){.taps = 9,
-                                   .output = shape->output,
-                                   .half = shape->half,
+                                   .output = c->taps ? 0 : shape->output,
+                                   .held = shape->half ? SP_BF16 : c->taps ? sp_weight_held(weight, x) : SP_F32,
+                                   .pairs = shape->half,
                                    .turned = of_gradient,
                                    .doubled = shape->doubled,
                                    .dtype = weight->dtype,
@@ -228,12 +274,7 @@ static sp_status create(const sp_winograd_shape *shape, const sp_value *weight, 
                                    .group = shape->C,
                                    .panel = SP_WINOGRAD_PANEL};
     plan_work(c, out);
-    uint64_t layout = (uint64_t)(shape->M * 64 + shape->output * 8 + shape->half * 4 +
-                                 shape->doubled * 2 + of_gradient);
-    out->packing[1] = (sp_packing){.bytes = (size_t)packed_bytes(shape),
-                                   .key = 0x77696e6f00000000u ^ layout,
-                                   .pack = SP_ISA_SYMBOL(sp_weight_pack),
-                                   .state = &c->packer};
+    out->packing[1] = sp_weight_packing(&c->packer);
     out->state = c;
     out->destroy = sp_free;
     return SP_OK;
@@ -253,7 +294,7 @@ sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, const sp_node *no
     sp_winograd_shape shape;
     sp_winograd_describe(form, node->in[0], node->out[0], o, &shape);
     out->run = run_forward;
-    return create(&shape, node->in[1], false, out);
+    return create(form, &shape, node->in[0], node->in[1], false, out);
 }
 
 static void run_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
@@ -275,7 +316,7 @@ sp_status SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_form form, con
     sp_winograd_shape shape;
     sp_winograd_describe(form, node->in[0], node->out[0], &turned, &shape);
     out->run = run_gradient;
-    return create(&shape, node->in[1], true, out);
+    return create(form, &shape, node->in[0], node->in[1], true, out);
 }
 
 sp_status SP_KERNEL(conv2d)(const sp_node *node, sp_kernel *out)
