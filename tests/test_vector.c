@@ -59,6 +59,8 @@ static const test_case group_norm_cases[] = {
     {build_group_norm, {3, 8, 8, 64, 32, 1, 1}, .tolerance = 1e-5},
     {build_group_norm, {1, 33, 17, 20, 5, 0, 1}, .tolerance = 1e-5},
     {build_group_norm, {5, 4, 4, 192, 32, 1, 1}, .tolerance = 1e-5},
+    {build_group_norm, {1, 13, 12, 330, 33, 1, 1}, .tolerance = 1e-5},
+    {build_group_norm, {1, 8, 8, 1280, 32, 1, 1}, .tolerance = 1e-5},
     {build_group_norm, {2, 40, 30, 96, 6, 1, 0}, .tolerance = 1e-5},
     {build_group_norm, {2, 1, 1, 3, 3, 0, 1}, .tolerance = 1e-5},
     {build_group_norm, {2, 3, 5, 7, 1, 1, 1}, .tolerance = 1e-5},
@@ -67,6 +69,7 @@ static const test_case group_norm_cases[] = {
     {build_group_norm_gradient, {3, 8, 8, 64, 32, 1, 1}, .tolerance = 1e-5},
     {build_group_norm_gradient, {1, 33, 17, 20, 5, 0, 1}, .tolerance = 1e-5},
     {build_group_norm_gradient, {2, 40, 30, 96, 6, 1, 0}, .tolerance = 1e-5},
+    {build_group_norm_gradient, {1, 13, 12, 330, 33, 1, 1}, .tolerance = 1e-5},
     {build_group_norm_gradient, {5, 4, 4, 192, 32, 1, 1}, .tolerance = 1e-5},
 };
 
@@ -173,6 +176,7 @@ static const test_case attention_gradient_cases[] = {
     {build_attention_gradient, {1, 70, 77, 2, 40, 1}, .tolerance = 1e-5},
     {build_attention_gradient, {1, 130, 260, 1, 40, 0}, .tolerance = 1e-5},
     {build_attention_gradient, {2, 200, 200, 1, 80, 1}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 200, 333, 2, 24, 1}, .tolerance = 1e-5},
     {build_attention_gradient, {1, 5, 3, 3, 7, 0}, .tolerance = 1e-5},
     {build_attention_gradient, {1, 9, 201, 1, 5, 1}, .tolerance = 1e-5},
     {build_attention_gradient, {1, 1, 1, 1, 1, 1}, .tolerance = 1e-5},

@@ -5,6 +5,8 @@
  *   dS^T = scale P^T (V dO^T - D)
  *   dK += dS^T Q
  *   dQ^T += K^T dS^T
+ * Where there are fewer heads than would keep all workers busy, tiles of queries make dQ and then blocks of keys dK and
+ * dV, each with P and dS of its own: seven products for five, and the same sums in the same order.
  * Where products of bf16 pairs are fast, each operand is kept in pairs along the dimension that its
  * product sums over. */
 #include "backend/cpu/vector/attention/attention.h"
@@ -13,9 +15,19 @@ enum { Q, K, V, OUT, LOG_SUM, DOUT };
 enum { DQ, DK, DV };
 
 #define KEY_LIMIT 96
+#define LEAST_KEYS 32 /* of a piece */
+
+/* What is made. */
+enum { FOR_QUERIES = 1, FOR_KEYS = 2 };
+
+typedef struct {
+    int64_t slots;
+    int64_t piece; /* keys that dK and dV are made of at a time, apart from dQ; 0: all three together, head by head */
+} sharing;
 
 typedef struct {
     sp_attention_shape shape;
+    sharing how;
     int64_t row;   /* the head's dimension rounded up to whole vectors */
     int64_t k_row; /* row length of workspace k and v in elements of 32 bits */
     void *const *in, *const *out;
@@ -27,7 +39,7 @@ typedef struct {
 typedef struct {
     float *k, *v;                  /* [keys][row]; bf16 [keys][head] */
     float *k_columns;              /* k itself; pairs of keys [keys/2][head] */
-    float *dk, *dv;                /* [keys][row] */
+    float *dk, *dv;                /* [keys][row], or of a piece */
     float *q, *dout;               /* [SP_TILE][row]; pairs of queries [SP_TILE/2][row] */
     float *q_turned, *dout_turned; /* [head][SP_TILE]; pairs of channels [head/2][SP_TILE] */
     float *dq_turned;              /* [head][SP_TILE] */
@@ -39,15 +51,16 @@ typedef struct {
 } workspace;
 
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
-static int64_t workspace_lay(const sp_attention_shape *a, float *base, workspace *w)
+static int64_t workspace_lay(const sp_attention_shape *a, const sharing *how, float *base, workspace *w)
 {
-    int64_t used = 0, row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE,
+    int64_t used = 0, made = how->piece ? how->piece : a->keys;
+    int64_t row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE,
             block = a->key_block * SP_TILE;
     w->k = sp_take(base, &used, a->keys * row);
     w->v = sp_take(base, &used, a->keys * row);
     w->k_columns = a->pairs ? sp_take(base, &used, sp_ceil_div(a->keys, 2) * a->head) : w->k;
-    w->dk = sp_take(base, &used, a->keys * row);
-    w->dv = sp_take(base, &used, a->keys * row);
+    w->dk = sp_take(base, &used, made * row);
+    w->dv = sp_take(base, &used, made * row);
     w->q = sp_take(base, &used, SP_TILE * row);
     w->dout = sp_take(base, &used, SP_TILE * row);
     w->q_turned = sp_take(base, &used, turned);
@@ -98,7 +111,7 @@ static void query_product(const task *t, const block *b, const float *a, const f
                                  .a_column = 1,
                                  .b = queries,
                                  .b_row = t->row,
-                                 .c = c + b->k0 * t->row,
+                                 .c = c + (t->how.piece ? 0 : b->k0) * t->row,
                                  .c_row = t->row,
                                  .rows = b->keys,
                                  .columns = t->row,
@@ -173,16 +186,18 @@ static void differentiate_pairs(const workspace *w, const sp_attention_shape *a,
         }
 }
 
-static void gradient_block(const task *t, const workspace *w, const block *b)
+static void gradient_block(const task *t, const workspace *w, const block *b, int made)
 {
     head_product(t, b, w->v, w->dout_turned, w->dp);
     if (t->shape.pairs)
         differentiate_pairs(w, &t->shape, b);
     else
         differentiate_block(w, &t->shape, b);
-    query_product(t, b, w->p_rows, w->dout, w->dv);
-    query_product(t, b, w->ds_rows, w->q, w->dk);
-    key_product(t, w, b);
+    if (made & FOR_KEYS) {
+        query_product(t, b, w->p_rows, w->dout, w->dv);
+        query_product(t, b, w->ds_rows, w->q, w->dk);
+    }
+    if (made & FOR_QUERIES) key_product(t, w, b);
 }
 
 /* Queries and output gradients of a tile, both ways up, and delta. */
@@ -212,69 +227,161 @@ static void load_tile(const task *t, const workspace *w, int64_t n, int64_t h, c
     }
 }
 
-static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0)
+/* A tile of queries against the keys first .. end-1, `step` at a time. */
+static void gradient_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0, int64_t first,
+                          int64_t end, int64_t step, int made)
 {
     const sp_attention_shape *a = &t->shape;
     block b = {.q0 = q0, .count = a->queries - q0 < SP_TILE ? a->queries - q0 : SP_TILE};
     b.lanes = sp_round_up(b.count, SP_LANES);
-    load_tile(t, w, n, h, &b);
     int64_t visible = sp_visible_keys(a, q0, b.count);
-    for (b.k0 = 0; b.k0 < visible; b.k0 += a->key_block) {
-        b.keys = visible - b.k0 < a->key_block ? visible - b.k0 : a->key_block;
+    if (end < visible) visible = end;
+    if (first >= visible) return; /* later keys than the queries see: these have gradients from other tiles alone */
+    load_tile(t, w, n, h, &b);
+    for (b.k0 = first; b.k0 < visible; b.k0 += step) {
+        b.keys = visible - b.k0 < step ? visible - b.k0 : step;
         score_block(t, w, &b);
-        gradient_block(t, w, &b);
+        gradient_block(t, w, &b, made);
     }
+    if (!(made & FOR_QUERIES)) return;
     sp_transpose(w->rows, a->head, w->dq_turned, SP_TILE, a->head, b.count);
     sp_head_write(a, t->out[DQ], sp_head_offset(a, a->queries, n, q0, h), b.count, w->rows,
                   a->head);
 }
 
-static void load_head(const task *t, const workspace *w, int64_t n, int64_t h)
+/* Keys first .. first+count-1 and their values; first is even. */
+static void load_keys(const task *t, const workspace *w, int64_t n, int64_t h, int64_t first, int64_t count)
 {
     const sp_attention_shape *a = &t->shape;
-    int64_t offset = sp_head_offset(a, a->keys, n, 0, h);
+    int64_t offset = sp_head_offset(a, a->keys, n, first, h), at = first * t->k_row;
     if (a->pairs) {
-        sp_head_copy(a, t->in[K], offset, a->keys, w->k);
-        sp_head_copy(a, t->in[V], offset, a->keys, w->v);
-        sp_head_pair(a, t->in[K], offset, a->keys, (uint32_t *)w->k_columns, a->head);
+        sp_head_copy(a, t->in[K], offset, count, w->k + at);
+        sp_head_copy(a, t->in[V], offset, count, w->v + at);
+        sp_head_pair(a, t->in[K], offset, count, (uint32_t *)w->k_columns + first / 2 * a->head, a->head);
     } else {
-        sp_head_read(a, t->in[K], offset, a->keys, w->k, t->row);
-        sp_head_read(a, t->in[V], offset, a->keys, w->v, t->row);
+        sp_head_read(a, t->in[K], offset, count, w->k + at, t->row);
+        sp_head_read(a, t->in[V], offset, count, w->v + at, t->row);
     }
-    memset(w->dk, 0, (size_t)(a->keys * t->row) * sizeof *w->dk);
-    memset(w->dv, 0, (size_t)(a->keys * t->row) * sizeof *w->dv);
+}
+
+static void clear_keys(const task *t, const workspace *w, int64_t count)
+{
+    memset(w->dk, 0, (size_t)(count * t->row) * sizeof *w->dk);
+    memset(w->dv, 0, (size_t)(count * t->row) * sizeof *w->dv);
+}
+
+static void store_keys(const task *t, const workspace *w, int64_t n, int64_t h, int64_t first, int64_t count)
+{
+    const sp_attention_shape *a = &t->shape;
+    int64_t offset = sp_head_offset(a, a->keys, n, first, h);
+    sp_head_write(a, t->out[DK], offset, count, w->dk, t->row);
+    sp_head_write(a, t->out[DV], offset, count, w->dv, t->row);
+}
+
+static workspace workspace_of(const task *t, int64_t slot)
+{
+    const sp_attention_shape *a = &t->shape;
+    workspace w;
+    workspace_lay(a, &t->how, t->scratch + slot * workspace_lay(a, &t->how, NULL, &w), &w);
+    /* What lies past the head in these rows is never written, and counts. */
+    memset(w.q, 0, (size_t)(SP_TILE * t->row) * sizeof *w.q);
+    memset(w.dout, 0, (size_t)(SP_TILE * t->row) * sizeof *w.dout);
+    return w;
 }
 
 static void gradient_heads(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
     const sp_attention_shape *a = &t->shape;
-    workspace w;
-    workspace_lay(a, t->scratch + slot * workspace_lay(a, NULL, &w), &w);
-    /* What lies past the head in these rows is never written, and counts. */
-    memset(w.q, 0, (size_t)(SP_TILE * t->row) * sizeof *w.q);
-    memset(w.dout, 0, (size_t)(SP_TILE * t->row) * sizeof *w.dout);
+    workspace w = workspace_of(t, slot);
     for (int64_t i = begin; i < end; i++) {
-        int64_t n = i / a->heads, h = i % a->heads, offset = sp_head_offset(a, a->keys, n, 0, h);
-        load_head(t, &w, n, h);
+        int64_t n = i / a->heads, h = i % a->heads;
+        load_keys(t, &w, n, h, 0, a->keys);
+        clear_keys(t, &w, a->keys);
         for (int64_t q0 = 0; q0 < a->queries; q0 += SP_TILE)
-            gradient_tile(t, &w, n, h, q0);
-        sp_head_write(a, t->out[DK], offset, a->keys, w.dk, t->row);
-        sp_head_write(a, t->out[DV], offset, a->keys, w.dv, t->row);
+            gradient_tile(t, &w, n, h, q0, 0, a->keys, a->key_block, FOR_QUERIES | FOR_KEYS);
+        store_keys(t, &w, n, h, 0, a->keys);
     }
+}
+
+/* dQ by tiles of queries. */
+static void gradient_queries(void *context, int64_t begin, int64_t end, int64_t slot)
+{
+    const task *t = context;
+    const sp_attention_shape *a = &t->shape;
+    workspace w = workspace_of(t, slot);
+    int64_t tiles = sp_ceil_div(a->queries, SP_TILE), loaded = -1;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t head = i / tiles, n = head / a->heads, h = head % a->heads;
+        if (head != loaded) load_keys(t, &w, n, h, 0, a->keys);
+        loaded = head;
+        gradient_tile(t, &w, n, h, i % tiles * SP_TILE, 0, a->keys, a->key_block, FOR_QUERIES);
+    }
+}
+
+/* dK and dV by pieces of the keys. */
+static void gradient_keys(void *context, int64_t begin, int64_t end, int64_t slot)
+{
+    const task *t = context;
+    const sp_attention_shape *a = &t->shape;
+    workspace w = workspace_of(t, slot);
+    int64_t piece = t->how.piece, pieces = sp_ceil_div(a->keys, piece);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t head = i / pieces, n = head / a->heads, h = head % a->heads, first = i % pieces * piece;
+        int64_t count = a->keys - first < piece ? a->keys - first : piece;
+        load_keys(t, &w, n, h, first, count);
+        clear_keys(t, &w, count);
+        for (int64_t q0 = 0; q0 < a->queries; q0 += SP_TILE)
+            gradient_tile(t, &w, n, h, q0, first, first + count, piece, FOR_KEYS);
+        store_keys(t, &w, n, h, first, count);
+    }
+}
+
+/* ---- sharing out ---- */
+
+/* Products that the busiest of `threads` does where `items` share `products` of each of `heads`. */
+static double busiest(double products, int64_t heads, int64_t items, int64_t threads)
+{
+    return products * (double)heads * (double)sp_ceil_div(items, threads) / (double)items;
+}
+
+static sharing share_out(const sp_attention_shape *a)
+{
+    int64_t threads = sp_threads(), heads = a->samples * a->heads, tiles = heads * sp_ceil_div(a->queries, SP_TILE);
+    int64_t piece = a->key_block;
+    while (piece > LEAST_KEYS && heads * sp_ceil_div(a->keys, piece) < threads)
+        piece = sp_round_up(sp_ceil_div(piece, 2), 2);
+    int64_t pieces = heads * sp_ceil_div(a->keys, piece);
+    /* A tenth for what is loaded twice. */
+    double apart = 1.1 * (busiest(3, heads, tiles, threads) + busiest(4, heads, pieces, threads));
+    if (!(apart < busiest(5, heads, heads, threads))) return (sharing){heads < threads ? heads : threads, 0};
+    int64_t items = tiles > pieces ? tiles : pieces;
+    return (sharing){items < threads ? items : threads, piece};
+}
+
+static void deal(task *t, int64_t items, void (*work)(void *context, int64_t begin, int64_t end, int64_t slot))
+{
+    sp_slots slots = {.items = items, .slots = t->how.slots < items ? t->how.slots : items, .work = work, .context = t};
+    sp_slots_run(&slots);
 }
 
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
-    task t = {
-        .shape = sp_attention_shape_of(node, KEY_LIMIT), .in = in, .out = out, .scratch = scratch};
-    t.row = sp_round_up(t.shape.head, SP_LANES);
-    t.k_row = t.shape.pairs ? t.shape.head / 2 : t.row;
-    sp_slots slots = {.items = t.shape.samples * t.shape.heads,
-                      .slots = ((const sp_workers *)state)->slots,
-                      .work = gradient_heads,
-                      .context = &t};
-    sp_slots_run(&slots);
+    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT),
+              .how = *(const sharing *)state,
+              .in = in,
+              .out = out,
+              .scratch = scratch};
+    const sp_attention_shape *a = &t.shape;
+    int64_t heads = a->samples * a->heads;
+    t.row = sp_round_up(a->head, SP_LANES);
+    t.k_row = a->pairs ? a->head / 2 : t.row;
+    if (!t.how.piece) {
+        deal(&t, heads, gradient_heads);
+        return;
+    }
+    deal(&t, heads * sp_ceil_div(a->queries, SP_TILE), gradient_queries);
+    deal(&t, heads * sp_ceil_div(a->keys, t.how.piece), gradient_keys);
 }
 
 sp_status SP_KERNEL(attention_gradient)(const sp_node *node, sp_kernel *out)
@@ -282,7 +389,12 @@ sp_status SP_KERNEL(attention_gradient)(const sp_node *node, sp_kernel *out)
     if (!sp_attention_fits(node, node->in[LOG_SUM])) return SP_UNSUPPORTED;
     sp_attention_shape a = sp_attention_shape_of(node, KEY_LIMIT);
     workspace w;
-    SP_TRY(sp_workers_prepare(a.samples * a.heads, workspace_lay(&a, NULL, &w), out));
+    sharing *state = sp_alloc(sizeof *state);
+    if (!state) return SP_MEMORY;
+    *state = share_out(&a);
+    out->state = state;
+    out->destroy = sp_free;
+    out->scratch = (size_t)(state->slots * workspace_lay(&a, state, NULL, &w)) * sizeof(float);
     out->run = run;
     return SP_OK;
 }

@@ -5,16 +5,18 @@
  * joined by Chan, Golub and LeVeque's formula, so nothing cancels however large the mean, and x is
  * read from memory once. */
 #include <math.h>
-#include "backend/cpu/vector/vector.h"
+#include "backend/cpu/vector/norm/norm.h"
 
 enum { X, GAMMA, BETA, DY };
 
 #define BLOCK_FLOATS 8192 /* 32 KiB */
 #define PART_BLOCKS 4
+#define LEAST_PIECE 2048 /* elements of a piece, and of what a group's moments are joined from for one thread */
 
 typedef struct {
     int64_t N, S, C, G;
     int64_t block, part, parts; /* rows of a block and of a part; parts of a sample */
+    int64_t columns, pieces;    /* channels of a piece of a part, which is what workers take; pieces of a part */
     double epsilon;
     bool silu, half; /* half: x, y, dy, dx are bf16 */
 } sizes;
@@ -36,6 +38,8 @@ static sizes sizes_of(const sp_node *node)
     s.part = s.block * PART_BLOCKS;
     if (s.half) s.block = s.part; /* one pass: no need that a block stays in the cache */
     s.parts = sp_ceil_div(s.S, s.part);
+    s.columns = s.C;
+    s.pieces = 1;
     return s;
 }
 
@@ -76,11 +80,20 @@ static task task_of(const sp_node *node, void *const *in, void *scratch, bool gr
         t.mean_d = t.dgamma + row;
         t.mean_du = t.mean_d + row;
     }
-    for (int64_t c = 0; c < s->C; c++) {
-        t.gamma[c] = node->in[GAMMA] ? (float)sp_load(in[GAMMA], node->in[GAMMA]->dtype, c) : 1;
-        t.beta[c] = node->in[BETA] ? (float)sp_load(in[BETA], node->in[BETA]->dtype, c) : 0;
-    }
+    sp_norm_weights(node->in[GAMMA], in[GAMMA], s->C, 1, t.gamma);
+    sp_norm_weights(node->in[BETA], in[BETA], s->C, 0, t.beta);
     return t;
+}
+
+/* The channels of a piece. */
+typedef struct {
+    int64_t begin, end;
+} range;
+
+static range piece_columns(const sizes *s, int64_t piece)
+{
+    int64_t begin = piece * s->columns;
+    return (range){begin, s->C - begin < s->columns ? s->C : begin + s->columns};
 }
 
 /* The rows of part p of a sample. */
@@ -161,38 +174,38 @@ SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, in
     }
 }
 
-SP_INLINE void moments_of_part(const task *t, int64_t n, int64_t p, const bool half)
+SP_INLINE void moments_of_part(const task *t, int64_t n, int64_t p, range of, const bool half)
 {
     const sizes *s = &t->s;
     int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
     float *first = t->first + (n * s->parts + p) * s->C,
           *second = t->second + (n * s->parts + p) * s->C;
     for (int64_t r = 0; r < rows; r += s->block) {
-        int64_t count = rows - r < s->block ? rows - r : s->block, c = 0;
-        for (; c + 4 * SP_LANES <= s->C; c += 4 * SP_LANES)
+        int64_t count = rows - r < s->block ? rows - r : s->block, c = of.begin;
+        for (; c + 4 * SP_LANES <= of.end; c += 4 * SP_LANES)
             join_block(t->x, at + r * s->C + c, count, s->C, 4 * SP_LANES, first + c, second + c, r,
                        4, half);
-        for (; c < s->C; c += SP_LANES)
+        for (; c < of.end; c += SP_LANES)
             join_block(t->x, at + r * s->C + c, count, s->C, s->C - c, first + c, second + c, r, 1,
                        half);
     }
 }
 
-static void part_moments(const task *t, int64_t n, int64_t p)
+static void part_moments(const task *t, int64_t n, int64_t p, range of)
 {
     if (t->s.half)
-        moments_of_part(t, n, p, true);
+        moments_of_part(t, n, p, of, true);
     else
-        moments_of_part(t, n, p, false);
+        moments_of_part(t, n, p, of, false);
 }
 
-/* Mean and scale of each group of sample n from the moments of its parts. */
-static void join_parts(const task *t, int64_t n)
+/* Mean and scale of groups of sample n from the moments of its parts. */
+static void join_parts(const task *t, int64_t n, range groups)
 {
     const sizes *s = &t->s;
     int64_t width = s->C / s->G;
     double count = (double)s->S * (double)width;
-    for (int64_t g = 0; g < s->G; g++) {
+    for (int64_t g = groups.begin; g < groups.end; g++) {
         double mean = 0, squares = 0;
         for (int64_t p = 0; p < s->parts; p++) {
             const float *first = t->first + (n * s->parts + p) * s->C + g * width;
@@ -219,13 +232,13 @@ static void join_parts(const task *t, int64_t n)
     }
 }
 
-SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, const bool half, const bool silu)
+SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, range of, const bool half, const bool silu)
 {
     const sizes *s = &t->s;
     const float *mean = t->mean + n * s->C, *scale = t->scale + n * s->C;
     int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
     for (int64_t r = 0; r < rows; r++, at += s->C)
-        for (int64_t c = 0; c < s->C; c += SP_LANES) {
+        for (int64_t c = of.begin; c < of.end; c += SP_LANES) {
             int64_t left = s->C - c;
             sp_vf x = sp_vf_get(t->x, at + c, left, half),
                   factor = sp_vf_get(scale, c, left, false);
@@ -236,67 +249,89 @@ SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, const bool half, 
         }
 }
 
-static void part_apply(const task *t, int64_t n, int64_t p)
+static void part_apply(const task *t, int64_t n, int64_t p, range of)
 {
     if (t->s.half && t->s.silu)
-        apply_rows(t, n, p, true, true);
+        apply_rows(t, n, p, of, true, true);
     else if (t->s.half)
-        apply_rows(t, n, p, true, false);
+        apply_rows(t, n, p, of, true, false);
     else if (t->s.silu)
-        apply_rows(t, n, p, false, true);
+        apply_rows(t, n, p, of, false, true);
     else
-        apply_rows(t, n, p, false, false);
+        apply_rows(t, n, p, of, false, false);
 }
 
-typedef void part_function(const task *t, int64_t n, int64_t p);
-typedef void sample_function(const task *t, int64_t n);
+typedef void part_function(const task *t, int64_t n, int64_t p, range columns);
+typedef void group_function(const task *t, int64_t n, range groups);
 
-/* Steps over all parts of all samples, each step followed by one over the samples (which may be
- * NULL). */
+/* Steps over all parts of all samples, each step followed by one over the groups (which may be NULL). No two channels
+ * meet in the first, no two groups in the second. */
 typedef struct {
-    const task *t;
+    task *t;
     part_function *part[3];
-    sample_function *sample[3];
+    group_function *group[3];
     int steps, step; /* step: the one that runs, when they run one at a time */
 } schedule;
 
-static void run_parts(void *context, int64_t begin, int64_t end)
+static void run_pieces(void *context, int64_t begin, int64_t end)
 {
     const schedule *all = context;
-    for (int64_t i = begin; i < end; i++)
-        all->part[all->step](all->t, i / all->t->s.parts, i % all->t->s.parts);
+    const sizes *s = &all->t->s;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t part = i / s->pieces;
+        all->part[all->step](all->t, part / s->parts, part % s->parts, piece_columns(s, i % s->pieces));
+    }
 }
 
-static void run_samples(void *context, int64_t begin, int64_t end)
+static void run_groups(void *context, int64_t begin, int64_t end)
 {
     const schedule *all = context;
-    for (int64_t n = begin; n < end; n++)
-        all->sample[all->step](all->t, n);
+    int64_t G = all->t->s.G;
+    for (int64_t i = begin; i < end;) {
+        int64_t n = i / G, left = end - i, rest = G - i % G, count = left < rest ? left : rest;
+        all->group[all->step](all->t, n, (range){i % G, i % G + count});
+        i += count;
+    }
 }
 
 static void run_whole_samples(void *context, int64_t begin, int64_t end)
 {
     const schedule *all = context;
+    const sizes *s = &all->t->s;
     for (int64_t n = begin; n < end; n++)
         for (int k = 0; k < all->steps; k++) {
-            for (int64_t p = 0; p < all->t->s.parts; p++)
-                all->part[k](all->t, n, p);
-            if (all->sample[k]) all->sample[k](all->t, n);
+            for (int64_t p = 0; p < s->parts; p++)
+                all->part[k](all->t, n, p, (range){0, s->C});
+            if (all->group[k]) all->group[k](all->t, n, (range){0, s->G});
         }
+}
+
+/* Where there are few parts, their channels are taken apart, to whole lines of a cache. */
+static void choose_pieces(sizes *s, int64_t threads)
+{
+    const int64_t unit = 4 * SP_LANES;
+    int64_t parts = s->N * s->parts, wanted = threads > 1 ? sp_ceil_div(4 * threads, parts) : 1;
+    int64_t most = s->part * s->C / LEAST_PIECE;
+    if (wanted > most) wanted = most > 1 ? most : 1;
+    s->columns = sp_round_up(sp_ceil_div(s->C, wanted), unit);
+    s->pieces = sp_ceil_div(s->C, s->columns);
 }
 
 /* With enough samples each goes through all steps while it is in the cache; the sums are the same
  * either way. */
 static void run_schedule(schedule *all)
 {
-    int64_t N = all->t->s.N, threads = sp_threads();
-    if (N % threads == 0 || N >= 4 * threads) {
-        sp_parallel_for(N, 1, run_whole_samples, all);
+    sizes *s = &all->t->s;
+    int64_t threads = sp_threads(), joined = s->parts * (s->C / s->G);
+    if (s->N % threads == 0 || s->N >= 4 * threads) {
+        sp_parallel_for(s->N, 1, run_whole_samples, all);
         return;
     }
+    choose_pieces(s, threads);
     for (all->step = 0; all->step < all->steps; all->step++) {
-        sp_parallel_for(N * all->t->s.parts, 1, run_parts, all);
-        if (all->sample[all->step]) sp_parallel_for(N, 1, run_samples, all);
+        sp_parallel_for(s->N * s->parts * s->pieces, 1, run_pieces, all);
+        if (all->group[all->step])
+            sp_parallel_for(s->N * s->G, sp_ceil_div(LEAST_PIECE, joined), run_groups, all);
     }
 }
 
@@ -333,7 +368,7 @@ SP_INLINE sp_vf normalised_gradient(const task *t, int64_t n, int64_t at, int64_
     return dy * (s * (1.0f + z * (1.0f - s)));
 }
 
-SP_INLINE void sums_of_part(const task *t, int64_t n, int64_t p, const bool half, const bool silu)
+SP_INLINE void sums_of_part(const task *t, int64_t n, int64_t p, range of, const bool half, const bool silu)
 {
     const sizes *s = &t->s;
     int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
@@ -341,7 +376,7 @@ SP_INLINE void sums_of_part(const task *t, int64_t n, int64_t p, const bool half
           *second = t->second + (n * s->parts + p) * s->C;
     for (int64_t r0 = 0; r0 < rows; r0 += s->block) {
         int64_t r1 = rows - r0 < s->block ? rows : r0 + s->block;
-        for (int64_t c = 0; c < s->C; c += SP_LANES) {
+        for (int64_t c = of.begin; c < of.end; c += SP_LANES) {
             int64_t left = s->C - c;
             sp_vf sum = {0}, sum_u = {0}, u;
             for (int64_t r = r0; r < r1; r++) {
@@ -359,25 +394,25 @@ SP_INLINE void sums_of_part(const task *t, int64_t n, int64_t p, const bool half
     }
 }
 
-static void part_sums(const task *t, int64_t n, int64_t p)
+static void part_sums(const task *t, int64_t n, int64_t p, range of)
 {
     if (t->s.half && t->s.silu)
-        sums_of_part(t, n, p, true, true);
+        sums_of_part(t, n, p, of, true, true);
     else if (t->s.half)
-        sums_of_part(t, n, p, true, false);
+        sums_of_part(t, n, p, of, true, false);
     else if (t->s.silu)
-        sums_of_part(t, n, p, false, true);
+        sums_of_part(t, n, p, of, false, true);
     else
-        sums_of_part(t, n, p, false, false);
+        sums_of_part(t, n, p, of, false, false);
 }
 
-/* Sums of sample n over its parts, and the means over its groups of d = gamma dz and of d u. */
-static void join_sums(const task *t, int64_t n)
+/* Sums of groups of sample n over its parts, and their means of d = gamma dz and of d u. */
+static void join_sums(const task *t, int64_t n, range groups)
 {
     const sizes *s = &t->s;
     int64_t width = s->C / s->G;
     double count = (double)s->S * (double)width;
-    for (int64_t g = 0; g < s->G; g++) {
+    for (int64_t g = groups.begin; g < groups.end; g++) {
         double d = 0, du = 0;
         for (int64_t c = g * width; c < (g + 1) * width; c++) {
             double sum = 0, sum_u = 0;
@@ -397,12 +432,12 @@ static void join_sums(const task *t, int64_t n)
     }
 }
 
-SP_INLINE void gradient_rows(const task *t, int64_t n, int64_t p, const bool half, const bool silu)
+SP_INLINE void gradient_rows(const task *t, int64_t n, int64_t p, range of, const bool half, const bool silu)
 {
     const sizes *s = &t->s;
     int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
     for (int64_t r = 0; r < rows; r++, at += s->C)
-        for (int64_t c = 0; c < s->C; c += SP_LANES) {
+        for (int64_t c = of.begin; c < of.end; c += SP_LANES) {
             int64_t left = s->C - c, channel = n * s->C + c;
             sp_vf u, dz = normalised_gradient(t, n, at, c, left, half, silu, &u);
             sp_vf d = dz * sp_vf_get(t->gamma, c, left, false) -
@@ -412,16 +447,16 @@ SP_INLINE void gradient_rows(const task *t, int64_t n, int64_t p, const bool hal
         }
 }
 
-static void part_gradient(const task *t, int64_t n, int64_t p)
+static void part_gradient(const task *t, int64_t n, int64_t p, range of)
 {
     if (t->s.half && t->s.silu)
-        gradient_rows(t, n, p, true, true);
+        gradient_rows(t, n, p, of, true, true);
     else if (t->s.half)
-        gradient_rows(t, n, p, true, false);
+        gradient_rows(t, n, p, of, true, false);
     else if (t->s.silu)
-        gradient_rows(t, n, p, false, true);
+        gradient_rows(t, n, p, of, false, true);
     else
-        gradient_rows(t, n, p, false, false);
+        gradient_rows(t, n, p, of, false, false);
 }
 
 static void group_norm_gradient_run(void *state, const sp_node *node, void *const *in,

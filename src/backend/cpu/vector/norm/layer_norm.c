@@ -1,7 +1,7 @@
 /* layer_norm and its gradient, row by row while the row is in the first cache level: mean, then
  * squared deviations from it, then the result. */
 #include <math.h>
-#include "backend/cpu/vector/vector.h"
+#include "backend/cpu/vector/norm/norm.h"
 
 enum { X, GAMMA, BETA, DY = 2 }; /* the gradient takes (x, gamma, dy) */
 
@@ -35,8 +35,7 @@ static task task_of(const sp_node *node, void *const *in, void *scratch)
     t.rows = sp_shape_count(node->in[X]->shape) / t.C;
     t.part = part_size(t.rows);
     t.beta = t.gamma + t.C;
-    for (int64_t c = 0; c < t.C; c++)
-        t.gamma[c] = node->in[GAMMA] ? (float)sp_load(in[GAMMA], node->in[GAMMA]->dtype, c) : 1;
+    sp_norm_weights(node->in[GAMMA], in[GAMMA], t.C, 1, t.gamma);
     return t;
 }
 
@@ -135,8 +134,7 @@ static void layer_norm_run(void *state, const sp_node *node, void *const *in, vo
     (void)state;
     task t = task_of(node, in, scratch);
     t.y = out[0];
-    for (int64_t c = 0; c < t.C; c++)
-        t.beta[c] = node->in[BETA] ? (float)sp_load(in[BETA], node->in[BETA]->dtype, c) : 0;
+    sp_norm_weights(node->in[BETA], in[BETA], t.C, 0, t.beta);
     sp_parallel_for(t.rows, sp_ceil_div(GRAIN_FLOATS, t.C), norm_range, &t);
 }
 
