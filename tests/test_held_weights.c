@@ -143,6 +143,7 @@ static void bf16_holds_sixteen_bits(void **state)
 
 int main(void)
 {
+    sp_convolution_packed_filters = SP_FILTERS_TAPS; /* small as these layers are */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sixteen_bits_lose_nothing),
         cmocka_unit_test(bf16_holds_sixteen_bits),

@@ -92,10 +92,9 @@ static const convolution convolutions[] = {
 };
 #define CONVOLUTIONS (int)(sizeof convolutions / sizeof *convolutions)
 
-static void forward_with(int64_t tiles_limit)
+static void forward_with(sp_convolution_filters filters)
 {
-    int64_t usual = sp_convolution_tiles_limit;
-    sp_convolution_tiles_limit = tiles_limit;
+    sp_convolution_packed_filters = filters;
     for (int i = 0; i < CONVOLUTIONS * 4; i++) {
         sp_dtype dtype = i & 1 ? SP_BF16 : SP_F32;
         sp_builder *b;
@@ -103,26 +102,24 @@ static void forward_with(int64_t tiles_limit)
         check_forms(convolve(b, &convolutions[i / 4], dtype, dtype, i & 2 ? WITH_ALL : 0), true);
         sp_builder_destroy(b);
     }
-    sp_convolution_tiles_limit = usual;
+    sp_convolution_packed_filters = SP_FILTERS_BY_SIZE;
 }
 
-static void forward(void **state)
+static void forward_by_taps(void **state)
 {
     (void)state;
-    forward_with(sp_convolution_tiles_limit);
+    forward_with(SP_FILTERS_TAPS);
 }
 
-/* As with more tiles than are kept. */
 static void forward_by_points(void **state)
 {
     (void)state;
-    forward_with(0);
+    forward_with(SP_FILTERS_POINTS);
 }
 
-static void data_gradient_with(int64_t tiles_limit)
+static void data_gradient_with(sp_convolution_filters filters)
 {
-    int64_t usual = sp_convolution_tiles_limit;
-    sp_convolution_tiles_limit = tiles_limit;
+    sp_convolution_packed_filters = filters;
     for (int i = 0; i < CONVOLUTIONS * 2; i++) {
         const convolution *c = &convolutions[i / 2];
         sp_dtype dtype = i & 1 ? SP_BF16 : SP_F32;
@@ -137,19 +134,19 @@ static void data_gradient_with(int64_t tiles_limit)
         }
         sp_builder_destroy(b);
     }
-    sp_convolution_tiles_limit = usual;
+    sp_convolution_packed_filters = SP_FILTERS_BY_SIZE;
 }
 
-static void data_gradient(void **state)
+static void data_gradient_by_taps(void **state)
 {
     (void)state;
-    data_gradient_with(sp_convolution_tiles_limit);
+    data_gradient_with(SP_FILTERS_TAPS);
 }
 
 static void data_gradient_by_points(void **state)
 {
     (void)state;
-    data_gradient_with(0);
+    data_gradient_with(SP_FILTERS_POINTS);
 }
 
 /* More tiles than are multiplied at a time; several blocks of rows, of unequal size. */
@@ -221,8 +218,8 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forward),         cmocka_unit_test(forward_by_points),
-        cmocka_unit_test(data_gradient),   cmocka_unit_test(data_gradient_by_points),
+        cmocka_unit_test(forward_by_taps), cmocka_unit_test(forward_by_points),
+        cmocka_unit_test(data_gradient_by_taps), cmocka_unit_test(data_gradient_by_points),
         cmocka_unit_test(weight_gradient), cmocka_unit_test(weights_of_other_dtypes),
         cmocka_unit_test(refusals),
     };

@@ -53,13 +53,16 @@ static int64_t points_of(sp_convolution_form form, bool doubled)
     return side * side;
 }
 
-int64_t sp_convolution_tiles_limit = (int64_t)64 << 20;
+sp_convolution_filters sp_convolution_packed_filters = SP_FILTERS_BY_SIZE;
 
 bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_row *layer)
 {
-    int64_t m = output_of(form);
-    return form != SP_CONVOLUTION_WINOGRAD_2_BF16 &&
-           layer->positions * layer->C * 4 * points_of(form, layer->doubled) / (m * m) <= sp_convolution_tiles_limit;
+    const int64_t most_of_tiles = (int64_t)64 << 20, near = (int64_t)12 << 20;
+    int64_t m = output_of(form), points = points_of(form, layer->doubled);
+    if (form == SP_CONVOLUTION_WINOGRAD_2_BF16) return false;
+    if (sp_convolution_packed_filters != SP_FILTERS_BY_SIZE) return sp_convolution_packed_filters == SP_FILTERS_TAPS;
+    return layer->positions * layer->C * 4 * points / (m * m) <= most_of_tiles &&
+           points * 4 * layer->C * layer->M > near;
 }
 
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer)

@@ -51,11 +51,13 @@ sp_convolution_form sp_convolution_choice(const sp_node *node);
  * there are few positions to gain on. */
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer);
 
-/* Whether a form has the layer's filters packed as their nine taps, and makes points of them as they are met, or has
- * them packed as points: taps where the layer's transformed tiles, of which all are kept then, take no more bytes than
- * the limit, 64 MB that only tests change. */
-extern int64_t sp_convolution_tiles_limit;
+/* Whether a form has the layer's filters packed as their nine taps, and makes points of them as they are met: where the
+ * points of all are too many to stay in a cache, and the layer's transformed tiles, of which all are kept then, are 64
+ * MB or less. Else they are packed as points. */
 bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_row *layer);
+/* For tests, which have small layers: one way for all of them. */
+typedef enum { SP_FILTERS_BY_SIZE, SP_FILTERS_TAPS, SP_FILTERS_POINTS } sp_convolution_filters;
+extern sp_convolution_filters sp_convolution_packed_filters;
 
 /* Prepares the node in a given form, for tests and for measuring; SP_UNSUPPORTED where it does not
  * fit or `form` is direct. */

@@ -1,6 +1,6 @@
 /* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. Filters are packed as their
- * points where tiles are many: a worker takes a block of tiles and meets all filters. Where tiles are fewer they are
- * packed as taps, which are half to a seventh of the points, and half of that in 16 bits: all tiles are transformed
+ * points where those stay in a cache, or tiles are many: a worker takes a block of tiles and meets all filters. Else
+ * they are packed as taps, which are half to a seventh of the points, and half of that in 16 bits: all tiles are transformed
  * first, and a worker takes a panel of filters, makes points of some channels at a time in its cache and meets a block
  * of tiles. */
 #include "backend/cpu/vector/product/winograd.h"
@@ -258,6 +258,7 @@ static sp_status create(sp_convolution_form form, const sp_winograd_shape *shape
     c->shape = *shape;
     c->taps = sp_convolution_packs_taps(form, &(sp_convolution_row){.positions = shape->N * shape->Ho * shape->Wo,
                                                                     .C = shape->C,
+                                                                    .M = shape->M,
                                                                     .doubled = shape->doubled});
     if (c->taps) choose_taps_block(c);
     c->packer = (sp_weight_packer){.taps = 9,
