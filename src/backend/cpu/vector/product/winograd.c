@@ -1,8 +1,8 @@
-/* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. Filters are packed as their
- * points where those stay in a cache, or tiles are many: a worker takes a block of tiles and meets all filters. Else
- * they are packed as taps, which are half to a seventh of the points, and half of that in 16 bits: all tiles are transformed
- * first, and a worker takes a panel of filters, makes points of some channels at a time in its cache and meets a block
- * of tiles. */
+/* The kernels: tiles in blocks, transformed, multiplied point by point, transformed back. Filters are packed as
+ * their points where those stay in a cache, or tiles are many: a worker takes a block of tiles and meets all
+ * filters. Else they are packed as taps, which are half to a seventh of the points, and half of that in 16 bits: all
+ * tiles are transformed first, and a worker takes a panel of filters, makes points of some channels at a time in its
+ * cache and meets a block of tiles. */
 #include "backend/cpu/vector/product/winograd.h"
 #include "backend/cpu/vector/product/held_weight.h"
 
