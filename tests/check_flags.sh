@@ -101,6 +101,7 @@ run convert --model student2 --output plain --dtype f16 --fold-guidance --device
 run convert --model "$teacher" --output merged --merge-lora "$adapter:0.5"
 run convert --model "$golden/original-sd1/model.safetensors" --output again --prediction-type epsilon
 run convert --model again --output one.safetensors --single-file --unet unet
+run convert --model merged --packed --size 64x64 96x64 --precision f32 --threads 1
 report "other forms"
 
 run generate -m "$teacher" -p "red apple" --steps 1 -o lora.png \

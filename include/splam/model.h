@@ -63,22 +63,27 @@ SPLAM_API splam_status splam_inspect(const splam_inspect_options *options, char 
 typedef struct {
     size_t size;             /* set by splam_convert_defaults() */
     const char *model;       /* a diffusers folder or a checkpoint of one file; required */
-    const char *output;      /* a folder that is new or empty; with single_file a new file; required */
-    const char *dtype;       /* of the weights, "f32", "f16", "bf16"; "f32" */
+    const char *output;      /* a folder that is new or empty; with single_file a new file; required without `packed` */
+    const char *dtype;       /* of the weights, "f32", "f16", "bf16" ["f32"] */
     const char *prediction_type; /* "epsilon" or "v_prediction", for a checkpoint [as it tells] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
     bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one */
     bool single_file;   /* one .safetensors under the names of original checkpoints */
     const char *unet;   /* the single file's UNet, "unet"; "unet_ema": a student's average */
-    const char *device; /* to merge adapters with, "cpu" [cpu] */
+    const char *device; /* to merge adapters with and to pack for, "cpu" [cpu] */
+    bool packed; /* write packed weights for this processor beside the output, or without one beside the model */
+    const char *const *picture_sizes; /* to pack for, "512x768" [the model's own] */
+    size_t picture_size_count;
+    splam_precision precision; /* to pack for */
 } splam_convert_options;
 SPLAM_DEFAULTS(convert)
 
 /* Writes a model in another form: adapters merged, then guidance folded, weights in another type, as a diffusers folder
- * or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. Errors: SPLAM_ARGUMENT for
- * an output that is there, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_NUMERIC for a weight out of f16's range,
- * SPLAM_UNSUPPORTED for what has no place in a single file. */
+ * or as a single file. Stopped (SPLAM_CANCELLED) or failed, it leaves nothing at `output`. packed: then also writes the
+ * files packed-*.splam beside the output's weights, or the model's where there is no output: whoever opens that on such
+ * a processor maps them. Errors: SPLAM_ARGUMENT for an output that is there, SPLAM_IO and SPLAM_FORMAT of files,
+ * SPLAM_NUMERIC for a weight out of f16's range, SPLAM_UNSUPPORTED for what has no place in a single file. */
 SPLAM_API splam_status splam_convert(const splam_convert_options *options, const splam_callbacks *callbacks);
 
 #ifdef __cplusplus

@@ -3,11 +3,11 @@
 #include "options/options.h"
 #include "backend/registry.h"
 #include "bench/bench.h"
-#include "checkpoints/convert.h"
 #include "checkpoints/model_folder.h"
 #include "data/given.h"
 #include "distill/distill.h"
 #include "pipeline/forward.h"
+#include "pipeline/packed.h"
 #include "pipeline/session.h"
 #include "recipes/demo.h"
 #include "recipes/train.h"
@@ -57,7 +57,7 @@ splam_status splam_convert(const splam_convert_options *options, const splam_cal
     sp_device *device;
     SP_TRY(sp_options_take(&sp_verb_convert, options, &o));
     SP_TRY(sp_device_of(o.device, &device));
-    return sp_convert_model(&o, device, callbacks);
+    return sp_convert(&o, device, callbacks);
 }
 
 splam_status splam_data(const splam_data_options *options, const splam_callbacks *callbacks, char **summary)

@@ -4,6 +4,7 @@
 #define SP_BASE_FILE_H
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include "base/progress.h"
 #include "base/status.h"
@@ -11,6 +12,7 @@
 typedef struct {
     const unsigned char *data; /* read-only mapping; NULL when size is 0 */
     size_t size;
+    int64_t modified; /* when it was last changed, of the moment it was mapped: nanoseconds since 1970 */
     char *path;
     struct sp_mapping *mapping; /* its place among all of them */
 } sp_mapped_file;

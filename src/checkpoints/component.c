@@ -283,6 +283,15 @@ static sp_status open_in_file(sp_component *component, sp_component_kind kind, c
     return sp_add_original(component->weights, component->file, kind);
 }
 
+/* Packed weights lie in the component's own folder, or beside a file of several. */
+static sp_status set_packed(sp_component *component, const char *name, bool in_folder)
+{
+    char *prefix = in_folder ? sp_path_join(component->folder, "") : sp_format("%s.%s-", component->folder, name);
+    sp_status status = prefix ? sp_weights_set_packed(component->weights, prefix) : SP_MEMORY;
+    sp_free(prefix);
+    return status;
+}
+
 sp_status sp_component_open_as(const char *model, const char *name, const char *prediction,
                                sp_component **out)
 {
@@ -304,6 +313,7 @@ sp_status sp_component_open_as(const char *model, const char *name, const char *
         status = open_in_file(component, (sp_component_kind)kind, path, prediction);
     sp_free(path);
     if (status == SP_OK) status = check_weights(component);
+    if (status == SP_OK) status = set_packed(component, name, in_folder);
     if (status != SP_OK) {
         sp_component_close(component);
         return status;

@@ -51,7 +51,8 @@ typedef struct {
     json_t *json;         /* config.json as it stands in the file */
     char *folder;         /* where it was found; a checkpoint of one file: that */
     sp_tensor_file *file; /* what the weights are views of */
-    sp_weights *weights;  /* by the names that the graph uses */
+    sp_weights *weights;  /* by the names that the graph uses; their packed files are FOLDER/packed-*.splam, of one file
+                             FILE.COMPONENT-packed-*.splam (formats/packed_file.h) */
 } sp_component;
 
 /* Opens MODEL/COMPONENT, or MODEL itself if that is the component's own folder; or that component

@@ -425,7 +425,7 @@ static sp_status convert_model(const sp_model_folder *folder, const char *output
 
 static sp_dtype dtype_of(const char *text)
 {
-    return strcmp(text, "f16") == 0 ? SP_F16 : strcmp(text, "bf16") == 0 ? SP_BF16 : SP_F32;
+    return !text ? SP_F32 : strcmp(text, "f16") == 0 ? SP_F16 : strcmp(text, "bf16") == 0 ? SP_BF16 : SP_F32;
 }
 
 sp_status sp_convert_model(const splam_convert_options *o, sp_device *device, const sp_callbacks *callbacks)

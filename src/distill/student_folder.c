@@ -22,12 +22,31 @@ static sp_status save_unet(const sp_distill_options *o, const char *name,
     return status;
 }
 
+/* All but packed weights, which are made for whom they lie beside. */
+static sp_status copy_folder(const char *from, const char *to)
+{
+    char **names;
+    size_t count;
+    SP_TRY(sp_list_folder(from, &names, &count));
+    sp_status status = sp_make_folders(to);
+    for (size_t i = 0; i < count; i++) {
+        char *source = sp_path_join(from, names[i]), *target = sp_path_join(to, names[i]);
+        if (!status && !sp_packed_is_name(names[i]))
+            status = source && target ? sp_copy_tree(source, target, NULL) : SP_MEMORY;
+        sp_free(source);
+        sp_free(target);
+        sp_free(names[i]);
+    }
+    sp_free(names);
+    return status;
+}
+
 /* The teacher's part as the folder `to`. */
 static sp_status write_part(const sp_model_folder *teacher, const char *name, const char *to)
 {
     if (teacher->single) return sp_export_part(teacher, name, to);
     char *from = sp_path_join(teacher->path, name);
-    sp_status status = from ? sp_copy_tree(from, to, NULL) : SP_MEMORY;
+    sp_status status = from ? copy_folder(from, to) : SP_MEMORY;
     sp_free(from);
     return status;
 }

@@ -21,5 +21,9 @@ sp_status sp_safetensors_save(const char *path, const sp_named_tensor *tensors, 
 sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,
                                       size_t count, const char *const (*metadata)[2],
                                       size_t metadata_count, const sp_write_watch *watch);
+/* The same with the first tensor at a multiple of `unit` bytes in the file, elsewhere SP_ALIGNMENT. */
+sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensors, size_t count,
+                                 const char *const (*metadata)[2], size_t metadata_count, size_t unit,
+                                 const sp_write_watch *watch);
 
 #endif

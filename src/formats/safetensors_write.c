@@ -69,10 +69,9 @@ static int append_piece(const char *buffer, size_t size, void *text)
     return ((sp_string *)text)->failed ? -1 : 0;
 }
 
-/* The header's text, with spaces after it so that the data begin at a multiple of 64 bytes in the
- * file. */
+/* The header's text, with spaces after it so that the data begin at a multiple of `unit` bytes in the file. */
 static sp_status header_text(const char *path, const sp_named_tensor *tensors, size_t count,
-                             const char *const (*metadata)[2], size_t metadata_count,
+                             const char *const (*metadata)[2], size_t metadata_count, size_t unit,
                              sp_string *out)
 {
     json_t *header = json_object();
@@ -83,7 +82,7 @@ static sp_status header_text(const char *path, const sp_named_tensor *tensors, s
         status = header_entry(header, path, &tensors[i], &offset);
     if (status == SP_OK) {
         int failed = json_dump_callback(header, append_piece, out, JSON_COMPACT);
-        while (!failed && !out->failed && (LENGTH_BYTES + out->length) % SP_ALIGNMENT)
+        while (!failed && !out->failed && (LENGTH_BYTES + out->length) % unit)
             sp_string_append(out, " ", 1);
         if (failed || out->failed)
             status = sp_fail(SP_MEMORY, "%s: out of memory while writing the header", path);
@@ -104,12 +103,12 @@ static void write_all(sp_atomic_file *file, const sp_string *header, const sp_na
         sp_atomic_write(file, tensors[i].tensor->data, sp_tensor_bytes(tensors[i].tensor));
 }
 
-sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,
-                                      size_t count, const char *const (*metadata)[2],
-                                      size_t metadata_count, const sp_write_watch *watch)
+sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensors, size_t count,
+                                 const char *const (*metadata)[2], size_t metadata_count, size_t unit,
+                                 const sp_write_watch *watch)
 {
     sp_string header = {0};
-    sp_status status = header_text(path, tensors, count, metadata, metadata_count, &header);
+    sp_status status = header_text(path, tensors, count, metadata, metadata_count, unit, &header);
     sp_atomic_file file;
     if (status == SP_OK) status = sp_atomic_open(path, &file);
     if (status == SP_OK) {
@@ -124,6 +123,13 @@ sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *t
     }
     sp_string_free(&header);
     return status;
+}
+
+sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,
+                                      size_t count, const char *const (*metadata)[2],
+                                      size_t metadata_count, const sp_write_watch *watch)
+{
+    return sp_safetensors_save_at(path, tensors, count, metadata, metadata_count, SP_ALIGNMENT, watch);
 }
 
 sp_status sp_safetensors_save(const char *path, const sp_named_tensor *tensors, size_t count,

@@ -1,5 +1,6 @@
 /* Sets of named tensors: opening one file or a folder's shards, and looking into them. */
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/json.h"
 #include "formats/magic.h"
@@ -323,6 +324,47 @@ sp_status sp_tensor_file_check(const sp_tensor_file *file)
     for (size_t i = 0; i < file->shard_count; i++)
         SP_TRY(sp_mapped_file_check(&file->shards[i]));
     return SP_OK;
+}
+
+/* ---- which file it is ---- */
+
+uint64_t sp_tensor_file_hash(const sp_tensor_file *file)
+{
+    uint64_t hash = SP_HASH_START;
+    for (size_t i = 0; i < file->count; i++)
+        hash = sp_tensor_hash(hash, file->entries[i].name, &file->entries[i].tensor);
+    return hash;
+}
+
+char *sp_tensor_file_stamp(const sp_tensor_file *file)
+{
+    sp_string text = {0};
+    for (size_t i = 0; i < file->shard_count; i++)
+        sp_string_append_format(&text, "%s%zu@%lld", i ? " " : "", file->shards[i].size,
+                                (long long)file->shards[i].modified);
+    if (text.failed) sp_string_free(&text);
+    return text.data;
+}
+
+sp_status sp_tensor_file_sum(const sp_tensor_file *file, const sp_callbacks *callbacks, uint64_t *out)
+{
+    enum { PIECE = 16 << 20 };
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return sp_fail(SP_MEMORY, "out of memory for a checksum");
+    XXH3_64bits_reset(state);
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < file->shard_count; i++) {
+        const sp_mapped_file *shard = &file->shards[i];
+        for (size_t at = 0; at < shard->size && !status; at += PIECE) {
+            size_t bytes = shard->size - at < PIECE ? shard->size - at : PIECE;
+            XXH3_64bits_update(state, shard->data + at, bytes);
+            sp_mapped_file_drop(shard, at, bytes);
+            status = sp_check_cancelled(callbacks);
+        }
+    }
+    *out = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return status ? status : sp_tensor_file_check(file);
 }
 
 void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor)

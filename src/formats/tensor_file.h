@@ -2,6 +2,7 @@
  * memory-mapped; the bytes are taken as hostile. */
 #ifndef SP_FORMATS_TENSOR_FILE_H
 #define SP_FORMATS_TENSOR_FILE_H
+#include "base/progress.h"
 #include "base/status.h"
 #include "tensor/tensor.h"
 
@@ -34,6 +35,14 @@ const char *sp_tensor_file_format(const sp_tensor_file *file); /* "safetensors",
 /* SP_IO, naming the file, if one became shorter since it was opened, which then reads as zeros: asked before what
  * was computed from the tensors is kept or saved. See sp_mapped_file_check. */
 sp_status sp_tensor_file_check(const sp_tensor_file *file);
+/* Which tensors these are, by names, types, shapes and the first 4,096 bytes of each (sp_tensor_hash): a model that was
+ * trained on has others, one of which a part was changed by hand may not. */
+uint64_t sp_tensor_file_hash(const sp_tensor_file *file);
+/* Size and time of the last change of each of its files as they were opened, "1234@1700000000000000000 ...": a new
+ * text (sp_free), NULL without memory. */
+char *sp_tensor_file_stamp(const sp_tensor_file *file);
+/* XXH3 of all bytes of its files, which are read for it: a second for some gigabytes in memory. */
+sp_status sp_tensor_file_sum(const sp_tensor_file *file, const sp_callbacks *callbacks, uint64_t *out);
 /* Lets the kernel drop the mapped pages behind one tensor (after packing it). */
 void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor);
 

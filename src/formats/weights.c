@@ -13,6 +13,7 @@ struct sp_weights {
     size_t count, capacity;
     sp_dictionary *by_name;
     const sp_tensor_file *file; /* that views lie in, or NULL */
+    sp_packed_place *packed;    /* NULL: there are no packed weights of it */
 };
 
 sp_status sp_weights_create(sp_weights **out)
@@ -41,6 +42,7 @@ void sp_weights_destroy(sp_weights *weights)
         destroy_entry(weights->entries[i]);
     sp_free(weights->entries);
     sp_dictionary_destroy(weights->by_name);
+    sp_packed_place_destroy(weights->packed);
     sp_free(weights);
 }
 
@@ -137,7 +139,28 @@ void sp_weights_drop(const sp_weights *weights, const char *name)
 
 sp_status sp_weights_check(const sp_weights *weights)
 {
+    if (weights->packed) SP_TRY(sp_packed_place_check(weights->packed));
     return weights->file ? sp_tensor_file_check(weights->file) : SP_OK;
+}
+
+sp_status sp_weights_set_packed(sp_weights *weights, const char *prefix)
+{
+    sp_packed_place_destroy(weights->packed);
+    weights->packed = NULL;
+    if (!prefix) return SP_OK;
+    if (!weights->file) return sp_fail(SP_INTERNAL, "packed weights belong to a file, and the set has none");
+    return sp_packed_place_create(prefix, weights->file, &weights->packed);
+}
+
+sp_packed_place *sp_weights_packed(const sp_weights *weights)
+{
+    return weights->packed;
+}
+
+bool sp_weights_is_view(const sp_weights *weights, const char *name)
+{
+    const sp_tensor *tensor = sp_weights_find(weights, name);
+    return tensor && !tensor->owned && weights->file;
 }
 
 size_t sp_weights_count(const sp_weights *weights)

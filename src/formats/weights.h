@@ -2,6 +2,7 @@
  * memory. */
 #ifndef SP_FORMATS_WEIGHTS_H
 #define SP_FORMATS_WEIGHTS_H
+#include "formats/packed_file.h"
 #include "formats/safetensors.h"
 
 typedef struct sp_weights sp_weights;
@@ -23,8 +24,14 @@ void sp_weights_set_file(sp_weights *weights, const sp_tensor_file *file);
 /* Lets the kernel take back the mapped pages of tensor `name`: the file holds them if they are read
  * again. Does nothing to a tensor that is absent, owned, or outside the set's file. */
 void sp_weights_drop(const sp_weights *weights, const char *name);
-/* sp_tensor_file_check of the set's file, if it has one. */
+/* sp_tensor_file_check of the set's file, if it has one, and of its packed weights. */
 sp_status sp_weights_check(const sp_weights *weights);
+/* Says that packed weights of the set may lie in files PREFIXpacked-SET-PRECISION.splam (formats/packed_file.h); they
+ * are of the tensors that are still the file's. NULL: they do not. */
+sp_status sp_weights_set_packed(sp_weights *weights, const char *prefix);
+sp_packed_place *sp_weights_packed(const sp_weights *weights); /* NULL: nothing is said */
+/* Whether the tensor is a view of the set's file, as all are that nobody has replaced. */
+bool sp_weights_is_view(const sp_weights *weights, const char *name);
 size_t sp_weights_count(const sp_weights *weights);
 const char *sp_weights_name(const sp_weights *weights, size_t index); /* order of adding */
 sp_tensor *sp_weights_at(const sp_weights *weights, size_t index);

@@ -1,4 +1,5 @@
 /* Weights bound to a plan, and the packed weights that bound plans share. */
+#include <stdlib.h>
 #include "graph/bound_internal.h"
 #include "graph/graph_internal.h"
 
@@ -45,6 +46,16 @@ static sp_pack *find_pack(const sp_residence *residence, const char *name, uint6
     return NULL;
 }
 
+/* The memory that it is in, or the mapped pages, which the file can hold. */
+static void release_place(sp_pack *pack)
+{
+    sp_pack_block *block = pack->block;
+    if (!block) sp_packed_drop(pack->file, pack->address, pack->bytes);
+    if (!block || --block->packs) return;
+    block->device->release(block->device, block->memory);
+    sp_free(block);
+}
+
 static void release_pack(sp_pack *pack)
 {
     if (!pack) return;
@@ -54,21 +65,16 @@ static void release_pack(sp_pack *pack)
         while (*at != pack)
             at = &(*at)->next;
         *at = pack->next;
-        sp_pack_block *block = pack->block;
-        if (--block->packs == 0) {
-            block->device->release(block->device, block->memory);
-            sp_free(block);
-        }
+        release_place(pack);
         sp_free(pack->name);
         sp_free(pack);
     }
     pthread_mutex_unlock(&packs_lock);
 }
 
-static const sp_packing *packing_of(const sp_plan *plan, int pack)
+static sp_pack_form form_of(const sp_plan *plan, int pack)
 {
-    const sp_step *step = &plan->steps[plan->pack_step[pack]];
-    return &plan->kernels[step->kernel].packing[step->packs_input];
+    return sp_pack_layout(plan, &plan->steps[plan->pack_step[pack]]);
 }
 
 /* The parameter that a pack is made of. */
@@ -83,10 +89,11 @@ static size_t aligned(const sp_plan *plan, size_t bytes)
     return (bytes + unit - 1) / unit * unit;
 }
 
-static sp_status new_pack(sp_bound *bound, int index, sp_pack_block *block, void *address)
+/* In a block, or, that being NULL, in a file. */
+static sp_status new_pack(sp_bound *bound, int index, sp_pack_block *block, const sp_packed_file *file, void *address)
 {
     int parameter = parameter_of(bound->plan, index);
-    const sp_packing *packing = packing_of(bound->plan, index);
+    const sp_pack_form form = form_of(bound->plan, index);
     sp_pack *pack = sp_alloc_zero(sizeof *pack);
     char *name = sp_strdup(bound->plan->parameters[parameter]->name);
     if (!pack || !name) {
@@ -94,29 +101,76 @@ static sp_status new_pack(sp_bound *bound, int index, sp_pack_block *block, void
         sp_free(name);
         return SP_MEMORY;
     }
-    *pack = (sp_pack){.residence = bound->residences[parameter], .name = name, .key = packing->key,
-                      .bytes = packing->bytes, .address = address, .block = block, .holders = 1, .next = all_packs};
-    block->packs++;
+    *pack = (sp_pack){.residence = bound->residences[parameter], .name = name, .key = form.key, .bytes = form.bytes,
+                      .address = address, .block = block, .file = file, .holders = 1, .next = all_packs};
+    if (block) block->packs++;
+    if (file) pack->version = sp_residence_version(pack->residence);
     all_packs = bound->packs[index] = pack;
     return SP_OK;
 }
 
-/* Packs of `set` that others hold; returns the bytes of those that nobody does. */
-static size_t hold_packs(sp_bound *bound, const char *set)
+static bool is_of(const sp_plan *plan, int pack, const char *set)
+{
+    return strcmp(plan->parameters[parameter_of(plan, pack)]->set, set) == 0;
+}
+
+/* Packs of `set` that others hold. */
+static void hold_packs(sp_bound *bound, const char *set)
 {
     const sp_plan *plan = bound->plan;
-    size_t missing = 0;
     for (int i = 0; i < plan->pack_count; i++) {
         int parameter = parameter_of(plan, i);
-        const sp_packing *packing = packing_of(plan, i);
-        if (strcmp(plan->parameters[parameter]->set, set)) continue;
-        sp_pack *pack =
-            find_pack(bound->residences[parameter], plan->parameters[parameter]->name, packing->key, packing->bytes);
+        const char *name = plan->parameters[parameter]->name;
+        const sp_pack_form form = form_of(plan, i);
+        if (!is_of(plan, i, set)) continue;
+        sp_pack *pack = find_pack(bound->residences[parameter], name, form.key, form.bytes);
         if (pack) pack->holders++;
         bound->packs[i] = pack;
-        if (!pack) missing += aligned(plan, packing->bytes);
     }
+}
+
+/* Packs of `set` that lie in a file. Of weights that have changed since they were opened none does. */
+static sp_status map_packs(sp_bound *bound, const char *set, const sp_weights *weights)
+{
+    const sp_plan *plan = bound->plan;
+    sp_packed_place *place = plan->device->packed_terms ? sp_weights_packed(weights) : NULL;
+    const sp_packed_file *file =
+        place ? sp_packed_place_open(place, plan->device->packed_terms, plan->precision) : NULL;
+    int all = 0, changed = 0, other = 0;
+    for (int i = 0; i < plan->pack_count && file; i++) {
+        if (bound->packs[i] || !is_of(plan, i, set)) continue;
+        int parameter = parameter_of(plan, i);
+        const char *name = plan->parameters[parameter]->name;
+        const sp_pack_form form = form_of(plan, i);
+        all++;
+        if (!sp_packed_knows(file, name)) continue;
+        bool same = sp_weights_is_view(weights, name) && sp_residence_version(bound->residences[parameter]) == 1;
+        const void *data = same ? sp_packed_find(file, name, form.key, form.bytes) : NULL;
+        changed += !same;
+        other += same && !data;
+        if (data) SP_TRY(new_pack(bound, i, NULL, file, (void *)(uintptr_t)data));
+    }
+    if (changed || other) sp_packed_place_miss(place, file, other, changed, all);
+    return SP_OK;
+}
+
+static size_t missing_bytes(const sp_bound *bound, const char *set)
+{
+    size_t missing = 0;
+    for (int i = 0; i < bound->plan->pack_count; i++)
+        if (!bound->packs[i] && is_of(bound->plan, i, set))
+            missing += aligned(bound->plan, form_of(bound->plan, i).bytes);
     return missing;
+}
+
+static sp_status new_block(sp_device *device, size_t bytes, sp_pack_block **out)
+{
+    *out = sp_alloc_zero(sizeof **out);
+    if (!*out) return SP_MEMORY;
+    **out = (sp_pack_block){.device = device, .memory = device->allocate(device, bytes), .packs = 1};
+    if ((*out)->memory) return SP_OK;
+    sp_free(*out);
+    return sp_fail(SP_MEMORY, "out of memory: packed weights need %zu MB", bytes >> 20);
 }
 
 /* One block for all packs of `set` that are missing. */
@@ -124,16 +178,14 @@ static sp_status add_packs(sp_bound *bound, const char *set, size_t bytes)
 {
     const sp_plan *plan = bound->plan;
     sp_device *device = plan->device;
-    sp_pack_block *block = sp_alloc_zero(sizeof *block);
-    if (!block) return SP_MEMORY;
-    *block = (sp_pack_block){.device = device, .memory = device->allocate(device, bytes), .packs = 1};
-    sp_status status =
-        block->memory ? SP_OK : sp_fail(SP_MEMORY, "out of memory: packed weights need %zu MB", bytes >> 20);
+    sp_pack_block *block;
+    SP_TRY(new_block(device, bytes, &block));
+    sp_status status = SP_OK;
     char *at = block->memory;
     for (int i = 0; i < plan->pack_count && !status; i++) {
-        if (bound->packs[i] || strcmp(plan->parameters[parameter_of(plan, i)]->set, set)) continue;
-        status = new_pack(bound, i, block, at);
-        at += aligned(plan, packing_of(plan, i)->bytes);
+        if (bound->packs[i] || !is_of(plan, i, set)) continue;
+        status = new_pack(bound, i, block, NULL, at);
+        at += aligned(plan, form_of(plan, i).bytes);
     }
     if (--block->packs == 0) { /* none came to be */
         device->release(device, block->memory);
@@ -142,13 +194,56 @@ static sp_status add_packs(sp_bound *bound, const char *set, size_t bytes)
     return status;
 }
 
-static sp_status bind_packs(sp_bound *bound, const char *set)
+static sp_status bind_packs(sp_bound *bound, const char *set, const sp_weights *weights)
 {
     pthread_mutex_lock(&packs_lock);
-    size_t missing = hold_packs(bound, set);
-    sp_status status = missing ? add_packs(bound, set, missing) : SP_OK;
+    hold_packs(bound, set);
+    sp_status status = map_packs(bound, set, weights);
+    size_t missing = missing_bytes(bound, set);
+    if (!status && missing) status = add_packs(bound, set, missing);
     pthread_mutex_unlock(&packs_lock);
     return status;
+}
+
+/* A file's pages are not written: what has to be packed anew lies in memory from then on. */
+sp_status sp_pack_own(sp_bound *bound, sp_pack *pack)
+{
+    if (pack->block) return SP_OK;
+    sp_pack_block *block;
+    SP_TRY(new_block(bound->plan->device, pack->bytes, &block));
+    pthread_mutex_lock(&packs_lock);
+    release_place(pack);
+    pack->block = block;
+    pack->file = NULL;
+    pack->address = block->memory;
+    pthread_mutex_unlock(&packs_lock);
+    return SP_OK;
+}
+
+/* ---- for files ---- */
+
+static int by_name(const void *a, const void *b)
+{
+    const sp_packed_weight *x = a, *y = b;
+    int names = strcmp(x->name, y->name);
+    return names ? names : x->key < y->key ? -1 : x->key > y->key;
+}
+
+sp_status sp_packs_list(const sp_weights *weights, sp_packed_weight **out, size_t *count)
+{
+    size_t most = 1;
+    *count = 0;
+    pthread_mutex_lock(&packs_lock);
+    for (const sp_pack *p = all_packs; p; p = p->next)
+        most++;
+    *out = sp_alloc(most * sizeof **out);
+    for (const sp_pack *p = all_packs; p && *out; p = p->next)
+        if (sp_residence_weights(p->residence) == weights && sp_pack_is_fresh(p))
+            (*out)[(*count)++] = (sp_packed_weight){p->name, p->key, p->bytes, p->address};
+    pthread_mutex_unlock(&packs_lock);
+    if (!*out) return SP_MEMORY;
+    qsort(*out, *count, sizeof **out, by_name);
+    return SP_OK;
 }
 
 size_t sp_packed_bytes(void)
@@ -156,7 +251,7 @@ size_t sp_packed_bytes(void)
     size_t bytes = 0;
     pthread_mutex_lock(&packs_lock);
     for (const sp_pack *p = all_packs; p; p = p->next)
-        bytes += p->bytes;
+        bytes += p->block ? p->bytes : 0;
     pthread_mutex_unlock(&packs_lock);
     return bytes;
 }
@@ -172,7 +267,7 @@ unsigned long sp_packed_count(void)
 sp_pack *sp_bound_pack(const sp_bound *bound, int step)
 {
     const sp_step *s = &bound->plan->steps[step];
-    if (s->packs_input < 0 || bound->plan->slots[s->out[0]].place != SP_PLACE_PACK) return NULL;
+    if (s->out[0] < 0 || bound->plan->slots[s->out[0]].place != SP_PLACE_PACK) return NULL;
     return bound->packs[bound->plan->slots[s->out[0]].offset];
 }
 
@@ -263,7 +358,7 @@ sp_status sp_bind(sp_bound *bound, const char *set, const sp_weights *weights)
         unbind(bound, i);
         SP_TRY(bind_parameter(bound, i, weights));
     }
-    return bind_packs(bound, set);
+    return bind_packs(bound, set, weights);
 }
 
 void sp_bound_weights_changed(sp_bound *bound)

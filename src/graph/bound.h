@@ -1,6 +1,8 @@
 /* A plan with its weights: where every parameter lies on the device, and what is made of weights alone (packed and cast
  * weights), which all runs of it share. Packed weights are shared further: a layer's weight that another bound plan of
- * the same weight set, of another size say, wants in the same layout is in memory once.
+ * the same weight set, of another size say, wants in the same layout is in memory once. Where the set has a file of
+ * packed weights for the device (formats/packed_file.h), a pack that is in it is used where it is mapped, and nothing
+ * is read or made for it.
  *
  * Runs of one bound plan may be executed by several threads, each run by one. What is made of weights is made by the
  * first of them while the others wait. Nobody executes while weights are bound or change. */
@@ -23,7 +25,12 @@ sp_status sp_bind(sp_bound *bound, const char *set, const sp_weights *weights);
 /* The host's tensors were changed. Other bound plans of the same sets see it too. */
 void sp_bound_weights_changed(sp_bound *bound);
 
-/* Bytes of packed weights that this process holds, each counted once, and how often a weight was packed so far. */
+/* The packs of a weight set that are held now and made, in the order of their names, for a file: names and data are
+ * those in use. *out: sp_free. The device has packed_terms. */
+sp_status sp_packs_list(const sp_weights *weights, sp_packed_weight **out, size_t *count);
+
+/* Bytes of packed weights in this process's memory, each counted once, without those that lie in files, and how often a
+ * weight was packed so far. */
 size_t sp_packed_bytes(void);
 unsigned long sp_packed_count(void);
 

@@ -20,7 +20,8 @@ typedef struct sp_pack {
     uint64_t key;
     size_t bytes;
     void *address;
-    sp_pack_block *block;
+    sp_pack_block *block;       /* NULL: it lies in a file, whose pages are read alone */
+    const sp_packed_file *file; /* then that, of the weight set's */
     uint64_t version; /* of the residence, when it was packed; 0: not yet */
     int holders;
     struct sp_pack *next;
@@ -49,6 +50,8 @@ void sp_bound_made(sp_bound *bound);
 sp_pack *sp_bound_pack(const sp_bound *bound, int step);
 bool sp_pack_is_fresh(const sp_pack *pack);
 void sp_pack_made(sp_pack *pack);
+/* Before it is made: gives one that lies in a file memory of its own. */
+sp_status sp_pack_own(sp_bound *bound, sp_pack *pack);
 /* Brings the transient parameters that a step reads to the device, and lets go of those that no later step of RUN rate
  * reads: their file can hold them. */
 sp_status sp_bound_bring(sp_bound *bound, int step);

@@ -6,6 +6,7 @@
  * download and finish. */
 #ifndef SP_GRAPH_DEVICE_H
 #define SP_GRAPH_DEVICE_H
+#include "formats/packed_file.h"
 #include "graph/op.h"
 #include "graph/optimizer.h"
 
@@ -73,6 +74,10 @@ struct sp_device {
      * timing. SP_UNSUPPORTED with the reason if there is none. */
     sp_status (*prepare)(sp_device *device, const sp_node *node, sp_kernel *out);
     const sp_optimizer_kernels *optimizer;
+    /* What layouts of packed weights depend on beside their keys: with the same terms, equal (weight, key, bytes) are
+     * equal packed bytes in any process, so they may be kept in a file. NULL: they may not. Not NULL only where the
+     * memory is host_visible. */
+    const sp_packed_terms *packed_terms;
     /* SP_BF16 if bf16 products are fast here, else SP_F32. */
     sp_dtype preferred_dtype;
     void (*measure_peak)(sp_device *device, sp_peak *out); /* NULL: not known */

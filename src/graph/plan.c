@@ -232,6 +232,18 @@ static void release_packed_sources(sp_plan *plan)
     }
 }
 
+/* The key of a cast is of its type alone. */
+sp_pack_form sp_pack_layout(const sp_plan *plan, const sp_step *step)
+{
+    if (step->packs_input >= 0) {
+        const sp_packing *packing = &plan->kernels[step->kernel].packing[step->packs_input];
+        return (sp_pack_form){packing->key, packing->bytes};
+    }
+    if (step->node->op != &sp_op_cast) return (sp_pack_form){0};
+    const uint64_t cast = UINT64_C(0x6361737400000000);
+    return (sp_pack_form){cast ^ (uint64_t)step->node->out[0]->dtype, sp_value_bytes(step->node->out[0])};
+}
+
 /* What is kept and made of weights alone is a bound plan's; of that, what another plan may want alike is a pack. Steps
  * are in their order. */
 static sp_status sort_kept(sp_plan *plan)
@@ -244,9 +256,7 @@ static sp_status sort_kept(sp_plan *plan)
             sp_slot *slot = step->out[k] < 0 ? NULL : &plan->slots[step->out[k]];
             if (!slot || slot->place != SP_PLACE_PERSISTENT) continue;
             slot->place = SP_PLACE_KEPT;
-            if (step->packs_input < 0 || plan->slots[step->in[0]].place != SP_PLACE_PARAMETER ||
-                !plan->kernels[step->kernel].packing[step->packs_input].key)
-                continue;
+            if (!sp_pack_layout(plan, step).key || plan->slots[step->in[0]].place != SP_PLACE_PARAMETER) continue;
             slot->place = SP_PLACE_PACK;
             slot->offset = (size_t)plan->pack_count;
             plan->pack_step[plan->pack_count++] = s;
@@ -294,6 +304,11 @@ static sp_status build(sp_plan *plan, sp_dtype precision)
     return find_output_steps(plan);
 }
 
+const char *sp_precision_name(sp_dtype precision)
+{
+    return precision == SP_BF16 ? "bf16" : "f32";
+}
+
 sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype precision, sp_plan **out)
 {
     *out = NULL;
@@ -304,6 +319,7 @@ sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype precision,
     }
     plan->graph = graph;
     plan->device = device;
+    plan->precision = sp_precision_name(precision);
     sp_status status = build(plan, precision);
     if (status) {
         sp_plan_destroy(plan);

@@ -25,6 +25,7 @@ typedef struct {
 /* Prunes, lowers to `precision` (SP_F32, SP_BF16), prepares kernels, plans memory. Takes the graph in
  * every case. */
 sp_status sp_plan_create(sp_graph *graph, sp_device *device, sp_dtype precision, sp_plan **out);
+const char *sp_precision_name(sp_dtype precision); /* "f32" or "bf16", as flags and names of files have it */
 void sp_plan_destroy(sp_plan *plan);
 sp_device *sp_plan_device(const sp_plan *plan);
 sp_plan_memory sp_plan_get_memory(const sp_plan *plan);

@@ -10,7 +10,8 @@ typedef enum {
     SP_PLACE_ARENA,
     SP_PLACE_PERSISTENT, /* kept between steps; while a plan is made, of any rate */
     SP_PLACE_KEPT,       /* kept, and made of weights alone */
-    SP_PLACE_PACK,       /* likewise, and a pack that other plans may share; offset: index into the plan's packs */
+    SP_PLACE_PACK,       /* likewise, and a weight packed or cast that other plans may share; offset: index into the
+                            plan's packs */
     SP_PLACE_BOUNDARY,
     SP_PLACE_PARAMETER
 } sp_place;
@@ -35,6 +36,7 @@ typedef struct {
 struct sp_plan {
     sp_graph *graph;
     sp_device *device;
+    const char *precision; /* "f32", as in names of files */
     sp_kernel *kernels;
     int kernel_count;
     sp_step *steps; /* sorted by rate, then by order */
@@ -62,6 +64,14 @@ static inline bool sp_parameter_done(const sp_plan *plan, int slot, int step)
     return plan->slots[slot].place == SP_PLACE_PARAMETER && plan->slots[slot].last == step &&
            plan->steps[step].rate == SP_RATE_RUN;
 }
+
+/* In what form a step makes a pack of its input: a packing, or a cast to another type. key 0: in none that another
+ * plan could want. */
+typedef struct {
+    uint64_t key;
+    size_t bytes;
+} sp_pack_form;
+sp_pack_form sp_pack_layout(const sp_plan *plan, const sp_step *step);
 
 /* Gives every slot its offset; sets plan->memory. */
 sp_status sp_plan_place(sp_plan *plan);

@@ -101,6 +101,11 @@ sp_status sp_residence_place(sp_residence *residence, const char *name, void **a
     return status;
 }
 
+const sp_weights *sp_residence_weights(const sp_residence *residence)
+{
+    return residence->weights;
+}
+
 uint64_t sp_residence_version(const sp_residence *residence)
 {
     return residence->version;

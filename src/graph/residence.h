@@ -11,6 +11,7 @@ typedef struct sp_residence sp_residence;
  * and no tensor of it is replaced meanwhile. Any thread. */
 sp_status sp_residence_hold(sp_device *device, const sp_weights *weights, sp_residence **out);
 void sp_residence_release(sp_residence *residence); /* NULL is legal */
+const sp_weights *sp_residence_weights(const sp_residence *residence);
 /* Where tensor `name`, which the set has, lies on the device; uploaded if it was not there. Mapped pages that this read
  * are dropped (sp_weights_drop). */
 sp_status sp_residence_place(sp_residence *residence, const char *name, void **address);

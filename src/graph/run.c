@@ -175,7 +175,7 @@ sp_status sp_run_clear_input(sp_run *run, const char *name)
     return SP_OK;
 }
 
-static sp_status check_ready(const sp_run *run)
+static sp_status check_bound(const sp_run *run)
 {
     const sp_plan *plan = run->plan;
     for (int i = 0; i < plan->parameter_count; i++)
@@ -184,6 +184,13 @@ static sp_status check_ready(const sp_run *run)
                            plan->parameters[i]->name, plan->parameters[i]->set);
     for (int i = 0; i < plan->pack_count; i++)
         if (!run->bound->packs[i]) return sp_fail(SP_INTERNAL, "a packed weight has no memory");
+    return SP_OK;
+}
+
+static sp_status check_ready(const sp_run *run)
+{
+    const sp_plan *plan = run->plan;
+    SP_TRY(check_bound(run));
     size_t index = 0;
     const char *name;
     void *value;
@@ -296,6 +303,7 @@ static sp_status make_weights(sp_run *run, stage_span *now, const sp_callbacks *
         sp_pack *pack = sp_bound_pack(bound, s);
         if (!pack || !sp_pack_is_fresh(pack)) {
             SP_TRY(sp_bound_bring(bound, s));
+            if (pack) SP_TRY(sp_pack_own(bound, pack));
             SP_TRY(one_step(run, s, now, callbacks));
             if (pack) sp_pack_made(pack);
         }
@@ -317,6 +325,17 @@ static sp_status make_stale_weights(sp_run *run, stage_span *now, const sp_callb
     run->generation = run->bound->generation;
     pthread_mutex_unlock(&sp_weights_lock);
     return status;
+}
+
+sp_status sp_run_make_weights(sp_run *run, const sp_callbacks *callbacks)
+{
+    SP_TRY(check_bound(run));
+    bool changed;
+    stage_span now = {.stage = -1};
+    SP_TRY(make_stale_weights(run, &now, callbacks, &changed));
+    run->stale[SP_RATE_PROMPT] |= changed;
+    switch_stage(run, &now, -1);
+    return check_sources(run);
 }
 
 sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks)

@@ -23,6 +23,8 @@ sp_status sp_run_clear_input(sp_run *run, const char *name); /* zeros */
  * executed again; what was packed is packed again. The device may still be at work afterwards: who reads an output
  * waits, and is told what failed; who only measures asks the device to finish. */
 sp_status sp_run_execute(sp_run *run, const sp_callbacks *callbacks);
+/* The first part of it: what is made of weights alone, if it is not there. */
+sp_status sp_run_make_weights(sp_run *run, const sp_callbacks *callbacks);
 /* Calls `ready` during sp_run_execute right after the step that completed an output was asked for: no later step
  * of that execution writes or reads it, so what lies at its address may be used and changed, by calls of the device,
  * while the rest runs. Called in the order of steps, on the thread that executes; what it returns, if not

@@ -5,9 +5,9 @@
 #define OPTIONS splam_convert_options
 static const splam_option options[] = {
     SP_MODEL_OPTION,
-    {SP_TEXT(output), .letter = 'o', .argument = "OUT", .required = true,
-     .help = "the new folder, or with --single-file the new file"},
-    {SP_CHOICE(dtype, "f32|f16|bf16", "f32"), .help = "type of the weights"},
+    {SP_TEXT(output), .letter = 'o', .argument = "OUT",
+     .help = "the new folder, or with --single-file the new file; may be left out with --packed"},
+    {SP_CHOICE(dtype, "f32|f16|bf16", NULL), .help = "type of the weights", .otherwise = "f32"},
     {SP_LIST(loras, lora_count, SPLAM_OPTION_LORAS), .flag = "merge-lora", .argument = "PATH[:WEIGHT]...",
      .help = "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), added to UNet and "
              "text encoder; WEIGHT is 1 where none is given"},
@@ -17,6 +17,11 @@ static const splam_option options[] = {
      .help = "the single file's UNet; unet_ema is a student's average"},
     {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL), .help = "what a checkpoint of one file predicts",
      .otherwise = "what it tells"},
-    {SP_TEXT(device), .argument = "DEVICE", .help = "to merge adapters with", .otherwise = "cpu"},
+    {SP_FLAG(packed), .help = "write packed weights beside the new model, or without an output beside MODEL"},
+    {SP_LIST(picture_sizes, picture_size_count, SPLAM_OPTION_TEXTS), .flag = "size", .argument = "WxH...",
+     .help = "sizes of pictures to pack for", .otherwise = "the model's own"},
+    {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT), .help = "precision to pack for",
+     .otherwise = "auto: bf16 where the processor has it"},
+    {SP_TEXT(device), .argument = "DEVICE", .help = "to merge adapters with and to pack for", .otherwise = "cpu"},
 };
 SP_TABLE(convert);

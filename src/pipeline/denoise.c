@@ -102,6 +102,12 @@ static sp_status prepare(sp_pipeline *p, const sp_denoise_shape *shape)
     return sp_plans_run(&p->plans, &use, &p->denoiser);
 }
 
+sp_status sp_pipeline_pack_denoise(sp_pipeline *p, const sp_denoise_shape *shape, const sp_callbacks *callbacks)
+{
+    SP_TRY(prepare(p, shape));
+    return sp_run_make_weights(p->denoiser, callbacks);
+}
+
 /* ---- inputs ---- */
 
 static sp_status set_all(sp_run *run, const char *name, int64_t batch, double value)

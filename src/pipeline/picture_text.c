@@ -24,14 +24,6 @@ static const char *const a1111_names[SP_SAMPLER_COUNT] = {
 static const char *const a1111_schedules[] = {
     [SP_SIGMAS_KARRAS] = "Karras", [SP_SIGMAS_EXPONENTIAL] = "Exponential"};
 
-static uint64_t model_hash(const sp_tensor_file *file)
-{
-    uint64_t hash = SP_HASH_START;
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++)
-        hash = sp_tensor_hash(hash, sp_tensor_file_name(file, i), sp_tensor_file_at(file, i));
-    return hash;
-}
-
 /* Well-formed UTF-8, which JSON and PNG ask for; as the tokenizer reads it. A new string. */
 static char *well_formed(const char *text)
 {
@@ -107,7 +99,7 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     if (options->vae) out->vae_name = folder_name(options->vae);
     if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
     if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
-    out->hash = model_hash(model->unet->file);
+    out->hash = sp_tensor_file_hash(model->unet->file);
     return sp_student_file_read(path, &out->student);
 }
 

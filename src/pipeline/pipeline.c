@@ -162,6 +162,16 @@ sp_status sp_pipeline_plan_text(sp_pipeline *p, int64_t prompts, sp_plan_memory 
     return sp_plans_memory(&p->plans, &use, out);
 }
 
+sp_status sp_pipeline_pack_text(sp_pipeline *p, const sp_callbacks *callbacks)
+{
+    char shape[SP_PLAN_SHAPE];
+    sp_run *run;
+    const text_shape t = {p, 1, p->clip_skip};
+    const sp_plan_use use = text_use(&t, shape);
+    SP_TRY(sp_plans_run(&p->plans, &use, &run));
+    return sp_run_make_weights(run, callbacks);
+}
+
 static sp_status encode_batches(const sp_pipeline *p, const char *const *prompts, int64_t count,
                                 sp_run *run, sp_tensor *ids, sp_tensor *states)
 {
@@ -266,6 +276,13 @@ sp_status sp_pipeline_plan_vae(sp_pipeline *p, sp_vae_half half, sp_shape in,
     const sp_vae_settings settings = {
         .device = p->device, .precision = p->precision, .tile = p->vae_tile, .plans = &p->plans};
     return sp_vae_plan_all(p->vae, half, in, &settings, out);
+}
+
+sp_status sp_pipeline_pack_vae(sp_pipeline *p, sp_vae_half half, sp_shape in, const sp_callbacks *callbacks)
+{
+    sp_run *run;
+    SP_TRY(sp_vae_plans_run(&p->plans, p->vae, half, in, &run));
+    return sp_run_make_weights(run, callbacks);
 }
 
 sp_status sp_pipeline_decode(sp_pipeline *p, const sp_tensor *latents,

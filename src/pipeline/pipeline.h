@@ -107,6 +107,11 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor 
                                    const sp_noise *noise, int64_t first_sample, int64_t count,
                                    sp_tensor *latents);
 
+/* Makes what runs of a part have of weights alone, packed weights above all, which stays with the plans. */
+sp_status sp_pipeline_pack_text(sp_pipeline *pipeline, const sp_callbacks *callbacks); /* for one prompt */
+sp_status sp_pipeline_pack_denoise(sp_pipeline *pipeline, const sp_denoise_shape *shape, const sp_callbacks *callbacks);
+sp_status sp_pipeline_pack_vae(sp_pipeline *pipeline, sp_vae_half half, sp_shape in, const sp_callbacks *callbacks);
+
 /* The memory that a run of a part takes, known before it: of the text encoder for so many prompts;
  * of the denoiser; of a half of the VAE for an input of shape `in`, in tiles or not by vae_tile. */
 sp_status sp_pipeline_plan_text(sp_pipeline *pipeline, int64_t prompts, sp_plan_memory *out);

@@ -69,6 +69,7 @@ static void initialise(void)
     shared = sp_host_device("cpu");
     shared.prepare = prepare;
     shared.optimizer = &sp_cpu_optimizer;
+    shared.packed_terms = sp_cpu_packed_terms();
     shared.measure_peak = sp_cpu_measure_peak;
     shared.preferred_dtype = isa == SP_ISA_AVX512_BF16 ? SP_BF16 : SP_F32;
 }

@@ -34,6 +34,11 @@ extern const sp_optimizer_kernels sp_cpu_optimizer;
 extern const sp_cpu_kernel sp_cpu_onednn[];
 /* Kernels made of other kernels. */
 extern const sp_cpu_kernel sp_cpu_fused[];
+/* What layouts of packed weights depend on in this process beside their keys (graph/device.h). */
+const sp_packed_terms *sp_cpu_packed_terms(void);
+/* "2.6.3 avx2": the library's version and the instruction set it may use. `out` has room for SP_ONEDNN_NAME bytes. */
+void sp_onednn_name(char *out);
+enum { SP_ONEDNN_NAME = 64 };
 /* Tells oneDNN the cap; before any of its primitives is made. */
 void sp_onednn_limit_isa(sp_isa isa);
 /* The library multiplies bf16 in AMX tiles, some eight times as fast as vectors do. */

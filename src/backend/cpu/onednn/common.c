@@ -1,5 +1,6 @@
 /* The engine, statuses, layouts, and the running of primitives. */
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include "backend/cpu/onednn/onednn.h"
 #include "base/log.h"
@@ -32,6 +33,32 @@ void sp_onednn_limit_isa(sp_isa isa)
     };
     /* ONEDNN_MAX_CPU_ISA may hold it lower still; setting "all" would lift that. */
     if (limit[isa] != dnnl_cpu_isa_all) dnnl_set_max_cpu_isa(limit[isa]);
+}
+
+void sp_onednn_name(char *out)
+{
+    static const struct {
+        dnnl_cpu_isa_t isa;
+        const char *name;
+    } names[] = {
+        {dnnl_cpu_isa_sse41, "sse41"},
+        {dnnl_cpu_isa_avx, "avx"},
+        {dnnl_cpu_isa_avx2, "avx2"},
+        {dnnl_cpu_isa_avx2_vnni, "avx2_vnni"},
+        {dnnl_cpu_isa_avx512_core, "avx512_core"},
+        {dnnl_cpu_isa_avx512_core_vnni, "avx512_core_vnni"},
+        {dnnl_cpu_isa_avx512_core_bf16, "avx512_core_bf16"},
+        {dnnl_cpu_isa_avx512_core_amx, "avx512_core_amx"},
+    };
+    const dnnl_version_t *v = dnnl_version();
+    dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    size_t i = 0, count = sizeof names / sizeof *names;
+    while (i < count && names[i].isa != isa)
+        i++;
+    if (i < count)
+        snprintf(out, SP_ONEDNN_NAME, "%d.%d.%d %s", v->major, v->minor, v->patch, names[i].name);
+    else
+        snprintf(out, SP_ONEDNN_NAME, "%d.%d.%d %#x", v->major, v->minor, v->patch, (unsigned)isa);
 }
 
 bool sp_onednn_uses_amx(void)
