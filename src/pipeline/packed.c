@@ -189,8 +189,8 @@ static sp_status check_options(const splam_convert_options *o)
                                              : NULL;
     if (!changes) return SP_OK;
     return sp_fail(SP_ARGUMENT,
-                   "`%s` makes another model, for which an `output` is missing: without one, packed weights are written "
-                   "beside the model as it is",
+                   "`%s` makes another model, for which an `output` is missing: without one, packed weights are "
+                   "written beside the model as it is",
                    changes);
 }
 
