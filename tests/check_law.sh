@@ -5,6 +5,7 @@
 #   - the library of a folder takes no symbol of those after it
 #   - src/api defines the public functions and nothing else, and no other folder defines one, but src/options its own
 #   - every .c file opens with a line that says what it is
+#   - files of packed weights are told apart by all sources that may lay weights out
 #   - every header compiles alone
 #   - every symbol that the library exports begins with splam_
 #   - no formatter reflows comments: equations and tables in them keep their lines
@@ -77,7 +78,7 @@ report() {
     fi
 }
 
-echo "1..10"
+echo "1..11"
 broken_includes . >"$scratch/includes"
 report "folders include only what stands before them" "$scratch/includes"
 
@@ -171,6 +172,12 @@ find src cli -name '*.c' | sort | while read -r file; do
     head -n 1 "$file" | grep -q '^/\* ' || echo "$file does not begin with a line that says what it is"
 done >"$scratch/first"
 report "every source says first what it is" "$scratch/first"
+
+sed -n '/^pack_sources = /,/^)/p' src/backend/meson.build >"$scratch/listed"
+(cd src/backend && ls cpu/vector/product/*.[ch] cpu/onednn/*.[ch]) | while read -r file; do
+    grep -qF "'$file'" "$scratch/listed" || echo "pack_sources of src/backend/meson.build lacks $file"
+done >"$scratch/sources"
+report "packed weights know all sources that lay weights out" "$scratch/sources"
 
 flags=$(pkg-config --cflags jansson libutf8proc spng libjpeg libwebp libarchive libxxhash freetype2 harfbuzz cairo)
 find src include cli -name '*.h' | sort | while read -r header; do
