@@ -179,7 +179,7 @@ $(side_by_side results distill,backward)
 The same in f32, with all three kept to AVX2 by SPLAM_MAX_ISA, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY.
 Machine: $(of results-avx2 machine), $(of results-avx2 threads) threads. $(of results-avx2 date).
 
-$(side_by_side results-avx2 unet)
+$(side_by_side results-avx2 unet,vae,generate,backward)
 
 ## As exact as PyTorch
 
