@@ -1,6 +1,8 @@
 /* splam: the command line. Finds the verb, runs it, and makes sure that what it printed arrived. */
 #include <errno.h>
 #include <fcntl.h>
+#include <omp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,6 +107,23 @@ static int run_verb(int argc, char **argv)
     return cli_fail(CLI_USAGE, "there is no verb \"%s\"; see splam --help", argv[1]);
 }
 
+/* Where OpenMP was asked to bind threads, it has bound this one to one place before main; a program that is started
+ * from here would see that place alone, and have one thread. */
+static void unbind(void)
+{
+    cpu_set_t all;
+    int ids[CPU_SETSIZE];
+    CPU_ZERO(&all);
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int count = omp_get_place_num_procs(place);
+        if (count > CPU_SETSIZE) return;
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < count; i++)
+            if (ids[i] >= 0 && ids[i] < CPU_SETSIZE) CPU_SET(ids[i], &all);
+    }
+    if (CPU_COUNT(&all)) sched_setaffinity(0, sizeof all, &all);
+}
+
 /* OpenMP's threads spin long while they wait for each other. Where another program runs on their
  * cores, what they burn so is taken from the thread that they wait for, and everything takes ten
  * times as long. OpenMP reads how long to spin before main begins, so the program starts itself
@@ -112,6 +131,7 @@ static int run_verb(int argc, char **argv)
 static void wait_with_little_spinning(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    unbind();
     if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
 }
 

@@ -407,6 +407,12 @@ report "names of LoRA files"
     grep -qE '"distill_step_seconds": [0-9.e-]+' out &&
         grep -qE '"unet_forward_backward_seconds": [0-9.e-]+' out || cat out
     one_sentence 2 'operator' "$splam" bench --operator nonsense
+    # Binding threads leaves their number as it is.
+    for binding in OMP_PROC_BIND=false 'OMP_PROC_BIND=close OMP_PLACES=cores' OMP_PLACES=threads; do
+        env $binding "$splam" bench -m "$golden/teacher-epsilon" --only train --part unet_forward --json 2>err |
+            grep '"threads"'
+    done | sort -u >out
+    [ "$(wc -l <out)" = 1 ] || { echo "numbers of threads, bound and not:"; cat out; }
     one_sentence 2 'needs a model' "$splam" bench --part unet_forward
     one_sentence 2 'threads-model.* needs a model' "$splam" bench --threads-model 4
     one_sentence 2 'threads-model' "$splam" bench --threads-model 4 -m "$golden/teacher-epsilon" --support

@@ -145,6 +145,27 @@ static void nested_and_libraries(void **state)
     assert_int_equal(omp_get_max_threads(), sp_threads());
 }
 
+/* A page of fresh memory belongs to the thread that writes it first. */
+static void tensors_are_cleared_by_all(void **state)
+{
+    (void)state;
+    static const sp_dtype dtypes[] = {SP_F32, SP_DYNAMIC8_SIGNED};
+    for (int i = 0; i < 2; i++) {
+        sp_tensor tensor;
+        sp_split_record record = {.threads = 4};
+        sp_record_splits(&record);
+        assert_ok(sp_tensor_create(dtypes[i], sp_shape_of(1 << 22), &tensor));
+        sp_record_splits(NULL);
+        assert_int_equal(record.loops, 1);
+        assert_int_equal(record.items, sp_tensor_bytes(&tensor));
+        assert_true(record.share == 0.25);
+        const unsigned char *bytes = tensor.data;
+        for (size_t k = 0; k < sp_tensor_bytes(&tensor); k++)
+            assert_int_equal(bytes[k], i ? SP_DYNAMIC8_ZERO : 0);
+        sp_tensor_free(&tensor);
+    }
+}
+
 /* ---- a model ---- */
 
 static json_t *bench(const char *model, int64_t threads, const char *part)
@@ -228,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_shares),         cmocka_unit_test(known_slots),
         cmocka_unit_test(record_equals_threads), cmocka_unit_test(nested_and_libraries),
+        cmocka_unit_test(tensors_are_cleared_by_all),
         cmocka_unit_test(model_of_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -242,6 +242,7 @@ static sp_value *build_sinusoidal(maker *m, const int64_t *s)
 static const test_case layout_cases[] = {
     {build_permute, {2, 4, 33, 17, 0x0231}, .tolerance = 0}, /* to channels-last, and back */
     {build_permute, {2, 33, 17, 70, 0x0312}, .tolerance = 0},
+    {build_permute, {2, 70, 70, 3, 0x0312}, .tolerance = 0}, /* a picture's channels apart */
     {build_permute, {3, 20, 4, 40, 0x0213}, .tolerance = 0}, /* heads */
     {build_permute, {3, 1, 1, 40, 0x3210}, .tolerance = 0},
     {build_permute, {3, 7, 5, 9, 0x3120}, .tolerance = 0},

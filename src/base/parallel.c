@@ -34,7 +34,7 @@ static int topology(int cpu, const char *name)
 static int physical_cores(void)
 {
     cpu_set_t available;
-    if (sched_getaffinity(0, sizeof available, &available) != 0) return omp_get_num_procs();
+    if (!sp_processors(&available)) return omp_get_num_procs();
     int package[CPU_SETSIZE], core[CPU_SETSIZE], count = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &available)) continue;

@@ -1,6 +1,7 @@
 /* What the system tells: memory, processor, host. */
 #include "base/system.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -57,6 +58,27 @@ static bool can_map(size_t bytes, int protection)
     void *space = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (space == MAP_FAILED) return false;
     munmap(space, bytes);
+    return true;
+}
+
+/* OpenMP's places are those that were allowed when it began. */
+static void add_places(cpu_set_t *out)
+{
+    int ids[CPU_SETSIZE];
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int count = omp_get_place_num_procs(place);
+        if (count > CPU_SETSIZE) continue;
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < count; i++)
+            if (ids[i] >= 0 && ids[i] < CPU_SETSIZE) CPU_SET(ids[i], out);
+    }
+}
+
+bool sp_processors(cpu_set_t *out)
+{
+    CPU_ZERO(out);
+    if (sched_getaffinity(0, sizeof *out, out) != 0) return false;
+    if (omp_get_proc_bind() != omp_proc_bind_false) add_places(out);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* What the machine has and the process takes. */
 #ifndef SP_BASE_SYSTEM_H
 #define SP_BASE_SYSTEM_H
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +14,11 @@ int64_t sp_proc_bytes(const char *path, const char *key);
 int64_t sp_available_memory(void);
 /* Bytes of memory that the process has now; -1: not known. */
 int64_t sp_resident_memory(void);
+
+/* The processors that this process may run on; false: not known. Where OpenMP was asked to bind threads
+ * (OMP_PROC_BIND, OMP_PLACES), it has bound the first one to a place of its own before main, and the system would say
+ * that place alone; these are all places. */
+bool sp_processors(cpu_set_t *out);
 
 /* What is always left to libraries that do not survive a failed allocation, as oneDNN, which then writes its
  * code to address 0 or throws through C. */

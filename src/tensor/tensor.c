@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 
 sp_shape sp_shape_make(const int64_t *dim, int rank)
 {
@@ -54,13 +55,14 @@ const char *sp_shape_text(sp_shape shape)
     return text;
 }
 
-static sp_status create(sp_dtype dtype, sp_shape shape, void *(*allocate)(size_t), sp_tensor *out)
+/* What is in it is not set. */
+static sp_status create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
 {
     *out = (sp_tensor){0};
     size_t bytes = sp_dtype_bytes(dtype, sp_shape_count(shape));
     if (bytes == SIZE_MAX)
         return sp_fail(SP_SHAPE, "a tensor cannot have the shape %s", sp_shape_text(shape));
-    void *data = allocate(bytes);
+    void *data = sp_alloc(bytes);
     if (!data)
         return sp_fail(SP_MEMORY, "out of memory: a tensor %s of %s takes %zu bytes",
                        sp_shape_text(shape), sp_dtype_name(dtype), bytes);
@@ -68,10 +70,26 @@ static sp_status create(sp_dtype dtype, sp_shape shape, void *(*allocate)(size_t
     return SP_OK;
 }
 
+#define CLEARED (1 << 18) /* bytes that a thread clears at least */
+
+typedef struct {
+    char *data;
+    int value;
+} clearing;
+
+/* Where memory has several nodes, a page lies on that of the thread that writes it first: each thread has the part of
+ * a tensor that it will have when elements are dealt out, as to the optimiser. */
+static void clear_range(void *context, int64_t begin, int64_t end)
+{
+    const clearing *c = context;
+    memset(c->data + begin, c->value, (size_t)(end - begin));
+}
+
 sp_status sp_tensor_create(sp_dtype dtype, sp_shape shape, sp_tensor *out)
 {
-    SP_TRY(create(dtype, shape, sp_alloc_zero, out));
-    if (dtype == SP_DYNAMIC8_SIGNED) memset(out->data, SP_DYNAMIC8_ZERO, sp_tensor_bytes(out));
+    SP_TRY(create(dtype, shape, out));
+    clearing c = {.data = out->data, .value = dtype == SP_DYNAMIC8_SIGNED ? SP_DYNAMIC8_ZERO : 0};
+    sp_parallel_for((int64_t)sp_tensor_bytes(out), CLEARED, clear_range, &c);
     return SP_OK;
 }
 
@@ -114,7 +132,7 @@ sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *
     *out = (sp_tensor){0};
     SP_TRY(refuse_codes(tensor->dtype));
     SP_TRY(refuse_codes(dtype));
-    SP_TRY(create(dtype, tensor->shape, sp_alloc, out)); /* all of it is written */
+    SP_TRY(create(dtype, tensor->shape, out)); /* all of it is written */
     sp_convert_elements(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
     sp_status status = tensor->owned ? SP_OK : sp_mapped_check(tensor->data);
     if (status) sp_tensor_free(out);

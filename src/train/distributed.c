@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "base/system.h"
 
 struct sp_ranks {
     MPI_Comm all;
@@ -131,7 +132,7 @@ static sp_status share_cores(sp_ranks *ranks)
     MPI_Comm_size(machine, &neighbours);
     cpu_set_t *sets = sp_alloc((size_t)neighbours * sizeof *sets);
     if (!sets) return SP_MEMORY;
-    if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_ZERO(&mine);
+    if (!sp_processors(&mine)) CPU_ZERO(&mine);
     sp_status status = check(
         MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, sets, (int)sizeof mine, MPI_BYTE, machine),
         "ranks of this machine");

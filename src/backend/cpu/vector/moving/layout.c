@@ -166,7 +166,8 @@ static void permute_rows(void *context, int64_t begin, int64_t end)
     }
 }
 
-#define TURN 32 /* elements of the turned dimension at a time */
+#define TURN 32   /* elements of the turned dimension at a time */
+#define ALONG 2048 /* of the last one */
 
 #define TURN_LOOP(type)                                                                            \
     for (int64_t j = 0; j < columns; j += 16)                                                      \
@@ -195,13 +196,14 @@ static void permute_tiles(void *context, int64_t begin, int64_t end)
 {
     const permutation *p = context;
     int last = p->rank - 1;
-    int64_t tiles = sp_ceil_div(p->dim[p->turned], TURN);
+    int64_t tiles = sp_ceil_div(p->dim[p->turned], TURN), along = sp_ceil_div(p->dim[last], ALONG);
     for (int64_t i = begin; i < end; i++) {
-        int64_t from, to, r = i % tiles * TURN,
-                          rows = p->dim[p->turned] - r < TURN ? p->dim[p->turned] - r : TURN;
-        outer_position(p, p->turned, i / tiles, &from, &to);
-        turn(p->y + (to + r * p->to[p->turned]) * p->element, p->to[p->turned],
-             p->x + (from + r) * p->element, p->from[last], rows, p->dim[last], p->element);
+        int64_t from, to, r = i / along % tiles * TURN, c = i % along * ALONG;
+        int64_t rows = p->dim[p->turned] - r < TURN ? p->dim[p->turned] - r : TURN,
+                columns = p->dim[last] - c < ALONG ? p->dim[last] - c : ALONG;
+        outer_position(p, p->turned, i / along / tiles, &from, &to);
+        turn(p->y + (to + r * p->to[p->turned] + c) * p->element, p->to[p->turned],
+             p->x + (from + r + c * p->from[last]) * p->element, p->from[last], rows, columns, p->element);
     }
 }
 
@@ -221,9 +223,11 @@ static void permute_run(void *state, const sp_node *node, void *const *in, void 
         sp_parallel_for(outer_count(&p, -1), sp_ceil_div(PIECE, p.dim[last] * p.element),
                         permute_rows, &p);
     } else {
-        int64_t tile = TURN * p.dim[last] * p.element;
-        sp_parallel_for(outer_count(&p, p.turned) * sp_ceil_div(p.dim[p.turned], TURN),
-                        sp_ceil_div(PIECE, tile), permute_tiles, &p);
+        int64_t rows = p.dim[p.turned] < TURN ? p.dim[p.turned] : TURN,
+                columns = p.dim[last] < ALONG ? p.dim[last] : ALONG;
+        int64_t tiles = sp_ceil_div(p.dim[p.turned], TURN) * sp_ceil_div(p.dim[last], ALONG);
+        sp_parallel_for(outer_count(&p, p.turned) * tiles, sp_ceil_div(PIECE / 4, rows * columns * p.element),
+                        permute_tiles, &p);
     }
 }
 SP_DEFINE_KERNEL(permute, permute_run)
