@@ -1,6 +1,6 @@
 /* Packed weights in files: the same pictures without packing; files that do not fit are passed over with a sentence. */
 #include <sys/stat.h>
-#include "support.h"
+#include "packed_support.h"
 #include <splam/splam.h>
 #include "backend/cpu/cpu.h"
 #include "base/random.h"
@@ -122,15 +122,21 @@ static void assert_right(void **state, how h, drawing *drawn)
     splam_pictures_free(&drawn->pictures);
 }
 
+/* All weights come from the files, which are not left, and nothing is said. */
+static void assert_used(void **state, how h)
+{
+    drawing drawn;
+    draw(state, h, &drawn);
+    assert_int_equal(drawn.packs, 0);
+    assert_int_equal(drawn.heard.messages, 0);
+    assert_right(state, h, &drawn);
+}
+
 /* ---- used ---- */
 
 static void test_nothing_is_packed(void **state)
 {
-    drawing drawn;
-    draw(state, (how){0}, &drawn);
-    assert_int_equal(drawn.packs, 0);
-    assert_int_equal(drawn.heard.messages, 0);
-    assert_right(state, (how){0}, &drawn);
+    assert_used(state, (how){0});
 }
 
 static void test_other_precision(void **state)
@@ -322,32 +328,6 @@ static void test_copied(void **state)
 
 /* ---- other terms, and files that are none ---- */
 
-static void save_changed(const char *path, const char *key, const char *value, size_t tensor, const sp_tensor *other,
-                         const char *other_name)
-{
-    static const char *const keys[] = {"format",       "instruction_set", "onednn",     "kernels",
-                                       "source_stamp", "source_hash",     "source_xxh3"};
-    enum { KEYS = sizeof keys / sizeof *keys };
-    const char *metadata[KEYS][2];
-    sp_tensor_file *file;
-    assert_ok(sp_safetensors_open(path, &file));
-    size_t count = sp_tensor_file_count(file), said = 0;
-    sp_named_tensor *list = sp_alloc(count * sizeof *list);
-    for (size_t i = 0; i < count; i++)
-        list[i] = (sp_named_tensor){sp_tensor_file_name(file, i), sp_tensor_file_at(file, i)};
-    if (other) list[tensor].tensor = other;
-    if (other_name) list[tensor].name = other_name;
-    for (int i = 0; i < KEYS; i++) {
-        bool changed = key && strcmp(keys[i], key) == 0;
-        metadata[said][0] = keys[i];
-        metadata[said][1] = changed ? value : sp_tensor_file_metadata(file, keys[i]);
-        said += metadata[said][1] != NULL;
-    }
-    assert_ok(sp_safetensors_save(path, list, count, (const char *const (*)[2])metadata, said));
-    sp_free(list);
-    sp_tensor_file_close(file);
-}
-
 static void test_other_terms(void **state)
 {
     static const struct {
@@ -371,20 +351,6 @@ static void test_other_terms(void **state)
         assert_heard(&drawn.heard, packed_of(state, "unet"));
         assert_right(state, (how){0}, &drawn);
     }
-}
-
-/* The first tensor that is no padding. */
-static size_t a_weight(const char *path, sp_tensor *out, char name[256])
-{
-    sp_tensor_file *file;
-    assert_ok(sp_safetensors_open(path, &file));
-    size_t i = 0;
-    while (sp_starts_with(sp_tensor_file_name(file, i), "padding:"))
-        i++;
-    snprintf(name, 256, "%s", sp_tensor_file_name(file, i));
-    assert_ok(sp_tensor_create(SP_U8, sp_tensor_file_at(file, i)->shape, out));
-    sp_tensor_file_close(file);
-    return i;
 }
 
 static void assert_passed_over(void **state, const char *sentence)
@@ -604,11 +570,7 @@ static void test_outputs(void **state)
     assert_true(sp_path_exists(in_folder(state, name)));
     assert_ok(sp_remove_tree(in_folder(state, "model")));
     assert_int_equal(rename(in_folder(state, "other"), in_folder(state, "model")), 0);
-    drawing drawn;
-    draw(state, (how){0}, &drawn);
-    assert_int_equal(drawn.packs, 0);
-    assert_int_equal(drawn.heard.messages, 0);
-    assert_right(state, (how){0}, &drawn);
+    assert_used(state, (how){0});
 }
 
 /* Beside a file of several parts each has its own name. */

@@ -29,6 +29,8 @@ int sp_threads(void);
  * started here. OpenMP keeps that number for every thread of the process by itself, so
  * what one thread sets no other hears of. */
 void sp_library_threads(void);
+bool sp_threads_chosen(void); /* whether a number other than 0 was set */
+
 /* How work is shared out among threads that need not be there. While a thread has a record, sp_threads() is `threads`
  * for it, and each of its loops is cut by the code above for so many, but runs in that thread alone, one share after
  * the other; of slots, shares are what equal items give workers of equal speed. Libraries get one thread, for their
@@ -46,7 +48,5 @@ typedef struct {
 void sp_record_splits(sp_split_record *record); /* of the calling thread from now on; NULL: none */
 void sp_split_record_clear(sp_split_record *record); /* all but `threads` */
 double sp_thread_seconds(void); /* processor time that the calling thread has used */
-
-bool sp_threads_chosen(void); /* whether a number other than 0 was set */
 
 #endif

@@ -41,24 +41,12 @@ bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out)
     return o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3;
 }
 
-/* m of F(m x m, 3 x 3). */
-static int64_t output_of(sp_convolution_form form)
-{
-    return form == SP_CONVOLUTION_WINOGRAD_6 ? 6 : form == SP_CONVOLUTION_WINOGRAD_4 ? 4 : 2;
-}
-
-static int64_t points_of(sp_convolution_form form, bool doubled)
-{
-    int64_t side = output_of(form) + 2 - doubled;
-    return side * side;
-}
-
 sp_convolution_filters sp_convolution_packed_filters = SP_FILTERS_BY_SIZE;
 
 bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_row *layer)
 {
     const int64_t most_of_tiles = (int64_t)64 << 20, near = (int64_t)12 << 20;
-    int64_t m = output_of(form), points = points_of(form, layer->doubled);
+    int64_t m = sp_winograd_output_of(form), points = sp_winograd_point_count((int)m, layer->doubled);
     if (form == SP_CONVOLUTION_WINOGRAD_2_BF16) return false;
     if (sp_convolution_packed_filters != SP_FILTERS_BY_SIZE) return sp_convolution_packed_filters == SP_FILTERS_TAPS;
     return layer->positions * layer->C * 4 * points / (m * m) <= most_of_tiles &&
@@ -71,7 +59,8 @@ bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *l
     if (form == SP_CONVOLUTION_DIRECT) return true;
     if (form == SP_CONVOLUTION_WINOGRAD_2_BF16 && layer->dtype != SP_BF16) return false;
     if (sp_convolution_packs_taps(form, layer)) return true;
-    int64_t points = points_of(form, layer->doubled), size = form == SP_CONVOLUTION_WINOGRAD_2_BF16 ? 2 : 4;
+    int64_t points = sp_winograd_point_count(sp_winograd_output_of(form), layer->doubled);
+    int64_t size = form == SP_CONVOLUTION_WINOGRAD_2_BF16 ? 2 : 4;
     if (layer->positions < 256 && points > 9) return false;
     return points * size * layer->C * layer->M <= limit;
 }

@@ -20,6 +20,17 @@ typedef enum {
         SP_CONVOLUTION_FORM_COUNT
 } sp_convolution_form;
 const char *sp_convolution_form_name(sp_convolution_form form);
+/* m of Winograd's F(m x m, 3 x 3); not of direct ones. */
+static inline int sp_winograd_output_of(sp_convolution_form form)
+{
+    return form == SP_CONVOLUTION_WINOGRAD_6 ? 6 : form == SP_CONVOLUTION_WINOGRAD_4 ? 4 : 2;
+}
+/* Points of a tile, less those that are zero where the picture is doubled. */
+static inline int64_t sp_winograd_point_count(int output, bool doubled)
+{
+    int64_t side = output + 2 - doubled;
+    return side * side;
+}
 
 /* A measured layer: 3x3, stride 1. positions: N * Ho * Wo; C and M: channels of input and output
  * (of a gradient: of dy and dx). */

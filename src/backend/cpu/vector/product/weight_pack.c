@@ -103,8 +103,7 @@ static int64_t padded(int64_t channels)
 
 static int64_t points_of(const sp_weight_packer *p)
 {
-    int64_t side = p->output + 2 - p->doubled;
-    return p->output ? side * side : p->taps;
+    return p->output ? sp_winograd_point_count(p->output, p->doubled) : p->taps;
 }
 
 /* How an element of the pack is written: as f32, as pairs of bf16, or rounded to the 16 bits of the packer's type. */

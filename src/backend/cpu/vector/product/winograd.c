@@ -189,10 +189,7 @@ static void run(const convolution *c, task *t, void *scratch)
 void sp_winograd_describe(sp_convolution_form form, const sp_value *x, const sp_value *y,
                           const sp_conv2d_options *o, sp_winograd_shape *s)
 {
-    static const int outputs[] = {
-        [SP_CONVOLUTION_WINOGRAD_2_BF16] = 2, [SP_CONVOLUTION_WINOGRAD_2] = 2,
-        [SP_CONVOLUTION_WINOGRAD_4] = 4, [SP_CONVOLUTION_WINOGRAD_6] = 6};
-    int m = outputs[form];
+    int m = sp_winograd_output_of(form);
     *s = (sp_winograd_shape){.output = m,
                              .tile = m + 2,
                              .half = form == SP_CONVOLUTION_WINOGRAD_2_BF16,

@@ -31,8 +31,7 @@ typedef struct {
 /* Points (i,j) of a tile are numbered row by row, those that are always zero left out. */
 static inline int64_t sp_winograd_points(const sp_winograd_shape *s)
 {
-    int64_t side = s->tile - s->doubled;
-    return side * side;
+    return sp_winograd_point_count(s->output, s->doubled);
 }
 
 SP_INLINE bool sp_winograd_skips(int i, int j, bool doubled)
