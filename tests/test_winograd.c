@@ -169,8 +169,8 @@ static void weight_gradient(void **state)
                      true);
         for (int form = SP_CONVOLUTION_DIRECT + 1; form < SP_CONVOLUTION_FORM_COUNT; form++)
             assert_int_equal(check_form(&f, (sp_convolution_form)form),
-                             (form == SP_CONVOLUTION_WINOGRAD_2 || (form == SP_CONVOLUTION_WINOGRAD_2_BF16 &&
-                                                                    sp_cpu_isa() == SP_ISA_AVX512_BF16)) &&
+                             (form == SP_CONVOLUTION_WINOGRAD_2 || form == SP_CONVOLUTION_WINOGRAD_4 ||
+                              (form == SP_CONVOLUTION_WINOGRAD_2_BF16 && sp_cpu_isa() == SP_ISA_AVX512_BF16)) &&
                                  c->c % 16 == 0 && c->m % 16 == 0);
         fixture_free(&f);
         sp_builder_destroy(b);

@@ -86,7 +86,9 @@ static sp_convolution_form of_weight_gradient(const sp_node *node, const sp_conv
     bool pairs =
         r->dtype == SP_BF16 && node->in[1]->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
-    return !worth ? SP_CONVOLUTION_DIRECT : pairs ? SP_CONVOLUTION_WINOGRAD_2_BF16 : SP_CONVOLUTION_WINOGRAD_2;
+    if (!worth) return SP_CONVOLUTION_DIRECT;
+    if (pairs) return SP_CONVOLUTION_WINOGRAD_2_BF16;
+    return r->positions >= 256 ? SP_CONVOLUTION_WINOGRAD_4 : SP_CONVOLUTION_WINOGRAD_2;
 }
 
 bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b)

@@ -100,7 +100,8 @@ static void multiply_panel(const task *t, const workspace *w, const float *x, in
     int64_t depth = depth_of(p), part = sp_part_of(depth, MAX_DEPTH, 1);
     int64_t width = p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
     for (int64_t k = 0; k < depth; k += part) {
-        int64_t count = depth - k < part ? depth - k : part;
+        int64_t count = depth - k < part ? depth - k : part, after = m * depth + (k + count) * width;
+        int64_t size = sp_weight_is_widened(p) ? 2 : 4;
         sp_product_run(&(sp_product){.a = x + k,
                                      .a_row = depth,
                                      .a_column = 1,
@@ -112,6 +113,8 @@ static void multiply_panel(const task *t, const workspace *w, const float *x, in
                                      .columns = width,
                                      .depth = count,
                                      .accumulate = k > 0,
+                                     .next = after < p->M * depth ? (const char *)t->w + after * size : NULL,
+                                     .ahead = sp_ceil_div(count * width * size, rows),
                                      .pairs = p->pairs});
     }
 }

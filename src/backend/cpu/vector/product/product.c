@@ -22,6 +22,14 @@ SP_INLINE sp_vf multiply_add(sp_vf sum, const element *left, sp_vf right, const 
     return sum + sp_vf_set(*left) * right;
 }
 
+/* Asks for the share of p->next that belongs to some rows. */
+SP_INLINE void fetch_ahead(const sp_product *p, int64_t row, const int rows)
+{
+    const char *from = (const char *)p->next + row * p->ahead;
+    for (int64_t at = 0; at < rows * p->ahead; at += 64)
+        __builtin_prefetch(from + at);
+}
+
 /* One block of `rows` times `columns` vectors of C, both known when compiled, so that the sums stay
  * in registers. */
 SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, const int columns,
@@ -34,6 +42,7 @@ SP_INLINE void block(const sp_product *p, int64_t i, int64_t j, const int rows, 
 #pragma GCC unroll 4
         for (int v = 0; v < columns; v++)
             sum[r][v] = p->accumulate ? sp_vf_load(c + r * p->c_row + v * SP_LANES) : (sp_vf){0};
+    if (p->next && j == 0) fetch_ahead(p, i, rows);
     const int64_t a_row = p->a_row, a_column = p->a_column, b_row = p->b_row;
     const element *a = (const element *)p->a + i * a_row;
     const element *b = (const element *)p->b + j;

@@ -26,6 +26,8 @@ typedef struct {
     int64_t c_row;
     int64_t rows, columns, depth; /* columns: a multiple of SP_LANES; depth: 1 or more */
     bool accumulate;              /* C += A B, else C = A B */
+    const void *next; /* what is read after this, fetched meanwhile, `ahead` bytes for each row of c; or NULL */
+    int64_t ahead;
     /* Elements of a and b are pairs of bf16 that lie next to each other in k; depth and strides
      * count pairs. Only where sp_product_takes_pairs. */
     bool pairs;

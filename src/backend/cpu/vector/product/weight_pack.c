@@ -198,22 +198,22 @@ SP_INLINE void pack_block(const task *t, int64_t m, int64_t group, int64_t first
         write(t, taps + i * count * SP_LANES, to, depth * row, count, output, kind);
 }
 
-/* Vectors of output channels begin .. end-1, in the order in which the source lies: one after the
- * other, or all of a few input channels. */
+/* Vectors of output channels begin .. end-1, in the order in which the source lies: all of a few input channels, or one
+ * after the other; all of a panel where a vector is a part of a line of it, so that lines are written whole. */
 SP_INLINE void pack_vectors(const task *t, int64_t begin, int64_t end, const int count,
                             const int output, const element_kind kind)
 {
     const sp_weight_packer *p = t->p;
-    bool rows_first = p->input_stride == count;
+    bool rows_first = p->input_stride == count, lines = sizeof(sp_vf) == 64;
     int64_t most = rows_first   ? LONG / count
                    : count == 1 ? SHORT_ONE
                                 : SHORT,
-            together = rows_first ? 1 : end - begin;
+            together = !rows_first ? end - begin : lines ? 1 : p->panel / SP_LANES;
     for (int64_t v = begin; v < end; v += together)
         for (int64_t group = 0; group < p->C / p->group; group++)
             for (int64_t first = 0; first < p->group; first += most) {
                 int64_t left = p->group - first, inputs = left < most ? left : most;
-                for (int64_t i = v; i < v + together; i++)
+                for (int64_t i = v; i < v + together && i < end; i++)
                     pack_block(t, i * SP_LANES, group, first, inputs, count, output, kind);
             }
 }

@@ -6,25 +6,39 @@
 #include "backend/cpu/vector/product/winograd.h"
 #include "backend/cpu/vector/product/held_weight.h"
 
+/* Most channels, and tiles where filters are packed as taps, that are multiplied at a time: with a panel of filters and
+ * the products of one point they fill the half of a first cache level. */
+#define MAX_DEPTH 48
+#define MAX_TILES 64
+
 typedef struct {
     sp_winograd_shape shape;
     sp_weight_packer packer;
     bool taps;       /* filters are packed as taps */
     bool shared;     /* all tiles are transformed first, for panels dealt to the workers */
-    int64_t depth;   /* of taps: channels whose points are made at a time */
+    int64_t depth;   /* channels that are multiplied at a time */
     int64_t workers; /* that scratch was reserved for */
 } convolution;
 
 /* ---- sizes ---- */
 
-static int64_t v_stride(const sp_winograd_shape *s, int64_t tiles)
+static int64_t element_bytes(const convolution *c)
 {
-    return sp_winograd_stride(tiles * s->C, s->half ? 32 : 16);
+    return c->shape.half ? 2 : 4;
 }
 
-static int64_t v_bytes(const sp_winograd_shape *s, int64_t tiles)
+/* Of the points of `depth` channels of a block of transformed tiles. */
+static int64_t v_stride(const convolution *c)
 {
-    return sp_round_up(sp_winograd_points(s) * v_stride(s, tiles) * (s->half ? 2 : 4), 64);
+    return sp_winograd_stride(c->shape.block * c->depth, c->shape.half ? 32 : 16);
+}
+
+/* A block of transformed tiles: [part of the channels][point][tile][channel], so that what is multiplied together lies
+ * together. */
+static int64_t v_bytes(const convolution *c)
+{
+    int64_t parts = sp_ceil_div(c->shape.C, c->depth);
+    return sp_round_up(parts * sp_winograd_points(&c->shape) * v_stride(c) * element_bytes(c), 64);
 }
 
 static int64_t product_stride(const sp_winograd_shape *s)
@@ -83,23 +97,29 @@ typedef struct {
     char *zeros, *v, *scratch; /* v: of all tiles, where it is shared */
 } task;
 
-/* Products of one block of tiles with the channels first .. first+depth-1 of one panel, `columns` wide, whose points
- * are at u. */
-static void multiply_points(const task *t, const char *v, int64_t v_point, int64_t count, const void *u,
-                            int64_t u_point, int64_t first, int64_t depth, int64_t columns, float *products)
+/* Filters of one panel, or of some channels of it: element (channel, column) of point e at
+ * from[e * point_stride + channel * columns + column]. */
+typedef struct {
+    const char *from;
+    int64_t point_stride, columns;
+} filters;
+
+/* products (+)= the channels first .. first+depth-1 of a block of `count` tiles times their filters. */
+static void multiply_points(const task *t, const char *v, int64_t count, const filters *u, int64_t first, int64_t depth,
+                            float *products)
 {
     const sp_winograd_shape *s = &t->c->shape;
-    int64_t points = sp_winograd_points(s), element = s->half ? 2 : 4, step = s->half ? 2 : 1;
+    int64_t points = sp_winograd_points(s), element = element_bytes(t->c), step = s->half ? 2 : 1;
     for (int64_t e = 0; e < points; e++)
-        sp_product_run(&(sp_product){.a = v + (e * v_point + first) * element,
-                                     .a_row = s->C / step,
+        sp_product_run(&(sp_product){.a = v + (first / t->c->depth * points + e) * v_stride(t->c) * element,
+                                     .a_row = t->c->depth / step,
                                      .a_column = 1,
-                                     .b = (const char *)u + e * u_point * element,
-                                     .b_row = columns,
+                                     .b = u->from + e * u->point_stride * element,
+                                     .b_row = u->columns,
                                      .c = products + e * product_stride(s),
-                                     .c_row = columns,
+                                     .c_row = u->columns,
                                      .rows = count,
-                                     .columns = columns,
+                                     .columns = u->columns,
                                      .depth = depth / step,
                                      .accumulate = first > 0,
                                      .pairs = s->half});
@@ -107,21 +127,24 @@ static void multiply_points(const task *t, const char *v, int64_t v_point, int64
 
 /* Products of one block of tiles with one panel, and what becomes of them. made: room for points, where filters are
  * packed as taps. */
-static void multiply(const task *t, const char *v, int64_t v_point, int64_t first, int64_t count,
-                     int64_t panel, float *products, float *made)
+static void multiply(const task *t, const char *v, int64_t first, int64_t count, int64_t panel, float *products,
+                     float *made)
 {
-    const sp_winograd_shape *s = &t->c->shape;
-    int64_t channel = panel * SP_WINOGRAD_PANEL, left = s->M - channel;
+    const convolution *c = t->c;
+    const sp_winograd_shape *s = &c->shape;
+    int64_t channel = panel * SP_WINOGRAD_PANEL, left = s->M - channel, element = element_bytes(c);
     int64_t columns = left < SP_WINOGRAD_PANEL ? left : SP_WINOGRAD_PANEL;
-    if (t->c->taps)
-        for (int64_t k = 0; k < s->C; k += t->c->depth) {
-            int64_t depth = s->C - k < t->c->depth ? s->C - k : t->c->depth;
-            sp_weight_points(&t->c->packer, t->u, s->output, channel, k, depth, made, made_stride(t->c));
-            multiply_points(t, v, v_point, count, made, made_stride(t->c), k, depth, columns, products);
+    const char *packed = t->u + channel * s->C * sp_winograd_points(s) * element;
+    for (int64_t k = 0; k < s->C; k += c->depth) {
+        int64_t depth = s->C - k < c->depth ? s->C - k : c->depth;
+        filters u = {packed + k * columns * element, s->C * columns, columns};
+        if (c->taps) {
+            sp_weight_points(&c->packer, t->u, s->output, channel, k, depth, made, made_stride(c));
+            u.from = (const char *)made;
+            u.point_stride = made_stride(c);
         }
-    else
-        multiply_points(t, v, v_point, count, t->u + channel * s->C * sp_winograd_points(s) * (s->half ? 2 : 4),
-                        s->C * columns, 0, s->C, columns, products);
+        multiply_points(t, v, count, &u, k, depth, products);
+    }
     sp_winograd_output(s, products, product_stride(s), columns, first, count, channel, columns, &t->sums,
                        t->y);
 }
@@ -131,24 +154,29 @@ static void run_blocks(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
     const sp_winograd_shape *s = &t->c->shape;
-    char *v = t->scratch + slot * (v_bytes(s, s->block) + product_bytes(s));
-    float *products = (float *)(void *)(v + v_bytes(s, s->block));
-    int64_t v_point = v_stride(s, s->block);
+    char *v = t->scratch + slot * (v_bytes(t->c) + product_bytes(s));
+    float *products = (float *)(void *)(v + v_bytes(t->c));
     for (int64_t block = begin; block < end; block++) {
         int64_t first = block * s->block, left = s->tiles - first;
         int64_t count = left < s->block ? left : s->block;
-        sp_winograd_input(s, t->x, t->zeros, first, count, v, v_point);
+        sp_winograd_input(s, t->x, t->zeros, first, count, v, t->c->depth, v_stride(t->c));
         for (int64_t panel = 0; panel < panel_count(s); panel++)
-            multiply(t, v, v_point, first, count, panel, products, NULL);
+            multiply(t, v, first, count, panel, products, NULL);
     }
 }
 
 static void transform_range(void *context, int64_t begin, int64_t end)
 {
     const task *t = context;
-    const sp_winograd_shape *s = &t->c->shape;
-    char *v = t->v + begin * s->C * (s->half ? 2 : 4);
-    sp_winograd_input(s, t->x, t->zeros, begin, end - begin, v, v_stride(s, s->tiles));
+    const convolution *c = t->c;
+    const sp_winograd_shape *s = &c->shape;
+    while (begin < end) {
+        int64_t within = begin % s->block, left = s->block - within;
+        int64_t count = end - begin < left ? end - begin : left;
+        char *v = t->v + begin / s->block * v_bytes(c) + within * c->depth * element_bytes(c);
+        sp_winograd_input(s, t->x, t->zeros, begin, count, v, c->depth, v_stride(c));
+        begin += count;
+    }
 }
 
 /* Panels and blocks, panels outermost, of tiles transformed before. */
@@ -159,9 +187,9 @@ static void run_panels(void *context, int64_t begin, int64_t end, int64_t slot)
     float *products = (float *)(void *)(t->scratch + slot * (product_bytes(s) + made_bytes(t->c)));
     float *made = products + product_bytes(s) / (int64_t)sizeof *made;
     for (int64_t i = begin; i < end; i++) {
-        int64_t first = i % block_count(s) * s->block, left = s->tiles - first;
-        multiply(t, t->v + first * s->C * (s->half ? 2 : 4), v_stride(s, s->tiles), first,
-                 left < s->block ? left : s->block, i / block_count(s), products, made);
+        int64_t block = i % block_count(s), first = block * s->block, left = s->tiles - first;
+        multiply(t, t->v + block * v_bytes(t->c), first, left < s->block ? left : s->block, i / block_count(s),
+                 products, made);
     }
 }
 
@@ -176,7 +204,7 @@ static void run(const convolution *c, task *t, void *scratch)
     sp_slots slots = {
         .items = block_count(s), .slots = c->workers, .work = run_blocks, .context = t};
     if (c->shared) {
-        t->scratch += v_bytes(s, s->tiles);
+        t->scratch += block_count(s) * v_bytes(c);
         sp_parallel_for(s->tiles, 1, transform_range, t);
         slots.items *= panel_count(s);
         slots.work = run_panels;
@@ -223,17 +251,6 @@ static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *we
            sp_shape_count(y->shape) > 0 && (!o->doubled || (o->pad_top == 1 && o->pad_left == 1));
 }
 
-/* Tiles that meet points made of taps, and channels of those: products and points each fit a part of a second cache
- * level, and points are used often enough to be worth making. */
-static void choose_taps_block(convolution *c)
-{
-    sp_winograd_shape *s = &c->shape;
-    int64_t part = SP_LANES == 16 ? 1024 * 1024 : 256 * 1024;
-    int64_t fit = part / (sp_winograd_points(s) * SP_WINOGRAD_PANEL * (int64_t)sizeof(float));
-    s->block = sp_part_of(s->tiles, fit < 48 ? 48 : fit, 1);
-    c->depth = sp_part_of(s->C, fit < 48 ? 48 : fit, 1);
-}
-
 static void plan_work(convolution *c, sp_kernel *out)
 {
     const sp_winograd_shape *s = &c->shape;
@@ -241,9 +258,8 @@ static void plan_work(convolution *c, sp_kernel *out)
     c->shared = c->taps || (blocks < 4 * threads && threads > 1);
     int64_t items = blocks * (c->shared ? panel_count(s) : 1);
     c->workers = items < threads ? items : threads;
-    int64_t each = product_bytes(s) + (c->shared ? made_bytes(c) : v_bytes(s, s->block));
-    out->scratch =
-        (size_t)(zero_bytes(s) + (c->shared ? v_bytes(s, s->tiles) : 0) + c->workers * each);
+    int64_t each = product_bytes(s) + (c->shared ? made_bytes(c) : v_bytes(c));
+    out->scratch = (size_t)(zero_bytes(s) + (c->shared ? blocks * v_bytes(c) : 0) + c->workers * each);
 }
 
 static sp_status create(sp_convolution_form form, const sp_winograd_shape *shape, const sp_value *x,
@@ -257,7 +273,8 @@ static sp_status create(sp_convolution_form form, const sp_winograd_shape *shape
                                                                     .C = shape->C,
                                                                     .M = shape->M,
                                                                     .doubled = shape->doubled});
-    if (c->taps) choose_taps_block(c);
+    if (c->taps) c->shape.block = sp_part_of(shape->tiles, MAX_TILES, 1);
+    c->depth = shape->half ? shape->C : sp_part_of(shape->C, MAX_DEPTH, SP_LANES);
     c->packer = (sp_weight_packer){.taps = 9,
                                    .output = c->taps ? 0 : shape->output,
                                    .held = shape->half ? SP_BF16 : c->taps ? sp_weight_held(weight, x) : SP_F32,

@@ -13,7 +13,9 @@
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
 
-#define SP_WINOGRAD_PANEL SP_PRODUCT_PANEL /* output channels whose products are made together */
+/* Output channels whose products are made together: as many uses of tiles, which come from farther away than what is
+ * multiplied at a time. */
+#define SP_WINOGRAD_PANEL 64
 
 /* Sizes of one convolution, forward or with respect to its input; the latter is the convolution of
  * dy with turned kernels. */
@@ -44,11 +46,12 @@ SP_INLINE int sp_winograd_point(int i, int j, int tile, bool doubled)
     return doubled ? (i - (i > 2)) * (tile - 1) + j - (j > 2) : i * tile + j;
 }
 
-/* B^T d B of tiles first .. first+count-1: v[e * point_stride + i * C + c] for tile first + i.
- * `zeros` are C zeros of x's type. */
+/* B^T d B of tiles first .. first+count-1, `depth` channels after the other: channel c of tile first + i at
+ *   v[(c / depth * points + e) * point_stride + i * depth + c % depth].
+ * depth: C, or a multiple of SP_LANES. `zeros` are C zeros of x's type. */
 #define sp_winograd_input SP_ISA_SYMBOL(sp_winograd_input)
 void sp_winograd_input(const sp_winograd_shape *s, const void *x, const void *zeros, int64_t first,
-                       int64_t count, void *v, int64_t point_stride);
+                       int64_t count, void *v, int64_t depth, int64_t point_stride);
 
 /* A^T products A and the sums, for channels channel .. channel+columns-1 of y. Products of tile
  * first + i lie at products[e * point_stride + i * row_stride]. */
@@ -57,12 +60,12 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
                         int64_t row_stride, int64_t first, int64_t count, int64_t channel,
                         int64_t columns, const sp_convolution_sums *sums, void *y);
 
-/* Tiles for the gradient of filters, which sums over them; one is a step of the sum, or two where shape->half. t = 4, C
- * a multiple of SP_LANES. */
+/* Tiles for the gradient of filters, which sums over them; one is a step of the sum, or two where shape->half. m = 2 or
+ * 4, C a multiple of SP_LANES. */
 typedef struct {
     const sp_winograd_shape *shape;
     const void *data, *zeros; /* the picture that shape describes as x; C zeros of its type */
-    bool spread;              /* A d A^T of the tiles' first 2 x 2 pixels, else B^T d B */
+    bool spread;              /* A d A^T of the tiles' first m x m pixels, else B^T d B */
     bool doubled;             /* points that B^T d B of a doubled x has as zeros are left out */
     /* Element: f32 of tile k, or two bf16, of tiles 2k and 2k + 1 (zero after the last). Point e, channel c of panel
      * f = c / panel, which is w = min(panel, C - f * panel) wide, step k:

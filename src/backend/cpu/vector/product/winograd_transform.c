@@ -103,8 +103,8 @@ static void find_pixels(const sp_winograd_shape *s, const void *x, const void *z
 
 typedef struct {
     const void *pixel[MAX_POINTS];
-    void *v;
-    int64_t point_stride;
+    char *v;
+    int64_t depth, point_stride, points;
 } tile_task;
 
 /* B^T d B of one vector of channels. */
@@ -127,14 +127,19 @@ SP_INLINE void input_tile(const tile_task *t, int64_t channels, const int output
                           const bool half_v, const bool doubled)
 {
     const int tile = output + 2;
-    for (int64_t c = 0; c < channels; c += SP_LANES) {
+    char *to = t->v;
+    for (int64_t c = 0, within = 0; c < channels; c += SP_LANES, within += SP_LANES) {
         sp_vf v[MAX_POINTS];
+        if (within == t->depth) {
+            to += t->points * t->point_stride * (half_v ? 2 : 4);
+            within = 0;
+        }
         input_vector(t->pixel, c, channels - c, v, output, half_x);
 #pragma GCC unroll 64
         for (int e = 0; e < tile * tile; e++) {
             if (sp_winograd_skips(e / tile, e % tile, doubled)) continue;
             int64_t point = sp_winograd_point(e / tile, e % tile, tile, doubled);
-            sp_vf_put(t->v, point * t->point_stride + c, v[e], channels - c, half_v);
+            sp_vf_put(to, point * t->point_stride + within, v[e], channels - c, half_v);
         }
     }
 }
@@ -144,12 +149,15 @@ SP_INLINE void input_tile(const tile_task *t, int64_t channels, const int output
                 : input_tile(&t, s->C, output, half_x, half_v, false))
 
 void sp_winograd_input(const sp_winograd_shape *s, const void *x, const void *zeros, int64_t first,
-                       int64_t count, void *v, int64_t point_stride)
+                       int64_t count, void *v, int64_t depth, int64_t point_stride)
 {
     bool half_x = s->x_dtype == SP_BF16;
-    int64_t row_bytes = s->C * (s->half ? 2 : 4);
+    int64_t row_bytes = depth * (s->half ? 2 : 4);
     for (int64_t i = 0; i < count; i++) {
-        tile_task t = {.v = (char *)v + i * row_bytes, .point_stride = point_stride};
+        tile_task t = {.v = (char *)v + i * row_bytes,
+                       .depth = depth,
+                       .point_stride = point_stride,
+                       .points = sp_winograd_points(s)};
         find_pixels(s, x, zeros, place_of(s, first + i), t.pixel);
         if (s->half) {
             if (half_x)
@@ -246,53 +254,70 @@ void sp_winograd_output(const sp_winograd_shape *s, const float *products, int64
 
 /* ---- for the gradient of kernels ---- */
 
-/* A d of one row or column of a tile of y, in place: the first two elements become four. */
-SP_INLINE void spread_line(sp_vf *v, const int step)
+/* A d of one row or column of a tile of y, in place: the first `output` elements become output + 2. */
+SP_INLINE void spread_line(sp_vf *v, const int step, const int output)
 {
     sp_vf a = v[0], b = v[step];
-    v[step] = a + b;
-    v[2 * step] = a - b;
-    v[3 * step] = -b;
+    if (output == 2) {
+        v[step] = a + b;
+        v[2 * step] = a - b;
+        v[3 * step] = -b;
+        return;
+    }
+    sp_vf c = v[2 * step], d = v[3 * step];
+    sp_vf even = a + c, odd = b + d, even2 = a + 4.0f * c, odd2 = 2.0f * b + 8.0f * d;
+    v[step] = even + odd;
+    v[2 * step] = even - odd;
+    v[3 * step] = even2 + odd2;
+    v[4 * step] = even2 - odd2;
+    v[5 * step] = d;
 }
 
-/* A dy A^T of one vector of channels, whose 2 x 2 pixels lie at pixel[4 * i + j]. */
-SP_INLINE void spread_vector(const void *const *pixel, int64_t c, sp_vf *v, const bool half)
+/* A dy A^T of one vector of channels, whose output x output pixels are the first of the tile's rows. */
+SP_INLINE void spread_vector(const void *const *pixel, int64_t c, sp_vf *v, const int output, const bool half)
 {
-    for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 2; j++)
-            v[4 * i + j] = sp_vf_load_as(pixel[4 * i + j], c, half);
-    for (int j = 0; j < 2; j++)
-        spread_line(v + j, 4);
+    const int tile = output + 2;
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        spread_line(v + 4 * i, 1);
+    for (int i = 0; i < output; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < output; j++)
+            v[tile * i + j] = sp_vf_load_as(pixel[tile * i + j], c, half);
+#pragma GCC unroll 4
+    for (int j = 0; j < output; j++)
+        spread_line(v + j, tile, output);
+#pragma GCC unroll 6
+    for (int i = 0; i < tile; i++)
+        spread_line(v + tile * i, 1, output);
 }
+
+#define GRADIENT_POINTS 36 /* most of a tile's */
 
 /* Both transforms of one vector of channels. */
 SP_INLINE void tile_vector(const sp_winograd_tiles *t, const void *const *pixel, int64_t c, int64_t channels, sp_vf *v,
-                           const bool half)
+                           const int output, const bool half)
 {
     if (t->spread)
-        spread_vector(pixel, c, v, half);
+        spread_vector(pixel, c, v, output, half);
     else
-        input_vector(pixel, c, channels - c, v, 2, half);
+        input_vector(pixel, c, channels - c, v, output, half);
 }
 
-SP_INLINE void transform_step(const sp_winograd_tiles *t, const void *const pixel[2][16], int64_t step,
-                              const bool half, const bool pairs)
+SP_INLINE void transform_step(const sp_winograd_tiles *t, const void *const pixel[2][GRADIENT_POINTS], int64_t step,
+                              const int output, const bool half, const bool pairs)
 {
+    const int tile = output + 2;
     const int64_t channels = t->shape->C;
     for (int64_t c = 0; c < channels; c += SP_LANES) {
-        sp_vf v[2][16];
+        sp_vf v[2][GRADIENT_POINTS];
         int64_t first = c / t->panel * t->panel, left = channels - first;
         int64_t width = left < t->panel ? left : t->panel;
         float *to = t->to + first * t->steps + step * width + c - first;
-        tile_vector(t, pixel[0], c, channels, v[0], half);
-        if (pairs) tile_vector(t, pixel[1], c, channels, v[1], half);
-#pragma GCC unroll 16
-        for (int e = 0; e < 16; e++) {
-            if (sp_winograd_skips(e / 4, e % 4, t->doubled)) continue;
-            sp_vf_store(to + sp_winograd_point(e / 4, e % 4, 4, t->doubled) * t->point_stride,
+        tile_vector(t, pixel[0], c, channels, v[0], output, half);
+        if (pairs) tile_vector(t, pixel[1], c, channels, v[1], output, half);
+#pragma GCC unroll 36
+        for (int e = 0; e < tile * tile; e++) {
+            if (sp_winograd_skips(e / tile, e % tile, t->doubled)) continue;
+            sp_vf_store(to + sp_winograd_point(e / tile, e % tile, tile, t->doubled) * t->point_stride,
                         pairs ? sp_vf_pair_bf16(v[0][e], v[1][e]) : v[0][e]);
         }
     }
@@ -304,21 +329,25 @@ void sp_winograd_transform_tiles(void *context, int64_t begin, int64_t end)
     const sp_winograd_shape *s = t->shape;
     const int count = s->half ? 2 : 1; /* tiles of a step */
     const bool half = s->x_dtype == SP_BF16;
-    const void *pixel[2][16];
+    const void *pixel[2][GRADIENT_POINTS];
     for (int64_t step = begin; step < end; step++) {
         for (int i = 0; i < count; i++)
             if (count * step + i < s->tiles)
                 find_pixels(s, t->data, t->zeros, place_of(s, count * step + i), pixel[i]);
             else
-                for (int e = 0; e < 16; e++)
+                for (int e = 0; e < s->tile * s->tile; e++)
                     pixel[i][e] = t->zeros;
         if (s->half && half)
-            transform_step(t, pixel, step, true, true);
+            transform_step(t, pixel, step, 2, true, true);
         else if (s->half)
-            transform_step(t, pixel, step, false, true);
+            transform_step(t, pixel, step, 2, false, true);
+        else if (s->output == 2 && half)
+            transform_step(t, pixel, step, 2, true, false);
+        else if (s->output == 2)
+            transform_step(t, pixel, step, 2, false, false);
         else if (half)
-            transform_step(t, pixel, step, true, false);
+            transform_step(t, pixel, step, 4, true, false);
         else
-            transform_step(t, pixel, step, false, false);
+            transform_step(t, pixel, step, 4, false, false);
     }
 }

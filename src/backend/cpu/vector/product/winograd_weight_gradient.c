@@ -1,7 +1,7 @@
-/* conv2d_weight_gradient by Winograd: the adjoint of F(2 x 2, 3 x 3) with respect to the kernel,
+/* conv2d_weight_gradient by Winograd: the adjoint of F(m x m, 3 x 3), m = 2 or 4, with respect to the kernel,
  *   dg = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G,
- * which is sixteen products [M, tiles] [tiles, C] where the direct way takes 36 (nine, where x is
- * doubled). All tiles are transformed first, as f32 or in pairs of bf16; then workers take blocks of dW, or,
+ * which is 16 products [M, tiles] [tiles, C] where the direct way takes 36, or 36 where it takes 144 (nine or 25, where
+ * x is doubled). All tiles are transformed first, as f32 or in pairs of bf16; then workers take blocks of dW, or,
  * where these are few, points of blocks. Each sum is one chain over tiles, or pairs of them, in order, so
  * bits depend neither on the number of threads nor on who takes what. */
 #include "backend/cpu/vector/product/weight_gradient.h"
@@ -71,33 +71,45 @@ static size_t scratch_bytes(const gradient *g)
 
 /* ---- one run ---- */
 
-/* G^T v of one row or column, in place: of four elements, `step` apart, the first three. */
-SP_INLINE void kernel_line(sp_vf *v, const int step)
+/* G^T v of one row or column, in place: of output + 2 elements, `step` apart, the first three. */
+SP_INLINE void kernel_line(sp_vf *v, const int step, const int output)
 {
-    sp_vf sum = 0.5f * (v[step] + v[2 * step]), difference = 0.5f * (v[step] - v[2 * step]);
-    v[0] += sum;
-    v[step] = difference;
-    v[2 * step] = sum + v[3 * step];
+    if (output == 2) {
+        sp_vf sum = 0.5f * (v[step] + v[2 * step]), difference = 0.5f * (v[step] - v[2 * step]);
+        v[0] += sum;
+        v[step] = difference;
+        v[2 * step] = sum + v[3 * step];
+        return;
+    }
+    sp_vf sum = v[step] + v[2 * step], difference = v[2 * step] - v[step];
+    sp_vf sum2 = v[3 * step] + v[4 * step], difference2 = v[3 * step] - v[4 * step];
+    v[0] = 0.25f * v[0] + 1.0f / 24 * (sum2 - 4.0f * sum);
+    v[step] = 1.0f / 12 * (2.0f * difference + difference2);
+    v[2 * step] = v[5 * step] + 1.0f / 6 * (sum2 - sum);
 }
 
-SP_INLINE void store_row(const sp_threes *three, const float *sums, int64_t point_stride,
-                         int64_t columns, float *to, const bool doubled, const bool stream)
+SP_INLINE void store_row(const sp_threes *three, const float *sums, int64_t point_stride, int64_t columns, float *to,
+                         const int output, const bool doubled, const bool stream)
 {
+    const int tile = output + 2;
     for (int64_t c = 0; c < columns; c += SP_LANES, to += 9 * SP_LANES) {
-        sp_vf v[16];
-#pragma GCC unroll 16
-        for (int e = 0; e < 16; e++)
-            v[e] = sp_winograd_skips(e / 4, e % 4, doubled)
+        sp_vf v[36];
+#pragma GCC unroll 36
+        for (int e = 0; e < tile * tile; e++)
+            v[e] = sp_winograd_skips(e / tile, e % tile, doubled)
                        ? (sp_vf){0}
                        : sp_vf_load(sums + c +
-                                    sp_winograd_point(e / 4, e % 4, 4, doubled) * point_stride);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            kernel_line(v + j, 4);
+                                    sp_winograd_point(e / tile, e % tile, tile, doubled) * point_stride);
+#pragma GCC unroll 6
+        for (int j = 0; j < tile; j++)
+            kernel_line(v + j, tile, output);
 #pragma GCC unroll 3
         for (int i = 0; i < 3; i++)
-            kernel_line(v + 4 * i, 1);
-        sp_vf taps[9] = {v[0], v[1], v[2], v[4], v[5], v[6], v[8], v[9], v[10]};
+            kernel_line(v + tile * i, 1, output);
+        sp_vf taps[9];
+#pragma GCC unroll 9
+        for (int i = 0; i < 9; i++)
+            taps[i] = v[i / 3 * tile + i % 3];
         sp_store_taps(three, taps, to, stream);
     }
 }
@@ -151,10 +163,14 @@ static void store_rows(const task *t, const block *b, const float *sums, int64_t
         for (int64_t c = 0; c < b->columns; c += PANEL) {
             int64_t width = b->columns - c < PANEL ? b->columns - c : PANEL;
             const float *from = sums + c * b->rows + row * width;
-            if (g->x.doubled)
-                store_row(&three, from, point_stride, width, to + c * 9, true, stream);
+            if (g->x.output == 2 && g->x.doubled)
+                store_row(&three, from, point_stride, width, to + c * 9, 2, true, stream);
+            else if (g->x.output == 2)
+                store_row(&three, from, point_stride, width, to + c * 9, 2, false, stream);
+            else if (g->x.doubled)
+                store_row(&three, from, point_stride, width, to + c * 9, 4, true, stream);
             else
-                store_row(&three, from, point_stride, width, to + c * 9, false, stream);
+                store_row(&three, from, point_stride, width, to + c * 9, 4, false, stream);
         }
     }
     if (stream) _mm_sfence();
@@ -248,8 +264,8 @@ static bool fits(const sp_node *node)
 sp_status sp_winograd_weight_gradient(sp_convolution_form form, const sp_node *node, sp_kernel *out)
 {
     bool half = form == SP_CONVOLUTION_WINOGRAD_2_BF16;
-    if ((!half && form != SP_CONVOLUTION_WINOGRAD_2) || (half && !sp_product_takes_pairs) || !fits(node))
-        return SP_UNSUPPORTED;
+    bool known = half || form == SP_CONVOLUTION_WINOGRAD_2 || form == SP_CONVOLUTION_WINOGRAD_4;
+    if (!known || (half && !sp_product_takes_pairs) || !fits(node)) return SP_UNSUPPORTED;
     const sp_conv2d_gradient_options *o = node->options;
     gradient *g = sp_alloc_zero(sizeof *g);
     if (!g) return SP_MEMORY;
