@@ -13,6 +13,7 @@
 /* Most of a panel at a time, which stays near while all rows meet it: 96 KiB in the second cache level where a line of
  * it takes as long to use as to fetch from there; else 10 in the first, of which other programs may have the half. */
 #define MAX_DEPTH (SP_LANES == 16 ? 384 : 160)
+#define FETCHES_AHEAD (SP_LANES < 16) /* the next part has room beside it in the first cache level */
 
 typedef struct {
     sp_weight_packer pack; /* of W: one tap, one group, panels of PANEL */
@@ -102,6 +103,7 @@ static void multiply_panel(const task *t, const workspace *w, const float *x, in
     for (int64_t k = 0; k < depth; k += part) {
         int64_t count = depth - k < part ? depth - k : part, after = m * depth + (k + count) * width;
         int64_t size = sp_weight_is_widened(p) ? 2 : 4;
+        bool ahead = FETCHES_AHEAD && after < p->M * depth;
         sp_product_run(&(sp_product){.a = x + k,
                                      .a_row = depth,
                                      .a_column = 1,
@@ -113,7 +115,7 @@ static void multiply_panel(const task *t, const workspace *w, const float *x, in
                                      .columns = width,
                                      .depth = count,
                                      .accumulate = k > 0,
-                                     .next = after < p->M * depth ? (const char *)t->w + after * size : NULL,
+                                     .next = ahead ? (const char *)t->w + after * size : NULL,
                                      .ahead = sp_ceil_div(count * width * size, rows),
                                      .pairs = p->pairs});
     }
