@@ -6,8 +6,8 @@
 #include "backend/cpu/vector/product/winograd.h"
 #include "backend/cpu/vector/product/held_weight.h"
 
-/* Most channels, and tiles where filters are packed as taps, that are multiplied at a time: with a panel of filters and
- * the products of one point they fill the half of a first cache level. */
+/* Most channels, and tiles where filters are packed as taps, that are multiplied at a time: of one point they take
+ * 12 KB in f32, a panel's filters as much, and the products 16. */
 #define MAX_DEPTH 48
 #define MAX_TILES 64
 
@@ -125,6 +125,20 @@ static void multiply_points(const task *t, const char *v, int64_t count, const f
                                      .pairs = s->half});
 }
 
+/* Filters of the panel that begins at output channel m, for input channels k .. k+depth-1: as they are packed, or made
+ * of taps in `made`. */
+static filters take_filters(const task *t, int64_t m, int64_t columns, int64_t k, int64_t depth, float *made)
+{
+    const convolution *c = t->c;
+    const sp_winograd_shape *s = &c->shape;
+    if (c->taps) {
+        sp_weight_points(&c->packer, t->u, s->output, m, k, depth, made, made_stride(c));
+        return (filters){(const char *)made, made_stride(c), columns};
+    }
+    int64_t first = m * s->C * sp_winograd_points(s) + k * columns;
+    return (filters){t->u + first * element_bytes(c), s->C * columns, columns};
+}
+
 /* Products of one block of tiles with one panel, and what becomes of them. made: room for points, where filters are
  * packed as taps. */
 static void multiply(const task *t, const char *v, int64_t first, int64_t count, int64_t panel, float *products,
@@ -132,17 +146,11 @@ static void multiply(const task *t, const char *v, int64_t first, int64_t count,
 {
     const convolution *c = t->c;
     const sp_winograd_shape *s = &c->shape;
-    int64_t channel = panel * SP_WINOGRAD_PANEL, left = s->M - channel, element = element_bytes(c);
+    int64_t channel = panel * SP_WINOGRAD_PANEL, left = s->M - channel;
     int64_t columns = left < SP_WINOGRAD_PANEL ? left : SP_WINOGRAD_PANEL;
-    const char *packed = t->u + channel * s->C * sp_winograd_points(s) * element;
     for (int64_t k = 0; k < s->C; k += c->depth) {
         int64_t depth = s->C - k < c->depth ? s->C - k : c->depth;
-        filters u = {packed + k * columns * element, s->C * columns, columns};
-        if (c->taps) {
-            sp_weight_points(&c->packer, t->u, s->output, channel, k, depth, made, made_stride(c));
-            u.from = (const char *)made;
-            u.point_stride = made_stride(c);
-        }
+        filters u = take_filters(t, channel, columns, k, depth, made);
         multiply_points(t, v, count, &u, k, depth, products);
     }
     sp_winograd_output(s, products, product_stride(s), columns, first, count, channel, columns, &t->sums,
