@@ -114,6 +114,15 @@ static inline char *captured(void *const *state, void (*body)(void *context), vo
     return text;
 }
 
+/* In place: renaming a file thousands of times waits for the disk. */
+static inline void overwrite(const char *path, const void *data, size_t size)
+{
+    FILE *stream = fopen(path, "wb");
+    assert_non_null(stream);
+    assert_int_equal(fwrite(data, 1, size, stream), size);
+    assert_int_equal(fclose(stream), 0);
+}
+
 static inline void assert_same_file(const char *a, const char *b)
 {
     sp_mapped_file x, y;

@@ -115,13 +115,13 @@ static void damaged_bytes(void **state)
     size_t header = 8 + (unsigned char)good[0] + 256 * (size_t)(unsigned char)good[1];
     assert_in_range(header, 100, size - LARGE);
     for (size_t length = 0; length < size; length += length < header ? 7 : 4001) {
-        assert_ok(sp_write_file(p.packed, good, length));
+        overwrite(p.packed, good, length);
         refuse(&p, SP_FORMAT, p.packed);
     }
     for (size_t i = 0; i < header; i++)
         for (int bit = 0; bit < 8; bit += 3) {
             good[i] ^= (char)(1 << bit);
-            assert_ok(sp_write_file(p.packed, good, size));
+            overwrite(p.packed, good, size);
             sp_status status = open_packed(&p);
             if (status && status != SP_FORMAT && status != SP_UNSUPPORTED && status != SP_MEMORY)
                 fail_msg("byte %zu: %s: %s", i, sp_status_text(status), sp_error_message());

@@ -258,10 +258,7 @@ static void damage_is_survived(void **state)
         if (at % 512 > 300 && at % 7) continue; /* padding, mostly */
         char kept = tar.data[at];
         if (!cut) tar.data[at] = (char)(kept ^ (at % 2 ? 0x80 : 0x11));
-        FILE *file = fopen(path, "wb");
-        assert_non_null(file);
-        assert_int_equal(fwrite(tar.data, 1, size, file), size);
-        fclose(file);
+        overwrite(path, tar.data, size);
         tar.data[at] = kept;
         sp_dataset *ds;
         sp_status status = open_shards(state, "a.tar", &ds);

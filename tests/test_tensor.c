@@ -227,9 +227,7 @@ static sp_status open_header(void **state, const char *header, size_t data_size,
     for (int i = 0; i < 8; i++)
         bytes[i] = (char)(length >> 8 * i);
     memcpy(bytes + 8, header, length);
-    FILE *stream = fopen(path, "wb");
-    assert_int_equal(fwrite(bytes, 1, size, stream), size);
-    fclose(stream);
+    overwrite(path, bytes, size);
     sp_free(bytes);
     return sp_safetensors_open(path, file);
 }
@@ -318,9 +316,7 @@ static void test_unordered_header(void **state)
 /* Opens the bytes; what opens must be readable to its last byte. */
 static sp_status try_bytes(const char *path, const char *bytes, size_t size)
 {
-    FILE *stream = fopen(path, "wb");
-    assert_int_equal(fwrite(bytes, 1, size, stream), size);
-    fclose(stream);
+    overwrite(path, bytes, size);
     sp_tensor_file *file;
     SP_TRY(sp_safetensors_open(path, &file));
     unsigned sum = 0;

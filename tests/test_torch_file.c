@@ -411,15 +411,6 @@ static void test_hostile_archives(void **state)
 
 /* ---- damage ---- */
 
-/* In place: renaming a file thousands of times waits for the disk. */
-static void overwrite(const char *path, const char *data, size_t size)
-{
-    FILE *stream = fopen(path, "wb");
-    assert_non_null(stream);
-    assert_int_equal(fwrite(data, 1, size, stream), size);
-    assert_int_equal(fclose(stream), 0);
-}
-
 static void damage(void **state, const char *name, bool is_whole)
 {
     static const unsigned char masks[] = {0x01, 0x80, 0xff};

@@ -1,6 +1,5 @@
 /* Weights out of their packs: widened, and the filters of Winograd's convolutions transformed. */
 #include "backend/cpu/vector/product/held_weight.h"
-#include "backend/cpu/vector/product/winograd.h"
 #include "backend/cpu/vector/product/winograd_filter.h"
 
 const float *sp_weight_widen(const sp_weight_packer *p, const void *packed, int64_t at, int64_t count, float *room)

@@ -2,7 +2,6 @@
  * are put side by side, transformed and stored. */
 #include "backend/cpu/vector/product/held_weight.h"
 #include "backend/cpu/vector/product/threes.h"
-#include "backend/cpu/vector/product/winograd.h"
 #include "backend/cpu/vector/product/winograd_filter.h"
 
 /* What is read at a time: whole cache lines, of few rows where each is met in the next step too.

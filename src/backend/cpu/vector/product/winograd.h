@@ -16,6 +16,9 @@
 /* Output channels whose products are made together: as many uses of tiles, which come from farther away than what is
  * multiplied at a time. */
 #define SP_WINOGRAD_PANEL 64
+#define SP_WINOGRAD_MAX_TILE 8 /* most of t */
+#define SP_WINOGRAD_MAX_POINTS (SP_WINOGRAD_MAX_TILE * SP_WINOGRAD_MAX_TILE)
+#define SP_WINOGRAD_GRADIENT_POINTS 36 /* most of a tile's in the gradient of filters, where m is 2 or 4 */
 
 /* Sizes of one convolution, forward or with respect to its input; the latter is the convolution of
  * dy with turned kernels. */

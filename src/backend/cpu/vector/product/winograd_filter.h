@@ -1,10 +1,7 @@
 /* The transform of a filter of 3x3 taps into the points of Winograd's F(m x m, 3 x 3). */
 #ifndef SP_BACKEND_CPU_VECTOR_PRODUCT_WINOGRAD_FILTER_H
 #define SP_BACKEND_CPU_VECTOR_PRODUCT_WINOGRAD_FILTER_H
-#include "backend/cpu/vector/math.h"
-
-#define SP_WINOGRAD_MAX_TILE 8
-#define SP_WINOGRAD_MAX_POINTS (SP_WINOGRAD_MAX_TILE * SP_WINOGRAD_MAX_TILE)
+#include "backend/cpu/vector/product/winograd.h"
 
 /* G times the three taps of a row or column; elements of u `step` apart. No sum is of two products, of which a compiler
  * might round either: equal taps give equal bits wherever this is compiled into. */

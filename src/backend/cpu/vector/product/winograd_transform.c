@@ -1,13 +1,10 @@
 /* The transforms of tiles: into the form in which a convolution is a product, and back. */
 #include "backend/cpu/vector/product/winograd.h"
 
-#define MAX_TILE 8
-#define MAX_POINTS (MAX_TILE * MAX_TILE)
-
 /* B^T v of one row or column of a tile, in place; elements `step` apart. */
 SP_INLINE void input_line(sp_vf *v, const int step, const int output)
 {
-    sp_vf d[MAX_TILE];
+    sp_vf d[SP_WINOGRAD_MAX_TILE];
 #pragma GCC unroll 8
     for (int i = 0; i < output + 2; i++)
         d[i] = v[i * step];
@@ -45,7 +42,7 @@ SP_INLINE void input_line(sp_vf *v, const int step, const int output)
 /* A^T v, in place: the first `output` elements become the result. */
 SP_INLINE void output_line(sp_vf *v, const int step, const int output)
 {
-    sp_vf d[MAX_TILE];
+    sp_vf d[SP_WINOGRAD_MAX_TILE];
 #pragma GCC unroll 8
     for (int i = 0; i < output + 2; i++)
         d[i] = v[i * step];
@@ -102,7 +99,7 @@ static void find_pixels(const sp_winograd_shape *s, const void *x, const void *z
 }
 
 typedef struct {
-    const void *pixel[MAX_POINTS];
+    const void *pixel[SP_WINOGRAD_MAX_POINTS];
     char *v;
     int64_t depth, point_stride, points;
 } tile_task;
@@ -129,7 +126,7 @@ SP_INLINE void input_tile(const tile_task *t, int64_t channels, const int output
     const int tile = output + 2;
     char *to = t->v;
     for (int64_t c = 0, within = 0; c < channels; c += SP_LANES, within += SP_LANES) {
-        sp_vf v[MAX_POINTS];
+        sp_vf v[SP_WINOGRAD_MAX_POINTS];
         if (within == t->depth) {
             to += t->points * t->point_stride * (half_v ? 2 : 4);
             within = 0;
@@ -214,7 +211,7 @@ SP_INLINE void output_tile(const sp_winograd_shape *s, const float *products, in
     int64_t width = s->Wo - at.column < output ? s->Wo - at.column : output;
     int64_t begin = ((at.n * s->Ho + at.row) * s->Wo + at.column) * s->M + channel;
     for (int64_t m = 0; m < columns; m += SP_LANES) {
-        sp_vf v[MAX_POINTS], sum = {0};
+        sp_vf v[SP_WINOGRAD_MAX_POINTS], sum = {0};
         output_vector(v, products + m, point_stride, output, doubled);
         if (sums->bias) sum = sp_vf_load(sums->bias + channel + m);
         if (sums->per_channel)
@@ -290,8 +287,6 @@ SP_INLINE void spread_vector(const void *const *pixel, int64_t c, sp_vf *v, cons
         spread_line(v + tile * i, 1, output);
 }
 
-#define GRADIENT_POINTS 36 /* most of a tile's */
-
 /* Both transforms of one vector of channels. */
 SP_INLINE void tile_vector(const sp_winograd_tiles *t, const void *const *pixel, int64_t c, int64_t channels, sp_vf *v,
                            const int output, const bool half)
@@ -302,13 +297,13 @@ SP_INLINE void tile_vector(const sp_winograd_tiles *t, const void *const *pixel,
         input_vector(pixel, c, channels - c, v, output, half);
 }
 
-SP_INLINE void transform_step(const sp_winograd_tiles *t, const void *const pixel[2][GRADIENT_POINTS], int64_t step,
-                              const int output, const bool half, const bool pairs)
+SP_INLINE void transform_step(const sp_winograd_tiles *t, const void *const pixel[2][SP_WINOGRAD_GRADIENT_POINTS],
+                              int64_t step, const int output, const bool half, const bool pairs)
 {
     const int tile = output + 2;
     const int64_t channels = t->shape->C;
     for (int64_t c = 0; c < channels; c += SP_LANES) {
-        sp_vf v[2][GRADIENT_POINTS];
+        sp_vf v[2][SP_WINOGRAD_GRADIENT_POINTS];
         int64_t first = c / t->panel * t->panel, left = channels - first;
         int64_t width = left < t->panel ? left : t->panel;
         float *to = t->to + first * t->steps + step * width + c - first;
@@ -329,7 +324,7 @@ void sp_winograd_transform_tiles(void *context, int64_t begin, int64_t end)
     const sp_winograd_shape *s = t->shape;
     const int count = s->half ? 2 : 1; /* tiles of a step */
     const bool half = s->x_dtype == SP_BF16;
-    const void *pixel[2][GRADIENT_POINTS];
+    const void *pixel[2][SP_WINOGRAD_GRADIENT_POINTS];
     for (int64_t step = begin; step < end; step++) {
         for (int i = 0; i < count; i++)
             if (count * step + i < s->tiles)

@@ -93,7 +93,7 @@ SP_INLINE void store_row(const sp_threes *three, const float *sums, int64_t poin
 {
     const int tile = output + 2;
     for (int64_t c = 0; c < columns; c += SP_LANES, to += 9 * SP_LANES) {
-        sp_vf v[36];
+        sp_vf v[SP_WINOGRAD_GRADIENT_POINTS];
 #pragma GCC unroll 36
         for (int e = 0; e < tile * tile; e++)
             v[e] = sp_winograd_skips(e / tile, e % tile, doubled)
