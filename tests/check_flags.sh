@@ -89,6 +89,8 @@ run distill --teacher "$teacher" --data latents:cache --output halves --objectiv
 run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 \
     --resume latest \
     --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --max-train-steps 2 --train-batch-size 2
+run distill --teacher "$teacher" --data latents:cache --output further --objective lcm --student-start student2 \
+    "${quick[@]}"
 report "students"
 
 run distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/draws.safetensors" --output drawn \

@@ -11,6 +11,7 @@ static sp_distill_options everything(sp_objective objective)
     o.given.teacher = "teacher";
     o.given.data = "folder:pictures";
     o.given.lora_start = "start.safetensors";
+    o.given.student_start = "student";
     o.given.seed = UINT64_MAX;
     o.objective = sp_objective_defaults(objective);
     o.lora = (sp_lora_settings){.rank = 4, .alpha = 4};

@@ -94,6 +94,10 @@ typedef struct {
     bool gradient_checkpointing;    /* of all blocks; else of as many as the limit demands */
     int64_t memory_limit;           /* bytes that the process may take; SPLAM_MEMORY, before the first step, if it
                                        cannot do with that [what is free] */
+    const char *student_start;      /* a student to start from, such as a SPLAM student to go on with another objective:
+                                       a model, or a UNet's own folder (DIR/unet_ema), of the teacher's shape; not with
+                                       lora_rank; a cond_proj that the new student has not is folded away. NULL: begins
+                                       as the teacher */
     int64_t lora_rank;              /* 0, as by default: the whole student is trained; else adapters of this rank */
     double lora_alpha;              /* their share is alpha/rank [the rank] */
     const char *lora_targets;       /* "all": linear layers and convolutions of every block, "attention"; "all" */

@@ -6,12 +6,12 @@
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/system.h"
-#include "models/initialize.h"
 #include "distill/distill_feed.h"
 #include "distill/distill_settings.h"
 #include "distill/rounds.h"
 #include "train/step_memory.h"
 #include "distill/student_folder.h"
+#include "distill/student_start.h"
 #include "train/trainer.h"
 #include "distill/validation.h"
 
@@ -58,41 +58,10 @@ static sp_status configure_student(distillation *d)
     return SP_OK;
 }
 
-/* Adapters that change nothing, or those of a file. */
-static sp_status make_adapters(const distillation *d, sp_weights **out)
-{
-    const sp_distill_options *o = d->options;
-    sp_lora *lora;
-    SP_TRY(sp_lora_check_guidance(&d->student));
-    SP_TRY(sp_lora_create(&d->student, &o->lora, o->given.seed, o->random_cond_proj, out));
-    if (!o->given.lora_start) return SP_OK;
-    SP_TRY(sp_lora_open(o->given.lora_start, &lora));
-    sp_status status = sp_lora_start(lora, &o->lora, *out);
-    sp_lora_close(lora);
-    return status;
-}
-
-/* The teacher's weights in fp32, and a cond_proj of zeros where gamma is told by an embedding: at
- * step 0 the student is the teacher. */
-static sp_status make_student(const distillation *d, sp_weights **out)
-{
-    const sp_distill_options *o = d->options;
-    if (o->lora.rank) return make_adapters(d, out);
-    SP_TRY(sp_weights_copy(d->teacher->unet->weights, SP_F32, out));
-    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = d->student};
-    sp_graph *graph;
-    SP_TRY(sp_component_graph(&config, &graph));
-    const sp_initialize_options initialize = {.seed = o->given.seed,
-                                              .zero = {o->random_cond_proj ? NULL : "cond_proj"}};
-    sp_status status = sp_initialize(graph, "", &initialize, *out);
-    sp_graph_destroy(graph);
-    return status;
-}
-
 static sp_status make_state(distillation *d)
 {
     sp_weights *initial = NULL;
-    sp_status status = make_student(d, &initial);
+    sp_status status = sp_student_start(d->options, d->teacher, &d->student, &initial);
     if (!status) return sp_training_state_create(initial, d->options->optimizer, &d->state);
     sp_weights_destroy(initial);
     return status;
@@ -410,6 +379,7 @@ static sp_status distill(distillation *d)
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.path));
     SP_TRY(configure_student(d));
+    SP_TRY(sp_student_start_check(o, d->teacher, &d->student));
     if (!o->given.dry_run && o->rank == 0)
         SP_TRY(claim_outputs(d)); /* before the long work on the data */
     SP_TRY(sp_distill_settings(o, d->teacher->scheduler.path.prediction, &d->settings));

@@ -85,6 +85,8 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
     json_decref(own);
     json_decref(rest);
     if (!status && o->lora.rank) status = set_lora(json, o);
+    if (!status && o->given.student_start)
+        status = sp_settings_set_text(json, "student-start", o->given.student_start);
     *out = json;
     return status;
 }
@@ -114,6 +116,9 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
             o->given.teacher);
     if (!o->lora.rank && (o->given.lora_start || o->given.lora_merged))
         return sp_fail(SP_ARGUMENT, "`lora_start` and `lora_merged` need `lora_rank`");
+    if (o->lora.rank && o->given.student_start)
+        return sp_fail(SP_ARGUMENT, "`student_start` is a whole student, and `lora_rank` trains adapters over the "
+                                    "teacher, which `lora_start` is for");
     if (o->lora.rank && s->rounds > 1)
         return sp_fail(SP_UNSUPPORTED,
                        "`lora_rank` trains adapters over one teacher, and each of `rounds` %d has "

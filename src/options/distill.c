@@ -51,6 +51,9 @@ static const splam_option options[] = {
     {SP_CHOICE(cond_proj_init, "zero|random", NULL),
      .help = "splam by embedding: its layer at the start; zero: the student begins as the teacher",
      .otherwise = "zero"},
+    {SP_TEXT(student_start), .argument = "MODEL",
+     .help = "start from this student of the same teacher, a model or its unet_ema; else the student begins as the "
+             "teacher"},
     {SP_INTEGER(lora_rank, 0, 4096, 0), .argument = "R",
      .help = "train low-rank adapters (LoRA) over the teacher's weights; 0: the whole student"},
     {SP_NUMBER(lora_alpha, 1e-6, 1e6, SPLAM_UNSET), .argument = "A", .help = "the adapters' share is A/R",
