@@ -491,20 +491,60 @@ static sp_status resumed(void **state, const sp_distill_options *options, long c
     return status;
 }
 
+static sp_weights *one_tensor(const char *name, float value)
+{
+    sp_weights *weights;
+    sp_tensor tensor;
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(5, 3), &tensor));
+    for (int i = 0; i < 15; i++)
+        ((float *)tensor.data)[i] = value + (float)i;
+    assert_ok(sp_weights_add(weights, name, tensor));
+    return weights;
+}
+
+static sp_training_state two_networks(float value)
+{
+    sp_training_state two;
+    assert_ok(sp_training_state_create(one_tensor("w", value), SP_OPTIMIZER_ADAMW, &two));
+    assert_ok(sp_training_state_add(&two, "critic", one_tensor("v", 2 * value), SP_OPTIMIZER_ADAMW));
+    return two;
+}
+
+/* A network beside the first has files of its own, without an average, which must be there and whole. */
+static void networks_beside_are_saved_and_read(void **state)
+{
+    const char *output = in_folder(state, "two");
+    json_t *settings = json_pack("{s:i}", "seed", 1);
+    sp_training_state saved = two_networks(7), loaded = two_networks(0), one;
+    bool found;
+    saved.step = 3;
+    assert_ok(sp_checkpoint_save(output, &saved, settings, 0, NULL));
+    assert_true(sp_path_exists(in_folder(state, "two/checkpoint-3/critic_second_moment.safetensors")));
+    assert_false(sp_path_exists(in_folder(state, "two/checkpoint-3/critic_ema.safetensors")));
+    assert_ok(sp_checkpoint_load(output, "latest", settings, &loaded, NULL, &found));
+    assert_memory_equal(sp_weights_find(loaded.beside->online, "v")->data,
+                        sp_weights_find(saved.beside->online, "v")->data, 15 * sizeof(float));
+    assert_ok(sp_training_state_create(one_tensor("w", 0), SP_OPTIMIZER_ADAMW, &one));
+    assert_status(sp_checkpoint_load(output, "latest", settings, &one, NULL, &found), SP_IO);
+    assert_message("names 7 files, and a checkpoint has 4");
+    cut_file(in_folder(state, "two/checkpoint-3/critic_online.safetensors"));
+    assert_status(sp_checkpoint_load(output, "latest", settings, &loaded, NULL, &found), SP_IO);
+    assert_message("critic_online.safetensors");
+    sp_training_state_free(&one);
+    sp_training_state_free(&loaded);
+    sp_training_state_free(&saved);
+    json_decref(settings);
+}
+
 /* Of a small state each one, of a whole run that goes on a sample. */
 static void every_allocation_of_resuming_may_fail(void **state)
 {
     enum { TRIALS = 24 };
     char output[512], named[600];
-    sp_weights *initial;
-    sp_tensor tensor;
     snprintf(output, sizeof output, "%s", in_folder(state, "small"));
     snprintf(named, sizeof named, "%s/checkpoint-2", output);
-    resumption r = {output, named, json_pack("{s:i, s:s}", "seed", 1, "data", "emoji:"), {0}};
-    assert_ok(sp_weights_create(&initial));
-    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(5, 3), &tensor));
-    assert_ok(sp_weights_add(initial, "w", tensor));
-    assert_ok(sp_training_state_create(initial, SP_OPTIMIZER_ADAMW, &r.state));
+    resumption r = {output, named, json_pack("{s:i, s:s}", "seed", 1, "data", "emoji:"), two_networks(0)};
     for (r.state.step = 1; r.state.step < 3; r.state.step++)
         assert_ok(sp_checkpoint_save(output, &r.state, r.settings, 0, NULL));
     assert_in_range(fail_every_allocation(load, &r), 50, 2000);
@@ -557,6 +597,7 @@ int main(void)
         with_folder(checksums_find_one_bit),
         with_folder(full_disk_keeps_what_is_saved),
         with_folder(other_runs_do_not_mix),
+        with_folder(networks_beside_are_saved_and_read),
         with_folder(index_is_as_diffusers_reads_it),
         cmocka_unit_test(the_captions_column_is_a_setting),
         with_folder(changed_flags_are_refused),

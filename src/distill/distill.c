@@ -203,7 +203,7 @@ static sp_status take_round_teacher(distillation *d, const sp_training_state *st
 }
 
 /* When a step is another round's: its teacher and its run. */
-static sp_status enter_round(void *context, sp_training_state *state, sp_run **run)
+static sp_status enter_round(void *context, sp_training_state *state, sp_update *update)
 {
     distillation *d = context;
     const sp_distill_options *o = d->options;
@@ -219,7 +219,7 @@ static sp_status enter_round(void *context, sp_training_state *state, sp_run **r
     SP_TRY(make_run(d));
     sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
                 sp_round_settings(&o->objective, round).ddim_timesteps);
-    *run = d->run;
+    update->run = d->run;
     return SP_OK;
 }
 

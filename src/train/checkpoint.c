@@ -16,6 +16,27 @@
 static const char *const part_names[SP_TRAINING_PARTS] = {"online", "ema", "first_moment",
                                                           "second_moment"};
 
+/* The sets of all networks, each the file NAME.safetensors: PART of the first, NETWORK_PART of one beside it. */
+enum { SP_MOST_FILES = 4 * SP_TRAINING_PARTS };
+typedef struct {
+    int count;
+    sp_weights *weights[SP_MOST_FILES];
+    char name[SP_MOST_FILES][64];
+} state_files;
+
+static state_files files_of(sp_training_state *state)
+{
+    state_files files = {0};
+    for (sp_training_state *network = state; network; network = network->beside)
+        for (int i = 0; i < SP_TRAINING_PARTS && files.count < SP_MOST_FILES; i++) {
+            if (!*sp_training_part(network, i)) continue;
+            snprintf(files.name[files.count], sizeof files.name[0], "%s%s%s", network == state ? "" : network->name,
+                     network == state ? "" : "_", part_names[i]);
+            files.weights[files.count++] = *sp_training_part(network, i);
+        }
+    return files;
+}
+
 /* ---- settings ---- */
 
 /* The member of the options that a setting is called after. */
@@ -83,11 +104,11 @@ static char *checkpoint_path(const char *output, int64_t step)
 
 static sp_status save_parts(sp_checksums *sums, const sp_training_state *state)
 {
-    for (int i = 0; i < SP_TRAINING_PARTS; i++)
-        sums->total += (int64_t)sp_weights_bytes(*sp_training_part((sp_training_state *)state, i));
-    for (int i = 0; i < SP_TRAINING_PARTS; i++)
-        SP_TRY(sp_checksum_save(sums, part_names[i],
-                                *sp_training_part((sp_training_state *)state, i)));
+    const state_files files = files_of((sp_training_state *)state);
+    for (int i = 0; i < files.count; i++)
+        sums->total += (int64_t)sp_weights_bytes(files.weights[i]);
+    for (int i = 0; i < files.count; i++)
+        SP_TRY(sp_checksum_save(sums, files.name[i], files.weights[i]));
     return SP_OK;
 }
 
@@ -329,29 +350,34 @@ static void take_part(const sp_tensor_file *file, sp_weights *weights)
  * state is no longer what it was: a file may become shorter while it is copied. */
 static sp_status load_parts(const char *folder, sp_training_state *state, bool *taken)
 {
-    sp_tensor_file *files[SP_TRAINING_PARTS] = {NULL};
+    const state_files sets = files_of(state);
+    sp_tensor_file *files[SP_MOST_FILES] = {NULL};
     sp_status status = SP_OK;
-    for (int i = 0; i < SP_TRAINING_PARTS && !status; i++)
-        status = open_part(folder, part_names[i], *sp_training_part(state, i), &files[i]);
+    for (int i = 0; i < sets.count && !status; i++)
+        status = open_part(folder, sets.name[i], sets.weights[i], &files[i]);
     *taken |= !status;
-    for (int i = 0; i < SP_TRAINING_PARTS && !status; i++) {
-        take_part(files[i], *sp_training_part(state, i));
+    for (int i = 0; i < sets.count && !status; i++) {
+        take_part(files[i], sets.weights[i]);
         status = sp_tensor_file_check(files[i]);
     }
-    for (int i = 0; i < SP_TRAINING_PARTS; i++)
+    for (int i = 0; i < sets.count; i++)
         sp_tensor_file_close(files[i]);
     return status;
 }
 
-static sp_status verify_parts(const char *folder, const json_t *description,
+static sp_status verify_parts(const char *folder, const json_t *description, sp_training_state *state,
                               const sp_callbacks *callbacks)
 {
+    const state_files sets = files_of(state);
+    const char *names[SP_MOST_FILES];
+    for (int i = 0; i < sets.count; i++)
+        names[i] = sets.name[i];
     sp_checksums sums = {.folder = folder,
                          .files = json_object_get(description, "files"),
                          .callbacks = callbacks,
                          .task = "verifying a checkpoint",
                          .started = sp_now()};
-    return sp_checksum_verify(&sums, part_names, SP_TRAINING_PARTS);
+    return sp_checksum_verify(&sums, names, (size_t)sets.count);
 }
 
 sp_status sp_is_checkpoint(const char *folder, bool *out)
@@ -391,7 +417,7 @@ static sp_status load_described(const char *folder, const sp_checkpoint_facts *f
 {
     SP_TRY(sp_checksum_check_seal(folder, facts->json));
     SP_TRY(same_settings(folder, json_object_get(facts->json, "settings"), settings));
-    SP_TRY(verify_parts(folder, facts->json, callbacks));
+    SP_TRY(verify_parts(folder, facts->json, state, callbacks));
     SP_TRY(load_parts(folder, state, taken));
     state->step = facts->step;
     return SP_OK;

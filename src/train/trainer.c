@@ -18,6 +18,8 @@ typedef struct {
     const sp_trainer_settings *settings;
     const sp_training_task *task;
     sp_training_state *state;
+    sp_training_state *trained; /* the network that `run` has the gradients of */
+    int64_t updates;            /* optimiser steps that it has had */
     const sp_callbacks *callbacks;
     sp_gradients gradients;
     FILE *metrics;    /* NULL: not this rank's */
@@ -48,7 +50,7 @@ static void release(trainer *t)
 /* Gradients of the run that weights have, for summing over ranks. */
 static sp_status make_reducer(trainer *t)
 {
-    const sp_weights *online = t->state->online;
+    const sp_weights *online = t->trained->online;
     const sp_plan *plan = sp_run_plan(t->run);
     size_t count = 0;
     if (!t->settings->ranks) return SP_OK;
@@ -79,19 +81,20 @@ static sp_status enter_run(trainer *t)
 {
     memset(t->stage_seconds, 0, sizeof t->stage_seconds);
     SP_TRY(sp_bind(sp_run_bound(t->run), "online", t->state->online));
-    SP_TRY(sp_gradients_of(t->run, t->state->online, &t->gradients));
+    SP_TRY(sp_gradients_of(t->run, t->trained->online, &t->gradients));
     return make_reducer(t);
 }
 
-/* The task may go on with another run. */
+/* The task may go on with another run, and another network. */
 static sp_status prepare(trainer *t)
 {
-    sp_run *run = NULL;
-    if (!t->task->prepare) return SP_OK;
-    sp_status status = t->task->prepare(t->task->context, t->state, &run);
-    if (!status && !run) return SP_OK;
-    t->run = run; /* the one before may be no more */
+    sp_update update = {.trained = t->state, .updates = t->state->step};
+    sp_status status = t->task->prepare ? t->task->prepare(t->task->context, t->state, &update) : SP_OK;
+    t->updates = update.updates;
+    if (!status && !update.run) return SP_OK;
+    t->run = update.run; /* the one before may be no more */
     leave_run(t);
+    t->trained = update.trained;
     return status ? status : enter_run(t);
 }
 
@@ -120,7 +123,7 @@ static double lap(double *clock)
 static sp_status run_micro_batches(trainer *t, double *loss)
 {
     *loss = 0;
-    if (t->settings->accumulation > 1) SP_TRY(sp_clear_gradient_sums(t->run, t->state->online));
+    if (t->settings->accumulation > 1) SP_TRY(sp_clear_gradient_sums(t->run, t->trained->online));
     for (int64_t k = 0; k < t->settings->accumulation; k++) {
         int64_t micro = t->state->step * t->settings->accumulation + k;
         double clock = sp_now();
@@ -148,9 +151,9 @@ static double learning_rate_at(const sp_trainer_settings *s, int64_t step)
     return rate * 0.5 * (1 + cos(acos(-1.0) * done));
 }
 
-static double ema_decay_at(const sp_trainer_settings *s, int64_t step)
+static double ema_decay_at(const sp_trainer_settings *s, int64_t updates)
 {
-    double warm = (double)(1 + step) / (double)(10 + step);
+    double warm = (double)(1 + updates) / (double)(10 + updates);
     return s->ema_warmup && warm < s->ema_decay ? warm : s->ema_decay;
 }
 
@@ -163,7 +166,6 @@ static double summands(const trainer *t)
 static sp_status optimize(trainer *t, double norm, double rate)
 {
     const sp_trainer_settings *s = t->settings;
-    sp_training_state *state = t->state;
     /* The small term is PyTorch's, so that traces agree. */
     double clip = s->max_grad_norm > 0 ? s->max_grad_norm / (norm + 1e-6) : 1;
     const sp_adamw_options options = {
@@ -173,10 +175,10 @@ static sp_status optimize(trainer *t, double norm, double rate)
         .epsilon = 1e-8,
         .weight_decay = s->weight_decay,
         .gradient_scale = (clip < 1 ? clip : 1) / summands(t),
-        .ema_decay = ema_decay_at(s, state->step),
-        .step = state->step + 1,
+        .ema_decay = ema_decay_at(s, t->updates),
+        .step = t->updates + 1,
     };
-    return sp_training_update(state, &t->gradients, &options);
+    return sp_training_update(t->trained, &t->gradients, &options);
 }
 
 /* The mean of the ranks' losses; their gradients, being the same sums, have the same norm. */
@@ -249,6 +251,10 @@ static sp_status write_metrics(trainer *t, double loss, double norm, double rate
         }
         json_decref(more);
     }
+    if (line && t->trained->name && json_object_set_new(line, "network", json_string(t->trained->name))) {
+        json_decref(line);
+        line = NULL;
+    }
     return sp_metrics_write(t->metrics, line);
 }
 
@@ -259,7 +265,7 @@ static sp_status one_step(trainer *t)
     SP_TRY(run_micro_batches(t, &loss));
     double clock = sp_now();
     double norm, rate = learning_rate_at(t->settings, t->state->step);
-    SP_TRY(sp_gradients_norm(&t->gradients, t->state, &norm));
+    SP_TRY(sp_gradients_norm(&t->gradients, t->trained, &norm));
     norm /= summands(t);
     SP_TRY(agree(t, &loss, norm));
     if (!isfinite(loss) || !isfinite(norm))
@@ -273,8 +279,9 @@ static sp_status one_step(trainer *t)
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
     SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began, optimizer));
-    char detail[96];
-    snprintf(detail, sizeof detail, "loss %.5f  grad %.3f", loss, norm);
+    char detail[128];
+    const char *network = t->trained->name;
+    snprintf(detail, sizeof detail, "loss %.5f  grad %.3f%s%s", loss, norm, network ? "  " : "", network ? network : "");
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);
     return SP_OK;
 }
@@ -410,6 +417,7 @@ sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_tr
                  .settings = settings,
                  .task = task,
                  .state = state,
+                 .trained = state,
                  .callbacks = callbacks,
                  .on_disk = -1};
     sp_status status = start(&t);

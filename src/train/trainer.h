@@ -7,13 +7,21 @@
 #include "graph/run.h"
 #include "train/checkpoint.h"
 
+/* One optimiser step of one network. */
+typedef struct {
+    sp_run *run;                /* that takes the place of the one in use, which may be destroyed; NULL: that one. Its
+                                   plan is of the same device and has the gradients of `trained`, "gradient.NAME", and
+                                   all weight sets but "online", the first network's, are bound */
+    sp_training_state *trained; /* the first network or one beside it; where it changes there is a run */
+    int64_t updates;            /* optimiser steps that it has had before */
+} sp_update;
+
 /* What differs between trainings. */
 typedef struct {
     void *context;
-    /* Before every step: sets *run, which is NULL, if another run is to take the place of the one
-     * in use, which may be destroyed. Its plan is of the same device and has the gradients of the same weights, and all
-     * weight sets but "online" are bound. The state is the device's: who reads it fetches it. NULL: nothing. */
-    sp_status (*prepare)(void *context, sp_training_state *state, sp_run **run);
+    /* Before every step: what it is. *update comes as the next step with the run in use of the first network, which
+     * every step so far has trained. The state is the device's: who reads it fetches it. NULL: it is that. */
+    sp_status (*prepare)(void *context, sp_training_state *state, sp_update *update);
     /* Sets the run's inputs for one micro-batch, counted from 0 over the whole run. */
     sp_status (*feed)(void *context, sp_run *run, int64_t micro);
     /* After a micro-batch ran; NULL: nothing. */
@@ -50,8 +58,8 @@ typedef struct {
  * bound. SP_NUMERIC when a loss is not finite (the last checkpoint stays), SP_CANCELLED after saving when asked to
  * stop. With several micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
  *
- * metrics.jsonl has one object per step: step, loss, grad_norm, learning_rate, seconds,
- * stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step: "data";
+ * metrics.jsonl has one object per step: step, with several networks "network" (its name), loss, grad_norm,
+ * learning_rate, seconds, stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step: "data";
  * the stages of the run's graph, of a distillation "teacher", "target", "forward", "recomputation"
  * (what gradient checkpointing runs again) and "backward", of other trainings "run" and "backward";
  * with ranks "reduce", waiting for their gradients after the backward pass; "optimizer", which is

@@ -84,8 +84,25 @@ sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
     return status;
 }
 
+sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial, sp_optimizer optimizer)
+{
+    while (state->beside)
+        state = state->beside;
+    sp_training_state *added = sp_alloc_zero(sizeof *added);
+    if (!added) {
+        sp_weights_destroy(initial);
+        return SP_MEMORY;
+    }
+    *added = (sp_training_state){.name = name, .online = initial};
+    state->beside = added;
+    SP_TRY(make_moments(initial, optimizer, false, &added->first_moment));
+    return make_moments(initial, optimizer, true, &added->second_moment);
+}
+
 void sp_training_state_free(sp_training_state *state)
 {
+    if (state->beside) sp_training_state_free(state->beside);
+    sp_free(state->beside);
     for (int i = 0; i < SP_TRAINING_PARTS; i++) {
         sp_residence_release(state->resident[i]);
         sp_weights_destroy(*sp_training_part(state, i));
@@ -101,6 +118,7 @@ static sp_status place_part(sp_training_state *state, int part, sp_device *devic
     void *address;
     sp_residence_release(state->resident[part]);
     state->resident[part] = NULL;
+    if (!weights) return SP_OK;
     SP_TRY(sp_residence_hold(device, weights, &state->resident[part]));
     sp_residence_update(state->resident[part]); /* what a run had there before a checkpoint was read */
     for (size_t i = 0; i < sp_weights_count(weights); i++)
@@ -113,15 +131,15 @@ sp_status sp_training_state_place(sp_training_state *state, sp_device *device)
     for (int i = 0; i < SP_TRAINING_PARTS; i++)
         SP_TRY(place_part(state, i, device));
     state->ahead = false;
-    return SP_OK;
+    return state->beside ? sp_training_state_place(state->beside, device) : SP_OK;
 }
 
 sp_status sp_training_state_fetch(sp_training_state *state)
 {
     for (int i = 0; i < SP_TRAINING_PARTS && state->ahead; i++)
-        SP_TRY(sp_residence_fetch(state->resident[i]));
+        if (state->resident[i]) SP_TRY(sp_residence_fetch(state->resident[i]));
     state->ahead = false;
-    return SP_OK;
+    return state->beside ? sp_training_state_fetch(state->beside) : SP_OK;
 }
 
 static sp_status address_of(const sp_training_state *state, int part, const char *name, void *address)
@@ -147,7 +165,7 @@ static sp_status tensor_of(sp_training_state *state, size_t index, sp_adamw_tens
     const char *name = sp_weights_name(state->online, index);
     *out = (sp_adamw_tensor){.count = sp_tensor_count(sp_weights_at(state->online, index))};
     SP_TRY(address_of(state, 0, name, &out->weight));
-    SP_TRY(address_of(state, 1, name, &out->ema));
+    if (state->ema) SP_TRY(address_of(state, 1, name, &out->ema));
     SP_TRY(moment_of(state, 2, name, &out->first));
     return moment_of(state, 3, name, &out->second);
 }
@@ -224,6 +242,6 @@ sp_status sp_training_state_share(sp_training_state *state, sp_ranks *ranks)
 {
     SP_TRY(sp_ranks_broadcast(ranks, &state->step, sizeof state->step));
     for (int i = 0; i < SP_TRAINING_PARTS; i++)
-        SP_TRY(sp_weights_share(*sp_training_part(state, i), ranks));
-    return SP_OK;
+        if (*sp_training_part(state, i)) SP_TRY(sp_weights_share(*sp_training_part(state, i), ranks));
+    return state->beside ? sp_training_state_share(state->beside, ranks) : SP_OK;
 }

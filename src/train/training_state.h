@@ -1,5 +1,5 @@
 /* What a training run is made of: online weights, their moving average, the optimiser's moments and
- * the number of steps done. */
+ * the number of steps done; the same of further networks that are trained in turn with the first. */
 #ifndef SP_TRAIN_TRAINING_STATE_H
 #define SP_TRAIN_TRAINING_STATE_H
 #include "graph/optimizer.h"
@@ -16,16 +16,19 @@ const char *sp_optimizer_name(sp_optimizer optimizer);
 /* SP_ARGUMENT, naming the choices, for any other text. */
 sp_status sp_optimizer_of(const char *name, sp_optimizer *out);
 
-/* Four sets of the same names and shapes, f32. With adamw8bit the moments of parameters of
+/* Four sets of the same names and shapes, f32; ema NULL: none is kept. With adamw8bit the moments of parameters of
  * SP_LEAST_CODED elements or more are coded (graph/optimizer.h): NAME, and its scales beside it. Smaller
  * ones take no memory to speak of, and a block of a bias or a norm has little in common. */
 enum { SP_LEAST_CODED = 4096, SP_TRAINING_PARTS = 4 };
-typedef struct {
+typedef struct sp_training_state {
+    const char *name; /* in metrics, and in files of those after the first; NULL: there is one network */
     sp_weights *online, *ema;
     sp_weights *first_moment, *second_moment; /* AdamW's m and v */
-    int64_t step;                             /* optimiser steps done */
+    int64_t step;                             /* of the first: optimiser steps done, of all networks together */
     sp_residence *resident[SP_TRAINING_PARTS];/* the sets on the device that trains; NULL: not placed yet */
     bool ahead;                               /* the device's are newer */
+    struct sp_training_state *beside;         /* the next network; NULL: none. What is said of a state below goes for
+                                                 all of its networks, of an update and of gradients for the one */
 } sp_training_state;
 
 /* The sets as a list: online, ema, first_moment, second_moment. */
@@ -40,6 +43,9 @@ sp_status sp_training_state_fetch(sp_training_state *state);
  * and moments are zero. */
 sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
                                    sp_training_state *out);
+/* Puts another network beside those that there are, without an average. Takes `initial` in every case; `name` must
+ * outlive the state. */
+sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial, sp_optimizer optimizer);
 void sp_training_state_free(sp_training_state *state);
 /* Every rank's tensors, owned and of the same names and shapes, become rank 0's. */
 sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks);
