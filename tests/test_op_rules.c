@@ -63,6 +63,7 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
     X(sp_broadcast_middle(b, X2("x", 2, 3), sp_shape_of(2, 3, 4)), "broadcast_middle", "[2,3]",    \
       "[2,3,4]")                                                                                   \
     X(sp_mean(b, X1("x", 0)), "mean", "[0]", "at least one")                                       \
+    X(sp_inverse_mean_abs(b, X1("x", 0)), "inverse_mean_abs", "[0]", "at least one")               \
     X(sp_loss(b, X2("p", 2, 3), X2("t", 3, 2), NULL, HUBER), "loss", "[2,3]", "[3,2]")             \
     X(sp_loss(b, X2("p", 2, 3), X2("t", 2, 3), X1("w", 3), HUBER), "loss", "[2,3]", "[3]")         \
     X(sp_loss_gradient(b, X1("p", 2), X1("t", 2), NULL, X1("dy", 2), HUBER), "loss_gradient",      \

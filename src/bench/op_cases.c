@@ -211,6 +211,11 @@ static sp_value *broadcast_middle(sp_case_inputs *t, const sp_op_case *c)
     return sp_broadcast_middle(t->b, in(t, sp_shape_of(c->size[0], c->size[3])), four(c->size));
 }
 
+static sp_value *inverse_mean_abs(sp_case_inputs *t, const sp_op_case *c)
+{
+    return sp_inverse_mean_abs(t->b, in(t, four(c->size)));
+}
+
 static sp_value *mean(sp_case_inputs *t, const sp_op_case *c)
 {
     return sp_mean(t->b, in_range(t, four(c->size), -1, 2));
@@ -506,6 +511,8 @@ const sp_op_case sp_op_cases[] = {
     MOVE(broadcast_middle, "[2,3,5,7]", {2, 3, 5, 7}),
     SUM(mean, "[2,3,5,7]", {2, 3, 5, 7}),
     SUM(mean, "one element", {1, 1, 1, 1}),
+    SUM(inverse_mean_abs, "[3,5,7,4]", {3, 5, 7, 4}),
+    SUM(inverse_mean_abs, "one element", {1, 1, 1, 1}),
     BOTH(SUM, loss, "l2", {3, 2, 5, 4, SP_LOSS_L2, 0}),
     BOTH(SUM, loss, "l2, weighted", {3, 2, 5, 4, SP_LOSS_L2, 1}),
     BOTH(SUM, loss, "huber", {3, 2, 5, 4, SP_LOSS_HUBER, 0}, {0.1}),

@@ -110,6 +110,9 @@ sp_value *sp_fill(sp_builder *b, sp_value *x, sp_shape shape, double factor);
 sp_value *sp_broadcast_middle(sp_builder *b, sp_value *x, sp_shape shape);
 /* Mean over everything -> scalar f32. */
 sp_value *sp_mean(sp_builder *b, sp_value *x);
+/* 1 / mean of |x[n,...]| per sample -> [N] f32, a coefficient for sp_sample_combine; 0 where that mean is 0. No
+ * gradient. */
+sp_value *sp_inverse_mean_abs(sp_builder *b, sp_value *x);
 /* Mean over everything of the loss between prediction and target (equal shapes, f32), scalar f32;
  * weight [N] (f32) multiplies each sample's loss, NULL: 1. No gradient for target and weight.
  * huber: sqrt(d^2+c^2)-c; l2: d^2. */
@@ -229,7 +232,7 @@ sp_status sp_pass_fuse_inference(sp_graph *graph);
     X(upsample_nearest) X(upsample_nearest_gradient) X(stop_gradient)                              \
     X(add) X(mul) X(affine) X(add_per_channel) X(sample_combine)                                   \
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
-    X(sum_leading) X(fill) X(sum_middle) X(broadcast_middle) X(mean)                               \
+    X(sum_leading) X(fill) X(sum_middle) X(broadcast_middle) X(mean) X(inverse_mean_abs)           \
     X(loss) X(loss_gradient)                                                                       \
     X(linear) X(linear_weight_gradient) X(linear_geglu)                                            \
     X(conv2d) X(conv2d_data_gradient) X(conv2d_weight_gradient)                                    \
