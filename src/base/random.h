@@ -19,7 +19,7 @@ typedef enum {
     SP_STREAM_FRESH_NOISE, /* the sampler's noise after each step; step = sampling step */
     SP_STREAM_TIMESTEP,    /* a diffusion teacher's timestep */
     SP_STREAM_FLIP,        /* horizontal flips; step = epoch, sample = the picture's number */
-    SP_STREAM_SIMULATED,   /* the noise of a student's own steps while it is trained on them, one step's after another */
+    SP_STREAM_SIMULATED,   /* the noise of a student's own steps in training, one step's after another */
 } sp_stream;
 
 /* One key; the position in a draw is the remaining counter word. */

@@ -281,7 +281,8 @@ static sp_status one_step(trainer *t)
     SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began, optimizer));
     char detail[128];
     const char *network = t->trained->name;
-    snprintf(detail, sizeof detail, "loss %.5f  grad %.3f%s%s", loss, norm, network ? "  " : "", network ? network : "");
+    snprintf(detail, sizeof detail, "loss %.5f  grad %.3f%s%s", loss, norm, network ? "  " : "",
+             network ? network : "");
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);
     return SP_OK;
 }

@@ -84,7 +84,8 @@ sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
     return status;
 }
 
-sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial, sp_optimizer optimizer)
+sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial,
+                                sp_optimizer optimizer)
 {
     while (state->beside)
         state = state->beside;

@@ -45,7 +45,8 @@ sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
                                    sp_training_state *out);
 /* Puts another network beside those that there are, without an average. Takes `initial` in every case; `name` must
  * outlive the state. */
-sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial, sp_optimizer optimizer);
+sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial,
+                                sp_optimizer optimizer);
 void sp_training_state_free(sp_training_state *state);
 /* Every rank's tensors, owned and of the same names and shapes, become rank 0's. */
 sp_status sp_weights_share(sp_weights *weights, sp_ranks *ranks);
