@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""What each choice of a distillation does to ode-error, on the emoji teacher, over several seeds.
+"""What each choice of a distillation does to trajectory error, on the emoji teacher, over several seeds.
 
     python3 bench/ablation.py --folder WORK [--seeds 0,1,2] [--steps 150] [--only NAME,...] [--table]
 
-Every run is `splam distill` with the settings of BASE but for one of them, then `splam eval --metrics ode-error` of its
-averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made again, so
-the script can be stopped at any time, and several may run side by side, each with seeds and a folder of its own. Every
-run's metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students. --table prints the rows so far
-as Markdown: means over the seeds, and how far each seed lies from the first line's. Nothing but Python's own library is
-needed. A run takes about 45 seconds on two cores, and there are as many as VARIANTS has lines, times the seeds.
+Every run is `splam distill` with the settings of BASE but for one of them, then `splam eval --metrics trajectory-error`
+of its averaged weights. A run's row goes to bench/ablation.csv when it is done, and a run that has a row is not made
+again, so the script can be stopped at any time, and several may run side by side, each with seeds and a folder of its
+own. Rows from before trajectory error have ode_error_N instead, the distance between ends of deterministic chains, and
+do not count as done. Every run's metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students.
+--table prints the rows so far as Markdown: means over the seeds, and how far each seed lies from the first line's.
+Nothing but Python's own library is needed. A run takes about 45 seconds on two cores, and there are as many as
+VARIANTS has lines, times the seeds.
 """
 import argparse
 import csv
@@ -60,8 +62,12 @@ VARIANTS = [
 ]
 
 
+# Error over the whole trajectory, and at the timesteps of n steps.
+ERRORS = ("trajectory_error_mean", *(f"trajectory_error_{n}" for n in EVALUATED))
+
+
 def columns():
-    return ["varied", "name", "seed", "steps", *(f"ode_error_{n}" for n in EVALUATED), "seconds", "version"]
+    return ["varied", "name", "seed", "steps", *(f"ode_error_{n}" for n in EVALUATED), *ERRORS, "seconds", "version"]
 
 
 def read_rows():
@@ -69,6 +75,10 @@ def read_rows():
         return []
     with open(TABLE, newline="") as f:
         return list(csv.DictReader(f))
+
+
+def measured(rows):
+    return [row for row in rows if row["trajectory_error_mean"]]
 
 
 def add_row(row):
@@ -100,33 +110,36 @@ def run(a, varied, name, changes, seed):
         seconds = statistics.median(json.loads(line)["seconds"] for line in f)
     os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
     shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", short + ".jsonl"))
-    report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's references
+    report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's trajectories
     possible = [n for n in EVALUATED if n <= int(settings["num-ddim-timesteps"])]
     subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema",
-                    "--metrics", "ode-error", "--steps", ",".join(map(str, possible)), "--count", "128",
+                    "--metrics", "trajectory-error", "--steps", ",".join(map(str, possible)), "--count", "128",
                     "--seed", str(seed), "--output", report, *threads], check=True)
     with open(os.path.join(report, "report.json")) as f:
-        errors = {row["steps"]: row["ode_error"] for row in json.load(f)["rows"] if row["model"] != "teacher"}
+        rows = [row for row in json.load(f)["rows"] if row["model"] != "teacher"]
+    errors = {f"trajectory_error_{row['steps']}": row["trajectory_error"] for row in rows}
+    errors["trajectory_error_mean"] = rows[0]["trajectory_error_mean"]
     add_row({"varied": varied, "name": name, "seed": seed, "steps": a.steps, "seconds": f"{seconds:.3f}",
-             "version": version(a.splam), **{f"ode_error_{n}": f"{errors[n]:.5f}" for n in possible}})
+             "version": version(a.splam), **{key: f"{value:.5f}" for key, value in errors.items()}})
 
 
 def print_table(rows):
     """Means over the seeds; the first line with their range, the others with that of the change from it, seed by
     seed."""
-    of = {(row["varied"], row["name"], row["seed"]): row for row in rows}
-    print("| varied | setting | " + " | ".join(f"{n} step{'s' * (n > 1)}" for n in EVALUATED) + " | seeds |")
-    print("|---|---|" + "---|" * (len(EVALUATED) + 1))
+    of = {(row["varied"], row["name"], row["seed"]): row for row in measured(rows)}
+    steps = " | ".join(f"{n} step{'s' * (n > 1)}" for n in EVALUATED)
+    print(f"| varied | setting | mean | {steps} | seeds |")
+    print("|---|---|" + "---|" * (len(ERRORS) + 1))
     for varied, name, changes in VARIANTS:
         seeds = [seed for v, n, seed in of if (v, n) == (varied, name)]
         if not seeds:
             continue
         cells = []
-        for n in EVALUATED:
-            column = f"ode_error_{n}"
+        for column in ERRORS:
             values = {seed: float(of[varied, name, seed][column]) for seed in seeds if of[varied, name, seed][column]}
-            off = [100 * (v / float(of[(*VARIANTS[0][:2], seed)][column]) - 1) for seed, v in values.items()]
-            spread = f"{min(off):+.0f} to {max(off):+.0f} %" if changes and values else ""
+            base = {seed: of.get((*VARIANTS[0][:2], seed)) for seed in values}
+            off = [100 * (v / float(base[seed][column]) - 1) for seed, v in values.items() if base[seed]]
+            spread = f"{min(off):+.0f} to {max(off):+.0f} %" if changes and off else ""
             if not changes and values:
                 spread = f"{min(values.values()):.4f}-{max(values.values()):.4f}"
             cells.append(f"{statistics.mean(values.values()):.4f} ({spread})" if values else "")
@@ -154,7 +167,8 @@ def main():
     os.makedirs(a.folder, exist_ok=True)
     for seed in map(int, a.seeds.split(",")):
         for varied, name, changes in VARIANTS:
-            done = {(row["varied"], row["name"], int(row["seed"]), int(row["steps"])) for row in read_rows()}
+            done = {(row["varied"], row["name"], int(row["seed"]), int(row["steps"])) for row in
+                    measured(read_rows())}
             if (varied, name, seed, a.steps) in done or a.only and varied not in a.only.split(","):
                 continue
             print(f"== {varied}: {name}, seed {seed}", file=sys.stderr, flush=True)

@@ -8,12 +8,14 @@
 static const char description[] =
     "Measures models on the same captions from the same noise and writes report.json, report.html\n"
     "and sheet.png. Metrics:\n"
-    "  ode-error  mean squared distance, in latents, to where the teacher's guided 50-step DDIM\n"
-    "             chain ends; its references are computed once and kept in the output folder\n"
-    "  frechet    Frechet distance of the autoencoder's pooled latents to those of the pictures\n"
-    "             that the captions name (not FID: compare it within one report only)\n"
-    "  hit        is the nearest real picture the one that the caption names; top 1 and top 5,\n"
-    "             captions seen in training and held-out ones apart";
+    "  trajectory-error  mean squared distance, in latents, of one evaluation from where the\n"
+    "                    teacher's guided 50-step DDIM chain leads: at the timesteps of each row's\n"
+    "                    sampler, and over all 50, whose curve is in the report; the teacher's\n"
+    "                    trajectories are computed once and kept in the output folder\n"
+    "  frechet           Frechet distance of the autoencoder's pooled latents to those of the pictures\n"
+    "                    that the captions name (not FID: compare it within one report only)\n"
+    "  hit               is the nearest real picture the one that the caption names; top 1 and top 5,\n"
+    "                    captions seen in training and held-out ones apart";
 
 static const char *const examples[] = {
     "splam eval -m student --teacher teacher --data emoji: --output report",

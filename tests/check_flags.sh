@@ -114,7 +114,7 @@ run eval --model "$teacher" student --data folder:pictures --caption-column othe
     --metrics frechet,hit \
     --steps 1 --count 2 --seed 2 --precision f32 --device cpu --threads 2 --resolution 64 --unet unet --sampler ddim
 run eval --model student --teacher "$teacher" --guidance-scale-w 3 --data folder:pictures --output report2 --steps 1 \
-    --count 2 --metrics ode-error --resolution 64
+    --count 2 --metrics trajectory-error --resolution 64
 report "measures"
 
 mkdir large

@@ -7,7 +7,6 @@
 #include "base/json.h"
 #include "image/image.h"
 #include "eval/evaluation.h"
-#include "eval/ode_error.h"
 
 enum { PICTURES = 10, SIDE = 32, PROMPTS = 6 };
 
@@ -71,16 +70,19 @@ static void check_rows(const json_t *report)
     } expected[] = {{"teacher", "ddim", 50}, {"teacher", "ddim", 4}, {"teacher", "dpm++2m", 4},
                     {"lcm", "lcm", 1},       {"lcm", "lcm", 2},      {"lcm", "lcm", 4},
                     {"splam", "lcm", 1},     {"splam", "lcm", 2},    {"splam", "lcm", 4}};
-    const json_t *rows = json_object_get(report, "rows");
+    const json_t *rows = json_object_get(report, "rows"), *curves = json_object_get(report, "trajectory_error");
     assert_int_equal(json_array_size(rows), 9);
+    assert_int_equal(json_array_size(curves), 3);
     for (size_t i = 0; i < 9; i++) {
         const json_t *row = json_array_get(rows, i);
         assert_string_equal(json_string_value(json_object_get(row, "model")), expected[i].model);
         assert_string_equal(json_string_value(json_object_get(row, "sampler")),
                             expected[i].sampler);
         assert_int_equal(number_in(row, "steps"), expected[i].steps);
-        double error = number_in(row, "ode_error");
-        assert_true(i == 0 ? error == 0 : error > 0);
+        assert_true(number_in(row, "trajectory_error") > 0);
+        const json_t *curve = json_array_get(curves, i < 3 ? 0 : i < 6 ? 1 : 2);
+        assert_string_equal(json_string_value(json_object_get(curve, "model")), expected[i].model);
+        assert_true(number_in(row, "trajectory_error_mean") == number_in(curve, "mean"));
         assert_true(number_in(row, "frechet") > 0);
         assert_true(number_in(row, "hit1") >= 0 &&
                     number_in(row, "hit1") <= number_in(row, "hit5"));
@@ -116,7 +118,8 @@ static void check_report(const char *output)
     path = sp_path_join(output, "report.html");
     assert_ok(sp_read_file(path, &page, NULL));
     assert_non_null(strstr(page, "data:image/png;base64,"));
-    assert_non_null(strstr(page, "ode-error by number of steps"));
+    assert_non_null(strstr(page, "Trajectory error by timestep"));
+    assert_non_null(strstr(page, "Trajectory error at the timesteps of so many steps"));
     blank_pictures(page); /* base64 spells every short word sooner or later */
     assert_null(strstr(page, "nan"));
     assert_null(strstr(page, "http")); /* needs nothing from elsewhere */
@@ -141,15 +144,35 @@ static void check_student(void *const *state, const places *p)
     assert_false(sp_path_exists(in_folder(state, "out/student/checkpoint-1")));
 }
 
-/* The ode-error of the students' rows is that of the chain without fresh noise. */
-static void check_ode_error(void *const *state, const places *p)
+/* The mean of `count` errors of a curve in report.json, of which the timesteps are checked. */
+static double mean_at(const json_t *curve, const int *t, int count)
 {
+    const json_t *all = json_object_get(curve, "t"), *error = json_object_get(curve, "error");
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+        size_t place = (size_t)(999 - t[i]) / 20;
+        assert_true(json_number_value(json_array_get(all, place)) == t[i]);
+        sum += json_number_value(json_array_get(error, place));
+    }
+    return sum / count;
+}
+
+/* A student's row is the mean of its curve at its sampler's timesteps, and the first of them the distance of the ends:
+ * of the latents that one step draws, and the teacher's. */
+static void check_trajectory_error(void *const *state, const places *p)
+{
+    static const int t[3][4] = {{999}, {999, 499}, {999, 759, 499, 259}};
     json_t *report;
     assert_ok(sp_json_load(in_folder(state, "out/report.json"), &report));
+    const json_t *curve = json_array_get(json_object_get(report, "trajectory_error"), 2);
+    for (int i = 0; i < 3; i++) {
+        const json_t *row = json_array_get(json_object_get(report, "rows"), 6 + (size_t)i);
+        assert_true(fabs(number_in(row, "trajectory_error") - mean_at(curve, t[i], 1 << i)) < 1e-15);
+    }
     sp_dataset *dataset;
     sp_pipeline *teacher, *student;
     sp_evaluation *evaluation;
-    sp_compared_model compared;
+    sp_compared_model compared, drawn;
     char folder[600];
     const sp_dataset_options data = {.resolution = SIDE};
     const sp_evaluation_options options = {.count = PROMPTS, .seed = 3, .metrics = 1};
@@ -160,43 +183,50 @@ static void check_ode_error(void *const *state, const places *p)
     assert_ok(
         sp_evaluation_create(dataset, teacher->vae, teacher->device, &options, NULL, &evaluation));
     assert_ok(sp_compared_model_create(evaluation, teacher, &compared));
-    sp_tensor references, chain;
-    const sp_ode_request request = {
+    sp_trajectory trajectory;
+    sp_tensor latents;
+    const sp_trajectory_request request = {
         &compared.conditioning, &compared.negative, 8, 8, 3, 2, NULL, NULL};
-    assert_ok(sp_ode_references(teacher, &request, NULL, &references, NULL));
+    assert_ok(sp_trajectory_create(teacher, &request, NULL, &trajectory));
+    const sp_tensor end = sp_trajectory_end(&trajectory);
     sp_philox_noise noise = {3};
-    for (int i = 0; i < 3; i++) {
-        const sp_denoise_request drawing = {
-            .sampler = {.kind = SP_SAMPLER_LCM, .steps = 1 << i, .deterministic = true},
-            .guidance = 1,
-            .conditioning = &compared.conditioning,
-            .height = 8,
-            .width = 8,
-            .noise = sp_noise_philox(&noise)};
-        double error;
-        assert_ok(sp_pipeline_denoise(student, &drawing, NULL, &chain));
-        assert_ok(sp_ode_error(&chain, &references, &error));
-        const json_t *row = json_array_get(json_object_get(report, "rows"), 6 + (size_t)i);
-        assert_true(fabs(error - number_in(row, "ode_error")) < 1e-12);
-        sp_tensor_free(&chain);
+    const sp_denoise_request drawing = {.sampler = {.kind = SP_SAMPLER_LCM, .steps = 1},
+                                        .guidance = 1,
+                                        .conditioning = &compared.conditioning,
+                                        .height = 8,
+                                        .width = 8,
+                                        .noise = sp_noise_philox(&noise)};
+    double sum = 0;
+    assert_ok(sp_pipeline_denoise(student, &drawing, NULL, &latents));
+    for (int64_t i = 0; i < sp_tensor_count(&latents); i++) {
+        double d = (double)((float *)latents.data)[i] - (double)((float *)end.data)[i];
+        sum += d * d;
     }
-    /* tcd draws noise between steps for the picture, and none for the ode-error */
-    sp_compared_model drawn;
-    sp_row row, still;
+    assert_true(fabs(sum / (double)sp_tensor_count(&latents) - mean_at(curve, t[0], 1)) < 1e-12);
+    sp_tensor_free(&latents);
+
+    /* Samplers of other timesteps, whole and fractional, ask for what is not known; noise between steps is nothing. */
     assert_ok(sp_compared_model_create(evaluation, student, &drawn));
-    sp_row_request tcd = {.model = "student",
-                          .sampler = {.kind = SP_SAMPLER_TCD, .steps = 4, .eta = 0.3},
-                          .guidance = 1,
-                          .seed = 3,
-                          .references = &references};
+    sp_row row, still;
+    sp_row_request tcd = {
+        .model = "student", .sampler = {.kind = SP_SAMPLER_TCD, .steps = 4, .eta = 0.3}, .seed = 3};
+    assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
+    assert_true(isnan(sp_score(&row.scores, "trajectory_error")));
+    assert_ok(sp_compared_model_measure(&drawn, &trajectory, false, NULL, NULL));
+    assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS);
     assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
     tcd.sampler.eta = 0;
     assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &still, NULL));
-    const double error = sp_score(&row.scores, "ode_error");
-    assert_true(error == sp_score(&still.scores, "ode_error") && isfinite(error));
+    assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS);
+    const double error = sp_score(&row.scores, "trajectory_error");
+    assert_true(error == sp_score(&still.scores, "trajectory_error") && isfinite(error));
     assert_string_equal(row.sampler, "tcd");
+    tcd.sampler = (sp_sampler_options){.kind = SP_SAMPLER_HEUN, .steps = 3, .spacing = SP_SPACING_LINSPACE};
+    assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
+    assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS + 2); /* 999, 499.5 and 0 */
+    assert_true(isfinite(sp_score(&row.scores, "trajectory_error")));
     sp_compared_model_free(&drawn);
-    sp_tensor_free(&references);
+    sp_trajectory_free(&trajectory);
     sp_compared_model_free(&compared);
     sp_evaluation_destroy(evaluation);
     sp_pipeline_close(teacher);
@@ -220,7 +250,7 @@ static void check_eval(void *const *state, const places *p)
     o.unet = "unet_ema";
     o.data = p->data;
     o.output = p->output;
-    o.metrics = "ode-error,frechet";
+    o.metrics = "trajectory-error,frechet";
     o.steps = steps;
     o.step_count = 2;
     o.count = PROMPTS;
@@ -236,7 +266,7 @@ static void check_eval(void *const *state, const places *p)
     assert_int_equal(json_array_size(after), 3);
     for (size_t i = 1; i < 3; i++) {
         const json_t *a = json_array_get(before, 5 + i), *b = json_array_get(after, i);
-        assert_true(number_in(a, "ode_error") == number_in(b, "ode_error"));
+        assert_true(number_in(a, "trajectory_error") == number_in(b, "trajectory_error"));
         assert_true(number_in(a, "frechet") == number_in(b, "frechet"));
         assert_true(json_is_null(json_object_get(b, "hit1")));
     }
@@ -283,7 +313,7 @@ static void test_demo(void **state)
     splam_free(table);
     check_report(p.output);
     check_student(state, &p);
-    check_ode_error(state, &p);
+    check_trajectory_error(state, &p);
     check_eval(state, &p);
 }
 
@@ -300,11 +330,11 @@ static void test_refusals(void **state)
     eval.output = output;
     eval.metrics = "fid";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
-    assert_non_null(strstr(splam_error_message(), "no metric \"fid\"; there are ode-error, frechet and hit"));
+    assert_non_null(strstr(splam_error_message(), "no metric \"fid\"; there are trajectory-error, frechet and hit"));
     eval.metrics = "hit,beauty";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "\"beauty\""));
-    eval.metrics = "ode-error";
+    eval.metrics = "trajectory-error";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "teacher"));
     eval.metrics = NULL;

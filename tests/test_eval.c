@@ -1,19 +1,15 @@
-/* Measures: the Frechet distance, caption hit rates, features, ode-error. */
-#include "conditions.h"
+/* Measures: the Frechet distance, caption hit rates, features, the list of metrics. */
 #include "support.h"
 #include <math.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include "backend/registry.h"
-#include "base/random.h"
 #include "base/system.h"
 #include "eval/vae_features.h"
 #include "report/chart.h"
 #include "eval/evaluation.h"
 #include "eval/frechet.h"
 #include "eval/hit_rate.h"
-#include "eval/ode_error.h"
-#include "ops/ops.h"
 
 /* Values in [0,1) that NumPy can repeat exactly: ((7919 i + 104729 j + i j twist) mod 1009) / 1009. */
 static sp_tensor made_features(int64_t count, int64_t dim, int64_t twist, float scale, float shift)
@@ -182,7 +178,7 @@ static sp_evaluation *choose(sp_dataset *emoji, int64_t count, uint64_t seed)
                                          "man astronaut: medium-dark skin tone", "red apple"};
     const sp_evaluation_options options = {.count = count,
                                            .seed = seed,
-                                           .metrics = sp_metrics_all() & ~sp_metrics_without_references(),
+                                           .metrics = sp_metrics_all() & ~sp_metrics_without_trajectory(),
                                            .wanted = wanted,
                                            .wanted_count = 4};
     sp_evaluation *e;
@@ -251,212 +247,6 @@ static void test_charts(void **state)
     sp_string_free(&out);
 }
 
-/* ---- ode-error ---- */
-
-enum { PROMPTS = 3, TOKENS = 5, SIDE = 8 };
-static const uint64_t noise_seed = 40;
-static const double guidance_scale_w = 1.5;
-
-typedef struct {
-    sp_pipeline *teacher;
-    sp_tensor states, negative_states;
-    sp_conditioning conditioning, negative; /* views of these */
-} ode_case;
-
-static sp_tensor random_tensor(sp_shape shape, uint64_t seed)
-{
-    sp_tensor t;
-    assert_ok(sp_tensor_create(SP_F32, shape, &t));
-    sp_random_normal((sp_random_key){.seed = seed}, t.data, (size_t)sp_tensor_count(&t));
-    return t;
-}
-
-static ode_case make_ode_case(const char *model)
-{
-    ode_case c = {0};
-    const sp_model_options options = {.parts = SP_PART_UNET};
-    assert_ok(sp_pipeline_open(golden(model), &options, &c.teacher));
-    int64_t dim = c.teacher->unet_config.cross_attention_dim;
-    c.states = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);
-    c.negative_states = random_tensor(sp_shape_of(1, TOKENS, dim), 2);
-    c.conditioning = hidden_states(&c.states);
-    c.negative = hidden_states(&c.negative_states);
-    return c;
-}
-
-static void free_ode_case(ode_case *c)
-{
-    sp_pipeline_close(c->teacher);
-    sp_tensor_free(&c->states);
-    sp_tensor_free(&c->negative_states);
-}
-
-static sp_ode_request request_of(const ode_case *c, const char *cache)
-{
-    return (sp_ode_request){&c->conditioning, &c->negative, SIDE,  SIDE,
-                            noise_seed,       guidance_scale_w,   cache, NULL};
-}
-
-/* The teacher alone: one evaluation for all prompts. */
-static sp_runner bare_network(const ode_case *c)
-{
-    sp_pipeline *p = c->teacher;
-    sp_builder *b;
-    sp_runner runner;
-    assert_ok(sp_builder_create(&b));
-    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
-    const sp_network_use unet = {.network = &sp_unet_network, .config = &p->unet_config, .set = &set};
-    const sp_network_sizes sizes = {
-        .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->states.shape.dim[1]};
-    sp_network_alone(b, &unet, &sizes);
-    assert_ok(sp_runner_create(b, sp_default_device(), SP_F32, &runner));
-    assert_ok(sp_bind(sp_run_bound(runner.run), "unet", p->unet_weights));
-    return runner;
-}
-
-static sp_tensor ask(sp_run *run, const sp_tensor *z, int timestep, const sp_tensor *context)
-{
-    float t[PROMPTS];
-    for (int i = 0; i < PROMPTS; i++)
-        t[i] = (float)timestep;
-    sp_tensor timesteps = {SP_F32, sp_shape_of(PROMPTS), t, false}, m;
-    assert_ok(sp_run_set_input(run, "sample", z));
-    assert_ok(sp_run_set_input(run, "timestep", &timesteps));
-    assert_ok(sp_run_set_input(run, "encoder_hidden_states", context));
-    assert_ok(sp_run_execute(run, NULL));
-    assert_ok(sp_run_get_output(run, "sample", &m));
-    return m;
-}
-
-/* The chain of the definition, written out: eps and x0 guided apart, 999, 979, ..., 19, clean. */
-static sp_tensor chain_by_hand(const ode_case *c)
-{
-    const sp_path *schedule = &c->teacher->scheduler.path;
-    bool v = schedule->prediction == SP_PREDICTION_V;
-    sp_runner network = bare_network(c);
-    sp_tensor z, uncond;
-    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(PROMPTS, 4, SIDE, SIDE), &z));
-    int64_t one = 4 * SIDE * SIDE, row = sp_tensor_count(&c->negative_states);
-    for (int i = 0; i < PROMPTS; i++)
-        sp_random_normal((sp_random_key){noise_seed + (uint64_t)i, SP_STREAM_NOISE, 0, 0},
-                         (float *)z.data + i * one, (size_t)one);
-    assert_ok(sp_tensor_create(SP_F32, c->states.shape, &uncond));
-    for (int64_t i = 0; i < PROMPTS * row; i++)
-        ((float *)uncond.data)[i] = ((float *)c->negative_states.data)[i % row];
-    for (int t = 999; t > 0; t -= 20) {
-        double abar = schedule->abar[t], a = sqrt(abar), s = sqrt(1 - abar);
-        double next = t >= 20 ? schedule->abar[t - 20] : 1;
-        sp_tensor m[] = {ask(network.run, &z, t, &c->states), ask(network.run, &z, t, &uncond)};
-        for (int64_t i = 0; i < PROMPTS * one; i++) {
-            double x0[2], eps[2], x = ((float *)z.data)[i];
-            for (int k = 0; k < 2; k++) {
-                double y = ((float *)m[k].data)[i];
-                x0[k] = v ? a * x - s * y : (x - s * y) / a;
-                eps[k] = v ? s * x + a * y : y;
-            }
-            double guided_x0 = x0[0] + guidance_scale_w * (x0[0] - x0[1]);
-            double guided_eps = eps[0] + guidance_scale_w * (eps[0] - eps[1]);
-            ((float *)z.data)[i] = (float)(sqrt(next) * guided_x0 + sqrt(1 - next) * guided_eps);
-        }
-        sp_tensor_free(&m[0]);
-        sp_tensor_free(&m[1]);
-    }
-    sp_tensor_free(&uncond);
-    sp_runner_free(&network);
-    return z;
-}
-
-static void test_references_follow_the_definition(void **state)
-{
-    (void)state;
-    const char *models[] = {"teacher-epsilon", "teacher-v_prediction"};
-    for (int i = 0; i < 2; i++) {
-        ode_case c = make_ode_case(models[i]);
-        sp_ode_request request = request_of(&c, NULL);
-        sp_tensor references, expected = chain_by_hand(&c);
-        double error;
-        assert_ok(sp_ode_references(c.teacher, &request, NULL, &references, NULL));
-        assert_ok(sp_tensor_relative_max_error(&references, &expected, &error));
-        /* Fifty steps in float32, in another order of sums; a random network amplifies little. */
-        if (!(error < 2e-4)) fail_msg("relative error %g", error);
-        assert_ok(sp_ode_error(&references, &expected, &error));
-        assert_true(error < 1e-6);
-        sp_tensor_free(&references);
-        sp_tensor_free(&expected);
-        free_ode_case(&c);
-    }
-}
-
-static int files_in(const char *folder)
-{
-    char **names;
-    size_t count;
-    assert_ok(sp_list_folder(folder, &names, &count));
-    for (size_t i = 0; i < count; i++)
-        sp_free(names[i]);
-    sp_free(names);
-    return (int)count;
-}
-
-static bool stop_at_once(void *unused)
-{
-    (void)unused;
-    return true;
-}
-
-/* A computation is seen by its being cancelled. */
-static void test_references_are_kept(void **state)
-{
-    const char *folder = in_folder(state, "cache");
-    const sp_callbacks stop = {.cancelled = stop_at_once};
-    ode_case c = make_ode_case("teacher-epsilon");
-    sp_ode_request request = request_of(&c, folder);
-    sp_tensor first, second;
-    double took, again;
-    assert_ok(sp_ode_references(c.teacher, &request, NULL, &first, &took));
-    assert_int_equal(files_in(folder), 1);
-    assert_ok(sp_ode_references(c.teacher, &request, &stop, &second, &again));
-    assert_memory_equal(first.data, second.data, sp_tensor_bytes(&first));
-    assert_true(fabs(took - again) < 1e-5);
-    sp_tensor_free(&second);
-
-    request.guidance_scale_w += 1;
-    assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
-    request = request_of(&c, folder);
-    request.seed++;
-    assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
-    request = request_of(&c, folder);
-    ((float *)c.states.data)[3] += 1;
-    assert_status(sp_ode_references(c.teacher, &request, &stop, &second, NULL), SP_CANCELLED);
-    ((float *)c.states.data)[3] -= 1;
-
-    char **names;
-    size_t count;
-    assert_ok(sp_list_folder(folder, &names, &count));
-    char *path = sp_path_join(folder, names[0]);
-    assert_ok(sp_write_file(path, "damaged", 7));
-    assert_ok(sp_ode_references(c.teacher, &request, NULL, &second, NULL));
-    assert_memory_equal(first.data, second.data, sp_tensor_bytes(&first));
-    sp_free(path);
-    sp_free(names[0]);
-    sp_free(names);
-    sp_tensor_free(&first);
-    sp_tensor_free(&second);
-    free_ode_case(&c);
-}
-
-static void test_error_is_a_mean_of_squares(void **state)
-{
-    (void)state;
-    float x[] = {1, 2, 3, 4}, y[] = {1, 0, 3, 7};
-    sp_tensor a = {SP_F32, sp_shape_of(1, 4), x, false}, b = {SP_F32, sp_shape_of(1, 4), y, false};
-    double error;
-    assert_ok(sp_ode_error(&a, &b, &error));
-    assert_true(fabs(error - 13.0 / 4) < 1e-12);
-    b.shape = sp_shape_of(4);
-    assert_status(sp_ode_error(&a, &b, &error), SP_SHAPE);
-}
-
 /* Names are asked for one by one and together, keys of columns are told apart, and what is not measured is NaN. */
 static void test_metrics_by_name(void **state)
 {
@@ -467,7 +257,7 @@ static void test_metrics_by_name(void **state)
     for (int i = 0; (metric = sp_metric_at(i)); i++) {
         assert_ok(sp_metrics_parse(metric->name, &set));
         assert_int_equal(set, 1u << i);
-        assert_int_equal((set & sp_metrics_without_references()) != 0, metric->features != NULL);
+        assert_int_equal((set & sp_metrics_without_trajectory()) != 0, metric->features != NULL);
         for (int k = 0; k < metric->column_count; k++, columns++) {
             assert_ptr_equal(sp_column_at(columns, &owner), &metric->columns[k]);
             assert_ptr_equal(owner, metric);
@@ -481,18 +271,39 @@ static void test_metrics_by_name(void **state)
     assert_null(sp_column_at(columns, NULL));
     assert_true(columns <= SP_COLUMNS_MAX);
     assert_int_equal(all, sp_metrics_all());
-    assert_ok(sp_metrics_parse("hit,ode-error", &set));
+    assert_ok(sp_metrics_parse("hit,trajectory-error", &set));
     assert_int_equal(set, 5);
     assert_status(sp_metrics_parse("", &set), SP_ARGUMENT);
     assert_status(sp_metrics_parse("hi", &set), SP_ARGUMENT);
     assert_status(sp_metrics_parse("frechet,kid", &set), SP_ARGUMENT);
-    assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are ode-error, frechet and hit"));
+    assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are trajectory-error, frechet and hit"));
+}
+
+/* A row has the mean over its sampler's timesteps, and that over the curve. */
+static void test_trajectory_columns(void **state)
+{
+    (void)state;
+    sp_dataset *emoji;
+    assert_ok(sp_dataset_open("emoji:", NULL, NULL, &emoji));
+    sp_evaluation *e = choose(emoji, 4, 1);
+    sp_error_curve curve;
+    for (int i = 0; i < SP_TRAJECTORY_STEPS; i++)
+        curve.error[i] = i;
+    const double own[] = {1, 2, 6};
+    sp_scores scores = sp_scores_none();
+    assert_ok(sp_evaluation_score_map(e, &curve, own, 3, &scores));
+    assert_true(sp_score(&scores, "trajectory_error") == 3);
+    assert_true(sp_score(&scores, "trajectory_error_mean") == 24.5);
+    assert_true(isnan(sp_score(&scores, "frechet")));
+    sp_evaluation_destroy(e);
+    sp_dataset_close(emoji);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_metrics_by_name),
+        cmocka_unit_test(test_trajectory_columns),
         cmocka_unit_test(test_frechet_without_memory),
         cmocka_unit_test(test_frechet_equals_numpy),
         cmocka_unit_test(test_frechet_of_a_shift),
@@ -502,10 +313,6 @@ int main(void)
         cmocka_unit_test(test_quantising),
         cmocka_unit_test(test_choice_of_prompts),
         cmocka_unit_test(test_charts),
-        cmocka_unit_test(test_references_follow_the_definition),
-        cmocka_unit_test_setup_teardown(test_references_are_kept, make_test_folder,
-                                        remove_test_folder),
-        cmocka_unit_test(test_error_is_a_mean_of_squares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

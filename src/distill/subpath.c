@@ -1,31 +1,17 @@
 /* The numbers of a distillation step: sub-paths, draws, coefficients. */
 #include <math.h>
 #include <stdio.h>
+#include "diffusion/map.h"
 #include "distill/objective.h"
 
 /* ---- sub-paths ---- */
-
-/* Tick `count/i` of the way, as DDIM's trailing timesteps; 0 for i = 0. Ticks of a table are timesteps, whose last
- * is T - 1. */
-static int trailing(const sp_path *path, int i, int count)
-{
-    return i > 0 ? (int)rint((double)i * path->timesteps / count) - path->timesteps + sp_path_last(path) : 0;
-}
-
-static int lower_edge(const sp_objective_settings *settings, const sp_path *path, int start)
-{
-    int p = settings->phases - 1;
-    while (p > 0 && trailing(path, p, settings->phases) >= start)
-        p--;
-    return trailing(path, p, settings->phases);
-}
 
 static sp_subpath grid_subpath(const sp_objective_settings *settings, const sp_path *path, int index)
 {
     int n = settings->solver_steps, fine = n * settings->ddim_timesteps;
     sp_subpath sub = {.gamma = 1};
     for (int j = 0; j <= n; j++)
-        sub.point[j] = trailing(path, n * (index + 1) - j, fine);
+        sub.point[j] = sp_phase_edge(path, n * (index + 1) - j, fine);
     sub.start = sub.point[0];
     sub.end = sub.target = sub.point[n];
     return sub;
@@ -36,7 +22,8 @@ sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *p
     if (settings->objective == SP_OBJECTIVE_PROGRESSIVE) return grid_subpath(settings, path, index);
     int k = path->timesteps / settings->ddim_timesteps, n = settings->solver_steps;
     sp_subpath sub = {.start = k * (index + 1) - path->timesteps + sp_path_last(path), .gamma = 1};
-    if (settings->objective == SP_OBJECTIVE_PCM) sub.target = lower_edge(settings, path, sub.start);
+    if (settings->objective == SP_OBJECTIVE_PCM)
+        sub.target = sp_phase_edge_below(path, sp_path_timestep(path, sub.start), settings->phases);
     sub.end = sub.start - settings->skip;
     if (sub.end < sub.target) sub.end = sub.target;
     for (int j = 0; j <= n; j++) {

@@ -141,7 +141,7 @@ static bool looks_among_all(const sp_evaluation *e)
 
 bool sp_evaluation_has_image_metric(const sp_evaluation *e)
 {
-    return e->metrics & sp_metrics_without_references();
+    return e->metrics & sp_metrics_without_trajectory();
 }
 
 static sp_status run_vae(const sp_evaluation *e, sp_vae_half half, const sp_tensor *in,
@@ -283,19 +283,17 @@ sp_status sp_evaluation_real(const sp_evaluation *e, int64_t i, uint8_t *rgb)
 
 /* ---- judging ---- */
 
-/* The columns of every metric asked for that looks at pictures, or at latents. */
-static sp_status score(const sp_evaluation *e, bool pictures, const sp_tensor features[SP_METRICS_MAX],
-                       const sp_tensor *latents, const sp_tensor *references, sp_scores *scores)
+/* The columns of every metric asked for that looks at pictures, or of every one that does not; `measured` says what
+ * there is but for features. */
+static sp_status score(const sp_evaluation *e, const sp_tensor *features, sp_measured measured, sp_scores *scores)
 {
     const sp_metric *metric;
     double *column = scores->value;
+    measured.evaluation = e;
     for (int k = 0; (metric = sp_metric_at(k)); column += metric->column_count, k++) {
-        if (!(e->metrics & 1u << k) || (metric->features != NULL) != pictures) continue;
-        const sp_measured measured = {.evaluation = e,
-                                      .features = pictures ? &features[k] : NULL,
-                                      .real = pictures ? &e->real[k] : NULL,
-                                      .latents = latents,
-                                      .references = references};
+        if (!(e->metrics & 1u << k) || (metric->features != NULL) != (features != NULL)) continue;
+        measured.features = features ? &features[k] : NULL;
+        measured.real = features ? &e->real[k] : NULL;
         for (int i = 0; i < metric->column_count; i++)
             column[i] = NAN;
         SP_TRY(metric->score(&measured, column));
@@ -316,14 +314,14 @@ sp_status sp_evaluation_score_images(const sp_evaluation *e, sp_tensor *images, 
     sp_tensor latents, features[SP_METRICS_MAX] = {0};
     SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
     sp_status status = keep_features(e, 0, e->count, &latents, features);
-    if (!status) status = score(e, true, features, NULL, NULL, scores);
+    if (!status) status = score(e, features, (sp_measured){0}, scores);
     sp_tensor_free(&latents);
     free_features(features);
     return status;
 }
 
-sp_status sp_evaluation_score_latents(const sp_evaluation *e, const sp_tensor *latents, const sp_tensor *references,
-                                      sp_scores *scores)
+sp_status sp_evaluation_score_map(const sp_evaluation *e, const sp_error_curve *curve, const double *own, int own_count,
+                                  sp_scores *scores)
 {
-    return references ? score(e, false, NULL, latents, references, scores) : SP_OK;
+    return score(e, NULL, (sp_measured){.curve = curve, .own = own, .own_count = own_count}, scores);
 }

@@ -47,25 +47,37 @@ bool sp_evaluation_has_image_metric(const sp_evaluation *evaluation);
  * of pictures in `scores`, of which the others stay. */
 sp_status sp_evaluation_score_images(const sp_evaluation *evaluation, sp_tensor *images,
                                      const sp_callbacks *callbacks, sp_scores *scores);
-/* The columns of metrics of latents [count,C,h,w] likewise. references NULL: none is measured. */
-sp_status sp_evaluation_score_latents(const sp_evaluation *evaluation, const sp_tensor *latents,
-                                      const sp_tensor *references, sp_scores *scores);
+/* The columns of metrics of maps likewise: the model's curve, and its errors at the `own_count` timesteps of a
+ * sampler. */
+sp_status sp_evaluation_score_map(const sp_evaluation *evaluation, const sp_error_curve *curve, const double *own,
+                                  int own_count, sp_scores *scores);
 
 /* The rgb [H,W,3] of prompt i's own picture. */
 sp_status sp_evaluation_real(const sp_evaluation *evaluation, int64_t i, uint8_t *rgb);
 
 /* ---- one row ---- */
 
-/* A model with its prompts encoded; `pipeline` outlives it. */
+/* A model with its prompts encoded, drawn with one guidance; `pipeline` outlives it. */
 typedef struct {
     sp_pipeline *pipeline;
     sp_conditioning conditioning, negative; /* of `count` rows, of one */
-    int64_t height, width;      /* of the latent */
+    int64_t height, width;                  /* of the latent */
+    double guidance;                        /* CFG scale; 1 of students, and at first */
+    const sp_trajectory *trajectory;        /* sp_compared_model_measure; NULL: metrics of maps are not measured */
+    sp_error_curve curve;                   /* along it */
+    int known;                              /* errors by timestep, of which each is worked out once */
+    double *known_t, *known_error;
 } sp_compared_model;
 /* SP_SHAPE if the model draws pictures of another size than the data set's. */
 sp_status sp_compared_model_create(const sp_evaluation *evaluation, sp_pipeline *pipeline,
                                    sp_compared_model *out);
 void sp_compared_model_free(sp_compared_model *compared); /* zeroed is legal */
+
+/* Measures the model along the trajectory of the same prompts, which outlives it: its curve, and from here on its rows.
+ * is_teacher: the trajectory is this model's own at this guidance, so that its curve follows from it. Reports as
+ * `task`. */
+sp_status sp_compared_model_measure(sp_compared_model *compared, const sp_trajectory *trajectory, bool is_teacher,
+                                    const char *task, const sp_callbacks *callbacks);
 
 typedef struct {
     const char *model;   /* "teacher", "lcm", "splam", ...; a label, not owned */
@@ -80,14 +92,13 @@ typedef struct {
     const char *task;  /* the progress bar's */
     sp_sampler_options sampler;
     const sp_scheduler_config *scheduler; /* NULL: the model's own */
-    double guidance;
-    uint64_t seed;               /* prompt i has the Philox noise of seed + i */
-    const sp_tensor *references; /* of metrics of latents; NULL: none is measured */
+    uint64_t seed; /* prompt i has the Philox noise of seed + i */
 } sp_row_request;
 
-/* Draws one picture per prompt and scores them: *row, and *images (may be NULL) new [count,3,H,W].
- * Where the sampler draws fresh noise, latents are scored from a second, deterministic run. */
-sp_status sp_evaluation_row(const sp_evaluation *evaluation, const sp_compared_model *compared,
+/* Draws one picture per prompt and scores them: *row, and *images (may be NULL) new [count,3,H,W]. A model
+ * that is measured along a trajectory is scored at the timesteps that the sampler tells the network, be they whole or
+ * not, each counted once. */
+sp_status sp_evaluation_row(const sp_evaluation *evaluation, sp_compared_model *compared,
                             const sp_row_request *request, const sp_callbacks *callbacks,
                             sp_row *row, sp_tensor *images);
 

@@ -34,7 +34,7 @@ sp_metric_set sp_metrics_all(void)
     return (1u << METRIC_COUNT) - 1;
 }
 
-sp_metric_set sp_metrics_without_references(void)
+sp_metric_set sp_metrics_without_trajectory(void)
 {
     sp_metric_set set = 0;
     for (int i = 0; i < METRIC_COUNT; i++)
@@ -42,7 +42,15 @@ sp_metric_set sp_metrics_without_references(void)
     return set;
 }
 
-/* "ode-error, frechet and hit" */
+double sp_error_curve_mean(const sp_error_curve *curve)
+{
+    double sum = 0;
+    for (int i = 0; i < SP_TRAJECTORY_STEPS; i++)
+        sum += curve->error[i];
+    return sum / SP_TRAJECTORY_STEPS;
+}
+
+/* "trajectory-error, frechet and hit" */
 static const char *list_names(char *out, size_t size)
 {
     size_t length = 0;

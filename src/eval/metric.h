@@ -3,9 +3,15 @@
 #ifndef SP_EVAL_METRIC_H
 #define SP_EVAL_METRIC_H
 #include "base/text.h"
-#include "tensor/tensor.h"
+#include "pipeline/trajectory.h"
 
 typedef struct sp_evaluation sp_evaluation;
+
+/* A model's trajectory error (pipeline/trajectory.h) at the points of the chain but its end. */
+typedef struct {
+    double t[SP_TRAJECTORY_STEPS], error[SP_TRAJECTORY_STEPS];
+} sp_error_curve;
+double sp_error_curve_mean(const sp_error_curve *curve);
 
 /* One number of a metric, as it is shown. */
 typedef struct {
@@ -24,7 +30,9 @@ typedef struct {
     const sp_evaluation *evaluation;
     const sp_tensor *features, *real;      /* [count,D] of the drawn pictures, [M,D] of the real ones; f32. M is the
                                               evaluation's real_count if the metric looks among all, else its count */
-    const sp_tensor *latents, *references; /* [count,C,h,w] f32: where the model ends, and where it should */
+    const sp_error_curve *curve;           /* the trajectory error of its model */
+    const double *own;                     /* [own_count] the same at the timesteps that the row's sampler asks at */
+    int own_count;
 } sp_measured;
 
 typedef struct {
@@ -32,7 +40,7 @@ typedef struct {
     const sp_metric_column *columns;
     int column_count;
     /* The features of pictures by their latents [N,C,h,w] in the evaluator's autoencoder: *out new [N,D] f32. NULL: the
-     * metric compares latents with the teacher's references and needs no pictures. */
+     * metric compares a model's map with the teacher's trajectories and needs no pictures. */
     sp_status (*features)(const sp_tensor *latents, sp_tensor *out);
     bool among_all; /* `real` is every picture of the data set, not only those that the prompts name */
     sp_status (*score)(const sp_measured *measured, double *out); /* [column_count], NaN before */
@@ -40,7 +48,7 @@ typedef struct {
     void (*explain)(const sp_evaluation *evaluation, double guidance_scale_w, sp_string *out);
 } sp_metric;
 
-#define SP_METRIC_LIST(X) X(ode_error) X(frechet) X(hit)
+#define SP_METRIC_LIST(X) X(trajectory_error) X(frechet) X(hit)
 #define X(name) extern const sp_metric sp_##name##_metric;
 SP_METRIC_LIST(X)
 #undef X
@@ -51,11 +59,11 @@ const sp_metric *sp_metric_at(int index);
 
 /* A set of metrics, bit i for number i. */
 typedef unsigned sp_metric_set;
-/* "ode-error,frechet" to a set. SP_ARGUMENT, naming those there are, for other words and for none. */
+/* "trajectory-error,frechet" to a set. SP_ARGUMENT, naming those there are, for other words and for none. */
 sp_status sp_metrics_parse(const char *text, sp_metric_set *out);
-/* All metrics; all that can do without a teacher's references. */
+/* All metrics; all that can do without a teacher's trajectories. */
 sp_metric_set sp_metrics_all(void);
-sp_metric_set sp_metrics_without_references(void);
+sp_metric_set sp_metrics_without_trajectory(void);
 
 /* One number per column of all metrics, in order; NaN: not measured. */
 typedef struct {

@@ -168,9 +168,10 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
 /* ---- the loop ---- */
 
 typedef struct {
-    sp_tensor z, fresh;  /* [batch,C,h,w] */
-    sp_tensor kept;      /* [kept * batch,C,h,w], the sampler's */
-    int64_t done, total;          /* steps of batches, for the report */
+    sp_tensor z, fresh;     /* [batch,C,h,w] */
+    sp_tensor kept;         /* [kept * batch,C,h,w], the sampler's */
+    const sp_tensor *given; /* what z starts as, of all samples; NULL: it is drawn */
+    int64_t done, total;    /* steps of batches, for the report */
 } denoise_state;
 
 static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count, int step,
@@ -186,11 +187,15 @@ static sp_status draw(const sp_denoise_request *r, int64_t first, int64_t count,
     return SP_OK;
 }
 
-/* z = initial_sigma noise + initial_image image. */
+/* z is given, or initial_sigma noise + initial_image image. */
 static sp_status start(const sp_denoise_request *r, const sp_sampler *sampler, int64_t first,
                        int64_t count, denoise_state *s)
 {
     memset(s->z.data, 0, sp_tensor_bytes(&s->z));
+    if (s->given) {
+        copy_rows(&s->z, 0, count, s->given, first);
+        return SP_OK;
+    }
     SP_TRY(draw(r, first, count, 0, sampler->initial_sigma, &s->z));
     if (sampler->initial_image == 0) return SP_OK;
     copy_rows(&s->fresh, 0, count, r->image, first); /* not in use before the first step */
@@ -220,17 +225,24 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
     return SP_OK;
 }
 
+static void show(const sp_denoise_request *r, int point, int64_t first, int64_t count, const denoise_state *s)
+{
+    if (r->observer.see) r->observer.see(r->observer.context, point, first, count, s->z.data);
+}
+
 /* Samples first..first+count-1; the rest of the batch is zeros that nobody looks at. */
 static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
                                const sp_sampler *sampler, int64_t first, int64_t count,
                                denoise_state *s, const sp_callbacks *callbacks)
 {
     SP_TRY(start(r, sampler, first, count, s));
+    show(r, 0, first, count, s);
     SP_TRY(set_conditioning(p, r, first, s->z.shape.dim[0]));
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
         if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
         SP_TRY(run_step(p, sampler, i, s, callbacks));
+        show(r, i + 1, first, count, s);
         sp_report(callbacks, "denoising", ++s->done, s->total, NULL);
     }
     return SP_OK;
@@ -260,7 +272,6 @@ static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r
                        (long long)r->height);
     const sp_unet_config *c = &p->unet_config;
     SP_TRY(sp_conditioning_check(r->conditioning, &sp_unet_network, c, "the conditioning"));
-    SP_TRY(check_image(p, r));
     if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
     if (!r->negative) return sp_fail(SP_INTERNAL, "guidance needs a negative conditioning");
     SP_TRY(sp_conditioning_expect(r->negative, r->conditioning, "the negative conditioning"));
@@ -279,7 +290,7 @@ int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t
 }
 
 static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
-                         const sp_callbacks *callbacks, sp_tensor *latents)
+                         const sp_tensor *given, const sp_callbacks *callbacks, sp_tensor *latents)
 {
     int64_t count = sp_conditioning_rows(r->conditioning),
             batch = sp_denoise_batch(count, r->height, r->width, r->batch);
@@ -289,7 +300,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
                                    .conditioning = r->conditioning,
                                    .guided = sp_pipeline_is_guided(p, r->guidance)};
     SP_TRY(prepare(p, &plan));
-    denoise_state s = {.total = (count + batch - 1) / batch * sampler->count};
+    denoise_state s = {.given = given, .total = (count + batch - 1) / batch * sampler->count};
     sp_shape shape = sp_shape_of(batch, p->unet_config.in_channels, r->height, r->width);
     sp_status status = sp_tensor_create(SP_F32, shape, &s.z);
     if (!status) status = sp_tensor_create(SP_F32, shape, &s.fresh);
@@ -310,16 +321,39 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     return status;
 }
 
+/* *latents is empty on failure. */
+static sp_status denoise_finite(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
+                                const sp_tensor *given, const sp_callbacks *callbacks, sp_tensor *latents)
+{
+    sp_status status = denoise(p, r, sampler, given, callbacks, latents);
+    if (!status) status = sp_tensor_check_finite(latents, "the latents");
+    if (status) sp_tensor_free(latents);
+    return status;
+}
+
 sp_status sp_pipeline_denoise(sp_pipeline *p, const sp_denoise_request *r,
                               const sp_callbacks *callbacks, sp_tensor *latents)
 {
     *latents = (sp_tensor){0};
     sp_sampler sampler;
     SP_TRY(check_request(p, r));
+    SP_TRY(check_image(p, r));
     SP_TRY(sp_sampler_create(r->scheduler ? r->scheduler : &p->scheduler, &r->sampler, &sampler));
-    sp_status status = denoise(p, r, &sampler, callbacks, latents);
-    if (!status) status = sp_tensor_check_finite(latents, "the latents");
+    sp_status status = denoise_finite(p, r, &sampler, NULL, callbacks, latents);
     sp_sampler_free(&sampler);
-    if (status) sp_tensor_free(latents);
     return status;
+}
+
+sp_status sp_pipeline_advance(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,
+                              const sp_tensor *start, const sp_callbacks *callbacks, sp_tensor *latents)
+{
+    *latents = (sp_tensor){0};
+    SP_TRY(check_request(p, r));
+    const sp_shape expected =
+        sp_shape_of(sp_conditioning_rows(r->conditioning), p->unet_config.in_channels, r->height, r->width);
+    if (start->dtype != SP_F32 || !sp_shape_equal(start->shape, expected))
+        return sp_fail(SP_SHAPE, "the latents to start from are %s, expected F32 [%lld,%lld,%lld,%lld]",
+                       sp_shape_text(start->shape), (long long)expected.dim[0], (long long)expected.dim[1],
+                       (long long)expected.dim[2], (long long)expected.dim[3]);
+    return denoise_finite(p, r, sampler, start, callbacks, latents);
 }

@@ -63,6 +63,13 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt,
 /* The description of what they give for so many prompts; the pipeline has a tokenizer and a UNet. */
 sp_conditioning sp_pipeline_conditioning(const sp_pipeline *pipeline, int64_t count);
 
+/* Sees the latents between evaluations: point 0 is where samples first..first+count-1 start, point i what evaluation i
+ * left of them. z [count,C,height,width] is the loop's, and gone afterwards. */
+typedef struct {
+    void *context;
+    void (*see)(void *context, int point, int64_t first, int64_t count, const float *z); /* NULL: nobody looks */
+} sp_denoise_observer;
+
 typedef struct {
     sp_sampler_options sampler;
     const sp_scheduler_config *scheduler; /* NULL: the model's own */
@@ -76,6 +83,7 @@ typedef struct {
     sp_noise noise;
     int64_t first_sample; /* what `noise` calls the first of the N samples; the others follow */
     int64_t batch;        /* at most so many at once; 0: by size */
+    sp_denoise_observer observer;
 } sp_denoise_request;
 
 /* What the memory of denoising depends on. */
@@ -95,6 +103,10 @@ bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);
  * latents are not finite, SP_CANCELLED, SP_ARGUMENT, SP_SHAPE. */
 sp_status sp_pipeline_denoise(sp_pipeline *pipeline, const sp_denoise_request *request,
                               const sp_callbacks *callbacks, sp_tensor *latents);
+/* The same loop from latents that are given, `start` [N,C,height,width] f32, by a table of the caller's: the request's
+ * sampler, scheduler and image say nothing, and its noise only where a row draws. */
+sp_status sp_pipeline_advance(sp_pipeline *pipeline, const sp_denoise_request *request, const sp_sampler *sampler,
+                              const sp_tensor *start, const sp_callbacks *callbacks, sp_tensor *latents);
 
 /* What the VAE makes of pictures [N,3,H,W] in [-1,1]: new [N,2C,h,w] f32, the posterior's mean and
  * log variance, unscaled; of an AutoencoderTiny [N,C,h,w], the latents. */

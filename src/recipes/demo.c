@@ -12,7 +12,6 @@
 #include "base/memory.h"
 #include "checkpoints/student_file.h"
 #include "distill/distill.h"
-#include "eval/ode_error.h"
 #include "report/results.h"
 #include "train/distributed.h"
 
@@ -27,7 +26,7 @@ typedef struct {
     sp_dataset *dataset;
     sp_evaluation *evaluation;
     sp_compared_model compared; /* the teacher's */
-    sp_tensor references;
+    sp_trajectory trajectory;
     sp_results *results;
     sp_loss_curve loss[SP_DEMO_METHODS];
     json_t *settings; /* of both students */
@@ -200,34 +199,30 @@ static sp_status teacher_rows(demo *d)
         sp_sampler_kind kind;
         const char *label;
     } fast[] = {{SP_SAMPLER_DDIM, "DDIM, 4 steps"}, {SP_SAMPLER_DPMPP_2M, "DPM-Solver++, 4 steps"}};
-    SP_TRY(sp_results_add_teacher(d->results, &d->compared, d->o->seed, sp_demo_guidance_scale_w,
-                                  d->o->output, &d->callbacks, &d->references));
-    const sp_scheduler_config scheduler = sp_ode_scheduler(&d->teacher->scheduler);
+    const sp_teacher_request teacher = {
+        .seed = d->o->seed, .guidance_scale_w = sp_demo_guidance_scale_w, .cache = d->o->output};
+    SP_TRY(sp_results_add_teacher(d->results, &d->compared, &teacher, &d->callbacks, &d->trajectory));
+    const sp_scheduler_config scheduler = sp_trajectory_scheduler(&d->teacher->scheduler);
     for (int i = 0; i < 2; i++) {
         const sp_row_request request = {.model = "teacher",
                                         .task = fast[i].label,
                                         .sampler = {.kind = fast[i].kind, .steps = 4},
                                         .scheduler = &scheduler,
-                                        .guidance = sp_demo_guidance_scale_w + 1,
-                                        .seed = d->o->seed,
-                                        .references = &d->references};
+                                        .seed = d->o->seed};
         SP_TRY(sp_results_add(d->results, &d->compared, &request, &d->callbacks));
     }
     sp_pipeline_release(d->teacher);
     return SP_OK;
 }
 
-static sp_status student_row(demo *d, const sp_demo_method *method, const sp_compared_model *student,
-                             int steps)
+static sp_status student_row(demo *d, const sp_demo_method *method, sp_compared_model *student, int steps)
 {
     char label[64];
     snprintf(label, sizeof label, "%s, %d step%s", method->title, steps, steps == 1 ? "" : "s");
     const sp_row_request request = {.model = method->name,
                                     .task = label,
                                     .sampler = {.kind = SP_SAMPLER_LCM, .steps = steps},
-                                    .guidance = 1,
-                                    .seed = d->o->seed,
-                                    .references = &d->references};
+                                    .seed = d->o->seed};
     return sp_results_add(d->results, student, &request, &d->callbacks);
 }
 
@@ -239,6 +234,7 @@ static sp_status student_rows(demo *d, const sp_demo_method *method)
     sp_compared_model student = {0};
     sp_status status = folder ? sp_pipeline_open(folder, &options, &pipeline) : SP_MEMORY;
     if (!status) status = sp_compared_model_create(d->evaluation, pipeline, &student);
+    if (!status) status = sp_results_measure(d->results, &student, method->name, &d->trajectory, &d->callbacks);
     for (int steps = 1; steps <= 4 && !status; steps *= 2)
         status = student_row(d, method, &student, steps);
     sp_compared_model_free(&student);
@@ -284,7 +280,7 @@ sp_status sp_demo(const splam_demo_options *o, const sp_callbacks *callbacks, ch
         sp_loss_curve_free(&d.loss[i]);
     json_decref(d.settings);
     sp_results_destroy(d.results);
-    sp_tensor_free(&d.references);
+    sp_trajectory_free(&d.trajectory);
     sp_compared_model_free(&d.compared);
     sp_evaluation_destroy(d.evaluation);
     sp_dataset_close(d.dataset);

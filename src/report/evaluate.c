@@ -20,7 +20,7 @@ typedef struct {
     sp_pipeline *evaluator; /* the teacher, or else the first model; open to the end */
     sp_dataset *dataset;
     sp_evaluation *evaluation;
-    sp_tensor references;
+    sp_trajectory trajectory;
     sp_results *results;
     sp_claim claim; /* of the output */
 } evaluation_run;
@@ -40,17 +40,17 @@ static sp_status read_guidance(const char *model, double *out)
 static sp_status check(evaluation_run *r)
 {
     const splam_eval_options *o = r->o;
-    r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_without_references();
+    r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_without_trajectory();
     if (o->metrics) SP_TRY(sp_metrics_parse(o->metrics, &r->metrics));
     r->guidance_scale_w = NAN;
     if (o->guidance_scale_w != (double)SPLAM_UNSET) r->guidance_scale_w = o->guidance_scale_w;
     for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_scale_w); i++)
         SP_TRY(read_guidance(o->models[i], &r->guidance_scale_w));
-    if (!(r->metrics & ~sp_metrics_without_references())) return SP_OK;
-    if (!o->teacher) return sp_fail(SP_ARGUMENT, "`teacher` is missing: ode-error needs its folder");
+    if (!(r->metrics & ~sp_metrics_without_trajectory())) return SP_OK;
+    if (!o->teacher) return sp_fail(SP_ARGUMENT, "`teacher` is missing: trajectory-error needs its folder");
     if (!isfinite(r->guidance_scale_w))
         return sp_fail(SP_ARGUMENT,
-                       "ode-error needs `guidance_scale_w`: no model's splam.json says "
+                       "trajectory-error needs `guidance_scale_w`: no model's splam.json says "
                        "which it was distilled with");
     return SP_OK;
 }
@@ -90,9 +90,10 @@ static sp_status open_evaluator(evaluation_run *r)
 static sp_status teacher_row(evaluation_run *r)
 {
     sp_compared_model teacher;
+    const sp_teacher_request request = {
+        .seed = r->o->seed, .guidance_scale_w = r->guidance_scale_w, .cache = r->o->output};
     SP_TRY(sp_compared_model_create(r->evaluation, r->evaluator, &teacher));
-    sp_status status = sp_results_add_teacher(r->results, &teacher, r->o->seed, r->guidance_scale_w,
-                                              r->o->output, &r->callbacks, &r->references);
+    sp_status status = sp_results_add_teacher(r->results, &teacher, &request, &r->callbacks, &r->trajectory);
     sp_compared_model_free(&teacher);
     return status;
 }
@@ -118,18 +119,11 @@ static sp_status choose_sampler(const evaluation_run *r, const sp_scheduler_conf
     return sp_sampler_check(scheduler, out);
 }
 
-static sp_status model_row(evaluation_run *r, const sp_compared_model *compared, const char *name,
+static sp_status model_row(evaluation_run *r, sp_compared_model *compared, const char *name,
                            const sp_sampler_options *sampler, int steps)
 {
-    const sp_scheduler_config *scheduler = &compared->pipeline->scheduler;
-    sp_row_request request = {
-        .model = name,
-        .sampler = *sampler,
-        .guidance = 1,
-        .seed = r->o->seed,
-        .references = r->references.data ? &r->references : NULL};
+    sp_row_request request = {.model = name, .sampler = *sampler, .seed = r->o->seed};
     request.sampler.steps = steps;
-    if (!scheduler->student) request.guidance = isfinite(r->guidance_scale_w) ? r->guidance_scale_w + 1 : 7.5;
     char *task = sp_format("%s, %s, %d step%s", name, sp_sampler_name(request.sampler.kind), steps,
                            steps == 1 ? "" : "s");
     if (!task) return SP_MEMORY;
@@ -137,6 +131,15 @@ static sp_status model_row(evaluation_run *r, const sp_compared_model *compared,
     sp_status status = sp_results_add(r->results, compared, &request, &r->callbacks);
     sp_free(task);
     return status;
+}
+
+/* The model, measured along the trajectory if there is one. */
+static sp_status compare_model(evaluation_run *r, sp_pipeline *pipeline, const char *name, sp_compared_model *out)
+{
+    SP_TRY(sp_compared_model_create(r->evaluation, pipeline, out));
+    if (!pipeline->scheduler.student) out->guidance = isfinite(r->guidance_scale_w) ? r->guidance_scale_w + 1 : 7.5;
+    if (!r->trajectory.points.data) return SP_OK;
+    return sp_results_measure(r->results, out, name, &r->trajectory, &r->callbacks);
 }
 
 static sp_status model_rows(evaluation_run *r, const char *folder)
@@ -150,7 +153,7 @@ static sp_status model_rows(evaluation_run *r, const char *folder)
     char *name = model_name(folder);
     sp_status status = name ? open_model(r, folder, r->o->unet, &pipeline) : SP_MEMORY;
     if (!status) status = choose_sampler(r, &pipeline->scheduler, &sampler);
-    if (!status) status = sp_compared_model_create(r->evaluation, pipeline, &compared);
+    if (!status) status = compare_model(r, pipeline, name, &compared);
     for (size_t i = 0; i < count && !status; i++)
         status = steps[i] >= 1 && steps[i] <= SP_MAX_TIMESTEPS
                      ? model_row(r, &compared, name, &sampler, (int)steps[i])
@@ -170,13 +173,13 @@ static sp_status evaluate(evaluation_run *r, char **table)
     SP_TRY(sp_results_claim(o->output, &r->claim));
     SP_TRY(open_evaluator(r));
     SP_TRY(sp_results_create(r->evaluation, &r->results));
-    if (r->metrics & ~sp_metrics_without_references()) SP_TRY(teacher_row(r));
+    if (r->metrics & ~sp_metrics_without_trajectory()) SP_TRY(teacher_row(r));
     for (size_t i = 0; i < o->model_count; i++)
         SP_TRY(model_rows(r, o->models[i]));
     const sp_evaluation_report report = {
         .title = "splam: an evaluation",
         .summary = "The same captions drawn from the same noise by every model.",
-        .guidance_scale_w = r->references.data ? r->guidance_scale_w : NAN,
+        .guidance_scale_w = r->trajectory.points.data ? r->guidance_scale_w : NAN,
         .seed = o->seed,
         .version = SPLAM_VERSION,
     };
@@ -189,7 +192,7 @@ sp_status sp_evaluate(const splam_eval_options *o, const sp_callbacks *callbacks
     sp_status status = sp_device_of(o->device, &r.device);
     if (!status) status = evaluate(&r, table);
     sp_results_destroy(r.results);
-    sp_tensor_free(&r.references);
+    sp_trajectory_free(&r.trajectory);
     sp_evaluation_destroy(r.evaluation);
     sp_dataset_close(r.dataset);
     sp_pipeline_close(r.evaluator);

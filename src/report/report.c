@@ -69,12 +69,12 @@ static json_t *number(double value)
 }
 
 /* Adds the columns of all metrics, or of those that score pictures. */
-static bool add_scores(json_t *object, const sp_scores *scores, bool of_latents_too)
+static bool add_scores(json_t *object, const sp_scores *scores, bool of_maps_too)
 {
     const sp_metric_column *column;
     const sp_metric *metric;
     for (int i = 0; (column = sp_column_at(i, &metric)); i++)
-        if ((metric->features || of_latents_too) &&
+        if ((metric->features || of_maps_too) &&
             json_object_set_new(object, column->key, number(scores->value[i])))
             return false;
     return object != NULL;
@@ -98,6 +98,45 @@ static json_t *scores_object(const sp_scores *scores)
     return NULL;
 }
 
+static json_t *numbers(const double *value, int count)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++)
+        if (!array || json_array_append_new(array, number(value[i]))) {
+            json_decref(array);
+            return NULL;
+        }
+    return array;
+}
+
+static json_t *curve_object(const sp_model_curve *c)
+{
+    return json_pack("{s:s, s:o, s:o, s:o}", "model", c->model, "t", numbers(c->curve.t, SP_TRAJECTORY_STEPS), "error",
+                     numbers(c->curve.error, SP_TRAJECTORY_STEPS), "mean", number(sp_error_curve_mean(&c->curve)));
+}
+
+static json_t *all_rows(const sp_evaluation_report *r)
+{
+    json_t *array = json_array();
+    bool complete = array != NULL;
+    for (size_t i = 0; i < r->row_count && complete; i++)
+        complete = json_array_append_new(array, row_object(&r->rows[i])) == 0;
+    if (complete) return array;
+    json_decref(array);
+    return NULL;
+}
+
+static json_t *all_curves(const sp_evaluation_report *r)
+{
+    json_t *array = json_array();
+    bool complete = array != NULL;
+    for (size_t i = 0; i < r->curve_count && complete; i++)
+        complete = json_array_append_new(array, curve_object(&r->curves[i])) == 0;
+    if (complete) return array;
+    json_decref(array);
+    return NULL;
+}
+
 static const char features[] =
     "frechet_vae, not FID: Frechet distance of the autoencoder's latents of the 8-bit pictures, "
     "average-pooled to 4x4, between the drawn pictures and those that the prompts name; hits: nearest "
@@ -106,21 +145,17 @@ static const char features[] =
 sp_status sp_report_save_json(const sp_evaluation_report *r, const char *folder)
 {
     const sp_evaluation *e = r->evaluation;
-    json_t *rows = json_array();
-    bool complete = rows != NULL;
-    for (size_t i = 0; i < r->row_count && complete; i++)
-        complete = json_array_append_new(rows, row_object(&r->rows[i])) == 0;
     json_t *report = json_pack(
-        "{s:O*, s:o*, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:o, s:s}", "rows", rows, "ceiling",
-        scores_object(&e->real_scores), "features", features, "data", sp_dataset_spec(e->dataset),
-        "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->held_out_count,
+        "{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:o, s:s}", "rows", all_rows(r), "trajectory_error",
+        all_curves(r), "ceiling", scores_object(&e->real_scores), "features", features, "data",
+        sp_dataset_spec(e->dataset), "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->held_out_count,
         "guidance_w", number(r->guidance_scale_w), "seconds_total", r->seconds_total, "peak_rss_bytes",
         (json_int_t)r->peak_rss_bytes, "seed", sp_json_seed(r->seed), "version", r->version);
-    json_decref(rows);
-    if (report && r->settings)
-        complete &= json_object_set_new(report, "settings", json_deep_copy(r->settings)) == 0;
+    bool complete = report != NULL;
+    if (complete && r->settings)
+        complete = json_object_set_new(report, "settings", json_deep_copy(r->settings)) == 0;
     char *path = sp_path_join(folder, "report.json");
-    sp_status status = report && complete && path ? sp_json_save(path, report) : SP_MEMORY;
+    sp_status status = complete && path ? sp_json_save(path, report) : SP_MEMORY;
     json_decref(report);
     sp_free(path);
     return status;

@@ -31,6 +31,8 @@ static const char style[] =
     "background:#fff}\n"
     "svg text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:var(--grey)}\n"
     "svg text.title{font-size:14px;font-weight:600;fill:var(--ink)}\n"
+    ".curve svg{display:block;width:100%;max-width:760px;height:auto;border:1px solid var(--line);"
+    "border-radius:10px;background:#fff}\n"
     "footer{margin-top:48px;padding-top:16px;border-top:1px solid var(--line);color:var(--grey);"
     "font-size:14px}\n"
     "</style>\n";
@@ -189,8 +191,8 @@ static void add_curve(const sp_evaluation_report *r, size_t first, int column, s
             add_point(c, curve, r->rows[i].steps, r->rows[i].scores.value[column]);
 }
 
-/* One curve for each model and sampler of a few steps; rows of many steps are levels, but not of a metric of latents,
- * which the teacher's own row, its references, has 0 of. */
+/* One curve for each model and sampler of a few steps; rows of many steps are levels, but not of a metric of maps, of
+ * which the teacher's row is a mean over other timesteps. */
 static void collect(const sp_evaluation_report *r, int column, step_curves *c)
 {
     const sp_metric *metric = NULL;
@@ -222,6 +224,45 @@ static void append_step_chart(const sp_evaluation_report *r, int index, const sp
                             .series = curves.series,
                             .count = curves.count};
     sp_chart_append_svg(&chart, out);
+}
+
+/* The row that gives a model its colour; rows of one model have one label. */
+static const sp_row *row_of(const sp_evaluation_report *r, const char *model)
+{
+    for (size_t i = 0; i < r->row_count; i++)
+        if (strcmp(r->rows[i].model, model) == 0) return &r->rows[i];
+    return NULL;
+}
+
+static void append_curves(const sp_evaluation_report *r, sp_string *out)
+{
+    static const double ticks[] = {0, 200, 400, 600, 800, 999};
+    sp_series series[MAX_SERIES];
+    int count = 0;
+    for (size_t i = 0; i < r->curve_count && count < MAX_SERIES; i++) {
+        const sp_model_curve *c = &r->curves[i];
+        const sp_row *row = row_of(r, c->model);
+        series[count++] = (sp_series){.name = c->model,
+                                      .colour = row ? colour_of(r, row) : "#111827",
+                                      .x = c->curve.t,
+                                      .y = c->curve.error,
+                                      .count = SP_TRAJECTORY_STEPS};
+    }
+    if (!count) return;
+    const sp_chart chart = {.title = "Trajectory error by timestep",
+                            .x_label = "timestep t of the point: 999 noise, 0 the picture",
+                            .log_y = true,
+                            .x_ticks = ticks,
+                            .x_tick_count = sizeof ticks / sizeof *ticks,
+                            .series = series,
+                            .count = count};
+    sp_string_append_format(
+        out, "<h2>Error along the trajectory</h2>\n<p>Each model is shown the points of the teacher's own path from "
+             "noise (right) to picture (left) and says in one evaluation where the path leads; the line is how far off "
+             "it is. The lower a model's line the better it knows the path from there, and one that knows it exactly "
+             "has 0 everywhere. The teacher's line is what a jump of its own would miss.</p>\n<div class=\"curve\">");
+    sp_chart_append_svg(&chart, out);
+    sp_string_append_format(out, "</div>\n");
 }
 
 /* The losses as they are, faint, and their running mean. */
@@ -362,6 +403,7 @@ static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
         SP_TRY(sp_image_append_data_uri(r->sheet, out));
         sp_string_append_format(out, "\">\n");
     }
+    append_curves(r, out);
     append_table(r, out);
     SP_TRY(append_charts(r, out));
     append_method(r, out);

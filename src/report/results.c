@@ -1,8 +1,7 @@
-/* The results of an evaluation in results.json, which --compare reads again. */
+/* The results of an evaluation, row by row, and what is written of them. */
 #include "report/results.h"
 #include "base/file.h"
 #include "image/sheet.h"
-#include "eval/ode_error.h"
 
 static sp_status add_real(sp_results *r)
 {
@@ -67,7 +66,7 @@ static sp_status check_room(const sp_results *r)
     return sp_fail(SP_ARGUMENT, "more than %d rows cannot be reported", SP_RESULTS_ROWS);
 }
 
-sp_status sp_results_add(sp_results *r, const sp_compared_model *compared,
+sp_status sp_results_add(sp_results *r, sp_compared_model *compared,
                          const sp_row_request *request, const sp_callbacks *callbacks)
 {
     sp_row row;
@@ -80,33 +79,57 @@ sp_status sp_results_add(sp_results *r, const sp_compared_model *compared,
     return status;
 }
 
-sp_status sp_results_add_teacher(sp_results *r, const sp_compared_model *teacher, uint64_t seed,
-                                 double guidance_scale_w, const char *cache,
-                                 const sp_callbacks *callbacks, sp_tensor *references)
+static sp_status measure(sp_results *r, sp_compared_model *compared, const char *model, const char *task,
+                         const sp_trajectory *trajectory, bool is_teacher, const sp_callbacks *callbacks)
 {
-    static const char label[] = "teacher, 50 steps";
-    sp_row row = {.model = "teacher", .sampler = "ddim", .steps = SP_ODE_STEPS, .scores = sp_scores_none()};
+    if (r->curve_count == SP_RESULTS_ROWS)
+        return sp_fail(SP_ARGUMENT, "more than %d models cannot be reported", SP_RESULTS_ROWS);
+    SP_TRY(sp_compared_model_measure(compared, trajectory, is_teacher, task, callbacks));
+    sp_model_curve *curve = &r->curve[r->curve_count];
+    *curve = (sp_model_curve){.model = sp_arena_strdup(r->arena, model), .curve = compared->curve};
+    if (!curve->model) return SP_MEMORY;
+    r->curve_count++;
+    return SP_OK;
+}
+
+sp_status sp_results_measure(sp_results *r, sp_compared_model *compared, const char *model,
+                             const sp_trajectory *trajectory, const sp_callbacks *callbacks)
+{
+    char *task = sp_format("%s, trajectory error", model);
+    if (!task) return SP_MEMORY;
+    sp_status status = measure(r, compared, model, task, trajectory, false, callbacks);
+    sp_free(task);
+    return status;
+}
+
+sp_status sp_results_add_teacher(sp_results *r, sp_compared_model *teacher, const sp_teacher_request *request,
+                                 const sp_callbacks *callbacks, sp_trajectory *trajectory)
+{
+    static const char name[] = "teacher", label[] = "teacher, 50 steps";
+    sp_row row = {.model = name, .sampler = "ddim", .steps = SP_TRAJECTORY_STEPS, .scores = sp_scores_none()};
     sp_tensor images = {0};
-    double seconds;
-    *references = (sp_tensor){0};
+    *trajectory = (sp_trajectory){0};
     SP_TRY(check_room(r));
-    const sp_ode_request request = {.conditioning = &teacher->conditioning,
-                                    .negative = &teacher->negative,
-                                    .height = teacher->height,
-                                    .width = teacher->width,
-                                    .seed = seed,
-                                    .guidance_scale_w = guidance_scale_w,
-                                    .cache = cache,
-                                    .task = label};
-    sp_status status =
-        sp_ode_references(teacher->pipeline, &request, callbacks, references, &seconds);
-    if (!status) status = sp_evaluation_score_latents(r->evaluation, references, references, &row.scores);
+    teacher->guidance = request->guidance_scale_w + 1;
+    const sp_trajectory_request wanted = {.conditioning = &teacher->conditioning,
+                                          .negative = &teacher->negative,
+                                          .height = teacher->height,
+                                          .width = teacher->width,
+                                          .seed = request->seed,
+                                          .guidance_scale_w = request->guidance_scale_w,
+                                          .cache = request->cache,
+                                          .task = label};
+    SP_TRY(sp_trajectory_create(teacher->pipeline, &wanted, callbacks, trajectory));
+    const sp_tensor end = sp_trajectory_end(trajectory);
+    const sp_error_curve *curve = &teacher->curve;
+    sp_status status = measure(r, teacher, name, label, trajectory, true, callbacks);
     if (!status)
-        status = sp_evaluation_row_of(r->evaluation, teacher, references, seconds, callbacks, &row,
-                                      &images);
+        status = sp_evaluation_score_map(r->evaluation, curve, curve->error, SP_TRAJECTORY_STEPS, &row.scores);
+    if (!status)
+        status = sp_evaluation_row_of(r->evaluation, teacher, &end, trajectory->seconds, callbacks, &row, &images);
     if (!status) status = add(r, label, &row, &images);
     sp_tensor_free(&images);
-    if (status) sp_tensor_free(references);
+    if (status) sp_trajectory_free(trajectory);
     return status;
 }
 
@@ -164,6 +187,8 @@ sp_status sp_results_save(const sp_results *r, const char *folder, sp_evaluation
     report.evaluation = r->evaluation;
     report.rows = r->row;
     report.row_count = r->count;
+    report.curves = r->curve;
+    report.curve_count = r->curve_count;
     report.sheet = &sheet;
     report.seconds_total = sp_now() - began;
     report.peak_rss_bytes = sp_peak_rss();

@@ -11,7 +11,9 @@ typedef struct {
     const sp_evaluation *evaluation; /* not owned */
     sp_row row[SP_RESULTS_ROWS];
     size_t count;
-    sp_arena *arena; /* what follows, and the rows' names */
+    sp_model_curve curve[SP_RESULTS_ROWS];
+    size_t curve_count;
+    sp_arena *arena; /* what follows, and the names of rows and curves */
     int columns, size;
     const char *label[SP_RESULTS_ROWS + 1]; /* the real pictures come first */
     const uint8_t *picture[(SP_RESULTS_ROWS + 1) * SP_RESULTS_COLUMNS];
@@ -23,14 +25,23 @@ void sp_results_destroy(sp_results *results); /* NULL is legal */
 
 /* Draws and measures a row (sp_evaluation_row) and adds it; its task, which is copied, is its name
  * on the sheet too. */
-sp_status sp_results_add(sp_results *results, const sp_compared_model *compared,
+sp_status sp_results_add(sp_results *results, sp_compared_model *compared,
                          const sp_row_request *request, const sp_callbacks *callbacks);
 
-/* Adds the teacher's row, which are the references of ode-error, DDIM at 50 steps
- * (sp_ode_references); *references is new. */
-sp_status sp_results_add_teacher(sp_results *results, const sp_compared_model *teacher, uint64_t seed,
-                                 double guidance_scale_w, const char *cache,
-                                 const sp_callbacks *callbacks, sp_tensor *references);
+/* Measures a model along the teacher's trajectory (sp_compared_model_measure) and adds its curve under the label that
+ * its rows have. */
+sp_status sp_results_measure(sp_results *results, sp_compared_model *compared, const char *model,
+                             const sp_trajectory *trajectory, const sp_callbacks *callbacks);
+
+/* Adds the teacher's row, DDIM at 50 steps, which is its trajectory's end, and its curve. *trajectory is new, and
+ * outlives `teacher`, whose guidance is set. */
+typedef struct {
+    uint64_t seed;
+    double guidance_scale_w;
+    const char *cache; /* see sp_trajectory_request */
+} sp_teacher_request;
+sp_status sp_results_add_teacher(sp_results *results, sp_compared_model *teacher, const sp_teacher_request *request,
+                                 const sp_callbacks *callbacks, sp_trajectory *trajectory);
 
 /* Claims FOLDER, before the work, for what sp_results_save writes. */
 sp_status sp_results_claim(const char *folder, sp_claim *out);
