@@ -72,7 +72,8 @@ report "pictures and data"
 quick=(--max-train-steps 1 --train-batch-size 2 --checkpointing-steps 0 --threads 2)
 run distill --teacher "$teacher" --data folder:pictures --output student --objective splam \
     --gradient-accumulation-steps 2 \
-    --learning-rate 1e-5 --optimizer adamw8bit --loss-type huber --huber-c 0.001 --ema-decay 0.9 --guidance-scale-w 3 \
+    --learning-rate 1e-5 --lr-scheduler constant_with_warmup --lr-warmup-steps 2 --optimizer adamw8bit \
+    --loss-type huber --huber-c 0.001 --ema-decay 0.9 --guidance-scale-w 3 \
     --num-ddim-timesteps 50 --skip 20 --solver-steps 1 --sigma linear --gamma-conditioning time \
     --gamma-one-probability 0.1 --gamma-power 2 "${small[@]}" --random-crop --random-flip --mixed-precision no \
     --device cpu --gradient-checkpointing --memory-limit 4G --checkpoints-total-limit 1 --validation-steps 1 --seed 3 \
@@ -121,9 +122,11 @@ mkdir large
 run generate -m "$teacher" -p "red apple" --steps 1 -W 256 -H 256 -o large/p.png
 echo '{"other": "red apple"}' >large/p.json
 run train vae --data folder:large --caption-column other --output vae --max-train-steps 1 --train-batch-size 1 \
-    --learning-rate 1e-3 --ema-decay 0.9 --checkpointing-steps 1 --seed 1 --mixed-precision no --device cpu --threads 2
+    --learning-rate 1e-3 --ema-decay 0.9 --checkpointing-steps 1 --seed 1 --mixed-precision no --device cpu \
+    --threads 2 --lr-scheduler constant_with_warmup --lr-warmup-steps 1
 run train vae --data folder:large --caption-column other --output vae --max-train-steps 1 --train-batch-size 1 \
-    --learning-rate 1e-3 --ema-decay 0.9 --seed 1 --mixed-precision no --resume latest
+    --learning-rate 1e-3 --ema-decay 0.9 --seed 1 --mixed-precision no --resume latest \
+    --lr-scheduler constant_with_warmup --lr-warmup-steps 1
 # One run with emoji: drawing all of them takes most of this check's time.
 run train teacher --data emoji: --vae "$teacher" --output taught --max-train-steps 1 --train-batch-size 2 \
     --prediction-type v_prediction --v-prediction --caption-dropout 0.2 --caption-variety 0.5 --validation-steps 1

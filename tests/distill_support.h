@@ -37,7 +37,7 @@ static inline bool stop_after(void *context)
     return *left <= 0;
 }
 
-/* {"teacher": a folder beside the case, "flags": {NAME: value}}; json_decref */
+/* {"teacher": a folder beside the case, "flags": {NAME: value}, "draws": a case's folder beside it}; json_decref */
 static inline json_t *golden_case_json(const char *name)
 {
     char path[1100];
@@ -55,6 +55,15 @@ static inline double case_number(const json_t *flags, const char *key)
 static inline const char *case_text(const json_t *flags, const char *key)
 {
     return json_string_value(json_object_get(flags, key));
+}
+
+/* The case's draws, or those of the case that it names. */
+static inline const char *case_draws(const char *name, const json_t *description)
+{
+    static char path[1200];
+    const char *other = case_text(description, "draws");
+    snprintf(path, sizeof path, "%s/%s/draws.safetensors", golden(name), other ? other : ".");
+    return path;
 }
 
 static inline double trace_at(const sp_tensor_file *file, const char *name, int64_t i)

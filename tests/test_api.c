@@ -154,6 +154,10 @@ static void one_step_and_another(training *train, splam_train_options o)
     assert_ok(sp_read_file(path, &metrics, NULL));
     assert_non_null(strstr(metrics, "\"step\":1,"));
     assert_non_null(strstr(metrics, "\"step\":2,"));
+    const char *rate = strstr(metrics, "\"learning_rate\":"); /* of the first step: none where a schedule asks for it */
+    assert_non_null(rate);
+    double first = strtod(strchr(rate, ':') + 1, NULL);
+    assert_float_equal(first, (o.lr_scheduler ? 0 : 1e-3 / 50), 1e-12);
     sp_free(metrics);
     o.seed++;
     assert_int_equal(train(&o, NULL), SPLAM_ARGUMENT);
@@ -180,6 +184,10 @@ static void training_from_scratch(void **state)
     assert_non_null(strstr(splam_error_message(), "`vae` is missing"));
     o.vae = ready;
     o.prediction_type = "v_prediction";
+    o.lr_warmup_steps = 1;
+    assert_int_equal(splam_train_teacher(&o, NULL), SPLAM_ARGUMENT);
+    assert_non_null(strstr(splam_error_message(), "`lr_warmup_steps` needs `lr_scheduler`"));
+    o.lr_scheduler = "linear";
     one_step_and_another(splam_train_teacher, o);
     assert_inspected(teacher, "predicts v\n", "predicts epsilon");
 }

@@ -70,8 +70,8 @@ static void append_flags(void **state, const char *name, const json_t *descripti
         else
             sp_string_append_format(line, "%.17g", json_number_value(value));
     }
-    sp_string_append_format(line, " --teacher %s/%s --draws %s/draws.safetensors", golden(name),
-                            case_text(description, "teacher"), golden(name));
+    sp_string_append_format(line, " --teacher %s/%s --draws %s", golden(name),
+                            case_text(description, "teacher"), case_draws(name, description));
     if (json_object_get(json_object_get(description, "flags"), "lora-rank"))
         sp_string_append_format(line, " --lora-start %s/start.safetensors", golden(name));
     sp_string_append_format(line, " --output %s --trace %s >%s 2>&1", in_folder(state, name),
@@ -111,7 +111,7 @@ static void traces_equal_pytorch(void **state)
         sp_free(names[i]);
     }
     sp_free(names);
-    assert_true(cases >= 22);
+    assert_true(cases >= 23);
 }
 
 /* ---- files compared byte by byte ---- */

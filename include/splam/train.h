@@ -20,7 +20,10 @@ typedef struct {
     const char *vae;             /* teacher: an autoencoder's folder or file, or a model with one */
     int64_t max_train_steps;     /* [vae 2000, teacher 8000] */
     int64_t train_batch_size;    /* pictures a step [vae 32, teacher 64] */
-    double learning_rate;        /* [vae 1e-3, teacher 8e-4] */
+    double learning_rate;        /* at its highest [vae 1e-3, teacher 8e-4] */
+    const char *lr_scheduler;    /* as in splam_distill_options [cosine after a warm-up of W = 50 (vae) or 100 steps
+                                    (teacher) in which step t, from 0, has (t + 1)/W of the rate] */
+    int64_t lr_warmup_steps;     /* with an lr_scheduler other than "constant" [0; constant_with_warmup needs one] */
     double ema_decay;            /* [vae .995, teacher .999] */
     int64_t checkpointing_steps; /* steps between checkpoints, 500; 0: only at the end and when stopped */
     int64_t validation_steps;    /* teacher: steps between sheets of samples, 0: never */
@@ -86,7 +89,12 @@ typedef struct {
     int64_t max_train_steps;        /* optimiser steps, 1000 */
     int64_t train_batch_size;       /* pictures a micro-batch, 12 */
     int64_t gradient_accumulation_steps; /* micro-batches an optimiser step, 1 */
-    double learning_rate;           /* of AdamW, 8e-6 */
+    double learning_rate;           /* of AdamW, at its highest, 8e-6 */
+    const char *lr_scheduler;       /* diffusers' meanings: "constant", "constant_with_warmup", "linear", "cosine" (half
+                                       a cycle); the last two fall to 0 at max_train_steps, so that a run of other
+                                       length is another run; "constant" */
+    int64_t lr_warmup_steps;        /* W: step t, from 0, below W has t/W of the rate; not with "constant"
+                                       [0; constant_with_warmup needs one] */
     double ema_decay;               /* of the averaged weights, 0.95; 0: the weights themselves */
     const char *optimizer;          /* "adamw"; "adamw8bit": moments in a byte each; "adamw" */
     splam_precision precision;

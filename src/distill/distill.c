@@ -325,6 +325,7 @@ static sp_status train(distillation *d)
         .max_steps = o->given.max_train_steps,
         .accumulation = o->given.gradient_accumulation_steps,
         .learning_rate = o->given.learning_rate,
+        .lr_schedule = o->lr_schedule,
         .ema_decay = o->given.ema_decay,
         .max_grad_norm = o->max_grad_norm,
         .checkpointing_steps = o->given.checkpointing_steps,
@@ -385,7 +386,7 @@ static sp_status distill(distillation *d)
     SP_TRY(sp_distill_settings(o, d->teacher->scheduler.path.prediction, &d->settings));
     SP_TRY(make_feed(d));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
-        SP_TRY(sp_settings_set_text(d->settings, "data-key", sp_latent_cache_key(d->feed.cache)));
+        SP_TRY(SP_SETTINGS_ADD(d->settings, sp_setting_text("data-key", sp_latent_cache_key(d->feed.cache))));
     SP_TRY(make_plan(d));
     SP_TRY(make_state(d));
     SP_TRY(make_run(d));

@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "data/dataset.h"
 #include "distill/objective.h"
+#include "train/lr_schedule.h"
 #include "train/training_state.h"
 #include <splam/train.h>
 
@@ -12,6 +13,7 @@ typedef struct {
     splam_distill_options given;
     sp_objective_settings objective;
     sp_optimizer optimizer;
+    sp_lr_schedule lr_schedule;
     sp_lora_settings lora; /* rank 0: the whole student is trained */
     bool random_cond_proj; /* splam by embedding: start cond_proj at random, as the released script does, instead of
                               at 0 */

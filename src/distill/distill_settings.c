@@ -2,16 +2,17 @@
 #include "distill/distill_settings.h"
 #include <math.h>
 #include <sys/stat.h>
-#include "base/memory.h"
-#include "train/checkpoint.h"
+#include "train/settings.h"
 
 /* Where the pictures come from and which are taken: what is not given is not among the settings. */
-static sp_status set_sources(json_t *settings, const sp_distill_options *o)
+static sp_status record_sources(json_t *settings, const sp_distill_options *o)
 {
-    SP_TRY(sp_settings_set_text(settings, "teacher", o->given.teacher));
-    if (o->given.draws) return sp_settings_set_text(settings, "draws", o->given.draws);
-    SP_TRY(sp_settings_set_text(settings, "data", o->given.data));
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("teacher", o->given.teacher),
+                           sp_setting_text("student-start", o->given.student_start)));
+    if (o->given.draws) return SP_SETTINGS_ADD(settings, sp_setting_text("draws", o->given.draws));
     const sp_dataset_options pictures = sp_dataset_options_of(&o->given.pictures, o->given.seed), *p = &pictures;
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("data", o->given.data),
+                           sp_setting_text("caption-column", p->caption_column)));
     const struct {
         const char *flag;
         double value;
@@ -21,74 +22,78 @@ static sp_status set_sources(json_t *settings, const sp_distill_options *o)
                    {"random-flip", p->random_flip}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         double value = numbers[i].value;
-        json_t *json = value == floor(value) ? json_integer((json_int_t)value) : json_real(value);
-        if (value == 0)
-            json_decref(json);
-        else if (json_object_set_new(settings, numbers[i].flag, json))
-            return SP_MEMORY;
+        const sp_setting setting = value == floor(value) ? sp_setting_whole(numbers[i].flag, (int64_t)value)
+                                                         : sp_setting_number(numbers[i].flag, value);
+        if (value != 0) SP_TRY(sp_settings_add(settings, &setting, 1));
     }
-    if (!p->caption_column) return SP_OK;
-    return sp_settings_set_text(settings, "caption-column", p->caption_column);
+    return SP_OK;
 }
 
-static sp_status set_lora(json_t *settings, const sp_distill_options *o)
+static sp_status record_lora(json_t *settings, const sp_distill_options *o)
 {
-    json_t *lora = json_pack("{s:I, s:f, s:s}", "lora-rank", (json_int_t)o->lora.rank, "lora-alpha",
-                             o->lora.alpha, "lora-targets", sp_lora_targets_name(o->lora.targets));
-    sp_status status = lora && json_object_update(settings, lora) == 0 ? SP_OK : SP_MEMORY;
-    json_decref(lora);
-    if (status || !o->given.lora_start) return status;
-    return sp_settings_set_text(settings, "lora-start", o->given.lora_start);
+    if (!o->lora.rank) return SP_OK;
+    return SP_SETTINGS_ADD(settings, sp_setting_whole("lora-rank", o->lora.rank),
+                           sp_setting_number("lora-alpha", o->lora.alpha),
+                           sp_setting_text("lora-targets", sp_lora_targets_name(o->lora.targets)),
+                           sp_setting_text("lora-start", o->given.lora_start));
 }
 
 /* What only one objective looks at. */
-static json_t *objective_settings(const sp_distill_options *o)
+static sp_status record_own(json_t *settings, const sp_distill_options *o)
 {
     const sp_objective_settings *s = &o->objective;
     switch (s->objective) {
     case SP_OBJECTIVE_SPLAM:
-        return json_pack("{s:s, s:s, s:f, s:f, s:i, s:s}", "sigma", sp_sigma_name(s->sigma),
-                         "gamma-conditioning", sp_gamma_conditioning_name(s->conditioning),
-                         "gamma-one-probability", s->gamma.one_probability, "gamma-power",
-                         s->gamma.power, "gamma-grid", s->gamma.grid, "cond-proj-init",
-                         o->random_cond_proj ? "random" : "zero");
+        return SP_SETTINGS_ADD(
+            settings, sp_setting_text("sigma", sp_sigma_name(s->sigma)),
+            sp_setting_text("gamma-conditioning", sp_gamma_conditioning_name(s->conditioning)),
+            sp_setting_number("gamma-one-probability", s->gamma.one_probability),
+            sp_setting_number("gamma-power", s->gamma.power), sp_setting_whole("gamma-grid", s->gamma.grid),
+            sp_setting_text("cond-proj-init", o->random_cond_proj ? "random" : "zero"));
     case SP_OBJECTIVE_PCM:
-        return json_pack("{s:i}", "phases", s->phases);
+        return SP_SETTINGS_ADD(settings, sp_setting_whole("phases", s->phases));
     case SP_OBJECTIVE_PROGRESSIVE: /* where rounds begin depends on the number of steps */
-        return json_pack("{s:i, s:I}", "rounds", s->rounds, "max-train-steps",
-                         (json_int_t)o->given.max_train_steps);
+        return SP_SETTINGS_ADD(settings, sp_setting_whole("rounds", s->rounds),
+                               sp_setting_whole("max-train-steps", o->given.max_train_steps));
     default:
-        return json_object();
+        return SP_OK;
     }
+}
+
+static sp_status record_objective(json_t *settings, const sp_distill_options *o)
+{
+    const sp_objective_settings *s = &o->objective;
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("objective", sp_objective_name(s->objective)),
+                           sp_setting_number("guidance-scale-w", s->guidance_scale_w),
+                           sp_setting_whole("num-ddim-timesteps", s->ddim_timesteps),
+                           sp_setting_whole("skip", s->skip), sp_setting_whole("solver-steps", s->solver_steps),
+                           sp_setting_text("loss-type", sp_loss_type_name(s->loss.kind)),
+                           sp_setting_number("huber-c", s->loss.huber_c)));
+    return record_own(settings, o);
+}
+
+static sp_status record_training(json_t *settings, const sp_distill_options *o)
+{
+    const splam_distill_options *g = &o->given;
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("ranks", o->ranks),
+                           sp_setting_whole("train-batch-size", g->train_batch_size),
+                           sp_setting_whole("gradient-accumulation-steps", g->gradient_accumulation_steps),
+                           sp_setting_number("learning-rate", g->learning_rate),
+                           sp_setting_number("ema-decay", g->ema_decay), sp_setting_seed("seed", g->seed),
+                           sp_setting_text("optimizer", sp_optimizer_name(o->optimizer)),
+                           sp_setting_text("mixed-precision", o->precision == SP_BF16 ? "bf16" : "no")));
+    return sp_lr_schedule_record(&o->lr_schedule, g->max_train_steps, settings);
 }
 
 sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction prediction, json_t **out)
 {
-    const sp_objective_settings *s = &o->objective;
-    json_t *own = objective_settings(o);
-    json_t *json = json_pack(
-        "{s:s, s:f, s:i, s:i, s:i, s:s, s:f}", "objective", sp_objective_name(s->objective),
-        "guidance-scale-w", s->guidance_scale_w, "num-ddim-timesteps", s->ddim_timesteps, "skip", s->skip,
-        "solver-steps", s->solver_steps, "loss-type", sp_loss_type_name(s->loss.kind),
-        "huber-c", s->loss.huber_c);
-    json_t *rest = json_pack(
-        "{s:I, s:I, s:I, s:f, s:f, s:o, s:s, s:s, s:s}", "ranks", (json_int_t)o->ranks,
-        "train-batch-size", (json_int_t)o->given.train_batch_size, "gradient-accumulation-steps",
-        (json_int_t)o->given.gradient_accumulation_steps, "learning-rate", o->given.learning_rate, "ema-decay",
-        o->given.ema_decay,
-        "seed", sp_json_seed(o->given.seed), "optimizer", sp_optimizer_name(o->optimizer),
-        "mixed-precision", o->precision == SP_BF16 ? "bf16" : "no", "prediction-type",
-        sp_prediction_name(prediction));
-    bool merged = own && json && rest && json_object_update(json, own) == 0 &&
-                  json_object_update(json, rest) == 0;
-    sp_status status = merged ? set_sources(json, o) : SP_MEMORY;
-    json_decref(own);
-    json_decref(rest);
-    if (!status && o->lora.rank) status = set_lora(json, o);
-    if (!status && o->given.student_start)
-        status = sp_settings_set_text(json, "student-start", o->given.student_start);
-    *out = json;
-    return status;
+    json_t *settings = *out = json_object();
+    if (!settings) return SP_MEMORY;
+    SP_TRY(record_objective(settings, o));
+    SP_TRY(record_training(settings, o));
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("prediction-type", sp_prediction_name(prediction))));
+    SP_TRY(record_sources(settings, o));
+    return record_lora(settings, o);
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -127,5 +132,6 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
     if (s->rounds > o->given.max_train_steps)
         return sp_fail(SP_ARGUMENT, "`rounds` is %d, and `max_train_steps` %lld are fewer",
                        s->rounds, (long long)o->given.max_train_steps);
+    SP_TRY(sp_lr_schedule_check(&o->lr_schedule, o->given.max_train_steps));
     return sp_objective_check(s, path);
 }

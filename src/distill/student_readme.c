@@ -33,6 +33,14 @@ static void add_head(const readme *r)
         sp_objective_name(r->options->objective.objective), how, r->sampler);
 }
 
+/* How it was trained. */
+static void add_training(const readme *r)
+{
+    const splam_distill_options *g = &r->options->given;
+    sp_string_append_format(r->text, "%lld steps at learning rate %g, %s.\n\n", (long long)g->max_train_steps,
+                            g->learning_rate, sp_lr_schedule_text(&r->options->lr_schedule));
+}
+
 static void add_image_line(const readme *r)
 {
     sp_string_append_format(
@@ -125,6 +133,7 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_conf
                       .eta = kind == SP_SAMPLER_TCD ? ", eta=0.3" : "",
                       .text = &text};
     add_head(&r);
+    add_training(&r);
     if (o->lora.rank) add_lora(&r, kind);
     if (o->given.lora_merged)
         sp_string_append_format(&text,

@@ -14,6 +14,11 @@
 #define SP_GAMMA_CONDITIONING_LIST(X) X(NONE, "none") SP_GAMMA_TOLD_LIST(X)
 #define SP_LOSS_TYPE_LIST(X) X(HUBER, "huber") X(L2, "l2")
 #define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
+#define SP_LR_SCHEDULER_LIST(X)                                                                    \
+    X(CONSTANT, "constant")                                                                        \
+    X(COSINE, "cosine")                                                                            \
+    X(LINEAR, "linear")                                                                            \
+    X(CONSTANT_WITH_WARMUP, "constant_with_warmup")
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 /* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
 #define SP_SAMPLER_LIST(X)                                                                         \

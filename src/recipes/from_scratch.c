@@ -14,15 +14,32 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
     return status;
 }
 
-sp_status sp_train_settings(const splam_train_options *o, const sp_device *device, json_t **out)
+sp_status sp_train_schedule(const splam_train_options *o, int64_t warmup_steps, sp_lr_schedule *out)
 {
-    *out = json_pack("{s:I, s:I, s:f, s:f, s:o, s:s}", "max-train-steps", (json_int_t)o->max_train_steps,
-                     "train-batch-size", (json_int_t)o->train_batch_size, "learning-rate", o->learning_rate,
-                     "ema-decay", o->ema_decay, "seed", sp_json_seed(o->seed), "mixed-precision",
-                     sp_dtype_name(sp_precision_dtype(device, o->precision)));
-    sp_status status = *out ? sp_settings_set_text(*out, "data", o->data) : SP_MEMORY;
-    if (!status && o->caption_column)
-        status = sp_settings_set_text(*out, "caption-column", o->caption_column);
+    *out = (sp_lr_schedule){.kind = SP_LR_COSINE, .warmup_steps = warmup_steps, .moves_at_once = true};
+    if (!o->lr_scheduler && o->lr_warmup_steps != SPLAM_UNSET)
+        return sp_fail(SP_ARGUMENT, "`lr_warmup_steps` needs `lr_scheduler`: constant_with_warmup, linear or cosine");
+    if (!o->lr_scheduler) return SP_OK;
+    SP_TRY(sp_lr_schedule_of(o->lr_scheduler, o->lr_warmup_steps, out));
+    return sp_lr_schedule_check(out, o->max_train_steps);
+}
+
+static sp_status record(const splam_train_options *o, const sp_from_scratch_options *how, json_t *out)
+{
+    SP_TRY(SP_SETTINGS_ADD(
+        out, sp_setting_whole("train-batch-size", o->train_batch_size),
+        sp_setting_number("learning-rate", o->learning_rate), sp_setting_number("ema-decay", o->ema_decay),
+        sp_setting_seed("seed", o->seed),
+        sp_setting_text("mixed-precision", sp_dtype_name(sp_precision_dtype(how->device, o->precision))),
+        sp_setting_text("data", o->data), sp_setting_text("caption-column", o->caption_column)));
+    if (o->lr_scheduler) return sp_lr_schedule_record(&how->lr_schedule, o->max_train_steps, out);
+    return SP_SETTINGS_ADD(out, sp_setting_whole("max-train-steps", o->max_train_steps));
+}
+
+sp_status sp_train_settings(const splam_train_options *o, const sp_from_scratch_options *how, json_t **out)
+{
+    *out = json_object();
+    sp_status status = *out ? record(o, how, *out) : SP_MEMORY;
     if (!status) return SP_OK;
     json_decref(*out);
     *out = NULL;
@@ -62,8 +79,7 @@ sp_status sp_train_from_scratch(sp_graph *graph, const splam_train_options *o,
         .max_steps = o->max_train_steps,
         .accumulation = 1,
         .learning_rate = o->learning_rate,
-        .warmup_steps = how->warmup_steps,
-        .cosine = true,
+        .lr_schedule = how->lr_schedule,
         .ema_decay = o->ema_decay,
         .ema_warmup = true,
         .max_grad_norm = 1,

@@ -73,6 +73,7 @@ typedef struct {
     sp_unet_config unet;
     sp_clip_text_config text;
     sp_tensor x0, noise, ids, timestep, alpha, sigma, target_x0, target_noise; /* one batch */
+    sp_lr_schedule lr_schedule;
     sp_claim claim; /* of the output */
 } teacher_training;
 
@@ -352,10 +353,10 @@ static sp_status prepare(teacher_training *t)
     return make_batch(t);
 }
 
-static sp_status run_settings(const teacher_training *t, json_t **out)
+static sp_status run_settings(const teacher_training *t, const sp_from_scratch_options *how, json_t **out)
 {
     const splam_train_options *o = t->options;
-    SP_TRY(sp_train_settings(o, t->device, out));
+    SP_TRY(sp_train_settings(o, how, out));
     json_t *own =
         json_pack("{s:b, s:f, s:f}", "v-prediction", (int)predicts_v(o), "caption-dropout",
                   o->caption_dropout, "caption-variety", o->caption_variety);
@@ -370,12 +371,12 @@ static sp_status run_settings(const teacher_training *t, json_t **out)
 static sp_status train(teacher_training *t)
 {
     const sp_from_scratch_options how = {
-        .device = t->device, .name = "train teacher", .zero = "conv_out", .warmup_steps = 100};
+        .device = t->device, .name = "train teacher", .zero = "conv_out", .lr_schedule = t->lr_schedule};
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(run_settings(t, &settings));
+    SP_TRY(run_settings(t, &how, &settings));
     sp_status status = teacher_graph(t, &graph);
     if (!status)
         status =
@@ -411,6 +412,7 @@ sp_status sp_train_teacher(const splam_train_options *options, const sp_callback
     if (o.learning_rate == (double)SPLAM_UNSET) o.learning_rate = 8e-4;
     if (o.ema_decay == (double)SPLAM_UNSET) o.ema_decay = 0.999;
     teacher_training t = {.options = &o, .device = device, .callbacks = callbacks};
+    SP_TRY(sp_train_schedule(&o, 100, &t.lr_schedule));
     sp_status status = prepare(&t);
     if (!status) status = train(&t);
     release(&t);

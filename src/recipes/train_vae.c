@@ -43,6 +43,7 @@ typedef struct {
     sp_dataset_order *order;
     sp_tensor pictures, noise; /* one batch */
     uint8_t *rgb;
+    sp_lr_schedule lr_schedule;
     sp_claim claim; /* of the output */
 } vae_training;
 
@@ -261,12 +262,12 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
 static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 {
     const splam_train_options *o = t->options;
-    const sp_from_scratch_options how = {.device = t->device, .name = "train vae", .warmup_steps = 50};
+    const sp_from_scratch_options how = {.device = t->device, .name = "train vae", .lr_schedule = t->lr_schedule};
     const sp_training_task task = {.context = t, .feed = feed};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(sp_train_settings(o, t->device, &settings));
+    SP_TRY(sp_train_settings(o, &how, &settings));
     sp_status status = vae_graph(o->train_batch_size, sp_dataset_resolution(t->dataset), &graph);
     if (!status) status = sp_train_from_scratch(graph, o, &how, settings, &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
@@ -303,6 +304,7 @@ sp_status sp_train_vae(const splam_train_options *options, const sp_callbacks *c
     if (o.learning_rate == (double)SPLAM_UNSET) o.learning_rate = 1e-3;
     if (o.ema_decay == (double)SPLAM_UNSET) o.ema_decay = 0.995;
     vae_training t = {.options = &o, .device = device};
+    SP_TRY(sp_train_schedule(&o, 50, &t.lr_schedule));
     sp_status status = prepare(&t, callbacks);
     if (!status) status = train(&t, callbacks);
     sp_free(t.rgb);

@@ -37,27 +37,6 @@ static state_files files_of(sp_training_state *state)
     return files;
 }
 
-/* ---- settings ---- */
-
-/* The member of the options that a setting is called after. */
-static const char *member_of(const char *setting, char member[64])
-{
-    snprintf(member, 64, "%s", setting);
-    for (char *c = member; *c; c++)
-        if (*c == '-') *c = '_';
-    return member;
-}
-
-sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text)
-{
-    unsigned long failures = sp_alloc_failures();
-    char member[64];
-    if (json_object_set_new(settings, flag, json_string(text)) == 0) return SP_OK;
-    return sp_alloc_failures() != failures
-               ? SP_MEMORY
-               : sp_fail(SP_ARGUMENT, "`%s` \"%s\" is not UTF-8", member_of(flag, member), text);
-}
-
 /* ---- names: output/checkpoint-STEP ---- */
 
 static int64_t checkpoint_step(const char *name)
@@ -250,7 +229,7 @@ static sp_status another_run(const char *path, const char *flag, const json_t *b
                              ? "%s was made with mpirun -n: %s %s; resuming it with %s would be another run"
                              : "%s was made with `%s` %s; resuming it with %s would be another run";
     char member[64];
-    sp_status status = sp_fail(SP_ARGUMENT, format, path, member_of(flag, member), old ? old : "(none)",
+    sp_status status = sp_fail(SP_ARGUMENT, format, path, sp_setting_member(flag, member), old ? old : "(none)",
                                new ? new : "(none)");
     sp_free(old);
     sp_free(new);

@@ -3,10 +3,8 @@
 #define SP_TRAIN_CHECKPOINT_H
 #include "base/json.h"
 #include "base/progress.h"
+#include "train/settings.h"
 #include "train/training_state.h"
-
-/* Adds a text to the flags that determine a run; SP_ARGUMENT, naming the flag, if it is not UTF-8. */
-sp_status sp_settings_set_text(json_t *settings, const char *flag, const char *text);
 
 /* For the start of a run: waits for this program's processes that are still saving checkpoints
  * under output (SP_CANCELLED if asked to stop meanwhile), removes what killed ones left of

@@ -142,15 +142,6 @@ static sp_status run_micro_batches(trainer *t, double *loss)
     return SP_OK;
 }
 
-static double learning_rate_at(const sp_trainer_settings *s, int64_t step)
-{
-    double rate = s->learning_rate;
-    if (step < s->warmup_steps) return rate * (double)(step + 1) / (double)s->warmup_steps;
-    if (!s->cosine || s->max_steps <= s->warmup_steps) return rate;
-    double done = (double)(step - s->warmup_steps) / (double)(s->max_steps - s->warmup_steps);
-    return rate * 0.5 * (1 + cos(acos(-1.0) * done));
-}
-
 static double ema_decay_at(const sp_trainer_settings *s, int64_t updates)
 {
     double warm = (double)(1 + updates) / (double)(10 + updates);
@@ -264,7 +255,8 @@ static sp_status one_step(trainer *t)
     t->data_seconds = 0;
     SP_TRY(run_micro_batches(t, &loss));
     double clock = sp_now();
-    double norm, rate = learning_rate_at(t->settings, t->state->step);
+    const sp_trainer_settings *s = t->settings;
+    double norm, rate = s->learning_rate * sp_lr_factor(&s->lr_schedule, t->state->step, s->max_steps);
     SP_TRY(sp_gradients_norm(&t->gradients, t->trained, &norm));
     norm /= summands(t);
     SP_TRY(agree(t, &loss, norm));

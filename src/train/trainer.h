@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "graph/run.h"
 #include "train/checkpoint.h"
+#include "train/lr_schedule.h"
 
 /* One optimiser step of one network. */
 typedef struct {
@@ -38,8 +39,7 @@ typedef struct {
     int64_t max_steps;
     int64_t accumulation; /* micro-batches per optimiser step */
     double learning_rate;
-    int64_t warmup_steps; /* linear */
-    bool cosine;          /* then to zero at max_steps; else constant */
+    sp_lr_schedule lr_schedule;
     double weight_decay;
     double ema_decay;
     bool ema_warmup; /* the rate is min(ema_decay, (1+n)/(10+n)) after n steps */

@@ -16,6 +16,7 @@ import os
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, LatentConsistencyModelPipeline, UNet2DConditionModel
+from diffusers.optimization import get_scheduler
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from diffusers.utils import logging
 from safetensors.torch import load_file
@@ -26,7 +27,7 @@ DEFAULTS = {
     "max-train-steps": 10, "train-batch-size": 3, "learning-rate": 8e-6, "loss-type": "huber",
     "huber-c": 1e-3, "ema-decay": 0.95, "guidance-scale-w": 8.0, "num-ddim-timesteps": 50, "skip": 20,
     "solver-steps": 1, "gradient-accumulation-steps": 1, "mixed-precision": "no",
-}
+}  # lr-scheduler is constant where it is not given
 OBJECTIVE_DEFAULTS = {
     "splam": {"sigma": "quadratic", "gamma-conditioning": "embedding"},
     "lcm": {},
@@ -372,6 +373,9 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
     ema = copy.deepcopy(student).eval().requires_grad_(False)
     schedule = Schedule(config, dtype)
     optimizer = torch.optim.AdamW(trained, lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    rates = get_scheduler(settings.get("lr-scheduler", "constant"), optimizer,
+                          num_warmup_steps=settings.get("lr-warmup-steps", 0),
+                          num_training_steps=settings["max-train-steps"])
     draws = {name: t.to(dtype) if t.is_floating_point() and "gamma" not in name else t for name, t in draws.items()}
     accumulation = settings["gradient-accumulation-steps"]
     trace, losses, norms, round_index = {}, [], [], 0
@@ -392,6 +396,7 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
             trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), target
         norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
         optimizer.step()
+        rates.step()
         with torch.no_grad():
             for average, online in zip(ema.parameters(), student.parameters()):
                 average.mul_(settings["ema-decay"]).add_(online, alpha=1 - settings["ema-decay"])
@@ -409,7 +414,7 @@ def main():
     torch.set_num_threads(1)
     with open(os.path.join(arguments.case, "case.json")) as f:
         case = json.load(f)
-    draws = load_file(os.path.join(arguments.case, "draws.safetensors"))
+    draws = load_file(os.path.join(arguments.case, case.get("draws", "."), "draws.safetensors"))
     recorded = load_file(os.path.join(arguments.case, "trace.safetensors"))
     path = os.path.join(arguments.case, "start.safetensors")
     start = {name[len("unet."):]: tensor for name, tensor in load_file(path).items()} if os.path.exists(path) else None

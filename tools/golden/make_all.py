@@ -1,6 +1,7 @@
 """Writes all goldens."""
 import make_distill
 import make_image
+import make_lr_schedule
 import make_optimizer
 import make_original
 import make_samplers
@@ -12,5 +13,5 @@ import make_vae
 
 if __name__ == "__main__":
     for module in (make_unet, make_vae, make_text, make_schedule, make_samplers, make_distill, make_image,
-                   make_torch_files, make_original, make_optimizer):
+                   make_torch_files, make_original, make_optimizer, make_lr_schedule):
         module.main()

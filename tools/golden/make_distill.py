@@ -4,7 +4,7 @@ import os
 import sys
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import distill
 from common import ROOT, case_folder, generator, random_tensor, save_model, write_json, write_tensors
@@ -77,6 +77,11 @@ CASES = {
     "splam-chord-zero-snr-skip100-solver2": ("zero-snr", 3, {
         "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "chord", "gamma-conditioning": "time",
         "skip": 100, "solver-steps": 2, "num-ddim-timesteps": 10}),
+}
+
+# Settings of training, on the draws of another case: {name: (that case, flags beside its own)}
+ON_DRAWS_OF = {
+    "lcm-cosine": ("lcm", {"lr-scheduler": "cosine", "lr-warmup-steps": 3, "learning-rate": 1e-4}),
 }
 
 # small parameters from both ends of the network and its middle, kept after the last step
@@ -157,6 +162,19 @@ def write_start(path, start, settings):
               {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
 
 
+def write_trace(folder, trace, micro_batches):
+    traced = ["loss", "grad_norm"] + [f"{t}.{k}" for t in ("prediction", "target") for k in (0, micro_batches - 1)]
+    write_tensors(os.path.join(folder, "trace.safetensors"), {key: trace[key] for key in traced})
+
+
+def rounding(name, trace, exact):
+    """For case.json."""
+    floor = {key: float(((trace[key] - exact[key]).abs() / exact[key].abs()).max()) for key in ("loss", "grad_norm")}
+    print(f"{name}: loss {trace['loss'][0]:.4f} -> {trace['loss'][-1]:.4f}, grad_norm {trace['grad_norm'][0]:.3f},"
+          f" rounding {floor['loss']:.1e} {floor['grad_norm']:.1e}")
+    return {key: float(f"{value:.1e}") for key, value in floor.items()}
+
+
 def write_case(name, seed, teacher_name, batch, flags):
     folder = case_folder(f"distill-{name}")
     settings = distill.complete({"train-batch-size": batch, **flags})
@@ -170,8 +188,7 @@ def write_case(name, seed, teacher_name, batch, flags):
         start = make_start(teacher, settings, seed + 1000)
         write_start(os.path.join(folder, "start.safetensors"), start, settings)
     trace, student, ema = distill.train(teacher, draws, settings, start=start)
-    traced = ["loss", "grad_norm"] + [f"{t}.{k}" for t in ("prediction", "target") for k in (0, micro_batches - 1)]
-    write_tensors(os.path.join(folder, "trace.safetensors"), {key: trace[key] for key in traced})
+    write_trace(folder, trace, micro_batches)
     final = {}
     for prefix, network in (("unet.", student), ("unet_ema.", ema)):
         parameters = {key.replace(".default", ""): value for key, value in network.named_parameters()}
@@ -180,12 +197,25 @@ def write_case(name, seed, teacher_name, batch, flags):
     write_tensors(os.path.join(folder, "final.safetensors"), final)
     # how far float32 rounding alone moves the losses: the noise floor of a comparison
     exact, _, _ = distill.train(teacher, draws, settings, torch.float64, start)
-    floor = {key: float(((trace[key] - exact[key]).abs() / exact[key].abs()).max()) for key in ("loss", "grad_norm")}
     write_json(os.path.join(folder, "case.json"), {
         "teacher": f"../teacher-{teacher_name}", "prediction_type": TEACHERS[teacher_name][0], "flags": settings,
-        "float32_against_float64": {key: float(f"{value:.1e}") for key, value in floor.items()}})
-    print(f"{name}: loss {trace['loss'][0]:.4f} -> {trace['loss'][-1]:.4f}, grad_norm {trace['grad_norm'][0]:.3f},"
-          f" rounding {floor['loss']:.1e} {floor['grad_norm']:.1e}")
+        "float32_against_float64": rounding(name, trace, exact)})
+
+
+def write_case_on_draws(name, other, flags):
+    """The same teacher and draws as another case's, which it names; a trace alone."""
+    with open(os.path.join(ROOT, f"distill-{other}", "case.json")) as f:
+        case = json.load(f)
+    folder = case_folder(f"distill-{name}")
+    draws = load_file(os.path.join(ROOT, f"distill-{other}", "draws.safetensors"))
+    settings = {**case["flags"], **flags}
+    teacher = os.path.join(folder, case["teacher"])
+    trace, _, _ = distill.train(teacher, draws, settings)
+    exact, _, _ = distill.train(teacher, draws, settings, torch.float64)
+    write_trace(folder, trace, settings["max-train-steps"] * settings["gradient-accumulation-steps"])
+    write_json(os.path.join(folder, "case.json"), {
+        **case, "draws": f"../distill-{other}", "flags": settings,
+        "float32_against_float64": rounding(name, trace, exact)})
 
 
 def main():
@@ -197,6 +227,9 @@ def main():
     for i, (name, (teacher_name, batch, flags)) in enumerate(CASES.items()):
         if not wanted or name in wanted:
             write_case(name, 700 + i, teacher_name, batch, flags)
+    for name, (other, flags) in ON_DRAWS_OF.items():
+        if not wanted or name in wanted:
+            write_case_on_draws(name, other, flags)
 
 
 if __name__ == "__main__":

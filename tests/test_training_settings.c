@@ -1,0 +1,144 @@
+/* What moves while a student is trained: the learning rate. Runs that are stopped and resumed are those that are not,
+ * bit for bit, and another setting is another run. */
+#include "distill_support.h"
+#include "distill/distill.h"
+
+enum { STEPS = 6 };
+
+/* Six steps on recorded draws. */
+static splam_distill_options options_of(const char *objective)
+{
+    static char teacher[1100], draws[2][1100];
+    static int next;
+    char *file = draws[next++ % 2], folder[64];
+    snprintf(folder, sizeof folder, "distill-%s", objective);
+    snprintf(teacher, sizeof teacher, "%s", golden("teacher-epsilon"));
+    snprintf(file, sizeof draws[0], "%s/draws.safetensors", golden(folder));
+    splam_distill_options o = splam_distill_defaults();
+    o.teacher = teacher;
+    o.draws = file;
+    o.objective = objective;
+    o.max_train_steps = STEPS;
+    o.train_batch_size = strcmp(objective, "splam") && strcmp(objective, "lcm") ? 2 : 3;
+    o.learning_rate = 1e-4;
+    o.guidance_scale_w = 2;
+    o.precision = SPLAM_F32;
+    return o;
+}
+
+static sp_status distil(splam_distill_options o, const char *output, const char *resume, int stop_after_steps)
+{
+    sp_callbacks callbacks = {.context = &stop_after_steps, .report = count_step, .cancelled = stop_after};
+    o.output = output;
+    o.resume = resume;
+    return sp_distill_given(&o, stop_after_steps ? &callbacks : NULL);
+}
+
+static void assert_same_run(void **state, const char *a, const char *b)
+{
+    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "unet_ema/diffusion_pytorch_model.safetensors",
+                                        "checkpoint-6/first_moment.safetensors", "splam.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[2][160];
+        snprintf(path[0], sizeof path[0], "%s/%s", a, files[i]);
+        snprintf(path[1], sizeof path[1], "%s/%s", b, files[i]);
+        assert_same_file(in_folder(state, path[0]), in_folder(state, path[1]));
+    }
+}
+
+/* Stopped after three of the six steps and resumed. */
+static void check_resuming(void **state, splam_distill_options o)
+{
+    char whole[512], stopped[512];
+    snprintf(whole, sizeof whole, "%s", in_folder(state, "whole"));
+    snprintf(stopped, sizeof stopped, "%s", in_folder(state, "stopped"));
+    assert_ok(distil(o, whole, NULL, 0));
+    assert_status(distil(o, stopped, NULL, 3), SP_CANCELLED);
+    assert_ok(distil(o, stopped, "latest", 0));
+    assert_same_run(state, "whole", "stopped");
+}
+
+/* Whether a run resumed with other options is refused, naming the member. */
+static void assert_another_run(void **state, splam_distill_options o, const char *member)
+{
+    char words[80], stopped[512];
+    snprintf(stopped, sizeof stopped, "%s", in_folder(state, "stopped"));
+    snprintf(words, sizeof words, "was made with `%s` ", member);
+    assert_status(distil(o, stopped, "latest", 0), SP_ARGUMENT);
+    assert_message(words);
+}
+
+static void assert_readme(void **state, const char *output, const char *words)
+{
+    char path[64], *text;
+    snprintf(path, sizeof path, "%s/README.md", output);
+    assert_ok(sp_read_file(in_folder(state, path), &text, NULL));
+    if (!strstr(text, words)) fail_msg("\"%s\" is not in %s", words, text);
+    sp_free(text);
+}
+
+/* "learning_rate" of each line of metrics.jsonl. */
+static void read_rates(const char *path, double rates[STEPS])
+{
+    char *text, *rest = NULL;
+    int count = 0;
+    assert_ok(sp_read_file(path, &text, NULL));
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        json_t *json;
+        assert_ok(sp_json_parse(line, strlen(line), "metrics.jsonl", &json));
+        assert_true(count < STEPS);
+        rates[count++] = case_number(json, "learning_rate");
+        json_decref(json);
+    }
+    assert_int_equal(count, STEPS);
+    sp_free(text);
+}
+
+static void a_learning_rate_that_falls(void **state)
+{
+    static const double factors[STEPS] = {0, 0.5, 1, 0.75, 0.5, 0.25};
+    double rates[STEPS];
+    splam_distill_options o = options_of("lcm");
+    o.lr_scheduler = "linear";
+    o.lr_warmup_steps = 2;
+    check_resuming(state, o);
+    read_rates(in_folder(state, "stopped/metrics.jsonl"), rates);
+    for (int i = 0; i < STEPS; i++)
+        assert_float_equal(rates[i], 1e-4 * factors[i], 1e-12);
+    assert_readme(state, "whole", "6 steps at learning rate 0.0001, linear after 2 steps of warm-up.");
+    o.max_train_steps = 7; /* the rates of all steps would be others */
+    assert_another_run(state, o, "max_train_steps");
+    o.max_train_steps = STEPS;
+    o.lr_warmup_steps = 1;
+    assert_another_run(state, o, "lr_warmup_steps");
+    o.lr_scheduler = "cosine";
+    assert_another_run(state, o, "lr_scheduler");
+}
+
+/* A run whose rates do not depend on its length may be prolonged. */
+static void a_constant_run_is_prolonged(void **state)
+{
+    char output[512];
+    splam_distill_options o = options_of("lcm");
+    o.lr_scheduler = "constant_with_warmup";
+    o.lr_warmup_steps = 4;
+    assert_ok(distil(o, in_folder(state, "whole"), NULL, 0));
+    o.max_train_steps = 3; /* within the warm-up */
+    snprintf(output, sizeof output, "%s", in_folder(state, "prolonged"));
+    assert_ok(distil(o, output, NULL, 0));
+    o.max_train_steps = STEPS;
+    assert_ok(distil(o, output, "latest", 0));
+    assert_same_run(state, "whole", "prolonged");
+}
+
+#define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        with_folder(a_learning_rate_that_falls),
+        with_folder(a_constant_run_is_prolonged),
+    };
+    return cmocka_run_group_tests_name("training_settings", tests, NULL, NULL);
+}
