@@ -56,6 +56,7 @@ static const option_kind kinds[] = {
     [SPLAM_OPTION_FLAG] = OPTION_FLAG,         [SPLAM_OPTION_TEXT] = OPTION_TEXT,
     [SPLAM_OPTION_CHOICE] = OPTION_CHOICE,     [SPLAM_OPTION_ENUM] = OPTION_ENUM,
     [SPLAM_OPTION_INTEGER] = OPTION_INTEGER,   [SPLAM_OPTION_SEED] = OPTION_SEED,
+    [SPLAM_OPTION_SPAN] = OPTION_SPAN,
     [SPLAM_OPTION_NUMBER] = OPTION_NUMBER,     [SPLAM_OPTION_BYTES] = OPTION_BYTES,
     [SPLAM_OPTION_TEXTS] = OPTION_TEXTS,       [SPLAM_OPTION_INTEGERS] = OPTION_INTEGERS,
     [SPLAM_OPTION_LORAS] = OPTION_TEXTS,
@@ -79,6 +80,7 @@ static void add_declared(flag_list *f, const splam_option *o, char *target)
         .kind = kinds[o->kind],
         .value = list ? list_of(o) : target + o->offset,
         .random = o->kind == SPLAM_OPTION_SEED && o->beside ? (bool *)(target + o->beside) : NULL,
+        .beside = o->kind == SPLAM_OPTION_SPAN ? (int64_t *)(void *)(target + o->beside) : NULL,
         .argument = o->argument,
         .help = o->help,
         .fallback = o->otherwise,
@@ -175,6 +177,9 @@ static int wrong_value(const option *o, const char *text)
 {
     bool bounded = o->low != 0 || o->high != 0;
     const char *what = o->kind == OPTION_NUMBER ? "number" : "whole number";
+    if (o->kind == OPTION_SPAN)
+        return cli_fail(CLI_USAGE, "--%s is \"%s\", a whole number from %.12g to %.12g is expected, or two, FROM:TO",
+                        o->name, text, o->low, o->high);
     if (!bounded)
         return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s is expected", o->name, text, what);
     return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s from %.12g to %.12g is expected", o->name,
@@ -195,6 +200,14 @@ static bool read_integer(const option *o, const char *text, const char *end, int
     if (stop == text || stop != end || errno || isspace((unsigned char)*text)) return false;
     *out = value;
     return in_range(o, (double)value);
+}
+
+/* "K", or "FROM:TO". */
+static int read_span(const option *o, const char *text)
+{
+    const char *colon = strchr(text, ':'), *end = text + strlen(text);
+    if (!read_integer(o, text, colon ? colon : end, o->value)) return wrong_value(o, text);
+    return !colon || read_integer(o, colon + 1, end, o->beside) ? CLI_OK : wrong_value(o, text);
 }
 
 static int read_seed(const option *o, const char *text)
@@ -301,6 +314,8 @@ static int read_value(const option *o, const char *text)
         return read_choice(o, text);
     case OPTION_INTEGER:
         return read_integer(o, text, text + strlen(text), o->value) ? CLI_OK : wrong_value(o, text);
+    case OPTION_SPAN:
+        return read_span(o, text);
     case OPTION_SEED:
         return read_seed(o, text);
     case OPTION_NUMBER:

@@ -13,6 +13,7 @@ typedef enum {
     OPTION_TEXT,     /* const char ** */
     OPTION_CHOICE,   /* const char **: one of `choices`, "no|bf16" */
     OPTION_INTEGER,  /* int64_t *: low <= value <= high */
+    OPTION_SPAN,     /* int64_t *: the same, or "FROM:TO" with *beside for TO */
     OPTION_SEED,     /* uint64_t *: 0 to 2^64 - 1, or -1 where `random` is, which that sets */
     OPTION_NUMBER,   /* double *: low <= value <= high */
     OPTION_BYTES,    /* int64_t *: "3G", "800MB" in powers of ten, "2Gi" in powers of two; >= low */
@@ -42,6 +43,7 @@ typedef struct {
     const char *fallback; /* the default as help shows it; NULL: nothing to show */
     bool required;
     double low, high; /* both 0: any */
+    int64_t *beside; /* OPTION_SPAN: the second number; as it was where there is one */
     bool *random; /* OPTION_SEED: true for -1; NULL: -1 is refused */
     const char *choices;
 } option;

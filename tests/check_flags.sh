@@ -85,7 +85,8 @@ run distill --teacher "$teacher" --data latents:cache --output lora --objective 
 run distill --teacher "$teacher" --data latents:cache --output lora2 --objective lcm --lora-rank 2 \
     --lora-targets attention \
     --lora-start "$(find lora -name pytorch_lora_weights.safetensors | head -n 1)" "${quick[@]}"
-run distill --teacher "$teacher" --data latents:cache --output pcm --objective pcm --phases 4 --dry-run "${quick[@]}"
+run distill --teacher "$teacher" --data latents:cache --output pcm --objective pcm --phases 4 --skip 40:10 \
+    --dry-run "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output halves --objective progressive --rounds 1 "${quick[@]}"
 run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 \
     --resume latest \

@@ -38,6 +38,49 @@ static void gamma_one_is_lcm(void **state)
             }
 }
 
+/* From the first step's length to the last's, by equal factors; all in between are as if they were constant. */
+static void sub_paths_may_shorten(void **state)
+{
+    (void)state;
+    static const int expected[] = {80, 48, 28, 17, 10};
+    const sp_path path = path_of(SP_PREDICTION_EPSILON);
+    sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
+    s.skip = 80;
+    s.skip_to = 10;
+    s.solver_steps = 3;
+    assert_ok(sp_objective_check(&s, &path));
+    for (int step = 0; step < 5; step++) {
+        const sp_objective_settings now = sp_step_settings(&s, step, 5);
+        sp_objective_settings constant = s;
+        constant.skip = constant.skip_to = expected[step];
+        assert_int_equal(now.skip, expected[step]);
+        assert_int_equal(now.skip_to, expected[step]);
+        for (uint64_t i = 0; i < 50; i++) {
+            sp_subpath a = sp_subpath_draw(&now, &path, 1, 2, i), b = sp_subpath_draw(&constant, &path, 1, 2, i);
+            sp_coefficients x = sp_subpath_coefficients(&now, &path, a),
+                            y = sp_subpath_coefficients(&constant, &path, b);
+            assert_memory_equal(&x, &y, sizeof x);
+        }
+    }
+    for (int64_t steps = 2; steps < 2000; steps += 37) { /* both ends, and never the other way */
+        int before = sp_step_settings(&s, 0, steps).skip;
+        assert_int_equal(before, 80);
+        for (int64_t step = 1; step < steps; step++) {
+            int now = sp_step_settings(&s, step, steps).skip;
+            assert_true(now <= before);
+            before = now;
+        }
+        assert_int_equal(before, 10);
+    }
+    assert_int_equal(sp_step_settings(&s, 0, 1).skip, 80);
+    s.skip_to = 2;
+    assert_status(sp_objective_check(&s, &path), SP_ARGUMENT);
+    assert_message("`solver_steps` is 3, and `skip` 2 allows no more");
+    s.skip_to = 1001;
+    assert_status(sp_objective_check(&s, &path), SP_ARGUMENT);
+    assert_message("`skip` is 1001");
+}
+
 /* Phases: edges are the timesteps of DDIM in P steps, and no sub-path leaves its phase. */
 static void phases_are_the_samplers(void **state)
 {
@@ -263,6 +306,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gamma_one_is_lcm),
+        cmocka_unit_test(sub_paths_may_shorten),
         cmocka_unit_test(phases_are_the_samplers),
         cmocka_unit_test(tcd_to_zero_is_pcm),
         cmocka_unit_test(exact_networks_have_no_loss),

@@ -298,7 +298,8 @@ static void changed_flags_are_refused(void **state)
     REFUSED(objective.gamma.grid = 5, "gamma_grid");
     REFUSED(objective.guidance_scale_w = 2, "guidance_scale_w");
     REFUSED(objective.ddim_timesteps = 25, "num_ddim_timesteps");
-    REFUSED(objective.skip = 40, "skip");
+    REFUSED(objective.skip = o.objective.skip_to = 40, "skip");
+    REFUSED(objective.skip_to = 10, "skip");
     REFUSED(objective.solver_steps = 2, "solver_steps");
     REFUSED(objective.loss.kind = SP_LOSS_L2, "loss_type");
     REFUSED(objective.loss.huber_c = 1e-2, "huber_c");

@@ -1,5 +1,5 @@
-/* What moves while a student is trained: the learning rate. Runs that are stopped and resumed are those that are not,
- * bit for bit, and another setting is another run. */
+/* What moves while a student is trained: the learning rate, sub-paths. Runs that are stopped and resumed are those
+ * that are not, bit for bit, and another setting is another run. */
 #include "distill_support.h"
 #include "distill/distill.h"
 
@@ -106,7 +106,8 @@ static void a_learning_rate_that_falls(void **state)
     read_rates(in_folder(state, "stopped/metrics.jsonl"), rates);
     for (int i = 0; i < STEPS; i++)
         assert_float_equal(rates[i], 1e-4 * factors[i], 1e-12);
-    assert_readme(state, "whole", "6 steps at learning rate 0.0001, linear after 2 steps of warm-up.");
+    assert_readme(state, "whole",
+                  "6 steps at learning rate 0.0001, linear after 2 steps of warm-up; sub-paths of 20 timesteps.");
     o.max_train_steps = 7; /* the rates of all steps would be others */
     assert_another_run(state, o, "max_train_steps");
     o.max_train_steps = STEPS;
@@ -132,6 +133,37 @@ static void a_constant_run_is_prolonged(void **state)
     assert_same_run(state, "whole", "prolonged");
 }
 
+static void sub_paths_that_shorten(void **state)
+{
+    json_t *json;
+    splam_distill_options o = options_of("splam");
+    o.skip = 90;
+    o.skip_to = 5;
+    o.solver_steps = 2;
+    check_resuming(state, o);
+    assert_readme(state, "whole", "; sub-paths of 90 timesteps in the first step, 5 in the last.");
+    assert_ok(sp_json_load(in_folder(state, "whole/splam.json"), &json));
+    assert_string_equal(case_text(json, "skip"), "90:5");
+    json_decref(json);
+    o.max_train_steps = 7;
+    assert_another_run(state, o, "max_train_steps");
+    o.max_train_steps = STEPS;
+    o.skip_to = SPLAM_UNSET;
+    assert_another_run(state, o, "skip");
+    o.skip = SPLAM_UNSET;
+    o.skip_to = 5;
+    assert_status(splam_option_check("distill", &o), SPLAM_ARGUMENT);
+    assert_message("`skip` has an end, 5, and no beginning");
+    o.skip = 1;
+    o.skip_to = 2000;
+    assert_status(splam_option_check("distill", &o), SPLAM_ARGUMENT);
+    assert_message("`skip` is 2000, a whole number from 1 to 1000");
+    o = options_of("progressive");
+    o.skip = 20;
+    assert_status(distil(o, in_folder(state, "progressive"), NULL, 0), SP_ARGUMENT);
+    assert_message("`skip` says nothing to `objective` progressive");
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -139,6 +171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         with_folder(a_learning_rate_that_falls),
         with_folder(a_constant_run_is_prolonged),
+        with_folder(sub_paths_that_shorten),
     };
     return cmocka_run_group_tests_name("training_settings", tests, NULL, NULL);
 }

@@ -26,6 +26,8 @@ typedef enum {
     SPLAM_OPTION_CHOICE,   /* const char *, one of `choices` */
     SPLAM_OPTION_ENUM,     /* an enumeration whose values 0, 1, ... have the names in `choices` */
     SPLAM_OPTION_INTEGER,  /* int64_t, low..high */
+    SPLAM_OPTION_SPAN,     /* int64_t, low..high; `beside`: an int64_t of the same range, what it becomes over a run, or
+                              SPLAM_UNSET: it stays; "FROM:TO" in words */
     SPLAM_OPTION_SEED,     /* uint64_t; `beside`: a bool that asks for a drawn one */
     SPLAM_OPTION_NUMBER,   /* double, low..high */
     SPLAM_OPTION_BYTES,    /* int64_t, 1 or more */

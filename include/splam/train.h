@@ -82,7 +82,9 @@ typedef struct {
                                        to round floor(t rounds/max_train_steps) [4] */
     double guidance_scale_w;        /* CFG scale minus 1, 8 */
     int64_t num_ddim_timesteps;     /* M; progressive: steps of the first teacher [50, progressive 64] */
-    int64_t skip;                   /* timesteps; not progressive [1000/M] */
+    int64_t skip;                   /* K, timesteps; not progressive [1000/M] */
+    int64_t skip_to;                /* K of the last step, and skip that of the first: of step t of T, from 0, it is
+                                       skip (skip_to/skip)^(t/(T-1)), rounded [skip] */
     int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path [1, progressive 2] */
     const char *loss_type;          /* "huber" (pseudo-Huber), "l2" ["huber", progressive "l2"] */
     double huber_c;                 /* sqrt(d^2 + c^2) - c, 1e-3 */

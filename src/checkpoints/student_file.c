@@ -63,6 +63,8 @@ static bool fits(const splam_option *o, const json_t *value)
     case SPLAM_OPTION_INTEGER:
     case SPLAM_OPTION_BYTES:
         return json_is_integer(value) && is_within(o, value);
+    case SPLAM_OPTION_SPAN: /* "FROM:TO" is for people alone */
+        return (json_is_integer(value) && is_within(o, value)) || json_is_string(value);
     case SPLAM_OPTION_NUMBER:
         return json_is_number(value) && is_within(o, value);
     case SPLAM_OPTION_SEED: /* beyond 2^63 - 1 its digits */

@@ -342,6 +342,9 @@ static sp_status train(distillation *d)
                                    .observe = observe,
                                    .measured = measured,
                                    .validate = validate};
+    if (o->objective.skip_to != o->objective.skip)
+        sp_log_info("sub-paths of %d timesteps in the first step, %d in the last", o->objective.skip,
+                    o->objective.skip_to);
     SP_TRY(start_trace(d));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
     if (o->rank > 0) return SP_OK;

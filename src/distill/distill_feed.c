@@ -355,9 +355,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
 {
     sp_distill_feed *f = feed;
     const sp_distill_options *o = f->options;
-    const sp_objective_settings now =
-        sp_round_settings(&o->objective, sp_round_of_step(&o->objective, micro / o->given.gradient_accumulation_steps,
-                                                          o->given.max_train_steps));
+    const sp_objective_settings now = sp_step_settings(
+        &o->objective, micro / o->given.gradient_accumulation_steps, o->given.max_train_steps);
     sp_subpath *paths = sp_alloc((size_t)o->given.train_batch_size * sizeof *paths);
     if (!paths) return SP_MEMORY;
     sp_status status = f->draws ? replay(f, &now, micro, paths) : SP_OK;

@@ -57,6 +57,8 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     set_whole(o->rounds, &s->rounds);
     if (objective != SP_OBJECTIVE_PROGRESSIVE) s->skip = 1000 / s->ddim_timesteps;
     set_whole(o->skip, &s->skip);
+    s->skip_to = s->skip;
+    set_whole(o->skip_to, &s->skip_to);
     s->loss.huber_c = o->huber_c;
     return o->loss_type ? sp_loss_type_of(o->loss_type, &s->loss.kind) : SP_OK;
 }

@@ -1,6 +1,7 @@
 /* The settings of a distillation: checked, and as JSON in checkpoints. */
 #include "distill/distill_settings.h"
 #include <math.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include "train/settings.h"
 
@@ -63,12 +64,17 @@ static sp_status record_own(json_t *settings, const sp_distill_options *o)
 static sp_status record_objective(json_t *settings, const sp_distill_options *o)
 {
     const sp_objective_settings *s = &o->objective;
+    char span[32];
+    snprintf(span, sizeof span, "%d:%d", s->skip, s->skip_to);
     SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("objective", sp_objective_name(s->objective)),
                            sp_setting_number("guidance-scale-w", s->guidance_scale_w),
                            sp_setting_whole("num-ddim-timesteps", s->ddim_timesteps),
-                           sp_setting_whole("skip", s->skip), sp_setting_whole("solver-steps", s->solver_steps),
+                           s->skip_to == s->skip ? sp_setting_whole("skip", s->skip) : sp_setting_text("skip", span),
+                           sp_setting_whole("solver-steps", s->solver_steps),
                            sp_setting_text("loss-type", sp_loss_type_name(s->loss.kind)),
                            sp_setting_number("huber-c", s->loss.huber_c)));
+    if (s->skip_to != s->skip) /* what a step's is depends on the number of steps */
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("max-train-steps", o->given.max_train_steps)));
     return record_own(settings, o);
 }
 

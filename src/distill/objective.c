@@ -76,6 +76,7 @@ sp_objective_settings sp_objective_defaults(sp_objective objective)
                                .guidance_scale_w = 8,
                                .ddim_timesteps = 50,
                                .skip = 20,
+                               .skip_to = 20,
                                .solver_steps = 1,
                                .rounds = 1,
                                .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}};
@@ -86,7 +87,7 @@ sp_objective_settings sp_objective_defaults(sp_objective objective)
         s.phases = 4;
     } else if (objective == SP_OBJECTIVE_PROGRESSIVE) {
         s.ddim_timesteps = 64;
-        s.skip = 0;
+        s.skip = s.skip_to = 0;
         s.solver_steps = 2;
         s.rounds = 4;
         s.loss.kind = SP_LOSS_L2;
@@ -135,7 +136,7 @@ static sp_status check_gamma(const sp_objective_settings *s)
 /* M must be n^R times the steps of the last round. */
 static sp_status check_rounds(const sp_objective_settings *s)
 {
-    if (s->skip != 0) return sp_objective_useless(s->objective, "skip", "splam, lcm, pcm and tcd");
+    if (s->skip != 0 || s->skip_to != 0) return sp_objective_useless(s->objective, "skip", "splam, lcm, pcm and tcd");
     if (s->solver_steps < 2)
         return sp_fail(SP_ARGUMENT,
                        "`solver_steps` is %d, and progressive needs 2 at least to make one of",
@@ -157,11 +158,12 @@ static sp_status check_rounds(const sp_objective_settings *s)
 static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
 {
     if (s->rounds != 1) return sp_objective_useless(s->objective, "rounds", "progressive");
-    if (s->skip < 1 || s->skip > timesteps)
-        return sp_fail(SP_ARGUMENT, "`skip` is %d, expected 1 to %d", s->skip, timesteps);
-    if (s->solver_steps > s->skip)
+    int least = s->skip < s->skip_to ? s->skip : s->skip_to, most = s->skip > s->skip_to ? s->skip : s->skip_to;
+    if (least < 1 || most > timesteps)
+        return sp_fail(SP_ARGUMENT, "`skip` is %d, expected 1 to %d", least < 1 ? least : most, timesteps);
+    if (s->solver_steps > least)
         return sp_fail(SP_ARGUMENT, "`solver_steps` is %d, and `skip` %d allows no more than that",
-                       s->solver_steps, s->skip);
+                       s->solver_steps, least);
     return SP_OK;
 }
 
@@ -229,5 +231,21 @@ sp_objective_settings sp_round_settings(const sp_objective_settings *s, int roun
     for (int r = 0; r <= round; r++)
         now.ddim_timesteps /= s->solver_steps;
     if (round > 0) now.guidance_scale_w = 0;
+    return now;
+}
+
+/* ---- steps ---- */
+
+static int skip_at(const sp_objective_settings *s, int64_t step, int64_t max_steps)
+{
+    if (s->skip == s->skip_to || max_steps < 2) return s->skip;
+    double ratio = (double)s->skip_to / s->skip, done = (double)step / (double)(max_steps - 1);
+    return (int)floor(s->skip * pow(ratio, done) + 0.5);
+}
+
+sp_objective_settings sp_step_settings(const sp_objective_settings *s, int64_t step, int64_t max_steps)
+{
+    sp_objective_settings now = sp_round_settings(s, sp_round_of_step(s, step, max_steps));
+    now.skip = now.skip_to = skip_at(s, step, max_steps);
     return now;
 }

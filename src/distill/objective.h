@@ -80,6 +80,7 @@ typedef struct {
     double guidance_scale_w; /* out = cond + w (cond - uncond); 0: one pass, no guidance */
     int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above */
     int skip;           /* K: e = max(s - K, 0); progressive: 0 */
+    int skip_to;        /* K of the last step of a run, and skip that of the first; where they are the same, of all */
     int solver_steps;   /* n DDIM steps inside the sub-path, at s - round(j K/n) */
     int phases;         /* P of pcm; the others: 0 */
     int rounds;         /* R of progressive; the others: 1 */
@@ -103,9 +104,11 @@ bool sp_objective_asks_average(const sp_objective_settings *settings);
  * first step of a round. */
 int sp_round_of_step(const sp_objective_settings *settings, int64_t step, int64_t max_steps);
 int64_t sp_round_begin(const sp_objective_settings *settings, int round, int64_t max_steps);
-/* The settings of one round: ddim_timesteps is N there, and guidance_scale_w 0 after the first. What
- * follows takes these. */
+/* The settings of one round: ddim_timesteps is N there, and guidance_scale_w 0 after the first. */
 sp_objective_settings sp_round_settings(const sp_objective_settings *settings, int round);
+/* Of step i = 0..N-1 of a run of N: those of its round, with K = skip (skip_to/skip)^(i/(N-1)), halves rounded up, for
+ * skip and skip_to. Graphs are the same for all K. What follows takes these. */
+sp_objective_settings sp_step_settings(const sp_objective_settings *settings, int64_t step, int64_t max_steps);
 
 /* One sample's sub-path. */
 typedef struct {

@@ -37,8 +37,12 @@ static void add_head(const readme *r)
 static void add_training(const readme *r)
 {
     const splam_distill_options *g = &r->options->given;
-    sp_string_append_format(r->text, "%lld steps at learning rate %g, %s.\n\n", (long long)g->max_train_steps,
+    const sp_objective_settings *s = &r->options->objective;
+    sp_string_append_format(r->text, "%lld steps at learning rate %g, %s", (long long)g->max_train_steps,
                             g->learning_rate, sp_lr_schedule_text(&r->options->lr_schedule));
+    if (s->skip) sp_string_append_format(r->text, "; sub-paths of %d timesteps", s->skip);
+    if (s->skip_to != s->skip) sp_string_append_format(r->text, " in the first step, %d in the last", s->skip_to);
+    sp_string_append_format(r->text, ".\n\n");
 }
 
 static void add_image_line(const readme *r)

@@ -34,8 +34,10 @@ static const splam_option options[] = {
     {SP_INTEGER(num_ddim_timesteps, 1, 1000, SPLAM_UNSET), .argument = "M",
      .help = "starts of sub-paths along the trajectory; progressive: steps of the first teacher",
      .otherwise = "50; progressive: 64"},
-    {SP_INTEGER(skip, 1, 1000, SPLAM_UNSET), .argument = "K",
-     .help = "length of a sub-path in timesteps; not progressive", .otherwise = "1000/M"},
+    {SP_SPAN(skip, skip_to, 1, 1000), .argument = "K|FROM:TO",
+     .help = "length of a sub-path in timesteps, or geometrically from FROM in the first step to TO in the last; not "
+             "progressive",
+     .otherwise = "1000/M"},
     {SP_INTEGER(solver_steps, 1, 16, SPLAM_UNSET), .argument = "N",
      .help = "the teacher's DDIM steps inside a sub-path", .otherwise = "1; progressive: 2"},
     {SP_INTEGER(phases, 1, 1000, SPLAM_UNSET), .argument = "P",

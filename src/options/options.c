@@ -67,6 +67,9 @@ static void set_default(const splam_option *o, char *options)
     case SPLAM_OPTION_BYTES:
         *(int64_t *)member = (int64_t)o->preset;
         break;
+    case SPLAM_OPTION_SPAN:
+        *(int64_t *)member = *(int64_t *)(options + o->beside) = (int64_t)o->preset;
+        break;
     case SPLAM_OPTION_SEED:
         *(uint64_t *)member = (uint64_t)o->preset;
         break;
@@ -146,6 +149,15 @@ static sp_status check_text(const splam_option *o, const char *text)
     return sp_fail(SP_ARGUMENT, "`%s` is \"%.64s\", one of %s is expected", o->name, text, o->choices);
 }
 
+static sp_status check_span(const splam_option *o, int64_t from, int64_t to)
+{
+    SP_TRY(check_range(o, (double)from));
+    if (to == SPLAM_UNSET) return SP_OK;
+    if (from == SPLAM_UNSET)
+        return sp_fail(SP_ARGUMENT, "`%s` has an end, %lld, and no beginning", o->name, (long long)to);
+    return check_range(o, (double)to);
+}
+
 static sp_status check_enum(const splam_option *o, int value)
 {
     if (value >= 0 && value < choice_count(o->choices)) return SP_OK;
@@ -190,6 +202,8 @@ static sp_status check_option(const splam_option *o, const char *options)
     case SPLAM_OPTION_INTEGER:
     case SPLAM_OPTION_BYTES:
         return check_range(o, (double)*(const int64_t *)member);
+    case SPLAM_OPTION_SPAN:
+        return check_span(o, *(const int64_t *)member, *(const int64_t *)(options + o->beside));
     case SPLAM_OPTION_NUMBER:
         return check_range(o, *(const double *)member);
     default:

@@ -11,6 +11,7 @@ computed in float64 and rounded once.
 import argparse
 import copy
 import json
+import math
 import os
 
 import numpy as np
@@ -340,11 +341,18 @@ def progressive(teacher, student, ema, schedule, prediction_type, settings, draw
 OBJECTIVES = {"splam": splam, "lcm": splam, "pcm": pcm, "tcd": tcd, "progressive": progressive}
 
 
+def skip_at(settings, step):
+    if not isinstance(settings["skip"], str):
+        return settings["skip"]
+    first, last = map(int, settings["skip"].split(":"))
+    return math.floor(first * (last / first) ** (step / (settings["max-train-steps"] - 1)) + 0.5)
+
+
 def round_settings(settings, step):
-    """(round, settings of the round) of a training step: progressive halves (or divides by n) the number of steps in
-    each round, and after the first its teacher has the guidance in it."""
+    """(round, settings of the step) of a training step: progressive halves (or divides by n) the number of steps in
+    each round, and after the first its teacher has the guidance in it; a skip "FROM:TO" moves geometrically."""
     if settings["objective"] != "progressive":
-        return 0, settings
+        return 0, {**settings, "skip": skip_at(settings, step)}
     index = step * settings["rounds"] // settings["max-train-steps"]
     return index, {**settings, "guidance-scale-w": settings["guidance-scale-w"] if index == 0 else 0.0,
                    "num-ddim-timesteps": settings["num-ddim-timesteps"] // settings["solver-steps"] ** (index + 1)}

@@ -82,6 +82,7 @@ CASES = {
 # Settings of training, on the draws of another case: {name: (that case, flags beside its own)}
 ON_DRAWS_OF = {
     "lcm-cosine": ("lcm", {"lr-scheduler": "cosine", "lr-warmup-steps": 3, "learning-rate": 1e-4}),
+    "splam-skip-range": ("splam", {"skip": "120:9", "solver-steps": 2, "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
 }
 
 # small parameters from both ends of the network and its middle, kept after the last step
