@@ -27,7 +27,7 @@ static double given(const json_t *flags, const char *name)
 
 static splam_distill_options public_options(const char *name, const json_t *description)
 {
-    static char teacher[1200], draws[1200], start[1200];
+    static char teacher[1200], draws[1200], start[1200], decay[32];
     const json_t *flags = json_object_get(description, "flags");
     snprintf(teacher, sizeof teacher, "%s/%s", golden(name), case_text(description, "teacher"));
     snprintf(draws, sizeof draws, "%s/draws.safetensors", golden(name));
@@ -51,7 +51,8 @@ static splam_distill_options public_options(const char *name, const json_t *desc
     o.train_batch_size = (int64_t)case_number(flags, "train-batch-size");
     o.gradient_accumulation_steps = (int64_t)case_number(flags, "gradient-accumulation-steps");
     o.learning_rate = case_number(flags, "learning-rate");
-    o.ema_decay = case_number(flags, "ema-decay");
+    snprintf(decay, sizeof decay, "%.17g", case_number(flags, "ema-decay"));
+    o.ema_decay = decay;
     o.lora_rank = (int64_t)case_number(flags, "lora-rank");
     o.lora_alpha = given(flags, "lora-alpha");
     if (!o.lora_rank) return o;

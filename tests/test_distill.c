@@ -44,7 +44,7 @@ static void read_case(const char *name, golden_case *c)
     o->given.train_batch_size = (int64_t)case_number(flags, "train-batch-size");
     o->given.gradient_accumulation_steps = (int64_t)case_number(flags, "gradient-accumulation-steps");
     o->given.learning_rate = case_number(flags, "learning-rate");
-    o->given.ema_decay = case_number(flags, "ema-decay");
+    o->average = (sp_average){.value = case_number(flags, "ema-decay")};
     o->lora.rank = (int64_t)case_number(flags, "lora-rank");
     o->lora.alpha = case_number(flags, "lora-alpha");
     if (o->lora.rank) {
@@ -111,7 +111,7 @@ static void traces_equal_pytorch(void **state)
         sp_free(names[i]);
     }
     sp_free(names);
-    assert_true(cases >= 24);
+    assert_true(cases >= 26);
 }
 
 /* ---- files compared byte by byte ---- */

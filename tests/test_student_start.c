@@ -67,7 +67,7 @@ static void a_student_goes_on(void **state)
         char start[700];
         make_trial(state, "distill-splam", trials[i].first, 1e-2, &a);
         a.options.random_cond_proj = true; /* or there would be nothing to fold */
-        a.options.given.ema_decay = 0.5;
+        a.options.average.value = 0.5;
         assert_ok(sp_distill(&a.options, NULL));
         make_trial(state, trials[i].second == SP_OBJECTIVE_TCD ? "distill-tcd" : "distill-splam", trials[i].second, 0,
                    &b);

@@ -305,7 +305,7 @@ static void changed_flags_are_refused(void **state)
     REFUSED(objective.loss.huber_c = 1e-2, "huber_c");
     REFUSED(given.gradient_accumulation_steps = 2, "gradient_accumulation_steps");
     REFUSED(given.learning_rate = 2e-3, "learning_rate");
-    REFUSED(given.ema_decay = 0.9, "ema_decay");
+    REFUSED(average.value = 0.9, "ema_decay");
     REFUSED(given.seed = 1, "seed");
     REFUSED(precision = SP_BF16, "mixed_precision");
     REFUSED(random_cond_proj = true, "cond_proj_init");

@@ -1,5 +1,5 @@
-/* What moves while a student is trained: the learning rate, sub-paths. Runs that are stopped and resumed are those
- * that are not, bit for bit, and another setting is another run. */
+/* What moves while a student is trained: the learning rate, sub-paths, averages. Runs that are stopped and resumed are
+ * those that are not, bit for bit, and another setting is another run. */
 #include "distill_support.h"
 #include "distill/distill.h"
 
@@ -107,7 +107,8 @@ static void a_learning_rate_that_falls(void **state)
     for (int i = 0; i < STEPS; i++)
         assert_float_equal(rates[i], 1e-4 * factors[i], 1e-12);
     assert_readme(state, "whole",
-                  "6 steps at learning rate 0.0001, linear after 2 steps of warm-up; sub-paths of 20 timesteps.");
+                  "6 steps at learning rate 0.0001, linear after 2 steps of warm-up; sub-paths of 20 timesteps; "
+                  "average 0.95.");
     o.max_train_steps = 7; /* the rates of all steps would be others */
     assert_another_run(state, o, "max_train_steps");
     o.max_train_steps = STEPS;
@@ -141,7 +142,7 @@ static void sub_paths_that_shorten(void **state)
     o.skip_to = 5;
     o.solver_steps = 2;
     check_resuming(state, o);
-    assert_readme(state, "whole", "; sub-paths of 90 timesteps in the first step, 5 in the last.");
+    assert_readme(state, "whole", "; sub-paths of 90 timesteps in the first step, 5 in the last; average 0.95.");
     assert_ok(sp_json_load(in_folder(state, "whole/splam.json"), &json));
     assert_string_equal(case_text(json, "skip"), "90:5");
     json_decref(json);
@@ -164,6 +165,28 @@ static void sub_paths_that_shorten(void **state)
     assert_message("`skip` says nothing to `objective` progressive");
 }
 
+static void averages_named_after_their_papers(void **state)
+{
+    json_t *json;
+    splam_distill_options o = options_of("lcm");
+    o.ema_decay = "power:0.15";
+    check_resuming(state, o);
+    assert_readme(state, "whole", "; average power:0.15.");
+    assert_ok(sp_json_load(in_folder(state, "whole/splam.json"), &json));
+    assert_string_equal(case_text(json, "ema-decay"), "power:0.15");
+    json_decref(json);
+    o.ema_decay = "half-life:0.15";
+    assert_status(distil(o, in_folder(state, "none"), NULL, 0), SP_ARGUMENT);
+    assert_message("half-life:X with X from 1");
+    o.ema_decay = "0.15"; /* a number there is, as it was before there were other forms */
+    assert_another_run(state, o, "ema_decay");
+    assert_message("resuming it with 0.15 would");
+    assert_ok(sp_remove_tree(in_folder(state, "whole")));
+    assert_ok(sp_remove_tree(in_folder(state, "stopped")));
+    o.ema_decay = "half-life:4";
+    check_resuming(state, o);
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -172,6 +195,7 @@ int main(void)
         with_folder(a_learning_rate_that_falls),
         with_folder(a_constant_run_is_prolonged),
         with_folder(sub_paths_that_shorten),
+        with_folder(averages_named_after_their_papers),
     };
     return cmocka_run_group_tests_name("training_settings", tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static inline bool splam_is_given(double number)
 
 typedef enum {
     SPLAM_OPTION_FLAG,     /* bool */
-    SPLAM_OPTION_TEXT,     /* const char * */
+    SPLAM_OPTION_TEXT,     /* const char *; with a range that is not 0 one that may be a number of it */
     SPLAM_OPTION_CHOICE,   /* const char *, one of `choices` */
     SPLAM_OPTION_ENUM,     /* an enumeration whose values 0, 1, ... have the names in `choices` */
     SPLAM_OPTION_INTEGER,  /* int64_t, low..high */

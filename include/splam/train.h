@@ -24,7 +24,8 @@ typedef struct {
     const char *lr_scheduler;    /* as in splam_distill_options [cosine after a warm-up of W = 50 (vae) or 100 steps
                                     (teacher) in which step t, from 0, has (t + 1)/W of the rate] */
     int64_t lr_warmup_steps;     /* with an lr_scheduler other than "constant" [0; constant_with_warmup needs one] */
-    double ema_decay;            /* [vae .995, teacher .999] */
+    const char *ema_decay;       /* as in splam_distill_options; a rate is at most t/(t + 9) in step t, from 1
+                                    [vae "0.995", teacher "0.999"] */
     int64_t checkpointing_steps; /* steps between checkpoints, 500; 0: only at the end and when stopped */
     int64_t validation_steps;    /* teacher: steps between sheets of samples, 0: never */
     const char *resume;          /* "latest" or a checkpoint's folder; NULL: from step 0 */
@@ -97,7 +98,11 @@ typedef struct {
                                        length is another run; "constant" */
     int64_t lr_warmup_steps;        /* W: step t, from 0, below W has t/W of the rate; not with "constant"
                                        [0; constant_with_warmup needs one] */
-    double ema_decay;               /* of the averaged weights, 0.95; 0: the weights themselves */
+    const char *ema_decay;          /* of the averaged weights: "X", what they keep of themselves in a step, 0 to 1, "0"
+                                       being the weights themselves; "power:S", (1 - 1/t)^(gamma + 1) in step t, from 1,
+                                       whose profile is as wide as the share S of the run so far (Karras et al. 2024);
+                                       "half-life:N", .5^(pictures of a step / N), N being at most a twentieth of the
+                                       pictures so far (Karras et al. 2022); "0.95" */
     const char *optimizer;          /* "adamw"; "adamw8bit": moments in a byte each; "adamw" */
     splam_precision precision;
     const char *device;             /* to compute with, "cpu" [cpu] */

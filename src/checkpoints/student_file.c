@@ -56,7 +56,7 @@ static bool fits(const splam_option *o, const json_t *value)
     case SPLAM_OPTION_FLAG:
         return json_is_boolean(value) || (json_is_integer(value) && json_integer_value(value) >> 1 == 0);
     case SPLAM_OPTION_TEXT:
-        return json_is_string(value);
+        return json_is_string(value) || (o->high > o->low && json_is_number(value) && is_within(o, value));
     case SPLAM_OPTION_CHOICE:
     case SPLAM_OPTION_ENUM:
         return is_choice(o->choices, value);

@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "data/dataset.h"
 #include "distill/objective.h"
+#include "train/average.h"
 #include "train/lr_schedule.h"
 #include "train/training_state.h"
 #include <splam/train.h>
@@ -14,6 +15,7 @@ typedef struct {
     sp_objective_settings objective;
     sp_optimizer optimizer;
     sp_lr_schedule lr_schedule;
+    sp_average average;
     sp_lora_settings lora; /* rank 0: the whole student is trained */
     bool random_cond_proj; /* splam by embedding: start cond_proj at random, as the released script does, instead of
                               at 0 */

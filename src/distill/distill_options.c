@@ -76,6 +76,7 @@ sp_distill_options sp_distill_defaults(void)
 {
     return (sp_distill_options){.given = splam_distill_defaults(),
                                 .objective = sp_objective_defaults(SP_OBJECTIVE_SPLAM),
+                                .average = {.value = 0.95},
                                 .max_grad_norm = 1};
 }
 
@@ -89,6 +90,7 @@ sp_status sp_distill_options_of(const splam_distill_options *o, sp_distill_optio
     out->lora.alpha = splam_is_given(o->lora_alpha) ? o->lora_alpha : (double)o->lora_rank;
     if (!o->output && !o->dry_run) return sp_fail(SP_ARGUMENT, "`output` is missing: a folder to write the student to");
     SP_TRY(sp_optimizer_of(o->optimizer, &out->optimizer));
+    SP_TRY(sp_average_of("ema_decay", o->ema_decay, &out->average));
     SP_TRY(sp_lr_schedule_of(o->lr_scheduler, o->lr_warmup_steps, &out->lr_schedule));
     SP_TRY(sp_lora_targets_of(o->lora_targets, &out->lora.targets));
     SP_TRY(read_objective(o, &out->objective));

@@ -81,11 +81,12 @@ static sp_status record_objective(json_t *settings, const sp_distill_options *o)
 static sp_status record_training(json_t *settings, const sp_distill_options *o)
 {
     const splam_distill_options *g = &o->given;
+    char average[SP_AVERAGE_TEXT];
     SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("ranks", o->ranks),
                            sp_setting_whole("train-batch-size", g->train_batch_size),
                            sp_setting_whole("gradient-accumulation-steps", g->gradient_accumulation_steps),
                            sp_setting_number("learning-rate", g->learning_rate),
-                           sp_setting_number("ema-decay", g->ema_decay), sp_setting_seed("seed", g->seed),
+                           sp_average_setting("ema-decay", &o->average, average), sp_setting_seed("seed", g->seed),
                            sp_setting_text("optimizer", sp_optimizer_name(o->optimizer)),
                            sp_setting_text("mixed-precision", o->precision == SP_BF16 ? "bf16" : "no")));
     return sp_lr_schedule_record(&o->lr_schedule, g->max_train_steps, settings);

@@ -38,11 +38,12 @@ static void add_training(const readme *r)
 {
     const splam_distill_options *g = &r->options->given;
     const sp_objective_settings *s = &r->options->objective;
+    char average[SP_AVERAGE_TEXT];
     sp_string_append_format(r->text, "%lld steps at learning rate %g, %s", (long long)g->max_train_steps,
                             g->learning_rate, sp_lr_schedule_text(&r->options->lr_schedule));
     if (s->skip) sp_string_append_format(r->text, "; sub-paths of %d timesteps", s->skip);
     if (s->skip_to != s->skip) sp_string_append_format(r->text, " in the first step, %d in the last", s->skip_to);
-    sp_string_append_format(r->text, ".\n\n");
+    sp_string_append_format(r->text, "; average %s.\n\n", sp_average_text(&r->options->average, average));
 }
 
 static void add_image_line(const readme *r)

@@ -27,8 +27,9 @@ static const splam_option options[] = {
     {SP_CHOICE(loss_type, SP_CHOICES(SP_LOSS_TYPE_LIST), NULL), .help = "sqrt(d^2 + c^2) - c, or d^2",
      .otherwise = "huber; progressive: l2"},
     {SP_NUMBER(huber_c, 1e-9, 1e3, 1e-3), .argument = "C", .help = "c of the huber loss"},
-    {SP_NUMBER(ema_decay, 0, 1, 0.95), .argument = "X",
-     .help = "of the averaged weights, which make the target (0: the weights themselves do)"},
+    {SP_AVERAGE(ema_decay, "0.95"),
+     .help = "of the averaged weights, which make the target (0: the weights themselves do): a rate, a power function "
+             "as wide as the share S of the run so far, or a half-life of N pictures"},
     {SP_NUMBER(guidance_scale_w, 0, 100, 8), .argument = "W",
      .help = "guidance to distil in; users' CFG scale minus 1"},
     {SP_INTEGER(num_ddim_timesteps, 1, 1000, SPLAM_UNSET), .argument = "M",

@@ -47,6 +47,9 @@ int sp_choice_index(const char *choices, const char *text);
     SP_MEMBER(member), .kind = SPLAM_OPTION_ENUM, .choices = texts, .preset = default
 #define SP_INTEGER(member, least, most, default) \
     SP_MEMBER(member), .kind = SPLAM_OPTION_INTEGER, .low = least, .high = most, .preset = (double)(default)
+/* The forms of an average of weights: "X", "power:SIGMA_REL", "half-life:SAMPLES" (train/average.h). */
+#define SP_AVERAGE(member, default)                                                                              \
+    SP_TEXT(member), .preset_text = default, .high = 1, .argument = "X|power:S|half-life:N"
 #define SP_SPAN(member, end, least, most)                                                                        \
     SP_MEMBER(member), .beside = offsetof(OPTIONS, end), .kind = SPLAM_OPTION_SPAN, .low = least, .high = most,  \
                        .preset = (double)SPLAM_UNSET

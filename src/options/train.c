@@ -22,8 +22,9 @@ static const splam_option options[] = {
     {SP_INTEGER(lr_warmup_steps, 0, 1e9, SPLAM_UNSET), .argument = "N",
      .help = "steps over which the learning rate rises from 0; with a scheduler other than constant",
      .otherwise = "0; constant_with_warmup needs one"},
-    {SP_NUMBER(ema_decay, 0, 1, SPLAM_UNSET), .argument = "X",
-     .help = "of the averaged weights, which are the result", .otherwise = "vae 0.995, teacher 0.999"},
+    {SP_AVERAGE(ema_decay, NULL),
+     .help = "of the averaged weights, which are the result: a rate, a power function as wide as the share S of the "
+             "run so far, or a half-life of N pictures", .otherwise = "vae 0.995, teacher 0.999"},
     {SP_CHOICE(prediction_type, "epsilon|v_prediction", "epsilon"), .help = "teacher: what the UNet predicts"},
     {SP_NUMBER(caption_dropout, 0, 1, 0.1), .argument = "P", .help = "teacher: share of empty captions, for guidance"},
     {SP_NUMBER(caption_variety, 0, 1, 0.25), .argument = "P",

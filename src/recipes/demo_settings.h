@@ -24,7 +24,8 @@ enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 
 /* The same for both. */
 enum { SP_DEMO_SKIP = 150, SP_DEMO_TRAIN_STEPS = 150, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 128 };
-static const double sp_demo_guidance_scale_w = 2, sp_demo_learning_rate = 1e-4, sp_demo_ema_decay = 0.95;
+static const double sp_demo_guidance_scale_w = 2, sp_demo_learning_rate = 1e-4;
+static const char sp_demo_ema_decay[] = "0.95";
 static const char sp_demo_unet[] = "unet_ema"; /* the weights that are shown: the average */
 
 /* The columns of the sheet: what is easy and what is not, then combinations that are held out. */

@@ -14,7 +14,7 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
     return status;
 }
 
-sp_status sp_train_schedule(const splam_train_options *o, int64_t warmup_steps, sp_lr_schedule *out)
+static sp_status read_schedule(const splam_train_options *o, int64_t warmup_steps, sp_lr_schedule *out)
 {
     *out = (sp_lr_schedule){.kind = SP_LR_COSINE, .warmup_steps = warmup_steps, .moves_at_once = true};
     if (!o->lr_scheduler && o->lr_warmup_steps != SPLAM_UNSET)
@@ -24,12 +24,21 @@ sp_status sp_train_schedule(const splam_train_options *o, int64_t warmup_steps, 
     return sp_lr_schedule_check(out, o->max_train_steps);
 }
 
+sp_status sp_from_scratch_read(const splam_train_options *o, int64_t warmup_steps, sp_from_scratch_options *how)
+{
+    SP_TRY(read_schedule(o, warmup_steps, &how->lr_schedule));
+    SP_TRY(sp_average_of("ema_decay", o->ema_decay, &how->average));
+    how->average.rises = true;
+    return SP_OK;
+}
+
 static sp_status record(const splam_train_options *o, const sp_from_scratch_options *how, json_t *out)
 {
+    char average[SP_AVERAGE_TEXT];
     SP_TRY(SP_SETTINGS_ADD(
         out, sp_setting_whole("train-batch-size", o->train_batch_size),
-        sp_setting_number("learning-rate", o->learning_rate), sp_setting_number("ema-decay", o->ema_decay),
-        sp_setting_seed("seed", o->seed),
+        sp_setting_number("learning-rate", o->learning_rate),
+        sp_average_setting("ema-decay", &how->average, average), sp_setting_seed("seed", o->seed),
         sp_setting_text("mixed-precision", sp_dtype_name(sp_precision_dtype(how->device, o->precision))),
         sp_setting_text("data", o->data), sp_setting_text("caption-column", o->caption_column)));
     if (o->lr_scheduler) return sp_lr_schedule_record(&how->lr_schedule, o->max_train_steps, out);
@@ -80,8 +89,8 @@ sp_status sp_train_from_scratch(sp_graph *graph, const splam_train_options *o,
         .accumulation = 1,
         .learning_rate = o->learning_rate,
         .lr_schedule = how->lr_schedule,
-        .ema_decay = o->ema_decay,
-        .ema_warmup = true,
+        .average = how->average,
+        .samples = o->train_batch_size,
         .max_grad_norm = 1,
         .checkpointing_steps = o->checkpointing_steps,
         .checkpoints_total_limit = 2,

@@ -8,16 +8,18 @@
 /* Fuses, adds the gradients of weight set "online" as outputs, finishes; destroys b in every case. */
 sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out);
 
-/* The learning rate's: that asked for, checked, or a warm-up of so many steps, which moves at once, and a cosine. */
-sp_status sp_train_schedule(const splam_train_options *options, int64_t warmup_steps, sp_lr_schedule *out);
 
 typedef struct {
     sp_device *device; /* to train on */
     const char *name;  /* the bar's label */
     const char *zero;  /* see sp_initialize_options */
     sp_lr_schedule lr_schedule;
+    sp_average average;
 } sp_from_scratch_options;
 
+/* Reads lr_schedule and average of the options: what is asked for, checked, or a warm-up of so many steps, which moves
+ * at once, and a cosine; a rate rises. */
+sp_status sp_from_scratch_read(const splam_train_options *options, int64_t warmup_steps, sp_from_scratch_options *how);
 /* The flags that determine a run, for its checkpoints (json_decref). SP_ARGUMENT if a text among
  * them is not UTF-8. */
 sp_status sp_train_settings(const splam_train_options *options, const sp_from_scratch_options *how, json_t **out);

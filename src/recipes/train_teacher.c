@@ -73,7 +73,7 @@ typedef struct {
     sp_unet_config unet;
     sp_clip_text_config text;
     sp_tensor x0, noise, ids, timestep, alpha, sigma, target_x0, target_noise; /* one batch */
-    sp_lr_schedule lr_schedule;
+    sp_from_scratch_options how;
     sp_claim claim; /* of the output */
 } teacher_training;
 
@@ -353,10 +353,10 @@ static sp_status prepare(teacher_training *t)
     return make_batch(t);
 }
 
-static sp_status run_settings(const teacher_training *t, const sp_from_scratch_options *how, json_t **out)
+static sp_status run_settings(const teacher_training *t, json_t **out)
 {
     const splam_train_options *o = t->options;
-    SP_TRY(sp_train_settings(o, how, out));
+    SP_TRY(sp_train_settings(o, &t->how, out));
     json_t *own =
         json_pack("{s:b, s:f, s:f}", "v-prediction", (int)predicts_v(o), "caption-dropout",
                   o->caption_dropout, "caption-variety", o->caption_variety);
@@ -370,17 +370,18 @@ static sp_status run_settings(const teacher_training *t, const sp_from_scratch_o
 
 static sp_status train(teacher_training *t)
 {
-    const sp_from_scratch_options how = {
-        .device = t->device, .name = "train teacher", .zero = "conv_out", .lr_schedule = t->lr_schedule};
+    t->how.device = t->device;
+    t->how.name = "train teacher";
+    t->how.zero = "conv_out";
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(run_settings(t, &how, &settings));
+    SP_TRY(run_settings(t, &settings));
     sp_status status = teacher_graph(t, &graph);
     if (!status)
         status =
-            sp_train_from_scratch(graph, t->options, &how, settings, &task, t->callbacks, &state);
+            sp_train_from_scratch(graph, t->options, &t->how, settings, &task, t->callbacks, &state);
     if (!status) status = save_model(t, state.ema);
     sp_training_state_free(&state);
     json_decref(settings);
@@ -410,9 +411,9 @@ sp_status sp_train_teacher(const splam_train_options *options, const sp_callback
     if (o.max_train_steps == SPLAM_UNSET) o.max_train_steps = 8000;
     if (o.train_batch_size == SPLAM_UNSET) o.train_batch_size = 64;
     if (o.learning_rate == (double)SPLAM_UNSET) o.learning_rate = 8e-4;
-    if (o.ema_decay == (double)SPLAM_UNSET) o.ema_decay = 0.999;
+    if (!o.ema_decay) o.ema_decay = "0.999";
     teacher_training t = {.options = &o, .device = device, .callbacks = callbacks};
-    SP_TRY(sp_train_schedule(&o, 100, &t.lr_schedule));
+    SP_TRY(sp_from_scratch_read(&o, 100, &t.how));
     sp_status status = prepare(&t);
     if (!status) status = train(&t);
     release(&t);

@@ -43,7 +43,7 @@ typedef struct {
     sp_dataset_order *order;
     sp_tensor pictures, noise; /* one batch */
     uint8_t *rgb;
-    sp_lr_schedule lr_schedule;
+    sp_from_scratch_options how;
     sp_claim claim; /* of the output */
 } vae_training;
 
@@ -262,14 +262,15 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
 static sp_status train(vae_training *t, const sp_callbacks *callbacks)
 {
     const splam_train_options *o = t->options;
-    const sp_from_scratch_options how = {.device = t->device, .name = "train vae", .lr_schedule = t->lr_schedule};
+    t->how.device = t->device;
+    t->how.name = "train vae";
     const sp_training_task task = {.context = t, .feed = feed};
     sp_graph *graph;
     json_t *settings;
     sp_training_state state = {0};
-    SP_TRY(sp_train_settings(o, &how, &settings));
+    SP_TRY(sp_train_settings(o, &t->how, &settings));
     sp_status status = vae_graph(o->train_batch_size, sp_dataset_resolution(t->dataset), &graph);
-    if (!status) status = sp_train_from_scratch(graph, o, &how, settings, &task, callbacks, &state);
+    if (!status) status = sp_train_from_scratch(graph, o, &t->how, settings, &task, callbacks, &state);
     if (!status) status = finish(t, &state, callbacks);
     sp_training_state_free(&state);
     json_decref(settings);
@@ -302,9 +303,9 @@ sp_status sp_train_vae(const splam_train_options *options, const sp_callbacks *c
     if (o.max_train_steps == SPLAM_UNSET) o.max_train_steps = 2000;
     if (o.train_batch_size == SPLAM_UNSET) o.train_batch_size = 32;
     if (o.learning_rate == (double)SPLAM_UNSET) o.learning_rate = 1e-3;
-    if (o.ema_decay == (double)SPLAM_UNSET) o.ema_decay = 0.995;
+    if (!o.ema_decay) o.ema_decay = "0.995";
     vae_training t = {.options = &o, .device = device};
-    SP_TRY(sp_train_schedule(&o, 50, &t.lr_schedule));
+    SP_TRY(sp_from_scratch_read(&o, 50, &t.how));
     sp_status status = prepare(&t, callbacks);
     if (!status) status = train(&t, callbacks);
     sp_free(t.rgb);

@@ -142,12 +142,6 @@ static sp_status run_micro_batches(trainer *t, double *loss)
     return SP_OK;
 }
 
-static double ema_decay_at(const sp_trainer_settings *s, int64_t updates)
-{
-    double warm = (double)(1 + updates) / (double)(10 + updates);
-    return s->ema_warmup && warm < s->ema_decay ? warm : s->ema_decay;
-}
-
 /* How many means a gradient is the sum of: over micro-batches and ranks. */
 static double summands(const trainer *t)
 {
@@ -166,7 +160,7 @@ static sp_status optimize(trainer *t, double norm, double rate)
         .epsilon = 1e-8,
         .weight_decay = s->weight_decay,
         .gradient_scale = (clip < 1 ? clip : 1) / summands(t),
-        .ema_decay = ema_decay_at(s, t->updates),
+        .ema_decay = sp_average_rate(&s->average, t->updates, s->samples),
         .step = t->updates + 1,
     };
     return sp_training_update(t->trained, &t->gradients, &options);

@@ -5,6 +5,7 @@
 #include "base/output.h"
 #include "base/progress.h"
 #include "graph/run.h"
+#include "train/average.h"
 #include "train/checkpoint.h"
 #include "train/lr_schedule.h"
 
@@ -41,8 +42,8 @@ typedef struct {
     double learning_rate;
     sp_lr_schedule lr_schedule;
     double weight_decay;
-    double ema_decay;
-    bool ema_warmup; /* the rate is min(ema_decay, (1+n)/(10+n)) after n steps */
+    sp_average average;
+    int64_t samples; /* of a step, on all ranks */
     double max_grad_norm;
     int64_t checkpointing_steps; /* 0: only at the end and when interrupted */
     int checkpoints_total_limit; /* 0: all */

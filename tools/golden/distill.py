@@ -366,6 +366,26 @@ def loss_of(prediction, target, settings):
     return ((difference ** 2 + c ** 2).sqrt() - c).mean()
 
 
+# ---- averages ------------------------------------------------------------------------------------------------------
+
+def average_rate(decay, updates, samples):
+    """What an average keeps of itself after so many updates of so many samples: a number; "power:SIGMA_REL" (EDM2's
+    power_function_beta); "half-life:SAMPLES" (EDM's training loop, ema_rampup_ratio 0.05)."""
+    if not isinstance(decay, str):
+        return decay
+    form, value = decay.split(":")
+    if form == "power":
+        t = float(value) ** -2
+        return (1 - 1 / (updates + 1)) ** (np.roots([1, 7, 16 - t, 12 - t]).real.max() + 1)
+    return 0.5 ** (samples / max(min(float(value), updates * samples * 0.05), 1e-8))
+
+
+def move_average(average, student, rate):
+    with torch.no_grad():
+        for mean, online in zip(average.parameters(), student.parameters()):
+            mean.mul_(rate).add_(online, alpha=1 - rate)
+
+
 # ---- the loop ------------------------------------------------------------------------------------------------------
 
 def train(folder, draws, flags, dtype=torch.float32, start=None):
@@ -405,9 +425,8 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
         norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
         optimizer.step()
         rates.step()
-        with torch.no_grad():
-            for average, online in zip(ema.parameters(), student.parameters()):
-                average.mul_(settings["ema-decay"]).add_(online, alpha=1 - settings["ema-decay"])
+        samples = settings["train-batch-size"] * accumulation
+        move_average(ema, student, average_rate(settings["ema-decay"], step, samples))
         losses.append(step_loss)
         norms.append(norm.item())
     trace["loss"], trace["grad_norm"] = torch.tensor(losses), torch.tensor(norms)

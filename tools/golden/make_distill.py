@@ -82,6 +82,8 @@ CASES = {
 # Settings of training, on the draws of another case: {name: (that case, flags beside its own)}
 ON_DRAWS_OF = {
     "lcm-cosine": ("lcm", {"lr-scheduler": "cosine", "lr-warmup-steps": 3, "learning-rate": 1e-4}),
+    "lcm-power": ("lcm-l2", {"ema-decay": "power:0.2", "learning-rate": 5e-5}),
+    "splam-half-life": ("splam", {"ema-decay": "half-life:20", "learning-rate": 5e-5, "guidance-scale-w": 2.0}),
     "splam-skip-range": ("splam", {"skip": "120:9", "solver-steps": 2, "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
 }
 
