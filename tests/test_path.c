@@ -151,7 +151,6 @@ static void check_samplers(const sp_path *path)
                 const sp_sampler_options o = {.kind = (sp_sampler_kind)k,
                                               .steps = steps,
                                               .eta = .3,
-                                              .deterministic = variant % 4 > 1,
                                               .strength = variant == 3};
                 finite += check_sampler(&config, o);
                 all++;

@@ -256,8 +256,9 @@ static void test_teacher_chain(void **state)
     sp_sampler_free(&sampler);
 }
 
-/* A network that knows the answer: for z = alpha x + sigma n it says n (or v), so every sampler
- * must end at x, and a deterministic one must pass through alpha' x + sigma' n on its way. */
+/* A network that knows the answer: for z = alpha x + sigma n it says n (or v), so every sampler must end at x, passing
+ * through alpha' x + sigma' n on its way; where fresh noise is added, the n of what follows is what z has of it, and as
+ * large. */
 static bool is_scaled(sp_sampler_kind kind)
 {
     return kind == SP_SAMPLER_EULER || kind == SP_SAMPLER_EULER_A || kind == SP_SAMPLER_HEUN;
@@ -288,7 +289,9 @@ static sp_pair state_at(const sp_path *path, sp_sampler_kind kind, double t)
 static void check_exact(const sp_scheduler_config *config, sp_sampler_options options)
 {
     enum { COUNT = 5 };
-    const double x0[COUNT] = {.7, -1.3, 0, 2.5, -.2}, noise[COUNT] = {-.4, 1.1, 2, -.9, .05};
+    const double x0[COUNT] = {.7, -1.3, 0, 2.5, -.2};
+    double noise[COUNT] = {-.4, 1.1, 2, -.9, .05};
+    const float fresh[COUNT] = {.3, -1.8, .6, 0, 1.1};
     float z[COUNT], m[COUNT], kept[SP_SAMPLER_KEPT * COUNT];
     sp_sampler sampler;
     assert_ok(sp_sampler_create(config, &options, &sampler));
@@ -304,7 +307,13 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
             assert_float_equal(z[k], mixed(state, x0[k], noise[k]), fmax(2e-5, 2e-6 * state.sigma));
             m[k] = (float)mixed(target, x0[k], noise[k]);
         }
-        sp_sampler_advance(&sampler, i, z, m, kept, NULL, COUNT);
+        sp_sampler_advance(&sampler, i, z, m, kept, fresh, COUNT);
+        if (sampler.step[i].next.fresh == 0) continue;
+        state = state_at(path, options.kind, sampler.step[i + 1].timestep);
+        const double before = noise[0], added = sampler.step[i].next.fresh / state.sigma;
+        for (int k = 0; k < COUNT; k++)
+            noise[k] = (z[k] - state.alpha * x0[k]) / state.sigma;
+        assert_float_equal(hypot((noise[0] - added * fresh[0]) / before, added), 1, 1e-3);
     }
     /* tcd ends at timestep 0, the others at the clean latent */
     sp_pair end = options.kind == SP_SAMPLER_TCD ? sp_path_at(path, 0) : (sp_pair){1, 0};
@@ -322,24 +331,22 @@ static void test_exact_network(void **state)
                 " \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\"}"
               : "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
                 " \"beta_end\": 0.012, \"beta_start\": 0.00085}");
-        check_exact(&config, (sp_sampler_options){
-                                 .kind = SP_SAMPLER_LCM, .steps = 4, .deterministic = true});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 1});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 20});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 10});
-        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER_A, .steps = 10, .deterministic = true});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER_A, .steps = 10});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_HEUN, .steps = 10});
-        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M_SDE, .steps = 20, .deterministic = true});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M_SDE, .steps = 20});
         for (config.solver_order = 1; config.solver_order <= 3; config.solver_order++) {
             check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 16});
             check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_UNIPC, .steps = 10});
         }
         config.solver_order = 2;
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_TCD, .steps = 8});
-        check_exact(&config,
-                    (sp_sampler_options){
-                        .kind = SP_SAMPLER_TCD, .steps = 4, .eta = 1, .deterministic = true});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_TCD, .steps = 4, .eta = 1});
+        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_TCD, .steps = 4, .eta = .3});
     }
 }
 
@@ -360,7 +367,7 @@ static void test_exact_without_signal(void **state)
                 if (k == SP_SAMPLER_DDIM && !flow && 1000 % steps) continue; /* misses its grid, as diffusers */
                 for (config.solver_order = 1; config.solver_order <= 3; config.solver_order++)
                     check_exact(&config, (sp_sampler_options){
-                                             .kind = (sp_sampler_kind)k, .steps = steps, .deterministic = true});
+                                             .kind = (sp_sampler_kind)k, .steps = steps});
             }
     }
     config.solver_order = 2;

@@ -221,10 +221,6 @@ static void test_stochastic_default(void **state)
         assert_int_equal(sp_sampler_draws(&o), sampler.step[0].next.fresh != 0);
         assert_true(sampler.step[sampler.count - 1].next.fresh == 0);
         sp_sampler_free(&sampler);
-        o.deterministic = true;
-        assert_ok(sp_sampler_create(&config, &o, &sampler));
-        assert_true(!sp_sampler_draws(&o) && sampler.step[0].next.fresh == 0);
-        sp_sampler_free(&sampler);
     }
 }
 

@@ -120,7 +120,7 @@ bool sp_sampler_draws(const sp_sampler_options *options)
     bool draws = options->kind == SP_SAMPLER_LCM || options->kind == SP_SAMPLER_EULER_A ||
                  options->kind == SP_SAMPLER_DPMPP_2M_SDE ||
                  (options->kind == SP_SAMPLER_TCD && options->eta > 0);
-    return draws && options->steps > 1 && !options->deterministic;
+    return draws && options->steps > 1;
 }
 
 /* ---- what is asked for ---- */

@@ -67,8 +67,6 @@ typedef struct {
     sp_sigmas sigmas;   /* OWN: as the scheduler's file says */
     sp_timestep_spacing spacing; /* likewise */
     double eta;         /* tcd, 0..1: 0 adds no noise, 1 goes down to timestep 0 and draws anew */
-    bool deterministic; /* no fresh noise: lcm keeps eps = (z - alpha clean)/sigma, tcd has eta 0, euler-a is euler,
-                           dpm++2m-sde is dpm++2m */
     double strength; /* 0: from noise alone. In (0,1]: from a picture, as diffusers' image-to-image pipelines: the last
                         floor(steps * strength) of the steps; lcm takes all of them from the first floor(M * strength)
                         timesteps of its M */

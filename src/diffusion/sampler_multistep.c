@@ -85,7 +85,7 @@ static void spread_weights(const sp_sampler_grid *grid, int i, int order, dpm_we
 int sp_dpm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_grid_point *p = &grid->point[i], *end = p + 1;
-    bool sde = grid->options->kind == SP_SAMPLER_DPMPP_2M_SDE && !grid->options->deterministic;
+    bool sde = grid->options->kind == SP_SAMPLER_DPMPP_2M_SDE;
     int order = dpm_order(grid, i);
     double decay = end->ratio / p->ratio; /* e^-h; 0 where the last step ends without noise */
     double h = order > 1 ? lambda_between(grid, i, i + 1) : 0, weight[SP_SAMPLER_KEPT];

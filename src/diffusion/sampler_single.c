@@ -9,13 +9,8 @@ int sp_lcm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
     sp_estimates e = sp_sampler_estimates(grid, p->at);
     sp_boundary boundary = sp_path_boundary(&grid->config->path, p->timestep);
     double weight = next->at.alpha; /* of the bounded estimate, skip z + out x0 */
-    if (grid->options->deterministic) {
-        row->next.z = next->at.sigma / p->at.sigma;
-        weight -= next->at.sigma * p->at.alpha / p->at.sigma;
-    } else {
-        row->next.fresh = next->at.sigma;
-    }
-    row->next.z += weight * boundary.skip;
+    row->next.fresh = next->at.sigma;
+    row->next.z = weight * boundary.skip;
     sp_combination_add(&row->next, weight * boundary.out, &e.x0);
     return 1;
 }
@@ -50,8 +45,7 @@ int sp_tcd_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_path *path = &grid->config->path;
     const sp_grid_point *p = &grid->point[i];
-    double eta = grid->options->deterministic ? 0 : grid->options->eta;
-    double next = i + 1 < grid->steps ? p[1].timestep : 0, s = (1 - eta) * next;
+    double eta = grid->options->eta, next = i + 1 < grid->steps ? p[1].timestep : 0, s = (1 - eta) * next;
     if (path->kind != SP_PATH_FLOW) s = (int)((float)(1 - eta) * (float)next); /* as PyTorch multiplies integers */
     sp_pair up = sp_path_transition(path, s, next), to = sp_path_at(path, s);
     sp_estimates e = sp_sampler_estimates(grid, p->at);
@@ -82,11 +76,10 @@ int sp_euler_a_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
     const sp_grid_point *p = &grid->point[i];
     double next = p[1].ratio, part = next / p->ratio;
-    double up = grid->options->deterministic ? 0 : next * sqrt(1 - part * part);
     sp_estimates e = sp_sampler_estimates(grid, p->state);
     row->input_scale = input_scale(grid, p);
-    set_step(&e, (sp_pair){p[1].state.alpha, grid->options->deterministic ? next : next * part}, row);
-    row->next.fresh = up;
+    set_step(&e, (sp_pair){p[1].state.alpha, next * part}, row);
+    row->next.fresh = next * sqrt(1 - part * part);
     return 1;
 }
 
