@@ -417,6 +417,24 @@ static void test_chain_has_no_error(void **state)
     free_case(&c);
 }
 
+static sp_status measure_chain(void *map)
+{
+    const double t[] = {999, 500};
+    double error[2];
+    const sp_applied_map *chain = map;
+    return sp_trajectory_error(chain->context, chain, t, 2, NULL, NULL, error);
+}
+
+static void test_want_of_memory(void **state)
+{
+    (void)state;
+    const sp_scheduler_config config = model_of(teacher_keys);
+    sp_trajectory chain = empty_chain(&config, 3);
+    sp_applied_map map = {&config, follow, &chain};
+    assert_true(fail_every_allocation(measure_chain, &map) >= 4);
+    sp_trajectory_free(&chain);
+}
+
 /* ---- a known flow ---- */
 
 /* Data of two dimensions: equal parts of three normal distributions. z_t is one too, so that its score, and with it the
@@ -663,6 +681,7 @@ int main(void)
         cmocka_unit_test(test_ends_of_maps),
         cmocka_unit_test(test_chain_between_points),
         cmocka_unit_test(test_chain_has_no_error),
+        cmocka_unit_test(test_want_of_memory),
         cmocka_unit_test(test_known_flow),
         cmocka_unit_test(test_one_step_is_the_distance_of_the_ends),
         cmocka_unit_test(test_own_error),

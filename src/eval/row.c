@@ -108,7 +108,7 @@ static sp_status score_map(const sp_evaluation *e, sp_compared_model *c, const s
     double *t = sp_alloc(2 * (size_t)sampler.count * sizeof *t), *error = t + sampler.count;
     sp_status status = t ? SP_OK : SP_MEMORY;
     int count = t ? distinct_timesteps(&sampler, t) : 0;
-    if (!status) status = errors_at(c, t, count, r->task, callbacks, error);
+    if (!status) status = errors_at(c, t, count, NULL, callbacks, error);
     if (!status) status = sp_evaluation_score_map(e, &c->curve, error, count, scores);
     sp_free(t);
     sp_sampler_free(&sampler);

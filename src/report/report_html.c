@@ -31,8 +31,6 @@ static const char style[] =
     "background:#fff}\n"
     "svg text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:var(--grey)}\n"
     "svg text.title{font-size:14px;font-weight:600;fill:var(--ink)}\n"
-    ".curve svg{display:block;width:100%;max-width:760px;height:auto;border:1px solid var(--line);"
-    "border-radius:10px;background:#fff}\n"
     "footer{margin-top:48px;padding-top:16px;border-top:1px solid var(--line);color:var(--grey);"
     "font-size:14px}\n"
     "</style>\n";
@@ -234,12 +232,13 @@ static const sp_row *row_of(const sp_evaluation_report *r, const char *model)
     return NULL;
 }
 
-static void append_curves(const sp_evaluation_report *r, sp_string *out)
+/* Of all models, on a logarithmic axis, or but for the teacher, whose curve is the first. */
+static void append_curve_chart(const sp_evaluation_report *r, bool all, sp_string *out)
 {
     static const double ticks[] = {0, 200, 400, 600, 800, 999};
     sp_series series[MAX_SERIES];
     int count = 0;
-    for (size_t i = 0; i < r->curve_count && count < MAX_SERIES; i++) {
+    for (size_t i = all ? 0 : 1; i < r->curve_count && count < MAX_SERIES; i++) {
         const sp_model_curve *c = &r->curves[i];
         const sp_row *row = row_of(r, c->model);
         series[count++] = (sp_series){.name = c->model,
@@ -248,20 +247,27 @@ static void append_curves(const sp_evaluation_report *r, sp_string *out)
                                       .y = c->curve.error,
                                       .count = SP_TRAJECTORY_STEPS};
     }
-    if (!count) return;
-    const sp_chart chart = {.title = "Trajectory error by timestep",
+    const sp_chart chart = {.title = all ? "Trajectory error by timestep" : "The same without the teacher, to scale",
                             .x_label = "timestep t of the point: 999 noise, 0 the picture",
-                            .log_y = true,
+                            .log_y = all,
                             .x_ticks = ticks,
                             .x_tick_count = sizeof ticks / sizeof *ticks,
                             .series = series,
                             .count = count};
+    sp_chart_append_svg(&chart, out);
+}
+
+static void append_curves(const sp_evaluation_report *r, sp_string *out)
+{
+    if (!r->curve_count) return;
     sp_string_append_format(
         out, "<h2>Error along the trajectory</h2>\n<p>Each model is shown the points of the teacher's own path from "
              "noise (right) to picture (left) and says in one evaluation where the path leads; the line is how far off "
              "it is. The lower a model's line the better it knows the path from there, and one that knows it exactly "
-             "has 0 everywhere. The teacher's line is what a jump of its own would miss.</p>\n<div class=\"curve\">");
-    sp_chart_append_svg(&chart, out);
+             "has 0 everywhere. The teacher's line is what a jump of its own would miss.</p>\n"
+             "<div class=\"charts\">\n");
+    append_curve_chart(r, true, out);
+    append_curve_chart(r, false, out);
     sp_string_append_format(out, "</div>\n");
 }
 
