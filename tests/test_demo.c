@@ -157,6 +157,57 @@ static double mean_at(const json_t *curve, const int *t, int count)
     return sum / count;
 }
 
+static double mean_square(const sp_tensor *a, const sp_tensor *b)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < sp_tensor_count(a); i++) {
+        double d = (double)((float *)a->data)[i] - (double)((float *)b->data)[i];
+        sum += d * d;
+    }
+    return sum / (double)sp_tensor_count(a);
+}
+
+/* A student of four phases: in four steps each hop leads to an edge, and in one to timestep 0, where the latents that
+ * it draws are held against the chain's. */
+static void check_phases(const sp_evaluation *evaluation, sp_pipeline *student, const sp_trajectory *trajectory)
+{
+    sp_compared_model drawn;
+    sp_row row;
+    sp_tensor latents, expected;
+    const double t[] = {999, 749, 499, 249};
+    double error[4];
+    student->scheduler.student = SP_STUDENT_DDIM;
+    student->scheduler.distilled_steps = 4;
+    student->scheduler.spacing = SP_SPACING_TRAILING;
+    student->scheduler.alpha_to_one = false;
+    assert_ok(sp_compared_model_create(evaluation, student, &drawn));
+    assert_ok(sp_compared_model_measure(&drawn, trajectory, false, NULL, NULL));
+    sp_row_request request = {.model = "pcm", .sampler = {.kind = SP_SAMPLER_DDIM, .steps = 4}, .seed = 3};
+    assert_ok(sp_evaluation_row(evaluation, &drawn, &request, NULL, &row, NULL));
+    const sp_trajectory_error_request asked = {.guidance = 1, .conditioning = &drawn.conditioning};
+    assert_ok(sp_pipeline_trajectory_error(student, trajectory, &asked, t, 4, NULL, error));
+    const double mean = (error[0] + error[1] + error[2] + error[3]) / 4;
+    assert_true(fabs(sp_score(&row.scores, "trajectory_error") - mean) < 1e-12);
+
+    request.sampler.steps = 1;
+    assert_ok(sp_evaluation_row(evaluation, &drawn, &request, NULL, &row, NULL));
+    sp_philox_noise noise = {3};
+    const sp_denoise_request drawing = {.sampler = request.sampler,
+                                        .guidance = 1,
+                                        .conditioning = &drawn.conditioning,
+                                        .height = 8,
+                                        .width = 8,
+                                        .noise = sp_noise_philox(&noise)};
+    assert_ok(sp_pipeline_denoise(student, &drawing, NULL, &latents));
+    assert_ok(sp_tensor_create(SP_F32, latents.shape, &expected));
+    sp_trajectory_at(trajectory, sp_path_at(&student->scheduler.path, 0), &expected);
+    assert_true(fabs(sp_score(&row.scores, "trajectory_error") - mean_square(&latents, &expected)) < 1e-12);
+    assert_true(fabs(error[0] - mean_square(&latents, &expected)) > 1e-6);
+    sp_tensor_free(&latents);
+    sp_tensor_free(&expected);
+    sp_compared_model_free(&drawn);
+}
+
 /* A student's row is the mean of its curve at its sampler's timesteps, and the first of them the distance of the ends:
  * of the latents that one step draws, and the teacher's. */
 static void check_trajectory_error(void *const *state, const places *p)
@@ -196,13 +247,8 @@ static void check_trajectory_error(void *const *state, const places *p)
                                         .height = 8,
                                         .width = 8,
                                         .noise = sp_noise_philox(&noise)};
-    double sum = 0;
     assert_ok(sp_pipeline_denoise(student, &drawing, NULL, &latents));
-    for (int64_t i = 0; i < sp_tensor_count(&latents); i++) {
-        double d = (double)((float *)latents.data)[i] - (double)((float *)end.data)[i];
-        sum += d * d;
-    }
-    assert_true(fabs(sum / (double)sp_tensor_count(&latents) - mean_at(curve, t[0], 1)) < 1e-12);
+    assert_true(fabs(mean_square(&latents, &end) - mean_at(curve, t[0], 1)) < 1e-12);
     sp_tensor_free(&latents);
 
     /* Samplers of other timesteps, whole and fractional, ask for what is not known; noise between steps is nothing. */
@@ -226,6 +272,7 @@ static void check_trajectory_error(void *const *state, const places *p)
     assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS + 2); /* 999, 499.5 and 0 */
     assert_true(isfinite(sp_score(&row.scores, "trajectory_error")));
     sp_compared_model_free(&drawn);
+    check_phases(evaluation, student, &trajectory);
     sp_trajectory_free(&trajectory);
     sp_compared_model_free(&compared);
     sp_evaluation_destroy(evaluation);

@@ -97,7 +97,7 @@ typedef struct {
 
 /* Draws one picture per prompt and scores them: *row, and *images (may be NULL) new [count,3,H,W]. A model
  * that is measured along a trajectory is scored at the timesteps that the sampler tells the network, be they whole or
- * not, each counted once. */
+ * not, each counted once; a student of phases that DDIM asks for another number of steps, as one of so many phases. */
 sp_status sp_evaluation_row(const sp_evaluation *evaluation, sp_compared_model *compared,
                             const sp_row_request *request, const sp_callbacks *callbacks,
                             sp_row *row, sp_tensor *images);

@@ -99,6 +99,24 @@ static int distinct_timesteps(const sp_sampler *sampler, double *t)
     return count;
 }
 
+/* Students that step with DDIM along P phases take longer or shorter hops when asked for another number of steps, those
+ * of so many phases: where these lead is no point of the curve. */
+static sp_status hop_errors(const sp_compared_model *c, const sp_row_request *r, const double *t, int count,
+                            const sp_callbacks *callbacks, double *error)
+{
+    sp_scheduler_config phases = c->pipeline->scheduler;
+    phases.distilled_steps = r->sampler.steps;
+    const sp_trajectory_error_request request = {
+        .scheduler = &phases, .guidance = c->guidance, .conditioning = &c->conditioning, .negative = &c->negative};
+    return sp_pipeline_trajectory_error(c->pipeline, c->trajectory, &request, t, count, callbacks, error);
+}
+
+static bool hops_otherwise(const sp_scheduler_config *model, const sp_sampler_options *sampler)
+{
+    return model->student == SP_STUDENT_DDIM && sampler->kind == SP_SAMPLER_DDIM &&
+           sampler->steps != model->distilled_steps;
+}
+
 static sp_status score_map(const sp_evaluation *e, sp_compared_model *c, const sp_row_request *r,
                            const sp_callbacks *callbacks, sp_scores *scores)
 {
@@ -108,7 +126,9 @@ static sp_status score_map(const sp_evaluation *e, sp_compared_model *c, const s
     double *t = sp_alloc(2 * (size_t)sampler.count * sizeof *t), *error = t + sampler.count;
     sp_status status = t ? SP_OK : SP_MEMORY;
     int count = t ? distinct_timesteps(&sampler, t) : 0;
-    if (!status) status = errors_at(c, t, count, NULL, callbacks, error);
+    if (!status)
+        status = hops_otherwise(&c->pipeline->scheduler, &r->sampler) ? hop_errors(c, r, t, count, callbacks, error)
+                                                                      : errors_at(c, t, count, NULL, callbacks, error);
     if (!status) status = sp_evaluation_score_map(e, &c->curve, error, count, scores);
     sp_free(t);
     sp_sampler_free(&sampler);

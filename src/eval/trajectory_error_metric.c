@@ -24,8 +24,10 @@ static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *
         "between this and where the chain itself leads from there: its end, or for models that are made to step to a "
         "timestep u &gt; 0 (tcd, pcm, progressive) its point at u. A model that follows the trajectories exactly has 0 "
         "at every t. A row has the mean over the timesteps that its sampler asks at, the column beside it the mean "
-        "over all 50. For the teacher and other models that are no students, f is the clean estimate of one "
-        "evaluation: it says how curved their trajectories are, not how well a solver follows them.</p>\n",
+        "over all 50. Compare rows of as many steps, for later points are easier, and models that lead as far: a hop "
+        "over one of four phases is easier than one to the end. For the teacher and other models that are no students, "
+        "f is the clean estimate of one evaluation: it says how curved their trajectories are, not how well a solver "
+        "follows them.</p>\n",
         guidance_scale_w);
 }
 
