@@ -86,6 +86,7 @@ run distill --teacher "$teacher" --data latents:cache --output lora2 --objective
     --lora-targets attention \
     --lora-start "$(find lora -name pytorch_lora_weights.safetensors | head -n 1)" "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output pcm --objective pcm --phases 4 --skip 40:10 \
+    --target-ema-decay half-life:100 \
     --dry-run "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output halves --objective progressive --rounds 1 "${quick[@]}"
 run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 \

@@ -57,12 +57,12 @@ static inline const char *case_text(const json_t *flags, const char *key)
     return json_string_value(json_object_get(flags, key));
 }
 
-/* The case's draws, or those of the case that it names. */
-static inline const char *case_draws(const char *name, const json_t *description)
+/* Draws, or adapters to start from: the case's, or those of the case that it takes them from. */
+static inline const char *case_file(const char *name, const json_t *description, const char *file)
 {
     static char path[1200];
     const char *other = case_text(description, "draws");
-    snprintf(path, sizeof path, "%s/%s/draws.safetensors", golden(name), other ? other : ".");
+    snprintf(path, sizeof path, "%s/%s/%s", golden(name), other ? other : ".", file);
     return path;
 }
 

@@ -54,6 +54,10 @@ struct work {
             const float *x;
             int64_t count;
         } squares;
+        struct {
+            double decay;
+            int64_t count;
+        } average;
         int64_t mark;
     };
 };
@@ -328,7 +332,20 @@ static void sum_of_squares(sp_device *base, const float *x, int64_t count, doubl
     ask(base, &(work){.run = run_squares, .to = untagged(sum), .squares = {.x = untagged(x), .count = count}});
 }
 
-static const sp_optimizer_kernels optimizer = {adamw, sum_of_squares};
+static void run_average(work *w)
+{
+    sp_cpu_device()->optimizer->average(sp_cpu_device(), w->average.decay, w->from, w->to, w->average.count);
+}
+
+static void average(sp_device *base, double decay, const float *weight, float *average, int64_t count)
+{
+    ask(base, &(work){.run = run_average,
+                      .from = untagged(weight),
+                      .to = untagged(average),
+                      .average = {.decay = decay, .count = count}});
+}
+
+static const sp_optimizer_kernels optimizer = {adamw, sum_of_squares, average};
 
 /* ---- the two ---- */
 

@@ -122,6 +122,35 @@ static void without_average(void **state)
     assert_true(sum_of_squares(NULL, 0) == 0);
 }
 
+/* As adamw's own average, with any thread count. */
+static void another_average_has_the_same_bits(void **state)
+{
+    (void)state;
+    float *memory = sp_alloc(sizeof(float) * LARGE * 6);
+    assert_non_null(memory);
+    float *w = memory, *zero = memory + LARGE * 3, *ema = memory + LARGE * 4, *other = memory + LARGE * 5;
+    sp_random_normal((sp_random_key){.seed = 4}, memory, LARGE * 6);
+    memset(zero, 0, sizeof(float) * LARGE);
+    memcpy(other, ema, sizeof(float) * LARGE);
+    const sp_adamw_options o = {
+        .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1, .gradient_scale = 1, .ema_decay = 0.83, .step = 1};
+    for (int i = 0; i < LARGE; i++)
+        memory[LARGE * 2 + i] = fabsf(memory[LARGE * 2 + i]);
+    adamw(&o, &(sp_adamw_tensor){.count = LARGE,
+                                 .weight = w,
+                                 .first.values = memory + LARGE,
+                                 .second.values = memory + LARGE * 2,
+                                 .gradient = zero,
+                                 .ema = ema});
+    sp_set_threads(3);
+    sp_cpu_device()->optimizer->average(sp_cpu_device(), o.ema_decay, w, other, LARGE);
+    sp_set_threads(0);
+    assert_memory_equal(ema, other, sizeof(float) * LARGE);
+    sp_cpu_device()->optimizer->average(sp_cpu_device(), 0, w, other, LARGE);
+    assert_memory_equal(w, other, sizeof(float) * LARGE);
+    sp_free(memory);
+}
+
 static void sum_of_squares_keeps_what_is_not_finite(void **state)
 {
     (void)state;
@@ -374,6 +403,7 @@ int main(void)
         cmocka_unit_test(adamw_follows_torch),
         cmocka_unit_test(same_bits_for_any_thread_count),
         cmocka_unit_test(without_average),
+        cmocka_unit_test(another_average_has_the_same_bits),
         cmocka_unit_test(eight_bits_follow_the_reference),
         cmocka_unit_test(eight_bits_follow_bitsandbytes),
         cmocka_unit_test(codes_survive),

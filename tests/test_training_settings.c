@@ -187,6 +187,48 @@ static void averages_named_after_their_papers(void **state)
     check_resuming(state, o);
 }
 
+/* A set of its own in checkpoints; none where it is the same average, or the
+ * online weights, which are there already. */
+static void a_target_of_its_own(void **state)
+{
+    splam_distill_options o = options_of("lcm");
+    o.target_ema_decay = "power:0.2";
+    check_resuming(state, o);
+    assert_true(sp_path_exists(in_folder(state, "whole/checkpoint-6/target.safetensors")));
+    assert_same_file(in_folder(state, "whole/checkpoint-6/target.safetensors"),
+                     in_folder(state, "stopped/checkpoint-6/target.safetensors"));
+    assert_readme(state, "whole", "; average 0.95, the target's power:0.2.");
+    o.target_ema_decay = "0";
+    assert_another_run(state, o, "target_ema_decay");
+    o.target_ema_decay = NULL;
+    assert_another_run(state, o, "target_ema_decay");
+    assert_ok(sp_remove_tree(in_folder(state, "stopped")));
+    assert_ok(distil(o, in_folder(state, "plain"), NULL, 0));
+    o.target_ema_decay = "0.950";
+    assert_ok(distil(o, in_folder(state, "stopped"), NULL, 0));
+    assert_same_run(state, "plain", "stopped");
+    assert_false(sp_path_exists(in_folder(state, "stopped/checkpoint-6/target.safetensors")));
+    o = options_of("progressive");
+    o.target_ema_decay = "0";
+    assert_status(distil(o, in_folder(state, "progressive"), NULL, 0), SP_ARGUMENT);
+    assert_message("`target_ema_decay` says nothing to `objective` progressive");
+}
+
+/* The online weights as the target are those of an average of rate 0; what is shown is another. */
+static void online_weights_as_the_target(void **state)
+{
+    splam_distill_options o = options_of("splam");
+    o.target_ema_decay = "0";
+    o.ema_decay = "0.9";
+    check_resuming(state, o);
+    assert_false(sp_path_exists(in_folder(state, "whole/checkpoint-6/target.safetensors")));
+    o.target_ema_decay = NULL;
+    o.ema_decay = "0";
+    assert_ok(distil(o, in_folder(state, "released"), NULL, 0));
+    assert_same_file(in_folder(state, "whole/unet/diffusion_pytorch_model.safetensors"),
+                     in_folder(state, "released/unet/diffusion_pytorch_model.safetensors"));
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -196,6 +238,8 @@ int main(void)
         with_folder(a_constant_run_is_prolonged),
         with_folder(sub_paths_that_shorten),
         with_folder(averages_named_after_their_papers),
+        with_folder(a_target_of_its_own),
+        with_folder(online_weights_as_the_target),
     };
     return cmocka_run_group_tests_name("training_settings", tests, NULL, NULL);
 }

@@ -103,6 +103,9 @@ typedef struct {
                                        whose profile is as wide as the share S of the run so far (Karras et al. 2024);
                                        "half-life:N", .5^(pictures of a step / N), N being at most a twentieth of the
                                        pictures so far (Karras et al. 2022); "0.95" */
+    const char *target_ema_decay;   /* the same, of the average that makes the target; "0": the online weights do.
+                                       Another than ema_decay takes another set of weights; not progressive [the same
+                                       average] */
     const char *optimizer;          /* "adamw"; "adamw8bit": moments in a byte each; "adamw" */
     splam_precision precision;
     const char *device;             /* to compute with, "cpu" [cpu] */

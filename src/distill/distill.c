@@ -58,13 +58,22 @@ static sp_status configure_student(distillation *d)
     return SP_OK;
 }
 
+/* The online weights are there already. */
+static bool keeps_target(const sp_distill_options *o)
+{
+    return o->target_apart && !sp_average_is_weights(&o->target_average);
+}
+
 static sp_status make_state(distillation *d)
 {
     sp_weights *initial = NULL;
     sp_status status = sp_student_start(d->options, d->teacher, &d->student, &initial);
-    if (!status) return sp_training_state_create(initial, d->options->optimizer, &d->state);
-    sp_weights_destroy(initial);
-    return status;
+    if (status) {
+        sp_weights_destroy(initial);
+        return status;
+    }
+    SP_TRY(sp_training_state_create(initial, d->options->optimizer, &d->state));
+    return keeps_target(d->options) ? sp_training_state_keep_target(&d->state) : SP_OK;
 }
 
 /* ---- memory ---- */
@@ -159,6 +168,7 @@ static sp_status make_plan(distillation *d)
     int64_t own = sp_resident_memory();
     size_t program = own > 0 ? (size_t)own : 0;
     d->memory.optimizer = o->optimizer;
+    d->memory.keeps_target = keeps_target(o);
     d->memory.data = sp_distill_feed_bytes(&d->feed);
     d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
     d->memory.round_teacher = o->objective.rounds > 1 ? f32_bytes(d->teacher->unet->weights) : 0;
@@ -188,7 +198,10 @@ static sp_status make_run(distillation *d)
     const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
     SP_TRY(sp_run_create(d->plan, &d->run));
     SP_TRY(sp_bind(sp_run_bound(d->run), "teacher", d->shape.teacher_weights));
-    return sp_objective_asks_average(&now) ? sp_bind(sp_run_bound(d->run), "ema", d->state.ema) : SP_OK;
+    if (!sp_objective_asks_average(&now)) return SP_OK;
+    const sp_training_state *state = &d->state;
+    return sp_bind(sp_run_bound(d->run), "ema",
+                   state->target ? state->target : d->options->target_apart ? state->online : state->ema);
 }
 
 /* Rank 0 has it from the state or from files, the others from rank 0. */
@@ -327,6 +340,7 @@ static sp_status train(distillation *d)
         .learning_rate = o->given.learning_rate,
         .lr_schedule = o->lr_schedule,
         .average = o->average,
+        .target_average = o->target_average,
         .samples = o->ranks * o->given.train_batch_size * o->given.gradient_accumulation_steps,
         .max_grad_norm = o->max_grad_norm,
         .checkpointing_steps = o->given.checkpointing_steps,

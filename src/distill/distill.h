@@ -16,6 +16,8 @@ typedef struct {
     sp_optimizer optimizer;
     sp_lr_schedule lr_schedule;
     sp_average average;
+    bool target_apart;         /* the target asks another average, or the online weights, of rate 0 */
+    sp_average target_average; /* that one */
     sp_lora_settings lora; /* rank 0: the whole student is trained */
     bool random_cond_proj; /* splam by embedding: start cond_proj at random, as the released script does, instead of
                               at 0 */

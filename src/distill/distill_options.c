@@ -72,6 +72,15 @@ static sp_status read_init(const splam_distill_options *o, sp_distill_options *o
                                 "cond_proj");
 }
 
+/* The same average needs no set of its own. */
+static sp_status read_target(const splam_distill_options *o, sp_distill_options *out)
+{
+    if (!o->target_ema_decay) return SP_OK;
+    SP_TRY(sp_average_of("target_ema_decay", o->target_ema_decay, &out->target_average));
+    out->target_apart = !sp_average_equal(&out->target_average, &out->average);
+    return SP_OK;
+}
+
 sp_distill_options sp_distill_defaults(void)
 {
     return (sp_distill_options){.given = splam_distill_defaults(),
@@ -91,8 +100,11 @@ sp_status sp_distill_options_of(const splam_distill_options *o, sp_distill_optio
     if (!o->output && !o->dry_run) return sp_fail(SP_ARGUMENT, "`output` is missing: a folder to write the student to");
     SP_TRY(sp_optimizer_of(o->optimizer, &out->optimizer));
     SP_TRY(sp_average_of("ema_decay", o->ema_decay, &out->average));
+    SP_TRY(read_target(o, out));
     SP_TRY(sp_lr_schedule_of(o->lr_scheduler, o->lr_warmup_steps, &out->lr_schedule));
     SP_TRY(sp_lora_targets_of(o->lora_targets, &out->lora.targets));
     SP_TRY(read_objective(o, &out->objective));
+    if (o->target_ema_decay && !sp_objective_asks_average(&out->objective))
+        return sp_objective_useless(out->objective.objective, "target_ema_decay", "splam, lcm, pcm and tcd");
     return read_init(o, out);
 }

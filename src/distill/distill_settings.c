@@ -89,6 +89,8 @@ static sp_status record_training(json_t *settings, const sp_distill_options *o)
                            sp_average_setting("ema-decay", &o->average, average), sp_setting_seed("seed", g->seed),
                            sp_setting_text("optimizer", sp_optimizer_name(o->optimizer)),
                            sp_setting_text("mixed-precision", o->precision == SP_BF16 ? "bf16" : "no")));
+    if (o->target_apart)
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_average_setting("target-ema-decay", &o->target_average, average)));
     return sp_lr_schedule_record(&o->lr_schedule, g->max_train_steps, settings);
 }
 

@@ -43,7 +43,10 @@ static void add_training(const readme *r)
                             g->learning_rate, sp_lr_schedule_text(&r->options->lr_schedule));
     if (s->skip) sp_string_append_format(r->text, "; sub-paths of %d timesteps", s->skip);
     if (s->skip_to != s->skip) sp_string_append_format(r->text, " in the first step, %d in the last", s->skip_to);
-    sp_string_append_format(r->text, "; average %s.\n\n", sp_average_text(&r->options->average, average));
+    sp_string_append_format(r->text, "; average %s", sp_average_text(&r->options->average, average));
+    if (r->options->target_apart)
+        sp_string_append_format(r->text, ", the target's %s", sp_average_text(&r->options->target_average, average));
+    sp_string_append_format(r->text, ".\n\n");
 }
 
 static void add_image_line(const readme *r)

@@ -47,6 +47,8 @@ typedef struct {
     /* *sum += sum_i x_i^2 in double, the same bits for any thread count and instruction set. Not finite if any x_i is
      * not. `x` and `sum` are the device's. */
     void (*sum_of_squares)(sp_device *device, const float *x, int64_t count, double *sum);
+    /* average = decay average + (1 - decay) weight, as adamw's ema: another average of the same weights. */
+    void (*average)(sp_device *device, double decay, const float *weight, float *average, int64_t count);
 } sp_optimizer_kernels;
 
 #endif

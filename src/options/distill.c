@@ -30,6 +30,10 @@ static const splam_option options[] = {
     {SP_AVERAGE(ema_decay, "0.95"),
      .help = "of the averaged weights, which make the target (0: the weights themselves do): a rate, a power function "
              "as wide as the share S of the run so far, or a half-life of N pictures"},
+    {SP_TEXT(target_ema_decay), .high = 1, .argument = "X|power:S|half-life:N",
+     .help = "of another average, apart, which makes the target in place of that (0: the weights themselves do); not "
+             "progressive",
+     .otherwise = "the same average"},
     {SP_NUMBER(guidance_scale_w, 0, 100, 8), .argument = "W",
      .help = "guidance to distil in; users' CFG scale minus 1"},
     {SP_INTEGER(num_ddim_timesteps, 1, 1000, SPLAM_UNSET), .argument = "M",

@@ -32,6 +32,11 @@ double sp_average_gamma(double sigma_rel);
 /* Of "X", X in 0..1, "power:SIGMA_REL", SIGMA_REL in 1e-4..0.28, or "half-life:SAMPLES", 1 or more. SP_ARGUMENT, naming
  * the member, for any other text. */
 sp_status sp_average_of(const char *member, const char *text, sp_average *out);
+/* Whether it is the weights themselves, of rate 0. */
+static inline bool sp_average_is_weights(const sp_average *average)
+{
+    return average->form == SP_AVERAGE_RATE && average->value == 0;
+}
 bool sp_average_equal(const sp_average *a, const sp_average *b);
 enum { SP_AVERAGE_TEXT = SP_NUMBER_TEXT + 16 };
 /* The same text; and the same as a setting, a number where it is one. `text` has to outlive the setting. */

@@ -14,7 +14,7 @@
 #include "train/checksum.h"
 
 static const char *const part_names[SP_TRAINING_PARTS] = {"online", "ema", "first_moment",
-                                                          "second_moment"};
+                                                          "second_moment", "target"};
 
 /* The sets of all networks, each the file NAME.safetensors: PART of the first, NETWORK_PART of one beside it. */
 enum { SP_MOST_FILES = 4 * SP_TRAINING_PARTS };

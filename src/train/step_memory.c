@@ -82,6 +82,7 @@ static void describe(const sp_plan *plan, sp_step_memory *m)
     m->teacher = sp_plan_set_bytes(plan, "teacher");
     m->online = sp_plan_set_bytes(plan, "online");
     m->ema = m->online; /* kept, whether or not the step reads it */
+    m->target_average = m->keeps_target ? m->online : 0;
     m->packed = memory.persistent;
     m->arena = memory.arena;
     m->arena_bound = memory.arena_bound;

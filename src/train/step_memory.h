@@ -13,6 +13,7 @@
     X(packed, "packed weights, teacher", DEVICE)                                                   \
     X(online, "online weights", BOTH)                                                              \
     X(ema, "averaged weights", BOTH)                                                               \
+    X(target_average, "averaged weights, target's", BOTH)                                          \
     X(moments, "moments", BOTH)                                                                    \
     X(gradients, "gradients and their sums", DEVICE)                                               \
     X(arena, "activations, scratch", DEVICE)                                                       \
@@ -27,6 +28,7 @@ typedef struct {
     SP_STEP_MEMORY_LIST(X)
 #undef X
     sp_optimizer optimizer;
+    bool keeps_target;       /* sp_training_state_keep_target */
     bool apart;              /* the device has memory of its own */
     size_t arena_bound;      /* what no placement of the arena's values could pass below */
     int blocks, recomputed;  /* of gradient checkpointing */
@@ -52,7 +54,7 @@ typedef struct {
     bool recompute_all; /* else the fewest blocks that keep within the limit, none without one */
 } sp_step_request;
 
-/* Plans the step. memory->optimizer and the rows after `inputs` are the caller's, set before; the
+/* Plans the step. memory->optimizer, keeps_target and the rows after `inputs` are the caller's, set before; the
  * rest is filled in. Blocks are taken in the order of bytes saved per operation. Where not even all
  * blocks are enough, *plan is NULL and the table is theirs: the caller refuses. */
 sp_status sp_step_plan(const sp_step_request *request, sp_step_memory *memory, sp_plan **plan);

@@ -163,7 +163,9 @@ static sp_status optimize(trainer *t, double norm, double rate)
         .ema_decay = sp_average_rate(&s->average, t->updates, s->samples),
         .step = t->updates + 1,
     };
-    return sp_training_update(t->trained, &t->gradients, &options);
+    SP_TRY(sp_training_update(t->trained, &t->gradients, &options));
+    return sp_training_move_target(t->trained, &t->gradients,
+                                   sp_average_rate(&s->target_average, t->updates, s->samples));
 }
 
 /* The mean of the ranks' losses; their gradients, being the same sums, have the same norm. */

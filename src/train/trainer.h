@@ -42,7 +42,7 @@ typedef struct {
     double learning_rate;
     sp_lr_schedule lr_schedule;
     double weight_decay;
-    sp_average average;
+    sp_average average, target_average; /* the latter where the state has a target */
     int64_t samples; /* of a step, on all ranks */
     double max_grad_norm;
     int64_t checkpointing_steps; /* 0: only at the end and when interrupted */

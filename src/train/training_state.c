@@ -8,7 +8,7 @@
 sp_weights **sp_training_part(sp_training_state *state, int index)
 {
     sp_weights **parts[SP_TRAINING_PARTS] = {&state->online, &state->ema, &state->first_moment,
-                                             &state->second_moment};
+                                             &state->second_moment, &state->target};
     return parts[index];
 }
 
@@ -82,6 +82,11 @@ sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
     if (!status) status = make_moments(initial, optimizer, true, &out->second_moment);
     if (status) sp_training_state_free(out);
     return status;
+}
+
+sp_status sp_training_state_keep_target(sp_training_state *state)
+{
+    return sp_weights_copy(state->online, SP_F32, &state->target);
 }
 
 sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial,
@@ -227,6 +232,20 @@ sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradi
         device->optimizer->adamw(device, options, &tensor);
     }
     state->ahead = true;
+    return SP_OK;
+}
+
+sp_status sp_training_move_target(sp_training_state *state, const sp_gradients *gradients, double decay)
+{
+    sp_device *device = gradients->device;
+    for (size_t i = 0; state->target && i < sp_weights_count(state->online); i++) {
+        const char *name = sp_weights_name(state->online, i);
+        float *weight, *target;
+        if (!gradients->at[i]) continue; /* it has not moved */
+        SP_TRY(address_of(state, 0, name, &weight));
+        SP_TRY(address_of(state, 4, name, &target));
+        device->optimizer->average(device, decay, weight, target, sp_tensor_count(sp_weights_at(state->online, i)));
+    }
     return SP_OK;
 }
 

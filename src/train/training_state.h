@@ -16,14 +16,15 @@ const char *sp_optimizer_name(sp_optimizer optimizer);
 /* SP_ARGUMENT, naming the choices, for any other text. */
 sp_status sp_optimizer_of(const char *name, sp_optimizer *out);
 
-/* Four sets of the same names and shapes, f32; ema NULL: none is kept. With adamw8bit the moments of parameters of
- * SP_LEAST_CODED elements or more are coded (graph/optimizer.h): NAME, and its scales beside it. Smaller
- * ones take no memory to speak of, and a block of a bias or a norm has little in common. */
-enum { SP_LEAST_CODED = 4096, SP_TRAINING_PARTS = 4 };
+/* Five sets of the same names and shapes, f32; ema, target NULL: none is kept. With adamw8bit the moments of
+ * parameters of SP_LEAST_CODED elements or more are coded (graph/optimizer.h): NAME, and its scales beside it.
+ * Smaller ones take no memory to speak of, and a block of a bias or a norm has little in common. */
+enum { SP_LEAST_CODED = 4096, SP_TRAINING_PARTS = 5 };
 typedef struct sp_training_state {
     const char *name; /* in metrics, and in files of those after the first; NULL: there is one network */
     sp_weights *online, *ema;
     sp_weights *first_moment, *second_moment; /* AdamW's m and v */
+    sp_weights *target;                       /* another average of the online weights, which a target asks */
     int64_t step;                             /* of the first: optimiser steps done, of all networks together */
     sp_residence *resident[SP_TRAINING_PARTS];/* the sets on the device that trains; NULL: not placed yet */
     bool ahead;                               /* the device's are newer */
@@ -31,7 +32,7 @@ typedef struct sp_training_state {
                                                  all of its networks, of an update and of gradients for the one */
 } sp_training_state;
 
-/* The sets as a list: online, ema, first_moment, second_moment. */
+/* The sets as a list: online, ema, first_moment, second_moment, target. */
 sp_weights **sp_training_part(sp_training_state *state, int index);
 
 /* Puts what the host has on the device that will train it. Once, when the host's sets are whole. */
@@ -43,6 +44,8 @@ sp_status sp_training_state_fetch(sp_training_state *state);
  * and moments are zero. */
 sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
                                    sp_training_state *out);
+/* Keeps another average too, which begins as a copy of the online weights. */
+sp_status sp_training_state_keep_target(sp_training_state *state);
 /* Puts another network beside those that there are, without an average. Takes `initial` in every case; `name` must
  * outlive the state. */
 sp_status sp_training_state_add(sp_training_state *state, const char *name, sp_weights *initial,
@@ -66,6 +69,8 @@ sp_status sp_gradients_norm(const sp_gradients *gradients, const sp_training_sta
 /* One AdamW step of all online weights, and of their average, where the state is placed. */
 sp_status sp_training_update(sp_training_state *state, const sp_gradients *gradients,
                              const sp_adamw_options *options);
+/* Then the target, which keeps `decay` of itself; nothing where there is none. */
+sp_status sp_training_move_target(sp_training_state *state, const sp_gradients *gradients, double decay);
 /* Bytes of both moments of a parameter of `count` elements, with their scales. */
 size_t sp_moment_bytes(sp_optimizer optimizer, int64_t count);
 

@@ -173,6 +173,12 @@ def add_adapters(student, settings, start):
     return student
 
 
+def load_start(folder):
+    """An adapter's starting values that a case recorded; None: it trains the whole student."""
+    path = os.path.join(folder, "start.safetensors")
+    return {name[len("unet."):]: tensor for name, tensor in load_file(path).items()} if os.path.exists(path) else None
+
+
 def adapters_of(network):
     """{LAYER.lora_A.weight: tensor}."""
     return {name.replace(".default", ""): p.detach() for name, p in network.named_parameters() if "lora_" in name}
@@ -399,6 +405,8 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
         student = add_adapters(student, settings, start)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     ema = copy.deepcopy(student).eval().requires_grad_(False)
+    # what the target asks: the same average, unless it is told apart
+    target = copy.deepcopy(ema) if "target-ema-decay" in settings else ema
     schedule = Schedule(config, dtype)
     optimizer = torch.optim.AdamW(trained, lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     rates = get_scheduler(settings.get("lr-scheduler", "constant"), optimizer,
@@ -416,17 +424,19 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
         for k in range(step * accumulation, (step + 1) * accumulation):
             draw = {name: draws[f"{name}.{k}"] for name in ("latents", "noise", "context", "index", "gamma", "end")
                     if f"{name}.{k}" in draws}
-            prediction, target = OBJECTIVES[settings["objective"]](
-                teacher, student, ema, schedule, config.prediction_type, now, {**draw, "uncond": draws["uncond"]})
-            loss = loss_of(prediction, target, settings) / accumulation
+            prediction, wanted = OBJECTIVES[settings["objective"]](
+                teacher, student, target, schedule, config.prediction_type, now, {**draw, "uncond": draws["uncond"]})
+            loss = loss_of(prediction, wanted, settings) / accumulation
             loss.backward()
             step_loss += loss.item()
-            trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), target
+            trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), wanted
         norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
         optimizer.step()
         rates.step()
         samples = settings["train-batch-size"] * accumulation
         move_average(ema, student, average_rate(settings["ema-decay"], step, samples))
+        if target is not ema:
+            move_average(target, student, average_rate(settings["target-ema-decay"], step, samples))
         losses.append(step_loss)
         norms.append(norm.item())
     trace["loss"], trace["grad_norm"] = torch.tensor(losses), torch.tensor(norms)
@@ -443,8 +453,7 @@ def main():
         case = json.load(f)
     draws = load_file(os.path.join(arguments.case, case.get("draws", "."), "draws.safetensors"))
     recorded = load_file(os.path.join(arguments.case, "trace.safetensors"))
-    path = os.path.join(arguments.case, "start.safetensors")
-    start = {name[len("unet."):]: tensor for name, tensor in load_file(path).items()} if os.path.exists(path) else None
+    start = load_start(os.path.join(arguments.case, case.get("draws", ".")))
     trace, _, _ = train(os.path.join(arguments.case, case["teacher"]), draws, case["flags"],
                         getattr(torch, arguments.dtype), start)
     for name in sorted(recorded):

@@ -84,6 +84,8 @@ ON_DRAWS_OF = {
     "lcm-cosine": ("lcm", {"lr-scheduler": "cosine", "lr-warmup-steps": 3, "learning-rate": 1e-4}),
     "lcm-power": ("lcm-l2", {"ema-decay": "power:0.2", "learning-rate": 5e-5}),
     "splam-half-life": ("splam", {"ema-decay": "half-life:20", "learning-rate": 5e-5, "guidance-scale-w": 2.0}),
+    "lcm-target": ("lcm-l2", {"target-ema-decay": 0.6, "learning-rate": 5e-5}),
+    "lora-target-online": ("lora", {"target-ema-decay": 0}),
     "splam-skip-range": ("splam", {"skip": "120:9", "solver-steps": 2, "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
 }
 
@@ -213,8 +215,11 @@ def write_case_on_draws(name, other, flags):
     draws = load_file(os.path.join(ROOT, f"distill-{other}", "draws.safetensors"))
     settings = {**case["flags"], **flags}
     teacher = os.path.join(folder, case["teacher"])
-    trace, _, _ = distill.train(teacher, draws, settings)
-    exact, _, _ = distill.train(teacher, draws, settings, torch.float64)
+    start = None
+    if "lora-rank" in settings:
+        start = distill.load_start(os.path.join(ROOT, f"distill-{other}"))
+    trace, _, _ = distill.train(teacher, draws, settings, start=start)
+    exact, _, _ = distill.train(teacher, draws, settings, torch.float64, start)
     write_trace(folder, trace, settings["max-train-steps"] * settings["gradient-accumulation-steps"])
     write_json(os.path.join(folder, "case.json"), {
         **case, "draws": f"../distill-{other}", "flags": settings,

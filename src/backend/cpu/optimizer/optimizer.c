@@ -54,6 +54,30 @@ static void adamw(sp_device *device, const sp_adamw_options *o, const sp_adamw_t
     sp_parallel_for((tensor->count + BLOCK - 1) / BLOCK, 32, update_range, &u);
 }
 
+typedef struct {
+    sp_adamw_scalars scalars;
+    const float *weight;
+    float *average;
+    int64_t count;
+} averaging;
+
+static void average_range(void *context, int64_t begin, int64_t end)
+{
+    const averaging *a = context;
+    int64_t first = begin * BLOCK, last = end * BLOCK < a->count ? end * BLOCK : a->count;
+    loops()->average(&a->scalars, a->weight + first, a->average + first, last - first);
+}
+
+static void average(sp_device *device, double decay, const float *weight, float *average, int64_t count)
+{
+    (void)device;
+    averaging a = {.scalars = {.ema_decay = (float)decay, .one_minus_ema_decay = (float)(1 - decay)},
+                   .weight = weight,
+                   .average = average,
+                   .count = count};
+    sp_parallel_for((count + BLOCK - 1) / BLOCK, 32, average_range, &a);
+}
+
 #define MAX_CHUNKS 256
 typedef struct {
     const float *x;
@@ -86,4 +110,4 @@ static void sum_of_squares(sp_device *device, const float *x, int64_t count, dou
     *sum += all;
 }
 
-const sp_optimizer_kernels sp_cpu_optimizer = {adamw, sum_of_squares};
+const sp_optimizer_kernels sp_cpu_optimizer = {adamw, sum_of_squares, average};

@@ -4,6 +4,13 @@
 #include "backend/cpu/optimizer/moment_codebook.h"
 #include "backend/cpu/optimizer/optimizer_kernel.h"
 
+static void average(const sp_adamw_scalars *scalars, const float *restrict w, float *restrict ema, int64_t count)
+{
+    const sp_adamw_scalars s = *scalars;
+    for (int64_t i = 0; i < count; i++)
+        ema[i] = s.ema_decay * ema[i] + s.one_minus_ema_decay * w[i];
+}
+
 /* AdamW on `count` elements whose moments are m and v. */
 static inline void update(const sp_adamw_scalars *scalars, float *restrict w, float *restrict m,
                           float *restrict v, const float *restrict gradient, float *restrict ema,
@@ -18,9 +25,7 @@ static inline void update(const sp_adamw_scalars *scalars, float *restrict w, fl
         v[i] = second;
         w[i] = w[i] * s.decay - s.step_size * first / (sqrtf(second) / s.correction + s.epsilon);
     }
-    if (!ema) return;
-    for (int64_t i = 0; i < count; i++)
-        ema[i] = s.ema_decay * ema[i] + s.one_minus_ema_decay * w[i];
+    if (ema) average(scalars, w, ema, count);
 }
 
 static void adamw(const sp_adamw_scalars *scalars, const sp_adamw_tensor *t, int64_t begin,
@@ -125,4 +130,4 @@ static double sum_of_squares(const float *x, int64_t count)
     return sum;
 }
 
-const sp_optimizer_loops SP_ISA_SYMBOL(sp_optimizer_loops) = {adamw, adamw8bit, sum_of_squares};
+const sp_optimizer_loops SP_ISA_SYMBOL(sp_optimizer_loops) = {adamw, adamw8bit, sum_of_squares, average};

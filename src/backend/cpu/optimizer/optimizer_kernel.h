@@ -19,6 +19,7 @@ typedef struct {
     void (*adamw8bit)(const sp_adamw_scalars *scalars, const sp_adamw_tensor *tensor, int64_t begin,
                       int64_t end);
     double (*sum_of_squares)(const float *x, int64_t count);
+    void (*average)(const sp_adamw_scalars *scalars, const float *weight, float *average, int64_t count);
 } sp_optimizer_loops;
 
 extern const sp_optimizer_loops sp_optimizer_loops_baseline, sp_optimizer_loops_avx2,
