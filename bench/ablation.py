@@ -9,7 +9,7 @@ again, so the script can be stopped at any time, and several may run side by sid
 own. Rows from before trajectory error have ode_error_N instead, the distance between ends of deterministic chains, and
 do not count as done. Every run's metrics.jsonl stays in WORK/metrics, and with --keep its student in WORK/students.
 --table prints the rows so far as Markdown: means over the seeds, and how far each seed lies from the first line's.
-Nothing but Python's own library is needed. A run takes about 45 seconds on two cores, and there are as many as
+Nothing but Python's own library is needed. A run takes about a minute on two cores, and there are as many as
 VARIANTS has lines, times the seeds.
 """
 import argparse

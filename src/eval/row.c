@@ -123,7 +123,7 @@ static sp_status score_map(const sp_evaluation *e, sp_compared_model *c, const s
     if (!c->trajectory) return SP_OK;
     sp_sampler sampler;
     SP_TRY(sp_sampler_create(r->scheduler ? r->scheduler : &c->pipeline->scheduler, &r->sampler, &sampler));
-    double *t = sp_alloc(2 * (size_t)sampler.count * sizeof *t), *error = t + sampler.count;
+    double *t = sp_alloc(2 * (size_t)sampler.count * sizeof *t), *error = t ? t + sampler.count : NULL;
     sp_status status = t ? SP_OK : SP_MEMORY;
     int count = t ? distinct_timesteps(&sampler, t) : 0;
     if (!status)
