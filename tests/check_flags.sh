@@ -79,19 +79,21 @@ run distill --teacher "$teacher" --data folder:pictures --output student --objec
     --device cpu --gradient-checkpointing --memory-limit 4G --checkpoints-total-limit 1 --validation-steps 1 --seed 3 \
     --trace trace.safetensors --prediction-type v_prediction "${quick[@]}"
 run distill --teacher "$teacher" --data folder:pictures --center-crop --resolution 64 --min-size 32 --output student2 \
-    --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 "${quick[@]}"
+    --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --loss-weighting min-snr --snr-gamma 4 \
+    "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora --objective lcm --lora-rank 2 --lora-alpha 4 \
     --lora-targets attention --lora-merged "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora2 --objective lcm --lora-rank 2 \
     --lora-targets attention \
     --lora-start "$(find lora -name pytorch_lora_weights.safetensors | head -n 1)" "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output pcm --objective pcm --phases 4 --skip 40:10 \
-    --target-ema-decay half-life:100 \
+    --target-ema-decay half-life:100 --loss-weighting inverse-length \
     --dry-run "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output halves --objective progressive --rounds 1 "${quick[@]}"
 run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-size 32 --output student2 \
     --resume latest \
-    --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --max-train-steps 2 --train-batch-size 2
+    --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --loss-weighting min-snr --snr-gamma 4 \
+    --max-train-steps 2 --train-batch-size 2
 run distill --teacher "$teacher" --data latents:cache --output further --objective lcm --student-start student2 \
     "${quick[@]}"
 report "students"

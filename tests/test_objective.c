@@ -81,6 +81,80 @@ static void sub_paths_may_shorten(void **state)
     assert_message("`skip` is 1001");
 }
 
+/* An error of the network's output, which diffusers' scripts weigh by min(SNR, gamma)/SNR for epsilon and by
+ * min(SNR, gamma)/(SNR + 1) for v, is here one of x0: weight times its square has to be the same. */
+static void min_snr_weighs_as_diffusers_do(void **state)
+{
+    (void)state;
+    sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
+    s.weighting = SP_WEIGHTING_MIN_SNR;
+    s.snr_gamma = 2;
+    for (int v = 0; v < 2; v++) {
+        const sp_path path = path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+        bool above = false, below = false;
+        for (int i = 0; i < 900; i++) {
+            s.objective = i % 2 ? SP_OBJECTIVE_SPLAM : SP_OBJECTIVE_LCM;
+            s.sigma = (sp_sigma_form)(i / 2 % 2);
+            sp_subpath sub = sp_subpath_draw(&s, &path, 5, 6, (uint64_t)i);
+            if (s.objective == SP_OBJECTIVE_LCM) sub.gamma = 1;
+            sp_coefficients c = sp_subpath_coefficients(&s, &path, sub);
+            sp_pair start = sp_path_at(&path, sub.start), end = sp_path_at(&path, sub.end);
+            double rho = start.alpha / end.alpha, g = sub.gamma, far = rho * end.sigma;
+            double noise = s.sigma == SP_SIGMA_LINEAR ? g * start.sigma + (1 - g) * far
+                                                      : sqrt(far * far + g * g * (1 - rho * rho));
+            double snr = pow(start.alpha / noise, 2), out = sp_path_boundary(&path, sub.start).out;
+            double diffusers = fmin(snr, 2) / (v ? snr + 1 : snr);
+            double found = c.loss_weight * pow(c.prediction_m / out, 2);
+            assert_true(fabs(found - diffusers) <= 1e-9 * diffusers);
+            above |= snr > 2;
+            below |= snr < 2;
+        }
+        assert_true(above && below);
+    }
+}
+
+static void inverse_lengths_are_one_in_the_mean(void **state)
+{
+    (void)state;
+    static const sp_objective objectives[] = {SP_OBJECTIVE_SPLAM, SP_OBJECTIVE_LCM, SP_OBJECTIVE_PCM, SP_OBJECTIVE_TCD};
+    const sp_path path = path_of(SP_PREDICTION_EPSILON);
+    for (int k = 0; k < 4 * 4; k++) {
+        sp_objective_settings s = sp_objective_defaults(objectives[k % 4]);
+        s.weighting = SP_WEIGHTING_INVERSE_LENGTH;
+        s.ddim_timesteps = k < 8 ? 50 : 1000;
+        s.skip = s.skip_to = k / 4 % 2 ? 20 : 270;
+        double sum = 0, scale = sp_loss_weight_scale(&s, &path), shortest = 0;
+        for (int i = 0; i < s.ddim_timesteps; i++) {
+            sp_subpath sub = sp_subpath_at(&s, &path, i);
+            double weight = scale * sp_subpath_coefficients(&s, &path, sub).loss_weight;
+            sum += weight;
+            shortest = fmax(shortest, weight);
+            if (sub.start > sub.end) assert_true(fabs(weight * (sub.start - sub.end) - scale) <= 1e-12 * scale);
+        }
+        assert_true(fabs(sum / s.ddim_timesteps - 1) <= 1e-12);
+        assert_true(shortest > 1.01); /* those that are cut at their ends */
+        s.weighting = SP_WEIGHTING_NONE;
+        assert_true(sp_loss_weight_scale(&s, &path) == 1);
+    }
+}
+
+static void weights_without_use_are_refused(void **state)
+{
+    (void)state;
+    const sp_path path = path_of(SP_PREDICTION_EPSILON);
+    for (int objective = 0; objective < SP_OBJECTIVE_COUNT; objective++) {
+        sp_objective_settings s = sp_objective_defaults((sp_objective)objective);
+        bool x0 = objective == SP_OBJECTIVE_SPLAM || objective == SP_OBJECTIVE_LCM;
+        s.weighting = SP_WEIGHTING_MIN_SNR;
+        assert_int_equal(sp_objective_check(&s, &path) == SP_OK, x0);
+        if (!x0) assert_message("`loss_weighting` min-snr says nothing to `objective`");
+        s.weighting = SP_WEIGHTING_INVERSE_LENGTH;
+        bool lengths = x0 || objective == SP_OBJECTIVE_PCM || objective == SP_OBJECTIVE_TCD;
+        assert_int_equal(sp_objective_check(&s, &path) == SP_OK, lengths);
+        if (!lengths) assert_message("it is for splam, lcm, pcm and tcd");
+    }
+}
+
 /* Phases: edges are the timesteps of DDIM in P steps, and no sub-path leaves its phase. */
 static void phases_are_the_samplers(void **state)
 {
@@ -307,6 +381,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gamma_one_is_lcm),
         cmocka_unit_test(sub_paths_may_shorten),
+        cmocka_unit_test(min_snr_weighs_as_diffusers_do),
+        cmocka_unit_test(inverse_lengths_are_one_in_the_mean),
+        cmocka_unit_test(weights_without_use_are_refused),
         cmocka_unit_test(phases_are_the_samplers),
         cmocka_unit_test(tcd_to_zero_is_pcm),
         cmocka_unit_test(exact_networks_have_no_loss),

@@ -1,5 +1,5 @@
-/* What moves while a student is trained: the learning rate, sub-paths, averages. Runs that are stopped and resumed are
- * those that are not, bit for bit, and another setting is another run. */
+/* What moves while a student is trained: the learning rate, sub-paths, averages; and weights of losses. Runs that are
+ * stopped and resumed are those that are not, bit for bit, and another setting is another run. */
 #include "distill_support.h"
 #include "distill/distill.h"
 
@@ -229,6 +229,31 @@ static void online_weights_as_the_target(void **state)
                      in_folder(state, "released/unet/diffusion_pytorch_model.safetensors"));
 }
 
+static void weighted_losses(void **state)
+{
+    splam_distill_options o = options_of("pcm");
+    o.skip = 200;
+    o.loss_weighting = "inverse-length";
+    check_resuming(state, o);
+    assert_readme(state, "whole", "; losses weighted by inverse-length.");
+    o.loss_weighting = "none";
+    assert_another_run(state, o, "loss_weighting");
+    o.loss_weighting = "min-snr";
+    assert_status(distil(o, in_folder(state, "other"), NULL, 0), SP_ARGUMENT);
+    assert_message("`loss_weighting` min-snr says nothing to `objective` pcm; it is for splam and lcm");
+    o = options_of("splam");
+    o.snr_gamma = 3;
+    assert_status(distil(o, in_folder(state, "other"), NULL, 0), SP_ARGUMENT);
+    assert_message("`snr_gamma` says nothing to `loss_weighting` none; it is for min-snr");
+    o.loss_weighting = "min-snr";
+    assert_ok(sp_remove_tree(in_folder(state, "whole")));
+    assert_ok(sp_remove_tree(in_folder(state, "stopped")));
+    check_resuming(state, o);
+    assert_readme(state, "whole", "; losses weighted by min-snr with gamma 3.");
+    o.snr_gamma = SPLAM_UNSET;
+    assert_another_run(state, o, "snr_gamma");
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -240,6 +265,7 @@ int main(void)
         with_folder(averages_named_after_their_papers),
         with_folder(a_target_of_its_own),
         with_folder(online_weights_as_the_target),
+        with_folder(weighted_losses),
     };
     return cmocka_run_group_tests_name("training_settings", tests, NULL, NULL);
 }

@@ -89,6 +89,10 @@ typedef struct {
     int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path [1, progressive 2] */
     const char *loss_type;          /* "huber" (pseudo-Huber), "l2" ["huber", progressive "l2"] */
     double huber_c;                 /* sqrt(d^2 + c^2) - c, 1e-3 */
+    const char *loss_weighting;     /* of samples: "min-snr", splam and lcm: min(SNR, snr_gamma) where the student
+                                       stands (Hang et al. 2023); "inverse-length", not progressive: 1/(s - e), 1 in the
+                                       mean over all starts; "none" */
+    double snr_gamma;               /* of min-snr [5] */
     int64_t max_train_steps;        /* optimiser steps, 1000 */
     int64_t train_batch_size;       /* pictures a micro-batch, 12 */
     int64_t gradient_accumulation_steps; /* micro-batches an optimiser step, 1 */

@@ -357,6 +357,7 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     const sp_distill_options *o = f->options;
     const sp_objective_settings now = sp_step_settings(
         &o->objective, micro / o->given.gradient_accumulation_steps, o->given.max_train_steps);
+    double scale = sp_loss_weight_scale(&now, f->path);
     sp_subpath *paths = sp_alloc((size_t)o->given.train_batch_size * sizeof *paths);
     if (!paths) return SP_MEMORY;
     sp_status status = f->draws ? replay(f, &now, micro, paths) : SP_OK;
@@ -364,6 +365,7 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
         if (!f->draws) status = draw_sample(f, &now, micro, i, &paths[i]);
         if (status) break;
         f->coefficients[i] = sp_subpath_coefficients(&now, f->path, paths[i]);
+        f->coefficients[i].loss_weight *= scale;
         if (f->embedding_dim)
             sp_gamma_embedding(paths[i].gamma, f->embedding_dim,
                                (float *)f->embedding.data + i * f->embedding_dim);

@@ -60,7 +60,13 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     s->skip_to = s->skip;
     set_whole(o->skip_to, &s->skip_to);
     s->loss.huber_c = o->huber_c;
-    return o->loss_type ? sp_loss_type_of(o->loss_type, &s->loss.kind) : SP_OK;
+    if (o->loss_type) SP_TRY(sp_loss_type_of(o->loss_type, &s->loss.kind));
+    SP_TRY(sp_loss_weighting_of(o->loss_weighting, &s->weighting));
+    if (!splam_is_given(o->snr_gamma)) return SP_OK;
+    s->snr_gamma = o->snr_gamma;
+    if (s->weighting == SP_WEIGHTING_MIN_SNR) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`snr_gamma` says nothing to `loss_weighting` %s; it is for min-snr",
+                   o->loss_weighting);
 }
 
 static sp_status read_init(const splam_distill_options *o, sp_distill_options *out)

@@ -73,6 +73,10 @@ static sp_status record_objective(json_t *settings, const sp_distill_options *o)
                            sp_setting_whole("solver-steps", s->solver_steps),
                            sp_setting_text("loss-type", sp_loss_type_name(s->loss.kind)),
                            sp_setting_number("huber-c", s->loss.huber_c)));
+    if (s->weighting != SP_WEIGHTING_NONE)
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("loss-weighting", sp_loss_weighting_name(s->weighting))));
+    if (s->weighting == SP_WEIGHTING_MIN_SNR)
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_number("snr-gamma", s->snr_gamma)));
     if (s->skip_to != s->skip) /* what a step's is depends on the number of steps */
         SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("max-train-steps", o->given.max_train_steps)));
     return record_own(settings, o);

@@ -8,6 +8,7 @@
 #define X(name, text) text,
 static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
 static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
+static const char *const weighting_names[] = {SP_LOSS_WEIGHTING_LIST(X)};
 static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
 #undef X
 #define X(name, text) [SP_LOSS_##name] = text,
@@ -27,6 +28,11 @@ const char *sp_sigma_name(sp_sigma_form sigma)
 const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning)
 {
     return conditioning_names[conditioning];
+}
+
+const char *sp_loss_weighting_name(sp_loss_weighting weighting)
+{
+    return weighting_names[weighting];
 }
 
 const char *sp_loss_type_name(sp_loss_kind kind)
@@ -67,6 +73,14 @@ sp_status sp_loss_type_of(const char *name, sp_loss_kind *out)
     return SP_OK;
 }
 
+sp_status sp_loss_weighting_of(const char *name, sp_loss_weighting *out)
+{
+    int index;
+    SP_TRY(sp_name_index("loss weighting", name, weighting_names, SP_WEIGHTING_COUNT, &index));
+    *out = (sp_loss_weighting)index;
+    return SP_OK;
+}
+
 /* ---- settings ---- */
 
 sp_objective_settings sp_objective_defaults(sp_objective objective)
@@ -79,7 +93,8 @@ sp_objective_settings sp_objective_defaults(sp_objective objective)
                                .skip_to = 20,
                                .solver_steps = 1,
                                .rounds = 1,
-                               .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3}};
+                               .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3},
+                               .snr_gamma = 5};
     if (objective == SP_OBJECTIVE_SPLAM) {
         s.conditioning = SP_GAMMA_EMBEDDING;
         s.gamma.grid = 0;
@@ -167,6 +182,19 @@ static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
     return SP_OK;
 }
 
+/* Whether the objective has use for its weights: see above what they are made of. */
+static sp_status check_weighting(const sp_objective_settings *s)
+{
+    bool compares_x0 = s->objective == SP_OBJECTIVE_SPLAM || s->objective == SP_OBJECTIVE_LCM;
+    bool min_snr = s->weighting == SP_WEIGHTING_MIN_SNR;
+    if (s->weighting == SP_WEIGHTING_NONE) return SP_OK;
+    if (min_snr ? compares_x0 : compares_x0 || s->objective == SP_OBJECTIVE_PCM || s->objective == SP_OBJECTIVE_TCD)
+        return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`loss_weighting` %s says nothing to `objective` %s; it is for %s",
+                   weighting_names[s->weighting], sp_objective_name(s->objective),
+                   min_snr ? "splam and lcm" : "splam, lcm, pcm and tcd");
+}
+
 /* Where the path ends without signal. */
 static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
 {
@@ -196,6 +224,7 @@ sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path
         return sp_fail(SP_ARGUMENT, "`phases` is %d, expected 1 to %d (`num_ddim_timesteps`)",
                        s->phases, s->ddim_timesteps);
     SP_TRY(check_gamma(s));
+    SP_TRY(check_weighting(s));
     SP_TRY(check_end(s, path));
     return s->objective == SP_OBJECTIVE_PROGRESSIVE ? check_rounds(s) : check_subpath(s, timesteps);
 }

@@ -24,7 +24,18 @@
  *                weight. Round r = 0..R-1 has N = M/n^(r+1) starts rint(i T/N) - 1, i = 1..N, the
  *                last end being 0; the teacher steps over the grid of nN. Its teacher is the student
  *                of round r - 1, without guidance, which the first round distils
- *                (Salimans & Ho 2022) */
+ *                (Salimans & Ho 2022)
+ *
+ * Losses of samples may be weighted (l2 as it stands; a huber loss, which grows with |d|, likewise):
+ *
+ *   min-snr         min(SNR, snr_gamma), SNR = alpha^2/sigma^2 of z_gamma, for splam and lcm. Hang et al. 2023 weigh an
+ *                   error of x0 so; diffusers' scripts divide by SNR where the network predicts epsilon and by SNR + 1
+ *                   where it predicts v, since an error dm of the output is one of -(sigma/alpha) dm, or of -(sigma/r)
+ *                   dm, in x0. Here x0 itself is compared, whatever is predicted, so that the three are one weight.
+ *                   pcm and tcd compare latents at u, where an error of x0 arrives times alpha_u - sigma_u alpha_s /
+ *                   sigma_s: what undoes that is unbounded as u nears s, and they do without; progressive has its own
+ *   inverse-length  1/(s - e) over its mean over the grid of starts, for all but progressive, whose lengths are equal.
+ *                   It is splam's too: of what is left of its sub-path, gamma (s - e), the inverse has no mean */
 #ifndef SP_DISTILL_OBJECTIVE_H
 #define SP_DISTILL_OBJECTIVE_H
 #include <stdbool.h>
@@ -38,6 +49,7 @@
 #include "ops/ops.h"
 #include "options/choices.h"
 
+#define SP_WEIGHTING_ENTRY(name, text) SP_WEIGHTING_##name,
 #define SP_OBJECTIVE_ENTRY(name, text) SP_OBJECTIVE_##name,
 #define SP_SIGMA_ENTRY(name, text) SP_SIGMA_##name,
 #define SP_GAMMA_ENTRY(name, text) SP_GAMMA_##name,
@@ -50,15 +62,18 @@ typedef enum { SP_OBJECTIVE_LIST(SP_OBJECTIVE_ENTRY) SP_OBJECTIVE_COUNT } sp_obj
 typedef enum { SP_SIGMA_LIST(SP_SIGMA_ENTRY) SP_SIGMA_COUNT } sp_sigma_form;
 /* none: the student is not told, and is a network like its teacher. */
 typedef enum { SP_GAMMA_CONDITIONING_LIST(SP_GAMMA_ENTRY) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
+typedef enum { SP_LOSS_WEIGHTING_LIST(SP_WEIGHTING_ENTRY) SP_WEIGHTING_COUNT } sp_loss_weighting;
 const char *sp_objective_name(sp_objective objective);
 const char *sp_sigma_name(sp_sigma_form sigma);
 const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning);
 const char *sp_loss_type_name(sp_loss_kind kind);
+const char *sp_loss_weighting_name(sp_loss_weighting weighting);
 /* SP_ARGUMENT, naming the choices, for any other text. */
 sp_status sp_objective_of(const char *name, sp_objective *out);
 sp_status sp_sigma_of(const char *name, sp_sigma_form *out);
 sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out);
 sp_status sp_loss_type_of(const char *name, sp_loss_kind *out);
+sp_status sp_loss_weighting_of(const char *name, sp_loss_weighting *out);
 
 /* gamma is 1 with `one_probability`; else, with x = uniform^power in [0,1), x itself, or with a
  * grid of N values (floor(N x) + 1)/N: one of 1/N, 2/N, ..., 1. A grid of 1 is gamma = 1. */
@@ -85,6 +100,8 @@ typedef struct {
     int phases;         /* P of pcm; the others: 0 */
     int rounds;         /* R of progressive; the others: 1 */
     sp_loss_options loss;
+    sp_loss_weighting weighting;
+    double snr_gamma; /* of min-snr */
 } sp_objective_settings;
 
 /* The papers' settings: w = 8, M = 50, K = 20, n = 1, huber 1e-3; splam: quadratic, embedding,
@@ -141,6 +158,8 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
 #define SP_AVERAGE_COEFFICIENT_LIST(X)                                                             \
     X(target_timestep) /* at e */                                                                  \
     X(target_m)        /* target += . m_average(z_e, e) */
+/* Where losses are weighted: */
+#define SP_WEIGHT_COEFFICIENT_LIST(X) X(loss_weight)
 /* Once per DDIM step inside the sub-path: z' = solver_z z + solver_cond m_cond, and where the
  * teacher is guided + solver_uncond m_uncond. */
 #define SP_SOLVER_COEFFICIENT_LIST(X) X(solver_timestep) X(solver_z) X(solver_cond)
@@ -150,6 +169,7 @@ typedef struct {
 #define X(name) double name;
     SP_COEFFICIENT_LIST(X)
     SP_AVERAGE_COEFFICIENT_LIST(X)
+    SP_WEIGHT_COEFFICIENT_LIST(X)
 #undef X
 #define X(name) double name[SP_MAX_SOLVER_STEPS];
     SP_SOLVER_COEFFICIENT_LIST(X)
@@ -158,6 +178,9 @@ typedef struct {
 } sp_coefficients;
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
                                         const sp_path *path, sp_subpath sub);
+
+/* What loss_weight has still to be multiplied with: for inverse-length 1 over the mean of 1/(s - e) over all starts. */
+double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path *path);
 
 /* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
  * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for

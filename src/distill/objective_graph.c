@@ -69,7 +69,9 @@ static sp_status build(sp_step_graph *g)
     sp_stage_leave(b);
     sp_stage_enter(b, "forward");
     sp_value *prediction = prediction_value(g, z_start, z_end);
-    sp_value *loss = sp_loss(b, prediction, target, NULL, g->settings->loss);
+    bool weighted = g->settings->weighting != SP_WEIGHTING_NONE;
+    sp_value *loss = sp_loss(b, prediction, target, weighted ? sp_step_coefficient(g, "loss_weight") : NULL,
+                             g->settings->loss);
     return sp_step_outputs(g, loss, prediction, target, "online");
 }
 

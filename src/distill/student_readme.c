@@ -46,6 +46,9 @@ static void add_training(const readme *r)
     sp_string_append_format(r->text, "; average %s", sp_average_text(&r->options->average, average));
     if (r->options->target_apart)
         sp_string_append_format(r->text, ", the target's %s", sp_average_text(&r->options->target_average, average));
+    if (s->weighting != SP_WEIGHTING_NONE)
+        sp_string_append_format(r->text, "; losses weighted by %s", sp_loss_weighting_name(s->weighting));
+    if (s->weighting == SP_WEIGHTING_MIN_SNR) sp_string_append_format(r->text, " with gamma %g", s->snr_gamma);
     sp_string_append_format(r->text, ".\n\n");
 }
 

@@ -56,6 +56,36 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
     return sub;
 }
 
+/* ---- weights of losses ---- */
+
+/* Where timesteps are starts, the lowest sub-path may have none. */
+static double inverse_length(sp_subpath sub)
+{
+    return 1.0 / (sub.start > sub.end ? sub.start - sub.end : 1);
+}
+
+double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path *path)
+{
+    double sum = 0;
+    if (settings->weighting != SP_WEIGHTING_INVERSE_LENGTH) return 1;
+    for (int i = 0; i < settings->ddim_timesteps; i++)
+        sum += inverse_length(sp_subpath_at(settings, path, i));
+    return settings->ddim_timesteps / sum;
+}
+
+/* `at`: alpha and sigma of the point where the student stands. */
+static double loss_weight(const sp_objective_settings *settings, sp_subpath sub, sp_pair at)
+{
+    switch (settings->weighting) {
+    case SP_WEIGHTING_MIN_SNR:
+        return fmin(at.alpha * at.alpha / (at.sigma * at.sigma), settings->snr_gamma);
+    case SP_WEIGHTING_INVERSE_LENGTH:
+        return inverse_length(sub);
+    default:
+        return 1;
+    }
+}
+
 /* ---- coefficients ---- */
 
 /* What stands in front of a network's input and output. */
@@ -150,6 +180,7 @@ static void position_coefficients(const sp_objective_settings *settings, const s
     bool chord = settings->sigma == SP_SIGMA_CHORD, by_time = chord || settings->conditioning == SP_GAMMA_TIME;
     double start = sp_path_timestep(path, sub.start);
     sp_pair at = chord ? chord_at(s, e, sub.gamma, c) : position_at(settings, s, e, sub.gamma, c);
+    c->loss_weight = loss_weight(settings, sub, at);
     c->student_scale = 1;
     c->student_timestep = start;
     if (by_time && sub.gamma < 1) {
@@ -201,6 +232,9 @@ sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings
     SP_COEFFICIENT_LIST(X)
     if (sp_objective_asks_average(settings)) {
         SP_AVERAGE_COEFFICIENT_LIST(X)
+    }
+    if (settings->weighting != SP_WEIGHTING_NONE) {
+        SP_WEIGHT_COEFFICIENT_LIST(X)
     }
 #undef X
     for (int j = 0; j < settings->solver_steps; j++) {

@@ -13,6 +13,7 @@
 #define SP_GAMMA_TOLD_LIST(X) X(EMBEDDING, "embedding") X(TIME, "time")
 #define SP_GAMMA_CONDITIONING_LIST(X) X(NONE, "none") SP_GAMMA_TOLD_LIST(X)
 #define SP_LOSS_TYPE_LIST(X) X(HUBER, "huber") X(L2, "l2")
+#define SP_LOSS_WEIGHTING_LIST(X) X(NONE, "none") X(MIN_SNR, "min-snr") X(INVERSE_LENGTH, "inverse-length")
 #define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
 #define SP_LR_SCHEDULER_LIST(X)                                                                    \
     X(CONSTANT, "constant")                                                                        \

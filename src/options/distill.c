@@ -27,6 +27,10 @@ static const splam_option options[] = {
     {SP_CHOICE(loss_type, SP_CHOICES(SP_LOSS_TYPE_LIST), NULL), .help = "sqrt(d^2 + c^2) - c, or d^2",
      .otherwise = "huber; progressive: l2"},
     {SP_NUMBER(huber_c, 1e-9, 1e3, 1e-3), .argument = "C", .help = "c of the huber loss"},
+    {SP_CHOICE(loss_weighting, SP_CHOICES(SP_LOSS_WEIGHTING_LIST), "none"),
+     .help = "of samples: min(SNR, G) for splam and lcm, or 1/length of the sub-path, 1 in the mean over the starts, "
+             "for all but progressive, which has a weight of its own"},
+    {SP_NUMBER(snr_gamma, 1e-6, 1e6, SPLAM_UNSET), .argument = "G", .help = "of min-snr", .otherwise = "5"},
     {SP_AVERAGE(ema_decay, "0.95"),
      .help = "of the averaged weights, which make the target (0: the weights themselves do): a rate, a power function "
              "as wide as the share S of the run so far, or a half-life of N pictures"},

@@ -364,12 +364,32 @@ def round_settings(settings, step):
                    "num-ddim-timesteps": settings["num-ddim-timesteps"] // settings["solver-steps"] ** (index + 1)}
 
 
-def loss_of(prediction, target, settings):
-    difference = prediction - target
-    if settings["loss-type"] == "l2":
-        return (difference ** 2).mean()
-    c = settings["huber-c"]
-    return ((difference ** 2 + c ** 2).sqrt() - c).mean()
+def loss_weight(schedule, settings, draw):
+    """[B], float64: min-snr as for x0, which is what is compared; or the inverse length of the sub-path, 1 in the mean
+    over all starts."""
+    weighting, count, skip = settings.get("loss-weighting", "none"), len(schedule.alpha), settings["skip"]
+    if weighting == "none":
+        return torch.ones(len(draw["index"]), dtype=torch.float64)
+    if weighting == "min-snr":
+        start = starts(settings, count, draw)
+        end = (start - skip).clamp(min=0)
+        gamma = draw["gamma"].double() if settings["objective"] == "splam" else torch.ones(len(start)).double()
+        _, _, (alpha, sigma) = position(settings.get("sigma", "quadratic"), gamma, (
+            schedule.alpha[start], schedule.sigma[start]), (schedule.alpha[end], schedule.sigma[end]))
+        return (alpha / sigma).square().clamp(max=settings.get("snr-gamma", 5.0))
+    start = starts(settings, count, {"index": torch.arange(settings["num-ddim-timesteps"])})
+    lowest = torch.zeros_like(start)
+    if settings["objective"] == "pcm":
+        edges = phase_edges(settings["phases"], count)
+        lowest = torch.stack([edges[edges < s].max() if s > 0 else edges[0] for s in start])
+    inverse = 1 / (start - torch.maximum(start - skip, lowest)).clamp(min=1).double()
+    return (inverse / inverse.mean())[draw["index"]]
+
+
+def loss_of(prediction, target, settings, weight):
+    difference, c = prediction - target, settings["huber-c"]
+    loss = difference ** 2 if settings["loss-type"] == "l2" else (difference ** 2 + c ** 2).sqrt() - c
+    return (weight * loss).mean()
 
 
 # ---- averages ------------------------------------------------------------------------------------------------------
@@ -426,7 +446,8 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
                     if f"{name}.{k}" in draws}
             prediction, wanted = OBJECTIVES[settings["objective"]](
                 teacher, student, target, schedule, config.prediction_type, now, {**draw, "uncond": draws["uncond"]})
-            loss = loss_of(prediction, wanted, settings) / accumulation
+            weight = schedule.column(loss_weight(schedule, now, draw))
+            loss = loss_of(prediction, wanted, settings, weight) / accumulation
             loss.backward()
             step_loss += loss.item()
             trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), wanted

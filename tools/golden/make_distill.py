@@ -86,6 +86,8 @@ ON_DRAWS_OF = {
     "splam-half-life": ("splam", {"ema-decay": "half-life:20", "learning-rate": 5e-5, "guidance-scale-w": 2.0}),
     "lcm-target": ("lcm-l2", {"target-ema-decay": 0.6, "learning-rate": 5e-5}),
     "lora-target-online": ("lora", {"target-ema-decay": 0}),
+    "splam-min-snr": ("splam", {"loss-weighting": "min-snr", "snr-gamma": 0.7, "guidance-scale-w": 2.0}),
+    "pcm-inverse-length": ("pcm", {"loss-weighting": "inverse-length", "skip": 150}),
     "splam-skip-range": ("splam", {"skip": "120:9", "solver-steps": 2, "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
 }
 
