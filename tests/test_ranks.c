@@ -241,6 +241,26 @@ static void ranks_equal_one_process(void **state)
     assert_log(state, "expected [8,C,H,W] for --train-batch-size 4 in each process");
 }
 
+/* Settings that move with the step, and weights of samples: two ranks are one process that takes their samples in turn,
+ * and a half-life in pictures counts those of both. */
+static void settings_that_move_are_the_same(void **state)
+{
+    NEEDS_MPI
+    static const char moving[] =
+        "--skip 80:10 --lr-scheduler cosine --lr-warmup-steps 2 --ema-decay power:0.2 --target-ema-decay half-life:1 "
+        "--loss-weighting min-snr";
+    char more[400];
+    make_draws(in_folder(state, "draws.safetensors"), 4, 10, 1);
+    must_distil(state, 2, 2, "two", traced(state, "two", moving));
+    make_draws(in_folder(state, "draws.safetensors"), 2, 20, 1);
+    snprintf(more, sizeof more, "%s --gradient-accumulation-steps 2", moving);
+    must_distil(state, 1, 2, "in-turn", traced(state, "in-turn", more));
+    assert_same_bits(state, "two", "in-turn", 10);
+    assert_same_trace(state, "two", "in-turn");
+    assert_same_file(in_folder(state, "two/checkpoint-10/target.safetensors"),
+                     in_folder(state, "in-turn/checkpoint-10/target.safetensors"));
+}
+
 static void accumulation_is_summed_once(void **state)
 {
     NEEDS_MPI
@@ -407,7 +427,7 @@ int main(void)
     cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
         with_folder(ranks_equal_one_process),           with_folder(accumulation_is_summed_once),
         with_folder(same_ranks_give_same_bits),         with_folder(a_rank_that_dies_stops_all),
-        cmocka_unit_test(what_does_not_run_so_says_so),
+        with_folder(settings_that_move_are_the_same),   cmocka_unit_test(what_does_not_run_so_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
