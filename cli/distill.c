@@ -32,6 +32,8 @@ static const char *const examples[] = {
     "    --skip 40",
     "splam distill --teacher sd15 --data folder:pictures --output student --objective progressive \\\n"
     "    --num-ddim-timesteps 64 --rounds 4 --max-train-steps 20000",
+    "splam distill --teacher sd15 --data latents:latents --output student --max-train-steps 20000 \\\n"
+    "    --lr-scheduler cosine --lr-warmup-steps 500 --skip 100:10 --ema-decay power:0.05 --target-ema-decay 0.95",
     "splam distill --teacher sd15 --data folder:pictures --output student --train-batch-size 1 \\\n"
     "    --optimizer adamw8bit --memory-limit 19G",
     "splam distill --teacher sd15 --data folder:pictures --output student --resume latest",
