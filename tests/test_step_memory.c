@@ -70,6 +70,29 @@ static void parts_are_what_they_must_be(void **state)
     sp_work_model_close(&model);
 }
 
+/* An average of the target's own is another set of weights, and a row. */
+static void a_target_takes_another_set(void **state)
+{
+    (void)state;
+    sp_work_model model;
+    sp_step_memory plain, apart = {.optimizer = SP_OPTIMIZER_ADAMW, .keeps_target = true};
+    sp_plan *made;
+    open_teacher(&model);
+    assert_true(plan(&model, SP_OPTIMIZER_ADAMW, 0, &plain));
+    const sp_step_request request = {
+        .build = build, .context = &model, .device = sp_cpu_device(), .precision = SP_F32};
+    assert_ok(sp_step_plan(&request, &apart, &made));
+    sp_plan_destroy(made);
+    assert_int_equal(plain.target_average, 0);
+    assert_int_equal(apart.target_average, plain.ema);
+    assert_int_equal(sp_step_memory_total(&apart), sp_step_memory_total(&plain) + plain.ema);
+    sp_string text = {0};
+    sp_step_memory_append(&apart, 0, &text);
+    assert_non_null(strstr(sp_string_text(&text), "averaged weights, target's"));
+    sp_string_free(&text);
+    sp_work_model_close(&model);
+}
+
 /* Between none and all, the fewest blocks that fit: one fewer would not. */
 static void blocks_follow_the_limit(void **state)
 {
@@ -121,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_are_what_they_must_be),
+        cmocka_unit_test(a_target_takes_another_set),
         cmocka_unit_test(blocks_follow_the_limit),
         cmocka_unit_test(memories_apart_are_two_columns),
     };

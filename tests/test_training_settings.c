@@ -107,8 +107,8 @@ static void a_learning_rate_that_falls(void **state)
     for (int i = 0; i < STEPS; i++)
         assert_float_equal(rates[i], 1e-4 * factors[i], 1e-12);
     assert_readme(state, "whole",
-                  "6 steps at learning rate 0.0001, linear after 2 steps of warm-up; sub-paths of 20 timesteps; "
-                  "average 0.95.");
+                  "- 6 steps, learning rate 0.0001, linear after 2 steps of warm-up\n- sub-paths of 20 timesteps\n"
+                  "- average 0.95\n\n");
     o.max_train_steps = 7; /* the rates of all steps would be others */
     assert_another_run(state, o, "max_train_steps");
     o.max_train_steps = STEPS;
@@ -142,7 +142,7 @@ static void sub_paths_that_shorten(void **state)
     o.skip_to = 5;
     o.solver_steps = 2;
     check_resuming(state, o);
-    assert_readme(state, "whole", "; sub-paths of 90 timesteps in the first step, 5 in the last; average 0.95.");
+    assert_readme(state, "whole", "\n- sub-paths of 90 timesteps in the first step, 5 in the last\n- average 0.95\n\n");
     assert_ok(sp_json_load(in_folder(state, "whole/splam.json"), &json));
     assert_string_equal(case_text(json, "skip"), "90:5");
     json_decref(json);
@@ -171,7 +171,7 @@ static void averages_named_after_their_papers(void **state)
     splam_distill_options o = options_of("lcm");
     o.ema_decay = "power:0.15";
     check_resuming(state, o);
-    assert_readme(state, "whole", "; average power:0.15.");
+    assert_readme(state, "whole", "\n- average power:0.15\n");
     assert_ok(sp_json_load(in_folder(state, "whole/splam.json"), &json));
     assert_string_equal(case_text(json, "ema-decay"), "power:0.15");
     json_decref(json);
@@ -197,7 +197,7 @@ static void a_target_of_its_own(void **state)
     assert_true(sp_path_exists(in_folder(state, "whole/checkpoint-6/target.safetensors")));
     assert_same_file(in_folder(state, "whole/checkpoint-6/target.safetensors"),
                      in_folder(state, "stopped/checkpoint-6/target.safetensors"));
-    assert_readme(state, "whole", "; average 0.95, the target's power:0.2.");
+    assert_readme(state, "whole", "\n- average 0.95, the target's power:0.2\n\n");
     o.target_ema_decay = "0";
     assert_another_run(state, o, "target_ema_decay");
     o.target_ema_decay = NULL;
@@ -235,7 +235,7 @@ static void weighted_losses(void **state)
     o.skip = 200;
     o.loss_weighting = "inverse-length";
     check_resuming(state, o);
-    assert_readme(state, "whole", "; losses weighted by inverse-length.");
+    assert_readme(state, "whole", "\n- losses weighted by inverse-length\n\n");
     o.loss_weighting = "none";
     assert_another_run(state, o, "loss_weighting");
     o.loss_weighting = "min-snr";
@@ -249,7 +249,7 @@ static void weighted_losses(void **state)
     assert_ok(sp_remove_tree(in_folder(state, "whole")));
     assert_ok(sp_remove_tree(in_folder(state, "stopped")));
     check_resuming(state, o);
-    assert_readme(state, "whole", "; losses weighted by min-snr with gamma 3.");
+    assert_readme(state, "whole", "\n- losses weighted by min-snr, gamma 3\n\n");
     o.snr_gamma = SPLAM_UNSET;
     assert_another_run(state, o, "snr_gamma");
 }

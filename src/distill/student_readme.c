@@ -33,23 +33,24 @@ static void add_head(const readme *r)
         sp_objective_name(r->options->objective.objective), how, r->sampler);
 }
 
-/* How it was trained. */
+/* How it was trained, a line a setting. */
 static void add_training(const readme *r)
 {
-    const splam_distill_options *g = &r->options->given;
-    const sp_objective_settings *s = &r->options->objective;
-    char average[SP_AVERAGE_TEXT];
-    sp_string_append_format(r->text, "%lld steps at learning rate %g, %s", (long long)g->max_train_steps,
-                            g->learning_rate, sp_lr_schedule_text(&r->options->lr_schedule));
-    if (s->skip) sp_string_append_format(r->text, "; sub-paths of %d timesteps", s->skip);
+    const sp_distill_options *o = r->options;
+    const sp_objective_settings *s = &o->objective;
+    char text[SP_AVERAGE_TEXT];
+    sp_string_append_format(r->text, "- %lld steps, learning rate %s, %s\n", (long long)o->given.max_train_steps,
+                            sp_number_text(o->given.learning_rate, text), sp_lr_schedule_text(&o->lr_schedule));
+    if (s->skip) sp_string_append_format(r->text, "- sub-paths of %d timesteps", s->skip);
     if (s->skip_to != s->skip) sp_string_append_format(r->text, " in the first step, %d in the last", s->skip_to);
-    sp_string_append_format(r->text, "; average %s", sp_average_text(&r->options->average, average));
-    if (r->options->target_apart)
-        sp_string_append_format(r->text, ", the target's %s", sp_average_text(&r->options->target_average, average));
+    sp_string_append_format(r->text, "%s- average %s", s->skip ? "\n" : "", sp_average_text(&o->average, text));
+    if (o->target_apart)
+        sp_string_append_format(r->text, ", the target's %s", sp_average_text(&o->target_average, text));
     if (s->weighting != SP_WEIGHTING_NONE)
-        sp_string_append_format(r->text, "; losses weighted by %s", sp_loss_weighting_name(s->weighting));
-    if (s->weighting == SP_WEIGHTING_MIN_SNR) sp_string_append_format(r->text, " with gamma %g", s->snr_gamma);
-    sp_string_append_format(r->text, ".\n\n");
+        sp_string_append_format(r->text, "\n- losses weighted by %s", sp_loss_weighting_name(s->weighting));
+    if (s->weighting == SP_WEIGHTING_MIN_SNR)
+        sp_string_append_format(r->text, ", gamma %s", sp_number_text(s->snr_gamma, text));
+    sp_string_append_format(r->text, "\n\n");
 }
 
 static void add_image_line(const readme *r)

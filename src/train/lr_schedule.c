@@ -70,7 +70,8 @@ const char *sp_lr_schedule_text(const sp_lr_schedule *s)
     static _Thread_local char text[96];
     const char *kind = s->kind == SP_LR_CONSTANT_WITH_WARMUP ? "constant" : names[s->kind];
     if (s->warmup_steps)
-        snprintf(text, sizeof text, "%s after %lld steps of warm-up", kind, (long long)s->warmup_steps);
+        snprintf(text, sizeof text, "%s after %lld step%s of warm-up", kind, (long long)s->warmup_steps,
+                 s->warmup_steps == 1 ? "" : "s");
     else
         snprintf(text, sizeof text, "%s", kind);
     return text;
