@@ -23,7 +23,7 @@ static const char *const examples[] = {
     "splam bench -m emoji-teacher --only train --train-batch-size 32 --json",
     "splam bench -m sd15 --threads-model 64 --part unet_forward",
     "splam bench --support",
-    "splam bench --tune > table.inc && mv table.inc src/backend/cpu/convolution_table.inc",
+    "SPLAM_MAX_ISA=avx2 splam bench --tune > avx2.inc && mv avx2.inc src/backend/cpu/convolution_table/",
     NULL,
 };
 

@@ -78,7 +78,7 @@ typedef struct {
     int64_t threads_model;     /* instead, of a model's parts: how so many threads would share each step out, 1 to 4096,
                                   worked out by one; 0: times are measured */
     bool tune;                 /* instead: the fastest form of each convolution measured, as the table that is
-                                  compiled in, src/backend/cpu/convolution_table.inc */
+                                  compiled in, src/backend/cpu/convolution_table/ */
 } splam_bench_options;
 SPLAM_DEFAULTS(bench)
 

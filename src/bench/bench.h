@@ -33,8 +33,9 @@ sp_status sp_bench_repeat(sp_bench_body *body, void *context, double seconds,
 sp_status sp_bench_operators(sp_device *device, const char *op, const sp_peak *peak,
                              const sp_callbacks *callbacks, json_t *rows);
 
-/* Appends the text of src/backend/cpu/convolution_table.inc with what is the fastest on this
- * machine, with as many threads as are in use; rows of other instruction sets stay. */
+/* Appends the text of src/backend/cpu/convolution_table/ISA.inc, ISA being the instruction set in use, with what is the
+ * fastest on this machine, with as many threads as are in use. Where AMX multiplies bf16, rows of bf16 stay as they are
+ * compiled in. */
 sp_status sp_bench_tune(const char *machine, const sp_callbacks *callbacks, sp_string *out);
 
 /* Whether options->part asks for a part of that name. */

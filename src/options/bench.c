@@ -21,6 +21,6 @@ static const splam_option options[] = {
     {SP_FLAG(support), .help = "instead: which kernel runs each operator"},
     {SP_FLAG(tune),
      .help = "instead: measure each form of the 3x3 convolutions and print the table of the fastest, which builds of "
-             "splam take from src/backend/cpu/convolution_table.inc"},
+             "splam take from src/backend/cpu/convolution_table/"},
 };
 SP_TABLE(bench);

@@ -17,10 +17,18 @@ const char *sp_convolution_form_name(sp_convolution_form form)
     return names[form];
 }
 
-#define ROW(isa, dtype, positions, C, M, doubled, form)                                            \
-    {SP_ISA_##isa, SP_##dtype, positions, C, M, doubled, SP_CONVOLUTION_##form},
+#define ROW_OF(isa, dtype, positions, C, M, doubled, form)                                                             \
+    {isa, SP_##dtype, positions, C, M, doubled, SP_CONVOLUTION_##form},
 const sp_convolution_row sp_convolution_table[] = {
-#include "backend/cpu/convolution_table.inc"
+#define ROW(...) ROW_OF(SP_ISA_AVX2, __VA_ARGS__)
+#include "backend/cpu/convolution_table/avx2.inc"
+#undef ROW
+#define ROW(...) ROW_OF(SP_ISA_AVX512, __VA_ARGS__)
+#include "backend/cpu/convolution_table/avx512.inc"
+#undef ROW
+#define ROW(...) ROW_OF(SP_ISA_AVX512_BF16, __VA_ARGS__)
+#include "backend/cpu/convolution_table/avx512_bf16.inc"
+#undef ROW
 };
 const size_t sp_convolution_table_count =
     sizeof sp_convolution_table / sizeof *sp_convolution_table;

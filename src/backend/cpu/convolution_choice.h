@@ -47,7 +47,7 @@ bool sp_convolution_describe(const sp_node *node, sp_convolution_row *out);
 
 bool sp_convolution_same_layer(const sp_convolution_row *a, const sp_convolution_row *b);
 
-/* The layers measured so far, from convolution_table.inc, which `splam bench --tune` writes. */
+/* The layers measured so far, from convolution_table/, a file an instruction set, which `splam bench --tune` writes. */
 extern const sp_convolution_row sp_convolution_table[];
 extern const size_t sp_convolution_table_count;
 
