@@ -344,7 +344,9 @@ report "pictures by format, and to standard output"
     one_sentence 2 'skip' "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new --skip 99999
     for wrong in 'gamma-power 2 --objective lcm' 'gamma-conditioning time --objective pcm' 'phases 3 --objective tcd' \
         'skip 10 --objective progressive' 'rounds 2' 'cond-proj-init zero --gamma-conditioning time' \
-        'rounds 5 --objective progressive' 'num-ddim-timesteps 50 --objective progressive'; do
+        'rounds 5 --objective progressive' 'num-ddim-timesteps 50 --objective progressive' \
+        'fake-score-steps 2' 'student-steps 4 --objective lcm' 'skip 20 --objective dmd' \
+        'solver-steps 2 --objective dmd' 'loss-type l2 --objective dmd'; do
         # shellcheck disable=SC2086
         one_sentence 2 "--${wrong%% *}" "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new \
             --max-train-steps 4 --$wrong

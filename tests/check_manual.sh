@@ -86,8 +86,8 @@ zsh_offers() {
 }
 # what SHELL offers, in its order or sorted
 offers() {
-    local shell=$1 objectives="splam lcm pcm tcd progressive"
-    [ "$shell" != fish ] || objectives="lcm pcm progressive splam tcd"
+    local shell=$1 objectives="splam lcm pcm tcd progressive dmd"
+    [ "$shell" != fish ] || objectives="dmd lcm pcm progressive splam tcd"
     expect generate "$("${shell}_offers" gen)"
     expect "$objectives" "$("${shell}_offers" distill --objective '')"
     expect "lcm" "$("${shell}_offers" distill --objective l)"

@@ -261,7 +261,7 @@ static void exact_networks_have_no_loss(void **state)
 {
     (void)state;
     for (int v = 0; v < 2; v++)
-        for (int o = SP_OBJECTIVE_PCM; o < SP_OBJECTIVE_COUNT; o++) {
+        for (int o = SP_OBJECTIVE_PCM; o < SP_OBJECTIVE_DMD; o++) {
             const sp_path path =
                 path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
             sp_objective_settings s = sp_objective_defaults((sp_objective)o);
@@ -356,14 +356,17 @@ static void settings_that_do_not_fit_are_refused(void **state)
         s.rounds = o == SP_OBJECTIVE_PROGRESSIVE ? 0 : 2;
         check_refused(s, "`rounds`");
         s = good;
-        s.skip = o == SP_OBJECTIVE_PROGRESSIVE ? 20 : 0;
+        s.skip = good.skip ? 0 : 20;
         check_refused(s, "`skip`");
         s = good;
         s.solver_steps = o == SP_OBJECTIVE_PROGRESSIVE ? 1 : 17;
         check_refused(s, "`solver_steps`");
         s = good;
         s.ddim_timesteps = o == SP_OBJECTIVE_PROGRESSIVE ? 50 : 1001;
-        check_refused(s, "`num_ddim_timesteps`");
+        check_refused(s, o == SP_OBJECTIVE_DMD ? "`student_steps`" : "`num_ddim_timesteps`");
+        s = good;
+        s.fake_score_steps = o == SP_OBJECTIVE_DMD ? 0 : 5;
+        check_refused(s, "`fake_score_steps`");
         s = good;
         s.gamma.grid = -1;
         check_refused(s, "`gamma_grid`");

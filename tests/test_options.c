@@ -124,7 +124,7 @@ static void wrong_values_name_the_member(void **state)
     } while (0)
     WRONG(teacher, NULL, "`teacher` is missing");
     WRONG(objective, NULL, "`objective` is missing");
-    WRONG(objective, "spam", "`objective` is \"spam\", one of splam|lcm|pcm|tcd|progressive is expected");
+    WRONG(objective, "spam", "`objective` is \"spam\", one of splam|lcm|pcm|tcd|progressive|dmd is expected");
     WRONG(gamma_power, 0, "`gamma_power` is 0, a number from 1e-06 to 100 is expected");
     WRONG(gamma_power, NAN, "`gamma_power` is nan");
     WRONG(learning_rate, (double)SPLAM_UNSET, "`learning_rate` is -9");
@@ -154,7 +154,7 @@ static void choices_are_the_lists(void **state)
     (void)state;
     assert_string_equal(SP_CHOICES(SP_LORA_TARGETS_LIST), "all|attention");
     assert_string_equal(SP_CHOICES(SP_SAMPLER_LIST), "lcm|ddim|dpm++2m|dpm++2m-sde|unipc|euler|euler-a|heun|tcd");
-    assert_string_equal(SP_CHOICES(SP_OBJECTIVE_LIST), "splam|lcm|pcm|tcd|progressive");
+    assert_string_equal(SP_CHOICES(SP_OBJECTIVE_LIST), "splam|lcm|pcm|tcd|progressive|dmd");
 }
 
 /* The defaults in the table are the settings that were published, which the engine has. */

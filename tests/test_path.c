@@ -163,7 +163,7 @@ static void check_samplers(const sp_path *path)
 
 static void check_objectives(const sp_path *path)
 {
-    for (int o = 0; o < SP_OBJECTIVE_COUNT; o++) {
+    for (int o = 0; o < SP_OBJECTIVE_DMD; o++) { /* which has no sub-paths */
         sp_objective_settings s = sp_objective_defaults((sp_objective)o);
         if (o == SP_OBJECTIVE_SPLAM) s.sigma = SP_SIGMA_CHORD, s.conditioning = SP_GAMMA_TIME;
         assert_ok(sp_objective_check(&s, path));

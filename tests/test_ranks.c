@@ -261,6 +261,52 @@ static void settings_that_move_are_the_same(void **state)
                      in_folder(state, "in-turn/checkpoint-10/target.safetensors"));
 }
 
+/* distill-dmd's draws, each sample a micro-batch of its own. */
+static void split_matching_draws(const char *path)
+{
+    static const char *const names[] = {"noise", "step_noise", "context", "index", "timestep"};
+    enum { NAMES = sizeof names / sizeof *names, ROWS_OF_TWO = 2, COUNT = 2 * RECORDED * NAMES };
+    static char text[COUNT + 1][32];
+    sp_tensor row[COUNT + 1];
+    sp_named_tensor named[COUNT + 1];
+    sp_tensor_file *file;
+    size_t n = 0;
+    assert_ok(sp_safetensors_open(golden("distill-dmd/draws.safetensors"), &file));
+    for (int k = 0; k < RECORDED; k++)
+        for (int p = 0; p < NAMES; p++)
+            for (int r = 0; r < ROWS_OF_TWO; r++, n++) {
+                snprintf(text[n], sizeof text[n], "%s.%d", names[p], k);
+                row[n] = *sp_tensor_file_find(file, text[n]);
+                row[n].shape.dim[0] = 1;
+                row[n].data = (char *)row[n].data + (size_t)r * sp_tensor_bytes(&row[n]);
+                snprintf(text[n], sizeof text[n], "%s.%d", names[p], 2 * k + r);
+                named[n] = (sp_named_tensor){text[n], &row[n]};
+            }
+    row[n] = *sp_tensor_file_find(file, "uncond");
+    named[n] = (sp_named_tensor){"uncond", &row[n]};
+    assert_ok(sp_safetensors_save(path, named, n + 1, NULL, 0));
+    sp_tensor_file_close(file);
+}
+
+/* Both networks' gradients are summed, in turn: the same bits as one process that takes the samples one after the
+ * other. */
+static void two_networks_of_ranks_equal_one_process(void **state)
+{
+    NEEDS_MPI
+    const char *dmd = "--objective dmd --fake-score-steps 2";
+    assert_ok(sp_copy_file(golden("distill-dmd/draws.safetensors"), in_folder(state, "draws.safetensors"), NULL));
+    must_distil(state, 2, 1, "two", traced(state, "two", dmd));
+    split_matching_draws(in_folder(state, "draws.safetensors"));
+    must_distil(state, 1, 1, "in-turn",
+                traced(state, "in-turn", "--objective dmd --fake-score-steps 2 --gradient-accumulation-steps 2"));
+    assert_same_bits(state, "two", "in-turn", 10);
+    assert_same_trace(state, "two", "in-turn");
+    char path[2][600];
+    snprintf(path[0], sizeof path[0], "%s", in_folder(state, "two/checkpoint-10/fake_score_online.safetensors"));
+    snprintf(path[1], sizeof path[1], "%s", in_folder(state, "in-turn/checkpoint-10/fake_score_online.safetensors"));
+    assert_same_file(path[0], path[1]);
+}
+
 static void accumulation_is_summed_once(void **state)
 {
     NEEDS_MPI
@@ -426,6 +472,7 @@ int main(void)
 #define with_folder(test)                                                                          \
     cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
         with_folder(ranks_equal_one_process),           with_folder(accumulation_is_summed_once),
+        with_folder(two_networks_of_ranks_equal_one_process),
         with_folder(same_ranks_give_same_bits),         with_folder(a_rank_that_dies_stops_all),
         with_folder(settings_that_move_are_the_same),   cmocka_unit_test(what_does_not_run_so_says_so),
     };

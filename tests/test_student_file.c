@@ -66,7 +66,7 @@ static void what_does_not_fit_is_named(void **state)
         const char *text, *message;
     } wrong[] = {
         {"[1]", "splam.json: an object of settings is expected"},
-        {"{\"objective\": 3}", "\"objective\" is 3, one of splam|lcm|pcm|tcd|progressive is expected"},
+        {"{\"objective\": 3}", "\"objective\" is 3, one of splam|lcm|pcm|tcd|progressive|dmd is expected"},
         {"{\"sampler\": \"best\"}", "\"sampler\" is \"best\", one of lcm|ddim|"},
         {"{\"mixed-precision\": \"fp8\"}", "\"mixed-precision\" is \"fp8\", one of auto|no|bf16 is expected"},
         {"{\"skip\": 5000}", "\"skip\" is 5000, a whole number from 1 to 1000 is expected"},

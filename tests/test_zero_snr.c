@@ -24,9 +24,9 @@ static const char *teacher_of(void **state)
 
 static void add(sp_named_tensor *named, sp_tensor *tensor, const char *name, int step, sp_dtype dtype, sp_shape shape)
 {
-    static char names[32][16];
+    static char names[64][16];
     static int next;
-    char *text = names[next++ % 32];
+    char *text = names[next++ % 64];
     snprintf(text, sizeof names[0], step < 0 ? "%s" : "%s.%d", name, step);
     assert_ok(sp_tensor_create(dtype, shape, tensor));
     if (dtype == SP_F32) {
@@ -37,11 +37,13 @@ static void add(sp_named_tensor *named, sp_tensor *tensor, const char *name, int
     *named = (sp_named_tensor){text, tensor};
 }
 
-/* All samples on sub-path `index`; gamma 0, 1/2 and 1, or 1 alone; tcd's u is 500. */
+/* All samples on sub-path `index`, or at that step of dmd's four; gamma 0, 1/2 and 1, or 1 alone; tcd's u and dmd's t
+ * are 500. */
 static void write_draws(const char *path, int64_t index, bool ones)
 {
-    sp_tensor tensor[6 * STEPS + 1] = {0};
-    sp_named_tensor named[6 * STEPS + 1];
+    enum { PARTS = 8 };
+    sp_tensor tensor[PARTS * STEPS + 1] = {0};
+    sp_named_tensor named[PARTS * STEPS + 1];
     int n = 0;
     for (int k = 0; k < STEPS; k++) {
         const struct {
@@ -50,13 +52,15 @@ static void write_draws(const char *path, int64_t index, bool ones)
             sp_shape shape;
         } parts[] = {{"latents", SP_F32, sp_shape_of(BATCH, 4, 8, 8)}, {"noise", SP_F32, sp_shape_of(BATCH, 4, 8, 8)},
                      {"context", SP_F32, sp_shape_of(BATCH, LENGTH, DIM)}, {"gamma", SP_F32, sp_shape_of(BATCH)},
-                     {"index", SP_I64, sp_shape_of(BATCH)}, {"end", SP_I64, sp_shape_of(BATCH)}};
-        for (int p = 0; p < 6; p++, n++)
+                     {"step_noise", SP_F32, sp_shape_of(BATCH, 4 * 4, 8, 8)},
+                     {"index", SP_I64, sp_shape_of(BATCH)}, {"end", SP_I64, sp_shape_of(BATCH)},
+                     {"timestep", SP_I64, sp_shape_of(BATCH)}};
+        for (int p = 0; p < PARTS; p++, n++)
             add(&named[n], &tensor[n], parts[p].name, k, parts[p].dtype, parts[p].shape);
         for (int i = 0; i < BATCH; i++) {
-            ((float *)tensor[n - 3].data)[i] = ones ? 1 : (float)i / 2;
-            ((int64_t *)tensor[n - 2].data)[i] = index;
-            ((int64_t *)tensor[n - 1].data)[i] = 500;
+            ((float *)tensor[n - 5].data)[i] = ones ? 1 : (float)i / 2;
+            ((int64_t *)tensor[n - 3].data)[i] = index;
+            ((int64_t *)tensor[n - 2].data)[i] = ((int64_t *)tensor[n - 1].data)[i] = 500;
         }
     }
     add(&named[n], &tensor[n], "uncond", -1, SP_F32, sp_shape_of(1, LENGTH, DIM));

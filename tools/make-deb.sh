@@ -60,7 +60,7 @@ Section: graphics
 Priority: optional
 Description: few-step latent diffusion on processors
  Distils latent diffusion models of the Stable Diffusion family into generators
- of one to four steps (SPLAM, LCM, PCM, TCD, progressive), runs them, and measures
+ of one to four steps (SPLAM, LCM, PCM, TCD, progressive, DMD), runs them, and measures
  what was lost. One program, one C library with its header, a small model.
 EOF
 printf '#!/bin/sh\nset -e\nldconfig\n' >DEBIAN/postinst

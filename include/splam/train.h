@@ -57,6 +57,10 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options, c
  *   tcd          to a timestep drawn below the sub-path (Zheng et al. 2024), sampled with tcd
  *   progressive  one step for solver_steps of the teacher's, in rounds (Salimans & Ho 2022),
  *                sampled with ddim in num_ddim_timesteps / solver_steps^rounds steps
+ *   dmd          what the student makes is brought to be as likely as the teacher's, as a fake score trained in turn
+ *                with it tells (Yin et al. 2024, DMD2 without its discriminator), sampled with lcm in student_steps. A
+ *                training step is one optimiser step of one network: of every fake_score_steps + 1 the last is the
+ *                student's. Of the data captions are used, and the pictures' size
  * In brackets: what is taken where it is SPLAM_UNSET or NULL, as by default; what is for one objective is refused with
  * the others. Other defaults stand behind a comma. */
 typedef struct {
@@ -67,7 +71,7 @@ typedef struct {
     splam_picture_options pictures; /* with latents only random_flip, where they have it */
     const char *output;             /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png; not needed
                                        for a dry run */
-    const char *objective;          /* "splam", "lcm", "pcm", "tcd", "progressive"; "splam" */
+    const char *objective;          /* "splam", "lcm", "pcm", "tcd", "progressive", "dmd"; "splam" */
     const char *sigma;              /* splam: where the student stands on a sub-path, "quadratic", "linear" (exact for
                                        DDIM) or "chord" (the same points, spread otherwise; with gamma_conditioning
                                        "time"; what a teacher of zero terminal SNR needs) ["quadratic"] */
@@ -81,19 +85,21 @@ typedef struct {
     int64_t phases;                 /* pcm [4] */
     int64_t rounds;                 /* progressive: of max_train_steps/rounds steps each, step t (from 0) belonging
                                        to round floor(t rounds/max_train_steps) [4] */
+    int64_t student_steps;          /* dmd: steps that the student is made for [4] */
+    int64_t fake_score_steps;       /* dmd: optimiser steps of the fake score before each of the student's [5] */
     double guidance_scale_w;        /* CFG scale minus 1, 8 */
-    int64_t num_ddim_timesteps;     /* M; progressive: steps of the first teacher [50, progressive 64] */
-    int64_t skip;                   /* K, timesteps; not progressive [1000/M] */
+    int64_t num_ddim_timesteps;     /* M; progressive: steps of the first teacher; not dmd [50, progressive 64] */
+    int64_t skip;                   /* K, timesteps; not progressive, dmd [1000/M] */
     int64_t skip_to;                /* K of the last step, and skip that of the first: of step t of T, from 0, it is
                                        skip (skip_to/skip)^(t/(T-1)), rounded [skip] */
-    int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path [1, progressive 2] */
-    const char *loss_type;          /* "huber" (pseudo-Huber), "l2" ["huber", progressive "l2"] */
+    int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path; not dmd [1, progressive 2] */
+    const char *loss_type;          /* "huber" (pseudo-Huber), "l2"; not dmd ["huber", progressive "l2"] */
     double huber_c;                 /* sqrt(d^2 + c^2) - c, 1e-3 */
     const char *loss_weighting;     /* of samples: "min-snr", splam and lcm: min(SNR, snr_gamma) where the student
                                        stands (Hang et al. 2023); "inverse-length", not progressive: 1/(s - e), 1 in the
                                        mean over all starts; "none" */
     double snr_gamma;               /* of min-snr [5] */
-    int64_t max_train_steps;        /* optimiser steps, 1000 */
+    int64_t max_train_steps;        /* optimiser steps, with dmd of both networks, 1000 */
     int64_t train_batch_size;       /* pictures a micro-batch, 12 */
     int64_t gradient_accumulation_steps; /* micro-batches an optimiser step, 1 */
     double learning_rate;           /* of AdamW, at its highest, 8e-6 */

@@ -4,6 +4,7 @@
  *   lcm, splam         c_skip(t) z + c_out(t) x0, the clean latent
  *   tcd                alpha_u x0 + sigma_u eps, u = timestep 0
  *   pcm, progressive   the same, u the highest edge below t: of P phases, or of a grid of N points
+ *   dmd                as lcm
  *   all others         x0, the clean latent
  *
  * It is the model's own, whatever sampler it is drawn with, and says the same of a teacher's evaluation, guided or

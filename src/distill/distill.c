@@ -1,15 +1,12 @@
-/* Distillation: teacher, student, graph, loop, results. */
-#include "distill/distill.h"
+/* Distillation: teacher, student, loop, results. */
+#include "distill/distillation.h"
 #include "backend/registry.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/system.h"
-#include "distill/distill_feed.h"
 #include "distill/distill_settings.h"
-#include "distill/rounds.h"
-#include "train/step_memory.h"
 #include "distill/student_folder.h"
 #include "distill/student_start.h"
 #include "train/trainer.h"
@@ -17,34 +14,9 @@
 
 enum { SP_GAMMA_EMBEDDING_DIM = 256 };
 
-typedef struct {
-    const sp_distill_options *options;
-    const sp_callbacks *callbacks;
-    sp_ranks *ranks; /* NULL: alone */
-    sp_pipeline *teacher;
-    sp_unet_config student;
-    sp_distill_feed feed;
-    sp_step_shape shape;
-    int round;                 /* that `run` is for */
-    sp_weights *round_teacher; /* the previous round's student; NULL in the first */
-    sp_plan *plan;
-    sp_run *run;
-    sp_training_state state;
-    sp_step_memory memory;
-    json_t *settings;
-    sp_weights *trace;       /* what --trace writes; NULL: none */
-    sp_tensor losses, norms; /* [steps] */
-    sp_claim output_claim, trace_claim;
-} distillation;
-
 /* ---- making ready ---- */
 
-static bool is_limited(const sp_distill_options *o)
-{
-    return o->given.memory_limit != SPLAM_UNSET;
-}
-
-static sp_status configure_student(distillation *d)
+static sp_status configure_student(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
     d->student = d->teacher->unet->config.unet;
@@ -58,31 +30,34 @@ static sp_status configure_student(distillation *d)
     return SP_OK;
 }
 
-/* The online weights are there already. */
-static bool keeps_target(const sp_distill_options *o)
-{
-    return o->target_apart && !sp_average_is_weights(&o->target_average);
-}
-
-static sp_status make_state(distillation *d)
+static sp_status make_student(sp_distillation *d)
 {
     sp_weights *initial = NULL;
     sp_status status = sp_student_start(d->options, d->teacher, &d->student, &initial);
-    if (status) {
-        sp_weights_destroy(initial);
-        return status;
-    }
-    SP_TRY(sp_training_state_create(initial, d->options->optimizer, &d->state));
-    return keeps_target(d->options) ? sp_training_state_keep_target(&d->state) : SP_OK;
+    if (!status) return sp_training_state_create(initial, d->options->optimizer, &d->state);
+    sp_weights_destroy(initial);
+    return status;
 }
 
-/* ---- memory ---- */
+static sp_status make_fake_score(sp_distillation *d)
+{
+    sp_weights *initial = NULL;
+    sp_status status = sp_fake_score_start(d->options, d->teacher, &initial);
+    d->state.name = "student";
+    if (!status) return sp_training_state_add(&d->state, SP_FAKE_SCORE, initial, d->options->optimizer);
+    sp_weights_destroy(initial);
+    return status;
+}
 
-/* What no plan knows of: generated code, buffers of files. */
-static const size_t unplanned = 32u << 20;
+static sp_status make_state(sp_distillation *d)
+{
+    SP_TRY(make_student(d));
+    if (d->options->objective.objective == SP_OBJECTIVE_DMD) SP_TRY(make_fake_score(d));
+    return sp_distillation_keeps_target(d->options) ? sp_training_state_keep_target(&d->state) : SP_OK;
+}
 
 /* The denoiser and the VAE of a sheet follow each other. `pipeline` has UNet and VAE. */
-static sp_status plan_sheet(const distillation *d, sp_pipeline *pipeline, size_t *bytes)
+static sp_status plan_sheet(const sp_distillation *d, sp_pipeline *pipeline, size_t *bytes)
 {
     const sp_latent_facts *facts = sp_latent_cache_facts(d->feed.cache);
     int64_t pictures = facts->count < SP_VALIDATION_COLUMNS ? facts->count : SP_VALIDATION_COLUMNS;
@@ -103,7 +78,7 @@ static sp_status plan_sheet(const distillation *d, sp_pipeline *pipeline, size_t
 }
 
 /* Latents and conditioning; the text encoder and the VAE that make them are open no longer than that. */
-static sp_status make_feed(distillation *d)
+static sp_status make_feed(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
     bool sheets = o->given.validation_steps && !o->given.draws; /* recorded draws have no captions */
@@ -122,123 +97,9 @@ static sp_status make_feed(distillation *d)
     return status;
 }
 
-static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
-{
-    distillation *d = context;
-    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
-    d->shape.recompute = recompute;
-    d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->unet->weights;
-    return sp_objective_graph(&now, &d->shape, out);
-}
-
-static sp_status report_memory(const distillation *d, size_t limit)
-{
-    sp_string table = {0};
-    sp_step_memory_append(&d->memory, limit, &table);
-    bool failed = table.failed;
-    if (!failed) sp_log_info("memory of a step");
-    if (!failed) sp_log_lines(sp_string_text(&table));
-    sp_string_free(&table);
-    if (failed) return SP_MEMORY;
-    size_t total = sp_step_memory_total(&d->memory);
-    if (!limit || total <= limit) return SP_OK;
-    return sp_fail(
-        SP_MEMORY, "%s of %s is too small for a step, which takes %s%s: see the table above",
-        is_limited(d->options) ? "`memory_limit`" : "free memory", sp_bytes_text(limit),
-        sp_bytes_text(total), d->plan ? "" : " with all blocks recomputed");
-}
-
-static size_t f32_bytes(const sp_weights *weights)
-{
-    size_t values = 0;
-    for (size_t i = 0; i < sp_weights_count(weights); i++)
-        values += (size_t)sp_tensor_count(sp_weights_at(weights, i));
-    return sizeof(float) * values;
-}
-
-/* The plan of the first round, and with it which blocks are recomputed in all. */
-static sp_status make_plan(distillation *d)
-{
-    const sp_distill_options *o = d->options;
-    d->shape.teacher = &d->teacher->unet->config.unet;
-    d->shape.student = &d->student;
-    d->shape.lora = o->lora.rank ? &o->lora : NULL;
-    d->shape.trace = o->given.trace != NULL;
-    d->shape.accumulate = o->given.gradient_accumulation_steps > 1;
-    int64_t own = sp_resident_memory();
-    size_t program = own > 0 ? (size_t)own : 0;
-    d->memory.optimizer = o->optimizer;
-    d->memory.keeps_target = keeps_target(o);
-    d->memory.data = sp_distill_feed_bytes(&d->feed);
-    d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
-    d->memory.round_teacher = o->objective.rounds > 1 ? f32_bytes(d->teacher->unet->weights) : 0;
-    const sp_step_request request = {
-        .build = build_step,
-        .context = d,
-        .device = d->teacher->device,
-        .precision = o->precision,
-        .limit = is_limited(o) ? (size_t)o->given.memory_limit : sp_device_allowed(d->teacher->device),
-        .recompute_all = o->given.gradient_checkpointing,
-    };
-    SP_TRY(sp_step_plan(&request, &d->memory, &d->plan));
-    return report_memory(d, request.limit);
-}
-
-static void free_run(distillation *d)
-{
-    sp_run_destroy(d->run);
-    sp_plan_destroy(d->plan);
-    d->run = NULL;
-    d->plan = NULL;
-}
-
-/* The run of round d->round, which is planned. */
-static sp_status make_run(distillation *d)
-{
-    const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
-    SP_TRY(sp_run_create(d->plan, &d->run));
-    SP_TRY(sp_bind(sp_run_bound(d->run), "teacher", d->shape.teacher_weights));
-    if (!sp_objective_asks_average(&now)) return SP_OK;
-    const sp_training_state *state = &d->state;
-    return sp_bind(sp_run_bound(d->run), "ema",
-                   state->target ? state->target : d->options->target_apart ? state->online : state->ema);
-}
-
-/* Rank 0 has it from the state or from files, the others from rank 0. */
-static sp_status take_round_teacher(distillation *d, const sp_training_state *state, int round)
-{
-    sp_weights_destroy(d->round_teacher);
-    d->round_teacher = NULL;
-    SP_TRY(d->options->rank == 0
-               ? sp_round_teacher(d->options, d->settings, state, round, &d->round_teacher)
-               : sp_weights_copy(state->online, SP_F32, &d->round_teacher));
-    return sp_weights_share(d->round_teacher, d->ranks);
-}
-
-/* When a step is another round's: its teacher and its run. */
-static sp_status enter_round(void *context, sp_training_state *state, sp_update *update)
-{
-    distillation *d = context;
-    const sp_distill_options *o = d->options;
-    sp_graph *graph;
-    int round = sp_round_of_step(&o->objective, state->step, o->given.max_train_steps);
-    if (round == d->round) return SP_OK;
-    free_run(d);
-    SP_TRY(sp_training_state_fetch(state));
-    SP_TRY(take_round_teacher(d, state, round));
-    d->round = round;
-    SP_TRY(build_step(d, d->shape.recompute, &graph));
-    SP_TRY(sp_plan_create(graph, d->teacher->device, o->precision, &d->plan));
-    SP_TRY(make_run(d));
-    sp_log_info("round %d of %d: a student of %d steps", round + 1, o->objective.rounds,
-                sp_round_settings(&o->objective, round).ddim_timesteps);
-    update->run = d->run;
-    return SP_OK;
-}
-
 /* ---- tracing ---- */
 
-static sp_status trace_output(distillation *d, const char *name, int64_t micro)
+static sp_status trace_output(sp_distillation *d, const char *name, int64_t micro)
 {
     char full[64];
     sp_tensor value;
@@ -250,7 +111,7 @@ static sp_status trace_output(distillation *d, const char *name, int64_t micro)
 static sp_status observe(void *context, sp_run *run, int64_t micro)
 {
     (void)run;
-    distillation *d = context;
+    sp_distillation *d = context;
     if (!d->trace) return SP_OK;
     SP_TRY(trace_output(d, "prediction", micro));
     return trace_output(d, "target", micro);
@@ -258,14 +119,14 @@ static sp_status observe(void *context, sp_run *run, int64_t micro)
 
 static sp_status measured(void *context, int64_t step, double loss, double grad_norm)
 {
-    distillation *d = context;
+    sp_distillation *d = context;
     if (!d->trace) return SP_OK;
     ((float *)d->losses.data)[step - 1] = (float)loss;
     ((float *)d->norms.data)[step - 1] = (float)grad_norm;
     return SP_OK;
 }
 
-static sp_status start_trace(distillation *d)
+static sp_status start_trace(sp_distillation *d)
 {
     if (!d->options->given.trace) return SP_OK;
     SP_TRY(sp_weights_create(&d->trace));
@@ -273,7 +134,7 @@ static sp_status start_trace(distillation *d)
     return sp_tensor_create(SP_F32, sp_shape_of(d->options->given.max_train_steps), &d->norms);
 }
 
-static sp_status write_trace(distillation *d)
+static sp_status write_trace(sp_distillation *d)
 {
     if (!d->trace) return SP_OK;
     sp_tensor losses = d->losses, norms = d->norms;
@@ -287,38 +148,54 @@ static sp_status write_trace(distillation *d)
 
 static sp_status feed(void *context, sp_run *run, int64_t micro)
 {
-    distillation *d = context;
+    sp_distillation *d = context;
     return sp_distill_feed_run(&d->feed, run, micro);
 }
 
 static sp_status validate(void *context, const sp_training_state *state)
 {
-    distillation *d = context;
+    sp_distillation *d = context;
     if (d->options->given.draws) return SP_OK; /* a replayed run has no prompts */
     return sp_validation_sheet(d->options, &d->feed, &d->student, state);
 }
 
-/* What --dry-run is for: does it fit, and how long will it take. */
-static sp_status time_one_step(distillation *d)
+/* What the step of this number takes, its feed included, as the student's own steps are a part of that. */
+static sp_status time_step(sp_distillation *d, int64_t step, double *seconds)
 {
-    SP_TRY(sp_bind(sp_run_bound(d->run), "online", d->state.online));
-    SP_TRY(feed(d, d->run, 0));
-    if (d->options->given.gradient_accumulation_steps > 1) SP_TRY(sp_clear_gradient_sums(d->run, d->state.online));
     sp_device *device = d->teacher->device;
-    SP_TRY(sp_run_execute(d->run, d->callbacks)); /* packs weights, touches memory */
-    SP_TRY(device->finish(device));
-    double began = sp_now();
-    SP_TRY(sp_run_execute(d->run, d->callbacks));
-    SP_TRY(device->finish(device));
-    double seconds = (sp_now() - began) * (double)d->options->given.gradient_accumulation_steps;
+    int64_t accumulation = d->options->given.gradient_accumulation_steps;
+    sp_update update = {.trained = &d->state};
+    double began = 0;
+    d->state.step = step;
+    SP_TRY(sp_distillation_enter(d, &d->state, &update));
+    SP_TRY(sp_bind(sp_run_bound(d->run), "online", d->state.online));
+    if (accumulation > 1) SP_TRY(sp_clear_gradient_sums(d->run, update.trained->online));
+    for (int i = 0; i < 2; i++) { /* the first packs weights, touches memory */
+        began = sp_now();
+        SP_TRY(feed(d, d->run, step * accumulation));
+        SP_TRY(sp_run_execute(d->run, d->callbacks));
+        SP_TRY(device->finish(device));
+    }
+    *seconds = (sp_now() - began) * (double)accumulation;
+    return SP_OK;
+}
+
+/* What --dry-run is for: does it fit, and how long will it take. */
+static sp_status time_one_step(sp_distillation *d)
+{
+    int64_t others = d->options->objective.fake_score_steps;
+    double seconds, other = 0;
     char all[32];
+    if (others) SP_TRY(time_step(d, 0, &other));
+    SP_TRY(time_step(d, others, &seconds));
+    seconds = (seconds + (double)others * other) / (double)(1 + others);
     sp_duration_text(seconds * (double)d->options->given.max_train_steps, all, sizeof all);
     sp_log_info("one step takes about %.2f s, %lld steps %s", seconds,
                 (long long)d->options->given.max_train_steps, all);
     return SP_OK;
 }
 
-static sp_status save_results(const distillation *d)
+static sp_status save_results(const sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
     if (!o->lora.rank)
@@ -327,7 +204,7 @@ static sp_status save_results(const distillation *d)
                             d->state.ema, d->settings);
 }
 
-static sp_status train(distillation *d)
+static sp_status train(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
     char name[32];
@@ -352,7 +229,7 @@ static sp_status train(distillation *d)
         .claim = &d->output_claim,
     };
     const sp_training_task task = {.context = d,
-                                   .prepare = enter_round,
+                                   .prepare = sp_distillation_enter,
                                    .feed = feed,
                                    .observe = observe,
                                    .measured = measured,
@@ -367,7 +244,7 @@ static sp_status train(distillation *d)
     return write_trace(d);
 }
 
-static sp_status claim_outputs(distillation *d)
+static sp_status claim_outputs(sp_distillation *d)
 {
     static const char *const student[] = {"metrics.jsonl",
                                           "splam.json",
@@ -388,7 +265,7 @@ static sp_status claim_outputs(distillation *d)
     return o->given.trace ? sp_claim_file(o->given.trace, &d->trace_claim) : SP_OK;
 }
 
-static sp_status distill(distillation *d)
+static sp_status distill(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
     const sp_model_options parts = {
@@ -405,9 +282,9 @@ static sp_status distill(distillation *d)
     SP_TRY(make_feed(d));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
         SP_TRY(SP_SETTINGS_ADD(d->settings, sp_setting_text("data-key", sp_latent_cache_key(d->feed.cache))));
-    SP_TRY(make_plan(d));
+    SP_TRY(sp_distillation_plan(d));
     SP_TRY(make_state(d));
-    SP_TRY(make_run(d));
+    SP_TRY(sp_distillation_make_runs(d));
     SP_TRY(o->given.dry_run ? time_one_step(d) : train(d));
     sp_log_info("peak memory %s, planned %s", sp_bytes_text((size_t)sp_peak_rss()),
                 sp_bytes_text(sp_step_memory_total(&d->memory)));
@@ -419,12 +296,12 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     sp_callbacks own_callbacks = callbacks ? *callbacks : (sp_callbacks){0};
     sp_distill_options settings = *options;
     if (!settings.device) settings.device = sp_default_device();
-    distillation d = {.options = &settings, .callbacks = &own_callbacks};
+    sp_distillation d = {.options = &settings, .callbacks = &own_callbacks};
     SP_TRY(sp_ranks_start(&own_callbacks, &d.ranks));
     settings.rank = sp_ranks_rank(d.ranks);
     settings.ranks = sp_ranks_count(d.ranks);
     sp_status status = distill(&d);
-    free_run(&d);
+    sp_distillation_free_runs(&d);
     sp_weights_destroy(d.round_teacher);
     sp_distill_feed_free(&d.feed);
     sp_training_state_free(&d.state);

@@ -116,37 +116,46 @@ static void draw_latent(const sp_distill_feed *f, int64_t step, int64_t index, f
     sp_vae_draw(facts->scaling_factor, f->moments, logvar, latent, (int64_t)count, latent);
 }
 
-/* Sample `i` of this rank's micro-batch `micro`: its place in the order and its draws depend on
- * (seed, step, index in the step) alone, the index running over accumulation, ranks and batch, and
- * whether it is mirrored on (seed, epoch, sample). */
-static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
-                             int64_t i, sp_subpath *path)
+/* A sample's place in the order and its draws depend on (seed, step, index in the step) alone, the index running over
+ * accumulation, ranks and batch, and whether it is mirrored on (seed, epoch, sample). */
+sp_random_key sp_feed_key(const sp_distill_feed *f, int64_t micro, int64_t i, sp_stream stream)
 {
     const sp_distill_options *o = f->options;
     int64_t step = micro / o->given.gradient_accumulation_steps,
-            index = (micro % o->given.gradient_accumulation_steps * o->ranks + o->rank) * o->given.train_batch_size + i,
-            total = o->given.gradient_accumulation_steps * o->ranks * o->given.train_batch_size;
-    uint64_t position = (uint64_t)(step * total + index);
+            index = (micro % o->given.gradient_accumulation_steps * o->ranks + o->rank) * o->given.train_batch_size + i;
+    return (sp_random_key){o->given.seed, stream, (uint64_t)step, (uint64_t)index};
+}
+
+sp_status sp_feed_take(sp_distill_feed *f, int64_t micro, int64_t i)
+{
+    const sp_distill_options *o = f->options;
+    int64_t total = o->given.gradient_accumulation_steps * o->ranks * o->given.train_batch_size;
+    const sp_random_key key = sp_feed_key(f, micro, i, SP_STREAM_SHUFFLE);
+    uint64_t position = key.step * (uint64_t)total + key.sample;
     int64_t k = sp_dataset_order_at(f->order, position);
     uint64_t epoch = position / (uint64_t)sp_latent_cache_facts(f->cache)->count;
-    size_t latent = bytes_per_row(&f->x0);
     sp_dataset_options flip = {.random_flip = o->given.pictures.random_flip, .seed = o->given.seed};
-    SP_TRY(sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments,
-                                &f->conditioning, i));
-    draw_latent(f, step, index, (float *)((char *)f->x0.data + (size_t)i * latent),
+    return sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments, &f->conditioning, i);
+}
+
+static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
+                             int64_t i, sp_subpath *path)
+{
+    const sp_random_key key = sp_feed_key(f, micro, i, SP_STREAM_NOISE);
+    size_t latent = bytes_per_row(&f->x0);
+    SP_TRY(sp_feed_take(f, micro, i));
+    draw_latent(f, (int64_t)key.step, (int64_t)key.sample, (float *)((char *)f->x0.data + (size_t)i * latent),
                 latent / sizeof(float));
-    sp_random_key key = {o->given.seed, SP_STREAM_NOISE, (uint64_t)step, (uint64_t)index};
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
                      latent / sizeof(float));
-    *path = sp_subpath_draw(now, f->path, o->given.seed, (uint64_t)step, (uint64_t)index);
+    *path = sp_subpath_draw(now, f->path, key.seed, key.step, key.sample);
     return SP_OK;
 }
 
 /* ---- replayed ---- */
 
-/* This rank's rows of `name`: a view of shape `shape` into what is recorded for all ranks. */
-static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t micro, sp_dtype dtype,
-                          sp_shape shape, sp_tensor *out)
+sp_status sp_feed_recorded(const sp_distill_feed *f, const char *name, int64_t micro, sp_dtype dtype, sp_shape shape,
+                           sp_tensor *out)
 {
     char full[64];
     const sp_tensor *all;
@@ -164,7 +173,7 @@ static sp_status recorded(const sp_distill_feed *f, const char *name, int64_t mi
 }
 
 /* A double would round it. */
-static int64_t integer_at(const sp_tensor *tensor, int64_t i)
+int64_t sp_feed_integer_at(const sp_tensor *tensor, int64_t i)
 {
     int64_t value;
     memcpy(&value, (const char *)tensor->data + (size_t)i * sizeof value, sizeof value);
@@ -177,7 +186,7 @@ static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_s
                                   int64_t i, const sp_tensor *index, const sp_tensor *gamma,
                                   const sp_tensor *end, sp_subpath *out)
 {
-    int64_t k = integer_at(index, i);
+    int64_t k = sp_feed_integer_at(index, i);
     double g = gamma ? sp_load(gamma->data, SP_F32, i) : 1;
     if (k < 0 || k >= now->ddim_timesteps || !(g >= 0 && g <= 1))
         return sp_fail(SP_FORMAT, "%s: a draw has index %lld and gamma %g, expected 0..%d and 0..1",
@@ -185,7 +194,7 @@ static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_s
     *out = sp_subpath_at(now, f->path, (int)k);
     out->gamma = g;
     if (!end) return SP_OK;
-    int64_t u = integer_at(end, i);
+    int64_t u = sp_feed_integer_at(end, i);
     if (u < 0 || u > out->end)
         return sp_fail(SP_FORMAT, "%s: a draw of index %lld has end %lld, expected 0..%d",
                        sp_tensor_file_path(f->draws), (long long)k, (long long)u, out->end);
@@ -193,7 +202,7 @@ static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_s
     return SP_OK;
 }
 
-static sp_status replay_conditioning(sp_distill_feed *f, int64_t micro)
+sp_status sp_feed_replay_conditioning(sp_distill_feed *f, int64_t micro)
 {
     const sp_distill_options *o = f->options;
     char suffix[32], where[64];
@@ -213,13 +222,13 @@ static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, in
     const sp_distill_options *o = f->options;
     sp_tensor x0, noise, index, gamma, end;
     sp_shape one = sp_shape_of(o->given.train_batch_size);
-    SP_TRY(recorded(f, "latents", micro, SP_F32, f->x0.shape, &x0));
-    SP_TRY(recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
-    SP_TRY(replay_conditioning(f, micro));
-    SP_TRY(recorded(f, "index", micro, SP_I64, one, &index));
+    SP_TRY(sp_feed_recorded(f, "latents", micro, SP_F32, f->x0.shape, &x0));
+    SP_TRY(sp_feed_recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
+    SP_TRY(sp_feed_replay_conditioning(f, micro));
+    SP_TRY(sp_feed_recorded(f, "index", micro, SP_I64, one, &index));
     if (now->objective == SP_OBJECTIVE_SPLAM)
-        SP_TRY(recorded(f, "gamma", micro, SP_F32, one, &gamma));
-    if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(recorded(f, "end", micro, SP_I64, one, &end));
+        SP_TRY(sp_feed_recorded(f, "gamma", micro, SP_F32, one, &gamma));
+    if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(sp_feed_recorded(f, "end", micro, SP_I64, one, &end));
     memcpy(f->x0.data, x0.data, sp_tensor_bytes(&x0));
     memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
     for (int64_t i = 0; i < o->given.train_batch_size; i++)
@@ -251,17 +260,29 @@ static sp_status open_negative(const sp_distill_feed *f, sp_conditioning *out)
     return SP_OK;
 }
 
+static bool is_matching(const sp_distill_feed *f)
+{
+    return f->options->objective.objective == SP_OBJECTIVE_DMD;
+}
+
+/* What tells the size of recorded latents; dmd looks at no clean ones. */
+static const char *shape_name(const sp_distill_feed *f)
+{
+    return is_matching(f) ? "noise.0" : "latents.0";
+}
+
 static sp_status recorded_shape(const sp_distill_feed *f, sp_step_shape *shape)
 {
     const sp_tensor *first;
     int64_t recorded_batch = shape->batch * f->options->ranks;
-    SP_TRY(sp_tensor_file_get(f->draws, "latents.0", &first));
+    const char *name = shape_name(f);
+    SP_TRY(sp_tensor_file_get(f->draws, name, &first));
     if (first->shape.rank != 4 || first->shape.dim[0] != recorded_batch ||
         sp_tensor_count(first) == 0)
         return sp_fail(
             SP_SHAPE,
-            "%s: \"latents.0\" is %s, expected [%lld,C,H,W] for `train_batch_size` %lld%s",
-            f->options->given.draws, sp_shape_text(first->shape), (long long)recorded_batch,
+            "%s: \"%s\" is %s, expected [%lld,C,H,W] for `train_batch_size` %lld%s",
+            f->options->given.draws, name, sp_shape_text(first->shape), (long long)recorded_batch,
             (long long)shape->batch, f->options->ranks > 1 ? " in each process" : "");
     shape->channels = first->shape.dim[1];
     shape->height = first->shape.dim[2];
@@ -284,8 +305,8 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
         shape->width = facts->width;
     }
     if (shape->channels != unet->in_channels)
-        return sp_fail(SP_SHAPE, "%s%s has %lld channels, and the teacher takes %lld", where,
-                       f->draws ? ": \"latents.0\"" : "", (long long)shape->channels, (long long)unet->in_channels);
+        return sp_fail(SP_SHAPE, "%s%s%s has %lld channels, and the teacher takes %lld", where, f->draws ? ": " : "",
+                       f->draws ? shape_name(f) : "", (long long)shape->channels, (long long)unet->in_channels);
     sp_status status = sp_conditioning_check(negative, &sp_unet_network, unet, "the conditioning");
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
@@ -293,12 +314,13 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
 static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative, sp_step_shape *s)
 {
     sp_shape latent = sp_shape_of(s->batch, s->channels, s->height, s->width);
-    SP_TRY(sp_tensor_create(SP_F32, latent, &f->x0));
     SP_TRY(sp_tensor_create(SP_F32, latent, &f->noise));
     SP_TRY(sp_conditioning_create(negative, SP_F32, s->batch, &f->conditioning));
     SP_TRY(sp_conditioning_create(negative, SP_F32, s->batch, &f->negative));
     sp_conditioning_copy(&f->negative, 0, s->batch, negative, 0);
     s->conditioning = &f->conditioning;
+    if (is_matching(f)) return sp_matching_feed_create(f, s);
+    SP_TRY(sp_tensor_create(SP_F32, latent, &f->x0));
     f->coefficients = sp_alloc_zero((size_t)s->batch * sizeof *f->coefficients);
     if (!f->coefficients) return SP_MEMORY;
     if (!f->embedding_dim) return SP_OK;
@@ -316,6 +338,7 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
 {
     *out = (sp_distill_feed){.options = options,
                              .path = &teacher->scheduler.path,
+                             .callbacks = callbacks,
                              .embedding_dim = student->time_cond_dim};
     sp_conditioning negative;
     sp_status status = options->given.draws ? open_draws(out) : open_data(out, teacher, callbacks);
@@ -333,7 +356,7 @@ size_t sp_distill_feed_bytes(const sp_distill_feed *f)
     bytes += sp_conditioning_bytes(&f->conditioning) + sp_conditioning_bytes(&f->negative);
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         if (tensors[i]->data) bytes += sp_tensor_bytes(tensors[i]);
-    return bytes;
+    return bytes + sp_matching_feed_bytes(f);
 }
 
 void sp_distill_feed_free(sp_distill_feed *f)
@@ -343,6 +366,7 @@ void sp_distill_feed_free(sp_distill_feed *f)
         sp_tensor_free(tensors[i]);
     sp_conditioning_free(&f->conditioning);
     sp_conditioning_free(&f->negative);
+    sp_matching_feed_free(f);
     sp_free(f->coefficients);
     sp_free(f->moments);
     sp_dataset_order_destroy(f->order);
@@ -355,6 +379,7 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
 {
     sp_distill_feed *f = feed;
     const sp_distill_options *o = f->options;
+    if (is_matching(f)) return sp_matching_feed_run(f, run, micro);
     const sp_objective_settings now = sp_step_settings(
         &o->objective, micro / o->given.gradient_accumulation_steps, o->given.max_train_steps);
     double scale = sp_loss_weight_scale(&now, f->path);

@@ -5,6 +5,7 @@
 #include "latents/latent_cache.h"
 #include "pipeline/pipeline.h"
 #include "distill/distill.h"
+#include "distill/matching.h"
 
 typedef struct {
     const sp_distill_options *options;
@@ -19,6 +20,14 @@ typedef struct {
     sp_tensor x0, noise, embedding, embedding_one;
     sp_conditioning conditioning, negative; /* the latter the same in every row */
     sp_coefficients *coefficients;
+    /* dmd, in place of x0 and coefficients: */
+    sp_run *simulation;            /* the caller's, of SP_MATCHING_SIMULATION, with its weights */
+    const sp_callbacks *callbacks; /* asked while it runs; may be NULL */
+    sp_tensor z;                   /* what the student meets */
+    sp_tensor *step_noise;         /* one for each of the student's steps */
+    float *drawn;                  /* those of a sample, one step's after another */
+    int *timesteps;                /* t of each sample, a tick */
+    sp_matching_coefficients *matching;
 } sp_distill_feed;
 
 /* The parts of the teacher that sp_distill_feed_create needs, SP_PART_*: VAE and text encoder where
@@ -33,5 +42,23 @@ size_t sp_distill_feed_bytes(const sp_distill_feed *feed); /* of latents, condit
 void sp_distill_feed_free(sp_distill_feed *feed);
 /* An sp_training_task's feed; context is the sp_distill_feed. */
 sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro);
+
+/* ---- for feeds of one objective ---- */
+
+/* Sample i of this rank's micro-batch: the key of its draws of `stream`. */
+sp_random_key sp_feed_key(const sp_distill_feed *feed, int64_t micro, int64_t i, sp_stream stream);
+/* Sets row i of the conditioning, and feed->moments. */
+sp_status sp_feed_take(sp_distill_feed *feed, int64_t micro, int64_t i);
+/* This rank's rows of what is recorded as "NAME.MICRO" for all ranks: a view of shape `shape`; SP_SHAPE else. */
+sp_status sp_feed_recorded(const sp_distill_feed *feed, const char *name, int64_t micro, sp_dtype dtype, sp_shape shape,
+                           sp_tensor *out);
+int64_t sp_feed_integer_at(const sp_tensor *tensor, int64_t i); /* of I64 */
+sp_status sp_feed_replay_conditioning(sp_distill_feed *feed, int64_t micro);
+
+/* dmd's part of making, of feeding and of freeing a feed. */
+sp_status sp_matching_feed_create(sp_distill_feed *feed, const sp_step_shape *shape);
+sp_status sp_matching_feed_run(sp_distill_feed *feed, sp_run *run, int64_t micro);
+size_t sp_matching_feed_bytes(const sp_distill_feed *feed);
+void sp_matching_feed_free(sp_distill_feed *feed);
 
 #endif

@@ -4,6 +4,24 @@
 #include "backend/precision.h"
 #include "backend/registry.h"
 
+/* What all have a use for but dmd. */
+static sp_status check_given_matching(const splam_distill_options *o)
+{
+    const struct {
+        const char *member;
+        bool given;
+    } members[] = {
+        {"num_ddim_timesteps", splam_is_given((double)o->num_ddim_timesteps)},
+        {"skip", splam_is_given((double)o->skip)},
+        {"solver_steps", splam_is_given((double)o->solver_steps)},
+        {"loss_type", o->loss_type},
+    };
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (members[i].given)
+            return sp_objective_useless(SP_OBJECTIVE_DMD, members[i].member, "objectives with sub-paths");
+    return SP_OK;
+}
+
 /* Whatever is given and only one objective looks at. */
 static sp_status check_given(const splam_distill_options *o, sp_objective objective)
 {
@@ -20,11 +38,13 @@ static sp_status check_given(const splam_distill_options *o, sp_objective object
         {"cond_proj_init", o->cond_proj_init, SP_OBJECTIVE_SPLAM},
         {"phases", splam_is_given((double)o->phases), SP_OBJECTIVE_PCM},
         {"rounds", splam_is_given((double)o->rounds), SP_OBJECTIVE_PROGRESSIVE},
+        {"student_steps", splam_is_given((double)o->student_steps), SP_OBJECTIVE_DMD},
+        {"fake_score_steps", splam_is_given((double)o->fake_score_steps), SP_OBJECTIVE_DMD},
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (members[i].given && objective != members[i].of)
             return sp_objective_useless(objective, members[i].member, sp_objective_name(members[i].of));
-    return SP_OK;
+    return objective == SP_OBJECTIVE_DMD ? check_given_matching(o) : SP_OK;
 }
 
 static void set_whole(int64_t value, int *out)
@@ -52,10 +72,12 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     SP_TRY(read_gamma(o, s));
     s->guidance_scale_w = o->guidance_scale_w;
     set_whole(o->num_ddim_timesteps, &s->ddim_timesteps);
+    set_whole(o->student_steps, &s->ddim_timesteps);
+    set_whole(o->fake_score_steps, &s->fake_score_steps);
     set_whole(o->solver_steps, &s->solver_steps);
     set_whole(o->phases, &s->phases);
     set_whole(o->rounds, &s->rounds);
-    if (objective != SP_OBJECTIVE_PROGRESSIVE) s->skip = 1000 / s->ddim_timesteps;
+    if (s->skip) s->skip = 1000 / s->ddim_timesteps;
     set_whole(o->skip, &s->skip);
     s->skip_to = s->skip;
     set_whole(o->skip_to, &s->skip_to);

@@ -56,19 +56,20 @@ static sp_status record_own(json_t *settings, const sp_distill_options *o)
     case SP_OBJECTIVE_PROGRESSIVE: /* where rounds begin depends on the number of steps */
         return SP_SETTINGS_ADD(settings, sp_setting_whole("rounds", s->rounds),
                                sp_setting_whole("max-train-steps", o->given.max_train_steps));
+    case SP_OBJECTIVE_DMD:
+        return SP_SETTINGS_ADD(settings, sp_setting_whole("student-steps", s->ddim_timesteps),
+                               sp_setting_whole("fake-score-steps", s->fake_score_steps));
     default:
         return SP_OK;
     }
 }
 
-static sp_status record_objective(json_t *settings, const sp_distill_options *o)
+static sp_status record_subpaths(json_t *settings, const sp_distill_options *o)
 {
     const sp_objective_settings *s = &o->objective;
     char span[32];
     snprintf(span, sizeof span, "%d:%d", s->skip, s->skip_to);
-    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("objective", sp_objective_name(s->objective)),
-                           sp_setting_number("guidance-scale-w", s->guidance_scale_w),
-                           sp_setting_whole("num-ddim-timesteps", s->ddim_timesteps),
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("num-ddim-timesteps", s->ddim_timesteps),
                            s->skip_to == s->skip ? sp_setting_whole("skip", s->skip) : sp_setting_text("skip", span),
                            sp_setting_whole("solver-steps", s->solver_steps),
                            sp_setting_text("loss-type", sp_loss_type_name(s->loss.kind)),
@@ -77,8 +78,17 @@ static sp_status record_objective(json_t *settings, const sp_distill_options *o)
         SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("loss-weighting", sp_loss_weighting_name(s->weighting))));
     if (s->weighting == SP_WEIGHTING_MIN_SNR)
         SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_number("snr-gamma", s->snr_gamma)));
-    if (s->skip_to != s->skip) /* what a step's is depends on the number of steps */
-        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("max-train-steps", o->given.max_train_steps)));
+    if (s->skip_to == s->skip) return SP_OK;
+    /* what a step's is depends on the number of steps */
+    return SP_SETTINGS_ADD(settings, sp_setting_whole("max-train-steps", o->given.max_train_steps));
+}
+
+static sp_status record_objective(json_t *settings, const sp_distill_options *o)
+{
+    const sp_objective_settings *s = &o->objective;
+    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("objective", sp_objective_name(s->objective)),
+                           sp_setting_number("guidance-scale-w", s->guidance_scale_w)));
+    if (s->objective != SP_OBJECTIVE_DMD) SP_TRY(record_subpaths(settings, o));
     return record_own(settings, o);
 }
 

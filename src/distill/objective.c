@@ -106,6 +106,11 @@ sp_objective_settings sp_objective_defaults(sp_objective objective)
         s.solver_steps = 2;
         s.rounds = 4;
         s.loss.kind = SP_LOSS_L2;
+    } else if (objective == SP_OBJECTIVE_DMD) {
+        s.ddim_timesteps = 4;
+        s.skip = s.skip_to = 0;
+        s.fake_score_steps = 5;
+        s.loss.kind = SP_LOSS_L2;
     }
     return s;
 }
@@ -182,6 +187,18 @@ static sp_status check_subpath(const sp_objective_settings *s, int timesteps)
     return SP_OK;
 }
 
+static sp_status check_matching(const sp_objective_settings *s)
+{
+    if (s->skip != 0 || s->skip_to != 0) return sp_objective_useless(s->objective, "skip", "splam, lcm, pcm and tcd");
+    if (s->solver_steps != 1) return sp_objective_useless(s->objective, "solver_steps", "objectives with sub-paths");
+    if (s->rounds != 1) return sp_objective_useless(s->objective, "rounds", "progressive");
+    if (s->loss.kind != SP_LOSS_L2)
+        return sp_objective_useless(s->objective, "loss_type", "objectives with sub-paths");
+    if (s->fake_score_steps < 1)
+        return sp_fail(SP_ARGUMENT, "`fake_score_steps` is %d, expected 1 or more", s->fake_score_steps);
+    return SP_OK;
+}
+
 /* Whether the objective has use for its weights: see above what they are made of. */
 static sp_status check_weighting(const sp_objective_settings *s)
 {
@@ -212,9 +229,11 @@ static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
 sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path)
 {
     int timesteps = path->timesteps;
-    if (s->ddim_timesteps < 1 || s->ddim_timesteps > timesteps)
-        return sp_fail(SP_ARGUMENT, "`num_ddim_timesteps` is %d, expected 1 to %d",
-                       s->ddim_timesteps, timesteps);
+    bool dmd = s->objective == SP_OBJECTIVE_DMD;
+    int most = dmd && timesteps > SP_MAX_STUDENT_STEPS ? SP_MAX_STUDENT_STEPS : timesteps;
+    if (s->ddim_timesteps < 1 || s->ddim_timesteps > most)
+        return sp_fail(SP_ARGUMENT, "`%s` is %d, expected 1 to %d", dmd ? "student_steps" : "num_ddim_timesteps",
+                       s->ddim_timesteps, most);
     if (s->solver_steps < 1 || s->solver_steps > SP_MAX_SOLVER_STEPS)
         return sp_fail(SP_ARGUMENT, "`solver_steps` is %d, expected 1 to %d", s->solver_steps,
                        SP_MAX_SOLVER_STEPS);
@@ -223,9 +242,11 @@ sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path
     if (pcm && (s->phases < 1 || s->phases > s->ddim_timesteps))
         return sp_fail(SP_ARGUMENT, "`phases` is %d, expected 1 to %d (`num_ddim_timesteps`)",
                        s->phases, s->ddim_timesteps);
+    if (!dmd && s->fake_score_steps != 0) return sp_objective_useless(s->objective, "fake_score_steps", "dmd");
     SP_TRY(check_gamma(s));
     SP_TRY(check_weighting(s));
     SP_TRY(check_end(s, path));
+    if (dmd) return check_matching(s);
     return s->objective == SP_OBJECTIVE_PROGRESSIVE ? check_rounds(s) : check_subpath(s, timesteps);
 }
 
@@ -233,12 +254,12 @@ int sp_objective_distilled_steps(const sp_objective_settings *s)
 {
     if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
         return sp_round_settings(s, s->rounds - 1).ddim_timesteps;
-    return s->phases;
+    return s->objective == SP_OBJECTIVE_DMD ? s->ddim_timesteps : s->phases;
 }
 
 bool sp_objective_asks_average(const sp_objective_settings *s)
 {
-    return s->objective != SP_OBJECTIVE_PROGRESSIVE;
+    return s->objective != SP_OBJECTIVE_PROGRESSIVE && s->objective != SP_OBJECTIVE_DMD;
 }
 
 /* ---- rounds ---- */

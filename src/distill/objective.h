@@ -1,5 +1,5 @@
-/* Distillation objectives. One training step is one graph: form z_s, let the teacher solve the
- * sub-path, form the student's input and target, compare. All that differs between objectives,
+/* Distillation objectives. One training step is one graph (matching.h has another kind): form z_s, let the
+ * teacher solve the sub-path, form the student's input and target, compare. All that differs between objectives,
  * sigma forms, parameterisations and gamma conditionings is the numbers in front of the tensors,
  * which sp_subpath_coefficients works out in double precision, and two questions that change the
  * graph: is the teacher guided, and does the target ask the average network.
@@ -25,6 +25,7 @@
  *                last end being 0; the teacher steps over the grid of nN. Its teacher is the student
  *                of round r - 1, without guidance, which the first round distils
  *                (Salimans & Ho 2022)
+ *   dmd          trains two networks in turn and has no sub-paths: matching.h
  *
  * Losses of samples may be weighted (l2 as it stands; a huber loss, which grows with |d|, likewise):
  *
@@ -84,7 +85,7 @@ typedef struct {
 } sp_gamma_distribution;
 double sp_gamma_draw(const sp_gamma_distribution *distribution, sp_random_key key);
 
-enum { SP_MAX_SOLVER_STEPS = 16 };
+enum { SP_MAX_SOLVER_STEPS = 16, SP_MAX_STUDENT_STEPS = 64 };
 
 /* What fixes the mathematics of a run. */
 typedef struct {
@@ -93,28 +94,31 @@ typedef struct {
     sp_gamma_conditioning conditioning; /* splam: embedding or time; the others: none */
     sp_gamma_distribution gamma;        /* the others: a grid of 1 */
     double guidance_scale_w; /* out = cond + w (cond - uncond); 0: one pass, no guidance */
-    int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above */
-    int skip;           /* K: e = max(s - K, 0); progressive: 0 */
+    int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above; dmd: the student's
+                           steps begin there */
+    int skip;           /* K: e = max(s - K, 0); progressive and dmd: 0 */
     int skip_to;        /* K of the last step of a run, and skip that of the first; where they are the same, of all */
     int solver_steps;   /* n DDIM steps inside the sub-path, at s - round(j K/n) */
     int phases;         /* P of pcm; the others: 0 */
     int rounds;         /* R of progressive; the others: 1 */
+    int fake_score_steps; /* N of dmd; the others: 0 */
     sp_loss_options loss;
     sp_loss_weighting weighting;
     double snr_gamma; /* of min-snr */
 } sp_objective_settings;
 
 /* The papers' settings: w = 8, M = 50, K = 20, n = 1, huber 1e-3; splam: quadratic, embedding,
- * gamma uniform; pcm: 4 phases; progressive: 64 steps, halved in 4 rounds, l2. */
+ * gamma uniform; pcm: 4 phases; progressive: 64 steps, halved in 4 rounds, l2; dmd: 4 steps, the fake score 5 a
+ * student's. */
 sp_objective_settings sp_objective_defaults(sp_objective objective);
 /* SP_ARGUMENT, naming the member, for settings that are out of range or that the objective has no use
  * for; SP_UNSUPPORTED for those that need a signal, alpha > 0, on a path that ends without one. */
 sp_status sp_objective_check(const sp_objective_settings *settings, const sp_path *path);
 /* SP_ARGUMENT: the member says nothing to this objective and is for `used_by`. */
 sp_status sp_objective_useless(sp_objective objective, const char *member, const char *used_by);
-/* How many steps a student is made for: P, M/n^R, or 0 where any number will do. */
+/* How many steps a student is made for: P, M/n^R, dmd's M, or 0 where any number will do. */
 int sp_objective_distilled_steps(const sp_objective_settings *settings);
-/* False: the target is made of z_s and z_e alone. */
+/* False: the target is made without the average. */
 bool sp_objective_asks_average(const sp_objective_settings *settings);
 
 /* The round 0..R-1 that training step 0..max_steps-1 belongs to, floor(step R/max_steps), and the

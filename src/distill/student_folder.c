@@ -80,9 +80,10 @@ sp_status sp_student_scheduler(const sp_objective_settings *objective,
                                        "beta_schedule", "prediction_type",
                                        "rescale_betas_zero_snr"};
     int steps = sp_objective_distilled_steps(objective);
+    bool dmd = objective->objective == SP_OBJECTIVE_DMD; /* fresh noise after every step, as it was trained */
     json_t *from = NULL;
     *out =
-        steps
+        steps && !dmd
             ? json_pack("{s:s, s:i, s:s, s:b}", "_class_name", "DDIMScheduler", "_distilled_steps",
                         steps, "timestep_spacing", "trailing", "set_alpha_to_one", 0)
             : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
@@ -96,6 +97,7 @@ sp_status sp_student_scheduler(const sp_objective_settings *objective,
     sp_status status = *out && config && more && json_object_update(*out, more) == 0
                            ? sp_scheduler_config_of(teacher, &from, config)
                            : SP_MEMORY;
+    if (!status && dmd && json_object_set_new(*out, "_distilled_steps", json_integer(steps))) status = SP_MEMORY;
     for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
         json_t *value = json_object_get(from, kept[i]);
         if (value && json_object_set(*out, kept[i], value)) status = SP_MEMORY;

@@ -19,7 +19,8 @@ sp_status sp_adapters_save(const sp_distill_options *options, const sp_unet_conf
                            const json_t *settings);
 /* The scheduler_config.json of a student of this teacher (json_decref), with which it is sampled as
  * its objective means it: splam and lcm an LCMScheduler, tcd a TCDScheduler, both with M original
- * steps; pcm and progressive a DDIMScheduler with trailing timesteps, which ends at timestep 0 and
+ * steps; dmd an LCMScheduler whose original steps are the student's, with "_distilled_steps", which diffusers passes
+ * over; pcm and progressive a DDIMScheduler with trailing timesteps, which ends at timestep 0 and
  * has "_distilled_steps". */
 sp_status sp_student_scheduler(const sp_objective_settings *objective,
                                const sp_model_folder *teacher, json_t **out);

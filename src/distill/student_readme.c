@@ -92,7 +92,7 @@ static void add_folder(const readme *r)
 /* The scheduler of these adapters over the teacher's. */
 static void add_lora_scheduler(const readme *r, sp_sampler_kind kind)
 {
-    if (r->distilled)
+    if (kind == SP_SAMPLER_DDIM)
         sp_string_append_format(
             r->text,
             "    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config,\n"

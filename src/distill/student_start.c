@@ -90,6 +90,12 @@ static sp_status copy_start(const sp_distill_options *o, const sp_pipeline *teac
     return status;
 }
 
+sp_status sp_fake_score_start(const sp_distill_options *o, const sp_pipeline *teacher, sp_weights **out)
+{
+    if (!o->lora.rank) return sp_weights_copy(teacher->unet->weights, SP_F32, out);
+    return sp_lora_create(&teacher->unet->config.unet, &o->lora, o->given.seed, false, out);
+}
+
 sp_status sp_student_start_check(const sp_distill_options *o, const sp_pipeline *teacher, const sp_unet_config *student)
 {
     sp_component *start = NULL;

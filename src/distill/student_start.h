@@ -11,7 +11,9 @@
  * predicts something else. */
 sp_status sp_student_start(const sp_distill_options *options, const sp_pipeline *teacher,
                            const sp_unet_config *student, sp_weights **out);
-/* The same questions alone, for before the long work on the data. */
+/* Those of dmd's fake score: the teacher's, or adapters that change nothing. */
+sp_status sp_fake_score_start(const sp_distill_options *options, const sp_pipeline *teacher, sp_weights **out);
+/* The same questions as of a start alone, for before the long work on the data. */
 sp_status sp_student_start_check(const sp_distill_options *options, const sp_pipeline *teacher,
                                  const sp_unet_config *student);
 

@@ -5,7 +5,14 @@
 #include "distill/student_folder.h"
 
 enum { SP_VALIDATION_ROWS = 6 };
-static const int step_counts[] = {1, 2, 4};
+
+/* 1, 2 and 4 steps, or as many as the student has. */
+static int steps_of_row(const sp_scheduler_config *scheduler, int row)
+{
+    static const int counts[] = {1, 2, 4};
+    int count = counts[row % 3], most = scheduler->original_steps;
+    return sp_sampler_for(scheduler) == SP_SAMPLER_LCM && count > most ? most : count;
+}
 
 /* A sheet being filled. */
 typedef struct {
@@ -117,16 +124,19 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
                               const sp_training_state *state)
 {
     const sp_weights *weights[] = {state->online, state->ema};
-    static const char *const labels[] = {"online, 1 step",  "online, 2 steps",  "online, 4 steps",
-                                         "average, 1 step", "average, 2 steps", "average, 4 steps"};
+    char text[SP_VALIDATION_ROWS][32];
+    const char *labels[SP_VALIDATION_ROWS];
     sp_weights *merged = NULL;
     sp_status status = SP_OK;
     v->rows = SP_VALIDATION_ROWS;
     for (int row = 0; row < v->rows && !status; row++) {
         if (row % 3 == 0) status = set_student(v, o, student, weights[row / 3], &merged);
         const sp_sampler_options sampler = {.kind = sp_sampler_for(scheduler),
-                                            .steps = step_counts[row % 3],
+                                            .steps = steps_of_row(scheduler, row),
                                             .eta = sp_default_eta};
+        snprintf(text[row], sizeof text[row], "%s, %d step%s", row / 3 ? "average" : "online", sampler.steps,
+                 sampler.steps > 1 ? "s" : "");
+        labels[row] = text[row];
         if (!status)
             status = draw_row(
                 v, row,

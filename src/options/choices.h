@@ -8,7 +8,8 @@
     X(LCM, "lcm")                                                                                  \
     X(PCM, "pcm")                                                                                  \
     X(TCD, "tcd")                                                                                  \
-    X(PROGRESSIVE, "progressive")
+    X(PROGRESSIVE, "progressive")                                                                  \
+    X(DMD, "dmd")
 #define SP_SIGMA_LIST(X) X(QUADRATIC, "quadratic") X(LINEAR, "linear") X(CHORD, "chord")
 #define SP_GAMMA_TOLD_LIST(X) X(EMBEDDING, "embedding") X(TIME, "time")
 #define SP_GAMMA_CONDITIONING_LIST(X) X(NONE, "none") SP_GAMMA_TOLD_LIST(X)

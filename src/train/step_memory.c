@@ -28,6 +28,20 @@ size_t sp_step_memory_on_host(const sp_step_memory *m)
     return total_in(m, HOST);
 }
 
+void sp_step_memory_join(sp_step_memory *m, const sp_step_memory *other)
+{
+    size_t packed = m->packed + other->packed;
+    if (other->arena > m->arena) {
+        m->arena_bound = other->arena_bound;
+        m->recomputed = other->recomputed;
+        m->recomputed_share = other->recomputed_share;
+    }
+#define X(field, words, where) m->field = other->field > m->field ? other->field : m->field;
+    SP_STEP_MEMORY_LIST(X)
+#undef X
+    m->packed = packed;
+}
+
 enum {
 #define X(field, words, where) row_##field,
     SP_STEP_MEMORY_LIST(X)
@@ -83,6 +97,7 @@ static void describe(const sp_plan *plan, sp_step_memory *m)
     m->online = sp_plan_set_bytes(plan, "online");
     m->ema = m->online; /* kept, whether or not the step reads it */
     m->target_average = m->keeps_target ? m->online : 0;
+    m->fake_score = sp_plan_set_bytes(plan, "fake_score");
     m->packed = memory.persistent;
     m->arena = memory.arena;
     m->arena_bound = memory.arena_bound;
@@ -91,7 +106,8 @@ static void describe(const sp_plan *plan, sp_step_memory *m)
     m->moments = 0;
     for (int i = 0; i < graph->value_count; i++) {
         const sp_value *value = graph->values[i];
-        if (value->kind == SP_VALUE_PARAMETER && strcmp(value->set, "online") == 0)
+        if (value->kind != SP_VALUE_PARAMETER) continue;
+        if (strcmp(value->set, "online") == 0 || strcmp(value->set, "fake_score") == 0)
             m->moments += sp_moment_bytes(m->optimizer, sp_shape_count(value->shape));
     }
 }

@@ -14,11 +14,13 @@
     X(online, "online weights", BOTH)                                                              \
     X(ema, "averaged weights", BOTH)                                                               \
     X(target_average, "averaged weights, target's", BOTH)                                          \
+    X(fake_score, "fake score's weights", BOTH)                                                    \
     X(moments, "moments", BOTH)                                                                    \
     X(gradients, "gradients and their sums", DEVICE)                                               \
     X(arena, "activations, scratch", DEVICE)                                                       \
     X(inputs, "inputs", DEVICE)                                                                    \
     X(round_teacher, "teacher of later rounds", BOTH)                                              \
+    X(simulation, "the student's own steps", DEVICE)                                               \
     X(data, "latents and conditioning", HOST)                                                      \
     X(validation, "validation sheets", DEVICE)                                                     \
     X(program, "the program itself", HOST)
@@ -35,6 +37,9 @@ typedef struct {
     double recomputed_share; /* of the operations of all blocks */
 } sp_step_memory;
 
+/* Of steps that take turns, each with memory of its own while it runs: rows of `other` where they are larger, and the
+ * packed weights of both. */
+void sp_step_memory_join(sp_step_memory *memory, const sp_step_memory *other);
 /* In the device's memory, which the limit is about, and in the host's; a device without its own: both are all. */
 size_t sp_step_memory_total(const sp_step_memory *memory);
 size_t sp_step_memory_on_host(const sp_step_memory *memory);

@@ -1,5 +1,5 @@
 """Few-step distillation in plain PyTorch: sub-path linear approximation (splam), latent consistency (lcm), phased
-consistency (pcm), trajectory consistency (tcd) and progressive distillation.
+consistency (pcm), trajectory consistency (tcd), progressive distillation and distribution matching (dmd).
 
 Written to be read beside the equations, not to be fast. All randomness comes in as recorded draws, so a run is a
 function of (teacher, draws, settings). Letters: B batch, C latent channels, H, W latent size, L tokens, D context
@@ -35,13 +35,16 @@ OBJECTIVE_DEFAULTS = {
     "pcm": {"phases": 4},
     "tcd": {},
     "progressive": {"num-ddim-timesteps": 64, "solver-steps": 2, "rounds": 4, "loss-type": "l2", "skip": 0},
+    "dmd": {"student-steps": 4, "fake-score-steps": 5},
 }
+SUBPATH_FLAGS = ("loss-type", "huber-c", "num-ddim-timesteps", "skip", "solver-steps")
 
 
 def complete(flags):
     """The settings of a run from the flags that were given."""
     objective = flags.get("objective", "splam")
-    return {**DEFAULTS, **OBJECTIVE_DEFAULTS[objective], **flags, "objective": objective}
+    settings = {**DEFAULTS, **OBJECTIVE_DEFAULTS[objective], **flags, "objective": objective}
+    return {name: value for name, value in settings.items() if objective != "dmd" or name not in SUBPATH_FLAGS}
 
 
 GAMMA_EMBEDDING_DIM = 256
@@ -392,6 +395,89 @@ def loss_of(prediction, target, settings, weight):
     return (weight * loss).mean()
 
 
+# ---- distribution matching -----------------------------------------------------------------------------------------
+
+def is_students_turn(settings, step):
+    """Of every N + 1 steps N are the fake score's, the last is the student's."""
+    return step % (settings["fake-score-steps"] + 1) == settings["fake-score-steps"]
+
+
+def student_timesteps(settings, count=1000):
+    """tau_j, the timesteps that LCMScheduler takes in as many steps of as many original ones."""
+    n = settings["student-steps"]
+    return [count // n * (n - j) - 1 for j in range(n)]
+
+
+def simulate(student, schedule, prediction_type, settings, draw):
+    """(z_j, tau_j): what the student itself makes of noise in its first j steps, with fresh noise after each."""
+    taus, j = student_timesteps(settings, len(schedule.alpha)), int(draw["index"][0])
+    noises = draw["step_noise"].chunk(len(taus), dim=1)
+    z = noises[0]
+    for k in range(j):
+        tau = torch.full_like(draw["index"], taus[k])
+        x, _ = clean_and_noise(prediction_type, student(z, tau, draw["context"]).sample, z, *schedule.at(tau))
+        alpha, sigma = schedule.at(torch.full_like(tau, taus[k + 1]))
+        z = alpha * x + sigma * noises[k + 1]
+    return z, torch.full_like(draw["index"], taus[j])
+
+
+def matching_step(teacher, student, fake_score, schedule, prediction_type, settings, draw, students):
+    """(loss, prediction, target) of the student's step, x and x - g, or of the fake score's, m and m*.
+
+    draw: noise [B,C,H,W], step_noise [B,nC,H,W], context [B,L,D], uncond [1,L,D], index, timestep [B]."""
+    w, t, context = settings["guidance-scale-w"], draw["timestep"], draw["context"]
+    alpha, sigma = schedule.at(t)
+    with torch.no_grad():
+        z, tau = simulate(student, schedule, prediction_type, settings, draw)
+    with torch.set_grad_enabled(students):
+        x, _ = clean_and_noise(prediction_type, student(z, tau, context).sample, z, *schedule.at(tau))
+    z_t = (alpha * x + sigma * draw["noise"]).detach()
+    if not students:
+        m = fake_score(z_t, t, context).sample
+        wanted = draw["noise"] if prediction_type == "epsilon" else alpha * draw["noise"] - sigma * x
+        return ((m - wanted) ** 2).mean(), m, wanted
+    with torch.no_grad():
+        x_c, _ = clean_and_noise(prediction_type, teacher(z_t, t, context).sample, z_t, alpha, sigma)
+        x_u, _ = clean_and_noise(prediction_type, teacher(z_t, t, draw["uncond"].expand_as(context)).sample, z_t, alpha,
+                                 sigma)
+        real = x_c + w * (x_c - x_u)
+        fake, _ = clean_and_noise(prediction_type, fake_score(z_t, t, context).sample, z_t, alpha, sigma)
+        g = (fake - real) / (x - real).abs().mean(dim=(1, 2, 3), keepdim=True)
+        target = x - g
+    return 0.5 * ((x - target) ** 2).mean(), x, target
+
+
+def train_matching(folder, draws, flags, dtype=torch.float32):
+    """As train, of two networks in turn."""
+    settings = complete(flags)
+    teacher, config = load_teacher(folder, dtype)
+    networks = [make_student(teacher, "none") for _ in range(2)]
+    fake_score, student = networks
+    ema, schedule = copy.deepcopy(student).eval().requires_grad_(False), Schedule(config, dtype)
+    optimizers = [torch.optim.AdamW(network.parameters(), lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8,
+                                    weight_decay=0.0) for network in networks]
+    draws = {name: t.to(dtype) if t.is_floating_point() else t for name, t in draws.items()}
+    trace, losses, norms, accumulation = {}, [], [], settings["gradient-accumulation-steps"]
+    for step in range(settings["max-train-steps"]):
+        students = is_students_turn(settings, step)
+        optimizers[students].zero_grad()
+        step_loss = 0.0
+        for k in range(step * accumulation, (step + 1) * accumulation):
+            draw = {name: draws[f"{name}.{k}"] for name in ("noise", "step_noise", "context", "index", "timestep")}
+            loss, prediction, wanted = matching_step(teacher, student, fake_score, schedule, config.prediction_type,
+                                                     settings, {**draw, "uncond": draws["uncond"]}, students)
+            (loss / accumulation).backward()
+            step_loss += loss.item() / accumulation
+            trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), wanted
+        norms.append(torch.nn.utils.clip_grad_norm_(networks[students].parameters(), MAX_GRADIENT_NORM).item())
+        optimizers[students].step()
+        if students:
+            move_average(ema, student, settings["ema-decay"])
+        losses.append(step_loss)
+    trace["loss"], trace["grad_norm"] = torch.tensor(losses), torch.tensor(norms)
+    return trace, student, ema
+
+
 # ---- averages ------------------------------------------------------------------------------------------------------
 
 def average_rate(decay, updates, samples):
@@ -419,6 +505,8 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
 
     Returns (trace, student, ema). trace: loss, grad_norm [steps]; prediction.K, target.K of each micro-batch."""
     settings = complete(flags)
+    if settings["objective"] == "dmd":
+        return train_matching(folder, draws, flags, dtype)
     teacher, config = load_teacher(folder, dtype)
     student = make_student(teacher, settings.get("gamma-conditioning", "none"))
     if start:

@@ -77,6 +77,12 @@ CASES = {
     "splam-chord-zero-snr-skip100-solver2": ("zero-snr", 3, {
         "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "chord", "gamma-conditioning": "time",
         "skip": 100, "solver-steps": 2, "num-ddim-timesteps": 10}),
+    # two networks in turn
+    "dmd": ("epsilon", 2, {
+        "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 2}),
+    "dmd-v-accumulate": ("v_prediction", 2, {
+        "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 1, "student-steps": 3,
+        "gradient-accumulation-steps": 2}),
 }
 
 # Settings of training, on the draws of another case: {name: (that case, flags beside its own)}
@@ -148,6 +154,22 @@ def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma, settings
     return draws
 
 
+def make_matching_draws(seed, batch, settings):
+    """Every step of the student occurs, and both ends of the timesteps' ranges."""
+    g, n, accumulation = generator(seed), settings["student-steps"], settings["gradient-accumulation-steps"]
+    draws = {"uncond": random_tensor(g, 1, 7, 24)}
+    for k in range(settings["max-train-steps"] * accumulation):
+        low, high = (20, 980) if distill.is_students_turn(settings, k // accumulation) else (0, 999)
+        draws[f"noise.{k}"] = random_tensor(g, batch, 4, 8, 8)
+        draws[f"step_noise.{k}"] = random_tensor(g, batch, 4 * n, 8, 8)
+        draws[f"context.{k}"] = random_tensor(g, batch, 7, 24)
+        draws[f"index.{k}"] = torch.full((batch,), k // accumulation * 3 % n)
+        draws[f"timestep.{k}"] = torch.randint(low, high + 1, (batch,), generator=g)
+        if k < 4 * accumulation:
+            draws[f"timestep.{k}"][:2] = torch.tensor([low, high])
+    return draws
+
+
 def make_start(teacher, settings, seed):
     """Starting values for adapters over the teacher: {LAYER.lora_A.weight: tensor}."""
     unet, _ = distill.load_teacher(teacher, torch.float32)
@@ -187,7 +209,10 @@ def write_case(name, seed, teacher_name, batch, flags):
     settings = distill.complete({"train-batch-size": batch, **flags})
     micro_batches = settings["max-train-steps"] * settings["gradient-accumulation-steps"]
     smallest_gamma = 0.0 if settings.get("gamma-conditioning") == "embedding" else 0.25
-    draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma, settings)
+    if settings["objective"] == "dmd":
+        draws = make_matching_draws(seed, batch, settings)
+    else:
+        draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma, settings)
     write_tensors(os.path.join(folder, "draws.safetensors"), draws)
     teacher = os.path.join(ROOT, f"teacher-{teacher_name}")
     start = None

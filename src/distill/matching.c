@@ -1,0 +1,105 @@
+/* The numbers of distribution matching: turns, timesteps, coefficients. */
+#include "distill/matching.h"
+#include <math.h>
+
+/* ---- turns and draws ---- */
+
+sp_matching_turn sp_matching_turn_of(const sp_objective_settings *settings, int64_t step)
+{
+    int64_t each = settings->fake_score_steps, cycle = step / (each + 1), place = step % (each + 1);
+    if (place == each) return (sp_matching_turn){.updates = cycle};
+    return (sp_matching_turn){.fake_score = true, .updates = cycle * each + place};
+}
+
+int sp_matching_timestep(const sp_objective_settings *settings, const sp_path *path, int j)
+{
+    int n = settings->ddim_timesteps, k = path->timesteps / n;
+    return k * (n - j) - path->timesteps + sp_path_last(path);
+}
+
+int sp_matching_student_step(const sp_objective_settings *settings, uint64_t seed, uint64_t step)
+{
+    const sp_random_key key = {.seed = seed, .stream = SP_STREAM_SUBPATH, .step = step};
+    return (int)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
+}
+
+int sp_matching_lowest(const sp_path *path, bool fake_score)
+{
+    return fake_score ? 0 : (int)rint(0.02 * path->timesteps);
+}
+
+int sp_matching_highest(const sp_path *path, bool fake_score)
+{
+    return fake_score ? sp_path_last(path) : (int)fmin(rint(0.98 * path->timesteps), sp_path_last(path));
+}
+
+int sp_matching_draw(const sp_path *path, bool fake_score, uint64_t seed, uint64_t step, uint64_t sample)
+{
+    const sp_random_key key = {.seed = seed, .stream = SP_STREAM_TIMESTEP, .step = step, .sample = sample};
+    int low = sp_matching_lowest(path, fake_score), high = sp_matching_highest(path, fake_score);
+    return low + (int)sp_random_below(key, (uint64_t)(high - low + 1));
+}
+
+/* ---- coefficients ---- */
+
+static sp_pair pair_at(const sp_path *path, int tick)
+{
+    return sp_path_at(path, sp_path_timestep(path, tick));
+}
+
+/* From the student's step j on to the next one. */
+static void simulate(const sp_objective_settings *settings, const sp_path *path, int j, sp_matching_coefficients *c)
+{
+    sp_pair next = pair_at(path, sp_matching_timestep(settings, path, j + 1));
+    c->made_z *= next.alpha;
+    c->made_m *= next.alpha;
+    c->made_noise = next.sigma;
+}
+
+sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings *settings, const sp_path *path,
+                                                     sp_matching_part part, int j, int t)
+{
+    int tau = sp_matching_timestep(settings, path, j);
+    sp_estimate made = sp_estimate_from(path->prediction, pair_at(path, tau));
+    sp_matching_coefficients c = {
+        .student_timestep = sp_path_timestep(path, tau), .made_z = made.x0_z, .made_m = made.x0_m};
+    if (part == SP_MATCHING_SIMULATION) {
+        simulate(settings, path, j, &c);
+        return c;
+    }
+    sp_pair at = pair_at(path, t), wanted = sp_prediction_target(path->prediction, at);
+    sp_estimate score = sp_estimate_from(path->prediction, at);
+    double w = settings->guidance_scale_w;
+    c.score_timestep = sp_path_timestep(path, t);
+    c.noised_x = at.alpha;
+    c.noised_noise = at.sigma;
+    c.estimate_z = score.x0_z;
+    c.estimate_m = score.x0_m;
+    c.real_cond = (1 + w) * score.x0_m;
+    c.real_uncond = -w * score.x0_m;
+    c.wanted_x = wanted.alpha;
+    c.wanted_noise = wanted.sigma;
+    return c;
+}
+
+static sp_status set_one(sp_run *run, const char *name, const double *first, int64_t stride, int64_t batch)
+{
+    sp_tensor values = {0};
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), &values));
+    for (int64_t i = 0; i < batch; i++)
+        ((float *)values.data)[i] = (float)*(const double *)((const char *)first + i * stride);
+    sp_status status = sp_run_set_input(run, name, &values);
+    sp_tensor_free(&values);
+    return status;
+}
+
+/* Which of them a graph has is the plan's to say. */
+sp_status sp_matching_set_coefficients(sp_run *run, const sp_matching_coefficients *samples, int64_t batch)
+{
+    const sp_plan *plan = sp_run_plan(run);
+#define X(name)                                                                                                        \
+    if (sp_plan_input(plan, #name)) SP_TRY(set_one(run, #name, &samples->name, sizeof *samples, batch));
+    SP_MATCHING_COEFFICIENT_LIST(X)
+#undef X
+    return SP_OK;
+}

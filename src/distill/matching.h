@@ -1,0 +1,90 @@
+/* Distribution matching distillation, objective dmd (Yin et al. 2024, "One-step Diffusion with Distribution Matching
+ * Distillation", and "Improved Distribution Matching Distillation", DMD2, without its discriminator). Two networks are
+ * trained in turn, both beginning as the teacher: the student G, and the fake score, a diffusion model of what the
+ * student makes. One training step is one optimiser step of one of them: of every N + 1 steps N are the fake score's
+ * (--fake-score-steps, DMD2's two time-scale rule) and the last is the student's.
+ *
+ *   timesteps    the student's n are tau_j = k (n - j) - 1, j = 0..n-1, k = T/n: 999, 749, 499, 249
+ *   simulation   z is what the student itself meets at tau_j in sampling, made without a gradient: z_0 = noise at
+ *                tau_0, and z_{j+1} = alpha x + sigma noise at tau_{j+1}, x = G(z_j, tau_j), the noise fresh each time
+ *                (DMD2's backward simulation). j is drawn uniformly once for all samples of a step
+ *   x            = x0(z_j, tau_j), the clean estimate of the student's output
+ *   t, z_t       a timestep drawn per sample, and z_t = alpha_t x + sigma_t noise, through which no gradient flows
+ *
+ *   student      t uniform in rint(.02 T) .. rint(.98 T);
+ *                x_real = the teacher's x0(z_t, t), guided by w: x0_c + w (x0_c - x0_u); x_fake = the fake score's;
+ *                g = (x_fake - x_real) / mean|x - x_real|, the mean over a sample's elements;
+ *                loss 1/2 mean (x - (x - g))^2, where x - g is a constant: its gradient with respect to x is g / count
+ *   fake score   t uniform in 0 .. T - 1; loss mean (m - m*)^2 of its output m at (z_t, t) and what a network that knew
+ *                x and the noise would put out, m* = noise or v
+ *
+ * All of it is conditioned on a caption of the data set, and no picture is looked at. Where adapters are trained, both
+ * networks are adapters over the one teacher. */
+#ifndef SP_DISTILL_MATCHING_H
+#define SP_DISTILL_MATCHING_H
+#include "distill/objective.h"
+
+#define SP_FAKE_SCORE "fake_score" /* its weight set, and its name in metrics and checkpoints */
+
+/* Step 0.. of a training: whose it is, and how many that network has had before. */
+typedef struct {
+    bool fake_score;
+    int64_t updates;
+} sp_matching_turn;
+sp_matching_turn sp_matching_turn_of(const sp_objective_settings *settings, int64_t step);
+
+/* tau_j as a tick of the path, and the one j that all samples of a training step have. */
+int sp_matching_timestep(const sp_objective_settings *settings, const sp_path *path, int j);
+int sp_matching_student_step(const sp_objective_settings *settings, uint64_t seed, uint64_t step);
+/* t, of (seed, step, sample), as a tick. */
+int sp_matching_draw(const sp_path *path, bool fake_score, uint64_t seed, uint64_t step, uint64_t sample);
+/* The range that it is drawn from. */
+int sp_matching_lowest(const sp_path *path, bool fake_score);
+int sp_matching_highest(const sp_path *path, bool fake_score);
+
+/* ---- graphs ---- */
+
+/* Every number that a graph may need for one sample; the names are those of its inputs. */
+#define SP_MATCHING_COEFFICIENT_LIST(X)                                                                                \
+    X(student_timestep) /* tau_j */                                                                                    \
+    X(made_z)           /* x = . z + */                                                                                \
+    X(made_m)           /*     . m; simulation: z_{j+1} = . z + . m + */                                               \
+    X(made_noise)       /*                                . noise */                                                   \
+    X(score_timestep)   /* t */                                                                                        \
+    X(noised_x)         /* z_t = . x + */                                                                              \
+    X(noised_noise)     /*       . noise */                                                                            \
+    X(estimate_z)       /* x_fake = . z_t + */                                                                         \
+    X(estimate_m)       /*          . m_fake */                                                                        \
+    X(real_cond)        /* x_real = estimate_z z_t + . m_cond + */                                                     \
+    X(real_uncond)      /*                           . m_uncond, with guidance */                                      \
+    X(wanted_x)         /* m* = . x + */                                                                               \
+    X(wanted_noise)     /*      . noise */
+
+typedef struct {
+#define X(name) double name;
+    SP_MATCHING_COEFFICIENT_LIST(X)
+#undef X
+} sp_matching_coefficients;
+
+typedef enum {
+    SP_MATCHING_STUDENT,
+    SP_MATCHING_FAKE_SCORE,
+    SP_MATCHING_SIMULATION,
+    SP_MATCHING_PARTS
+} sp_matching_part;
+
+/* Of a sample at the student's step j with timestep t; simulation: that on to step j + 1, t is not looked at. */
+sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings *settings, const sp_path *path,
+                                                     sp_matching_part part, int j, int t);
+
+/* Inputs of rate STEP: "z" and "noise" [B,C,H,W] f32, the conditioning as in sp_objective_graph (negative: of the
+ * student alone, and where the teacher is guided), and the coefficients [B]. Weight sets: "online", "fake_score" (both
+ * STEP; simulation has the former alone) and "teacher" (RUN; of whole networks the student's graph alone). Outputs:
+ * simulation "next", z_{j+1}; the others "loss", the gradients of their network, and if shape->trace "prediction" and
+ * "target": x and x - g; m and m*. */
+sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_matching_part part,
+                            sp_graph **out);
+/* Sets every coefficient input of a run from `batch` samples'. */
+sp_status sp_matching_set_coefficients(sp_run *run, const sp_matching_coefficients *samples, int64_t batch);
+
+#endif

@@ -1,0 +1,108 @@
+/* The steps of distribution matching as graphs. */
+#include "distill/matching.h"
+#include "distill/step_graph.h"
+
+/* The student's output at (z, tau). */
+static sp_value *student_output(sp_step_graph *g, const sp_unet_options *options, sp_value *z)
+{
+    return sp_step_network(g, "online", g->shape->student, options, z, sp_step_coefficient(g, "student_timestep"),
+                           NULL);
+}
+
+static sp_value *made(sp_step_graph *g, sp_value *z, sp_value *m)
+{
+    return sp_step_combine(g, sp_step_coefficient(g, "made_z"), z, sp_step_coefficient(g, "made_m"), m);
+}
+
+static sp_value *noised(sp_step_graph *g, sp_value *x, sp_value *noise)
+{
+    return sp_step_combine(g, sp_step_coefficient(g, "noised_x"), x, sp_step_coefficient(g, "noised_noise"), noise);
+}
+
+static sp_value *fake_output(sp_step_graph *g, const sp_unet_options *options, sp_value *z)
+{
+    return sp_step_network(g, SP_FAKE_SCORE, g->shape->teacher, options, z, sp_step_coefficient(g, "score_timestep"),
+                           NULL);
+}
+
+static sp_value *real_estimate(sp_step_graph *g, sp_value *z)
+{
+    sp_value *cond, *uncond;
+    sp_step_teacher(g, z, sp_step_coefficient(g, "score_timestep"), &cond, &uncond);
+    sp_value *terms[6] = {sp_step_coefficient(g, "estimate_z"), z, sp_step_coefficient(g, "real_cond"), cond};
+    if (!uncond) return sp_sample_combine(g->b, 2, terms);
+    terms[4] = sp_step_coefficient(g, "real_uncond");
+    terms[5] = uncond;
+    return sp_sample_combine(g->b, 3, terms);
+}
+
+/* x - g. */
+static sp_value *matched(sp_step_graph *g, sp_value *x, sp_value *noise)
+{
+    sp_builder *b = g->b;
+    sp_value *still = sp_stop_gradient(b, x), *z = noised(g, still, noise);
+    sp_stage_enter(b, "teacher");
+    sp_value *real = real_estimate(g, z);
+    sp_stage_leave(b);
+    sp_stage_enter(b, "target");
+    sp_value *fake = sp_step_combine(g, sp_step_coefficient(g, "estimate_z"), z, sp_step_coefficient(g, "estimate_m"),
+                                     fake_output(g, NULL, z));
+    sp_value *weight = sp_inverse_mean_abs(b, sp_add_scaled(b, still, real, -1));
+    sp_value *terms[] = {weight, sp_add_scaled(b, fake, real, -1)};
+    sp_value *target = sp_add_scaled(b, still, sp_sample_combine(b, 1, terms), -1);
+    sp_stage_leave(b);
+    return sp_stop_gradient(b, target);
+}
+
+static const sp_loss_options l2 = {.kind = SP_LOSS_L2};
+
+static sp_status build_student(sp_step_graph *g)
+{
+    const sp_unet_options options = {.recompute = g->shape->recompute};
+    sp_stage_enter(g->b, "forward");
+    sp_value *z = sp_step_latent(g, "z"), *noise = sp_step_latent(g, "noise");
+    sp_step_conditioning(g, sp_objective_is_guided(g->settings));
+    sp_value *x = made(g, z, student_output(g, &options, z)), *target = matched(g, x, noise);
+    sp_value *loss = sp_affine(g->b, sp_loss(g->b, x, target, NULL, l2), 0.5, 0);
+    return sp_step_outputs(g, loss, x, target, "online");
+}
+
+static sp_status build_fake_score(sp_step_graph *g)
+{
+    sp_builder *b = g->b;
+    const sp_unet_options options = {.recompute = g->shape->recompute};
+    sp_stage_enter(b, "target");
+    sp_value *z = sp_step_latent(g, "z"), *noise = sp_step_latent(g, "noise");
+    sp_step_conditioning(g, false);
+    sp_value *x = sp_stop_gradient(b, made(g, z, student_output(g, NULL, z)));
+    sp_value *target = sp_stop_gradient(b, sp_step_combine(g, sp_step_coefficient(g, "wanted_x"), x,
+                                                           sp_step_coefficient(g, "wanted_noise"), noise));
+    sp_stage_leave(b);
+    sp_stage_enter(b, "forward");
+    sp_value *m = fake_output(g, &options, noised(g, x, noise));
+    return sp_step_outputs(g, sp_loss(b, m, target, NULL, l2), m, target, SP_FAKE_SCORE);
+}
+
+static sp_status build_simulation(sp_step_graph *g)
+{
+    sp_value *z = sp_step_latent(g, "z");
+    sp_step_conditioning(g, false);
+    sp_value *terms[] = {sp_step_coefficient(g, "made_z"), z,
+                         sp_step_coefficient(g, "made_m"), student_output(g, NULL, z),
+                         sp_step_coefficient(g, "made_noise"), sp_step_latent(g, "noise")};
+    sp_output(g->b, "next", sp_nhwc_to_nchw(g->b, sp_sample_combine(g->b, 3, terms)));
+    if (sp_builder_failed(g->b)) return SP_INTERNAL;
+    SP_TRY(sp_pass_fuse(sp_builder_graph(g->b)));
+    return sp_pass_fuse_inference(sp_builder_graph(g->b));
+}
+
+sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_matching_part part,
+                            sp_graph **out)
+{
+    static sp_status (*const builders[SP_MATCHING_PARTS])(sp_step_graph *) = {
+        [SP_MATCHING_STUDENT] = build_student,
+        [SP_MATCHING_FAKE_SCORE] = build_fake_score,
+        [SP_MATCHING_SIMULATION] = build_simulation,
+    };
+    return sp_step_graph_make(settings, shape, builders[part], out);
+}
