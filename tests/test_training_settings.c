@@ -29,9 +29,12 @@ static splam_distill_options options_of(const char *objective)
 static sp_status distil(splam_distill_options o, const char *output, const char *resume, int stop_after_steps)
 {
     sp_callbacks callbacks = {.context = &stop_after_steps, .report = count_step, .cancelled = stop_after};
+    long live = sp_alloc_live();
     o.output = output;
     o.resume = resume;
-    return sp_distill_given(&o, stop_after_steps ? &callbacks : NULL);
+    sp_status status = sp_distill_given(&o, stop_after_steps ? &callbacks : NULL);
+    if (sp_alloc_live() != live) fail_msg("%ld blocks leaked", sp_alloc_live() - live);
+    return status;
 }
 
 static void assert_same_run(void **state, const char *a, const char *b)
@@ -254,6 +257,37 @@ static void weighted_losses(void **state)
     assert_another_run(state, o, "snr_gamma");
 }
 
+static sp_status starved(splam_distill_options o, const char *output, long count)
+{
+    assert_ok(sp_remove_tree(output));
+    sp_alloc_fail_after(count);
+    sp_status status = distil(o, output, NULL, 0);
+    sp_alloc_fail_after(-1);
+    return status;
+}
+
+/* Everything at once, with a sample of allocations refused. */
+static void want_of_memory(void **state)
+{
+    enum { TRIALS = 24 };
+    splam_distill_options o = options_of("splam");
+    o.max_train_steps = 2;
+    o.skip = 40;
+    o.skip_to = 10;
+    o.lr_scheduler = "cosine";
+    o.ema_decay = "power:0.1";
+    o.target_ema_decay = "half-life:4";
+    o.loss_weighting = "min-snr";
+    char output[512];
+    snprintf(output, sizeof output, "%s", in_folder(state, "starved"));
+    long works = 1000;
+    while (starved(o, output, works) == SP_MEMORY)
+        works *= 2;
+    for (long i = 0; i < TRIALS; i++) /* half of it was too few */
+        assert_status(starved(o, output, i * works / 2 / TRIALS), SP_MEMORY);
+    assert_ok(starved(o, output, -1));
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -266,6 +300,7 @@ int main(void)
         with_folder(a_target_of_its_own),
         with_folder(online_weights_as_the_target),
         with_folder(weighted_losses),
+        with_folder(want_of_memory),
     };
     return cmocka_run_group_tests_name("training_settings", tests, NULL, NULL);
 }
