@@ -13,18 +13,16 @@ Nothing but Python's own library is needed. A run takes about a minute on two co
 VARIANTS has lines, times the seeds.
 """
 import argparse
-import csv
-import json
 import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 
-ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import students
+from students import EVALUATED, ROOT
+
 TABLE = os.path.join(ROOT, "bench", "ablation.csv")
-EVALUATED = (1, 2, 4, 8)
 
 BASE = {"objective": "splam", "gamma-conditioning": "time", "sigma": "linear", "gamma-power": "0.3", "skip": "150",
         "num-ddim-timesteps": "50", "ema-decay": "0.95", "learning-rate": "1e-4", "guidance-scale-w": "2",
@@ -70,57 +68,26 @@ def columns():
     return ["varied", "name", "seed", "steps", *(f"ode_error_{n}" for n in EVALUATED), *ERRORS, "seconds", "version"]
 
 
-def read_rows():
-    if not os.path.exists(TABLE):
-        return []
-    with open(TABLE, newline="") as f:
-        return list(csv.DictReader(f))
-
-
 def measured(rows):
     return [row for row in rows if row["trajectory_error_mean"]]
 
 
-def add_row(row):
-    new = not os.path.exists(TABLE)
-    with open(TABLE, "a", newline="") as f:
-        writer = csv.DictWriter(f, columns(), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def version(splam):
-    said = subprocess.run([splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return f"{said} {commit.stdout.strip()}".strip()
-
-
 def run(a, varied, name, changes, seed):
-    settings = {key: value for key, value in {**BASE, **changes}.items() if value is not None}
+    settings = {**BASE, **changes}
     short = "-".join(re.sub("[^a-z0-9.]+", "-", part.lower()).strip("-") for part in (varied, name, str(seed)))
     student = os.path.join(a.folder, "students", short) if a.keep else os.path.join(a.folder, "student")
-    shutil.rmtree(student, ignore_errors=True)
-    threads = [] if a.threads is None else ["-t", str(a.threads)]
-    flags = [text for key, value in settings.items() for text in (f"--{key}", value) if text is not True]
-    subprocess.run([a.splam, "distill", "--teacher", a.teacher, "--data", a.data, "--output", student,
-                    "--seed", str(seed), "--max-train-steps", str(a.steps), "--checkpointing-steps", "0",
-                    *flags, *threads], check=True)
-    with open(os.path.join(student, "metrics.jsonl")) as f:
-        seconds = statistics.median(json.loads(line)["seconds"] for line in f)
+    seconds = students.distil(a, a.teacher, student, settings, a.steps, seed)
     os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
     shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", short + ".jsonl"))
-    report = os.path.join(a.folder, f"report-{seed}")  # keeps the teacher's trajectories
     possible = [n for n in EVALUATED if n <= int(settings["num-ddim-timesteps"])]
-    subprocess.run([a.splam, "eval", "-m", student, "--teacher", a.teacher, "--data", "emoji:", "--unet", "unet_ema",
-                    "--metrics", "trajectory-error", "--steps", ",".join(map(str, possible)), "--count", "128",
-                    "--seed", str(seed), "--output", report, *threads], check=True)
-    with open(os.path.join(report, "report.json")) as f:
-        rows = [row for row in json.load(f)["rows"] if row["model"] != "teacher"]
+    report = students.evaluate(a, [student], os.path.join(a.folder, f"report-{seed}"), "trajectory-error", possible,
+                               seed, ["--teacher", a.teacher, "--unet", "unet_ema"])
+    rows = [row for row in report["rows"] if row["model"] != "teacher"]
     errors = {f"trajectory_error_{row['steps']}": row["trajectory_error"] for row in rows}
     errors["trajectory_error_mean"] = rows[0]["trajectory_error_mean"]
-    add_row({"varied": varied, "name": name, "seed": seed, "steps": a.steps, "seconds": f"{seconds:.3f}",
-             "version": version(a.splam), **{key: f"{value:.5f}" for key, value in errors.items()}})
+    students.add_row(TABLE, columns(), {
+        "varied": varied, "name": name, "seed": seed, "steps": a.steps, "seconds": f"{seconds:.3f}",
+        "version": students.version(a.splam), **{key: f"{value:.5f}" for key, value in errors.items()}})
 
 
 def print_table(rows):
@@ -148,32 +115,28 @@ def print_table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", help="for students and reports; needed to run anything")
-    parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
+    students.add_arguments(parser)
     parser.add_argument("--teacher", default=os.path.join(ROOT, "assets", "teacher"))
-    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s); latents:DIR of splam data emoji: "
-                        "--cache DIR --cache-dtype f32 gives the same bits and spares encoding")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--only", help="what is varied, with commas")
-    parser.add_argument("--threads", type=int)
     parser.add_argument("--keep", action="store_true", help="keep the students")
     parser.add_argument("--table", action="store_true", help="print the rows so far, run nothing")
     a = parser.parse_args()
     if a.table:
-        return print_table(read_rows())
+        return print_table(students.read_rows(TABLE))
     if not a.folder:
         parser.error("--folder is needed")
     os.makedirs(a.folder, exist_ok=True)
     for seed in map(int, a.seeds.split(",")):
         for varied, name, changes in VARIANTS:
-            done = {(row["varied"], row["name"], int(row["seed"]), int(row["steps"])) for row in
-                    measured(read_rows())}
+            done = {(row["varied"], row["name"], int(row["seed"]), int(row["steps"]))
+                    for row in measured(students.read_rows(TABLE))}
             if (varied, name, seed, a.steps) in done or a.only and varied not in a.only.split(","):
                 continue
             print(f"== {varied}: {name}, seed {seed}", file=sys.stderr, flush=True)
             run(a, varied, name, changes, seed)
-    print_table(read_rows())
+    print_table(students.read_rows(TABLE))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""Students of the emoji teacher, distilled and measured by splam: what ablation.py and study.py share."""
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+EVALUATED = (1, 2, 4, 8)
+
+
+def add_arguments(parser):
+    parser.add_argument("--folder", help="for students and reports; needed to run anything")
+    parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
+    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s); latents:DIR of splam data emoji: "
+                        "--cache DIR --cache-dtype f32 gives the same bits and spares encoding")
+    parser.add_argument("--threads", type=int)
+
+
+def read_rows(table):
+    if not os.path.exists(table):
+        return []
+    with open(table, newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def add_row(table, columns, row):
+    new = not os.path.exists(table)
+    with open(table, "a", newline="") as f:
+        writer = csv.DictWriter(f, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def version(splam):
+    said = subprocess.run([splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return f"{said} {commit.stdout.strip()}".strip()
+
+
+def threads(a):
+    return [] if a.threads is None else ["-t", str(a.threads)]
+
+
+def distil(a, teacher, student, settings, steps, seed):
+    """A new student in the folder `student`; seconds of a step, the median. settings: flags and their values; None:
+    that flag is left out, True: it has no value."""
+    shutil.rmtree(student, ignore_errors=True)
+    given = {key: value for key, value in settings.items() if value is not None}
+    flags = [text for key, value in given.items() for text in (f"--{key}", value) if text is not True]
+    subprocess.run([a.splam, "distill", "--teacher", teacher, "--data", a.data, "--output", student, "--seed",
+                    str(seed), "--max-train-steps", str(steps), "--checkpointing-steps", "0", *flags, *threads(a)],
+                   check=True)
+    with open(os.path.join(student, "metrics.jsonl")) as f:
+        return statistics.median(json.loads(line)["seconds"] for line in f)
+
+
+def evaluate(a, models, report, metrics, steps, seed, more=()):
+    """Rows of report.json. The folder `report` keeps the teacher's trajectories."""
+    subprocess.run([a.splam, "eval", "-m", *models, "--data", "emoji:", "--metrics", metrics, "--steps",
+                    ",".join(map(str, steps)), "--count", "128", "--seed", str(seed), "--output", report, *more,
+                    *threads(a)], check=True)
+    with open(os.path.join(report, "report.json")) as f:
+        return json.load(f)

@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Which objective wins where: guidance, teacher, budget and length of the sub-paths, each objective at its own best.
+
+    python3 bench/study.py --folder WORK --teacher v=assets/teacher [--teacher epsilon=DIR] [--stage NAME,...]
+    python3 bench/study.py --choices | --table
+
+Stages, each of students of the emoji teacher at guidance w = 2 and 7, batches of 32 pictures:
+  teachers  the teacher itself by DDIM and DPM-Solver++ at 1, 2, 4, 8 and 50 steps
+  search    for each objective one axis after the other (length of the sub-path, learning rate, its schedule, average,
+            the draw of gamma), the best value kept: SEARCH_STEPS steps, with seed SEARCH_SEED, which chooses other
+            captions and other noise than what is compared and shown. Best: the lowest mean trajectory error. (The
+            Frechet distance to real pictures would choose students that have not yet learned to be guided: at w = 7
+            the teacher without guidance is nearer to them.) An axis whose best value is at its end is said
+  compare   every objective at its best settings, BUDGETS steps, SEEDS
+  lengths   splam and lcm at their best settings but for the length of the sub-path, LENGTH_STEPS steps, SEEDS
+
+A row of bench/study.csv is one student at 1, 2, 4 and 8 steps (of a teacher: one sampler). A row that is there is not
+made again, so the script can be stopped at any time and goes on where it was; --guidance 7 on one machine and 2 on
+another share it out, whose rows are joined afterwards. Every student's metrics.jsonl stays in WORK/metrics. --choices
+prints the search, --table the comparison, as Markdown. Python's own library is all it needs. A step takes about .3 s on
+two cores with bf16, and all of it some 90,000 steps for each teacher and guidance: days.
+"""
+import argparse
+import os
+import shutil
+import statistics
+import sys
+
+import students
+from students import EVALUATED, ROOT
+
+TABLE = os.path.join(ROOT, "bench", "study.csv")
+STAGES = ("teachers", "search", "compare", "lengths")
+GUIDANCE = ("7", "2")
+SEARCH_STEPS, SEARCH_SEED = 300, 1000
+BUDGETS, SEEDS, LENGTH_STEPS = (150, 500, 2000), (0, 1, 2), 500
+
+COMMON = {"learning-rate": "2e-4", "lr-scheduler": "cosine", "ema-decay": "0.95", "train-batch-size": "32"}
+# Where the search begins.
+START = {
+    "splam": {**COMMON, "skip": "100", "sigma": "quadratic", "gamma-conditioning": "time",
+              "gamma-one-probability": "0.5"},
+    "lcm": {**COMMON, "skip": "100"},
+    "pcm": {**COMMON, "skip": "100", "phases": "4"},
+    "tcd": {**COMMON, "skip": "100"},
+    "progressive": {**COMMON, "num-ddim-timesteps": "16", "rounds": "2"},
+}
+LENGTHS = [{"skip": text} for text in ("20", "50", "100", "200", "400:20", "400:100")]
+AXES = [
+    ("length", LENGTHS),
+    ("gamma", [{"gamma-power": "1", "gamma-one-probability": text} for text in ("0", "0.5")] +
+     [{"gamma-power": "0.3", "gamma-one-probability": "0"}]),
+    ("sigma", [{"sigma": "quadratic"}, {"sigma": "linear"}]),
+    ("rate", [{"learning-rate": text} for text in ("5e-5", "1e-4", "2e-4", "4e-4", "8e-4")]),
+    ("schedule", [{"lr-scheduler": text} for text in ("constant", "cosine")]),
+    ("average", [{"ema-decay": text} for text in ("0.9", "0.95", "0.99", "power:0.1")]),
+]
+ONLY = {"gamma": "splam", "sigma": "splam"}
+
+MEASURES = ("trajectory_error", "frechet", "hit1", "hit1_heldout")
+COLUMNS = ["stage", "teacher", "guidance_scale_w", "model", "settings", "seed", "train_steps", "trajectory_error_mean",
+           *(f"{measure}_{n}" for measure in MEASURES for n in (*EVALUATED, 50)), "seconds", "version"]
+
+
+def text_of(settings):
+    return " ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+
+
+def key_of(row):
+    return tuple(str(row[column]) for column in COLUMNS[:7])
+
+
+def axes_of(objective):
+    """Those that say something to the objective."""
+    return [(name, values) for name, values in AXES if ONLY.get(name, objective) == objective and
+            not (name == "length" and objective == "progressive")]
+
+
+class Search:
+    """The axes walked so far, from the rows that are there; `missing` are the settings that the next axis still
+    needs."""
+
+    def __init__(self, rows, teacher, w, objective):
+        self.best, self.missing, self.walk = dict(START[objective]), [], []
+        found = {row["settings"]: float(row["trajectory_error_mean"]) for row in rows if row["stage"] == "search" and
+                 (row["teacher"], row["guidance_scale_w"], row["model"]) == (teacher, w, objective)}
+        for name, values in axes_of(objective):
+            tried = [{**self.best, **value} for value in values]
+            self.missing = [settings for settings in tried if text_of(settings) not in found]
+            if self.missing:
+                return
+            scores = [found[text_of(settings)] for settings in tried]
+            least = scores.index(min(scores))
+            self.best = tried[least]
+            self.walk.append((name, list(zip((text_of(value) for value in values), scores)), least))
+
+
+def run_of(stage, teacher, w, model, settings, seed, steps):
+    return {"stage": stage, "teacher": teacher, "guidance_scale_w": w, "model": model, "settings": text_of(settings),
+            "seed": seed, "train_steps": steps, "flags": settings}
+
+
+def wanted(a, rows):
+    """All runs that can be named now: what is compared waits for its search."""
+    for teacher in a.teachers:
+        for w in a.guidance.split(","):
+            for seed in (SEARCH_SEED, *SEEDS):
+                for sampler in ("ddim", "dpm++2m"):
+                    yield run_of("teachers", teacher, w, sampler, {}, seed, 0)
+            for objective in START:
+                search = Search(rows, teacher, w, objective)
+                for settings in search.missing:
+                    yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, SEARCH_STEPS)
+                if search.missing:
+                    continue
+                for steps in BUDGETS:
+                    for seed in SEEDS:
+                        yield run_of("compare", teacher, w, objective, search.best, seed, steps)
+                if objective not in ("splam", "lcm"):
+                    continue
+                for length in LENGTHS:
+                    for seed in SEEDS:
+                        yield run_of("lengths", teacher, w, objective, {**search.best, **length}, seed, LENGTH_STEPS)
+
+
+def to_do(a, rows):
+    """One teacher and guidance after the other, and of these one stage after the other."""
+    done = {key_of(row) for row in rows}
+    runs = [run for run in wanted(a, rows) if key_of(run) not in done and run["stage"] in a.stages]
+    parts = list(dict.fromkeys((run["teacher"], run["guidance_scale_w"]) for run in runs))
+    return sorted(runs, key=lambda run: (parts.index((run["teacher"], run["guidance_scale_w"])),
+                                         STAGES.index(run["stage"])))
+
+
+def measured(report, model, steps):
+    out = {}
+    for row in report["rows"]:
+        if row["model"] != model or row["steps"] not in steps:
+            continue
+        for measure in MEASURES:
+            if row.get(measure) is not None:
+                out[f"{measure}_{row['steps']}"] = f"{row[measure]:.5f}"
+        if row.get("trajectory_error_mean") is not None:
+            out["trajectory_error_mean"] = f"{row['trajectory_error_mean']:.5f}"
+    return out
+
+
+def perform(a, run):
+    teacher, w, seed = a.teachers[run["teacher"]], run["guidance_scale_w"], run["seed"]
+    report = os.path.join(a.folder, f"report-{run['teacher']}-{w}-{seed}")  # keeps the teacher's trajectories
+    more = ["--guidance-scale-w", w]
+    if run["stage"] == "teachers":
+        steps, seconds = (*EVALUATED, 50), 0
+        shown = students.evaluate(a, [teacher], report, "frechet,hit", steps, seed, [*more, "--sampler", run["model"]])
+        model = shown["rows"][0]["model"]
+    else:
+        steps, student = EVALUATED, os.path.join(a.folder, "student")
+        flags = {"objective": run["model"], "guidance-scale-w": w, **run["flags"]}
+        seconds = students.distil(a, teacher, student, flags, run["train_steps"], seed)
+        name = "-".join(key_of(run)).translate(str.maketrans(" =:/", "-_.-"))
+        os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
+        shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", name + ".jsonl"))
+        metrics = "trajectory-error" if run["stage"] == "search" else "trajectory-error,frechet,hit"
+        shown = students.evaluate(a, [student], report, metrics, steps, seed,
+                                  ["--unet", "unet_ema", "--teacher", teacher])
+        model = next(row["model"] for row in shown["rows"] if row["model"] != "teacher")
+    students.add_row(TABLE, COLUMNS, {**{column: run[column] for column in COLUMNS[:7]},
+                                      **measured(shown, model, steps), "seconds": f"{seconds:.3f}",
+                                      "version": students.version(a.splam)})
+
+
+# ---- tables ----
+
+
+def names(rows, column):
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def print_choices(rows):
+    for teacher in names(rows, "teacher"):
+        for w in names(rows, "guidance_scale_w"):
+            for objective in START:
+                search = Search(rows, teacher, w, objective)
+                for name, tried, best in search.walk:
+                    shown = ", ".join(f"{'**' * (i == best)}{setting} {value:.4f}{'**' * (i == best)}"
+                                      for i, (setting, value) in enumerate(tried))
+                    end = " (at its end)" if len(tried) > 2 and best in (0, len(tried) - 1) else ""
+                    print(f"- {teacher}, w = {w}, {objective}, {name}: {shown}{end}")
+
+
+def cell(rows, column, digits=3):
+    values = [float(row[column]) for row in rows if row[column]]
+    if not values:
+        return ""
+    spread = f" ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def length_of(row):
+    return next(text for text in row["settings"].split(" ") if text.startswith("skip="))
+
+
+def print_table(rows):
+    """Means over the seeds and their range."""
+    columns = ["trajectory_error_mean", *(f"frechet_{n}" for n in EVALUATED), "hit1_1", "hit1_4"]
+    for teacher in names(rows, "teacher"):
+        for w in names(rows, "guidance_scale_w"):
+            print(f"\nTeacher {teacher}, w = {w}\n")
+            print("| stage | model | steps of training | " + " | ".join(columns) + " | Frechet 50 | seeds |")
+            print("|---|---|---|" + "---|" * (len(columns) + 2))
+            groups = {}
+            for row in rows:
+                if (row["teacher"], row["guidance_scale_w"]) == (teacher, w) and int(row["seed"]) in SEEDS:
+                    name = row["model"] + (", " + length_of(row) if row["stage"] == "lengths" else "")
+                    groups.setdefault((row["stage"], name, int(row["train_steps"])), []).append(row)
+            for (stage, name, steps), of in groups.items():
+                cells = [cell(of, column) for column in columns]
+                print(f"| {stage} | {name} | {steps or ''} | " + " | ".join(cells) +
+                      f" | {cell(of, 'frechet_50')} | {len(of)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    students.add_arguments(parser)
+    parser.add_argument("--teacher", action="append", metavar="NAME=DIR", help="may be given again")
+    parser.add_argument("--stage", help=f"of {', '.join(STAGES)}, with commas; all")
+    parser.add_argument("--guidance", default=",".join(GUIDANCE), help="with commas (%(default)s)")
+    parser.add_argument("--list", action="store_true", help="print what would be run now")
+    parser.add_argument("--choices", action="store_true", help="print the search so far, run nothing")
+    parser.add_argument("--table", action="store_true", help="print the comparison so far, run nothing")
+    a = parser.parse_args()
+    a.stages = a.stage.split(",") if a.stage else STAGES
+    a.teachers = dict(given.split("=", 1) for given in a.teacher or [])
+    if a.choices:
+        return print_choices(students.read_rows(TABLE))
+    if a.table:
+        return print_table(students.read_rows(TABLE))
+    if not a.folder or not a.teachers:
+        parser.error("--folder and --teacher are needed")
+    if a.list:
+        for run in to_do(a, students.read_rows(TABLE)):
+            print(*key_of(run))
+        return
+    os.makedirs(a.folder, exist_ok=True)
+    while runs := to_do(a, students.read_rows(TABLE)):
+        print(f"== {' '.join(key_of(runs[0]))}; {len(runs)} runs are known", file=sys.stderr, flush=True)
+        perform(a, runs[0])
+    print_table(students.read_rows(TABLE))
+
+
+if __name__ == "__main__":
+    main()
