@@ -6,6 +6,7 @@
 #include "diffusion/sampler.h"
 #include "distill/distill.h"
 #include "distill/matching.h"
+#include "train/step_memory.h"
 
 typedef struct {
     sp_distill_options options;
@@ -253,6 +254,24 @@ static void adapters_of_both_are_trained(void **state)
     assert_same_file(in(whole.output, "ema/kohya.safetensors"), in(t.output, "ema/kohya.safetensors"));
 }
 
+/* Before the first step, the fake score's weights and moments counted. */
+static void too_small_a_limit_is_refused(void **state)
+{
+    trial t;
+    make_trial(state, "distill-dmd", "limited", &t);
+    t.options.given.memory_limit = 1000000;
+    assert_status(sp_distill(&t.options, NULL), SP_MEMORY);
+    assert_message("`memory_limit` of 1.0 MB is too small");
+    assert_false(sp_path_exists(in(t.output, "metrics.jsonl")));
+    sp_step_memory a = {.packed = 3, .online = 4, .arena = 10, .recomputed = 1, .arena_bound = 9},
+                   b = {.packed = 2, .online = 4, .arena = 11, .recomputed = 2, .arena_bound = 10, .inputs = 1};
+    sp_step_memory_join(&a, &b);
+    assert_int_equal(a.packed, 5);
+    assert_int_equal(a.arena, 11);
+    assert_int_equal(a.recomputed, 2);
+    assert_int_equal(sp_step_memory_total(&a), 5 + 4 + 11 + 1);
+}
+
 /* metrics.jsonl names the network of each step, and the folder says how its student is sampled. */
 static void a_student_tells_of_itself(void **state)
 {
@@ -335,6 +354,7 @@ int main(void)
         with_folder(resumed_within_a_cycle_equals_undisturbed),
         with_folder(recomputing_changes_no_bit),
         with_folder(adapters_of_both_are_trained),
+        with_folder(too_small_a_limit_is_refused),
         with_folder(a_student_tells_of_itself),
         with_folder(bad_draws_are_refused),
         cmocka_unit_test(what_says_nothing_is_refused),

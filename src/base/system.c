@@ -1,6 +1,7 @@
 /* What the system tells: memory, processor, host. */
 #include "base/system.h"
 
+#include <malloc.h>
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +52,13 @@ int64_t sp_available_memory(void)
 int64_t sp_resident_memory(void)
 {
     return sp_proc_bytes("/proc/self/status", "VmRSS");
+}
+
+void sp_return_freed_memory(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 static bool can_map(size_t bytes, int protection)

@@ -14,6 +14,9 @@ int64_t sp_proc_bytes(const char *path, const char *key);
 int64_t sp_available_memory(void);
 /* Bytes of memory that the process has now; -1: not known. */
 int64_t sp_resident_memory(void);
+/* Gives back to the system what the C library keeps of freed memory, some tens of MB: for who has just freed much and
+ * is about to take as much elsewhere. */
+void sp_return_freed_memory(void);
 
 /* The processors that this process may run on; false: not known. Where OpenMP was asked to bind threads
  * (OMP_PROC_BIND, OMP_PLACES), it has bound the first one to a place of its own before main, and the system would say

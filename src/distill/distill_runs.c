@@ -4,8 +4,8 @@
 #include "base/system.h"
 #include "distill/rounds.h"
 
-/* What no plan knows of: generated code, buffers of files. */
-static const size_t unplanned = 32u << 20;
+/* What no plan knows of: generated code, buffers of files; and of each plan beside the first. */
+static const size_t unplanned = 32u << 20, unplanned_of_another = 16u << 20;
 
 static bool is_matching(const sp_distillation *d)
 {
@@ -125,6 +125,7 @@ sp_status sp_distillation_plan(sp_distillation *d)
     d->memory.keeps_target = sp_distillation_keeps_target(o);
     d->memory.data = sp_distill_feed_bytes(&d->feed);
     d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
+    if (is_matching(d)) d->memory.program += (SP_MATCHING_PARTS - 1) * unplanned_of_another;
     d->memory.round_teacher = o->objective.rounds > 1 ? f32_bytes(d->teacher->unet->weights) : 0;
     size_t limit = is_limited(d) ? (size_t)o->given.memory_limit : sp_device_allowed(d->teacher->device);
     SP_TRY(is_matching(d) ? plan_matching(d, limit) : plan_step(d, SP_MATCHING_STUDENT, limit, &d->memory));
@@ -215,6 +216,7 @@ static sp_status enter_turn(sp_distillation *d, sp_training_state *state, sp_upd
     sp_run_destroy(d->run);
     d->run = NULL;
     d->part = part;
+    sp_return_freed_memory();
     SP_TRY(sp_run_create_of(d->bound[part], &d->run));
     update->run = d->run;
     return SP_OK;
