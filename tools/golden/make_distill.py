@@ -159,11 +159,12 @@ def make_matching_draws(seed, batch, settings):
     g, n, accumulation = generator(seed), settings["student-steps"], settings["gradient-accumulation-steps"]
     draws = {"uncond": random_tensor(g, 1, 7, 24)}
     for k in range(settings["max-train-steps"] * accumulation):
-        low, high = (20, 980) if distill.is_students_turn(settings, k // accumulation) else (0, 999)
+        step = k // accumulation
+        low, high = (20, 980) if distill.is_students_turn(settings, step) else (0, 999)
         draws[f"noise.{k}"] = random_tensor(g, batch, 4, 8, 8)
         draws[f"step_noise.{k}"] = random_tensor(g, batch, 4 * n, 8, 8)
         draws[f"context.{k}"] = random_tensor(g, batch, 7, 24)
-        draws[f"index.{k}"] = torch.full((batch,), k // accumulation * 3 % n)
+        draws[f"index.{k}"] = torch.full((batch,), (5 * step + step // 2) % n)
         draws[f"timestep.{k}"] = torch.randint(low, high + 1, (batch,), generator=g)
         if k < 4 * accumulation:
             draws[f"timestep.{k}"][:2] = torch.tensor([low, high])
