@@ -1,6 +1,8 @@
 /* Distribution matching: turns and draws, timesteps, runs that are interrupted, adapters, students. The comparison with
  * PyTorch is test_distill.c's, of distill-dmd*. */
 #include "distill_support.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "base/text.h"
 #include "checkpoints/lora.h"
 #include "diffusion/sampler.h"
@@ -272,6 +274,34 @@ static void too_small_a_limit_is_refused(void **state)
     assert_int_equal(sp_step_memory_total(&a), 5 + 4 + 11 + 1);
 }
 
+/* One step of each network, every allocation after the first `count` refused. */
+static sp_status starved(const sp_distill_options *options, long count)
+{
+    assert_ok(sp_remove_tree(options->given.output));
+    long live = sp_alloc_live();
+    sp_alloc_fail_after(count);
+    sp_status status = sp_distill(options, NULL);
+    sp_alloc_fail_after(-1);
+    if (status != SP_OK && status != SP_MEMORY)
+        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status), sp_error_message());
+    if (sp_alloc_live() != live)
+        fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
+    return status;
+}
+
+static void refused_allocations_leak_nothing(void **state)
+{
+    enum { TRIALS = 40 };
+    trial t;
+    make_trial(state, "distill-dmd-v-accumulate", "starved", &t);
+    t.options.given.max_train_steps = 2;
+    long works = 1000;
+    while (starved(&t.options, works) != SP_OK)
+        works *= 2;
+    for (long i = 0; i < TRIALS; i++) /* half of it was too few */
+        assert_status(starved(&t.options, i * works / 2 / TRIALS), SP_MEMORY);
+}
+
 /* metrics.jsonl names the network of each step, and the folder says how its student is sampled. */
 static void a_student_tells_of_itself(void **state)
 {
@@ -355,6 +385,7 @@ int main(void)
         with_folder(recomputing_changes_no_bit),
         with_folder(adapters_of_both_are_trained),
         with_folder(too_small_a_limit_is_refused),
+        with_folder(refused_allocations_leak_nothing),
         with_folder(a_student_tells_of_itself),
         with_folder(bad_draws_are_refused),
         cmocka_unit_test(what_says_nothing_is_refused),
