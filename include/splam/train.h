@@ -132,7 +132,14 @@ typedef struct {
     const char *lora_start;         /* a LoRA file to start from; NULL: begins as the teacher */
     bool lora_merged;               /* also write the student with the adapters in its weights */
     int64_t checkpointing_steps;    /* steps between checkpoints, 200; 0: only at the end and when stopped */
-    int64_t validation_steps;       /* steps between sheets of samples, 0: never */
+    int64_t validation_steps;       /* steps between validations, of which the last step is one: sheets of samples; 0:
+                                       never */
+    const char *validation_metrics; /* what they also measure, of the averaged weights: "trajectory-error", the mean
+                                       square of what one evaluation makes of each of the points of the teacher's
+                                       50-step DDIM trajectories minus where these lead (docs/formats.md:
+                                       metrics.jsonl); progressive: in the last round. NULL: nothing */
+    int64_t validation_prompts;     /* captions of the training samples that it is measured on, drawn by the seed, the
+                                       same at every validation [32, or all there are] */
     int64_t checkpoints_total_limit; /* older ones are removed, 2; 0: none is */
     const char *resume;             /* "latest" or a checkpoint's folder; NULL: from step 0 */
     uint64_t seed;                  /* of data order, noise and draws, 0 */

@@ -18,6 +18,7 @@ static const splam_option more[] = {
     {.name = "steps", .kind = SPLAM_OPTION_INTEGER, .low = 1, .high = 1000},
     {.name = "ranks", .kind = SPLAM_OPTION_INTEGER, .low = 1, .high = 1e6},
     {.name = "data-key", .kind = SPLAM_OPTION_TEXT},
+    {.name = "trajectory-error", .kind = SPLAM_OPTION_NUMBER},
 };
 
 /* "min-size" is the flag of "pictures.min_size". */

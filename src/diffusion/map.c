@@ -47,6 +47,12 @@ sp_status sp_map_at(const sp_scheduler_config *config, double timestep, sp_map *
                    config->where, timestep, sp_prediction_name(path->prediction));
 }
 
+bool sp_map_is_otherwise(const sp_scheduler_config *model, const sp_sampler_options *sampler)
+{
+    return model->student == SP_STUDENT_DDIM && sampler->kind == SP_SAMPLER_DDIM &&
+           sampler->steps != model->distilled_steps;
+}
+
 sp_sampler sp_map_sampler(sp_map *map)
 {
     return (sp_sampler){.count = 1, .step = &map->row};

@@ -21,6 +21,9 @@ typedef struct {
 
 /* SP_NUMERIC where the output says nothing of the latent: epsilon at alpha = 0. */
 sp_status sp_map_at(const sp_scheduler_config *config, double timestep, sp_map *out);
+/* Whether the map in so many steps is another than the model's own: students that step with DDIM along P phases take
+ * longer or shorter hops when DDIM asks for another number of steps, those of so many phases (distilled_steps). */
+bool sp_map_is_otherwise(const sp_scheduler_config *model, const sp_sampler_options *sampler);
 /* The table of this one row, for a sampling loop. The map outlives it and owns it. */
 sp_sampler sp_map_sampler(sp_map *map);
 

@@ -319,6 +319,18 @@ void sp_sampler_free(sp_sampler *sampler)
     memset(sampler, 0, sizeof *sampler);
 }
 
+int sp_sampler_timesteps(const sp_sampler *sampler, double *t)
+{
+    int count = 0;
+    for (int i = 0; i < sampler->count; i++) {
+        int k = 0;
+        while (k < count && t[k] != sampler->step[i].timestep)
+            k++;
+        if (k == count) t[count++] = sampler->step[i].timestep;
+    }
+    return count;
+}
+
 /* ---- applying ---- */
 
 static double combine(const sp_combination *c, double z, double m, const double *kept, const float *fresh)

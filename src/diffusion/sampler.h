@@ -89,6 +89,8 @@ sp_status sp_sampler_check(const sp_scheduler_config *config, const sp_sampler_o
 sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
                             sp_sampler *out);
 void sp_sampler_free(sp_sampler *sampler); /* zeroed is legal */
+/* The timesteps that it tells the network, each once, in t, which has room for sampler->count; how many there are. */
+int sp_sampler_timesteps(const sp_sampler *sampler, double *t);
 
 /* Advances `count` elements of z in place. model_output: the network's. kept: sampler->kept arrays
  * of `count`, one behind the other, the caller's from step to step (their content before step 0 does not

@@ -1,5 +1,6 @@
 /* Distillation: teacher, student, loop, results. */
 #include "distill/distillation.h"
+#include <math.h>
 #include "backend/registry.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -56,16 +57,22 @@ static sp_status make_state(sp_distillation *d)
     return sp_distillation_keeps_target(d->options) ? sp_training_state_keep_target(&d->state) : SP_OK;
 }
 
-/* The denoiser and the VAE of a sheet follow each other. `pipeline` has UNet and VAE. */
-static sp_status plan_sheet(const sp_distillation *d, sp_pipeline *pipeline, size_t *bytes)
+/* The denoiser of a sheet, or of trajectories and errors along them, and the VAE follow each other. `pipeline` has UNet
+ * and VAE. */
+static sp_status plan_validation(sp_distillation *d, sp_pipeline *pipeline)
 {
+    const sp_distill_options *o = d->options;
     const sp_latent_facts *facts = sp_latent_cache_facts(d->feed.cache);
-    int64_t pictures = facts->count < SP_VALIDATION_COLUMNS ? facts->count : SP_VALIDATION_COLUMNS;
-    const sp_denoise_shape shape = {.batch =
-                                        sp_denoise_batch(pictures, facts->height, facts->width, 0),
-                                    .height = facts->height,
-                                    .width = facts->width,
-                                    .conditioning = sp_latent_cache_conditioning(d->feed.cache)};
+    const sp_conditioning *conditioning = sp_latent_cache_conditioning(d->feed.cache);
+    int64_t pictures = facts->count < SP_VALIDATION_COLUMNS ? facts->count : SP_VALIDATION_COLUMNS, prompts = 0;
+    if (o->measures_error) SP_TRY(sp_student_error_prompts(o, facts->count, &prompts));
+    if (o->measures_error) d->memory.trajectories = sp_student_error_bytes(facts, conditioning, prompts);
+    const sp_denoise_shape shape = {
+        .batch = sp_denoise_batch(prompts > pictures ? prompts : pictures, facts->height, facts->width, 0),
+        .height = facts->height,
+        .width = facts->width,
+        .conditioning = conditioning,
+        .guided = o->measures_error && o->objective.guidance_scale_w != 0};
     sp_plan_memory denoise, decode;
     SP_TRY(sp_pipeline_plan_denoise(pipeline, &shape, &denoise));
     SP_TRY(sp_pipeline_plan_vae(pipeline, SP_VAE_DECODE,
@@ -73,7 +80,7 @@ static sp_status plan_sheet(const sp_distillation *d, sp_pipeline *pipeline, siz
                                 &decode));
     size_t a = denoise.arena + denoise.persistent + denoise.boundary,
            b = decode.arena + decode.persistent + decode.boundary;
-    *bytes = a > b ? a : b;
+    d->memory.validation = (a > b ? a : b) + (o->lora.rank ? sp_distillation_f32_bytes(d->teacher->unet->weights) : 0);
     return SP_OK;
 }
 
@@ -92,7 +99,7 @@ static sp_status make_feed(sp_distillation *d)
     sp_status status =
         sp_distill_feed_create(o, pipeline, &d->student, d->callbacks, &d->feed, &d->shape);
     d->feed.path = &d->teacher->scheduler.path;
-    if (!status && sheets) status = plan_sheet(d, pipeline, &d->memory.validation);
+    if (!status && sheets) status = plan_validation(d, pipeline);
     sp_pipeline_close(pipeline);
     return status;
 }
@@ -152,10 +159,39 @@ static sp_status feed(void *context, sp_run *run, int64_t micro)
     return sp_distill_feed_run(&d->feed, run, micro);
 }
 
-static sp_status validate(void *context, const sp_training_state *state)
+static sp_status say_error(const sp_training_state *state, const sp_student_errors *errors)
+{
+    sp_string text = {0};
+    for (int i = 0; i < SP_STUDENT_ERROR_COUNTS; i++)
+        if (isfinite(errors->at[i]))
+            sp_string_append_format(&text, "%s %.4f in %d", text.length ? "," : ";", errors->at[i],
+                                    sp_student_error_steps[i]);
+    if (!text.failed)
+        sp_log_info("step %lld: trajectory error %.4f%s", (long long)state->step, errors->mean, sp_string_text(&text));
+    bool failed = text.failed;
+    sp_string_free(&text);
+    return failed ? SP_MEMORY : SP_OK;
+}
+
+/* Of students of the last round alone: those before are made for shorter hops. */
+static sp_status measure_error(sp_distillation *d, const sp_training_state *state, sp_validation_result *result)
+{
+    const sp_distill_options *o = d->options;
+    sp_student_errors errors;
+    if (!o->measures_error) return SP_OK;
+    if (sp_round_of_step(&o->objective, state->step - 1, o->given.max_train_steps) + 1 < o->objective.rounds)
+        return SP_OK;
+    SP_TRY(sp_student_error_measure(&d->error, &d->student, state->ema, d->callbacks, &errors));
+    result->error = errors.mean;
+    result->metrics = sp_student_errors_json(&errors);
+    return result->metrics ? say_error(state, &errors) : SP_MEMORY;
+}
+
+static sp_status validate(void *context, const sp_training_state *state, sp_validation_result *result)
 {
     sp_distillation *d = context;
     if (d->options->given.draws) return SP_OK; /* a replayed run has no prompts */
+    SP_TRY(measure_error(d, state, result));
     return sp_validation_sheet(d->options, &d->feed, &d->student, state);
 }
 
@@ -195,9 +231,17 @@ static sp_status time_one_step(sp_distillation *d)
     return SP_OK;
 }
 
+/* What is written, beside the flags. */
+static sp_status record_result(const sp_distillation *d)
+{
+    if (!d->options->measures_error) return SP_OK;
+    return SP_SETTINGS_ADD(d->settings, sp_setting_number("trajectory-error", d->state.validated.error));
+}
+
 static sp_status save_results(const sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
+    SP_TRY(record_result(d));
     if (!o->lora.rank)
         return sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings);
     return sp_adapters_save(o, &d->student, d->teacher->unet->weights, d->state.online,
@@ -238,6 +282,8 @@ static sp_status train(sp_distillation *d)
         sp_log_info("sub-paths of %d timesteps in the first step, %d in the last", o->objective.skip,
                     o->objective.skip_to);
     SP_TRY(start_trace(d));
+    if (o->measures_error && o->rank == 0)
+        SP_TRY(sp_student_error_create(o, &d->feed, d->teacher, d->callbacks, &d->error));
     SP_TRY(sp_train(d->run, &settings, &task, &d->state, d->callbacks));
     if (o->rank > 0) return SP_OK;
     SP_TRY(save_results(d));
@@ -274,6 +320,8 @@ static sp_status distill(sp_distillation *d)
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.path));
+    sp_trajectory trajectory;
+    if (o->measures_error) SP_TRY(sp_trajectory_grid(&d->teacher->scheduler, &trajectory));
     SP_TRY(configure_student(d));
     SP_TRY(sp_student_start_check(o, d->teacher, &d->student));
     if (!o->given.dry_run && o->rank == 0)
@@ -303,6 +351,7 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     sp_status status = distill(&d);
     sp_distillation_free_runs(&d);
     sp_weights_destroy(d.round_teacher);
+    sp_student_error_free(&d.error);
     sp_distill_feed_free(&d.feed);
     sp_training_state_free(&d.state);
     sp_pipeline_close(d.teacher);

@@ -21,6 +21,7 @@ typedef struct {
     sp_lora_settings lora; /* rank 0: the whole student is trained */
     bool random_cond_proj; /* splam by embedding: start cond_proj at random, as the released script does, instead of
                               at 0 */
+    bool measures_error; /* validations measure the trajectory error */
     double max_grad_norm;
     sp_device *device; /* NULL: the default */
     sp_dtype precision;

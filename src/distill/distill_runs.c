@@ -103,7 +103,7 @@ static sp_status report_memory(const sp_distillation *d, size_t limit)
         sp_bytes_text(total), is_planned(d) ? "" : " with all blocks recomputed");
 }
 
-static size_t f32_bytes(const sp_weights *weights)
+size_t sp_distillation_f32_bytes(const sp_weights *weights)
 {
     size_t values = 0;
     for (size_t i = 0; i < sp_weights_count(weights); i++)
@@ -126,7 +126,7 @@ sp_status sp_distillation_plan(sp_distillation *d)
     d->memory.data = sp_distill_feed_bytes(&d->feed);
     d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
     if (is_matching(d)) d->memory.program += (SP_MATCHING_PARTS - 1) * unplanned_of_another;
-    d->memory.round_teacher = o->objective.rounds > 1 ? f32_bytes(d->teacher->unet->weights) : 0;
+    d->memory.round_teacher = o->objective.rounds > 1 ? sp_distillation_f32_bytes(d->teacher->unet->weights) : 0;
     size_t limit = is_limited(d) ? (size_t)o->given.memory_limit : sp_device_allowed(d->teacher->device);
     SP_TRY(is_matching(d) ? plan_matching(d, limit) : plan_step(d, SP_MATCHING_STUDENT, limit, &d->memory));
     return report_memory(d, limit);

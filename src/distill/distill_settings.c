@@ -125,6 +125,18 @@ static bool same_folder(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+static sp_status check_validation(const sp_distill_options *o)
+{
+    if (!o->measures_error && o->given.validation_prompts != SPLAM_UNSET)
+        return sp_fail(SP_ARGUMENT, "`validation_prompts` needs `validation_metrics`");
+    if (!o->measures_error) return SP_OK;
+    if (o->given.validation_steps < 1)
+        return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `validation_steps`: how often it is measured");
+    if (o->given.draws)
+        return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `data`: recorded `draws` have no captions");
+    return SP_OK;
+}
+
 sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
 {
     const sp_objective_settings *s = &o->objective;
@@ -155,6 +167,7 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
     if (s->rounds > o->given.max_train_steps)
         return sp_fail(SP_ARGUMENT, "`rounds` is %d, and `max_train_steps` %lld are fewer",
                        s->rounds, (long long)o->given.max_train_steps);
+    SP_TRY(check_validation(o));
     SP_TRY(sp_lr_schedule_check(&o->lr_schedule, o->given.max_train_steps));
     return sp_objective_check(s, path);
 }

@@ -6,6 +6,7 @@
 #include "base/output.h"
 #include "distill/distill_feed.h"
 #include "distill/matching.h"
+#include "distill/student_error.h"
 #include "train/step_memory.h"
 #include "train/trainer.h"
 
@@ -26,6 +27,7 @@ typedef struct {
     sp_matching_part part; /* whose `run` is */
     sp_run *run, *simulation;
     sp_training_state state;
+    sp_student_error error; /* empty: not measured, or not by this rank */
     sp_step_memory memory;
     json_t *settings;
     sp_weights *trace;       /* what --trace writes; NULL: none */
@@ -41,6 +43,7 @@ sp_status sp_distillation_plan(sp_distillation *d);
 /* Binds weights, the state being there, and makes the student's run. */
 sp_status sp_distillation_make_runs(sp_distillation *d);
 void sp_distillation_free_runs(sp_distillation *d); /* zeroed is legal */
+size_t sp_distillation_f32_bytes(const sp_weights *weights);
 
 /* An sp_training_task's prepare; context is the sp_distillation. */
 sp_status sp_distillation_enter(void *context, sp_training_state *state, sp_update *update);

@@ -181,7 +181,7 @@ static sp_status save_descriptions(const sp_distill_options *o, const sp_unet_co
         config ? sp_scheduler_config_read(scheduler, "the student's scheduler", config) : SP_MEMORY;
     if (!status) status = save_scheduler(o, scheduler);
     if (!status) status = save_settings(o, settings, config);
-    if (!status) status = sp_student_readme_save(o, student, config);
+    if (!status) status = sp_student_readme_save(o, student, settings, config);
     if (!status) status = save_index(o, student, scheduler);
     sp_free(config);
     return status;
@@ -253,7 +253,7 @@ static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_co
     }
     if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", scheduler);
     if (!status) status = save_settings(o, settings, scheduler);
-    if (!status) status = sp_student_readme_save(o, student, scheduler);
+    if (!status) status = sp_student_readme_save(o, student, settings, scheduler);
     json_decref(json);
     sp_free(scheduler);
     return status;

@@ -11,6 +11,7 @@ typedef struct {
     const char *pipeline, *sampler;
     int steps;
     const char *eta; /* further arguments in diffusers */
+    const json_t *settings; /* of splam.json */
     sp_string *text;
 } readme;
 
@@ -33,6 +34,15 @@ static void add_head(const readme *r)
         sp_objective_name(r->options->objective.objective), how, r->sampler);
 }
 
+/* What a validation measured of it. */
+static void add_error(const readme *r)
+{
+    const json_t *error = json_object_get(r->settings, "trajectory-error");
+    if (!error) return;
+    sp_string_append_format(r->text, "\n- trajectory error of the average %.4f (`metrics.jsonl` has its course)",
+                            json_number_value(error));
+}
+
 /* How it was trained, a line a setting. */
 static void add_training(const readme *r)
 {
@@ -50,6 +60,7 @@ static void add_training(const readme *r)
         sp_string_append_format(r->text, "\n- losses weighted by %s", sp_loss_weighting_name(s->weighting));
     if (s->weighting == SP_WEIGHTING_MIN_SNR)
         sp_string_append_format(r->text, ", gamma %s", sp_number_text(s->snr_gamma, text));
+    add_error(r);
     sp_string_append_format(r->text, "\n\n");
 }
 
@@ -132,7 +143,7 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
 }
 
 sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_config *student,
-                                 const sp_scheduler_config *scheduler)
+                                 const json_t *settings, const sp_scheduler_config *scheduler)
 {
     sp_string text = {0};
     sp_sampler_kind kind = sp_sampler_for(scheduler);
@@ -143,6 +154,7 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_conf
                       .sampler = sp_sampler_name(kind),
                       .steps = sp_sampler_steps_for(scheduler, kind),
                       .eta = kind == SP_SAMPLER_TCD ? ", eta=0.3" : "",
+                      .settings = settings,
                       .text = &text};
     add_head(&r);
     add_training(&r);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/inner_callbacks.h"
 #include "base/memory.h"
+#include "diffusion/map.h"
 #include "eval/evaluation.h"
 #include "pipeline/vae_run.h"
 
@@ -86,21 +87,7 @@ sp_status sp_compared_model_measure(sp_compared_model *c, const sp_trajectory *t
     return errors_at(c, c->curve.t, SP_TRAJECTORY_STEPS, task, callbacks, c->curve.error);
 }
 
-/* The timesteps that a sampler tells the network, each once. */
-static int distinct_timesteps(const sp_sampler *sampler, double *t)
-{
-    int count = 0;
-    for (int i = 0; i < sampler->count; i++) {
-        int k = 0;
-        while (k < count && t[k] != sampler->step[i].timestep)
-            k++;
-        if (k == count) t[count++] = sampler->step[i].timestep;
-    }
-    return count;
-}
-
-/* Students that step with DDIM along P phases take longer or shorter hops when asked for another number of steps, those
- * of so many phases: where these lead is no point of the curve. */
+/* Where hops of another number of phases lead is no point of the curve. */
 static sp_status hop_errors(const sp_compared_model *c, const sp_row_request *r, const double *t, int count,
                             const sp_callbacks *callbacks, double *error)
 {
@@ -111,24 +98,19 @@ static sp_status hop_errors(const sp_compared_model *c, const sp_row_request *r,
     return sp_pipeline_trajectory_error(c->pipeline, c->trajectory, &request, t, count, callbacks, error);
 }
 
-static bool hops_otherwise(const sp_scheduler_config *model, const sp_sampler_options *sampler)
-{
-    return model->student == SP_STUDENT_DDIM && sampler->kind == SP_SAMPLER_DDIM &&
-           sampler->steps != model->distilled_steps;
-}
-
 static sp_status score_map(const sp_evaluation *e, sp_compared_model *c, const sp_row_request *r,
                            const sp_callbacks *callbacks, sp_scores *scores)
 {
     if (!c->trajectory) return SP_OK;
     sp_sampler sampler;
+    const bool otherwise = sp_map_is_otherwise(&c->pipeline->scheduler, &r->sampler);
     SP_TRY(sp_sampler_create(r->scheduler ? r->scheduler : &c->pipeline->scheduler, &r->sampler, &sampler));
     double *t = sp_alloc(2 * (size_t)sampler.count * sizeof *t), *error = t ? t + sampler.count : NULL;
     sp_status status = t ? SP_OK : SP_MEMORY;
-    int count = t ? distinct_timesteps(&sampler, t) : 0;
+    int count = t ? sp_sampler_timesteps(&sampler, t) : 0;
     if (!status)
-        status = hops_otherwise(&c->pipeline->scheduler, &r->sampler) ? hop_errors(c, r, t, count, callbacks, error)
-                                                                      : errors_at(c, t, count, NULL, callbacks, error);
+        status = otherwise ? hop_errors(c, r, t, count, callbacks, error)
+                           : errors_at(c, t, count, NULL, callbacks, error);
     if (!status) status = sp_evaluation_score_map(e, &c->curve, error, count, scores);
     sp_free(t);
     sp_sampler_free(&sampler);

@@ -268,8 +268,9 @@ static sp_status save_model(const teacher_training *t, const sp_weights *weights
     return status;
 }
 
-static sp_status validate(void *context, const sp_training_state *state)
+static sp_status validate(void *context, const sp_training_state *state, sp_validation_result *result)
 {
+    (void)result;
     const teacher_training *t = context;
     SP_TRY(save_model(t, state->ema));
     return sp_teacher_sheet(t->options->output, t->dataset, t->device,

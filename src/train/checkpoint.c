@@ -1,6 +1,7 @@
 /* Checkpoints: saving, finding, verifying and loading them. */
 #include "train/checkpoint.h"
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,12 +92,23 @@ static sp_status save_parts(sp_checksums *sums, const sp_training_state *state)
     return SP_OK;
 }
 
+/* {"step": s, "error": x}, the latter where it was measured. */
+static json_t *validated_json(const sp_validated *validated)
+{
+    json_t *json = json_pack("{s:I}", "step", (json_int_t)validated->step);
+    if (!json || !isfinite(validated->error) ||
+        json_object_set_new(json, "error", json_real(validated->error)) == 0)
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
 static sp_status save_description(const sp_checksums *sums, const sp_training_state *state,
                                   const json_t *settings)
 {
     char *path = sp_path_join(sums->folder, SP_STATE_FILE);
-    json_t *description = json_pack("{s:I, s:O, s:O}", "step", (json_int_t)state->step, "settings",
-                                    settings, "files", sums->files);
+    json_t *description = json_pack("{s:I, s:o, s:O, s:O}", "step", (json_int_t)state->step, "validated",
+                                    validated_json(&state->validated), "settings", settings, "files", sums->files);
     sp_status status = path && description ? sp_checksum_seal(description) : SP_MEMORY;
     if (!status) status = sp_json_save(path, description);
     json_decref(description);
@@ -367,12 +379,26 @@ sp_status sp_is_checkpoint(const char *folder, bool *out)
     return path ? SP_OK : SP_MEMORY;
 }
 
+/* *out stays where there is none. */
+static sp_status read_validated(const json_t *json, const char *key, const char *path, sp_validated *out)
+{
+    const json_t *found = json_object_get(json, key);
+    if (!found) return SP_OK;
+    const json_t *error = json_object_get(found, "error");
+    SP_TRY(sp_json_int(found, "step", -1, path, &out->step));
+    if (out->step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" of \"%s\" is missing or negative", path, key);
+    if (error && !json_is_number(error)) return sp_fail(SP_FORMAT, "%s: \"error\" of \"%s\" is no number", path, key);
+    out->error = error ? json_number_value(error) : NAN;
+    return SP_OK;
+}
+
 static sp_status read_step(const char *path, sp_checkpoint_facts *out)
 {
     SP_TRY(sp_json_load(path, &out->json));
     SP_TRY(sp_json_int(out->json, "step", -1, path, &out->step));
     if (out->step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
-    return SP_OK;
+    out->validated = (sp_validated){out->step, NAN};
+    return read_validated(out->json, "validated", path, &out->validated);
 }
 
 sp_status sp_checkpoint_facts_read(const char *folder, sp_checkpoint_facts *out)
@@ -399,6 +425,7 @@ static sp_status load_described(const char *folder, const sp_checkpoint_facts *f
     SP_TRY(verify_parts(folder, facts->json, state, callbacks));
     SP_TRY(load_parts(folder, state, taken));
     state->step = facts->step;
+    state->validated = facts->validated;
     return SP_OK;
 }
 

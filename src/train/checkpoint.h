@@ -19,10 +19,11 @@ sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, 
 sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
                              const json_t *settings, int limit, const sp_callbacks *callbacks);
 
-/* What a checkpoint's state.json says. SP_FORMAT for a step that is missing, negative or no whole number. */
+/* What a checkpoint's state.json says. SP_FORMAT for steps that are missing, negative or no whole numbers. */
 typedef struct {
     int64_t step;
-    json_t *json; /* step, settings, files and their sums */
+    sp_validated validated; /* without the key, as older ones are, nothing is owed: this step, NaN */
+    json_t *json;           /* step, validated, settings, files and their sums */
 } sp_checkpoint_facts;
 sp_status sp_checkpoint_facts_read(const char *folder, sp_checkpoint_facts *out);
 void sp_checkpoint_facts_free(sp_checkpoint_facts *facts); /* zeroed is legal */

@@ -22,7 +22,8 @@
     X(round_teacher, "teacher of later rounds", BOTH)                                              \
     X(simulation, "the student's own steps", DEVICE)                                               \
     X(data, "latents and conditioning", HOST)                                                      \
-    X(validation, "validation sheets", DEVICE)                                                     \
+    X(validation, "validation", DEVICE)                                                            \
+    X(trajectories, "trajectories for it", HOST)                                                   \
     X(program, "the program itself", HOST)
 
 typedef struct {

@@ -267,9 +267,11 @@ static sp_status one_step(trainer *t)
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
     SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began, optimizer));
-    char detail[128];
+    char detail[160], error[40] = "";
     const char *network = t->trained->name;
-    snprintf(detail, sizeof detail, "loss %.5f  grad %.3f%s%s", loss, norm, network ? "  " : "",
+    if (isfinite(t->state->validated.error))
+        snprintf(error, sizeof error, "  error %.4f", t->state->validated.error);
+    snprintf(detail, sizeof detail, "loss %.5f  grad %.3f%s%s%s", loss, norm, error, network ? "  " : "",
              network ? network : "");
     sp_report(t->callbacks, t->settings->name, t->state->step, t->settings->max_steps, detail);
     return SP_OK;
@@ -339,31 +341,71 @@ static sp_status interrupted(const trainer *t)
         (long long)t->state->step, (long long)s->max_steps, s->output, (long long)t->state->step);
 }
 
+/* ---- validation ---- */
+
+/* The step asks for one that has not been done. */
+static bool owes_validation(const trainer *t)
+{
+    int64_t step = t->state->step, every = t->settings->validation_steps;
+    return t->task->validate && writes(t) && step > 0 && step != t->state->validated.step &&
+           (due(step, every) || (every > 0 && step >= t->settings->max_steps));
+}
+
+/* Takes the metrics, NULL too. */
+static sp_status write_validation(trainer *t, json_t *metrics, double seconds)
+{
+    if (!metrics) return SP_OK;
+    json_t *line = json_pack("{s:I, s:f}", "step", (json_int_t)t->state->step, "validation_seconds", seconds);
+    bool whole = line && json_object_update(line, metrics) == 0;
+    json_decref(metrics);
+    if (whole) return sp_metrics_write(t->metrics, line);
+    json_decref(line);
+    return SP_MEMORY;
+}
+
 static sp_status validate(trainer *t)
 {
+    sp_validation_result found = {.error = NAN};
+    double clock = sp_now();
     SP_TRY(sp_training_state_fetch(t->state));
-    return t->task->validate(t->task->context, t->state);
+    sp_status status = t->task->validate(t->task->context, t->state, &found);
+    if (status) {
+        json_decref(found.metrics);
+        return status;
+    }
+    SP_TRY(write_validation(t, found.metrics, lap(&clock)));
+    t->state->validated = (sp_validated){t->state->step, found.error};
+    return SP_OK;
+}
+
+/* ---- the loop ---- */
+
+/* What follows a step, or a checkpoint that owes its validation (`again`). left: the step was, and the state is that
+ * before it. */
+static sp_status conclude(trainer *t, bool left, bool again)
+{
+    const sp_trainer_settings *s = t->settings;
+    bool last = t->state->step >= s->max_steps, stopped = left || sp_check_cancelled(t->callbacks) != SP_OK;
+    if (!stopped && owes_validation(t)) {
+        sp_status status = validate(t);
+        stopped = status == SP_CANCELLED;
+        if (!stopped) SP_TRY(status);
+    }
+    if (stopped && s->ranks && t->state->step > 0)
+        SP_TRY(save_apart(t));
+    else if (t->state->step > 0 && (last || stopped || again || due(t->state->step, s->checkpointing_steps)))
+        SP_TRY(save(t));
+    return stopped && (!last || owes_validation(t)) ? interrupted(t) : SP_OK;
 }
 
 static sp_status loop(trainer *t)
 {
-    const sp_trainer_settings *s = t->settings;
-    while (t->state->step < s->max_steps) {
+    if (owes_validation(t)) SP_TRY(conclude(t, false, true));
+    while (t->state->step < t->settings->max_steps) {
         SP_TRY(prepare(t));
         sp_status done = one_step(t);
-        bool left = done == SP_CANCELLED; /* the step; the state is that before it */
-        if (!left) SP_TRY(done);
-        bool last = t->state->step >= s->max_steps,
-             stopped = left || sp_check_cancelled(t->callbacks) != SP_OK;
-        if (stopped && s->ranks && t->state->step > 0)
-            SP_TRY(save_apart(t));
-        else if (t->state->step > 0 &&
-                 (last || stopped || due(t->state->step, s->checkpointing_steps)))
-            SP_TRY(save(t));
-        if (t->task->validate && writes(t) && !stopped &&
-            (due(t->state->step, s->validation_steps) || (last && s->validation_steps > 0)))
-            SP_TRY(validate(t));
-        if (stopped && !last) return interrupted(t);
+        if (done && done != SP_CANCELLED) return done;
+        SP_TRY(conclude(t, done == SP_CANCELLED, false));
     }
     return SP_OK;
 }
@@ -388,6 +430,7 @@ static sp_status start_output(trainer *t)
         else
             sp_log_info("%s: no checkpoint to resume from, starting at step 0", s->output);
     }
+    if (!s->validation_steps) t->state->validated.error = NAN; /* of another run's validations */
     return sp_metrics_open(s->output, t->state->step, &t->metrics);
 }
 

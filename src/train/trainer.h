@@ -18,6 +18,12 @@ typedef struct {
     int64_t updates;            /* optimiser steps that it has had before */
 } sp_update;
 
+/* What a validation found. */
+typedef struct {
+    double error;    /* of the averaged weights; NaN, as it comes: none is measured */
+    json_t *metrics; /* what of it goes into metrics.jsonl, new; NULL: nothing */
+} sp_validation_result;
+
 /* What differs between trainings. */
 typedef struct {
     void *context;
@@ -30,8 +36,9 @@ typedef struct {
     sp_status (*observe)(void *context, sp_run *run, int64_t micro);
     /* After an optimiser step; grad_norm before clipping; NULL: nothing. */
     sp_status (*measured)(void *context, int64_t step, double loss, double grad_norm);
-    /* At validation steps, e.g. a sheet of samples; the state is fetched. NULL: nothing. */
-    sp_status (*validate)(void *context, const sp_training_state *state);
+    /* At validation steps, e.g. a sheet of samples; the state is fetched. SP_CANCELLED: stopped on the way. NULL:
+     * nothing. */
+    sp_status (*validate)(void *context, const sp_training_state *state, sp_validation_result *result);
 } sp_training_task;
 
 typedef struct {
@@ -67,6 +74,10 @@ typedef struct {
  * clipping, AdamW and the average. What is left of `seconds` is observing and the loss. With ranks
  * also reduced_bytes, those of the gradients, and reduce_seconds_in_backward, what summing them
  * took from the backward pass.
+ *
+ * A validation, at each step that validation_steps divides and at the last one, comes before the step's checkpoint,
+ * which knows of it; a run that was stopped at such a step validates first when it goes on. One that measures has an
+ * object of its own in metrics.jsonl: step, validation_seconds and the task's.
  *
  * With ranks, loss and gradient are means over all of them, so all do the same; rank 0 alone reads
  * and writes files and validates. One that is asked to stop leaves the step it is in, for its

@@ -16,6 +16,12 @@ const char *sp_optimizer_name(sp_optimizer optimizer);
 /* SP_ARGUMENT, naming the choices, for any other text. */
 sp_status sp_optimizer_of(const char *name, sp_optimizer *out);
 
+/* A validation of the first network: after which step, 0: none, and what it measured, NaN: nothing. */
+typedef struct {
+    int64_t step;
+    double error;
+} sp_validated;
+
 /* Five sets of the same names and shapes, f32; ema, target NULL: none is kept. With adamw8bit the moments of
  * parameters of SP_LEAST_CODED elements or more are coded (graph/optimizer.h): NAME, and its scales beside it.
  * Smaller ones take no memory to speak of, and a block of a bias or a norm has little in common. */
@@ -26,6 +32,7 @@ typedef struct sp_training_state {
     sp_weights *first_moment, *second_moment; /* AdamW's m and v */
     sp_weights *target;                       /* another average of the online weights, which a target asks */
     int64_t step;                             /* of the first: optimiser steps done, of all networks together */
+    sp_validated validated;                   /* of the first: the last validation */
     sp_residence *resident[SP_TRAINING_PARTS];/* the sets on the device that trains; NULL: not placed yet */
     bool ahead;                               /* the device's are newer */
     struct sp_training_state *beside;         /* the next network; NULL: none. What is said of a state below goes for
