@@ -11,16 +11,16 @@
 
 #include "verbs.h"
 
-enum { FLAGS_MAX = 80 };
+enum { FLAGS_MAX = 80, OPERANDS_MAX = 2 };
 
-/* All flags of a verb, and what its word without a flag is. */
+/* All flags of a verb, and what its words without a flag are. */
 typedef struct {
     option flag[FLAGS_MAX];
     size_t count;
     char name[FLAGS_MAX][48]; /* of those that the library declares */
     const splam_option *declared[FLAGS_MAX];
-    const splam_option *operand; /* NULL: c->operand */
-    size_t operands_max;
+    const splam_option *operand[OPERANDS_MAX]; /* of the library's; none: c->operand */
+    size_t operand_count, operands_max;
 } flag_list;
 
 typedef struct {
@@ -29,7 +29,8 @@ typedef struct {
     int argc, next; /* the word to read next */
     char **argv;
     bool given[FLAGS_MAX];
-    const char *operand;
+    const char *operand[OPERANDS_MAX];
+    size_t operand_count;
 } parser;
 
 /* The verb that was parsed, for the messages that follow. */
@@ -111,8 +112,8 @@ static void list_flags(const command *c, flag_list *f)
     const splam_option *o;
     for (size_t i = 0; c->target && (o = splam_option_at(c->verb, i)); i++) {
         if (o->operand) {
-            f->operand = o;
-            f->operands_max = 1;
+            f->operand[f->operand_count++] = o;
+            f->operands_max = f->operand_count;
             continue;
         }
         add_declared(f, o, c->target);
@@ -420,10 +421,10 @@ static int read_short(parser *p, const char *word)
 
 static int add_operand(parser *p, const char *word)
 {
-    if (p->operand || !p->flags->operands_max)
+    if (p->operand_count == p->flags->operands_max)
         return cli_fail(CLI_USAGE, "\"%s\" is one word too many; see splam %s --help", word,
                         p->c->verb);
-    p->operand = word;
+    p->operand[p->operand_count++] = word;
     return CLI_OK;
 }
 
@@ -453,9 +454,9 @@ static int check_complete(const parser *p)
         if (p->flags->flag[i].required && !p->given[i])
             return cli_fail(CLI_USAGE, "%s needs --%s; see splam %s --help", p->c->verb,
                             p->flags->flag[i].name, p->c->verb);
-    if (p->flags->operands_max && !p->operand)
+    if (p->flags->operands_max && !p->operand_count)
         return cli_fail(CLI_USAGE, "%s needs %s; see splam %s --help", p->c->verb,
-                        p->flags->operand ? p->flags->operand->help : p->c->operand, p->c->verb);
+                        p->flags->operand_count ? p->flags->operand[0]->help : p->c->operand, p->c->verb);
     return CLI_OK;
 }
 
@@ -484,8 +485,9 @@ options_result options_parse(const command *c, int argc, char **argv, const char
     int code = read_words(&p);
     if (!code) code = check_complete(&p);
     if (!code) code = finish_lists(&parsed, c->target);
-    if (operand) *operand = p.operand;
-    if (parsed.operand) *(const char **)((char *)c->target + parsed.operand->offset) = p.operand;
+    if (operand) *operand = p.operand[0];
+    for (size_t i = 0; i < parsed.operand_count; i++)
+        *(const char **)((char *)c->target + parsed.operand[i]->offset) = p.operand[i];
     return code ? OPTIONS_WRONG : OPTIONS_RUN;
 }
 

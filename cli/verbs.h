@@ -8,6 +8,7 @@
     X(generate, "draw pictures from prompts")                                                      \
     X(distill, "turn a teacher into a few-step student")                                           \
     X(eval, "measure models: trajectory error, Frechet distance, caption hits")                    \
+    X(score, "score pictures against others: FID, KID, Inception score")                           \
     X(train, "train an autoencoder or a teacher from scratch")                                     \
     X(convert, "write a model in another form: type, folder or file, adapters merged")             \
     X(data, "look at a data set: what is accepted, what is rejected and why")                      \

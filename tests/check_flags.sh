@@ -3,7 +3,7 @@
 # gives is a failure, so a new one needs a run. Prints TAP.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-splam=$PWD/$1/cli/splam
+splam=$PWD/$1/cli/splam tests=$PWD/$1/tests
 teacher=$PWD/assets/teacher golden=$PWD/tests/golden
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -138,6 +138,13 @@ run train vae --data folder:large --caption-column other --output vae --max-trai
 run train teacher --data emoji: --vae "$teacher" --output taught --max-train-steps 1 --train-batch-size 2 \
     --prediction-type v_prediction --v-prediction --caption-dropout 0.2 --caption-variety 0.5 --validation-steps 1
 report "models from scratch"
+
+"$tests/write_inception" inception.safetensors
+run score pictures pictures --metrics fid,kid --inception inception.safetensors --convention pytorch --count 2 \
+    --kid-subsets 3 --kid-subset-size 2 --kid-seed 5 --json --device cpu --threads 2
+run score pictures --save-stats statistics.npz --inception inception.safetensors
+run score statistics.npz statistics.npz
+report "scores of pictures"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu
 run tokenize --model "$teacher" "red apple"

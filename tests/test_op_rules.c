@@ -55,6 +55,8 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
       "sample_combine", "[2,4]", "[2,5]")                                                          \
     X(sp_unary_gradient(b, X1("x", 3), X1("dy", 4), (sp_unary_options){0}), "unary_gradient",      \
       "[3]", "[4]")                                                                                \
+    X(sp_pool2d(b, X4("x", 1, 2, 5, 3), (sp_pool2d_options){3, 1, 0, false}), "pool2d",            \
+      "[1,2,5,3]", "3 cells")                                                                      \
     X(sp_geglu(b, X2("x", 2, 5)), "geglu", "[2,5]", "[..,2C]")                                     \
     X(sp_geglu_gradient(b, X2("x", 2, 6), X2("dy", 2, 6)), "geglu_gradient", "[2,6]", "dy")        \
     X(sp_sum_leading(b, X2("x", 2, 6), 3), "sum_leading", "[2,6]", "3 dimensions")                 \

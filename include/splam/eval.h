@@ -46,6 +46,32 @@ SPLAM_DEFAULTS(eval)
 SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks, char **table);
 
 typedef struct {
+    size_t size;             /* set by splam_score_defaults() */
+    const char *a, *b;       /* folders of pictures, or .npz files of mu and sigma or of feats; a is required, b is what
+                                it is compared with */
+    const char *metrics;     /* of "fid,kid,is" ["fid" of two sets] */
+    const char *inception;   /* a file of weights; needed where a or b is a folder */
+    const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
+    int64_t count;           /* pictures of each folder, the first by name [all] */
+    int64_t kid_subsets;     /* 100 */
+    int64_t kid_subset_size; /* [1000, or all there are] */
+    int64_t kid_seed;        /* of numpy's RandomState, 2020 */
+    const char *save_stats;  /* a .npz file that a's mu and sigma are written to */
+    bool json;               /* the report as a JSON object, else as lines for people */
+    const char *device;      /* to compute with, "cpu" [cpu] */
+} splam_score_options;
+SPLAM_DEFAULTS(score)
+
+/* Scores sets of pictures by Inception's features, as pytorch-fid, clean-fid, torch-fidelity and torchmetrics do:
+ * "fid", the Frechet distance, "kid", the kernel distance over random subsets, and "is", the Inception score of a. As
+ * JSON the keys are fid, kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, count_a, count_b,
+ * convention and inception_sha256, each where it was asked for. *report is the caller's (splam_free), NULL on failure.
+ * Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics that there are not, SPLAM_IO,
+ * SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them, SPLAM_UNSUPPORTED for another
+ * network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
+SPLAM_API splam_status splam_score(const splam_score_options *options, const splam_callbacks *callbacks, char **report);
+
+typedef struct {
     size_t size;             /* set by splam_demo_defaults() */
     const char *output;      /* a folder, "demo-out" */
     const char *teacher;     /* a diffusers folder [the emoji teacher that comes with splam] */

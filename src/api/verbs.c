@@ -14,6 +14,7 @@
 #include "report/data_set.h"
 #include "report/evaluate.h"
 #include "report/inspect.h"
+#include "report/score.h"
 
 splam_status splam_generate(const splam_generate_options *options, const splam_callbacks *callbacks)
 {
@@ -49,6 +50,14 @@ splam_status splam_eval(const splam_eval_options *options, const splam_callbacks
     *table = NULL;
     SP_TRY(sp_options_take(&sp_verb_eval, options, &o));
     return sp_evaluate(&o, callbacks, table);
+}
+
+splam_status splam_score(const splam_score_options *options, const splam_callbacks *callbacks, char **report)
+{
+    splam_score_options o;
+    *report = NULL;
+    SP_TRY(sp_options_take(&sp_verb_score, options, &o));
+    return sp_score_sets(&o, callbacks, report);
 }
 
 splam_status splam_convert(const splam_convert_options *options, const splam_callbacks *callbacks)

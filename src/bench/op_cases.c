@@ -121,6 +121,13 @@ static sp_value *upsample_gradient(sp_case_inputs *t, const sp_op_case *c)
     return sp_upsample_nearest_gradient(t->b, in(t, four(c->size)), c->size[4], c->size[5]);
 }
 
+/* shape, kernel, stride, padding, largest */
+static sp_value *pool2d(sp_case_inputs *t, const sp_op_case *c)
+{
+    const int64_t *s = c->size;
+    return sp_pool2d(t->b, in(t, four(s)), (sp_pool2d_options){(int)s[4], (int)s[5], (int)s[6], s[7] != 0});
+}
+
 /* ---- elementwise ---- */
 /* shape, rank of y; alpha */
 static sp_value *add(sp_case_inputs *t, const sp_op_case *c)
@@ -471,6 +478,12 @@ const sp_op_case sp_op_cases[] = {
     SUM(upsample_gradient, "twice", {2, 6, 8, 5, 3, 4}),
     SUM(upsample_gradient, "odd", {1, 5, 7, 16, 3, 4}),
     SUM(upsample_gradient, "one pixel", {1, 2, 2, 3, 1, 1}),
+
+    MOVE(pool2d, "largest, 3, stride 2", {2, 7, 8, 5, 3, 2, 0, 1}),
+    MOVE(pool2d, "largest, 3, padded", {1, 4, 5, 16, 3, 1, 1, 1}),
+    SUM(pool2d, "mean, 3, padded", {2, 5, 4, 7, 3, 1, 1, 0}),
+    SUM(pool2d, "mean, 4, stride 2", {1, 8, 6, 3, 4, 2, 0, 0}),
+    SUM(pool2d, "mean of a single cell", {1, 1, 1, 3, 3, 2, 1, 0}),
 
     EACH(add, "equal shapes", {2, 3, 5, 7, 4}, {1}),
     EACH(add, "scaled", {2, 3, 5, 7, 4}, {-0.75}),

@@ -6,38 +6,48 @@
 #include "base/parallel.h"
 #include "eval/linear_algebra.h"
 
-typedef struct {
-    int64_t dim;
-    double *mean;       /* [dim] */
-    double *covariance; /* [dim,dim] */
-} gaussian;
+/* Rows of one block, whose centred copy is all that is kept in fp64. */
+enum { BLOCK = 4096 };
 
-static void gaussian_free(gaussian *g)
+void sp_gaussian_free(sp_gaussian *g)
 {
     sp_free(g->mean);
     sp_free(g->covariance);
+    *g = (sp_gaussian){0};
 }
 
-static sp_status gaussian_fit(const sp_linear_algebra *la, const sp_tensor *features, gaussian *out)
+static sp_status fit(const sp_linear_algebra *la, const sp_tensor *features, sp_gaussian *out)
 {
     int64_t count = features->shape.dim[0], dim = features->shape.dim[1];
+    int64_t block = count < BLOCK ? count : BLOCK;
     const float *x = features->data;
-    *out = (gaussian){dim, sp_alloc_zero((size_t)dim * sizeof(double)),
-                      sp_alloc_zero((size_t)(dim * dim) * sizeof(double))};
-    double *centred = sp_alloc((size_t)(count * dim) * sizeof(double));
+    *out = (sp_gaussian){dim, count, sp_alloc_zero((size_t)dim * sizeof(double)),
+                         sp_alloc_zero((size_t)(dim * dim) * sizeof(double))};
+    double *centred = sp_alloc((size_t)(block * dim) * sizeof(double));
     if (!out->mean || !out->covariance || !centred) {
         sp_free(centred);
         return SP_MEMORY;
     }
     for (int64_t i = 0; i < count * dim; i++)
         out->mean[i % dim] += (double)x[i] / (double)count;
-    for (int64_t i = 0; i < count * dim; i++)
-        centred[i] = (double)x[i] - out->mean[i % dim];
-    la->dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)dim, (int)dim, (int)count,
-                1.0 / (double)(count - 1), centred, (int)dim, centred, (int)dim, 0, out->covariance,
-                (int)dim);
+    for (int64_t first = 0; first < count; first += block) {
+        int64_t rows = count - first < block ? count - first : block;
+        for (int64_t i = 0; i < rows * dim; i++)
+            centred[i] = (double)x[first * dim + i] - out->mean[i % dim];
+        la->dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)dim, (int)dim, (int)rows,
+                  1.0 / (double)(count - 1), centred, (int)dim, centred, (int)dim, first ? 1 : 0, out->covariance,
+                  (int)dim);
+    }
     sp_free(centred);
     return SP_OK;
+}
+
+static sp_status eigen_failed(int64_t dim, lapack_int info)
+{
+    return sp_fail(
+        info == LAPACK_WORK_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
+        "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
+        (long long)dim, (long long)dim, (int)info);
 }
 
 /* Eigenvalues of the symmetric matrix a (ascending) to values; a becomes its eigenvectors, one a
@@ -46,11 +56,7 @@ static sp_status eigen(const sp_linear_algebra *la, double *a, int64_t dim, doub
 {
     lapack_int info =
         la->dsyev(LAPACK_ROW_MAJOR, 'V', 'U', (lapack_int)dim, a, (lapack_int)dim, values);
-    if (info == 0) return SP_OK;
-    return sp_fail(
-        info == LAPACK_WORK_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
-        "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
-        (long long)dim, (long long)dim, (int)info);
+    return info == 0 ? SP_OK : eigen_failed(dim, info);
 }
 
 /* root = m^(1/2), by V diag(sqrt(values)) V^T; m is overwritten. */
@@ -89,13 +95,43 @@ static sp_status trace_of_root(const sp_linear_algebra *la, const double *a, con
     return SP_OK;
 }
 
-static sp_status distance(const sp_linear_algebra *la, const gaussian *a, const gaussian *b, double *out)
+/* tr (a b)^(1/2) with a = L L^T; SP_UNSUPPORTED, without a message, if a has not full rank. */
+static sp_status trace_by_cholesky(const sp_linear_algebra *la, const double *a, const double *b, int64_t dim,
+                                   double *work, double *out)
+{
+    int n = (int)dim;
+    double *root = work, *product = root + dim * dim, *values = product + dim * dim, least = INFINITY, most = 0;
+    for (int64_t i = 0; i < dim * dim; i++) {
+        root[i] = i % dim > i / dim ? 0 : a[i];
+        product[i] = b[i];
+    }
+    if (la->dpotrf(LAPACK_ROW_MAJOR, 'L', n, root, n) != 0) return SP_UNSUPPORTED;
+    for (int64_t i = 0; i < dim; i++) {
+        least = fmin(least, root[i * dim + i] * root[i * dim + i]);
+        most = fmax(most, a[i * dim + i]);
+    }
+    if (!(least > 1e-13 * most)) return SP_UNSUPPORTED;
+    la->dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, n, n, 1, root, n, product, n);
+    la->dtrmm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, root, n, product, n);
+    lapack_int info = la->dsyevd(LAPACK_ROW_MAJOR, 'N', 'L', n, product, n, values);
+    if (info) return eigen_failed(dim, info);
+    *out = 0;
+    for (int64_t i = 0; i < dim; i++)
+        *out += sqrt(fmax(values[i], 0));
+    return SP_OK;
+}
+
+/* cholesky: the faster way is tried first. */
+static sp_status distance(const sp_linear_algebra *la, const sp_gaussian *a, const sp_gaussian *b, bool cholesky,
+                          double *out)
 {
     int64_t dim = a->dim;
     double *work = sp_alloc((size_t)(3 * dim * dim + dim) * sizeof(double));
     if (!work) return SP_MEMORY;
-    double root, sum = 0;
-    sp_status status = trace_of_root(la, a->covariance, b->covariance, dim, work, &root);
+    double root = 0, sum = 0;
+    sp_status status = SP_UNSUPPORTED;
+    if (cholesky) status = trace_by_cholesky(la, a->covariance, b->covariance, dim, work, &root);
+    if (status == SP_UNSUPPORTED) status = trace_of_root(la, a->covariance, b->covariance, dim, work, &root);
     sp_free(work);
     SP_TRY(status);
     for (int64_t i = 0; i < dim; i++) {
@@ -115,21 +151,108 @@ static sp_status check(const sp_tensor *features)
     return sp_tensor_check_finite(features, "features");
 }
 
-sp_status sp_frechet_distance(const sp_tensor *a, const sp_tensor *b, double *out)
+static sp_status check_both(const sp_tensor *a, const sp_tensor *b)
 {
     SP_TRY(check(a));
     SP_TRY(check(b));
     if (a->shape.dim[1] != b->shape.dim[1])
         return sp_fail(SP_SHAPE, "features %s and %s have different widths",
                        sp_shape_text(a->shape), sp_shape_text(b->shape));
+    return SP_OK;
+}
+
+sp_status sp_frechet_distance(const sp_tensor *a, const sp_tensor *b, double *out)
+{
+    SP_TRY(check_both(a, b));
     const sp_linear_algebra *la;
     SP_TRY(sp_linear_algebra_get(&la));
-    gaussian one = {0}, two = {0};
+    sp_gaussian one = {0}, two = {0};
     sp_library_threads();
-    sp_status status = gaussian_fit(la, a, &one);
-    if (!status) status = gaussian_fit(la, b, &two);
-    if (!status) status = distance(la, &one, &two, out);
-    gaussian_free(&one);
-    gaussian_free(&two);
+    sp_status status = fit(la, a, &one);
+    if (!status) status = fit(la, b, &two);
+    if (!status) status = distance(la, &one, &two, false, out);
+    sp_gaussian_free(&one);
+    sp_gaussian_free(&two);
+    return status;
+}
+
+sp_status sp_gaussian_fit(const sp_tensor *features, sp_gaussian *out)
+{
+    const sp_linear_algebra *la;
+    *out = (sp_gaussian){0};
+    SP_TRY(check(features));
+    SP_TRY(sp_linear_algebra_get(&la));
+    sp_library_threads();
+    sp_status status = fit(la, features, out);
+    if (status) sp_gaussian_free(out);
+    return status;
+}
+
+sp_status sp_gaussian_distance(const sp_gaussian *a, const sp_gaussian *b, double *out)
+{
+    const sp_linear_algebra *la;
+    if (a->dim != b->dim)
+        return sp_fail(SP_SHAPE, "features have different widths, %lld and %lld", (long long)a->dim, (long long)b->dim);
+    SP_TRY(sp_linear_algebra_get(&la));
+    sp_library_threads();
+    return distance(la, a, b, true, out);
+}
+
+/* ---- of few rows ---- */
+
+/* The rows less their mean over sqrt(count - 1): new. *power: the sum of their squares. */
+static double *centred_rows(const sp_tensor *features, double *mean, double *power)
+{
+    int64_t count = features->shape.dim[0], dim = features->shape.dim[1];
+    const float *x = features->data;
+    double *rows = sp_alloc((size_t)(count * dim) * sizeof *rows), factor = 1 / sqrt((double)(count - 1));
+    for (int64_t i = 0; i < count * dim && rows; i++)
+        mean[i % dim] += (double)x[i] / (double)count;
+    *power = 0;
+    for (int64_t i = 0; i < count * dim && rows; i++) {
+        rows[i] = ((double)x[i] - mean[i % dim]) * factor;
+        *power += rows[i] * rows[i];
+    }
+    return rows;
+}
+
+static sp_status singular_sum(const sp_linear_algebra *la, double *matrix, int64_t rows, int64_t columns, double *out)
+{
+    int64_t count = rows < columns ? rows : columns;
+    double *values = sp_alloc((size_t)count * sizeof *values), none;
+    if (!values) return SP_MEMORY;
+    /* Column by column it is the transposed matrix, whose singular values are the same. */
+    lapack_int info = la->dgesdd(LAPACK_COL_MAJOR, 'N', (lapack_int)columns, (lapack_int)rows, matrix,
+                                 (lapack_int)columns, values, &none, 1, &none, 1);
+    *out = 0;
+    for (int64_t i = 0; i < count; i++)
+        *out += values[i];
+    sp_free(values);
+    return info ? eigen_failed(count, info) : SP_OK;
+}
+
+sp_status sp_frechet_of_few(const sp_tensor *a, const sp_tensor *b, double *out)
+{
+    const sp_linear_algebra *la;
+    SP_TRY(check_both(a, b));
+    SP_TRY(sp_linear_algebra_get(&la));
+    int64_t dim = a->shape.dim[1], count_a = a->shape.dim[0], count_b = b->shape.dim[0];
+    double *mean = sp_alloc_zero((size_t)(2 * dim) * sizeof *mean), power_a = 0, power_b = 0, root = 0, apart = 0;
+    double *rows_a = mean ? centred_rows(a, mean, &power_a) : NULL;
+    double *rows_b = rows_a ? centred_rows(b, mean + dim, &power_b) : NULL;
+    double *product = rows_b ? sp_alloc((size_t)(count_a * count_b) * sizeof *product) : NULL;
+    sp_status status = product ? SP_OK : SP_MEMORY;
+    sp_library_threads();
+    if (!status)
+        la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)count_a, (int)count_b, (int)dim, 1, rows_a, (int)dim,
+                  rows_b, (int)dim, 0, product, (int)count_b);
+    if (!status) status = singular_sum(la, product, count_a, count_b, &root);
+    for (int64_t i = 0; i < dim && !status; i++)
+        apart += (mean[i] - mean[dim + i]) * (mean[i] - mean[dim + i]);
+    if (!status) *out = fmax(apart + power_a + power_b - 2 * root, 0);
+    sp_free(mean);
+    sp_free(rows_a);
+    sp_free(rows_b);
+    sp_free(product);
     return status;
 }

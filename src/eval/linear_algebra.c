@@ -31,13 +31,24 @@ static sp_status find(const char *library, const char *name, void **out)
                    reason ? reason : "no reason is known");
 }
 
+#define BLAS "libopenblas.so.0"
+#define LAPACK "liblapacke.so.3"
+
 static sp_status load(void)
 {
-    void *dgemm, *dsyev;
+    void *dgemm, *dtrmm, *dsyev, *dsyevd, *dpotrf, *dgesdd;
     SP_TRY(check_space());
-    SP_TRY(find("libopenblas.so.0", "cblas_dgemm", &dgemm));
-    SP_TRY(find("liblapacke.so.3", "LAPACKE_dsyev", &dsyev));
+    SP_TRY(find(BLAS, "cblas_dgemm", &dgemm));
+    SP_TRY(find(BLAS, "cblas_dtrmm", &dtrmm));
+    SP_TRY(find(LAPACK, "LAPACKE_dsyev", &dsyev));
+    SP_TRY(find(LAPACK, "LAPACKE_dsyevd", &dsyevd));
+    SP_TRY(find(LAPACK, "LAPACKE_dpotrf", &dpotrf));
+    SP_TRY(find(LAPACK, "LAPACKE_dgesdd", &dgesdd));
+    loaded.dtrmm = (__typeof__(loaded.dtrmm))dtrmm;
     loaded.dsyev = (__typeof__(loaded.dsyev))dsyev;
+    loaded.dsyevd = (__typeof__(loaded.dsyevd))dsyevd;
+    loaded.dpotrf = (__typeof__(loaded.dpotrf))dpotrf;
+    loaded.dgesdd = (__typeof__(loaded.dgesdd))dgesdd;
     loaded.dgemm = (__typeof__(loaded.dgemm))dgemm;
     return SP_OK;
 }

@@ -1,5 +1,5 @@
 /* LAPACK and BLAS, loaded when they are first needed: their start takes 128 MiB of address space a thread and time,
- * and nothing but the Frechet distance uses them. */
+ * and nothing but distances of sets of features uses them. */
 #ifndef SP_EVAL_LINEAR_ALGEBRA_H
 #define SP_EVAL_LINEAR_ALGEBRA_H
 #include <cblas.h>
@@ -8,7 +8,11 @@
 
 typedef struct {
     __typeof__(&cblas_dgemm) dgemm;
+    __typeof__(&cblas_dtrmm) dtrmm;
     __typeof__(&LAPACKE_dsyev) dsyev;
+    __typeof__(&LAPACKE_dsyevd) dsyevd;
+    __typeof__(&LAPACKE_dpotrf) dpotrf;
+    __typeof__(&LAPACKE_dgesdd) dgesdd;
 } sp_linear_algebra;
 
 /* *out: the process's own, never freed. SP_UNSUPPORTED where a library is not installed, SP_MEMORY where

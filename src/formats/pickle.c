@@ -459,12 +459,14 @@ static sp_status persistent(machine *m, bool line)
     return push_persistent(m, id);
 }
 
-/* What is set on an object after it was made (BUILD) does not matter here. */
-static sp_status drop_state(machine *m)
+/* BUILD: what is set on an object after it was made. */
+static sp_status set_state(machine *m)
 {
     value *state, *of;
     SP_TRY(pop(m, &state));
-    return top(m, &of);
+    SP_TRY(top(m, &of));
+    of->state = state;
+    return SP_OK;
 }
 
 static sp_status drop_marked(machine *m)
@@ -568,7 +570,7 @@ static sp_status operate(machine *m, unsigned char code)
     case 'u':
         return add_marked(m, true);
     case 'b':
-        return drop_state(m);
+        return set_state(m);
     case 'c':
         return global_lines(m);
     case 0x93:

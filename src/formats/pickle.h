@@ -36,6 +36,7 @@ struct sp_pickle_value {
     sp_pickle_value **items;
     size_t count, capacity;
     const sp_pickle_value *callee, *arguments;
+    const sp_pickle_value *state; /* what was set on an object after it was made (BUILD); else NULL */
 };
 
 typedef struct sp_pickle sp_pickle;

@@ -1,4 +1,4 @@
-/* What torch.save writes: a pickle in which tensors are calls of torch._utils._rebuild_tensor_v2 on
+/* What torch.save and torch.jit.save write: a pickle in which tensors are calls of torch._utils._rebuild_tensor_v2 on
  * storages, and the storages' bytes beside it. Of all that a pickle may name, only what is listed
  * here means anything; the rest is inert. */
 #include <string.h>
@@ -353,10 +353,58 @@ static sp_status add_items(reader *r, const value *dictionary, bool tensors)
     return SP_OK;
 }
 
+/* ---- TorchScript: an object is a folder of names, its tensors and the objects within ---- */
+
+enum { MOST_DEPTH = 32 };
+
+static bool is_module(const value *v)
+{
+    static const char own[] = "__torch__"; /* then a module's name, or none, and a class's */
+    enum { LENGTH = sizeof own - 1 };
+    const value *callee = v && v->kind == SP_PICKLE_OBJECT ? v->callee : NULL;
+    return callee && callee->kind == SP_PICKLE_GLOBAL && callee->length > LENGTH &&
+           memcmp(callee->text, own, LENGTH) == 0 && (callee->text[LENGTH] == '.' || callee->text[LENGTH] == ' ') &&
+           v->state && v->state->kind == SP_PICKLE_DICT;
+}
+
+static sp_status add_scripted_tensor(reader *r, const char *name, const value *call)
+{
+    SP_TRY(sp_tensor_file_reserve(r->file, 1));
+    sp_file_entry *entry = &r->file->entries[r->file->count];
+    *entry = (sp_file_entry){.name = name};
+    SP_TRY(read_tensor(r, name, call, &entry->tensor));
+    r->file->count++;
+    return SP_OK;
+}
+
+/* Modules may be shared and contain themselves: *left bounds how many are entered. */
+static sp_status add_module(reader *r, const value *module, const char *prefix, int depth, size_t *left)
+{
+    const value *members = module->state;
+    if (depth > MOST_DEPTH || *left == 0)
+        return sp_fail(SP_FORMAT, "%s: its modules are nested too deep, or contain themselves", r->shard->path);
+    --*left;
+    for (size_t i = 0; i + 1 < members->count; i += 2) {
+        const value *key = members->items[i], *item = members->items[i + 1], *call = tensor_call(item);
+        bool inner = is_module(item);
+        if (key->kind != SP_PICKLE_TEXT || (!call && !inner) || memchr(key->text, 0, key->length)) continue;
+        if (key->length + strlen(prefix) > LONGEST_NAME)
+            return sp_fail(SP_FORMAT, "%s: a tensor's name has more than %d bytes", r->shard->path, LONGEST_NAME);
+        char *last = sp_arena_strndup(r->file->arena, key->text, key->length);
+        char *name = last ? sp_arena_format(r->file->arena, "%s%s%s", prefix, last, inner ? "." : "") : NULL;
+        if (!name) return SP_MEMORY;
+        SP_TRY(inner ? add_module(r, item, name, depth + 1, left) : add_scripted_tensor(r, name, call));
+    }
+    return SP_OK;
+}
+
 /* Weights are the whole dictionary, or what it has under "state_dict"; numbers and texts beside
  * them are metadata. */
 static sp_status add_dictionary(reader *r, const value *result)
 {
+    enum { MOST_MODULES = 100000 };
+    size_t left = MOST_MODULES;
+    if (is_module(result)) return add_module(r, result, "", 0, &left);
     if (!is_dictionary(result)) {
         const value *callee = result->kind == SP_PICKLE_OBJECT ? result->callee : NULL;
         bool named = callee && callee->kind == SP_PICKLE_GLOBAL;

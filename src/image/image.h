@@ -27,6 +27,9 @@ void sp_image_free(sp_image *image); /* a zeroed image is legal; leaves it zeroe
  * large. SP_UNSUPPORTED: animated WebP. */
 sp_status sp_image_decode(const void *data, size_t size, const char *name, sp_image *out);
 sp_status sp_image_load(const char *path, sp_image *out); /* also SP_IO */
+/* The same as Pillow's open and convert("RGB") give it, which measuring tools use: the colours under transparency as
+ * they are stored, no orientation applied, ink by Pillow's rule, grey of 16 bits cut off at 255. */
+sp_status sp_image_decode_plain(const void *data, size_t size, const char *name, sp_image *out);
 /* The size after orientation, from the header alone; the rest of the file may still be damaged. */
 sp_status sp_image_probe(const void *data, size_t size, const char *name, int *width, int *height);
 

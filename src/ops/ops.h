@@ -39,6 +39,13 @@ typedef struct {
 sp_value *sp_upsample_nearest(sp_builder *b, sp_value *x, int64_t height, int64_t width);
 sp_value *sp_upsample_nearest_gradient(sp_builder *b, sp_value *dy, int64_t height,
                                        int64_t width); /* back to height x width of x */
+/* The largest, or the mean, of the kernel x kernel cells of each window that lie inside x; a mean divides by those
+ * alone. x [N,H,W,C] -> [N,Ho,Wo,C], Ho = (H + 2 padding - kernel)/stride + 1. For inference: it has no gradient. */
+typedef struct {
+    int kernel, stride, padding;
+    bool largest;
+} sp_pool2d_options;
+sp_value *sp_pool2d(sp_builder *b, sp_value *x, sp_pool2d_options options);
 /* x, with no gradient flowing back. */
 sp_value *sp_stop_gradient(sp_builder *b, sp_value *x);
 sp_value *sp_cast(sp_builder *b, sp_value *x, sp_dtype dtype);
@@ -229,7 +236,7 @@ sp_status sp_pass_fuse_inference(sp_graph *graph);
 /* clang-format off */
 #define SP_OP_LIST(X)                                                                              \
     X(reshape) X(permute) X(concat) X(slice) X(unslice)                                            \
-    X(upsample_nearest) X(upsample_nearest_gradient) X(stop_gradient)                              \
+    X(upsample_nearest) X(upsample_nearest_gradient) X(pool2d) X(stop_gradient)                    \
     X(add) X(mul) X(affine) X(add_per_channel) X(sample_combine)                                   \
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(fill) X(sum_middle) X(broadcast_middle) X(mean) X(inverse_mean_abs)           \

@@ -22,6 +22,12 @@
     X(COSINE, "cosine")                                                                            \
     X(LINEAR, "linear")                                                                            \
     X(CONSTANT_WITH_WARMUP, "constant_with_warmup")
+/* The tools that pictures are measured as by. */
+#define SP_CONVENTION_LIST(X)                                                                      \
+    X(CLEAN, "clean")                                                                              \
+    X(PYTORCH, "pytorch")                                                                          \
+    X(TENSORFLOW, "tensorflow")                                                                    \
+    X(TORCHMETRICS, "torchmetrics")
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 /* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
 #define SP_SAMPLER_LIST(X)                                                                         \

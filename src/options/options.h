@@ -9,7 +9,7 @@
  * splam_VERB_options. */
 #define SP_VERB_LIST(X)                                                                                          \
     X(generate) X(model) X(session) X(distill) X(eval) X(train) X(convert) X(data) X(forward) X(inspect)         \
-    X(bench) X(tokenize) X(demo)
+    X(score) X(bench) X(tokenize) X(demo)
 
 typedef struct {
     const char *verb;

@@ -1,0 +1,54 @@
+/* splam score */
+#include <stdio.h>
+
+#include "options.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Scores the pictures of folder A against those of folder B. Metrics:\n"
+    "  fid  Frechet distance of Inception's features (Heusel et al. 2017); compare it between sets of one\n"
+    "       size and convention alone\n"
+    "  kid  kernel distance of them (Binkowski et al. 2018): unbiased, of random subsets\n"
+    "  is   Inception score of A (Salimans et al. 2016), of ten parts\n"
+    "Numbers are those that pytorch-fid, clean-fid, torch-fidelity or torchmetrics print by the same weights\n"
+    "and convention: pictures are read as these do, transparency dropped and no orientation applied. Folders\n"
+    "are read with those below, .png, .jpg, .jpeg and .webp; one that cannot be read is an error.";
+
+static const char *const examples[] = {
+    "splam score drawn real --inception pt_inception-2015-12-05-6726825d.pth",
+    "splam score drawn real --metrics fid,kid,is --inception inception-2015-12-05.pt --json",
+    "splam score real --save-stats real.npz --inception inception-2015-12-05.pt",
+    "splam score drawn real.npz --convention clean --inception inception-2015-12-05.pt",
+    NULL,
+};
+
+int cli_score(int argc, char **argv)
+{
+    splam_score_options o = splam_score_defaults();
+    int64_t threads = 0;
+    /* clang-format off */
+    const option own[] = {
+        OPTION_THREADS(&threads),
+    };
+    /* clang-format on */
+    const command c = {
+        .verb = "score",
+        .synopsis = "A [B] [options]",
+        .description = description,
+        .target = &o,
+        .options = own,
+        .option_count = OPTION_COUNT(own),
+        .examples = examples,
+    };
+    options_result result = options_parse(&c, argc, argv, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
+    splam_set_threads((int)threads);
+    splam_terminal terminal;
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    char *report;
+    splam_status status = splam_score(&o, &callbacks, &report);
+    if (status == SPLAM_OK) fputs(report, stdout);
+    splam_free(report);
+    return cli_finish(status);
+}

@@ -1,0 +1,28 @@
+/* The options of scoring sets of pictures. */
+#include <splam/eval.h>
+#include "options/options.h"
+
+#define OPTIONS splam_score_options
+static const splam_option options[] = {
+    {SP_TEXT(a), .required = true, .operand = true, .argument = "A",
+     .help = "a folder of pictures, or a .npz of mu and sigma, or of feats"},
+    {SP_TEXT(b), .operand = true, .argument = "B", .help = "what they are compared with, likewise"},
+    {SP_TEXT(metrics), .argument = "LIST", .help = "of fid, kid and is, with commas", .otherwise = "fid, of two sets"},
+    {SP_TEXT(inception), .argument = "FILE",
+     .help = "Inception's weights: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity fetch it, "
+             "or inception-2015-12-05.pt, clean-fid's, or their tensors as safetensors"},
+    {SP_CHOICE(convention, SP_CHOICES(SP_CONVENTION_LIST), "clean"),
+     .help = "how pictures are resized and scaled: as clean-fid, pytorch-fid, torch-fidelity (and StyleGAN), "
+             "torchmetrics"},
+    {SP_INTEGER(count, 2, 1e9, SPLAM_UNSET), .argument = "N", .help = "pictures of each folder, the first by name",
+     .otherwise = "all"},
+    {SP_INTEGER(kid_subsets, 1, 1e6, 100), .argument = "N", .help = "subsets that kid is the mean over"},
+    {SP_INTEGER(kid_subset_size, 2, 1e6, SPLAM_UNSET), .argument = "N", .help = "pictures of each of them",
+     .otherwise = "1000, or all there are"},
+    {SP_INTEGER(kid_seed, 0, 4294967295.0, 2020), .argument = "S", .help = "of their draw, as of numpy's RandomState"},
+    {SP_TEXT(save_stats), .argument = "FILE.npz",
+     .help = "write A's mu and sigma, as pytorch-fid does, to be A or B another time"},
+    {SP_FLAG(json), .help = "print a JSON object"},
+    SP_DEVICE_OPTION,
+};
+SP_TABLE(score);

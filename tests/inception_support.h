@@ -1,0 +1,77 @@
+/* Inception with weights by a formula, which tools/golden/make_inception.py repeats. */
+#ifndef SP_TESTS_INCEPTION_SUPPORT_H
+#define SP_TESTS_INCEPTION_SUPPORT_H
+#include <math.h>
+#include "base/memory.h"
+#include "base/text.h"
+#include "formats/weights.h"
+#include "graph/graph.h"
+#include "models/inception.h"
+
+/* Number i of those in [-1/2, 1/2) that follow from a name. */
+static inline double formula_number(const char *name, uint32_t i)
+{
+    uint32_t h = 2166136261u;
+    for (; *name; name++)
+        h = (h ^ (uint8_t)*name) * 16777619u;
+    h += i * 2654435761u;
+    h ^= h >> 16;
+    h *= 0x85ebca6bu;
+    h ^= h >> 13;
+    h *= 0xc2b2ae35u;
+    h ^= h >> 16;
+    return (double)(h >> 8) * 0x1p-24 - 0.5;
+}
+
+/* Adds what pytorch-fid's file would have: number times factor, plus offset. */
+static inline sp_status add_formula(sp_weights *weights, const char *name, sp_shape shape, double factor, double offset)
+{
+    sp_tensor t;
+    SP_TRY(sp_tensor_create(SP_F32, shape, &t));
+    for (int64_t i = 0; i < sp_tensor_count(&t); i++)
+        ((float *)t.data)[i] = (float)(offset + factor * formula_number(name, (uint32_t)i));
+    return sp_weights_add(weights, name, t);
+}
+
+static inline sp_status add_formula_layer(sp_weights *weights, const sp_value *weight)
+{
+    static const struct {
+        const char *part;
+        double factor, offset;
+    } parts[] = {{"weight", 0.5, 1}, {"bias", 0.2, 0}, {"running_mean", 0.2, 0}, {"running_var", 1, 1}};
+    const sp_shape s = weight->shape;
+    int64_t fan = sp_shape_count(s) / s.dim[0];
+    char name[160];
+    SP_TRY(add_formula(weights, weight->name, s, 2 * sqrt(6 / (double)fan), 0));
+    if (s.rank != 4) return SP_OK;
+    for (int i = 0; i < 4; i++) {
+        int stem = (int)(strlen(weight->name) - strlen(".conv.weight"));
+        snprintf(name, sizeof name, "%.*s.bn.%s", stem, weight->name, parts[i].part);
+        SP_TRY(add_formula(weights, name, sp_shape_of(s.dim[0]), parts[i].factor, parts[i].offset));
+    }
+    return SP_OK;
+}
+
+/* A file of them as safetensors, 87 MB. */
+static inline sp_status write_formula_inception(const char *path)
+{
+    const sp_network_use use = {.network = &sp_inception_network};
+    const sp_network_sizes sizes = sp_network_least(use.network, NULL);
+    sp_builder *b;
+    sp_graph *graph = NULL;
+    sp_weights *weights;
+    SP_TRY(sp_weights_create(&weights));
+    SP_TRY(sp_builder_create(&b));
+    sp_network_alone(b, &use, &sizes);
+    sp_status status = sp_builder_finish(b, &graph);
+    sp_builder_destroy(b);
+    for (int i = 0; !status && i < graph->value_count; i++)
+        if (graph->values[i]->kind == SP_VALUE_PARAMETER && sp_ends_with(graph->values[i]->name, "weight"))
+            status = add_formula_layer(weights, graph->values[i]);
+    sp_graph_destroy(graph);
+    if (!status) status = sp_weights_save(weights, path, SP_F32, NULL, 0, NULL);
+    sp_weights_destroy(weights);
+    return status;
+}
+
+#endif
