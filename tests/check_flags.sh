@@ -77,7 +77,7 @@ run distill --teacher "$teacher" --data folder:pictures --output student --objec
     --num-ddim-timesteps 50 --skip 20 --solver-steps 1 --sigma linear --gamma-conditioning time \
     --gamma-one-probability 0.1 --gamma-power 2 "${small[@]}" --random-crop --random-flip --mixed-precision no \
     --device cpu --gradient-checkpointing --memory-limit 4G --checkpoints-total-limit 1 --validation-steps 1 --seed 3 \
-    --validation-metrics trajectory-error --validation-prompts 1 \
+    --validation-metrics trajectory-error --validation-prompts 1 --keep best \
     --trace trace.safetensors --prediction-type v_prediction "${quick[@]}"
 run distill --teacher "$teacher" --data folder:pictures --center-crop --resolution 64 --min-size 32 --output student2 \
     --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --loss-weighting min-snr --snr-gamma 4 \

@@ -282,6 +282,85 @@ static void resumed_is_measured_as_undisturbed(void **state)
     check_resuming(state, run_of(make_data(state), NULL, 5));
 }
 
+/* ---- the best ---- */
+
+/* A rate that is too high, more so in each step after the first, of 0: the error rises. */
+static sp_distill_options rising(const char *data, const char *output)
+{
+    sp_distill_options o = run_of(data, output, 5);
+    o.given.learning_rate = 4e-3;
+    assert_ok(sp_lr_schedule_of("constant_with_warmup", 4, &o.lr_schedule));
+    o.average = (sp_average){.value = 0};
+    o.keeps_best = true;
+    o.given.checkpoints_total_limit = 1;
+    return o;
+}
+
+/* The student of step 2, its averaged weights and its online ones, with what it was trained with, although checkpoints
+ * went on; and it is that of a run that ends there. */
+static void the_best_is_kept(void **state)
+{
+    const char *data = make_data(state);
+    char best[512], until[512], x[700], y[700];
+    snprintf(best, sizeof best, "%s", in_folder(state, "best"));
+    snprintf(until, sizeof until, "%s", in_folder(state, "until"));
+    sp_distill_options o = rising(data, best);
+    o.given.checkpointing_steps = 1;
+    assert_ok(sp_distill(&o, NULL));
+    o = rising(data, until);
+    o.given.max_train_steps = 2;
+    assert_ok(sp_distill(&o, NULL));
+    for (int i = 0; i < 2; i++) {
+        snprintf(x, sizeof x, "%s/unet%s/diffusion_pytorch_model.safetensors", best, i ? "_ema" : "");
+        snprintf(y, sizeof y, "%s/unet%s/diffusion_pytorch_model.safetensors", until, i ? "_ema" : "");
+        assert_same_file(x, y);
+    }
+    json_t *student = student_of(best), *line = validation_of(best, 2), *last = validation_of(best, 5);
+    assert_int_equal((int)number(student, "kept-step"), 2);
+    assert_same_number(number(line, "trajectory_error_mean"), number(student, "trajectory-error"));
+    assert_true(number(last, "trajectory_error_mean") > number(student, "trajectory-error"));
+    json_decref(student);
+    json_decref(line);
+    json_decref(last);
+    for (int step = 1; step <= 5; step++) { /* the last, and the best */
+        snprintf(x, sizeof x, "%s/checkpoint-%d", best, step);
+        assert_true(sp_path_exists(x) == (step == 2 || step == 5));
+    }
+}
+
+static void resumed_keeps_what_undisturbed_keeps(void **state)
+{
+    check_resuming(state, rising(make_data(state), NULL));
+}
+
+/* From another folder the best is brought along; one that is gone is said at once. */
+static void the_best_is_found_elsewhere(void **state)
+{
+    const char *data = make_data(state);
+    char stopped[512], elsewhere[512], checkpoint[600];
+    snprintf(stopped, sizeof stopped, "%s", in_folder(state, "stopped"));
+    snprintf(elsewhere, sizeof elsewhere, "%s", in_folder(state, "elsewhere"));
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint-3", stopped);
+    sp_distill_options o = rising(data, stopped);
+    stopping stop = {3, 0};
+    const sp_callbacks callbacks = {.context = &stop, .report = count, .cancelled = asked};
+    assert_status(sp_distill(&o, &callbacks), SP_CANCELLED);
+    o.given.output = elsewhere;
+    o.given.resume = checkpoint;
+    assert_ok(sp_distill(&o, NULL));
+    o.given.output = stopped;
+    o.given.resume = "latest";
+    assert_ok(sp_distill(&o, NULL));
+    snprintf(checkpoint, sizeof checkpoint, "%s/splam.json", elsewhere);
+    json_t *student = student_of(elsewhere);
+    assert_int_equal((int)number(student, "kept-step"), 2);
+    json_decref(student);
+    assert_same_file(checkpoint, in_folder(state, "stopped/splam.json"));
+    assert_ok(sp_remove_tree(in_folder(state, "stopped/checkpoint-2")));
+    assert_status(sp_distill(&o, NULL), SP_IO);
+    assert_message("checkpoint-2 is missing, the best so far");
+}
+
 /* ---- what is refused ---- */
 
 static void what_cannot_be_measured_is_refused(void **state)
@@ -306,6 +385,10 @@ static void what_cannot_be_measured_is_refused(void **state)
     o.measures_error = false;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`validation_prompts` needs `validation_metrics`");
+    o.given.validation_prompts = SPLAM_UNSET;
+    o.keeps_best = true;
+    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
+    assert_message("`keep` best needs `validation_metrics`");
     assert_false(sp_path_exists(in_folder(state, "none/checkpoint-2")));
 }
 
@@ -319,6 +402,9 @@ int main(void)
         with_folder(adapters_as_eval_says),
         with_folder(rounds_are_measured_in_the_last),
         with_folder(resumed_is_measured_as_undisturbed),
+        with_folder(the_best_is_kept),
+        with_folder(resumed_keeps_what_undisturbed_keeps),
+        with_folder(the_best_is_found_elsewhere),
         with_folder(what_cannot_be_measured_is_refused),
     };
     return cmocka_run_group_tests_name("student error", tests, NULL, NULL);

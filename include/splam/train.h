@@ -140,6 +140,9 @@ typedef struct {
                                        metrics.jsonl); progressive: in the last round. NULL: nothing */
     int64_t validation_prompts;     /* captions of the training samples that it is measured on, drawn by the seed, the
                                        same at every validation [32, or all there are] */
+    const char *keep;               /* "last"; "best": written is the student, and the average, of the validation of the
+                                       lowest mean error, whose checkpoint is one more that stays; needs
+                                       validation_metrics; "last" */
     int64_t checkpoints_total_limit; /* older ones are removed, 2; 0: none is */
     const char *resume;             /* "latest" or a checkpoint's folder; NULL: from step 0 */
     uint64_t seed;                  /* of data order, noise and draws, 0 */

@@ -19,6 +19,7 @@ static const splam_option more[] = {
     {.name = "ranks", .kind = SPLAM_OPTION_INTEGER, .low = 1, .high = 1e6},
     {.name = "data-key", .kind = SPLAM_OPTION_TEXT},
     {.name = "trajectory-error", .kind = SPLAM_OPTION_NUMBER},
+    {.name = "kept-step", .kind = SPLAM_OPTION_INTEGER, .low = 1, .high = 1e9},
 };
 
 /* "min-size" is the flag of "pictures.min_size". */

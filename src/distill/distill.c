@@ -235,7 +235,9 @@ static sp_status time_one_step(sp_distillation *d)
 static sp_status record_result(const sp_distillation *d)
 {
     if (!d->options->measures_error) return SP_OK;
-    return SP_SETTINGS_ADD(d->settings, sp_setting_number("trajectory-error", d->state.validated.error));
+    SP_TRY(SP_SETTINGS_ADD(d->settings, sp_setting_number("trajectory-error", d->state.validated.error)));
+    if (!d->options->keeps_best) return SP_OK;
+    return SP_SETTINGS_ADD(d->settings, sp_setting_whole("kept-step", d->state.step));
 }
 
 static sp_status save_results(const sp_distillation *d)
@@ -267,6 +269,7 @@ static sp_status train(sp_distillation *d)
         .checkpointing_steps = o->given.checkpointing_steps,
         .checkpoints_total_limit = (int)o->given.checkpoints_total_limit,
         .validation_steps = o->given.validation_steps,
+        .keep_best = o->keeps_best,
         .resume = o->given.resume,
         .settings = d->settings,
         .ranks = d->ranks,

@@ -22,6 +22,7 @@ typedef struct {
     bool random_cond_proj; /* splam by embedding: start cond_proj at random, as the released script does, instead of
                               at 0 */
     bool measures_error; /* validations measure the trajectory error */
+    bool keeps_best;     /* the student of the lowest one is written */
     double max_grad_norm;
     sp_device *device; /* NULL: the default */
     sp_dtype precision;

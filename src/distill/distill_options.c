@@ -135,5 +135,6 @@ sp_status sp_distill_options_of(const splam_distill_options *o, sp_distill_optio
     if (o->target_ema_decay && !sp_objective_asks_average(&out->objective))
         return sp_objective_useless(out->objective.objective, "target_ema_decay", "splam, lcm, pcm and tcd");
     out->measures_error = o->validation_metrics != NULL;
+    out->keeps_best = strcmp(o->keep, "best") == 0;
     return read_init(o, out);
 }

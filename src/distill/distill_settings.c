@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include "distill/student_error.h"
 #include "train/settings.h"
 
 /* Where the pictures come from and which are taken: what is not given is not among the settings. */
@@ -103,6 +104,12 @@ static sp_status record_training(json_t *settings, const sp_distill_options *o)
                            sp_average_setting("ema-decay", &o->average, average), sp_setting_seed("seed", g->seed),
                            sp_setting_text("optimizer", sp_optimizer_name(o->optimizer)),
                            sp_setting_text("mixed-precision", o->precision == SP_BF16 ? "bf16" : "no")));
+    if (o->keeps_best)
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("keep", "best"),
+                               sp_setting_whole("validation-steps", g->validation_steps),
+                               sp_setting_whole("validation-prompts", g->validation_prompts == SPLAM_UNSET
+                                                                          ? SP_STUDENT_ERROR_PROMPTS
+                                                                          : g->validation_prompts)));
     if (o->target_apart)
         SP_TRY(SP_SETTINGS_ADD(settings, sp_average_setting("target-ema-decay", &o->target_average, average)));
     return sp_lr_schedule_record(&o->lr_schedule, g->max_train_steps, settings);
@@ -129,6 +136,8 @@ static sp_status check_validation(const sp_distill_options *o)
 {
     if (!o->measures_error && o->given.validation_prompts != SPLAM_UNSET)
         return sp_fail(SP_ARGUMENT, "`validation_prompts` needs `validation_metrics`");
+    if (o->keeps_best && !o->measures_error)
+        return sp_fail(SP_ARGUMENT, "`keep` best needs `validation_metrics`, by which it is chosen");
     if (!o->measures_error) return SP_OK;
     if (o->given.validation_steps < 1)
         return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `validation_steps`: how often it is measured");

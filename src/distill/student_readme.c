@@ -41,6 +41,10 @@ static void add_error(const readme *r)
     if (!error) return;
     sp_string_append_format(r->text, "\n- trajectory error of the average %.4f (`metrics.jsonl` has its course)",
                             json_number_value(error));
+    const json_t *kept = json_object_get(r->settings, "kept-step");
+    if (kept)
+        sp_string_append_format(r->text, ", the lowest of all validations: this is the student of step %lld",
+                                (long long)json_integer_value(kept));
 }
 
 /* How it was trained, a line a setting. */

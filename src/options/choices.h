@@ -17,6 +17,7 @@
 #define SP_LOSS_WEIGHTING_LIST(X) X(NONE, "none") X(MIN_SNR, "min-snr") X(INVERSE_LENGTH, "inverse-length")
 #define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
 #define SP_VALIDATION_METRIC_LIST(X) X(TRAJECTORY_ERROR, "trajectory-error")
+#define SP_KEEP_LIST(X) X(LAST, "last") X(BEST, "best")
 #define SP_LR_SCHEDULER_LIST(X)                                                                    \
     X(CONSTANT, "constant")                                                                        \
     X(COSINE, "cosine")                                                                            \

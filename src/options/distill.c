@@ -102,6 +102,9 @@ static const splam_option options[] = {
     {SP_INTEGER(validation_prompts, 1, 1e6, SPLAM_UNSET), .argument = "N",
      .help = "captions that it is measured on, 50 evaluations each; drawn from the data by the seed, always the same",
      .otherwise = "32, or all there are"},
+    {SP_CHOICE(keep, SP_CHOICES(SP_KEEP_LIST), "last"),
+     .help = "which student is written: of the last step, or of the validation of the lowest error, whose checkpoint "
+             "stays beside the others"},
     SP_RESUME_OPTION,
     {SP_SEED(seed), .help = "of data order, noise and draws"},
     {SP_FLAG(dry_run), .help = "print memory and the time of one step, then stop"},

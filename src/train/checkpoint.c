@@ -75,7 +75,7 @@ static sp_status list_checkpoints(const char *output, int64_t **out, size_t *cou
     return SP_OK;
 }
 
-static char *checkpoint_path(const char *output, int64_t step)
+char *sp_checkpoint_path(const char *output, int64_t step)
 {
     return sp_format("%s/checkpoint-%lld", output, (long long)step);
 }
@@ -107,8 +107,9 @@ static sp_status save_description(const sp_checksums *sums, const sp_training_st
                                   const json_t *settings)
 {
     char *path = sp_path_join(sums->folder, SP_STATE_FILE);
-    json_t *description = json_pack("{s:I, s:o, s:O, s:O}", "step", (json_int_t)state->step, "validated",
-                                    validated_json(&state->validated), "settings", settings, "files", sums->files);
+    json_t *description = json_pack("{s:I, s:o, s:o, s:O, s:O}", "step", (json_int_t)state->step, "validated",
+                                    validated_json(&state->validated), "best", validated_json(&state->best), "settings",
+                                    settings, "files", sums->files);
     sp_status status = path && description ? sp_checksum_seal(description) : SP_MEMORY;
     if (!status) status = sp_json_save(path, description);
     json_decref(description);
@@ -116,8 +117,19 @@ static sp_status save_description(const sp_checksums *sums, const sp_training_st
     return status;
 }
 
-/* Keeps `limit` checkpoints of those up to `step`. Later ones are another run's: to count them
- * would be to remove this run's own. */
+/* The step of the best that a checkpoint knows of; 0: of none. One that cannot be read is no one's to go on with. */
+static int64_t best_of(const char *path)
+{
+    sp_checkpoint_facts facts;
+    if (!path || sp_checkpoint_facts_read(path, &facts)) return 0;
+    int64_t step = facts.best.step;
+    sp_checkpoint_facts_free(&facts);
+    return step;
+}
+
+/* Keeps `limit` checkpoints of those up to `step`, and the best of each. That is one more at most: a best is a
+ * checkpoint of its step, so those that stay have either a best among them or all the same one. Later ones are another
+ * run's: to count them would be to remove this run's own. */
 static sp_status remove_oldest(const char *output, int64_t step, int limit)
 {
     int64_t *steps;
@@ -126,9 +138,16 @@ static sp_status remove_oldest(const char *output, int64_t step, int limit)
     while (later < count && steps[later] > step)
         later++;
     sp_status status = SP_OK;
-    for (size_t i = later + (size_t)limit; i < count && limit > 0 && !status; i++) {
-        char *path = checkpoint_path(output, steps[i]);
-        status = path ? sp_remove_folder(path) : SP_MEMORY;
+    int64_t best = 0; /* of the oldest that stays, older than it or itself */
+    for (size_t i = later; i < count && !status; i++) {
+        const bool stays = limit <= 0 || i < later + (size_t)limit;
+        char *path = sp_checkpoint_path(output, steps[i]);
+        if (!path)
+            status = SP_MEMORY;
+        else if (stays)
+            best = limit > 0 ? best_of(path) : 0;
+        else if (steps[i] != best)
+            status = sp_remove_folder(path);
         sp_free(path);
     }
     sp_free(steps);
@@ -217,7 +236,7 @@ static sp_status write_folder(const char *folder, const sp_training_state *state
 sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
                              const json_t *settings, int limit, const sp_callbacks *callbacks)
 {
-    char *path = checkpoint_path(output, state->step);
+    char *path = sp_checkpoint_path(output, state->step);
     char *beside = path ? sp_format("%s.tmp-%ld", path, (long)getpid()) : NULL;
     sp_status status = beside ? write_folder(beside, state, settings, callbacks) : SP_MEMORY;
     if (!status)
@@ -398,7 +417,9 @@ static sp_status read_step(const char *path, sp_checkpoint_facts *out)
     SP_TRY(sp_json_int(out->json, "step", -1, path, &out->step));
     if (out->step < 0) return sp_fail(SP_FORMAT, "%s: \"step\" is missing or negative", path);
     out->validated = (sp_validated){out->step, NAN};
-    return read_validated(out->json, "validated", path, &out->validated);
+    out->best = (sp_validated){0, NAN};
+    SP_TRY(read_validated(out->json, "validated", path, &out->validated));
+    return read_validated(out->json, "best", path, &out->best);
 }
 
 sp_status sp_checkpoint_facts_read(const char *folder, sp_checkpoint_facts *out)
@@ -426,6 +447,7 @@ static sp_status load_described(const char *folder, const sp_checkpoint_facts *f
     SP_TRY(load_parts(folder, state, taken));
     state->step = facts->step;
     state->validated = facts->validated;
+    state->best = facts->best;
     return SP_OK;
 }
 
@@ -436,6 +458,39 @@ static sp_status load_folder(const char *folder, const json_t *settings, sp_trai
     SP_TRY(sp_checkpoint_facts_read(folder, &facts));
     sp_status status = load_described(folder, &facts, settings, state, callbacks, taken);
     sp_checkpoint_facts_free(&facts);
+    return status;
+}
+
+/* The checkpoint of that step beside `which`, written anew in output. */
+static sp_status copy_from_beside(const char *output, const char *which, int64_t step)
+{
+    char *folder = sp_format("%s/..", which), *from = folder ? sp_checkpoint_path(folder, step) : NULL,
+         *to = sp_checkpoint_path(output, step), *beside = to ? sp_format("%s.tmp-%ld", to, (long)getpid()) : NULL;
+    struct stat theirs, ours;
+    sp_status status = from && beside ? SP_OK : SP_MEMORY;
+    bool elsewhere = !status && stat(folder, &theirs) == 0 && stat(output, &ours) == 0 &&
+                     (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino) && sp_path_exists(from);
+    if (elsewhere) {
+        status = sp_copy_tree(from, beside, NULL);
+        status = status ? sp_give_up_folder(beside, status) : sp_replace_folder(beside, to);
+    }
+    sp_free(beside);
+    sp_free(to);
+    sp_free(from);
+    sp_free(folder);
+    return status;
+}
+
+sp_status sp_checkpoint_find_best(const char *output, const char *which, const sp_training_state *state)
+{
+    int64_t step = state->best.step;
+    if (step == 0) return SP_OK;
+    if (strcmp(which, "latest") != 0 && step != state->step) SP_TRY(copy_from_beside(output, which, step));
+    char *path = sp_checkpoint_path(output, step);
+    bool there = path && (step == state->step || best_of(path) == step);
+    sp_status status = there ? SP_OK : path ? sp_fail(SP_IO, "%s is missing, the best so far of the run that goes on",
+                                                      path) : SP_MEMORY;
+    sp_free(path);
     return status;
 }
 
@@ -452,7 +507,7 @@ sp_status sp_checkpoint_load(const char *output, const char *which, const json_t
     *found = false;
     sp_status status = SP_OK;
     for (size_t i = 0; i < count && !*found && !status; i++) {
-        char *path = checkpoint_path(output, steps[i]);
+        char *path = sp_checkpoint_path(output, steps[i]);
         sp_status tried = path ? load_folder(path, settings, state, callbacks, &taken) : SP_MEMORY;
         if (!tried)
             *found = true;

@@ -14,16 +14,24 @@ sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, 
 /* Writes output/checkpoint-STEP: *.safetensors and state.json with their sizes and checksums and
  * `settings`, an object whose keys are the flags that determine the run. Written beside, forced to
  * the disk and renamed; only then are the oldest checkpoints beyond `limit` removed (0: keep all),
- * not counting later ones, which an earlier run left. If anything fails, a full disk say, the
+ * not counting later ones, which an earlier run left,
+ * nor those that are the best so far of one that stays. If anything fails, a full disk say, the
  * unfinished folder is removed and what there was stays. Reports bytes done if it takes long. */
 sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
                              const json_t *settings, int limit, const sp_callbacks *callbacks);
+
+/* output/checkpoint-STEP, sp_free; NULL without memory. */
+char *sp_checkpoint_path(const char *output, int64_t step);
+/* Sees that output has the checkpoint of state->best, if there is one, after `which` was loaded: copies it from beside
+ * that folder if this lies elsewhere. SP_IO if it is not to be found. */
+sp_status sp_checkpoint_find_best(const char *output, const char *which, const sp_training_state *state);
 
 /* What a checkpoint's state.json says. SP_FORMAT for steps that are missing, negative or no whole numbers. */
 typedef struct {
     int64_t step;
     sp_validated validated; /* without the key, as older ones are, nothing is owed: this step, NaN */
-    json_t *json;           /* step, validated, settings, files and their sums */
+    sp_validated best;      /* step 0: none */
+    json_t *json;           /* step, validated, best, settings, files and their sums */
 } sp_checkpoint_facts;
 sp_status sp_checkpoint_facts_read(const char *folder, sp_checkpoint_facts *out);
 void sp_checkpoint_facts_free(sp_checkpoint_facts *facts); /* zeroed is legal */

@@ -24,6 +24,7 @@ typedef struct {
     sp_gradients gradients;
     FILE *metrics;    /* NULL: not this rank's */
     sp_reducer *reducer;                 /* NULL: alone */
+    bool improved;                       /* the last validation was the best */
     int64_t on_disk;                     /* step of the newest checkpoint of this run; -1: none */
     double data_seconds;                 /* of the step that runs */
     double stage_seconds[SP_MAX_STAGES]; /* of the run, when the step began */
@@ -375,6 +376,9 @@ static sp_status validate(trainer *t)
     }
     SP_TRY(write_validation(t, found.metrics, lap(&clock)));
     t->state->validated = (sp_validated){t->state->step, found.error};
+    const sp_validated *best = &t->state->best;
+    t->improved = t->settings->keep_best && isfinite(found.error) && (best->step == 0 || found.error < best->error);
+    if (t->improved) t->state->best = t->state->validated;
     return SP_OK;
 }
 
@@ -385,6 +389,7 @@ static sp_status validate(trainer *t)
 static sp_status conclude(trainer *t, bool left, bool again)
 {
     const sp_trainer_settings *s = t->settings;
+    t->improved = false;
     bool last = t->state->step >= s->max_steps, stopped = left || sp_check_cancelled(t->callbacks) != SP_OK;
     if (!stopped && owes_validation(t)) {
         sp_status status = validate(t);
@@ -393,7 +398,8 @@ static sp_status conclude(trainer *t, bool left, bool again)
     }
     if (stopped && s->ranks && t->state->step > 0)
         SP_TRY(save_apart(t));
-    else if (t->state->step > 0 && (last || stopped || again || due(t->state->step, s->checkpointing_steps)))
+    else if (t->state->step > 0 && (last || stopped || again || t->improved ||
+                                     due(t->state->step, s->checkpointing_steps)))
         SP_TRY(save(t));
     return stopped && (!last || owes_validation(t)) ? interrupted(t) : SP_OK;
 }
@@ -408,6 +414,22 @@ static sp_status loop(trainer *t)
         SP_TRY(conclude(t, done == SP_CANCELLED, false));
     }
     return SP_OK;
+}
+
+/* What keep_best asks for at the end. */
+static sp_status take_best(trainer *t)
+{
+    const sp_validated best = t->state->best;
+    bool found;
+    if (!t->settings->keep_best || !writes(t) || best.step == 0) return SP_OK;
+    sp_log_info("of step %lld: error %.4f, the lowest of all validations", (long long)best.step, best.error);
+    if (best.step == t->state->step) return SP_OK;
+    char *path = sp_checkpoint_path(t->settings->output, best.step);
+    sp_status status = path ? sp_checkpoint_load(t->settings->output, path, t->settings->settings, t->state,
+                                                 t->callbacks, &found)
+                            : SP_MEMORY;
+    sp_free(path);
+    return status;
 }
 
 /* What concerns files. */
@@ -425,6 +447,7 @@ static sp_status start_output(trainer *t)
     if (s->resume) {
         SP_TRY(
             sp_checkpoint_load(s->output, s->resume, s->settings, t->state, t->callbacks, &found));
+        if (found && s->keep_best) SP_TRY(sp_checkpoint_find_best(s->output, s->resume, t->state));
         if (found)
             sp_log_info("%s: resuming after step %lld", s->output, (long long)t->state->step);
         else
@@ -455,6 +478,7 @@ sp_status sp_train(sp_run *run, const sp_trainer_settings *settings, const sp_tr
     sp_status status = start(&t);
     if (!status) status = loop(&t);
     if (!status) status = sp_training_state_fetch(state);
+    if (!status) status = take_best(&t);
     release(&t);
     return status;
 }

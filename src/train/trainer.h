@@ -55,6 +55,7 @@ typedef struct {
     int64_t checkpointing_steps; /* 0: only at the end and when interrupted */
     int checkpoints_total_limit; /* 0: all */
     int64_t validation_steps;    /* 0: never */
+    bool keep_best;              /* the state is at the end that of the validation of the lowest error */
     const char *resume;          /* NULL, "latest", or a checkpoint's folder */
     json_t *settings;            /* the flags that determine the run, for state.json */
     sp_ranks *ranks;             /* those that train together; NULL: this process alone */
@@ -78,6 +79,9 @@ typedef struct {
  * A validation, at each step that validation_steps divides and at the last one, comes before the step's checkpoint,
  * which knows of it; a run that was stopped at such a step validates first when it goes on. One that measures has an
  * object of its own in metrics.jsonl: step, validation_seconds and the task's.
+ *
+ * With keep_best each validation of a lower error than all before saves a checkpoint, due or not, which stays while one
+ * that knows it as its best does; at the end the state becomes the best one, `step` and all.
  *
  * With ranks, loss and gradient are means over all of them, so all do the same; rank 0 alone reads
  * and writes files and validates. One that is asked to stop leaves the step it is in, for its

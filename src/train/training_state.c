@@ -76,7 +76,7 @@ static sp_status make_moments(const sp_weights *online, sp_optimizer optimizer, 
 sp_status sp_training_state_create(sp_weights *initial, sp_optimizer optimizer,
                                    sp_training_state *out)
 {
-    *out = (sp_training_state){.online = initial, .validated = {.error = NAN}};
+    *out = (sp_training_state){.online = initial, .validated = {.error = NAN}, .best = {.error = NAN}};
     sp_status status = sp_weights_copy(initial, SP_F32, &out->ema);
     if (!status) status = make_moments(initial, optimizer, false, &out->first_moment);
     if (!status) status = make_moments(initial, optimizer, true, &out->second_moment);

@@ -32,7 +32,7 @@ typedef struct sp_training_state {
     sp_weights *first_moment, *second_moment; /* AdamW's m and v */
     sp_weights *target;                       /* another average of the online weights, which a target asks */
     int64_t step;                             /* of the first: optimiser steps done, of all networks together */
-    sp_validated validated;                   /* of the first: the last validation */
+    sp_validated validated, best;             /* of the first: the last validation, that of the lowest error */
     sp_residence *resident[SP_TRAINING_PARTS];/* the sets on the device that trains; NULL: not placed yet */
     bool ahead;                               /* the device's are newer */
     struct sp_training_state *beside;         /* the next network; NULL: none. What is said of a state below goes for
