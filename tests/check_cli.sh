@@ -360,7 +360,7 @@ report "pictures by format, and to standard output"
 } >.wrong 2>&1
 report "distill, convert and eval"
 {
-    mkdir broken
+    mkdir hollow
     printf 'PK\003\004' >short.npz
     one_sentence 2 'needs a folder' "$splam" score
     one_sentence 1 'nowhere: no such file' "$splam" score nowhere nowhere
@@ -368,10 +368,10 @@ report "distill, convert and eval"
     one_sentence 2 'metric "clip" is not known.*fid, kid' "$splam" score a b --metrics clip
     one_sentence 2 'compares two sets' "$splam" score a --metrics fid
     one_sentence 2 'nothing is asked for' "$splam" score a
-    one_sentence 1 'holds 0 pictures' "$splam" score broken broken
+    one_sentence 1 'holds 0 pictures' "$splam" score hollow hollow
     one_sentence 1 'short.npz' "$splam" score short.npz short.npz
     one_sentence 2 'clean\|pytorch' "$splam" score a b --convention keras
-    rm -r broken short.npz
+    rm -r hollow short.npz
 } >.wrong 2>&1
 report "score"
 {
