@@ -1,6 +1,8 @@
 /* Scores of pictures against the tools of the field: decoding, resizes, Inception, distances, files of statistics. */
 #include "support.h"
 #include <math.h>
+#include <splam/splam.h>
+#include "base/json.h"
 #include "backend/registry.h"
 #include "eval/inception_score.h"
 #include "eval/kid.h"
@@ -356,6 +358,40 @@ static void test_damaged_archives(void **state)
     sp_tensor_free(&y);
 }
 
+/* mu and sigma = `scale` I of three features. */
+static void save_statistics(const char *path, const float mean[3], float scale)
+{
+    sp_tensor mu, sigma;
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(3), &mu));
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(3, 3), &sigma));
+    for (int i = 0; i < 9; i++)
+        ((float *)sigma.data)[i] = i % 4 ? 0 : scale;
+    memcpy(mu.data, mean, 3 * sizeof(float));
+    save_arrays(path, "mu", &mu, "sigma", &sigma);
+    sp_tensor_free(&mu);
+    sp_tensor_free(&sigma);
+}
+
+/* |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)) = 9 + 3 (1 + 4 - 4), by the library's own door. */
+static void test_statistics_are_scored(void **state)
+{
+    splam_score_options o = splam_score_defaults();
+    char *report = NULL;
+    o.a = in_folder(state, "near.npz");
+    o.b = in_folder(state, "far.npz");
+    o.json = true;
+    save_statistics(o.a, (float[]){0, 0, 0}, 1);
+    save_statistics(o.b, (float[]){1, 2, 2}, 4);
+    assert_int_equal(splam_score(&o, NULL, &report), SPLAM_OK);
+    json_t *json = json_loads(report, 0, NULL);
+    assert_near(json_number_value(json_object_get(json, "fid")), 12, 1e-12);
+    json_decref(json);
+    splam_free(report);
+    o.metrics = "fid,clip";
+    assert_int_equal(splam_score(&o, NULL, &report), SPLAM_ARGUMENT);
+    assert_null(report);
+}
+
 static void test_folders(void **state)
 {
     const char *folder = in_folder(state, "set"), *deep = in_folder(state, "set/b");
@@ -396,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_statistics_come_back),
         cmocka_unit_test(test_wrong_arrays_are_refused),
         cmocka_unit_test(test_damaged_archives),
+        cmocka_unit_test(test_statistics_are_scored),
         cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
