@@ -81,10 +81,10 @@ static void add_folder(const readme *r)
     sp_string_append_format(
         r->text,
         "    splam generate -m . -p \"...\" --steps %d\n\n"
-        "`unet/` has the weights at the end of training, `unet_ema/` their moving average.\n\n"
+        "`unet/` has the weights %s, `unet_ema/` their moving average.\n\n"
         "In diffusers%s:\n\n"
         "    pipe = diffusers.%s.from_pretrained(\".\")\n",
-        r->steps,
+        r->steps, json_object_get(r->settings, "kept-step") ? "of that step" : "at the end of training",
         r->embedding ? " (say guidance_scale=1: the pipeline's default of 8.5 would be read as "
                        "another position on the sub-path)"
                      : "",
