@@ -4,8 +4,8 @@
 # BUILD/tests/programs.txt has one line per run: a cmocka program and the environment it gets. A run under a cap on
 # the instruction set that is no lower than the processor's (or than a cap on all of this) repeats the one without
 # and is left out. The checks tests/check_*.sh are given BUILD and print TAP lines ("ok 1 - name", "not ok 1 - name").
-# With PROGRAMs only those run, and no checks. A program that crashes, hangs or leaves before its last test counts as
-# one failure more. Before the last line, which is the total, come the slowest programs.
+# With PROGRAMs only those run, and no checks. A program that crashes, hangs, leaves before its last test or has none
+# counts as one failure more. Before the last line, which is the total, come the slowest programs.
 #
 # Two run at a time (SPLAM_TEST_JOBS), each on its share of the processors, so that none waits for a processor that
 # another one has; the long ones begin. What needs all processors for itself runs behind them.
@@ -39,6 +39,7 @@ report() {
     good=$(grep '^ok [0-9]' "$output" | grep -vc '^ok [0-9]* # SKIP')
     bad=$(grep '^not ok [0-9]' "$output" | grep -vc '^not ok [0-9]* # SKIP')
     [ $((good + bad + left_out)) -ge "${planned:-1}" ] || lost=1
+    [ $((good + bad + left_out)) -gt 0 ] || lost=1 # a pattern that no test is called by
     [ "$code" -eq 0 ] || [ $((bad + left_out)) -ne 0 ] || lost=1
     passed=$((passed + good)) failed=$((failed + bad + lost)) skipped=$((skipped + left_out))
     printf '%-44s %4d passed' "$name" "$good"
@@ -49,7 +50,7 @@ report() {
     grep '# SKIP' "$output" | sed 's/^.*# SKIP/    skipped:/'
     if [ $((bad + lost)) -ne 0 ]; then
         grep -v '^ok [0-9]' "$output" | tail -n 60 | sed 's/^/    /'
-        [ $lost -eq 0 ] || echo "    $name ended with code $code before its last test (124: after $limit s)"
+        [ $lost -eq 0 ] || echo "    $name ended with code $code before its last test (124: after $limit s) or has none"
     fi
 }
 
