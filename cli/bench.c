@@ -1,6 +1,4 @@
 /* splam bench */
-#include <stdio.h>
-
 #include "options.h"
 #include "verbs.h"
 
@@ -46,13 +44,9 @@ int cli_bench(int argc, char **argv)
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     char *report;
     splam_status status = splam_bench(&o, &callbacks, &report);
-    if (status != SPLAM_OK) return cli_finish(status);
-    fputs(report, stdout);
-    splam_free(report);
-    return CLI_OK;
+    return cli_print(status, report);
 }

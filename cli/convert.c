@@ -49,8 +49,7 @@ int cli_convert(int argc, char **argv)
     };
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     return cli_finish(splam_convert(&o, &callbacks));
 }

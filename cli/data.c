@@ -1,6 +1,4 @@
 /* splam data */
-#include <stdio.h>
-
 #include "options.h"
 #include "verbs.h"
 
@@ -45,13 +43,9 @@ int cli_data(int argc, char **argv)
     if (!o.cache != !o.teacher)
         return cli_fail(CLI_USAGE, "--cache and --teacher go together; see splam data --help");
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     char *summary;
     splam_status status = splam_data(&o, &callbacks, &summary);
-    if (status != SPLAM_OK) return cli_finish(status);
-    fputs(summary, stdout);
-    splam_free(summary);
-    return CLI_OK;
+    return cli_print(status, summary);
 }

@@ -39,9 +39,8 @@ int cli_demo(int argc, char **argv)
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     char *table;
     splam_status status = splam_demo(&o, &callbacks, &table);
     if (status == SPLAM_OK)

@@ -73,8 +73,7 @@ int cli_distill(int argc, char **argv)
         return cli_fail(CLI_USAGE, "distill needs --data; see splam distill --help");
     if (!o.output && !o.dry_run)
         return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     return cli_finish(splam_distill(&o, &callbacks));
 }

@@ -72,9 +72,8 @@ static int run(splam_generate_options *o, const own_flags *own)
     FILE *text = choose_text_stream(o);
     bool prints = text == stdout && (o->random_seed || own->timing);
     if (prints && cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    splam_set_threads((int)own->threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(own->threads, &terminal);
     splam_status status = splam_generate(o, &callbacks);
     if (status == SPLAM_OK && o->random_seed)
         fprintf(text, "seed %llu\n", (unsigned long long)seed);

@@ -1,6 +1,4 @@
 /* splam inspect */
-#include <stdio.h>
-
 #include "options.h"
 #include "verbs.h"
 
@@ -28,8 +26,5 @@ int cli_inspect(int argc, char **argv)
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     char *text;
     splam_status status = splam_inspect(&o, &text);
-    if (status != SPLAM_OK) return cli_finish(status);
-    fputs(text, stdout);
-    splam_free(text);
-    return CLI_OK;
+    return cli_print(status, text);
 }

@@ -1,6 +1,4 @@
 /* splam score */
-#include <stdio.h>
-
 #include "options.h"
 #include "verbs.h"
 
@@ -43,12 +41,9 @@ int cli_score(int argc, char **argv)
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     char *report;
     splam_status status = splam_score(&o, &callbacks, &report);
-    if (status == SPLAM_OK) fputs(report, stdout);
-    splam_free(report);
-    return cli_finish(status);
+    return cli_print(status, report);
 }

@@ -48,9 +48,8 @@ int cli_train(int argc, char **argv)
     if (teacher && !o.vae)
         return cli_fail(CLI_USAGE, "train teacher needs --vae; see splam train --help");
     if (v) o.prediction_type = "v_prediction";
-    splam_set_threads((int)threads);
     splam_terminal terminal;
-    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
+    splam_callbacks callbacks = cli_begin(threads, &terminal);
     return cli_finish(teacher ? splam_train_teacher(&o, &callbacks)
                               : splam_train_vae(&o, &callbacks));
 }

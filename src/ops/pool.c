@@ -4,6 +4,7 @@
  *   x      [N,H,W,C]
  *   y      [N,Ho,Wo,C], Ho = (H + 2 padding - kernel)/stride + 1
  * Sums in fp64. For inference: it has no gradient. */
+#include "ops/pool.h"
 #include "ops/rules.h"
 
 static sp_status infer(sp_node *node)
@@ -21,17 +22,8 @@ static sp_status infer(sp_node *node)
     return SP_OK;
 }
 
-typedef struct {
-    int64_t begin, end;
-} window;
-
-static window window_at(int64_t i, int64_t size, const sp_pool2d_options *o)
-{
-    int64_t begin = i * o->stride - o->padding, end = begin + o->kernel;
-    return (window){begin > 0 ? begin : 0, end < size ? end : size};
-}
-
-static double pooled(const sp_node *node, const void *const *in, int64_t n, window rows, window columns, int64_t c)
+static double pooled(const sp_node *node, const void *const *in, int64_t n, sp_pool_window rows,
+                     sp_pool_window columns, int64_t c)
 {
     const sp_pool2d_options *o = node->options;
     sp_shape x = sp_shape_in(node, 0);
@@ -55,7 +47,8 @@ static void reference(const sp_node *node, const void *const *in, void *const *o
             for (int64_t w = 0; w < y.dim[2]; w++)
                 for (int64_t c = 0; c < y.dim[3]; c++)
                     sp_write(node, out, 0, i++,
-                             pooled(node, in, n, window_at(h, x.dim[1], o), window_at(w, x.dim[2], o), c));
+                             pooled(node, in, n, sp_pool_window_at(h, x.dim[1], o),
+                                    sp_pool_window_at(w, x.dim[2], o), c));
 }
 
 const sp_op sp_op_pool2d = {

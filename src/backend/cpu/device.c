@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include "backend/cpu/measure/peak.h"
 #include "backend/cpu/kernel_table.h"
+#include "backend/cpu/pool.h"
 #include "backend/host/host.h"
 
 static const sp_cpu_kernel *vector_table(sp_isa isa)
@@ -18,10 +19,13 @@ static const sp_cpu_kernel *vector_table(sp_isa isa)
     }
 }
 
-#define TABLE_COUNT 3
+/* The first that offers a kernel has its way. */
+#define TABLE_COUNT 4
 static const sp_cpu_kernel *table(int index)
 {
-    return index == 0 ? vector_table(sp_cpu_isa()) : index == 1 ? sp_cpu_fused : sp_cpu_onednn;
+    const sp_cpu_kernel *const tables[TABLE_COUNT] = {vector_table(sp_cpu_isa()), sp_cpu_fused, sp_cpu_pool,
+                                                      sp_cpu_onednn};
+    return tables[index];
 }
 
 static bool offers(const sp_cpu_kernel *kernel, const sp_op *op, sp_dtype dtype)

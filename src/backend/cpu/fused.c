@@ -3,7 +3,6 @@
  * node of its own with the shapes of a chunk. */
 #include <string.h>
 #include "backend/cpu/kernel_table.h"
-#include "backend/cpu/pool.h"
 
 #define CHUNK_BYTES ((int64_t)1 << 20) /* of the first's results; about a core's second level */
 /* Weights that are larger come from memory, once for every chunk: then all rows are one. */
@@ -121,6 +120,5 @@ static sp_status prepare(const sp_node *node, sp_kernel *out)
 const sp_cpu_kernel sp_cpu_fused[] = {
     {&sp_op_linear_geglu, SP_DTYPE_BIT(SP_F32) | SP_DTYPE_BIT(SP_BF16), NULL, prepare,
      "fused linear_geglu"},
-    {&sp_op_pool2d, SP_DTYPE_BIT(SP_F32), NULL, sp_cpu_pool2d, "cpu pool2d"},
     {0},
 };

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/parallel.h"
+#include "ops/pool.h"
 
 enum { CHANNELS = 64 }; /* that are summed at a time */
 
@@ -14,17 +15,7 @@ typedef struct {
     sp_shape from, to;
 } pool;
 
-typedef struct {
-    int64_t begin, end;
-} window;
-
-static window window_at(int64_t i, int64_t size, const sp_pool2d_options *o)
-{
-    int64_t begin = i * o->stride - o->padding, end = begin + o->kernel;
-    return (window){begin > 0 ? begin : 0, end < size ? end : size};
-}
-
-static void largest(const pool *p, const float *x, window rows, window columns, float *y)
+static void largest(const pool *p, const float *x, sp_pool_window rows, sp_pool_window columns, float *y)
 {
     int64_t channels = p->from.dim[3], line = p->from.dim[2] * channels;
     memcpy(y, x + rows.begin * line + columns.begin * channels, (size_t)channels * sizeof *y);
@@ -36,7 +27,7 @@ static void largest(const pool *p, const float *x, window rows, window columns, 
         }
 }
 
-static void mean(const pool *p, const float *x, window rows, window columns, float *y)
+static void mean(const pool *p, const float *x, sp_pool_window rows, sp_pool_window columns, float *y)
 {
     int64_t channels = p->from.dim[3], line = p->from.dim[2] * channels;
     double count = (double)((rows.end - rows.begin) * (columns.end - columns.begin));
@@ -61,9 +52,9 @@ static void pool_rows(void *context, int64_t begin, int64_t end)
     int64_t picture = p->from.dim[1] * p->from.dim[2] * channels;
     for (int64_t row = begin; row < end; row++) {
         const float *x = p->x + row / height * picture;
-        window rows = window_at(row % height, p->from.dim[1], p->o);
+        sp_pool_window rows = sp_pool_window_at(row % height, p->from.dim[1], p->o);
         for (int64_t w = 0; w < width; w++)
-            (p->o->largest ? largest : mean)(p, x, rows, window_at(w, p->from.dim[2], p->o),
+            (p->o->largest ? largest : mean)(p, x, rows, sp_pool_window_at(w, p->from.dim[2], p->o),
                                              p->y + (row * width + w) * channels);
     }
 }
@@ -75,9 +66,14 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
     sp_parallel_for(p.to.dim[0] * p.to.dim[1], 1, pool_rows, &p);
 }
 
-sp_status sp_cpu_pool2d(const sp_node *node, sp_kernel *out)
+static sp_status prepare(const sp_node *node, sp_kernel *out)
 {
     (void)node;
     out->run = run;
     return SP_OK;
 }
+
+const sp_cpu_kernel sp_cpu_pool[] = {
+    {&sp_op_pool2d, SP_DTYPE_BIT(SP_F32), NULL, prepare, "cpu pool2d"},
+    {0},
+};

@@ -3,6 +3,6 @@
 #define SP_BACKEND_CPU_POOL_H
 #include "backend/cpu/kernel_table.h"
 
-sp_status sp_cpu_pool2d(const sp_node *node, sp_kernel *out); /* prepare */
+extern const sp_cpu_kernel sp_cpu_pool[];
 
 #endif
