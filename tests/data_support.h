@@ -1,6 +1,8 @@
 /* What tests of data sets share; pictures and tar shards are made, so that nothing binary is kept. */
 #ifndef SP_TESTS_DATA_SUPPORT_H
 #define SP_TESTS_DATA_SUPPORT_H
+#include "base/memory.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "data/dataset.h"
 #include "image/image.h"
@@ -75,6 +77,36 @@ static inline void tar_write(sp_string *tar, const char *path)
     assert_ok(sp_write_file(path, tar->data, tar->length));
     sp_string_free(tar);
     *tar = (sp_string){0};
+}
+
+/* A shard of `count` pictures of noise, side x side, "picture number I"; of number `damaged` (-1: of none) a byte is
+ * another. */
+static inline void write_noise_shard(const char *path, int side, int count, int damaged)
+{
+    sp_string tar = {0};
+    for (int i = 0; i < count; i++) {
+        char name[32], caption[64];
+        sp_image image;
+        uint8_t *png;
+        size_t size;
+        uint32_t *bits = sp_alloc((size_t)(side * side) * sizeof *bits);
+        assert_non_null(bits);
+        assert_ok(sp_image_create(side, side, &image));
+        sp_random_bits((sp_random_key){.seed = 9, .sample = (uint64_t)i}, bits, (size_t)(side * side));
+        for (int k = 0; k < side * side * 3; k++)
+            image.pixels[k] = (uint8_t)(bits[k / 3] >> 8 * (k % 3) & 127) + (uint8_t)(k / 30);
+        assert_ok(sp_image_encode_png(&image, NULL, 0, &png, &size));
+        if (i == damaged) png[size - 20] ^= 1;
+        snprintf(name, sizeof name, "%03d.png", i);
+        tar_add(&tar, name, '0', png, size);
+        snprintf(name, sizeof name, "%03d.txt", i);
+        snprintf(caption, sizeof caption, "picture number %d", i);
+        tar_text(&tar, name, caption);
+        sp_free(bits);
+        sp_free(png);
+        sp_image_free(&image);
+    }
+    tar_write(&tar, path);
 }
 
 #endif

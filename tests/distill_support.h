@@ -4,7 +4,10 @@
 #define SP_TESTS_DISTILL_SUPPORT_H
 #include <math.h>
 #include "tiny_model.h"
+#include "base/file.h"
 #include "base/json.h"
+#include "base/memory.h"
+#include "distill/distill.h"
 #include "formats/weights.h"
 
 /* The splam program of the build folder that this test lies in, or the one that runs on the tests' devices. */
@@ -104,6 +107,21 @@ static inline void compare_traces(const char *name, const char *found_path, int6
     if (worst_norm > 2e-3) fail_msg("%s: norms of gradients are off by %g", name, worst_norm);
     sp_tensor_file_close(found);
     sp_tensor_file_close(want);
+}
+
+/* A distillation into a folder that is emptied before, with every allocation after the first `count` refused. */
+static inline sp_status starved(const sp_distill_options *options, long count)
+{
+    assert_ok(sp_remove_tree(options->given.output));
+    long live = sp_alloc_live();
+    sp_alloc_fail_after(count);
+    sp_status status = sp_distill(options, NULL);
+    sp_alloc_fail_after(-1);
+    if (status != SP_OK && status != SP_MEMORY)
+        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status), sp_error_message());
+    if (sp_alloc_live() != live)
+        fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
+    return status;
 }
 
 #endif

@@ -47,14 +47,20 @@ static inline int remove_test_folder(void **state)
     return status == SP_OK ? 0 : -1;
 }
 
-/* A path inside the folder, in one of a few rotating buffers. */
-static inline const char *in_folder(void *const *state, const char *name)
+/* FOLDER/NAME, in one of a few rotating buffers. */
+static inline const char *in(const char *folder, const char *name)
 {
-    static char paths[8][512];
+    static char paths[8][700];
     static unsigned next;
     char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", (const char *)*state, name);
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
+}
+
+/* The same of the test's folder. */
+static inline const char *in_folder(void *const *state, const char *name)
+{
+    return in(*state, name);
 }
 
 /* FOLDER/NAME or FOLDER/NAME/FILE of the source tree (file NULL: the former), in one of a few rotating buffers. */
@@ -66,6 +72,12 @@ static inline const char *source_path(const char *folder, const char *name, cons
     const char *source = getenv("SPLAM_SOURCE");
     snprintf(path, sizeof paths[0], "%s/%s/%s%s%s", source ? source : ".", folder, name, file ? "/" : "",
              file ? file : "");
+    return path;
+}
+static inline const char *shipped_teacher(void)
+{
+    static char path[1024];
+    snprintf(path, sizeof path, "%s", source_path("assets", "teacher", NULL));
     return path;
 }
 static inline const char *golden(const char *name)

@@ -331,15 +331,6 @@ static void metrics_split_the_time(void **state)
     json_decref(line);
 }
 
-static const char *in(const char *folder, const char *name)
-{
-    static char path[4][700];
-    static unsigned next;
-    char *text = path[next++ % 4];
-    snprintf(text, sizeof path[0], "%s/%s", folder, name);
-    return text;
-}
-
 /* The same for every step of a run in rounds, before, at and after the boundary; and from another
  * folder, where the round's teacher has to be found. */
 static void resumed_in_a_round_equals_undisturbed(void **state)

@@ -15,38 +15,9 @@
 enum { R = 32, SAMPLES = SP_LATENT_BLOCK + 14, SIDE = 8, CHANNELS = 4 };
 #define LATENT (CHANNELS * SIDE * SIDE)
 
-static const char *teacher(void)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/assets/teacher", getenv("SPLAM_SOURCE"));
-    return path;
-}
-
-/* `count` pictures of noise, of which number `damaged` has only its header. */
 static void write_shard(void **state, int count, int damaged)
 {
-    sp_string tar = {0};
-    for (int i = 0; i < count; i++) {
-        char name[32], caption[64];
-        sp_image image;
-        uint8_t *png;
-        size_t size;
-        uint32_t bits[R * R];
-        assert_ok(sp_image_create(R, R, &image));
-        sp_random_bits((sp_random_key){.seed = 9, .sample = (uint64_t)i}, bits, R * R);
-        for (int k = 0; k < R * R * 3; k++)
-            image.pixels[k] = (uint8_t)(bits[k / 3] >> 8 * (k % 3) & 127) + (uint8_t)(k / 30);
-        assert_ok(sp_image_encode_png(&image, NULL, 0, &png, &size));
-        if (i == damaged) png[size - 20] ^= 1;
-        snprintf(name, sizeof name, "%03d.png", i);
-        tar_add(&tar, name, '0', png, size);
-        snprintf(name, sizeof name, "%03d.txt", i);
-        snprintf(caption, sizeof caption, "picture number %d", i);
-        tar_text(&tar, name, caption);
-        sp_free(png);
-        sp_image_free(&image);
-    }
-    tar_write(&tar, in_folder(state, "data.tar"));
+    write_noise_shard(in_folder(state, "data.tar"), R, count, damaged);
 }
 
 static sp_dataset *open_data(void **state, bool flips)
@@ -63,14 +34,14 @@ static sp_pipeline *open_teacher(void)
 {
     const sp_model_options options = {.parts = SP_PART_TEXT | SP_PART_VAE, .precision = SP_F32};
     sp_pipeline *pipeline;
-    assert_ok(sp_pipeline_open(teacher(), &options, &pipeline));
+    assert_ok(sp_pipeline_open(shipped_teacher(), &options, &pipeline));
     return pipeline;
 }
 
 static sp_status write_cache(void **state, const char *name, bool flips, sp_dtype dtype,
                              const sp_callbacks *callbacks)
 {
-    const sp_latent_cache_options options = {.teacher = teacher(), .dtype = dtype};
+    const sp_latent_cache_options options = {.teacher = shipped_teacher(), .dtype = dtype};
     sp_dataset *dataset = open_data(state, flips);
     sp_pipeline *pipeline = open_teacher();
     sp_status status =
@@ -126,7 +97,7 @@ static void files_hold_what_encoding_gives(void **state)
                                 sp_dataset_caption(dataset, k, 0));
         }
     assert_ok(sp_latent_cache_verify(exact, NULL));
-    assert_ok(sp_latent_cache_check_teacher(exact, teacher()));
+    assert_ok(sp_latent_cache_check_teacher(exact, shipped_teacher()));
     assert_true(sp_latent_cache_bytes(memory) > 0 && sp_latent_cache_bytes(exact) == 0);
     assert_string_not_equal(sp_latent_cache_key(exact), sp_latent_cache_key(half));
     sp_conditioning_free(&given[0]);
@@ -430,7 +401,7 @@ static void lack_of_memory_is_survived(void **state)
 static sp_distill_options short_run(void **state, const char *data, const char *output)
 {
     sp_distill_options o = sp_distill_defaults();
-    o.given.teacher = teacher();
+    o.given.teacher = shipped_teacher();
     o.given.data = data;
     o.given.output = in_folder(state, output);
     o.given.max_train_steps = 3;
@@ -499,7 +470,7 @@ static void what_does_not_fit_is_refused(void **state)
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`resolution` is 64");
     snprintf(other, sizeof other, "%s", in_folder(state, "other"));
-    assert_ok(sp_copy_tree(teacher(), other, NULL));
+    assert_ok(sp_copy_tree(shipped_teacher(), other, NULL));
     o.given.pictures = splam_distill_defaults().pictures;
     o.given.teacher = other;
     change_byte(state, "other/text_encoder/model.safetensors", -1);

@@ -39,15 +39,6 @@ static void make_trial(void **state, const char *name, const char *output, trial
     json_decref(description);
 }
 
-static const char *in(const char *folder, const char *name)
-{
-    static char path[4][700];
-    static unsigned next;
-    char *text = path[next++ % 4];
-    snprintf(text, sizeof path[0], "%s/%s", folder, name);
-    return text;
-}
-
 /* ---- numbers ---- */
 
 static sp_path stable_diffusion(sp_prediction prediction)
@@ -272,21 +263,6 @@ static void too_small_a_limit_is_refused(void **state)
     assert_int_equal(a.arena, 11);
     assert_int_equal(a.recomputed, 2);
     assert_int_equal(sp_step_memory_total(&a), 5 + 4 + 11 + 1);
-}
-
-/* One step of each network, every allocation after the first `count` refused. */
-static sp_status starved(const sp_distill_options *options, long count)
-{
-    assert_ok(sp_remove_tree(options->given.output));
-    long live = sp_alloc_live();
-    sp_alloc_fail_after(count);
-    sp_status status = sp_distill(options, NULL);
-    sp_alloc_fail_after(-1);
-    if (status != SP_OK && status != SP_MEMORY)
-        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status), sp_error_message());
-    if (sp_alloc_live() != live)
-        fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
-    return status;
 }
 
 static void refused_allocations_leak_nothing(void **state)

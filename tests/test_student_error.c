@@ -10,38 +10,11 @@
 
 enum { R = 32, PICTURES = 9, PROMPTS = 2 };
 
-static const char *teacher(void)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/assets/teacher", getenv("SPLAM_SOURCE"));
-    return path;
-}
-
 /* Pictures of noise, of which none is held back. */
 static const char *make_data(void **state)
 {
     static char spec[512];
-    sp_string tar = {0};
-    for (int i = 0; i < PICTURES; i++) {
-        char name[32], caption[64];
-        sp_image image;
-        uint8_t *png;
-        size_t size;
-        uint32_t bits[R * R];
-        assert_ok(sp_image_create(R, R, &image));
-        sp_random_bits((sp_random_key){.seed = 9, .sample = (uint64_t)i}, bits, R * R);
-        for (int k = 0; k < R * R * 3; k++)
-            image.pixels[k] = (uint8_t)(bits[k / 3] >> 8 * (k % 3));
-        assert_ok(sp_image_encode_png(&image, NULL, 0, &png, &size));
-        snprintf(name, sizeof name, "%03d.png", i);
-        tar_add(&tar, name, '0', png, size);
-        snprintf(name, sizeof name, "%03d.txt", i);
-        snprintf(caption, sizeof caption, "picture number %d", i);
-        tar_text(&tar, name, caption);
-        sp_free(png);
-        sp_image_free(&image);
-    }
-    tar_write(&tar, in_folder(state, "data.tar"));
+    write_noise_shard(in_folder(state, "data.tar"), R, PICTURES, -1);
     snprintf(spec, sizeof spec, "wds:%s", in_folder(state, "data.tar"));
     return spec;
 }
@@ -49,7 +22,7 @@ static const char *make_data(void **state)
 static sp_distill_options run_of(const char *data, const char *output, int64_t steps)
 {
     sp_distill_options o = sp_distill_defaults();
-    o.given.teacher = teacher();
+    o.given.teacher = shipped_teacher();
     o.given.data = data;
     o.given.output = output;
     o.given.pictures.resolution = R;
@@ -114,7 +87,7 @@ static void evaluate(const char *data, const char *model, double expected[4])
     o.models = &model;
     o.model_count = 1;
     o.unet = "unet_ema";
-    o.teacher = teacher();
+    o.teacher = shipped_teacher();
     o.data = data;
     o.output = output;
     o.metrics = "trajectory-error";

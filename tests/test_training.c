@@ -4,7 +4,7 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include "support.h"
+#include "distill_support.h"
 #include "base/json.h"
 #include "formats/weights.h"
 #include "train/checkpoint.h"
@@ -423,23 +423,6 @@ static void bad_requests_are_refused(void **state)
 }
 
 /* ---- want of memory ---- */
-
-/* One whole training step, checkpoint and student included, with every allocation after the first
- * `count` refused. */
-static sp_status starved(const sp_distill_options *options, long count)
-{
-    assert_ok(sp_remove_tree(options->given.output));
-    long live = sp_alloc_live();
-    sp_alloc_fail_after(count);
-    sp_status status = sp_distill(options, NULL);
-    sp_alloc_fail_after(-1);
-    if (status != SP_OK && status != SP_MEMORY)
-        fail_msg("after %ld allocations: %s: %s", count, sp_status_text(status),
-                 sp_error_message());
-    if (sp_alloc_live() != live)
-        fail_msg("after %ld allocations: %ld blocks leaked", count, sp_alloc_live() - live);
-    return status;
-}
 
 static void every_allocation_of_a_step_may_fail(void **state)
 {

@@ -257,15 +257,6 @@ static void weighted_losses(void **state)
     assert_another_run(state, o, "snr_gamma");
 }
 
-static sp_status starved(splam_distill_options o, const char *output, long count)
-{
-    assert_ok(sp_remove_tree(output));
-    sp_alloc_fail_after(count);
-    sp_status status = distil(o, output, NULL, 0);
-    sp_alloc_fail_after(-1);
-    return status;
-}
-
 /* Everything at once, with a sample of allocations refused. */
 static void want_of_memory(void **state)
 {
@@ -280,12 +271,15 @@ static void want_of_memory(void **state)
     o.loss_weighting = "min-snr";
     char output[512];
     snprintf(output, sizeof output, "%s", in_folder(state, "starved"));
+    o.output = output;
+    sp_distill_options options;
+    assert_ok(sp_distill_options_of(&o, &options));
     long works = 1000;
-    while (starved(o, output, works) == SP_MEMORY)
+    while (starved(&options, works) == SP_MEMORY)
         works *= 2;
     for (long i = 0; i < TRIALS; i++) /* half of it was too few */
-        assert_status(starved(o, output, i * works / 2 / TRIALS), SP_MEMORY);
-    assert_ok(starved(o, output, -1));
+        assert_status(starved(&options, i * works / 2 / TRIALS), SP_MEMORY);
+    assert_ok(starved(&options, -1));
 }
 
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
