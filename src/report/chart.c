@@ -172,7 +172,7 @@ static void append_legend(const sp_chart *chart, sp_string *out)
     for (int i = 0; i < chart->count; i++) {
         const sp_series *s = &chart->series[i];
         if (!s->name) continue;
-        double width = 21 + 6.6 * (double)strlen(s->name);
+        double width = 21 + 7.2 * (double)strlen(s->name);
         if (at > LEFT && at + width > WIDTH - RIGHT) {
             at = LEFT;
             line += 17;
