@@ -259,17 +259,17 @@ static void check_trajectory_error(void *const *state, const places *p)
     assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
     assert_true(isnan(sp_score(&row.scores, "trajectory_error")));
     assert_ok(sp_compared_model_measure(&drawn, &trajectory, false, NULL, NULL));
-    assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS);
+    assert_int_equal(drawn.errors.count, SP_TRAJECTORY_STEPS);
     assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
     tcd.sampler.eta = 0;
     assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &still, NULL));
-    assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS);
+    assert_int_equal(drawn.errors.count, SP_TRAJECTORY_STEPS);
     const double error = sp_score(&row.scores, "trajectory_error");
     assert_true(error == sp_score(&still.scores, "trajectory_error") && isfinite(error));
     assert_string_equal(row.sampler, "tcd");
     tcd.sampler = (sp_sampler_options){.kind = SP_SAMPLER_HEUN, .steps = 3, .spacing = SP_SPACING_LINSPACE};
     assert_ok(sp_evaluation_row(evaluation, &drawn, &tcd, NULL, &row, NULL));
-    assert_int_equal(drawn.known, SP_TRAJECTORY_STEPS + 2); /* 999, 499.5 and 0 */
+    assert_int_equal(drawn.errors.count, SP_TRAJECTORY_STEPS + 2); /* 999, 499.5 and 0 */
     assert_true(isfinite(sp_score(&row.scores, "trajectory_error")));
     sp_compared_model_free(&drawn);
     check_phases(evaluation, student, &trajectory);

@@ -5,7 +5,7 @@
 #include "backend/registry.h"
 #include "base/random.h"
 #include "ops/ops.h"
-#include "pipeline/trajectory.h"
+#include "pipeline/model_errors.h"
 
 enum { PROMPTS = 3, TOKENS = 5, SIDE = 8 };
 static const uint64_t noise_seed = 40;
@@ -629,6 +629,34 @@ static void test_one_step_is_the_distance_of_the_ends(void **state)
     free_case(&c);
 }
 
+/* A sampler's error is the mean over its own timesteps, on the curve and off it, each evaluated once. */
+static void test_samplers_have_their_means(void **state)
+{
+    (void)state;
+    static const double asked[2][4] = {{999, 759, 499, 259}, {999, 749, 499, 249}}; /* of LCM's points, of DDIM's */
+    teacher_case c = make_case(models[0]);
+    const sp_trajectory_request request = request_of(&c, NULL);
+    sp_trajectory trajectory;
+    assert_ok(sp_trajectory_create(c.teacher, &request, NULL, &trajectory));
+    for (int ddim = 0; ddim < 2; ddim++) {
+        sp_scheduler_config student = c.teacher->scheduler;
+        student.student = SP_STUDENT_LCM;
+        student.spacing = SP_SPACING_TRAILING;
+        sp_model_errors errors = {c.teacher, &trajectory, error_request(&c, &student, 1), 0, NULL, NULL};
+        const sp_sampler_options sampler = {.kind = ddim ? SP_SAMPLER_DDIM : SP_SAMPLER_LCM, .steps = 4};
+        double curve[SP_TRAJECTORY_STEPS], error[4], mean;
+        assert_ok(sp_model_errors_at(&errors, trajectory.timestep, SP_TRAJECTORY_STEPS, NULL, NULL, curve));
+        assert_ok(sp_model_errors_of_sampler(&errors, NULL, &sampler, NULL, &mean));
+        assert_ok(sp_pipeline_trajectory_error(c.teacher, &trajectory, &errors.request, asked[ddim], 4, NULL, error));
+        assert_true(mean == (error[0] + error[1] + error[2] + error[3]) / 4);
+        assert_true(curve[0] == error[0]);
+        assert_int_equal(errors.count, SP_TRAJECTORY_STEPS + (ddim ? 2 : 0));
+        sp_model_errors_free(&errors);
+    }
+    sp_trajectory_free(&trajectory);
+    free_case(&c);
+}
+
 /* What follows from the points is what the teacher's evaluations give; and batches do not matter. */
 static void test_own_error(void **state)
 {
@@ -684,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_want_of_memory),
         cmocka_unit_test(test_known_flow),
         cmocka_unit_test(test_one_step_is_the_distance_of_the_ends),
+        cmocka_unit_test(test_samplers_have_their_means),
         cmocka_unit_test(test_own_error),
         cmocka_unit_test(test_given_latents_must_fit),
     };

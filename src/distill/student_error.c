@@ -4,8 +4,8 @@
 #include "base/inner_callbacks.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "diffusion/map.h"
 #include "distill/student_folder.h"
+#include "pipeline/model_errors.h"
 
 const int sp_student_error_steps[SP_STUDENT_ERROR_COUNTS] = {1, 2, 4};
 
@@ -89,66 +89,35 @@ void sp_student_error_free(sp_student_error *e)
 
 /* ---- measuring ---- */
 
-static double mean_of(const double *values, int count)
+/* The curve's mean, and that of each number of steps that the student samples in. */
+static sp_status measure_all(const sp_student_error *e, sp_model_errors *errors, const sp_callbacks *callbacks,
+                             sp_student_errors *out)
 {
-    double sum = 0;
-    for (int i = 0; i < count; i++)
-        sum += values[i];
-    return sum / count;
-}
-
-/* The timesteps of a sampler that are points of the curve need no further evaluation. */
-static sp_status error_of_steps(const sp_student_error *e, int steps, const double *curve,
-                                const sp_callbacks *callbacks, double *out)
-{
-    const sp_sampler_options options = {
-        .kind = sp_sampler_for(e->scheduler), .steps = steps, .eta = sp_default_eta};
-    const bool otherwise = sp_map_is_otherwise(e->scheduler, &options);
-    double t[8], error[8], missing[8], found[8]; /* 4 steps of lcm, tcd and ddim are 4 timesteps */
-    int more = 0, place[8], count;
-    sp_scheduler_config scheduler = *e->scheduler;
-    sp_sampler sampler;
-    if (otherwise) scheduler.distilled_steps = steps;
-    SP_TRY(sp_sampler_create(e->scheduler, &options, &sampler));
-    count = sp_sampler_timesteps(&sampler, t);
-    sp_sampler_free(&sampler);
-    for (int i = 0; i < count; i++) {
-        int k = 0;
-        while (k < SP_TRAJECTORY_STEPS && e->trajectory.timestep[k] != t[i])
-            k++;
-        if (k < SP_TRAJECTORY_STEPS && !otherwise) {
-            error[i] = curve[k];
-        } else {
-            place[more] = i;
-            missing[more++] = t[i];
-        }
+    double curve[SP_TRAJECTORY_STEPS], sum = 0;
+    SP_TRY(sp_model_errors_at(errors, e->trajectory.timestep, SP_TRAJECTORY_STEPS, NULL, callbacks, curve));
+    for (int i = 0; i < SP_TRAJECTORY_STEPS; i++)
+        sum += curve[i];
+    out->mean = sum / SP_TRAJECTORY_STEPS;
+    for (int i = 0; i < SP_STUDENT_ERROR_COUNTS; i++) {
+        const sp_sampler_options sampler = {
+            .kind = sp_sampler_for(e->scheduler), .steps = sp_student_error_steps[i], .eta = sp_default_eta};
+        out->at[i] = NAN;
+        if (e->scheduler->student != SP_STUDENT_DDIM && sampler.steps > e->options->objective.ddim_timesteps) continue;
+        SP_TRY(sp_model_errors_of_sampler(errors, NULL, &sampler, callbacks, &out->at[i]));
     }
-    const sp_trajectory_error_request request = {
-        .scheduler = &scheduler, .guidance = 1, .conditioning = &e->conditioning};
-    if (more)
-        SP_TRY(sp_pipeline_trajectory_error(e->teacher, &e->trajectory, &request, missing, more, callbacks, found));
-    for (int i = 0; i < more; i++)
-        error[place[i]] = found[i];
-    *out = mean_of(error, count);
     return SP_OK;
 }
 
 /* Of the network that the pipeline has now. */
 static sp_status measure(const sp_student_error *e, const sp_callbacks *callbacks, sp_student_errors *out)
 {
-    double curve[SP_TRAJECTORY_STEPS];
-    const sp_trajectory_error_request request = {
-        .scheduler = e->scheduler, .guidance = 1, .conditioning = &e->conditioning};
-    SP_TRY(sp_pipeline_trajectory_error(e->teacher, &e->trajectory, &request, e->trajectory.timestep,
-                                        SP_TRAJECTORY_STEPS, callbacks, curve));
-    out->mean = mean_of(curve, SP_TRAJECTORY_STEPS);
-    for (int i = 0; i < SP_STUDENT_ERROR_COUNTS; i++) {
-        int steps = sp_student_error_steps[i];
-        out->at[i] = NAN;
-        if (e->scheduler->student != SP_STUDENT_DDIM && steps > e->options->objective.ddim_timesteps) continue;
-        SP_TRY(error_of_steps(e, steps, curve, callbacks, &out->at[i]));
-    }
-    return SP_OK;
+    sp_model_errors errors = {
+        .pipeline = e->teacher,
+        .trajectory = &e->trajectory,
+        .request = {.scheduler = e->scheduler, .guidance = 1, .conditioning = &e->conditioning}};
+    sp_status status = measure_all(e, &errors, callbacks, out);
+    sp_model_errors_free(&errors);
+    return status;
 }
 
 sp_status sp_student_error_measure(const sp_student_error *e, const sp_unet_config *student, const sp_weights *weights,

@@ -320,8 +320,7 @@ sp_status sp_evaluation_score_images(const sp_evaluation *e, sp_tensor *images, 
     return status;
 }
 
-sp_status sp_evaluation_score_map(const sp_evaluation *e, const sp_error_curve *curve, const double *own, int own_count,
-                                  sp_scores *scores)
+sp_status sp_evaluation_score_map(const sp_evaluation *e, const sp_error_curve *curve, double own, sp_scores *scores)
 {
-    return score(e, NULL, (sp_measured){.curve = curve, .own = own, .own_count = own_count}, scores);
+    return score(e, NULL, (sp_measured){.curve = curve, .own = own}, scores);
 }

@@ -4,7 +4,7 @@
 #define SP_EVAL_EVALUATION_H
 #include "data/dataset.h"
 #include "eval/metric.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/model_errors.h"
 
 typedef struct {
     int64_t count; /* prompts */
@@ -47,10 +47,10 @@ bool sp_evaluation_has_image_metric(const sp_evaluation *evaluation);
  * of pictures in `scores`, of which the others stay. */
 sp_status sp_evaluation_score_images(const sp_evaluation *evaluation, sp_tensor *images,
                                      const sp_callbacks *callbacks, sp_scores *scores);
-/* The columns of metrics of maps likewise: the model's curve, and its errors at the `own_count` timesteps of a
+/* The columns of metrics of maps likewise: the model's curve, and the mean of its errors at the timesteps of a
  * sampler. */
-sp_status sp_evaluation_score_map(const sp_evaluation *evaluation, const sp_error_curve *curve, const double *own,
-                                  int own_count, sp_scores *scores);
+sp_status sp_evaluation_score_map(const sp_evaluation *evaluation, const sp_error_curve *curve, double own,
+                                  sp_scores *scores);
 
 /* The rgb [H,W,3] of prompt i's own picture. */
 sp_status sp_evaluation_real(const sp_evaluation *evaluation, int64_t i, uint8_t *rgb);
@@ -63,10 +63,8 @@ typedef struct {
     sp_conditioning conditioning, negative; /* of `count` rows, of one */
     int64_t height, width;                  /* of the latent */
     double guidance;                        /* CFG scale; 1 of students, and at first */
-    const sp_trajectory *trajectory;        /* sp_compared_model_measure; NULL: metrics of maps are not measured */
+    sp_model_errors errors;                 /* sp_compared_model_measure; no trajectory: maps are not measured */
     sp_error_curve curve;                   /* along it */
-    int known;                              /* errors by timestep, of which each is worked out once */
-    double *known_t, *known_error;
 } sp_compared_model;
 /* SP_SHAPE if the model draws pictures of another size than the data set's. */
 sp_status sp_compared_model_create(const sp_evaluation *evaluation, sp_pipeline *pipeline,

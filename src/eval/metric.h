@@ -31,8 +31,7 @@ typedef struct {
     const sp_tensor *features, *real;      /* [count,D] of the drawn pictures, [M,D] of the real ones; f32. M is the
                                               evaluation's real_count if the metric looks among all, else its count */
     const sp_error_curve *curve;           /* the trajectory error of its model */
-    const double *own;                     /* [own_count] the same at the timesteps that the row's sampler asks at */
-    int own_count;
+    double own;                            /* the mean of it at the timesteps that the row's sampler asks at */
 } sp_measured;
 
 typedef struct {

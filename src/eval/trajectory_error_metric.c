@@ -4,10 +4,7 @@
 
 static sp_status score(const sp_measured *m, double *out)
 {
-    double sum = 0;
-    for (int i = 0; i < m->own_count; i++)
-        sum += m->own[i];
-    out[0] = sum / m->own_count;
+    out[0] = m->own;
     out[1] = sp_error_curve_mean(m->curve);
     return SP_OK;
 }

@@ -124,7 +124,7 @@ sp_status sp_results_add_teacher(sp_results *r, sp_compared_model *teacher, cons
     const sp_error_curve *curve = &teacher->curve;
     sp_status status = measure(r, teacher, name, label, trajectory, true, callbacks);
     if (!status)
-        status = sp_evaluation_score_map(r->evaluation, curve, curve->error, SP_TRAJECTORY_STEPS, &row.scores);
+        status = sp_evaluation_score_map(r->evaluation, curve, sp_error_curve_mean(curve), &row.scores);
     if (!status)
         status = sp_evaluation_row_of(r->evaluation, teacher, &end, trajectory->seconds, callbacks, &row, &images);
     if (!status) status = add(r, label, &row, &images);
