@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "base/file.h"
 #include "base/inner_callbacks.h"
 #include "base/log.h"
@@ -39,26 +40,10 @@ sp_status sp_trajectory_grid(const sp_scheduler_config *model, sp_trajectory *ou
 
 /* ---- the key ---- */
 
-/* Not cryptographic: it tells one's own files apart. Eight bytes at a time, so that gigabytes of
- * weights take seconds. */
-static uint64_t mix(uint64_t hash, uint64_t word)
-{
-    hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-    return hash ^ (hash >> 29);
-}
-
+/* Not cryptographic: it tells one's own files apart, gigabytes of weights in a second. */
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 {
-    const unsigned char *bytes = data;
-    size_t at = 0;
-    for (; at + 8 <= size; at += 8) {
-        uint64_t word;
-        memcpy(&word, bytes + at, 8);
-        hash = mix(hash, word);
-    }
-    uint64_t rest = 0;
-    memcpy(&rest, bytes + at, size - at);
-    return mix(mix(hash, rest), size);
+    return XXH3_64bits_withSeed(data, size, hash);
 }
 
 static uint64_t hash_weights(uint64_t hash, const sp_weights *weights)
@@ -67,7 +52,7 @@ static uint64_t hash_weights(uint64_t hash, const sp_weights *weights)
         const char *name = sp_weights_name(weights, i);
         const sp_tensor *tensor = sp_weights_find(weights, name);
         hash = hash_bytes(hash, name, strlen(name));
-        hash = mix(hash, (uint64_t)tensor->dtype);
+        hash = hash_bytes(hash, &tensor->dtype, sizeof tensor->dtype);
         hash = hash_bytes(hash, tensor->data, sp_tensor_bytes(tensor));
     }
     return hash;
