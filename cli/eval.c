@@ -14,6 +14,8 @@ static const char description[] =
     "                    trajectories are computed once and kept in the output folder\n"
     "  frechet           Frechet distance of the autoencoder's pooled latents to those of the pictures\n"
     "                    that the captions name (not FID: compare it within one report only)\n"
+    "  frechet-teacher   the same to the teacher's own pictures of those captions, in 50 steps from the\n"
+    "                    same noise: whether a student draws what its teacher draws\n"
     "  hit               is the nearest real picture the one that the caption names; top 1 and top 5,\n"
     "                    captions seen in training and held-out ones apart";
 

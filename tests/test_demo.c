@@ -4,6 +4,7 @@
 #include "fontconfig_leak.h"
 #include "tiny_model.h"
 #include <splam/splam.h>
+#include "backend/registry.h"
 #include "base/json.h"
 #include "image/image.h"
 #include "eval/evaluation.h"
@@ -84,6 +85,10 @@ static void check_rows(const json_t *report)
         assert_string_equal(json_string_value(json_object_get(curve, "model")), expected[i].model);
         assert_true(number_in(row, "trajectory_error_mean") == number_in(curve, "mean"));
         assert_true(number_in(row, "frechet") > 0);
+        if (i == 0)
+            assert_true(json_is_null(json_object_get(row, "frechet_teacher")));
+        else
+            assert_true(number_in(row, "frechet_teacher") > 0);
         assert_true(number_in(row, "hit1") >= 0 &&
                     number_in(row, "hit1") <= number_in(row, "hit5"));
         assert_true(
@@ -282,6 +287,49 @@ static void check_trajectory_error(void *const *state, const places *p)
     json_decref(report);
 }
 
+/* Pictures have no distance to the teacher's before these are kept, then none from themselves. */
+static void check_frechet_teacher(sp_evaluation *kept)
+{
+    sp_tensor images;
+    const int64_t one = 3 * SIDE * SIDE;
+    uint8_t rgb[3 * SIDE * SIDE];
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(PROMPTS, 3, SIDE, SIDE), &images));
+    for (int i = 0; i < PROMPTS; i++) {
+        assert_ok(sp_evaluation_real(kept, i, rgb));
+        sp_rgb_to_float(rgb, SIDE, SIDE, (float *)images.data + i * one);
+    }
+    sp_scores scores = sp_scores_none();
+    assert_ok(sp_evaluation_score_images(kept, &images, NULL, &scores));
+    assert_true(isnan(sp_score(&scores, "frechet_teacher")));
+    assert_ok(sp_evaluation_keep_teacher(kept, &images, NULL));
+    assert_ok(sp_evaluation_score_images(kept, &images, NULL, &scores));
+    assert_true(fabs(sp_score(&scores, "frechet_teacher")) < 1e-6);
+    for (int64_t i = 0; i < one; i++)
+        ((float *)images.data)[i] *= -1;
+    assert_ok(sp_evaluation_score_images(kept, &images, NULL, &scores));
+    assert_true(sp_score(&scores, "frechet_teacher") > 1e-4);
+    assert_true(isnan(sp_score(&scores, "frechet")));
+    sp_tensor_free(&images);
+}
+
+static void test_frechet_teacher(void **state)
+{
+    places p = make_teacher(state);
+    sp_pipeline *teacher;
+    sp_dataset *dataset;
+    sp_evaluation *evaluation;
+    const sp_model_options options = {.device = sp_default_device(), .precision = SP_F32};
+    const sp_dataset_options data = {.resolution = SIDE};
+    const sp_evaluation_options wanted = {.count = PROMPTS, .metrics = sp_metrics_of(SP_REFERENCE_TEACHER)};
+    assert_ok(sp_pipeline_open(p.teacher, &options, &teacher));
+    assert_ok(sp_dataset_open(p.data, &data, NULL, &dataset));
+    assert_ok(sp_evaluation_create(dataset, teacher->vae, sp_default_device(), &wanted, NULL, &evaluation));
+    check_frechet_teacher(evaluation);
+    sp_evaluation_destroy(evaluation);
+    sp_dataset_close(dataset);
+    sp_pipeline_close(teacher);
+}
+
 /* The same rows again, by `eval`: the numbers are the demo's own. */
 static void check_eval(void *const *state, const places *p)
 {
@@ -377,7 +425,8 @@ static void test_refusals(void **state)
     eval.output = output;
     eval.metrics = "fid";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
-    assert_non_null(strstr(splam_error_message(), "no metric \"fid\"; there are trajectory-error, frechet and hit"));
+    assert_non_null(strstr(splam_error_message(), "no metric \"fid\"; there are trajectory-error, frechet, "
+                                                  "frechet-teacher and hit"));
     eval.metrics = "hit,beauty";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "\"beauty\""));
@@ -397,6 +446,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_demo, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_frechet_teacher, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_refusals, make_test_folder, remove_test_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

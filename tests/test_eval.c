@@ -178,7 +178,7 @@ static sp_evaluation *choose(sp_dataset *emoji, int64_t count, uint64_t seed)
                                          "man astronaut: medium-dark skin tone", "red apple"};
     const sp_evaluation_options options = {.count = count,
                                            .seed = seed,
-                                           .metrics = sp_metrics_all() & ~sp_metrics_without_trajectory(),
+                                           .metrics = sp_metrics_all() & ~sp_metrics_of_real_pictures(),
                                            .wanted = wanted,
                                            .wanted_count = 4};
     sp_evaluation *e;
@@ -257,7 +257,8 @@ static void test_metrics_by_name(void **state)
     for (int i = 0; (metric = sp_metric_at(i)); i++) {
         assert_ok(sp_metrics_parse(metric->name, &set));
         assert_int_equal(set, 1u << i);
-        assert_int_equal((set & sp_metrics_without_trajectory()) != 0, metric->features != NULL);
+        assert_true((metric->reference == SP_REFERENCE_TRAJECTORY) == (metric->features == NULL));
+        assert_true((set & sp_metrics_of(metric->reference)) == set);
         for (int k = 0; k < metric->column_count; k++, columns++) {
             assert_ptr_equal(sp_column_at(columns, &owner), &metric->columns[k]);
             assert_ptr_equal(owner, metric);
@@ -272,11 +273,14 @@ static void test_metrics_by_name(void **state)
     assert_true(columns <= SP_COLUMNS_MAX);
     assert_int_equal(all, sp_metrics_all());
     assert_ok(sp_metrics_parse("hit,trajectory-error", &set));
-    assert_int_equal(set, 5);
+    assert_int_equal(set, 9);
+    assert_ok(sp_metrics_parse("hit,frechet", &set));
+    assert_int_equal(set, sp_metrics_of_real_pictures());
     assert_status(sp_metrics_parse("", &set), SP_ARGUMENT);
     assert_status(sp_metrics_parse("hi", &set), SP_ARGUMENT);
     assert_status(sp_metrics_parse("frechet,kid", &set), SP_ARGUMENT);
-    assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are trajectory-error, frechet and hit"));
+    assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are trajectory-error, frechet, "
+                                               "frechet-teacher and hit"));
 }
 
 /* A row has its own mean, and that over the curve. */

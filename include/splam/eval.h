@@ -15,19 +15,20 @@ typedef struct {
     const char *const *models; /* diffusers folders or checkpoints of one file; one is required */
     size_t model_count;
     const char *unet;     /* their UNets' folder, "unet" */
-    const char *teacher;  /* a diffusers folder, needed for trajectory-error; gets a row of its own */
+    const char *teacher;  /* a diffusers folder, needed for trajectory-error and frechet-teacher; gets a row of its own */
     const char *data;     /* a data set, such as "emoji:"; required */
     const char *caption_column; /* as in splam_picture_options */
     const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's trajectories, which
                              are kept for the next time and take 51 times the latents of `count` pictures, in memory
                              too: 3.2 MiB each of 512 x 512; required */
-    const char *metrics;  /* of "trajectory-error,frechet,hit" [all, without a teacher frechet and hit] */
+    const char *metrics;  /* of "trajectory-error,frechet,frechet-teacher,hit" [all, without a teacher frechet
+                             and hit] */
     const int64_t *steps; /* a row for each model and each of these [1, 2, 4] */
     size_t step_count;
     int64_t count;           /* prompts, one in four held out if there are so many [128, or all] */
     double guidance_scale_w; /* CFG scale - 1 of the teacher's trajectories and of models that are no students [what a
-                                student's splam.json says; without one trajectory-error is refused, and others have
-                                6.5] */
+                                student's splam.json says; without one those that need a teacher are
+                                refused, and models have 6.5] */
     const char *sampler;     /* [a student's own, else dpm++2m] */
     int64_t resolution;      /* pixels [what the first model was trained for] */
     uint64_t seed;           /* of the choice of prompts, 0; prompt i has the noise of seed + i */
@@ -38,9 +39,9 @@ SPLAM_DEFAULTS(eval)
 
 /* Draws the same prompts from the same noise with every model and judges them: trajectory error (the mean squared
  * distance of one evaluation from where the teacher's guided 50-step DDIM chain leads, at the sampler's timesteps and
- * over all 50), Frechet distance of the autoencoder's pooled latents ("frechet_vae", which is not FID), and caption hit
- * rate. *table, which is the caller's
- * (splam_free): the rows for a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and,
+ * over all 50), Frechet distance of the autoencoder's pooled latents ("frechet_vae", which is not FID) to the pictures that
+ * the prompts name and to the teacher's, and caption hit rate. *table, which is the caller's (splam_free): the rows for
+ * a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and,
  * with a list, for metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that
  * this library cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks, char **table);

@@ -104,14 +104,15 @@ static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, fl
     return SP_OK;
 }
 
-/* The features of `latents` by every metric of pictures, into rows first.. of its table of `total` rows. */
-static sp_status keep_features(const sp_evaluation *e, int64_t first, int64_t total, const sp_tensor *latents,
+/* The features of `latents` by those of the metrics that are of pictures, into rows first.. of its table of `total`
+ * rows. */
+static sp_status keep_features(sp_metric_set metrics, int64_t first, int64_t total, const sp_tensor *latents,
                                sp_tensor tables[SP_METRICS_MAX])
 {
     const sp_metric *metric;
     for (int k = 0; (metric = sp_metric_at(k)); k++) {
         sp_tensor features;
-        if (!(e->metrics & 1u << k) || !metric->features) continue;
+        if (!(metrics & 1u << k) || !metric->features) continue;
         SP_TRY(metric->features(latents, &features));
         int64_t width = features.shape.dim[1];
         sp_status status = SP_OK;
@@ -133,15 +134,12 @@ static void free_features(sp_tensor tables[SP_METRICS_MAX])
 /* If no metric looks among all pictures, only the prompts' own are encoded. */
 static bool looks_among_all(const sp_evaluation *e)
 {
-    const sp_metric *metric;
-    for (int k = 0; (metric = sp_metric_at(k)); k++)
-        if (e->metrics & 1u << k && metric->among_all) return true;
-    return false;
+    return e->metrics & sp_metrics_of(SP_REFERENCE_ALL);
 }
 
 bool sp_evaluation_has_image_metric(const sp_evaluation *e)
 {
-    return e->metrics & sp_metrics_without_trajectory();
+    return e->metrics & ~sp_metrics_of(SP_REFERENCE_TRAJECTORY);
 }
 
 static sp_status run_vae(const sp_evaluation *e, sp_vae_half half, const sp_tensor *in,
@@ -162,7 +160,8 @@ static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images
     }
     sp_tensor latents;
     SP_TRY(run_vae(e, SP_VAE_ENCODE, images, NULL, &latents));
-    sp_status status = keep_features(e, first, e->real_count, &latents, e->real);
+    const sp_metric_set metrics = e->metrics & sp_metrics_of_real_pictures();
+    sp_status status = keep_features(metrics, first, e->real_count, &latents, e->reference);
     sp_tensor_free(&latents);
     return status;
 }
@@ -189,7 +188,7 @@ static sp_status encode_real(sp_evaluation *e, const sp_callbacks *callbacks)
 /* The table of metric k without the rows that it does not look among. */
 static sp_status keep_own_rows(sp_evaluation *e, int k)
 {
-    sp_tensor own, *all = &e->real[k];
+    sp_tensor own, *all = &e->reference[k];
     int64_t width = all->shape.dim[1];
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(e->count, width), &own));
     for (int64_t i = 0; i < e->count; i++)
@@ -210,13 +209,13 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
         e->held_out[i] = sp_dataset_is_held_out(e->dataset, e->sample[i]);
         e->held_out_count += e->held_out[i];
     }
-    if (!sp_evaluation_has_image_metric(e)) return SP_OK;
+    if (!(e->metrics & sp_metrics_of_real_pictures())) return SP_OK;
     e->picture = sp_alloc_zero((size_t)e->real_count * sizeof *e->picture);
     if (!e->picture) return SP_MEMORY;
     sp_status status = encode_real(e, callbacks);
     const sp_metric *metric;
     for (int k = 0; (metric = sp_metric_at(k)) && !status; k++)
-        if (e->real[k].data && !metric->among_all) status = keep_own_rows(e, k);
+        if (e->reference[k].data && metric->reference == SP_REFERENCE_NAMED) status = keep_own_rows(e, k);
     return status;
 }
 
@@ -255,7 +254,7 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
     e->real_scores = sp_scores_none();
     sp_status status = choose_prompts(e, options);
     if (!status) status = prepare_real(e, callbacks);
-    if (!status && sp_evaluation_has_image_metric(e)) status = score_real_images(e);
+    if (!status && e->metrics & sp_metrics_of_real_pictures()) status = score_real_images(e);
     if (status) {
         sp_evaluation_destroy(e);
         return status;
@@ -272,7 +271,7 @@ void sp_evaluation_destroy(sp_evaluation *e)
     sp_free(e->prompt);
     sp_free(e->held_out);
     sp_free(e->picture);
-    free_features(e->real);
+    free_features(e->reference);
     sp_free(e);
 }
 
@@ -283,8 +282,8 @@ sp_status sp_evaluation_real(const sp_evaluation *e, int64_t i, uint8_t *rgb)
 
 /* ---- judging ---- */
 
-/* The columns of every metric asked for that looks at pictures, or of every one that does not; `measured` says what
- * there is but for features. */
+/* The columns of every metric asked for that looks at pictures and has what to compare them with, or of every one that
+ * does not; `measured` says what there is but for features. */
 static sp_status score(const sp_evaluation *e, const sp_tensor *features, sp_measured measured, sp_scores *scores)
 {
     const sp_metric *metric;
@@ -292,13 +291,25 @@ static sp_status score(const sp_evaluation *e, const sp_tensor *features, sp_mea
     measured.evaluation = e;
     for (int k = 0; (metric = sp_metric_at(k)); column += metric->column_count, k++) {
         if (!(e->metrics & 1u << k) || (metric->features != NULL) != (features != NULL)) continue;
+        if (features && !e->reference[k].data) continue;
         measured.features = features ? &features[k] : NULL;
-        measured.real = features ? &e->real[k] : NULL;
+        measured.reference = features ? &e->reference[k] : NULL;
         for (int i = 0; i < metric->column_count; i++)
             column[i] = NAN;
         SP_TRY(metric->score(&measured, column));
     }
     return SP_OK;
+}
+
+sp_status sp_evaluation_keep_teacher(sp_evaluation *e, const sp_tensor *images, const sp_callbacks *callbacks)
+{
+    sp_metric_set metrics = e->metrics & sp_metrics_of(SP_REFERENCE_TEACHER);
+    sp_tensor latents;
+    if (!metrics) return SP_OK;
+    SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
+    sp_status status = keep_features(metrics, 0, e->count, &latents, e->reference);
+    sp_tensor_free(&latents);
+    return status;
 }
 
 sp_status sp_evaluation_score_images(const sp_evaluation *e, sp_tensor *images, const sp_callbacks *callbacks,
@@ -313,7 +324,7 @@ sp_status sp_evaluation_score_images(const sp_evaluation *e, sp_tensor *images, 
                        (long long)size);
     sp_tensor latents, features[SP_METRICS_MAX] = {0};
     SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
-    sp_status status = keep_features(e, 0, e->count, &latents, features);
+    sp_status status = keep_features(e->metrics, 0, e->count, &latents, features);
     if (!status) status = score(e, features, (sp_measured){0}, scores);
     sp_tensor_free(&latents);
     free_features(features);

@@ -30,7 +30,7 @@ struct sp_evaluation {
                                among them */
     int64_t *place;         /* [count] where the prompt's own picture is among them */
     uint64_t *picture;      /* [real_count] equal for pictures of equal pixels */
-    sp_tensor real[SP_METRICS_MAX]; /* features of real pictures, by metric: see sp_measured */
+    sp_tensor reference[SP_METRICS_MAX]; /* features by metric: see sp_measured; the teacher's once they are kept */
     sp_scores real_scores;          /* of the real pictures, after one way through the autoencoder */
 };
 
@@ -42,6 +42,11 @@ void sp_evaluation_destroy(sp_evaluation *evaluation); /* NULL is legal */
 
 /* True if a metric of pictures is asked for, so that pictures are scored. */
 bool sp_evaluation_has_image_metric(const sp_evaluation *evaluation);
+
+/* Keeps the teacher's pictures of the prompts, [count,3,H,W] as sp_evaluation_score_images leaves them, for metrics that
+ * compare with these; before it they are not measured. */
+sp_status sp_evaluation_keep_teacher(sp_evaluation *evaluation, const sp_tensor *images,
+                                     const sp_callbacks *callbacks);
 
 /* Scores pictures [count,3,H,W], one per prompt, which are rounded to 8 bits first, in place: the columns of metrics
  * of pictures in `scores`, of which the others stay. */

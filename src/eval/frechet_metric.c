@@ -10,7 +10,7 @@ static sp_status features(const sp_tensor *latents, sp_tensor *out)
 
 static sp_status score(const sp_measured *m, double *out)
 {
-    return sp_frechet_distance(m->features, m->real, out);
+    return sp_frechet_distance(m->features, m->reference, out);
 }
 
 static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
@@ -30,6 +30,7 @@ const sp_metric sp_frechet_metric = {
     .name = "frechet",
     .columns = columns,
     .column_count = 1,
+    .reference = SP_REFERENCE_NAMED,
     .features = features,
     .score = score,
     .explain = explain,

@@ -14,7 +14,7 @@ static sp_status score(const sp_measured *m, double *out)
     const sp_evaluation *e = m->evaluation;
     int64_t *rank = sp_alloc((size_t)e->count * sizeof *rank);
     if (!rank) return SP_MEMORY;
-    sp_status status = sp_caption_ranks(m->features, m->real, e->picture, e->place, rank);
+    sp_status status = sp_caption_ranks(m->features, m->reference, e->picture, e->place, rank);
     for (int i = 0; i < 4 && !status; i++) /* in the order of the columns */
         out[i] = sp_hit_rate(rank, e->held_out, i >= 2, e->count, i % 2 ? 5 : 1);
     sp_free(rank);
@@ -45,8 +45,8 @@ const sp_metric sp_hit_metric = {
     .name = "hit",
     .columns = columns,
     .column_count = 4,
+    .reference = SP_REFERENCE_ALL,
     .features = features,
-    .among_all = true,
     .score = score,
     .explain = explain,
 };

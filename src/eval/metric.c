@@ -34,12 +34,17 @@ sp_metric_set sp_metrics_all(void)
     return (1u << METRIC_COUNT) - 1;
 }
 
-sp_metric_set sp_metrics_without_trajectory(void)
+sp_metric_set sp_metrics_of(sp_metric_reference reference)
 {
     sp_metric_set set = 0;
     for (int i = 0; i < METRIC_COUNT; i++)
-        if (metrics[i]->features) set |= 1u << i;
+        if (metrics[i]->reference == reference) set |= 1u << i;
     return set;
+}
+
+sp_metric_set sp_metrics_of_real_pictures(void)
+{
+    return sp_metrics_of(SP_REFERENCE_NAMED) | sp_metrics_of(SP_REFERENCE_ALL);
 }
 
 double sp_error_curve_mean(const sp_error_curve *curve)

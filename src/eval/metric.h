@@ -28,26 +28,34 @@ typedef struct {
 /* What a metric is given of one row of the table. */
 typedef struct {
     const sp_evaluation *evaluation;
-    const sp_tensor *features, *real;      /* [count,D] of the drawn pictures, [M,D] of the real ones; f32. M is the
-                                              evaluation's real_count if the metric looks among all, else its count */
+    const sp_tensor *features, *reference; /* [count,D] of the drawn pictures, [M,D] of what they are compared to; f32.
+                                              M is the evaluation's real_count if that is all pictures, else its count */
     const sp_error_curve *curve;           /* the trajectory error of its model */
     double own;                            /* the mean of it at the timesteps that the row's sampler asks at */
 } sp_measured;
+
+/* What a metric compares a model with. */
+typedef enum {
+    SP_REFERENCE_NAMED,     /* the real pictures that the prompts name */
+    SP_REFERENCE_ALL,       /* every real picture of the data set */
+    SP_REFERENCE_TEACHER,   /* the teacher's pictures of the prompts, in 50 steps from the same noise */
+    SP_REFERENCE_TRAJECTORY /* the teacher's trajectories: a metric of maps, which needs no pictures */
+} sp_metric_reference;
 
 typedef struct {
     const char *name; /* "frechet", as it is asked for */
     const sp_metric_column *columns;
     int column_count;
-    /* The features of pictures by their latents [N,C,h,w] in the evaluator's autoencoder: *out new [N,D] f32. NULL: the
-     * metric compares a model's map with the teacher's trajectories and needs no pictures. */
+    sp_metric_reference reference;
+    /* The features of pictures by their latents [N,C,h,w] in the evaluator's autoencoder: *out new [N,D] f32. NULL of a
+     * metric of maps. */
     sp_status (*features)(const sp_tensor *latents, sp_tensor *out);
-    bool among_all; /* `real` is every picture of the data set, not only those that the prompts name */
     sp_status (*score)(const sp_measured *measured, double *out); /* [column_count], NaN before */
     /* Appends paragraphs of HTML on how it is measured. */
     void (*explain)(const sp_evaluation *evaluation, double guidance_scale_w, sp_string *out);
 } sp_metric;
 
-#define SP_METRIC_LIST(X) X(trajectory_error) X(frechet) X(hit)
+#define SP_METRIC_LIST(X) X(trajectory_error) X(frechet) X(frechet_teacher) X(hit)
 #define X(name) extern const sp_metric sp_##name##_metric;
 SP_METRIC_LIST(X)
 #undef X
@@ -60,9 +68,10 @@ const sp_metric *sp_metric_at(int index);
 typedef unsigned sp_metric_set;
 /* "trajectory-error,frechet" to a set. SP_ARGUMENT, naming those there are, for other words and for none. */
 sp_status sp_metrics_parse(const char *text, sp_metric_set *out);
-/* All metrics; all that can do without a teacher's trajectories. */
+/* All metrics; all that can do without a teacher, comparing with real pictures; those of one reference. */
 sp_metric_set sp_metrics_all(void);
-sp_metric_set sp_metrics_without_trajectory(void);
+sp_metric_set sp_metrics_of_real_pictures(void);
+sp_metric_set sp_metrics_of(sp_metric_reference reference);
 
 /* One number per column of all metrics, in order; NaN: not measured. */
 typedef struct {

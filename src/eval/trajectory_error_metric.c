@@ -41,6 +41,7 @@ const sp_metric sp_trajectory_error_metric = {
     .name = "trajectory-error",
     .columns = columns,
     .column_count = sizeof columns / sizeof *columns,
+    .reference = SP_REFERENCE_TRAJECTORY,
     .score = score,
     .explain = explain,
 };

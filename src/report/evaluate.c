@@ -37,21 +37,29 @@ static sp_status read_guidance(const char *model, double *out)
     return SP_OK;
 }
 
+/* The first metric asked for that compares with the teacher; NULL if none does. */
+static const sp_metric *needs_teacher(const evaluation_run *r)
+{
+    sp_metric_set rest = r->metrics & ~sp_metrics_of_real_pictures();
+    return rest ? sp_metric_at(__builtin_ctz(rest)) : NULL;
+}
+
 static sp_status check(evaluation_run *r)
 {
     const splam_eval_options *o = r->o;
-    r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_without_trajectory();
+    r->metrics = o->teacher ? sp_metrics_all() : sp_metrics_of_real_pictures();
     if (o->metrics) SP_TRY(sp_metrics_parse(o->metrics, &r->metrics));
     r->guidance_scale_w = NAN;
     if (o->guidance_scale_w != (double)SPLAM_UNSET) r->guidance_scale_w = o->guidance_scale_w;
     for (size_t i = 0; i < o->model_count && !isfinite(r->guidance_scale_w); i++)
         SP_TRY(read_guidance(o->models[i], &r->guidance_scale_w));
-    if (!(r->metrics & ~sp_metrics_without_trajectory())) return SP_OK;
-    if (!o->teacher) return sp_fail(SP_ARGUMENT, "`teacher` is missing: trajectory-error needs its folder");
+    const sp_metric *needing = needs_teacher(r);
+    if (!needing) return SP_OK;
+    if (!o->teacher) return sp_fail(SP_ARGUMENT, "`teacher` is missing: %s needs its folder", needing->name);
     if (!isfinite(r->guidance_scale_w))
         return sp_fail(SP_ARGUMENT,
-                       "trajectory-error needs `guidance_scale_w`: no model's splam.json says "
-                       "which it was distilled with");
+                       "%s needs `guidance_scale_w`: no model's splam.json says which it was distilled with",
+                       needing->name);
     return SP_OK;
 }
 
@@ -173,7 +181,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
     SP_TRY(sp_results_claim(o->output, &r->claim));
     SP_TRY(open_evaluator(r));
     SP_TRY(sp_results_create(r->evaluation, &r->results));
-    if (r->metrics & ~sp_metrics_without_trajectory()) SP_TRY(teacher_row(r));
+    if (needs_teacher(r)) SP_TRY(teacher_row(r));
     for (size_t i = 0; i < o->model_count; i++)
         SP_TRY(model_rows(r, o->models[i]));
     const sp_evaluation_report report = {

@@ -68,13 +68,13 @@ static json_t *number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* Adds the columns of all metrics, or of those that score pictures. */
-static bool add_scores(json_t *object, const sp_scores *scores, bool of_maps_too)
+/* Adds the columns of all metrics, or of those that real pictures are scored by too. */
+static bool add_scores(json_t *object, const sp_scores *scores, bool all)
 {
     const sp_metric_column *column;
     const sp_metric *metric;
     for (int i = 0; (column = sp_column_at(i, &metric)); i++)
-        if ((metric->features || of_maps_too) &&
+        if ((all || metric->reference == SP_REFERENCE_NAMED || metric->reference == SP_REFERENCE_ALL) &&
             json_object_set_new(object, column->key, number(scores->value[i])))
             return false;
     return object != NULL;

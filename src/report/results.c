@@ -16,7 +16,7 @@ static sp_status add_real(sp_results *r)
     return SP_OK;
 }
 
-sp_status sp_results_create(const sp_evaluation *evaluation, sp_results **out)
+sp_status sp_results_create(sp_evaluation *evaluation, sp_results **out)
 {
     *out = NULL;
     sp_results *r = sp_alloc_zero(sizeof *r);
@@ -127,6 +127,7 @@ sp_status sp_results_add_teacher(sp_results *r, sp_compared_model *teacher, cons
         status = sp_evaluation_score_map(r->evaluation, curve, sp_error_curve_mean(curve), &row.scores);
     if (!status)
         status = sp_evaluation_row_of(r->evaluation, teacher, &end, trajectory->seconds, callbacks, &row, &images);
+    if (!status) status = sp_evaluation_keep_teacher(r->evaluation, &images, callbacks);
     if (!status) status = add(r, label, &row, &images);
     sp_tensor_free(&images);
     if (status) sp_trajectory_free(trajectory);

@@ -8,7 +8,7 @@
 enum { SP_RESULTS_COLUMNS = 10, SP_RESULTS_ROWS = 64 };
 
 typedef struct {
-    const sp_evaluation *evaluation; /* not owned */
+    sp_evaluation *evaluation; /* not owned */
     sp_row row[SP_RESULTS_ROWS];
     size_t count;
     sp_model_curve curve[SP_RESULTS_ROWS];
@@ -20,7 +20,7 @@ typedef struct {
 } sp_results;
 
 /* A new object with the row of real pictures; sp_results_destroy. */
-sp_status sp_results_create(const sp_evaluation *evaluation, sp_results **out);
+sp_status sp_results_create(sp_evaluation *evaluation, sp_results **out);
 void sp_results_destroy(sp_results *results); /* NULL is legal */
 
 /* Draws and measures a row (sp_evaluation_row) and adds it; its task, which is copied, is its name
@@ -33,7 +33,8 @@ sp_status sp_results_add(sp_results *results, sp_compared_model *compared,
 sp_status sp_results_measure(sp_results *results, sp_compared_model *compared, const char *model,
                              const sp_trajectory *trajectory, const sp_callbacks *callbacks);
 
-/* Adds the teacher's row, DDIM at 50 steps, which is its trajectory's end, and its curve. *trajectory is new, and
+/* Adds the teacher's row, DDIM at 50 steps, which is its trajectory's end, and its curve; its pictures are kept for
+ * what is compared with them (sp_evaluation_keep_teacher). *trajectory is new, and
  * outlives `teacher`, whose guidance is set. */
 typedef struct {
     uint64_t seed;

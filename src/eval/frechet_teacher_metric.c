@@ -1,0 +1,44 @@
+/* The metric frechet-teacher: the Frechet distance of the metric frechet, to the teacher's own pictures. */
+#include <math.h>
+#include "eval/frechet.h"
+#include "eval/metric.h"
+#include "eval/vae_features.h"
+
+static sp_status features(const sp_tensor *latents, sp_tensor *out)
+{
+    return sp_features_pool(latents, SP_FRECHET_GRID, out);
+}
+
+static sp_status score(const sp_measured *m, double *out)
+{
+    return sp_frechet_distance(m->features, m->reference, out);
+}
+
+static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
+{
+    (void)e;
+    if (!isfinite(guidance_scale_w)) return;
+    sp_string_append_format(
+        out, "<p><b>Frechet to teacher</b> is the same distance to the teacher's pictures of the same captions, drawn "
+             "in 50 guided steps (w = %g) from the same noise: whether a student draws what its teacher draws. A guided "
+             "teacher's pictures are more vivid and more alike than real ones, so that its own distance to real "
+             "pictures is no bound for students, and one that guidance has not reached yet can be nearer to them.</p>\n",
+        guidance_scale_w);
+}
+
+static const sp_metric_column columns[] = {
+    {.key = "frechet_teacher",
+     .label = "to teacher",
+     .chart = "Frechet distance to the teacher's pictures",
+     .digits = 3},
+};
+
+const sp_metric sp_frechet_teacher_metric = {
+    .name = "frechet-teacher",
+    .columns = columns,
+    .column_count = 1,
+    .reference = SP_REFERENCE_TEACHER,
+    .features = features,
+    .score = score,
+    .explain = explain,
+};
