@@ -120,6 +120,7 @@ static void test_functions_are_accurate_everywhere(void **state)
     } functions[] = {{SP_UNARY_EXP, -87, 88.5, 4},
                      {SP_UNARY_TANH, -12, 12, 4},
                      {SP_UNARY_SILU, -80, 100, 8},
+                     {SP_UNARY_SOFTPLUS, -87, 100, 6},
                      {SP_UNARY_GELU, -12, 50, 40}};
     for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
         test_case c = {build_unary, {COUNT, functions[k].kind}, .spread = 1};

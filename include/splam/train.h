@@ -87,6 +87,10 @@ typedef struct {
                                        to round floor(t rounds/max_train_steps) [4] */
     int64_t student_steps;          /* dmd: steps that the student is made for [4] */
     int64_t fake_score_steps;       /* dmd: optimiser steps of the fake score before each of the student's [5] */
+    double gan_weight;              /* dmd: weight of the discriminator's loss beside the student's, .001 in DMD2; 0: no
+                                       discriminator [0] */
+    double gan_fake_score_weight;   /* dmd with gan_weight: weight of the discriminator's own loss beside that of the
+                                       fake score, on whose features it stands [.01] */
     double guidance_scale_w;        /* CFG scale minus 1, 8 */
     int64_t num_ddim_timesteps;     /* M; progressive: steps of the first teacher; not dmd [50, progressive 64] */
     int64_t skip;                   /* K, timesteps; not progressive, dmd [1000/M] */

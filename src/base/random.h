@@ -20,6 +20,10 @@ typedef enum {
     SP_STREAM_TIMESTEP,    /* a diffusion teacher's timestep */
     SP_STREAM_FLIP,        /* horizontal flips; step = epoch, sample = the picture's number */
     SP_STREAM_SIMULATED,   /* the noise of a student's own steps in training, one step's after another */
+    SP_STREAM_GAN_NOISE,   /* what a student's latents are noised with for a discriminator, and to which timestep */
+    SP_STREAM_GAN_TIMESTEP,
+    SP_STREAM_DATA_NOISE, /* the same of the data's latents */
+    SP_STREAM_DATA_TIMESTEP,
 } sp_stream;
 
 /* One key; the position in a draw is the remaining counter word. */

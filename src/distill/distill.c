@@ -44,6 +44,10 @@ static sp_status make_fake_score(sp_distillation *d)
 {
     sp_weights *initial = NULL;
     sp_status status = sp_fake_score_start(d->options, d->teacher, &initial);
+    if (!status && sp_matching_has_discriminator(&d->options->objective)) {
+        status = sp_matching_discriminator_start(&d->options->objective, &d->shape, d->options->given.seed, initial);
+        if (!status) status = sp_matching_recorded_discriminator(&d->feed, initial);
+    }
     d->state.name = "student";
     if (!status) return sp_training_state_add(&d->state, SP_FAKE_SCORE, initial, d->options->optimizer);
     sp_weights_destroy(initial);

@@ -105,17 +105,6 @@ static size_t bytes_per_row(const sp_tensor *tensor)
     return sp_tensor_bytes(tensor) / (size_t)tensor->shape.dim[0];
 }
 
-/* z0 from the moments, as latent_dist.sample() times the scaling factor; a draw like the others. */
-static void draw_latent(const sp_distill_feed *f, int64_t step, int64_t index, float *latent,
-                        size_t count)
-{
-    const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
-    const float *logvar = facts->gaussian ? f->moments + count : NULL;
-    sp_random_key key = {f->options->given.seed, SP_STREAM_POSTERIOR, (uint64_t)step, (uint64_t)index};
-    if (logvar) sp_random_normal(key, latent, count);
-    sp_vae_draw(facts->scaling_factor, f->moments, logvar, latent, (int64_t)count, latent);
-}
-
 /* A sample's place in the order and its draws depend on (seed, step, index in the step) alone, the index running over
  * accumulation, ranks and batch, and whether it is mirrored on (seed, epoch, sample). */
 sp_random_key sp_feed_key(const sp_distill_feed *f, int64_t micro, int64_t i, sp_stream stream)
@@ -138,14 +127,24 @@ sp_status sp_feed_take(sp_distill_feed *f, int64_t micro, int64_t i)
     return sp_latent_cache_read(f->cache, k, sp_dataset_flips(&flip, epoch, k), f->moments, &f->conditioning, i);
 }
 
+/* z0 from the moments, as latent_dist.sample() times the scaling factor; a draw like the others. */
+void sp_feed_draw_latent(sp_distill_feed *f, int64_t micro, int64_t i)
+{
+    const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
+    size_t count = bytes_per_row(&f->x0) / sizeof(float);
+    const float *logvar = facts->gaussian ? f->moments + count : NULL;
+    float *latent = (float *)f->x0.data + (size_t)i * count;
+    if (logvar) sp_random_normal(sp_feed_key(f, micro, i, SP_STREAM_POSTERIOR), latent, count);
+    sp_vae_draw(facts->scaling_factor, f->moments, logvar, latent, (int64_t)count, latent);
+}
+
 static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
                              int64_t i, sp_subpath *path)
 {
     const sp_random_key key = sp_feed_key(f, micro, i, SP_STREAM_NOISE);
     size_t latent = bytes_per_row(&f->x0);
     SP_TRY(sp_feed_take(f, micro, i));
-    draw_latent(f, (int64_t)key.step, (int64_t)key.sample, (float *)((char *)f->x0.data + (size_t)i * latent),
-                latent / sizeof(float));
+    sp_feed_draw_latent(f, micro, i);
     sp_random_normal(key, (float *)f->noise.data + (size_t)i * latent / sizeof(float),
                      latent / sizeof(float));
     *path = sp_subpath_draw(now, f->path, key.seed, key.step, key.sample);
@@ -265,7 +264,7 @@ static bool is_matching(const sp_distill_feed *f)
     return f->options->objective.objective == SP_OBJECTIVE_DMD;
 }
 
-/* What tells the size of recorded latents; dmd looks at no clean ones. */
+/* What tells the size of recorded latents; of dmd only a discriminator looks at clean ones. */
 static const char *shape_name(const sp_distill_feed *f)
 {
     return is_matching(f) ? "noise.0" : "latents.0";

@@ -7,6 +7,12 @@
 #include "distill/distill.h"
 #include "distill/matching.h"
 
+/* What latents are noised with, and to which timestep. */
+typedef struct {
+    sp_tensor noise;
+    int *timesteps; /* of each sample, a tick */
+} sp_noising;
+
 typedef struct {
     const sp_distill_options *options;
     const sp_path *path;
@@ -28,6 +34,7 @@ typedef struct {
     float *drawn;                  /* those of a sample, one step's after another */
     int *timesteps;                /* t of each sample, a tick */
     sp_matching_coefficients *matching;
+    sp_noising gan, data;          /* with a discriminator: t' of the student's latents, and of the data's, x0 */
 } sp_distill_feed;
 
 /* The parts of the teacher that sp_distill_feed_create needs, SP_PART_*: VAE and text encoder where
@@ -49,6 +56,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro);
 sp_random_key sp_feed_key(const sp_distill_feed *feed, int64_t micro, int64_t i, sp_stream stream);
 /* Sets row i of the conditioning, and feed->moments. */
 sp_status sp_feed_take(sp_distill_feed *feed, int64_t micro, int64_t i);
+/* Draws row i of feed->x0 from the moments. */
+void sp_feed_draw_latent(sp_distill_feed *feed, int64_t micro, int64_t i);
 /* This rank's rows of what is recorded as "NAME.MICRO" for all ranks: a view of shape `shape`; SP_SHAPE else. */
 sp_status sp_feed_recorded(const sp_distill_feed *feed, const char *name, int64_t micro, sp_dtype dtype, sp_shape shape,
                            sp_tensor *out);
@@ -60,5 +69,8 @@ sp_status sp_matching_feed_create(sp_distill_feed *feed, const sp_step_shape *sh
 sp_status sp_matching_feed_run(sp_distill_feed *feed, sp_run *run, int64_t micro);
 size_t sp_matching_feed_bytes(const sp_distill_feed *feed);
 void sp_matching_feed_free(sp_distill_feed *feed);
+/* Where draws are replayed: the discriminator's weights before its first step, "discriminator.N.weight" and the like,
+ * are those that were recorded. */
+sp_status sp_matching_recorded_discriminator(const sp_distill_feed *feed, sp_weights *fake_score);
 
 #endif

@@ -40,6 +40,8 @@ static sp_status check_given(const splam_distill_options *o, sp_objective object
         {"rounds", splam_is_given((double)o->rounds), SP_OBJECTIVE_PROGRESSIVE},
         {"student_steps", splam_is_given((double)o->student_steps), SP_OBJECTIVE_DMD},
         {"fake_score_steps", splam_is_given((double)o->fake_score_steps), SP_OBJECTIVE_DMD},
+        {"gan_weight", splam_is_given(o->gan_weight), SP_OBJECTIVE_DMD},
+        {"gan_fake_score_weight", splam_is_given(o->gan_fake_score_weight), SP_OBJECTIVE_DMD},
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (members[i].given && objective != members[i].of)
@@ -62,6 +64,16 @@ static sp_status read_gamma(const splam_distill_options *o, sp_objective_setting
     return SP_OK;
 }
 
+static sp_status read_discriminator(const splam_distill_options *o, sp_objective_settings *s)
+{
+    bool given = splam_is_given(o->gan_fake_score_weight);
+    if (splam_is_given(o->gan_weight)) s->gan_weight = o->gan_weight;
+    if (s->gan_weight != 0) s->gan_fake_score_weight = given ? o->gan_fake_score_weight : 0.01;
+    if (s->gan_weight != 0 || !given) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`gan_fake_score_weight` needs a `gan_weight` of more than 0: without one there is no "
+                                "discriminator");
+}
+
 /* The objective's defaults, and what is given in their place. */
 static sp_status read_objective(const splam_distill_options *o, sp_objective_settings *s)
 {
@@ -70,6 +82,7 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     SP_TRY(check_given(o, objective));
     *s = sp_objective_defaults(objective);
     SP_TRY(read_gamma(o, s));
+    SP_TRY(read_discriminator(o, s));
     s->guidance_scale_w = o->guidance_scale_w;
     set_whole(o->num_ddim_timesteps, &s->ddim_timesteps);
     set_whole(o->student_steps, &s->ddim_timesteps);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include "distill/matching.h"
 #include "distill/student_error.h"
 #include "train/settings.h"
 
@@ -58,8 +59,11 @@ static sp_status record_own(json_t *settings, const sp_distill_options *o)
         return SP_SETTINGS_ADD(settings, sp_setting_whole("rounds", s->rounds),
                                sp_setting_whole("max-train-steps", o->given.max_train_steps));
     case SP_OBJECTIVE_DMD:
-        return SP_SETTINGS_ADD(settings, sp_setting_whole("student-steps", s->ddim_timesteps),
-                               sp_setting_whole("fake-score-steps", s->fake_score_steps));
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_whole("student-steps", s->ddim_timesteps),
+                               sp_setting_whole("fake-score-steps", s->fake_score_steps)));
+        if (!sp_matching_has_discriminator(s)) return SP_OK;
+        return SP_SETTINGS_ADD(settings, sp_setting_number("gan-weight", s->gan_weight),
+                               sp_setting_number("gan-fake-score-weight", s->gan_fake_score_weight));
     default:
         return SP_OK;
     }

@@ -2,6 +2,11 @@
 #include "distill/matching.h"
 #include <math.h>
 
+bool sp_matching_has_discriminator(const sp_objective_settings *settings)
+{
+    return settings->gan_weight > 0;
+}
+
 /* ---- turns and draws ---- */
 
 sp_matching_turn sp_matching_turn_of(const sp_objective_settings *settings, int64_t step)
@@ -23,21 +28,16 @@ int sp_matching_student_step(const sp_objective_settings *settings, uint64_t see
     return (int)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
 }
 
-int sp_matching_lowest(const sp_path *path, bool fake_score)
+sp_matching_range sp_matching_range_of(const sp_path *path, bool fake_score)
 {
-    return fake_score ? 0 : (int)rint(0.02 * path->timesteps);
+    int last = sp_path_last(path);
+    if (fake_score) return (sp_matching_range){0, last};
+    return (sp_matching_range){(int)rint(0.02 * path->timesteps), (int)fmin(rint(0.98 * path->timesteps), last)};
 }
 
-int sp_matching_highest(const sp_path *path, bool fake_score)
+int sp_matching_draw(sp_matching_range range, sp_random_key key)
 {
-    return fake_score ? sp_path_last(path) : (int)fmin(rint(0.98 * path->timesteps), sp_path_last(path));
-}
-
-int sp_matching_draw(const sp_path *path, bool fake_score, uint64_t seed, uint64_t step, uint64_t sample)
-{
-    const sp_random_key key = {.seed = seed, .stream = SP_STREAM_TIMESTEP, .step = step, .sample = sample};
-    int low = sp_matching_lowest(path, fake_score), high = sp_matching_highest(path, fake_score);
-    return low + (int)sp_random_below(key, (uint64_t)(high - low + 1));
+    return range.low + (int)sp_random_below(key, (uint64_t)(range.high - range.low + 1));
 }
 
 /* ---- coefficients ---- */
@@ -80,6 +80,17 @@ sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings
     c.wanted_x = wanted.alpha;
     c.wanted_noise = wanted.sigma;
     return c;
+}
+
+void sp_matching_add_discriminator(const sp_path *path, int gan_t, int data_t, sp_matching_coefficients *c)
+{
+    sp_pair gan = pair_at(path, gan_t), data = pair_at(path, data_t);
+    c->gan_timestep = sp_path_timestep(path, gan_t);
+    c->gan_x = gan.alpha;
+    c->gan_sigma = gan.sigma;
+    c->data_timestep = sp_path_timestep(path, data_t);
+    c->data_x0 = data.alpha;
+    c->data_sigma = data.sigma;
 }
 
 static sp_status set_one(sp_run *run, const char *name, const double *first, int64_t stride, int64_t batch)

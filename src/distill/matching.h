@@ -1,5 +1,5 @@
 /* Distribution matching distillation, objective dmd (Yin et al. 2024, "One-step Diffusion with Distribution Matching
- * Distillation", and "Improved Distribution Matching Distillation", DMD2, without its discriminator). Two networks are
+ * Distillation", and "Improved Distribution Matching Distillation for Fast Image Synthesis", DMD2). Two networks are
  * trained in turn, both beginning as the teacher: the student G, and the fake score, a diffusion model of what the
  * student makes. One training step is one optimiser step of one of them: of every N + 1 steps N are the fake score's
  * (--fake-score-steps, DMD2's two time-scale rule) and the last is the student's.
@@ -18,13 +18,23 @@
  *   fake score   t uniform in 0 .. T - 1; loss mean (m - m*)^2 of its output m at (z_t, t) and what a network that knew
  *                x and the noise would put out, m* = noise or v
  *
- * All of it is conditioned on a caption of the data set, and no picture is looked at. Where adapters are trained, both
- * networks are adapters over the one teacher. */
+ * With a discriminator (gan_weight > 0) both losses have a term more, of the logit D that a head (models/discriminator.h)
+ * gives of the middle block's features of the fake score, of latents noised to a timestep of their own, t' uniform in
+ * 0 .. T - 1 and the noise fresh: x' = alpha x + sigma noise, and x0' likewise of a latent x0 of the data
+ *
+ *   student      + gan_weight mean softplus(-D(x')), through the fake score to x
+ *   fake score   + gan_fake_score_weight (mean softplus(D(x')) + mean softplus(-D(x0'))), to all its weights and the
+ *                head's, which are in its set and trained whole, over adapters too
+ *
+ * All of it is conditioned on a caption of the data set; its picture is looked at by the discriminator alone. Where
+ * adapters are trained, both networks are adapters over the one teacher. */
 #ifndef SP_DISTILL_MATCHING_H
 #define SP_DISTILL_MATCHING_H
 #include "distill/objective.h"
 
 #define SP_FAKE_SCORE "fake_score" /* its weight set, and its name in metrics and checkpoints */
+
+bool sp_matching_has_discriminator(const sp_objective_settings *settings);
 
 /* Step 0.. of a training: whose it is, and how many that network has had before. */
 typedef struct {
@@ -36,11 +46,13 @@ sp_matching_turn sp_matching_turn_of(const sp_objective_settings *settings, int6
 /* tau_j as a tick of the path, and the one j that all samples of a training step have. */
 int sp_matching_timestep(const sp_objective_settings *settings, const sp_path *path, int j);
 int sp_matching_student_step(const sp_objective_settings *settings, uint64_t seed, uint64_t step);
-/* t, of (seed, step, sample), as a tick. */
-int sp_matching_draw(const sp_path *path, bool fake_score, uint64_t seed, uint64_t step, uint64_t sample);
-/* The range that it is drawn from. */
-int sp_matching_lowest(const sp_path *path, bool fake_score);
-int sp_matching_highest(const sp_path *path, bool fake_score);
+/* A timestep t of the range low..high as a tick; the key's draw. */
+typedef struct {
+    int low, high;
+} sp_matching_range;
+int sp_matching_draw(sp_matching_range range, sp_random_key key);
+/* The range of t; t' has that of the fake score in both. */
+sp_matching_range sp_matching_range_of(const sp_path *path, bool fake_score);
 
 /* ---- graphs ---- */
 
@@ -58,7 +70,13 @@ int sp_matching_highest(const sp_path *path, bool fake_score);
     X(real_cond)        /* x_real = estimate_z z_t + . m_cond + */                                                     \
     X(real_uncond)      /*                           . m_uncond, with guidance */                                      \
     X(wanted_x)         /* m* = . x + */                                                                               \
-    X(wanted_noise)     /*      . noise */
+    X(wanted_noise)     /*      . noise */                                                                             \
+    X(gan_timestep)     /* t' of x */                                                                                  \
+    X(gan_x)            /* x' = . x + */                                                                               \
+    X(gan_sigma)        /*      . gan_noise */                                                                         \
+    X(data_timestep)    /* t' of x0 */                                                                                 \
+    X(data_x0)          /* x0' = . x0 + */                                                                             \
+    X(data_sigma)       /*       . data_noise */
 
 typedef struct {
 #define X(name) double name;
@@ -73,17 +91,25 @@ typedef enum {
     SP_MATCHING_PARTS
 } sp_matching_part;
 
-/* Of a sample at the student's step j with timestep t; simulation: that on to step j + 1, t is not looked at. */
+/* Of a sample at the student's step j with timestep t; simulation: that on to step j + 1, t is not looked at. Without a
+ * discriminator's. */
 sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings *settings, const sp_path *path,
                                                      sp_matching_part part, int j, int t);
+/* Those too, of t' of x and of x0. */
+void sp_matching_add_discriminator(const sp_path *path, int gan_t, int data_t, sp_matching_coefficients *coefficients);
 
-/* Inputs of rate STEP: "z" and "noise" [B,C,H,W] f32, the conditioning as in sp_objective_graph (negative: of the
+/* Inputs of rate STEP: "z" and "noise" [B,C,H,W] f32, with a discriminator also "gan_noise" and, of the fake score,
+ * "x0" and "data_noise", the conditioning as in sp_objective_graph (negative: of the
  * student alone, and where the teacher is guided), and the coefficients [B]. Weight sets: "online", "fake_score" (both
  * STEP; simulation has the former alone) and "teacher" (RUN; of whole networks the student's graph alone). Outputs:
  * simulation "next", z_{j+1}; the others "loss", the gradients of their network, and if shape->trace "prediction" and
- * "target": x and x - g; m and m*. */
+ * "target": x and x - g; m and m*. With a discriminator the loss's parts, without their weights: "loss_matching" and
+ * "loss_gan", or "loss_denoising", "loss_gan_fake" and "loss_gan_real". */
 sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_matching_part part,
                             sp_graph **out);
+/* Adds the discriminator's weights, as PyTorch starts such layers, to those of a fake score. */
+sp_status sp_matching_discriminator_start(const sp_objective_settings *settings, const sp_step_shape *shape,
+                                          uint64_t seed, sp_weights *fake_score);
 /* Sets every coefficient input of a run from `batch` samples'. */
 sp_status sp_matching_set_coefficients(sp_run *run, const sp_matching_coefficients *samples, int64_t batch);
 

@@ -196,6 +196,11 @@ static sp_status check_matching(const sp_objective_settings *s)
         return sp_objective_useless(s->objective, "loss_type", "objectives with sub-paths");
     if (s->fake_score_steps < 1)
         return sp_fail(SP_ARGUMENT, "`fake_score_steps` is %d, expected 1 or more", s->fake_score_steps);
+    if (!(s->gan_weight >= 0 && isfinite(s->gan_weight)))
+        return sp_fail(SP_ARGUMENT, "`gan_weight` is %g, expected 0 (no discriminator) or more", s->gan_weight);
+    if (s->gan_weight > 0 && !(s->gan_fake_score_weight > 0 && isfinite(s->gan_fake_score_weight)))
+        return sp_fail(SP_ARGUMENT, "`gan_fake_score_weight` is %g, expected more than 0: it is what the discriminator "
+                                    "of `gan_weight` learns by", s->gan_fake_score_weight);
     return SP_OK;
 }
 
@@ -243,6 +248,7 @@ sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path
         return sp_fail(SP_ARGUMENT, "`phases` is %d, expected 1 to %d (`num_ddim_timesteps`)",
                        s->phases, s->ddim_timesteps);
     if (!dmd && s->fake_score_steps != 0) return sp_objective_useless(s->objective, "fake_score_steps", "dmd");
+    if (!dmd && s->gan_weight != 0) return sp_objective_useless(s->objective, "gan_weight", "dmd");
     SP_TRY(check_gamma(s));
     SP_TRY(check_weighting(s));
     SP_TRY(check_end(s, path));

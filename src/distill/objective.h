@@ -102,6 +102,7 @@ typedef struct {
     int phases;         /* P of pcm; the others: 0 */
     int rounds;         /* R of progressive; the others: 1 */
     int fake_score_steps; /* N of dmd; the others: 0 */
+    double gan_weight, gan_fake_score_weight; /* of dmd's discriminator, matching.h; 0: it has none */
     sp_loss_options loss;
     sp_loss_weighting weighting;
     double snr_gamma; /* of min-snr */

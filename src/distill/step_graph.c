@@ -67,13 +67,42 @@ void sp_step_teacher(sp_step_graph *g, sp_value *z, sp_value *timestep, sp_value
     *uncond = sp_slice(g->b, m, 0, batch, batch);
 }
 
+static sp_weight_set trained_set(const sp_step_graph *g, const char *name)
+{
+    return (sp_weight_set){.name = name,
+                           .rate = SP_RATE_STEP,
+                           .adapter = g->shape->lora ? &g->adapter : NULL,
+                           .below = g->shape->lora ? &g->teacher : NULL};
+}
+
+/* Rows of a batch `times` over. */
+static sp_values repeated(sp_step_graph *g, const sp_values *values, int64_t times)
+{
+    sp_values out = *values;
+    for (int i = 0; i < out.count; i++)
+        for (int64_t k = 1; k < times; k++) {
+            sp_value *both[] = {out.item[i].value, values->item[i].value};
+            out.item[i].value = sp_concat(g->b, 2, both, 0);
+        }
+    return out;
+}
+
+sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_unet_options *options, sp_value *z,
+                           sp_value *timestep)
+{
+    const sp_weight_set weights = trained_set(g, set);
+    const sp_network_use use = {
+        .network = &sp_unet_features_network, .config = g->shape->teacher, .options = options, .set = &weights};
+    sp_values in = repeated(g, &g->prompt, sp_dim(z, 0) / g->shape->batch);
+    sp_values_add(&in, "sample", z);
+    sp_values_add(&in, "timestep", timestep);
+    return sp_network_value(g->b, &use, &in);
+}
+
 sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_config *config,
                           const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *embedding)
 {
-    const sp_weight_set weights = {.name = set,
-                                   .rate = SP_RATE_STEP,
-                                   .adapter = g->shape->lora ? &g->adapter : NULL,
-                                   .below = g->shape->lora ? &g->teacher : NULL};
+    const sp_weight_set weights = trained_set(g, set);
     const sp_network_use use = {
         .network = &sp_unet_network, .config = config, .options = options, .set = &weights};
     sp_values in = g->prompt;

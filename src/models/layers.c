@@ -24,6 +24,12 @@ sp_value *sp_conv2d_layer(sp_builder *b, const char *name, sp_value *x, int64_t 
                        (sp_conv2d_options){1, pad, pad, pad, pad, false}, true);
 }
 
+sp_value *sp_conv2d_layer_as(sp_builder *b, const char *name, sp_value *x, int64_t channels, int64_t kernel,
+                             sp_conv2d_options options)
+{
+    return convolution(b, name, x, channels, kernel, options, true);
+}
+
 sp_value *sp_conv2d_layer_without_bias(sp_builder *b, const char *name, sp_value *x,
                                        int64_t channels, int64_t kernel, sp_conv2d_options options)
 {

@@ -12,7 +12,9 @@
  * [N,H,W,channels]. */
 sp_value *sp_conv2d_layer(sp_builder *b, const char *name, sp_value *x, int64_t channels,
                           int64_t kernel);
-/* Without bias, with stride and padding of one's own. */
+/* The same with stride and padding of one's own, and without bias. */
+sp_value *sp_conv2d_layer_as(sp_builder *b, const char *name, sp_value *x, int64_t channels, int64_t kernel,
+                             sp_conv2d_options options);
 sp_value *sp_conv2d_layer_without_bias(sp_builder *b, const char *name, sp_value *x,
                                        int64_t channels, int64_t kernel, sp_conv2d_options options);
 /* x [...,K] -> [...,features], with bias, or without. */

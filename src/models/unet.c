@@ -126,7 +126,7 @@ static sp_value *resnet_attention(sp_builder *b, const unet_state *s, int level,
                                   bool attends, sp_value *x)
 {
     if (s->options) {
-        int bit = *s->blocks < SP_UNET_BLOCKS ? (*s->blocks)++ : SP_UNET_BLOCKS - 1;
+        int block = s->options->first_block + (*s->blocks)++, bit = block < SP_UNET_BLOCKS ? block : SP_UNET_BLOCKS - 1;
         sp_checkpoint_begin(b, (s->options->recompute >> bit) & 1);
     }
     x = resnet(b, s, level, index, x);
@@ -190,20 +190,46 @@ static void check_inputs(sp_builder *b, const sp_unet_config *c, const sp_unet_i
     sp_expect_shape(b, in->timestep_cond, "timestep_cond", sp_shape_of(n, c->time_cond_dim));
 }
 
+/* To the middle block's output. */
+static sp_value *way_down(sp_builder *b, unet_state *s, const sp_unet_inputs *in, skip_stack *skips)
+{
+    const sp_unet_config *c = s->c;
+    s->encoder_hidden_states = in->encoder_hidden_states;
+    s->activated_time = activated_time_embedding(b, c, in->timestep, in->timestep_cond);
+    sp_value *x = sp_conv2d_layer(b, "conv_in", in->sample, c->channels[0], 3);
+    push(skips, x);
+    for (int level = 0; level < c->levels; level++)
+        x = down_block(b, s, level, x, skips);
+    return middle_block(b, s, x);
+}
+
+int sp_unet_block_count(const sp_unet_config *c)
+{
+    int64_t count = 2;
+    for (int level = 0; level < c->levels; level++)
+        count += 2 * c->layers[level] + 1;
+    return (int)count;
+}
+
+sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options,
+                           const sp_unet_inputs *in)
+{
+    check_inputs(b, c, in);
+    if (sp_builder_failed(b)) return NULL;
+    int blocks = 0;
+    unet_state s = {.c = c, .options = options, .blocks = &blocks};
+    skip_stack skips = {.count = 0};
+    return way_down(b, &s, in, &skips);
+}
+
 sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options, const sp_unet_inputs *in)
 {
     check_inputs(b, c, in);
     if (sp_builder_failed(b)) return NULL;
     int blocks = 0;
-    unet_state s = {
-        .c = c, .options = options, .blocks = &blocks, .encoder_hidden_states = in->encoder_hidden_states};
-    s.activated_time = activated_time_embedding(b, c, in->timestep, in->timestep_cond);
+    unet_state s = {.c = c, .options = options, .blocks = &blocks};
     skip_stack skips = {.count = 0};
-    sp_value *x = sp_conv2d_layer(b, "conv_in", in->sample, c->channels[0], 3);
-    push(&skips, x);
-    for (int level = 0; level < c->levels; level++)
-        x = down_block(b, &s, level, x, &skips);
-    x = middle_block(b, &s, x);
+    sp_value *x = way_down(b, &s, in, &skips);
     for (int level = c->levels - 1; level >= 0; level--)
         x = up_block(b, &s, level, x, &skips);
     x = sp_silu(b, sp_group_norm_layer(b, "conv_norm_out", x, c->groups, c->epsilon));
@@ -250,13 +276,34 @@ static int64_t least_side(const void *config)
     return (int64_t)1 << (((const sp_unet_config *)config)->levels - 1);
 }
 
+static sp_unet_inputs inputs_of(const sp_values *in)
+{
+    return (sp_unet_inputs){.sample = sp_values_get(in, "sample"),
+                            .timestep = sp_values_get(in, "timestep"),
+                            .encoder_hidden_states = sp_values_get(in, "encoder_hidden_states"),
+                            .timestep_cond = sp_values_get(in, "timestep_cond")};
+}
+
 static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
 {
-    const sp_unet_inputs inputs = {.sample = sp_values_get(in, "sample"),
-                                   .timestep = sp_values_get(in, "timestep"),
-                                   .encoder_hidden_states = sp_values_get(in, "encoder_hidden_states"),
-                                   .timestep_cond = sp_values_get(in, "timestep_cond")};
+    const sp_unet_inputs inputs = inputs_of(in);
     sp_values_add(out, "sample", sp_unet(b, config, options, &inputs));
+}
+
+static void list_features(const void *config, sp_ports *out)
+{
+    const sp_unet_config *c = config;
+    out->port[out->count++] = (sp_port){
+        .name = "mid_block",
+        .kind = SP_PORT_PICTURE,
+        .shape = sp_shape_of(SP_SIZE_N, c->channels[c->levels - 1], SP_SIZE_H, SP_SIZE_W)}; /* smaller ones */
+}
+
+static void build_features(sp_builder *b, const void *config, const void *options, const sp_values *in,
+                           sp_values *out)
+{
+    const sp_unet_inputs inputs = inputs_of(in);
+    sp_values_add(out, "mid_block", sp_unet_features(b, config, options, &inputs));
 }
 
 const sp_network sp_unet_network = {.name = "unet",
@@ -265,3 +312,10 @@ const sp_network sp_unet_network = {.name = "unet",
                                     .outputs = list_outputs,
                                     .least_side = least_side,
                                     .build = build};
+
+const sp_network sp_unet_features_network = {.name = "unet",
+                                             .read = read_config,
+                                             .inputs = list_inputs,
+                                             .outputs = list_features,
+                                             .least_side = least_side,
+                                             .build = build_features};

@@ -72,13 +72,14 @@ sp_value *sp_sample_combine(sp_builder *b, int terms, sp_value *const *coefficie
 #define SP_UNARY_LIST(X)                                                                           \
     X(SILU, "silu")                                                                                \
     X(GELU, "gelu")                                                                                \
-    X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp") X(CLAMP, "clamp")
+    X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp")               \
+    X(SOFTPLUS, "softplus") X(CLAMP, "clamp")
 typedef enum {
 #define X(name, text) SP_UNARY_##name,
     SP_UNARY_LIST(X)
 #undef X
 } sp_unary_kind;
-/* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); clamp to [low,high] (others
+/* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); softplus log(1 + e^x); clamp to [low,high] (others
  * ignore the bounds). */
 typedef struct {
     sp_unary_kind kind;

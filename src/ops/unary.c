@@ -1,7 +1,7 @@
 /* unary: y = f(x); unary_gradient: dx = f'(x) * dy
  *   x, y, dx, dy   one shape
  * silu x*sigmoid(x); gelu x*cumulative normal(x); quick_gelu x*sigmoid(1.702 x); tanh; relu; exp;
- * clamp min(max(x, low), high), derivative 1 at the bounds, as in PyTorch. */
+ * softplus log(1 + e^x); clamp min(max(x, low), high), derivative 1 at the bounds, as in PyTorch. */
 #include "ops/rules.h"
 
 static sp_status infer(sp_node *node)
@@ -25,6 +25,8 @@ static double function(const sp_unary_options *o, double x)
         return x < 0 ? 0 : x;
     case SP_UNARY_EXP:
         return exp(x);
+    case SP_UNARY_SOFTPLUS: /* no overflow, and small numbers stay */
+        return (x < 0 ? 0 : x) + log1p(exp(-fabs(x)));
     case SP_UNARY_CLAMP:
         return x < o->low ? o->low : x > o->high ? o->high : x;
     }
@@ -49,6 +51,8 @@ static double derivative(const sp_unary_options *o, double x)
         return x > 0;
     case SP_UNARY_EXP:
         return exp(x);
+    case SP_UNARY_SOFTPLUS:
+        return sp_sigmoid(x);
     case SP_UNARY_CLAMP:
         return x >= o->low && x <= o->high;
     }

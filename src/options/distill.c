@@ -57,6 +57,13 @@ static const splam_option options[] = {
      .help = "dmd: steps that the student is made for, at timesteps 1000/N apart", .otherwise = "4"},
     {SP_INTEGER(fake_score_steps, 1, 1000, SPLAM_UNSET), .argument = "N",
      .help = "dmd: optimiser steps of the fake score before each of the student's", .otherwise = "5"},
+    {SP_NUMBER(gan_weight, 0, 1e6, SPLAM_UNSET), .argument = "X",
+     .help = "dmd: weight of a discriminator's loss beside the student's, 0.001 in DMD2; 0: no discriminator, and no "
+             "picture is looked at",
+     .otherwise = "0"},
+    {SP_NUMBER(gan_fake_score_weight, 1e-9, 1e6, SPLAM_UNSET), .argument = "X",
+     .help = "dmd with --gan-weight: weight of the discriminator's own loss beside the fake score's",
+     .otherwise = "0.01"},
     {SP_CHOICE(sigma, SP_CHOICES(SP_SIGMA_LIST), NULL),
      .help = "splam: noise level on the sub-path; linear is exact for DDIM, chord also where the end has no signal",
      .otherwise = "quadratic"},

@@ -13,6 +13,14 @@
 #include "train/metrics.h"
 #include "train/reducer.h"
 
+/* The outputs of a run that are losses, the whole one first, and of a step their means over its micro-batches. */
+enum { MOST_LOSSES = 4 };
+typedef struct {
+    int count;
+    const char *name[MOST_LOSSES]; /* the plan's */
+    double value[MOST_LOSSES];
+} loss_outputs;
+
 typedef struct {
     sp_run *run;
     const sp_trainer_settings *settings;
@@ -22,6 +30,7 @@ typedef struct {
     int64_t updates;            /* optimiser steps that it has had */
     const sp_callbacks *callbacks;
     sp_gradients gradients;
+    loss_outputs losses;
     FILE *metrics;    /* NULL: not this rank's */
     sp_reducer *reducer;                 /* NULL: alone */
     bool improved;                       /* the last validation was the best */
@@ -78,9 +87,19 @@ static sp_status make_reducer(trainer *t)
     return status;
 }
 
+static void find_losses(trainer *t)
+{
+    const sp_graph *graph = sp_plan_graph(sp_run_plan(t->run));
+    loss_outputs *l = &t->losses;
+    *l = (loss_outputs){.count = 1, .name = {"loss"}};
+    for (int i = 0; i < graph->output_count && l->count < MOST_LOSSES; i++)
+        if (sp_starts_with(graph->outputs[i].name, "loss_")) l->name[l->count++] = graph->outputs[i].name;
+}
+
 static sp_status enter_run(trainer *t)
 {
     memset(t->stage_seconds, 0, sizeof t->stage_seconds);
+    find_losses(t);
     SP_TRY(sp_bind(sp_run_bound(t->run), "online", t->state->online));
     SP_TRY(sp_gradients_of(t->run, t->trained->online, &t->gradients));
     return make_reducer(t);
@@ -120,10 +139,22 @@ static double lap(double *clock)
     return seconds;
 }
 
-/* The mean loss of one optimiser step's micro-batches; gradients are left summed. */
-static sp_status run_micro_batches(trainer *t, double *loss)
+static sp_status add_losses(trainer *t)
 {
-    *loss = 0;
+    loss_outputs *l = &t->losses;
+    for (int i = 0; i < l->count; i++) {
+        sp_tensor value = {0};
+        SP_TRY(sp_run_get_output(t->run, l->name[i], &value));
+        l->value[i] += *(float *)value.data / (double)t->settings->accumulation;
+        sp_tensor_free(&value);
+    }
+    return SP_OK;
+}
+
+/* The mean losses of one optimiser step's micro-batches; gradients are left summed. */
+static sp_status run_micro_batches(trainer *t)
+{
+    memset(t->losses.value, 0, sizeof t->losses.value);
     if (t->settings->accumulation > 1) SP_TRY(sp_clear_gradient_sums(t->run, t->trained->online));
     for (int64_t k = 0; k < t->settings->accumulation; k++) {
         int64_t micro = t->state->step * t->settings->accumulation + k;
@@ -133,10 +164,7 @@ static sp_status run_micro_batches(trainer *t, double *loss)
         if (t->reducer && last) sp_reducer_begin(t->reducer);
         t->data_seconds += lap(&clock);
         SP_TRY(sp_run_execute(t->run, t->reducer ? NULL : t->callbacks));
-        sp_tensor value = {0};
-        SP_TRY(sp_run_get_output(t->run, "loss", &value));
-        *loss += *(float *)value.data / (double)t->settings->accumulation;
-        sp_tensor_free(&value);
+        SP_TRY(add_losses(t));
         if (t->reducer && last) SP_TRY(sp_reducer_finish(t->reducer));
         if (t->task->observe) SP_TRY(t->task->observe(t->task->context, t->run, micro));
     }
@@ -170,23 +198,28 @@ static sp_status optimize(trainer *t, double norm, double rate)
 }
 
 /* The mean of the ranks' losses; their gradients, being the same sums, have the same norm. */
-static sp_status agree(const trainer *t, double *loss, double norm)
+static sp_status agree(trainer *t, double norm)
 {
+    typedef struct {
+        double loss[MOST_LOSSES], norm;
+    } measured;
     sp_ranks *ranks = t->settings->ranks;
-    const double mine[] = {*loss, norm};
     int count = sp_ranks_count(ranks);
+    measured mine = {.norm = norm};
+    memcpy(mine.loss, t->losses.value, sizeof mine.loss);
     if (!ranks) return SP_OK;
-    double(*all)[2] = sp_alloc((size_t)count * sizeof *all);
+    measured *all = sp_alloc((size_t)count * sizeof *all);
     if (!all) return SP_MEMORY;
-    sp_status status = sp_ranks_gather(ranks, mine, sizeof mine, all);
-    *loss = 0;
+    sp_status status = sp_ranks_gather(ranks, &mine, sizeof mine, all);
+    memset(t->losses.value, 0, sizeof t->losses.value);
     for (int r = 0; r < count && !status; r++) {
-        *loss += all[r][0] / count;
-        if (all[r][1] != all[0][1] && !(isnan(all[r][1]) && isnan(all[0][1])))
+        for (int i = 0; i < t->losses.count; i++)
+            t->losses.value[i] += all[r].loss[i] / count;
+        if (all[r].norm != all[0].norm && !(isnan(all[r].norm) && isnan(all[0].norm)))
             status = sp_fail(SP_INTERNAL,
                              "step %lld: rank %d has a gradient of norm %.9g and rank 0 of %.9g, "
                              "after they were added up",
-                             (long long)t->state->step + 1, r, all[r][1], all[0][1]);
+                             (long long)t->state->step + 1, r, all[r].norm, all[0].norm);
     }
     sp_free(all);
     return status;
@@ -216,7 +249,18 @@ static json_t *stage_seconds(trainer *t, double optimizer)
     return NULL;
 }
 
-static sp_status write_metrics(trainer *t, double loss, double norm, double rate, double seconds,
+/* The parts of a loss, and of several networks which it is of. */
+static bool add_parts(const trainer *t, json_t *line)
+{
+    const loss_outputs *l = &t->losses;
+    bool set = true;
+    for (int i = 1; i < l->count; i++)
+        set &= json_object_set_new(line, l->name[i], json_real(l->value[i])) == 0;
+    if (t->trained->name) set &= json_object_set_new(line, "network", json_string(t->trained->name)) == 0;
+    return set;
+}
+
+static sp_status write_metrics(trainer *t, double norm, double rate, double seconds,
                                double optimizer)
 {
     json_t *stages = stage_seconds(t, optimizer);
@@ -225,7 +269,7 @@ static sp_status write_metrics(trainer *t, double loss, double norm, double rate
         return SP_OK;
     }
     json_t *line = stages ? json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:I}", "step",
-                                      (json_int_t)t->state->step, "loss", loss, "grad_norm", norm,
+                                      (json_int_t)t->state->step, "loss", t->losses.value[0], "grad_norm", norm,
                                       "learning_rate", rate, "seconds", seconds, "stage_seconds",
                                       stages, "peak_rss_bytes", (json_int_t)sp_peak_rss())
                           : NULL;
@@ -239,7 +283,7 @@ static sp_status write_metrics(trainer *t, double loss, double norm, double rate
         }
         json_decref(more);
     }
-    if (line && t->trained->name && json_object_set_new(line, "network", json_string(t->trained->name))) {
+    if (line && !add_parts(t, line)) {
         json_decref(line);
         line = NULL;
     }
@@ -248,15 +292,16 @@ static sp_status write_metrics(trainer *t, double loss, double norm, double rate
 
 static sp_status one_step(trainer *t)
 {
-    double loss, began = sp_now();
+    double began = sp_now();
     t->data_seconds = 0;
-    SP_TRY(run_micro_batches(t, &loss));
+    SP_TRY(run_micro_batches(t));
     double clock = sp_now();
     const sp_trainer_settings *s = t->settings;
     double norm, rate = s->learning_rate * sp_lr_factor(&s->lr_schedule, t->state->step, s->max_steps);
     SP_TRY(sp_gradients_norm(&t->gradients, t->trained, &norm));
     norm /= summands(t);
-    SP_TRY(agree(t, &loss, norm));
+    SP_TRY(agree(t, norm));
+    double loss = t->losses.value[0];
     if (!isfinite(loss) || !isfinite(norm))
         return sp_fail(
             SP_NUMERIC,
@@ -267,7 +312,7 @@ static sp_status one_step(trainer *t)
     double optimizer = lap(&clock);
     t->state->step++;
     if (t->task->measured) SP_TRY(t->task->measured(t->task->context, t->state->step, loss, norm));
-    SP_TRY(write_metrics(t, loss, norm, rate, sp_now() - began, optimizer));
+    SP_TRY(write_metrics(t, norm, rate, sp_now() - began, optimizer));
     char detail[160], error[40] = "";
     const char *network = t->trained->name;
     if (isfinite(t->state->validated.error))

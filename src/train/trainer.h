@@ -67,8 +67,8 @@ typedef struct {
  * bound. SP_NUMERIC when a loss is not finite (the last checkpoint stays), SP_CANCELLED after saving when asked to
  * stop. With several micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
  *
- * metrics.jsonl has one object per step: step, with several networks "network" (its name), loss, grad_norm,
- * learning_rate, seconds, stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step:
+ * metrics.jsonl has one object per step: step, with several networks "network" (its name), loss and what else the plan
+ * has of scalar outputs "loss_NAME", parts of it (three at most), grad_norm, learning_rate, seconds, stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step:
  * "data"; the stages of the run's graph, of a distillation "teacher", "target", "forward", "recomputation"
  * (what gradient checkpointing runs again) and "backward", of other trainings "run" and "backward";
  * with ranks "reduce", waiting for their gradients after the backward pass; "optimizer", which is

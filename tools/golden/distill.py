@@ -35,7 +35,7 @@ OBJECTIVE_DEFAULTS = {
     "pcm": {"phases": 4},
     "tcd": {},
     "progressive": {"num-ddim-timesteps": 64, "solver-steps": 2, "rounds": 4, "loss-type": "l2", "skip": 0},
-    "dmd": {"student-steps": 4, "fake-score-steps": 5},
+    "dmd": {"student-steps": 4, "fake-score-steps": 5},  # gan-weight is 0 where it is not given
 }
 SUBPATH_FLAGS = ("loss-type", "huber-c", "num-ddim-timesteps", "skip", "solver-steps")
 
@@ -421,8 +421,71 @@ def simulate(student, schedule, prediction_type, settings, draw):
     return z, torch.full_like(draw["index"], taus[j])
 
 
+class Discriminator(torch.nn.Module):
+    """DMD2's classification branch on features [B,C,h,w] of the middle block, for any h and w: -> [B]. While the shorter
+    side is more than 4, it is halved; then one layer over all that is left, with inputs in the order h, w, C."""
+
+    def __init__(self, channels, height, width, groups):
+        super().__init__()
+        groups = max(g for g in range(1, groups + 1) if channels % g == 0 and (g == 1 or channels // g >= 4))
+        layers = []
+        while min(height, width) > 4:
+            layers += [torch.nn.Conv2d(channels, channels, 4, stride=2, padding=1),
+                       torch.nn.GroupNorm(groups, channels), torch.nn.SiLU()]
+            height, width = height // 2, width // 2
+        layers += [torch.nn.Linear(height * width * channels, channels), torch.nn.GroupNorm(groups, channels),
+                   torch.nn.SiLU(), torch.nn.Linear(channels, 1)]
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, x):
+        for layer in self.layers:
+            if isinstance(layer, torch.nn.Linear) and x.dim() == 4:
+                x = x.permute(0, 2, 3, 1).flatten(1)
+            x = layer(x)
+        return x[:, 0]
+
+
+def middle_features(unet, z, t, context):
+    """[B,C,h,w]: what the middle block gives."""
+    found = []
+    handle = unet.mid_block.register_forward_hook(lambda module, given, output: found.append(output))
+    unet(z, t, context)
+    handle.remove()
+    return found[0]
+
+
+def logits(fake_score, discriminator, schedule, latents, noise, t, context):
+    alpha, sigma = schedule.at(t)
+    return discriminator(middle_features(fake_score, alpha * latents + sigma * noise, t, context))
+
+
+def gan_loss(fake_score, discriminator, schedule, settings, draw, x, students):
+    """The term that a discriminator adds to either loss, with its weight."""
+    softplus, context = torch.nn.functional.softplus, draw["context"]
+    if students:
+        d = logits(fake_score, discriminator, schedule, x, draw["gan_noise"], draw["gan_timestep"], context)
+        return settings["gan-weight"] * softplus(-d).mean()
+    fake = logits(fake_score, discriminator, schedule, x.detach(), draw["gan_noise"], draw["gan_timestep"], context)
+    real = logits(fake_score, discriminator, schedule, draw["latents"], draw["data_noise"], draw["data_timestep"],
+                  context)
+    return settings["gan-fake-score-weight"] * (softplus(fake).mean() + softplus(-real).mean())
+
+
+def load_discriminator(draws, unet, settings, dtype):
+    """As recorded before the first step; None without one."""
+    if not settings.get("gan-weight"):
+        return None
+    side = draws["noise.0"].shape[-1]
+    for _ in unet.config.block_out_channels[1:]:
+        side = (side + 1) // 2
+    head = Discriminator(unet.config.block_out_channels[-1], side, side, unet.config.norm_num_groups)
+    head.layers.load_state_dict({name[len("discriminator."):]: t for name, t in draws.items()
+                                 if name.startswith("discriminator.")})
+    return head.to(dtype)
+
+
 def matching_step(teacher, student, fake_score, schedule, prediction_type, settings, draw, students):
-    """(loss, prediction, target) of the student's step, x and x - g, or of the fake score's, m and m*.
+    """(loss, prediction, target, x) of the student's step, x and x - g, or of the fake score's, m and m*.
 
     draw: noise [B,C,H,W], step_noise [B,nC,H,W], context [B,L,D], uncond [1,L,D], index, timestep [B]."""
     w, t, context = settings["guidance-scale-w"], draw["timestep"], draw["context"]
@@ -435,7 +498,7 @@ def matching_step(teacher, student, fake_score, schedule, prediction_type, setti
     if not students:
         m = fake_score(z_t, t, context).sample
         wanted = draw["noise"] if prediction_type == "epsilon" else alpha * draw["noise"] - sigma * x
-        return ((m - wanted) ** 2).mean(), m, wanted
+        return ((m - wanted) ** 2).mean(), m, wanted, x
     with torch.no_grad():
         x_c, _ = clean_and_noise(prediction_type, teacher(z_t, t, context).sample, z_t, alpha, sigma)
         x_u, _ = clean_and_noise(prediction_type, teacher(z_t, t, draw["uncond"].expand_as(context)).sample, z_t, alpha,
@@ -444,7 +507,11 @@ def matching_step(teacher, student, fake_score, schedule, prediction_type, setti
         fake, _ = clean_and_noise(prediction_type, fake_score(z_t, t, context).sample, z_t, alpha, sigma)
         g = (fake - real) / (x - real).abs().mean(dim=(1, 2, 3), keepdim=True)
         target = x - g
-    return 0.5 * ((x - target) ** 2).mean(), x, target
+    return 0.5 * ((x - target) ** 2).mean(), x, target, x
+
+
+MATCHING_DRAWS = ("noise", "step_noise", "context", "index", "timestep", "gan_noise", "gan_timestep", "latents",
+                  "data_noise", "data_timestep")
 
 
 def train_matching(folder, draws, flags, dtype=torch.float32):
@@ -454,8 +521,11 @@ def train_matching(folder, draws, flags, dtype=torch.float32):
     networks = [make_student(teacher, "none") for _ in range(2)]
     fake_score, student = networks
     ema, schedule = copy.deepcopy(student).eval().requires_grad_(False), Schedule(config, dtype)
-    optimizers = [torch.optim.AdamW(network.parameters(), lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8,
-                                    weight_decay=0.0) for network in networks]
+    discriminator = load_discriminator(draws, teacher, settings, dtype)
+    trained = [[*fake_score.parameters(), *(discriminator.parameters() if discriminator else ())],
+               [*student.parameters()]]
+    optimizers = [torch.optim.AdamW(parameters, lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8,
+                                    weight_decay=0.0) for parameters in trained]
     draws = {name: t.to(dtype) if t.is_floating_point() else t for name, t in draws.items()}
     trace, losses, norms, accumulation = {}, [], [], settings["gradient-accumulation-steps"]
     for step in range(settings["max-train-steps"]):
@@ -463,13 +533,15 @@ def train_matching(folder, draws, flags, dtype=torch.float32):
         optimizers[students].zero_grad()
         step_loss = 0.0
         for k in range(step * accumulation, (step + 1) * accumulation):
-            draw = {name: draws[f"{name}.{k}"] for name in ("noise", "step_noise", "context", "index", "timestep")}
-            loss, prediction, wanted = matching_step(teacher, student, fake_score, schedule, config.prediction_type,
-                                                     settings, {**draw, "uncond": draws["uncond"]}, students)
+            draw = {name: draws[f"{name}.{k}"] for name in MATCHING_DRAWS if f"{name}.{k}" in draws}
+            loss, prediction, wanted, x = matching_step(teacher, student, fake_score, schedule, config.prediction_type,
+                                                        settings, {**draw, "uncond": draws["uncond"]}, students)
+            if discriminator:
+                loss = loss + gan_loss(fake_score, discriminator, schedule, settings, draw, x, students)
             (loss / accumulation).backward()
             step_loss += loss.item() / accumulation
             trace[f"prediction.{k}"], trace[f"target.{k}"] = prediction.detach(), wanted
-        norms.append(torch.nn.utils.clip_grad_norm_(networks[students].parameters(), MAX_GRADIENT_NORM).item())
+        norms.append(torch.nn.utils.clip_grad_norm_(trained[students], MAX_GRADIENT_NORM).item())
         optimizers[students].step()
         if students:
             move_average(ema, student, settings["ema-decay"])

@@ -83,7 +83,16 @@ CASES = {
     "dmd-v-accumulate": ("v_prediction", 2, {
         "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 1, "student-steps": 3,
         "gradient-accumulation-steps": 2}),
+    # with a discriminator, whose weights are large so that each of its terms shows; of 2x2 and of 5x5 features, which
+    # it halves
+    "dmd-gan": ("epsilon", 2, {
+        "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 2, "gan-weight": 0.3,
+        "gan-fake-score-weight": 0.5}),
+    "dmd-gan-v-accumulate": ("v_prediction", 1, {
+        "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 1, "student-steps": 2,
+        "gradient-accumulation-steps": 2, "gan-weight": 0.5, "gan-fake-score-weight": 0.3}),
 }
+LATENT_SIDE = {"dmd-gan-v-accumulate": 20}  # of the others 8
 
 # Settings of training, on the draws of another case: {name: (that case, flags beside its own)}
 ON_DRAWS_OF = {
@@ -154,20 +163,47 @@ def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma, settings
     return draws
 
 
-def make_matching_draws(seed, batch, settings):
+def add_discriminator_draws(draws, g, teacher, settings, batch, side):
+    """What it is shown, both ends of the timesteps' range among it, the data's latents where it learns; and its weights
+    at the start."""
+    for k in range(settings["max-train-steps"] * settings["gradient-accumulation-steps"]):
+        learns = not distill.is_students_turn(settings, k // settings["gradient-accumulation-steps"])
+        draws[f"gan_noise.{k}"] = random_tensor(g, batch, 4, side, side)
+        draws[f"gan_timestep.{k}"] = torch.randint(0, 1000, (batch,), generator=g)
+        if learns:
+            draws[f"latents.{k}"] = random_tensor(g, batch, 4, side, side)
+            draws[f"data_noise.{k}"] = random_tensor(g, batch, 4, side, side)
+            draws[f"data_timestep.{k}"] = torch.randint(0, 1000, (batch,), generator=g)
+        for name, end in (("gan_timestep.2", 0), ("gan_timestep.3", 999), ("data_timestep.0", 999),
+                          ("data_timestep.1", 0)):
+            if name in draws and name.endswith(f".{k}"):
+                draws[name][-1] = end
+    unet, _ = distill.load_teacher(teacher, torch.float32)
+    for _ in unet.config.block_out_channels[1:]:
+        side = (side + 1) // 2
+    head = distill.Discriminator(unet.config.block_out_channels[-1], side, side, unet.config.norm_num_groups)
+    for name, parameter in head.layers.named_parameters():
+        scale = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.3
+        one = parameter.dim() == 1 and name.endswith("weight")
+        draws[f"discriminator.{name}"] = scale * random_tensor(g, *parameter.shape) + float(one)
+
+
+def make_matching_draws(seed, batch, settings, teacher, side):
     """Every step of the student occurs, and both ends of the timesteps' ranges."""
     g, n, accumulation = generator(seed), settings["student-steps"], settings["gradient-accumulation-steps"]
     draws = {"uncond": random_tensor(g, 1, 7, 24)}
     for k in range(settings["max-train-steps"] * accumulation):
         step = k // accumulation
         low, high = (20, 980) if distill.is_students_turn(settings, step) else (0, 999)
-        draws[f"noise.{k}"] = random_tensor(g, batch, 4, 8, 8)
-        draws[f"step_noise.{k}"] = random_tensor(g, batch, 4 * n, 8, 8)
+        draws[f"noise.{k}"] = random_tensor(g, batch, 4, side, side)
+        draws[f"step_noise.{k}"] = random_tensor(g, batch, 4 * n, side, side)
         draws[f"context.{k}"] = random_tensor(g, batch, 7, 24)
         draws[f"index.{k}"] = torch.full((batch,), (5 * step + step // 2) % n)
         draws[f"timestep.{k}"] = torch.randint(low, high + 1, (batch,), generator=g)
         if k < 4 * accumulation:
-            draws[f"timestep.{k}"][:2] = torch.tensor([low, high])
+            draws[f"timestep.{k}"][:2] = torch.tensor([low, high])[:batch]
+    if settings.get("gan-weight"):
+        add_discriminator_draws(draws, g, teacher, settings, batch, side)
     return draws
 
 
@@ -210,12 +246,12 @@ def write_case(name, seed, teacher_name, batch, flags):
     settings = distill.complete({"train-batch-size": batch, **flags})
     micro_batches = settings["max-train-steps"] * settings["gradient-accumulation-steps"]
     smallest_gamma = 0.0 if settings.get("gamma-conditioning") == "embedding" else 0.25
+    teacher = os.path.join(ROOT, f"teacher-{teacher_name}")
     if settings["objective"] == "dmd":
-        draws = make_matching_draws(seed, batch, settings)
+        draws = make_matching_draws(seed, batch, settings, teacher, LATENT_SIDE.get(name, 8))
     else:
         draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma, settings)
     write_tensors(os.path.join(folder, "draws.safetensors"), draws)
-    teacher = os.path.join(ROOT, f"teacher-{teacher_name}")
     start = None
     if "lora-rank" in settings:
         start = make_start(teacher, settings, seed + 1000)

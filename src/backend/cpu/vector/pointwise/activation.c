@@ -36,6 +36,7 @@ SP_POINTWISE_LOOP(quick_gelu_body, , SP_POINTWISE_LOAD_1, a *sp_vf_sigmoid_as(1.
 SP_POINTWISE_LOOP(tanh_body, , SP_POINTWISE_LOAD_1, sp_vf_tanh(a))
 SP_POINTWISE_LOOP(relu_body, , SP_POINTWISE_LOAD_1, sp_vf_max(ZERO, a))
 SP_POINTWISE_LOOP(exp_body, , SP_POINTWISE_LOAD_1, sp_vf_exp(a))
+SP_POINTWISE_LOOP(softplus_body, , SP_POINTWISE_LOAD_1, sp_vf_softplus(a))
 SP_POINTWISE_LOOP(clamp_body, BOUNDS, SP_POINTWISE_LOAD_1, sp_vf_min(high, sp_vf_max(low, a)))
 
 SP_POINTWISE_LOOP(silu_gradient_body, , SP_POINTWISE_LOAD_2, b *silu_slope(a, 1.0f, half))
@@ -44,6 +45,7 @@ SP_POINTWISE_LOOP(quick_gelu_gradient_body, , SP_POINTWISE_LOAD_2, b *silu_slope
 SP_POINTWISE_LOOP(tanh_gradient_body, , SP_POINTWISE_LOAD_2, b *tanh_slope(a))
 SP_POINTWISE_LOOP(relu_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_select_less(ZERO, a, ONE, ZERO))
 SP_POINTWISE_LOOP(exp_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_exp(a))
+SP_POINTWISE_LOOP(softplus_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_sigmoid_as(a, half))
 SP_POINTWISE_LOOP(clamp_gradient_body, BOUNDS, SP_POINTWISE_LOAD_2,
                   b *sp_vf_select_less(a, low, ZERO, sp_vf_select_less(high, a, ZERO, ONE)))
 
@@ -62,6 +64,7 @@ static sp_pointwise_body *const bodies[][2][2] = {
     [SP_UNARY_TANH] = BODIES(tanh),
     [SP_UNARY_RELU] = BODIES(relu),
     [SP_UNARY_EXP] = BODIES(exp),
+    [SP_UNARY_SOFTPLUS] = BODIES(softplus),
     [SP_UNARY_CLAMP] = BODIES(clamp),
 };
 
