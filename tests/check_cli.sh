@@ -346,6 +346,7 @@ report "pictures by format, and to standard output"
         'skip 10 --objective progressive' 'rounds 2' 'cond-proj-init zero --gamma-conditioning time' \
         'rounds 5 --objective progressive' 'num-ddim-timesteps 50 --objective progressive' \
         'fake-score-steps 2' 'student-steps 4 --objective lcm' 'skip 20 --objective dmd' \
+        'gan-weight 0.001' 'gan-fake-score-weight 0.01 --objective dmd' \
         'solver-steps 2 --objective dmd' 'loss-type l2 --objective dmd'; do
         # shellcheck disable=SC2086
         one_sentence 2 "--${wrong%% *}" "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new \

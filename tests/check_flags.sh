@@ -98,7 +98,7 @@ run distill --teacher "$teacher" --data folder:pictures --resolution 64 --min-si
 run distill --teacher "$teacher" --data latents:cache --output further --objective lcm --student-start student2 \
     "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output matched --objective dmd --student-steps 2 \
-    --fake-score-steps 1 --validation-steps 1 "${quick[@]}"
+    --fake-score-steps 1 --gan-weight 0.001 --gan-fake-score-weight 0.02 --validation-steps 1 "${quick[@]}"
 report "students"
 
 run distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/draws.safetensors" --output drawn \

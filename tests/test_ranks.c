@@ -261,50 +261,61 @@ static void settings_that_move_are_the_same(void **state)
                      in_folder(state, "in-turn/checkpoint-10/target.safetensors"));
 }
 
-/* distill-dmd's draws, each sample a micro-batch of its own. */
-static void split_matching_draws(const char *path)
+/* A case's draws, each sample a micro-batch of its own; what is no micro-batch's stays. */
+static void split_matching_draws(const char *name, const char *path)
 {
-    static const char *const names[] = {"noise", "step_noise", "context", "index", "timestep"};
-    enum { NAMES = sizeof names / sizeof *names, ROWS_OF_TWO = 2, COUNT = 2 * RECORDED * NAMES };
-    static char text[COUNT + 1][32];
-    sp_tensor row[COUNT + 1];
-    sp_named_tensor named[COUNT + 1];
+    enum { MOST = 400, SAMPLES = 2 };
+    static char text[MOST][64];
+    static sp_tensor row[MOST];
+    static sp_named_tensor named[MOST];
     sp_tensor_file *file;
+    char draws[200];
     size_t n = 0;
-    assert_ok(sp_safetensors_open(golden("distill-dmd/draws.safetensors"), &file));
-    for (int k = 0; k < RECORDED; k++)
-        for (int p = 0; p < NAMES; p++)
-            for (int r = 0; r < ROWS_OF_TWO; r++, n++) {
-                snprintf(text[n], sizeof text[n], "%s.%d", names[p], k);
-                row[n] = *sp_tensor_file_find(file, text[n]);
-                row[n].shape.dim[0] = 1;
-                row[n].data = (char *)row[n].data + (size_t)r * sp_tensor_bytes(&row[n]);
-                snprintf(text[n], sizeof text[n], "%s.%d", names[p], 2 * k + r);
-                named[n] = (sp_named_tensor){text[n], &row[n]};
-            }
-    row[n] = *sp_tensor_file_find(file, "uncond");
-    named[n] = (sp_named_tensor){"uncond", &row[n]};
-    assert_ok(sp_safetensors_save(path, named, n + 1, NULL, 0));
+    snprintf(draws, sizeof draws, "%s/draws.safetensors", name);
+    assert_ok(sp_safetensors_open(golden(draws), &file));
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const char *full = sp_tensor_file_name(file, i), *dot = strrchr(full, '.');
+        bool split = dot && isdigit((unsigned char)dot[1]);
+        for (int r = 0; r < (split ? SAMPLES : 1); r++, n++) {
+            assert_true(n < MOST);
+            row[n] = *sp_tensor_file_at(file, i);
+            if (split) row[n].shape.dim[0] = 1;
+            row[n].data = (char *)row[n].data + (size_t)r * sp_tensor_bytes(&row[n]);
+            if (split)
+                snprintf(text[n], sizeof text[n], "%.*s.%d", (int)(dot - full), full, SAMPLES * atoi(dot + 1) + r);
+            else
+                snprintf(text[n], sizeof text[n], "%s", full);
+            named[n] = (sp_named_tensor){text[n], &row[n]};
+        }
+    }
+    assert_ok(sp_safetensors_save(path, named, n, NULL, 0));
     sp_tensor_file_close(file);
 }
 
-/* Both networks' gradients are summed, in turn: the same bits as one process that takes the samples one after the
- * other. */
+static void assert_same_in_folders(void *const *state, const char *a, const char *b, const char *file)
+{
+    char path[2][600];
+    snprintf(path[0], sizeof path[0], "%s/%s", in_folder(state, a), file);
+    snprintf(path[1], sizeof path[1], "%s/%s", in_folder(state, b), file);
+    assert_same_file(path[0], path[1]);
+}
+
+/* Both networks' gradients, and the discriminator's, are summed, in turn: the same bits as one process that takes the
+ * samples one after the other, in each rank's loss too. */
 static void two_networks_of_ranks_equal_one_process(void **state)
 {
     NEEDS_MPI
-    const char *dmd = "--objective dmd --fake-score-steps 2";
-    assert_ok(sp_copy_file(golden("distill-dmd/draws.safetensors"), in_folder(state, "draws.safetensors"), NULL));
+    static const char dmd[] = "--objective dmd --fake-score-steps 2 --gan-weight 0.3 --gan-fake-score-weight 0.5";
+    char more[200];
+    assert_ok(sp_copy_file(golden("distill-dmd-gan/draws.safetensors"), in_folder(state, "draws.safetensors"), NULL));
     must_distil(state, 2, 1, "two", traced(state, "two", dmd));
-    split_matching_draws(in_folder(state, "draws.safetensors"));
-    must_distil(state, 1, 1, "in-turn",
-                traced(state, "in-turn", "--objective dmd --fake-score-steps 2 --gradient-accumulation-steps 2"));
+    split_matching_draws("distill-dmd-gan", in_folder(state, "draws.safetensors"));
+    snprintf(more, sizeof more, "%s --gradient-accumulation-steps 2", dmd);
+    must_distil(state, 1, 1, "in-turn", traced(state, "in-turn", more));
     assert_same_bits(state, "two", "in-turn", 10);
     assert_same_trace(state, "two", "in-turn");
-    char path[2][600];
-    snprintf(path[0], sizeof path[0], "%s", in_folder(state, "two/checkpoint-10/fake_score_online.safetensors"));
-    snprintf(path[1], sizeof path[1], "%s", in_folder(state, "in-turn/checkpoint-10/fake_score_online.safetensors"));
-    assert_same_file(path[0], path[1]);
+    assert_same_in_folders(state, "two", "in-turn", "checkpoint-10/fake_score_online.safetensors");
+    assert_same_in_folders(state, "two", "in-turn", "checkpoint-10/fake_score_second_moment.safetensors");
 }
 
 static void accumulation_is_summed_once(void **state)

@@ -58,9 +58,10 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options, c
  *   progressive  one step for solver_steps of the teacher's, in rounds (Salimans & Ho 2022),
  *                sampled with ddim in num_ddim_timesteps / solver_steps^rounds steps
  *   dmd          what the student makes is brought to be as likely as the teacher's, as a fake score trained in turn
- *                with it tells (Yin et al. 2024, DMD2 without its discriminator), sampled with lcm in student_steps. A
- *                training step is one optimiser step of one network: of every fake_score_steps + 1 the last is the
- *                student's. Of the data captions are used, and the pictures' size
+ *                with it tells (Yin et al. 2024, DMD2), sampled with lcm in student_steps. A training step is one
+ *                optimiser step of one network: of every fake_score_steps + 1 the last is the student's. Of the data
+ *                captions are used, and the pictures' size; with a gan_weight also the pictures, which a discriminator
+ *                on the fake score's features, trained with it, learns to tell from the student's
  * In brackets: what is taken where it is SPLAM_UNSET or NULL, as by default; what is for one objective is refused with
  * the others. Other defaults stand behind a comma. */
 typedef struct {
