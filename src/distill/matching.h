@@ -18,9 +18,9 @@
  *   fake score   t uniform in 0 .. T - 1; loss mean (m - m*)^2 of its output m at (z_t, t) and what a network that knew
  *                x and the noise would put out, m* = noise or v
  *
- * With a discriminator (gan_weight > 0) both losses have a term more, of the logit D that a head (models/discriminator.h)
- * gives of the middle block's features of the fake score, of latents noised to a timestep of their own, t' uniform in
- * 0 .. T - 1 and the noise fresh: x' = alpha x + sigma noise, and x0' likewise of a latent x0 of the data
+ * With a discriminator (gan_weight > 0) both losses have a term more, of the logit D that a head gives of the middle
+ * block's features of the fake score (models/discriminator.h), of latents noised to a timestep of their own, t' uniform
+ * in 0 .. T - 1 and the noise fresh: x' = alpha x + sigma noise, and x0' likewise of a latent x0 of the data
  *
  *   student      + gan_weight mean softplus(-D(x')), through the fake score to x
  *   fake score   + gan_fake_score_weight (mean softplus(D(x')) + mean softplus(-D(x0'))), to all its weights and the
@@ -99,12 +99,12 @@ sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings
 void sp_matching_add_discriminator(const sp_path *path, int gan_t, int data_t, sp_matching_coefficients *coefficients);
 
 /* Inputs of rate STEP: "z" and "noise" [B,C,H,W] f32, with a discriminator also "gan_noise" and, of the fake score,
- * "x0" and "data_noise", the conditioning as in sp_objective_graph (negative: of the
- * student alone, and where the teacher is guided), and the coefficients [B]. Weight sets: "online", "fake_score" (both
- * STEP; simulation has the former alone) and "teacher" (RUN; of whole networks the student's graph alone). Outputs:
- * simulation "next", z_{j+1}; the others "loss", the gradients of their network, and if shape->trace "prediction" and
- * "target": x and x - g; m and m*. With a discriminator the loss's parts, without their weights: "loss_matching" and
- * "loss_gan", or "loss_denoising", "loss_gan_fake" and "loss_gan_real". */
+ * "x0" and "data_noise", the conditioning as in sp_objective_graph (negative: of the student alone, and where the
+ * teacher is guided), and the coefficients [B]. Weight sets: "online", "fake_score" (both STEP; simulation has the
+ * former alone) and "teacher" (RUN; of whole networks the student's graph alone). Outputs: simulation "next", z_{j+1};
+ * the others "loss", the gradients of their network, and if shape->trace "prediction" and "target": x and x - g; m and
+ * m*. With a discriminator the loss's parts, without their weights: "loss_matching" and "loss_gan", or
+ * "loss_denoising", "loss_gan_fake" and "loss_gan_real". */
 sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_matching_part part,
                             sp_graph **out);
 /* Adds the discriminator's weights, as PyTorch starts such layers, to those of a fake score. */

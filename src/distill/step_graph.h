@@ -33,8 +33,8 @@ void sp_step_teacher(sp_step_graph *g, sp_value *z, sp_value *timestep, sp_value
 sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_config *config,
                           const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *embedding);
 
-/* What the middle block of `set`, a network like the teacher, makes of z, whose samples may be the batch's several times
- * over, with its conditioning each time. */
+/* What the middle block of `set`, a network like the teacher, makes of z, whose samples may be the batch's several
+ * times over, with its conditioning each time. */
 sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_unet_options *options, sp_value *z,
                            sp_value *timestep);
 

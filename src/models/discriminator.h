@@ -1,5 +1,5 @@
-/* The discriminator of DMD2 (Yin et al. 2024, "Improved Distribution Matching Distillation for Fast Image Synthesis"): a
- * head on the middle block's features of a UNet, that tells latents of the data from a student's. */
+/* The discriminator of DMD2 (Yin et al. 2024, "Improved Distribution Matching Distillation for Fast Image Synthesis"):
+ * a head on the middle block's features of a UNet, that tells latents of the data from a student's. */
 #ifndef SP_MODELS_DISCRIMINATOR_H
 #define SP_MODELS_DISCRIMINATOR_H
 #include "models/layers.h"
@@ -10,11 +10,11 @@
  *   a layer over all that is left, [h w C] -> C; group norm; SiLU
  *   a layer C -> 1
  *
- * So of 8x8 features there is one halving, of 4x4 and smaller ones none, and with SD 1.5 it is the release's head, whose
- * second convolution, of 4x4 on 4x4, is the layer over all that is left. Groups are `groups`, the UNet's own, or fewer,
- * so that each has 4 channels or more. Parameters are named by their place in the list, as a torch.nn.Sequential would:
- * "discriminator.0.weight", with a SiLU counted too, within the builder's scope; the layer over all has its inputs in
- * the order of the features, h, w, C. */
+ * So of 8x8 features there is one halving, of 4x4 and smaller ones none, and with SD 1.5 it is the release's head,
+ * whose second convolution, of 4x4 on 4x4, is the layer over all that is left. Groups are `groups`, the UNet's own, or
+ * fewer, so that each has 4 channels or more. Parameters are named by their place in the list, SiLU counted too, within
+ * the builder's scope: "discriminator.0.weight". The layer over all has its inputs in the order of the features, h, w,
+ * C. */
 #define SP_DISCRIMINATOR "discriminator"
 sp_value *sp_discriminator(sp_builder *b, sp_value *features, int64_t groups);
 

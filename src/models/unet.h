@@ -58,8 +58,8 @@ typedef struct {
  * within the builder's scope. */
 sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options, const sp_unet_inputs *in);
 
-/* What the middle block makes of them, [N,h,w,channels of the last level]: the way down alone, without the way up. h and
- * w are those of the sample halved levels - 1 times, halves rounded up. */
+/* What the middle block makes of them, [N,h,w,channels of the last level]: the way down alone, without the way up. h
+ * and w are those of the sample halved levels - 1 times, halves rounded up. */
 sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options,
                            const sp_unet_inputs *in);
 

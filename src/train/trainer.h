@@ -68,9 +68,10 @@ typedef struct {
  * stop. With several micro-batches a step the plan adds gradients to inputs of their names (sp_output_gradient_sums).
  *
  * metrics.jsonl has one object per step: step, with several networks "network" (its name), loss and what else the plan
- * has of scalar outputs "loss_NAME", parts of it (three at most), grad_norm, learning_rate, seconds, stage_seconds and peak_rss_bytes (of the process so far). stage_seconds splits the step:
- * "data"; the stages of the run's graph, of a distillation "teacher", "target", "forward", "recomputation"
- * (what gradient checkpointing runs again) and "backward", of other trainings "run" and "backward";
+ * has of scalar outputs "loss_NAME", parts of it (three at most), grad_norm, learning_rate, seconds, stage_seconds and
+ * peak_rss_bytes (of the process so far). stage_seconds splits the step: "data"; the stages of the run's graph, of a
+ * distillation "teacher", "target", "forward", "recomputation" (what gradient checkpointing runs again) and "backward",
+ * of other trainings "run" and "backward";
  * with ranks "reduce", waiting for their gradients after the backward pass; "optimizer", which is
  * clipping, AdamW and the average. What is left of `seconds` is observing and the loss. With ranks
  * also reduced_bytes, those of the gradients, and reduce_seconds_in_backward, what summing them

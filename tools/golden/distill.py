@@ -422,8 +422,9 @@ def simulate(student, schedule, prediction_type, settings, draw):
 
 
 class Discriminator(torch.nn.Module):
-    """DMD2's classification branch on features [B,C,h,w] of the middle block, for any h and w: -> [B]. While the shorter
-    side is more than 4, it is halved; then one layer over all that is left, with inputs in the order h, w, C."""
+    """DMD2's classification branch on features [B,C,h,w] of the middle block, for any h and w: -> [B]. While the
+    shorter side is more than 4, it is halved; then one layer over all that is left, with inputs in the order h, w,
+    C."""
 
     def __init__(self, channels, height, width, groups):
         super().__init__()

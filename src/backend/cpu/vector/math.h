@@ -227,8 +227,8 @@ SP_INLINE sp_vf sp_vf_tanh(sp_vf x)
     return sp_vf_select_less(a, sp_vf_set(0.65f), small, large);
 }
 
-/* log(1 + e^x) = max(x, 0) + log(1 + u), u = e^-|x|, with small relative error in the lower tail too: with s = u/(2 + u),
- * at most 1/3, log(1 + u) = 2 (s + s^3/3 + s^5/5 + ...), of which the terms up to s^15 leave 2e-9 of it. */
+/* log(1 + e^x) = max(x, 0) + log(1 + u), u = e^-|x|, with small relative error in the lower tail too: with
+ * s = u/(2 + u), at most 1/3, log(1 + u) = 2 (s + s^3/3 + s^5/5 + ...), of which the terms up to s^15 leave 2e-9. */
 SP_INLINE sp_vf sp_vf_softplus(sp_vf x)
 {
     sp_vf u = sp_vf_exp(-sp_vf_abs(x)), s = u / (2.0f + u), q = s * s;
