@@ -40,7 +40,7 @@ static void written_files_are_the_student(void **state)
         assert_ok(sp_lora_merged(sp_default_device(), p->unet->weights, adapters, &lora, &merged));
         for (int i = 0; i < 2; i++)
             assert_ok(sp_lora_save(in_folder(state, i ? "k.safetensors" : "d.safetensors"),
-                                   (sp_lora_naming)i, &config, p->unet->weights, adapters, &lora));
+                                   (sp_lora_naming)i, &config, p->unet->weights, adapters, &lora, NULL));
         assert_ok(sp_pipeline_set_unet(p, &config, merged));
         for (int i = 0; i < 2; i++) {
             const char *file = in_folder(state, i ? "k.safetensors" : "d.safetensors");

@@ -11,6 +11,7 @@
 #include "distill/distill.h"
 #include "distill/matching.h"
 #include "models/discriminator.h"
+#include "pipeline/model.h"
 #include "ops/autodiff.h"
 #include "train/step_memory.h"
 
@@ -257,6 +258,73 @@ static int count_moved(const char *path, const char *draws, const char *part)
     return count;
 }
 
+/* The model at `path` with adapters from `file`; sp_model_close. */
+static sp_model *open_with(const char *path, const char *file)
+{
+    const splam_lora lora = {.path = file, .weight = 1};
+    const sp_model_options options = {.parts = SP_PART_UNET, .loras = &lora, .lora_count = 1};
+    sp_model *model;
+    assert_ok(sp_model_open(path, &options, &model));
+    return model;
+}
+
+/* A teacher with a student's adapters is sampled as the student is, at the timesteps that it was trained at; one of
+ * another noise schedule stays what it is. */
+static void check_sampled_as_trained(const trial *t)
+{
+    static const char *const files[] = {"pytorch_lora_weights.safetensors", "kohya.safetensors",
+                                        "ema/pytorch_lora_weights.safetensors", "ema/kohya.safetensors"};
+    static const int published[] = {999, 749, 499, 249};
+    for (int i = 0; i < 4; i++) {
+        sp_model *model = open_with(t->teacher, in(t->output, files[i]));
+        sp_sampler_options options = {.kind = sp_sampler_for(&model->scheduler)};
+        options.steps = sp_sampler_steps_for(&model->scheduler, options.kind);
+        sp_sampler sampler;
+        assert_int_equal(options.kind, SP_SAMPLER_LCM);
+        assert_int_equal(options.steps, 4);
+        assert_ok(sp_sampler_create(&model->scheduler, &options, &sampler));
+        for (int j = 0; j < 4; j++)
+            assert_true(sampler.step[j].timestep == published[j]);
+        sp_sampler_free(&sampler);
+        sp_model_close(model);
+    }
+    sp_model *model = open_with(golden("teacher-v_prediction"), in(t->output, files[0]));
+    assert_int_equal(model->scheduler.student, SP_STUDENT_LCM);
+    assert_int_equal(model->scheduler.path.prediction, SP_PREDICTION_V);
+    sp_model_close(model);
+    model = open_with(golden("teacher-zero-snr"), in(t->output, files[0]));
+    assert_int_equal(model->scheduler.student, SP_STUDENT_NONE);
+    sp_model_close(model);
+}
+
+/* What else says that it is one is read with care. */
+static void adapters_with_bad_schedulers_are_refused(void **state)
+{
+    static const struct {
+        const char *scheduler, *words;
+    } bad[] = {{"{", "the metadata \"splam_scheduler\""},
+               {"[]", "must hold a JSON object"},
+               {"{\"_class_name\": \"LCMScheduler\", \"num_train_timesteps\": 99999}", "num_train_timesteps"}};
+    static const char *const layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+    float ones[64] = {1};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *const metadata[][2] = {{"splam_scheduler", bad[i].scheduler}};
+        sp_tensor down = {.dtype = SP_F32, .shape = sp_shape_of(1, 32), .data = ones},
+                  up = {.dtype = SP_F32, .shape = sp_shape_of(32, 1), .data = ones};
+        char names[2][128];
+        snprintf(names[0], sizeof names[0], "%s.lora_A.weight", layer);
+        snprintf(names[1], sizeof names[1], "%s.lora_B.weight", layer);
+        const sp_named_tensor tensors[] = {{names[0], &down}, {names[1], &up}};
+        const splam_lora lora = {.path = in_folder(state, "bad.safetensors"), .weight = 1};
+        const sp_model_options options = {.parts = SP_PART_UNET, .loras = &lora, .lora_count = 1};
+        sp_model *model;
+        assert_ok(sp_safetensors_save(lora.path, tensors, 2, metadata, 1));
+        assert_status(sp_model_open(golden("teacher-epsilon"), &options, &model), SP_FORMAT);
+        assert_message("bad.safetensors");
+        assert_message(bad[i].words);
+    }
+}
+
 /* Both networks are adapters over the one teacher, and a discriminator is whole; an interrupted run goes on with the
  * same bits. */
 static void check_adapters(void **state, const char *name, int discriminators)
@@ -284,6 +352,7 @@ static void check_adapters(void **state, const char *name, int discriminators)
     assert_same_file(in(whole.output, "kohya.safetensors"), in(t.output, "kohya.safetensors"));
     assert_same_file(in(whole.output, "ema/kohya.safetensors"), in(t.output, "ema/kohya.safetensors"));
     assert_same_file(online, in(t.output, "checkpoint-10/fake_score_online.safetensors"));
+    check_sampled_as_trained(&whole);
 }
 
 static void adapters_of_both_are_trained(void **state)
@@ -589,6 +658,7 @@ int main(void)
         with_folder(resumed_within_a_cycle_equals_undisturbed),
         with_folder(recomputing_changes_no_bit),
         with_folder(adapters_of_both_are_trained),
+        with_folder(adapters_with_bad_schedulers_are_refused),
         with_folder(too_small_a_limit_is_refused),
         with_folder(refused_allocations_leak_nothing),
         with_folder(a_student_tells_of_itself),

@@ -53,11 +53,13 @@ sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_wei
  * values, because alpha = r is what such a file means; or kohya's, with alpha. cond_proj, at gamma
  * = 1, becomes an adapter of rank 1 of time_embedding.linear_1: up is what sp_fold_guidance would
  * add to the bias, and down gives 1 for every timestep's embedding (to 1e-6). base: the UNet's
- * weights. */
+ * weights. scheduler: the scheduler_config.json, as text, of the student that they make of it, which goes into the
+ * metadata under SP_LORA_SCHEDULER, where other programs pass it over; NULL: nobody says. */
+#define SP_LORA_SCHEDULER "splam_scheduler"
 typedef enum { SP_LORA_DIFFUSERS, SP_LORA_KOHYA } sp_lora_naming;
 sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_config *config,
                        const sp_weights *base, const sp_weights *adapters,
-                       const sp_lora_settings *settings);
+                       const sp_lora_settings *settings, const char *scheduler);
 
 /* SP_UNSUPPORTED if what cond_proj adds cannot be written so: a time embedding of very few
  * channels. Ask before training. */
@@ -90,6 +92,9 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const 
  * biases or a middle factor, and those of Stable Diffusion XL's second text encoder. */
 sp_status sp_lora_open(const char *path, sp_lora **out);
 void sp_lora_close(sp_lora *lora); /* NULL is legal */
+/* What the file says of how its student is sampled, SP_LORA_SCHEDULER, as it stands there; NULL: nothing. */
+const char *sp_lora_scheduler(const sp_lora *lora);
+const char *sp_lora_path(const sp_lora *lora); /* of the file, also where a folder was given */
 /* Adapters for that kind of component. */
 size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 

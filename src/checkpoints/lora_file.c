@@ -294,6 +294,16 @@ void sp_lora_close(sp_lora *lora)
     sp_free(lora);
 }
 
+const char *sp_lora_scheduler(const sp_lora *lora)
+{
+    return sp_tensor_file_metadata(lora->file, SP_LORA_SCHEDULER);
+}
+
+const char *sp_lora_path(const sp_lora *lora)
+{
+    return sp_tensor_file_path(lora->file);
+}
+
 size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind)
 {
     size_t count = 0;

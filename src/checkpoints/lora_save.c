@@ -181,20 +181,25 @@ static sp_status add_all(const lora_file *f, const sp_unet_config *config, const
 
 sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_config *config,
                        const sp_weights *base, const sp_weights *adapters,
-                       const sp_lora_settings *settings)
+                       const sp_lora_settings *settings, const char *scheduler)
 {
     char rank[32], alpha[32];
     snprintf(rank, sizeof rank, "%lld", (long long)settings->rank);
     snprintf(alpha, sizeof alpha, "%g", settings->alpha);
-    const char *const metadata[][2] = {{"format", "pt"},
-                                       {"ss_network_module", "networks.lora"},
-                                       {"ss_network_dim", rank},
-                                       {"ss_network_alpha", alpha}};
+    size_t count = naming == SP_LORA_KOHYA ? 4 : 1;
+    const char *metadata[5][2] = {{"format", "pt"},
+                                  {"ss_network_module", "networks.lora"},
+                                  {"ss_network_dim", rank},
+                                  {"ss_network_alpha", alpha}};
+    if (scheduler) {
+        metadata[count][0] = SP_LORA_SCHEDULER;
+        metadata[count++][1] = scheduler;
+    }
     lora_file f = {.naming = naming, .settings = settings};
     SP_TRY(sp_weights_create(&f.out));
     sp_status status = add_all(&f, config, base, adapters);
     if (!status)
-        status = sp_weights_save(f.out, path, SP_F32, metadata, naming == SP_LORA_KOHYA ? 4 : 1, NULL);
+        status = sp_weights_save(f.out, path, SP_F32, metadata, count, NULL);
     sp_weights_destroy(f.out);
     return status;
 }

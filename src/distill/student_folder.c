@@ -208,7 +208,7 @@ sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *stu
 
 static sp_status save_adapters(const sp_distill_options *o, const char *folder,
                                const sp_unet_config *student, const sp_weights *base,
-                               const sp_weights *adapters)
+                               const sp_weights *adapters, const char *scheduler)
 {
     static const char *const names[] = {[SP_LORA_DIFFUSERS] = "pytorch_lora_weights.safetensors",
                                         [SP_LORA_KOHYA] = "kohya.safetensors"};
@@ -216,7 +216,7 @@ static sp_status save_adapters(const sp_distill_options *o, const char *folder,
     sp_status status = inside ? sp_make_folders(inside) : SP_MEMORY;
     for (int i = 0; i < 2 && !status; i++) {
         char *path = sp_path_join(inside, names[i]);
-        status = path ? sp_lora_save(path, (sp_lora_naming)i, student, base, adapters, &o->lora)
+        status = path ? sp_lora_save(path, (sp_lora_naming)i, student, base, adapters, &o->lora, scheduler)
                       : SP_MEMORY;
         sp_free(path);
     }
@@ -237,24 +237,26 @@ static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *
     return status;
 }
 
-/* What merged weights are sampled with is told by adapters' folders too. */
-static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_config *student,
-                                   const json_t *settings)
+/* What merged weights are sampled with. */
+static sp_status adapters_scheduler(const sp_distill_options *o, json_t **out)
 {
     sp_model_folder teacher;
-    json_t *json = NULL;
+    SP_TRY(sp_model_folder_open(o->given.teacher, &teacher));
+    teacher.prediction = o->given.prediction_type;
+    sp_status status = sp_student_scheduler(&o->objective, &teacher, out);
+    sp_model_folder_close(&teacher);
+    return status;
+}
+
+/* It is told by adapters' folders too. */
+static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_config *student,
+                                   const json_t *settings, const json_t *json)
+{
     sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
     if (!scheduler) return SP_MEMORY;
-    sp_status status = sp_model_folder_open(o->given.teacher, &teacher);
-    if (!status) {
-        teacher.prediction = o->given.prediction_type;
-        status = sp_student_scheduler(&o->objective, &teacher, &json);
-        sp_model_folder_close(&teacher);
-    }
-    if (!status) status = sp_scheduler_config_read(json, "the student's scheduler", scheduler);
+    sp_status status = sp_scheduler_config_read(json, "the student's scheduler", scheduler);
     if (!status) status = save_settings(o, settings, scheduler);
     if (!status) status = sp_student_readme_save(o, student, settings, scheduler);
-    json_decref(json);
     sp_free(scheduler);
     return status;
 }
@@ -263,8 +265,16 @@ sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *st
                            const sp_weights *base, const sp_weights *online, const sp_weights *ema,
                            const json_t *settings)
 {
-    SP_TRY(save_adapters(o, ".", student, base, online));
-    SP_TRY(save_adapters(o, "ema", student, base, ema));
-    if (o->given.lora_merged) return save_merged(o, student, base, online, ema, settings);
-    return describe_adapters(o, student, settings);
+    json_t *scheduler = NULL;
+    SP_TRY(adapters_scheduler(o, &scheduler));
+    char *text = sp_json_dumps(scheduler, JSON_COMPACT);
+    sp_status status = text ? SP_OK : SP_MEMORY;
+    if (!status) status = save_adapters(o, ".", student, base, online, text);
+    if (!status) status = save_adapters(o, "ema", student, base, ema, text);
+    if (!status)
+        status = o->given.lora_merged ? save_merged(o, student, base, online, ema, settings)
+                                      : describe_adapters(o, student, settings, scheduler);
+    sp_free(text);
+    json_decref(scheduler);
+    return status;
 }

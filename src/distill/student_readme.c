@@ -127,11 +127,8 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
         "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, "
         "`kohya.safetensors`\n"
         "in those of A1111 and ComfyUI, and in `ema/` the same of their moving average.\n\n");
-    if (!r->distilled) /* the teacher's own scheduler has other timesteps */
-        sp_string_append_format(
-            r->text,
-            "    splam generate -m TEACHER --lora kohya.safetensors --sampler %s --guidance 1 --steps %d -p \"...\"\n",
-            r->sampler, r->steps);
+    sp_string_append_format(
+        r->text, "    splam generate -m TEACHER --lora kohya.safetensors --steps %d -p \"...\"\n", r->steps);
     sp_string_append_format(
         r->text, "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n\n"
                  "In diffusers:\n\n"

@@ -1,7 +1,11 @@
 /* Opening a model's parts and seeing that they fit. */
 #include "pipeline/model.h"
+#include <string.h>
 #include "backend/registry.h"
+#include "base/json.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "checkpoints/recognise.h"
 
 static sp_status open_text(sp_model *m, const char *folder)
@@ -50,6 +54,51 @@ sp_status sp_model_check_unet(const sp_model *m, const sp_unet_config *unet)
     return m->vae ? check_vae(m, unet) : SP_OK;
 }
 
+static bool same_schedule(const sp_path *a, const sp_path *b)
+{
+    return a->kind == b->kind && a->timesteps == b->timesteps &&
+           memcmp(a->abar, b->abar, (size_t)a->timesteps * sizeof *a->abar) == 0;
+}
+
+/* Samplers look at the student's; what the UNet predicts stays the model's. */
+static sp_status become_student(sp_model *m, const sp_lora *lora, sp_scheduler_config *own)
+{
+    const char *text = sp_lora_scheduler(lora), *path = sp_lora_path(lora);
+    char *where = sp_format("%s: the metadata \"" SP_LORA_SCHEDULER "\"", path);
+    json_t *json = NULL;
+    sp_status status = where ? sp_json_parse(text, strlen(text), where, &json) : SP_MEMORY;
+    if (!status) status = sp_scheduler_config_read(json, where, own);
+    json_decref(json);
+    sp_free(where);
+    SP_TRY(status);
+    if (!same_schedule(&own->path, &m->scheduler.path)) {
+        sp_log_warn("%s makes a student of a model with another noise schedule than %s; it is sampled as that model is",
+                    path, m->folder.path);
+        return SP_OK;
+    }
+    own->path.prediction = m->scheduler.path.prediction;
+    m->scheduler = *own;
+    return SP_OK;
+}
+
+/* Adapters that were distilled make a student of the model; of several such files the last one says how it is
+ * sampled. */
+static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
+{
+    const sp_lora *by = NULL;
+    for (size_t i = 0; i < list->count; i++) {
+        if (!sp_lora_scheduler(list->files[i]) || !sp_lora_count(list->files[i], SP_COMPONENT_UNET)) continue;
+        if (by) sp_log_warn("%s and %s both make a student of the model; it is sampled as the latter says",
+                            sp_lora_path(by), sp_lora_path(list->files[i]));
+        by = list->files[i];
+    }
+    if (!by) return SP_OK;
+    sp_scheduler_config *own = sp_alloc(sizeof *own);
+    sp_status status = own ? become_student(m, by, own) : SP_MEMORY;
+    sp_free(own);
+    return status;
+}
+
 /* Before anything is packed, so that adapters cost nothing at run time. In bf16 the sums are
  * rounded to the type of the file, since packing rounds them anyway. */
 static sp_status merge_loras(sp_model *m, const sp_model_options *options)
@@ -61,6 +110,7 @@ static sp_status merge_loras(sp_model *m, const sp_model_options *options)
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
     sp_status status = sp_lora_list_check(&list, has);
+    if (!status) status = take_scheduler(m, &list);
     if (!status && m->unet) status = sp_lora_list_merge(&list, m->device, m->unet, exact, callbacks);
     if (!status && m->text_encoder)
         status = sp_lora_list_merge(&list, m->device, m->text_encoder, exact, callbacks);

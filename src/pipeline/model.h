@@ -14,7 +14,8 @@ typedef struct {
     const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
     const char *prediction; /* what the UNet predicts, known better than the model tells; NULL: as it tells */
     const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
-    const splam_lora *loras; /* merged into UNet and text encoder */
+    const splam_lora *loras; /* merged into UNet and text encoder; those that splam distilled make a student of the
+                                model, which samplers then look at the scheduler of (SP_LORA_SCHEDULER) */
     size_t lora_count;
     sp_device *device; /* NULL: the default */
     sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
