@@ -15,7 +15,7 @@ typedef struct {
     const char *const *models; /* diffusers folders or checkpoints of one file; one is required */
     size_t model_count;
     const char *unet;     /* their UNets' folder, "unet" */
-    const char *teacher;  /* a diffusers folder, needed for trajectory-error and frechet-teacher; gets a row of its own */
+    const char *teacher;  /* a diffusers folder, needed for trajectory-error, frechet-teacher; gets a row of its own */
     const char *data;     /* a data set, such as "emoji:"; required */
     const char *caption_column; /* as in splam_picture_options */
     const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's trajectories, which
@@ -39,11 +39,11 @@ SPLAM_DEFAULTS(eval)
 
 /* Draws the same prompts from the same noise with every model and judges them: trajectory error (the mean squared
  * distance of one evaluation from where the teacher's guided 50-step DDIM chain leads, at the sampler's timesteps and
- * over all 50), Frechet distance of the autoencoder's pooled latents ("frechet_vae", which is not FID) to the pictures that
- * the prompts name and to the teacher's, and caption hit rate. *table, which is the caller's (splam_free): the rows for
- * a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and,
- * with a list, for metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that
- * this library cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * over all 50), Frechet distance of the autoencoder's pooled latents ("frechet_vae", which is not FID) to the pictures
+ * that the prompts name and to the teacher's, and caption hit rate. *table, which is the caller's (splam_free): the
+ * rows for a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for
+ * metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that this library
+ * cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam_callbacks *callbacks, char **table);
 
 typedef struct {

@@ -43,8 +43,8 @@ void sp_evaluation_destroy(sp_evaluation *evaluation); /* NULL is legal */
 /* True if a metric of pictures is asked for, so that pictures are scored. */
 bool sp_evaluation_has_image_metric(const sp_evaluation *evaluation);
 
-/* Keeps the teacher's pictures of the prompts, [count,3,H,W] as sp_evaluation_score_images leaves them, for metrics that
- * compare with these; before it they are not measured. */
+/* Keeps the teacher's pictures of the prompts, [count,3,H,W] as sp_evaluation_score_images leaves them, for metrics
+ * that compare with these; before it they are not measured. */
 sp_status sp_evaluation_keep_teacher(sp_evaluation *evaluation, const sp_tensor *images,
                                      const sp_callbacks *callbacks);
 

@@ -20,9 +20,10 @@ static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *
     if (!isfinite(guidance_scale_w)) return;
     sp_string_append_format(
         out, "<p><b>Frechet to teacher</b> is the same distance to the teacher's pictures of the same captions, drawn "
-             "in 50 guided steps (w = %g) from the same noise: whether a student draws what its teacher draws. A guided "
-             "teacher's pictures are more vivid and more alike than real ones, so that its own distance to real "
-             "pictures is no bound for students, and one that guidance has not reached yet can be nearer to them.</p>\n",
+             "in 50 guided steps (w = %g) from the same noise: whether a student draws what its teacher draws. A "
+             "guided teacher's pictures are more vivid and more alike than real ones, so that its own distance to "
+             "real pictures is no bound for students, and one that guidance has not reached yet can be nearer to "
+             "them.</p>\n",
         guidance_scale_w);
 }
 

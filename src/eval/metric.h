@@ -29,7 +29,7 @@ typedef struct {
 typedef struct {
     const sp_evaluation *evaluation;
     const sp_tensor *features, *reference; /* [count,D] of the drawn pictures, [M,D] of what they are compared to; f32.
-                                              M is the evaluation's real_count if that is all pictures, else its count */
+                                              M is the evaluation's real_count if that is all pictures, else count */
     const sp_error_curve *curve;           /* the trajectory error of its model */
     double own;                            /* the mean of it at the timesteps that the row's sampler asks at */
 } sp_measured;
