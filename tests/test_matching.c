@@ -1,50 +1,13 @@
 /* Distribution matching: turns and draws, timesteps, runs that are interrupted, adapters, students. The comparison with
  * PyTorch is test_distill.c's, of distill-dmd*. */
-#include "distill_support.h"
+#include "matching_support.h"
 #include "base/file.h"
-#include "backend/registry.h"
 #include "base/memory.h"
-#include "base/parallel.h"
-#include "base/text.h"
 #include "checkpoints/lora.h"
 #include "diffusion/sampler.h"
-#include "distill/distill.h"
 #include "distill/matching.h"
-#include "models/discriminator.h"
 #include "pipeline/model.h"
-#include "ops/autodiff.h"
 #include "train/step_memory.h"
-
-typedef struct {
-    sp_distill_options options;
-    char teacher[600], draws[600], output[600], trace[600];
-} trial;
-
-static void make_trial(void **state, const char *name, const char *output, trial *t)
-{
-    json_t *description = golden_case_json(name);
-    const json_t *flags = json_object_get(description, "flags");
-    snprintf(t->teacher, sizeof t->teacher, "%s/%s", golden(name), case_text(description, "teacher"));
-    snprintf(t->draws, sizeof t->draws, "%s/draws.safetensors", golden(name));
-    snprintf(t->output, sizeof t->output, "%s", in_folder(state, output));
-    snprintf(t->trace, sizeof t->trace, "%s", in_folder(state, "trace.safetensors"));
-    t->options = sp_distill_defaults();
-    t->options.objective = sp_objective_defaults(SP_OBJECTIVE_DMD);
-    t->options.objective.ddim_timesteps = (int)case_number(flags, "student-steps");
-    t->options.objective.fake_score_steps = (int)case_number(flags, "fake-score-steps");
-    t->options.objective.guidance_scale_w = case_number(flags, "guidance-scale-w");
-    t->options.objective.gan_weight = case_number(flags, "gan-weight"); /* 0 where it is absent */
-    t->options.objective.gan_fake_score_weight = case_number(flags, "gan-fake-score-weight");
-    splam_distill_options *o = &t->options.given;
-    o->teacher = t->teacher;
-    o->draws = t->draws;
-    o->output = t->output;
-    o->train_batch_size = (int64_t)case_number(flags, "train-batch-size");
-    o->gradient_accumulation_steps = (int64_t)case_number(flags, "gradient-accumulation-steps");
-    o->max_train_steps = 10;
-    o->learning_rate = 1e-3;
-    json_decref(description);
-}
 
 /* ---- numbers ---- */
 
@@ -178,38 +141,6 @@ static void a_student_that_matches_stays(void **state)
             assert_true(trace_at(trace, "loss", step - 1) > 1e-3);
         }
         sp_tensor_file_close(trace);
-    }
-}
-
-static void assert_same_students(const char *a, const char *b)
-{
-    assert_same_file(in(a, "unet/diffusion_pytorch_model.safetensors"),
-                     in(b, "unet/diffusion_pytorch_model.safetensors"));
-    assert_same_file(in(a, "unet_ema/diffusion_pytorch_model.safetensors"),
-                     in(b, "unet_ema/diffusion_pytorch_model.safetensors"));
-    static const char *const beside[] = {"checkpoint-10/fake_score_online.safetensors",
-                                         "checkpoint-10/fake_score_first_moment.safetensors",
-                                         "checkpoint-10/fake_score_second_moment.safetensors"};
-    for (int i = 0; i < 3; i++)
-        assert_same_file(in(a, beside[i]), in(b, beside[i]));
-}
-
-/* A run stopped after each of `first` to `last` steps, and resumed, is the run not stopped; *t: the last one. */
-static void check_resumed(void **state, const char *name, int first, int last, trial *t)
-{
-    trial whole;
-    make_trial(state, name, "whole", &whole);
-    assert_ok(sp_distill(&whole.options, NULL));
-    for (int after = first; after <= last; after++) {
-        char output[32];
-        snprintf(output, sizeof output, "stopped-%d", after);
-        make_trial(state, name, output, t);
-        int left = after;
-        const sp_callbacks callbacks = {.context = &left, .report = count_step, .cancelled = stop_after};
-        assert_status(sp_distill(&t->options, &callbacks), SP_CANCELLED);
-        t->options.given.resume = "latest";
-        assert_ok(sp_distill(&t->options, NULL));
-        assert_same_students(whole.output, t->output);
     }
 }
 
@@ -473,178 +404,6 @@ static void what_says_nothing_is_refused(void **state)
     assert_message("`student_steps`");
 }
 
-/* ---- the discriminator ---- */
-
-static void resumed_with_its_discriminator(void **state)
-{
-    trial t;
-    check_resumed(state, "distill-dmd-gan", 1, 3, &t);
-    t.options.objective.gan_weight = 0.25;
-    assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
-    assert_message("`gan_weight` 0.3");
-    t.options.objective.gan_weight = 0;
-    assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
-    assert_message("`gan_weight` 0.3");
-}
-
-/* loss and the part of it that NAME says, of line `step` of metrics.jsonl. */
-static double metric(const char *output, int step, const char *name)
-{
-    char *text;
-    assert_ok(sp_read_file(in(output, "metrics.jsonl"), &text, NULL));
-    char *line = text;
-    for (int i = 0; i < step; i++)
-        line = strchr(line, '\n') + 1;
-    json_t *object = json_loadb(line, (size_t)(strchr(line, '\n') - line), 0, NULL);
-    const json_t *value = json_object_get(object, name);
-    double found = json_is_number(value) ? json_number_value(value) : NAN;
-    json_decref(object);
-    sp_free(text);
-    return found;
-}
-
-/* A student that matches is pulled by the discriminator alone, in proportion to its weight; each loss is the sum of its
- * parts times their weights; and the fake score is trained by both, also where it denoises perfectly well. */
-static void losses_are_the_sum_of_their_parts(void **state)
-{
-    static const double weights[] = {0.5, 1};
-    double norm[2], fake_norm[2];
-    for (int i = 0; i < 2; i++) {
-        trial t;
-        sp_tensor_file *trace;
-        make_trial(state, "distill-dmd-gan", i ? "one" : "half", &t);
-        t.options.given.learning_rate = 0;
-        t.options.given.trace = t.trace;
-        t.options.given.max_train_steps = 3;
-        t.options.objective.guidance_scale_w = 0; /* the teacher is what the fake score is */
-        t.options.objective.gan_weight = weights[i];
-        t.options.objective.gan_fake_score_weight = weights[i] * 1e6;
-        assert_ok(sp_distill(&t.options, NULL));
-        assert_ok(sp_safetensors_open(t.trace, &trace));
-        norm[i] = trace_at(trace, "grad_norm", 2);
-        fake_norm[i] = trace_at(trace, "grad_norm", 0);
-        sp_tensor_file_close(trace);
-        double student = metric(t.output, 2, "loss_gan"), matching = metric(t.output, 2, "loss_matching");
-        assert_true(student > 1e-3 && matching < 1e-9);
-        assert_true(fabs(metric(t.output, 2, "loss") / (matching + weights[i] * student) - 1) < 1e-6);
-        double told = metric(t.output, 0, "loss_gan_fake") + metric(t.output, 0, "loss_gan_real"),
-               denoising = metric(t.output, 0, "loss_denoising");
-        assert_true(told > 1e-3 && denoising > 1e-3);
-        assert_true(fabs(metric(t.output, 0, "loss") / (denoising + 1e6 * weights[i] * told) - 1) < 1e-6);
-        assert_true(isnan(metric(t.output, 0, "loss_gan")) && isnan(metric(t.output, 2, "loss_gan_real")));
-    }
-    assert_true(norm[0] > 1e-4 && fabs(norm[1] / norm[0] - 2) < 1e-4);
-    assert_true(fake_norm[0] > 1e-4 && fabs(fake_norm[1] / fake_norm[0] - 2) < 1e-4);
-}
-
-/* Its weights and moments are planned for. */
-static void memory_of_a_discriminator_is_counted(void **state)
-{
-    trial t;
-    size_t fake[2], inputs[2], head = 0;
-    make_trial(state, "distill-dmd-gan", "counted", &t);
-    sp_component *unet;
-    sp_tensor_file *draws;
-    assert_ok(sp_safetensors_open(t.draws, &draws));
-    for (size_t i = 0; i < sp_tensor_file_count(draws); i++)
-        if (strncmp(sp_tensor_file_name(draws, i), "discriminator.", 14) == 0)
-            head += sp_tensor_bytes(sp_tensor_file_at(draws, i));
-    assert_true(head > 0);
-    sp_tensor_file_close(draws);
-    assert_ok(sp_component_open_as(t.teacher, "unet", NULL, &unet));
-    for (int i = 0; i < 2; i++) {
-        sp_graph *graph;
-        sp_plan *plan;
-        const sp_conditioning conditioning = sp_conditioning_declared(&sp_unet_network, &unet->config.unet, 2, 7);
-        const sp_step_shape shape = {.batch = 2, .channels = 4, .height = 8, .width = 8, .conditioning = &conditioning,
-                                     .teacher = &unet->config.unet, .student = &unet->config.unet};
-        sp_objective_settings s = t.options.objective;
-        if (!i) s.gan_weight = 0;
-        assert_ok(sp_matching_graph(&s, &shape, SP_MATCHING_FAKE_SCORE, &graph));
-        assert_ok(sp_plan_create(graph, sp_default_device(), SP_F32, &plan));
-        fake[i] = sp_plan_set_bytes(plan, SP_FAKE_SCORE);
-        inputs[i] = sp_plan_get_memory(plan).boundary;
-        sp_plan_destroy(plan);
-    }
-    assert_int_equal(fake[1] - fake[0], head);
-    assert_true(inputs[1] > inputs[0]);
-    sp_component_close(unet);
-}
-
-/* Of SD 1.5's and SDXL's features, and of the demo's and the smallest: DMD2's layers, and fewer. */
-static void its_layers_follow_the_features(void **state)
-{
-    (void)state;
-    static const struct {
-        int64_t height, width, channels, groups;
-        const char *parameters;
-    } cases[] = {
-        {8, 8, 1280, 32, "0.weight [1280,1280,4,4] 0.bias [1280] 1.weight [1280] 1.bias [1280] "
-                         "3.weight [1280,20480] 3.bias [1280] 4.weight [1280] 4.bias [1280] 6.weight [1,1280] "
-                         "6.bias [1] "},
-        {8, 12, 4, 1, "0.weight [4,4,4,4] 0.bias [4] 1.weight [4] 1.bias [4] 3.weight [4,96] 3.bias [4] 4.weight [4] "
-                      "4.bias [4] 6.weight [1,4] 6.bias [1] "},
-        {32, 32, 4, 1, "0.weight [4,4,4,4] 0.bias [4] 1.weight [4] 1.bias [4] 3.weight [4,4,4,4] 3.bias [4] "
-                       "4.weight [4] 4.bias [4] 6.weight [4,4,4,4] 6.bias [4] 7.weight [4] 7.bias [4] "
-                       "9.weight [4,64] 9.bias [4] 10.weight [4] 10.bias [4] 12.weight [1,4] 12.bias [1] "},
-        {4, 4, 144, 16, "0.weight [144,2304] 0.bias [144] 1.weight [144] 1.bias [144] 3.weight [1,144] 3.bias [1] "},
-        {1, 1, 6, 6, "0.weight [6,6] 0.bias [6] 1.weight [6] 1.bias [6] 3.weight [1,6] 3.bias [1] "},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        sp_builder *b;
-        sp_string found = {0};
-        sp_value **parameters;
-        int count;
-        assert_ok(sp_builder_create(&b));
-        sp_set_enter(b, SP_FAKE_SCORE, SP_RATE_STEP, NULL, NULL);
-        sp_value *d = sp_discriminator(b,
-                                       sp_input(b, "features", SP_F32,
-                                                sp_shape_of(2, cases[i].height, cases[i].width, cases[i].channels),
-                                                SP_RATE_STEP),
-                                       cases[i].groups);
-        assert_false(sp_builder_failed(b));
-        assert_true(sp_shape_equal(d->shape, sp_shape_of(2, 1, 1)));
-        assert_ok(sp_parameters_of(b, SP_FAKE_SCORE, &parameters, &count));
-        for (int k = 0; k < count; k++)
-            sp_string_append_format(&found, "%s %s ", parameters[k]->name + strlen("discriminator."),
-                                    sp_shape_text(parameters[k]->shape));
-        assert_string_equal(sp_string_text(&found), cases[i].parameters);
-        sp_string_free(&found);
-        sp_builder_destroy(b);
-    }
-}
-
-/* Its 4x4 convolutions too have one order of sums. */
-static void threads_change_no_bit(void **state)
-{
-    static const char *const outputs[2][2] = {{"one", "three"}, {"one-half", "three-half"}};
-    trial t[2];
-    for (int half = 0; half < 2; half++) {
-        for (int i = 0; i < 2; i++) {
-            make_trial(state, "distill-dmd-gan-v-accumulate", outputs[half][i], &t[i]);
-            t[i].options.precision = half ? SP_BF16 : SP_F32;
-            sp_set_threads(i ? 3 : 1);
-            assert_ok(sp_distill(&t[i].options, NULL));
-        }
-        sp_set_threads(0);
-        assert_same_students(t[0].output, t[1].output);
-    }
-}
-
-static void bad_draws_of_a_discriminator_are_refused(void **state)
-{
-    trial t;
-    make_trial(state, "distill-dmd-gan", "bad", &t);
-    t.options.objective.fake_score_steps = 3; /* the third step has no latents of the data */
-    t.options.given.max_train_steps = 3;
-    assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
-    assert_message("latents.2");
-    make_trial(state, "distill-dmd", "bad", &t);
-    t.options.objective.gan_weight = t.options.objective.gan_fake_score_weight = 1;
-    assert_status(sp_distill(&t.options, NULL), SP_FORMAT);
-    assert_message("discriminator.0.weight");
-}
-
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -663,12 +422,6 @@ int main(void)
         with_folder(refused_allocations_leak_nothing),
         with_folder(a_student_tells_of_itself),
         with_folder(bad_draws_are_refused),
-        with_folder(resumed_with_its_discriminator),
-        with_folder(losses_are_the_sum_of_their_parts),
-        with_folder(memory_of_a_discriminator_is_counted),
-        cmocka_unit_test(its_layers_follow_the_features),
-        with_folder(threads_change_no_bit),
-        with_folder(bad_draws_of_a_discriminator_are_refused),
         cmocka_unit_test(what_says_nothing_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
