@@ -1,5 +1,5 @@
-/* The discriminator of distribution matching: its layers, its losses, its memory, runs that are interrupted, threads. The
- * comparison with PyTorch is test_distill.c's, of distill-dmd-gan*. */
+/* The discriminator of distribution matching: its layers, its losses, its memory, runs that are interrupted, threads.
+ * The comparison with PyTorch is test_distill.c's, of distill-dmd-gan*. */
 #include "matching_support.h"
 #include "backend/registry.h"
 #include "base/file.h"
