@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "checkpoints/lora.h"
+#include "eval/picture_set.h"
 #include "splam/splam.h"
 #include "formats/pickle.h"
 #include "formats/tensor_file_parts.h"
@@ -31,12 +32,16 @@ static void assert_clean(const char *text)
 static void read_in_every_way(const char *path)
 {
     sp_lora *lora;
+    sp_inception_file inception;
+    sp_picture_set set;
     sp_pickle *pickle;
     json_t *json;
     char *bytes, *text;
     size_t size;
     read_every_byte(path);
     if (sp_lora_open(path, &lora) == SP_OK) sp_lora_close(lora);
+    if (sp_inception_file_open(path, &inception) == SP_OK) sp_inception_file_free(&inception);
+    if (sp_picture_set_of_file(path, &set) == SP_OK) sp_picture_set_free(&set);
     assert_ok(sp_read_file(path, &bytes, &size));
     if (sp_pickle_read((const unsigned char *)bytes, size, path, NULL, &pickle) == SP_OK)
         sp_pickle_destroy(pickle);

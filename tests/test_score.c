@@ -1,5 +1,5 @@
-/* Scores of pictures against the tools of the field: decoding, resizes, Inception, distances, files of statistics. */
-#include "support.h"
+/* Scores of pictures against the tools of the field: decoding, resizes, Inception, distances. */
+#include "score_support.h"
 #include <math.h>
 #include <splam/splam.h>
 #include "base/json.h"
@@ -7,42 +7,7 @@
 #include "eval/inception_score.h"
 #include "eval/kid.h"
 #include "eval/numpy_random.h"
-#include "eval/picture_set.h"
-#include "formats/npz.h"
 #include "image/resize_float.h"
-#include "inception_support.h"
-
-static sp_tensor_file *file; /* the golden one */
-
-static int open_golden(void **state)
-{
-    if (sp_tensor_file_open(golden("inception.safetensors"), &file)) return -1;
-    return make_test_folder(state);
-}
-
-static int close_golden(void **state)
-{
-    sp_tensor_file_close(file);
-    return remove_test_folder(state);
-}
-
-static const sp_tensor *expected(const char *name)
-{
-    const sp_tensor *t;
-    assert_ok(sp_tensor_file_get(file, name, &t));
-    return t;
-}
-
-static sp_image formula_picture(int width, int height)
-{
-    sp_image image;
-    assert_ok(sp_image_create(width, height, &image));
-    for (int i = 0; i < width * height * 3; i++) {
-        int c = i % 3, x = i / 3 % width, y = i / 3 / width;
-        image.pixels[i] = (uint8_t)((x * 7 + y * 13 + c * 50) ^ (x * y));
-    }
-    return image;
-}
 
 /* ---- pictures ---- */
 
@@ -130,65 +95,7 @@ static void test_features_are_pytorchs(void **state)
     sp_inception_file_free(&inception);
 }
 
-/* Objects are folders of names; a tensor that is not contiguous is copied. */
-static void test_torchscript_is_read(void **state)
-{
-    const char *path = in_folder(state, "script.pt");
-    const sp_tensor *bytes = expected("script.pt"), *weight, *odd, *bias;
-    sp_tensor_file *script;
-    assert_ok(sp_write_file(path, bytes->data, sp_tensor_bytes(bytes)));
-    assert_ok(sp_tensor_file_open(path, &script));
-    assert_ok(sp_tensor_file_get(script, "layers.conv.weight", &weight));
-    assert_ok(sp_tensor_file_get(script, "layers.conv.odd", &odd));
-    assert_ok(sp_tensor_file_get(script, "bias", &bias));
-    assert_true(sp_shape_equal(weight->shape, sp_shape_of(2, 3)));
-    assert_true(((const float *)weight->data)[5] == 5);
-    assert_true(((const float *)odd->data)[1] == 2);
-    assert_true(((const float *)bias->data)[1] == -2);
-    sp_tensor_file_close(script);
-    char *changed = sp_alloc(sp_tensor_bytes(bytes));
-    memcpy(changed, bytes->data, sp_tensor_bytes(bytes));
-    for (size_t i = 0; i < sp_tensor_bytes(bytes); i += 3) { /* damaged: read or refused */
-        changed[i] ^= 0x15;
-        assert_ok(sp_write_file(path, changed, sp_tensor_bytes(bytes)));
-        if (sp_tensor_file_open(path, &script) == SP_OK) sp_tensor_file_close(script);
-        changed[i] ^= 0x15;
-    }
-    sp_free(changed);
-}
-
-static void test_other_networks_are_refused(void **state)
-{
-    const char *path = in_folder(state, "other.safetensors");
-    sp_inception_file inception;
-    sp_weights *weights;
-    assert_ok(sp_weights_create(&weights));
-    assert_ok(add_formula(weights, "fc.weight", sp_shape_of(1000, 2048), 1, 0));
-    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
-    assert_status(sp_inception_file_open(path, &inception), SP_UNSUPPORTED);
-    assert_message("torchvision");
-    assert_ok(add_formula(weights, "fc.weight", sp_shape_of(1008, 2048), 1, 0));
-    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
-    assert_status(sp_inception_file_open(path, &inception), SP_FORMAT);
-    assert_message("\"Conv2d_1a_3x3.conv.weight\" is missing");
-    sp_weights_destroy(weights);
-}
-
 /* ---- distances ---- */
-
-/* factor u + v^2 of the numbers of NAME and NAME'. */
-static sp_tensor rows(const char *name, int64_t count, int64_t width, double factor)
-{
-    char other[32];
-    sp_tensor t;
-    snprintf(other, sizeof other, "%s'", name);
-    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(count, width), &t));
-    for (int64_t i = 0; i < count * width; i++) {
-        double v = formula_number(other, (uint32_t)i);
-        ((float *)t.data)[i] = (float)(factor * formula_number(name, (uint32_t)i) + v * v);
-    }
-    return t;
-}
 
 static double distance_of(const sp_tensor *a, const sp_tensor *b)
 {
@@ -200,11 +107,6 @@ static double distance_of(const sp_tensor *a, const sp_tensor *b)
     sp_gaussian_free(&one);
     sp_gaussian_free(&two);
     return d;
-}
-
-static void assert_near(double found, double wanted, double tolerance)
-{
-    if (!(fabs(found - wanted) <= tolerance)) fail_msg("%.15g is not %.15g within %g", found, wanted, tolerance);
 }
 
 static void test_frechet_is_pytorch_fids(void **state)
@@ -280,84 +182,6 @@ static void test_permutation_is_numpys(void **state)
 
 /* ---- files ---- */
 
-static sp_status open_set(const char *path, sp_picture_set *out)
-{
-    return sp_picture_set_open(path, 0, SP_CONVENTION_CLEAN, NULL, out);
-}
-
-static void test_statistics_come_back(void **state)
-{
-    const char *path = in_folder(state, "saved.npz");
-    sp_picture_set set = {.count = 60, .features = {.features = rows("a", 60, 12, 1)}}, read;
-    assert_ok(sp_picture_set_fit(&set));
-    assert_ok(sp_picture_set_save(&set, SP_CONVENTION_CLEAN, "abc", path));
-    assert_ok(open_set(path, &read));
-    assert_int_equal(read.count, 60);
-    assert_memory_equal(read.gaussian.mean, set.gaussian.mean, 12 * sizeof(double));
-    assert_memory_equal(read.gaussian.covariance, set.gaussian.covariance, 144 * sizeof(double));
-    sp_picture_set_free(&read);
-    assert_status(sp_picture_set_open(path, 0, SP_CONVENTION_PYTORCH, NULL, &read), SP_ARGUMENT);
-    assert_message("convention");
-    set.count = 0;
-    sp_picture_set_free(&set);
-}
-
-static void save_arrays(const char *path, const char *one, sp_tensor *x, const char *two, sp_tensor *y)
-{
-    const sp_named_tensor named[] = {{one, x}, {two, y}};
-    assert_ok(sp_npz_save(path, named, 2));
-}
-
-static void test_wrong_arrays_are_refused(void **state)
-{
-    const char *path = in_folder(state, "wrong.npz");
-    sp_picture_set set;
-    sp_tensor x = rows("a", 1, 12, 1), y = rows("b", 11, 12, 1);
-    save_arrays(path, "mu", &x, "sigma", &y);
-    assert_status(open_set(path, &set), SP_SHAPE);
-    x.shape = sp_shape_of(12);
-    save_arrays(path, "mu", &x, "sigma", &y);
-    assert_status(open_set(path, &set), SP_SHAPE);
-    assert_message("[11,12]");
-    save_arrays(path, "mean", &x, "covariance", &y);
-    assert_status(open_set(path, &set), SP_SHAPE);
-    assert_message("missing");
-    ((float *)y.data)[5] = NAN;
-    save_arrays(path, "mu", &x, "feats", &y);
-    assert_status(open_set(path, &set), SP_NUMERIC);
-    y.shape = sp_shape_of(132);
-    save_arrays(path, "mu", &x, "feats", &y);
-    assert_status(open_set(path, &set), SP_SHAPE);
-    sp_tensor_free(&x);
-    sp_tensor_free(&y);
-}
-
-/* Every file cut short, and every byte of one changed, is read or refused, and nothing else. */
-static void test_damaged_archives(void **state)
-{
-    const char *path = in_folder(state, "good.npz"), *bad = in_folder(state, "bad.npz");
-    sp_tensor x = rows("a", 1, 3, 1), y = rows("b", 3, 3, 1);
-    sp_picture_set set;
-    char *bytes;
-    size_t size;
-    x.shape = sp_shape_of(3);
-    save_arrays(path, "mu", &x, "sigma", &y);
-    assert_ok(sp_read_file(path, &bytes, &size));
-    for (size_t i = 0; i < size; i++) {
-        assert_ok(sp_write_file(bad, bytes, i));
-        assert_true(open_set(bad, &set) != SP_OK);
-    }
-    for (size_t i = 0; i < size; i++) {
-        bytes[i] ^= 0x41;
-        assert_ok(sp_write_file(bad, bytes, size));
-        if (open_set(bad, &set) == SP_OK) sp_picture_set_free(&set);
-        bytes[i] ^= 0x41;
-    }
-    sp_free(bytes);
-    sp_tensor_free(&x);
-    sp_tensor_free(&y);
-}
-
 /* mu and sigma = `scale` I of three features. */
 static void save_statistics(const char *path, const float mean[3], float scale)
 {
@@ -392,48 +216,17 @@ static void test_statistics_are_scored(void **state)
     assert_null(report);
 }
 
-static void test_folders(void **state)
-{
-    const char *folder = in_folder(state, "set"), *deep = in_folder(state, "set/b");
-    sp_image image = formula_picture(5, 4);
-    sp_picture_set set;
-    assert_ok(sp_make_folders(deep));
-    assert_ok(sp_image_save_png(&image, in_folder(state, "set/c.PNG"), NULL, 0));
-    assert_status(open_set(folder, &set), SP_IO);
-    assert_message("1 pictures");
-    assert_ok(sp_image_save_png(&image, in_folder(state, "set/b/a.png"), NULL, 0));
-    assert_ok(sp_image_save_png(&image, in_folder(state, "set/b-a.png"), NULL, 0));
-    assert_ok(sp_write_file(in_folder(state, "set/words.txt"), "x", 1));
-    assert_ok(open_set(folder, &set));
-    assert_int_equal(set.count, 3);
-    assert_true(sp_ends_with(set.paths[0], "/b-a.png"));
-    assert_true(sp_ends_with(set.paths[2], "/c.PNG"));
-    sp_picture_set_free(&set);
-    assert_status(sp_picture_set_open(folder, 4, SP_CONVENTION_CLEAN, NULL, &set), SP_ARGUMENT);
-    assert_ok(sp_write_file(in_folder(state, "set/x.tif"), "x", 1));
-    assert_status(open_set(folder, &set), SP_UNSUPPORTED);
-    assert_message("x.tif");
-    assert_status(open_set(in_folder(state, "nothing"), &set), SP_IO);
-    sp_image_free(&image);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_decoding_is_pillows),
         cmocka_unit_test(test_resizes_are_the_tools),
         cmocka_unit_test(test_features_are_pytorchs),
-        cmocka_unit_test(test_torchscript_is_read),
-        cmocka_unit_test(test_other_networks_are_refused),
         cmocka_unit_test(test_frechet_is_pytorch_fids),
         cmocka_unit_test(test_blocks_of_rows),
         cmocka_unit_test(test_kid_and_is_are_torch_fidelitys),
         cmocka_unit_test(test_permutation_is_numpys),
-        cmocka_unit_test(test_statistics_come_back),
-        cmocka_unit_test(test_wrong_arrays_are_refused),
-        cmocka_unit_test(test_damaged_archives),
         cmocka_unit_test(test_statistics_are_scored),
-        cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }

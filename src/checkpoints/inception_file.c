@@ -146,10 +146,13 @@ static sp_status add_folded(const reader *r, const char *ours, const char *layer
     sp_status status = take_norm(r, layer, channels, parts);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(channels), &bias);
     if (!status) fold(parts, weight, &bias);
+    if (!status) status = sp_tensor_check_finite(weight, layer); /* a product beyond f32 */
+    if (!status) status = sp_tensor_check_finite(&bias, layer);
     for (int i = 0; i < PARTS; i++)
         sp_tensor_free(&parts[i]);
     if (status) {
         sp_tensor_free(weight);
+        sp_tensor_free(&bias);
         return status;
     }
     snprintf(name, sizeof name, "%s.conv.bias", ours);
@@ -208,11 +211,19 @@ static sp_status add_parameters(const reader *r)
 }
 
 /* torchvision's has the same names up to its auxiliary head and its thousand classes. */
-static sp_status check_family(const sp_tensor_file *file)
+sp_inception_form sp_inception_form_of(const sp_tensor_file *file)
 {
     const sp_tensor *fc = sp_tensor_file_find(file, "fc.weight");
-    bool auxiliary = sp_tensor_file_find(file, "AuxLogits.fc.weight") != NULL;
-    if (!auxiliary && !(fc && fc->shape.rank == 2 && fc->shape.dim[0] == 1000)) return SP_OK;
+    if (sp_tensor_file_find(file, "layers.mixed_10.conv.weight")) return SP_INCEPTION_NVIDIA;
+    if (!sp_tensor_file_find(file, "Mixed_7c.branch1x1.conv.weight")) return SP_INCEPTION_NONE;
+    bool thousand = fc && fc->shape.rank == 2 && fc->shape.dim[0] == 1000;
+    return thousand || sp_tensor_file_find(file, "AuxLogits.fc.weight") ? SP_INCEPTION_TORCHVISION
+                                                                        : SP_INCEPTION_PYTORCH;
+}
+
+static sp_status check_form(const sp_tensor_file *file)
+{
+    if (sp_inception_form_of(file) != SP_INCEPTION_TORCHVISION) return SP_OK;
     return sp_fail(SP_UNSUPPORTED,
                    "%s: is torchvision's Inception, trained for other classes, and FID is measured by the one of 2015: "
                    "pt_inception-2015-12-05-6726825d.pth or inception-2015-12-05.pt",
@@ -234,9 +245,9 @@ sp_status sp_inception_file_open(const char *path, sp_inception_file *out)
     sp_tensor_file *file = NULL;
     *out = (sp_inception_file){0};
     SP_TRY(sp_tensor_file_open(path, &file));
-    sp_status status = check_family(file);
+    sp_status status = check_form(file);
     if (!status) status = sp_weights_create(&out->weights);
-    const reader r = {file, sp_tensor_file_find(file, "output.weight") != NULL, out->weights};
+    const reader r = {file, sp_inception_form_of(file) == SP_INCEPTION_NVIDIA, out->weights};
     if (!status) status = add_parameters(&r);
     if (!status) status = sp_tensor_file_check(file);
     if (!status) status = hash_file(path, out->sha256);

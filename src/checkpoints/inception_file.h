@@ -9,6 +9,15 @@
 #include "formats/weights.h"
 #include "base/hash.h"
 
+/* Told by names; NONE: another thing than Inception-v3. */
+typedef enum {
+    SP_INCEPTION_NONE,
+    SP_INCEPTION_PYTORCH,
+    SP_INCEPTION_NVIDIA,
+    SP_INCEPTION_TORCHVISION, /* of other weights and classes: FID is not measured by it */
+} sp_inception_form;
+sp_inception_form sp_inception_form_of(const sp_tensor_file *file);
+
 typedef struct {
     sp_weights *weights; /* as sp_inception_network names them, batch norms folded in fp64: owned, F32 */
     char sha256[SP_SHA256_TEXT]; /* of the file's bytes */

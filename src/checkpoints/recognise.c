@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "checkpoints/inception_file.h"
 #include "checkpoints/lora_names.h"
 #include "checkpoints/original_parts.h"
 #include "checkpoints/vae_file.h"
@@ -90,8 +91,20 @@ static const char *other_task(int64_t channels)
                            : NULL;
 }
 
+static const char *inception(const sp_tensor_file *file)
+{
+    static const char *const texts[] = {
+        [SP_INCEPTION_NONE] = NULL,
+        [SP_INCEPTION_PYTORCH] = "Inception's weights for FID, as pytorch-fid has them",
+        [SP_INCEPTION_NVIDIA] = "Inception's weights for FID, as NVIDIA and clean-fid have them",
+        [SP_INCEPTION_TORCHVISION] = "torchvision's Inception, by which FID is not measured",
+    };
+    return texts[sp_inception_form_of(file)];
+}
+
 static const char *lone_part(const sp_tensor_file *file)
 {
+    if (inception(file)) return inception(file);
     if (sp_vae_file_kind_of(file)) return "an autoencoder (VAE)";
     if (find(file, "decoder.layers.0.weight") || find(file, "encoder.layers.0.weight") ||
         find(file, "3.conv.0.weight") || find(file, "taesd_decoder.1.weight") || find(file, "taesd_encoder.0.weight"))

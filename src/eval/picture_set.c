@@ -1,5 +1,6 @@
 /* Folders of pictures and files of statistics. */
 #include "eval/picture_set.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -98,24 +99,30 @@ enum { MU, SIGMA, FEATS, COUNT, CONVENTION, WEIGHTS, ARRAYS };
 static const char *const array_names[ARRAYS] = {"mu",          "sigma",           "feats",
                                                 "splam_count", "splam_convention", "splam_weights"};
 
-/* Whether the file says another word than `expected` (NULL: any will do). */
-static bool differs(const sp_tensor *word, const char *expected)
+/* A word of letters; "" if it is none, or longer than there is room. */
+static void take_word(const sp_tensor *array, char *out, size_t size)
 {
-    if (!word->data || !expected) return false;
-    size_t size = sp_tensor_bytes(word);
-    return word->dtype != SP_U8 || size != strlen(expected) || memcmp(word->data, expected, size) != 0;
+    size_t length = array->data && array->dtype == SP_U8 ? sp_tensor_bytes(array) : 0;
+    snprintf(out, size, "%.*s", length < size ? (int)length : 0, length ? (const char *)array->data : "");
 }
 
 /* Weights may be the same in two forms of file, so that another file is no error. */
-static sp_status check_words(const char *source, const sp_tensor *array, sp_convention convention, const char *sha256)
+static sp_status check_words(const sp_picture_set *set, sp_convention convention, const char *sha256)
 {
     const char *name = sp_convention_name(convention);
-    if (differs(&array[WEIGHTS], sha256))
+    if (*set->weights && sha256 && strcmp(set->weights, sha256) != 0)
         sp_log_warn("%s: its features are of another file of weights than %s: compare them only if both hold the same "
-                    "network", source, sha256);
-    if (!differs(&array[CONVENTION], name)) return SP_OK;
-    return sp_fail(SP_ARGUMENT, "%s: its features are of another convention than \"%s\", and such sets cannot be "
-                   "compared", source, name);
+                    "network", set->source, sha256);
+    if (!*set->convention || strcmp(set->convention, name) == 0) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "%s: its features are of the convention \"%s\", not \"%s\", and such sets cannot be "
+                   "compared", set->source, set->convention, name);
+}
+
+static sp_status check_finite(const sp_picture_set *set, const sp_tensor *tensor, const char *name)
+{
+    char where[1024];
+    snprintf(where, sizeof where, "%s: array \"%s\"", set->source, name);
+    return sp_tensor_check_finite(tensor, where);
 }
 
 static sp_status take_statistics(sp_picture_set *set, sp_tensor *array)
@@ -129,8 +136,8 @@ static sp_status take_statistics(sp_picture_set *set, sp_tensor *array)
                        sigma->data ? sp_shape_text(sigma->shape) : "missing");
     sp_status status = sp_tensor_convert(mu, SP_F64, &wide[0]);
     if (!status) status = sp_tensor_convert(sigma, SP_F64, &wide[1]);
-    if (!status) status = sp_tensor_check_finite(&wide[0], "mu");
-    if (!status) status = sp_tensor_check_finite(&wide[1], "sigma");
+    if (!status) status = check_finite(set, &wide[0], "mu");
+    if (!status) status = check_finite(set, &wide[1], "sigma");
     if (status) {
         sp_tensor_free(&wide[0]);
         sp_tensor_free(&wide[1]);
@@ -151,17 +158,26 @@ static sp_status take_features(sp_picture_set *set, const sp_tensor *feats)
                        sp_shape_text(feats->shape));
     SP_TRY(sp_tensor_convert(feats, SP_F32, &set->features.features));
     set->count = feats->shape.dim[0];
-    return sp_tensor_check_finite(&set->features.features, "feats");
+    return check_finite(set, &set->features.features, "feats");
 }
 
-static sp_status open_file(sp_picture_set *set, sp_convention convention, const char *sha256)
+static sp_status open_file(sp_picture_set *set)
 {
     sp_tensor array[ARRAYS];
     SP_TRY(sp_npz_load(set->source, array_names, ARRAYS, array));
-    sp_status status = check_words(set->source, array, convention, sha256);
-    if (!status) status = array[FEATS].data ? take_features(set, &array[FEATS]) : take_statistics(set, array);
+    take_word(&array[CONVENTION], set->convention, sizeof set->convention);
+    take_word(&array[WEIGHTS], set->weights, sizeof set->weights);
+    sp_status status = array[FEATS].data ? take_features(set, &array[FEATS]) : take_statistics(set, array);
     for (int i = 0; i < ARRAYS; i++)
         sp_tensor_free(&array[i]);
+    return status;
+}
+
+sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out)
+{
+    *out = (sp_picture_set){.source = path};
+    sp_status status = open_file(out);
+    if (status) sp_picture_set_free(out);
     return status;
 }
 
@@ -172,7 +188,8 @@ sp_status sp_picture_set_open(const char *source, int64_t most, sp_convention co
 {
     *out = (sp_picture_set){.source = source};
     if (!sp_path_exists(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
-    sp_status status = sp_path_is_folder(source) ? open_folder(out, most) : open_file(out, convention, sha256);
+    sp_status status = sp_path_is_folder(source) ? open_folder(out, most) : open_file(out);
+    if (!status) status = check_words(out, convention, sha256);
     if (status) sp_picture_set_free(out);
     return status;
 }

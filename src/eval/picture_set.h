@@ -9,6 +9,7 @@ typedef struct {
     char **paths;       /* [count] pictures of a folder and those below it, by their paths in bytewise order */
     int64_t count;      /* pictures; 0: statistics that do not say of how many */
     bool statistics;    /* of a file: mean and covariance alone */
+    char convention[16], weights[SP_SHA256_TEXT]; /* what a file says of its features; "": nothing */
     sp_gaussian gaussian;
     sp_inception_features features; /* of a folder: once they were computed; of a file's "feats": without logits */
 } sp_picture_set;
@@ -19,6 +20,8 @@ typedef struct {
  * (NULL: any) are warned about. SP_IO, SP_FORMAT, SP_SHAPE, SP_NUMERIC, SP_UNSUPPORTED, SP_ARGUMENT. */
 sp_status sp_picture_set_open(const char *source, int64_t most, sp_convention convention, const char *sha256,
                               sp_picture_set *out);
+/* A file, whatever convention it says. */
+sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out);
 void sp_picture_set_free(sp_picture_set *set); /* zeroed is legal */
 /* Mean and covariance, if they are not there. */
 sp_status sp_picture_set_fit(sp_picture_set *set);

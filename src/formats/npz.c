@@ -183,29 +183,31 @@ static size_t write_header(const sp_tensor *tensor, char *out)
     return size;
 }
 
-static bool write_array(struct archive *archive, const sp_named_tensor *named)
+/* SP_IO: the archive knows why. */
+static sp_status write_array(struct archive *archive, const sp_named_tensor *named)
 {
     char header[PREAMBLE + LONGEST_HEADER + ALIGNED], *name = sp_format("%s.npy", named->name);
     struct archive_entry *entry = name ? archive_entry_new() : NULL;
     size_t size = write_header(named->tensor, header), bytes = sp_tensor_bytes(named->tensor);
-    bool written = false;
+    sp_status status = SP_MEMORY;
     if (entry) {
         archive_entry_set_pathname(entry, name);
         archive_entry_set_size(entry, (la_int64_t)(size + bytes));
         archive_entry_set_filetype(entry, AE_IFREG);
         archive_entry_set_perm(entry, 0644);
         archive_entry_set_mtime(entry, 315532800, 0); /* 1980, as numpy */
-        written = archive_write_header(archive, entry) == ARCHIVE_OK &&
-                  archive_write_data(archive, header, size) == (la_ssize_t)size;
+        bool written = archive_write_header(archive, entry) == ARCHIVE_OK &&
+                       archive_write_data(archive, header, size) == (la_ssize_t)size;
         for (size_t done = 0; written && done < bytes;) {
             la_ssize_t put = archive_write_data(archive, (const char *)named->tensor->data + done, bytes - done);
             written = put > 0;
             done += (size_t)(put > 0 ? put : 0);
         }
+        status = written ? SP_OK : SP_IO;
         archive_entry_free(entry);
     }
     sp_free(name);
-    return written;
+    return status;
 }
 
 sp_status sp_npz_save(const char *path, const sp_named_tensor *tensors, size_t count)
@@ -213,17 +215,20 @@ sp_status sp_npz_save(const char *path, const sp_named_tensor *tensors, size_t c
     sp_atomic_file file;
     SP_TRY(sp_atomic_open(path, &file));
     struct archive *archive = archive_write_new();
-    bool good = archive && archive_write_set_format_zip(archive) == ARCHIVE_OK &&
-                archive_write_set_bytes_in_last_block(archive, 1) == ARCHIVE_OK &&
-                archive_write_open_FILE(archive, file.stream) == ARCHIVE_OK;
-    for (size_t i = 0; i < count && good; i++)
-        good = write_array(archive, &tensors[i]);
-    good = good && archive_write_close(archive) == ARCHIVE_OK;
-    const char *reason = archive ? archive_error_string(archive) : NULL;
-    sp_status status = SP_OK;
-    if (!good) status = sp_fail(SP_IO, "%s: cannot be written: %s", path, reason ? reason : "out of memory");
+    sp_status status = archive ? SP_OK : SP_MEMORY;
+    if (!status && (archive_write_set_format_zip(archive) != ARCHIVE_OK ||
+                    archive_write_set_bytes_in_last_block(archive, 1) != ARCHIVE_OK ||
+                    archive_write_open_FILE(archive, file.stream) != ARCHIVE_OK))
+        status = SP_IO;
+    for (size_t i = 0; i < count && !status; i++)
+        status = write_array(archive, &tensors[i]);
+    if (!status && archive_write_close(archive) != ARCHIVE_OK) status = SP_IO;
+    if (status == SP_IO) {
+        const char *reason = archive_error_string(archive);
+        sp_fail(SP_IO, "%s: cannot be written: %s", path, reason ? reason : "no reason is known");
+    }
     archive_write_free(archive);
-    if (good) return sp_atomic_commit(&file);
+    if (!status) return sp_atomic_commit(&file);
     sp_atomic_abandon(&file);
     return status;
 }

@@ -18,6 +18,7 @@
 #include "checkpoints/model_path.h"
 #include "checkpoints/recognise.h"
 #include "checkpoints/student_file.h"
+#include "eval/picture_set.h"
 #include "formats/magic.h"
 #include "train/checkpoint.h"
 
@@ -368,6 +369,23 @@ static sp_status inspect_checkpoint(const char *path, sp_string *out)
     return status;
 }
 
+/* ---- statistics for scores ---- */
+
+static sp_status inspect_statistics(const char *path, sp_string *out)
+{
+    sp_picture_set set;
+    SP_TRY(sp_picture_set_of_file(path, &set));
+    int64_t width = set.statistics ? set.gaussian.dim : set.features.features.shape.dim[1];
+    sp_string_say(out, "%s: for splam score: %s %lld features", path,
+                  set.statistics ? "mean and covariance of" : "rows of", (long long)width);
+    if (set.count) sp_string_say(out, ", of %lld pictures", (long long)set.count);
+    sp_string_say(out, "\n");
+    if (*set.convention) sp_string_say(out, "  convention %s\n", set.convention);
+    if (*set.weights) sp_string_say(out, "  of weights with sha256 %s\n", set.weights);
+    sp_picture_set_free(&set);
+    return SP_OK;
+}
+
 /* Folders without a model, and files that are none of tensors: what they are, if that is known. */
 static bool describe_other(const char *path, sp_string *out)
 {
@@ -401,6 +419,7 @@ static sp_status inspect_at(const char *path, const char *prediction, sp_device 
     if (checkpoint && prediction)
         return sp_fail(SP_ARGUMENT, "%s: is a checkpoint of a training, and a prediction type is for a model", path);
     if (checkpoint) return inspect_checkpoint(path, out);
+    if (!prediction && sp_ends_with(path, ".npz") && !sp_path_is_folder(path)) return inspect_statistics(path, out);
     if (!prediction && describe_other(path, out)) return SP_OK;
     return inspect_folder_or_file(path, prediction, device, out);
 }

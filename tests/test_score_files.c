@@ -1,0 +1,333 @@
+/* Files that scores are made of, which anybody may have written: statistics, folders, Inception's weights. */
+#include "score_support.h"
+#include <splam/splam.h>
+
+/* ---- weights ---- */
+
+/* Objects are folders of names; a tensor that is not contiguous is copied. */
+static void test_torchscript_is_read(void **state)
+{
+    const char *path = in_folder(state, "script.pt");
+    const sp_tensor *bytes = expected("script.pt"), *weight, *odd, *bias;
+    sp_tensor_file *script;
+    assert_ok(sp_write_file(path, bytes->data, sp_tensor_bytes(bytes)));
+    assert_ok(sp_tensor_file_open(path, &script));
+    assert_ok(sp_tensor_file_get(script, "layers.conv.weight", &weight));
+    assert_ok(sp_tensor_file_get(script, "layers.conv.odd", &odd));
+    assert_ok(sp_tensor_file_get(script, "bias", &bias));
+    assert_true(sp_shape_equal(weight->shape, sp_shape_of(2, 3)));
+    assert_true(((const float *)weight->data)[5] == 5);
+    assert_true(((const float *)odd->data)[1] == 2);
+    assert_true(((const float *)bias->data)[1] == -2);
+    sp_tensor_file_close(script);
+    char *changed = sp_alloc(sp_tensor_bytes(bytes));
+    memcpy(changed, bytes->data, sp_tensor_bytes(bytes));
+    for (size_t i = 0; i < sp_tensor_bytes(bytes); i += 3) { /* damaged: read or refused */
+        changed[i] ^= 0x15;
+        assert_ok(sp_write_file(path, changed, sp_tensor_bytes(bytes)));
+        if (sp_tensor_file_open(path, &script) == SP_OK) sp_tensor_file_close(script);
+        changed[i] ^= 0x15;
+    }
+    sp_free(changed);
+}
+
+static void test_other_networks_are_refused(void **state)
+{
+    const char *path = in_folder(state, "other.safetensors");
+    sp_inception_file inception;
+    sp_weights *weights;
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(add_formula(weights, "Mixed_7c.branch1x1.conv.weight", sp_shape_of(320, 2048, 1, 1), 1, 0));
+    assert_ok(add_formula(weights, "fc.weight", sp_shape_of(1000, 2048), 1, 0));
+    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
+    assert_status(sp_inception_file_open(path, &inception), SP_UNSUPPORTED);
+    assert_message("torchvision");
+    assert_ok(add_formula(weights, "fc.weight", sp_shape_of(1008, 2048), 1, 0));
+    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
+    assert_status(sp_inception_file_open(path, &inception), SP_FORMAT);
+    assert_message("\"Conv2d_1a_3x3.conv.weight\" is missing");
+    sp_weights_destroy(weights);
+}
+
+/* A file of the first layer alone, its batch norm's scales and variances being these. */
+static void save_first_layer(const char *path, double scale, double variance)
+{
+    static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
+    char name[64];
+    sp_weights *weights;
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(add_formula(weights, "Conv2d_1a_3x3.conv.weight", sp_shape_of(32, 3, 3, 3), 1, 0));
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "Conv2d_1a_3x3.bn.%s", parts[i]);
+        assert_ok(add_formula(weights, name, sp_shape_of(32), 0, i == 0 ? scale : i == 3 ? variance : 0));
+    }
+    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
+    sp_weights_destroy(weights);
+}
+
+static void test_impossible_norms_are_refused(void **state)
+{
+    const char *path = in_folder(state, "norm.safetensors");
+    sp_inception_file inception;
+    save_first_layer(path, 1, -1);
+    assert_status(sp_inception_file_open(path, &inception), SP_FORMAT);
+    assert_message("\"Conv2d_1a_3x3\" has a variance of -1");
+    save_first_layer(path, 1e38, 0);
+    assert_status(sp_inception_file_open(path, &inception), SP_NUMERIC);
+    assert_message("Conv2d_1a_3x3: element");
+}
+
+/* Up to the second layer, which is missing: all others are read by the same functions. */
+static sp_status open_first_layer(void *path)
+{
+    sp_inception_file inception;
+    sp_status status = sp_inception_file_open(path, &inception);
+    assert_true(status != SP_OK);
+    return status == SP_FORMAT ? SP_OK : status;
+}
+
+static void test_weights_starve(void **state)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_folder(state, "first.safetensors"));
+    save_first_layer(path, 1, 1);
+    assert_true(fail_every_allocation(open_first_layer, path) > 20);
+}
+
+/* ---- statistics ---- */
+
+static void test_statistics_come_back(void **state)
+{
+    const char *path = in_folder(state, "saved.npz");
+    sp_picture_set set = {.count = 60, .features = {.features = rows("a", 60, 12, 1)}}, read;
+    assert_ok(sp_picture_set_fit(&set));
+    assert_ok(sp_picture_set_save(&set, SP_CONVENTION_CLEAN, "abc", path));
+    assert_ok(open_set(path, &read));
+    assert_int_equal(read.count, 60);
+    assert_memory_equal(read.gaussian.mean, set.gaussian.mean, 12 * sizeof(double));
+    assert_memory_equal(read.gaussian.covariance, set.gaussian.covariance, 144 * sizeof(double));
+    sp_picture_set_free(&read);
+    assert_status(sp_picture_set_open(path, 0, SP_CONVENTION_PYTORCH, NULL, &read), SP_ARGUMENT);
+    assert_message("convention");
+    set.count = 0;
+    sp_picture_set_free(&set);
+}
+
+static void test_wrong_arrays_are_refused(void **state)
+{
+    const char *path = in_folder(state, "wrong.npz");
+    sp_picture_set set;
+    sp_tensor x = rows("a", 1, 12, 1), y = rows("b", 11, 12, 1);
+    save_arrays(path, "mu", &x, "sigma", &y);
+    assert_status(open_set(path, &set), SP_SHAPE);
+    x.shape = sp_shape_of(12);
+    save_arrays(path, "mu", &x, "sigma", &y);
+    assert_status(open_set(path, &set), SP_SHAPE);
+    assert_message("[11,12]");
+    save_arrays(path, "mean", &x, "covariance", &y);
+    assert_status(open_set(path, &set), SP_SHAPE);
+    assert_message("missing");
+    ((float *)y.data)[5] = NAN;
+    save_arrays(path, "mu", &x, "feats", &y);
+    assert_status(open_set(path, &set), SP_NUMERIC);
+    y.shape = sp_shape_of(132);
+    save_arrays(path, "mu", &x, "feats", &y);
+    assert_status(open_set(path, &set), SP_SHAPE);
+    sp_tensor_free(&x);
+    sp_tensor_free(&y);
+}
+
+/* Every file cut short, and every byte of one changed, is read or refused, and nothing else. */
+static void test_damaged_archives(void **state)
+{
+    const char *path = in_folder(state, "good.npz"), *bad = in_folder(state, "bad.npz");
+    sp_tensor x = rows("a", 1, 3, 1), y = rows("b", 3, 3, 1);
+    sp_picture_set set;
+    char *bytes;
+    size_t size;
+    x.shape = sp_shape_of(3);
+    save_arrays(path, "mu", &x, "sigma", &y);
+    assert_ok(sp_read_file(path, &bytes, &size));
+    for (size_t i = 0; i < size; i++) {
+        assert_ok(sp_write_file(bad, bytes, i));
+        assert_true(open_set(bad, &set) != SP_OK);
+    }
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] ^= 0x41;
+        assert_ok(sp_write_file(bad, bytes, size));
+        if (open_set(bad, &set) == SP_OK) sp_picture_set_free(&set);
+        bytes[i] ^= 0x41;
+    }
+    sp_free(bytes);
+    sp_tensor_free(&x);
+    sp_tensor_free(&y);
+}
+
+/* What numpy could have written and means harm, or is nothing that scores are made of (tests/malformed). */
+static void test_hostile_archives(void **state)
+{
+    static const struct {
+        const char *name, *message;
+        sp_status status;
+    } cases[] = {
+        {"shape.npz", "too large", SP_FORMAT},       {"shapeless.npz", "cannot be read", SP_FORMAT},
+        {"header.npz", "header that is too long", SP_FORMAT}, {"twice.npz", "is there twice", SP_FORMAT},
+        {"fortran.npz", "C order", SP_UNSUPPORTED},  {"objects.npz", "another type", SP_UNSUPPORTED},
+        {"short.npz", "ends before", SP_FORMAT},     {"long.npz", "goes on behind", SP_FORMAT},
+        {"empty.npz", "[0]", SP_SHAPE},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sp_picture_set set;
+        const char *path = source_path("tests/malformed", cases[i].name, NULL);
+        if (sp_picture_set_of_file(path, &set) != cases[i].status || !strstr(sp_error_message(), cases[i].message))
+            fail_msg("%s: \"%s\"", cases[i].name, sp_error_message());
+        assert_message(cases[i].name);
+    }
+}
+
+static sp_status load_statistics(void *path)
+{
+    sp_picture_set set;
+    SP_TRY(sp_picture_set_of_file(path, &set));
+    sp_picture_set_free(&set);
+    return SP_OK;
+}
+
+typedef struct {
+    const sp_picture_set *set;
+    const char *path;
+} saving;
+
+static sp_status save_set(void *context)
+{
+    const saving *s = context;
+    return sp_picture_set_save(s->set, SP_CONVENTION_CLEAN, "abc", s->path);
+}
+
+static sp_status inspect_once(void *path)
+{
+    splam_inspect_options o = splam_inspect_defaults();
+    char *text;
+    o.path = path;
+    SP_TRY(splam_inspect(&o, &text));
+    splam_free(text);
+    return SP_OK;
+}
+
+static void test_statistics_starve(void **state)
+{
+    char path[512], other[512];
+    snprintf(path, sizeof path, "%s", in_folder(state, "starved.npz"));
+    snprintf(other, sizeof other, "%s", in_folder(state, "feats.npz"));
+    sp_picture_set set = {.count = 60, .features = {.features = rows("a", 60, 12, 1)}};
+    sp_tensor *feats = &set.features.features;
+    assert_ok(sp_picture_set_fit(&set));
+    fail_every_allocation(save_set, &(saving){&set, path});
+    assert_true(fail_every_allocation(load_statistics, path) > 5);
+    assert_true(fail_every_allocation(inspect_once, path) > 5);
+    save_arrays(other, "feats", feats, "more", feats);
+    assert_true(fail_every_allocation(load_statistics, other) > 2);
+    set.count = 0;
+    sp_picture_set_free(&set);
+}
+
+static void assert_inspected(const char *path, const char *words)
+{
+    splam_inspect_options o = splam_inspect_defaults();
+    char *text;
+    o.path = path;
+    if (splam_inspect(&o, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
+    if (!strstr(text, words)) fail_msg("\"%s\" is not in:\n%s", words, text);
+    splam_free(text);
+}
+
+static void test_they_are_inspected(void **state)
+{
+    const char *path = in_folder(state, "saved.npz"), *weights = in_folder(state, "few.safetensors");
+    sp_tensor convention = rows("a", 1, 12, 1), feats = rows("b", 4, 12, 1);
+    sp_weights *few;
+    convention.dtype = SP_U8, convention.shape = sp_shape_of(8);
+    memcpy(convention.data, "cle\033[2J!", 8);
+    save_arrays(path, "feats", &feats, "splam_convention", &convention);
+    assert_inspected(path, "rows of 12 features, of 4 pictures\n  convention cle\\x1b[2J!\n");
+    assert_ok(sp_weights_create(&few));
+    assert_ok(add_formula(few, "layers.mixed_10.conv.weight", sp_shape_of(1), 1, 0));
+    assert_ok(sp_weights_save(few, weights, SP_F32, NULL, 0, NULL));
+    assert_inspected(weights, "as NVIDIA and clean-fid have them");
+    sp_weights_destroy(few);
+    assert_ok(sp_weights_create(&few));
+    assert_ok(add_formula(few, "Mixed_7c.branch1x1.conv.weight", sp_shape_of(1), 1, 0));
+    assert_ok(sp_weights_save(few, weights, SP_F32, NULL, 0, NULL));
+    assert_inspected(weights, "as pytorch-fid has them");
+    assert_ok(add_formula(few, "AuxLogits.fc.weight", sp_shape_of(1), 1, 0));
+    assert_ok(sp_weights_save(few, weights, SP_F32, NULL, 0, NULL));
+    assert_inspected(weights, "torchvision's Inception");
+    sp_weights_destroy(few);
+    sp_tensor_free(&convention);
+    sp_tensor_free(&feats);
+}
+
+/* ---- folders ---- */
+
+static void test_folders(void **state)
+{
+    const char *folder = in_folder(state, "set"), *deep = in_folder(state, "set/b");
+    sp_image image = formula_picture(5, 4);
+    sp_picture_set set;
+    assert_ok(sp_make_folders(deep));
+    assert_ok(sp_image_save_png(&image, in_folder(state, "set/c.PNG"), NULL, 0));
+    assert_status(open_set(folder, &set), SP_IO);
+    assert_message("1 pictures");
+    assert_ok(sp_image_save_png(&image, in_folder(state, "set/b/a.png"), NULL, 0));
+    assert_ok(sp_image_save_png(&image, in_folder(state, "set/b-a.png"), NULL, 0));
+    assert_ok(sp_write_file(in_folder(state, "set/words.txt"), "x", 1));
+    assert_ok(open_set(folder, &set));
+    assert_int_equal(set.count, 3);
+    assert_true(sp_ends_with(set.paths[0], "/b-a.png"));
+    assert_true(sp_ends_with(set.paths[2], "/c.PNG"));
+    sp_picture_set_free(&set);
+    assert_status(sp_picture_set_open(folder, 4, SP_CONVENTION_CLEAN, NULL, &set), SP_ARGUMENT);
+    assert_ok(sp_write_file(in_folder(state, "set/x.tif"), "x", 1));
+    assert_status(open_set(folder, &set), SP_UNSUPPORTED);
+    assert_message("x.tif");
+    assert_status(open_set(in_folder(state, "nothing"), &set), SP_IO);
+    sp_image_free(&image);
+}
+
+static sp_status list_folder(void *path)
+{
+    sp_picture_set set;
+    SP_TRY(open_set(path, &set));
+    sp_picture_set_free(&set);
+    return SP_OK;
+}
+
+static void test_folders_starve(void **state)
+{
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", in_folder(state, "starved"));
+    assert_ok(sp_make_folders(in(folder, "below")));
+    assert_ok(sp_write_file(in(folder, "a.png"), "x", 1));
+    assert_ok(sp_write_file(in(folder, "below/b.png"), "x", 1));
+    assert_true(fail_every_allocation(list_folder, folder) > 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_torchscript_is_read),
+        cmocka_unit_test(test_other_networks_are_refused),
+        cmocka_unit_test(test_impossible_norms_are_refused),
+        cmocka_unit_test(test_weights_starve),
+        cmocka_unit_test(test_statistics_come_back),
+        cmocka_unit_test(test_wrong_arrays_are_refused),
+        cmocka_unit_test(test_damaged_archives),
+        cmocka_unit_test(test_hostile_archives),
+        cmocka_unit_test(test_statistics_starve),
+        cmocka_unit_test(test_they_are_inspected),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_folders_starve),
+    };
+    return cmocka_run_group_tests(tests, open_golden, close_golden);
+}
