@@ -8,6 +8,8 @@ static const char description[] =
     "       size and convention alone\n"
     "  kid  kernel distance of them (Binkowski et al. 2018): unbiased, of random subsets\n"
     "  is   Inception score of A (Salimans et al. 2016), of ten parts\n"
+    "  prdc precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of A, drawn\n"
+    "       pictures, by B, real ones\n"
     "Numbers are those that pytorch-fid, clean-fid, torch-fidelity or torchmetrics print by the same weights\n"
     "and convention: pictures are read as these do, transparency dropped and no orientation applied. Folders\n"
     "are read with those below, .png, .jpg, .jpeg and .webp; one that cannot be read is an error.";
@@ -15,6 +17,7 @@ static const char description[] =
 static const char *const examples[] = {
     "splam score drawn real --inception pt_inception-2015-12-05-6726825d.pth",
     "splam score drawn real --metrics fid,kid,is --inception inception-2015-12-05.pt --json",
+    "splam score drawn real --metrics fid,prdc --bootstrap 1000 --inception inception-2015-12-05.pt",
     "splam score real --save-stats real.npz --inception inception-2015-12-05.pt",
     "splam score drawn real.npz --convention clean --inception inception-2015-12-05.pt",
     NULL,

@@ -4,9 +4,11 @@
 #include <splam/splam.h>
 #include "base/json.h"
 #include "backend/registry.h"
+#include "eval/bootstrap.h"
 #include "eval/inception_score.h"
 #include "eval/kid.h"
 #include "eval/numpy_random.h"
+#include "eval/prdc.h"
 #include "image/resize_float.h"
 
 /* ---- pictures ---- */
@@ -170,6 +172,111 @@ static void test_kid_and_is_are_torch_fidelitys(void **state)
     sp_tensor_free(&logits);
 }
 
+static void test_prdc_is_its_authors(void **state)
+{
+    (void)state;
+    sp_tensor a = rows("a", 60, 12, 1), b = rows("b", 50, 12, 0.5);
+    const double *wanted = expected("prdc")->data;
+    sp_prdc found;
+    assert_ok(sp_prdc_of(&a, &b, 5, NULL, &found));
+    for (int i = 0; i < SP_PRDC_COUNT; i++)
+        assert_near(found.mean[i], wanted[i], 1e-15);
+    assert_int_equal(found.count[SP_PRDC_DENSITY], 60);
+    assert_int_equal(found.count[SP_PRDC_COVERAGE], 50);
+    sp_prdc_free(&found);
+    assert_status(sp_prdc_of(&a, &b, 50, NULL, &found), SP_SHAPE);
+    ((float *)b.data)[7] = INFINITY;
+    assert_status(sp_prdc_of(&a, &b, 5, NULL, &found), SP_NUMERIC);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+}
+
+/* Of a set and itself each picture has as many within its radius as that is counted in, itself for the one that it
+ * reaches to and not beyond: the density is 1, whatever rounding does. More rows than a block has. */
+static void test_equal_sets_have_density_one(void **state)
+{
+    (void)state;
+    sp_tensor a = rows("a", 1100, 7, 1);
+    float *x = a.data;
+    sp_prdc found;
+    assert_ok(sp_prdc_of(&a, &a, 3, NULL, &found));
+    assert_near(found.mean[SP_PRDC_DENSITY], 1, 1e-12);
+    assert_near(found.mean[SP_PRDC_PRECISION] + found.mean[SP_PRDC_RECALL] + found.mean[SP_PRDC_COVERAGE], 3, 0);
+    sp_prdc_free(&found);
+    for (int i = 1; i < 9; i++)
+        memcpy(x + i * 7, x, 7 * sizeof *x); /* nine: their radii are 0, and nothing is nearer */
+    assert_ok(sp_prdc_of(&a, &a, 3, NULL, &found));
+    assert_near(found.mean[SP_PRDC_COVERAGE], 1091.0 / 1100, 1e-12);
+    sp_prdc_free(&found);
+    sp_tensor_free(&a);
+}
+
+/* ---- intervals ---- */
+
+static void test_interval_of_a_mean(void **state)
+{
+    (void)state;
+    double terms[400];
+    sp_interval interval;
+    for (int i = 0; i < 400; i++)
+        terms[i] = i % 4 == 0;
+    assert_ok(sp_bootstrap_mean(terms, 400, 4000, &interval));
+    double half = 1.96 * sqrt(0.25 * 0.75 / 400); /* within 5 %: the tails of 4000 resamples */
+    assert_near(0.25 - interval.low, half, 0.05 * half);
+    assert_near(interval.high - 0.25, half, 0.05 * half);
+}
+
+/* Far apart, the distance is that of the means squared, to a few percent, and its deviation follows from theirs. */
+static void test_interval_of_a_distance(void **state)
+{
+    (void)state;
+    sp_tensor a = rows("a", 300, 1, 1), b = rows("b", 200, 1, 1);
+    for (int i = 0; i < 200; i++)
+        ((float *)b.data)[i] += 10;
+    sp_gaussian one, two;
+    assert_ok(sp_gaussian_fit(&a, &one));
+    assert_ok(sp_gaussian_fit(&b, &two));
+    const sp_frechet_side x = {&a, NULL}, y = {&b, NULL}, known = {NULL, &two};
+    double distance, va = one.covariance[0] / 300, vb = two.covariance[0] / 200;
+    sp_interval both, half, again;
+    assert_ok(sp_frechet_of_sides(&x, &y, &distance));
+    assert_ok(sp_bootstrap_frechet(&x, &y, distance, 2000, NULL, &both));
+    assert_ok(sp_bootstrap_frechet(&x, &known, distance, 2000, NULL, &half));
+    double apart = two.mean[0] - one.mean[0];
+    assert_near(both.high - both.low, 4 * 1.96 * apart * sqrt(va + vb), 0.1 * (both.high - both.low));
+    assert_near(half.high - half.low, 4 * 1.96 * apart * sqrt(va), 0.1 * (half.high - half.low));
+    assert_true(both.low < distance && distance < both.high);
+    assert_ok(sp_bootstrap_frechet(&x, &y, distance, 2000, NULL, &again));
+    assert_memory_equal(&both, &again, sizeof both);
+    assert_status(sp_bootstrap_frechet(&known, &known, 0, 10, NULL, &again), SP_ARGUMENT);
+    sp_gaussian_free(&one);
+    sp_gaussian_free(&two);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+}
+
+static sp_status attempt_scores(void *context)
+{
+    const sp_tensor *set = context;
+    const sp_frechet_side side = {set, NULL};
+    sp_interval interval;
+    sp_prdc prdc;
+    SP_TRY(sp_prdc_of(set, set, 3, NULL, &prdc));
+    sp_status status = sp_bootstrap_mean(prdc.terms[0], prdc.count[0], 10, &interval);
+    sp_prdc_free(&prdc);
+    return status ? status : sp_bootstrap_frechet(&side, &side, 0, 2, NULL, &interval);
+}
+
+static void test_scores_starve(void **state)
+{
+    (void)state;
+    sp_tensor a = rows("a", 9, 4, 1), few = rows("a", 9, 12, 1);
+    assert_true(fail_every_allocation(attempt_scores, &a) > 20);
+    assert_true(fail_every_allocation(attempt_scores, &few) > 20);
+    sp_tensor_free(&a);
+    sp_tensor_free(&few);
+}
+
 static void test_permutation_is_numpys(void **state)
 {
     (void)state;
@@ -225,6 +332,11 @@ int main(void)
         cmocka_unit_test(test_frechet_is_pytorch_fids),
         cmocka_unit_test(test_blocks_of_rows),
         cmocka_unit_test(test_kid_and_is_are_torch_fidelitys),
+        cmocka_unit_test(test_prdc_is_its_authors),
+        cmocka_unit_test(test_equal_sets_have_density_one),
+        cmocka_unit_test(test_interval_of_a_mean),
+        cmocka_unit_test(test_interval_of_a_distance),
+        cmocka_unit_test(test_scores_starve),
         cmocka_unit_test(test_permutation_is_numpys),
         cmocka_unit_test(test_statistics_are_scored),
     };

@@ -50,13 +50,15 @@ typedef struct {
     size_t size;             /* set by splam_score_defaults() */
     const char *a, *b;       /* folders of pictures, or .npz files of mu and sigma or of feats; a is required, b is what
                                 it is compared with */
-    const char *metrics;     /* of "fid,kid,is" ["fid" of two sets] */
+    const char *metrics;     /* of "fid,kid,is,prdc" ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
     int64_t count;           /* pictures of each folder, the first by name [all] */
     int64_t kid_subsets;     /* 100 */
     int64_t kid_subset_size; /* [1000, or all there are] */
     int64_t kid_seed;        /* of numpy's RandomState, 2020 */
+    int64_t nearest_k;       /* of prdc, 5 */
+    int64_t bootstrap;       /* resamples for intervals of fid and prdc [none] */
     const char *save_stats;  /* a .npz file that a's mu and sigma are written to */
     bool json;               /* the report as a JSON object, else as lines for people */
     const char *device;      /* to compute with, "cpu" [cpu] */
@@ -64,8 +66,10 @@ typedef struct {
 SPLAM_DEFAULTS(score)
 
 /* Scores sets of pictures by Inception's features, as pytorch-fid, clean-fid, torch-fidelity and torchmetrics do:
- * "fid", the Frechet distance, "kid", the kernel distance over random subsets, and "is", the Inception score of a. As
- * JSON the keys are fid, kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, count_a, count_b,
+ * "fid", the Frechet distance, "kid", the kernel distance over random subsets, "is", the Inception score of a, and
+ * "prdc", precision, recall, density and coverage of a as drawn pictures and b as real ones. As JSON the keys are fid,
+ * kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage,
+ * nearest_k, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
  * convention and inception_sha256, each where it was asked for. *report is the caller's (splam_free), NULL on failure.
  * Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics that there are not, SPLAM_IO,
  * SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them, SPLAM_UNSUPPORTED for another

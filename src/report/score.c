@@ -1,19 +1,22 @@
 /* Scores of one or two sets: what is asked for, the features that it takes, the numbers, and how they are said. */
 #include "report/score.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "backend/registry.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "eval/bootstrap.h"
 #include "eval/inception_score.h"
 #include "eval/kid.h"
 #include "eval/picture_set.h"
+#include "eval/prdc.h"
 #include "models/inception.h"
 #include "options/options.h"
 
 /* What there is: (NAME, "text"). */
-#define SCORE_LIST(X) X(FID, "fid") X(KID, "kid") X(IS, "is")
+#define SCORE_LIST(X) X(FID, "fid") X(KID, "kid") X(IS, "is") X(PRDC, "prdc")
 enum {
 #define X(name, text) SCORE_##name,
     SCORE_LIST(X)
@@ -36,6 +39,8 @@ typedef struct {
     sp_inception_file inception;
     sp_picture_set a, b;
     double fid, kid_mean, kid_std, is_mean, is_std;
+    sp_prdc prdc;
+    sp_interval fid_interval, prdc_interval[SP_PRDC_COUNT];
     int64_t kid_size;
 } score_run;
 
@@ -59,8 +64,11 @@ static sp_status check(score_run *r)
     const splam_score_options *o = r->o;
     const char *usual = o->b ? "fid" : NULL;
     if (o->metrics || usual) SP_TRY(read_metrics(r, o->metrics ? o->metrics : usual));
-    if (!o->b && (r->wanted[SCORE_FID] || r->wanted[SCORE_KID]))
-        return sp_fail(SP_ARGUMENT, "%s compares two sets, and `b` is missing", r->wanted[SCORE_FID] ? "fid" : "kid");
+    for (int i = 0; i < SCORES && !o->b; i++)
+        if (r->wanted[i] && i != SCORE_IS)
+            return sp_fail(SP_ARGUMENT, "%s compares two sets, and `b` is missing", score_names[i]);
+    if (o->bootstrap != SPLAM_UNSET && !r->wanted[SCORE_FID] && !r->wanted[SCORE_PRDC])
+        return sp_fail(SP_ARGUMENT, "`bootstrap` is for fid and prdc, and neither is among `metrics`");
     if (!o->b && !r->wanted[SCORE_IS] && !o->save_stats)
         return sp_fail(SP_ARGUMENT, "nothing is asked for of one set: neither is among `metrics` nor `save_stats`");
     r->convention = (sp_convention)sp_choice_index(SP_CHOICES(SP_CONVENTION_LIST), o->convention);
@@ -82,9 +90,10 @@ static sp_status open_sets(score_run *r)
 static sp_status check_file(const score_run *r, const sp_picture_set *set)
 {
     if (set->paths || !set->source) return SP_OK;
-    if (r->wanted[SCORE_KID] && set->statistics)
-        return sp_fail(SP_ARGUMENT, "%s: kid needs pictures or \"feats\", and the file holds mean and covariance alone",
-                       set->source);
+    for (int i = 0; i < SCORES && set->statistics; i++)
+        if (r->wanted[i] && (i == SCORE_KID || i == SCORE_PRDC))
+            return sp_fail(SP_ARGUMENT, "%s: %s needs pictures or \"feats\", and the file holds mean and covariance "
+                           "alone", set->source, score_names[i]);
     if (set != &r->a) return SP_OK;
     if (r->wanted[SCORE_IS])
         return sp_fail(SP_ARGUMENT, "%s: is needs pictures, and this is a file of features", set->source);
@@ -116,18 +125,31 @@ static sp_status collect(score_run *r)
 
 /* ---- numbers ---- */
 
+/* Features, where there are any. */
+static sp_frechet_side side_of(const sp_picture_set *set)
+{
+    bool features = set->features.features.data;
+    return (sp_frechet_side){features ? &set->features.features : NULL, &set->gaussian};
+}
+
 static sp_status measure_fid(score_run *r)
 {
-    const sp_tensor *a = &r->a.features.features, *b = &r->b.features.features;
+    const sp_frechet_side a = side_of(&r->a), b = side_of(&r->b);
     bool low = (r->a.count && r->a.count < SP_INCEPTION_FEATURES) || (r->b.count && r->b.count < SP_INCEPTION_FEATURES);
     if (low)
         sp_log_warn("fid of fewer than %d pictures depends on their number more than on what they show: compare it "
                     "with one of as many alone", SP_INCEPTION_FEATURES);
-    if (a->data && b->data && (a->shape.dim[0] <= a->shape.dim[1] || b->shape.dim[0] <= b->shape.dim[1]))
-        return sp_frechet_of_few(a, b, &r->fid);
-    SP_TRY(sp_picture_set_fit(&r->a));
-    SP_TRY(sp_picture_set_fit(&r->b));
-    return sp_gaussian_distance(&r->a.gaussian, &r->b.gaussian, &r->fid);
+    SP_TRY(sp_frechet_of_sides(&a, &b, &r->fid));
+    if (r->o->bootstrap == SPLAM_UNSET) return SP_OK;
+    return sp_bootstrap_frechet(&a, &b, r->fid, r->o->bootstrap, r->callbacks, &r->fid_interval);
+}
+
+static sp_status measure_prdc(score_run *r)
+{
+    SP_TRY(sp_prdc_of(&r->a.features.features, &r->b.features.features, r->o->nearest_k, r->callbacks, &r->prdc));
+    for (int i = 0; i < SP_PRDC_COUNT && r->o->bootstrap != SPLAM_UNSET; i++)
+        SP_TRY(sp_bootstrap_mean(r->prdc.terms[i], r->prdc.count[i], r->o->bootstrap, &r->prdc_interval[i]));
+    return SP_OK;
 }
 
 static sp_status measure_kid(score_run *r)
@@ -144,6 +166,7 @@ static sp_status measure(score_run *r)
     if (r->wanted[SCORE_FID]) SP_TRY(measure_fid(r));
     if (r->wanted[SCORE_KID]) SP_TRY(measure_kid(r));
     if (r->wanted[SCORE_IS]) SP_TRY(sp_inception_score(&r->a.features.logits, &r->is_mean, &r->is_std));
+    if (r->wanted[SCORE_PRDC]) SP_TRY(measure_prdc(r));
     if (!r->o->save_stats) return SP_OK;
     SP_TRY(sp_picture_set_fit(&r->a));
     return sp_picture_set_save(&r->a, r->convention, r->inception.sha256, r->o->save_stats);
@@ -156,10 +179,28 @@ static json_t *count_json(int64_t count)
     return count ? json_integer(count) : json_null();
 }
 
+static const char *const prdc_names[] = {
+#define X(name, text) text,
+    SP_PRDC_LIST(X)
+#undef X
+};
+
+/* NAME, and NAME_low and NAME_high if there are resamples. */
+static void set_score(json_t *all, const score_run *r, const char *name, double score, const sp_interval *interval)
+{
+    char key[32];
+    json_object_set_new(all, name, json_real(score));
+    if (r->o->bootstrap == SPLAM_UNSET) return;
+    snprintf(key, sizeof key, "%s_low", name);
+    json_object_set_new(all, key, json_real(interval->low));
+    snprintf(key, sizeof key, "%s_high", name);
+    json_object_set_new(all, key, json_real(interval->high));
+}
+
 static json_t *as_json(const score_run *r)
 {
     json_t *all = json_object();
-    if (r->wanted[SCORE_FID]) json_object_set_new(all, "fid", json_real(r->fid));
+    if (r->wanted[SCORE_FID]) set_score(all, r, "fid", r->fid, &r->fid_interval);
     if (r->wanted[SCORE_KID]) {
         json_object_set_new(all, "kid_mean", json_real(r->kid_mean));
         json_object_set_new(all, "kid_std", json_real(r->kid_std));
@@ -171,6 +212,10 @@ static json_t *as_json(const score_run *r)
         json_object_set_new(all, "is_mean", json_real(r->is_mean));
         json_object_set_new(all, "is_std", json_real(r->is_std));
     }
+    for (int i = 0; i < SP_PRDC_COUNT && r->wanted[SCORE_PRDC]; i++)
+        set_score(all, r, prdc_names[i], r->prdc.mean[i], &r->prdc_interval[i]);
+    if (r->wanted[SCORE_PRDC]) json_object_set_new(all, "nearest_k", json_integer(r->o->nearest_k));
+    if (r->o->bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o->bootstrap));
     json_object_set_new(all, "count_a", count_json(r->a.count));
     if (r->o->b) json_object_set_new(all, "count_b", count_json(r->b.count));
     json_object_set_new(all, "convention", json_string(sp_convention_name(r->convention)));
@@ -186,15 +231,25 @@ static void say_count(sp_string *s, const char *which, const sp_picture_set *set
         sp_string_say(s, "%s: pictures whose number the file does not say, %s\n", which, set->source);
 }
 
+static void say_score(sp_string *s, const score_run *r, const char *name, double score, const sp_interval *interval)
+{
+    sp_string_append_format(s, "%s %.6f", name, score);
+    if (r->o->bootstrap != SPLAM_UNSET)
+        sp_string_append_format(s, ", 95 %% from %.6f to %.6f", interval->low, interval->high);
+    sp_string_append(s, "\n", 1);
+}
+
 static void say(const score_run *r, sp_string *s)
 {
-    if (r->wanted[SCORE_FID]) sp_string_append_format(s, "fid %.6f\n", r->fid);
+    if (r->wanted[SCORE_FID]) say_score(s, r, "fid", r->fid, &r->fid_interval);
     if (r->wanted[SCORE_KID])
         sp_string_append_format(s, "kid %.6g, %.2g over %lld subsets of %lld\n", r->kid_mean, r->kid_std,
                                 (long long)r->o->kid_subsets, (long long)r->kid_size);
     if (r->wanted[SCORE_IS])
         sp_string_append_format(s, "is %.6f, %.2g over %d parts of A\n", r->is_mean, r->is_std,
                                 SP_INCEPTION_SCORE_SPLITS);
+    for (int i = 0; i < SP_PRDC_COUNT && r->wanted[SCORE_PRDC]; i++)
+        say_score(s, r, prdc_names[i], r->prdc.mean[i], &r->prdc_interval[i]);
     say_count(s, "A", &r->a);
     if (r->o->b) say_count(s, "B", &r->b);
     sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->convention));
@@ -227,6 +282,7 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
     if (!status) status = collect(&r);
     if (!status) status = measure(&r);
     if (!status) status = report(&r, out);
+    sp_prdc_free(&r.prdc);
     sp_picture_set_free(&r.a);
     sp_picture_set_free(&r.b);
     sp_inception_file_free(&r.inception);

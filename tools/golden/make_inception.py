@@ -1,7 +1,7 @@
 """Scores of pictures as the tools of the field compute them: inception.safetensors.
 
 Weights, pictures and features are not stored: both sides make them by the formula of `numbers`. Needs
-pytorch-fid 0.3.0, clean-fid 0.1.35, torch-fidelity 0.4.0 and scipy 1.17 beside what the other scripts need.
+the packages that requirements.txt names for it beside what the other scripts need.
 
     make_inception.py                    writes the golden file
     make_inception.py weights FILE.pth   writes the weights alone, as pytorch-fid names them; FILE.safetensors, and as
@@ -144,6 +144,7 @@ def files():
 
 def distances(tensors):
     from pytorch_fid.fid_score import calculate_frechet_distance
+    from prdc import compute_prdc
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
 
@@ -162,6 +163,8 @@ def distances(tensors):
                                  kid_subset_size=20, rng_seed=2020, verbose=False, kid_kernel_poly_degree=3,
                                  kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1)
     tensors["kid"] = np.array([kid["kernel_inception_distance_mean"], kid["kernel_inception_distance_std"]])
+    prdc = compute_prdc(real_features=b, fake_features=a, nearest_k=5)
+    tensors["prdc"] = np.array([float(prdc[key]) for key in ("precision", "recall", "density", "coverage")])
     logits = torch.from_numpy(rows("logits", 47, 30, 4.0))
     isc = isc_features_to_metric(logits, splits=10, shuffle=True, rng_seed=2020)
     tensors["is"] = np.array([isc["inception_score_mean"], isc["inception_score_std"]])
