@@ -144,7 +144,8 @@ run score pictures pictures --metrics fid,kid --inception inception.safetensors 
     --kid-subsets 3 --kid-subset-size 2 --kid-seed 5 --json --device cpu --threads 2
 run score pictures --save-stats statistics.npz --inception inception.safetensors
 run score statistics.npz statistics.npz
-run score pictures pictures --metrics fid,prdc --inception inception.safetensors --nearest-k 1 --bootstrap 10
+run score pictures pictures --metrics fid,prdc --inception inception.safetensors --nearest-k 1 --bootstrap 10 \
+    --transform center-crop-256
 report "scores of pictures"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu

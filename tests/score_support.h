@@ -57,9 +57,11 @@ static inline void assert_near(double found, double wanted, double tolerance)
     if (!(fabs(found - wanted) <= tolerance)) fail_msg("%.15g is not %.15g within %g", found, wanted, tolerance);
 }
 
+static const sp_preparation cleanly = {SP_CONVENTION_CLEAN, SP_TRANSFORM_NONE};
+
 static inline sp_status open_set(const char *path, sp_picture_set *out)
 {
-    return sp_picture_set_open(path, 0, SP_CONVENTION_CLEAN, NULL, out);
+    return sp_picture_set_open(path, 0, &cleanly, NULL, out);
 }
 
 static inline void save_arrays(const char *path, const char *one, sp_tensor *x, const char *two, sp_tensor *y)

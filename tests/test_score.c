@@ -62,6 +62,27 @@ static void test_resizes_are_the_tools(void **state)
     sp_free(out);
 }
 
+/* The crop's offset of an odd surplus is rounded to even, and what is left is made 256 wide in 8 bits. */
+static void test_the_middle_is_cut_out(void **state)
+{
+    (void)state;
+    enum { PIXELS = 3 * 299 * 299 };
+    const sp_preparation cropped = {SP_CONVENTION_TENSORFLOW, SP_TRANSFORM_CENTER_CROP_256};
+    const sp_preparation plain = {SP_CONVENTION_TENSORFLOW, SP_TRANSFORM_NONE};
+    sp_image image = formula_picture(60, 53), square, small;
+    float *found = sp_alloc(PIXELS * sizeof *found), *wanted = sp_alloc(PIXELS * sizeof *wanted);
+    assert_ok(sp_image_crop(&image, 4, 0, 53, 53, &square)); /* 3.5 */
+    assert_ok(sp_image_resize(&square, 256, 256, SP_FILTER_LANCZOS, &small));
+    assert_ok(sp_preparation_apply(&cropped, &image, found));
+    assert_ok(sp_preparation_apply(&plain, &small, wanted));
+    assert_memory_equal(found, wanted, PIXELS * sizeof *found);
+    sp_free(found);
+    sp_free(wanted);
+    sp_image_free(&image);
+    sp_image_free(&square);
+    sp_image_free(&small);
+}
+
 /* ---- the network ---- */
 
 static double apart(const float *found, const float *wanted, int64_t count, int64_t step)
@@ -85,7 +106,7 @@ static void test_features_are_pytorchs(void **state)
     assert_ok(sp_image_save_png(&image, picture, NULL, 0));
     sp_image_free(&image);
     assert_ok(sp_inception_file_open(weights, &inception));
-    assert_ok(sp_inception_features_of(&inception, SP_CONVENTION_CLEAN, paths, 2, sp_default_device(), NULL, &found));
+    assert_ok(sp_inception_features_of(&inception, &cleanly, paths, 2, sp_default_device(), NULL, &found));
     const float *f = found.features.data, *l = found.logits.data;
     double features = apart(f, expected("features")->data, SP_INCEPTION_FEATURES, 1);
     double logits = apart(l, expected("logits")->data, SP_INCEPTION_CLASSES / 7, 7);
@@ -328,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_decoding_is_pillows),
         cmocka_unit_test(test_resizes_are_the_tools),
+        cmocka_unit_test(test_the_middle_is_cut_out),
         cmocka_unit_test(test_features_are_pytorchs),
         cmocka_unit_test(test_frechet_is_pytorch_fids),
         cmocka_unit_test(test_blocks_of_rows),

@@ -101,14 +101,18 @@ static void test_statistics_come_back(void **state)
     const char *path = in_folder(state, "saved.npz");
     sp_picture_set set = {.count = 60, .features = {.features = rows("a", 60, 12, 1)}}, read;
     assert_ok(sp_picture_set_fit(&set));
-    assert_ok(sp_picture_set_save(&set, SP_CONVENTION_CLEAN, "abc", path));
+    assert_ok(sp_picture_set_save(&set, &cleanly, "abc", path));
     assert_ok(open_set(path, &read));
     assert_int_equal(read.count, 60);
     assert_memory_equal(read.gaussian.mean, set.gaussian.mean, 12 * sizeof(double));
     assert_memory_equal(read.gaussian.covariance, set.gaussian.covariance, 144 * sizeof(double));
     sp_picture_set_free(&read);
-    assert_status(sp_picture_set_open(path, 0, SP_CONVENTION_PYTORCH, NULL, &read), SP_ARGUMENT);
+    const sp_preparation other = {.convention = SP_CONVENTION_PYTORCH};
+    const sp_preparation cropped = {.transform = SP_TRANSFORM_CENTER_CROP_256};
+    assert_status(sp_picture_set_open(path, 0, &other, NULL, &read), SP_ARGUMENT);
     assert_message("convention");
+    assert_status(sp_picture_set_open(path, 0, &cropped, NULL, &read), SP_ARGUMENT);
+    assert_message("with the transform \"none\", not \"center-crop-256\"");
     set.count = 0;
     sp_picture_set_free(&set);
 }
@@ -202,7 +206,7 @@ typedef struct {
 static sp_status save_set(void *context)
 {
     const saving *s = context;
-    return sp_picture_set_save(s->set, SP_CONVENTION_CLEAN, "abc", s->path);
+    return sp_picture_set_save(s->set, &cleanly, "abc", s->path);
 }
 
 static sp_status inspect_once(void *path)
@@ -287,7 +291,7 @@ static void test_folders(void **state)
     assert_true(sp_ends_with(set.paths[0], "/b-a.png"));
     assert_true(sp_ends_with(set.paths[2], "/c.PNG"));
     sp_picture_set_free(&set);
-    assert_status(sp_picture_set_open(folder, 4, SP_CONVENTION_CLEAN, NULL, &set), SP_ARGUMENT);
+    assert_status(sp_picture_set_open(folder, 4, &cleanly, NULL, &set), SP_ARGUMENT);
     assert_ok(sp_write_file(in_folder(state, "set/x.tif"), "x", 1));
     assert_status(open_set(folder, &set), SP_UNSUPPORTED);
     assert_message("x.tif");

@@ -53,6 +53,8 @@ typedef struct {
     const char *metrics;     /* of "fid,kid,is,prdc" ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
+    const char *transform;   /* before its resize: "none", or "center-crop-256", the middle square at 256 pixels;
+                                "none" */
     int64_t count;           /* pictures of each folder, the first by name [all] */
     int64_t kid_subsets;     /* 100 */
     int64_t kid_subset_size; /* [1000, or all there are] */
@@ -70,10 +72,10 @@ SPLAM_DEFAULTS(score)
  * "prdc", precision, recall, density and coverage of a as drawn pictures and b as real ones. As JSON the keys are fid,
  * kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage,
  * nearest_k, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
- * convention and inception_sha256, each where it was asked for. *report is the caller's (splam_free), NULL on failure.
- * Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics that there are not, SPLAM_IO,
- * SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them, SPLAM_UNSUPPORTED for another
- * network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * convention, transform and inception_sha256, each where it was asked for. *report is the caller's (splam_free), NULL
+ * on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics that there are not,
+ * SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them, SPLAM_UNSUPPORTED for
+ * another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_score(const splam_score_options *options, const splam_callbacks *callbacks, char **report);
 
 typedef struct {

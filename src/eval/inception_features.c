@@ -28,7 +28,17 @@ const char *sp_convention_name(sp_convention convention)
     return conventions[convention].name;
 }
 
-sp_status sp_convention_apply(sp_convention convention, const sp_image *image, float *nchw)
+const char *sp_transform_name(sp_transform transform)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        SP_TRANSFORM_LIST(X)
+#undef X
+    };
+    return names[transform];
+}
+
+static sp_status apply_convention(sp_convention convention, const sp_image *image, float *nchw)
 {
     SP_TRY(sp_image_resize_float(image, SP_INCEPTION_SIDE, conventions[convention].resize, nchw));
     for (int64_t i = 0; i < PIXELS; i++)
@@ -36,7 +46,22 @@ sp_status sp_convention_apply(sp_convention convention, const sp_image *image, f
     return SP_OK;
 }
 
-static sp_status load_picture(const char *path, sp_convention convention, float *nchw)
+sp_status sp_preparation_apply(const sp_preparation *preparation, const sp_image *image, float *nchw)
+{
+    enum { SIDE = 256 };
+    int side = image->width < image->height ? image->width : image->height;
+    sp_image square, small;
+    if (preparation->transform == SP_TRANSFORM_NONE) return apply_convention(preparation->convention, image, nchw);
+    SP_TRY(sp_image_center_crop(image, side, side, &square));
+    sp_status status = sp_image_resize(&square, SIDE, SIDE, SP_FILTER_LANCZOS, &small);
+    sp_image_free(&square);
+    SP_TRY(status);
+    status = apply_convention(preparation->convention, &small, nchw);
+    sp_image_free(&small);
+    return status;
+}
+
+static sp_status load_picture(const char *path, const sp_preparation *preparation, float *nchw)
 {
     sp_image image;
     char *bytes;
@@ -45,7 +70,7 @@ static sp_status load_picture(const char *path, sp_convention convention, float 
     sp_status status = sp_image_decode_plain(bytes, size, path, &image);
     sp_free(bytes);
     SP_TRY(status);
-    status = sp_convention_apply(convention, &image, nchw);
+    status = sp_preparation_apply(preparation, &image, nchw);
     sp_image_free(&image);
     return status;
 }
@@ -60,7 +85,7 @@ typedef struct {
 
 typedef struct {
     const char *const *paths;
-    sp_convention convention;
+    const sp_preparation *preparation;
     float *pixels;
     problem problem[BATCH];
 } batch;
@@ -70,14 +95,15 @@ static void load_range(void *context, int64_t begin, int64_t end)
     batch *b = context;
     for (int64_t i = begin; i < end; i++) {
         problem *p = &b->problem[i];
-        p->status = load_picture(b->paths[i], b->convention, b->pixels + i * PIXELS);
+        p->status = load_picture(b->paths[i], b->preparation, b->pixels + i * PIXELS);
         if (p->status) snprintf(p->message, sizeof p->message, "%s", sp_error_message());
     }
 }
 
-static sp_status load_batch(const char *const *paths, int64_t count, sp_convention convention, sp_tensor *pixels)
+static sp_status load_batch(const char *const *paths, int64_t count, const sp_preparation *preparation,
+                            sp_tensor *pixels)
 {
-    batch b = {.paths = paths, .convention = convention, .pixels = pixels->data};
+    batch b = {.paths = paths, .preparation = preparation, .pixels = pixels->data};
     sp_parallel_for(count, 1, load_range, &b);
     for (int64_t i = 0; i < count; i++)
         if (b.problem[i].status) return sp_fail(b.problem[i].status, "%s", b.problem[i].message);
@@ -122,7 +148,7 @@ static sp_status run_batch(sp_run *run, const sp_tensor *pixels, int64_t first, 
     return copy_output(run, "logits", first, count, &out->logits);
 }
 
-static sp_status run_all(sp_run *run, const char *const *paths, int64_t count, sp_convention convention,
+static sp_status run_all(sp_run *run, const char *const *paths, int64_t count, const sp_preparation *preparation,
                          sp_tensor *pixels, const sp_callbacks *callbacks, sp_inception_features *out)
 {
     int64_t size = pixels->shape.dim[0];
@@ -130,7 +156,7 @@ static sp_status run_all(sp_run *run, const char *const *paths, int64_t count, s
     for (int64_t first = 0; first < count; first += size) {
         int64_t n = count - first < size ? count - first : size;
         SP_TRY(sp_check_cancelled(callbacks));
-        SP_TRY(load_batch(paths + first, n, convention, pixels));
+        SP_TRY(load_batch(paths + first, n, preparation, pixels));
         SP_TRY(run_batch(run, pixels, first, n, callbacks, out));
         sp_report(callbacks, "pictures", first + n, count, NULL);
     }
@@ -145,7 +171,7 @@ void sp_inception_features_free(sp_inception_features *features)
     *features = (sp_inception_features){0};
 }
 
-sp_status sp_inception_features_of(const sp_inception_file *inception, sp_convention convention,
+sp_status sp_inception_features_of(const sp_inception_file *inception, const sp_preparation *preparation,
                                    const char *const *paths, int64_t count, sp_device *device,
                                    const sp_callbacks *callbacks, sp_inception_features *out)
 {
@@ -156,7 +182,7 @@ sp_status sp_inception_features_of(const sp_inception_file *inception, sp_conven
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, SP_INCEPTION_FEATURES), &out->features);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, SP_INCEPTION_CLASSES), &out->logits);
     if (!status) status = make_runner(inception, BATCH, device, &runner);
-    if (!status) status = run_all(runner.run, paths, count, convention, &pixels, callbacks, out);
+    if (!status) status = run_all(runner.run, paths, count, preparation, &pixels, callbacks, out);
     sp_runner_free(&runner);
     sp_tensor_free(&pixels);
     if (status) sp_inception_features_free(out);

@@ -95,9 +95,10 @@ static sp_status open_folder(sp_picture_set *set, int64_t most)
 
 /* ---- files ---- */
 
-enum { MU, SIGMA, FEATS, COUNT, CONVENTION, WEIGHTS, ARRAYS };
-static const char *const array_names[ARRAYS] = {"mu",          "sigma",           "feats",
-                                                "splam_count", "splam_convention", "splam_weights"};
+enum { MU, SIGMA, FEATS, COUNT, CONVENTION, TRANSFORM, WEIGHTS, ARRAYS };
+static const char *const array_names[ARRAYS] = {
+    "mu", "sigma", "feats", "splam_count", "splam_convention", "splam_transform", "splam_weights",
+};
 
 /* A word of letters; "" if it is none, or longer than there is room. */
 static void take_word(const sp_tensor *array, char *out, size_t size)
@@ -107,12 +108,16 @@ static void take_word(const sp_tensor *array, char *out, size_t size)
 }
 
 /* Weights may be the same in two forms of file, so that another file is no error. */
-static sp_status check_words(const sp_picture_set *set, sp_convention convention, const char *sha256)
+static sp_status check_words(const sp_picture_set *set, const sp_preparation *preparation, const char *sha256)
 {
-    const char *name = sp_convention_name(convention);
+    const char *name = sp_convention_name(preparation->convention);
+    const char *transform = sp_transform_name(preparation->transform);
     if (*set->weights && sha256 && strcmp(set->weights, sha256) != 0)
         sp_log_warn("%s: its features are of another file of weights than %s: compare them only if both hold the same "
                     "network", set->source, sha256);
+    if (*set->transform && strcmp(set->transform, transform) != 0)
+        return sp_fail(SP_ARGUMENT, "%s: its features are of pictures with the transform \"%s\", not \"%s\", and such "
+                       "sets cannot be compared", set->source, set->transform, transform);
     if (!*set->convention || strcmp(set->convention, name) == 0) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s: its features are of the convention \"%s\", not \"%s\", and such sets cannot be "
                    "compared", set->source, set->convention, name);
@@ -166,6 +171,7 @@ static sp_status open_file(sp_picture_set *set)
     sp_tensor array[ARRAYS];
     SP_TRY(sp_npz_load(set->source, array_names, ARRAYS, array));
     take_word(&array[CONVENTION], set->convention, sizeof set->convention);
+    take_word(&array[TRANSFORM], set->transform, sizeof set->transform);
     take_word(&array[WEIGHTS], set->weights, sizeof set->weights);
     sp_status status = array[FEATS].data ? take_features(set, &array[FEATS]) : take_statistics(set, array);
     for (int i = 0; i < ARRAYS; i++)
@@ -183,13 +189,13 @@ sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out)
 
 /* ---- both ---- */
 
-sp_status sp_picture_set_open(const char *source, int64_t most, sp_convention convention, const char *sha256,
-                              sp_picture_set *out)
+sp_status sp_picture_set_open(const char *source, int64_t most, const sp_preparation *preparation,
+                              const char *sha256, sp_picture_set *out)
 {
     *out = (sp_picture_set){.source = source};
     if (!sp_path_exists(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
     sp_status status = sp_path_is_folder(source) ? open_folder(out, most) : open_file(out);
-    if (!status) status = check_words(out, convention, sha256);
+    if (!status) status = check_words(out, preparation, sha256);
     if (status) sp_picture_set_free(out);
     return status;
 }
@@ -214,7 +220,7 @@ static sp_tensor letters(const char *word)
     return (sp_tensor){SP_U8, sp_shape_of((int64_t)strlen(word)), (void *)(uintptr_t)word, false};
 }
 
-sp_status sp_picture_set_save(const sp_picture_set *set, sp_convention convention, const char *sha256,
+sp_status sp_picture_set_save(const sp_picture_set *set, const sp_preparation *preparation, const char *sha256,
                               const char *path)
 {
     const sp_gaussian *g = &set->gaussian;
@@ -222,11 +228,13 @@ sp_status sp_picture_set_save(const sp_picture_set *set, sp_convention conventio
     const sp_tensor mu = {SP_F64, sp_shape_of(g->dim), g->mean, false};
     const sp_tensor sigma = {SP_F64, sp_shape_of(g->dim, g->dim), g->covariance, false};
     const sp_tensor count = {SP_F64, sp_shape_of(1), &how_many, false};
-    const sp_tensor name = letters(sp_convention_name(convention)), weights = letters(sha256);
+    const sp_tensor name = letters(sp_convention_name(preparation->convention)), weights = letters(sha256);
+    const sp_tensor transform = letters(sp_transform_name(preparation->transform));
     const sp_named_tensor all[] = {{array_names[MU], &mu},
                                    {array_names[SIGMA], &sigma},
                                    {array_names[COUNT], &count},
                                    {array_names[CONVENTION], &name},
+                                   {array_names[TRANSFORM], &transform},
                                    {array_names[WEIGHTS], &weights}};
     return sp_npz_save(path, all, sizeof all / sizeof *all);
 }

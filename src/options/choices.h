@@ -29,6 +29,8 @@
     X(PYTORCH, "pytorch")                                                                          \
     X(TENSORFLOW, "tensorflow")                                                                    \
     X(TORCHMETRICS, "torchmetrics")
+/* What is done with pictures before a tool's own resize. */
+#define SP_TRANSFORM_LIST(X) X(NONE, "none") X(CENTER_CROP_256, "center-crop-256")
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 /* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
 #define SP_SAMPLER_LIST(X)                                                                         \

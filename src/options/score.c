@@ -15,6 +15,9 @@ static const splam_option options[] = {
     {SP_CHOICE(convention, SP_CHOICES(SP_CONVENTION_LIST), "clean"),
      .help = "how pictures are resized and scaled: as clean-fid, pytorch-fid, torch-fidelity (and StyleGAN), "
              "torchmetrics"},
+    {SP_CHOICE(transform, SP_CHOICES(SP_TRANSFORM_LIST), "none"),
+     .help = "before that: center-crop-256 cuts the middle square out and makes it 256 pixels wide by Lanczos, as "
+             "GigaGAN, DMD and DMD2 do for COCO"},
     {SP_INTEGER(count, 2, 1e9, SPLAM_UNSET), .argument = "N", .help = "pictures of each folder, the first by name",
      .otherwise = "all"},
     {SP_INTEGER(kid_subsets, 1, 1e6, 100), .argument = "N", .help = "subsets that kid is the mean over"},

@@ -381,6 +381,7 @@ static sp_status inspect_statistics(const char *path, sp_string *out)
     if (set.count) sp_string_say(out, ", of %lld pictures", (long long)set.count);
     sp_string_say(out, "\n");
     if (*set.convention) sp_string_say(out, "  convention %s\n", set.convention);
+    if (*set.transform) sp_string_say(out, "  transform %s\n", set.transform);
     if (*set.weights) sp_string_say(out, "  of weights with sha256 %s\n", set.weights);
     sp_picture_set_free(&set);
     return SP_OK;

@@ -34,7 +34,7 @@ typedef struct {
     const splam_score_options *o;
     const sp_callbacks *callbacks;
     sp_device *device;
-    sp_convention convention;
+    sp_preparation preparation;
     bool wanted[SCORES];
     sp_inception_file inception;
     sp_picture_set a, b;
@@ -71,7 +71,8 @@ static sp_status check(score_run *r)
         return sp_fail(SP_ARGUMENT, "`bootstrap` is for fid and prdc, and neither is among `metrics`");
     if (!o->b && !r->wanted[SCORE_IS] && !o->save_stats)
         return sp_fail(SP_ARGUMENT, "nothing is asked for of one set: neither is among `metrics` nor `save_stats`");
-    r->convention = (sp_convention)sp_choice_index(SP_CHOICES(SP_CONVENTION_LIST), o->convention);
+    r->preparation.convention = (sp_convention)sp_choice_index(SP_CHOICES(SP_CONVENTION_LIST), o->convention);
+    r->preparation.transform = (sp_transform)sp_choice_index(SP_CHOICES(SP_TRANSFORM_LIST), o->transform);
     return SP_OK;
 }
 
@@ -82,8 +83,8 @@ static sp_status open_sets(score_run *r)
     const splam_score_options *o = r->o;
     const char *sha256 = o->inception ? r->inception.sha256 : NULL;
     int64_t most = o->count == SPLAM_UNSET ? 0 : o->count;
-    SP_TRY(sp_picture_set_open(o->a, most, r->convention, sha256, &r->a));
-    return o->b ? sp_picture_set_open(o->b, most, r->convention, sha256, &r->b) : SP_OK;
+    SP_TRY(sp_picture_set_open(o->a, most, &r->preparation, sha256, &r->a));
+    return o->b ? sp_picture_set_open(o->b, most, &r->preparation, sha256, &r->b) : SP_OK;
 }
 
 /* What the metrics need of a set that is a file. */
@@ -108,7 +109,7 @@ static sp_status extract(score_run *r, sp_picture_set *set)
     if (!r->o->inception)
         return sp_fail(SP_ARGUMENT, "`inception` is missing: features of pictures are by the network of "
                        "pt_inception-2015-12-05-6726825d.pth (pytorch-fid's) or inception-2015-12-05.pt (clean-fid's)");
-    return sp_inception_features_of(&r->inception, r->convention, (const char *const *)set->paths, set->count,
+    return sp_inception_features_of(&r->inception, &r->preparation, (const char *const *)set->paths, set->count,
                                     r->device, r->callbacks, &set->features);
 }
 
@@ -169,7 +170,7 @@ static sp_status measure(score_run *r)
     if (r->wanted[SCORE_PRDC]) SP_TRY(measure_prdc(r));
     if (!r->o->save_stats) return SP_OK;
     SP_TRY(sp_picture_set_fit(&r->a));
-    return sp_picture_set_save(&r->a, r->convention, r->inception.sha256, r->o->save_stats);
+    return sp_picture_set_save(&r->a, &r->preparation, r->inception.sha256, r->o->save_stats);
 }
 
 /* ---- how it is said ---- */
@@ -218,7 +219,8 @@ static json_t *as_json(const score_run *r)
     if (r->o->bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o->bootstrap));
     json_object_set_new(all, "count_a", count_json(r->a.count));
     if (r->o->b) json_object_set_new(all, "count_b", count_json(r->b.count));
-    json_object_set_new(all, "convention", json_string(sp_convention_name(r->convention)));
+    json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
+    json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
     if (r->o->inception) json_object_set_new(all, "inception_sha256", json_string(r->inception.sha256));
     return all;
 }
@@ -252,7 +254,9 @@ static void say(const score_run *r, sp_string *s)
         say_score(s, r, prdc_names[i], r->prdc.mean[i], &r->prdc_interval[i]);
     say_count(s, "A", &r->a);
     if (r->o->b) say_count(s, "B", &r->b);
-    sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->convention));
+    sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->preparation.convention));
+    if (r->preparation.transform != SP_TRANSFORM_NONE)
+        sp_string_append_format(s, "transform: %s\n", sp_transform_name(r->preparation.transform));
     if (r->o->inception) sp_string_append_format(s, "inception: sha256 %s\n", r->inception.sha256);
 }
 
