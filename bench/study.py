@@ -4,21 +4,23 @@
     python3 bench/study.py --folder WORK --teacher v=assets/teacher [--teacher epsilon=DIR] [--stage NAME,...]
     python3 bench/study.py --choices | --table
 
-Stages, each of students of the emoji teacher at guidance w = 2 and 7, batches of 32 pictures:
+Stages, each of students of the emoji teacher at guidance w = 7 and 2, batches of 32 pictures:
   teachers  the teacher itself by DDIM and DPM-Solver++ at 1, 2, 4, 8 and 50 steps
-  search    for each objective one axis after the other (length of the sub-path, learning rate, its schedule, average,
-            the draw of gamma), the best value kept: SEARCH_STEPS steps, with seed SEARCH_SEED, which chooses other
-            captions and other noise than what is compared and shown. Best: the lowest mean trajectory error. (The
-            Frechet distance to real pictures would choose students that have not yet learned to be guided: at w = 7
-            the teacher without guidance is nearer to them.) An axis whose best value is at its end is said
-  compare   every objective at its best settings, BUDGETS steps, SEEDS
+  search    for each objective and each budget of SEARCHES one axis after the other (length of the sub-path, learning
+            rate, its schedule, average, the draw of gamma), the best value kept, from where the search at the budget
+            before ended; with seed SEARCH_SEED, which chooses other captions and other noise than what is compared and
+            shown. Best: the lowest mean trajectory error, and of dmd, which follows no trajectory, the lowest Frechet
+            distance to the teacher's pictures in the mean over 1, 2 and 4 steps. (That to real pictures would choose
+            students that have not yet learned to be guided: at w = 7 the teacher without guidance is nearer to them.)
+            An axis whose best value is at its end is said
+  compare   every objective in BUDGETS steps at the best settings of the search of that budget, SEEDS
   lengths   splam and lcm at their best settings but for the length of the sub-path, LENGTH_STEPS steps, SEEDS
 
 A row of bench/study.csv is one student at 1, 2, 4 and 8 steps (of a teacher: one sampler). A row that is there is not
 made again, so the script can be stopped at any time and goes on where it was; --guidance 7 on one machine and 2 on
-another share it out, whose rows are joined afterwards. Every student's metrics.jsonl stays in WORK/metrics. --choices
-prints the search, --table the comparison, as Markdown. Python's own library is all it needs. A step takes about .3 s on
-two cores with bf16, and all of it some 90,000 steps for each teacher and guidance: days.
+another, or --objective, share it out, and the rows are joined afterwards. Every student's metrics.jsonl stays in
+WORK/metrics. --choices prints the search, --table the comparison, as Markdown. Python's own library is all it needs. A
+step takes about .3 s on two cores with bf16, and all of it some 100,000 steps for each teacher and guidance: days.
 """
 import argparse
 import os
@@ -32,8 +34,8 @@ from students import EVALUATED, ROOT
 TABLE = os.path.join(ROOT, "bench", "study.csv")
 STAGES = ("teachers", "search", "compare", "lengths")
 GUIDANCE = ("7", "2")
-SEARCH_STEPS, SEARCH_SEED = 300, 1000
-BUDGETS, SEEDS, LENGTH_STEPS = (150, 500, 2000), (0, 1, 2), 500
+SEARCH_SEED, SEEDS = 1000, (0, 1, 2)
+LENGTH_STEPS = 500
 
 COMMON = {"learning-rate": "2e-4", "lr-scheduler": "cosine", "ema-decay": "0.95", "train-batch-size": "32"}
 # Where the search begins.
@@ -44,6 +46,7 @@ START = {
     "pcm": {**COMMON, "skip": "100", "phases": "4"},
     "tcd": {**COMMON, "skip": "100"},
     "progressive": {**COMMON, "num-ddim-timesteps": "16", "rounds": "2"},
+    "dmd": {**COMMON, "learning-rate": "1e-4", "fake-score-steps": "2", "student-steps": "4"},
 }
 LENGTHS = [{"skip": text} for text in ("20", "50", "100", "200", "400:20", "400:100")]
 AXES = [
@@ -51,13 +54,17 @@ AXES = [
     ("gamma", [{"gamma-power": "1", "gamma-one-probability": text} for text in ("0", "0.5")] +
      [{"gamma-power": "0.3", "gamma-one-probability": "0"}]),
     ("sigma", [{"sigma": "quadratic"}, {"sigma": "linear"}]),
+    ("fake score", [{"fake-score-steps": text} for text in ("1", "2", "5")]),
     ("rate", [{"learning-rate": text} for text in ("5e-5", "1e-4", "2e-4", "4e-4", "8e-4")]),
     ("schedule", [{"lr-scheduler": text} for text in ("constant", "cosine")]),
     ("average", [{"ema-decay": text} for text in ("0.9", "0.95", "0.99", "power:0.1")]),
 ]
-ONLY = {"gamma": "splam", "sigma": "splam"}
+ONLY = {"gamma": ("splam",), "sigma": ("splam",), "fake score": ("dmd",), "length": ("splam", "lcm", "pcm", "tcd")}
+# What is searched at which budget, and whose search serves which budget.
+SEARCHES = {100: [name for name, _ in AXES], 500: ["length", "rate", "average"]}
+BUDGETS = {100: 100, 500: 500, 2000: 500}
 
-MEASURES = ("trajectory_error", "frechet", "hit1", "hit1_heldout")
+MEASURES = ("trajectory_error", "frechet", "frechet_teacher", "hit1", "hit1_heldout")
 COLUMNS = ["stage", "teacher", "guidance_scale_w", "model", "settings", "seed", "train_steps", "trajectory_error_mean",
            *(f"{measure}_{n}" for measure in MEASURES for n in (*EVALUATED, 50)), "seconds", "version"]
 
@@ -70,34 +77,58 @@ def key_of(row):
     return tuple(str(row[column]) for column in COLUMNS[:7])
 
 
-def axes_of(objective):
-    """Those that say something to the objective."""
-    return [(name, values) for name, values in AXES if ONLY.get(name, objective) == objective and
-            not (name == "length" and objective == "progressive")]
+def axes_of(objective, budget):
+    """Those of the budget that say something to the objective."""
+    return [(name, values) for name, values in AXES if name in SEARCHES[budget] and
+            objective in ONLY.get(name, (objective,))]
+
+
+def judged(row):
+    """What a search wants least of."""
+    if row["model"] == "dmd":
+        return statistics.mean(float(row[f"frechet_teacher_{n}"]) for n in (1, 2, 4))
+    return float(row["trajectory_error_mean"])
 
 
 class Search:
-    """The axes walked so far, from the rows that are there; `missing` are the settings that the next axis still
-    needs."""
+    """The axes walked so far, budget by budget, from the rows that are there. `best`: by budget, of those whose search
+    is over; `missing`: the settings that the next axis still needs, of `budget`."""
 
     def __init__(self, rows, teacher, w, objective):
-        self.best, self.missing, self.walk = dict(START[objective]), [], []
-        found = {row["settings"]: float(row["trajectory_error_mean"]) for row in rows if row["stage"] == "search" and
-                 (row["teacher"], row["guidance_scale_w"], row["model"]) == (teacher, w, objective)}
-        for name, values in axes_of(objective):
-            tried = [{**self.best, **value} for value in values]
-            self.missing = [settings for settings in tried if text_of(settings) not in found]
-            if self.missing:
-                return
-            scores = [found[text_of(settings)] for settings in tried]
-            least = scores.index(min(scores))
-            self.best = tried[least]
-            self.walk.append((name, list(zip((text_of(value) for value in values), scores)), least))
+        self.best, self.missing, self.walk = {}, [], []
+        rows = [row for row in rows if row["stage"] == "search" and
+                (row["teacher"], row["guidance_scale_w"], row["model"]) == (teacher, w, objective)]
+        best = dict(START[objective])
+        for self.budget in SEARCHES:
+            found = {row["settings"]: judged(row) for row in rows if int(row["train_steps"]) == self.budget}
+            for name, values in axes_of(objective, self.budget):
+                tried = [{**best, **value} for value in values]
+                self.missing = [settings for settings in tried if text_of(settings) not in found]
+                if self.missing:
+                    return
+                scores = [found[text_of(settings)] for settings in tried]
+                least = scores.index(min(scores))
+                best = tried[least]
+                self.walk.append((self.budget, name, list(zip((text_of(value) for value in values), scores)), least))
+            self.best[self.budget] = best
 
 
 def run_of(stage, teacher, w, model, settings, seed, steps):
     return {"stage": stage, "teacher": teacher, "guidance_scale_w": w, "model": model, "settings": text_of(settings),
             "seed": seed, "train_steps": steps, "flags": settings}
+
+
+def wanted_of(search, teacher, w, objective):
+    for settings in search.missing:
+        yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, search.budget)
+    for steps, budget in BUDGETS.items():
+        for seed in SEEDS:
+            if budget in search.best:
+                yield run_of("compare", teacher, w, objective, search.best[budget], seed, steps)
+    best = search.best.get(BUDGETS[LENGTH_STEPS])
+    for length in LENGTHS if best and objective in ("splam", "lcm") else []:
+        for seed in SEEDS:
+            yield run_of("lengths", teacher, w, objective, {**best, **length}, seed, LENGTH_STEPS)
 
 
 def wanted(a, rows):
@@ -107,20 +138,8 @@ def wanted(a, rows):
             for seed in (SEARCH_SEED, *SEEDS):
                 for sampler in ("ddim", "dpm++2m"):
                     yield run_of("teachers", teacher, w, sampler, {}, seed, 0)
-            for objective in START:
-                search = Search(rows, teacher, w, objective)
-                for settings in search.missing:
-                    yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, SEARCH_STEPS)
-                if search.missing:
-                    continue
-                for steps in BUDGETS:
-                    for seed in SEEDS:
-                        yield run_of("compare", teacher, w, objective, search.best, seed, steps)
-                if objective not in ("splam", "lcm"):
-                    continue
-                for length in LENGTHS:
-                    for seed in SEEDS:
-                        yield run_of("lengths", teacher, w, objective, {**search.best, **length}, seed, LENGTH_STEPS)
+            for objective in a.objective.split(","):
+                yield from wanted_of(Search(rows, teacher, w, objective), teacher, w, objective)
 
 
 def to_do(a, rows):
@@ -151,8 +170,9 @@ def perform(a, run):
     more = ["--guidance-scale-w", w]
     if run["stage"] == "teachers":
         steps, seconds = (*EVALUATED, 50), 0
-        shown = students.evaluate(a, [teacher], report, "frechet,hit", steps, seed, [*more, "--sampler", run["model"]])
-        model = shown["rows"][0]["model"]
+        shown = students.evaluate(a, [teacher], report, "frechet,frechet-teacher,hit", steps, seed,
+                                  [*more, "--teacher", teacher, "--sampler", run["model"]])
+        model = next(row["model"] for row in shown["rows"] if row["steps"] == 1)
     else:
         steps, student = EVALUATED, os.path.join(a.folder, "student")
         flags = {"objective": run["model"], "guidance-scale-w": w, **run["flags"]}
@@ -160,7 +180,9 @@ def perform(a, run):
         name = "-".join(key_of(run)).translate(str.maketrans(" =:/", "-_.-"))
         os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
         shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", name + ".jsonl"))
-        metrics = "trajectory-error" if run["stage"] == "search" else "trajectory-error,frechet,hit"
+        metrics = {"search": "trajectory-error"}.get(run["stage"], "trajectory-error,frechet,frechet-teacher,hit")
+        if run["model"] == "dmd":
+            metrics = "frechet,frechet-teacher,hit"
         shown = students.evaluate(a, [student], report, metrics, steps, seed,
                                   ["--unet", "unet_ema", "--teacher", teacher])
         model = next(row["model"] for row in shown["rows"] if row["model"] != "teacher")
@@ -180,12 +202,11 @@ def print_choices(rows):
     for teacher in names(rows, "teacher"):
         for w in names(rows, "guidance_scale_w"):
             for objective in START:
-                search = Search(rows, teacher, w, objective)
-                for name, tried, best in search.walk:
+                for budget, name, tried, best in Search(rows, teacher, w, objective).walk:
                     shown = ", ".join(f"{'**' * (i == best)}{setting} {value:.4f}{'**' * (i == best)}"
                                       for i, (setting, value) in enumerate(tried))
                     end = " (at its end)" if len(tried) > 2 and best in (0, len(tried) - 1) else ""
-                    print(f"- {teacher}, w = {w}, {objective}, {name}: {shown}{end}")
+                    print(f"- {teacher}, w = {w}, {objective}, {budget} steps, {name}: {shown}{end}")
 
 
 def cell(rows, column, digits=3):
@@ -202,7 +223,8 @@ def length_of(row):
 
 def print_table(rows):
     """Means over the seeds and their range."""
-    columns = ["trajectory_error_mean", *(f"frechet_{n}" for n in EVALUATED), "hit1_1", "hit1_4"]
+    columns = ["trajectory_error_mean", *(f"frechet_teacher_{n}" for n in EVALUATED),
+               *(f"frechet_{n}" for n in (1, 4)), "hit1_1", "hit1_4"]
     for teacher in names(rows, "teacher"):
         for w in names(rows, "guidance_scale_w"):
             print(f"\nTeacher {teacher}, w = {w}\n")
@@ -225,6 +247,7 @@ def main():
     parser.add_argument("--teacher", action="append", metavar="NAME=DIR", help="may be given again")
     parser.add_argument("--stage", help=f"of {', '.join(STAGES)}, with commas; all")
     parser.add_argument("--guidance", default=",".join(GUIDANCE), help="with commas (%(default)s)")
+    parser.add_argument("--objective", default=",".join(START), help="with commas (%(default)s)")
     parser.add_argument("--list", action="store_true", help="print what would be run now")
     parser.add_argument("--choices", action="store_true", help="print the search so far, run nothing")
     parser.add_argument("--table", action="store_true", help="print the comparison so far, run nothing")

@@ -126,11 +126,13 @@ static splam_distill_options distill_options(const demo *d, const sp_demo_method
     o.gamma_conditioning = method->gamma_conditioning;
     o.gamma_one_probability = method->gamma_one_probability;
     o.guidance_scale_w = sp_demo_guidance_scale_w;
-    o.skip = SP_DEMO_SKIP;
+    o.skip = method->skip;
+    o.skip_to = method->skip_to;
     o.max_train_steps = d->o->max_train_steps != SPLAM_UNSET ? d->o->max_train_steps : SP_DEMO_TRAIN_STEPS;
     o.train_batch_size = SP_DEMO_BATCH;
-    o.learning_rate = sp_demo_learning_rate;
-    o.ema_decay = sp_demo_ema_decay;
+    o.learning_rate = method->learning_rate;
+    o.lr_scheduler = method->lr_scheduler;
+    o.ema_decay = method->ema_decay;
     o.pictures.resolution = d->resolution;
     o.device = d->o->device;
     o.precision = d->o->precision;
@@ -258,8 +260,8 @@ static sp_status run(demo *d, char **table)
         .summary =
             "A text-to-image diffusion model, the teacher, was distilled into students that draw "
             "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
-            "Sub-Path Linear Approximation (SPLAM), with the same number of training steps, "
-            "sub-paths, learning rate and average.",
+            "Sub-Path Linear Approximation (SPLAM), each in as many training steps at its own best "
+            "settings, which were searched on other captions and other noise.",
         .settings = d->settings,
         .losses = d->loss,
         .loss_count = SP_DEMO_METHODS,
