@@ -57,10 +57,10 @@ def distil(a, teacher, student, settings, steps, seed):
         return statistics.median(step["seconds"] for step in map(json.loads, f) if "loss" in step)
 
 
-def evaluate(a, models, report, metrics, steps, seed, more=()):
+def evaluate(a, models, report, metrics, steps, seed, more=(), count=128):
     """Rows of report.json. The folder `report` keeps the teacher's trajectories."""
     subprocess.run([a.splam, "eval", "-m", *models, "--data", "emoji:", "--metrics", metrics, "--steps",
-                    ",".join(map(str, steps)), "--count", "128", "--seed", str(seed), "--output", report, *more,
+                    ",".join(map(str, steps)), "--count", str(count), "--seed", str(seed), "--output", report, *more,
                     *threads(a)], check=True)
     with open(os.path.join(report, "report.json")) as f:
         return json.load(f)

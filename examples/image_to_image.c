@@ -32,6 +32,7 @@ static splam_status redraw(splam_session *session, const splam_picture *start, d
     splam_generate_options options = splam_generate_defaults();
     options.prompt = "red apple";
     options.steps = 8;
+    options.guidance = 3; /* with more, a little strength is enough for an apple */
     options.init_pixels = start;
     options.strength = strength;
     splam_pictures pictures;

@@ -242,7 +242,7 @@ static void check_trajectory_error(void *const *state, const places *p)
     sp_trajectory trajectory;
     sp_tensor latents;
     const sp_trajectory_request request = {
-        &compared.conditioning, &compared.negative, 8, 8, 3, 2, NULL, NULL};
+        &compared.conditioning, &compared.negative, 8, 8, 3, 7, NULL, NULL}; /* w, as the demo has it */
     assert_ok(sp_trajectory_create(teacher, &request, NULL, &trajectory));
     const sp_tensor end = sp_trajectory_end(&trajectory);
     sp_philox_noise noise = {3};

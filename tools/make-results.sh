@@ -72,8 +72,8 @@ demo() {
     awk "$fields"'
     !(field("row") in place) { place[field("row")] = ++rows; name[rows] = field("row") }
     !(field("metric") in head) { head[field("metric")]; heading = heading " " field("metric") " |"; rule = rule "---|" }
-    { cells[field("row")] = cells[field("row")] (field("mean") == "" ? " |" :
-                            " " field("mean") " (" field("low") "-" field("high") ") |") }
+    { cell = field("mean") " (" field("low") "-" field("high") ")"
+      cells[field("row")] = cells[field("row")] (field("mean") == "" ? " |" : " " cell " |") }
     END { print "| row |" heading "\n|---|" rule
           for (i = 1; i <= rows; i++) print "| " name[i] " |" cells[name[i]] }' bench/demo.csv
 }
@@ -204,10 +204,11 @@ $(parity)
 ## Fewer steps: the demo
 
 \`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7 and its students, mean (range)
-over $(of demo seeds) seeds. Trajectory error: how far one evaluation lies from where the teacher's 50-step path leads, in
-latents, at the sampler's timesteps and over the whole path. Frechet distances are of the autoencoder's features (not
-FID), to the teacher's pictures and to the real ones; hit is the share of pictures whose nearest real picture is the one
-named; unseen: captions that no training saw. Machine: $(of demo machine), $(of demo threads) threads.
+over $(of demo seeds) seeds. Trajectory error: how far one evaluation lies from where the teacher's 50-step path
+leads, in latents, at the sampler's timesteps and over the whole path. Frechet distances are of the autoencoder's
+features (not FID), to the teacher's pictures and to the real ones; hit is the share of pictures whose nearest real
+picture is the one named; unseen: captions that no training saw. Machine: $(of demo machine), $(of demo threads)
+threads.
 
 $(demo)
 
