@@ -51,7 +51,7 @@ START = {
 LENGTHS = [{"skip": text} for text in ("20", "50", "100", "200", "400:50")]
 AXES = [
     ("length", LENGTHS),
-    ("rate", [{"learning-rate": text} for text in ("1e-4", "2e-4", "4e-4", "8e-4")]),
+    ("rate", [{"learning-rate": text} for text in ("2.5e-5", "5e-5", "1e-4", "2e-4")]),
     ("gamma", [{"gamma-power": "1", "gamma-one-probability": text} for text in ("0", "0.5")] +
      [{"gamma-power": "0.3", "gamma-one-probability": "0"}]),
     ("sigma", [{"sigma": "quadratic"}, {"sigma": "linear"}]),
