@@ -174,6 +174,41 @@ static void test_huge_global(void **state)
     assert_int_equal(munmap((void *)(uintptr_t)data, size), 0);
 }
 
+/* ---- modules that are in many places ---- */
+
+static sp_string repeated(const char *begin, const char *item, int count, const char *end)
+{
+    sp_string s = {0};
+    sp_string_append(&s, begin, strlen(begin));
+    for (int i = 0; i < count; i++)
+        sp_string_append(&s, item, strlen(item));
+    sp_string_append(&s, end, strlen(end));
+    return s;
+}
+
+/* A module of a thousand tensors within one a thousand times over: a million of a few kilobytes. */
+static void test_shared_modules(void **state)
+{
+    (void)state;
+    static const char tensor[] = "ctorch._utils\n_rebuild_tensor_v2\n((Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI0\ntQ"
+                                 "I0\n(I0\nt(I1\ntI00\nNtRp9\n0";
+    static const char module[] = "c__torch__\nM\n)\x81}(", end[] = "ub";
+    sp_string inner = repeated(module, "Vx\ng9\n", 1000, end), all = {0};
+    sp_string outer = repeated(module, "Vm\ng8\n", 1000, end);
+    sp_string_append(&all, PREAMBLE, sizeof PREAMBLE - 2); /* without its last mark */
+    sp_string_append(&all, tensor, sizeof tensor - 1);
+    sp_string_append(&all, inner.data, inner.length);
+    sp_string_append(&all, "p8\n0", 4);
+    sp_string_append(&all, outer.data, outer.length);
+    sp_string_append(&all, ".(V0\nl.\0\0\0\0\0\0\0\0", 15);
+    assert_false(inner.failed || outer.failed || all.failed);
+    assert_status(read_torch((const unsigned char *)all.data, all.length), SP_FORMAT);
+    assert_message("its modules are nested too deep, or contain themselves");
+    sp_string_free(&inner);
+    sp_string_free(&outer);
+    sp_string_free(&all);
+}
+
 /* ---- headers that take hundreds of times their size ---- */
 
 static void test_dense_headers(void **state)
@@ -263,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_huge_key),
         cmocka_unit_test(test_huge_global),
+        cmocka_unit_test(test_shared_modules),
         cmocka_unit_test_setup_teardown(test_dense_headers, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_described_files, make_test_folder, remove_test_folder),
     };

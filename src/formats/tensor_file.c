@@ -11,11 +11,13 @@
 
 sp_status sp_tensor_file_reserve(sp_tensor_file *file, size_t count)
 {
-    size_t size = sizeof *file->entries;
-    sp_file_entry *grown =
-        sp_realloc(file->entries, file->count * size, (file->count + count) * size);
+    size_t size = sizeof *file->entries, wanted = file->count + count;
+    if (file->entries && wanted <= file->capacity) return SP_OK;
+    if (wanted < 2 * file->capacity) wanted = 2 * file->capacity;
+    sp_file_entry *grown = sp_realloc(file->entries, file->count * size, wanted * size);
     if (!grown) return SP_MEMORY;
     file->entries = grown;
+    file->capacity = wanted;
     return SP_OK;
 }
 

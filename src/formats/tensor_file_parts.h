@@ -19,8 +19,8 @@ struct sp_tensor_file {
     sp_arena *arena;    /* names, metadata, what had to be copied */
     sp_mapped_file *shards;
     size_t shard_count;
-    sp_file_entry *entries;
-    size_t count;
+    sp_file_entry *entries; /* room for `capacity` */
+    size_t count, capacity;
     sp_dictionary *by_name; /* name -> sp_file_entry */
     sp_dictionary *metadata; /* key -> text */
 };

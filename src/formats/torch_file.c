@@ -377,14 +377,13 @@ static sp_status add_scripted_tensor(reader *r, const char *name, const value *c
     return SP_OK;
 }
 
-/* Modules may be shared and contain themselves: *left bounds how many are entered. */
+/* Modules may be shared and contain themselves: *left bounds how many members are taken. */
 static sp_status add_module(reader *r, const value *module, const char *prefix, int depth, size_t *left)
 {
     const value *members = module->state;
-    if (depth > MOST_DEPTH || *left == 0)
-        return sp_fail(SP_FORMAT, "%s: its modules are nested too deep, or contain themselves", r->shard->path);
-    --*left;
     for (size_t i = 0; i + 1 < members->count; i += 2) {
+        if (depth > MOST_DEPTH || (*left)-- == 0)
+            return sp_fail(SP_FORMAT, "%s: its modules are nested too deep, or contain themselves", r->shard->path);
         const value *key = members->items[i], *item = members->items[i + 1], *call = tensor_call(item);
         bool inner = is_module(item);
         if (key->kind != SP_PICKLE_TEXT || (!call && !inner) || memchr(key->text, 0, key->length)) continue;
@@ -402,8 +401,8 @@ static sp_status add_module(reader *r, const value *module, const char *prefix, 
  * them are metadata. */
 static sp_status add_dictionary(reader *r, const value *result)
 {
-    enum { MOST_MODULES = 100000 };
-    size_t left = MOST_MODULES;
+    enum { MOST_MEMBERS = 100000 };
+    size_t left = MOST_MEMBERS;
     if (is_module(result)) return add_module(r, result, "", 0, &left);
     if (!is_dictionary(result)) {
         const value *callee = result->kind == SP_PICKLE_OBJECT ? result->callee : NULL;
