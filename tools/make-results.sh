@@ -203,12 +203,12 @@ $(parity)
 
 ## Fewer steps: the demo
 
-\`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7 and its students, mean (range)
-over $(of demo seeds) seeds. Trajectory error: how far one evaluation lies from where the teacher's 50-step path
+\`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7 and its students, mean
+(range) over $(of demo seeds) seeds. Trajectory error: how far one evaluation lies from where the teacher's 50-step path
 leads, in latents, at the sampler's timesteps and over the whole path. Frechet distances are of the autoencoder's
 features (not FID), to the teacher's pictures and to the real ones; hit is the share of pictures whose nearest real
-picture is the one named; unseen: captions that no training saw. Machine: $(of demo machine), $(of demo threads)
-threads.
+picture is the one named; unseen: captions that no training saw.
+Machine: $(of demo machine), $(of demo threads) threads.
 
 $(demo)
 
