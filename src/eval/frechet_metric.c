@@ -23,7 +23,8 @@ static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *
 }
 
 static const sp_metric_column columns[] = {
-    {.key = "frechet", .label = "frechet", .chart = "Frechet distance by number of steps", .digits = 3},
+    {.key = "frechet", .label = "frechet", .chart = "Frechet distance by number of steps", .digits = 3,
+     .log_chart = true},
 };
 
 const sp_metric sp_frechet_metric = {

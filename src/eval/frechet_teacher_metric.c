@@ -31,7 +31,8 @@ static const sp_metric_column columns[] = {
     {.key = "frechet_teacher",
      .label = "to teacher",
      .chart = "Frechet distance to the teacher's pictures",
-     .digits = 3},
+     .digits = 3,
+     .log_chart = true},
 };
 
 const sp_metric sp_frechet_teacher_metric = {

@@ -101,8 +101,8 @@ static void append_row(const sp_evaluation_report *r, const sp_row *row, sp_stri
 static void append_real_scores(const sp_evaluation_report *r, sp_string *out)
 {
     const sp_metric_column *column;
-    sp_string_append_format(out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">through the "
-                                 "autoencoder</td><td>&ndash;</td>");
+    sp_string_append_format(out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">decoded</td>"
+                                 "<td>&ndash;</td>");
     for (int i = 0; (column = sp_column_at(i, NULL)); i++)
         append_value(out, column, r->evaluation->real_scores.value[i], false);
     sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
