@@ -40,7 +40,7 @@ static const sp_demo_method sp_demo_methods[] = {
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 
 /* The same for both. */
-enum { SP_DEMO_TRAIN_STEPS = 100, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 128 };
+enum { SP_DEMO_TRAIN_STEPS = 100, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 96 };
 static const double sp_demo_guidance_scale_w = 7; /* the paper's tables are at 8 */
 static const char sp_demo_unet[] = "unet_ema"; /* the weights that are shown: the average */
 
