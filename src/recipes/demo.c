@@ -282,8 +282,7 @@ static sp_status run(demo *d, char **table)
             "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
             "Sub-Path Linear Approximation (SPLAM), each in as many training steps at its own best "
             "settings, which were searched on other captions and other noise. Beside them stands what they began "
-            "as, the teacher without guidance: here nearly every caption names one picture, so that it does well "
-            "too, as no large model does.",
+            "as, the teacher without guidance: training is worth the difference.",
         .settings = d->settings,
         .losses = d->loss,
         .loss_count = SP_DEMO_METHODS,
