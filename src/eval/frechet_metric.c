@@ -1,4 +1,6 @@
-/* The metric frechet: the Frechet distance (eval/frechet.h) of the pictures' latents, pooled to 4 x 4 places. */
+/* The metrics frechet and frechet-teacher: the Frechet distance (eval/frechet.h) of the pictures' latents, pooled to
+ * 4 x 4 places, to the real pictures and to the teacher's own. */
+#include <math.h>
 #include "eval/frechet.h"
 #include "eval/metric.h"
 #include "eval/vae_features.h"
@@ -35,4 +37,37 @@ const sp_metric sp_frechet_metric = {
     .features = features,
     .score = score,
     .explain = explain,
+};
+
+/* ---- to the teacher's ---- */
+
+static void explain_teacher(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
+{
+    (void)e;
+    if (!isfinite(guidance_scale_w)) return;
+    sp_string_append_format(
+        out, "<p><b>Frechet to teacher</b> is the same distance to the teacher's pictures of the same captions, drawn "
+             "in 50 guided steps (w = %g) from the same noise: whether a student draws what its teacher draws. A "
+             "guided teacher's pictures are more vivid and more alike than real ones, so that its own distance to "
+             "real pictures is no bound for students, and one that guidance has not reached yet can be nearer to "
+             "them.</p>\n",
+        guidance_scale_w);
+}
+
+static const sp_metric_column teacher_columns[] = {
+    {.key = "frechet_teacher",
+     .label = "to teacher",
+     .chart = "Frechet distance to the teacher's pictures",
+     .digits = 3,
+     .log_chart = true},
+};
+
+const sp_metric sp_frechet_teacher_metric = {
+    .name = "frechet-teacher",
+    .columns = teacher_columns,
+    .column_count = 1,
+    .reference = SP_REFERENCE_TEACHER,
+    .features = features,
+    .score = score,
+    .explain = explain_teacher,
 };

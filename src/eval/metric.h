@@ -1,5 +1,5 @@
-/* What is measured of a model. A metric is a file, src/eval/NAME_metric.c, and a line in the list below: the choice by
- * name, report.json, the page, its charts and the terminal's table all walk this list. */
+/* What is measured of a model. A metric is a file, src/eval/NAME_metric.c (two of one measure share it), and a line in
+ * the list below: the choice by name, report.json, the page, its charts and the terminal's table all walk this list. */
 #ifndef SP_EVAL_METRIC_H
 #define SP_EVAL_METRIC_H
 #include "base/text.h"
