@@ -13,8 +13,9 @@ EVALUATED = (1, 2, 4, 8)
 def add_arguments(parser):
     parser.add_argument("--folder", help="for students and reports; needed to run anything")
     parser.add_argument("--splam", default=os.path.join(ROOT, "build", "splam"))
-    parser.add_argument("--data", default="emoji:", help="to train on (%(default)s); latents:DIR of splam data emoji: "
-                        "--cache DIR --cache-dtype f32 gives the same bits and spares encoding")
+    parser.add_argument("--data", default="emoji:", help="pictures and captions, emoji: or emoji:kinds (%(default)s)")
+    parser.add_argument("--latents", metavar="DIR", help="its cache, of splam data DATA --cache DIR --cache-dtype f32: "
+                        "trained on instead, which gives the same bits and spares encoding")
     parser.add_argument("--threads", type=int)
 
 
@@ -50,7 +51,8 @@ def distil(a, teacher, student, settings, steps, seed):
     shutil.rmtree(student, ignore_errors=True)
     given = {key: value for key, value in settings.items() if value is not None}
     flags = [text for key, value in given.items() for text in (f"--{key}", value) if text is not True]
-    subprocess.run([a.splam, "distill", "--teacher", teacher, "--data", a.data, "--output", student, "--seed",
+    data = f"latents:{a.latents}" if a.latents else a.data
+    subprocess.run([a.splam, "distill", "--teacher", teacher, "--data", data, "--output", student, "--seed",
                     str(seed), "--max-train-steps", str(steps), "--checkpointing-steps", "0", *flags, *threads(a)],
                    check=True)
     with open(os.path.join(student, "metrics.jsonl")) as f:
@@ -59,7 +61,7 @@ def distil(a, teacher, student, settings, steps, seed):
 
 def evaluate(a, models, report, metrics, steps, seed, more=(), count=128):
     """Rows of report.json. The folder `report` keeps the teacher's trajectories."""
-    subprocess.run([a.splam, "eval", "-m", *models, "--data", "emoji:", "--metrics", metrics, "--steps",
+    subprocess.run([a.splam, "eval", "-m", *models, "--data", a.data, "--metrics", metrics, "--steps",
                     ",".join(map(str, steps)), "--count", str(count), "--seed", str(seed), "--output", report, *more,
                     *threads(a)], check=True)
     with open(os.path.join(report, "report.json")) as f:

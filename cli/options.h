@@ -95,6 +95,7 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
 /* How data sets are named. */
 #define DATA_SETS_HELP                                                                                      \
     "  emoji:               Noto Color Emoji with Unicode's names and keywords\n"                           \
+    "  emoji:kinds          the same by what Unicode sorts them into, such as \"animal bird\"\n"            \
     "  folder:DIR           pictures with captions in metadata.jsonl or metadata.csv, or in a .txt,\n"      \
     "                       .caption or .json beside each\n"                                                \
     "  wds:SHARDS.tar       tar files of KEY.jpg (.png, .webp), KEY.txt (.caption), KEY.json, as img2dataset\n" \

@@ -216,6 +216,32 @@ static void held_out_is_fixed(void **state)
     sp_dataset_close(ds);
 }
 
+/* Captions of emoji:kinds are subgroups, which many share; pictures and what is held out are emoji:'s. */
+static void emoji_kinds_are_shared(void **state)
+{
+    sp_dataset *named = open_emoji(), *ds;
+    assert_ok(sp_dataset_open("emoji:kinds", NULL, NULL, &ds));
+    assert_int_equal(sp_dataset_count(ds), sp_dataset_count(named));
+    int64_t birds = 0;
+    for (int64_t i = 0; i < sp_dataset_count(ds); i++) {
+        assert_int_equal(sp_dataset_caption_count(ds, i), 2);
+        assert_string_equal(sp_dataset_caption(ds, i, 1), sp_dataset_caption(named, i, 0));
+        assert_int_equal(sp_dataset_is_held_out(ds, i), sp_dataset_is_held_out(named, i));
+        assert_null(strchr(sp_dataset_caption(ds, i, 0), '-'));
+        birds += !strcmp(sp_dataset_caption(ds, i, 0), "animal bird");
+    }
+    assert_int_equal(birds, 21);
+    sp_dataset_close(ds);
+    sp_dataset_close(named);
+
+    write_text(state, "names.txt", "1F603 ; fully-qualified # x E1.0 Big Face\n");
+    sp_emoji_files files = sp_emoji_debian_kinds;
+    files.names = in_folder(state, "names.txt");
+    assert_status(sp_dataset_open_kind("emoji:kinds", NULL, sp_emoji_fill, &files, NULL, &ds), SP_FORMAT);
+    assert_message("names.txt");
+    assert_message("subgroup");
+}
+
 /* An absent file is one sentence that names the package to install; a malformed one names the file. */
 static void emoji_files_are_named(void **state)
 {
@@ -533,6 +559,7 @@ int main(void)
         cmocka_unit_test(emoji_are_drawn_large),
         cmocka_unit_test(held_out_is_fixed),
         cmocka_unit_test(held_out_pictures_are_unseen),
+        cmocka_unit_test_setup_teardown(emoji_kinds_are_shared, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(emoji_files_are_named, make_test_folder,
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(emoji_without_one_glyph_are_rejected, make_test_folder,

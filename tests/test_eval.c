@@ -109,7 +109,7 @@ static void test_caption_ranks(void **state)
 {
     (void)state;
     float where[] = {0, 1, 2, 3.0001f, 3, 5, 0};
-    uint64_t picture[] = {70, 1, 2, 33, 33, 5, 70};
+    sp_real_picture pictures[] = {{70, 1}, {1, 2}, {2, 3}, {33, 4}, {33, 5}, {5, 6}, {70, 7}};
     float generated_at[] = {0.1f, 0.1f, 1.2f, 3.4f, 4.4f, 3.0f, 4.6f};
     int64_t named[] = {0, 6, 0, 4, 2, 1, 3};
     /* a hit; a hit of its like; 1 and 2 nearer; a hit of its like; {3,4} and 5; {3,4} and 2, while
@@ -118,7 +118,7 @@ static void test_caption_ranks(void **state)
     sp_tensor real = {SP_F32, sp_shape_of(7, 1), where, false};
     sp_tensor generated = {SP_F32, sp_shape_of(7, 1), generated_at, false};
     int64_t rank[7];
-    assert_ok(sp_caption_ranks(&generated, &real, picture, named, rank));
+    assert_ok(sp_caption_ranks(&generated, &real, pictures, named, rank));
     for (int i = 0; i < 7; i++)
         assert_int_equal(rank[i], expected[i]);
 
@@ -129,10 +129,17 @@ static void test_caption_ranks(void **state)
     assert_true(fabs(sp_hit_rate(rank, held_out, true, 7, 2) - 1.0 / 3) < 1e-12);
     assert_true(isnan(sp_hit_rate(rank, held_out, true, 4, 1)));
 
+    pictures[2].caption = pictures[0].caption; /* so that of the third only 1 is nearer */
+    pictures[5].caption = pictures[3].caption; /* and the last is nearest to what has its caption */
+    expected[2] = 1, expected[6] = 0;
+    assert_ok(sp_caption_ranks(&generated, &real, pictures, named, rank));
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(rank[i], expected[i]);
+
     named[2] = 7;
-    assert_status(sp_caption_ranks(&generated, &real, picture, named, rank), SP_ARGUMENT);
+    assert_status(sp_caption_ranks(&generated, &real, pictures, named, rank), SP_ARGUMENT);
     generated.shape = sp_shape_of(1, 7);
-    assert_status(sp_caption_ranks(&generated, &real, picture, named, rank), SP_SHAPE);
+    assert_status(sp_caption_ranks(&generated, &real, pictures, named, rank), SP_SHAPE);
 }
 
 /* Whole cells, and cells that overlap because 3 does not divide by 2: rows 0..1 and 1..2. */

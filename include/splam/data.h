@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* A data set is named by a text: "emoji:", "folder:DIR", "wds:SHARDS.tar" (a shell's wildcards and braces) or
- * "coco:ANNOTATIONS.json,IMAGES".
+/* A data set is named by a text: "emoji:", "emoji:kinds", "folder:DIR", "wds:SHARDS.tar" (a shell's wildcards and
+ * braces) or "coco:ANNOTATIONS.json,IMAGES".
  *
  * Which of its pictures are taken and how they are cut. Filters look at fields that LAION's metadata have, in a
  * picture's json, in letters of either case; a picture without the field is rejected. In brackets: where it is

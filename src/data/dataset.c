@@ -163,6 +163,7 @@ typedef struct {
 
 static const kind kinds[] = {
     {"emoji:", "emoji:", sp_emoji_fill, &sp_emoji_debian_files, false},
+    {"emoji:kinds", "emoji:kinds", sp_emoji_fill, &sp_emoji_debian_kinds, false},
     {"folder:", "folder:DIR", sp_folder_fill, NULL, true},
     {"wds:", "wds:SHARDS.tar", sp_wds_fill, NULL, true},
     {"coco:", "coco:ANNOTATIONS.json,IMAGES", sp_coco_fill, NULL, true},

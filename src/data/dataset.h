@@ -37,6 +37,7 @@ typedef struct sp_dataset sp_dataset;
 
 /* spec: one of
  *   emoji:                       Noto Color Emoji with Unicode's names; data/emoji.h
+ *   emoji:kinds                  the same with what Unicode sorts them into, "animal bird"
  *   folder:DIR                   picture files; data/folder.h
  *   wds:SHARDS                   tar files of pictures; data/wds.h
  *   coco:ANNOTATIONS.json,IMAGES COCO's captions and the folder of its pictures; data/coco.h

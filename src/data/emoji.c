@@ -16,12 +16,12 @@
 #define PICTURES_PER_TASK 64
 #define PICTURES_PER_REPORT 512
 
-const sp_emoji_files sp_emoji_debian_files = {
-    .font = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
-    .names = "/usr/share/unicode/emoji/emoji-test.txt",
-    .keywords = "/usr/share/unicode/cldr/common/annotations/en.xml",
-    .derived_keywords = "/usr/share/unicode/cldr/common/annotationsDerived/en.xml",
-};
+#define DEBIAN_FILES \
+    .font = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", .names = "/usr/share/unicode/emoji/emoji-test.txt", \
+    .keywords = "/usr/share/unicode/cldr/common/annotations/en.xml", \
+    .derived_keywords = "/usr/share/unicode/cldr/common/annotationsDerived/en.xml"
+const sp_emoji_files sp_emoji_debian_files = {DEBIAN_FILES};
+const sp_emoji_files sp_emoji_debian_kinds = {DEBIAN_FILES, .kinds = true};
 
 typedef struct {
     sp_mapped_file font;

@@ -69,6 +69,18 @@ static const char *codepoint_id(sp_arena *arena, const sp_emoji *emoji)
     return id;
 }
 
+/* "# subgroup: animal-bird" -> "animal bird"; NULL of other lines. */
+static sp_status parse_kind(const char *line, const char *end, sp_arena *arena, const char **kind)
+{
+    static const char mark[] = "# subgroup: ";
+    size_t size = sizeof mark - 1;
+    if ((size_t)(end - line) <= size || memcmp(line, mark, size)) return SP_OK;
+    SP_TRY(lower(arena, line + size, (size_t)(end - line) - size, kind));
+    for (char *hyphen = (char *)*kind; (hyphen = strchr(hyphen, '-')); hyphen++)
+        *hyphen = ' ';
+    return SP_OK;
+}
+
 /* *matched: the line names a fully-qualified emoji, now in *emoji. */
 static sp_status parse_line(const char *line, const char *end, sp_arena *arena, sp_emoji *emoji,
                             bool *matched)
@@ -100,6 +112,7 @@ static sp_status parse_names(const char *text, sp_arena *arena, sp_emoji **out, 
         lines++;
     sp_emoji *list = sp_alloc((size_t)lines * sizeof *list);
     if (!list) return SP_MEMORY;
+    const char *kind = NULL; /* of the lines that follow */
     *out = list;
     *count = 0;
     for (const char *line = text; *line;) {
@@ -107,7 +120,9 @@ static sp_status parse_names(const char *text, sp_arena *arena, sp_emoji **out, 
         while (end > line && isspace((unsigned char)end[-1]))
             end--;
         bool matched = false;
+        SP_TRY(parse_kind(line, end, arena, &kind));
         if (end > line) SP_TRY(parse_line(line, end, arena, &list[*count], &matched));
+        if (matched) list[*count].kind = kind;
         *count += matched;
         line = next;
     }
@@ -259,6 +274,18 @@ static sp_status make_captions(sp_emoji *emoji, const keyword_list *keywords, co
     return SP_OK;
 }
 
+static sp_status name_kinds(sp_emoji *list, int64_t count, sp_arena *arena)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (!list[i].kind) return sp_fail(SP_FORMAT, "no \"# subgroup: \" stands above %s", list[i].name);
+        list[i].captions = sp_arena_alloc(arena, 2 * sizeof(char *));
+        if (!list[i].captions) return SP_MEMORY;
+        list[i].captions[list[i].caption_count++] = list[i].kind;
+        list[i].captions[list[i].caption_count++] = list[i].name;
+    }
+    return SP_OK;
+}
+
 static sp_status add_captions(sp_emoji *list, int64_t count, const sp_dictionary *annotations,
                               sp_arena *arena)
 {
@@ -277,6 +304,17 @@ static sp_status add_captions(sp_emoji *list, int64_t count, const sp_dictionary
     return status;
 }
 
+static sp_status add_keywords(const sp_emoji_files *files, sp_emoji *list, int64_t count, sp_arena *arena)
+{
+    sp_dictionary *annotations = sp_dictionary_create();
+    sp_status status = annotations ? SP_OK : SP_MEMORY;
+    if (status == SP_OK) status = read_keywords(files->keywords, arena, annotations);
+    if (status == SP_OK) status = read_keywords(files->derived_keywords, arena, annotations);
+    if (status == SP_OK) status = add_captions(list, count, annotations, arena);
+    sp_dictionary_destroy(annotations);
+    return status;
+}
+
 sp_status sp_emoji_names(const sp_emoji_files *files, sp_arena *arena, sp_emoji **out,
                          int64_t *count)
 {
@@ -285,13 +323,10 @@ sp_status sp_emoji_names(const sp_emoji_files *files, sp_arena *arena, sp_emoji 
     SP_TRY(sp_emoji_require(files->names, "unicode-data"));
     char *text;
     SP_TRY(sp_read_file(files->names, &text, NULL));
-    sp_dictionary *annotations = sp_dictionary_create();
-    sp_status status = annotations ? parse_names(text, arena, out, count) : SP_MEMORY;
+    sp_status status = parse_names(text, arena, out, count);
+    if (status == SP_OK && files->kinds) status = name_kinds(*out, *count, arena);
     if (status == SP_FORMAT) sp_fail_within(status, "%s", files->names);
-    if (status == SP_OK) status = read_keywords(files->keywords, arena, annotations);
-    if (status == SP_OK) status = read_keywords(files->derived_keywords, arena, annotations);
-    if (status == SP_OK) status = add_captions(*out, *count, annotations, arena);
-    sp_dictionary_destroy(annotations);
+    if (status == SP_OK && !files->kinds) status = add_keywords(files, *out, *count, arena);
     sp_free(text);
     if (status != SP_OK) {
         sp_free(*out);

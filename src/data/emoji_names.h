@@ -12,6 +12,7 @@ typedef struct {
     int codepoint_count;
     const char *id;        /* "1f469 200d 1f4bc" */
     const char *name;      /* lower-cased official name */
+    const char *kind;      /* its subgroup in emoji-test.txt, "animal bird", which others have too */
     const char **captions; /* captions[0] is name */
     int caption_count;
 } sp_emoji;

@@ -82,17 +82,16 @@ static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o
 
 /* ---- real pictures ---- */
 
-static uint64_t picture_hash(const uint8_t *rgb, size_t size)
+static uint64_t hash_of(const uint8_t *bytes, size_t size)
 {
     uint64_t hash = UINT64_C(0xCBF29CE484222325); /* FNV-1a */
     for (size_t i = 0; i < size; i++)
-        hash = (hash ^ rgb[i]) * UINT64_C(0x100000001B3);
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001B3);
     return hash;
 }
 
-/* One picture as floats; a stand-in for a damaged one brings its own caption. */
-static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, float *nchw,
-                              uint64_t *hash)
+/* One picture as floats; a stand-in for a damaged one brings its own caption. `keys` may be NULL. */
+static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, float *nchw, sp_real_picture *keys)
 {
     int64_t used;
     int size = sp_dataset_resolution(e->dataset);
@@ -100,7 +99,10 @@ static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, fl
     for (int64_t i = 0; i < e->count && used != sample; i++)
         if (e->sample[i] == sample) e->prompt[i] = sp_dataset_caption(e->dataset, used, 0);
     sp_rgb_to_float(rgb, size, size, nchw);
-    if (hash) *hash = picture_hash(rgb, (size_t)size * (size_t)size * 3);
+    const char *caption = sp_dataset_caption(e->dataset, used, 0);
+    if (keys)
+        *keys = (sp_real_picture){hash_of(rgb, (size_t)size * (size_t)size * 3),
+                                  hash_of((const uint8_t *)caption, strlen(caption))};
     return SP_OK;
 }
 
@@ -156,7 +158,7 @@ static sp_status encode_chunk(sp_evaluation *e, int64_t first, sp_tensor *images
     for (int64_t i = 0; i < n; i++) {
         int64_t sample = looks_among_all(e) ? first + i : e->sample[first + i];
         SP_TRY(
-            real_picture(e, sample, rgb, (float *)images->data + i * one, &e->picture[first + i]));
+            real_picture(e, sample, rgb, (float *)images->data + i * one, &e->real[first + i]));
     }
     sp_tensor latents;
     SP_TRY(run_vae(e, SP_VAE_ENCODE, images, NULL, &latents));
@@ -210,8 +212,8 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
         e->held_out_count += e->held_out[i];
     }
     if (!(e->metrics & sp_metrics_of_real_pictures())) return SP_OK;
-    e->picture = sp_alloc_zero((size_t)e->real_count * sizeof *e->picture);
-    if (!e->picture) return SP_MEMORY;
+    e->real = sp_alloc_zero((size_t)e->real_count * sizeof *e->real);
+    if (!e->real) return SP_MEMORY;
     sp_status status = encode_real(e, callbacks);
     const sp_metric *metric;
     for (int k = 0; (metric = sp_metric_at(k)) && !status; k++)
@@ -270,7 +272,7 @@ void sp_evaluation_destroy(sp_evaluation *e)
     sp_free(e->place);
     sp_free(e->prompt);
     sp_free(e->held_out);
-    sp_free(e->picture);
+    sp_free(e->real);
     free_features(e->reference);
     sp_free(e);
 }

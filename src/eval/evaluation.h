@@ -3,6 +3,7 @@
 #ifndef SP_EVAL_EVALUATION_H
 #define SP_EVAL_EVALUATION_H
 #include "data/dataset.h"
+#include "eval/hit_rate.h"
 #include "eval/metric.h"
 #include "pipeline/model_errors.h"
 
@@ -29,7 +30,7 @@ struct sp_evaluation {
     int64_t real_count;     /* pictures that a hit is looked for among: all, if a metric looks
                                among them */
     int64_t *place;         /* [count] where the prompt's own picture is among them */
-    uint64_t *picture;      /* [real_count] equal for pictures of equal pixels */
+    sp_real_picture *real;  /* [real_count] for metrics of pictures that look among them */
     sp_tensor reference[SP_METRICS_MAX]; /* features by metric: see sp_measured; the teacher's once they are kept */
     sp_scores real_scores;          /* of the real pictures, after one way through the autoencoder */
 };

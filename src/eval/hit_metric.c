@@ -14,7 +14,7 @@ static sp_status score(const sp_measured *m, double *out)
     const sp_evaluation *e = m->evaluation;
     int64_t *rank = sp_alloc((size_t)e->count * sizeof *rank);
     if (!rank) return SP_MEMORY;
-    sp_status status = sp_caption_ranks(m->features, m->reference, e->picture, e->place, rank);
+    sp_status status = sp_caption_ranks(m->features, m->reference, e->real, e->place, rank);
     for (int i = 0; i < 4 && !status; i++) /* in the order of the columns */
         out[i] = sp_hit_rate(rank, e->held_out, i >= 2, e->count, i % 2 ? 5 : 1);
     sp_free(rank);
@@ -26,7 +26,7 @@ static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *
     (void)guidance_scale_w;
     sp_string_append_format(
         out,
-        "<p><b>hit@1, hit@5</b>: the picture that the caption names is the nearest, or among the five nearest, of %lld "
+        "<p><b>hit@1, hit@5</b>: a picture that the caption names is the nearest, or among the five nearest, of %lld "
         "real ones, by latents pooled to 8&times;8 places. Pictures that are drawn exactly alike count as one.</p>\n",
         (long long)e->real_count);
 }

@@ -1,4 +1,4 @@
-/* hit@1: how often a picture is nearest to the one of its own caption. */
+/* hit@1: how often a picture is nearest to one of its own caption. */
 #include "eval/hit_rate.h"
 #include <math.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 typedef struct {
     const float *generated, *real;
     int64_t dim, real_count;
+    const sp_real_picture *pictures;
     const int64_t *named, *group;
     int64_t group_count, *rank;
     uint64_t *nearer; /* one bit per group and generated picture */
@@ -24,14 +25,13 @@ static int by_picture(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* group[m] = a small number, equal where picture[m] is. */
-static sp_status make_groups(const uint64_t *picture, int64_t count, int64_t *group,
-                             int64_t *group_count)
+/* group[m] = a small number, equal where the picture is. */
+static sp_status make_groups(const sp_real_picture *pictures, int64_t count, int64_t *group, int64_t *group_count)
 {
     keyed *order = sp_alloc((size_t)count * sizeof *order);
     if (!order) return SP_MEMORY;
     for (int64_t i = 0; i < count; i++)
-        order[i] = (keyed){picture[i], i};
+        order[i] = (keyed){pictures[i].picture, i};
     qsort(order, (size_t)count, sizeof *order, by_picture);
     *group_count = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -52,8 +52,22 @@ static double squared_distance(const float *a, const float *b, int64_t dim)
     return sum;
 }
 
-/* Distances within a group are equal but for what a batch's place may do to the last bit, so the
- * named picture's own group never counts. */
+/* Whether a picture is named by a caption that names `named`. */
+static bool is_named(sp_real_picture named, sp_real_picture picture)
+{
+    return picture.caption == named.caption || picture.picture == named.picture;
+}
+
+static double nearest_named(const ranking *r, const float *x, sp_real_picture named)
+{
+    double least = INFINITY;
+    for (int64_t m = 0; m < r->real_count; m++)
+        if (is_named(named, r->pictures[m])) least = fmin(least, squared_distance(x, r->real + m * r->dim, r->dim));
+    return least;
+}
+
+/* Distances to equal pictures differ by what a batch's place may do to the last bit, so those of a named one never
+ * count. */
 static void rank_range(void *context, int64_t begin, int64_t end)
 {
     const ranking *r = context;
@@ -61,10 +75,10 @@ static void rank_range(void *context, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         const float *x = r->generated + i * r->dim;
         uint64_t *nearer = r->nearer + i * words;
-        int64_t own = r->group[r->named[i]];
-        double limit = squared_distance(x, r->real + r->named[i] * r->dim, r->dim);
+        const sp_real_picture named = r->pictures[r->named[i]];
+        double limit = nearest_named(r, x, named);
         for (int64_t m = 0; m < r->real_count; m++)
-            if (r->group[m] != own && squared_distance(x, r->real + m * r->dim, r->dim) < limit)
+            if (!is_named(named, r->pictures[m]) && squared_distance(x, r->real + m * r->dim, r->dim) < limit)
                 nearer[r->group[m] / 64] |= UINT64_C(1) << (r->group[m] % 64);
         r->rank[i] = 0;
         for (int64_t w = 0; w < words; w++)
@@ -72,8 +86,8 @@ static void rank_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-sp_status sp_caption_ranks(const sp_tensor *generated, const sp_tensor *real,
-                           const uint64_t *picture, const int64_t *named, int64_t *rank)
+sp_status sp_caption_ranks(const sp_tensor *generated, const sp_tensor *real, const sp_real_picture *pictures,
+                           const int64_t *named, int64_t *rank)
 {
     if (generated->dtype != SP_F32 || real->dtype != SP_F32 || generated->shape.rank != 2 ||
         real->shape.rank != 2 || generated->shape.dim[1] != real->shape.dim[1])
@@ -86,8 +100,8 @@ sp_status sp_caption_ranks(const sp_tensor *generated, const sp_tensor *real,
                            (long long)named[i], (long long)real_count);
     int64_t *group = sp_alloc((size_t)real_count * sizeof *group);
     ranking r = {
-        generated->data, real->data, real->shape.dim[1], real_count, named, group, 0, rank, NULL};
-    sp_status status = group ? make_groups(picture, real_count, group, &r.group_count) : SP_MEMORY;
+        generated->data, real->data, real->shape.dim[1], real_count, pictures, named, group, 0, rank, NULL};
+    sp_status status = group ? make_groups(pictures, real_count, group, &r.group_count) : SP_MEMORY;
     if (!status) {
         r.nearer = sp_alloc_zero((size_t)(count * ((r.group_count + 63) / 64)) * sizeof(uint64_t));
         if (!r.nearer) status = SP_MEMORY;

@@ -8,8 +8,8 @@ static const splam_option options[] = {
      .help = "the model to distil: a diffusers folder, or a checkpoint of one file"},
     SP_PREDICTION_OPTION,
     {SP_TEXT(data), .argument = "SPEC",
-     .help = "pictures and captions: emoji:, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or latents:DIR that "
-             "splam data --cache wrote; of a .txt with several lines, which are captions of one picture, the first is "
+     .help = "pictures and captions: emoji:, emoji:kinds, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
+             "latents:DIR that splam data --cache wrote; of a .txt with several lines, which are captions of one picture, the first is "
              "taken"},
     {SP_TEXT(output), .argument = "DIR", .help = "folder for the student (required, but with --dry-run)"},
     {SP_CHOICE(objective, SP_CHOICES(SP_OBJECTIVE_LIST), "splam"), .help = "what the student learns, see above"},

@@ -101,7 +101,7 @@ int sp_choice_index(const char *choices, const char *text);
             "column of metadata.csv, and from nowhere else",                                                      \
     .otherwise = "a .txt or .caption, else text, caption, prompt or additional_feature"
 /* The names of data sets, where pictures are wanted. */
-#define SP_DATA_SETS "emoji:, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
+#define SP_DATA_SETS "emoji:, emoji:kinds, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
 
 /* Which pictures of a set are taken and how they are cut: OPTIONS's member `pictures`. */
 #define SP_PICTURE_OPTIONS                                                                                        \
