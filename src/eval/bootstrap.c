@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "base/random.h"
 
 /* Indices in 0..count-1 of resample number `resample`; each is as likely as the next but for count / 2^32. */
@@ -61,86 +63,135 @@ sp_status sp_bootstrap_mean(const double *terms, int64_t count, int64_t resample
 
 /* ---- of a Frechet distance ---- */
 
-static bool few(const sp_tensor *features)
-{
-    return features->shape.dim[0] <= features->shape.dim[1];
-}
-
-static sp_status fit(const sp_frechet_side *side, sp_gaussian *own, const sp_gaussian **out)
-{
-    *own = (sp_gaussian){0};
-    *out = side->gaussian;
-    if (!side->features) return SP_OK;
-    *out = own;
-    return sp_gaussian_fit(side->features, own);
-}
-
-sp_status sp_frechet_of_sides(const sp_frechet_side *a, const sp_frechet_side *b, double *out)
-{
-    sp_gaussian own_a = {0}, own_b = {0};
-    const sp_gaussian *one, *two;
-    if (a->features && b->features && (few(a->features) || few(b->features)))
-        return sp_frechet_of_few(a->features, b->features, out);
-    sp_status status = fit(a, &own_a, &one);
-    if (!status) status = fit(b, &own_b, &two);
-    if (!status) status = sp_gaussian_distance(one, two, out);
-    sp_gaussian_free(&own_a);
-    sp_gaussian_free(&own_b);
-    return status;
-}
+/* One resample at a time: sides whose rows count as often as they were drawn. */
+typedef struct {
+    sp_frechet_side a, b;
+    uint32_t *index, *times[2]; /* [the larger count], [each count]; NULL for what is not drawn */
+    double distance;
+    sp_status status;
+} worker;
 
 typedef struct {
-    const sp_frechet_side *side;
-    sp_tensor rows; /* [N,D]: the drawn ones */
-    uint32_t *index;
-} resampled;
+    worker *worker;
+    int64_t first, resamples; /* the first worker's; of all */
+} resampling;
 
-static sp_status prepare(const sp_frechet_side *side, resampled *out)
+static int64_t rows_of(const sp_frechet_side *side)
 {
-    *out = (resampled){.side = side};
-    if (!side->features) return SP_OK;
-    SP_TRY(sp_tensor_create(side->features->dtype, side->features->shape, &out->rows));
-    out->index = sp_alloc((size_t)side->features->shape.dim[0] * sizeof *out->index);
-    return out->index ? SP_OK : SP_MEMORY;
+    return side->features ? side->features->shape.dim[0] : 0;
 }
 
-static sp_frechet_side drawn(resampled *r, int64_t resample, int which)
+static void count_draws(worker *w, int64_t resample, int which, int64_t rows)
 {
-    if (!r->side->features) return *r->side;
-    int64_t count = r->rows.shape.dim[0];
-    size_t row = sp_tensor_bytes(&r->rows) / (size_t)count;
-    draw(resample, which, count, r->index);
+    uint32_t *times = w->times[which];
+    memset(times, 0, (size_t)rows * sizeof *times);
+    draw(resample, which, rows, w->index);
+    for (int64_t i = 0; i < rows; i++)
+        times[w->index[i]]++;
+}
+
+static void work(void *context, int64_t begin, int64_t end)
+{
+    const resampling *r = context;
+    for (int64_t i = begin; i < end && r->first + i < r->resamples; i++) {
+        worker *w = &r->worker[i];
+        if (w->times[0]) count_draws(w, r->first + i, 0, rows_of(&w->a));
+        if (w->times[1]) count_draws(w, r->first + i, 1, rows_of(&w->b));
+        w->status = sp_frechet_of_sides(&w->a, &w->b, &w->distance);
+    }
+}
+
+static sp_status worker_create(const sp_frechet_side *a, const sp_frechet_side *b, worker *out)
+{
+    int64_t rows_a = rows_of(a), rows_b = rows_of(b), most = rows_a > rows_b ? rows_a : rows_b;
+    *out = (worker){.a = *a, .b = *b};
+    out->index = sp_alloc((size_t)most * sizeof *out->index);
+    if (rows_a) out->a.times = out->times[0] = sp_alloc((size_t)rows_a * sizeof *out->index);
+    if (rows_b) out->b.times = out->times[1] = sp_alloc((size_t)rows_b * sizeof *out->index);
+    return out->index && (!rows_a || out->times[0]) && (!rows_b || out->times[1]) ? SP_OK : SP_MEMORY;
+}
+
+static void worker_free(worker *w)
+{
+    sp_free(w->index);
+    sp_free(w->times[0]);
+    sp_free(w->times[1]);
+}
+
+/* As many as there are threads, but no more than have 2 GB for six matrices of the width and a block of rows. */
+static int64_t worker_count(int64_t dim, int64_t resamples)
+{
+    const double bytes = (6 * (double)dim + 4096) * (double)dim * sizeof(double);
+    int64_t most = (int64_t)(2e9 / bytes), width = sp_threads() < resamples ? sp_threads() : resamples;
+    if (width > most) width = most;
+    return width < 1 ? 1 : width;
+}
+
+/* What failed is known by its status alone, for its sentence was another thread's. */
+static sp_status failed(sp_status status, int64_t resample)
+{
+    if (status == SP_MEMORY) return sp_fail(SP_MEMORY, "out of memory: resample %lld has none", (long long)resample);
+    return sp_fail(status, "the Frechet distance of resample %lld could not be found", (long long)resample);
+}
+
+/* How long the rest will take, once some are done. */
+static void say_time(double seconds, int64_t done, int64_t resamples)
+{
+    char text[32];
+    double left = seconds / (double)done * (double)(resamples - done);
+    sp_duration_text(left, text, sizeof text);
+    if (left >= 60) sp_log_info("%lld resampled distances take %s more", (long long)(resamples - done), text);
+}
+
+static sp_status resample_all(worker *workers, int64_t width, double *distances, int64_t resamples,
+                              const sp_callbacks *callbacks)
+{
+    resampling all = {.worker = workers, .resamples = resamples};
+    double began = sp_now();
+    sp_report(callbacks, "resampled distances", 0, resamples, NULL);
+    while (all.first < resamples) {
+        int64_t now = resamples - all.first < width ? resamples - all.first : width;
+        SP_TRY(sp_check_cancelled(callbacks));
+        sp_parallel_for(width, 1, work, &all); /* each by one thread, the last one too: LAPACK's bits depend on it */
+        for (int64_t i = 0; i < now; i++) {
+            if (workers[i].status) return failed(workers[i].status, all.first + i);
+            distances[all.first + i] = workers[i].distance;
+        }
+        if (!all.first) say_time(sp_now() - began, now, resamples);
+        all.first += now;
+        sp_report(callbacks, "resampled distances", all.first, resamples, NULL);
+    }
+    return SP_OK;
+}
+
+static void deviation_interval(const double *scores, int64_t count, double score, sp_interval *out)
+{
+    double mean = 0, square = 0;
     for (int64_t i = 0; i < count; i++)
-        memcpy((char *)r->rows.data + (size_t)i * row, (char *)r->side->features->data + r->index[i] * row, row);
-    return (sp_frechet_side){&r->rows, NULL};
-}
-
-static void finish(resampled *r)
-{
-    sp_tensor_free(&r->rows);
-    sp_free(r->index);
+        mean += scores[i] / (double)count;
+    for (int64_t i = 0; i < count; i++)
+        square += (scores[i] - mean) * (scores[i] - mean);
+    double half = 1.959963984540054 * sqrt(square / (double)(count - 1)); /* of the normal distribution */
+    *out = (sp_interval){score - half, score + half};
 }
 
 sp_status sp_bootstrap_frechet(const sp_frechet_side *a, const sp_frechet_side *b, double distance, int64_t resamples,
                                const sp_callbacks *callbacks, sp_interval *out)
 {
-    resampled one = {0}, two = {0};
     if (!a->features && !b->features)
         return sp_fail(SP_ARGUMENT, "an interval is of pictures or their features, and both sets are means and "
                        "covariances");
-    double *scores = sp_alloc((size_t)resamples * sizeof *scores);
-    sp_status status = scores ? SP_OK : SP_MEMORY;
-    if (!status) status = prepare(a, &one);
-    if (!status) status = prepare(b, &two);
-    for (int64_t r = 0; r < resamples && !status; r++) {
-        status = sp_check_cancelled(callbacks);
-        const sp_frechet_side x = drawn(&one, r, 0), y = drawn(&two, r, 1);
-        if (!status) status = sp_frechet_of_sides(&x, &y, &scores[r]);
-        sp_report(callbacks, "resampled distances", r + 1, resamples, NULL);
-    }
-    if (!status) interval_of(scores, resamples, distance, out);
-    sp_free(scores);
-    finish(&one);
-    finish(&two);
+    int64_t width = worker_count((a->features ? a : b)->features->shape.dim[1], resamples);
+    double *distances = sp_alloc((size_t)resamples * sizeof *distances);
+    worker *workers = sp_alloc_zero((size_t)width * sizeof *workers);
+    sp_status status = distances && workers ? SP_OK : SP_MEMORY;
+    for (int64_t i = 0; i < width && !status; i++)
+        status = worker_create(a, b, &workers[i]);
+    if (!status) status = resample_all(workers, width, distances, resamples, callbacks);
+    if (!status) deviation_interval(distances, resamples, distance, out);
+    for (int64_t i = 0; i < width && workers; i++)
+        worker_free(&workers[i]);
+    sp_free(workers);
+    sp_free(distances);
     return status;
 }

@@ -1,7 +1,8 @@
-/* tr (C_a C_b)^(1/2) is the sum of the square roots of the eigenvalues of R C_b R, R = C_a^(1/2): a
- * symmetric matrix, so that rank-deficient covariances (fewer rows than features) do no harm. */
+/* Frechet distances: covariances by symmetric products of blocks of rows, their roots by LAPACK. */
 #include "eval/frechet.h"
+#include <float.h>
 #include <math.h>
+#include <string.h>
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "eval/linear_algebra.h"
@@ -16,129 +17,104 @@ void sp_gaussian_free(sp_gaussian *g)
     *g = (sp_gaussian){0};
 }
 
-static sp_status fit(const sp_linear_algebra *la, const sp_tensor *features, sp_gaussian *out)
+/* ---- rows ---- */
+
+typedef struct {
+    const float *x;
+    int64_t dim, rows, count, first; /* rows that count at all; how often in all; the first one of a block */
+    int64_t *row;                    /* [rows] */
+    double *times;                   /* [rows] */
+    double *mean;                    /* [dim] */
+    double *centred;                 /* [a block's rows,dim]: less the mean, times sqrt(times / (count - 1)) */
+} sample;
+
+static void sum_columns(void *context, int64_t begin, int64_t end)
 {
-    int64_t count = features->shape.dim[0], dim = features->shape.dim[1];
-    int64_t block = count < BLOCK ? count : BLOCK;
-    const float *x = features->data;
-    *out = (sp_gaussian){dim, count, sp_alloc_zero((size_t)dim * sizeof(double)),
-                         sp_alloc_zero((size_t)(dim * dim) * sizeof(double))};
-    double *centred = sp_alloc((size_t)(block * dim) * sizeof(double));
-    if (!out->mean || !out->covariance || !centred) {
-        sp_free(centred);
-        return SP_MEMORY;
+    const sample *s = context;
+    double *mean = s->mean;
+    for (int64_t i = 0; i < s->rows; i++) {
+        const float *x = s->x + s->row[i] * s->dim;
+        double times = s->times[i];
+        for (int64_t j = begin; j < end; j++)
+            mean[j] += times * (double)x[j];
     }
-    for (int64_t i = 0; i < count * dim; i++)
-        out->mean[i % dim] += (double)x[i] / (double)count;
-    for (int64_t first = 0; first < count; first += block) {
-        int64_t rows = count - first < block ? count - first : block;
-        for (int64_t i = 0; i < rows * dim; i++)
-            centred[i] = (double)x[first * dim + i] - out->mean[i % dim];
-        la->dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)dim, (int)dim, (int)rows,
-                  1.0 / (double)(count - 1), centred, (int)dim, centred, (int)dim, first ? 1 : 0, out->covariance,
-                  (int)dim);
+    for (int64_t j = begin; j < end; j++)
+        mean[j] /= (double)s->count;
+}
+
+static void centre_rows(void *context, int64_t begin, int64_t end)
+{
+    const sample *s = context;
+    const double *mean = s->mean;
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = s->x + s->row[s->first + i] * s->dim;
+        double *y = s->centred + i * s->dim, factor = sqrt(s->times[s->first + i] / (double)(s->count - 1));
+        for (int64_t j = 0; j < s->dim; j++)
+            y[j] = factor * ((double)x[j] - mean[j]);
     }
-    sp_free(centred);
+}
+
+static void sample_free(sample *s)
+{
+    sp_free(s->row);
+    sp_free(s->times);
+    sp_free(s->mean);
+    sp_free(s->centred);
+}
+
+/* All but the centred rows. */
+static sp_status sample_of(const sp_tensor *features, const uint32_t *times, sample *out)
+{
+    int64_t all = features->shape.dim[0], dim = features->shape.dim[1];
+    *out = (sample){.x = features->data, .dim = dim};
+    out->row = sp_alloc((size_t)all * sizeof *out->row);
+    out->times = sp_alloc((size_t)all * sizeof *out->times);
+    out->mean = sp_alloc_zero((size_t)dim * sizeof *out->mean);
+    if (!out->row || !out->times || !out->mean) return SP_MEMORY;
+    for (int64_t i = 0; i < all; i++) {
+        if (times && !times[i]) continue;
+        out->row[out->rows] = i;
+        out->times[out->rows++] = times ? times[i] : 1;
+        out->count += times ? times[i] : 1;
+    }
+    sp_parallel_for(dim, 64, sum_columns, out);
     return SP_OK;
 }
 
-static sp_status eigen_failed(int64_t dim, lapack_int info)
+static sp_status centre(sample *s, int64_t block)
 {
-    return sp_fail(
-        info == LAPACK_WORK_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
-        "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
-        (long long)dim, (long long)dim, (int)info);
+    s->centred = sp_alloc((size_t)(block * s->dim) * sizeof *s->centred);
+    return s->centred ? SP_OK : SP_MEMORY;
 }
 
-/* Eigenvalues of the symmetric matrix a (ascending) to values; a becomes its eigenvectors, one a
- * column. */
-static sp_status eigen(const sp_linear_algebra *la, double *a, int64_t dim, double *values)
+static void mirror(double *m, int64_t dim)
 {
-    lapack_int info =
-        la->dsyev(LAPACK_ROW_MAJOR, 'V', 'U', (lapack_int)dim, a, (lapack_int)dim, values);
-    return info == 0 ? SP_OK : eigen_failed(dim, info);
-}
-
-/* root = m^(1/2), by V diag(sqrt(values)) V^T; m is overwritten. */
-static sp_status square_root(const sp_linear_algebra *la, double *m, int64_t dim, double *values,
-                             double *scaled, double *root)
-{
-    SP_TRY(eigen(la, m, dim, values));
-    for (int64_t i = 0; i < dim * dim; i++)
-        scaled[i] = m[i] * sqrt(fmax(values[i % dim], 0));
-    la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)dim, (int)dim, (int)dim, 1, scaled,
-                (int)dim, m, (int)dim, 0, root, (int)dim);
-    return SP_OK;
-}
-
-/* tr (a b)^(1/2); work has room for 3 dim^2 + dim numbers. */
-static sp_status trace_of_root(const sp_linear_algebra *la, const double *a, const double *b,
-                               int64_t dim, double *work, double *out)
-{
-    int n = (int)dim;
-    double *copy = work, *root = copy + dim * dim, *product = root + dim * dim;
-    double *values = product + dim * dim;
-    for (int64_t i = 0; i < dim * dim; i++)
-        copy[i] = a[i];
-    SP_TRY(square_root(la, copy, dim, values, product, root));
-    la->dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, root, n, b, n, 0, copy, n);
-    la->dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, copy, n, root, n, 0, product,
-                n);
-    for (int64_t i = 0; i < dim; i++) /* symmetric but for rounding */
+    for (int64_t i = 0; i < dim; i++)
         for (int64_t j = 0; j < i; j++)
-            product[i * dim + j] = product[j * dim + i] =
-                (product[i * dim + j] + product[j * dim + i]) / 2;
-    SP_TRY(eigen(la, product, dim, values));
-    *out = 0;
-    for (int64_t i = 0; i < dim; i++)
-        *out += sqrt(fmax(values[i], 0));
+            m[j * dim + i] = m[i * dim + j];
+}
+
+static sp_status covariance_of(const sp_linear_algebra *la, sample *s, double *covariance)
+{
+    int64_t block = s->rows < BLOCK ? s->rows : BLOCK;
+    SP_TRY(centre(s, block));
+    for (s->first = 0; s->first < s->rows; s->first += block) {
+        int64_t rows = s->rows - s->first < block ? s->rows - s->first : block;
+        sp_parallel_for(rows, 8, centre_rows, s);
+        la->dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)s->dim, (int)rows, 1, s->centred, (int)s->dim,
+                  s->first ? 1 : 0, covariance, (int)s->dim);
+    }
+    mirror(covariance, s->dim);
     return SP_OK;
 }
 
-/* tr (a b)^(1/2) with a = L L^T; SP_UNSUPPORTED, without a message, if a has not full rank. */
-static sp_status trace_by_cholesky(const sp_linear_algebra *la, const double *a, const double *b, int64_t dim,
-                                   double *work, double *out)
+/* Takes the mean of the sample. */
+static sp_status gaussian_of(const sp_linear_algebra *la, sample *s, sp_gaussian *out)
 {
-    int n = (int)dim;
-    double *root = work, *product = root + dim * dim, *values = product + dim * dim, least = INFINITY, most = 0;
-    for (int64_t i = 0; i < dim * dim; i++) {
-        root[i] = i % dim > i / dim ? 0 : a[i];
-        product[i] = b[i];
-    }
-    if (la->dpotrf(LAPACK_ROW_MAJOR, 'L', n, root, n) != 0) return SP_UNSUPPORTED;
-    for (int64_t i = 0; i < dim; i++) {
-        least = fmin(least, root[i * dim + i] * root[i * dim + i]);
-        most = fmax(most, a[i * dim + i]);
-    }
-    if (!(least > 1e-13 * most)) return SP_UNSUPPORTED;
-    la->dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, n, n, 1, root, n, product, n);
-    la->dtrmm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, root, n, product, n);
-    lapack_int info = la->dsyevd(LAPACK_ROW_MAJOR, 'N', 'L', n, product, n, values);
-    if (info) return eigen_failed(dim, info);
-    *out = 0;
-    for (int64_t i = 0; i < dim; i++)
-        *out += sqrt(fmax(values[i], 0));
-    return SP_OK;
-}
-
-/* cholesky: the faster way is tried first. */
-static sp_status distance(const sp_linear_algebra *la, const sp_gaussian *a, const sp_gaussian *b, bool cholesky,
-                          double *out)
-{
-    int64_t dim = a->dim;
-    double *work = sp_alloc((size_t)(3 * dim * dim + dim) * sizeof(double));
-    if (!work) return SP_MEMORY;
-    double root = 0, sum = 0;
-    sp_status status = SP_UNSUPPORTED;
-    if (cholesky) status = trace_by_cholesky(la, a->covariance, b->covariance, dim, work, &root);
-    if (status == SP_UNSUPPORTED) status = trace_of_root(la, a->covariance, b->covariance, dim, work, &root);
-    sp_free(work);
-    SP_TRY(status);
-    for (int64_t i = 0; i < dim; i++) {
-        double d = a->mean[i] - b->mean[i];
-        sum += d * d + a->covariance[i * dim + i] + b->covariance[i * dim + i];
-    }
-    *out = fmax(sum - 2 * root, 0);
+    *out = (sp_gaussian){s->dim, s->count, NULL, sp_alloc((size_t)(s->dim * s->dim) * sizeof(double))};
+    SP_TRY(out->covariance ? covariance_of(la, s, out->covariance) : SP_MEMORY);
+    out->mean = s->mean;
+    s->mean = NULL;
     return SP_OK;
 }
 
@@ -148,72 +124,192 @@ static sp_status check(const sp_tensor *features)
     if (features->dtype != SP_F32 || s->rank != 2 || s->dim[0] < 2 || s->dim[1] < 1 ||
         s->dim[1] > 16384 || s->dim[0] > INT32_MAX)
         return sp_fail(SP_SHAPE, "features %s must be F32 [N,D], N at least 2", sp_shape_text(*s));
-    return sp_tensor_check_finite(features, "features");
-}
-
-static sp_status check_both(const sp_tensor *a, const sp_tensor *b)
-{
-    SP_TRY(check(a));
-    SP_TRY(check(b));
-    if (a->shape.dim[1] != b->shape.dim[1])
-        return sp_fail(SP_SHAPE, "features %s and %s have different widths",
-                       sp_shape_text(a->shape), sp_shape_text(b->shape));
     return SP_OK;
 }
 
-sp_status sp_frechet_distance(const sp_tensor *a, const sp_tensor *b, double *out)
+static double trace_of(const double *m, int64_t dim)
 {
-    SP_TRY(check_both(a, b));
-    const sp_linear_algebra *la;
-    SP_TRY(sp_linear_algebra_get(&la));
-    sp_gaussian one = {0}, two = {0};
-    sp_library_threads();
-    sp_status status = fit(la, a, &one);
-    if (!status) status = fit(la, b, &two);
-    if (!status) status = distance(la, &one, &two, false, out);
-    sp_gaussian_free(&one);
-    sp_gaussian_free(&two);
-    return status;
+    double sum = 0;
+    for (int64_t i = 0; i < dim; i++)
+        sum += m[i * dim + i];
+    return sum;
+}
+
+/* A value that is not finite makes the trace so, and is looked for only then. */
+static sp_status check_trace(double trace, const sp_tensor *features)
+{
+    if (isfinite(trace)) return SP_OK;
+    if (features) SP_TRY(sp_tensor_check_finite(features, "features"));
+    return sp_fail(SP_NUMERIC, "the trace of a covariance is %f, expected a finite number", trace);
 }
 
 sp_status sp_gaussian_fit(const sp_tensor *features, sp_gaussian *out)
 {
     const sp_linear_algebra *la;
+    sample s;
     *out = (sp_gaussian){0};
     SP_TRY(check(features));
     SP_TRY(sp_linear_algebra_get(&la));
     sp_library_threads();
-    sp_status status = fit(la, features, out);
+    sp_status status = sample_of(features, NULL, &s);
+    if (!status) status = gaussian_of(la, &s, out);
+    if (!status) status = check_trace(trace_of(out->covariance, out->dim), features);
+    sample_free(&s);
     if (status) sp_gaussian_free(out);
     return status;
 }
 
-sp_status sp_gaussian_distance(const sp_gaussian *a, const sp_gaussian *b, double *out)
+/* ---- roots ---- */
+
+/* A side as the distance takes it: of few rows their root alone, else covariance and, once it is asked for, root. */
+typedef struct {
+    sp_gaussian own; /* what it holds itself of the next two */
+    const double *mean, *covariance;
+    int64_t dim, rank;
+    double *root, trace; /* [rank,dim]: root^T root = C; tr C */
+} normal;
+
+static void normal_free(normal *n)
 {
-    const sp_linear_algebra *la;
-    if (a->dim != b->dim)
-        return sp_fail(SP_SHAPE, "features have different widths, %lld and %lld", (long long)a->dim, (long long)b->dim);
-    SP_TRY(sp_linear_algebra_get(&la));
-    sp_library_threads();
-    return distance(la, a, b, true, out);
+    sp_gaussian_free(&n->own);
+    sp_free(n->root);
 }
 
-/* ---- of few rows ---- */
-
-/* The rows less their mean over sqrt(count - 1): new. *power: the sum of their squares. */
-static double *centred_rows(const sp_tensor *features, double *mean, double *power)
+static sp_status few_rows(sample *s, normal *out)
 {
-    int64_t count = features->shape.dim[0], dim = features->shape.dim[1];
-    const float *x = features->data;
-    double *rows = sp_alloc((size_t)(count * dim) * sizeof *rows), factor = 1 / sqrt((double)(count - 1));
-    for (int64_t i = 0; i < count * dim && rows; i++)
-        mean[i % dim] += (double)x[i] / (double)count;
-    *power = 0;
-    for (int64_t i = 0; i < count * dim && rows; i++) {
-        rows[i] = ((double)x[i] - mean[i % dim]) * factor;
-        *power += rows[i] * rows[i];
+    SP_TRY(centre(s, s->rows));
+    sp_parallel_for(s->rows, 8, centre_rows, s);
+    out->root = s->centred;
+    out->rank = s->rows;
+    out->mean = out->own.mean = s->mean;
+    s->centred = s->mean = NULL;
+    for (int64_t i = 0; i < out->rank * out->dim; i++)
+        out->trace += out->root[i] * out->root[i];
+    return SP_OK;
+}
+
+static sp_status normal_of_features(const sp_linear_algebra *la, const sp_frechet_side *side, normal *out)
+{
+    sample s;
+    out->dim = side->features->shape.dim[1];
+    sp_status status = sample_of(side->features, side->times, &s);
+    if (!status && s.rows <= s.dim) {
+        status = few_rows(&s, out);
+    } else if (!status) {
+        status = gaussian_of(la, &s, &out->own);
+        out->mean = out->own.mean;
+        out->covariance = out->own.covariance;
     }
-    return rows;
+    sample_free(&s);
+    return status;
+}
+
+static sp_status normal_of(const sp_linear_algebra *la, const sp_frechet_side *side, normal *out)
+{
+    if (side->features)
+        SP_TRY(normal_of_features(la, side, out));
+    else
+        *out = (normal){.mean = side->gaussian->mean, .covariance = side->gaussian->covariance,
+                        .dim = side->gaussian->dim};
+    if (out->covariance) out->trace = trace_of(out->covariance, out->dim);
+    return check_trace(out->trace, side->features);
+}
+
+static sp_status lapack_failed(int64_t dim, lapack_int info)
+{
+    return sp_fail(
+        info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
+        "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
+        (long long)dim, (long long)dim, (int)info);
+}
+
+/* lower: L, C = L L^T; whether C has full rank. LAPACK's upper triangle of columns is the lower one of rows. */
+static bool cholesky(const sp_linear_algebra *la, const double *c, int64_t dim, double *lower)
+{
+    double least = INFINITY, most = 0;
+    for (int64_t i = 0; i < dim; i++)
+        for (int64_t j = 0; j < dim; j++)
+            lower[i * dim + j] = j > i ? 0 : c[i * dim + j];
+    if (la->dpotrf(LAPACK_COL_MAJOR, 'U', (lapack_int)dim, lower, (lapack_int)dim) != 0) return false;
+    for (int64_t i = 0; i < dim; i++) {
+        least = fmin(least, lower[i * dim + i] * lower[i * dim + i]);
+        most = fmax(most, c[i * dim + i]);
+    }
+    return least > 1e-13 * most;
+}
+
+/* The eigenvectors of the root's copy of C, one a row, times the roots of their values. */
+static sp_status eigen_root(const sp_linear_algebra *la, normal *n)
+{
+    int64_t dim = n->dim, first = 0;
+    double *values = sp_alloc((size_t)dim * sizeof *values);
+    if (!values) return SP_MEMORY;
+    memcpy(n->root, n->covariance, (size_t)(dim * dim) * sizeof *n->root);
+    lapack_int info =
+        la->dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)dim, n->root, (lapack_int)dim, values);
+    while (!info && first < dim && !(values[first] > (double)dim * DBL_EPSILON * values[dim - 1]))
+        first++;
+    n->rank = dim - first;
+    for (int64_t i = 0; i < n->rank && !info; i++)
+        for (int64_t j = 0; j < dim; j++)
+            n->root[i * dim + j] = sqrt(values[first + i]) * n->root[(first + i) * dim + j];
+    sp_free(values);
+    return info ? lapack_failed(dim, info) : SP_OK;
+}
+
+static void transpose(double *m, int64_t dim)
+{
+    for (int64_t i = 0; i < dim; i++)
+        for (int64_t j = 0; j < i; j++) {
+            double held = m[i * dim + j];
+            m[i * dim + j] = m[j * dim + i];
+            m[j * dim + i] = held;
+        }
+}
+
+/* *full: whether `root` is L of a covariance of full rank. */
+static sp_status try_cholesky(const sp_linear_algebra *la, normal *n, bool *full)
+{
+    *full = false;
+    if (n->root) return SP_OK;
+    n->root = sp_alloc((size_t)(n->dim * n->dim) * sizeof *n->root);
+    if (!n->root) return SP_MEMORY;
+    *full = cholesky(la, n->covariance, n->dim, n->root);
+    return SP_OK;
+}
+
+static sp_status finish_root(const sp_linear_algebra *la, normal *n, bool full)
+{
+    if (!full) return n->covariance ? eigen_root(la, n) : SP_OK;
+    n->rank = n->dim;
+    transpose(n->root, n->dim);
+    return SP_OK;
+}
+
+/* ---- tr (C_a C_b)^(1/2) ---- */
+
+static double sum_of_roots(const double *values, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += sqrt(fmax(values[i], 0));
+    return sum;
+}
+
+/* Of L and C_b, both of full rank. */
+static sp_status trace_by_eigenvalues(const sp_linear_algebra *la, const double *lower, const double *b, int64_t dim,
+                                      double *out)
+{
+    int n = (int)dim;
+    double *product = sp_alloc((size_t)(dim * dim + dim) * sizeof *product), *values = product + dim * dim;
+    if (!product) return SP_MEMORY;
+    memcpy(product, b, (size_t)(dim * dim) * sizeof *product);
+    la->dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, n, n, 1, lower, n, product, n);
+    la->dtrmm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, lower, n, product, n);
+    lapack_int info = la->dsyevd(LAPACK_COL_MAJOR, 'N', 'L', n, product, n, values);
+    *out = sum_of_roots(values, info ? 0 : dim);
+    sp_free(product);
+    return info ? lapack_failed(dim, info) : SP_OK;
 }
 
 static sp_status singular_sum(const sp_linear_algebra *la, double *matrix, int64_t rows, int64_t columns, double *out)
@@ -225,34 +321,75 @@ static sp_status singular_sum(const sp_linear_algebra *la, double *matrix, int64
     lapack_int info = la->dgesdd(LAPACK_COL_MAJOR, 'N', (lapack_int)columns, (lapack_int)rows, matrix,
                                  (lapack_int)columns, values, &none, 1, &none, 1);
     *out = 0;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count && !info; i++)
         *out += values[i];
     sp_free(values);
-    return info ? eigen_failed(count, info) : SP_OK;
+    return info ? lapack_failed(count, info) : SP_OK;
 }
 
-sp_status sp_frechet_of_few(const sp_tensor *a, const sp_tensor *b, double *out)
+static sp_status trace_by_singular_values(const sp_linear_algebra *la, const normal *a, const normal *b, double *out)
 {
-    const sp_linear_algebra *la;
-    SP_TRY(check_both(a, b));
-    SP_TRY(sp_linear_algebra_get(&la));
-    int64_t dim = a->shape.dim[1], count_a = a->shape.dim[0], count_b = b->shape.dim[0];
-    double *mean = sp_alloc_zero((size_t)(2 * dim) * sizeof *mean), power_a = 0, power_b = 0, root = 0, apart = 0;
-    double *rows_a = mean ? centred_rows(a, mean, &power_a) : NULL;
-    double *rows_b = rows_a ? centred_rows(b, mean + dim, &power_b) : NULL;
-    double *product = rows_b ? sp_alloc((size_t)(count_a * count_b) * sizeof *product) : NULL;
-    sp_status status = product ? SP_OK : SP_MEMORY;
-    sp_library_threads();
-    if (!status)
-        la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)count_a, (int)count_b, (int)dim, 1, rows_a, (int)dim,
-                  rows_b, (int)dim, 0, product, (int)count_b);
-    if (!status) status = singular_sum(la, product, count_a, count_b, &root);
-    for (int64_t i = 0; i < dim && !status; i++)
-        apart += (mean[i] - mean[dim + i]) * (mean[i] - mean[dim + i]);
-    if (!status) *out = fmax(apart + power_a + power_b - 2 * root, 0);
-    sp_free(mean);
-    sp_free(rows_a);
-    sp_free(rows_b);
+    int dim = (int)a->dim;
+    *out = 0;
+    if (!a->rank || !b->rank) return SP_OK;
+    double *product = sp_alloc((size_t)(a->rank * b->rank) * sizeof *product);
+    if (!product) return SP_MEMORY;
+    la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)a->rank, (int)b->rank, dim, 1, a->root, dim, b->root, dim,
+              0, product, (int)b->rank);
+    sp_status status = singular_sum(la, product, a->rank, b->rank, out);
     sp_free(product);
     return status;
+}
+
+static sp_status trace_of_root(const sp_linear_algebra *la, normal *a, normal *b, double *out)
+{
+    bool full_a, full_b;
+    SP_TRY(try_cholesky(la, a, &full_a));
+    SP_TRY(try_cholesky(la, b, &full_b));
+    if (full_a && full_b) return trace_by_eigenvalues(la, a->root, b->covariance, a->dim, out);
+    SP_TRY(finish_root(la, a, full_a));
+    SP_TRY(finish_root(la, b, full_b));
+    return trace_by_singular_values(la, a, b, out);
+}
+
+/* ---- distances ---- */
+
+static sp_status distance(const sp_linear_algebra *la, const sp_frechet_side *a, const sp_frechet_side *b, double *out)
+{
+    normal one = {0}, two = {0};
+    double root = 0, apart = 0;
+    sp_status status = normal_of(la, a, &one);
+    if (!status) status = normal_of(la, b, &two);
+    if (!status) status = trace_of_root(la, &one, &two, &root);
+    for (int64_t i = 0; i < one.dim && !status; i++)
+        apart += (one.mean[i] - two.mean[i]) * (one.mean[i] - two.mean[i]);
+    *out = fmax(apart + one.trace + two.trace - 2 * root, 0);
+    normal_free(&one);
+    normal_free(&two);
+    return status;
+}
+
+static sp_status check_side(const sp_frechet_side *side, int64_t *dim)
+{
+    *dim = side->features ? side->features->shape.dim[1] : side->gaussian->dim;
+    return side->features ? check(side->features) : SP_OK;
+}
+
+sp_status sp_frechet_of_sides(const sp_frechet_side *a, const sp_frechet_side *b, double *out)
+{
+    const sp_linear_algebra *la;
+    int64_t dim_a, dim_b;
+    SP_TRY(check_side(a, &dim_a));
+    SP_TRY(check_side(b, &dim_b));
+    if (dim_a != dim_b)
+        return sp_fail(SP_SHAPE, "features have different widths, %lld and %lld", (long long)dim_a, (long long)dim_b);
+    SP_TRY(sp_linear_algebra_get(&la));
+    sp_library_threads();
+    return distance(la, a, b, out);
+}
+
+sp_status sp_frechet_distance(const sp_tensor *a, const sp_tensor *b, double *out)
+{
+    const sp_frechet_side one = {.features = a}, two = {.features = b};
+    return sp_frechet_of_sides(&one, &two, out);
 }

@@ -1,4 +1,4 @@
-/* KID: three products of two subsets each time, and sums of cubes. */
+/* KID: the products of two subsets with themselves and with each other, and sums of cubes. */
 #include "eval/kid.h"
 #include <math.h>
 #include "base/memory.h"
@@ -10,35 +10,80 @@ typedef struct {
     const sp_linear_algebra *la;
     const sp_tensor *a, *b;
     sp_kid_options o;
-    int64_t dim, *order;         /* [the larger count] */
-    double *x, *y, *product, *estimate; /* [size,dim] twice, [size,size], [subsets] */
+    int64_t dim, *order;                       /* [the larger count] */
+    double *x, *y, *product, *row, *estimate; /* [size,dim] twice, [size,size], [size], [subsets] */
 } kid;
+
+typedef struct {
+    const kid *k;
+    const float *from;
+    double *to;
+} copies;
+
+static void copy_rows(void *context, int64_t begin, int64_t end)
+{
+    const copies *c = context;
+    int64_t dim = c->k->dim;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t j = 0; j < dim; j++)
+            c->to[i * dim + j] = (double)c->from[c->k->order[i] * dim + j];
+}
 
 static void draw(const kid *k, sp_torch_generator *generator, const sp_tensor *from, double *to)
 {
-    const float *rows = from->data;
+    copies c = {k, from->data, to};
     sp_numpy_permutation(generator, k->order, from->shape.dim[0]);
-    for (int64_t i = 0; i < k->o.size; i++)
-        for (int64_t j = 0; j < k->dim; j++)
-            to[i * k->dim + j] = (double)rows[k->order[i] * k->dim + j];
+    sp_parallel_for(k->o.size, 16, copy_rows, &c);
 }
 
-/* The sum of k(x_i, y_j); `apart`: of i != j alone. */
-static double kernel_sum(const kid *k, const double *x, const double *y, bool apart)
+static void sum_cubes(const double *product, int64_t count, double *sum)
+{
+    double all = 0;
+    for (int64_t j = 0; j < count; j++) {
+        double v = product[j] + 1;
+        all += v * v * v;
+    }
+    *sum = all;
+}
+
+static void sum_rows(void *context, int64_t begin, int64_t end)
+{
+    const kid *k = context;
+    for (int64_t i = begin; i < end; i++)
+        sum_cubes(k->product + i * k->o.size, k->o.size, &k->row[i]);
+}
+
+/* What stands before the diagonal. */
+static void sum_triangle(void *context, int64_t begin, int64_t end)
+{
+    const kid *k = context;
+    for (int64_t i = begin; i < end; i++)
+        sum_cubes(k->product + i * k->o.size, i, &k->row[i]);
+}
+
+static double sum_of_rows(kid *k, sp_range_function *body)
+{
+    double sum = 0;
+    sp_parallel_for(k->o.size, 16, body, k);
+    for (int64_t i = 0; i < k->o.size; i++)
+        sum += k->row[i];
+    return sum;
+}
+
+/* The sum of k(x_i, x_j), i != j. */
+static double own_sum(kid *k, const double *x)
 {
     int n = (int)k->o.size, dim = (int)k->dim;
-    double sum = 0;
-    k->la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, dim, 1.0 / (double)dim, x, dim, y, dim, 0, k->product,
-                 n);
-    for (int64_t i = 0; i < n; i++) {
-        double row = 0;
-        for (int64_t j = 0; j < n; j++) {
-            double v = k->product[i * n + j] + 1;
-            if (!apart || i != j) row += v * v * v;
-        }
-        sum += row;
-    }
-    return sum;
+    k->la->dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, n, dim, 1.0 / (double)dim, x, dim, 0, k->product, n);
+    return 2 * sum_of_rows(k, sum_triangle);
+}
+
+static double cross_sum(kid *k)
+{
+    int n = (int)k->o.size, dim = (int)k->dim;
+    k->la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, dim, 1.0 / (double)dim, k->x, dim, k->y, dim, 0,
+                 k->product, n);
+    return sum_of_rows(k, sum_rows);
 }
 
 static sp_status run(kid *k, const sp_callbacks *callbacks)
@@ -50,8 +95,7 @@ static sp_status run(kid *k, const sp_callbacks *callbacks)
         SP_TRY(sp_check_cancelled(callbacks));
         draw(k, &generator, k->a, k->x);
         draw(k, &generator, k->b, k->y);
-        k->estimate[s] = (kernel_sum(k, k->x, k->x, true) + kernel_sum(k, k->y, k->y, true)) / pairs -
-                         2 * kernel_sum(k, k->x, k->y, false) / all;
+        k->estimate[s] = (own_sum(k, k->x) + own_sum(k, k->y)) / pairs - 2 * cross_sum(k) / all;
         sp_report(callbacks, "kernel distance", s + 1, k->o.subsets, NULL);
     }
     return SP_OK;
@@ -80,8 +124,9 @@ sp_status sp_kid(const sp_tensor *a, const sp_tensor *b, const sp_kid_options *o
     k.x = sp_alloc((size_t)(n * k.dim) * sizeof *k.x);
     k.y = sp_alloc((size_t)(n * k.dim) * sizeof *k.y);
     k.product = sp_alloc((size_t)(n * n) * sizeof *k.product);
+    k.row = sp_alloc((size_t)n * sizeof *k.row);
     k.estimate = sp_alloc((size_t)k.o.subsets * sizeof *k.estimate);
-    sp_status status = k.order && k.x && k.y && k.product && k.estimate ? SP_OK : SP_MEMORY;
+    sp_status status = k.order && k.x && k.y && k.product && k.row && k.estimate ? SP_OK : SP_MEMORY;
     sp_library_threads();
     if (!status) status = run(&k, callbacks);
     *mean = *deviation = 0;
@@ -94,6 +139,7 @@ sp_status sp_kid(const sp_tensor *a, const sp_tensor *b, const sp_kid_options *o
     sp_free(k.x);
     sp_free(k.y);
     sp_free(k.product);
+    sp_free(k.row);
     sp_free(k.estimate);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "eval/linear_algebra.h"
 #include <dlfcn.h>
 #include <pthread.h>
+#include <string.h>
 #include "base/parallel.h"
 #include "base/system.h"
 
@@ -17,17 +18,19 @@ static sp_status check_space(void)
 {
     size_t bytes = LIBRARY_BYTES + BUFFER_BYTES * (size_t)(1 + sp_threads());
     if (sp_has_addresses(bytes)) return SP_OK;
-    return sp_fail(SP_MEMORY, "out of memory: the Frechet distance needs %s of address space for OpenBLAS",
+    return sp_fail(SP_MEMORY, "out of memory: distances of features need %s of address space for OpenBLAS",
                    sp_bytes_text(bytes));
 }
 
-static sp_status find(const char *library, const char *name, void **out)
+/* *out: a pointer to a function. */
+static sp_status find(const char *library, const char *name, void *out)
 {
     void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-    *out = handle ? dlsym(handle, name) : NULL;
-    if (*out) return SP_OK;
+    void *symbol = handle ? dlsym(handle, name) : NULL;
+    memcpy(out, &symbol, sizeof symbol);
+    if (symbol) return SP_OK;
     const char *reason = dlerror();
-    return sp_fail(SP_UNSUPPORTED, "the Frechet distance needs %s of %s, which could not be loaded: %s", name, library,
+    return sp_fail(SP_UNSUPPORTED, "distances of features need %s of %s, which could not be loaded: %s", name, library,
                    reason ? reason : "no reason is known");
 }
 
@@ -36,20 +39,16 @@ static sp_status find(const char *library, const char *name, void **out)
 
 static sp_status load(void)
 {
-    void *dgemm, *dtrmm, *dsyev, *dsyevd, *dpotrf, *dgesdd;
+    sp_linear_algebra found;
     SP_TRY(check_space());
-    SP_TRY(find(BLAS, "cblas_dgemm", &dgemm));
-    SP_TRY(find(BLAS, "cblas_dtrmm", &dtrmm));
-    SP_TRY(find(LAPACK, "LAPACKE_dsyev", &dsyev));
-    SP_TRY(find(LAPACK, "LAPACKE_dsyevd", &dsyevd));
-    SP_TRY(find(LAPACK, "LAPACKE_dpotrf", &dpotrf));
-    SP_TRY(find(LAPACK, "LAPACKE_dgesdd", &dgesdd));
-    loaded.dtrmm = (__typeof__(loaded.dtrmm))dtrmm;
-    loaded.dsyev = (__typeof__(loaded.dsyev))dsyev;
-    loaded.dsyevd = (__typeof__(loaded.dsyevd))dsyevd;
-    loaded.dpotrf = (__typeof__(loaded.dpotrf))dpotrf;
-    loaded.dgesdd = (__typeof__(loaded.dgesdd))dgesdd;
-    loaded.dgemm = (__typeof__(loaded.dgemm))dgemm;
+    SP_TRY(find(BLAS, "cblas_sgemm", &found.sgemm));
+    SP_TRY(find(BLAS, "cblas_dgemm", &found.dgemm));
+    SP_TRY(find(BLAS, "cblas_dsyrk", &found.dsyrk));
+    SP_TRY(find(BLAS, "cblas_dtrmm", &found.dtrmm));
+    SP_TRY(find(LAPACK, "LAPACKE_dsyevd", &found.dsyevd));
+    SP_TRY(find(LAPACK, "LAPACKE_dpotrf", &found.dpotrf));
+    SP_TRY(find(LAPACK, "LAPACKE_dgesdd", &found.dgesdd));
+    loaded = found;
     return SP_OK;
 }
 

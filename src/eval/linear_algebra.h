@@ -7,9 +7,10 @@
 #include "base/status.h"
 
 typedef struct {
+    __typeof__(&cblas_sgemm) sgemm;
     __typeof__(&cblas_dgemm) dgemm;
+    __typeof__(&cblas_dsyrk) dsyrk;
     __typeof__(&cblas_dtrmm) dtrmm;
-    __typeof__(&LAPACKE_dsyev) dsyev;
     __typeof__(&LAPACKE_dsyevd) dsyevd;
     __typeof__(&LAPACKE_dpotrf) dpotrf;
     __typeof__(&LAPACKE_dgesdd) dgesdd;

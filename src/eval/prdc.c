@@ -1,7 +1,6 @@
 /* Precision, recall, density and coverage, over blocks of distances. */
 #include "eval/prdc.h"
 #include <math.h>
-#include <string.h>
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "eval/linear_algebra.h"
@@ -13,15 +12,28 @@ enum { ROWS = 256, COLUMNS = 1024 };
 enum { SPARE = 8 };
 
 typedef struct {
+    const sp_tensor *set;
+    int64_t count;
+    double *square, *radius; /* [count]; of squared distances */
+    double *least;           /* [count,nearest + SPARE], ascending: the nearest so far; NULL once radii are known */
+    int64_t *who;            /* the same: whose */
+} side;
+
+typedef struct {
     const sp_linear_algebra *la;
     const sp_callbacks *callbacks;
-    const sp_tensor *drawn, *real;
+    side drawn, real;
     int64_t dim, nearest, done, total; /* rows, for the bar */
-    double *drawn_square, *real_square, *drawn_radius, *real_radius; /* squared, one a picture */
-    double *x, *y, *product;                                         /* [ROWS,D], [COLUMNS,D], [ROWS,COLUMNS] */
-    double *least;                                                   /* [ROWS,nearest + SPARE], ascending */
-    int64_t *who;                                                    /* the same: whose */
+    double *x, *y, *product;           /* [ROWS,D], [COLUMNS,D], [ROWS,COLUMNS] */
+    sp_prdc *out;
 } measure;
+
+/* Squared distances of some rows of one side to some of another, in `product`. */
+typedef struct {
+    measure *m;
+    side *of, *to;
+    int64_t first, rows, column, columns;
+} block;
 
 /* ---- distances ---- */
 
@@ -43,39 +55,61 @@ static int64_t least_of(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static void widen(const sp_tensor *set, int64_t first, int64_t count, double *out)
+typedef struct {
+    const float *from;
+    double *to;
+    int64_t dim;
+} rows;
+
+static void widen_rows(void *context, int64_t begin, int64_t end)
 {
-    const float *from = row_of(set, first);
-    for (int64_t i = 0; i < count * set->shape.dim[1]; i++)
-        out[i] = (double)from[i];
+    const rows *r = context;
+    for (int64_t i = begin * r->dim; i < end * r->dim; i++)
+        r->to[i] = (double)r->from[i];
 }
 
-static void square(const sp_tensor *set, double *out)
+static void widen(const side *s, int64_t first, int64_t count, double *out)
 {
-    for (int64_t i = 0; i < set->shape.dim[0]; i++) {
-        const float *x = row_of(set, i);
-        out[i] = 0;
-        for (int64_t j = 0; j < set->shape.dim[1]; j++)
-            out[i] += (double)x[j] * (double)x[j];
+    rows r = {row_of(s->set, first), out, s->set->shape.dim[1]};
+    sp_parallel_for(count, 8, widen_rows, &r);
+}
+
+static void square_rows(void *context, int64_t begin, int64_t end)
+{
+    const side *s = context;
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = row_of(s->set, i);
+        s->square[i] = 0;
+        for (int64_t j = 0; j < s->set->shape.dim[1]; j++)
+            s->square[i] += (double)x[j] * (double)x[j];
     }
 }
 
-/* product: the squared distances of the rows in x to the columns from `first` on. */
-static void distances(const measure *m, int64_t rows, const double *row_square, const sp_tensor *set, int64_t first,
-                      int64_t columns, const double *column_square)
+static void add_squares(void *context, int64_t begin, int64_t end)
 {
-    int dim = (int)m->dim;
-    widen(set, first, columns, m->y);
-    m->la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)columns, dim, -2, m->x, dim, m->y, dim, 0,
-                 m->product, COLUMNS);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++)
-            m->product[i * COLUMNS + j] += row_square[i] + column_square[first + j];
+    const block *b = context;
+    const double *columns = b->to->square + b->column;
+    for (int64_t i = begin; i < end; i++) {
+        double *product = b->m->product + i * COLUMNS, row = b->of->square[b->first + i];
+        for (int64_t j = 0; j < b->columns; j++)
+            product[j] += row + columns[j];
+    }
 }
 
-static sp_status advance(measure *m, int64_t rows)
+/* The rows are in x. */
+static void distances(block *b)
 {
-    m->done += rows;
+    const measure *m = b->m;
+    int dim = (int)m->dim;
+    widen(b->to, b->column, b->columns, m->y);
+    m->la->dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)b->rows, (int)b->columns, dim, -2, m->x, dim, m->y, dim,
+                 0, m->product, COLUMNS);
+    sp_parallel_for(b->rows, 8, add_squares, b);
+}
+
+static sp_status advance(measure *m, int64_t count)
+{
+    m->done += count;
     sp_report(m->callbacks, "nearest pictures", m->done, m->total, NULL);
     return sp_check_cancelled(m->callbacks);
 }
@@ -83,10 +117,12 @@ static sp_status advance(measure *m, int64_t rows)
 /* ---- radii ---- */
 
 /* Into the ascending list, if it is smaller than the last. */
-static void keep(double *least, int64_t *who, int64_t length, double value, int64_t index)
+static void keep(const block *b, int64_t row, double value, int64_t index)
 {
-    if (!(value < least[length - 1])) return;
-    int64_t at = length - 1;
+    int64_t length = b->m->nearest + SPARE, at = length - 1;
+    double *least = b->of->least + row * length;
+    int64_t *who = b->of->who + row * length;
+    if (!(value < least[at])) return;
     for (; at > 0 && value < least[at - 1]; at--) {
         least[at] = least[at - 1];
         who[at] = who[at - 1];
@@ -95,12 +131,35 @@ static void keep(double *least, int64_t *who, int64_t length, double value, int6
     who[at] = index;
 }
 
-/* The k-th smallest, once those on the list are summed from differences. */
-static double radius(const measure *m, const sp_tensor *set, int64_t row, double *least, const int64_t *who,
-                     int64_t length)
+static void keep_of_rows(void *context, int64_t begin, int64_t end)
 {
+    const block *b = context;
+    int64_t last = b->m->nearest + SPARE - 1;
+    for (int64_t i = begin; i < end; i++) {
+        const double *product = b->m->product + i * COLUMNS, *bar = b->of->least + (b->first + i) * (last + 1) + last;
+        for (int64_t j = 0; j < b->columns; j++)
+            if (product[j] < *bar && b->first + i != b->column + j) keep(b, b->first + i, product[j], b->column + j);
+    }
+}
+
+/* The same distances seen from the columns, which are rows that this block does not have. */
+static void keep_of_columns(void *context, int64_t begin, int64_t end)
+{
+    const block *b = context;
+    for (int64_t i = 0; i < b->rows; i++)
+        for (int64_t j = begin; j < end; j++)
+            if (b->column + j >= b->first + b->rows)
+                keep(b, b->column + j, b->m->product[i * COLUMNS + j], b->first + i);
+}
+
+/* The k-th smallest, once those on the list are summed from differences. */
+static double radius(const measure *m, const side *s, int64_t row)
+{
+    int64_t length = m->nearest + SPARE;
+    double *least = s->least + row * length;
+    const int64_t *who = s->who + row * length;
     for (int64_t i = 0; i < length; i++)
-        least[i] = who[i] < 0 ? INFINITY : exact(row_of(set, row), row_of(set, who[i]), m->dim);
+        least[i] = who[i] < 0 ? INFINITY : exact(row_of(s->set, row), row_of(s->set, who[i]), m->dim);
     for (int64_t i = 0; i < m->nearest; i++)
         for (int64_t j = i + 1; j < length; j++)
             if (least[j] < least[i]) {
@@ -111,74 +170,97 @@ static double radius(const measure *m, const sp_tensor *set, int64_t row, double
     return least[m->nearest - 1];
 }
 
-static void radii_of_rows(const measure *m, const sp_tensor *set, const double *squares, int64_t first, int64_t rows,
-                          double *out)
+static void find_radii(void *context, int64_t begin, int64_t end)
 {
-    int64_t count = set->shape.dim[0], length = m->nearest + SPARE;
-    for (int64_t i = 0; i < rows * length; i++) {
-        m->least[i] = INFINITY;
-        m->who[i] = -1;
-    }
-    widen(set, first, rows, m->x);
-    for (int64_t column = 0; column < count; column += COLUMNS) {
-        int64_t columns = least_of(count - column, COLUMNS);
-        distances(m, rows, squares + first, set, column, columns, squares);
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < columns; j++)
-                if (first + i != column + j)
-                    keep(m->least + i * length, m->who + i * length, length, m->product[i * COLUMNS + j], column + j);
-    }
-    for (int64_t i = 0; i < rows; i++)
-        out[first + i] = radius(m, set, first + i, m->least + i * length, m->who + i * length, length);
+    const block *b = context;
+    for (int64_t i = begin; i < end; i++)
+        b->of->radius[i] = radius(b->m, b->of, i);
 }
 
-static sp_status radii(measure *m, const sp_tensor *set, const double *squares, double *out)
+/* Each pair of blocks once, since distances are symmetric. */
+static sp_status all_distances(measure *m, side *s)
 {
-    int64_t count = set->shape.dim[0];
-    for (int64_t first = 0; first < count; first += ROWS) {
-        int64_t rows = least_of(count - first, ROWS);
-        radii_of_rows(m, set, squares, first, rows, out);
-        SP_TRY(advance(m, rows));
+    for (int64_t first = 0; first < s->count; first += ROWS) {
+        int64_t count = least_of(s->count - first, ROWS);
+        widen(s, first, count, m->x);
+        for (int64_t column = first; column < s->count; column += COLUMNS) {
+            block b = {m, s, s, first, count, column, least_of(s->count - column, COLUMNS)};
+            distances(&b);
+            sp_parallel_for(count, 8, keep_of_rows, &b);
+            sp_parallel_for(b.columns, 64, keep_of_columns, &b);
+        }
+        SP_TRY(advance(m, count));
     }
     return SP_OK;
 }
 
+static sp_status radii(measure *m, side *s)
+{
+    int64_t length = m->nearest + SPARE;
+    s->least = sp_alloc((size_t)(s->count * length) * sizeof *s->least);
+    s->who = sp_alloc((size_t)(s->count * length) * sizeof *s->who);
+    sp_status status = s->least && s->who ? SP_OK : SP_MEMORY;
+    for (int64_t i = 0; i < s->count * length && !status; i++) {
+        s->least[i] = INFINITY;
+        s->who[i] = -1;
+    }
+    block all = {.m = m, .of = s};
+    if (!status) status = all_distances(m, s);
+    if (!status) sp_parallel_for(s->count, 8, find_radii, &all);
+    sp_free(s->least);
+    sp_free(s->who);
+    s->least = NULL;
+    s->who = NULL;
+    return status;
+}
+
 /* ---- who is within whose radius ---- */
 
-static bool within(const measure *m, double distance, double radius, double squares, int64_t real, int64_t drawn)
+static bool within(const block *b, int64_t i, int64_t j, double radius)
 {
-    if (fabs(distance - radius) <= ROUNDING * squares)
-        distance = exact(row_of(m->real, real), row_of(m->drawn, drawn), m->dim);
+    int64_t real = b->first + i, drawn = b->column + j;
+    double distance = b->m->product[i * COLUMNS + j];
+    if (fabs(distance - radius) <= ROUNDING * (b->of->square[real] + b->to->square[drawn]))
+        distance = exact(row_of(b->of->set, real), row_of(b->to->set, drawn), b->m->dim);
     return distance < radius;
 }
 
-static void compare(const measure *m, int64_t first, int64_t rows, int64_t column, int64_t columns, sp_prdc *out)
+static void compare_rows(void *context, int64_t begin, int64_t end)
 {
-    for (int64_t i = first; i < first + rows; i++)
-        for (int64_t j = column; j < column + columns; j++) {
-            double distance = m->product[(i - first) * COLUMNS + j - column];
-            double squares = m->real_square[i] + m->drawn_square[j];
-            if (within(m, distance, m->real_radius[i], squares, i, j)) {
-                out->terms[SP_PRDC_PRECISION][j] = 1;
-                out->terms[SP_PRDC_DENSITY][j] += 1 / (double)m->nearest;
-                out->terms[SP_PRDC_COVERAGE][i] = 1;
-            }
-            if (within(m, distance, m->drawn_radius[j], squares, i, j)) out->terms[SP_PRDC_RECALL][i] = 1;
+    const block *b = context;
+    for (int64_t i = begin; i < end; i++) {
+        double *coverage = &b->m->out->terms[SP_PRDC_COVERAGE][b->first + i];
+        double *recall = &b->m->out->terms[SP_PRDC_RECALL][b->first + i];
+        for (int64_t j = 0; j < b->columns && *coverage == 0; j++)
+            *coverage = within(b, i, j, b->of->radius[b->first + i]);
+        for (int64_t j = 0; j < b->columns && *recall == 0; j++)
+            *recall = within(b, i, j, b->to->radius[b->column + j]);
+    }
+}
+
+static void compare_columns(void *context, int64_t begin, int64_t end)
+{
+    const block *b = context;
+    for (int64_t i = 0; i < b->rows; i++)
+        for (int64_t j = begin; j < end; j++) {
+            if (!within(b, i, j, b->of->radius[b->first + i])) continue;
+            b->m->out->terms[SP_PRDC_PRECISION][b->column + j] = 1;
+            b->m->out->terms[SP_PRDC_DENSITY][b->column + j] += 1 / (double)b->m->nearest;
         }
 }
 
-static sp_status compare_all(measure *m, sp_prdc *out)
+static sp_status compare_all(measure *m)
 {
-    int64_t real = m->real->shape.dim[0], drawn = m->drawn->shape.dim[0];
-    for (int64_t first = 0; first < real; first += ROWS) {
-        int64_t rows = least_of(real - first, ROWS);
-        widen(m->real, first, rows, m->x);
-        for (int64_t column = 0; column < drawn; column += COLUMNS) {
-            int64_t columns = least_of(drawn - column, COLUMNS);
-            distances(m, rows, m->real_square + first, m->drawn, column, columns, m->drawn_square);
-            compare(m, first, rows, column, columns, out);
+    for (int64_t first = 0; first < m->real.count; first += ROWS) {
+        int64_t count = least_of(m->real.count - first, ROWS);
+        widen(&m->real, first, count, m->x);
+        for (int64_t column = 0; column < m->drawn.count; column += COLUMNS) {
+            block b = {m, &m->real, &m->drawn, first, count, column, least_of(m->drawn.count - column, COLUMNS)};
+            distances(&b);
+            sp_parallel_for(count, 8, compare_rows, &b);
+            sp_parallel_for(b.columns, 64, compare_columns, &b);
         }
-        SP_TRY(advance(m, rows));
+        SP_TRY(advance(m, count));
     }
     return SP_OK;
 }
@@ -187,57 +269,66 @@ static sp_status compare_all(measure *m, sp_prdc *out)
 
 static sp_status check(const measure *m)
 {
-    const sp_shape *a = &m->drawn->shape, *b = &m->real->shape;
+    const sp_shape *a = &m->drawn.set->shape, *b = &m->real.set->shape;
     if (a->rank != 2 || b->rank != 2 || a->dim[1] != b->dim[1] || a->dim[1] < 1)
         return sp_fail(SP_SHAPE, "features %s and %s have different widths", sp_shape_text(*a), sp_shape_text(*b));
     if (m->nearest < 1 || m->nearest >= a->dim[0] || m->nearest >= b->dim[0])
         return sp_fail(SP_SHAPE, "there is no nearest picture number %lld among %lld or %lld", (long long)m->nearest,
                        (long long)a->dim[0], (long long)b->dim[0]);
-    SP_TRY(sp_tensor_check_finite(m->drawn, "features"));
-    return sp_tensor_check_finite(m->real, "features");
+    SP_TRY(sp_tensor_check_finite(m->drawn.set, "features"));
+    return sp_tensor_check_finite(m->real.set, "features");
 }
 
-static sp_status allocate(measure *m, sp_prdc *out)
+static bool allocate_side(side *s)
 {
-    int64_t drawn = m->drawn->shape.dim[0], real = m->real->shape.dim[0], length = m->nearest + SPARE;
-    bool all = true;
-    double **const places[] = {&m->drawn_square, &m->real_square, &m->drawn_radius, &m->real_radius,
-                               &m->x,            &m->y,           &m->product,      &m->least};
-    const int64_t sizes[] = {drawn, real, drawn, real, ROWS * m->dim, COLUMNS * m->dim, ROWS * COLUMNS, ROWS * length};
+    s->square = sp_alloc((size_t)s->count * sizeof *s->square);
+    s->radius = sp_alloc((size_t)s->count * sizeof *s->radius);
+    return s->square && s->radius;
+}
+
+static sp_status allocate(measure *m)
+{
+    bool all = allocate_side(&m->drawn) && allocate_side(&m->real);
+    double **const places[] = {&m->x, &m->y, &m->product};
+    const int64_t sizes[] = {ROWS * m->dim, COLUMNS * m->dim, ROWS * COLUMNS};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         all = (*places[i] = sp_alloc((size_t)sizes[i] * sizeof(double))) && all;
-    m->who = sp_alloc((size_t)(ROWS * length) * sizeof *m->who);
     for (int i = 0; i < SP_PRDC_COUNT; i++) {
-        out->count[i] = i == SP_PRDC_PRECISION || i == SP_PRDC_DENSITY ? drawn : real;
-        all = (out->terms[i] = sp_alloc_zero((size_t)out->count[i] * sizeof(double))) && all;
+        m->out->count[i] = i == SP_PRDC_PRECISION || i == SP_PRDC_DENSITY ? m->drawn.count : m->real.count;
+        all = (m->out->terms[i] = sp_alloc_zero((size_t)m->out->count[i] * sizeof(double))) && all;
     }
-    return all && m->who ? SP_OK : SP_MEMORY;
+    return all ? SP_OK : SP_MEMORY;
 }
 
 static void release(measure *m)
 {
-    double *const all[] = {m->drawn_square, m->real_square, m->drawn_radius, m->real_radius,
-                           m->x,            m->y,           m->product,      m->least};
+    double *const all[] = {m->drawn.square, m->drawn.radius, m->real.square, m->real.radius, m->x, m->y, m->product};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sp_free(all[i]);
-    sp_free(m->who);
+}
+
+static sp_status run(measure *m)
+{
+    sp_library_threads();
+    sp_parallel_for(m->drawn.count, 8, square_rows, &m->drawn);
+    sp_parallel_for(m->real.count, 8, square_rows, &m->real);
+    SP_TRY(radii(m, &m->drawn));
+    SP_TRY(radii(m, &m->real));
+    return compare_all(m);
 }
 
 sp_status sp_prdc_of(const sp_tensor *drawn, const sp_tensor *real, int64_t nearest, const sp_callbacks *callbacks,
                      sp_prdc *out)
 {
-    measure m = {.callbacks = callbacks, .drawn = drawn, .real = real, .dim = real->shape.dim[1], .nearest = nearest};
+    measure m = {.callbacks = callbacks, .dim = real->shape.dim[1], .nearest = nearest, .out = out,
+                 .drawn = {.set = drawn, .count = drawn->shape.dim[0]},
+                 .real = {.set = real, .count = real->shape.dim[0]}};
     *out = (sp_prdc){0};
     SP_TRY(check(&m));
     SP_TRY(sp_linear_algebra_get(&m.la));
-    m.total = drawn->shape.dim[0] + 2 * real->shape.dim[0];
-    sp_status status = allocate(&m, out);
-    sp_library_threads();
-    if (!status) square(drawn, m.drawn_square);
-    if (!status) square(real, m.real_square);
-    if (!status) status = radii(&m, drawn, m.drawn_square, m.drawn_radius);
-    if (!status) status = radii(&m, real, m.real_square, m.real_radius);
-    if (!status) status = compare_all(&m, out);
+    m.total = m.drawn.count + 2 * m.real.count;
+    sp_status status = allocate(&m);
+    if (!status) status = run(&m);
     release(&m);
     for (int i = 0; i < SP_PRDC_COUNT && !status; i++) {
         for (int64_t j = 0; j < out->count[i]; j++)

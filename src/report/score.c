@@ -130,7 +130,7 @@ static sp_status collect(score_run *r)
 static sp_frechet_side side_of(const sp_picture_set *set)
 {
     bool features = set->features.features.data;
-    return (sp_frechet_side){features ? &set->features.features : NULL, &set->gaussian};
+    return (sp_frechet_side){.features = features ? &set->features.features : NULL, .gaussian = &set->gaussian};
 }
 
 static sp_status measure_fid(score_run *r)
