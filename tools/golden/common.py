@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -76,3 +77,24 @@ def randomise(model, seed):
 def double_of(model):
     """The same model in float64, for references."""
     return copy.deepcopy(model).double()
+
+
+def numbers(name, count):
+    """`count` numbers in [-1/2, 1/2), 24 bits each, that follow from a name."""
+    seed = 2166136261
+    for byte in name.encode():
+        seed = (seed ^ byte) * 16777619 % 2**32
+    with np.errstate(over="ignore"):
+        h = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(seed)
+        h ^= h >> np.uint32(16)
+        h *= np.uint32(0x85EBCA6B)
+        h ^= h >> np.uint32(13)
+        h *= np.uint32(0xC2B2AE35)
+        h ^= h >> np.uint32(16)
+    return (h >> np.uint32(8)).astype(np.float64) / 2**24 - 0.5
+
+
+def rows(name, count, width, factor):
+    """factor u + v^2 of the numbers of NAME and NAME', float32 [count,width]."""
+    return (factor * numbers(name, count * width) + numbers(name + "'", count * width) ** 2).astype(
+        np.float32).reshape(count, width)

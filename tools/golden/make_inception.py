@@ -18,21 +18,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import common
-
-
-def numbers(name, count):
-    """`count` numbers in [-1/2, 1/2), 24 bits each, that follow from a name."""
-    seed = 2166136261
-    for byte in name.encode():
-        seed = (seed ^ byte) * 16777619 % 2**32
-    with np.errstate(over="ignore"):
-        h = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(seed)
-        h ^= h >> np.uint32(16)
-        h *= np.uint32(0x85EBCA6B)
-        h ^= h >> np.uint32(13)
-        h *= np.uint32(0xC2B2AE35)
-        h ^= h >> np.uint32(16)
-    return (h >> np.uint32(8)).astype(np.float64) / 2**24 - 0.5
+from common import numbers, rows
 
 
 def network():
@@ -147,10 +133,6 @@ def distances(tensors):
     from prdc import compute_prdc
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
-
-    def rows(name, count, width, factor):
-        return (factor * numbers(name, count * width) + numbers(name + "'", count * width) ** 2).astype(
-            np.float32).reshape(count, width)
 
     def frechet(a, b):
         return calculate_frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
