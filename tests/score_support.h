@@ -2,6 +2,9 @@
 #ifndef SP_TESTS_SCORE_SUPPORT_H
 #define SP_TESTS_SCORE_SUPPORT_H
 #include "support.h"
+#include "checkpoints/inception_file.h"
+#include "eval/extract.h"
+#include "eval/picture_set.h"
 #include "eval/picture_set.h"
 #include "formats/npz.h"
 #include "inception_support.h"
@@ -59,9 +62,11 @@ static inline void assert_near(double found, double wanted, double tolerance)
 
 static const sp_preparation cleanly = {SP_CONVENTION_CLEAN, SP_TRANSFORM_NONE};
 
+static const sp_feature_origin clean_origin = {"inception", "clean", "none", "abc"};
+
 static inline sp_status open_set(const char *path, sp_picture_set *out)
 {
-    return sp_picture_set_open(path, 0, &cleanly, NULL, out);
+    return sp_picture_set_open(path, 0, out);
 }
 
 static inline void save_arrays(const char *path, const char *one, sp_tensor *x, const char *two, sp_tensor *y)

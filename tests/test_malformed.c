@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "checkpoints/inception_file.h"
 #include "checkpoints/lora.h"
 #include "eval/picture_set.h"
 #include "splam/splam.h"

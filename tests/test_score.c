@@ -69,12 +69,13 @@ static void test_the_middle_is_cut_out(void **state)
     enum { PIXELS = 3 * 299 * 299 };
     const sp_preparation cropped = {SP_CONVENTION_TENSORFLOW, SP_TRANSFORM_CENTER_CROP_256};
     const sp_preparation plain = {SP_CONVENTION_TENSORFLOW, SP_TRANSFORM_NONE};
+    const sp_extractor inception = {.kind = &sp_inception_extractor, .side = 299};
     sp_image image = formula_picture(60, 53), square, small;
     float *found = sp_alloc(PIXELS * sizeof *found), *wanted = sp_alloc(PIXELS * sizeof *wanted);
     assert_ok(sp_image_crop(&image, 4, 0, 53, 53, &square)); /* 3.5 */
     assert_ok(sp_image_resize(&square, 256, 256, SP_FILTER_LANCZOS, &small));
-    assert_ok(sp_preparation_apply(&cropped, &image, found));
-    assert_ok(sp_preparation_apply(&plain, &small, wanted));
+    assert_ok(sp_extractor_prepare(&inception, &cropped, &image, found));
+    assert_ok(sp_extractor_prepare(&inception, &plain, &small, wanted));
     assert_memory_equal(found, wanted, PIXELS * sizeof *found);
     sp_free(found);
     sp_free(wanted);
@@ -97,25 +98,33 @@ static double apart(const float *found, const float *wanted, int64_t count, int6
 
 static void test_features_are_pytorchs(void **state)
 {
-    const char *weights = in_folder(state, "inception.safetensors"), *picture = in_folder(state, "a.png");
-    const char *const paths[] = {picture, picture};
-    sp_inception_file inception;
-    sp_inception_features found;
+    const char *weights = in_folder(state, "inception.safetensors");
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", in_folder(state, "pictures"));
+    sp_extractor inception;
+    sp_pictures pictures;
+    sp_tensor found[SP_FEATURES_MOST];
     sp_image image = formula_picture(41, 53);
     assert_ok(write_formula_inception(weights));
-    assert_ok(sp_image_save_png(&image, picture, NULL, 0));
+    assert_ok(sp_make_folders(folder));
+    assert_ok(sp_image_save_png(&image, in(folder, "a.png"), NULL, 0));
+    assert_ok(sp_image_save_png(&image, in(folder, "b.png"), NULL, 0));
     sp_image_free(&image);
-    assert_ok(sp_inception_file_open(weights, &inception));
-    assert_ok(sp_inception_features_of(&inception, &cleanly, paths, 2, sp_default_device(), NULL, &found));
-    const float *f = found.features.data, *l = found.logits.data;
+    assert_ok(sp_extractor_open(SP_EXTRACTOR_INCEPTION, weights, &inception));
+    assert_ok(sp_pictures_open(folder, 0, &pictures));
+    const sp_extraction e = {&inception, &cleanly, sp_default_device(), NULL};
+    assert_ok(sp_extract(&e, &pictures, found));
+    const float *f = found[0].data, *l = found[1].data;
     double features = apart(f, expected("features")->data, SP_INCEPTION_FEATURES, 1);
     double logits = apart(l, expected("logits")->data, SP_INCEPTION_CLASSES / 7, 7);
     print_message("relative max error: features %.2e, logits %.2e\n", features, logits);
     assert_true(features < 1e-5);
     assert_true(logits < 1e-5);
     assert_memory_equal(f, f + SP_INCEPTION_FEATURES, SP_INCEPTION_FEATURES * sizeof *f);
-    sp_inception_features_free(&found);
-    sp_inception_file_free(&inception);
+    for (int i = 0; i < SP_FEATURES_MOST; i++)
+        sp_tensor_free(&found[i]);
+    sp_pictures_close(&pictures);
+    sp_extractor_close(&inception);
 }
 
 /* ---- distances ---- */

@@ -99,21 +99,21 @@ static void test_weights_starve(void **state)
 static void test_statistics_come_back(void **state)
 {
     const char *path = in_folder(state, "saved.npz");
-    sp_picture_set set = {.count = 60, .features = {.features = rows("a", 60, 12, 1)}}, read;
-    assert_ok(sp_picture_set_fit(&set));
-    assert_ok(sp_picture_set_save(&set, &cleanly, "abc", path));
+    sp_picture_set set = {.count = 60, .feats = rows("a", 60, 12, 1)}, read;
+    assert_ok(sp_picture_set_fit(&set, SP_EXTRACTOR_INCEPTION));
+    assert_ok(sp_picture_set_save(&set, &clean_origin, path));
     assert_ok(open_set(path, &read));
     assert_int_equal(read.count, 60);
     assert_memory_equal(read.gaussian.mean, set.gaussian.mean, 12 * sizeof(double));
     assert_memory_equal(read.gaussian.covariance, set.gaussian.covariance, 144 * sizeof(double));
-    sp_picture_set_free(&read);
-    const sp_preparation other = {.convention = SP_CONVENTION_PYTORCH};
-    const sp_preparation cropped = {.transform = SP_TRANSFORM_CENTER_CROP_256};
-    assert_status(sp_picture_set_open(path, 0, &other, NULL, &read), SP_ARGUMENT);
-    assert_message("convention");
-    assert_status(sp_picture_set_open(path, 0, &cropped, NULL, &read), SP_ARGUMENT);
+    const sp_feature_origin other = {"inception", "pytorch", "none", NULL};
+    const sp_feature_origin cropped = {"inception", "clean", "center-crop-256", NULL};
+    assert_ok(sp_picture_set_check(&read, &clean_origin));
+    assert_status(sp_picture_set_check(&read, &other), SP_ARGUMENT);
+    assert_message("of the convention \"clean\", not \"pytorch\"");
+    assert_status(sp_picture_set_check(&read, &cropped), SP_ARGUMENT);
     assert_message("with the transform \"none\", not \"center-crop-256\"");
-    set.count = 0;
+    sp_picture_set_free(&read);
     sp_picture_set_free(&set);
 }
 
@@ -206,7 +206,7 @@ typedef struct {
 static sp_status save_set(void *context)
 {
     const saving *s = context;
-    return sp_picture_set_save(s->set, &cleanly, "abc", s->path);
+    return sp_picture_set_save(s->set, &clean_origin, s->path);
 }
 
 static sp_status inspect_once(void *path)
@@ -224,15 +224,14 @@ static void test_statistics_starve(void **state)
     char path[512], other[512];
     snprintf(path, sizeof path, "%s", in_folder(state, "starved.npz"));
     snprintf(other, sizeof other, "%s", in_folder(state, "feats.npz"));
-    sp_picture_set set = {.count = 60, .features = {.features = rows("a", 60, 12, 1)}};
-    sp_tensor *feats = &set.features.features;
-    assert_ok(sp_picture_set_fit(&set));
+    sp_picture_set set = {.count = 60, .feats = rows("a", 60, 12, 1)};
+    sp_tensor *feats = &set.feats;
+    assert_ok(sp_picture_set_fit(&set, SP_EXTRACTOR_INCEPTION));
     fail_every_allocation(save_set, &(saving){&set, path});
     assert_true(fail_every_allocation(load_statistics, path) > 5);
     assert_true(fail_every_allocation(inspect_once, path) > 5);
     save_arrays(other, "feats", feats, "more", feats);
     assert_true(fail_every_allocation(load_statistics, other) > 2);
-    set.count = 0;
     sp_picture_set_free(&set);
 }
 
@@ -288,10 +287,10 @@ static void test_folders(void **state)
     assert_ok(sp_write_file(in_folder(state, "set/words.txt"), "x", 1));
     assert_ok(open_set(folder, &set));
     assert_int_equal(set.count, 3);
-    assert_true(sp_ends_with(set.paths[0], "/b-a.png"));
-    assert_true(sp_ends_with(set.paths[2], "/c.PNG"));
+    assert_true(sp_ends_with(sp_pictures_name(&set.pictures, 0), "/b-a.png"));
+    assert_true(sp_ends_with(sp_pictures_name(&set.pictures, 2), "/c.PNG"));
     sp_picture_set_free(&set);
-    assert_status(sp_picture_set_open(folder, 4, &cleanly, NULL, &set), SP_ARGUMENT);
+    assert_status(sp_picture_set_open(folder, 4, &set), SP_ARGUMENT);
     assert_ok(sp_write_file(in_folder(state, "set/x.tif"), "x", 1));
     assert_status(open_set(folder, &set), SP_UNSUPPORTED);
     assert_message("x.tif");

@@ -1,97 +1,11 @@
-/* Folders of pictures and files of statistics. */
+/* Sets of pictures, and files of their statistics. */
 #include "eval/picture_set.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "formats/npz.h"
-
-/* ---- folders ---- */
-
-enum { MOST_DEPTH = 16 };
-static const char *const pictures[] = {".png", ".jpg", ".jpeg", ".webp", NULL};
-static const char *const foreign[] = {".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".avif", ".heic", ".jxl", NULL};
-
-static bool ends_in(const char *name, const char *const *list)
-{
-    const char *dot = strrchr(name, '.');
-    for (; dot && *list; list++)
-        if (strcasecmp(dot, *list) == 0) return true;
-    return false;
-}
-
-static sp_status add_path(sp_picture_set *set, int64_t *capacity, char *path)
-{
-    if (set->count == *capacity) {
-        int64_t wanted = *capacity ? 2 * *capacity : 256;
-        char **grown = sp_realloc(set->paths, (size_t)*capacity * sizeof *grown, (size_t)wanted * sizeof *grown);
-        if (!grown) {
-            sp_free(path);
-            return SP_MEMORY;
-        }
-        set->paths = grown;
-        *capacity = wanted;
-    }
-    set->paths[set->count++] = path;
-    return SP_OK;
-}
-
-static sp_status scan(sp_picture_set *set, int64_t *capacity, const char *folder, int depth);
-
-static sp_status scan_name(sp_picture_set *set, int64_t *capacity, const char *folder, const char *name, int depth)
-{
-    char *path = sp_path_join(folder, name);
-    if (!path) return SP_MEMORY;
-    sp_status status = SP_OK;
-    if (sp_path_is_folder(path))
-        status = scan(set, capacity, path, depth + 1);
-    else if (ends_in(name, foreign))
-        status = sp_fail(SP_UNSUPPORTED, "%s: pictures are read from .png, .jpg, .jpeg and .webp, and one left out "
-                         "would be missing in the score", path);
-    else if (ends_in(name, pictures))
-        return add_path(set, capacity, path);
-    sp_free(path);
-    return status;
-}
-
-static sp_status scan(sp_picture_set *set, int64_t *capacity, const char *folder, int depth)
-{
-    char **names;
-    size_t count;
-    if (depth > MOST_DEPTH) return sp_fail(SP_IO, "%s: is more than %d folders deep", folder, MOST_DEPTH);
-    SP_TRY(sp_list_folder(folder, &names, &count));
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < count; i++) {
-        if (!status) status = scan_name(set, capacity, folder, names[i], depth);
-        sp_free(names[i]);
-    }
-    sp_free(names);
-    return status;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static sp_status open_folder(sp_picture_set *set, int64_t most)
-{
-    int64_t capacity = 0;
-    SP_TRY(scan(set, &capacity, set->source, 0));
-    if (set->count < 2)
-        return sp_fail(SP_IO, "%s: holds %lld pictures, and a score is of two at least", set->source,
-                       (long long)set->count);
-    qsort(set->paths, (size_t)set->count, sizeof *set->paths, by_bytes);
-    if (most > set->count)
-        return sp_fail(SP_ARGUMENT, "%s: holds %lld pictures, and %lld are asked for", set->source,
-                       (long long)set->count, (long long)most);
-    for (; most && set->count > most; set->count--)
-        sp_free(set->paths[set->count - 1]);
-    return SP_OK;
-}
 
 /* ---- files ---- */
 
@@ -105,22 +19,6 @@ static void take_word(const sp_tensor *array, char *out, size_t size)
 {
     size_t length = array->data && array->dtype == SP_U8 ? sp_tensor_bytes(array) : 0;
     snprintf(out, size, "%.*s", length < size ? (int)length : 0, length ? (const char *)array->data : "");
-}
-
-/* Weights may be the same in two forms of file, so that another file is no error. */
-static sp_status check_words(const sp_picture_set *set, const sp_preparation *preparation, const char *sha256)
-{
-    const char *name = sp_convention_name(preparation->convention);
-    const char *transform = sp_transform_name(preparation->transform);
-    if (*set->weights && sha256 && strcmp(set->weights, sha256) != 0)
-        sp_log_warn("%s: its features are of another file of weights than %s: compare them only if both hold the same "
-                    "network", set->source, sha256);
-    if (*set->transform && strcmp(set->transform, transform) != 0)
-        return sp_fail(SP_ARGUMENT, "%s: its features are of pictures with the transform \"%s\", not \"%s\", and such "
-                       "sets cannot be compared", set->source, set->transform, transform);
-    if (!*set->convention || strcmp(set->convention, name) == 0) return SP_OK;
-    return sp_fail(SP_ARGUMENT, "%s: its features are of the convention \"%s\", not \"%s\", and such sets cannot be "
-                   "compared", set->source, set->convention, name);
 }
 
 static sp_status check_finite(const sp_picture_set *set, const sp_tensor *tensor, const char *name)
@@ -161,9 +59,9 @@ static sp_status take_features(sp_picture_set *set, const sp_tensor *feats)
     if (feats->shape.rank != 2 || feats->shape.dim[0] < 2 || feats->shape.dim[1] < 1)
         return sp_fail(SP_SHAPE, "%s: \"feats\" has the shape %s, expected [N,D] of two rows at least", set->source,
                        sp_shape_text(feats->shape));
-    SP_TRY(sp_tensor_convert(feats, SP_F32, &set->features.features));
+    SP_TRY(sp_tensor_convert(feats, SP_F32, &set->feats));
     set->count = feats->shape.dim[0];
-    return check_finite(set, &set->features.features, "feats");
+    return check_finite(set, &set->feats, "feats");
 }
 
 static sp_status open_file(sp_picture_set *set)
@@ -187,32 +85,58 @@ sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out)
     return status;
 }
 
+/* Weights may be the same in two forms of file, so that another file is no error. */
+sp_status sp_picture_set_check(const sp_picture_set *set, const sp_feature_origin *origin)
+{
+    if (*set->weights && origin->weights && strcmp(set->weights, origin->weights) != 0)
+        sp_log_warn("%s: its features are of another file of weights than %s: compare them only if both hold the same "
+                    "network", set->source, origin->weights);
+    if (*set->transform && strcmp(set->transform, origin->transform) != 0)
+        return sp_fail(SP_ARGUMENT, "%s: its features are of pictures with the transform \"%s\", not \"%s\", and such "
+                       "sets cannot be compared", set->source, set->transform, origin->transform);
+    if (!*set->convention || strcmp(set->convention, origin->convention) == 0) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "%s: its features are of the convention \"%s\", not \"%s\", and such sets cannot be "
+                   "compared", set->source, set->convention, origin->convention);
+}
+
 /* ---- both ---- */
 
-sp_status sp_picture_set_open(const char *source, int64_t most, const sp_preparation *preparation,
-                              const char *sha256, sp_picture_set *out)
+static sp_status open_pictures(sp_picture_set *set, int64_t most)
+{
+    SP_TRY(sp_pictures_open(set->source, most, &set->pictures));
+    set->count = set->pictures.count;
+    return SP_OK;
+}
+
+sp_status sp_picture_set_open(const char *source, int64_t most, sp_picture_set *out)
 {
     *out = (sp_picture_set){.source = source};
     if (!sp_path_exists(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
-    sp_status status = sp_path_is_folder(source) ? open_folder(out, most) : open_file(out);
-    if (!status) status = check_words(out, preparation, sha256);
+    sp_status status = sp_path_is_folder(source) ? open_pictures(out, most) : open_file(out);
     if (status) sp_picture_set_free(out);
     return status;
 }
 
 void sp_picture_set_free(sp_picture_set *set)
 {
-    for (int64_t i = 0; set->paths && i < set->count; i++)
-        sp_free(set->paths[i]);
-    sp_free(set->paths);
+    sp_pictures_close(&set->pictures);
+    for (int i = 0; i < SP_EXTRACTORS; i++)
+        for (int k = 0; k < SP_FEATURES_MOST; k++)
+            sp_tensor_free(&set->features[i][k]);
+    sp_tensor_free(&set->feats);
     sp_gaussian_free(&set->gaussian);
-    sp_inception_features_free(&set->features);
     *set = (sp_picture_set){0};
 }
 
-sp_status sp_picture_set_fit(sp_picture_set *set)
+const sp_tensor *sp_picture_set_rows(const sp_picture_set *set, sp_extractor_index network, int feature)
 {
-    return set->gaussian.mean ? SP_OK : sp_gaussian_fit(&set->features.features, &set->gaussian);
+    const sp_tensor *rows = set->feats.data ? &set->feats : &set->features[network][feature];
+    return rows->data ? rows : NULL;
+}
+
+sp_status sp_picture_set_fit(sp_picture_set *set, sp_extractor_index network)
+{
+    return set->gaussian.mean ? SP_OK : sp_gaussian_fit(sp_picture_set_rows(set, network, 0), &set->gaussian);
 }
 
 static sp_tensor letters(const char *word)
@@ -220,20 +144,19 @@ static sp_tensor letters(const char *word)
     return (sp_tensor){SP_U8, sp_shape_of((int64_t)strlen(word)), (void *)(uintptr_t)word, false};
 }
 
-sp_status sp_picture_set_save(const sp_picture_set *set, const sp_preparation *preparation, const char *sha256,
-                              const char *path)
+sp_status sp_picture_set_save(const sp_picture_set *set, const sp_feature_origin *origin, const char *path)
 {
     const sp_gaussian *g = &set->gaussian;
     double how_many = (double)set->count;
     const sp_tensor mu = {SP_F64, sp_shape_of(g->dim), g->mean, false};
     const sp_tensor sigma = {SP_F64, sp_shape_of(g->dim, g->dim), g->covariance, false};
     const sp_tensor count = {SP_F64, sp_shape_of(1), &how_many, false};
-    const sp_tensor name = letters(sp_convention_name(preparation->convention)), weights = letters(sha256);
-    const sp_tensor transform = letters(sp_transform_name(preparation->transform));
+    const sp_tensor convention = letters(origin->convention), transform = letters(origin->transform);
+    const sp_tensor weights = letters(origin->weights);
     const sp_named_tensor all[] = {{array_names[MU], &mu},
                                    {array_names[SIGMA], &sigma},
                                    {array_names[COUNT], &count},
-                                   {array_names[CONVENTION], &name},
+                                   {array_names[CONVENTION], &convention},
                                    {array_names[TRANSFORM], &transform},
                                    {array_names[WEIGHTS], &weights}};
     return sp_npz_save(path, all, sizeof all / sizeof *all);

@@ -1,33 +1,38 @@
-/* A set of pictures to be scored: a folder, or what a .npz file holds of one. */
+/* A set of pictures to be scored: the pictures with the features that networks gave for them, or what a .npz file holds
+ * of one. */
 #ifndef SP_EVAL_PICTURE_SET_H
 #define SP_EVAL_PICTURE_SET_H
+#include "eval/extractor.h"
 #include "eval/frechet.h"
-#include "eval/inception_features.h"
+#include "eval/pictures.h"
 
 typedef struct {
-    const char *source; /* the caller's */
-    char **paths;       /* [count] pictures of a folder and those below it, by their paths in bytewise order */
-    int64_t count;      /* pictures; 0: statistics that do not say of how many */
-    bool statistics;    /* of a file: mean and covariance alone */
+    const char *source;   /* the caller's */
+    sp_pictures pictures; /* zeroed: it is a file */
+    int64_t count;        /* pictures; 0: statistics that do not say of how many */
+    sp_tensor features[SP_EXTRACTORS][SP_FEATURES_MOST]; /* of pictures, once computed: [count,width] */
+    sp_tensor feats;     /* a file's "feats" [count,D] F32, of whichever network */
+    bool statistics;     /* of a file: mean and covariance alone */
+    sp_gaussian gaussian; /* a file's, or what sp_picture_set_fit made */
     char convention[16], transform[16], weights[SP_SHA256_TEXT]; /* what a file says of its features; "": nothing */
-    sp_gaussian gaussian;
-    sp_inception_features features; /* of a folder: once they were computed; of a file's "feats": without logits */
 } sp_picture_set;
 
-/* A folder with .png, .jpg, .jpeg and .webp, at most `most` of them (0: all); other pictures are an error naming one,
- * for they would be missing in every score. Or a file: "mu" [D] and "sigma" [D,D], as pytorch-fid and clean-fid save
- * them, or "feats" [N,D]. One that sp_picture_set_save wrote must be prepared like this; other weights than these
- * (NULL: any) are warned about. SP_IO, SP_FORMAT, SP_SHAPE, SP_NUMERIC, SP_UNSUPPORTED, SP_ARGUMENT. */
-sp_status sp_picture_set_open(const char *source, int64_t most, const sp_preparation *preparation,
-                              const char *sha256, sp_picture_set *out);
-/* A file, however its pictures were prepared. */
+/* Pictures (eval/pictures.h), at most `most` of them (0: all). Or a file: "mu" [D] and "sigma" [D,D], as pytorch-fid
+ * and clean-fid save them, or "feats" [N,D]. SP_IO, SP_FORMAT, SP_SHAPE, SP_NUMERIC, SP_UNSUPPORTED, SP_ARGUMENT. */
+sp_status sp_picture_set_open(const char *source, int64_t most, sp_picture_set *out);
+/* The same of a file alone. */
 sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out);
 void sp_picture_set_free(sp_picture_set *set); /* zeroed is legal */
-/* Mean and covariance, if they are not there. */
-sp_status sp_picture_set_fit(sp_picture_set *set);
+
+/* SP_ARGUMENT for a file that says that its features came about otherwise; other weights are warned about. */
+sp_status sp_picture_set_check(const sp_picture_set *set, const sp_feature_origin *origin);
+/* The network's feature `feature` of each picture, or a file's "feats"; NULL: there are no rows. */
+const sp_tensor *sp_picture_set_rows(const sp_picture_set *set, sp_extractor_index network, int feature);
+
+/* Mean and covariance of the network's feature 0, if there are none. */
+sp_status sp_picture_set_fit(sp_picture_set *set, sp_extractor_index network);
 /* mu and sigma in F64, splam_count, and as letters splam_convention, splam_transform and splam_weights,
  * their SHA-256. */
-sp_status sp_picture_set_save(const sp_picture_set *set, const sp_preparation *preparation, const char *sha256,
-                              const char *path);
+sp_status sp_picture_set_save(const sp_picture_set *set, const sp_feature_origin *origin, const char *path);
 
 #endif

@@ -375,7 +375,7 @@ static sp_status inspect_statistics(const char *path, sp_string *out)
 {
     sp_picture_set set;
     SP_TRY(sp_picture_set_of_file(path, &set));
-    int64_t width = set.statistics ? set.gaussian.dim : set.features.features.shape.dim[1];
+    int64_t width = set.statistics ? set.gaussian.dim : set.feats.shape.dim[1];
     sp_string_say(out, "%s: for splam score: %s %lld features", path,
                   set.statistics ? "mean and covariance of" : "rows of", (long long)width);
     if (set.count) sp_string_say(out, ", of %lld pictures", (long long)set.count);

@@ -1,0 +1,61 @@
+/* The list of networks that pictures are scored by, and what they share. */
+#include "eval/extractor.h"
+
+static const sp_extractor_kind *const kinds[] = {
+#define X(name, record) &sp_##record##_extractor,
+    SP_EXTRACTOR_LIST(X)
+#undef X
+};
+
+const sp_extractor_kind *sp_extractor_kind_at(sp_extractor_index index)
+{
+    return kinds[index];
+}
+
+sp_status sp_extractor_open(sp_extractor_index index, const char *path, sp_extractor *out)
+{
+    *out = (sp_extractor){.kind = kinds[index]};
+    sp_status status = out->kind->open(path, out);
+    if (status) sp_extractor_close(out);
+    return status;
+}
+
+void sp_extractor_close(sp_extractor *extractor)
+{
+    if (extractor->kind) extractor->kind->close(extractor);
+    *extractor = (sp_extractor){0};
+}
+
+sp_status sp_extractor_prepare(const sp_extractor *extractor, const sp_preparation *preparation, sp_image *image,
+                               float *nchw)
+{
+    SP_TRY(sp_transform_apply(preparation->transform, image));
+    return extractor->kind->prepare(extractor, preparation, image, nchw);
+}
+
+sp_status sp_extractor_run_network(const sp_extractor *extractor, const sp_network *network, const void *config,
+                                   const sp_weights *weights, sp_device *device, sp_runner *out)
+{
+    const sp_weight_set set = {.name = extractor->kind->name, .rate = SP_RATE_RUN, .weights = weights};
+    const sp_network_use use = {.network = network, .config = config, .set = &set};
+    const sp_network_sizes sizes = {.batch = extractor->batch, .height = extractor->side, .width = extractor->side};
+    sp_builder *b;
+    *out = (sp_runner){0};
+    SP_TRY(sp_builder_create(&b));
+    sp_network_alone(b, &use, &sizes);
+    SP_TRY(sp_runner_create(b, device, SP_F32, out));
+    sp_status status = sp_bind(sp_run_bound(out->run), set.name, weights);
+    if (status) sp_runner_free(out);
+    return status;
+}
+
+sp_feature_origin sp_feature_origin_of(sp_extractor_index index, const sp_extractor *extractor,
+                                       const sp_preparation *preparation)
+{
+    return (sp_feature_origin){
+        .network = kinds[index]->name,
+        .convention = kinds[index]->convention(preparation),
+        .transform = sp_transform_name(preparation->transform),
+        .weights = extractor->kind ? extractor->sha256 : NULL,
+    };
+}

@@ -1,0 +1,58 @@
+/* The list of scores of sets of pictures, and what they share. */
+#include "eval/picture_score.h"
+#include <math.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/text.h"
+
+static const sp_picture_score *const scores[] = {
+#define X(name) &sp_##name##_score,
+    SP_PICTURE_SCORE_LIST(X)
+#undef X
+};
+
+const sp_picture_score *sp_picture_score_at(int index)
+{
+    return scores[index];
+}
+
+sp_status sp_picture_scores_parse(const char *text, bool *wanted)
+{
+    const char *names[SP_PICTURE_SCORES];
+    char *words = sp_strdup(text), *rest = words;
+    sp_status status = words ? SP_OK : SP_MEMORY;
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        names[i] = scores[i]->name;
+    for (char *word; !status && (word = strsep(&rest, ",")) != NULL;) {
+        int i;
+        status = sp_name_index("metric", word, names, SP_PICTURE_SCORES, &i);
+        if (!status) wanted[i] = true;
+    }
+    sp_free(words);
+    return status;
+}
+
+sp_score_value *sp_score_add(sp_score_result *result, const char *key, double value)
+{
+    sp_score_value *v = &result->value[result->value_count++];
+    *v = (sp_score_value){.key = key, .value = value, .deviation = NAN};
+    return v;
+}
+
+sp_interval *sp_score_add_interval(sp_score_result *result)
+{
+    int last = result->value_count - 1;
+    result->value[last].interval = &result->room[last];
+    return &result->room[last];
+}
+
+void sp_score_add_setting(sp_score_result *result, const char *key, int64_t value)
+{
+    result->setting[result->setting_count].key = key;
+    result->setting[result->setting_count++].value = value;
+}
+
+const sp_tensor *sp_score_rows(const sp_picture_score *score, const sp_picture_set *set)
+{
+    return sp_picture_set_rows(set, score->network, score->feature);
+}
