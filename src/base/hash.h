@@ -6,5 +6,11 @@
 enum { SP_SHA256_TEXT = 65 };
 /* 64 hexadecimal digits. */
 void sp_sha256_text(const void *data, size_t size, char out[SP_SHA256_TEXT]);
+typedef struct {
+    const void *data;
+    size_t size;
+} sp_piece;
+/* Of the pieces one after the other. */
+void sp_sha256_pieces(const sp_piece *pieces, size_t count, char out[SP_SHA256_TEXT]);
 
 #endif

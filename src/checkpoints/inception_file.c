@@ -230,16 +230,6 @@ static sp_status check_form(const sp_tensor_file *file)
                    sp_tensor_file_path(file));
 }
 
-static sp_status hash_file(const char *path, char *out)
-{
-    sp_mapped_file file;
-    SP_TRY(sp_mapped_file_open(path, &file));
-    sp_sha256_text(file.data, file.size, out);
-    sp_status status = sp_mapped_file_check(&file);
-    sp_mapped_file_close(&file);
-    return status;
-}
-
 sp_status sp_inception_file_open(const char *path, sp_inception_file *out)
 {
     sp_tensor_file *file = NULL;
@@ -249,8 +239,7 @@ sp_status sp_inception_file_open(const char *path, sp_inception_file *out)
     if (!status) status = sp_weights_create(&out->weights);
     const reader r = {file, sp_inception_form_of(file) == SP_INCEPTION_NVIDIA, out->weights};
     if (!status) status = add_parameters(&r);
-    if (!status) status = sp_tensor_file_check(file);
-    if (!status) status = hash_file(path, out->sha256);
+    if (!status) status = sp_tensor_file_sha256(file, out->sha256);
     sp_tensor_file_close(file);
     if (status) sp_inception_file_free(out);
     return status;

@@ -92,7 +92,7 @@ static sp_status take_pixels(const sp_dataset *dataset, const char *name, const 
                        (long long)from->width, (long long)from->height, from->rgb ? "" : ", and they are missing");
     const sp_image image = {(int)from->width, (int)from->height, (uint8_t *)(uintptr_t)from->rgb};
     sp_image square = {0};
-    sp_status status = sp_image_fit_square(&image, side, NULL, &square);
+    sp_status status = sp_image_fit_square(&image, side, SP_FILTER_BILINEAR, NULL, &square);
     if (status == SP_OK) memcpy(rgb, square.pixels, (size_t)side * (size_t)side * 3);
     sp_image_free(&square);
     return status == SP_ARGUMENT ? SP_FORMAT : status;

@@ -253,7 +253,7 @@ sp_status sp_picture_square(const sp_dataset *dataset, int64_t sample, const voi
     sp_image image, square = {0};
     SP_TRY(sp_image_decode(file, size, name, &image));
     sp_status status =
-        sp_image_fit_square(&image, o->resolution, o->random_crop ? &place : NULL, &square);
+        sp_image_fit_square(&image, o->resolution, SP_FILTER_BILINEAR, o->random_crop ? &place : NULL, &square);
     if (status == SP_OK)
         memcpy(rgb, square.pixels, (size_t)square.width * (size_t)square.height * 3);
     sp_image_free(&image);

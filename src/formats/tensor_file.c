@@ -369,6 +369,17 @@ sp_status sp_tensor_file_sum(const sp_tensor_file *file, const sp_callbacks *cal
     return status ? status : sp_tensor_file_check(file);
 }
 
+sp_status sp_tensor_file_sha256(const sp_tensor_file *file, char out[SP_SHA256_TEXT])
+{
+    sp_piece *pieces = sp_alloc(file->shard_count * sizeof *pieces);
+    if (!pieces) return SP_MEMORY;
+    for (size_t i = 0; i < file->shard_count; i++)
+        pieces[i] = (sp_piece){file->shards[i].data, file->shards[i].size};
+    sp_sha256_pieces(pieces, file->shard_count, out);
+    sp_free(pieces);
+    return sp_tensor_file_check(file);
+}
+
 void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor)
 {
     const unsigned char *data = tensor->data;

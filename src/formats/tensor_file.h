@@ -2,6 +2,7 @@
  * memory-mapped; the bytes are taken as hostile. */
 #ifndef SP_FORMATS_TENSOR_FILE_H
 #define SP_FORMATS_TENSOR_FILE_H
+#include "base/hash.h"
 #include "base/progress.h"
 #include "base/status.h"
 #include "tensor/tensor.h"
@@ -43,6 +44,8 @@ uint64_t sp_tensor_file_hash(const sp_tensor_file *file);
 char *sp_tensor_file_stamp(const sp_tensor_file *file);
 /* XXH3 of all bytes of its files, which are read for it: a second for some gigabytes in memory. */
 sp_status sp_tensor_file_sum(const sp_tensor_file *file, const sp_callbacks *callbacks, uint64_t *out);
+/* SHA-256 of the bytes of its files, one after the other as an index names them. */
+sp_status sp_tensor_file_sha256(const sp_tensor_file *file, char out[SP_SHA256_TEXT]);
 /* Lets the kernel drop the mapped pages behind one tensor (after packing it). */
 void sp_tensor_file_drop(const sp_tensor_file *file, const sp_tensor *tensor);
 

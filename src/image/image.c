@@ -60,7 +60,7 @@ void sp_image_shortest_size(int width, int height, int side, int64_t *new_width,
     *new_height = width <= height ? long_side : side;
 }
 
-sp_status sp_image_fit_square(const sp_image *image, int side, const sp_random_key *place,
+sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, const sp_random_key *place,
                               sp_image *out)
 {
     *out = (sp_image){0};
@@ -70,7 +70,7 @@ sp_status sp_image_fit_square(const sp_image *image, int side, const sp_random_k
         return sp_fail(SP_ARGUMENT, "a picture of %dx%d is too long to be scaled to %d pixels",
                        image->width, image->height, side);
     sp_image scaled;
-    SP_TRY(sp_image_resize(image, (int)width, (int)height, SP_FILTER_BILINEAR, &scaled));
+    SP_TRY(sp_image_resize(image, (int)width, (int)height, filter, &scaled));
     sp_status status;
     if (place) { /* one side is exact, so one offset is 0 */
         int offset = (int)sp_random_below(*place, (uint64_t)(width + height - 2 * side + 1));

@@ -83,7 +83,10 @@ sp_status sp_image_append_data_uri(const sp_image *image, sp_string *out);
 typedef enum {
     SP_FILTER_BILINEAR, /* support 1 */
     SP_FILTER_LANCZOS,  /* sinc windowed by sinc, support 3 */
+    SP_FILTER_BICUBIC,  /* Keys' kernel with a = -1/2, support 2 */
 } sp_filter;
+double sp_filter_value(sp_filter filter, double x); /* 0 beyond the support */
+double sp_filter_support(sp_filter filter);
 /* Antialiased resizing as Pillow's Image.resize does it: the kernel is stretched by the reduction
  * factor, rows first, then columns, each pass rounded to 8 bits; results are equal to Pillow's.
  * *out is new. */
@@ -98,9 +101,9 @@ sp_status sp_image_crop(const sp_image *image, int left, int top, int width, int
                         sp_image *out);
 /* torchvision's CenterCrop: the offset is half the surplus, halves to even. */
 sp_status sp_image_center_crop(const sp_image *image, int width, int height, sp_image *out);
-/* Diffusers' training transform: Resize(side), bilinear and antialiased, then side x side from the
- * centre, or with `place` as RandomCrop does, at an offset that is drawn from it. */
-sp_status sp_image_fit_square(const sp_image *image, int side, const sp_random_key *place,
+/* Torchvision's Resize(side), antialiased, then side x side from the centre, or with `place` as RandomCrop does, at an
+ * offset that is drawn from it. Diffusers' training transform is bilinear, CLIP's bicubic. */
+sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, const sp_random_key *place,
                               sp_image *out);
 /* rgb [height,width,3], left and right exchanged in place. */
 void sp_rgb_mirror(uint8_t *rgb, int width, int height);

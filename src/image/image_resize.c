@@ -22,11 +22,25 @@ static double sinc(double x)
     return x == 0.0 ? 1.0 : sin(M_PI * x) / (M_PI * x);
 }
 
-static double filter_value(sp_filter filter, double x)
+/* Keys' kernel. */
+static double bicubic(double x)
+{
+    const double a = -0.5;
+    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+    return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * a : 0.0;
+}
+
+double sp_filter_value(sp_filter filter, double x)
 {
     if (filter == SP_FILTER_LANCZOS) return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0;
     x = fabs(x);
+    if (filter == SP_FILTER_BICUBIC) return bicubic(x);
     return x < 1.0 ? 1.0 - x : 0.0;
+}
+
+double sp_filter_support(sp_filter filter)
+{
+    return filter == SP_FILTER_LANCZOS ? 3.0 : filter == SP_FILTER_BICUBIC ? 2.0 : 1.0;
 }
 
 static void taps_free(taps *t)
@@ -46,7 +60,7 @@ static void taps_at(taps *t, sp_filter filter, int i, int in, double scale, doub
     t->first[i] = first;
     t->count[i] = end - first;
     for (int k = 0; k < end - first; k++) {
-        row[k] = filter_value(filter, (k + first - center + 0.5) / stretch);
+        row[k] = sp_filter_value(filter, (k + first - center + 0.5) * (1.0 / stretch));
         sum += row[k];
     }
     for (int k = 0; k < end - first; k++) {
@@ -58,7 +72,7 @@ static void taps_at(taps *t, sp_filter filter, int i, int in, double scale, doub
 static sp_status taps_make(sp_filter filter, int in, int out, taps *t)
 {
     double scale = (double)in / out;
-    double support = (filter == SP_FILTER_LANCZOS ? 3.0 : 1.0) * (scale > 1.0 ? scale : 1.0);
+    double support = sp_filter_support(filter) * (scale > 1.0 ? scale : 1.0);
     int stride = (int)ceil(support) * 2 + 1;
     *t = (taps){.first = sp_alloc((size_t)out * sizeof(int)),
                 .count = sp_alloc((size_t)out * sizeof(int)),

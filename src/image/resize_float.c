@@ -29,18 +29,10 @@ static sp_status taps_create(int out, int stride, taps *t)
     return SP_MEMORY;
 }
 
-/* Keys' kernel with a = -1/2. */
-static double bicubic(double x)
-{
-    const double a = -0.5;
-    x = fabs(x);
-    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
 static sp_status pillow_taps(int in, int out, taps *t)
 {
-    double scale = (double)in / out, stretch = scale > 1 ? scale : 1, support = 2 * stretch;
+    const sp_filter filter = SP_FILTER_BICUBIC;
+    double scale = (double)in / out, stretch = scale > 1 ? scale : 1, support = sp_filter_support(filter) * stretch;
     SP_TRY(taps_create(out, (int)ceil(support) * 2 + 1, t));
     for (int i = 0; i < out; i++) {
         double centre = (i + 0.5) * scale, sum = 0, *w = t->weights + (size_t)i * (size_t)t->stride;
@@ -48,7 +40,7 @@ static sp_status pillow_taps(int in, int out, taps *t)
         t->first[i] = first > 0 ? first : 0;
         t->count[i] = (end < in ? end : in) - t->first[i];
         for (int k = 0; k < t->count[i]; k++)
-            sum += w[k] = bicubic((k + t->first[i] - centre + 0.5) * (1 / stretch));
+            sum += w[k] = sp_filter_value(filter, (k + t->first[i] - centre + 0.5) * (1 / stretch));
         for (int k = 0; k < t->count[i] && sum != 0; k++)
             w[k] /= sum;
     }

@@ -1,9 +1,9 @@
 /* CLIP's text encoder. */
 #include "models/clip_text.h"
 
-#include <math.h>
 #include <string.h>
 
+#include "models/encoder_layer.h"
 #include "models/layers.h"
 
 #define MAX_TEXT_LAYERS 256
@@ -97,25 +97,9 @@ static sp_value *embeddings(sp_builder *b, const sp_clip_text_config *c, sp_valu
     return sp_add(b, tokens, positions);
 }
 
-static sp_value *self_attention(sp_builder *b, const sp_clip_text_config *c, sp_value *x)
+static sp_encoder_layer layer_of(const sp_clip_text_config *c)
 {
-    sp_scope_enter(b, "self_attn");
-    sp_value *q = sp_linear_layer(b, "q_proj", x, c->width);
-    sp_value *k = sp_linear_layer(b, "k_proj", x, c->width);
-    sp_value *v = sp_linear_layer(b, "v_proj", x, c->width);
-    double scale = 1 / sqrt((double)(c->width / c->heads));
-    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){(int)c->heads, scale, true});
-    h = sp_linear_layer(b, "out_proj", h, c->width);
-    sp_scope_leave(b);
-    return h;
-}
-
-static sp_value *encoder_layer(sp_builder *b, const sp_clip_text_config *c, sp_value *x)
-{
-    x = sp_add(b, self_attention(b, c, sp_layer_norm_layer(b, "layer_norm1", x, c->epsilon)), x);
-    sp_value *h = sp_layer_norm_layer(b, "layer_norm2", x, c->epsilon);
-    h = sp_unary(b, c->activation, sp_linear_layer(b, "mlp.fc1", h, c->feed_forward));
-    return sp_add(b, sp_linear_layer(b, "mlp.fc2", h, c->width), x);
+    return (sp_encoder_layer){c->width, c->heads, c->feed_forward, c->epsilon, c->activation, true};
 }
 
 sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
@@ -133,12 +117,8 @@ sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_cli
                         "`clip_skip` is %lld, and must lie in 0..%lld for this text encoder",
                         (long long)clip_skip, (long long)c->layers - 1);
     if (sp_builder_failed(b)) return NULL;
-    sp_value *x = embeddings(b, c, ids);
-    for (int64_t i = 0; i < c->layers - clip_skip; i++) {
-        sp_scope_enter(b, "encoder.layers.%d", (int)i);
-        x = encoder_layer(b, c, x);
-        sp_scope_leave(b);
-    }
+    const sp_encoder_layer layer = layer_of(c);
+    sp_value *x = sp_encoder_layers(b, &layer, c->layers - clip_skip, embeddings(b, c, ids));
     return sp_layer_norm_layer(b, "final_layer_norm", x, c->epsilon);
 }
 
@@ -169,6 +149,36 @@ static void build(sp_builder *b, const void *config, const void *options, const 
 {
     sp_values_add(out, "last_hidden_state", sp_clip_text(b, config, options, sp_values_get(in, "input_ids")));
 }
+
+/* ---- CLIP's own, with what it is compared by ---- */
+
+static void list_tower_inputs(const void *config, sp_ports *out)
+{
+    list_inputs(config, out);
+    out->port[out->count++] = (sp_port){
+        .name = "end_rows", .kind = SP_PORT_IDS, .shape = sp_shape_of(SP_SIZE_N), .rate = SP_RATE_STEP};
+}
+
+static void list_tower_outputs(const void *config, sp_ports *out)
+{
+    const sp_clip_text_config *c = config;
+    out->port[out->count++] =
+        (sp_port){.name = "text_embeds", .shape = sp_shape_of(SP_SIZE_N, c->projection), .rate = SP_RATE_STEP};
+}
+
+static void build_tower(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+{
+    const sp_clip_text_config *c = config;
+    sp_value *ids = sp_values_get(in, "input_ids"), *ends = sp_values_get(in, "end_rows");
+    sp_value *x = sp_clip_text(b, config, options, ids);
+    sp_expect_shape(b, ends, "end_rows", sp_shape_of(sp_dim(ids, 0)));
+    if (sp_builder_failed(b)) return;
+    x = sp_embedding(b, ends, sp_reshape(b, x, sp_shape_of(-1, c->width)));
+    sp_values_add(out, "text_embeds", sp_linear_layer_without_bias(b, "text_projection", x, c->projection));
+}
+
+const sp_network sp_clip_text_tower_network = {
+    .name = "text tower", .inputs = list_tower_inputs, .outputs = list_tower_outputs, .build = build_tower};
 
 const sp_network sp_clip_text_network = {.name = "text-encoder",
                                          .read = read_config,

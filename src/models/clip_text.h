@@ -1,5 +1,5 @@
-/* CLIPTextModel: token ids to the hidden states that condition a UNet; built from a transformers
- * config.json. */
+/* CLIPTextModel: token ids to the hidden states that condition a UNet, or to the vector that pictures are compared
+ * with; built from a transformers config.json. */
 #ifndef SP_MODELS_CLIP_TEXT_H
 #define SP_MODELS_CLIP_TEXT_H
 #include "models/config.h"
@@ -12,7 +12,7 @@ typedef struct {
     int64_t feed_forward; /* intermediate_size */
     int64_t layers, heads;
     int64_t max_tokens;       /* max_position_embeddings */
-    int64_t projection;       /* projection_dim, for writing alone */
+    int64_t projection;       /* projection_dim; of the tower, else for writing alone */
     double epsilon;           /* layer_norm_eps */
     sp_unary_kind activation; /* hidden_act: quick_gelu or gelu */
     int64_t begin_id, end_id, pad_id;
@@ -37,5 +37,9 @@ sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_cli
 
 /* input_ids -> last_hidden_state; config sp_clip_text_config, options sp_clip_text_options. */
 extern const sp_network sp_clip_text_network;
+
+/* CLIPTextModelWithProjection: input_ids, end_rows [N] -> text_embeds [N,projection], text_projection.weight times the
+ * state of the row that ends the text, not of unit length. end_rows[n] = n L + the place of the first end token. */
+extern const sp_network sp_clip_text_tower_network;
 
 #endif

@@ -1,0 +1,35 @@
+/* Blocks of transformers that encode. */
+#include "models/encoder_layer.h"
+#include <math.h>
+#include "models/layers.h"
+
+static sp_value *self_attention(sp_builder *b, const sp_encoder_layer *c, sp_value *x)
+{
+    sp_scope_enter(b, "self_attn");
+    sp_value *q = sp_linear_layer(b, "q_proj", x, c->width);
+    sp_value *k = sp_linear_layer(b, "k_proj", x, c->width);
+    sp_value *v = sp_linear_layer(b, "v_proj", x, c->width);
+    double scale = 1 / sqrt((double)(c->width / c->heads));
+    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){(int)c->heads, scale, c->causal});
+    h = sp_linear_layer(b, "out_proj", h, c->width);
+    sp_scope_leave(b);
+    return h;
+}
+
+static sp_value *encoder_layer(sp_builder *b, const sp_encoder_layer *c, sp_value *x)
+{
+    x = sp_add(b, self_attention(b, c, sp_layer_norm_layer(b, "layer_norm1", x, c->epsilon)), x);
+    sp_value *h = sp_layer_norm_layer(b, "layer_norm2", x, c->epsilon);
+    h = sp_unary(b, c->activation, sp_linear_layer(b, "mlp.fc1", h, c->feed_forward));
+    return sp_add(b, sp_linear_layer(b, "mlp.fc2", h, c->width), x);
+}
+
+sp_value *sp_encoder_layers(sp_builder *b, const sp_encoder_layer *layer, int64_t count, sp_value *x)
+{
+    for (int64_t i = 0; i < count; i++) {
+        sp_scope_enter(b, "encoder.layers.%d", (int)i);
+        x = encoder_layer(b, layer, x);
+        sp_scope_leave(b);
+    }
+    return x;
+}
