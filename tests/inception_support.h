@@ -2,37 +2,12 @@
 #ifndef SP_TESTS_INCEPTION_SUPPORT_H
 #define SP_TESTS_INCEPTION_SUPPORT_H
 #include <math.h>
-#include "base/memory.h"
 #include "base/text.h"
-#include "formats/weights.h"
+#include "formula.h"
 #include "graph/graph.h"
 #include "models/inception.h"
 
-/* Number i of those in [-1/2, 1/2) that follow from a name. */
-static inline double formula_number(const char *name, uint32_t i)
-{
-    uint32_t h = 2166136261u;
-    for (; *name; name++)
-        h = (h ^ (uint8_t)*name) * 16777619u;
-    h += i * 2654435761u;
-    h ^= h >> 16;
-    h *= 0x85ebca6bu;
-    h ^= h >> 13;
-    h *= 0xc2b2ae35u;
-    h ^= h >> 16;
-    return (double)(h >> 8) * 0x1p-24 - 0.5;
-}
-
-/* Adds what pytorch-fid's file would have: number times factor, plus offset. */
-static inline sp_status add_formula(sp_weights *weights, const char *name, sp_shape shape, double factor, double offset)
-{
-    sp_tensor t;
-    SP_TRY(sp_tensor_create(SP_F32, shape, &t));
-    for (int64_t i = 0; i < sp_tensor_count(&t); i++)
-        ((float *)t.data)[i] = (float)(offset + factor * formula_number(name, (uint32_t)i));
-    return sp_weights_add(weights, name, t);
-}
-
+/* What pytorch-fid's file would have of a layer. */
 static inline sp_status add_formula_layer(sp_weights *weights, const sp_value *weight)
 {
     static const struct {

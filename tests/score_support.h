@@ -30,17 +30,6 @@ static inline const sp_tensor *expected(const char *name)
     return t;
 }
 
-static inline sp_image formula_picture(int width, int height)
-{
-    sp_image image;
-    assert_ok(sp_image_create(width, height, &image));
-    for (int i = 0; i < width * height * 3; i++) {
-        int c = i % 3, x = i / 3 % width, y = i / 3 / width;
-        image.pixels[i] = (uint8_t)((x * 7 + y * 13 + c * 50) ^ (x * y));
-    }
-    return image;
-}
-
 /* factor u + v^2 of the numbers of NAME and NAME'. */
 static inline sp_tensor rows(const char *name, int64_t count, int64_t width, double factor)
 {

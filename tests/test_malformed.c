@@ -8,6 +8,8 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "checkpoints/clip_file.h"
+#include "checkpoints/dino_file.h"
 #include "checkpoints/inception_file.h"
 #include "checkpoints/lora.h"
 #include "eval/picture_set.h"
@@ -34,6 +36,8 @@ static void read_in_every_way(const char *path)
 {
     sp_lora *lora;
     sp_inception_file inception;
+    sp_clip_file clip;
+    sp_dino_file dino;
     sp_picture_set set;
     sp_pickle *pickle;
     json_t *json;
@@ -42,6 +46,8 @@ static void read_in_every_way(const char *path)
     read_every_byte(path);
     if (sp_lora_open(path, &lora) == SP_OK) sp_lora_close(lora);
     if (sp_inception_file_open(path, &inception) == SP_OK) sp_inception_file_free(&inception);
+    if (sp_clip_file_open(path, "gelu", &clip) == SP_OK) sp_clip_file_free(&clip);
+    if (sp_dino_file_open(path, &dino) == SP_OK) sp_dino_file_free(&dino);
     if (sp_picture_set_of_file(path, &set) == SP_OK) sp_picture_set_free(&set);
     assert_ok(sp_read_file(path, &bytes, &size));
     if (sp_pickle_read((const unsigned char *)bytes, size, path, NULL, &pickle) == SP_OK)

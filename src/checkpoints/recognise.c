@@ -10,6 +10,7 @@
 #include "checkpoints/inception_file.h"
 #include "checkpoints/lora_names.h"
 #include "checkpoints/original_parts.h"
+#include "checkpoints/tower_weights.h"
 #include "checkpoints/vae_file.h"
 #include "formats/magic.h"
 
@@ -51,7 +52,6 @@ static const struct {
     {"*SelfAttention.q.weight", "a T5 text encoder"},
     {"lm_head.", "a language model"},
     {"model.embed_tokens.", "a language model"},
-    {"vision_model.", "a CLIP image encoder"},
     {"model.1.sub.0.", "an upscaler (ESRGAN)"},
     {"RRDB_trunk.", "an upscaler (ESRGAN)"},
 };
@@ -102,9 +102,22 @@ static const char *inception(const sp_tensor_file *file)
     return texts[sp_inception_form_of(file)];
 }
 
+static const char *tower(const sp_tensor_file *file)
+{
+    static const char *const texts[SP_TOWER_FORMS] = {
+        [SP_TOWER_TRANSFORMERS] = "CLIP's weights, as transformers has them",
+        [SP_TOWER_OPEN_CLIP] = "CLIP's weights, as OpenAI and open_clip have them",
+        [SP_TOWER_OPEN_CLIP_TEXT] = "CLIP's weights, as open_clip has them with a text tower of its own",
+        [SP_TOWER_DINO] = "DINOv2's weights, as Meta has them",
+        [SP_TOWER_DINO_TRANSFORMERS] = "DINOv2's weights, as transformers has them",
+    };
+    return texts[sp_tower_form_of(file)];
+}
+
 static const char *lone_part(const sp_tensor_file *file)
 {
     if (inception(file)) return inception(file);
+    if (tower(file)) return tower(file);
     if (sp_vae_file_kind_of(file)) return "an autoencoder (VAE)";
     if (find(file, "decoder.layers.0.weight") || find(file, "encoder.layers.0.weight") ||
         find(file, "3.conv.0.weight") || find(file, "taesd_decoder.1.weight") || find(file, "taesd_encoder.0.weight"))

@@ -3,9 +3,9 @@
 
 static sp_status middle_resized(const sp_image *image, int side, sp_image *out)
 {
-    int shorter = image->width < image->height ? image->width : image->height;
+    int least = image->width < image->height ? image->width : image->height;
     sp_image square;
-    SP_TRY(sp_image_crop(image, (image->width - shorter) / 2, (image->height - shorter) / 2, shorter, shorter, &square));
+    SP_TRY(sp_image_crop(image, (image->width - least) / 2, (image->height - least) / 2, least, least, &square));
     sp_status status = sp_image_resize(&square, side, side, SP_FILTER_BICUBIC, out);
     sp_image_free(&square);
     return status;

@@ -3,8 +3,8 @@
  *   CLIP  OpenAI's, open_clip's and torchmetrics': Resize(side), then CenterCrop(side)
  *   CMMD  cmmd-pytorch's: the largest square of the middle (its offset half the surplus, rounded down), resized
  *   DINO  dgm-eval's for DINOv2: squashed
- * each by Pillow's antialiased bicubic in 8 bits, then (v/255 - mean)/deviation: CLIP's numbers, or ImageNet's for
- * DINO. */
+ * each by Pillow's antialiased bicubic in 8 bits, then (v/255 - mean)/deviation, CLIP's numbers or for DINO
+ * ImageNet's. */
 #ifndef SP_IMAGE_TOWER_INPUT_H
 #define SP_IMAGE_TOWER_INPUT_H
 #include "image/image.h"

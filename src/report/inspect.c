@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "report/inspect.h"
+#include "report/inspect_towers.h"
 #include "bench/workload.h"
 #include "backend/registry.h"
 #include "base/file.h"
@@ -18,6 +19,7 @@
 #include "checkpoints/model_path.h"
 #include "checkpoints/recognise.h"
 #include "checkpoints/student_file.h"
+#include "checkpoints/tower_weights.h"
 #include "eval/picture_set.h"
 #include "formats/magic.h"
 #include "train/checkpoint.h"
@@ -341,8 +343,21 @@ static sp_status inspect_folder_or_file(const char *path, const char *prediction
     } else if (!status) {
         describe_file(folder.single, true, out);
         if (kind) describe_kind(&folder, kind, out);
+        status = sp_inspect_tower(folder.single, out);
     }
     sp_model_folder_close(&folder);
+    return status;
+}
+
+static sp_status inspect_tower_folder(const char *path, sp_string *out)
+{
+    sp_tensor_file *file;
+    SP_TRY(sp_tower_open(path, &file));
+    const char *kind = sp_recognise_tensors(file);
+    describe_file(file, true, out);
+    if (kind) sp_string_say(out, "  %s\n", kind);
+    sp_status status = sp_inspect_tower(file, out);
+    sp_tensor_file_close(file);
     return status;
 }
 
@@ -421,6 +436,7 @@ static sp_status inspect_at(const char *path, const char *prediction, sp_device 
         return sp_fail(SP_ARGUMENT, "%s: is a checkpoint of a training, and a prediction type is for a model", path);
     if (checkpoint) return inspect_checkpoint(path, out);
     if (!prediction && sp_ends_with(path, ".npz") && !sp_path_is_folder(path)) return inspect_statistics(path, out);
+    if (!prediction && sp_tower_is_folder(path)) return inspect_tower_folder(path, out);
     if (!prediction && describe_other(path, out)) return SP_OK;
     return inspect_folder_or_file(path, prediction, device, out);
 }

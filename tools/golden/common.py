@@ -98,3 +98,9 @@ def rows(name, count, width, factor):
     """factor u + v^2 of the numbers of NAME and NAME', float32 [count,width]."""
     return (factor * numbers(name, count * width) + numbers(name + "'", count * width) ** 2).astype(
         np.float32).reshape(count, width)
+
+
+def picture(width, height):
+    """[height,width,3] of 0..255 by a formula."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([(x * 7 + y * 13 + c * 50) ^ (x * y) for c in range(3)], -1).astype(np.int64) % 256

@@ -30,7 +30,7 @@ def resize_cases():
     source = picture(61, 47)
     tensors["resize.source"] = source
     image = Image.fromarray(source)
-    for name, filter in (("lanczos", Image.LANCZOS), ("bilinear", Image.BILINEAR)):
+    for name, filter in (("lanczos", Image.LANCZOS), ("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)):
         for width, height in ((16, 16), (64, 64), (61, 20), (30, 47), (7, 90), (1, 1)):
             tensors[f"resize.{name}.{width}x{height}"] = np.array(image.resize((width, height), filter))
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import common
-from common import numbers, rows
+from common import numbers, picture, rows
 
 
 def network():
@@ -53,11 +53,6 @@ def network():
         state[name] = torch.from_numpy(u.astype(np.float32))
     net.load_state_dict(state)
     return net.eval(), state
-
-
-def picture(width, height):
-    y, x = np.mgrid[0:height, 0:width]
-    return np.stack([(x * 7 + y * 13 + c * 50) ^ (x * y) for c in range(3)], -1).astype(np.int64) % 256
 
 
 def features(net, x):
