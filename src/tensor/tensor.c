@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -139,10 +140,24 @@ sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *
     return status;
 }
 
+/* By their exponents, several at a time. */
+static bool all_finite(const float *x, int64_t count)
+{
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
+}
+
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name)
 {
     int64_t count = sp_tensor_count(tensor);
     SP_TRY(refuse_codes(tensor->dtype));
+    if (tensor->dtype == SP_F32 && (uintptr_t)tensor->data % sizeof(float) == 0 && all_finite(tensor->data, count))
+        return SP_OK;
     for (int64_t i = 0; i < count; i++) {
         double value = sp_load(tensor->data, tensor->dtype, i);
         if (!isfinite(value))
