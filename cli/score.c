@@ -10,6 +10,9 @@ static const char description[] =
     "  is   Inception score of A (Salimans et al. 2016), of ten parts\n"
     "  prdc precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of A, drawn\n"
     "       pictures, by B, real ones\n"
+    "  fid_infinity  fid of infinitely many pictures of A, by subsets of 15 sizes (Chong & Forsyth 2020)\n"
+    "Of files of other networks' features: fd and fd_infinity, the same of any; kid and prdc; and\n"
+    "  cmmd kernel distance of CLIP's embeddings (Jayasumana et al. 2024)\n"
     "Numbers are those that pytorch-fid, clean-fid, torch-fidelity or torchmetrics print by the same weights\n"
     "and convention: pictures are read as these do, transparency dropped and no orientation applied. Folders\n"
     "are read with those below, .png, .jpg, .jpeg and .webp; one that cannot be read is an error.";
@@ -17,9 +20,11 @@ static const char description[] =
 static const char *const examples[] = {
     "splam score drawn real --inception pt_inception-2015-12-05-6726825d.pth",
     "splam score drawn real --metrics fid,kid,is --inception inception-2015-12-05.pt --json",
-    "splam score drawn real --metrics fid,prdc --bootstrap 1000 --inception inception-2015-12-05.pt",
+    "splam score drawn real --metrics fid,prdc --bootstrap 100 --inception inception-2015-12-05.pt",
     "splam score real --save-stats real.npz --inception inception-2015-12-05.pt",
     "splam score drawn real.npz --convention clean --inception inception-2015-12-05.pt",
+    "splam score drawn.npy ref_embs_coco_30k.npy --metrics cmmd",
+    "splam score drawn_dinov2.npz real_dinov2.npz --metrics fd,fd_infinity,kid,prdc",
     NULL,
 };
 

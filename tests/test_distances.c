@@ -1,6 +1,9 @@
 /* Distances of sets of features, and scores of single embeddings, against numpy, scipy and the authors' programs. */
 #include "score_support.h"
 #include <math.h>
+#include <splam/splam.h>
+#include <sys/stat.h>
+#include "base/json.h"
 #include "base/parallel.h"
 #include "eval/bootstrap.h"
 #include "eval/cmmd.h"
@@ -426,6 +429,8 @@ static void test_other_heads_are_refused(void **state)
     save_head(path, 0, 0);
     assert_status(open_head(path), SP_UNSUPPORTED);
     assert_message("activations");
+    save_head(path, LAYERS - 1, 0);
+    assert_status(open_head(path), SP_UNSUPPORTED);
     save_head(path, 1, 0);
     assert_status(open_head(path), SP_FORMAT);
     assert_message("layers.2.weight");
@@ -451,6 +456,133 @@ static void test_cosines_are_scores(void **state)
     sp_tensor_free(&images);
     sp_tensor_free(&texts);
     sp_tensor_free(&fewer);
+}
+
+/* ---- files ---- */
+
+/* numpy's header of f4 [count,width] in C order, and the elements. */
+static void save_npy(const char *path, const sp_tensor *t)
+{
+    char bytes[128 + 60 * 12 * sizeof(float)];
+    int length = snprintf(bytes + 10, 118, "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %lld), }",
+                          (long long)t->shape.dim[0], (long long)t->shape.dim[1]);
+    memcpy(bytes, "\x93NUMPY\x01\x00\x76\x00", 10);
+    memset(bytes + 10 + length, ' ', (size_t)(118 - length));
+    bytes[127] = '\n';
+    memcpy(bytes + 128, t->data, sp_tensor_bytes(t));
+    assert_ok(sp_write_file(path, bytes, 128 + sp_tensor_bytes(t)));
+}
+
+static void save_safetensors(const char *path, const char *name, const sp_tensor *t)
+{
+    sp_weights *weights;
+    sp_tensor copy;
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_tensor_convert(t, SP_F32, &copy));
+    assert_ok(sp_weights_add(weights, name, copy));
+    assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
+    sp_weights_destroy(weights);
+}
+
+static double score_of(const char *a, const char *b, const char *metric)
+{
+    splam_score_options o = splam_score_defaults();
+    char *report = NULL;
+    o.a = a;
+    o.b = b;
+    o.metrics = metric;
+    o.json = true;
+    assert_ok(splam_score(&o, NULL, &report));
+    json_t *json = json_loads(report, 0, NULL);
+    assert_true(json_is_real(json_object_get(json, metric)));
+    double value = json_real_value(json_object_get(json, metric));
+    json_decref(json);
+    splam_free(report);
+    return value;
+}
+
+/* The same rows in every kind of file, by the library's own door. */
+static void test_features_of_files_are_scored(void **state)
+{
+    const char *npy = in_folder(state, "a.npy"), *npz = in_folder(state, "b.npz");
+    const char *safetensors = in_folder(state, "a.safetensors"), *infinity = in_folder(state, "reps.safetensors");
+    sp_tensor a = rows("a", 60, 12, 1), b = rows("b", 50, 12, 0.5), many = rows("a", 300, 12, 1),
+              real = rows("b", 200, 12, 0.5), wide;
+    double d;
+    assert_ok(sp_tensor_convert(&b, SP_F64, &wide));
+    save_npy(npy, &a);
+    save_arrays(npz, "hparams", &a, "reps", &wide);
+    save_safetensors(safetensors, "feats", &a);
+    assert_near(score_of(npy, npz, "cmmd"), number("cmmd.small"), 1e-10);
+    assert_near(score_of(npz, safetensors, "cmmd"), number("cmmd.small"), 1e-10);
+    assert_ok(sp_frechet_distance(&a, &b, &d));
+    assert_near(score_of(safetensors, npz, "fd"), d, 1e-12);
+    assert_near(score_of(npy, npz, "fid"), d, 1e-12);
+    save_safetensors(safetensors, "feats", &many);
+    save_safetensors(infinity, "reps", &real);
+    assert_near(score_of(safetensors, infinity, "fd_infinity"), number("fd_infinity.many"), 1e-9);
+    assert_near(score_of(safetensors, infinity, "fid_infinity"), number("fd_infinity.many"), 1e-9);
+    sp_tensor *const all[] = {&a, &b, &many, &real, &wide};
+    for (int i = 0; i < 5; i++)
+        sp_tensor_free(all[i]);
+}
+
+static void refuse(const char *a, const char *b, const char *metric, const char *words)
+{
+    splam_score_options o = splam_score_defaults();
+    char *report = NULL;
+    o.a = a;
+    o.b = b;
+    o.metrics = metric;
+    assert_status(splam_score(&o, NULL, &report), SP_ARGUMENT);
+    assert_message(words);
+    assert_null(report);
+}
+
+static void test_what_has_no_rows_is_refused(void **state)
+{
+    const char *statistics = in_folder(state, "statistics.safetensors");
+    char folder[600];
+    snprintf(folder, sizeof folder, "%s", in_folder(state, "pictures"));
+    sp_weights *weights;
+    sp_image image = formula_picture(5, 4);
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_weights_add(weights, "mu", formula("m", sp_shape_of(3), 1, 1)));
+    assert_ok(sp_weights_add(weights, "sigma", formula("s", sp_shape_of(3, 3), 1, 1)));
+    assert_ok(sp_weights_save(weights, statistics, SP_F32, NULL, 0, NULL));
+    sp_weights_destroy(weights);
+    refuse(statistics, statistics, "cmmd", "mean and covariance alone");
+    refuse(statistics, statistics, "fd_infinity", "of A, and the file holds mean and covariance");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (int i = 0; i < 2; i++)
+        assert_ok(sp_image_save_png(&image, in(folder, i ? "b.png" : "a.png"), NULL, 0));
+    refuse(folder, folder, "fd", "this is a folder of pictures");
+    sp_image_free(&image);
+}
+
+/* Cut short anywhere, or with any byte changed, it is read or refused. */
+static void test_damaged_npy(void **state)
+{
+    const char *good = in_folder(state, "good.npy"), *bad = in_folder(state, "bad.npy");
+    sp_tensor a = rows("a", 3, 4, 1), read;
+    char *bytes;
+    size_t size;
+    save_npy(good, &a);
+    assert_ok(sp_read_file(good, &bytes, &size));
+    assert_ok(sp_npy_load(good, &read));
+    assert_true(sp_shape_equal(read.shape, a.shape));
+    assert_memory_equal(read.data, a.data, sp_tensor_bytes(&a));
+    sp_tensor_free(&read);
+    for (size_t i = 0; i < size; i++) {
+        overwrite(bad, bytes, i);
+        assert_true(sp_npy_load(bad, &read) != SP_OK);
+        bytes[i] ^= 0x15;
+        overwrite(bad, bytes, size);
+        if (sp_npy_load(bad, &read) == SP_OK) sp_tensor_free(&read);
+        bytes[i] ^= 0x15;
+    }
+    sp_free(bytes);
+    sp_tensor_free(&a);
 }
 
 /* ---- memory ---- */
@@ -500,6 +632,9 @@ int main(void)
         cmocka_unit_test(test_aesthetic_head_of_one_layer),
         cmocka_unit_test(test_other_heads_are_refused),
         cmocka_unit_test(test_cosines_are_scores),
+        cmocka_unit_test(test_features_of_files_are_scored),
+        cmocka_unit_test(test_what_has_no_rows_is_refused),
+        cmocka_unit_test(test_damaged_npy),
         cmocka_unit_test(test_distances_starve),
     };
     return cmocka_run_group_tests(tests, open_distances, close_golden);

@@ -48,9 +48,9 @@ SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam
 
 typedef struct {
     size_t size;             /* set by splam_score_defaults() */
-    const char *a, *b;       /* folders of pictures, or .npz files of mu and sigma or of feats; a is required, b is what
-                                it is compared with */
-    const char *metrics;     /* of "fid,kid,is,prdc" ["fid" of two sets] */
+    const char *a, *b;       /* folders of pictures, or files: .npz or .safetensors of mu and sigma, or of feats or
+                                reps, or .npy; a is required, b is what it is compared with */
+    const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity" ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
     const char *transform;   /* before its resize: "none", or "center-crop-256", the middle square at 256 pixels;
@@ -60,7 +60,7 @@ typedef struct {
     int64_t kid_subset_size; /* [1000, or all there are] */
     int64_t kid_seed;        /* of numpy's RandomState, 2020 */
     int64_t nearest_k;       /* of prdc, 5 */
-    int64_t bootstrap;       /* resamples for intervals of fid and prdc [none] */
+    int64_t bootstrap;       /* resamples for intervals of fid, fd and prdc [none] */
     const char *save_stats;  /* a .npz file that a's mu and sigma are written to */
     bool json;               /* the report as a JSON object, else as lines for people */
     const char *device;      /* to compute with, "cpu" [cpu] */
@@ -69,9 +69,12 @@ SPLAM_DEFAULTS(score)
 
 /* Scores sets of pictures by Inception's features, as pytorch-fid, clean-fid, torch-fidelity and torchmetrics do:
  * "fid", the Frechet distance, "kid", the kernel distance over random subsets, "is", the Inception score of a, and
- * "prdc", precision, recall, density and coverage of a as drawn pictures and b as real ones. As JSON the keys are fid,
- * kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage,
- * nearest_k, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
+ * "prdc", precision, recall, density and coverage of a as drawn pictures and b as real ones; "fid_infinity" is what fid
+ * would be of infinitely many pictures of a, by 15 subsets (Chong & Forsyth 2020). Of files of other networks' features
+ * "fd" and "fd_infinity" are these two, "kid" and "prdc" themselves, and "cmmd" is the kernel distance of CLIP's
+ * embeddings (Jayasumana et al. 2024). As JSON the keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets,
+ * kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage, nearest_k, cmmd, fd, fd_infinity,
+ * infinity_seed, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
  * convention, transform and inception_sha256, each where it was asked for. *report is the caller's (splam_free), NULL
  * on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics that there are not,
  * SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them, SPLAM_UNSUPPORTED for

@@ -1,4 +1,4 @@
-/* The score fid: the Frechet distance (eval/frechet.h) of Inception's features. */
+/* The scores fid and fd: the Frechet distance (eval/frechet.h) of Inception's features, and of any others. */
 #include "base/log.h"
 #include "eval/picture_score.h"
 
@@ -31,6 +31,13 @@ static sp_status measure(const sp_picture_score *score, const sp_scored *scored,
 const sp_picture_score sp_fid_score = {
     .name = "fid",
     .network = SP_EXTRACTOR_INCEPTION,
+    .two_sets = true,
+    .intervals = true,
+    .needs = SP_SCORE_OF_STATISTICS,
+    .measure = measure,
+}, sp_fd_score = {
+    .name = "fd",
+    .network = SP_EXTRACTORS,
     .two_sets = true,
     .intervals = true,
     .needs = SP_SCORE_OF_STATISTICS,

@@ -50,8 +50,8 @@ typedef enum {
 typedef struct sp_picture_score sp_picture_score;
 struct sp_picture_score {
     const char *name; /* "fid", as it is asked for */
-    sp_extractor_index network;
-    int feature;     /* of the network */
+    sp_extractor_index network; /* SP_EXTRACTORS: none that there is here, files of features alone */
+    int feature;                /* of the network */
     bool two_sets;   /* A is compared with B; else it is of A alone */
     bool intervals;  /* `bootstrap` gives some */
     sp_score_needs needs;
@@ -59,7 +59,7 @@ struct sp_picture_score {
     sp_status (*measure)(const sp_picture_score *score, const sp_scored *scored, sp_score_result *out);
 };
 
-#define SP_PICTURE_SCORE_LIST(X) X(fid) X(kid) X(is) X(prdc)
+#define SP_PICTURE_SCORE_LIST(X) X(fid) X(fid_infinity) X(kid) X(is) X(prdc) X(cmmd) X(fd) X(fd_infinity)
 #define X(name) extern const sp_picture_score sp_##name##_score;
 SP_PICTURE_SCORE_LIST(X)
 #undef X

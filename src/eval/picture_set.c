@@ -5,13 +5,15 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "formats/npz.h"
+#include "formats/tensor_file.h"
 
 /* ---- files ---- */
 
-enum { MU, SIGMA, FEATS, COUNT, CONVENTION, TRANSFORM, WEIGHTS, ARRAYS };
+enum { MU, SIGMA, FEATS, REPS, COUNT, CONVENTION, TRANSFORM, WEIGHTS, ARRAYS };
 static const char *const array_names[ARRAYS] = {
-    "mu", "sigma", "feats", "splam_count", "splam_convention", "splam_transform", "splam_weights",
+    "mu", "sigma", "feats", "reps", "splam_count", "splam_convention", "splam_transform", "splam_weights",
 };
 
 /* A word of letters; "" if it is none, or longer than there is room. */
@@ -54,24 +56,53 @@ static sp_status take_statistics(sp_picture_set *set, sp_tensor *array)
     return SP_OK;
 }
 
-static sp_status take_features(sp_picture_set *set, const sp_tensor *feats)
+static sp_status take_features(sp_picture_set *set, const sp_tensor *feats, const char *name)
 {
     if (feats->shape.rank != 2 || feats->shape.dim[0] < 2 || feats->shape.dim[1] < 1)
-        return sp_fail(SP_SHAPE, "%s: \"feats\" has the shape %s, expected [N,D] of two rows at least", set->source,
+        return sp_fail(SP_SHAPE, "%s: \"%s\" has the shape %s, expected [N,D] of two rows at least", set->source, name,
                        sp_shape_text(feats->shape));
     SP_TRY(sp_tensor_convert(feats, SP_F32, &set->feats));
     set->count = feats->shape.dim[0];
-    return check_finite(set, &set->feats, "feats");
+    return check_finite(set, &set->feats, name);
+}
+
+/* What stands under these names in a .safetensors file, or another of named tensors. */
+static sp_status load_tensors(const char *path, sp_tensor *array)
+{
+    sp_tensor_file *file;
+    memset(array, 0, ARRAYS * sizeof *array);
+    SP_TRY(sp_tensor_file_open(path, &file));
+    sp_status status = SP_OK;
+    for (int i = 0; i < ARRAYS && !status; i++) {
+        const sp_tensor *found = sp_tensor_file_find(file, array_names[i]);
+        if (found) status = sp_tensor_convert(found, found->dtype, &array[i]);
+    }
+    if (!status) status = sp_tensor_file_check(file);
+    sp_tensor_file_close(file);
+    for (int i = 0; i < ARRAYS && status; i++)
+        sp_tensor_free(&array[i]);
+    return status;
+}
+
+/* A .npy file is features without a name. */
+static sp_status load_arrays(const char *path, sp_tensor *array)
+{
+    if (sp_ends_with(path, ".safetensors")) return load_tensors(path, array);
+    if (!sp_ends_with(path, ".npy")) return sp_npz_load(path, array_names, ARRAYS, array);
+    memset(array, 0, ARRAYS * sizeof *array);
+    return sp_npy_load(path, &array[FEATS]);
 }
 
 static sp_status open_file(sp_picture_set *set)
 {
     sp_tensor array[ARRAYS];
-    SP_TRY(sp_npz_load(set->source, array_names, ARRAYS, array));
+    SP_TRY(load_arrays(set->source, array));
     take_word(&array[CONVENTION], set->convention, sizeof set->convention);
     take_word(&array[TRANSFORM], set->transform, sizeof set->transform);
     take_word(&array[WEIGHTS], set->weights, sizeof set->weights);
-    sp_status status = array[FEATS].data ? take_features(set, &array[FEATS]) : take_statistics(set, array);
+    int feats = array[FEATS].data || !array[REPS].data ? FEATS : REPS;
+    sp_status status = array[feats].data ? take_features(set, &array[feats], array_names[feats])
+                                         : take_statistics(set, array);
     for (int i = 0; i < ARRAYS; i++)
         sp_tensor_free(&array[i]);
     return status;
@@ -130,8 +161,8 @@ void sp_picture_set_free(sp_picture_set *set)
 
 const sp_tensor *sp_picture_set_rows(const sp_picture_set *set, sp_extractor_index network, int feature)
 {
-    const sp_tensor *rows = set->feats.data ? &set->feats : &set->features[network][feature];
-    return rows->data ? rows : NULL;
+    if (set->feats.data) return &set->feats;
+    return network < SP_EXTRACTORS && set->features[network][feature].data ? &set->features[network][feature] : NULL;
 }
 
 sp_status sp_picture_set_fit(sp_picture_set *set, sp_extractor_index network)

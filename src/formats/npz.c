@@ -140,17 +140,33 @@ static sp_status read_all(reader *r, const char *const *names, size_t count, sp_
                    reason ? reason : "no reason is known");
 }
 
-sp_status sp_npz_load(const char *path, const char *const *names, size_t count, sp_tensor *out)
+/* A file that is one array, which an archive of the raw form is. */
+static sp_status read_alone(reader *r, const char *const *names, size_t count, sp_tensor *out)
+{
+    struct archive_entry *entry;
+    (void)count;
+    r->name = names[0];
+    if (archive_read_next_header(r->archive, &entry) != ARCHIVE_OK) return damaged(r, "cannot be read");
+    return read_array(r, out);
+}
+
+static const struct form {
+    int (*support)(struct archive *archive);
+    sp_status (*read)(reader *r, const char *const *names, size_t count, sp_tensor *out);
+} zipped = {archive_read_support_format_zip_seekable, read_all}, alone = {archive_read_support_format_raw, read_alone};
+
+static sp_status load(const char *path, const struct form *form, const char *const *names, size_t count,
+                      sp_tensor *out)
 {
     sp_mapped_file file;
     memset(out, 0, count * sizeof *out);
     SP_TRY(sp_mapped_file_open(path, &file));
     reader r = {archive_read_new(), path, ""};
     sp_status status = r.archive ? SP_OK : SP_MEMORY;
-    if (!status) archive_read_support_format_zip_seekable(r.archive);
+    if (!status) form->support(r.archive);
     if (!status && archive_read_open_memory(r.archive, file.data, file.size) != ARCHIVE_OK)
         status = sp_fail(SP_FORMAT, "%s: is no archive of numpy's: %s", path, archive_error_string(r.archive));
-    if (!status) status = read_all(&r, names, count, out);
+    if (!status) status = form->read(&r, names, count, out);
     archive_read_free(r.archive);
     sp_status whole = sp_mapped_file_check(&file);
     sp_mapped_file_close(&file);
@@ -158,6 +174,17 @@ sp_status sp_npz_load(const char *path, const char *const *names, size_t count, 
     for (size_t i = 0; i < count && status; i++)
         sp_tensor_free(&out[i]);
     return status;
+}
+
+sp_status sp_npz_load(const char *path, const char *const *names, size_t count, sp_tensor *out)
+{
+    return load(path, &zipped, names, count, out);
+}
+
+sp_status sp_npy_load(const char *path, sp_tensor *out)
+{
+    static const char *const name = "of the file";
+    return load(path, &alone, &name, 1, out);
 }
 
 /* ---- writing ---- */

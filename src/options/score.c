@@ -5,9 +5,10 @@
 #define OPTIONS splam_score_options
 static const splam_option options[] = {
     {SP_TEXT(a), .required = true, .operand = true, .argument = "A",
-     .help = "a folder of pictures, or a .npz of mu and sigma, or of feats"},
+     .help = "a folder of pictures; or a .npz or .safetensors of mu and sigma, or of feats or reps; or a .npy"},
     {SP_TEXT(b), .operand = true, .argument = "B", .help = "what they are compared with, likewise"},
-    {SP_TEXT(metrics), .argument = "LIST", .help = "of fid, kid, is and prdc, with commas",
+    {SP_TEXT(metrics), .argument = "LIST",
+     .help = "of fid, fid_infinity, kid, is, prdc, cmmd, fd and fd_infinity, with commas",
      .otherwise = "fid, of two sets"},
     {SP_TEXT(inception), .argument = "FILE",
      .help = "Inception's weights: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity fetch it, "
@@ -26,7 +27,8 @@ static const splam_option options[] = {
     {SP_INTEGER(kid_seed, 0, 4294967295.0, 2020), .argument = "S", .help = "of their draw, as of numpy's RandomState"},
     {SP_INTEGER(nearest_k, 1, 1000, 5), .argument = "K", .help = "neighbours that prdc's radii reach to"},
     {SP_INTEGER(bootstrap, 10, 1e6, SPLAM_UNSET), .argument = "N", .otherwise = "no intervals",
-     .help = "give fid, precision, recall, density and coverage intervals of 95 %, by N resamples"},
+     .help = "give fid, fd, precision, recall, density and coverage intervals of 95 %, by N resamples; 100 will do for "
+             "fid, of which one of 30,000 pictures takes 5 seconds of a core"},
     {SP_TEXT(save_stats), .argument = "FILE.npz",
      .help = "write A's mu and sigma, as pytorch-fid does, to be A or B another time"},
     {SP_FLAG(json), .help = "print a JSON object"},

@@ -104,6 +104,9 @@ static sp_status open_set(const score_run *r, const char *source, sp_picture_set
 /* What a score needs of a set that is a file. */
 static sp_status check_file(const sp_picture_score *score, const sp_picture_set *set)
 {
+    if (set->pictures.count && score->network == SP_EXTRACTORS)
+        return sp_fail(SP_ARGUMENT, "%s: %s is of files of features, such as other programs save, and this is a folder "
+                       "of pictures", set->source, score->name);
     if (set->pictures.count) return SP_OK;
     if (score->needs == SP_SCORE_OF_PICTURES)
         return sp_fail(SP_ARGUMENT, "%s: %s needs pictures, and this is a file of features", set->source, score->name);
