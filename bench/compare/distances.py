@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Distances of sets of features at the size that papers report, by splam and by the tools of the field, in one run.
 
-    distances.py SPLAM [--count 30000] [--only fid,kid,prdc,cmmd,fd_infinity] [--no-tools] [--csv FILE]
+    distances.py SPLAM [--count 30000] [--only fid,kid,prdc,cmmd,fd_infinity] [--threads 2] [--no-tools] [--csv FILE]
 
 Makes features like Inception's (2,048 numbers that are not negative, of a falling spectrum) and embeddings of 768 in
-files, and gives each side the same files and two threads (OMP_NUM_THREADS). Seconds are of the arithmetic: of splam the
-whole process, of the tools what follows imports and reading the file. Peak memory is the process's, features and all.
+files, and gives each side the same files and as many threads. Seconds are of the arithmetic, by the clock and of the
+processor, which are what counts with one thread on a machine that has other work: of splam the whole process, of the
+tools what follows imports and reading the file. Peak memory is the process's, features and all.
     fid          pytorch-fid's: numpy's covariances and scipy's square root of their product (clean-fid's is the same)
     kid          torch-fidelity's, 100 subsets of 1,000
     prdc         its authors', of 10,000 rows each
@@ -29,8 +30,9 @@ import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 COLUMNS = ("date", "machine", "threads", "score", "count", "width", "framework", "version", "seconds",
-           "peak_rss_bytes", "value")
+           "processor_seconds", "peak_rss_bytes", "value")
 KEYS = {"fid": "fid", "kid": "kid_mean", "prdc": "coverage", "cmmd": "cmmd", "fd_infinity": "fd_infinity"}
+LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ROWS = {"prdc": 10000}
 TOOL_ROWS = {"cmmd": 10000}
 TOOLS = {"fid": "pytorch-fid", "kid": "torch-fidelity", "prdc": "prdc", "cmmd": "torch"}
@@ -87,19 +89,22 @@ def cmmd(a, b):
 
 def run_tool(name, a, b):
     import torch
+    import torch_fidelity.metric_kid  # noqa: F401
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     sets = [np.load(path)["feats"] for path in (a, b)]
-    globals()[name](*(s[:64] for s in sets)) if name != "kid" else None  # imports, and what is made at first use
-    began = time.time()
+    if name != "kid":
+        globals()[name](*(s[:64, :16] for s in sets))  # imports, and what is made at first use
+    began, worked = time.time(), time.process_time()
     value = globals()[name](*sets)
-    print(json.dumps({"value": float(value), "seconds": time.time() - began}))
+    print(json.dumps({"value": float(value), "seconds": time.time() - began,
+                      "processor_seconds": time.process_time() - worked}))
 
 
 # ---- both sides ----
 
 def run(line):
-    """(what it printed, seconds, peak memory)"""
+    """(what it printed, seconds, those of the processor, peak memory)"""
     began = time.time()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(line, stdout=out, stderr=subprocess.DEVNULL)
@@ -108,17 +113,17 @@ def run(line):
         if status:
             sys.exit(f"{line}: status {status}")
         out.seek(0)
-        return out.read().decode(), seconds, usage.ru_maxrss * 1024
+        return out.read().decode(), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def by_splam(a, score, paths):
-    line = [a.splam, "score", *paths, "--metrics", score, "--json"]
-    text, seconds, peak = run(line)
-    return {"framework": "splam", "seconds": seconds, "peak_rss_bytes": peak, "value": json.loads(text)[KEYS[score]]}
+    text, seconds, worked, peak = run([a.splam, "score", *paths, "--metrics", score, "--json", "-t", str(a.threads)])
+    return {"framework": "splam", "seconds": seconds, "processor_seconds": worked, "peak_rss_bytes": peak,
+            "value": json.loads(text)[KEYS[score]]}
 
 
 def by_tool(score, paths):
-    text, _, peak = run([sys.executable, __file__, "tool", score, *paths])
+    text, _, _, peak = run([sys.executable, __file__, "tool", score, *paths])
     return {"framework": TOOLS[score], "peak_rss_bytes": peak, **json.loads(text.splitlines()[-1])}
 
 
@@ -151,12 +156,13 @@ def main():
     parser.add_argument("splam")
     parser.add_argument("--count", type=int, default=30000)
     parser.add_argument("--only", default=",".join(KEYS))
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-tools", dest="tools", action="store_false")
     parser.add_argument("--csv", nargs="?", const=os.path.join(HERE, "..", "distances.csv"))
     a = parser.parse_args()
     a.splam = os.path.abspath(a.splam)
-    threads = os.environ.setdefault("OMP_NUM_THREADS", "2")
-    about = {"date": datetime.date.today().isoformat(), "machine": machine()[0], "threads": threads}
+    os.environ.update({name: str(a.threads) for name in LIBRARIES})
+    about = {"date": datetime.date.today().isoformat(), "machine": machine()[0], "threads": a.threads}
     known, new = versions(a), a.csv and not os.path.exists(a.csv)
     with tempfile.TemporaryDirectory() as folder, open(a.csv or os.devnull, "a", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
@@ -164,8 +170,10 @@ def main():
             writer.writeheader()
         for row in measure(a, folder):
             print(f"{row['score']:12} {row['count']} x {row['width']}  {row['framework']:14} {row['seconds']:8.2f} s  "
+                  f"{row['processor_seconds']:8.2f} s of the processor  "
                   f"{row['peak_rss_bytes'] / 1e9:.2f} GB  {row['value']:.12g}", flush=True)
             writer.writerow({**about, **row, "version": known[row["framework"]], "seconds": f"{row['seconds']:.4g}",
+                             "processor_seconds": f"{row['processor_seconds']:.4g}",
                              "value": f"{row['value']:.12g}"})
             f.flush()
 
