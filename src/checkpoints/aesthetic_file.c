@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include "base/file.h"
 #include "base/memory.h"
 
 /* The layers' names, and those of a head of one layer. */
@@ -101,24 +100,13 @@ static sp_status take_layers(const sp_tensor_file *file, sp_aesthetic_file *out)
     return SP_OK;
 }
 
-static sp_status hash_file(const char *path, char *out)
-{
-    sp_mapped_file file;
-    SP_TRY(sp_mapped_file_open(path, &file));
-    sp_sha256_text(file.data, file.size, out);
-    sp_status status = sp_mapped_file_check(&file);
-    sp_mapped_file_close(&file);
-    return status;
-}
-
 sp_status sp_aesthetic_file_open(const char *path, sp_aesthetic_file *out)
 {
     sp_tensor_file *file;
     *out = (sp_aesthetic_file){0};
     SP_TRY(sp_tensor_file_open(path, &file));
     sp_status status = take_layers(file, out);
-    if (!status) status = sp_tensor_file_check(file);
-    if (!status) status = hash_file(path, out->sha256);
+    if (!status) status = sp_tensor_file_sha256(file, out->sha256);
     sp_tensor_file_close(file);
     if (status) sp_aesthetic_file_free(out);
     return status;
