@@ -11,8 +11,10 @@ static const char description[] =
     "  prdc precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of A, drawn\n"
     "       pictures, by B, real ones\n"
     "  fid_infinity  fid of infinitely many pictures of A, by subsets of 15 sizes (Chong & Forsyth 2020)\n"
-    "Of files of other networks' features: fd and fd_infinity, the same of any; kid and prdc; and\n"
-    "  cmmd kernel distance of CLIP's embeddings (Jayasumana et al. 2024)\n"
+    "  fd, fd_infinity  the same of DINOv2's features (Stein et al. 2023), pictures squashed as dgm-eval does\n"
+    "  cmmd kernel distance of CLIP's embeddings (Jayasumana et al. 2024); others' figures are of ViT-L/14 at 336\n"
+    "  clip mean cosine of the pictures of A and their captions by CLIP, and 100 times it as torchmetrics has it\n"
+    "Files of features may be of any network.\n"
     "Numbers are those that pytorch-fid, clean-fid, torch-fidelity or torchmetrics print by the same weights\n"
     "and convention: pictures are read as these do, transparency dropped and no orientation applied. Folders\n"
     "are read with those below, .png, .jpg, .jpeg and .webp; one that cannot be read is an error.";
@@ -25,6 +27,8 @@ static const char *const examples[] = {
     "splam score drawn real.npz --convention clean --inception inception-2015-12-05.pt",
     "splam score drawn.npy ref_embs_coco_30k.npy --metrics cmmd",
     "splam score drawn_dinov2.npz real_dinov2.npz --metrics fd,fd_infinity,kid,prdc",
+    "splam score drawn real --metrics cmmd,fd --clip ViT-L-14-336px.pt --dino dinov2_vitl14_pretrain.pth",
+    "splam score drawn --metrics clip --captions captions.txt --clip CLIP-ViT-g-14 --clip-prefix \"A photo depicts \"",
     NULL,
 };
 

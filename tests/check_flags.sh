@@ -146,6 +146,9 @@ run score pictures --save-stats statistics.npz --inception inception.safetensors
 run score statistics.npz statistics.npz
 run score pictures pictures --metrics fid,prdc --inception inception.safetensors --nearest-k 1 --bootstrap 10 \
     --transform center-crop-256
+"$tests/write_towers" clip.safetensors dino.safetensors
+run score pictures pictures --metrics clip,cmmd,fd --clip clip.safetensors --clip-activation gelu \
+    --dino dino.safetensors --clip-prefix "A photo depicts " --captions prompts.txt --count 2
 report "scores of pictures"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu

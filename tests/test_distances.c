@@ -556,7 +556,7 @@ static void test_what_has_no_rows_is_refused(void **state)
     assert_int_equal(mkdir(folder, 0700), 0);
     for (int i = 0; i < 2; i++)
         assert_ok(sp_image_save_png(&image, in(folder, i ? "b.png" : "a.png"), NULL, 0));
-    refuse(folder, folder, "fd", "this is a folder of pictures");
+    refuse(folder, folder, "fd", "`dino` is missing");
     sp_image_free(&image);
 }
 

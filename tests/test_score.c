@@ -110,7 +110,7 @@ static void test_features_are_pytorchs(void **state)
     assert_ok(sp_image_save_png(&image, in(folder, "a.png"), NULL, 0));
     assert_ok(sp_image_save_png(&image, in(folder, "b.png"), NULL, 0));
     sp_image_free(&image);
-    assert_ok(sp_extractor_open(SP_EXTRACTOR_INCEPTION, weights, &inception));
+    assert_ok(sp_extractor_open(SP_EXTRACTOR_INCEPTION, weights, NULL, &inception));
     assert_ok(sp_pictures_open(folder, 0, &pictures));
     const sp_extraction e = {&inception, &cleanly, sp_default_device(), NULL};
     assert_ok(sp_extract(&e, &pictures, found));

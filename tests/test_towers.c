@@ -23,8 +23,7 @@ static int open_goldens(void **state)
 
 static int close_goldens(void **state)
 {
-    sp_tensor_file_close(file);
-    sp_tensor_file_close(pictures);
+    sp_tensor_file_close(file), sp_tensor_file_close(pictures);
     return remove_test_folder(state);
 }
 
@@ -59,23 +58,23 @@ static const struct {
     sp_tower_input kind;
 } ways[] = {{"clip", SP_TOWER_INPUT_CLIP}, {"cmmd", SP_TOWER_INPUT_CMMD}, {"dino", SP_TOWER_INPUT_DINO}};
 
+static const int sizes[3][2] = {{40, 45}, {31, 24}, {101, 57}};
+
 /* Equal to the last bit; surpluses of 3 and 7 tell apart how offsets are rounded. */
 static void test_pictures_are_pillows(void **state)
 {
-    static const int sizes[][2] = {{40, 45}, {31, 24}, {101, 57}};
     static const char *const kinds[] = {"rgba.png", "la.png", "palette.png", "grey16.png", "grey.jpg", "turned.jpg",
                                         "cmyk.jpg"};
+    char name[32];
     (void)state;
     for (size_t w = 0; w < 3; w++) {
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            char name[32];
+        for (size_t i = 0; i < 3; i++) {
             sp_image image = formula_picture(sizes[i][0], sizes[i][1]);
             snprintf(name, sizeof name, "%dx%d", sizes[i][0], sizes[i][1]);
             check_input(ways[w].name, ways[w].kind, name, &image);
             sp_image_free(&image);
         }
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-            char name[32];
             const sp_tensor *bytes;
             sp_image image;
             snprintf(name, sizeof name, "file.%s", kinds[i]);
@@ -285,8 +284,8 @@ static void test_activation_is_never_guessed(void **state)
     sp_weights *weights = weights_of("open_clip");
     sp_tensor resolution;
     assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
-    assert_status(sp_clip_file_open(path, "gelu", &clip), SP_FORMAT); /* its heads have 88 */
-    assert_message("width 176 cannot be split into heads of 64");
+    assert_status(sp_clip_file_open(path, "gelu", &clip), SP_FORMAT);
+    assert_message("width 176 cannot be split into heads of 64"); /* they have 88 */
     sp_weights_destroy(weights);
     weights = weights_of("transformers");
     assert_ok(sp_weights_save(weights, path, SP_F32, NULL, 0, NULL));
@@ -493,6 +492,91 @@ static void test_they_are_inspected(void **state)
     assert_inspected(path, alone);
 }
 
+/* ---- scores ---- */
+
+static double number_of(const splam_score_options *o, const char *key)
+{
+    char *text;
+    json_t *json;
+    if (splam_score(o, NULL, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
+    assert_ok(sp_json_parse(text, strlen(text), "report", &json));
+    splam_free(text);
+    double number = json_number_value(json_object_get(json, key));
+    json_decref(json);
+    return number;
+}
+
+static double mean_of(const char *part)
+{
+    const sp_tensor *t = expected("score", part);
+    double sum = 0;
+    for (int64_t i = 0; i < sp_tensor_count(t); i++)
+        sum += ((const double *)t->data)[i] / (double)sp_tensor_count(t);
+    return sum;
+}
+
+/* Options on three pictures, their captions and a CLIP. */
+static splam_score_options score_case(void **state)
+{
+    static char captions[512], set[512];
+    const sp_tensor *text = expected("score", "captions");
+    splam_score_options o = splam_score_defaults();
+    o.clip = write_case(state, "score", "open_clip_model.safetensors", "open_clip_config.json");
+    snprintf(captions, sizeof captions, "%s", in_folder(state, "captions.txt"));
+    snprintf(set, sizeof set, "%s", in_folder(state, "pictures"));
+    assert_ok(sp_make_folders(set));
+    assert_ok(sp_write_file(captions, text->data, sp_tensor_bytes(text)));
+    for (int i = 0; i < 3; i++) {
+        char name[8];
+        sp_image image = formula_picture(sizes[i][0], sizes[i][1]);
+        snprintf(name, sizeof name, "%d.png", i);
+        assert_ok(sp_image_save_png(&image, in(set, name), NULL, 0));
+        sp_image_free(&image);
+    }
+    o.a = set, o.metrics = "clip", o.captions = captions, o.json = true;
+    return o;
+}
+
+static void test_clip_score_is_open_clips(void **state)
+{
+    splam_score_options o = score_case(state);
+    double plain = mean_of("cosines"), prefixed = mean_of("prefixed"); /* far apart */
+    assert_true(fabs(number_of(&o, "clip_score") - plain) < 1e-6);
+    assert_true(fabs(number_of(&o, "clip_score_100") - fmax(100 * plain, 0)) < 1e-4);
+    o.clip_prefix = "A photo depicts ";
+    assert_true(fabs(number_of(&o, "clip_score") - prefixed) < 1e-6);
+    o.bootstrap = 20;
+    assert_true(number_of(&o, "clip_score_low") < prefixed);
+}
+
+static void assert_score_fails(const splam_score_options *o, splam_status status, const char *words)
+{
+    char *text;
+    assert_int_equal(splam_score(o, NULL, &text), status);
+    assert_message(words);
+}
+
+static void test_captions_are_checked(void **state)
+{
+    splam_score_options o = score_case(state);
+    char kept[512];
+    snprintf(kept, sizeof kept, "%s", in_folder(state, "other.txt"));
+    o.captions = NULL;
+    assert_score_fails(&o, SPLAM_ARGUMENT, "`captions` is missing");
+    o.captions = kept;
+    assert_score_fails(&o, SPLAM_IO, "other.txt");
+    assert_ok(sp_write_file(kept, "a\nb\n", 4));
+    assert_score_fails(&o, SPLAM_ARGUMENT, "2 captions");
+    assert_ok(sp_write_file(kept, "a\n \nb\n", 6));
+    assert_score_fails(&o, SPLAM_FORMAT, "line 2: is blank");
+    assert_ok(sp_write_file(kept, "a\nb\xff\nc", 6));
+    assert_score_fails(&o, SPLAM_FORMAT, "line 2");
+    assert_ok(sp_write_file(kept, "a\nb\nc\nd", 7));
+    assert_score_fails(&o, SPLAM_ARGUMENT, "4 captions");
+    o.clip = NULL;
+    assert_score_fails(&o, SPLAM_ARGUMENT, "`clip` is missing");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +593,8 @@ int main(void)
         cmocka_unit_test(test_configurations_are_checked),
         cmocka_unit_test(test_they_starve),
         cmocka_unit_test(test_they_are_inspected),
+        cmocka_unit_test(test_clip_score_is_open_clips),
+        cmocka_unit_test(test_captions_are_checked),
     };
     return cmocka_run_group_tests(tests, open_goldens, close_goldens);
 }

@@ -50,8 +50,13 @@ typedef struct {
     size_t size;             /* set by splam_score_defaults() */
     const char *a, *b;       /* folders of pictures, or files: .npz or .safetensors of mu and sigma, or of feats or
                                 reps, or .npy; a is required, b is what it is compared with */
-    const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity" ["fid" of two sets] */
+    const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity,clip" ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
+    const char *clip;        /* CLIP's towers, a file or folder; for clip and cmmd of pictures */
+    const char *clip_activation; /* "quick_gelu" or "gelu" [what lies beside it says, or it is OpenAI's own file] */
+    const char *clip_prefix; /* what is put before each caption, "A photo depicts " of GigaGAN [nothing] */
+    const char *captions;    /* for clip: a text file, a line for each picture of a */
+    const char *dino;        /* DINOv2's weights, a file or folder; for fd of pictures */
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
     const char *transform;   /* before its resize: "none", or "center-crop-256", the middle square at 256 pixels;
                                 "none" */
@@ -70,15 +75,17 @@ SPLAM_DEFAULTS(score)
 /* Scores sets of pictures by Inception's features, as pytorch-fid, clean-fid, torch-fidelity and torchmetrics do:
  * "fid", the Frechet distance, "kid", the kernel distance over random subsets, "is", the Inception score of a, and
  * "prdc", precision, recall, density and coverage of a as drawn pictures and b as real ones; "fid_infinity" is what fid
- * would be of infinitely many pictures of a, by 15 subsets (Chong & Forsyth 2020). Of files of other networks' features
- * "fd" and "fd_infinity" are these two, "kid" and "prdc" themselves, and "cmmd" is the kernel distance of CLIP's
- * embeddings (Jayasumana et al. 2024). As JSON the keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets,
+ * would be of infinitely many pictures of a, by 15 subsets (Chong & Forsyth 2020). "fd" and "fd_infinity" are these
+ * two of DINOv2's features as dgm-eval takes them, "cmmd" the kernel distance of CLIP's embeddings (Jayasumana et al.
+ * 2024), and "clip" the mean cosine of CLIP's embeddings of the pictures of a and their captions. Files of features may
+ * be of any network. As JSON the keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets,
  * kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage, nearest_k, cmmd, fd, fd_infinity,
  * infinity_seed, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
- * convention, transform and inception_sha256, each where it was asked for. *report is the caller's (splam_free), NULL
- * on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics that there are not,
- * SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them, SPLAM_UNSUPPORTED for
- * another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * clip_score, clip_score_100 (100 times it, not below 0), captions_sha256, clip_prefix, convention, transform and
+ * inception_sha256, clip_sha256, cmmd_sha256, dino_sha256, each where it was asked for. *report is the caller's
+ * (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics
+ * that there are not, SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them,
+ * SPLAM_UNSUPPORTED for another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_score(const splam_score_options *options, const splam_callbacks *callbacks, char **report);
 
 typedef struct {

@@ -12,7 +12,7 @@ static sp_status measure(const sp_picture_score *score, const sp_scored *scored,
 
 const sp_picture_score sp_cmmd_score = {
     .name = "cmmd",
-    .network = SP_EXTRACTORS,
+    .network = SP_EXTRACTOR_CMMD,
     .two_sets = true,
     .needs = SP_SCORE_OF_ROWS,
     .measure = measure,

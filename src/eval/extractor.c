@@ -12,10 +12,11 @@ const sp_extractor_kind *sp_extractor_kind_at(sp_extractor_index index)
     return kinds[index];
 }
 
-sp_status sp_extractor_open(sp_extractor_index index, const char *path, sp_extractor *out)
+sp_status sp_extractor_open(sp_extractor_index index, const char *path, const splam_score_options *options,
+                            sp_extractor *out)
 {
     *out = (sp_extractor){.kind = kinds[index]};
-    sp_status status = out->kind->open(path, out);
+    sp_status status = out->kind->open(path, options, out);
     if (status) sp_extractor_close(out);
     return status;
 }

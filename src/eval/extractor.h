@@ -10,7 +10,7 @@
 #include "models/runner.h"
 
 /* (NAME, record) */
-#define SP_EXTRACTOR_LIST(X) X(INCEPTION, inception)
+#define SP_EXTRACTOR_LIST(X) X(INCEPTION, inception) X(CLIP, clip) X(CMMD, cmmd) X(DINO, dino)
 typedef enum {
 #define X(name, record) SP_EXTRACTOR_##name,
     SP_EXTRACTOR_LIST(X)
@@ -43,8 +43,8 @@ struct sp_extractor_kind {
     const char *missing; /* one that says which weights are wanted, where pictures need them and there are none */
     /* The option that names the weights; NULL: it is not given. */
     const char *(*weights)(const splam_score_options *options);
-    /* Fills all of *out but kind, which is set. */
-    sp_status (*open)(const char *path, sp_extractor *out);
+    /* Fills all of *out but kind, which is set. options: what else they say of the weights; may be NULL. */
+    sp_status (*open)(const char *path, const splam_score_options *options, sp_extractor *out);
     void (*close)(sp_extractor *extractor); /* also of one that was not opened */
     /* The name of all that `prepare` does: features of one name can be compared. */
     const char *(*convention)(const sp_preparation *preparation);
@@ -59,7 +59,8 @@ SP_EXTRACTOR_LIST(X)
 
 const sp_extractor_kind *sp_extractor_kind_at(sp_extractor_index index);
 /* What `open` says, naming the file. */
-sp_status sp_extractor_open(sp_extractor_index index, const char *path, sp_extractor *out);
+sp_status sp_extractor_open(sp_extractor_index index, const char *path, const splam_score_options *options,
+                            sp_extractor *out);
 void sp_extractor_close(sp_extractor *extractor); /* zeroed is legal; leaves it zeroed */
 /* Transform and `prepare`; *image is changed. */
 sp_status sp_extractor_prepare(const sp_extractor *extractor, const sp_preparation *preparation, sp_image *image,

@@ -40,8 +40,9 @@ static const char *weights(const splam_score_options *options)
     return options->inception;
 }
 
-static sp_status open_weights(const char *path, sp_extractor *out)
+static sp_status open_weights(const char *path, const splam_score_options *options, sp_extractor *out)
 {
+    (void)options;
     out->side = SP_INCEPTION_SIDE;
     out->batch = BATCH;
     out->feature[out->feature_count++] = (sp_feature){"features", SP_INCEPTION_FEATURES};

@@ -52,6 +52,22 @@ void sp_score_add_setting(sp_score_result *result, const char *key, int64_t valu
     result->setting[result->setting_count++].value = value;
 }
 
+sp_status sp_score_add_words(sp_score_result *result, const char *key, const char *text)
+{
+    char *copy = sp_strdup(text);
+    if (!copy) return SP_MEMORY;
+    result->word[result->word_count].key = key;
+    result->word[result->word_count++].text = copy;
+    return SP_OK;
+}
+
+void sp_score_result_free(sp_score_result *result)
+{
+    for (int i = 0; i < result->word_count; i++)
+        sp_free(result->word[i].text);
+    *result = (sp_score_result){0};
+}
+
 const sp_tensor *sp_score_rows(const sp_picture_score *score, const sp_picture_set *set)
 {
     return sp_picture_set_rows(set, score->network, score->feature);

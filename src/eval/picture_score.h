@@ -15,20 +15,26 @@ typedef struct {
     char note[64];    /* of the text, behind it: "over 10 parts of A"; "": none */
 } sp_score_value;
 
-enum { SP_SCORE_VALUES = 4, SP_SCORE_SETTINGS = 4 };
+enum { SP_SCORE_VALUES = 4, SP_SCORE_SETTINGS = 4, SP_SCORE_WORDS = 2 };
 /* What a score says. */
 typedef struct {
-    int value_count, setting_count;
+    int value_count, setting_count, word_count;
     sp_score_value value[SP_SCORE_VALUES];
     sp_interval room[SP_SCORE_VALUES];
     struct {
         const char *key;
         int64_t value;
     } setting[SP_SCORE_SETTINGS]; /* what it was measured with, in JSON: "kid_seed" */
+    struct {
+        const char *key;
+        char *text;
+    } word[SP_SCORE_WORDS]; /* the same in words, in the text too: "clip_prefix" */
 } sp_score_result;
 /* Both return what was added, to be filled further. */
 sp_score_value *sp_score_add(sp_score_result *result, const char *key, double value);
 void sp_score_add_setting(sp_score_result *result, const char *key, int64_t value);
+sp_status sp_score_add_words(sp_score_result *result, const char *key, const char *text); /* a copy; SP_MEMORY */
+void sp_score_result_free(sp_score_result *result); /* zeroed is legal */
 /* Where the interval of the last value goes, which it has from now on. */
 sp_interval *sp_score_add_interval(sp_score_result *result);
 
@@ -38,6 +44,7 @@ typedef struct {
     const sp_callbacks *callbacks;
     const sp_extractor *extractors;   /* [SP_EXTRACTORS]; kind NULL: not opened */
     const sp_picture_set *a, *b;      /* b without a source: there is none */
+    sp_device *device;                /* for what is not of a picture */
 } sp_scored;
 
 /* What there must be of a set. */
@@ -50,16 +57,18 @@ typedef enum {
 typedef struct sp_picture_score sp_picture_score;
 struct sp_picture_score {
     const char *name; /* "fid", as it is asked for */
-    sp_extractor_index network; /* SP_EXTRACTORS: none that there is here, files of features alone */
-    int feature;                /* of the network */
+    sp_extractor_index network;
+    int feature; /* of the network */
     bool two_sets;   /* A is compared with B; else it is of A alone */
     bool intervals;  /* `bootstrap` gives some */
     sp_score_needs needs;
+    /* Whether it can be measured of these sets, whose features are not there yet; NULL: it can. */
+    sp_status (*check)(const sp_scored *scored);
     /* *out is zeroed. */
     sp_status (*measure)(const sp_picture_score *score, const sp_scored *scored, sp_score_result *out);
 };
 
-#define SP_PICTURE_SCORE_LIST(X) X(fid) X(fid_infinity) X(kid) X(is) X(prdc) X(cmmd) X(fd) X(fd_infinity)
+#define SP_PICTURE_SCORE_LIST(X) X(fid) X(fid_infinity) X(kid) X(is) X(prdc) X(cmmd) X(fd) X(fd_infinity) X(clip)
 #define X(name) extern const sp_picture_score sp_##name##_score;
 SP_PICTURE_SCORE_LIST(X)
 #undef X

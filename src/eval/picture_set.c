@@ -162,7 +162,7 @@ void sp_picture_set_free(sp_picture_set *set)
 const sp_tensor *sp_picture_set_rows(const sp_picture_set *set, sp_extractor_index network, int feature)
 {
     if (set->feats.data) return &set->feats;
-    return network < SP_EXTRACTORS && set->features[network][feature].data ? &set->features[network][feature] : NULL;
+    return set->features[network][feature].data ? &set->features[network][feature] : NULL;
 }
 
 sp_status sp_picture_set_fit(sp_picture_set *set, sp_extractor_index network)

@@ -8,11 +8,21 @@ static const splam_option options[] = {
      .help = "a folder of pictures; or a .npz or .safetensors of mu and sigma, or of feats or reps; or a .npy"},
     {SP_TEXT(b), .operand = true, .argument = "B", .help = "what they are compared with, likewise"},
     {SP_TEXT(metrics), .argument = "LIST",
-     .help = "of fid, fid_infinity, kid, is, prdc, cmmd, fd and fd_infinity, with commas",
+     .help = "of fid, fid_infinity, kid, is, prdc, cmmd, fd, fd_infinity and clip, with commas",
      .otherwise = "fid, of two sets"},
     {SP_TEXT(inception), .argument = "FILE",
      .help = "Inception's weights: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity fetch it, "
              "or inception-2015-12-05.pt, clean-fid's, or their tensors as safetensors"},
+    {SP_TEXT(clip), .argument = "PATH",
+     .help = "CLIP, for clip and cmmd: a file of open_clip or OpenAI, or a folder as transformers or open_clip have "
+             "it, or of a Hugging Face cache"},
+    {SP_TEXT(clip_activation), .argument = "NAME", .otherwise = "what the configuration beside it says",
+     .help = "its activation, quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION, DataComp)"},
+    {SP_TEXT(clip_prefix), .argument = "TEXT", .otherwise = "nothing",
+     .help = "put before each caption; GigaGAN's and DMD2's figures have \"A photo depicts \""},
+    {SP_TEXT(captions), .argument = "FILE", .help = "for clip: a line for each picture of A, in their order"},
+    {SP_TEXT(dino), .argument = "PATH",
+     .help = "DINOv2, for fd: dinov2_vitl14_pretrain.pth, or a folder as transformers has it"},
     {SP_CHOICE(convention, SP_CHOICES(SP_CONVENTION_LIST), "clean"),
      .help = "how pictures are resized and scaled: as clean-fid, pytorch-fid, torch-fidelity (and StyleGAN), "
              "torchmetrics"},

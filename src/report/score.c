@@ -85,7 +85,7 @@ static sp_status open_networks(score_run *r)
     for (int i = 0; i < SP_EXTRACTORS; i++) {
         const char *path = sp_extractor_kind_at((sp_extractor_index)i)->weights(r->o);
         if (path && used(r, (sp_extractor_index)i))
-            SP_TRY(sp_extractor_open((sp_extractor_index)i, path, &r->extractor[i]));
+            SP_TRY(sp_extractor_open((sp_extractor_index)i, path, r->o, &r->extractor[i]));
     }
     return SP_OK;
 }
@@ -104,9 +104,6 @@ static sp_status open_set(const score_run *r, const char *source, sp_picture_set
 /* What a score needs of a set that is a file. */
 static sp_status check_file(const sp_picture_score *score, const sp_picture_set *set)
 {
-    if (set->pictures.count && score->network == SP_EXTRACTORS)
-        return sp_fail(SP_ARGUMENT, "%s: %s is of files of features, such as other programs save, and this is a folder "
-                       "of pictures", set->source, score->name);
     if (set->pictures.count) return SP_OK;
     if (score->needs == SP_SCORE_OF_PICTURES)
         return sp_fail(SP_ARGUMENT, "%s: %s needs pictures, and this is a file of features", set->source, score->name);
@@ -118,11 +115,13 @@ static sp_status check_file(const sp_picture_score *score, const sp_picture_set 
 
 static sp_status check_files(const score_run *r)
 {
+    const sp_scored scored = {r->o, r->callbacks, r->extractor, &r->a, &r->b, r->device};
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         if (!r->wanted[i]) continue;
         SP_TRY(check_file(score, &r->a));
         if (score->two_sets) SP_TRY(check_file(score, &r->b));
+        if (score->check) SP_TRY(score->check(&scored));
     }
     if (!r->o->save_stats || r->a.pictures.count) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s: statistics are saved of pictures, and this is a file of them", r->a.source);
@@ -157,7 +156,7 @@ static sp_status collect(score_run *r)
 
 static sp_status measure(score_run *r)
 {
-    const sp_scored scored = {r->o, r->callbacks, r->extractor, &r->a, &r->b};
+    const sp_scored scored = {r->o, r->callbacks, r->extractor, &r->a, &r->b, r->device};
     const sp_feature_origin origin =
         sp_feature_origin_of(SP_EXTRACTOR_INCEPTION, &r->extractor[SP_EXTRACTOR_INCEPTION], &r->preparation);
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
@@ -195,6 +194,8 @@ static void set_result(json_t *all, const sp_score_result *result)
         set_value(all, &result->value[i]);
     for (int i = 0; i < result->setting_count; i++)
         json_object_set_new(all, result->setting[i].key, json_integer(result->setting[i].value));
+    for (int i = 0; i < result->word_count; i++)
+        json_object_set_new(all, result->word[i].key, json_string(result->word[i].text));
 }
 
 static json_t *count_json(int64_t count)
@@ -254,6 +255,9 @@ static void say(const score_run *r, sp_string *s)
     for (int i = 0; i < SP_PICTURE_SCORES; i++)
         for (int k = 0; k < r->result[i].value_count; k++)
             say_value(s, &r->result[i].value[k]);
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        for (int k = 0; k < r->result[i].word_count; k++)
+            sp_string_say(s, "%s: %s\n", r->result[i].word[k].key, r->result[i].word[k].text);
     say_count(s, "A", &r->a);
     if (r->o->b) say_count(s, "B", &r->b);
     sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->preparation.convention));
@@ -294,5 +298,7 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
     sp_picture_set_free(&r.b);
     for (int i = 0; i < SP_EXTRACTORS; i++)
         sp_extractor_close(&r.extractor[i]);
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        sp_score_result_free(&r.result[i]);
     return status;
 }

@@ -219,6 +219,44 @@ def write_dino(tensors):
         case(tensors, "dino" if meta else "dino.transformers", None, shapes, found)
 
 
+# ---- a score ----
+
+CAPTIONS = ["A cat sits on a mat, and it isn't amused!", "  Two  RED buses & caf\u00e9s ",
+            "many words " * 50 + "that nobody reads"]
+
+
+def with_prefix(tokens, prefix):
+    """As GigaGAN's evaluation puts one before tokens of captions."""
+    import open_clip
+
+    head = open_clip.tokenize([prefix])[0]
+    count = int(head.argmax()) - 1
+    rows = torch.cat([tokens[:, :1], head[1:1 + count].expand(len(tokens), -1), tokens[:, 1:]], 1)[:, :77].clone()
+    rows[:, -1] = torch.where(rows[:, -1] > 0, tokens.max(), rows[:, -1])
+    return rows
+
+
+def write_score(tensors):
+    import open_clip
+
+    vision = dict(image_size=28, layers=1, width=64, head_width=64, patch_size=14)
+    text = dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=1)
+    model = open_clip_model(False, vision, text, True).float()
+    shapes = take_weights(model)
+    model = model.double()
+    model.attn_mask = model.attn_mask.double()
+    images = [Image.fromarray(picture(w, h).astype(np.uint8)) for w, h in ((40, 45), (31, 24), (101, 57))]
+    x = torch.stack([clip_input(image, 28) for image in images]).double()
+    tokens = open_clip.tokenize(CAPTIONS)
+    config = {"model_cfg": {"embed_dim": 24, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}}
+    with torch.no_grad():
+        found = model.encode_image(x)
+        case(tensors, "score", config, shapes, found)
+        for name, ids in (("cosines", tokens), ("prefixed", with_prefix(tokens, "A photo depicts "))):
+            tensors[f"score.{name}"] = torch.nn.functional.cosine_similarity(found, model.encode_text(ids)).numpy()
+    tensors["score.captions"] = np.frombuffer("".join(c + "\n" for c in CAPTIONS).encode(), np.uint8)
+
+
 # ---- a file as OpenAI's ----
 
 
@@ -261,6 +299,7 @@ def main():
     write_open_clip(tensors, "open_clip", False, False)
     write_open_clip(tensors, "open_clip.text", True, True)
     write_dino(tensors)
+    write_score(tensors)
     path = os.path.join(common.ROOT, "towers.safetensors")
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
     os.chmod(path, 0o644)
