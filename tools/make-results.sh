@@ -265,8 +265,8 @@ Of features of 2,048 numbers and of embeddings of 768, in files: seconds of the 
 memory with the features. Each side has the same files in one run, \`bench/compare/distances.py --threads 1\`;
 splam's are of the whole process, the tools' of the arithmetic alone. "Apart" is the relative difference of what they
 say. fid is by numpy's covariances and scipy's square root, as pytorch-fid and clean-fid have it; kid of 100 subsets of
-1,000, which the tool multiplies in f32 and splam in fp64; prdc with k = 5, its coverage compared. fd_infinity is 15
-Frechet distances; of dgm-eval it would be 15 times fid's seconds.
+1,000, which the tool multiplies in f32 and splam in fp64; prdc with k = 5, its coverage compared; cmmd's tool
+subtracts means of kernels near 1 in f32, which leaves 1.5e-4 of 1,000.
 Machine: $(of distances machine). $(of distances date).
 
 $(distances)
