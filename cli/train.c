@@ -14,6 +14,8 @@ static const char *const examples[] = {
     "splam train teacher --data emoji: --vae emoji-vae --output emoji-teacher --validation-steps 1000",
     "splam train teacher --data emoji: --vae emoji-vae --output emoji-teacher --resume latest",
     "splam train teacher --data folder:pictures --vae emoji-vae --output mine --v-prediction",
+    "splam train teacher --data emoji:kinds --vae emoji-vae --start emoji-teacher --output by-kind \\\n"
+    "    --learning-rate 2e-4 --max-train-steps 3000",
     NULL,
 };
 

@@ -136,7 +136,8 @@ run train vae --data folder:large --caption-column other --output vae --max-trai
     --lr-scheduler constant_with_warmup --lr-warmup-steps 1
 # One run with emoji: drawing all of them takes most of this check's time.
 run train teacher --data emoji: --vae "$teacher" --output taught --max-train-steps 1 --train-batch-size 2 \
-    --prediction-type v_prediction --v-prediction --caption-dropout 0.2 --caption-variety 0.5 --validation-steps 1
+    --prediction-type v_prediction --v-prediction --caption-dropout 0.2 --caption-variety 0.5 --validation-steps 1 \
+    --start "$teacher"
 report "models from scratch"
 
 "$tests/write_inception" inception.safetensors

@@ -165,6 +165,61 @@ static void one_step_and_another(training *train, splam_train_options o)
     assert_non_null(strstr(splam_error_message(), "seed"));
 }
 
+/* The largest difference between the UNets of two models, and how large the first one's weights are. */
+static double differ(const char *model, const char *other, double *largest)
+{
+    sp_component *a, *b;
+    double most = 0;
+    assert_ok(sp_component_open(model, "unet", &a));
+    assert_ok(sp_component_open(other, "unet", &b));
+    for (size_t i = 0; i < sp_weights_count(a->weights); i++) {
+        const sp_tensor *x = sp_weights_at(a->weights, i);
+        const sp_tensor *y = sp_weights_find(b->weights, sp_weights_name(a->weights, i));
+        assert_non_null(y);
+        for (int64_t k = 0; k < sp_tensor_count(x); k++) {
+            double one = ((const float *)x->data)[k];
+            most = fmax(most, fabs(one - (double)((const float *)y->data)[k]));
+            *largest = fmax(*largest, fabs(one));
+        }
+    }
+    sp_component_close(a);
+    sp_component_close(b);
+    return most;
+}
+
+/* A teacher that begins as another one: at a rate at which next to nothing moves it stays that one, and has its
+ * tokenizer though the captions are others. */
+static void goes_on_as_another(void **state, splam_train_options o)
+{
+    char output[600], start[600], elsewhere[600], *tokens, *other;
+    snprintf(output, sizeof output, "%s", in_folder(state, "went-on"));
+    snprintf(start, sizeof start, "%s", o.output);
+    assert_ok(sp_write_file(in_folder(state, "pictures/0.txt"), "quite another thing", 19));
+    o.output = output;
+    o.start = start;
+    o.max_train_steps = 1;
+    o.train_batch_size = 1;
+    o.learning_rate = 1e-12;
+    o.lr_scheduler = "constant";
+    o.lr_warmup_steps = SPLAM_UNSET;
+    o.ema_decay = "0";
+    assert_done(splam_train_teacher(&o, NULL));
+    double largest = 0;
+    assert_true(differ(output, start, &largest) < 1e-10 && largest > 0.1);
+    assert_ok(sp_read_file(in_folder(state, "teacher/tokenizer/vocab.json"), &tokens, NULL));
+    assert_ok(sp_read_file(in_folder(state, "went-on/tokenizer/vocab.json"), &other, NULL));
+    assert_string_equal(tokens, other);
+    sp_free(tokens);
+    sp_free(other);
+    o.prediction_type = "epsilon";
+    snprintf(elsewhere, sizeof elsewhere, "%s", in_folder(state, "of-another-prediction"));
+    o.output = elsewhere;
+    assert_int_equal(splam_train_teacher(&o, NULL), SPLAM_ARGUMENT);
+    assert_non_null(strstr(splam_error_message(), "predicts v_prediction"));
+    assert_int_equal(splam_train_vae(&o, NULL), SPLAM_ARGUMENT);
+    assert_non_null(strstr(splam_error_message(), "is for a teacher"));
+}
+
 /* An autoencoder, a teacher from it, and what reads both. */
 static void training_from_scratch(void **state)
 {
@@ -191,6 +246,7 @@ static void training_from_scratch(void **state)
     o.lr_scheduler = "linear";
     one_step_and_another(splam_train_teacher, o);
     assert_inspected(teacher, "predicts v\n", "predicts epsilon");
+    goes_on_as_another(state, o);
 }
 
 /* ---- files ---- */

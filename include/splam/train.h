@@ -32,6 +32,8 @@ typedef struct {
     uint64_t seed;               /* of initial weights, data order and draws, 0 */
     splam_precision precision;
     const char *device;          /* to compute with, "cpu" [cpu] */
+    const char *start;           /* teacher: a model that predicts the same, whose text encoder, UNet and tokenizer it
+                                    begins as; NULL: random weights, and a tokenizer learned from the captions */
     const char *prediction_type; /* teacher: what it predicts, "epsilon" or "v_prediction"; "epsilon" */
     double caption_dropout;      /* teacher: share of empty captions, 0.1 */
     double caption_variety;      /* teacher: share of captions other than the official name, 0.25 */
@@ -42,7 +44,7 @@ SPLAM_DEFAULTS(train)
  * those of the checkpoint to go on from, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_MEMORY, SPLAM_NUMERIC if a loss is
  * not finite, SPLAM_CANCELLED after saving a checkpoint. */
 SPLAM_API splam_status splam_train_vae(const splam_train_options *options, const splam_callbacks *callbacks);
-/* Writes a whole diffusers folder: a tokenizer learned from the captions, a text encoder and a UNet
+/* Writes a whole diffusers folder: a tokenizer learned from the captions (or start's), a text encoder and a UNet
  * trained together, and the autoencoder given. */
 SPLAM_API splam_status splam_train_teacher(const splam_train_options *options, const splam_callbacks *callbacks);
 

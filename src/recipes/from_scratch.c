@@ -1,4 +1,4 @@
-/* Training from random weights. */
+/* Training from random weights, or a model's. */
 #include "recipes/from_scratch.h"
 #include "ops/autodiff.h"
 #include "models/initialize.h"
@@ -60,7 +60,7 @@ static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp
 {
     const sp_initialize_options initialize = {.seed = o->seed, .zero = {how->zero}};
     sp_weights *initial = NULL;
-    sp_status status = sp_weights_create(&initial);
+    sp_status status = how->start ? sp_weights_copy(how->start, SP_F32, &initial) : sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);
     if (!status)
         status = sp_plan_create(graph, how->device, sp_precision_dtype(how->device, o->precision), plan);

@@ -1,4 +1,4 @@
-/* What trainings that start from random weights share. */
+/* What trainings of models, from random weights or from a model's, share. */
 #ifndef SP_RECIPES_FROM_SCRATCH_H
 #define SP_RECIPES_FROM_SCRATCH_H
 #include "backend/precision.h"
@@ -13,6 +13,7 @@ typedef struct {
     sp_device *device; /* to train on */
     const char *name;  /* the bar's label */
     const char *zero;  /* see sp_initialize_options */
+    const sp_weights *start; /* F32, copied: what does not begin at random; NULL: everything does */
     sp_lr_schedule lr_schedule;
     sp_average average;
 } sp_from_scratch_options;

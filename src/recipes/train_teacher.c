@@ -74,6 +74,8 @@ typedef struct {
     sp_clip_text_config text;
     sp_tensor x0, noise, ids, timestep, alpha, sigma, target_x0, target_noise; /* one batch */
     sp_from_scratch_options how;
+    sp_weights *start; /* views of the two components; NULL: there are none */
+    sp_component *start_text, *start_unet;
     sp_claim claim; /* of the output */
 } teacher_training;
 
@@ -278,6 +280,65 @@ static sp_status validate(void *context, const sp_training_state *state, sp_vali
                             state->step);
 }
 
+/* ---- beginning as another model ---- */
+
+/* Its weights under the names of this training's graph, as views. */
+static sp_status add_start(teacher_training *t, const sp_component *part)
+{
+    const char *prefix = sp_component_folder_name(part->config.kind);
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < sp_weights_count(part->weights) && !status; i++) {
+        sp_tensor view = *sp_weights_at(part->weights, i);
+        view.owned = false;
+        char *name = sp_format("%s.%s", prefix, sp_weights_name(part->weights, i));
+        status = name ? sp_weights_add(t->start, name, view) : SP_MEMORY;
+        sp_free(name);
+    }
+    return status;
+}
+
+static sp_status check_start(const teacher_training *t, const sp_scheduler_config *scheduler)
+{
+    const char *start = t->options->start;
+    if (scheduler->path.prediction != t->path.prediction)
+        return sp_fail(SP_ARGUMENT, "`start` %s predicts %s, and %s is asked for", start,
+                       sp_prediction_name(scheduler->path.prediction), sp_prediction_name(t->path.prediction));
+    if (t->start_unet->config.unet.in_channels != t->latents.channels)
+        return sp_fail(SP_SHAPE, "`start` %s is for latents of %lld channels, and those of `vae` %s have %lld", start,
+                       (long long)t->start_unet->config.unet.in_channels, t->options->vae,
+                       (long long)t->latents.channels);
+    return SP_OK;
+}
+
+static sp_status open_start(teacher_training *t, const sp_model_folder *folder)
+{
+    const char *start = t->options->start;
+    sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
+    sp_status status = scheduler ? sp_scheduler_config_of(folder, NULL, scheduler) : SP_MEMORY;
+    if (!status) status = sp_component_open(start, "text_encoder", &t->start_text);
+    if (!status) status = sp_component_open(start, "unet", &t->start_unet);
+    if (!status) status = check_start(t, scheduler);
+    sp_free(scheduler);
+    SP_TRY(status);
+    SP_TRY(sp_model_folder_tokenizer(folder, &t->tokenizer));
+    SP_TRY(sp_weights_create(&t->start));
+    SP_TRY(add_start(t, t->start_text));
+    SP_TRY(add_start(t, t->start_unet));
+    t->text = t->start_text->config.text;
+    t->unet = t->start_unet->config.unet;
+    t->how.start = t->start;
+    return SP_OK;
+}
+
+static sp_status begin_as_start(teacher_training *t)
+{
+    sp_model_folder folder;
+    SP_TRY(sp_model_folder_open(t->options->start, &folder));
+    sp_status status = open_start(t, &folder);
+    sp_model_folder_close(&folder);
+    return status;
+}
+
 /* ---- putting it together ---- */
 
 static sp_status learn_tokenizer(teacher_training *t)
@@ -296,6 +357,14 @@ static sp_status learn_tokenizer(teacher_training *t)
                                           SP_TEACHER_TOKENS, &t->tokenizer);
     sp_free(captions);
     return status;
+}
+
+static sp_status begin_anew(teacher_training *t)
+{
+    SP_TRY(learn_tokenizer(t));
+    t->text = text_config(t->tokenizer);
+    t->unet = unet_config(&t->latents);
+    return SP_OK;
 }
 
 static sp_status make_batch(teacher_training *t)
@@ -346,11 +415,9 @@ static sp_status prepare(teacher_training *t)
     sp_free(samples);
     SP_TRY(status);
     SP_TRY(sp_dataset_order_create(o->seed, count, &t->order));
-    SP_TRY(learn_tokenizer(t));
+    SP_TRY(o->start ? begin_as_start(t) : begin_anew(t));
     sp_caption_cuts cuts;
     SP_TRY(sp_warn_of_cut_captions(t->dataset, t->tokenizer, false, &cuts));
-    t->text = text_config(t->tokenizer);
-    t->unet = unet_config(&t->latents);
     return make_batch(t);
 }
 
@@ -363,6 +430,7 @@ static sp_status run_settings(const teacher_training *t, json_t **out)
                   o->caption_dropout, "caption-variety", o->caption_variety);
     sp_status status = own && json_object_update(*out, own) == 0 ? SP_OK : SP_MEMORY;
     json_decref(own);
+    if (!status) status = SP_SETTINGS_ADD(*out, sp_setting_text("start", o->start));
     if (!status) return SP_OK;
     json_decref(*out);
     *out = NULL;
@@ -396,6 +464,9 @@ static void release(teacher_training *t)
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
     sp_tokenizer_destroy(t->tokenizer);
+    sp_weights_destroy(t->start);
+    sp_component_close(t->start_text);
+    sp_component_close(t->start_unet);
     sp_latents_free(&t->latents);
     sp_component_close(t->vae);
     sp_dataset_order_destroy(t->order);

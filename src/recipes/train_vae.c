@@ -299,6 +299,8 @@ sp_status sp_train_vae(const splam_train_options *options, const sp_callbacks *c
     splam_train_options o = *options;
     sp_device *device;
     SP_TRY(sp_ranks_must_be_alone("train vae"));
+    if (o.vae || o.start)
+        return sp_fail(SP_ARGUMENT, "`%s` is for a teacher, and this trains an autoencoder", o.vae ? "vae" : "start");
     SP_TRY(sp_device_of(o.device, &device));
     if (o.max_train_steps == SPLAM_UNSET) o.max_train_steps = 2000;
     if (o.train_batch_size == SPLAM_UNSET) o.train_batch_size = 32;
