@@ -3,7 +3,7 @@
 #include "verbs.h"
 
 static const char description[] =
-    "Scores the pictures of folder A against those of folder B. Metrics:\n"
+    "Scores the pictures of A against those of B. Metrics:\n"
     "  fid  Frechet distance of Inception's features (Heusel et al. 2017); compare it between sets of one\n"
     "       size and convention alone\n"
     "  kid  kernel distance of them (Binkowski et al. 2018): unbiased, of random subsets\n"
@@ -17,13 +17,15 @@ static const char description[] =
     "Files of features may be of any network.\n"
     "Numbers are those that pytorch-fid, clean-fid, torch-fidelity or torchmetrics print by the same weights\n"
     "and convention: pictures are read as these do, transparency dropped and no orientation applied. Folders\n"
-    "are read with those below, .png, .jpg, .jpeg and .webp; one that cannot be read is an error.";
+    "are read with those below, .png, .jpg, .jpeg and .webp; data sets are their files, in their order. A picture\n"
+    "that cannot be read is left out and said; more than one in 100 are an error, after all others were read.";
 
 static const char *const examples[] = {
     "splam score drawn real --inception pt_inception-2015-12-05-6726825d.pth",
     "splam score drawn real --metrics fid,kid,is --inception inception-2015-12-05.pt --json",
     "splam score drawn real --metrics fid,prdc --bootstrap 100 --inception inception-2015-12-05.pt",
     "splam score real --save-stats real.npz --inception inception-2015-12-05.pt",
+    "splam score drawn coco:captions_val2014.json,val2014 --count 5000 --features kept.safetensors",
     "splam score drawn real.npz --convention clean --inception inception-2015-12-05.pt",
     "splam score drawn.npy ref_embs_coco_30k.npy --metrics cmmd",
     "splam score drawn_dinov2.npz real_dinov2.npz --metrics fd,fd_infinity,kid,prdc",

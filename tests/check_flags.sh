@@ -150,6 +150,7 @@ run score pictures pictures --metrics fid,prdc --inception inception.safetensors
 "$tests/write_towers" clip.safetensors dino.safetensors
 run score pictures pictures --metrics clip,cmmd,fd --clip clip.safetensors --clip-activation gelu \
     --dino dino.safetensors --clip-prefix "A photo depicts " --captions prompts.txt --count 2
+run score folder:pictures pictures --inception inception.safetensors --count 2 --features kept.safetensors --strict
 report "scores of pictures"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu

@@ -3,7 +3,6 @@
 #define SP_TESTS_SCORE_SUPPORT_H
 #include "support.h"
 #include "checkpoints/inception_file.h"
-#include "eval/extract.h"
 #include "eval/picture_set.h"
 #include "eval/picture_set.h"
 #include "formats/npz.h"
@@ -55,7 +54,7 @@ static const sp_feature_origin clean_origin = {"inception", "clean", "none", "ab
 
 static inline sp_status open_set(const char *path, sp_picture_set *out)
 {
-    return sp_picture_set_open(path, 0, out);
+    return sp_picture_set_open(path, 0, NULL, out);
 }
 
 static inline void save_arrays(const char *path, const char *one, sp_tensor *x, const char *two, sp_tensor *y)

@@ -32,6 +32,21 @@ static void assert_clean(const char *text)
         if ((unsigned char)*text < 32 && *text != '\n') fail_msg("a control character: %s", text);
 }
 
+static sp_status read_features(const char *path)
+{
+    static const sp_preparation cleanly = {SP_CONVENTION_CLEAN, SP_TRANSFORM_NONE};
+    const sp_extractor inception = {.kind = &sp_inception_extractor,
+                                    .sha256 = "abc",
+                                    .feature_count = 2,
+                                    .feature = {{"features", 6}, {"logits", 3}}};
+    sp_feature_store store;
+    SP_TRY(sp_feature_store_open(path, &store));
+    sp_status status = sp_feature_store_begin(&store, SP_EXTRACTOR_INCEPTION, &inception, &cleanly);
+    if (!status) status = sp_feature_store_end(&store, SP_OK);
+    sp_feature_store_close(&store);
+    return status;
+}
+
 static void read_in_every_way(const char *path)
 {
     sp_lora *lora;
@@ -49,6 +64,7 @@ static void read_in_every_way(const char *path)
     if (sp_clip_file_open(path, "gelu", &clip) == SP_OK) sp_clip_file_free(&clip);
     if (sp_dino_file_open(path, &dino) == SP_OK) sp_dino_file_free(&dino);
     if (sp_picture_set_of_file(path, &set) == SP_OK) sp_picture_set_free(&set);
+    read_features(path);
     assert_ok(sp_read_file(path, &bytes, &size));
     if (sp_pickle_read((const unsigned char *)bytes, size, path, NULL, &pickle) == SP_OK)
         sp_pickle_destroy(pickle);
@@ -90,6 +106,24 @@ static void test_numbers(void **state)
     assert_message("the shape [1099511627776,1099511627776,0] is too large");
     assert_status(sp_lora_open(malformed("lora_halves.safetensors"), &lora), SP_SHAPE);
     assert_message("do not go together");
+}
+
+static void test_features(void **state)
+{
+    static const struct {
+        const char *name, *message;
+        sp_status status;
+    } cases[] = {
+        {"features_sum.safetensors", "row 0 of inception has another checksum", SP_FORMAT},
+        {"features_nan.safetensors", "\"inception.features\": element 0", SP_NUMERIC},
+        {"features_rows.safetensors", "U8 [1099511627776,0], expected U8 [1099511627776,16]", SP_SHAPE},
+        {"features_words.safetensors", "with the weights \\x1b]0;pwned\\x07, and these would be with abc", SP_ARGUMENT},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_status(read_features(malformed(cases[i].name)), cases[i].status);
+        assert_message(cases[i].message);
+    }
 }
 
 static void test_escapes(void **state)
@@ -302,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_files),
         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_features),
         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_huge_key),
         cmocka_unit_test(test_huge_global),

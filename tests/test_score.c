@@ -103,7 +103,8 @@ static void test_features_are_pytorchs(void **state)
     snprintf(folder, sizeof folder, "%s", in_folder(state, "pictures"));
     sp_extractor inception;
     sp_pictures pictures;
-    sp_tensor found[SP_FEATURES_MOST];
+    sp_feature_store store;
+    int64_t row[2];
     sp_image image = formula_picture(41, 53);
     assert_ok(write_formula_inception(weights));
     assert_ok(sp_make_folders(folder));
@@ -111,18 +112,20 @@ static void test_features_are_pytorchs(void **state)
     assert_ok(sp_image_save_png(&image, in(folder, "b.png"), NULL, 0));
     sp_image_free(&image);
     assert_ok(sp_extractor_open(SP_EXTRACTOR_INCEPTION, weights, NULL, &inception));
-    assert_ok(sp_pictures_open(folder, 0, &pictures));
-    const sp_extraction e = {&inception, &cleanly, sp_default_device(), NULL};
-    assert_ok(sp_extract(&e, &pictures, found));
-    const float *f = found[0].data, *l = found[1].data;
+    assert_ok(sp_pictures_open(folder, 0, NULL, &pictures));
+    sp_extraction e = {.extractor = &inception, .preparation = &cleanly, .device = sp_default_device()};
+    assert_ok(sp_feature_store_open(NULL, &store));
+    assert_ok(sp_feature_store_begin(&store, SP_EXTRACTOR_INCEPTION, &inception, &cleanly));
+    assert_ok(sp_extract(&e, &pictures, &store, row, NULL));
+    const float *f = sp_feature_store_values(&store, 0, row[0]), *l = sp_feature_store_values(&store, 1, row[0]);
     double features = apart(f, expected("features")->data, SP_INCEPTION_FEATURES, 1);
     double logits = apart(l, expected("logits")->data, SP_INCEPTION_CLASSES / 7, 7);
     print_message("relative max error: features %.2e, logits %.2e\n", features, logits);
     assert_true(features < 1e-5);
     assert_true(logits < 1e-5);
-    assert_memory_equal(f, f + SP_INCEPTION_FEATURES, SP_INCEPTION_FEATURES * sizeof *f);
-    for (int i = 0; i < SP_FEATURES_MOST; i++)
-        sp_tensor_free(&found[i]);
+    assert_int_equal(row[1], row[0]);
+    sp_extraction_free(&e);
+    sp_feature_store_close(&store);
     sp_pictures_close(&pictures);
     sp_extractor_close(&inception);
 }

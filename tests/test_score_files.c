@@ -271,6 +271,172 @@ static void test_they_are_inspected(void **state)
     sp_tensor_free(&feats);
 }
 
+/* ---- features ---- */
+
+enum { WIDTH = 6, CLASSES = 3 };
+static const sp_extractor small = {
+    .kind = &sp_inception_extractor,
+    .sha256 = "abc",
+    .side = 8,
+    .batch = 2,
+    .feature_count = 2,
+    .feature = {{"features", WIDTH}, {"logits", CLASSES}},
+};
+
+static sp_status begin_store(const char *path, const sp_extractor *extractor, const sp_preparation *preparation,
+                             sp_feature_store *out)
+{
+    SP_TRY(sp_feature_store_open(path, out));
+    sp_status status = sp_feature_store_begin(out, SP_EXTRACTOR_INCEPTION, extractor, preparation);
+    if (status) sp_feature_store_close(out);
+    return status;
+}
+
+static float value_of(int row, int feature, int column)
+{
+    return (float)(row * 100 + feature * 10 + column);
+}
+
+/* Adds rows first..end-1 of those by the numbers above. */
+static sp_status add_rows(sp_feature_store *s, int first, int end)
+{
+    SP_TRY(sp_feature_store_reserve(s, end - first));
+    for (int i = first; i < end; i++) {
+        const sp_picture_key key = sp_picture_key_of(&i, sizeof i);
+        int64_t row = sp_feature_store_claim(s, &key);
+        for (int k = 0; k < 2; k++)
+            for (int c = 0; c < small.feature[k].width; c++)
+                sp_feature_store_values(s, k, row)[c] = value_of(i, k, c);
+    }
+    sp_feature_store_fill(s);
+    return SP_OK;
+}
+
+static sp_status save_rows(const char *path, int first, int end)
+{
+    sp_feature_store s;
+    SP_TRY(begin_store(path, &small, &cleanly, &s));
+    sp_status status = sp_feature_store_end(&s, add_rows(&s, first, end));
+    sp_feature_store_close(&s);
+    return status;
+}
+
+static void test_features_come_back(void **state)
+{
+    const char *path = in_folder(state, "features.safetensors");
+    sp_feature_store s;
+    sp_tensor rows;
+    assert_ok(save_rows(path, 0, 3));
+    assert_ok(save_rows(path, 3, 40));
+    assert_ok(begin_store(path, &small, &cleanly, &s));
+    assert_int_equal(s.filled, 40);
+    for (int i = 0; i < 40; i++) {
+        const sp_picture_key key = sp_picture_key_of(&i, sizeof i);
+        int64_t row = sp_feature_store_find(&s, &key);
+        assert_true(row == i && sp_feature_store_values(&s, 1, row)[2] == value_of(i, 1, 2));
+    }
+    const sp_picture_key none = sp_picture_key_of("", 0);
+    assert_true(sp_feature_store_find(&s, &none) == -1);
+    assert_ok(sp_feature_store_gather(&s, 0, (int64_t[]){7, -1, 2, 7}, 4, &rows));
+    assert_true(sp_shape_equal(rows.shape, sp_shape_of(3, WIDTH)));
+    assert_true(((float *)rows.data)[WIDTH] == value_of(2, 0, 0));
+    sp_tensor_free(&rows);
+    sp_feature_store_close(&s);
+    assert_inspected(path, "inception: 40 pictures, convention clean, transform none\n    sha256 abc\n");
+}
+
+/* A row that was claimed and not filled is not saved, whatever went wrong, and the first fault is what is said. */
+static void test_half_a_batch_is_not_kept(void **state)
+{
+    const char *path = in_folder(state, "half.safetensors");
+    const sp_picture_key key = sp_picture_key_of("x", 1);
+    sp_feature_store s;
+    assert_ok(begin_store(path, &small, &cleanly, &s));
+    assert_ok(add_rows(&s, 0, 4));
+    assert_ok(sp_feature_store_reserve(&s, 1));
+    sp_feature_store_claim(&s, &key);
+    assert_status(sp_feature_store_end(&s, sp_fail(SP_CANCELLED, "interrupted")), SP_CANCELLED);
+    assert_message("interrupted");
+    sp_feature_store_close(&s);
+    assert_ok(begin_store(path, &small, &cleanly, &s));
+    assert_int_equal(s.count, 4);
+    sp_feature_store_close(&s);
+}
+
+static void test_other_features_are_refused(void **state)
+{
+    const char *path = in_folder(state, "others.safetensors"), *bad = in_folder(state, "other.safetensors");
+    const sp_preparation other = {.convention = SP_CONVENTION_PYTORCH};
+    sp_extractor wider = small, trained = small;
+    sp_feature_store s;
+    wider.feature[1].width++;
+    snprintf(trained.sha256, sizeof trained.sha256, "def");
+    assert_ok(save_rows(path, 0, 5));
+    assert_status(begin_store(path, &small, &other, &s), SP_ARGUMENT);
+    assert_message("has features of inception with the convention clean, and these would be with pytorch");
+    assert_status(begin_store(path, &trained, &cleanly, &s), SP_ARGUMENT);
+    assert_message("with the weights abc, and these would be with def");
+    assert_status(begin_store(path, &wider, &cleanly, &s), SP_SHAPE);
+    assert_message("\"inception.logits\" is F32 [5,3], expected F32 [5,4]");
+    sp_tensor one = rows("a", 1, 12, 1);
+    const sp_named_tensor named[] = {{"diffusion.features", &one}};
+    static const char *const format[][2] = {{"format", "splam features 1"}};
+    static const char *const later[][2] = {{"format", "splam features 2"}};
+    assert_ok(sp_safetensors_save(bad, named, 1, format, 1));
+    assert_status(begin_store(bad, &small, &cleanly, &s), SP_UNSUPPORTED);
+    assert_message("of no network that is known");
+    assert_ok(sp_safetensors_save(bad, named, 1, later, 1));
+    assert_status(begin_store(bad, &small, &cleanly, &s), SP_UNSUPPORTED);
+    assert_ok(sp_safetensors_save(bad, named, 1, NULL, 0));
+    assert_status(begin_store(bad, &small, &cleanly, &s), SP_FORMAT);
+    assert_message("is no file of features");
+    assert_status(begin_store(*state, &small, &cleanly, &s), SP_IO);
+    sp_tensor_free(&one);
+}
+
+/* Cut short or with a byte changed, the file is refused, or what it says of features is what was saved. */
+static void test_damaged_features(void **state)
+{
+    const char *path = in_folder(state, "whole.safetensors"), *bad = in_folder(state, "cut.safetensors");
+    sp_feature_store s;
+    char *bytes;
+    size_t size, read = 0;
+    assert_ok(save_rows(path, 0, 3));
+    assert_ok(sp_read_file(path, &bytes, &size));
+    for (size_t i = 0; i < size; i++) {
+        overwrite(bad, bytes, i);
+        assert_true(begin_store(bad, &small, &cleanly, &s) != SP_OK);
+    }
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] ^= 0x11;
+        overwrite(bad, bytes, size);
+        if (begin_store(bad, &small, &cleanly, &s) == SP_OK) {
+            read++;
+            for (int64_t row = 0; row < s.count; row++)
+                assert_true(sp_feature_store_values(&s, 0, row)[1] == value_of((int)row, 0, 1));
+            sp_feature_store_close(&s);
+        }
+        bytes[i] ^= 0x11;
+    }
+    print_message("%zu of %zu changes are read\n", read, size);
+    sp_free(bytes);
+}
+
+static sp_status keep_features(void *path)
+{
+    unlink(path);
+    SP_TRY(save_rows(path, 0, 3));
+    return save_rows(path, 3, 30);
+}
+
+static void test_features_starve(void **state)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_folder(state, "hungry.safetensors"));
+    assert_true(fail_every_allocation(keep_features, path) > 40);
+    assert_true(fail_every_allocation(inspect_once, path) > 5);
+}
+
 /* ---- folders ---- */
 
 static void test_folders(void **state)
@@ -290,7 +456,7 @@ static void test_folders(void **state)
     assert_true(sp_ends_with(sp_pictures_name(&set.pictures, 0), "/b-a.png"));
     assert_true(sp_ends_with(sp_pictures_name(&set.pictures, 2), "/c.PNG"));
     sp_picture_set_free(&set);
-    assert_status(sp_picture_set_open(folder, 4, &set), SP_ARGUMENT);
+    assert_status(sp_picture_set_open(folder, 4, NULL, &set), SP_ARGUMENT);
     assert_ok(sp_write_file(in_folder(state, "set/x.tif"), "x", 1));
     assert_status(open_set(folder, &set), SP_UNSUPPORTED);
     assert_message("x.tif");
@@ -329,6 +495,11 @@ int main(void)
         cmocka_unit_test(test_hostile_archives),
         cmocka_unit_test(test_statistics_starve),
         cmocka_unit_test(test_they_are_inspected),
+        cmocka_unit_test(test_features_come_back),
+        cmocka_unit_test(test_half_a_batch_is_not_kept),
+        cmocka_unit_test(test_other_features_are_refused),
+        cmocka_unit_test(test_damaged_features),
+        cmocka_unit_test(test_features_starve),
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_folders_starve),
     };

@@ -48,8 +48,9 @@ SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam
 
 typedef struct {
     size_t size;             /* set by splam_score_defaults() */
-    const char *a, *b;       /* folders of pictures, or files: .npz or .safetensors of mu and sigma, or of feats or
-                                reps, or .npy; a is required, b is what it is compared with */
+    const char *a, *b;       /* folders of pictures, data sets of files ("wds:..."), or files: .npz or .safetensors of
+                                mu and sigma, or of feats or reps, or .npy; a is required, b is what it is
+                                compared with */
     const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity,clip" ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
     const char *clip;        /* CLIP's towers, a file or folder; for clip and cmmd of pictures */
@@ -60,7 +61,10 @@ typedef struct {
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
     const char *transform;   /* before its resize: "none", or "center-crop-256", the middle square at 256 pixels;
                                 "none" */
-    int64_t count;           /* pictures of each folder, the first by name [all] */
+    int64_t count;           /* pictures of each set, the first, of a folder by name [all] */
+    bool strict;             /* a picture that cannot be read is an error; else if more than one in 100 cannot */
+    const char *features;    /* a .safetensors file that features are kept in, and taken from: written now and then and
+                                when the call is cancelled, so that another goes on where it was [they are not kept] */
     int64_t kid_subsets;     /* 100 */
     int64_t kid_subset_size; /* [1000, or all there are] */
     int64_t kid_seed;        /* of numpy's RandomState, 2020 */
@@ -81,6 +85,7 @@ SPLAM_DEFAULTS(score)
  * be of any network. As JSON the keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets,
  * kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage, nearest_k, cmmd, fd, fd_infinity,
  * infinity_seed, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
+ * unreadable_a and unreadable_b (lists of reason, count and example),
  * clip_score, clip_score_100 (100 times it, not below 0), captions_sha256, clip_prefix, convention, transform and
  * inception_sha256, clip_sha256, cmmd_sha256, dino_sha256, each where it was asked for. *report is the caller's
  * (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics

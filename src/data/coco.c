@@ -91,7 +91,7 @@ static sp_status chain_annotations(coco *c)
         }
         char number[40];
         snprintf(number, sizeof number, "annotation %zu", i);
-        sp_dataset_reject(c->dataset, "annotation without a picture or caption", number, NULL);
+        sp_dataset_reject_words(c->dataset, "annotation without a picture or caption", number, NULL);
     }
     return SP_OK;
 }
@@ -196,7 +196,12 @@ static sp_status coco_image(const sp_dataset *dataset, int64_t sample, uint8_t *
     return sp_picture_load(dataset, dataset->source, sample, rgb);
 }
 
-static const sp_source_kind coco_kind = {coco_image, sp_free};
+static sp_status coco_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size)
+{
+    return sp_picture_read(dataset, dataset->source, sample, bytes, size);
+}
+
+static const sp_source_kind coco_kind = {coco_image, sp_free, coco_bytes};
 
 sp_status sp_coco_fill(sp_dataset *dataset, const void *context, const sp_callbacks *callbacks)
 {

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <utf8proc.h>
 #include "base/memory.h"
-#include "base/visible.h"
 #include "base/random.h"
 #include "data/coco.h"
 #include "data/emoji.h"
@@ -16,31 +15,17 @@
 
 #define MAX_RESOLUTION 4096
 
-struct sp_rejections {
-    pthread_mutex_t lock;
-    sp_rejection reasons[SP_MAX_REASONS];
-    size_t count;
-};
-
 /* ---- building, for the kinds ---- */
 
 void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
                        const char *detail)
 {
-    sp_rejections *r = dataset->rejections;
-    pthread_mutex_lock(&r->lock);
-    size_t i = 0;
-    while (i < r->count && strcmp(r->reasons[i].reason, reason))
-        i++;
-    if (i == r->count && i < SP_MAX_REASONS) {
-        snprintf(r->reasons[i].reason, sizeof r->reasons[i].reason, "%s", reason);
-        char example[2 * sizeof r->reasons[i].example];
-        snprintf(example, sizeof example, "%s%s%s", name, detail ? ": " : "", detail ? detail : "");
-        sp_clean_text(example, r->reasons[i].example, sizeof r->reasons[i].example);
-        r->count++;
-    }
-    if (i < SP_MAX_REASONS) r->reasons[i].count++;
-    pthread_mutex_unlock(&r->lock);
+    sp_rejections_add(dataset->rejections, reason, name, detail);
+}
+
+void sp_dataset_reject_words(const sp_dataset *dataset, const char *reason, const char *name, const char *detail)
+{
+    if (!dataset->options.all_pictures) sp_dataset_reject(dataset, reason, name, detail);
 }
 
 sp_status sp_dataset_append(sp_dataset *dataset, const char *name, int caption_capacity,
@@ -91,14 +76,14 @@ static sp_status split_held_out(sp_dataset *dataset)
 
 static sp_status nothing_accepted(sp_dataset *dataset)
 {
-    const sp_rejections *r = dataset->rejections;
-    if (!r->count) return sp_fail(SP_FORMAT, "data \"%s\" holds no pictures", dataset->spec);
+    sp_rejection list[SP_MAX_REASONS];
+    size_t count = sp_rejections_list(dataset->rejections, list, SP_MAX_REASONS);
+    if (!count) return sp_fail(SP_FORMAT, "data \"%s\" holds no pictures", dataset->spec);
     sp_string why = {0};
-    for (size_t i = 0; i < r->count; i++)
-        sp_string_append_format(&why, "%s%lld %s", i ? ", " : "", (long long)r->reasons[i].count,
-                                r->reasons[i].reason);
+    for (size_t i = 0; i < count; i++)
+        sp_string_append_format(&why, "%s%lld %s", i ? ", " : "", (long long)list[i].count, list[i].reason);
     sp_fail(SP_FORMAT, "data \"%s\": no sample is accepted (%s; for example %s)", dataset->spec,
-            sp_string_text(&why), r->reasons[0].example);
+            sp_string_text(&why), list[0].example);
     sp_string_free(&why);
     return SP_FORMAT;
 }
@@ -107,9 +92,8 @@ static sp_status prepare(sp_dataset *dataset, const char *spec)
 {
     dataset->spec = sp_strdup(spec);
     dataset->arena = sp_arena_create();
-    dataset->rejections = sp_alloc_zero(sizeof *dataset->rejections);
+    dataset->rejections = sp_rejections_create();
     if (!dataset->spec || !dataset->arena || !dataset->rejections) return SP_MEMORY;
-    pthread_mutex_init(&dataset->rejections->lock, NULL);
     sp_dataset_options *o = &dataset->options;
     if (o->caption_column && !*o->caption_column)
         return sp_fail(SP_ARGUMENT, "the name of the captions' column is empty");
@@ -187,6 +171,13 @@ static sp_status unknown(const char *spec)
     return status;
 }
 
+bool sp_dataset_is_spec(const char *text)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (sp_starts_with(text, kinds[i].prefix)) return true;
+    return sp_starts_with(text, program_source.prefix) || sp_starts_with(text, "latents:");
+}
+
 const char *sp_dataset_flag_set(const sp_dataset_options *o)
 {
     return o->min_size             ? "min_size"
@@ -196,6 +187,11 @@ const char *sp_dataset_flag_set(const sp_dataset_options *o)
            : o->caption_column     ? "caption_column"
            : o->random_crop        ? "random_crop"
                                    : NULL;
+}
+
+static sp_status no_files(const char *spec)
+{
+    return sp_fail(SP_UNSUPPORTED, "data \"%s\" has no files of pictures", spec);
 }
 
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
@@ -210,6 +206,7 @@ sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
         const kind *k = i < KINDS ? &kinds[i] : &program_source;
         size_t length = strlen(k->prefix);
         if (!sp_starts_with(spec, k->prefix) || !k->context == !spec[length]) continue;
+        if (options && options->all_pictures && !k->files) return no_files(spec);
         const char *flag = options && !k->files ? sp_dataset_flag_set(options) : NULL;
         if (flag)
             return sp_fail(SP_ARGUMENT,
@@ -225,8 +222,7 @@ void sp_dataset_close(sp_dataset *dataset)
 {
     if (!dataset) return;
     if (dataset->kind) dataset->kind->close(dataset->source);
-    if (dataset->rejections) pthread_mutex_destroy(&dataset->rejections->lock);
-    sp_free(dataset->rejections);
+    sp_rejections_destroy(dataset->rejections);
     sp_arena_destroy(dataset->arena);
     sp_free(dataset->samples);
     sp_free(dataset->training);
@@ -263,12 +259,15 @@ bool sp_dataset_flips(const sp_dataset_options *options, uint64_t epoch, int64_t
     return options->random_flip && sp_random_below(key, 2);
 }
 
+/* Of `damaged` in all samples. */
+static pthread_mutex_t damaged_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void reject_damaged(sp_dataset *dataset, sp_sample *sample)
 {
-    pthread_mutex_lock(&dataset->rejections->lock);
+    pthread_mutex_lock(&damaged_lock);
     bool first = !sample->damaged;
     sample->damaged = true;
-    pthread_mutex_unlock(&dataset->rejections->lock);
+    pthread_mutex_unlock(&damaged_lock);
     if (first)
         sp_dataset_reject(dataset, "damaged picture (another stands in)", sample->name,
                           sp_error_message());
@@ -291,6 +290,12 @@ sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, in
         return status;
     }
     return sp_fail(SP_FORMAT, "data \"%s\": no picture can be read any more", dataset->spec);
+}
+
+sp_status sp_dataset_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size)
+{
+    if (!dataset->kind->bytes) return no_files(dataset->spec);
+    return dataset->kind->bytes(dataset, sample, bytes, size);
 }
 
 int sp_dataset_caption_count(const sp_dataset *dataset, int64_t sample)
@@ -335,34 +340,13 @@ int64_t sp_dataset_held_out_sample(const sp_dataset *dataset, int64_t k)
 
 size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity)
 {
-    sp_rejections *r = dataset->rejections;
-    pthread_mutex_lock(&r->lock);
-    size_t count = r->count, copied = count < capacity ? count : capacity;
-    if (copied) memcpy(out, r->reasons, copied * sizeof *out);
-    pthread_mutex_unlock(&r->lock);
-    return count;
-}
-
-static int64_t sum(const sp_rejection *list, size_t count)
-{
-    int64_t all = 0;
-    for (size_t i = 0; i < count; i++)
-        all += list[i].count;
-    return all;
+    return sp_rejections_list(dataset->rejections, out, capacity);
 }
 
 int64_t sp_dataset_rejected(sp_dataset *dataset)
 {
     sp_rejection list[SP_MAX_REASONS];
-    return sum(list, sp_dataset_rejections(dataset, list, SP_MAX_REASONS));
-}
-
-void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out)
-{
-    sp_string_say(out, "%lld rejected\n", (long long)sum(list, count));
-    for (size_t i = 0; i < count; i++)
-        sp_string_say(out, "  %lld %s (%s)\n", (long long)list[i].count, list[i].reason,
-                                list[i].example);
+    return sp_rejections_sum(list, sp_dataset_rejections(dataset, list, SP_MAX_REASONS));
 }
 
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out)

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "data/rejections.h"
 #include <splam/data.h>
 
 typedef struct {
@@ -19,6 +20,9 @@ typedef struct {
     bool random_crop; /* the square is cut at a place drawn from (seed, sample) instead of the
                          centre */
     bool random_flip; /* for sp_dataset_flips */
+    bool all_pictures; /* of files, as they are, for sp_dataset_bytes: whatever their size, with or without a caption,
+                          and not looked at before; a set without files is refused, and a folder or shard that cannot
+                          be read is an error */
     uint64_t seed;    /* of both */
 } sp_dataset_options;
 
@@ -46,6 +50,8 @@ typedef struct sp_dataset sp_dataset;
  * pictures (latents/latent_cache.h), SP_ARGUMENT for anything else and for options that the kind has
  * no use for, SP_IO when files are absent, SP_FORMAT when no sample is accepted (the message says
  * why). */
+/* Whether the text begins as one of these does. */
+bool sp_dataset_is_spec(const char *text);
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
                           const sp_callbacks *callbacks, sp_dataset **out);
 void sp_dataset_close(sp_dataset *dataset); /* NULL is legal */
@@ -62,6 +68,9 @@ const sp_dataset_options *sp_dataset_get_options(const sp_dataset *dataset); /* 
  * one. SP_FORMAT when none is left. */
 sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, int64_t *used);
 
+/* The bytes of the sample's file, new; any thread. SP_UNSUPPORTED of a kind that has none; SP_IO. */
+sp_status sp_dataset_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size);
+
 /* Variant 0 is the official name or first caption; others describe the same picture in more or
  * other words. Strings are UTF-8 and live as long as the data set. */
 int sp_dataset_caption_count(const sp_dataset *dataset, int64_t sample); /* >= 1 */
@@ -77,17 +86,9 @@ int64_t sp_dataset_training_sample(const sp_dataset *dataset,
 int64_t sp_dataset_held_out_count(const sp_dataset *dataset);
 int64_t sp_dataset_held_out_sample(const sp_dataset *dataset, int64_t k);
 
-typedef struct {
-    char reason[96]; /* "no caption", ... */
-    int64_t count;
-    char example[200]; /* the first one met: its name, and what was wrong with it */
-} sp_rejection;
 /* Copies the reasons so far, up to `capacity`, in the order met; returns how many there are. */
 size_t sp_dataset_rejections(sp_dataset *dataset, sp_rejection *out, size_t capacity);
-enum { SP_MAX_REASONS = 32 };                     /* that one data set can have */
 int64_t sp_dataset_rejected(sp_dataset *dataset); /* so far, for any reason */
-/* Appends lines for people: how many were rejected, and by reason. */
-void sp_rejections_append(const sp_rejection *list, size_t count, sp_string *out);
 /* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by
  * reason. */
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out);

@@ -169,7 +169,7 @@ static void emoji_close(void *opaque)
     sp_free(source);
 }
 
-static const sp_source_kind emoji_kind = {emoji_image, emoji_close};
+static const sp_source_kind emoji_kind = {.image = emoji_image, .close = emoji_close};
 
 /* glyphs[i]: the one glyph that emoji i is shaped to; 0 when there is none. */
 static sp_status shape_all(const sp_mapped_file *font, const sp_emoji *list, int64_t count,

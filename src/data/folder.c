@@ -100,14 +100,18 @@ static sp_status scan_entry(scan *s, const char *folder, const char *name, int d
     return status;
 }
 
+static sp_status reject_folder(const scan *s, const char *folder, const char *detail)
+{
+    if (s->dataset->options.all_pictures) return sp_fail(SP_IO, "%s: cannot be read: %s", folder, detail);
+    sp_dataset_reject(s->dataset, "folder that cannot be read", folder, detail);
+    return SP_OK;
+}
+
 static sp_status scan_folder(scan *s, const char *folder, int depth)
 {
     struct stat info;
-    if (depth >= MAX_DEPTH || stat(folder, &info)) {
-        sp_dataset_reject(s->dataset, "folder that cannot be read", folder,
-                          depth >= MAX_DEPTH ? "too deep" : strerror(errno));
-        return SP_OK;
-    }
+    if (depth >= MAX_DEPTH || stat(folder, &info))
+        return reject_folder(s, folder, depth >= MAX_DEPTH ? "is too deep in others" : strerror(errno));
     for (int i = 0; i < depth; i++) /* a symbolic link back to where we come from */
         if (s->ancestors[i].device == info.st_dev && s->ancestors[i].inode == info.st_ino)
             return SP_OK;
@@ -116,10 +120,7 @@ static sp_status scan_folder(scan *s, const char *folder, int depth)
     char **names;
     size_t count;
     sp_status status = sp_list_folder(folder, &names, &count);
-    if (status == SP_IO && depth > 0) {
-        sp_dataset_reject(s->dataset, "folder that cannot be read", folder, sp_error_message());
-        return SP_OK;
-    }
+    if (status == SP_IO && depth > 0) return reject_folder(s, folder, sp_error_message());
     if (status != SP_OK) return status;
     status = sp_metadata_read(s->dataset, folder, &s->metadata);
     for (size_t i = 0; i < count; i++) {
@@ -150,6 +151,7 @@ static void read_headers(void *context, int64_t begin, int64_t end)
 
 static sp_status probe_all(scan *s)
 {
+    if (s->dataset->options.all_pictures) return SP_OK;
     for (int64_t done = 0; done < s->count; done += HEADERS_PER_REPORT) {
         int64_t left = s->count - done, now = left < HEADERS_PER_REPORT ? left : HEADERS_PER_REPORT;
         sp_parallel_for(now, HEADERS_PER_TASK, read_headers, s->found + done);
@@ -232,10 +234,11 @@ static sp_status consider(scan *s, const candidate *c, const char *name)
     sp_status status = line ? sp_captions_add_json(&captions, sp_find_caption(line, column,
                                                                               SP_METADATA_COLUMNS))
                             : read_neighbours(s, c->path, &captions, &fields);
-    if (status == SP_IO || status == SP_FORMAT) {
+    bool words = status == SP_IO || status == SP_FORMAT; /* that cannot be read */
+    if (words && !s->dataset->options.all_pictures) {
         sp_dataset_reject(s->dataset, "unreadable caption or .json", name, sp_error_message());
         status = SP_OK;
-    } else if (status == SP_OK) {
+    } else if (words || status == SP_OK) {
         const sp_candidate picture = {.name = name,
                                       .fields = line ? line : fields,
                                       .width = c->width,
@@ -267,7 +270,12 @@ static sp_status folder_image(const sp_dataset *dataset, int64_t sample, uint8_t
     return sp_picture_load(dataset, dataset->source, sample, rgb);
 }
 
-static const sp_source_kind folder_kind = {folder_image, sp_free};
+static sp_status folder_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size)
+{
+    return sp_picture_read(dataset, dataset->source, sample, bytes, size);
+}
+
+static const sp_source_kind folder_kind = {folder_image, sp_free, folder_bytes};
 
 static sp_status fill(scan *s, const char *path)
 {

@@ -118,7 +118,7 @@ static void given_close(void *source)
     sp_free(data);
 }
 
-static const sp_source_kind given_kind = {given_image, given_close};
+static const sp_source_kind given_kind = {.image = given_image, .close = given_close};
 
 static sp_status add_captions(const splam_source *s, int64_t picture, const char *name, sp_captions *out)
 {

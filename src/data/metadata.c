@@ -33,7 +33,7 @@ static sp_status add_object(const reading *r, long long line, json_t *object)
         char expected[160];
         snprintf(expected, sizeof expected, "expected \"file_name\" and \"%.64s\"%s",
                  column ? column : "text", column ? "" : ", \"caption\" or \"prompt\"");
-        sp_dataset_reject(r->dataset, r->malformed, where, expected);
+        sp_dataset_reject_words(r->dataset, r->malformed, where, expected);
     } else if (!status) {
         while (sp_starts_with(file, "./"))
             file += 2;
@@ -58,7 +58,7 @@ static sp_status read_line(const reading *r, long long number, const char *line,
     if (!where) return SP_MEMORY;
     sp_status status = sp_json_parse_lenient(line, size, where, &object);
     if (status == SP_FORMAT)
-        sp_dataset_reject(r->dataset, r->malformed, where, sp_error_message());
+        sp_dataset_reject_words(r->dataset, r->malformed, where, sp_error_message());
     sp_free(where);
     if (status) return status == SP_FORMAT ? SP_OK : status;
     return add_object(r, number, object);
@@ -109,7 +109,7 @@ static sp_status add_row(const reading *r, const sp_csv *row, char *const *heade
     char *where = sp_format("%s:%lld", r->path, row->line), detail[96] = "is not UTF-8";
     if (row->count != columns)
         snprintf(detail, sizeof detail, "%zu fields, and the header has %zu", row->count, columns);
-    sp_dataset_reject(r->dataset, r->malformed, where ? where : r->path, detail);
+    sp_dataset_reject_words(r->dataset, r->malformed, where ? where : r->path, detail);
     sp_free(where);
     return SP_OK;
 }
@@ -135,7 +135,7 @@ static sp_status read_rows(const reading *r, sp_csv *csv)
     sp_status status = header ? SP_OK : SP_MEMORY;
     if (!status && columns) status = copy_header(csv, header, &has_file);
     if (!status && columns && !has_file)
-        sp_dataset_reject(r->dataset, "metadata.csv without a column \"file_name\"", r->path, NULL);
+        sp_dataset_reject_words(r->dataset, "metadata.csv without a column \"file_name\"", r->path, NULL);
     while (!status && has_file && more) {
         status = sp_csv_next(csv, &more);
         if (!status && more) status = add_row(r, csv, header, columns);
@@ -151,7 +151,7 @@ static sp_status read_table(const reading *r, const char *text, size_t size)
     sp_csv csv = {.text = text, .size = size};
     sp_status status = read_rows(r, &csv);
     if (status == SP_FORMAT) {
-        sp_dataset_reject(r->dataset, r->malformed, r->path, sp_error_message());
+        sp_dataset_reject_words(r->dataset, r->malformed, r->path, sp_error_message());
         status = SP_OK;
     }
     sp_csv_free(&csv);

@@ -204,11 +204,20 @@ static const char *size_problem(const sp_dataset *dataset, int64_t w, int64_t h)
 
 /* ---- accepting ---- */
 
+static sp_status accept(sp_dataset *dataset, const sp_candidate *c, sp_sample **out)
+{
+    SP_TRY(sp_dataset_append(dataset, c->name, c->captions->count, out));
+    for (int i = 0; i < c->captions->count; i++)
+        SP_TRY(sp_sample_add_caption(dataset, *out, c->captions->text[i]));
+    return SP_OK;
+}
+
 sp_status sp_picture_consider(sp_dataset *dataset, const sp_candidate *c, sp_sample **out)
 {
     const sp_dataset_options *o = &dataset->options;
     int64_t width, height;
     *out = NULL;
+    if (o->all_pictures) return accept(dataset, c, out);
     sp_status status = find_size(c, &width, &height);
     if (status == SP_MEMORY) return status;
     if (status) {
@@ -230,10 +239,7 @@ sp_status sp_picture_consider(sp_dataset *dataset, const sp_candidate *c, sp_sam
         sp_dataset_reject(dataset, "no caption", c->name, NULL);
         return SP_OK;
     }
-    SP_TRY(sp_dataset_append(dataset, c->name, c->captions->count, out));
-    for (int i = 0; i < c->captions->count; i++)
-        SP_TRY(sp_sample_add_caption(dataset, *out, c->captions->text[i]));
-    return SP_OK;
+    return accept(dataset, c, out);
 }
 
 void sp_picture_defaults(sp_dataset_options *options)
@@ -260,6 +266,14 @@ sp_status sp_picture_square(const sp_dataset *dataset, int64_t sample, const voi
     sp_image_free(&square);
     /* The file may have grown out of proportion since it was looked at. */
     return status == SP_ARGUMENT ? SP_FORMAT : status;
+}
+
+sp_status sp_picture_read(const sp_dataset *dataset, const char *folder, int64_t sample, char **bytes, size_t *size)
+{
+    char *path = sp_path_join(folder, dataset->samples[sample].name);
+    sp_status status = path ? sp_read_file(path, bytes, size) : SP_MEMORY;
+    sp_free(path);
+    return status;
 }
 
 sp_status sp_picture_load(const sp_dataset *dataset, const char *folder, int64_t sample,

@@ -51,7 +51,9 @@ void sp_picture_defaults(sp_dataset_options *options);
 /* Decodes a file and cuts it as training sees it: rgb [R,R,3]. SP_FORMAT, SP_UNSUPPORTED. */
 sp_status sp_picture_square(const sp_dataset *dataset, int64_t sample, const void *file,
                             size_t size, const char *name, uint8_t *rgb);
-/* The same of the file that the sample's name is in `folder`; also SP_IO. */
+/* The file that the sample's name is in `folder`, new. SP_IO. */
+sp_status sp_picture_read(const sp_dataset *dataset, const char *folder, int64_t sample, char **bytes, size_t *size);
+/* Its picture as sp_picture_square has it; also SP_IO. */
 sp_status sp_picture_load(const sp_dataset *dataset, const char *folder, int64_t sample,
                           uint8_t *rgb);
 

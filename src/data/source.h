@@ -11,16 +11,16 @@ typedef struct {
     const char **captions;
     int caption_count;
     bool held_out;
-    bool damaged; /* its rejection has been counted; guarded by the data set's lock */
+    bool damaged; /* its rejection has been counted; guarded by a lock */
 } sp_sample;
 
 typedef struct {
     /* Writes the picture of `sample`; any thread. SP_FORMAT or SP_IO: this picture is damaged. */
     sp_status (*image)(const sp_dataset *dataset, int64_t sample, uint8_t *rgb);
     void (*close)(void *source);
+    /* The file of `sample` as it is, new; any thread. NULL: there are no files. */
+    sp_status (*bytes)(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size);
 } sp_source_kind;
-
-typedef struct sp_rejections sp_rejections;
 
 struct sp_dataset {
     sp_dataset_options options; /* resolution and min_size resolved by the kind */
@@ -50,5 +50,7 @@ sp_status sp_sample_add_caption(sp_dataset *dataset, sp_sample *sample, const ch
 /* Counts one rejection; any thread. `detail` may be NULL. Both texts may be any bytes. */
 void sp_dataset_reject(const sp_dataset *dataset, const char *reason, const char *name,
                        const char *detail);
+/* The same of what is said of pictures, as a caption: no rejection to whoever takes all of them. */
+void sp_dataset_reject_words(const sp_dataset *dataset, const char *reason, const char *name, const char *detail);
 
 #endif

@@ -132,10 +132,11 @@ static sp_status finish_group(scan *s)
         reject(s, "too large", g->picture_name, NULL);
     } else if (g->picture.data) {
         status = read_group(s, &captions, &fields);
-        if (status == SP_FORMAT) {
+        bool words = status == SP_FORMAT; /* that cannot be read */
+        if (words && !s->dataset->options.all_pictures) {
             reject(s, "unreadable caption or .json", g->key, sp_error_message());
             status = SP_OK;
-        } else if (status == SP_OK) {
+        } else if (words || status == SP_OK) {
             status = consider(s, &captions, fields);
         }
     }
@@ -226,12 +227,15 @@ static sp_status read_entry(scan *s, struct archive *tar, struct archive_entry *
     return add_file(s, name, data);
 }
 
-static void reject_shard(const scan *s, const char *reason, const char *path, const char *detail)
+static sp_status reject_shard(const scan *s, const char *reason, const char *path, const char *detail)
 {
+    if (s->dataset->options.all_pictures)
+        return sp_fail(SP_FORMAT, "%s: %s%s%s", path, reason, detail ? ": " : "", detail ? detail : "");
     sp_dataset_reject(s->dataset, reason, path, detail);
     char clean[512];
     sp_clean_text(path, clean, sizeof clean);
     sp_log_warn("%s is rejected: %s%s%s", clean, reason, detail ? ": " : "", detail ? detail : "");
+    return SP_OK;
 }
 
 static sp_status read_entries(scan *s, struct archive *tar)
@@ -249,12 +253,10 @@ static sp_status read_entries(scan *s, struct archive *tar)
     if (code != ARCHIVE_EOF && archive_errno(tar) == ENOMEM)
         return sp_fail(SP_MEMORY, "out of memory for %s", s->file.path);
     if (code != ARCHIVE_EOF && !s->files)
-        reject_shard(s, "shard that is no plain tar file", s->file.path, problem);
-    else if (code != ARCHIVE_EOF)
-        reject_shard(s, "damaged shard (what stands before is kept)", s->file.path, problem);
-    else if (!s->files)
-        reject_shard(s, "empty shard", s->file.path, NULL);
-    return SP_OK;
+        return reject_shard(s, "shard that is no plain tar file", s->file.path, problem);
+    if (code != ARCHIVE_EOF)
+        return reject_shard(s, "damaged shard (what stands before is kept)", s->file.path, problem);
+    return s->files ? SP_OK : reject_shard(s, "empty shard", s->file.path, NULL);
 }
 
 static const char *compression(const sp_mapped_file *file)
@@ -284,7 +286,7 @@ static sp_status read_tar(scan *s)
     if (archive_read_open_memory(tar, s->file.data, s->file.size) == ARCHIVE_OK)
         status = read_entries(s, tar);
     else
-        reject_shard(s, "shard that is no plain tar file", s->file.path, archive_error_string(tar));
+        status = reject_shard(s, "shard that is no plain tar file", s->file.path, archive_error_string(tar));
     archive_read_free(tar);
     return status;
 }
@@ -292,21 +294,18 @@ static sp_status read_tar(scan *s)
 static sp_status read_shard(scan *s, const char *path)
 {
     sp_status status = sp_mapped_file_open(path, &s->file);
-    if (status == SP_IO) {
-        reject_shard(s, "shard that cannot be opened", path, sp_error_message());
-        return SP_OK;
-    }
+    if (status == SP_IO) return reject_shard(s, "shard that cannot be opened", path, sp_error_message());
     SP_TRY(status);
     const char *packed = compression(&s->file);
     s->files = 0;
     if (!s->file.size)
-        reject_shard(s, "empty shard", path, NULL);
+        status = reject_shard(s, "empty shard", path, NULL);
     else if (packed)
-        reject_shard(s, "shard that is no plain tar file", path, packed);
+        status = reject_shard(s, "shard that is no plain tar file", path, packed);
     else
         status = read_tar(s);
     if (!status && sp_mapped_file_check(&s->file)) /* zeros look like the end of an archive */
-        reject_shard(s, "shard that became shorter", path, NULL);
+        status = reject_shard(s, "shard that became shorter", path, NULL);
     sp_free(s->group.key);
     sp_free(s->group.picture_name);
     s->group = (group){0};
@@ -336,16 +335,26 @@ static sp_status read_at(const char *path, int64_t offset, char *to, size_t size
                    got < 0 ? strerror(reason) : "it ends too early");
 }
 
-static sp_status wds_image(const sp_dataset *dataset, int64_t sample, uint8_t *rgb)
+static sp_status wds_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size)
 {
     const wds_source *source = dataset->source;
     const location *at = &source->locations[sample];
-    char *file = sp_alloc(at->size);
-    if (!file) return SP_MEMORY;
-    sp_status status = read_at(source->shards[at->shard], at->offset, file, at->size);
-    if (!status)
-        status =
-            sp_picture_square(dataset, sample, file, at->size, dataset->samples[sample].name, rgb);
+    *size = at->size;
+    *bytes = sp_alloc(at->size);
+    if (!*bytes) return SP_MEMORY;
+    sp_status status = read_at(source->shards[at->shard], at->offset, *bytes, at->size);
+    if (!status) return SP_OK;
+    sp_free(*bytes);
+    *bytes = NULL;
+    return status;
+}
+
+static sp_status wds_image(const sp_dataset *dataset, int64_t sample, uint8_t *rgb)
+{
+    char *file;
+    size_t size;
+    SP_TRY(wds_bytes(dataset, sample, &file, &size));
+    sp_status status = sp_picture_square(dataset, sample, file, size, dataset->samples[sample].name, rgb);
     sp_free(file);
     return status;
 }
@@ -360,7 +369,7 @@ static void wds_close(void *opaque)
     sp_free(source);
 }
 
-static const sp_source_kind wds_kind = {wds_image, wds_close};
+static const sp_source_kind wds_kind = {wds_image, wds_close, wds_bytes};
 
 sp_status sp_wds_fill(sp_dataset *dataset, const void *context, const sp_callbacks *callbacks)
 {

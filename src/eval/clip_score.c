@@ -63,6 +63,10 @@ static void free_captions(captions *c)
 static sp_status check_count(const sp_scored *scored, const captions *c, int64_t rows)
 {
     bool first = scored->options->count != SPLAM_UNSET;
+    int64_t all = scored->a->pictures.count;
+    if (rows != all)
+        return sp_fail(SP_FORMAT, "%s: %lld of %lld pictures cannot be read, and captions go by their order",
+                       scored->a->source, (long long)(all - rows), (long long)all);
     if (c->count == rows || (first && c->count > rows)) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s: has %lld captions, and %s %lld pictures: each line is the caption of one, in "
                    "their order", scored->options->captions, (long long)c->count, scored->a->source, (long long)rows);

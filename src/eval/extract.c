@@ -2,130 +2,183 @@
 #include "eval/extract.h"
 #include <stdio.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 
-/* What went wrong with a picture, which its own thread knows. */
+enum { MOST_WARNINGS = 20 };
+
+/* A picture that was looked at, by its own thread. */
 typedef struct {
     sp_status status;
     char message[1024];
-} problem;
+    sp_picture_key key;
+} look;
 
 typedef struct {
-    const sp_extraction *e;
+    sp_extraction *e;
     const sp_pictures *pictures;
-    sp_runner runner;
-    sp_tensor pixels;
-    problem *problem; /* [batch] */
-    int64_t first;    /* the batch's first picture */
-    sp_tensor *out;
+    sp_feature_store *store;
+    int64_t *row;
+    sp_rejections *unreadable;
+    look *looks;      /* [batch] */
+    int64_t next;     /* the first picture that was not looked at */
+    int64_t filled;   /* places of the batch that are taken, the store's last rows; the others are looked at into */
+    int64_t warnings;
+    bool computed;    /* something had to be */
 } extraction;
+
+static float *place(const extraction *x, int64_t index)
+{
+    int64_t side = x->e->extractor->side;
+    return (float *)x->e->pixels.data + index * 3 * side * side;
+}
 
 /* ---- one picture ---- */
 
-static sp_status load_picture(const extraction *x, int64_t index, float *nchw)
+/* The key; and the network's input, if the store has no row of it. */
+static sp_status look_at_bytes(const extraction *x, const char *bytes, size_t size, const char *name, look *out,
+                               float *nchw)
 {
     sp_image image;
-    char *bytes;
-    size_t size;
-    SP_TRY(sp_pictures_read(x->pictures, index, &bytes, &size));
-    sp_status status = sp_image_decode_plain(bytes, size, sp_pictures_name(x->pictures, index), &image);
-    sp_free(bytes);
-    SP_TRY(status);
-    status = sp_extractor_prepare(x->e->extractor, x->e->preparation, &image, nchw);
+    out->key = sp_picture_key_of(bytes, size);
+    if (sp_feature_store_find(x->store, &out->key) >= 0) return SP_OK;
+    SP_TRY(sp_image_decode_plain(bytes, size, name, &image));
+    sp_status status = sp_extractor_prepare(x->e->extractor, x->e->preparation, &image, nchw);
     sp_image_free(&image);
     return status;
 }
 
-/* ---- a batch ---- */
-
-static void load_range(void *context, int64_t begin, int64_t end)
+static sp_status look_at(const extraction *x, int64_t index, look *out, float *nchw)
 {
-    extraction *x = context;
-    int64_t each = sp_tensor_count(&x->pixels) / x->pixels.shape.dim[0];
+    char *bytes;
+    size_t size;
+    SP_TRY(sp_pictures_read(x->pictures, index, &bytes, &size));
+    sp_status status = look_at_bytes(x, bytes, size, sp_pictures_name(x->pictures, index), out, nchw);
+    sp_free(bytes);
+    return status;
+}
+
+static void look_at_range(void *context, int64_t begin, int64_t end)
+{
+    const extraction *x = context;
     for (int64_t i = begin; i < end; i++) {
-        problem *p = &x->problem[i];
-        p->status = load_picture(x, x->first + i, (float *)x->pixels.data + i * each);
-        if (p->status) snprintf(p->message, sizeof p->message, "%s", sp_error_message());
+        look *l = &x->looks[i];
+        l->status = look_at(x, x->next + i, l, place(x, x->filled + i));
+        if (l->status) snprintf(l->message, sizeof l->message, "%s", sp_error_message());
     }
 }
 
-static sp_status load_batch(extraction *x, int64_t count)
+static sp_status leave_out(extraction *x, const look *l)
 {
-    sp_parallel_for(count, 1, load_range, x);
+    if (l->status == SP_MEMORY || l->status == SP_INTERNAL) return sp_fail(l->status, "%s", l->message);
+    if (!x->unreadable) return SP_OK;
+    const char *reason = l->status == SP_IO            ? "cannot be opened"
+                         : l->status == SP_UNSUPPORTED ? "of a kind that is not read"
+                                                       : "damaged, or no picture";
+    sp_rejections_add(x->unreadable, reason, l->message, NULL);
+    if (x->warnings++ < MOST_WARNINGS) sp_log_warn("left out: %s", l->message);
+    return SP_OK;
+}
+
+/* Gives the picture its row, and its input the next place of the batch if it has to be computed. */
+static sp_status settle(extraction *x, const look *l, int64_t from, int64_t *row)
+{
+    int64_t side = x->e->extractor->side;
+    *row = -1;
+    if (l->status) return leave_out(x, l);
+    *row = sp_feature_store_find(x->store, &l->key);
+    if (*row >= 0) return SP_OK;
+    *row = sp_feature_store_claim(x->store, &l->key);
+    if (from != x->filled) memcpy(place(x, x->filled), place(x, from), (size_t)(3 * side * side) * sizeof(float));
+    x->filled++;
+    x->computed = true;
+    return SP_OK;
+}
+
+/* As many pictures as there are free places. */
+static sp_status look_further(extraction *x)
+{
+    int64_t first = x->filled, left = x->pictures->count - x->next, room = x->e->extractor->batch - first;
+    int64_t count = left < room ? left : room;
+    sp_parallel_for(count, 1, look_at_range, x);
     for (int64_t i = 0; i < count; i++)
-        if (x->problem[i].status) return sp_fail(x->problem[i].status, "%s", x->problem[i].message);
+        SP_TRY(settle(x, &x->looks[i], first + i, &x->row[x->next + i]));
+    x->next += count;
     return SP_OK;
 }
 
-static sp_status copy_feature(const extraction *x, int feature, int64_t count)
+/* ---- a batch ---- */
+
+/* What the network says of the pictures that wait, in the store. */
+static sp_status take_feature(const extraction *x, int feature)
 {
-    sp_tensor result, *to = &x->out[feature];
-    size_t row = sp_tensor_bytes(to) / (size_t)to->shape.dim[0];
-    SP_TRY(sp_run_get_output(x->runner.run, x->e->extractor->feature[feature].name, &result));
-    memcpy((char *)to->data + (size_t)x->first * row, result.data, (size_t)count * row);
+    const sp_extractor *extractor = x->e->extractor;
+    const sp_feature *f = &extractor->feature[feature];
+    sp_tensor result;
+    char name[64];
+    float *to = sp_feature_store_values(x->store, feature, x->store->count - x->filled);
+    SP_TRY(sp_run_get_output(x->e->runner.run, f->name, &result));
+    memcpy(to, result.data, (size_t)(x->filled * f->width) * sizeof *to);
     sp_tensor_free(&result);
-    return SP_OK;
+    snprintf(name, sizeof name, "%s's %s", extractor->kind->title, f->name);
+    return sp_tensor_check_finite(&(sp_tensor){SP_F32, sp_shape_of(x->filled, f->width), to, false}, name);
 }
 
-static sp_status run_batch(const extraction *x, int64_t count)
+static sp_status run_batch(extraction *x)
 {
-    SP_TRY(sp_run_set_input(x->runner.run, "image", &x->pixels));
-    SP_TRY(sp_run_execute(x->runner.run, x->e->callbacks));
-    for (int k = 0; k < x->e->extractor->feature_count; k++)
-        SP_TRY(copy_feature(x, k, count));
-    return SP_OK;
+    sp_extraction *e = x->e;
+    if (!e->runner.run) SP_TRY(e->extractor->kind->make_runner(e->extractor, e->device, &e->runner));
+    SP_TRY(sp_run_set_input(e->runner.run, "image", &e->pixels));
+    SP_TRY(sp_run_execute(e->runner.run, e->callbacks));
+    for (int k = 0; k < e->extractor->feature_count; k++)
+        SP_TRY(take_feature(x, k));
+    sp_feature_store_fill(x->store);
+    x->filled = 0;
+    return sp_feature_store_keep(x->store);
 }
 
 /* ---- all ---- */
 
+/* Under another name until something has to be computed, so that a rate and the time left are of what is computed. */
+static void report(const extraction *x)
+{
+    const char *task = x->computed ? "pictures" : "pictures that are known";
+    sp_report(x->e->callbacks, task, x->next - x->filled, x->pictures->count, NULL);
+}
+
 static sp_status run_all(extraction *x)
 {
-    int64_t all = x->pictures->count, batch = x->e->extractor->batch;
-    sp_report(x->e->callbacks, "pictures", 0, all, NULL);
-    for (; x->first < all; x->first += batch) {
-        int64_t n = all - x->first < batch ? all - x->first : batch;
+    report(x);
+    while (x->next < x->pictures->count || x->filled) {
         SP_TRY(sp_check_cancelled(x->e->callbacks));
-        SP_TRY(load_batch(x, n));
-        SP_TRY(run_batch(x, n));
-        sp_report(x->e->callbacks, "pictures", x->first + n, all, NULL);
+        if (x->next < x->pictures->count) SP_TRY(look_further(x));
+        report(x);
+        if (x->filled == x->e->extractor->batch || (x->filled && x->next == x->pictures->count)) SP_TRY(run_batch(x));
+        report(x);
     }
+    if (x->warnings > MOST_WARNINGS)
+        sp_log_warn("%lld more pictures of %s are left out", (long long)(x->warnings - MOST_WARNINGS),
+                    x->pictures->source);
     return SP_OK;
 }
 
-static sp_status make_room(extraction *x)
+sp_status sp_extract(sp_extraction *e, const sp_pictures *pictures, sp_feature_store *store, int64_t *row,
+                     sp_rejections *unreadable)
 {
-    const sp_extractor *e = x->e->extractor;
-    x->problem = sp_alloc_zero((size_t)e->batch * sizeof *x->problem);
-    if (!x->problem) return SP_MEMORY;
-    for (int k = 0; k < e->feature_count; k++)
-        SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(x->pictures->count, e->feature[k].width), &x->out[k]));
-    return sp_tensor_create(SP_F32, sp_shape_of(e->batch, 3, e->side, e->side), &x->pixels);
-}
-
-static sp_status check_finite(const extraction *x)
-{
-    const sp_extractor *e = x->e->extractor;
-    for (int k = 0; k < e->feature_count; k++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s's %s", e->kind->title, e->feature[k].name);
-        SP_TRY(sp_tensor_check_finite(&x->out[k], name));
-    }
-    return SP_OK;
-}
-
-sp_status sp_extract(const sp_extraction *e, const sp_pictures *pictures, sp_tensor out[SP_FEATURES_MOST])
-{
-    extraction x = {.e = e, .pictures = pictures, .out = out};
-    memset(out, 0, SP_FEATURES_MOST * sizeof *out);
-    sp_status status = make_room(&x);
-    if (!status) status = e->extractor->kind->make_runner(e->extractor, e->device, &x.runner);
-    if (!status) status = run_all(&x);
-    if (!status) status = check_finite(&x);
-    sp_runner_free(&x.runner);
-    sp_tensor_free(&x.pixels);
-    sp_free(x.problem);
-    for (int k = 0; k < SP_FEATURES_MOST && status; k++)
-        sp_tensor_free(&out[k]);
+    int64_t batch = e->extractor->batch, side = e->extractor->side;
+    extraction x = {.e = e, .pictures = pictures, .store = store, .row = row, .unreadable = unreadable};
+    SP_TRY(sp_feature_store_reserve(store, pictures->count));
+    if (!e->pixels.data) SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, 3, side, side), &e->pixels));
+    x.looks = sp_alloc_zero((size_t)batch * sizeof *x.looks);
+    if (!x.looks) return SP_MEMORY;
+    sp_status status = run_all(&x);
+    sp_free(x.looks);
     return status;
+}
+
+void sp_extraction_free(sp_extraction *e)
+{
+    sp_runner_free(&e->runner);
+    sp_tensor_free(&e->pixels);
 }

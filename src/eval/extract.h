@@ -1,19 +1,27 @@
-/* Pictures through a network, a batch after the other. */
+/* Pictures through a network, a batch after the other, those of which the features are not there yet. */
 #ifndef SP_EVAL_EXTRACT_H
 #define SP_EVAL_EXTRACT_H
-#include "eval/extractor.h"
+#include "data/rejections.h"
+#include "eval/feature_store.h"
 #include "eval/pictures.h"
 
+/* The first four are the caller's; the rest is made when it is needed. */
 typedef struct {
     const sp_extractor *extractor;
     const sp_preparation *preparation;
     sp_device *device;
     const sp_callbacks *callbacks;
+    sp_runner runner;
+    sp_tensor pixels;
 } sp_extraction;
+void sp_extraction_free(sp_extraction *e); /* leaves what is the caller's */
 
-/* out[k] [count,width]: feature k of each picture, which is decoded plainly (sp_image_decode_plain). One that cannot be
- * read is an error naming it. Activations are f32. SP_IO, SP_FORMAT, SP_MEMORY, SP_CANCELLED, SP_NUMERIC for features
- * that are not finite. */
-sp_status sp_extract(const sp_extraction *e, const sp_pictures *pictures, sp_tensor out[SP_FEATURES_MOST]);
+/* row[i]: where in the store, in which the network has begun, the features of picture i are now; -1 for a picture that
+ * cannot be read, which `unreadable` (NULL: nobody) counts, with a warning that names it. Pictures are decoded plainly
+ * (sp_image_decode_plain); the bits of a row do not depend on what else is in its batch. What was computed so far is in
+ * the store after a failure too. SP_MEMORY, SP_CANCELLED, SP_NUMERIC for features that are not finite, and what saving
+ * says. */
+sp_status sp_extract(sp_extraction *e, const sp_pictures *pictures, sp_feature_store *store, int64_t *row,
+                     sp_rejections *unreadable);
 
 #endif

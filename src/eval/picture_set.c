@@ -132,18 +132,20 @@ sp_status sp_picture_set_check(const sp_picture_set *set, const sp_feature_origi
 
 /* ---- both ---- */
 
-static sp_status open_pictures(sp_picture_set *set, int64_t most)
+static sp_status open_pictures(sp_picture_set *set, int64_t most, const sp_callbacks *callbacks)
 {
-    SP_TRY(sp_pictures_open(set->source, most, &set->pictures));
+    SP_TRY(sp_pictures_open(set->source, most, callbacks, &set->pictures));
     set->count = set->pictures.count;
     return SP_OK;
 }
 
-sp_status sp_picture_set_open(const char *source, int64_t most, sp_picture_set *out)
+sp_status sp_picture_set_open(const char *source, int64_t most, const sp_callbacks *callbacks, sp_picture_set *out)
 {
     *out = (sp_picture_set){.source = source};
-    if (!sp_path_exists(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
-    sp_status status = sp_path_is_folder(source) ? open_pictures(out, most) : open_file(out);
+    bool there = sp_path_exists(source);
+    if (!there && !sp_dataset_is_spec(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
+    bool file = there && !sp_path_is_folder(source);
+    sp_status status = file ? open_file(out) : open_pictures(out, most, callbacks);
     if (status) sp_picture_set_free(out);
     return status;
 }
@@ -157,6 +159,58 @@ void sp_picture_set_free(sp_picture_set *set)
     sp_tensor_free(&set->feats);
     sp_gaussian_free(&set->gaussian);
     *set = (sp_picture_set){0};
+}
+
+/* Each network has to read the same pictures. */
+static sp_status take_count(sp_picture_set *set, const int64_t *row)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < set->pictures.count; i++)
+        count += row[i] >= 0;
+    if (set->computed && count != set->count)
+        return sp_fail(SP_IO, "%s: %lld pictures could be read, and then %lld", set->source, (long long)set->count,
+                       (long long)count);
+    set->count = count;
+    set->computed = true;
+    return SP_OK;
+}
+
+sp_status sp_picture_set_extract(sp_picture_set *set, sp_extraction *e, sp_feature_store *store,
+                                 const bool wanted[SP_FEATURES_MOST])
+{
+    const sp_pictures *pictures = &set->pictures;
+    int64_t *row = sp_alloc((size_t)pictures->count * sizeof *row);
+    if (!row) return SP_MEMORY;
+    sp_status status = sp_extract(e, pictures, store, row, set->computed ? NULL : pictures->left_out);
+    if (!status) status = take_count(set, row);
+    for (int k = 0; k < SP_FEATURES_MOST && !status; k++)
+        if (wanted[k])
+            status = sp_feature_store_gather(store, k, row, pictures->count, &set->features[store->network][k]);
+    sp_free(row);
+    return status;
+}
+
+static void list_reasons(const sp_rejection *list, size_t count, sp_string *out)
+{
+    for (size_t i = 0; i < count; i++)
+        sp_string_append_format(out, "%s%lld %s (%s)", i ? ", " : "", (long long)list[i].count, list[i].reason,
+                                list[i].example);
+}
+
+sp_status sp_picture_set_check_left_out(const sp_picture_set *set, bool strict)
+{
+    enum { ONE_IN = 100 };
+    sp_rejection list[SP_MAX_REASONS];
+    if (!set->pictures.left_out) return SP_OK;
+    size_t reasons = sp_rejections_list(set->pictures.left_out, list, SP_MAX_REASONS);
+    int64_t out = sp_rejections_sum(list, reasons), all = out + set->count;
+    if (!out || (!strict && ONE_IN * out <= all)) return SP_OK;
+    sp_string why = {0};
+    list_reasons(list, reasons, &why);
+    sp_fail(SP_FORMAT, "%s: %lld of %lld pictures cannot be scored, and %s: %s", set->source, (long long)out,
+            (long long)all, strict ? "`strict` allows none" : "1 in 100 may be", sp_string_text(&why));
+    sp_string_free(&why);
+    return SP_FORMAT;
 }
 
 const sp_tensor *sp_picture_set_rows(const sp_picture_set *set, sp_extractor_index network, int feature)

@@ -5,7 +5,8 @@
 #define OPTIONS splam_score_options
 static const splam_option options[] = {
     {SP_TEXT(a), .required = true, .operand = true, .argument = "A",
-     .help = "a folder of pictures; or a .npz or .safetensors of mu and sigma, or of feats or reps; or a .npy"},
+     .help = "a folder of pictures, or folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR; or a .npz or .safetensors of "
+             "mu and sigma, or of feats or reps; or a .npy"},
     {SP_TEXT(b), .operand = true, .argument = "B", .help = "what they are compared with, likewise"},
     {SP_TEXT(metrics), .argument = "LIST",
      .help = "of fid, fid_infinity, kid, is, prdc, cmmd, fd, fd_infinity and clip, with commas",
@@ -29,8 +30,12 @@ static const splam_option options[] = {
     {SP_CHOICE(transform, SP_CHOICES(SP_TRANSFORM_LIST), "none"),
      .help = "before that: center-crop-256 cuts the middle square out and makes it 256 pixels wide by Lanczos, as "
              "GigaGAN, DMD and DMD2 do for COCO"},
-    {SP_INTEGER(count, 2, 1e9, SPLAM_UNSET), .argument = "N", .help = "pictures of each folder, the first by name",
-     .otherwise = "all"},
+    {SP_INTEGER(count, 2, 1e9, SPLAM_UNSET), .argument = "N",
+     .help = "pictures of each set, the first: of a folder by name", .otherwise = "all"},
+    {SP_FLAG(strict), .help = "fail if a picture cannot be read, as otherwise if more than one in 100 cannot"},
+    {SP_TEXT(features), .argument = "FILE.safetensors",
+     .help = "keep what the network gives for each picture, and take from there what is known: a stopped run goes on, "
+             "and other metrics cost no network"},
     {SP_INTEGER(kid_subsets, 1, 1e6, 100), .argument = "N", .help = "subsets that kid is the mean over"},
     {SP_INTEGER(kid_subset_size, 2, 1e6, SPLAM_UNSET), .argument = "N", .help = "pictures of each of them",
      .otherwise = "1000, or all there are"},

@@ -324,6 +324,18 @@ static const char *other_kind(const sp_model_folder *folder)
     return kind && !sp_model_folder_has(folder, "unet") && sp_model_folder_has(folder, "vae") ? NULL : kind;
 }
 
+/* Of each network that a file of features has rows of. */
+static void describe_features(const sp_tensor_file *file, sp_string *out)
+{
+    for (int i = 0; i < SP_EXTRACTORS; i++) {
+        sp_feature_facts facts;
+        if (!sp_feature_file_facts(file, (sp_extractor_index)i, &facts)) continue;
+        sp_string_say(out, "  %s: %lld pictures, convention %s, transform %s\n", facts.origin.network,
+                      (long long)facts.rows, facts.origin.convention, facts.origin.transform);
+        sp_string_say(out, "    sha256 %s\n", facts.origin.weights);
+    }
+}
+
 /* A file that has no component of a model is shown as tensors. */
 static sp_status inspect_folder_or_file(const char *path, const char *prediction, sp_device *device, sp_string *out)
 {
@@ -343,6 +355,7 @@ static sp_status inspect_folder_or_file(const char *path, const char *prediction
     } else if (!status) {
         describe_file(folder.single, true, out);
         if (kind) describe_kind(&folder, kind, out);
+        if (folder.single) describe_features(folder.single, out);
         status = sp_inspect_tower(folder.single, out);
     }
     sp_model_folder_close(&folder);

@@ -8,7 +8,6 @@
 #include "backend/registry.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "eval/extract.h"
 #include "eval/picture_score.h"
 #include "options/options.h"
 
@@ -19,6 +18,7 @@ typedef struct {
     sp_preparation preparation;
     bool wanted[SP_PICTURE_SCORES];
     sp_extractor extractor[SP_EXTRACTORS]; /* those that were opened */
+    sp_feature_store store;
     sp_picture_set a, b;
     sp_score_result result[SP_PICTURE_SCORES];
 } score_run;
@@ -92,7 +92,8 @@ static sp_status open_networks(score_run *r)
 
 static sp_status open_set(const score_run *r, const char *source, sp_picture_set *set)
 {
-    SP_TRY(sp_picture_set_open(source, r->o->count == SPLAM_UNSET ? 0 : r->o->count, set));
+    SP_TRY(sp_picture_set_open(source, r->o->count == SPLAM_UNSET ? 0 : r->o->count, r->callbacks, set));
+    SP_TRY(sp_picture_set_check_left_out(set, r->o->strict));
     for (int i = 0; i < SP_EXTRACTORS; i++) {
         const sp_feature_origin origin =
             sp_feature_origin_of((sp_extractor_index)i, &r->extractor[i], &r->preparation);
@@ -123,19 +124,52 @@ static sp_status check_files(const score_run *r)
         if (score->two_sets) SP_TRY(check_file(score, &r->b));
         if (score->check) SP_TRY(score->check(&scored));
     }
+    if (r->o->features && !r->a.pictures.count && !r->b.pictures.count)
+        return sp_fail(SP_ARGUMENT, "`features` keeps what a network gives for pictures, and there are files of "
+                       "statistics alone");
     if (!r->o->save_stats || r->a.pictures.count) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s: statistics are saved of pictures, and this is a file of them", r->a.source);
 }
 
 /* ---- features ---- */
 
-static sp_status extract(score_run *r, sp_extractor_index network, sp_picture_set *set)
+/* Which of the network's features are asked for of the set; false: none, or it is a file. */
+static bool list_wanted(const score_run *r, sp_extractor_index network, const sp_picture_set *set,
+                        bool wanted[SP_FEATURES_MOST])
+{
+    memset(wanted, 0, SP_FEATURES_MOST * sizeof *wanted);
+    if (!set->pictures.count || !takes(r, network, set)) return false;
+    for (int i = 0; i < SP_PICTURE_SCORES; i++) {
+        const sp_picture_score *score = sp_picture_score_at(i);
+        if (r->wanted[i] && score->network == network && (set == &r->a || score->two_sets))
+            wanted[score->feature] = true;
+    }
+    wanted[0] |= r->o->save_stats && set == &r->a;
+    return true;
+}
+
+static sp_status extract_sets(score_run *r, sp_extraction *e)
+{
+    bool wanted[SP_FEATURES_MOST];
+    if (list_wanted(r, r->store.network, &r->a, wanted))
+        SP_TRY(sp_picture_set_extract(&r->a, e, &r->store, wanted));
+    if (list_wanted(r, r->store.network, &r->b, wanted))
+        SP_TRY(sp_picture_set_extract(&r->b, e, &r->store, wanted));
+    return SP_OK;
+}
+
+static sp_status extract(score_run *r, sp_extractor_index network)
 {
     const sp_extractor *extractor = &r->extractor[network];
-    if (!set->pictures.count || !takes(r, network, set)) return SP_OK;
+    bool wanted[SP_FEATURES_MOST];
+    if (!list_wanted(r, network, &r->a, wanted) && !list_wanted(r, network, &r->b, wanted)) return SP_OK;
     if (!extractor->kind) return sp_fail(SP_ARGUMENT, "%s", sp_extractor_kind_at(network)->missing);
-    const sp_extraction e = {extractor, &r->preparation, r->device, r->callbacks};
-    return sp_extract(&e, &set->pictures, set->features[network]);
+    sp_extraction e = {
+        .extractor = extractor, .preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
+    SP_TRY(sp_feature_store_begin(&r->store, network, extractor, &r->preparation));
+    sp_status status = extract_sets(r, &e);
+    sp_extraction_free(&e);
+    return sp_feature_store_end(&r->store, status);
 }
 
 static sp_status collect(score_run *r)
@@ -145,11 +179,11 @@ static sp_status collect(score_run *r)
     SP_TRY(open_set(r, r->o->a, &r->a));
     if (r->o->b) SP_TRY(open_set(r, r->o->b, &r->b));
     SP_TRY(check_files(r));
-    for (int i = 0; i < SP_EXTRACTORS; i++) {
-        SP_TRY(extract(r, (sp_extractor_index)i, &r->a));
-        SP_TRY(extract(r, (sp_extractor_index)i, &r->b));
-    }
-    return SP_OK;
+    SP_TRY(sp_feature_store_open(r->o->features, &r->store));
+    for (int i = 0; i < SP_EXTRACTORS; i++)
+        SP_TRY(extract(r, (sp_extractor_index)i));
+    SP_TRY(sp_picture_set_check_left_out(&r->a, r->o->strict));
+    return sp_picture_set_check_left_out(&r->b, r->o->strict);
 }
 
 /* ---- numbers ---- */
@@ -203,6 +237,19 @@ static json_t *count_json(int64_t count)
     return count ? json_integer(count) : json_null();
 }
 
+/* What was left out, by reason; of a file nothing. */
+static void set_left_out(json_t *all, const char *key, const sp_picture_set *set)
+{
+    sp_rejection list[SP_MAX_REASONS];
+    if (!set->pictures.left_out) return;
+    size_t count = sp_rejections_list(set->pictures.left_out, list, SP_MAX_REASONS);
+    json_t *reasons = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(reasons, json_pack("{s:s,s:I,s:s}", "reason", list[i].reason, "count",
+                                                 (json_int_t)list[i].count, "example", list[i].example));
+    json_object_set_new(all, key, reasons);
+}
+
 static void set_networks(json_t *all, const score_run *r)
 {
     for (int i = 0; i < SP_EXTRACTORS; i++) {
@@ -222,6 +269,8 @@ static json_t *as_json(const score_run *r)
     if (r->o->bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o->bootstrap));
     json_object_set_new(all, "count_a", count_json(r->a.count));
     if (r->o->b) json_object_set_new(all, "count_b", count_json(r->b.count));
+    set_left_out(all, "unreadable_a", &r->a);
+    set_left_out(all, "unreadable_b", &r->b);
     json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
     json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
     set_networks(all, r);
@@ -248,6 +297,12 @@ static void say_count(sp_string *s, const char *which, const sp_picture_set *set
         sp_string_say(s, "%s: %lld pictures, %s\n", which, (long long)set->count, set->source);
     else
         sp_string_say(s, "%s: pictures whose number the file does not say, %s\n", which, set->source);
+    sp_rejection list[SP_MAX_REASONS];
+    const sp_pictures *pictures = &set->pictures;
+    size_t reasons = pictures->left_out ? sp_rejections_list(pictures->left_out, list, SP_MAX_REASONS) : 0;
+    for (size_t i = 0; i < reasons; i++)
+        sp_string_say(s, "%s, left out: %lld %s (%s)\n", which, (long long)list[i].count, list[i].reason,
+                      list[i].example);
 }
 
 static void say(const score_run *r, sp_string *s)
@@ -294,6 +349,7 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
     if (!status) status = collect(&r);
     if (!status) status = measure(&r);
     if (!status) status = report(&r, out);
+    sp_feature_store_close(&r.store);
     sp_picture_set_free(&r.a);
     sp_picture_set_free(&r.b);
     for (int i = 0; i < SP_EXTRACTORS; i++)
