@@ -207,11 +207,15 @@ $(side_by_side results distill,backward)
 The same in f32, with all three kept to AVX2 by SPLAM_MAX_ISA, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY:
 \`bench/compare/sd.py --rounds 2\`; the emoji teacher's step by \`splam bench -m assets/teacher --only train --part
 distill_step --train-batch-size 32\` in turns with \`bench/compare/distill_torch.py --only fp32_channels_last\`. There
-and back falls short of what we aim at: linear layers and attention, which are more than half of it, have as many
-products here as there.
+and back falls short of what we aim at on the Xeon: linear layers and attention, which are more than half of it, have as
+many products there as MKL's. On the EPYC PyTorch takes twice as long as we do; by which operators was not looked at.
 Machine: $(of results-avx2 machine), $(of results-avx2 threads) threads. $(of results-avx2 date).
 
 $(side_by_side results-avx2 unet,vae,generate,backward,emoji)
+
+Machine: $(of results-avx2-amd machine), $(of results-avx2-amd threads) threads. $(of results-avx2-amd date).
+
+$(side_by_side results-avx2-amd backward,emoji)
 
 ## As exact as PyTorch
 
