@@ -25,12 +25,14 @@ static const char *const examples[] = {
     "splam score drawn real --metrics fid,kid,is --inception inception-2015-12-05.pt --json",
     "splam score drawn real --metrics fid,prdc --bootstrap 100 --inception inception-2015-12-05.pt",
     "splam score real --save-stats real.npz --inception inception-2015-12-05.pt",
-    "splam score drawn coco:captions_val2014.json,val2014 --count 5000 --features kept.safetensors",
+    "splam score drawn coco:captions_val2014.json,val2014 --count 5000 --features kept.safetensors \\\n"
+    "    --inception inception-2015-12-05.pt",
     "splam score drawn real.npz --convention clean --inception inception-2015-12-05.pt",
     "splam score drawn.npy ref_embs_coco_30k.npy --metrics cmmd",
     "splam score drawn_dinov2.npz real_dinov2.npz --metrics fd,fd_infinity,kid,prdc",
     "splam score drawn real --metrics cmmd,fd --clip ViT-L-14-336px.pt --dino dinov2_vitl14_pretrain.pth",
-    "splam score drawn --metrics clip --captions captions.txt --clip CLIP-ViT-g-14 --clip-prefix \"A photo depicts \"",
+    "splam score drawn --metrics clip --captions captions.txt --clip CLIP-ViT-g-14 \\\n"
+    "    --clip-prefix 'A photo depicts '",
     NULL,
 };
 
