@@ -367,7 +367,6 @@ report "distill, convert and eval"
     one_sentence 1 'nowhere: no such file' "$splam" score nowhere nowhere
     one_sentence 2 'one word too many' "$splam" score a b c
     one_sentence 2 'metric "lpips" is not known.*fid, fid_infinity, kid' "$splam" score a b --metrics lpips
-    one_sentence 2 'captions is missing' "$splam" score a --metrics clip
     one_sentence 2 'compares two sets' "$splam" score a --metrics fid
     one_sentence 2 'prdc compares two sets' "$splam" score a --metrics is,prdc
     one_sentence 2 'bootstrap is for fid and prdc' "$splam" score a --metrics is --bootstrap 100
