@@ -30,16 +30,10 @@ static inline sp_status add_formula_layer(sp_weights *weights, const sp_value *w
 /* A file of them as safetensors, 87 MB. */
 static inline sp_status write_formula_inception(const char *path)
 {
-    const sp_network_use use = {.network = &sp_inception_network};
-    const sp_network_sizes sizes = sp_network_least(use.network, NULL);
-    sp_builder *b;
-    sp_graph *graph = NULL;
+    sp_graph *graph;
     sp_weights *weights;
     SP_TRY(sp_weights_create(&weights));
-    SP_TRY(sp_builder_create(&b));
-    sp_network_alone(b, &use, &sizes);
-    sp_status status = sp_builder_finish(b, &graph);
-    sp_builder_destroy(b);
+    sp_status status = sp_network_least_graph(&sp_inception_network, NULL, &graph);
     for (int i = 0; !status && i < graph->value_count; i++)
         if (graph->values[i]->kind == SP_VALUE_PARAMETER && sp_ends_with(graph->values[i]->name, "weight"))
             status = add_formula_layer(weights, graph->values[i]);

@@ -20,14 +20,8 @@ static sp_status add_tower(sp_weights *weights, sp_tower_form form, sp_tower_kin
                            const void *config)
 {
     const sp_tower tower = {NULL, form, kind};
-    const sp_network_use use = {.network = network, .config = config};
-    const sp_network_sizes sizes = sp_network_least(network, config);
-    sp_builder *b;
-    sp_graph *graph = NULL;
-    SP_TRY(sp_builder_create(&b));
-    sp_network_alone(b, &use, &sizes);
-    sp_status status = sp_builder_finish(b, &graph);
-    sp_builder_destroy(b);
+    sp_graph *graph;
+    sp_status status = sp_network_least_graph(network, config, &graph);
     for (int i = 0; !status && i < graph->value_count; i++)
         if (graph->values[i]->kind == SP_VALUE_PARAMETER) status = add_source(weights, &tower, graph->values[i]);
     sp_graph_destroy(graph);

@@ -196,14 +196,8 @@ static sp_status add_parameter(const reader *r, const sp_value *value)
 
 static sp_status add_parameters(const reader *r)
 {
-    const sp_network_use use = {.network = &sp_inception_network};
-    const sp_network_sizes sizes = sp_network_least(use.network, NULL);
-    sp_builder *b;
-    sp_graph *graph = NULL;
-    SP_TRY(sp_builder_create(&b));
-    sp_network_alone(b, &use, &sizes);
-    sp_status status = sp_builder_finish(b, &graph);
-    sp_builder_destroy(b);
+    sp_graph *graph;
+    sp_status status = sp_network_least_graph(&sp_inception_network, NULL, &graph);
     for (int i = 0; !status && i < graph->value_count; i++)
         if (graph->values[i]->kind == SP_VALUE_PARAMETER) status = add_parameter(r, graph->values[i]);
     sp_graph_destroy(graph);

@@ -266,15 +266,9 @@ static sp_status add_parameters(const sp_tower *tower, const sp_graph *graph, sp
 
 sp_status sp_tower_weights(const sp_tower *tower, const sp_network *network, const void *config, sp_weights **out)
 {
-    const sp_network_use use = {.network = network, .config = config};
-    const sp_network_sizes sizes = sp_network_least(network, config);
-    sp_graph *graph = NULL;
-    sp_builder *b;
+    sp_graph *graph;
     *out = NULL;
-    SP_TRY(sp_builder_create(&b));
-    sp_network_alone(b, &use, &sizes);
-    sp_status status = sp_builder_finish(b, &graph);
-    sp_builder_destroy(b);
+    sp_status status = sp_network_least_graph(network, config, &graph);
     if (!status) status = sp_weights_create(out);
     if (!status) sp_weights_set_file(*out, tower->file);
     if (!status) status = add_parameters(tower, graph, *out);

@@ -130,3 +130,16 @@ void sp_network_alone(sp_builder *b, const sp_network_use *use, const sp_network
     sp_values out = sp_network_graph(b, use, &in);
     sp_network_outputs(b, use->network, use->config, &out);
 }
+
+sp_status sp_network_least_graph(const sp_network *network, const void *config, sp_graph **out)
+{
+    const sp_network_use use = {.network = network, .config = config};
+    const sp_network_sizes sizes = sp_network_least(network, config);
+    sp_builder *b;
+    *out = NULL;
+    SP_TRY(sp_builder_create(&b));
+    sp_network_alone(b, &use, &sizes);
+    sp_status status = sp_builder_finish(b, out);
+    sp_builder_destroy(b);
+    return status;
+}

@@ -100,5 +100,7 @@ void sp_network_inputs(sp_builder *b, const sp_network *network, const void *con
 void sp_network_outputs(sp_builder *b, const sp_network *network, const void *config, const sp_values *out);
 /* All three: the network alone, as a graph's only content. */
 void sp_network_alone(sp_builder *b, const sp_network_use *use, const sp_network_sizes *sizes);
+/* That as a finished graph at its least sizes, for its parameters: their names, shapes and order. sp_graph_destroy. */
+sp_status sp_network_least_graph(const sp_network *network, const void *config, sp_graph **out);
 
 #endif
