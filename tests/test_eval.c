@@ -222,6 +222,21 @@ static void test_choice_of_prompts(void **state)
     sp_dataset_close(emoji);
 }
 
+/* A held-out picture of emoji:kinds has a caption that training has, so that none of its prompts is unseen. */
+static void prompts_of_many_pictures(void **state)
+{
+    (void)state;
+    sp_dataset *kinds;
+    assert_ok(sp_dataset_open("emoji:kinds", NULL, NULL, &kinds));
+    sp_evaluation *e = choose(kinds, 400, 1);
+    assert_true(sp_dataset_held_out_count(kinds) > 0);
+    assert_int_equal(e->held_out_count, 0);
+    for (int i = 0; i < 400; i++)
+        assert_true(!e->held_out[i] && !sp_dataset_is_held_out(kinds, e->sample[i]));
+    sp_evaluation_destroy(e);
+    sp_dataset_close(kinds);
+}
+
 /* ---- charts ---- */
 
 static void test_charts(void **state)
@@ -322,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_pooling),
         cmocka_unit_test(test_quantising),
         cmocka_unit_test(test_choice_of_prompts),
+        cmocka_unit_test(prompts_of_many_pictures),
         cmocka_unit_test(test_charts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

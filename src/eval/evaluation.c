@@ -20,49 +20,87 @@ static int64_t find_caption(const sp_dataset *dataset, const char *caption)
     return -1;
 }
 
-/* Appends samples of one kind, in drawn order, until `until` have been chosen. */
-static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool held_out, int64_t until,
+/* Samples that prompts are drawn from. */
+typedef struct {
+    int64_t *sample, count;
+} pool;
+
+static bool is_trained(const sp_dataset *dataset, const char *caption)
+{
+    int64_t count = sp_dataset_training_count(dataset);
+    for (int64_t k = 0; k < count; k++)
+        if (strcmp(sp_dataset_caption(dataset, sp_dataset_training_sample(dataset, k), 0), caption) == 0) return true;
+    return false;
+}
+
+/* Unseen is what is held out and whose caption is, too: where captions name many pictures, a held-out picture has one
+ * that training has. Such a picture is in neither pool. */
+static sp_status make_pools(const sp_dataset *dataset, pool *training, pool *unseen)
+{
+    int64_t trained = sp_dataset_training_count(dataset), held_out = sp_dataset_held_out_count(dataset);
+    training->sample = sp_alloc((size_t)(trained + 1) * sizeof *training->sample);
+    unseen->sample = sp_alloc((size_t)(held_out + 1) * sizeof *unseen->sample);
+    if (!training->sample || !unseen->sample) return SP_MEMORY;
+    for (int64_t k = 0; k < trained; k++)
+        training->sample[training->count++] = sp_dataset_training_sample(dataset, k);
+    for (int64_t k = 0; k < held_out; k++) {
+        int64_t sample = sp_dataset_held_out_sample(dataset, k);
+        if (!is_trained(dataset, sp_dataset_caption(dataset, sample, 0)))
+            unseen->sample[unseen->count++] = sample;
+    }
+    return SP_OK;
+}
+
+/* Appends samples of one pool, in drawn order, until `until` have been chosen. */
+static sp_status append_drawn(sp_evaluation *e, uint64_t seed, bool held_out, const pool *from, int64_t until,
                               bool *taken, int64_t *chosen)
 {
-    int64_t count =
-        held_out ? sp_dataset_held_out_count(e->dataset) : sp_dataset_training_count(e->dataset);
-    if (count == 0) return SP_OK;
-    uint32_t *order = sp_alloc((size_t)count * sizeof *order);
+    if (from->count == 0) return SP_OK;
+    uint32_t *order = sp_alloc((size_t)from->count * sizeof *order);
     if (!order) return SP_MEMORY;
-    sp_random_permutation((sp_random_key){seed, SP_STREAM_SHUFFLE, held_out, 0}, order,
-                          (size_t)count);
-    for (int64_t k = 0; k < count && *chosen < until; k++) {
-        int64_t sample = held_out ? sp_dataset_held_out_sample(e->dataset, order[k])
-                                 : sp_dataset_training_sample(e->dataset, order[k]);
+    sp_random_permutation((sp_random_key){seed, SP_STREAM_SHUFFLE, held_out, 0}, order, (size_t)from->count);
+    for (int64_t k = 0; k < from->count && *chosen < until; k++) {
+        int64_t sample = from->sample[order[k]];
         if (taken[sample]) continue;
         taken[sample] = true;
+        e->held_out[*chosen] = held_out;
         e->sample[(*chosen)++] = sample;
     }
     sp_free(order);
     return SP_OK;
 }
 
-static sp_status choose(sp_evaluation *e, const sp_evaluation_options *o, bool *taken)
+static bool is_in(const pool *pool, int64_t sample)
+{
+    for (int64_t k = 0; k < pool->count; k++)
+        if (pool->sample[k] == sample) return true;
+    return false;
+}
+
+static sp_status choose(sp_evaluation *e, const sp_evaluation_options *o, const pool *training, const pool *unseen,
+                        bool *taken)
 {
     int64_t chosen = 0, held_out = 0;
     for (int64_t i = 0; i < o->wanted_count && chosen < e->count; i++) {
         int64_t sample = find_caption(e->dataset, o->wanted[i]);
         if (sample < 0 || taken[sample]) continue;
         taken[sample] = true;
-        held_out += sp_dataset_is_held_out(e->dataset, sample);
+        e->held_out[chosen] = is_in(unseen, sample);
+        held_out += e->held_out[chosen];
         e->sample[chosen++] = sample;
     }
-    int64_t all_held_out = sp_dataset_held_out_count(e->dataset), aim = e->count / 4;
-    if (aim > all_held_out) aim = all_held_out;
+    int64_t aim = e->count / 4;
+    if (aim > unseen->count) aim = unseen->count;
     int64_t missing = aim > held_out ? aim - held_out : 0;
     int64_t until = e->count - missing > chosen ? e->count - missing : chosen;
-    SP_TRY(append_drawn(e, o->seed, false, until, taken, &chosen));
-    return append_drawn(e, o->seed, true, e->count, taken, &chosen);
+    SP_TRY(append_drawn(e, o->seed, false, training, until, taken, &chosen));
+    return append_drawn(e, o->seed, true, unseen, e->count, taken, &chosen);
 }
 
-static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o)
+static sp_status choose_from(sp_evaluation *e, const sp_evaluation_options *o, const pool *training,
+                             const pool *unseen)
 {
-    int64_t all = sp_dataset_count(e->dataset);
+    int64_t all = training->count + unseen->count;
     if (o->count < 2 || o->count > all)
         return sp_fail(SP_ARGUMENT,
                        "%lld prompts cannot be measured: %s has pictures for 2 to %lld",
@@ -73,10 +111,20 @@ static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o
     e->place = sp_alloc_zero(count * sizeof *e->place);
     e->prompt = sp_alloc_zero(count * sizeof *e->prompt);
     e->held_out = sp_alloc_zero(count * sizeof *e->held_out);
-    bool *taken = sp_alloc_zero((size_t)all * sizeof *taken);
+    bool *taken = sp_alloc_zero((size_t)sp_dataset_count(e->dataset) * sizeof *taken);
     sp_status status = SP_MEMORY;
-    if (e->sample && e->place && e->prompt && e->held_out && taken) status = choose(e, o, taken);
+    if (e->sample && e->place && e->prompt && e->held_out && taken) status = choose(e, o, training, unseen, taken);
     sp_free(taken);
+    return status;
+}
+
+static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o)
+{
+    pool training = {0}, unseen = {0};
+    sp_status status = make_pools(e->dataset, &training, &unseen);
+    if (!status) status = choose_from(e, o, &training, &unseen);
+    sp_free(training.sample);
+    sp_free(unseen.sample);
     return status;
 }
 
@@ -208,7 +256,6 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
     for (int64_t i = 0; i < e->count; i++) {
         e->place[i] = all ? e->sample[i] : i;
         e->prompt[i] = sp_dataset_caption(e->dataset, e->sample[i], 0);
-        e->held_out[i] = sp_dataset_is_held_out(e->dataset, e->sample[i]);
         e->held_out_count += e->held_out[i];
     }
     if (!(e->metrics & sp_metrics_of_real_pictures())) return SP_OK;

@@ -16,8 +16,8 @@ typedef struct {
     int64_t wanted_count;
 } sp_evaluation_options;
 
-/* The prompts are the wanted ones, then training captions, then held-out ones, of which there is
- * one in four if there are that many; drawn by the seed. Read freely. */
+/* The prompts are the wanted ones, then training captions, then unseen ones, of which there is one in four if there are
+ * that many; drawn by the seed. Unseen is a held-out sample's caption that no training sample has. Read freely. */
 struct sp_evaluation {
     const sp_component *vae; /* the evaluator's; both outlive the evaluation */
     sp_dataset *dataset;
@@ -26,7 +26,7 @@ struct sp_evaluation {
     int64_t count, held_out_count;
     int64_t *sample;        /* [count] of the data set */
     const char **prompt;    /* [count] its first caption */
-    bool *held_out;         /* [count] */
+    bool *held_out;         /* [count] the prompt is unseen */
     int64_t real_count;     /* pictures that a hit is looked for among: all, if a metric looks
                                among them */
     int64_t *place;         /* [count] where the prompt's own picture is among them */
