@@ -2,14 +2,14 @@
 """What LCM and SPLAM converge to, and how fast, where both can be computed: in one dimension.
 
 The data is a mixture of Gaussians, so that the teacher is known exactly, and guided as in distillation: towards two
-outer modes of four. A student is a table over z at the starts of sub-paths, t = 19, 39, ..., 999. What it converges to is
-computed from the lowest start upwards: its value is that of its target, at the other end of the sub-path. LCM has one
-target for each start. SPLAM has those of all sub-paths that the start lies inside, told by time, with the linear sigma,
-each as likely as gamma, drawn uniformly, and the noised data make it; a network that is told the latent and its timestep
-learns their mean. (Guided sub-paths of neighbouring latents cross, so that the mean is also over latents of one start.)
-How fast it gets there is shown by rounds in each of which every value goes a fifth of the way to its target, from the
-teacher's own estimate without guidance, as students begin. The error is the trajectory error: against the end of the
-teacher's guided chain of 50 DDIM steps, at the 50 starts, over 2,000 chains.
+outer modes of four. A student is a table over z at the starts of sub-paths, t = 19, 39, ..., 999. What it converges to
+is computed from the lowest start upwards: its value is that of its target, at the other end of the sub-path. LCM has
+one target for each start. SPLAM has those of all sub-paths that the start lies inside, told by time, with the linear
+sigma, each as likely as gamma, drawn uniformly, and the noised data make it; a network that is told the latent and its
+timestep learns their mean. (Guided sub-paths of neighbouring latents cross, so that the mean is also over latents of
+one start.) How fast it gets there is shown by rounds in each of which every value goes a fifth of the way to its
+target, from the teacher's own estimate without guidance, as students begin. The error is the trajectory error: against
+the end of the teacher's guided chain of 50 DDIM steps, at the 50 starts, over 2,000 chains.
 
     python3 bench/limits.py            writes bench/limits.csv (ten minutes on one core; needs numpy)
 """

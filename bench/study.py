@@ -51,7 +51,8 @@ START = {
 }
 # With the teacher's steps inside a sub-path, which a longer one wants more of (bench/limits.py).
 LENGTHS = [{"skip": length, "solver-steps": steps} for length, steps in
-           (("20", "1"), ("50", "1"), ("100", "1"), ("200", "1"), ("100", "2"), ("200", "2"), ("200", "4"), ("400", "4"))]
+           (("20", "1"), ("50", "1"), ("100", "1"), ("200", "1"), ("100", "2"), ("200", "2"), ("200", "4"),
+            ("400", "4"))]
 AXES = [
     ("length", LENGTHS),
     ("rate", [{"learning-rate": text} for text in ("1e-4", "2e-4", "4e-4")]),

@@ -16,6 +16,8 @@ static const char description[] =
     "                    that the captions name (not FID: compare it within one report only)\n"
     "  frechet-teacher   the same to the teacher's own pictures of those captions, in 50 steps from the\n"
     "                    same noise: whether a student draws what its teacher draws\n"
+    "  kernel            kernel distance, as KID's, of the same pooled latents (not KID)\n"
+    "  precision-recall  precision, recall, density and coverage of the same, beside those pictures\n"
     "  hit               is the nearest real picture the one that the caption names; top 1 and top 5,\n"
     "                    captions seen in training and held-out ones apart";
 

@@ -427,7 +427,7 @@ static void test_refusals(void **state)
     eval.metrics = "fid";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "no metric \"fid\"; there are trajectory-error, frechet, "
-                                                  "frechet-teacher and hit"));
+                                                  "frechet-teacher, kernel, precision-recall and hit"));
     eval.metrics = "hit,beauty";
     assert_int_equal(splam_eval(&eval, NULL, &table), SPLAM_ARGUMENT);
     assert_non_null(strstr(splam_error_message(), "\"beauty\""));

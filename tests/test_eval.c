@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include "backend/registry.h"
+#include "base/random.h"
 #include "base/system.h"
 #include "eval/vae_features.h"
 #include "report/chart.h"
@@ -295,14 +296,57 @@ static void test_metrics_by_name(void **state)
     assert_true(columns <= SP_COLUMNS_MAX);
     assert_int_equal(all, sp_metrics_all());
     assert_ok(sp_metrics_parse("hit,trajectory-error", &set));
-    assert_int_equal(set, 9);
-    assert_ok(sp_metrics_parse("hit,frechet", &set));
+    assert_int_equal(set, 33);
+    assert_ok(sp_metrics_parse("hit,frechet,kernel,precision-recall", &set));
     assert_int_equal(set, sp_metrics_of_real_pictures());
     assert_status(sp_metrics_parse("", &set), SP_ARGUMENT);
     assert_status(sp_metrics_parse("hi", &set), SP_ARGUMENT);
     assert_status(sp_metrics_parse("frechet,kid", &set), SP_ARGUMENT);
     assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are trajectory-error, frechet, "
-                                               "frechet-teacher and hit"));
+                                               "frechet-teacher, kernel, precision-recall and hit"));
+}
+
+/* The numbers of a metric of pictures whose features are `features`, beside `reference`. */
+static void measure(const char *name, const sp_tensor *features, const sp_tensor *reference, double out[4])
+{
+    const sp_metric *metric = NULL;
+    for (int i = 0; !metric || strcmp(metric->name, name); i++)
+        assert_non_null(metric = sp_metric_at(i));
+    const sp_measured measured = {.features = features, .reference = reference};
+    assert_ok(metric->score(&measured, out));
+}
+
+/* 40 rows of 3 normal numbers around `middle`. */
+static sp_tensor normal_rows(uint64_t seed, float middle)
+{
+    sp_tensor out;
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(40, 3), &out));
+    sp_random_normal((sp_random_key){seed, SP_STREAM_NOISE, 0, 0}, out.data, 120);
+    for (int i = 0; i < 120; i++)
+        ((float *)out.data)[i] += middle;
+    return out;
+}
+
+/* Pictures of one kind and of two: what is 0 of equal ones lies in its interval, and what tells them apart does not. */
+static void metrics_with_intervals(void **state)
+{
+    (void)state;
+    sp_tensor a = normal_rows(1, 0), b = normal_rows(2, 0), far = normal_rows(3, 4);
+    double same[4], other[4];
+    measure("kernel", &a, &b, same);
+    measure("kernel", &far, &b, other);
+    assert_true(same[1] > 0 && fabs(same[0]) < same[1] && other[0] > other[1]);
+    measure("frechet", &a, &b, same);
+    measure("frechet", &far, &b, other);
+    assert_true(same[1] > 0 && other[0] - other[1] > same[0] + same[1]);
+    assert_true(fabs(other[0] - 48) < 3 * other[1]);
+    measure("precision-recall", &a, &a, same);
+    assert_true(same[0] == 1 && same[1] == 1 && same[3] == 1);
+    measure("precision-recall", &far, &b, other);
+    assert_true(other[0] < .5 && other[3] < .5);
+    sp_tensor_free(&a);
+    sp_tensor_free(&b);
+    sp_tensor_free(&far);
 }
 
 /* A row has its own mean, and that over the curve. */
@@ -339,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_choice_of_prompts),
         cmocka_unit_test(prompts_of_many_pictures),
         cmocka_unit_test(test_charts),
+        cmocka_unit_test(metrics_with_intervals), /* after what forks: it begins threads */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,8 +21,8 @@ typedef struct {
     const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's trajectories, which
                              are kept for the next time and take 51 times the latents of `count` pictures, in memory
                              too: 3.2 MiB each of 512 x 512; required */
-    const char *metrics;  /* of "trajectory-error,frechet,frechet-teacher,hit" [all, without a teacher frechet
-                             and hit] */
+    const char *metrics;  /* of "trajectory-error,frechet,frechet-teacher,kernel,precision-recall,hit" [all,
+                             without a teacher those that need none] */
     const int64_t *steps; /* a row for each model and each of these [1, 2, 4] */
     size_t step_count;
     int64_t count;           /* prompts, one in four held out if there are so many [128, or all] */
@@ -97,7 +97,7 @@ typedef struct {
     size_t size;             /* set by splam_demo_defaults() */
     const char *output;      /* a folder, "demo-out" */
     const char *teacher;     /* a diffusers folder [the emoji teacher that comes with splam] */
-    const char *data;        /* what the teacher was trained on, "emoji:" */
+    const char *data;        /* what the teacher was trained on, "emoji:kinds" */
     int64_t max_train_steps; /* of each student [what gave the best students] */
     int64_t count;           /* prompts measured [128, or all] */
     uint64_t seed;           /* of training, captions and noise, 0 */

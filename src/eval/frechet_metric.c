@@ -1,7 +1,7 @@
 /* The metrics frechet and frechet-teacher: the Frechet distance (eval/frechet.h) of the pictures' latents, pooled to
  * 4 x 4 places, to the real pictures and to the teacher's own. */
 #include <math.h>
-#include "eval/frechet.h"
+#include "eval/bootstrap.h"
 #include "eval/metric.h"
 #include "eval/vae_features.h"
 
@@ -10,9 +10,16 @@ static sp_status features(const sp_tensor *latents, sp_tensor *out)
     return sp_features_pool(latents, SP_FRECHET_GRID, out);
 }
 
+enum { RESAMPLES = 200 };
+
 static sp_status score(const sp_measured *m, double *out)
 {
-    return sp_frechet_distance(m->features, m->reference, out);
+    const sp_frechet_side drawn = {.features = m->features}, real = {.features = m->reference};
+    sp_interval interval;
+    SP_TRY(sp_frechet_of_sides(&drawn, &real, &out[0]));
+    SP_TRY(sp_bootstrap_frechet(&drawn, &real, out[0], RESAMPLES, NULL, &interval));
+    out[1] = interval.high - out[0];
+    return SP_OK;
 }
 
 static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *out)
@@ -20,19 +27,21 @@ static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *
     (void)e, (void)guidance_scale_w;
     sp_string_append_format(
         out, "<p><b>Frechet distance</b> is that of normal distributions fitted to the autoencoder's own latents, "
-             "average-pooled to 4&times;4 places, of the drawn pictures and of those that the captions name. It is not "
-             "FID, and can be compared within this page only.</p>\n");
+             "average-pooled to 4&times;4 places, of the drawn pictures and of those that the captions name, with the "
+             "95 %% interval that other pictures of the same kinds would give. It is not FID, and can be compared "
+             "within this page only.</p>\n");
 }
 
 static const sp_metric_column columns[] = {
     {.key = "frechet", .label = "frechet", .chart = "Frechet distance by number of steps", .digits = 3,
      .log_chart = true},
+    {.key = "frechet_interval", .digits = 3, .page_only = true, .interval = true},
 };
 
 const sp_metric sp_frechet_metric = {
     .name = "frechet",
     .columns = columns,
-    .column_count = 1,
+    .column_count = 2,
     .reference = SP_REFERENCE_NAMED,
     .features = features,
     .score = score,
@@ -60,12 +69,13 @@ static const sp_metric_column teacher_columns[] = {
      .chart = "Frechet distance to the teacher's pictures",
      .digits = 3,
      .log_chart = true},
+    {.key = "frechet_teacher_interval", .digits = 3, .page_only = true, .interval = true},
 };
 
 const sp_metric sp_frechet_teacher_metric = {
     .name = "frechet-teacher",
     .columns = teacher_columns,
-    .column_count = 1,
+    .column_count = 2,
     .reference = SP_REFERENCE_TEACHER,
     .features = features,
     .score = score,

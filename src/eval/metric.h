@@ -23,6 +23,7 @@ typedef struct {
     bool higher_is_better;
     bool log_chart;
     bool page_only;        /* not in the terminal's table, where there is room for few */
+    bool interval;         /* half the width of the 95 % interval of the column before, shown in its cell of the page */
 } sp_metric_column;
 
 /* What a metric is given of one row of the table. */
@@ -55,7 +56,7 @@ typedef struct {
     void (*explain)(const sp_evaluation *evaluation, double guidance_scale_w, sp_string *out);
 } sp_metric;
 
-#define SP_METRIC_LIST(X) X(trajectory_error) X(frechet) X(frechet_teacher) X(hit)
+#define SP_METRIC_LIST(X) X(trajectory_error) X(frechet) X(frechet_teacher) X(kernel) X(precision_recall) X(hit)
 #define X(name) extern const sp_metric sp_##name##_metric;
 SP_METRIC_LIST(X)
 #undef X

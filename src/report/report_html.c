@@ -24,7 +24,8 @@ static const char style[] =
     "th,td{padding:6px 9px;white-space:nowrap}th{white-space:normal;vertical-align:bottom}\n"
     "td{text-align:right;border-bottom:1px solid var(--line)}\n"
     "th:first-child,td:first-child,th.left,td.left{text-align:left}\n"
-    "tr.ceiling td{color:var(--grey)}td.best{font-weight:700}\n"
+    "tr.ceiling td{color:var(--grey)}td.best{font-weight:700}"
+    ".interval{font-weight:400;color:var(--grey);font-size:12px}\n"
     ".swatch{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:9px}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(360px,1fr));gap:18px}\n"
     ".charts svg{width:100%;height:auto;border:1px solid var(--line);border-radius:10px;"
@@ -58,6 +59,15 @@ static const char *colour_of(const sp_evaluation_report *r, const sp_row *row)
 
 /* ---- the table ---- */
 
+/* The columns that any row has a number in; an interval has none of its own. */
+static bool is_shown(const sp_evaluation_report *r, int index)
+{
+    bool measured = isfinite(r->evaluation->real_scores.value[index]);
+    for (size_t i = 0; i < r->row_count; i++)
+        measured |= isfinite(r->rows[i].scores.value[index]);
+    return measured && !sp_column_at(index, NULL)->interval;
+}
+
 /* The best of several rows with as many steps. */
 static bool is_best(const sp_evaluation_report *r, const sp_row *row, int index)
 {
@@ -72,39 +82,48 @@ static bool is_best(const sp_evaluation_report *r, const sp_row *row, int index)
     return rivals && isfinite(value);
 }
 
-static void append_value(sp_string *out, const sp_metric_column *column, double value, bool best)
+static void append_number(sp_string *out, const sp_metric_column *column, double value)
 {
-    sp_string_append_format(out, "<td%s>", best ? " class=\"best\"" : "");
     if (!isfinite(value))
         sp_string_append_format(out, "&ndash;");
     else if (column->share)
         sp_string_append_format(out, "%.1f&thinsp;%%", 100 * value);
     else
         sp_string_append_format(out, "%.*f", column->digits, value);
+}
+
+static void append_value(sp_string *out, const sp_scores *scores, int index, bool best)
+{
+    const sp_metric_column *next = sp_column_at(index + 1, NULL);
+    sp_string_append_format(out, "<td%s>", best ? " class=\"best\"" : "");
+    append_number(out, sp_column_at(index, NULL), scores->value[index]);
+    if (next && next->interval && isfinite(scores->value[index + 1])) {
+        sp_string_append_format(out, "<span class=\"interval\"> &plusmn;&thinsp;");
+        append_number(out, next, scores->value[index + 1]);
+        sp_string_append_format(out, "</span>");
+    }
     sp_string_append_format(out, "</td>");
 }
 
 static void append_row(const sp_evaluation_report *r, const sp_row *row, sp_string *out)
 {
-    const sp_metric_column *column;
     sp_string_append_format(out, "<tr><td><span class=\"swatch\" style=\"background:%s\"></span>",
                             colour_of(r, row));
     sp_html_append(out, row->model);
     sp_string_append_format(out, "</td><td class=\"left\">%s</td><td>%d</td>", row->sampler,
                             row->steps);
-    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
-        append_value(out, column, row->scores.value[i], is_best(r, row, i));
+    for (int i = 0; sp_column_at(i, NULL); i++)
+        if (is_shown(r, i)) append_value(out, &row->scores, i, is_best(r, row, i));
     sp_string_append_format(out, "<td>%.3f&thinsp;s</td></tr>\n", row->seconds_per_image);
 }
 
 /* The real pictures, decoded: what no model can pass. */
 static void append_real_scores(const sp_evaluation_report *r, sp_string *out)
 {
-    const sp_metric_column *column;
     sp_string_append_format(out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">decoded</td>"
                                  "<td>&ndash;</td>");
-    for (int i = 0; (column = sp_column_at(i, NULL)); i++)
-        append_value(out, column, r->evaluation->real_scores.value[i], false);
+    for (int i = 0; sp_column_at(i, NULL); i++)
+        if (is_shown(r, i)) append_value(out, &r->evaluation->real_scores, i, false);
     sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
 }
 
@@ -114,14 +133,16 @@ static void append_table(const sp_evaluation_report *r, sp_string *out)
     sp_string_append_format(out, "<h2>The numbers</h2>\n<div class=\"scroll\"><table>\n<tr><th>model</th>"
                                  "<th class=\"left\">sampler</th><th>steps</th>");
     for (int i = 0; (column = sp_column_at(i, NULL)); i++)
-        sp_string_append_format(out, "<th>%s&thinsp;%s</th>", column->label,
-                                column->higher_is_better ? "&uarr;" : "&darr;");
+        if (is_shown(r, i))
+            sp_string_append_format(out, "<th>%s&thinsp;%s</th>", column->label,
+                                    column->higher_is_better ? "&uarr;" : "&darr;");
     sp_string_append_format(out, "<th>per image</th></tr>\n");
     for (size_t i = 0; i < r->row_count; i++)
         append_row(r, &r->rows[i], out);
     if (sp_evaluation_has_image_metric(r->evaluation)) append_real_scores(r, out);
     sp_string_append_format(out, "</table></div>\n<p class=\"note\">&darr;: lower is better, &uarr;: higher is "
-                                 "better. Bold: the best of the rows with as many steps.</p>\n");
+                                 "better. Bold: the best of the rows with as many steps. &plusmn;: half of a 95 %% "
+                                 "interval.</p>\n");
 }
 
 /* ---- charts ---- */
