@@ -14,6 +14,9 @@ static const char description[] =
     "  fd, fd_infinity  the same of DINOv2's features (Stein et al. 2023), pictures squashed as dgm-eval does\n"
     "  cmmd kernel distance of CLIP's embeddings (Jayasumana et al. 2024); others' figures are of ViT-L/14 at 336\n"
     "  clip mean cosine of the pictures of A and their captions by CLIP, and 100 times it as torchmetrics has it\n"
+    "  pickscore, hps  the same of PickScore's CLIP (Kirstain et al. 2023), times its scale, and of HPSv2's\n"
+    "       (Wu et al. 2023), times 1\n"
+    "  aesthetic  mean score of the pictures of A by LAION's head on CLIP's ViT-L/14\n"
     "Files of features may be of any network.\n"
     "Numbers are those that pytorch-fid, clean-fid, torch-fidelity or torchmetrics print by the same weights\n"
     "and convention: pictures are read as these do, transparency dropped and no orientation applied. Folders\n"
@@ -33,6 +36,10 @@ static const char *const examples[] = {
     "splam score drawn real --metrics cmmd,fd --clip ViT-L-14-336px.pt --dino dinov2_vitl14_pretrain.pth",
     "splam score drawn --metrics clip --captions captions.txt --clip CLIP-ViT-g-14 \\\n"
     "    --clip-prefix 'A photo depicts '",
+    "splam score drawn --metrics aesthetic,clip --captions captions.txt --clip ViT-L-14.pt \\\n"
+    "    --aesthetic sac+logos+ava1-l14-linearMSE.pth",
+    "splam score drawn --metrics pickscore,hps --captions captions.txt --pickscore PickScore_v1 \\\n"
+    "    --hps HPS_v2.1_compressed.pt",
     NULL,
 };
 

@@ -370,6 +370,8 @@ report "distill, convert and eval"
     one_sentence 2 'compares two sets' "$splam" score a --metrics fid
     one_sentence 2 'prdc compares two sets' "$splam" score a --metrics is,prdc
     one_sentence 2 'bootstrap is for fid and prdc' "$splam" score a --metrics is --bootstrap 100
+    one_sentence 2 'captions is missing: clip compares' "$splam" score a --metrics clip,hps
+    one_sentence 1 'lines.txt' "$splam" score a --metrics pickscore --captions lines.txt
     one_sentence 2 'nothing is asked for' "$splam" score a
     one_sentence 1 'holds 0 pictures' "$splam" score hollow hollow
     one_sentence 1 'short.npz' "$splam" score short.npz short.npz

@@ -147,9 +147,15 @@ run score pictures --save-stats statistics.npz --inception inception.safetensors
 run score statistics.npz statistics.npz
 run score pictures pictures --metrics fid,prdc --inception inception.safetensors --nearest-k 1 --bootstrap 10 \
     --transform center-crop-256
-"$tests/write_towers" clip.safetensors dino.safetensors
+"$tests/write_towers" clip.safetensors dino.safetensors head.safetensors
+mkdir pick
+cp clip.safetensors pick/model.safetensors
+echo '{"model_type": "clip", "vision_config": {"hidden_act": "gelu", "num_attention_heads": 1},
+    "text_config": {"hidden_act": "gelu", "num_attention_heads": 1}}' >pick/config.json
 run score pictures pictures --metrics clip,cmmd,fd --clip clip.safetensors --clip-activation gelu \
     --dino dino.safetensors --clip-prefix "A photo depicts " --captions prompts.txt --count 2
+run score pictures --metrics aesthetic,pickscore,hps --clip clip.safetensors --clip-activation gelu \
+    --aesthetic head.safetensors --pickscore pick --hps clip.safetensors --captions prompts.txt --count 2
 run score folder:pictures pictures --inception inception.safetensors --count 2 --features kept.safetensors --strict
 report "scores of pictures"
 

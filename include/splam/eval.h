@@ -51,12 +51,17 @@ typedef struct {
     const char *a, *b;       /* folders of pictures, data sets of files ("wds:..."), or files: .npz or .safetensors of
                                 mu and sigma, or of feats or reps, or .npy; a is required, b is what it is
                                 compared with */
-    const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity,clip" ["fid" of two sets] */
+    const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity,clip,aesthetic,pickscore,hps"
+                                ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
-    const char *clip;        /* CLIP's towers, a file or folder; for clip and cmmd of pictures */
+    const char *clip;        /* CLIP's towers, a file or folder; for clip, aesthetic and cmmd of pictures */
     const char *clip_activation; /* "quick_gelu" or "gelu" [what lies beside it says, or it is OpenAI's own file] */
     const char *clip_prefix; /* what is put before each caption, "A photo depicts " of GigaGAN [nothing] */
-    const char *captions;    /* for clip: a text file, a line for each picture of a */
+    const char *aesthetic;   /* for aesthetic: LAION's head, a file */
+    const char *pickscore;   /* PickScore's weights, a folder; for pickscore */
+    const char *hps;         /* a checkpoint of HPSv2 or v2.1; for hps */
+    const char *captions;    /* for clip, pickscore and hps: a text file, a line for each picture of a, those included
+                                that cannot be read */
     const char *dino;        /* DINOv2's weights, a file or folder; for fd of pictures */
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
     const char *transform;   /* before its resize: "none", or "center-crop-256", the middle square at 256 pixels;
@@ -69,7 +74,7 @@ typedef struct {
     int64_t kid_subset_size; /* [1000, or all there are] */
     int64_t kid_seed;        /* of numpy's RandomState, 2020 */
     int64_t nearest_k;       /* of prdc, 5 */
-    int64_t bootstrap;       /* resamples for intervals of fid, fd and prdc [none] */
+    int64_t bootstrap;       /* resamples for intervals of fid, fd, prdc and means over pictures [none] */
     const char *save_stats;  /* a .npz file that a's mu and sigma are written to */
     bool json;               /* the report as a JSON object, else as lines for people */
     const char *device;      /* to compute with, "cpu" [cpu] */
@@ -81,16 +86,18 @@ SPLAM_DEFAULTS(score)
  * "prdc", precision, recall, density and coverage of a as drawn pictures and b as real ones; "fid_infinity" is what fid
  * would be of infinitely many pictures of a, by 15 subsets (Chong & Forsyth 2020). "fd" and "fd_infinity" are these
  * two of DINOv2's features as dgm-eval takes them, "cmmd" the kernel distance of CLIP's embeddings (Jayasumana et al.
- * 2024), and "clip" the mean cosine of CLIP's embeddings of the pictures of a and their captions. Files of features may
- * be of any network. As JSON the keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets,
- * kid_subset_size, kid_seed, is_mean, is_std, precision, recall, density, coverage, nearest_k, cmmd, fd, fd_infinity,
- * infinity_seed, those of an interval of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b,
- * unreadable_a and unreadable_b (lists of reason, count and example),
- * clip_score, clip_score_100 (100 times it, not below 0), captions_sha256, clip_prefix, convention, transform and
- * inception_sha256, clip_sha256, cmmd_sha256, dino_sha256, each where it was asked for. *report is the caller's
- * (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for metrics
- * that there are not, SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among them,
- * SPLAM_UNSUPPORTED for another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * 2024), "clip" the mean cosine of CLIP's embeddings of the pictures of a and their captions, "pickscore" that of
+ * PickScore's (Kirstain et al. 2023) times its scale, "hps" that of HPSv2's (Wu et al. 2023), times 1, and "aesthetic"
+ * the mean of what LAION's head says of CLIP's embeddings of a. Files of features may be of any network. As JSON the
+ * keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, precision,
+ * recall, density, coverage, nearest_k, cmmd, fd, fd_infinity, infinity_seed, those of an interval of 95 % (fid_low,
+ * fid_high, precision_low, ...) and bootstrap, count_a, count_b, unreadable_a and unreadable_b (lists of reason, count
+ * and example), clip_score, clip_score_100 (100 times it, not below 0), aesthetic, pickscore, hps, hps_scale,
+ * captions_sha256, captions_left_out, clip_prefix, convention, transform and inception_sha256, clip_sha256,
+ * cmmd_sha256, aesthetic_sha256, pickscore_sha256, hps_sha256, dino_sha256, each where it was asked for. *report is
+ * the caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a
+ * list, for metrics that there are not, SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be
+ * read among them, SPLAM_UNSUPPORTED for another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_score(const splam_score_options *options, const splam_callbacks *callbacks, char **report);
 
 typedef struct {

@@ -1,6 +1,7 @@
 /* CLIP's files: where they lie, what architecture they are, which activation. */
 #include "checkpoints/clip_file.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -204,6 +205,13 @@ static sp_status find_heads(const sp_tensor_file *file, const configuration *c, 
 
 /* ---- all ---- */
 
+static double logit_scale_of(const sp_tensor_file *file)
+{
+    const sp_tensor *scale = sp_tensor_file_find(file, "logit_scale");
+    bool number = scale && sp_dtype_is_float(scale->dtype) && sp_tensor_count(scale) == 1;
+    return number ? sp_load(scale->data, scale->dtype, 0) : NAN;
+}
+
 static sp_status describe_with(const sp_tensor_file *file, sp_tower_form form, const configuration *c, const char *said,
                                sp_clip_file *out)
 {
@@ -211,6 +219,7 @@ static sp_status describe_with(const sp_tensor_file *file, sp_tower_form form, c
     SP_TRY(sp_tower_image_shapes(&image, &out->image));
     if (sp_tower_has(&text, "embeddings.token_embedding.weight")) SP_TRY(sp_tower_text_shapes(&text, &out->text));
     out->image.layer.epsilon = out->text.epsilon = 1e-5;
+    out->logit_scale = logit_scale_of(file);
     SP_TRY(find_heads(file, c, out));
     SP_TRY(find_activation(file, c, said, out));
     if (c->json) {

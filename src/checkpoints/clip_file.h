@@ -14,6 +14,7 @@ typedef struct {
     const char *activation_by;  /* who said which: "config.json", "its file is OpenAI's"; static text */
     sp_vit_config image;
     sp_clip_text_config text;   /* layers 0: there is none */
+    double logit_scale;         /* the logarithm of what cosines were multiplied by in training; NAN: it has none */
     sp_weights *image_weights, *text_weights; /* for sp_vit_network and sp_clip_text_tower_network; the latter may be
                                                  NULL */
     char sha256[SP_SHA256_TEXT]; /* of the bytes of its weights */

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "checkpoints/aesthetic_file.h"
 #include "checkpoints/inception_file.h"
 #include "checkpoints/lora_names.h"
 #include "checkpoints/original_parts.h"
@@ -118,6 +119,7 @@ static const char *lone_part(const sp_tensor_file *file)
 {
     if (inception(file)) return inception(file);
     if (tower(file)) return tower(file);
+    if (sp_aesthetic_file_is(file)) return "an aesthetic head on CLIP's vectors, as LAION has it";
     if (sp_vae_file_kind_of(file)) return "an autoencoder (VAE)";
     if (find(file, "decoder.layers.0.weight") || find(file, "encoder.layers.0.weight") ||
         find(file, "3.conv.0.weight") || find(file, "taesd_decoder.1.weight") || find(file, "taesd_encoder.0.weight"))

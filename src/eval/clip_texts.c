@@ -22,6 +22,9 @@ typedef struct {
 static sp_status load_tokenizer(const sp_clip_file *clip, sp_tokenizer **out)
 {
     const char *path = sp_tensor_file_path(clip->file);
+    *out = NULL;
+    if (!clip->text_weights)
+        return sp_fail(SP_UNSUPPORTED, "%s: has no text tower, and texts are compared by one", path);
     if (clip->text.vocabulary == CLIP_VOCABULARY) return sp_tokenizer_clip(false, out);
     char *folder = sp_path_beside(path, ".");
     if (!folder) return SP_MEMORY;
@@ -108,9 +111,6 @@ sp_status sp_clip_texts(const sp_clip_file *clip, const char *prefix, const char
 {
     text_run r = {.clip = clip, .prefix = prefix};
     *out = (sp_tensor){0};
-    if (!clip->text_weights)
-        return sp_fail(SP_UNSUPPORTED, "%s: has no text tower, and texts are compared by one",
-                       sp_tensor_file_path(clip->file));
     sp_status status = load_tokenizer(clip, &r.tokenizer);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, clip->text.projection), out);
     if (!status) status = make_run(&r, device);
@@ -121,4 +121,15 @@ sp_status sp_clip_texts(const sp_clip_file *clip, const char *prefix, const char
     sp_tokenizer_destroy(r.tokenizer);
     if (status) sp_tensor_free(out);
     return status;
+}
+
+sp_status sp_clip_texts_check(const sp_clip_file *clip)
+{
+    sp_tokenizer *tokenizer;
+    SP_TRY(load_tokenizer(clip, &tokenizer));
+    sp_tokenizer_destroy(tokenizer);
+    if (clip->text.projection == clip->image.projection) return SP_OK;
+    return sp_fail(SP_SHAPE, "%s: gives texts %lld numbers and pictures %lld, and cannot compare them",
+                   sp_tensor_file_path(clip->file), (long long)clip->text.projection,
+                   (long long)clip->image.projection);
 }

@@ -11,5 +11,7 @@
  * such tokenizer, SP_MEMORY, SP_CANCELLED, SP_NUMERIC. */
 sp_status sp_clip_texts(const sp_clip_file *clip, const char *prefix, const char *const *texts, int64_t count,
                         sp_device *device, const sp_callbacks *callbacks, sp_tensor *out);
+/* Whether there are text tower and tokenizer, and vectors as long as those of pictures: SP_SHAPE, or as above. */
+sp_status sp_clip_texts_check(const sp_clip_file *clip);
 
 #endif

@@ -1,10 +1,9 @@
 /* DINOv2, whose class token FD is measured of (Stein et al. 2023), of pictures as dgm-eval prepares them. */
+#include <stdio.h>
 #include <string.h>
-#include "base/log.h"
 #include "base/memory.h"
 #include "checkpoints/dino_file.h"
 #include "eval/extractor.h"
-#include "image/tower_input.h"
 
 enum { BATCH = 8 };
 
@@ -19,8 +18,7 @@ static sp_status open_weights(const char *path, const splam_score_options *optio
     sp_dino_file *file = out->model = sp_alloc_zero(sizeof *file);
     if (!file) return SP_MEMORY;
     SP_TRY(sp_dino_file_open(path, file));
-    if (strcmp(file->name, "DINOv2 ViT-L/14") != 0)
-        sp_log_warn("%s: is %s, and figures of fd that others publish are of ViT-L/14", path, file->name);
+    snprintf(out->name, sizeof out->name, "%s", file->name);
     out->side = file->config.image_size;
     out->batch = BATCH;
     out->feature[out->feature_count++] = (sp_feature){"image_embeds", file->config.layer.width};
@@ -34,19 +32,6 @@ static void close_weights(sp_extractor *extractor)
     sp_free(extractor->model);
 }
 
-static const char *convention(const sp_preparation *preparation)
-{
-    (void)preparation;
-    return "dino";
-}
-
-static sp_status prepare(const sp_extractor *extractor, const sp_preparation *preparation, const sp_image *image,
-                         float *nchw)
-{
-    (void)preparation;
-    return sp_image_to_tower(image, SP_TOWER_INPUT_DINO, (int)extractor->side, nchw);
-}
-
 static sp_status make_runner(const sp_extractor *extractor, sp_device *device, sp_runner *out)
 {
     const sp_dino_file *file = extractor->model;
@@ -57,10 +42,11 @@ const sp_extractor_kind sp_dino_extractor = {
     .name = "dino",
     .title = "DINOv2",
     .missing = "`dino` is missing: fd is by DINOv2, dinov2_vitl14_pretrain.pth or a folder of transformers'",
+    .usual = "DINOv2 ViT-L/14",
+    .input = SP_TOWER_INPUT_DINO,
     .weights = weights,
     .open = open_weights,
     .close = close_weights,
-    .convention = convention,
-    .prepare = prepare,
+    .prepare = sp_extractor_prepare_tower,
     .make_runner = make_runner,
 };

@@ -182,3 +182,9 @@ void sp_extraction_free(sp_extraction *e)
     sp_runner_free(&e->runner);
     sp_tensor_free(&e->pixels);
 }
+
+void sp_extraction_turn(sp_extraction *e, const sp_extractor *extractor)
+{
+    if (e->extractor && e->extractor->model != extractor->model) sp_extraction_free(e);
+    e->extractor = extractor;
+}

@@ -15,6 +15,8 @@ typedef struct {
     sp_tensor pixels;
 } sp_extraction;
 void sp_extraction_free(sp_extraction *e); /* leaves what is the caller's */
+/* From here on by this extractor; what was made for the one before stays where their models are the same. */
+void sp_extraction_turn(sp_extraction *e, const sp_extractor *extractor);
 
 /* row[i]: where in the store, in which the network has begun, the features of picture i are now; -1 for a picture that
  * cannot be read, which `unreadable` (NULL: nobody) counts, with a warning that names it. Pictures are decoded plainly

@@ -39,6 +39,17 @@ sp_score_value *sp_score_add(sp_score_result *result, const char *key, double va
     return v;
 }
 
+sp_status sp_score_add_mean(sp_score_result *result, const char *key, const double *terms, int64_t count,
+                            int64_t resamples)
+{
+    double mean = 0;
+    for (int64_t i = 0; i < count; i++)
+        mean += terms[i] / (double)count;
+    sp_score_add(result, key, mean);
+    if (resamples == SPLAM_UNSET) return SP_OK;
+    return sp_bootstrap_mean(terms, count, resamples, sp_score_add_interval(result));
+}
+
 sp_interval *sp_score_add_interval(sp_score_result *result)
 {
     int last = result->value_count - 1;

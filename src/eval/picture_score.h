@@ -3,6 +3,7 @@
 #ifndef SP_EVAL_PICTURE_SCORE_H
 #define SP_EVAL_PICTURE_SCORE_H
 #include "eval/bootstrap.h"
+#include "eval/caption_lines.h"
 #include "eval/picture_set.h"
 
 /* One number of a score. */
@@ -30,8 +31,11 @@ typedef struct {
         char *text;
     } word[SP_SCORE_WORDS]; /* the same in words, in the text too: "clip_prefix" */
 } sp_score_result;
-/* Both return what was added, to be filled further. */
+/* Returns what was added, to be filled further. */
 sp_score_value *sp_score_add(sp_score_result *result, const char *key, double value);
+/* The mean of the terms, with its interval by so many resamples; SPLAM_UNSET: none. SP_MEMORY. */
+sp_status sp_score_add_mean(sp_score_result *result, const char *key, const double *terms, int64_t count,
+                            int64_t resamples);
 void sp_score_add_setting(sp_score_result *result, const char *key, int64_t value);
 sp_status sp_score_add_words(sp_score_result *result, const char *key, const char *text); /* a copy; SP_MEMORY */
 void sp_score_result_free(sp_score_result *result); /* zeroed is legal */
@@ -44,6 +48,7 @@ typedef struct {
     const sp_callbacks *callbacks;
     const sp_extractor *extractors;   /* [SP_EXTRACTORS]; kind NULL: not opened */
     const sp_picture_set *a, *b;      /* b without a source: there is none */
+    const sp_caption_lines *captions; /* of the pictures of a; NULL: no score asks for them */
     sp_device *device;                /* for what is not of a picture */
 } sp_scored;
 
@@ -61,14 +66,17 @@ struct sp_picture_score {
     int feature; /* of the network */
     bool two_sets;   /* A is compared with B; else it is of A alone */
     bool intervals;  /* `bootstrap` gives some */
+    bool captions;   /* each picture of A is compared with its line of `captions` */
     sp_score_needs needs;
-    /* Whether it can be measured of these sets, whose features are not there yet; NULL: it can. */
-    sp_status (*check)(const sp_scored *scored);
+    /* Whether it can be measured of these sets, whose features are not there yet though the network is open that gives
+     * them; NULL: it can. */
+    sp_status (*check)(const sp_picture_score *score, const sp_scored *scored);
     /* *out is zeroed. */
     sp_status (*measure)(const sp_picture_score *score, const sp_scored *scored, sp_score_result *out);
 };
 
-#define SP_PICTURE_SCORE_LIST(X) X(fid) X(fid_infinity) X(kid) X(is) X(prdc) X(cmmd) X(fd) X(fd_infinity) X(clip)
+#define SP_PICTURE_SCORE_LIST(X)                                                                                      \
+    X(fid) X(fid_infinity) X(kid) X(is) X(prdc) X(cmmd) X(fd) X(fd_infinity) X(clip) X(aesthetic) X(pickscore) X(hps)
 #define X(name) extern const sp_picture_score sp_##name##_score;
 SP_PICTURE_SCORE_LIST(X)
 #undef X

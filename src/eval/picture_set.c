@@ -156,22 +156,35 @@ void sp_picture_set_free(sp_picture_set *set)
     for (int i = 0; i < SP_EXTRACTORS; i++)
         for (int k = 0; k < SP_FEATURES_MOST; k++)
             sp_tensor_free(&set->features[i][k]);
+    sp_free(set->place);
     sp_tensor_free(&set->feats);
     sp_gaussian_free(&set->gaussian);
     *set = (sp_picture_set){0};
 }
 
-/* Each network has to read the same pictures. */
-static sp_status take_count(sp_picture_set *set, const int64_t *row)
+static sp_status take_places(sp_picture_set *set, const int64_t *row)
 {
-    int64_t count = 0;
+    int64_t *place = sp_alloc((size_t)set->pictures.count * sizeof *place);
+    if (!place) return SP_MEMORY;
+    set->count = 0;
     for (int64_t i = 0; i < set->pictures.count; i++)
-        count += row[i] >= 0;
-    if (set->computed && count != set->count)
-        return sp_fail(SP_IO, "%s: %lld pictures could be read, and then %lld", set->source, (long long)set->count,
-                       (long long)count);
-    set->count = count;
+        if (row[i] >= 0) place[set->count++] = i;
+    set->place = place;
     set->computed = true;
+    return SP_OK;
+}
+
+/* Each network has to read the same pictures. */
+static sp_status compare_places(const sp_picture_set *set, const int64_t *row)
+{
+    int64_t k = 0;
+    for (int64_t i = 0; i < set->pictures.count; i++) {
+        bool before = k < set->count && set->place[k] == i;
+        if (before != (row[i] >= 0))
+            return sp_fail(SP_IO, "%s: could be read, and then not, or the other way round",
+                           sp_pictures_name(&set->pictures, i));
+        k += before;
+    }
     return SP_OK;
 }
 
@@ -182,7 +195,7 @@ sp_status sp_picture_set_extract(sp_picture_set *set, sp_extraction *e, sp_featu
     int64_t *row = sp_alloc((size_t)pictures->count * sizeof *row);
     if (!row) return SP_MEMORY;
     sp_status status = sp_extract(e, pictures, store, row, set->computed ? NULL : pictures->left_out);
-    if (!status) status = take_count(set, row);
+    if (!status) status = set->computed ? compare_places(set, row) : take_places(set, row);
     for (int k = 0; k < SP_FEATURES_MOST && !status; k++)
         if (wanted[k])
             status = sp_feature_store_gather(store, k, row, pictures->count, &set->features[store->network][k]);

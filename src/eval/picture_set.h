@@ -10,6 +10,7 @@ typedef struct {
     sp_pictures pictures; /* zeroed: it is a file */
     int64_t count;        /* pictures, once computed those that could be read; 0: a file does not say how many */
     bool computed;        /* features of a network */
+    int64_t *place;       /* [count] once computed: which of `pictures` each was */
     sp_tensor features[SP_EXTRACTORS][SP_FEATURES_MOST]; /* of pictures, once computed: [count,width] */
     sp_tensor feats;     /* a file's "feats" [count,D] F32, of whichever network */
     bool statistics;     /* of a file: mean and covariance alone */

@@ -40,15 +40,15 @@ sp_status sp_image_crop(const sp_image *image, int left, int top, int width, int
     return SP_OK;
 }
 
-static int half_to_even(int surplus)
+int sp_image_center_offset(int surplus)
 {
     return (int)rint(surplus / 2.0);
 }
 
 sp_status sp_image_center_crop(const sp_image *image, int width, int height, sp_image *out)
 {
-    return sp_image_crop(image, half_to_even(image->width - width),
-                         half_to_even(image->height - height), width, height, out);
+    return sp_image_crop(image, sp_image_center_offset(image->width - width),
+                         sp_image_center_offset(image->height - height), width, height, out);
 }
 
 void sp_image_shortest_size(int width, int height, int side, int64_t *new_width,
@@ -60,17 +60,25 @@ void sp_image_shortest_size(int width, int height, int side, int64_t *new_width,
     *new_height = width <= height ? long_side : side;
 }
 
+sp_status sp_image_fit_size(const sp_image *image, int side, int *width, int *height)
+{
+    int64_t w, h;
+    sp_image_shortest_size(image->width, image->height, side, &w, &h);
+    *width = (int)w, *height = (int)h;
+    if (w > SP_IMAGE_MAX_SIDE || h > SP_IMAGE_MAX_SIDE)
+        return sp_fail(SP_ARGUMENT, "a picture of %dx%d is too long to be scaled to %d pixels",
+                       image->width, image->height, side);
+    return SP_OK;
+}
+
 sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, const sp_random_key *place,
                               sp_image *out)
 {
     *out = (sp_image){0};
-    int64_t width, height;
-    sp_image_shortest_size(image->width, image->height, side, &width, &height);
-    if (width > SP_IMAGE_MAX_SIDE || height > SP_IMAGE_MAX_SIDE)
-        return sp_fail(SP_ARGUMENT, "a picture of %dx%d is too long to be scaled to %d pixels",
-                       image->width, image->height, side);
+    int width, height;
     sp_image scaled;
-    SP_TRY(sp_image_resize(image, (int)width, (int)height, filter, &scaled));
+    SP_TRY(sp_image_fit_size(image, side, &width, &height));
+    SP_TRY(sp_image_resize(image, width, height, filter, &scaled));
     sp_status status;
     if (place) { /* one side is exact, so one offset is 0 */
         int offset = (int)sp_random_below(*place, (uint64_t)(width + height - 2 * side + 1));

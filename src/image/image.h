@@ -96,10 +96,13 @@ sp_status sp_image_resize(const sp_image *image, int width, int height, sp_filte
  * rounded down. */
 void sp_image_shortest_size(int width, int height, int side, int64_t *new_width,
                             int64_t *new_height);
+/* The same for a picture; SP_ARGUMENT if the longer side would be more than SP_IMAGE_MAX_SIDE. */
+sp_status sp_image_fit_size(const sp_image *image, int side, int *width, int *height);
 /* The rectangle must lie inside: SP_ARGUMENT otherwise. */
 sp_status sp_image_crop(const sp_image *image, int left, int top, int width, int height,
                         sp_image *out);
 /* torchvision's CenterCrop: the offset is half the surplus, halves to even. */
+int sp_image_center_offset(int surplus);
 sp_status sp_image_center_crop(const sp_image *image, int width, int height, sp_image *out);
 /* Torchvision's Resize(side), antialiased, then side x side from the centre, or with `place` as RandomCrop does, at an
  * offset that is drawn from it. Diffusers' training transform is bilinear, CLIP's bicubic. */

@@ -11,34 +11,41 @@ typedef struct {
     int stride;
 } taps;
 
+/* Of `in` cells made `out`, the `side` positions from `first` on. */
+typedef struct {
+    int in, out, first, side;
+} span;
+
 static void taps_free(taps *t)
 {
     sp_free(t->first);
     sp_free(t->count);
     sp_free(t->weights);
+    *t = (taps){0};
 }
 
-static sp_status taps_create(int out, int stride, taps *t)
+static sp_status taps_create(int side, int stride, taps *t)
 {
-    *t = (taps){.first = sp_alloc_zero((size_t)out * sizeof(int)),
-                .count = sp_alloc_zero((size_t)out * sizeof(int)),
-                .weights = sp_alloc_zero((size_t)out * (size_t)stride * sizeof(double)),
+    *t = (taps){.first = sp_alloc_zero((size_t)side * sizeof(int)),
+                .count = sp_alloc_zero((size_t)side * sizeof(int)),
+                .weights = sp_alloc_zero((size_t)side * (size_t)stride * sizeof(double)),
                 .stride = stride};
     if (t->first && t->count && t->weights) return SP_OK;
     taps_free(t);
     return SP_MEMORY;
 }
 
-static sp_status pillow_taps(int in, int out, taps *t)
+static sp_status pillow_taps(const span *s, taps *t)
 {
     const sp_filter filter = SP_FILTER_BICUBIC;
-    double scale = (double)in / out, stretch = scale > 1 ? scale : 1, support = sp_filter_support(filter) * stretch;
-    SP_TRY(taps_create(out, (int)ceil(support) * 2 + 1, t));
-    for (int i = 0; i < out; i++) {
-        double centre = (i + 0.5) * scale, sum = 0, *w = t->weights + (size_t)i * (size_t)t->stride;
+    double scale = (double)s->in / s->out, stretch = scale > 1 ? scale : 1;
+    double support = sp_filter_support(filter) * stretch;
+    SP_TRY(taps_create(s->side, (int)ceil(support) * 2 + 1, t));
+    for (int i = 0; i < s->side; i++) {
+        double centre = (s->first + i + 0.5) * scale, sum = 0, *w = t->weights + (size_t)i * (size_t)t->stride;
         int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
         t->first[i] = first > 0 ? first : 0;
-        t->count[i] = (end < in ? end : in) - t->first[i];
+        t->count[i] = (end < s->in ? end : s->in) - t->first[i];
         for (int k = 0; k < t->count[i]; k++)
             sum += w[k] = sp_filter_value(filter, (k + t->first[i] - centre + 0.5) * (1 / stretch));
         for (int k = 0; k < t->count[i] && sum != 0; k++)
@@ -47,18 +54,20 @@ static sp_status pillow_taps(int in, int out, taps *t)
     return SP_OK;
 }
 
-static sp_status antialias_taps(int in, int out, taps *t)
+static sp_status antialias_taps(const span *s, sp_filter filter, taps *t)
 {
-    float scale = (float)in / (float)out, support = scale >= 1 ? scale : 1, inverse = scale >= 1 ? 1 / scale : 1;
-    SP_TRY(taps_create(out, (int)ceilf(support) * 2 + 1, t));
-    for (int i = 0; i < out; i++) {
-        float centre = scale * ((float)i + 0.5f), sum = 0;
+    float scale = (float)s->in / (float)s->out, inverse = scale >= 1 ? 1 / scale : 1;
+    float support = (float)sp_filter_support(filter) * (scale >= 1 ? scale : 1);
+    SP_TRY(taps_create(s->side, (int)ceilf(support) * 2 + 1, t));
+    for (int i = 0; i < s->side; i++) {
+        float centre = scale * ((float)(s->first + i) + 0.5f), sum = 0;
         double *w = t->weights + (size_t)i * (size_t)t->stride;
         int64_t first = (int64_t)(centre - support + 0.5f), end = (int64_t)(centre + support + 0.5f);
         t->first[i] = first > 0 ? (int)first : 0;
-        t->count[i] = (int)(end < in ? end : in) - t->first[i];
+        t->count[i] = (int)(end < s->in ? end : s->in) - t->first[i];
         for (int k = 0; k < t->count[i]; k++) {
-            float x = fabsf(((float)(k + t->first[i]) - centre + 0.5f) * inverse), value = x < 1 ? 1 - x : 0;
+            float x = ((float)(k + t->first[i]) - centre + 0.5f) * inverse;
+            float value = (float)sp_filter_value(filter, (double)x);
             w[k] = (double)value;
             sum += value;
         }
@@ -69,28 +78,31 @@ static sp_status antialias_taps(int in, int out, taps *t)
 }
 
 /* Two neighbours; half: pixels' centres lie half a pixel in. */
-static sp_status bilinear_taps(int in, int out, bool half, taps *t)
+static sp_status bilinear_taps(const span *s, bool half, taps *t)
 {
-    float scale = (float)in / (float)out;
-    SP_TRY(taps_create(out, 2, t));
-    for (int i = 0; i < out; i++) {
-        float x = half ? scale * ((float)i + 0.5f) - 0.5f : (float)i * scale;
+    float scale = (float)s->in / (float)s->out;
+    SP_TRY(taps_create(s->side, 2, t));
+    for (int i = 0; i < s->side; i++) {
+        float at = (float)(s->first + i), x = half ? scale * (at + 0.5f) - 0.5f : at * scale;
         x = x > 0 ? x : 0;
-        int first = (int)x < in - 1 ? (int)x : in - 1;
-        float part = first < in - 1 ? x - (float)first : 0;
+        int first = (int)x < s->in - 1 ? (int)x : s->in - 1;
+        float part = first < s->in - 1 ? x - (float)first : 0;
         t->first[i] = first;
-        t->count[i] = first < in - 1 ? 2 : 1;
+        t->count[i] = first < s->in - 1 ? 2 : 1;
         t->weights[2 * i] = (double)(1 - part);
         t->weights[2 * i + 1] = (double)part;
     }
     return SP_OK;
 }
 
-static sp_status taps_make(int in, int out, sp_float_resize how, taps *t)
+/* The weights of a size that stays are 1 and nothing else, so a pass leaves it as it is. */
+static sp_status taps_make(const span *s, sp_float_resize how, taps *t)
 {
-    if (how == SP_RESIZE_PILLOW_BICUBIC) return pillow_taps(in, out, t);
-    if (how == SP_RESIZE_TORCH_ANTIALIAS) return antialias_taps(in, out, t);
-    return bilinear_taps(in, out, how == SP_RESIZE_TORCH_BILINEAR, t);
+    if (s->in == s->out) return bilinear_taps(s, false, t);
+    if (how == SP_RESIZE_PILLOW_BICUBIC) return pillow_taps(s, t);
+    if (how == SP_RESIZE_TORCH_ANTIALIAS) return antialias_taps(s, SP_FILTER_BILINEAR, t);
+    if (how == SP_RESIZE_TORCH_BICUBIC) return antialias_taps(s, SP_FILTER_BICUBIC, t);
+    return bilinear_taps(s, how == SP_RESIZE_TORCH_BILINEAR, t);
 }
 
 /* One channel of rows x columns pixels to rows x side. */
@@ -121,13 +133,11 @@ static void down(const float *from, const taps *t, int side, double *sums, float
     }
 }
 
-/* The weights of a size that stays are 1 and nothing else, so a pass leaves it as it is. */
-static sp_status make_both(const sp_image *image, int side, sp_float_resize how, taps *columns, taps *rows)
+static sp_status make_both(const span *x, const span *y, sp_float_resize how, taps *columns, taps *rows)
 {
-    sp_float_resize stays = SP_RESIZE_TF1_BILINEAR;
     *columns = *rows = (taps){0};
-    SP_TRY(taps_make(image->width, side, image->width == side ? stays : how, columns));
-    return taps_make(image->height, side, image->height == side ? stays : how, rows);
+    SP_TRY(taps_make(x, how, columns));
+    return taps_make(y, how, rows);
 }
 
 static void clip(float *x, size_t count)
@@ -136,13 +146,15 @@ static void clip(float *x, size_t count)
         x[i] = x[i] < 0 ? 0 : x[i] > 255 ? 255 : x[i];
 }
 
-sp_status sp_image_resize_float(const sp_image *image, int side, sp_float_resize how, float *out)
+/* x and y have one side. */
+static sp_status resize(const sp_image *image, const span *x, const span *y, sp_float_resize how, float *out)
 {
+    int side = x->side;
     taps columns, rows;
     size_t plane = (size_t)side * (size_t)side;
     float *between = sp_alloc((size_t)image->height * (size_t)side * sizeof *between);
     double *sums = sp_alloc((size_t)side * sizeof *sums);
-    sp_status status = make_both(image, side, how, &columns, &rows);
+    sp_status status = make_both(x, y, how, &columns, &rows);
     if (!between || !sums) status = SP_MEMORY;
     for (int c = 0; c < 3 && !status; c++) {
         across(image->pixels + c, image->height, image->width, &columns, side, between);
@@ -154,4 +166,19 @@ sp_status sp_image_resize_float(const sp_image *image, int side, sp_float_resize
     sp_free(between);
     sp_free(sums);
     return status;
+}
+
+sp_status sp_image_resize_float(const sp_image *image, int side, sp_float_resize how, float *out)
+{
+    const span x = {image->width, side, 0, side}, y = {image->height, side, 0, side};
+    return resize(image, &x, &y, how, out);
+}
+
+sp_status sp_image_fit_float(const sp_image *image, int side, sp_float_resize how, float *out)
+{
+    int width, height;
+    SP_TRY(sp_image_fit_size(image, side, &width, &height));
+    const span x = {image->width, width, sp_image_center_offset(width - side), side};
+    const span y = {image->height, height, sp_image_center_offset(height - side), side};
+    return resize(image, &x, &y, how, out);
 }

@@ -1,5 +1,6 @@
 /* CLIP and DINOv2, for people. */
 #include "report/inspect_towers.h"
+#include <math.h>
 #include "checkpoints/clip_file.h"
 #include "checkpoints/dino_file.h"
 
@@ -29,6 +30,7 @@ static sp_status describe_clip(const sp_tensor_file *file, sp_string *out)
     else
         sp_string_say(out, "  no text tower\n");
     sp_string_say(out, "  %s, by %s\n", activation_name(clip.image.layer.activation), clip.activation_by);
+    if (!isnan(clip.logit_scale)) sp_string_say(out, "  cosines times %.1f\n", exp(clip.logit_scale));
     return SP_OK;
 }
 

@@ -18,6 +18,8 @@ typedef struct {
     sp_preparation preparation;
     bool wanted[SP_PICTURE_SCORES];
     sp_extractor extractor[SP_EXTRACTORS]; /* those that were opened */
+    sp_caption_lines captions;             /* where a score asks for them */
+    sp_extraction extraction;              /* of the network that works, or worked last */
     sp_feature_store store;
     sp_picture_set a, b;
     sp_score_result result[SP_PICTURE_SCORES];
@@ -53,6 +55,19 @@ static sp_status check_bootstrap(const score_run *r)
     return status;
 }
 
+static sp_status check_captions(score_run *r)
+{
+    for (int i = 0; i < SP_PICTURE_SCORES; i++) {
+        const sp_picture_score *score = sp_picture_score_at(i);
+        if (!r->wanted[i] || !score->captions || r->captions.text) continue;
+        if (!r->o->captions)
+            return sp_fail(SP_ARGUMENT, "`captions` is missing: %s compares each picture of A with a line of that file",
+                           score->name);
+        SP_TRY(sp_caption_lines_load(r->o->captions, &r->captions));
+    }
+    return SP_OK;
+}
+
 static sp_status check(score_run *r)
 {
     const splam_score_options *o = r->o;
@@ -66,6 +81,7 @@ static sp_status check(score_run *r)
             return sp_fail(SP_ARGUMENT, "%s compares two sets, and `b` is missing", score->name);
     }
     SP_TRY(check_bootstrap(r));
+    SP_TRY(check_captions(r));
     if (!any)
         return sp_fail(SP_ARGUMENT, "nothing is asked for of one set: neither is among `metrics` nor `save_stats`");
     r->preparation.convention = (sp_convention)sp_choice_index(SP_CHOICES(SP_CONVENTION_LIST), o->convention);
@@ -82,12 +98,10 @@ static bool used(const score_run *r, sp_extractor_index network)
 
 static sp_status open_networks(score_run *r)
 {
-    for (int i = 0; i < SP_EXTRACTORS; i++) {
-        const char *path = sp_extractor_kind_at((sp_extractor_index)i)->weights(r->o);
-        if (path && used(r, (sp_extractor_index)i))
-            SP_TRY(sp_extractor_open((sp_extractor_index)i, path, r->o, &r->extractor[i]));
-    }
-    return SP_OK;
+    bool wanted[SP_EXTRACTORS];
+    for (int i = 0; i < SP_EXTRACTORS; i++)
+        wanted[i] = used(r, (sp_extractor_index)i);
+    return sp_extractors_open(wanted, r->o, r->extractor);
 }
 
 static sp_status open_set(const score_run *r, const char *source, sp_picture_set *set)
@@ -114,20 +128,35 @@ static sp_status check_file(const sp_picture_score *score, const sp_picture_set 
     return SP_OK;
 }
 
+static sp_scored scored_of(const score_run *r)
+{
+    const sp_caption_lines *captions = r->captions.text ? &r->captions : NULL;
+    return (sp_scored){r->o, r->callbacks, r->extractor, &r->a, &r->b, captions, r->device};
+}
+
+static sp_status check_weights(const score_run *r, sp_extractor_index network)
+{
+    bool a = takes(r, network, &r->a) && r->a.pictures.count, b = takes(r, network, &r->b) && r->b.pictures.count;
+    if ((!a && !b) || r->extractor[network].kind) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "%s", sp_extractor_kind_at(network)->missing);
+}
+
 static sp_status check_files(const score_run *r)
 {
-    const sp_scored scored = {r->o, r->callbacks, r->extractor, &r->a, &r->b, r->device};
+    const sp_scored scored = scored_of(r);
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         if (!r->wanted[i]) continue;
         SP_TRY(check_file(score, &r->a));
         if (score->two_sets) SP_TRY(check_file(score, &r->b));
-        if (score->check) SP_TRY(score->check(&scored));
+        SP_TRY(check_weights(r, score->network));
+        if (score->check) SP_TRY(score->check(score, &scored));
     }
     if (r->o->features && !r->a.pictures.count && !r->b.pictures.count)
         return sp_fail(SP_ARGUMENT, "`features` keeps what a network gives for pictures, and there are files of "
                        "statistics alone");
-    if (!r->o->save_stats || r->a.pictures.count) return SP_OK;
+    if (!r->o->save_stats) return SP_OK;
+    if (r->a.pictures.count) return check_weights(r, SP_EXTRACTOR_INCEPTION);
     return sp_fail(SP_ARGUMENT, "%s: statistics are saved of pictures, and this is a file of them", r->a.source);
 }
 
@@ -148,13 +177,13 @@ static bool list_wanted(const score_run *r, sp_extractor_index network, const sp
     return true;
 }
 
-static sp_status extract_sets(score_run *r, sp_extraction *e)
+static sp_status extract_sets(score_run *r)
 {
     bool wanted[SP_FEATURES_MOST];
     if (list_wanted(r, r->store.network, &r->a, wanted))
-        SP_TRY(sp_picture_set_extract(&r->a, e, &r->store, wanted));
+        SP_TRY(sp_picture_set_extract(&r->a, &r->extraction, &r->store, wanted));
     if (list_wanted(r, r->store.network, &r->b, wanted))
-        SP_TRY(sp_picture_set_extract(&r->b, e, &r->store, wanted));
+        SP_TRY(sp_picture_set_extract(&r->b, &r->extraction, &r->store, wanted));
     return SP_OK;
 }
 
@@ -163,13 +192,19 @@ static sp_status extract(score_run *r, sp_extractor_index network)
     const sp_extractor *extractor = &r->extractor[network];
     bool wanted[SP_FEATURES_MOST];
     if (!list_wanted(r, network, &r->a, wanted) && !list_wanted(r, network, &r->b, wanted)) return SP_OK;
-    if (!extractor->kind) return sp_fail(SP_ARGUMENT, "%s", sp_extractor_kind_at(network)->missing);
-    sp_extraction e = {
-        .extractor = extractor, .preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
+    sp_extraction_turn(&r->extraction, extractor);
     SP_TRY(sp_feature_store_begin(&r->store, network, extractor, &r->preparation));
-    sp_status status = extract_sets(r, &e);
-    sp_extraction_free(&e);
-    return sp_feature_store_end(&r->store, status);
+    return sp_feature_store_end(&r->store, extract_sets(r));
+}
+
+static sp_status extract_all(score_run *r)
+{
+    r->extraction = (sp_extraction){.preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
+    sp_status status = SP_OK;
+    for (int i = 0; i < SP_EXTRACTORS && !status; i++)
+        status = extract(r, (sp_extractor_index)i);
+    sp_extraction_free(&r->extraction);
+    return status;
 }
 
 static sp_status collect(score_run *r)
@@ -180,8 +215,7 @@ static sp_status collect(score_run *r)
     if (r->o->b) SP_TRY(open_set(r, r->o->b, &r->b));
     SP_TRY(check_files(r));
     SP_TRY(sp_feature_store_open(r->o->features, &r->store));
-    for (int i = 0; i < SP_EXTRACTORS; i++)
-        SP_TRY(extract(r, (sp_extractor_index)i));
+    SP_TRY(extract_all(r));
     SP_TRY(sp_picture_set_check_left_out(&r->a, r->o->strict));
     return sp_picture_set_check_left_out(&r->b, r->o->strict);
 }
@@ -190,7 +224,7 @@ static sp_status collect(score_run *r)
 
 static sp_status measure(score_run *r)
 {
-    const sp_scored scored = {r->o, r->callbacks, r->extractor, &r->a, &r->b, r->device};
+    const sp_scored scored = scored_of(r);
     const sp_feature_origin origin =
         sp_feature_origin_of(SP_EXTRACTOR_INCEPTION, &r->extractor[SP_EXTRACTOR_INCEPTION], &r->preparation);
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
@@ -250,6 +284,27 @@ static void set_left_out(json_t *all, const char *key, const sp_picture_set *set
     json_object_set_new(all, key, reasons);
 }
 
+/* Lines of pictures that are left out. */
+static int64_t captions_left_out(const score_run *r)
+{
+    return r->a.pictures.count - r->a.count;
+}
+
+static void set_captions(json_t *all, const score_run *r)
+{
+    if (!r->captions.text) return;
+    json_object_set_new(all, "captions_sha256", json_string(r->captions.sha256));
+    json_object_set_new(all, "captions_left_out", json_integer(captions_left_out(r)));
+}
+
+/* The convention is Inception's; other networks have one each. */
+static void set_preparation(json_t *all, const score_run *r)
+{
+    if (used(r, SP_EXTRACTOR_INCEPTION))
+        json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
+    json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
+}
+
 static void set_networks(json_t *all, const score_run *r)
 {
     for (int i = 0; i < SP_EXTRACTORS; i++) {
@@ -271,8 +326,8 @@ static json_t *as_json(const score_run *r)
     if (r->o->b) json_object_set_new(all, "count_b", count_json(r->b.count));
     set_left_out(all, "unreadable_a", &r->a);
     set_left_out(all, "unreadable_b", &r->b);
-    json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
-    json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
+    set_captions(all, r);
+    set_preparation(all, r);
     set_networks(all, r);
     return all;
 }
@@ -305,6 +360,15 @@ static void say_count(sp_string *s, const char *which, const sp_picture_set *set
                       list[i].example);
 }
 
+static void say_captions(sp_string *s, const score_run *r)
+{
+    if (!r->captions.text) return;
+    int64_t out = captions_left_out(r);
+    sp_string_say(s, "captions: sha256 %s\n", r->captions.sha256);
+    if (out)
+        sp_string_say(s, "captions, left out: %lld, of the pictures that are left out\n", (long long)out);
+}
+
 static void say(const score_run *r, sp_string *s)
 {
     for (int i = 0; i < SP_PICTURE_SCORES; i++)
@@ -315,7 +379,9 @@ static void say(const score_run *r, sp_string *s)
             sp_string_say(s, "%s: %s\n", r->result[i].word[k].key, r->result[i].word[k].text);
     say_count(s, "A", &r->a);
     if (r->o->b) say_count(s, "B", &r->b);
-    sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->preparation.convention));
+    say_captions(s, r);
+    if (used(r, SP_EXTRACTOR_INCEPTION))
+        sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->preparation.convention));
     if (r->preparation.transform != SP_TRANSFORM_NONE)
         sp_string_append_format(s, "transform: %s\n", sp_transform_name(r->preparation.transform));
     for (int i = 0; i < SP_EXTRACTORS; i++)
@@ -350,10 +416,10 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
     if (!status) status = measure(&r);
     if (!status) status = report(&r, out);
     sp_feature_store_close(&r.store);
+    sp_caption_lines_free(&r.captions);
     sp_picture_set_free(&r.a);
     sp_picture_set_free(&r.b);
-    for (int i = 0; i < SP_EXTRACTORS; i++)
-        sp_extractor_close(&r.extractor[i]);
+    sp_extractors_close(r.extractor);
     for (int i = 0; i < SP_PICTURE_SCORES; i++)
         sp_score_result_free(&r.result[i]);
     return status;

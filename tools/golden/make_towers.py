@@ -5,6 +5,7 @@ the packages that requirements.txt names for it beside what the other scripts ne
 
     make_towers.py                    writes the golden file
     make_towers.py openai FILE.pt     writes a CLIP with such weights as OpenAI's files are: TorchScript, F16
+    make_towers.py hps FILE.pt        writes the weights of the case hps as HPSv2's files are
 """
 import io
 import json
@@ -50,14 +51,34 @@ def dino_input(image, side):
                                transforms.Normalize(*IMAGENET)])(image)
 
 
-INPUTS = {"clip": clip_input, "cmmd": cmmd_input, "dino": dino_input}
+def pickscore_input(image, side):
+    """PickScore's processor, as transformers of its day had it, on Pillow's pictures."""
+    from transformers import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    return processor(images=image, return_tensors="pt")["pixel_values"][0]
+
+
+def hps_input(image, side):
+    """HPSv2's, which makes a tensor first."""
+    return transforms.Compose([transforms.ToTensor(), transforms.Resize(side, interpolation=BICUBIC),
+                               transforms.CenterCrop(side), transforms.Normalize(MEAN, DEVIATION)])(image)
+
+
+INPUTS = {"clip": clip_input, "cmmd": cmmd_input, "dino": dino_input, "pickscore": pickscore_input, "hps": hps_input}
+
+
+def of_kinds(names):
+    """The files of those names, as inception.safetensors has them; Pillow's convert keeps a colour that is transparent
+    beside the pixels, and today's transformers would lay it on white."""
+    kinds = load_file(os.path.join(common.ROOT, "inception.safetensors"))
+    rgb = {name: Image.open(io.BytesIO(kinds["file." + name].tobytes())).convert("RGB") for name in names}
+    return {name: Image.fromarray(np.array(image)) for name, image in rgb.items()}
 
 
 def inputs(tensors):
-    kinds = load_file(os.path.join(common.ROOT, "inception.safetensors"))
     images = {f"{w}x{h}": Image.fromarray(picture(w, h).astype(np.uint8)) for w, h in ((40, 45), (31, 24), (101, 57))}
-    for name in ("rgba.png", "la.png", "palette.png", "grey16.png", "grey.jpg", "turned.jpg", "cmyk.jpg"):
-        images[name] = Image.open(io.BytesIO(kinds["file." + name].tobytes())).convert("RGB")
+    images |= of_kinds(("rgba.png", "la.png", "palette.png", "grey16.png", "grey.jpg", "turned.jpg", "cmyk.jpg"))
     for how, function in INPUTS.items():
         for name, image in images.items():
             tensors[f"input.{how}.{name}"] = function(image, SIDE).numpy().reshape(-1)[::11]
@@ -257,6 +278,100 @@ def write_score(tensors):
     tensors["score.captions"] = np.frombuffer("".join(c + "\n" for c in CAPTIONS).encode(), np.uint8)
 
 
+# ---- scores by what people prefer ----
+
+PREFERRED = CAPTIONS + ["one more caption", "A grey photo"]
+LOGIT_SCALE = 4.5
+HEAD = [24, 32, 16, 8, 4, 1]
+
+
+def five_pictures(function):
+    images = [Image.fromarray(picture(w, h).astype(np.uint8)) for w, h in ((40, 45), (31, 24), (101, 57))]
+    images += of_kinds(("rgba.png", "grey.jpg")).values()
+    return torch.stack([function(image, 28) for image in images]).double()
+
+
+def preferred(tensors, name, scale, shapes, image, text, config=None):
+    """Of five pictures and their captions."""
+    case(tensors, name, config, shapes, image)
+    tensors[f"{name}.scores"] = (scale * torch.nn.functional.cosine_similarity(image, text)).numpy()
+
+
+def write_pickscore(tensors):
+    import open_clip
+
+    vision = dict(hidden_size=128, num_hidden_layers=1, num_attention_heads=2, intermediate_size=256, image_size=28,
+                  patch_size=14, hidden_act="gelu", projection_dim=24)
+    text = dict(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=128, vocab_size=49408,
+                max_position_embeddings=77, hidden_act="gelu", bos_token_id=49406, eos_token_id=49407, pad_token_id=0,
+                projection_dim=24)
+    model = transformers_clip(vision, text).float()
+    shapes = take_weights(model)
+    model = model.double()
+    with torch.no_grad():
+        model.logit_scale.fill_(LOGIT_SCALE)
+        # its own pairs: scale times cosine
+        found = model(input_ids=open_clip.tokenize(PREFERRED), pixel_values=five_pictures(pickscore_input))
+    preferred(tensors, "pickscore", math.exp(LOGIT_SCALE), shapes, model_vectors(model, pickscore_input),
+              found.text_embeds, {"model_type": "clip", "vision_config": vision, "text_config": text})
+    assert np.allclose(np.diag(found.logits_per_image.numpy()), tensors["pickscore.scores"], rtol=1e-12)
+
+
+def model_vectors(model, function):
+    with torch.no_grad():
+        return model.visual_projection(model.vision_model(five_pictures(function)).pooler_output)
+
+
+def hps_model():
+    vision = dict(image_size=28, layers=1, width=64, head_width=64, patch_size=14)
+    text = dict(context_length=77, vocab_size=49408, width=64, heads=1, layers=1)
+    model = open_clip_model(False, vision, text, False).float()
+    return model, take_weights(model)
+
+
+def write_hps(tensors):
+    import open_clip
+
+    model, shapes = hps_model()
+    model = model.double()
+    model.attn_mask = model.attn_mask.double()
+    with torch.no_grad():
+        image = model.encode_image(five_pictures(hps_input))
+        preferred(tensors, "hps", 1, shapes, image, model.encode_text(open_clip.tokenize(PREFERRED)))
+    tensors["hps.file"] = np.frombuffer(small_checkpoint(), np.uint8)
+
+
+def small_checkpoint():
+    """As HPSv2's are, of the smallest layout, F16; its tensors are beginnings of one storage."""
+    vision = dict(image_size=4, layers=1, width=64, head_width=64, patch_size=2, mlp_ratio=0.25)
+    text = dict(context_length=5, vocab_size=8, width=64, heads=1, layers=1, mlp_ratio=0.25)
+    state = open_clip_model(False, vision, text, False).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if name != "attn_mask"}
+    storage = torch.from_numpy(numbers("storage", 3 * 64 * 64)).half()
+    weights = {name: storage[:math.prod(shape)].view(shape) for name, shape in shapes.items()}
+    file = io.BytesIO()
+    torch.save({"epoch": 1, "state_dict": weights}, file)
+    return file.getvalue()
+
+
+def write_aesthetic(tensors):
+    """By a head of small layers, of the vectors of the case score, layer by layer."""
+    x = torch.from_numpy(tensors["score.image"]).double()
+    x = x / x.norm(dim=1, keepdim=True)
+    shapes = {}
+    for i, layer in enumerate((0, 2, 4, 6, 7)):
+        shapes[f"layers.{layer}.weight"], shapes[f"layers.{layer}.bias"] = (HEAD[i + 1], HEAD[i]), (HEAD[i + 1],)
+    weights = filled(shapes)
+    for layer in (0, 2, 4, 6, 7):
+        x = x @ weights[f"layers.{layer}.weight"].double().T + weights[f"layers.{layer}.bias"].double()
+    tensors["aesthetic.names"] = listed(shapes)
+    tensors["aesthetic.scores"] = x[:, 0].numpy()
+
+
+def hps(path):
+    torch.save({"epoch": 1, "state_dict": hps_model()[0].state_dict()}, path)
+
+
 # ---- a file as OpenAI's ----
 
 
@@ -292,6 +407,8 @@ def openai(path):
 def main():
     if sys.argv[1:2] == ["openai"]:
         return openai(sys.argv[2])
+    if sys.argv[1:2] == ["hps"]:
+        return hps(sys.argv[2])
     tensors = {}
     inputs(tensors)
     write_transformers(tensors, "transformers", "quick_gelu", 128, 2, 512)
@@ -300,6 +417,10 @@ def main():
     write_open_clip(tensors, "open_clip.text", True, True)
     write_dino(tensors)
     write_score(tensors)
+    write_pickscore(tensors)
+    write_hps(tensors)
+    write_aesthetic(tensors)
+    tensors["preferred.captions"] = np.frombuffer("".join(c + "\n" for c in PREFERRED).encode(), np.uint8)
     path = os.path.join(common.ROOT, "towers.safetensors")
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
     os.chmod(path, 0o644)
