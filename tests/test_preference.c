@@ -232,17 +232,6 @@ static void test_texts_have_to_be_comparable(void **state)
 
 /* ---- HPSv2's kind of file ---- */
 
-static void assert_inspected(const char *path, const char *const *words)
-{
-    splam_inspect_options o = splam_inspect_defaults();
-    char *text;
-    o.path = path;
-    if (splam_inspect(&o, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
-    for (; *words; words++)
-        if (!strstr(text, *words)) fail_msg("\"%s\" is not in:\n%s", *words, text);
-    splam_free(text);
-}
-
 static void test_checkpoints_are_read(void **state)
 {
     const char *path = in_folder(state, "HPS.pt");

@@ -4,6 +4,7 @@
 #include "backend/registry.h"
 #include "checkpoints/clip_file.h"
 #include "checkpoints/dino_file.h"
+#include "graph/graph.h"
 #include "image/tower_input.h"
 #include "models/runner.h"
 
@@ -146,6 +147,29 @@ static void check_text(const sp_clip_text_config *c, const sp_weights *weights, 
     sp_runner_free(&runner);
     sp_tensor_free(&ids);
     sp_tensor_free(&rows);
+}
+
+/* How many of the graph's values are [1,rows,width]. */
+static int values_of(const sp_graph *graph, int64_t rows, int64_t width)
+{
+    int count = 0;
+    for (int i = 0; i < graph->value_count; i++)
+        count += sp_shape_equal(graph->values[i]->shape, sp_shape_of(1, rows, width));
+    return count;
+}
+
+/* Of the last layer's MLP, which is wider than all else, there is one row. */
+static void test_last_layer_is_of_one_token(void **state)
+{
+    const sp_encoder_layer layer = {64, 1, 200, 1e-5, SP_UNARY_GELU, false};
+    const sp_vit_config c = {.image_size = 28, .patch_size = 14, .layer = layer, .layers = 3, .projection = 8};
+    sp_graph *graph;
+    (void)state;
+    assert_ok(sp_network_least_graph(&sp_vit_network, &c, &graph));
+    int whole = values_of(graph, 5, 200), one = values_of(graph, 1, 200);
+    assert_true(one > 0);
+    assert_int_equal(whole, 2 * one);
+    sp_graph_destroy(graph);
 }
 
 /* f32 against float64, a few layers: some 1e-6 were seen. */
@@ -399,17 +423,6 @@ static void test_they_starve(void **state)
     sp_image_free(&image);
 }
 
-static void assert_inspected(const char *path, const char *const *words)
-{
-    splam_inspect_options o = splam_inspect_defaults();
-    char *text;
-    o.path = path;
-    if (splam_inspect(&o, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
-    for (; *words; words++)
-        if (!strstr(text, *words)) fail_msg("\"%s\" is not in:\n%s", *words, text);
-    splam_free(text);
-}
-
 static void test_they_are_inspected(void **state)
 {
     const char *folder = write_case(state, "transformers", "model.safetensors", "config.json");
@@ -504,6 +517,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pictures_are_pillows),
         cmocka_unit_test(test_long_pictures),
+        cmocka_unit_test(test_last_layer_is_of_one_token),
         cmocka_unit_test(test_clip_is_transformers),
         cmocka_unit_test(test_clip_is_open_clips),
         cmocka_unit_test(test_dino_is_transformers),

@@ -91,4 +91,15 @@ static inline double number_of(const splam_score_options *o, const char *key)
     return number;
 }
 
+static inline void assert_inspected(const char *path, const char *const *words)
+{
+    splam_inspect_options o = splam_inspect_defaults();
+    char *text;
+    o.path = path;
+    if (splam_inspect(&o, &text) != SPLAM_OK) fail_msg("%s", splam_error_message());
+    for (; *words; words++)
+        if (!strstr(text, *words)) fail_msg("\"%s\" is not in:\n%s", *words, text);
+    splam_free(text);
+}
+
 #endif

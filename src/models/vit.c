@@ -34,9 +34,9 @@ static void build(sp_builder *b, const void *config, const void *options, const 
     if (sp_builder_failed(b)) return;
     x = embeddings(b, c, x);
     if (c->pre_norm) x = sp_layer_norm_layer(b, "pre_layrnorm", x, c->layer.epsilon); /* so they call it */
-    x = sp_encoder_layers(b, &c->layer, c->layers, x);
+    x = sp_encoder_layers_first(b, &c->layer, c->layers, x);
     if (!x) return;
-    x = sp_reshape(b, sp_slice(b, x, 1, 0, 1), sp_shape_of(-1, c->layer.width));
+    x = sp_reshape(b, x, sp_shape_of(-1, c->layer.width));
     x = sp_layer_norm_layer(b, "post_layernorm", x, c->layer.epsilon);
     if (c->projection) x = sp_linear_layer_without_bias(b, "visual_projection", x, c->projection);
     sp_values_add(out, "image_embeds", x);
