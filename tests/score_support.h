@@ -4,7 +4,6 @@
 #include "support.h"
 #include "checkpoints/inception_file.h"
 #include "eval/picture_set.h"
-#include "eval/picture_set.h"
 #include "formats/npz.h"
 #include "inception_support.h"
 
@@ -40,6 +39,35 @@ static inline sp_tensor rows(const char *name, int64_t count, int64_t width, dou
         double v = formula_number(other, (uint32_t)i);
         ((float *)t.data)[i] = (float)(factor * formula_number(name, (uint32_t)i) + v * v);
     }
+    return t;
+}
+
+static inline int open_distances(void **state)
+{
+    if (sp_tensor_file_open(golden("distances.safetensors"), &file)) return -1;
+    return make_test_folder(state);
+}
+
+/* Of distances.safetensors. */
+static inline double number(const char *name)
+{
+    return *(const double *)expected(name)->data;
+}
+
+static inline bool stop(void *unused)
+{
+    (void)unused;
+    return true;
+}
+static const sp_callbacks stopping = {.cancelled = stop};
+
+/* factor of the numbers of NAME, over the divisor. */
+static inline sp_tensor formula(const char *name, sp_shape shape, double factor, double divisor)
+{
+    sp_tensor t;
+    assert_ok(sp_tensor_create(SP_F32, shape, &t));
+    for (int64_t i = 0; i < sp_tensor_count(&t); i++)
+        ((float *)t.data)[i] = (float)(factor * formula_number(name, (uint32_t)i) / divisor);
     return t;
 }
 

@@ -258,55 +258,23 @@ static void test_interval_of_a_mean(void **state)
     assert_near(interval.high - 0.25, half, 0.05 * half);
 }
 
-/* Far apart, the distance is that of the means squared, to a few percent, and its deviation follows from theirs. */
-static void test_interval_of_a_distance(void **state)
-{
-    (void)state;
-    sp_tensor a = rows("a", 300, 1, 1), b = rows("b", 200, 1, 1);
-    for (int i = 0; i < 200; i++)
-        ((float *)b.data)[i] += 10;
-    sp_gaussian one, two;
-    assert_ok(sp_gaussian_fit(&a, &one));
-    assert_ok(sp_gaussian_fit(&b, &two));
-    const sp_frechet_side x = {.features = &a}, y = {.features = &b}, known = {.gaussian = &two};
-    double distance, va = one.covariance[0] / 300, vb = two.covariance[0] / 200;
-    sp_interval both, half, again;
-    assert_ok(sp_frechet_of_sides(&x, &y, &distance));
-    assert_ok(sp_bootstrap_frechet(&x, &y, distance, 2000, NULL, &both));
-    assert_ok(sp_bootstrap_frechet(&x, &known, distance, 2000, NULL, &half));
-    double apart = two.mean[0] - one.mean[0];
-    assert_near(both.high - both.low, 4 * 1.96 * apart * sqrt(va + vb), 0.1 * (both.high - both.low));
-    assert_near(half.high - half.low, 4 * 1.96 * apart * sqrt(va), 0.1 * (half.high - half.low));
-    assert_true(both.low < distance && distance < both.high);
-    assert_ok(sp_bootstrap_frechet(&x, &y, distance, 2000, NULL, &again));
-    assert_memory_equal(&both, &again, sizeof both);
-    assert_status(sp_bootstrap_frechet(&known, &known, 0, 10, NULL, &again), SP_ARGUMENT);
-    sp_gaussian_free(&one);
-    sp_gaussian_free(&two);
-    sp_tensor_free(&a);
-    sp_tensor_free(&b);
-}
-
 static sp_status attempt_scores(void *context)
 {
     const sp_tensor *set = context;
-    const sp_frechet_side side = {.features = set};
     sp_interval interval;
     sp_prdc prdc;
     SP_TRY(sp_prdc_of(set, set, 3, NULL, &prdc));
     sp_status status = sp_bootstrap_mean(prdc.terms[0], prdc.count[0], 10, &interval);
     sp_prdc_free(&prdc);
-    return status ? status : sp_bootstrap_frechet(&side, &side, 0, 2, NULL, &interval);
+    return status;
 }
 
 static void test_scores_starve(void **state)
 {
     (void)state;
-    sp_tensor a = rows("a", 9, 4, 1), few = rows("a", 9, 12, 1);
-    assert_true(fail_every_allocation(attempt_scores, &a) > 20);
-    assert_true(fail_every_allocation(attempt_scores, &few) > 20);
+    sp_tensor a = rows("a", 9, 4, 1);
+    assert_true(fail_every_allocation(attempt_scores, &a) > 10);
     sp_tensor_free(&a);
-    sp_tensor_free(&few);
 }
 
 static void test_permutation_is_numpys(void **state)
@@ -368,7 +336,6 @@ int main(void)
         cmocka_unit_test(test_prdc_is_its_authors),
         cmocka_unit_test(test_equal_sets_have_density_one),
         cmocka_unit_test(test_interval_of_a_mean),
-        cmocka_unit_test(test_interval_of_a_distance),
         cmocka_unit_test(test_scores_starve),
         cmocka_unit_test(test_permutation_is_numpys),
         cmocka_unit_test(test_statistics_are_scored),

@@ -74,7 +74,7 @@ typedef struct {
     int64_t kid_subset_size; /* [1000, or all there are] */
     int64_t kid_seed;        /* of numpy's RandomState, 2020 */
     int64_t nearest_k;       /* of prdc, 5 */
-    int64_t bootstrap;       /* resamples for intervals of fid, fd, prdc and means over pictures [none] */
+    int64_t bootstrap;       /* resamples for intervals of means over pictures; fid and fd have theirs without [none] */
     const char *save_stats;  /* a .npz file that a's mu and sigma are written to */
     bool json;               /* the report as a JSON object, else as lines for people */
     const char *device;      /* to compute with, "cpu" [cpu] */

@@ -1,5 +1,6 @@
 /* The scores fid and fd: the Frechet distance (eval/frechet.h) of Inception's features, and of any others. */
 #include "base/log.h"
+#include "eval/frechet_interval.h"
 #include "eval/picture_score.h"
 
 /* Rows, where there are any. */
@@ -17,15 +18,15 @@ static sp_status measure(const sp_picture_score *score, const sp_scored *scored,
 {
     const sp_picture_set *a = scored->a, *b = scored->b;
     const sp_frechet_side x = side_of(score, a), y = side_of(score, b);
-    int64_t width = width_of(&x), resamples = scored->options->bootstrap;
+    int64_t width = width_of(&x);
     double distance;
     if ((a->count && a->count < width) || (b->count && b->count < width))
         sp_log_warn("%s of fewer than %lld pictures depends on their number more than on what they show: compare it "
                     "with one of as many alone", score->name, (long long)width);
     SP_TRY(sp_frechet_of_sides(&x, &y, &distance));
     sp_score_add(out, score->name, distance);
-    if (resamples == SPLAM_UNSET) return SP_OK;
-    return sp_bootstrap_frechet(&x, &y, distance, resamples, scored->callbacks, sp_score_add_interval(out));
+    if (scored->options->bootstrap == SPLAM_UNSET) return SP_OK;
+    return sp_frechet_interval(&x, &y, distance, scored->callbacks, sp_score_add_interval(out));
 }
 
 const sp_picture_score sp_fid_score = {

@@ -1,6 +1,5 @@
 /* Frechet distances: covariances by symmetric products of blocks of rows, their roots by LAPACK. */
 #include "eval/frechet.h"
-#include <float.h>
 #include <math.h>
 #include <string.h>
 #include "base/memory.h"
@@ -215,14 +214,6 @@ static sp_status normal_of(const sp_linear_algebra *la, const sp_frechet_side *s
     return check_trace(out->trace, side->features);
 }
 
-static sp_status lapack_failed(int64_t dim, lapack_int info)
-{
-    return sp_fail(
-        info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
-        "the eigenvalues of a %lld x %lld covariance could not be found (LAPACK says %d)",
-        (long long)dim, (long long)dim, (int)info);
-}
-
 /* lower: L, C = L L^T; whether C has full rank. LAPACK's upper triangle of columns is the lower one of rows. */
 static bool cholesky(const sp_linear_algebra *la, const double *c, int64_t dim, double *lower)
 {
@@ -236,25 +227,6 @@ static bool cholesky(const sp_linear_algebra *la, const double *c, int64_t dim, 
         most = fmax(most, c[i * dim + i]);
     }
     return least > 1e-13 * most;
-}
-
-/* The eigenvectors of the root's copy of C, one a row, times the roots of their values. */
-static sp_status eigen_root(const sp_linear_algebra *la, normal *n)
-{
-    int64_t dim = n->dim, first = 0;
-    double *values = sp_alloc((size_t)dim * sizeof *values);
-    if (!values) return SP_MEMORY;
-    memcpy(n->root, n->covariance, (size_t)(dim * dim) * sizeof *n->root);
-    lapack_int info =
-        la->dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)dim, n->root, (lapack_int)dim, values);
-    while (!info && first < dim && !(values[first] > (double)dim * DBL_EPSILON * values[dim - 1]))
-        first++;
-    n->rank = dim - first;
-    for (int64_t i = 0; i < n->rank && !info; i++)
-        for (int64_t j = 0; j < dim; j++)
-            n->root[i * dim + j] = sqrt(values[first + i]) * n->root[(first + i) * dim + j];
-    sp_free(values);
-    return info ? lapack_failed(dim, info) : SP_OK;
 }
 
 static void transpose(double *m, int64_t dim)
@@ -280,7 +252,12 @@ static sp_status try_cholesky(const sp_linear_algebra *la, normal *n, bool *full
 
 static sp_status finish_root(const sp_linear_algebra *la, normal *n, bool full)
 {
-    if (!full) return n->covariance ? eigen_root(la, n) : SP_OK;
+    if (!full && n->covariance) {
+        sp_free(n->root);
+        n->root = NULL;
+        return sp_symmetric_root(la, n->covariance, n->dim, &n->root, &n->rank);
+    }
+    if (!full) return SP_OK;
     n->rank = n->dim;
     transpose(n->root, n->dim);
     return SP_OK;
@@ -309,7 +286,7 @@ static sp_status trace_by_eigenvalues(const sp_linear_algebra *la, const double 
     lapack_int info = la->dsyevd(LAPACK_COL_MAJOR, 'N', 'L', n, product, n, values);
     *out = sum_of_roots(values, info ? 0 : dim);
     sp_free(product);
-    return info ? lapack_failed(dim, info) : SP_OK;
+    return info ? sp_lapack_failed(dim, info) : SP_OK;
 }
 
 static sp_status singular_sum(const sp_linear_algebra *la, double *matrix, int64_t rows, int64_t columns, double *out)
@@ -324,7 +301,7 @@ static sp_status singular_sum(const sp_linear_algebra *la, double *matrix, int64
     for (int64_t i = 0; i < count && !info; i++)
         *out += values[i];
     sp_free(values);
-    return info ? lapack_failed(count, info) : SP_OK;
+    return info ? sp_lapack_failed(count, info) : SP_OK;
 }
 
 static sp_status trace_by_singular_values(const sp_linear_algebra *la, const normal *a, const normal *b, double *out)

@@ -1,7 +1,7 @@
 /* The metrics frechet and frechet-teacher: the Frechet distance (eval/frechet.h) of the pictures' latents, pooled to
  * 4 x 4 places, to the real pictures and to the teacher's own. */
 #include <math.h>
-#include "eval/bootstrap.h"
+#include "eval/frechet_interval.h"
 #include "eval/metric.h"
 #include "eval/vae_features.h"
 
@@ -10,14 +10,12 @@ static sp_status features(const sp_tensor *latents, sp_tensor *out)
     return sp_features_pool(latents, SP_FRECHET_GRID, out);
 }
 
-enum { RESAMPLES = 200 };
-
 static sp_status score(const sp_measured *m, double *out)
 {
     const sp_frechet_side drawn = {.features = m->features}, real = {.features = m->reference};
     sp_interval interval;
     SP_TRY(sp_frechet_of_sides(&drawn, &real, &out[0]));
-    SP_TRY(sp_bootstrap_frechet(&drawn, &real, out[0], RESAMPLES, NULL, &interval));
+    SP_TRY(sp_frechet_interval(&drawn, &real, out[0], NULL, &interval));
     out[1] = interval.high - out[0];
     return SP_OK;
 }

@@ -1,8 +1,11 @@
-/* Loading LAPACK and BLAS at first use. */
+/* Loading LAPACK and BLAS at first use, and what both are used for twice. */
 #include "eval/linear_algebra.h"
 #include <dlfcn.h>
+#include <float.h>
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
+#include "base/memory.h"
 #include "base/parallel.h"
 #include "base/system.h"
 
@@ -58,5 +61,41 @@ sp_status sp_linear_algebra_get(const sp_linear_algebra **out)
     sp_status status = loaded.dgemm ? SP_OK : load();
     pthread_mutex_unlock(&lock);
     *out = &loaded;
+    return status;
+}
+
+sp_status sp_lapack_failed(int64_t dim, lapack_int info)
+{
+    return sp_fail(
+        info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR ? SP_MEMORY : SP_NUMERIC,
+        "the eigenvalues of a %lld x %lld matrix could not be found (LAPACK says %d)", (long long)dim, (long long)dim,
+        (int)info);
+}
+
+/* Eigenvectors a row, their values; then the former scaled and those of rounding left out. */
+static sp_status decompose(const sp_linear_algebra *la, int64_t dim, double *root, double *values, int64_t *rank)
+{
+    int64_t first = 0;
+    lapack_int info = dim ? la->dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)dim, root, (lapack_int)dim, values) : 0;
+    if (info) return sp_lapack_failed(dim, info);
+    while (first < dim && !(values[first] > (double)dim * DBL_EPSILON * values[dim - 1]))
+        first++;
+    *rank = dim - first;
+    for (int64_t i = 0; i < *rank; i++)
+        for (int64_t j = 0; j < dim; j++)
+            root[i * dim + j] = sqrt(values[first + i]) * root[(first + i) * dim + j];
+    return SP_OK;
+}
+
+sp_status sp_symmetric_root(const sp_linear_algebra *la, const double *matrix, int64_t dim, double **out,
+                            int64_t *rank)
+{
+    double *root = sp_alloc((size_t)(dim * dim) * sizeof *root), *values = sp_alloc((size_t)dim * sizeof *values);
+    sp_status status = root && values ? SP_OK : SP_MEMORY;
+    if (!status) memcpy(root, matrix, (size_t)(dim * dim) * sizeof *root);
+    if (!status) status = decompose(la, dim, root, values, rank);
+    sp_free(values);
+    if (status) sp_free(root);
+    *out = status ? NULL : root;
     return status;
 }

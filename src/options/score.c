@@ -49,8 +49,8 @@ static const splam_option options[] = {
     {SP_INTEGER(kid_seed, 0, 4294967295.0, 2020), .argument = "S", .help = "of their draw, as of numpy's RandomState"},
     {SP_INTEGER(nearest_k, 1, 1000, 5), .argument = "K", .help = "neighbours that prdc's radii reach to"},
     {SP_INTEGER(bootstrap, 10, 1e6, SPLAM_UNSET), .argument = "N", .otherwise = "no intervals",
-     .help = "give fid, fd, prdc, clip, aesthetic, pickscore and hps intervals of 95 %, by N resamples; 100 will do "
-             "for fid, of which one of 30,000 pictures takes 5 seconds of a core"},
+     .help = "give fid, fd, prdc, clip, aesthetic, pickscore and hps intervals of 95 %: means by N resamples, fid and "
+             "fd, whatever N, by what each picture moves them by"},
     {SP_TEXT(save_stats), .argument = "FILE.npz",
      .help = "write A's mu and sigma, as pytorch-fid does, to be A or B another time"},
     {SP_FLAG(json), .help = "print a JSON object"},
