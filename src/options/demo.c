@@ -8,7 +8,7 @@ static const splam_option options[] = {
      .help = "folder for the report and the students"},
     {SP_TEXT(teacher), .argument = "MODEL", .help = "the model to distil",
      .otherwise = "the emoji teacher that comes with splam"},
-    {SP_TEXT(data), .preset_text = "emoji:", .argument = "SPEC",
+    {SP_TEXT(data), .preset_text = "emoji:kinds", .argument = "SPEC",
      .help = "pictures and captions that the teacher was trained on: " SP_DATA_SETS},
     {SP_INTEGER(max_train_steps, 1, 1e9, SPLAM_UNSET), .argument = "N",
      .help = "optimiser steps of each student; fewer give worse students, sooner",

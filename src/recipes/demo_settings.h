@@ -7,10 +7,10 @@
 typedef struct {
     const char *name, *title; /* the objective, which is the report's "model"; the sheet's rows */
     const char *folder;       /* of the student, in the demo's output */
-    int64_t skip;             /* length of a sub-path in timesteps: from, */
-    int64_t skip_to;          /* and to; SPLAM_UNSET: it does not change */
+    int64_t skip;             /* length of a sub-path in timesteps */
+    int64_t solver_steps;     /* the teacher's inside it */
     double learning_rate;
-    const char *lr_scheduler, *ema_decay;
+    const char *ema_decay;
     const char *sigma, *gamma_conditioning;
     double gamma_one_probability;
 } sp_demo_method;
@@ -19,19 +19,17 @@ static const sp_demo_method sp_demo_methods[] = {
     {.name = "lcm",
      .title = "LCM",
      .folder = "lcm",
-     .skip = 20,
-     .skip_to = SPLAM_UNSET,
-     .learning_rate = 2.5e-5,
-     .lr_scheduler = "constant",
+     .skip = 100,
+     .solver_steps = 1,
+     .learning_rate = 2e-4,
      .ema_decay = "0.95",
      .gamma_one_probability = (double)SPLAM_UNSET},
     {.name = "splam",
      .title = "SPLAM",
      .folder = "student",
-     .skip = 50,
-     .skip_to = SPLAM_UNSET,
-     .learning_rate = 2.5e-5,
-     .lr_scheduler = "cosine",
+     .skip = 100,
+     .solver_steps = 1,
+     .learning_rate = 2e-4,
      .ema_decay = "0.95",
      .sigma = "quadratic",
      .gamma_conditioning = "time",
@@ -40,22 +38,15 @@ static const sp_demo_method sp_demo_methods[] = {
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 
 /* The same for both. */
-enum { SP_DEMO_TRAIN_STEPS = 100, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 96 };
+enum { SP_DEMO_TRAIN_STEPS = 200, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 96 };
 static const double sp_demo_guidance_scale_w = 7; /* the paper's tables are at 8 */
+static const char sp_demo_lr_scheduler[] = "cosine";
 static const char sp_demo_unet[] = "unet_ema"; /* the weights that are shown: the average */
 
-/* The columns of the sheet: what is easy and what is not, then combinations that are held out. */
+/* The columns of the sheet: kinds of many pictures (emoji:kinds). */
 static const char *const sp_demo_prompts[] = {
-    "red apple",
-    "cat face",
-    "pizza",
-    "rocket",
-    "smiling face with sunglasses",
-    "woman office worker: medium skin tone",
-    "man astronaut: medium-dark skin tone",
-    "woman scientist: light skin tone",
-    "woman police officer: medium skin tone",
-    "santa claus: dark skin tone",
+    "person role",      "animal mammal", "animal bird", "face smiling", "food fruit",
+    "transport ground", "country flag",  "clothing",    "heart",        "plant flower",
 };
 enum { SP_DEMO_SHEET_PROMPTS = sizeof sp_demo_prompts / sizeof *sp_demo_prompts };
 
