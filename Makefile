@@ -38,7 +38,7 @@ READERS = test_base test_json test_output test_visible test_dtype test_tensor te
 	test_malformed test_mapping test_inspect test_text test_tokenizer_files test_image test_orientation test_image_memory \
 	test_shards test_captions test_latent_cache test_recognise test_single_file test_vae_files \
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
-	test_towers test_preference
+	test_towers test_preference test_eval_runs test_protocols
 sanitize-readers: dependencies
 	@$(MAKE) --no-print-directory build-sanitize/build.ninja $(SANITIZED)
 	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))

@@ -7,7 +7,7 @@
 
 static const char description[] =
     "Measures models on the same captions from the same noise and writes report.json, report.html\n"
-    "and sheet.png. Metrics:\n"
+    "and sheet.png. Metrics that need no other network:\n"
     "  trajectory-error  mean squared distance, in latents, of one evaluation from where the\n"
     "                    teacher's guided 50-step DDIM chain leads: at the timesteps of each row's\n"
     "                    sampler, and over all 50, whose curve is in the report; the teacher's\n"
@@ -19,12 +19,25 @@ static const char description[] =
     "  kernel            kernel distance, as KID's, of the same pooled latents (not KID)\n"
     "  precision-recall  precision, recall, density and coverage of the same, beside those pictures\n"
     "  hit               is the nearest real picture the one that the caption names; top 1 and top 5,\n"
-    "                    captions seen in training and held-out ones apart";
+    "                    captions seen in training and held-out ones apart\n"
+    "and all of `splam score` (fid, kid, prdc, clip, ...; its --help explains them), of each row's pictures, which\n"
+    "lie in OUTPUT/pictures as PNG files. A run that was stopped goes on where it was, and ends with the same\n"
+    "report.json; another metric later draws nothing anew. A picture is drawn again if its file is gone or cut off.\n"
+    "Started by mpirun, each process draws its share, and the report is the same.\n"
+    "Protocols, for figures that can be put beside published ones; all they set is in the report, with hashes:\n"
+    "  coco2014-30k      --captions captions_coco14_test.txt --real val2014; middle squares at 256 pixels, as\n"
+    "                    clean-fid; 30,000 pictures (--count N: fewer, which the report says)\n"
+    "  coco2017-5k       --captions captions_val2017.json --real val2017; the first caption of each picture\n"
+    "  laion             --data SPEC; the first 10,000 captions, three pictures each, against the set's own";
 
 static const char *const examples[] = {
     "splam eval -m student --teacher teacher --data emoji: --output report",
     "splam eval -m lcm splam --teacher teacher --data emoji: --steps 1,2,4,8 --output report",
     "splam eval -m sd15 --data folder:pictures --metrics frechet --count 500 --output report",
+    "splam eval -m student --data folder:pictures --metrics fid,kid,clip --count 5000 --output report \\\n"
+    "    --inception pt_inception-2015-12-05-6726825d.pth --clip ViT-B-32.pt",
+    "splam eval -m student --protocol coco2014-30k --captions captions_coco14_test.txt --real val2014 \\\n"
+    "    --inception inception-2015-12-05.pt --clip CLIP-ViT-g-14 --steps 1,2,4 --output report",
     NULL,
 };
 
@@ -39,7 +52,7 @@ int cli_eval(int argc, char **argv)
     /* clang-format on */
     const command c = {
         .verb = "eval",
-        .synopsis = "-m MODEL... --data SPEC --output DIR [options]",
+        .synopsis = "-m MODEL... --data SPEC|--captions FILE --output DIR [options]",
         .description = description,
         .target = &o,
         .options = own,
@@ -53,7 +66,8 @@ int cli_eval(int argc, char **argv)
     splam_callbacks callbacks = cli_begin(threads, &terminal);
     char *table;
     splam_status status = splam_eval(&o, &callbacks, &table);
-    if (status == SPLAM_OK) printf("%s%s/report.html, report.json, sheet.png\n", table, o.output);
+    if (status == SPLAM_OK && *table) /* of another rank than the first it is empty */
+        printf("%s%s/report.html, report.json, sheet.png\n", table, o.output);
     splam_free(table);
     return cli_finish(status);
 }

@@ -7,7 +7,7 @@
     X(demo, "distil, draw and measure a small model of emoji, all at once")                        \
     X(generate, "draw pictures from prompts")                                                      \
     X(distill, "turn a teacher into a few-step student")                                           \
-    X(eval, "measure models: trajectory error, Frechet distance, caption hits")                    \
+    X(eval, "measure models: trajectory error, FID, CLIP score and others")                    \
     X(score, "score pictures against others: FID, KID, Inception score")                           \
     X(train, "train an autoencoder or a teacher from scratch")                                     \
     X(convert, "write a model in another form: type, folder or file, adapters merged")             \

@@ -357,6 +357,13 @@ report "pictures by format, and to standard output"
     one_sentence 1 'nowhere' "$splam" eval -m nowhere --data emoji: --output new
     one_sentence 2 'no metric "beauty"' \
         "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics beauty
+    one_sentence 2 'inception is missing: .*pt_inception-2015-12-05-6726825d.pth' \
+        "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics fid
+    one_sentence 2 'data is missing' "$splam" eval -m "$source/assets/teacher" --output new
+    one_sentence 2 'coco2014-30k\|coco2017-5k\|laion' \
+        "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --protocol coco
+    one_sentence 2 'captions is missing: coco2017-5k draws .*captions_val2017.json' \
+        "$splam" eval -m "$source/assets/teacher" --output new --protocol coco2017-5k
     [ ! -e new/unet ] && [ ! -e new/report.json ] || echo "something was written: $(ls new)"
 } >.wrong 2>&1
 report "distill, convert and eval"

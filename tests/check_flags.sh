@@ -156,6 +156,14 @@ run score pictures pictures --metrics clip,cmmd,fd --clip clip.safetensors --cli
     --dino dino.safetensors --clip-prefix "A photo depicts " --captions prompts.txt --count 2
 run score pictures --metrics aesthetic,pickscore,hps --clip clip.safetensors --clip-activation gelu \
     --aesthetic head.safetensors --pickscore pick --hps clip.safetensors --captions prompts.txt --count 2
+run eval --model "$teacher" --data folder:pictures --caption-column other --output report3 --steps 1 --count 2 \
+    --resolution 64 --real pictures --metrics fid,kid,prdc,clip,fd,aesthetic,pickscore,hps \
+    --inception inception.safetensors --convention pytorch --transform center-crop-256 --kid-subsets 3 \
+    --kid-subset-size 2 --kid-seed 1 --nearest-k 1 \
+    --bootstrap 10 --clip clip.safetensors --clip-activation gelu --clip-prefix 'A photo depicts ' \
+    --dino dino.safetensors --aesthetic head.safetensors --pickscore pick --hps clip.safetensors
+run eval --model "$teacher" --protocol coco2014-30k --captions prompts.txt --real pictures --count 2 --steps 1 \
+    --inception inception.safetensors --output report4
 run score folder:pictures pictures --inception inception.safetensors --count 2 --features kept.safetensors --strict
 report "scores of pictures"
 

@@ -277,8 +277,9 @@ static void test_metrics_by_name(void **state)
     const sp_metric *metric, *owner = NULL;
     sp_metric_set set, all = 0;
     int columns = 0;
+    bool scores[SP_PICTURE_SCORES];
     for (int i = 0; (metric = sp_metric_at(i)); i++) {
-        assert_ok(sp_metrics_parse(metric->name, &set));
+        assert_ok(sp_metrics_parse(metric->name, &set, scores));
         assert_int_equal(set, 1u << i);
         assert_true((metric->reference == SP_REFERENCE_TRAJECTORY) == (metric->features == NULL));
         assert_true((set & sp_metrics_of(metric->reference)) == set);
@@ -295,15 +296,23 @@ static void test_metrics_by_name(void **state)
     assert_null(sp_column_at(columns, NULL));
     assert_true(columns <= SP_COLUMNS_MAX);
     assert_int_equal(all, sp_metrics_all());
-    assert_ok(sp_metrics_parse("hit,trajectory-error", &set));
+    assert_ok(sp_metrics_parse("hit,trajectory-error", &set, scores));
     assert_int_equal(set, 33);
-    assert_ok(sp_metrics_parse("hit,frechet,kernel,precision-recall", &set));
+    assert_ok(sp_metrics_parse("hit,frechet,kernel,precision-recall", &set, scores));
     assert_int_equal(set, sp_metrics_of_real_pictures());
-    assert_status(sp_metrics_parse("", &set), SP_ARGUMENT);
-    assert_status(sp_metrics_parse("hi", &set), SP_ARGUMENT);
-    assert_status(sp_metrics_parse("frechet,kid", &set), SP_ARGUMENT);
-    assert_non_null(strstr(sp_error_message(), "no metric \"kid\"; there are trajectory-error, frechet, "
-                                               "frechet-teacher, kernel, precision-recall and hit"));
+    assert_status(sp_metrics_parse("", &set, scores), SP_ARGUMENT);
+    assert_status(sp_metrics_parse("hi", &set, scores), SP_ARGUMENT);
+    for (int i = 0; i < SP_PICTURE_SCORES; i++) {
+        assert_ok(sp_metrics_parse(sp_picture_score_at(i)->name, &set, scores));
+        for (int k = 0; k < SP_PICTURE_SCORES; k++)
+            assert_true(scores[k] == (i == k));
+        assert_int_equal(set, 0);
+    }
+    assert_ok(sp_metrics_parse("frechet,kid", &set, scores));
+    assert_int_equal(set, 2);
+    assert_status(sp_metrics_parse("frechet,lpips", &set, scores), SP_ARGUMENT);
+    assert_non_null(strstr(sp_error_message(), "no metric \"lpips\"; there are trajectory-error, frechet, "
+                                               "frechet-teacher, kernel, precision-recall, hit, fid, "));
 }
 
 /* The numbers of a metric of pictures whose features are `features`, beside `reference`. */

@@ -21,8 +21,9 @@ TIMEFORMAT='%R %U %S'
 
 # The longest, longest first.
 slow="check_cli.sh test_data test_cpu_backend test_api test_generate test_distill test_winograd"
-# test_ranks: processes of MPI poll for each other, and on one processor each answer would take a slice of its time.
-alone="test_ranks"
+# test_ranks, test_eval_ranks: processes of MPI poll for each other, and on one processor each answer would take a
+# slice of its time.
+alone="test_ranks test_eval_ranks"
 
 passed=0 failed=0 skipped=0
 work=$(mktemp -d)

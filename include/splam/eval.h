@@ -16,16 +16,19 @@ typedef struct {
     size_t model_count;
     const char *unet;     /* their UNets' folder, "unet" */
     const char *teacher;  /* a diffusers folder, needed for trajectory-error, frechet-teacher; gets a row of its own */
-    const char *data;     /* a data set, such as "emoji:"; required */
+    const char *data;     /* a data set, such as "emoji:"; this or captions is required */
     const char *caption_column; /* as in splam_picture_options */
-    const char *output;   /* a folder for report.json, report.html, sheet.png, and the teacher's trajectories, which
-                             are kept for the next time and take 51 times the latents of `count` pictures, in memory
-                             too: 3.2 MiB each of 512 x 512; required */
-    const char *metrics;  /* of "trajectory-error,frechet,frechet-teacher,kernel,precision-recall,hit" [all,
-                             without a teacher those that need none] */
+    const char *output;   /* a folder for report.json, times.json, report.html, sheet.png, captions.txt, for pictures/,
+                             a folder of PNG files for each model, sampler and number of steps, which a later call goes
+                             on with, and for the teacher's trajectories, which are kept likewise and take 51 times the
+                             latents of `count` pictures, in memory too: 3.2 MiB each of 512 x 512; required */
+    const char *metrics;  /* of "trajectory-error,frechet,frechet-teacher,kernel,precision-recall,hit", which need no
+                             other network, and those of splam_score_options [the former, without a teacher those that
+                             need none] */
     const int64_t *steps; /* a row for each model and each of these [1, 2, 4] */
     size_t step_count;
-    int64_t count;           /* prompts, one in four held out if there are so many [128, or all] */
+    int64_t count;           /* prompts, of data one in four held out if there are so many [128, or all; of captions
+                                all] */
     double guidance_scale_w; /* CFG scale - 1 of the teacher's trajectories and of models that are no students [what a
                                 student's splam.json says; without one those that need a teacher are
                                 refused, and models have 6.5] */
@@ -34,13 +37,24 @@ typedef struct {
     uint64_t seed;           /* of the choice of prompts, 0; prompt i has the noise of seed + i */
     splam_precision precision;
     const char *device;      /* to compute with, "cpu" [cpu] */
+    const char *real;        /* what pictures are compared with by metrics of splam_score_options, as its b [data] */
+    const char *convention;  /* and the rest as there; "clean", "pytorch", ... ["clean"] */
+    const char *transform;   /* ["none"] */
+    const char *inception, *clip, *clip_activation, *clip_prefix, *aesthetic, *pickscore, *hps, *dino;
+    int64_t kid_subsets, kid_subset_size, kid_seed, nearest_k, bootstrap;
+    const char *captions;    /* prompts alone, in their order: a text file of a line each, or COCO's annotations (JSON),
+                                of which each picture's caption of the lowest id is taken, by pictures' ids */
+    const char *protocol;    /* "coco2014-30k", "coco2017-5k" or "laion": fills in what is not given of convention,
+                                transform, count, metrics and clip_prefix, and how captions are chosen [none] */
 } splam_eval_options;
 SPLAM_DEFAULTS(eval)
 
-/* Draws the same prompts from the same noise with every model and judges them: trajectory error (the mean squared
+/* Draws the same prompts from the same noise with every model and judges them, by what splam_score measures of each
+ * folder of pictures, and by: trajectory error (the mean squared
  * distance of one evaluation from where the teacher's guided 50-step DDIM chain leads, at the sampler's timesteps and
  * over all 50), Frechet distance of the autoencoder's pooled latents ("frechet_vae", which is not FID) to the pictures
- * that the prompts name and to the teacher's, and caption hit rate. *table, which is the caller's (splam_free): the
+ * that the prompts name and to the teacher's, and caption hit rate. A call that was stopped goes on where it was, and
+ * writes the same report.json. *table, which is the caller's (splam_free): the
  * rows for a terminal; NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for
  * metrics that there are not, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a model that this library
  * cannot run, SPLAM_MEMORY, SPLAM_CANCELLED. */
@@ -64,8 +78,8 @@ typedef struct {
                                 that cannot be read */
     const char *dino;        /* DINOv2's weights, a file or folder; for fd of pictures */
     const char *convention;  /* "clean", "pytorch", "tensorflow" or "torchmetrics", "clean" */
-    const char *transform;   /* before its resize: "none", or "center-crop-256", the middle square at 256 pixels;
-                                "none" */
+    const char *transform;   /* before its resize: "none", or "center-crop-256" and "center-crop-512", the middle square
+                                at so many pixels; "none" */
     int64_t count;           /* pictures of each set, the first, of a folder by name [all] */
     bool strict;             /* a picture that cannot be read is an error; else if more than one in 100 cannot */
     const char *features;    /* a .safetensors file that features are kept in, and taken from: written now and then and

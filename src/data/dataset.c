@@ -178,6 +178,13 @@ bool sp_dataset_is_spec(const char *text)
     return sp_starts_with(text, program_source.prefix) || sp_starts_with(text, "latents:");
 }
 
+bool sp_dataset_has_files(const char *spec)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (sp_starts_with(spec, kinds[i].prefix)) return kinds[i].files;
+    return false;
+}
+
 const char *sp_dataset_flag_set(const sp_dataset_options *o)
 {
     return o->min_size             ? "min_size"

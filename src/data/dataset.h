@@ -52,6 +52,8 @@ typedef struct sp_dataset sp_dataset;
  * why). */
 /* Whether the text begins as one of these does. */
 bool sp_dataset_is_spec(const char *text);
+/* Whether one of this kind is of picture files, as sp_dataset_bytes gives them. */
+bool sp_dataset_has_files(const char *spec);
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
                           const sp_callbacks *callbacks, sp_dataset **out);
 void sp_dataset_close(sp_dataset *dataset); /* NULL is legal */

@@ -84,7 +84,7 @@ static sp_status add_mean(const sp_picture_score *score, const sp_scored *scored
     if (!terms) return SP_MEMORY;
     sp_status status = find_cosines(score, scored, prefix, scale, terms);
     if (!status) status = sp_score_add_mean(out, key, terms, scored->a->count, scored->options->bootstrap);
-    sp_free(terms);
+    out->terms = terms;
     return status;
 }
 

@@ -100,20 +100,24 @@ static sp_status choose(sp_evaluation *e, const sp_evaluation_options *o, const 
 static sp_status choose_from(sp_evaluation *e, const sp_evaluation_options *o, const pool *training,
                              const pool *unseen)
 {
-    int64_t all = training->count + unseen->count;
+    int64_t all = e->dataset ? training->count + unseen->count : o->known;
     if (o->count < 2 || o->count > all)
         return sp_fail(SP_ARGUMENT,
-                       "%lld prompts cannot be measured: %s has pictures for 2 to %lld",
-                       (long long)o->count, sp_dataset_spec(e->dataset), (long long)all);
+                       "%lld prompts cannot be measured: %s has %s for 2 to %lld", (long long)o->count, e->source,
+                       e->dataset ? "pictures" : "captions", (long long)all);
     size_t count = (size_t)o->count;
     e->count = o->count;
+    e->known = e->dataset ? o->count : o->known;
     e->sample = sp_alloc_zero(count * sizeof *e->sample);
     e->place = sp_alloc_zero(count * sizeof *e->place);
-    e->prompt = sp_alloc_zero(count * sizeof *e->prompt);
+    e->prompt = sp_alloc_zero((size_t)e->known * sizeof *e->prompt);
     e->held_out = sp_alloc_zero(count * sizeof *e->held_out);
-    bool *taken = sp_alloc_zero((size_t)sp_dataset_count(e->dataset) * sizeof *taken);
-    sp_status status = SP_MEMORY;
-    if (e->sample && e->place && e->prompt && e->held_out && taken) status = choose(e, o, training, unseen, taken);
+    bool *taken = e->dataset ? sp_alloc_zero((size_t)sp_dataset_count(e->dataset) * sizeof *taken) : NULL;
+    sp_status status = e->sample && e->place && e->prompt && e->held_out ? SP_OK : SP_MEMORY;
+    if (!status && e->dataset)
+        status = taken ? choose(e, o, training, unseen, taken) : SP_MEMORY;
+    else if (!status)
+        memcpy(e->prompt, o->prompts, (size_t)e->known * sizeof *e->prompt);
     sp_free(taken);
     return status;
 }
@@ -121,7 +125,7 @@ static sp_status choose_from(sp_evaluation *e, const sp_evaluation_options *o, c
 static sp_status choose_prompts(sp_evaluation *e, const sp_evaluation_options *o)
 {
     pool training = {0}, unseen = {0};
-    sp_status status = make_pools(e->dataset, &training, &unseen);
+    sp_status status = e->dataset ? make_pools(e->dataset, &training, &unseen) : SP_OK;
     if (!status) status = choose_from(e, o, &training, &unseen);
     sp_free(training.sample);
     sp_free(unseen.sample);
@@ -139,7 +143,7 @@ static uint64_t hash_of(const uint8_t *bytes, size_t size)
 }
 
 /* One picture as floats; a stand-in for a damaged one brings its own caption. `keys` may be NULL. */
-static sp_status real_picture(sp_evaluation *e, int64_t sample, uint8_t *rgb, float *nchw, sp_real_picture *keys)
+static sp_status real_picture(const sp_evaluation *e, int64_t sample, uint8_t *rgb, float *nchw, sp_real_picture *keys)
 {
     int64_t used;
     int size = sp_dataset_resolution(e->dataset);
@@ -252,13 +256,18 @@ static sp_status keep_own_rows(sp_evaluation *e, int k)
 static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
 {
     bool all = looks_among_all(e);
+    const sp_metric_set real = e->metrics & sp_metrics_of_real_pictures();
+    if (!e->dataset && real)
+        return sp_fail(SP_ARGUMENT, "`data` is missing: %s compares with its pictures",
+                       sp_metric_at(__builtin_ctz(real))->name);
+    if (!e->dataset) return SP_OK;
     e->real_count = all ? sp_dataset_count(e->dataset) : e->count;
     for (int64_t i = 0; i < e->count; i++) {
         e->place[i] = all ? e->sample[i] : i;
         e->prompt[i] = sp_dataset_caption(e->dataset, e->sample[i], 0);
         e->held_out_count += e->held_out[i];
     }
-    if (!(e->metrics & sp_metrics_of_real_pictures())) return SP_OK;
+    if (!real) return SP_OK;
     e->real = sp_alloc_zero((size_t)e->real_count * sizeof *e->real);
     if (!e->real) return SP_MEMORY;
     sp_status status = encode_real(e, callbacks);
@@ -270,19 +279,66 @@ static sp_status prepare_real(sp_evaluation *e, const sp_callbacks *callbacks)
 
 /* ---- the bound: real pictures through the autoencoder ---- */
 
-static sp_status score_real_images(sp_evaluation *e)
+/* Fills images with pictures first.., [n,3,size,size]. */
+typedef sp_status fill_images(const sp_evaluation *e, const void *context, int64_t first, sp_tensor *images);
+
+static sp_status add_chunk(const sp_evaluation *e, sp_metric_set metrics, int64_t first, const sp_tensor *images,
+                           sp_tensor tables[SP_METRICS_MAX])
 {
-    int64_t size = sp_dataset_resolution(e->dataset), one = 3 * size * size;
-    uint8_t *rgb = sp_alloc((size_t)one);
-    sp_tensor images = {0}, latents = {0}, decoded = {0};
-    sp_status status = rgb ? SP_OK : SP_MEMORY;
-    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(e->count, 3, size, size), &images);
-    for (int64_t i = 0; i < e->count && !status; i++)
-        status = real_picture(e, e->sample[i], rgb, (float *)images.data + i * one, NULL);
-    if (!status) status = run_vae(e, SP_VAE_ENCODE, &images, NULL, &latents);
-    if (!status) status = run_vae(e, SP_VAE_DECODE, &latents, NULL, &decoded);
-    if (!status) status = sp_evaluation_score_images(e, &decoded, NULL, &e->real_scores);
+    sp_tensor latents;
+    SP_TRY(run_vae(e, SP_VAE_ENCODE, images, NULL, &latents));
+    sp_status status = keep_features(metrics, first, e->count, &latents, tables);
+    sp_tensor_free(&latents);
+    return status;
+}
+
+/* The features of all pictures, a chunk after the other; the last one is as long as the others, for the autoencoder's
+ * bits may depend on that, and so begins in the one before. */
+static sp_status features_of(const sp_evaluation *e, sp_metric_set metrics, fill_images *fill, const void *context,
+                             const sp_callbacks *callbacks, sp_tensor tables[SP_METRICS_MAX])
+{
+    int64_t size = e->size, chunk = CHUNK_PIXELS / (size * size);
+    if (chunk < 1) chunk = 1;
+    if (chunk > e->count) chunk = e->count;
+    sp_tensor images;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(chunk, 3, size, size), &images));
+    sp_status status = SP_OK;
+    for (int64_t done = 0; done < e->count && !status; done += chunk) {
+        int64_t first = done + chunk < e->count ? done : e->count - chunk;
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = fill(e, context, first, &images);
+        if (!status) status = add_chunk(e, metrics, first, &images, tables);
+    }
     sp_tensor_free(&images);
+    return status;
+}
+
+static sp_status score(const sp_evaluation *e, const sp_tensor *features, sp_measured measured, sp_scores *scores);
+
+static sp_status score_pictures(const sp_evaluation *e, fill_images *fill, const void *context,
+                                const sp_callbacks *callbacks, sp_scores *scores)
+{
+    sp_tensor features[SP_METRICS_MAX] = {0};
+    sp_status status = features_of(e, e->metrics, fill, context, callbacks, features);
+    if (!status) status = score(e, features, (sp_measured){0}, scores);
+    free_features(features);
+    return status;
+}
+
+/* Real pictures, encoded, decoded and rounded as drawn ones are. */
+static sp_status fill_decoded(const sp_evaluation *e, const void *context, int64_t first, sp_tensor *images)
+{
+    int64_t n = images->shape.dim[0], one = sp_tensor_count(images) / n;
+    uint8_t *rgb = sp_alloc((size_t)one);
+    sp_tensor latents = {0}, decoded = {0};
+    sp_status status = rgb ? SP_OK : SP_MEMORY;
+    (void)context;
+    for (int64_t i = 0; i < n && !status; i++)
+        status = real_picture(e, e->sample[first + i], rgb, (float *)images->data + i * one, NULL);
+    if (!status) status = run_vae(e, SP_VAE_ENCODE, images, NULL, &latents);
+    if (!status) status = run_vae(e, SP_VAE_DECODE, &latents, NULL, &decoded);
+    if (!status) sp_features_quantise(&decoded);
+    if (!status) memcpy(images->data, decoded.data, sp_tensor_bytes(&decoded));
     sp_tensor_free(&latents);
     sp_tensor_free(&decoded);
     sp_free(rgb);
@@ -298,12 +354,15 @@ sp_status sp_evaluation_create(sp_dataset *dataset, const sp_component *vae, sp_
     if (!e) return SP_MEMORY;
     e->vae = vae;
     e->dataset = dataset;
+    e->size = dataset ? sp_dataset_resolution(dataset) : options->size;
+    e->source = dataset ? sp_dataset_spec(dataset) : options->source;
     e->device = device;
     e->metrics = options->metrics;
     e->real_scores = sp_scores_none();
     sp_status status = choose_prompts(e, options);
     if (!status) status = prepare_real(e, callbacks);
-    if (!status && e->metrics & sp_metrics_of_real_pictures()) status = score_real_images(e);
+    if (!status && e->metrics & sp_metrics_of_real_pictures())
+        status = score_pictures(e, fill_decoded, NULL, callbacks, &e->real_scores);
     if (status) {
         sp_evaluation_destroy(e);
         return status;
@@ -350,34 +409,40 @@ static sp_status score(const sp_evaluation *e, const sp_tensor *features, sp_mea
     return SP_OK;
 }
 
-sp_status sp_evaluation_keep_teacher(sp_evaluation *e, const sp_tensor *images, const sp_callbacks *callbacks)
+static sp_status fill_drawn(const sp_evaluation *e, const void *context, int64_t first, sp_tensor *images)
 {
-    sp_metric_set metrics = e->metrics & sp_metrics_of(SP_REFERENCE_TEACHER);
-    sp_tensor latents;
-    if (!metrics) return SP_OK;
-    SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
-    sp_status status = keep_features(metrics, 0, e->count, &latents, e->reference);
-    sp_tensor_free(&latents);
+    int64_t n = images->shape.dim[0], one = sp_tensor_count(images) / n;
+    uint8_t *rgb = sp_alloc((size_t)one);
+    sp_status status = rgb ? SP_OK : SP_MEMORY;
+    for (int64_t i = 0; i < n && !status; i++) {
+        status = sp_drawn_get(context, first + i, rgb);
+        if (!status) sp_rgb_to_float(rgb, e->size, e->size, (float *)images->data + i * one);
+    }
+    sp_free(rgb);
     return status;
 }
 
-sp_status sp_evaluation_score_images(const sp_evaluation *e, sp_tensor *images, const sp_callbacks *callbacks,
-                                     sp_scores *scores)
+static sp_status check_drawn(const sp_evaluation *e, const sp_drawn *drawn)
 {
-    sp_features_quantise(images);
+    if (drawn->count == e->count && drawn->size == e->size) return SP_OK;
+    return sp_fail(SP_SHAPE, "%lld pictures of %d pixels do not go with %lld prompts of %d pixels",
+                   (long long)drawn->count, drawn->size, (long long)e->count, e->size);
+}
+
+sp_status sp_evaluation_keep_teacher(sp_evaluation *e, const sp_drawn *drawn, const sp_callbacks *callbacks)
+{
+    sp_metric_set metrics = e->metrics & sp_metrics_of(SP_REFERENCE_TEACHER);
+    if (!metrics) return SP_OK;
+    SP_TRY(check_drawn(e, drawn));
+    return features_of(e, metrics, fill_drawn, drawn, callbacks, e->reference);
+}
+
+sp_status sp_evaluation_score_drawn(const sp_evaluation *e, const sp_drawn *drawn, const sp_callbacks *callbacks,
+                                    sp_scores *scores)
+{
     if (!sp_evaluation_has_image_metric(e)) return SP_OK;
-    int64_t size = sp_dataset_resolution(e->dataset);
-    if (!sp_shape_equal(images->shape, sp_shape_of(e->count, 3, size, size)))
-        return sp_fail(SP_SHAPE, "pictures %s do not go with %lld prompts of %lld x %lld pixels",
-                       sp_shape_text(images->shape), (long long)e->count, (long long)size,
-                       (long long)size);
-    sp_tensor latents, features[SP_METRICS_MAX] = {0};
-    SP_TRY(run_vae(e, SP_VAE_ENCODE, images, callbacks, &latents));
-    sp_status status = keep_features(e->metrics, 0, e->count, &latents, features);
-    if (!status) status = score(e, features, (sp_measured){0}, scores);
-    sp_tensor_free(&latents);
-    free_features(features);
-    return status;
+    SP_TRY(check_drawn(e, drawn));
+    return score_pictures(e, fill_drawn, drawn, callbacks, scores);
 }
 
 sp_status sp_evaluation_score_map(const sp_evaluation *e, const sp_error_curve *curve, double own, sp_scores *scores)

@@ -1,8 +1,8 @@
 /* The list of metrics, and walking it. */
 #include "eval/metric.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
+#include "eval/picture_score.h"
 
 static const sp_metric *const metrics[] = {
 #define X(name) &sp_##name##_metric,
@@ -55,32 +55,44 @@ double sp_error_curve_mean(const sp_error_curve *curve)
     return sum / SP_TRAJECTORY_STEPS;
 }
 
-/* "trajectory-error, frechet and hit" */
-static const char *list_names(char *out, size_t size)
+enum { NAME_COUNT = METRIC_COUNT + SP_PICTURE_SCORES };
+
+static const char *name_at(int i)
 {
-    size_t length = 0;
-    for (int i = 0; i < METRIC_COUNT && length < size; i++)
-        length += (size_t)snprintf(out + length, size - length, "%s%s",
-                                   i == 0 ? "" : i == METRIC_COUNT - 1 ? " and " : ", ", metrics[i]->name);
-    return out;
+    return i < METRIC_COUNT ? metrics[i]->name : sp_picture_score_at(i - METRIC_COUNT)->name;
 }
 
-sp_status sp_metrics_parse(const char *text, sp_metric_set *out)
+/* "trajectory-error, frechet and clip" */
+static sp_status say_names(const char *word, size_t length)
 {
-    char names[SP_METRICS_MAX * 24];
+    sp_string names = {0};
+    for (int i = 0; i < NAME_COUNT; i++)
+        sp_string_append_format(&names, "%s%s", i == 0 ? "" : i == NAME_COUNT - 1 ? " and " : ", ", name_at(i));
+    sp_status status = length ? sp_fail(SP_ARGUMENT, "there is no metric \"%.*s\"; there are %s",
+                                        (int)(length < 32 ? length : 32), word, sp_string_text(&names))
+                              : sp_fail(SP_ARGUMENT, "no metric is named; there are %s", sp_string_text(&names));
+    sp_string_free(&names);
+    return status;
+}
+
+sp_status sp_metrics_parse(const char *text, sp_metric_set *out, bool *scores)
+{
     *out = 0;
+    memset(scores, 0, SP_PICTURE_SCORES * sizeof *scores);
+    if (!*text) return say_names(text, 0);
     for (const char *at = text; *at;) {
         size_t length = strcspn(at, ",");
-        int found = METRIC_COUNT;
-        for (int i = 0; i < METRIC_COUNT; i++)
-            if (strlen(metrics[i]->name) == length && memcmp(at, metrics[i]->name, length) == 0) found = i;
-        if (found == METRIC_COUNT)
-            return sp_fail(SP_ARGUMENT, "there is no metric \"%.*s\"; there are %s", (int)(length < 32 ? length : 32),
-                           at, list_names(names, sizeof names));
-        *out |= 1u << found;
+        int found = 0;
+        while (found < NAME_COUNT && (strlen(name_at(found)) != length || memcmp(at, name_at(found), length) != 0))
+            found++;
+        if (found == NAME_COUNT) return say_names(at, length);
+        if (found < METRIC_COUNT)
+            *out |= 1u << found;
+        else
+            scores[found - METRIC_COUNT] = true;
         at += length + (at[length] == ',');
     }
-    return *out ? SP_OK : sp_fail(SP_ARGUMENT, "no metric is named; there are %s", list_names(names, sizeof names));
+    return SP_OK;
 }
 
 sp_scores sp_scores_none(void)

@@ -67,8 +67,9 @@ const sp_metric *sp_metric_at(int index);
 
 /* A set of metrics, bit i for number i. */
 typedef unsigned sp_metric_set;
-/* "trajectory-error,frechet" to a set. SP_ARGUMENT, naming those there are, for other words and for none. */
-sp_status sp_metrics_parse(const char *text, sp_metric_set *out);
+/* "trajectory-error,frechet,fid" to a set, and to those of the scores of sets of pictures (eval/picture_score.h),
+ * scores[SP_PICTURE_SCORES], that it names. SP_ARGUMENT, naming those there are, for other words and for none. */
+sp_status sp_metrics_parse(const char *text, sp_metric_set *out, bool *scores);
 /* All metrics; all that can do without a teacher, comparing with real pictures; those of one reference. */
 sp_metric_set sp_metrics_all(void);
 sp_metric_set sp_metrics_of_real_pictures(void);

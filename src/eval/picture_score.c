@@ -76,6 +76,7 @@ void sp_score_result_free(sp_score_result *result)
 {
     for (int i = 0; i < result->word_count; i++)
         sp_free(result->word[i].text);
+    sp_free(result->terms);
     *result = (sp_score_result){0};
 }
 

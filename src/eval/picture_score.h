@@ -30,6 +30,7 @@ typedef struct {
         const char *key;
         char *text;
     } word[SP_SCORE_WORDS]; /* the same in words, in the text too: "clip_prefix" */
+    double *terms;      /* owned: of each picture, what the first value is the mean of; NULL: it is kept of none */
 } sp_score_result;
 /* Returns what was added, to be filled further. */
 sp_score_value *sp_score_add(sp_score_result *result, const char *key, double value);

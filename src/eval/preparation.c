@@ -23,12 +23,12 @@ const char *sp_transform_name(sp_transform transform)
 
 sp_status sp_transform_apply(sp_transform transform, sp_image *image)
 {
-    enum { SIDE = 256 };
+    int wanted = transform == SP_TRANSFORM_CENTER_CROP_256 ? 256 : 512;
     int side = image->width < image->height ? image->width : image->height;
     sp_image square, small;
     if (transform == SP_TRANSFORM_NONE) return SP_OK;
     SP_TRY(sp_image_center_crop(image, side, side, &square));
-    sp_status status = sp_image_resize(&square, SIDE, SIDE, SP_FILTER_LANCZOS, &small);
+    sp_status status = sp_image_resize(&square, wanted, wanted, SP_FILTER_LANCZOS, &small);
     sp_image_free(&square);
     SP_TRY(status);
     sp_image_free(image);

@@ -14,7 +14,7 @@ typedef enum {
 const char *sp_convention_name(sp_convention convention);
 
 /* Nothing; or the largest square of the middle (torchvision's CenterCrop) by Pillow's 8-bit Lanczos at 256 pixels, as
- * GigaGAN's, DMD's and DMD2's evaluations have it. */
+ * GigaGAN's, DMD's and DMD2's evaluations have it, or at 512. */
 typedef enum {
 #define X(name, text) SP_TRANSFORM_##name,
     SP_TRANSFORM_LIST(X)

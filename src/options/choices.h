@@ -30,7 +30,12 @@
     X(TENSORFLOW, "tensorflow")                                                                    \
     X(TORCHMETRICS, "torchmetrics")
 /* What is done with pictures before a tool's own resize. */
-#define SP_TRANSFORM_LIST(X) X(NONE, "none") X(CENTER_CROP_256, "center-crop-256")
+#define SP_TRANSFORM_LIST(X)                                                                       \
+    X(NONE, "none")                                                                                \
+    X(CENTER_CROP_256, "center-crop-256")                                                          \
+    X(CENTER_CROP_512, "center-crop-512")
+/* How others measure models, see report/protocol.h. */
+#define SP_PROTOCOL_LIST(X) X(COCO2014, "coco2014-30k") X(COCO2017, "coco2017-5k") X(LAION, "laion")
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 /* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
 #define SP_SAMPLER_LIST(X)                                                                         \

@@ -255,6 +255,31 @@ sp_status sp_options_take(const sp_verb *v, const void *given, void *own)
     return sp_options_check(v, own);
 }
 
+/* What a member of this kind takes, without what belongs to it. */
+static size_t bytes_of(splam_option_kind kind)
+{
+    switch (kind) {
+    case SPLAM_OPTION_FLAG: return sizeof(bool);
+    case SPLAM_OPTION_ENUM: return sizeof(int);
+    case SPLAM_OPTION_TEXT:
+    case SPLAM_OPTION_CHOICE: return sizeof(const char *);
+    case SPLAM_OPTION_INTEGER:
+    case SPLAM_OPTION_BYTES: return sizeof(int64_t);
+    case SPLAM_OPTION_SEED: return sizeof(uint64_t);
+    case SPLAM_OPTION_NUMBER: return sizeof(double);
+    default: return 0;
+    }
+}
+
+void sp_options_share(const sp_verb *from, const void *given, const sp_verb *v, void *own)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        const splam_option *to = &v->options[i], *o = sp_option_find(from, to->name);
+        if (!o || o->kind != to->kind) continue;
+        memcpy((char *)own + to->offset, (const char *)given + o->offset, bytes_of(o->kind));
+    }
+}
+
 sp_status sp_sized_take(const char *what, const void *given, void *own, size_t own_size)
 {
     if (!size_of(given))

@@ -30,6 +30,10 @@ sp_status sp_options_take(const sp_verb *verb, const void *given, void *own);
 /* The same for a struct that is no options but begins with its size, `what`: members that are not given are 0. */
 sp_status sp_sized_take(const char *what, const void *given, void *own, size_t own_size);
 
+/* Members of `own`, of options of `verb`, become those of `given`, of options of `from`, where both have one of this
+ * name and kind. For what one verb hands to another. */
+void sp_options_share(const sp_verb *from, const void *given, const sp_verb *verb, void *own);
+
 /* The option of that name; NULL: there is none. */
 const splam_option *sp_option_find(const sp_verb *verb, const char *name);
 
@@ -103,6 +107,35 @@ int sp_choice_index(const char *choices, const char *text);
 /* The names of data sets, where pictures are wanted. */
 #define SP_DATA_SETS "emoji:, emoji:kinds, folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR"
 
+/* How pictures are scored, of two verbs: OPTIONS's members of these names. */
+#define SP_SCORING_OPTIONS                                                                                       \
+    {SP_TEXT(inception), .argument = "FILE",                                                                     \
+     .help = "Inception's weights: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity fetch " \
+             "it, or inception-2015-12-05.pt, clean-fid's, or their tensors as safetensors"},                    \
+    {SP_TEXT(clip), .argument = "PATH",                                                                          \
+     .help = "CLIP, for clip, aesthetic and cmmd: a file of open_clip or OpenAI, or a folder as transformers or " \
+             "open_clip have it, or of a Hugging Face cache"},                                                   \
+    {SP_TEXT(clip_activation), .argument = "NAME", .otherwise = "what the configuration beside it says",         \
+     .help = "its activation, quick_gelu (OpenAI, MetaCLIP, DFN) or gelu (LAION, DataComp)"},                    \
+    {SP_TEXT(clip_prefix), .argument = "TEXT", .otherwise = "nothing",                                           \
+     .help = "put before each caption; GigaGAN's and DMD2's figures have \"A photo depicts \""},                 \
+    {SP_TEXT(aesthetic), .argument = "FILE",                                                                     \
+     .help = "LAION's head, for aesthetic: sac+logos+ava1-l14-linearMSE.pth, with OpenAI's ViT-L/14 as --clip"}, \
+    {SP_TEXT(pickscore), .argument = "PATH",                                                                     \
+     .help = "for pickscore: the folder of yuvalkirstain/PickScore_v1, or of a Hugging Face cache"},             \
+    {SP_TEXT(hps), .argument = "FILE",                                                                           \
+     .help = "for hps: HPS_v2.1_compressed.pt or HPS_v2_compressed.pt"},                                         \
+    {SP_TEXT(dino), .argument = "PATH",                                                                          \
+     .help = "DINOv2, for fd: dinov2_vitl14_pretrain.pth, or a folder as transformers has it"},                  \
+    {SP_INTEGER(kid_subsets, 1, 1e6, 100), .argument = "N", .help = "subsets that kid is the mean over"},        \
+    {SP_INTEGER(kid_subset_size, 2, 1e6, SPLAM_UNSET), .argument = "N", .help = "pictures of each of them",      \
+     .otherwise = "1000, or all there are"},                                                                     \
+    {SP_INTEGER(kid_seed, 0, 4294967295.0, 2020), .argument = "S",                                               \
+     .help = "of their draw, as of numpy's RandomState"},                                                        \
+    {SP_INTEGER(nearest_k, 1, 1000, 5), .argument = "K", .help = "neighbours that prdc's radii reach to"},       \
+    {SP_INTEGER(bootstrap, 10, 1e6, SPLAM_UNSET), .argument = "N", .otherwise = "no intervals",                  \
+     .help = "give fid, fd, prdc, clip, aesthetic, pickscore and hps intervals of 95 %: means by N resamples, fid " \
+             "and fd, whatever N, by what each picture moves them by"}
 /* Which pictures of a set are taken and how they are cut: OPTIONS's member `pictures`. */
 #define SP_PICTURE_OPTIONS                                                                                        \
     {SP_INTEGER(pictures.resolution, 8, 4096, SPLAM_UNSET), .argument = "N",                                      \

@@ -5,7 +5,6 @@
 #include "base/memory.h"
 #include "pipeline/vae_run.h"
 
-enum { TEXT_BATCH = 16 }; /* prompts encoded at once */
 static const char text_set[] = "text-encoder";
 
 /* ---- models ---- */
@@ -157,7 +156,7 @@ static sp_plan_use text_use(const text_shape *t, char shape[SP_PLAN_SHAPE])
 sp_status sp_pipeline_plan_text(sp_pipeline *p, int64_t prompts, sp_plan_memory *out)
 {
     char shape[SP_PLAN_SHAPE];
-    const text_shape t = {p, prompts < TEXT_BATCH ? prompts : TEXT_BATCH, p->clip_skip};
+    const text_shape t = {p, prompts < SP_TEXT_BATCH ? prompts : SP_TEXT_BATCH, p->clip_skip};
     const sp_plan_use use = text_use(&t, shape);
     return sp_plans_memory(&p->plans, &use, out);
 }
@@ -200,7 +199,7 @@ static sp_status encode_text(sp_pipeline *p, const char *const *prompts, int64_t
     int64_t length = (int64_t)sp_tokenizer_max_length(p->tokenizer),
             width = p->text_encoder->config.text.width;
     sp_tensor ids = {0};
-    int64_t batch = count < TEXT_BATCH ? count : TEXT_BATCH;
+    int64_t batch = count < SP_TEXT_BATCH ? count : SP_TEXT_BATCH;
     sp_status status = sp_tensor_create(SP_I32, sp_shape_of(batch, length), &ids);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(count, length, width), states);
     char shape[SP_PLAN_SHAPE];

@@ -53,6 +53,7 @@ void sp_pipeline_release(sp_pipeline *pipeline);
  * of the same sizes, or give back their memory, as they do at first. */
 void sp_pipeline_keep(sp_pipeline *pipeline, bool keep);
 
+enum { SP_TEXT_BATCH = 16 }; /* prompts that are encoded at once, where there are so many */
 /* The conditioning of `count` prompts, a new set of that many rows, f32: encoder_hidden_states [count,L,D], L the
  * tokenizer's length. */
 sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,

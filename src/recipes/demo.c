@@ -110,7 +110,7 @@ static sp_status prepare(demo *d)
                                 &d->callbacks, &d->evaluation));
     SP_TRY(sp_compared_model_create(d->evaluation, d->teacher, &d->compared));
     d->settings = json_object();
-    return d->settings ? sp_results_create(d->evaluation, &d->results) : SP_MEMORY;
+    return d->settings ? sp_results_create(d->evaluation, NULL, &d->results) : SP_MEMORY;
 }
 
 /* ---- distilling ---- */

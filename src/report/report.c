@@ -82,10 +82,11 @@ static bool add_scores(json_t *object, const sp_scores *scores, bool all)
 
 static json_t *row_object(const sp_row *row)
 {
-    json_t *object =
-        json_pack("{s:s, s:s, s:i, s:o}", "model", row->model, "sampler", row->sampler,
-                  "steps", row->steps, "seconds_per_image", number(row->seconds_per_image));
-    if (add_scores(object, &row->scores, true)) return object;
+    json_t *object = json_pack("{s:s, s:s, s:i}", "model", row->model, "sampler", row->sampler, "steps", row->steps);
+    bool complete = add_scores(object, &row->scores, true);
+    if (complete && row->report)
+        complete = json_object_set_new(object, "scores", json_deep_copy(row->report)) == 0;
+    if (complete) return object;
     json_decref(object);
     return NULL;
 }
@@ -142,23 +143,49 @@ static const char features[] =
     "average-pooled to 4x4, between the drawn pictures and those that the prompts name; hits: nearest "
     "real picture by the same latents pooled to 8x8, pictures drawn alike counting as one";
 
+/* Consumes the object; NULL: there was no memory for it. */
+static sp_status save(json_t *object, const char *folder, const char *name)
+{
+    char *path = sp_path_join(folder, name);
+    sp_status status = object && path ? sp_json_save(path, object) : SP_MEMORY;
+    json_decref(object);
+    sp_free(path);
+    return status;
+}
+
 sp_status sp_report_save_json(const sp_evaluation_report *r, const char *folder)
 {
     const sp_evaluation *e = r->evaluation;
     json_t *report = json_pack(
-        "{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:o, s:f, s:I, s:o, s:s}", "rows", all_rows(r), "trajectory_error",
+        "{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:o, s:o, s:s}", "rows", all_rows(r), "trajectory_error",
         all_curves(r), "ceiling", scores_object(&e->real_scores), "features", features, "data",
-        sp_dataset_spec(e->dataset), "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->held_out_count,
-        "guidance_w", number(r->guidance_scale_w), "seconds_total", r->seconds_total, "peak_rss_bytes",
-        (json_int_t)r->peak_rss_bytes, "seed", sp_json_seed(r->seed), "version", r->version);
+        e->source, "prompts", (json_int_t)e->count, "prompts_heldout", (json_int_t)e->held_out_count,
+        "guidance_w", number(r->guidance_scale_w), "seed", sp_json_seed(r->seed), "version", r->version);
     bool complete = report != NULL;
     if (complete && r->settings)
         complete = json_object_set_new(report, "settings", json_deep_copy(r->settings)) == 0;
-    char *path = sp_path_join(folder, "report.json");
-    sp_status status = complete && path ? sp_json_save(path, report) : SP_MEMORY;
+    if (complete && r->pictures)
+        complete = json_object_set_new(report, "pictures", json_deep_copy(r->pictures)) == 0;
+    if (complete) return save(report, folder, "report.json");
     json_decref(report);
-    sp_free(path);
-    return status;
+    return SP_MEMORY;
+}
+
+sp_status sp_report_save_times(const sp_evaluation_report *r, const char *folder)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < r->row_count; i++) {
+        const sp_row *row = &r->rows[i];
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:o}", "model", row->model, "sampler", row->sampler,
+                                              "steps", row->steps, "seconds_per_image",
+                                              number(row->seconds_per_image)));
+    }
+    bool complete = json_array_size(rows) == r->row_count;
+    json_t *times = json_pack("{s:o, s:f, s:I}", "rows", rows, "seconds_total", r->seconds_total, "peak_rss_bytes",
+                              (json_int_t)r->peak_rss_bytes);
+    if (complete) return save(times, folder, "times.json");
+    json_decref(times);
+    return SP_MEMORY;
 }
 
 /* ---- the table ---- */
@@ -177,12 +204,29 @@ static int width_of(const sp_metric_column *column)
     return width < 8 ? 8 : width;
 }
 
-static void append_scores(sp_string *out, const sp_scores *scores)
+bool sp_report_shows(const sp_evaluation_report *r, int column)
+{
+    bool measured = isfinite(r->evaluation->real_scores.value[column]);
+    for (size_t i = 0; i < r->row_count; i++)
+        measured |= isfinite(r->rows[i].scores.value[column]);
+    return measured && !sp_column_at(column, NULL)->interval;
+}
+
+const sp_score_value *sp_report_value(const sp_row *row, int index)
+{
+    for (int i = 0; i < SP_PICTURE_SCORES && row->pictures; i++) {
+        if (index < row->pictures[i].value_count) return &row->pictures[i].value[index];
+        index -= row->pictures[i].value_count;
+    }
+    return NULL;
+}
+
+static void append_scores(const sp_evaluation_report *r, sp_string *out, const sp_scores *scores)
 {
     const sp_metric_column *column;
     for (int i = 0; (column = sp_column_at(i, NULL)); i++) {
         double value = scores->value[i];
-        if (column->page_only) continue;
+        if (column->page_only || !sp_report_shows(r, i)) continue;
         if (column->share && isfinite(value))
             sp_string_append_format(out, "%*.1f%%", width_of(column) - 1, 100 * value);
         else
@@ -192,28 +236,70 @@ static void append_scores(sp_string *out, const sp_scores *scores)
 
 enum { MODEL_WIDTH = 13, SAMPLER_WIDTH = 8, STEPS_WIDTH = 6, SECONDS_WIDTH = 9 };
 
-static void append_header(sp_string *out)
+static int value_width(const sp_score_value *value)
+{
+    int width = (int)strlen(value->key) + 2;
+    return width < 12 ? 12 : width;
+}
+
+static void append_header(const sp_evaluation_report *r, sp_string *out)
 {
     const sp_metric_column *column;
+    const sp_score_value *value;
     sp_string_say(out, "%-*s%-*s%*s", MODEL_WIDTH, "model", SAMPLER_WIDTH, "sampler", STEPS_WIDTH, "steps");
     for (int i = 0; (column = sp_column_at(i, NULL)); i++)
-        if (!column->page_only) sp_string_append_format(out, "%*s", width_of(column), column->label);
+        if (!column->page_only && sp_report_shows(r, i))
+            sp_string_append_format(out, "%*s", width_of(column), column->label);
+    for (int i = 0; r->row_count && (value = sp_report_value(&r->rows[0], i)); i++)
+        sp_string_append_format(out, "%*s", value_width(value), value->key);
     sp_string_append_format(out, "%*s\n", SECONDS_WIDTH, "s/image");
+}
+
+static void append_row(const sp_evaluation_report *r, const sp_row *row, sp_string *out)
+{
+    const sp_score_value *value;
+    sp_string_say(out, "%-*.12s%-*s%*d", MODEL_WIDTH, row->model, SAMPLER_WIDTH, row->sampler, STEPS_WIDTH,
+                  row->steps);
+    append_scores(r, out, &row->scores);
+    for (int i = 0; (value = sp_report_value(row, i)); i++)
+        sp_string_append_format(out, "%*.6g", value_width(value), value->value);
+    append_cell(out, SECONDS_WIDTH, 3, row->seconds_per_image);
+    sp_string_append(out, "\n", 1);
+}
+
+/* What tables have no room for. */
+static void append_intervals(const sp_row *row, sp_string *out)
+{
+    const sp_score_value *value;
+    for (int i = 0; (value = sp_report_value(row, i)); i++) {
+        if (!value->interval) continue;
+        sp_string_say(out, "%s, %s, %d step%s: ", row->model, row->sampler, row->steps, row->steps == 1 ? "" : "s");
+        sp_scorer_say_value(value, out);
+    }
+}
+
+static void append_pictures(const sp_evaluation_report *r, sp_string *out)
+{
+    const json_t *notes = json_object_get(r->pictures, "notes");
+    const char *sha256 = json_string_value(json_object_get(r->pictures, "captions_sha256"));
+    sp_string_say(out, "drawn: %lld pictures a row, captions sha256 %s\n", (long long)r->evaluation->count, sha256);
+    if (r->protocol) sp_string_say(out, "protocol %s: %s\n", r->protocol->name, r->protocol->words);
+    for (size_t i = 0; i < json_array_size(notes); i++)
+        sp_string_say(out, "note: %s\n", json_string_value(json_array_get(notes, i)));
 }
 
 void sp_report_table(const sp_evaluation_report *r, sp_string *out)
 {
-    append_header(out);
-    for (size_t i = 0; i < r->row_count; i++) {
-        const sp_row *row = &r->rows[i];
-        sp_string_say(out, "%-*.12s%-*s%*d", MODEL_WIDTH, row->model, SAMPLER_WIDTH, row->sampler, STEPS_WIDTH,
-                      row->steps);
-        append_scores(out, &row->scores);
-        append_cell(out, SECONDS_WIDTH, 3, row->seconds_per_image);
+    append_header(r, out);
+    for (size_t i = 0; i < r->row_count; i++)
+        append_row(r, &r->rows[i], out);
+    if (sp_evaluation_has_image_metric(r->evaluation)) {
+        sp_string_say(out, "%-*s", MODEL_WIDTH + SAMPLER_WIDTH + STEPS_WIDTH, "real pictures, decoded");
+        append_scores(r, out, &r->evaluation->real_scores);
         sp_string_append(out, "\n", 1);
     }
-    if (!sp_evaluation_has_image_metric(r->evaluation)) return;
-    sp_string_say(out, "%-*s", MODEL_WIDTH + SAMPLER_WIDTH + STEPS_WIDTH, "real pictures, decoded");
-    append_scores(out, &r->evaluation->real_scores);
-    sp_string_append(out, "\n", 1);
+    for (size_t i = 0; i < r->row_count; i++)
+        append_intervals(&r->rows[i], out);
+    if (r->scorer) sp_scorer_say_settings(r->scorer, out);
+    if (r->pictures) append_pictures(r, out);
 }

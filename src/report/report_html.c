@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "report/chart.h"
-#include "report/report.h"
+#include "report/report_pictures.h"
 
 static const char style[] =
     "<style>\n"
@@ -59,15 +59,6 @@ static const char *colour_of(const sp_evaluation_report *r, const sp_row *row)
 
 /* ---- the table ---- */
 
-/* The columns that any row has a number in; an interval has none of its own. */
-static bool is_shown(const sp_evaluation_report *r, int index)
-{
-    bool measured = isfinite(r->evaluation->real_scores.value[index]);
-    for (size_t i = 0; i < r->row_count; i++)
-        measured |= isfinite(r->rows[i].scores.value[index]);
-    return measured && !sp_column_at(index, NULL)->interval;
-}
-
 /* The best of several rows with as many steps. */
 static bool is_best(const sp_evaluation_report *r, const sp_row *row, int index)
 {
@@ -113,8 +104,11 @@ static void append_row(const sp_evaluation_report *r, const sp_row *row, sp_stri
     sp_string_append_format(out, "</td><td class=\"left\">%s</td><td>%d</td>", row->sampler,
                             row->steps);
     for (int i = 0; sp_column_at(i, NULL); i++)
-        if (is_shown(r, i)) append_value(out, &row->scores, i, is_best(r, row, i));
-    sp_string_append_format(out, "<td>%.3f&thinsp;s</td></tr>\n", row->seconds_per_image);
+        if (sp_report_shows(r, i)) append_value(out, &row->scores, i, is_best(r, row, i));
+    if (isfinite(row->seconds_per_image))
+        sp_string_append_format(out, "<td>%.3f&thinsp;s</td></tr>\n", row->seconds_per_image);
+    else
+        sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
 }
 
 /* The real pictures, decoded: what no model can pass. */
@@ -123,7 +117,7 @@ static void append_real_scores(const sp_evaluation_report *r, sp_string *out)
     sp_string_append_format(out, "<tr class=\"ceiling\"><td>real pictures</td><td class=\"left\">decoded</td>"
                                  "<td>&ndash;</td>");
     for (int i = 0; sp_column_at(i, NULL); i++)
-        if (is_shown(r, i)) append_value(out, &r->evaluation->real_scores, i, false);
+        if (sp_report_shows(r, i)) append_value(out, &r->evaluation->real_scores, i, false);
     sp_string_append_format(out, "<td>&ndash;</td></tr>\n");
 }
 
@@ -133,7 +127,7 @@ static void append_table(const sp_evaluation_report *r, sp_string *out)
     sp_string_append_format(out, "<h2>The numbers</h2>\n<div class=\"scroll\"><table>\n<tr><th>model</th>"
                                  "<th class=\"left\">sampler</th><th>steps</th>");
     for (int i = 0; (column = sp_column_at(i, NULL)); i++)
-        if (is_shown(r, i))
+        if (sp_report_shows(r, i))
             sp_string_append_format(out, "<th>%s&thinsp;%s</th>", column->label,
                                     column->higher_is_better ? "&uarr;" : "&darr;");
     sp_string_append_format(out, "<th>per image</th></tr>\n");
@@ -200,31 +194,42 @@ static void add_level(const sp_evaluation_report *r, const sp_row *row, double v
         add_point(c, level, c->steps[i], value);
 }
 
-static void add_curve(const sp_evaluation_report *r, size_t first, int column, step_curves *c)
+/* Number `index` of a row, of its columns or of its scores of sets of pictures. */
+typedef double value_of(const sp_row *row, int index);
+
+static double column_of(const sp_row *row, int index)
+{
+    return row->scores.value[index];
+}
+
+static double score_of(const sp_row *row, int index)
+{
+    const sp_score_value *value = sp_report_value(row, index);
+    return value ? value->value : NAN;
+}
+
+static void add_curve(const sp_evaluation_report *r, size_t first, value_of *value, int index, step_curves *c)
 {
     for (size_t i = 0; i < first; i++)
         if (same_model(&r->rows[i], &r->rows[first]) && r->rows[i].steps <= LEVEL_STEPS) return;
     sp_series *curve = new_series(r, &r->rows[first], c);
     for (size_t i = first; i < r->row_count; i++)
         if (same_model(&r->rows[i], &r->rows[first]) && r->rows[i].steps <= LEVEL_STEPS)
-            add_point(c, curve, r->rows[i].steps, r->rows[i].scores.value[column]);
+            add_point(c, curve, r->rows[i].steps, value(&r->rows[i], index));
 }
 
-/* One curve for each model and sampler of a few steps; rows of many steps are levels, but not of a metric of maps, of
- * which the teacher's row is a mean over other timesteps. */
-static void collect(const sp_evaluation_report *r, int column, step_curves *c)
+/* One curve for each model and sampler of a few steps; rows of many steps are levels, where there are any. */
+static void collect(const sp_evaluation_report *r, value_of *value_at, int index, bool levels, step_curves *c)
 {
-    const sp_metric *metric = NULL;
-    sp_column_at(column, &metric);
     *c = (step_curves){0};
     for (size_t i = 0; i < r->row_count; i++)
         if (r->rows[i].steps <= LEVEL_STEPS) note_steps(c, r->rows[i].steps);
     for (size_t i = 0; i < r->row_count && c->count < MAX_SERIES; i++) {
-        double value = r->rows[i].scores.value[column];
+        double value = value_at(&r->rows[i], index);
         if (!isfinite(value)) continue;
         if (r->rows[i].steps <= LEVEL_STEPS)
-            add_curve(r, i, column, c);
-        else if (metric->features && c->step_count)
+            add_curve(r, i, value_at, index, c);
+        else if (levels && c->step_count)
             add_level(r, &r->rows[i], value, c);
     }
 }
@@ -232,12 +237,29 @@ static void collect(const sp_evaluation_report *r, int column, step_curves *c)
 static void append_step_chart(const sp_evaluation_report *r, int index, const sp_metric_column *column, sp_string *out)
 {
     step_curves curves;
-    collect(r, index, &curves);
+    const sp_metric *metric = NULL;
+    sp_column_at(index, &metric);
+    /* Of a metric of maps the teacher's row is a mean over other timesteps. */
+    collect(r, column_of, index, metric->features != NULL, &curves);
     const sp_chart chart = {.title = column->chart,
                             .x_label = "steps",
                             .log_x = true,
                             .log_y = column->log_chart,
                             .percent = column->share,
+                            .x_ticks = curves.steps,
+                            .x_tick_count = curves.step_count,
+                            .series = curves.series,
+                            .count = curves.count};
+    sp_chart_append_svg(&chart, out);
+}
+
+static void append_score_chart(const sp_evaluation_report *r, int index, const char *key, sp_string *out)
+{
+    step_curves curves;
+    collect(r, score_of, index, true, &curves);
+    const sp_chart chart = {.title = key,
+                            .x_label = "steps",
+                            .log_x = true,
                             .x_ticks = curves.steps,
                             .x_tick_count = curves.step_count,
                             .series = curves.series,
@@ -337,6 +359,9 @@ static sp_status append_charts(const sp_evaluation_report *r, sp_string *out)
     const sp_metric_column *column;
     for (int i = 0; (column = sp_column_at(i, NULL)); i++)
         if (column->chart) append_step_chart(r, i, column, out);
+    const sp_score_value *value;
+    for (int i = 0; r->row_count && (value = sp_report_value(&r->rows[0], i)); i++)
+        append_score_chart(r, i, value->key, out);
     sp_status status = append_loss_chart(r, out);
     sp_string_append_format(out, "</div>\n");
     return status;
@@ -408,7 +433,7 @@ static void append_method(const sp_evaluation_report *r, sp_string *out)
     sp_string_append_format(out, ". Pictures are rounded to 8 bits before they are judged.</p>\n");
     const sp_metric *metric;
     for (int k = 0; (metric = sp_metric_at(k)); k++)
-        metric->explain(e, r->guidance_scale_w, out);
+        if (e->metrics & 1u << k) metric->explain(e, r->guidance_scale_w, out);
 }
 
 static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
@@ -432,6 +457,7 @@ static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
     }
     append_curves(r, out);
     append_table(r, out);
+    SP_TRY(sp_report_append_pictures(r, out));
     SP_TRY(append_charts(r, out));
     append_method(r, out);
     append_settings(r, out);
@@ -440,7 +466,7 @@ static sp_status append_page(const sp_evaluation_report *r, sp_string *out)
                             "peak memory %.0f MB &middot; data ",
                             r->version, (unsigned long long)r->seed, r->seconds_total,
                             (double)r->peak_rss_bytes / 1e6);
-    sp_html_append(out, sp_dataset_spec(r->evaluation->dataset));
+    sp_html_append(out, r->evaluation->source);
     sp_string_append_format(out, "</footer>\n</main></body></html>\n");
     return SP_OK;
 }

@@ -1,14 +1,26 @@
-/* Rows as they are measured, with the pictures of the first prompts for a sheet. */
+/* Rows as they are drawn and measured, with the pictures of the first prompts for a sheet. */
 #ifndef SP_REPORT_RESULTS_H
 #define SP_REPORT_RESULTS_H
 #include "base/memory.h"
 #include "base/output.h"
 #include "report/report.h"
+#include "report/score.h"
 
 enum { SP_RESULTS_COLUMNS = 10, SP_RESULTS_ROWS = 64 };
 
+/* Where pictures are drawn to, and what is asked of them beside the evaluation's metrics; nothing is owned. */
+typedef struct {
+    const char *folder; /* each row's pictures are kept in FOLDER/MODEL-SAMPLER-STEPS; NULL: they are in memory */
+    sp_scorer *scorer;  /* for scores of these folders; NULL: none */
+    sp_ranks *ranks;    /* that draw together; NULL: alone. Rank 0 has pictures and rows, the others have none */
+} sp_results_place;
+
 typedef struct {
     sp_evaluation *evaluation; /* not owned */
+    sp_results_place place;
+    sp_score_result *score[SP_RESULTS_ROWS]; /* the rows' own */
+    json_t *score_report[SP_RESULTS_ROWS];
+    sp_image extremes[SP_RESULTS_ROWS];
     sp_row row[SP_RESULTS_ROWS];
     size_t count;
     sp_model_curve curve[SP_RESULTS_ROWS];
@@ -19,12 +31,11 @@ typedef struct {
     const uint8_t *picture[(SP_RESULTS_ROWS + 1) * SP_RESULTS_COLUMNS];
 } sp_results;
 
-/* A new object with the row of real pictures; sp_results_destroy. */
-sp_status sp_results_create(sp_evaluation *evaluation, sp_results **out);
+/* A new object with the row of real pictures; sp_results_destroy. place may be NULL. */
+sp_status sp_results_create(sp_evaluation *evaluation, const sp_results_place *place, sp_results **out);
 void sp_results_destroy(sp_results *results); /* NULL is legal */
 
-/* Draws and measures a row (sp_evaluation_row) and adds it; its task, which is copied, is its name
- * on the sheet too. */
+/* Draws and measures a row and adds it; its task, which is copied, is its name on the sheet too. */
 sp_status sp_results_add(sp_results *results, sp_compared_model *compared,
                          const sp_row_request *request, const sp_callbacks *callbacks);
 
@@ -48,7 +59,7 @@ sp_status sp_results_add_teacher(sp_results *results, sp_compared_model *teacher
 sp_status sp_results_claim(const char *folder, sp_claim *out);
 
 /* Writes FOLDER/sheet.png (one line a row, one column a prompt; captions that were held out say
- * so), report.json and report.html. Of `report` the caller fills in title, summary, settings,
+ * so), report.json, times.json and report.html. Of `report` the caller fills in title, summary, settings,
  * losses, guidance_scale_w, seed and version; `began` is when the work did (sp_now). *table: the rows for
  * a terminal, a new string (sp_free). */
 sp_status sp_results_save(const sp_results *results, const char *folder,

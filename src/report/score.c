@@ -11,8 +11,8 @@
 #include "eval/picture_score.h"
 #include "options/options.h"
 
-typedef struct {
-    const splam_score_options *o;
+struct sp_scorer {
+    splam_score_options o;
     const sp_callbacks *callbacks;
     sp_device *device;
     sp_preparation preparation;
@@ -20,17 +20,15 @@ typedef struct {
     sp_extractor extractor[SP_EXTRACTORS]; /* those that were opened */
     sp_caption_lines captions;             /* where a score asks for them */
     sp_extraction extraction;              /* of the network that works, or worked last */
-    sp_feature_store store;
     sp_picture_set a, b;
-    sp_score_result result[SP_PICTURE_SCORES];
-} score_run;
+};
 
 /* ---- what is asked for ---- */
 
 /* Whether what is asked for takes this network's features of the set. */
-static bool takes(const score_run *r, sp_extractor_index network, const sp_picture_set *set)
+static bool takes(const sp_scorer *r, sp_extractor_index network, const sp_picture_set *set)
 {
-    bool a = set == &r->a, used = a && network == SP_EXTRACTOR_INCEPTION && r->o->save_stats;
+    bool a = set == &r->a, used = a && network == SP_EXTRACTOR_INCEPTION && r->o.save_stats;
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         used |= r->wanted[i] && score->network == network && (a || score->two_sets);
@@ -38,10 +36,10 @@ static bool takes(const score_run *r, sp_extractor_index network, const sp_pictu
     return used;
 }
 
-static sp_status check_bootstrap(const score_run *r)
+static sp_status check_bootstrap(const sp_scorer *r)
 {
     sp_string names = {0};
-    bool any = r->o->bootstrap == SPLAM_UNSET;
+    bool any = r->o.bootstrap == SPLAM_UNSET;
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         if (!score->intervals) continue;
@@ -55,22 +53,22 @@ static sp_status check_bootstrap(const score_run *r)
     return status;
 }
 
-static sp_status check_captions(score_run *r)
+static sp_status check_captions(sp_scorer *r)
 {
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         if (!r->wanted[i] || !score->captions || r->captions.text) continue;
-        if (!r->o->captions)
+        if (!r->o.captions)
             return sp_fail(SP_ARGUMENT, "`captions` is missing: %s compares each picture of A with a line of that file",
                            score->name);
-        SP_TRY(sp_caption_lines_load(r->o->captions, &r->captions));
+        SP_TRY(sp_caption_lines_load(r->o.captions, &r->captions));
     }
     return SP_OK;
 }
 
-static sp_status check(score_run *r)
+static sp_status check(sp_scorer *r)
 {
-    const splam_score_options *o = r->o;
+    const splam_score_options *o = &r->o;
     const char *usual = o->b ? "fid" : NULL;
     bool any = o->b || o->save_stats;
     if (o->metrics || usual) SP_TRY(sp_picture_scores_parse(o->metrics ? o->metrics : usual, r->wanted));
@@ -91,23 +89,24 @@ static sp_status check(score_run *r)
 
 /* ---- networks and sets ---- */
 
-static bool used(const score_run *r, sp_extractor_index network)
+static bool used(const sp_scorer *r, sp_extractor_index network)
 {
     return takes(r, network, &r->a) || takes(r, network, &r->b);
 }
 
-static sp_status open_networks(score_run *r)
+static sp_status open_networks(sp_scorer *r)
 {
     bool wanted[SP_EXTRACTORS];
     for (int i = 0; i < SP_EXTRACTORS; i++)
         wanted[i] = used(r, (sp_extractor_index)i);
-    return sp_extractors_open(wanted, r->o, r->extractor);
+    return sp_extractors_open(wanted, &r->o, r->extractor);
 }
 
-static sp_status open_set(const score_run *r, const char *source, sp_picture_set *set)
+/* The first `most` pictures (0: all). */
+static sp_status open_set(const sp_scorer *r, const char *source, int64_t most, sp_picture_set *set)
 {
-    SP_TRY(sp_picture_set_open(source, r->o->count == SPLAM_UNSET ? 0 : r->o->count, r->callbacks, set));
-    SP_TRY(sp_picture_set_check_left_out(set, r->o->strict));
+    SP_TRY(sp_picture_set_open(source, most, r->callbacks, set));
+    SP_TRY(sp_picture_set_check_left_out(set, r->o.strict));
     for (int i = 0; i < SP_EXTRACTORS; i++) {
         const sp_feature_origin origin =
             sp_feature_origin_of((sp_extractor_index)i, &r->extractor[i], &r->preparation);
@@ -128,20 +127,20 @@ static sp_status check_file(const sp_picture_score *score, const sp_picture_set 
     return SP_OK;
 }
 
-static sp_scored scored_of(const score_run *r)
+static sp_scored scored_of(const sp_scorer *r)
 {
     const sp_caption_lines *captions = r->captions.text ? &r->captions : NULL;
-    return (sp_scored){r->o, r->callbacks, r->extractor, &r->a, &r->b, captions, r->device};
+    return (sp_scored){&r->o, r->callbacks, r->extractor, &r->a, &r->b, captions, r->device};
 }
 
-static sp_status check_weights(const score_run *r, sp_extractor_index network)
+static sp_status check_weights(const sp_scorer *r, sp_extractor_index network)
 {
     bool a = takes(r, network, &r->a) && r->a.pictures.count, b = takes(r, network, &r->b) && r->b.pictures.count;
     if ((!a && !b) || r->extractor[network].kind) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s", sp_extractor_kind_at(network)->missing);
 }
 
-static sp_status check_files(const score_run *r)
+static sp_status check_files(const sp_scorer *r)
 {
     const sp_scored scored = scored_of(r);
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
@@ -152,10 +151,10 @@ static sp_status check_files(const score_run *r)
         SP_TRY(check_weights(r, score->network));
         if (score->check) SP_TRY(score->check(score, &scored));
     }
-    if (r->o->features && !r->a.pictures.count && !r->b.pictures.count)
+    if (r->o.features && !r->a.pictures.count && !r->b.pictures.count)
         return sp_fail(SP_ARGUMENT, "`features` keeps what a network gives for pictures, and there are files of "
                        "statistics alone");
-    if (!r->o->save_stats) return SP_OK;
+    if (!r->o.save_stats) return SP_OK;
     if (r->a.pictures.count) return check_weights(r, SP_EXTRACTOR_INCEPTION);
     return sp_fail(SP_ARGUMENT, "%s: statistics are saved of pictures, and this is a file of them", r->a.source);
 }
@@ -163,7 +162,7 @@ static sp_status check_files(const score_run *r)
 /* ---- features ---- */
 
 /* Which of the network's features are asked for of the set; false: none, or it is a file. */
-static bool list_wanted(const score_run *r, sp_extractor_index network, const sp_picture_set *set,
+static bool list_wanted(const sp_scorer *r, sp_extractor_index network, const sp_picture_set *set,
                         bool wanted[SP_FEATURES_MOST])
 {
     memset(wanted, 0, SP_FEATURES_MOST * sizeof *wanted);
@@ -173,67 +172,75 @@ static bool list_wanted(const score_run *r, sp_extractor_index network, const sp
         if (r->wanted[i] && score->network == network && (set == &r->a || score->two_sets))
             wanted[score->feature] = true;
     }
-    wanted[0] |= r->o->save_stats && set == &r->a;
+    wanted[0] |= r->o.save_stats && set == &r->a;
     return true;
 }
 
-static sp_status extract_sets(score_run *r)
+static sp_status extract_set(sp_scorer *r, sp_feature_store *store, sp_picture_set *set)
 {
     bool wanted[SP_FEATURES_MOST];
-    if (list_wanted(r, r->store.network, &r->a, wanted))
-        SP_TRY(sp_picture_set_extract(&r->a, &r->extraction, &r->store, wanted));
-    if (list_wanted(r, r->store.network, &r->b, wanted))
-        SP_TRY(sp_picture_set_extract(&r->b, &r->extraction, &r->store, wanted));
-    return SP_OK;
+    if (!set || !list_wanted(r, store->network, set, wanted)) return SP_OK;
+    return sp_picture_set_extract(set, &r->extraction, store, wanted);
 }
 
-static sp_status extract(score_run *r, sp_extractor_index network)
+static sp_status extract_sets(sp_scorer *r, sp_feature_store *store, sp_picture_set *set, sp_picture_set *other)
+{
+    SP_TRY(extract_set(r, store, set));
+    return extract_set(r, store, other);
+}
+
+static sp_status extract(sp_scorer *r, sp_extractor_index network, sp_feature_store *store, sp_picture_set *set,
+                         sp_picture_set *other)
 {
     const sp_extractor *extractor = &r->extractor[network];
     bool wanted[SP_FEATURES_MOST];
-    if (!list_wanted(r, network, &r->a, wanted) && !list_wanted(r, network, &r->b, wanted)) return SP_OK;
+    if (!list_wanted(r, network, set, wanted) && (!other || !list_wanted(r, network, other, wanted))) return SP_OK;
     sp_extraction_turn(&r->extraction, extractor);
-    SP_TRY(sp_feature_store_begin(&r->store, network, extractor, &r->preparation));
-    return sp_feature_store_end(&r->store, extract_sets(r));
+    SP_TRY(sp_feature_store_begin(store, network, extractor, &r->preparation));
+    return sp_feature_store_end(store, extract_sets(r, store, set, other));
 }
 
-static sp_status extract_all(score_run *r)
+/* What networks say of both sets, or of one (other NULL), kept in the file `features` (NULL: in none). */
+static sp_status extract_all(sp_scorer *r, const char *features, sp_picture_set *set, sp_picture_set *other)
 {
+    sp_feature_store store;
+    SP_TRY(sp_feature_store_open(features, &store));
     r->extraction = (sp_extraction){.preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
     sp_status status = SP_OK;
     for (int i = 0; i < SP_EXTRACTORS && !status; i++)
-        status = extract(r, (sp_extractor_index)i);
+        status = extract(r, (sp_extractor_index)i, &store, set, other);
     sp_extraction_free(&r->extraction);
+    sp_feature_store_close(&store);
     return status;
 }
 
-static sp_status collect(score_run *r)
+static sp_status collect(sp_scorer *r)
 {
-    SP_TRY(sp_device_of(r->o->device, &r->device));
+    int64_t most = r->o.count == SPLAM_UNSET ? 0 : r->o.count;
+    SP_TRY(sp_device_of(r->o.device, &r->device));
     SP_TRY(open_networks(r));
-    SP_TRY(open_set(r, r->o->a, &r->a));
-    if (r->o->b) SP_TRY(open_set(r, r->o->b, &r->b));
+    SP_TRY(open_set(r, r->o.a, most, &r->a));
+    if (r->o.b) SP_TRY(open_set(r, r->o.b, most, &r->b));
     SP_TRY(check_files(r));
-    SP_TRY(sp_feature_store_open(r->o->features, &r->store));
-    SP_TRY(extract_all(r));
-    SP_TRY(sp_picture_set_check_left_out(&r->a, r->o->strict));
-    return sp_picture_set_check_left_out(&r->b, r->o->strict);
+    SP_TRY(extract_all(r, r->o.features, &r->a, &r->b));
+    SP_TRY(sp_picture_set_check_left_out(&r->a, r->o.strict));
+    return sp_picture_set_check_left_out(&r->b, r->o.strict);
 }
 
 /* ---- numbers ---- */
 
-static sp_status measure(score_run *r)
+static sp_status measure(sp_scorer *r, sp_score_result *result)
 {
     const sp_scored scored = scored_of(r);
     const sp_feature_origin origin =
         sp_feature_origin_of(SP_EXTRACTOR_INCEPTION, &r->extractor[SP_EXTRACTOR_INCEPTION], &r->preparation);
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
-        if (r->wanted[i]) SP_TRY(score->measure(score, &scored, &r->result[i]));
+        if (r->wanted[i]) SP_TRY(score->measure(score, &scored, &result[i]));
     }
-    if (!r->o->save_stats) return SP_OK;
+    if (!r->o.save_stats) return SP_OK;
     SP_TRY(sp_picture_set_fit(&r->a, SP_EXTRACTOR_INCEPTION));
-    return sp_picture_set_save(&r->a, &origin, r->o->save_stats);
+    return sp_picture_set_save(&r->a, &origin, r->o.save_stats);
 }
 
 /* ---- as JSON ---- */
@@ -285,12 +292,12 @@ static void set_left_out(json_t *all, const char *key, const sp_picture_set *set
 }
 
 /* Lines of pictures that are left out. */
-static int64_t captions_left_out(const score_run *r)
+static int64_t captions_left_out(const sp_scorer *r)
 {
     return r->a.pictures.count - r->a.count;
 }
 
-static void set_captions(json_t *all, const score_run *r)
+static void set_captions(json_t *all, const sp_scorer *r)
 {
     if (!r->captions.text) return;
     json_object_set_new(all, "captions_sha256", json_string(r->captions.sha256));
@@ -298,14 +305,14 @@ static void set_captions(json_t *all, const score_run *r)
 }
 
 /* The convention is Inception's; other networks have one each. */
-static void set_preparation(json_t *all, const score_run *r)
+static void set_preparation(json_t *all, const sp_scorer *r)
 {
     if (used(r, SP_EXTRACTOR_INCEPTION))
         json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
     json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
 }
 
-static void set_networks(json_t *all, const score_run *r)
+static void set_networks(json_t *all, const sp_scorer *r)
 {
     for (int i = 0; i < SP_EXTRACTORS; i++) {
         const sp_extractor *e = &r->extractor[i];
@@ -316,14 +323,14 @@ static void set_networks(json_t *all, const score_run *r)
     }
 }
 
-static json_t *as_json(const score_run *r)
+static json_t *as_json(const sp_scorer *r, const sp_score_result *result)
 {
     json_t *all = json_object();
     for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        set_result(all, &r->result[i]);
-    if (r->o->bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o->bootstrap));
+        set_result(all, &result[i]);
+    if (r->o.bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o.bootstrap));
     json_object_set_new(all, "count_a", count_json(r->a.count));
-    if (r->o->b) json_object_set_new(all, "count_b", count_json(r->b.count));
+    if (r->o.b) json_object_set_new(all, "count_b", count_json(r->b.count));
     set_left_out(all, "unreadable_a", &r->a);
     set_left_out(all, "unreadable_b", &r->b);
     set_captions(all, r);
@@ -360,7 +367,7 @@ static void say_count(sp_string *s, const char *which, const sp_picture_set *set
                       list[i].example);
 }
 
-static void say_captions(sp_string *s, const score_run *r)
+static void say_captions(sp_string *s, const sp_scorer *r)
 {
     if (!r->captions.text) return;
     int64_t out = captions_left_out(r);
@@ -369,17 +376,8 @@ static void say_captions(sp_string *s, const score_run *r)
         sp_string_say(s, "captions, left out: %lld, of the pictures that are left out\n", (long long)out);
 }
 
-static void say(const score_run *r, sp_string *s)
+static void say_settings(const sp_scorer *r, sp_string *s)
 {
-    for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        for (int k = 0; k < r->result[i].value_count; k++)
-            say_value(s, &r->result[i].value[k]);
-    for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        for (int k = 0; k < r->result[i].word_count; k++)
-            sp_string_say(s, "%s: %s\n", r->result[i].word[k].key, r->result[i].word[k].text);
-    say_count(s, "A", &r->a);
-    if (r->o->b) say_count(s, "B", &r->b);
-    say_captions(s, r);
     if (used(r, SP_EXTRACTOR_INCEPTION))
         sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->preparation.convention));
     if (r->preparation.transform != SP_TRANSFORM_NONE)
@@ -389,38 +387,145 @@ static void say(const score_run *r, sp_string *s)
             sp_string_append_format(s, "%s: sha256 %s\n", r->extractor[i].kind->name, r->extractor[i].sha256);
 }
 
-static sp_status report(const score_run *r, char **out)
+static void say(const sp_scorer *r, const sp_score_result *result, sp_string *s)
+{
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        for (int k = 0; k < result[i].value_count; k++)
+            say_value(s, &result[i].value[k]);
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        for (int k = 0; k < result[i].word_count; k++)
+            sp_string_say(s, "%s: %s\n", result[i].word[k].key, result[i].word[k].text);
+    say_count(s, "A", &r->a);
+    if (r->o.b) say_count(s, "B", &r->b);
+    say_captions(s, r);
+    say_settings(r, s);
+}
+
+static sp_status report(const sp_scorer *r, const sp_score_result *result, char **out)
 {
     sp_string s = {0};
-    if (r->o->json) {
-        json_t *all = as_json(r);
+    if (r->o.json) {
+        json_t *all = as_json(r, result);
         char *text = all ? sp_json_dumps(all, JSON_INDENT(2)) : NULL;
         json_decref(all);
         if (text) sp_string_append_format(&s, "%s\n", text);
         s.failed = s.failed || !text;
         sp_free(text);
     } else {
-        say(r, &s);
+        say(r, result, &s);
     }
     if (!s.failed) *out = sp_strdup(sp_string_text(&s));
     sp_string_free(&s);
     return *out ? SP_OK : SP_MEMORY;
 }
 
+static void let_go(sp_scorer *r)
+{
+    sp_caption_lines_free(&r->captions);
+    sp_picture_set_free(&r->a);
+    sp_picture_set_free(&r->b);
+    sp_extractors_close(r->extractor);
+}
+
+void sp_score_results_free(sp_score_result *result)
+{
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        sp_score_result_free(&result[i]);
+}
+
 sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *callbacks, char **out)
 {
-    score_run r = {.o = options, .callbacks = callbacks};
+    sp_scorer r = {.o = *options, .callbacks = callbacks};
+    sp_score_result result[SP_PICTURE_SCORES] = {0};
     *out = NULL;
     sp_status status = check(&r);
     if (!status) status = collect(&r);
-    if (!status) status = measure(&r);
-    if (!status) status = report(&r, out);
-    sp_feature_store_close(&r.store);
-    sp_caption_lines_free(&r.captions);
-    sp_picture_set_free(&r.a);
-    sp_picture_set_free(&r.b);
-    sp_extractors_close(r.extractor);
-    for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        sp_score_result_free(&r.result[i]);
+    if (!status) status = measure(&r, result);
+    if (!status) status = report(&r, result, out);
+    let_go(&r);
+    sp_score_results_free(result);
     return status;
+}
+
+/* ---- many sets, one after the other, against one ---- */
+
+/* A, which is not there yet, is pictures; what they lack is found now. */
+static sp_status check_ahead(sp_scorer *r)
+{
+    r->a = (sp_picture_set){.source = r->o.a, .pictures = {.source = r->o.a, .count = r->o.count}, .count = r->o.count};
+    sp_status status = check_files(r);
+    r->a = (sp_picture_set){0};
+    return status;
+}
+
+static sp_status prepare(sp_scorer *r, const char *features)
+{
+    SP_TRY(check(r));
+    SP_TRY(sp_device_of(r->o.device, &r->device));
+    SP_TRY(open_networks(r));
+    if (r->o.b) SP_TRY(open_set(r, r->o.b, 0, &r->b));
+    SP_TRY(check_ahead(r));
+    if (!r->o.b) return SP_OK;
+    SP_TRY(extract_all(r, features, &r->b, NULL));
+    return sp_picture_set_check_left_out(&r->b, r->o.strict);
+}
+
+sp_status sp_scorer_create(const splam_score_options *options, const char *features, const sp_callbacks *callbacks,
+                           sp_scorer **out)
+{
+    *out = NULL;
+    sp_scorer *r = sp_alloc_zero(sizeof *r);
+    if (!r) return SP_MEMORY;
+    r->o = *options;
+    r->callbacks = callbacks;
+    sp_status status = prepare(r, features);
+    if (status)
+        sp_scorer_destroy(r);
+    else
+        *out = r;
+    return status;
+}
+
+void sp_scorer_destroy(sp_scorer *r)
+{
+    if (!r) return;
+    let_go(r);
+    sp_free(r);
+}
+
+static sp_status score_folder(sp_scorer *r, const char *folder, const char *features,
+                              sp_score_result *result, json_t **json)
+{
+    r->o.a = folder;
+    SP_TRY(open_set(r, folder, r->o.count, &r->a));
+    SP_TRY(extract_all(r, features, &r->a, NULL));
+    SP_TRY(sp_picture_set_check_left_out(&r->a, true));
+    SP_TRY(measure(r, result));
+    *json = as_json(r, result);
+    return *json ? SP_OK : SP_MEMORY;
+}
+
+sp_status sp_scorer_score(sp_scorer *r, const char *folder, const char *features,
+                          sp_score_result *result, json_t **json)
+{
+    *json = NULL;
+    sp_status status = score_folder(r, folder, features, result, json);
+    sp_picture_set_free(&r->a);
+    return status;
+}
+
+int64_t sp_scorer_real_count(const sp_scorer *r)
+{
+    return r->b.count;
+}
+
+void sp_scorer_say_value(const sp_score_value *value, sp_string *out)
+{
+    say_value(out, value);
+}
+
+void sp_scorer_say_settings(const sp_scorer *r, sp_string *out)
+{
+    if (r->o.b) say_count(out, "real", &r->b);
+    say_settings(r, out);
 }
