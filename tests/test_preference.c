@@ -372,6 +372,21 @@ static void test_weights_are_packed_once(void **state)
     assert_same_number(&o, "aesthetic", "aesthetic");
 }
 
+/* Each network's rows stay when another's are added: what is known costs the text tower alone. */
+static void test_features_of_several_networks_are_kept(void **state)
+{
+    splam_score_options o = options_of("pickscore");
+    o.features = in_folder(state, "several.safetensors");
+    double alone = number_of(&o, "pickscore");
+    o.metrics = "hps";
+    double other = number_of(&o, "hps");
+    o.metrics = "pickscore,hps";
+    unsigned long runners = sp_runners_made();
+    assert_true(number_of(&o, "pickscore") == alone);
+    assert_int_equal(sp_runners_made() - runners, 2);
+    assert_true(number_of(&o, "hps") == other);
+}
+
 /* It is Inception's. */
 static void test_convention_is_said_of_inception(void **state)
 {
@@ -401,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_captions_starve),
         cmocka_unit_test(test_captions_of_broken_pictures_are_left_out),
         cmocka_unit_test(test_weights_are_packed_once),
+        cmocka_unit_test(test_features_of_several_networks_are_kept),
         cmocka_unit_test(test_convention_is_said_of_inception),
     };
     return cmocka_run_group_tests(tests, make_files, close_goldens);

@@ -207,6 +207,32 @@ static void test_known_features_cost_nothing(void **state)
     assert_message("with the transform none, and these would be with center-crop-256");
 }
 
+/* A row of which any byte is another's is refused: of what the network gave, and of the picture that it is of. */
+static void test_damaged_rows_are_refused(void **state)
+{
+    static const char *const parts[] = {"inception.picture", "inception.features", "inception.checksum"};
+    splam_score_options o = all_scores();
+    char *bytes, *report, *path = sp_strdup(in_folder(state, "damaged.safetensors"));
+    size_t size;
+    sp_tensor_file *file;
+    assert_ok(sp_read_file(kept, &bytes, &size));
+    assert_ok(sp_tensor_file_open(kept, &file));
+    o.features = path;
+    for (int i = 0; i < 3; i++) {
+        const sp_tensor *t = sp_tensor_file_find(file, parts[i]);
+        char *at = memmem(bytes, size, t->data, sp_tensor_bytes(t));
+        assert_non_null(at);
+        at[16] ^= 1;
+        overwrite(path, bytes, size);
+        assert_int_equal(splam_score(&o, NULL, &report), SPLAM_FORMAT);
+        assert_message("is damaged: row");
+        at[16] ^= 1;
+    }
+    sp_tensor_file_close(file);
+    sp_free(bytes);
+    sp_free(path);
+}
+
 /* ---- sources ---- */
 
 static void add_file(sp_string *tar, const char *folder, int number)
@@ -376,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_rows_stand_alone),
         cmocka_unit_test(test_resumed_equals_undisturbed),
         cmocka_unit_test(test_known_features_cost_nothing),
+        cmocka_unit_test(test_damaged_rows_are_refused),
         cmocka_unit_test(test_data_sets_are_scored),
         cmocka_unit_test(test_sources_that_cannot_be_scored),
         cmocka_unit_test(test_a_broken_picture_is_said),
