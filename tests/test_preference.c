@@ -148,6 +148,25 @@ static void test_aesthetic_is_its_layers(void **state)
     assert_true(number_of(&o, "aesthetic_low") < number_of(&o, "aesthetic_high"));
 }
 
+/* torchmetrics' figure is not below 0, whatever pictures and captions are. */
+static void test_clip_score_100_has_a_floor(void **state)
+{
+    static const char *const words[] = {"a", "cat", "two dogs", "red", "seven houses", "blue", "night", "of"};
+    splam_score_options o = options_of("clip");
+    int below = 0, above = 0;
+    o.captions = in_folder(state, "words.txt");
+    o.count = 2;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char lines[64];
+        int length = snprintf(lines, sizeof lines, "%s\n%s\n", words[i], words[i]);
+        assert_ok(sp_write_file(o.captions, lines, (size_t)length));
+        double score = number_of(&o, "clip_score"), floored = number_of(&o, "clip_score_100");
+        assert_true(fabs(floored - (score < 0 ? 0 : 100 * score)) < 1e-9);
+        below += score < 0, above += score > 0;
+    }
+    assert_true(below && above);
+}
+
 /* ---- what is refused ---- */
 
 static void refuse(const splam_score_options *o, splam_status status, const char *words)
@@ -408,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_pickscore_is_transformers),
         cmocka_unit_test(test_hps_is_open_clips),
         cmocka_unit_test(test_aesthetic_is_its_layers),
+        cmocka_unit_test(test_clip_score_100_has_a_floor),
         cmocka_unit_test(test_what_is_missing_is_said),
         cmocka_unit_test(test_wrong_weights_are_refused),
         cmocka_unit_test(test_texts_have_to_be_comparable),

@@ -142,7 +142,7 @@ static sp_status configured_epsilon(const configuration *c, sp_tower_kind kind, 
 static sp_status ask_activation(const sp_tensor_file *file, const configuration *c)
 {
     return sp_fail(SP_ARGUMENT, "%s: no %s beside it says which activation it has: quick_gelu (the weights of OpenAI, "
-                   "MetaCLIP and DFN) or gelu (those of LAION and DataComp); put that file there, or say "
+                   "MetaCLIP and DFN) or gelu (those of LAION, DataComp and HPSv2); put that file there, or say "
                    "`clip_activation`", sp_tensor_file_path(file), sp_path_base(c->path));
 }
 
