@@ -150,6 +150,17 @@ static void test_another_metric_draws_nothing(void **state)
     must_eval(&o);
     assert_same_file(first, second);
     assert_int_equal(sp_runners_made(), runners + 1); /* the text encoder's, of "", for the manifest */
+    char clean[700], again[700];
+    snprintf(clean, sizeof clean, "%s", report_of(state, "more"));
+    snprintf(again, sizeof again, "%s", in_folder(state, "clean.json"));
+    assert_ok(sp_copy_file(clean, again, NULL));
+    o.convention = "pytorch"; /* whose features are other ones, and kept beside */
+    must_eval(&o);
+    runners = sp_runners_made();
+    o.convention = NULL;
+    must_eval(&o);
+    assert_int_equal(sp_runners_made(), runners + 1);
+    assert_same_file(clean, again);
     sp_free(first);
     sp_free(second);
 }

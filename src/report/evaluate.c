@@ -154,7 +154,7 @@ static sp_status name_outputs(evaluation_run *r)
 {
     r->pictures = sp_path_join(r->o->output, "pictures");
     r->captions = sp_path_join(r->o->output, "captions.txt");
-    r->real_features = sp_path_join(r->o->output, "real.safetensors");
+    r->real_features = sp_path_join(r->o->output, "real");
     return r->pictures && r->captions && r->real_features ? SP_OK : SP_MEMORY;
 }
 

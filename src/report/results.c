@@ -130,7 +130,7 @@ static sp_status draw_extremes(sp_results *r, const sp_drawn *drawn, sp_row *row
 static sp_status score(sp_results *r, const char *folder, const sp_drawn *drawn, sp_row *row)
 {
     if (!r->place.scorer) return SP_OK;
-    char *features = sp_path_join(folder, "features.safetensors");
+    char *features = sp_path_join(folder, "features");
     sp_score_result *result = sp_alloc_zero(SP_PICTURE_SCORES * sizeof *result);
     row->pictures = r->score[r->count] = result;
     sp_status status = features && result ? SP_OK : SP_MEMORY;

@@ -200,15 +200,20 @@ static sp_status extract(sp_scorer *r, sp_extractor_index network, sp_feature_st
     return sp_feature_store_end(store, extract_sets(r, store, set, other));
 }
 
-/* What networks say of both sets, or of one (other NULL), kept in the file `features` (NULL: in none). */
-static sp_status extract_all(sp_scorer *r, const char *features, sp_picture_set *set, sp_picture_set *other)
+static void begin_extraction(sp_scorer *r)
+{
+    r->extraction = (sp_extraction){.preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
+}
+
+/* What networks say of both sets, kept in one file. */
+static sp_status extract_all(sp_scorer *r)
 {
     sp_feature_store store;
-    SP_TRY(sp_feature_store_open(features, &store));
-    r->extraction = (sp_extraction){.preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
+    SP_TRY(sp_feature_store_open(r->o.features, &store));
+    begin_extraction(r);
     sp_status status = SP_OK;
     for (int i = 0; i < SP_EXTRACTORS && !status; i++)
-        status = extract(r, (sp_extractor_index)i, &store, set, other);
+        status = extract(r, (sp_extractor_index)i, &store, &r->a, &r->b);
     sp_extraction_free(&r->extraction);
     sp_feature_store_close(&store);
     return status;
@@ -222,7 +227,7 @@ static sp_status collect(sp_scorer *r)
     SP_TRY(open_set(r, r->o.a, most, &r->a));
     if (r->o.b) SP_TRY(open_set(r, r->o.b, most, &r->b));
     SP_TRY(check_files(r));
-    SP_TRY(extract_all(r, r->o.features, &r->a, &r->b));
+    SP_TRY(extract_all(r));
     SP_TRY(sp_picture_set_check_left_out(&r->a, r->o.strict));
     return sp_picture_set_check_left_out(&r->b, r->o.strict);
 }
@@ -449,6 +454,32 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
 
 /* ---- many sets, one after the other, against one ---- */
 
+/* What one network says of the set, in a file of its own for each way that features come about. */
+static sp_status extract_apart(sp_scorer *r, sp_extractor_index network, const char *features, sp_picture_set *set)
+{
+    const sp_feature_origin o = sp_feature_origin_of(network, &r->extractor[network], &r->preparation);
+    sp_feature_store store;
+    if (!o.weights) return SP_OK;
+    char *path = sp_format("%s-%s-%s-%s-%.8s.safetensors", features, o.network, o.convention, o.transform, o.weights);
+    sp_status status = path ? sp_feature_store_open(path, &store) : SP_MEMORY;
+    if (!status) {
+        status = extract(r, network, &store, set, NULL);
+        sp_feature_store_close(&store);
+    }
+    sp_free(path);
+    return status;
+}
+
+static sp_status extract_each(sp_scorer *r, const char *features, sp_picture_set *set)
+{
+    sp_status status = SP_OK;
+    begin_extraction(r);
+    for (int i = 0; i < SP_EXTRACTORS && !status; i++)
+        status = extract_apart(r, (sp_extractor_index)i, features, set);
+    sp_extraction_free(&r->extraction);
+    return status;
+}
+
 /* A, which is not there yet, is pictures; what they lack is found now. */
 static sp_status check_ahead(sp_scorer *r)
 {
@@ -466,7 +497,7 @@ static sp_status prepare(sp_scorer *r, const char *features)
     if (r->o.b) SP_TRY(open_set(r, r->o.b, 0, &r->b));
     SP_TRY(check_ahead(r));
     if (!r->o.b) return SP_OK;
-    SP_TRY(extract_all(r, features, &r->b, NULL));
+    SP_TRY(extract_each(r, features, &r->b));
     return sp_picture_set_check_left_out(&r->b, r->o.strict);
 }
 
@@ -498,7 +529,7 @@ static sp_status score_folder(sp_scorer *r, const char *folder, const char *feat
 {
     r->o.a = folder;
     SP_TRY(open_set(r, folder, r->o.count, &r->a));
-    SP_TRY(extract_all(r, features, &r->a, NULL));
+    SP_TRY(extract_each(r, features, &r->a));
     SP_TRY(sp_picture_set_check_left_out(&r->a, true));
     SP_TRY(measure(r, result));
     *json = as_json(r, result);

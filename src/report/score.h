@@ -15,7 +15,9 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
 typedef struct sp_scorer sp_scorer;
 /* `a` of the options is what folders are called before they are there, `count` how many pictures each has, `metrics`
  * what is asked for; texts are the caller's. What folders of so many pictures lack for that (weights, captions) is
- * found now. features (NULL: none): where those of B are kept, and known ones are. Errors as of sp_score_sets. */
+ * found now. Features are kept, and known ones taken, from files that begin with `features`, of B and of each folder:
+ * FEATURES-NETWORK-CONVENTION-TRANSFORM-WEIGHTS.safetensors, WEIGHTS being the first digits of their SHA-256. Errors as
+ * of sp_score_sets. */
 sp_status sp_scorer_create(const splam_score_options *options, const char *features, const sp_callbacks *callbacks,
                            sp_scorer **out);
 void sp_scorer_destroy(sp_scorer *scorer); /* NULL is legal */
