@@ -14,7 +14,7 @@ static const char description[] =
 static const char *const examples[] = {
     "splam demo",
     "splam demo --output other-seed --seed 1",
-    "splam generate -m demo-out/student --unet unet_ema -p 'red apple' --steps 2 -o apple.png",
+    "splam generate -m demo-out/student --unet unet_ema -p 'animal bird' --steps 2 -o bird.png",
     NULL,
 };
 
@@ -45,7 +45,7 @@ int cli_demo(int argc, char **argv)
     splam_status status = splam_demo(&o, &callbacks, &table);
     if (status == SPLAM_OK)
         printf("\n%s\n%s/report.html, report.json, sheet.png\n"
-               "splam generate -m %s/student --unet unet_ema -p 'red apple' --steps 2\n",
+               "splam generate -m %s/student --unet unet_ema -p 'animal bird' --steps 2\n",
                table, o.output, o.output);
     splam_free(table);
     return cli_finish(status);
