@@ -228,19 +228,19 @@ $(parity)
 
 ## Fewer steps: the demo
 
-\`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7 and its students;
-seeds: $(of demo seeds); of several the mean and range. "Unguided" is what students begin as ([why it does so
-well](study.md)). Trajectory error: how far one evaluation lies from where the teacher's 50-step path leads, in
-latents, at the sampler's timesteps and over the whole path. Frechet distances are of the autoencoder's
-features (not FID), to the teacher's pictures and to the real ones; hit is the share of pictures whose nearest real
-picture is the one named; unseen: captions that no training saw.
+\`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7, by kinds of emoji, and
+students of 200 steps; seeds: $(of demo seeds); of several the mean and range. "Unguided" is what students begin as; a
+guided step of the teacher is two evaluations. Trajectory error: how far one evaluation lies from where the teacher's
+50-step path leads, in latents, at the sampler's timesteps and over the whole path. Frechet distances are of the
+autoencoder's features (not FID), to the teacher's pictures and to the real ones; hit is the share of pictures whose
+nearest real picture is of the kind that is named. LCM is ahead of SPLAM: [what is known of that](study.md).
 Machine: $(of demo machine), $(of demo threads) threads.
 
 $(demo)
 
 ## SPLAM against LCM
 
-On the emoji teacher that was shipped before, at guidance w = 2; what is known of the present one, at w = 7, is in
+On an emoji teacher that was shipped before, at guidance w = 2; what is known of the present one, at w = 7, is in
 [study.md](study.md). ode-error, the distance between the ends of the model's deterministic chain and of the teacher's
 50 steps, of the best SPLAM (the paper's sigma, told by the timestep, gamma = 1 half of the time) against that of LCM at
 the same sub-paths, rate, average and budget (150 steps of 32 on the emoji teacher), seed by seed: nearer to the end of
