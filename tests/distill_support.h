@@ -10,6 +10,14 @@
 #include "distill/distill.h"
 #include "formats/weights.h"
 
+/* For what starts mpirun: as any user, root in a container too, and without reports of what Open MPI itself leaks. */
+static inline void allow_mpirun(void)
+{
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 0);
+}
+
 /* The splam program of the build folder that this test lies in, or the one that runs on the tests' devices. */
 static inline const char *splam_program(void)
 {

@@ -98,6 +98,7 @@ static void test_killed_equals_undisturbed(void **state)
 
 int main(void)
 {
+    allow_mpirun();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks_equal_one_process),
         cmocka_unit_test(test_killed_equals_undisturbed),

@@ -476,9 +476,7 @@ static void what_does_not_run_so_says_so(void **state)
 
 int main(void)
 {
-    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 0); /* Open MPI's own */
+    allow_mpirun();
     const struct CMUnitTest tests[] = {
 #define with_folder(test)                                                                          \
     cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
