@@ -1,5 +1,6 @@
 /* Runs of splam eval: pictures that are kept, stops, what is refused, and what reports say. */
 #include "eval_support.h"
+#include "fontconfig_leak.h"
 #include "eval/drawn.h"
 #include "models/runner.h"
 

@@ -1,5 +1,6 @@
 /* Protocols of measuring: lists of captions, what a protocol says, and what reports say of it. */
 #include "eval_support.h"
+#include "fontconfig_leak.h"
 #include "eval/preparation.h"
 #include "eval/prompt_list.h"
 #include "report/extremes.h"
