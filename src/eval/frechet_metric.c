@@ -5,11 +5,6 @@
 #include "eval/metric.h"
 #include "eval/vae_features.h"
 
-static sp_status features(const sp_tensor *latents, sp_tensor *out)
-{
-    return sp_features_pool(latents, SP_FRECHET_GRID, out);
-}
-
 static sp_status score(const sp_measured *m, double *out)
 {
     const sp_frechet_side drawn = {.features = m->features}, real = {.features = m->reference};
@@ -41,7 +36,7 @@ const sp_metric sp_frechet_metric = {
     .columns = columns,
     .column_count = 2,
     .reference = SP_REFERENCE_NAMED,
-    .features = features,
+    .features = sp_features_of_sets,
     .score = score,
     .explain = explain,
 };
@@ -75,7 +70,7 @@ const sp_metric sp_frechet_teacher_metric = {
     .columns = teacher_columns,
     .column_count = 2,
     .reference = SP_REFERENCE_TEACHER,
-    .features = features,
+    .features = sp_features_of_sets,
     .score = score,
     .explain = explain_teacher,
 };

@@ -6,11 +6,6 @@
 
 enum { SUBSETS = 100, LEAST_PICTURES = 4 };
 
-static sp_status features(const sp_tensor *latents, sp_tensor *out)
-{
-    return sp_features_pool(latents, SP_FRECHET_GRID, out);
-}
-
 /* Of subsets of half of the pictures, whose deviation is the standard error of all of them (the delete-half jackknife:
  * Shao & Wu 1989, with as many left out as kept). Fewer pictures than four have no halves that differ enough, and are
  * not measured. */
@@ -45,7 +40,7 @@ const sp_metric sp_kernel_metric = {
     .columns = columns,
     .column_count = 2,
     .reference = SP_REFERENCE_NAMED,
-    .features = features,
+    .features = sp_features_of_sets,
     .score = score,
     .explain = explain,
 };

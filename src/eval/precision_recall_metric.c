@@ -6,11 +6,6 @@
 
 enum { NEAREST = 5 };
 
-static sp_status features(const sp_tensor *latents, sp_tensor *out)
-{
-    return sp_features_pool(latents, SP_FRECHET_GRID, out);
-}
-
 /* So few pictures that none has a fifth neighbour are not measured. */
 static sp_status score(const sp_measured *m, double *out)
 {
@@ -44,7 +39,7 @@ const sp_metric sp_precision_recall_metric = {
     .columns = columns,
     .column_count = SP_PRDC_COUNT,
     .reference = SP_REFERENCE_NAMED,
-    .features = features,
+    .features = sp_features_of_sets,
     .score = score,
     .explain = explain,
 };

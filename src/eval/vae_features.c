@@ -32,6 +32,11 @@ sp_status sp_features_pool(const sp_tensor *latents, int64_t grid, sp_tensor *ou
     return SP_OK;
 }
 
+sp_status sp_features_of_sets(const sp_tensor *latents, sp_tensor *out)
+{
+    return sp_features_pool(latents, SP_FRECHET_GRID, out);
+}
+
 void sp_features_quantise(sp_tensor *images)
 {
     float *x = images->data;

@@ -14,6 +14,8 @@ enum {
  * covers rows floor(y h / grid) up to, not including, ceil((y+1) h / grid), as adaptive pooling
  * does. */
 sp_status sp_features_pool(const sp_tensor *latents, int64_t grid, sp_tensor *out);
+/* To SP_FRECHET_GRID: the features of every distance between sets. */
+sp_status sp_features_of_sets(const sp_tensor *latents, sp_tensor *out);
 
 /* Turns decoded pictures [N,3,H,W], about [-1,1], into what a PNG of them would hold: each number
  * rounded to 8 bits, in place. */
