@@ -283,11 +283,11 @@ static sp_status run(demo *d, char **table)
         .summary =
             "A text-to-image diffusion model, the teacher, was distilled into students that draw "
             "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
-            "Sub-Path Linear Approximation (SPLAM), each in as many training steps at its own best "
-            "settings, which were searched on other captions and other noise. A caption names a kind, of which there "
-            "are many pictures, so that guidance has something to choose. Beside the students stand the teacher by "
-            "fast samplers, whose steps are two evaluations each, and what students began as, the teacher without "
-            "guidance.",
+            "Sub-Path Linear Approximation (SPLAM), each in as many training steps. The sub-paths were chosen for "
+            "both on other captions and other noise, of three kinds that were tried. A caption names a kind of "
+            "emoji, of which there are many pictures, so that guidance has something to choose. Beside the students "
+            "stand the teacher by fast samplers, whose steps are two evaluations each, and what students began as, "
+            "the teacher without guidance.",
         .settings = d->settings,
         .losses = d->loss,
         .loss_count = SP_DEMO_METHODS,
