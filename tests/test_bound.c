@@ -275,6 +275,142 @@ static void test_an_input_of_weights_rate_has_one_run(void **state)
     sp_plan_destroy(plan);
 }
 
+/* ---- changes ---- */
+
+enum { MOST_CHANGES = 4 };
+typedef struct {
+    float factor, term;
+    int applied, released;
+    bool fails;
+} change;
+
+static sp_status apply_change(void *context, sp_tensor *weight)
+{
+    change *c = context;
+    if (c->fails) return sp_fail(SP_IO, "the change fails");
+    assert_int_equal(weight->dtype, SP_F32);
+    for (int64_t i = 0; i < sp_tensor_count(weight); i++)
+        ((float *)weight->data)[i] = ((float *)weight->data)[i] * c->factor + c->term;
+    c->applied++;
+    return SP_OK;
+}
+
+static void release_change(void *context)
+{
+    ((change *)context)->released++;
+}
+
+static sp_weight_change change_of(change *c)
+{
+    return (sp_weight_change){apply_change, release_change, c};
+}
+
+/* What is packed is made for the packing alone, once for all plans; results are those of changed weights. */
+static void test_changes_are_made_when_packed(void **state)
+{
+    fixture *f = *state;
+    change twice = {.factor = 2}, more = {.factor = 1, .term = 0.25f};
+    assert_ok(sp_weights_change(f->weights, "kernel", SP_F32, change_of(&twice)));
+    assert_ok(sp_weights_change(f->weights, "kernel", SP_F32, change_of(&more)));
+    assert_null(sp_weights_find(f->weights, "kernel")->data);
+    sp_plan *plans[] = {plan_of(16), plan_of(24)};
+    sp_bound *bound[2];
+    sp_run *run[2];
+    for (int i = 0; i < 2; i++) {
+        assert_ok(sp_bound_create(plans[i], &bound[i]));
+        assert_ok(sp_bind(bound[i], "model", f->weights));
+        assert_ok(sp_run_create_of(bound[i], &run[i]));
+    }
+    assert_int_equal(twice.applied, 0);
+    sp_tensor y[2];
+    for (int i = 0; i < 2; i++) {
+        set_inputs(run[i], i ? 24 : 16, 1);
+        y[i] = output_of(run[i]);
+    }
+    assert_int_equal(twice.applied, 1);
+    assert_int_equal(more.applied, 1);
+    assert_null(sp_weights_find(f->weights, "kernel")->data);
+    for (int i = 0; i < 2; i++) {
+        sp_tensor z = expected(f, i ? 24 : 16, 1); /* of a copy, whose weights are changed */
+        assert_memory_equal(y[i].data, z.data, sp_tensor_bytes(&z));
+        sp_tensor_free(&z);
+        sp_tensor_free(&y[i]);
+        sp_run_destroy(run[i]);
+        sp_bound_destroy(bound[i]);
+        sp_plan_destroy(plans[i]);
+    }
+    assert_int_equal(twice.applied, 3);
+    assert_int_equal(twice.released, 0);
+    sp_tensor kernel, own = {0};
+    assert_ok(sp_weights_take(f->weights, "kernel", &kernel));
+    assert_true(kernel.owned);
+    sp_tensor_free(&kernel);
+    sp_weights *views;
+    assert_ok(sp_weights_create(&views));
+    assert_ok(sp_weights_add_view(views, "as", f->weights, "kernel"));
+    assert_true(sp_weights_is_changed(views, "as"));
+    assert_status(sp_weights_change(views, "as", SP_F32, change_of(&(change){0})), SP_INTERNAL);
+    sp_weights_destroy(views);
+    assert_ok(sp_weights_add(f->weights, "kernel", own)); /* and they are gone */
+    assert_int_equal(twice.released + more.released, 2);
+    assert_false(sp_weights_is_changed(f->weights, "kernel"));
+}
+
+/* A weight that a step reads as it is has its changes from when it is bound. */
+static void test_changes_of_unpacked_weights(void **state)
+{
+    (void)state;
+    sp_builder *b;
+    sp_graph *graph;
+    sp_plan *plan;
+    sp_run *run;
+    sp_weights *weights;
+    change twice = {.factor = 2};
+    assert_ok(sp_weights_create(&weights));
+    assert_ok(sp_weights_add(weights, "v", random_tensor(sp_shape_of(1, 9), 3)));
+    assert_ok(sp_weights_change(weights, "v", SP_F32, change_of(&twice)));
+    assert_ok(sp_builder_create(&b));
+    sp_set_enter(b, "model", SP_RATE_RUN, NULL, NULL);
+    sp_value *v = sp_parameter(b, "v", sp_shape_of(1, 9));
+    sp_set_leave(b);
+    sp_output(b, "y", sp_add(b, sp_input(b, "x", SP_F32, sp_shape_of(1, 9), SP_RATE_STEP), v));
+    assert_ok(sp_builder_finish(b, &graph));
+    sp_builder_destroy(b);
+    assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_F32, &plan));
+    assert_ok(sp_run_create(plan, &run));
+    assert_ok(sp_bind(sp_run_bound(run), "model", weights));
+    assert_ok(sp_run_clear_input(run, "x"));
+    sp_tensor y = output_of(run), before = random_tensor(sp_shape_of(1, 9), 3);
+    for (int i = 0; i < 9; i++)
+        assert_true(((float *)y.data)[i] == 2 * ((float *)before.data)[i]);
+    assert_int_equal(twice.applied, 1);
+    sp_tensor_free(&y);
+    sp_tensor_free(&before);
+    sp_run_destroy(run);
+    sp_plan_destroy(plan);
+    sp_weights_destroy(weights);
+    assert_int_equal(twice.released, 1);
+}
+
+/* A change that fails fails the run, and the next one makes everything anew. */
+static void test_a_change_fails(void **state)
+{
+    fixture *f = *state;
+    change twice = {.factor = 2, .fails = true};
+    assert_ok(sp_weights_change(f->weights, "kernel", SP_F32, change_of(&twice)));
+    sp_plan *plan = plan_of(8);
+    sp_run *run;
+    assert_ok(sp_run_create(plan, &run));
+    assert_ok(sp_bind(sp_run_bound(run), "model", f->weights));
+    set_inputs(run, 8, 1);
+    assert_status(sp_run_execute(run, NULL), SP_IO);
+    assert_message("the change fails");
+    twice.fails = false;
+    check_output(f, run, 8, 1);
+    sp_run_destroy(run);
+    sp_plan_destroy(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +419,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_changes_are_seen, create_weights, destroy_weights),
         cmocka_unit_test_setup_teardown(test_threads_share, create_weights, destroy_weights),
         cmocka_unit_test(test_an_input_of_weights_rate_has_one_run),
+        cmocka_unit_test_setup_teardown(test_changes_are_made_when_packed, create_weights, destroy_weights),
+        cmocka_unit_test(test_changes_of_unpacked_weights),
+        cmocka_unit_test_setup_teardown(test_a_change_fails, create_weights, destroy_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

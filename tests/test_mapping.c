@@ -303,7 +303,7 @@ static void test_lora(void **state)
     shorten(path, 300);
     sp_component component = {.config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
     assert_ok(sp_weights_create(&component.weights));
-    assert_shorter(sp_lora_merge(lora, 1, sp_cpu_device(), &component, false, NULL));
+    assert_shorter(sp_lora_merge(lora, 1, sp_cpu_device(), &component, false));
     assert_ok(sp_weights_create(&none));
     assert_status(sp_lora_start(lora, &settings, none), SP_FORMAT);
     sp_weights_destroy(none);

@@ -62,10 +62,14 @@ static sp_status check_range(const sp_component *component, const conversion *c)
     enum { GRAIN = 1 << 16 };
     for (size_t i = 0; i < sp_weights_count(component->weights) && c->dtype == SP_F16; i++) {
         SP_TRY(sp_check_cancelled(c->callbacks));
-        range_check check = {.tensor = sp_weights_at(component->weights, i)};
-        sp_parallel_for(sp_tensor_count(check.tensor), GRAIN, check_elements, &check);
-        if (atomic_load(&check.beyond))
-            return fail_beyond(component, sp_weights_name(component->weights, i), check.tensor);
+        const char *name = sp_weights_name(component->weights, i);
+        sp_tensor tensor;
+        SP_TRY(sp_weights_take(component->weights, name, &tensor));
+        range_check check = {.tensor = &tensor};
+        sp_parallel_for(sp_tensor_count(&tensor), GRAIN, check_elements, &check);
+        sp_status status = atomic_load(&check.beyond) ? fail_beyond(component, name, &tensor) : SP_OK;
+        sp_tensor_free(&tensor);
+        SP_TRY(status);
     }
     return SP_OK;
 }
@@ -76,7 +80,7 @@ static sp_status open_component(const char *model, const char *name, const conve
 {
     SP_TRY(sp_component_open_as(model, name, c->o->prediction_type, out));
     sp_component *component = *out;
-    sp_status status = sp_lora_list_merge(&c->loras, c->device, component, true, c->callbacks);
+    sp_status status = sp_lora_list_merge(&c->loras, c->device, component, true);
     if (!status && c->o->fold_guidance && component->config.kind == SP_COMPONENT_UNET)
         status = sp_fold_guidance(component);
     if (!status && !c->keep_dtype) status = check_range(component, c);
@@ -433,7 +437,7 @@ sp_status sp_convert_model(const splam_convert_options *o, sp_device *device, co
     conversion c = {.o = o, .dtype = dtype_of(o->dtype), .device = device, .callbacks = callbacks};
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(o->model, &folder));
-    sp_status status = sp_lora_list_open(o->loras, o->lora_count, &c.loras);
+    sp_status status = sp_lora_list_open(o->loras, o->lora_count, c.callbacks, &c.loras);
     if (!status) status = convert_model(&folder, o->output, &c);
     sp_lora_list_close(&c.loras);
     sp_model_folder_close(&folder);

@@ -14,10 +14,11 @@ sp_status sp_fold_guidance(sp_component *unet)
                        "%s: the UNet has no cond_proj, so there is nothing to fold: it is used as "
                        "it is",
                        unet->folder);
-    sp_tensor sum, bias;
+    sp_tensor sum, bias = {0}, before;
     SP_TRY(sp_guidance_bias(unet->weights, unet->weights, c, &sum));
-    const sp_tensor *before = sp_weights_find(unet->weights, BIAS);
-    sp_status status = sp_tensor_convert(before, SP_F32, &bias);
+    sp_status status = sp_weights_take(unet->weights, BIAS, &before);
+    if (!status) status = sp_tensor_convert(&before, SP_F32, &bias);
+    sp_tensor_free(&before);
     for (int64_t i = 0; !status && i < c->time_dim; i++)
         ((float *)bias.data)[i] += ((float *)sum.data)[i];
     sp_tensor_free(&sum);

@@ -121,30 +121,18 @@ sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *s
 
 /* ---- merging ---- */
 
-/* A block of rows: out = weight + scale product. */
+/* A block of rows. */
 typedef struct {
-    const sp_tensor *weight;
-    sp_tensor *out;
+    float *to;
     const float *product; /* on the host */
-    int64_t first; /* element of weight and out */
     float scale;
 } addition;
 
 static void add_elements(void *context, int64_t begin, int64_t end)
 {
-    enum { AT_ONCE = 2048 };
     const addition *a = context;
-    size_t size = sp_dtype_size(a->weight->dtype), out_size = sp_dtype_size(a->out->dtype);
-    float sum[AT_ONCE];
-    for (int64_t at = begin; at < end; at += AT_ONCE) {
-        int64_t count = end - at < AT_ONCE ? end - at : AT_ONCE;
-        size_t place = (size_t)(a->first + at);
-        sp_convert_elements(sum, SP_F32, (const char *)a->weight->data + place * size, a->weight->dtype,
-                            count);
-        for (int64_t i = 0; i < count; i++)
-            sum[i] += a->scale * a->product[at + i];
-        sp_convert_elements((char *)a->out->data + place * out_size, a->out->dtype, sum, SP_F32, count);
-    }
+    for (int64_t i = begin; i < end; i++)
+        a->to[i] += a->scale * a->product[i];
 }
 
 /* up[rows of a block,rank] down[rank,columns], as the device makes it: SD's layers with a rank of
@@ -179,10 +167,12 @@ static sp_status take_product(sp_run *run, size_t bytes, void *room, const float
     return device->download(device, room, address, bytes);
 }
 
-static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t block, float *room, addition *a)
+static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t block, float *room, double scale,
+                            sp_tensor *weight)
 {
     enum { GRAIN = 1 << 14 };
-    int64_t rows = up->shape.dim[0], columns = sp_tensor_count(a->weight) / rows;
+    int64_t rows = up->shape.dim[0], columns = sp_tensor_count(weight) / rows;
+    addition a = {.scale = (float)scale};
     sp_tensor part = *up;
     part.owned = false;
     part.shape.dim[0] = block;
@@ -191,15 +181,15 @@ static sp_status add_blocks(sp_runner *runner, const sp_tensor *up, int64_t bloc
         part.data = (char *)up->data + (size_t)(row / block) * bytes;
         SP_TRY(sp_run_set_input(runner->run, "up", &part));
         SP_TRY(sp_run_execute(runner->run, NULL));
-        SP_TRY(take_product(runner->run, (size_t)(block * columns) * sizeof *room, room, &a->product));
-        a->first = row * columns;
-        sp_parallel_for(block * columns, GRAIN, add_elements, a);
+        SP_TRY(take_product(runner->run, (size_t)(block * columns) * sizeof *room, room, &a.product));
+        a.to = (float *)weight->data + row * columns;
+        sp_parallel_for(block * columns, GRAIN, add_elements, &a);
     }
     return SP_OK;
 }
 
-sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const sp_tensor *up,
-                              const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out)
+sp_status sp_lora_add_product(sp_device *device, const sp_tensor *up, const sp_tensor *down, double scale,
+                              sp_tensor *weight)
 {
     int64_t rank = down->shape.dim[0], rows = weight->shape.dim[0], block = block_rows(rows);
     sp_tensor up_rows = *up, down_rows = *down; /* kernels as matrices */
@@ -207,15 +197,12 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const 
     up_rows.shape = sp_shape_of(rows, rank);
     down_rows.shape = sp_shape_of(rank, sp_tensor_count(down) / rank);
     up_rows.owned = down_rows.owned = false;
-    SP_TRY(sp_tensor_create(dtype, weight->shape, out));
     sp_status status = product_runner(device, sp_shape_of(block, rank), down_rows.shape, &runner);
     if (!status) status = sp_run_set_input(runner.run, "down", &down_rows);
-    addition a = {.weight = weight, .out = out, .scale = (float)scale};
     float *room = sp_alloc((size_t)(block * sp_shape_count(down_rows.shape) / rank) * sizeof *room);
-    if (!status) status = room ? add_blocks(&runner, &up_rows, block, room, &a) : SP_MEMORY;
+    if (!status) status = room ? add_blocks(&runner, &up_rows, block, room, scale, weight) : SP_MEMORY;
     sp_free(room);
     sp_runner_free(&runner);
-    if (status) sp_tensor_free(out);
     return status;
 }
 
@@ -225,23 +212,36 @@ static void sibling(const char *name, const char *end, const char *other, char *
     snprintf(out, size, "%.*s%s", (int)(strlen(name) - strlen(end)), name, other);
 }
 
-static sp_status merge_adapter(sp_device *device, const sp_weights *base,
-                               const sp_weights *adapters, const char *name,
+/* One layer's adapter. */
+typedef struct {
+    sp_device *device;
+    const sp_tensor *up, *down;
+    double scale;
+} product;
+
+static sp_status add_adapter(void *context, sp_tensor *weight)
+{
+    const product *p = context;
+    return sp_lora_add_product(p->device, p->up, p->down, p->scale, weight);
+}
+
+static sp_status merge_adapter(sp_device *device, const sp_weights *adapters, const char *name,
                                const sp_lora_settings *settings, sp_weights *out)
 {
     char up[MAX_NAME], weight[MAX_NAME];
     sibling(name, down_end, up_end, up, sizeof up);
     sibling(name, down_end, weight_end, weight, sizeof weight);
-    sp_tensor merged;
-    SP_TRY(sp_lora_add_product(device, sp_weights_find(base, weight),
-                               sp_weights_find(adapters, up), sp_weights_find(adapters, name),
-                               settings->alpha / (double)settings->rank, SP_F32, &merged));
-    return sp_weights_add(out, weight, merged);
+    product *p = sp_alloc(sizeof *p);
+    if (!p) return SP_MEMORY;
+    *p = (product){device, sp_weights_find(adapters, up), sp_weights_find(adapters, name),
+                   settings->alpha / (double)settings->rank};
+    return sp_weights_change(out, weight, SP_F32, (sp_weight_change){add_adapter, sp_free, p});
 }
 
-static sp_status add_view(sp_weights *out, const char *name, const sp_tensor *tensor)
+/* A view that may be changed, of a tensor that has no changes. */
+static sp_status add_own_view(sp_weights *out, const sp_weights *base, const char *name)
 {
-    sp_tensor view = *tensor;
+    sp_tensor view = *sp_weights_find(base, name);
     view.owned = false;
     return sp_weights_add(out, name, view);
 }
@@ -252,13 +252,13 @@ sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_wei
     SP_TRY(sp_weights_create(out));
     sp_status status = SP_OK;
     for (size_t i = 0; i < sp_weights_count(base) && !status; i++)
-        status = add_view(*out, sp_weights_name(base, i), sp_weights_at(base, i));
+        status = add_own_view(*out, base, sp_weights_name(base, i));
     for (size_t i = 0; i < sp_weights_count(adapters) && !status; i++) {
         const char *name = sp_weights_name(adapters, i);
         if (sp_ends_with(name, down_end))
-            status = merge_adapter(device, base, adapters, name, settings, *out);
+            status = merge_adapter(device, adapters, name, settings, *out);
         else if (!sp_ends_with(name, up_end))
-            status = add_view(*out, name, sp_weights_at(adapters, i));
+            status = sp_weights_add_view(*out, name, adapters, name);
     }
     if (!status) return SP_OK;
     sp_weights_destroy(*out);

@@ -44,8 +44,8 @@ sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *s
 sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings,
                         sp_weights *adapters);
 
-/* A UNet's weights with the adapters in them, new: f32 where there is an adapter, else views of
- * base; cond_proj is a view of the adapters'. Both must outlive it. */
+/* A UNet's weights with the adapters in them, new: where there is an adapter f32, and made when it is taken
+ * (sp_weights_change), else views of base; cond_proj is a view of the adapters'. Both must outlive it, and the device. */
 sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out);
 
@@ -65,9 +65,9 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_co
  * channels. Ask before training. */
 sp_status sp_lora_check_guidance(const sp_unet_config *config);
 
-/* weight + scale up down, new, of that type: weight [rows,...], up [rows,r], down [r,...]. */
-sp_status sp_lora_add_product(sp_device *device, const sp_tensor *weight, const sp_tensor *up,
-                              const sp_tensor *down, double scale, sp_dtype dtype, sp_tensor *out);
+/* weight += scale up down: weight [rows,...] f32, up [rows,r], down [r,...]. */
+sp_status sp_lora_add_product(sp_device *device, const sp_tensor *up, const sp_tensor *down, double scale,
+                              sp_tensor *weight);
 
 /* ---- files ---- */
 
@@ -98,13 +98,12 @@ const char *sp_lora_path(const sp_lora *lora); /* of the file, also where a fold
 /* Adapters for that kind of component. */
 size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 
-/* W + weight alpha/r up down in place of W, for every adapter of the component's kind, parameter by
- * parameter. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
+/* W + weight alpha/r up down in place of W, for every adapter of the component's kind; each W is made when it is taken
+ * (sp_weights_change), so the component may hold `lora` open beyond sp_lora_close, and memory does not grow by a second
+ * copy of the weights. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
  * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
- * two are for one layer; SP_SHAPE if its shapes are not the layer's. callbacks (may be NULL) are asked between
- * adapters. */
-sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
-                        sp_component *component, bool exact, const sp_callbacks *callbacks);
+ * two are for one layer; SP_SHAPE if its shapes are not the layer's. */
+sp_status sp_lora_merge(sp_lora *lora, double weight, sp_device *device, sp_component *component, bool exact);
 
 /* Several files with their weights, merged in this order. */
 typedef struct {
@@ -112,11 +111,11 @@ typedef struct {
     sp_lora **files;
     size_t count;
 } sp_lora_list;
-sp_status sp_lora_list_open(const splam_lora *sources, size_t count, sp_lora_list *out);
+/* callbacks (may be NULL) are asked between them. */
+sp_status sp_lora_list_open(const splam_lora *sources, size_t count, const sp_callbacks *callbacks, sp_lora_list *out);
 void sp_lora_list_close(sp_lora_list *list); /* zeroed is legal; leaves it zeroed */
 /* SP_ARGUMENT if a file has adapters for a kind of component that is not there; has is by kind. */
 sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has);
-sp_status sp_lora_list_merge(const sp_lora_list *list, sp_device *device, sp_component *component,
-                             bool exact, const sp_callbacks *callbacks);
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_device *device, sp_component *component, bool exact);
 
 #endif

@@ -28,6 +28,7 @@ struct sp_lora {
     size_t count;
     sp_dictionary *by_base;
     bool peft; /* some names have PEFT's prefix */
+    int holders; /* who opened it, and the weights that it changes */
 };
 
 /* The adapter that a tensor is a part of; *out is new if it is the adapter's first. */
@@ -271,6 +272,7 @@ sp_status sp_lora_open(const char *path, sp_lora **out)
     SP_TRY(sp_model_path(path, &place));
     sp_status status = sp_path_is_folder(place) ? file_in_folder(place, &inside) : SP_OK;
     if (!status && !(lora = sp_alloc_zero(sizeof *lora))) status = SP_MEMORY;
+    if (lora) lora->holders = 1;
     if (!status) status = read_file(lora, inside ? inside : place);
     sp_free(inside);
     sp_free(place);
@@ -283,7 +285,7 @@ sp_status sp_lora_open(const char *path, sp_lora **out)
 
 void sp_lora_close(sp_lora *lora)
 {
-    if (!lora) return;
+    if (!lora || --lora->holders) return;
     for (size_t i = 0; i < lora->count; i++) {
         sp_free(lora->adapters[i].base);
         sp_free(lora->adapters[i].layer);
@@ -362,17 +364,42 @@ static sp_status check_layer(const sp_lora *lora, const adapter *a, const char *
                    sp_shape_text(a->up->shape), name, sp_shape_text(weight->shape));
 }
 
-static sp_status merge_layer(const adapter *a, double weight, sp_device *device,
-                             sp_component *component, const char *name, bool exact)
+/* What an adapter does to its layer's weight. */
+typedef struct {
+    sp_lora *lora; /* held */
+    const adapter *adapter;
+    sp_device *device;
+    double scale;
+} layer_change;
+
+static sp_status change_layer(void *context, sp_tensor *weight)
 {
-    const sp_tensor *before = sp_weights_find(component->weights, name);
-    sp_dtype stored = sp_dtype_is_f8(before->dtype) ? SP_BF16 : before->dtype; /* F8 would lose the adapter */
+    const layer_change *c = context;
+    const adapter *a = c->adapter;
+    SP_TRY(sp_lora_add_product(c->device, a->up, a->down, c->scale, weight));
+    sp_tensor_file_drop(c->lora->file, a->up);
+    sp_tensor_file_drop(c->lora->file, a->down);
+    return sp_tensor_file_check(c->lora->file);
+}
+
+static void release_change(void *context)
+{
+    sp_lora_close(((layer_change *)context)->lora);
+    sp_free(context);
+}
+
+static sp_status merge_layer(sp_lora *lora, const adapter *a, double weight, sp_device *device,
+                             sp_weights *weights, const char *name, bool exact)
+{
+    sp_dtype stored = sp_weights_find(weights, name)->dtype;
+    if (sp_dtype_is_f8(stored)) stored = SP_BF16; /* F8 would lose the adapter */
     double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
-    sp_tensor merged;
-    SP_TRY(sp_lora_add_product(device, before, a->up, a->down, weight * alpha / rank,
-                               exact ? SP_F32 : stored, &merged));
-    sp_weights_drop(component->weights, name);
-    return sp_weights_add(component->weights, name, merged);
+    layer_change *change = sp_alloc(sizeof *change);
+    if (!change) return SP_MEMORY;
+    *change = (layer_change){lora, a, device, weight * alpha / rank};
+    lora->holders++;
+    return sp_weights_change(weights, name, exact ? SP_F32 : stored,
+                             (sp_weight_change){change_layer, release_change, change});
 }
 
 /* The parameter of every adapter for that component, or a failure that counts those without one: names[i] for
@@ -407,8 +434,7 @@ static sp_status find_layers(const sp_lora *lora, const sp_component *component,
                    family ? family : "");
 }
 
-sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
-                        sp_component *component, bool exact, const sp_callbacks *callbacks)
+sp_status sp_lora_merge(sp_lora *lora, double weight, sp_device *device, sp_component *component, bool exact)
 {
     size_t applied = 0;
     const char **names = sp_alloc_zero((lora->count + 1) * sizeof *names);
@@ -418,14 +444,12 @@ sp_status sp_lora_merge(const sp_lora *lora, double weight, sp_device *device,
     for (size_t i = 0; i < lora->count && !status; i++) {
         const adapter *a = &lora->adapters[i];
         if (!names[i]) continue;
-        status = sp_check_cancelled(callbacks);
-        if (!status) status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
-        if (!status) status = merge_layer(a, weight, device, component, names[i], exact);
+        status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
+        if (!status) status = merge_layer(lora, a, weight, device, component->weights, names[i], exact);
         applied++;
     }
     sp_dictionary_destroy(layers);
     sp_free(names);
-    if (!status) status = sp_weights_check(component->weights);
     if (!status) status = sp_tensor_file_check(lora->file);
     if (!status && applied)
         sp_log_info("%s: %zu adapter%s applied to the %s", sp_tensor_file_path(lora->file), applied,
@@ -485,13 +509,15 @@ sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings, s
 
 /* ---- lists ---- */
 
-sp_status sp_lora_list_open(const splam_lora *sources, size_t count, sp_lora_list *out)
+sp_status sp_lora_list_open(const splam_lora *sources, size_t count, const sp_callbacks *callbacks, sp_lora_list *out)
 {
     *out = (sp_lora_list){.sources = sources, .count = count};
     out->files = sp_alloc_zero((count + 1) * sizeof(sp_lora *));
     sp_status status = out->files ? SP_OK : SP_MEMORY;
-    for (size_t i = 0; i < count && !status; i++)
-        status = sp_lora_open(sources[i].path, &out->files[i]);
+    for (size_t i = 0; i < count && !status; i++) {
+        status = sp_check_cancelled(callbacks);
+        if (!status) status = sp_lora_open(sources[i].path, &out->files[i]);
+    }
     if (status) sp_lora_list_close(out);
     return status;
 }
@@ -517,10 +543,9 @@ sp_status sp_lora_list_check(const sp_lora_list *list, const bool *has)
     return SP_OK;
 }
 
-sp_status sp_lora_list_merge(const sp_lora_list *list, sp_device *device, sp_component *component,
-                             bool exact, const sp_callbacks *callbacks)
+sp_status sp_lora_list_merge(const sp_lora_list *list, sp_device *device, sp_component *component, bool exact)
 {
     for (size_t i = 0; i < list->count; i++)
-        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, device, component, exact, callbacks));
+        SP_TRY(sp_lora_merge(list->files[i], list->sources[i].weight, device, component, exact));
     return SP_OK;
 }

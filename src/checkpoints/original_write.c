@@ -143,15 +143,21 @@ static sp_status add_fused(sp_weights *out, const sp_component *text, const char
     for (int i = 0; i < 3; i++) {
         snprintf(part, sizeof part, "%.*sself_attn.%c_proj.%s", (int)(at - name), name, "qkv"[i],
                  tail);
-        const sp_tensor *tensor = sp_weights_find(text->weights, part);
-        size_t bytes = sp_tensor_bytes(tensor);
-        if (i == 0) {
-            sp_shape shape = tensor->shape;
+        sp_tensor tensor;
+        sp_status status = sp_weights_take(text->weights, part, &tensor);
+        if (!status && i == 0) {
+            sp_shape shape = tensor.shape;
             shape.dim[0] *= 3;
-            SP_TRY(sp_tensor_create(tensor->dtype, shape, &fused));
+            status = sp_tensor_create(tensor.dtype, shape, &fused);
         }
-        sp_convert_elements((char *)fused.data + (size_t)i * bytes, fused.dtype, tensor->data, tensor->dtype,
-                            sp_tensor_count(tensor));
+        int64_t count = sp_tensor_count(&tensor);
+        size_t at = (size_t)(i * count) * sp_dtype_size(fused.dtype);
+        if (!status) sp_convert_elements((char *)fused.data + at, fused.dtype, tensor.data, tensor.dtype, count);
+        sp_tensor_free(&tensor);
+        if (status) {
+            sp_tensor_free(&fused);
+            return status;
+        }
     }
     snprintf(part, sizeof part, SP_ORIGINAL_OPEN_CLIP "transformer.resblocks.%d.attn.in_proj_%s",
              layer, tail);
@@ -172,12 +178,11 @@ static sp_status add_parameter(sp_weights *out, const sp_component *component, c
                        "written as one file%s",
                        component->folder, name,
                        strstr(name, "cond_proj") ? "; `fold_guidance` folds it away" : "");
-    sp_tensor view = *sp_weights_find(component->weights, name);
-    view.owned = false;
-    bool kernel = component->config.kind == SP_COMPONENT_VAE && strstr(original, ".attn_1.") &&
-                  view.shape.rank == 2;
-    if (kernel) view.shape = sp_shape_of(view.shape.dim[0], view.shape.dim[1], 1, 1);
-    return sp_weights_add(out, original, view);
+    SP_TRY(sp_weights_add_view(out, original, component->weights, name));
+    sp_shape *shape = &sp_weights_find(out, original)->shape;
+    bool kernel = component->config.kind == SP_COMPONENT_VAE && strstr(original, ".attn_1.") && shape->rank == 2;
+    if (kernel) *shape = sp_shape_of(shape->dim[0], shape->dim[1], 1, 1);
+    return SP_OK;
 }
 
 static sp_status add_component(sp_weights *out, const sp_component *component)

@@ -74,7 +74,7 @@ sp_status sp_add_prefixed(const sp_weights *weights, sp_weights **out)
     for (size_t i = 0; i < sp_weights_count(weights); i++) {
         char *name = sp_format("%s%s", text_prefix, sp_weights_name(weights, i));
         sp_status status =
-            name ? sp_weights_add(*out, name, view_of(sp_weights_at(weights, i))) : SP_MEMORY;
+            name ? sp_weights_add_view(*out, name, weights, sp_weights_name(weights, i)) : SP_MEMORY;
         sp_free(name);
         if (status != SP_OK) {
             sp_weights_destroy(*out);

@@ -21,6 +21,15 @@ sp_status sp_safetensors_save(const char *path, const sp_named_tensor *tensors, 
 sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,
                                       size_t count, const char *const (*metadata)[2],
                                       size_t metadata_count, const sp_write_watch *watch);
+/* Gives the tensors of a file one after the other, each as the list describes it; sp_tensor_free. */
+typedef struct {
+    sp_status (*next)(void *context, size_t index, sp_tensor *out);
+    void *context;
+} sp_tensor_source;
+/* The same with tensors, in the list without data, that are asked for as they are written. */
+sp_status sp_safetensors_save_from(const char *path, const sp_named_tensor *tensors, size_t count,
+                                   const char *const (*metadata)[2], size_t metadata_count,
+                                   const sp_tensor_source *source, const sp_write_watch *watch);
 /* The same with the first tensor at a multiple of `unit` bytes in the file, elsewhere SP_ALIGNMENT. */
 sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensors, size_t count,
                                  const char *const (*metadata)[2], size_t metadata_count, size_t unit,

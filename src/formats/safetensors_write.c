@@ -91,21 +91,35 @@ static sp_status header_text(const char *path, const sp_named_tensor *tensors, s
     return status;
 }
 
-static void write_all(sp_atomic_file *file, const sp_string *header, const sp_named_tensor *tensors,
-                      size_t count)
+static sp_status given_tensor(void *tensors, size_t index, sp_tensor *out)
+{
+    *out = *((const sp_named_tensor *)tensors)[index].tensor;
+    out->owned = false;
+    return SP_OK;
+}
+
+/* What a watch says ends the file too, at the next tensor. */
+static sp_status write_all(sp_atomic_file *file, const sp_string *header, size_t count, const sp_tensor_source *source)
 {
     unsigned char length[LENGTH_BYTES];
     for (int i = 0; i < LENGTH_BYTES; i++)
         length[i] = (unsigned char)((uint64_t)header->length >> 8 * i);
     sp_atomic_write(file, length, sizeof length);
     sp_atomic_write(file, header->data, header->length);
-    for (size_t i = 0; i < count; i++)
-        sp_atomic_write(file, tensors[i].tensor->data, sp_tensor_bytes(tensors[i].tensor));
+    for (size_t i = 0; i < count && !file->ended; i++) {
+        sp_tensor tensor = {0};
+        SP_TRY(source->next(source->context, i, &tensor));
+        sp_atomic_write(file, tensor.data, sp_tensor_bytes(&tensor));
+        sp_status status = tensor.owned ? SP_OK : sp_mapped_check(tensor.data); /* a view of another file, perhaps */
+        sp_tensor_free(&tensor);
+        SP_TRY(status);
+    }
+    return SP_OK;
 }
 
-sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensors, size_t count,
-                                 const char *const (*metadata)[2], size_t metadata_count, size_t unit,
-                                 const sp_write_watch *watch)
+static sp_status save_file(const char *path, const sp_named_tensor *tensors, size_t count,
+                           const char *const (*metadata)[2], size_t metadata_count, size_t unit,
+                           const sp_tensor_source *source, const sp_write_watch *watch)
 {
     sp_string header = {0};
     sp_status status = header_text(path, tensors, count, metadata, metadata_count, unit, &header);
@@ -113,9 +127,7 @@ sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensor
     if (status == SP_OK) status = sp_atomic_open(path, &file);
     if (status == SP_OK) {
         file.watch = watch;
-        write_all(&file, &header, tensors, count);
-        for (size_t i = 0; i < count && !status; i++)
-            status = sp_mapped_check(tensors[i].tensor->data); /* views of another file, perhaps */
+        status = write_all(&file, &header, count, source);
         if (status)
             sp_atomic_abandon(&file);
         else
@@ -123,6 +135,21 @@ sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensor
     }
     sp_string_free(&header);
     return status;
+}
+
+sp_status sp_safetensors_save_from(const char *path, const sp_named_tensor *tensors, size_t count,
+                                   const char *const (*metadata)[2], size_t metadata_count,
+                                   const sp_tensor_source *source, const sp_write_watch *watch)
+{
+    return save_file(path, tensors, count, metadata, metadata_count, SP_ALIGNMENT, source, watch);
+}
+
+sp_status sp_safetensors_save_at(const char *path, const sp_named_tensor *tensors, size_t count,
+                                 const char *const (*metadata)[2], size_t metadata_count, size_t unit,
+                                 const sp_write_watch *watch)
+{
+    const sp_tensor_source source = {given_tensor, (void *)(uintptr_t)tensors};
+    return save_file(path, tensors, count, metadata, metadata_count, unit, &source, watch);
 }
 
 sp_status sp_safetensors_save_watched(const char *path, const sp_named_tensor *tensors,

@@ -21,10 +21,11 @@ sp_status sp_bound_create(const sp_plan *plan, sp_bound **out)
     bound->parameters = sp_alloc_zero(parameters * sizeof *bound->parameters);
     bound->residences = sp_alloc_zero(parameters * sizeof *bound->residences);
     bound->sources = sp_alloc_zero(parameters * sizeof *bound->sources);
+    bound->transient = sp_alloc_zero(parameters * sizeof *bound->transient);
     bound->versions = sp_alloc_zero(parameters * sizeof *bound->versions);
     bound->packs = sp_alloc_zero(((size_t)plan->pack_count + 1) * sizeof *bound->packs);
-    if (!bound->kept || !bound->parameters || !bound->residences || !bound->sources || !bound->versions ||
-        !bound->packs) {
+    if (!bound->kept || !bound->parameters || !bound->residences || !bound->sources || !bound->transient ||
+        !bound->versions || !bound->packs) {
         sp_bound_destroy(bound);
         return sp_fail(SP_MEMORY, "out of memory: weights need %zu MB", plan->kept_bytes >> 20);
     }
@@ -284,12 +285,15 @@ void sp_pack_made(sp_pack *pack)
 
 /* ---- parameters ---- */
 
-/* A device of its own memory has a parameter that only steps of RUN rate read while these run. */
-static bool is_transient(const sp_plan *plan, int index)
+/* In memory while steps run that read it: a parameter that steps of RUN rate alone read, of a device of its own memory
+ * or of a tensor with changes. */
+static bool may_be_transient(const sp_bound *bound, int index)
 {
+    const sp_plan *plan = bound->plan;
     const sp_value *value = plan->parameters[index];
     int slot = plan->slot_of[value->id], last = plan->slots[slot].last;
-    if (plan->device->host_visible || last < 0 || !sp_parameter_done(plan, slot, last)) return false;
+    if (last < 0 || !sp_parameter_done(plan, slot, last)) return false;
+    if (plan->device->host_visible && !sp_weights_is_changed(bound->sources[index], value->name)) return false;
     for (int i = 0; i < plan->graph->output_count; i++)
         if (plan->slot_of[sp_value_root(plan->graph->outputs[i].value)->id] == slot) return false;
     return true;
@@ -298,10 +302,11 @@ static bool is_transient(const sp_plan *plan, int index)
 static void unbind(sp_bound *bound, int index)
 {
     sp_device *device = bound->plan->device;
-    if (is_transient(bound->plan, index)) device->release(device, bound->parameters[index]);
+    if (bound->transient[index]) device->release(device, bound->parameters[index]);
     sp_residence_release(bound->residences[index]);
     bound->parameters[index] = NULL;
     bound->residences[index] = NULL;
+    bound->transient[index] = false;
     bound->versions[index] = 0;
 }
 
@@ -319,12 +324,13 @@ void sp_bound_destroy(sp_bound *bound)
     if (!bound) return;
     sp_device *device = bound->plan->device;
     if (bound->packs) release_packs(bound, NULL);
-    for (int i = 0; i < bound->plan->parameter_count && bound->parameters && bound->residences && bound->versions; i++)
+    for (int i = 0; i < bound->plan->parameter_count && bound->transient && bound->residences && bound->versions; i++)
         unbind(bound, i);
     device->release(device, bound->kept);
     sp_free(bound->parameters);
     sp_free(bound->residences);
     sp_free(bound->sources);
+    sp_free(bound->transient);
     sp_free(bound->versions);
     sp_free(bound->packs);
     sp_free(bound);
@@ -345,7 +351,8 @@ static sp_status bind_parameter(sp_bound *bound, int index, const sp_weights *we
                        value->name, sp_dtype_name(tensor->dtype), sp_dtype_name(value->dtype));
     bound->sources[index] = weights;
     SP_TRY(sp_residence_hold(bound->plan->device, weights, &bound->residences[index]));
-    if (is_transient(bound->plan, index)) return SP_OK;
+    bound->transient[index] = may_be_transient(bound, index);
+    if (bound->transient[index]) return SP_OK;
     return sp_residence_place(bound->residences[index], value->name, &bound->parameters[index]);
 }
 
@@ -391,17 +398,12 @@ void sp_bound_made(sp_bound *bound)
 sp_status sp_bound_bring(sp_bound *bound, int index)
 {
     const sp_plan *plan = bound->plan;
-    sp_device *device = plan->device;
     const sp_step *step = &plan->steps[index];
-    for (int i = 0; i < SP_MAX_INPUTS && !device->host_visible; i++) {
+    for (int i = 0; i < SP_MAX_INPUTS; i++) {
         const sp_slot *slot = step->in[i] < 0 ? NULL : &plan->slots[step->in[i]];
         if (!slot || slot->place != SP_PLACE_PARAMETER || bound->parameters[slot->offset]) continue;
-        const char *name = plan->parameters[slot->offset]->name;
-        const sp_tensor *tensor = sp_weights_find(bound->sources[slot->offset], name);
-        void *address = device->allocate(device, sp_tensor_bytes(tensor) + 1);
-        if (!address) return sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", device->name, name);
-        device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
-        bound->parameters[slot->offset] = address;
+        SP_TRY(sp_residence_upload(plan->device, bound->sources[slot->offset], plan->parameters[slot->offset]->name,
+                                   &bound->parameters[slot->offset]));
     }
     return SP_OK;
 }
@@ -416,7 +418,7 @@ void sp_bound_drop(sp_bound *bound, int index)
         if (step->in[i] < 0 || !sp_parameter_done(plan, step->in[i], index)) continue;
         int parameter = (int)plan->slots[step->in[i]].offset;
         sp_weights_drop(bound->sources[parameter], plan->parameters[parameter]->name);
-        if (!is_transient(plan, parameter)) continue;
+        if (!bound->transient[parameter]) continue;
         device->release(device, bound->parameters[parameter]);
         bound->parameters[parameter] = NULL;
     }

@@ -19,7 +19,8 @@ const sp_plan *sp_bound_plan(const sp_bound *bound);
 /* Binds every parameter of `set` from `weights`, which must outlive the bound plan. A missing name, wrong shape or
  * dtype is an error naming it; SP_MEMORY where packed weights find no room. A device with memory of its own has one
  * copy for all (residence.h), and of a parameter that only steps of RUN rate read (packing, casts) none but while these
- * run; its mapped pages are dropped after the last of them. Binding again makes what was computed from RUN-rate weights
+ * run; its mapped pages are dropped after the last of them. So it is, on every device, with tensors that have changes
+ * (sp_weights_change). Binding again makes what was computed from RUN-rate weights
  * stale. */
 sp_status sp_bind(sp_bound *bound, const char *set, const sp_weights *weights);
 /* The host's tensors were changed. Other bound plans of the same sets see it too. */

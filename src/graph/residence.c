@@ -9,7 +9,7 @@ struct sp_residence {
     const sp_weights *weights;
     int holders;
     uint64_t version;
-    sp_dictionary *places; /* name -> address; NULL: the device has the host's memory */
+    sp_dictionary *places; /* name -> address. Of a device that has the host's memory, of changed tensors alone */
     sp_residence *next;
 };
 
@@ -30,7 +30,7 @@ static sp_status add(sp_device *device, const sp_weights *weights, sp_residence 
     sp_residence *r = sp_alloc_zero(sizeof *r);
     if (!r) return SP_MEMORY;
     *r = (sp_residence){.device = device, .weights = weights, .version = 1, .next = all};
-    if (!device->host_visible && !(r->places = sp_dictionary_create())) {
+    if (!(r->places = sp_dictionary_create())) {
         sp_free(r);
         return SP_MEMORY;
     }
@@ -53,7 +53,7 @@ static void destroy(sp_residence *r)
     size_t index = 0;
     const char *name;
     void *address;
-    while (r->places && sp_dictionary_next(r->places, &index, &name, &address))
+    while (sp_dictionary_next(r->places, &index, &name, &address))
         r->device->release(r->device, address);
     sp_dictionary_destroy(r->places);
     sp_free(r);
@@ -73,30 +73,36 @@ void sp_residence_release(sp_residence *residence)
     if (last) destroy(residence);
 }
 
-static sp_status upload(sp_residence *r, const char *name, const sp_tensor *tensor, void **address)
+sp_status sp_residence_upload(sp_device *device, const sp_weights *weights, const char *name, void **address)
 {
-    size_t bytes = sp_tensor_bytes(tensor);
-    *address = r->device->allocate(r->device, bytes + 1);
-    if (!*address)
-        return sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", r->device->name, name);
+    sp_tensor tensor;
+    *address = NULL;
+    SP_TRY(sp_weights_take(weights, name, &tensor));
+    size_t bytes = sp_tensor_bytes(&tensor);
+    *address = device->allocate(device, bytes + 1);
+    if (*address) device->upload(device, *address, tensor.data, bytes);
+    sp_tensor_free(&tensor);
+    return *address ? SP_OK : sp_fail(SP_MEMORY, "out of memory of %s for tensor \"%s\"", device->name, name);
+}
+
+static sp_status upload(sp_residence *r, const char *name, void **address)
+{
+    SP_TRY(sp_residence_upload(r->device, r->weights, name, address));
     sp_status status = sp_dictionary_put(r->places, name, *address);
-    if (status) {
+    if (status)
         r->device->release(r->device, *address);
-        return status;
-    }
-    r->device->upload(r->device, *address, tensor->data, bytes);
-    sp_weights_drop(r->weights, name);
-    return SP_OK;
+    else
+        sp_weights_drop(r->weights, name);
+    return status;
 }
 
 sp_status sp_residence_place(sp_residence *residence, const char *name, void **address)
 {
-    const sp_tensor *tensor = sp_weights_find(residence->weights, name);
-    *address = tensor->data;
-    if (!residence->places) return SP_OK;
+    *address = sp_weights_find(residence->weights, name)->data;
+    if (residence->device->host_visible && !sp_weights_is_changed(residence->weights, name)) return SP_OK;
     pthread_mutex_lock(&lock);
     *address = sp_dictionary_get(residence->places, name);
-    sp_status status = *address ? SP_OK : upload(residence, name, tensor, address);
+    sp_status status = *address ? SP_OK : upload(residence, name, address);
     pthread_mutex_unlock(&lock);
     return status;
 }
@@ -124,9 +130,9 @@ void sp_residence_update(sp_residence *residence)
     void *address;
     sp_device *device = residence->device;
     pthread_mutex_lock(&lock);
-    while (residence->places && sp_dictionary_next(residence->places, &index, &name, &address)) {
+    while (sp_dictionary_next(residence->places, &index, &name, &address)) {
         const sp_tensor *tensor = sp_weights_find(residence->weights, name);
-        device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
+        if (tensor->data) device->upload(device, address, tensor->data, sp_tensor_bytes(tensor));
     }
     pthread_mutex_unlock(&lock);
 }
@@ -139,9 +145,9 @@ sp_status sp_residence_fetch(sp_residence *residence)
     sp_device *device = residence->device;
     sp_status status = device->finish(device);
     pthread_mutex_lock(&lock);
-    while (!status && residence->places && sp_dictionary_next(residence->places, &index, &name, &address)) {
+    while (!status && sp_dictionary_next(residence->places, &index, &name, &address)) {
         const sp_tensor *tensor = sp_weights_find(residence->weights, name);
-        status = device->download(device, tensor->data, address, sp_tensor_bytes(tensor));
+        if (tensor->data) status = device->download(device, tensor->data, address, sp_tensor_bytes(tensor));
     }
     pthread_mutex_unlock(&lock);
     return status;

@@ -313,17 +313,19 @@ static sp_status make_weights(sp_run *run, stage_span *now, const sp_callbacks *
     return SP_OK;
 }
 
-/* *changed: since this run was executed last. */
+/* *changed: since this run was executed last. A plan without weights shares nothing, and may be run while others' are
+ * made (of which it may make one: sp_weights_change). */
 static sp_status make_stale_weights(sp_run *run, stage_span *now, const sp_callbacks *callbacks, bool *changed)
 {
-    pthread_mutex_lock(&sp_weights_lock);
+    bool shares = run->plan->parameter_count > 0;
+    if (shares) pthread_mutex_lock(&sp_weights_lock);
     sp_status status = SP_OK;
     if ((run->stale[SP_RATE_RUN] && run->slow_boundary) || !sp_bound_is_fresh(run->bound))
         status = make_weights(run, now, callbacks);
     if (!status) run->stale[SP_RATE_RUN] = false;
     *changed = run->generation != run->bound->generation;
     run->generation = run->bound->generation;
-    pthread_mutex_unlock(&sp_weights_lock);
+    if (shares) pthread_mutex_unlock(&sp_weights_lock);
     return status;
 }
 

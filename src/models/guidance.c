@@ -35,26 +35,27 @@ static void multiply(const sp_tensor *matrix, const double *x, double *y)
 sp_status sp_guidance_bias(const sp_weights *unet, const sp_weights *student,
                            const sp_unet_config *c, sp_tensor *out)
 {
-    const sp_tensor *cond_proj = sp_weights_find(student, COND_PROJ),
-                    *linear = sp_weights_find(unet, LINEAR);
+    sp_tensor cond_proj = {0}, linear = {0};
     size_t dim = (size_t)c->time_cond_dim, width = (size_t)c->channels[0],
            time = (size_t)c->time_dim;
     float *embedding = sp_alloc(dim * sizeof *embedding);
     double *x = sp_alloc((dim + width + time) * sizeof *x);
     sp_status status = embedding && x ? SP_OK : SP_MEMORY;
-    if (!status && (!cond_proj || !linear))
-        status = sp_fail(SP_INTERNAL, "the UNet's weights have no cond_proj");
+    if (!status) status = sp_weights_take(student, COND_PROJ, &cond_proj);
+    if (!status) status = sp_weights_take(unet, LINEAR, &linear);
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(c->time_dim), out);
     if (!status) {
         double *inner = x + dim, *sum = inner + width;
         sp_gamma_embedding(1, c->time_cond_dim, embedding);
         for (size_t i = 0; i < dim; i++)
             x[i] = (double)embedding[i];
-        multiply(cond_proj, x, inner);
-        multiply(linear, inner, sum);
+        multiply(&cond_proj, x, inner);
+        multiply(&linear, inner, sum);
         for (size_t i = 0; i < time; i++)
             ((float *)out->data)[i] = (float)sum[i];
     }
+    sp_tensor_free(&cond_proj);
+    sp_tensor_free(&linear);
     sp_free(embedding);
     sp_free(x);
     return status;

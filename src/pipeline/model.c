@@ -99,21 +99,19 @@ static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
     return status;
 }
 
-/* Before anything is packed, so that adapters cost nothing at run time. In bf16 the sums are
- * rounded to the type of the file, since packing rounds them anyway. */
+/* A layer's sum is made when its weight is packed, so that adapters cost nothing at run time, and no memory. In bf16 it
+ * is rounded to the type of the file, since packing rounds it anyway. */
 static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 {
-    const sp_callbacks *callbacks = options->callbacks;
     const bool has[SP_COMPONENT_COUNT] = {
         [SP_COMPONENT_UNET] = m->unet, [SP_COMPONENT_TEXT_ENCODER] = m->text_encoder};
     bool exact = m->precision == SP_F32;
     sp_lora_list list;
-    SP_TRY(sp_lora_list_open(options->loras, options->lora_count, &list));
+    SP_TRY(sp_lora_list_open(options->loras, options->lora_count, options->callbacks, &list));
     sp_status status = sp_lora_list_check(&list, has);
     if (!status) status = take_scheduler(m, &list);
-    if (!status && m->unet) status = sp_lora_list_merge(&list, m->device, m->unet, exact, callbacks);
-    if (!status && m->text_encoder)
-        status = sp_lora_list_merge(&list, m->device, m->text_encoder, exact, callbacks);
+    if (!status && m->unet) status = sp_lora_list_merge(&list, m->device, m->unet, exact);
+    if (!status && m->text_encoder) status = sp_lora_list_merge(&list, m->device, m->text_encoder, exact);
     sp_lora_list_close(&list);
     return status;
 }

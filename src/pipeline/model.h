@@ -19,7 +19,7 @@ typedef struct {
     size_t lora_count;
     sp_device *device; /* NULL: the default */
     sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
-    const sp_callbacks *callbacks; /* asked while adapters are merged; may be NULL */
+    const sp_callbacks *callbacks; /* asked between files of adapters; may be NULL */
 } sp_model_options;
 
 typedef struct {
