@@ -45,7 +45,8 @@ sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings,
                         sp_weights *adapters);
 
 /* A UNet's weights with the adapters in them, new: where there is an adapter f32, and made when it is taken
- * (sp_weights_change), else views of base; cond_proj is a view of the adapters'. Both must outlive it, and the device. */
+ * (sp_weights_change), else views of base; cond_proj is a view of the adapters'. Both must outlive it, and the
+ * device. */
 sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_weights *adapters,
                          const sp_lora_settings *settings, sp_weights **out);
 

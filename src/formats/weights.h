@@ -24,9 +24,9 @@ typedef struct {
     void (*release)(void *context); /* when the set is destroyed, or loses the tensor */
     void *context;
 } sp_weight_change;
-/* Changes tensor `name` after the changes that it has, and its dtype. It is in memory only where somebody takes it: until
- * then `data` is NULL, and what it is made of stays where it is. Takes the change, also on failure. SP_INTERNAL if the
- * tensor is not there, or is another set's. */
+/* Changes tensor `name` after the changes that it has, and its dtype. It is in memory only where somebody takes it:
+ * until then `data` is NULL, and what it is made of stays where it is. Takes the change, also on failure. SP_INTERNAL
+ * if the tensor is not there, or is another set's. */
 sp_status sp_weights_change(sp_weights *weights, const char *name, sp_dtype dtype, sp_weight_change change);
 bool sp_weights_is_changed(const sp_weights *weights, const char *name);
 /* The tensor as it is used: a view, or a new one with its changes. sp_tensor_free either way. */
@@ -54,8 +54,8 @@ sp_tensor *sp_weights_find(const sp_weights *weights, const char *name); /* NULL
 size_t sp_weights_bytes(const sp_weights *weights);
 /* The dtype of `name` (F32 if absent); an sp_parameter_dtype for builders, context = the set. */
 sp_dtype sp_weights_dtype(void *weights, const char *name);
-/* F32, BF16, F16 and F8 tensors are stored as `dtype`, others as they are; one at a time is in memory. callbacks (may be
- * NULL) are asked between tensors and pieces of the file. */
+/* F32, BF16, F16 and F8 tensors are stored as `dtype`, others as they are; one at a time is in memory. callbacks (may
+ * be NULL) are asked between tensors and pieces of the file. */
 sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype dtype,
                           const char *const (*metadata)[2], size_t metadata_count,
                           const sp_callbacks *callbacks);

@@ -33,7 +33,7 @@ struct sp_bound {
     void **parameters;          /* addresses by parameter index; NULL: not bound, or transient and not there now */
     sp_residence **residences;  /* by parameter index; NULL: none is held */
     const sp_weights **sources; /* the sets that parameters were bound from, by parameter index */
-    bool *transient;            /* by parameter index: it is there while steps of RUN rate read it, see sp_bound_bring */
+    bool *transient;            /* by parameter index: there while steps of RUN rate read it, see sp_bound_bring */
     uint64_t *versions;         /* of the residences, when what is kept was made; 0: never */
     sp_pack **packs;            /* by the plan's index; NULL: its set is not bound */
     uint64_t generation;        /* how often what is made of weights was made */
