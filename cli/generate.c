@@ -8,7 +8,8 @@
 static const char description[] =
     "Draws pictures from prompts with a diffusers model folder. A distilled student is sampled as it was\n"
     "made to be, without guidance: with lcm or tcd in four steps, or with ddim in as many as it has phases\n"
-    "or was halved down to; any other model with dpm++2m in twenty with guidance 7.5.\n"
+    "or was halved down to; any other model with its scheduler's sampler, or dpm++2m in twenty, with\n"
+    "guidance 7.5.\n"
     "With --init-img the last STRENGTH of the steps are taken, from that picture with noise; lcm takes\n"
     "all its steps, beginning with less noise.\n"
     "Pictures are numbered over all prompts from 0; picture j has seed SEED + j, modulo 2^64. They carry what made\n"
@@ -28,6 +29,7 @@ static const char *const examples[] = {
     "splam generate -m sd15 -p 'a lighthouse' --vae taesd -o sketch.png",
     "splam generate -m sd15 -p 'a lighthouse' --lora lcm-lora.safetensors style.safetensors:0.7 \\\n"
     "    --sampler lcm --guidance 1 --steps 4",
+    "splam generate -m sdxl-turbo -p 'a lighthouse' --sampler euler-a --spacing trailing --steps 1 --guidance 1",
     "splam generate -m tcd-student -p 'red apple' --steps 8 --eta 0.5",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
     NULL,

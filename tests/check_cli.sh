@@ -288,10 +288,17 @@ report "data"
         "$splam" generate -m "$teacher" -p text --sampler lcm --spacing trailing
     for spacing in leading linspace trailing; do
         "$splam" generate -m "$teacher" -p text --sampler euler --steps 2 --spacing $spacing -o spaced.png \
-            --save-latents $spacing.safetensors 2>err || cat err
+            --show-timesteps --save-latents $spacing.safetensors 2>err || cat err
+        grep -q "sampler euler, spacing $spacing, timesteps [0-9]*, [0-9]*$" err || cat err
         grep -qa "\"spacing\":\"$spacing\"" spaced.png || echo "the picture does not tell its spacing"
     done
     cmp -s leading.safetensors trailing.safetensors && echo "spacings are one"
+    mkdir -p foreign
+    cp -R "$teacher"/* foreign
+    sed -i 's/DDIMScheduler/DEISMultistepScheduler/' foreign/scheduler/scheduler_config.json
+    one_sentence 1 'class "DEISMultistepScheduler" is not supported; give a --sampler, such as' \
+        "$splam" generate -m foreign -p text -o foreign.png
+    "$splam" generate -m foreign -p text --sampler dpm++2m --steps 1 -o foreign.png 2>err || cat err
     one_sentence 1 'standard input: there is no prompt in it' "$splam" generate -m "$teacher" --prompts -
     one_sentence 2 'out.gif: pictures are written as .png, .jpg, .jpeg or .webp' \
         "$splam" generate -m "$teacher" -p text -o out.gif

@@ -43,7 +43,8 @@ echo 1..10
 # ---- pictures, and a data set of them ----
 
 run generate --model "$teacher" --prompt "red apple" --negative blue --steps 2 --sampler dpm++2m --sigmas karras \
-    --spacing trailing --guidance 3 --seed 4 --count 2 --width 64 --height 64 --rng torch --precision f32 --device cpu \
+    --spacing trailing --show-timesteps --guidance 3 --seed 4 --count 2 --width 64 --height 64 --rng torch \
+    --precision f32 --device cpu \
     --clip-skip 1 --vae "$teacher" --vae-tiling off --memory-limit 2G --unet unet --prediction-type v_prediction \
     --output a.jpg --format jpg --quality 80 --save-latents latents.safetensors --timing --threads 2
 printf 'red apple\nblue heart\n' >prompts.txt

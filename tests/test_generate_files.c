@@ -50,13 +50,18 @@ static void test_picture_text(void **state)
 static void test_sampler_names(void **state)
 {
     static const struct {
-        const char *sampler, *sigmas, *expected;
-    } cases[] = {{"euler-a", NULL, "Steps: 2, Sampler: Euler a, CFG"},
-                 {"heun", NULL, "Steps: 2, Sampler: Heun, CFG"},
-                 {"unipc", "normal", "Steps: 2, Sampler: UniPC, CFG"},
-                 {"dpm++2m", "karras", "Steps: 2, Sampler: DPM++ 2M Karras, Schedule type: Karras, CFG"},
-                 {"dpm++2m-sde", "karras", "Steps: 2, Sampler: DPM++ 2M SDE Karras, Schedule type: Karras, CFG"},
-                 {"euler", "exponential", "Steps: 2, Sampler: Euler Exponential, Schedule type: Exponential, CFG"}};
+        const char *sampler, *sigmas, *spacing, *expected;
+    } cases[] = {{"euler-a", NULL, NULL, "Steps: 2, Sampler: Euler a, CFG"},
+                 {"heun", NULL, "linspace", "Steps: 2, Sampler: Heun, CFG"},
+                 {"unipc", "normal", NULL, "Steps: 2, Sampler: UniPC, CFG"},
+                 {"dpm++2m", "karras", NULL, "Steps: 2, Sampler: DPM++ 2M Karras, Schedule type: Karras, CFG"},
+                 {"dpm++2m-sde", "karras", NULL, "Steps: 2, Sampler: DPM++ 2M SDE Karras, Schedule type: Karras, CFG"},
+                 {"euler", "exponential", "trailing",
+                  "Steps: 2, Sampler: Euler Exponential, Schedule type: Exponential, CFG"},
+                 {"ddim", NULL, "trailing", "Steps: 2, Sampler: DDIM, CFG"},
+                 {"euler", NULL, "trailing", "Steps: 2, Sampler: Euler, Schedule type: SGM Uniform, CFG"},
+                 {"euler", NULL, "trailing", "\"spacing\":\"trailing\",\"steps\":2,\"timesteps\":[999.0,499.0]"},
+                 {"lcm", NULL, NULL, "\"sampler\":\"lcm\",\"steps\":2,\"timesteps\":[999.0,499.0]"}};
     splam_generate_options o = options_for(state, "teacher");
     o.steps = 2;
     o.output = keep(state, "names.png");
@@ -65,12 +70,14 @@ static void test_sampler_names(void **state)
         size_t size;
         o.sampler = cases[i].sampler;
         o.sigmas = cases[i].sigmas;
+        o.spacing = cases[i].spacing;
         generate(&o);
         assert_ok(sp_read_file(o.output, &bytes, &size));
         if (!memmem(bytes, size, cases[i].expected, strlen(cases[i].expected)))
             fail_msg("no \"%s\"", cases[i].expected);
         sp_free(bytes);
     }
+    o.spacing = NULL;
     o.sampler = "ddim";
     o.sigmas = "karras";
     assert_int_equal(splam_generate(&o, NULL), SPLAM_ARGUMENT);

@@ -180,6 +180,8 @@ static void check_case(void **state, const char *name)
     X(seed_lcm, "sampler-seed-lcm")                                                                \
     X(seed_euler_a, "sampler-seed-euler-a")                                                        \
     X(seed_sde, "sampler-seed-sde")                                                                \
+    X(sdxl, "sampler-sdxl")                                                                        \
+    X(sdxl_turbo, "sampler-sdxl-turbo")                                                            \
     X(zero_snr_ddim, "sampler-zero-snr-ddim")                                                      \
     X(zero_snr_euler, "sampler-zero-snr-euler")                                                    \
     X(zero_snr_linspace, "sampler-zero-snr-linspace")                                              \
@@ -236,6 +238,57 @@ static void test_lcm_grids(void **state)
     config.original_steps = 10;
     o = (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4};
     check_grid(&config, o, (int[]){999, 799, 499, 299});
+}
+
+/* diffusers 0.42 on SDXL's scheduler file, or with the spacing asked for. Sigmas are those of the rows, which divide a
+ * state by sqrt(sigma^2 + 1); where it is a latent there are none. */
+static void test_sdxl_grids(void **state)
+{
+    (void)state;
+    static const char zero[] = ", \"rescale_betas_zero_snr\": true"; /* and v */
+    static const struct {
+        const char *more; /* keys behind the file's */
+        sp_sampler_kind kind;
+        sp_timestep_spacing spacing;
+        int steps, count; /* timesteps that are compared */
+        double timestep[8], sigma[8], initial;
+    } rows[] = {
+        {"", SP_SAMPLER_EULER, 0, 4, 4, {751, 501, 251, 1}, {4.116698, 1.623693, .6983986, .04131448},
+         4.236414},
+        {"", SP_SAMPLER_EULER, 0, 30, 3, {958, 925, 892}, {11.47685, 9.543586, 8.004313}, 11.52033},
+        {"", SP_SAMPLER_EULER, 0, 50, 2, {981, 961}, {13.12042, 11.67605}, 13.15847},
+        {"", SP_SAMPLER_EULER, SP_SPACING_TRAILING, 1, 1, {999}, {14.61465}, 14.61465},
+        {"", SP_SAMPLER_EULER, SP_SPACING_TRAILING, 2, 2, {999, 499}, {14.61465, 1.612887}, 14.61465},
+        {"", SP_SAMPLER_EULER, SP_SPACING_TRAILING, 4, 4, {999, 749, 499, 249},
+         {14.61465, 4.081731, 1.612887, .6932054}, 14.61465},
+        {"", SP_SAMPLER_EULER, SP_SPACING_TRAILING, 8, 8, {999, 874, 749, 624, 499, 374, 249, 124},
+         {14.61465, 7.297354, 4.081731, 2.492532, 1.612887, 1.068952, .6932054, .3977464}, 14.61465},
+        {"", SP_SAMPLER_EULER_A, SP_SPACING_TRAILING, 1, 1, {999}, {14.61465}, 14.61465},
+        {"", SP_SAMPLER_LCM, 0, 4, 4, {999, 759, 499, 259}, {0}, 1},
+        {"", SP_SAMPLER_DDIM, 0, 4, 4, {751, 501, 251, 1}, {0}, 1},
+        {"", SP_SAMPLER_DPMPP_2M, 0, 4, 4, {801, 601, 401, 201}, {0}, 1},
+        {zero, SP_SAMPLER_EULER, SP_SPACING_TRAILING, 4, 4, {999, 749, 499, 249}, {4096, 5.398741, 1.768081, .7270561},
+         4096},
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        char text[sizeof sdxl_scheduler + sizeof zero + 1];
+        snprintf(text, sizeof text, "%s%s}", sdxl_scheduler, rows[r].more);
+        sp_scheduler_config config = config_of(text);
+        if (*rows[r].more) config.path.prediction = SP_PREDICTION_V;
+        const sp_sampler_options options = {.kind = rows[r].kind, .spacing = rows[r].spacing, .steps = rows[r].steps};
+        sp_sampler sampler;
+        assert_ok(sp_sampler_create(&config, &options, &sampler));
+        assert_int_equal(sampler.count, rows[r].steps);
+        assert_true(fabs(sampler.initial_sigma / rows[r].initial - 1) < 1e-5); /* diffusers' schedule is float32 */
+        for (int i = 0; i < rows[r].count; i++) {
+            double scale = sampler.step[i].input_scale, sigma = sqrt(1 / (scale * scale) - 1);
+            assert_true(sampler.step[i].timestep == rows[r].timestep[i]);
+            if (rows[r].sigma[i] == 0) assert_true(scale == 1);
+            else if (!(fabs(sigma / rows[r].sigma[i] - 1) < 1e-5)) fail_msg("sigma %d of row %zu: %.7g", i, r, sigma);
+        }
+        assert_true(sampler.step[sampler.count - 1].next.fresh == 0);
+        sp_sampler_free(&sampler);
+    }
 }
 
 /* The teacher's chain that students are measured against. */
@@ -471,6 +524,7 @@ int main(void)
         CASES(X)
 #undef X
             cmocka_unit_test(test_lcm_grids),
+        cmocka_unit_test(test_sdxl_grids),
         cmocka_unit_test(test_teacher_chain),
         cmocka_unit_test(test_exact_network),
         cmocka_unit_test(test_exact_without_signal),

@@ -29,7 +29,9 @@ static void test_refused_keys(void **state)
     check_refused("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
     check_refused("{\"prediction_type\": \"sample\"}", "\"prediction_type\" is \"sample\"");
     check_refused("{\"beta_schedule\": \"squaredcos_cap_v2\"}", "squaredcos_cap_v2");
-    check_refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}", "Flow");
+    check_refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}",
+                  "the class \"FlowMatchEulerDiscreteScheduler\"");
+    check_refused("{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "\"EDMDPMSolverMultistepScheduler\"");
     sp_scheduler_config config;
     assert_status(read_text("[]", &config), SP_FORMAT);
     assert_status(read_text("{\"set_alpha_to_one\": 3}", &config), SP_FORMAT);
@@ -224,6 +226,44 @@ static void test_stochastic_default(void **state)
     }
 }
 
+/* Where nobody names a sampler the class that the file names does, and one that is none of them is refused. */
+static void test_classes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        sp_sampler_kind kind;
+    } cases[] = {{"LCMScheduler", SP_SAMPLER_LCM},
+                 {"TCDScheduler", SP_SAMPLER_TCD},
+                 {"EulerDiscreteScheduler", SP_SAMPLER_EULER},
+                 {"EulerAncestralDiscreteScheduler", SP_SAMPLER_EULER_A},
+                 {"HeunDiscreteScheduler", SP_SAMPLER_HEUN},
+                 {"UniPCMultistepScheduler", SP_SAMPLER_UNIPC},
+                 {"DPMSolverMultistepScheduler", SP_SAMPLER_DPMPP_2M},
+                 {"PNDMScheduler", SP_SAMPLER_DPMPP_2M},
+                 {"DDIMScheduler", SP_SAMPLER_DPMPP_2M}};
+    char text[256];
+    sp_sampler_kind kind;
+    sp_scheduler_config config = config_of("{}");
+    assert_ok(sp_sampler_choose(&config, NULL, &kind));
+    assert_int_equal(kind, SP_SAMPLER_DPMPP_2M);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "{\"_class_name\": \"%s\"}", cases[i].name);
+        config = config_of(text);
+        assert_ok(sp_sampler_choose(&config, NULL, &kind));
+        assert_int_equal(kind, cases[i].kind);
+        assert_ok(sp_sampler_choose(&config, "heun", &kind));
+        assert_int_equal(kind, SP_SAMPLER_HEUN);
+    }
+    config = config_of("{\"_class_name\": \"DEISMultistepScheduler\", \"algorithm_type\": \"deis\"}");
+    assert_status(sp_sampler_choose(&config, NULL, &kind), SP_UNSUPPORTED);
+    assert_message("scheduler_config.json: the sampler of the class \"DEISMultistepScheduler\" is not supported; "
+                   "give a `sampler`, such as dpm++2m");
+    assert_ok(sp_sampler_choose(&config, "ddim", &kind));
+    assert_int_equal(kind, SP_SAMPLER_DDIM);
+    assert_status(sp_sampler_choose(&config, "deis", &kind), SP_ARGUMENT);
+}
+
 /* A file with everything of diffusers at its own values asks for nothing. */
 static void test_usual_keys(void **state)
 {
@@ -236,13 +276,16 @@ static void test_usual_keys(void **state)
         " \"use_karras_sigmas\": false, \"use_lu_lambdas\": false, \"variance_type\": null,"
         " \"timestep_scaling\": 10.0, \"timestep_type\": \"discrete\", \"predict_x0\": true,"
         " \"disable_corrector\": [], \"solver_p\": null, \"rescale_betas_zero_snr\": false}";
-    sp_scheduler_config config;
-    assert_ok(read_text(text, &config));
-    assert_int_equal(config.demands, 0);
-    for (int k = 0; k < SP_SAMPLER_COUNT; k++) {
-        char *warning = captured(state, check_sampler, &(check_context){&config, (sp_sampler_kind)k});
-        assert_string_equal(warning, "");
-        sp_free(warning);
+    char sdxl[sizeof sdxl_scheduler + 1];
+    snprintf(sdxl, sizeof sdxl, "%s}", sdxl_scheduler);
+    for (int i = 0; i < 2; i++) {
+        sp_scheduler_config config = config_of(i ? sdxl : text);
+        assert_int_equal(config.demands, 0);
+        for (int k = 0; k < SP_SAMPLER_COUNT; k++) {
+            char *warning = captured(state, check_sampler, &(check_context){&config, (sp_sampler_kind)k});
+            assert_string_equal(warning, "");
+            sp_free(warning);
+        }
     }
 }
 
@@ -329,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_spacing),
         cmocka_unit_test(test_last_steps),
         cmocka_unit_test(test_stochastic_default),
+        cmocka_unit_test(test_classes),
         cmocka_unit_test(test_usual_keys),
         cmocka_unit_test(test_long_path),
         cmocka_unit_test(test_infinity),

@@ -32,7 +32,7 @@ typedef struct {
     double guidance_scale_w; /* CFG scale - 1 of the teacher's trajectories and of models that are no students [what a
                                 student's splam.json says; without one those that need a teacher are
                                 refused, and models have 6.5] */
-    const char *sampler;     /* [a student's own, else dpm++2m] */
+    const char *sampler;     /* [as of splam_generate_options] */
     int64_t resolution;      /* pixels [what the first model was trained for] */
     uint64_t seed;           /* of the choice of prompts, 0; prompt i has the noise of seed + i */
     splam_precision precision;

@@ -57,13 +57,16 @@ typedef struct {
                                  standard input */
     const char *negative;     /* looked at where there is guidance; NULL: "" */
     const char *sampler;      /* lcm, tcd, ddim, dpm++2m, dpm++2m-sde, unipc, euler, euler-a, heun, as diffusers'
-                                 schedulers of that kind [a student's own, else dpm++2m] */
+                                 schedulers of that kind [a student's own; that of the class in the model's
+                                 scheduler_config.json, SPLAM_UNSUPPORTED if it is none of these; dpm++2m for DDIM, PNDM
+                                 and DDPM] */
     const char *sigmas;       /* of dpm++2m, dpm++2m-sde, unipc, euler and heun: normal, karras, exponential [what the
                                  model's scheduler says] */
     const char *spacing;      /* of all but lcm and tcd: how timesteps are spread, leading, linspace, trailing, which
                                  begins at the last one [what the model's scheduler says] */
     int64_t steps; /* each an evaluation of the network, with heun two [a student's own, else lcm and tcd 4, ddim 50,
                       euler and euler-a 30, the others 20] */
+    bool show_timesteps;   /* one message says sampler, spacing and the timesteps that the network is told */
     double eta;            /* tcd: 0, no noise between steps, to 1 [0.3] */
     double guidance;       /* CFG scale, 0 and more [1 for a student, else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */

@@ -90,8 +90,9 @@ const char *sp_spacing_name(sp_timestep_spacing spacing)
 }
 
 /* diffusers' classes have one of their own where the file has none. */
-static sp_timestep_spacing spacing_for(const sp_scheduler_config *config, const sp_sampler_options *options)
+sp_timestep_spacing sp_sampler_spacing(const sp_scheduler_config *config, const sp_sampler_options *options)
 {
+    if (methods[options->kind].grid & SP_GRID_OWN || config->path.kind == SP_PATH_FLOW) return SP_SPACING_OWN;
     if (options->spacing) return options->spacing;
     if (config->spacing) return config->spacing;
     return options->kind == SP_SAMPLER_DDIM ? SP_SPACING_LEADING : SP_SPACING_LINSPACE;
@@ -99,14 +100,16 @@ static sp_timestep_spacing spacing_for(const sp_scheduler_config *config, const 
 
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config)
 {
-    static const sp_sampler_kind of_student[] = {
-        [SP_STUDENT_NONE] = SP_SAMPLER_DPMPP_2M,
-        [SP_STUDENT_LCM] = SP_SAMPLER_LCM,
-        [SP_STUDENT_TCD] = SP_SAMPLER_TCD,
-        [SP_STUDENT_DDIM] = SP_SAMPLER_DDIM,
-    };
-    if (config->sde && !config->student) return SP_SAMPLER_DPMPP_2M_SDE;
-    return of_student[config->student];
+    return config->sampler;
+}
+
+sp_status sp_sampler_choose(const sp_scheduler_config *config, const char *name, sp_sampler_kind *out)
+{
+    *out = sp_sampler_for(config);
+    if (name) return sp_sampler_kind_of(name, out);
+    if (!*config->foreign) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: the sampler of the class \"%s\" is not supported; give a `sampler`, such as %s",
+                   config->where, config->foreign, sp_sampler_name(*out));
 }
 
 int sp_sampler_steps_for(const sp_scheduler_config *config, sp_sampler_kind kind)
@@ -298,7 +301,7 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
     sp_sampler_grid grid = {.config = config,
                             .options = options,
                             .sigmas = sp_sampler_sigmas(config, options),
-                            .spacing = spacing_for(config, options),
+                            .spacing = sp_sampler_spacing(config, options),
                             .steps = options->steps};
     if (options->kind != SP_SAMPLER_LCM) grid.first = grid.steps - sp_sampler_part_of(grid.steps, options);
     sp_sampler sampler = {.kind = options->kind};
@@ -317,6 +320,20 @@ void sp_sampler_free(sp_sampler *sampler)
 {
     sp_free(sampler->step);
     memset(sampler, 0, sizeof *sampler);
+}
+
+void sp_sampler_log(const sp_scheduler_config *config, const sp_sampler_options *options, const sp_sampler *sampler)
+{
+    sp_timestep_spacing spacing = sp_sampler_spacing(config, options);
+    sp_sigmas sigmas = sp_sampler_sigmas(config, options);
+    sp_string text = {0};
+    sp_string_append_format(&text, "sampler %s", kinds[sampler->kind].name);
+    if (spacing) sp_string_append_format(&text, ", spacing %s", sp_spacing_name(spacing));
+    if (sigmas > SP_SIGMAS_NORMAL) sp_string_append_format(&text, ", sigmas %s", sp_sigmas_name(sigmas));
+    for (int i = 0; i < sampler->count; i++)
+        sp_string_append_format(&text, "%s %g", i ? "," : ", timesteps", sampler->step[i].timestep);
+    sp_log_info("%s", sp_string_text(&text));
+    sp_string_free(&text);
 }
 
 int sp_sampler_timesteps(const sp_sampler *sampler, double *t)

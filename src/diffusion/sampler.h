@@ -32,9 +32,12 @@ const char *sp_sigmas_name(sp_sigmas sigmas); /* not of OWN */
 /* "leading", "linspace", "trailing"; SP_ARGUMENT for another name. */
 sp_status sp_spacing_of(const char *name, sp_timestep_spacing *out);
 const char *sp_spacing_name(sp_timestep_spacing spacing); /* not of OWN */
-/* How a student of that kind is meant to be sampled; dpm++2m for any other model, or dpm++2m-sde if
- * its file asks for that algorithm. */
+/* What a model is sampled with where nobody says: a student's own, or that of the class that its file names; dpm++2m
+ * for DDIM, PNDM and DDPM and where there is none, or dpm++2m-sde if the file asks for that algorithm. */
 sp_sampler_kind sp_sampler_for(const sp_scheduler_config *config);
+/* The one of that name, or without a name sp_sampler_for's. SP_ARGUMENT, listing the names there are; SP_UNSUPPORTED
+ * without a name, naming the file's class if it is none of these samplers. */
+sp_status sp_sampler_choose(const sp_scheduler_config *config, const char *name, sp_sampler_kind *out);
 /* How many steps when nobody says: the student's own number with its own sampler. */
 int sp_sampler_steps_for(const sp_scheduler_config *config, sp_sampler_kind kind);
 
@@ -75,6 +78,9 @@ typedef struct {
 
 /* The sigmas that are taken: those asked for, else the file's; OWN with a sampler that takes none. */
 sp_sigmas sp_sampler_sigmas(const sp_scheduler_config *config, const sp_sampler_options *options);
+/* Likewise the spacing, which is the sampler's own where neither says; OWN with a sampler that has timesteps of its
+ * own, and of a flow. */
+sp_timestep_spacing sp_sampler_spacing(const sp_scheduler_config *config, const sp_sampler_options *options);
 /* Whether it adds fresh noise between steps. */
 bool sp_sampler_draws(const sp_sampler_options *options);
 /* Before a run: SP_UNSUPPORTED naming a key of the scheduler's file that the sampler would heed and
@@ -89,6 +95,8 @@ sp_status sp_sampler_check(const sp_scheduler_config *config, const sp_sampler_o
 sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_options *options,
                             sp_sampler *out);
 void sp_sampler_free(sp_sampler *sampler); /* zeroed is legal */
+/* One line in the log: its name, the spacing and sigmas where it has them, and every timestep. */
+void sp_sampler_log(const sp_scheduler_config *config, const sp_sampler_options *options, const sp_sampler *sampler);
 /* The timesteps that it tells the network, each once, in t, which has room for sampler->count; how many there are. */
 int sp_sampler_timesteps(const sp_sampler *sampler, double *t);
 

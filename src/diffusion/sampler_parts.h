@@ -17,7 +17,7 @@ typedef struct {
     const sp_scheduler_config *config;
     const sp_sampler_options *options;
     sp_sigmas sigmas;
-    sp_timestep_spacing spacing; /* not OWN */
+    sp_timestep_spacing spacing; /* sp_sampler_spacing */
     int steps, first;
     sp_grid_point *point; /* steps + 1; the last is the end */
 } sp_sampler_grid;

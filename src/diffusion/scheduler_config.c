@@ -61,27 +61,39 @@ static const char *const plain_keys[] = {
     "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "variance_type",
     "flow_shift", "time_shift_type", "trained_betas", "rescale_betas_zero_snr"};
 
-/* Whose an unknown key is. */
-static const struct {
-    const char *class_name;
+/* Whose an unknown key is, and what a model with this class is sampled with. DDIM, PNDM and DDPM stand in files from
+ * before there were faster ones. */
+typedef struct {
+    const char *name;
     unsigned samplers;
-} classes[] = {
-    {"LCMScheduler", LCM},
-    {"TCDScheduler", TCD},
-    {"DDIMScheduler", DDIM},
-    {"DPMSolverMultistepScheduler", DPM | SDE},
-    {"UniPCMultistepScheduler", UNIPC},
-    {"EulerDiscreteScheduler", EULER},
-    {"EulerAncestralDiscreteScheduler", EULER_A},
-    {"HeunDiscreteScheduler", HEUN},
+    sp_sampler_kind own;
+} scheduler_class;
+static const scheduler_class classes[] = {
+    {"LCMScheduler", LCM, SP_SAMPLER_LCM},
+    {"TCDScheduler", TCD, SP_SAMPLER_TCD},
+    {"DDIMScheduler", DDIM, SP_SAMPLER_DPMPP_2M},
+    {"PNDMScheduler", 0, SP_SAMPLER_DPMPP_2M},
+    {"DDPMScheduler", 0, SP_SAMPLER_DPMPP_2M},
+    {"DPMSolverMultistepScheduler", DPM | SDE, SP_SAMPLER_DPMPP_2M},
+    {"UniPCMultistepScheduler", UNIPC, SP_SAMPLER_UNIPC},
+    {"EulerDiscreteScheduler", EULER, SP_SAMPLER_EULER},
+    {"EulerAncestralDiscreteScheduler", EULER_A, SP_SAMPLER_EULER_A},
+    {"HeunDiscreteScheduler", HEUN, SP_SAMPLER_HEUN},
 };
+
+/* NULL: it is none of them. */
+static const scheduler_class *find_class(const char *name)
+{
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strcmp(name, classes[i].name) == 0) return &classes[i];
+    return NULL;
+}
 
 static unsigned samplers_of(const char *class_name)
 {
     if (!class_name) return sp_all_samplers;
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        if (strcmp(class_name, classes[i].class_name) == 0) return classes[i].samplers;
-    return 0;
+    const scheduler_class *found = find_class(class_name);
+    return found ? found->samplers : 0;
 }
 
 /* ---- demands ---- */
@@ -301,6 +313,26 @@ static sp_status read_student(const json_t *config, const char *class_name, sp_s
     return SP_OK;
 }
 
+/* Whose schedule is none of betas. */
+static sp_status check_class(const char *class_name, const sp_scheduler_config *out)
+{
+    static const char *const others[] = {"Flow", "EDM", "IPNDM", "CMStochastic", "Cosine", "KarrasVe", "ScoreSde"};
+    for (size_t i = 0; class_name && i < sizeof others / sizeof *others; i++)
+        if (strstr(class_name, others[i]))
+            return sp_fail(SP_UNSUPPORTED, "%s: a model of the class \"%.64s\" is not supported", out->where,
+                           class_name);
+    return SP_OK;
+}
+
+static void read_class(const char *class_name, sp_scheduler_config *out)
+{
+    const scheduler_class *found = class_name ? find_class(class_name) : NULL;
+    out->sampler = found ? found->own : SP_SAMPLER_DPMPP_2M;
+    if (out->student == SP_STUDENT_DDIM) out->sampler = SP_SAMPLER_DDIM;
+    if (out->sde && out->sampler == SP_SAMPLER_DPMPP_2M) out->sampler = SP_SAMPLER_DPMPP_2M_SDE;
+    if (class_name && !found && !out->student) shorten(out->foreign, sizeof out->foreign, class_name);
+}
+
 /* The end of a path that is too long. */
 static void set_where(sp_scheduler_config *out, const char *where)
 {
@@ -317,13 +349,13 @@ sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_s
     if (!json_is_object(config)) return sp_fail(SP_FORMAT, "%s: must hold a JSON object", out->where);
     const char *class_name = json_string_value(json_object_get(config, "_class_name"));
     SP_TRY(read_student(config, class_name, out));
-    if (class_name && strstr(class_name, "Flow"))
-        return sp_fail(SP_UNSUPPORTED, "%s: a flow model's %.64s is not supported", out->where, class_name);
+    SP_TRY(check_class(class_name, out));
     SP_TRY(read_path(config, out));
     SP_TRY(read_zero_snr(config, out));
     SP_TRY(read_sampling(config, out));
     SP_TRY(read_solver(config, out));
     SP_TRY(read_sigmas(config, out));
+    read_class(class_name, out);
     return read_demands(config, class_name, out);
 }
 

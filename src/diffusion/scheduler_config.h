@@ -39,6 +39,8 @@ typedef struct {
     char where[256]; /* the file, for messages; of a longer path the end */
     sp_path path;
     sp_student_kind student;
+    sp_sampler_kind sampler; /* what the class samples with, see sp_sampler_choose; a student's own */
+    char foreign[48];        /* a class that no sampler here is; "": there is one, or nobody says */
     int distilled_steps; /* how many steps the student was made for; 0: nobody says */
     sp_timestep_spacing spacing;
     int steps_offset;       /* added to leading timesteps */
@@ -60,10 +62,10 @@ typedef struct {
 /* Any scheduler class of diffusers; keys that it does not have take the default of the class
  * converted to, but clip_sample, which latent models never have, is false. SP_IO, SP_FORMAT;
  * SP_UNSUPPORTED naming the key and its value for what would change the noise schedule or the
- * prediction and is not done here (trained_betas, sample prediction, flow models, ...). What matters to some samplers
- * alone (thresholding, clip_sample, beta sigmas, ...) and what nobody knows is kept in `demand`: an unknown key belongs
- * to the class that the file names, and where it names none to every sampler. Python's bare Infinity is read as
- * null. */
+ * prediction and is not done here (trained_betas, sample prediction, classes of flow models, EDM, ...).
+ * What matters to some samplers alone (thresholding, clip_sample, beta sigmas, ...) and what nobody knows is kept in
+ * `demand`: an unknown key belongs to the class that the file names, and where it names none to every sampler. Python's
+ * bare Infinity is read as null. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
 /* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells; with
  * model->prediction in place of what these say. *json (may be NULL) receives it as it stands there

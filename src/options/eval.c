@@ -28,7 +28,7 @@ static const splam_option options[] = {
      .otherwise = "what a student's splam.json says"},
     {SP_CHOICE(sampler, SP_CHOICES(SP_SAMPLER_LIST), NULL),
      .help = "for every model; tcd with eta 0.3",
-     .otherwise = "a student's own, else dpm++2m"},
+     .otherwise = "a student's own, else that of the model's scheduler, for DDIM, PNDM and DDPM dpm++2m"},
     {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME",
      .help = "the UNet's folder in every model; unet_ema is a student's average"},
     {SP_INTEGER(resolution, 8, 4096, SPLAM_UNSET), .argument = "PIXELS", .help = "side of the pictures",

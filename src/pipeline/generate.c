@@ -41,6 +41,7 @@ typedef struct {
     sp_request *request;
     sp_tensor_file *noise_file;
     sp_sampling sampling;
+    sp_sampler table; /* of it */
     sp_picture_sizes sizes;
     sp_request_noise noise;
     sp_memory_choice memory;
@@ -99,8 +100,9 @@ static sp_picture_facts facts_of(const generation *g, int64_t number)
         .negative = !g->negative.count ? NULL : prompts->negative ? prompts->negative : "",
         .sampler = s->sampler.kind,
         .sigmas = sp_sampler_sigmas(&p->scheduler, &s->sampler),
-        .spacing = s->sampler.spacing,
+        .spacing = sp_sampler_spacing(&p->scheduler, &s->sampler),
         .steps = s->sampler.steps,
+        .table = &g->table,
         .eta = s->sampler.eta,
         .guidance = s->guidance,
         .has_seed = !g->noise_file,
@@ -260,9 +262,11 @@ static sp_status prepare(generation *g)
     SP_TRY(sp_pipeline_set_clip_skip(g->pipeline, (int)o->clip_skip));
     if (o->noise) SP_TRY(sp_safetensors_open(o->noise, &g->noise_file));
     SP_TRY(sp_sampling_choose(o, scheduler, &g->sampling));
+    SP_TRY(sp_sampler_create(scheduler, &g->sampling.sampler, &g->table));
+    if (o->show_timesteps) sp_sampler_log(scheduler, &g->sampling.sampler, &g->table);
     SP_TRY(choose_sizes(g));
     SP_TRY(sp_prompts_warn(&r->prompts, g->pipeline->tokenizer, is_guided(g)));
-    SP_TRY(sp_request_noise_create(o, g->noise_file, scheduler, &g->sampling, &g->sizes, r->image.pixels, &g->noise));
+    SP_TRY(sp_request_noise_create(o, g->noise_file, &g->table, &g->sampling, &g->sizes, r->image.pixels, &g->noise));
     SP_TRY(sp_picture_output_claim(&r->output, g->sizes.total, g->sizes.width, g->sizes.height));
     if (o->save_latents) SP_TRY(sp_claim_file(o->save_latents, &g->latents.claim));
     g->latents.path = o->save_latents;
@@ -322,6 +326,7 @@ sp_status sp_generate(const sp_generate_context *context, sp_request *request, s
         status = sp_fail(status, "interrupted: %lld of %lld pictures were written",
                          (long long)request->output.written, (long long)g.sizes.total);
     sp_request_noise_free(&g.noise);
+    sp_sampler_free(&g.table);
     sp_conditioning_free(&g.negative);
     sp_tensor_free(&g.posterior);
     sp_tensor_free(&g.latents.all);

@@ -24,6 +24,13 @@ static const char *const a1111_names[SP_SAMPLER_COUNT] = {
 static const char *const a1111_schedules[] = {
     [SP_SIGMAS_KARRAS] = "Karras", [SP_SIGMAS_EXPONENTIAL] = "Exponential"};
 
+/* A word of its own, which tells trailing timesteps too where the sampler has sigmas; NULL: the usual one. */
+static const char *schedule_type(const sp_picture_facts *f)
+{
+    if (f->sigmas > SP_SIGMAS_NORMAL) return a1111_schedules[f->sigmas];
+    return f->spacing == SP_SPACING_TRAILING && f->sampler != SP_SAMPLER_DDIM ? "SGM Uniform" : NULL;
+}
+
 /* Well-formed UTF-8, which JSON and PNG ask for; as the tokenizer reads it. A new string. */
 static char *well_formed(const char *text)
 {
@@ -121,11 +128,11 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     prompt += strspn(prompt, " \t\r\n"); /* the text begins with its first word */
     if (*prompt) sp_string_append_format(&s, "%s\n", prompt);
     if (negative && *negative) sp_string_append_format(&s, "Negative prompt: %s\n", negative);
-    /* the schedule is a part of the sampler's name for older readers, and a word of its own for newer */
-    const char *schedule = f->sigmas > SP_SIGMAS_NORMAL ? a1111_schedules[f->sigmas] : NULL;
+    /* sigmas are a part of the sampler's name for older readers, and a word of their own for newer */
+    const char *sigmas = f->sigmas > SP_SIGMAS_NORMAL ? a1111_schedules[f->sigmas] : NULL, *type = schedule_type(f);
     sp_string_append_format(&s, "Steps: %d, Sampler: %s%s%s", f->steps, a1111_names[f->sampler],
-                            schedule ? " " : "", schedule ? schedule : "");
-    if (schedule) sp_string_append_format(&s, ", Schedule type: %s", schedule);
+                            sigmas ? " " : "", sigmas ? sigmas : "");
+    if (type) sp_string_append_format(&s, ", Schedule type: %s", type);
     char number[SP_NUMBER_TEXT];
     sp_string_append_format(&s, ", CFG scale: %s", sp_number_text(f->guidance, number));
     if (f->has_seed) sp_string_append_format(&s, ", Seed: %" PRIu64, f->seed);
@@ -141,6 +148,18 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
     sp_string_append_format(&s, ", Version: splam %s", SPLAM_VERSION);
     return take(&s);
+}
+
+/* As many as evaluations; NULL when out of memory. */
+static json_t *timestep_list(const sp_sampler *table)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < table->count; i++)
+        if (json_array_append_new(list, json_real(table->step[i].timestep))) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
 }
 
 static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const char *negative,
@@ -170,6 +189,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     if (f->sigmas) bad |= json_object_set_new(o, "sigmas", json_string(sp_sigmas_name(f->sigmas)));
     if (f->spacing) bad |= json_object_set_new(o, "spacing", json_string(sp_spacing_name(f->spacing)));
     bad |= json_object_set_new(o, "steps", json_integer(f->steps));
+    bad |= json_object_set_new(o, "timesteps", timestep_list(f->table));
     if (f->sampler == SP_SAMPLER_TCD) bad |= json_object_set_new(o, "eta", json_real(f->eta));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));
     if (f->strength > 0) {

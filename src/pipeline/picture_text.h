@@ -25,8 +25,9 @@ typedef struct {
     const char *negative; /* NULL: no guidance took place */
     sp_sampler_kind sampler;
     sp_sigmas sigmas; /* sp_sampler_sigmas */
-    sp_timestep_spacing spacing; /* as asked for */
+    sp_timestep_spacing spacing; /* sp_sampler_spacing */
     int steps;
+    const sp_sampler *table; /* for its timesteps */
     double eta; /* of tcd */
     double guidance;
     bool has_seed; /* false: the noise was given */

@@ -11,8 +11,7 @@ static const double default_strength = 0.8; /* diffusers' */
 static sp_status choose_sampler(const splam_generate_options *o, const sp_scheduler_config *scheduler, sp_sampling *g)
 {
     bool starts = sp_starts_from_image(o);
-    g->sampler.kind = sp_sampler_for(scheduler);
-    if (o->sampler) SP_TRY(sp_sampler_kind_of(o->sampler, &g->sampler.kind));
+    SP_TRY(sp_sampler_choose(scheduler, o->sampler, &g->sampler.kind));
     if (o->sigmas) SP_TRY(sp_sigmas_of(o->sigmas, &g->sampler.sigmas));
     if (o->spacing) SP_TRY(sp_spacing_of(o->spacing, &g->sampler.spacing));
     SP_TRY(sp_sampler_check(scheduler, &g->sampler));

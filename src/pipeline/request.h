@@ -53,9 +53,10 @@ typedef struct {
     sp_tensor *step, posterior; /* noise.0, ..., noise.posterior of a file, as f32 */
     const sp_tensor **steps;
 } sp_request_noise;
-/* file NULL: drawn from the seed. posterior: noise for the latent of a picture is taken too if it is there. */
+/* file NULL: drawn from the seed; else what `sampler` will ask for. posterior: noise for the latent of a picture is
+ * taken too if it is there. */
 sp_status sp_request_noise_create(const splam_generate_options *options, const sp_tensor_file *file,
-                                  const sp_scheduler_config *scheduler, const sp_sampling *sampling,
+                                  const sp_sampler *sampler, const sp_sampling *sampling,
                                   const sp_picture_sizes *sizes, bool posterior, sp_request_noise *out);
 void sp_request_noise_free(sp_request_noise *noise);
 

@@ -39,14 +39,9 @@ static sp_status load_steps(const noise_file *from, const sp_sampler *sampler, s
     return SP_OK;
 }
 
-static sp_status load_all(const noise_file *from, const sp_scheduler_config *scheduler, const sp_sampling *sampling,
-                          bool posterior, sp_request_noise *out)
+static sp_status load_all(const noise_file *from, const sp_sampler *sampler, bool posterior, sp_request_noise *out)
 {
-    sp_sampler sampler;
-    SP_TRY(sp_sampler_create(scheduler, &sampling->sampler, &sampler));
-    sp_status status = load_steps(from, &sampler, out);
-    sp_sampler_free(&sampler);
-    SP_TRY(status);
+    SP_TRY(load_steps(from, sampler, out));
     out->given.step = out->steps;
     out->noise = sp_noise_given(&out->given);
     if (!posterior || !sp_tensor_file_find(from->file, "noise.posterior")) return SP_OK;
@@ -55,13 +50,13 @@ static sp_status load_all(const noise_file *from, const sp_scheduler_config *sch
 }
 
 sp_status sp_request_noise_create(const splam_generate_options *o, const sp_tensor_file *file,
-                                  const sp_scheduler_config *scheduler, const sp_sampling *sampling,
+                                  const sp_sampler *sampler, const sp_sampling *sampling,
                                   const sp_picture_sizes *sizes, bool posterior, sp_request_noise *out)
 {
     *out = (sp_request_noise){.philox.seed = sampling->seed};
     if (file) {
         const noise_file from = {o->noise, file, sp_latent_shape(sizes, sizes->total)};
-        return load_all(&from, scheduler, sampling, posterior, out);
+        return load_all(&from, sampler, posterior, out);
     }
     if (o->rng == SPLAM_RNG_TORCH) {
         SP_TRY(sp_torch_noise_create(sampling->seed, sizes->total, &out->torch));

@@ -334,8 +334,8 @@ static sp_status teacher_row(evaluation_run *r)
 static sp_status choose_sampler(const evaluation_run *r, const sp_scheduler_config *scheduler,
                                 sp_sampler_options *out)
 {
-    *out = (sp_sampler_options){.kind = sp_sampler_for(scheduler), .eta = sp_default_eta};
-    if (r->o->sampler) SP_TRY(sp_sampler_kind_of(r->o->sampler, &out->kind));
+    *out = (sp_sampler_options){.eta = sp_default_eta};
+    SP_TRY(sp_sampler_choose(scheduler, r->o->sampler, &out->kind));
     return sp_sampler_check(scheduler, out);
 }
 

@@ -119,6 +119,20 @@ MORE_CASES = {
     "sampler-unipc-exponential": ("unipc", {**SD2, **EXPONENTIAL}, [(4, 1.0), (10, 1.0)]),
 }
 
+# SDXL's scheduler file, and SDXL Turbo's, whose one step begins at the last timestep and adds no noise.
+SDXL = {
+    "_class_name": "EulerDiscreteScheduler", "_diffusers_version": "0.19.0.dev0", "beta_end": 0.012,
+    "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": False, "interpolation_type": "linear",
+    "num_train_timesteps": 1000, "prediction_type": "epsilon", "sample_max_value": 1.0, "set_alpha_to_one": False,
+    "skip_prk_steps": True, "steps_offset": 1, "timestep_spacing": "leading", "trained_betas": None,
+    "use_karras_sigmas": False,
+}
+TURBO = {**SDXL, "_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}
+SDXL_CASES = {
+    "sampler-sdxl": ("euler", SDXL, [(4, 5.0), (30, 1.0)]),
+    "sampler-sdxl-turbo": ("euler-a", TURBO, [(1, 1.0), (4, 1.0)]),
+}
+
 # All noise from PyTorch's generators, one of each sample, with seeds 11 and 12.
 SEED = 11
 SEED_CASES = {
@@ -259,6 +273,8 @@ def main():
         write_case(name, 3000 + 10 * i, kind, config, runs, unets, seeded=True)
     for i, (name, (kind, config, runs)) in enumerate(ZERO_SNR_CASES.items()):
         write_case(name, 4000 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(SDXL_CASES.items()):
+        write_case(name, 5000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
         write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 
