@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     double open = since(&began);
     check(sp_pipeline_plan_text(p, 1, &unused));
     plan = since(&began);
-    check(sp_pipeline_pack_text(p, NULL));
+    check(sp_pipeline_pack_text(p, 0, NULL));
     make = since(&began);
     const sp_conditioning conditioning = sp_pipeline_conditioning(p, 1);
     int64_t factor = p->vae->config.vae.factor, latent = side / factor;

@@ -28,6 +28,11 @@ const char *sp_component_folder_name(sp_component_kind kind)
     return kinds[kind].folder;
 }
 
+bool sp_component_is_text(sp_component_kind kind)
+{
+    return kind == SP_COMPONENT_TEXT_ENCODER || kind == SP_COMPONENT_TEXT_ENCODER_2;
+}
+
 int sp_component_kind_of(const char *folder_name)
 {
     for (int i = 0; i < SP_COMPONENT_COUNT; i++) {
@@ -59,18 +64,24 @@ static const struct {
     {SP_COMPONENT_TEXT_ENCODER, "CLIPModel"},
 };
 
+static bool is_class_of(int kind, const char *class_name)
+{
+    bool is = strcmp(class_name, kinds[kind].class_name) == 0;
+    for (size_t i = 0; i < sizeof other_classes / sizeof *other_classes; i++)
+        is = is || ((int)other_classes[i].kind == kind && strcmp(class_name, other_classes[i].class_name) == 0);
+    return is;
+}
+
 int sp_component_kind_of_class(const char *class_name)
 {
     for (int i = 0; i < SP_COMPONENT_COUNT; i++)
-        if (strcmp(class_name, kinds[i].class_name) == 0) return i;
-    for (size_t i = 0; i < sizeof other_classes / sizeof *other_classes; i++)
-        if (strcmp(class_name, other_classes[i].class_name) == 0) return other_classes[i].kind;
+        if (is_class_of(i, class_name)) return i;
     return -1;
 }
 
 sp_status sp_component_check_class(sp_component_kind kind, const char *found, const char *where)
 {
-    if (!found || sp_component_kind_of_class(found) == (int)kind) return SP_OK;
+    if (!found || is_class_of((int)kind, found)) return SP_OK;
     return sp_fail(SP_UNSUPPORTED, "%s: the %s is a %.64s, and only %s is supported", where,
                    kinds[kind].folder, found,
                    kind == SP_COMPONENT_VAE ? "AutoencoderKL or AutoencoderTiny"
@@ -298,7 +309,7 @@ sp_status sp_component_open_as(const char *model, const char *name, const char *
     *out = NULL;
     int kind = sp_component_kind_of(name);
     if (kind < 0)
-        return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae and text_encoder are", name);
+        return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae, text_encoder and text_encoder_2 are", name);
     if (!sp_path_exists(model)) return sp_fail(SP_IO, "%s: no such file or folder", model);
     char *path;
     SP_TRY(sp_model_path(model, &path));
@@ -346,6 +357,12 @@ void sp_component_close(sp_component *component)
     sp_free(component);
 }
 
+void sp_component_drop_pages(const sp_component *component)
+{
+    for (size_t i = 0; i < sp_tensor_file_count(component->file); i++)
+        sp_tensor_file_drop(component->file, sp_tensor_file_at(component->file, i));
+}
+
 /* ---- saving ---- */
 
 static sp_status save_weights(const char *folder, sp_component_kind kind, const sp_weights *weights,
@@ -356,7 +373,7 @@ static sp_status save_weights(const char *folder, sp_component_kind kind, const 
     if (!path) return SP_MEMORY;
     sp_weights *named = NULL;
     sp_status status = SP_OK;
-    if (kind == SP_COMPONENT_TEXT_ENCODER) status = sp_add_prefixed(weights, &named);
+    if (sp_component_is_text(kind)) status = sp_add_prefixed(weights, &named);
     if (status == SP_OK)
         status = sp_weights_save(named ? named : weights, path, dtype, metadata, 1, callbacks);
     sp_weights_destroy(named);

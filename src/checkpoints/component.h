@@ -13,7 +13,9 @@
     X(UNET, "unet", "UNet2DConditionModel", "diffusion_pytorch_model", "diffusion_pytorch_model", &sp_unet_network)   \
     X(VAE, "vae", "AutoencoderKL", "diffusion_pytorch_model", "diffusion_pytorch_model", &sp_vae_encoder_network,     \
       &sp_vae_decoder_network)                                                                                        \
-    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model", &sp_clip_text_network)
+    X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model", &sp_clip_text_network)                 \
+    X(TEXT_ENCODER_2, "text_encoder_2", "CLIPTextModelWithProjection", "model", "pytorch_model",                      \
+      &sp_clip_text_projection_network)
 
 typedef enum {
 #define X(name, ...) SP_COMPONENT_##name,
@@ -23,9 +25,11 @@ typedef enum {
 } sp_component_kind;
 
 const char *sp_component_folder_name(sp_component_kind kind); /* "unet" */
+bool sp_component_is_text(sp_component_kind kind);             /* one of the text encoders */
 /* The kind of a folder name such as "unet", "unet_ema", "vae", "text_encoder"; -1 if it is none. */
 int sp_component_kind_of(const char *folder_name);
-/* The kind of a class such as "AutoencoderTiny"; -1 if it is none that is supported. */
+/* The kind of a class such as "AutoencoderTiny", of several that may be it the first; -1 if it is none that is
+ * supported. */
 int sp_component_kind_of_class(const char *class_name);
 
 typedef struct {
@@ -68,6 +72,8 @@ sp_status sp_component_open(const char *model, const char *component, sp_compone
 sp_status sp_component_open_as(const char *model, const char *component, const char *prediction,
                                sp_component **out);
 void sp_component_close(sp_component *component); /* NULL is legal */
+/* Lets the kernel take back the mapped pages of a component that has been run. */
+void sp_component_drop_pages(const sp_component *component);
 /* sp_tensor_hash over all its weights: which model it is. */
 uint64_t sp_component_hash(const sp_component *component);
 

@@ -182,7 +182,9 @@ static const struct {
 } parts[] = {
     {"scheduler", "diffusers", NULL}, /* whose class its own file says */
     {"text_encoder", "transformers", "CLIPTextModel"},
+    {"text_encoder_2", "transformers", "CLIPTextModelWithProjection"},
     {"tokenizer", "transformers", "CLIPTokenizer"},
+    {"tokenizer_2", "transformers", "CLIPTokenizer"},
     {"unet", "diffusers", "UNet2DConditionModel"},
     {"vae", "diffusers", "AutoencoderKL"},
 };
@@ -201,10 +203,10 @@ static sp_status export_scheduler(const sp_model_folder *single, const char *pre
     return status;
 }
 
-static sp_status export_tokenizer(const sp_model_folder *single, const char *to)
+static sp_status export_tokenizer(const sp_model_folder *single, sp_component_kind text, const char *to)
 {
     sp_tokenizer *tokenizer;
-    SP_TRY(sp_model_folder_tokenizer(single, &tokenizer));
+    SP_TRY(sp_model_folder_tokenizer(single, text, &tokenizer));
     sp_status status = sp_tokenizer_save(tokenizer, to);
     sp_tokenizer_destroy(tokenizer);
     return status;
@@ -214,7 +216,8 @@ static sp_status export_part(const sp_model_folder *single, const char *part, co
                              const char *to)
 {
     if (strcmp(part, "scheduler") == 0) return export_scheduler(single, c->o->prediction_type, to);
-    if (strcmp(part, "tokenizer") == 0) return export_tokenizer(single, to);
+    if (strcmp(part, "tokenizer") == 0) return export_tokenizer(single, SP_COMPONENT_TEXT_ENCODER, to);
+    if (strcmp(part, "tokenizer_2") == 0) return export_tokenizer(single, SP_COMPONENT_TEXT_ENCODER_2, to);
     return convert_component(single->path, part, c, to);
 }
 
@@ -302,7 +305,7 @@ static sp_status check_tokenizer(const sp_model_folder *folder, const sp_compone
         "Caf\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac 1234, it's (trending:1.2) on ArtStation!",
         "zyzzyva qwertyuiop \xf0\x9f\x99\x82"};
     sp_tokenizer *own, *builtin = NULL;
-    SP_TRY(sp_model_folder_tokenizer(folder, &own));
+    SP_TRY(sp_model_folder_tokenizer(folder, text->config.kind, &own));
     sp_status status = sp_tokenizer_clip(text->config.text.activation == SP_UNARY_GELU, &builtin);
     size_t length = sp_tokenizer_max_length(own);
     bool same = !status && length == sp_tokenizer_max_length(builtin) &&

@@ -12,7 +12,7 @@
 
 /* Components that change what the others compute, and that this program does not have. */
 static const char *const unsupported_components[] = {
-    "text_encoder_2", "text_encoder_3", "transformer", "controlnet", "prior", "image_encoder"};
+    "text_encoder_3", "transformer", "controlnet", "prior", "image_encoder"};
 
 /* The class of an index entry such as ["diffusers", "AutoencoderKL"]; NULL if absent or null. */
 static const char *index_class(const json_t *index, const char *component)
@@ -89,16 +89,25 @@ bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
     return has;
 }
 
-sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_tokenizer **out)
+sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_component_kind text, sp_tokenizer **out)
 {
+    bool needed[SP_COMPONENT_COUNT] = {false};
+    needed[text] = true;
     *out = NULL;
     /* The built-in one is of models with such a text encoder alone. */
+    if (folder->single) SP_TRY(sp_model_expect(folder, needed));
     if (folder->single)
-        SP_TRY(sp_model_expect(folder, (const bool[SP_COMPONENT_COUNT]){[SP_COMPONENT_TEXT_ENCODER] = true}));
-    if (folder->single) return sp_tokenizer_clip(sp_original_pads_with_zero(folder->single), out);
-    char *path = sp_path_join(folder->path, "tokenizer");
+        return sp_tokenizer_clip(text == SP_COMPONENT_TEXT_ENCODER_2 || sp_original_pads_with_zero(folder->single), out);
+    char *path = sp_path_join(folder->path, text == SP_COMPONENT_TEXT_ENCODER_2 ? "tokenizer_2" : "tokenizer");
     if (!path) return SP_MEMORY;
     sp_status status = sp_tokenizer_load(path, out);
     sp_free(path);
     return status;
+}
+
+sp_status sp_model_folder_zero_negative(const sp_model_folder *folder, bool *out)
+{
+    *out = true;
+    if (!folder->index) return SP_OK;
+    return sp_json_bool(folder->index, "force_zeros_for_empty_prompt", true, folder->path, out);
 }

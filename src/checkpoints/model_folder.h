@@ -15,15 +15,19 @@ typedef struct {
                                first. The caller's */
 } sp_model_folder;
 /* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
- * that would be needed and is not supported (a second text encoder). */
+ * that would be needed and is not supported (a third text encoder). */
 sp_status sp_model_folder_open(const char *path, sp_model_folder *out);
 void sp_model_folder_close(sp_model_folder *folder);
 /* The folder is there, and the index, if there is one, does not say null for it. Any name:
  * "scheduler", "unet_ema". A single file has a scheduler if it has a UNet, a tokenizer if it has a
  * text encoder. */
 bool sp_model_folder_has(const sp_model_folder *folder, const char *component);
-/* MODEL/tokenizer; a single file's is the built-in one. The caller owns *out. */
-sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_tokenizer **out);
+/* That of a text encoder: MODEL/tokenizer or MODEL/tokenizer_2; a single file's is the built-in one. The caller owns
+ * *out. */
+sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_component_kind text, sp_tokenizer **out);
+/* Whether an absent negative prompt is zeros: "force_zeros_for_empty_prompt" of the index, true where it is not said.
+ * Of Stable Diffusion XL alone. */
+sp_status sp_model_folder_zero_negative(const sp_model_folder *folder, bool *out);
 /* The ids of a text, padded, in a new array, by the tokenizer of a model, or the one whose own folder `model` is. */
 sp_status sp_model_tokenize(const char *model, const char *text, int32_t **ids, size_t *count);
 

@@ -89,6 +89,8 @@ int sp_original_unet_layers(const sp_tensor_file *file)
 static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
 {
     int layers = sp_original_unet_layers(file);
+    sp_unet_config_set_depth(c, 1);
+    c->middle_attention = true;
     if (layers < 1 || layers > SP_MODEL_MAX_LAYERS)
         return sp_fail(SP_FORMAT, "%s: the UNet's first block has no resnet, or more than %d",
                        sp_tensor_file_path(file), SP_MODEL_MAX_LAYERS);
@@ -98,7 +100,6 @@ static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
         if (!find(file, "%s", name)) break;
         SP_TRY(dim_of(file, name, 0, &c->channels[c->levels]));
         c->layers[c->levels] = layers;
-        c->transformer_layers[c->levels] = 1;
         c->down_attention[c->levels] = find(file, UNET "input_blocks.%d.1.norm.weight", first);
         c->levels++;
     }

@@ -53,7 +53,7 @@ sp_status sp_add_renamed(sp_weights *weights, const sp_tensor_file *file, sp_com
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         const char *name = sp_tensor_file_name(file, i);
         sp_tensor view = view_of(sp_tensor_file_at(file, i));
-        if (kind == SP_COMPONENT_TEXT_ENCODER) {
+        if (sp_component_is_text(kind)) {
             if (sp_starts_with(name, text_prefix)) name += sizeof text_prefix - 1;
             if (strcmp(name, "embeddings.position_ids") == 0) continue;
         } else if (kind == SP_COMPONENT_VAE) {
@@ -72,7 +72,8 @@ sp_status sp_add_prefixed(const sp_weights *weights, sp_weights **out)
 {
     SP_TRY(sp_weights_create(out));
     for (size_t i = 0; i < sp_weights_count(weights); i++) {
-        char *name = sp_format("%s%s", text_prefix, sp_weights_name(weights, i));
+        const char *own = sp_weights_name(weights, i);
+        char *name = sp_format("%s%s", sp_starts_with(own, "text_projection.") ? "" : text_prefix, own);
         sp_status status =
             name ? sp_weights_add_view(*out, name, weights, sp_weights_name(weights, i)) : SP_MEMORY;
         sp_free(name);

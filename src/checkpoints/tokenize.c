@@ -9,7 +9,7 @@ static sp_status load(const char *model, sp_tokenizer **out)
     SP_TRY(sp_model_folder_open(model, &folder));
     bool own = !folder.single && !sp_model_folder_has(&folder, "tokenizer");
     sp_status status =
-        own ? sp_tokenizer_load(model, out) : sp_model_folder_tokenizer(&folder, out);
+        own ? sp_tokenizer_load(model, out) : sp_model_folder_tokenizer(&folder, SP_COMPONENT_TEXT_ENCODER, out);
     sp_model_folder_close(&folder);
     return status;
 }

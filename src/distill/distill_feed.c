@@ -46,7 +46,7 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
     log_summary(dataset);
     int64_t before = sp_dataset_rejected(dataset);
     sp_caption_cuts cuts;
-    sp_status status = sp_warn_of_cut_captions(dataset, teacher->tokenizer, true, &cuts);
+    sp_status status = sp_warn_of_cut_captions(dataset, teacher->text[0].tokenizer, true, &cuts);
     if (!status) status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
     if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
     sp_dataset_close(dataset);

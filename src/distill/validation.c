@@ -178,7 +178,6 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
 {
     int64_t count = sp_dataset_training_count(dataset),
             factor = v->pipeline->vae->config.vae.factor;
-    const char *empty = "";
     v->rows = 1;
     v->columns = count < SP_VALIDATION_COLUMNS ? count : SP_VALIDATION_COLUMNS;
     v->height = v->width = sp_dataset_resolution(dataset) / factor;
@@ -186,7 +185,7 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
         v->captions[i] = sp_dataset_caption(
             dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
     SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->conditioning));
-    SP_TRY(sp_pipeline_encode(v->pipeline, &empty, 1, &v->negative));
+    SP_TRY(sp_pipeline_encode_negative(v->pipeline, NULL, &v->negative));
     const sp_sampler_options sampler = {.kind = SP_SAMPLER_DDIM, .steps = 25};
     SP_TRY(draw_row(v, 0, (sp_denoise_request){.sampler = sampler, .guidance = 3}));
     static const char *const labels[] = {"25 DDIM steps, guidance 3"};

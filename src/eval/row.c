@@ -10,6 +10,13 @@
 #include "image/image.h"
 #include "pipeline/vae_run.h"
 
+/* Tells of the pictures' size, where the model asks. */
+static sp_status frame(const sp_compared_model *c, sp_conditioning *set)
+{
+    const sp_framing framing = sp_framing_whole(c->evaluation->size, c->evaluation->size);
+    return sp_pipeline_frame(c->pipeline, &framing, 1, set);
+}
+
 sp_status sp_compared_model_create(const sp_evaluation *e, sp_pipeline *pipeline, sp_compared_model *out)
 {
     int64_t size = e->size, factor = pipeline->vae->config.vae.factor;
@@ -23,7 +30,8 @@ sp_status sp_compared_model_create(const sp_evaluation *e, sp_pipeline *pipeline
         return sp_fail(SP_SHAPE, "%s makes sides of a multiple of %lld pixels, and %s has %lld",
                        pipeline->model->folder.path, (long long)factor, e->dataset ? e->source : "`resolution`",
                        (long long)size);
-    sp_status status = sp_pipeline_encode_negative(pipeline, "", &out->negative);
+    sp_status status = sp_pipeline_encode_negative(pipeline, NULL, &out->negative);
+    if (!status) status = frame(out, &out->negative);
     if (status) sp_compared_model_free(out);
     return status;
 }
@@ -42,7 +50,9 @@ void sp_compared_model_free(sp_compared_model *c)
 sp_status sp_compared_model_encode(sp_compared_model *c)
 {
     const sp_evaluation *e = c->evaluation;
-    return c->conditioning.count ? SP_OK : sp_pipeline_encode(c->pipeline, e->prompt, e->count, &c->conditioning);
+    if (c->conditioning.count) return SP_OK;
+    SP_TRY(sp_pipeline_encode(c->pipeline, e->prompt, e->count, &c->conditioning));
+    return frame(c, &c->conditioning);
 }
 
 sp_status sp_compared_model_measure(sp_compared_model *c, const sp_trajectory *trajectory, bool is_teacher,
@@ -76,7 +86,8 @@ static sp_status encode_near(sp_compared_model *c, int64_t first, int64_t rows)
     if (c->near.count && begin >= c->near_first && end <= c->near_first + sp_conditioning_rows(&c->near)) return SP_OK;
     sp_conditioning_free(&c->near);
     c->near_first = begin;
-    return sp_pipeline_encode(c->pipeline, e->prompt + begin, end - begin, &c->near);
+    SP_TRY(sp_pipeline_encode(c->pipeline, e->prompt + begin, end - begin, &c->near));
+    return frame(c, &c->near);
 }
 
 /* *out new: of prompts first..first+rows-1. */
@@ -273,8 +284,7 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 static sp_status hash_model(sp_compared_model *c, const sp_row_request *r, uint64_t *out)
 {
     const sp_pipeline *p = c->pipeline;
-    const uint64_t parts[] = {sp_component_hash(p->unet), sp_component_hash(p->text_encoder),
-                              sp_component_hash(p->vae)};
+    const uint64_t parts[] = {sp_component_hash(p->unet), sp_model_text_hash(p->model), sp_component_hash(p->vae)};
     sp_sampler sampler;
     SP_TRY(sp_sampler_create(r->scheduler ? r->scheduler : &p->scheduler, &r->sampler, &sampler));
     uint64_t hash = hash_bytes(1, parts, sizeof parts);

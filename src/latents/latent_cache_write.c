@@ -45,7 +45,7 @@ static sp_status make_settings(writer *w)
     char names[17], vae_hash[17], text_hash[17], data[512];
     hash_names(w->dataset, names);
     sp_latent_hash_text(sp_component_hash(p->vae), vae_hash);
-    sp_latent_hash_text(sp_component_hash(p->text_encoder), text_hash);
+    sp_latent_hash_text(sp_model_text_hash(p->model), text_hash);
     sp_clean_text(sp_dataset_spec(w->dataset), data, sizeof data);
     w->settings = json_pack(
         "{s:s, s:I, s:s, s:i, s:i, s:f, s:f, s:f, s:b, s:b, s:o, s:s, s:s, s:s, s:s, s:I, s:f}",
@@ -285,7 +285,7 @@ sp_status sp_latent_cache_write(sp_dataset *dataset, sp_pipeline *pipeline,
         status = sp_latent_encoder_open(dataset, pipeline, options->dtype,
                                         sp_dataset_get_options(dataset)->random_flip, &w.encoder);
     if (!status)
-        status = sp_warn_of_cut_captions(dataset, pipeline->tokenizer, true, &w.cuts);
+        status = sp_warn_of_cut_captions(dataset, pipeline->text[0].tokenizer, true, &w.cuts);
     if (!status) status = write_all(&w);
     sp_latent_encoder_close(&w.encoder);
     json_decref(w.settings);

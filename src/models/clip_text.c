@@ -102,24 +102,57 @@ static sp_encoder_layer layer_of(const sp_clip_text_config *c)
     return (sp_encoder_layer){c->width, c->heads, c->feed_forward, c->epsilon, c->activation, true};
 }
 
-sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
-                       sp_value *ids)
+/* What is asked for, and what of it is at fault. */
+static sp_clip_text_options checked(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
+                                    const sp_value *ids)
 {
-    int64_t clip_skip = options ? options->clip_skip : 0;
+    const sp_clip_text_options asked = options ? *options : (sp_clip_text_options){0};
     sp_expect_shape(b, ids, "input_ids", sp_shape_of(-1, -1));
     if (ids && sp_dim(ids, 1) > c->max_tokens)
         sp_builder_fail(
             b, SP_SHAPE,
             "\"input_ids\" has rows of %lld tokens, and the text encoder takes at most %lld",
             (long long)sp_dim(ids, 1), (long long)c->max_tokens);
-    if (clip_skip < 0 || clip_skip >= c->layers)
+    if (asked.clip_skip < 0 || asked.clip_skip >= c->layers)
         sp_builder_fail(b, SP_ARGUMENT,
                         "`clip_skip` is %lld, and must lie in 0..%lld for this text encoder",
-                        (long long)clip_skip, (long long)c->layers - 1);
-    if (sp_builder_failed(b)) return NULL;
-    const sp_encoder_layer layer = layer_of(c);
-    sp_value *x = sp_encoder_layers(b, &layer, c->layers - clip_skip, embeddings(b, c, ids));
+                        (long long)asked.clip_skip, (long long)c->layers - 1);
+    return asked;
+}
+
+static sp_value *final_norm(sp_builder *b, const sp_clip_text_config *c, sp_value *x)
+{
     return sp_layer_norm_layer(b, "final_layer_norm", x, c->epsilon);
+}
+
+/* The states as the layers leave them: those asked for, and of all layers where `all` is not NULL. */
+static sp_value *raw_states(sp_builder *b, const sp_clip_text_config *c, int64_t clip_skip, sp_value *ids,
+                            sp_value **all)
+{
+    const sp_encoder_layer layer = layer_of(c);
+    int64_t asked = c->layers - clip_skip;
+    sp_value *x = sp_encoder_layers(b, &layer, 0, asked, embeddings(b, c, ids));
+    if (all) *all = sp_encoder_layers(b, &layer, asked, c->layers, x);
+    return x;
+}
+
+sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
+                       sp_value *ids)
+{
+    const sp_clip_text_options asked = checked(b, c, options, ids);
+    if (sp_builder_failed(b)) return NULL;
+    sp_value *x = raw_states(b, c, asked.clip_skip, ids, NULL);
+    return asked.raw ? x : final_norm(b, c, x);
+}
+
+int64_t sp_clip_text_end(const sp_clip_text_config *c, const int32_t *ids, int64_t length)
+{
+    int64_t largest = 0;
+    for (int64_t i = 0; i < length; i++) {
+        if (c->end_id != 2 && ids[i] == c->end_id) return i;
+        if (ids[i] > ids[largest]) largest = i;
+    }
+    return c->end_id == 2 ? largest : 0;
 }
 
 /* ---- as a network ---- */
@@ -150,9 +183,15 @@ static void build(sp_builder *b, const void *config, const void *options, const 
     sp_values_add(out, "last_hidden_state", sp_clip_text(b, config, options, sp_values_get(in, "input_ids")));
 }
 
-/* ---- CLIP's own, with what it is compared by ---- */
+const sp_network sp_clip_text_network = {.name = "text-encoder",
+                                         .read = read_config,
+                                         .inputs = list_inputs,
+                                         .outputs = list_outputs,
+                                         .build = build};
 
-static void list_tower_inputs(const void *config, sp_ports *out)
+/* ---- with a vector for the whole text ---- */
+
+static void list_projection_inputs(const void *config, sp_ports *out)
 {
     list_inputs(config, out);
     out->port[out->count++] = (sp_port){
@@ -166,22 +205,46 @@ static void list_tower_outputs(const void *config, sp_ports *out)
         (sp_port){.name = "text_embeds", .shape = sp_shape_of(SP_SIZE_N, c->projection), .rate = SP_RATE_STEP};
 }
 
-static void build_tower(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+static void list_projection_outputs(const void *config, sp_ports *out)
 {
-    const sp_clip_text_config *c = config;
-    sp_value *ids = sp_values_get(in, "input_ids"), *ends = sp_values_get(in, "end_rows");
-    sp_value *x = sp_clip_text(b, config, options, ids);
-    sp_expect_shape(b, ends, "end_rows", sp_shape_of(sp_dim(ids, 0)));
-    if (sp_builder_failed(b)) return;
-    x = sp_embedding(b, ends, sp_reshape(b, x, sp_shape_of(-1, c->width)));
-    sp_values_add(out, "text_embeds", sp_linear_layer_without_bias(b, "text_projection", x, c->projection));
+    list_outputs(config, out);
+    list_tower_outputs(config, out);
 }
 
-const sp_network sp_clip_text_tower_network = {
-    .name = "text tower", .inputs = list_tower_inputs, .outputs = list_tower_outputs, .build = build_tower};
+/* all: [N,L,width] after every layer. */
+static sp_value *text_embeds(sp_builder *b, const sp_clip_text_config *c, sp_value *all, sp_value *ends)
+{
+    sp_expect_shape(b, ends, "end_rows", sp_shape_of(sp_dim(all, 0)));
+    if (sp_builder_failed(b)) return NULL;
+    sp_value *rows = sp_embedding(b, ends, sp_reshape(b, all, sp_shape_of(-1, c->width)));
+    return sp_linear_layer_without_bias(b, "text_projection", rows, c->projection);
+}
 
-const sp_network sp_clip_text_network = {.name = "text-encoder",
-                                         .read = read_config,
-                                         .inputs = list_inputs,
-                                         .outputs = list_outputs,
-                                         .build = build};
+static void build_tower(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
+{
+    sp_value *x = sp_clip_text(b, config, options, sp_values_get(in, "input_ids"));
+    if (!sp_builder_failed(b))
+        sp_values_add(out, "text_embeds", text_embeds(b, config, x, sp_values_get(in, "end_rows")));
+}
+
+static void build_projection(sp_builder *b, const void *config, const void *options, const sp_values *in,
+                             sp_values *out)
+{
+    const sp_clip_text_config *c = config;
+    sp_value *ids = sp_values_get(in, "input_ids"), *all;
+    const sp_clip_text_options asked = checked(b, c, options, ids);
+    if (sp_builder_failed(b)) return;
+    sp_value *states = raw_states(b, c, asked.clip_skip, ids, &all), *normed = final_norm(b, c, all);
+    if (!asked.raw) states = asked.clip_skip ? final_norm(b, c, states) : normed;
+    sp_values_add(out, "last_hidden_state", states);
+    sp_values_add(out, "text_embeds", text_embeds(b, c, normed, sp_values_get(in, "end_rows")));
+}
+
+const sp_network sp_clip_text_projection_network = {.name = "text-encoder-2",
+                                                    .read = read_config,
+                                                    .inputs = list_projection_inputs,
+                                                    .outputs = list_projection_outputs,
+                                                    .build = build_projection};
+
+const sp_network sp_clip_text_tower_network = {
+    .name = "text tower", .inputs = list_projection_inputs, .outputs = list_tower_outputs, .build = build_tower};

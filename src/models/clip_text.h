@@ -12,7 +12,7 @@ typedef struct {
     int64_t feed_forward; /* intermediate_size */
     int64_t layers, heads;
     int64_t max_tokens;       /* max_position_embeddings */
-    int64_t projection;       /* projection_dim; of the tower, else for writing alone */
+    int64_t projection;       /* projection_dim; of the networks with text_embeds, else for writing alone */
     double epsilon;           /* layer_norm_eps */
     sp_unary_kind activation; /* hidden_act: quick_gelu or gelu */
     int64_t begin_id, end_id, pad_id;
@@ -26,20 +26,28 @@ sp_status sp_clip_text_config_read(const json_t *config, const char *where,
 /* The config.json that transformers reads (json_decref); NULL when out of memory. */
 json_t *sp_clip_text_config_write(const sp_clip_text_config *config);
 
-/* Layers left out. */
+/* Which hidden states are asked for: transformers' hidden_states[-1 - clip_skip]. */
 typedef struct {
-    int64_t clip_skip; /* the last k >= 0 layers: the final norm is applied to the state before them, as in diffusers */
+    int64_t clip_skip; /* the last k >= 0 layers are left out, as in diffusers */
+    bool raw;          /* as the layers leave them, as SDXL takes them; else after the final norm */
 } sp_clip_text_options;
-/* input_ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> last hidden state [N,L,width] after the
- * final norm. options NULL: all layers. Parameters are named without the "text_model." of older files. */
+/* input_ids [N,L] (i64 or i32, each in 0..vocabulary-1), L <= max_tokens -> hidden states [N,L,width]. options NULL: of
+ * all layers, after the final norm. Parameters are named without the "text_model." of older files. */
 sp_value *sp_clip_text(sp_builder *b, const sp_clip_text_config *c, const sp_clip_text_options *options,
                        sp_value *input_ids);
 
 /* input_ids -> last_hidden_state; config sp_clip_text_config, options sp_clip_text_options. */
 extern const sp_network sp_clip_text_network;
 
-/* CLIPTextModelWithProjection: input_ids, end_rows [N] -> text_embeds [N,projection], text_projection.weight times the
- * state of the row that ends the text, not of unit length. end_rows[n] = n L + the place of the first end token. */
+/* CLIPTextModelWithProjection: input_ids, end_rows [N] -> last_hidden_state by the options, and of all layers
+ * text_embeds [N,projection], text_projection.weight times the normed state of the row that ends the text, not of unit
+ * length. end_rows[n] = n L + sp_clip_text_end. */
+extern const sp_network sp_clip_text_projection_network;
+/* That without last_hidden_state: CLIP's own, for what it is compared with. */
 extern const sp_network sp_clip_text_tower_network;
+
+/* The place of the row that stands for the text: the first of `end_id`, or, where the config says 2 as older files do,
+ * of the largest id; 0 if there is none. */
+int64_t sp_clip_text_end(const sp_clip_text_config *config, const int32_t *ids, int64_t length);
 
 #endif

@@ -29,22 +29,23 @@ static sp_value *encoder_layer(sp_builder *b, const sp_encoder_layer *c, sp_valu
     return sp_add(b, sp_linear_layer(b, "mlp.fc2", h, c->width), x);
 }
 
-static sp_value *layers_of(sp_builder *b, const sp_encoder_layer *layer, int64_t count, sp_value *x, bool alone)
+static sp_value *layers_of(sp_builder *b, const sp_encoder_layer *layer, int64_t first, int64_t last, sp_value *x,
+                           bool alone)
 {
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = first; i < last; i++) {
         sp_scope_enter(b, "encoder.layers.%d", (int)i);
-        x = encoder_layer(b, layer, x, alone && i == count - 1);
+        x = encoder_layer(b, layer, x, alone && i == last - 1);
         sp_scope_leave(b);
     }
     return x;
 }
 
-sp_value *sp_encoder_layers(sp_builder *b, const sp_encoder_layer *layer, int64_t count, sp_value *x)
+sp_value *sp_encoder_layers(sp_builder *b, const sp_encoder_layer *layer, int64_t first, int64_t last, sp_value *x)
 {
-    return layers_of(b, layer, count, x, false);
+    return layers_of(b, layer, first, last, x, false);
 }
 
 sp_value *sp_encoder_layers_first(sp_builder *b, const sp_encoder_layer *layer, int64_t count, sp_value *x)
 {
-    return layers_of(b, layer, count, x, true);
+    return layers_of(b, layer, 0, count, x, true);
 }

@@ -1,4 +1,4 @@
-/* The UNet of Stable Diffusion 1 and 2. */
+/* The UNet of Stable Diffusion 1, 2 and XL. */
 #include "models/unet.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@ typedef struct {
     const sp_unet_config *c;
     const sp_unet_options *options;
     int *blocks;              /* begun so far */
-    sp_value *activated_time; /* [N,time_dim], SiLU of the time embedding */
+    sp_value *activated_time; /* [N,time_dim], SiLU of the embedding of time, sizes and pooled text */
     sp_value *encoder_hidden_states;
 } unet_state;
 
@@ -34,25 +34,50 @@ static sp_value *pop(skip_stack *skips)
     return skips->value[--skips->count];
 }
 
-/* time_embedding: sinusoidal, + cond_proj(timestep_cond), linear_1, SiLU, linear_2, and the SiLU
- * that precedes every time_emb_proj. -> [N,time_dim] */
-static sp_value *activated_time_embedding(sp_builder *b, const sp_unet_config *c,
-                                          sp_value *timestep, sp_value *timestep_cond)
+static sp_value *sinusoidal(sp_builder *b, const sp_unet_config *c, sp_value *numbers, int64_t dim, double shift)
 {
-    sp_value *t = sp_sinusoidal(b, timestep,
-                                (sp_sinusoidal_options){.dim = c->channels[0],
-                                                        .cos_first = c->cos_first,
-                                                        .shift = c->freq_shift,
-                                                        .max_period = 10000,
-                                                        .scale = 1});
-    sp_scope_enter(b, "time_embedding");
-    if (timestep_cond)
-        t = sp_add(b, t,
-                   sp_linear_layer_without_bias(b, "cond_proj", timestep_cond, c->channels[0]));
-    t = sp_silu(b, sp_linear_layer(b, "linear_1", t, c->time_dim));
-    t = sp_silu(b, sp_linear_layer(b, "linear_2", t, c->time_dim));
+    return sp_sinusoidal(b, numbers,
+                         (sp_sinusoidal_options){
+                             .dim = dim, .cos_first = c->cos_first, .shift = shift, .max_period = 10000, .scale = 1});
+}
+
+/* linear_2(SiLU(linear_1 x)), of a scope. */
+static sp_value *two_layers(sp_builder *b, const char *scope, sp_value *x, int64_t width)
+{
+    sp_scope_enter(b, "%s", scope);
+    x = sp_linear_layer(b, "linear_2", sp_silu(b, sp_linear_layer(b, "linear_1", x, width)), width);
     sp_scope_leave(b);
-    return t;
+    return x;
+}
+
+/* time_embedding: two layers over the sinusoidal embedding + cond_proj(timestep_cond). -> [N,time_dim] */
+static sp_value *time_embedding(sp_builder *b, const sp_unet_config *c, const sp_unet_inputs *in)
+{
+    sp_value *t = sinusoidal(b, c, in->timestep, c->channels[0], c->freq_shift);
+    if (in->timestep_cond) {
+        sp_scope_enter(b, "time_embedding");
+        t = sp_add(b, t, sp_linear_layer_without_bias(b, "cond_proj", in->timestep_cond, c->channels[0]));
+        sp_scope_leave(b);
+    }
+    return two_layers(b, "time_embedding", t, c->time_dim);
+}
+
+/* add_embedding, "text_time": two layers over the pooled text and the embedding of each size. -> [N,time_dim] */
+static sp_value *text_time_embedding(sp_builder *b, const sp_unet_config *c, const sp_unet_inputs *in)
+{
+    int64_t n = sp_dim(in->time_ids, 0);
+    sp_value *sizes = sp_reshape(b, in->time_ids, sp_shape_of(n * SP_UNET_SIZES));
+    sizes = sp_reshape(b, sinusoidal(b, c, sizes, c->size_dim, 0), sp_shape_of(n, SP_UNET_SIZES * c->size_dim));
+    sp_value *both[] = {in->text_embeds, sizes};
+    return two_layers(b, "add_embedding", sp_concat(b, 2, both, -1), c->time_dim);
+}
+
+/* With the SiLU that precedes every time_emb_proj. */
+static sp_value *activated_time_embedding(sp_builder *b, const sp_unet_config *c, const sp_unet_inputs *in)
+{
+    sp_value *t = time_embedding(b, c, in);
+    if (c->size_dim) t = sp_add(b, t, text_time_embedding(b, c, in));
+    return sp_silu(b, t);
 }
 
 /* x + to_out(attention(to_q x, to_k source, to_v source)); source is x's own norm, or the
@@ -88,7 +113,7 @@ static sp_value *transformer_block(sp_builder *b, const unet_state *s, sp_value 
 
 /* Transformer2DModel over the pixels as tokens. proj_in and proj_out are linear layers or 1x1
  * convolutions, which differ in the shape of the stored weight alone. */
-static sp_value *transformer(sp_builder *b, const unet_state *s, int level, sp_value *x)
+static sp_value *transformer(sp_builder *b, const unet_state *s, int level, int64_t depth, sp_value *x)
 {
     if (!x) return NULL;
     int64_t height = sp_dim(x, 1), width = sp_dim(x, 2), channels = sp_channels(x);
@@ -96,7 +121,7 @@ static sp_value *transformer(sp_builder *b, const unet_state *s, int level, sp_v
     sp_value *h = sp_group_norm_layer(b, "norm", x, s->c->groups, TRANSFORMER_GROUP_NORM_EPSILON);
     h = linear ? sp_linear_layer(b, "proj_in", sp_tokens_of(b, h), channels)
                : sp_tokens_of(b, sp_conv2d_layer(b, "proj_in", h, channels, 1));
-    for (int64_t i = 0; i < s->c->transformer_layers[level]; i++) {
+    for (int64_t i = 0; i < depth; i++) {
         sp_scope_enter(b, "transformer_blocks.%d", (int)i);
         h = transformer_block(b, s, h, s->c->heads[level]);
         sp_scope_leave(b);
@@ -112,25 +137,24 @@ static sp_value *resnet(sp_builder *b, const unet_state *s, int level, int64_t i
     return sp_resnet_block(b, index, x, s->activated_time, s->c->channels[level], norm);
 }
 
-static sp_value *attention(sp_builder *b, const unet_state *s, int level, int64_t index,
-                           sp_value *x)
+static sp_value *attention(sp_builder *b, const unet_state *s, int level, int64_t index, int64_t depth, sp_value *x)
 {
     sp_scope_enter(b, "attentions.%d", (int)index);
-    x = transformer(b, s, level, x);
+    x = transformer(b, s, level, depth, x);
     sp_scope_leave(b);
     return x;
 }
 
-/* A resnet and the attention that may follow it: one block of gradient checkpointing. */
-static sp_value *resnet_attention(sp_builder *b, const unet_state *s, int level, int64_t index,
-                                  bool attends, sp_value *x)
+/* A resnet and the transformer of `depth` blocks that follows it, 0: none; one block of gradient checkpointing. */
+static sp_value *resnet_attention(sp_builder *b, const unet_state *s, int level, int64_t index, int64_t depth,
+                                  sp_value *x)
 {
     if (s->options) {
         int block = s->options->first_block + (*s->blocks)++, bit = block < SP_UNET_BLOCKS ? block : SP_UNET_BLOCKS - 1;
         sp_checkpoint_begin(b, (s->options->recompute >> bit) & 1);
     }
     x = resnet(b, s, level, index, x);
-    if (attends) x = attention(b, s, level, index, x);
+    if (depth) x = attention(b, s, level, index, depth, x);
     if (s->options) sp_checkpoint_end(b);
     return x;
 }
@@ -140,7 +164,7 @@ static sp_value *down_block(sp_builder *b, const unet_state *s, int level, sp_va
 {
     sp_scope_enter(b, "down_blocks.%d", level);
     for (int64_t i = 0; i < s->c->layers[level]; i++) {
-        x = resnet_attention(b, s, level, i, s->c->down_attention[level], x);
+        x = resnet_attention(b, s, level, i, s->c->down_attention[level] ? s->c->down_depth[level][i] : 0, x);
         push(skips, x);
     }
     if (level < s->c->levels - 1) {
@@ -155,8 +179,8 @@ static sp_value *middle_block(sp_builder *b, const unet_state *s, sp_value *x)
 {
     int level = s->c->levels - 1;
     sp_scope_enter(b, "mid_block");
-    x = resnet_attention(b, s, level, 0, true, x);
-    x = resnet_attention(b, s, level, 1, false, x);
+    x = resnet_attention(b, s, level, 0, s->c->middle_attention ? s->c->middle_depth : 0, x);
+    if (s->c->middle_attention) x = resnet_attention(b, s, level, 1, 0, x);
     sp_scope_leave(b);
     return x;
 }
@@ -168,7 +192,8 @@ static sp_value *up_block(sp_builder *b, const unet_state *s, int level, sp_valu
     sp_scope_enter(b, "up_blocks.%d", s->c->levels - 1 - level);
     for (int64_t i = 0; i <= s->c->layers[level]; i++) {
         sp_value *both[2] = {x, pop(skips)};
-        x = resnet_attention(b, s, level, i, s->c->up_attention[level], sp_concat(b, 2, both, -1));
+        x = resnet_attention(b, s, level, i, s->c->up_attention[level] ? s->c->up_depth[level][i] : 0,
+                             sp_concat(b, 2, both, -1));
     }
     if (level > 0) {
         const sp_value *next = skips->value[skips->count - 1];
@@ -188,6 +213,9 @@ static void check_inputs(sp_builder *b, const sp_unet_config *c, const sp_unet_i
         sp_builder_fail(b, SP_ARGUMENT,
                         "\"timestep_cond\" is given to a model without time_cond_proj_dim");
     sp_expect_shape(b, in->timestep_cond, "timestep_cond", sp_shape_of(n, c->time_cond_dim));
+    if (!c->size_dim) return;
+    sp_expect_shape(b, in->text_embeds, "text_embeds", sp_shape_of(n, c->text_dim));
+    sp_expect_shape(b, in->time_ids, "time_ids", sp_shape_of(n, SP_UNET_SIZES));
 }
 
 /* To the middle block's output. */
@@ -195,7 +223,7 @@ static sp_value *way_down(sp_builder *b, unet_state *s, const sp_unet_inputs *in
 {
     const sp_unet_config *c = s->c;
     s->encoder_hidden_states = in->encoder_hidden_states;
-    s->activated_time = activated_time_embedding(b, c, in->timestep, in->timestep_cond);
+    s->activated_time = activated_time_embedding(b, c, in);
     sp_value *x = sp_conv2d_layer(b, "conv_in", in->sample, c->channels[0], 3);
     push(skips, x);
     for (int level = 0; level < c->levels; level++)
@@ -205,7 +233,7 @@ static sp_value *way_down(sp_builder *b, unet_state *s, const sp_unet_inputs *in
 
 int sp_unet_block_count(const sp_unet_config *c)
 {
-    int64_t count = 2;
+    int64_t count = c->middle_attention ? 2 : 1;
     for (int level = 0; level < c->levels; level++)
         count += 2 * c->layers[level] + 1;
     return (int)count;
@@ -261,6 +289,15 @@ static void list_inputs(const void *config, sp_ports *out)
                                             .shape = sp_shape_of(SP_SIZE_N, c->time_cond_dim),
                                             .rate = SP_RATE_STEP,
                                             .optional = true};
+    if (!c->size_dim) return;
+    out->port[out->count++] = (sp_port){.name = "text_embeds",
+                                        .shape = sp_shape_of(SP_SIZE_N, c->text_dim),
+                                        .rate = SP_RATE_PROMPT,
+                                        .condition = true};
+    out->port[out->count++] = (sp_port){.name = "time_ids",
+                                        .shape = sp_shape_of(SP_SIZE_N, SP_UNET_SIZES),
+                                        .rate = SP_RATE_PROMPT,
+                                        .condition = true};
 }
 
 static void list_outputs(const void *config, sp_ports *out)
@@ -281,7 +318,9 @@ static sp_unet_inputs inputs_of(const sp_values *in)
     return (sp_unet_inputs){.sample = sp_values_get(in, "sample"),
                             .timestep = sp_values_get(in, "timestep"),
                             .encoder_hidden_states = sp_values_get(in, "encoder_hidden_states"),
-                            .timestep_cond = sp_values_get(in, "timestep_cond")};
+                            .timestep_cond = sp_values_get(in, "timestep_cond"),
+                            .text_embeds = sp_values_get(in, "text_embeds"),
+                            .time_ids = sp_values_get(in, "time_ids")};
 }
 
 static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)

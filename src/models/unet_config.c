@@ -11,7 +11,7 @@ static const sp_config_rule unet_rules[] = {
     {"flip_sin_to_cos", NULL},
     {"freq_shift", NULL},
     {"down_block_types", NULL},
-    {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
+    {"mid_block_type", NULL},
     {"up_block_types", NULL},
     {"only_cross_attention", "false"},
     {"mid_block_only_cross_attention", "null"},
@@ -25,7 +25,7 @@ static const sp_config_rule unet_rules[] = {
     {"norm_eps", NULL},
     {"cross_attention_dim", NULL},
     {"transformer_layers_per_block", NULL},
-    {"reverse_transformer_layers_per_block", "null"},
+    {"reverse_transformer_layers_per_block", NULL},
     {"encoder_hid_dim", "null"},
     {"encoder_hid_dim_type", "null"},
     {"attention_head_dim", NULL},
@@ -35,10 +35,10 @@ static const sp_config_rule unet_rules[] = {
     {"class_embed_type", "null"},
     {"class_embeddings_concat", "false"},
     {"num_class_embeds", "null"},
-    {"projection_class_embeddings_input_dim", "null"},
-    {"addition_embed_type", "null"},
+    {"projection_class_embeddings_input_dim", NULL},
+    {"addition_embed_type", NULL},
     {"addition_embed_type_num_heads", NULL},
-    {"addition_time_embed_dim", "null"},
+    {"addition_time_embed_dim", NULL},
     {"upcast_attention", NULL},
     {"attention_type", "\"default\""},
     {"cross_attention_norm", "null"},
@@ -75,6 +75,127 @@ static sp_status read_block_types(const json_t *config, const char *where, sp_un
     SP_TRY(sp_config_choices(config, "up_block_types", up, 2, where, levels, 4, choice));
     for (int i = 0; i < levels; i++)
         out->up_attention[levels - 1 - i] = choice[i];
+    return SP_OK;
+}
+
+static sp_status read_middle(const json_t *config, const char *where, sp_unet_config *out)
+{
+    static const char with[] = "UNetMidBlock2DCrossAttn", without[] = "UNetMidBlock2D";
+    const char *type;
+    SP_TRY(sp_json_text(config, "mid_block_type", with, where, &type));
+    out->middle_attention = strcmp(type, with) == 0;
+    if (out->middle_attention || strcmp(type, without) == 0) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: \"mid_block_type\" is \"%.64s\", and only %s and %s are supported", where, type,
+                   with, without);
+}
+
+/* One block's entry of a list of depths: a number for all its transformers, or one for each. */
+static sp_status read_depths(const json_t *entry, const char *key, const char *where, int64_t count, int64_t *out)
+{
+    const json_t *holder = json_pack("{s:O}", key, entry);
+    if (!holder) return sp_fail(SP_MEMORY, "%s: out of memory while reading \"%s\"", where, key);
+    sp_status status = sp_config_int_list(holder, key, 1, 0, SP_MODEL_MAX_LAYERS, where, (int)count, out);
+    json_decref((json_t *)(uintptr_t)holder);
+    return status;
+}
+
+/* A list of one entry a level; NULL: the key is absent or a number. */
+static sp_status find_list(const json_t *config, const char *key, const char *where, int levels, const json_t **out)
+{
+    const json_t *list = json_object_get(config, key);
+    *out = json_is_array(list) ? list : NULL;
+    if (!*out || json_array_size(list) == (size_t)levels) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s: \"%s\" must be a number or a list of %d, one for each of \"block_out_channels\"", where,
+                   key, levels);
+}
+
+static const char depth_key[] = "transformer_layers_per_block", reverse_key[] = "reverse_transformer_layers_per_block";
+
+static bool is_nested(const json_t *list)
+{
+    bool nested = false;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        nested = nested || json_is_array(json_array_get(list, i));
+    return nested;
+}
+
+/* An up block's depths are those of the down block of its size, unless a list of their own says otherwise. */
+static sp_status read_depth_lists(const json_t *config, const json_t *list, const char *where, sp_unet_config *out)
+{
+    const json_t *reverse;
+    int last = out->levels - 1;
+    SP_TRY(find_list(config, reverse_key, where, out->levels, &reverse));
+    if (!reverse && is_nested(list))
+        return sp_fail(SP_FORMAT, "%s: \"%s\" holds lists, and then \"%s\" must be given", where, depth_key, reverse_key);
+    for (int i = 0; i < out->levels; i++) {
+        const json_t *up = reverse ? json_array_get(reverse, (size_t)(last - i)) : json_array_get(list, (size_t)i);
+        SP_TRY(read_depths(json_array_get(list, (size_t)i), depth_key, where, out->layers[i], out->down_depth[i]));
+        SP_TRY(read_depths(up, reverse ? reverse_key : depth_key, where, out->layers[i] + 1, out->up_depth[i]));
+    }
+    if (!out->middle_attention) return SP_OK;
+    return read_depths(json_array_get(list, (size_t)last), depth_key, where, 1, &out->middle_depth);
+}
+
+/* A transformer without a block would be its two projections alone, which nobody has. */
+static sp_status check_depths(const char *where, const sp_unet_config *c)
+{
+    bool good = !c->middle_attention || c->middle_depth > 0;
+    for (int i = 0; i < c->levels; i++) {
+        for (int64_t k = 0; k < c->layers[i]; k++)
+            good = good && (!c->down_attention[i] || c->down_depth[i][k] > 0);
+        for (int64_t k = 0; k <= c->layers[i]; k++)
+            good = good && (!c->up_attention[i] || c->up_depth[i][k] > 0);
+    }
+    if (good) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s: \"%s\" gives a block with cross-attention no transformer layer", where, depth_key);
+}
+
+static sp_status read_transformers(const json_t *config, const char *where, sp_unet_config *out)
+{
+    const json_t *list;
+    int64_t depth;
+    SP_TRY(find_list(config, depth_key, where, out->levels, &list));
+    if (list) {
+        SP_TRY(read_depth_lists(config, list, where, out));
+        return check_depths(where, out);
+    }
+    const json_t *reverse = json_object_get(config, reverse_key);
+    if (reverse && !json_is_null(reverse))
+        return sp_fail(SP_FORMAT, "%s: \"%s\" is given, and \"%s\" is no list", where, reverse_key, depth_key);
+    SP_TRY(sp_config_int(config, depth_key, 1, 1, SP_MODEL_MAX_LAYERS, where, &depth));
+    sp_unet_config_set_depth(out, depth);
+    return SP_OK;
+}
+
+void sp_unet_config_set_depth(sp_unet_config *c, int64_t depth)
+{
+    for (int i = 0; i < c->levels; i++) {
+        for (int64_t k = 0; k < c->layers[i]; k++)
+            c->down_depth[i][k] = depth;
+        for (int64_t k = 0; k <= c->layers[i]; k++)
+            c->up_depth[i][k] = depth;
+    }
+    c->middle_depth = c->middle_attention ? depth : 0;
+}
+
+/* addition_embed_type "text_time": six sizes and the pooled text beside the time. */
+static sp_status read_text_time(const json_t *config, const char *where, sp_unet_config *out)
+{
+    static const char sum_key[] = "projection_class_embeddings_input_dim", size_key[] = "addition_time_embed_dim";
+    const char *type;
+    int64_t sum;
+    SP_TRY(sp_json_text(config, "addition_embed_type", "", where, &type));
+    SP_TRY(sp_config_int(config, sum_key, 0, 0, 1 << 20, where, &sum));
+    SP_TRY(sp_config_int(config, size_key, 0, 0, SP_MODEL_MAX_CHANNELS, where, &out->size_dim));
+    if (!*type && !sum && !out->size_dim) return SP_OK;
+    if (strcmp(type, "text_time") != 0)
+        return sp_fail(SP_UNSUPPORTED, "%s: \"addition_embed_type\" is %s%.64s%s, and only text_time is supported", where,
+                       *type ? "\"" : "", *type ? type : "absent beside its dimensions", *type ? "\"" : "");
+    out->text_dim = sum - SP_UNET_SIZES * out->size_dim;
+    if (out->size_dim < 2 || out->size_dim % 2 || out->text_dim < 1)
+        return sp_fail(SP_FORMAT,
+                       "%s: \"%s\" %lld is no sum of a text embedding and six sizes of \"%s\" %lld, an even number", where,
+                       sum_key, (long long)sum, size_key, (long long)out->size_dim);
     return SP_OK;
 }
 
@@ -128,7 +249,7 @@ static sp_status read_time(const json_t *config, const char *where, sp_unet_conf
 static sp_status check_heads(const char *where, const sp_unet_config *c)
 {
     for (int i = 0; i < c->levels; i++) {
-        bool attends = c->down_attention[i] || c->up_attention[i] || i == c->levels - 1;
+        bool attends = c->down_attention[i] || c->up_attention[i] || (c->middle_attention && i == c->levels - 1);
         if (attends && c->channels[i] % c->heads[i])
             return sp_fail(
                 SP_FORMAT,
@@ -161,14 +282,15 @@ sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_c
                               c.levels, c.layers));
     SP_TRY(sp_config_int_list(config, "attention_head_dim", 8, 1, SP_MODEL_MAX_CHANNELS, where,
                               c.levels, c.heads));
-    SP_TRY(sp_config_int_list(config, "transformer_layers_per_block", 1, 1, SP_MODEL_MAX_LAYERS,
-                              where, c.levels, c.transformer_layers));
+    SP_TRY(read_middle(config, where, &c));
+    SP_TRY(read_transformers(config, where, &c));
     SP_TRY(sp_config_int(config, "downsample_padding", 1, 0, 1, where, &c.downsample_padding));
     SP_TRY(sp_config_double(config, "norm_eps", 1e-5, 0, 1, where, &c.epsilon));
     SP_TRY(sp_json_bool(config, "use_linear_projection", false, where, &c.linear_projection));
     SP_TRY(sp_json_bool(config, "upcast_attention", false, where, &c.upcast_attention));
     SP_TRY(read_cross_attention_dim(config, where, &c));
     SP_TRY(read_time(config, where, &c));
+    SP_TRY(read_text_time(config, where, &c));
     SP_TRY(check_heads(where, &c));
     *out = c;
     return SP_OK;
@@ -196,6 +318,44 @@ static json_t *list_or_number(const int64_t *values, int count)
     return list;
 }
 
+/* The depths of levels from..to, in the order of the file: a number where a block's transformers agree. */
+static json_t *depth_list(const sp_unet_config *c, bool up)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < c->levels; i++) {
+        int level = up ? c->levels - 1 - i : i;
+        json_array_append_new(list, list_or_number(up ? c->up_depth[level] : c->down_depth[level],
+                                                   (int)c->layers[level] + up));
+    }
+    return list;
+}
+
+/* One number, one a level, or lists for both ways: the shortest that says it. */
+static void write_depths(const sp_unet_config *c, json_t *config)
+{
+    json_t *down = depth_list(c, false), *up = depth_list(c, true), *mirrored = json_array();
+    bool plain = !is_nested(down);
+    for (int i = c->levels - 1; i >= 0; i--)
+        json_array_append(mirrored, json_array_get(down, (size_t)i));
+    plain = plain && json_equal(mirrored, up);
+    bool one = plain && json_array_size(down) > 0;
+    for (size_t i = 1; i < json_array_size(down); i++)
+        one = one && json_equal(json_array_get(down, i), json_array_get(down, 0));
+    json_object_set(config, depth_key, one ? json_array_get(down, 0) : down);
+    if (!plain) json_object_set(config, reverse_key, up);
+    json_decref(down);
+    json_decref(up);
+    json_decref(mirrored);
+}
+
+static void write_text_time(const sp_unet_config *c, json_t *config)
+{
+    json_object_set_new(config, "addition_embed_type", json_string("text_time"));
+    json_object_set_new(config, "addition_time_embed_dim", json_integer(c->size_dim));
+    json_object_set_new(config, "projection_class_embeddings_input_dim",
+                        json_integer(c->text_dim + SP_UNET_SIZES * c->size_dim));
+}
+
 json_t *sp_unet_config_write(const sp_unet_config *c)
 {
     json_t *channels = json_array(), *down = json_array(), *up = json_array();
@@ -208,17 +368,16 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
             up, json_string(c->up_attention[back] ? "CrossAttnUpBlock2D" : "UpBlock2D"));
     }
     bool whole_shift = c->freq_shift == (double)(int64_t)c->freq_shift;
-    return json_pack(
-        "{s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o,"
+    json_t *config = json_pack(
+        "{s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:s, s:o, s:o,"
         " s:I, s:I, s:f, s:s, s:I, s:o, s:b, s:b, s:b, s:o, s:o}",
         "_class_name", "UNet2DConditionModel", "sample_size",
         c->sample_size ? json_integer(c->sample_size) : json_null(), "in_channels",
         (json_int_t)c->in_channels, "out_channels", (json_int_t)c->out_channels,
         "block_out_channels", channels, "down_block_types", down, "up_block_types", up,
-        "mid_block_type", "UNetMidBlock2DCrossAttn", "layers_per_block",
+        "mid_block_type", c->middle_attention ? "UNetMidBlock2DCrossAttn" : "UNetMidBlock2D", "layers_per_block",
         list_or_number(c->layers, c->levels), "attention_head_dim",
-        list_or_number(c->heads, c->levels), "transformer_layers_per_block",
-        list_or_number(c->transformer_layers, c->levels), "cross_attention_dim",
+        list_or_number(c->heads, c->levels), "cross_attention_dim",
         (json_int_t)c->cross_attention_dim, "norm_num_groups", (json_int_t)c->groups, "norm_eps",
         c->epsilon, "act_fn", "silu", "downsample_padding", (json_int_t)c->downsample_padding,
         "freq_shift",
@@ -227,4 +386,8 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
         "upcast_attention", (int)c->upcast_attention, "time_embedding_dim",
         c->time_dim == 4 * c->channels[0] ? json_null() : json_integer(c->time_dim),
         "time_cond_proj_dim", c->time_cond_dim ? json_integer(c->time_cond_dim) : json_null());
+    if (!config) return NULL;
+    write_depths(c, config);
+    if (c->size_dim) write_text_time(c, config);
+    return config;
 }

@@ -19,6 +19,7 @@ static const component_rule rules[] = {
     {&sp_vae_encoder_network, "vae", "forward vae-encoder"},
     {&sp_vae_decoder_network, "vae", "forward vae-decoder"},
     {&sp_clip_text_network, "text_encoder", "forward text-encoder"},
+    {&sp_clip_text_projection_network, "text_encoder_2", "forward text-encoder-2"},
 };
 
 /* A component opened, and the tensors that its ports take; NULL for an optional one that is absent. */
@@ -92,6 +93,17 @@ static sp_status find_inputs(forward_call *call)
     }
     for (size_t i = 0; i < call->given_count; i++)
         if (!sp_ports_find(&call->inputs, call->given[i].name)) return fail_unknown(call, call->given[i].name);
+    return SP_OK;
+}
+
+static sp_status check_ends(const sp_tensor *ends, int64_t rows, const char *path)
+{
+    for (int64_t i = 0; i < sp_tensor_count(ends); i++) {
+        int64_t row = (int64_t)sp_load(ends->data, ends->dtype, i);
+        if (row < 0 || row >= rows)
+            return sp_fail(SP_FORMAT, "%s: \"end_rows\" holds %lld, and \"input_ids\" has rows 0..%lld", path,
+                           (long long)row, (long long)rows - 1);
+    }
     return SP_OK;
 }
 
@@ -173,8 +185,10 @@ static sp_status forward(forward_call *call, sp_plans *plans, const sp_callbacks
     call->network->inputs(sp_component_config_of(config), &call->inputs);
     call->network->outputs(sp_component_config_of(config), &call->outputs);
     SP_TRY(find_inputs(call));
-    if (config->kind == SP_COMPONENT_TEXT_ENCODER)
+    if (sp_component_is_text(config->kind))
         SP_TRY(check_ids(call->found[0], config->text.vocabulary, call->path));
+    if (call->inputs.count > 1 && strcmp(call->inputs.port[1].name, "end_rows") == 0)
+        SP_TRY(check_ends(call->found[1], sp_tensor_count(call->found[0]), call->path));
     inputs_text(call, shape, sizeof shape);
     const sp_plan_use use = {.network = call->rule->set,
                              .shape = shape,
@@ -188,12 +202,14 @@ static sp_status forward(forward_call *call, sp_plans *plans, const sp_callbacks
 
 static sp_status fail_component(const char *name)
 {
-    return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae-encoder, vae-decoder and text-encoder are", name);
+    return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae-encoder, vae-decoder, text-encoder and text-encoder-2 are", name);
 }
 
 static const sp_component *part_of(const sp_model *model, const char *folder)
 {
-    return strcmp(folder, "unet") == 0 ? model->unet : strcmp(folder, "vae") == 0 ? model->vae : model->text_encoder;
+    return strcmp(folder, "unet") == 0  ? model->unet
+           : strcmp(folder, "vae") == 0 ? model->vae
+                                        : model->text[strcmp(folder, "text_encoder_2") == 0].encoder;
 }
 
 sp_status sp_model_forward(const sp_model *model, sp_plans *plans, const char *name, const sp_named_tensor *inputs,

@@ -24,6 +24,8 @@ void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
  *   vae-encoder   image [N,3,H,W] -> mean, logvar (a tiny VAE: mean)
  *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image
  *   text-encoder  input_ids [N,L] -> last_hidden_state
+ *   text-encoder-2  input_ids [N,L], end_rows [N] -> last_hidden_state, text_embeds; end_rows[n] = n L + the place of
+ *                 the end token in row n
  * `path` is a model folder or the component's own. precision: SP_F32 or SP_BF16. A missing or extra
  * tensor, a wrong shape, type or token id is one sentence naming the tensor. On failure `out` holds
  * nothing. */

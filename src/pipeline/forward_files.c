@@ -1,4 +1,5 @@
 /* One run of one component, from file to file. */
+#include <string.h>
 #include "backend/precision.h"
 #include "backend/registry.h"
 #include "base/output.h"
@@ -12,8 +13,8 @@ static sp_status blame(const splam_forward_options *o, const sp_tensor_file *inp
         if (sp_tensor_check_finite(sp_tensor_file_at(inputs, i), sp_tensor_file_name(inputs, i)))
             return sp_fail_within(SP_NUMERIC, "%s", o->inputs);
     const char *folder = o->component[0] == 'v'   ? "vae"
-                         : o->component[0] == 't' ? "text_encoder"
-                                                  : "unet";
+                         : o->component[0] == 'u' ? "unet"
+                         : strcmp(o->component, "text-encoder") == 0 ? "text_encoder" : "text_encoder_2";
     sp_component *component;
     SP_TRY(sp_component_open(o->model, folder, &component));
     sp_status status = SP_OK;

@@ -73,6 +73,13 @@ static bool is_guided(const generation *g)
 
 /* ---- pictures ---- */
 
+/* Tells of the pictures' size, where the model asks. */
+static sp_status frame(const generation *g, sp_conditioning *set)
+{
+    const sp_framing framing = sp_framing_whole(g->sizes.height, g->sizes.width);
+    return sp_pipeline_frame(g->pipeline, &framing, 1, set);
+}
+
 /* Contexts of pictures first..first+count-1; each prompt is encoded once. */
 static sp_status encode_group(generation *g, int64_t first, int64_t count, sp_conditioning *out)
 {
@@ -83,7 +90,14 @@ static sp_status encode_group(generation *g, int64_t first, int64_t count, sp_co
     for (int64_t i = 0; i < count && !status; i++)
         sp_conditioning_copy(out, i, 1, &distinct, (first + i) / each - prompt);
     sp_conditioning_free(&distinct);
-    return status;
+    return status ? status : frame(g, out);
+}
+
+static sp_status encode_negative(generation *g)
+{
+    if (!is_guided(g)) return SP_OK;
+    SP_TRY(sp_pipeline_encode_negative(g->pipeline, g->request->prompts.negative, &g->negative));
+    return frame(g, &g->negative);
 }
 
 static sp_picture_facts facts_of(const generation *g, int64_t number)
@@ -265,7 +279,7 @@ static sp_status prepare(generation *g)
     SP_TRY(sp_sampler_create(scheduler, &g->sampling.sampler, &g->table));
     if (o->show_timesteps) sp_sampler_log(scheduler, &g->sampling.sampler, &g->table);
     SP_TRY(choose_sizes(g));
-    SP_TRY(sp_prompts_warn(&r->prompts, g->pipeline->tokenizer, is_guided(g)));
+    SP_TRY(sp_prompts_warn(&r->prompts, g->pipeline->text[0].tokenizer, is_guided(g)));
     SP_TRY(sp_request_noise_create(o, g->noise_file, &g->table, &g->sampling, &g->sizes, r->image.pixels, &g->noise));
     SP_TRY(sp_picture_output_claim(&r->output, g->sizes.total, g->sizes.width, g->sizes.height));
     if (o->save_latents) SP_TRY(sp_claim_file(o->save_latents, &g->latents.claim));
@@ -295,11 +309,10 @@ static sp_status save_latents(const latents_file *latents)
 
 static sp_status generate(generation *g)
 {
-    const char *negative = g->request->prompts.negative;
     SP_TRY(prepare(g));
     end_stage(g, &g->seconds->load);
     sp_pipeline_keep(g->pipeline, g->memory.keep && g->context->held);
-    if (is_guided(g)) SP_TRY(sp_pipeline_encode_negative(g->pipeline, negative ? negative : "", &g->negative));
+    SP_TRY(encode_negative(g));
     end_stage(g, &g->seconds->text);
     SP_TRY(encode_image(g));
     end_stage(g, &g->seconds->encode);

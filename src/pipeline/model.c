@@ -8,13 +8,10 @@
 #include "base/text.h"
 #include "checkpoints/recognise.h"
 
-static sp_status open_text(sp_model *m, const char *folder)
+static sp_status check_tokenizer(const sp_text_part *part, const char *folder)
 {
-    SP_TRY(sp_component_open(folder, "text_encoder", &m->text_encoder));
-    SP_TRY(sp_model_folder_tokenizer(&m->folder, &m->tokenizer));
-    const sp_clip_text_config *text = &m->text_encoder->config.text;
-    size_t ids = sp_tokenizer_vocabulary_size(m->tokenizer),
-           length = sp_tokenizer_max_length(m->tokenizer);
+    const sp_clip_text_config *text = &part->encoder->config.text;
+    size_t ids = sp_tokenizer_vocabulary_size(part->tokenizer), length = sp_tokenizer_max_length(part->tokenizer);
     if (ids > (size_t)text->vocabulary)
         return sp_fail(SP_FORMAT, "%s: the tokenizer has %zu ids and the text encoder knows %lld",
                        folder, ids, (long long)text->vocabulary);
@@ -23,6 +20,26 @@ static sp_status open_text(sp_model *m, const char *folder)
                        "%s: the tokenizer makes %zu tokens and the text encoder takes at most %lld",
                        folder, length, (long long)text->max_tokens);
     return SP_OK;
+}
+
+static sp_status open_text(sp_model *m, const char *folder, sp_component_kind kind)
+{
+    sp_text_part *part = &m->text[m->text_count++];
+    SP_TRY(sp_component_open(folder, sp_component_folder_name(kind), &part->encoder));
+    SP_TRY(sp_model_folder_tokenizer(&m->folder, kind, &part->tokenizer));
+    return check_tokenizer(part, folder);
+}
+
+static sp_status open_texts(sp_model *m, const char *folder)
+{
+    SP_TRY(open_text(m, folder, SP_COMPONENT_TEXT_ENCODER));
+    if (!sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TEXT_ENCODER_2))) return SP_OK;
+    SP_TRY(open_text(m, folder, SP_COMPONENT_TEXT_ENCODER_2));
+    size_t first = sp_tokenizer_max_length(m->text[0].tokenizer), second = sp_tokenizer_max_length(m->text[1].tokenizer);
+    if (first != second)
+        return sp_fail(SP_FORMAT, "%s: the tokenizers make %zu and %zu tokens, which must be as many", folder, first,
+                       second);
+    return sp_model_folder_zero_negative(&m->folder, &m->zero_negative);
 }
 
 static sp_status check_vae(const sp_model *m, const sp_unet_config *unet)
@@ -39,6 +56,26 @@ static sp_status check_vae(const sp_model *m, const sp_unet_config *unet)
     return SP_OK;
 }
 
+/* What the text encoders give and what the UNet takes. */
+static sp_status check_text(const sp_model *m, const sp_unet_config *unet)
+{
+    const char *folder = m->folder.path;
+    int64_t width = 0;
+    for (int i = 0; i < m->text_count; i++)
+        width += m->text[i].encoder->config.text.width;
+    if (width != unet->cross_attention_dim)
+        return sp_fail(SP_FORMAT, "%s: the text encoder%s %lld wide and the UNet expects a context of %lld", folder,
+                       m->text_count > 1 ? "s are together" : " is", (long long)width,
+                       (long long)unet->cross_attention_dim);
+    int64_t pooled = m->text_count > 1 ? m->text[1].encoder->config.text.projection : 0;
+    if (unet->size_dim && !pooled)
+        return sp_fail(SP_FORMAT, "%s: the UNet takes a pooled text, and there is no text_encoder_2 to make it", folder);
+    if (unet->size_dim && pooled != unet->text_dim)
+        return sp_fail(SP_FORMAT, "%s: the pooled text is %lld wide and the UNet expects %lld", folder,
+                       (long long)pooled, (long long)unet->text_dim);
+    return SP_OK;
+}
+
 sp_status sp_model_check_unet(const sp_model *m, const sp_unet_config *unet)
 {
     const char *folder = m->folder.path;
@@ -47,10 +84,7 @@ sp_status sp_model_check_unet(const sp_model *m, const sp_unet_config *unet)
             SP_UNSUPPORTED,
             "%s: the UNet takes %lld channels and gives %lld; only text to image is supported",
             folder, (long long)unet->in_channels, (long long)unet->out_channels);
-    if (m->text_encoder && m->text_encoder->config.text.width != unet->cross_attention_dim)
-        return sp_fail(
-            SP_FORMAT, "%s: the text encoder is %lld wide and the UNet expects a context of %lld",
-            folder, (long long)m->text_encoder->config.text.width, (long long)unet->cross_attention_dim);
+    if (m->text_count) SP_TRY(check_text(m, unet));
     return m->vae ? check_vae(m, unet) : SP_OK;
 }
 
@@ -103,15 +137,17 @@ static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
  * is rounded to the type of the file, since packing rounds it anyway. */
 static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 {
-    const bool has[SP_COMPONENT_COUNT] = {
-        [SP_COMPONENT_UNET] = m->unet, [SP_COMPONENT_TEXT_ENCODER] = m->text_encoder};
+    const bool has[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = m->unet,
+                                          [SP_COMPONENT_TEXT_ENCODER] = m->text_count > 0,
+                                          [SP_COMPONENT_TEXT_ENCODER_2] = m->text_count > 1};
     bool exact = m->precision == SP_F32;
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, options->callbacks, &list));
     sp_status status = sp_lora_list_check(&list, has);
     if (!status) status = take_scheduler(m, &list);
     if (!status && m->unet) status = sp_lora_list_merge(&list, m->device, m->unet, exact);
-    if (!status && m->text_encoder) status = sp_lora_list_merge(&list, m->device, m->text_encoder, exact);
+    for (int i = 0; i < m->text_count && !status; i++)
+        status = sp_lora_list_merge(&list, m->device, m->text[i].encoder, exact);
     sp_lora_list_close(&list);
     return status;
 }
@@ -133,7 +169,7 @@ static sp_status open_parts(sp_model *m, const char *folder, const sp_model_opti
     m->folder.prediction = options->prediction;
     if (parts & SP_PART_UNET) SP_TRY(sp_prediction_check(&m->folder));
     SP_TRY(sp_scheduler_config_of(&m->folder, NULL, &m->scheduler));
-    if (parts & SP_PART_TEXT) SP_TRY(open_text(m, folder));
+    if (parts & SP_PART_TEXT) SP_TRY(open_texts(m, folder));
     if (parts & SP_PART_VAE)
         SP_TRY(sp_component_open_as(options->vae ? options->vae : folder, "vae",
                                     options->vae ? NULL : options->prediction, &m->vae));
@@ -176,10 +212,20 @@ void sp_model_close_parts(sp_model *m, unsigned parts)
         m->vae = NULL;
     }
     if (parts & SP_PART_TEXT) {
-        sp_component_close(m->text_encoder);
-        sp_tokenizer_destroy(m->tokenizer);
-        m->text_encoder = NULL;
-        m->tokenizer = NULL;
+        for (int i = 0; i < SP_MAX_TEXTS; i++) {
+            sp_component_close(m->text[i].encoder);
+            sp_tokenizer_destroy(m->text[i].tokenizer);
+            m->text[i] = (sp_text_part){0};
+        }
+        m->text_count = 0;
     }
 }
 
+
+uint64_t sp_model_text_hash(const sp_model *m)
+{
+    uint64_t hash = m->text_count ? sp_component_hash(m->text[0].encoder) : 0;
+    for (int i = 1; i < m->text_count; i++)
+        hash = hash * 31 + sp_component_hash(m->text[i].encoder);
+    return hash;
+}

@@ -22,10 +22,19 @@ typedef struct {
     const sp_callbacks *callbacks; /* asked between files of adapters; may be NULL */
 } sp_model_options;
 
+/* A text encoder, with the tokenizer that makes its ids. */
+typedef struct {
+    sp_component *encoder;
+    sp_tokenizer *tokenizer;
+} sp_text_part;
+enum { SP_MAX_TEXTS = 2 };
+
 typedef struct {
     sp_model_folder folder;
-    sp_component *unet, *vae, *text_encoder; /* NULL: not opened */
-    sp_tokenizer *tokenizer;
+    sp_component *unet, *vae;        /* NULL: not opened */
+    sp_text_part text[SP_MAX_TEXTS]; /* one, or two of Stable Diffusion XL, whose hidden states stand side by side */
+    int text_count;                  /* 0: not opened */
+    bool zero_negative; /* a negative prompt that nobody gave is zeros; else it is the empty text */
     sp_scheduler_config scheduler;
     sp_device *device;
     sp_dtype precision;
@@ -38,6 +47,8 @@ sp_status sp_model_open(const char *path, const sp_model_options *options, sp_mo
 void sp_model_close(sp_model *model); /* NULL is legal */
 /* Of SP_PART_VAE and SP_PART_TEXT: for whoever has the model alone. */
 void sp_model_close_parts(sp_model *model, unsigned parts);
+/* Over the weights of its text encoders: of one, sp_component_hash. */
+uint64_t sp_model_text_hash(const sp_model *model);
 /* Whether a UNet goes with the other parts. */
 sp_status sp_model_check_unet(const sp_model *model, const sp_unet_config *unet);
 

@@ -9,7 +9,7 @@
 #include "pipeline/pipeline.h"
 #include "pipeline/request.h"
 
-enum { PARTS = 3, MOST_SIZES = 256 };
+enum { PARTS = 4, MOST_SIZES = 256 };
 
 typedef struct {
     const splam_convert_options *o;
@@ -18,7 +18,7 @@ typedef struct {
     sp_picture_sizes sizes[MOST_SIZES];
     size_t size_count;
     struct {
-        const sp_component *component;
+        const sp_component *component; /* NULL: the model has none such */
         const char *network; /* of the plans */
         sp_status (*pack)(const void *packing);
         char *path;
@@ -62,7 +62,13 @@ static sp_status choose_sizes(packing *g)
 static sp_status pack_text(const void *context)
 {
     const packing *g = context;
-    return sp_pipeline_pack_text(g->pipeline, g->callbacks);
+    return sp_pipeline_pack_text(g->pipeline, 0, g->callbacks);
+}
+
+static sp_status pack_text_2(const void *context)
+{
+    const packing *g = context;
+    return sp_pipeline_pack_text(g->pipeline, 1, g->callbacks);
 }
 
 static sp_status pack_unet(const void *context)
@@ -113,6 +119,7 @@ static sp_status claim_files(packing *g)
 {
     const sp_device *device = g->pipeline->device;
     for (int i = 0; i < PARTS; i++) {
+        if (!g->part[i].component) continue;
         sp_weights *weights = g->part[i].component->weights;
         const char *precision = sp_precision_name(g->pipeline->precision);
         g->part[i].path = sp_packed_place_path(sp_weights_packed(weights), device->packed_terms, precision);
@@ -126,9 +133,9 @@ static sp_status claim_files(packing *g)
 static sp_status pack_parts(packing *g)
 {
     sp_pipeline *p = g->pipeline;
-    const sp_component *const components[PARTS] = {p->text_encoder, p->unet, p->vae};
-    static const char *const networks[PARTS] = {"text-encoder", "unet", "vae-decoder"};
-    sp_status (*const functions[PARTS])(const void *) = {pack_text, pack_unet, pack_decoder};
+    const sp_component *const components[PARTS] = {p->text[0].encoder, p->text[1].encoder, p->unet, p->vae};
+    static const char *const networks[PARTS] = {"text-encoder", "text-encoder-2", "unet", "vae-decoder"};
+    sp_status (*const functions[PARTS])(const void *) = {pack_text, pack_text_2, pack_unet, pack_decoder};
     for (int i = 0; i < PARTS; i++) {
         g->part[i].component = components[i];
         g->part[i].network = networks[i];
@@ -138,6 +145,7 @@ static sp_status pack_parts(packing *g)
     SP_TRY(claim_files(g));
     p->plans.most = 2 * (int)g->size_count;
     for (int i = 0; i < PARTS; i++) {
+        if (!g->part[i].component) continue;
         sp_report(g->callbacks, "packing", i, PARTS, g->part[i].network);
         SP_TRY(g->part[i].pack(g));
         SP_TRY(write_file(g, i));

@@ -14,8 +14,9 @@
 typedef struct {
     const sp_model *model;
     sp_model *owned; /* the same, if it goes with the pipeline; else NULL */
-    sp_component *unet, *vae, *text_encoder; /* the model's */
-    sp_tokenizer *tokenizer;
+    sp_component *unet, *vae; /* the model's, as what follows */
+    const sp_text_part *text;
+    int text_count;
     sp_scheduler_config scheduler;
     sp_device *device;
     sp_dtype precision;
@@ -55,13 +56,24 @@ void sp_pipeline_keep(sp_pipeline *pipeline, bool keep);
 
 enum { SP_TEXT_BATCH = 16 }; /* prompts that are encoded at once, where there are so many */
 /* The conditioning of `count` prompts, a new set of that many rows, f32: encoder_hidden_states [count,L,D], L the
- * tokenizer's length. */
+ * tokenizer's length, and of two text encoders text_embeds [count,P]. Two encoders' states are those before the last
+ * layer of each, without the final norm, side by side; one's are after the norm of its last layer. */
 sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,
                              sp_conditioning *out);
-/* That of a negative prompt ("" where there is none), of one row. Layers are never left out of it, as in diffusers,
- * whatever clip_skip says. */
+/* That of a negative prompt, of one row; NULL: nobody gave one, which is zeros (sp_model.zero_negative) or "". Layers
+ * are never left out of it, as in diffusers, whatever clip_skip says. */
 sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt, sp_conditioning *out);
-/* The description of what they give for so many prompts; the pipeline has a tokenizer and a UNet. */
+/* What a model with time_ids is told of a picture beside the prompt, in pixels: the size it had, where it was cropped,
+ * the size it is to have. */
+typedef struct {
+    int64_t original_height, original_width, crop_top, crop_left, target_height, target_width;
+} sp_framing;
+sp_framing sp_framing_whole(int64_t height, int64_t width); /* of a picture that was not cropped */
+/* Adds time_ids [rows,6] where the UNet takes them: row i of framing i, the last one standing for those beyond. */
+sp_status sp_pipeline_frame(const sp_pipeline *pipeline, const sp_framing *framing, int64_t count,
+                            sp_conditioning *set);
+int64_t sp_pipeline_tokens(const sp_pipeline *pipeline); /* L, of a pipeline with its text encoders */
+/* The description of what they all give for so many prompts; the pipeline has its text encoders and a UNet. */
 sp_conditioning sp_pipeline_conditioning(const sp_pipeline *pipeline, int64_t count);
 
 /* Sees the latents between evaluations: point 0 is where samples first..first+count-1 start, point i what evaluation i
@@ -121,7 +133,7 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor 
                                    sp_tensor *latents);
 
 /* Makes what runs of a part have of weights alone, packed weights above all, which stays with the plans. */
-sp_status sp_pipeline_pack_text(sp_pipeline *pipeline, const sp_callbacks *callbacks); /* for one prompt */
+sp_status sp_pipeline_pack_text(sp_pipeline *pipeline, int part, const sp_callbacks *callbacks); /* for one prompt */
 sp_status sp_pipeline_pack_denoise(sp_pipeline *pipeline, const sp_denoise_shape *shape, const sp_callbacks *callbacks);
 sp_status sp_pipeline_pack_vae(sp_pipeline *pipeline, sp_vae_half half, sp_shape in, const sp_callbacks *callbacks);
 

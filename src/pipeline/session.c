@@ -124,7 +124,8 @@ static sp_status take_input(const splam_tensor *given, sp_tensor *out, sp_named_
     sp_tensor tensor;
     SP_TRY(view(given, &tensor));
     *named = (sp_named_tensor){given->name, out};
-    if (strcmp(given->name, "input_ids") == 0) return sp_tensor_convert(&tensor, SP_I32, out);
+    if (strcmp(given->name, "input_ids") == 0 || strcmp(given->name, "end_rows") == 0)
+        return sp_tensor_convert(&tensor, SP_I32, out);
     *out = tensor;
     return SP_OK;
 }

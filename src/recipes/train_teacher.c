@@ -22,7 +22,7 @@ enum { SP_TRAIN_TIMESTEPS = 1000 };
 
 static sp_unet_config unet_config(const sp_latents *latents)
 {
-    return (sp_unet_config){
+    sp_unet_config config = {
         .levels = 3,
         .sample_size = latents->height,
         .in_channels = latents->channels,
@@ -30,9 +30,9 @@ static sp_unet_config unet_config(const sp_latents *latents)
         .channels = {64, 128, 144},
         .layers = {1, 1, 1},
         .heads = {4, 4, 4},
-        .transformer_layers = {1, 1, 1},
         .down_attention = {false, true, true},
         .up_attention = {false, true, true},
+        .middle_attention = true,
         .cross_attention_dim = SP_TEACHER_WIDTH,
         .time_dim = 256,
         .groups = 16,
@@ -40,6 +40,8 @@ static sp_unet_config unet_config(const sp_latents *latents)
         .downsample_padding = 1,
         .cos_first = true,
     };
+    sp_unet_config_set_depth(&config, 1);
+    return config;
 }
 
 static sp_clip_text_config text_config(const sp_tokenizer *tokenizer)
@@ -320,7 +322,7 @@ static sp_status open_start(teacher_training *t, const sp_model_folder *folder)
     if (!status) status = check_start(t, scheduler);
     sp_free(scheduler);
     SP_TRY(status);
-    SP_TRY(sp_model_folder_tokenizer(folder, &t->tokenizer));
+    SP_TRY(sp_model_folder_tokenizer(folder, SP_COMPONENT_TEXT_ENCODER, &t->tokenizer));
     SP_TRY(sp_weights_create(&t->start));
     SP_TRY(add_start(t, t->start_text));
     SP_TRY(add_start(t, t->start_unet));

@@ -163,7 +163,7 @@ static sp_status count_cuts(const sp_dataset *dataset, const char *teacher, sp_c
     sp_model_folder folder = {0};
     sp_tokenizer *tokenizer = NULL;
     if (teacher) SP_TRY(sp_model_folder_open(teacher, &folder));
-    sp_status status = teacher ? sp_model_folder_tokenizer(&folder, &tokenizer)
+    sp_status status = teacher ? sp_model_folder_tokenizer(&folder, SP_COMPONENT_TEXT_ENCODER, &tokenizer)
                                : sp_tokenizer_clip(false, &tokenizer);
     if (!status) status = sp_count_cut_captions(dataset, tokenizer, false, out);
     sp_tokenizer_destroy(tokenizer);

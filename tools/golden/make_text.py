@@ -1,10 +1,11 @@
-"""CLIPTextModel: last hidden state (after the final norm), and the gradient of every parameter. See README.md."""
+"""CLIPTextModel: last hidden state (after the final norm), and the gradient of every parameter; and
+CLIPTextModelWithProjection: text_embeds too. See README.md."""
 import os
 import shutil
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from common import case_folder, double_of, generator, random_tensor, randomise, save_model, write_tensors
 
@@ -13,10 +14,10 @@ VOCABULARY = 64
 LENGTH = 16
 
 
-def text_model(activation, width, heads, layers):
+def text_model(activation, width, heads, layers, projection=None):
     return CLIPTextModel(CLIPTextConfig(
         vocab_size=VOCABULARY, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=heads, max_position_embeddings=LENGTH, hidden_act=activation, projection_dim=width,
+        num_attention_heads=heads, max_position_embeddings=LENGTH, hidden_act=activation, projection_dim=projection or width,
         bos_token_id=VOCABULARY - 2, eos_token_id=VOCABULARY - 1, pad_token_id=VOCABULARY - 1))
 
 
@@ -81,11 +82,26 @@ def add_unused_layer(folder, donor):
     os.chmod(path, 0o644)
 
 
+def write_projection(name, seed):
+    """end_rows are what splam asks for: the places of the first end tokens, counted through all rows."""
+    model = randomise(CLIPTextModelWithProjection(text_model("gelu", 24, 3, 2, 20).config), seed)
+    folder = case_folder(name)
+    save_model(model, folder)
+    ids = token_ids(generator(seed + 1), 3, LENGTH)
+    with torch.no_grad():
+        out = double_of(model)(input_ids=ids)
+    ends = (ids == VOCABULARY - 1).int().argmax(-1) + LENGTH * torch.arange(len(ids))
+    write_tensors(os.path.join(folder, "inputs_full.safetensors"), {"input_ids": ids, "end_rows": ends})
+    write_tensors(os.path.join(folder, "outputs_full.safetensors"),
+                  {"last_hidden_state": out.last_hidden_state.float(), "text_embeds": out.text_embeds.float()})
+
+
 def main():
     folder = write_case("text-sd1", randomise(text_model("quick_gelu", 32, 4, 2), 21), 211)
     write_prefixed("text-sd1-prefixed", folder)
     folder = write_case("text-sd2", randomise(text_model("gelu", 24, 3, 2), 22), 221)
     add_unused_layer(folder, randomise(text_model("gelu", 24, 3, 3), 23))
+    write_projection("text-projection", 24)
 
 
 if __name__ == "__main__":

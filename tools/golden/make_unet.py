@@ -41,12 +41,35 @@ def demo_like():
         norm_num_groups=8, cross_attention_dim=24, attention_head_dim=4)
 
 
+def xl_like(**changes):
+    """Stable Diffusion XL's: three levels, the first without attention, transformers of several blocks, the pooled
+    text (20 wide) and six sizes (8 wide each) beside the time."""
+    return UNet2DConditionModel(**{**dict(
+        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(8, 16, 16), layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1, 2), norm_num_groups=4, cross_attention_dim=24, attention_head_dim=(1, 2, 4),
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8), **changes})
+
+
+def ssd_like():
+    """SSD-1B's: a depth for each transformer, the middle block one resnet alone."""
+    return xl_like(transformer_layers_per_block=(0, (2, 2), (2, 3)),
+                   reverse_transformer_layers_per_block=((3, 2, 1), (2, 1, 1), 1), mid_block_type="UNetMidBlock2D")
+
+
+def vega_like():
+    """Segmind-Vega's, as a student: the middle block one resnet alone, and cond_proj."""
+    return xl_like(transformer_layers_per_block=(1, 1, 2), mid_block_type="UNetMidBlock2D", time_cond_proj_dim=256)
+
+
 def demo_unet():
     """The model of unet-demo with its weights; samplers and training use it too."""
     return randomise(demo_like(), 4)
 
 
-def inputs(seed, size, timesteps, tokens, dim, time_cond=False):
+def inputs(seed, size, timesteps, tokens, dim, time_cond=False, text_time=False):
     """One set of inputs; timesteps are int64 if all are whole numbers, else float32."""
     g = generator(seed)
     n = len(timesteps)
@@ -58,14 +81,18 @@ def inputs(seed, size, timesteps, tokens, dim, time_cond=False):
     }
     if time_cond:
         result["timestep_cond"] = random_tensor(g, n, 256)
+    if text_time:
+        result["text_embeds"] = random_tensor(g, n, 20)
+        result["time_ids"] = torch.randint(0, 1500, (n, 6), generator=g).float()
     return result
 
 
 def forward(reference, given):
     """The prediction, in float64. The timestep embedding is float32 within diffusers, whatever the model is."""
     cond = given.get("timestep_cond")
+    added = {name: given[name].double() for name in ("text_embeds", "time_ids") if name in given}
     return reference(given["sample"].double(), given["timestep"], given["encoder_hidden_states"].double(),
-                     timestep_cond=None if cond is None else cond.double()).sample
+                     timestep_cond=None if cond is None else cond.double(), added_cond_kwargs=added).sample
 
 
 def write_case(name, model, cases):
@@ -113,6 +140,13 @@ def main():
         "with_cond": inputs(301, (8, 8), (999, 259), 7, 24, time_cond=True),
         "without_cond": inputs(301, (8, 8), (999, 259), 7, 24),
     })
+    write_case("unet-xl", randomise(xl_like(), 5), {
+        "square": inputs(501, (16, 16), (981, 21), 7, 24, text_time=True),
+        "odd": inputs(502, (9, 13), (499,), 5, 24, text_time=True),
+    })
+    write_case("unet-ssd", randomise(ssd_like(), 6), {"wide": inputs(601, (8, 12), (751, 1), 7, 24, text_time=True)})
+    write_case("unet-vega", randomise(vega_like(), 7), {
+        "with_cond": inputs(701, (8, 8), (999, 259), 7, 24, time_cond=True, text_time=True)})
     demo = demo_unet()
     folder = write_case("unet-demo", demo, {
         "square": inputs(401, (16, 16), (999, 19), 7, 24),

@@ -1,0 +1,311 @@
+/* Prompts through the text encoders, to a conditioning. */
+#include "pipeline/text_run.h"
+#include <stdio.h>
+#include <string.h>
+
+/* The weights' names, and those of kept plans. */
+static const char *const sets[SP_MAX_TEXTS] = {"text-encoder", "text-encoder-2"};
+
+/* Stable Diffusion XL has two encoders, and takes the states before the last layer of each. */
+static bool are_two(const sp_pipeline *p)
+{
+    return p->text_count > 1;
+}
+
+/* Whether the encoder makes the pooled text too. */
+static bool pools(int part)
+{
+    return part == 1;
+}
+
+int64_t sp_pipeline_tokens(const sp_pipeline *p)
+{
+    return (int64_t)sp_tokenizer_max_length(p->text[0].tokenizer);
+}
+
+int64_t sp_text_most_skipped(const sp_pipeline *p)
+{
+    int64_t most = INT64_MAX;
+    for (int i = 0; i < p->text_count; i++) {
+        int64_t own = p->text[i].encoder->config.text.layers - 1 - are_two(p);
+        most = own < most ? own : most;
+    }
+    return p->text_count ? most : 0;
+}
+
+void sp_text_forget(sp_pipeline *p)
+{
+    for (int i = 0; i < SP_MAX_TEXTS; i++)
+        sp_plans_forget(&p->plans, sets[i]);
+}
+
+/* ---- plans ---- */
+
+typedef struct {
+    const sp_pipeline *pipeline;
+    int part;
+    int64_t batch;
+    int clip_skip; /* beside the layer that two encoders do without */
+} text_shape;
+
+static sp_status build(const void *context, sp_builder **out)
+{
+    const text_shape *t = context;
+    const sp_component *encoder = t->pipeline->text[t->part].encoder;
+    const sp_weight_set set = {.name = sets[t->part], .rate = SP_RATE_RUN, .weights = encoder->weights};
+    const sp_clip_text_options options = {.clip_skip = t->clip_skip + are_two(t->pipeline), .raw = are_two(t->pipeline)};
+    const sp_network_use text = {
+        .network = pools(t->part) ? &sp_clip_text_projection_network : &sp_clip_text_network,
+        .config = &encoder->config.text,
+        .options = &options,
+        .set = &set};
+    const sp_network_sizes sizes = {.batch = t->batch, .tokens = sp_pipeline_tokens(t->pipeline), .ids = SP_I32};
+    SP_TRY(sp_builder_create(out));
+    sp_network_alone(*out, &text, &sizes);
+    return SP_OK;
+}
+
+static sp_plan_use use_of(const text_shape *t, char shape[SP_PLAN_SHAPE])
+{
+    snprintf(shape, SP_PLAN_SHAPE, "%lld without %d layers", (long long)t->batch, t->clip_skip);
+    return (sp_plan_use){.network = sets[t->part],
+                         .shape = shape,
+                         .build = build,
+                         .context = t,
+                         .weights = t->pipeline->text[t->part].encoder->weights};
+}
+
+static int64_t batch_of(int64_t prompts)
+{
+    return prompts < SP_TEXT_BATCH ? prompts : SP_TEXT_BATCH;
+}
+
+static void add_memory(sp_plan_memory *sum, const sp_plan_memory *one)
+{
+    sum->arena += one->arena;
+    sum->persistent += one->persistent;
+    sum->parameters += one->parameters;
+    sum->boundary += one->boundary;
+}
+
+sp_status sp_pipeline_plan_text(sp_pipeline *p, int64_t prompts, sp_plan_memory *out)
+{
+    *out = (sp_plan_memory){0};
+    for (int i = 0; i < p->text_count; i++) {
+        char shape[SP_PLAN_SHAPE];
+        sp_plan_memory one;
+        const text_shape t = {p, i, batch_of(prompts), p->clip_skip};
+        const sp_plan_use use = use_of(&t, shape);
+        SP_TRY(sp_plans_memory(&p->plans, &use, &one));
+        add_memory(out, &one);
+    }
+    return SP_OK;
+}
+
+sp_status sp_pipeline_pack_text(sp_pipeline *p, int part, const sp_callbacks *callbacks)
+{
+    char shape[SP_PLAN_SHAPE];
+    sp_run *run;
+    const text_shape t = {p, part, 1, p->clip_skip};
+    const sp_plan_use use = use_of(&t, shape);
+    SP_TRY(sp_plans_run(&p->plans, &use, &run));
+    return sp_run_make_weights(run, callbacks);
+}
+
+/* ---- one encoder ---- */
+
+/* What an encoder works with, and what it makes of all prompts. */
+typedef struct {
+    const sp_text_part *part;
+    sp_tensor ids, ends;      /* [batch,L], [batch], I32 */
+    sp_tensor states, pooled; /* [count,L,D]; [count,P] of an encoder that pools, f32 */
+} encoding;
+
+static void free_encoding(encoding *e)
+{
+    sp_tensor_free(&e->ids);
+    sp_tensor_free(&e->ends);
+    sp_tensor_free(&e->states);
+    sp_tensor_free(&e->pooled);
+}
+
+static sp_status make_room(const sp_pipeline *p, int part, int64_t count, encoding *e)
+{
+    const sp_clip_text_config *text = &p->text[part].encoder->config.text;
+    int64_t batch = batch_of(count), length = sp_pipeline_tokens(p);
+    *e = (encoding){.part = &p->text[part]};
+    SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, length), &e->ids));
+    SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch), &e->ends));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(count, length, text->width), &e->states));
+    return pools(part) ? sp_tensor_create(SP_F32, sp_shape_of(count, text->projection), &e->pooled) : SP_OK;
+}
+
+static sp_status set_ids(const encoding *e, const char *const *prompts, int64_t count, sp_run *run)
+{
+    int64_t length = e->ids.shape.dim[1];
+    int32_t *ids = e->ids.data, *ends = e->ends.data;
+    for (int64_t i = 0; i < count; i++) {
+        SP_TRY(sp_tokenizer_encode(e->part->tokenizer, prompts[i], ids + i * length, NULL));
+        ends[i] = (int32_t)(i * length +
+                            sp_clip_text_end(&e->part->encoder->config.text, ids + i * length, length));
+    }
+    SP_TRY(sp_run_set_input(run, "input_ids", &e->ids));
+    return e->pooled.data ? sp_run_set_input(run, "end_rows", &e->ends) : SP_OK;
+}
+
+/* Rows first..first+count-1 of `to` become the first of the run's output. */
+static sp_status take(sp_run *run, const char *name, int64_t first, int64_t count, sp_tensor *to)
+{
+    sp_tensor out = {0};
+    if (!to->data) return SP_OK;
+    SP_TRY(sp_run_get_output(run, name, &out));
+    size_t one = sp_tensor_bytes(to) / (size_t)to->shape.dim[0];
+    memcpy((char *)to->data + (size_t)first * one, out.data, (size_t)count * one);
+    sp_tensor_free(&out);
+    return SP_OK;
+}
+
+static sp_status run_batches(const sp_pipeline *p, const char *const *prompts, int64_t count, sp_run *run, encoding *e)
+{
+    int64_t batch = e->ids.shape.dim[0];
+    for (int64_t first = 0; first < count; first += batch) {
+        int64_t n = count - first < batch ? count - first : batch;
+        SP_TRY(set_ids(e, prompts + first, n, run));
+        SP_TRY(sp_run_execute(run, &p->callbacks));
+        SP_TRY(take(run, "last_hidden_state", first, n, &e->states));
+        SP_TRY(take(run, "text_embeds", first, n, &e->pooled));
+    }
+    return SP_OK;
+}
+
+/* free_encoding in every case. */
+static sp_status encode_part(sp_pipeline *p, int part, const char *const *prompts, int64_t count, int clip_skip,
+                             encoding *e)
+{
+    char shape[SP_PLAN_SHAPE];
+    sp_run *run;
+    const text_shape text = {p, part, batch_of(count), clip_skip};
+    const sp_plan_use use = use_of(&text, shape);
+    sp_status status = make_room(p, part, count, e);
+    if (!status) status = sp_plans_run(&p->plans, &use, &run);
+    if (!status) status = run_batches(p, prompts, count, run, e);
+    if (!p->keeps || status) {
+        sp_plans_forget(&p->plans, sets[part]);
+        sp_component_drop_pages(p->text[part].encoder);
+    }
+    return status;
+}
+
+/* ---- all of them ---- */
+
+/* Columns at.. of the rows of `to` become those of `from`. */
+static void place_columns(sp_tensor *to, int64_t at, const sp_tensor *from)
+{
+    int64_t width = to->shape.dim[2], own = from->shape.dim[2], rows = sp_tensor_count(from) / own;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy((float *)to->data + i * width + at, (const float *)from->data + i * own, (size_t)own * sizeof(float));
+}
+
+/* The states of all encoders side by side, *out new; one's are taken over. */
+static sp_status join(const sp_pipeline *p, encoding *e, sp_tensor *out)
+{
+    sp_shape shape = e[0].states.shape;
+    int64_t at = 0;
+    if (p->text_count == 1) {
+        *out = e[0].states;
+        e[0].states = (sp_tensor){0};
+        return SP_OK;
+    }
+    for (int i = 1; i < p->text_count; i++)
+        shape.dim[2] += e[i].states.shape.dim[2];
+    SP_TRY(sp_tensor_create(SP_F32, shape, out));
+    for (int i = 0; i < p->text_count; i++) {
+        place_columns(out, at, &e[i].states);
+        at += e[i].states.shape.dim[2];
+    }
+    return SP_OK;
+}
+
+static sp_status add_all(const sp_pipeline *p, encoding *e, sp_conditioning *out)
+{
+    sp_tensor states;
+    SP_TRY(join(p, e, &states));
+    SP_TRY(sp_conditioning_add(out, "encoder_hidden_states", states));
+    if (are_two(p)) {
+        SP_TRY(sp_conditioning_add(out, "text_embeds", e[1].pooled));
+        e[1].pooled = (sp_tensor){0};
+    }
+    return sp_conditioning_check_finite(out, "the prompts");
+}
+
+/* Here the set is made: what another family of models takes is added here. */
+static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t count, int clip_skip, sp_conditioning *out)
+{
+    encoding e[SP_MAX_TEXTS] = {0};
+    *out = (sp_conditioning){0};
+    if (!p->text_count) return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
+    if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
+    sp_status status = SP_OK;
+    for (int i = 0; i < p->text_count && !status; i++)
+        status = encode_part(p, i, prompts, count, clip_skip, &e[i]);
+    if (!status) status = add_all(p, e, out);
+    for (int i = 0; i < SP_MAX_TEXTS; i++)
+        free_encoding(&e[i]);
+    if (status) sp_conditioning_free(out);
+    return status;
+}
+
+sp_status sp_pipeline_encode(sp_pipeline *p, const char *const *prompts, int64_t count, sp_conditioning *out)
+{
+    return encode(p, prompts, count, p->clip_skip, out);
+}
+
+/* Zeros in the shape of a prompt. */
+static sp_status encode_zeros(const sp_pipeline *p, sp_conditioning *out)
+{
+    int64_t width = 0;
+    *out = (sp_conditioning){0};
+    for (int i = 0; i < p->text_count; i++)
+        width += p->text[i].encoder->config.text.width;
+    sp_conditioning shape = {
+        .count = 2,
+        .item = {{.name = "encoder_hidden_states", .tensor.shape = sp_shape_of(1, sp_pipeline_tokens(p), width)},
+                 {.name = "text_embeds", .tensor.shape = sp_shape_of(1, p->text[1].encoder->config.text.projection)}}};
+    return sp_conditioning_create(&shape, SP_F32, 1, out);
+}
+
+sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_conditioning *out)
+{
+    if (!prompt && p->model->zero_negative && are_two(p)) return encode_zeros(p, out);
+    const char *text = prompt ? prompt : "";
+    return encode(p, &text, 1, 0, out);
+}
+
+sp_conditioning sp_pipeline_conditioning(const sp_pipeline *p, int64_t count)
+{
+    return sp_conditioning_declared(&sp_unet_network, &p->unet_config, count, sp_pipeline_tokens(p));
+}
+
+/* ---- beside the prompt ---- */
+
+sp_framing sp_framing_whole(int64_t height, int64_t width)
+{
+    return (sp_framing){
+        .original_height = height, .original_width = width, .target_height = height, .target_width = width};
+}
+
+sp_status sp_pipeline_frame(const sp_pipeline *p, const sp_framing *framing, int64_t count, sp_conditioning *set)
+{
+    sp_tensor ids;
+    int64_t rows = sp_conditioning_rows(set);
+    if (!p->unet_config.size_dim) return SP_OK;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, SP_UNET_SIZES), &ids));
+    for (int64_t i = 0; i < rows; i++) {
+        const sp_framing *f = &framing[i < count ? i : count - 1];
+        const int64_t sizes[SP_UNET_SIZES] = {f->original_height, f->original_width, f->crop_top,
+                                              f->crop_left,       f->target_height,  f->target_width};
+        for (int k = 0; k < SP_UNET_SIZES; k++)
+            ((float *)ids.data)[i * SP_UNET_SIZES + k] = (float)sizes[k];
+    }
+    return sp_conditioning_add(set, "time_ids", ids);
+}
