@@ -8,11 +8,14 @@ static const char description[] =
     "  component     inputs                                                    outputs\n"
     "  unet          sample [N,C,H,W], timestep [N] (i64, or f32 for           sample\n"
     "                fractions), encoder_hidden_states [N,L,D], optional\n"
-    "                timestep_cond [N,dim] (absent: cond_proj is skipped)\n"
+    "                timestep_cond [N,dim] (absent: cond_proj is skipped), of\n"
+    "                Stable Diffusion XL text_embeds [N,P], time_ids [N,6]\n"
     "  vae-encoder   image [N,3,H,W] in [-1,1]                                 mean, logvar\n"
     "                                                                          (a tiny VAE: mean)\n"
     "  vae-decoder   latent [N,c,h,w], already divided by the scaling factor   image\n"
-    "  text-encoder  input_ids [N,L]                                           last_hidden_state";
+    "  text-encoder  input_ids [N,L]                                           last_hidden_state\n"
+    "  text-encoder-2  input_ids [N,L], end_rows [N], n L + the place of the   last_hidden_state,\n"
+    "                end token in row n                                        text_embeds";
 
 static const char *const examples[] = {
     "splam forward -m sd15 --component unet --inputs in.safetensors --outputs out.safetensors",

@@ -19,6 +19,21 @@ static const char sd21_unet[] =
     " \"cross_attention_dim\": 1024, \"dual_cross_attention\": false, \"layers_per_block\": 2,"
     " \"num_class_embeds\": null, \"only_cross_attention\": false, \"sample_size\": 96, \"upcast_attention\": true,"
     " \"use_linear_projection\": true}";
+#define SDXL_UNET(DEPTHS)                                                                                          \
+    "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 256,"                                       \
+    " \"projection_class_embeddings_input_dim\": 2816, \"attention_head_dim\": [5, 10, 20],"                           \
+    " \"block_out_channels\": [320, 640, 1280], \"cross_attention_dim\": 2048, \"sample_size\": 128,"                  \
+    " \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"],"                    \
+    " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"],"                            \
+    " \"use_linear_projection\": true, " DEPTHS "}"
+static const char sdxl_unet[] = SDXL_UNET("\"transformer_layers_per_block\": [1, 2, 10]");
+static const char ssd1b_unet[] =
+    SDXL_UNET("\"transformer_layers_per_block\": [0, [2, 2], [4, 4]], \"mid_block_type\": \"UNetMidBlock2D\","
+              " \"reverse_transformer_layers_per_block\": [[4, 4, 10], [2, 1, 1], 1]");
+static const char sdxl_text_2[] =
+    "{\"architectures\": [\"CLIPTextModelWithProjection\"], \"hidden_act\": \"gelu\", \"hidden_size\": 1280,"
+    " \"intermediate_size\": 5120, \"num_attention_heads\": 20, \"num_hidden_layers\": 32, \"projection_dim\": 1280,"
+    " \"vocab_size\": 49408}";
 static const char sd15_vae[] =
     "{\"_class_name\": \"AutoencoderKL\", \"act_fn\": \"silu\", \"block_out_channels\": [128, 256, 512, 512],"
     " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\","

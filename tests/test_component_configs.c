@@ -51,6 +51,8 @@ static void test_config_round_trip(void **state)
         " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"layers_per_block\": [1, 3],"
         " \"transformer_layers_per_block\": [1, 2], \"time_cond_proj_dim\": 256, \"freq_shift\": 1,"
         " \"time_embedding_dim\": 96, \"downsample_padding\": 0, \"flip_sin_to_cos\": false}");
+    check_round_trip(SP_COMPONENT_UNET, sdxl_unet);
+    check_round_trip(SP_COMPONENT_UNET, ssd1b_unet);
     check_round_trip(SP_COMPONENT_VAE, sd15_vae);
     check_round_trip(SP_COMPONENT_VAE,
                      "{\"use_quant_conv\": false, \"mid_block_add_attention\": false,"
@@ -82,7 +84,20 @@ static const bad_config bad_configs[] = {
     {UNET, "{\"in_channels\": 4", SP_FORMAT, "line 1"},
     {UNET, "{\"_class_name\": \"UNet3DConditionModel\"}", SP_UNSUPPORTED, "UNet3DConditionModel"},
     {UNET, "{\"class_embed_type\": \"timestep\"}", SP_UNSUPPORTED, "class_embed_type"},
-    {UNET, "{\"addition_embed_type\": \"text_time\"}", SP_UNSUPPORTED, "addition_embed_type"},
+    {UNET, "{\"addition_embed_type\": \"text\"}", SP_UNSUPPORTED, "addition_embed_type"},
+    {UNET, "{\"addition_time_embed_dim\": 256}", SP_UNSUPPORTED, "addition_embed_type"},
+    {UNET, "{\"addition_embed_type\": \"text_time\"}", SP_FORMAT, "addition_time_embed_dim"},
+    {UNET, "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 7,"
+           " \"projection_class_embeddings_input_dim\": 100}", SP_FORMAT, "even"},
+    {UNET, "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 8,"
+           " \"projection_class_embeddings_input_dim\": 48}", SP_FORMAT, "48"},
+    {UNET, "{\"mid_block_type\": \"UNetMidBlock2DSimpleCrossAttn\"}", SP_UNSUPPORTED, "mid_block_type"},
+    {UNET, "{\"transformer_layers_per_block\": [1, 2]}", SP_FORMAT, "block_out_channels"},
+    {UNET, "{\"transformer_layers_per_block\": [1, 1, 0, 1]}", SP_FORMAT, "no transformer layer"},
+    {UNET, "{\"transformer_layers_per_block\": [1, 1, 17, 1]}", SP_FORMAT, "17"},
+    {UNET, "{\"reverse_transformer_layers_per_block\": [1, 1, 1, 1]}", SP_FORMAT, "is no list"},
+    {UNET, "{\"transformer_layers_per_block\": [1, [1, 2, 3], 1, 1],"
+           " \"reverse_transformer_layers_per_block\": [1, 1, 1, 1]}", SP_FORMAT, "transformer_layers_per_block"},
     {UNET, "{\"a_key_of_tomorrow\": 3}", SP_UNSUPPORTED, "a_key_of_tomorrow"},
     {UNET, "{\"only_cross_attention\": [true, false, false, false]}", SP_UNSUPPORTED,
      "only_cross_attention"},
@@ -125,7 +140,7 @@ static const bad_config bad_configs[] = {
     {UNET, "{\"use_linear_projection\": 1}", SP_FORMAT, "use_linear_projection"},
     {UNET, "{\"time_cond_proj_dim\": 1e9}", SP_FORMAT, "time_cond_proj_dim"},
     {UNET, "{\"transformer_layers_per_block\": [[1, 1], [1, 1], [1, 1], [1, 1]]}", SP_FORMAT,
-     "transformer_layers_per_block"},
+     "reverse_transformer_layers_per_block"},
     {UNET,
      "{\"norm_num_groups\": 1, \"block_out_channels\": [1, 2, 2, 2], \"attention_head_dim\": 1}",
      SP_FORMAT, "even"},

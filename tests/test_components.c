@@ -26,6 +26,9 @@ static void test_parameter_counts(void **state)
     (void)state;
     check_size(SP_COMPONENT_UNET, sd15_unet, 859520964);
     check_size(SP_COMPONENT_UNET, sd21_unet, 865910724);
+    check_size(SP_COMPONENT_UNET, sdxl_unet, 2567463684);
+    check_size(SP_COMPONENT_UNET, ssd1b_unet, 1331334404);
+    check_size(SP_COMPONENT_TEXT_ENCODER_2, sdxl_text_2, 694659840);
     check_size(SP_COMPONENT_VAE, sd15_vae, 83653863);
     check_size(SP_COMPONENT_VAE, "{\"_class_name\": \"AutoencoderTiny\"}", 2445063);
     check_size(SP_COMPONENT_TEXT_ENCODER, sd15_text, 123060480);
@@ -169,11 +172,11 @@ static void test_model_folder(void **state)
     assert_false(sp_model_folder_has(&folder, "vae"));
     sp_model_folder_close(&folder);
     assert_status(sp_model_folder_open(in_folder(state, "absent"), &folder), SP_IO);
-    static const char xl[] =
-        "{\"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"]}";
-    assert_ok(sp_write_file(in_folder(state, "model_index.json"), xl, strlen(xl)));
+    static const char third[] =
+        "{\"text_encoder_3\": [\"transformers\", \"T5EncoderModel\"]}";
+    assert_ok(sp_write_file(in_folder(state, "model_index.json"), third, strlen(third)));
     assert_status(sp_model_folder_open(*state, &folder), SP_UNSUPPORTED);
-    assert_message("text_encoder_2");
+    assert_message("text_encoder_3");
     static const char odd[] = "{\"unet\": 7, \"vae\": [null, null], \"text_encoder\": [\"x\"]}";
     assert_ok(sp_write_file(in_folder(state, "model_index.json"), odd, strlen(odd)));
     assert_ok(sp_model_folder_open(*state, &folder));

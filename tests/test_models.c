@@ -21,7 +21,8 @@
  * left. */
 #define REFERENCE_TOLERANCE 2e-6
 /* PyTorch's own bf16 on the same folders, relative RMS error of the worst case (bf16 keeps 8 bits,
- * so 2^-9 on every stored value, adding up over some 20 layers); 1.5 times as much is allowed. */
+ * so 2^-9 on every stored value, adding up over some 20 layers); 1.5 times as much is allowed. Of unet-xl, whose errors
+ * scatter by a factor of 2, PyTorch's worst of six inputs. */
 static const struct {
     const char *prefix;
     double pytorch;
@@ -29,7 +30,8 @@ static const struct {
     {"text-sd1", 8.4e-3},     {"text-sd2", 1.6e-2}, {"unet-demo", 5.1e-2},
     {"unet-guided", 5.2e-2},  {"unet-sd1", 4.3e-2}, {"unet-sd2", 2.7e-2},
     {"vae-demo", 1.2e-2},     {"vae-sd", 2.2e-2},   {"vae-legacy", 2.2e-2},
-    {"vae-no-quant", 2.2e-2}, {"vae-tiny", 5.4e-3},
+    {"vae-no-quant", 2.2e-2}, {"vae-tiny", 5.4e-3}, {"unet-xl", 8.9e-2},
+    {"unet-ssd", 6.2e-2},     {"unet-vega", 5.1e-2}, {"text-projection", 1.3e-2},
 };
 #define BF16_TIMES_PYTORCH 1.5
 /* Gradients pass every layer twice, and the rounding of fp32 grows with the weights on the way:
@@ -73,6 +75,7 @@ static void check_case(const char *folder, const char *name, const forward_setti
 {
     const char *component = "text-encoder";
     if (sp_starts_with(folder, "unet-")) component = "unet";
+    if (strcmp(folder, "text-projection") == 0) component = "text-encoder-2";
     if (sp_starts_with(folder, "vae-"))
         component = sp_starts_with(name, "inputs_encode") ? "vae-encoder" : "vae-decoder";
     char output_name[256];
@@ -136,7 +139,7 @@ static void check_all(const char *prefix, int least, const forward_setting *sett
 static void test_unet_forward(void **state)
 {
     (void)state;
-    check_all("unet-", 12, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
+    check_all("unet-", 16, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_vae_forward(void **state)
@@ -165,7 +168,7 @@ static void test_bf16_forward(void **state)
 {
     (void)state;
     forward_setting setting = {sp_default_device(), SP_BF16, 0};
-    check_all("unet-", 12, &setting);
+    check_all("unet-", 16, &setting);
     check_all("vae-", 20, &setting);
     check_all("text-", 6, &setting);
 }

@@ -27,10 +27,13 @@ SPLAM_DEFAULTS(forward)
 
 /* One run of one component, from a safetensors file to another, in diffusers' names and layouts:
  *   unet          sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D], optional
- *                 timestep_cond [N,dim] -> sample [N,C,H,W]
+ *                 timestep_cond [N,dim], of Stable Diffusion XL text_embeds [N,P] and time_ids [N,6]
+ *                 -> sample [N,C,H,W]
  *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]; an AutoencoderTiny: mean alone
  *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image [N,3,H,W]
  *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]
+ *   text-encoder-2  of Stable Diffusion XL: input_ids [N,L], end_rows [N] -> last_hidden_state [N,L,D],
+ *                 text_embeds [N,P]; end_rows[n] = n L + the place of the end token in row n
  * Outputs are f32. Errors: SPLAM_ARGUMENT for an input that is missing, SPLAM_SHAPE for one of another shape, SPLAM_IO
  * and SPLAM_FORMAT of files, SPLAM_UNSUPPORTED for a component that this library does not have, SPLAM_NUMERIC, and no
  * file, if an output is not finite. */

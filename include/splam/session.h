@@ -78,7 +78,8 @@ typedef struct {
     splam_tensor *item;
 } splam_tensors;
 SPLAM_API void splam_tensors_free(splam_tensors *tensors); /* of the library's; zeroed is legal */
-/* One run of "unet", "vae-encoder", "vae-decoder" or "text-encoder" on arrays: inputs and outputs as of splam_forward.
+/* One run of "unet", "vae-encoder", "vae-decoder", "text-encoder" or "text-encoder-2" on arrays: inputs and
+ * outputs as of splam_forward.
  * SPLAM_FORMAT or SPLAM_SHAPE naming the tensor that is missing, not known or of another shape, SPLAM_NUMERIC for an
  * output that is not finite. */
 SPLAM_API splam_status splam_session_forward(splam_session *session, const char *component, const splam_tensor *inputs,

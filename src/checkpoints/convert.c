@@ -229,13 +229,18 @@ sp_status sp_export_part(const sp_model_folder *single, const char *part, const 
 
 static sp_status export_index(const sp_model_folder *single, const char *output)
 {
-    json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name",
-                              "StableDiffusionPipeline", "_diffusers_version", "0.30.0",
-                              "feature_extractor", "safety_checker", "requires_safety_checker", 0);
+    bool xl = sp_model_folder_has(single, "text_encoder_2");
+    json_t *index = xl ? json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name", "StableDiffusionXLPipeline",
+                                   "_diffusers_version", "0.30.0", "feature_extractor", "image_encoder",
+                                   "force_zeros_for_empty_prompt", 1)
+                       : json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name", "StableDiffusionPipeline",
+                                   "_diffusers_version", "0.30.0", "feature_extractor", "safety_checker",
+                                   "requires_safety_checker", 0);
     json_t *scheduler = NULL;
     sp_status status = index ? sp_original_scheduler(single->single, NULL, &scheduler) : SP_MEMORY;
     for (int i = 0; i < PARTS && !status; i++) {
         const char *name = parts[i].class_name;
+        if (!xl && sp_ends_with(parts[i].name, "_2")) continue;
         if (!name) name = json_string_value(json_object_get(scheduler, "_class_name"));
         json_t *entry = sp_model_folder_has(single, parts[i].name)
                             ? json_pack("[s,s]", parts[i].library, name)

@@ -97,7 +97,8 @@ sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_component_
     /* The built-in one is of models with such a text encoder alone. */
     if (folder->single) SP_TRY(sp_model_expect(folder, needed));
     if (folder->single)
-        return sp_tokenizer_clip(text == SP_COMPONENT_TEXT_ENCODER_2 || sp_original_pads_with_zero(folder->single), out);
+        return sp_tokenizer_clip(text == SP_COMPONENT_TEXT_ENCODER_2 || sp_original_pads_with_zero(folder->single),
+                                 out);
     char *path = sp_path_join(folder->path, text == SP_COMPONENT_TEXT_ENCODER_2 ? "tokenizer_2" : "tokenizer");
     if (!path) return SP_MEMORY;
     sp_status status = sp_tokenizer_load(path, out);

@@ -57,6 +57,7 @@ bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
 {
     if (kind == SP_COMPONENT_UNET) return sp_tensor_file_find(file, UNET_FIRST);
     if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
+    if (kind == SP_COMPONENT_TEXT_ENCODER_2) return false;
     return clip_prefix(file) || sp_tensor_file_find(file, OPEN_CLIP_FIRST);
 }
 
@@ -89,8 +90,6 @@ int sp_original_unet_layers(const sp_tensor_file *file)
 static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
 {
     int layers = sp_original_unet_layers(file);
-    sp_unet_config_set_depth(c, 1);
-    c->middle_attention = true;
     if (layers < 1 || layers > SP_MODEL_MAX_LAYERS)
         return sp_fail(SP_FORMAT, "%s: the UNet's first block has no resnet, or more than %d",
                        sp_tensor_file_path(file), SP_MODEL_MAX_LAYERS);
@@ -106,6 +105,8 @@ static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
     for (int i = 0; i < c->levels; i++) /* the output blocks begin with the lowest resolution */
         c->up_attention[i] =
             find(file, UNET "output_blocks.%d.1.norm.weight", (c->levels - 1 - i) * (layers + 1));
+    c->middle_attention = true;
+    sp_unet_config_set_depth(c, 1);
     return SP_OK;
 }
 

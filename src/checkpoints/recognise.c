@@ -281,8 +281,8 @@ static void list_parts(const sp_model_folder *folder, const bool *needed, bool t
 sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
 {
     static const char expected[] =
-        "a Stable Diffusion 1.x or 2.x model: a folder as diffusers has it, or one file with "
-        "UNet, VAE and text encoder under original names";
+        "a Stable Diffusion 1.x or 2.x model, a folder as diffusers has it or one file with "
+        "UNet, VAE and text encoder under original names, or the folder of a Stable Diffusion XL model";
     char missing[64], present[64], what[256] = "";
     const char *other = folder->single ? sp_recognise_tensors(folder->single) : NULL;
     unsigned long failures = sp_alloc_failures();

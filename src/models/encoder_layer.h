@@ -15,8 +15,8 @@ typedef struct {
  *   x += out_proj(attention(q_proj(u), k_proj(u), v_proj(u))), u = layer_norm1(x), scale 1/sqrt(width/heads)
  *   x += fc2(activation(fc1(layer_norm2(x)))), fc1 [feed_forward,width] */
 sp_value *sp_encoder_layers(sp_builder *b, const sp_encoder_layer *layer, int64_t first, int64_t last, sp_value *x);
-/* The first row of layers 0..count-1 alone, [N,1,width], of one layer at least, not causal: the last layer works out keys
- * and values of the other rows and nothing else. */
+/* The first row of layers 0..count-1 alone, [N,1,width], of one layer at least, not causal: the last layer works out
+ * keys and values of the other rows and nothing else. */
 sp_value *sp_encoder_layers_first(sp_builder *b, const sp_encoder_layer *layer, int64_t count, sp_value *x);
 
 #endif

@@ -26,7 +26,7 @@ typedef struct {
     int64_t time_dim;      /* width of the time embedding: time_embedding_dim or 4 channels[0] */
     int64_t time_cond_dim; /* config: time_cond_proj_dim; 0: the model has no cond_proj */
     int64_t size_dim;      /* config: addition_time_embed_dim; 0: no "text_time", the time embedding is of time alone */
-    int64_t text_dim;      /* of the pooled text beside the six sizes: projection_class_embeddings_input_dim - 6 size_dim */
+    int64_t text_dim;      /* of the pooled text, what projection_class_embeddings_input_dim has beside six sizes */
     int64_t groups;
     double epsilon;
     int64_t downsample_padding;

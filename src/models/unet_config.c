@@ -82,6 +82,9 @@ static sp_status read_middle(const json_t *config, const char *where, sp_unet_co
 {
     static const char with[] = "UNetMidBlock2DCrossAttn", without[] = "UNetMidBlock2D";
     const char *type;
+    if (json_is_null(json_object_get(config, "mid_block_type")))
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: \"mid_block_type\" is null, and a UNet without a middle block is not supported", where);
     SP_TRY(sp_json_text(config, "mid_block_type", with, where, &type));
     out->middle_attention = strcmp(type, with) == 0;
     if (out->middle_attention || strcmp(type, without) == 0) return SP_OK;
@@ -105,8 +108,8 @@ static sp_status find_list(const json_t *config, const char *key, const char *wh
     const json_t *list = json_object_get(config, key);
     *out = json_is_array(list) ? list : NULL;
     if (!*out || json_array_size(list) == (size_t)levels) return SP_OK;
-    return sp_fail(SP_FORMAT, "%s: \"%s\" must be a number or a list of %d, one for each of \"block_out_channels\"", where,
-                   key, levels);
+    return sp_fail(SP_FORMAT, "%s: \"%s\" must be a number or a list of %d, one for each of \"block_out_channels\"",
+                   where, key, levels);
 }
 
 static const char depth_key[] = "transformer_layers_per_block", reverse_key[] = "reverse_transformer_layers_per_block";
@@ -126,7 +129,8 @@ static sp_status read_depth_lists(const json_t *config, const json_t *list, cons
     int last = out->levels - 1;
     SP_TRY(find_list(config, reverse_key, where, out->levels, &reverse));
     if (!reverse && is_nested(list))
-        return sp_fail(SP_FORMAT, "%s: \"%s\" holds lists, and then \"%s\" must be given", where, depth_key, reverse_key);
+        return sp_fail(SP_FORMAT, "%s: \"%s\" holds lists, and then \"%s\" must be given", where, depth_key,
+                       reverse_key);
     for (int i = 0; i < out->levels; i++) {
         const json_t *up = reverse ? json_array_get(reverse, (size_t)(last - i)) : json_array_get(list, (size_t)i);
         SP_TRY(read_depths(json_array_get(list, (size_t)i), depth_key, where, out->layers[i], out->down_depth[i]));
@@ -189,13 +193,13 @@ static sp_status read_text_time(const json_t *config, const char *where, sp_unet
     SP_TRY(sp_config_int(config, size_key, 0, 0, SP_MODEL_MAX_CHANNELS, where, &out->size_dim));
     if (!*type && !sum && !out->size_dim) return SP_OK;
     if (strcmp(type, "text_time") != 0)
-        return sp_fail(SP_UNSUPPORTED, "%s: \"addition_embed_type\" is %s%.64s%s, and only text_time is supported", where,
-                       *type ? "\"" : "", *type ? type : "absent beside its dimensions", *type ? "\"" : "");
+        return sp_fail(SP_UNSUPPORTED, "%s: \"addition_embed_type\" is %s%.64s%s, and only text_time is supported",
+                       where, *type ? "\"" : "", *type ? type : "absent beside its dimensions", *type ? "\"" : "");
     out->text_dim = sum - SP_UNET_SIZES * out->size_dim;
     if (out->size_dim < 2 || out->size_dim % 2 || out->text_dim < 1)
         return sp_fail(SP_FORMAT,
-                       "%s: \"%s\" %lld is no sum of a text embedding and six sizes of \"%s\" %lld, an even number", where,
-                       sum_key, (long long)sum, size_key, (long long)out->size_dim);
+                       "%s: \"%s\" %lld is no sum of a text embedding and six sizes of \"%s\" %lld, an even number",
+                       where, sum_key, (long long)sum, size_key, (long long)out->size_dim);
     return SP_OK;
 }
 

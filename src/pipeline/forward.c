@@ -202,7 +202,9 @@ static sp_status forward(forward_call *call, sp_plans *plans, const sp_callbacks
 
 static sp_status fail_component(const char *name)
 {
-    return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, vae-encoder, vae-decoder, text-encoder and text-encoder-2 are", name);
+    return sp_fail(SP_ARGUMENT,
+                   "\"%s\" is no component: unet, vae-encoder, vae-decoder, text-encoder and text-encoder-2 are",
+                   name);
 }
 
 static const sp_component *part_of(const sp_model *model, const char *folder)

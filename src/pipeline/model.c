@@ -35,7 +35,8 @@ static sp_status open_texts(sp_model *m, const char *folder)
     SP_TRY(open_text(m, folder, SP_COMPONENT_TEXT_ENCODER));
     if (!sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TEXT_ENCODER_2))) return SP_OK;
     SP_TRY(open_text(m, folder, SP_COMPONENT_TEXT_ENCODER_2));
-    size_t first = sp_tokenizer_max_length(m->text[0].tokenizer), second = sp_tokenizer_max_length(m->text[1].tokenizer);
+    size_t first = sp_tokenizer_max_length(m->text[0].tokenizer),
+           second = sp_tokenizer_max_length(m->text[1].tokenizer);
     if (first != second)
         return sp_fail(SP_FORMAT, "%s: the tokenizers make %zu and %zu tokens, which must be as many", folder, first,
                        second);
@@ -69,7 +70,8 @@ static sp_status check_text(const sp_model *m, const sp_unet_config *unet)
                        (long long)unet->cross_attention_dim);
     int64_t pooled = m->text_count > 1 ? m->text[1].encoder->config.text.projection : 0;
     if (unet->size_dim && !pooled)
-        return sp_fail(SP_FORMAT, "%s: the UNet takes a pooled text, and there is no text_encoder_2 to make it", folder);
+        return sp_fail(SP_FORMAT, "%s: the UNet takes a pooled text, and there is no text_encoder_2 to make it",
+                       folder);
     if (unet->size_dim && pooled != unet->text_dim)
         return sp_fail(SP_FORMAT, "%s: the pooled text is %lld wide and the UNet expects %lld", folder,
                        (long long)pooled, (long long)unet->text_dim);

@@ -53,7 +53,8 @@ static sp_status build(const void *context, sp_builder **out)
     const text_shape *t = context;
     const sp_component *encoder = t->pipeline->text[t->part].encoder;
     const sp_weight_set set = {.name = sets[t->part], .rate = SP_RATE_RUN, .weights = encoder->weights};
-    const sp_clip_text_options options = {.clip_skip = t->clip_skip + are_two(t->pipeline), .raw = are_two(t->pipeline)};
+    const sp_clip_text_options options = {.clip_skip = t->clip_skip + are_two(t->pipeline),
+                                          .raw = are_two(t->pipeline)};
     const sp_network_use text = {
         .network = pools(t->part) ? &sp_clip_text_projection_network : &sp_clip_text_network,
         .config = &encoder->config.text,

@@ -63,7 +63,7 @@ def randomise(model, seed):
         for name, p in sorted(model.named_parameters()):
             if name.endswith("bias"):
                 p.copy_(0.2 * random_tensor(g, *p.shape))
-            elif "embedding" in name and p.dim() == 2 and not any(n in name for n in ("time_embedding", "add_embedding")):
+            elif "embedding" in name and p.dim() == 2 and "time_embedding" not in name and "add_emb" not in name:
                 p.copy_(0.7 * random_tensor(g, *p.shape))
             elif p.dim() == 1:
                 p.copy_(1 + 0.2 * random_tensor(g, *p.shape))

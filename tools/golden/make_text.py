@@ -17,7 +17,8 @@ LENGTH = 16
 def text_model(activation, width, heads, layers, projection=None):
     return CLIPTextModel(CLIPTextConfig(
         vocab_size=VOCABULARY, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=heads, max_position_embeddings=LENGTH, hidden_act=activation, projection_dim=projection or width,
+        num_attention_heads=heads, max_position_embeddings=LENGTH, hidden_act=activation,
+        projection_dim=projection or width,
         bos_token_id=VOCABULARY - 2, eos_token_id=VOCABULARY - 1, pad_token_id=VOCABULARY - 1))
 
 
