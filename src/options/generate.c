@@ -41,8 +41,9 @@ static const splam_option options[] = {
      .otherwise = "0.8"},
     {SP_ENUM(rng, "philox|torch", SPLAM_RNG_PHILOX),
      .help = "random numbers; torch: those of diffusers on a CPU", .otherwise = "philox"},
-    {SP_INTEGER(clip_skip, 0, 1000, 0), .argument = "N", .help = "layers of the text encoder left out beyond the last one that the model was trained with, as in diffusers; "
-             "A1111's 2 is 1 of Stable Diffusion 1.x here and 0 of XL"},
+    {SP_INTEGER(clip_skip, 0, 1000, 0), .argument = "N",
+     .help = "layers of the text encoder left out beyond the last one that the model was trained with, as in "
+             "diffusers; A1111's 2 is 1 of Stable Diffusion 1.x here and 0 of XL"},
     SP_MODEL_PART_OPTIONS,
     {SP_ENUM(vae_tiling, "auto|on|off", SPLAM_VAE_TILING_AUTO),
      .help = "pictures larger than 512 pixels (or what the VAE was trained on) go through it in overlapping tiles: "
