@@ -53,7 +53,7 @@ sp_status sp_added_tokens_put(sp_added_tokens *added, const char *content, int32
                               bool normalized, bool special)
 {
     if (content[0] == '\0') return SP_OK;
-    sp_added_token token = {.id = id, .normalized = normalized, .special = special};
+    sp_added_token token = {.id = id, .run = 1, .normalized = normalized, .special = special};
     SP_TRY(make_pattern(content, normalized, &token.pattern, &token.pattern_length));
     const sp_added_token *before = sp_added_tokens_find(added, content);
     if (before != NULL) {

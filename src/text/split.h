@@ -14,6 +14,7 @@
 typedef struct {
     char *content; /* UTF-8 */
     int32_t id;
+    int32_t run;     /* ids from `id` on that it stands for */
     bool normalized; /* looked for in the normalised text; otherwise in the text as typed */
     bool special;
     int32_t *pattern; /* the code points to look for */

@@ -1,9 +1,11 @@
 /* Byte-pair encoding. */
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/visible.h"
 #include "text/tokenizer_parts.h"
 
 sp_tokenizer *sp_tokenizer_create(void)
@@ -55,6 +57,60 @@ sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, b
     return SP_OK;
 }
 
+/* ---- tokens for learned vectors ---- */
+
+/* The name of vector i; empty if it is too long. */
+static void name_vector(const char *token, size_t i, char name[SP_VECTOR_NAME])
+{
+    int length = i == 0 ? snprintf(name, SP_VECTOR_NAME, "%s", token)
+                        : snprintf(name, SP_VECTOR_NAME, "%s_%zu", token, i);
+    if (length < 0 || length >= SP_VECTOR_NAME) *name = '\0';
+}
+
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t\r\n")] == '\0';
+}
+
+static sp_status check_vectors(const sp_tokenizer *tokenizer, const char *token, size_t count)
+{
+    char name[SP_VECTOR_NAME];
+    for (size_t i = 0; i < count; i++) {
+        name_vector(token, i, name);
+        if (is_blank(name))
+            return sp_fail(SP_ARGUMENT, "\"%s\" is no token: it is blank, or has more than %d bytes",
+                           sp_shown(token, strlen(token)), SP_VECTOR_NAME - 8);
+        if (sp_tokenizer_find(tokenizer, name) >= 0)
+            return sp_fail(SP_ARGUMENT, "the tokenizer has the token \"%s\" already, and needs another name for this",
+                           name);
+    }
+    return SP_OK;
+}
+
+sp_status sp_tokenizer_add_vectors(sp_tokenizer *tokenizer, const char *token, size_t count, int32_t *first)
+{
+    char name[SP_VECTOR_NAME];
+    sp_added_tokens *added = &tokenizer->added;
+    SP_TRY(check_vectors(tokenizer, token, count));
+    size_t item = added->count;
+    *first = (int32_t)tokenizer->size;
+    for (size_t i = 0; i < count; i++) {
+        name_vector(token, i, name);
+        SP_TRY(sp_tokenizer_put_added(tokenizer, name, true, false));
+    }
+    added->items[item].run = (int32_t)count;
+    return sp_added_tokens_finish(added);
+}
+
+size_t sp_tokenizer_run(const sp_tokenizer *tokenizer, int32_t id)
+{
+    size_t known = tokenizer->vocabulary.tokens.count;
+    if (id < 0 || (size_t)id < known || (size_t)id - known >= tokenizer->new_count) return 1;
+    return (size_t)tokenizer->added.items[tokenizer->new_items[(size_t)id - known]].run;
+}
+
+/* ---- encoding ---- */
+
 typedef struct {
     const sp_tokenizer *tokenizer;
     int32_t *ids;
@@ -68,7 +124,8 @@ static sp_status encode_piece(void *context, const sp_added_token *token, const 
     encoding *e = context;
     if (e->count == e->room) return SP_OK;
     if (token != NULL) {
-        e->ids[e->count++] = token->id;
+        for (int32_t i = 0; i < token->run && e->count < e->room; i++)
+            e->ids[e->count++] = token->id + i;
         return SP_OK;
     }
     size_t count = 0;
@@ -99,7 +156,7 @@ static sp_status append_piece(void *context, const sp_added_token *token, const 
                               size_t length)
 {
     encoding *e = context;
-    size_t more = token ? 1 : length;
+    size_t more = token ? (size_t)token->run : length;
     int32_t *ids = sp_grown(e->ids, sizeof *ids, e->count + more, &e->room);
     if (ids == NULL) return SP_MEMORY;
     e->ids = ids;

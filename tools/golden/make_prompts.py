@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""tests/golden/prompts: weighted prompts by sd_embed, and textual inversion by diffusers. See README.md.
+
+sd_embed is on no package index; requirements.txt has its commit. What is changed of it for the while of this script,
+and nothing else:
+  - its weights are rounded to float16; here they are float64, as the text encoder is
+  - it has the ids of begin and end written into it, of CLIP's vocabulary; they become those of the small one
+  - it pads with the end token, whatever the tokenizer pads with; for `tokenizer_zero` what follows a chunk's first end
+    becomes the padding, as in A1111's web interface and in diffusers
+"""
+import os
+import types
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import save_file
+from sd_embed import embedding_funcs, prompt_parser
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from common import case_folder, double_of, generator, random_tensor, randomise, save_model, write_json, write_tensors
+from make_tokenizer import BEGIN, CONFIG, END, MAP, learn
+
+WIDTH = 8
+LAYERS = 3
+CAPTIONS = ["a red apple on a wooden table", "a green apple, a small house", "woman office worker", "a cat in the snow",
+            "blurry, low quality, cartoon", "a lighthouse in a storm", "an oil painting of the sea"]
+
+PARSED = [
+    "", " ", "a cat", "an (important) word", "(unbalanced", "unbalanced)", "[down] [[more]] up", "((((a))))", "(a)(b)",
+    "(a)[b](c:1.1)", r"\(literal\] \\ \[x\)", r"a\b (c\)d)", "trailing\\", "(a:1.3)", "(a:0)", "(a:-1.5)", "(a:+2)",
+    "(a:.5)", "(a:2.)", "(a:1e3)", "(a:nan)", "(a:inf)", "(a:)", "(a:b)", ":1.3)", "a:1.3)", "(a [b:1.5) c]", "([a)b]",
+    "(a:1.2:1.3)", "((a:1.5) b:0.5) c", "[a:1.5]", "[(a:2)]", "()", "[]", "(:1.5)", "ratio (16:9) and 3:4", "::",
+    "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).", "(\u00e9t\u00e9:1.2) \u65e5\u672c", "(a\nb:1.5)",
+    "(" * 40 + "a", "[" * 40 + "a" + "]" * 39, "(a" * 20 + ")" * 20, "([" * 30 + "a", "(b:0.5)" * 3,
+]
+
+LONG = "a red apple, " * 30  # 120 tokens: two chunks
+EXACT = "apple " * 75
+WEIGHTED = [  # prompt, negative; a blank is sd_embed's way of saying nothing
+    ("a red apple", " "),
+    ("a (red:1.5) apple on a [wooden] table", "blurry"),
+    ("((a cat:1.3) in [the (snow:1.4)]", "(low quality:1.4), [cartoon]"),
+    ("(red:0) apple (house:-0.5)", " "),
+    (LONG + "(lighthouse:1.5)", "blurry"),
+    ("a cat", "(" + LONG + ":1.2) cartoon"),
+    (EXACT, "blurry"),
+    (EXACT + "(house:0.7)", " "),
+    (LONG * 2, LONG),
+]
+BREAKS = ["a red apple BREAK a (green:1.3) apple", "BREAK a cat", "a cat BREAK BREAK the sea BREAK",
+          "(a cat BREAK the sea:1.3)", "BREAKfast BREAK_BREAK", "(a cat)BREAK(the sea)"]
+# By hand: A1111's chunks, each a prompt of its own.
+CHUNKS = [["a red apple", "a (green:1.3) apple"], [" ", "a cat"], ["a cat", " ", "the sea"],
+          ["(a cat:1.3)", "(the sea:1.3)"], ["BREAKfast BREAK_BREAK"], ["(a cat)", "(the sea)"]]
+
+
+class Torch:
+    """torch, in which half precision is double."""
+
+    def __getattr__(self, name):
+        return torch.float64 if name == "float16" else getattr(torch, name)
+
+
+def write_tokenizer(folder, pad):
+    vocabulary, merges = learn(CAPTIONS, 560)
+    os.makedirs(folder)
+    write_json(os.path.join(folder, "vocab.json"), vocabulary)
+    with open(os.path.join(folder, "merges.txt"), "w") as f:
+        f.write("#version: 0.2\n" + "".join(" ".join(m) + "\n" for m in merges))
+    write_json(os.path.join(folder, "tokenizer_config.json"), CONFIG)
+    write_json(os.path.join(folder, "special_tokens_map.json"), {**MAP, "pad_token": pad})
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def write_model(folder):
+    tokenizer = write_tokenizer(os.path.join(folder, "tokenizer"), END)
+    write_tokenizer(os.path.join(folder, "tokenizer_zero"), "!")
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = randomise(CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=LAYERS,
+        num_attention_heads=2, max_position_embeddings=77, projection_dim=WIDTH, pad_token_id=ids["eos_token_id"],
+        **ids)), 91)
+    save_model(model, os.path.join(folder, "text_encoder"))
+    os.makedirs(os.path.join(folder, "scheduler"))
+    write_json(os.path.join(folder, "scheduler", "scheduler_config.json"),
+               {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+                "beta_end": 0.012})
+    write_json(os.path.join(folder, "model_index.json"), {"_class_name": "StableDiffusionPipeline"})
+    return model, tokenizer
+
+
+# ---- weights ----
+
+group = embedding_funcs.group_tokens_and_weights
+
+
+def grouped(tokenizer):
+    """sd_embed's chunks in the ids and the padding of this tokenizer."""
+    own = {49406: tokenizer.bos_token_id, 49407: tokenizer.eos_token_id}
+
+    def group_tokens_and_weights(ids, weights, pad_last_block):
+        groups, weights = group(ids, weights, pad_last_block)
+        groups = [[own.get(i, i) for i in g] for g in groups]
+        for g in groups:
+            end = g.index(tokenizer.eos_token_id) + 1
+            g[end:] = [tokenizer.pad_token_id] * (len(g) - end)
+        return groups, weights
+    return group_tokens_and_weights
+
+
+def embed(model, tokenizer, prompt, negative):
+    def encode(ids):
+        return model(ids)
+    encode.text_model = model  # where it has the layers, for a clip_skip that is not asked for
+    pipe = types.SimpleNamespace(tokenizer=tokenizer, text_encoder=encode, device="cpu")
+    embedding_funcs.group_tokens_and_weights = grouped(tokenizer)
+    with torch.no_grad():
+        return embedding_funcs.get_weighted_text_embeddings_sd15(pipe, prompt, negative, pad_last_block=True)
+
+
+def weighted_goldens(model, folder, out):
+    embedding_funcs.torch = Torch()
+    cases = {"parse": [{"text": t, "parts": prompt_parser.parse_prompt_attention(t)} for t in PARSED], "weighted": []}
+    for name, count in {"tokenizer": len(WEIGHTED), "tokenizer_zero": 3}.items():
+        tokenizer = CLIPTokenizer.from_pretrained(os.path.join(folder, name))
+        for prompt, negative in WEIGHTED[:count]:
+            key = str(len(cases["weighted"]))
+            states, negatives = embed(model, tokenizer, prompt, negative)
+            out[key], out[key + ".negative"] = states.float(), negatives.float()
+            cases["weighted"].append({"tokenizer": name, "prompt": prompt, "negative": negative})
+        for prompt, chunks in list(zip(BREAKS, CHUNKS))[:count]:
+            key = str(len(cases["weighted"]))
+            # beside a word, for a blank alone has no chunk
+            parts = [embed(model, tokenizer, chunk, "cat")[0] for chunk in chunks]
+            out[key] = torch.cat(parts, 1).float()
+            cases["weighted"].append({"tokenizer": name, "prompt": prompt})
+    return cases
+
+
+# ---- learned tokens ----
+
+def embedding_files(folder):
+    """{file: (tensor as diffusers gets it, token to name, its own name)}."""
+    g = generator(92)
+    vectors = {n: random_tensor(g, n, WIDTH) for n in (1, 2, 3, 4, 5, 6)}
+    other = random_tensor(g, 3, 2 * WIDTH)
+    os.makedirs(folder)
+
+    def path(name):
+        return os.path.join(folder, name)
+    a1111 = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors[2]}, "name": "A1111-Style", "step": 400,
+             "sd_checkpoint": "deadbeef", "sd_checkpoint_name": "tiny"}
+    torch.save(a1111, path("a1111.pt"))
+    torch.save({**a1111, "string_to_param": torch.nn.ParameterDict({"*": vectors[3]}), "name": "older"},
+               path("older.pt"))
+    torch.save({"<cat-toy>": vectors[1][0]}, path("learned_embeds.bin"))
+    torch.save({"<many>": vectors[4].half()}, path("half.bin"))
+    save_file({"emb_params": vectors[5]}, path("Easy.safetensors"))
+    save_file({"<safe>": vectors[6][:1]}, path("learned_embeds.safetensors"))
+    save_file({"clip_l": vectors[3] + 1, "clip_g": other}, path("two.safetensors"))
+    save_file({"emb_params": other}, path("wide.safetensors"))
+    for name in os.listdir(folder):
+        os.chmod(path(name), 0o644)
+    return {"a1111.pt": None, "older.pt": {"older": vectors[3]}, "learned_embeds.bin": None, "half.bin": None,
+            "Easy.safetensors": {"Easy": vectors[5]}, "learned_embeds.safetensors": None}
+
+
+# files, some under another name, and prompts
+INVERTED = [
+    (["a1111.pt"], ["a red apple, A1111-Style", "a1111-style, a cat, A1111-STYLE", "a cat"]),
+    (["learned_embeds.bin", "a1111.pt:toy"], ["a <cat-toy> on a toy table", "toy"]),
+    (["older.pt", "half.bin", "Easy.safetensors", "learned_embeds.safetensors"],
+     ["<many> easy older <safe>", "older, " * 40]),
+]
+
+
+def inverted_goldens(model, folder, files, out):
+    cases = []
+    for names, prompts in INVERTED:
+        tokenizer = CLIPTokenizer.from_pretrained(os.path.join(folder, "tokenizer"))
+        pipe = StableDiffusionPipeline(
+            vae=None, unet=None, text_encoder=double_of(model), tokenizer=tokenizer, scheduler=DDIMScheduler(),
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        for name in names:
+            file, _, token = name.partition(":")
+            given = files[file] if files[file] is not None else os.path.join(folder, "embeddings", file)
+            pipe.load_textual_inversion(given, **({"token": token} if token else {}))
+        for prompt in prompts:
+            said = prompt
+            # diffusers puts the further tokens in where a token stands as it was named, letters of either case included
+            for token in tokenizer.added_tokens_encoder:
+                if token.lower() in prompt.lower() and "_" not in token and token not in (BEGIN, END):
+                    at = prompt.lower().index(token.lower())
+                    while at >= 0:
+                        prompt = prompt[:at] + token + prompt[at + len(token):]
+                        at = prompt.lower().find(token.lower(), at + len(token))
+            with torch.no_grad():
+                states = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
+            out[f"inverted.{len(cases)}"] = states.float()
+            cases.append({"embeddings": names, "prompt": said})
+    return cases
+
+
+def main():
+    folder = case_folder("prompts")
+    model, _ = write_model(folder)
+    out = {}
+    cases = weighted_goldens(double_of(model), folder, out)
+    files = embedding_files(os.path.join(folder, "embeddings"))
+    cases["inverted"] = inverted_goldens(model, folder, files, out)
+    write_tensors(os.path.join(folder, "states.safetensors"), out)
+    write_json(os.path.join(folder, "cases.json"), cases)
+
+
+if __name__ == "__main__":
+    main()
