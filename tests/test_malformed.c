@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "checkpoints/clip_file.h"
 #include "checkpoints/dino_file.h"
+#include "checkpoints/embedding.h"
 #include "checkpoints/inception_file.h"
 #include "checkpoints/lora.h"
 #include "eval/picture_set.h"
@@ -50,6 +51,7 @@ static sp_status read_features(const char *path)
 static void read_in_every_way(const char *path)
 {
     sp_lora *lora;
+    sp_learned learned;
     sp_inception_file inception;
     sp_clip_file clip;
     sp_dino_file dino;
@@ -60,6 +62,8 @@ static void read_in_every_way(const char *path)
     size_t size;
     read_every_byte(path);
     if (sp_lora_open(path, &lora) == SP_OK) sp_lora_close(lora);
+    sp_learned_open(&(splam_embedding){.path = path}, &learned);
+    sp_learned_free(&learned);
     if (sp_inception_file_open(path, &inception) == SP_OK) sp_inception_file_free(&inception);
     if (sp_clip_file_open(path, "gelu", &clip) == SP_OK) sp_clip_file_free(&clip);
     if (sp_dino_file_open(path, &dino) == SP_OK) sp_dino_file_free(&dino);

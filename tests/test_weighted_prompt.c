@@ -137,7 +137,8 @@ static void brackets_may_be_as_deep_as_the_text_is_long(void **state)
 static void any_text_is_read_or_refused(void **state)
 {
     static const char *const pieces[] = {"(", ")", "[", "]", ":", "\\", "1.3", ":1.3)", ":-2 )", ":.)", "1e999", "nan",
-                                         "BREAK", " ", "\n", "a", "_", "\xff", "\xe6\x97\xa5", "\xe6\x97", ":9999)", ","};
+                                         "BREAK", " ", "\n", "a", "_", "\xff", "\xe6\x97\xa5", "\xe6\x97", ":9999)",
+                                         ","};
     (void)state;
     uint32_t random = 1;
     for (int round = 0; round < 20000; round++) {
@@ -248,7 +249,8 @@ static void chunks_have_a_limit(void **state)
 {
     sp_tokenizer *tokenizer = *state;
     sp_prompt_chunks chunks;
-    char *most = repeated("", "red ", ROOM * SP_MAX_CHUNKS, ""), *more = repeated("", "red ", ROOM * SP_MAX_CHUNKS, "a");
+    char *most = repeated("", "red ", ROOM * SP_MAX_CHUNKS, "");
+    char *more = repeated("", "red ", ROOM * SP_MAX_CHUNKS, "a");
     char *breaks = repeated("", "BREAK ", SP_MAX_CHUNKS + 1, "");
     assert_ok(sp_prompt_chunks_make(tokenizer, SP_PROMPT_WEIGHTED, most, &chunks));
     assert_int_equal(chunks.count, SP_MAX_CHUNKS);

@@ -15,6 +15,14 @@ typedef struct {
     double weight; /* 1: as it was trained */
 } splam_lora;
 
+/* A file of learned vectors (textual inversion), or a folder with diffusers' learned_embeds: A1111's .pt, diffusers'
+ * .bin and .safetensors, and those of a model's two text encoders, clip_l and clip_g. Its token, in letters of either
+ * case, stands for all its vectors wherever it is in a prompt. */
+typedef struct {
+    const char *path;
+    const char *token; /* NULL: what the file names, or else the file's name without its suffix */
+} splam_embedding;
+
 typedef struct {
     size_t size;       /* set by splam_forward_defaults() */
     const char *model; /* a model, or a component's own folder; required */

@@ -47,6 +47,7 @@ static const struct {
     {"model.diffusion_model.label_emb.", "a Stable Diffusion XL checkpoint"},
     {"add_embedding.", "a UNet of Stable Diffusion XL"},
     {"label_emb.", "a UNet of Stable Diffusion XL"},
+    {"string_to_param.", "an embedding (textual inversion)"},
     {"emb_params", "an embedding (textual inversion)"},
     {"clip_g", "an embedding (textual inversion)"},
     {"clip_l", "an embedding (textual inversion)"},
@@ -141,11 +142,9 @@ static const char *lone_part(const sp_tensor_file *file)
 const char *sp_recognise_tensors(const sp_tensor_file *file)
 {
     size_t rule = COUNT(signs), count = sp_tensor_file_count(file);
-    /* A1111's embeddings have theirs where no weights are looked for, and these words beside them. */
-    bool named = sp_tensor_file_metadata(file, "name") && sp_tensor_file_metadata(file, "step");
     const char *format = sp_tensor_file_metadata(file, "format");
     if (format && sp_starts_with(format, "splam features ")) return "features of pictures, which splam score keeps";
-    if (!count) return named ? "an embedding (textual inversion)" : "a file without tensors";
+    if (!count) return "a file without tensors";
     for (size_t i = 0; i < count; i++)
         rule = rule_of(sp_tensor_file_name(file, i), rule);
     if (rule < COUNT(signs)) return signs[rule].text;

@@ -327,8 +327,8 @@ static sp_status add_metadata(reader *r, const char *key, const value *v)
     return sp_dictionary_get(r->file->metadata, key) ? SP_OK : sp_dictionary_put(r->file->metadata, key, text);
 }
 
-/* Takes the tensors of a dictionary, or its other words. */
-static sp_status add_items(reader *r, const value *dictionary, bool tensors)
+/* Takes the tensors of a dictionary, their names behind `prefix`, or its other words. */
+static sp_status add_items(reader *r, const value *dictionary, const char *prefix, bool tensors)
 {
     if (tensors) SP_TRY(sp_tensor_file_reserve(r->file, dictionary->count / 2));
     for (size_t i = 0; i + 1 < dictionary->count; i += 2) {
@@ -340,6 +340,7 @@ static sp_status add_items(reader *r, const value *dictionary, bool tensors)
                            key->length, sp_shown(key->text, key->length));
         if (key->length > LONGEST_NAME || memchr(key->text, 0, key->length)) continue;
         char *name = sp_arena_strndup(r->file->arena, key->text, key->length);
+        if (name && *prefix) name = sp_arena_format(r->file->arena, "%s%s", prefix, name);
         if (!name) return SP_MEMORY;
         if (!tensors) {
             SP_TRY(add_metadata(r, name, item));
@@ -397,8 +398,17 @@ static sp_status add_module(reader *r, const value *module, const char *prefix, 
     return SP_OK;
 }
 
-/* Weights are the whole dictionary, or what it has under "state_dict"; numbers and texts beside
- * them are metadata. */
+/* A1111's embeddings have theirs one dictionary deeper, which may be a torch.nn.ParameterDict. */
+static const value *learned_vectors(const value *result)
+{
+    const value *inner = sp_pickle_find(result, "string_to_param");
+    if (inner && inner->kind == SP_PICKLE_OBJECT && !is_dictionary(inner) && inner->state)
+        inner = sp_pickle_find(inner->state, "_parameters");
+    return is_dictionary(inner) ? inner : NULL;
+}
+
+/* Weights are the whole dictionary, or what it has under "state_dict" or, named "string_to_param.NAME", under that;
+ * numbers and texts beside them are metadata. */
 static sp_status add_dictionary(reader *r, const value *result)
 {
     enum { MOST_MEMBERS = 100000 };
@@ -411,9 +421,10 @@ static sp_status add_dictionary(reader *r, const value *result)
                        r->shard->path,
                        named ? sp_shown(callee->text, callee->length) : "another thing");
     }
-    const value *weights = sp_pickle_find(result, "state_dict");
-    SP_TRY(add_items(r, result, false));
-    return add_items(r, is_dictionary(weights) ? weights : result, true);
+    const value *weights = sp_pickle_find(result, "state_dict"), *vectors = learned_vectors(result);
+    SP_TRY(add_items(r, result, "", false));
+    if (vectors) SP_TRY(add_items(r, vectors, "string_to_param.", true));
+    return add_items(r, is_dictionary(weights) ? weights : result, "", true);
 }
 
 /* ---- archives ---- */

@@ -56,9 +56,9 @@ sp_status sp_tokenizer_decode(const sp_tokenizer *tokenizer, const int32_t *ids,
                               char **text);
 
 /* Makes `token` stand for `count` new ids, which a table of embeddings has learned vectors for (textual inversion), as
- * diffusers' load_textual_inversion does: they are the tokens token, token_1, token_2, ..., found in normalised text, and
- * whoever writes the first means all. *first receives its id, the others follow. SP_ARGUMENT, with nothing changed, for
- * a token that is blank or longer than SP_VECTOR_NAME - 8 bytes, or of which any is there already; SP_MEMORY, after
+ * diffusers' load_textual_inversion does: they are the tokens token, token_1, token_2, ..., found in normalised text,
+ * and whoever writes the first means all. *first receives its id, the others follow. SP_ARGUMENT, with nothing changed,
+ * for a token that is blank or longer than SP_VECTOR_NAME - 8 bytes, or of which any is there already; SP_MEMORY, after
  * which the tokenizer is good for destroying only. */
 enum { SP_VECTOR_NAME = 256 };
 sp_status sp_tokenizer_add_vectors(sp_tokenizer *tokenizer, const char *token, size_t count, int32_t *first);
