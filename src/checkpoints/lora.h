@@ -72,25 +72,27 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *up, const sp_t
 
 /* ---- files ---- */
 
-/* A file of adapters for a UNet, a text encoder, or both: safetensors, or what torch.save wrote; or a folder with
+/* A file of adapters for a UNet, text encoders, or all: safetensors, or what torch.save wrote; or a folder with
  * pytorch_lora_weights or adapter_model, .safetensors or .bin, or with one .safetensors. A tensor's name is
  *
  *     [base_model.model.] [COMPONENT] LAYER PART
  *
  *   COMPONENT  unet.  lora_unet_  diffusion_model.  model.diffusion_model.        a UNet
  *              text_encoder.  lora_te_  lora_te1_  text_encoders.clip_l.transformer.   a text encoder
+ *              text_encoder_2.  lora_te2_  text_encoders.clip_g.transformer.           a second one
  *              nothing, or lycoris_: the layer tells
  *   LAYER      as in diffusers or in an original checkpoint, "_" for "." or not; attention's to_q, to_k, to_v, to_out
  *              behind "processor.", as diffusers had them before PEFT
  *   PART       .lora_A.weight, .lora_B.weight (PEFT; also .default.weight)  .lora_down.weight, .lora_up.weight (kohya)
  *              .lora.down.weight, _lora.down.weight, .lora_linear_layer.down.weight and up (older diffusers)    .alpha
+ *              .lora_mid.weight  .hada_w1_a ...  .lokr_w1 ...  .diff, .diff_b, .w_norm, .b_norm (LyCORIS)
+ *              .dora_scale (LyCORIS), .lora_magnitude_vector (PEFT)
  *
  * alpha is the tensor's, else the metadata's (diffusers), else that of adapter_config.json beside a file with
  * "base_model.model.", else r.
  *
  * SP_FORMAT naming the tensor for one that belongs to no naming, for half an adapter, for shapes that do not go
- * together and values that are not finite; SP_UNSUPPORTED by name for DoRA, LoHa, LoKr, GLoRA, OFT, IA3, adapters with
- * biases or a middle factor, and those of Stable Diffusion XL's second text encoder. */
+ * together and values that are not finite; SP_UNSUPPORTED by name for GLoRA, OFT, IA3 and adapters with biases. */
 sp_status sp_lora_open(const char *path, sp_lora **out);
 void sp_lora_close(sp_lora *lora); /* NULL is legal */
 /* What the file says of how its student is sampled, SP_LORA_SCHEDULER, as it stands there; NULL: nothing. */
@@ -99,11 +101,13 @@ const char *sp_lora_path(const sp_lora *lora); /* of the file, also where a fold
 /* Adapters for that kind of component. */
 size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind);
 
-/* W + weight alpha/r up down in place of W, for every adapter of the component's kind; each W is made when it is taken
+/* W + weight (W' - W) in place of W, for every adapter of the component's kind, W' the weight with the adapter
+ * (lora_parts.h); of plain LoRA that is W + weight alpha/r up down. Each is made when it is taken
  * (sp_weights_change), so the component may hold `lora` open beyond sp_lora_close, and memory does not grow by a second
  * copy of the weights. exact: changed weights are f32; else they keep the type that they are stored in (of F8: BF16).
- * SP_FORMAT, counting them and naming the first, if adapters are for layers that the component does not have, and if
- * two are for one layer; SP_SHAPE if its shapes are not the layer's. */
+ * SP_FORMAT, counting them and naming some, if adapters are for layers that the component does not have, and if two are
+ * for one layer, but for one under a name of original checkpoints, which is passed over with a warning, as in
+ * diffusers; SP_SHAPE if its shapes are not the layer's. */
 sp_status sp_lora_merge(sp_lora *lora, double weight, sp_device *device, sp_component *component, bool exact);
 
 /* Several files with their weights, merged in this order. */

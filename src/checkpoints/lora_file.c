@@ -1,4 +1,4 @@
-/* Reading adapters and merging them. */
+/* Reading files of adapters. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,28 +8,10 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/log.h"
-#include "checkpoints/lora.h"
-#include "checkpoints/lora_names.h"
+#include "checkpoints/lora_parts.h"
 #include "checkpoints/model_path.h"
-#include "checkpoints/original.h"
 
-typedef struct {
-    sp_component_kind kind;
-    char *base;    /* the tensors' names without their ends, for messages */
-    size_t module; /* where in it the module's own name begins */
-    char *layer;   /* as sp_lora_name has it */
-    const sp_tensor *down, *up;
-    double alpha; /* NAN: none is said */
-} adapter;
-
-struct sp_lora {
-    sp_tensor_file *file;
-    adapter *adapters;
-    size_t count;
-    sp_dictionary *by_base;
-    bool peft; /* some names have PEFT's prefix */
-    int holders; /* who opened it, and the weights that it changes */
-};
+typedef sp_layer_adapter adapter;
 
 /* The adapter that a tensor is a part of; *out is new if it is the adapter's first. */
 static sp_status find_adapter(sp_lora *lora, const char *name, sp_lora_part *part, adapter **out)
@@ -43,7 +25,7 @@ static sp_status find_adapter(sp_lora *lora, const char *name, sp_lora_part *par
     *out = sp_dictionary_get(lora->by_base, base);
     if (*out) return SP_OK;
     adapter *a = *out = &lora->adapters[lora->count++];
-    *a = (adapter){.kind = parsed.kind,
+    *a = (adapter){.component = parsed.kind,
                    .alpha = NAN,
                    .base = sp_strdup(base),
                    .module = parsed.module,
@@ -53,58 +35,40 @@ static sp_status find_adapter(sp_lora *lora, const char *name, sp_lora_part *par
     return sp_dictionary_put(lora->by_base, a->base, a);
 }
 
-static void underscore(char *text)
+/* ---- reading ---- */
+
+static sp_status set_alpha(const char *path, adapter *a, const char *name, const sp_tensor *tensor)
 {
-    for (; *text; text++)
-        if (*text == '.') *text = '_';
+    if (sp_tensor_count(tensor) != 1)
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s, expected one number", path, name,
+                       sp_shape_text(tensor->shape));
+    a->alpha = sp_load(tensor->data, tensor->dtype, 0);
+    if (!isfinite(a->alpha)) return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is not finite", path, name);
+    return SP_OK;
 }
 
-/* ---- reading ---- */
+/* Differences of biases and norms, and magnitudes, may be vectors. */
+static int least_rank(sp_lora_part part)
+{
+    return part == SP_LORA_DIFF || part == SP_LORA_DIFF_B || part == SP_LORA_DORA_SCALE || part == SP_LORA_MAGNITUDE
+               ? 1
+               : 2;
+}
 
 static sp_status set_part(const sp_lora *lora, adapter *a, sp_lora_part part, const char *name,
                           const sp_tensor *tensor)
 {
     const char *path = sp_tensor_file_path(lora->file);
-    if (part == SP_LORA_ALPHA) {
-        if (sp_tensor_count(tensor) != 1)
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s, expected one number", path, name,
-                           sp_shape_text(tensor->shape));
-        a->alpha = sp_load(tensor->data, tensor->dtype, 0);
-        if (!isfinite(a->alpha))
-            return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is not finite", path, name);
-        return SP_OK;
-    }
-    const sp_tensor **place = part == SP_LORA_DOWN ? &a->down : &a->up;
-    if (*place)
-        return sp_fail(SP_FORMAT, "%s: two tensors are the %s half of \"%s\"", path,
-                       part == SP_LORA_DOWN ? "down" : "up", a->base);
-    if (!sp_dtype_is_float(tensor->dtype) || tensor->shape.rank < 2)
-        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected a matrix of floats", path,
-                       name, sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
+    if (part == SP_LORA_ALPHA) return set_alpha(path, a, name, tensor);
+    if (a->part[part])
+        return sp_fail(SP_FORMAT, "%s: two tensors are the %s of \"%s\"", path, sp_lora_part_name((int)part), a->base);
+    if (!sp_dtype_is_float(tensor->dtype) || tensor->shape.rank < least_rank(part))
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, expected a %s of floats", path, name,
+                       sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape),
+                       least_rank(part) == 1 ? "vector" : "matrix");
     sp_status status = sp_tensor_check_finite(tensor, name);
     if (status) return sp_fail_within(status, "%s", path);
-    *place = tensor;
-    return SP_OK;
-}
-
-static int64_t rank_of(const adapter *a)
-{
-    return a->down->shape.dim[0];
-}
-
-/* Every adapter has both halves, of one rank; up's kernel is 1x1. */
-static sp_status check_adapter(const sp_lora *lora, const adapter *a)
-{
-    const char *path = sp_tensor_file_path(lora->file);
-    if (!a->down || !a->up)
-        return sp_fail(SP_FORMAT, "%s: \"%s\" has no %s half", path, a->base,
-                       a->down ? "up" : "down");
-    const sp_shape up = a->up->shape;
-    /* the product of two dimensions of one tensor, which its reader has seen to be a number */
-    if (rank_of(a) < 1 || up.dim[0] < 1 || up.dim[1] != rank_of(a) ||
-        sp_shape_count(up) != up.dim[0] * up.dim[1])
-        return sp_fail(SP_SHAPE, "%s: \"%s\" has the halves %s and %s, which do not go together",
-                       path, a->base, sp_shape_text(a->down->shape), sp_shape_text(up));
+    a->part[part] = tensor;
     return SP_OK;
 }
 
@@ -125,15 +89,15 @@ static sp_status pattern_fits(const char *where, const char *key, const char *mo
 /* The adapter's alpha by a configuration of PEFT's, whose keys begin with `prefix`; unchanged if it says none. */
 static sp_status configured_alpha(const json_t *json, const char *prefix, const char *where, adapter *a)
 {
-    static const char *const unsupported[] = {"use_dora", "use_rslora"};
     const char *pattern;
     json_t *value;
     char key[64];
-    for (size_t k = 0; k < sizeof unsupported / sizeof *unsupported; k++) {
-        snprintf(key, sizeof key, "%s%s", prefix, unsupported[k]);
-        if (json_is_true(json_object_get(json, key)))
-            return sp_fail(SP_UNSUPPORTED, "%s: says \"%s\", which is not supported; plain LoRA is", where, key);
-    }
+    snprintf(key, sizeof key, "%suse_dora", prefix);
+    if (json_is_true(json_object_get(json, key)) && a->kind == SP_ADAPTER_LORA && !a->part[SP_LORA_MAGNITUDE] &&
+        !a->part[SP_LORA_DORA_SCALE])
+        return sp_fail(SP_FORMAT, "%s: says \"%s\", and \"%s\" has no lora_magnitude_vector", where, key, a->base);
+    snprintf(key, sizeof key, "%suse_rslora", prefix);
+    a->root_scale = json_is_true(json_object_get(json, key));
     snprintf(key, sizeof key, "%slora_alpha", prefix);
     const json_t *alpha = json_object_get(json, key);
     if (!isnan(a->alpha) || !json_is_number(alpha)) return SP_OK;
@@ -158,9 +122,11 @@ static sp_status read_metadata(sp_lora *lora)
     json_t *json = NULL;
     sp_status status = where ? SP_OK : SP_MEMORY;
     if (!status && text) status = sp_json_parse(text, strlen(text), where, &json);
-    for (size_t i = 0; i < lora->count && text && !status; i++)
-        status = configured_alpha(json, lora->adapters[i].kind == SP_COMPONENT_UNET ? "unet." : "text_encoder.",
-                                  where, &lora->adapters[i]);
+    for (size_t i = 0; i < lora->count && text && !status; i++) {
+        char prefix[32];
+        snprintf(prefix, sizeof prefix, "%s.", sp_component_folder_name(lora->adapters[i].component));
+        status = configured_alpha(json, prefix, where, &lora->adapters[i]);
+    }
     json_decref(json);
     sp_free(where);
     return status;
@@ -204,7 +170,7 @@ static sp_status read_file(sp_lora *lora, const char *path)
         SP_TRY(set_part(lora, a, part, name, sp_tensor_file_at(lora->file, i)));
     }
     for (size_t i = 0; i < lora->count; i++)
-        SP_TRY(check_adapter(lora, &lora->adapters[i]));
+        SP_TRY(sp_layer_adapter_check(path, &lora->adapters[i]));
     SP_TRY(read_metadata(lora));
     if (lora->peft) SP_TRY(read_adapter_config(lora));
     return sp_tensor_file_check(lora->file);
@@ -310,201 +276,8 @@ size_t sp_lora_count(const sp_lora *lora, sp_component_kind kind)
 {
     size_t count = 0;
     for (size_t i = 0; i < lora->count; i++)
-        count += lora->adapters[i].kind == kind;
+        count += lora->adapters[i].component == kind;
     return count;
-}
-
-/* ---- merging ---- */
-
-/* The component's matrices and kernels by the names that files have for them: "down_blocks_0_..."
- * and, for a UNet, "input_blocks_1_...". */
-static sp_status layer_names(const sp_component *component, sp_dictionary *out)
-{
-    static const char end[] = ".weight";
-    char name[SP_LORA_MAX_NAME], original[2 * SP_LORA_MAX_NAME];
-    for (size_t i = 0; i < sp_weights_count(component->weights); i++) {
-        const char *full = sp_weights_name(component->weights, i);
-        const sp_tensor *tensor = sp_weights_at(component->weights, i);
-        if (!sp_ends_with(full, end) || tensor->shape.rank < 2 || strlen(full) >= sizeof name)
-            continue;
-        snprintf(name, sizeof name, "%.*s", (int)(strlen(full) - strlen(end)), full);
-        underscore(name);
-        SP_TRY(sp_dictionary_put(out, name, (void *)(uintptr_t)full));
-        if (component->config.kind != SP_COMPONENT_UNET ||
-            !sp_original_name(&component->config, full, original, sizeof original))
-            continue;
-        original[strlen(original) - strlen(end)] = 0;
-        underscore(original);
-        const char *tail = original + strlen("model_diffusion_model_");
-        if (!sp_dictionary_get(out, tail)) SP_TRY(sp_dictionary_put(out, tail, (void *)(uintptr_t)full));
-    }
-    return SP_OK;
-}
-
-static sp_shape without_ones(sp_shape shape)
-{
-    while (shape.rank > 2 && shape.dim[shape.rank - 1] == 1)
-        shape.dim[--shape.rank] = 0;
-    return shape;
-}
-
-/* Shapes are equal but for the kernel of a 1x1 convolution, which some files have and some not. */
-static sp_status check_layer(const sp_lora *lora, const adapter *a, const char *name,
-                             const sp_tensor *weight)
-{
-    sp_shape down = a->down->shape;
-    down.dim[0] = weight->shape.dim[0];
-    if (a->up->shape.dim[0] == weight->shape.dim[0] &&
-        sp_shape_equal(without_ones(down), without_ones(weight->shape)))
-        return SP_OK;
-    return sp_fail(SP_SHAPE,
-                   "%s: \"%s\" has the halves %s and %s, and the model's \"%s\" is %s: the LoRA is "
-                   "of another model",
-                   sp_tensor_file_path(lora->file), a->base, sp_shape_text(a->down->shape),
-                   sp_shape_text(a->up->shape), name, sp_shape_text(weight->shape));
-}
-
-/* What an adapter does to its layer's weight. */
-typedef struct {
-    sp_lora *lora; /* held */
-    const adapter *adapter;
-    sp_device *device;
-    double scale;
-} layer_change;
-
-static sp_status change_layer(void *context, sp_tensor *weight)
-{
-    const layer_change *c = context;
-    const adapter *a = c->adapter;
-    SP_TRY(sp_lora_add_product(c->device, a->up, a->down, c->scale, weight));
-    sp_tensor_file_drop(c->lora->file, a->up);
-    sp_tensor_file_drop(c->lora->file, a->down);
-    return sp_tensor_file_check(c->lora->file);
-}
-
-static void release_change(void *context)
-{
-    sp_lora_close(((layer_change *)context)->lora);
-    sp_free(context);
-}
-
-static sp_status merge_layer(sp_lora *lora, const adapter *a, double weight, sp_device *device,
-                             sp_weights *weights, const char *name, bool exact)
-{
-    sp_dtype stored = sp_weights_find(weights, name)->dtype;
-    if (sp_dtype_is_f8(stored)) stored = SP_BF16; /* F8 would lose the adapter */
-    double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
-    layer_change *change = sp_alloc(sizeof *change);
-    if (!change) return SP_MEMORY;
-    *change = (layer_change){lora, a, device, weight * alpha / rank};
-    lora->holders++;
-    return sp_weights_change(weights, name, exact ? SP_F32 : stored,
-                             (sp_weight_change){change_layer, release_change, change});
-}
-
-/* The parameter of every adapter for that component, or a failure that counts those without one: names[i] for
- * lora->adapters[i], NULL for another component's. */
-static sp_status find_layers(const sp_lora *lora, const sp_component *component, const sp_dictionary *layers,
-                             const char **names)
-{
-    const char *path = sp_tensor_file_path(lora->file), *part = sp_component_folder_name(component->config.kind);
-    size_t count = 0, without = 0;
-    const adapter *first = NULL;
-    sp_dictionary *taken = sp_dictionary_create();
-    sp_status status = taken ? SP_OK : SP_MEMORY;
-    for (size_t i = 0; i < lora->count && !status; i++) {
-        adapter *a = &lora->adapters[i];
-        if (a->kind != component->config.kind) continue;
-        count++;
-        names[i] = sp_dictionary_get(layers, a->layer);
-        if (!names[i] && !without++) first = a;
-        if (!names[i]) continue;
-        const adapter *other = sp_dictionary_get(taken, names[i]);
-        status = other ? sp_fail(SP_FORMAT, "%s: \"%s\" and \"%s\" are both for the %s's \"%s\"", path, other->base,
-                                 a->base, part, names[i])
-                       : sp_dictionary_put(taken, names[i], a);
-    }
-    sp_dictionary_destroy(taken);
-    if (status || !without) return status;
-    const char *family = sp_lora_layer_family(first->layer);
-    return sp_fail(SP_FORMAT,
-                   "%s: %zu of %zu adapters for the %s are for layers that the one in %s does not have, the first is "
-                   "\"%s\"%s%s",
-                   path, without, count, part, component->folder, first->base, family ? ", a name of " : "",
-                   family ? family : "");
-}
-
-sp_status sp_lora_merge(sp_lora *lora, double weight, sp_device *device, sp_component *component, bool exact)
-{
-    size_t applied = 0;
-    const char **names = sp_alloc_zero((lora->count + 1) * sizeof *names);
-    sp_dictionary *layers = sp_dictionary_create();
-    sp_status status = names && layers ? layer_names(component, layers) : SP_MEMORY;
-    if (!status) status = find_layers(lora, component, layers, names);
-    for (size_t i = 0; i < lora->count && !status; i++) {
-        const adapter *a = &lora->adapters[i];
-        if (!names[i]) continue;
-        status = check_layer(lora, a, names[i], sp_weights_find(component->weights, names[i]));
-        if (!status) status = merge_layer(lora, a, weight, device, component->weights, names[i], exact);
-        applied++;
-    }
-    sp_dictionary_destroy(layers);
-    sp_free(names);
-    if (!status) status = sp_tensor_file_check(lora->file);
-    if (!status && applied)
-        sp_log_info("%s: %zu adapter%s applied to the %s", sp_tensor_file_path(lora->file), applied,
-                    applied == 1 ? "" : "s", sp_component_folder_name(component->config.kind));
-    return status;
-}
-
-/* ---- starting from a file ---- */
-
-static const adapter *find_layer(const sp_lora *lora, const char *layer)
-{
-    for (size_t i = 0; i < lora->count; i++)
-        if (lora->adapters[i].kind == SP_COMPONENT_UNET &&
-            strcmp(lora->adapters[i].layer, layer) == 0)
-            return &lora->adapters[i];
-    return NULL;
-}
-
-/* factor times the file's half, in the shape that the graph has. */
-static sp_status start_half(const sp_lora *lora, const adapter *a, const sp_tensor *half,
-                            double factor, sp_tensor *to)
-{
-    if (!sp_shape_equal(without_ones(half->shape), without_ones(to->shape)))
-        return sp_fail(SP_SHAPE, "%s: a half of \"%s\" is %s, and %s is trained",
-                       sp_tensor_file_path(lora->file), a->base, sp_shape_text(half->shape),
-                       sp_shape_text(to->shape));
-    for (int64_t i = 0; i < sp_tensor_count(to); i++)
-        ((float *)to->data)[i] = (float)(factor * sp_load(half->data, half->dtype, i));
-    return SP_OK;
-}
-
-sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings, sp_weights *adapters)
-{
-    static const char down[] = ".lora_A.weight", up[] = ".lora_B.weight";
-    char layer[SP_LORA_MAX_NAME];
-    size_t used = 0;
-    for (size_t i = 0; i < sp_weights_count(adapters); i++) {
-        const char *name = sp_weights_name(adapters, i);
-        bool is_down = sp_ends_with(name, down);
-        if (!is_down && !sp_ends_with(name, up)) continue;
-        snprintf(layer, sizeof layer, "%.*s", (int)(strlen(name) - strlen(down)), name);
-        underscore(layer);
-        const adapter *a = find_layer(lora, layer);
-        if (!a)
-            return sp_fail(SP_FORMAT, "%s: has no adapter for \"%s\", which is to be trained",
-                           sp_tensor_file_path(lora->file), name);
-        double rank = (double)rank_of(a), alpha = isnan(a->alpha) ? rank : a->alpha;
-        double factor = is_down ? 1 : alpha / rank * (double)settings->rank / settings->alpha;
-        SP_TRY(start_half(lora, a, is_down ? a->down : a->up, factor, sp_weights_at(adapters, i)));
-        used += is_down;
-    }
-    if (used == lora->count) return sp_tensor_file_check(lora->file);
-    return sp_fail(SP_FORMAT,
-                   "%s: has %zu adapters, and %zu are trained; what is left over would be lost",
-                   sp_tensor_file_path(lora->file), lora->count, used);
 }
 
 /* ---- lists ---- */

@@ -31,7 +31,38 @@ static const struct {
     {".lora.alpha", SP_LORA_ALPHA},
     {"_lora.alpha", SP_LORA_ALPHA},
     {".alpha", SP_LORA_ALPHA},
+    {".lora_mid.weight", SP_LORA_MID},
+    {".dora_scale", SP_LORA_DORA_SCALE},
+    {".lora_magnitude_vector", SP_LORA_MAGNITUDE},
+    {".lora_magnitude_vector.weight", SP_LORA_MAGNITUDE},
+    {".lora_magnitude_vector.default.weight", SP_LORA_MAGNITUDE},
+    {".hada_w1_a", SP_LORA_HADA_W1_A},
+    {".hada_w1_b", SP_LORA_HADA_W1_B},
+    {".hada_w2_a", SP_LORA_HADA_W2_A},
+    {".hada_w2_b", SP_LORA_HADA_W2_B},
+    {".hada_t1", SP_LORA_HADA_T1},
+    {".hada_t2", SP_LORA_HADA_T2},
+    {".lokr_w1", SP_LORA_LOKR_W1},
+    {".lokr_w1_a", SP_LORA_LOKR_W1_A},
+    {".lokr_w1_b", SP_LORA_LOKR_W1_B},
+    {".lokr_w2", SP_LORA_LOKR_W2},
+    {".lokr_w2_a", SP_LORA_LOKR_W2_A},
+    {".lokr_w2_b", SP_LORA_LOKR_W2_B},
+    {".lokr_t2", SP_LORA_LOKR_T2},
+    {".diff", SP_LORA_DIFF},
+    {".diff_b", SP_LORA_DIFF_B},
+    {".w_norm", SP_LORA_DIFF}, /* LyCORIS' of norms */
+    {".b_norm", SP_LORA_DIFF_B},
 };
+
+#define X(part, name) name,
+static const char *const part_names[] = {SP_LORA_PART_LIST(X)};
+#undef X
+
+const char *sp_lora_part_name(int part)
+{
+    return part_names[part];
+}
 
 static const char peft_prefix[] = "base_model.model.";
 enum { BY_LAYER = -1 };
@@ -47,6 +78,9 @@ static const struct {
     {"lora_te1_", SP_COMPONENT_TEXT_ENCODER},
     {"text_encoder.", SP_COMPONENT_TEXT_ENCODER},
     {"text_encoders.clip_l.transformer.", SP_COMPONENT_TEXT_ENCODER},
+    {"lora_te2_", SP_COMPONENT_TEXT_ENCODER_2},
+    {"text_encoder_2.", SP_COMPONENT_TEXT_ENCODER_2},
+    {"text_encoders.clip_g.transformer.", SP_COMPONENT_TEXT_ENCODER_2},
     {"lycoris_", BY_LAYER},
     {"", BY_LAYER},
 };
@@ -61,6 +95,7 @@ static const struct {
     {"conv_in", SP_COMPONENT_UNET},          {"conv_out", SP_COMPONENT_UNET},
     {"input_blocks_", SP_COMPONENT_UNET},    {"middle_block_", SP_COMPONENT_UNET},
     {"output_blocks_", SP_COMPONENT_UNET},   {"time_embed_", SP_COMPONENT_UNET},
+    {"add_embedding_", SP_COMPONENT_UNET},   {"label_emb_", SP_COMPONENT_UNET},
     {"text_model_", SP_COMPONENT_TEXT_ENCODER}, {"encoder_layers_", SP_COMPONENT_TEXT_ENCODER},
 };
 
@@ -68,10 +103,6 @@ static const struct {
 static const struct {
     const char *sign, *what;
 } refused[] = {
-    {".dora_scale", "DoRA"},
-    {"lora_magnitude_vector", "DoRA"},
-    {".hada_", "LoHa"},
-    {".lokr_", "LoKr"},
     {".oft_", "OFT"},
     {".boft_", "BOFT"},
     {".on_input", "IA3"},
@@ -79,19 +110,12 @@ static const struct {
     {".a2.weight", "GLoRA"},
     {".b1.weight", "GLoRA"},
     {".b2.weight", "GLoRA"},
-    {".lora_mid.", "a LoRA with a middle factor (LoCon's Tucker form)"},
     {".lora_embedding_", "a LoRA of an embedding"},
     {".lora_B.bias", "a LoRA with biases"},
     {".lora_B.default.bias", "a LoRA with biases"},
     {".modules_to_save.", "a layer that was trained whole"},
-    {".diff", "a difference of whole weights"},
     {".set_weight", "a replacement of whole weights"},
     {".reshape_weight", "a LoRA that reshapes weights"},
-    {".w_norm", "a difference of norms"},
-    {".b_norm", "a difference of norms"},
-    {"lora_te2_", "a LoRA of Stable Diffusion XL"},
-    {"text_encoder_2.", "a LoRA of Stable Diffusion XL"},
-    {"text_encoders.clip_g.", "a LoRA of Stable Diffusion XL"},
     {"lora_te3_", "a LoRA of Stable Diffusion 3"},
     {"text_encoders.t5xxl.", "a LoRA of a model with a T5 text encoder"},
     {"lora_transformer_", "a LoRA of a diffusion transformer"},
@@ -119,8 +143,7 @@ sp_status sp_lora_name_refuse(const char *path, const char *name)
     for (size_t i = 0; i < COUNT(refused); i++)
         if (strstr(name, refused[i].sign))
             return sp_fail(SP_UNSUPPORTED,
-                           "%s: tensor \"%s\" is of %s, which is not supported; plain LoRA is", path,
-                           name, refused[i].what);
+                           "%s: tensor \"%s\" is of %s, which is not supported", path, name, refused[i].what);
     return sp_fail(SP_FORMAT,
                    "%s: tensor \"%s\" is not of a LoRA: names such as "
                    "\"unet.LAYER.lora_A.weight\" and \"lora_unet_LAYER.lora_down.weight\" are known",
@@ -195,6 +218,6 @@ bool sp_lora_name_parse(const char *name, sp_lora_name *out)
     int kind = prefixes[prefix].kind == BY_LAYER ? kind_of_layer(out->layer) : prefixes[prefix].kind;
     if (kind == BY_LAYER) return false;
     out->kind = (sp_component_kind)kind;
-    modernise(out->layer, sizeof out->layer, out->kind == SP_COMPONENT_TEXT_ENCODER);
+    modernise(out->layer, sizeof out->layer, sp_component_is_text(out->kind));
     return true;
 }

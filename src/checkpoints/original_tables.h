@@ -19,6 +19,8 @@ void sp_replace_beginning(const char *name, const sp_name_pair *pairs, size_t co
 static const sp_name_pair sp_unet_outside_names[] = {
     {"time_embed.0.", "time_embedding.linear_1."},
     {"time_embed.2.", "time_embedding.linear_2."},
+    {"label_emb.0.0.", "add_embedding.linear_1."},
+    {"label_emb.0.2.", "add_embedding.linear_2."},
     {"input_blocks.0.0.", "conv_in."},
     {"middle_block.1.", "mid_block.attentions.0."},
     {"out.0.", "conv_norm_out."},

@@ -1,6 +1,7 @@
 """Writes all goldens."""
 import make_distill
 import make_image
+import make_lora
 import make_lr_schedule
 import make_optimizer
 import make_original
@@ -14,5 +15,5 @@ import make_vae
 
 if __name__ == "__main__":
     for module in (make_unet, make_vae, make_text, make_sdxl, make_schedule, make_samplers, make_distill, make_image,
-                   make_torch_files, make_original, make_optimizer, make_lr_schedule):
+                   make_torch_files, make_original, make_optimizer, make_lr_schedule, make_lora):
         module.main()
