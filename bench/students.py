@@ -60,7 +60,9 @@ def distil(a, teacher, student, settings, steps, seed):
 
 
 def evaluate(a, models, report, metrics, steps, seed, more=(), count=128):
-    """Rows of report.json. The folder `report` keeps the teacher's trajectories."""
+    """Rows of report.json. The folder `report` keeps the teacher's trajectories; the pictures that are kept there are
+    of another student of the same name."""
+    shutil.rmtree(os.path.join(report, "pictures"), ignore_errors=True)
     subprocess.run([a.splam, "eval", "-m", *models, "--data", a.data, "--metrics", metrics, "--steps",
                     ",".join(map(str, steps)), "--count", str(count), "--seed", str(seed), "--output", report, *more,
                     *threads(a)], check=True)

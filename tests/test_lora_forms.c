@@ -147,7 +147,7 @@ static void base_name(const naming *n, const layer *l, char *out, size_t size)
     if (n->original && !l->text) {
         char weight[256];
         snprintf(weight, sizeof weight, "%s.weight", l->module);
-        assert_true(sp_original_name(&golden_adapter.unet->config, weight, module, sizeof module));
+        assert_true(sp_original_name(&golden_adapter.unet->config, false, weight, module, sizeof module));
         module[strlen(module) - strlen(".weight")] = 0;
         replace(module, sizeof module, "model.diffusion_model.", "");
     }

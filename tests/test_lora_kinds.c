@@ -389,7 +389,7 @@ static void names_follow_the_layout(void **state)
     for (int i = 0; i < MODULES; i++) {
         char found[512], want[512];
         snprintf(want, sizeof want, "model.diffusion_model.%.*s.weight", NAME, modules[i].original);
-        assert_true(sp_original_name(&config, weight_of(i), found, sizeof found));
+        assert_true(sp_original_name(&config, true, weight_of(i), found, sizeof found));
         assert_string_equal(found, want);
     }
 }

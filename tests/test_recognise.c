@@ -72,9 +72,12 @@ typedef struct {
 #define UNET "model.diffusion_model."
 static const char sd3_vae[] = "first_stage_model.encoder.conv_in.weight";
 static const names_case tensors[] = {
-    {{"conditioner.embedders.1.model.ln_final.weight", UNET "input_blocks.0.0.weight"}, {0},
-     "a Stable Diffusion XL checkpoint"},
-    {{UNET "label_emb.0.0.weight", UNET "input_blocks.0.0.weight"}, {0}, "a Stable Diffusion XL checkpoint"},
+    {{UNET "label_emb.0.0.weight", UNET "input_blocks.0.0.weight"}, {.rank = 2, .dim = {1, 2560}},
+     "Stable Diffusion XL's refiner"},
+    {{"edm_mean", UNET "label_emb.0.0.weight"}, {0},
+     "a Playground 2.5 checkpoint, whose noise is of another kind (EDM)"},
+    {{UNET "input_blocks.1.1.time_mixer.mix_factor", UNET "label_emb.0.0.weight"}, {0},
+     "a Stable Video Diffusion model"},
     {{"add_embedding.linear_1.weight", "conv_in.weight"}, {0}, "a UNet of Stable Diffusion XL"},
     {{"encoder.conv_in.weight", "encoder.down.0.block.0.norm1.weight"}, {0}, "an autoencoder (VAE)"},
     {{"encoder.conv_in.weight", "encoder.down_blocks.0.resnets.0.norm1.weight"}, {0}, "an autoencoder (VAE)"},
@@ -132,7 +135,7 @@ static void names_are_known(void **state)
             fail_msg("%s: \"%s\" is not \"%s\"", tensors[i].names[0], text, tensors[i].text);
         assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(tensors[i].text);
-        assert_message(", expected a Stable Diffusion 1.x or 2.x model, a folder as diffusers has it or one file");
+        assert_message(", expected a Stable Diffusion 1.x, 2.x or XL model: a folder as diffusers has it, or one file");
         sp_component *vae;
         if (strstr(tensors[i].text, "(VAE)") || tensors[i].names[1] == sd3_vae) continue; /* has one */
         assert_status(sp_component_open(path, "vae", &vae), SP_UNSUPPORTED);
@@ -143,7 +146,7 @@ static void names_are_known(void **state)
     sp_pipeline *p;
     write_names(path, &unknown);
     assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
-    assert_message("x.safetensors: has no unet, vae, text_encoder, expected a Stable Diffusion 1.x or 2.x model");
+    assert_message("x.safetensors: has no unet, vae, text_encoder, expected a Stable Diffusion 1.x, 2.x or XL model");
     const names_case part = {{UNET "input_blocks.0.0.weight"}, {.rank = 4, .dim = {1, 4, 1, 1}}, ""};
     write_names(path, &part);
     assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
@@ -210,7 +213,7 @@ static void folders_are_known(void **state)
         assert_string_equal(text, folders[i].text);
         assert_status(sp_pipeline_open(folder, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(folders[i].text);
-        assert_message("expected a Stable Diffusion 1.x or 2.x model");
+        assert_message("expected a Stable Diffusion 1.x, 2.x or XL model");
         assert_status(sp_component_open(folder, "unet", &unet), SP_IO);
         assert_message(folders[i].text);
     }

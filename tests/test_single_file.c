@@ -29,7 +29,7 @@ static void check_names(const char *list)
             config.text =
                 (sp_clip_text_config){.activation = second ? SP_UNARY_GELU : SP_UNARY_QUICK_GELU};
         if (strstr(original, "in_proj_")) continue;
-        assert_true(sp_original_name(&config, name, found, sizeof found));
+        assert_true(sp_original_name(&config, false, name, found, sizeof found));
         assert_string_equal(found, original);
         checked++;
     }

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Writes a model of the exact shapes of Stable Diffusion 1.5 or 2.1 with seeded random weights.
+"""Writes a model of the exact shapes of Stable Diffusion 1.5, 2.1 or XL, of SSD-1B or Segmind-Vega with seeded random
+weights.
 
-    python make_random_model.py sd15|sd21 FOLDER --tokenizer DIR [--dtype f16|bf16|f32] [--sharded] [--seed S]
-    python make_random_model.py sd15|sd21 --single-file OUT.safetensors|OUT.ckpt [--dtype ...] [--seed S]
+    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega FOLDER --tokenizer DIR [--dtype f16|bf16|f32] [--sharded]
+        [--seed S]
+    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega --single-file OUT.safetensors|OUT.ckpt [--dtype ...]
+        [--seed S]
 
 FOLDER is a diffusers folder, complete: UNet, VAE, text encoder, tokenizer (vocab.json and merges.txt from DIR), and the
 scheduler's configuration as the published model has it. A single file holds the same weights (equal seeds) under the
 names that the published checkpoints have, the averaged weights of training left out. Weights keep the variance of their
 inputs, so activations stay bounded, and pictures are noise but finite.
 
-Packages: golden/requirements.txt. Needs 6 GB of memory for f32, 4.5 GB otherwise.
+Packages: golden/requirements.txt. Needs 6 GB of memory for sd15 in f32, 4.5 GB otherwise; of sdxl 7 GB in 16 bits.
 """
 import argparse
 import gc
@@ -44,6 +47,21 @@ SD15_TEXT = dict(
 SD21_TEXT = {**SD15_TEXT, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23,
              "num_attention_heads": 16, "hidden_act": "gelu", "projection_dim": 512}
 
+SDXL_UNET = dict(
+    sample_size=128, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280), layers_per_block=2,
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=2048,
+    attention_head_dim=(5, 10, 20), transformer_layers_per_block=(1, 2, 10), use_linear_projection=True,
+    addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+    norm_num_groups=32)
+SSD1B_UNET = {**SDXL_UNET, "transformer_layers_per_block": (0, (2, 2), (4, 4)), "mid_block_type": "UNetMidBlock2D",
+              "reverse_transformer_layers_per_block": ((4, 4, 10), (2, 1, 1), 1)}
+VEGA_UNET = {**SDXL_UNET, "transformer_layers_per_block": (1, 1, 2), "mid_block_type": "UNetMidBlock2D"}
+SDXL_VAE = {**SD15_VAE, "sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True}
+SDXL_TEXT = {**SD15_TEXT, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}
+SDXL_TEXT_2 = {**SDXL_TEXT, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
+               "num_attention_heads": 20, "hidden_act": "gelu", "projection_dim": 1280}
+
 NOISE_SCHEDULE = dict(beta_end=0.012, beta_schedule="scaled_linear", beta_start=0.00085, clip_sample=False,
                       num_train_timesteps=1000, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1,
                       trained_betas=None)
@@ -51,14 +69,25 @@ SD15_SCHEDULER = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0",
 SD21_SCHEDULER = {"_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", **NOISE_SCHEDULE,
                   "prediction_type": "v_prediction"}
 
+SDXL_SCHEDULER = {"_class_name": "EulerDiscreteScheduler", "_diffusers_version": "0.19.0", **NOISE_SCHEDULE,
+                  "interpolation_type": "linear", "prediction_type": "epsilon", "sample_max_value": 1.0,
+                  "timestep_spacing": "leading", "use_karras_sigmas": False}
+
 # "pad": what a prompt is filled up with. "steps": the training steps that the published checkpoint says it had.
 FAMILIES = {
     "sd15": dict(unet=SD15_UNET, vae=SD15_VAE, text_encoder=SD15_TEXT, scheduler=SD15_SCHEDULER, pad="<|endoftext|>",
                  steps=840000),
     "sd21": dict(unet=SD21_UNET, vae=SD21_VAE, text_encoder=SD21_TEXT, scheduler=SD21_SCHEDULER, pad="!",
                  steps=110000),
+    **{name: dict(unet=unet, vae=SDXL_VAE, text_encoder=SDXL_TEXT, text_encoder_2=SDXL_TEXT_2, scheduler=SDXL_SCHEDULER,
+                  pad="<|endoftext|>", steps=0)
+       for name, unet in (("sdxl", SDXL_UNET), ("ssd1b", SSD1B_UNET), ("vega", VEGA_UNET))},
 }
-COMPONENTS = ("unet", "vae", "text_encoder")
+COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+def components_of(family):
+    return [component for component in COMPONENTS if component in FAMILIES[family]]
 
 
 # ---- models ----
@@ -66,15 +95,20 @@ COMPONENTS = ("unet", "vae", "text_encoder")
 def new_model(family, component):
     """The component without its final weights."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
     config = FAMILIES[family][component]
     if component == "unet":
         return UNet2DConditionModel(**config)
-    return AutoencoderKL(**config) if component == "vae" else CLIPTextModel(CLIPTextConfig(**config))
+    if component == "vae":
+        return AutoencoderKL(**config)
+    return (CLIPTextModelWithProjection if component == "text_encoder_2" else CLIPTextModel)(CLIPTextConfig(**config))
 
 
 def random_model(family, component, seed, dtype=torch.float32):
-    return common.randomise(new_model(family, component), 10 * seed + COMPONENTS.index(component)).to(dtype)
+    torch.set_default_dtype(dtype)  # the largest in 32 bits would not be, for a moment, in 16 GB
+    model = new_model(family, component)
+    torch.set_default_dtype(torch.float32)
+    return common.randomise(model, 10 * seed + COMPONENTS.index(component)).to(dtype)
 
 
 # ---- the names of published checkpoints ----
@@ -83,21 +117,22 @@ def random_model(family, component, seed, dtype=torch.float32):
 UNET_INSIDE = [(r"\.norm1\.", ".in_layers.0."), (r"\.conv1\.", ".in_layers.2."), (r"\.norm2\.", ".out_layers.0."),
                (r"\.conv2\.", ".out_layers.3."), (r"\.time_emb_proj\.", ".emb_layers.1."),
                (r"\.conv_shortcut\.", ".skip_connection.")]
-UNET_OUTSIDE = [(r"^time_embedding\.linear_1\.", "time_embed.0."), (r"^time_embedding\.linear_2\.", "time_embed.2."),
+UNET_OUTSIDE = [(r"^add_embedding\.linear_1\.", "label_emb.0.0."), (r"^add_embedding\.linear_2\.", "label_emb.0.2."),
+                (r"^time_embedding\.linear_1\.", "time_embed.0."), (r"^time_embedding\.linear_2\.", "time_embed.2."),
                 (r"^conv_in\.", "input_blocks.0.0."), (r"^conv_norm_out\.", "out.0."), (r"^conv_out\.", "out.2."),
                 (r"^mid_block\.resnets\.0\.", "middle_block.0."), (r"^mid_block\.attentions\.0\.", "middle_block.1."),
                 (r"^mid_block\.resnets\.1\.", "middle_block.2.")]
 
 
-def original_unet_name(name, layers):
-    """`layers`: resnets of a block on the way down; one more on the way up."""
+def original_unet_name(name, layers, attends):
+    """`layers`: resnets of a block on the way down; one more on the way up. `attends`: of each block on the way up."""
     block = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.*)", name)
     if block:
         way, level, part, index, rest = block[1], int(block[2]), block[3], int(block[4]), block[5]
         if part == "downsamplers":
             return f"input_blocks.{(layers + 1) * (level + 1)}.0.op.{rest.removeprefix('conv.')}"
         if part == "upsamplers":  # behind the attention, where there is one
-            return f"output_blocks.{(layers + 1) * level + layers}.{1 if level == 0 else 2}.{rest}"
+            return f"output_blocks.{(layers + 1) * level + layers}.{1 + attends[level]}.{rest}"
         place = (layers + 1) * level + index + (way == "down")
         name = f"{'input' if way == 'down' else 'output'}_blocks.{place}.{int(part == 'attentions')}.{rest}"
         if part == "attentions":
@@ -125,9 +160,9 @@ def original_vae_name(name, levels):
     return name
 
 
-def original_text(weights, layers, seed):
-    """OpenCLIP's layout: queries, keys and values in one matrix, and a last layer that Stable Diffusion does not
-    use."""
+def original_text(weights, layers, seed, projection=None):
+    """OpenCLIP's layout: queries, keys and values in one matrix, and a last layer that Stable Diffusion 2 does not
+    use. With a projection it is the second one of XL, which uses all."""
     out = {}
     short = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
              "self_attn.out_proj": "attn.out_proj"}
@@ -140,19 +175,25 @@ def original_text(weights, layers, seed):
                 out[f"{block}{ours}.{kind}"] = part(f"{theirs}.{kind}")
         for kind in ("weight", "bias"):
             out[f"{block}attn.in_proj_{kind}"] = torch.cat([part(f"self_attn.{x}_proj.{kind}") for x in "qkv"])
-    g = common.generator(seed)
-    last = f"transformer.resblocks.{layers - 1}."
-    for name in [n for n in out if n.startswith(last)]:
-        out[name.replace(last, f"transformer.resblocks.{layers}.")] = torch.randn(
-            out[name].shape, generator=g).to(out[name].dtype)
+    if projection is None:
+        add_unused_layer(out, layers, seed)
     out["token_embedding.weight"] = weights["embeddings.token_embedding.weight"]
     out["positional_embedding"] = weights["embeddings.position_embedding.weight"]
     for kind in ("weight", "bias"):
         out[f"ln_final.{kind}"] = weights[f"final_layer_norm.{kind}"]
     width = weights["final_layer_norm.weight"].shape[0]
-    out["text_projection"] = torch.zeros(width, width, dtype=weights["final_layer_norm.weight"].dtype)
+    unused = torch.zeros(width, width, dtype=weights["final_layer_norm.weight"].dtype)
+    out["text_projection"] = unused if projection is None else projection.T
     out["logit_scale"] = torch.tensor(4.6052)
     return out
+
+
+def add_unused_layer(out, layers, seed):
+    g = common.generator(seed)
+    last = f"transformer.resblocks.{layers - 1}."
+    for name in [n for n in out if n.startswith(last)]:
+        out[name.replace(last, f"transformer.resblocks.{layers}.")] = torch.randn(
+            out[name].shape, generator=g).to(out[name].dtype)
 
 
 def text_weights(model):
@@ -160,11 +201,12 @@ def text_weights(model):
             if not name.endswith("position_ids")}
 
 
-def original_weights(component, model, seed=0):
+def original_weights(component, model, seed=0, xl=False):
     """The component's weights under the names, and in the forms, of a published checkpoint."""
     weights = {name: t.detach() for name, t in model.state_dict().items()}
     if component == "unet":
-        return {"model.diffusion_model." + original_unet_name(name, model.config.layers_per_block): t
+        attends = ["CrossAttn" in kind for kind in model.config.up_block_types]
+        return {"model.diffusion_model." + original_unet_name(name, model.config.layers_per_block, attends): t
                 for name, t in weights.items()}
     if component == "vae":
         out = {}
@@ -175,10 +217,14 @@ def original_weights(component, model, seed=0):
             out["first_stage_model." + name] = t
         return out
     weights = text_weights(model)
+    if component == "text_encoder_2":
+        parts = original_text(weights, model.config.num_hidden_layers, seed, weights["text_projection.weight"])
+        return {"conditioner.embedders.1.model." + name: t for name, t in parts.items()}
     if model.config.hidden_act == "quick_gelu":
-        out = {"cond_stage_model.transformer.text_model." + name: t for name, t in weights.items()}
+        prefix = ("conditioner.embedders.0." if xl else "cond_stage_model.") + "transformer.text_model."
+        out = {prefix + name: t for name, t in weights.items()}
         length = model.config.max_position_embeddings
-        out["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(length)[None]
+        out[prefix + "embeddings.position_ids"] = torch.arange(length)[None]
         return out
     return {"cond_stage_model.model." + name: t
             for name, t in original_text(weights, model.config.num_hidden_layers, seed).items()}
@@ -219,31 +265,38 @@ def write_tokenizer(folder, source, pad):
         "unk_token": {"__type": "AddedToken", **end}})
 
 
-def write_index(folder, scheduler):
+def write_index(folder, scheduler, xl):
     common.write_json(os.path.join(folder, "model_index.json"), {
-        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", "feature_extractor": [None, None],
-        "safety_checker": [None, None], "scheduler": ["diffusers", scheduler["_class_name"]],
+        "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline", "_diffusers_version": "0.6.0",
+        "feature_extractor": [None, None], "scheduler": ["diffusers", scheduler["_class_name"]],
         "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]})
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        **({"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "image_encoder": [None, None],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"], "force_zeros_for_empty_prompt": True} if xl else
+           {"safety_checker": [None, None]})})
 
 
 def write_folder(family, folder, tokenizer, dtype, sharded, seed):
     parts = FAMILIES[family]
-    for component in COMPONENTS:
+    for component in components_of(family):
         model = random_model(family, component, seed, dtype)
         model.save_pretrained(os.path.join(folder, component), **({"max_shard_size": "400MB"} if sharded else {}))
         del model
         gc.collect()
     write_tokenizer(os.path.join(folder, "tokenizer"), tokenizer, parts["pad"])
+    xl = "text_encoder_2" in parts
+    if xl:
+        write_tokenizer(os.path.join(folder, "tokenizer_2"), tokenizer, "!")
     os.makedirs(os.path.join(folder, "scheduler"), exist_ok=True)
     common.write_json(os.path.join(folder, "scheduler", "scheduler_config.json"), parts["scheduler"])
-    write_index(folder, parts["scheduler"])
+    write_index(folder, parts["scheduler"], xl)
 
 
 def write_checkpoint(family, path, dtype, seed):
     weights = noise_buffers()
-    for component in COMPONENTS:
-        weights.update(original_weights(component, random_model(family, component, seed, dtype), seed))
+    xl = "text_encoder_2" in FAMILIES[family]
+    for component in components_of(family):
+        weights.update(original_weights(component, random_model(family, component, seed, dtype), seed, xl))
         gc.collect()
     write_single_file(path, weights, FAMILIES[family]["steps"])
 

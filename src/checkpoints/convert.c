@@ -336,7 +336,7 @@ static sp_status check_tokenizer(const sp_model_folder *folder, const sp_compone
 static sp_status write_single(const sp_model_folder *folder, const char *output,
                               const conversion *c)
 {
-    const char *const names[] = {c->o->unet ? c->o->unet : "unet", "vae", "text_encoder"};
+    const char *const names[] = {c->o->unet ? c->o->unet : "unet", "vae", "text_encoder", "text_encoder_2"};
     enum { MOST = sizeof names / sizeof *names };
     sp_component *components[MOST] = {NULL};
     size_t count = 0;
@@ -345,7 +345,7 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
     for (size_t i = 0; i < MOST && !status; i++) {
         if (i > 0 && !sp_model_folder_has(folder, names[i])) continue;
         status = open_component(folder->path, names[i], c, &components[count]);
-        if (!status && components[count]->config.kind == SP_COMPONENT_TEXT_ENCODER)
+        if (!status && sp_component_is_text(components[count]->config.kind))
             status = check_tokenizer(folder, components[count]);
         if (!status) count++;
     }

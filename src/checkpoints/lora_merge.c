@@ -32,7 +32,7 @@ static sp_status layer_names(const sp_component *component, sp_dictionary *own, 
         underscore(name);
         SP_TRY(sp_dictionary_put(own, name, (void *)(uintptr_t)full));
         if (component->config.kind != SP_COMPONENT_UNET ||
-            !sp_original_name(&component->config, full, other, sizeof other))
+            !sp_original_name(&component->config, false, full, other, sizeof other))
             continue;
         other[strlen(other) - strlen(weight_end)] = 0;
         underscore(other);

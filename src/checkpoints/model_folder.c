@@ -75,6 +75,7 @@ static bool has_in_file(const sp_tensor_file *file, const char *component)
         if (strcmp(component, sp_component_folder_name((sp_component_kind)i)) == 0)
             return sp_original_has(file, (sp_component_kind)i);
     if (strcmp(component, "scheduler") == 0) return sp_original_has(file, SP_COMPONENT_UNET);
+    if (strcmp(component, "tokenizer_2") == 0) return sp_original_has(file, SP_COMPONENT_TEXT_ENCODER_2);
     return strcmp(component, "tokenizer") == 0 && sp_original_has(file, SP_COMPONENT_TEXT_ENCODER);
 }
 

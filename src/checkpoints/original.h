@@ -1,5 +1,5 @@
-/* Checkpoints of one file, as Stable Diffusion 1.x and 2.x were published: UNet, VAE and text
- * encoder under the names of CompVis' and Stability's own programs, no configuration. What
+/* Checkpoints of one file, as Stable Diffusion 1.x, 2.x and XL were published: UNet, VAE and text
+ * encoders under the names of CompVis' and Stability's own programs, no configuration. What
  * diffusers keeps in config.json is told by names and shapes. */
 #ifndef SP_CHECKPOINTS_ORIGINAL_H
 #define SP_CHECKPOINTS_ORIGINAL_H
@@ -9,10 +9,11 @@
 bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind);
 
 /* The component's config.json (json_decref). Heads are not told by shapes: a UNet with linear
- * projections (2.x) has heads of 64 channels, one without 8 heads; CLIP's text encoders have heads
- * of 64. Of OpenCLIP's layers (2.x) the last is not used. A 2.x that predicts v was trained for
- * pictures of 768, all others for 512; prediction is as below. SP_FORMAT naming the tensor that is missing;
- * SP_UNSUPPORTED for Stable Diffusion XL and for conditioning on classes. */
+ * projections (2.x, XL) has heads of 64 channels, one without 8 heads; CLIP's text encoders have heads
+ * of 64. Depths of transformers are counted, so that XL's smaller relatives (SSD-1B, Segmind-Vega) are read too. Of
+ * OpenCLIP's layers 2.x does not use the last. A 2.x that predicts v was trained for pictures of 768, XL for 1024, all
+ * others for 512; prediction is as below. SP_FORMAT naming the tensor that is missing; SP_UNSUPPORTED for a UNet that
+ * is conditioned on anything else. */
 sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
                              const char *prediction, json_t **out);
 
@@ -39,16 +40,16 @@ sp_status sp_original_predicts(const sp_tensor_file *file, const char *predictio
  * predicts and, where the end has no signal, "rescale_betas_zero_snr" and trailing timesteps, which begin there. */
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out);
 
-/* True if prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */
+/* True if the first text encoder's prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */
 bool sp_original_pads_with_zero(const sp_tensor_file *file);
 
 /* The name that a parameter of the graph has in such a file, the inverse of sp_add_original; false
  * if it has none (cond_proj). Of OpenCLIP's attention it is that of the separate matrices, which
- * the file has as one. */
-bool sp_original_name(const sp_component_config *config, const char *name, char *out, size_t size);
+ * the file has as one. xl: the model is Stable Diffusion XL, whose first text encoder lies elsewhere. */
+bool sp_original_name(const sp_component_config *config, bool xl, const char *name, char *out, size_t size);
 
 /* Writes components as one safetensors file of original names, floats as `dtype`: a text encoder
- * with gelu in OpenCLIP's layout (2.x), another as CLIP's (1.x); what the UNet predicts in the
+ * with gelu in OpenCLIP's layout (2.x, the second of XL), another as CLIP's; what the UNet predicts in the
  * metadata and by the empty tensors "v_pred" and "ztsnr". Written beside and renamed. SP_UNSUPPORTED,
  * naming the tensor or the key, for what such a file cannot carry: readers know a model's configuration
  * by names and shapes alone. */

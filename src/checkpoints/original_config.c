@@ -8,11 +8,11 @@
 enum {
     GROUPS = 32,        /* of every norm in the UNet and the VAE */
     HEADS = 8,          /* of every attention in 1.x */
-    HEAD_CHANNELS = 64, /* of every head in 2.x and in CLIP's text encoders */
+    HEAD_CHANNELS = 64, /* of every head in 2.x, XL and CLIP's text encoders */
+    SIZE_DIM = 256,     /* of each size that XL's UNet is told */
 };
 
 #define UNET SP_ORIGINAL_UNET
-#define CLIP SP_ORIGINAL_CLIP
 #define OPEN_CLIP SP_ORIGINAL_OPEN_CLIP
 #define UNET_FIRST UNET "input_blocks.0.0.weight"
 #define VAE_FIRST SP_ORIGINAL_VAE "encoder.conv_in.weight"
@@ -44,21 +44,42 @@ sp_status sp_original_dim(const sp_tensor_file *file, const char *name, int axis
     return SP_OK;
 }
 
-/* "text_model." was there before transformers 5. */
-static const char *clip_prefix(const sp_tensor_file *file)
+/* "text_model." was there before transformers 5. Merges of XL have its second encoder under either names. */
+sp_original_text sp_original_text_of(const sp_tensor_file *file, sp_component_kind kind)
 {
-    static const char *const prefixes[] = {CLIP "text_model.", CLIP};
-    for (int i = 0; i < 2; i++)
-        if (find(file, "%sembeddings.token_embedding.weight", prefixes[i])) return prefixes[i];
-    return NULL;
+    static const struct {
+        sp_component_kind kind;
+        sp_original_text text;
+    } places[] = {
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_CLIP "text_model.", false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_CLIP, false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_OPEN_CLIP, true}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_XL_CLIP "text_model.", false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_XL_CLIP, false}},
+        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_XL_OPEN_CLIP, true}},
+        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_XL_OPEN_CLIP "text_model.", false}},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const sp_original_text *text = &places[i].text;
+        const char *form = text->open_clip ? "%stoken_embedding.weight" : "%sembeddings.token_embedding.weight";
+        char name[128];
+        snprintf(name, sizeof name, form, text->prefix);
+        if (places[i].kind == kind && sp_tensor_file_find(file, name)) return *text;
+    }
+    return (sp_original_text){NULL, false};
+}
+
+/* Stable Diffusion XL's UNet, or text encoders of its. */
+static bool is_xl(const sp_tensor_file *file)
+{
+    return find(file, UNET "label_emb.0.0.weight") || find(file, SP_ORIGINAL_XL_OPEN_CLIP "token_embedding.weight");
 }
 
 bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
 {
     if (kind == SP_COMPONENT_UNET) return sp_tensor_file_find(file, UNET_FIRST);
     if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
-    if (kind == SP_COMPONENT_TEXT_ENCODER_2) return false;
-    return clip_prefix(file) || sp_tensor_file_find(file, OPEN_CLIP_FIRST);
+    return sp_original_text_of(file, kind).prefix;
 }
 
 bool sp_original_pads_with_zero(const sp_tensor_file *file)
@@ -105,23 +126,65 @@ static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
     for (int i = 0; i < c->levels; i++) /* the output blocks begin with the lowest resolution */
         c->up_attention[i] =
             find(file, UNET "output_blocks.%d.1.norm.weight", (c->levels - 1 - i) * (layers + 1));
-    c->middle_attention = true;
-    sp_unet_config_set_depth(c, 1);
+    c->middle_attention = find(file, UNET "middle_block.1.norm.weight");
     return SP_OK;
 }
 
-/* The middle block always attends: it tells the context and the form of the projections. */
+/* Blocks of the transformer at that place. */
+static int64_t depth_at(const sp_tensor_file *file, const char *side, int block)
+{
+    int64_t depth = 0;
+    while (depth <= SP_MODEL_MAX_LAYERS &&
+           find(file, UNET "%s.%d%s.transformer_blocks.%lld.norm1.weight", side, block,
+                strcmp(side, "middle_block") == 0 ? "" : ".1", (long long)depth))
+        depth++;
+    return depth;
+}
+
+static sp_status unet_depths(const sp_tensor_file *file, sp_unet_config *c)
+{
+    bool good = true;
+    for (int i = 0; i < c->levels; i++) {
+        int each = (int)c->layers[i] + 1, down = 1 + i * each, up = (c->levels - 1 - i) * each;
+        for (int k = 0; k < each; k++) {
+            if (k < each - 1) c->down_depth[i][k] = c->down_attention[i] ? depth_at(file, "input_blocks", down + k) : 1;
+            c->up_depth[i][k] = c->up_attention[i] ? depth_at(file, "output_blocks", up + k) : 1;
+            good = good && c->down_depth[i][k] <= SP_MODEL_MAX_LAYERS && c->up_depth[i][k] <= SP_MODEL_MAX_LAYERS;
+        }
+    }
+    c->middle_depth = c->middle_attention ? depth_at(file, "middle_block", 1) : 0;
+    if (good && c->middle_depth <= SP_MODEL_MAX_LAYERS) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: the UNet has more than %d transformer layers in a row",
+                   sp_tensor_file_path(file), SP_MODEL_MAX_LAYERS);
+}
+
+/* Where an attention lies: in the middle, or else on the way down from the lowest resolution up. */
+static sp_status find_attention(const sp_tensor_file *file, const sp_unet_config *c, char *out, size_t size)
+{
+    int block = c->levels - 1;
+    if (c->middle_attention) {
+        snprintf(out, size, UNET "middle_block.1.");
+        return SP_OK;
+    }
+    while (block >= 0 && !c->down_attention[block])
+        block--;
+    snprintf(out, size, UNET "input_blocks.%d.1.", 1 + block * (int)(c->layers[0] + 1));
+    if (block >= 0) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: the UNet looks at no text", sp_tensor_file_path(file));
+}
+
+/* Any attention tells the context and the form of the projections. */
 static sp_status unet_attention(const sp_tensor_file *file, sp_unet_config *c)
 {
-    static const char middle[] = UNET "middle_block.1.";
     const sp_tensor *projection;
-    char name[128];
-    snprintf(name, sizeof name, "%stransformer_blocks.0.attn2.to_k.weight", middle);
+    char place[64], name[128];
+    SP_TRY(find_attention(file, c, place, sizeof place));
+    snprintf(name, sizeof name, "%stransformer_blocks.0.attn2.to_k.weight", place);
     SP_TRY(dim_of(file, name, 1, &c->cross_attention_dim));
-    snprintf(name, sizeof name, "%sproj_in.weight", middle);
+    snprintf(name, sizeof name, "%sproj_in.weight", place);
     SP_TRY(sp_tensor_file_get(file, name, &projection));
     c->linear_projection = projection->shape.rank == 2;
-    c->upcast_attention = c->linear_projection;
+    c->upcast_attention = c->linear_projection && !is_xl(file);
     for (int i = 0; i < c->levels; i++)
         c->heads[i] = !c->linear_projection            ? HEADS
                       : c->channels[i] > HEAD_CHANNELS ? c->channels[i] / HEAD_CHANNELS
@@ -129,34 +192,33 @@ static sp_status unet_attention(const sp_tensor_file *file, sp_unet_config *c)
     return SP_OK;
 }
 
-static sp_status check_family(const sp_tensor_file *file)
+/* XL's pooled text and sizes enter where classes would. */
+static sp_status unet_text_time(const sp_tensor_file *file, sp_unet_config *c)
 {
-    const char *path = sp_tensor_file_path(file);
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++)
-        if (strncmp(sp_tensor_file_name(file, i), "conditioner.", strlen("conditioner.")) == 0)
-            return sp_fail(SP_UNSUPPORTED, "%s: Stable Diffusion XL is not supported", path);
-    if (find(file, UNET "label_emb.0.0.weight"))
-        return sp_fail(SP_UNSUPPORTED, "%s: a UNet conditioned on classes is not supported", path);
-    if (find(file, UNET "middle_block.1.transformer_blocks.1.norm1.weight"))
-        return sp_fail(SP_UNSUPPORTED,
-                       "%s: a UNet with several transformer layers in a row is not supported",
-                       path);
-    return SP_OK;
+    int64_t sum = 0;
+    if (!find(file, UNET "label_emb.0.0.weight")) return SP_OK;
+    SP_TRY(dim_of(file, UNET "label_emb.0.0.weight", 1, &sum));
+    c->size_dim = SIZE_DIM;
+    c->text_dim = sum - SP_UNET_SIZES * SIZE_DIM;
+    if (c->text_dim > 0) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: a UNet conditioned on %lld numbers beside the text is not supported",
+                   sp_tensor_file_path(file), (long long)sum);
 }
 
 static sp_status unet_config(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
     sp_unet_config c = {
         .groups = GROUPS, .epsilon = 1e-5, .downsample_padding = 1, .cos_first = true};
-    SP_TRY(check_family(file));
     SP_TRY(dim_of(file, UNET_FIRST, 1, &c.in_channels));
     SP_TRY(dim_of(file, UNET "out.2.weight", 0, &c.out_channels));
     SP_TRY(dim_of(file, UNET "time_embed.0.weight", 0, &c.time_dim));
     SP_TRY(unet_levels(file, &c));
+    SP_TRY(unet_depths(file, &c));
     SP_TRY(unet_attention(file, &c));
+    SP_TRY(unet_text_time(file, &c));
     bool large;
     SP_TRY(is_large(file, prediction, &large));
-    c.sample_size = large ? 96 : 64;
+    c.sample_size = is_xl(file) ? 128 : large ? 96 : 64;
     *out = sp_unet_config_write(&c);
     return *out ? SP_OK : SP_MEMORY;
 }
@@ -209,8 +271,8 @@ static sp_status vae_config(const sp_tensor_file *file, const char *prediction, 
     bool large;
     SP_TRY(is_large(file, prediction, &large));
     sp_vae_config c = {.kind = SP_VAE_KL,
-                       .scaling_factor = 0.18215,
-                       .sample_size = large ? 768 : 512,
+                       .scaling_factor = is_xl(file) ? 0.13025 : 0.18215,
+                       .sample_size = is_xl(file) ? 1024 : large ? 768 : 512,
                        .kl = {.groups = GROUPS, .levels = sp_original_vae_levels(file)}};
     if (c.kl.levels < 1 || c.kl.levels > SP_MODEL_MAX_LEVELS)
         return sp_fail(SP_FORMAT, "%s: the VAE has %d resolutions, and must have 1 to %d",
@@ -245,42 +307,67 @@ static int count_layers(const sp_tensor_file *file, const char *prefix, const ch
 }
 
 /* 2.x takes the state before OpenCLIP's last layer. A file that came from diffusers and back has 23
- * layers, the last one gone already. */
-int sp_original_open_clip_layers(const sp_tensor_file *file)
+ * layers, the last one gone already. XL has a use for all. */
+int sp_original_open_clip_layers(const sp_tensor_file *file, const sp_original_text *text)
 {
     enum { WITHOUT_LAST = 23 };
-    int count = count_layers(file, OPEN_CLIP "transformer.resblocks.", "ln_1.weight");
-    return count == WITHOUT_LAST ? count : count - 1;
+    char layers[128];
+    snprintf(layers, sizeof layers, "%stransformer.resblocks.", text->prefix);
+    int count = count_layers(file, layers, "ln_1.weight");
+    return count == WITHOUT_LAST || strcmp(text->prefix, SP_ORIGINAL_XL_OPEN_CLIP) == 0 ? count : count - 1;
 }
 
-static sp_status text_config(const sp_tensor_file *file, json_t **out)
+/* The tensors that tell sizes. */
+typedef struct {
+    char tokens[128], positions[128], wide[128], layers[128];
+} text_names;
+
+static text_names names_of(const sp_original_text *text)
 {
-    const char *prefix = clip_prefix(file);
-    sp_clip_text_config c = {.epsilon = 1e-5, .begin_id = 49406, .end_id = 49407, .pad_id = 49407};
-    char tokens[128], positions[128], wide[128], layers[96];
-    if (prefix) {
-        snprintf(tokens, sizeof tokens, "%sembeddings.token_embedding.weight", prefix);
-        snprintf(positions, sizeof positions, "%sembeddings.position_embedding.weight", prefix);
-        snprintf(layers, sizeof layers, "%sencoder.layers.", prefix);
-        snprintf(wide, sizeof wide, "%s0.mlp.fc1.weight", layers);
-        c.layers = count_layers(file, layers, "layer_norm1.weight");
-        c.activation = SP_UNARY_QUICK_GELU;
-    } else {
-        snprintf(tokens, sizeof tokens, OPEN_CLIP_FIRST);
-        snprintf(positions, sizeof positions, OPEN_CLIP "positional_embedding");
-        snprintf(wide, sizeof wide, OPEN_CLIP "transformer.resblocks.0.mlp.c_fc.weight");
-        c.layers = sp_original_open_clip_layers(file);
-        c.activation = SP_UNARY_GELU;
-        c.pad_id = 0;
-    }
-    SP_TRY(dim_of(file, tokens, 0, &c.vocabulary));
-    SP_TRY(dim_of(file, tokens, 1, &c.width));
-    SP_TRY(dim_of(file, positions, 0, &c.max_tokens));
-    SP_TRY(dim_of(file, wide, 0, &c.feed_forward));
+    text_names n;
+    const char *p = text->prefix;
+    snprintf(n.tokens, sizeof n.tokens, "%s%stoken_embedding.weight", p, text->open_clip ? "" : "embeddings.");
+    snprintf(n.positions, sizeof n.positions, "%s%s", p,
+             text->open_clip ? "positional_embedding" : "embeddings.position_embedding.weight");
+    snprintf(n.layers, sizeof n.layers, "%s%s", p, text->open_clip ? "transformer.resblocks." : "encoder.layers.");
+    snprintf(n.wide, sizeof n.wide, "%s%s", p,
+             text->open_clip ? "transformer.resblocks.0.mlp.c_fc.weight" : "encoder.layers.0.mlp.fc1.weight");
+    return n;
+}
+
+/* As wide as the text's own states, but for what the matrix says: [width,projection], or with its sides changed. */
+static sp_status text_projection(const sp_tensor_file *file, sp_component_kind kind, const sp_original_text *text,
+                                 sp_clip_text_config *c)
+{
+    c->projection = text->open_clip ? 512 : c->width;
+    if (kind != SP_COMPONENT_TEXT_ENCODER_2) return SP_OK;
+    return text->open_clip ? dim_of(file, SP_ORIGINAL_XL_OPEN_CLIP "text_projection", 1, &c->projection)
+                           : dim_of(file, SP_ORIGINAL_XL_OPEN_CLIP "text_projection.weight", 0, &c->projection);
+}
+
+static sp_status text_config(const sp_tensor_file *file, sp_component_kind kind, json_t **out)
+{
+    const sp_original_text text = sp_original_text_of(file, kind);
+    const text_names names = names_of(&text);
+    bool gelu = text.open_clip || kind == SP_COMPONENT_TEXT_ENCODER_2;
+    sp_clip_text_config c = {.epsilon = 1e-5,
+                             .begin_id = 49406,
+                             .end_id = 49407,
+                             .pad_id = gelu ? 0 : 49407,
+                             .activation = gelu ? SP_UNARY_GELU : SP_UNARY_QUICK_GELU,
+                             .layers = text.open_clip ? sp_original_open_clip_layers(file, &text)
+                                                      : count_layers(file, names.layers, "layer_norm1.weight")};
+    SP_TRY(dim_of(file, names.tokens, 0, &c.vocabulary));
+    SP_TRY(dim_of(file, names.tokens, 1, &c.width));
+    SP_TRY(dim_of(file, names.positions, 0, &c.max_tokens));
+    SP_TRY(dim_of(file, names.wide, 0, &c.feed_forward));
+    SP_TRY(text_projection(file, kind, &text, &c));
     c.heads = c.width > HEAD_CHANNELS ? c.width / HEAD_CHANNELS : 1;
-    c.projection = prefix ? c.width : 512;
     *out = sp_clip_text_config_write(&c);
-    return *out ? SP_OK : SP_MEMORY;
+    if (!*out) return SP_MEMORY;
+    if (kind != SP_COMPONENT_TEXT_ENCODER_2) return SP_OK;
+    json_t *name = json_pack("[s]", "CLIPTextModelWithProjection");
+    return json_object_set_new(*out, "architectures", name) ? SP_MEMORY : SP_OK;
 }
 
 sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
@@ -296,7 +383,13 @@ sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
                        : kind == SP_COMPONENT_VAE ? VAE_FIRST
                                                   : OPEN_CLIP_FIRST);
     if (kind == SP_COMPONENT_UNET) return unet_config(file, prediction, out);
-    return kind == SP_COMPONENT_VAE ? vae_config(file, prediction, out) : text_config(file, out);
+    if (kind == SP_COMPONENT_VAE) return vae_config(file, prediction, out);
+    sp_status status = text_config(file, kind, out);
+    if (status) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 /* ---- scheduler ---- */
@@ -307,12 +400,17 @@ sp_status sp_original_scheduler(const sp_tensor_file *file, const char *predicti
     *out = NULL;
     SP_TRY(sp_original_predicts(file, prediction, &predicts));
     *out = json_pack("{s:s, s:s, s:f, s:f, s:s, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name",
-                     sp_original_pads_with_zero(file) ? "DDIMScheduler" : "PNDMScheduler",
+                     is_xl(file)                         ? "EulerDiscreteScheduler"
+                     : sp_original_pads_with_zero(file) ? "DDIMScheduler"
+                                                        : "PNDMScheduler",
                      "_diffusers_version", "0.8.0", "beta_start", 0.00085, "beta_end", 0.012,
                      "beta_schedule", "scaled_linear", "clip_sample", 0, "num_train_timesteps",
                      1000, "prediction_type", predicts.v ? "v_prediction" : "epsilon",
                      "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "trained_betas");
     if (!*out) return SP_MEMORY;
+    /* XL's own, and the default of that class is another */
+    bool leading = is_xl(file) && !predicts.zero_snr;
+    if (leading && json_object_set_new(*out, "timestep_spacing", json_string("leading"))) return SP_MEMORY;
     if (!predicts.zero_snr) return SP_OK;
     /* sampling begins where there is no signal, as training did */
     if (!json_object_set_new(*out, "rescale_betas_zero_snr", json_true()) &&

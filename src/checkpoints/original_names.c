@@ -113,10 +113,12 @@ static void vae_name(const char *name, int levels, char *out, size_t size)
 
 /* ---- text encoders ---- */
 
+static const char projection[] = "text_projection";
+
 /* OpenCLIP's; false for what is not used. */
 static bool open_clip_name(const char *name, int layers, char *out, size_t size)
 {
-    static const char *const unused[] = {"text_projection", "logit_scale", "attn_mask"};
+    static const char *const unused[] = {projection, "logit_scale", "attn_mask"};
     char part[MAX_NAME + 32];
     int layer, length = 0;
     for (size_t i = 0; i < sizeof unused / sizeof *unused; i++)
@@ -166,10 +168,36 @@ static sp_status add_fused(sp_weights *weights, const sp_tensor_file *file, cons
     return SP_OK;
 }
 
+sp_status sp_original_transpose(const sp_tensor *matrix, sp_tensor *out)
+{
+    int64_t rows = matrix->shape.dim[0], columns = matrix->shape.dim[1];
+    size_t size = sp_dtype_size(matrix->dtype);
+    SP_TRY(sp_tensor_create(matrix->dtype, sp_shape_of(columns, rows), out));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < columns; k++)
+            memcpy((char *)out->data + (size_t)(k * rows + i) * size,
+                   (const char *)matrix->data + (size_t)(i * columns + k) * size, size);
+    return SP_OK;
+}
+
+/* OpenCLIP multiplies by the matrix from the other side. */
+static sp_status add_projection(sp_weights *weights, const sp_tensor_file *file, const char *name,
+                                const sp_tensor *tensor)
+{
+    sp_tensor turned;
+    if (tensor->shape.rank != 2 || !sp_dtype_is_float(tensor->dtype))
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, and should be a matrix of floats",
+                       sp_tensor_file_path(file), name, sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
+    SP_TRY(sp_original_transpose(tensor, &turned));
+    return sp_weights_add(weights, "text_projection.weight", turned);
+}
+
 static sp_status add_open_clip(sp_weights *weights, const sp_tensor_file *file, const char *name,
-                               const sp_tensor *tensor, int layers)
+                               const sp_tensor *tensor, int layers, bool projects)
 {
     char out[MAX_NAME + 128];
+    if (projects && strcmp(name, projection) == 0)
+        return add_projection(weights, file, name, tensor);
     if (!open_clip_name(name, layers, out, sizeof out)) return SP_OK;
     if (strstr(out, "attn.in_proj_")) return add_fused(weights, file, out, tensor);
     return add(weights, file, out, tensor);
@@ -178,10 +206,16 @@ static sp_status add_open_clip(sp_weights *weights, const sp_tensor_file *file, 
 static sp_status add_clip(sp_weights *weights, const sp_tensor_file *file, const char *name,
                           const sp_tensor *tensor)
 {
-    static const char prefix[] = "text_model.";
-    if (sp_starts_with(name, prefix)) name += strlen(prefix);
     if (strcmp(name, "embeddings.position_ids") == 0) return SP_OK;
     return add(weights, file, name, tensor);
+}
+
+static sp_status add_text(sp_weights *weights, const sp_tensor_file *file, const sp_original_text *text, bool projects,
+                          const char *name, const sp_tensor *tensor)
+{
+    if (text->open_clip)
+        return add_open_clip(weights, file, name, tensor, sp_original_open_clip_layers(file, text), projects);
+    return add_clip(weights, file, name, tensor);
 }
 
 /* ---- all ---- */
@@ -218,26 +252,41 @@ static sp_status add_vae(sp_weights *weights, const sp_tensor_file *file, const 
     return add(weights, file, out, &view);
 }
 
+/* What a text encoder has outside of its own prefix: the projection, of which transformers' prefix is not. */
+static sp_status add_outside(sp_weights *weights, const sp_tensor_file *file, const sp_original_text *text)
+{
+    static const char name[] = SP_ORIGINAL_XL_OPEN_CLIP "text_projection.weight";
+    const sp_tensor *tensor = text->open_clip ? NULL : sp_tensor_file_find(file, name);
+    return tensor ? add(weights, file, "text_projection.weight", tensor) : SP_OK;
+}
+
+static sp_status add_texts(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind)
+{
+    const sp_original_text text = sp_original_text_of(file, kind);
+    bool projects = kind == SP_COMPONENT_TEXT_ENCODER_2;
+    const char *rest;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const char *name = sp_tensor_file_name(file, i);
+        if (strlen(name) < MAX_NAME && (rest = behind(name, text.prefix)))
+            SP_TRY(add_text(weights, file, &text, projects, rest, sp_tensor_file_at(file, i)));
+    }
+    return projects ? add_outside(weights, file, &text) : SP_OK;
+}
+
 sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind)
 {
-    int layers = kind == SP_COMPONENT_UNET  ? sp_original_unet_layers(file)
-                 : kind == SP_COMPONENT_VAE ? sp_original_vae_levels(file)
-                                            : sp_original_open_clip_layers(file);
-    const char *vae = sp_original_vae_prefix(file);
+    int layers = kind == SP_COMPONENT_UNET ? sp_original_unet_layers(file) : sp_original_vae_levels(file);
+    const char *prefix = kind == SP_COMPONENT_UNET ? SP_ORIGINAL_UNET : sp_original_vae_prefix(file);
     sp_weights_set_file(weights, file);
+    if (sp_component_is_text(kind)) return add_texts(weights, file, kind);
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
-        const char *name = sp_tensor_file_name(file, i), *rest;
+        const char *name = sp_tensor_file_name(file, i), *rest = behind(name, prefix);
         const sp_tensor *tensor = sp_tensor_file_at(file, i);
-        if (strlen(name) >= MAX_NAME) continue;
-        if (kind == SP_COMPONENT_UNET && (rest = behind(name, SP_ORIGINAL_UNET)))
+        if (!rest || strlen(name) >= MAX_NAME) continue;
+        if (kind == SP_COMPONENT_UNET)
             SP_TRY(add_unet(weights, file, rest, tensor, layers));
-        else if (kind == SP_COMPONENT_VAE && (rest = behind(name, vae)) &&
-                 !is_of_training(rest))
+        else if (!is_of_training(rest))
             SP_TRY(add_vae(weights, file, rest, tensor, layers));
-        else if (kind == SP_COMPONENT_TEXT_ENCODER && (rest = behind(name, SP_ORIGINAL_OPEN_CLIP)))
-            SP_TRY(add_open_clip(weights, file, rest, tensor, layers));
-        else if (kind == SP_COMPONENT_TEXT_ENCODER && (rest = behind(name, SP_ORIGINAL_CLIP)))
-            SP_TRY(add_clip(weights, file, rest, tensor));
     }
     return SP_OK;
 }

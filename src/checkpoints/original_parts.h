@@ -5,8 +5,11 @@
 
 #define SP_ORIGINAL_UNET "model.diffusion_model."
 #define SP_ORIGINAL_VAE "first_stage_model."
+/* Of text encoders: of Stable Diffusion 1.x, 2.x, and the two of XL. */
 #define SP_ORIGINAL_CLIP "cond_stage_model.transformer."
 #define SP_ORIGINAL_OPEN_CLIP "cond_stage_model.model."
+#define SP_ORIGINAL_XL_CLIP "conditioner.embedders.0.transformer."
+#define SP_ORIGINAL_XL_OPEN_CLIP "conditioner.embedders.1.model."
 
 /* Tensors, of any content, that mark a checkpoint: what it predicts is v; its noise schedule ends
  * without signal. */
@@ -23,8 +26,16 @@ const char *sp_original_vae_prefix(const sp_tensor_file *file);
 sp_status sp_original_dim(const sp_tensor_file *file, const char *name, int axis, int64_t *out);
 /* Resolutions of the VAE; 0 if there is none. */
 int sp_original_vae_levels(const sp_tensor_file *file);
-/* Layers of OpenCLIP's text encoder that are used. */
-int sp_original_open_clip_layers(const sp_tensor_file *file);
+/* Where a text encoder lies, and whether under OpenCLIP's names or CLIP's, as transformers has them. */
+typedef struct {
+    const char *prefix; /* NULL: the file has none of the kind */
+    bool open_clip;
+} sp_original_text;
+sp_original_text sp_original_text_of(const sp_tensor_file *file, sp_component_kind kind);
+/* Layers of OpenCLIP's that are used. */
+int sp_original_open_clip_layers(const sp_tensor_file *file, const sp_original_text *text);
+/* A matrix with its sides changed, new. */
+sp_status sp_original_transpose(const sp_tensor *matrix, sp_tensor *out);
 /* The tensor of a name in printf's form; NULL if there is none. */
 const sp_tensor *sp_original_find(const sp_tensor_file *file, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

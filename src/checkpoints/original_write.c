@@ -103,13 +103,21 @@ static bool open_clip_name(const char *name, char *out, size_t size)
     return true;
 }
 
-/* 2.x has OpenCLIP's text encoder, whose activation is not 1.x's. */
+/* 2.x has OpenCLIP's text encoder, whose activation is not 1.x's; so is the second of XL. */
 static bool is_open_clip(const sp_component_config *config)
 {
-    return config->text.activation == SP_UNARY_GELU;
+    return sp_component_is_text(config->kind) && config->text.activation == SP_UNARY_GELU;
 }
 
-bool sp_original_name(const sp_component_config *config, const char *name, char *out, size_t size)
+/* Before the names of a text encoder's tensors. */
+static const char *text_prefix(const sp_component_config *config, bool xl)
+{
+    if (config->kind == SP_COMPONENT_TEXT_ENCODER_2) return SP_ORIGINAL_XL_OPEN_CLIP;
+    if (is_open_clip(config)) return SP_ORIGINAL_OPEN_CLIP;
+    return xl ? SP_ORIGINAL_XL_CLIP "text_model." : SP_ORIGINAL_CLIP "text_model.";
+}
+
+bool sp_original_name(const sp_component_config *config, bool xl, const char *name, char *out, size_t size)
 {
     char inside[MAX_NAME + 64];
     const char *prefix = SP_ORIGINAL_UNET;
@@ -120,10 +128,10 @@ bool sp_original_name(const sp_component_config *config, const char *name, char 
         prefix = SP_ORIGINAL_VAE;
         known = vae_name(&config->vae, name, inside, sizeof inside);
     } else if (known && is_open_clip(config)) {
-        prefix = SP_ORIGINAL_OPEN_CLIP;
+        prefix = text_prefix(config, xl);
         known = open_clip_name(name, inside, sizeof inside);
     } else if (known) {
-        prefix = SP_ORIGINAL_CLIP "text_model.";
+        prefix = text_prefix(config, xl);
         snprintf(inside, sizeof inside, "%s", name);
     }
     if (known) snprintf(out, size, "%s%s", prefix, inside);
@@ -159,20 +167,29 @@ static sp_status add_fused(sp_weights *out, const sp_component *text, const char
             return status;
         }
     }
-    snprintf(part, sizeof part, SP_ORIGINAL_OPEN_CLIP "transformer.resblocks.%d.attn.in_proj_%s",
-             layer, tail);
+    snprintf(part, sizeof part, "%stransformer.resblocks.%d.attn.in_proj_%s", text_prefix(&text->config, true), layer,
+             tail);
     return sp_weights_add(out, part, fused);
 }
 
-static sp_status add_parameter(sp_weights *out, const sp_component *component, const char *name)
+static sp_status add_projection(sp_weights *out, const sp_component *text, const char *name)
+{
+    sp_tensor own, turned;
+    SP_TRY(sp_weights_take(text->weights, name, &own));
+    sp_status status = sp_original_transpose(&own, &turned);
+    sp_tensor_free(&own);
+    return status ? status : sp_weights_add(out, SP_ORIGINAL_XL_OPEN_CLIP "text_projection", turned);
+}
+
+static sp_status add_parameter(sp_weights *out, const sp_component *component, bool xl, const char *name)
 {
     char original[MAX_NAME + 64];
-    bool open_clip =
-        component->config.kind == SP_COMPONENT_TEXT_ENCODER && is_open_clip(&component->config);
+    bool open_clip = is_open_clip(&component->config);
+    if (open_clip && strcmp(name, "text_projection.weight") == 0) return add_projection(out, component, name);
     if (open_clip && strstr(name, ".self_attn.q_proj.")) return add_fused(out, component, name);
     if (open_clip && (strstr(name, ".self_attn.k_proj.") || strstr(name, ".self_attn.v_proj.")))
         return SP_OK;
-    if (!sp_original_name(&component->config, name, original, sizeof original))
+    if (!sp_original_name(&component->config, xl, name, original, sizeof original))
         return sp_fail(SP_UNSUPPORTED,
                        "%s: \"%s\" has no name in original checkpoints, so the model cannot be "
                        "written as one file%s",
@@ -185,7 +202,7 @@ static sp_status add_parameter(sp_weights *out, const sp_component *component, c
     return SP_OK;
 }
 
-static sp_status add_component(sp_weights *out, const sp_component *component)
+static sp_status add_component(sp_weights *out, const sp_component *component, bool xl)
 {
     const sp_component_config *config = &component->config;
     if (config->kind == SP_COMPONENT_VAE && config->vae.kind != SP_VAE_KL)
@@ -197,7 +214,7 @@ static sp_status add_component(sp_weights *out, const sp_component *component)
     sp_status status = SP_OK;
     for (int i = 0; i < graph->value_count && !status; i++)
         if (graph->values[i]->kind == SP_VALUE_PARAMETER)
-            status = add_parameter(out, component, graph->values[i]->name);
+            status = add_parameter(out, component, xl, graph->values[i]->name);
     sp_graph_destroy(graph);
     return status;
 }
@@ -232,7 +249,7 @@ static sp_status compare(const char *folder, const json_t *wanted, const json_t 
         char is[64], would[64];
         return sp_fail(SP_UNSUPPORTED,
                        "%s: \"%s\" is %s, and a file of original names would be read with %s: it has "
-                       "no configuration, and what Stable Diffusion 1.x and 2.x have is assumed",
+                       "no configuration, and what Stable Diffusion 1.x, 2.x and XL have is assumed",
                        folder, key, sp_json_brief(value, is, sizeof is),
                        other ? sp_json_brief(other, would, sizeof would) : "none");
     }
@@ -277,9 +294,13 @@ sp_status sp_original_save(const char *path, sp_component *const *components, si
         {"format", "pt"}, {"modelspec.prediction_type", prediction.v ? "v" : "epsilon"}};
     char *beside = sp_format("%s.part-%ld", path, (long)getpid());
     sp_weights *out = NULL;
+    bool xl = false;
+    for (size_t i = 0; i < count; i++)
+        xl = xl || components[i]->config.kind == SP_COMPONENT_TEXT_ENCODER_2 ||
+             (components[i]->config.kind == SP_COMPONENT_UNET && components[i]->config.unet.size_dim);
     sp_status status = beside ? sp_weights_create(&out) : SP_MEMORY;
     for (size_t i = 0; i < count && !status; i++)
-        status = add_component(out, components[i]);
+        status = add_component(out, components[i], xl);
     if (!status && prediction.v) status = add_mark(out, SP_ORIGINAL_V);
     if (!status && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
     if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2, callbacks);

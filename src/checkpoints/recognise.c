@@ -40,11 +40,11 @@ static const struct {
     {"image_proj.", "an IP-Adapter"},
     {"adapter.body.", "a T2I-Adapter"},
     {"*motion_modules.", "a motion module (AnimateDiff)"},
-    {"conditioner.", "a Stable Diffusion XL checkpoint"},
+    {"edm_mean", "a Playground 2.5 checkpoint, whose noise is of another kind (EDM)"},
+    {"*.time_mixer.", "a Stable Video Diffusion model"},
     {"*joint_blocks.", "a Stable Diffusion 3 model"},
     {"*double_blocks.", "a Flux model"},
     {"single_transformer_blocks.", "a Flux model"},
-    {"model.diffusion_model.label_emb.", "a Stable Diffusion XL checkpoint"},
     {"add_embedding.", "a UNet of Stable Diffusion XL"},
     {"label_emb.", "a UNet of Stable Diffusion XL"},
     {"string_to_param.", "an embedding (textual inversion)"},
@@ -76,6 +76,14 @@ static bool is_embedding(const sp_tensor_file *file)
     int64_t width = shape.rank ? shape.dim[shape.rank - 1] : 0;
     return sp_tensor_file_name(file, 0)[0] == '<' ||
            (shape.rank <= 2 && (width == 768 || width == 1024 || width == 1280));
+}
+
+/* Stable Diffusion XL's refiner, which is told five sizes and has the larger text encoder alone. */
+static bool is_refiner(const sp_tensor_file *file)
+{
+    enum { REFINERS = 2560 };
+    const sp_tensor *sizes = find(file, SP_ORIGINAL_UNET "label_emb.0.0.weight");
+    return sizes && sizes->shape.rank == 2 && sizes->shape.dim[1] == REFINERS;
 }
 
 /* Channels that a UNet of original names takes; 0 if there is none. */
@@ -148,6 +156,7 @@ const char *sp_recognise_tensors(const sp_tensor_file *file)
     for (size_t i = 0; i < count; i++)
         rule = rule_of(sp_tensor_file_name(file, i), rule);
     if (rule < COUNT(signs)) return signs[rule].text;
+    if (is_refiner(file)) return "Stable Diffusion XL's refiner";
     const char *part = lone_part(file), *task = other_task(original_channels(file));
     if (part || task) return task ? task : part;
     return is_embedding(file) ? "an embedding (textual inversion)" : NULL;
@@ -280,8 +289,8 @@ static void list_parts(const sp_model_folder *folder, const bool *needed, bool t
 sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
 {
     static const char expected[] =
-        "a Stable Diffusion 1.x or 2.x model, a folder as diffusers has it or one file with "
-        "UNet, VAE and text encoder under original names, or the folder of a Stable Diffusion XL model";
+        "a Stable Diffusion 1.x, 2.x or XL model: a folder as diffusers has it, or one file with "
+        "UNet, VAE and text encoders under original names";
     char missing[64], present[64], what[256] = "";
     const char *other = folder->single ? sp_recognise_tensors(folder->single) : NULL;
     unsigned long failures = sp_alloc_failures();

@@ -140,6 +140,17 @@ static sp_status read_depth_lists(const json_t *config, const json_t *list, cons
     return read_depths(json_array_get(list, (size_t)last), depth_key, where, 1, &out->middle_depth);
 }
 
+/* Of blocks without cross-attention files say anything, most often 1. */
+static void level_out(sp_unet_config *c)
+{
+    for (int i = 0; i < c->levels; i++) {
+        for (int64_t k = 0; k < c->layers[i]; k++)
+            if (!c->down_attention[i]) c->down_depth[i][k] = 1;
+        for (int64_t k = 0; k <= c->layers[i]; k++)
+            if (!c->up_attention[i]) c->up_depth[i][k] = 1;
+    }
+}
+
 /* A transformer without a block would be its two projections alone, which nobody has. */
 static sp_status check_depths(const char *where, const sp_unet_config *c)
 {
@@ -161,6 +172,7 @@ static sp_status read_transformers(const json_t *config, const char *where, sp_u
     SP_TRY(find_list(config, depth_key, where, out->levels, &list));
     if (list) {
         SP_TRY(read_depth_lists(config, list, where, out));
+        level_out(out);
         return check_depths(where, out);
     }
     const json_t *reverse = json_object_get(config, reverse_key);

@@ -70,34 +70,36 @@ def small(name, configs, seed, file, steps):
     write_passes(folder, made, common.generator(seed + 9))
 
 
-def names(name, family):
+def names(name, family, file="names.txt", components=None):
     """Lines "component|diffusers name|original name|shape in the original|which third of it"."""
     lines = []
-    for component in full.COMPONENTS:
+    xl = "text_encoder_2" in full.FAMILIES[family]
+    for component in components or full.components_of(family):
         with torch.device("meta"):
             model = full.new_model(family, component)
         own = {n.removeprefix("text_model."): t for n, t in model.state_dict().items()
                if not n.endswith("position_ids")}
-        for original, diffusers, third, shape in pairs(component, model, own):
+        for original, diffusers, third, shape in pairs(component, model, own, xl):
             lines.append("|".join([component, diffusers, original, ",".join(map(str, shape)), str(third)]))
-    with open(os.path.join(common.ROOT, name, "names.txt"), "w") as f:
+    with open(os.path.join(common.ROOT, name, file), "w") as f:
         f.write("\n".join(sorted(lines)) + "\n")
 
 
-def pairs(component, model, own):
+def pairs(component, model, own, xl):
     """Numbers each tensor, and follows the numbers through the renaming."""
     numbers = {n: i for i, n in enumerate(own)}
     by_number = list(own)
-    shapes = {n: tuple(t.shape) for n, t in full.original_weights(component, model).items()}
+    shapes = {n: tuple(t.shape) for n, t in full.original_weights(component, model, xl=xl).items()}
     real = model.state_dict
     # The same tensors as one element each, holding their number.
     stand_in = {n: torch.full([1] * t.dim(), float(numbers[n.removeprefix("text_model.")]))
                 for n, t in real().items() if n.removeprefix("text_model.") in numbers}
     model.state_dict = lambda: stand_in
-    original = full.original_weights(component, model)
+    original = full.original_weights(component, model, xl=xl)
     model.state_dict = real
     for name, t in original.items():
-        if name.endswith(("position_ids", "text_projection", "logit_scale")) or ".resblocks.23." in name:
+        unused = name.endswith(".text_projection") or ".resblocks.23." in name  # of 2.x
+        if name.endswith(("position_ids", "logit_scale")) or (unused and not xl):
             continue
         for third, number in enumerate(t.flatten().tolist()):
             yield name, by_number[int(number)], third, shapes[name]
@@ -108,6 +110,8 @@ def main():
     small("original-sd2", SD2, 91, "model.ckpt", 875000)
     names("original-sd1", "sd15")
     names("original-sd2", "sd21")
+    names("original-sdxl", "sdxl")
+    names("original-sdxl", "ssd1b", "ssd1b.txt", ["unet"])
 
 
 if __name__ == "__main__":
