@@ -170,7 +170,8 @@ static void make_component(const char *folder, sp_component_kind kind, const cha
     " \"cross_attention_dim\": 192, \"use_linear_projection\": true, \"addition_embed_type\": \"text_time\"," \
     " \"addition_time_embed_dim\": 256, \"projection_class_embeddings_input_dim\": 1600, " DEPTHS "}"
 #define TEXT(CLASS, MORE)                                                                                              \
-    "{\"architectures\": [\"" CLASS "\"], \"vocab_size\": 49408, \"num_hidden_layers\": 2, \"eos_token_id\": 2, " MORE "}"
+    "{\"architectures\": [\"" CLASS "\"], \"vocab_size\": 49408, \"num_hidden_layers\": 2,"                        \
+    " \"eos_token_id\": 2, " MORE "}"
 
 static void make_xl(const char *folder, const char *unet)
 {

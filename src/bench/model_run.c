@@ -9,6 +9,7 @@
 
 const sp_model_part sp_model_parts[] = {
     {"text_encoder", SP_WORK_TEXT, false},
+    {"text_encoder_2", SP_WORK_TEXT_2, false},
     {"unet_forward", SP_WORK_UNET, false},
     {"vae_decode", SP_WORK_DECODE, false},
     {"unet_forward_backward", SP_WORK_UNET_BACKWARD, true},
@@ -69,10 +70,7 @@ static sp_status create_evaluation(const sp_work_model *model, const sp_model_pa
                                    sp_model_run *out)
 {
     const bool trains = part->work == SP_WORK_UNET_BACKWARD;
-    const sp_component *component = part->work == SP_WORK_TEXT     ? model->text
-                                    : part->work == SP_WORK_DECODE ? model->vae
-                                                                   : model->unet;
-    const char *set = part->work == SP_WORK_TEXT ? "text" : part->work == SP_WORK_DECODE ? "vae" : "online";
+    const sp_component *component = sp_work_component(model, part->work);
     size_t weights = trains ? 0 : sp_weights_bytes(component->weights);
     for (size_t i = 0; trains && i < sp_weights_count(component->weights); i++)
         weights += sizeof(float) * (size_t)sp_tensor_count(sp_weights_at(component->weights, i));
@@ -83,7 +81,7 @@ static sp_status create_evaluation(const sp_work_model *model, const sp_model_pa
     if (trains) SP_TRY(sp_weights_copy(component->weights, SP_F32, &out->state.online));
     SP_TRY(sp_run_create(out->plan, &out->run));
     SP_TRY(fill_inputs(out->run));
-    return sp_bind(sp_run_bound(out->run), set, trains ? out->state.online : component->weights);
+    return sp_bind(sp_run_bound(out->run), sp_work_set(part->work), trains ? out->state.online : component->weights);
 }
 
 /* ---- whole steps ---- */

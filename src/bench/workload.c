@@ -30,9 +30,10 @@ static int own_kind(const char *folder)
 
 static sp_component **place(sp_work_model *model, sp_component_kind kind)
 {
-    return kind == SP_COMPONENT_UNET  ? &model->unet
-           : kind == SP_COMPONENT_VAE ? &model->vae
-                                      : &model->text;
+    return kind == SP_COMPONENT_UNET             ? &model->unet
+           : kind == SP_COMPONENT_VAE            ? &model->vae
+           : kind == SP_COMPONENT_TEXT_ENCODER_2 ? &model->text_2
+                                                 : &model->text;
 }
 
 static sp_status fail_unknown(const char *path)
@@ -81,17 +82,39 @@ void sp_work_model_close(sp_work_model *model)
     sp_component_close(model->unet);
     sp_component_close(model->vae);
     sp_component_close(model->text);
+    sp_component_close(model->text_2);
     *model = (sp_work_model){0};
 }
 
 /* ---- graphs ---- */
 
+/* What evaluates one network. */
+static const struct {
+    const sp_network *network;
+    const char *set;
+} works[] = {[SP_WORK_TEXT] = {&sp_clip_text_network, "text"},
+             [SP_WORK_TEXT_2] = {&sp_clip_text_projection_network, "text 2"},
+             [SP_WORK_UNET] = {&sp_unet_network, "online"},
+             [SP_WORK_UNET_BACKWARD] = {&sp_unet_network, "online"},
+             [SP_WORK_DECODE] = {&sp_vae_decoder_network, "vae"},
+             [SP_WORK_STEP] = {&sp_unet_network, "online"}};
+
+sp_component *sp_work_component(const sp_work_model *model, sp_work work)
+{
+    if (work == SP_WORK_TEXT) return model->text;
+    if (work == SP_WORK_TEXT_2) return model->text_2;
+    return work == SP_WORK_DECODE ? model->vae : model->unet;
+}
+
+const char *sp_work_set(sp_work work)
+{
+    return works[work].set;
+}
+
 bool sp_work_possible(const sp_work_model *model, sp_work work)
 {
-    if (work == SP_WORK_TEXT) return model->text != NULL;
-    if (work == SP_WORK_DECODE) return model->vae != NULL;
-    if (work == SP_WORK_STEP) return model->unet && !model->unet->config.unet.time_cond_dim;
-    return model->unet != NULL;
+    const sp_component *component = sp_work_component(model, work);
+    return component && (work != SP_WORK_STEP || !component->config.unet.time_cond_dim);
 }
 
 sp_unet_config sp_work_student(const sp_work_model *model)
@@ -105,13 +128,9 @@ sp_unet_config sp_work_student(const sp_work_model *model)
 /* The network that a work runs, whole: weights are read as they lie in the file. */
 static void build_alone(sp_builder *b, const sp_work_model *model, sp_work work, int64_t batch)
 {
-    const sp_component *of = work == SP_WORK_TEXT ? model->text : work == SP_WORK_DECODE ? model->vae : model->unet;
-    const sp_weight_set set = {.name = of == model->unet ? "online" : work == SP_WORK_TEXT ? "text" : "vae",
-                               .rate = SP_RATE_RUN,
-                               .weights = of->weights};
-    const sp_network_use use = {.network = work == SP_WORK_TEXT     ? &sp_clip_text_network
-                                           : work == SP_WORK_DECODE ? &sp_vae_decoder_network
-                                                                    : &sp_unet_network,
+    const sp_component *of = sp_work_component(model, work);
+    const sp_weight_set set = {.name = sp_work_set(work), .rate = SP_RATE_RUN, .weights = of->weights};
+    const sp_network_use use = {.network = works[work].network,
                                 .config = sp_component_config_of(&of->config),
                                 .set = &set};
     const sp_network_sizes sizes = {.batch = batch,

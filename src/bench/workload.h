@@ -6,7 +6,7 @@
 #include "train/step_memory.h"
 
 typedef struct {
-    sp_component *unet, *vae, *text; /* NULL: the folder has none */
+    sp_component *unet, *vae, *text, *text_2; /* NULL: the folder has none */
     sp_device *device;               /* that steps are planned for */
     int64_t height, width;           /* of the latent; 64 where no config says */
     int64_t tokens;                  /* of a prompt; 77 where no config says */
@@ -20,12 +20,16 @@ void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
 
 typedef enum {
     SP_WORK_TEXT,          /* a prompt to its context; weight set "text" */
+    SP_WORK_TEXT_2,        /* the same of the second encoder; set "text 2" */
     SP_WORK_UNET,          /* one evaluation; set "online" */
     SP_WORK_UNET_BACKWARD, /* one evaluation and the gradients of its mean square; set "online" */
     SP_WORK_DECODE,        /* latents to pictures; set "vae" */
     SP_WORK_STEP           /* one distillation step; sets "teacher", "ema", "online" */
 } sp_work;
 
+/* The component whose network the work runs; NULL: the model has none. */
+sp_component *sp_work_component(const sp_work_model *model, sp_work work);
+const char *sp_work_set(sp_work work); /* the name of its weight set */
 /* True if the model has the components that the work needs. */
 bool sp_work_possible(const sp_work_model *model, sp_work work);
 /* For `batch` samples; a step is that of splam with cond_proj. sp_graph_destroy. */

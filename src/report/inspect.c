@@ -96,6 +96,9 @@ static const char *family(const sp_unet_config *c)
     bool same = c->levels == 4 && memcmp(c->channels, published, sizeof published) == 0;
     if (same && c->cross_attention_dim == 768) return "Stable Diffusion 1.x";
     if (same && c->cross_attention_dim == 1024) return "Stable Diffusion 2.x";
+    if (c->size_dim && c->cross_attention_dim == 2048)
+        return !c->middle_attention ? "Stable Diffusion XL with fewer blocks (SSD-1B, Segmind-Vega)"
+                                    : "Stable Diffusion XL";
     return "a latent diffusion model of Stable Diffusion's kind";
 }
 
@@ -168,7 +171,7 @@ static void describe_component(const char *name, const sp_component *component, 
     if (!component) return;
     for (size_t i = 0; i < sp_weights_count(component->weights); i++)
         add_tensor(&sum, sp_weights_at(component->weights, i));
-    sp_string_say(out, "%-13s %8s parameters  %9s  %4zu tensors  ", name,
+    sp_string_say(out, "%-14s %8s parameters  %9s  %4zu tensors  ", name,
                             count_text(sum.elements), sp_bytes_text(sum.bytes), sum.tensors);
     append_dtypes(&sum, out);
     const sp_component_config *config = &component->config;
@@ -223,15 +226,15 @@ static sp_status describe_generate(const sp_work_model *model, sp_string *out)
     const struct {
         const char *name;
         sp_work work;
-        const sp_component *component;
         int64_t batch;
-    } stages[] = {{"generate: text encoder", SP_WORK_TEXT, model->text, 1},
-                  {"generate: unet", SP_WORK_UNET, model->unet, 1},
-                  {"generate: unet with guidance", SP_WORK_UNET, model->unet, 2},
-                  {"generate: vae decoder", SP_WORK_DECODE, model->vae, 1}};
+    } stages[] = {{"generate: text encoder", SP_WORK_TEXT, 1},
+                  {"generate: second text encoder", SP_WORK_TEXT_2, 1},
+                  {"generate: unet", SP_WORK_UNET, 1},
+                  {"generate: unet with guidance", SP_WORK_UNET, 2},
+                  {"generate: vae decoder", SP_WORK_DECODE, 1}};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         sp_plan_memory memory;
-        if (!stages[i].component) continue;
+        if (!sp_work_possible(model, stages[i].work)) continue;
         if (stages[i].batch == 2 && model->unet->config.unet.time_cond_dim) continue;
         SP_TRY(plan_memory(model, stages[i].work, stages[i].batch, &memory));
         append_row(stages[i].name, memory.parameters, &memory, out);
@@ -286,6 +289,7 @@ static sp_status inspect_model(const sp_model_folder *folder, sp_device *device,
     describe_component("unet", model.unet, out);
     describe_component("vae", model.vae, out);
     describe_component("text_encoder", model.text, out);
+    describe_component("text_encoder_2", model.text_2, out);
     if (!status) status = describe_memory(&model, out);
     sp_work_model_close(&model);
     return status;

@@ -17,7 +17,7 @@ typedef struct sp_tokenizer sp_tokenizer;
  * CLIP's tokenizers do not use), SP_MEMORY. */
 sp_status sp_tokenizer_load(const char *folder, sp_tokenizer **out);
 
-/* The tokenizer of all Stable Diffusion 1.x and 2.x models, whose vocabulary the library has built
+/* The tokenizer of all Stable Diffusion 1.x, 2.x and XL models, whose vocabulary the library has built
  * in, as their tokenizer/ folders describe it: sequences of 77. Prompts are padded with the end
  * token (1.x), or with "!" (id 0; 2.x, where every "!" of a text is 0 too). The caller owns *out.
  * SP_MEMORY. */
