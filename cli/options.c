@@ -42,6 +42,7 @@ static flag_list parsed;
 static option_texts texts[2];
 static option_integers integers[2];
 static splam_lora loras[OPTION_LIST_MAX];
+static splam_embedding embeddings[OPTION_LIST_MAX];
 static size_t texts_used, integers_used;
 
 /* "gamma-power" of "gamma_power", "min-size" of "pictures.min_size". */
@@ -61,6 +62,7 @@ static const option_kind kinds[] = {
     [SPLAM_OPTION_NUMBER] = OPTION_NUMBER,     [SPLAM_OPTION_BYTES] = OPTION_BYTES,
     [SPLAM_OPTION_TEXTS] = OPTION_TEXTS,       [SPLAM_OPTION_INTEGERS] = OPTION_INTEGERS,
     [SPLAM_OPTION_LORAS] = OPTION_TEXTS,
+    [SPLAM_OPTION_EMBEDDINGS] = OPTION_TEXTS,
 };
 
 /* Where the values of a list go until it is complete. */
@@ -123,19 +125,39 @@ static void list_flags(const command *c, flag_list *f)
         f->flag[f->count++] = c->options[i];
 }
 
-/* The colon before a weight; NULL if the text is a file's name alone. A name may have colons, too: a file of the whole
- * name is meant where there is none of the part before a colon. */
-static char *weight_colon(char *text)
+/* The colon behind a file's name; NULL if the text is that name alone. A name may have colons, too: a file of the whole
+ * name is meant where there is none of the part before a colon. *part: the part is one. */
+static char *name_colon(char *text, bool *part)
 {
     char *colon = strrchr(text, ':');
+    *part = false;
     if (!colon || strchr(colon, '/')) return NULL; /* a folder's name may have one */
     *colon = 0;
-    bool part = access(text, F_OK) == 0;
+    *part = access(text, F_OK) == 0;
     *colon = ':';
-    if (!part && access(text, F_OK) == 0) return NULL;
-    char *stop;
-    bool number = (strtod(colon + 1, &stop), stop != colon + 1 && !*stop);
+    return *part || access(text, F_OK) != 0 ? colon : NULL;
+}
+
+/* The one before a weight. */
+static char *weight_colon(char *text)
+{
+    bool part;
+    char *colon = name_colon(text, &part), *stop;
+    bool number = colon && (strtod(colon + 1, &stop), stop != colon + 1 && !*stop);
     return part || number ? colon : NULL;
+}
+
+/* "FILE" or "FILE:TOKEN" each. Kept for the process. */
+static int read_embeddings(const option_texts *texts, splam_embedding *out)
+{
+    for (size_t i = 0; i < texts->count; i++) {
+        bool part;
+        char *path = strdup(texts->item[i]), *colon = path ? name_colon(path, &part) : NULL;
+        if (!path) return cli_fail(CLI_FAILURE, "out of memory");
+        if (colon) *colon = 0;
+        out[i] = (splam_embedding){path, colon ? colon + 1 : NULL};
+    }
+    return CLI_OK;
 }
 
 /* "FILE" or "FILE:WEIGHT" each, a weight of 1 where none is said. Kept for the process. CLI_OK or an exit code after a
@@ -164,9 +186,14 @@ static int finish_lists(const flag_list *f, char *target)
         const option_texts *text = f->flag[i].value;
         const option_integers *numbers = f->flag[i].value;
         if (!o || (kinds[o->kind] != OPTION_TEXTS && kinds[o->kind] != OPTION_INTEGERS)) continue;
-        bool integer = o->kind == SPLAM_OPTION_INTEGERS, lora = o->kind == SPLAM_OPTION_LORAS;
+        bool integer = o->kind == SPLAM_OPTION_INTEGERS, lora = o->kind == SPLAM_OPTION_LORAS,
+             embedding = o->kind == SPLAM_OPTION_EMBEDDINGS;
         if (lora && read_loras(text, loras) != CLI_OK) return CLI_USAGE;
-        *(const void **)(target + o->offset) = lora ? loras : integer ? (const void *)numbers->item : text->item;
+        if (embedding && read_embeddings(text, embeddings) != CLI_OK) return CLI_USAGE;
+        *(const void **)(target + o->offset) = lora        ? (const void *)loras
+                                               : embedding ? (const void *)embeddings
+                                               : integer   ? (const void *)numbers->item
+                                                           : text->item;
         *(size_t *)(target + o->beside) = integer ? numbers->count : text->count;
     }
     return CLI_OK;

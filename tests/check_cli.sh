@@ -439,6 +439,44 @@ merge() { # LORA
     rm -rf a:b.safetensors c.safetensors loras merged out err
 } >.wrong 2>&1
 report "names of LoRA files"
+learn() { # EMBEDDING...
+    "$splam" generate -m "$source/assets/teacher" -p "a toy" --steps 1 -o new.png --embedding "$@"
+}
+{
+    # one vector of 128 numbers; a colon in a name, with a token and without
+    head='{"emb_params":{"dtype":"F32","shape":[1,128],"data_offsets":[0,512]}}'
+    {
+        printf '%b\0\0\0\0\0\0\0%s' "\\x$(printf %x ${#head})" "$head"
+        head -c 512 /dev/zero
+    } >toy.safetensors
+    cp toy.safetensors a:b.safetensors
+    for embedding in toy.safetensors a:b.safetensors:toy toy.safetensors:TOY ./toy.safetensors; do
+        learn "$embedding" >out 2>err || cat err
+        grep -qi ': "toy" stands for 1 vector$' err || cat err
+        grep -q warning err && cat err
+    done
+    learn a:b.safetensors toy.safetensors >out 2>err || cat err
+    grep -q 'warning: no prompt has "a:b", the token of a:b.safetensors' err || cat err
+    one_sentence 1 '^splam: x.pt: ' learn x.pt:toy
+    one_sentence 1 '^splam: x:y.pt: ' learn x:y.pt:toy
+    one_sentence 2 'the tokenizer has the token "toy" already' learn toy.safetensors a:b.safetensors:toy
+    one_sentence 2 'toy.safetensors: "" is no token' learn toy.safetensors:
+    one_sentence 1 'half.bin: its vectors have 8 numbers, and the text encoder takes 128' \
+        learn "$golden/prompts/embeddings/half.bin"
+    one_sentence 1 'is a LoRA, and an embedding \(textual inversion\) was expected' \
+        learn "$golden/distill-lora/start.safetensors"
+    "$splam" inspect toy.safetensors | grep -q 'an embedding (textual inversion): "toy", 1 vector of 128' ||
+        "$splam" inspect toy.safetensors
+    one_sentence 2 'prompt-syntax is "a1111", one of plain|weighted' learn toy.safetensors --prompt-syntax a1111
+    one_sentence 2 'the prompt "\(a:1.2.3\)": a weight is "1.2.3"' \
+        "$splam" generate -m "$source/assets/teacher" --prompt-syntax weighted -p '(a:1.2.3)'
+    learn toy.safetensors --prompt-syntax weighted -p "$(printf '(toy:1.3), a cat, %.0s' $(seq 40))" -n '[dog]' \
+        -g 3 >out 2>err || cat err
+    grep -q warning err && cat err
+    grep -aq 'Emphasis: No norm' new.png || echo "no emphasis"
+    rm -f toy.safetensors a:b.safetensors new.png out err
+} >.wrong 2>&1
+report "learned tokens and weighted prompts"
 {
     "$splam" bench --support | grep -q '^conv2d ' || echo "support: $("$splam" bench --support | head -n 3)"
     "$splam" bench -m "$golden/teacher-epsilon" --only train --json -t 1 >out 2>err || cat err

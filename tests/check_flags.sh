@@ -115,8 +115,14 @@ run convert --model again --output one.safetensors --single-file --unet unet
 run convert --model merged --packed --size 64x64 96x64 --precision f32 --threads 1
 report "other forms"
 
-run generate -m "$teacher" -p "red apple" --steps 1 -o lora.png \
-    --lora "$adapter:0.5"
+# one vector of 128 numbers for the token toy
+head='{"emb_params":{"dtype":"F32","shape":[1,128],"data_offsets":[0,512]}}'
+{
+    printf '%b\0\0\0\0\0\0\0%s' "\\x$(printf %x ${#head})" "$head"
+    head -c 512 /dev/zero
+} >toy.safetensors
+run generate -m "$teacher" -p "(red:1.3) toy" --steps 1 -o lora.png \
+    --lora "$adapter:0.5" --prompt-syntax weighted --embedding toy.safetensors
 report "adapters"
 
 run eval --model "$teacher" student --data folder:pictures --caption-column other --output report \

@@ -20,7 +20,8 @@ static void assert_wrong(splam_status status, splam_status expected, const char 
 
 static void check_declaration(const char *verb, const splam_option *o)
 {
-    bool listed = o->kind == SPLAM_OPTION_TEXTS || o->kind == SPLAM_OPTION_INTEGERS || o->kind == SPLAM_OPTION_LORAS;
+    bool listed = o->kind == SPLAM_OPTION_TEXTS || o->kind == SPLAM_OPTION_INTEGERS || o->kind == SPLAM_OPTION_LORAS ||
+                  o->kind == SPLAM_OPTION_EMBEDDINGS;
     bool chosen = o->kind == SPLAM_OPTION_CHOICE || o->kind == SPLAM_OPTION_ENUM;
     if (o->offset < sizeof(size_t)) fail_msg("%s: %s lies on the size", verb, o->name);
     if (!o->help || !*o->help) fail_msg("%s: %s has no help", verb, o->name);

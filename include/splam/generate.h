@@ -22,6 +22,13 @@ typedef enum {
     SPLAM_VAE_TILING_OFF
 } splam_vae_tiling;
 
+/* What stands in prompts beside words. */
+typedef enum {
+    SPLAM_PROMPT_PLAIN,   /* nothing; what the text encoder has no room for is cut off, with a warning: as diffusers */
+    SPLAM_PROMPT_WEIGHTED /* A1111's and ComfyUI's (words:1.3), (words), [words], \( and BREAK; a prompt takes as many
+                             chunks of the text encoder's length as it needs, 32 at most */
+} splam_prompt_syntax;
+
 /* Where the seconds of a call went, over all its pictures. What a part needs before it can run
  * (planning, packing of weights) belongs to the part. */
 typedef struct {
@@ -50,11 +57,14 @@ typedef struct {
                           with one [the model's own] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
+    const splam_embedding *embeddings; /* learned tokens that prompts may have */
+    size_t embedding_count;
     const char *prompt; /* what to draw, UTF-8; at least one of this and the next two */
     const char *const *prompts; /* more of them */
     size_t prompt_count;
     const char *prompts_file; /* more prompts, UTF-8, one a line; blank lines are left out. "-":
                                  standard input */
+    splam_prompt_syntax prompt_syntax; /* of all, the negative one too */
     const char *negative;     /* looked at where there is guidance; NULL: "" */
     const char *sampler;      /* lcm, tcd, ddim, dpm++2m, dpm++2m-sde, unipc, euler, euler-a, heun, as diffusers'
                                  schedulers of that kind [a student's own; that of the class in the model's

@@ -33,7 +33,8 @@ typedef enum {
     SPLAM_OPTION_BYTES,    /* int64_t, 1 or more */
     SPLAM_OPTION_TEXTS,    /* const char *const *; `beside`: size_t, how many */
     SPLAM_OPTION_INTEGERS, /* const int64_t *, each low..high; `beside`: size_t, how many */
-    SPLAM_OPTION_LORAS     /* const splam_lora *; `beside`: size_t, how many */
+    SPLAM_OPTION_LORAS,    /* const splam_lora *; `beside`: size_t, how many */
+    SPLAM_OPTION_EMBEDDINGS /* const splam_embedding *; `beside`: size_t, how many */
 } splam_option_kind;
 
 /* One member of a verb's struct. Constant, and valid as long as the library. */

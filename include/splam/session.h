@@ -23,6 +23,8 @@ typedef struct {
     const char *vae;  /* another autoencoder, see splam_generate_options [the model's own] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
+    const splam_embedding *embeddings; /* learned tokens that prompts may have */
+    size_t embedding_count;
     splam_precision precision;
     const char *device; /* to compute with, "cpu" [cpu] */
 } splam_model_options;
@@ -59,9 +61,9 @@ SPLAM_API splam_status splam_session_create(const splam_model *model, const spla
 SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal */
 
 /* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction_type,
- * vae, loras, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the pixels (splam_pictures_free);
- * NULL: files alone. SPLAM_CANCELLED keeps those that are drawn; on other failures there are none. The session can be
- * used again after every failure. */
+ * vae, loras, embeddings, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the pixels
+ * (splam_pictures_free); NULL: files alone. SPLAM_CANCELLED keeps those that are drawn; on other failures there are
+ * none. The session can be used again after every failure. */
 SPLAM_API splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,
                                               const splam_callbacks *callbacks, splam_pictures *pictures);
 

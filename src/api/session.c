@@ -38,6 +38,7 @@ static sp_status check_for_session(const splam_generate_options *o)
                         : o->prediction_type ? "prediction_type"
                         : o->vae             ? "vae"
                         : o->lora_count      ? "loras"
+                        : o->embedding_count ? "embeddings"
                         : o->precision       ? "precision"
                         : o->device          ? "device"
                                              : NULL;

@@ -80,6 +80,8 @@ static sp_status extend(const sp_learned_list *list, const sp_learned_place *pla
     sp_weights_drop(place->text->weights, table_name);
     SP_TRY(sp_weights_add(place->text->weights, table_name, table));
     config->vocabulary = shape.dim[0];
+    /* Older files say 2 and mean the largest id, which is a learned one now. */
+    if (config->end_id == 2) config->end_id = sp_tokenizer_eos(place->tokenizer);
     return SP_OK;
 }
 

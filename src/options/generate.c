@@ -9,6 +9,10 @@ static const splam_option options[] = {
     {SP_TEXT(prompts_file), .flag = "prompts", .argument = "FILE",
      .help = "one prompt a line instead, UTF-8; blank lines are left out; - is standard input"},
     {SP_TEXT(negative), .letter = 'n', .argument = "TEXT", .help = "what not to draw, where there is guidance"},
+    {SP_ENUM(prompt_syntax, "plain|weighted", SPLAM_PROMPT_PLAIN),
+     .help = "of both; weighted: A1111's (words:1.3), (words), [words] and BREAK, and prompts as long as they are, in "
+             "chunks of the text encoder's length (75 words or parts of words), 32 at most; plain: all signs are words",
+     .otherwise = "plain"},
     {SP_INTEGER(steps, 1, 4000, SPLAM_UNSET), .argument = "N",
      .help = "of the sampler; each is an evaluation of the network, with heun two",
      .otherwise = "a student's own, else lcm and tcd 4, ddim 50, euler and euler-a 30, the others 20"},

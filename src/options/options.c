@@ -79,6 +79,7 @@ static void set_default(const splam_option *o, char *options)
     case SPLAM_OPTION_TEXTS:
     case SPLAM_OPTION_INTEGERS:
     case SPLAM_OPTION_LORAS:
+    case SPLAM_OPTION_EMBEDDINGS:
         break; /* none */
     }
 }
@@ -172,6 +173,11 @@ static sp_status check_lora(const splam_lora *lora)
     return sp_fail(SP_ARGUMENT, "%s: the weight %g is not finite", lora->path, lora->weight);
 }
 
+static sp_status check_embedding(const splam_embedding *embedding)
+{
+    return embedding->path ? SP_OK : sp_fail(SP_ARGUMENT, "an embedding's file is missing");
+}
+
 static sp_status check_list(const splam_option *o, const char *options)
 {
     const void *list = *(void *const *)(options + o->offset);
@@ -180,6 +186,7 @@ static sp_status check_list(const splam_option *o, const char *options)
     if (count && !list) return sp_fail(SP_ARGUMENT, "`%s` is NULL, and %zu are said to be there", o->name, count);
     for (size_t i = 0; i < count; i++) {
         if (o->kind == SPLAM_OPTION_LORAS) SP_TRY(check_lora(&((const splam_lora *)list)[i]));
+        if (o->kind == SPLAM_OPTION_EMBEDDINGS) SP_TRY(check_embedding(&((const splam_embedding *)list)[i]));
         if (o->kind == SPLAM_OPTION_INTEGERS) SP_TRY(check_range(o, (double)((const int64_t *)list)[i]));
         if (o->kind == SPLAM_OPTION_TEXTS && !((const char *const *)list)[i])
             return sp_fail(SP_ARGUMENT, "`%s` has no text at place %zu", o->name, i);

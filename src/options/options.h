@@ -81,7 +81,8 @@ int sp_choice_index(const char *choices, const char *text);
 #define SP_PREDICTION_OPTION                                                                                      \
     {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL),                                                    \
      .help = "what the UNet predicts, whatever the model says", .otherwise = "what it says"}
-/* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, precision, device. */
+/* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, embeddings,
+ * embedding_count, precision, device. */
 #define SP_MODEL_PART_OPTIONS                                                                                     \
     {SP_TEXT(unet), .argument = "NAME", .help = "the UNet's folder; unet_ema is a student's average",             \
      .otherwise = "unet"},                                                                                        \
@@ -93,6 +94,10 @@ int sp_choice_index(const char *choices, const char *text);
     {SP_LIST(loras, lora_count, SPLAM_OPTION_LORAS), .flag = "lora", .argument = "PATH[:WEIGHT]...",              \
      .help = "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), merged into "   \
              "UNet and text encoder as they are loaded; WEIGHT is 1 where none is given"},                        \
+    {SP_LIST(embeddings, embedding_count, SPLAM_OPTION_EMBEDDINGS), .flag = "embedding",                          \
+     .argument = "FILE[:TOKEN]...",                                                                               \
+     .help = "learned tokens for prompts (textual inversion): A1111's .pt, diffusers' .bin and .safetensors; "    \
+             "TOKEN is what the file calls it where none is given, or else the file's name"},                     \
     SP_PRECISION_OPTION,                                                                                          \
     SP_DEVICE_OPTION
 #define SP_RESUME_OPTION                                                                                          \

@@ -2,8 +2,10 @@
 #include "pipeline/generate.h"
 #include <string.h>
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "pipeline/generate_memory.h"
 
 /* ---- the options alone ---- */
@@ -45,7 +47,8 @@ typedef struct {
     sp_picture_sizes sizes;
     sp_request_noise noise;
     sp_memory_choice memory;
-    sp_conditioning negative; /* where there is guidance */
+    int64_t *chunks;          /* of each prompt, and as many for the negative one beside it */
+    sp_conditioning negative; /* where there is guidance; for the chunks of the group at hand */
     sp_tensor posterior;      /* of the picture to start from */
     latents_file latents;
     splam_pictures *pictures; /* NULL: files alone */
@@ -80,6 +83,12 @@ static sp_status frame(const generation *g, sp_conditioning *set)
     return sp_pipeline_frame(g->pipeline, &framing, 1, set);
 }
 
+/* How many chunks picture `number` takes. */
+static int64_t chunks_of(const generation *g, int64_t number)
+{
+    return g->chunks[number / g->sizes.each];
+}
+
 /* Contexts of pictures first..first+count-1; each prompt is encoded once. */
 static sp_status encode_group(generation *g, int64_t first, int64_t count, sp_conditioning *out)
 {
@@ -93,9 +102,13 @@ static sp_status encode_group(generation *g, int64_t first, int64_t count, sp_co
     return status ? status : frame(g, out);
 }
 
-static sp_status encode_negative(generation *g)
+/* For a group of so many chunks, unless the negative prompt is there for that. */
+static sp_status encode_negative(generation *g, int64_t chunks)
 {
-    if (!is_guided(g)) return SP_OK;
+    bool there = g->negative.count && g->pipeline->chunks == chunks;
+    sp_pipeline_set_syntax(g->pipeline, g->pipeline->syntax, chunks);
+    if (!is_guided(g) || there) return SP_OK;
+    sp_conditioning_free(&g->negative);
     SP_TRY(sp_pipeline_encode_negative(g->pipeline, g->request->prompts.negative, &g->negative));
     return frame(g, &g->negative);
 }
@@ -127,15 +140,39 @@ static sp_picture_facts facts_of(const generation *g, int64_t number)
         .clip_skip = (int)o->clip_skip,
         .vae_tile = width > p->vae_tile || height > p->vae_tile ? p->vae_tile : 0,
         .strength = s->sampler.strength,
+        .syntax = p->syntax,
         .init_image = sp_starts_from_image(o) ? sp_path_base(sp_start_image_name(o)) : NULL,
     };
 }
 
+/* "NAME: HASH, NAME: HASH" of the learned tokens in a picture's prompts, new; NULL if there are none. */
+static sp_status list_learned(const generation *g, const sp_picture_facts *f, char **out)
+{
+    const sp_model_facts *m = f->model;
+    sp_string s = {0};
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < m->learned_count && !status; i++) {
+        bool used = false;
+        status = sp_pipeline_has_vectors(g->pipeline, f->prompt, m->learned[i].first, &used);
+        if (!status && !used && f->negative)
+            status = sp_pipeline_has_vectors(g->pipeline, f->negative, m->learned[i].first, &used);
+        if (used) sp_string_append_format(&s, "%s%s: %s", s.length ? ", " : "", m->learned[i].name, m->learned[i].hash);
+    }
+    if (!status && s.failed) status = SP_MEMORY;
+    if (status) sp_string_free(&s);
+    *out = s.data;
+    return status;
+}
+
 static sp_status write_picture(generation *g, int64_t number, const sp_image *image)
 {
-    const sp_picture_facts facts = facts_of(g, number);
-    char *parameters, *json;
-    SP_TRY(sp_picture_texts(&facts, &parameters, &json));
+    sp_picture_facts facts = facts_of(g, number);
+    char *parameters, *json, *learned;
+    SP_TRY(list_learned(g, &facts, &learned));
+    facts.learned = learned;
+    sp_status made = sp_picture_texts(&facts, &parameters, &json);
+    sp_free(learned);
+    SP_TRY(made);
     sp_status status =
         sp_picture_output_write(&g->request->output, number, image, &(sp_image_texts){parameters, json});
     sp_free(parameters);
@@ -186,6 +223,7 @@ static sp_status denoise_group(generation *g, int64_t first, int64_t count, sp_t
 {
     sp_conditioning conditioning;
     sp_tensor image;
+    SP_TRY(encode_negative(g, chunks_of(g, first)));
     SP_TRY(encode_group(g, first, count, &conditioning));
     end_stage(g, &g->seconds->text);
     sp_status status = start_group(g, first, count, &image);
@@ -225,7 +263,52 @@ static sp_status draw_group(generation *g, int64_t first, int64_t count)
     return status;
 }
 
+/* As many pictures from `first` on as are in memory at once and have prompts of as many chunks: what a picture is does
+ * not depend on the prompts beside its own. */
+static int64_t group_size(const generation *g, int64_t first)
+{
+    int64_t left = g->sizes.total - first, most = left < g->memory.group ? left : g->memory.group, count = 1;
+    while (count < most && chunks_of(g, first + count) == chunks_of(g, first))
+        count++;
+    return count;
+}
+
 /* ---- the whole ---- */
+
+/* The chunks of every prompt; the pipeline is left at the most, which memory is planned for. */
+static sp_status count_chunks(generation *g)
+{
+    sp_pipeline *p = g->pipeline;
+    const sp_prompts *prompts = &g->request->prompts;
+    int64_t negative = 1, most = 1;
+    sp_pipeline_set_syntax(p, (sp_prompt_syntax)g->request->options->prompt_syntax, 1);
+    g->chunks = sp_alloc(prompts->count * sizeof *g->chunks);
+    if (!g->chunks) return SP_MEMORY;
+    if (is_guided(g) && prompts->negative) SP_TRY(sp_pipeline_count_chunks(p, prompts->negative, &negative));
+    for (size_t i = 0; i < prompts->count; i++) {
+        SP_TRY(sp_pipeline_count_chunks(p, prompts->text[i], &g->chunks[i]));
+        if (g->chunks[i] < negative) g->chunks[i] = negative;
+        if (g->chunks[i] > most) most = g->chunks[i];
+    }
+    sp_pipeline_set_syntax(p, p->syntax, most);
+    return SP_OK;
+}
+
+/* Learned tokens that no prompt has. */
+static sp_status warn_of_unused(const generation *g)
+{
+    const sp_prompts *prompts = &g->request->prompts;
+    const sp_learned_list *list = &g->pipeline->model->embeddings;
+    for (size_t k = 0; k < list->count; k++) {
+        bool used = false;
+        for (size_t i = 0; i < prompts->count && !used; i++)
+            SP_TRY(sp_pipeline_has_vectors(g->pipeline, prompts->text[i], list->items[k].first, &used));
+        if (!used && is_guided(g) && prompts->negative)
+            SP_TRY(sp_pipeline_has_vectors(g->pipeline, prompts->negative, list->items[k].first, &used));
+        if (!used) sp_log_warn("no prompt has \"%s\", the token of %s", list->items[k].token, list->items[k].path);
+    }
+    return SP_OK;
+}
 
 static sp_status choose_sizes(generation *g)
 {
@@ -279,7 +362,9 @@ static sp_status prepare(generation *g)
     SP_TRY(sp_sampler_create(scheduler, &g->sampling.sampler, &g->table));
     if (o->show_timesteps) sp_sampler_log(scheduler, &g->sampling.sampler, &g->table);
     SP_TRY(choose_sizes(g));
-    SP_TRY(sp_prompts_warn(&r->prompts, g->pipeline->text[0].tokenizer, is_guided(g)));
+    SP_TRY(count_chunks(g));
+    SP_TRY(sp_prompts_warn(&r->prompts, g->pipeline->syntax, g->pipeline->text[0].tokenizer, is_guided(g)));
+    SP_TRY(warn_of_unused(g));
     SP_TRY(sp_request_noise_create(o, g->noise_file, &g->table, &g->sampling, &g->sizes, r->image.pixels, &g->noise));
     SP_TRY(sp_picture_output_claim(&r->output, g->sizes.total, g->sizes.width, g->sizes.height));
     if (o->save_latents) SP_TRY(sp_claim_file(o->save_latents, &g->latents.claim));
@@ -312,13 +397,14 @@ static sp_status generate(generation *g)
     SP_TRY(prepare(g));
     end_stage(g, &g->seconds->load);
     sp_pipeline_keep(g->pipeline, g->memory.keep && g->context->held);
-    SP_TRY(encode_negative(g));
+    SP_TRY(encode_negative(g, chunks_of(g, 0)));
     end_stage(g, &g->seconds->text);
     SP_TRY(encode_image(g));
     end_stage(g, &g->seconds->encode);
-    int64_t total = g->sizes.total, group = g->memory.group;
-    for (int64_t first = 0; first < total; first += group)
-        SP_TRY(draw_group(g, first, total - first < group ? total - first : group));
+    for (int64_t first = 0, count; first < g->sizes.total; first += count) {
+        count = group_size(g, first);
+        SP_TRY(draw_group(g, first, count));
+    }
     SP_TRY(save_latents(&g->latents));
     end_stage(g, &g->seconds->write);
     return SP_OK;
@@ -341,6 +427,7 @@ sp_status sp_generate(const sp_generate_context *context, sp_request *request, s
     sp_request_noise_free(&g.noise);
     sp_sampler_free(&g.table);
     sp_conditioning_free(&g.negative);
+    sp_free(g.chunks);
     sp_tensor_free(&g.posterior);
     sp_tensor_free(&g.latents.all);
     sp_claim_end(&g.latents.claim);

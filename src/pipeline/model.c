@@ -43,6 +43,22 @@ static sp_status open_texts(sp_model *m, const char *folder)
     return sp_model_folder_zero_negative(&m->folder, &m->zero_negative);
 }
 
+/* Before adapters are merged, which do not touch the table. */
+static sp_status add_embeddings(sp_model *m, const sp_model_options *options)
+{
+    SP_TRY(sp_learned_list_open(options->embeddings, options->embedding_count, &m->embeddings));
+    for (size_t i = 0; i < m->embeddings.count; i++) {
+        const sp_learned *e = &m->embeddings.items[i];
+        sp_log_info("%s: \"%s\" stands for %lld vector%s", e->path, e->token, (long long)e->count,
+                    e->count == 1 ? "" : "s");
+    }
+    for (int i = 0; i < m->text_count; i++) {
+        const sp_learned_place place = {i, m->text_count, m->text[i].tokenizer, m->text[i].encoder};
+        SP_TRY(sp_learned_list_add(&m->embeddings, &place, m->precision == SP_F32));
+    }
+    return SP_OK;
+}
+
 static sp_status check_vae(const sp_model *m, const sp_unet_config *unet)
 {
     const sp_vae_config *vae = &m->vae->config.vae;
@@ -172,6 +188,7 @@ static sp_status open_parts(sp_model *m, const char *folder, const sp_model_opti
     if (parts & SP_PART_UNET) SP_TRY(sp_prediction_check(&m->folder));
     SP_TRY(sp_scheduler_config_of(&m->folder, NULL, &m->scheduler));
     if (parts & SP_PART_TEXT) SP_TRY(open_texts(m, folder));
+    if (parts & SP_PART_TEXT) SP_TRY(add_embeddings(m, options));
     if (parts & SP_PART_VAE)
         SP_TRY(sp_component_open_as(options->vae ? options->vae : folder, "vae",
                                     options->vae ? NULL : options->prediction, &m->vae));
@@ -203,6 +220,7 @@ void sp_model_close(sp_model *m)
     if (!m) return;
     sp_component_close(m->unet);
     sp_model_close_parts(m, SP_PART_VAE | SP_PART_TEXT);
+    sp_learned_list_close(&m->embeddings);
     sp_model_folder_close(&m->folder);
     sp_free(m);
 }

@@ -2,6 +2,7 @@
  * threads. */
 #ifndef SP_PIPELINE_MODEL_H
 #define SP_PIPELINE_MODEL_H
+#include "checkpoints/embedding.h"
 #include "checkpoints/lora.h"
 #include "checkpoints/model_folder.h"
 #include "diffusion/scheduler_config.h"
@@ -17,6 +18,8 @@ typedef struct {
     const splam_lora *loras; /* merged into UNet and text encoder; those that splam distilled make a student of the
                                 model, which samplers then look at the scheduler of (SP_LORA_SCHEDULER) */
     size_t lora_count;
+    const splam_embedding *embeddings; /* tokens that the tokenizer and the text encoder learn */
+    size_t embedding_count;
     sp_device *device; /* NULL: the default */
     sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
     const sp_callbacks *callbacks; /* asked between files of adapters; may be NULL */
@@ -35,6 +38,7 @@ typedef struct {
     sp_text_part text[SP_MAX_TEXTS]; /* one, or two of Stable Diffusion XL, whose hidden states stand side by side */
     int text_count;                  /* 0: not opened */
     bool zero_negative; /* a negative prompt that nobody gave is zeros; else it is the empty text */
+    sp_learned_list embeddings;      /* that the tokenizers know */
     sp_scheduler_config scheduler;
     sp_device *device;
     sp_dtype precision;

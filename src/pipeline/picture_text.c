@@ -99,6 +99,34 @@ static char *folder_name(const char *path)
     return name;
 }
 
+/* A1111 takes colons and commas out of names. */
+static char *clean_name(const char *token)
+{
+    char *name = well_formed(token), *to = name;
+    for (const char *c = name; c && *c; c++)
+        if (*c != ':' && *c != ',') *to++ = *c;
+    if (name) *to = 0;
+    return name;
+}
+
+static sp_status read_learned(const sp_learned_list *list, sp_model_facts *out)
+{
+    if (!list->count) return SP_OK;
+    out->learned = sp_alloc_zero(list->count * sizeof *out->learned);
+    if (!out->learned) return SP_MEMORY;
+    for (; out->learned_count < list->count; out->learned_count++) {
+        const sp_learned *e = &list->items[out->learned_count];
+        sp_learned_fact *fact = &out->learned[out->learned_count];
+        char sum[SP_SHA256_TEXT];
+        SP_TRY(sp_learned_sha256(e, sum));
+        snprintf(fact->hash, sizeof fact->hash, "%.*s", SP_LEARNED_HASH, sum);
+        fact->first = e->first;
+        fact->name = clean_name(e->token);
+        if (!fact->name) return SP_MEMORY;
+    }
+    return SP_OK;
+}
+
 sp_status sp_model_facts_read(const char *path, const sp_model_options *options, const sp_model *model,
                               sp_model_facts *out)
 {
@@ -106,6 +134,7 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     if (options->vae) out->vae_name = folder_name(options->vae);
     if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
     if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
+    SP_TRY(read_learned(&model->embeddings, out));
     out->hash = sp_tensor_file_hash(model->unet->file);
     return sp_student_file_read(path, &out->student);
 }
@@ -115,11 +144,22 @@ void sp_model_facts_free(sp_model_facts *facts)
     sp_free(facts->name);
     sp_free(facts->vae_name);
     sp_free(facts->loras);
+    for (size_t i = 0; i < facts->learned_count; i++)
+        sp_free(facts->learned[i].name);
+    sp_free(facts->learned);
     sp_student_file_free(&facts->student);
     *facts = (sp_model_facts){0};
 }
 
 /* ---- the texts ---- */
+
+/* What A1111 calls this way of reading brackets, where there are any; NULL: there are none. Its own way divides by the
+ * mean of all states, which sd_embed and others leave out. */
+static const char *emphasis(const sp_picture_facts *f, const char *prompt, const char *negative)
+{
+    if (!strpbrk(prompt, "([") && !(negative && strpbrk(negative, "(["))) return NULL;
+    return f->syntax == SP_PROMPT_WEIGHTED ? "No norm" : "None";
+}
 
 static char *write_parameters(const sp_picture_facts *f, const char *prompt, const char *negative,
                               const char *hash)
@@ -145,6 +185,8 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
         sp_string_append_format(&s, ", Denoising strength: %s", sp_number_text(f->strength, number));
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
+    if (f->learned) append_entry(&s, "TI hashes", f->learned);
+    if (emphasis(f, prompt, negative)) append_entry(&s, "Emphasis", emphasis(f, prompt, negative));
     if (f->has_seed && f->torch) sp_string_append_format(&s, ", RNG: CPU");
     sp_string_append_format(&s, ", Version: splam %s", SPLAM_VERSION);
     return take(&s);
@@ -183,7 +225,9 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
         json_object_del(distillation, "data"); /* a picture need not tell of the maker's folders */
         bad |= json_object_set_new(o, "distillation", distillation);
     }
+    if (f->learned) bad |= json_object_set_new(o, "embeddings", json_string(f->learned));
     bad |= json_object_set_new(o, "prompt", json_string(prompt));
+    if (f->syntax == SP_PROMPT_WEIGHTED) bad |= json_object_set_new(o, "prompt_syntax", json_string("weighted"));
     if (negative) bad |= json_object_set_new(o, "negative_prompt", json_string(negative));
     bad |= json_object_set_new(o, "sampler", json_string(sp_sampler_name(f->sampler)));
     if (f->sigmas) bad |= json_object_set_new(o, "sigmas", json_string(sp_sigmas_name(f->sigmas)));

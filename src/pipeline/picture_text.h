@@ -4,12 +4,23 @@
 #include "checkpoints/student_file.h"
 #include "diffusion/sampler.h"
 #include "pipeline/model.h"
+#include "text/chunks.h"
+
+/* A learned token: its name as A1111 writes it, without colons and commas, the first of its ids, and the beginning of
+ * its file's SHA-256, by which A1111 knows it. */
+enum { SP_LEARNED_HASH = 12 };
+typedef struct {
+    char *name, hash[SP_LEARNED_HASH + 1];
+    int32_t first;
+} sp_learned_fact;
 
 /* What pictures say of their model. */
 typedef struct {
     char *name;
     char *vae_name;       /* of another autoencoder than the model's; NULL: it is the model's */
     char *loras;          /* "a:0.8, b:1", what was merged into the model; NULL: nothing */
+    sp_learned_fact *learned; /* tokens that it was given */
+    size_t learned_count;
     sp_student_file student;
     uint64_t hash;        /* over all tensors of the UNet's file (sp_tensor_hash) */
 } sp_model_facts;
@@ -34,6 +45,8 @@ typedef struct {
     uint64_t seed;
     bool torch; /* the generator was PyTorch's */
     int64_t width, height;
+    sp_prompt_syntax syntax;
+    const char *learned; /* "NAME: HASH, NAME: HASH" of the learned tokens that are in the prompts; NULL: none */
     int clip_skip;
     int64_t vae_tile;       /* side of the tiles it was decoded in; 0: in one piece */
     double strength;        /* of a picture to start from; 0: there was none */

@@ -24,6 +24,7 @@ sp_status sp_pipeline_create(const sp_model *model, sp_pipeline **out)
     p->model = model;
     p->device = model->device;
     p->precision = model->precision;
+    p->chunks = 1;
     p->scheduler = model->scheduler;
     p->plans = (sp_plans){.device = model->device, .precision = model->precision, .most = 1};
     look_at(p);
@@ -79,6 +80,12 @@ sp_status sp_pipeline_set_clip_skip(sp_pipeline *p, int layers)
                        (long long)most);
     p->clip_skip = layers;
     return SP_OK;
+}
+
+void sp_pipeline_set_syntax(sp_pipeline *p, sp_prompt_syntax syntax, int64_t chunks)
+{
+    p->syntax = syntax;
+    p->chunks = chunks;
 }
 
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *p, int64_t tile)

@@ -8,6 +8,7 @@
 #include "pipeline/model.h"
 #include "pipeline/plans.h"
 #include "pipeline/vae_run.h"
+#include "text/chunks.h"
 
 /* Read freely; changed by the functions below alone. Not for several threads at once; several pipelines may share a
  * model in as many threads, and with it the packed weights. */
@@ -21,6 +22,8 @@ typedef struct {
     sp_device *device;
     sp_dtype precision;
     int clip_skip;              /* sp_pipeline_set_clip_skip; 0 at first */
+    sp_prompt_syntax syntax;    /* sp_pipeline_set_syntax; SP_PROMPT_PLAIN and 1 at first */
+    int64_t chunks;
     sp_callbacks callbacks;     /* asked while prompts are encoded; their context must outlive the pipeline */
     int64_t vae_tile;           /* sp_pipeline_set_vae_tile; 0 at first */
     sp_unet_config unet_config; /* of the network in use */
@@ -48,6 +51,9 @@ sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *conf
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);
 /* Leaves out so many last layers of the text encoder for prompts. SP_ARGUMENT if it does not have them. */
 sp_status sp_pipeline_set_clip_skip(sp_pipeline *pipeline, int layers);
+/* How prompts are read from here on, and in how many chunks of the tokenizer's length each is encoded, negative ones
+ * too: 1 or more, of which those that a prompt does not need are empty ones. */
+void sp_pipeline_set_syntax(sp_pipeline *pipeline, sp_prompt_syntax syntax, int64_t chunks);
 /* Gives back the denoiser's memory until it is needed again. */
 void sp_pipeline_release(sp_pipeline *pipeline);
 /* Whether text encoder and VAE stay planned and packed after a call that used them, for the next one
@@ -56,8 +62,9 @@ void sp_pipeline_keep(sp_pipeline *pipeline, bool keep);
 
 enum { SP_TEXT_BATCH = 16 }; /* prompts that are encoded at once, where there are so many */
 /* The conditioning of `count` prompts, a new set of that many rows, f32: encoder_hidden_states [count,L,D], L the
- * tokenizer's length, and of two text encoders text_embeds [count,P]. Two encoders' states are those before the last
- * layer of each, without the final norm, side by side; one's are after the norm of its last layer. */
+ * tokenizer's length times `chunks`, and of two text encoders text_embeds [count,P], of the first chunk. Two encoders'
+ * states are those before the last layer of each, without the final norm, side by side; one's are after the norm of its
+ * last layer. States of tokens with weights are multiplied by these. SP_ARGUMENT of text/chunks.h. */
 sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, int64_t count,
                              sp_conditioning *out);
 /* That of a negative prompt, of one row; NULL: nobody gave one, which is zeros (sp_model.zero_negative) or "". Layers
@@ -73,6 +80,10 @@ sp_framing sp_framing_whole(int64_t height, int64_t width); /* of a picture that
 sp_status sp_pipeline_frame(const sp_pipeline *pipeline, const sp_framing *framing, int64_t count,
                             sp_conditioning *set);
 int64_t sp_pipeline_tokens(const sp_pipeline *pipeline); /* L, of a pipeline with its text encoders */
+/* How many chunks a prompt takes as prompts are read now. SP_ARGUMENT of text/chunks.h. */
+sp_status sp_pipeline_count_chunks(const sp_pipeline *pipeline, const char *prompt, int64_t *out);
+/* Whether a token that stands for vectors, `first` being the first of its ids, is in what is encoded of a prompt. */
+sp_status sp_pipeline_has_vectors(const sp_pipeline *pipeline, const char *prompt, int32_t first, bool *out);
 /* The description of what they all give for so many prompts; the pipeline has its text encoders and a UNet. */
 sp_conditioning sp_pipeline_conditioning(const sp_pipeline *pipeline, int64_t count);
 

@@ -98,7 +98,6 @@ static sp_status warn_of_cut(const sp_tokenizer *tokenizer, const char *what, co
     char shown[SHOWN_PROMPT + 4], cut[SHOWN_CUT + 4], *left_out = NULL;
     int32_t *ids;
     size_t count, most = sp_tokenizer_max_length(tokenizer) - 2;
-    if (strlen(prompt) <= most) return SP_OK; /* a token has a byte at least */
     SP_TRY(sp_tokenizer_encode_all(tokenizer, prompt, &ids, &count));
     sp_status status = SP_OK;
     if (count > most) status = sp_tokenizer_decode(tokenizer, ids + most, count - most, &left_out);
@@ -152,51 +151,72 @@ static size_t break_length(const char *text, const char *at)
     return whole ? length : 0;
 }
 
-enum { SYNTAXES = 3 };
-
-/* The first of each syntax in a prompt, unless an earlier one has one already. */
-static void look_for_syntax(const char *prompt, const char *found[SYNTAXES], size_t length[SYNTAXES])
+/* "[FROM:TO:0.5]", "[TO:10]", "[ONE|OTHER]". */
+static size_t editing_length(const char *text)
 {
-    for (const char *at = prompt; (at = strpbrk(at, "(<B")) != NULL; at++) {
-        const size_t lengths[SYNTAXES] = {weight_length(at), break_length(prompt, at),
+    size_t length = 1 + strcspn(text + (*text == '['), "[]\r\n");
+    if (*text != '[' || text[length] != ']') return 0;
+    const char *colon = memrchr(text, ':', length), *bar = memchr(text, '|', length);
+    size_t digits = colon ? strspn(colon + 1, " .0123456789") : 0;
+    return bar || (digits && colon + 1 + digits == text + length) ? length + 1 : 0;
+}
+
+enum { WEIGHTS, BREAKS, EDITING, NETWORKS, SYNTAXES };
+
+typedef struct {
+    sp_prompt_syntax known;
+    const char *at[SYNTAXES]; /* the first of each that is not known, or NULL */
+    size_t length[SYNTAXES];
+} found_syntax;
+
+/* Nothing is said of editing in plain prompts, which are no A1111's at all. */
+static bool is_known(sp_prompt_syntax syntax, int kind)
+{
+    return kind != NETWORKS && (syntax == SP_PROMPT_WEIGHTED) == (kind != EDITING);
+}
+
+static void look_for_syntax(const char *prompt, found_syntax *found)
+{
+    for (const char *at = prompt; (at = strpbrk(at, "([<B")) != NULL; at++) {
+        const size_t lengths[SYNTAXES] = {weight_length(at), break_length(prompt, at), editing_length(at),
                                           network_length(at)};
         for (int i = 0; i < SYNTAXES; i++)
-            if (lengths[i] && !found[i]) {
-                found[i] = at;
-                length[i] = lengths[i];
+            if (lengths[i] && !found->at[i] && !is_known(found->known, i)) {
+                found->at[i] = at;
+                found->length[i] = lengths[i];
             }
     }
 }
 
-static void hint_at_syntax(const char *const found[SYNTAXES], const size_t length[SYNTAXES])
+static void hint_at_syntax(const found_syntax *found)
 {
-    char list[3 * SHOWN_PROMPT + 32] = "";
+    char list[SYNTAXES * SHOWN_PROMPT + 32] = "";
     for (int i = 0; i < SYNTAXES; i++) {
         char one[SHOWN_PROMPT], shown[SHOWN_PROMPT];
-        if (!found[i]) continue;
-        snprintf(one, sizeof one, "%.*s", (int)(length[i] < sizeof one ? length[i] : sizeof one),
-                 found[i]);
+        size_t length = found->length[i], used = strlen(list);
+        if (!found->at[i]) continue;
+        snprintf(one, sizeof one, "%.*s", (int)(length < sizeof one ? length : sizeof one), found->at[i]);
         shorten(one, shown, sizeof shown);
-        size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s\"%s\"", used ? ", " : "", shown);
     }
+    bool weights = found->at[WEIGHTS] || found->at[BREAKS];
     if (*list)
-        sp_log_warn("%s in a prompt is read as words: there are no weights and no BREAK here%s",
-                    list, found[SYNTAXES - 1] ? ", and LoRA files have an option of their own, `loras`" : "");
+        sp_log_warn("%s in a prompt is read as words%s%s%s", list,
+                    weights ? ": weights and BREAK are for `prompt_syntax` weighted" : "",
+                    found->at[EDITING] ? ": prompts do not change from step to step here" : "",
+                    found->at[NETWORKS] ? ", and LoRA files have an option of their own, `loras`" : "");
 }
 
-sp_status sp_prompts_warn(const sp_prompts *p, const sp_tokenizer *tokenizer, bool guided)
+sp_status sp_prompts_warn(const sp_prompts *p, sp_prompt_syntax syntax, const sp_tokenizer *tokenizer, bool guided)
 {
-    const char *found[SYNTAXES] = {NULL};
-    size_t length[SYNTAXES] = {0};
+    found_syntax found = {.known = syntax};
+    bool cuts = syntax == SP_PROMPT_PLAIN, negative = guided && p->negative;
     for (size_t i = 0; i < p->count; i++) {
-        SP_TRY(warn_of_cut(tokenizer, "prompt", p->text[i]));
-        look_for_syntax(p->text[i], found, length);
+        if (cuts) SP_TRY(warn_of_cut(tokenizer, "prompt", p->text[i]));
+        look_for_syntax(p->text[i], &found);
     }
-    if (guided && p->negative) {
-        SP_TRY(warn_of_cut(tokenizer, "negative prompt", p->negative));
-        look_for_syntax(p->negative, found, length);
-    }
-    hint_at_syntax(found, length);
+    if (negative && cuts) SP_TRY(warn_of_cut(tokenizer, "negative prompt", p->negative));
+    if (negative) look_for_syntax(p->negative, &found);
+    hint_at_syntax(&found);
     return SP_OK;
 }

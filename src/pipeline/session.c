@@ -18,6 +18,8 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
                                       .vae = o->vae,
                                       .loras = o->loras,
                                       .lora_count = o->lora_count,
+                                      .embeddings = o->embeddings,
+                                      .embedding_count = o->embedding_count,
                                       .device = device,
                                       .precision = sp_precision_dtype(device, o->precision),
                                       .callbacks = callbacks};
@@ -187,6 +189,8 @@ static sp_status open_and_draw(const splam_generate_options *o, const sp_callbac
                                          .vae = o->vae,
                                          .loras = o->loras,
                                          .lora_count = o->lora_count,
+                                         .embeddings = o->embeddings,
+                                         .embedding_count = o->embedding_count,
                                          .precision = o->precision,
                                          .device = o->device};
     splam_model model = {0};

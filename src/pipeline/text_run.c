@@ -18,9 +18,15 @@ static bool pools(int part)
     return part == 1;
 }
 
-int64_t sp_pipeline_tokens(const sp_pipeline *p)
+/* Ids of a chunk, which is what the encoders are run on. */
+static int64_t chunk_length(const sp_pipeline *p)
 {
     return (int64_t)sp_tokenizer_max_length(p->text[0].tokenizer);
+}
+
+int64_t sp_pipeline_tokens(const sp_pipeline *p)
+{
+    return p->chunks * chunk_length(p);
 }
 
 int64_t sp_text_most_skipped(const sp_pipeline *p)
@@ -60,7 +66,7 @@ static sp_status build(const void *context, sp_builder **out)
         .config = &encoder->config.text,
         .options = &options,
         .set = &set};
-    const sp_network_sizes sizes = {.batch = t->batch, .tokens = sp_pipeline_tokens(t->pipeline), .ids = SP_I32};
+    const sp_network_sizes sizes = {.batch = t->batch, .tokens = chunk_length(t->pipeline), .ids = SP_I32};
     SP_TRY(sp_builder_create(out));
     sp_network_alone(*out, &text, &sizes);
     return SP_OK;
@@ -76,9 +82,9 @@ static sp_plan_use use_of(const text_shape *t, char shape[SP_PLAN_SHAPE])
                          .weights = t->pipeline->text[t->part].encoder->weights};
 }
 
-static int64_t batch_of(int64_t prompts)
+static int64_t batch_of(int64_t chunks)
 {
-    return prompts < SP_TEXT_BATCH ? prompts : SP_TEXT_BATCH;
+    return chunks < SP_TEXT_BATCH ? chunks : SP_TEXT_BATCH;
 }
 
 static void add_memory(sp_plan_memory *sum, const sp_plan_memory *one)
@@ -95,7 +101,7 @@ sp_status sp_pipeline_plan_text(sp_pipeline *p, int64_t prompts, sp_plan_memory 
     for (int i = 0; i < p->text_count; i++) {
         char shape[SP_PLAN_SHAPE];
         sp_plan_memory one;
-        const text_shape t = {p, i, batch_of(prompts), p->clip_skip};
+        const text_shape t = {p, i, batch_of(prompts * p->chunks), p->clip_skip};
         const sp_plan_use use = use_of(&t, shape);
         SP_TRY(sp_plans_memory(&p->plans, &use, &one));
         add_memory(out, &one);
@@ -115,15 +121,20 @@ sp_status sp_pipeline_pack_text(sp_pipeline *p, int part, const sp_callbacks *ca
 
 /* ---- one encoder ---- */
 
-/* What an encoder works with, and what it makes of all prompts. */
+/* What an encoder works with, and what it makes of all prompts: row i of the chunks is chunk i % chunks of prompt
+ * i / chunks. */
 typedef struct {
     const sp_text_part *part;
-    sp_tensor ids, ends;      /* [batch,L], [batch], I32 */
-    sp_tensor states, pooled; /* [count,L,D]; [count,P] of an encoder that pools, f32 */
+    int64_t rows, chunks;        /* of all prompts, of each */
+    sp_tensor all, weights;      /* [rows,L], I32 and f32 */
+    sp_tensor ids, ends;         /* of a batch: [batch,L], [batch], I32 */
+    sp_tensor states, pooled;    /* [rows,L,D]; [rows,P] of an encoder that pools, f32 */
 } encoding;
 
 static void free_encoding(encoding *e)
 {
+    sp_tensor_free(&e->all);
+    sp_tensor_free(&e->weights);
     sp_tensor_free(&e->ids);
     sp_tensor_free(&e->ends);
     sp_tensor_free(&e->states);
@@ -133,23 +144,50 @@ static void free_encoding(encoding *e)
 static sp_status make_room(const sp_pipeline *p, int part, int64_t count, encoding *e)
 {
     const sp_clip_text_config *text = &p->text[part].encoder->config.text;
-    int64_t batch = batch_of(count), length = sp_pipeline_tokens(p);
-    *e = (encoding){.part = &p->text[part]};
+    int64_t rows = count * p->chunks, batch = batch_of(rows), length = chunk_length(p);
+    *e = (encoding){.part = &p->text[part], .rows = rows, .chunks = p->chunks};
+    SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(rows, length), &e->all));
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, length), &e->weights));
     SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, length), &e->ids));
     SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch), &e->ends));
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(count, length, text->width), &e->states));
-    return pools(part) ? sp_tensor_create(SP_F32, sp_shape_of(count, text->projection), &e->pooled) : SP_OK;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, length, text->width), &e->states));
+    return pools(part) ? sp_tensor_create(SP_F32, sp_shape_of(rows, text->projection), &e->pooled) : SP_OK;
 }
 
-static sp_status set_ids(const encoding *e, const char *const *prompts, int64_t count, sp_run *run)
+/* The chunks of a prompt into its rows. */
+static sp_status place_prompt(const sp_prompt_chunks *chunks, int64_t prompt, const encoding *e)
+{
+    size_t count = (size_t)e->chunks * chunks->length, at = (size_t)prompt * count;
+    if (chunks->count != (size_t)e->chunks)
+        return sp_fail(SP_INTERNAL, "a prompt takes %zu chunks, and there is room for %lld", chunks->count,
+                       (long long)e->chunks);
+    memcpy((int32_t *)e->all.data + at, chunks->ids, count * sizeof *chunks->ids);
+    memcpy((float *)e->weights.data + at, chunks->weights, count * sizeof *chunks->weights);
+    return SP_OK;
+}
+
+static sp_status make_ids(const sp_pipeline *p, const char *const *prompts, int64_t count, const encoding *e)
+{
+    sp_status status = SP_OK;
+    for (int64_t i = 0; i < count && !status; i++) {
+        sp_prompt_chunks chunks;
+        SP_TRY(sp_prompt_chunks_make(e->part->tokenizer, p->syntax, prompts[i], &chunks));
+        status = sp_prompt_chunks_pad(e->part->tokenizer, (size_t)p->chunks, &chunks);
+        if (!status) status = place_prompt(&chunks, i, e);
+        sp_prompt_chunks_free(&chunks);
+    }
+    return status;
+}
+
+/* Rows first..first+count-1, which may be less than a batch. */
+static sp_status set_ids(const encoding *e, int64_t first, int64_t count, sp_run *run)
 {
     int64_t length = e->ids.shape.dim[1];
     int32_t *ids = e->ids.data, *ends = e->ends.data;
-    for (int64_t i = 0; i < count; i++) {
-        SP_TRY(sp_tokenizer_encode(e->part->tokenizer, prompts[i], ids + i * length, NULL));
+    memcpy(ids, (const int32_t *)e->all.data + first * length, (size_t)(count * length) * sizeof *ids);
+    for (int64_t i = 0; i < count; i++)
         ends[i] = (int32_t)(i * length +
                             sp_clip_text_end(&e->part->encoder->config.text, ids + i * length, length));
-    }
     SP_TRY(sp_run_set_input(run, "input_ids", &e->ids));
     return e->pooled.data ? sp_run_set_input(run, "end_rows", &e->ends) : SP_OK;
 }
@@ -166,17 +204,41 @@ static sp_status take(sp_run *run, const char *name, int64_t first, int64_t coun
     return SP_OK;
 }
 
-static sp_status run_batches(const sp_pipeline *p, const char *const *prompts, int64_t count, sp_run *run, encoding *e)
+static sp_status run_batches(const sp_pipeline *p, sp_run *run, encoding *e)
 {
     int64_t batch = e->ids.shape.dim[0];
-    for (int64_t first = 0; first < count; first += batch) {
-        int64_t n = count - first < batch ? count - first : batch;
-        SP_TRY(set_ids(e, prompts + first, n, run));
+    for (int64_t first = 0; first < e->rows; first += batch) {
+        int64_t n = e->rows - first < batch ? e->rows - first : batch;
+        SP_TRY(set_ids(e, first, n, run));
         SP_TRY(sp_run_execute(run, &p->callbacks));
         SP_TRY(take(run, "last_hidden_state", first, n, &e->states));
         SP_TRY(take(run, "text_embeds", first, n, &e->pooled));
     }
     return SP_OK;
+}
+
+/* Each token's state times its weight, as sd_embed does it and A1111's interface with emphasis "No norm". */
+static void weigh(encoding *e)
+{
+    const float *weights = e->weights.data;
+    int64_t width = e->states.shape.dim[2];
+    for (int64_t i = 0; i < sp_tensor_count(&e->weights); i++)
+        for (int64_t k = 0; k < width && weights[i] != 1; k++)
+            ((float *)e->states.data)[i * width + k] *= weights[i];
+}
+
+/* A prompt's chunks one behind the other: states [count,chunks L,D]; the pooled text is that of the first. */
+static void join_chunks(encoding *e)
+{
+    int64_t count = e->rows / e->chunks;
+    e->states.shape.dim[0] = count;
+    e->states.shape.dim[1] *= e->chunks;
+    if (!e->pooled.data) return;
+    size_t one = (size_t)e->pooled.shape.dim[1] * sizeof(float);
+    for (int64_t i = 1; i < count && e->chunks > 1; i++)
+        memcpy((char *)e->pooled.data + (size_t)i * one, (const char *)e->pooled.data + (size_t)(i * e->chunks) * one,
+               one);
+    e->pooled.shape.dim[0] = count;
 }
 
 /* free_encoding in every case. */
@@ -185,11 +247,16 @@ static sp_status encode_part(sp_pipeline *p, int part, const char *const *prompt
 {
     char shape[SP_PLAN_SHAPE];
     sp_run *run;
-    const text_shape text = {p, part, batch_of(count), clip_skip};
+    const text_shape text = {p, part, batch_of(count * p->chunks), clip_skip};
     const sp_plan_use use = use_of(&text, shape);
     sp_status status = make_room(p, part, count, e);
+    if (!status) status = make_ids(p, prompts, count, e);
     if (!status) status = sp_plans_run(&p->plans, &use, &run);
-    if (!status) status = run_batches(p, prompts, count, run, e);
+    if (!status) status = run_batches(p, run, e);
+    if (!status) {
+        weigh(e);
+        join_chunks(e);
+    }
     if (!p->keeps || status) {
         sp_plans_forget(&p->plans, sets[part]);
         sp_component_drop_pages(p->text[part].encoder);
@@ -285,6 +352,31 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_con
 sp_conditioning sp_pipeline_conditioning(const sp_pipeline *p, int64_t count)
 {
     return sp_conditioning_declared(&sp_unet_network, &p->unet_config, count, sp_pipeline_tokens(p));
+}
+
+/* ---- what is in a prompt ---- */
+
+sp_status sp_pipeline_count_chunks(const sp_pipeline *p, const char *prompt, int64_t *out)
+{
+    *out = 1;
+    for (int i = 0; i < p->text_count; i++) {
+        sp_prompt_chunks chunks;
+        SP_TRY(sp_prompt_chunks_make(p->text[i].tokenizer, p->syntax, prompt, &chunks));
+        if ((int64_t)chunks.count > *out) *out = (int64_t)chunks.count;
+        sp_prompt_chunks_free(&chunks);
+    }
+    return SP_OK;
+}
+
+sp_status sp_pipeline_has_vectors(const sp_pipeline *p, const char *prompt, int32_t first, bool *out)
+{
+    sp_prompt_chunks chunks;
+    SP_TRY(sp_prompt_chunks_make(p->text[0].tokenizer, p->syntax, prompt, &chunks));
+    *out = false;
+    for (size_t i = 0; i < chunks.count * chunks.length; i++)
+        *out = *out || chunks.ids[i] == first;
+    sp_prompt_chunks_free(&chunks);
+    return SP_OK;
 }
 
 /* ---- beside the prompt ---- */

@@ -15,6 +15,7 @@
 #include "base/visible.h"
 #include "diffusion/scheduler_config.h"
 #include "graph/plan.h"
+#include "checkpoints/embedding.h"
 #include "checkpoints/lora.h"
 #include "checkpoints/model_path.h"
 #include "checkpoints/recognise.h"
@@ -307,6 +308,21 @@ static void describe_lora(const sp_lora *lora, sp_string *out)
     }
 }
 
+/* The token that it gives a model, and its vectors. */
+static void describe_learned(const char *path, sp_string *out)
+{
+    sp_learned e;
+    const char *before = " of";
+    if (sp_learned_open(&(splam_embedding){.path = path}, &e) == SP_OK) {
+        sp_string_say(out, ": \"%s\", %lld vector%s", e.token, (long long)e.count, e.count == 1 ? "" : "s");
+        for (int i = 0; i < SP_LEARNED_ENCODERS && e.vectors[i].data; i++, before = " and")
+            sp_string_say(out, "%s %lld", before, (long long)e.vectors[i].shape.dim[1]);
+    } else {
+        sp_string_say(out, " that cannot be used: %s", sp_error_message());
+    }
+    sp_learned_free(&e);
+}
+
 /* What the file is that is no model; of a LoRA what it would change, or why it cannot be used. */
 static void describe_kind(const sp_model_folder *folder, const char *kind, sp_string *out)
 {
@@ -318,6 +334,7 @@ static void describe_kind(const sp_model_folder *folder, const char *kind, sp_st
     } else if (sp_starts_with(kind, "a LoRA")) {
         sp_string_say(out, " that cannot be used: %s", sp_error_message());
     }
+    if (sp_starts_with(kind, "an embedding")) describe_learned(folder->path, out);
     sp_string_say(out, "\n");
 }
 

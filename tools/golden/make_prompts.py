@@ -9,6 +9,7 @@ and nothing else:
     becomes the padding, as in A1111's web interface and in diffusers
 """
 import os
+import re
 import types
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -169,10 +170,20 @@ def embedding_files(folder):
 # files, some under another name, and prompts
 INVERTED = [
     (["a1111.pt"], ["a red apple, A1111-Style", "a1111-style, a cat, A1111-STYLE", "a cat"]),
-    (["learned_embeds.bin", "a1111.pt:toy"], ["a <cat-toy> on a toy table", "toy"]),
+    (["learned_embeds.bin", "a1111.pt:bag"], ["a <cat-toy> on a bag table", "bags"]),
     (["older.pt", "half.bin", "Easy.safetensors", "learned_embeds.safetensors"],
      ["<many> easy older <safe>", "older, " * 40]),
 ]
+
+
+def spelled(prompt, tokenizer):
+    """The prompt with tokens as they were named, and with the further ones of a name with capitals, which diffusers
+    forgets: it looks for them under the name, and is told it in small letters."""
+    added = [t for t in tokenizer.added_tokens_encoder if t not in (BEGIN, END)]
+    for token in [t for t in added if "_" not in t]:
+        more = [t for t in added if t.startswith(token + "_")] if token != token.lower() else []
+        prompt = re.sub(re.escape(token), " ".join([token] + more), prompt, flags=re.IGNORECASE)
+    return prompt
 
 
 def inverted_goldens(model, folder, files, out):
@@ -187,18 +198,10 @@ def inverted_goldens(model, folder, files, out):
             given = files[file] if files[file] is not None else os.path.join(folder, "embeddings", file)
             pipe.load_textual_inversion(given, **({"token": token} if token else {}))
         for prompt in prompts:
-            said = prompt
-            # diffusers puts the further tokens in where a token stands as it was named, letters of either case included
-            for token in tokenizer.added_tokens_encoder:
-                if token.lower() in prompt.lower() and "_" not in token and token not in (BEGIN, END):
-                    at = prompt.lower().index(token.lower())
-                    while at >= 0:
-                        prompt = prompt[:at] + token + prompt[at + len(token):]
-                        at = prompt.lower().find(token.lower(), at + len(token))
             with torch.no_grad():
-                states = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
+                states = pipe.encode_prompt(spelled(prompt, tokenizer), "cpu", 1, False)[0]
             out[f"inverted.{len(cases)}"] = states.float()
-            cases.append({"embeddings": names, "prompt": said})
+            cases.append({"embeddings": names, "prompt": prompt})
     return cases
 
 
