@@ -404,6 +404,24 @@ static sp_value *layer_norm_gradient(sp_case_inputs *t, const sp_op_case *c)
     return sp_layer_norm_gradient(t->b, x, gamma, in(t, four(c->size)), 1e-5);
 }
 
+/* H, W, C, M, channels of what a shortcut leads from (0: none), groups, rows at a time, with what of the convolution,
+ * of the norm */
+static sp_value *norm_conv2d(sp_case_inputs *t, const sp_op_case *c)
+{
+    const int64_t *s = c->size;
+    int64_t H = s[0], W = s[1], C = s[2], M = s[3], K = s[4];
+    sp_norm_conv2d_inputs in = {0};
+    in.x = in_activation(t, sp_shape_of(1, H, W, C));
+    in.weight = in_weight(t, sp_shape_of(M, C, 3, 3));
+    in.bias = in_if(t, s[7] & BIAS, sp_shape_of(M));
+    in.gamma = in_if(t, s[8] & AFFINE, sp_shape_of(C));
+    in.beta = in_if(t, s[8] & AFFINE, sp_shape_of(C));
+    in.residual = in_activation_if(t, s[7] & RESIDUAL, sp_shape_of(1, H, W, K ? K : M));
+    if (K) in.shortcut = in_weight(t, sp_shape_of(M, K, 1, 1));
+    in.shortcut_bias = in_if(t, K && s[7] & BIAS, sp_shape_of(M));
+    return sp_norm_conv2d(t->b, &in, (sp_norm_conv2d_options){{(int)s[5], 1e-5, (s[8] & SILU) != 0}, s[6]});
+}
+
 /* ---- tables: N, L, V, C, whether ids are I64 ---- */
 static sp_value *embedding(sp_case_inputs *t, const sp_op_case *c)
 {
@@ -577,6 +595,15 @@ const sp_op_case sp_op_cases[] = {
     SUM(conv2d_weight_gradient, "doubled, whole vectors", {1, 5, 4, 32, 16, 3, 1, 1, 1, 1, 1, DOUBLED}),
     SUM(conv2d, "doubled, all", {2, 3, 5, 32, 16, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL | DOUBLED}),
     SUM(conv2d, "per channel, residual, stride 2", {2, 7, 6, 8, 8, 3, 2, 0, 0, 1, 1, PER_CHANNEL | RESIDUAL}),
+
+    /*                            H   W   C   M   K groups rows */
+    ATTEND(norm_conv2d, "whole, odd", {7, 5, 12, 9, 0, 4, 0, BIAS, AFFINE | SILU}),
+    ATTEND(norm_conv2d, "no affine, no bias", {6, 5, 8, 16, 0, 2, 0, 0, 0}),
+    ATTEND(norm_conv2d, "strips", {36, 5, 16, 24, 0, 4, 12, BIAS, AFFINE | SILU}),
+    ATTEND(norm_conv2d, "strips, rows left over, residual", {41, 7, 16, 16, 0, 4, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    ATTEND(norm_conv2d, "strips, shortcut", {29, 6, 16, 24, 10, 8, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    ATTEND(norm_conv2d, "strips of tiles", {40, 16, 64, 64, 0, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    ATTEND(norm_conv2d, "strips of tiles, shortcut", {25, 16, 64, 128, 64, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
 
     /*                             N  Lq  Lk heads D causal */
     BOTH(ATTEND, attention, "self", {2, 16, 16, 2, 8}),

@@ -32,6 +32,7 @@ struct sp_kernel {
     void *state;
     void (*destroy)(void *state); /* may be NULL */
     size_t scratch;               /* bytes, aligned as the device says; planned into the arena */
+    bool in_place;                /* output 0 may be written over input 0, of equal shape and type */
     sp_packing packing[SP_MAX_INPUTS];
 };
 

@@ -34,15 +34,16 @@ static void find_lifetimes(sp_plan *plan)
     }
 }
 
-/* An elementwise node may write over an input that dies with it. */
+/* An elementwise node may write over an input that dies with it, and so may a kernel that says it. */
 static void merge_in_place(sp_plan *plan)
 {
     for (int s = 0; s < plan->step_count; s++) {
         const sp_step *step = &plan->steps[s];
-        if (step->packs_input >= 0 || !(step->node->op->flags & SP_OP_ELEMENTWISE)) continue;
+        bool elementwise = step->node->op->flags & SP_OP_ELEMENTWISE;
+        if (step->packs_input >= 0 || !(elementwise || plan->kernels[step->kernel].in_place)) continue;
         sp_slot *out = &plan->slots[step->out[0]];
         if (out->place != SP_PLACE_ARENA) continue;
-        for (int i = 0; i < SP_MAX_INPUTS; i++) {
+        for (int i = 0; i < (elementwise ? SP_MAX_INPUTS : 1); i++) {
             if (step->in[i] < 0) continue;
             int target = resolved(plan, step->in[i]);
             sp_slot *in = &plan->slots[target];

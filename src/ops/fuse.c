@@ -4,8 +4,11 @@
  *   conv2d -> add_per_channel                   conv2d with per_channel
  *   conv2d -> add, linear -> add (equal shapes) the same with residual
  *   linear -> geglu                             linear_geglu, for inference
+ *   group_norm -> conv2d, 3x3, padding 1, of a large picture              norm_conv2d, for inference; of its residual
+ *                                               a 1x1 conv2d, too
  * The fused node is the first one, moved to the place of the second (conv2d{doubled}: the second,
  * where it is): there all its inputs are ready. */
+#include <string.h>
 #include "graph/passes.h"
 #include "ops/ops.h"
 
@@ -141,10 +144,69 @@ static sp_status fuse_node(fusion *f, sp_node *node, int n)
     return SP_OK;
 }
 
+/* ---- large pictures ---- */
+
+/* At least so many that no convolution of a strip packs filters otherwise than that of the whole. */
+int64_t sp_strip_elements = 10 << 20;
+
+static bool is_plain(const sp_node *conv, int64_t kernel)
+{
+    const sp_conv2d_options *o = conv->options;
+    int pad = (int)kernel / 2;
+    return sp_dim(conv->in[1], 2) == kernel && sp_dim(conv->in[1], 3) == kernel && o->stride == 1 && !o->doubled &&
+           o->pad_top == pad && o->pad_left == pad && o->pad_bottom == pad && o->pad_right == pad;
+}
+
+static sp_value *input_of(const sp_node *node, int i)
+{
+    return i < node->inputs ? node->in[i] : NULL;
+}
+
+/* Rows of a strip of x, a multiple of what tiles of any kind have; 0 if it is not worth it. */
+static int64_t strip_rows(const sp_value *x)
+{
+    enum { TILES = 12 };
+    int64_t row = sp_dim(x, 2) * sp_dim(x, 3);
+    if (sp_dim(x, 0) != 1 || sp_shape_count(x->shape) < 6 * sp_strip_elements) return 0;
+    int64_t rows = ((sp_strip_elements + row - 1) / row + TILES - 1) / TILES * TILES;
+    return sp_dim(x, 1) >= 2 * rows ? rows : 0;
+}
+
+/* Where there are fewer, as where a picture comes out, what the norm makes is not much more than its input, and kernels
+ * of libraries sum strips in another order. */
+enum { LEAST_CHANNELS = 16 };
+
+/* The convolution stays where it is, as a node of another operator. */
+static sp_status fuse_norm(fusion *f, sp_node *conv)
+{
+    sp_node *norm = fusible(f, conv, 0, &sp_op_group_norm), *shortcut = NULL;
+    if (!norm || !is_plain(conv, 3) || input_of(conv, 3) || sp_channels(conv->out[0]) < LEAST_CHANNELS)
+        return SP_OK;
+    int64_t rows = strip_rows(norm->in[0]);
+    if (!rows) return SP_OK;
+    sp_norm_conv2d_options *options = sp_arena_alloc(f->graph->arena, sizeof *options);
+    if (!options) return sp_fail(SP_MEMORY, "out of memory");
+    *options = (sp_norm_conv2d_options){*(const sp_group_norm_options *)norm->options, rows};
+    sp_value *residual = input_of(conv, 4);
+    if (residual) shortcut = fusible(f, conv, 4, &sp_op_conv2d);
+    if (shortcut && (!is_plain(shortcut, 1) || input_of(shortcut, 3) || input_of(shortcut, 4))) shortcut = NULL;
+    sp_value *const in[SP_MAX_INPUTS] = {norm->in[0],          conv->in[1],
+                                         input_of(conv, 2),    input_of(norm, 1),
+                                         input_of(norm, 2),    shortcut ? shortcut->in[0] : residual,
+                                         shortcut ? shortcut->in[1] : NULL, shortcut ? input_of(shortcut, 2) : NULL};
+    memcpy(conv->in, in, sizeof in);
+    conv->op = &sp_op_norm_conv2d;
+    conv->options = options;
+    conv->inputs = SP_MAX_INPUTS;
+    norm->removed = true;
+    if (shortcut) shortcut->removed = true;
+    return SP_OK;
+}
+
 static sp_status fuse_node_for_inference(fusion *f, sp_node *node, int n)
 {
     if (node->op == &sp_op_geglu) fuse_geglu(f, node, n);
-    return SP_OK;
+    return node->op == &sp_op_conv2d ? fuse_norm(f, node) : SP_OK;
 }
 
 static sp_status fuse_graph(sp_graph *graph, sp_status (*fuse)(fusion *f, sp_node *node, int n))

@@ -223,6 +223,19 @@ typedef struct {
 } sp_sinusoidal_options;
 sp_value *sp_sinusoidal(sp_builder *b, sp_value *t, sp_sinusoidal_options options);
 
+/* conv2d(group_norm(x)) + r, the convolution 3x3 of stride 1 and padding 1: x [N,H,W,C], weight [M,C,3,3], bias [M],
+ * gamma and beta [C], residual r [N,H,W,M], all but x and weight may be NULL. With a shortcut [M,K,1,1] the residual is
+ * [N,H,W,K], and r conv2d of it. rows: of the result that a kernel makes at a time, a matter of memory alone; 0: all.
+ * For inference: it has no gradient. */
+typedef struct {
+    sp_group_norm_options norm;
+    int64_t rows;
+} sp_norm_conv2d_options;
+typedef struct {
+    sp_value *x, *weight, *bias, *gamma, *beta, *residual, *shortcut, *shortcut_bias;
+} sp_norm_conv2d_inputs;
+sp_value *sp_norm_conv2d(sp_builder *b, const sp_norm_conv2d_inputs *in, sp_norm_conv2d_options options);
+
 /* ---- fusion ---- */
 /* Before autodiff or for inference: group_norm + silu -> group_norm{silu}; upsample_nearest to
  * twice the size + 3x3 conv2d -> conv2d{doubled}; conv2d + add_per_channel + add -> conv2d with
@@ -230,8 +243,12 @@ sp_value *sp_sinusoidal(sp_builder *b, sp_value *t, sp_sinusoidal_options option
  * has no other use. */
 sp_status sp_pass_fuse(sp_graph *graph);
 /* After autodiff or for inference: linear + geglu -> linear_geglu, which has no gradient, where the
- * gradient does not need the value between them. */
+ * gradient does not need the value between them; and of large pictures group_norm + 3x3 conv2d -> norm_conv2d, with the
+ * 1x1 conv2d of its residual. */
 sp_status sp_pass_fuse_inference(sp_graph *graph);
+/* Elements of what a norm makes that are there at a time, about; a picture is large with six times as many. For tests,
+ * which have small ones. */
+extern int64_t sp_strip_elements;
 
 /* Every operator by its name after sp_op_, but for the cast, which graph/ has. */
 /* clang-format off */
@@ -242,7 +259,7 @@ sp_status sp_pass_fuse_inference(sp_graph *graph);
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(fill) X(sum_middle) X(broadcast_middle) X(mean) X(inverse_mean_abs)           \
     X(loss) X(loss_gradient)                                                                       \
-    X(linear) X(linear_weight_gradient) X(linear_geglu)                                            \
+    X(linear) X(linear_weight_gradient) X(linear_geglu) X(norm_conv2d)                             \
     X(conv2d) X(conv2d_data_gradient) X(conv2d_weight_gradient)                                    \
     X(attention) X(attention_gradient)                                                             \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \

@@ -174,6 +174,13 @@ static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
     return status;
 }
 
+sp_status sp_convolution_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out)
+{
+    *out = (sp_kernel){.name = names[form]};
+    sp_status status = form == SP_CONVOLUTION_DIRECT ? SP_UNSUPPORTED : sp_winograd_prepare(form, node, out);
+    return status == SP_UNSUPPORTED ? prepare_direct(node, out) : status;
+}
+
 static sp_device forced[SP_CONVOLUTION_FORM_COUNT]; /* written once, under `once` */
 
 static sp_status prepare_forced(sp_device *device, const sp_node *node, sp_kernel *out)

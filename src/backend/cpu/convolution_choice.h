@@ -73,6 +73,8 @@ extern sp_convolution_filters sp_convolution_packed_filters;
 /* Prepares the node in a given form, for tests and for measuring; SP_UNSUPPORTED where it does not
  * fit or `form` is direct. */
 sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out);
+/* Prepares a conv2d node as the CPU backend prepares one whose form this is. */
+sp_status sp_convolution_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out);
 /* The CPU backend with convolutions in this form; SP_UNSUPPORTED for those it does not fit. */
 sp_device *sp_cpu_device_with(sp_convolution_form form);
 

@@ -20,11 +20,11 @@ static const sp_cpu_kernel *vector_table(sp_isa isa)
 }
 
 /* The first that offers a kernel has its way. */
-#define TABLE_COUNT 4
+#define TABLE_COUNT 5
 static const sp_cpu_kernel *table(int index)
 {
-    const sp_cpu_kernel *const tables[TABLE_COUNT] = {vector_table(sp_cpu_isa()), sp_cpu_fused, sp_cpu_pool,
-                                                      sp_cpu_onednn};
+    const sp_cpu_kernel *const tables[TABLE_COUNT] = {vector_table(sp_cpu_isa()), sp_cpu_fused, sp_cpu_norm_convolution,
+                                                      sp_cpu_pool, sp_cpu_onednn};
     return tables[index];
 }
 

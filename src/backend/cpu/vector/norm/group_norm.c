@@ -232,12 +232,13 @@ static void join_parts(const task *t, int64_t n, range groups)
     }
 }
 
-SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, range of, const bool half, const bool silu)
+/* `rows` rows of x from element `at`, of sample n, to y from element `to`. */
+SP_INLINE void apply_rows(const task *t, int64_t n, int64_t at, int64_t to, int64_t rows, range of, const bool half,
+                          const bool silu)
 {
     const sizes *s = &t->s;
     const float *mean = t->mean + n * s->C, *scale = t->scale + n * s->C;
-    int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
-    for (int64_t r = 0; r < rows; r++, at += s->C)
+    for (int64_t r = 0; r < rows; r++, at += s->C, to += s->C)
         for (int64_t c = of.begin; c < of.end; c += SP_LANES) {
             int64_t left = s->C - c;
             sp_vf x = sp_vf_get(t->x, at + c, left, half),
@@ -245,20 +246,26 @@ SP_INLINE void apply_rows(const task *t, int64_t n, int64_t p, range of, const b
             sp_vf shift = sp_vf_get(mean, c, left, false);
             sp_vf z = half ? x * factor + shift
                            : (x - shift) * factor + sp_vf_get(t->beta, c, left, false);
-            sp_vf_put(t->y, at + c, silu ? z * sp_vf_sigmoid_as(z, half) : z, left, half);
+            sp_vf_put(t->y, to + c, silu ? z * sp_vf_sigmoid_as(z, half) : z, left, half);
         }
+}
+
+static void apply_to(const task *t, int64_t n, int64_t at, int64_t to, int64_t rows, range of)
+{
+    if (t->s.half && t->s.silu)
+        apply_rows(t, n, at, to, rows, of, true, true);
+    else if (t->s.half)
+        apply_rows(t, n, at, to, rows, of, true, false);
+    else if (t->s.silu)
+        apply_rows(t, n, at, to, rows, of, false, true);
+    else
+        apply_rows(t, n, at, to, rows, of, false, false);
 }
 
 static void part_apply(const task *t, int64_t n, int64_t p, range of)
 {
-    if (t->s.half && t->s.silu)
-        apply_rows(t, n, p, of, true, true);
-    else if (t->s.half)
-        apply_rows(t, n, p, of, true, false);
-    else if (t->s.silu)
-        apply_rows(t, n, p, of, false, true);
-    else
-        apply_rows(t, n, p, of, false, false);
+    int64_t at = (n * t->s.S + p * t->s.part) * t->s.C;
+    apply_to(t, n, at, at, part_rows(&t->s, p), of);
 }
 
 typedef void part_function(const task *t, int64_t n, int64_t p, range columns);
@@ -352,6 +359,40 @@ sp_status SP_KERNEL(group_norm)(const sp_node *node, sp_kernel *out)
     out->run = group_norm_run;
     out->scratch = (size_t)scratch_floats(&s, false) * sizeof(float);
     return SP_OK;
+}
+
+/* ---- in two steps ---- */
+
+size_t SP_ISA_SYMBOL(sp_norm_scratch)(const sp_node *node)
+{
+    sizes s = sizes_of(node);
+    return (size_t)scratch_floats(&s, false) * sizeof(float);
+}
+
+void SP_ISA_SYMBOL(sp_norm_moments)(const sp_node *node, void *const *in, void *scratch)
+{
+    task t = task_of(node, in, scratch, false);
+    run_schedule(&(schedule){&t, {part_moments}, {join_parts}, 1, 0});
+}
+
+typedef struct {
+    const task *t;
+    int64_t first;
+} some_rows;
+
+static void apply_some(void *context, int64_t begin, int64_t end)
+{
+    const some_rows *r = context;
+    int64_t C = r->t->s.C;
+    apply_to(r->t, 0, (r->first + begin) * C, begin * C, end - begin, (range){0, C});
+}
+
+void SP_ISA_SYMBOL(sp_norm_rows)(const sp_node *node, void *const *in, void *scratch, int64_t first, int64_t count,
+                                 void *to)
+{
+    task t = task_of(node, in, scratch, false);
+    t.y = to;
+    sp_parallel_for(count, t.s.part, apply_some, &(some_rows){&t, first});
 }
 
 /* u and dz of one vector of channels c.. of element `at`. */
