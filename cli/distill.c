@@ -20,6 +20,7 @@ static const char description[] =
     "  dmd          what it makes is brought to be as likely as the teacher's, by a fake score trained in turn\n"
     "               with it; lcm, --student-steps. Of N + 1 steps N are the fake score's (--fake-score-steps).\n"
     "               --gan-weight adds a discriminator on the fake score's features, which looks at the pictures\n"
+    "With --guidance-range a student of lcm or splam is told its guidance, and its user chooses it in that range.\n"
     "A flag that an objective has no use for is refused.";
 
 static const char *const examples[] = {
@@ -39,6 +40,7 @@ static const char *const examples[] = {
     "    --lr-scheduler cosine --lr-warmup-steps 500 --skip 100:10 --ema-decay power:0.05 --target-ema-decay 0.95",
     "splam distill --teacher sd15 --data folder:pictures --output student --objective dmd \\\n"
     "    --student-start splam-student",
+    "splam distill --teacher sd15 --data latents:latents --output student --objective lcm --guidance-range 3:13",
     "splam distill --teacher sd15 --data latents:latents --output student --objective dmd --gan-weight 0.001",
     "splam distill --teacher sd15 --data folder:pictures --output student --train-batch-size 1 \\\n"
     "    --optimizer adamw8bit --memory-limit 19G",

@@ -353,13 +353,19 @@ report "pictures by format, and to standard output"
         'skip 10 --objective progressive' 'rounds 2' 'cond-proj-init zero --gamma-conditioning time' \
         'rounds 5 --objective progressive' 'num-ddim-timesteps 50 --objective progressive' \
         'fake-score-steps 2' 'student-steps 4 --objective lcm' 'skip 20 --objective dmd' \
+        'guidance-range 8:2' 'guidance-range 1:8' 'guidance-range 1:8 --objective tcd' \
+        'guidance-scale-w 3 --objective lcm --guidance-range 1:8' 'cond-proj-init zero --objective lcm' \
         'gan-weight 0.001' 'gan-fake-score-weight 0.01 --objective dmd' \
         'solver-steps 2 --objective dmd' 'loss-type l2 --objective dmd'; do
         # shellcheck disable=SC2086
         one_sentence 2 "--${wrong%% *}" "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new \
             --max-train-steps 4 --$wrong
     done
+    one_sentence 1 '--guidance-range tells the student.*--lora-rank' "$splam" distill \
+        --teacher "$source/assets/teacher" --data emoji: --output new --objective lcm --guidance-range 1:8 --lora-rank 2
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
+    one_sentence 2 '--guidance needs --fold-guidance' \
+        "$splam" convert -m "$source/assets/teacher" -o new --guidance 3
     one_sentence 2 'one of f32\|f16\|bf16' "$splam" convert -m "$source/assets/teacher" -o new --dtype f8
     one_sentence 1 'nowhere' "$splam" eval -m nowhere --data emoji: --output new
     one_sentence 2 'no metric "beauty"' \

@@ -83,6 +83,9 @@ run distill --teacher "$teacher" --data folder:pictures --output student --objec
 run distill --teacher "$teacher" --data folder:pictures --center-crop --resolution 64 --min-size 32 --output student2 \
     --gamma-conditioning embedding --cond-proj-init random --gamma-grid 4 --loss-weighting min-snr --snr-gamma 4 \
     "${quick[@]}"
+run distill --teacher "$teacher" --data latents:cache --output ranged --objective lcm --guidance-range 2:6 \
+    --cond-proj-init random --validation-steps 1 --validation-metrics trajectory-error --validation-prompts 1 \
+    "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora --objective lcm --lora-rank 2 --lora-alpha 4 \
     --lora-targets attention --lora-merged "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora2 --objective lcm --lora-rank 2 \
@@ -109,6 +112,7 @@ report "a student of recorded draws"
 
 adapter=$(find lora -name pytorch_lora_weights.safetensors | head -n 1)
 run convert --model student2 --output plain --dtype f16 --fold-guidance --device cpu
+run convert --model ranged --output plain3 --fold-guidance --guidance 3
 run convert --model "$teacher" --output merged --merge-lora "$adapter:0.5"
 run convert --model "$golden/original-sd1/model.safetensors" --output again --prediction-type epsilon
 run convert --model again --output one.safetensors --single-file --unet unet

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "diffusion/sampler.h"
 #include "distill/distill.h"
+#include "models/guidance.h"
 
 typedef struct {
     sp_distill_options options;
@@ -37,6 +38,8 @@ static void read_case(const char *name, golden_case *c)
     if (json_object_get(flags, "rounds")) s->rounds = (int)case_number(flags, "rounds");
     s->loss.huber_c = case_number(flags, "huber-c");
     s->guidance_scale_w = case_number(flags, "guidance-scale-w");
+    if (case_text(flags, "guidance-range"))
+        assert_ok(sp_guidance_range_of("guidance-range", case_text(flags, "guidance-range"), &s->guidance));
     s->ddim_timesteps = (int)case_number(flags, "num-ddim-timesteps");
     s->skip = s->skip_to = (int)case_number(flags, "skip");
     s->solver_steps = (int)case_number(flags, "solver-steps");
@@ -112,7 +115,7 @@ static void traces_equal_pytorch(void **state)
         sp_free(names[i]);
     }
     sp_free(names);
-    assert_true(cases >= 34);
+    assert_true(cases >= 36);
 }
 
 /* ---- files compared byte by byte ---- */
@@ -409,6 +412,7 @@ static void students_say_how_they_are_sampled(void **state)
         {"distill-splam", "LCMScheduler", "LatentConsistencyModelPipeline", "lcm", 4},
         {"distill-splam-linear-time", "LCMScheduler", "StableDiffusionPipeline", "lcm", 4},
         {"distill-lcm", "LCMScheduler", "StableDiffusionPipeline", "lcm", 4},
+        {"distill-lcm-guidance", "LCMScheduler", "LatentConsistencyModelPipeline", "lcm", 4},
         {"distill-pcm-v-skip150-solver2", "DDIMScheduler", "StableDiffusionPipeline", "ddim", 3},
         {"distill-tcd", "TCDScheduler", "StableDiffusionPipeline", "tcd", 4},
         {"distill-progressive", "DDIMScheduler", "StableDiffusionPipeline", "ddim", 2},

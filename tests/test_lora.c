@@ -361,7 +361,7 @@ static void folded_equals_unfolded(void **state)
     assert_ok(sp_component_open(in_folder(state, "folded"), "unet_ema", &folded));
     assert_int_equal(folded->config.unet.time_cond_dim, 0);
     assert_null(sp_weights_find(folded->weights, "time_embedding.cond_proj.weight"));
-    assert_status(sp_fold_guidance(folded), SP_ARGUMENT);
+    assert_status(sp_fold_guidance(folded, 1), SP_ARGUMENT);
     sp_component_close(folded);
     sp_weights_destroy(student);
     sp_weights_destroy(adapters);

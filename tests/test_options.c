@@ -164,7 +164,8 @@ static void distill_defaults_are_the_published_ones(void **state)
     (void)state;
     const splam_distill_options o = splam_distill_defaults();
     const sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
-    assert_true(o.guidance_scale_w == s.guidance_scale_w);
+    assert_true(!splam_is_given(o.guidance_scale_w) && s.guidance_scale_w == 8);
+    assert_string_equal(sp_option_find(&sp_verb_distill, "guidance_scale_w")->otherwise, "8");
     assert_true(o.huber_c == s.loss.huber_c);
     assert_string_equal(o.objective, "splam");
 }

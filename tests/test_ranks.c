@@ -13,18 +13,25 @@ enum { RECORDED = 10, ROWS = 3 }; /* micro-batches in the golden file, samples i
 
 /* Micro-batches of `rows` samples, taken from the recorded ones one after the other, each `copies`
  * times. */
-static void make_draws(const char *path, int64_t rows, int64_t count, int64_t copies)
+static void make_draws_of(const char *source, const char *path, int64_t rows, int64_t count, int64_t copies)
 {
-    static const char *const names[] = {"latents", "noise", "context", "index", "gamma"};
+    static const char *const all[] = {"latents", "noise", "context", "index", "gamma", "guidance_scale_w"};
+    const char *names[sizeof all / sizeof *all];
+    size_t name_count = 0;
     sp_tensor_file *file;
     sp_weights *draws;
-    assert_ok(sp_safetensors_open(golden("distill-splam/draws.safetensors"), &file));
+    assert_ok(sp_safetensors_open(golden(source), &file));
     assert_ok(sp_weights_create(&draws));
+    for (size_t n = 0; n < sizeof all / sizeof *all; n++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.0", all[n]);
+        if (sp_tensor_file_find(file, name)) names[name_count++] = all[n];
+    }
     sp_tensor uncond = *sp_tensor_file_find(file, "uncond");
     uncond.owned = false;
     assert_ok(sp_weights_add(draws, "uncond", uncond));
     for (int64_t k = 0; k < count; k++)
-        for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        for (size_t n = 0; n < name_count; n++) {
             char name[64];
             sp_tensor tensor;
             for (int64_t i = 0; i < rows; i++) {
@@ -46,6 +53,11 @@ static void make_draws(const char *path, int64_t rows, int64_t count, int64_t co
     assert_ok(sp_weights_save(draws, path, SP_F32, NULL, 0, NULL));
     sp_weights_destroy(draws);
     sp_tensor_file_close(file);
+}
+
+static void make_draws(const char *path, int64_t rows, int64_t count, int64_t copies)
+{
+    make_draws_of("distill-splam/draws.safetensors", path, rows, count, copies);
 }
 
 /* The command that distils with `ranks` processes of `batch` samples. */
@@ -239,6 +251,24 @@ static void ranks_equal_one_process(void **state)
     assert_int_equal(distil(state, 2, 4, "wrong", ten), 1);
     assert_log(state, "rank 1: ");
     assert_log(state, "expected [8,C,H,W] for --train-batch-size 4 in each process");
+}
+
+/* Each sample has its own guidance, whichever rank has the sample. */
+static void guidance_is_the_same(void **state)
+{
+    NEEDS_MPI
+    static const char source[] = "distill-lcm-guidance/draws.safetensors";
+    static const char flags[] = "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0 "
+                                "--huber-c 0.1 --objective lcm --guidance-range 1:4";
+    char more[400];
+    snprintf(more, sizeof more, "%s --trace %s", flags, in_folder(state, "two-trace"));
+    make_draws_of(source, in_folder(state, "draws.safetensors"), 4, 10, 1);
+    must_distil(state, 2, 2, "two", more);
+    snprintf(more, sizeof more, "%s --gradient-accumulation-steps 2 --trace %s", flags,
+             in_folder(state, "in-turn-trace"));
+    make_draws_of(source, in_folder(state, "draws.safetensors"), 2, 20, 1);
+    must_distil(state, 1, 2, "in-turn", more);
+    assert_same_bits(state, "two", "in-turn", 10);
 }
 
 /* Settings that move with the step, and weights of samples: two ranks are one process that takes their samples in turn,
@@ -483,7 +513,8 @@ int main(void)
         with_folder(ranks_equal_one_process),           with_folder(accumulation_is_summed_once),
         with_folder(two_networks_of_ranks_equal_one_process),
         with_folder(same_ranks_give_same_bits),         with_folder(a_rank_that_dies_stops_all),
-        with_folder(settings_that_move_are_the_same),   cmocka_unit_test(what_does_not_run_so_says_so),
+        with_folder(settings_that_move_are_the_same),   with_folder(guidance_is_the_same),
+        cmocka_unit_test(what_does_not_run_so_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

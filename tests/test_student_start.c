@@ -34,7 +34,7 @@ static void assert_same_weights(const char *model, const char *component, const 
     sp_component *a, *b;
     assert_ok(sp_component_open(model, component, &a));
     assert_ok(sp_component_open(other, "unet", &b));
-    if (fold) assert_ok(sp_fold_guidance(a));
+    if (fold) assert_ok(sp_fold_guidance(a, 1));
     assert_int_equal(a->config.unet.time_cond_dim, b->config.unet.time_cond_dim);
     assert_int_equal(sp_weights_count(a->weights), sp_weights_count(b->weights));
     for (size_t i = 0; i < sp_weights_count(a->weights); i++) {
@@ -92,7 +92,7 @@ static void a_plain_start_gets_a_cond_proj_of_zeros(void **state)
     sp_component *made;
     assert_ok(sp_component_open(b.output, "unet", &made));
     assert_int_equal(made->config.unet.time_cond_dim, 256);
-    assert_ok(sp_fold_guidance(made));
+    assert_ok(sp_fold_guidance(made, 1));
     sp_component *before;
     assert_ok(sp_component_open(a.output, "unet", &before));
     for (size_t i = 0; i < sp_weights_count(before->weights); i++) {

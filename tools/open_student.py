@@ -5,8 +5,9 @@
     python open_student.py TEACHER --folder WORK --lora pytorch_lora_weights.safetensors kohya.safetensors[:WEIGHT]
 
 STUDENT is a diffusers folder that `splam distill` wrote. It is opened
-    as it is                   in LatentConsistencyModelPipeline at guidance_scale=1, if its UNet has cond_proj, else in
-                               StableDiffusionPipeline with LCMScheduler
+    as it is                   in LatentConsistencyModelPipeline at guidance_scale=1, or --guidance for a student of a
+                               guidance range, if its UNet has cond_proj, else in StableDiffusionPipeline with
+                               LCMScheduler
     folded                     `splam convert --fold-guidance`, in StableDiffusionPipeline with LCMScheduler
     as one file                `splam convert --single-file`, through from_single_file; of students with Stable
                                Diffusion's configuration and CLIP's tokenizer (others are refused, and said)
@@ -50,6 +51,7 @@ class Work:
         with open(os.path.join(self.model, "unet", "config.json")) as f:
             config = json.load(f)
         self.has_cond_proj = bool(config.get("time_cond_proj_dim"))
+        self.guidance = arguments.guidance if config.get("_guidance_range") else 1.0
         side = arguments.side or config["sample_size"]
         random = np.random.default_rng(5)
         self.noise = {f"noise.{i}": random.standard_normal((1, config["in_channels"], side, side), dtype=np.float32)
@@ -62,11 +64,11 @@ class Work:
     def run(self, *words):
         return subprocess.run([self.splam, *words], capture_output=True, text=True)
 
-    def generate(self, model, steps, loras=()):
+    def generate(self, model, steps, loras=(), guidance=1.0):
         out = self.path("latents.safetensors")
-        words = ["generate", "-m", model, "-p", PROMPT, "--sampler", "lcm", "--guidance", "1", "--steps", str(steps),
-                 "--precision", "f32", "--noise", self.path("noise.safetensors"), "--save-latents", out,
-                 "-o", self.path("picture.png"), "-t", str(self.threads)]
+        words = ["generate", "-m", model, "-p", PROMPT, "--sampler", "lcm", "--guidance", str(guidance),
+                 "--steps", str(steps), "--precision", "f32", "--noise", self.path("noise.safetensors"),
+                 "--save-latents", out, "-o", self.path("picture.png"), "-t", str(self.threads)]
         for lora in loras:
             words += ["--lora", lora]
         done = self.run(*words)
@@ -77,6 +79,8 @@ class Work:
     def convert(self, name, *flags):
         """The path of a new form of the model; None, with the reason printed, if splam refuses."""
         out = self.path(name)
+        if "--fold-guidance" in flags and self.guidance != 1:
+            flags = (*flags, "--guidance", str(self.guidance))
         subprocess.run(["rm", "-rf", out], check=True)
         done = self.run("convert", "-m", self.model, "-o", out, *flags)
         if done.returncode:
@@ -84,20 +88,20 @@ class Work:
             return None
         return out
 
-    def diffusers(self, pipe, steps):
+    def diffusers(self, pipe, steps, guidance):
         """Final latents of a pipeline whose scheduler draws our noise."""
         fresh = [torch.from_numpy(self.noise[f"noise.{i}"]) for i in range(1, steps)]
         scheduling_lcm.randn_tensor = lambda *_, **__: fresh.pop(0)
-        out = pipe(PROMPT, num_inference_steps=steps, guidance_scale=1.0, output_type="latent",
+        out = pipe(PROMPT, num_inference_steps=steps, guidance_scale=guidance, output_type="latent",
                    latents=torch.from_numpy(self.noise["noise.0"]))
         assert not fresh, "the scheduler did not draw as often as there are steps"
         return out.images.numpy()
 
-    def compare(self, what, pipe, model, loras=()):
+    def compare(self, what, pipe, model, loras=(), guidance=1.0):
         pipe.set_progress_bar_config(disable=True)
         within = True
         for steps in self.steps:
-            found, wanted = self.generate(model, steps, loras), self.diffusers(pipe, steps)
+            found, wanted = self.generate(model, steps, loras, guidance), self.diffusers(pipe, steps, guidance)
             error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
             good = error <= BOUND  # not if it is NaN
             print(f"{what}, {steps} step{'s' if steps > 1 else ''}: {error:.1e}{'' if good else ', BEYOND ITS BOUND'}",
@@ -119,10 +123,10 @@ def compare_student(work):
     within, plain = True, work.model
     if work.has_cond_proj:
         pipe = LatentConsistencyModelPipeline.from_pretrained(work.model, torch_dtype=torch.float32)
-        within &= work.compare("LatentConsistencyModelPipeline", pipe, work.model)
+        within &= work.compare("LatentConsistencyModelPipeline", pipe, work.model, guidance=work.guidance)
         plain = work.convert("folded", "--fold-guidance")
     within &= work.compare("StableDiffusionPipeline, LCMScheduler" + (", folded" if work.has_cond_proj else ""),
-                           open_plain(plain), work.model)
+                           open_plain(plain), plain)
     fold = ["--fold-guidance"] if work.has_cond_proj else []
     single = work.convert("single.safetensors", "--single-file", *fold)
     if single:
@@ -152,6 +156,7 @@ def main():
     parser.add_argument("--folder", required=True)
     parser.add_argument("--lora", nargs="+", metavar="FILE[:WEIGHT]")
     parser.add_argument("--steps", default="1,2,3,4")
+    parser.add_argument("--guidance", type=float, default=4.0, help="of a student of a guidance range")
     parser.add_argument("--side", type=int, help="of the latents; default: what the model was trained for")
     parser.add_argument("--splam", default=os.path.join(os.path.dirname(__file__), "..", "build", "splam"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -41,7 +41,7 @@ class Step:
         self.autocast, self.dtype = autocast, teacher.dtype
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.teacher = teacher.eval().requires_grad_(False).to(memory_format=self.layout)
-        self.student = distill.make_student(teacher, "embedding").to(memory_format=self.layout)
+        self.student = distill.make_student(teacher, True).to(memory_format=self.layout)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.parameters = list(self.student.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8,

@@ -78,7 +78,8 @@ typedef struct {
                       euler and euler-a 30, the others 20] */
     bool show_timesteps;   /* one message says sampler, spacing and the timesteps that the network is told */
     double eta;            /* tcd: 0, no noise between steps, to 1 [0.3] */
-    double guidance;       /* CFG scale, 0 and more [1 for a student, else 7.5] */
+    double guidance;       /* CFG scale, 0 and more; told to a UNet with cond_proj [1 for a student, or the middle of
+                              its guidance range; else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */
     uint64_t seed;         /* picture j of all has seed + j, modulo 2^64 */
     bool random_seed;      /* one is drawn instead */

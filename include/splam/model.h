@@ -79,7 +79,9 @@ typedef struct {
     const char *prediction_type; /* "epsilon" or "v_prediction", for a checkpoint [as it tells] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
-    bool fold_guidance; /* cond_proj becomes a part of a bias, at gamma = 1: the UNet is a plain one */
+    bool fold_guidance; /* cond_proj becomes a part of a bias: the UNet is a plain one, of one guidance */
+    double guidance;    /* which; with fold_guidance [the middle of the UNet's guidance range; 1 where it has none, as
+                           students told gamma are sampled] */
     bool single_file;   /* one .safetensors under the names of original checkpoints */
     const char *unet;   /* the single file's UNet, "unet"; "unet_ema": a student's average */
     const char *device; /* to merge adapters with and to pack for, "cpu" [cpu] */

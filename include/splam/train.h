@@ -83,8 +83,8 @@ typedef struct {
     double gamma_power;             /* splam: gamma = uniform^power [1] */
     int64_t gamma_grid;             /* splam: gamma is one of 1/N, 2/N, ..., 1, (floor(N uniform^power) + 1)/N
                                        [any number] */
-    const char *cond_proj_init;     /* splam told by embedding: "zero", the student begins as the
-                                       teacher; "random", as in the released script ["zero"] */
+    const char *cond_proj_init;     /* splam told by embedding, and with a guidance_range: "zero", the student begins as
+                                       the teacher; "random", as in the released scripts ["zero"] */
     int64_t phases;                 /* pcm [4] */
     int64_t rounds;                 /* progressive: of max_train_steps/rounds steps each, step t (from 0) belonging
                                        to round floor(t rounds/max_train_steps) [4] */
@@ -94,7 +94,11 @@ typedef struct {
                                        discriminator [0] */
     double gan_fake_score_weight;   /* dmd with gan_weight: weight of the discriminator's own loss beside that of the
                                        fake score, on whose features it stands [.01] */
-    double guidance_scale_w;        /* CFG scale minus 1, 8 */
+    double guidance_scale_w;        /* CFG scale minus 1; not with a guidance_range [8] */
+    const char *guidance_range;     /* lcm, and splam told gamma by time, without lora_rank: "LOW:HIGH", CFG scales from
+                                       1 to 101. Each sample has a guidance of its own, drawn evenly, and the student is
+                                       told it by cond_proj (Luo et al. 2023): its user chooses among them. NULL: one
+                                       guidance for all */
     int64_t num_ddim_timesteps;     /* M; progressive: steps of the first teacher; not dmd [50, progressive 64] */
     int64_t skip;                   /* K, timesteps; not progressive, dmd [1000/M] */
     int64_t skip_to;                /* K of the last step, and skip that of the first: of step t of T, from 0, it is

@@ -25,6 +25,7 @@ typedef enum {
     SP_STREAM_DATA_NOISE, /* the same of the data's latents */
     SP_STREAM_DATA_TIMESTEP,
     SP_STREAM_BOOTSTRAP,   /* resampling of pictures for a score's interval; step = resample, sample = the set */
+    SP_STREAM_GUIDANCE,    /* the guidance that a sample is distilled with */
 } sp_stream;
 
 /* One key; the position in a draw is the remaining counter word. */

@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "base/text.h"
 #include "checkpoints/fold_guidance.h"
+#include "models/guidance.h"
 #include "checkpoints/original.h"
 #include "checkpoints/recognise.h"
 
@@ -74,6 +75,17 @@ static sp_status check_range(const sp_component *component, const conversion *c)
     return SP_OK;
 }
 
+/* One that is asked for is 1 or more, as the table of options says. */
+static bool asks_guidance(const splam_convert_options *o)
+{
+    return o->guidance >= 1;
+}
+
+static double fold_at(const conversion *c, const sp_component *unet)
+{
+    return asks_guidance(c->o) ? c->o->guidance : sp_usual_guidance(&unet->config.unet.guidance);
+}
+
 /* The component with all that is asked for done to it, but for the rounding. */
 static sp_status open_component(const char *model, const char *name, const conversion *c,
                                 sp_component **out)
@@ -82,7 +94,7 @@ static sp_status open_component(const char *model, const char *name, const conve
     sp_component *component = *out;
     sp_status status = sp_lora_list_merge(&c->loras, c->device, component, true);
     if (!status && c->o->fold_guidance && component->config.kind == SP_COMPONENT_UNET)
-        status = sp_fold_guidance(component);
+        status = sp_fold_guidance(component, fold_at(c, component));
     if (!status && !c->keep_dtype) status = check_range(component, c);
     if (status) {
         sp_component_close(component);
@@ -387,6 +399,8 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
                        folder->path);
     if (c->o->unet && strcmp(c->o->unet, "unet") != 0 && !c->o->single_file)
         return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
+    if (asks_guidance(c->o) && !c->o->fold_guidance)
+        return sp_fail(SP_ARGUMENT, "`guidance` needs `fold_guidance`: it is what that folds in");
     if (c->o->fold_guidance && !has[SP_COMPONENT_UNET])
         return sp_fail(SP_ARGUMENT, "%s: has no UNet to fold guidance into", folder->path);
     return sp_lora_list_check(&c->loras, has);

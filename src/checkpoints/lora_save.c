@@ -155,7 +155,7 @@ static sp_status add_guidance(const lora_file *f, const sp_unet_config *config,
 {
     sp_tensor up = {0}, down = {0};
     sp_status status = ones_adapter(config, &down);
-    if (!status) status = sp_guidance_bias(base, adapters, config, &up);
+    if (!status) status = sp_guidance_bias(base, adapters, config, 1, &up);
     up.shape = sp_shape_of(config->time_dim, 1);
     if (!status) status = add_adapter(f, "time_embedding.linear_1", &down, &up, 1);
     sp_tensor_free(&up);

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "checkpoints/model_path.h"
+#include "models/guidance.h"
 #include "options/options.h"
 
 static const char file_name[] = "splam.json";
@@ -122,6 +123,11 @@ static sp_status read_at(const char *path, sp_student_file *out)
     out->steps = json_integer_value(json_object_get(json, "steps"));
     const json_t *w = json_object_get(json, "guidance-scale-w");
     if (json_is_number(w)) out->guidance_scale_w = json_number_value(w);
+    const char *text = json_string_value(json_object_get(json, "guidance-range"));
+    sp_guidance_range range;
+    if (!text) return SP_OK;
+    if (sp_guidance_range_of("guidance-range", text, &range)) return sp_fail_within(SP_FORMAT, "%s", path);
+    out->guidance_scale_w = sp_usual_guidance(&range) - 1;
     return SP_OK;
 }
 

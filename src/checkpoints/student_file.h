@@ -8,7 +8,7 @@ typedef struct {
     json_t *json;                                        /* the whole; NULL: there is no such file */
     const char *objective, *gamma_conditioning, *sampler; /* texts of it; NULL: it does not say */
     int64_t steps;                                       /* 0: it does not say */
-    double guidance_scale_w;                             /* NaN: it does not say */
+    double guidance_scale_w;                             /* of a range the middle's; NaN: it does not say */
 } sp_student_file;
 
 /* Of the folder, cache or file `model` (checkpoints/model_path.h). SP_FORMAT, naming file, key, what was found and what

@@ -13,7 +13,7 @@
 #include "train/trainer.h"
 #include "distill/validation.h"
 
-enum { SP_GAMMA_EMBEDDING_DIM = 256 };
+enum { COND_PROJ_DIM = 256 };
 
 /* ---- making ready ---- */
 
@@ -26,8 +26,8 @@ static sp_status configure_student(sp_distillation *d)
             SP_UNSUPPORTED,
             "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
             o->given.teacher, (long long)d->student.time_cond_dim);
-    if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
-        d->student.time_cond_dim = SP_GAMMA_EMBEDDING_DIM;
+    if (sp_objective_has_cond_proj(&o->objective)) d->student.time_cond_dim = COND_PROJ_DIM;
+    d->student.guidance = o->objective.guidance;
     return SP_OK;
 }
 

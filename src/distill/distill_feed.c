@@ -179,21 +179,49 @@ int64_t sp_feed_integer_at(const sp_tensor *tensor, int64_t i)
     return value;
 }
 
-/* The sub-path that sample i of a micro-batch was recorded with. gamma is looked at by splam alone
- * and end, its u, by tcd alone; NULL: not recorded. */
-static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_settings *now,
-                                  int64_t i, const sp_tensor *index, const sp_tensor *gamma,
-                                  const sp_tensor *end, sp_subpath *out)
+/* The draws of sub-paths of a micro-batch. gamma is looked at by splam alone, end, its u, by tcd alone, and w where
+ * guidance is drawn; no data: not recorded. */
+typedef struct {
+    sp_tensor index, gamma, end, w;
+} recorded_draws;
+
+static sp_status read_draws(const sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,
+                            recorded_draws *out)
 {
-    int64_t k = sp_feed_integer_at(index, i);
-    double g = gamma ? sp_load(gamma->data, SP_F32, i) : 1;
+    sp_shape one = sp_shape_of(f->options->given.train_batch_size);
+    *out = (recorded_draws){0};
+    SP_TRY(sp_feed_recorded(f, "index", micro, SP_I64, one, &out->index));
+    if (now->objective == SP_OBJECTIVE_SPLAM) SP_TRY(sp_feed_recorded(f, "gamma", micro, SP_F32, one, &out->gamma));
+    if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(sp_feed_recorded(f, "end", micro, SP_I64, one, &out->end));
+    if (now->guidance.high <= 0) return SP_OK;
+    return sp_feed_recorded(f, "guidance_scale_w", micro, SP_F32, one, &out->w);
+}
+
+/* Rounded to float32, as the ends of the range are. */
+static sp_status recorded_guidance(const sp_distill_feed *f, const sp_guidance_range *range, double w, double *out)
+{
+    float low = (float)(range->low - 1), high = (float)(range->high - 1);
+    *out = w;
+    if (w >= (double)low && w <= (double)high) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s: a draw has guidance_scale_w %g, expected %g..%g", sp_tensor_file_path(f->draws), w,
+                   (double)low, (double)high);
+}
+
+/* The sub-path that sample i was recorded with. */
+static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_settings *now, int64_t i,
+                                  const recorded_draws *draws, sp_subpath *out)
+{
+    int64_t k = sp_feed_integer_at(&draws->index, i);
+    double g = draws->gamma.data ? sp_load(draws->gamma.data, SP_F32, i) : 1;
     if (k < 0 || k >= now->ddim_timesteps || !(g >= 0 && g <= 1))
         return sp_fail(SP_FORMAT, "%s: a draw has index %lld and gamma %g, expected 0..%d and 0..1",
                        sp_tensor_file_path(f->draws), (long long)k, g, now->ddim_timesteps - 1);
     *out = sp_subpath_at(now, f->path, (int)k);
     out->gamma = g;
-    if (!end) return SP_OK;
-    int64_t u = sp_feed_integer_at(end, i);
+    if (draws->w.data)
+        SP_TRY(recorded_guidance(f, &now->guidance, sp_load(draws->w.data, SP_F32, i), &out->guidance_scale_w));
+    if (!draws->end.data) return SP_OK;
+    int64_t u = sp_feed_integer_at(&draws->end, i);
     if (u < 0 || u > out->end)
         return sp_fail(SP_FORMAT, "%s: a draw of index %lld has end %lld, expected 0..%d",
                        sp_tensor_file_path(f->draws), (long long)k, (long long)u, out->end);
@@ -219,21 +247,16 @@ static sp_status replay(sp_distill_feed *f, const sp_objective_settings *now, in
                         sp_subpath *paths)
 {
     const sp_distill_options *o = f->options;
-    sp_tensor x0, noise, index, gamma, end;
-    sp_shape one = sp_shape_of(o->given.train_batch_size);
+    sp_tensor x0, noise;
+    recorded_draws draws;
     SP_TRY(sp_feed_recorded(f, "latents", micro, SP_F32, f->x0.shape, &x0));
     SP_TRY(sp_feed_recorded(f, "noise", micro, SP_F32, f->noise.shape, &noise));
     SP_TRY(sp_feed_replay_conditioning(f, micro));
-    SP_TRY(sp_feed_recorded(f, "index", micro, SP_I64, one, &index));
-    if (now->objective == SP_OBJECTIVE_SPLAM)
-        SP_TRY(sp_feed_recorded(f, "gamma", micro, SP_F32, one, &gamma));
-    if (now->objective == SP_OBJECTIVE_TCD) SP_TRY(sp_feed_recorded(f, "end", micro, SP_I64, one, &end));
+    SP_TRY(read_draws(f, now, micro, &draws));
     memcpy(f->x0.data, x0.data, sp_tensor_bytes(&x0));
     memcpy(f->noise.data, noise.data, sp_tensor_bytes(&noise));
     for (int64_t i = 0; i < o->given.train_batch_size; i++)
-        SP_TRY(recorded_subpath(f, now, i, &index,
-                                now->objective == SP_OBJECTIVE_SPLAM ? &gamma : NULL,
-                                now->objective == SP_OBJECTIVE_TCD ? &end : NULL, &paths[i]));
+        SP_TRY(recorded_subpath(f, now, i, &draws, &paths[i]));
     return SP_OK;
 }
 
@@ -323,12 +346,8 @@ static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative,
     f->coefficients = sp_alloc_zero((size_t)s->batch * sizeof *f->coefficients);
     if (!f->coefficients) return SP_MEMORY;
     if (!f->embedding_dim) return SP_OK;
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding));
-    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->embedding_one));
-    for (int64_t i = 0; i < s->batch; i++)
-        sp_gamma_embedding(1, f->embedding_dim,
-                           (float *)f->embedding_one.data + i * f->embedding_dim);
-    return SP_OK;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->online_cond));
+    return sp_tensor_create(SP_F32, sp_shape_of(s->batch, f->embedding_dim), &f->ema_cond);
 }
 
 sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
@@ -350,7 +369,7 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
 
 size_t sp_distill_feed_bytes(const sp_distill_feed *f)
 {
-    const sp_tensor *tensors[] = {&f->x0, &f->noise, &f->embedding, &f->embedding_one};
+    const sp_tensor *tensors[] = {&f->x0, &f->noise, &f->online_cond, &f->ema_cond};
     size_t bytes = f->cache ? sp_latent_cache_bytes(f->cache) : 0;
     bytes += sp_conditioning_bytes(&f->conditioning) + sp_conditioning_bytes(&f->negative);
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
@@ -360,7 +379,7 @@ size_t sp_distill_feed_bytes(const sp_distill_feed *f)
 
 void sp_distill_feed_free(sp_distill_feed *f)
 {
-    sp_tensor *tensors[] = {&f->x0, &f->noise, &f->embedding, &f->embedding_one};
+    sp_tensor *tensors[] = {&f->x0, &f->noise, &f->online_cond, &f->ema_cond};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         sp_tensor_free(tensors[i]);
     sp_conditioning_free(&f->conditioning);
@@ -372,6 +391,17 @@ void sp_distill_feed_free(sp_distill_feed *f)
     sp_latent_cache_close(f->cache);
     sp_tensor_file_close(f->draws);
     *f = (sp_distill_feed){0};
+}
+
+/* Both are told w where it is drawn; else the one gamma, and the average, which is asked at the sub-path's end, 1. */
+static void tell(sp_distill_feed *f, int64_t i, const sp_subpath *path)
+{
+    bool drawn = f->options->objective.guidance.high > 0;
+    int64_t dim = f->embedding_dim;
+    if (!dim) return;
+    sp_guidance_embedding(drawn ? path->guidance_scale_w : 10 * (1 - path->gamma), dim,
+                          (float *)f->online_cond.data + i * dim);
+    sp_guidance_embedding(drawn ? path->guidance_scale_w : 0, dim, (float *)f->ema_cond.data + i * dim);
 }
 
 sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
@@ -390,9 +420,7 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
         if (status) break;
         f->coefficients[i] = sp_subpath_coefficients(&now, f->path, paths[i]);
         f->coefficients[i].loss_weight *= scale;
-        if (f->embedding_dim)
-            sp_gamma_embedding(paths[i].gamma, f->embedding_dim,
-                               (float *)f->embedding.data + i * f->embedding_dim);
+        tell(f, i, &paths[i]);
     }
     sp_free(paths);
     SP_TRY(status);
@@ -401,8 +429,8 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     SP_TRY(sp_conditioning_set(run, "", &f->conditioning));
     if (sp_objective_is_guided(&now)) SP_TRY(sp_conditioning_set(run, "negative.", &f->negative));
     if (f->embedding_dim) {
-        SP_TRY(sp_run_set_input(run, "gamma_embedding", &f->embedding));
-        SP_TRY(sp_run_set_input(run, "gamma_one_embedding", &f->embedding_one));
+        SP_TRY(sp_run_set_input(run, "online.timestep_cond", &f->online_cond));
+        SP_TRY(sp_run_set_input(run, "ema.timestep_cond", &f->ema_cond));
     }
     return sp_objective_set_coefficients(run, &now, f->coefficients, o->given.train_batch_size);
 }

@@ -23,7 +23,7 @@ typedef struct {
     float *moments;        /* of one sample */
     sp_tensor_file *draws; /* replayed; NULL: drawn */
     /* One micro-batch. */
-    sp_tensor x0, noise, embedding, embedding_one;
+    sp_tensor x0, noise, online_cond, ema_cond; /* what cond_proj tells the two students */
     sp_conditioning conditioning, negative; /* the latter the same in every row */
     sp_coefficients *coefficients;
     /* dmd, in place of x0 and coefficients: */

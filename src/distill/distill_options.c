@@ -3,6 +3,7 @@
 #include "distill/distill.h"
 #include "backend/precision.h"
 #include "backend/registry.h"
+#include "models/guidance.h"
 
 /* What all have a use for but dmd. */
 static sp_status check_given_matching(const splam_distill_options *o)
@@ -35,7 +36,6 @@ static sp_status check_given(const splam_distill_options *o, sp_objective object
         {"gamma_one_probability", splam_is_given(o->gamma_one_probability), SP_OBJECTIVE_SPLAM},
         {"gamma_power", splam_is_given(o->gamma_power), SP_OBJECTIVE_SPLAM},
         {"gamma_grid", splam_is_given((double)o->gamma_grid), SP_OBJECTIVE_SPLAM},
-        {"cond_proj_init", o->cond_proj_init, SP_OBJECTIVE_SPLAM},
         {"phases", splam_is_given((double)o->phases), SP_OBJECTIVE_PCM},
         {"rounds", splam_is_given((double)o->rounds), SP_OBJECTIVE_PROGRESSIVE},
         {"student_steps", splam_is_given((double)o->student_steps), SP_OBJECTIVE_DMD},
@@ -74,6 +74,19 @@ static sp_status read_discriminator(const splam_distill_options *o, sp_objective
                                 "discriminator");
 }
 
+static sp_status read_guidance(const splam_distill_options *o, sp_objective_settings *s)
+{
+    bool given = splam_is_given(o->guidance_scale_w);
+    if (given) s->guidance_scale_w = o->guidance_scale_w;
+    if (!o->guidance_range) return SP_OK;
+    if (given)
+        return sp_fail(SP_ARGUMENT, "`guidance_scale_w` is one guidance for all, and `guidance_range` draws one for "
+                                    "each sample: give one of the two");
+    SP_TRY(sp_guidance_range_of("guidance_range", o->guidance_range, &s->guidance));
+    s->guidance_scale_w = sp_usual_guidance(&s->guidance) - 1;
+    return SP_OK;
+}
+
 /* The objective's defaults, and what is given in their place. */
 static sp_status read_objective(const splam_distill_options *o, sp_objective_settings *s)
 {
@@ -83,7 +96,7 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     *s = sp_objective_defaults(objective);
     SP_TRY(read_gamma(o, s));
     SP_TRY(read_discriminator(o, s));
-    s->guidance_scale_w = o->guidance_scale_w;
+    SP_TRY(read_guidance(o, s));
     set_whole(o->num_ddim_timesteps, &s->ddim_timesteps);
     set_whole(o->student_steps, &s->ddim_timesteps);
     set_whole(o->fake_score_steps, &s->fake_score_steps);
@@ -108,9 +121,9 @@ static sp_status read_init(const splam_distill_options *o, sp_distill_options *o
 {
     if (!o->cond_proj_init) return SP_OK;
     out->random_cond_proj = strcmp(o->cond_proj_init, "random") == 0;
-    if (out->objective.conditioning == SP_GAMMA_EMBEDDING) return SP_OK;
-    return sp_fail(SP_ARGUMENT, "`cond_proj_init` is for `gamma_conditioning` embedding: a student told by time has no "
-                                "cond_proj");
+    if (sp_objective_has_cond_proj(&out->objective)) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`cond_proj_init` is for splam with `gamma_conditioning` embedding, and for a "
+                                "`guidance_range`: this student has no cond_proj");
 }
 
 /* The same average needs no set of its own. */

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include "distill/matching.h"
 #include "distill/student_error.h"
+#include "models/guidance.h"
 #include "train/settings.h"
 
 /* Where the pictures come from and which are taken: what is not given is not among the settings. */
@@ -53,6 +54,9 @@ static sp_status record_own(json_t *settings, const sp_distill_options *o)
             sp_setting_number("gamma-one-probability", s->gamma.one_probability),
             sp_setting_number("gamma-power", s->gamma.power), sp_setting_whole("gamma-grid", s->gamma.grid),
             sp_setting_text("cond-proj-init", o->random_cond_proj ? "random" : "zero"));
+    case SP_OBJECTIVE_LCM:
+        if (!sp_objective_has_cond_proj(s)) return SP_OK;
+        return SP_SETTINGS_ADD(settings, sp_setting_text("cond-proj-init", o->random_cond_proj ? "random" : "zero"));
     case SP_OBJECTIVE_PCM:
         return SP_SETTINGS_ADD(settings, sp_setting_whole("phases", s->phases));
     case SP_OBJECTIVE_PROGRESSIVE: /* where rounds begin depends on the number of steps */
@@ -91,8 +95,11 @@ static sp_status record_subpaths(json_t *settings, const sp_distill_options *o)
 static sp_status record_objective(json_t *settings, const sp_distill_options *o)
 {
     const sp_objective_settings *s = &o->objective;
+    char range[SP_GUIDANCE_RANGE_TEXT];
+    bool ranged = s->guidance.high > 0;
     SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("objective", sp_objective_name(s->objective)),
-                           sp_setting_number("guidance-scale-w", s->guidance_scale_w)));
+                           ranged ? sp_setting_text("guidance-range", sp_guidance_range_text(&s->guidance, range))
+                                  : sp_setting_number("guidance-scale-w", s->guidance_scale_w)));
     if (s->objective != SP_OBJECTIVE_DMD) SP_TRY(record_subpaths(settings, o));
     return record_own(settings, o);
 }
@@ -172,6 +179,9 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
     if (o->lora.rank && o->given.student_start)
         return sp_fail(SP_ARGUMENT, "`student_start` is a whole student, and `lora_rank` trains adapters over the "
                                     "teacher, which `lora_start` is for");
+    if (o->lora.rank && s->guidance.high > 0)
+        return sp_fail(SP_UNSUPPORTED, "`guidance_range` tells the student its guidance by cond_proj, which adapters "
+                                       "of `lora_rank` over a teacher without one cannot; take `guidance_scale_w`");
     if (o->lora.rank && s->rounds > 1)
         return sp_fail(SP_UNSUPPORTED,
                        "`lora_rank` trains adapters over one teacher, and each of `rounds` %d has "

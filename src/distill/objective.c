@@ -153,6 +153,17 @@ static sp_status check_gamma(const sp_objective_settings *s)
     return SP_OK;
 }
 
+/* cond_proj tells w where it is drawn, and gamma where that is embedded. */
+static sp_status check_guidance(const sp_objective_settings *s)
+{
+    if (s->guidance.high <= 0) return SP_OK;
+    if (s->objective != SP_OBJECTIVE_LCM && s->objective != SP_OBJECTIVE_SPLAM)
+        return sp_objective_useless(s->objective, "guidance_range", "lcm and splam");
+    if (s->conditioning != SP_GAMMA_EMBEDDING) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`guidance_range` tells the student its guidance by cond_proj, and "
+                                "`gamma_conditioning` embedding gamma; take `gamma_conditioning` time");
+}
+
 /* M must be n^R times the steps of the last round. */
 static sp_status check_rounds(const sp_objective_settings *s)
 {
@@ -250,6 +261,7 @@ sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path
     if (!dmd && s->fake_score_steps != 0) return sp_objective_useless(s->objective, "fake_score_steps", "dmd");
     if (!dmd && s->gan_weight != 0) return sp_objective_useless(s->objective, "gan_weight", "dmd");
     SP_TRY(check_gamma(s));
+    SP_TRY(check_guidance(s));
     SP_TRY(check_weighting(s));
     SP_TRY(check_end(s, path));
     if (dmd) return check_matching(s);
@@ -261,6 +273,11 @@ int sp_objective_distilled_steps(const sp_objective_settings *s)
     if (s->objective == SP_OBJECTIVE_PROGRESSIVE)
         return sp_round_settings(s, s->rounds - 1).ddim_timesteps;
     return s->objective == SP_OBJECTIVE_DMD ? s->ddim_timesteps : s->phases;
+}
+
+bool sp_objective_has_cond_proj(const sp_objective_settings *s)
+{
+    return s->conditioning == SP_GAMMA_EMBEDDING || s->guidance.high > 0;
 }
 
 bool sp_objective_asks_average(const sp_objective_settings *s)

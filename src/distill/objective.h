@@ -94,6 +94,9 @@ typedef struct {
     sp_gamma_conditioning conditioning; /* splam: embedding or time; the others: none */
     sp_gamma_distribution gamma;        /* the others: a grid of 1 */
     double guidance_scale_w; /* out = cond + w (cond - uncond); 0: one pass, no guidance */
+    /* lcm, and splam told gamma by time: w + 1 is drawn from it for each sample, evenly, and w is told to both students
+     * by cond_proj (sp_guidance_embedding); guidance_scale_w is the middle's then. high 0: w is the same for all. */
+    sp_guidance_range guidance;
     int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above; dmd: the student's
                            steps begin there */
     int skip;           /* K: e = max(s - K, 0); progressive and dmd: 0 */
@@ -119,6 +122,8 @@ sp_status sp_objective_check(const sp_objective_settings *settings, const sp_pat
 sp_status sp_objective_useless(sp_objective objective, const char *member, const char *used_by);
 /* How many steps a student is made for: P, M/n^R, dmd's M, or 0 where any number will do. */
 int sp_objective_distilled_steps(const sp_objective_settings *settings);
+/* Whether the student is told gamma or its guidance by cond_proj. */
+bool sp_objective_has_cond_proj(const sp_objective_settings *settings);
 /* False: the target is made without the average. */
 bool sp_objective_asks_average(const sp_objective_settings *settings);
 
@@ -137,9 +142,9 @@ typedef struct {
     int start, end;
     int point[SP_MAX_SOLVER_STEPS + 1]; /* the teacher's timesteps: start, ..., end */
     int target;                         /* u */
-    double gamma;
+    double gamma, guidance_scale_w;
 } sp_subpath;
-/* index in 0..M-1. gamma is 1 and tcd's u 0, for the caller to set. */
+/* index in 0..M-1. gamma is 1, tcd's u 0 and w the settings', for the caller to set. */
 sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *path,
                          int index);
 /* The draw of (seed, step, sample). */
@@ -190,9 +195,9 @@ double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path
 /* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
  * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for
  * every member of sp_coefficients that is in use, by its name ("start_x0", ...; "solver_z.0", ... once per solver
- * step), and for a student with cond_proj "gamma_embedding", "gamma_one_embedding" [B,dim]. Weight sets: "teacher"
- * (RUN), "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss" scalar;
- * "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
+ * step), and for a student with cond_proj "online.timestep_cond", and where the target asks it "ema.timestep_cond"
+ * [B,dim]. Weight sets: "teacher" (RUN), "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss"
+ * scalar; "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
 typedef struct {
     int64_t batch, channels, height, width;
     const sp_conditioning *conditioning; /* a description; its rows do not matter */

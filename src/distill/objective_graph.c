@@ -30,7 +30,7 @@ static sp_value *target_value(sp_step_graph *g, sp_value *z_start, sp_value *z_e
     if (!sp_objective_asks_average(g->settings))
         return sp_stop_gradient(g->b, sp_sample_combine(g->b, 2, terms));
     terms[5] = sp_step_network(g, "ema", g->shape->student, NULL, z_end, sp_step_coefficient(g, "target_timestep"),
-                               "gamma_one_embedding");
+                               "ema.timestep_cond");
     terms[4] = sp_step_coefficient(g, "target_m");
     return sp_stop_gradient(g->b, sp_sample_combine(g->b, 3, terms));
 }
@@ -42,7 +42,7 @@ static sp_value *prediction_value(sp_step_graph *g, sp_value *z_start, sp_value 
     sp_value *scaled[] = {sp_step_coefficient(g, "student_scale"), z};
     const sp_unet_options options = {.recompute = g->shape->recompute};
     sp_value *m = sp_step_network(g, "online", g->shape->student, &options, sp_sample_combine(g->b, 1, scaled),
-                                  sp_step_coefficient(g, "student_timestep"), "gamma_embedding");
+                                  sp_step_coefficient(g, "student_timestep"), "online.timestep_cond");
     return sp_step_combine(g, sp_step_coefficient(g, "prediction_z"), z, sp_step_coefficient(g, "prediction_m"), m);
 }
 

@@ -100,7 +100,7 @@ sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_unet_opti
 }
 
 sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_config *config,
-                          const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *embedding)
+                          const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *cond)
 {
     const sp_weight_set weights = trained_set(g, set);
     const sp_network_use use = {
@@ -110,7 +110,7 @@ sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_confi
     sp_values_add(&in, "timestep", timestep);
     if (config->time_cond_dim)
         sp_values_add(&in, "timestep_cond",
-                      sp_input(g->b, embedding, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim),
+                      sp_input(g->b, cond, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim),
                                SP_RATE_STEP));
     return sp_network_value(g->b, &use, &in);
 }

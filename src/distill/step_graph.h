@@ -29,9 +29,9 @@ sp_value *sp_step_combine(sp_step_graph *g, sp_value *a, sp_value *x, sp_value *
 void sp_step_teacher(sp_step_graph *g, sp_value *z, sp_value *timestep, sp_value **cond, sp_value **uncond);
 
 /* The output of a network `config` of the weight set `set`, which is one of its own, or adapters over the teacher's.
- * Where the config has a cond_proj it is told gamma by the input `embedding`. options NULL: no gradient is wanted. */
+ * Where the config has a cond_proj it is told what the input `cond` has. options NULL: no gradient is wanted. */
 sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_config *config,
-                          const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *embedding);
+                          const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *cond);
 
 /* What the middle block of `set`, a network like the teacher, makes of z, whose samples may be the batch's several
  * times over, with its conditioning each time. */

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "distill/student_folder.h"
+#include "models/guidance.h"
 #include "pipeline/model_errors.h"
 
 const int sp_student_error_steps[SP_STUDENT_ERROR_COUNTS] = {1, 2, 4};
@@ -114,7 +115,9 @@ static sp_status measure(const sp_student_error *e, const sp_callbacks *callback
     sp_model_errors errors = {
         .pipeline = e->teacher,
         .trajectory = &e->trajectory,
-        .request = {.scheduler = e->scheduler, .guidance = 1, .conditioning = &e->conditioning}};
+        .request = {.scheduler = e->scheduler,
+                    .guidance = sp_usual_guidance(&e->teacher->unet_config.guidance),
+                    .conditioning = &e->conditioning}};
     sp_status status = measure_all(e, &errors, callbacks, out);
     sp_model_errors_free(&errors);
     return status;

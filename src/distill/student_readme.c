@@ -4,10 +4,12 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "diffusion/sampler.h"
+#include "models/guidance.h"
 
 typedef struct {
     const sp_distill_options *options;
-    bool embedding, distilled; /* told gamma by cond_proj; made for one number of steps */
+    bool embedding, ranged, distilled; /* has a cond_proj; which is told guidance; made for one number of steps */
+    double guidance;                   /* CFG scale */
     const char *pipeline, *sampler;
     int steps;
     const char *eta; /* further arguments in diffusers */
@@ -28,10 +30,18 @@ static void add_head(const readme *r)
     sp_string_append_format(
         r->text,
         "# A few-step student\n\n"
-        "Distilled with splam, objective %s; `splam.json` has every setting. %s, sampler %s, no guidance (CFG 1): "
-        "it is\n"
-        "distilled in.\n\n",
-        sp_objective_name(r->options->objective.objective), how, r->sampler);
+        "Distilled with splam, objective %s; `splam.json` has every setting. %s, sampler %s, %s.\n\n",
+        sp_objective_name(r->options->objective.objective), how, r->sampler,
+        r->ranged ? "one pass a step at any\nguidance of the range that it was distilled for"
+                  : "no guidance (CFG 1): it is\ndistilled in");
+    if (!r->ranged) return;
+    const sp_guidance_range *range = &r->options->objective.guidance;
+    char low[SP_NUMBER_TEXT], high[SP_NUMBER_TEXT], usual[SP_NUMBER_TEXT];
+    sp_string_append_format(r->text,
+                            "Guidance (CFG) from %s to %s, %s where nobody says: `splam generate --guidance`, "
+                            "diffusers' `guidance_scale`.\n\n",
+                            sp_number_text(range->low, low), sp_number_text(range->high, high),
+                            sp_number_text(r->guidance, usual));
 }
 
 /* What a validation measured of it. */
@@ -70,14 +80,17 @@ static void add_training(const readme *r)
 
 static void add_image_line(const readme *r)
 {
+    char guidance[SP_NUMBER_TEXT];
     sp_string_append_format(
         r->text,
-        "    image = pipe(\"...\", num_inference_steps=%d, guidance_scale=1%s).images[0]\n\n",
-        r->steps, r->eta);
+        "    image = pipe(\"...\", num_inference_steps=%d, guidance_scale=%s%s).images[0]\n\n",
+        r->steps, sp_number_text(r->guidance, guidance), r->eta);
 }
 
 static void add_folder(const readme *r)
 {
+    char at[SP_NUMBER_TEXT + 16] = "", guidance[SP_NUMBER_TEXT];
+    if (r->ranged) snprintf(at, sizeof at, " --guidance %s", sp_number_text(r->guidance, guidance));
     sp_string_append_format(
         r->text,
         "    splam generate -m . -p \"...\" --steps %d\n\n"
@@ -85,23 +98,24 @@ static void add_folder(const readme *r)
         "In diffusers%s:\n\n"
         "    pipe = diffusers.%s.from_pretrained(\".\")\n",
         r->steps, json_object_get(r->settings, "kept-step") ? "of that step" : "at the end of training",
-        r->embedding ? " (say guidance_scale=1: the pipeline's default of 8.5 would be read as "
-                       "another position on the sub-path)"
-                     : "",
+        r->embedding && !r->ranged ? " (say guidance_scale=1: the pipeline's default of 8.5 would be read as "
+                                     "another position on the sub-path)"
+                                   : "",
         r->pipeline);
     add_image_line(r);
     if (r->embedding)
         sp_string_append_format(
             r->text,
-            "Programs that know nothing of `cond_proj` take the folded model, a plain UNet:\n\n"
-            "    splam convert -m . -o plain --fold-guidance    # diffusers' StableDiffusionPipeline\n");
+            "Programs that know nothing of `cond_proj` take the folded model, a plain UNet%s:\n\n"
+            "    splam convert -m . -o plain --fold-guidance%s    # diffusers' StableDiffusionPipeline\n",
+            r->ranged ? " of one guidance" : "", at);
     else
         sp_string_append_format(r->text, "As one file for ComfyUI and A1111:\n\n");
     sp_string_append_format(
         r->text,
-        "    splam convert -m . -o student.safetensors %s--single-file    # ComfyUI, A1111; needs CLIP's own "
+        "    splam convert -m . -o student.safetensors %s%s%s--single-file    # ComfyUI, A1111; needs CLIP's own "
         "tokenizer\n",
-        r->embedding ? "--fold-guidance " : "");
+        r->embedding ? "--fold-guidance" : "", at, r->embedding ? " " : "");
 }
 
 /* The scheduler of these adapters over the teacher's. */
@@ -150,6 +164,8 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_conf
     sp_sampler_kind kind = sp_sampler_for(scheduler);
     const readme r = {.options = o,
                       .embedding = student->time_cond_dim > 0,
+                      .ranged = student->guidance.high > 0,
+                      .guidance = sp_usual_guidance(&student->guidance),
                       .distilled = scheduler->distilled_steps > 0,
                       .pipeline = sp_student_pipeline_class(student),
                       .sampler = sp_sampler_name(kind),

@@ -1,5 +1,6 @@
 /* The weights that a student starts from. */
 #include "distill/student_start.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "checkpoints/fold_guidance.h"
 #include "models/initialize.h"
@@ -24,6 +25,7 @@ static sp_status make_adapters(const sp_distill_options *o, const sp_unet_config
 static sp_status check_config(const char *where, sp_unet_config start, sp_unet_config teacher)
 {
     start.time_cond_dim = teacher.time_cond_dim;
+    start.guidance = teacher.guidance;
     start.sample_size = teacher.sample_size;
     json_t *found = sp_unet_config_write(&start), *wanted = sp_unet_config_write(&teacher), *value;
     const char *key;
@@ -62,6 +64,19 @@ static sp_status check_prediction(const sp_distill_options *o, const sp_path *te
     return status;
 }
 
+/* A start that is told its guidance becomes one of this run's. */
+static double fold_at(const sp_distill_options *o, const sp_unet_config *start)
+{
+    return start->guidance.high > 0 ? o->objective.guidance_scale_w + 1 : 1;
+}
+
+/* Both have a cond_proj, which is told the same thing. */
+static sp_status check_told(const char *where, const sp_unet_config *start, const sp_unet_config *student)
+{
+    if (start->guidance.high <= 0 || student->guidance.high > 0) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`student_start` %s is told its guidance by cond_proj, and this student gamma", where);
+}
+
 static sp_status open_start(const sp_distill_options *o, const sp_pipeline *teacher, const sp_unet_config *student,
                             sp_component **out)
 {
@@ -69,7 +84,8 @@ static sp_status open_start(const sp_distill_options *o, const sp_pipeline *teac
     SP_TRY(sp_component_open_as(o->given.student_start, "unet", o->given.prediction_type, out));
     sp_unet_config *own = &(*out)->config.unet;
     sp_status status = check_config(o->given.student_start, *own, *student);
-    if (!status && own->time_cond_dim && !student->time_cond_dim) status = sp_fold_guidance(*out);
+    if (!status && own->time_cond_dim && !student->time_cond_dim) status = sp_fold_guidance(*out, fold_at(o, own));
+    if (!status && own->time_cond_dim) status = check_told(o->given.student_start, own, student);
     if (!status && own->time_cond_dim && own->time_cond_dim != student->time_cond_dim)
         status = sp_fail(SP_ARGUMENT, "`student_start` %s has time_cond_proj_dim %lld, and this student's is %lld",
                          o->given.student_start, (long long)own->time_cond_dim, (long long)student->time_cond_dim);
@@ -101,6 +117,10 @@ sp_status sp_student_start_check(const sp_distill_options *o, const sp_pipeline 
     sp_component *start = NULL;
     if (!o->given.student_start) return SP_OK;
     SP_TRY(open_start(o, teacher, student, &start));
+    const sp_unet_config *own = &start->config.unet;
+    if (own->time_cond_dim && own->guidance.high <= 0 && student->guidance.high > 0)
+        sp_log_warn("%s does not say what its cond_proj is told, and it is taken to be guidance",
+                    o->given.student_start);
     sp_component_close(start);
     return SP_OK;
 }

@@ -9,7 +9,7 @@
 static sp_subpath grid_subpath(const sp_objective_settings *settings, const sp_path *path, int index)
 {
     int n = settings->solver_steps, fine = n * settings->ddim_timesteps;
-    sp_subpath sub = {.gamma = 1};
+    sp_subpath sub = {.gamma = 1, .guidance_scale_w = settings->guidance_scale_w};
     for (int j = 0; j <= n; j++)
         sub.point[j] = sp_phase_edge(path, n * (index + 1) - j, fine);
     sub.start = sub.point[0];
@@ -21,7 +21,9 @@ sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *p
 {
     if (settings->objective == SP_OBJECTIVE_PROGRESSIVE) return grid_subpath(settings, path, index);
     int k = path->timesteps / settings->ddim_timesteps, n = settings->solver_steps;
-    sp_subpath sub = {.start = k * (index + 1) - path->timesteps + sp_path_last(path), .gamma = 1};
+    sp_subpath sub = {.start = k * (index + 1) - path->timesteps + sp_path_last(path),
+                      .gamma = 1,
+                      .guidance_scale_w = settings->guidance_scale_w};
     if (settings->objective == SP_OBJECTIVE_PCM)
         sub.target = sp_phase_edge_below(path, sp_path_timestep(path, sub.start), settings->phases);
     sub.end = sub.start - settings->skip;
@@ -43,6 +45,14 @@ double sp_gamma_draw(const sp_gamma_distribution *distribution, sp_random_key ke
     return n > 0 ? fmin(floor(n * x) + 1, n) / n : x;
 }
 
+/* In float32, as diffusers' scripts draw it. */
+static double draw_guidance(const sp_guidance_range *range, sp_random_key key)
+{
+    float uniform, low = (float)(range->low - 1), high = (float)(range->high - 1);
+    sp_random_uniform(key, &uniform, 1);
+    return (double)((high - low) * uniform + low);
+}
+
 sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path *path, uint64_t seed, uint64_t step,
                            uint64_t sample)
 {
@@ -51,6 +61,8 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
     sp_subpath sub = sp_subpath_at(settings, path, index);
     key.stream = SP_STREAM_GAMMA;
     sub.gamma = sp_gamma_draw(&settings->gamma, key);
+    key.stream = SP_STREAM_GUIDANCE;
+    if (settings->guidance.high > 0) sub.guidance_scale_w = draw_guidance(&settings->guidance, key);
     key.stream = SP_STREAM_END;
     if (settings->objective == SP_OBJECTIVE_TCD) sub.target = (int)sp_random_below(key, (uint64_t)sub.end + 1);
     return sub;
@@ -127,7 +139,7 @@ static weights consistency(const sp_objective_settings *settings, const sp_path 
 static void solver_coefficients(const sp_objective_settings *settings, const sp_path *path, sp_subpath sub,
                                 sp_coefficients *c)
 {
-    double w = settings->guidance_scale_w;
+    double w = sub.guidance_scale_w;
     for (int j = 0; j < settings->solver_steps; j++) {
         int from = sub.point[j], to = sub.point[j + 1];
         weights step = combined(estimate_at(path, from), pair_at(path, to));

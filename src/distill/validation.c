@@ -2,6 +2,7 @@
 #include "distill/validation.h"
 #include "base/memory.h"
 #include "image/sheet.h"
+#include "models/guidance.h"
 #include "distill/student_folder.h"
 
 enum { SP_VALIDATION_ROWS = 6 };
@@ -140,7 +141,8 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
         if (!status)
             status = draw_row(
                 v, row,
-                (sp_denoise_request){.sampler = sampler, .scheduler = scheduler, .guidance = 1});
+                (sp_denoise_request){
+                    .sampler = sampler, .scheduler = scheduler, .guidance = sp_usual_guidance(&student->guidance)});
     }
     if (!status) status = save_sheet(v, labels, state->step);
     sp_pipeline_release(v->pipeline);

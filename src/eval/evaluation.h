@@ -84,7 +84,7 @@ typedef struct {
     int64_t near_first;
     int64_t height, width; /* of the latent */
     int64_t batch;         /* pictures that are drawn at once, count or fewer */
-    double guidance;       /* CFG scale; 1 of students, and at first */
+    double guidance;       /* CFG scale; 1 of students that are told none, and at first */
     sp_model_errors errors; /* sp_compared_model_measure; no trajectory: maps are not measured */
     sp_error_curve curve;   /* along it */
 } sp_compared_model;

@@ -5,6 +5,11 @@
 #include "models/network.h"
 #include "ops/ops.h"
 
+/* CFG scales from low to high; high 0: none. */
+typedef struct {
+    double low, high;
+} sp_guidance_range;
+
 /* Lists are per level, from the highest resolution down. */
 typedef struct {
     int levels;
@@ -25,6 +30,8 @@ typedef struct {
     int64_t cross_attention_dim;
     int64_t time_dim;      /* width of the time embedding: time_embedding_dim or 4 channels[0] */
     int64_t time_cond_dim; /* config: time_cond_proj_dim; 0: the model has no cond_proj */
+    sp_guidance_range guidance; /* config: _guidance_range, which diffusers passes over: what cond_proj was trained for;
+                                   none where it does not say */
     int64_t size_dim;      /* config: addition_time_embed_dim; 0: no "text_time", the time embedding is of time alone */
     int64_t text_dim;      /* of the pooled text, what projection_class_embeddings_input_dim has beside six sizes */
     int64_t groups;

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "models/guidance.h"
+
 static const sp_config_rule unet_rules[] = {
     {"sample_size", NULL},
     {"in_channels", NULL},
@@ -244,6 +246,15 @@ static sp_status read_sample_size(const json_t *config, const char *where, sp_un
     return SP_OK;
 }
 
+static sp_status read_guidance(const json_t *config, const char *where, sp_unet_config *out)
+{
+    const char *range;
+    SP_TRY(sp_json_text(config, "_guidance_range", NULL, where, &range));
+    if (!range || !out->time_cond_dim) return SP_OK;
+    sp_status status = sp_guidance_range_of("_guidance_range", range, &out->guidance);
+    return status ? sp_fail_within(SP_FORMAT, "%s", where) : SP_OK;
+}
+
 static sp_status read_time(const json_t *config, const char *where, sp_unet_config *out)
 {
     SP_TRY(sp_json_bool(config, "flip_sin_to_cos", true, where, &out->cos_first));
@@ -307,6 +318,7 @@ sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_c
     SP_TRY(read_cross_attention_dim(config, where, &c));
     SP_TRY(read_time(config, where, &c));
     SP_TRY(read_text_time(config, where, &c));
+    SP_TRY(read_guidance(config, where, &c));
     SP_TRY(check_heads(where, &c));
     *out = c;
     return SP_OK;
@@ -383,10 +395,11 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
         json_array_append_new(
             up, json_string(c->up_attention[back] ? "CrossAttnUpBlock2D" : "UpBlock2D"));
     }
+    char range[SP_GUIDANCE_RANGE_TEXT];
     bool whole_shift = c->freq_shift == (double)(int64_t)c->freq_shift;
     json_t *config = json_pack(
         "{s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:s, s:o, s:o,"
-        " s:I, s:I, s:f, s:s, s:I, s:o, s:b, s:b, s:b, s:o, s:o}",
+        " s:I, s:I, s:f, s:s, s:I, s:o, s:b, s:b, s:b, s:o, s:o, s:s*}",
         "_class_name", "UNet2DConditionModel", "sample_size",
         c->sample_size ? json_integer(c->sample_size) : json_null(), "in_channels",
         (json_int_t)c->in_channels, "out_channels", (json_int_t)c->out_channels,
@@ -401,7 +414,8 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
         "flip_sin_to_cos", (int)c->cos_first, "use_linear_projection", (int)c->linear_projection,
         "upcast_attention", (int)c->upcast_attention, "time_embedding_dim",
         c->time_dim == 4 * c->channels[0] ? json_null() : json_integer(c->time_dim),
-        "time_cond_proj_dim", c->time_cond_dim ? json_integer(c->time_cond_dim) : json_null());
+        "time_cond_proj_dim", c->time_cond_dim ? json_integer(c->time_cond_dim) : json_null(), "_guidance_range",
+        c->guidance.high > 0 ? sp_guidance_range_text(&c->guidance, range) : NULL);
     if (!config) return NULL;
     write_depths(c, config);
     if (c->size_dim) write_text_time(c, config);

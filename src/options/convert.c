@@ -11,7 +11,10 @@ static const splam_option options[] = {
     {SP_LIST(loras, lora_count, SPLAM_OPTION_LORAS), .flag = "merge-lora", .argument = "PATH[:WEIGHT]...",
      .help = "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), added to UNet and "
              "text encoder; WEIGHT is 1 where none is given"},
-    {SP_FLAG(fold_guidance), .help = "make cond_proj, at gamma = 1, a part of a bias: a plain UNet"},
+    {SP_FLAG(fold_guidance), .help = "make cond_proj a part of a bias: a plain UNet, of one guidance"},
+    {SP_NUMBER(guidance, 1, 101, SPLAM_UNSET), .letter = 'g', .argument = "G",
+     .help = "guidance that is folded, of a student of a guidance range or another latent consistency model",
+     .otherwise = "the middle of its range; of one without, 1, as students told gamma are sampled"},
     {SP_FLAG(single_file), .help = "one .safetensors under the original names"},
     {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME",
      .help = "the single file's UNet; unet_ema is a student's average"},

@@ -38,8 +38,12 @@ static const splam_option options[] = {
      .help = "of another average, apart, which makes the target in place of that (0: the weights themselves do); not "
              "progressive",
      .otherwise = "the same average"},
-    {SP_NUMBER(guidance_scale_w, 0, 100, 8), .argument = "W",
-     .help = "guidance to distil in; users' CFG scale minus 1"},
+    {SP_NUMBER(guidance_scale_w, 0, 100, SPLAM_UNSET), .argument = "W",
+     .help = "guidance to distil in; users' CFG scale minus 1", .otherwise = "8"},
+    {SP_TEXT(guidance_range), .argument = "LOW:HIGH",
+     .help = "instead: guidance stays adjustable, from CFG scale LOW to HIGH; it is drawn for each sample and told to "
+             "the student (diffusers' w_min and w_max, each plus 1); lcm, and splam told gamma by time",
+     .otherwise = "one guidance, distilled in"},
     {SP_INTEGER(num_ddim_timesteps, 1, 1000, SPLAM_UNSET), .argument = "M",
      .help = "starts of sub-paths along the trajectory; progressive: steps of the first teacher; not dmd",
      .otherwise = "50; progressive: 64"},
@@ -76,7 +80,7 @@ static const splam_option options[] = {
     {SP_INTEGER(gamma_grid, 1, 1e6, SPLAM_UNSET), .argument = "N",
      .help = "splam: gamma is one of 1/N, 2/N, ..., 1: (floor(N uniform^X) + 1)/N", .otherwise = "any number"},
     {SP_CHOICE(cond_proj_init, "zero|random", NULL),
-     .help = "splam by embedding: its layer at the start; zero: the student begins as the teacher",
+     .help = "splam by embedding, or a guidance range: its layer at the start; zero: the student begins as the teacher",
      .otherwise = "zero"},
     {SP_TEXT(student_start), .argument = "MODEL",
      .help = "start from this student of the same teacher, a model or its unet_ema; else the student begins as the "

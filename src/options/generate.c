@@ -29,7 +29,7 @@ static const splam_option options[] = {
     {SP_NUMBER(eta, 0, 1, SPLAM_UNSET), .argument = "X",
      .help = "tcd: how much is drawn anew between steps, from 0, nothing, to 1", .otherwise = "0.3"},
     {SP_NUMBER(guidance, 0, 1000, SPLAM_UNSET), .letter = 'g', .argument = "G",
-     .help = "classifier-free guidance scale", .otherwise = "by the model: 1 or 7.5"},
+     .help = "classifier-free guidance scale", .otherwise = "by the model: 1, 7.5 or the middle of its range"},
     {SP_MEMBER(seed), .kind = SPLAM_OPTION_SEED, .beside = offsetof(OPTIONS, random_seed), .letter = 's',
      .argument = "SEED", .help = "of the noise; -1 draws one and prints it"},
     {SP_INTEGER(count, 1, 1e6, SPLAM_UNSET), .letter = 'b', .argument = "COUNT", .help = "pictures of each prompt",

@@ -145,8 +145,8 @@ static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
     if (!dim) return SP_OK;
     sp_tensor timestep_cond = {0};
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, dim), &timestep_cond));
-    for (int64_t i = 0; i < batch; i++) /* the embedding of G - 1, which is 10 (1 - gamma) */
-        sp_gamma_embedding(1 - (guidance - 1) / 10, dim, (float *)timestep_cond.data + i * dim);
+    for (int64_t i = 0; i < batch; i++)
+        sp_guidance_embedding(guidance - 1, dim, (float *)timestep_cond.data + i * dim);
     sp_status status = sp_run_set_input(run, "timestep_cond", &timestep_cond);
     sp_tensor_free(&timestep_cond);
     return status;

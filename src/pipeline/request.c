@@ -2,6 +2,8 @@
 #include "pipeline/request.h"
 #include <math.h>
 #include <sys/random.h>
+#include "base/log.h"
+#include "models/guidance.h"
 
 enum { MAX_PICTURES = 1000000 };
 static const double default_strength = 0.8; /* diffusers' */
@@ -26,8 +28,19 @@ static sp_status choose_sampler(const splam_generate_options *o, const sp_schedu
     if (strength && !starts)
         return sp_fail(SP_ARGUMENT, "a `strength` is given, and no picture to start from");
     if (starts) g->sampler.strength = strength ? o->strength : default_strength;
-    g->guidance = splam_is_given(o->guidance) ? o->guidance : scheduler->student ? 1 : 7.5;
     return SP_OK;
+}
+
+static void choose_guidance(const splam_generate_options *o, const sp_scheduler_config *scheduler,
+                            const sp_guidance_range *range, sp_sampling *g)
+{
+    bool ranged = range->high > 0;
+    g->guidance = ranged || scheduler->student ? sp_usual_guidance(range) : 7.5;
+    if (!splam_is_given(o->guidance)) return;
+    g->guidance = o->guidance;
+    if (ranged && (g->guidance < range->low || g->guidance > range->high))
+        sp_log_warn("a guidance of %g is beyond the model's, which was trained for %g to %g", g->guidance, range->low,
+                    range->high);
 }
 
 static sp_status choose_seed(const splam_generate_options *o, sp_sampling *g)
@@ -44,10 +57,12 @@ static sp_status choose_seed(const splam_generate_options *o, sp_sampling *g)
     return SP_OK;
 }
 
-sp_status sp_sampling_choose(const splam_generate_options *o, const sp_scheduler_config *scheduler, sp_sampling *out)
+sp_status sp_sampling_choose(const splam_generate_options *o, const sp_scheduler_config *scheduler,
+                             const sp_unet_config *unet, sp_sampling *out)
 {
     *out = (sp_sampling){0};
     SP_TRY(choose_sampler(o, scheduler, out));
+    choose_guidance(o, scheduler, &unet->guidance, out);
     return choose_seed(o, out);
 }
 

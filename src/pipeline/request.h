@@ -19,8 +19,9 @@ typedef struct {
     double guidance;
     uint64_t seed;
 } sp_sampling;
+/* A warning for a guidance out of the UNet's range. */
 sp_status sp_sampling_choose(const splam_generate_options *options, const sp_scheduler_config *scheduler,
-                             sp_sampling *out);
+                             const sp_unet_config *unet, sp_sampling *out);
 
 /* ---- pictures ---- */
 

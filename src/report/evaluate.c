@@ -13,6 +13,7 @@
 #include "report/protocol.h"
 #include "report/results.h"
 #include "checkpoints/student_file.h"
+#include "models/guidance.h"
 #include "models/vae.h"
 #include "options/options.h"
 
@@ -353,11 +354,20 @@ static sp_status model_row(evaluation_run *r, sp_compared_model *compared, const
     return status;
 }
 
+/* Of students that are told theirs, and of models that are no students. */
+static double choose_guidance(const evaluation_run *r, const sp_pipeline *p)
+{
+    bool ranged = p->unet_config.guidance.high > 0;
+    if (!ranged && p->scheduler.student) return 1;
+    if (isfinite(r->guidance_scale_w)) return r->guidance_scale_w + 1;
+    return ranged ? sp_usual_guidance(&p->unet_config.guidance) : 7.5;
+}
+
 /* The model, measured along the trajectory if there is one. */
 static sp_status compare_model(evaluation_run *r, sp_pipeline *pipeline, const char *name, sp_compared_model *out)
 {
     SP_TRY(sp_compared_model_create(r->evaluation, pipeline, out));
-    if (!pipeline->scheduler.student) out->guidance = isfinite(r->guidance_scale_w) ? r->guidance_scale_w + 1 : 7.5;
+    out->guidance = choose_guidance(r, pipeline);
     if (!r->trajectory.points.data) return SP_OK;
     return sp_results_measure(r->results, out, name, &r->trajectory, &r->callbacks);
 }

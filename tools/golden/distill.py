@@ -44,10 +44,12 @@ def complete(flags):
     """The settings of a run from the flags that were given."""
     objective = flags.get("objective", "splam")
     settings = {**DEFAULTS, **OBJECTIVE_DEFAULTS[objective], **flags, "objective": objective}
+    if "guidance-range" in settings:  # LOW:HIGH of w + 1, which is drawn in place of one for all
+        del settings["guidance-scale-w"]
     return {name: value for name, value in settings.items() if objective != "dmd" or name not in SUBPATH_FLAGS}
 
 
-GAMMA_EMBEDDING_DIM = 256
+COND_PROJ_DIM = 256
 MAX_GRADIENT_NORM = 1.0
 
 
@@ -125,10 +127,22 @@ def clean_and_noise(prediction_type, output, z, alpha, sigma):
     return alpha / r ** 2 * z - sigma / r * output, sigma / r ** 2 * z + alpha / r * output
 
 
-def gamma_embedding(gamma):
-    """[B] -> [B, 256]: diffusers' guidance embedding, which multiplies its argument by 1000, of v = 10 (1 - g)."""
+def guidance_embedding(w):
+    """[B] -> [B, 256], as diffusers has it: of 1000 w."""
     return LatentConsistencyModelPipeline.get_guidance_scale_embedding(
-        None, 10 * (1 - gamma.float()), embedding_dim=GAMMA_EMBEDDING_DIM, dtype=torch.float32)
+        None, w.float(), embedding_dim=COND_PROJ_DIM, dtype=torch.float32)
+
+
+def gamma_embedding(gamma):
+    """The same of v = 10 (1 - g)."""
+    return guidance_embedding(10 * (1 - gamma.float()))
+
+
+def told(settings, draw, gamma, dtype):
+    """What cond_proj takes, [B, 256]: w, where it is drawn, or gamma; None for a student without one."""
+    if "guidance-range" in settings:
+        return guidance_embedding(draw["guidance_scale_w"]).to(dtype)
+    return gamma_embedding(gamma).to(dtype) if settings.get("gamma-conditioning") == "embedding" else None
 
 
 # ---- networks ------------------------------------------------------------------------------------------------------
@@ -139,14 +153,14 @@ def load_teacher(folder, dtype):
     return unet.eval().requires_grad_(False), scheduler
 
 
-def make_student(teacher, gamma_conditioning):
-    """The teacher; for `embedding` with cond_proj = 0 added, so that at the start it is the teacher."""
-    if gamma_conditioning != "embedding":
+def make_student(teacher, has_cond_proj):
+    """The teacher, or with cond_proj = 0 added, so that at the start it is the teacher."""
+    if not has_cond_proj:
         student = copy.deepcopy(teacher)
     else:
         # not from_config, which puts the default back for keys that the teacher's file did not mention
         config = {key: value for key, value in teacher.config.items() if not key.startswith("_")}
-        student = UNet2DConditionModel(**{**config, "time_cond_proj_dim": GAMMA_EMBEDDING_DIM})
+        student = UNet2DConditionModel(**{**config, "time_cond_proj_dim": COND_PROJ_DIM})
         missing, unexpected = student.load_state_dict(teacher.state_dict(), strict=False)
         assert missing == ["time_embedding.cond_proj.weight"] and not unexpected
         torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
@@ -221,9 +235,10 @@ def starts(settings, count, draw):
 def solve(teacher, schedule, prediction_type, settings, draw, z, points):
     """The teacher's guided DDIM steps through the timesteps `points`, each [B]."""
     uncond = draw["uncond"].expand_as(draw["context"])
+    w = draw["guidance_scale_w"] if "guidance-range" in settings else None
+    w = settings["guidance-scale-w"] if w is None else schedule.column(w)
     for t, t_next in zip(points, points[1:]):
-        z = teacher_step(teacher, schedule, prediction_type, z, t, t_next, draw["context"], uncond,
-                         settings["guidance-scale-w"])
+        z = teacher_step(teacher, schedule, prediction_type, z, t, t_next, draw["context"], uncond, w)
     return z
 
 
@@ -236,7 +251,8 @@ def splam(teacher, student, ema, schedule, prediction_type, settings, draw):
     """The student's estimate p of the clean latent (with gradient) and its target f (without), both [B,C,H,W]. lcm is
     this with gamma = 1 and a student that is not told.
 
-    draw: latents, noise [B,C,H,W], context [B,L,D], uncond [1,L,D], index [B] in 0..M-1, gamma [B]."""
+    draw: latents, noise [B,C,H,W], context [B,L,D], uncond [1,L,D], index [B] in 0..M-1, gamma [B], and with a
+    guidance-range guidance_scale_w [B]."""
     conditioning = settings.get("gamma-conditioning", "none")
     gamma = draw["gamma"].float()
     if settings["objective"] == "lcm":
@@ -254,7 +270,7 @@ def splam(teacher, student, ema, schedule, prediction_type, settings, draw):
                     sub_timesteps(start, settings["skip"], settings["solver-steps"]))
 
         # 3. the target, from the EMA network at gamma = 1
-        cond = gamma_embedding(torch.ones_like(gamma)).to(z_e.dtype) if conditioning == "embedding" else None
+        cond = told(settings, draw, torch.ones_like(gamma), z_e.dtype)
         output = ema(z_e, end, draw["context"], timestep_cond=cond).sample
         x0, _ = clean_and_noise(prediction_type, output, z_e, alpha_e, sigma_e)
         c_skip, c_out = boundary(end)
@@ -268,21 +284,17 @@ def splam(teacher, student, ema, schedule, prediction_type, settings, draw):
         z_g = schedule.column(share_s) * z_s + schedule.column(share_e) * z_e
 
     # 5. the student's estimate there
-    r, t = torch.ones_like(sigma_g), start.double()
-    if conditioning == "embedding":
-        output = student(z_g, start, draw["context"], timestep_cond=gamma_embedding(gamma).to(z_g.dtype)).sample
-    elif conditioning == "time":
-        r = (alpha_g ** 2 + sigma_g ** 2).sqrt()
+    t, z_t = start, z_g
+    if conditioning == "time":
+        z_t = z_g / schedule.column((alpha_g ** 2 + sigma_g ** 2).sqrt())
         t = fractional_timestep(schedule.alpha, schedule.sigma, alpha_g, sigma_g)
-        output = student(z_g / schedule.column(r), t.float(), draw["context"]).sample
-    else:
-        output = student(z_g, start, draw["context"]).sample
+    cond = told(settings, draw, gamma, z_g.dtype)
+    output = student(z_t, t.float(), draw["context"], timestep_cond=cond).sample
     x0, _ = clean_and_noise(prediction_type, output, z_g, schedule.column(alpha_g), schedule.column(sigma_g))
 
     # 6. made consistent: the chord's point is an ordinary latent of its own timestep, the paper's belongs to the start
     c_skip, c_out = boundary(t if kind == "chord" else start)
-    z = z_g / schedule.column(r) if kind == "chord" else z_g
-    return schedule.column(c_skip) * z + schedule.column(c_out) * x0, target
+    return schedule.column(c_skip) * (z_t if kind == "chord" else z_g) + schedule.column(c_out) * x0, target
 
 
 def ddim_jump(network, schedule, prediction_type, z, t, u, context):
@@ -519,7 +531,7 @@ def train_matching(folder, draws, flags, dtype=torch.float32):
     """As train, of two networks in turn."""
     settings = complete(flags)
     teacher, config = load_teacher(folder, dtype)
-    networks = [make_student(teacher, "none") for _ in range(2)]
+    networks = [make_student(teacher, False) for _ in range(2)]
     fake_score, student = networks
     ema, schedule = copy.deepcopy(student).eval().requires_grad_(False), Schedule(config, dtype)
     discriminator = load_discriminator(draws, teacher, settings, dtype)
@@ -581,7 +593,7 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
     if settings["objective"] == "dmd":
         return train_matching(folder, draws, flags, dtype)
     teacher, config = load_teacher(folder, dtype)
-    student = make_student(teacher, settings.get("gamma-conditioning", "none"))
+    student = make_student(teacher, settings.get("gamma-conditioning") == "embedding" or "guidance-range" in settings)
     if start:
         student = add_adapters(student, settings, start)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
@@ -593,7 +605,9 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
     rates = get_scheduler(settings.get("lr-scheduler", "constant"), optimizer,
                           num_warmup_steps=settings.get("lr-warmup-steps", 0),
                           num_training_steps=settings["max-train-steps"])
-    draws = {name: t.to(dtype) if t.is_floating_point() and "gamma" not in name else t for name, t in draws.items()}
+    kept = ("gamma", "guidance")  # float32, as they are recorded
+    draws = {name: t.to(dtype) if t.is_floating_point() and not name.startswith(kept) else t
+             for name, t in draws.items()}
     accumulation = settings["gradient-accumulation-steps"]
     trace, losses, norms, round_index = {}, [], [], 0
     for step in range(settings["max-train-steps"]):
@@ -603,8 +617,8 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
         optimizer.zero_grad()
         step_loss = 0.0
         for k in range(step * accumulation, (step + 1) * accumulation):
-            draw = {name: draws[f"{name}.{k}"] for name in ("latents", "noise", "context", "index", "gamma", "end")
-                    if f"{name}.{k}" in draws}
+            draw = {name: draws[f"{name}.{k}"] for name in ("latents", "noise", "context", "index", "gamma", "end",
+                                                            "guidance_scale_w") if f"{name}.{k}" in draws}
             prediction, wanted = OBJECTIVES[settings["objective"]](
                 teacher, student, target, schedule, config.prediction_type, now, {**draw, "uncond": draws["uncond"]})
             weight = schedule.column(loss_weight(schedule, now, draw))

@@ -91,6 +91,11 @@ CASES = {
     "dmd-gan-v-accumulate": ("v_prediction", 1, {
         "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 1, "student-steps": 2,
         "gradient-accumulation-steps": 2, "gan-weight": 0.5, "gan-fake-score-weight": 0.3}),
+    # w drawn for each sample and told to the student
+    "lcm-guidance": ("epsilon", 3, {"objective": "lcm", "learning-rate": 1e-5, "guidance-range": "1:4"}),
+    "splam-guidance-v-accumulate": ("v_prediction", 2, {
+        "learning-rate": 1e-5, "sigma": "linear", "gamma-conditioning": "time", "guidance-range": "2.5:6",
+        "gradient-accumulation-steps": 2, "loss-type": "l2"}),
 }
 LATENT_SIDE = {"dmd-gan-v-accumulate": 20}  # of the others 8
 
@@ -160,6 +165,11 @@ def make_draws(seed, batch, micro_batches, ddim_points, smallest_gamma, settings
         draws["index.2"][0] = ddim_points - 1
     if settings["objective"] not in ("splam", "lcm"):
         add_own_draws(draws, g, settings, batch, micro_batches)
+    if "guidance-range" in settings:
+        low, high = (float(guidance) - 1 for guidance in settings["guidance-range"].split(":"))
+        for k in range(micro_batches):  # as diffusers' scripts draw it
+            draws[f"guidance_scale_w.{k}"] = (high - low) * torch.rand(batch, generator=g) + low
+        draws["guidance_scale_w.1"][0], draws["guidance_scale_w.1"][1] = low, high  # both ends
     return draws
 
 
