@@ -82,7 +82,7 @@ static const sp_feature_origin clean_origin = {"inception", "clean", "none", "ab
 
 static inline sp_status open_set(const char *path, sp_picture_set *out)
 {
-    return sp_picture_set_open(path, 0, NULL, out);
+    return sp_picture_set_open(path, 0, 0, NULL, out);
 }
 
 static inline void save_arrays(const char *path, const char *one, sp_tensor *x, const char *two, sp_tensor *y)

@@ -196,6 +196,71 @@ static void test_scores_are_those_of_score(void **state)
     json_decref(report);
 }
 
+/* ---- a real side without files ---- */
+
+/* The pictures of the folder, as a program would give them. */
+static sp_image given[REAL];
+
+static int64_t given_count(void *unused)
+{
+    (void)unused;
+    return REAL;
+}
+
+static const char *given_caption(void *folder, int64_t picture, int variant)
+{
+    static char text[64];
+    char name[32];
+    snprintf(name, sizeof name, "%02d.txt", (int)picture);
+    char *bytes;
+    if (variant) return NULL;
+    assert_ok(sp_read_file(in(folder, name), &bytes, NULL));
+    snprintf(text, sizeof text, "%s", bytes);
+    sp_free(bytes);
+    return text;
+}
+
+static bool given_pixels(void *unused, int64_t picture, splam_picture *out)
+{
+    const sp_image *image = &given[picture];
+    (void)unused;
+    *out = (splam_picture){.width = image->width, .height = image->height, .rgb = image->pixels};
+    return true;
+}
+
+/* What has no files is drawn as large as the models' pictures. */
+static void test_real_side_without_files(void **state)
+{
+    eval_places p = make_places(state);
+    const char *model = p.model;
+    splam_eval_options o = eval_options(&p, &model);
+    const splam_source source = {.size = sizeof source, .context = p.real, .count = given_count,
+                                 .caption = given_caption, .pixels = given_pixels};
+    json_t *files, *drawn;
+    char output[600], name[32];
+    for (int i = 0; i < REAL; i++) {
+        snprintf(name, sizeof name, "%02d.png", i);
+        assert_ok(sp_image_load(in(p.real, name), &given[i]));
+    }
+    snprintf(output, sizeof output, "%s", in_folder(state, "given"));
+    o.output = output;
+    o.data = "source:real";
+    assert_ok(splam_source_add("real", &source));
+    must_eval(&o);
+    splam_source_remove("real");
+    for (int i = 0; i < REAL; i++)
+        sp_image_free(&given[i]);
+    assert_ok(sp_json_load(report_of(state, "whole"), &files));
+    assert_ok(sp_json_load(report_of(state, "given"), &drawn));
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *a = json_array_get(json_object_get(files, "rows"), i);
+        const json_t *b = json_array_get(json_object_get(drawn, "rows"), i);
+        assert_true(json_equal(json_object_get(a, "scores"), json_object_get(b, "scores")));
+    }
+    json_decref(files);
+    json_decref(drawn);
+}
+
 /* ---- refusals ---- */
 
 static void test_other_settings_are_refused(void **state)
@@ -237,8 +302,10 @@ static void test_what_scores_need(void **state)
     o.inception = NULL;
     assert_eval(&o, SPLAM_ARGUMENT, "pt_inception-2015-12-05-6726825d.pth");
     o.inception = p.inception;
-    o.data = "emoji:";
+    o.captions = in(p.real, "00.txt");
+    o.data = NULL;
     assert_eval(&o, SPLAM_ARGUMENT, "`real` is missing: fid compares");
+    o.captions = NULL;
     o.data = p.data;
     o.metrics = "clip";
     assert_eval(&o, SPLAM_ARGUMENT, "`clip` is missing");
@@ -354,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_picture_k_has_seed_k),
         cmocka_unit_test(test_another_metric_draws_nothing),
         cmocka_unit_test(test_scores_are_those_of_score),
+        cmocka_unit_test(test_real_side_without_files),
         cmocka_unit_test(test_other_settings_are_refused),
         cmocka_unit_test(test_what_scores_need),
         cmocka_unit_test(test_damaged_pictures),

@@ -112,7 +112,7 @@ static void test_features_are_pytorchs(void **state)
     assert_ok(sp_image_save_png(&image, in(folder, "b.png"), NULL, 0));
     sp_image_free(&image);
     assert_ok(sp_extractor_open(SP_EXTRACTOR_INCEPTION, weights, NULL, &inception));
-    assert_ok(sp_pictures_open(folder, 0, NULL, &pictures));
+    assert_ok(sp_pictures_open(folder, 0, 0, NULL, &pictures));
     sp_extraction e = {.extractor = &inception, .preparation = &cleanly, .device = sp_default_device()};
     assert_ok(sp_feature_store_open(NULL, &store));
     assert_ok(sp_feature_store_begin(&store, SP_EXTRACTOR_INCEPTION, &inception, &cleanly));

@@ -456,7 +456,7 @@ static void test_folders(void **state)
     assert_true(sp_ends_with(sp_pictures_name(&set.pictures, 0), "/b-a.png"));
     assert_true(sp_ends_with(sp_pictures_name(&set.pictures, 2), "/c.PNG"));
     sp_picture_set_free(&set);
-    assert_status(sp_picture_set_open(folder, 4, NULL, &set), SP_ARGUMENT);
+    assert_status(sp_picture_set_open(folder, 4, 0, NULL, &set), SP_ARGUMENT);
     assert_ok(sp_write_file(in_folder(state, "set/x.tif"), "x", 1));
     assert_status(open_set(folder, &set), SP_UNSUPPORTED);
     assert_message("x.tif");

@@ -87,7 +87,7 @@ static void extract_alone(const sp_extractor *inception, const char *folder, sp_
     sp_rejections *left_out = sp_rejections_create();
     int64_t row[DRAWN];
     sp_pictures pictures;
-    assert_ok(sp_pictures_open(folder, 0, NULL, &pictures));
+    assert_ok(sp_pictures_open(folder, 0, 0, NULL, &pictures));
     assert_ok(sp_feature_store_open(NULL, store));
     assert_ok(sp_feature_store_begin(store, SP_EXTRACTOR_INCEPTION, inception, &cleanly));
     assert_ok(sp_extract(&e, &pictures, store, row, left_out));
@@ -293,13 +293,42 @@ static void test_data_sets_are_scored(void **state)
     sp_free(json_path);
 }
 
+/* emoji: is scored as a folder of its pictures would be, at the size that is asked for. */
+static void test_sets_without_files(void **state)
+{
+    enum { WANTED = 6, SIDE = 40 };
+    const sp_dataset_options options = {.resolution = SIDE};
+    char folder[600], name[32], *report;
+    sp_dataset *emoji;
+    sp_image image;
+    snprintf(folder, sizeof folder, "%s", in_folder(state, "emoji"));
+    assert_ok(sp_make_folders(folder));
+    assert_ok(sp_dataset_open("emoji:", &options, NULL, &emoji));
+    assert_ok(sp_image_create(SIDE, SIDE, &image));
+    for (int i = 0; i < WANTED; i++) {
+        snprintf(name, sizeof name, "%02d.png", i);
+        assert_ok(sp_dataset_image(emoji, i, image.pixels, NULL));
+        assert_ok(sp_image_save_png(&image, in(folder, name), NULL, 0));
+    }
+    sp_image_free(&image);
+    sp_dataset_close(emoji);
+    splam_score_options o = all_scores();
+    o.b = folder;
+    o.metrics = "fid,kid";
+    o.count = WANTED;
+    char *wanted = scored(&o);
+    o.resolution = SIDE;
+    assert_int_equal(splam_score(&o, NULL, &report), SPLAM_ARGUMENT);
+    assert_message("`resolution` is for emoji:");
+    o.b = "emoji:";
+    assert_report(&o, wanted);
+    splam_free(wanted);
+}
+
 static void test_sources_that_cannot_be_scored(void **state)
 {
     splam_score_options o = all_scores();
     char *report, *tar_path = sp_strdup(in_folder(state, "cut.tar"));
-    o.b = "emoji:";
-    assert_int_equal(splam_score(&o, NULL, &report), SPLAM_UNSUPPORTED);
-    assert_message("has no files of pictures");
     o.b = "latents:there";
     assert_int_equal(splam_score(&o, NULL, &report), SPLAM_UNSUPPORTED);
     char *cut = spec("wds", tar_path, ""), *bytes;
@@ -404,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_known_features_cost_nothing),
         cmocka_unit_test(test_damaged_rows_are_refused),
         cmocka_unit_test(test_data_sets_are_scored),
+        cmocka_unit_test(test_sets_without_files),
         cmocka_unit_test(test_sources_that_cannot_be_scored),
         cmocka_unit_test(test_a_broken_picture_is_said),
         cmocka_unit_test(test_many_broken_pictures_are_an_error),

@@ -1,11 +1,28 @@
+#!/usr/bin/env python3
 """Scores of two folders of pictures by splam and by the tools of the field, with the same random weights.
 
-    score.py SPLAM [COUNT]
+    score.py SPLAM figures [--count 1000] [--only TOOL,...] [--work FOLDER] [--csv FILE]
+    score.py SPLAM speed [--count 200] [--only TOOL,...] [--work FOLDER] [--csv FILE]
 
-Makes COUNT pictures a folder (24) of 48 to 640 pixels, PNG and JPEG, grey and with transparency among them, and
-weights by the formula of tools/golden/make_inception.py, and prints each tool's numbers beside splam's. Needs
-pytorch-fid 0.3.0, clean-fid 0.1.35, torch-fidelity 0.4.0, torchmetrics 1.9.0 and scipy 1.17.
+A and B are --count pictures each of the emoji data set, 256 to 640 pixels in eight steps, A as PNG and B as JPEG, made
+by splam (bench/pictures beside it); weights are by the formula of tools/golden/make_inception.py. Of the kinds of file
+that readers differ on (grey, transparency, CMYK, 16 bits, EXIF) tests/test_score.c has goldens.
+
+figures   what each tool prints beside what splam prints by its convention; and beside the distance of the tool's own
+          features without a matrix square root, which is good to few digits where there are fewer pictures than
+          features (docs/decisions.md)
+speed     seconds: of splam the whole process, distance and weights and all; of a tool the pictures' features alone,
+          without imports, weights and distance. Each tool runs in a process of its own, right before splam by the same
+          convention; peak memory is the largest process's. A tool gets batches and workers (below) as it is fastest
+          with on two cores; files of a size follow each other, for tools that cannot mix sizes in a batch.
+
+--csv appends a line for each to a file, bench/score.csv if it says nothing. --work keeps pictures and weights for the
+next call. Needs pytorch-fid 0.3.0, clean-fid 0.1.35, torch-fidelity 0.4.0, torchmetrics 1.9.0 and scipy 1.17.
 """
+import argparse
+import csv
+import datetime
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -14,128 +31,252 @@ import tempfile
 import time
 
 import numpy as np
-import torch
-from PIL import Image
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SPLAM, COUNT = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 24
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+SIZES = 8
+COLUMNS = ("date", "machine", "threads", "tool", "version", "convention", "pictures", "score", "tool_value", "value",
+           "exact_value", "tool_seconds", "seconds", "tool_peak_rss_bytes", "peak_rss_bytes")
+# (convention, package, workers that read files, the largest batch; 0: all of a size)
+TOOLS = {
+    "pytorch-fid": ("pytorch", "pytorch-fid", 2, 50),
+    "clean-fid legacy_pytorch": ("pytorch", "clean-fid", 2, 50),
+    "clean-fid clean": ("clean", "clean-fid", 2, 50),
+    "torch-fidelity": ("tensorflow", "torch-fidelity", 0, 50),
+    "torchmetrics": ("torchmetrics", "torchmetrics", 0, 1),
+}
+SCORES = {"torch-fidelity": {"fid": "fid", "kid": "kid_mean", "is": "is_mean"}}
 
 
-def make_folder(folder, seed, kinds):
-    rng = np.random.default_rng(seed)
-    os.makedirs(folder)
-    for i in range(COUNT):
-        width, height = rng.integers(48, 641, 2)
-        y, x = np.mgrid[0:height, 0:width]
-        a, b, c = rng.uniform(3, 60, 3)
-        rgb = np.stack([128 + 120 * np.sin(x / a + seed), 128 + 120 * np.cos(y / b), (x * c / 9 + y) % 256], -1)
-        rgb = np.clip(rgb + rng.normal(0, 20 + 10 * seed, rgb.shape), 0, 255).astype(np.uint8)
-        image = Image.fromarray(rgb)
-        if kinds and i % 6 == 3:
-            image = image.convert("L")
-        if kinds and i % 6 == 5:
-            image.putalpha(Image.fromarray(rgb[:, :, 2]))
-        suffix = "jpg" if i % 2 == 0 else "png"
-        image.save(os.path.join(folder, f"{i:04}.{suffix}"), **({"quality": 90} if suffix == "jpg" else {}))
+# ---- the tools, each in a process of its own ----
+
+def files(folder):
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder))
 
 
-def splam(a, b, convention, weights, *more):
-    began = time.time()
-    line = [SPLAM, "score", a, b, "--inception", weights, "--convention", convention, "--json", *more]
-    result = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
-    result["seconds"] = time.time() - began
-    return result
+def batch_of(name, folder):
+    """The largest that is no more than the tool's and divides the pictures of a size."""
+    each, batch = len(os.listdir(folder)) // SIZES, TOOLS[name][3]
+    return max(n for n in range(1, batch + 1) if each % n == 0)
 
 
 def network(weights):
-    sys.argv = ["", "none"]
+    import torch
     from pytorch_fid import inception
 
     inception.load_state_dict_from_url = lambda *a, **k: torch.load(weights)
     return inception.InceptionV3([3]).eval()
 
 
+def pytorch_fid(name, weights):
+    from pytorch_fid.fid_score import get_activations
+
+    model = network(weights)
+    return lambda folder: get_activations(files(folder), model, batch_of(name, folder), 2048, "cpu", TOOLS[name][2])
+
+
+def clean_fid(name, weights):
+    """Its own reading and resizing, and the network of the same layout."""
+    import torch
+    from cleanfid import fid
+
+    model, mode = network(weights), name.split()[1]
+    model.resize_input, model.normalize_input = False, mode != "clean"
+
+    def run(x):
+        return model((x - 128) / 128 if mode == "clean" else x / 255)[0].flatten(1)
+
+    return lambda folder: fid.get_folder_features(folder, run, TOOLS[name][2], batch_size=batch_of(name, folder),
+                                                  device=torch.device("cpu"), mode=mode, verbose=False)
+
+
+def torch_fidelity(name, weights):
+    """What it prints, which it makes of two folders at once."""
+    import torch_fidelity as tool
+
+    def run(a, b=None, **scores):
+        return tool.calculate_metrics(input1=a, input2=b, cuda=False, batch_size=batch_of(name, a), verbose=False,
+                                      cache=False, feature_extractor_weights_path=weights, **scores)
+
+    return run
+
+
+def torchmetrics(name, weights):
+    import torch
+    from PIL import Image
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=weights)
+
+    def features(folder):
+        rows = []
+        for path in files(folder):
+            rgb = torch.from_numpy(np.array(Image.open(path).convert("RGB")).transpose(2, 0, 1)[None].copy())
+            with torch.no_grad():
+                rows.append(metric.inception(rgb).numpy())
+        return np.concatenate(rows)
+
+    return features
+
+
+def features_of(name, weights):
+    maker = {"pytorch-fid": pytorch_fid, "clean-fid": clean_fid, "torch-fidelity": torch_fidelity,
+             "torchmetrics": torchmetrics}[TOOLS[name][1]]
+    return maker(name, weights)
+
+
 def exact(a, b):
-    """The distance of the tool's own features without a matrix square root, which is good to few digits where there are
-    fewer pictures than features."""
+    """The distance of these features without a matrix square root."""
     centred = [(f - f.mean(0)) / np.sqrt(len(f) - 1) for f in (a.astype(np.float64), b.astype(np.float64))]
     apart = a.astype(np.float64).mean(0) - b.astype(np.float64).mean(0)
     root = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
     return apart @ apart + sum((f * f).sum() for f in centred) - 2 * root
 
 
-def pytorch_fid(a, b, weights):
-    from pytorch_fid import fid_score
+def tools_distance(name, a, b):
+    if name == "torchmetrics":
+        from torchmetrics.image.fid import _compute_fid
+        import torch
 
-    model, found = network(weights), []
-    for folder in (a, b):
-        files = sorted(os.path.join(folder, name) for name in os.listdir(folder))
-        found.append(fid_score.get_activations(files, model, 1, 2048, "cpu", 0))
-    moments = [m for f in found for m in (np.mean(f, axis=0), np.cov(f, rowvar=False))]
-    return {"fid": fid_score.calculate_frechet_distance(*moments), "fid exact": exact(*found)}
+        moments = [torch.from_numpy(m) for f in (a.astype(np.float64), b.astype(np.float64))
+                   for m in (f.mean(0), np.cov(f, rowvar=False))]
+        return float(_compute_fid(*moments))
+    if name == "pytorch-fid":
+        from pytorch_fid.fid_score import calculate_frechet_distance
 
-
-def clean_fid(a, b, weights):
+        moments = [m for f in (a, b) for m in (np.mean(f, axis=0), np.cov(f, rowvar=False))]
+        return calculate_frechet_distance(*moments)
     from cleanfid import fid
 
-    model = network(weights)
-    model.resize_input = model.normalize_input = False
-
-    def features(x):
-        with torch.no_grad():
-            return model((x - 128) / 128)[0].flatten(1)
-
-    found = [fid.get_folder_features(f, features, num_workers=0, batch_size=1, device=torch.device("cpu"), mode="clean",
-                                     verbose=False) for f in (a, b)]
-    moments = [m for f in found for m in (np.mean(f, axis=0), np.cov(f, rowvar=False))]
-    return {"fid": fid.frechet_distance(*moments), "fid exact": exact(*found)}
+    return fid.fid_from_feats(a, b)
 
 
-def torch_fidelity(a, b, weights):
-    import torch_fidelity as tool
-
-    found = tool.calculate_metrics(input1=a, input2=b, cuda=False, isc=True, fid=True, kid=True, batch_size=1,
-                                   kid_subset_size=COUNT // 2, feature_extractor_weights_path=weights, verbose=False,
-                                   cache=False)
+def fidelity_figures(run, a, b):
+    found = run(a, b, fid=True, kid=True, isc=True, kid_subset_size=len(os.listdir(a)) // 2)
     return {"fid": found["frechet_inception_distance"], "kid_mean": found["kernel_inception_distance_mean"],
-            "kid_std": found["kernel_inception_distance_std"], "is_mean": found["inception_score_mean"],
-            "is_std": found["inception_score_std"]}
+            "is_mean": found["inception_score_mean"]}
 
 
-def torchmetrics(a, b, weights):
-    from torchmetrics.image.fid import FrechetInceptionDistance
+def run_tool(name, what, a, b, weights):
+    import torch
 
-    metric = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=weights).set_dtype(torch.float64)
-    for real, folder in ((False, a), (True, b)):
-        for name in sorted(os.listdir(folder)):
-            rgb = np.array(Image.open(os.path.join(folder, name)).convert("RGB"))
-            metric.update(torch.from_numpy(rgb.transpose(2, 0, 1)[None].copy()), real=real)
-    return {"fid": float(metric.compute())}
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_grad_enabled(False)
+    features, began = features_of(name, weights), time.time()
+    if what == "speed":
+        for folder in (a, b):
+            features(folder, **({"isc": True} if name == "torch-fidelity" else {}))
+        return print(json.dumps({"seconds": time.time() - began}))
+    if name == "torch-fidelity":
+        return print(json.dumps(fidelity_figures(features, a, b)))
+    rows = [features(folder) for folder in (a, b)]
+    print(json.dumps({"fid": float(tools_distance(name, *rows)), "exact": float(exact(*rows))}))
+
+
+# ---- both sides ----
+
+def run(line):
+    """(what it printed, seconds, peak memory)"""
+    began = time.time()
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(line, stdout=out, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.time() - began
+        if status:
+            sys.exit(f"{line}: status {status}")
+        out.seek(0)
+        return out.read().decode(), seconds, usage.ru_maxrss * 1024
+
+
+def by_tool(name, what, paths):
+    text, _, peak = run([sys.executable, __file__, "tool", name, what, *paths])
+    return json.loads(text.splitlines()[-1]), peak
+
+
+def by_splam(a, name, metrics, paths):
+    text, seconds, peak = run([a.splam, "score", *paths[:2], "--inception", paths[2], "--convention", TOOLS[name][0],
+                               "--metrics", metrics, "--kid-subset-size", str(a.count // 2), "--json",
+                               "-t", str(a.threads)])
+    return json.loads(text), seconds, peak
+
+
+def figures(a, name, paths):
+    keys = SCORES.get(name, {"fid": "fid"})
+    ours, _, _ = by_splam(a, name, ",".join(keys), paths)
+    theirs, _ = by_tool(name, "figures", paths)
+    for score, key in keys.items():
+        yield {"score": score, "value": ours[key], "tool_value": theirs[key],
+               "exact_value": theirs.get("exact") if score == "fid" else None}
+
+
+def speed(a, name, paths):
+    theirs, tool_peak = by_tool(name, "speed", paths)
+    _, seconds, peak = by_splam(a, name, "fid", paths)
+    yield {"score": "speed", "tool_seconds": theirs["seconds"], "seconds": seconds, "tool_peak_rss_bytes": tool_peak,
+           "peak_rss_bytes": peak}
+
+
+def prepare(a, folder):
+    """Paths of A, B and the weights, made where they are not there yet."""
+    maker = os.path.join(os.path.dirname(a.splam), "..", "bench", "pictures")
+    paths = [os.path.join(folder, name) for name in (f"a{a.count}", f"b{a.count}", "pt_inception.pth")]
+    for i, (path, kind) in enumerate(zip(paths, ("png", "jpg"))):
+        if not os.path.exists(path):
+            subprocess.run([maker, path, str(a.count), str(i * 1800), kind], check=True)
+    if not os.path.exists(paths[2]):
+        script = os.path.join(HERE, "..", "..", "tools", "golden", "make_inception.py")
+        subprocess.run([sys.executable, script, "weights", paths[2]], check=True)
+    return paths
+
+
+def version(name):
+    package = TOOLS[name][1]
+    torch = importlib.metadata.version("torch")
+    return f"{importlib.metadata.version(package)}, torch {torch}, scipy {importlib.metadata.version('scipy')}"
+
+
+def say(row):
+    if row["score"] == "speed":
+        each = [2 * row["pictures"] / row[key] for key in ("tool_seconds", "seconds")]
+        print(f"{row['tool']:26} {each[0]:6.2f} pictures/s, splam {each[1]:6.2f}, {each[1] / each[0]:.2f} x; "
+              f"{row['tool_peak_rss_bytes'] / 1e9:.2f} GB, splam {row['peak_rss_bytes'] / 1e9:.2f}", flush=True)
+        return
+    exact_value = row["exact_value"]
+    more = f"; of its features {exact_value:.10g}, apart {abs(row['value'] / exact_value - 1):.1e}" if exact_value else ""
+    print(f"{row['tool']:26} {row['score']:4} {row['tool_value']:.10g}, splam {row['value']:.10g}, apart "
+          f"{abs(row['value'] / row['tool_value'] - 1):.1e}{more}", flush=True)
 
 
 def main():
-    with tempfile.TemporaryDirectory() as work:
-        a, b, weights = (os.path.join(work, name) for name in ("a", "b", "pt_inception.pth"))
-        make_folder(a, 1, True)
-        make_folder(b, 2, False)
-        maker = os.path.join(HERE, "..", "..", "tools", "golden", "make_inception.py")
-        subprocess.run([sys.executable, maker, "weights", weights], check=True)
-        more = {"tensorflow": ["--metrics", "fid,kid,is", "--kid-subset-size", str(COUNT // 2)]}
-        for convention, tool in (("pytorch", pytorch_fid), ("clean", clean_fid), ("tensorflow", torch_fidelity),
-                                 ("torchmetrics", torchmetrics)):
-            ours = splam(a, b, convention, weights, *more.get(convention, []))
-            began = time.time()
-            try:
-                theirs = tool(a, b, weights)
-            except Exception as error:  # a tool that does not run here is said, and the others go on
-                print(f"{tool.__name__}: {type(error).__name__}: {error}")
-                continue
-            print(f"{tool.__name__}: {time.time() - began:.1f} s, splam {ours['seconds']:.1f} s")
-            for key, value in theirs.items():
-                own = ours[key.split()[0]]
-                print(f"  {key:9} {value:.12g}, splam {own:.12g}, relative {abs(own / value - 1):.1e}, "
-                      f"absolute {abs(own - value):.1e}")
+    if sys.argv[1:2] == ["tool"]:
+        return run_tool(*sys.argv[2:])
+    from sd import machine
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("splam")
+    parser.add_argument("what", choices=("figures", "speed"))
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--only", default=",".join(TOOLS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work")
+    parser.add_argument("--csv", nargs="?", const=os.path.join(HERE, "..", "score.csv"))
+    a = parser.parse_args()
+    a.splam, a.count = os.path.abspath(a.splam), a.count or (1000 if a.what == "figures" else 200)
+    os.environ["OMP_NUM_THREADS"] = str(a.threads)
+    about = {"date": datetime.date.today().isoformat(), "machine": machine()[0], "threads": a.threads}
+    new = a.csv and not os.path.exists(a.csv)
+    with tempfile.TemporaryDirectory() as folder, open(a.csv or os.devnull, "a", newline="") as f:
+        paths = prepare(a, a.work or folder)
+        writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        for name in a.only.split(","):
+            for row in {"figures": figures, "speed": speed}[a.what](a, name, paths):
+                row.update(about, tool=name, version=version(name), convention=TOOLS[name][0], pictures=a.count)
+                say(row)
+                writer.writerow({key: f"{value:.12g}" if isinstance(value, float) else value
+                                 for key, value in row.items()})
+                f.flush()
 
 
-main()
+if __name__ == "__main__":
+    main()

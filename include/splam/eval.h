@@ -62,9 +62,8 @@ SPLAM_API splam_status splam_eval(const splam_eval_options *options, const splam
 
 typedef struct {
     size_t size;             /* set by splam_score_defaults() */
-    const char *a, *b;       /* folders of pictures, data sets of files ("wds:..."), or files: .npz or .safetensors of
-                                mu and sigma, or of feats or reps, or .npy; a is required, b is what it is
-                                compared with */
+    const char *a, *b;       /* folders of pictures, data sets ("wds:..."), or files: .npz or .safetensors of mu and
+                                sigma, or of feats or reps, or .npy; a is required, b is what it is compared with */
     const char *metrics;     /* of "fid,fid_infinity,kid,is,prdc,cmmd,fd,fd_infinity,clip,aesthetic,pickscore,hps"
                                 ["fid" of two sets] */
     const char *inception;   /* a file of weights; needed where a or b is a folder */
@@ -92,6 +91,7 @@ typedef struct {
     const char *save_stats;  /* a .npz file that a's mu and sigma are written to */
     bool json;               /* the report as a JSON object, else as lines for people */
     const char *device;      /* to compute with, "cpu" [cpu] */
+    int64_t resolution;      /* pixels of the sides of what has no files, "emoji:" [64] */
 } splam_score_options;
 SPLAM_DEFAULTS(score)
 

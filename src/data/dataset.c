@@ -12,6 +12,7 @@
 #include "data/given.h"
 #include "data/source.h"
 #include "data/wds.h"
+#include "image/image.h"
 
 #define MAX_RESOLUTION 4096
 
@@ -178,11 +179,11 @@ bool sp_dataset_is_spec(const char *text)
     return sp_starts_with(text, program_source.prefix) || sp_starts_with(text, "latents:");
 }
 
-bool sp_dataset_has_files(const char *spec)
+bool sp_dataset_is_drawn(const char *spec)
 {
     for (size_t i = 0; i < KINDS; i++)
-        if (sp_starts_with(spec, kinds[i].prefix)) return kinds[i].files;
-    return false;
+        if (sp_starts_with(spec, kinds[i].prefix)) return !kinds[i].files;
+    return sp_starts_with(spec, program_source.prefix);
 }
 
 const char *sp_dataset_flag_set(const sp_dataset_options *o)
@@ -194,11 +195,6 @@ const char *sp_dataset_flag_set(const sp_dataset_options *o)
            : o->caption_column     ? "caption_column"
            : o->random_crop        ? "random_crop"
                                    : NULL;
-}
-
-static sp_status no_files(const char *spec)
-{
-    return sp_fail(SP_UNSUPPORTED, "data \"%s\" has no files of pictures", spec);
 }
 
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
@@ -213,7 +209,6 @@ sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
         const kind *k = i < KINDS ? &kinds[i] : &program_source;
         size_t length = strlen(k->prefix);
         if (!sp_starts_with(spec, k->prefix) || !k->context == !spec[length]) continue;
-        if (options && options->all_pictures && !k->files) return no_files(spec);
         const char *flag = options && !k->files ? sp_dataset_flag_set(options) : NULL;
         if (flag)
             return sp_fail(SP_ARGUMENT,
@@ -299,10 +294,25 @@ sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, in
     return sp_fail(SP_FORMAT, "data \"%s\": no picture can be read any more", dataset->spec);
 }
 
+/* The picture as a PNG file, of a kind that has none. */
+static sp_status encode(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size)
+{
+    int side = dataset->options.resolution;
+    sp_image image;
+    uint8_t *file;
+    SP_TRY(sp_image_create(side, side, &image));
+    sp_status status = dataset->kind->image(dataset, sample, image.pixels);
+    if (!status) status = sp_image_encode_png(&image, NULL, 0, &file, size);
+    sp_image_free(&image);
+    if (!status) *bytes = (char *)file;
+    return status;
+}
+
 sp_status sp_dataset_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size)
 {
-    if (!dataset->kind->bytes) return no_files(dataset->spec);
-    return dataset->kind->bytes(dataset, sample, bytes, size);
+    *bytes = NULL;
+    return dataset->kind->bytes ? dataset->kind->bytes(dataset, sample, bytes, size)
+                                : encode(dataset, sample, bytes, size);
 }
 
 int sp_dataset_caption_count(const sp_dataset *dataset, int64_t sample)

@@ -21,8 +21,7 @@ typedef struct {
                          centre */
     bool random_flip; /* for sp_dataset_flips */
     bool all_pictures; /* of files, as they are, for sp_dataset_bytes: whatever their size, with or without a caption,
-                          and not looked at before; a set without files is refused, and a folder or shard that cannot
-                          be read is an error */
+                          and not looked at before; a folder or shard that cannot be read is an error */
     uint64_t seed;    /* of both */
 } sp_dataset_options;
 
@@ -52,8 +51,8 @@ typedef struct sp_dataset sp_dataset;
  * why). */
 /* Whether the text begins as one of these does. */
 bool sp_dataset_is_spec(const char *text);
-/* Whether one of this kind is of picture files, as sp_dataset_bytes gives them. */
-bool sp_dataset_has_files(const char *spec);
+/* Whether it is one without files, whose pictures are drawn with sides of any size. */
+bool sp_dataset_is_drawn(const char *spec);
 sp_status sp_dataset_open(const char *spec, const sp_dataset_options *options,
                           const sp_callbacks *callbacks, sp_dataset **out);
 void sp_dataset_close(sp_dataset *dataset); /* NULL is legal */
@@ -70,7 +69,8 @@ const sp_dataset_options *sp_dataset_get_options(const sp_dataset *dataset); /* 
  * one. SP_FORMAT when none is left. */
 sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, int64_t *used);
 
-/* The bytes of the sample's file, new; any thread. SP_UNSUPPORTED of a kind that has none; SP_IO. */
+/* The bytes of the sample's file, new; any thread. Of a kind without files: of a PNG file of its picture. SP_IO, and what
+ * a kind says of a picture that it cannot give. */
 sp_status sp_dataset_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size);
 
 /* Variant 0 is the official name or first caption; others describe the same picture in more or

@@ -18,7 +18,7 @@ typedef struct {
     /* Writes the picture of `sample`; any thread. SP_FORMAT or SP_IO: this picture is damaged. */
     sp_status (*image)(const sp_dataset *dataset, int64_t sample, uint8_t *rgb);
     void (*close)(void *source);
-    /* The file of `sample` as it is, new; any thread. NULL: there are no files. */
+    /* The file of `sample` as it is, new; any thread. NULL: there are no files, see sp_dataset_bytes. */
     sp_status (*bytes)(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size);
 } sp_source_kind;
 

@@ -132,20 +132,20 @@ sp_status sp_picture_set_check(const sp_picture_set *set, const sp_feature_origi
 
 /* ---- both ---- */
 
-static sp_status open_pictures(sp_picture_set *set, int64_t most, const sp_callbacks *callbacks)
+static sp_status open_pictures(sp_picture_set *set, int64_t most, int resolution, const sp_callbacks *callbacks)
 {
-    SP_TRY(sp_pictures_open(set->source, most, callbacks, &set->pictures));
+    SP_TRY(sp_pictures_open(set->source, most, resolution, callbacks, &set->pictures));
     set->count = set->pictures.count;
     return SP_OK;
 }
 
-sp_status sp_picture_set_open(const char *source, int64_t most, const sp_callbacks *callbacks, sp_picture_set *out)
+sp_status sp_picture_set_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks, sp_picture_set *out)
 {
     *out = (sp_picture_set){.source = source};
     bool there = sp_path_exists(source);
     if (!there && !sp_dataset_is_spec(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
     bool file = there && !sp_path_is_folder(source);
-    sp_status status = file ? open_file(out) : open_pictures(out, most, callbacks);
+    sp_status status = file ? open_file(out) : open_pictures(out, most, resolution, callbacks);
     if (status) sp_picture_set_free(out);
     return status;
 }

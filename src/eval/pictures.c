@@ -85,9 +85,9 @@ static sp_status open_folder(sp_pictures *p)
 
 /* ---- data sets ---- */
 
-static sp_status open_dataset(sp_pictures *p, int64_t most, const sp_callbacks *callbacks)
+static sp_status open_dataset(sp_pictures *p, int64_t most, int resolution, const sp_callbacks *callbacks)
 {
-    const sp_dataset_options options = {.all_pictures = true};
+    const sp_dataset_options options = {.all_pictures = true, .resolution = resolution};
     SP_TRY(sp_dataset_open(p->source, &options, callbacks, &p->dataset));
     sp_rejection list[SP_MAX_REASONS];
     size_t reasons = sp_dataset_rejections(p->dataset, list, SP_MAX_REASONS);
@@ -114,18 +114,18 @@ static sp_status take_first(sp_pictures *p, int64_t most)
     return SP_OK;
 }
 
-static sp_status open_any(sp_pictures *p, int64_t most, const sp_callbacks *callbacks)
+static sp_status open_any(sp_pictures *p, int64_t most, int resolution, const sp_callbacks *callbacks)
 {
     p->left_out = sp_rejections_create();
     if (!p->left_out) return SP_MEMORY;
-    SP_TRY(sp_path_is_folder(p->source) ? open_folder(p) : open_dataset(p, most, callbacks));
+    SP_TRY(sp_path_is_folder(p->source) ? open_folder(p) : open_dataset(p, most, resolution, callbacks));
     return take_first(p, most);
 }
 
-sp_status sp_pictures_open(const char *source, int64_t most, const sp_callbacks *callbacks, sp_pictures *out)
+sp_status sp_pictures_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks, sp_pictures *out)
 {
     *out = (sp_pictures){.source = source};
-    sp_status status = open_any(out, most, callbacks);
+    sp_status status = open_any(out, most, resolution, callbacks);
     if (status) sp_pictures_close(out);
     return status;
 }

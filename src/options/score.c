@@ -5,8 +5,8 @@
 #define OPTIONS splam_score_options
 static const splam_option options[] = {
     {SP_TEXT(a), .required = true, .operand = true, .argument = "A",
-     .help = "a folder of pictures, or folder:DIR, wds:SHARDS.tar or coco:FILE.json,DIR; or a .npz or .safetensors of "
-             "mu and sigma, or of feats or reps; or a .npy"},
+     .help = "a folder of pictures, or folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR or emoji:; or a .npz or "
+             ".safetensors of mu and sigma, or of feats or reps; or a .npy"},
     {SP_TEXT(b), .operand = true, .argument = "B", .help = "what they are compared with, likewise"},
     {SP_TEXT(metrics), .argument = "LIST",
      .help = "of fid, fid_infinity, kid, is, prdc, cmmd, fd, fd_infinity, clip, aesthetic, pickscore and hps, with "
@@ -31,5 +31,7 @@ static const splam_option options[] = {
      .help = "write A's mu and sigma, as pytorch-fid does, to be A or B another time"},
     {SP_FLAG(json), .help = "print a JSON object"},
     SP_DEVICE_OPTION,
+    {SP_INTEGER(resolution, 8, 4096, SPLAM_UNSET), .argument = "PIXELS", .otherwise = "64",
+     .help = "side of the pictures of emoji:, which has no files"},
 };
 SP_TABLE(score);

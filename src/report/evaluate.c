@@ -97,8 +97,8 @@ static sp_status check_scores(const evaluation_run *r)
         const sp_extractor_kind *network = sp_extractor_kind_at(score->network);
         if (r->scores[i] && !network->weights(&options)) return sp_fail(SP_ARGUMENT, "%s", network->missing);
         if (r->scores[i] && score->two_sets && !options.b)
-            return sp_fail(SP_ARGUMENT, "`real` is missing: %s compares with a folder of pictures, a data set of files "
-                           "or statistics", score->name);
+            return sp_fail(SP_ARGUMENT, "`real` is missing: %s compares with a folder of pictures, a data set or "
+                           "statistics", score->name);
     }
     return SP_OK;
 }
@@ -301,10 +301,12 @@ static splam_score_options score_options(const evaluation_run *r)
     if (!o->convention) s.convention = "clean";
     if (!o->transform) s.transform = "none";
     s.a = r->pictures;
-    s.b = o->real ? o->real : o->data && sp_dataset_has_files(o->data) ? o->data : NULL;
+    s.b = o->real ? o->real : o->data;
+    s.resolution = SPLAM_UNSET;
     s.metrics = r->score_metrics;
     s.captions = r->captions;
     if (r->evaluation) s.count = r->evaluation->count;
+    if (r->evaluation && s.b && sp_dataset_is_drawn(s.b)) s.resolution = r->evaluation->size;
     return s;
 }
 
@@ -312,16 +314,18 @@ static sp_status open_scorer(evaluation_run *r)
 {
     const sp_picture_score *comparing;
     SP_TRY(list_scores(r, &comparing));
-    if (!r->score_metrics || !is_first(r)) return SP_OK;
+    if (!r->score_metrics) return SP_OK;
     splam_score_options options = score_options(r);
     if (!comparing) options.b = NULL;
-    return sp_scorer_create(&options, r->real_features, &r->callbacks, &r->scorer);
+    return sp_scorer_create(&options, r->real_features, r->ranks, &r->callbacks, &r->scorer);
 }
 
 /* ---- rows ---- */
 
+/* The teacher's trajectories and pictures are rank 0's. */
 static sp_status teacher_row(evaluation_run *r)
 {
+    if (!is_first(r)) return r->scorer ? sp_scorer_help(r->scorer) : SP_OK;
     sp_compared_model teacher;
     const sp_teacher_request request = {
         .seed = r->o->seed, .guidance_scale_w = r->guidance_scale_w, .cache = r->o->output};
@@ -466,7 +470,7 @@ static sp_status save(const evaluation_run *r, char **table)
     return sp_results_save(r->results, r->o->output, report, r->began, table);
 }
 
-/* With ranks each draws its share, and rank 0 does all else. */
+/* With ranks each draws its share and computes its share of features of pictures, and rank 0 does all else. */
 static sp_status evaluate(evaluation_run *r, char **table)
 {
     const splam_eval_options *o = r->o;
@@ -479,7 +483,7 @@ static sp_status evaluate(evaluation_run *r, char **table)
     SP_TRY(say_pictures(r));
     const sp_results_place place = {.folder = r->pictures, .scorer = r->scorer, .ranks = r->ranks};
     SP_TRY(sp_results_create(r->evaluation, &place, &r->results));
-    if (needs_teacher(r) && is_first(r)) SP_TRY(teacher_row(r));
+    if (needs_teacher(r)) SP_TRY(teacher_row(r));
     for (size_t i = 0; i < o->model_count; i++)
         SP_TRY(model_rows(r, o->models[i]));
     if (is_first(r)) return save(r, table);

@@ -160,6 +160,8 @@ static sp_status make_row(sp_results *r, sp_compared_model *compared, const sp_r
         status = sp_compared_model_score(compared, request, drawn, callbacks, row);
         row->seconds_per_image = seconds;
         if (!status && folder) status = score(r, folder, drawn, row);
+    } else if (!status && r->place.scorer) {
+        status = sp_scorer_help(r->place.scorer);
     }
     sp_free(folder);
     return status;

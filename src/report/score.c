@@ -1,27 +1,12 @@
-/* Scores of one or two sets: what is asked for, the features that it takes, the numbers, and how they are said. The
- * scores are those of eval/picture_score.h, the networks those of eval/extractor.h; nothing here knows one of them but
- * Inception, whose mean and covariance are saved. */
-#include "report/score.h"
-#include <math.h>
+/* Scores of one or two sets: what is asked for, the features that it takes, and the numbers. The scores are those of
+ * eval/picture_score.h, the networks those of eval/extractor.h; nothing here knows one of them but Inception, whose mean
+ * and covariance are saved. */
+#include "report/scorer.h"
 #include <stdio.h>
 #include <string.h>
 #include "backend/registry.h"
-#include "base/json.h"
 #include "base/memory.h"
-#include "eval/picture_score.h"
 #include "options/options.h"
-
-struct sp_scorer {
-    splam_score_options o;
-    const sp_callbacks *callbacks;
-    sp_device *device;
-    sp_preparation preparation;
-    bool wanted[SP_PICTURE_SCORES];
-    sp_extractor extractor[SP_EXTRACTORS]; /* those that were opened */
-    sp_caption_lines captions;             /* where a score asks for them */
-    sp_extraction extraction;              /* of the network that works, or worked last */
-    sp_picture_set a, b;
-};
 
 /* ---- what is asked for ---- */
 
@@ -66,12 +51,23 @@ static sp_status check_captions(sp_scorer *r)
     return SP_OK;
 }
 
-static sp_status check(sp_scorer *r)
+/* What is asked for, by name. */
+static sp_status parse(sp_scorer *r)
 {
     const splam_score_options *o = &r->o;
     const char *usual = o->b ? "fid" : NULL;
+    r->preparation.convention = (sp_convention)sp_choice_index(SP_CHOICES(SP_CONVENTION_LIST), o->convention);
+    r->preparation.transform = (sp_transform)sp_choice_index(SP_CHOICES(SP_TRANSFORM_LIST), o->transform);
+    return o->metrics || usual ? sp_picture_scores_parse(o->metrics ? o->metrics : usual, r->wanted) : SP_OK;
+}
+
+static sp_status check(sp_scorer *r)
+{
+    const splam_score_options *o = &r->o;
     bool any = o->b || o->save_stats;
-    if (o->metrics || usual) SP_TRY(sp_picture_scores_parse(o->metrics ? o->metrics : usual, r->wanted));
+    SP_TRY(parse(r));
+    if (o->resolution != SPLAM_UNSET && !sp_dataset_is_drawn(o->a) && !(o->b && sp_dataset_is_drawn(o->b)))
+        return sp_fail(SP_ARGUMENT, "`resolution` is for emoji:, which has no files, and these sets' pictures have sizes");
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         any |= r->wanted[i];
@@ -82,14 +78,12 @@ static sp_status check(sp_scorer *r)
     SP_TRY(check_captions(r));
     if (!any)
         return sp_fail(SP_ARGUMENT, "nothing is asked for of one set: neither is among `metrics` nor `save_stats`");
-    r->preparation.convention = (sp_convention)sp_choice_index(SP_CHOICES(SP_CONVENTION_LIST), o->convention);
-    r->preparation.transform = (sp_transform)sp_choice_index(SP_CHOICES(SP_TRANSFORM_LIST), o->transform);
     return SP_OK;
 }
 
 /* ---- networks and sets ---- */
 
-static bool used(const sp_scorer *r, sp_extractor_index network)
+bool sp_scorer_uses(const sp_scorer *r, sp_extractor_index network)
 {
     return takes(r, network, &r->a) || takes(r, network, &r->b);
 }
@@ -98,14 +92,15 @@ static sp_status open_networks(sp_scorer *r)
 {
     bool wanted[SP_EXTRACTORS];
     for (int i = 0; i < SP_EXTRACTORS; i++)
-        wanted[i] = used(r, (sp_extractor_index)i);
+        wanted[i] = sp_scorer_uses(r, (sp_extractor_index)i);
     return sp_extractors_open(wanted, &r->o, r->extractor);
 }
 
 /* The first `most` pictures (0: all). */
 static sp_status open_set(const sp_scorer *r, const char *source, int64_t most, sp_picture_set *set)
 {
-    SP_TRY(sp_picture_set_open(source, most, r->callbacks, set));
+    int resolution = r->o.resolution == SPLAM_UNSET ? 0 : (int)r->o.resolution;
+    SP_TRY(sp_picture_set_open(source, most, resolution, r->callbacks, set));
     SP_TRY(sp_picture_set_check_left_out(set, r->o.strict));
     for (int i = 0; i < SP_EXTRACTORS; i++) {
         const sp_feature_origin origin =
@@ -202,7 +197,8 @@ static sp_status extract(sp_scorer *r, sp_extractor_index network, sp_feature_st
 
 static void begin_extraction(sp_scorer *r)
 {
-    r->extraction = (sp_extraction){.preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks};
+    r->extraction = (sp_extraction){
+        .preparation = &r->preparation, .device = r->device, .callbacks = r->callbacks, .ranks = r->ranks};
 }
 
 /* What networks say of both sets, kept in one file. */
@@ -248,176 +244,20 @@ static sp_status measure(sp_scorer *r, sp_score_result *result)
     return sp_picture_set_save(&r->a, &origin, r->o.save_stats);
 }
 
-/* ---- as JSON ---- */
-
-/* KEYsuffix. */
-static void set_real(json_t *all, const char *key, const char *suffix, double value)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s%s", key, suffix);
-    json_object_set_new(all, name, json_real(value));
-}
-
-static void set_value(json_t *all, const sp_score_value *v)
-{
-    bool mean = !isnan(v->deviation);
-    set_real(all, v->key, mean ? "_mean" : "", v->value);
-    if (mean) set_real(all, v->key, "_std", v->deviation);
-    if (!v->interval) return;
-    set_real(all, v->key, "_low", v->interval->low);
-    set_real(all, v->key, "_high", v->interval->high);
-}
-
-static void set_result(json_t *all, const sp_score_result *result)
-{
-    for (int i = 0; i < result->value_count; i++)
-        set_value(all, &result->value[i]);
-    for (int i = 0; i < result->setting_count; i++)
-        json_object_set_new(all, result->setting[i].key, json_integer(result->setting[i].value));
-    for (int i = 0; i < result->word_count; i++)
-        json_object_set_new(all, result->word[i].key, json_string(result->word[i].text));
-}
-
-static json_t *count_json(int64_t count)
-{
-    return count ? json_integer(count) : json_null();
-}
-
-/* What was left out, by reason; of a file nothing. */
-static void set_left_out(json_t *all, const char *key, const sp_picture_set *set)
-{
-    sp_rejection list[SP_MAX_REASONS];
-    if (!set->pictures.left_out) return;
-    size_t count = sp_rejections_list(set->pictures.left_out, list, SP_MAX_REASONS);
-    json_t *reasons = json_array();
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(reasons, json_pack("{s:s,s:I,s:s}", "reason", list[i].reason, "count",
-                                                 (json_int_t)list[i].count, "example", list[i].example));
-    json_object_set_new(all, key, reasons);
-}
-
-/* Lines of pictures that are left out. */
-static int64_t captions_left_out(const sp_scorer *r)
-{
-    return r->a.pictures.count - r->a.count;
-}
-
-static void set_captions(json_t *all, const sp_scorer *r)
-{
-    if (!r->captions.text) return;
-    json_object_set_new(all, "captions_sha256", json_string(r->captions.sha256));
-    json_object_set_new(all, "captions_left_out", json_integer(captions_left_out(r)));
-}
-
-/* The convention is Inception's; other networks have one each. */
-static void set_preparation(json_t *all, const sp_scorer *r)
-{
-    if (used(r, SP_EXTRACTOR_INCEPTION))
-        json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
-    json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
-}
-
-static void set_networks(json_t *all, const sp_scorer *r)
-{
-    for (int i = 0; i < SP_EXTRACTORS; i++) {
-        const sp_extractor *e = &r->extractor[i];
-        char name[64];
-        if (!e->kind) continue;
-        snprintf(name, sizeof name, "%s_sha256", e->kind->name);
-        json_object_set_new(all, name, json_string(e->sha256));
-    }
-}
-
-static json_t *as_json(const sp_scorer *r, const sp_score_result *result)
-{
-    json_t *all = json_object();
-    for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        set_result(all, &result[i]);
-    if (r->o.bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o.bootstrap));
-    json_object_set_new(all, "count_a", count_json(r->a.count));
-    if (r->o.b) json_object_set_new(all, "count_b", count_json(r->b.count));
-    set_left_out(all, "unreadable_a", &r->a);
-    set_left_out(all, "unreadable_b", &r->b);
-    set_captions(all, r);
-    set_preparation(all, r);
-    set_networks(all, r);
-    return all;
-}
-
-/* ---- for people ---- */
-
-static void say_value(sp_string *s, const sp_score_value *v)
-{
-    if (v->significant)
-        sp_string_append_format(s, "%s %.6g", v->key, v->value);
-    else
-        sp_string_append_format(s, "%s %.6f", v->key, v->value);
-    if (!isnan(v->deviation)) sp_string_append_format(s, ", %.2g", v->deviation);
-    if (*v->note) sp_string_append_format(s, " %s", v->note);
-    if (v->interval) sp_string_append_format(s, ", 95 %% from %.6f to %.6f", v->interval->low, v->interval->high);
-    sp_string_append(s, "\n", 1);
-}
-
-static void say_count(sp_string *s, const char *which, const sp_picture_set *set)
-{
-    if (set->count)
-        sp_string_say(s, "%s: %lld pictures, %s\n", which, (long long)set->count, set->source);
-    else
-        sp_string_say(s, "%s: pictures whose number the file does not say, %s\n", which, set->source);
-    sp_rejection list[SP_MAX_REASONS];
-    const sp_pictures *pictures = &set->pictures;
-    size_t reasons = pictures->left_out ? sp_rejections_list(pictures->left_out, list, SP_MAX_REASONS) : 0;
-    for (size_t i = 0; i < reasons; i++)
-        sp_string_say(s, "%s, left out: %lld %s (%s)\n", which, (long long)list[i].count, list[i].reason,
-                      list[i].example);
-}
-
-static void say_captions(sp_string *s, const sp_scorer *r)
-{
-    if (!r->captions.text) return;
-    int64_t out = captions_left_out(r);
-    sp_string_say(s, "captions: sha256 %s\n", r->captions.sha256);
-    if (out)
-        sp_string_say(s, "captions, left out: %lld, of the pictures that are left out\n", (long long)out);
-}
-
-static void say_settings(const sp_scorer *r, sp_string *s)
-{
-    if (used(r, SP_EXTRACTOR_INCEPTION))
-        sp_string_append_format(s, "convention: %s\n", sp_convention_name(r->preparation.convention));
-    if (r->preparation.transform != SP_TRANSFORM_NONE)
-        sp_string_append_format(s, "transform: %s\n", sp_transform_name(r->preparation.transform));
-    for (int i = 0; i < SP_EXTRACTORS; i++)
-        if (r->extractor[i].kind)
-            sp_string_append_format(s, "%s: sha256 %s\n", r->extractor[i].kind->name, r->extractor[i].sha256);
-}
-
-static void say(const sp_scorer *r, const sp_score_result *result, sp_string *s)
-{
-    for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        for (int k = 0; k < result[i].value_count; k++)
-            say_value(s, &result[i].value[k]);
-    for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        for (int k = 0; k < result[i].word_count; k++)
-            sp_string_say(s, "%s: %s\n", result[i].word[k].key, result[i].word[k].text);
-    say_count(s, "A", &r->a);
-    if (r->o.b) say_count(s, "B", &r->b);
-    say_captions(s, r);
-    say_settings(r, s);
-}
+/* ---- the whole ---- */
 
 static sp_status report(const sp_scorer *r, const sp_score_result *result, char **out)
 {
     sp_string s = {0};
     if (r->o.json) {
-        json_t *all = as_json(r, result);
+        json_t *all = sp_scorer_json(r, result);
         char *text = all ? sp_json_dumps(all, JSON_INDENT(2)) : NULL;
         json_decref(all);
         if (text) sp_string_append_format(&s, "%s\n", text);
         s.failed = s.failed || !text;
         sp_free(text);
     } else {
-        say(r, result, &s);
+        sp_scorer_say(r, result, &s);
     }
     if (!s.failed) *out = sp_strdup(sp_string_text(&s));
     sp_string_free(&s);
@@ -476,6 +316,7 @@ static sp_status extract_each(sp_scorer *r, const char *features, sp_picture_set
     begin_extraction(r);
     for (int i = 0; i < SP_EXTRACTORS && !status; i++)
         status = extract_apart(r, (sp_extractor_index)i, features, set);
+    if (!status) status = sp_extraction_dismiss(&r->extraction);
     sp_extraction_free(&r->extraction);
     return status;
 }
@@ -489,11 +330,39 @@ static sp_status check_ahead(sp_scorer *r)
     return status;
 }
 
+/* All ranks compute by the same weights. */
+static sp_status compare_weights(const sp_scorer *r)
+{
+    enum { BYTES = SP_EXTRACTORS * SP_SHA256_TEXT };
+    char mine[BYTES] = "", *all = r->ranks ? sp_alloc((size_t)sp_ranks_count(r->ranks) * BYTES) : NULL;
+    if (!r->ranks) return SP_OK;
+    for (int i = 0; i < SP_EXTRACTORS; i++)
+        memcpy(mine + i * SP_SHA256_TEXT, r->extractor[i].sha256, SP_SHA256_TEXT);
+    sp_status status = all ? sp_ranks_gather(r->ranks, mine, BYTES, all) : SP_MEMORY;
+    for (int i = 0; i < sp_ranks_count(r->ranks) && !status; i++)
+        if (memcmp(all + i * BYTES, mine, BYTES) != 0)
+            status = sp_fail(SP_ARGUMENT, "rank %d has other weights of the networks that score than this one", i);
+    sp_free(all);
+    return status;
+}
+
+/* What ranks other than the first need. */
+static sp_status prepare_help(sp_scorer *r)
+{
+    SP_TRY(parse(r));
+    SP_TRY(sp_device_of(r->o.device, &r->device));
+    SP_TRY(open_networks(r));
+    SP_TRY(compare_weights(r));
+    return r->o.b ? sp_scorer_help(r) : SP_OK;
+}
+
 static sp_status prepare(sp_scorer *r, const char *features)
 {
+    if (sp_ranks_rank(r->ranks)) return prepare_help(r);
     SP_TRY(check(r));
     SP_TRY(sp_device_of(r->o.device, &r->device));
     SP_TRY(open_networks(r));
+    SP_TRY(compare_weights(r));
     if (r->o.b) SP_TRY(open_set(r, r->o.b, 0, &r->b));
     SP_TRY(check_ahead(r));
     if (!r->o.b) return SP_OK;
@@ -501,13 +370,14 @@ static sp_status prepare(sp_scorer *r, const char *features)
     return sp_picture_set_check_left_out(&r->b, r->o.strict);
 }
 
-sp_status sp_scorer_create(const splam_score_options *options, const char *features, const sp_callbacks *callbacks,
-                           sp_scorer **out)
+sp_status sp_scorer_create(const splam_score_options *options, const char *features, sp_ranks *ranks,
+                           const sp_callbacks *callbacks, sp_scorer **out)
 {
     *out = NULL;
     sp_scorer *r = sp_alloc_zero(sizeof *r);
     if (!r) return SP_MEMORY;
     r->o = *options;
+    r->ranks = ranks;
     r->callbacks = callbacks;
     sp_status status = prepare(r, features);
     if (status)
@@ -532,7 +402,7 @@ static sp_status score_folder(sp_scorer *r, const char *folder, const char *feat
     SP_TRY(extract_each(r, features, &r->a));
     SP_TRY(sp_picture_set_check_left_out(&r->a, true));
     SP_TRY(measure(r, result));
-    *json = as_json(r, result);
+    *json = sp_scorer_json(r, result);
     return *json ? SP_OK : SP_MEMORY;
 }
 
@@ -545,18 +415,15 @@ sp_status sp_scorer_score(sp_scorer *r, const char *folder, const char *features
     return status;
 }
 
+sp_status sp_scorer_help(sp_scorer *r)
+{
+    begin_extraction(r);
+    sp_status status = sp_extraction_help(&r->extraction, r->extractor);
+    sp_extraction_free(&r->extraction);
+    return status;
+}
+
 int64_t sp_scorer_real_count(const sp_scorer *r)
 {
     return r->b.count;
-}
-
-void sp_scorer_say_value(const sp_score_value *value, sp_string *out)
-{
-    say_value(out, value);
-}
-
-void sp_scorer_say_settings(const sp_scorer *r, sp_string *out)
-{
-    if (r->o.b) say_count(out, "real", &r->b);
-    say_settings(r, out);
 }
