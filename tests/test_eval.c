@@ -9,6 +9,7 @@
 #include "eval/vae_features.h"
 #include "report/chart.h"
 #include "eval/evaluation.h"
+#include "eval/kid.h"
 #include "eval/frechet.h"
 #include "eval/hit_rate.h"
 
@@ -358,6 +359,31 @@ static void metrics_with_intervals(void **state)
     sp_tensor_free(&far);
 }
 
+/* The numbers are those of eval/kid.h and eval/prdc.h, with the drawn pictures first; of too few there are none. */
+static void test_metrics_are_their_measures(void **state)
+{
+    (void)state;
+    sp_tensor real = normal_rows(1, 0), drawn = normal_rows(2, 0);
+    for (int i = 0; i < 120; i++)
+        ((float *)drawn.data)[i] *= .2f;
+    double found[4] = {NAN, NAN, NAN, NAN}, mean, deviation;
+    measure("kernel", &drawn, &real, found);
+    assert_ok(sp_kid(&drawn, &real, &(sp_kid_options){100, 20, 2020}, NULL, &mean, &deviation));
+    assert_true(found[0] == mean && found[1] == 1.96 * deviation);
+    measure("precision-recall", &drawn, &real, found);
+    assert_true(found[0] == 1 && found[1] < .5 && found[2] > 1 && found[3] < 1);
+    drawn.shape.dim[0] = real.shape.dim[0] = 5;
+    found[0] = found[3] = NAN;
+    measure("precision-recall", &drawn, &real, found);
+    assert_true(isnan(found[0]) && isnan(found[3]));
+    drawn.shape.dim[0] = real.shape.dim[0] = 3;
+    measure("kernel", &drawn, &real, found);
+    assert_true(isnan(found[0]));
+    drawn.shape.dim[0] = real.shape.dim[0] = 40;
+    sp_tensor_free(&real);
+    sp_tensor_free(&drawn);
+}
+
 /* A row has its own mean, and that over the curve. */
 static void test_trajectory_columns(void **state)
 {
@@ -383,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_metrics_by_name),
         cmocka_unit_test(test_trajectory_columns),
         cmocka_unit_test(test_frechet_without_memory),
+        cmocka_unit_test(test_metrics_are_their_measures),
         cmocka_unit_test(test_frechet_equals_numpy),
         cmocka_unit_test(test_frechet_of_a_shift),
         cmocka_unit_test(test_frechet_refuses),

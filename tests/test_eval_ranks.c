@@ -12,9 +12,9 @@ static char *command(void *const *state, const eval_places *p, int ranks, const 
     char launcher[96] = "";
     if (ranks > 1)
         snprintf(launcher, sizeof launcher, "mpirun --oversubscribe --bind-to none -n %d ", ranks);
-    return sp_format("exec %s%s eval -m %s --data %s --output %s/%s --metrics frechet,is,fid --inception %s --steps 1,2 "
-                     "--count %d --resolution %d --sampler euler-a --guidance-scale-w 1 --precision f32 -t 1 >%s/log "
-                     "2>&1",
+    return sp_format("exec %s%s eval -m %s --data %s --output %s/%s --metrics frechet,is,fid --inception %s "
+                     "--steps 1,2 --count %d --resolution %d --sampler euler-a --guidance-scale-w 1 --precision f32 "
+                     "-t 1 >%s/log 2>&1",
                      launcher, splam_program(), p->model, p->data, (const char *)*state, output, p->inception, COUNT,
                      SIDE, (const char *)*state);
 }

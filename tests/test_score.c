@@ -33,31 +33,34 @@ static void test_plain_decoding_is_pillows(void **state)
     }
 }
 
-static void test_resizes_are_the_tools(void **state)
+/* Resize and scale, as the tools feed their networks: tolerances are in grey levels. */
+static void test_conventions_are_the_tools(void **state)
 {
     (void)state;
     static const int sizes[][2] = {{41, 53}, {640, 357}, {299, 200}};
-    static const struct {
-        const char *name;
-        sp_float_resize how;
-        double most; /* grey levels apart */
-    } ways[] = {{"clean", SP_RESIZE_PILLOW_BICUBIC, 0},
-                {"pytorch", SP_RESIZE_TORCH_BILINEAR, 255e-5},
-                {"tensorflow", SP_RESIZE_TF1_BILINEAR, 255e-5},
-                {"torchmetrics", SP_RESIZE_TORCH_ANTIALIAS, 255e-5}};
+    static const double most[] = {[SP_CONVENTION_CLEAN] = 0,
+                                  [SP_CONVENTION_PYTORCH] = 255e-5,
+                                  [SP_CONVENTION_TENSORFLOW] = 255e-5,
+                                  [SP_CONVENTION_TORCHMETRICS] = 255e-5};
+    const sp_extractor inception = {.kind = &sp_inception_extractor, .side = 299};
     float *out = sp_alloc(3 * 299 * 299 * sizeof *out);
-    for (int w = 0; w < 4; w++)
+    for (size_t c = 0; c < sizeof most / sizeof *most; c++)
         for (int s = 0; s < 3; s++) {
+            const sp_preparation preparation = {(sp_convention)c, SP_TRANSFORM_NONE};
+            bool symmetric = c == SP_CONVENTION_PYTORCH;
             char name[64];
-            snprintf(name, sizeof name, "resize.%s.%dx%d", ways[w].name, sizes[s][0], sizes[s][1]);
+            snprintf(name, sizeof name, "resize.%s.%dx%d", sp_convention_name((sp_convention)c), sizes[s][0],
+                     sizes[s][1]);
             const sp_tensor *values = expected(name);
             sp_image image = formula_picture(sizes[s][0], sizes[s][1]);
-            assert_ok(sp_image_resize_float(&image, 299, ways[w].how, out));
+            assert_ok(sp_extractor_prepare(&inception, &preparation, &image, out));
             sp_image_free(&image);
-            double most = 0;
-            for (int64_t i = 0; i < sp_tensor_count(values); i++)
-                most = fmax(most, fabs((double)out[i * 1009] - (double)((float *)values->data)[i]));
-            if (!(most <= ways[w].most)) fail_msg("%s is %g grey levels apart", name, most);
+            double apart = 0, scale = symmetric ? 127.5 : 128;
+            for (int64_t i = 0; i < sp_tensor_count(values); i++) {
+                float v = ((const float *)values->data)[i], wanted = symmetric ? v / 127.5f - 1 : (v - 128) / 128;
+                apart = fmax(apart, fabs((double)out[i * 1009] - (double)wanted) * scale);
+            }
+            if (!(apart <= most[c])) fail_msg("%s is %g grey levels apart", name, apart);
         }
     sp_free(out);
 }
@@ -327,7 +330,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_decoding_is_pillows),
-        cmocka_unit_test(test_resizes_are_the_tools),
+        cmocka_unit_test(test_conventions_are_the_tools),
         cmocka_unit_test(test_the_middle_is_cut_out),
         cmocka_unit_test(test_features_are_pytorchs),
         cmocka_unit_test(test_frechet_is_pytorch_fids),

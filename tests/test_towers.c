@@ -4,6 +4,8 @@
 #include "backend/registry.h"
 #include "checkpoints/clip_file.h"
 #include "checkpoints/dino_file.h"
+#include "eval/cmmd.h"
+#include "eval/frechet.h"
 #include "graph/graph.h"
 #include "image/tower_input.h"
 #include "models/runner.h"
@@ -484,6 +486,77 @@ static void test_clip_score_is_open_clips(void **state)
     assert_true(number_of(&o, "clip_score_low") < prefixed);
 }
 
+/* What a tower says of pictures of these sizes, [2,width], prepared as `how` says. */
+static sp_tensor embeds_of(const sp_vit_config *c, const sp_weights *weights, sp_tower_input how, const int sides[2][2])
+{
+    sp_runner runner;
+    sp_tensor x, out;
+    int64_t one = 3 * c->image_size * c->image_size;
+    assert_ok(sp_tensor_create(SP_F32, sp_shape_of(2, 3, c->image_size, c->image_size), &x));
+    for (int i = 0; i < 2; i++) {
+        sp_image image = formula_picture(sides[i][0], sides[i][1]);
+        assert_ok(sp_image_to_tower(&image, how, (int)c->image_size, (float *)x.data + i * one));
+        sp_image_free(&image);
+    }
+    make_run(&sp_vit_network, c, weights, (sp_network_sizes){.batch = 2}, &runner);
+    assert_ok(sp_run_set_input(runner.run, "image", &x));
+    assert_ok(sp_run_execute(runner.run, NULL));
+    assert_ok(sp_run_get_output(runner.run, "image_embeds", &out));
+    sp_runner_free(&runner);
+    sp_tensor_free(&x);
+    return out;
+}
+
+static const int two_sets[2][2][2] = {{{40, 45}, {31, 24}}, {{50, 33}, {29, 47}}};
+
+static double frechet_of_rows(const sp_tensor *a, const sp_tensor *b)
+{
+    const sp_frechet_side x = {.features = a}, y = {.features = b};
+    double found;
+    assert_ok(sp_frechet_of_sides(&x, &y, &found));
+    return found;
+}
+
+/* fd and cmmd of folders are the distances of what the networks say of their pictures, prepared as these take them. */
+static void test_distances_of_pictures(void **state)
+{
+    char paths[2][512], name[8];
+    splam_score_options o = score_case(state);
+    for (int s = 0; s < 2; s++) {
+        snprintf(paths[s], sizeof paths[s], "%s", in_folder(state, s ? "real" : "drawn"));
+        assert_ok(sp_make_folders(paths[s]));
+        for (int i = 0; i < 2; i++) {
+            sp_image image = formula_picture(two_sets[s][i][0], two_sets[s][i][1]);
+            snprintf(name, sizeof name, "%d.png", i);
+            assert_ok(sp_image_save_png(&image, in(paths[s], name), NULL, 0));
+            sp_image_free(&image);
+        }
+    }
+    sp_clip_file clip;
+    sp_dino_file dino;
+    sp_tensor row[2];
+    double wanted;
+    assert_ok(sp_clip_file_open(o.clip, NULL, &clip));
+    for (int s = 0; s < 2; s++)
+        row[s] = embeds_of(&clip.image, clip.image_weights, SP_TOWER_INPUT_CMMD, two_sets[s]);
+    assert_ok(sp_cmmd(&row[0], &row[1], NULL, &wanted));
+    o.a = paths[0], o.b = paths[1], o.captions = NULL, o.metrics = "cmmd";
+    assert_true(wanted > 0 && fabs(number_of(&o, "cmmd") / wanted - 1) < 1e-6);
+    sp_tensor_free(&row[0]);
+    sp_tensor_free(&row[1]);
+    o.dino = in(write_case(state, "dino", "model.safetensors", NULL), "model.safetensors");
+    assert_ok(sp_dino_file_open(o.dino, &dino));
+    for (int s = 0; s < 2; s++)
+        row[s] = embeds_of(&dino.config, dino.weights, SP_TOWER_INPUT_DINO, two_sets[s]);
+    o.metrics = "fd";
+    wanted = frechet_of_rows(&row[0], &row[1]);
+    assert_true(wanted > 0 && fabs(number_of(&o, "fd_dino") / wanted - 1) < 1e-5);
+    for (int s = 0; s < 2; s++)
+        sp_tensor_free(&row[s]);
+    sp_clip_file_free(&clip);
+    sp_dino_file_free(&dino);
+}
+
 static void assert_score_fails(const splam_score_options *o, splam_status status, const char *words)
 {
     char *text;
@@ -530,6 +603,7 @@ int main(void)
         cmocka_unit_test(test_they_starve),
         cmocka_unit_test(test_they_are_inspected),
         cmocka_unit_test(test_clip_score_is_open_clips),
+        cmocka_unit_test(test_distances_of_pictures),
         cmocka_unit_test(test_captions_are_checked),
     };
     return cmocka_run_group_tests(tests, open_goldens, close_goldens);

@@ -171,6 +171,31 @@ distances() {
     }' bench/distances.csv
 }
 
+# figures of 2,000 pictures, and speed
+scores() {
+    awk -v what="$1" "$fields"'
+    function apart(a, b) { if (b == "") return ""; d = a / b - 1; return d ? sprintf("%.0e", d < 0 ? -d : d) : "0" }
+    (field("score") == "speed") != (what == "speed") { next }
+    !titled++ {
+        if (what == "speed")
+            print "| tool | convention | pictures | splam: a second, GB | the tool: a second, GB, multiple |"
+        else
+            print "| tool | convention | pictures | score | splam | the tool | apart | of its own features: apart |"
+        print what == "speed" ? "|---|---|---|---|---|" : "|---|---|---|---|---|---|---|---|"
+    }
+    { tool = field("tool"); version = field("version"); sub(/,.*/, "", version); n = 2 * field("pictures")
+      sub(/ |$/, " " version " ", tool)
+      begin = "| " tool " | " field("convention") " | " n " | " }
+    what == "speed" {
+        printf "%s%.1f, %.2f | %.1f, %.2f, %.2f x |\n", begin, n / field("seconds"), field("peak_rss_bytes") / 1e9,
+            n / field("tool_seconds"), field("tool_peak_rss_bytes") / 1e9, field("tool_seconds") / field("seconds")
+        next
+    }
+    { print begin field("score") " | " field("value") " | " field("tool_value") " | " \
+          apart(field("value"), field("tool_value")) " | " apart(field("value"), field("exact_value")) " |" }
+    ' bench/score.csv | sed 's/ *| */ | /g; s/^ //; s/ $//'
+}
+
 results() {
     cat <<EOF
 # Results
@@ -274,6 +299,18 @@ subtracts means of kernels near 1 in f32, which leaves 1.5e-4 of 1,000.
 Machine: $(of distances machine). $(of distances date).
 
 $(distances)
+
+## Scores as the tools of the field print them
+
+Two folders of emoji, drawn at 256 to 640 pixels, one of PNG and one of JPEG, and random weights, which all have alike:
+\`bench/compare/score.py build/cli/splam figures\`, and \`speed\`. "Of its own features" is the distance without a
+matrix square root, which is good to a few digits where there are fewer pictures than features. torch-fidelity's kid is
+computed in f32, over 100 subsets of half of the pictures. Seconds are of splam's whole process, with opening the
+weights and the distance, and of a tool's features alone, without imports; a tool has two threads, two workers that read
+where it knows such, and batches of 25 pictures of a size where it can (torchmetrics one), nothing else running.
+Machine: $(of score machine). $(of score date).
+
+$(scores speed)
 
 ## Several processes train as one
 

@@ -240,8 +240,9 @@ def say(row):
         print(f"{row['tool']:26} {each[0]:6.2f} pictures/s, splam {each[1]:6.2f}, {each[1] / each[0]:.2f} x; "
               f"{row['tool_peak_rss_bytes'] / 1e9:.2f} GB, splam {row['peak_rss_bytes'] / 1e9:.2f}", flush=True)
         return
-    exact_value = row["exact_value"]
-    more = f"; of its features {exact_value:.10g}, apart {abs(row['value'] / exact_value - 1):.1e}" if exact_value else ""
+    own, more = row["exact_value"], ""
+    if own:
+        more = f"; of its features {own:.10g}, apart {abs(row['value'] / own - 1):.1e}"
     print(f"{row['tool']:26} {row['score']:4} {row['tool_value']:.10g}, splam {row['value']:.10g}, apart "
           f"{abs(row['value'] / row['tool_value'] - 1):.1e}{more}", flush=True)
 

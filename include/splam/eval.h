@@ -104,14 +104,14 @@ SPLAM_DEFAULTS(score)
  * PickScore's (Kirstain et al. 2023) times its scale, "hps" that of HPSv2's (Wu et al. 2023), times 1, and "aesthetic"
  * the mean of what LAION's head says of CLIP's embeddings of a. Files of features may be of any network. As JSON the
  * keys are fid, fid_infinity, kid_mean, kid_std, kid_subsets, kid_subset_size, kid_seed, is_mean, is_std, precision,
- * recall, density, coverage, nearest_k, cmmd, fd, fd_infinity, infinity_seed, those of an interval of 95 % (fid_low,
- * fid_high, precision_low, ...) and bootstrap, count_a, count_b, unreadable_a and unreadable_b (lists of reason, count
- * and example), clip_score, clip_score_100 (100 times it, not below 0), aesthetic, pickscore, hps, hps_scale,
- * captions_sha256, captions_left_out, clip_prefix, convention, transform and inception_sha256, clip_sha256,
- * cmmd_sha256, aesthetic_sha256, pickscore_sha256, hps_sha256, dino_sha256, each where it was asked for. *report is
- * the caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a
- * list, for metrics that there are not, SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be
- * read among them, SPLAM_UNSUPPORTED for another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
+ * recall, density, coverage, nearest_k, cmmd, fd_dino (of files fd), fd_infinity, infinity_seed, those of an interval
+ * of 95 % (fid_low, fid_high, precision_low, ...) and bootstrap, count_a, count_b, unreadable_a and unreadable_b (lists
+ * of reason, count and example), clip_score, clip_score_100 (100 times it, not below 0), aesthetic, pickscore, hps,
+ * hps_scale, captions_sha256, captions_left_out, clip_prefix, convention, transform and inception_sha256, clip_sha256,
+ * cmmd_sha256, aesthetic_sha256, pickscore_sha256, hps_sha256, dino_sha256, each where it was asked for. *report is the
+ * caller's (splam_free), NULL on failure. Errors: SPLAM_ARGUMENT for options that make no sense and, with a list, for
+ * metrics that there are not, SPLAM_IO, SPLAM_FORMAT and SPLAM_SHAPE of files, a picture that cannot be read among
+ * them, SPLAM_UNSUPPORTED for another network's weights, SPLAM_NUMERIC, SPLAM_MEMORY, SPLAM_CANCELLED. */
 SPLAM_API splam_status splam_score(const splam_score_options *options, const splam_callbacks *callbacks, char **report);
 
 typedef struct {

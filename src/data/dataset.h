@@ -69,8 +69,8 @@ const sp_dataset_options *sp_dataset_get_options(const sp_dataset *dataset); /* 
  * one. SP_FORMAT when none is left. */
 sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, int64_t *used);
 
-/* The bytes of the sample's file, new; any thread. Of a kind without files: of a PNG file of its picture. SP_IO, and what
- * a kind says of a picture that it cannot give. */
+/* The bytes of the sample's file, new; any thread. Of a kind without files: of a PNG file of its picture. SP_IO, and
+ * what a kind says of a picture that it cannot give. */
 sp_status sp_dataset_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size);
 
 /* Variant 0 is the official name or first caption; others describe the same picture in more or

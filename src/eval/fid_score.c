@@ -3,6 +3,12 @@
 #include "eval/frechet_interval.h"
 #include "eval/picture_score.h"
 
+/* Files may be of any network. */
+static const char *key_of(const sp_picture_score *score, const sp_picture_set *set)
+{
+    return score->network == SP_EXTRACTOR_DINO && set->pictures.count ? "fd_dino" : score->name;
+}
+
 /* Rows, where there are any. */
 static sp_frechet_side side_of(const sp_picture_score *score, const sp_picture_set *set)
 {
@@ -24,7 +30,7 @@ static sp_status measure(const sp_picture_score *score, const sp_scored *scored,
         sp_log_warn("%s of fewer than %lld pictures depends on their number more than on what they show: compare it "
                     "with one of as many alone", score->name, (long long)width);
     SP_TRY(sp_frechet_of_sides(&x, &y, &distance));
-    sp_score_add(out, score->name, distance);
+    sp_score_add(out, key_of(score, a), distance);
     if (scored->options->bootstrap == SPLAM_UNSET) return SP_OK;
     return sp_frechet_interval(&x, &y, distance, scored->callbacks, sp_score_add_interval(out));
 }

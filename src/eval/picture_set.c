@@ -139,7 +139,8 @@ static sp_status open_pictures(sp_picture_set *set, int64_t most, int resolution
     return SP_OK;
 }
 
-sp_status sp_picture_set_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks, sp_picture_set *out)
+sp_status sp_picture_set_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks,
+                              sp_picture_set *out)
 {
     *out = (sp_picture_set){.source = source};
     bool there = sp_path_exists(source);

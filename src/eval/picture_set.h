@@ -21,7 +21,8 @@ typedef struct {
 /* Pictures (sp_pictures_open), the first `most` of them (0: all). Or a file: .npz or .safetensors with "mu" [D] and
  * "sigma" [D,D], as pytorch-fid and clean-fid save them, or with "feats" or dgm-eval's "reps" [N,D]; .npy of [N,D], as
  * CMMD's are. SP_IO, SP_FORMAT, SP_SHAPE, SP_NUMERIC, SP_UNSUPPORTED, SP_ARGUMENT. */
-sp_status sp_picture_set_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks, sp_picture_set *out);
+sp_status sp_picture_set_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks,
+                              sp_picture_set *out);
 /* The same of a file alone. */
 sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out);
 void sp_picture_set_free(sp_picture_set *set); /* zeroed is legal */

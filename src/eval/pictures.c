@@ -122,7 +122,8 @@ static sp_status open_any(sp_pictures *p, int64_t most, int resolution, const sp
     return take_first(p, most);
 }
 
-sp_status sp_pictures_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks, sp_pictures *out)
+sp_status sp_pictures_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks,
+                           sp_pictures *out)
 {
     *out = (sp_pictures){.source = source};
     sp_status status = open_any(out, most, resolution, callbacks);

@@ -12,9 +12,11 @@ typedef struct {
 } sp_pictures;
 
 /* The first `most` (0: all) pictures of a folder, which are .png, .jpg, .jpeg and .webp; others are an error naming
- * one, for they would be missing in every score. Or of a data set (data/dataset.h), whatever its captions: its files, or
- * of one without files what it draws with sides of `resolution` pixels (0: its own). SP_IO for fewer than two, SP_ARGUMENT for fewer than `most`, and what opening a data set says. */
-sp_status sp_pictures_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks, sp_pictures *out);
+ * one, for they would be missing in every score. Or of a data set (data/dataset.h), whatever its captions: its files,
+ * or of one without files what it draws with sides of `resolution` pixels (0: its own). SP_IO for fewer than two,
+ * SP_ARGUMENT for fewer than `most`, and what opening a data set says. */
+sp_status sp_pictures_open(const char *source, int64_t most, int resolution, const sp_callbacks *callbacks,
+                           sp_pictures *out);
 void sp_pictures_close(sp_pictures *pictures); /* zeroed is legal; leaves it zeroed */
 /* Its path, or the data set's name for it. */
 const char *sp_pictures_name(const sp_pictures *pictures, int64_t index);

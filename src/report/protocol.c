@@ -9,6 +9,10 @@ static const sp_published coco2014[] = {
     {"SPLAM (Xu et al. 2024)", 4, 10.06, NAN},
     {"DMD2 (Yin et al. 2024)", 1, 8.35, NAN},
     {"SiD-LSG (Zhou et al. 2024)", 1, 8.15, NAN},
+    {"SCott (Liu et al. 2024)", 2, 11.13, NAN},
+    {"SCott (Liu et al. 2024)", 4, 10.68, NAN},
+    {"LCM-LoRA, as others measured it", 2, 24.28, NAN},
+    {"LCM-LoRA, as others measured it", 4, 23.62, NAN},
     {"PeRFlow (Yan et al. 2024)", 4, 11.31, NAN},
     {"PeRFlow (Yan et al. 2024)", 8, 14.16, NAN},
     {"LCM, as PeRFlow's page has it", 4, 23.49, NAN},
@@ -53,7 +57,7 @@ static const sp_protocol protocols[] = {
         .real_count = 40504,
         .words = "30,000 captions of COCO 2014's validation set, one line each, against all 40,504 pictures of "
                  "val2014; both sides' middle squares at 256 pixels by Lanczos, then as clean-fid; so do GigaGAN, "
-                 "DMD2 and SiD-LSG",
+                 "DMD2 and SiD-LSG (floats become bytes by rounding, where DMD2's code cuts off)",
         .published = coco2014,
         .published_count = sizeof coco2014 / sizeof *coco2014,
     },

@@ -1,6 +1,6 @@
 /* Scores of one or two sets: what is asked for, the features that it takes, and the numbers. The scores are those of
- * eval/picture_score.h, the networks those of eval/extractor.h; nothing here knows one of them but Inception, whose mean
- * and covariance are saved. */
+ * eval/picture_score.h, the networks those of eval/extractor.h; nothing here knows one of them but Inception, whose
+ * mean and covariance are saved. */
 #include "report/scorer.h"
 #include <stdio.h>
 #include <string.h>
@@ -67,7 +67,8 @@ static sp_status check(sp_scorer *r)
     bool any = o->b || o->save_stats;
     SP_TRY(parse(r));
     if (o->resolution != SPLAM_UNSET && !sp_dataset_is_drawn(o->a) && !(o->b && sp_dataset_is_drawn(o->b)))
-        return sp_fail(SP_ARGUMENT, "`resolution` is for emoji:, which has no files, and these sets' pictures have sizes");
+        return sp_fail(SP_ARGUMENT, "`resolution` is for emoji:, which has no files, and these sets' pictures have "
+                       "sizes");
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
         const sp_picture_score *score = sp_picture_score_at(i);
         any |= r->wanted[i];

@@ -18,8 +18,8 @@ struct sp_scorer {
 
 /* Whether what is asked for takes this network's features. */
 bool sp_scorer_uses(const sp_scorer *scorer, sp_extractor_index network);
-/* What was measured, result[SP_PICTURE_SCORES], as the object that `splam score --json` prints (new; NULL: no memory), and
- * as lines. */
+/* What was measured, result[SP_PICTURE_SCORES], as the object that `splam score --json` prints (new; NULL: no memory),
+ * and as lines. */
 json_t *sp_scorer_json(const sp_scorer *scorer, const sp_score_result *result);
 void sp_scorer_say(const sp_scorer *scorer, const sp_score_result *result, sp_string *out);
 
