@@ -176,6 +176,7 @@ run eval --model "$teacher" --data folder:pictures --caption-column other --outp
 run eval --model "$teacher" --protocol coco2014-30k --captions prompts.txt --real pictures --count 2 --steps 1 \
     --inception inception.safetensors --output report4
 run score folder:pictures pictures --inception inception.safetensors --count 2 --features kept.safetensors --strict
+run score pictures emoji: --resolution 32 --inception inception.safetensors --count 2
 report "scores of pictures"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu
