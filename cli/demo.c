@@ -9,7 +9,9 @@ static const char description[] =
     "Distils a small text-to-image model of emoji, the teacher, into students that draw in one, two\n"
     "or four steps, with LCM and with SPLAM, and shows and measures teacher, fast samplers and\n"
     "students on the same captions: sheet.png, report.html, report.json. The SPLAM student is kept\n"
-    "in the output's student/, for splam generate. Takes some minutes.";
+    "in the output's student/, for splam generate. Takes some minutes. FID is not among its measures, for\n"
+    "it takes Inception's weights, pt_inception-2015-12-05-6726825d.pth, whose address pytorch-fid's\n"
+    "inception.py has: splam eval --metrics fid --inception FILE.";
 
 static const char *const examples[] = {
     "splam demo",

@@ -21,8 +21,10 @@ static void explain(const sp_evaluation *e, double guidance_scale_w, sp_string *
     sp_string_append_format(
         out, "<p><b>Frechet distance</b> is that of normal distributions fitted to the autoencoder's own latents, "
              "average-pooled to 4&times;4 places, of the drawn pictures and of those that the captions name, with the "
-             "95 %% interval that other pictures of the same kinds would give. It is not FID, and can be compared "
-             "within this page only.</p>\n");
+             "95 %% interval that other pictures of the same kinds would give. It can be compared within this page "
+             "only, and is not FID, which takes Inception's weights, pt_inception-2015-12-05-6726825d.pth "
+             "(pytorch-fid's inception.py has its address): <code>splam eval --metrics fid --inception FILE</code>."
+             "</p>\n");
 }
 
 static const sp_metric_column columns[] = {

@@ -70,7 +70,8 @@ const sp_extractor_kind sp_inception_extractor = {
     .name = "inception",
     .title = "Inception",
     .missing = "`inception` is missing: features of pictures are by the network of "
-               "pt_inception-2015-12-05-6726825d.pth (pytorch-fid's) or inception-2015-12-05.pt (clean-fid's)",
+               "pt_inception-2015-12-05-6726825d.pth (pytorch-fid's, whose inception.py has its address) or "
+               "inception-2015-12-05.pt (clean-fid's, in its inception_torchscript.py)",
     .weights = weights,
     .open = open_weights,
     .close = close_weights,
