@@ -292,6 +292,7 @@ static sp_status vae_config(const sp_tensor_file *file, const char *prediction, 
     c.kl.mid_attention = vae_has(file, "encoder.mid.attn_1.norm.weight");
     c.factor = (int64_t)1 << (c.kl.levels - 1);
     *out = sp_vae_config_write(&c);
+    if (!sp_original_has(file, SP_COMPONENT_UNET)) json_object_del(*out, "scaling_factor"); /* the UNet's name it */
     return *out ? SP_OK : SP_MEMORY;
 }
 

@@ -103,6 +103,7 @@ static sp_status kl_config(const sp_tensor_file *file, json_t **out)
     kl->mid_attention = find(file, "encoder.mid_block.attentions.0.group_norm.weight");
     c.factor = (int64_t)1 << (kl->levels - 1);
     *out = sp_vae_config_write(&c);
+    json_object_del(*out, "scaling_factor"); /* nothing says it */
     return *out ? SP_OK : SP_MEMORY;
 }
 

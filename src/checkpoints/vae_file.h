@@ -13,8 +13,9 @@ typedef enum { SP_VAE_FILE_NONE, SP_VAE_FILE_KL, SP_VAE_FILE_TINY, SP_VAE_FILE_H
 sp_vae_file_kind sp_vae_file_kind_of(const sp_tensor_file *file);
 
 /* The autoencoder's config.json (json_decref): that beside the file if it says that it is an autoencoder's, else what
- * names and shapes tell; of an AutoencoderKL that has 32 groups in every norm and the scaling factor 0.18215 of Stable
- * Diffusion 1.x and 2.x. *where (sp_free) is the file that says it. SP_FORMAT naming the tensor that is missing. */
+ * names and shapes tell; an AutoencoderKL has 32 groups in every norm, and no "scaling_factor", for a file of it alone
+ * does not say whether it is Stable Diffusion XL's. *where (sp_free) is the file that says it. SP_FORMAT naming the
+ * tensor that is missing. */
 sp_status sp_vae_file_config(const sp_tensor_file *file, json_t **out, char **where);
 
 /* Adds views of the file's tensors under the names of the graph. SP_FORMAT if two come to the same name. */

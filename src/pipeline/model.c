@@ -1,6 +1,7 @@
 /* Opening a model's parts and seeing that they fit. */
 #include "pipeline/model.h"
 #include <string.h>
+#include <strings.h>
 #include "backend/registry.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -179,6 +180,39 @@ static sp_status check_model(const sp_model *m, unsigned parts, const sp_model_o
     return sp_model_expect(&m->folder, needed);
 }
 
+/* ---- another autoencoder ---- */
+
+/* The model's own says what its UNet takes. A file alone does not say it of itself, and is taken to be of the same
+ * family; one that says another factor is used as it says, with a warning. */
+static void fit_scale(sp_model *m, const char *folder)
+{
+    sp_component *own;
+    sp_vae_config *config = &m->vae->config.vae;
+    if (config->kind != SP_VAE_KL || !sp_model_folder_has(&m->folder, "vae")) return;
+    if (sp_component_open(folder, "vae", &own)) return; /* another one is used because it cannot be */
+    double scale = own->config.vae.scaling_factor;
+    bool said = json_object_get(m->vae->json, "scaling_factor"), kl = own->config.vae.kind == SP_VAE_KL;
+    if (kl && !said)
+        config->scaling_factor = scale;
+    else if (kl && config->scaling_factor != scale)
+        sp_log_warn("%s: its latents are scaled by %g, and those of the model's own autoencoder by %g: it is another "
+                    "family's, and pictures will have wrong colours", m->vae->folder, config->scaling_factor, scale);
+    sp_component_close(own);
+}
+
+/* TAESD's weights for Stable Diffusion XL differ from those for 1.x and 2.x in numbers alone. */
+static void check_tiny_name(const sp_model *m)
+{
+    const char *name = strcasestr(sp_path_base(m->vae->folder), "taesd");
+    bool large = m->unet && m->unet->config.unet.size_dim > 0;
+    if (m->vae->config.vae.kind != SP_VAE_TINY || !m->unet || !name) return;
+    bool named_large = strncasecmp(name, "taesdxl", strlen("taesdxl")) == 0;
+    if (named_large != large)
+        sp_log_warn("%s: is by its name for %s, and the model is %s; TAESD and TAESDXL cannot take each other's place",
+                    m->vae->folder, named_large ? "Stable Diffusion XL" : "Stable Diffusion 1.x and 2.x",
+                    large ? "Stable Diffusion XL" : "another");
+}
+
 static sp_status open_parts(sp_model *m, const char *folder, const sp_model_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
@@ -195,6 +229,10 @@ static sp_status open_parts(sp_model *m, const char *folder, const sp_model_opti
     if (parts & SP_PART_UNET)
         SP_TRY(sp_component_open_as(folder, options->unet ? options->unet : "unet", options->prediction,
                                     &m->unet));
+    if (options->vae && m->vae) {
+        fit_scale(m, folder);
+        check_tiny_name(m);
+    }
     SP_TRY(merge_loras(m, options));
     return m->unet ? sp_model_check_unet(m, &m->unet->config.unet) : SP_OK;
 }

@@ -120,6 +120,25 @@ void sp_pipeline_keep(sp_pipeline *p, bool keep)
 
 /* ---- pictures ---- */
 
+/* Why what the autoencoder makes of `in` is not finite, as far as it can be seen. f32 and bf16, in which it computes,
+ * have the same range, so half precision's overflow is not it. */
+static sp_status blame_vae(const sp_pipeline *p, const sp_tensor *in, const sp_tensor *out, const char *what)
+{
+    const sp_weights *weights = p->vae->weights;
+    const char *folder = p->vae->folder;
+    SP_TRY(sp_tensor_check_finite(in, "what the autoencoder is given"));
+    for (size_t i = 0; i < sp_weights_count(weights); i++) {
+        sp_status status = sp_tensor_check_finite(sp_weights_at((sp_weights *)(uintptr_t)weights, i),
+                                                  sp_weights_name(weights, i));
+        if (status)
+            return sp_fail_within(status, "%s: the autoencoder's weights are damaged, and `vae` can name others",
+                                  folder);
+    }
+    sp_status status = sp_tensor_check_finite(out, what);
+    return sp_fail_within(status, "%s: the autoencoder's sums are too large for f32, though its weights are finite: "
+                          "they may be damaged, and `vae` can name others", folder);
+}
+
 /* *out is new and finite; `what` names it in the message if it is not. */
 static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, const char *what,
                          const sp_callbacks *callbacks, sp_tensor *out)
@@ -134,7 +153,7 @@ static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, 
         sp_component_drop_pages(p->vae);
     }
     SP_TRY(status);
-    status = sp_tensor_check_finite(out, what);
+    if (sp_tensor_check_finite(out, what)) status = blame_vae(p, in, out, what);
     if (status) sp_tensor_free(out);
     return status;
 }
