@@ -52,21 +52,45 @@ static sp_pipeline *open_text(const char *folder, const splam_embedding *embeddi
     return p;
 }
 
-/* Against f64 of f32 weights, of one prompt. */
+static void check_tensor(const sp_tensor *found, const sp_tensor *expected, const char *prompt, const char *key)
+{
+    static const double tolerance = 1e-5; /* f32 in three layers: 1e-6 */
+    double error = difference(found, expected);
+    if (!(error < tolerance)) fail_msg("%s: \"%.60s\" is %g off", key, prompt, error);
+}
+
+/* Against f64 of f32 weights, of one prompt; KEY.pooled too where there is one. */
 static void check_states(sp_pipeline *p, const goldens *g, const char *prompt, const char *key)
 {
-    enum { LENGTH = 77 };
-    static const double tolerance = 1e-5; /* f32 in two layers: 1e-6 */
-    const sp_tensor *expected;
+    const sp_tensor *expected, *pooled;
     sp_conditioning found;
-    double error;
+    char name[64];
     assert_ok(sp_tensor_file_get(g->states, key, &expected));
-    sp_pipeline_set_syntax(p, p->syntax, expected->shape.dim[1] / LENGTH);
+    sp_pipeline_set_syntax(p, p->syntax, 1);
+    sp_pipeline_set_syntax(p, p->syntax, expected->shape.dim[1] / sp_pipeline_tokens(p));
     assert_int_equal(sp_pipeline_tokens(p), expected->shape.dim[1]);
     assert_ok(sp_pipeline_encode(p, &prompt, 1, &found));
-    assert_ok(sp_tensor_relative_max_error(&found.item[0].tensor, expected, &error));
-    if (!(error < tolerance)) fail_msg("%s: \"%.60s\" is %g off", key, prompt, error);
+    check_tensor(sp_conditioning_find(&found, "encoder_hidden_states"), expected, prompt, key);
+    snprintf(name, sizeof name, "%s.pooled", key);
+    pooled = sp_tensor_file_find(g->states, name);
+    if (pooled) check_tensor(sp_conditioning_find(&found, "text_embeds"), pooled, prompt, name);
     sp_conditioning_free(&found);
+}
+
+/* A prompt and the negative one beside it, in as many chunks as the longer takes. */
+static void check_pair(sp_pipeline *p, const goldens *g, const json_t *c, const char *key)
+{
+    const char *prompt = json_string_value(json_object_get(c, "prompt")),
+               *negative = json_string_value(json_object_get(c, "negative"));
+    int64_t chunks, other = 1;
+    char name[64];
+    sp_pipeline_set_syntax(p, SP_PROMPT_WEIGHTED, 1);
+    assert_ok(sp_pipeline_count_chunks(p, prompt, &chunks));
+    if (negative) assert_ok(sp_pipeline_count_chunks(p, negative, &other));
+    check_states(p, g, prompt, key);
+    assert_int_equal(p->chunks, chunks > other ? chunks : other);
+    snprintf(name, sizeof name, "%s.negative", key);
+    if (negative) check_states(p, g, negative, name);
 }
 
 static void weighted_states_are_those_of_sd_embed(void **state)
@@ -77,22 +101,22 @@ static void weighted_states_are_those_of_sd_embed(void **state)
     assert_true(json_array_size(json_object_get(g.cases, "weighted")) >= 20);
     json_array_foreach(json_object_get(g.cases, "weighted"), i, c)
     {
-        const char *prompt = json_string_value(json_object_get(c, "prompt")),
-                   *negative = json_string_value(json_object_get(c, "negative"));
         sp_pipeline *p = open_text(
             with_tokenizer(state, json_string_value(json_object_get(c, "tokenizer"))), NULL, 0);
         char key[32];
-        int64_t chunks, other = 1;
-        sp_pipeline_set_syntax(p, SP_PROMPT_WEIGHTED, 1);
-        assert_ok(sp_pipeline_count_chunks(p, prompt, &chunks));
-        if (negative) assert_ok(sp_pipeline_count_chunks(p, negative, &other));
         snprintf(key, sizeof key, "%zu", i);
-        check_states(p, &g, prompt, key);
-        assert_int_equal(p->chunks, chunks > other ? chunks : other);
-        snprintf(key, sizeof key, "%zu.negative", i);
-        if (negative) check_states(p, &g, negative, key);
+        check_pair(p, &g, c, key);
         sp_pipeline_close(p);
     }
+    sp_pipeline *p = open_text(golden("sdxl"), NULL, 0);
+    assert_true(json_array_size(json_object_get(g.cases, "weighted_xl")) >= 4);
+    json_array_foreach(json_object_get(g.cases, "weighted_xl"), i, c)
+    {
+        char key[32];
+        snprintf(key, sizeof key, "xl.%zu", i);
+        check_pair(p, &g, c, key);
+    }
+    sp_pipeline_close(p);
     close_goldens(&g);
 }
 

@@ -5,9 +5,11 @@ sd_embed is on no package index; requirements.txt has its commit. What is change
 and nothing else:
   - its weights are rounded to float16; here they are float64, as the text encoder is
   - it has the ids of begin and end written into it, of CLIP's vocabulary; they become those of the small one
-  - it pads with the end token, whatever the tokenizer pads with; for `tokenizer_zero` what follows a chunk's first end
-    becomes the padding, as in A1111's web interface and in diffusers
+  - it pads with the end token, whatever the tokenizer pads with; where that is another one what follows a chunk's first
+    end becomes the padding, as in A1111's web interface and in diffusers
+  - its chunks have 75 tokens; for the tiny Stable Diffusion XL of make_sdxl.py they have the 14 that its encoders take
 """
+import itertools
 import os
 import re
 import types
@@ -17,9 +19,10 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import save_file
 from sd_embed import embedding_funcs, prompt_parser
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from common import case_folder, double_of, generator, random_tensor, randomise, save_model, write_json, write_tensors
+from common import (ROOT, case_folder, double_of, generator, random_tensor, randomise, save_model, write_json,
+                    write_tensors)
 from make_tokenizer import BEGIN, CONFIG, END, MAP, learn
 
 WIDTH = 8
@@ -49,6 +52,8 @@ WEIGHTED = [  # prompt, negative; a blank is sd_embed's way of saying nothing
     (EXACT + "(house:0.7)", " "),
     (LONG * 2, LONG),
 ]
+WEIGHTED_XL = [("a (red:1.5) fox, jumping!", " "), ("a red fox", "((jumping)) [fox]"),
+               ("a red fox, jumping, " * 3 + "(fox:0.6)", "red"), ("fox", "(red fox, " * 4)]
 BREAKS = ["a red apple BREAK a (green:1.3) apple", "BREAK a cat", "a cat BREAK BREAK the sea BREAK",
           "(a cat BREAK the sea:1.3)", "BREAKfast BREAK_BREAK", "(a cat)BREAK(the sea)"]
 # By hand: A1111's chunks, each a prompt of its own.
@@ -96,12 +101,18 @@ def write_model(folder):
 group = embedding_funcs.group_tokens_and_weights
 
 
-def grouped(tokenizer):
-    """sd_embed's chunks in the ids and the padding of this tokenizer."""
-    own = {49406: tokenizer.bos_token_id, 49407: tokenizer.eos_token_id}
+def grouped(*tokenizers):
+    """sd_embed's chunks in the ids, the padding and the length of these tokenizers, whose turns come round."""
+    turns = itertools.cycle(tokenizers)
+    code = group.__code__
+    room = tokenizers[0].model_max_length - 2
+    group_own = types.FunctionType(code.replace(co_consts=tuple(room if c == 75 else c for c in code.co_consts)),
+                                   group.__globals__)
 
     def group_tokens_and_weights(ids, weights, pad_last_block):
-        groups, weights = group(ids, weights, pad_last_block)
+        tokenizer = next(turns)
+        own = {49406: tokenizer.bos_token_id, 49407: tokenizer.eos_token_id}
+        groups, weights = group_own(ids, weights, pad_last_block)
         groups = [[own.get(i, i) for i in g] for g in groups]
         for g in groups:
             end = g.index(tokenizer.eos_token_id) + 1
@@ -136,6 +147,30 @@ def weighted_goldens(model, folder, out):
             parts = [embed(model, tokenizer, chunk, "cat")[0] for chunk in chunks]
             out[key] = torch.cat(parts, 1).float()
             cases["weighted"].append({"tokenizer": name, "prompt": prompt})
+    return cases
+
+
+def weighted_xl_goldens(out):
+    """Both encoders' states, and the pooled text where there is one chunk: sd_embed's is that of the last."""
+    folder = os.path.join(ROOT, "sdxl")
+
+    def part(cls, name):
+        return cls.from_pretrained(os.path.join(folder, name))
+    first, second = part(CLIPTokenizer, "tokenizer"), part(CLIPTokenizer, "tokenizer_2")
+    pipe = types.SimpleNamespace(
+        tokenizer=first, tokenizer_2=second, device="cpu", text_encoder=double_of(part(CLIPTextModel, "text_encoder")),
+        text_encoder_2=double_of(part(CLIPTextModelWithProjection, "text_encoder_2")))
+    cases = []
+    for prompt, negative in WEIGHTED_XL:
+        embedding_funcs.group_tokens_and_weights = grouped(first, first, second, second)
+        with torch.no_grad():
+            states, negatives, pooled, _ = embedding_funcs.get_weighted_text_embeddings_sdxl(
+                pipe, prompt, negative, pad_last_block=True)
+        key = f"xl.{len(cases)}"
+        out[key], out[key + ".negative"] = states.float(), negatives.float()
+        if states.shape[1] == first.model_max_length:
+            out[key + ".pooled"] = pooled.float()
+        cases.append({"prompt": prompt, "negative": negative})
     return cases
 
 
@@ -210,6 +245,7 @@ def main():
     model, _ = write_model(folder)
     out = {}
     cases = weighted_goldens(double_of(model), folder, out)
+    cases["weighted_xl"] = weighted_xl_goldens(out)
     files = embedding_files(os.path.join(folder, "embeddings"))
     cases["inverted"] = inverted_goldens(model, folder, files, out)
     write_tensors(os.path.join(folder, "states.safetensors"), out)
