@@ -131,7 +131,9 @@ static sp_status convert_index(const char *from, const char *to)
     json_t *index;
     SP_TRY(sp_json_load(from, &index));
     sp_status status = SP_OK;
-    if (json_object_set_new(index, "_class_name", json_string("StableDiffusionPipeline")))
+    bool xl = json_object_get(index, "text_encoder_2");
+    const char *class_name = xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline";
+    if (json_object_set_new(index, "_class_name", json_string(class_name)))
         status = sp_fail(SP_FORMAT, "%s: must hold a JSON object", from);
     if (!status) status = sp_json_save(to, index);
     json_decref(index);

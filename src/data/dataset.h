@@ -69,6 +69,14 @@ const sp_dataset_options *sp_dataset_get_options(const sp_dataset *dataset); /* 
  * one. SP_FORMAT when none is left. */
 sp_status sp_dataset_image(sp_dataset *dataset, int64_t sample, uint8_t *rgb, int64_t *used);
 
+/* What the square was cut from: the size that the picture had before anybody scaled it, and the square's place in the
+ * picture scaled to the resolution; not mirrored. Of a picture that is a square of the resolution already, or whose
+ * size is not known before it is read (source:), that itself. */
+typedef struct {
+    int original_width, original_height, left, top;
+} sp_dataset_cut_place;
+void sp_dataset_cut(const sp_dataset *dataset, int64_t sample, sp_dataset_cut_place *out);
+
 /* The bytes of the sample's file, new; any thread. Of a kind without files: of a PNG file of its picture. SP_IO, and
  * what a kind says of a picture that it cannot give. */
 sp_status sp_dataset_bytes(const sp_dataset *dataset, int64_t sample, char **bytes, size_t *size);

@@ -204,6 +204,17 @@ static const char *size_problem(const sp_dataset *dataset, int64_t w, int64_t h)
 
 /* ---- accepting ---- */
 
+/* As the metadata of LAION's shards has it, whose pictures were scaled on the way. */
+static void note_size(const sp_candidate *c, int64_t width, int64_t height, sp_sample *sample)
+{
+    int64_t w = width, h = height;
+    sample->width = (int)width;
+    sample->height = (int)height;
+    size_field(c->fields, "original_width", "original_height", &w, &h);
+    sample->original_width = (int)w;
+    sample->original_height = (int)h;
+}
+
 static sp_status accept(sp_dataset *dataset, const sp_candidate *c, sp_sample **out)
 {
     SP_TRY(sp_dataset_append(dataset, c->name, c->captions->count, out));
@@ -239,7 +250,9 @@ sp_status sp_picture_consider(sp_dataset *dataset, const sp_candidate *c, sp_sam
         sp_dataset_reject(dataset, "no caption", c->name, NULL);
         return SP_OK;
     }
-    return accept(dataset, c, out);
+    SP_TRY(accept(dataset, c, out));
+    note_size(c, width, height, *out);
+    return SP_OK;
 }
 
 void sp_picture_defaults(sp_dataset_options *options)
@@ -250,12 +263,28 @@ void sp_picture_defaults(sp_dataset_options *options)
 
 /* ---- pixels ---- */
 
+static sp_random_key place_of(const sp_dataset_options *o, int64_t sample)
+{
+    return (sp_random_key){.seed = o->seed, .stream = SP_STREAM_AUGMENT, .sample = (uint64_t)sample};
+}
+
+void sp_dataset_cut(const sp_dataset *dataset, int64_t sample, sp_dataset_cut_place *out)
+{
+    const sp_dataset_options *o = &dataset->options;
+    const sp_sample *s = &dataset->samples[sample];
+    const sp_random_key place = place_of(o, sample);
+    sp_square_cut cut = {0};
+    *out = (sp_dataset_cut_place){o->resolution, o->resolution, 0, 0};
+    if (!s->width || sp_image_square_cut(s->width, s->height, o->resolution, o->random_crop ? &place : NULL, &cut))
+        return;
+    *out = (sp_dataset_cut_place){s->original_width, s->original_height, cut.left, cut.top};
+}
+
 sp_status sp_picture_square(const sp_dataset *dataset, int64_t sample, const void *file,
                             size_t size, const char *name, uint8_t *rgb)
 {
     const sp_dataset_options *o = &dataset->options;
-    const sp_random_key place = {
-        .seed = o->seed, .stream = SP_STREAM_AUGMENT, .sample = (uint64_t)sample};
+    const sp_random_key place = place_of(o, sample);
     sp_image image, square = {0};
     SP_TRY(sp_image_decode(file, size, name, &image));
     sp_status status =

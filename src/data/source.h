@@ -10,6 +10,8 @@ typedef struct {
     const char *name;
     const char **captions;
     int caption_count;
+    int width, height;                   /* of the file's picture; 0: nobody knows before it is read */
+    int original_width, original_height; /* before somebody scaled the file */
     bool held_out;
     bool damaged; /* its rejection has been counted; guarded by a lock */
 } sp_sample;

@@ -14,6 +14,14 @@ sp_value *sp_step_latent(sp_step_graph *g, const char *name)
                                           SP_RATE_STEP));
 }
 
+/* Whether the pass without the prompt has it too. */
+static bool is_of_picture(const sp_step_graph *g, const char *name)
+{
+    sp_ports ports = {0};
+    sp_unet_network.inputs(g->shape->teacher, &ports);
+    return sp_ports_find(&ports, name)->picture;
+}
+
 static sp_values conditioning_inputs(sp_step_graph *g, const char *prefix)
 {
     const sp_step_shape *s = g->shape;
@@ -28,8 +36,10 @@ void sp_step_conditioning(sp_step_graph *g, bool negative)
     if (!negative) return;
     sp_values without = conditioning_inputs(g, "negative.");
     for (int i = 0; i < g->prompt.count; i++) {
-        sp_value *both[] = {g->prompt.item[i].value, without.item[i].value};
-        sp_values_add(&g->guided, g->prompt.item[i].name, sp_concat(g->b, 2, both, 0));
+        const char *name = g->prompt.item[i].name;
+        sp_value *both[] = {g->prompt.item[i].value, is_of_picture(g, name) ? g->prompt.item[i].value
+                                                                            : without.item[i].value};
+        sp_values_add(&g->guided, name, sp_concat(g->b, 2, both, 0));
     }
 }
 

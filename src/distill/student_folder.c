@@ -140,6 +140,25 @@ static sp_status save_settings(const sp_distill_options *o, const json_t *settin
                                  sp_sampler_steps_for(scheduler, kind));
 }
 
+/* What StableDiffusionXLPipeline has more and less; whether an absent negative prompt is zeros is the teacher's. */
+static sp_status add_second_encoder(const sp_distill_options *o, json_t *index)
+{
+    sp_model_folder teacher;
+    bool zeros;
+    SP_TRY(sp_model_folder_open(o->given.teacher, &teacher));
+    sp_status status = sp_model_folder_zero_negative(&teacher, &zeros);
+    sp_model_folder_close(&teacher);
+    SP_TRY(status);
+    json_t *more = json_pack("{s:[s,s], s:[s,s], s:[n,n], s:b}", "text_encoder_2", "transformers",
+                             "CLIPTextModelWithProjection", "tokenizer_2", "transformers", "CLIPTokenizer",
+                             "image_encoder", "force_zeros_for_empty_prompt", (int)zeros);
+    json_object_del(index, "safety_checker");
+    json_object_del(index, "requires_safety_checker");
+    int failed = json_object_update(index, more);
+    json_decref(more);
+    return failed ? SP_MEMORY : SP_OK;
+}
+
 /* diffusers opens a component as the class that the index says. */
 static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student,
                             const json_t *scheduler)
@@ -157,6 +176,7 @@ static sp_status save_index(const sp_distill_options *o, const sp_unet_config *s
                   "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
                   "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
                   vae_class ? vae_class : "AutoencoderKL");
+    if (!status && student->size_dim) status = add_second_encoder(o, index);
     if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);
     json_decref(vae);
@@ -166,7 +186,7 @@ static sp_status save_index(const sp_distill_options *o, const sp_unet_config *s
 
 static sp_status save_teacher_parts(const sp_distill_options *o, const sp_model_folder *teacher)
 {
-    static const char *const parts[] = {"text_encoder", "tokenizer", "vae"};
+    static const char *const parts[] = {"text_encoder", "tokenizer", "vae", "text_encoder_2", "tokenizer_2"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         SP_TRY(copy_part(o, teacher, parts[i]));
     return SP_OK;

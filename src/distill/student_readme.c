@@ -9,6 +9,7 @@
 typedef struct {
     const sp_distill_options *options;
     bool embedding, ranged, distilled; /* has a cond_proj; which is told guidance; made for one number of steps */
+    bool xl;
     double guidance;                   /* CFG scale */
     const char *pipeline, *sampler;
     int steps;
@@ -19,6 +20,7 @@ typedef struct {
 
 const char *sp_student_pipeline_class(const sp_unet_config *student)
 {
+    if (student->size_dim) return "StableDiffusionXLPipeline"; /* which asks for cond_proj itself */
     return student->time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
 }
 
@@ -146,7 +148,9 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
     sp_string_append_format(
         r->text, "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n\n"
                  "In diffusers:\n\n"
-                 "    pipe = diffusers.StableDiffusionPipeline.from_pretrained(TEACHER)\n");
+                 "    pipe = diffusers.");
+    sp_string_append_format(r->text, "%s.from_pretrained(TEACHER)\n",
+                            r->xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline");
     add_lora_scheduler(r, kind);
     sp_string_append_format(
         r->text,
@@ -166,6 +170,7 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_conf
                       .embedding = student->time_cond_dim > 0,
                       .ranged = student->guidance.high > 0,
                       .guidance = sp_usual_guidance(&student->guidance),
+                      .xl = student->size_dim > 0,
                       .distilled = scheduler->distilled_steps > 0,
                       .pipeline = sp_student_pipeline_class(student),
                       .sampler = sp_sampler_name(kind),

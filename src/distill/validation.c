@@ -186,8 +186,11 @@ static sp_status draw_teacher(validation *v, sp_dataset *dataset, int64_t step)
     for (int64_t i = 0; i < v->columns; i++)
         v->captions[i] = sp_dataset_caption(
             dataset, sp_dataset_training_sample(dataset, chosen(i, v->columns, count)), 0);
+    const sp_framing framing = sp_framing_whole(v->height * factor, v->width * factor);
     SP_TRY(sp_pipeline_encode(v->pipeline, v->captions, v->columns, &v->conditioning));
+    SP_TRY(sp_pipeline_frame(v->pipeline, &framing, 1, &v->conditioning));
     SP_TRY(sp_pipeline_encode_negative(v->pipeline, NULL, &v->negative));
+    SP_TRY(sp_pipeline_frame(v->pipeline, &framing, 1, &v->negative));
     const sp_sampler_options sampler = {.kind = SP_SAMPLER_DDIM, .steps = 25};
     SP_TRY(draw_row(v, 0, (sp_denoise_request){.sampler = sampler, .guidance = 3}));
     static const char *const labels[] = {"25 DDIM steps, guidance 3"};

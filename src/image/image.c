@@ -71,22 +71,32 @@ sp_status sp_image_fit_size(const sp_image *image, int side, int *width, int *he
     return SP_OK;
 }
 
+sp_status sp_image_square_cut(int width, int height, int side, const sp_random_key *place, sp_square_cut *out)
+{
+    const sp_image image = {.width = width, .height = height};
+    *out = (sp_square_cut){0};
+    SP_TRY(sp_image_fit_size(&image, side, &out->width, &out->height));
+    if (!place) {
+        out->left = sp_image_center_offset(out->width - side);
+        out->top = sp_image_center_offset(out->height - side);
+        return SP_OK;
+    }
+    /* one side is exact, so one offset is 0 */
+    int offset = (int)sp_random_below(*place, (uint64_t)(out->width + out->height - 2 * side + 1));
+    out->left = out->width > side ? offset : 0;
+    out->top = out->height > side ? offset : 0;
+    return SP_OK;
+}
+
 sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, const sp_random_key *place,
                               sp_image *out)
 {
     *out = (sp_image){0};
-    int width, height;
+    sp_square_cut cut;
     sp_image scaled;
-    SP_TRY(sp_image_fit_size(image, side, &width, &height));
-    SP_TRY(sp_image_resize(image, width, height, filter, &scaled));
-    sp_status status;
-    if (place) { /* one side is exact, so one offset is 0 */
-        int offset = (int)sp_random_below(*place, (uint64_t)(width + height - 2 * side + 1));
-        status = sp_image_crop(&scaled, width > side ? offset : 0, height > side ? offset : 0, side,
-                               side, out);
-    } else {
-        status = sp_image_center_crop(&scaled, side, side, out);
-    }
+    SP_TRY(sp_image_square_cut(image->width, image->height, side, place, &cut));
+    SP_TRY(sp_image_resize(image, cut.width, cut.height, filter, &scaled));
+    sp_status status = sp_image_crop(&scaled, cut.left, cut.top, side, side, out);
     sp_image_free(&scaled);
     return status;
 }

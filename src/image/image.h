@@ -104,6 +104,12 @@ sp_status sp_image_crop(const sp_image *image, int left, int top, int width, int
 /* torchvision's CenterCrop: the offset is half the surplus, halves to even. */
 int sp_image_center_offset(int surplus);
 sp_status sp_image_center_crop(const sp_image *image, int width, int height, sp_image *out);
+/* Where a square comes from: the picture scaled until its shorter side is that of the square, and the square's offset
+ * in it: the middle, or a place drawn from the key. SP_ARGUMENT for a picture too long and narrow. */
+typedef struct {
+    int width, height, left, top;
+} sp_square_cut;
+sp_status sp_image_square_cut(int width, int height, int side, const sp_random_key *place, sp_square_cut *out);
 /* Torchvision's Resize(side), antialiased, then side x side from the centre, or with `place` as RandomCrop does, at an
  * offset that is drawn from it. Diffusers' training transform is bilinear, CLIP's bicubic. */
 sp_status sp_image_fit_square(const sp_image *image, int side, sp_filter filter, const sp_random_key *place,

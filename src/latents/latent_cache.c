@@ -313,17 +313,31 @@ sp_status sp_latent_cache_verify(const sp_latent_cache *cache, const sp_callback
 
 /* ---- what it was made of and with ---- */
 
-static sp_status check_part(const sp_latent_cache *cache, const char *model, const char *part,
-                            const char *key)
+static sp_status vae_hash(const char *model, uint64_t *out)
+{
+    sp_component *vae;
+    SP_TRY(sp_component_open(model, "vae", &vae));
+    *out = sp_component_hash(vae);
+    sp_component_close(vae);
+    return SP_OK;
+}
+
+static sp_status text_hash(const char *path, uint64_t *out)
+{
+    sp_model *model;
+    SP_TRY(sp_model_open(path, &(sp_model_options){.parts = SP_PART_TEXT}, &model));
+    *out = sp_model_text_hash(model);
+    sp_model_close(model);
+    return SP_OK;
+}
+
+static sp_status check_part(const sp_latent_cache *cache, const char *model, uint64_t hash, const char *key)
 {
     const json_t *settings = json_object_get(cache->index, "settings");
     const char *made = json_string_value(json_object_get(settings, key));
     const char *teacher = json_string_value(json_object_get(cache->index, "teacher"));
-    sp_component *component;
     char found[17];
-    SP_TRY(sp_component_open(model, part, &component));
-    sp_latent_hash_text(sp_component_hash(component), found);
-    sp_component_close(component);
+    sp_latent_hash_text(hash, found);
     if (made && !strcmp(made, found)) return SP_OK;
     return sp_fail(SP_ARGUMENT, "%s was made with the %s of %s (%s), and %s has another (%s)",
                    cache->folder, key, teacher ? teacher : "another model", made ? made : "unnamed",
@@ -332,9 +346,12 @@ static sp_status check_part(const sp_latent_cache *cache, const char *model, con
 
 sp_status sp_latent_cache_check_teacher(const sp_latent_cache *cache, const char *model)
 {
+    uint64_t hash;
     if (!cache->folder) return SP_OK;
-    SP_TRY(check_part(cache, model, "vae", "vae"));
-    return check_part(cache, model, "text_encoder", "text-encoder");
+    SP_TRY(vae_hash(model, &hash));
+    SP_TRY(check_part(cache, model, hash, "vae"));
+    SP_TRY(text_hash(model, &hash));
+    return check_part(cache, model, hash, "text-encoder");
 }
 
 static void append_rejected(const json_t *rejected, sp_string *out)

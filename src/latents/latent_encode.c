@@ -8,7 +8,6 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
                                  bool flips, sp_latent_encoder *out)
 {
     int64_t side = sp_dataset_resolution(dataset), batch = sp_vae_batch(side, side);
-    const char *empty = "";
     *out = (sp_latent_encoder){
         .dataset = dataset, .pipeline = pipeline, .dtype = dtype, .flips = flips, .batch = batch};
     out->rgb = sp_alloc((size_t)(batch * side * side * 3));
@@ -18,7 +17,9 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
     if (!status)
         status = sp_vae_runner_create(pipeline->vae, SP_VAE_POSTERIOR, out->pictures.shape,
                                       pipeline->device, pipeline->precision, &out->vae);
-    if (!status) status = sp_pipeline_encode(pipeline, &empty, 1, &out->negative);
+    const sp_framing framing = sp_framing_whole(side, side);
+    if (!status) status = sp_pipeline_encode_negative(pipeline, NULL, &out->negative);
+    if (!status) status = sp_pipeline_frame(pipeline, &framing, 1, &out->negative);
     if (status) sp_latent_encoder_close(out);
     return status;
 }
@@ -130,6 +131,22 @@ static sp_status store_conditioning(const sp_latent_encoder *e, const sp_conditi
     return SP_OK;
 }
 
+/* What was cut from where, where the model asks. */
+static sp_status frame(const sp_latent_encoder *e, const sp_latent_block *block, sp_conditioning *set)
+{
+    int side = sp_dataset_resolution(e->dataset);
+    sp_framing *framing = sp_alloc((size_t)block->rows * sizeof *framing);
+    if (!framing) return SP_MEMORY;
+    for (int64_t i = 0; i < block->rows; i++) {
+        sp_dataset_cut_place cut;
+        sp_dataset_cut(e->dataset, ((int64_t *)block->sample.data)[i], &cut);
+        framing[i] = (sp_framing){cut.original_height, cut.original_width, cut.top, cut.left, side, side};
+    }
+    sp_status status = sp_pipeline_frame(e->pipeline, framing, block->rows, set);
+    sp_free(framing);
+    return status;
+}
+
 sp_status sp_latent_encode_text(sp_latent_encoder *e, sp_latent_block *block)
 {
     const char **captions = sp_alloc((size_t)block->rows * sizeof *captions);
@@ -139,6 +156,7 @@ sp_status sp_latent_encode_text(sp_latent_encoder *e, sp_latent_block *block)
         captions[i] = sp_dataset_caption(e->dataset, ((int64_t *)block->sample.data)[i], 0);
     sp_status status = store_text(e, captions, block);
     if (!status) status = sp_pipeline_encode(e->pipeline, captions, block->rows, &conditioning);
+    if (!status) status = frame(e, block, &conditioning);
     if (!status) status = store_conditioning(e, &conditioning, &block->conditioning);
     if (!status) status = store_conditioning(e, &e->negative, &block->negative);
     if (!status) status = sp_conditioning_check_finite(&block->conditioning, "a caption");

@@ -28,6 +28,7 @@ typedef struct {
     sp_rate rate;    /* how often it changes when pictures are made */
     bool optional;   /* inputs: may be absent; outputs: not every config has it */
     bool condition;  /* an input that says what is to be made: of prompts and sizes, by name */
+    bool picture;    /* a condition that is of the picture, not of the prompt: without a prompt it is the same */
 } sp_port;
 typedef struct {
     int count;

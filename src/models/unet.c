@@ -297,7 +297,8 @@ static void list_inputs(const void *config, sp_ports *out)
     out->port[out->count++] = (sp_port){.name = "time_ids",
                                         .shape = sp_shape_of(SP_SIZE_N, SP_UNET_SIZES),
                                         .rate = SP_RATE_PROMPT,
-                                        .condition = true};
+                                        .condition = true,
+                                        .picture = true};
 }
 
 static void list_outputs(const void *config, sp_ports *out)

@@ -210,18 +210,31 @@ sp_status sp_conditioning_convert(const sp_conditioning *set, sp_dtype dtype, sp
     return SP_OK;
 }
 
+static void copy_member(sp_tensor *a, int64_t at, int64_t count, const sp_tensor *b, int64_t first)
+{
+    int64_t rows = b->shape.dim[0], elements = sp_tensor_count(b) / rows;
+    size_t to_size = sp_dtype_size(a->dtype), from_size = sp_dtype_size(b->dtype);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t row = first + i < rows ? first + i : rows - 1;
+        sp_convert_elements((char *)a->data + (size_t)((at + i) * elements) * to_size, a->dtype,
+                            (const char *)b->data + (size_t)(row * elements) * from_size, b->dtype, elements);
+    }
+}
+
 void sp_conditioning_copy(sp_conditioning *to, int64_t at, int64_t count, const sp_conditioning *from, int64_t first)
 {
+    for (int k = 0; k < to->count; k++)
+        copy_member(&to->item[k].tensor, at, count, &from->item[k].tensor, first);
+}
+
+void sp_conditioning_copy_picture(sp_conditioning *to, int64_t at, int64_t count, const sp_conditioning *from,
+                                  int64_t first, const sp_network *network, const void *config)
+{
+    sp_ports ports = {0};
+    network->inputs(config, &ports);
     for (int k = 0; k < to->count; k++) {
-        sp_tensor *a = &to->item[k].tensor;
-        const sp_tensor *b = &from->item[k].tensor;
-        int64_t rows = b->shape.dim[0], elements = sp_tensor_count(b) / rows;
-        size_t to_size = sp_dtype_size(a->dtype), from_size = sp_dtype_size(b->dtype);
-        for (int64_t i = 0; i < count; i++) {
-            int64_t row = first + i < rows ? first + i : rows - 1;
-            sp_convert_elements((char *)a->data + (size_t)((at + i) * elements) * to_size, a->dtype,
-                                (const char *)b->data + (size_t)(row * elements) * from_size, b->dtype, elements);
-        }
+        const sp_port *port = sp_ports_find(&ports, to->item[k].name);
+        if (port && port->picture) copy_member(&to->item[k].tensor, at, count, &from->item[k].tensor, first);
     }
 }
 

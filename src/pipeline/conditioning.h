@@ -54,6 +54,10 @@ sp_status sp_conditioning_convert(const sp_conditioning *set, sp_dtype dtype, sp
  * those beyond. The sets are the same. */
 void sp_conditioning_copy(sp_conditioning *to, int64_t at, int64_t count, const sp_conditioning *from, int64_t first);
 
+/* That of the members which are of the picture (sp_port.picture) alone. */
+void sp_conditioning_copy_picture(sp_conditioning *to, int64_t at, int64_t count, const sp_conditioning *from,
+                                  int64_t first, const sp_network *network, const void *config);
+
 /* ---- in graphs ---- */
 
 /* Makes an input of the graph, PREFIXNAME with so many rows, of every member that the network declares, and adds it

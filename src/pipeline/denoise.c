@@ -159,7 +159,10 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
     sp_conditioning rows;
     SP_TRY(sp_conditioning_create(r->conditioning, SP_F32, guided ? 2 * batch : batch, &rows));
     sp_conditioning_copy(&rows, 0, batch, r->conditioning, first);
-    if (guided) sp_conditioning_copy(&rows, batch, batch, r->negative, first);
+    if (guided) {
+        sp_conditioning_copy(&rows, batch, batch, r->negative, first);
+        sp_conditioning_copy_picture(&rows, batch, batch, r->conditioning, first, &sp_unet_network, &p->unet_config);
+    }
     sp_status status = sp_conditioning_set(p->denoiser, "", &rows);
     sp_conditioning_free(&rows);
     return status ? status : set_guidance(p, r->guidance, batch);

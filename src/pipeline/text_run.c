@@ -391,7 +391,8 @@ sp_status sp_pipeline_frame(const sp_pipeline *p, const sp_framing *framing, int
 {
     sp_tensor ids;
     int64_t rows = sp_conditioning_rows(set);
-    if (!p->unet_config.size_dim) return SP_OK;
+    bool asked = p->unet ? p->unet_config.size_dim > 0 : are_two(p); /* a cache is made without a UNet */
+    if (!asked) return SP_OK;
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, SP_UNET_SIZES), &ids));
     for (int64_t i = 0; i < rows; i++) {
         const sp_framing *f = &framing[i < count ? i : count - 1];
