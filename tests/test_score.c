@@ -1,5 +1,6 @@
 /* Scores of pictures against the tools of the field: decoding, resizes, Inception, distances. */
 #include "score_support.h"
+#include "eval/picture_score.h"
 #include <math.h>
 #include <splam/splam.h>
 #include "base/json.h"
@@ -272,6 +273,21 @@ static sp_status attempt_scores(void *context)
     return status;
 }
 
+/* Each value has an interval of its own. */
+static void test_intervals_belong_to_values(void **state)
+{
+    (void)state;
+    sp_score_result result = {0};
+    for (int i = 0; i < 3; i++) {
+        sp_score_add(&result, "value", i);
+        *sp_score_add_interval(&result) = (sp_interval){i - .5, i + .5};
+    }
+    for (int i = 0; i < 3; i++)
+        assert_true(result.value[i].interval->low == i - .5 && result.value[i].interval->high == i + .5);
+    assert_true(isnan(result.value[0].deviation));
+    sp_score_result_free(&result);
+}
+
 static void test_scores_starve(void **state)
 {
     (void)state;
@@ -339,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_prdc_is_its_authors),
         cmocka_unit_test(test_equal_sets_have_density_one),
         cmocka_unit_test(test_interval_of_a_mean),
+        cmocka_unit_test(test_intervals_belong_to_values),
         cmocka_unit_test(test_scores_starve),
         cmocka_unit_test(test_permutation_is_numpys),
         cmocka_unit_test(test_statistics_are_scored),

@@ -196,6 +196,10 @@ scores() {
     ' bench/score.csv | sed 's/ *| */ | /g; s/^ //; s/ $//'
 }
 
+resumed() {
+    awk "$fields"'{ print "| " field("how") " | " field("pictures") " | " field("sha256") " |" }' bench/resume.csv
+}
+
 results() {
     cat <<EOF
 # Results
@@ -310,7 +314,19 @@ weights and the distance, and of a tool's features alone, without imports; a too
 where it knows such, and batches of 25 pictures of a size where it can (torchmetrics one), nothing else running.
 Machine: $(of score machine). $(of score date).
 
+$(scores figures)
+
 $(scores speed)
+
+## An evaluation that was killed, and one of two processes
+
+The first digits of report.json's SHA-256: \`bench/resume.sh build/cli/splam WEIGHTS REAL OUTPUT\`, which draws with
+the emoji teacher, \`--metrics fid,kid,is --steps 2\`, against pictures of a folder. "Killed twice": with SIGKILL at a
+third of the pictures, and again a minute into their features. $(of resume date).
+
+| how | pictures | report.json |
+|---|---|---|
+$(resumed)
 
 ## Several processes train as one
 
