@@ -422,6 +422,26 @@ static void test_damaged_features(void **state)
     sp_free(bytes);
 }
 
+/* Two rows of one picture are refused; and a key that is not there is not looked for without end where rows are as many
+ * as slots once were. */
+static void test_rows_of_one_picture(void **state)
+{
+    const char *path = in_folder(state, "twice.safetensors");
+    const sp_picture_key none = sp_picture_key_of("", 0);
+    sp_feature_store s;
+    assert_ok(save_rows(path, 0, 3));
+    assert_ok(save_rows(path, 2, 4));
+    assert_status(begin_store(path, &small, &cleanly, &s), SP_FORMAT);
+    assert_message("two rows of inception are of one picture");
+    path = in_folder(state, "sixteen.safetensors");
+    assert_ok(save_rows(path, 0, 16));
+    assert_ok(begin_store(path, &small, &cleanly, &s));
+    alarm(60);
+    assert_true(sp_feature_store_find(&s, &none) == -1);
+    alarm(0);
+    sp_feature_store_close(&s);
+}
+
 static sp_status keep_features(void *path)
 {
     unlink(path);
@@ -499,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_half_a_batch_is_not_kept),
         cmocka_unit_test(test_other_features_are_refused),
         cmocka_unit_test(test_damaged_features),
+        cmocka_unit_test(test_rows_of_one_picture),
         cmocka_unit_test(test_features_starve),
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_folders_starve),
