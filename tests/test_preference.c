@@ -404,6 +404,11 @@ static void test_features_of_several_networks_are_kept(void **state)
     assert_true(number_of(&o, "pickscore") == alone);
     assert_int_equal(sp_runners_made() - runners, 2);
     assert_true(number_of(&o, "hps") == other);
+    o.features = in_folder(state, "at once.safetensors");
+    assert_true(number_of(&o, "hps") == other);
+    runners = sp_runners_made();
+    assert_true(number_of(&o, "pickscore") == alone);
+    assert_int_equal(sp_runners_made() - runners, 2);
 }
 
 /* It is Inception's. */
