@@ -394,6 +394,7 @@ static sp_status save(sp_feature_store *s)
     double seconds = save_share * (sp_now() - began);
     s->next_save = sp_now() + (seconds > save_seconds ? seconds : save_seconds);
     s->saved = s->filled;
+    s->stale = true;
     return SP_OK;
 }
 
@@ -407,6 +408,7 @@ static sp_status open_again(sp_feature_store *s)
 {
     sp_tensor_file_close(s->file);
     s->file = NULL;
+    s->stale = false;
     SP_TRY(sp_safetensors_open(s->path, &s->file));
     return check_file(s->file);
 }
@@ -414,8 +416,8 @@ static sp_status open_again(sp_feature_store *s)
 static sp_status save_rest(sp_feature_store *s)
 {
     int64_t filled = s->filled;
-    if (!s->path || filled == s->saved) return SP_OK;
-    SP_TRY(save(s));
+    if (s->path && filled != s->saved) SP_TRY(save(s));
+    if (!s->stale) return SP_OK;
     sp_log_info("%s: has features of %lld pictures now", s->path, (long long)filled);
     return open_again(s);
 }

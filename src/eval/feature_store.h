@@ -22,6 +22,7 @@ typedef struct {
     sp_picture_key *keys;             /* [capacity] */
     float *values[SP_FEATURES_MOST];  /* [capacity,width] */
     int64_t *slots, slot_count;       /* places of keys: number + 1; 0: free */
+    bool stale;                       /* the file was written since it was opened */
     double next_save;                 /* when sp_feature_store_keep saves again: sp_now() */
 } sp_feature_store;
 
