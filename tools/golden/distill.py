@@ -147,8 +147,45 @@ def told(settings, draw, gamma, dtype):
 
 # ---- networks ------------------------------------------------------------------------------------------------------
 
+SIZES = 6
+
+
+class PooledUNet(UNet2DConditionModel):
+    """Stable Diffusion XL's. Its context is what `pack` makes of hidden states [B,L,D], pooled text [B,P] and sizes
+    [B,6], so that a context is one tensor everywhere."""
+
+    def forward(self, sample, timestep, context, **more):
+        pooled = self.config.projection_class_embeddings_input_dim - SIZES * self.config.addition_time_embed_dim
+        states = context[:, :-pooled - SIZES].unflatten(1, (-1, self.config.cross_attention_dim))
+        added = {"text_embeds": context[:, -pooled - SIZES:-SIZES], "time_ids": context[:, -SIZES:]}
+        return super().forward(sample, timestep, states, added_cond_kwargs=added, **more)
+
+
+def pack(draws):
+    """The draws with each set of conditioning as one tensor, under the names that others have for hidden states."""
+    if "conditioning.text_embeds.0" not in draws:
+        return draws
+    names = ("encoder_hidden_states", "text_embeds", "time_ids")
+
+    def packed(prefix, suffix):
+        return torch.cat([draws[f"{prefix}.{name}{suffix}"].flatten(1) for name in names], 1)
+    out = {name: t for name, t in draws.items() if not name.startswith(("conditioning.", "negative."))}
+    steps = [name.rpartition(".")[2] for name in draws if name.startswith("conditioning.text_embeds.")]
+    return {**out, "uncond": packed("negative", ""), **{f"context.{k}": packed("conditioning", f".{k}") for k in steps}}
+
+
+def without_prompt(network, draw):
+    """The negative context of every sample, with that sample's own sizes."""
+    uncond = draw["uncond"].expand_as(draw["context"])
+    if not isinstance(network, PooledUNet):
+        return uncond
+    return torch.cat([uncond[:, :-SIZES], draw["context"][:, -SIZES:]], 1)
+
+
 def load_teacher(folder, dtype):
-    unet = UNet2DConditionModel.from_pretrained(os.path.join(folder, "unet"), torch_dtype=dtype)
+    with open(os.path.join(folder, "unet", "config.json")) as f:
+        kind = PooledUNet if json.load(f).get("addition_embed_type") else UNet2DConditionModel
+    unet = kind.from_pretrained(os.path.join(folder, "unet"), torch_dtype=dtype)
     scheduler = DDIMScheduler.from_pretrained(os.path.join(folder, "scheduler")).config
     return unet.eval().requires_grad_(False), scheduler
 
@@ -234,7 +271,7 @@ def starts(settings, count, draw):
 
 def solve(teacher, schedule, prediction_type, settings, draw, z, points):
     """The teacher's guided DDIM steps through the timesteps `points`, each [B]."""
-    uncond = draw["uncond"].expand_as(draw["context"])
+    uncond = without_prompt(teacher, draw)
     w = draw["guidance_scale_w"] if "guidance-range" in settings else None
     w = settings["guidance-scale-w"] if w is None else schedule.column(w)
     for t, t_next in zip(points, points[1:]):
@@ -609,6 +646,7 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
     draws = {name: t.to(dtype) if t.is_floating_point() and not name.startswith(kept) else t
              for name, t in draws.items()}
     accumulation = settings["gradient-accumulation-steps"]
+    draws = pack(draws)
     trace, losses, norms, round_index = {}, [], [], 0
     for step in range(settings["max-train-steps"]):
         index, now = round_settings(settings, step)

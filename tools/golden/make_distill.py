@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import distill
-from common import ROOT, case_folder, generator, random_tensor, save_model, write_json, write_tensors
-from make_unet import demo_unet
+from common import ROOT, case_folder, generator, random_tensor, randomise, save_model, write_json, write_tensors
+from make_unet import demo_unet, xl_like
 
 # what SD1.5 and SD2.1 say about their schedule, as a DDIMScheduler
 SCHEDULER = {
@@ -20,6 +20,7 @@ SCHEDULER = {
 # teacher: (prediction type, what its schedule has beside SCHEDULER)
 TEACHERS = {
     "epsilon": ("epsilon", {}), "v_prediction": ("v_prediction", {}),
+    "sdxl": ("epsilon", {}),
     "zero-snr": ("v_prediction", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),
 }
 
@@ -96,6 +97,9 @@ CASES = {
     "splam-guidance-v-accumulate": ("v_prediction", 2, {
         "learning-rate": 1e-5, "sigma": "linear", "gamma-conditioning": "time", "guidance-range": "2.5:6",
         "gradient-accumulation-steps": 2, "loss-type": "l2"}),
+    # Stable Diffusion XL's: the pass without the prompt has the sample's own sizes
+    "sdxl": ("sdxl", 2, {
+        "learning-rate": 1e-5, "guidance-scale-w": 2.0, "sigma": "linear", "gamma-conditioning": "time"}),
 }
 LATENT_SIDE = {"dmd-gan-v-accumulate": 20}  # of the others 8
 
@@ -121,7 +125,8 @@ def write_teacher(name):
     """unet-demo's weights, rounded to float16, as a diffusers folder with unet and scheduler alone."""
     prediction_type, schedule = TEACHERS[name]
     folder = case_folder(f"teacher-{name}")
-    save_model(demo_unet().half(), os.path.join(folder, "unet"))
+    unet = randomise(xl_like(), 36) if name == "sdxl" else demo_unet()
+    save_model(unet.half(), os.path.join(folder, "unet"))
     os.makedirs(os.path.join(folder, "scheduler"))
     write_json(os.path.join(folder, "scheduler", "scheduler_config.json"),
                {**SCHEDULER, "prediction_type": prediction_type, **schedule})
@@ -251,13 +256,33 @@ def rounding(name, trace, exact):
     return {key: float(f"{value:.1e}") for key, value in floor.items()}
 
 
+def with_pooled_text(draws, seed):
+    """The draws of Stable Diffusion XL: a pooled text and sizes beside the hidden states; no prompt has zeros."""
+    g, out = generator(seed), {}
+    for name, t in draws.items():
+        if name == "uncond":
+            out.update({"negative.encoder_hidden_states": torch.zeros_like(t),
+                        "negative.text_embeds": torch.zeros(1, 20), "negative.time_ids": torch.zeros(1, 6)})
+        elif name.startswith("context."):
+            k = name.rpartition(".")[2]
+            out.update({f"conditioning.encoder_hidden_states.{k}": t,
+                        f"conditioning.text_embeds.{k}": random_tensor(g, len(t), 20),
+                        f"conditioning.time_ids.{k}": torch.randint(0, 1500, (len(t), 6), generator=g).float()})
+        else:
+            out[name] = t
+    return out
+
+
 def write_case(name, seed, teacher_name, batch, flags):
     folder = case_folder(f"distill-{name}")
     settings = distill.complete({"train-batch-size": batch, **flags})
     micro_batches = settings["max-train-steps"] * settings["gradient-accumulation-steps"]
     smallest_gamma = 0.0 if settings.get("gamma-conditioning") == "embedding" else 0.25
     teacher = os.path.join(ROOT, f"teacher-{teacher_name}")
-    if settings["objective"] == "dmd":
+    if teacher_name == "sdxl":
+        draws = with_pooled_text(make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma,
+                                            settings), seed + 2000)
+    elif settings["objective"] == "dmd":
         draws = make_matching_draws(seed, batch, settings, teacher, LATENT_SIDE.get(name, 8))
     else:
         draws = make_draws(seed, batch, micro_batches, settings["num-ddim-timesteps"], smallest_gamma, settings)
