@@ -70,6 +70,7 @@ static sp_status check_range(const sp_component *component, const conversion *c)
         sp_parallel_for(sp_tensor_count(&tensor), GRAIN, check_elements, &check);
         sp_status status = atomic_load(&check.beyond) ? fail_beyond(component, name, &tensor) : SP_OK;
         sp_tensor_free(&tensor);
+        sp_weights_drop(component->weights, name);
         SP_TRY(status);
     }
     return SP_OK;
