@@ -396,7 +396,7 @@ report "distill, convert and eval"
     one_sentence 1 'holds 0 pictures' "$splam" score hollow hollow
     one_sentence 1 'short.npz' "$splam" score short.npz short.npz
     one_sentence 2 'clean\|pytorch' "$splam" score a b --convention keras
-    one_sentence 1 'no files of pictures' "$splam" score emoji: hollow
+    one_sentence 1 'hollow: holds 0 pictures' "$splam" score emoji: hollow
     one_sentence 1 'nowhere' "$splam" score folder:nowhere hollow
     rm -r hollow short.npz
 } >.wrong 2>&1

@@ -21,8 +21,8 @@
  * left. */
 #define REFERENCE_TOLERANCE 2e-6
 /* PyTorch's own bf16 on the same folders, relative RMS error of the worst case (bf16 keeps 8 bits,
- * so 2^-9 on every stored value, adding up over some 20 layers); 1.5 times as much is allowed. Of unet-xl, whose errors
- * scatter by a factor of 2, PyTorch's worst of six inputs. */
+ * so 2^-9 on every stored value, adding up over some 20 layers); 1.5 times as much is allowed. Of unet-xl,
+ * unet-ssd and unet-vega, whose errors scatter by a factor of 2, PyTorch's worst of four inputs and more. */
 static const struct {
     const char *prefix;
     double pytorch;
@@ -31,7 +31,7 @@ static const struct {
     {"unet-guided", 5.2e-2},  {"unet-sd1", 4.3e-2}, {"unet-sd2", 2.7e-2},
     {"vae-demo", 1.2e-2},     {"vae-sd", 2.2e-2},   {"vae-legacy", 2.2e-2},
     {"vae-no-quant", 2.2e-2}, {"vae-tiny", 5.4e-3}, {"unet-xl", 8.9e-2},
-    {"unet-ssd", 6.2e-2},     {"unet-vega", 5.1e-2}, {"text-projection", 1.3e-2},
+    {"unet-ssd", 1.1e-1},     {"unet-vega", 1.4e-1}, {"text-projection", 1.3e-2},
 };
 #define BF16_TIMES_PYTORCH 1.5
 /* Gradients pass every layer twice, and the rounding of fp32 grows with the weights on the way:

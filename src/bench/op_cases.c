@@ -455,6 +455,7 @@ static sp_value *sinusoidal(sp_case_inputs *t, const sp_op_case *c)
 #define EACH(op, name, ...) CASE(op, name, SP_CASE_POINTWISE, false, __VA_ARGS__)
 #define SUM(op, name, ...) CASE(op, name, SP_CASE_SUM, false, __VA_ARGS__)
 #define ATTEND(op, name, ...) CASE(op, name, SP_CASE_ATTENTION, false, __VA_ARGS__)
+#define CHAIN(op, name, ...) CASE(op, name, SP_CASE_CHAIN, false, __VA_ARGS__)
 #define LARGE(op, name, ...) CASE(op, name, SP_CASE_SUM, true, __VA_ARGS__)
 #define sp_op_linear_rank2 sp_op_linear
 #define sp_op_linear_transposed sp_op_linear
@@ -597,13 +598,13 @@ const sp_op_case sp_op_cases[] = {
     SUM(conv2d, "per channel, residual, stride 2", {2, 7, 6, 8, 8, 3, 2, 0, 0, 1, 1, PER_CHANNEL | RESIDUAL}),
 
     /*                            H   W   C   M   K groups rows */
-    ATTEND(norm_conv2d, "whole, odd", {7, 5, 12, 9, 0, 4, 0, BIAS, AFFINE | SILU}),
-    ATTEND(norm_conv2d, "no affine, no bias", {6, 5, 8, 16, 0, 2, 0, 0, 0}),
-    ATTEND(norm_conv2d, "strips", {36, 5, 16, 24, 0, 4, 12, BIAS, AFFINE | SILU}),
-    ATTEND(norm_conv2d, "strips, rows left over, residual", {41, 7, 16, 16, 0, 4, 12, BIAS | RESIDUAL, AFFINE | SILU}),
-    ATTEND(norm_conv2d, "strips, shortcut", {29, 6, 16, 24, 10, 8, 12, BIAS | RESIDUAL, AFFINE | SILU}),
-    ATTEND(norm_conv2d, "strips of tiles", {40, 16, 64, 64, 0, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
-    ATTEND(norm_conv2d, "strips of tiles, shortcut", {25, 16, 64, 128, 64, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    CHAIN(norm_conv2d, "whole, odd", {7, 5, 12, 9, 0, 4, 0, BIAS, AFFINE | SILU}),
+    CHAIN(norm_conv2d, "no affine, no bias", {6, 5, 8, 16, 0, 2, 0, 0, 0}),
+    CHAIN(norm_conv2d, "strips", {36, 5, 16, 24, 0, 4, 12, BIAS, AFFINE | SILU}),
+    CHAIN(norm_conv2d, "strips, rows left over, residual", {41, 7, 16, 16, 0, 4, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    CHAIN(norm_conv2d, "strips, shortcut", {29, 6, 16, 24, 10, 8, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    CHAIN(norm_conv2d, "strips of tiles", {40, 16, 64, 64, 0, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    CHAIN(norm_conv2d, "strips of tiles, shortcut", {25, 16, 64, 128, 64, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
 
     /*                             N  Lq  Lk heads D causal */
     BOTH(ATTEND, attention, "self", {2, 16, 16, 2, 8}),

@@ -14,6 +14,7 @@ typedef enum {
     SP_CASE_POINTWISE, /* a few roundings and approximated functions per element */
     SP_CASE_SUM,       /* sums of many terms in fp32 */
     SP_CASE_ATTENTION, /* as SUM, with intermediate probabilities that may be rounded to bf16 */
+    SP_CASE_CHAIN,     /* a norm and a convolution in Winograd's form behind it, each with its roundings */
 } sp_case_class;
 
 /* What the list's build functions declare about the graph's inputs "in0", "in1", ... */
