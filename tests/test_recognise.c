@@ -110,7 +110,7 @@ static const names_case tensors[] = {
 
 static void write_names(const char *path, const names_case *c)
 {
-    static float values[2048];
+    static float values[2560];
     sp_named_tensor named[4];
     sp_tensor list[4];
     size_t count = 0;
