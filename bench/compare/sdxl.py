@@ -60,8 +60,8 @@ def torch_part(part, threads, runs=2):
 
 
 def splam_part(a, part):
-    line = [a.splam, "bench", "-m", a.model, "--only", "generate", "--part", part, "--precision", "bf16", "--json", "-t",
-            str(a.threads)]
+    line = [a.splam, "bench", "-m", a.model, "--only", "generate", "--part", part, "--precision", "bf16", "--json",
+            "-t", str(a.threads)]
     report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
     version = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
     return {"seconds": report[f"{part}_seconds"], "peak": report["peak_rss_bytes"][part], "version": version}
