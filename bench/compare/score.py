@@ -32,6 +32,8 @@ import time
 
 import numpy as np
 
+from distances import run
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SIZES = 8
 COLUMNS = ("date", "machine", "threads", "tool", "version", "convention", "pictures", "score", "tool_value", "value",
@@ -174,26 +176,14 @@ def run_tool(name, what, a, b, weights):
 
 # ---- both sides ----
 
-def run(line):
-    """(what it printed, seconds, peak memory)"""
-    began = time.time()
-    with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(line, stdout=out, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.time() - began
-        if status:
-            sys.exit(f"{line}: status {status}")
-        out.seek(0)
-        return out.read().decode(), seconds, usage.ru_maxrss * 1024
-
 
 def by_tool(name, what, paths):
-    text, _, peak = run([sys.executable, __file__, "tool", name, what, *paths])
+    text, _, _, peak = run([sys.executable, __file__, "tool", name, what, *paths])
     return json.loads(text.splitlines()[-1]), peak
 
 
 def by_splam(a, name, metrics, paths):
-    text, seconds, peak = run([a.splam, "score", *paths[:2], "--inception", paths[2], "--convention", TOOLS[name][0],
+    text, seconds, _, peak = run([a.splam, "score", *paths[:2], "--inception", paths[2], "--convention", TOOLS[name][0],
                                "--metrics", metrics, "--kid-subset-size", str(a.count // 2), "--json",
                                "-t", str(a.threads)])
     return json.loads(text), seconds, peak

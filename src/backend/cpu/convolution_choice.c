@@ -143,19 +143,12 @@ DECLARE(avx2)
 DECLARE(avx512)
 DECLARE(avx512bf16)
 
-/* Calls the function compiled for this processor. */
-#define CALL(function, ...)                                                                        \
-    (sp_cpu_isa() == SP_ISA_AVX512_BF16 ? function##_avx512bf16(__VA_ARGS__)                       \
-     : sp_cpu_isa() == SP_ISA_AVX512    ? function##_avx512(__VA_ARGS__)                           \
-     : sp_cpu_isa() == SP_ISA_AVX2      ? function##_avx2(__VA_ARGS__)                             \
-                                        : function##_baseline(__VA_ARGS__))
-
 sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out)
 {
-    if (node->op == &sp_op_conv2d) return CALL(sp_winograd, form, node, out);
+    if (node->op == &sp_op_conv2d) return SP_ISA_CALL(sp_winograd, form, node, out);
     if (node->op == &sp_op_conv2d_data_gradient)
-        return CALL(sp_winograd_data_gradient, form, node, out);
-    return CALL(sp_winograd_weight_gradient, form, node, out);
+        return SP_ISA_CALL(sp_winograd_data_gradient, form, node, out);
+    return SP_ISA_CALL(sp_winograd_weight_gradient, form, node, out);
 }
 
 /* ---- one form for all ---- */
@@ -163,9 +156,9 @@ sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_
 static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
 {
     *out = (sp_kernel){.name = names[SP_CONVOLUTION_DIRECT]};
-    sp_status status = node->op == &sp_op_conv2d                 ? CALL(sp_direct_convolution, node, out)
-                       : node->op == &sp_op_conv2d_data_gradient ? CALL(sp_direct_data_gradient, node, out)
-                                                                 : CALL(sp_direct_weight_gradient, node, out);
+    sp_status status = node->op == &sp_op_conv2d                 ? SP_ISA_CALL(sp_direct_convolution, node, out)
+                       : node->op == &sp_op_conv2d_data_gradient ? SP_ISA_CALL(sp_direct_data_gradient, node, out)
+                                                                 : SP_ISA_CALL(sp_direct_weight_gradient, node, out);
     for (const sp_cpu_kernel *k = sp_cpu_onednn; status == SP_UNSUPPORTED && k->op; k++)
         if (k->op == node->op && (!k->supports || k->supports(node))) {
             *out = (sp_kernel){.name = k->name};

@@ -23,6 +23,12 @@ typedef enum {
  * of the names above; any other value is warned about and ignored). Found once per process, before
  * the first kernel is prepared. */
 sp_isa sp_cpu_isa(void);
+/* Calls the function compiled for this processor: FUNCTION_baseline, FUNCTION_avx2, ... */
+#define SP_ISA_CALL(function, ...)                                                                                     \
+    (sp_cpu_isa() == SP_ISA_AVX512_BF16 ? function##_avx512bf16(__VA_ARGS__)                                           \
+     : sp_cpu_isa() == SP_ISA_AVX512    ? function##_avx512(__VA_ARGS__)                                               \
+     : sp_cpu_isa() == SP_ISA_AVX2      ? function##_avx2(__VA_ARGS__)                                                 \
+                                        : function##_baseline(__VA_ARGS__))
 const char *sp_isa_name(sp_isa isa);
 
 /* The device. Never NULL, shared by all, never released. preferred_dtype is SP_BF16 where the

@@ -18,26 +18,19 @@ DECLARE(avx2)
 DECLARE(avx512)
 DECLARE(avx512bf16)
 
-/* Calls the function compiled for this processor. */
-#define CALL(function, ...)                                                                                           \
-    (sp_cpu_isa() == SP_ISA_AVX512_BF16 ? function##_avx512bf16(__VA_ARGS__)                                           \
-     : sp_cpu_isa() == SP_ISA_AVX512    ? function##_avx512(__VA_ARGS__)                                               \
-     : sp_cpu_isa() == SP_ISA_AVX2      ? function##_avx2(__VA_ARGS__)                                                 \
-                                        : function##_baseline(__VA_ARGS__))
-
 size_t sp_norm_scratch(const sp_node *node)
 {
-    return CALL(sp_norm_scratch, node);
+    return SP_ISA_CALL(sp_norm_scratch, node);
 }
 
 void sp_norm_moments(const sp_node *node, void *const *in, void *scratch)
 {
-    CALL(sp_norm_moments, node, in, scratch);
+    SP_ISA_CALL(sp_norm_moments, node, in, scratch);
 }
 
 void sp_norm_rows(const sp_node *node, void *const *in, void *scratch, int64_t first, int64_t count, void *to)
 {
-    CALL(sp_norm_rows, node, in, scratch, first, count, to);
+    SP_ISA_CALL(sp_norm_rows, node, in, scratch, first, count, to);
 }
 
 enum { X, WEIGHT, BIAS, GAMMA, BETA, RESIDUAL, SHORTCUT, SHORTCUT_BIAS };
