@@ -46,6 +46,7 @@ run generate --model "$teacher" --prompt "red apple" --negative blue --steps 2 -
     --spacing trailing --show-timesteps --guidance 3 --seed 4 --count 2 --width 64 --height 64 --rng torch \
     --precision f32 --device cpu \
     --clip-skip 1 --vae "$teacher" --vae-tiling off --memory-limit 2G --unet unet --prediction-type v_prediction \
+    --base "$teacher" \
     --output a.jpg --format jpg --quality 80 --save-latents latents.safetensors --timing --threads 2
 printf 'red apple\nblue heart\n' >prompts.txt
 mkdir -p pictures
@@ -115,6 +116,7 @@ run convert --model student2 --output plain --dtype f16 --fold-guidance --device
 run convert --model ranged --output plain3 --fold-guidance --guidance 3
 run convert --model "$teacher" --output merged --merge-lora "$adapter:0.5"
 run convert --model "$golden/original-sd1/model.safetensors" --output again --prediction-type epsilon
+run convert --model "$golden/original-sd1/model.safetensors" --base again --output again2
 run convert --model again --output one.safetensors --single-file --unet unet
 run convert --model merged --packed --size 64x64 96x64 --precision f32 --threads 1
 report "other forms"

@@ -78,7 +78,6 @@ static const names_case tensors[] = {
      "a Playground 2.5 checkpoint, whose noise is of another kind (EDM)"},
     {{UNET "input_blocks.1.1.time_mixer.mix_factor", UNET "label_emb.0.0.weight"}, {0},
      "a Stable Video Diffusion model"},
-    {{"add_embedding.linear_1.weight", "conv_in.weight"}, {0}, "a UNet of Stable Diffusion XL"},
     {{"encoder.conv_in.weight", "encoder.down.0.block.0.norm1.weight"}, {0}, "an autoencoder (VAE)"},
     {{"encoder.conv_in.weight", "encoder.down_blocks.0.resnets.0.norm1.weight"}, {0}, "an autoencoder (VAE)"},
     {{"first_stage_model.encoder.conv_in.weight"}, {0}, "an autoencoder (VAE)"},
@@ -89,8 +88,7 @@ static const names_case tensors[] = {
     {{"transformer.double_blocks.0.x.lora_A.weight"}, {0}, "a LoRA"},
     {{"unet.up_blocks.0.attn1.processor.to_q_lora.down.weight"}, {0}, "a LoRA"},
     {{"lora_unet_conv_in.hada_w1_a"}, {0}, "a LoRA (LoHa)"},
-    {{"conv_in.weight", "time_embedding.linear_1.weight"}, {0}, "a UNet alone, under diffusers' names"},
-    {{"input_blocks.0.0.weight"}, {0}, "a UNet alone, under original names"},
+    {{"input_blocks.0.0.weight", "out.2.weight"}, {.rank = 4, .dim = {1, 9, 1, 1}}, "for inpainting"},
     {{UNET "joint_blocks.0.context_block.attn.qkv.weight", sd3_vae}, {0},
      "a Stable Diffusion 3 model"},
     {{"double_blocks.0.img_attn.qkv.weight"}, {0}, "a Flux model"},
@@ -150,7 +148,7 @@ static void names_are_known(void **state)
     const names_case part = {{UNET "input_blocks.0.0.weight"}, {.rank = 4, .dim = {1, 4, 1, 1}}, ""};
     write_names(path, &part);
     assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
-    assert_message("has no vae, text_encoder; it has unet, expected");
+    assert_message("is a UNet alone, without vae, text_encoder; `splam generate` and `splam convert` take the rest");
     assert_status(convert_model(golden("checkpoints/bare.bin"), in_folder(state, "new"),
                                 &(splam_convert_options){.dtype = "f16"}), SP_FORMAT);
     assert_message("bare.bin: has no unet");

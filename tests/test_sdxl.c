@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "convert_support.h"
 #include "generate_support.h"
+#include "xl_model.h"
 
 /* fp32 against float64, relative to the largest: ours is .2e-5 to 1e-4 off, guided steps the most. */
 static const double latent_tolerance = 2e-4;
@@ -145,72 +146,6 @@ static void test_refusals(void **state)
 
 /* ---- one file ---- */
 
-/* What such a file can carry: groups of 32, heads of 64, sizes of 256, CLIP's vocabulary. */
-static void make_component(const char *folder, sp_component_kind kind, const char *text)
-{
-    json_t *json = json_loads(text, 0, NULL);
-    sp_component_config config;
-    sp_graph *graph;
-    sp_weights *weights;
-    assert_non_null(json);
-    assert_ok(sp_component_config_read(kind, json, "the test's", &config));
-    assert_ok(sp_component_graph(&config, &graph));
-    assert_ok(sp_weights_create(&weights));
-    assert_ok(sp_initialize(graph, "", &(sp_initialize_options){.seed = 40 + (uint64_t)kind}, weights));
-    assert_ok(sp_component_save(folder, kind, json, weights, SP_F32, NULL));
-    sp_weights_destroy(weights);
-    sp_graph_destroy(graph);
-    json_decref(json);
-}
-
-#define UNET(DEPTHS)                                                                                                   \
-    "{\"_class_name\": \"UNet2DConditionModel\", \"sample_size\": 128, \"block_out_channels\": [32, 64]," \
-    " \"layers_per_block\": 2, \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"]," \
-    " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"attention_head_dim\": [1, 1]," \
-    " \"cross_attention_dim\": 192, \"use_linear_projection\": true, \"addition_embed_type\": \"text_time\"," \
-    " \"addition_time_embed_dim\": 256, \"projection_class_embeddings_input_dim\": 1600, " DEPTHS "}"
-#define TEXT(CLASS, MORE)                                                                                              \
-    "{\"architectures\": [\"" CLASS "\"], \"vocab_size\": 49408, \"num_hidden_layers\": 2,"                        \
-    " \"eos_token_id\": 2, " MORE "}"
-
-static void make_xl(const char *folder, const char *unet)
-{
-    char path[600];
-    const struct {
-        const char *name, *text;
-        sp_component_kind kind;
-    } parts[] = {
-        {"unet", unet, SP_COMPONENT_UNET},
-        {"vae",
-         "{\"_class_name\": \"AutoencoderKL\", \"block_out_channels\": [32, 32], \"layers_per_block\": 1,"
-         " \"scaling_factor\": 0.13025, \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
-         " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}",
-         SP_COMPONENT_VAE},
-        {"text_encoder",
-         TEXT("CLIPTextModel", "\"hidden_size\": 64, \"intermediate_size\": 64, \"num_attention_heads\": 1"),
-         SP_COMPONENT_TEXT_ENCODER},
-        {"text_encoder_2",
-         TEXT("CLIPTextModelWithProjection", "\"hidden_size\": 128, \"intermediate_size\": 64,"
-              " \"num_attention_heads\": 2, \"hidden_act\": \"gelu\", \"projection_dim\": 64"),
-         SP_COMPONENT_TEXT_ENCODER_2},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, parts[i].name);
-        make_component(path, parts[i].kind, parts[i].text);
-    }
-    for (int second = 0; second < 2; second++) {
-        sp_tokenizer *tokenizer;
-        assert_ok(sp_tokenizer_clip(second, &tokenizer));
-        snprintf(path, sizeof path, "%s/tokenizer%s", folder, second ? "_2" : "");
-        assert_ok(sp_tokenizer_save(tokenizer, path));
-        sp_tokenizer_destroy(tokenizer);
-    }
-    snprintf(path, sizeof path, "%s/scheduler", folder);
-    assert_ok(sp_copy_tree(golden("sdxl/scheduler"), path, NULL));
-    snprintf(path, sizeof path, "%s/model_index.json", folder);
-    assert_ok(sp_copy_file(golden("sdxl/model_index.json"), path, NULL));
-}
-
 static sp_tensor drawn(void **state, const char *model)
 {
     splam_generate_options o = request(state);
@@ -241,13 +176,15 @@ static void check_one_file(void **state, const char *unet)
 
 static void test_one_file(void **state)
 {
-    check_one_file(state, UNET("\"transformer_layers_per_block\": [1, 2]"));
+    check_one_file(state, XL_UNET("\"transformer_layers_per_block\": [1, 2]"));
 }
 
 static void test_one_file_of_pruned_blocks(void **state)
 {
-    check_one_file(state, UNET("\"transformer_layers_per_block\": [0, [1, 2]], \"mid_block_type\": \"UNetMidBlock2D\","
-                               " \"reverse_transformer_layers_per_block\": [[3, 1, 2], 1]"));
+    static const char unet[] =
+        XL_UNET("\"transformer_layers_per_block\": [0, [1, 2]], \"mid_block_type\": \"UNetMidBlock2D\","
+                " \"reverse_transformer_layers_per_block\": [[3, 1, 2], 1]");
+    check_one_file(state, unet);
 }
 
 /* Merges hold the second encoder under transformers' names. */
@@ -263,7 +200,7 @@ static void test_one_file_of_transformers_names(void **state)
     sp_tensor_file *from;
     sp_component *second;
     size_t count = 0;
-    make_xl(folder, UNET("\"transformer_layers_per_block\": [1, 1]"));
+    make_xl(folder, XL_UNET("\"transformer_layers_per_block\": [1, 1]"));
     assert_ok(convert_model(folder, file, &single));
     assert_ok(sp_safetensors_open(file, &from));
     assert_ok(sp_component_open(folder, "text_encoder_2", &second));

@@ -74,6 +74,7 @@ SPLAM_API splam_status splam_inspect(const splam_inspect_options *options, char 
 typedef struct {
     size_t size;             /* set by splam_convert_defaults() */
     const char *model;       /* a diffusers folder or a checkpoint of one file; required */
+    const char *base;        /* another model, which all but the UNet is taken from, see splam_generate_options */
     const char *output;      /* a folder that is new or empty; with single_file a new file; required without `packed` */
     const char *dtype;       /* of the weights, "f32", "f16", "bf16" ["f32"] */
     const char *prediction_type; /* "epsilon" or "v_prediction", for a checkpoint [as it tells] */

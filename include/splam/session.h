@@ -18,6 +18,7 @@ typedef struct splam_model splam_model;
 /* Begin with splam_model_defaults(). */
 typedef struct {
     size_t size;
+    const char *base; /* another model, see splam_generate_options [the model itself] */
     const char *unet; /* its UNet's folder ["unet"]; "unet_ema": a student's average */
     const char *prediction_type; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
     const char *vae;  /* another autoencoder, see splam_generate_options [the model's own] */

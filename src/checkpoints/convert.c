@@ -88,10 +88,10 @@ static double fold_at(const conversion *c, const sp_component *unet)
 }
 
 /* The component with all that is asked for done to it, but for the rounding. */
-static sp_status open_component(const char *model, const char *name, const conversion *c,
+static sp_status open_component(const sp_model_folder *model, const char *name, const conversion *c,
                                 sp_component **out)
 {
-    SP_TRY(sp_component_open_as(model, name, c->o->prediction_type, out));
+    SP_TRY(sp_model_folder_component(model, name, out));
     sp_component *component = *out;
     sp_status status = sp_lora_list_merge(&c->loras, c->device, component, true);
     if (!status && c->o->fold_guidance && component->config.kind == SP_COMPONENT_UNET)
@@ -112,7 +112,7 @@ static sp_dtype kept_type(const sp_weights *weights)
     return SP_F16;
 }
 
-static sp_status convert_component(const char *model, const char *name, const conversion *c,
+static sp_status convert_component(const sp_model_folder *model, const char *name, const conversion *c,
                                    const char *to)
 {
     sp_component *component;
@@ -141,11 +141,34 @@ static sp_status convert_index(const char *from, const char *to)
     return status;
 }
 
-static sp_status convert_entry(const char *model, const char *name, const char *output,
+/* What is not copied: a training's, and a UNet that another one takes the place of. */
+static bool is_left_out(const sp_model_folder *model, const char *name)
+{
+    return sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0 ||
+           (model->unet && sp_component_kind_of(name) == SP_COMPONENT_UNET);
+}
+
+/* That of a base is what the UNet's marks make of it. */
+static sp_status write_scheduler(const sp_model_folder *model, const char *to)
+{
+    json_t *json;
+    char *where, *path = sp_path_join(to, "scheduler_config.json");
+    sp_status status = path ? sp_model_folder_scheduler(model, &json, &where) : SP_MEMORY;
+    if (!status) {
+        status = sp_make_folders(to);
+        if (!status) status = sp_json_save(path, json);
+        json_decref(json);
+        sp_free(where);
+    }
+    sp_free(path);
+    return status;
+}
+
+static sp_status convert_entry(const sp_model_folder *model, const char *name, const char *output,
                                const conversion *c)
 {
-    if (sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0) return SP_OK;
-    char *from = sp_path_join(model, name), *to = sp_path_join(output, name);
+    if (is_left_out(model, name)) return SP_OK;
+    char *from = sp_path_join(model->path, name), *to = sp_path_join(output, name);
     sp_status status = from && to ? SP_OK : SP_MEMORY;
     if (!status && c->o->fold_guidance && strcmp(name, "model_index.json") == 0)
         status = convert_index(from, to);
@@ -153,6 +176,8 @@ static sp_status convert_entry(const char *model, const char *name, const char *
         status = sp_copy_file(from, to, c->callbacks);
     else if (!status && sp_component_kind_of(name) >= 0)
         status = convert_component(model, name, c, to);
+    else if (!status && model->unet && strcmp(name, "scheduler") == 0)
+        status = write_scheduler(model, to);
     else if (!status)
         status = sp_copy_tree(from, to, c->callbacks);
     sp_free(from);
@@ -160,7 +185,7 @@ static sp_status convert_entry(const char *model, const char *name, const char *
     return status;
 }
 
-static sp_status convert_entries(const char *model, char *const *names, size_t count,
+static sp_status convert_entries(const sp_model_folder *model, char *const *names, size_t count,
                                  const char *output, const conversion *c)
 {
     bool any = false;
@@ -168,21 +193,25 @@ static sp_status convert_entries(const char *model, char *const *names, size_t c
         any |= sp_component_kind_of(names[i]) >= 0;
     if (!any) {
         char what[256];
-        sp_recognise(model, what, sizeof what);
-        return sp_fail(SP_FORMAT, "%s: is %s, and holds no model: no folder unet, vae or text_encoder", model,
+        sp_recognise(model->path, what, sizeof what);
+        return sp_fail(SP_FORMAT, "%s: is %s, and holds no model: no folder unet, vae or text_encoder", model->path,
                        *what ? what : "a folder");
     }
     SP_TRY(sp_make_folders(output));
     for (size_t i = 0; i < count; i++)
         SP_TRY(convert_entry(model, names[i], output, c));
-    return SP_OK;
+    if (!model->unet) return SP_OK;
+    char *to = sp_path_join(output, "unet");
+    sp_status status = to ? convert_component(model, "unet", c, to) : SP_MEMORY;
+    sp_free(to);
+    return status;
 }
 
-static sp_status convert_folder(const char *model, const char *output, const conversion *c)
+static sp_status convert_folder(const sp_model_folder *model, const char *output, const conversion *c)
 {
     char **names;
     size_t count;
-    SP_TRY(sp_list_folder(model, &names, &count));
+    SP_TRY(sp_list_folder(model->path, &names, &count));
     sp_status status = convert_entries(model, names, count, output, c);
     for (size_t i = 0; i < count; i++)
         sp_free(names[i]);
@@ -205,19 +234,6 @@ static const struct {
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
-static sp_status export_scheduler(const sp_model_folder *single, const char *prediction,
-                                  const char *to)
-{
-    json_t *json;
-    SP_TRY(sp_original_scheduler(single->single, prediction, &json));
-    char *path = sp_path_join(to, "scheduler_config.json");
-    sp_status status = path ? sp_make_folders(to) : SP_MEMORY;
-    if (!status) status = sp_json_save(path, json);
-    sp_free(path);
-    json_decref(json);
-    return status;
-}
-
 static sp_status export_tokenizer(const sp_model_folder *single, sp_component_kind text, const char *to)
 {
     sp_tokenizer *tokenizer;
@@ -230,10 +246,10 @@ static sp_status export_tokenizer(const sp_model_folder *single, sp_component_ki
 static sp_status export_part(const sp_model_folder *single, const char *part, const conversion *c,
                              const char *to)
 {
-    if (strcmp(part, "scheduler") == 0) return export_scheduler(single, c->o->prediction_type, to);
+    if (strcmp(part, "scheduler") == 0) return write_scheduler(single, to);
     if (strcmp(part, "tokenizer") == 0) return export_tokenizer(single, SP_COMPONENT_TEXT_ENCODER, to);
     if (strcmp(part, "tokenizer_2") == 0) return export_tokenizer(single, SP_COMPONENT_TEXT_ENCODER_2, to);
-    return convert_component(single->path, part, c, to);
+    return convert_component(single, part, c, to);
 }
 
 sp_status sp_export_part(const sp_model_folder *single, const char *part, const char *to)
@@ -303,17 +319,15 @@ static sp_status read_prediction(const json_t *scheduler, const char *path, sp_o
     return sp_json_bool(scheduler, "rescale_betas_zero_snr", false, path, &out->zero_snr);
 }
 
-static sp_status find_prediction(const sp_model_folder *folder, const char *prediction,
-                                 sp_original_prediction *out)
+static sp_status find_prediction(const sp_model_folder *folder, sp_original_prediction *out)
 {
-    if (folder->single) return sp_original_predicts(folder->single, prediction, out);
-    json_t *json = NULL;
-    char *path = sp_path_join(folder->path, "scheduler/scheduler_config.json");
-    sp_status status = path ? sp_json_load(path, &json) : SP_MEMORY;
+    json_t *json;
+    char *where;
     *out = (sp_original_prediction){0};
-    if (!status) status = read_prediction(json, path, out);
+    SP_TRY(sp_model_folder_scheduler(folder, &json, &where));
+    sp_status status = read_prediction(json, where, out);
     json_decref(json);
-    sp_free(path);
+    sp_free(where);
     return status;
 }
 
@@ -356,10 +370,10 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
     sp_component *components[MOST] = {NULL};
     size_t count = 0;
     sp_original_prediction prediction;
-    sp_status status = find_prediction(folder, c->o->prediction_type, &prediction);
+    sp_status status = find_prediction(folder, &prediction);
     for (size_t i = 0; i < MOST && !status; i++) {
         if (i > 0 && !sp_model_folder_has(folder, names[i])) continue;
-        status = open_component(folder->path, names[i], c, &components[count]);
+        status = open_component(folder, names[i], c, &components[count]);
         if (!status && sp_component_is_text(components[count]->config.kind))
             status = check_tokenizer(folder, components[count]);
         if (!status) count++;
@@ -395,7 +409,7 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
     }
     if (folder->single && !any)
         return sp_model_expect(folder, (const bool[SP_COMPONENT_COUNT]){[SP_COMPONENT_UNET] = true});
-    if (!folder->single && c->o->prediction_type)
+    if (!folder->single && !folder->unet && c->o->prediction_type)
         return sp_fail(SP_ARGUMENT,
                        "%s: is a folder, whose scheduler says what the model predicts; "
                        "a prediction type is for checkpoints of one file",
@@ -433,7 +447,7 @@ static sp_status convert_to_folder(const sp_model_folder *folder, const char *ou
     char *place = sp_format("%.*s", (int)length, output);
     sp_status status = beside && place ? SP_OK : SP_MEMORY;
     if (!status)
-        status = folder->single ? convert_file(folder, beside, c) : convert_folder(folder->path, beside, c);
+        status = folder->single ? convert_file(folder, beside, c) : convert_folder(folder, beside, c);
     if (beside) status = status ? sp_give_up_folder(beside, status) : sp_replace_folder(beside, place);
     sp_free(beside);
     sp_free(place);
@@ -461,7 +475,8 @@ sp_status sp_convert_model(const splam_convert_options *o, sp_device *device, co
 {
     conversion c = {.o = o, .dtype = dtype_of(o->dtype), .device = device, .callbacks = callbacks};
     sp_model_folder folder;
-    SP_TRY(sp_model_folder_open(o->model, &folder));
+    SP_TRY(sp_model_folder_open_unet(o->model, o->base, &folder));
+    folder.prediction = o->prediction_type;
     sp_status status = sp_lora_list_open(o->loras, o->lora_count, c.callbacks, &c.loras);
     if (!status) status = convert_model(&folder, o->output, &c);
     sp_lora_list_close(&c.loras);

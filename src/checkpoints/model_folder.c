@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "checkpoints/model_path.h"
 #include "checkpoints/original.h"
 #include "checkpoints/recognise.h"
@@ -59,8 +61,30 @@ sp_status sp_model_folder_open(const char *path, sp_model_folder *out)
     return status;
 }
 
+static sp_status take_unet(sp_model_folder *folder, const char *path)
+{
+    if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
+    SP_TRY(sp_model_path(path, &folder->unet));
+    if (sp_path_is_folder(folder->unet)) return SP_OK;
+    SP_TRY(sp_tensor_file_open(folder->unet, &folder->unet_file));
+    if (sp_original_has(folder->unet_file, SP_COMPONENT_UNET)) return SP_OK;
+    const char *what = sp_recognise_tensors(folder->unet_file);
+    return sp_fail(SP_UNSUPPORTED, "%s: %s%s, expected a UNet, alone or in a checkpoint, for the rest of %s",
+                   folder->unet, what ? "is " : "has no UNet", what ? what : "", folder->path);
+}
+
+sp_status sp_model_folder_open_unet(const char *unet, const char *base, sp_model_folder *out)
+{
+    SP_TRY(sp_model_folder_open(base ? base : unet, out));
+    sp_status status = base ? take_unet(out, unet) : SP_OK;
+    if (status) sp_model_folder_close(out);
+    return status;
+}
+
 void sp_model_folder_close(sp_model_folder *folder)
 {
+    sp_tensor_file_close(folder->unet_file);
+    sp_free(folder->unet);
     sp_tensor_file_close(folder->single);
     json_decref(folder->index);
     sp_free(folder->path);
@@ -81,6 +105,7 @@ static bool has_in_file(const sp_tensor_file *file, const char *component)
 
 bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
 {
+    if (folder->unet && strcmp(component, sp_component_folder_name(SP_COMPONENT_UNET)) == 0) return true;
     if (folder->single) return has_in_file(folder->single, component);
     const json_t *entry = json_object_get(folder->index, component);
     if (entry && !index_class(folder->index, component)) return false;
@@ -88,6 +113,12 @@ bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
     bool has = path && sp_path_is_folder(path);
     sp_free(path);
     return has;
+}
+
+sp_status sp_model_folder_component(const sp_model_folder *folder, const char *component, sp_component **out)
+{
+    bool other = folder->unet && sp_component_kind_of(component) == SP_COMPONENT_UNET;
+    return sp_component_open_as(other ? folder->unet : folder->path, component, folder->prediction, out);
 }
 
 sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_component_kind text, sp_tokenizer **out)
@@ -106,6 +137,115 @@ sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_component_
     sp_free(path);
     return status;
 }
+
+/* ---- the scheduler ---- */
+
+/* Python writes infinite numbers as no JSON can hold them; lambda_min_clipped is one in many files. */
+static void replace_infinities(char *text)
+{
+    bool quoted = false;
+    for (char *p = text; *p; p++) {
+        if (*p == '\\' && quoted && p[1]) {
+            p++;
+        } else if (*p == '"') {
+            quoted = !quoted;
+        } else if (!quoted && strncmp(p, "Infinity", 8) == 0) {
+            if (p > text && p[-1] == '-') p[-1] = ' ';
+            memcpy(p, "null    ", 8);
+        }
+    }
+}
+
+sp_status sp_scheduler_json_load(const char *path, json_t **out)
+{
+    char *text;
+    SP_TRY(sp_read_text(path, &text, NULL));
+    replace_infinities(text);
+    sp_status status = sp_json_parse(text, strlen(text), path, out);
+    sp_free(text);
+    return status;
+}
+
+static char *scheduler_path(const sp_model_folder *folder)
+{
+    return folder->single ? sp_strdup(folder->path) : sp_path_join(folder->path, "scheduler/scheduler_config.json");
+}
+
+static sp_status mark_by_unet(const sp_model_folder *folder, json_t *scheduler)
+{
+    sp_original_prediction predicts;
+    SP_TRY(sp_original_predicts(folder->unet_file, NULL, &predicts));
+    return sp_original_mark(&predicts, scheduler);
+}
+
+/* What the caller knows better goes into the file's place. */
+static sp_status load_scheduler(const sp_model_folder *folder, const char *path, json_t **out)
+{
+    if (folder->single)
+        SP_TRY(sp_original_scheduler(folder->single, folder->prediction, out));
+    else
+        SP_TRY(sp_scheduler_json_load(path, out));
+    if (!json_is_object(*out)) return sp_fail(SP_FORMAT, "%s: must hold a JSON object", path);
+    if (folder->unet_file) SP_TRY(mark_by_unet(folder, *out));
+    if (!folder->prediction) return SP_OK;
+    return json_object_set_new(*out, "prediction_type", json_string(folder->prediction)) ? SP_MEMORY : SP_OK;
+}
+
+sp_status sp_model_folder_scheduler(const sp_model_folder *folder, json_t **out, char **where)
+{
+    *out = NULL;
+    *where = scheduler_path(folder);
+    sp_status status = *where ? load_scheduler(folder, *where, out) : SP_MEMORY;
+    if (!status) return SP_OK;
+    json_decref(*out);
+    sp_free(*where);
+    *out = NULL;
+    *where = NULL;
+    return status;
+}
+
+/* "epsilon", "v_prediction" or NULL; *where: the file that says so. */
+static sp_status find_said(const sp_model_folder *folder, const char **out, char **where)
+{
+    static const char *const names[] = {"epsilon", "v_prediction"};
+    const sp_tensor_file *files[] = {folder->unet_file, folder->single};
+    json_t *json;
+    *out = NULL;
+    for (int i = 0; i < 2; i++) {
+        sp_original_prediction predicts = {0};
+        if (files[i]) SP_TRY(sp_original_predicts(files[i], NULL, &predicts));
+        if (!predicts.said) continue;
+        *out = names[predicts.v];
+        *where = sp_strdup(sp_tensor_file_path(files[i]));
+        return *where ? SP_OK : SP_MEMORY;
+    }
+    if (folder->single) return SP_OK;
+    *where = scheduler_path(folder);
+    if (!*where) return SP_MEMORY;
+    SP_TRY(sp_scheduler_json_load(*where, &json));
+    const char *said = json_string_value(json_object_get(json, "prediction_type"));
+    for (int i = 0; said && i < 2; i++)
+        if (strcmp(said, names[i]) == 0) *out = names[i];
+    json_decref(json);
+    return SP_OK;
+}
+
+sp_status sp_prediction_check(const sp_model_folder *folder)
+{
+    const char *asked = folder->prediction, *said = NULL;
+    char *where = NULL;
+    if (!asked) return SP_OK;
+    if (strcmp(asked, "epsilon") != 0 && strcmp(asked, "v_prediction") != 0)
+        return sp_fail(SP_ARGUMENT, "prediction type \"%.64s\" is not known, expected epsilon or v_prediction", asked);
+    sp_status status = find_said(folder, &said, &where);
+    if (!status && said && strcmp(said, asked) != 0)
+        sp_log_warn("%s: says that the UNet predicts %s, and it is taken to predict %s, as asked for", where, said,
+                    asked);
+    sp_free(where);
+    return status;
+}
+
+/* ---- the text encoders' side ---- */
 
 sp_status sp_model_folder_zero_negative(const sp_model_folder *folder, bool *out)
 {

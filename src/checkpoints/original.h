@@ -5,7 +5,8 @@
 #define SP_CHECKPOINTS_ORIGINAL_H
 #include "checkpoints/component.h"
 
-/* True if the file has that component's tensors. */
+/* True if the file has that component's tensors; a file that is a UNet alone may have them without prefix or under
+ * diffusers' names, one that is a VAE alone as well. */
 bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind);
 
 /* The component's config.json (json_decref). Heads are not told by shapes: a UNet with linear
@@ -36,8 +37,12 @@ typedef struct {
  * otherwise. SP_UNSUPPORTED for another parameterization. */
 sp_status sp_original_predicts(const sp_tensor_file *file, const char *prediction, sp_original_prediction *out);
 
+/* Sets in a scheduler's configuration what such marks say, where they do: "prediction_type" if it is said, and of a
+ * schedule that ends without signal "rescale_betas_zero_snr" and trailing timesteps, which begin there. */
+sp_status sp_original_mark(const sp_original_prediction *predicts, json_t *scheduler);
+
 /* The scheduler_config.json that the published models have (json_decref), with what the UNet
- * predicts and, where the end has no signal, "rescale_betas_zero_snr" and trailing timesteps, which begin there. */
+ * predicts and, as above, where its schedule ends. */
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out);
 
 /* True if the first text encoder's prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */

@@ -12,9 +12,7 @@ enum {
     SIZE_DIM = 256,     /* of each size that XL's UNet is told */
 };
 
-#define UNET SP_ORIGINAL_UNET
 #define OPEN_CLIP SP_ORIGINAL_OPEN_CLIP
-#define UNET_FIRST UNET "input_blocks.0.0.weight"
 #define VAE_FIRST SP_ORIGINAL_VAE "encoder.conv_in.weight"
 #define OPEN_CLIP_FIRST OPEN_CLIP "token_embedding.weight"
 
@@ -69,15 +67,38 @@ sp_original_text sp_original_text_of(const sp_tensor_file *file, sp_component_ki
     return (sp_original_text){NULL, false};
 }
 
+/* A tensor of the UNet, by its original name; NULL if there is none. */
+static const sp_tensor *unet_find(const sp_original_unet *unet, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static const sp_tensor *unet_find(const sp_original_unet *unet, const char *format, ...)
+{
+    char original[128], name[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(original, sizeof original, format, arguments);
+    va_end(arguments);
+    if (!unet->prefix) return NULL;
+    sp_original_unet_name(unet, original, name, sizeof name);
+    return sp_tensor_file_find(unet->file, name);
+}
+
+static sp_status unet_dim(const sp_original_unet *unet, const char *original, int axis, int64_t *out)
+{
+    char name[256];
+    sp_original_unet_name(unet, original, name, sizeof name);
+    return dim_of(unet->file, name, axis, out);
+}
+
 /* Stable Diffusion XL's UNet, or text encoders of its. */
 static bool is_xl(const sp_tensor_file *file)
 {
-    return find(file, UNET "label_emb.0.0.weight") || find(file, SP_ORIGINAL_XL_OPEN_CLIP "token_embedding.weight");
+    const sp_original_unet unet = sp_original_unet_of(file);
+    return unet_find(&unet, "label_emb.0.0.weight") || find(file, SP_ORIGINAL_XL_OPEN_CLIP "token_embedding.weight");
 }
 
 bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
 {
-    if (kind == SP_COMPONENT_UNET) return sp_tensor_file_find(file, UNET_FIRST);
+    if (kind == SP_COMPONENT_UNET) return sp_original_unet_of(file).prefix;
     if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
     return sp_original_text_of(file, kind).prefix;
 }
@@ -98,93 +119,117 @@ static sp_status is_large(const sp_tensor_file *file, const char *prediction, bo
 
 /* ---- UNet ---- */
 
-int sp_original_unet_layers(const sp_tensor_file *file)
+/* Of those on the way down the first block that only halves the resolution comes right behind the resnets. */
+static int count_layers_of(const sp_original_unet *unet)
 {
     enum { MOST = SP_MODEL_MAX_LAYERS + 2 };
+    const char *p = unet->prefix;
     for (int i = 1; i < MOST; i++) {
-        bool halves = find(file, UNET "input_blocks.%d.0.op.weight", i);
-        if (halves || !find(file, UNET "input_blocks.%d.0.in_layers.0.weight", i)) return i - 1;
+        bool there = unet->diffusers ? find(unet->file, "%sdown_blocks.0.resnets.%d.norm1.weight", p, i - 1)
+                                     : find(unet->file, "%sinput_blocks.%d.0.in_layers.0.weight", p, i);
+        if (!there || (!unet->diffusers && find(unet->file, "%sinput_blocks.%d.0.op.weight", p, i))) return i - 1;
     }
-    return 0;
+    return MOST - 1;
 }
 
-static sp_status unet_levels(const sp_tensor_file *file, sp_unet_config *c)
+/* By tensors at both ends: a ControlNet has the first half of a UNet. */
+sp_original_unet sp_original_unet_of(const sp_tensor_file *file)
 {
-    int layers = sp_original_unet_layers(file);
+    static const struct {
+        const char *prefix, *first, *last;
+        bool diffusers;
+    } places[] = {
+        {SP_ORIGINAL_UNET, "input_blocks.0.0.weight", "", false},
+        {"", "input_blocks.0.0.weight", "out.2.weight", false},
+        {"", "conv_in.weight", "up_blocks.0.resnets.0.norm1.weight", true},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        sp_original_unet unet = {.file = file, .prefix = places[i].prefix, .diffusers = places[i].diffusers};
+        if (!find(file, "%s%s", unet.prefix, places[i].first)) continue;
+        if (*places[i].last && !find(file, "%s%s", unet.prefix, places[i].last)) continue;
+        unet.layers = count_layers_of(&unet);
+        return unet;
+    }
+    return (sp_original_unet){.file = file};
+}
+
+static sp_status unet_levels(const sp_original_unet *unet, sp_unet_config *c)
+{
+    int layers = unet->layers;
     if (layers < 1 || layers > SP_MODEL_MAX_LAYERS)
         return sp_fail(SP_FORMAT, "%s: the UNet's first block has no resnet, or more than %d",
-                       sp_tensor_file_path(file), SP_MODEL_MAX_LAYERS);
+                       sp_tensor_file_path(unet->file), SP_MODEL_MAX_LAYERS);
     for (int first = 1; c->levels < SP_MODEL_MAX_LEVELS; first += layers + 1) {
         char name[128];
-        snprintf(name, sizeof name, UNET "input_blocks.%d.0.out_layers.3.weight", first);
-        if (!find(file, "%s", name)) break;
-        SP_TRY(dim_of(file, name, 0, &c->channels[c->levels]));
+        snprintf(name, sizeof name, "input_blocks.%d.0.out_layers.3.weight", first);
+        if (!unet_find(unet, "%s", name)) break;
+        SP_TRY(unet_dim(unet, name, 0, &c->channels[c->levels]));
         c->layers[c->levels] = layers;
-        c->down_attention[c->levels] = find(file, UNET "input_blocks.%d.1.norm.weight", first);
+        c->down_attention[c->levels] = unet_find(unet, "input_blocks.%d.1.norm.weight", first);
         c->levels++;
     }
     for (int i = 0; i < c->levels; i++) /* the output blocks begin with the lowest resolution */
-        c->up_attention[i] =
-            find(file, UNET "output_blocks.%d.1.norm.weight", (c->levels - 1 - i) * (layers + 1));
-    c->middle_attention = find(file, UNET "middle_block.1.norm.weight");
+        c->up_attention[i] = unet_find(unet, "output_blocks.%d.1.norm.weight", (c->levels - 1 - i) * (layers + 1));
+    c->middle_attention = unet_find(unet, "middle_block.1.norm.weight");
     return SP_OK;
 }
 
 /* Blocks of the transformer at that place. */
-static int64_t depth_at(const sp_tensor_file *file, const char *side, int block)
+static int64_t depth_at(const sp_original_unet *unet, const char *side, int block)
 {
     int64_t depth = 0;
     while (depth <= SP_MODEL_MAX_LAYERS &&
-           find(file, UNET "%s.%d%s.transformer_blocks.%lld.norm1.weight", side, block,
-                strcmp(side, "middle_block") == 0 ? "" : ".1", (long long)depth))
+           unet_find(unet, "%s.%d%s.transformer_blocks.%lld.norm1.weight", side, block,
+                     strcmp(side, "middle_block") == 0 ? "" : ".1", (long long)depth))
         depth++;
     return depth;
 }
 
-static sp_status unet_depths(const sp_tensor_file *file, sp_unet_config *c)
+static sp_status unet_depths(const sp_original_unet *unet, sp_unet_config *c)
 {
     bool good = true;
     for (int i = 0; i < c->levels; i++) {
         int each = (int)c->layers[i] + 1, down = 1 + i * each, up = (c->levels - 1 - i) * each;
         for (int k = 0; k < each; k++) {
-            if (k < each - 1) c->down_depth[i][k] = c->down_attention[i] ? depth_at(file, "input_blocks", down + k) : 1;
-            c->up_depth[i][k] = c->up_attention[i] ? depth_at(file, "output_blocks", up + k) : 1;
+            if (k < each - 1) c->down_depth[i][k] = c->down_attention[i] ? depth_at(unet, "input_blocks", down + k) : 1;
+            c->up_depth[i][k] = c->up_attention[i] ? depth_at(unet, "output_blocks", up + k) : 1;
             good = good && c->down_depth[i][k] <= SP_MODEL_MAX_LAYERS && c->up_depth[i][k] <= SP_MODEL_MAX_LAYERS;
         }
     }
-    c->middle_depth = c->middle_attention ? depth_at(file, "middle_block", 1) : 0;
+    c->middle_depth = c->middle_attention ? depth_at(unet, "middle_block", 1) : 0;
     if (good && c->middle_depth <= SP_MODEL_MAX_LAYERS) return SP_OK;
     return sp_fail(SP_UNSUPPORTED, "%s: the UNet has more than %d transformer layers in a row",
-                   sp_tensor_file_path(file), SP_MODEL_MAX_LAYERS);
+                   sp_tensor_file_path(unet->file), SP_MODEL_MAX_LAYERS);
 }
 
 /* Where an attention lies: in the middle, or else on the way down from the lowest resolution up. */
-static sp_status find_attention(const sp_tensor_file *file, const sp_unet_config *c, char *out, size_t size)
+static sp_status find_attention(const sp_original_unet *unet, const sp_unet_config *c, char *out, size_t size)
 {
     int block = c->levels - 1;
     if (c->middle_attention) {
-        snprintf(out, size, UNET "middle_block.1.");
+        snprintf(out, size, "middle_block.1.");
         return SP_OK;
     }
     while (block >= 0 && !c->down_attention[block])
         block--;
-    snprintf(out, size, UNET "input_blocks.%d.1.", 1 + block * (int)(c->layers[0] + 1));
+    snprintf(out, size, "input_blocks.%d.1.", 1 + block * (int)(c->layers[0] + 1));
     if (block >= 0) return SP_OK;
-    return sp_fail(SP_UNSUPPORTED, "%s: the UNet looks at no text", sp_tensor_file_path(file));
+    return sp_fail(SP_UNSUPPORTED, "%s: the UNet looks at no text", sp_tensor_file_path(unet->file));
 }
 
 /* Any attention tells the context and the form of the projections. */
-static sp_status unet_attention(const sp_tensor_file *file, sp_unet_config *c)
+static sp_status unet_attention(const sp_original_unet *unet, sp_unet_config *c)
 {
     const sp_tensor *projection;
-    char place[64], name[128];
-    SP_TRY(find_attention(file, c, place, sizeof place));
-    snprintf(name, sizeof name, "%stransformer_blocks.0.attn2.to_k.weight", place);
-    SP_TRY(dim_of(file, name, 1, &c->cross_attention_dim));
-    snprintf(name, sizeof name, "%sproj_in.weight", place);
-    SP_TRY(sp_tensor_file_get(file, name, &projection));
+    char place[64], original[128], name[256];
+    SP_TRY(find_attention(unet, c, place, sizeof place));
+    snprintf(original, sizeof original, "%stransformer_blocks.0.attn2.to_k.weight", place);
+    SP_TRY(unet_dim(unet, original, 1, &c->cross_attention_dim));
+    snprintf(original, sizeof original, "%sproj_in.weight", place);
+    sp_original_unet_name(unet, original, name, sizeof name);
+    SP_TRY(sp_tensor_file_get(unet->file, name, &projection));
     c->linear_projection = projection->shape.rank == 2;
-    c->upcast_attention = c->linear_projection && !is_xl(file);
+    c->upcast_attention = c->linear_projection && !is_xl(unet->file);
     for (int i = 0; i < c->levels; i++)
         c->heads[i] = !c->linear_projection            ? HEADS
                       : c->channels[i] > HEAD_CHANNELS ? c->channels[i] / HEAD_CHANNELS
@@ -193,29 +238,39 @@ static sp_status unet_attention(const sp_tensor_file *file, sp_unet_config *c)
 }
 
 /* XL's pooled text and sizes enter where classes would. */
-static sp_status unet_text_time(const sp_tensor_file *file, sp_unet_config *c)
+static sp_status unet_text_time(const sp_original_unet *unet, sp_unet_config *c)
 {
     int64_t sum = 0;
-    if (!find(file, UNET "label_emb.0.0.weight")) return SP_OK;
-    SP_TRY(dim_of(file, UNET "label_emb.0.0.weight", 1, &sum));
+    if (!unet_find(unet, "label_emb.0.0.weight")) return SP_OK;
+    SP_TRY(unet_dim(unet, "label_emb.0.0.weight", 1, &sum));
     c->size_dim = SIZE_DIM;
     c->text_dim = sum - SP_UNET_SIZES * SIZE_DIM;
     if (c->text_dim > 0) return SP_OK;
     return sp_fail(SP_UNSUPPORTED, "%s: a UNet conditioned on %lld numbers beside the text is not supported",
-                   sp_tensor_file_path(file), (long long)sum);
+                   sp_tensor_file_path(unet->file), (long long)sum);
+}
+
+/* The guidance that latent consistency models are told has no original name. */
+static sp_status unet_guidance(const sp_original_unet *unet, sp_unet_config *c)
+{
+    static const char name[] = "time_embedding.cond_proj.weight";
+    if (!unet->diffusers || !find(unet->file, "%s", name)) return SP_OK;
+    return dim_of(unet->file, name, 1, &c->time_cond_dim);
 }
 
 static sp_status unet_config(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
+    const sp_original_unet unet = sp_original_unet_of(file);
     sp_unet_config c = {
         .groups = GROUPS, .epsilon = 1e-5, .downsample_padding = 1, .cos_first = true};
-    SP_TRY(dim_of(file, UNET_FIRST, 1, &c.in_channels));
-    SP_TRY(dim_of(file, UNET "out.2.weight", 0, &c.out_channels));
-    SP_TRY(dim_of(file, UNET "time_embed.0.weight", 0, &c.time_dim));
-    SP_TRY(unet_levels(file, &c));
-    SP_TRY(unet_depths(file, &c));
-    SP_TRY(unet_attention(file, &c));
-    SP_TRY(unet_text_time(file, &c));
+    SP_TRY(unet_dim(&unet, "input_blocks.0.0.weight", 1, &c.in_channels));
+    SP_TRY(unet_dim(&unet, "out.2.weight", 0, &c.out_channels));
+    SP_TRY(unet_dim(&unet, "time_embed.0.weight", 0, &c.time_dim));
+    SP_TRY(unet_levels(&unet, &c));
+    SP_TRY(unet_depths(&unet, &c));
+    SP_TRY(unet_attention(&unet, &c));
+    SP_TRY(unet_text_time(&unet, &c));
+    SP_TRY(unet_guidance(&unet, &c));
     bool large;
     SP_TRY(is_large(file, prediction, &large));
     c.sample_size = is_xl(file) ? 128 : large ? 96 : 64;
@@ -380,7 +435,7 @@ sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
                        "%s: has no %s under the names of Stable Diffusion's original checkpoints, "
                        "such as \"%s\"",
                        sp_tensor_file_path(file), sp_component_folder_name(kind),
-                       kind == SP_COMPONENT_UNET  ? UNET_FIRST
+                       kind == SP_COMPONENT_UNET  ? SP_ORIGINAL_UNET "input_blocks.0.0.weight"
                        : kind == SP_COMPONENT_VAE ? VAE_FIRST
                                                   : OPEN_CLIP_FIRST);
     if (kind == SP_COMPONENT_UNET) return unet_config(file, prediction, out);
@@ -395,6 +450,19 @@ sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
 
 /* ---- scheduler ---- */
 
+sp_status sp_original_mark(const sp_original_prediction *predicts, json_t *scheduler)
+{
+    int failed = 0;
+    if (predicts->said)
+        failed |= json_object_set_new(scheduler, "prediction_type",
+                                      json_string(predicts->v ? "v_prediction" : "epsilon"));
+    if (predicts->zero_snr) {
+        failed |= json_object_set_new(scheduler, "rescale_betas_zero_snr", json_true());
+        failed |= json_object_set_new(scheduler, "timestep_spacing", json_string("trailing"));
+    }
+    return failed ? SP_MEMORY : SP_OK;
+}
+
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
     sp_original_prediction predicts;
@@ -406,18 +474,15 @@ sp_status sp_original_scheduler(const sp_tensor_file *file, const char *predicti
                                                         : "PNDMScheduler",
                      "_diffusers_version", "0.8.0", "beta_start", 0.00085, "beta_end", 0.012,
                      "beta_schedule", "scaled_linear", "clip_sample", 0, "num_train_timesteps",
-                     1000, "prediction_type", predicts.v ? "v_prediction" : "epsilon",
-                     "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "trained_betas");
+                     1000, "prediction_type", "epsilon", "set_alpha_to_one", 0, "skip_prk_steps", 1,
+                     "steps_offset", 1, "trained_betas");
     if (!*out) return SP_MEMORY;
+    predicts.said = true;
     /* XL's own, and the default of that class is another */
-    bool leading = is_xl(file) && !predicts.zero_snr;
-    if (leading && json_object_set_new(*out, "timestep_spacing", json_string("leading"))) return SP_MEMORY;
-    if (!predicts.zero_snr) return SP_OK;
-    /* sampling begins where there is no signal, as training did */
-    if (!json_object_set_new(*out, "rescale_betas_zero_snr", json_true()) &&
-        !json_object_set_new(*out, "timestep_spacing", json_string("trailing")))
-        return SP_OK;
+    int failed = is_xl(file) ? json_object_set_new(*out, "timestep_spacing", json_string("leading")) : 0;
+    sp_status status = failed ? SP_MEMORY : sp_original_mark(&predicts, *out);
+    if (!status) return SP_OK;
     json_decref(*out);
     *out = NULL;
-    return SP_MEMORY;
+    return status;
 }

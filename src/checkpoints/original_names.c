@@ -46,7 +46,7 @@ static void unet_block(const char *rest, int block, int place, bool down, int la
     }
 }
 
-static void unet_name(const char *name, int layers, char *out, size_t size)
+void sp_original_unet_rename(const char *name, int layers, char *out, size_t size)
 {
     char inside[MAX_NAME + 32];
     int block, place, length = 0;
@@ -64,6 +64,14 @@ static void unet_name(const char *name, int layers, char *out, size_t size)
     } else {
         SP_REPLACE_BEGINNING(name, sp_unet_outside_names, false, out, size);
     }
+}
+
+void sp_original_unet_name(const sp_original_unet *unet, const char *original, char *out, size_t size)
+{
+    if (unet->diffusers)
+        sp_original_unet_rename(original, unet->layers, out, size);
+    else
+        snprintf(out, size, "%s%s", unet->prefix, original);
 }
 
 /* ---- VAE ---- */
@@ -226,22 +234,34 @@ static bool is_of_training(const char *name)
     return sp_starts_with(name, "loss.") || sp_starts_with(name, "model_ema.");
 }
 
+/* What says how the UNet was trained lies outside of every prefix. */
+static bool is_mark(const char *name)
+{
+    return strcmp(name, SP_ORIGINAL_V) == 0 || strcmp(name, SP_ORIGINAL_ZERO_SNR) == 0;
+}
+
 /* The name behind the prefix, or NULL. */
 static const char *behind(const char *name, const char *prefix)
 {
     return prefix && sp_starts_with(name, prefix) ? name + strlen(prefix) : NULL;
 }
 
-static sp_status add_unet(sp_weights *weights, const sp_tensor_file *file, const char *name,
-                          const sp_tensor *tensor, int layers)
+static sp_status add_unet(sp_weights *weights, const sp_tensor_file *file)
 {
-    char out[MAX_NAME + 128];
-    unet_name(name, layers, out, sizeof out);
-    return add(weights, file, out, tensor);
+    const sp_original_unet unet = sp_original_unet_of(file);
+    const char *rest;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        char out[MAX_NAME + 128];
+        const char *name = sp_tensor_file_name(file, i);
+        if (strlen(name) >= MAX_NAME || !(rest = behind(name, unet.prefix)) || is_mark(name)) continue;
+        if (!unet.diffusers) sp_original_unet_rename(rest, unet.layers, out, sizeof out);
+        SP_TRY(add(weights, file, unet.diffusers ? rest : out, sp_tensor_file_at(file, i)));
+    }
+    return SP_OK;
 }
 
-static sp_status add_vae(sp_weights *weights, const sp_tensor_file *file, const char *name,
-                         const sp_tensor *tensor, int levels)
+static sp_status add_vae_tensor(sp_weights *weights, const sp_tensor_file *file, const char *name,
+                                const sp_tensor *tensor, int levels)
 {
     char out[MAX_NAME + 128];
     sp_tensor view = *tensor;
@@ -250,6 +270,18 @@ static sp_status add_vae(sp_weights *weights, const sp_tensor_file *file, const 
     if (attention && view.shape.rank == 4 && view.shape.dim[2] == 1 && view.shape.dim[3] == 1)
         view.shape = sp_shape_of(view.shape.dim[0], view.shape.dim[1]);
     return add(weights, file, out, &view);
+}
+
+static sp_status add_vae(sp_weights *weights, const sp_tensor_file *file)
+{
+    int levels = sp_original_vae_levels(file);
+    const char *prefix = sp_original_vae_prefix(file), *rest;
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
+        const char *name = sp_tensor_file_name(file, i);
+        if (strlen(name) < MAX_NAME && (rest = behind(name, prefix)) && !is_of_training(rest))
+            SP_TRY(add_vae_tensor(weights, file, rest, sp_tensor_file_at(file, i), levels));
+    }
+    return SP_OK;
 }
 
 /* What a text encoder has outside of its own prefix: the projection, of which transformers' prefix is not. */
@@ -275,18 +307,7 @@ static sp_status add_texts(sp_weights *weights, const sp_tensor_file *file, sp_c
 
 sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind)
 {
-    int layers = kind == SP_COMPONENT_UNET ? sp_original_unet_layers(file) : sp_original_vae_levels(file);
-    const char *prefix = kind == SP_COMPONENT_UNET ? SP_ORIGINAL_UNET : sp_original_vae_prefix(file);
     sp_weights_set_file(weights, file);
     if (sp_component_is_text(kind)) return add_texts(weights, file, kind);
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
-        const char *name = sp_tensor_file_name(file, i), *rest = behind(name, prefix);
-        const sp_tensor *tensor = sp_tensor_file_at(file, i);
-        if (!rest || strlen(name) >= MAX_NAME) continue;
-        if (kind == SP_COMPONENT_UNET)
-            SP_TRY(add_unet(weights, file, rest, tensor, layers));
-        else if (!is_of_training(rest))
-            SP_TRY(add_vae(weights, file, rest, tensor, layers));
-    }
-    return SP_OK;
+    return kind == SP_COMPONENT_UNET ? add_unet(weights, file) : add_vae(weights, file);
 }

@@ -3,6 +3,7 @@
 #define SP_CHECKPOINTS_ORIGINAL_PARTS_H
 #include "checkpoints/original.h"
 
+/* Of the UNet in a whole checkpoint. */
 #define SP_ORIGINAL_UNET "model.diffusion_model."
 #define SP_ORIGINAL_VAE "first_stage_model."
 /* Of text encoders: of Stable Diffusion 1.x, 2.x, and the two of XL. */
@@ -16,9 +17,19 @@
 #define SP_ORIGINAL_V "v_pred"
 #define SP_ORIGINAL_ZERO_SNR "ztsnr"
 
-/* Resnets of a block on the way down: the first of the UNet's input blocks that only halves the
- * resolution comes right behind them. 0 if there is no UNet. */
-int sp_original_unet_layers(const sp_tensor_file *file);
+/* Where a UNet lies, and under whose names: in a whole checkpoint, or in a file that is a UNet alone, whose original
+ * names have no prefix, or which has diffusers' names. */
+typedef struct {
+    const sp_tensor_file *file;
+    const char *prefix; /* NULL: the file has none */
+    bool diffusers;
+    int layers; /* resnets of a block on the way down, up to SP_MODEL_MAX_LAYERS + 1; 0: there are none */
+} sp_original_unet;
+sp_original_unet sp_original_unet_of(const sp_tensor_file *file);
+/* The name that a parameter of a UNet has there, given without prefix under its original one. */
+void sp_original_unet_name(const sp_original_unet *unet, const char *original, char *out, size_t size);
+/* The graph's name of a UNet's parameter, by its original one without prefix. */
+void sp_original_unet_rename(const char *original, int layers, char *out, size_t size);
 /* What stands before the names of the VAE: "first_stage_model." in a whole checkpoint, "vae." or nothing in a file
  * that is a VAE alone; NULL if there is none. */
 const char *sp_original_vae_prefix(const sp_tensor_file *file);

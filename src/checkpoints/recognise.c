@@ -45,8 +45,6 @@ static const struct {
     {"*joint_blocks.", "a Stable Diffusion 3 model"},
     {"*double_blocks.", "a Flux model"},
     {"single_transformer_blocks.", "a Flux model"},
-    {"add_embedding.", "a UNet of Stable Diffusion XL"},
-    {"label_emb.", "a UNet of Stable Diffusion XL"},
     {"string_to_param.", "an embedding (textual inversion)"},
     {"emb_params", "an embedding (textual inversion)"},
     {"clip_g", "an embedding (textual inversion)"},
@@ -78,18 +76,28 @@ static bool is_embedding(const sp_tensor_file *file)
            (shape.rank <= 2 && (width == 768 || width == 1024 || width == 1280));
 }
 
+/* By its original name; NULL if there is none. */
+static const sp_tensor *unet_tensor(const sp_tensor_file *file, const char *original)
+{
+    char name[128];
+    const sp_original_unet unet = sp_original_unet_of(file);
+    if (!unet.prefix) return NULL;
+    sp_original_unet_name(&unet, original, name, sizeof name);
+    return sp_tensor_file_find(file, name);
+}
+
 /* Stable Diffusion XL's refiner, which is told five sizes and has the larger text encoder alone. */
 static bool is_refiner(const sp_tensor_file *file)
 {
     enum { REFINERS = 2560 };
-    const sp_tensor *sizes = find(file, SP_ORIGINAL_UNET "label_emb.0.0.weight");
+    const sp_tensor *sizes = unet_tensor(file, "label_emb.0.0.weight");
     return sizes && sizes->shape.rank == 2 && sizes->shape.dim[1] == REFINERS;
 }
 
-/* Channels that a UNet of original names takes; 0 if there is none. */
-static int64_t original_channels(const sp_tensor_file *file)
+/* Channels that the UNet takes; 0 if there is none. */
+static int64_t unet_channels(const sp_tensor_file *file)
 {
-    const sp_tensor *first = find(file, SP_ORIGINAL_UNET "input_blocks.0.0.weight");
+    const sp_tensor *first = unet_tensor(file, "input_blocks.0.0.weight");
     return first && first->shape.rank > 1 ? first->shape.dim[1] : 0;
 }
 
@@ -138,9 +146,6 @@ static const char *lone_part(const sp_tensor_file *file)
     if (sp_original_has(file, SP_COMPONENT_UNET)) return NULL;
     if (sp_original_has(file, SP_COMPONENT_VAE))
         return sp_original_has(file, SP_COMPONENT_TEXT_ENCODER) ? NULL : "an autoencoder (VAE)";
-    if (find(file, "input_blocks.0.0.weight")) return "a UNet alone, under original names without their prefix";
-    if (find(file, "conv_in.weight") && find(file, "time_embedding.linear_1.weight"))
-        return "a UNet alone, under diffusers' names";
     if (find(file, "text_model.embeddings.token_embedding.weight") ||
         find(file, "embeddings.token_embedding.weight"))
         return "a CLIP text encoder alone";
@@ -157,7 +162,7 @@ const char *sp_recognise_tensors(const sp_tensor_file *file)
         rule = rule_of(sp_tensor_file_name(file, i), rule);
     if (rule < COUNT(signs)) return signs[rule].text;
     if (is_refiner(file)) return "Stable Diffusion XL's refiner";
-    const char *part = lone_part(file), *task = other_task(original_channels(file));
+    const char *part = lone_part(file), *task = other_task(unet_channels(file));
     if (part || task) return task ? task : part;
     return is_embedding(file) ? "an embedding (textual inversion)" : NULL;
 }
@@ -303,6 +308,10 @@ sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
     else if (!*present && !folder->single)
         sp_recognise(folder->path, what, sizeof what);
     if (*what) return sp_fail(SP_UNSUPPORTED, "%s: is %s, expected %s", folder->path, what, expected);
+    if (folder->single && strcmp(present, "unet") == 0)
+        return sp_fail(SP_FORMAT, "%s: is a UNet alone, without %s; `splam generate` and "
+                       "`splam convert` take the rest from a `base`",
+                       folder->path, missing);
     return sp_fail(SP_FORMAT, "%s: has no %s%s%s, expected %s", folder->path, missing, *present ? "; it has " : "",
                    present, expected);
 }

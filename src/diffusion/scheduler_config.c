@@ -359,97 +359,24 @@ sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_s
     return read_demands(config, class_name, out);
 }
 
-/* Python writes infinite numbers as no JSON can hold them (lambda_min_clipped is one in many
- * files): null instead. */
-static void replace_infinities(char *text)
-{
-    bool quoted = false;
-    for (char *p = text; *p; p++) {
-        if (*p == '\\' && quoted && p[1]) {
-            p++;
-        } else if (*p == '"') {
-            quoted = !quoted;
-        } else if (!quoted && strncmp(p, "Infinity", 8) == 0) {
-            if (p > text && p[-1] == '-') p[-1] = ' ';
-            memcpy(p, "null    ", 8);
-        }
-    }
-}
-
-static sp_status load_json(const char *path, json_t **out)
-{
-    char *text;
-    SP_TRY(sp_read_text(path, &text, NULL));
-    replace_infinities(text);
-    sp_status status = sp_json_parse(text, strlen(text), path, out);
-    sp_free(text);
-    return status;
-}
-
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out)
 {
     json_t *config;
-    SP_TRY(load_json(path, &config));
+    SP_TRY(sp_scheduler_json_load(path, &config));
     sp_status status = sp_scheduler_config_read(config, path, out);
     json_decref(config);
     return status;
 }
 
-/* What the caller knows better goes into the file's place. */
-static sp_status load_of_model(const sp_model_folder *model, const char *path, json_t **out)
-{
-    if (model->single) return sp_original_scheduler(model->single, model->prediction, out);
-    SP_TRY(load_json(path, out));
-    if (!model->prediction || !json_is_object(*out)) return SP_OK;
-    return json_object_set_new(*out, "prediction_type", json_string(model->prediction)) ? SP_MEMORY : SP_OK;
-}
-
 sp_status sp_scheduler_config_of(const sp_model_folder *model, json_t **json, sp_scheduler_config *out)
 {
     json_t *config = NULL;
-    char *path = model->single ? sp_strdup(model->path)
-                               : sp_format("%s/scheduler/scheduler_config.json", model->path);
+    char *where = NULL;
     memset(out, 0, sizeof *out);
-    sp_status status = path ? load_of_model(model, path, &config) : SP_MEMORY;
-    if (!status) status = sp_scheduler_config_read(config, path, out);
+    sp_status status = sp_model_folder_scheduler(model, &config, &where);
+    if (!status) status = sp_scheduler_config_read(config, where, out);
     if (json) *json = json_incref(config);
     json_decref(config);
-    sp_free(path);
-    return status;
-}
-
-/* "epsilon", "v_prediction" or NULL. */
-static sp_status find_said(const sp_model_folder *model, const char *path, const char **out)
-{
-    static const char *const names[] = {"epsilon", "v_prediction"};
-    json_t *json;
-    *out = NULL;
-    if (model->single) {
-        sp_original_prediction predicts;
-        SP_TRY(sp_original_predicts(model->single, NULL, &predicts));
-        if (predicts.said) *out = names[predicts.v];
-        return SP_OK;
-    }
-    SP_TRY(load_json(path, &json));
-    const char *said = json_string_value(json_object_get(json, "prediction_type"));
-    for (int i = 0; said && i < 2; i++)
-        if (strcmp(said, names[i]) == 0) *out = names[i];
-    json_decref(json);
-    return SP_OK;
-}
-
-sp_status sp_prediction_check(const sp_model_folder *model)
-{
-    const char *asked = model->prediction, *said;
-    if (!asked) return SP_OK;
-    if (strcmp(asked, "epsilon") != 0 && strcmp(asked, "v_prediction") != 0)
-        return sp_fail(SP_ARGUMENT, "prediction type \"%.64s\" is not known, expected epsilon or v_prediction", asked);
-    char *path = model->single ? sp_strdup(model->path)
-                               : sp_format("%s/scheduler/scheduler_config.json", model->path);
-    sp_status status = path ? find_said(model, path, &said) : SP_MEMORY;
-    if (!status && said && strcmp(said, asked) != 0)
-        sp_log_warn("%s: says that the UNet predicts %s, and it is taken to predict %s, as asked for", path,
-                    said, asked);
-    sp_free(path);
+    sp_free(where);
     return status;
 }

@@ -67,14 +67,10 @@ typedef struct {
  * `demand`: an unknown key belongs to the class that the file names, and where it names none to every sampler. Python's
  * bare Infinity is read as null. */
 sp_status sp_scheduler_config_load(const char *path, sp_scheduler_config *out);
-/* That of a model: MODEL/scheduler/scheduler_config.json, or what a single file tells; with
- * model->prediction in place of what these say. *json (may be NULL) receives it as it stands there
+/* That of a model, by sp_model_folder_scheduler. *json (may be NULL) receives it as it stands there
  * (json_decref). */
 sp_status sp_scheduler_config_of(const sp_model_folder *model, json_t **json,
                                  sp_scheduler_config *out);
-/* SP_ARGUMENT if model->prediction has no such name; a warning if the model says otherwise, which
- * goes for nothing then. */
-sp_status sp_prediction_check(const sp_model_folder *model);
 /* `where` names the file in messages. */
 sp_status sp_scheduler_config_read(const json_t *config, const char *where,
                                    sp_scheduler_config *out);

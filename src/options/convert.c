@@ -5,6 +5,7 @@
 #define OPTIONS splam_convert_options
 static const splam_option options[] = {
     SP_MODEL_OPTION,
+    SP_BASE_OPTION,
     {SP_TEXT(output), .letter = 'o', .argument = "OUT",
      .help = "the new folder, or with --single-file the new file; may be left out with --packed"},
     {SP_CHOICE(dtype, "f32|f16|bf16", NULL), .help = "type of the weights", .otherwise = "f32"},

@@ -83,7 +83,13 @@ int sp_choice_index(const char *choices, const char *text);
      .help = "what the UNet predicts, whatever the model says", .otherwise = "what it says"}
 /* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, embeddings,
  * embedding_count, precision, device. */
+#define SP_BASE_OPTION                                                                                            \
+    {SP_TEXT(base), .argument = "PATH",                                                                           \
+     .help = "take all but the UNet from this model, a folder or a checkpoint of one file; the model itself may " \
+             "be a UNet alone",                                                                                   \
+     .otherwise = "the model is whole"}
 #define SP_MODEL_PART_OPTIONS                                                                                     \
+    SP_BASE_OPTION,                                                                                               \
     {SP_TEXT(unet), .argument = "NAME", .help = "the UNet's folder; unet_ema is a student's average",             \
      .otherwise = "unet"},                                                                                        \
     SP_PREDICTION_OPTION,                                                                                         \

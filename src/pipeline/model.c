@@ -23,24 +23,24 @@ static sp_status check_tokenizer(const sp_text_part *part, const char *folder)
     return SP_OK;
 }
 
-static sp_status open_text(sp_model *m, const char *folder, sp_component_kind kind)
+static sp_status open_text(sp_model *m, sp_component_kind kind)
 {
     sp_text_part *part = &m->text[m->text_count++];
-    SP_TRY(sp_component_open(folder, sp_component_folder_name(kind), &part->encoder));
+    SP_TRY(sp_model_folder_component(&m->folder, sp_component_folder_name(kind), &part->encoder));
     SP_TRY(sp_model_folder_tokenizer(&m->folder, kind, &part->tokenizer));
-    return check_tokenizer(part, folder);
+    return check_tokenizer(part, m->folder.path);
 }
 
-static sp_status open_texts(sp_model *m, const char *folder)
+static sp_status open_texts(sp_model *m)
 {
-    SP_TRY(open_text(m, folder, SP_COMPONENT_TEXT_ENCODER));
+    SP_TRY(open_text(m, SP_COMPONENT_TEXT_ENCODER));
     if (!sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TEXT_ENCODER_2))) return SP_OK;
-    SP_TRY(open_text(m, folder, SP_COMPONENT_TEXT_ENCODER_2));
+    SP_TRY(open_text(m, SP_COMPONENT_TEXT_ENCODER_2));
     size_t first = sp_tokenizer_max_length(m->text[0].tokenizer),
            second = sp_tokenizer_max_length(m->text[1].tokenizer);
     if (first != second)
-        return sp_fail(SP_FORMAT, "%s: the tokenizers make %zu and %zu tokens, which must be as many", folder, first,
-                       second);
+        return sp_fail(SP_FORMAT, "%s: the tokenizers make %zu and %zu tokens, which must be as many",
+                       m->folder.path, first, second);
     return sp_model_folder_zero_negative(&m->folder, &m->zero_negative);
 }
 
@@ -184,12 +184,12 @@ static sp_status check_model(const sp_model *m, unsigned parts, const sp_model_o
 
 /* The model's own says what its UNet takes. A file alone does not say it of itself, and is taken to be of the same
  * family; one that says another factor is used as it says, with a warning. */
-static void fit_scale(sp_model *m, const char *folder)
+static void fit_scale(sp_model *m)
 {
     sp_component *own;
     sp_vae_config *config = &m->vae->config.vae;
     if (config->kind != SP_VAE_KL || !sp_model_folder_has(&m->folder, "vae")) return;
-    if (sp_component_open(folder, "vae", &own)) return; /* another one is used because it cannot be */
+    if (sp_model_folder_component(&m->folder, "vae", &own)) return; /* another one is used because it cannot be */
     double scale = own->config.vae.scaling_factor;
     bool said = json_object_get(m->vae->json, "scaling_factor"), kl = own->config.vae.kind == SP_VAE_KL;
     if (kl && !said)
@@ -213,26 +213,28 @@ static void check_tiny_name(const sp_model *m)
                     large ? "Stable Diffusion XL" : "another");
 }
 
-static sp_status open_parts(sp_model *m, const char *folder, const sp_model_options *options)
+static sp_status open_vae(sp_model *m, const char *other)
+{
+    if (!other) return sp_model_folder_component(&m->folder, "vae", &m->vae);
+    SP_TRY(sp_component_open(other, "vae", &m->vae));
+    fit_scale(m);
+    check_tiny_name(m);
+    return SP_OK;
+}
+
+static sp_status open_parts(sp_model *m, const char *path, const sp_model_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
-    SP_TRY(sp_model_folder_open(folder, &m->folder));
+    SP_TRY(sp_model_folder_open_unet(path, options->base, &m->folder));
     SP_TRY(check_model(m, parts, options));
     m->folder.prediction = options->prediction;
     if (parts & SP_PART_UNET) SP_TRY(sp_prediction_check(&m->folder));
     SP_TRY(sp_scheduler_config_of(&m->folder, NULL, &m->scheduler));
-    if (parts & SP_PART_TEXT) SP_TRY(open_texts(m, folder));
+    if (parts & SP_PART_TEXT) SP_TRY(open_texts(m));
     if (parts & SP_PART_TEXT) SP_TRY(add_embeddings(m, options));
-    if (parts & SP_PART_VAE)
-        SP_TRY(sp_component_open_as(options->vae ? options->vae : folder, "vae",
-                                    options->vae ? NULL : options->prediction, &m->vae));
     if (parts & SP_PART_UNET)
-        SP_TRY(sp_component_open_as(folder, options->unet ? options->unet : "unet", options->prediction,
-                                    &m->unet));
-    if (options->vae && m->vae) {
-        fit_scale(m, folder);
-        check_tiny_name(m);
-    }
+        SP_TRY(sp_model_folder_component(&m->folder, options->unet ? options->unet : "unet", &m->unet));
+    if (parts & SP_PART_VAE) SP_TRY(open_vae(m, options->vae));
     SP_TRY(merge_loras(m, options));
     return m->unet ? sp_model_check_unet(m, &m->unet->config.unet) : SP_OK;
 }

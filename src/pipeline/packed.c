@@ -155,11 +155,12 @@ static sp_status pack_parts(packing *g)
     return SP_OK;
 }
 
-/* prediction: of a checkpoint of one file. */
-static sp_status pack_model(const char *path, const char *prediction, const splam_convert_options *o, sp_device *device,
-                            const sp_callbacks *callbacks)
+/* base: NULL, or where all but the UNet is from. prediction: of a checkpoint of one file. */
+static sp_status pack_model(const char *path, const char *base, const char *prediction, const splam_convert_options *o,
+                            sp_device *device, const sp_callbacks *callbacks)
 {
-    const sp_model_options options = {.unet = o->unet,
+    const sp_model_options options = {.base = base,
+                                      .unet = o->unet,
                                       .prediction = prediction,
                                       .device = device,
                                       .precision = sp_precision_dtype(device, o->precision),
@@ -207,6 +208,6 @@ sp_status sp_convert(const splam_convert_options *o, sp_device *device, const sp
     SP_TRY(check_options(o));
     if (o->output) SP_TRY(sp_convert_model(o, device, callbacks));
     if (!o->packed) return SP_OK;
-    if (!o->output) return pack_model(o->model, o->prediction_type, o, device, callbacks);
-    return pack_model(o->output, o->single_file ? o->prediction_type : NULL, o, device, callbacks);
+    if (!o->output) return pack_model(o->model, o->base, o->prediction_type, o, device, callbacks);
+    return pack_model(o->output, NULL, o->single_file ? o->prediction_type : NULL, o, device, callbacks);
 }

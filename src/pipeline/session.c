@@ -13,7 +13,8 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
 {
     sp_device *device;
     SP_TRY(sp_device_of(o->device, &device));
-    const sp_model_options options = {.unet = o->unet,
+    const sp_model_options options = {.base = o->base,
+                                      .unet = o->unet,
                                       .prediction = o->prediction_type,
                                       .vae = o->vae,
                                       .loras = o->loras,
@@ -184,7 +185,8 @@ void sp_tensors_free(splam_tensors *tensors)
 static sp_status open_and_draw(const splam_generate_options *o, const sp_callbacks *callbacks, double began,
                                splam_generate_seconds *seconds)
 {
-    const splam_model_options options = {.unet = o->unet,
+    const splam_model_options options = {.base = o->base,
+                                         .unet = o->unet,
                                          .prediction_type = o->prediction_type,
                                          .vae = o->vae,
                                          .loras = o->loras,
