@@ -184,8 +184,8 @@ report "scores of pictures"
 run inspect "$teacher" --prediction-type epsilon --device cpu
 run tokenize --model "$teacher" "red apple"
 run bench --model "$teacher" --only generate --part vae_decode --precision f32 --device cpu --json --threads 2
-run bench --model "$teacher" --only train --part distill_step --train-batch-size 1 --optimizer adamw
-run bench --model "$teacher" --threads-model 8 --part unet_forward --only generate --json
+run bench --model "$teacher" --only train --part distill_step --train-batch-size 1 --optimizer adamw -W 32 -H 16
+run bench --model "$teacher" --threads-model 8 --width 32 --height 32 --part unet_forward --only generate --json
 run bench --operator add
 run bench --support
 report "looking and timing"

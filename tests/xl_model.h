@@ -5,13 +5,13 @@
 #include "generate_support.h"
 
 /* A UNet's configuration, with the depths of its transformers. */
-#define XL_UNET(DEPTHS)                                                                                                   \
+#define XL_UNET(DEPTHS)                                                                                                \
     "{\"_class_name\": \"UNet2DConditionModel\", \"sample_size\": 128, \"block_out_channels\": [32, 64]," \
     " \"layers_per_block\": 2, \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"]," \
     " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"attention_head_dim\": [1, 1]," \
     " \"cross_attention_dim\": 192, \"use_linear_projection\": true, \"addition_embed_type\": \"text_time\"," \
     " \"addition_time_embed_dim\": 256, \"projection_class_embeddings_input_dim\": 1600, " DEPTHS "}"
-#define XL_TEXT(CLASS, MORE)                                                                                              \
+#define XL_TEXT(CLASS, MORE)                                                                                           \
     "{\"architectures\": [\"" CLASS "\"], \"vocab_size\": 49408, \"num_hidden_layers\": 2,"                        \
     " \"eos_token_id\": 2, " MORE "}"
 

@@ -1,102 +1,201 @@
-"""Stable Diffusion XL's UNet and VAE at 1024 by splam and by PyTorch, on the same shapes, taking turns.
+"""UNets and VAE of Stable Diffusion XL's family by splam, OpenVINO and PyTorch, on the same shapes, taking turns.
 
-    sdxl.py SPLAM MODEL.safetensors [--csv] [--threads 2]
+    sdxl.py SPLAM FOLDER [--only WORK] [--csv] [--threads 2]
 
-MODEL is what tools/make_random_model.py sdxl --single-file writes; PyTorch has random weights of the same shapes, bf16,
-which are as fast. Seconds are medians of the runs, PyTorch's after one that is not counted; peak memory of the process.
---csv: as bench/sdxl.csv has it. Needs requirements.txt, 8 GB of memory, and a machine that does nothing else.
+FOLDER has sdxl.safetensors and ssd1b.safetensors, as tools/make_random_model.py --single-file writes them, and receives
+OpenVINO's graphs, which are converted once; these and PyTorch have random weights of the same shapes, which are as
+fast. All compute in bf16 (OpenVINO by its inference precision, from weights in f16). Seconds are medians of the runs
+after one that is not counted (opening, compiling and packing are in that one); memory is the process's peak.
+--csv: as bench/sdxl.csv has it. Needs requirements.txt, 16 GB of memory, and a machine that does nothing else.
 """
 import argparse
 import csv
 import datetime
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("unet_forward", "vae_decode")
-COLUMNS = ("date", "machine", "part", "framework", "version", "threads", "seconds", "peak_rss_bytes")
+# (family, part as splam bench calls it, pixels)
+WORKS = (("sdxl", "unet_forward", 1024), ("sdxl", "unet_forward", 512), ("sdxl", "vae_decode", 1024),
+         ("ssd1b", "unet_forward", 1024))
+COLUMNS = ("date", "machine", "family", "part", "pixels", "framework", "version", "threads", "seconds",
+           "peak_rss_bytes")
+FRAMEWORKS = ("splam", "OpenVINO", "PyTorch")
 
+
+# ---- PyTorch ----
 
 def fill(model):
-    """Every parameter the same few million numbers: quick to write, and nothing that slows arithmetic."""
+    """A few million numbers for all parameters, which is quick to write; times another factor for each, since OpenVINO
+    keeps equal weights once."""
     import torch
-    numbers = torch.randn(1 << 22).mul_(0.02).bfloat16()
+    start = torch.randn(1 << 22)
     with torch.no_grad():
-        for p in model.parameters():
-            flat = p.data.view(-1)
+        for k, p in enumerate(model.parameters()):
+            flat, numbers = p.data.view(-1), start * (0.01 + k * 5e-6)
             for i in range(0, flat.numel(), len(numbers)):
                 flat[i:i + len(numbers)] = numbers[:min(len(numbers), flat.numel() - i)]
     return model
 
 
-def torch_part(part, threads, runs=2):
-    """In a process of its own: prints one JSON object."""
+def new_network(family, part, dtype):
     import torch
     sys.path[:0] = [os.path.join(HERE, "..", "..", "tools"), os.path.join(HERE, "..", "..", "tools", "golden")]
     import make_random_model as full
-    torch.set_num_threads(threads)
     with torch.device("meta"):
-        model = full.new_model("sdxl", part.split("_")[0])
-    model = fill(model.to(torch.bfloat16).to_empty(device="cpu").eval())
-    z = torch.randn(1, 4, 128, 128).bfloat16()
-    text, pooled = torch.randn(1, 77, 2048).bfloat16(), torch.randn(1, 1280).bfloat16()
-    added = {"text_embeds": pooled, "time_ids": torch.tensor([[1024.0, 1024, 0, 0, 1024, 1024]])}
+        model = full.new_model(family, part.split("_")[0])
+    return fill(model.to(dtype).to_empty(device="cpu").eval())
+
+
+def inputs(part, pixels, dtype):
+    """Sample, and of a UNet timestep, text, pooled text and sizes."""
+    import torch
+    z = torch.randn(1, 4, pixels // 8, pixels // 8).to(dtype)
+    if part == "vae_decode":
+        return (z,)
+    sizes = torch.tensor([[float(pixels), pixels, 0, 0, pixels, pixels]])
+    return z, torch.tensor([501]), torch.randn(1, 77, 2048).to(dtype), torch.randn(1, 1280).to(dtype), sizes
+
+
+def adapter(network, part):
+    """The network as a module that takes and returns tensors alone."""
+    import torch
+
+    class Adapter(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, z, timestep=None, text=None, pooled=None, sizes=None):
+            if part == "vae_decode":
+                return self.network.decode(z, return_dict=False)[0]
+            added = {"text_embeds": pooled, "time_ids": sizes}
+            return self.network(z, timestep, text, added_cond_kwargs=added, return_dict=False)[0]
+
+    return Adapter().eval()
+
+
+def pytorch(family, part, pixels, threads, _):
+    import torch
+    torch.set_num_threads(threads)
+    network = adapter(new_network(family, part, torch.bfloat16), part)
+    given = inputs(part, pixels, torch.bfloat16)
+
+    def run():
+        with torch.inference_mode():
+            network(*given)
+    return run, torch.__version__
+
+
+# ---- OpenVINO ----
+
+def graph_path(folder, family, part):
+    return os.path.join(folder, f"openvino-{family}-{part}.xml")
+
+
+def convert(folder, family, part):
+    """A graph of any size, weights in f16."""
+    import openvino
+    import torch
+    from openvino.frontend.pytorch.patch_model import __make_16bit_traceable as traceable
+    network = adapter(new_network(family, part, torch.float16), part)
+    traceable(network)
+    example = inputs(part, 256, torch.float32)
+    with torch.no_grad():
+        graph = openvino.convert_model(network, example_input=example)
+    path = graph_path(folder, family, part)
+    beside = path.replace("openvino-", "part-")
+    openvino.save_model(graph, beside, compress_to_fp16=True)
+    os.replace(beside.replace(".xml", ".bin"), path.replace(".xml", ".bin"))
+    os.replace(beside, path)
+
+
+def open_vino(family, part, pixels, threads, folder):
+    import numpy as np
+    import openvino
+    graph = openvino.Core().read_model(graph_path(folder, family, part))
+    shapes = [[1, 4, pixels // 8, pixels // 8], [1], [1, 77, 2048], [1, 1280], [1, 6]][:len(graph.inputs)]
+    graph.reshape({i.any_name: shape for i, shape in zip(graph.inputs, shapes)})
+    options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads,
+               "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+    generator = np.random.default_rng(1)
+    given = [generator.standard_normal(shape, dtype=np.float32) for shape in shapes]
+    if len(given) > 1:
+        given[1] = np.array([501])
+        given[4] = np.array([[pixels, pixels, 0, 0, pixels, pixels]], dtype=np.float32)
+    return lambda: request.infer(given, share_inputs=True, share_outputs=True), openvino.__version__.split("-")[0]
+
+
+# ---- all ----
+
+def peak_rss():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
+
+
+def side(framework, work, threads, folder, runs=2):
+    """In a process of its own: prints one JSON object."""
+    run, version = {"OpenVINO": open_vino, "PyTorch": pytorch}[framework](*work, threads, folder)
     seconds = []
     for _ in range(runs + 1):
-        began = time.time()
-        with torch.no_grad():
-            if part == "vae_decode":
-                model.decode(z)
-            else:
-                model(z, torch.tensor([501]), text, added_cond_kwargs=added)
-        seconds.append(time.time() - began)
-    print(json.dumps({"seconds": statistics.median(seconds[1:]), "version": torch.__version__,
-                      "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    print(json.dumps({"seconds": statistics.median(seconds[1:]), "version": version, "peak": peak_rss()}))
 
 
-def splam_part(a, part):
-    line = [a.splam, "bench", "-m", a.model, "--only", "generate", "--part", part, "--precision", "bf16", "--json",
-            "-t", str(a.threads)]
+def of_splam(a, family, part, pixels):
+    line = [a.splam, "bench", "-m", os.path.join(a.folder, f"{family}.safetensors"), "--only", "generate", "--part", part,
+            "--precision", "bf16", "--json", "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads)]
     report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
     version = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
     return {"seconds": report[f"{part}_seconds"], "peak": report["peak_rss_bytes"][part], "version": version}
 
 
-def pytorch_part(a, part):
-    line = [sys.executable, os.path.abspath(__file__), "--torch", part, "--threads", str(a.threads)]
+def of_other(a, framework, work):
+    line = [sys.executable, os.path.abspath(__file__), a.splam, a.folder, "--side", framework, "--threads",
+            str(a.threads), "--only", "-".join(map(str, work))]
     done = subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("splam", nargs="?")
-    parser.add_argument("model", nargs="?")
+    parser.add_argument("splam")
+    parser.add_argument("folder")
+    parser.add_argument("--only", choices=["-".join(map(str, work)) for work in WORKS])
+    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
     parser.add_argument("--csv", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--torch", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("convert",) + FRAMEWORKS, help=argparse.SUPPRESS)
     a = parser.parse_args()
-    if a.torch:
-        return torch_part(a.torch, a.threads)
-    if not a.model:
-        parser.error("SPLAM and MODEL are needed")
+    works = [work for work in WORKS if a.only in (None, "-".join(map(str, work)))]
+    if a.side == "convert":
+        return convert(a.folder, *works[0][:2])
+    if a.side:
+        return side(a.side, works[0], a.threads, a.folder)
     from sd import machine
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if a.csv:
         writer.writerow(COLUMNS)
-    for part in PARTS:
-        for framework, measure in (("splam", splam_part), ("PyTorch", pytorch_part)):
-            found = measure(a, part)
+    for work in works:
+        for framework in a.frameworks:
+            if framework == "OpenVINO" and not os.path.exists(graph_path(a.folder, *work[:2])):
+                subprocess.run([sys.executable, os.path.abspath(__file__), a.splam, a.folder, "--side", "convert",
+                                "--only", "-".join(map(str, work))], check=True, stdout=subprocess.DEVNULL)
+            found = of_splam(a, *work) if framework == "splam" else of_other(a, framework, work)
             if a.csv:
-                writer.writerow([datetime.date.today(), machine()[0], part, framework, found["version"], a.threads,
+                writer.writerow([datetime.date.today(), machine()[0], *work, framework, found["version"], a.threads,
                                  f"{found['seconds']:.2f}", found["peak"]])
+                sys.stdout.flush()
             else:
-                print(f"{part:14} {framework:8} {found['seconds']:6.2f} s  {found['peak'] / 1e9:.2f} GB", flush=True)
+                print(f"{'-'.join(map(str, work)):22} {framework:8} {found['seconds']:6.2f} s  "
+                      f"{found['peak'] / 1e9:.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

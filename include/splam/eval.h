@@ -138,6 +138,7 @@ typedef struct {
     const char *only;          /* "generate", "train" or "operators" [all that there is a model for] */
     const char *part;          /* of the model's parts, those whose name in the report contains this; NULL: all */
     const char *op;            /* of the operators, those whose name contains this; NULL: all */
+    int64_t width, height;     /* of the model's pictures in pixels [its own] */
     int64_t train_batch_size;  /* samples of a training step, 1 */
     const char *optimizer;     /* of a distillation step, see there; "adamw" */
     splam_precision precision; /* of the model's parts; operators are measured in both */

@@ -190,6 +190,9 @@ static sp_status check(const splam_bench_options *o)
         return sp_fail(SP_ARGUMENT, "\"%s\" is none of generate, train and operators", o->only);
     if (o->part && !o->model)
         return sp_fail(SP_ARGUMENT, "measuring \"%s\" needs a model", o->part);
+    if ((o->width != SPLAM_UNSET || o->height != SPLAM_UNSET) && !o->model)
+        return sp_fail(SP_ARGUMENT, "`%s` is of a model's pictures, and there is no model",
+                       o->width != SPLAM_UNSET ? "width" : "height");
     if (o->threads_model && (o->support || o->tune))
         return sp_fail(SP_ARGUMENT, "`threads_model` is of a model's parts, `support` and `tune` are of operators");
     if (o->threads_model && (!o->model || (o->only && strcmp(o->only, "operators") == 0)))

@@ -101,7 +101,7 @@ static sp_status time_parts(const splam_bench_options *o, sp_device *device, boo
 {
     sp_work_model model;
     SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
-    sp_status status = SP_OK;
+    sp_status status = sp_work_model_resize(&model, o->width, o->height);
     for (int i = 0; i < sp_model_part_count && !status; i++)
         if (sp_model_parts[i].train == train && sp_bench_wants(o, sp_model_parts[i].name))
             status = time_part(&model, &sp_model_parts[i], o, callbacks, out);
@@ -173,6 +173,8 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
     g.options.prompt = "a lighthouse in a storm";
     g.options.steps = 4;
     g.options.guidance = 1;
+    g.options.width = o->width;
+    g.options.height = o->height;
     g.options.precision = o->precision;
     g.options.device = o->device;
     g.options.output = path;

@@ -208,7 +208,7 @@ sp_status sp_bench_threads(const splam_bench_options *o, sp_device *device, cons
     json_t *object = json_pack("{s:I, s:{}}", "threads", (json_int_t)o->threads_model, "parts");
     if (json_object_set_new(report, "threads_model", object)) return SP_MEMORY;
     SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
-    sp_status status = SP_OK;
+    sp_status status = sp_work_model_resize(&model, o->width, o->height);
     for (int i = 0; i < sp_model_part_count && !status; i++) {
         const sp_model_part *part = &sp_model_parts[i];
         bool chosen = !o->only || strcmp(o->only, part->train ? "train" : "generate") == 0;

@@ -77,6 +77,24 @@ sp_status sp_work_model_open(const char *folder, const char *prediction, sp_devi
     return SP_OK;
 }
 
+static sp_status resize(const char *name, int64_t pixels, int64_t factor, int64_t *latent)
+{
+    if (pixels == SPLAM_UNSET) return SP_OK;
+    if (pixels < factor || pixels % factor)
+        return sp_fail(SP_ARGUMENT, "`%s` is %lld, and must be a multiple of %lld", name, (long long)pixels,
+                       (long long)factor);
+    *latent = pixels / factor;
+    return SP_OK;
+}
+
+sp_status sp_work_model_resize(sp_work_model *model, int64_t width, int64_t height)
+{
+    enum { USUAL = 8 };
+    int64_t factor = model->vae ? model->vae->config.vae.factor : USUAL;
+    SP_TRY(resize("width", width, factor, &model->width));
+    return resize("height", height, factor, &model->height);
+}
+
 void sp_work_model_close(sp_work_model *model)
 {
     sp_component_close(model->unet);

@@ -16,6 +16,9 @@ typedef struct {
  * sp_component_open_as. SP_FORMAT if there is none. */
 sp_status sp_work_model_open(const char *folder, const char *prediction, sp_device *device,
                              sp_work_model *out);
+/* Pictures of that size instead, in pixels; SPLAM_UNSET leaves a side as it is. SP_ARGUMENT if the latent's pixels do
+ * not divide it. */
+sp_status sp_work_model_resize(sp_work_model *model, int64_t width, int64_t height);
 void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
 
 typedef enum {
