@@ -152,21 +152,36 @@ ranks() {
 
 # A line for each score and size: splam's cell, and the tool's if it was run.
 # A part a line, the frameworks side by side.
+# One table for each machine, the newest first.
 sdxl() {
     awk "$fields"'
-    { p = field("part")
-      if (!(p in place)) { place[p] = ++rows; name[rows] = p }
-      if (field("framework") == "splam") { ours[p] = field("seconds"); our_peak[p] = field("peak_rss_bytes") / 1e9 }
-      else { theirs[p] = field("seconds"); peak[p] = field("peak_rss_bytes") / 1e9; tool = field("version") } }
+    function cell(k,    side) {
+        if (!(k in seconds)) return ""
+        side = sprintf("%.2f, %.1f", seconds[k], memory[k] / 1e9)
+        return k ~ /splam$/ ? side : side sprintf(", %.2f x", seconds[k] / seconds[base])
+    }
+    { m = field("machine"); w = field("family") " " field("part") " " field("pixels")
+      if (!(m in machine)) { machine[m] = ++machines; about[machines] = m; date[machines] = field("date") }
+      if (!((m, w) in row)) { row[m, w] = 1; works[machine[m]]++; work[machine[m], works[machine[m]]] = w }
+      k = m " " w " " field("framework")
+      seconds[k] = field("seconds"); memory[k] = field("peak_rss_bytes")
+      version[machine[m], field("framework")] = field("version"); threads[machines] = field("threads") }
     END {
+        name["sdxl"] = "SDXL"; name["ssd1b"] = "SSD-1B"
         text["unet_forward"] = "UNet, one evaluation"; text["vae_decode"] = "VAE, one picture decoded"
-        print "| part | splam: s, GB | PyTorch " tool ": s, GB | times as fast |\n|---|---|---|---|"
-        for (i = 1; i <= rows; i++) {
-            p = name[i]
-            printf "| %s | %.1f, %.1f | %.1f, %.1f | %.2f |\n", text[p], ours[p], our_peak[p], theirs[p], peak[p],
-                theirs[p] / ours[p]
+        text["generate"] = "prompt to PNG, 4 steps"; text["lora_step"] = "distilling step, adapters of rank 64"
+        for (i = machines; i >= 1; i--) {
+            print "Machine: " about[i] ", " threads[i] " threads. " date[i] ".\n"
+            print "| work | splam: s, GB | OpenVINO: s, GB, multiple | PyTorch: s, GB, multiple |\n|---|---|---|---|"
+            for (r = 1; r <= works[i]; r++) {
+                split(work[i, r], part, " ")
+                base = about[i] " " work[i, r] " splam"
+                print "| " name[part[1]] ", " text[part[2]] ", " part[3] " | " cell(base) " | " \
+                    cell(about[i] " " work[i, r] " OpenVINO") " | " cell(about[i] " " work[i, r] " PyTorch") " |"
+            }
+            if (i > 1) print ""
         }
-    }' bench/sdxl.csv
+    }' bench/sdxl.csv | sed 's/ *| *|/ | |/g'
 }
 
 distances() {
@@ -241,17 +256,14 @@ Prompt to PNG by part, seconds, bf16:
 |---|---|---|---|---|---|
 $(parts)
 
-## Stable Diffusion XL at 1024
+## Stable Diffusion XL
 
-Random weights of SDXL's exact shapes, batch 1, bf16, in turns in one run: \`bench/compare/sdxl.py\`; PyTorch with
-diffusers' UNet2DConditionModel and AutoencoderKL.
-Machine: $(of sdxl machine), $(of sdxl threads) threads. $(of sdxl date).
+Random weights of the exact shapes, batch 1, bf16, in turns in one run; PyTorch with diffusers' UNet2DConditionModel and
+AutoencoderKL, OpenVINO with their graphs, weights in f16: \`bench/compare/sdxl.py build/cli/splam FOLDER --csv\`.
+Models are single files of 16-bit weights, files in memory's cache. Prompt to PNG counts opening, text and VAE too; a
+step of distilling is SPLAM's, batch 1, with cached latents.
 
 $(sdxl)
-
-From prompt to PNG in 4 steps without guidance, files in memory's cache: 80 s, peak 5.6 GB (\`splam generate -m
-sdxl.safetensors --steps 4 -g 1 --sampler euler --spacing trailing\`; a single file of 6.9 GB in f16). One step of
-distilling adapters of rank 64 at 512 takes 16.1 GB. Against OpenVINO it was not measured.
 
 ## Training twice as fast as PyTorch, with masters in f32
 

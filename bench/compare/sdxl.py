@@ -1,4 +1,5 @@
-"""UNets and VAE of Stable Diffusion XL's family by splam, OpenVINO and PyTorch, on the same shapes, taking turns.
+"""UNets and VAE of Stable Diffusion XL's family by splam, OpenVINO and PyTorch, on the same shapes, taking turns; and
+by splam alone, prompt to PNG in 4 steps (loading included) and steps of distilling adapters of rank 64.
 
     sdxl.py SPLAM FOLDER [--only WORK] [--csv] [--threads 2]
 
@@ -16,12 +17,15 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # (family, part as splam bench calls it, pixels)
 WORKS = (("sdxl", "unet_forward", 1024), ("sdxl", "unet_forward", 512), ("sdxl", "vae_decode", 1024),
-         ("ssd1b", "unet_forward", 1024))
+         ("ssd1b", "unet_forward", 1024), ("sdxl", "generate", 1024), ("sdxl", "lora_step", 512),
+         ("sdxl", "lora_step", 1024))
+ALONE = ("generate", "lora_step")  # parts of splam's alone
 COLUMNS = ("date", "machine", "family", "part", "pixels", "framework", "version", "threads", "seconds",
            "peak_rss_bytes")
 FRAMEWORKS = ("splam", "OpenVINO", "PyTorch")
@@ -149,11 +153,42 @@ def side(framework, work, threads, folder, runs=2):
     print(json.dumps({"seconds": statistics.median(seconds[1:]), "version": version, "peak": peak_rss()}))
 
 
+def lora_step(a, family, pixels):
+    """Median of a step's seconds, after one that is not counted; pictures are encoded beforehand."""
+    import numpy as np
+    from PIL import Image
+    with tempfile.TemporaryDirectory() as folder:
+        model, latents, output = (os.path.join(a.folder, f"{family}.safetensors"), os.path.join(folder, "latents"),
+                                  os.path.join(folder, "student"))
+        pictures = os.path.join(folder, "pictures")
+        os.makedirs(pictures)
+        for i in range(4):
+            noise = np.random.default_rng(i).integers(0, 256, (pixels, pixels, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(os.path.join(pictures, f"{i}.png"))
+            with open(os.path.join(pictures, f"{i}.txt"), "w") as f:
+                f.write(f"noise number {i}")
+        subprocess.run([a.splam, "data", f"folder:{pictures}", "--cache", latents, "--teacher", model, "--resolution",
+                        str(pixels)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.Popen([a.splam, "distill", "--teacher", model, "--data", f"latents:{latents}", "--output",
+                                 output, "--lora-rank", "64", "--train-batch-size", "1", "--max-train-steps", "4",
+                                 "--checkpointing-steps", "1000", "--threads", str(a.threads)],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(done.pid, 0)
+        if status:
+            sys.exit("splam distill failed")
+        with open(os.path.join(output, "metrics.jsonl")) as f:
+            seconds = [step["seconds"] for step in map(json.loads, f) if "seconds" in step]
+    return {"seconds": statistics.median(seconds[1:]), "peak": usage.ru_maxrss * 1024}
+
+
 def of_splam(a, family, part, pixels):
-    line = [a.splam, "bench", "-m", os.path.join(a.folder, f"{family}.safetensors"), "--only", "generate", "--part", part,
-            "--precision", "bf16", "--json", "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads)]
-    report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
     version = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
+    if part == "lora_step":
+        return {**lora_step(a, family, pixels), "version": version}
+    model = os.path.join(a.folder, f"{family}.safetensors")
+    line = [a.splam, "bench", "-m", model, "--only", "generate", "--part", part, "--precision", "bf16", "--json",
+            "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads)]
+    report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
     return {"seconds": report[f"{part}_seconds"], "peak": report["peak_rss_bytes"][part], "version": version}
 
 
@@ -185,6 +220,8 @@ def main():
         writer.writerow(COLUMNS)
     for work in works:
         for framework in a.frameworks:
+            if framework != "splam" and work[1] in ALONE:
+                continue
             if framework == "OpenVINO" and not os.path.exists(graph_path(a.folder, *work[:2])):
                 subprocess.run([sys.executable, os.path.abspath(__file__), a.splam, a.folder, "--side", "convert",
                                 "--only", "-".join(map(str, work))], check=True, stdout=subprocess.DEVNULL)
