@@ -59,11 +59,13 @@ static sp_value *make_group_norm_gradient(const maker *m)
 }
 static sp_value *make_layer_norm(const maker *m)
 {
-    return sp_layer_norm(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"), 1e-5);
+    return sp_layer_norm(m->b, image(m, "x"), vector(m, "gamma"), vector(m, "beta"),
+                         (sp_layer_norm_options){1e-5, false});
 }
 static sp_value *make_layer_norm_gradient(const maker *m)
 {
-    return sp_layer_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), image(m, "dy"), 1e-5);
+    return sp_layer_norm_gradient(m->b, image(m, "x"), vector(m, "gamma"), image(m, "dy"),
+                                  (sp_layer_norm_options){1e-5, false});
 }
 static sp_value *make_upsample(const maker *m)
 {

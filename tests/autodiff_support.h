@@ -83,7 +83,7 @@ static inline sp_value *attention_block(composition *c, sp_value *x, sp_value *c
     int64_t C = sp_channels(x);
     begin(c);
     sp_value *gamma = V(C), *beta = V(C);
-    sp_value *n = sp_layer_norm(b, x, gamma, beta, 1e-5);
+    sp_value *n = sp_layer_norm(b, x, gamma, beta, (sp_layer_norm_options){1e-5, false});
     sp_value *q = linear(c, n, C), *k = linear(c, context, C), *v = linear(c, context, C);
     sp_value *a =
         sp_attention(b, q, k, v, (sp_attention_options){2, 1 / sqrt((double)C / 2), false});
@@ -91,7 +91,8 @@ static inline sp_value *attention_block(composition *c, sp_value *x, sp_value *c
     end(c);
     begin(c);
     x = sp_add(
-        b, linear(c, sp_geglu(b, linear(c, sp_layer_norm(b, x, NULL, NULL, 1e-5), 4 * C)), C), x);
+        b, linear(c, sp_geglu(b, linear(c, sp_layer_norm(b, x, NULL, NULL, (sp_layer_norm_options){1e-5, false}), 4 * C)),
+                  C), x);
     end(c);
     return x;
 }

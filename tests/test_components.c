@@ -110,7 +110,7 @@ static sp_plan *plan_of_two_weights(void)
     sp_value *kept = sp_parameter(b, "kept", sp_shape_of(WIDTH));
     sp_value *cast = sp_parameter(b, "cast", sp_shape_of(WIDTH, WIDTH));
     sp_value *x = sp_input(b, "x", SP_F32, sp_shape_of(1, WIDTH), SP_RATE_STEP);
-    sp_value *y = sp_linear(b, sp_layer_norm(b, x, kept, NULL, 1e-5), cast, NULL, NULL);
+    sp_value *y = sp_linear(b, sp_layer_norm(b, x, kept, NULL, (sp_layer_norm_options){1e-5, false}), cast, NULL, NULL);
     sp_output(b, "y", sp_add(b, y, kept));
     sp_set_leave(b);
     assert_ok(sp_builder_finish(b, &graph));

@@ -25,6 +25,7 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
 #define GROUPS(n) ((sp_group_norm_options){n, 1e-5, false})
 #define NORM_CONV(...)                                                                             \
     sp_norm_conv2d(b, &(sp_norm_conv2d_inputs){__VA_ARGS__}, (sp_norm_conv2d_options){GROUPS(2), 0})
+#define NORM ((sp_layer_norm_options){1e-5, false})
 #define HUBER ((sp_loss_options){SP_LOSS_HUBER, 1e-3})
 #define REFUSED(X)                                                                                 \
     X(sp_reshape(b, X2("x", 3, 4), sp_shape_of(5, -1)), "reshape", "[3,4]", "[5,-1]")              \
@@ -50,6 +51,11 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
     X(sp_add_per_channel(b, X3("h", 2, 3, 4), X2("t", 2, 3)), "add_per_channel", "[2,3,4]",        \
       "[2,3]")                                                                                     \
     X(sp_add_per_channel(b, X1("h", 2), X2("t", 2, 3)), "add_per_channel", "[2]", "[N,..,C]")      \
+    X(sp_modulate(b, X3("x", 2, 3, 4), X2("f", 2, 3), NULL, NULL, 1), "modulate", "[2,3]", "[2,3,4]") \
+    X(sp_modulate(b, X3("x", 2, 3, 4), X2("f", 2, 4), X2("o", 3, 4), NULL, 1), "modulate", "[3,4]", "[2,3,4]") \
+    X(sp_modulate(b, X3("x", 2, 3, 4), X2("f", 2, 4), NULL, X3("r", 2, 4, 4), 1), "modulate", "[2,4,4]", \
+      "[2,3,4]")                                                                                   \
+    X(sp_modulate(b, X1("x", 4), X1("f", 4), NULL, NULL, 1), "modulate", "[4]", "[N,..,C]")        \
     X(sp_sample_combine(b, 1, (sp_value *[]){X1("c", 3), X2("x", 2, 4)}), "sample_combine", "[3]", \
       "[2,4]")                                                                                     \
     X(sp_sample_combine(b, 2,                                                                      \
@@ -136,8 +142,8 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
       "[5]")                                                                                       \
     X(sp_group_norm_gradient(b, X3("x", 1, 5, 8), NULL, NULL, X3("d", 1, 8, 5), GROUPS(2)),        \
       "group_norm_gradient", "[1,5,8]", "[1,8,5]")                                                 \
-    X(sp_layer_norm(b, X2("x", 5, 8), X1("g", 5), NULL, 1e-5), "layer_norm", "[5,8]", "[5]")       \
-    X(sp_layer_norm_gradient(b, X2("x", 5, 8), NULL, X2("d", 8, 5), 1e-5), "layer_norm_gradient",  \
+    X(sp_layer_norm(b, X2("x", 5, 8), X1("g", 5), NULL, NORM), "layer_norm", "[5,8]", "[5]")       \
+    X(sp_layer_norm_gradient(b, X2("x", 5, 8), NULL, X2("d", 8, 5), NORM), "layer_norm_gradient",  \
       "[5,8]", "[8,5]")                                                                            \
     X(sp_embedding(b, IDS("i", 3), X1("t", 5)), "embedding", "[5]", "[V,C]")                       \
     X(sp_embedding(b, X1("i", 3), X2("t", 5, 2)), "embedding", "F32", "I64")                       \

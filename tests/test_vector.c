@@ -82,13 +82,14 @@ static void test_group_norm(void **state)
 static sp_value *build_layer_norm(maker *m, const int64_t *s)
 {
     sp_value *x = INPUT("x", s[0], s[1]), *gamma = s[2] ? FULL("gamma", s[1]) : NULL;
-    return sp_layer_norm(m->b, x, gamma, s[2] ? FULL("beta", s[1]) : NULL, 1e-5);
+    return sp_layer_norm(m->b, x, gamma, s[2] && !s[3] ? FULL("beta", s[1]) : NULL,
+                         (sp_layer_norm_options){1e-5, s[3] != 0});
 }
 
 static sp_value *build_layer_norm_gradient(maker *m, const int64_t *s)
 {
     sp_value *x = INPUT("x", s[0], s[1]), *gamma = s[2] ? FULL("gamma", s[1]) : NULL;
-    return sp_layer_norm_gradient(m->b, x, gamma, INPUT("dy", s[0], s[1]), 1e-5);
+    return sp_layer_norm_gradient(m->b, x, gamma, INPUT("dy", s[0], s[1]), (sp_layer_norm_options){1e-5, s[3] != 0});
 }
 
 /* rows, channels, affine */
@@ -97,6 +98,10 @@ static const test_case layer_norm_cases[] = {
     {build_layer_norm, {5, 77, 0}, .tolerance = 1e-5},
     {build_layer_norm, {9, 3, 1}, .tolerance = 1e-5},
     {build_layer_norm, {9, 320, 0}, .shift = 1000, .tolerance = 2e-4},
+    {build_layer_norm, {70, 64, 1, 1}, .tolerance = 1e-5},
+    {build_layer_norm, {9, 77, 0, 1}, .shift = 10, .tolerance = 1e-5},
+    {build_layer_norm_gradient, {210, 64, 1, 1}, .tolerance = 1e-5},
+    {build_layer_norm_gradient, {5, 77, 0, 1}, .tolerance = 1e-5},
     {build_layer_norm_gradient, {2100, 48, 1}, .tolerance = 1e-5},
     {build_layer_norm_gradient, {5, 77, 0}, .tolerance = 1e-5},
     {build_layer_norm_gradient, {33, 200, 1}, .tolerance = 1e-5},

@@ -22,6 +22,12 @@ static sp_value *build_add_per_channel(maker *m, const int64_t *s)
 {
     return sp_add_per_channel(m->b, INPUT("h", s[0], s[1], s[2]), INPUT("t", s[0], s[2]));
 }
+static sp_value *build_modulate(maker *m, const int64_t *s)
+{
+    sp_value *x = INPUT("x", s[0], s[1], s[2]), *factor = INPUT("f", s[0], s[2]),
+             *offset = s[3] & 1 ? INPUT("o", s[0], s[2]) : NULL, *residual = s[3] & 2 ? INPUT("r", s[0], s[1], s[2]) : NULL;
+    return sp_modulate(m->b, x, factor, offset, residual, s[3] & 2 ? 0 : 1);
+}
 static sp_value *build_broadcast_middle(maker *m, const int64_t *s)
 {
     return sp_broadcast_middle(m->b, INPUT("x", s[0], s[2]), sp_shape_of(s[0], s[1], s[2]));
@@ -53,6 +59,10 @@ static const test_case elementwise_cases[] = {
     {build_add_per_channel, {5, 64, 48}, .tolerance = 1e-6},
     {build_add_per_channel, {3, 9, 1280}, .tolerance = 1e-6},
     {build_add_per_channel, {2, 1, 3}, .tolerance = 1e-6},
+    {build_modulate, {5, 64, 48, 0}, .tolerance = 1e-6},
+    {build_modulate, {3, 9, 1536, 1}, .tolerance = 1e-6},
+    {build_modulate, {2, 77, 515, 2}, .tolerance = 1e-6},
+    {build_modulate, {2, 1, 3, 3}, .tolerance = 1e-6},
     {build_broadcast_middle, {5, 64, 48}, .tolerance = 1e-6},
     {build_broadcast_middle, {3, 9, 1283}, .tolerance = 1e-6},
     {build_sample_combine, {5, 1033, 3}, .tolerance = 1e-6},
@@ -109,7 +119,7 @@ static void test_activations(void **state)
 
 /* Element by element, relative to the element itself: 4 units in the last place of f32 where the
  * result is a normal number. silu and gelu divide or multiply once or twice more, and gelu's tail
- * has the square of x in an exponent: 40 there. */
+ * has the square of x in an exponent: 40 there; gelu_tanh's has the cube. */
 static void test_functions_are_accurate_everywhere(void **state)
 {
     (void)state;
@@ -121,7 +131,8 @@ static void test_functions_are_accurate_everywhere(void **state)
                      {SP_UNARY_TANH, -12, 12, 4},
                      {SP_UNARY_SILU, -80, 100, 8},
                      {SP_UNARY_SOFTPLUS, -87, 100, 6},
-                     {SP_UNARY_GELU, -12, 50, 40}};
+                     {SP_UNARY_GELU, -12, 50, 40},
+                     {SP_UNARY_GELU_TANH, -8, 50, 100}};
     for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
         test_case c = {build_unary, {COUNT, functions[k].kind}, .spread = 1};
         fixture f;
@@ -157,6 +168,7 @@ static void test_brief_functions(void **state)
         double low, high, absolute;
     } functions[] = {{SP_UNARY_SILU, -60, 100, 0},
                      {SP_UNARY_QUICK_GELU, -30, 50, 0},
+                     {SP_UNARY_GELU_TANH, -8, 50, 0},
                      {SP_UNARY_GELU, -40, 50, 1e-6}};
     for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
         test_case c = {build_unary, {COUNT, functions[k].kind}, .spread = 1};

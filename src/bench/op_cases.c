@@ -154,6 +154,14 @@ static sp_value *add_per_channel(sp_case_inputs *t, const sp_op_case *c)
     return sp_add_per_channel(t->b, h, in(t, sp_shape_of(c->size[0], c->size[3])));
 }
 
+/* shape, whether there is an offset, a residual; base */
+static sp_value *modulate(sp_case_inputs *t, const sp_op_case *c)
+{
+    const sp_shape vector = sp_shape_of(c->size[0], c->size[3]);
+    sp_value *x = in(t, four(c->size)), *factor = in(t, vector), *offset = in_if(t, c->size[4] != 0, vector);
+    return sp_modulate(t->b, x, factor, offset, in_if(t, c->size[5] != 0, four(c->size)), c->number[0]);
+}
+
 /* shape, terms */
 static sp_value *sample_combine(sp_case_inputs *t, const sp_op_case *c)
 {
@@ -247,7 +255,7 @@ static sp_value *loss_gradient(sp_case_inputs *t, const sp_op_case *c)
 }
 
 /* ---- products ---- */
-enum { BIAS = 1, PER_CHANNEL = 2, RESIDUAL = 4, DOUBLED = 8, SILU = 1, AFFINE = 2 };
+enum { BIAS = 1, PER_CHANNEL = 2, RESIDUAL = 4, DOUBLED = 8, SILU = 1, AFFINE = 2, RMS = 4 };
 
 /* N, L, K, M, with what */
 static sp_value *linear(sp_case_inputs *t, const sp_op_case *c)
@@ -391,17 +399,23 @@ static sp_value *group_norm_gradient(sp_case_inputs *t, const sp_op_case *c)
                                   group_norm_options(c));
 }
 
+static sp_layer_norm_options layer_norm_options(const sp_op_case *c)
+{
+    return (sp_layer_norm_options){1e-5, c->size[5] & RMS};
+}
+
 static sp_value *layer_norm(sp_case_inputs *t, const sp_op_case *c)
 {
     sp_shape vector = sp_shape_of(c->size[3]);
     sp_value *x = in_norm(t, c), *gamma = in_if(t, c->size[5] & AFFINE, vector);
-    return sp_layer_norm(t->b, x, gamma, in_if(t, c->size[5] & AFFINE, vector), 1e-5);
+    sp_value *beta = in_if(t, c->size[5] & AFFINE && !(c->size[5] & RMS), vector);
+    return sp_layer_norm(t->b, x, gamma, beta, layer_norm_options(c));
 }
 
 static sp_value *layer_norm_gradient(sp_case_inputs *t, const sp_op_case *c)
 {
     sp_value *x = in_norm(t, c), *gamma = in_if(t, c->size[5] & AFFINE, sp_shape_of(c->size[3]));
-    return sp_layer_norm_gradient(t->b, x, gamma, in(t, four(c->size)), 1e-5);
+    return sp_layer_norm_gradient(t->b, x, gamma, in(t, four(c->size)), layer_norm_options(c));
 }
 
 /* H, W, C, M, channels of what a shortcut leads from (0: none), groups, rows at a time, with what of the convolution,
@@ -514,6 +528,10 @@ const sp_op_case sp_op_cases[] = {
     EACH(affine, "[2,3,5,7]", {2, 3, 5, 7}, {-1.5, 0.25}),
     EACH(add_per_channel, "[2,3,5,7]", {2, 3, 5, 7}),
     EACH(add_per_channel, "[3,4,4,32]", {3, 4, 4, 32}),
+    EACH(modulate, "factor", {2, 3, 5, 7, 0, 0}, {1}),
+    EACH(modulate, "offset", {3, 4, 4, 32, 1, 0}, {1}),
+    EACH(modulate, "gate", {2, 3, 5, 16, 0, 1}, {0}),
+    EACH(modulate, "all", {2, 1, 3, 600, 1, 1}, {1}),
     EACH(sample_combine, "one term", {3, 2, 5, 4, 1}),
     EACH(sample_combine, "two terms", {3, 2, 5, 4, 2}),
     EACH(sample_combine, "four terms, one sample", {1, 3, 3, 4, 4}),
@@ -522,6 +540,8 @@ const sp_op_case sp_op_cases[] = {
     BOTH(EACH, unary, "gelu", {2, 3, 5, 7, SP_UNARY_GELU}, {6}),
     BOTH(EACH, unary, "gelu, saturated", {2, 3, 5, 7, SP_UNARY_GELU}, {120}),
     BOTH(EACH, unary, "quick_gelu", {2, 3, 5, 7, SP_UNARY_QUICK_GELU}, {6}),
+    BOTH(EACH, unary, "gelu_tanh", {2, 3, 5, 7, SP_UNARY_GELU_TANH}, {6}),
+    BOTH(EACH, unary, "gelu_tanh, saturated", {2, 3, 5, 7, SP_UNARY_GELU_TANH}, {120}),
     BOTH(EACH, unary, "tanh", {2, 3, 5, 7, SP_UNARY_TANH}, {4}),
     BOTH(EACH, unary, "tanh, small", {2, 3, 5, 7, SP_UNARY_TANH}, {0.01}),
     BOTH(EACH, unary, "relu", {2, 3, 5, 7, SP_UNARY_RELU}, {1}),
@@ -641,6 +661,8 @@ const sp_op_case sp_op_cases[] = {
     BOTH(SUM, layer_norm, "no affine", {1, 2, 3, 64, 0, 0}, {0}),
     BOTH(SUM, layer_norm, "one row", {1, 1, 1, 96, 0, AFFINE}, {0}),
     BOTH(SUM, layer_norm, "far from zero", {1, 2, 4, 40, 0, AFFINE}, {8}),
+    BOTH(SUM, layer_norm, "root mean square", {2, 3, 2, 64, 0, AFFINE | RMS}, {0.5}),
+    BOTH(SUM, layer_norm, "root mean square, odd", {1, 2, 3, 13, 0, RMS}, {1}),
 
     MOVE(embedding, "i64", {2, 5, 11, 6, 1}),
     MOVE(embedding, "i32", {1, 7, 4, 16, 0}),

@@ -78,7 +78,7 @@ sp_value *sp_layer_norm_layer(sp_builder *b, const char *name, sp_value *x, doub
     sp_scope_enter(b, "%s", name);
     sp_value *gamma = sp_parameter(b, "weight", sp_shape_of(sp_channels(x)));
     sp_value *beta = sp_parameter(b, "bias", sp_shape_of(sp_channels(x)));
-    sp_value *y = sp_layer_norm(b, x, gamma, beta, epsilon);
+    sp_value *y = sp_layer_norm(b, x, gamma, beta, (sp_layer_norm_options){.epsilon = epsilon});
     sp_scope_leave(b);
     return y;
 }

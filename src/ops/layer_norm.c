@@ -1,10 +1,11 @@
 /* layer_norm: y = gamma[c] * (x - mean[r]) / sqrt(var[r] + eps) + beta[c]      (Ba et al. 2016)
+ * root_mean_square: mean is 0, var the mean of x^2                             (Zhang, Sennrich 2019)
  *   x      [..,C]    statistics over the channels of each row r
  *   gamma  [C] or absent (1), full
  *   beta   [C] or absent (0), full
  *   y      [..,C]
  * layer_norm_gradient, with u = (x - mean) / sqrt(var + eps), d = gamma dy:
- *   dx = (d - mean of d - u * mean of d u) / sqrt(var + eps); dgamma = sum dy u; dbeta = sum dy
+ *   dx = (d - mean of d - u * mean of d u) / sqrt(var + eps), of root_mean_square without the mean of d; dgamma = sum dy u; dbeta = sum dy
  *   dy, dx         [..,C]
  *   dgamma, dbeta  [C], full; also made where gamma and beta are absent */
 #include "ops/rules.h"
@@ -32,7 +33,7 @@ static sp_status infer(sp_node *node)
 static void gradient(sp_builder *b, sp_node *node, sp_value *const *dy, sp_value **dx)
 {
     const sp_layer_norm_options *o = node->options;
-    sp_value *made = sp_layer_norm_gradient(b, node->in[X], node->in[GAMMA], dy[0], o->epsilon);
+    sp_value *made = sp_layer_norm_gradient(b, node->in[X], node->in[GAMMA], dy[0], *o);
     if (!made) return;
     for (int i = X; i <= BETA; i++)
         if (sp_wants_gradient(node, i)) dx[i] = sp_output_of(made, i);
@@ -46,7 +47,7 @@ static void statistics(const sp_node *node, const void *const *in, int64_t row, 
     double sum = 0, squares = 0;
     for (int64_t c = 0; c < C; c++)
         sum += sp_read(node, in, X, row + c);
-    *mean = sum / (double)C;
+    *mean = o->root_mean_square ? 0 : sum / (double)C;
     for (int64_t c = 0; c < C; c++) {
         double d = sp_read(node, in, X, row + c) - *mean;
         squares += d * d;
@@ -78,10 +79,9 @@ const sp_op sp_op_layer_norm = {
     .reference = reference,
 };
 
-sp_value *sp_layer_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta, double epsilon)
+sp_value *sp_layer_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta, sp_layer_norm_options options)
 {
-    return sp_node_make(b, &sp_op_layer_norm, 1, 3, (sp_value *[]){x, gamma, beta},
-                        &(sp_layer_norm_options){epsilon});
+    return sp_node_make(b, &sp_op_layer_norm, 1, 3, (sp_value *[]){x, gamma, beta}, &options);
 }
 
 static sp_status gradient_infer(sp_node *node)
@@ -100,6 +100,7 @@ static sp_status gradient_infer(sp_node *node)
 
 static void gradient_reference(const sp_node *node, const void *const *in, void *const *out)
 {
+    const sp_layer_norm_options *o = node->options;
     int64_t C = sp_channels(node->in[X]);
     double *dgamma = sp_reference_scratch(node, out, 2 * C), *dbeta = dgamma ? dgamma + C : NULL;
     if (!dgamma) return;
@@ -116,6 +117,7 @@ static void gradient_reference(const sp_node *node, const void *const *in, void 
             sum_d += sp_read_or(node, in, GAMMA, c, 1) * dy;
             sum_du += sp_read_or(node, in, GAMMA, c, 1) * dy * u;
         }
+        if (o->root_mean_square) sum_d = 0;
         for (int64_t c = 0; c < C; c++) {
             double u = (sp_read(node, in, X, row + c) - mean) * scale;
             double d = sp_read_or(node, in, GAMMA, c, 1) * sp_read(node, in, DY, row + c);
@@ -141,8 +143,7 @@ const sp_op sp_op_layer_norm_gradient = {
 };
 
 sp_value *sp_layer_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *dy,
-                                 double epsilon)
+                                 sp_layer_norm_options options)
 {
-    return sp_node_make(b, &sp_op_layer_norm_gradient, 1, 3, (sp_value *[]){x, gamma, dy},
-                        &(sp_layer_norm_options){epsilon});
+    return sp_node_make(b, &sp_op_layer_norm_gradient, 1, 3, (sp_value *[]){x, gamma, dy}, &options);
 }

@@ -65,6 +65,12 @@ sp_value *sp_affine(sp_builder *b, sp_value *x, double factor,
                     double offset); /* factor*x + offset */
 /* h[N,...,C] + t[N,C]: one vector per sample (the time embedding). */
 sp_value *sp_add_per_channel(sp_builder *b, sp_value *h, sp_value *t);
+/* (base + factor[N,C]) * x[N,...,C] + offset[N,C] + residual[N,...,C]; the last two may be NULL. With base 1 adaptive
+ * layer norm's scale and shift, with base 0 its gate. */
+typedef struct {
+    double base;
+} sp_modulate_options;
+sp_value *sp_modulate(sp_builder *b, sp_value *x, sp_value *factor, sp_value *offset, sp_value *residual, double base);
 /* sum_i c_i[n] * x_i[n,...], 1..4 terms: terms[2i] = c_i [N] (f32), terms[2i+1] = x_i. No gradient
  * for c. */
 sp_value *sp_sample_combine(sp_builder *b, int terms, sp_value *const *coefficient_and_value);
@@ -72,14 +78,15 @@ sp_value *sp_sample_combine(sp_builder *b, int terms, sp_value *const *coefficie
 #define SP_UNARY_LIST(X)                                                                           \
     X(SILU, "silu")                                                                                \
     X(GELU, "gelu")                                                                                \
-    X(QUICK_GELU, "quick_gelu") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp")               \
+    X(QUICK_GELU, "quick_gelu") X(GELU_TANH, "gelu_tanh") X(TANH, "tanh") X(RELU, "relu") X(EXP, "exp") \
     X(SOFTPLUS, "softplus") X(CLAMP, "clamp")
 typedef enum {
 #define X(name, text) SP_UNARY_##name,
     SP_UNARY_LIST(X)
 #undef X
 } sp_unary_kind;
-/* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); softplus log(1 + e^x); clamp to [low,high] (others
+/* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); gelu_tanh
+ * x*sigmoid(2 sqrt(2/pi) (x + .044715 x^3)), which is PyTorch's approximate="tanh"; softplus log(1 + e^x); clamp to [low,high] (others
  * ignore the bounds). */
 typedef struct {
     sp_unary_kind kind;
@@ -196,13 +203,15 @@ sp_value *sp_group_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *b
 /* Outputs dx, dgamma (f32), dbeta (f32) from (x, gamma, beta, dy). */
 sp_value *sp_group_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta,
                                  sp_value *dy, sp_group_norm_options options);
+/* Over the channels of each row: x [...,C]. root_mean_square: the mean is not taken off (RMSNorm). */
 typedef struct {
     double epsilon;
+    bool root_mean_square;
 } sp_layer_norm_options;
 sp_value *sp_layer_norm(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *beta,
-                        double epsilon);
+                        sp_layer_norm_options options);
 sp_value *sp_layer_norm_gradient(sp_builder *b, sp_value *x, sp_value *gamma, sp_value *dy,
-                                 double epsilon); /* dx, dgamma, dbeta */
+                                 sp_layer_norm_options options); /* dx, dgamma, dbeta */
 
 /* ---- tables and embeddings ---- */
 /* table[ids]: ids [..] (i32 or i64, checked against V when run: out of range reads row 0 and is
@@ -255,7 +264,7 @@ extern int64_t sp_strip_elements;
 #define SP_OP_LIST(X)                                                                              \
     X(reshape) X(permute) X(concat) X(slice) X(unslice)                                            \
     X(upsample_nearest) X(upsample_nearest_gradient) X(pool2d) X(stop_gradient)                    \
-    X(add) X(mul) X(affine) X(add_per_channel) X(sample_combine)                                   \
+    X(add) X(mul) X(affine) X(add_per_channel) X(modulate) X(sample_combine)                       \
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(fill) X(sum_middle) X(broadcast_middle) X(mean) X(inverse_mean_abs)           \
     X(loss) X(loss_gradient)                                                                       \

@@ -1,6 +1,7 @@
 /* unary: y = f(x); unary_gradient: dx = f'(x) * dy
  *   x, y, dx, dy   one shape
- * silu x*sigmoid(x); gelu x*cumulative normal(x); quick_gelu x*sigmoid(1.702 x); tanh; relu; exp;
+ * silu x*sigmoid(x); gelu x*cumulative normal(x); quick_gelu x*sigmoid(1.702 x); gelu_tanh
+ * x*sigmoid(2 sqrt(2/pi) (x + .044715 x^3)); tanh; relu; exp;
  * softplus log(1 + e^x); clamp min(max(x, low), high), derivative 1 at the bounds, as in PyTorch. */
 #include "ops/rules.h"
 
@@ -8,6 +9,12 @@ static sp_status infer(sp_node *node)
 {
     node->out[0]->shape = sp_shape_in(node, 0);
     return SP_OK;
+}
+
+/* gelu_tanh's 0.5 (1 + tanh(y)) is sigmoid(2 y). */
+static double gelu_argument(double x)
+{
+    return 2 * sqrt(M_2_PI) * (x + 0.044715 * x * x * x);
 }
 
 static double function(const sp_unary_options *o, double x)
@@ -19,6 +26,8 @@ static double function(const sp_unary_options *o, double x)
         return x * sp_normal_cumulative(x);
     case SP_UNARY_QUICK_GELU:
         return x * sp_sigmoid(1.702 * x);
+    case SP_UNARY_GELU_TANH:
+        return x * sp_sigmoid(gelu_argument(x));
     case SP_UNARY_TANH:
         return tanh(x);
     case SP_UNARY_RELU:
@@ -45,6 +54,9 @@ static double derivative(const sp_unary_options *o, double x)
     case SP_UNARY_QUICK_GELU:
         s = sp_sigmoid(1.702 * x);
         return s * (1 + 1.702 * x * (1 - s));
+    case SP_UNARY_GELU_TANH:
+        s = sp_sigmoid(gelu_argument(x));
+        return s + x * s * (1 - s) * 2 * sqrt(M_2_PI) * (1 + 3 * 0.044715 * x * x);
     case SP_UNARY_TANH:
         return 1 - tanh(x) * tanh(x);
     case SP_UNARY_RELU:

@@ -15,7 +15,8 @@
  * list; in the second elements of any type are moved (cast: converted). */
 /* clang-format off */
 #define SP_VECTOR_FLOAT_OPS(X)                                                                     \
-    X(add) X(mul) X(affine) X(add_per_channel) X(sample_combine) X(fill) X(broadcast_middle)       \
+    X(add) X(mul) X(affine) X(add_per_channel) X(modulate) X(sample_combine)                       \
+    X(fill) X(broadcast_middle)                                                                    \
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(sum_middle) X(mean) X(loss) X(loss_gradient)                                  \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \

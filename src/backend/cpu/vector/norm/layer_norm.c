@@ -11,7 +11,8 @@ enum { X, GAMMA, BETA, DY = 2 }; /* the gradient takes (x, gamma, dy) */
 typedef struct {
     int64_t rows, C;
     double epsilon;
-    bool half; /* x, y, dy, dx are bf16 */
+    bool centred; /* the mean is taken off; else statistics are of a mean of 0 */
+    bool half;    /* x, y, dy, dx are bf16 */
     const void *x, *dy;
     void *y;               /* or dx */
     float *gamma, *beta;   /* [C] */
@@ -27,8 +28,10 @@ static int64_t part_size(int64_t rows)
 
 static task task_of(const sp_node *node, void *const *in, void *scratch)
 {
+    const sp_layer_norm_options *o = node->options;
     task t = {.C = sp_channels(node->in[X]),
-              .epsilon = ((const sp_layer_norm_options *)node->options)->epsilon,
+              .epsilon = o->epsilon,
+              .centred = !o->root_mean_square,
               .half = node->in[X]->dtype == SP_BF16,
               .x = in[X],
               .gamma = scratch};
@@ -49,7 +52,7 @@ SP_INLINE void statistics_f32(const task *t, int64_t at, float *mean, float *sca
             sum[v] += sp_vf_load((const float *)t->x + at + c + v * SP_LANES);
     for (; c < C; c += SP_LANES)
         sum[0] += sp_vf_get(t->x, at + c, C - c, false);
-    *mean = sp_vf_sum(sum[0] + sum[1]) / (float)C;
+    *mean = t->centred ? sp_vf_sum(sum[0] + sum[1]) / (float)C : 0;
     for (c = 0; c + 2 * SP_LANES <= C; c += 2 * SP_LANES)
         for (int v = 0; v < 2; v++) {
             sp_vf d = sp_vf_load((const float *)t->x + at + c + v * SP_LANES) - *mean;
@@ -70,7 +73,7 @@ SP_INLINE void statistics_f32(const task *t, int64_t at, float *mean, float *sca
 SP_INLINE void statistics_bf16(const task *t, int64_t at, float *mean, float *scale)
 {
     const uint16_t *x = (const uint16_t *)t->x + at;
-    const float first = sp_bf16_to_f32(x[0]);
+    const float first = t->centred ? sp_bf16_to_f32(x[0]) : 0;
     int64_t C = t->C, c = 0;
     sp_vf sum[4] = {0}, squares[4] = {0};
     for (; c + 4 * SP_LANES <= C; c += 4 * SP_LANES)
@@ -92,7 +95,7 @@ SP_INLINE void statistics_bf16(const task *t, int64_t at, float *mean, float *sc
         total += d;
         total_squares += d * d;
     }
-    float offset = total / (float)C, variance = (total_squares - total * offset) / (float)C;
+    float offset = t->centred ? total / (float)C : 0, variance = (total_squares - total * offset) / (float)C;
     *mean = first + offset;
     *scale = 1 / sqrtf((variance < 0 ? 0 : variance) + (float)t->epsilon);
 }
@@ -161,7 +164,7 @@ SP_INLINE void gradient_row(const task *t, int64_t at, float *dgamma, float *dbe
         sum_d += d;
         sum_du += d * u;
     }
-    float mean_d = sp_vf_sum(sum_d) / (float)t->C, mean_du = sp_vf_sum(sum_du) / (float)t->C;
+    float mean_d = t->centred ? sp_vf_sum(sum_d) / (float)t->C : 0, mean_du = sp_vf_sum(sum_du) / (float)t->C;
     for (int64_t c = 0; c < t->C; c += SP_LANES) {
         int64_t left = t->C - c;
         sp_vf u = (sp_vf_get(t->x, at + c, left, half) - mean) * scale;

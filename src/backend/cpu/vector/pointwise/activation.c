@@ -20,6 +20,22 @@ SP_INLINE sp_vf gelu_slope(sp_vf x)
     return cumulative + x * density;
 }
 
+#define GELU_FACTOR 1.5957691216f /* 2 sqrt(2/pi) */
+#define GELU_CUBE 0.044715f
+
+/* Its logistic function stands for the normal one. */
+SP_INLINE sp_vf gelu_argument(sp_vf x)
+{
+    return GELU_FACTOR * x * (1.0f + GELU_CUBE * x * x);
+}
+
+/* 1 - s as a sigmoid of its own: the difference has lost its digits where the factor before it is large. */
+SP_INLINE sp_vf gelu_tanh_slope(sp_vf x, const bool half)
+{
+    sp_vf argument = gelu_argument(x), s = sp_vf_sigmoid_as(argument, half), rest = sp_vf_sigmoid_as(-argument, half);
+    return s + x * s * rest * GELU_FACTOR * (1.0f + 3.0f * GELU_CUBE * x * x);
+}
+
 SP_INLINE sp_vf tanh_slope(sp_vf x)
 {
     sp_vf t = sp_vf_tanh(x);
@@ -33,6 +49,7 @@ SP_INLINE sp_vf tanh_slope(sp_vf x)
 SP_POINTWISE_LOOP(silu_body, , SP_POINTWISE_LOAD_1, a *sp_vf_sigmoid_as(a, half))
 SP_POINTWISE_LOOP(gelu_body, , SP_POINTWISE_LOAD_1, gelu(a, half))
 SP_POINTWISE_LOOP(quick_gelu_body, , SP_POINTWISE_LOAD_1, a *sp_vf_sigmoid_as(1.702f * a, half))
+SP_POINTWISE_LOOP(gelu_tanh_body, , SP_POINTWISE_LOAD_1, a *sp_vf_sigmoid_as(gelu_argument(a), half))
 SP_POINTWISE_LOOP(tanh_body, , SP_POINTWISE_LOAD_1, sp_vf_tanh(a))
 SP_POINTWISE_LOOP(relu_body, , SP_POINTWISE_LOAD_1, sp_vf_max(ZERO, a))
 SP_POINTWISE_LOOP(exp_body, , SP_POINTWISE_LOAD_1, sp_vf_exp(a))
@@ -42,6 +59,7 @@ SP_POINTWISE_LOOP(clamp_body, BOUNDS, SP_POINTWISE_LOAD_1, sp_vf_min(high, sp_vf
 SP_POINTWISE_LOOP(silu_gradient_body, , SP_POINTWISE_LOAD_2, b *silu_slope(a, 1.0f, half))
 SP_POINTWISE_LOOP(gelu_gradient_body, , SP_POINTWISE_LOAD_2, b *gelu_slope(a))
 SP_POINTWISE_LOOP(quick_gelu_gradient_body, , SP_POINTWISE_LOAD_2, b *silu_slope(a, 1.702f, half))
+SP_POINTWISE_LOOP(gelu_tanh_gradient_body, , SP_POINTWISE_LOAD_2, b *gelu_tanh_slope(a, half))
 SP_POINTWISE_LOOP(tanh_gradient_body, , SP_POINTWISE_LOAD_2, b *tanh_slope(a))
 SP_POINTWISE_LOOP(relu_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_select_less(ZERO, a, ONE, ZERO))
 SP_POINTWISE_LOOP(exp_gradient_body, , SP_POINTWISE_LOAD_2, b *sp_vf_exp(a))
@@ -61,6 +79,7 @@ static sp_pointwise_body *const bodies[][2][2] = {
     [SP_UNARY_SILU] = BODIES(silu),
     [SP_UNARY_GELU] = BODIES(gelu),
     [SP_UNARY_QUICK_GELU] = BODIES(quick_gelu),
+    [SP_UNARY_GELU_TANH] = BODIES(gelu_tanh),
     [SP_UNARY_TANH] = BODIES(tanh),
     [SP_UNARY_RELU] = BODIES(relu),
     [SP_UNARY_EXP] = BODIES(exp),

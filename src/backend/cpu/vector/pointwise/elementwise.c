@@ -1,4 +1,4 @@
-/* cast, add, mul, affine, add_per_channel, sample_combine, fill, broadcast_middle and
+/* cast, add, mul, affine, add_per_channel, modulate, sample_combine, fill, broadcast_middle and
  * loss_gradient. */
 #include "backend/cpu/vector/pointwise/pointwise.h"
 
@@ -134,6 +134,62 @@ static void add_per_channel_run(void *state, const sp_node *node, void *const *i
     sp_pointwise_run(&loop);
 }
 SP_DEFINE_KERNEL(add_per_channel, add_per_channel_run)
+
+/* Inputs x and factor, then offset, residual, whichever there are; parameter: base. */
+SP_INLINE void modulate_loop(const sp_pointwise *loop, void *const *y, const void *const *x, int64_t count,
+                             const bool half, const bool offset, const bool residual)
+{
+    for (int64_t i = 0; i < count; i += SP_LANES) {
+        int64_t left = count - i;
+        sp_vf sum = (loop->parameter[0] + sp_vf_get(x[1], i, left, half)) * sp_vf_get(x[0], i, left, half);
+        if (offset) sum += sp_vf_get(x[2], i, left, half);
+        if (residual) sum += sp_vf_get(x[2 + offset], i, left, half);
+        sp_vf_put(y[0], i, sum, left, half);
+    }
+}
+#define MODULATE(name, half, offset, residual)                                                     \
+    static void name(const sp_pointwise *loop, int64_t row, void *const *y, const void *const *x,  \
+                     int64_t count)                                                                \
+    {                                                                                              \
+        (void)row;                                                                                 \
+        modulate_loop(loop, y, x, count, half, offset, residual);                                  \
+    }
+MODULATE(modulate_body, false, false, false)
+MODULATE(modulate_body_half, true, false, false)
+MODULATE(modulate_residual_body, false, false, true)
+MODULATE(modulate_residual_body_half, true, false, true)
+MODULATE(modulate_offset_body, false, true, false)
+MODULATE(modulate_offset_body_half, true, true, false)
+MODULATE(modulate_both_body, false, true, true)
+MODULATE(modulate_both_body_half, true, true, true)
+
+static void modulate_run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
+{
+    (void)state, (void)scratch;
+    /* by whether there is an offset, a residual, whether operands are bf16 */
+    static sp_pointwise_body *const bodies[2][2][2] = {
+        {{modulate_body, modulate_body_half}, {modulate_residual_body, modulate_residual_body_half}},
+        {{modulate_offset_body, modulate_offset_body_half}, {modulate_both_body, modulate_both_body_half}},
+    };
+    sp_shape x = node->in[0]->shape;
+    bool offset = node->in[2] != NULL, residual = node->in[3] != NULL;
+    sp_pointwise loop = {.outputs = 1,
+                         .body = bodies[offset][residual][0],
+                         .half_body = bodies[offset][residual][1],
+                         .parameter = {(float)((const sp_modulate_options *)node->options)->base}};
+    for (int i = 0; i < node->inputs; i++) {
+        if (!node->in[i]) continue;
+        sp_pointwise_operand *operand = &loop.in[loop.inputs++];
+        *operand = sp_pointwise_rows(node->in[i], in[i], 0);
+        bool vector = i == 1 || i == 2;
+        if (vector) sp_pointwise_per_channel(&loop, x.dim[0], middle_of(x), x.dim[x.rank - 1], operand);
+    }
+    loop.in[0].row_stride = loop.row_length;
+    if (residual) loop.in[loop.inputs - 1].row_stride = loop.row_length;
+    loop.out[0] = sp_pointwise_rows(node->out[0], out[0], loop.row_length);
+    sp_pointwise_run(&loop);
+}
+SP_DEFINE_KERNEL(modulate, modulate_run)
 
 static void broadcast_middle_run(void *state, const sp_node *node, void *const *in,
                                  void *const *out, void *scratch)
