@@ -1,5 +1,4 @@
-/* The models against diffusers and transformers: every unet-*, vae-* and text-* folder of
- * tests/golden. */
+/* The models against diffusers and transformers: every unet-*, transformer-*, vae-* and text-* folder of tests/golden. */
 #include "support.h"
 
 #include "backend/host/host.h"
@@ -32,6 +31,7 @@ static const struct {
     {"vae-demo", 1.2e-2},     {"vae-sd", 2.2e-2},   {"vae-legacy", 2.2e-2},
     {"vae-no-quant", 2.2e-2}, {"vae-tiny", 5.4e-3}, {"unet-xl", 8.9e-2},
     {"unet-ssd", 1.1e-1},     {"unet-vega", 1.4e-1}, {"text-projection", 1.3e-2},
+    {"transformer-sd35", 1.0e-2}, {"transformer-sd3", 1.6e-2},
 };
 #define BF16_TIMES_PYTORCH 1.5
 /* Gradients pass every layer twice, and the rounding of fp32 grows with the weights on the way:
@@ -75,6 +75,7 @@ static void check_case(const char *folder, const char *name, const forward_setti
 {
     const char *component = "text-encoder";
     if (sp_starts_with(folder, "unet-")) component = "unet";
+    if (sp_starts_with(folder, "transformer-")) component = "transformer";
     if (strcmp(folder, "text-projection") == 0) component = "text-encoder-2";
     if (sp_starts_with(folder, "vae-"))
         component = sp_starts_with(name, "inputs_encode") ? "vae-encoder" : "vae-decoder";
@@ -142,6 +143,12 @@ static void test_unet_forward(void **state)
     check_all("unet-", 16, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
 }
 
+static void test_transformer_forward(void **state)
+{
+    (void)state;
+    check_all("transformer-", 4, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
+}
+
 static void test_vae_forward(void **state)
 {
     (void)state;
@@ -159,6 +166,7 @@ static void test_reference_forward(void **state)
     (void)state;
     forward_setting setting = {sp_reference_device(), SP_F32, REFERENCE_TOLERANCE};
     assert_int_equal(check_folder("unet-guided", &setting), 2);
+    assert_int_equal(check_folder("transformer-sd35", &setting), 3);
     assert_int_equal(check_folder("vae-no-quant", &setting), 2);
     assert_int_equal(check_folder("vae-tiny", &setting), 4);
     assert_int_equal(check_folder("text-sd1", &setting), 2);
@@ -169,6 +177,7 @@ static void test_bf16_forward(void **state)
     (void)state;
     forward_setting setting = {sp_default_device(), SP_BF16, 0};
     check_all("unet-", 16, &setting);
+    check_all("transformer-", 4, &setting);
     check_all("vae-", 20, &setting);
     check_all("text-", 6, &setting);
 }
@@ -298,6 +307,21 @@ static sp_value *build_input(sp_builder *b, const gradient_case *g, const char *
     return sp_input(b, name, dtype, tensor->shape, SP_RATE_STEP);
 }
 
+enum { MOST_INPUTS = 3 };
+
+static sp_value *build_transformer(sp_builder *b, const gradient_case *g, sp_value **wrt, int *count)
+{
+    static const char *const names[] = {"sample", "encoder_hidden_states", "pooled_projections"};
+    const sp_network_use use = {.network = &sp_mmdit_network, .config = &g->component->config.transformer};
+    sp_values in = {0};
+    for (; *count < MOST_INPUTS; (*count)++) {
+        sp_value *value = wrt[*count] = build_input(b, g, names[*count], SP_F32);
+        sp_values_add(&in, names[*count], *count ? value : sp_nchw_to_nhwc(b, value));
+    }
+    sp_values_add(&in, "timestep", build_input(b, g, "timestep", SP_F32));
+    return sp_nhwc_to_nchw(b, sp_network_value(b, &use, &in));
+}
+
 /* The model's output in the file's layout; the floating inputs, whose gradients are wanted too, in
  * wrt[]. */
 static sp_value *build_model(sp_builder *b, const gradient_case *g, sp_value **wrt, int *count)
@@ -306,6 +330,7 @@ static sp_value *build_model(sp_builder *b, const gradient_case *g, sp_value **w
     *count = 0;
     if (config->kind == SP_COMPONENT_TEXT_ENCODER)
         return sp_clip_text(b, &config->text, NULL, build_input(b, g, "input_ids", SP_I64));
+    if (config->kind == SP_COMPONENT_TRANSFORMER) return build_transformer(b, g, wrt, count);
     sp_unet_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
     sp_unet_inputs in = {.encoder_hidden_states = NULL};
     wrt[(*count)++] = build_input(b, g, "sample", SP_F32);
@@ -321,7 +346,7 @@ static sp_graph *build_gradient_graph(const gradient_case *g)
     sp_builder *b;
     assert_ok(sp_builder_create(&b));
     sp_set_enter(b, "model", SP_RATE_STEP, NULL, NULL);
-    sp_value *inputs[2], **parameters;
+    sp_value *inputs[MOST_INPUTS], **parameters;
     int input_count, parameter_count;
     sp_value *y = build_model(b, g, inputs, &input_count);
     sp_value *loss = sp_mean(b, sp_mul(b, y, build_input(b, g, "weight", SP_F32)));
@@ -450,6 +475,12 @@ static void test_unet_gradient_checkpointed(void **state)
     check_gradient_folder("unet-demo", "unet", true);
 }
 
+static void test_transformer_gradient(void **state)
+{
+    (void)state;
+    check_gradient_folder("transformer-sd35", "transformer", false);
+}
+
 static void test_text_gradient(void **state)
 {
     (void)state;
@@ -514,6 +545,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unet_forward),
+        cmocka_unit_test(test_transformer_forward),
         cmocka_unit_test(test_vae_forward),
         cmocka_unit_test(test_text_forward),
         cmocka_unit_test(test_reference_forward),
@@ -522,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_tile_settings),
         cmocka_unit_test(test_unet_gradient),
         cmocka_unit_test(test_unet_gradient_checkpointed),
+        cmocka_unit_test(test_transformer_gradient),
         cmocka_unit_test(test_text_gradient),
         cmocka_unit_test(test_clip_skip),
     };

@@ -4,6 +4,7 @@
 #define SP_CHECKPOINTS_COMPONENT_H
 #include "graph/graph.h"
 #include "models/clip_text.h"
+#include "models/mmdit.h"
 #include "models/unet.h"
 #include "models/vae.h"
 #include "formats/weights.h"
@@ -15,7 +16,9 @@
       &sp_vae_decoder_network)                                                                                        \
     X(TEXT_ENCODER, "text_encoder", "CLIPTextModel", "model", "pytorch_model", &sp_clip_text_network)                 \
     X(TEXT_ENCODER_2, "text_encoder_2", "CLIPTextModelWithProjection", "model", "pytorch_model",                      \
-      &sp_clip_text_projection_network)
+      &sp_clip_text_projection_network)                                                                               \
+    X(TRANSFORMER, "transformer", "SD3Transformer2DModel", "diffusion_pytorch_model", "diffusion_pytorch_model",      \
+      &sp_mmdit_network)
 
 typedef enum {
 #define X(name, ...) SP_COMPONENT_##name,
@@ -38,6 +41,7 @@ typedef struct {
         sp_unet_config unet;
         sp_vae_config vae;
         sp_clip_text_config text;
+        sp_mmdit_config transformer;
     };
 } sp_component_config;
 /* The config as its networks take it. */

@@ -100,6 +100,7 @@ bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
 {
     if (kind == SP_COMPONENT_UNET) return sp_original_unet_of(file).prefix;
     if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
+    if (!sp_component_is_text(kind)) return false; /* Stable Diffusion 3's has names of its own */
     return sp_original_text_of(file, kind).prefix;
 }
 

@@ -16,6 +16,7 @@ typedef struct {
 
 static const component_rule rules[] = {
     {&sp_unet_network, "unet", "forward unet"},
+    {&sp_mmdit_network, "transformer", "forward transformer"},
     {&sp_vae_encoder_network, "vae", "forward vae-encoder"},
     {&sp_vae_decoder_network, "vae", "forward vae-decoder"},
     {&sp_clip_text_network, "text_encoder", "forward text-encoder"},
@@ -203,7 +204,7 @@ static sp_status forward(forward_call *call, sp_plans *plans, const sp_callbacks
 static sp_status fail_component(const char *name)
 {
     return sp_fail(SP_ARGUMENT,
-                   "\"%s\" is no component: unet, vae-encoder, vae-decoder, text-encoder and text-encoder-2 are",
+                   "\"%s\" is no component: unet, transformer, vae-encoder, vae-decoder, text-encoder and text-encoder-2 are",
                    name);
 }
 
