@@ -10,6 +10,8 @@ static const char description[] =
     "                fractions), encoder_hidden_states [N,L,D], optional\n"
     "                timestep_cond [N,dim] (absent: cond_proj is skipped), of\n"
     "                Stable Diffusion XL text_embeds [N,P], time_ids [N,6]\n"
+    "  transformer   of Stable Diffusion 3: sample, timestep, both as above,   sample\n"
+    "                encoder_hidden_states, pooled_projections [N,P]\n"
     "  vae-encoder   image [N,3,H,W] in [-1,1]                                 mean, logvar\n"
     "                                                                          (a tiny VAE: mean)\n"
     "  vae-decoder   latent [N,c,h,w], already divided by the scaling factor   image\n"

@@ -90,9 +90,8 @@ static inline sp_value *attention_block(composition *c, sp_value *x, sp_value *c
     x = sp_add(b, linear(c, a, C), x);
     end(c);
     begin(c);
-    x = sp_add(
-        b, linear(c, sp_geglu(b, linear(c, sp_layer_norm(b, x, NULL, NULL, (sp_layer_norm_options){1e-5, false}), 4 * C)),
-                  C), x);
+    sp_value *plain = sp_layer_norm(b, x, NULL, NULL, (sp_layer_norm_options){1e-5, false});
+    x = sp_add(b, linear(c, sp_geglu(b, linear(c, plain, 4 * C)), C), x);
     end(c);
     return x;
 }

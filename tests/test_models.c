@@ -1,4 +1,5 @@
-/* The models against diffusers and transformers: every unet-*, transformer-*, vae-* and text-* folder of tests/golden. */
+/* The models against diffusers and transformers: every unet-*, transformer-*, vae-* and text-* folder of
+ * tests/golden. */
 #include "support.h"
 
 #include "backend/host/host.h"

@@ -37,6 +37,8 @@ SPLAM_DEFAULTS(forward)
  *   unet          sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D], optional
  *                 timestep_cond [N,dim], of Stable Diffusion XL text_embeds [N,P] and time_ids [N,6]
  *                 -> sample [N,C,H,W]
+ *   transformer   of Stable Diffusion 3: sample [N,C,H,W], timestep [N], encoder_hidden_states [N,L,D],
+ *                 pooled_projections [N,P] -> sample [N,C,H,W]
  *   vae-encoder   image [N,3,H,W] -> mean, logvar [N,c,h,w]; an AutoencoderTiny: mean alone
  *   vae-decoder   latent [N,c,h,w], already divided by the scaling factor -> image [N,3,H,W]
  *   text-encoder  input_ids [N,L] -> last_hidden_state [N,L,D]

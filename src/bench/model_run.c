@@ -11,11 +11,19 @@ const sp_model_part sp_model_parts[] = {
     {"text_encoder", SP_WORK_TEXT, false},
     {"text_encoder_2", SP_WORK_TEXT_2, false},
     {"unet_forward", SP_WORK_UNET, false},
+    {"transformer_forward", SP_WORK_TRANSFORMER, false},
     {"vae_decode", SP_WORK_DECODE, false},
     {"unet_forward_backward", SP_WORK_UNET_BACKWARD, true},
     {"distill_step", SP_WORK_STEP, true},
 };
 const int sp_model_part_count = sizeof sp_model_parts / sizeof *sp_model_parts;
+
+bool sp_model_part_is_other(const sp_work_model *model, const sp_model_part *part)
+{
+    bool of_transformer = part->work == SP_WORK_TRANSFORMER,
+         of_unet = part->work == SP_WORK_UNET || part->work == SP_WORK_UNET_BACKWARD || part->work == SP_WORK_STEP;
+    return (of_transformer && !model->transformer) || (of_unet && !model->unet && model->transformer);
+}
 
 const char *sp_model_part_absent(const sp_work_model *model, const sp_model_part *part)
 {

@@ -13,6 +13,8 @@ typedef struct {
 } sp_model_part;
 extern const sp_model_part sp_model_parts[];
 extern const int sp_model_part_count;
+/* Whether the part is of a kind of denoiser that the model has not, and has another. */
+bool sp_model_part_is_other(const sp_work_model *model, const sp_model_part *part);
 /* NULL, or why the model has no such part. */
 const char *sp_model_part_absent(const sp_work_model *model, const sp_model_part *part);
 

@@ -103,7 +103,8 @@ static sp_status time_parts(const splam_bench_options *o, sp_device *device, boo
     SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
     sp_status status = sp_work_model_resize(&model, o->width, o->height);
     for (int i = 0; i < sp_model_part_count && !status; i++)
-        if (sp_model_parts[i].train == train && sp_bench_wants(o, sp_model_parts[i].name))
+        if (sp_model_parts[i].train == train && sp_bench_wants(o, sp_model_parts[i].name) &&
+            !sp_model_part_is_other(&model, &sp_model_parts[i]))
             status = time_part(&model, &sp_model_parts[i], o, callbacks, out);
     sp_work_model_close(&model);
     return status;

@@ -212,7 +212,8 @@ sp_status sp_bench_threads(const splam_bench_options *o, sp_device *device, cons
     for (int i = 0; i < sp_model_part_count && !status; i++) {
         const sp_model_part *part = &sp_model_parts[i];
         bool chosen = !o->only || strcmp(o->only, part->train ? "train" : "generate") == 0;
-        if (chosen && sp_bench_wants(o, part->name)) status = model_part(&model, part, o, callbacks, report);
+        if (chosen && sp_bench_wants(o, part->name) && !sp_model_part_is_other(&model, part))
+            status = model_part(&model, part, o, callbacks, report);
     }
     sp_work_model_close(&model);
     return status;

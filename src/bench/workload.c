@@ -33,6 +33,7 @@ static sp_component **place(sp_work_model *model, sp_component_kind kind)
     return kind == SP_COMPONENT_UNET             ? &model->unet
            : kind == SP_COMPONENT_VAE            ? &model->vae
            : kind == SP_COMPONENT_TEXT_ENCODER_2 ? &model->text_2
+           : kind == SP_COMPONENT_TRANSFORMER    ? &model->transformer
                                                  : &model->text;
 }
 
@@ -61,6 +62,9 @@ static sp_status open_components(const char *path, const char *prediction, sp_wo
     return status;
 }
 
+/* Of a third text encoder, behind the others' tokens; zeros where there is none (diffusers). */
+enum { TOKENS_BEHIND = 256 };
+
 sp_status sp_work_model_open(const char *folder, const char *prediction, sp_device *device,
                              sp_work_model *out)
 {
@@ -70,10 +74,13 @@ sp_status sp_work_model_open(const char *folder, const char *prediction, sp_devi
         sp_work_model_close(out);
         return status;
     }
-    int64_t size = out->unet ? out->unet->config.unet.sample_size : 0;
+    int64_t size = out->unet          ? out->unet->config.unet.sample_size
+                   : out->transformer ? out->transformer->config.transformer.sample_size
+                                      : 0;
     if (!size && out->vae) size = out->vae->config.vae.sample_size / out->vae->config.vae.factor;
     if (size > 0) out->height = out->width = size;
     if (out->text) out->tokens = out->text->config.text.max_tokens;
+    if (out->transformer) out->tokens += TOKENS_BEHIND;
     return SP_OK;
 }
 
@@ -98,6 +105,7 @@ sp_status sp_work_model_resize(sp_work_model *model, int64_t width, int64_t heig
 void sp_work_model_close(sp_work_model *model)
 {
     sp_component_close(model->unet);
+    sp_component_close(model->transformer);
     sp_component_close(model->vae);
     sp_component_close(model->text);
     sp_component_close(model->text_2);
@@ -113,6 +121,7 @@ static const struct {
 } works[] = {[SP_WORK_TEXT] = {&sp_clip_text_network, "text"},
              [SP_WORK_TEXT_2] = {&sp_clip_text_projection_network, "text 2"},
              [SP_WORK_UNET] = {&sp_unet_network, "online"},
+             [SP_WORK_TRANSFORMER] = {&sp_mmdit_network, "transformer"},
              [SP_WORK_UNET_BACKWARD] = {&sp_unet_network, "online"},
              [SP_WORK_DECODE] = {&sp_vae_decoder_network, "vae"},
              [SP_WORK_STEP] = {&sp_unet_network, "online"}};
@@ -121,6 +130,7 @@ sp_component *sp_work_component(const sp_work_model *model, sp_work work)
 {
     if (work == SP_WORK_TEXT) return model->text;
     if (work == SP_WORK_TEXT_2) return model->text_2;
+    if (work == SP_WORK_TRANSFORMER) return model->transformer;
     return work == SP_WORK_DECODE ? model->vae : model->unet;
 }
 

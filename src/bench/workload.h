@@ -6,10 +6,10 @@
 #include "train/step_memory.h"
 
 typedef struct {
-    sp_component *unet, *vae, *text, *text_2; /* NULL: the folder has none */
-    sp_device *device;               /* that steps are planned for */
-    int64_t height, width;           /* of the latent; 64 where no config says */
-    int64_t tokens;                  /* of a prompt; 77 where no config says */
+    sp_component *unet, *transformer, *vae, *text, *text_2; /* NULL: the folder has none */
+    sp_device *device;     /* that steps are planned for */
+    int64_t height, width; /* of the latent; 64 where no config says */
+    int64_t tokens;        /* of a prompt; 77 where no config says, and 256 more before a transformer */
 } sp_work_model;
 
 /* Opens the components of a model's folder, or the one whose own folder it is; prediction as of
@@ -25,6 +25,7 @@ typedef enum {
     SP_WORK_TEXT,          /* a prompt to its context; weight set "text" */
     SP_WORK_TEXT_2,        /* the same of the second encoder; set "text 2" */
     SP_WORK_UNET,          /* one evaluation; set "online" */
+    SP_WORK_TRANSFORMER,   /* the same of Stable Diffusion 3's transformer; set "transformer" */
     SP_WORK_UNET_BACKWARD, /* one evaluation and the gradients of its mean square; set "online" */
     SP_WORK_DECODE,        /* latents to pictures; set "vae" */
     SP_WORK_STEP           /* one distillation step; sets "teacher", "ema", "online" */

@@ -309,7 +309,8 @@ sp_status sp_component_open_as(const char *model, const char *name, const char *
     *out = NULL;
     int kind = sp_component_kind_of(name);
     if (kind < 0)
-        return sp_fail(SP_ARGUMENT, "\"%s\" is no component: unet, transformer, vae, text_encoder and text_encoder_2 are", name);
+        return sp_fail(SP_ARGUMENT,
+                       "\"%s\" is no component: unet, transformer, vae, text_encoder and text_encoder_2 are", name);
     if (!sp_path_exists(model)) return sp_fail(SP_IO, "%s: no such file or folder", model);
     char *path;
     SP_TRY(sp_model_path(model, &path));

@@ -42,7 +42,8 @@ static sp_value *positions(sp_builder *b, const sp_mmdit_config *c, int64_t heig
 {
     int64_t side = c->positions, channels = width_of(c);
     if (height > side || width > side) {
-        sp_builder_fail(b, SP_SHAPE, "\"sample\" has %lld x %lld patches, and the transformer knows %lld positions a side",
+        sp_builder_fail(b, SP_SHAPE,
+                        "\"sample\" has %lld x %lld patches, and the transformer knows %lld positions a side",
                         (long long)width, (long long)height, (long long)side);
         return NULL;
     }
@@ -233,7 +234,8 @@ static void check_inputs(sp_builder *b, const sp_mmdit_config *c, const sp_value
     sp_expect_shape(b, sp_values_get(in, "pooled_projections"), "pooled_projections", sp_shape_of(n, c->pooled_dim));
     if (sp_builder_failed(b)) return;
     if (sp_dim(sample, 1) % c->patch_size || sp_dim(sample, 2) % c->patch_size)
-        sp_builder_fail(b, SP_SHAPE, "\"sample\" has %lld x %lld pixels, which must be multiples of the patches' side, %lld",
+        sp_builder_fail(b, SP_SHAPE,
+                        "\"sample\" has %lld x %lld pixels, which must be multiples of the patches' side, %lld",
                         (long long)sp_dim(sample, 2), (long long)sp_dim(sample, 1), (long long)c->patch_size);
 }
 

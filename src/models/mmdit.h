@@ -1,5 +1,5 @@
-/* SD3Transformer2DModel of Stable Diffusion 3 and 3.5, a transformer in which picture and text are two streams that look
- * at each other (MMDiT: Esser et al. 2024), built from a diffusers config.json. */
+/* SD3Transformer2DModel of Stable Diffusion 3 and 3.5, a transformer in which picture and text are two streams that
+ * look at each other (MMDiT: Esser et al. 2024), built from a diffusers config.json. */
 #ifndef SP_MODELS_MMDIT_H
 #define SP_MODELS_MMDIT_H
 #include "models/config.h"
@@ -8,7 +8,7 @@
 enum { SP_MMDIT_MAX_BLOCKS = 64 };
 
 typedef struct {
-    int64_t sample_size; /* the latent's height and width it was trained for, at most patch_size * positions; 0: unknown */
+    int64_t sample_size; /* the latent's height and width it was trained for */
     int64_t patch_size;  /* of the latent, each a token of the picture */
     int64_t in_channels, out_channels;
     int64_t blocks; /* config: num_layers */

@@ -42,7 +42,8 @@ static sp_status read_norm(const json_t *config, const char *where, sp_mmdit_con
     SP_TRY(sp_json_text(config, "qk_norm", "", where, &norm));
     out->qk_norm = strcmp(norm, "rms_norm") == 0;
     if (out->qk_norm || !*norm) return SP_OK;
-    return sp_fail(SP_UNSUPPORTED, "%s: \"qk_norm\" is \"%.64s\", and only rms_norm and null are supported", where, norm);
+    return sp_fail(SP_UNSUPPORTED, "%s: \"qk_norm\" is \"%.64s\", and only rms_norm and null are supported", where,
+                   norm);
 }
 
 static sp_status read_sizes(const json_t *config, const char *where, sp_mmdit_config *out)

@@ -5,7 +5,8 @@
  *   beta   [C] or absent (0), full
  *   y      [..,C]
  * layer_norm_gradient, with u = (x - mean) / sqrt(var + eps), d = gamma dy:
- *   dx = (d - mean of d - u * mean of d u) / sqrt(var + eps), of root_mean_square without the mean of d; dgamma = sum dy u; dbeta = sum dy
+ *   dx = (d - mean of d - u * mean of d u) / sqrt(var + eps), of root_mean_square without the mean of d;
+ *   dgamma = sum dy u; dbeta = sum dy
  *   dy, dx         [..,C]
  *   dgamma, dbeta  [C], full; also made where gamma and beta are absent */
 #include "ops/rules.h"

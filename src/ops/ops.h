@@ -86,8 +86,8 @@ typedef enum {
 #undef X
 } sp_unary_kind;
 /* silu x*sigmoid(x); gelu exact (erf); quick_gelu x*sigmoid(1.702x); gelu_tanh
- * x*sigmoid(2 sqrt(2/pi) (x + .044715 x^3)), which is PyTorch's approximate="tanh"; softplus log(1 + e^x); clamp to [low,high] (others
- * ignore the bounds). */
+ * x*sigmoid(2 sqrt(2/pi) (x + .044715 x^3)), which is PyTorch's approximate="tanh"; softplus log(1 + e^x); clamp to
+ * [low,high] (others ignore the bounds). */
 typedef struct {
     sp_unary_kind kind;
     double low, high;

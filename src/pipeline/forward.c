@@ -42,6 +42,12 @@ static const component_rule *find_rule(const char *name)
     return NULL;
 }
 
+const char *sp_forward_folder(const char *name)
+{
+    const component_rule *rule = find_rule(name);
+    return rule ? rule->folder : NULL;
+}
+
 /* ---- inputs ---- */
 
 static bool is_whole(sp_dtype dtype)
@@ -204,15 +210,18 @@ static sp_status forward(forward_call *call, sp_plans *plans, const sp_callbacks
 static sp_status fail_component(const char *name)
 {
     return sp_fail(SP_ARGUMENT,
-                   "\"%s\" is no component: unet, transformer, vae-encoder, vae-decoder, text-encoder and text-encoder-2 are",
+                   "\"%s\" is no component: unet, transformer, vae-encoder, vae-decoder, text-encoder and "
+                   "text-encoder-2 are",
                    name);
 }
 
 static const sp_component *part_of(const sp_model *model, const char *folder)
 {
-    return strcmp(folder, "unet") == 0  ? model->unet
-           : strcmp(folder, "vae") == 0 ? model->vae
-                                        : model->text[strcmp(folder, "text_encoder_2") == 0].encoder;
+    return strcmp(folder, "unet") == 0             ? model->unet
+           : strcmp(folder, "vae") == 0            ? model->vae
+           : strcmp(folder, "text_encoder") == 0   ? model->text[0].encoder
+           : strcmp(folder, "text_encoder_2") == 0 ? model->text[1].encoder
+                                                   : NULL;
 }
 
 sp_status sp_model_forward(const sp_model *model, sp_plans *plans, const char *name, const sp_named_tensor *inputs,
@@ -227,6 +236,7 @@ sp_status sp_model_forward(const sp_model *model, sp_plans *plans, const char *n
                          .given = inputs,
                          .given_count = count,
                          .path = "the inputs"};
+    if (!call.component) return sp_fail(SP_ARGUMENT, "%s: has no %s", model->folder.path, name);
     sp_status status = forward(&call, plans, callbacks, out);
     if (status != SP_OK) sp_named_outputs_free(out);
     return status;

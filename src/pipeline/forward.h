@@ -18,6 +18,8 @@ typedef struct {
 } sp_named_outputs;
 void sp_named_outputs_free(sp_named_outputs *outputs); /* zeroed is legal */
 
+/* The folder of what `forward` calls a component: of "vae-decoder" it is "vae"; NULL if there is none of the name. */
+const char *sp_forward_folder(const char *name);
 /* component, inputs -> outputs:
  *   unet          sample [N,C,H,W], timestep [N] (whole or float), encoder_hidden_states [N,L,D],
  *                 optional timestep_cond [N,dim] (absent: cond_proj is skipped) -> sample

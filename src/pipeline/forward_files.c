@@ -12,11 +12,8 @@ static sp_status blame(const splam_forward_options *o, const sp_tensor_file *inp
     for (size_t i = 0; i < sp_tensor_file_count(inputs); i++)
         if (sp_tensor_check_finite(sp_tensor_file_at(inputs, i), sp_tensor_file_name(inputs, i)))
             return sp_fail_within(SP_NUMERIC, "%s", o->inputs);
-    const char *folder = o->component[0] == 'v'   ? "vae"
-                         : o->component[0] == 'u' ? "unet"
-                         : strcmp(o->component, "text-encoder") == 0 ? "text_encoder" : "text_encoder_2";
     sp_component *component;
-    SP_TRY(sp_component_open(o->model, folder, &component));
+    SP_TRY(sp_component_open(o->model, sp_forward_folder(o->component), &component));
     sp_status status = SP_OK;
     for (size_t i = 0; !status && i < sp_weights_count(component->weights); i++)
         status = sp_tensor_check_finite(sp_weights_at(component->weights, i),

@@ -198,6 +198,20 @@ static void describe_unet(const sp_work_model *model, sp_string *out)
                             (long long)c->cross_attention_dim);
 }
 
+static void describe_transformer(const sp_work_model *model, sp_string *out)
+{
+    const sp_mmdit_config *c = &model->transformer->config.transformer;
+    int dual = 0;
+    for (int64_t i = 0; i < c->blocks; i++)
+        dual += c->dual[i];
+    sp_string_say(out, "family        Stable Diffusion %s, transformer of %lld blocks", c->qk_norm ? "3.5" : "3",
+                  (long long)c->blocks);
+    if (dual) sp_string_say(out, ", %d of them with attention of the picture alone", dual);
+    sp_string_say(out, "\nlatent        %lld x %lld x %lld, in patches of %lld", (long long)c->in_channels,
+                  (long long)model->height, (long long)model->width, (long long)c->patch_size);
+    sp_string_say(out, "\ncontext       tokens of %lld\n", (long long)c->context_dim);
+}
+
 /* ---- memory ---- */
 
 static sp_status plan_memory(const sp_work_model *model, sp_work work, int64_t batch,
@@ -232,6 +246,7 @@ static sp_status describe_generate(const sp_work_model *model, sp_string *out)
                   {"generate: second text encoder", SP_WORK_TEXT_2, 1},
                   {"generate: unet", SP_WORK_UNET, 1},
                   {"generate: unet with guidance", SP_WORK_UNET, 2},
+                  {"one evaluation: transformer", SP_WORK_TRANSFORMER, 1},
                   {"generate: vae decoder", SP_WORK_DECODE, 1}};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         sp_plan_memory memory;
@@ -285,9 +300,11 @@ static sp_status inspect_model(const sp_model_folder *folder, sp_device *device,
     else
         sp_string_say(out, "%s\n", folder->path);
     if (model.unet) describe_unet(&model, out);
+    if (model.transformer) describe_transformer(&model, out);
     sp_status status = describe_student(folder->path, out);
     if (!status) describe_scheduler(folder, out); /* its fault is text, and would take the place of the message */
     describe_component("unet", model.unet, out);
+    describe_component("transformer", model.transformer, out);
     describe_component("vae", model.vae, out);
     describe_component("text_encoder", model.text, out);
     describe_component("text_encoder_2", model.text_2, out);

@@ -3,6 +3,7 @@ import make_distill
 import make_image
 import make_lora
 import make_lr_schedule
+import make_mmdit
 import make_optimizer
 import make_original
 import make_samplers
@@ -14,6 +15,6 @@ import make_unet
 import make_vae
 
 if __name__ == "__main__":
-    for module in (make_unet, make_vae, make_text, make_sdxl, make_schedule, make_samplers, make_distill, make_image,
-                   make_torch_files, make_original, make_optimizer, make_lr_schedule, make_lora):
+    for module in (make_unet, make_mmdit, make_vae, make_text, make_sdxl, make_schedule, make_samplers, make_distill,
+                   make_image, make_torch_files, make_original, make_optimizer, make_lr_schedule, make_lora):
         module.main()
