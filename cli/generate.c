@@ -30,6 +30,8 @@ static const char *const examples[] = {
     "splam generate -m sd15 -p 'a lighthouse' --lora lcm-lora.safetensors style.safetensors:0.7 \\\n"
     "    --sampler lcm --guidance 1 --steps 4",
     "splam generate -m sdxl-turbo -p 'a lighthouse' --sampler euler-a --spacing trailing --steps 1 --guidance 1",
+    "splam generate -m sdxl_lightning_1step_x0.safetensors --prediction-type sample -p 'a lighthouse' --steps 1 \\\n"
+    "    --guidance 1",
     "splam generate -m sd15 -p '(masterpiece:1.2), a [foggy] lighthouse BREAK a storm' -n EasyNegative \\\n"
     "    --prompt-syntax weighted --embedding EasyNegative.safetensors",
     "splam generate -m tcd-student -p 'red apple' --steps 8 --eta 0.5",

@@ -90,7 +90,7 @@ static void exact_networks_agree(void **state)
 {
     (void)state;
     sp_path paths[] = {stable_diffusion(SP_PREDICTION_EPSILON), stable_diffusion(SP_PREDICTION_V),
-                       stable_diffusion(SP_PREDICTION_V), {0}};
+                       stable_diffusion(SP_PREDICTION_V), {0}, stable_diffusion(SP_PREDICTION_SAMPLE)};
     sp_path_rescale_zero_snr(&paths[2]);
     sp_path_of_flow(3, 1000, &paths[3]);
     const double x0 = 0.7, noise = -1.3, fresh = 0.4;

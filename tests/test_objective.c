@@ -82,15 +82,16 @@ static void sub_paths_may_shorten(void **state)
 }
 
 /* An error of the network's output, which diffusers' scripts weigh by min(SNR, gamma)/SNR for epsilon and by
- * min(SNR, gamma)/(SNR + 1) for v, is here one of x0: weight times its square has to be the same. */
+ * min(SNR, gamma)/(SNR + 1) for v, and the paper (Hang et al. 2023) by min(SNR, gamma) for the clean latent, is here
+ * one of x0: weight times its square has to be the same. */
 static void min_snr_weighs_as_diffusers_do(void **state)
 {
     (void)state;
     sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
     s.weighting = SP_WEIGHTING_MIN_SNR;
     s.snr_gamma = 2;
-    for (int v = 0; v < 2; v++) {
-        const sp_path path = path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+    for (int p = 0; p < SP_PREDICTION_FLOW; p++) {
+        const sp_path path = path_of((sp_prediction)p);
         bool above = false, below = false;
         for (int i = 0; i < 900; i++) {
             s.objective = i % 2 ? SP_OBJECTIVE_SPLAM : SP_OBJECTIVE_LCM;
@@ -103,7 +104,7 @@ static void min_snr_weighs_as_diffusers_do(void **state)
             double noise = s.sigma == SP_SIGMA_LINEAR ? g * start.sigma + (1 - g) * far
                                                       : sqrt(far * far + g * g * (1 - rho * rho));
             double snr = pow(start.alpha / noise, 2), out = sp_path_boundary(&path, sub.start).out;
-            double diffusers = fmin(snr, 2) / (v ? snr + 1 : snr);
+            double diffusers = fmin(snr, 2) / (double[]){snr, snr + 1, 1}[p];
             double found = c.loss_weight * pow(c.prediction_m / out, 2);
             assert_true(fabs(found - diffusers) <= 1e-9 * diffusers);
             above |= snr > 2;
@@ -202,8 +203,8 @@ static void tcd_to_zero_is_pcm(void **state)
     sp_objective_settings p = sp_objective_defaults(SP_OBJECTIVE_PCM),
                           t = sp_objective_defaults(SP_OBJECTIVE_TCD);
     p.phases = 1;
-    for (int v = 0; v < 2; v++) {
-        const sp_path path = path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+    for (int k = 0; k < SP_PREDICTION_FLOW; k++) {
+        const sp_path path = path_of((sp_prediction)k);
         bool zero = false, end = false;
         for (int index = 0; index < 50; index++) {
             sp_subpath sub = sp_subpath_at(&t, &path, index);
@@ -260,10 +261,9 @@ static void check_exact(const sp_objective_settings *s, const sp_path *path,
 static void exact_networks_have_no_loss(void **state)
 {
     (void)state;
-    for (int v = 0; v < 2; v++)
+    for (int p = 0; p < SP_PREDICTION_FLOW; p++)
         for (int o = SP_OBJECTIVE_PCM; o < SP_OBJECTIVE_DMD; o++) {
-            const sp_path path =
-                path_of(v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+            const sp_path path = path_of((sp_prediction)p);
             sp_objective_settings s = sp_objective_defaults((sp_objective)o);
             if (s.skip) s.skip = 70, s.solver_steps = 3;
             s.guidance_scale_w = 0;

@@ -157,8 +157,8 @@ static void check_samplers(const sp_path *path)
             }
     /* euler-a of a flow is refused, and epsilon of ddim, lcm and tcd */
     assert_int_equal(all - finite, path->kind == SP_PATH_FLOW              ? all / SP_SAMPLER_COUNT
-                                   : path->prediction == SP_PREDICTION_V ? 0
-                                                                           : 3 * all / SP_SAMPLER_COUNT);
+                                   : path->prediction != SP_PREDICTION_EPSILON ? 0
+                                                                                : 3 * all / SP_SAMPLER_COUNT);
 }
 
 static void check_objectives(const sp_path *path)
@@ -188,10 +188,13 @@ static void all_is_finite_without_signal(void **state)
     (void)state;
     const sp_path zero = path_of(SP_PATH_ZERO_SNR, SP_PREDICTION_V), flow = path_of(SP_PATH_FLOW, SP_PREDICTION_FLOW);
     const sp_path epsilon = path_of(SP_PATH_ZERO_SNR, SP_PREDICTION_EPSILON);
+    const sp_path clean = path_of(SP_PATH_ZERO_SNR, SP_PREDICTION_SAMPLE);
     check_samplers(&zero);
+    check_samplers(&clean);
     check_samplers(&flow);
     check_samplers(&epsilon);
     check_objectives(&zero);
+    check_objectives(&clean);
     check_objectives(&flow);
     for (int o = 0; o < SP_OBJECTIVE_COUNT; o++) {
         const sp_objective_settings s = sp_objective_defaults((sp_objective)o);
@@ -255,8 +258,8 @@ static void the_chord_is_the_paper_elsewhere(void **state)
     paper.skip = 100;
     chord = paper;
     chord.sigma = SP_SIGMA_CHORD;
-    for (int v = 0; v < 2; v++) {
-        const sp_path path = path_of(SP_PATH_VARIANCE_PRESERVING, v ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+    for (int p = 0; p < SP_PREDICTION_FLOW; p++) {
+        const sp_path path = path_of(SP_PATH_VARIANCE_PRESERVING, (sp_prediction)p);
         for (int index = 0; index < 50; index++)
             for (int g = 0; g < 10; g++) {
                 sp_subpath sub = sp_subpath_at(&paper, &path, index);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "diffusion/sampler.h"
+#include "pipeline/model.h"
 #include "convert_support.h"
 #include "checkpoints/original.h"
 #include "splam/splam.h"
@@ -136,14 +137,15 @@ static void the_file_beside_is_read(void **state)
     check_yaml(yaml, path, "model:\n  params:\n    a:\n      b: 1\n    parameterization: v   \n", v);
     check_yaml(yaml, path, "other: 1\nmodel:\n\n  params:\n\n    # parameterization: eps\n    parameterization: v", v);
     check_yaml(yaml, path, "model:\n  params:\n    parameterization: eps\n", epsilon);
+    check_yaml(yaml, path, "model:\n  params:\n    parameterization: x0\n", SP_PREDICTION_SAMPLE);
     check_yaml(yaml, path, "model:\n  params:\n    first:\n      parameterization: v\n", epsilon);
     check_yaml(yaml, path, "model:\n  other:\n    parameterization: v\n", epsilon);
     check_yaml(yaml, path, "data:\n  params:\n    parameterization: v\n", epsilon);
     check_yaml(yaml, path, "parameterization: v\n", epsilon);
     check_yaml(yaml, path, "model:\n  params:\n    note: 'parameterization: v'\n", epsilon);
-    write_text(yaml, "model:\n  params:\n    parameterization: x0\n");
+    write_text(yaml, "model:\n  params:\n    parameterization: mu\n");
     assert_status(read_model(path, NULL, &config), SP_UNSUPPORTED);
-    assert_message("model.yaml: \"parameterization\" is \"x0\"");
+    assert_message("model.yaml: \"parameterization\" is \"mu\"");
     assert_ok(read_model(path, "epsilon", &config)); /* not asked where it is known better */
     /* of 2.x, which is taken for v, a configuration without the key is the 512 model's */
     write_marked(second, path, NO_MARKS, says_v);
@@ -191,17 +193,19 @@ static void the_caller_knows_better(void **state)
     char *text;
     write_marked(first, single, v_pred, NULL);
     make_model(folder, "unet-demo", ddim_scheduler);
-    for (int i = 0; i < 2; i++) {
-        const char *model = i ? folder : single;
-        assert_ok(read_model(model, i ? "v_prediction" : "epsilon", &config));
-        assert_int_equal(config.path.prediction, i ? SP_PREDICTION_V : SP_PREDICTION_EPSILON);
+    static const char *const asked[] = {"epsilon", "v_prediction", "sample"},
+                             *const shown[] = {"predicts epsilon\n", "predicts v\n", "predicts the clean latent\n"};
+    for (int i = 0; i < 6; i++) {
+        const char *model = i % 2 ? folder : single;
+        assert_ok(read_model(model, asked[i / 2], &config));
+        assert_int_equal(config.path.prediction, i / 2);
         sp_log_set_level(SP_LOG_QUIET);
-        assert_int_equal(inspect_as(model, i ? "v_prediction" : "epsilon", &text), SPLAM_OK);
-        assert_non_null(strstr(text, i ? "predicts v\n" : "predicts epsilon\n"));
+        assert_int_equal(inspect_as(model, asked[i / 2], &text), SPLAM_OK);
+        assert_non_null(strstr(text, shown[i / 2]));
         splam_free(text);
         assert_int_equal(inspect_as(model, "noise", &text), SPLAM_ARGUMENT);
         sp_log_set_level(SP_LOG_INFO);
-        assert_message("`prediction_type` is \"noise\", one of epsilon|v_prediction is expected");
+        assert_message("`prediction_type` is \"noise\", one of epsilon|v_prediction|sample is expected");
     }
     assert_int_equal(inspect_as(golden("original-sd1/inputs_unet.safetensors"), "epsilon", &text), SPLAM_ARGUMENT);
     assert_message("has no scheduler");
@@ -256,6 +260,38 @@ static void students_are_told(void **state)
     sp_model_folder_close(&teacher);
 }
 
+typedef struct {
+    char path[512];
+    const char *prediction;
+    sp_prediction found;
+} named_model;
+
+static void open_named(void *context)
+{
+    named_model *m = context;
+    sp_model *model;
+    assert_ok(sp_model_open(m->path, &(sp_model_options){.parts = SP_PART_UNET, .prediction = m->prediction}, &model));
+    m->found = model->scheduler.path.prediction;
+    sp_model_close(model);
+}
+
+/* Nothing in a published file says that it predicts the clean latent but its name, which decides nothing. */
+static void names_are_told(void **state)
+{
+    static const char *const says_epsilon[][2] = {{"modelspec.prediction_type", "epsilon"}};
+    static const char words[] = "lightning_1step_x0.safetensors: by its name it predicts the clean latent";
+    named_model m;
+    snprintf(m.path, sizeof m.path, "%s", in_folder(state, "lightning_1step_x0.safetensors"));
+    for (int i = 0; i < 3; i++) {
+        write_marked(first, m.path, NO_MARKS, i == 1 ? says_epsilon : NULL);
+        m.prediction = i == 2 ? "sample" : NULL;
+        char *log = captured(state, open_named, &m);
+        if (!strstr(log, words) != (i > 0)) fail_msg("case %d: %s", i, log);
+        assert_int_equal(m.found, i == 2 ? SP_PREDICTION_SAMPLE : SP_PREDICTION_EPSILON);
+        sp_free(log);
+    }
+}
+
 /* ---- converting ---- */
 
 /* Marks go through a folder's scheduler and come back. */
@@ -279,6 +315,30 @@ static void marks_survive_converting(void **state)
     sp_tensor_file_close(file);
 }
 
+/* What predicts the clean latent has no tensor for a mark: the metadata has it. Read from a file it is sampled from the
+ * last timestep on. */
+static void clean_latents_survive_converting(void **state)
+{
+    const char *path = in_folder(state, "model.safetensors"), *again = in_folder(state, "again.safetensors"),
+               *folder = in_folder(state, "converted");
+    const splam_convert_options from = {.dtype = "f32", .prediction_type = "sample"},
+                                to = {.dtype = "f32", .single_file = true};
+    sp_tensor_file *file;
+    sp_scheduler_config config;
+    write_marked(first, path, NO_MARKS, NULL);
+    assert_ok(convert_model(path, folder, &from));
+    assert_ok(convert_model(folder, again, &to));
+    for (int i = 0; i < 2; i++) {
+        assert_ok(read_model(i ? again : folder, NULL, &config));
+        assert_int_equal(config.path.prediction, SP_PREDICTION_SAMPLE);
+        assert_int_equal(config.spacing, SP_SPACING_TRAILING);
+    }
+    assert_ok(sp_safetensors_open(again, &file));
+    assert_null(sp_tensor_file_find(file, "v_pred"));
+    assert_string_equal(sp_tensor_file_metadata(file, "modelspec.prediction_type"), "sample");
+    sp_tensor_file_close(file);
+}
+
 #define with_folder(test) cmocka_unit_test_setup_teardown(test, make_test_folder, remove_test_folder)
 
 int main(void)
@@ -291,7 +351,9 @@ int main(void)
         with_folder(the_caller_knows_better),
         with_folder(pictures_are_of_the_prediction_asked_for),
         with_folder(students_are_told),
+        with_folder(names_are_told),
         with_folder(marks_survive_converting),
+        with_folder(clean_latents_survive_converting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,6 +194,17 @@ static void check_case(void **state, const char *name)
     X(zero_snr_lcm, "sampler-zero-snr-lcm")                                                        \
     X(zero_snr_tcd, "sampler-zero-snr-tcd")                                                        \
     X(zero_snr_image, "sampler-zero-snr-image")                                                    \
+    X(x0_lightning, "sampler-x0-lightning")                                                        \
+    X(x0_euler_karras, "sampler-x0-euler-karras")                                                  \
+    X(x0_ddim, "sampler-x0-ddim")                                                                  \
+    X(x0_dpm, "sampler-x0-dpm")                                                                    \
+    X(x0_sde, "sampler-x0-sde")                                                                    \
+    X(x0_unipc, "sampler-x0-unipc")                                                                \
+    X(x0_heun, "sampler-x0-heun")                                                                  \
+    X(x0_lcm, "sampler-x0-lcm")                                                                    \
+    X(x0_tcd, "sampler-x0-tcd")                                                                    \
+    X(x0_zero_snr, "sampler-x0-zero-snr")                                                          \
+    X(x0_zero_snr_euler, "sampler-x0-zero-snr-euler")                                              \
     X(odd, "sampler-odd")
 #define X(name, folder)                                                                            \
     static void test_##name(void **state)                                                          \
@@ -378,12 +389,11 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
 static void test_exact_network(void **state)
 {
     (void)state;
-    for (int v = 0; v < 2; v++) {
-        sp_scheduler_config config = config_of(
-            v ? "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
-                " \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\"}"
-              : "{\"timestep_spacing\": \"trailing\", \"beta_schedule\": \"scaled_linear\","
-                " \"beta_end\": 0.012, \"beta_start\": 0.00085}");
+    for (int p = 0; p < SP_PREDICTION_FLOW; p++) {
+        sp_scheduler_config config = config_of("{\"timestep_spacing\": \"trailing\","
+                                               " \"beta_schedule\": \"scaled_linear\", \"beta_end\": 0.012,"
+                                               " \"beta_start\": 0.00085}");
+        config.path.prediction = (sp_prediction)p;
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 1});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10});

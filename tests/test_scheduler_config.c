@@ -27,7 +27,7 @@ static void test_refused_keys(void **state)
 {
     (void)state;
     check_refused("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
-    check_refused("{\"prediction_type\": \"sample\"}", "\"prediction_type\" is \"sample\"");
+    check_refused("{\"prediction_type\": \"flow_prediction\"}", "\"prediction_type\" is \"flow_prediction\"");
     check_refused("{\"beta_schedule\": \"squaredcos_cap_v2\"}", "squaredcos_cap_v2");
     check_refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}",
                   "the class \"FlowMatchEulerDiscreteScheduler\"");

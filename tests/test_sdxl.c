@@ -63,6 +63,13 @@ static void check(void **state, splam_generate_options o, const char *name)
     sp_tensor_free(&wanted);
 }
 
+static const char *copy_model(void **state, const char *name)
+{
+    const char *folder = keep(state, name);
+    assert_ok(sp_copy_tree(sdxl_folder(), folder, NULL));
+    return folder;
+}
+
 static void test_no_negative_is_zeros(void **state)
 {
     check(state, request(state), "absent");
@@ -95,14 +102,31 @@ static void test_unguided(void **state)
     check(state, o, "ancestral");
 }
 
-/* ---- what a model says about itself, and what does not fit ---- */
-
-static const char *copy_model(void **state, const char *name)
+/* As SDXL Lightning's model for one step is drawn: asked for, and as the scheduler's file says. */
+static void test_clean_latent(void **state)
 {
-    const char *folder = keep(state, name);
-    assert_ok(sp_copy_tree(sdxl_folder(), folder, NULL));
-    return folder;
+    splam_generate_options o = request(state);
+    o.guidance = 1;
+    o.spacing = "trailing";
+    o.prediction_type = "sample";
+    o.steps = 3;
+    check(state, o, "clean_3");
+    o.steps = 1;
+    check(state, o, "clean_1");
+    o.spacing = o.prediction_type = o.sampler = NULL;
+    o.model = copy_model(state, "lightning");
+    char path[600];
+    json_t *scheduler;
+    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", o.model);
+    assert_ok(sp_json_load(path, &scheduler));
+    json_object_set_new(scheduler, "prediction_type", json_string("sample"));
+    json_object_set_new(scheduler, "timestep_spacing", json_string("trailing"));
+    assert_ok(sp_json_save(path, scheduler));
+    json_decref(scheduler);
+    check(state, o, "clean_1");
 }
+
+/* ---- what a model says about itself, and what does not fit ---- */
 
 static void test_index_decides_on_zeros(void **state)
 {
@@ -230,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_empty_negative_is_encoded, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_clip_skip_is_of_the_prompt_alone, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_unguided, set_up_noise, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_clean_latent, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_index_decides_on_zeros, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_refusals, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_one_file, make_test_folder, remove_test_folder),

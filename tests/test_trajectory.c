@@ -259,10 +259,10 @@ static void test_maps_are_the_samplers_steps(void **state)
 {
     (void)state;
     static const int steps[] = {1, 1, 1, 4};
-    for (int v = 0; v < 2; v++)
+    for (int p = 0; p < SP_PREDICTION_FLOW; p++)
         for (int k = 0; k < 4; k++) {
             sp_scheduler_config config = model_of(kinds_of_map[k]);
-            if (v) config.path.prediction = SP_PREDICTION_V;
+            config.path.prediction = (sp_prediction)p;
             const sp_sampler_options options = {.kind = k ? sp_sampler_for(&config) : SP_SAMPLER_DDIM,
                                                 .steps = steps[k]};
             sp_sampler sampler;

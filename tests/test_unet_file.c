@@ -150,13 +150,23 @@ static void test_marks(void **state)
     json_object_set_new(scheduler, "timestep_spacing", json_string("trailing"));
     assert_ok(sp_json_save(path, scheduler));
     assert_same_latents(state, whole, file, base);
-    json_object_set_new(scheduler, "prediction_type", json_string("epsilon"));
+    /* what is said to predict the clean latent begins at the last timestep, as SDXL Lightning's for one step */
+    json_object_set_new(scheduler, "prediction_type", json_string("sample"));
     json_object_del(scheduler, "rescale_betas_zero_snr");
+    assert_ok(sp_json_save(path, scheduler));
+    save_unet(whole, DIFFUSERS, marks, 0, file);
+    splam_generate_options o = request(file, base);
+    o.prediction_type = "sample";
+    sp_tensor clean = latents_of(state, request(whole, NULL)), told = latents_of(state, o);
+    assert_same_bits(&clean, &told);
+    sp_tensor_free(&clean);
+    sp_tensor_free(&told);
+    json_object_set_new(scheduler, "prediction_type", json_string("epsilon"));
     json_object_set_new(scheduler, "timestep_spacing", json_string("leading"));
     assert_ok(sp_json_save(path, scheduler));
     json_decref(scheduler);
     save_unet(whole, ORIGINAL, marks, 1, file);
-    splam_generate_options o = request(file, base);
+    o = request(file, base);
     o.prediction_type = "epsilon";
     sp_tensor asked = latents_of(state, o);
     assert_same_bits(&plain, &asked);

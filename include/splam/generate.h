@@ -55,7 +55,8 @@ typedef struct {
                           alone then: its folder, or a file under original names, with or without prefix, or
                           diffusers' */
     const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
-    const char *prediction_type; /* what the UNet predicts, "epsilon" or "v_prediction" [what the model says] */
+    const char *prediction_type; /* what the UNet predicts: "epsilon", "v_prediction" or "sample", the clean
+                                    latent [what the model says] */
     const char *vae;   /* another autoencoder, AutoencoderKL or AutoencoderTiny: its folder, its file, or a model
                           with one [the model's own] */
     const splam_lora *loras; /* merged in this order */

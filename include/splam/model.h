@@ -63,7 +63,7 @@ SPLAM_API splam_status splam_tokenize(const splam_tokenize_options *options, int
 typedef struct {
     size_t size;                 /* set by splam_inspect_defaults() */
     const char *path;            /* required */
-    const char *prediction_type; /* of a model, what it predicts, "epsilon" or "v_prediction" [what it says] */
+    const char *prediction_type; /* of a model: "epsilon", "v_prediction", "sample" [what it says] */
     const char *device;          /* whose memory is counted, "cpu" [cpu] */
 } splam_inspect_options;
 SPLAM_DEFAULTS(inspect)
@@ -79,7 +79,7 @@ typedef struct {
     const char *base;        /* another model, which all but the UNet is taken from, see splam_generate_options */
     const char *output;      /* a folder that is new or empty; with single_file a new file; required without `packed` */
     const char *dtype;       /* of the weights, "f32", "f16", "bf16" ["f32"] */
-    const char *prediction_type; /* "epsilon" or "v_prediction", for a checkpoint [as it tells] */
+    const char *prediction_type; /* of a checkpoint: "epsilon", "v_prediction", "sample" [as it tells] */
     const splam_lora *loras; /* merged in this order */
     size_t lora_count;
     bool fold_guidance; /* cond_proj becomes a part of a bias: the UNet is a plain one, of one guidance */

@@ -69,7 +69,7 @@ SPLAM_API splam_status splam_train_teacher(const splam_train_options *options, c
 typedef struct {
     size_t size;                    /* set by splam_distill_defaults() */
     const char *teacher;            /* a diffusers folder or a checkpoint of one file; required */
-    const char *prediction_type;    /* what its UNet predicts, "epsilon" or "v_prediction" [what it says] */
+    const char *prediction_type;    /* of its UNet: "epsilon", "v_prediction", "sample" [what it says] */
     const char *data;               /* a data set or "latents:DIR"; not needed with draws */
     splam_picture_options pictures; /* with latents only random_flip, where they have it */
     const char *output;             /* the student's folder, metrics.jsonl, checkpoint-N/, validation-N.png; not needed

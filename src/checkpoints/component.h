@@ -72,7 +72,7 @@ typedef struct {
  * file's). Every parameter of the graph must be there with its shape and a float type: else
  * SP_FORMAT or SP_SHAPE naming file and tensor. Tensors without use are counted in a warning. */
 sp_status sp_component_open(const char *model, const char *component, sp_component **out);
-/* prediction: "epsilon" or "v_prediction", known better than a single file tells; NULL: as above. */
+/* prediction: see sp_original_predicts, known better than a single file tells; NULL: as above. */
 sp_status sp_component_open_as(const char *model, const char *component, const char *prediction,
                                sp_component **out);
 void sp_component_close(sp_component *component); /* NULL is legal */

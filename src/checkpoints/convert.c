@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/parallel.h"
@@ -313,8 +314,8 @@ static sp_status read_prediction(const json_t *scheduler, const char *path, sp_o
 {
     const char *said;
     SP_TRY(sp_json_text(scheduler, "prediction_type", "epsilon", path, &said));
-    out->v = strcmp(said, "v_prediction") == 0;
-    if (!out->v && strcmp(said, "epsilon") != 0)
+    out->type = sp_prediction_type(said);
+    if (!out->type)
         return sp_fail(SP_UNSUPPORTED, "%s: \"prediction_type\" is \"%s\", which is not supported", path, said);
     return sp_json_bool(scheduler, "rescale_betas_zero_snr", false, path, &out->zero_snr);
 }
@@ -379,6 +380,9 @@ static sp_status write_single(const sp_model_folder *folder, const char *output,
         if (!status) count++;
     }
     if (!status) status = sp_original_save(output, components, count, prediction, c->dtype, c->callbacks);
+    if (!status && strcmp(prediction.type, "sample") == 0)
+        sp_log_warn("%s: predicts the clean latent, which other programs have to be told; in ComfyUI the node "
+                    "ModelSamplingDiscrete does, with x0", output);
     for (size_t i = 0; i < MOST; i++)
         sp_component_close(components[i]);
     return status;

@@ -174,7 +174,7 @@ static char *scheduler_path(const sp_model_folder *folder)
 static sp_status mark_by_unet(const sp_model_folder *folder, json_t *scheduler)
 {
     sp_original_prediction predicts;
-    SP_TRY(sp_original_predicts(folder->unet_file, NULL, &predicts));
+    SP_TRY(sp_original_predicts(folder->unet_file, folder->prediction, &predicts));
     return sp_original_mark(&predicts, scheduler);
 }
 
@@ -204,10 +204,9 @@ sp_status sp_model_folder_scheduler(const sp_model_folder *folder, json_t **out,
     return status;
 }
 
-/* "epsilon", "v_prediction" or NULL; *where: the file that says so. */
+/* A type, or NULL; *where: the file that says so. */
 static sp_status find_said(const sp_model_folder *folder, const char **out, char **where)
 {
-    static const char *const names[] = {"epsilon", "v_prediction"};
     const sp_tensor_file *files[] = {folder->unet_file, folder->single};
     json_t *json;
     *out = NULL;
@@ -215,7 +214,7 @@ static sp_status find_said(const sp_model_folder *folder, const char **out, char
         sp_original_prediction predicts = {0};
         if (files[i]) SP_TRY(sp_original_predicts(files[i], NULL, &predicts));
         if (!predicts.said) continue;
-        *out = names[predicts.v];
+        *out = predicts.type;
         *where = sp_strdup(sp_tensor_file_path(files[i]));
         return *where ? SP_OK : SP_MEMORY;
     }
@@ -224,9 +223,22 @@ static sp_status find_said(const sp_model_folder *folder, const char **out, char
     if (!*where) return SP_MEMORY;
     SP_TRY(sp_scheduler_json_load(*where, &json));
     const char *said = json_string_value(json_object_get(json, "prediction_type"));
-    for (int i = 0; said && i < 2; i++)
-        if (strcmp(said, names[i]) == 0) *out = names[i];
+    if (said) *out = sp_prediction_type(said);
     json_decref(json);
+    return SP_OK;
+}
+
+/* sdxl_lightning_1step_unet_x0.safetensors has nothing else that tells. */
+static sp_status check_name(const sp_model_folder *folder)
+{
+    const sp_tensor_file *file = folder->unet_file ? folder->unet_file : folder->single;
+    sp_original_prediction predicts;
+    if (!file || !strcasestr(sp_path_base(sp_tensor_file_path(file)), "_x0")) return SP_OK;
+    SP_TRY(sp_original_predicts(file, NULL, &predicts));
+    if (!predicts.said)
+        sp_log_warn("%s: by its name it predicts the clean latent, which nothing in it says; it is taken to predict "
+                    "%s, unless `prediction_type` says sample",
+                    sp_tensor_file_path(file), folder->unet_file ? "what the base says" : predicts.type);
     return SP_OK;
 }
 
@@ -234,9 +246,10 @@ sp_status sp_prediction_check(const sp_model_folder *folder)
 {
     const char *asked = folder->prediction, *said = NULL;
     char *where = NULL;
-    if (!asked) return SP_OK;
-    if (strcmp(asked, "epsilon") != 0 && strcmp(asked, "v_prediction") != 0)
-        return sp_fail(SP_ARGUMENT, "prediction type \"%.64s\" is not known, expected epsilon or v_prediction", asked);
+    if (!asked) return check_name(folder);
+    if (!sp_prediction_type(asked))
+        return sp_fail(SP_ARGUMENT, "prediction type \"%.64s\" is not known, expected epsilon, v_prediction or sample",
+                       asked);
     sp_status status = find_said(folder, &said, &where);
     if (!status && said && strcmp(said, asked) != 0)
         sp_log_warn("%s: says that the UNet predicts %s, and it is taken to predict %s, as asked for", where, said,

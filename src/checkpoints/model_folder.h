@@ -13,8 +13,8 @@ typedef struct {
     sp_tensor_file *single; /* NULL: it is a folder */
     char *unet;             /* another folder or file, which its UNet is from; NULL: its own */
     sp_tensor_file *unet_file; /* that, where it is a file; NULL: it is not */
-    const char *prediction; /* "epsilon" or "v_prediction", known better than the model tells; NULL at
-                               first. The caller's */
+    const char *prediction; /* what the UNet predicts, known better than the model tells (sp_prediction_type);
+                               NULL at first. The caller's */
 } sp_model_folder;
 /* SP_UNSUPPORTED if the index names a component of another class than SP_COMPONENT_LIST's, or one
  * that would be needed and is not supported (a third text encoder). */
@@ -37,7 +37,8 @@ sp_status sp_model_folder_tokenizer(const sp_model_folder *folder, sp_component_
  * MODEL/scheduler/scheduler_config.json, or what a single file tells; with the marks of unet_file and with `prediction`
  * in place of what these say. */
 sp_status sp_model_folder_scheduler(const sp_model_folder *folder, json_t **out, char **where);
-/* SP_ARGUMENT if `prediction` has no such name; a warning if the model says otherwise, which goes for nothing then. */
+/* SP_ARGUMENT if `prediction` has no such name; a warning if the model says otherwise, which goes for nothing then, or
+ * if nobody says anything but the name of a file, x0. */
 sp_status sp_prediction_check(const sp_model_folder *folder);
 /* The JSON of a scheduler_config.json; Python's bare Infinity, which no JSON can hold, is read as null. */
 sp_status sp_scheduler_json_load(const char *path, json_t **out);

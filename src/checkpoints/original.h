@@ -23,14 +23,18 @@ sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
  * other components left out. SP_FORMAT if two tensors come to the same name. */
 sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind);
 
+/* The same text if it is diffusers' name of what a UNet here may predict: "epsilon", "v_prediction", "sample" (the
+ * clean latent); else NULL. */
+const char *sp_prediction_type(const char *name);
+
 /* What the UNet predicts and what its noise schedule is. */
 typedef struct {
-    bool v;        /* else epsilon */
+    const char *type; /* of sp_prediction_type */
     bool said;     /* the file says so, or what lies beside it; else it is guessed, or was given */
     bool zero_snr; /* the schedule's end has no signal: a tensor "ztsnr" */
 } sp_original_prediction;
-/* prediction: "epsilon" or "v_prediction", known better; NULL: a tensor "v_pred"; else
- * model.params.parameterization, "v" or "eps" (where there are params without it), of NAME.yaml
+/* prediction: such a type, known better; NULL: a tensor "v_pred"; else
+ * model.params.parameterization, "v", "x0" or "eps" (where there are params without it), of NAME.yaml
  * beside the file, as CompVis' program and A1111's web interface read it, looked for in the first 64
  * KiB of a regular file; else "modelspec.prediction_type" of the metadata; else as diffusers
  * guesses: v for 2.x, unless "global_step" is 875000 as in the 512-base checkpoint, and epsilon
@@ -38,7 +42,8 @@ typedef struct {
 sp_status sp_original_predicts(const sp_tensor_file *file, const char *prediction, sp_original_prediction *out);
 
 /* Sets in a scheduler's configuration what such marks say, where they do: "prediction_type" if it is said, and of a
- * schedule that ends without signal "rescale_betas_zero_snr" and trailing timesteps, which begin there. */
+ * schedule that ends without signal "rescale_betas_zero_snr"; then, and of what predicts the clean latent, trailing
+ * timesteps, which begin at the end: the latter are models for one step or few. */
 sp_status sp_original_mark(const sp_original_prediction *predicts, json_t *scheduler);
 
 /* The scheduler_config.json that the published models have (json_decref), with what the UNet

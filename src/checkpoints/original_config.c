@@ -114,7 +114,7 @@ static sp_status is_large(const sp_tensor_file *file, const char *prediction, bo
 {
     sp_original_prediction predicts;
     SP_TRY(sp_original_predicts(file, prediction, &predicts));
-    *out = predicts.v && sp_original_pads_with_zero(file);
+    *out = strcmp(predicts.type, "v_prediction") == 0 && sp_original_pads_with_zero(file);
     return SP_OK;
 }
 
@@ -455,12 +455,10 @@ sp_status sp_original_mark(const sp_original_prediction *predicts, json_t *sched
 {
     int failed = 0;
     if (predicts->said)
-        failed |= json_object_set_new(scheduler, "prediction_type",
-                                      json_string(predicts->v ? "v_prediction" : "epsilon"));
-    if (predicts->zero_snr) {
-        failed |= json_object_set_new(scheduler, "rescale_betas_zero_snr", json_true());
+        failed |= json_object_set_new(scheduler, "prediction_type", json_string(predicts->type));
+    if (predicts->zero_snr) failed |= json_object_set_new(scheduler, "rescale_betas_zero_snr", json_true());
+    if (predicts->zero_snr || strcmp(predicts->type, "sample") == 0)
         failed |= json_object_set_new(scheduler, "timestep_spacing", json_string("trailing"));
-    }
     return failed ? SP_MEMORY : SP_OK;
 }
 

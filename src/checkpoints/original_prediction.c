@@ -7,12 +7,32 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "options/choices.h"
 #include "checkpoints/original_parts.h"
 
 enum {
     BASE_STEPS = 875000,  /* training steps of the published 2.0 base, the one 2.x that predicts epsilon */
     MOST_BYTES = 1 << 16, /* of a configuration; the published ones have 2,000 */
 };
+
+const char *sp_prediction_type(const char *name)
+{
+#define X(kind, text) text,
+    static const char *const types[] = {SP_PREDICTION_TYPE_LIST(X)};
+#undef X
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(name, types[i]) == 0) return types[i];
+    return NULL;
+}
+
+/* diffusers' name of what CompVis' program, ModelSpec or diffusers call so; NULL for anything else. */
+static const char *type_of(const char *name)
+{
+    static const char *const others[][2] = {{"eps", "epsilon"}, {"v", "v_prediction"}, {"x0", "sample"}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(name, others[i][0]) == 0) return others[i][1];
+    return sp_prediction_type(name);
+}
 
 /* ---- NAME.yaml ---- */
 
@@ -100,9 +120,9 @@ static sp_status read_yaml(const char *path, char *text, sp_original_prediction 
     find_parameterization(text, &found);
     if (!found) return SP_OK;
     out->said = true;
-    out->v = strcmp(found, "v") == 0;
-    if (out->v || !*found || strcmp(found, "eps") == 0) return SP_OK; /* LatentDiffusion's own is eps */
-    return sp_fail(SP_UNSUPPORTED, "%s: \"parameterization\" is \"%.32s\", which is not supported (eps or v)", path,
+    out->type = type_of(*found ? found : "eps"); /* LatentDiffusion's own */
+    if (out->type) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: \"parameterization\" is \"%.32s\", which is not supported (eps, v or x0)", path,
                    found);
 }
 
@@ -117,17 +137,11 @@ static sp_status ask_yaml(const sp_tensor_file *file, sp_original_prediction *ou
 
 /* ---- the file ---- */
 
-static bool predicts_v(const char *prediction)
-{
-    return strcmp(prediction, "v") == 0 || strcmp(prediction, "v_prediction") == 0;
-}
-
 static void ask_metadata(const sp_tensor_file *file, sp_original_prediction *out)
 {
     const char *said = sp_tensor_file_metadata(file, "modelspec.prediction_type");
-    if (!said || (!predicts_v(said) && strcmp(said, "epsilon") != 0)) return;
-    out->said = true;
-    out->v = predicts_v(said);
+    out->type = said ? type_of(said) : NULL;
+    out->said = out->type != NULL;
 }
 
 /* As diffusers guesses. */
@@ -143,12 +157,13 @@ sp_status sp_original_predicts(const sp_tensor_file *file, const char *predictio
 {
     *out = (sp_original_prediction){.zero_snr = sp_tensor_file_find(file, SP_ORIGINAL_ZERO_SNR)};
     if (prediction) {
-        out->v = predicts_v(prediction);
-        return SP_OK;
+        out->type = sp_prediction_type(prediction);
+        return out->type ? SP_OK : sp_fail(SP_ARGUMENT, "prediction type \"%.64s\" is not known", prediction);
     }
-    out->said = out->v = sp_tensor_file_find(file, SP_ORIGINAL_V);
+    out->said = sp_tensor_file_find(file, SP_ORIGINAL_V);
+    out->type = "v_prediction";
     if (!out->said) SP_TRY(ask_yaml(file, out));
     if (!out->said) ask_metadata(file, out);
-    if (!out->said) out->v = probably_v(file);
+    if (!out->said) out->type = probably_v(file) ? "v_prediction" : "epsilon";
     return SP_OK;
 }

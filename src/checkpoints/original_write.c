@@ -290,8 +290,8 @@ sp_status sp_original_save(const char *path, sp_component *const *components, si
                            sp_original_prediction prediction, sp_dtype dtype,
                            const sp_callbacks *callbacks)
 {
-    const char *const metadata[][2] = {
-        {"format", "pt"}, {"modelspec.prediction_type", prediction.v ? "v" : "epsilon"}};
+    bool v = strcmp(prediction.type, "v_prediction") == 0;
+    const char *const metadata[][2] = {{"format", "pt"}, {"modelspec.prediction_type", v ? "v" : prediction.type}};
     char *beside = sp_format("%s.part-%ld", path, (long)getpid());
     sp_weights *out = NULL;
     bool xl = false;
@@ -301,7 +301,7 @@ sp_status sp_original_save(const char *path, sp_component *const *components, si
     sp_status status = beside ? sp_weights_create(&out) : SP_MEMORY;
     for (size_t i = 0; i < count && !status; i++)
         status = add_component(out, components[i], xl);
-    if (!status && prediction.v) status = add_mark(out, SP_ORIGINAL_V);
+    if (!status && v) status = add_mark(out, SP_ORIGINAL_V);
     if (!status && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
     if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2, callbacks);
     sp_weights_destroy(out);

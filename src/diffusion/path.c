@@ -174,6 +174,8 @@ sp_estimate sp_estimate_from(sp_prediction prediction, sp_pair pair)
     double alpha = pair.alpha, sigma = pair.sigma;
     if (prediction == SP_PREDICTION_EPSILON)
         return (sp_estimate){.x0_z = 1 / alpha, .x0_m = -sigma / alpha, .noise_z = 0, .noise_m = 1};
+    if (prediction == SP_PREDICTION_SAMPLE)
+        return (sp_estimate){.x0_z = 0, .x0_m = 1, .noise_z = 1 / sigma, .noise_m = -alpha / sigma};
     double r = alpha + sigma, r2 = alpha * alpha + sigma * sigma;
     if (prediction == SP_PREDICTION_FLOW)
         return (sp_estimate){.x0_z = 1 / r, .x0_m = -sigma / r, .noise_z = 1 / r, .noise_m = alpha / r};
@@ -184,6 +186,7 @@ sp_estimate sp_estimate_from(sp_prediction prediction, sp_pair pair)
 sp_pair sp_prediction_target(sp_prediction prediction, sp_pair pair)
 {
     if (prediction == SP_PREDICTION_EPSILON) return (sp_pair){0, 1};
+    if (prediction == SP_PREDICTION_SAMPLE) return (sp_pair){1, 0};
     return prediction == SP_PREDICTION_V ? (sp_pair){-pair.sigma, pair.alpha} : (sp_pair){-1, 1};
 }
 

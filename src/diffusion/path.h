@@ -16,13 +16,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/status.h"
+#include "options/choices.h"
 
 #define SP_MAX_TIMESTEPS 4000
 
 typedef enum { SP_PATH_VARIANCE_PRESERVING, SP_PATH_ZERO_SNR, SP_PATH_FLOW } sp_path_kind;
 
 /* (kind, diffusers' prediction_type) */
-#define SP_PREDICTION_LIST(X) X(EPSILON, "epsilon") X(V, "v_prediction") X(FLOW, "flow_prediction")
+#define SP_PREDICTION_LIST(X) SP_PREDICTION_TYPE_LIST(X) X(FLOW, "flow_prediction")
 typedef enum {
 #define X(name, text) SP_PREDICTION_##name,
     SP_PREDICTION_LIST(X)
@@ -85,14 +86,16 @@ const void *sp_path_bytes(const sp_path *path, size_t *size);
  *   x0 = x0_z z + x0_m m,   noise = noise_z z + noise_m m.
  *   epsilon: x0 = (z - sigma m)/alpha, noise = m
  *   v:       x0 = (alpha/r^2) z - (sigma/r) m, noise = (sigma/r^2) z + (alpha/r) m, r^2 = alpha^2 + sigma^2
+ *   sample:  x0 = m, noise = (z - alpha m)/sigma
  *   flow:    x0 = z/r - (sigma/r) m, noise = z/r + (alpha/r) m, r = alpha + sigma
- * At alpha = 0 epsilon says nothing of x0, and the numbers are not finite. */
+ * At alpha = 0 epsilon says nothing of x0, and sample at sigma = 0, which no table reaches, nothing of the noise: the
+ * numbers are not finite. */
 typedef struct {
     double x0_z, x0_m, noise_z, noise_m;
 } sp_estimate;
 sp_estimate sp_estimate_from(sp_prediction prediction, sp_pair pair);
 /* The other way: the output of a network that knows is .alpha x0 + .sigma noise at a pair of norm 1: epsilon
- * (0, 1), v (-sigma, alpha), flow (-1, 1). */
+ * (0, 1), v (-sigma, alpha), sample (1, 0), flow (-1, 1). */
 sp_pair sp_prediction_target(sp_prediction prediction, sp_pair pair);
 
 /* A consistency model's output skip z + out x0: skip = .25/((10t)^2 + .25), out = 10t/sqrt((10t)^2 + .25). On a flow x0

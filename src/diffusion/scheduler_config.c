@@ -202,9 +202,14 @@ static sp_status refuse(const json_t *config, const char *key, const sp_schedule
     return status;
 }
 
+/* What a model that can be opened predicts: the first of sp_prediction. */
+#define X(name, text) text,
+static const char *const predictions[] = {SP_PREDICTION_TYPE_LIST(X)};
+#undef X
+enum { PREDICTIONS = sizeof predictions / sizeof *predictions };
+
 static sp_status read_path(const json_t *config, sp_scheduler_config *out)
 {
-    const char *predictions[] = {sp_prediction_name(SP_PREDICTION_EPSILON), sp_prediction_name(SP_PREDICTION_V)};
     const char *where = out->where, *betas;
     int64_t timesteps;
     double start, end;
@@ -216,12 +221,12 @@ static sp_status read_path(const json_t *config, sp_scheduler_config *out)
     SP_TRY(sp_json_double(config, "beta_start", latent ? 0.00085 : 0.0001, where, &start));
     SP_TRY(sp_json_double(config, "beta_end", latent ? 0.012 : 0.02, where, &end));
     SP_TRY(refuse(config, "trained_betas", out));
-    SP_TRY(find_choice(config, "prediction_type", predictions, 2, 0, where, &prediction));
+    SP_TRY(find_choice(config, "prediction_type", predictions, PREDICTIONS, 0, where, &prediction));
     if (prediction < 0)
         return sp_fail(SP_UNSUPPORTED, "%s: \"prediction_type\" is \"%.64s\", which is not supported", where,
                        json_string_value(json_object_get(config, "prediction_type")));
     sp_status status = sp_path_of_betas(betas, start, end, (int)timesteps,
-                                        prediction ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &out->path);
+                                        (sp_prediction)prediction, &out->path);
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 

@@ -62,7 +62,7 @@ typedef struct {
 /* Any scheduler class of diffusers; keys that it does not have take the default of the class
  * converted to, but clip_sample, which latent models never have, is false. SP_IO, SP_FORMAT;
  * SP_UNSUPPORTED naming the key and its value for what would change the noise schedule or the
- * prediction and is not done here (trained_betas, sample prediction, classes of flow models, EDM, ...).
+ * prediction and is not done here (trained_betas, classes of flow models, EDM, ...).
  * What matters to some samplers alone (thresholding, clip_sample, beta sigmas, ...) and what nobody knows is kept in
  * `demand`: an unknown key belongs to the class that the file names, and where it names none to every sampler. Python's
  * bare Infinity is read as null. */

@@ -37,6 +37,8 @@
 /* How others measure models, see report/protocol.h. */
 #define SP_PROTOCOL_LIST(X) X(COCO2014, "coco2014-30k") X(COCO2017, "coco2017-5k") X(LAION, "laion")
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
+/* What the network of a model that can be opened predicts, as diffusers' prediction_type. */
+#define SP_PREDICTION_TYPE_LIST(X) X(EPSILON, "epsilon") X(V, "v_prediction") X(SAMPLE, "sample")
 /* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
 #define SP_SAMPLER_LIST(X)                                                                         \
     X(LCM, "lcm", 4)                                                                               \

@@ -79,8 +79,10 @@ int sp_choice_index(const char *choices, const char *text);
     {SP_TEXT(model), .letter = 'm', .argument = "MODEL", .required = true,                                        \
      .help = "a diffusers folder, or a .safetensors or .ckpt file"}
 #define SP_PREDICTION_OPTION                                                                                      \
-    {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL),                                                    \
-     .help = "what the UNet predicts, whatever the model says", .otherwise = "what it says"}
+    {SP_CHOICE(prediction_type, SP_CHOICES(SP_PREDICTION_TYPE_LIST), NULL),                                       \
+     .help = "what the UNet predicts, whatever the model says; sample is the clean latent, as SDXL Lightning's "  \
+             "model for one step does",                                                                           \
+     .otherwise = "what it says"}
 /* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, embeddings,
  * embedding_count, precision, device. */
 #define SP_BASE_OPTION                                                                                            \

@@ -103,9 +103,9 @@ static const char *family(const sp_unet_config *c)
     return "a latent diffusion model of Stable Diffusion's kind";
 }
 
-/* "epsilon", or "v". */
 static const char *prediction_name(sp_prediction prediction)
 {
+    if (prediction == SP_PREDICTION_SAMPLE) return "the clean latent";
     return prediction == SP_PREDICTION_V ? "v" : "epsilon";
 }
 

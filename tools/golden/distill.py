@@ -123,6 +123,8 @@ def clean_and_noise(prediction_type, output, z, alpha, sigma):
     """(x0, epsilon) from the network's output at z = alpha x0 + sigma epsilon; alpha^2 + sigma^2 need not be 1."""
     if prediction_type == "epsilon":
         return (z - sigma * output) / alpha, output
+    if prediction_type == "sample":
+        return output, (z - alpha * output) / sigma
     r = (alpha ** 2 + sigma ** 2).sqrt()
     return alpha / r ** 2 * z - sigma / r * output, sigma / r ** 2 * z + alpha / r * output
 
@@ -182,11 +184,13 @@ def without_prompt(network, draw):
     return torch.cat([uncond[:, :-SIZES], draw["context"][:, -SIZES:]], 1)
 
 
-def load_teacher(folder, dtype):
+def load_teacher(folder, dtype, prediction_type=None):
+    """The UNet and its scheduler's configuration; prediction_type: in place of what that says."""
     with open(os.path.join(folder, "unet", "config.json")) as f:
         kind = PooledUNet if json.load(f).get("addition_embed_type") else UNet2DConditionModel
     unet = kind.from_pretrained(os.path.join(folder, "unet"), torch_dtype=dtype)
-    scheduler = DDIMScheduler.from_pretrained(os.path.join(folder, "scheduler")).config
+    known = {"prediction_type": prediction_type} if prediction_type else {}
+    scheduler = DDIMScheduler.from_pretrained(os.path.join(folder, "scheduler"), **known).config
     return unet.eval().requires_grad_(False), scheduler
 
 
@@ -547,7 +551,8 @@ def matching_step(teacher, student, fake_score, schedule, prediction_type, setti
     z_t = (alpha * x + sigma * draw["noise"]).detach()
     if not students:
         m = fake_score(z_t, t, context).sample
-        wanted = draw["noise"] if prediction_type == "epsilon" else alpha * draw["noise"] - sigma * x
+        wanted = {"epsilon": draw["noise"], "sample": x, "v_prediction": alpha * draw["noise"] - sigma * x}
+        wanted = wanted[prediction_type]
         return ((m - wanted) ** 2).mean(), m, wanted, x
     with torch.no_grad():
         x_c, _ = clean_and_noise(prediction_type, teacher(z_t, t, context).sample, z_t, alpha, sigma)
@@ -567,7 +572,7 @@ MATCHING_DRAWS = ("noise", "step_noise", "context", "index", "timestep", "gan_no
 def train_matching(folder, draws, flags, dtype=torch.float32):
     """As train, of two networks in turn."""
     settings = complete(flags)
-    teacher, config = load_teacher(folder, dtype)
+    teacher, config = load_teacher(folder, dtype, settings.get("prediction-type"))
     networks = [make_student(teacher, False) for _ in range(2)]
     fake_score, student = networks
     ema, schedule = copy.deepcopy(student).eval().requires_grad_(False), Schedule(config, dtype)
@@ -629,7 +634,7 @@ def train(folder, draws, flags, dtype=torch.float32, start=None):
     settings = complete(flags)
     if settings["objective"] == "dmd":
         return train_matching(folder, draws, flags, dtype)
-    teacher, config = load_teacher(folder, dtype)
+    teacher, config = load_teacher(folder, dtype, settings.get("prediction-type"))
     student = make_student(teacher, settings.get("gamma-conditioning") == "embedding" or "guidance-range" in settings)
     if start:
         student = add_adapters(student, settings, start)

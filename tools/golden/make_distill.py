@@ -113,6 +113,10 @@ ON_DRAWS_OF = {
     "splam-min-snr": ("splam", {"loss-weighting": "min-snr", "snr-gamma": 0.7, "guidance-scale-w": 2.0}),
     "pcm-inverse-length": ("pcm", {"loss-weighting": "inverse-length", "skip": 150}),
     "splam-skip-range": ("splam", {"skip": "120:9", "solver-steps": 2, "learning-rate": 1e-5, "guidance-scale-w": 2.0}),
+    # a teacher whose output is the clean latent, whatever its scheduler says
+    "splam-x0": ("splam-skip100-solver2", {"prediction-type": "sample"}),
+    "tcd-x0": ("tcd", {"prediction-type": "sample"}),
+    "dmd-x0": ("dmd", {"prediction-type": "sample"}),
 }
 
 # small parameters from both ends of the network and its middle, kept after the last step
@@ -321,7 +325,8 @@ def write_case_on_draws(name, other, flags):
     exact, _, _ = distill.train(teacher, draws, settings, torch.float64, start)
     write_trace(folder, trace, settings["max-train-steps"] * settings["gradient-accumulation-steps"])
     write_json(os.path.join(folder, "case.json"), {
-        **case, "draws": f"../distill-{other}", "flags": settings,
+        **case, "prediction_type": settings.get("prediction-type", case["prediction_type"]),
+        "draws": f"../distill-{other}", "flags": settings,
         "float32_against_float64": rounding(name, trace, exact)})
 
 

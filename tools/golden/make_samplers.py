@@ -158,6 +158,24 @@ ZERO_SNR_CASES = {
     "sampler-zero-snr-image": ("ddim", ZERO, [(5, 1.0, 0.8), (5, 1.0, 1.0)]),
 }
 
+# Models that predict the clean latent: SDXL Lightning's for one step with the file that its authors make, and every
+# class that does it. Euler ancestral's does not.
+X0 = {**SD1, "prediction_type": "sample"}
+LIGHTNING = {**SDXL, "prediction_type": "sample", "timestep_spacing": "trailing"}
+X0_CASES = {
+    "sampler-x0-lightning": ("euler", LIGHTNING, [(1, 1.0), (4, 1.0), (5, 2.0, 0.6)]),
+    "sampler-x0-euler-karras": ("euler", {**X0, **KARRAS, **SIGMA_MIN}, [(4, 1.0)]),
+    "sampler-x0-ddim": ("ddim", X0, [(4, 2.0), (10, 1.0), (10, 1.0, 0.6)]),
+    "sampler-x0-dpm": ("dpm++2m", X0, [(1, 1.0), (4, 1.0), (6, 1.0)]),
+    "sampler-x0-sde": ("dpm++2m-sde", X0, [(4, 1.0)]),
+    "sampler-x0-unipc": ("unipc", X0, [(4, 1.0)]),
+    "sampler-x0-heun": ("heun", X0, [(2, 1.0)]),
+    "sampler-x0-lcm": ("lcm", X0, [(1, 1.0), (4, 1.0)]),
+    "sampler-x0-tcd": ("tcd", X0, [(4, 1.0, None, 0.3), (4, 1.0, None, 0.0)]),
+    "sampler-x0-zero-snr": ("ddim", {**ZERO, "prediction_type": "sample"}, [(4, 1.0)]),
+    "sampler-x0-zero-snr-euler": ("euler", {**ZERO, "prediction_type": "sample"}, [(4, 1.0)]),
+}
+
 # Latents that are odd at every level of the UNet, and not square.
 ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
 
@@ -275,6 +293,8 @@ def main():
         write_case(name, 4000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(SDXL_CASES.items()):
         write_case(name, 5000 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(X0_CASES.items()):
+        write_case(name, 6000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
         write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
 

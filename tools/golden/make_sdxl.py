@@ -90,6 +90,7 @@ def main():
     own, g = pipeline.scheduler, generator(35)
     trailing = EulerDiscreteScheduler.from_config(own.config, timestep_spacing="trailing")
     ancestral = EulerAncestralDiscreteScheduler.from_config(own.config, timestep_spacing="trailing")
+    clean = EulerDiscreteScheduler.from_config(own.config, timestep_spacing="trailing", prediction_type="sample")
     noise = random_tensor(g, 1, 4, 8, 12)
     size = {"height": 64, "width": 96}
     tensors = {
@@ -101,6 +102,9 @@ def main():
         "skipped": case(pipeline, own, noise, guidance_scale=5.0, num_inference_steps=4, clip_skip=1, **size),
         "trailing": case(pipeline, trailing, noise, guidance_scale=1.0, num_inference_steps=4, **size),
         "ancestral": case(pipeline, ancestral, noise, guidance_scale=1.0, num_inference_steps=1, **size),
+        # as SDXL Lightning's model for one step is drawn, and the same in three (four double roundings)
+        "clean_1": case(pipeline, clean, noise, guidance_scale=1.0, num_inference_steps=1, **size),
+        "clean_3": case(pipeline, clean, noise, guidance_scale=1.0, num_inference_steps=3, **size),
     }
     write_tensors(os.path.join(folder, "latents.safetensors"), tensors)
     for name, value in tensors.items():
