@@ -173,7 +173,7 @@ static void test_learning_refuses(void **state)
     assert_int_equal(learn(*state, 513, 8, &tokenizer), SP_ARGUMENT);
     assert_int_equal(learn(*state, 514, 1, &tokenizer), SP_ARGUMENT);
     assert_null(tokenizer);
-    assert_ok(sp_tokenizer_train(NULL, 0, 514, 2, &tokenizer));
+    assert_ok(sp_tokenizer_train(NULL, 0, 514, 2, false, &tokenizer));
     assert_int_equal(sp_tokenizer_vocabulary_size(tokenizer), 514);
     sp_tokenizer_destroy(tokenizer);
 }

@@ -170,7 +170,7 @@ static int make_tokenizer(void **state)
     static const char *const captions[] = {"red apple", "green apple", "a small house"};
     sp_tokenizer *tokenizer = NULL;
     int32_t first;
-    if (sp_tokenizer_train(captions, 3, 600, LENGTH, &tokenizer)) return -1;
+    if (sp_tokenizer_train(captions, 3, 600, LENGTH, false, &tokenizer)) return -1;
     if (sp_tokenizer_add_vectors(tokenizer, "<toy>", 3, &first)) return -1;
     *state = tokenizer;
     return 0;
@@ -278,7 +278,7 @@ static void vectors_get_tokens_of_their_own(void **state)
     char longest[SP_VECTOR_NAME + 1];
     memset(longest, 'x', SP_VECTOR_NAME);
     longest[SP_VECTOR_NAME] = 0;
-    assert_ok(sp_tokenizer_train(captions, 1, 600, LENGTH, &tokenizer));
+    assert_ok(sp_tokenizer_train(captions, 1, 600, LENGTH, false, &tokenizer));
     size_t size = sp_tokenizer_vocabulary_size(tokenizer);
     assert_ok(sp_tokenizer_add_vectors(tokenizer, "Toy", 2, &first));
     assert_int_equal(first, size);
@@ -318,7 +318,7 @@ static sp_status add_vectors(void *context)
     (void)context;
     sp_tokenizer *tokenizer;
     int32_t first;
-    SP_TRY(sp_tokenizer_train(captions, 1, 600, LENGTH, &tokenizer));
+    SP_TRY(sp_tokenizer_train(captions, 1, 600, LENGTH, false, &tokenizer));
     sp_status status = sp_tokenizer_add_vectors(tokenizer, "<toy>", 100, &first);
     sp_tokenizer_destroy(tokenizer);
     return status;

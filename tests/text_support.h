@@ -76,7 +76,7 @@ static inline sp_status learn_golden(const json_t *golden, size_t size, int max_
     assert_true(count > 10 && count <= sizeof texts / sizeof texts[0]);
     for (size_t i = 0; i < count; i++)
         texts[i] = json_string_value(json_array_get(captions, i));
-    return sp_tokenizer_train(texts, count, size, max_length, out);
+    return sp_tokenizer_train(texts, count, size, max_length, false, out);
 }
 
 static inline sp_status learn(const fixture *f, size_t size, int max_length, sp_tokenizer **out)

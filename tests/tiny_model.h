@@ -50,7 +50,7 @@ static inline void make_model(const char *folder, const char *unet, const char *
                                            "woman office worker"};
     char path[640];
     sp_tokenizer *tokenizer;
-    assert_ok(sp_tokenizer_train(captions, 4, 560, TINY_MODEL_TOKENS, &tokenizer));
+    assert_ok(sp_tokenizer_train(captions, 4, 560, TINY_MODEL_TOKENS, false, &tokenizer));
     snprintf(path, sizeof path, "%s/tokenizer", folder);
     assert_ok(sp_tokenizer_save(tokenizer, path));
     snprintf(path, sizeof path, "%s/text_encoder", folder);

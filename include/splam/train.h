@@ -37,6 +37,11 @@ typedef struct {
     const char *prediction_type; /* teacher: what it predicts, "epsilon" or "v_prediction"; "epsilon" */
     double caption_dropout;      /* teacher: share of empty captions, 0.1 */
     double caption_variety;      /* teacher: share of captions other than the official name, 0.25 */
+    int64_t resolution;          /* side of the pictures in pixels, a multiple of the autoencoder's factor
+                                    [emoji 64, else 512] */
+    const char *family;          /* teacher: what it is made like, "sd" or "sdxl" [what start is, or "sd"] */
+    int64_t width;               /* teacher: channels of the UNet's first level, a multiple of 16, to which all other
+                                    sizes are in proportion; not with start [64] */
 } splam_train_options;
 SPLAM_DEFAULTS(train)
 
@@ -44,8 +49,8 @@ SPLAM_DEFAULTS(train)
  * those of the checkpoint to go on from, SPLAM_IO and SPLAM_FORMAT of files, SPLAM_MEMORY, SPLAM_NUMERIC if a loss is
  * not finite, SPLAM_CANCELLED after saving a checkpoint. */
 SPLAM_API splam_status splam_train_vae(const splam_train_options *options, const splam_callbacks *callbacks);
-/* Writes a whole diffusers folder: a tokenizer learned from the captions (or start's), a text encoder and a UNet
- * trained together, and the autoencoder given. */
+/* Writes a whole diffusers folder of the family: tokenizers learned from the captions (or start's), text encoders and
+ * a UNet trained together, and the autoencoder given. */
 SPLAM_API splam_status splam_train_teacher(const splam_train_options *options, const splam_callbacks *callbacks);
 
 /* ---- distillation ---- */

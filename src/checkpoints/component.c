@@ -28,6 +28,11 @@ const char *sp_component_folder_name(sp_component_kind kind)
     return kinds[kind].folder;
 }
 
+const char *sp_component_class_name(sp_component_kind kind)
+{
+    return kinds[kind].class_name;
+}
+
 bool sp_component_is_text(sp_component_kind kind)
 {
     return kind == SP_COMPONENT_TEXT_ENCODER || kind == SP_COMPONENT_TEXT_ENCODER_2;

@@ -28,6 +28,7 @@ typedef enum {
 } sp_component_kind;
 
 const char *sp_component_folder_name(sp_component_kind kind); /* "unet" */
+const char *sp_component_class_name(sp_component_kind kind);  /* the usual one: "UNet2DConditionModel" */
 bool sp_component_is_text(sp_component_kind kind);             /* one of the text encoders */
 /* The kind of a folder name such as "unet", "unet_ema", "vae", "text_encoder"; -1 if it is none. */
 int sp_component_kind_of(const char *folder_name);

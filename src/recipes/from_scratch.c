@@ -32,6 +32,18 @@ sp_status sp_from_scratch_read(const splam_train_options *o, int64_t warmup_step
     return SP_OK;
 }
 
+sp_status sp_from_scratch_dataset(const splam_train_options *o, int64_t factor, const sp_callbacks *callbacks,
+                                  sp_dataset **out)
+{
+    const sp_dataset_options data = {.caption_column = o->caption_column,
+                                     .resolution = o->resolution == SPLAM_UNSET ? 0 : (int)o->resolution};
+    if (data.resolution % factor)
+        return sp_fail(SP_ARGUMENT,
+                       "`resolution` is %d, and must be a multiple of %lld, the pixels that a latent's side stands for",
+                       data.resolution, (long long)factor);
+    return sp_dataset_open(o->data, &data, callbacks, out);
+}
+
 static sp_status record(const splam_train_options *o, const sp_from_scratch_options *how, json_t *out)
 {
     char average[SP_AVERAGE_TEXT];
@@ -41,6 +53,7 @@ static sp_status record(const splam_train_options *o, const sp_from_scratch_opti
         sp_average_setting("ema-decay", &how->average, average), sp_setting_seed("seed", o->seed),
         sp_setting_text("mixed-precision", sp_dtype_name(sp_precision_dtype(how->device, o->precision))),
         sp_setting_text("data", o->data), sp_setting_text("caption-column", o->caption_column)));
+    if (o->resolution != SPLAM_UNSET) SP_TRY(SP_SETTINGS_ADD(out, sp_setting_whole("resolution", o->resolution)));
     if (o->lr_scheduler) return sp_lr_schedule_record(&how->lr_schedule, o->max_train_steps, out);
     return SP_SETTINGS_ADD(out, sp_setting_whole("max-train-steps", o->max_train_steps));
 }
@@ -55,12 +68,27 @@ sp_status sp_train_settings(const splam_train_options *o, const sp_from_scratch_
     return status;
 }
 
+/* What the graph has of `from`, as F32. */
+static sp_status copy_used(const sp_graph *graph, const sp_weights *from, sp_weights **out)
+{
+    sp_weights *used = NULL;
+    sp_status status = sp_weights_create(&used);
+    for (int i = 0; i < graph->value_count && !status; i++) {
+        const sp_value *value = graph->values[i];
+        if (value->kind == SP_VALUE_PARAMETER && sp_weights_find(from, value->name))
+            status = sp_weights_add_view(used, value->name, from, value->name);
+    }
+    if (!status) status = sp_weights_copy(used, SP_F32, out);
+    sp_weights_destroy(used);
+    return status;
+}
+
 static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp_from_scratch_options *how,
                          sp_plan **plan, sp_run **run, sp_training_state *state)
 {
     const sp_initialize_options initialize = {.seed = o->seed, .zero = {how->zero}};
     sp_weights *initial = NULL;
-    sp_status status = how->start ? sp_weights_copy(how->start, SP_F32, &initial) : sp_weights_create(&initial);
+    sp_status status = how->start ? copy_used(graph, how->start, &initial) : sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);
     if (!status)
         status = sp_plan_create(graph, how->device, sp_precision_dtype(how->device, o->precision), plan);

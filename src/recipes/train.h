@@ -10,8 +10,9 @@
  * the averaged weights. */
 sp_status sp_train_vae(const splam_train_options *options, const sp_callbacks *callbacks);
 
-/* Writes output/{model_index.json,unet,vae,text_encoder,tokenizer,scheduler}: a tokenizer learned
- * from the captions, a CLIP-style text encoder and a UNet trained together. */
+/* Writes output/{model_index.json,unet,vae,text_encoder,tokenizer,scheduler}, and what its family has more
+ * (recipes/teacher_family.h): a tokenizer learned from the captions, CLIP-style text encoders and a UNet trained
+ * together. */
 sp_status sp_train_teacher(const splam_train_options *options, const sp_callbacks *callbacks);
 
 #endif

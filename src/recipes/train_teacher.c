@@ -1,66 +1,25 @@
-/* The teacher of the demo: text encoder and UNet trained together on cached latents, mean squared
+/* The teacher of the demo, and others like it: text encoders and UNet trained together on cached latents, mean squared
  * error of epsilon or v. */
 #include "backend/registry.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/output.h"
 #include "base/random.h"
 #include "data/caption_length.h"
 #include "latents/latents.h"
-#include "diffusion/path.h"
-#include "text/tokenizer.h"
 #include "recipes/from_scratch.h"
+#include "recipes/teacher_folder.h"
 #include "distill/validation.h"
 
-enum { SP_TEACHER_TOKENS = 24, SP_TEACHER_VOCABULARY = 2200, SP_TEACHER_WIDTH = 128 };
+enum { VOCABULARY = 2200 };
 
-/* Stable Diffusion's schedule. */
-static const char beta_schedule[] = "scaled_linear";
-static const double beta_start = 0.00085, beta_end = 0.012;
-enum { SP_TRAIN_TIMESTEPS = 1000 };
-
-static sp_unet_config unet_config(const sp_latents *latents)
-{
-    sp_unet_config config = {
-        .levels = 3,
-        .sample_size = latents->height,
-        .in_channels = latents->channels,
-        .out_channels = latents->channels,
-        .channels = {64, 128, 144},
-        .layers = {1, 1, 1},
-        .heads = {4, 4, 4},
-        .down_attention = {false, true, true},
-        .up_attention = {false, true, true},
-        .middle_attention = true,
-        .cross_attention_dim = SP_TEACHER_WIDTH,
-        .time_dim = 256,
-        .groups = 16,
-        .epsilon = 1e-5,
-        .downsample_padding = 1,
-        .cos_first = true,
-    };
-    sp_unet_config_set_depth(&config, 1);
-    return config;
-}
-
-static sp_clip_text_config text_config(const sp_tokenizer *tokenizer)
-{
-    return (sp_clip_text_config){
-        .vocabulary = (int64_t)sp_tokenizer_vocabulary_size(tokenizer),
-        .width = SP_TEACHER_WIDTH,
-        .feed_forward = 4 * SP_TEACHER_WIDTH,
-        .layers = 2,
-        .heads = 4,
-        .max_tokens = SP_TEACHER_TOKENS,
-        .projection = SP_TEACHER_WIDTH,
-        .epsilon = 1e-5,
-        .activation = SP_UNARY_QUICK_GELU,
-        .begin_id = sp_tokenizer_bos(tokenizer),
-        .end_id = sp_tokenizer_eos(tokenizer),
-        .pad_id = sp_tokenizer_pad(tokenizer),
-    };
-}
+/* One batch; without data: the graph has no such input. */
+typedef struct {
+    sp_tensor x0, noise, timestep, alpha, sigma, target_x0, target_noise;
+    sp_tensor ids[SP_MAX_TEXTS], ends[SP_MAX_TEXTS];
+    sp_tensor time_ids;
+    sp_tensor kept; /* of the caption: 1, or 0 where it is left out */
+} teacher_batch;
 
 typedef struct {
     const splam_train_options *options;
@@ -70,22 +29,126 @@ typedef struct {
     sp_dataset_order *order;
     sp_component *vae;
     sp_latents latents; /* of the training samples, in their order */
-    sp_tokenizer *tokenizer;
-    sp_path path;
-    sp_unet_config unet;
-    sp_clip_text_config text;
-    sp_tensor x0, noise, ids, timestep, alpha, sigma, target_x0, target_noise; /* one batch */
+    sp_teacher made;
+    teacher_batch batch;
     sp_from_scratch_options how;
-    sp_weights *start; /* views of the two components; NULL: there are none */
-    sp_component *start_text, *start_unet;
-    sp_claim claim; /* of the output */
+    sp_model *start_model; /* NULL: it begins at random */
+    sp_weights *start;     /* views of its parts' weights, PART.NAME */
+    sp_claim claim;        /* of the output */
 } teacher_training;
 
+/* ---- the inputs ---- */
+
+typedef struct {
+    const char *name;
+    sp_tensor *tensor;
+} batch_input;
+enum { BATCH_INPUTS = 9 + 2 * SP_MAX_TEXTS };
+
+static const char *const ids_name[SP_MAX_TEXTS] = {"input_ids", "input_ids_2"};
+static const char *const ends_name[SP_MAX_TEXTS] = {"end_rows", "end_rows_2"};
+
+static void list_batch(teacher_batch *b, batch_input out[BATCH_INPUTS])
+{
+    const batch_input numbers[] = {
+        {"x0", &b->x0},         {"noise", &b->noise},         {"timestep", &b->timestep},
+        {"alpha", &b->alpha},   {"sigma", &b->sigma},         {"target_x0", &b->target_x0},
+        {"kept", &b->kept},     {"time_ids", &b->time_ids},   {"target_noise", &b->target_noise}};
+    size_t count = sizeof numbers / sizeof *numbers;
+    memcpy(out, numbers, sizeof numbers);
+    for (int i = 0; i < SP_MAX_TEXTS; i++) {
+        out[count++] = (batch_input){ids_name[i], &b->ids[i]};
+        out[count++] = (batch_input){ends_name[i], &b->ends[i]};
+    }
+}
+
+/* Whether the denoiser is told something beside the text. */
+static bool is_told(const teacher_training *t, const char *name)
+{
+    sp_ports ports = {0};
+    t->made.family->denoiser->inputs(sp_component_config_of(&t->made.denoiser), &ports);
+    return sp_ports_find(&ports, name) != NULL;
+}
+
+static int64_t tokens_of(const teacher_training *t, int i)
+{
+    return (int64_t)sp_tokenizer_max_length(t->made.tokenizer[i]);
+}
+
+static sp_status make_texts(teacher_training *t)
+{
+    int64_t batch = t->options->train_batch_size;
+    for (int i = 0; i < t->made.family->text_count; i++) {
+        SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, tokens_of(t, i)), &t->batch.ids[i]));
+        if (sp_teacher_pools(&t->made.family->text[i]))
+            SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch), &t->batch.ends[i]));
+    }
+    return SP_OK;
+}
+
+static sp_status make_batch(teacher_training *t)
+{
+    int64_t batch = t->options->train_batch_size;
+    teacher_batch *b = &t->batch;
+    sp_shape shape = sp_shape_of(batch, t->latents.channels, t->latents.height, t->latents.width);
+    SP_TRY(sp_tensor_create(SP_F32, shape, &b->x0));
+    SP_TRY(sp_tensor_create(SP_F32, shape, &b->noise));
+    SP_TRY(make_texts(t));
+    sp_tensor *numbers[] = {&b->timestep, &b->alpha, &b->sigma, &b->target_x0, &b->target_noise, &b->kept};
+    int count = t->made.family->zero_negative ? 6 : 5;
+    for (int i = 0; i < count; i++)
+        SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), numbers[i]));
+    return is_told(t, "time_ids") ? sp_tensor_create(SP_F32, sp_shape_of(batch, SP_UNET_SIZES), &b->time_ids) : SP_OK;
+}
+
 /* ---- the graph ---- */
+
+static const sp_weight_set online = {.name = "online", .rate = SP_RATE_STEP};
 
 static sp_value *per_sample(sp_builder *b, const char *name, int64_t batch)
 {
     return sp_input(b, name, SP_F32, sp_shape_of(batch), SP_RATE_STEP);
+}
+
+/* The states of text encoder i, [N,L,width]; adds the pooled text, if it makes one, to `in`. */
+static sp_value *text_states(sp_builder *b, const teacher_training *t, int i, sp_value *kept, sp_values *in)
+{
+    const sp_teacher_text *text = &t->made.family->text[i];
+    int64_t batch = t->options->train_batch_size;
+    const sp_network_use use = {.network = text->network,
+                                .config = &t->made.text[i].text,
+                                .options = &text->states,
+                                .set = &online,
+                                .scope = sp_component_folder_name(text->kind)};
+    sp_values words = {0};
+    sp_values_add(&words, "input_ids",
+                  sp_input(b, ids_name[i], SP_I32, sp_shape_of(batch, tokens_of(t, i)), SP_RATE_STEP));
+    bool pools = sp_teacher_pools(text);
+    if (pools)
+        sp_values_add(&words, "end_rows", sp_input(b, ends_name[i], SP_I32, sp_shape_of(batch), SP_RATE_STEP));
+    const sp_values out = sp_network_graph(b, &use, &words);
+    if (pools) {
+        sp_value *pooled = sp_values_get(&out, "text_embeds");
+        sp_values_add(in, "text_embeds",
+                      kept ? sp_sample_combine(b, 1, (sp_value *[]){kept, pooled}) : pooled);
+    }
+    return sp_values_get(&out, "last_hidden_state");
+}
+
+/* What the denoiser is told of captions and pictures. */
+static void add_conditioning(sp_builder *b, const teacher_training *t, sp_values *in)
+{
+    int64_t batch = t->options->train_batch_size;
+    int count = t->made.family->text_count;
+    sp_value *kept = t->made.family->zero_negative ? per_sample(b, "kept", batch) : NULL, *states[SP_MAX_TEXTS];
+    for (int i = 0; i < count; i++)
+        states[i] = text_states(b, t, i, kept, in);
+    sp_value *context = count > 1 ? sp_concat(b, count, states, -1) : states[0];
+    sp_values_add(in, "encoder_hidden_states",
+                  kept ? sp_sample_combine(b, 1, (sp_value *[]){kept, context}) : context);
+    if (is_told(t, "time_ids"))
+        sp_values_add(in, "time_ids",
+                      sp_input(b, "time_ids", SP_F32, sp_shape_of(batch, SP_UNET_SIZES), SP_RATE_STEP));
 }
 
 /* z = alpha x0 + sigma noise; target = target_x0 x0 + target_noise noise (epsilon: 0, 1;
@@ -97,22 +160,19 @@ static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
     sp_shape shape = sp_shape_of(batch, l->channels, l->height, l->width);
     sp_value *x0 = sp_nchw_to_nhwc(b, sp_input(b, "x0", SP_F32, shape, SP_RATE_STEP));
     sp_value *noise = sp_nchw_to_nhwc(b, sp_input(b, "noise", SP_F32, shape, SP_RATE_STEP));
-    sp_value *ids =
-        sp_input(b, "input_ids", SP_I32, sp_shape_of(batch, t->text.max_tokens), SP_RATE_STEP);
     sp_value *noisy[] = {per_sample(b, "alpha", batch), x0, per_sample(b, "sigma", batch),
                          noise};
     sp_value *target[] = {per_sample(b, "target_x0", batch), x0,
                           per_sample(b, "target_noise", batch), noise};
-    const sp_weight_set set = {.name = "online", .rate = SP_RATE_STEP};
-    const sp_network_use text = {
-        .network = &sp_clip_text_network, .config = &t->text, .set = &set, .scope = "text_encoder"};
-    const sp_network_use unet = {.network = &sp_unet_network, .config = &t->unet, .set = &set, .scope = "unet"};
-    sp_values words = {0}, in = {0};
-    sp_values_add(&words, "input_ids", ids);
-    sp_values_add(&in, "encoder_hidden_states", sp_network_value(b, &text, &words));
+    const sp_network_use denoiser = {.network = t->made.family->denoiser,
+                                     .config = sp_component_config_of(&t->made.denoiser),
+                                     .set = &online,
+                                     .scope = sp_component_folder_name(t->made.denoiser.kind)};
+    sp_values in = {0};
+    add_conditioning(b, t, &in);
     sp_values_add(&in, "sample", sp_sample_combine(b, 2, noisy));
     sp_values_add(&in, "timestep", per_sample(b, "timestep", batch));
-    sp_value *prediction = sp_network_value(b, &unet, &in);
+    sp_value *prediction = sp_network_value(b, &denoiser, &in);
     sp_value *loss = sp_loss(b, sp_cast(b, prediction, SP_F32), sp_sample_combine(b, 2, target),
                              NULL, (sp_loss_options){.kind = SP_LOSS_L2});
     sp_output(b, "loss", loss);
@@ -128,13 +188,13 @@ static sp_status teacher_graph(const teacher_training *t, sp_graph **out)
 
 /* ---- feeding ---- */
 
-/* Mostly the official name; now and then one of the other captions, or none at all. */
+/* Mostly the official name; now and then one of the other captions, or none at all, NULL. */
 static const char *draw_caption(const teacher_training *t, int64_t sample, int64_t micro, int64_t i)
 {
     float u[3];
     sp_random_key key = {t->options->seed, SP_STREAM_DROPOUT, (uint64_t)micro, (uint64_t)i};
     sp_random_uniform(key, u, 3);
-    if ((double)u[0] < t->options->caption_dropout) return "";
+    if ((double)u[0] < t->options->caption_dropout) return NULL;
     int others = sp_dataset_caption_count(t->dataset, sample) - 1;
     if (others == 0 || (double)u[1] >= t->options->caption_variety)
         return sp_dataset_caption(t->dataset, sample, 0);
@@ -142,134 +202,73 @@ static const char *draw_caption(const teacher_training *t, int64_t sample, int64
     return sp_dataset_caption(t->dataset, sample, variant);
 }
 
+static sp_status feed_caption(teacher_training *t, const char *caption, int64_t i)
+{
+    teacher_batch *b = &t->batch;
+    if (b->kept.data) ((float *)b->kept.data)[i] = caption ? 1 : 0;
+    for (int k = 0; k < t->made.family->text_count; k++) {
+        int64_t length = tokens_of(t, k);
+        int32_t *ids = (int32_t *)b->ids[k].data + i * length;
+        SP_TRY(sp_tokenizer_encode(t->made.tokenizer[k], caption ? caption : "", ids, NULL));
+        if (b->ends[k].data)
+            ((int32_t *)b->ends[k].data)[i] =
+                (int32_t)(i * length + sp_clip_text_end(&t->made.text[k].text, ids, length));
+    }
+    return SP_OK;
+}
+
+/* What was cut, where, and what it was made to. */
+static void feed_sizes(teacher_training *t, int64_t sample, int64_t i)
+{
+    sp_dataset_cut_place cut;
+    int side = sp_dataset_resolution(t->dataset);
+    if (!t->batch.time_ids.data) return;
+    sp_dataset_cut(t->dataset, sample, &cut);
+    const int sizes[SP_UNET_SIZES] = {cut.original_height, cut.original_width, cut.top, cut.left, side, side};
+    for (int k = 0; k < SP_UNET_SIZES; k++)
+        ((float *)t->batch.time_ids.data)[i * SP_UNET_SIZES + k] = (float)sizes[k];
+}
+
 static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
 {
     const splam_train_options *o = t->options;
+    teacher_batch *b = &t->batch;
     size_t one = (size_t)(t->latents.channels * t->latents.height * t->latents.width);
     int64_t k = sp_dataset_order_at(t->order, (uint64_t)(micro * o->train_batch_size + i));
-    memcpy((float *)t->x0.data + (size_t)i * one, sp_latent_at(&t->latents, k),
+    int64_t sample = sp_dataset_training_sample(t->dataset, k);
+    memcpy((float *)b->x0.data + (size_t)i * one, sp_latent_at(&t->latents, k),
            one * sizeof(float));
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)micro, (uint64_t)i};
-    sp_random_normal(key, (float *)t->noise.data + (size_t)i * one, one);
+    sp_random_normal(key, (float *)b->noise.data + (size_t)i * one, one);
     key.stream = SP_STREAM_TIMESTEP;
-    int timestep = (int)sp_random_below(key, SP_TRAIN_TIMESTEPS);
-    sp_pair at = sp_path_at(&t->path, timestep), target = sp_prediction_target(t->path.prediction, at);
-    ((float *)t->timestep.data)[i] = (float)timestep;
-    ((float *)t->alpha.data)[i] = (float)at.alpha;
-    ((float *)t->sigma.data)[i] = (float)at.sigma;
-    ((float *)t->target_x0.data)[i] = (float)target.alpha;
-    ((float *)t->target_noise.data)[i] = (float)target.sigma;
-    const char *caption = draw_caption(t, sp_dataset_training_sample(t->dataset, k), micro, i);
-    return sp_tokenizer_encode(t->tokenizer, caption,
-                               (int32_t *)t->ids.data + i * t->text.max_tokens, NULL);
+    int timestep = (int)sp_random_below(key, (uint32_t)t->made.path.timesteps);
+    sp_pair at = sp_path_at(&t->made.path, timestep), target = sp_prediction_target(t->made.path.prediction, at);
+    ((float *)b->timestep.data)[i] = (float)timestep;
+    ((float *)b->alpha.data)[i] = (float)at.alpha;
+    ((float *)b->sigma.data)[i] = (float)at.sigma;
+    ((float *)b->target_x0.data)[i] = (float)target.alpha;
+    ((float *)b->target_noise.data)[i] = (float)target.sigma;
+    feed_sizes(t, sample, i);
+    return feed_caption(t, draw_caption(t, sample, micro, i), i);
 }
 
 static sp_status feed(void *context, sp_run *run, int64_t micro)
 {
     teacher_training *t = context;
+    batch_input inputs[BATCH_INPUTS];
     for (int64_t i = 0; i < t->options->train_batch_size; i++)
         SP_TRY(feed_sample(t, micro, i));
-    const struct {
-        const char *name;
-        const sp_tensor *tensor;
-    } inputs[] = {{"x0", &t->x0},
-                  {"noise", &t->noise},
-                  {"input_ids", &t->ids},
-                  {"timestep", &t->timestep},
-                  {"alpha", &t->alpha},
-                  {"sigma", &t->sigma},
-                  {"target_x0", &t->target_x0},
-                  {"target_noise", &t->target_noise}};
-    for (size_t k = 0; k < sizeof inputs / sizeof *inputs; k++)
-        SP_TRY(sp_run_set_input(run, inputs[k].name, inputs[k].tensor));
+    list_batch(&t->batch, inputs);
+    for (int k = 0; k < BATCH_INPUTS; k++)
+        if (inputs[k].tensor->data) SP_TRY(sp_run_set_input(run, inputs[k].name, inputs[k].tensor));
     return SP_OK;
 }
 
 /* ---- the finished model ---- */
 
-/* Views of the weights under `prefix`, without it. */
-static sp_status without_prefix(const sp_weights *weights, const char *prefix, sp_weights **out)
-{
-    SP_TRY(sp_weights_create(out));
-    for (size_t i = 0; i < sp_weights_count(weights); i++) {
-        const char *name = sp_weights_name(weights, i);
-        if (!sp_starts_with(name, prefix)) continue;
-        sp_tensor view = *sp_weights_at((sp_weights *)weights, i);
-        view.owned = false;
-        SP_TRY(sp_weights_add(*out, name + strlen(prefix), view));
-    }
-    return SP_OK;
-}
-
-static sp_status save_part(const teacher_training *t, const sp_weights *weights,
-                           sp_component_kind kind, json_t *config)
-{
-    char prefix[64];
-    snprintf(prefix, sizeof prefix, "%s.", sp_component_folder_name(kind));
-    char *folder = sp_path_join(t->options->output, sp_component_folder_name(kind));
-    sp_weights *part = NULL;
-    sp_status status = folder && config ? without_prefix(weights, prefix, &part) : SP_MEMORY;
-    if (!status) status = sp_component_save(folder, kind, config, part, SP_F32, NULL);
-    sp_weights_destroy(part);
-    json_decref(config);
-    sp_free(folder);
-    return status;
-}
-
-static sp_status save_json(const char *folder, const char *name, json_t *value)
-{
-    char *path = sp_format("%s/%s", folder, name);
-    sp_status status = path && value ? SP_OK : SP_MEMORY;
-    char *slash = path ? strrchr(path, '/') : NULL;
-    if (slash) {
-        *slash = 0;
-        if (!status) status = sp_make_folders(path);
-        *slash = '/';
-    }
-    if (!status) status = sp_json_save(path, value);
-    json_decref(value);
-    sp_free(path);
-    return status;
-}
-
-static sp_status save_pipeline_files(const teacher_training *t)
-{
-    const char *output = t->options->output;
-    SP_TRY(save_json(
-        output, "scheduler/scheduler_config.json",
-        json_pack("{s:s, s:s, s:f, s:f, s:s, s:s, s:i, s:b, s:b, s:i, s:s}", "_class_name",
-                  "DDIMScheduler", "_diffusers_version", "0.30.0", "beta_start", beta_start,
-                  "beta_end", beta_end, "beta_schedule", beta_schedule, "prediction_type",
-                  sp_prediction_name(t->path.prediction), "num_train_timesteps",
-                  (int)SP_TRAIN_TIMESTEPS, "clip_sample", 0, "set_alpha_to_one", 0, "steps_offset",
-                  1, "timestep_spacing", "leading")));
-    SP_TRY(save_json(
-        output, "model_index.json",
-        json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
-                  "_class_name", "StableDiffusionPipeline", "_diffusers_version", "0.30.0",
-                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
-                  "diffusers", "DDIMScheduler", "text_encoder", "transformers", "CLIPTextModel",
-                  "tokenizer", "transformers", "CLIPTokenizer", "unet", "diffusers",
-                  "UNet2DConditionModel", "vae", "diffusers", "AutoencoderKL")));
-    return SP_OK;
-}
-
 static sp_status save_model(const teacher_training *t, const sp_weights *weights)
 {
-    char *tokenizer = sp_path_join(t->options->output, "tokenizer");
-    char *vae = sp_path_join(t->options->output, "vae");
-    sp_status status = tokenizer && vae ? SP_OK : SP_MEMORY;
-    if (!status) status = save_part(t, weights, SP_COMPONENT_UNET, sp_unet_config_write(&t->unet));
-    if (!status)
-        status =
-            save_part(t, weights, SP_COMPONENT_TEXT_ENCODER, sp_clip_text_config_write(&t->text));
-    if (!status) status = sp_tokenizer_save(t->tokenizer, tokenizer);
-    if (!status)
-        status = sp_component_save(vae, SP_COMPONENT_VAE, t->vae->json, t->vae->weights, SP_F32, NULL);
-    if (!status) status = save_pipeline_files(t);
-    sp_free(tokenizer);
-    sp_free(vae);
-    return status;
+    return sp_teacher_save(&t->made, t->options->output, weights, t->start, t->options->seed);
 }
 
 static sp_status validate(void *context, const sp_training_state *state, sp_validation_result *result)
@@ -299,51 +298,50 @@ static sp_status add_start(teacher_training *t, const sp_component *part)
     return status;
 }
 
-static sp_status check_start(const teacher_training *t, const sp_scheduler_config *scheduler)
+static sp_status check_start(const teacher_training *t)
 {
-    const char *start = t->options->start;
-    if (scheduler->path.prediction != t->path.prediction)
-        return sp_fail(SP_ARGUMENT, "`start` %s predicts %s, and %s is asked for", start,
-                       sp_prediction_name(scheduler->path.prediction), sp_prediction_name(t->path.prediction));
-    if (t->start_unet->config.unet.in_channels != t->latents.channels)
-        return sp_fail(SP_SHAPE, "`start` %s is for latents of %lld channels, and those of `vae` %s have %lld", start,
-                       (long long)t->start_unet->config.unet.in_channels, t->options->vae,
+    const splam_train_options *o = t->options;
+    const sp_model *start = t->start_model;
+    if (o->family && sp_teacher_family_of(o->family) != t->made.family)
+        return sp_fail(SP_ARGUMENT, "`start` %s is of the family %s, and %s is asked for", o->start,
+                       sp_teacher_family_name(t->made.family), o->family);
+    if (start->scheduler.path.prediction != t->made.path.prediction)
+        return sp_fail(SP_ARGUMENT, "`start` %s predicts %s, and %s is asked for", o->start,
+                       sp_prediction_name(start->scheduler.path.prediction),
+                       sp_prediction_name(t->made.path.prediction));
+    if (start->unet->config.unet.in_channels != t->latents.channels)
+        return sp_fail(SP_SHAPE, "`start` %s is for latents of %lld channels, and those of `vae` %s have %lld",
+                       o->start, (long long)start->unet->config.unet.in_channels, o->vae,
                        (long long)t->latents.channels);
-    return SP_OK;
-}
-
-static sp_status open_start(teacher_training *t, const sp_model_folder *folder)
-{
-    const char *start = t->options->start;
-    sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
-    sp_status status = scheduler ? sp_scheduler_config_of(folder, NULL, scheduler) : SP_MEMORY;
-    if (!status) status = sp_component_open(start, "text_encoder", &t->start_text);
-    if (!status) status = sp_component_open(start, "unet", &t->start_unet);
-    if (!status) status = check_start(t, scheduler);
-    sp_free(scheduler);
-    SP_TRY(status);
-    SP_TRY(sp_model_folder_tokenizer(folder, SP_COMPONENT_TEXT_ENCODER, &t->tokenizer));
-    SP_TRY(sp_weights_create(&t->start));
-    SP_TRY(add_start(t, t->start_text));
-    SP_TRY(add_start(t, t->start_unet));
-    t->text = t->start_text->config.text;
-    t->unet = t->start_unet->config.unet;
-    t->how.start = t->start;
     return SP_OK;
 }
 
 static sp_status begin_as_start(teacher_training *t)
 {
-    sp_model_folder folder;
-    SP_TRY(sp_model_folder_open(t->options->start, &folder));
-    sp_status status = open_start(t, &folder);
-    sp_model_folder_close(&folder);
-    return status;
+    const sp_model_options options = {.parts = SP_PART_UNET | SP_PART_TEXT, .device = t->device};
+    if (t->options->width != SPLAM_UNSET)
+        return sp_fail(SP_ARGUMENT, "`width` is of a teacher that begins at random, and `start` %s has its own",
+                       t->options->start);
+    SP_TRY(sp_model_open(t->options->start, &options, &t->start_model));
+    const sp_model *m = t->start_model;
+    SP_TRY(sp_teacher_family_of_model(&m->folder, &t->made.family));
+    SP_TRY(check_start(t));
+    SP_TRY(sp_weights_create(&t->start));
+    SP_TRY(add_start(t, m->unet));
+    t->made.denoiser = m->unet->config;
+    t->made.zero_negative = m->zero_negative;
+    for (int i = 0; i < m->text_count; i++) {
+        SP_TRY(add_start(t, m->text[i].encoder));
+        t->made.text[i] = m->text[i].encoder->config;
+        t->made.tokenizer[i] = m->text[i].tokenizer;
+    }
+    t->how.start = t->start;
+    return SP_OK;
 }
 
 /* ---- putting it together ---- */
 
-static sp_status learn_tokenizer(teacher_training *t)
+static sp_status learn_tokenizers(teacher_training *t)
 {
     int64_t count = sp_dataset_training_count(t->dataset), total = 0, filled = 0;
     for (int64_t k = 0; k < count; k++)
@@ -355,36 +353,56 @@ static sp_status learn_tokenizer(teacher_training *t)
         for (int v = 0; v < sp_dataset_caption_count(t->dataset, sample); v++)
             captions[filled++] = sp_dataset_caption(t->dataset, sample, v);
     }
-    sp_status status = sp_tokenizer_train(captions, (size_t)filled, SP_TEACHER_VOCABULARY,
-                                          SP_TEACHER_TOKENS, &t->tokenizer);
+    sp_status status = SP_OK;
+    for (int i = 0; i < t->made.family->text_count && !status; i++)
+        status = sp_tokenizer_train(captions, (size_t)filled, VOCABULARY, SP_TEACHER_TOKENS,
+                                    t->made.family->text[i].pads_with_zero, &t->made.tokenizer[i]);
     sp_free(captions);
     return status;
 }
 
 static sp_status begin_anew(teacher_training *t)
 {
-    SP_TRY(learn_tokenizer(t));
-    t->text = text_config(t->tokenizer);
-    t->unet = unet_config(&t->latents);
-    return SP_OK;
-}
-
-static sp_status make_batch(teacher_training *t)
-{
-    int64_t batch = t->options->train_batch_size;
-    sp_shape shape = sp_shape_of(batch, t->latents.channels, t->latents.height, t->latents.width);
-    SP_TRY(sp_tensor_create(SP_F32, shape, &t->x0));
-    SP_TRY(sp_tensor_create(SP_F32, shape, &t->noise));
-    SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, t->text.max_tokens), &t->ids));
-    sp_tensor *numbers[] = {&t->timestep, &t->alpha, &t->sigma, &t->target_x0, &t->target_noise};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch), numbers[i]));
+    const splam_train_options *o = t->options;
+    const sp_teacher_family *family = sp_teacher_family_of(o->family ? o->family : "sd");
+    int64_t width = o->width == SPLAM_UNSET ? SP_TEACHER_WIDTH : o->width;
+    const int64_t latent[] = {t->latents.channels, t->latents.height};
+    t->made.family = family;
+    t->made.zero_negative = family->zero_negative;
+    SP_TRY(learn_tokenizers(t));
+    t->made.denoiser = family->denoiser_config(family, width, latent);
+    for (int i = 0; i < family->text_count; i++)
+        t->made.text[i] = sp_teacher_text_config(family, i, width, t->made.tokenizer[i]);
     return SP_OK;
 }
 
 static bool predicts_v(const splam_train_options *o)
 {
     return strcmp(o->prediction_type, "v_prediction") == 0;
+}
+
+static sp_status check_options(const splam_train_options *o)
+{
+    if (!o->vae)
+        return sp_fail(SP_ARGUMENT,
+                       "`vae` is missing: a teacher needs an autoencoder");
+    if (o->width != SPLAM_UNSET && o->width % SP_TEACHER_UNITS)
+        return sp_fail(SP_ARGUMENT, "`width` is %lld, and must be a multiple of %d", (long long)o->width,
+                       SP_TEACHER_UNITS);
+    return SP_OK;
+}
+
+static sp_status encode_pictures(teacher_training *t)
+{
+    int64_t count = sp_dataset_training_count(t->dataset);
+    int64_t *samples = sp_alloc((size_t)count * sizeof *samples);
+    if (!samples) return SP_MEMORY;
+    for (int64_t k = 0; k < count; k++)
+        samples[k] = sp_dataset_training_sample(t->dataset, k);
+    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, t->device,
+                                         SP_F32, t->callbacks, &t->latents);
+    sp_free(samples);
+    return status;
 }
 
 static sp_status prepare(teacher_training *t)
@@ -394,45 +412,40 @@ static sp_status prepare(teacher_training *t)
                                           "scheduler/scheduler_config.json",
                                           "vae/config.json",
                                           "tokenizer/vocab.json",
+                                          "tokenizer_2/vocab.json",
                                           "text_encoder/config.json",
+                                          "text_encoder_2/config.json",
                                           "unet/config.json",
                                           NULL};
     const splam_train_options *o = t->options;
-    if (!o->vae)
-        return sp_fail(SP_ARGUMENT,
-                       "`vae` is missing: a teacher needs an autoencoder");
-    SP_TRY(sp_path_of_betas(beta_schedule, beta_start, beta_end, SP_TRAIN_TIMESTEPS,
-                            predicts_v(o) ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->path));
+    SP_TRY(check_options(o));
+    SP_TRY(sp_teacher_path(predicts_v(o) ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->made.path));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
+    t->made.vae = t->vae;
     SP_TRY(sp_claim_folder(o->output, written, &t->claim));
-    const sp_dataset_options data = {.caption_column = o->caption_column};
-    SP_TRY(sp_dataset_open(o->data, &data, t->callbacks, &t->dataset));
-    int64_t count = sp_dataset_training_count(t->dataset);
-    int64_t *samples = sp_alloc((size_t)count * sizeof *samples);
-    if (!samples) return SP_MEMORY;
-    for (int64_t k = 0; k < count; k++)
-        samples[k] = sp_dataset_training_sample(t->dataset, k);
-    sp_status status = sp_latents_encode(t->dataset, samples, count, t->vae, t->device,
-                                         SP_F32, t->callbacks, &t->latents);
-    sp_free(samples);
-    SP_TRY(status);
-    SP_TRY(sp_dataset_order_create(o->seed, count, &t->order));
+    SP_TRY(sp_from_scratch_dataset(o, t->vae->config.vae.factor, t->callbacks, &t->dataset));
+    SP_TRY(encode_pictures(t));
+    SP_TRY(sp_dataset_order_create(o->seed, sp_dataset_training_count(t->dataset), &t->order));
     SP_TRY(o->start ? begin_as_start(t) : begin_anew(t));
     sp_caption_cuts cuts;
-    SP_TRY(sp_warn_of_cut_captions(t->dataset, t->tokenizer, false, &cuts));
+    SP_TRY(sp_warn_of_cut_captions(t->dataset, t->made.tokenizer[0], false, &cuts));
     return make_batch(t);
 }
 
 static sp_status run_settings(const teacher_training *t, json_t **out)
 {
     const splam_train_options *o = t->options;
+    const char *family = sp_teacher_family_name(t->made.family);
+    if (t->made.family == sp_teacher_family_of("sd")) family = NULL; /* not said, as by runs from before there were two */
     SP_TRY(sp_train_settings(o, &t->how, out));
     json_t *own =
         json_pack("{s:b, s:f, s:f}", "v-prediction", (int)predicts_v(o), "caption-dropout",
                   o->caption_dropout, "caption-variety", o->caption_variety);
     sp_status status = own && json_object_update(*out, own) == 0 ? SP_OK : SP_MEMORY;
     json_decref(own);
-    if (!status) status = SP_SETTINGS_ADD(*out, sp_setting_text("start", o->start));
+    if (!status)
+        status = SP_SETTINGS_ADD(*out, sp_setting_text("start", o->start), sp_setting_text("family", family));
+    if (!status && o->width != SPLAM_UNSET) status = SP_SETTINGS_ADD(*out, sp_setting_whole("width", o->width));
     if (!status) return SP_OK;
     json_decref(*out);
     *out = NULL;
@@ -461,14 +474,14 @@ static sp_status train(teacher_training *t)
 
 static void release(teacher_training *t)
 {
-    sp_tensor *tensors[] = {&t->x0, &t->noise, &t->ids,          &t->timestep,
-                            &t->alpha, &t->sigma, &t->target_x0, &t->target_noise};
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        sp_tensor_free(tensors[i]);
-    sp_tokenizer_destroy(t->tokenizer);
+    batch_input inputs[BATCH_INPUTS];
+    list_batch(&t->batch, inputs);
+    for (int i = 0; i < BATCH_INPUTS; i++)
+        sp_tensor_free(inputs[i].tensor);
+    for (int i = 0; i < SP_MAX_TEXTS && !t->start; i++)
+        sp_tokenizer_destroy(t->made.tokenizer[i]);
     sp_weights_destroy(t->start);
-    sp_component_close(t->start_text);
-    sp_component_close(t->start_unet);
+    sp_model_close(t->start_model);
     sp_latents_free(&t->latents);
     sp_component_close(t->vae);
     sp_dataset_order_destroy(t->order);

@@ -282,8 +282,7 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
     int64_t batch = t->options->train_batch_size, factor = demo_vae.factor;
     static const char *const names[] = {"metrics.jsonl", "vae/config.json", NULL};
     SP_TRY(sp_claim_folder(t->options->output, names, &t->claim));
-    const sp_dataset_options data = {.caption_column = t->options->caption_column};
-    SP_TRY(sp_dataset_open(t->options->data, &data, callbacks, &t->dataset));
+    SP_TRY(sp_from_scratch_dataset(t->options, factor, callbacks, &t->dataset));
     int64_t size = sp_dataset_resolution(t->dataset), side = size / factor;
     SP_TRY(sp_dataset_order_create(t->options->seed, sp_dataset_training_count(t->dataset),
                                    &t->order));
@@ -294,13 +293,20 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
     return t->rgb ? SP_OK : SP_MEMORY;
 }
 
+static sp_status refuse_teachers(const splam_train_options *o)
+{
+    const char *option = o->vae ? "vae" : o->start ? "start" : o->family ? "family" : NULL;
+    if (o->width != SPLAM_UNSET) option = "width";
+    if (!option) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`%s` is for a teacher, and this trains an autoencoder", option);
+}
+
 sp_status sp_train_vae(const splam_train_options *options, const sp_callbacks *callbacks)
 {
     splam_train_options o = *options;
     sp_device *device;
     SP_TRY(sp_ranks_must_be_alone("train vae"));
-    if (o.vae || o.start)
-        return sp_fail(SP_ARGUMENT, "`%s` is for a teacher, and this trains an autoencoder", o.vae ? "vae" : "start");
+    SP_TRY(refuse_teachers(&o));
     SP_TRY(sp_device_of(o.device, &device));
     if (o.max_train_steps == SPLAM_UNSET) o.max_train_steps = 2000;
     if (o.train_batch_size == SPLAM_UNSET) o.train_batch_size = 32;

@@ -35,10 +35,7 @@ static sp_status fill(sp_tokenizer *tokenizer, bool pad_with_zero)
         SP_TRY(add_merge(&tokenizer->vocabulary, line, (size_t)(end - line)));
     /* Where the end token is the padding too, the published files name it once more, without flags. */
     SP_TRY(sp_tokenizer_add_special(tokenizer, true, pad_with_zero));
-    if (pad_with_zero) {
-        SP_TRY(sp_tokenizer_put_added(tokenizer, "!", false, true));
-        tokenizer->roles[SP_TOKEN_PAD] = sp_tokenizer_find(tokenizer, "!");
-    }
+    if (pad_with_zero) SP_TRY(sp_tokenizer_pad_with_zero(tokenizer));
     return sp_added_tokens_finish(&tokenizer->added);
 }
 

@@ -253,3 +253,10 @@ sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool begin_normalize
     tokenizer->roles[SP_TOKEN_PAD] = tokenizer->roles[SP_TOKEN_END];
     return SP_OK;
 }
+
+sp_status sp_tokenizer_pad_with_zero(sp_tokenizer *tokenizer)
+{
+    SP_TRY(sp_tokenizer_put_added(tokenizer, "!", false, true));
+    tokenizer->roles[SP_TOKEN_PAD] = sp_tokenizer_find(tokenizer, "!");
+    return SP_OK;
+}

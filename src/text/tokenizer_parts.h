@@ -43,6 +43,8 @@ sp_status sp_tokenizer_put_added(sp_tokenizer *tokenizer, const char *content, b
  * too. normalized: found in text after normalising it, else as it is typed. SP_MEMORY. */
 sp_status sp_tokenizer_add_special(sp_tokenizer *tokenizer, bool begin_normalized,
                                    bool end_normalized);
+/* Makes "!", id 0, a special token, and the padding. */
+sp_status sp_tokenizer_pad_with_zero(sp_tokenizer *tokenizer);
 /* The id of a token by its content, or -1. */
 int32_t sp_tokenizer_find(const sp_tokenizer *tokenizer, const char *content);
 

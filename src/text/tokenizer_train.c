@@ -234,7 +234,7 @@ static sp_status learn(corpus *c, size_t most_tokens)
 }
 
 static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, size_t count,
-                       size_t vocabulary_size)
+                       size_t vocabulary_size, bool pad_with_zero)
 {
     /* While learning, the special tokens are only cut out of the captions: their ids come last. */
     sp_added_tokens special = {0};
@@ -247,6 +247,7 @@ static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, siz
     if (status == SP_OK) status = sp_vocabulary_add_bytes(&tokenizer->vocabulary);
     if (status == SP_OK) status = learn(&c, vocabulary_size - SPECIAL_TOKENS);
     if (status == SP_OK) status = sp_tokenizer_add_special(tokenizer, false, false);
+    if (status == SP_OK && pad_with_zero) status = sp_tokenizer_pad_with_zero(tokenizer);
     if (status == SP_OK) status = sp_added_tokens_finish(&tokenizer->added);
     sp_added_tokens_free(&special);
     corpus_free(&c);
@@ -254,7 +255,7 @@ static sp_status train(sp_tokenizer *tokenizer, const char *const *captions, siz
 }
 
 sp_status sp_tokenizer_train(const char *const *captions, size_t count, size_t vocabulary_size,
-                             int max_length, sp_tokenizer **out)
+                             int max_length, bool pad_with_zero, sp_tokenizer **out)
 {
     *out = NULL;
     if (vocabulary_size < SP_BYTE_TOKENS + SPECIAL_TOKENS || vocabulary_size > INT32_MAX)
@@ -267,7 +268,7 @@ sp_status sp_tokenizer_train(const char *const *captions, size_t count, size_t v
     sp_tokenizer *tokenizer = sp_tokenizer_create();
     if (tokenizer == NULL) return SP_MEMORY;
     tokenizer->max_length = (size_t)max_length;
-    sp_status status = train(tokenizer, captions, count, vocabulary_size);
+    sp_status status = train(tokenizer, captions, count, vocabulary_size, pad_with_zero);
     if (status != SP_OK) {
         sp_tokenizer_destroy(tokenizer);
         return status;
