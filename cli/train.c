@@ -6,7 +6,7 @@
 
 static const char description[] =
     "Trains the models of a small latent diffusion system from scratch: first an autoencoder (vae),\n"
-    "then a text encoder and a UNet on its latents (teacher). The output of `teacher` is a whole\n"
+    "then text encoders and a UNet on its latents (teacher). The output of `teacher` is a whole\n"
     "diffusers folder. Ctrl-C saves a checkpoint and stops; --resume latest goes on with the same bits.";
 
 static const char *const examples[] = {
@@ -16,6 +16,7 @@ static const char *const examples[] = {
     "splam train teacher --data folder:pictures --vae emoji-vae --output mine --v-prediction",
     "splam train teacher --data emoji:kinds --vae emoji-vae --start emoji-teacher --output by-kind \\\n"
     "    --learning-rate 2e-4 --max-train-steps 3000",
+    "splam train teacher --data emoji: --vae emoji-vae --family sdxl --width 32 --output small-xl",
     NULL,
 };
 

@@ -151,6 +151,8 @@ run train vae --data folder:large --caption-column other --output vae --max-trai
 run train teacher --data emoji: --vae "$teacher" --output taught --max-train-steps 1 --train-batch-size 2 \
     --prediction-type v_prediction --v-prediction --caption-dropout 0.2 --caption-variety 0.5 --validation-steps 1 \
     --start "$teacher"
+run train teacher --data folder:large --caption-column other --vae "$teacher" --output xl --max-train-steps 1 \
+    --train-batch-size 1 --family sdxl --width 16 --resolution 32
 report "models from scratch"
 
 "$tests/write_inception" inception.safetensors

@@ -14,8 +14,8 @@ static const splam_option options[] = {
      .help = "side of the pictures in pixels, a multiple of the autoencoder's factor (vae: 4)",
      .otherwise = "emoji 64, else 512"},
     {SP_CHOICE(family, SP_CHOICES(SP_TEACHER_FAMILY_LIST), NULL),
-     .help = "teacher: what it is made like; sdxl has two text encoders, whose states before the last layers stand side "
-             "by side, and a UNet that is told the pooled text, the pictures' sizes and where they were cut",
+     .help = "teacher: what it is made like; sdxl has two text encoders, whose states before the last layers stand "
+             "side by side, and a UNet that is told the pooled text, the pictures' sizes and where they were cut",
      .otherwise = "what start is, or sd"},
     {SP_INTEGER(width, 16, 1024, SPLAM_UNSET), .argument = "N",
      .help = "teacher: channels of the UNet's first level, a multiple of 16, to which all other sizes are in "

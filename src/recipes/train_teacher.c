@@ -436,7 +436,7 @@ static sp_status run_settings(const teacher_training *t, json_t **out)
 {
     const splam_train_options *o = t->options;
     const char *family = sp_teacher_family_name(t->made.family);
-    if (t->made.family == sp_teacher_family_of("sd")) family = NULL; /* not said, as by runs from before there were two */
+    if (t->made.family == sp_teacher_family_of("sd")) family = NULL; /* not said, as by runs before there were two */
     SP_TRY(sp_train_settings(o, &t->how, out));
     json_t *own =
         json_pack("{s:b, s:f, s:f}", "v-prediction", (int)predicts_v(o), "caption-dropout",

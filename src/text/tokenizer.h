@@ -28,7 +28,8 @@ sp_status sp_tokenizer_clip(bool pad_with_zero, sp_tokenizer **out);
  * as sp_tokenizer_encode does. The most frequent pair is merged first; among equals the one that
  * spells the longest token, then the one whose tokens came first. Learning ends early when every
  * word is one token. max_length >= 2 is the length of the encoded sequences, which are padded with the
- * end token, or as sp_tokenizer_clip has it. Equal captions give equal tokenizers. The caller owns *out. SP_ARGUMENT, SP_MEMORY. */
+ * end token, or as sp_tokenizer_clip has it. Equal captions give equal tokenizers. The caller owns
+ * *out. SP_ARGUMENT, SP_MEMORY. */
 sp_status sp_tokenizer_train(const char *const *captions, size_t count, size_t vocabulary_size,
                              int max_length, bool pad_with_zero, sp_tokenizer **out);
 
