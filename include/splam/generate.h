@@ -47,6 +47,17 @@ typedef struct {
     const uint8_t *rgb;    /* [height,width,3] */
 } splam_picture;
 
+/* A picture that is done, as it is handed out; all of it is the library's, and there until the function returns. */
+typedef struct {
+    int64_t number;         /* among all of the call, from 0 */
+    uint64_t seed;          /* of its noise */
+    splam_picture picture;  /* its pixels */
+    const uint8_t *file;    /* the file that would be written, as `format` and `quality` have it, with its texts */
+    size_t file_size;       /* bytes */
+    const char *parameters; /* A1111's text in it, UTF-8 */
+    const char *json;       /* the JSON object in it */
+} splam_drawn;
+
 /* Begin with splam_generate_defaults(). */
 typedef struct {
     size_t size;
@@ -108,8 +119,8 @@ typedef struct {
                                  pictures number j is NAME-j.SUFFIX. A folder, one that is there or
                                  a path that ends in /: out.SUFFIX in it. "-": one picture, to
                                  standard output. NULL: none */
-    const char *format;       /* "png", "jpg", "webp", as the suffix if there is one [the suffix's,
-                                 or "png"] */
+    const char *format;       /* "png", "jpg", "webp", as the suffix if there is one, and of what `receive` gets [the
+                                 suffix's, or "png"] */
     int64_t quality;          /* 1..100, of JPEG [95], whose colours keep their resolution from 90
                                  on, or WebP [90], lossless at 100; SPLAM_ARGUMENT with PNG */
     const char *noise;        /* safetensors: noise.0 [N,C,h,w], unit normal, before the sampler's
@@ -119,6 +130,9 @@ typedef struct {
     const char *save_latents; /* safetensors: latents [N,C,h,w], before division by the VAE's
                                  scaling factor */
     splam_generate_seconds *seconds; /* receives where the time went; may be NULL */
+    void (*receive)(void *receiver, const splam_drawn *picture); /* gets each picture as soon as it is done, on the
+                                                                    thread that called; `output` may be NULL [none] */
+    void *receiver;
 } splam_generate_options;
 SPLAM_DEFAULTS(generate)
 

@@ -38,6 +38,16 @@ SPLAM_DEFAULTS(model)
  * SPLAM_SHAPE and SPLAM_UNSUPPORTED name the file, SPLAM_ARGUMENT the option; *model is NULL then. */
 SPLAM_API splam_status splam_model_open(const char *path, const splam_model_options *options,
                                         const splam_callbacks *callbacks, splam_model **model);
+/* What an open model is. */
+typedef struct {
+    size_t size;           /* sizeof(splam_model_facts), set by the caller */
+    const char *name;      /* the last part of its path, as pictures have it; there as long as the model */
+    uint64_t hash;         /* that pictures have, over the UNet's tensors (`model_hash`) */
+    int64_t width, height; /* pixels of a picture where nobody asks for a size; 0: the model does not say */
+    int64_t multiple;      /* sides of pictures are multiples of so many pixels */
+} splam_model_facts;
+/* Any thread. SPLAM_ARGUMENT for a size that is none. */
+SPLAM_API splam_status splam_model_describe(const splam_model *model, splam_model_facts *facts);
 /* After its sessions. NULL is legal. */
 SPLAM_API void splam_model_close(splam_model *model);
 

@@ -8,6 +8,7 @@
 #include <splam/log.h>
 #include <splam/model.h>
 #include <splam/options.h>
+#include <splam/picture.h>
 #include <splam/session.h>
 #include <splam/source.h>
 #include <splam/train.h>

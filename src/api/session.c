@@ -1,5 +1,6 @@
 /* Models that are held and sessions of them. */
 #include "splam/splam.h"
+#include <string.h>
 #include "options/options.h"
 #include "pipeline/session.h"
 
@@ -10,6 +11,21 @@ splam_status splam_model_open(const char *path, const splam_model_options *optio
     *out = NULL;
     if (options) SP_TRY(sp_options_take(&sp_verb_model, options, &o));
     return sp_held_model_open(path, &o, callbacks, out);
+}
+
+splam_status splam_model_describe(const splam_model *model, splam_model_facts *facts)
+{
+    enum { MOST = 1 << 16 }; /* what is above is no size */
+    splam_model_facts own;
+    size_t size = facts->size;
+    if (size < sizeof size || size > MOST)
+        return sp_fail(SP_ARGUMENT, "`size` is %zu, and splam_model_facts has %zu: set it to sizeof(splam_model_facts)",
+                       size, sizeof own);
+    sp_held_model_describe(model, &own);
+    memset(facts, 0, size);
+    memcpy(facts, &own, size < sizeof own ? size : sizeof own);
+    facts->size = size;
+    return SP_OK;
 }
 
 void splam_model_close(splam_model *model)

@@ -3,77 +3,33 @@
 #include <stdbool.h>
 #include <string.h>
 #include "base/memory.h"
+#include "image/exif.h"
 
-static uint32_t number(const uint8_t *bytes, int count, bool big_endian)
-{
-    uint32_t value = 0;
-    for (int i = 0; i < count; i++)
-        value |= (uint32_t)bytes[i] << 8 * (big_endian ? count - 1 - i : i);
-    return value;
-}
+enum { TAG_ORIENTATION = 0x0112 };
 
-/* A TIFF file: byte order, 42, the first directory's offset; a directory is a count and entries of
- * 12 bytes: tag, type, count, value. Orientation is tag 0x0112, one SHORT. */
-static int tiff_orientation(const uint8_t *tiff, size_t size)
+static int orientation_of(const sp_tiff *tiff)
 {
-    if (size < 8) return 0;
-    bool big_endian = tiff[0] == 'M';
-    if (memcmp(tiff, big_endian ? "MM" : "II", 2) || number(tiff + 2, 2, big_endian) != 42)
-        return 0;
-    size_t offset = number(tiff + 4, 4, big_endian);
-    if (offset > size - 2) return 0;
-    size_t entries = number(tiff + offset, 2, big_endian);
-    offset += 2;
-    for (size_t i = 0; i < entries && size - offset >= 12; i++, offset += 12) {
-        const uint8_t *entry = tiff + offset;
-        if (number(entry, 2, big_endian) != 0x0112 || number(entry + 2, 2, big_endian) != 3)
-            continue;
-        uint32_t value = number(entry + 8, 2, big_endian);
-        return value >= 1 && value <= 8 ? (int)value : 0;
-    }
-    return 0;
-}
-
-static bool has_prefix(const uint8_t *bytes, size_t size)
-{
-    return size >= 6 && !memcmp(bytes, "Exif\0\0", 6);
+    sp_tiff_value v;
+    if (!sp_tiff_find(tiff, sp_tiff_first(tiff), TAG_ORIENTATION, &v) || v.type != SP_TIFF_SHORT) return 0;
+    return v.value >= 1 && v.value <= 8 ? (int)v.value : 0;
 }
 
 int sp_exif_orientation(const uint8_t *segment, size_t size)
 {
-    return has_prefix(segment, size) ? tiff_orientation(segment + 6, size - 6) : 0;
+    sp_tiff tiff;
+    return sp_exif_segment(segment, size, &tiff) ? orientation_of(&tiff) : 0;
 }
 
-/* Chunks have it bare, and of some writers as JPEG does. */
-static int chunk_orientation(const uint8_t *data, size_t size)
-{
-    int prefix = has_prefix(data, size) ? 6 : 0;
-    return tiff_orientation(data + prefix, size - (size_t)prefix);
-}
-
-/* Behind 8 bytes of signature, chunks of length, type, data, checksum. Walked here because a
- * probe reads no pixels and eXIf may stand behind them. */
 int sp_png_orientation(const uint8_t *file, size_t size)
 {
-    for (size_t at = 8; at <= size && size - at >= 12;) {
-        size_t length = number(file + at, 4, true);
-        if (length > size - at - 12) return 0;
-        if (!memcmp(file + at + 4, "eXIf", 4)) return chunk_orientation(file + at + 8, length);
-        at += length + 12;
-    }
-    return 0;
+    sp_tiff tiff;
+    return sp_exif_of_png(file, size, &tiff) ? orientation_of(&tiff) : 0;
 }
 
-/* Behind 12 bytes of RIFF's header, chunks of type, length, data, padded to an even length. */
 int sp_webp_orientation(const uint8_t *file, size_t size)
 {
-    for (size_t at = 12; at <= size && size - at >= 8;) {
-        size_t length = number(file + at + 4, 4, false);
-        if (length > size - at - 8) return 0;
-        if (!memcmp(file + at, "EXIF", 4)) return chunk_orientation(file + at + 8, length);
-        at += length + 8 + length % 2;
-    }
-    return 0;
+    sp_tiff tiff;
+    return sp_exif_of_webp(file, size, &tiff) ? orientation_of(&tiff) : 0;
 }
 
 sp_status sp_image_orient(sp_image *image, int orientation)

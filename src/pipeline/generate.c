@@ -13,7 +13,7 @@
 sp_status sp_request_read(const splam_generate_options *o, bool pixels, sp_request *out)
 {
     *out = (sp_request){.options = o};
-    if (!o->output && !o->save_latents && !pixels)
+    if (!o->output && !o->save_latents && !o->receive && !pixels)
         return sp_fail(SP_ARGUMENT,
                        "there is nothing to write: neither pictures nor latents are asked for");
     SP_TRY(sp_picture_output_choose(o, &out->output));
@@ -64,9 +64,15 @@ static void end_stage(generation *g, double *stage)
     g->stage_began = now;
 }
 
+/* Encoded pictures. */
+static bool wants_files(const generation *g)
+{
+    return g->request->options->receive || sp_picture_output_is_wanted(&g->request->output);
+}
+
 static bool wants_pictures(const generation *g)
 {
-    return g->pictures || sp_picture_output_is_wanted(&g->request->output);
+    return g->pictures || wants_files(g);
 }
 
 static bool is_guided(const generation *g)
@@ -164,6 +170,28 @@ static sp_status list_learned(const generation *g, const sp_picture_facts *f, ch
     return status;
 }
 
+/* To whoever receives pictures, and to its file. */
+static sp_status hand_out(generation *g, int64_t number, const sp_image *image, const sp_image_texts *texts)
+{
+    const splam_generate_options *o = g->request->options;
+    sp_picture_output *output = &g->request->output;
+    uint8_t *file;
+    size_t size;
+    SP_TRY(sp_image_encode(image, &output->encoding, texts, &file, &size));
+    const splam_drawn drawn = {.number = number,
+                               .seed = g->sampling.seed + (uint64_t)number,
+                               .picture = {image->width, image->height, image->pixels},
+                               .file = file,
+                               .file_size = size,
+                               .parameters = texts->parameters,
+                               .json = texts->json};
+    sp_status status = SP_OK;
+    if (sp_picture_output_is_wanted(output)) status = sp_picture_output_write(output, number, file, size);
+    if (!status && o->receive) o->receive(o->receiver, &drawn);
+    sp_free(file);
+    return status;
+}
+
 static sp_status write_picture(generation *g, int64_t number, const sp_image *image)
 {
     sp_picture_facts facts = facts_of(g, number);
@@ -173,8 +201,7 @@ static sp_status write_picture(generation *g, int64_t number, const sp_image *im
     sp_status made = sp_picture_texts(&facts, &parameters, &json);
     sp_free(learned);
     SP_TRY(made);
-    sp_status status =
-        sp_picture_output_write(&g->request->output, number, image, &(sp_image_texts){parameters, json});
+    sp_status status = hand_out(g, number, image, &(sp_image_texts){parameters, json});
     sp_free(parameters);
     sp_free(json);
     return status;
@@ -190,7 +217,7 @@ static sp_status save_picture(generation *g, int64_t number, const float *nchw)
         memcpy(g->pictures->rgb + (size_t)number * bytes, image.pixels, bytes);
         g->pictures->count = number + 1;
     }
-    sp_status status = sp_picture_output_is_wanted(&g->request->output) ? write_picture(g, number, &image) : SP_OK;
+    sp_status status = wants_files(g) ? write_picture(g, number, &image) : SP_OK;
     sp_image_free(&image);
     return status;
 }

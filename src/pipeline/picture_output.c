@@ -112,14 +112,9 @@ static sp_status to_file(const sp_picture_output *out, int64_t number, const voi
     return status;
 }
 
-sp_status sp_picture_output_write(sp_picture_output *out, int64_t number, const sp_image *image,
-                                  const sp_image_texts *texts)
+sp_status sp_picture_output_write(sp_picture_output *out, int64_t number, const uint8_t *file, size_t size)
 {
-    uint8_t *bytes;
-    size_t size;
-    SP_TRY(sp_image_encode(image, &out->encoding, texts, &bytes, &size));
-    sp_status status = out->to_stdout ? to_stdout(bytes, size) : to_file(out, number, bytes, size);
-    sp_free(bytes);
+    sp_status status = out->to_stdout ? to_stdout(file, size) : to_file(out, number, file, size);
     if (!status) out->written++;
     return status;
 }

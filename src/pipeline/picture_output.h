@@ -17,8 +17,8 @@ typedef struct {
 sp_status sp_picture_output_choose(const splam_generate_options *options, sp_picture_output *out);
 /* Claims the files of so many pictures of this size. */
 sp_status sp_picture_output_claim(sp_picture_output *output, int64_t total, int64_t width, int64_t height);
-sp_status sp_picture_output_write(sp_picture_output *output, int64_t number, const sp_image *image,
-                                  const sp_image_texts *texts);
+/* Writes the bytes of an encoded picture. */
+sp_status sp_picture_output_write(sp_picture_output *output, int64_t number, const uint8_t *file, size_t size);
 void sp_picture_output_free(sp_picture_output *output);
 static inline bool sp_picture_output_is_wanted(const sp_picture_output *output)
 {

@@ -50,6 +50,17 @@ void sp_held_model_close(splam_model *model)
     sp_free(model);
 }
 
+void sp_held_model_describe(const splam_model *model, splam_model_facts *out)
+{
+    int64_t factor = model->parts->vae->config.vae.factor, side = model->parts->unet->config.unet.sample_size * factor;
+    *out = (splam_model_facts){.size = sizeof *out,
+                               .name = model->facts.name,
+                               .hash = model->facts.hash,
+                               .width = side,
+                               .height = side,
+                               .multiple = factor};
+}
+
 /* ---- sessions ---- */
 
 sp_status sp_session_create(const splam_model *model, const splam_session_options *o, splam_session **out)
