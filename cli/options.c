@@ -108,11 +108,20 @@ static const char *show_default(const splam_option *o)
     return strdup(text);
 }
 
+static void add_own(const command *c, flag_list *f)
+{
+    for (size_t i = 0; i < c->option_count; i++)
+        f->flag[f->count++] = c->options[i];
+}
+
+/* A verb's own flags stand behind the library's, but before those that are another's. */
 static void list_flags(const command *c, flag_list *f)
 {
     *f = (flag_list){.operands_max = c->operand ? 1 : 0};
     const splam_option *o;
-    for (size_t i = 0; c->target && (o = splam_option_at(c->verb, i)); i++) {
+    const char *table = c->table ? c->table : c->verb;
+    if (c->table) add_own(c, f);
+    for (size_t i = 0; c->target && (o = splam_option_at(table, i)); i++) {
         if (o->operand) {
             f->operand[f->operand_count++] = o;
             f->operands_max = f->operand_count;
@@ -121,8 +130,7 @@ static void list_flags(const command *c, flag_list *f)
         add_declared(f, o, c->target);
         f->flag[f->count - 1].fallback = show_default(o);
     }
-    for (size_t i = 0; i < c->option_count; i++)
-        f->flag[f->count++] = c->options[i];
+    if (!c->table) add_own(c, f);
 }
 
 /* The colon behind a file's name; NULL if the text is that name alone. A name may have colons, too: a file of the whole

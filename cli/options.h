@@ -53,6 +53,7 @@ typedef struct {
     const char *verb;
     const char *synopsis;    /* what follows the verb: "-m MODEL TEXT" */
     const char *description; /* a paragraph, wrapped by hand */
+    const char *table;     /* whose options of the library it takes: "model"; NULL: the verb's own */
     void *target;          /* the verb's struct of options with its defaults; NULL: it takes none of the library's */
     const option *options; /* flags of the command line alone, behind the others in its help */
     size_t option_count;

@@ -6,6 +6,7 @@
 #define CLI_VERB_LIST(X)                                                                           \
     X(demo, "distil, draw and measure a small model of emoji, all at once")                        \
     X(generate, "draw pictures from prompts")                                                      \
+    X(serve, "hold a model and draw over HTTP, as A1111's and OpenAI's interfaces do")              \
     X(distill, "turn a teacher into a few-step student")                                           \
     X(eval, "measure models: trajectory error, FID, CLIP score and others")                    \
     X(score, "score pictures against others: FID, KID, Inception score")                           \

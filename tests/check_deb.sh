@@ -35,7 +35,7 @@ make_package() {
 names_libraries() {
     local depends library package
     depends=$(dpkg-deb -f "$work"/*.deb Depends) || return 1
-    for library in libdnnl libjansson libwebp libarchive libcairo libc6; do
+    for library in libdnnl libjansson libwebp libarchive libcairo libmicrohttpd libc6; do
         grep -q "$library" <<<"$depends" || { echo "no $library in: $depends"; return 1; }
     done
 }

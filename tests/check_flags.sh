@@ -25,6 +25,24 @@ run() {
         case $word in --*) echo "$verb ${word%%=*}" >>given ;; esac
     done
 }
+# serve WORDS... : the same of a server, which listens and ends when it is told to
+serve() {
+    local server code word
+    "$splam" serve --listen 127.0.0.1:0 "$@" >log 2>&1 </dev/null &
+    server=$!
+    for _ in $(seq 600); do
+        grep -q '^listening at http' log && break
+        kill -0 $server 2>/dev/null || break
+        sleep .1
+    done
+    kill -TERM $server
+    wait $server
+    code=$?
+    [ $code -eq 0 ] && grep -q '^listening at http' log || echo "splam serve $*: code $code: $(tail -n 1 log)" >>wrong
+    for word in --listen "$@"; do
+        case $word in --*) echo "serve ${word%%=*}" >>given ;; esac
+    done
+}
 number=0 failures=0
 # report NAME: the check holds if nothing was wrong
 report() {
@@ -38,7 +56,7 @@ report() {
     fi
     : >wrong
 }
-echo 1..10
+echo 1..11
 
 # ---- pictures, and a data set of them ----
 
@@ -130,6 +148,13 @@ head='{"emb_params":{"dtype":"F32","shape":[1,128],"data_offsets":[0,512]}}'
 run generate -m "$teacher" -p "(red:1.3) toy" --steps 1 -o lora.png \
     --lora "$adapter:0.5" --prompt-syntax weighted --embedding toy.safetensors
 report "adapters"
+
+echo 0123456789abcdef >keys
+serve --model "$teacher" --unet unet --prediction-type v_prediction --vae "$teacher" --lora "$adapter:0.5" \
+    --embedding toy.safetensors --precision f32 --device cpu --host pictures.example --api-key-file keys --queue 2 \
+    --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
+serve -m "$teacher" --no-key
+report "a server"
 
 run eval --model "$teacher" student --data folder:pictures --caption-column other --output report \
     --metrics frechet,hit \

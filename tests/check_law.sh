@@ -1,7 +1,8 @@
 #!/bin/bash
 # The rules of the house, one TAP line each: check_law.sh [BUILD]
 #   - a folder of src/ includes itself and those before it, never those after; the public headers in include/splam
-#     stand before them all and see only each other; the command line sees nothing else
+#     stand before them all and see only each other; the command line and the server see nothing else, and the former
+#     of the latter its one header
 #   - the library of a folder takes no symbol of those after it
 #   - src/api defines the public functions and nothing else, and no other folder defines one, but src/options its own
 #   - every .c file opens with a line that says what it is
@@ -56,9 +57,11 @@ broken_includes() {
             fi
         done
     done
-    includes "$1/cli" | while read -r place path; do
-        [ "${path%%/*}" = splam ] || { [ -f "$1/cli/$path" ] && [ "${path#*/}" = "$path" ]; } ||
-            echo "$place: the command line must not include $path"
+    for folder in cli server; do
+        [ ! -d "$1/$folder" ] || includes "$1/$folder" | while read -r place path; do
+            [ "${path%%/*}" = splam ] || { [ -f "$1/$folder/$path" ] && [ "${path#*/}" = "$path" ]; } ||
+                [ "$folder/$path" = cli/server/server.h ] || echo "$place: $folder must not include $path"
+        done
     done
     includes "$1/include" | while read -r place path; do
         [ "${path%%/*}" = splam ] || echo "$place: a public header must not include $path"
@@ -83,15 +86,19 @@ broken_includes . >"$scratch/includes"
 report "folders include only what stands before them" "$scratch/includes"
 
 # The check itself, on a small house in which each include breaks another rule.
-mkdir -p "$scratch/house/src/base" "$scratch/house/src/graph" "$scratch/house/cli" "$scratch/house/include/splam"
+mkdir -p "$scratch/house/src/base" "$scratch/house/src/graph" "$scratch/house/cli" "$scratch/house/include/splam" \
+    "$scratch/house/server"
 printf '#include <stdio.h>\n#include "base/x.h"\n#include "graph/graph.h"\n' >"$scratch/house/src/base/a.c"
 printf '#include "base/x.h"\n#  include <tensor/x.h>\n#include "graph.h"\n#include "splam/splam.h"\n' \
     >"$scratch/house/src/graph/b.h"
-printf '#include <splam/splam.h>\n#include "c.h"\n#include "base/x.h"\n' >"$scratch/house/cli/c.c"
-touch "$scratch/house/cli/c.h"
+printf '#include <splam/splam.h>\n#include "c.h"\n#include "base/x.h"\n#include "server/server.h"\n%s\n' \
+    '#include "server/s.h"' >"$scratch/house/cli/c.c"
+printf '#include <splam/splam.h>\n#include "s.h"\n#include "pipeline/x.h"\n' >"$scratch/house/server/s.c"
+touch "$scratch/house/cli/c.h" "$scratch/house/server/s.h"
 printf '#include <stdint.h>\n#include "base/x.h"\n' >"$scratch/house/include/splam/splam.h"
 broken_includes "$scratch/house" | sed "s|^$scratch/house/||;s|^\\([^:]*:[0-9]*\\):.*|\\1|" | sort >"$scratch/found"
-printf '%s\n' cli/c.c:3 include/splam/splam.h:2 src/base/a.c:3 src/graph/b.h:3 >"$scratch/expected"
+printf '%s\n' cli/c.c:3 cli/c.c:5 include/splam/splam.h:2 server/s.c:3 src/base/a.c:3 src/graph/b.h:3 \
+    >"$scratch/expected"
 diff "$scratch/expected" "$scratch/found" >"$scratch/difference"
 report "an illegal include is found" "$scratch/difference"
 
@@ -168,7 +175,7 @@ printf '%s\n' "src/base defines splam_option_count, which belongs to src/api" \
     "src/api defines sp_wrong, which is no public function" | diff - "$scratch/found" >"$scratch/difference"
 report "a symbol in the wrong folder is found" "$scratch/difference"
 
-find src cli -name '*.c' | sort | while read -r file; do
+find src cli server -name '*.c' | sort | while read -r file; do
     head -n 1 "$file" | grep -q '^/\* ' || echo "$file does not begin with a line that says what it is"
 done >"$scratch/first"
 report "every source says first what it is" "$scratch/first"
@@ -179,8 +186,9 @@ sed -n '/^pack_sources = /,/^)/p' src/backend/meson.build >"$scratch/listed"
 done >"$scratch/sources"
 report "packed weights know all sources that lay weights out" "$scratch/sources"
 
-flags=$(pkg-config --cflags jansson libutf8proc spng libjpeg libwebp libarchive libxxhash freetype2 harfbuzz cairo)
-find src include cli -name '*.h' | sort | while read -r header; do
+flags=$(pkg-config --cflags jansson libutf8proc spng libjpeg libwebp libarchive libxxhash freetype2 harfbuzz cairo \
+    libmicrohttpd)
+find src include cli server -name '*.h' | sort | while read -r header; do
     # shellcheck disable=SC2086
     printf '#include "%s"\n' "$PWD/$header" |
         "${CC:-gcc}" -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-unused-function -fopenmp -fsyntax-only \
@@ -200,7 +208,7 @@ report "every exported symbol begins with splam_" "$scratch/symbols"
 # What a reflowing formatter leaves behind: a comment's end alone on a line, for it counts the two characters.
 {
     grep -q '^ReflowComments: false' .clang-format || echo ".clang-format lets comments be reflowed"
-    grep -rnE '^[[:space:]]*\*/$' src include cli tests bench --include='*.[ch]'
+    grep -rnE '^[[:space:]]*\*/$' src include cli server tests bench --include='*.[ch]'
 } >"$scratch/comments"
 report "comments keep their lines" "$scratch/comments"
 [ $failures -eq 0 ]

@@ -30,6 +30,7 @@ report 2 tables, pages, inspect
 bench 1 what models take
 recipes 0 emoji models, the demo
 api 1 the public functions
+server 2 HTTP, jobs, interfaces
 cli 1 one file a verb'
 
 # Lines "from to": a folder and one that its files include.
@@ -40,7 +41,9 @@ uses() {
             sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*["<]\([a-z_]*\)\/.*/\1/p' {} + |
             sort -u | sed "s/^/$folder /"
     done
+    echo "server api"
     echo "cli api"
+    echo "cli server"
 }
 
 picture() {

@@ -1,0 +1,139 @@
+/* splam serve */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "options.h"
+#include "server/server.h"
+#include "verbs.h"
+
+static const char description[] =
+    "Holds a model in memory and draws for clients over HTTP: A1111's interface (/sdapi/v1), OpenAI's\n"
+    "(/v1/images/generations) and one of its own with progress (/v1/jobs), /health, and numbers for\n"
+    "Prometheus (/metrics); docs/server.md has all paths. The first picture of a size plans and packs,\n"
+    "those that follow take the time of their steps. One picture is drawn at a time; others wait in line.\n"
+    "It listens on this machine alone unless it is told another address, and refuses that without keys.\n"
+    "Requests name no files. On SIGTERM or Ctrl-C what is drawn is finished, within --stop-seconds; a\n"
+    "second one does not wait.";
+
+static const char *const examples[] = {
+    "splam serve -m sd15",
+    "splam serve -m student --precision f32 --queue 4",
+    "splam serve -m sd15 --lora style.safetensors:0.7 --listen '[::1]:8000' --memory-limit 6G",
+    "splam serve -m sd15 --listen 0.0.0.0:7860 --api-key-file keys.txt --host pictures.example",
+    "curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\\n"
+    "    -d '{\"prompt\": \"a lighthouse\", \"size\": \"512x512\"}'",
+    NULL,
+};
+
+typedef struct {
+    int64_t threads, stop_seconds;
+    option_texts hosts;
+} own_flags;
+
+static sigset_t stop_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return set;
+}
+
+static void print_line(const char *line)
+{
+    fprintf(stderr, "%s\n", line);
+}
+
+/* Signals are blocked: one that came while the model is opened waits. */
+static bool asked_to_stop(void *context)
+{
+    sigset_t pending;
+    (void)context;
+    sigpending(&pending);
+    return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+}
+
+/* Until nobody waits for an answer, the time is over, or another signal comes. */
+static void finish(sv_server *server, const sigset_t *signals, int64_t seconds)
+{
+    const struct timespec tick = {.tv_nsec = 50000000};
+    struct timespec now, began;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    do {
+        if (sigtimedwait(signals, NULL, &tick) > 0) return;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (sv_server_is_busy(server) && now.tv_sec - began.tv_sec < seconds);
+}
+
+static int run(sv_settings *settings, const own_flags *own)
+{
+    char error[SV_ERROR], message[2 * SV_ERROR];
+    sigset_t signals = stop_signals();
+    sv_server *server;
+    int number;
+    settings->hosts = own->hosts.item;
+    settings->host_count = own->hosts.count;
+    settings->log = print_line;
+    settings->opening.cancelled = asked_to_stop;
+    splam_set_threads((int)own->threads);
+    sigprocmask(SIG_BLOCK, &signals, NULL); /* of all threads that follow, too */
+    splam_status status = sv_server_start(settings, &server, error);
+    if (status) {
+        options_translate(error, message, sizeof message);
+        return cli_fail(status == SPLAM_ARGUMENT    ? CLI_USAGE
+                        : status == SPLAM_CANCELLED ? CLI_INTERRUPTED
+                                                    : CLI_FAILURE,
+                        "%s", message);
+    }
+    fprintf(stderr, "listening at http://%s\n", sv_server_address(server));
+    sigwait(&signals, &number);
+    fprintf(stderr, "stopping\n");
+    sv_server_close(server);
+    finish(server, &signals, own->stop_seconds);
+    sv_server_free(server);
+    return CLI_OK;
+}
+
+int cli_serve(int argc, char **argv)
+{
+    sv_settings settings = sv_settings_defaults();
+    own_flags own = {.stop_seconds = 30};
+    /* clang-format off */
+    const option flags[] = {
+        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &settings.model, .argument = "MODEL",
+         .required = true, .help = "a diffusers folder, or a .safetensors or .ckpt file"},
+        {.name = "listen", .kind = OPTION_TEXT, .value = &settings.listen, .argument = "ADDRESS:PORT",
+         .help = "where, in numbers; port 0 is any free one", .fallback = "127.0.0.1:7860"},
+        {.name = "host", .kind = OPTION_TEXTS, .value = &own.hosts, .argument = "NAME...",
+         .help = "what clients call this server beside localhost and addresses; requests for other names are refused"},
+        {.name = "api-key-file", .kind = OPTION_TEXT, .value = &settings.key_file, .argument = "FILE",
+         .help = "keys, one a line, of which clients have to give one; without it none is asked for"},
+        {.name = "no-key", .kind = OPTION_FLAG, .value = &settings.no_key,
+         .help = "let anyone draw who reaches an address that others than this machine reach"},
+        {.name = "queue", .kind = OPTION_INTEGER, .value = &settings.queue, .argument = "N", .low = 1, .high = 1000,
+         .help = "requests that may wait, beside the one that is drawn; more are refused", .fallback = "16"},
+        {.name = "memory-limit", .kind = OPTION_BYTES, .value = &settings.memory_limit, .argument = "SIZE",
+         .help = "draw with less memory where possible, refuse where not: 3G is 3 * 10^9 bytes, 3Gi 3 * 2^30"},
+        {.name = "stop-seconds", .kind = OPTION_INTEGER, .value = &own.stop_seconds, .argument = "N", .low = 0,
+         .high = 86400, .help = "how long what is drawn may go on after SIGTERM", .fallback = "30"},
+        {.name = "log-prompts", .kind = OPTION_FLAG, .value = &settings.log_prompts,
+         .help = "log what clients ask for; without it no prompt is logged"},
+        OPTION_THREADS(&own.threads),
+    };
+    /* clang-format on */
+    const command c = {
+        .verb = "serve",
+        .synopsis = "-m MODEL [options]",
+        .description = description,
+        .table = "model",
+        .target = &settings.model_options,
+        .options = flags,
+        .option_count = OPTION_COUNT(flags),
+        .examples = examples,
+    };
+    options_result result = options_parse(&c, argc, argv, NULL);
+    if (result != OPTIONS_RUN) return options_exit_code(result);
+    return run(&settings, &own);
+}

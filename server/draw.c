@@ -1,0 +1,83 @@
+/* The thread that draws: one job after the other, with the session that it alone has. */
+#include <stdlib.h>
+#include <string.h>
+#include "internal.h"
+
+typedef struct {
+    sv_server *server;
+    sv_job *job;
+    bool lost; /* a picture, for want of memory */
+} drawing;
+
+static void report(void *context, const char *task, int64_t done, int64_t total, const char *detail)
+{
+    const drawing *d = context;
+    (void)detail;
+    sv_queue_report(d->server->queue, d->job, task, done, total);
+}
+
+static bool cancelled(void *context)
+{
+    const drawing *d = context;
+    return d->job->cancelled || d->server->ending;
+}
+
+static void receive(void *context, const splam_drawn *drawn)
+{
+    drawing *d = context;
+    sv_picture p = {.file = malloc(drawn->file_size),
+                    .size = drawn->file_size,
+                    .seed = drawn->seed,
+                    .parameters = strdup(drawn->parameters),
+                    .json = strdup(drawn->json)};
+    if (p.file) memcpy(p.file, drawn->file, p.size);
+    if (p.file && p.parameters && p.json && sv_queue_give(d->server->queue, d->job, &p)) return;
+    d->lost = true;
+    free(p.file);
+    free(p.parameters);
+    free(p.json);
+}
+
+static splam_status draw_job(drawing *d)
+{
+    const sv_request *r = d->job->request;
+    splam_generate_options options = r->options;
+    const splam_callbacks callbacks = {.context = d, .report = report, .cancelled = cancelled};
+    splam_pictures start = {0};
+    splam_picture pixels;
+    if (r->image) {
+        splam_status status = splam_picture_decode(r->image, r->image_size, &start);
+        if (status) return status;
+        pixels = (splam_picture){start.width, start.height, start.rgb};
+        options.init_pixels = &pixels;
+    }
+    options.receive = receive;
+    options.receiver = d;
+    splam_status status = splam_session_generate(d->server->session, &options, &callbacks, NULL);
+    splam_pictures_free(&start);
+    return !status && d->lost ? SPLAM_MEMORY : status;
+}
+
+static void log_job(const sv_server *s, const sv_job *job, splam_status status, const char *message)
+{
+    if (s->settings.log_prompts)
+        sv_log(s, "job %s: \"%s\", without \"%s\"", job->id, job->request->options.prompt,
+               job->request->options.negative ? job->request->options.negative : "");
+    /* Other sentences may have what a client sent in them. */
+    if (status == SPLAM_IO || status == SPLAM_INTERNAL || (status && s->settings.log_prompts))
+        sv_log(s, "job %s: %s: %s", job->id, splam_status_text(status), message);
+}
+
+void *sv_draw(void *server)
+{
+    sv_server *s = server;
+    for (sv_job *job; (job = sv_queue_take(s->queue));) {
+        drawing d = {.server = s, .job = job};
+        splam_status status = draw_job(&d);
+        const char *message = !status ? NULL : d.lost ? "out of memory for a picture" : splam_error_message();
+        log_job(s, job, status, message);
+        sv_queue_end(s->queue, job, status, message);
+        sv_job_release(s->queue, job);
+    }
+    return NULL;
+}

@@ -1,0 +1,183 @@
+/* Addresses, names, origins and keys. */
+#include "guard.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* ---- addresses ---- */
+
+static bool read_port(const char *text, in_port_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long port = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || port > 65535) return false;
+    *out = htons((uint16_t)port);
+    return true;
+}
+
+bool sv_address_read(const char *text, sv_address *out)
+{
+    char host[INET6_ADDRSTRLEN + 1];
+    bool six = *text == '[';
+    const char *end = six ? strchr(text, ']') : strrchr(text, ':');
+    const char *begin = text + six, *port = end ? end + six : NULL;
+    *out = (sv_address){0};
+    if (!end || *port != ':' || (size_t)(end - begin) >= sizeof host) return false;
+    snprintf(host, sizeof host, "%.*s", (int)(end - begin), begin);
+    if (six) {
+        struct sockaddr_in6 *to = (struct sockaddr_in6 *)&out->storage;
+        to->sin6_family = AF_INET6;
+        out->length = sizeof *to;
+        return inet_pton(AF_INET6, host, &to->sin6_addr) == 1 && read_port(port + 1, &to->sin6_port);
+    }
+    struct sockaddr_in *to = (struct sockaddr_in *)&out->storage;
+    to->sin_family = AF_INET;
+    out->length = sizeof *to;
+    return inet_pton(AF_INET, host, &to->sin_addr) == 1 && read_port(port + 1, &to->sin_port);
+}
+
+void sv_address_write(const sv_address *address, char *out, size_t size)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    if (address->storage.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *from = (const struct sockaddr_in6 *)&address->storage;
+        inet_ntop(AF_INET6, &from->sin6_addr, host, sizeof host);
+        snprintf(out, size, "[%s]:%u", host, ntohs(from->sin6_port));
+    } else {
+        const struct sockaddr_in *from = (const struct sockaddr_in *)&address->storage;
+        inet_ntop(AF_INET, &from->sin_addr, host, sizeof host);
+        snprintf(out, size, "%s:%u", host, ntohs(from->sin_port));
+    }
+}
+
+bool sv_address_is_loopback(const sv_address *address)
+{
+    if (address->storage.ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&address->storage)->sin6_addr);
+    return ntohl(((const struct sockaddr_in *)&address->storage)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+/* ---- names and origins ---- */
+
+/* The name in "NAME:PORT", "[ADDRESS]:PORT" or either without a port; false: it is none of these. */
+static bool split_host(const char *host, char *name, size_t size)
+{
+    size_t length = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
+    in_port_t port;
+    if (length == 0 || length >= size || length > strlen(host)) return false;
+    if (host[length] && (host[length] != ':' || !read_port(host + length + 1, &port))) return false;
+    snprintf(name, size, "%.*s", (int)length, host);
+    return true;
+}
+
+bool sv_host_is_ours(const char *host, const char *const *names, size_t count)
+{
+    char name[256];
+    struct in_addr four;
+    struct in6_addr six;
+    if (!host || !split_host(host, name, sizeof name)) return false;
+    if (*name == '[') {
+        name[strlen(name) - 1] = 0;
+        return inet_pton(AF_INET6, name + 1, &six) == 1;
+    }
+    if (strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, &four) == 1) return true;
+    for (size_t i = 0; i < count; i++)
+        if (strcasecmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+bool sv_origin_is_ours(const char *origin, const char *host)
+{
+    const char *scheme = strstr(origin, "://");
+    return scheme && host && strcasecmp(scheme + 3, host) == 0;
+}
+
+/* ---- keys ---- */
+
+static bool add_key(sv_keys *keys, const char *line, size_t length)
+{
+    char *key = strndup(line, length);
+    char **more = realloc(keys->key, (keys->count + 1) * sizeof *more);
+    if (more) keys->key = more;
+    if (!key || !more) {
+        free(key);
+        return false;
+    }
+    keys->key[keys->count++] = key;
+    return true;
+}
+
+/* What is wrong with a line that is to be a key; NULL: nothing. */
+static const char *fault_of(const char *line, size_t length)
+{
+    if (length < 16 || length > SV_KEY_BYTES) return "a key has 16 to 512 characters";
+    for (size_t i = 0; i < length; i++)
+        if (line[i] <= ' ' || line[i] > '~') return "a key is of visible ASCII characters, without blanks";
+    return NULL;
+}
+
+static bool read_keys(FILE *file, const char *path, sv_keys *out, char *error, size_t size)
+{
+    char line[SV_KEY_BYTES + 3];
+    for (int number = 1; fgets(line, sizeof line, file); number++) {
+        size_t length = strcspn(line, "\r\n");
+        if (length == 0 || *line == '#') continue;
+        const char *fault = fault_of(line, length);
+        if (!fault && out->count == SV_KEYS) fault = "256 keys are the most";
+        if (!fault && !add_key(out, line, length)) fault = "out of memory";
+        if (fault) {
+            snprintf(error, size, "%s: line %d: %s", path, number, fault);
+            return false;
+        }
+    }
+    if (ferror(file)) snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
+    else if (!out->count) snprintf(error, size, "%s: has no key, one a line is expected", path);
+    return !ferror(file) && out->count;
+}
+
+bool sv_keys_read(const char *path, sv_keys *out, char *error, size_t size)
+{
+    *out = (sv_keys){0};
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        snprintf(error, size, "%s: cannot be opened: %s", path, strerror(errno));
+        return false;
+    }
+    bool read = read_keys(file, path, out, error, size);
+    fclose(file);
+    return read;
+}
+
+void sv_keys_free(sv_keys *keys)
+{
+    for (size_t i = 0; i < keys->count; i++) {
+        explicit_bzero(keys->key[i], strlen(keys->key[i]));
+        free(keys->key[i]);
+    }
+    free(keys->key);
+    *keys = (sv_keys){0};
+}
+
+/* Every byte of the key is looked at, and of a shorter text its NUL instead. */
+static unsigned differs(const char *key, const char *text, size_t length)
+{
+    size_t own = strlen(key);
+    unsigned difference = own != length;
+    for (size_t i = 0; i < own; i++)
+        difference |= (unsigned char)key[i] ^ (unsigned char)text[i < length ? i : length];
+    return difference;
+}
+
+bool sv_keys_have(const sv_keys *keys, const char *text)
+{
+    unsigned same = 0;
+    size_t length = strlen(text);
+    for (size_t i = 0; i < keys->count; i++)
+        same |= !differs(keys->key[i], text, length);
+    return same;
+}

@@ -1,0 +1,262 @@
+/* The fields of the interfaces: the server's own, A1111's and OpenAI's. */
+#include <stdio.h>
+#include <string.h>
+#include "names.h"
+#include "request.h"
+
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+/* ---- the server's own: options of splam_generate by their names ---- */
+
+static const sv_field own_fields[] = {
+    {"model", NULL, sv_read_model},
+    {"prompt", "prompt", NULL},
+    {"negative", "negative", NULL},
+    {"prompt_syntax", "prompt_syntax", NULL},
+    {"steps", "steps", NULL},
+    {"sampler", "sampler", NULL},
+    {"sigmas", "sigmas", NULL},
+    {"spacing", "spacing", NULL},
+    {"eta", "eta", NULL},
+    {"guidance", "guidance", NULL},
+    {"seed", "seed", NULL},
+    {"count", "count", NULL},
+    {"width", "width", NULL},
+    {"height", "height", NULL},
+    {"init_image", NULL, sv_read_image},
+    {"strength", "strength", NULL},
+    {"rng", "rng", NULL},
+    {"clip_skip", "clip_skip", NULL},
+    {"vae_tiling", "vae_tiling", NULL},
+    {"old_grid", "old_grid", NULL},
+    {"format", "format", NULL},
+    {"quality", "quality", NULL},
+};
+const sv_interface sv_own_interface = {own_fields, COUNT(own_fields), true, 400, NULL, SPLAM_PROMPT_PLAIN, NULL};
+
+/* ---- A1111 ---- */
+
+static bool read_prompt(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (!sv_read_option(r, field->name, field->option, value)) return false;
+    const char *text = json_string_value(value), *extra = strstr(text, "<lora:");
+    if (!extra) extra = strstr(text, "<lyco:");
+    if (!extra) extra = strstr(text, "<hypernet:");
+    return !extra || sv_refuse(r, r->interface->refusal, field->name, "%s has \"%.40s\": extra networks in prompts are "
+                               "not supported", field->name, extra);
+}
+
+static bool read_sampler(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    splam_generate_options *o = &r->request->options;
+    const char *name = json_string_value(value), *sigmas = NULL;
+    if (name && !*name) return true;
+    const char *sampler = name ? sv_sampler_by_name(name, &sigmas) : NULL;
+    if (!sampler)
+        return sv_refuse(r, 404, field->name, "Sampler not found: %s is \"%.64s\", see /sdapi/v1/samplers", field->name,
+                         name ? name : "no text");
+    o->sampler = sampler;
+    if (sigmas) o->sigmas = sigmas;
+    return true;
+}
+
+static bool read_scheduler(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    splam_generate_options *o = &r->request->options;
+    const char *name = json_string_value(value);
+    if (name && !*name) return true;
+    const sv_scheduler_name *scheduler = name ? sv_scheduler_by_name(name) : NULL;
+    if (!scheduler)
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is \"%.64s\", see /sdapi/v1/schedulers",
+                         field->name, name ? name : "no text");
+    if (scheduler->sigmas) o->sigmas = scheduler->sigmas;
+    if (scheduler->spacing) o->spacing = scheduler->spacing;
+    return true;
+}
+
+/* Rounds of batches: n_iter times as many pictures. */
+static bool read_rounds(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (json_is_integer(value) && json_integer_value(value) >= 1 && json_integer_value(value) <= 1000000) {
+        r->repeats = json_integer_value(value);
+        return true;
+    }
+    return sv_refuse(r, r->interface->refusal, field->name, "%s is no whole number from 1 to 1000000", field->name);
+}
+
+static bool read_send_images(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (!json_is_boolean(value))
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is no true or false", field->name);
+    r->request->without_images = json_is_false(value);
+    return true;
+}
+
+static bool read_resize_mode(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    json_int_t mode = json_is_integer(value) ? json_integer_value(value) : -1;
+    r->stretches = mode == 0;
+    return mode == 0 || mode == 1 ||
+           sv_refuse(r, r->interface->refusal, field->name, "%s is not 0 or 1: other ways are not supported",
+                     field->name);
+}
+
+static bool read_init_images(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (!json_is_array(value) || json_array_size(value) != 1)
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is no list of one picture", field->name);
+    return sv_read_image(r, field, json_array_get(value, 0));
+}
+
+/* Number n leaves n - 1 layers out; XL's own is 2, which is why more than 1 is not taken. */
+static bool read_clip_setting(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    return (json_is_integer(value) && json_integer_value(value) == 1) ||
+           sv_refuse(r, r->interface->refusal, "override_settings", "%s is supported as 1 alone", field->name);
+}
+
+static const sv_field settings[] = {
+    {"sd_model_checkpoint", NULL, sv_read_model},
+    {"CLIP_stop_at_last_layers", NULL, read_clip_setting},
+    {"samples_format", "format", NULL},
+};
+
+static bool read_settings(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    const char *name;
+    json_t *setting;
+    if (!json_is_object(value))
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is no object", field->name);
+    json_object_foreach((json_t *)(uintptr_t)value, name, setting) {
+        size_t i = 0;
+        while (i < COUNT(settings) && strcmp(settings[i].name, name))
+            i++;
+        if (i == COUNT(settings))
+            return sv_refuse(r, r->interface->refusal, field->name, "the setting %.64s is not supported", name);
+        if (json_is_null(setting)) continue;
+        if (settings[i].read ? !settings[i].read(r, &settings[i], setting)
+                             : !sv_read_option(r, settings[i].name, settings[i].option, setting))
+            return false;
+    }
+    return true;
+}
+
+/* Known and without a meaning here: nothing is saved, hires and inpainting are refused by their own fields. */
+#define SDAPI_FIELDS                                                                                             \
+    {"prompt", "prompt", read_prompt}, {"negative_prompt", "negative", NULL}, {"steps", "steps", NULL},          \
+        {"cfg_scale", "guidance", NULL}, {"seed", "seed", NULL}, {"width", "width", NULL},                       \
+        {"height", "height", NULL}, {"batch_size", "count", NULL}, {"n_iter", NULL, read_rounds},                \
+        {"sampler_name", "sampler", read_sampler}, {"sampler_index", "sampler", read_sampler},                   \
+        {"scheduler", NULL, read_scheduler}, {"send_images", NULL, read_send_images},                            \
+        {"override_settings", NULL, read_settings}, {"save_images", NULL, sv_read_neutral},                      \
+        {"styles", NULL, sv_read_neutral}, {"tiling", NULL, sv_read_neutral},                                    \
+        {"restore_faces", NULL, sv_read_neutral}, {"subseed_strength", NULL, sv_read_neutral},                   \
+        {"seed_resize_from_w", NULL, sv_read_neutral}, {"seed_resize_from_h", NULL, sv_read_neutral},            \
+        {"eta", NULL, sv_read_neutral}, {"s_churn", NULL, sv_read_neutral}, {"s_tmin", NULL, sv_read_neutral},   \
+        {"s_min_uncond", NULL, sv_read_neutral}, {"script_name", NULL, sv_read_neutral},                         \
+        {"script_args", NULL, sv_read_neutral}, {"alwayson_scripts", NULL, sv_read_neutral},                     \
+        {"refiner_checkpoint", NULL, sv_read_neutral},                                                           \
+        {"firstphase_width", NULL, sv_read_neutral}, {"firstphase_height", NULL, sv_read_neutral},               \
+        {"infotext", NULL, sv_read_neutral}
+
+static const sv_field txt2img_fields[] = {
+    SDAPI_FIELDS,
+    {"enable_hr", NULL, sv_read_neutral},
+};
+const sv_interface sv_txt2img_interface = {txt2img_fields, COUNT(txt2img_fields), false, 422, "",
+                                           SPLAM_PROMPT_WEIGHTED, NULL};
+
+static const sv_field img2img_fields[] = {
+    SDAPI_FIELDS,
+    {"init_images", NULL, read_init_images},
+    {"denoising_strength", "strength", NULL},
+    {"resize_mode", NULL, read_resize_mode},
+    {"mask", NULL, sv_read_neutral},
+    {"latent_mask", NULL, sv_read_neutral},
+    {"image_cfg_scale", NULL, sv_read_neutral},
+    {"include_init_images", NULL, sv_read_neutral},
+};
+/* A1111's strength where none is given. */
+static bool complete_img2img(sv_reading *r)
+{
+    splam_generate_options *o = &r->request->options;
+    if (!splam_is_given(o->strength)) o->strength = .75;
+    return r->request->image || sv_refuse(r, 404, "init_images", "Init image not found: init_images is missing");
+}
+
+const sv_interface sv_img2img_interface = {img2img_fields, COUNT(img2img_fields), false, 422, "",
+                                           SPLAM_PROMPT_WEIGHTED, complete_img2img};
+
+/* ---- OpenAI ---- */
+
+/* "auto" or "WIDTHxHEIGHT". */
+static bool read_size(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    const char *text = json_string_value(value);
+    int width, height, end = 0;
+    if (text && strcmp(text, "auto") == 0) return true;
+    if (!text || sscanf(text, "%5dx%5d%n", &width, &height, &end) != 2 || text[end] || width < 1 || height < 1)
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is \"%.32s\", auto or WIDTHxHEIGHT is expected",
+                         field->name, text ? text : "no text");
+    r->request->options.width = width;
+    r->request->options.height = height;
+    return true;
+}
+
+static bool read_one_of(sv_reading *r, const sv_field *field, const json_t *value, const char *choices)
+{
+    const char *text = json_string_value(value);
+    return (text && sv_place_of(choices, text) >= 0) ||
+           sv_refuse(r, r->interface->refusal, field->name, "%s is \"%.32s\", and %s is supported", field->name,
+                     text ? text : "no text", choices);
+}
+
+static bool read_response_format(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    return read_one_of(r, field, value, "b64_json");
+}
+
+static bool read_any_quality(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    return read_one_of(r, field, value, "auto|standard");
+}
+
+static bool read_background(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    return read_one_of(r, field, value, "auto|opaque");
+}
+
+static bool read_format(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    const char *text = json_string_value(value);
+    if (text && strcmp(text, "jpeg") == 0) {
+        r->request->options.format = "jpg";
+        return true;
+    }
+    return sv_read_option(r, field->name, "format", value);
+}
+
+static const sv_field openai_fields[] = {
+    {"model", NULL, sv_read_model},
+    {"prompt", "prompt", NULL},
+    {"n", "count", NULL},
+    {"size", NULL, read_size},
+    {"response_format", NULL, read_response_format},
+    {"output_format", "format", read_format},
+    {"output_compression", "quality", NULL},
+    {"quality", NULL, read_any_quality},
+    {"background", NULL, read_background},
+    {"stream", NULL, sv_read_neutral},
+    {"partial_images", NULL, sv_read_neutral},
+    {"style", NULL, sv_read_neutral},
+    {"moderation", NULL, NULL},
+    {"user", NULL, NULL},
+    /* beyond OpenAI's */
+    {"negative_prompt", "negative", NULL},
+    {"steps", "steps", NULL},
+    {"guidance", "guidance", NULL},
+    {"sampler", "sampler", NULL},
+    {"seed", "seed", NULL},
+};
+const sv_interface sv_openai_interface = {openai_fields, COUNT(openai_fields), true, 400, NULL, SPLAM_PROMPT_PLAIN,
+                                          NULL};

@@ -1,0 +1,72 @@
+/* What the parts of the server share. */
+#ifndef SERVER_INTERNAL_H
+#define SERVER_INTERNAL_H
+#include <pthread.h>
+#include "guard.h"
+#include "http.h"
+#include "limits.h"
+#include "server.h"
+
+/* A connection, and until when its client has to have done something. */
+typedef struct sv_link sv_link;
+struct sv_link {
+    int socket;
+    double deadline; /* 0: none */
+    sv_link *next;
+};
+
+struct sv_server {
+    sv_settings settings;
+    sv_keys keys; /* none: none is asked for */
+    int socket;
+    char address[64];
+    splam_model *model;
+    splam_session *session;
+    splam_model_facts facts;
+    int64_t created; /* seconds since 1970 */
+    double started;
+    sv_queue *queue;
+    struct MHD_Daemon *daemon;
+    pthread_t drawing, tending;
+    bool draws, tends; /* the threads are there */
+    atomic_bool closed, ending;
+    atomic_long exchanges;    /* requests that have no answer yet, or not all of it */
+    atomic_long bodies;       /* bytes of bodies that are held */
+    atomic_ulong answers[600]; /* by code */
+    pthread_mutex_t links_lock;
+    sv_link *links;
+};
+
+/* A line for the log, without what clients sent. */
+void sv_log(const sv_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Thread: draws jobs until the queue is closed. */
+void *sv_draw(void *server);
+
+/* What made picture `i`, as an object; NULL: out of memory. */
+json_t *sv_picture_info(const sv_job *job, size_t i);
+/* A list of the warnings. */
+json_t *sv_job_warnings(const sv_job *job);
+/* State, progress and error of a job as an object; its pictures where it has ended and they are wanted. */
+json_t *sv_job_json(sv_server *server, const sv_job *job, bool pictures);
+
+/* The routes. */
+void sv_answer_health(sv_exchange *x);
+void sv_answer_metrics(sv_exchange *x);
+void sv_answer_models(sv_exchange *x);
+void sv_answer_generations(sv_exchange *x);
+void sv_answer_edits(sv_exchange *x);
+void sv_answer_submit(sv_exchange *x);
+void sv_answer_job(sv_exchange *x);
+void sv_answer_delete(sv_exchange *x);
+void sv_answer_events(sv_exchange *x);
+void sv_answer_txt2img(sv_exchange *x);
+void sv_answer_img2img(sv_exchange *x);
+void sv_answer_progress(sv_exchange *x);
+void sv_answer_interrupt(sv_exchange *x);
+void sv_answer_options(sv_exchange *x);
+void sv_answer_sd_models(sv_exchange *x);
+void sv_answer_samplers(sv_exchange *x);
+void sv_answer_schedulers(sv_exchange *x);
+void sv_answer_png_info(sv_exchange *x);
+
+#endif

@@ -1,0 +1,119 @@
+/* The server's own interface: jobs that are submitted, looked at, followed and deleted. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base64.h"
+#include "internal.h"
+
+json_t *sv_picture_info(const sv_job *job, size_t i)
+{
+    return json_loads(job->pictures[i].json, 0, NULL);
+}
+
+json_t *sv_job_warnings(const sv_job *job)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < job->warning_count; i++)
+        json_array_append_new(list, json_string(job->warnings[i]));
+    return list;
+}
+
+static json_t *picture_list(const sv_job *job)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < job->picture_count; i++) {
+        char *text = sv_base64_encode(job->pictures[i].file, job->pictures[i].size);
+        json_array_append_new(list, json_pack("{s:s?, s:s, s:o?}", "b64_json", text, "parameters",
+                                              job->pictures[i].parameters, "info", sv_picture_info(job, i)));
+        free(text);
+    }
+    return list;
+}
+
+static void add_error(const sv_job *job, json_t *json)
+{
+    char message[1024];
+    bool told = job->status != SPLAM_IO && job->status != SPLAM_INTERNAL;
+    sv_translate(&sv_own_interface, told && job->message ? job->message : splam_status_text(job->status), message,
+                 sizeof message);
+    json_object_set_new(json, "error", json_string(message));
+}
+
+json_t *sv_job_json(sv_server *s, const sv_job *job, bool pictures)
+{
+    sv_job_view v;
+    sv_queue_look(s->queue, job, &v);
+    json_t *json = json_pack("{s:s, s:s, s:f, s:f}", "id", job->id, "state", sv_job_state_text(v.state), "progress",
+                             v.progress, "seconds", v.seconds);
+    if (v.state == SV_JOB_QUEUED) json_object_set_new(json, "waiting", json_integer(v.waiting));
+    if (v.state == SV_JOB_RUNNING && v.total > 0) {
+        json_object_set_new(json, "task", json_string(v.task));
+        json_object_set_new(json, "step", json_integer(v.done));
+        json_object_set_new(json, "steps", json_integer(v.total));
+    }
+    if (v.seconds_left >= 0) json_object_set_new(json, "seconds_left", json_real(v.seconds_left));
+    if (!sv_job_has_ended(v.state)) return json;
+    if (job->status) add_error(job, json);
+    json_object_set_new(json, "warnings", sv_job_warnings(job));
+    json_object_set_new(json, "pictures", pictures ? picture_list(job) : json_integer((json_int_t)v.pictures));
+    return json;
+}
+
+/* ---- routes ---- */
+
+void sv_answer_submit(sv_exchange *x)
+{
+    char place[64];
+    sv_job *job = sv_exchange_job(x, &sv_own_interface, true);
+    if (!job) return;
+    snprintf(place, sizeof place, "/v1/jobs/%s", job->id);
+    sv_reply_json(x, 202, sv_job_json(x->server, job, false));
+    sv_reply_header(x, MHD_HTTP_HEADER_LOCATION, place);
+    sv_job_release(x->server->queue, job);
+}
+
+/* A reference; NULL: it has been answered that there is none. */
+static sv_job *find(sv_exchange *x)
+{
+    sv_job *job = sv_queue_find(x->server->queue, x->word);
+    if (!job) sv_reply_error(x, 404, NULL, "there is no such job, or its result is no longer kept");
+    return job;
+}
+
+void sv_answer_job(sv_exchange *x)
+{
+    sv_job *job = find(x);
+    if (!job) return;
+    sv_reply_json(x, 200, sv_job_json(x->server, job, true));
+    sv_job_release(x->server->queue, job);
+}
+
+/* Cancels it, or forgets its result. */
+void sv_answer_delete(sv_exchange *x)
+{
+    sv_queue *queue = x->server->queue;
+    sv_job_view before;
+    sv_job *job = find(x);
+    if (!job) return;
+    sv_queue_look(queue, job, &before);
+    if (sv_job_has_ended(before.state))
+        sv_queue_forget(queue, job);
+    else
+        sv_queue_cancel(queue, job);
+    sv_reply_json(x, 200, sv_job_json(x->server, job, false));
+    sv_job_release(queue, job);
+}
+
+void sv_answer_events(sv_exchange *x)
+{
+    sv_queue_counts counts;
+    sv_job *job = find(x);
+    if (!job) return;
+    sv_queue_count(x->server->queue, &counts);
+    if (counts.watchers < SV_WATCHERS) {
+        sv_exchange_stream(x, job);
+        return;
+    }
+    sv_reply_error(x, 503, NULL, "%d streams of events are the most", SV_WATCHERS);
+    sv_job_release(x->server->queue, job);
+}

@@ -1,0 +1,303 @@
+/* Requests read from JSON by an interface's fields and the library's own table of options, and held against limits. */
+#include "request.h"
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base64.h"
+#include "limits.h"
+
+void sv_request_free(sv_request *request)
+{
+    if (!request) return;
+    json_decref(request->body);
+    free(request->image);
+    free(request);
+}
+
+void sv_note_refusal(sv_reading *r, int code, const char *field, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(r->message, sizeof r->message, format, arguments);
+    va_end(arguments);
+    r->code = code;
+    r->field = field;
+}
+
+/* ---- one value ---- */
+
+static const splam_option *find_option(const char *name)
+{
+    const splam_option *o = splam_option_at("generate", 0);
+    for (size_t i = 1; o && strcmp(o->name, name); i++)
+        o = splam_option_at("generate", i);
+    return o;
+}
+
+static bool wrong_type(sv_reading *r, const char *field, const char *expected)
+{
+    return sv_refuse(r, r->interface->refusal, field, "%s is no %s", field, expected);
+}
+
+static bool read_text(sv_reading *r, const char *field, const json_t *value, const char **out)
+{
+    if (!json_is_string(value)) return wrong_type(r, field, "text");
+    if (json_string_length(value) > SV_PROMPT_BYTES)
+        return sv_refuse(r, r->interface->refusal, field, "%s has %zu bytes, and %d are the most", field,
+                         json_string_length(value), SV_PROMPT_BYTES);
+    *out = json_string_value(value);
+    return true;
+}
+
+int sv_place_of(const char *choices, const char *text)
+{
+    size_t length = strlen(text);
+    for (int i = 0;; i++) {
+        size_t size = strcspn(choices, "|");
+        if (size == length && memcmp(choices, text, size) == 0) return i;
+        if (!choices[size]) return -1;
+        choices += size + 1;
+    }
+}
+
+static bool read_choice(sv_reading *r, const char *field, const splam_option *o, const json_t *value, void *member)
+{
+    const char *text;
+    if (!read_text(r, field, value, &text)) return false;
+    int place = sv_place_of(o->choices, text);
+    if (place < 0)
+        return sv_refuse(r, r->interface->refusal, field, "%s is \"%.64s\", one of %s is expected", field, text,
+                         o->choices);
+    if (o->kind == SPLAM_OPTION_ENUM)
+        *(int *)member = place;
+    else
+        *(const char **)member = text;
+    return true;
+}
+
+static bool read_number(sv_reading *r, const char *field, const splam_option *o, const json_t *value, double *out)
+{
+    if (!json_is_number(value)) return wrong_type(r, field, "number");
+    double number = json_number_value(value);
+    bool any = o->low == 0 && o->high == 0;
+    if (!any && !(number >= o->low && number <= o->high))
+        return sv_refuse(r, r->interface->refusal, field, "%s is %.12g, a number from %.12g to %.12g is expected",
+                         field, number, o->low, o->high);
+    *out = number;
+    return true;
+}
+
+static bool read_integer(sv_reading *r, const char *field, const splam_option *o, const json_t *value, int64_t *out)
+{
+    double number;
+    if (!read_number(r, field, o, value, &number)) return false;
+    if (number != floor(number) || fabs(number) > 9e15)
+        return sv_refuse(r, r->interface->refusal, field, "%s is %.12g, a whole number is expected", field, number);
+    *out = (int64_t)number;
+    return true;
+}
+
+/* -1 draws one. Beyond 2^63 - 1 a seed is a text of digits. */
+static bool read_seed(sv_reading *r, const char *field, const json_t *value, splam_generate_options *o)
+{
+    const char *text = json_string_value(value);
+    char *end;
+    unsigned long long seed = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    o->random_seed = json_is_integer(value) && json_integer_value(value) == -1;
+    if (json_is_integer(value) && json_integer_value(value) >= -1)
+        o->seed = o->random_seed ? 0 : (uint64_t)json_integer_value(value);
+    else if (text && *text >= '0' && *text <= '9' && !*end && strlen(text) <= 19 + (*text == '1'))
+        o->seed = seed;
+    else
+        return sv_refuse(r, r->interface->refusal, field, "%s is no whole number from 0 to 2^64 - 1, and not -1",
+                         field);
+    return true;
+}
+
+bool sv_read_option(sv_reading *r, const char *field, const char *option, const json_t *value)
+{
+    const splam_option *o = find_option(option);
+    char *options = (char *)&r->request->options;
+    void *member = options + o->offset;
+    switch (o->kind) {
+    case SPLAM_OPTION_FLAG:
+        if (!json_is_boolean(value)) return wrong_type(r, field, "true or false");
+        *(bool *)member = json_is_true(value);
+        return true;
+    case SPLAM_OPTION_TEXT:
+        return read_text(r, field, value, member);
+    case SPLAM_OPTION_CHOICE:
+    case SPLAM_OPTION_ENUM:
+        return read_choice(r, field, o, value, member);
+    case SPLAM_OPTION_INTEGER:
+        return read_integer(r, field, o, value, member);
+    case SPLAM_OPTION_SEED:
+        return read_seed(r, field, value, &r->request->options);
+    case SPLAM_OPTION_NUMBER:
+        return read_number(r, field, o, value, member);
+    default:
+        return sv_refuse(r, 500, field, "%s cannot be read", field);
+    }
+}
+
+bool sv_read_neutral(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    bool neutral = json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0) ||
+                   (json_is_integer(value) && json_integer_value(value) == -1) ||
+                   (json_is_string(value) && !json_string_length(value)) ||
+                   (json_is_array(value) && !json_array_size(value)) ||
+                   (json_is_object(value) && !json_object_size(value));
+    return neutral || sv_refuse(r, r->interface->refusal, field->name, "%s is not supported", field->name);
+}
+
+bool sv_read_model(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    const char *text, *name = r->model->name;
+    if (!read_text(r, field->name, value, &text)) return false;
+    /* sdapi's titles have the hash behind the name. */
+    size_t length = strlen(name);
+    bool same = strncmp(text, name, length) == 0 && (!text[length] || strncmp(text + length, " [", 2) == 0);
+    return same || !*text ||
+           sv_refuse(r, 404, field->name, "%s is \"%.128s\", and the model here is \"%s\"", field->name, text, name);
+}
+
+/* Its header says what decoding it would take; that is done by whoever draws. */
+bool sv_read_image(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    sv_request *q = r->request;
+    int64_t width, height;
+    if (!json_is_string(value)) return wrong_type(r, field->name, "picture in base64");
+    if (q->image) return sv_refuse(r, r->interface->refusal, field->name, "%s: one picture is the most", field->name);
+    if (!sv_base64_decode(json_string_value(value), json_string_length(value), &q->image, &q->image_size))
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is no base64", field->name);
+    if (splam_picture_size(q->image, q->image_size, &width, &height) != SPLAM_OK)
+        return sv_refuse(r, r->interface->refusal, field->name, "%s: %s", field->name, splam_error_message());
+    if (width * height > SV_START_PIXELS)
+        return sv_refuse(r, r->interface->refusal, field->name, "%s has %lld x %lld pixels, and %d are the most",
+                         field->name, (long long)width, (long long)height, SV_START_PIXELS);
+    return true;
+}
+
+/* ---- the whole ---- */
+
+static const sv_field *find_field(const sv_interface *interface, const char *name)
+{
+    for (size_t i = 0; i < interface->count; i++)
+        if (strcmp(interface->fields[i].name, name) == 0) return &interface->fields[i];
+    return NULL;
+}
+
+static bool read_field(sv_reading *r, const char *name, const json_t *value)
+{
+    const sv_field *field = find_field(r->interface, name);
+    if (!field && r->interface->strict)
+        return sv_refuse(r, r->interface->refusal, NULL, "there is no field \"%.64s\"", name);
+    if (!field || json_is_null(value)) return true;
+    if (field->read) return field->read(r, field, value);
+    return !field->option || sv_read_option(r, field->name, field->option, value);
+}
+
+/* Of an option, in the interface's words. */
+static const char *name_of(const sv_interface *interface, const char *option, size_t length)
+{
+    for (size_t i = 0; i < interface->count; i++) {
+        const char *own = interface->fields[i].option;
+        if (own && strlen(own) == length && memcmp(own, option, length) == 0) return interface->fields[i].name;
+    }
+    return NULL;
+}
+
+static bool check_side(sv_reading *r, const char *option, int64_t side)
+{
+    if (side == SPLAM_UNSET || side % r->model->multiple == 0) return true;
+    const char *name = name_of(r->interface, option, strlen(option));
+    return sv_refuse(r, r->interface->refusal, name, "the %s is %lld, a multiple of %lld is expected", option,
+                     (long long)side, (long long)r->model->multiple);
+}
+
+/* The sides as the library will choose them: asked for, in the proportions of the picture to start from, the
+ * model's. */
+static bool find_sides(sv_reading *r, double *width, double *height)
+{
+    const splam_generate_options *o = &r->request->options;
+    int64_t wide = r->model->width, high = r->model->height;
+    if (r->request->image && splam_picture_size(r->request->image, r->request->image_size, &wide, &high) != SPLAM_OK)
+        return sv_refuse(r, r->interface->refusal, NULL, "%s", splam_error_message());
+    bool has_width = o->width != SPLAM_UNSET, has_height = o->height != SPLAM_UNSET;
+    double shape = r->request->image && high ? (double)wide / (double)high : 0;
+    *width = has_width ? (double)o->width : shape > 0 && has_height ? (double)o->height * shape : (double)wide;
+    *height = has_height ? (double)o->height : shape > 0 && has_width ? (double)o->width / shape : (double)high;
+    if (r->stretches && has_width && has_height && shape > 0 && fabs(*width / *height / shape - 1) > .01)
+        return sv_refuse(r, r->interface->refusal, "resize_mode",
+                         "the picture to start from has other proportions than width and height: it would be "
+                         "stretched, which is not supported; resize_mode 1 cuts it");
+    return true;
+}
+
+static bool check_sizes(sv_reading *r)
+{
+    splam_generate_options *o = &r->request->options;
+    double width, height;
+    int64_t count = (o->count == SPLAM_UNSET ? 1 : o->count) * r->repeats;
+    if (!check_side(r, "width", o->width) || !check_side(r, "height", o->height) || !find_sides(r, &width, &height))
+        return false;
+    if (count > SV_COUNT)
+        return sv_refuse(r, r->interface->refusal, NULL, "%lld pictures are asked for, and %d are the most",
+                         (long long)count, SV_COUNT);
+    if (width * height > SV_PIXELS || width * height * (double)count > SV_ALL_PIXELS)
+        return sv_refuse(r, r->interface->refusal, NULL,
+                         "%lld pictures of %.0f x %.0f are asked for; %d pixels are the most of one, and %d of all",
+                         (long long)count, width, height, SV_PIXELS, SV_ALL_PIXELS);
+    o->count = count;
+    return true;
+}
+
+static bool read_all(sv_reading *r, json_t *body)
+{
+    const char *name;
+    json_t *value;
+    if (!json_is_object(body)) return sv_refuse(r, r->interface->refusal, NULL, "the body is no object");
+    json_object_foreach(body, name, value)
+        if (!read_field(r, name, value)) return false;
+    if (!r->request->options.prompt) r->request->options.prompt = r->interface->prompt;
+    if (!r->request->options.prompt)
+        return sv_refuse(r, r->interface->refusal, "prompt", "a prompt is missing");
+    if (r->interface->complete && !r->interface->complete(r)) return false;
+    return check_sizes(r);
+}
+
+sv_request *sv_request_read(sv_reading *r, json_t *body)
+{
+    r->repeats = 1;
+    r->request = calloc(1, sizeof *r->request);
+    if (!r->request) {
+        json_decref(body);
+        sv_note_refusal(r, 503, NULL, "out of memory");
+        return NULL;
+    }
+    r->request->body = body;
+    r->request->options = splam_generate_defaults();
+    r->request->options.prompt_syntax = r->interface->syntax;
+    if (read_all(r, body)) return r->request;
+    sv_request_free(r->request);
+    return r->request = NULL;
+}
+
+void sv_translate(const sv_interface *interface, const char *message, char *out, size_t size)
+{
+    size_t used = 0;
+    while (*message && used + 1 < size) {
+        const char *end = *message == '`' ? strchr(message + 1, '`') : NULL;
+        const char *name = end ? name_of(interface, message + 1, (size_t)(end - message - 1)) : NULL;
+        if (name) {
+            int length = snprintf(out + used, size - used, "%s", name);
+            used = used + (size_t)length < size ? used + (size_t)length : size - 1;
+            message = end + 1;
+        } else {
+            out[used++] = *message++;
+        }
+    }
+    out[used] = 0;
+}

@@ -1,0 +1,76 @@
+/* What a client asks to be drawn, read from JSON. */
+#ifndef SERVER_REQUEST_H
+#define SERVER_REQUEST_H
+#include <jansson.h>
+#include <splam/splam.h>
+
+/* Owned by its job. Texts of `options` are those of `body`, or constants. */
+typedef struct {
+    splam_generate_options options;
+    json_t *body;
+    uint8_t *image; /* the file to start from, as it came; NULL: none */
+    size_t image_size;
+    bool without_images; /* sdapi's send_images is false */
+} sv_request;
+void sv_request_free(sv_request *request); /* NULL is legal */
+
+/* One field of an interface: what it is called, and which option of splam_generate it is. */
+typedef struct sv_reading sv_reading;
+typedef struct sv_field sv_field;
+struct sv_field {
+    const char *name;
+    const char *option; /* of generate; NULL: none */
+    /* Reads the value, which is never null. false: it is refused, as sv_refuse says. NULL: by the option's kind and
+     * range; without an option the field is known and means nothing here. */
+    bool (*read)(sv_reading *reading, const sv_field *field, const json_t *value);
+};
+
+/* An interface: its fields, and what becomes of those that it does not have. */
+typedef struct sv_interface {
+    const sv_field *fields;
+    size_t count;
+    bool strict;     /* an unknown field is refused; else it is ignored, as the original does */
+    int refusal;     /* the HTTP status of a refused request */
+    const char *prompt;         /* where none is given; NULL: one is required */
+    splam_prompt_syntax syntax; /* where none is given */
+    bool (*complete)(sv_reading *reading); /* after all fields, as a field's `read`; may be NULL */
+} sv_interface;
+
+struct sv_reading {
+    const sv_interface *interface;
+    const splam_model_facts *model;
+    sv_request *request;
+    int64_t repeats;      /* the number of pictures is this many times as large */
+    bool stretches;       /* sdapi's resize_mode 0 */
+    int code;             /* of the refusal */
+    const char *field;    /* that is refused; NULL: the request as a whole */
+    char message[1024];
+};
+
+/* Reads a whole body, which becomes the request's. NULL: `reading` has code, field and message. */
+sv_request *sv_request_read(sv_reading *reading, json_t *body);
+
+/* ---- for the interfaces ---- */
+
+/* Is false. */
+#define sv_refuse(...) (sv_note_refusal(__VA_ARGS__), false)
+void sv_note_refusal(sv_reading *reading, int code, const char *field, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The place of a text among "a|b|c"; -1: it is none of them. */
+int sv_place_of(const char *choices, const char *text);
+/* The value as the option of that name takes it. */
+bool sv_read_option(sv_reading *reading, const char *field, const char *option, const json_t *value);
+/* For `read`: only what asks for nothing is taken: false, 0, -1, "", [], {}. */
+bool sv_read_neutral(sv_reading *reading, const sv_field *field, const json_t *value);
+/* For `read`: the name of the model that is there. */
+bool sv_read_model(sv_reading *reading, const sv_field *field, const json_t *value);
+/* For `read`: a picture to start from, in base64. */
+bool sv_read_image(sv_reading *reading, const sv_field *field, const json_t *value);
+
+/* The interfaces: /v1/jobs, /sdapi/v1/txt2img and img2img, /v1/images/generations. */
+extern const sv_interface sv_own_interface, sv_txt2img_interface, sv_img2img_interface, sv_openai_interface;
+
+/* The library's sentence about a request in the interface's words: members in `backquotes` become its fields. */
+void sv_translate(const sv_interface *interface, const char *message, char *out, size_t size);
+
+#endif

@@ -1,0 +1,204 @@
+/* A1111's interface. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base64.h"
+#include "internal.h"
+#include "names.h"
+
+/* ---- what was used ---- */
+
+/* Under A1111's names, from what the first picture carries. */
+static const struct {
+    const char *name, *from;
+} info_names[] = {
+    {"prompt", "prompt"}, {"negative_prompt", "negative_prompt"}, {"seed", "seed"}, {"width", "width"},
+    {"height", "height"}, {"cfg_scale", "guidance"}, {"steps", "steps"}, {"sd_model_name", "model"},
+    {"denoising_strength", "strength"}, {"version", "version"},
+};
+
+static void short_hash(const sv_server *s, char out[11])
+{
+    snprintf(out, 11, "%.10" PRIx64, s->facts.hash >> 24);
+}
+
+static json_t *make_info(const sv_server *s, const sv_job *job)
+{
+    char hash[11];
+    json_t *info = json_object(), *prompts = json_array(), *negatives = json_array(), *seeds = json_array(),
+           *texts = json_array(), *first = NULL;
+    for (size_t i = 0; i < job->picture_count; i++) {
+        json_t *own = sv_picture_info(job, i), *negative = json_object_get(own, "negative_prompt");
+        json_array_append(prompts, json_object_get(own, "prompt"));
+        json_array_append_new(negatives, negative ? json_incref(negative) : json_string(""));
+        json_array_append(seeds, json_object_get(own, "seed"));
+        json_array_append_new(texts, json_string(job->pictures[i].parameters));
+        if (!first) first = json_incref(own);
+        json_decref(own);
+    }
+    for (size_t i = 0; i < sizeof info_names / sizeof *info_names; i++) {
+        json_t *value = json_object_get(first, info_names[i].from);
+        if (value) json_object_set(info, info_names[i].name, value);
+    }
+    const char *sampler = json_string_value(json_object_get(first, "sampler"));
+    if (sampler) json_object_set_new(info, "sampler_name", json_string(sv_name_of_sampler(sampler)));
+    short_hash(s, hash);
+    json_object_set_new(info, "sd_model_hash", json_string(hash));
+    json_object_set_new(info, "batch_size", json_integer((json_int_t)job->picture_count));
+    json_object_set_new(info, "index_of_first_image", json_integer(0));
+    json_object_set_new(info, "all_prompts", prompts);
+    json_object_set_new(info, "all_negative_prompts", negatives);
+    json_object_set_new(info, "all_seeds", seeds);
+    json_object_set_new(info, "infotexts", texts);
+    json_object_set_new(info, "warnings", sv_job_warnings(job));
+    json_decref(first);
+    return info;
+}
+
+/* ---- pictures ---- */
+
+/* As there, an interrupted request is answered with what was drawn. */
+static void finish(sv_exchange *x, const sv_interface *interface)
+{
+    const sv_job *job = x->job;
+    bool interrupted = job->status == SPLAM_CANCELLED && !x->server->closed;
+    if (job->status && !interrupted) {
+        sv_reply_unfinished(x, job, interface);
+        return;
+    }
+    json_t *images = json_array(), *asked = json_copy(job->request->body), *info = make_info(x->server, job);
+    for (size_t i = 0; i < job->picture_count && !job->request->without_images; i++) {
+        char *text = sv_base64_encode(job->pictures[i].file, job->pictures[i].size);
+        json_array_append_new(images, json_string(text ? text : ""));
+        free(text);
+    }
+    json_object_del(asked, "init_images");
+    char *info_text = info ? json_dumps(info, JSON_COMPACT) : NULL;
+    json_decref(info);
+    sv_reply_json(x, 200, json_pack("{s:o, s:o, s:s?}", "images", images, "parameters", asked, "info", info_text));
+    free(info_text);
+}
+
+static void finish_txt2img(sv_exchange *x)
+{
+    finish(x, &sv_txt2img_interface);
+}
+
+static void finish_img2img(sv_exchange *x)
+{
+    finish(x, &sv_img2img_interface);
+}
+
+void sv_answer_txt2img(sv_exchange *x)
+{
+    sv_job *job = sv_exchange_job(x, &sv_txt2img_interface, false);
+    if (job) sv_exchange_wait(x, job, finish_txt2img);
+}
+
+void sv_answer_img2img(sv_exchange *x)
+{
+    sv_job *job = sv_exchange_job(x, &sv_img2img_interface, false);
+    if (job) sv_exchange_wait(x, job, finish_img2img);
+}
+
+/* ---- the picture at hand ---- */
+
+static json_t *state_object(const sv_job_view *v, bool drawing)
+{
+    return json_pack("{s:b, s:b, s:b, s:s, s:i, s:i, s:I, s:I}", "skipped", false, "interrupted", false,
+                     "stopping_generation", false, "job", drawing ? v->task : "", "job_count", (int)drawing, "job_no",
+                     0, "sampling_step", (json_int_t)v->done, "sampling_steps", (json_int_t)v->total);
+}
+
+void sv_answer_progress(sv_exchange *x)
+{
+    sv_queue *queue = x->server->queue;
+    sv_job *job = sv_queue_running(queue);
+    sv_job_view v = {.seconds_left = -1};
+    if (job) sv_queue_look(queue, job, &v);
+    sv_reply_json(x, 200,
+                  json_pack("{s:f, s:f, s:o, s:n, s:n}", "progress", v.progress, "eta_relative",
+                            v.seconds_left < 0 ? 0 : v.seconds_left, "state", state_object(&v, job != NULL),
+                            "current_image", "textinfo"));
+    if (job) sv_job_release(queue, job);
+}
+
+void sv_answer_interrupt(sv_exchange *x)
+{
+    sv_queue *queue = x->server->queue;
+    sv_job *job = sv_queue_running(queue);
+    if (job) {
+        sv_queue_cancel(queue, job);
+        sv_job_release(queue, job);
+    }
+    sv_reply_json(x, 200, json_object());
+}
+
+/* ---- lists ---- */
+
+static void write_title(const sv_server *s, char *out, size_t size)
+{
+    char hash[11];
+    short_hash(s, hash);
+    snprintf(out, size, "%s [%s]", s->facts.name, hash);
+}
+
+void sv_answer_options(sv_exchange *x)
+{
+    char title[512], hash[11];
+    short_hash(x->server, hash);
+    write_title(x->server, title, sizeof title);
+    sv_reply_json(x, 200,
+                  json_pack("{s:s, s:s, s:s, s:i}", "sd_model_checkpoint", title, "sd_checkpoint_hash", hash,
+                            "samples_format", "png", "CLIP_stop_at_last_layers", 1));
+}
+
+void sv_answer_sd_models(sv_exchange *x)
+{
+    char title[512], hash[11];
+    const char *name = x->server->facts.name;
+    short_hash(x->server, hash);
+    write_title(x->server, title, sizeof title);
+    sv_reply_json(x, 200,
+                  json_pack("[{s:s, s:s, s:s, s:n, s:s, s:n}]", "title", title, "model_name", name, "hash", hash,
+                            "sha256", "filename", name, "config"));
+}
+
+void sv_answer_samplers(sv_exchange *x)
+{
+    json_t *list = json_array();
+    for (const sv_sampler_name *n = sv_sampler_names; n->name; n++)
+        json_array_append_new(list, json_pack("{s:s, s:[s], s:{}}", "name", n->name, "aliases", n->sampler, "options"));
+    sv_reply_json(x, 200, list);
+}
+
+void sv_answer_schedulers(sv_exchange *x)
+{
+    json_t *list = json_array();
+    for (const sv_scheduler_name *n = sv_scheduler_names; n->name; n++)
+        json_array_append_new(list, json_pack("{s:s, s:s, s:n, s:f, s:b}", "name", n->name, "label", n->label,
+                                              "aliases", "default_rho", -1.0, "need_inner_model", false));
+    sv_reply_json(x, 200, list);
+}
+
+void sv_answer_png_info(sv_exchange *x)
+{
+    uint8_t *file = NULL;
+    size_t size = 0;
+    char *text = NULL;
+    json_t *body = sv_exchange_json(x), *image = json_object_get(body, "image");
+    if (!body) return;
+    if (!json_is_string(image))
+        sv_reply_error(x, 422, "image", "image is no picture in base64");
+    else if (!sv_base64_decode(json_string_value(image), json_string_length(image), &file, &size))
+        sv_reply_error(x, 422, "image", "image is no base64");
+    else if (splam_picture_parameters(file, size, &text))
+        sv_reply_error(x, 422, "image", "%s", splam_error_message());
+    else
+        sv_reply_json(x, 200, text ? json_pack("{s:s, s:{s:s}}", "info", text, "items", "parameters", text)
+                                   : json_pack("{s:s, s:{}}", "info", "", "items"));
+    splam_free(text);
+    free(file);
+    json_decref(body);
+}

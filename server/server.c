@@ -1,0 +1,206 @@
+/* The server's life: settings, model, socket, threads, and the end. */
+#include "server.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "internal.h"
+
+sv_settings sv_settings_defaults(void)
+{
+    return (sv_settings){.model_options = splam_model_defaults(),
+                         .listen = "127.0.0.1:7860",
+                         .queue = 16,
+                         .memory_limit = SPLAM_UNSET,
+                         .request_seconds = 60,
+                         .answer_seconds = 300};
+}
+
+void sv_log(const sv_server *s, const char *format, ...)
+{
+    char raw[4096], line[4096];
+    va_list arguments;
+    if (!s->settings.log) return;
+    va_start(arguments, format);
+    vsnprintf(raw, sizeof raw, format, arguments);
+    va_end(arguments);
+    splam_visible_text(raw, line, sizeof line);
+    s->settings.log(line);
+}
+
+/* What the library says while it draws belongs to the job: it may quote a prompt. */
+static void take_message(void *server, splam_log_level level, const char *text)
+{
+    sv_server *s = server;
+    bool told = level == SPLAM_LOG_WARN && sv_queue_warn(s->queue, text);
+    if (s->settings.log && (!told || s->settings.log_prompts) && level != SPLAM_LOG_DEBUG) s->settings.log(text);
+}
+
+/* ---- the start ---- */
+
+static splam_status fail(char *error, splam_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error, SV_ERROR, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+static splam_status read_settings(sv_server *s, sv_address *address, char *error)
+{
+    const sv_settings *o = &s->settings;
+    if (!sv_address_read(o->listen, address))
+        return fail(error, SPLAM_ARGUMENT,
+                    "`listen` is \"%s\", ADDRESS:PORT in numbers is expected, such as 127.0.0.1:7860 or [::1]:7860",
+                    o->listen);
+    if (o->key_file && o->no_key)
+        return fail(error, SPLAM_ARGUMENT, "`api_key_file` and `no_key` exclude each other");
+    if (!sv_address_is_loopback(address) && !o->key_file && !o->no_key)
+        return fail(error, SPLAM_ARGUMENT,
+                    "`listen` is %s, which others than this machine reach: give `api_key_file`, or `no_key` if anyone "
+                    "may draw",
+                    o->listen);
+    if (o->key_file && !sv_keys_read(o->key_file, &s->keys, error, SV_ERROR)) return SPLAM_IO;
+    return SPLAM_OK;
+}
+
+/* Nobody is let in yet: that is listen(2)'s. */
+static splam_status take_address(sv_server *s, const sv_address *address, char *error)
+{
+    int on = 1;
+    sv_address bound = {.length = sizeof bound.storage};
+    s->socket = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->socket < 0) return fail(error, SPLAM_IO, "%s: no socket: %s", s->settings.listen, strerror(errno));
+    setsockopt(s->socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(s->socket, (const struct sockaddr *)&address->storage, address->length) != 0 ||
+        getsockname(s->socket, (struct sockaddr *)&bound.storage, &bound.length) != 0)
+        return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->settings.listen, strerror(errno));
+    sv_address_write(&bound, s->address, sizeof s->address);
+    return SPLAM_OK;
+}
+
+static splam_status open_model(sv_server *s, char *error)
+{
+    s->facts.size = sizeof s->facts;
+    splam_status status = splam_model_open(s->settings.model, &s->settings.model_options, &s->settings.opening,
+                                           &s->model);
+    if (!status) status = splam_session_create(s->model, NULL, &s->session);
+    if (!status) status = splam_model_describe(s->model, &s->facts);
+    return status ? fail(error, status, "%s", splam_error_message()) : SPLAM_OK;
+}
+
+static void *tend(void *server)
+{
+    sv_server *s = server;
+    const struct timespec pause = {.tv_nsec = 100000000};
+    while (!s->ending) {
+        sv_queue_tend(s->queue);
+        sv_http_tend(s);
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+static splam_status begin(sv_server *s, char *error)
+{
+    enum { IDLE_SECONDS = 30 };
+    if (listen(s->socket, SV_CONNECTIONS) != 0)
+        return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->settings.listen, strerror(errno));
+    s->daemon = MHD_start_daemon(
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
+        sv_http_handle, s, MHD_OPTION_LISTEN_SOCKET, s->socket, MHD_OPTION_CONNECTION_LIMIT, (unsigned)SV_CONNECTIONS,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)SV_HEADER_BYTES, MHD_OPTION_NOTIFY_COMPLETED, sv_http_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
+        sv_http_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    if (!s->daemon) return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin", s->settings.listen);
+    s->draws = pthread_create(&s->drawing, NULL, sv_draw, s) == 0;
+    s->tends = pthread_create(&s->tending, NULL, tend, s) == 0;
+    return s->draws && s->tends ? SPLAM_OK : fail(error, SPLAM_MEMORY, "a thread cannot begin");
+}
+
+static splam_status start(sv_server *s, char *error)
+{
+    sv_address address;
+    splam_status status = read_settings(s, &address, error);
+    if (!status) status = take_address(s, &address, error);
+    if (!status) status = open_model(s, error);
+    if (!status && !(s->queue = sv_queue_create(s->settings.queue)))
+        status = fail(error, SPLAM_MEMORY, "out of memory for the queue");
+    if (status) return status;
+    splam_set_log(take_message, s);
+    return begin(s, error);
+}
+
+splam_status sv_server_start(const sv_settings *settings, sv_server **out, char error[SV_ERROR])
+{
+    sv_server *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return fail(error, SPLAM_MEMORY, "out of memory for the server");
+    s->settings = *settings;
+    s->socket = -1;
+    s->created = (int64_t)time(NULL);
+    s->started = sv_now();
+    pthread_mutex_init(&s->links_lock, NULL);
+    splam_status status = start(s, error);
+    if (status)
+        sv_server_free(s);
+    else
+        *out = s;
+    return status;
+}
+
+const char *sv_server_address(const sv_server *s)
+{
+    return s->address;
+}
+
+/* ---- the end ---- */
+
+void sv_server_close(sv_server *s)
+{
+    if (atomic_exchange(&s->closed, true)) return;
+    if (s->daemon) MHD_quiesce_daemon(s->daemon);
+    if (s->socket >= 0) close(s->socket);
+    s->socket = -1;
+    if (s->queue) sv_queue_close(s->queue);
+}
+
+bool sv_server_is_busy(sv_server *s)
+{
+    sv_queue_counts counts;
+    sv_queue_count(s->queue, &counts);
+    return counts.running > 0 || s->exchanges > 0;
+}
+
+/* Answers that are on their way get so long. */
+static void drain(sv_server *s)
+{
+    enum { TRIES = 200 };
+    const struct timespec pause = {.tv_nsec = 10000000};
+    for (int i = 0; i < TRIES && s->exchanges > 0; i++)
+        nanosleep(&pause, NULL);
+}
+
+void sv_server_free(sv_server *s)
+{
+    if (!s) return;
+    sv_server_close(s);
+    s->ending = true;
+    if (s->draws) pthread_join(s->drawing, NULL); /* every job has ended then, and nobody waits */
+    if (s->tends) pthread_join(s->tending, NULL);
+    if (s->daemon) {
+        drain(s);
+        MHD_stop_daemon(s->daemon);
+    }
+    if (s->queue) splam_set_log(NULL, NULL);
+    sv_queue_destroy(s->queue);
+    splam_session_destroy(s->session);
+    splam_model_close(s->model);
+    sv_keys_free(&s->keys);
+    pthread_mutex_destroy(&s->links_lock);
+    free(s);
+}

@@ -1,0 +1,43 @@
+/* The server: a model that is held, drawn with over HTTP. A client of the public headers like any other.
+ *
+ * Three threads beside the caller's: libmicrohttpd's, which reads requests, answers them and never waits; one that
+ * draws, a job after the other, since a picture takes all processors; one that tends: closes connections that are too
+ * slow, cancels jobs whose clients have left, forgets old results. What they share is the queue (queue.h), behind its
+ * one lock. */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+#include <splam/splam.h>
+
+typedef struct sv_server sv_server;
+
+/* Begin with sv_settings_defaults(). Texts are needed until sv_server_free. */
+typedef struct {
+    const char *model; /* a path, see splam_model_open */
+    splam_model_options model_options;
+    const char *listen;       /* "ADDRESS:PORT", "[ADDRESS]:PORT"; port 0: a free one ["127.0.0.1:7860"] */
+    const char *key_file;     /* keys, one a line; NULL: none is asked for */
+    bool no_key;              /* none is asked for though `listen` is no address of this machine alone */
+    const char *const *hosts; /* names that it is called by, beside localhost and addresses */
+    size_t host_count;
+    int64_t queue;            /* jobs that may wait [16] */
+    int64_t memory_limit;     /* bytes that the process may take, see splam_generate_options; SPLAM_UNSET: any */
+    bool log_prompts;         /* what clients ask for is logged too */
+    double request_seconds;   /* a request has arrived whole after so many, or its connection is closed [60] */
+    double answer_seconds;    /* and so long it may take to fetch an answer [300] */
+    splam_callbacks opening; /* asked while the model is opened */
+    void (*log)(const char *line); /* gets a line for each request and fault, on any thread; NULL: nothing does */
+} sv_settings;
+sv_settings sv_settings_defaults(void);
+
+enum { SV_ERROR = 1024 };
+/* Opens the model, listens and begins. Of a failure `error` has one sentence: SPLAM_ARGUMENT for settings, what
+ * splam_model_open says, SPLAM_IO where it cannot listen. */
+splam_status sv_server_start(const sv_settings *settings, sv_server **out, char error[SV_ERROR]);
+const char *sv_server_address(const sv_server *server); /* "127.0.0.1:7860", with the port that it has */
+/* From here on nothing is accepted, and what waits is answered with 503; what is being drawn goes on. */
+void sv_server_close(sv_server *server);
+bool sv_server_is_busy(sv_server *server); /* a picture is being drawn or an answer is on its way */
+/* Cancels what is being drawn and waits for all threads. NULL is legal. */
+void sv_server_free(sv_server *server);
+
+#endif

@@ -1,0 +1,71 @@
+/* Routes that tell how the server is: health, models, numbers for Prometheus. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "internal.h"
+
+void sv_answer_health(sv_exchange *x)
+{
+    if (x->server->closed)
+        sv_reply_json(x, 503, json_pack("{s:s}", "status", "stopping"));
+    else
+        sv_reply_json(x, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+void sv_answer_models(sv_exchange *x)
+{
+    const sv_server *s = x->server;
+    sv_reply_json(x, 200,
+                  json_pack("{s:s, s:[{s:s, s:s, s:I, s:s}]}", "object", "list", "data", "id", s->facts.name, "object",
+                            "model", "created", (json_int_t)s->created, "owned_by", "splam"));
+}
+
+static int64_t resident_bytes(void)
+{
+    long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file) return 0;
+    if (fscanf(file, "%*d %lld", &pages) != 1) pages = 0;
+    fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void metric(FILE *out, const char *name, const char *type, const char *help, double value)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, type, name, value);
+}
+
+static void write_metrics(FILE *out, sv_server *s)
+{
+    sv_queue_counts c;
+    sv_queue_count(s->queue, &c);
+    metric(out, "splam_jobs_waiting", "gauge", "Jobs in the line.", (double)c.waiting);
+    metric(out, "splam_jobs_running", "gauge", "Jobs that are drawn.", (double)c.running);
+    metric(out, "splam_jobs_kept", "gauge", "Ended jobs whose results are kept.", (double)c.kept);
+    fprintf(out, "# HELP splam_jobs_total Ended jobs.\n# TYPE splam_jobs_total counter\n");
+    for (int i = SV_JOB_DONE; i < SV_JOB_STATES; i++)
+        fprintf(out, "splam_jobs_total{state=\"%s\"} %" PRId64 "\n", sv_job_state_text((sv_job_state)i), c.ended[i]);
+    metric(out, "splam_pictures_total", "counter", "Pictures drawn.", (double)c.pictures);
+    metric(out, "splam_steps_total", "counter", "Evaluations of the network, of a batch each.", (double)c.steps);
+    metric(out, "splam_drawing_seconds_total", "counter", "Seconds that ended jobs were drawn for.", c.drawing_seconds);
+    fprintf(out, "# HELP splam_http_requests_total Requests.\n# TYPE splam_http_requests_total counter\n");
+    for (int code = 0; code < 600; code++)
+        if (s->answers[code])
+            fprintf(out, "splam_http_requests_total{code=\"%d\"} %lu\n", code, (unsigned long)s->answers[code]);
+    metric(out, "splam_uptime_seconds", "gauge", "Seconds since the start.", sv_now() - s->started);
+    metric(out, "process_resident_memory_bytes", "gauge", "Resident memory.", (double)resident_bytes());
+}
+
+void sv_answer_metrics(sv_exchange *x)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out) write_metrics(out, x->server);
+    if (out && fclose(out) != 0) {
+        free(text);
+        text = NULL;
+    }
+    sv_reply_text(x, 200, "text/plain; version=0.0.4; charset=utf-8", text);
+}

@@ -1,0 +1,221 @@
+/* What tests of the server share: a server in this process, and a client of plain sockets that can misbehave. */
+#ifndef SP_TESTS_SERVER_SUPPORT_H
+#define SP_TESTS_SERVER_SUPPORT_H
+#include <jansson.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <time.h>
+#include "generate_support.h"
+#include "server/base64.h"
+#include "server/guard.h"
+#include "server/server.h"
+
+/* ---- the server ---- */
+
+static inline sv_settings settings_for(void **state)
+{
+    sv_settings settings = sv_settings_defaults();
+    settings.model = keep(state, "teacher");
+    settings.model_options.precision = SPLAM_F32;
+    settings.listen = "127.0.0.1:0";
+    return settings;
+}
+
+static inline sv_server *start_with(const sv_settings *settings)
+{
+    char error[SV_ERROR] = "";
+    sv_server *server;
+    if (sv_server_start(settings, &server, error) != SPLAM_OK) fail_msg("%s", error);
+    return server;
+}
+
+static inline sv_server *start(void **state)
+{
+    const sv_settings settings = settings_for(state);
+    return start_with(&settings);
+}
+
+/* ---- a client ---- */
+
+typedef struct {
+    int code; /* 0: there was no answer */
+    char *text, *body;
+    size_t length; /* of the body */
+} answer;
+
+static inline void nap(double seconds)
+{
+    const struct timespec pause = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&pause, NULL);
+}
+
+static inline int try_to_connect(const char *where)
+{
+    const struct timeval patience = {.tv_sec = 120};
+    sv_address address;
+    assert_true(sv_address_read(where, &address));
+    int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (connect(fd, (struct sockaddr *)&address.storage, address.length) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+static inline int connect_to(const sv_server *server)
+{
+    int fd = try_to_connect(sv_server_address(server));
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* False: the other side has closed. */
+static inline bool send_bytes(int fd, const char *bytes, size_t size)
+{
+    while (size) {
+        ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
+        if (sent <= 0) return false;
+        bytes += sent;
+        size -= (size_t)sent;
+    }
+    return true;
+}
+
+static inline bool send_text(int fd, const char *text)
+{
+    return send_bytes(fd, text, strlen(text));
+}
+
+/* Until the other side closes. */
+static inline answer receive_all(int fd)
+{
+    answer a = {.text = calloc(1, 1)};
+    size_t size = 0, room = 1;
+    for (ssize_t got = 1; got > 0;) {
+        if (room - size < 65536) a.text = realloc(a.text, room = 2 * room + 65536);
+        got = recv(fd, a.text + size, room - size - 1, 0);
+        if (got > 0) size += (size_t)got;
+    }
+    a.text[size] = 0;
+    close(fd);
+    char *end = strstr(a.text, "\r\n\r\n");
+    a.body = end ? end + 4 : a.text + size;
+    a.length = size - (size_t)(a.body - a.text);
+    if (sscanf(a.text, "HTTP/1.%*d %d", &a.code) != 1) a.code = 0;
+    return a;
+}
+
+static inline void release(answer *a)
+{
+    free(a->text);
+    *a = (answer){0};
+}
+
+/* Sends a whole request and does not wait. headers: more of them, each with its \r\n. */
+static inline int begin_request(const sv_server *server, const char *method, const char *path, const char *headers,
+                                const char *body)
+{
+    int fd = connect_to(server);
+    char *head = NULL, *more = strdup(headers ? headers : "");
+    bool host = strstr(more, "Host:") != NULL, type = strstr(more, "Content-Type:") != NULL;
+    assert_true(asprintf(&head, "%s %s HTTP/1.1\r\n%s%s%sConnection: close\r\n%s", method, path, host ? "" : "Host: ",
+                         host ? "" : sv_server_address(server), host ? "" : "\r\n", more) > 0);
+    send_text(fd, head);
+    free(head);
+    if (body) {
+        assert_true(asprintf(&head, "%sContent-Length: %zu\r\n\r\n", type ? "" : "Content-Type: application/json\r\n",
+                             strlen(body)) > 0);
+        send_text(fd, head);
+        free(head);
+        send_text(fd, body);
+    } else {
+        send_text(fd, "\r\n");
+    }
+    free(more);
+    return fd;
+}
+
+static inline answer ask_with(const sv_server *server, const char *method, const char *path, const char *headers,
+                              const char *body)
+{
+    return receive_all(begin_request(server, method, path, headers, body));
+}
+
+static inline answer get(const sv_server *server, const char *path)
+{
+    return ask_with(server, "GET", path, NULL, NULL);
+}
+
+static inline answer post(const sv_server *server, const char *path, const char *body)
+{
+    return ask_with(server, "POST", path, NULL, body);
+}
+
+/* The answer's object, released; it has to have this code. */
+static inline json_t *expect_json(answer a, int code)
+{
+    if (a.code != code) fail_msg("code %d, expected %d: %.2000s", a.code, code, a.text);
+    json_t *json = json_loadb(a.body, a.length, 0, NULL);
+    if (!json) fail_msg("no JSON: %.2000s", a.text);
+    release(&a);
+    return json;
+}
+
+/* A refusal with these words. */
+static inline void expect_refusal(answer a, int code, const char *words)
+{
+    if (a.code != code || !strstr(a.body, words))
+        fail_msg("code %d, expected %d and \"%s\": %.2000s", a.code, code, words, a.text);
+    release(&a);
+}
+
+static inline double number_at(const json_t *json, const char *name)
+{
+    const json_t *value = json_object_get(json, name);
+    if (!json_is_number(value)) fail_msg("%s is no number", name);
+    return json_number_value(value);
+}
+
+static inline const char *text_at(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+    if (!text) fail_msg("%s is no text", name);
+    return text;
+}
+
+/* One line of /metrics. */
+static inline double metric(const sv_server *server, const char *name)
+{
+    answer a = get(server, "/metrics");
+    char line[128];
+    snprintf(line, sizeof line, "\n%s ", name);
+    const char *found = strstr(a.body, line);
+    double value = found ? strtod(found + strlen(line), NULL) : 0;
+    assert_int_equal(a.code, 200);
+    release(&a);
+    return value;
+}
+
+/* Waits until a number is at least so large. */
+static inline void wait_for(const sv_server *server, const char *name, double value)
+{
+    for (int i = 0; i < 6000; i++) {
+        if (metric(server, name) >= value) return;
+        nap(.01);
+    }
+    fail_msg("%s is %g, expected %g", name, metric(server, name), value);
+}
+
+/* Bytes of a picture in base64. */
+static inline uint8_t *decode(const json_t *text, size_t *size)
+{
+    uint8_t *bytes;
+    assert_true(json_is_string(text));
+    assert_true(sv_base64_decode(json_string_value(text), json_string_length(text), &bytes, size));
+    return bytes;
+}
+
+/* What takes long: it is stopped before it ends. */
+#define LONG_JOB "{\"prompt\": \"red apple\", \"steps\": 900, \"batch_size\": 64, \"sampler_name\": \"DDIM\"}"
+
+#endif
