@@ -22,6 +22,31 @@ static void check_refused(const char *text, const char *words)
     assert_message(words);
 }
 
+/* Flow matching: a shift and no betas; a student's class; what asks for another grid is refused by who heeds it. */
+static void test_flow(void **state)
+{
+    sp_scheduler_config config;
+    (void)state;
+    assert_ok(read_text("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", \"shift\": 3.0}", &config));
+    assert_int_equal(config.path.kind, SP_PATH_FLOW);
+    assert_int_equal(config.path.prediction, SP_PREDICTION_FLOW);
+    assert_true(config.path.shift == 3 && config.path.timesteps == 1000);
+    assert_int_equal(config.sampler, SP_SAMPLER_EULER);
+    assert_int_equal(config.student, SP_STUDENT_NONE);
+    assert_int_equal(config.demands, 0);
+    assert_ok(read_text("{\"_class_name\": \"FlowMatchLCMScheduler\", \"base_shift\": 0.5}", &config));
+    assert_true(config.path.shift == 1);
+    assert_int_equal(config.sampler, SP_SAMPLER_LCM);
+    assert_int_equal(config.student, SP_STUDENT_LCM);
+    assert_status(read_text("{\"_class_name\": \"FlowMatchLCMScheduler\", \"shift\": 0}", &config), SP_FORMAT);
+    assert_message("\"shift\"");
+    static const char dynamic[] =
+        "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", \"use_dynamic_shifting\": true}";
+    assert_ok(read_text(dynamic, &config));
+    assert_status(sp_sampler_check(&config, &(sp_sampler_options){.kind = SP_SAMPLER_EULER}), SP_UNSUPPORTED);
+    assert_message("use_dynamic_shifting");
+}
+
 /* What no sampler can do without. */
 static void test_refused_keys(void **state)
 {
@@ -29,8 +54,7 @@ static void test_refused_keys(void **state)
     check_refused("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
     check_refused("{\"prediction_type\": \"flow_prediction\"}", "\"prediction_type\" is \"flow_prediction\"");
     check_refused("{\"beta_schedule\": \"squaredcos_cap_v2\"}", "squaredcos_cap_v2");
-    check_refused("{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}",
-                  "the class \"FlowMatchEulerDiscreteScheduler\"");
+    check_refused("{\"_class_name\": \"FlowMapEulerDiscreteScheduler\"}", "\"FlowMapEulerDiscreteScheduler\"");
     check_refused("{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "\"EDMDPMSolverMultistepScheduler\"");
     sp_scheduler_config config;
     assert_status(read_text("[]", &config), SP_FORMAT);
@@ -366,7 +390,7 @@ static void test_failing_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused_keys),
+        cmocka_unit_test(test_flow), cmocka_unit_test(test_refused_keys),
         cmocka_unit_test(test_demands),
         cmocka_unit_test(test_sigmas),
         cmocka_unit_test(test_spacing),

@@ -25,7 +25,8 @@ static sp_value *build_add_per_channel(maker *m, const int64_t *s)
 static sp_value *build_modulate(maker *m, const int64_t *s)
 {
     sp_value *x = INPUT("x", s[0], s[1], s[2]), *factor = INPUT("f", s[0], s[2]),
-             *offset = s[3] & 1 ? INPUT("o", s[0], s[2]) : NULL, *residual = s[3] & 2 ? INPUT("r", s[0], s[1], s[2]) : NULL;
+             *offset = s[3] & 1 ? INPUT("o", s[0], s[2]) : NULL,
+             *residual = s[3] & 2 ? INPUT("r", s[0], s[1], s[2]) : NULL;
     return sp_modulate(m->b, x, factor, offset, residual, s[3] & 2 ? 0 : 1);
 }
 static sp_value *build_broadcast_middle(maker *m, const int64_t *s)

@@ -180,6 +180,7 @@ static sp_status check_steps(const sp_scheduler_config *config, const sp_sampler
 {
     bool lcm = options->kind == SP_SAMPLER_LCM;
     const char *name = kinds[options->kind].name;
+    const sp_path *path = &config->path;
     int most = most_steps(config, options->kind);
     if (!(options->eta >= 0 && options->eta <= 1))
         return sp_fail(SP_ARGUMENT, "an eta of %g is not possible: it lies between 0 and 1", options->eta);
@@ -188,10 +189,10 @@ static sp_status check_steps(const sp_scheduler_config *config, const sp_sampler
                        options->steps, name, most);
     if (!(options->strength >= 0 && options->strength <= 1))
         return sp_fail(SP_ARGUMENT, "a strength of %g is not possible: it lies between 0 and 1", options->strength);
-    if (lcm && sp_sampler_part_of(most, options) < options->steps)
+    if (lcm && sp_sampler_part_of(path, most, options) < options->steps)
         return sp_fail(SP_ARGUMENT, "%d steps of lcm are not possible at strength %g, which leaves %d timesteps",
-                       options->steps, options->strength, sp_sampler_part_of(most, options));
-    if (!lcm && sp_sampler_part_of(options->steps, options) < 1)
+                       options->steps, options->strength, sp_sampler_part_of(path, most, options));
+    if (!lcm && sp_sampler_part_of(path, options->steps, options) < 1)
         return sp_fail(SP_ARGUMENT, "none of %d steps of %s is left at strength %g", options->steps, name,
                        options->strength);
     return SP_OK;
@@ -303,7 +304,8 @@ sp_status sp_sampler_create(const sp_scheduler_config *config, const sp_sampler_
                             .sigmas = sp_sampler_sigmas(config, options),
                             .spacing = sp_sampler_spacing(config, options),
                             .steps = options->steps};
-    if (options->kind != SP_SAMPLER_LCM) grid.first = grid.steps - sp_sampler_part_of(grid.steps, options);
+    if (options->kind != SP_SAMPLER_LCM)
+        grid.first = grid.steps - sp_sampler_part_of(&config->path, grid.steps, options);
     sp_sampler sampler = {.kind = options->kind};
     sampler.step = sp_alloc_zero((size_t)options->steps * ROWS * sizeof *sampler.step);
     grid.point = sp_alloc_zero(((size_t)options->steps + 1) * sizeof *grid.point);

@@ -71,8 +71,8 @@ typedef struct {
     sp_timestep_spacing spacing; /* likewise */
     double eta;         /* tcd, 0..1: 0 adds no noise, 1 goes down to timestep 0 and draws anew */
     double strength; /* 0: from noise alone. In (0,1]: from a picture, as diffusers' image-to-image pipelines: the last
-                        floor(steps * strength) of the steps; lcm takes all of them from the first floor(M * strength)
-                        timesteps of its M */
+                        floor(steps * strength) of the steps (of a flow what is left out is floored); lcm takes all of
+                        them from the first floor(M * strength) timesteps of its M */
     bool old_grid;   /* lcm: floor(M/n) grid points apart; 4 steps: 999, 759, 519, 279 */
 } sp_sampler_options;
 

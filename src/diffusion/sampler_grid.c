@@ -2,9 +2,11 @@
 #include <math.h>
 #include "diffusion/sampler_parts.h"
 
-int sp_sampler_part_of(int count, const sp_sampler_options *options)
+int sp_sampler_part_of(const sp_path *path, int count, const sp_sampler_options *options)
 {
-    return options->strength > 0 ? (int)(count * options->strength) : count;
+    double part = count * options->strength;
+    if (options->strength <= 0) return count;
+    return path->kind == SP_PATH_FLOW ? count - (int)(count - part) : (int)part;
 }
 
 /* ---- timesteps ---- */
@@ -32,24 +34,26 @@ static void spread(const sp_scheduler_config *config, sp_timestep_spacing spacin
 static void own_timesteps(const sp_sampler_grid *grid, int original)
 {
     const sp_sampler_options *options = grid->options;
-    const sp_path *path = &grid->config->path;
-    int k = path->timesteps / grid->config->original_steps, less = path->timesteps - sp_path_last(path);
+    int k = grid->config->path.timesteps / grid->config->original_steps;
     double stride = options->old_grid ? original / options->steps : (double)original / options->steps;
     for (int i = 0; i < options->steps; i++)
-        grid->point[i].timestep = sp_path_timestep(path, (original - (int)floor(i * stride)) * k - less);
+        grid->point[i].timestep = (original - (int)floor(i * stride)) * k - 1;
 }
 
 /* The ticks of diffusers' FlowMatchEulerDiscreteScheduler go evenly from T to the timestep of tick 1, which is
- * shifted so a second time. DDIM goes along the even parts that students are made on. */
-static void flow_timesteps(const sp_sampler_grid *grid)
+ * shifted so a second time. DDIM, lcm and tcd go along the even parts that students are sampled at, lcm with a strength
+ * along those of the way that is left. */
+static void flow_timesteps(const sp_sampler_grid *grid, unsigned flags)
 {
     const sp_path *path = &grid->config->path;
+    const sp_sampler_options *o = grid->options;
+    bool even = o->kind == SP_SAMPLER_DDIM || flags & SP_GRID_OWN;
     double first = path->timesteps, last = sp_path_timestep(path, 1);
+    double way = o->kind == SP_SAMPLER_LCM && o->strength > 0 ? first * o->strength : first;
     for (int i = 0; i < grid->steps; i++) {
-        double even = first * (grid->steps - i) / grid->steps;
+        double part = way * (grid->steps - i) / grid->steps;
         double twice = grid->steps > 1 ? first + (last - first) * i / (grid->steps - 1) : first;
-        bool ddim = grid->options->kind == SP_SAMPLER_DDIM;
-        grid->point[i].timestep = sp_path_timestep(path, ddim ? even : twice);
+        grid->point[i].timestep = sp_path_timestep(path, even ? part : twice);
     }
 }
 
@@ -59,11 +63,12 @@ static void set_timesteps(const sp_sampler_grid *grid, unsigned flags)
     sp_sampler_kind kind = grid->options->kind;
     sp_timestep_spacing spacing = grid->spacing;
     int more = flags & SP_GRID_ONE_MORE && spacing != SP_SPACING_TRAILING;
-    if (flags & SP_GRID_OWN)
-        own_timesteps(grid, kind == SP_SAMPLER_LCM ? sp_sampler_part_of(config->original_steps, grid->options)
-                                                   : config->original_steps);
-    else if (config->path.kind == SP_PATH_FLOW)
-        flow_timesteps(grid);
+    if (config->path.kind == SP_PATH_FLOW)
+        flow_timesteps(grid, flags);
+    else if (flags & SP_GRID_OWN)
+        own_timesteps(grid, kind == SP_SAMPLER_LCM
+                                ? sp_sampler_part_of(&config->path, config->original_steps, grid->options)
+                                : config->original_steps);
     else
         spread(config, spacing, grid->steps + more, grid->steps,
                !(flags & SP_GRID_SCALED) || spacing != SP_SPACING_LINSPACE, grid->point);

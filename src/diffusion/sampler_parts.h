@@ -34,8 +34,8 @@ enum {
 };
 
 /* What is left of `count` when starting from a picture; truncated as diffusers does, so that 50 * .58
- * is 28. */
-int sp_sampler_part_of(int count, const sp_sampler_options *options);
+ * is 28. Of a flow it is what is left out that is truncated, so that of 10 * .58 it is 6. */
+int sp_sampler_part_of(const sp_path *path, int count, const sp_sampler_options *options);
 /* Fills grid->point. `name` is the sampler's, for messages. SP_ARGUMENT if the first timestep is none of
  * the model's. */
 sp_status sp_sampler_make_grid(sp_sampler_grid *grid, unsigned flags, const char *name);

@@ -22,7 +22,8 @@ enum {
     CLIPPED = LCM | TCD | DDIM, /* clip their estimates if asked to */
     MULTI = DPM | SDE | UNIPC,
     SIGMAS = MULTI | EULER | HEUN,       /* take Karras' sigmas and the like */
-    SPACED = SIGMAS | EULER_A | DDIM     /* have timestep_spacing */
+    SPACED = SIGMAS | EULER_A | DDIM,    /* have timestep_spacing */
+    FLOW = EULER | HEUN | LCM | DDIM     /* have grids of flow matching */
 };
 
 /* ---- keys ---- */
@@ -43,8 +44,11 @@ static const demand_rule demand_rules[] = {
     {"use_beta_sigmas", NULL, SIGMAS},
     {"use_lu_lambdas", NULL, DPM | SDE},
     {"use_flow_sigmas", NULL, MULTI},
-    {"use_dynamic_shifting", NULL, MULTI},
-    {"shift_terminal", NULL, UNIPC},
+    {"use_dynamic_shifting", NULL, MULTI | FLOW},
+    {"shift_terminal", NULL, UNIPC | FLOW},
+    {"invert_sigmas", NULL, FLOW},
+    {"stochastic_sampling", NULL, EULER},
+    {"scale_factors", NULL, LCM},
     {"lambda_min_clipped", NULL, DPM | SDE},
     {"predict_x0", "true", UNIPC},
     {"disable_corrector", "[]", UNIPC},
@@ -60,6 +64,10 @@ static const char *const plain_keys[] = {
     "solver_order", "use_karras_sigmas", "use_exponential_sigmas", "skip_prk_steps",
     "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "variance_type",
     "flow_shift", "time_shift_type", "trained_betas", "rescale_betas_zero_snr"};
+
+/* The same of classes of flow matching. */
+static const char *const flow_keys[] = {"shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len",
+                                        "upscale_mode"};
 
 /* Whose an unknown key is, and what a model with this class is sampled with. DDIM, PNDM and DDPM stand in files from
  * before there were faster ones. */
@@ -79,6 +87,9 @@ static const scheduler_class classes[] = {
     {"EulerDiscreteScheduler", EULER, SP_SAMPLER_EULER},
     {"EulerAncestralDiscreteScheduler", EULER_A, SP_SAMPLER_EULER_A},
     {"HeunDiscreteScheduler", HEUN, SP_SAMPLER_HEUN},
+    {"FlowMatchEulerDiscreteScheduler", EULER, SP_SAMPLER_EULER},
+    {"FlowMatchHeunDiscreteScheduler", HEUN, SP_SAMPLER_HEUN},
+    {"FlowMatchLCMScheduler", LCM, SP_SAMPLER_LCM},
 };
 
 /* NULL: it is none of them. */
@@ -87,6 +98,11 @@ static const scheduler_class *find_class(const char *name)
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strcmp(name, classes[i].name) == 0) return &classes[i];
     return NULL;
+}
+
+static bool is_flow(const char *class_name)
+{
+    return class_name && strncmp(class_name, "FlowMatch", strlen("FlowMatch")) == 0;
 }
 
 static unsigned samplers_of(const char *class_name)
@@ -138,11 +154,17 @@ static sp_status is_usual(const json_t *value, const char *usual, bool *out)
     return SP_OK;
 }
 
-static bool is_plain(const char *key)
+static bool is_among(const char *key, const char *const *keys, size_t count)
 {
-    for (size_t i = 0; i < sizeof plain_keys / sizeof *plain_keys; i++)
-        if (strcmp(key, plain_keys[i]) == 0) return true;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(key, keys[i]) == 0) return true;
     return false;
+}
+
+static bool is_plain(const char *key, const char *class_name)
+{
+    return is_among(key, plain_keys, sizeof plain_keys / sizeof *plain_keys) ||
+           (is_flow(class_name) && is_among(key, flow_keys, sizeof flow_keys / sizeof *flow_keys));
 }
 
 static sp_status read_demand(const char *key, const json_t *value, const char *class_name,
@@ -150,7 +172,7 @@ static sp_status read_demand(const char *key, const json_t *value, const char *c
 {
     demand_rule rule = {.key = key, .heeded_by = samplers_of(class_name)};
     bool usual;
-    if (key[0] == '_' || is_plain(key)) return SP_OK;
+    if (key[0] == '_' || is_plain(key, class_name)) return SP_OK;
     for (size_t i = 0; i < sizeof demand_rules / sizeof *demand_rules; i++)
         if (strcmp(key, demand_rules[i].key) == 0) rule = demand_rules[i];
     SP_TRY(is_usual(value, rule.usual, &usual));
@@ -208,13 +230,23 @@ static const char *const predictions[] = {SP_PREDICTION_TYPE_LIST(X)};
 #undef X
 enum { PREDICTIONS = sizeof predictions / sizeof *predictions };
 
-static sp_status read_path(const json_t *config, sp_scheduler_config *out)
+static sp_status read_flow(const json_t *config, int timesteps, sp_scheduler_config *out)
+{
+    const double least = 0, most = 1000;
+    double shift;
+    SP_TRY(sp_config_double(config, "shift", 1, least, most, out->where, &shift));
+    sp_path_of_flow(shift, timesteps, &out->path);
+    return SP_OK;
+}
+
+static sp_status read_path(const json_t *config, const char *class_name, sp_scheduler_config *out)
 {
     const char *where = out->where, *betas;
     int64_t timesteps;
     double start, end;
     int prediction;
     SP_TRY(sp_config_int(config, "num_train_timesteps", 1000, 2, SP_MAX_TIMESTEPS, where, &timesteps));
+    if (is_flow(class_name)) return read_flow(config, (int)timesteps, out);
     /* the defaults of the class */
     bool latent = out->student == SP_STUDENT_LCM || out->student == SP_STUDENT_TCD;
     SP_TRY(sp_json_text(config, "beta_schedule", latent ? "scaled_linear" : "linear", where, &betas));
@@ -309,7 +341,7 @@ static sp_status read_student(const json_t *config, const char *class_name, sp_s
     int64_t steps;
     SP_TRY(sp_config_int(config, "_distilled_steps", 0, 0, SP_MAX_TIMESTEPS, out->where, &steps));
     out->distilled_steps = (int)steps;
-    if (class_name && strcmp(class_name, "LCMScheduler") == 0)
+    if (class_name && (strcmp(class_name, "LCMScheduler") == 0 || strcmp(class_name, "FlowMatchLCMScheduler") == 0))
         out->student = SP_STUDENT_LCM;
     else if (class_name && strcmp(class_name, "TCDScheduler") == 0)
         out->student = SP_STUDENT_TCD;
@@ -318,10 +350,10 @@ static sp_status read_student(const json_t *config, const char *class_name, sp_s
     return SP_OK;
 }
 
-/* Whose schedule is none of betas. */
+/* Whose schedule is neither of betas nor that of flow matching. */
 static sp_status check_class(const char *class_name, const sp_scheduler_config *out)
 {
-    static const char *const others[] = {"Flow", "EDM", "IPNDM", "CMStochastic", "Cosine", "KarrasVe", "ScoreSde"};
+    static const char *const others[] = {"FlowMap", "EDM", "IPNDM", "CMStochastic", "Cosine", "KarrasVe", "ScoreSde"};
     for (size_t i = 0; class_name && i < sizeof others / sizeof *others; i++)
         if (strstr(class_name, others[i]))
             return sp_fail(SP_UNSUPPORTED, "%s: a model of the class \"%.64s\" is not supported", out->where,
@@ -355,7 +387,7 @@ sp_status sp_scheduler_config_read(const json_t *config, const char *where, sp_s
     const char *class_name = json_string_value(json_object_get(config, "_class_name"));
     SP_TRY(read_student(config, class_name, out));
     SP_TRY(check_class(class_name, out));
-    SP_TRY(read_path(config, out));
+    SP_TRY(read_path(config, class_name, out));
     SP_TRY(read_zero_snr(config, out));
     SP_TRY(read_sampling(config, out));
     SP_TRY(read_solver(config, out));

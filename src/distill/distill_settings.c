@@ -192,5 +192,8 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
                        s->rounds, (long long)o->given.max_train_steps);
     SP_TRY(check_validation(o));
     SP_TRY(sp_lr_schedule_check(&o->lr_schedule, o->given.max_train_steps));
+    if (path->kind == SP_PATH_FLOW)
+        return sp_fail(SP_UNSUPPORTED, "%s is a flow model, and teachers of flow matching cannot be distilled yet",
+                       o->given.teacher);
     return sp_objective_check(s, path);
 }

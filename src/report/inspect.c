@@ -106,7 +106,14 @@ static const char *family(const sp_unet_config *c)
 static const char *prediction_name(sp_prediction prediction)
 {
     if (prediction == SP_PREDICTION_SAMPLE) return "the clean latent";
+    if (prediction == SP_PREDICTION_FLOW) return "the velocity";
     return prediction == SP_PREDICTION_V ? "v" : "epsilon";
+}
+
+static const char *path_text(const sp_path *path)
+{
+    if (path->kind == SP_PATH_FLOW) return ", flow matching";
+    return sp_path_ends_without_signal(path) ? ", zero terminal SNR" : "";
 }
 
 /* A scheduler that cannot be sampled with is no reason not to show the rest. */
@@ -122,7 +129,7 @@ static void describe_scheduler(const sp_model_folder *model, sp_string *out)
             sp_string_say(out, "%s, %d timesteps, predicts %s%s", name ? name : "(no class)",
                                     scheduler->path.timesteps,
                                     prediction_name(scheduler->path.prediction),
-                                    sp_path_ends_without_signal(&scheduler->path) ? ", zero terminal SNR" : "");
+                                    path_text(&scheduler->path));
         if (status)
             sp_string_say(out, "%s%s", scheduler->path.timesteps ? "; cannot be sampled: " : "",
                                     sp_error_message());

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import torch
 from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
-                       EulerDiscreteScheduler,
-                       HeunDiscreteScheduler, LCMScheduler, StableDiffusionImg2ImgPipeline, TCDScheduler,
-                       UNet2DConditionModel, UniPCMultistepScheduler)
-from diffusers.schedulers import (scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete, scheduling_lcm,
-                                  scheduling_tcd)
+                       EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler,
+                       FlowMatchLCMScheduler, HeunDiscreteScheduler, LCMScheduler, StableDiffusion3Img2ImgPipeline,
+                       StableDiffusionImg2ImgPipeline, TCDScheduler, UNet2DConditionModel, UniPCMultistepScheduler)
+from diffusers.schedulers import (scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete,
+                                  scheduling_flow_match_lcm, scheduling_lcm, scheduling_tcd)
 
 import distill
 from common import ROOT, case_folder, generator, random_tensor, write_json, write_tensors
@@ -18,7 +18,10 @@ KINDS = {"lcm": LCMScheduler, "ddim": DDIMScheduler, "dpm++2m": DPMSolverMultist
          "dpm++2m-sde": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler, "euler": EulerDiscreteScheduler,
          "euler-a": EulerAncestralDiscreteScheduler, "heun": HeunDiscreteScheduler, "tcd": TCDScheduler}
 DRAWING = ("lcm", "tcd", "euler-a", "dpm++2m-sde")  # add noise after each step but the last
-DRAWING_MODULES = (scheduling_lcm, scheduling_tcd, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep)
+DRAWING_MODULES = (scheduling_lcm, scheduling_tcd, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep,
+                   scheduling_flow_match_lcm)
+FLOW_KINDS = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler,
+              "lcm": FlowMatchLCMScheduler}
 
 # the scheduler files of SD1.5 and SD2.1
 SD1 = {
@@ -176,8 +179,36 @@ X0_CASES = {
     "sampler-x0-zero-snr-euler": ("euler", {**ZERO, "prediction_type": "sample"}, [(4, 1.0)]),
 }
 
+# Stable Diffusion 3's scheduler file: the network's output is a velocity.
+SD3 = {"_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.29.0", "num_train_timesteps": 1000,
+       "shift": 3.0}
+SD35 = {**SD3, "base_image_seq_len": 256, "base_shift": 0.5, "invert_sigmas": False, "max_image_seq_len": 4096,
+        "max_shift": 1.15, "shift_terminal": None, "stochastic_sampling": False, "time_shift_type": "exponential",
+        "use_beta_sigmas": False, "use_dynamic_shifting": False, "use_exponential_sigmas": False,
+        "use_karras_sigmas": False}
+FLOW_CASES = {
+    "sampler-flow": ("euler", SD3, [(1, 1.0), (4, 2.0), (28, 1.0), (10, 1.0, 0.58), (4, 1.0, 1.0)]),
+    "sampler-flow-unshifted": ("euler", {**SD35, "shift": 1.0}, [(5, 1.0)]),
+    "sampler-flow-heun": ("heun", {**SD3, "_class_name": "FlowMatchHeunDiscreteScheduler"}, [(2, 1.0), (10, 1.0)]),
+    # students' even steps, of which each is shifted once
+    "sampler-flow-lcm": ("lcm", {**SD35, "_class_name": "FlowMatchLCMScheduler", "scale_factors": None,
+                                 "upscale_mode": "bicubic"}, [(1, 1.0), (2, 1.0), (4, 2.0)]),
+}
+
 # Latents that are odd at every level of the UNet, and not square.
 ODD_CASES = {"sampler-odd": ("dpm++2m", SD1, [(4, 2.0), (4, 1.0, 0.5)])}
+
+
+def make_flow_scheduler(kind, config, steps, strength):
+    scheduler = FLOW_KINDS[kind].from_config(config)
+    if kind == "lcm":
+        scheduler.set_timesteps(sigmas=[(steps - i) / steps for i in range(steps)])
+    else:
+        scheduler.set_timesteps(steps)
+    if strength is None:
+        return scheduler, scheduler.timesteps
+    pipeline = SimpleNamespace(scheduler=scheduler)
+    return scheduler, StableDiffusion3Img2ImgPipeline.get_timesteps(pipeline, steps, strength, None)[0]
 
 
 def make_scheduler(kind, folder, steps, strength=None):
@@ -185,6 +216,8 @@ def make_scheduler(kind, folder, steps, strength=None):
     timesteps that are gone through."""
     with open(os.path.join(folder, "scheduler_config.json")) as f:
         config = json.load(f)
+    if config["_class_name"].startswith("FlowMatch"):
+        return make_flow_scheduler(kind, config, steps, strength)
     more = {"algorithm_type": "sde-dpmsolver++"} if kind == "dpm++2m-sde" else {}
     scheduler = KINDS[kind].from_config(config, **more)
     abar = distill.alphas_cumprod(config["beta_schedule"], config["beta_start"], config["beta_end"])
@@ -226,12 +259,15 @@ def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, 
         module.randn_tensor = lambda *args, **kwargs: next(fresh, torch.zeros_like(noise[0]))
     more = {} if eta is None else {"eta": eta}
     uncond = uncond.expand_as(context)
+    flow = isinstance(scheduler, tuple(FLOW_KINDS.values()))
     if image is None:
-        z = noise[0] * scheduler.init_noise_sigma
+        z = noise[0] * (1 if flow else scheduler.init_noise_sigma)
+    elif flow:
+        z = scheduler.scale_noise(image, timesteps[:1].repeat(len(image)), noise[0])
     else:
         z = scheduler.add_noise(image, noise[0], timesteps[:1].repeat(len(image)))
     for t in timesteps:
-        z_in = scheduler.scale_model_input(z, t)
+        z_in = z if flow else scheduler.scale_model_input(z, t)
         output = unet(z_in, t, context).sample
         if guidance != 1:
             output_uncond = unet(z_in, t, uncond).sample
@@ -294,6 +330,8 @@ def main():
     for i, (name, (kind, config, runs)) in enumerate(SDXL_CASES.items()):
         write_case(name, 5000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(X0_CASES.items()):
+        write_case(name, 6000 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(FLOW_CASES.items()):
         write_case(name, 6000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(ODD_CASES.items()):
         write_case(name, 900 + 10 * i, kind, config, runs, unets, (9, 13))
