@@ -148,7 +148,7 @@ static void moments_are_the_pictures(void **state)
     sp_dataset_close(dataset);
 }
 
-/* Mean and deviation of z0 = f (mean + exp(logvar / 2) noise), known in closed form. */
+/* Mean and deviation of z0 = f (mean + exp(logvar / 2) noise - shift), known in closed form. */
 static void latents_are_drawn_from_the_posterior(void **state)
 {
     (void)state;
@@ -158,15 +158,15 @@ static void latents_are_drawn_from_the_posterior(void **state)
     sp_random_normal((sp_random_key){.seed = 1, .stream = SP_STREAM_POSTERIOR}, z, COUNT);
     for (int i = 0; i < COUNT; i++)
         mean[i] = 3, logvar[i] = logf(4);
-    sp_vae_draw(0.5, mean, logvar, z, COUNT, z);
+    sp_vae_draw((sp_latent_scale){0.5, 0.25}, mean, logvar, z, COUNT, z);
     for (int i = 0; i < COUNT; i++) {
         sum += z[i];
-        squares += (z[i] - 1.5) * (z[i] - 1.5);
+        squares += (z[i] - 1.375) * (z[i] - 1.375);
     }
     /* Five standard errors: 1 / sqrt(20000), and its like for the deviation. */
-    assert_true(fabs(sum / COUNT - 1.5) < 0.036);
+    assert_true(fabs(sum / COUNT - 1.375) < 0.036);
     assert_true(fabs(sqrt(squares / COUNT) - 1) < 0.025);
-    sp_vae_draw(0.5, mean, NULL, z, COUNT, z);
+    sp_vae_draw((sp_latent_scale){0.5, 0}, mean, NULL, z, COUNT, z);
     assert_true(z[7] == 1.5f);
     sp_free(mean);
     sp_free(logvar);

@@ -131,9 +131,10 @@ static sp_status read_settings(sp_latent_cache *cache, const char *where)
     SP_TRY(sp_json_int(settings, "resolution", 0, where, &resolution));
     SP_TRY(sp_json_bool(settings, "random-flip", false, where, &f->flips));
     SP_TRY(sp_json_double(settings, "scaling-factor", 0, where, &f->scaling_factor));
+    SP_TRY(sp_json_double(settings, "shift-factor", 0, where, &f->shift_factor));
     if (f->count < 1 || f->count >= UINT32_MAX || f->channels < 1 || f->channels > 1024 ||
         resolution < 1 || resolution > INT32_MAX || !(f->scaling_factor > 0) ||
-        !isfinite(f->scaling_factor))
+        !isfinite(f->scaling_factor) || !isfinite(f->shift_factor))
         return sp_fail(
             SP_FORMAT,
             "%s: %lld samples of %lld channels from %lld pixels, scaled by %g, cannot be", where,
@@ -185,6 +186,7 @@ static sp_status encode_all(sp_latent_cache *cache, sp_dataset *dataset, sp_pipe
         .channels = vae->latent_channels,
         .flips = sp_dataset_get_options(dataset)->random_flip,
         .scaling_factor = vae->scaling_factor,
+        .shift_factor = vae->shift_factor,
     };
     cache->resolution = sp_dataset_resolution(dataset);
     cache->block_rows = cache->facts.count;

@@ -20,7 +20,7 @@ typedef struct {
     int64_t channels, height, width; /* of a latent */
     bool gaussian;         /* moments are [2C,h,w]: mean, log variance; else [C,h,w], the latent */
     bool flips;            /* there are moments of the mirrored pictures too */
-    double scaling_factor; /* what a UNet sees is this times the latent */
+    double scaling_factor, shift_factor; /* what a UNet sees is factor * (latent - shift) */
 } sp_latent_facts;
 
 /* Opens a complete cache. SP_IO, SP_FORMAT naming the file; SP_ARGUMENT if it is not complete. */

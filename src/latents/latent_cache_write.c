@@ -58,6 +58,9 @@ static sp_status make_settings(writer *w)
         "vae", vae_hash, "text-encoder", text_hash, "latent-channels",
         (json_int_t)vae->latent_channels, "scaling-factor", vae->scaling_factor);
     if (!w->settings) return sp_fail(SP_MEMORY, "out of memory for the settings of %s", w->folder);
+    /* of those that have one, so that others' keys stay what they were */
+    if (vae->shift_factor != 0 && json_object_set_new(w->settings, "shift-factor", json_real(vae->shift_factor)))
+        return SP_MEMORY;
     if (o->caption_column &&
         json_object_set_new(w->settings, "caption-column", json_string(o->caption_column)))
         return sp_fail(SP_ARGUMENT, "`caption_column` is not UTF-8");

@@ -39,8 +39,8 @@ typedef struct {
     int64_t sample_size; /* the picture's size it was trained for, 0 where the config has none; any
                             size runs */
     int64_t in_channels, out_channels, latent_channels;
-    double scaling_factor; /* z = scaling_factor * latent is what a UNet sees; the graphs below
-                              leave it to the caller */
+    /* What denoises sees z = scaling_factor * (latent - shift_factor); the graphs below leave that to the caller. */
+    double scaling_factor, shift_factor;
     union {
         sp_vae_kl_config kl;
         sp_vae_tiny_config tiny;
@@ -63,7 +63,7 @@ typedef struct {
 } sp_vae_moments;
 sp_vae_moments sp_vae_encode(sp_builder *b, const sp_vae_config *c, sp_value *image);
 
-/* latent [N,h,w,latent_channels], already divided by the scaling factor -> image [N,factor h,factor
+/* latent [N,h,w,latent_channels], not scaled and shifted any more -> image [N,factor h,factor
  * w,out_channels]. */
 sp_value *sp_vae_decode(sp_builder *b, const sp_vae_config *c, sp_value *latent);
 

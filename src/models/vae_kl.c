@@ -20,7 +20,7 @@ static const sp_config_rule vae_rules[] = {
     {"norm_num_groups", NULL},
     {"sample_size", NULL},
     {"scaling_factor", NULL},
-    {"shift_factor", "null"},
+    {"shift_factor", NULL},
     {"latents_mean", "null"},
     {"latents_std", "null"},
     {"force_upcast", NULL}, /* fp32 accumulation and norms make it needless */
@@ -63,6 +63,7 @@ sp_status sp_vae_kl_read(const json_t *config, const char *where, sp_vae_config 
                        (long long)out->sample_size);
     SP_TRY(
         sp_config_double(config, "scaling_factor", 0.18215, 0, 1e6, where, &out->scaling_factor));
+    SP_TRY(sp_config_double(config, "shift_factor", 0, -1e6, 1e6, where, &out->shift_factor));
     SP_TRY(sp_json_bool(config, "use_quant_conv", true, where, &c->quant_conv));
     SP_TRY(sp_json_bool(config, "use_post_quant_conv", true, where, &c->post_quant_conv));
     out->factor = (int64_t)1 << (c->levels - 1);
@@ -78,14 +79,15 @@ json_t *sp_vae_kl_write(const sp_vae_config *config)
         json_array_append_new(down, json_string("DownEncoderBlock2D"));
         json_array_append_new(up, json_string("UpDecoderBlock2D"));
     }
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:f, s:s, s:b, s:b, s:b}",
+    json_t *shift = config->shift_factor != 0 ? json_real(config->shift_factor) : NULL; /* NULL: the key is left out */
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:f, s:o*, s:s, s:b, s:b, s:b}",
                      "_class_name", "AutoencoderKL", "sample_size", (json_int_t)config->sample_size,
                      "in_channels", (json_int_t)config->in_channels, "out_channels",
                      (json_int_t)config->out_channels, "latent_channels",
                      (json_int_t)config->latent_channels, "block_out_channels", channels,
                      "down_block_types", down, "up_block_types", up, "layers_per_block",
                      (json_int_t)c->layers, "norm_num_groups", (json_int_t)c->groups,
-                     "scaling_factor", config->scaling_factor, "act_fn", "silu", "use_quant_conv",
+                     "scaling_factor", config->scaling_factor, "shift_factor", shift, "act_fn", "silu", "use_quant_conv",
                      (int)c->quant_conv, "use_post_quant_conv", (int)c->post_quant_conv,
                      "mid_block_add_attention", (int)c->mid_attention);
 }

@@ -191,6 +191,7 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *p, const sp_tensor *poster
 {
     const sp_vae_config *config = &p->vae->config.vae;
     sp_shape shape = posterior->shape;
+    const sp_latent_scale scale = {config->scaling_factor, config->shift_factor};
     bool drawn = noise && shape.dim[1] == 2 * config->latent_channels;
     shape.dim[0] = count;
     shape.dim[1] = config->latent_channels;
@@ -202,7 +203,7 @@ sp_status sp_pipeline_draw_latents(const sp_pipeline *p, const sp_tensor *poster
         float *z = (float *)latents->data + i * one;
         if (drawn)
             status = noise->draw(noise->context, first_sample + i, SP_NOISE_POSTERIOR, z, one);
-        if (!status) sp_vae_draw(config->scaling_factor, mean, drawn ? logvar : NULL, z, one, z);
+        if (!status) sp_vae_draw(scale, mean, drawn ? logvar : NULL, z, one, z);
     }
     if (status) sp_tensor_free(latents);
     return status;

@@ -137,7 +137,7 @@ sp_status sp_pipeline_advance(sp_pipeline *pipeline, const sp_denoise_request *r
 sp_status sp_pipeline_encode_pictures(sp_pipeline *pipeline, const sp_tensor *pictures,
                                       const sp_callbacks *callbacks, sp_tensor *posterior);
 /* `count` latents from the posterior of one picture [1,2C,h,w], new [count,C,h,w], as the UNet sees
- * them: scaling factor * (mean + deviation * noise). noise NULL, or [1,C,h,w]: the mean; else it is
+ * them: scaling factor * (mean + deviation * noise - shift factor). noise NULL, or [1,C,h,w]: the mean; else it is
  * asked for SP_NOISE_POSTERIOR of the samples from first_sample on. */
 sp_status sp_pipeline_draw_latents(const sp_pipeline *pipeline, const sp_tensor *posterior,
                                    const sp_noise *noise, int64_t first_sample, int64_t count,

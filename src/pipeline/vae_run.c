@@ -12,23 +12,23 @@ enum { LEAST_TILE = 256, USUAL_TILE = 512 };
 
 static const char decoder_set[] = "vae-decoder", encoder_set[] = "vae-encoder";
 
-/* What a half makes of its input, `y`'s scale the UNet's. */
+/* What a half makes of its input; latents as a denoiser sees them. */
 static sp_value *build_half(sp_builder *b, const sp_component *vae, sp_vae_half half, sp_value *x)
 {
     const sp_vae_config *config = &vae->config.vae;
     bool decodes = half == SP_VAE_DECODE;
-    double scale = config->scaling_factor;
+    double scale = config->scaling_factor, shift = config->shift_factor;
     const sp_weight_set set = {
         .name = decodes ? decoder_set : encoder_set, .rate = SP_RATE_RUN, .weights = vae->weights};
     const sp_network_use use = {.network = decodes ? &sp_vae_decoder_network : &sp_vae_encoder_network,
                                 .config = config,
                                 .set = &set};
     sp_values in = {0};
-    sp_values_add(&in, decodes ? "latent" : "image", decodes ? sp_affine(b, x, 1 / scale, 0) : x);
+    sp_values_add(&in, decodes ? "latent" : "image", decodes ? sp_affine(b, x, 1 / scale, shift) : x);
     sp_values out = sp_network_graph(b, &use, &in);
     if (decodes) return sp_values_get(&out, "image");
     sp_value *moments[] = {sp_values_get(&out, "mean"), sp_values_get(&out, "logvar")};
-    if (half == SP_VAE_ENCODE) return sp_affine(b, moments[0], scale, 0);
+    if (half == SP_VAE_ENCODE) return sp_affine(b, moments[0], scale, -shift * scale);
     return moments[1] ? sp_concat(b, 2, moments, -1) : moments[0];
 }
 
@@ -101,12 +101,12 @@ sp_status sp_vae_run(sp_run *run, const sp_tensor *in, const sp_callbacks *callb
     return sp_run_get_output(run, "out", out);
 }
 
-void sp_vae_draw(double scale, const float *mean, const float *logvar, const float *noise,
+void sp_vae_draw(sp_latent_scale scale, const float *mean, const float *logvar, const float *noise,
                  int64_t count, float *latent)
 {
     for (int64_t i = 0; i < count; i++) {
         double away = logvar && noise ? exp(0.5 * (double)logvar[i]) * (double)noise[i] : 0;
-        latent[i] = (float)(scale * ((double)mean[i] + away));
+        latent[i] = (float)(scale.factor * ((double)mean[i] + away - scale.shift));
     }
 }
 

@@ -22,9 +22,12 @@ void sp_vae_plans_forget(sp_plans *plans);
 /* *out is a new owned f32 tensor. callbacks may be NULL. */
 sp_status sp_vae_run(sp_run *run, const sp_tensor *in, const sp_callbacks *callbacks, sp_tensor *out);
 
-/* latent = scale * (mean + exp(logvar / 2) * noise), `count` elements each, in double precision;
- * logvar or noise NULL: scale * mean. latent may be noise. */
-void sp_vae_draw(double scale, const float *mean, const float *logvar, const float *noise,
+/* latent = factor * (mean + exp(logvar / 2) * noise - shift), `count` elements each, in double precision;
+ * logvar or noise NULL: factor * (mean - shift). latent may be noise. */
+typedef struct {
+    double factor, shift;
+} sp_latent_scale;
+void sp_vae_draw(sp_latent_scale scale, const float *mean, const float *logvar, const float *noise,
                  int64_t count, float *latent);
 
 /* How many pictures of height x width to run at once: many small ones, or a single large one. */
