@@ -62,7 +62,7 @@ int main(int argc, char **argv)
     double unet_plan = since(&began);
     check(sp_pipeline_pack_denoise(p, &shape, NULL));
     double unet_make = since(&began);
-    sp_shape z = sp_shape_of(1, p->unet_config.in_channels, latent, latent);
+    sp_shape z = sp_shape_of(1, p->facts.in_channels, latent, latent);
     check(sp_pipeline_plan_vae(p, SP_VAE_DECODE, z, &unused));
     double vae_plan = since(&began);
     check(sp_pipeline_pack_vae(p, SP_VAE_DECODE, z, NULL));

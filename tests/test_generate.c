@@ -212,7 +212,7 @@ static void test_time_cond(void **state)
     sp_tensor start = {.shape = sp_shape_of(1, 4, LATENT, LATENT), .data = noise};
     const sp_tensor *steps[] = {&start};
     sp_given_noise given = {.step = steps, .steps = 1};
-    int64_t dim = p->unet_config.time_cond_dim;
+    int64_t dim = p->facts.time_cond_dim;
     assert_int_equal(dim, 256);
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1, dim), &embedding));
     assert_ok(sp_tensor_create(SP_F32, sp_shape_of(1), &timestep));
@@ -282,14 +282,14 @@ static void test_set_unet(void **state)
     assert_ok(sp_pipeline_open(keep(state, "teacher"), &(sp_model_options){0}, &p));
     assert_ok(sp_pipeline_encode(p, (const char *const[]){"red apple"}, 1, &prompt));
     sp_tensor own = run_pipeline(p, &prompt);
-    assert_ok(sp_weights_copy(p->unet->weights, SP_F32, &weights));
-    assert_ok(sp_pipeline_set_unet(p, &p->unet->config.unet, weights));
+    assert_ok(sp_weights_copy(p->denoiser->weights, SP_F32, &weights));
+    assert_ok(sp_pipeline_set_unet(p, &p->denoiser->config.unet, weights));
     sp_tensor same = run_pipeline(p, &prompt);
     assert_same_bits(&own, &same);
     sp_tensor *bias = sp_weights_find(weights, "conv_out.bias");
     for (int64_t i = 0; i < sp_tensor_count(bias); i++)
         ((float *)bias->data)[i] += 1;
-    assert_ok(sp_pipeline_set_unet(p, &p->unet->config.unet, weights));
+    assert_ok(sp_pipeline_set_unet(p, &p->denoiser->config.unet, weights));
     sp_tensor other = run_pipeline(p, &prompt);
     assert_true(difference(&other, &own) > 0.01);
     assert_ok(sp_pipeline_set_unet(p, NULL, NULL));

@@ -32,15 +32,15 @@ static void written_files_are_the_student(void **state)
         sp_weights *adapters, *merged;
         const sp_lora_settings lora = {.rank = 3, .alpha = with_cond_proj ? 4 : 3};
         assert_ok(sp_pipeline_open(model, &(sp_model_options){0}, &p));
-        sp_unet_config config = p->unet->config.unet;
+        sp_unet_config config = p->denoiser->config.unet;
         if (with_cond_proj) config.time_cond_dim = 256;
         assert_ok(sp_lora_create(&config, &lora, 5, false, &adapters));
         set_random(adapters, "lora_B", 0.1f);
         set_random(adapters, "cond_proj", 0.1f);
-        assert_ok(sp_lora_merged(sp_default_device(), p->unet->weights, adapters, &lora, &merged));
+        assert_ok(sp_lora_merged(sp_default_device(), p->denoiser->weights, adapters, &lora, &merged));
         for (int i = 0; i < 2; i++)
             assert_ok(sp_lora_save(in_folder(state, i ? "k.safetensors" : "d.safetensors"),
-                                   (sp_lora_naming)i, &config, p->unet->weights, adapters, &lora, NULL));
+                                   (sp_lora_naming)i, &config, p->denoiser->weights, adapters, &lora, NULL));
         assert_ok(sp_pipeline_set_unet(p, &config, merged));
         for (int i = 0; i < 2; i++) {
             const char *file = in_folder(state, i ? "k.safetensors" : "d.safetensors");

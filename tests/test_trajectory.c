@@ -33,7 +33,7 @@ static teacher_case make_case(const char *model)
     teacher_case c = {0};
     const sp_model_options options = {.parts = SP_PART_UNET};
     assert_ok(sp_pipeline_open(golden(model), &options, &c.teacher));
-    int64_t dim = c.teacher->unet_config.cross_attention_dim;
+    int64_t dim = c.teacher->facts.context_dim;
     c.states = random_tensor(sp_shape_of(PROMPTS, TOKENS, dim), 1);
     c.negative_states = random_tensor(sp_shape_of(1, TOKENS, dim), 2);
     c.conditioning = hidden_states(&c.states);
@@ -61,13 +61,13 @@ static sp_runner bare_network(const teacher_case *c)
     sp_builder *b;
     sp_runner runner;
     assert_ok(sp_builder_create(&b));
-    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
-    const sp_network_use unet = {.network = &sp_unet_network, .config = &p->unet_config, .set = &set};
+    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->denoiser_weights};
+    const sp_network_use unet = {.network = &sp_unet_network, .config = &p->denoiser_config.unet, .set = &set};
     const sp_network_sizes sizes = {
         .batch = PROMPTS, .height = SIDE, .width = SIDE, .tokens = c->states.shape.dim[1]};
     sp_network_alone(b, &unet, &sizes);
     assert_ok(sp_runner_create(b, sp_default_device(), SP_F32, &runner));
-    assert_ok(sp_bind(sp_run_bound(runner.run), "unet", p->unet_weights));
+    assert_ok(sp_bind(sp_run_bound(runner.run), "unet", p->denoiser_weights));
     return runner;
 }
 

@@ -150,10 +150,10 @@ static sp_status store_stages(json_t *out, const generation *g)
 
 static bool is_whole(const char *model)
 {
-    static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"};
+    static const char *const parts[] = {"vae", "text_encoder", "tokenizer", "scheduler"};
     sp_model_folder folder;
     if (sp_model_folder_open(model, &folder)) return false;
-    bool whole = true;
+    bool whole = sp_model_folder_has(&folder, "unet") || sp_model_folder_has(&folder, "transformer");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         whole = whole && sp_model_folder_has(&folder, parts[i]);
     sp_model_folder_close(&folder);

@@ -49,12 +49,14 @@ static sp_status open_components(const char *path, const char *prediction, sp_wo
 {
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open(path, &folder));
+    folder.prediction = prediction;
     int own = folder.index ? -1 : own_kind(folder.path), found = 0;
     sp_status status = SP_OK;
     for (int i = 0; i < SP_COMPONENT_COUNT && !status; i++) {
         const char *name = sp_component_folder_name((sp_component_kind)i);
         if (own >= 0 ? own != i : !sp_model_folder_has(&folder, name)) continue;
-        status = sp_component_open_as(path, name, prediction, place(model, (sp_component_kind)i));
+        status = own >= 0 ? sp_component_open_as(path, name, prediction, place(model, (sp_component_kind)i))
+                          : sp_model_folder_component(&folder, name, place(model, (sp_component_kind)i));
         found++;
     }
     sp_model_folder_close(&folder);
@@ -80,7 +82,7 @@ sp_status sp_work_model_open(const char *folder, const char *prediction, sp_devi
     if (!size && out->vae) size = out->vae->config.vae.sample_size / out->vae->config.vae.factor;
     if (size > 0) out->height = out->width = size;
     if (out->text) out->tokens = out->text->config.text.max_tokens;
-    if (out->transformer) out->tokens += TOKENS_BEHIND;
+    out->context_tokens = out->tokens + (out->transformer ? TOKENS_BEHIND : 0);
     return SP_OK;
 }
 
@@ -158,13 +160,16 @@ static void build_alone(sp_builder *b, const sp_work_model *model, sp_work work,
 {
     const sp_component *of = sp_work_component(model, work);
     const sp_weight_set set = {.name = sp_work_set(work), .rate = SP_RATE_RUN, .weights = of->weights};
-    const sp_network_use use = {.network = works[work].network,
+    bool text = work == SP_WORK_TEXT || work == SP_WORK_TEXT_2;
+    /* of Stable Diffusion 3 both encoders project */
+    bool projects = text && of->config.kind == SP_COMPONENT_TEXT_ENCODER_2;
+    const sp_network_use use = {.network = projects ? &sp_clip_text_projection_network : works[work].network,
                                 .config = sp_component_config_of(&of->config),
                                 .set = &set};
     const sp_network_sizes sizes = {.batch = batch,
                                     .height = model->height,
                                     .width = model->width,
-                                    .tokens = model->tokens,
+                                    .tokens = text ? model->tokens : model->context_tokens,
                                     .ids = SP_I32};
     sp_network_alone(b, &use, &sizes);
 }

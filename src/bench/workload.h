@@ -9,7 +9,8 @@ typedef struct {
     sp_component *unet, *transformer, *vae, *text, *text_2; /* NULL: the folder has none */
     sp_device *device;     /* that steps are planned for */
     int64_t height, width; /* of the latent; 64 where no config says */
-    int64_t tokens;        /* of a prompt; 77 where no config says, and 256 more before a transformer */
+    int64_t tokens;         /* of a prompt; 77 where no config says */
+    int64_t context_tokens; /* that the denoiser is shown */
 } sp_work_model;
 
 /* Opens the components of a model's folder, or the one whose own folder it is; prediction as of

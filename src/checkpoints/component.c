@@ -308,14 +308,10 @@ static sp_status set_packed(sp_component *component, const char *name, bool in_f
     return status;
 }
 
-sp_status sp_component_open_as(const char *model, const char *name, const char *prediction,
-                               sp_component **out)
+sp_status sp_component_open_kind(const char *model, const char *name, sp_component_kind kind, const char *prediction,
+                                 sp_component **out)
 {
     *out = NULL;
-    int kind = sp_component_kind_of(name);
-    if (kind < 0)
-        return sp_fail(SP_ARGUMENT,
-                       "\"%s\" is no component: unet, transformer, vae, text_encoder and text_encoder_2 are", name);
     if (!sp_path_exists(model)) return sp_fail(SP_IO, "%s: no such file or folder", model);
     char *path;
     SP_TRY(sp_model_path(model, &path));
@@ -323,11 +319,11 @@ sp_status sp_component_open_as(const char *model, const char *name, const char *
     sp_component *component = sp_alloc_zero(sizeof *component);
     sp_status status = component ? SP_OK : SP_MEMORY;
     if (status == SP_OK && in_folder)
-        status = open_in_folder(component, (sp_component_kind)kind, path, name);
-    else if (status == SP_OK && strcmp(name, kinds[kind].folder) != 0)
+        status = open_in_folder(component, kind, path, name);
+    else if (status == SP_OK && strcmp(name, kinds[sp_component_kind_of(name)].folder) != 0)
         status = sp_fail(SP_IO, "%s: is one file, which has no %s", path, name);
     else if (status == SP_OK)
-        status = open_in_file(component, (sp_component_kind)kind, path, prediction);
+        status = open_in_file(component, kind, path, prediction);
     sp_free(path);
     if (status == SP_OK) status = check_weights(component);
     if (status == SP_OK) status = set_packed(component, name, in_folder);
@@ -337,6 +333,17 @@ sp_status sp_component_open_as(const char *model, const char *name, const char *
     }
     *out = component;
     return SP_OK;
+}
+
+sp_status sp_component_open_as(const char *model, const char *name, const char *prediction,
+                               sp_component **out)
+{
+    int kind = sp_component_kind_of(name);
+    *out = NULL;
+    if (kind < 0)
+        return sp_fail(SP_ARGUMENT,
+                       "\"%s\" is no component: unet, transformer, vae, text_encoder and text_encoder_2 are", name);
+    return sp_component_open_kind(model, name, (sp_component_kind)kind, prediction, out);
 }
 
 sp_status sp_component_open(const char *model, const char *name, sp_component **out)

@@ -76,6 +76,10 @@ sp_status sp_component_open(const char *model, const char *component, sp_compone
 /* prediction: see sp_original_predicts, known better than a single file tells; NULL: as above. */
 sp_status sp_component_open_as(const char *model, const char *component, const char *prediction,
                                sp_component **out);
+/* The component of that folder name as one of another kind, of the same base name: Stable Diffusion 3's first text
+ * encoder is one with a projection. */
+sp_status sp_component_open_kind(const char *model, const char *component, sp_component_kind kind,
+                                 const char *prediction, sp_component **out);
 void sp_component_close(sp_component *component); /* NULL is legal */
 /* Lets the kernel take back the mapped pages of a component that has been run. */
 void sp_component_drop_pages(const sp_component *component);

@@ -420,6 +420,9 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
                        folder->path);
     if (c->o->unet && strcmp(c->o->unet, "unet") != 0 && !c->o->single_file)
         return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
+    if (has[SP_COMPONENT_TRANSFORMER] && c->o->single_file)
+        return sp_fail(SP_UNSUPPORTED, "%s: is a Stable Diffusion 3 model, which cannot be written as one file yet",
+                       folder->path);
     if (asks_guidance(c->o) && !c->o->fold_guidance)
         return sp_fail(SP_ARGUMENT, "`guidance` needs `fold_guidance`: it is what that folds in");
     if (c->o->fold_guidance && !has[SP_COMPONENT_UNET])

@@ -14,7 +14,7 @@
 
 /* Components that change what the others compute, and that this program does not have. */
 static const char *const unsupported_components[] = {
-    "text_encoder_3", "transformer", "controlnet", "prior", "image_encoder"};
+    "text_encoder_3", "text_encoder_4", "controlnet", "prior", "image_encoder"};
 
 /* The class of an index entry such as ["diffusers", "AutoencoderKL"]; NULL if absent or null. */
 static const char *index_class(const json_t *index, const char *component)
@@ -31,8 +31,10 @@ static sp_status check_index(const sp_model_folder *folder, const char *path)
             (sp_component_kind)i,
             index_class(folder->index, sp_component_folder_name((sp_component_kind)i)), path));
     const char *class_name = json_string_value(json_object_get(folder->index, "_class_name"));
+    /* whose third text encoder is no more than advice: the two others do without it */
+    bool sd3 = index_class(folder->index, sp_component_folder_name(SP_COMPONENT_TRANSFORMER));
     for (size_t i = 0; i < sizeof unsupported_components / sizeof *unsupported_components; i++)
-        if (index_class(folder->index, unsupported_components[i]))
+        if (index_class(folder->index, unsupported_components[i]) && !(i == 0 && sd3))
             return sp_fail(SP_UNSUPPORTED, "%s: is the index of %s%.64s; a model with a \"%s\" is not supported", path,
                            class_name ? "a " : "a model", class_name ? class_name : "", unsupported_components[i]);
     return SP_OK;
@@ -117,7 +119,13 @@ bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
 
 sp_status sp_model_folder_component(const sp_model_folder *folder, const char *component, sp_component **out)
 {
-    bool other = folder->unet && sp_component_kind_of(component) == SP_COMPONENT_UNET;
+    int kind = sp_component_kind_of(component);
+    bool other = folder->unet && kind == SP_COMPONENT_UNET;
+    /* Stable Diffusion 3's first text encoder makes a vector of the whole text too */
+    bool projects = kind == SP_COMPONENT_TEXT_ENCODER &&
+                    sp_model_folder_has(folder, sp_component_folder_name(SP_COMPONENT_TRANSFORMER));
+    if (projects)
+        return sp_component_open_kind(folder->path, component, SP_COMPONENT_TEXT_ENCODER_2, folder->prediction, out);
     return sp_component_open_as(other ? folder->unet : folder->path, component, folder->prediction, out);
 }
 

@@ -20,7 +20,7 @@ enum { COND_PROJ_DIM = 256 };
 static sp_status configure_student(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
-    d->student = d->teacher->unet->config.unet;
+    d->student = d->teacher->denoiser->config.unet;
     if (d->student.time_cond_dim)
         return sp_fail(
             SP_UNSUPPORTED,
@@ -84,7 +84,8 @@ static sp_status plan_validation(sp_distillation *d, sp_pipeline *pipeline)
                                 &decode));
     size_t a = denoise.arena + denoise.persistent + denoise.boundary,
            b = decode.arena + decode.persistent + decode.boundary;
-    d->memory.validation = (a > b ? a : b) + (o->lora.rank ? sp_distillation_f32_bytes(d->teacher->unet->weights) : 0);
+    size_t merged = o->lora.rank ? sp_distillation_f32_bytes(d->teacher->denoiser->weights) : 0;
+    d->memory.validation = (a > b ? a : b) + merged;
     return SP_OK;
 }
 
@@ -250,7 +251,7 @@ static sp_status save_results(const sp_distillation *d)
     SP_TRY(record_result(d));
     if (!o->lora.rank)
         return sp_student_save(o, &d->student, d->state.online, d->state.ema, d->settings);
-    return sp_adapters_save(o, &d->student, d->teacher->unet->weights, d->state.online,
+    return sp_adapters_save(o, &d->student, d->teacher->denoiser->weights, d->state.online,
                             d->state.ema, d->settings);
 }
 

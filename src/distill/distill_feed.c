@@ -135,7 +135,8 @@ void sp_feed_draw_latent(sp_distill_feed *f, int64_t micro, int64_t i)
     const float *logvar = facts->gaussian ? f->moments + count : NULL;
     float *latent = (float *)f->x0.data + (size_t)i * count;
     if (logvar) sp_random_normal(sp_feed_key(f, micro, i, SP_STREAM_POSTERIOR), latent, count);
-    sp_vae_draw((sp_latent_scale){facts->scaling_factor, facts->shift_factor}, f->moments, logvar, latent, (int64_t)count, latent);
+    const sp_latent_scale scale = {facts->scaling_factor, facts->shift_factor};
+    sp_vae_draw(scale, f->moments, logvar, latent, (int64_t)count, latent);
 }
 
 static sp_status draw_sample(sp_distill_feed *f, const sp_objective_settings *now, int64_t micro,

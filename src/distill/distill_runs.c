@@ -30,7 +30,7 @@ static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
     sp_distillation *d = step->d;
     const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
     d->shape.recompute = recompute;
-    d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->unet->weights;
+    d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->denoiser->weights;
     if (step->part == SP_MATCHING_STUDENT) d->recompute = recompute;
     return is_matching(d) ? sp_matching_graph(&now, &d->shape, step->part, out)
                           : sp_objective_graph(&now, &d->shape, out);
@@ -114,7 +114,7 @@ size_t sp_distillation_f32_bytes(const sp_weights *weights)
 sp_status sp_distillation_plan(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
-    d->shape.teacher = &d->teacher->unet->config.unet;
+    d->shape.teacher = &d->teacher->denoiser->config.unet;
     d->shape.student = &d->student;
     d->shape.lora = o->lora.rank ? &o->lora : NULL;
     d->shape.trace = o->given.trace != NULL;
@@ -126,7 +126,7 @@ sp_status sp_distillation_plan(sp_distillation *d)
     d->memory.data = sp_distill_feed_bytes(&d->feed);
     d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
     if (is_matching(d)) d->memory.program += (SP_MATCHING_PARTS - 1) * unplanned_of_another;
-    d->memory.round_teacher = o->objective.rounds > 1 ? sp_distillation_f32_bytes(d->teacher->unet->weights) : 0;
+    d->memory.round_teacher = o->objective.rounds > 1 ? sp_distillation_f32_bytes(d->teacher->denoiser->weights) : 0;
     size_t limit = is_limited(d) ? (size_t)o->given.memory_limit : sp_device_allowed(d->teacher->device);
     SP_TRY(is_matching(d) ? plan_matching(d, limit) : plan_step(d, SP_MATCHING_STUDENT, limit, &d->memory));
     return report_memory(d, limit);

@@ -116,7 +116,7 @@ static sp_status measure(const sp_student_error *e, const sp_callbacks *callback
         .pipeline = e->teacher,
         .trajectory = &e->trajectory,
         .request = {.scheduler = e->scheduler,
-                    .guidance = sp_usual_guidance(&e->teacher->unet_config.guidance),
+                    .guidance = sp_usual_guidance(&e->teacher->facts.guidance),
                     .conditioning = &e->conditioning}};
     sp_status status = measure_all(e, &errors, callbacks, out);
     sp_model_errors_free(&errors);
@@ -131,7 +131,7 @@ sp_status sp_student_error_measure(const sp_student_error *e, const sp_unet_conf
     sp_weights *merged = NULL;
     sp_status status = SP_OK;
     if (o->lora.rank)
-        status = sp_lora_merged(e->teacher->device, e->teacher->unet->weights, weights, &o->lora, &merged);
+        status = sp_lora_merged(e->teacher->device, e->teacher->denoiser->weights, weights, &o->lora, &merged);
     if (!status) status = sp_pipeline_set_unet(e->teacher, student, merged ? merged : weights);
     if (!status) status = measure(e, &quiet, out);
     /* The weights will change, and the memory is the next step's. */

@@ -99,7 +99,7 @@ static sp_status copy_start(const sp_distill_options *o, const sp_pipeline *teac
                             sp_weights **out)
 {
     sp_component *start = NULL;
-    if (!o->given.student_start) return sp_weights_copy(teacher->unet->weights, SP_F32, out);
+    if (!o->given.student_start) return sp_weights_copy(teacher->denoiser->weights, SP_F32, out);
     SP_TRY(open_start(o, teacher, student, &start));
     sp_status status = sp_weights_copy(start->weights, SP_F32, out);
     sp_component_close(start);
@@ -108,8 +108,8 @@ static sp_status copy_start(const sp_distill_options *o, const sp_pipeline *teac
 
 sp_status sp_fake_score_start(const sp_distill_options *o, const sp_pipeline *teacher, sp_weights **out)
 {
-    if (!o->lora.rank) return sp_weights_copy(teacher->unet->weights, SP_F32, out);
-    return sp_lora_create(&teacher->unet->config.unet, &o->lora, o->given.seed, false, out);
+    if (!o->lora.rank) return sp_weights_copy(teacher->denoiser->weights, SP_F32, out);
+    return sp_lora_create(&teacher->denoiser->config.unet, &o->lora, o->given.seed, false, out);
 }
 
 sp_status sp_student_start_check(const sp_distill_options *o, const sp_pipeline *teacher, const sp_unet_config *student)

@@ -115,7 +115,7 @@ static sp_status set_student(validation *v, const sp_distill_options *o,
     sp_weights_destroy(*merged);
     *merged = NULL;
     if (!o->lora.rank) return sp_pipeline_set_unet(v->pipeline, student, weights);
-    SP_TRY(sp_lora_merged(v->pipeline->device, v->pipeline->unet->weights, weights, &o->lora,
+    SP_TRY(sp_lora_merged(v->pipeline->device, v->pipeline->denoiser->weights, weights, &o->lora,
                           merged));
     return sp_pipeline_set_unet(v->pipeline, student, *merged);
 }

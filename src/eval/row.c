@@ -284,7 +284,7 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 static sp_status hash_model(sp_compared_model *c, const sp_row_request *r, uint64_t *out)
 {
     const sp_pipeline *p = c->pipeline;
-    const uint64_t parts[] = {sp_component_hash(p->unet), sp_model_text_hash(p->model), sp_component_hash(p->vae)};
+    const uint64_t parts[] = {sp_component_hash(p->denoiser), sp_model_text_hash(p->model), sp_component_hash(p->vae)};
     sp_sampler sampler;
     SP_TRY(sp_sampler_create(r->scheduler ? r->scheduler : &p->scheduler, &r->sampler, &sampler));
     uint64_t hash = hash_bytes(1, parts, sizeof parts);

@@ -87,8 +87,8 @@ json_t *sp_vae_kl_write(const sp_vae_config *config)
                      (json_int_t)config->latent_channels, "block_out_channels", channels,
                      "down_block_types", down, "up_block_types", up, "layers_per_block",
                      (json_int_t)c->layers, "norm_num_groups", (json_int_t)c->groups,
-                     "scaling_factor", config->scaling_factor, "shift_factor", shift, "act_fn", "silu", "use_quant_conv",
-                     (int)c->quant_conv, "use_post_quant_conv", (int)c->post_quant_conv,
+                     "scaling_factor", config->scaling_factor, "shift_factor", shift, "act_fn", "silu",
+                     "use_quant_conv", (int)c->quant_conv, "use_post_quant_conv", (int)c->post_quant_conv,
                      "mid_block_add_attention", (int)c->mid_attention);
 }
 

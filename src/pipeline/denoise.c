@@ -11,7 +11,7 @@ enum { BATCH_PIXELS = 1 << 12 };
 
 bool sp_pipeline_is_guided(const sp_pipeline *p, double guidance)
 {
-    return guidance != 1 && !p->unet_config.time_cond_dim;
+    return guidance != 1 && !p->facts.time_cond_dim;
 }
 
 /* ---- the graph ---- */
@@ -27,7 +27,7 @@ static sp_value *twice(sp_builder *b, sp_value *x)
  * cond_proj. Output "model_output" [N,C,h,w]. */
 static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise_shape *shape)
 {
-    const sp_unet_config *c = &p->unet_config;
+    const sp_denoiser *c = &p->facts;
     int64_t n = shape->batch;
     bool guided = shape->guided;
     sp_values in = {0};
@@ -42,10 +42,10 @@ static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise
     if (c->time_cond_dim) /* guidance does not change from step to step */
         sp_values_add(&in, "timestep_cond",
                       sp_input(b, "timestep_cond", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT));
-    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->unet_weights};
-    const sp_network_use unet = {.network = &sp_unet_network, .config = c, .set = &set};
-    sp_conditioning_inputs(b, shape->conditioning, unet.network, c, "", guided ? 2 * n : n, SP_RATE_PROMPT, &in);
-    sp_value *output = sp_network_value(b, &unet, &in);
+    const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->denoiser_weights};
+    const sp_network_use network = {.network = c->network, .config = c->config, .set = &set};
+    sp_conditioning_inputs(b, shape->conditioning, c->network, c->config, "", guided ? 2 * n : n, SP_RATE_PROMPT, &in);
+    sp_value *output = sp_network_value(b, &network, &in);
     if (guided) {
         sp_value *terms[] = {
             sp_input(b, "cond_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, output, 0, 0, n),
@@ -83,7 +83,7 @@ static sp_plan_use use_of(const denoiser *d, char text[SP_PLAN_SHAPE])
     snprintf(text, SP_PLAN_SHAPE, "%lld of %lldx%lld%s, %s", (long long)s->batch, (long long)s->width,
              (long long)s->height, s->guided ? " guided" : "", conditioning);
     return (sp_plan_use){
-        .network = "unet", .shape = text, .build = build, .context = d, .weights = d->pipeline->unet_weights};
+        .network = "unet", .shape = text, .build = build, .context = d, .weights = d->pipeline->denoiser_weights};
 }
 
 sp_status sp_pipeline_plan_denoise(sp_pipeline *p, const sp_denoise_shape *shape, sp_plan_memory *out)
@@ -99,13 +99,13 @@ static sp_status prepare(sp_pipeline *p, const sp_denoise_shape *shape)
     char text[SP_PLAN_SHAPE];
     const denoiser d = {p, shape};
     const sp_plan_use use = use_of(&d, text);
-    return sp_plans_run(&p->plans, &use, &p->denoiser);
+    return sp_plans_run(&p->plans, &use, &p->denoiser_run);
 }
 
 sp_status sp_pipeline_pack_denoise(sp_pipeline *p, const sp_denoise_shape *shape, const sp_callbacks *callbacks)
 {
     SP_TRY(prepare(p, shape));
-    return sp_run_make_weights(p->denoiser, callbacks);
+    return sp_run_make_weights(p->denoiser_run, callbacks);
 }
 
 /* ---- inputs ---- */
@@ -136,8 +136,8 @@ static void copy_rows(sp_tensor *to, int64_t at, int64_t count, const sp_tensor 
 
 static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
 {
-    sp_run *run = p->denoiser;
-    int64_t dim = p->unet_config.time_cond_dim;
+    sp_run *run = p->denoiser_run;
+    int64_t dim = p->facts.time_cond_dim;
     if (sp_pipeline_is_guided(p, guidance)) {
         SP_TRY(set_all(run, "cond_weight", batch, guidance));
         return set_all(run, "negative_weight", batch, 1 - guidance);
@@ -161,9 +161,9 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
     sp_conditioning_copy(&rows, 0, batch, r->conditioning, first);
     if (guided) {
         sp_conditioning_copy(&rows, batch, batch, r->negative, first);
-        sp_conditioning_copy_picture(&rows, batch, batch, r->conditioning, first, &sp_unet_network, &p->unet_config);
+        sp_conditioning_copy_picture(&rows, batch, batch, r->conditioning, first, p->facts.network, p->facts.config);
     }
-    sp_status status = sp_conditioning_set(p->denoiser, "", &rows);
+    sp_status status = sp_conditioning_set(p->denoiser_run, "", &rows);
     sp_conditioning_free(&rows);
     return status ? status : set_guidance(p, r->guidance, batch);
 }
@@ -214,7 +214,7 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
                           const sp_callbacks *callbacks)
 {
     const sp_sampler_step *step = &sampler->step[i];
-    sp_run *run = p->denoiser;
+    sp_run *run = p->denoiser_run;
     int64_t batch = s->z.shape.dim[0];
     sp_tensor output = {0};
     SP_TRY(sp_run_set_input(run, "latent", &s->z));
@@ -257,7 +257,7 @@ static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
     if (r->sampler.strength == 0) return SP_OK;
     if (!image) return sp_fail(SP_INTERNAL, "there is no picture to start from");
     sp_shape expected =
-        sp_shape_of(image->shape.dim[0], p->unet_config.in_channels, r->height, r->width);
+        sp_shape_of(image->shape.dim[0], p->facts.in_channels, r->height, r->width);
     int64_t rows = image->shape.dim[0];
     if (image->dtype == SP_F32 && sp_shape_equal(image->shape, expected) &&
         (rows == 1 || rows == sp_conditioning_rows(r->conditioning)))
@@ -269,12 +269,11 @@ static sp_status check_image(const sp_pipeline *p, const sp_denoise_request *r)
 
 static sp_status check_request(const sp_pipeline *p, const sp_denoise_request *r)
 {
-    if (!p->unet_weights) return sp_fail(SP_INTERNAL, "the pipeline has no UNet");
+    if (!p->denoiser_weights) return sp_fail(SP_INTERNAL, "the pipeline has no denoiser");
     if (r->height < 1 || r->width < 1)
         return sp_fail(SP_ARGUMENT, "a latent of %lld x %lld is not possible", (long long)r->width,
                        (long long)r->height);
-    const sp_unet_config *c = &p->unet_config;
-    SP_TRY(sp_conditioning_check(r->conditioning, &sp_unet_network, c, "the conditioning"));
+    SP_TRY(sp_conditioning_check(r->conditioning, p->facts.network, p->facts.config, "the conditioning"));
     if (!sp_pipeline_is_guided(p, r->guidance)) return SP_OK;
     if (!r->negative) return sp_fail(SP_INTERNAL, "guidance needs a negative conditioning");
     SP_TRY(sp_conditioning_expect(r->negative, r->conditioning, "the negative conditioning"));
@@ -304,7 +303,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
                                    .guided = sp_pipeline_is_guided(p, r->guidance)};
     SP_TRY(prepare(p, &plan));
     denoise_state s = {.given = given, .total = (count + batch - 1) / batch * sampler->count};
-    sp_shape shape = sp_shape_of(batch, p->unet_config.in_channels, r->height, r->width);
+    sp_shape shape = sp_shape_of(batch, p->facts.in_channels, r->height, r->width);
     sp_status status = sp_tensor_create(SP_F32, shape, &s.z);
     if (!status) status = sp_tensor_create(SP_F32, shape, &s.fresh);
     shape.dim[0] = batch * sampler->kept;
@@ -353,7 +352,7 @@ sp_status sp_pipeline_advance(sp_pipeline *p, const sp_denoise_request *r, const
     *latents = (sp_tensor){0};
     SP_TRY(check_request(p, r));
     const sp_shape expected =
-        sp_shape_of(sp_conditioning_rows(r->conditioning), p->unet_config.in_channels, r->height, r->width);
+        sp_shape_of(sp_conditioning_rows(r->conditioning), p->facts.in_channels, r->height, r->width);
     if (start->dtype != SP_F32 || !sp_shape_equal(start->shape, expected))
         return sp_fail(SP_SHAPE, "the latents to start from are %s, expected F32 [%lld,%lld,%lld,%lld]",
                        sp_shape_text(start->shape), (long long)expected.dim[0], (long long)expected.dim[1],

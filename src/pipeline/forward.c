@@ -217,7 +217,7 @@ static sp_status fail_component(const char *name)
 
 static const sp_component *part_of(const sp_model *model, const char *folder)
 {
-    return strcmp(folder, "unet") == 0             ? model->unet
+    return strcmp(folder, "unet") == 0             ? model->denoiser
            : strcmp(folder, "vae") == 0            ? model->vae
            : strcmp(folder, "text_encoder") == 0   ? model->text[0].encoder
            : strcmp(folder, "text_encoder_2") == 0 ? model->text[1].encoder

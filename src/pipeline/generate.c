@@ -345,7 +345,7 @@ static sp_status choose_sizes(generation *g)
                                        .prompt_count = r->prompts.count,
                                        .image = &r->image,
                                        .noise = g->noise_file,
-                                       .unet = &p->unet_config,
+                                       .denoiser = &p->facts,
                                        .vae = &p->vae->config.vae};
     return sp_picture_sizes_choose(&question, &g->sizes);
 }
@@ -385,7 +385,7 @@ static sp_status prepare(generation *g)
     const sp_scheduler_config *scheduler = &g->pipeline->scheduler;
     SP_TRY(sp_pipeline_set_clip_skip(g->pipeline, (int)o->clip_skip));
     if (o->noise) SP_TRY(sp_safetensors_open(o->noise, &g->noise_file));
-    SP_TRY(sp_sampling_choose(o, scheduler, &g->pipeline->unet_config, &g->sampling));
+    SP_TRY(sp_sampling_choose(o, scheduler, &g->pipeline->facts, &g->sampling));
     SP_TRY(sp_sampler_create(scheduler, &g->sampling.sampler, &g->table));
     if (o->show_timesteps) sp_sampler_log(scheduler, &g->sampling.sampler, &g->table);
     SP_TRY(choose_sizes(g));

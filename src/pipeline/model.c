@@ -23,6 +23,11 @@ static sp_status check_tokenizer(const sp_text_part *part, const char *folder)
     return SP_OK;
 }
 
+static bool is_sd3(const sp_model *m)
+{
+    return sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TRANSFORMER));
+}
+
 static sp_status open_text(sp_model *m, sp_component_kind kind)
 {
     sp_text_part *part = &m->text[m->text_count++];
@@ -33,15 +38,21 @@ static sp_status open_text(sp_model *m, sp_component_kind kind)
 
 static sp_status open_texts(sp_model *m)
 {
+    bool second = sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TEXT_ENCODER_2));
+    bool third = is_sd3(m) && sp_model_folder_has(&m->folder, "text_encoder_3");
+    m->text_form = is_sd3(m) ? SP_TEXTS_SD3 : second ? SP_TEXTS_XL : SP_TEXTS_ONE;
     SP_TRY(open_text(m, SP_COMPONENT_TEXT_ENCODER));
-    if (!sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TEXT_ENCODER_2))) return SP_OK;
+    if (third)
+        sp_log_warn("%s: its third text encoder (T5) is left out; zeros stand for it, as in diffusers without one",
+                    m->folder.path);
+    if (!second) return SP_OK;
     SP_TRY(open_text(m, SP_COMPONENT_TEXT_ENCODER_2));
-    size_t first = sp_tokenizer_max_length(m->text[0].tokenizer),
-           second = sp_tokenizer_max_length(m->text[1].tokenizer);
-    if (first != second)
+    size_t first_length = sp_tokenizer_max_length(m->text[0].tokenizer),
+           second_length = sp_tokenizer_max_length(m->text[1].tokenizer);
+    if (first_length != second_length)
         return sp_fail(SP_FORMAT, "%s: the tokenizers make %zu and %zu tokens, which must be as many",
-                       m->folder.path, first, second);
-    return sp_model_folder_zero_negative(&m->folder, &m->zero_negative);
+                       m->folder.path, first_length, second_length);
+    return m->text_form == SP_TEXTS_XL ? sp_model_folder_zero_negative(&m->folder, &m->zero_negative) : SP_OK;
 }
 
 /* Before adapters are merged, which do not touch the table. */
@@ -60,7 +71,13 @@ static sp_status add_embeddings(sp_model *m, const sp_model_options *options)
     return SP_OK;
 }
 
-static sp_status check_vae(const sp_model *m, const sp_unet_config *unet)
+/* For messages. */
+static const char *name_of(const sp_denoiser *denoiser)
+{
+    return denoiser->network == &sp_mmdit_network ? "transformer" : "UNet";
+}
+
+static sp_status check_vae(const sp_model *m, const sp_denoiser *denoiser)
 {
     const sp_vae_config *vae = &m->vae->config.vae;
     const char *folder = m->vae->folder;
@@ -68,43 +85,49 @@ static sp_status check_vae(const sp_model *m, const sp_unet_config *unet)
         return sp_fail(
             SP_UNSUPPORTED, "%s: the VAE's pictures have %lld channels, and only 3 are supported",
             folder, (long long)(vae->out_channels != 3 ? vae->out_channels : vae->in_channels));
-    if (vae->latent_channels != unet->in_channels)
-        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the UNet's %lld",
-                       folder, (long long)vae->latent_channels, (long long)unet->in_channels);
+    if (vae->latent_channels != denoiser->in_channels)
+        return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the %s's %lld", folder,
+                       (long long)vae->latent_channels, name_of(denoiser), (long long)denoiser->in_channels);
     return SP_OK;
 }
 
-/* What the text encoders give and what the UNet takes. */
-static sp_status check_text(const sp_model *m, const sp_unet_config *unet)
+static sp_status check_pooled(const sp_model *m, const sp_denoiser *denoiser)
 {
     const char *folder = m->folder.path;
+    int64_t pooled = 0;
+    for (int i = m->text_form == SP_TEXTS_SD3 ? 0 : 1; i < m->text_count; i++)
+        pooled += m->text[i].encoder->config.text.projection;
+    if (!denoiser->pooled_dim) return SP_OK;
+    if (m->text_count < 2)
+        return sp_fail(SP_FORMAT, "%s: the %s takes a pooled text, and there is no text_encoder_2 to make it", folder,
+                       name_of(denoiser));
+    if (pooled == denoiser->pooled_dim) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s: the pooled text is %lld wide and the %s expects %lld", folder, (long long)pooled,
+                   name_of(denoiser), (long long)denoiser->pooled_dim);
+}
+
+/* What the text encoders give and what the denoiser takes. */
+static sp_status check_text(const sp_model *m, const sp_denoiser *denoiser)
+{
     int64_t width = 0;
     for (int i = 0; i < m->text_count; i++)
         width += m->text[i].encoder->config.text.width;
-    if (width != unet->cross_attention_dim)
-        return sp_fail(SP_FORMAT, "%s: the text encoder%s %lld wide and the UNet expects a context of %lld", folder,
-                       m->text_count > 1 ? "s are together" : " is", (long long)width,
-                       (long long)unet->cross_attention_dim);
-    int64_t pooled = m->text_count > 1 ? m->text[1].encoder->config.text.projection : 0;
-    if (unet->size_dim && !pooled)
-        return sp_fail(SP_FORMAT, "%s: the UNet takes a pooled text, and there is no text_encoder_2 to make it",
-                       folder);
-    if (unet->size_dim && pooled != unet->text_dim)
-        return sp_fail(SP_FORMAT, "%s: the pooled text is %lld wide and the UNet expects %lld", folder,
-                       (long long)pooled, (long long)unet->text_dim);
-    return SP_OK;
+    bool fits = m->text_form == SP_TEXTS_SD3 ? width <= denoiser->context_dim : width == denoiser->context_dim;
+    if (!fits)
+        return sp_fail(SP_FORMAT, "%s: the text encoder%s %lld wide and the %s expects a context of %lld",
+                       m->folder.path, m->text_count > 1 ? "s are together" : " is", (long long)width,
+                       name_of(denoiser), (long long)denoiser->context_dim);
+    return check_pooled(m, denoiser);
 }
 
-sp_status sp_model_check_unet(const sp_model *m, const sp_unet_config *unet)
+sp_status sp_model_check_denoiser(const sp_model *m, const sp_denoiser *denoiser)
 {
-    const char *folder = m->folder.path;
-    if (unet->in_channels != unet->out_channels)
-        return sp_fail(
-            SP_UNSUPPORTED,
-            "%s: the UNet takes %lld channels and gives %lld; only text to image is supported",
-            folder, (long long)unet->in_channels, (long long)unet->out_channels);
-    if (m->text_count) SP_TRY(check_text(m, unet));
-    return m->vae ? check_vae(m, unet) : SP_OK;
+    if (denoiser->in_channels != denoiser->out_channels)
+        return sp_fail(SP_UNSUPPORTED, "%s: the %s takes %lld channels and gives %lld; only text to image is supported",
+                       m->folder.path, name_of(denoiser), (long long)denoiser->in_channels,
+                       (long long)denoiser->out_channels);
+    if (m->text_count) SP_TRY(check_text(m, denoiser));
+    return m->vae ? check_vae(m, denoiser) : SP_OK;
 }
 
 static bool same_schedule(const sp_path *a, const sp_path *b)
@@ -156,7 +179,7 @@ static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
  * is rounded to the type of the file, since packing rounds it anyway. */
 static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 {
-    const bool has[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = m->unet,
+    const bool has[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = m->denoiser && !is_sd3(m),
                                           [SP_COMPONENT_TEXT_ENCODER] = m->text_count > 0,
                                           [SP_COMPONENT_TEXT_ENCODER_2] = m->text_count > 1};
     bool exact = m->precision == SP_F32;
@@ -164,7 +187,7 @@ static sp_status merge_loras(sp_model *m, const sp_model_options *options)
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, options->callbacks, &list));
     sp_status status = sp_lora_list_check(&list, has);
     if (!status) status = take_scheduler(m, &list);
-    if (!status && m->unet) status = sp_lora_list_merge(&list, m->device, m->unet, exact);
+    if (!status && has[SP_COMPONENT_UNET]) status = sp_lora_list_merge(&list, m->device, m->denoiser, exact);
     for (int i = 0; i < m->text_count && !status; i++)
         status = sp_lora_list_merge(&list, m->device, m->text[i].encoder, exact);
     sp_lora_list_close(&list);
@@ -174,7 +197,12 @@ static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 /* Before a part is missed by name: what the model is, if it is none. */
 static sp_status check_model(const sp_model *m, unsigned parts, const sp_model_options *options)
 {
-    const bool needed[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = parts & SP_PART_UNET && !options->unet,
+    if (is_sd3(m) && (options->lora_count || options->embedding_count))
+        return sp_fail(SP_UNSUPPORTED, "%s: is a Stable Diffusion 3 model, which %s is not supported with yet",
+                       m->folder.path, options->lora_count ? "a LoRA" : "an embedding");
+    bool denoiser = parts & SP_PART_UNET && !options->unet, transformer = is_sd3(m);
+    const bool needed[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = denoiser && !transformer,
+                                             [SP_COMPONENT_TRANSFORMER] = denoiser && transformer,
                                              [SP_COMPONENT_VAE] = parts & SP_PART_VAE && !options->vae,
                                              [SP_COMPONENT_TEXT_ENCODER] = parts & SP_PART_TEXT};
     return sp_model_expect(&m->folder, needed);
@@ -204,8 +232,8 @@ static void fit_scale(sp_model *m)
 static void check_tiny_name(const sp_model *m)
 {
     const char *name = strcasestr(sp_path_base(m->vae->folder), "taesd");
-    bool large = m->unet && m->unet->config.unet.size_dim > 0;
-    if (m->vae->config.vae.kind != SP_VAE_TINY || !m->unet || !name) return;
+    bool large = m->denoiser && sp_denoiser_of(&m->denoiser->config).sizes;
+    if (m->vae->config.vae.kind != SP_VAE_TINY || !m->denoiser || !name) return;
     bool named_large = strncasecmp(name, "taesdxl", strlen("taesdxl")) == 0;
     if (named_large != large)
         sp_log_warn("%s: is by its name for %s, and the model is %s; TAESD and TAESDXL cannot take each other's place",
@@ -222,6 +250,14 @@ static sp_status open_vae(sp_model *m, const char *other)
     return SP_OK;
 }
 
+static sp_status open_denoiser(sp_model *m, const char *unet)
+{
+    const char *name = sp_component_folder_name(is_sd3(m) ? SP_COMPONENT_TRANSFORMER : SP_COMPONENT_UNET);
+    if (unet && is_sd3(m) && strcmp(unet, "unet") != 0)
+        return sp_fail(SP_ARGUMENT, "%s: has a transformer, and no UNet to choose another for", m->folder.path);
+    return sp_model_folder_component(&m->folder, unet && !is_sd3(m) ? unet : name, &m->denoiser);
+}
+
 static sp_status open_parts(sp_model *m, const char *path, const sp_model_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
@@ -233,10 +269,12 @@ static sp_status open_parts(sp_model *m, const char *path, const sp_model_option
     if (parts & SP_PART_TEXT) SP_TRY(open_texts(m));
     if (parts & SP_PART_TEXT) SP_TRY(add_embeddings(m, options));
     if (parts & SP_PART_UNET)
-        SP_TRY(sp_model_folder_component(&m->folder, options->unet ? options->unet : "unet", &m->unet));
+        SP_TRY(open_denoiser(m, options->unet));
     if (parts & SP_PART_VAE) SP_TRY(open_vae(m, options->vae));
     SP_TRY(merge_loras(m, options));
-    return m->unet ? sp_model_check_unet(m, &m->unet->config.unet) : SP_OK;
+    if (!m->denoiser) return SP_OK;
+    const sp_denoiser facts = sp_denoiser_of(&m->denoiser->config);
+    return sp_model_check_denoiser(m, &facts);
 }
 
 sp_status sp_model_open(const char *path, const sp_model_options *options, sp_model **out)
@@ -258,7 +296,7 @@ sp_status sp_model_open(const char *path, const sp_model_options *options, sp_mo
 void sp_model_close(sp_model *m)
 {
     if (!m) return;
-    sp_component_close(m->unet);
+    sp_component_close(m->denoiser);
     sp_model_close_parts(m, SP_PART_VAE | SP_PART_TEXT);
     sp_learned_list_close(&m->embeddings);
     sp_model_folder_close(&m->folder);

@@ -6,6 +6,7 @@
 #include "checkpoints/lora.h"
 #include "checkpoints/model_folder.h"
 #include "diffusion/scheduler_config.h"
+#include "pipeline/denoiser.h"
 #include "text/tokenizer.h"
 
 enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
@@ -33,11 +34,17 @@ typedef struct {
 } sp_text_part;
 enum { SP_MAX_TEXTS = 2 };
 
+/* What is made of a prompt. ONE: the states of one encoder after the norm of its last layer. XL: those of two before
+ * their last layers, side by side, and the second one's pooled text. SD3: the same, with zeros up to the width that the
+ * denoiser takes and for the tokens of a third encoder, which is not there, and both encoders' pooled texts. */
+typedef enum { SP_TEXTS_ONE, SP_TEXTS_XL, SP_TEXTS_SD3 } sp_text_form;
+
 typedef struct {
     sp_model_folder folder;
-    sp_component *unet, *vae;        /* NULL: not opened */
+    sp_component *denoiser, *vae;    /* the UNet, or Stable Diffusion 3's transformer; NULL: not opened */
     sp_text_part text[SP_MAX_TEXTS]; /* one, or two of Stable Diffusion XL, whose hidden states stand side by side */
     int text_count;                  /* 0: not opened */
+    sp_text_form text_form;
     bool zero_negative; /* a negative prompt that nobody gave is zeros; else it is the empty text */
     sp_learned_list embeddings;      /* that the tokenizers know */
     sp_scheduler_config scheduler;
@@ -54,7 +61,7 @@ void sp_model_close(sp_model *model); /* NULL is legal */
 void sp_model_close_parts(sp_model *model, unsigned parts);
 /* Over the weights of its text encoders: of one, sp_component_hash. */
 uint64_t sp_model_text_hash(const sp_model *model);
-/* Whether a UNet goes with the other parts. */
-sp_status sp_model_check_unet(const sp_model *model, const sp_unet_config *unet);
+/* Whether a denoiser goes with the other parts. */
+sp_status sp_model_check_denoiser(const sp_model *model, const sp_denoiser *denoiser);
 
 #endif

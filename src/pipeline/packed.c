@@ -35,7 +35,7 @@ static sp_status choose_size(packing *g, int64_t width, int64_t height)
     const sp_size_question question = {.options = &options,
                                        .prompt_count = 1,
                                        .image = &none,
-                                       .unet = &g->pipeline->unet_config,
+                                       .denoiser = &g->pipeline->facts,
                                        .vae = &g->pipeline->vae->config.vae};
     return sp_picture_sizes_choose(&question, &g->sizes[g->size_count++]);
 }
@@ -133,7 +133,7 @@ static sp_status claim_files(packing *g)
 static sp_status pack_parts(packing *g)
 {
     sp_pipeline *p = g->pipeline;
-    const sp_component *const components[PARTS] = {p->text[0].encoder, p->text[1].encoder, p->unet, p->vae};
+    const sp_component *const components[PARTS] = {p->text[0].encoder, p->text[1].encoder, p->denoiser, p->vae};
     static const char *const networks[PARTS] = {"text-encoder", "text-encoder-2", "unet", "vae-decoder"};
     sp_status (*const functions[PARTS])(const void *) = {pack_text, pack_text_2, pack_unet, pack_decoder};
     for (int i = 0; i < PARTS; i++) {

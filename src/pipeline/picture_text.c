@@ -135,7 +135,7 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
     if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
     SP_TRY(read_learned(&model->embeddings, out));
-    out->hash = sp_tensor_file_hash(model->unet->file);
+    out->hash = sp_tensor_file_hash(model->denoiser->file);
     return sp_student_file_read(path, &out->student);
 }
 

@@ -10,7 +10,7 @@
 /* The model's parts as they are now. */
 static void look_at(sp_pipeline *p)
 {
-    p->unet = p->model->unet;
+    p->denoiser = p->model->denoiser;
     p->vae = p->model->vae;
     p->text = p->model->text;
     p->text_count = p->model->text_count;
@@ -28,7 +28,7 @@ sp_status sp_pipeline_create(const sp_model *model, sp_pipeline **out)
     p->scheduler = model->scheduler;
     p->plans = (sp_plans){.device = model->device, .precision = model->precision, .most = 1};
     look_at(p);
-    sp_status status = p->unet ? sp_pipeline_set_unet(p, NULL, NULL) : SP_OK;
+    sp_status status = p->denoiser ? sp_pipeline_set_denoiser(p, NULL, NULL) : SP_OK;
     if (status)
         sp_pipeline_close(p);
     else
@@ -59,17 +59,25 @@ void sp_pipeline_close(sp_pipeline *p)
     sp_free(p);
 }
 
-sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config,
-                               const sp_weights *weights)
+sp_status sp_pipeline_set_denoiser(sp_pipeline *p, const sp_component_config *config, const sp_weights *weights)
 {
-    if (!weights && !p->unet)
-        return sp_fail(SP_INTERNAL, "the pipeline was opened without its UNet");
-    const sp_unet_config *chosen = weights ? config : &p->unet->config.unet;
-    SP_TRY(sp_model_check_unet(p->model, chosen));
+    if (!weights && !p->denoiser)
+        return sp_fail(SP_INTERNAL, "the pipeline was opened without its denoiser");
+    const sp_component_config *chosen = weights ? config : &p->denoiser->config;
+    const sp_denoiser facts = sp_denoiser_of(chosen);
+    SP_TRY(sp_model_check_denoiser(p->model, &facts));
     sp_pipeline_release(p);
-    p->unet_config = *chosen;
-    p->unet_weights = weights ? weights : p->unet->weights;
+    p->denoiser_config = *chosen;
+    p->facts = sp_denoiser_of(&p->denoiser_config);
+    p->denoiser_weights = weights ? weights : p->denoiser->weights;
     return SP_OK;
+}
+
+sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config, const sp_weights *weights)
+{
+    if (!weights) return sp_pipeline_set_denoiser(p, NULL, NULL);
+    const sp_component_config unet = {.kind = SP_COMPONENT_UNET, .unet = *config};
+    return sp_pipeline_set_denoiser(p, &unet, weights);
 }
 
 sp_status sp_pipeline_set_clip_skip(sp_pipeline *p, int layers)
@@ -109,8 +117,8 @@ void sp_pipeline_close_parts(sp_pipeline *p, unsigned parts)
 void sp_pipeline_release(sp_pipeline *p)
 {
     sp_plans_forget(&p->plans, "unet");
-    p->denoiser = NULL;
-    if (p->unet) sp_component_drop_pages(p->unet);
+    p->denoiser_run = NULL;
+    if (p->denoiser) sp_component_drop_pages(p->denoiser);
 }
 
 void sp_pipeline_keep(sp_pipeline *p, bool keep)

@@ -5,6 +5,7 @@
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
 #include "pipeline/conditioning.h"
+#include "pipeline/denoiser.h"
 #include "pipeline/model.h"
 #include "pipeline/plans.h"
 #include "pipeline/vae_run.h"
@@ -15,7 +16,7 @@
 typedef struct {
     const sp_model *model;
     sp_model *owned; /* the same, if it goes with the pipeline; else NULL */
-    sp_component *unet, *vae; /* the model's, as what follows */
+    sp_component *denoiser, *vae; /* the model's, as what follows */
     const sp_text_part *text;
     int text_count;
     sp_scheduler_config scheduler;
@@ -26,10 +27,11 @@ typedef struct {
     int64_t chunks;
     sp_callbacks callbacks;     /* asked while prompts are encoded; their context must outlive the pipeline */
     int64_t vae_tile;           /* sp_pipeline_set_vae_tile; 0 at first */
-    sp_unet_config unet_config; /* of the network in use */
-    const sp_weights *unet_weights;
+    sp_component_config denoiser_config; /* of the network in use */
+    sp_denoiser facts;                   /* of that config; zeroed where there is no such network */
+    const sp_weights *denoiser_weights;
     sp_plans plans;
-    sp_run *denoiser; /* of these plans, while it denoises */
+    sp_run *denoiser_run; /* of these plans, while it denoises */
     bool keeps;       /* sp_pipeline_keep */
 } sp_pipeline;
 
@@ -44,8 +46,10 @@ void sp_pipeline_close_parts(sp_pipeline *pipeline, unsigned parts);
 /* Denoises with another network from here on: a trainer's weights, which must outlive the pipeline
  * or the next such call. weights NULL: the folder's own again. Call it again when the weights have
  * changed. */
-sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config,
-                               const sp_weights *weights);
+sp_status sp_pipeline_set_denoiser(sp_pipeline *pipeline, const sp_component_config *config,
+                                   const sp_weights *weights);
+/* That of a UNet. */
+sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config, const sp_weights *weights);
 /* Pictures that are larger than `tile` pixels go through the VAE in tiles of this side from here on, see vae_run.h; 0:
  * none do. SP_ARGUMENT unless it is a multiple of sp_vae_tile_unit. */
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);

@@ -58,11 +58,11 @@ static sp_status choose_seed(const splam_generate_options *o, sp_sampling *g)
 }
 
 sp_status sp_sampling_choose(const splam_generate_options *o, const sp_scheduler_config *scheduler,
-                             const sp_unet_config *unet, sp_sampling *out)
+                             const sp_denoiser *denoiser, sp_sampling *out)
 {
     *out = (sp_sampling){0};
     SP_TRY(choose_sampler(o, scheduler, out));
-    choose_guidance(o, scheduler, &unet->guidance, out);
+    choose_guidance(o, scheduler, &denoiser->guidance, out);
     return choose_seed(o, out);
 }
 
@@ -76,10 +76,13 @@ static sp_status check_side(const sp_picture_sizes *g, const char *file, const c
     if (side < 1 || side > SP_MAX_SIDE)
         return sp_fail(SP_ARGUMENT, "the %s is %lld pixels, expected 1 to %d", name,
                        (long long)side, SP_MAX_SIDE);
-    if (side % g->factor)
+    if (side % g->multiple)
         return sp_fail(SP_ARGUMENT,
                        "the %s of %lld pixels is not a multiple of %lld, as this model needs", name,
-                       (long long)side, (long long)g->factor);
+                       (long long)side, (long long)g->multiple);
+    if (g->most && side > g->most)
+        return sp_fail(SP_ARGUMENT, "the %s of %lld pixels is more than the %lld that this model knows positions for",
+                       name, (long long)side, (long long)g->most);
     if (noise && noise * g->factor != side)
         return sp_fail(SP_ARGUMENT, "%s: \"noise.0\" is for a %s of %lld pixels, not %lld",
                        file, name, (long long)(noise * g->factor), (long long)side);
@@ -91,7 +94,7 @@ static sp_status check_side(const sp_picture_sizes *g, const char *file, const c
 static sp_status choose_sides(const sp_size_question *q, sp_shape noise, sp_picture_sizes *out)
 {
     const splam_generate_options *o = q->options;
-    int64_t f = out->factor, own = q->unet->sample_size * f;
+    int64_t f = out->multiple, own = q->denoiser->sample_size * out->factor;
     int64_t width = o->width == SPLAM_UNSET ? 0 : o->width, height = o->height == SPLAM_UNSET ? 0 : o->height;
     const sp_image *image = q->image;
     if (image->pixels) {
@@ -104,8 +107,8 @@ static sp_status choose_sides(const sp_size_question *q, sp_shape noise, sp_pict
             return sp_fail(SP_ARGUMENT, "%s: is %d x %d pixels, and %lld is the least for a side",
                            sp_start_image_name(o), image->width, image->height, (long long)f);
     }
-    out->width = width ? width : noise.rank ? noise.dim[3] * f : own;
-    out->height = height ? height : noise.rank ? noise.dim[2] * f : own;
+    out->width = width ? width : noise.rank ? noise.dim[3] * out->factor : own;
+    out->height = height ? height : noise.rank ? noise.dim[2] * out->factor : own;
     SP_TRY(check_side(out, o->noise, "width", noise.dim[3], out->width));
     return check_side(out, o->noise, "height", noise.dim[2], out->height);
 }
@@ -113,7 +116,7 @@ static sp_status choose_sides(const sp_size_question *q, sp_shape noise, sp_pict
 static sp_status read_noise_shape(const sp_size_question *q, sp_shape *out)
 {
     const sp_tensor *first;
-    int64_t channels = q->unet->in_channels;
+    int64_t channels = q->denoiser->in_channels;
     SP_TRY(sp_tensor_file_get(q->noise, "noise.0", &first));
     sp_shape noise = *out = first->shape;
     if (noise.rank == 4 && noise.dim[0] >= 1 && noise.dim[1] == channels && noise.dim[2] >= 1 &&
@@ -128,7 +131,10 @@ sp_status sp_picture_sizes_choose(const sp_size_question *q, sp_picture_sizes *o
     const splam_generate_options *o = q->options;
     sp_shape noise = {0};
     int64_t prompts = (int64_t)q->prompt_count;
-    *out = (sp_picture_sizes){.factor = q->vae->factor, .channels = q->unet->in_channels};
+    *out = (sp_picture_sizes){.factor = q->vae->factor,
+                              .multiple = q->vae->factor * q->denoiser->unit,
+                              .most = q->vae->factor * q->denoiser->most_side,
+                              .channels = q->denoiser->in_channels};
     if (q->noise) SP_TRY(read_noise_shape(q, &noise));
     out->each = o->count != SPLAM_UNSET                   ? o->count
                 : q->noise && noise.dim[0] % prompts == 0 ? noise.dim[0] / prompts

@@ -3,6 +3,7 @@
 #ifndef SP_PIPELINE_REQUEST_H
 #define SP_PIPELINE_REQUEST_H
 #include <splam/generate.h>
+#include "pipeline/denoiser.h"
 #include "diffusion/noise.h"
 #include "diffusion/sampler.h"
 #include "formats/safetensors.h"
@@ -21,7 +22,7 @@ typedef struct {
 } sp_sampling;
 /* A warning for a guidance out of the UNet's range. */
 sp_status sp_sampling_choose(const splam_generate_options *options, const sp_scheduler_config *scheduler,
-                             const sp_unet_config *unet, sp_sampling *out);
+                             const sp_denoiser *denoiser, sp_sampling *out);
 
 /* ---- pictures ---- */
 
@@ -30,6 +31,7 @@ typedef struct {
     int64_t each, total;      /* pictures per prompt, and of all */
     int64_t width, height;    /* pixels */
     int64_t factor, channels; /* pixels per latent pixel; of the latent */
+    int64_t multiple, most;   /* pixels that sides are multiples of, and at most; 0: any */
 } sp_picture_sizes;
 
 typedef struct {
@@ -37,7 +39,7 @@ typedef struct {
     size_t prompt_count;
     const sp_image *image;       /* to start from; without pixels where there is none */
     const sp_tensor_file *noise; /* NULL: it is drawn */
-    const sp_unet_config *unet;
+    const sp_denoiser *denoiser;
     const sp_vae_config *vae;
 } sp_size_question;
 sp_status sp_picture_sizes_choose(const sp_size_question *question, sp_picture_sizes *out);

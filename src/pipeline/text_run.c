@@ -6,16 +6,23 @@
 /* The weights' names, and those of kept plans. */
 static const char *const sets[SP_MAX_TEXTS] = {"text-encoder", "text-encoder-2"};
 
-/* Stable Diffusion XL has two encoders, and takes the states before the last layer of each. */
+/* Of several encoders the states before the last layer of each are taken. */
 static bool are_two(const sp_pipeline *p)
 {
-    return p->text_count > 1;
+    return p->model->text_form != SP_TEXTS_ONE;
 }
 
-/* Whether the encoder makes the pooled text too. */
-static bool pools(int part)
+/* Whether the encoder makes a pooled text too. */
+static bool pools(const sp_pipeline *p, int part)
 {
-    return part == 1;
+    return p->text[part].encoder->config.kind == SP_COMPONENT_TEXT_ENCODER_2;
+}
+
+/* Tokens of a third encoder (T5), which is not there: diffusers' max_sequence_length. */
+enum { ABSENT_TOKENS = 256 };
+static int64_t absent_tokens(const sp_pipeline *p)
+{
+    return p->model->text_form == SP_TEXTS_SD3 ? ABSENT_TOKENS : 0;
 }
 
 /* Ids of a chunk, which is what the encoders are run on. */
@@ -26,7 +33,7 @@ static int64_t chunk_length(const sp_pipeline *p)
 
 int64_t sp_pipeline_tokens(const sp_pipeline *p)
 {
-    return p->chunks * chunk_length(p);
+    return p->chunks * chunk_length(p) + absent_tokens(p);
 }
 
 int64_t sp_text_most_skipped(const sp_pipeline *p)
@@ -62,7 +69,7 @@ static sp_status build(const void *context, sp_builder **out)
     const sp_clip_text_options options = {.clip_skip = t->clip_skip + are_two(t->pipeline),
                                           .raw = are_two(t->pipeline)};
     const sp_network_use text = {
-        .network = pools(t->part) ? &sp_clip_text_projection_network : &sp_clip_text_network,
+        .network = pools(t->pipeline, t->part) ? &sp_clip_text_projection_network : &sp_clip_text_network,
         .config = &encoder->config.text,
         .options = &options,
         .set = &set};
@@ -151,7 +158,7 @@ static sp_status make_room(const sp_pipeline *p, int part, int64_t count, encodi
     SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, length), &e->ids));
     SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch), &e->ends));
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, length, text->width), &e->states));
-    return pools(part) ? sp_tensor_create(SP_F32, sp_shape_of(rows, text->projection), &e->pooled) : SP_OK;
+    return pools(p, part) ? sp_tensor_create(SP_F32, sp_shape_of(rows, text->projection), &e->pooled) : SP_OK;
 }
 
 /* The chunks of a prompt into its rows. */
@@ -266,27 +273,34 @@ static sp_status encode_part(sp_pipeline *p, int part, const char *const *prompt
 
 /* ---- all of them ---- */
 
-/* Columns at.. of the rows of `to` become those of `from`. */
+/* Columns at.. of the first tokens of `to` become those of `from`. */
 static void place_columns(sp_tensor *to, int64_t at, const sp_tensor *from)
 {
-    int64_t width = to->shape.dim[2], own = from->shape.dim[2], rows = sp_tensor_count(from) / own;
-    for (int64_t i = 0; i < rows; i++)
-        memcpy((float *)to->data + i * width + at, (const float *)from->data + i * own, (size_t)own * sizeof(float));
+    int64_t tokens = to->shape.dim[1], width = to->shape.dim[2], own_tokens = from->shape.dim[1],
+            own = from->shape.dim[2];
+    for (int64_t i = 0; i < from->shape.dim[0]; i++)
+        for (int64_t k = 0; k < own_tokens; k++)
+            memcpy((float *)to->data + (i * tokens + k) * width + at,
+                   (const float *)from->data + (i * own_tokens + k) * own, (size_t)own * sizeof(float));
 }
 
-/* The states of all encoders side by side, *out new; one's are taken over. */
+/* The states of all encoders side by side, *out new, with zeros beside and behind them where the denoiser takes more;
+ * one's are taken over. */
 static sp_status join(const sp_pipeline *p, encoding *e, sp_tensor *out)
 {
     sp_shape shape = e[0].states.shape;
     int64_t at = 0;
-    if (p->text_count == 1) {
+    if (!are_two(p)) {
         *out = e[0].states;
         e[0].states = (sp_tensor){0};
         return SP_OK;
     }
     for (int i = 1; i < p->text_count; i++)
         shape.dim[2] += e[i].states.shape.dim[2];
+    if (p->model->text_form == SP_TEXTS_SD3) shape.dim[2] = p->facts.context_dim;
+    shape.dim[1] += absent_tokens(p);
     SP_TRY(sp_tensor_create(SP_F32, shape, out));
+    memset(out->data, 0, sp_tensor_bytes(out));
     for (int i = 0; i < p->text_count; i++) {
         place_columns(out, at, &e[i].states);
         at += e[i].states.shape.dim[2];
@@ -294,14 +308,36 @@ static sp_status join(const sp_pipeline *p, encoding *e, sp_tensor *out)
     return SP_OK;
 }
 
+/* XL's, the second encoder's; SD3's, all encoders' one behind the other. */
+static sp_status join_pooled(const sp_pipeline *p, encoding *e, sp_tensor *out)
+{
+    bool all = p->model->text_form == SP_TEXTS_SD3;
+    sp_shape shape = e[1].pooled.shape;
+    if (!all) {
+        *out = e[1].pooled;
+        e[1].pooled = (sp_tensor){0};
+        return SP_OK;
+    }
+    int64_t first = e[0].pooled.shape.dim[1], second = shape.dim[1];
+    shape.dim[1] += first;
+    SP_TRY(sp_tensor_create(SP_F32, shape, out));
+    for (int64_t i = 0; i < shape.dim[0]; i++) {
+        float *row = (float *)out->data + i * shape.dim[1];
+        memcpy(row, (const float *)e[0].pooled.data + i * first, (size_t)first * sizeof *row);
+        memcpy(row + first, (const float *)e[1].pooled.data + i * second, (size_t)second * sizeof *row);
+    }
+    return SP_OK;
+}
+
 static sp_status add_all(const sp_pipeline *p, encoding *e, sp_conditioning *out)
 {
-    sp_tensor states;
+    static const char *const pooled_names[] = {[SP_TEXTS_XL] = "text_embeds", [SP_TEXTS_SD3] = "pooled_projections"};
+    sp_tensor states, pooled;
     SP_TRY(join(p, e, &states));
     SP_TRY(sp_conditioning_add(out, "encoder_hidden_states", states));
     if (are_two(p)) {
-        SP_TRY(sp_conditioning_add(out, "text_embeds", e[1].pooled));
-        e[1].pooled = (sp_tensor){0};
+        SP_TRY(join_pooled(p, e, &pooled));
+        SP_TRY(sp_conditioning_add(out, pooled_names[p->model->text_form], pooled));
     }
     return sp_conditioning_check_finite(out, "the prompts");
 }
@@ -313,6 +349,9 @@ static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t coun
     *out = (sp_conditioning){0};
     if (!p->text_count) return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
     if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
+    if (p->model->text_form == SP_TEXTS_SD3 && !p->facts.context_dim)
+        return sp_fail(SP_UNSUPPORTED, "%s: prompts of Stable Diffusion 3 are encoded with its transformer open alone",
+                       p->model->folder.path);
     sp_status status = SP_OK;
     for (int i = 0; i < p->text_count && !status; i++)
         status = encode_part(p, i, prompts, count, clip_skip, &e[i]);
@@ -351,7 +390,7 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_con
 
 sp_conditioning sp_pipeline_conditioning(const sp_pipeline *p, int64_t count)
 {
-    return sp_conditioning_declared(&sp_unet_network, &p->unet_config, count, sp_pipeline_tokens(p));
+    return sp_conditioning_declared(p->facts.network, p->facts.config, count, sp_pipeline_tokens(p));
 }
 
 /* ---- what is in a prompt ---- */
@@ -391,7 +430,7 @@ sp_status sp_pipeline_frame(const sp_pipeline *p, const sp_framing *framing, int
 {
     sp_tensor ids;
     int64_t rows = sp_conditioning_rows(set);
-    bool asked = p->unet ? p->unet_config.size_dim > 0 : are_two(p); /* a cache is made without a UNet */
+    bool asked = p->denoiser ? p->facts.sizes : p->model->text_form == SP_TEXTS_XL; /* a cache is made without */
     if (!asked) return SP_OK;
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, SP_UNET_SIZES), &ids));
     for (int64_t i = 0; i < rows; i++) {

@@ -71,7 +71,7 @@ static uint64_t key_of(const sp_pipeline *teacher, const sp_trajectory_request *
     const sp_path *path = &teacher->scheduler.path;
     size_t size;
     const void *bytes = sp_path_bytes(path, &size);
-    uint64_t hash = hash_weights(1, teacher->unet_weights);
+    uint64_t hash = hash_weights(1, teacher->denoiser_weights);
     hash = hash_conditioning(hash, r->conditioning);
     if (r->negative) hash = hash_conditioning(hash, r->negative);
     hash = hash_bytes(hash, bytes, size);
@@ -166,7 +166,7 @@ static sp_status find_or_compute(sp_pipeline *teacher, const sp_trajectory_reque
                                  const sp_callbacks *callbacks, sp_trajectory *out)
 {
     const sp_shape shape = sp_shape_of(SP_TRAJECTORY_POINTS, sp_conditioning_rows(r->conditioning),
-                                       teacher->unet_config.in_channels, r->height, r->width);
+                                       teacher->facts.in_channels, r->height, r->width);
     if (path) SP_TRY(load(path, shape, &out->points, &out->seconds));
     if (out->points.data) return SP_OK;
     SP_TRY(make_points(shape, &out->points));
@@ -180,7 +180,7 @@ sp_status sp_trajectory_create(sp_pipeline *teacher, const sp_trajectory_request
                                sp_trajectory *out)
 {
     *out = (sp_trajectory){.seconds = NAN};
-    if (teacher->unet_config.time_cond_dim)
+    if (teacher->facts.time_cond_dim)
         return sp_fail(SP_UNSUPPORTED, "%s is a student (its UNet has cond_proj), and a trajectory is a teacher's",
                        teacher->model->folder.path);
     SP_TRY(sp_trajectory_grid(&teacher->scheduler, out));

@@ -95,7 +95,7 @@ static sp_status prepare(demo *d)
     SP_TRY(claim_output(d));
     const sp_model_options options = {.device = d->device, .precision = sp_precision_dtype(d->device, d->o->precision)};
     SP_TRY(sp_pipeline_open(d->teacher_folder, &options, &d->teacher));
-    d->resolution = (int)(d->teacher->unet_config.sample_size * d->teacher->vae->config.vae.factor);
+    d->resolution = (int)(d->teacher->facts.sample_size * d->teacher->vae->config.vae.factor);
     const sp_dataset_options data = {.resolution = d->resolution};
     SP_TRY(sp_dataset_open(d->o->data, &data, &d->callbacks, &d->dataset));
     int64_t all = sp_dataset_count(d->dataset), count = SP_DEMO_PROMPTS;

@@ -309,9 +309,9 @@ static sp_status check_start(const teacher_training *t)
         return sp_fail(SP_ARGUMENT, "`start` %s predicts %s, and %s is asked for", o->start,
                        sp_prediction_name(start->scheduler.path.prediction),
                        sp_prediction_name(t->made.path.prediction));
-    if (start->unet->config.unet.in_channels != t->latents.channels)
+    if (start->denoiser->config.unet.in_channels != t->latents.channels)
         return sp_fail(SP_SHAPE, "`start` %s is for latents of %lld channels, and those of `vae` %s have %lld",
-                       o->start, (long long)start->unet->config.unet.in_channels, o->vae,
+                       o->start, (long long)start->denoiser->config.unet.in_channels, o->vae,
                        (long long)t->latents.channels);
     return SP_OK;
 }
@@ -327,8 +327,8 @@ static sp_status begin_as_start(teacher_training *t)
     SP_TRY(sp_teacher_family_of_model(&m->folder, &t->made.family));
     SP_TRY(check_start(t));
     SP_TRY(sp_weights_create(&t->start));
-    SP_TRY(add_start(t, m->unet));
-    t->made.denoiser = m->unet->config;
+    SP_TRY(add_start(t, m->denoiser));
+    t->made.denoiser = m->denoiser->config;
     t->made.zero_negative = m->zero_negative;
     for (int i = 0; i < m->text_count; i++) {
         SP_TRY(add_start(t, m->text[i].encoder));

@@ -230,7 +230,7 @@ static sp_status open_evaluator(evaluation_run *r)
         .metrics = is_first(r) ? r->metrics : 0,
         .size = o->resolution != SPLAM_UNSET
                     ? (int)o->resolution
-                    : (int)(r->evaluator->unet_config.sample_size * r->evaluator->vae->config.vae.factor),
+                    : (int)(r->evaluator->facts.sample_size * r->evaluator->vae->config.vae.factor),
     };
     return o->captions ? evaluate_list(r, &options) : evaluate_data(r, &options);
 }
@@ -361,10 +361,10 @@ static sp_status model_row(evaluation_run *r, sp_compared_model *compared, const
 /* Of students that are told theirs, and of models that are no students. */
 static double choose_guidance(const evaluation_run *r, const sp_pipeline *p)
 {
-    bool ranged = p->unet_config.guidance.high > 0;
+    bool ranged = p->facts.guidance.high > 0;
     if (!ranged && p->scheduler.student) return 1;
     if (isfinite(r->guidance_scale_w)) return r->guidance_scale_w + 1;
-    return ranged ? sp_usual_guidance(&p->unet_config.guidance) : 7.5;
+    return ranged ? sp_usual_guidance(&p->facts.guidance) : 7.5;
 }
 
 /* The model, measured along the trajectory if there is one. */

@@ -8,6 +8,7 @@ import make_optimizer
 import make_original
 import make_samplers
 import make_schedule
+import make_sd3
 import make_sdxl
 import make_text
 import make_torch_files
@@ -15,6 +16,7 @@ import make_unet
 import make_vae
 
 if __name__ == "__main__":
-    for module in (make_unet, make_mmdit, make_vae, make_text, make_sdxl, make_schedule, make_samplers, make_distill,
-                   make_image, make_torch_files, make_original, make_optimizer, make_lr_schedule, make_lora):
+    for module in (make_unet, make_mmdit, make_vae, make_text, make_sdxl, make_sd3, make_schedule, make_samplers,
+                   make_distill, make_image, make_torch_files, make_original, make_optimizer, make_lr_schedule,
+                   make_lora):
         module.main()
