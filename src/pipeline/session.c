@@ -52,13 +52,14 @@ void sp_held_model_close(splam_model *model)
 
 void sp_held_model_describe(const splam_model *model, splam_model_facts *out)
 {
-    int64_t factor = model->parts->vae->config.vae.factor, side = model->parts->unet->config.unet.sample_size * factor;
+    const sp_denoiser denoiser = sp_denoiser_of(&model->parts->denoiser->config);
+    int64_t factor = model->parts->vae->config.vae.factor, side = denoiser.sample_size * factor;
     *out = (splam_model_facts){.size = sizeof *out,
                                .name = model->facts.name,
                                .hash = model->facts.hash,
                                .width = side,
                                .height = side,
-                               .multiple = factor};
+                               .multiple = factor * denoiser.unit};
 }
 
 /* ---- sessions ---- */
