@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "convert_support.h"
 #include "generate_support.h"
+#include "pipeline/request.h"
 #include "xl_model.h"
 
 /* fp32 against float64, relative to the largest: ours is .2e-5 to 1e-4 off, guided steps the most. */
@@ -168,6 +169,47 @@ static void test_refusals(void **state)
     refuse(&o, SPLAM_UNSUPPORTED, "text_encoder_2 is a CLIPTextModel");
 }
 
+/* ---- sizes ---- */
+
+typedef struct {
+    sp_size_question question;
+    sp_picture_sizes sizes;
+} sized_request;
+
+static void choose_sizes(void *context)
+{
+    sized_request *r = context;
+    assert_ok(sp_picture_sizes_choose(&r->question, &r->sizes));
+}
+
+/* XL's own sizes are a megapixel; Turbo's is 512x512, and other families are other models. */
+static void test_small_pictures_are_warned_of(void **state)
+{
+    static const struct {
+        int64_t sample_size, size_dim, width, height;
+        bool warned;
+    } cases[] = {{128, 256, 1024, 1024, false}, {128, 256, 512, 512, true},   {128, 256, 768, 768, false},
+                 {128, 256, 640, 1536, false},  {128, 256, 1024, 504, true},  {128, 256, 1024, 512, false},
+                 {64, 256, 512, 512, false},    {64, 256, 256, 256, false},   {128, 0, 512, 512, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        splam_generate_options o = splam_generate_defaults();
+        const sp_component_config unet = {
+            .kind = SP_COMPONENT_UNET,
+            .unet = {.sample_size = cases[i].sample_size, .size_dim = cases[i].size_dim, .in_channels = 4}};
+        const sp_denoiser denoiser = sp_denoiser_of(&unet);
+        const sp_vae_config vae = {.factor = 8};
+        const sp_image none = {0};
+        o.width = cases[i].width;
+        o.height = cases[i].height;
+        sized_request r = {
+            .question = {.options = &o, .denoiser = &denoiser, .vae = &vae, .image = &none, .prompt_count = 1}};
+        char *said = captured(state, choose_sizes, &r);
+        assert_int_equal(r.sizes.width, o.width);
+        if (!strstr(said, "1216x832") == cases[i].warned) fail_msg("case %zu: \"%s\"", i, said);
+        sp_free(said);
+    }
+}
+
 /* ---- one file ---- */
 
 static sp_tensor drawn(void **state, const char *model)
@@ -196,6 +238,21 @@ static void check_one_file(void **state, const char *unet)
     sp_tensor_free(&a);
     sp_tensor_free(&b);
     sp_tensor_free(&c);
+}
+
+static void test_inspect_names_sizes(void **state)
+{
+    char *text;
+    splam_inspect_options o = splam_inspect_defaults();
+    make_xl(keep(state, "folder"), XL_UNET("\"transformer_layers_per_block\": [1, 1]"));
+    for (int own = 0; own < 2; own++) { /* what is made here has a size of 128, the golden one 16 */
+        o.path = own ? keep(state, "folder") : sdxl_folder();
+        assert_int_equal(splam_inspect(&o, &text), SPLAM_OK);
+        const char *line = strstr(text, "\ntrained on    ");
+        if ((line == NULL) != (own == 0)) fail_msg("%s", text);
+        if (line) assert_non_null(strstr(line, " 1024x1024, 1152x896, 1216x832, 1344x768 and 1536x640, also "));
+        splam_free(text);
+    }
 }
 
 static void test_one_file(void **state)
@@ -257,6 +314,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clean_latent, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_index_decides_on_zeros, set_up_noise, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_refusals, set_up_noise, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_small_pictures_are_warned_of, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(test_inspect_names_sizes, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_one_file, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_one_file_of_pruned_blocks, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(test_one_file_of_transformers_names, make_test_folder, remove_test_folder),

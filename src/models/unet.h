@@ -47,6 +47,10 @@ enum { SP_UNET_SIZES = 6 }; /* numbers of time_ids */
 /* Gives every transformer of the levels that are set so many blocks, the middle one too. */
 void sp_unet_config_set_depth(sp_unet_config *config, int64_t depth);
 
+/* Stable Diffusion XL's kind whose own size is 128, 1024 x 1024 pixels: trained on SP_XL_SIZES (options/choices.h), as
+ * Turbo, whose size is 64, is not. */
+bool sp_unet_is_megapixel(const sp_unet_config *config);
+
 /* SP_IO, SP_FORMAT, or SP_UNSUPPORTED naming the key. Absent keys take diffusers' defaults. */
 sp_status sp_unet_config_load(const char *path, sp_unet_config *out);
 sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_config *out);

@@ -384,6 +384,11 @@ static void write_text_time(const sp_unet_config *c, json_t *config)
                         json_integer(c->text_dim + SP_UNET_SIZES * c->size_dim));
 }
 
+bool sp_unet_is_megapixel(const sp_unet_config *c)
+{
+    return c->size_dim > 0 && c->sample_size == 128;
+}
+
 json_t *sp_unet_config_write(const sp_unet_config *c)
 {
     json_t *channels = json_array(), *down = json_array(), *up = json_array();

@@ -53,6 +53,9 @@
     X(HEUN, "heun", 20)                                                                            \
     X(TCD, "tcd", 4)
 
+/* Sizes of pictures that Stable Diffusion XL was trained on, of which help, inspect and a warning speak. */
+#define SP_XL_SIZES "1024x1024, 1152x896, 1216x832, 1344x768 and 1536x640, also upright"
+
 /* "a|b|c", as a table has it. */
 #define SP_CHOICE_TEXT(name, text, ...) "|" text
 #define SP_CHOICES(list) (&(list(SP_CHOICE_TEXT))[1])

@@ -13,7 +13,8 @@ static sp_denoiser of_unet(const sp_unet_config *c)
                          .pooled_dim = c->size_dim ? c->text_dim : 0,
                          .time_cond_dim = c->time_cond_dim,
                          .guidance = c->guidance,
-                         .sizes = c->size_dim > 0};
+                         .sizes = c->size_dim > 0,
+                         .megapixel = sp_unet_is_megapixel(c)};
 }
 
 static sp_denoiser of_transformer(const sp_mmdit_config *c)

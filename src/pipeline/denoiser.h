@@ -16,6 +16,7 @@ typedef struct {
     int64_t time_cond_dim; /* of the guidance that it is told; 0: it is told none */
     sp_guidance_range guidance;
     bool sizes;            /* it is told sizes and crops, time_ids */
+    bool megapixel;        /* it was trained on SP_XL_SIZES, sp_unet_is_megapixel */
 } sp_denoiser;
 
 /* The config, of kind SP_COMPONENT_UNET or SP_COMPONENT_TRANSFORMER, outlives it. */

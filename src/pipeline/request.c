@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include "base/log.h"
 #include "models/guidance.h"
+#include "options/choices.h"
 
 enum { MAX_PICTURES = 1000000 };
 static const double default_strength = 0.8; /* diffusers' */
@@ -113,6 +114,16 @@ static sp_status choose_sides(const sp_size_question *q, sp_shape noise, sp_pict
     return check_side(out, o->noise, "height", noise.dim[2], out->height);
 }
 
+/* A model of XL's kind whose own size is a megapixel, unlike Turbo's, in less than half of it. */
+static void warn_of_small(const sp_size_question *q, const sp_picture_sizes *sizes)
+{
+    int64_t own = q->denoiser->sample_size * sizes->factor;
+    if (!q->denoiser->megapixel || 2 * sizes->width * sizes->height >= own * own) return;
+    sp_log_warn("%lldx%lld pixels are far below what this model was trained on, and it draws poor pictures there; "
+                "Stable Diffusion XL's sizes are " SP_XL_SIZES,
+                (long long)sizes->width, (long long)sizes->height);
+}
+
 static sp_status read_noise_shape(const sp_size_question *q, sp_shape *out)
 {
     const sp_tensor *first;
@@ -148,7 +159,9 @@ sp_status sp_picture_sizes_choose(const sp_size_question *q, sp_picture_sizes *o
         return sp_fail(SP_SHAPE,
                        "%s: tensor \"noise.0\" has the shape %s, and %lld pictures are asked for",
                        o->noise, sp_shape_text(noise), (long long)out->total);
-    return choose_sides(q, noise, out);
+    SP_TRY(choose_sides(q, noise, out));
+    warn_of_small(q, out);
+    return SP_OK;
 }
 
 sp_shape sp_latent_shape(const sp_picture_sizes *sizes, int64_t count)

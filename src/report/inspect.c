@@ -201,6 +201,7 @@ static void describe_unet(const sp_work_model *model, sp_string *out)
                                 (long long)(factor * model->width),
                                 (long long)(factor * model->height));
     }
+    if (model->vae && sp_unet_is_megapixel(c)) sp_string_say(out, "\ntrained on    " SP_XL_SIZES);
     sp_string_say(out, "\ncontext       %lld tokens of %lld\n", (long long)model->tokens,
                             (long long)c->cross_attention_dim);
 }
