@@ -217,6 +217,9 @@ static void prompts_are_cut_into_chunks(void **state)
         {SP_PROMPT_WEIGHTED, "(red:1.5) apple", "^r1.5a$$$$$"},
         {SP_PROMPT_WEIGHTED, "red red red red red red", "^rrrrrr$"},
         {SP_PROMPT_WEIGHTED, "red red red red red (red apple:2)", "^rrrrrr2$|^a2$$$$$$"},
+        /* where A1111 would go back to the comma; and its chunks */
+        {SP_PROMPT_WEIGHTED, "red red red, red red apple", "^rrr,rr$|^a$$$$$$"},
+        {SP_PROMPT_WEIGHTED, "red red red, BREAK red red apple", "^rrr,$$$|^rra$$$$"},
         {SP_PROMPT_WEIGHTED, "red BREAK apple", "^r$$$$$$|^a$$$$$$"},
         {SP_PROMPT_WEIGHTED, "red red red red red red BREAK apple", "^rrrrrr$|^a$$$$$$"},
         {SP_PROMPT_WEIGHTED, "BREAK red BREAK BREAK apple BREAK", "^$$$$$$$|^r$$$$$$|^$$$$$$$|^a$$$$$$"},
