@@ -62,6 +62,15 @@ bool sv_address_is_loopback(const sv_address *address)
     return ntohl(((const struct sockaddr_in *)&address->storage)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
+uint64_t sv_address_number(const struct sockaddr *address)
+{
+    uint64_t half = 0;
+    if (address->sa_family == AF_INET) return ((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr;
+    if (address->sa_family == AF_INET6)
+        memcpy(&half, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, sizeof half);
+    return half;
+}
+
 /* ---- names and origins ---- */
 
 /* The name in "NAME:PORT", "[ADDRESS]:PORT" or either without a port; false: it is none of these. */
@@ -173,11 +182,10 @@ static unsigned differs(const char *key, const char *text, size_t length)
     return difference;
 }
 
-bool sv_keys_have(const sv_keys *keys, const char *text)
+size_t sv_keys_find(const sv_keys *keys, const char *text)
 {
-    unsigned same = 0;
-    size_t length = strlen(text);
+    size_t found = 0, length = strlen(text);
     for (size_t i = 0; i < keys->count; i++)
-        same |= !differs(keys->key[i], text, length);
-    return same;
+        found |= (i + 1) & -(size_t)!differs(keys->key[i], text, length);
+    return found;
 }

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 typedef struct {
@@ -15,6 +16,9 @@ bool sv_address_read(const char *text, sv_address *out);
 void sv_address_write(const sv_address *address, char *out, size_t size);
 /* Whether only this machine reaches it. */
 bool sv_address_is_loopback(const sv_address *address);
+
+/* A number of an address, of IPv6 of its first half, which one client has all of. */
+uint64_t sv_address_number(const struct sockaddr *address);
 
 /* Whether a Host header names this server: localhost, an address in numbers, or one of `names`, in letters of either
  * case, with any port. A site whose name was led to this machine (DNS rebinding) comes with its own name. */
@@ -32,7 +36,7 @@ enum { SV_KEY_BYTES = 512, SV_KEYS = 256 };
  * left out. False after a sentence in `error`. sv_keys_free in every case. */
 bool sv_keys_read(const char *path, sv_keys *out, char *error, size_t size);
 void sv_keys_free(sv_keys *keys);
-/* Whether the text is one of them. The time it takes depends on the text's length and the file alone. */
-bool sv_keys_have(const sv_keys *keys, const char *text);
+/* Which of them the text is, from 1; 0: none. The time it takes depends on the text's length and the file alone. */
+size_t sv_keys_find(const sv_keys *keys, const char *text);
 
 #endif

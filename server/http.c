@@ -175,7 +175,7 @@ sv_job *sv_exchange_job(sv_exchange *x, const sv_interface *interface, bool kept
     if (!request) return NULL;
     sv_job *job;
     request->options.memory_limit = x->server->settings.memory_limit;
-    sv_added added = sv_queue_add(x->server->queue, request, kept, &job);
+    sv_added added = sv_queue_add(x->server->queue, request, kept, x->client, &job);
     if (added == SV_ADDED) return job;
     sv_request_free(request);
     reply_not_added(x, added);
@@ -337,18 +337,25 @@ static const char *header(const sv_exchange *x, const char *name)
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
 }
 
-/* "Authorization: Bearer KEY", or Basic with the key as password, as A1111's clients have it. */
-static bool has_key(sv_exchange *x)
+/* "Authorization: Bearer KEY", or Basic with the key as password, as A1111's clients have it. 0: it is none. */
+static size_t find_key(sv_exchange *x)
 {
     const sv_keys *keys = &x->server->keys;
     const char *given = header(x, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (!keys->count) return true;
-    if (given && strncasecmp(given, "Bearer ", 7) == 0) return sv_keys_have(keys, given + 7);
+    if (given && strncasecmp(given, "Bearer ", 7) == 0) return sv_keys_find(keys, given + 7);
     char *password = NULL, *user = MHD_basic_auth_get_username_password(x->connection, &password);
-    bool has = password && sv_keys_have(keys, password);
+    size_t key = password ? sv_keys_find(keys, password) : 0;
     MHD_free(user);
     MHD_free(password);
-    return has;
+    return key;
+}
+
+/* Whether it may go on; x->client. */
+static bool is_known(sv_exchange *x)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    x->client = x->server->keys.count ? find_key(x) : info ? sv_address_number(info->client_addr) : 0;
+    return !x->server->keys.count || x->client;
 }
 
 static bool is_json(const char *type)
@@ -406,7 +413,7 @@ static void check(sv_exchange *x, const char *url, const char *method, size_t *l
     else if (code) {
         sv_reply_error(x, 405, NULL, "%.16s is not what this path takes", method);
         sv_reply_header(x, MHD_HTTP_HEADER_ALLOW, allowed);
-    } else if (!x->route->open && !has_key(x)) {
+    } else if (!x->route->open && !is_known(x)) {
         sv_reply_error(x, 401, NULL, "a key is missing or wrong: Authorization: Bearer KEY");
         sv_reply_header(x, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     }

@@ -9,6 +9,12 @@
 #include <time.h>
 #include "limits.h"
 
+/* When clients had their last turn, of the latest ones. */
+enum { CLIENTS = 64 };
+typedef struct {
+    uint64_t client, turn;
+} last_turn;
+
 struct sv_queue {
     pthread_mutex_t lock;
     pthread_cond_t arrived;
@@ -16,6 +22,8 @@ struct sv_queue {
     bool closed;
     sv_job *first; /* all that are known, the oldest first */
     sv_job *running;
+    uint64_t turns;
+    last_turn served[CLIENTS];
     sv_queue_counts counts; /* those that only grow */
 };
 
@@ -348,7 +356,7 @@ static sv_added append(sv_queue *q, sv_job *job)
     return SV_ADDED;
 }
 
-sv_added sv_queue_add(sv_queue *q, sv_request *request, bool kept, sv_job **out)
+sv_added sv_queue_add(sv_queue *q, sv_request *request, bool kept, uint64_t client, sv_job **out)
 {
     sv_watcher *woken = NULL;
     sv_job *freed = NULL, *job = calloc(1, sizeof *job);
@@ -358,6 +366,7 @@ sv_added sv_queue_add(sv_queue *q, sv_request *request, bool kept, sv_job **out)
         return SV_NO_MEMORY;
     }
     job->kept = kept;
+    job->client = client;
     job->references = 2;
     job->added = sv_now();
     lock(q);
@@ -441,12 +450,39 @@ int64_t sv_queue_retry_after(sv_queue *q)
 
 /* ---- whoever draws ---- */
 
-static sv_job *first_waiting(const sv_queue *q)
+/* 0: it had none, or others have had so many that it is forgotten. */
+static uint64_t turn_of(const sv_queue *q, uint64_t client)
 {
-    sv_job *job = q->first;
-    while (job && job->state != SV_JOB_QUEUED)
-        job = job->next;
-    return job;
+    for (int i = 0; i < CLIENTS; i++)
+        if (q->served[i].turn && q->served[i].client == client) return q->served[i].turn;
+    return 0;
+}
+
+static sv_job *next_waiting(const sv_queue *q)
+{
+    sv_job *next = NULL;
+    uint64_t least = 0;
+    for (sv_job *job = q->first; job; job = job->next) {
+        uint64_t turn = job->state == SV_JOB_QUEUED ? turn_of(q, job->client) : 0;
+        if (job->state != SV_JOB_QUEUED || (next && turn >= least)) continue;
+        next = job;
+        least = turn;
+    }
+    return next;
+}
+
+/* In its own place, or in that of the one whose turn was longest ago. */
+static void note_turn(sv_queue *q, uint64_t client)
+{
+    int place = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        if (q->served[i].turn && q->served[i].client == client) {
+            place = i;
+            break;
+        }
+        if (q->served[i].turn < q->served[place].turn) place = i;
+    }
+    q->served[place] = (last_turn){client, ++q->turns};
 }
 
 sv_job *sv_queue_take(sv_queue *q)
@@ -454,11 +490,12 @@ sv_job *sv_queue_take(sv_queue *q)
     sv_watcher *woken = NULL;
     sv_job *job;
     lock(q);
-    while (!(job = first_waiting(q)) && !q->closed)
+    while (!(job = next_waiting(q)) && !q->closed)
         pthread_cond_wait(&q->arrived, &q->lock);
     if (job) {
         job->references++;
         job->state = SV_JOB_RUNNING;
+        note_turn(q, job->client);
         job->began = sv_now();
         q->running = job;
         change(job, &woken);

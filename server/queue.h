@@ -44,6 +44,7 @@ typedef struct sv_job sv_job;
 struct sv_job {
     char id[33];          /* 128 random bits */
     const sv_request *request;
+    uint64_t client;      /* who asked; those of several take turns */
     bool kept;            /* is known after its end, until it is deleted or forgotten; else it is its one client's, and
                              cancelled when that leaves */
     atomic_bool cancelled; /* is to end */
@@ -73,7 +74,7 @@ void sv_queue_destroy(sv_queue *queue);          /* after all threads; every job
 
 typedef enum { SV_ADDED, SV_QUEUE_FULL, SV_QUEUE_CLOSED, SV_NO_MEMORY } sv_added;
 /* The request becomes the job's if it is added. *out: a reference (sv_job_release). */
-sv_added sv_queue_add(sv_queue *queue, sv_request *request, bool kept, sv_job **out);
+sv_added sv_queue_add(sv_queue *queue, sv_request *request, bool kept, uint64_t client, sv_job **out);
 sv_job *sv_queue_find(sv_queue *queue, const char *id); /* of those that are kept, a reference; NULL: none */
 sv_job *sv_queue_running(sv_queue *queue);              /* a reference; NULL: none */
 void sv_job_release(sv_queue *queue, sv_job *job);      /* NULL is legal */
@@ -88,7 +89,7 @@ bool sv_queue_watch(sv_queue *queue, sv_job *job, sv_watcher *watcher, unsigned 
 typedef struct {
     sv_job_state state;
     unsigned version;
-    int64_t waiting;      /* jobs before it */
+    int64_t waiting;      /* jobs that came before it */
     char task[32];
     int64_t done, total;
     size_t pictures;
@@ -110,7 +111,8 @@ int64_t sv_queue_retry_after(sv_queue *queue);
 
 /* ---- whoever draws ---- */
 
-/* Waits for a job and begins it; a reference. NULL: the queue is closed. */
+/* Waits for a job and begins it: the first of the client whose turn was longest ago. A reference. NULL: the queue is
+ * closed. */
 sv_job *sv_queue_take(sv_queue *queue);
 void sv_queue_report(sv_queue *queue, sv_job *job, const char *task, int64_t done, int64_t total);
 /* The picture becomes the job's. False: out of memory, and it does not. */

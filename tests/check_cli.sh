@@ -134,6 +134,17 @@ report "devices that are not there"
     one_sentence 1 '-x: no such file or folder' "$splam" tokenize --model=-x -- -text
 } >.wrong 2>&1
 report "missing and superfluous words, and texts that begin with -"
+{
+    echo short >keys
+    one_sentence 2 'serve needs --model' "$splam" serve
+    one_sentence 2 '^splam: --listen is "7860", ADDRESS:PORT in numbers' "$splam" serve -m x --listen 7860
+    one_sentence 2 '0.0.0.0:0, which others .* give --api-key-file, or --no-key' "$splam" serve -m x --listen 0.0.0.0:0
+    one_sentence 2 '^splam: --api-key-file and --no-key exclude' "$splam" serve -m x --no-key --api-key-file keys
+    one_sentence 1 'keys: line 1: a key has 16' "$splam" serve -m x --api-key-file keys
+    one_sentence 1 '^splam: x: no such file or folder' "$splam" serve -m x --listen 127.0.0.1:0
+    rm keys
+} >.wrong 2>&1
+report "a server that cannot begin"
 ls >.wrong
 report "wrong usage leaves nothing behind"
 

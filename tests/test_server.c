@@ -4,6 +4,7 @@
 #include "server_support.h"
 #include "image/image.h"
 #include "server/names.h"
+#include "server/queue.h"
 
 /* ---- pictures ---- */
 
@@ -744,6 +745,67 @@ static void connections_are_kept(void **state)
     sv_server_free(server);
 }
 
+/* ---- turns ---- */
+
+static sv_job *add_job(sv_queue *queue, uint64_t client)
+{
+    sv_request *r = calloc(1, sizeof *r);
+    sv_job *job;
+    r->options = splam_generate_defaults();
+    r->options.count = 1;
+    assert_int_equal(sv_queue_add(queue, r, false, client, &job), SV_ADDED);
+    return job;
+}
+
+/* Who asks for much does not keep others waiting for all of it. */
+static void clients_take_turns(void **state)
+{
+    (void)state;
+    enum { JOBS = 8 };
+    static const uint64_t clients[JOBS] = {1, 1, 1, 1, 2, 2, 3, 1};
+    static const int order[JOBS] = {0, 4, 6, 1, 5, 2, 3, 7};
+    sv_queue *queue = sv_queue_create(JOBS);
+    sv_job *jobs[JOBS];
+    for (int i = 0; i < JOBS; i++)
+        jobs[i] = add_job(queue, clients[i]);
+    for (int i = 0; i < JOBS; i++) {
+        sv_job *taken = sv_queue_take(queue);
+        assert_ptr_equal(taken, jobs[order[i]]);
+        sv_queue_end(queue, taken, SPLAM_OK, NULL);
+        sv_job_release(queue, taken);
+    }
+    for (int i = 0; i < JOBS; i++)
+        sv_job_release(queue, jobs[i]);
+    /* More clients than are remembered. */
+    for (uint64_t client = 10; client < 200; client++) {
+        sv_job *job = add_job(queue, client), *taken = sv_queue_take(queue);
+        assert_ptr_equal(taken, job);
+        sv_queue_end(queue, taken, SPLAM_OK, NULL);
+        sv_job_release(queue, taken);
+        sv_job_release(queue, job);
+    }
+    sv_queue_destroy(queue);
+}
+
+static void clients_are_told_apart(void **state)
+{
+    sv_keys keys;
+    char error[256];
+    sv_address a, b, c;
+    write_text(keep(state, "two-keys"), "abcdefghijklmnop\nqrstuvwxyz012345\n");
+    assert_true(sv_keys_read(keep(state, "two-keys"), &keys, error, sizeof error));
+    assert_int_equal(sv_keys_find(&keys, "abcdefghijklmnop"), 1);
+    assert_int_equal(sv_keys_find(&keys, "qrstuvwxyz012345"), 2);
+    assert_int_equal(sv_keys_find(&keys, "qrstuvwxyz01234"), 0);
+    sv_keys_free(&keys);
+    assert_true(sv_address_read("[2001:db8:0:1::1]:1", &a) && sv_address_read("[2001:db8:0:1::2]:2", &b) &&
+                sv_address_read("[2001:db8:0:2::1]:1", &c));
+    assert_true(sv_address_number((struct sockaddr *)&a.storage) == sv_address_number((struct sockaddr *)&b.storage));
+    assert_true(sv_address_number((struct sockaddr *)&a.storage) != sv_address_number((struct sockaddr *)&c.storage));
+    assert_true(sv_address_read("10.0.0.1:1", &a) && sv_address_read("10.0.0.2:1", &b));
+    assert_true(sv_address_number((struct sockaddr *)&a.storage) != sv_address_number((struct sockaddr *)&b.storage));
+}
+
 /* ---- many at once, and the end ---- */
 
 typedef struct {
@@ -856,6 +918,8 @@ int main(void)
         cmocka_unit_test(too_many_are_told_when),
         cmocka_unit_test(interrupting_answers_with_what_there_is),
         cmocka_unit_test(connections_are_kept),
+        cmocka_unit_test(clients_take_turns),
+        cmocka_unit_test(clients_are_told_apart),
         cmocka_unit_test(clients_at_once_get_their_own),
         cmocka_unit_test(the_end_finishes_what_is_drawn),
         cmocka_unit_test(the_end_need_not_wait),
