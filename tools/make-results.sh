@@ -153,7 +153,7 @@ ranks() {
 # A line for each score and size: splam's cell, and the tool's if it was run.
 # A part a line, the frameworks side by side.
 # One table for each machine, the newest first.
-sdxl() {
+large() {
     awk "$fields"'
     function cell(k,    side) {
         if (!(k in seconds)) return ""
@@ -167,7 +167,8 @@ sdxl() {
       seconds[k] = field("seconds"); memory[k] = field("peak_rss_bytes")
       version[machine[m], field("framework")] = field("version"); threads[machines] = field("threads") }
     END {
-        name["sdxl"] = "SDXL"; name["ssd1b"] = "SSD-1B"
+        name["sdxl"] = "SDXL"; name["ssd1b"] = "SSD-1B"; name["sd35m"] = "SD3.5 Medium"
+        text["transformer_forward"] = "transformer, one evaluation"
         text["unet_forward"] = "UNet, one evaluation"; text["vae_decode"] = "VAE, one picture decoded"
         text["generate"] = "prompt to PNG, 4 steps"; text["lora_step"] = "distilling step, adapters of rank 64"
         for (i = machines; i >= 1; i--) {
@@ -181,7 +182,7 @@ sdxl() {
             }
             if (i > 1) print ""
         }
-    }' bench/sdxl.csv | sed 's/ *| *|/ | |/g'
+    }' bench/large.csv | sed 's/ *| *|/ | |/g'
 }
 
 distances() {
@@ -256,14 +257,14 @@ Prompt to PNG by part, seconds, bf16:
 |---|---|---|---|---|---|
 $(parts)
 
-## Stable Diffusion XL
+## Stable Diffusion XL and 3.5
 
-Random weights of the exact shapes, batch 1, bf16, in turns in one run; PyTorch with diffusers' UNet2DConditionModel and
-AutoencoderKL, OpenVINO with their graphs, weights in f16: \`bench/compare/sdxl.py build/cli/splam FOLDER --csv\`.
+Random weights of the exact shapes, batch 1, bf16, in turns in one run; PyTorch with diffusers' models, OpenVINO with
+their graphs, weights in f16: \`bench/compare/large.py build/cli/splam FOLDER --csv\`.
 Models are single files of 16-bit weights, files in memory's cache. Prompt to PNG counts opening, text and VAE too; a
 step of distilling is SPLAM's, batch 1, with cached latents.
 
-$(sdxl)
+$(large)
 
 ## Training twice as fast as PyTorch, with masters in f32
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes a model of the exact shapes of Stable Diffusion 1.5, 2.1 or XL, of SSD-1B or Segmind-Vega with seeded random
-weights.
+"""Writes a model of the exact shapes of Stable Diffusion 1.5, 2.1, XL or 3.5 Medium (without T5), of SSD-1B or
+Segmind-Vega with seeded random weights.
 
-    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega FOLDER --tokenizer DIR [--dtype f16|bf16|f32] [--sharded]
-        [--seed S]
+    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m FOLDER --tokenizer DIR [--dtype f16|bf16|f32]
+        [--sharded] [--seed S]
     python make_random_model.py sd15|sd21|sdxl|ssd1b|vega --single-file OUT.safetensors|OUT.ckpt [--dtype ...]
         [--seed S]
 
@@ -73,6 +73,15 @@ SDXL_SCHEDULER = {"_class_name": "EulerDiscreteScheduler", "_diffusers_version":
                   "interpolation_type": "linear", "prediction_type": "epsilon", "sample_max_value": 1.0,
                   "timestep_spacing": "leading", "use_karras_sigmas": False}
 
+SD35M_TRANSFORMER = dict(
+    sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=24, attention_head_dim=64,
+    num_attention_heads=24, joint_attention_dim=4096, caption_projection_dim=1536, pooled_projection_dim=2048,
+    pos_embed_max_size=384, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm")
+SD35M_VAE = {**SD15_VAE, "sample_size": 1024, "latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609,
+             "use_quant_conv": False, "use_post_quant_conv": False}
+SD35M_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.29.0",
+                   "num_train_timesteps": 1000, "shift": 3.0}
+
 # "pad": what a prompt is filled up with. "steps": the training steps that the published checkpoint says it had.
 FAMILIES = {
     "sd15": dict(unet=SD15_UNET, vae=SD15_VAE, text_encoder=SD15_TEXT, scheduler=SD15_SCHEDULER, pad="<|endoftext|>",
@@ -82,8 +91,10 @@ FAMILIES = {
     **{name: dict(unet=unet, vae=SDXL_VAE, text_encoder=SDXL_TEXT, text_encoder_2=SDXL_TEXT_2, scheduler=SDXL_SCHEDULER,
                   pad="<|endoftext|>", steps=0)
        for name, unet in (("sdxl", SDXL_UNET), ("ssd1b", SSD1B_UNET), ("vega", VEGA_UNET))},
+    "sd35m": dict(transformer=SD35M_TRANSFORMER, vae=SD35M_VAE, text_encoder=SDXL_TEXT, text_encoder_2=SDXL_TEXT_2,
+                  scheduler=SD35M_SCHEDULER, pad="<|endoftext|>", steps=0),
 }
-COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2", "transformer")
 
 
 def components_of(family):
@@ -94,14 +105,17 @@ def components_of(family):
 
 def new_model(family, component):
     """The component without its final weights."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
     config = FAMILIES[family][component]
     if component == "unet":
         return UNet2DConditionModel(**config)
     if component == "vae":
         return AutoencoderKL(**config)
-    return (CLIPTextModelWithProjection if component == "text_encoder_2" else CLIPTextModel)(CLIPTextConfig(**config))
+    if component == "transformer":
+        return SD3Transformer2DModel(**config)
+    projects = component == "text_encoder_2" or "transformer" in FAMILIES[family]
+    return (CLIPTextModelWithProjection if projects else CLIPTextModel)(CLIPTextConfig(**config))
 
 
 def random_model(family, component, seed, dtype=torch.float32):
@@ -265,15 +279,27 @@ def write_tokenizer(folder, source, pad):
         "unk_token": {"__type": "AddedToken", **end}})
 
 
-def write_index(folder, scheduler, xl):
-    common.write_json(os.path.join(folder, "model_index.json"), {
-        "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline", "_diffusers_version": "0.6.0",
-        "feature_extractor": [None, None], "scheduler": ["diffusers", scheduler["_class_name"]],
-        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
-        **({"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "image_encoder": [None, None],
-            "tokenizer_2": ["transformers", "CLIPTokenizer"], "force_zeros_for_empty_prompt": True} if xl else
-           {"safety_checker": [None, None]})})
+CLASSES = {"unet": "UNet2DConditionModel", "transformer": "SD3Transformer2DModel", "vae": "AutoencoderKL"}
+
+
+def write_index(folder, family):
+    parts = FAMILIES[family]
+    xl, sd3 = "text_encoder_2" in parts, "transformer" in parts
+    pipeline = "StableDiffusion" + ("3" if sd3 else "XL" if xl else "") + "Pipeline"
+    index = {"_class_name": pipeline, "_diffusers_version": "0.6.0", "feature_extractor": [None, None],
+             "scheduler": ["diffusers", parts["scheduler"]["_class_name"]]}
+    for component in components_of(family):
+        projects = component == "text_encoder_2" or sd3
+        text = "CLIPTextModelWithProjection" if projects else "CLIPTextModel"
+        index[component] = ["diffusers", CLASSES[component]] if component in CLASSES else ["transformers", text]
+    for name in ("tokenizer", "tokenizer_2")[:1 + xl]:
+        index[name] = ["transformers", "CLIPTokenizer"]
+    absent = ("image_encoder", "text_encoder_3", "tokenizer_3") if sd3 else ("image_encoder",) if xl else (
+        "safety_checker",)
+    index.update({name: [None, None] for name in absent})
+    if xl and not sd3:
+        index["force_zeros_for_empty_prompt"] = True
+    common.write_json(os.path.join(folder, "model_index.json"), index)
 
 
 def write_folder(family, folder, tokenizer, dtype, sharded, seed):
@@ -289,7 +315,7 @@ def write_folder(family, folder, tokenizer, dtype, sharded, seed):
         write_tokenizer(os.path.join(folder, "tokenizer_2"), tokenizer, "!")
     os.makedirs(os.path.join(folder, "scheduler"), exist_ok=True)
     common.write_json(os.path.join(folder, "scheduler", "scheduler_config.json"), parts["scheduler"])
-    write_index(folder, parts["scheduler"], xl)
+    write_index(folder, family)
 
 
 def write_checkpoint(family, path, dtype, seed):
@@ -317,6 +343,8 @@ def main():
     if arguments.single_file:
         if not arguments.single_file.endswith((".safetensors", ".ckpt")):
             parser.error("--single-file OUT must end in .safetensors or .ckpt")
+        if "transformer" in FAMILIES[arguments.family]:
+            parser.error(f"{arguments.family} is written as a FOLDER alone")
         if arguments.sharded or arguments.tokenizer:
             parser.error("--sharded and --tokenizer are for a FOLDER")
         return write_checkpoint(arguments.family, arguments.single_file, dtype, arguments.seed)

@@ -1,13 +1,14 @@
-"""UNets and VAE of Stable Diffusion XL's family by splam, OpenVINO and PyTorch, on the same shapes, taking turns; and
-by splam alone, prompt to PNG in 4 steps (loading included) and steps of distilling adapters of rank 64.
+"""Networks of Stable Diffusion XL's and 3.5's size by splam, OpenVINO and PyTorch, on the same shapes, in turns; and by
+splam alone, prompt to PNG in 4 steps (loading included) and steps of distilling adapters of rank 64.
 
-    sdxl.py SPLAM FOLDER [--only WORK] [--csv] [--threads 2]
+    large.py SPLAM FOLDER [--only WORK] [--csv] [--threads 2]
 
-FOLDER has sdxl.safetensors and ssd1b.safetensors, as tools/make_random_model.py --single-file writes them, and receives
-OpenVINO's graphs, which are converted once; these and PyTorch have random weights of the same shapes, which are as
-fast. All compute in bf16 (OpenVINO by its inference precision, from weights in f16). Seconds are medians of the runs
-after one that is not counted (opening, compiling and packing are in that one); memory is the process's peak.
---csv: as bench/sdxl.csv has it. Needs requirements.txt, 16 GB of memory, and a machine that does nothing else.
+FOLDER has sdxl.safetensors, ssd1b.safetensors (tools/make_random_model.py --single-file) and the folder sd35m, as that
+writes them, and receives OpenVINO's graphs, which are converted once; these and PyTorch have random weights of the same
+shapes, which are as fast. All compute in bf16 (OpenVINO by its inference precision, from weights in f16). Seconds are
+medians of the runs after one that is not counted (opening, compiling and packing are in that one); memory is the
+process's peak.
+--csv: as bench/large.csv has it. Needs requirements.txt, 16 GB of memory, and a machine that does nothing else.
 """
 import argparse
 import csv
@@ -23,7 +24,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 # (family, part as splam bench calls it, pixels)
 WORKS = (("sdxl", "unet_forward", 1024), ("sdxl", "unet_forward", 512), ("sdxl", "vae_decode", 1024),
-         ("ssd1b", "unet_forward", 1024), ("sdxl", "generate", 1024), ("sdxl", "lora_step", 512),
+         ("ssd1b", "unet_forward", 1024), ("sd35m", "transformer_forward", 1024), ("sd35m", "transformer_forward", 512),
+         ("sdxl", "generate", 1024), ("sd35m", "generate", 1024), ("sdxl", "lora_step", 512),
          ("sdxl", "lora_step", 1024))
 ALONE = ("generate", "lora_step")  # parts of splam's alone
 COLUMNS = ("date", "machine", "family", "part", "pixels", "framework", "version", "threads", "seconds",
@@ -55,14 +57,32 @@ def new_network(family, part, dtype):
     return fill(model.to(dtype).to_empty(device="cpu").eval())
 
 
-def inputs(part, pixels, dtype):
-    """Sample, and of a UNet timestep, text, pooled text and sizes."""
-    import torch
-    z = torch.randn(1, 4, pixels // 8, pixels // 8).to(dtype)
+def shapes_of(family, part, pixels):
+    """Of the inputs by position: sample, and of a denoiser timestep, text, pooled text and, of XL's, sizes."""
+    side = pixels // 8
     if part == "vae_decode":
-        return (z,)
-    sizes = torch.tensor([[float(pixels), pixels, 0, 0, pixels, pixels]])
-    return z, torch.tensor([501]), torch.randn(1, 77, 2048).to(dtype), torch.randn(1, 1280).to(dtype), sizes
+        return [[1, 4, side, side]]
+    if family == "sd35m":  # 77 tokens of CLIP's and 256 of the absent T5's
+        return [[1, 16, side, side], [1], [1, 333, 4096], [1, 2048]]
+    return [[1, 4, side, side], [1], [1, 77, 2048], [1, 1280], [1, 6]]
+
+
+def inputs(family, part, pixels):
+    """Arrays in f32, the timestep a whole number."""
+    import numpy as np
+    generator = np.random.default_rng(1)
+    given = [generator.standard_normal(shape, dtype=np.float32) for shape in shapes_of(family, part, pixels)]
+    if len(given) > 1:
+        given[1] = np.array([501])
+    if len(given) > 4:
+        given[4] = np.array([[pixels, pixels, 0, 0, pixels, pixels]], dtype=np.float32)
+    return given
+
+
+def tensors(family, part, pixels, dtype):
+    import torch
+    return tuple(torch.from_numpy(a).to(dtype if a.dtype.kind == "f" else torch.int64)
+                 for a in inputs(family, part, pixels))
 
 
 def adapter(network, part):
@@ -77,6 +97,8 @@ def adapter(network, part):
         def forward(self, z, timestep=None, text=None, pooled=None, sizes=None):
             if part == "vae_decode":
                 return self.network.decode(z, return_dict=False)[0]
+            if part == "transformer_forward":
+                return self.network(z, text, pooled, timestep, return_dict=False)[0]
             added = {"text_embeds": pooled, "time_ids": sizes}
             return self.network(z, timestep, text, added_cond_kwargs=added, return_dict=False)[0]
 
@@ -87,7 +109,7 @@ def pytorch(family, part, pixels, threads, _):
     import torch
     torch.set_num_threads(threads)
     network = adapter(new_network(family, part, torch.bfloat16), part)
-    given = inputs(part, pixels, torch.bfloat16)
+    given = tensors(family, part, pixels, torch.bfloat16)
 
     def run():
         with torch.inference_mode():
@@ -108,7 +130,7 @@ def convert(folder, family, part):
     from openvino.frontend.pytorch.patch_model import __make_16bit_traceable as traceable
     network = adapter(new_network(family, part, torch.float16), part)
     traceable(network)
-    example = inputs(part, 256, torch.float32)
+    example = tensors(family, part, 256, torch.float32)
     with torch.no_grad():
         graph = openvino.convert_model(network, example_input=example)
     path = graph_path(folder, family, part)
@@ -119,19 +141,14 @@ def convert(folder, family, part):
 
 
 def open_vino(family, part, pixels, threads, folder):
-    import numpy as np
     import openvino
     graph = openvino.Core().read_model(graph_path(folder, family, part))
-    shapes = [[1, 4, pixels // 8, pixels // 8], [1], [1, 77, 2048], [1, 1280], [1, 6]][:len(graph.inputs)]
+    shapes = shapes_of(family, part, pixels)
     graph.reshape({i.any_name: shape for i, shape in zip(graph.inputs, shapes)})
     options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads,
                "NUM_STREAMS": 1}
     request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
-    generator = np.random.default_rng(1)
-    given = [generator.standard_normal(shape, dtype=np.float32) for shape in shapes]
-    if len(given) > 1:
-        given[1] = np.array([501])
-        given[4] = np.array([[pixels, pixels, 0, 0, pixels, pixels]], dtype=np.float32)
+    given = inputs(family, part, pixels)
     return lambda: request.infer(given, share_inputs=True, share_outputs=True), openvino.__version__.split("-")[0]
 
 
@@ -153,12 +170,16 @@ def side(framework, work, threads, folder, runs=2):
     print(json.dumps({"seconds": statistics.median(seconds[1:]), "version": version, "peak": peak_rss()}))
 
 
+def model_path(folder, family):
+    return os.path.join(folder, family if family == "sd35m" else f"{family}.safetensors")
+
+
 def lora_step(a, family, pixels):
     """Median of a step's seconds, after one that is not counted; pictures are encoded beforehand."""
     import numpy as np
     from PIL import Image
     with tempfile.TemporaryDirectory() as folder:
-        model, latents, output = (os.path.join(a.folder, f"{family}.safetensors"), os.path.join(folder, "latents"),
+        model, latents, output = (model_path(a.folder, family), os.path.join(folder, "latents"),
                                   os.path.join(folder, "student"))
         pictures = os.path.join(folder, "pictures")
         os.makedirs(pictures)
@@ -185,7 +206,7 @@ def of_splam(a, family, part, pixels):
     version = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
     if part == "lora_step":
         return {**lora_step(a, family, pixels), "version": version}
-    model = os.path.join(a.folder, f"{family}.safetensors")
+    model = model_path(a.folder, family)
     line = [a.splam, "bench", "-m", model, "--only", "generate", "--part", part, "--precision", "bf16", "--json",
             "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads)]
     report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
