@@ -230,6 +230,17 @@ scores() {
     ' bench/score.csv | sed 's/ *| */ | /g; s/^ //; s/ $//'
 }
 
+# What diffusers makes of students, beside splam.
+opened() {
+    awk "$fields"'
+    { what = field("opened")
+      sub(/^Stable[A-Za-z]*, /, "", what)
+      if (!titled++)
+          print "| pipeline | opened | steps | latents | picture | PNG | without |\n|---|---|---|---|---|---|---|"
+      print "| " field("pipeline") " | " what " | " field("steps") " | " field("latents") " | " field("picture") " | " \
+          field("png_levels") " | " field("without") " |" }' bench/open_student.csv
+}
+
 resumed() {
     awk "$fields"'{ print "| " field("how") " | " field("pictures") " | " field("sha256") " |" }' bench/resume.csv
 }
@@ -297,6 +308,29 @@ in bf16 beside PyTorch's own (1.5 times the better allowed). \`tools/golden/comp
 | component | f32 | bf16 | PyTorch autocast | PyTorch bf16 |
 |---|---|---|---|---|
 $(parity)
+
+## Students open in diffusers
+
+Final latents and pictures from the same noise in f32, relative max error (1e-3 allowed), the largest difference of
+the PNG in levels of 255, and how far the teacher's own latents are from what it draws with the adapters. diffusers
+warns of nothing while it opens them but that adapters of a UNet have nothing for text encoders, which it says of all.
+An emoji teacher of Stable Diffusion XL's shape, adapters of rank 8 after 60 steps and a whole student after 40:
+
+\`\`\`
+splam train teacher --data emoji: --vae assets/teacher --family sdxl --width 32 --max-train-steps 300 \\
+    --train-batch-size 16 --learning-rate 2e-3 --output xl
+splam distill --teacher xl --data emoji: --objective lcm --lora-rank 8 --max-train-steps 60 --train-batch-size 8 \\
+    --learning-rate 1e-3 --output xl-lora
+splam distill --teacher xl --data emoji: --max-train-steps 40 --train-batch-size 8 --learning-rate 3e-4 \\
+    --output xl-whole
+python tools/open_student.py xl --folder work --steps 1,2,4 --csv bench/open_student.csv \\
+    --lora xl-lora/pytorch_lora_weights.safetensors xl-lora/kohya.safetensors:0.5
+python tools/open_student.py xl-whole --folder work --steps 1,2,4 --csv bench/open_student.csv
+\`\`\`
+
+Rows of StableDiffusionPipeline are of assets/teacher and adapters after 40 such steps. $(of open_student version).
+
+$(opened)
 
 ## Fewer steps: the demo
 
