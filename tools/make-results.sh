@@ -389,7 +389,9 @@ matrix square root, which is good to a few digits where there are fewer pictures
 computed in f32, over 100 subsets of half of the pictures. Seconds are of splam's whole process, with opening the
 weights and the distance, and of a tool's features alone, without imports; a tool has two threads, two workers that read
 where it knows such, and batches of 25 pictures of a size where it can (torchmetrics one), nothing else running.
-Machine: $(of score machine). $(of score date).
+Machines, of the figures and of the seconds:
+$(of score machine).
+$(of score date).
 
 $(scores figures)
 
