@@ -150,9 +150,9 @@ run generate -m "$teacher" -p "(red:1.3) toy" --steps 1 -o lora.png \
 report "adapters"
 
 echo 0123456789abcdef >keys
-serve --model "$teacher" --unet unet --prediction-type v_prediction --vae "$teacher" --lora "$adapter:0.5" \
-    --embedding toy.safetensors --precision f32 --device cpu --host pictures.example --api-key-file keys --queue 2 \
-    --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
+serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_prediction --vae "$teacher" \
+    --lora "$adapter:0.5" --embedding toy.safetensors --precision f32 --device cpu --host pictures.example \
+    --api-key-file keys --queue 2 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
 report "a server"
 
