@@ -22,6 +22,11 @@ typedef struct {
     uint64_t key;   /* equal (value, key, bytes): the same packed bytes, shared. 0: not shared */
     size_t scratch; /* bytes that packing needs, aligned as the device says; planned into the arena */
     void (*pack)(void *state, const void *source, void *packed, void *scratch);
+    /* The same bytes made of a pack of the weight that has this key and size. Where that one is kept, this one is made
+     * for the step that reads it. from_key 0: they are made of the weight alone. */
+    uint64_t from_key;
+    size_t from_bytes;
+    void (*repack)(void *state, const void *from, void *packed);
     void *state; /* lives as long as the kernel's */
 } sp_packing;
 

@@ -112,6 +112,47 @@ static bool may_share(const sp_node *node, const sp_node *earlier, int input)
     return node->in[input]->rate < node->rate || recomputes(node) == recomputes(earlier);
 }
 
+/* The step that made this layout of a slot; NULL: none did. */
+static const sp_step *packed_before(const sp_plan *plan, int slot, uint64_t key, size_t bytes, bool repacks)
+{
+    for (int s = 0; s < plan->step_count && key; s++) {
+        const sp_step *step = &plan->steps[s];
+        if (step->packs_input < 0 || step->in[0] != slot || step->repacks != repacks) continue;
+        const sp_packing *packing = &plan->kernels[step->kernel].packing[step->packs_input];
+        if (packing->key == key && packing->bytes == bytes) return step;
+    }
+    return NULL;
+}
+
+/* A weight that stays, in a layout that can be made of another one that is kept: to keep both would double the memory
+ * of * adapters' base, whose gradients read it transposed. *out stays -1 where it cannot. */
+static sp_status repacked_slot(sp_plan *plan, const sp_node *node, int kernel, int input, int *out)
+{
+    const sp_packing *packing = &plan->kernels[kernel].packing[input];
+    const sp_step *from =
+        packed_before(plan, slot_of(plan, node->in[input]), packing->from_key, packing->from_bytes, false);
+    *out = -1;
+    if (!from || node->in[input]->rate == node->rate || plan->slots[from->out[0]].place != SP_PLACE_PERSISTENT)
+        return SP_OK;
+    int kept = from->out[0];
+    const sp_step *made = packed_before(plan, kept, packing->key, packing->bytes, true);
+    if (made && recomputes(node) == recomputes(made->node)) {
+        *out = made->out[0];
+        return SP_OK;
+    }
+    sp_step *step;
+    SP_TRY(new_slot(plan, SP_PLACE_ARENA, packing->bytes, out));
+    SP_TRY(new_step(plan, &step));
+    step->node = node;
+    step->rate = node->rate;
+    step->kernel = kernel;
+    step->packs_input = input;
+    step->repacks = true;
+    step->in[0] = kept;
+    step->out[0] = *out;
+    return SP_OK;
+}
+
 /* A pack made before for the same value and layout; else a new pack step. */
 static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int input, int *out)
 {
@@ -119,7 +160,7 @@ static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int
     int source = slot_of(plan, node->in[input]);
     for (int s = 0; s < plan->step_count && packing->key; s++) {
         const sp_step *step = &plan->steps[s];
-        if (step->packs_input < 0 || step->in[0] != source) continue;
+        if (step->packs_input < 0 || step->in[0] != source || step->repacks) continue;
         const sp_packing *other = &plan->kernels[step->kernel].packing[step->packs_input];
         if (other->key == packing->key && other->bytes == packing->bytes &&
             may_share(node, step->node, input)) {
@@ -128,6 +169,8 @@ static sp_status packed_slot(sp_plan *plan, const sp_node *node, int kernel, int
             return SP_OK;
         }
     }
+    SP_TRY(repacked_slot(plan, node, kernel, input, out));
+    if (*out >= 0) return SP_OK;
     sp_rate rate = node->in[input]->rate;
     SP_TRY(new_slot(plan, rate < node->rate ? SP_PLACE_PERSISTENT : SP_PLACE_ARENA, packing->bytes,
                     out));

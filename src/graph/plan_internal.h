@@ -29,6 +29,7 @@ typedef struct {
     sp_rate rate;
     int kernel;      /* index of the kernel */
     int packs_input; /* >= 0: this step packs that input of the kernel instead of running it */
+    bool repacks;    /* from another pack of it, which is kept */
     int in[SP_MAX_INPUTS], out[SP_MAX_OUTPUTS], scratch; /* slots; -1: none */
     int stage;                                           /* index into the plan's stages */
 } sp_step;

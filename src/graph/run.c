@@ -208,8 +208,11 @@ static void run_step(sp_run *run, int index)
     int64_t began = run->profile ? device->mark(device) : 0;
     if (step->packs_input >= 0) {
         const sp_packing *packing = &kernel->packing[step->packs_input];
-        packing->pack(packing->state, slot_address(run, step->in[0]),
-                      slot_address(run, step->out[0]), slot_address(run, step->scratch));
+        void *from = slot_address(run, step->in[0]), *to = slot_address(run, step->out[0]);
+        if (step->repacks)
+            packing->repack(packing->state, from, to);
+        else
+            packing->pack(packing->state, from, to, slot_address(run, step->scratch));
     } else {
         void *in[SP_MAX_INPUTS], *out[SP_MAX_OUTPUTS];
         for (int i = 0; i < SP_MAX_INPUTS; i++)

@@ -23,6 +23,10 @@ static inline bool sp_weight_is_widened(const sp_weight_packer *packer)
 #define sp_weight_packing SP_ISA_SYMBOL(sp_weight_packing)
 sp_packing sp_weight_packing(sp_weight_packer *packer);
 
+/* Where the weight can be packed from the pack of the same weight with inputs and outputs changed, says so. */
+#define sp_weight_repacking SP_ISA_SYMBOL(sp_weight_repacking)
+void sp_weight_repacking(const sp_weight_packer *packer, sp_packing *packing);
+
 /* `count` elements of a pack from `at` on (a pair is one): where they lie, or widened into `room`. */
 #define sp_weight_widen SP_ISA_SYMBOL(sp_weight_widen)
 const float *sp_weight_widen(const sp_weight_packer *packer, const void *packed, int64_t at, int64_t count,

@@ -211,6 +211,7 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
     out->destroy = sp_free;
     out->scratch = (size_t)(l->workers * workspace_lay(l, NULL, &w)) * sizeof(float);
     out->packing[1] = sp_weight_packing(&l->pack);
+    if (turned) sp_weight_repacking(&l->pack, &out->packing[1]);
     return SP_OK;
 }
 

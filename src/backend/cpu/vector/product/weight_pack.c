@@ -278,3 +278,54 @@ sp_packing sp_weight_packing(sp_weight_packer *p)
                         .pack = SP_ISA_SYMBOL(sp_weight_pack),
                         .state = p};
 }
+
+/* ---- a pack of pairs of one tap, transposed ---- */
+
+typedef struct {
+    const sp_weight_packer *p;
+    const uint64_t *from;
+    uint64_t *to;
+} turn;
+
+/* Two pairs of inputs of neighbouring outputs become two pairs of these outputs. */
+SP_INLINE uint64_t turn_pairs(uint64_t v)
+{
+    return (v & UINT64_C(0xffff00000000ffff)) | (v >> 16 & UINT64_C(0xffff0000)) |
+           (v << 16 & UINT64_C(0xffff00000000));
+}
+
+/* Panels of the new pack; a square of it is one of the other's, a panel's side each way, in two pairs each. */
+static void turn_panels(void *context, int64_t begin, int64_t end)
+{
+    const turn *t = context;
+    const int64_t side = t->p->panel / 2, rows = t->p->C / t->p->panel, across = t->p->M / 2;
+    for (int64_t n = begin; n < end; n++)
+        for (int64_t m = 0; m < rows; m++) {
+            const uint64_t *from = t->from + (m * across + n * side) * side;
+            uint64_t *to = t->to + (n * rows + m) * side * side;
+            for (int64_t r = 0; r < side; r++)
+                for (int64_t l = 0; l < side; l++)
+                    to[l * side + r] = turn_pairs(from[r * side + l]);
+        }
+}
+
+static void repack(void *packer, const void *from, void *packed)
+{
+    const sp_weight_packer *p = packer;
+    turn t = {.p = p, .from = from, .to = packed};
+    sp_parallel_for(p->M / p->panel, 1, turn_panels, &t);
+}
+
+void sp_weight_repacking(const sp_weight_packer *p, sp_packing *packing)
+{
+    if (p->taps != 1 || !p->pairs || p->group != p->C || p->C % p->panel || p->M % p->panel) return;
+    sp_weight_packer other = *p;
+    other.C = other.group = p->M;
+    other.M = p->C;
+    other.output_stride = p->input_stride;
+    other.input_stride = p->output_stride;
+    const sp_packing from = sp_weight_packing(&other);
+    packing->from_key = from.key;
+    packing->from_bytes = from.bytes;
+    packing->repack = repack;
+}
