@@ -64,9 +64,6 @@ static sp_status open_components(const char *path, const char *prediction, sp_wo
     return status;
 }
 
-/* Of a third text encoder, behind the others' tokens; zeros where there is none (diffusers). */
-enum { TOKENS_BEHIND = 256 };
-
 sp_status sp_work_model_open(const char *folder, const char *prediction, sp_device *device,
                              sp_work_model *out)
 {
@@ -82,7 +79,7 @@ sp_status sp_work_model_open(const char *folder, const char *prediction, sp_devi
     if (!size && out->vae) size = out->vae->config.vae.sample_size / out->vae->config.vae.factor;
     if (size > 0) out->height = out->width = size;
     if (out->text) out->tokens = out->text->config.text.max_tokens;
-    out->context_tokens = out->tokens + (out->transformer ? TOKENS_BEHIND : 0);
+    out->context_tokens = out->tokens + (out->transformer ? SP_MMDIT_TOKENS_BEHIND : 0);
     return SP_OK;
 }
 

@@ -6,6 +6,8 @@
 #include "models/network.h"
 
 enum { SP_MMDIT_MAX_BLOCKS = 64 };
+/* Tokens of a third text encoder (T5) behind the others'; zeros where there is none: diffusers' max_sequence_length. */
+enum { SP_MMDIT_TOKENS_BEHIND = 256 };
 
 typedef struct {
     int64_t sample_size; /* the latent's height and width it was trained for */

@@ -18,11 +18,10 @@ static bool pools(const sp_pipeline *p, int part)
     return p->text[part].encoder->config.kind == SP_COMPONENT_TEXT_ENCODER_2;
 }
 
-/* Tokens of a third encoder (T5), which is not there: diffusers' max_sequence_length. */
-enum { ABSENT_TOKENS = 256 };
+/* Of a third encoder, which is not there. */
 static int64_t absent_tokens(const sp_pipeline *p)
 {
-    return p->model->text_form == SP_TEXTS_SD3 ? ABSENT_TOKENS : 0;
+    return p->model->text_form == SP_TEXTS_SD3 ? SP_MMDIT_TOKENS_BEHIND : 0;
 }
 
 /* Ids of a chunk, which is what the encoders are run on. */
