@@ -19,7 +19,13 @@ static void report(void *context, const char *task, int64_t done, int64_t total,
 static bool cancelled(void *context)
 {
     const drawing *d = context;
-    return d->job->cancelled || d->server->ending;
+    return d->job->cancelled || d->job->skipped || d->server->ending;
+}
+
+static void show(void *context, const splam_preview *preview)
+{
+    const drawing *d = context;
+    sv_queue_show(d->server->queue, d->job, preview);
 }
 
 static void receive(void *context, const splam_drawn *drawn)
@@ -38,11 +44,28 @@ static void receive(void *context, const splam_drawn *drawn)
     free(p.json);
 }
 
+/* Picture j of all rounds has seed + j. A round that was skipped is not the job's end, unless nothing is left. */
+static splam_status draw_rounds(drawing *d, splam_generate_options options)
+{
+    const splam_callbacks callbacks = {.context = d, .report = report, .cancelled = cancelled};
+    int64_t rounds = d->job->request->rounds;
+    splam_status status = SPLAM_OK;
+    options.count /= rounds;
+    for (int64_t i = 0; i < rounds && !status; i++) {
+        sv_queue_begin_round(d->server->queue, d->job, i);
+        status = splam_session_generate(d->server->session, &options, &callbacks, NULL);
+        if (status == SPLAM_CANCELLED && d->job->skipped && !d->job->cancelled && !d->server->ending)
+            status = SPLAM_OK;
+        options.seed += (uint64_t)options.count;
+    }
+    bool nothing = !status && d->job->picture_count == 0;
+    return nothing ? SPLAM_CANCELLED : status;
+}
+
 static splam_status draw_job(drawing *d)
 {
     const sv_request *r = d->job->request;
     splam_generate_options options = r->options;
-    const splam_callbacks callbacks = {.context = d, .report = report, .cancelled = cancelled};
     splam_pictures start = {0};
     splam_picture pixels;
     if (r->image) {
@@ -53,7 +76,9 @@ static splam_status draw_job(drawing *d)
     }
     options.receive = receive;
     options.receiver = d;
-    splam_status status = splam_session_generate(d->server->session, &options, &callbacks, NULL);
+    options.watch = show;
+    options.watcher = d;
+    splam_status status = draw_rounds(d, options);
     splam_pictures_free(&start);
     return !status && d->lost ? SPLAM_MEMORY : status;
 }

@@ -68,7 +68,7 @@ void sv_http_tend(sv_server *s)
 
 /* ---- answers ---- */
 
-static void set_response(sv_exchange *x, int code, struct MHD_Response *response, const char *type)
+void sv_reply(sv_exchange *x, int code, const char *type, struct MHD_Response *response)
 {
     if (x->response) MHD_destroy_response(x->response);
     x->code = code;
@@ -89,7 +89,7 @@ void sv_reply_text(sv_exchange *x, int code, const char *type, char *text)
     struct MHD_Response *response =
         text ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
     if (!response) free(text);
-    set_response(x, code, response, type);
+    sv_reply(x, code, type, response);
 }
 
 void sv_reply_json(sv_exchange *x, int code, json_t *json)
@@ -107,6 +107,11 @@ static const char *type_of(int code)
                          : "invalid_request_error";
 }
 
+json_t *sv_error_json(int code, const char *field, const char *message)
+{
+    return json_pack("{s:s, s:s, s:s?, s:n}", "message", message, "type", type_of(code), "param", field, "code");
+}
+
 void sv_reply_error(sv_exchange *x, int code, const char *field, const char *format, ...)
 {
     char raw[2048], message[2048];
@@ -118,9 +123,7 @@ void sv_reply_error(sv_exchange *x, int code, const char *field, const char *for
     if (x->route && x->route->style == SV_SDAPI)
         sv_reply_json(x, code, json_pack("{s:s, s:s}", "error", type_of(code), "detail", message));
     else
-        sv_reply_json(x, code,
-                      json_pack("{s:{s:s, s:s, s:s?, s:n}}", "error", "message", message, "type", type_of(code),
-                                "param", field, "code"));
+        sv_reply_json(x, code, json_pack("{s:o}", "error", sv_error_json(code, field, message)));
 }
 
 /* ---- the body ---- */
@@ -190,9 +193,9 @@ static void wake_exchange(sv_watcher *watcher)
     MHD_resume_connection(x->connection);
 }
 
-static int socket_of(struct MHD_Connection *connection)
+int sv_exchange_socket(const sv_exchange *x)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     return info ? info->connect_fd : -1;
 }
 
@@ -200,106 +203,25 @@ void sv_exchange_wait(sv_exchange *x, sv_job *job, void (*finish)(sv_exchange *x
 {
     x->job = job;
     x->finish = finish;
-    x->watcher = (sv_watcher){.wake = wake_exchange, .socket = socket_of(x->connection), .until_end = true};
+    x->watcher = (sv_watcher){.wake = wake_exchange, .socket = sv_exchange_socket(x), .until_end = true};
     MHD_suspend_connection(x->connection);
     if (!sv_queue_watch(x->server->queue, job, &x->watcher, 0)) MHD_resume_connection(x->connection);
+}
+
+int sv_job_failure(const sv_job *job, const sv_interface *interface, char *message, size_t size)
+{
+    bool told = job->status != SPLAM_IO && job->status != SPLAM_INTERNAL;
+    bool theirs = job->status == SPLAM_ARGUMENT || job->status == SPLAM_SHAPE || job->status == SPLAM_UNSUPPORTED ||
+                  job->status == SPLAM_FORMAT;
+    sv_translate(interface, told && job->message ? job->message : splam_status_text(job->status), message, size);
+    return job->status == SPLAM_CANCELLED || job->status == SPLAM_MEMORY ? 503 : theirs ? interface->refusal : 500;
 }
 
 void sv_reply_unfinished(sv_exchange *x, const sv_job *job, const sv_interface *interface)
 {
     char message[1024];
-    bool told = job->status != SPLAM_IO && job->status != SPLAM_INTERNAL;
-    bool theirs = job->status == SPLAM_ARGUMENT || job->status == SPLAM_SHAPE || job->status == SPLAM_UNSUPPORTED ||
-                  job->status == SPLAM_FORMAT;
-    int code = job->status == SPLAM_CANCELLED || job->status == SPLAM_MEMORY ? 503 : theirs ? interface->refusal : 500;
-    sv_translate(interface, told && job->message ? job->message : splam_status_text(job->status), message,
-                 sizeof message);
+    int code = sv_job_failure(job, interface, message, sizeof message);
     sv_reply_error(x, code, NULL, "%s", message);
-}
-
-/* ---- server-sent events: the job as it is, whenever it has changed ---- */
-
-typedef struct {
-    sv_server *server;
-    struct MHD_Connection *connection;
-    sv_watcher watcher;
-    sv_job *job; /* a reference */
-    unsigned seen;
-    char *text;  /* of the event that is being sent */
-    size_t length, sent;
-    bool last;
-} event_stream;
-
-static void wake_stream(sv_watcher *watcher)
-{
-    event_stream *s = (event_stream *)(void *)((char *)watcher - offsetof(event_stream, watcher));
-    MHD_resume_connection(s->connection);
-}
-
-static bool next_event(event_stream *s)
-{
-    sv_job_view view;
-    sv_queue_look(s->server->queue, s->job, &view);
-    if (view.version == s->seen) return false;
-    json_t *json = sv_job_json(s->server, s->job, false);
-    char *data = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
-    free(s->text);
-    s->last = sv_job_has_ended(view.state);
-    const char *event = s->last ? "end" : "step";
-    int length = data ? asprintf(&s->text, "event: %s\nid: %u\ndata: %s\n\n", event, view.version, data) : -1;
-    if (length < 0) s->text = NULL;
-    s->length = length < 0 ? 0 : (size_t)length;
-    s->sent = 0;
-    s->seen = view.version;
-    free(data);
-    return true;
-}
-
-static ssize_t read_stream(void *context, uint64_t position, char *out, size_t room)
-{
-    event_stream *s = context;
-    (void)position;
-    if (s->sent == s->length && s->last) return MHD_CONTENT_READER_END_OF_STREAM;
-    if (s->sent == s->length && !next_event(s)) {
-        MHD_suspend_connection(s->connection);
-        if (!sv_queue_watch(s->server->queue, s->job, &s->watcher, s->seen)) MHD_resume_connection(s->connection);
-        return 0;
-    }
-    if (!s->text) return MHD_CONTENT_READER_END_WITH_ERROR;
-    size_t left = s->length - s->sent, size = left < room ? left : room;
-    memcpy(out, s->text + s->sent, size);
-    s->sent += size;
-    return (ssize_t)size;
-}
-
-static void free_stream(void *context)
-{
-    event_stream *s = context;
-    sv_job_release(s->server->queue, s->job);
-    free(s->text);
-    free(s);
-}
-
-void sv_exchange_stream(sv_exchange *x, sv_job *job)
-{
-    enum { BLOCK = 4096 };
-    event_stream *s = calloc(1, sizeof *s);
-    struct MHD_Response *response = NULL;
-    if (s) {
-        *s = (event_stream){.server = x->server, .connection = x->connection, .job = job, .seen = UINT32_MAX};
-        s->watcher = (sv_watcher){.wake = wake_stream, .socket = socket_of(x->connection)};
-        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_stream, s, free_stream);
-    }
-    if (!response) {
-        free(s);
-        sv_job_release(x->server->queue, job);
-        sv_reply_error(x, 503, NULL, "out of memory");
-        return;
-    }
-    x->streams = true;
-    set_response(x, 200, response, "text/event-stream");
-    sv_reply_header(x, "X-Accel-Buffering", "no");
 }
 
 /* ---- what is checked before anything is read ---- */

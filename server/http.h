@@ -46,6 +46,10 @@ struct sv_exchange {
 void sv_reply_json(sv_exchange *x, int code, json_t *json);
 /* With a text (free), which becomes the answer's. */
 void sv_reply_text(sv_exchange *x, int code, const char *type, char *text);
+/* With what libmicrohttpd made, which becomes the answer's; NULL: out of memory. */
+void sv_reply(sv_exchange *x, int code, const char *type, struct MHD_Response *response);
+/* What OpenAI's interface has as `error`. */
+json_t *sv_error_json(int code, const char *field, const char *message);
 /* With an error as the route's style has it. field: may be NULL. */
 void sv_reply_error(sv_exchange *x, int code, const char *field, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -58,8 +62,10 @@ json_t *sv_exchange_json(sv_exchange *x);
 sv_job *sv_exchange_job(sv_exchange *x, const sv_interface *interface, bool kept);
 /* Answers with `finish` when the job, whose reference it takes, has ended. */
 void sv_exchange_wait(sv_exchange *x, sv_job *job, void (*finish)(sv_exchange *x));
-/* Server-sent events of a job, whose reference it takes, until it ends. */
-void sv_exchange_stream(sv_exchange *x, sv_job *job);
+/* The socket of its client. */
+int sv_exchange_socket(const sv_exchange *x);
+/* Why a job ended before it was done, in the interface's words, and the HTTP status of that. */
+int sv_job_failure(const sv_job *job, const sv_interface *interface, char *message, size_t size);
 /* Answers for a job that ended before it was done, in the interface's words. */
 void sv_reply_unfinished(sv_exchange *x, const sv_job *job, const sv_interface *interface);
 

@@ -48,15 +48,14 @@ static bool read_prompt(sv_reading *r, const sv_field *field, const json_t *valu
 
 static bool read_sampler(sv_reading *r, const sv_field *field, const json_t *value)
 {
-    splam_generate_options *o = &r->request->options;
+    sv_request *q = r->request;
     const char *name = json_string_value(value), *sigmas = NULL;
     if (name && !*name) return true;
-    const char *sampler = name ? sv_sampler_by_name(name, &sigmas) : NULL;
-    if (!sampler)
+    if (!name || !sv_sampler_by_name(name, q->sampler, &sigmas))
         return sv_refuse(r, 404, field->name, "Sampler not found: %s is \"%.64s\", see /sdapi/v1/samplers", field->name,
                          name ? name : "no text");
-    o->sampler = sampler;
-    if (sigmas) o->sigmas = sigmas;
+    q->options.sampler = q->sampler;
+    if (sigmas) q->options.sigmas = sigmas;
     return true;
 }
 
@@ -74,11 +73,11 @@ static bool read_scheduler(sv_reading *r, const sv_field *field, const json_t *v
     return true;
 }
 
-/* Rounds of batches: n_iter times as many pictures. */
+/* Rounds of batches: n_iter times as many pictures, of which `skip` leaves out a round. */
 static bool read_rounds(sv_reading *r, const sv_field *field, const json_t *value)
 {
     if (json_is_integer(value) && json_integer_value(value) >= 1 && json_integer_value(value) <= 1000000) {
-        r->repeats = json_integer_value(value);
+        r->request->rounds = json_integer_value(value);
         return true;
     }
     return sv_refuse(r, r->interface->refusal, field->name, "%s is no whole number from 1 to 1000000", field->name);
@@ -236,6 +235,33 @@ static bool read_format(sv_reading *r, const sv_field *field, const json_t *valu
     return sv_read_option(r, field->name, "format", value);
 }
 
+static bool read_stream(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (!json_is_boolean(value))
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is no true or false", field->name);
+    r->request->streams = json_is_true(value);
+    return true;
+}
+
+static bool read_partial_images(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    enum { MOST = 3 };
+    r->request->partial_images = json_is_integer(value) ? json_integer_value(value) : -1;
+    return (r->request->partial_images >= 0 && r->request->partial_images <= MOST) ||
+           sv_refuse(r, r->interface->refusal, field->name, "%s is no whole number from 0 to %d", field->name, MOST);
+}
+
+/* An event has no number of the picture that it is of. */
+static bool complete_openai(sv_reading *r)
+{
+    const sv_request *q = r->request;
+    if (q->partial_images && !q->streams)
+        return sv_refuse(r, r->interface->refusal, "partial_images", "partial_images is for stream: true");
+    return !q->streams || q->options.count == SPLAM_UNSET || q->options.count == 1 ||
+           sv_refuse(r, r->interface->refusal, "n", "n is %lld, and stream has one picture",
+                     (long long)q->options.count);
+}
+
 static const sv_field openai_fields[] = {
     {"model", NULL, sv_read_model},
     {"prompt", "prompt", NULL},
@@ -246,8 +272,8 @@ static const sv_field openai_fields[] = {
     {"output_compression", "quality", NULL},
     {"quality", NULL, read_any_quality},
     {"background", NULL, read_background},
-    {"stream", NULL, sv_read_neutral},
-    {"partial_images", NULL, sv_read_neutral},
+    {"stream", NULL, read_stream},
+    {"partial_images", NULL, read_partial_images},
     {"style", NULL, sv_read_neutral},
     {"moderation", NULL, NULL},
     {"user", NULL, NULL},
@@ -259,4 +285,4 @@ static const sv_field openai_fields[] = {
     {"seed", "seed", NULL},
 };
 const sv_interface sv_openai_interface = {openai_fields, COUNT(openai_fields), true, 400, NULL, SPLAM_PROMPT_PLAIN,
-                                          NULL};
+                                          complete_openai};

@@ -42,10 +42,15 @@ void sv_log(const sv_server *server, const char *format, ...) __attribute__((for
 /* Thread: draws jobs until the queue is closed. */
 void *sv_draw(void *server);
 
+/* Of this process. */
+int64_t sv_resident_bytes(void);
+
 /* What made picture `i`, as an object; NULL: out of memory. */
 json_t *sv_picture_info(const sv_job *job, size_t i);
 /* A list of the warnings. */
 json_t *sv_job_warnings(const sv_job *job);
+/* A small picture as a file ("png", "jpg", "webp") in base64, new (free); NULL: there is none, or no memory. */
+char *sv_small_base64(const sv_small *small, const char *format);
 /* State, progress and error of a job as an object; its pictures where it has ended and they are wanted. */
 json_t *sv_job_json(sv_server *server, const sv_job *job, bool pictures);
 
@@ -63,6 +68,8 @@ void sv_answer_txt2img(sv_exchange *x);
 void sv_answer_img2img(sv_exchange *x);
 void sv_answer_progress(sv_exchange *x);
 void sv_answer_interrupt(sv_exchange *x);
+void sv_answer_skip(sv_exchange *x);
+void sv_answer_memory(sv_exchange *x);
 void sv_answer_options(sv_exchange *x);
 void sv_answer_sd_models(sv_exchange *x);
 void sv_answer_samplers(sv_exchange *x);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base64.h"
 #include "internal.h"
+#include "stream.h"
 
 json_t *sv_picture_info(const sv_job *job, size_t i)
 {
@@ -59,6 +60,50 @@ json_t *sv_job_json(sv_server *s, const sv_job *job, bool pictures)
     return json;
 }
 
+char *sv_small_base64(const sv_small *small, const char *format)
+{
+    const splam_picture picture = {small->width, small->height, small->rgb};
+    void *file = NULL;
+    size_t size;
+    if (!small->rgb || splam_picture_encode(&picture, format, SPLAM_UNSET, &file, &size) != SPLAM_OK) return NULL;
+    char *text = sv_base64_encode(file, size);
+    splam_free(file);
+    return text;
+}
+
+/* ---- events: the job as it is, whenever it has changed, with a small picture where there is a new one ---- */
+
+typedef struct {
+    bool small;    /* is wanted */
+    int64_t shown; /* evaluations that the last one was of */
+} following;
+
+static void add_small(sv_stream *s, const sv_job_view *view, json_t *json)
+{
+    following *f = s->context;
+    if (!f->small || !view->small || view->small == f->shown) return;
+    sv_small small = sv_queue_small(s->server->queue, s->job);
+    char *text = sv_small_base64(&small, "png");
+    if (text) json_object_set_new(json, "preview", json_string(text));
+    f->shown = small.done;
+    free(text);
+    free(small.rgb);
+}
+
+static char *next_event(sv_stream *s, const sv_job_view *view)
+{
+    json_t *json = sv_job_json(s->server, s->job, false);
+    char *text = NULL;
+    add_small(s, view, json);
+    char *data = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    s->last = sv_job_has_ended(view->state);
+    if (data && asprintf(&text, "event: %s\nid: %u\ndata: %s\n\n", s->last ? "end" : "step", view->version, data) < 0)
+        text = NULL;
+    free(data);
+    return text;
+}
+
 /* ---- routes ---- */
 
 void sv_answer_submit(sv_exchange *x)
@@ -104,16 +149,13 @@ void sv_answer_delete(sv_exchange *x)
     sv_job_release(queue, job);
 }
 
+/* ?preview=false leaves small pictures out. */
 void sv_answer_events(sv_exchange *x)
 {
-    sv_queue_counts counts;
     sv_job *job = find(x);
+    following *f = job ? calloc(1, sizeof *f) : NULL;
     if (!job) return;
-    sv_queue_count(x->server->queue, &counts);
-    if (counts.watchers < SV_WATCHERS) {
-        sv_exchange_stream(x, job);
-        return;
-    }
-    sv_reply_error(x, 503, NULL, "%d streams of events are the most", SV_WATCHERS);
-    sv_job_release(x->server->queue, job);
+    const char *preview = MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, "preview");
+    if (f) f->small = !preview || strcmp(preview, "false") != 0;
+    sv_exchange_stream(x, job, next_event, f);
 }

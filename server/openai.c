@@ -1,8 +1,17 @@
 /* OpenAI's interface of pictures. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include "base64.h"
 #include "internal.h"
+#include "stream.h"
+
+/* As they call it. */
+static const char *output_format(const sv_job *job)
+{
+    const char *format = job->request->options.format;
+    return !format ? "png" : format[0] == 'j' ? "jpeg" : format;
+}
 
 /* What clients of OpenAI's know, and `info`: what made each picture. */
 static void finish(sv_exchange *x)
@@ -18,16 +27,105 @@ static void finish(sv_exchange *x)
         json_array_append_new(data, json_pack("{s:s?, s:o?}", "b64_json", text, "info", sv_picture_info(job, i)));
         free(text);
     }
-    const char *format = job->request->options.format;
     sv_reply_json(x, 200,
                   json_pack("{s:I, s:o, s:s, s:o}", "created", (json_int_t)time(NULL), "data", data, "output_format",
-                            !format ? "png" : format[0] == 'j' ? "jpeg" : format, "warnings", sv_job_warnings(job)));
+                            output_format(job), "warnings", sv_job_warnings(job)));
 }
+
+/* ---- stream: partial images, and the picture ---- */
+
+static char *make_event(const char *name, json_t *json)
+{
+    char *data = json ? json_dumps(json, JSON_COMPACT) : NULL, *text = NULL;
+    json_decref(json);
+    if (data && asprintf(&text, "event: %s\ndata: %s\n\n", name, data) < 0) text = NULL;
+    free(data);
+    return text;
+}
+
+/* What both events have; `picture` is base64. */
+static json_t *event_object(const char *type, const sv_job *job, const char *picture)
+{
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s}", "type", type, "b64_json", picture, "created_at",
+                     (json_int_t)time(NULL), "output_format", output_format(job), "quality", "auto", "background",
+                     "opaque");
+}
+
+static void add_size(json_t *event, int64_t width, int64_t height)
+{
+    char size[64];
+    snprintf(size, sizeof size, "%lldx%lld", (long long)width, (long long)height);
+    if (event) json_object_set_new(event, "size", json_string(size));
+}
+
+static char *completed_event(sv_stream *s)
+{
+    static const char type[] = "image_generation.completed";
+    const sv_job *job = s->job;
+    const sv_picture *p = job->pictures;
+    int64_t width = 0, height = 0;
+    char *text = sv_base64_encode(p->file, p->size);
+    json_t *event = text ? event_object(type, job, text) : NULL;
+    if (splam_picture_size(p->file, p->size, &width, &height) == SPLAM_OK) add_size(event, width, height);
+    if (event) {
+        json_object_set_new(event, "info", sv_picture_info(job, 0));
+        json_object_set_new(event, "warnings", sv_job_warnings(job));
+    }
+    free(text);
+    return make_event(type, event);
+}
+
+static char *error_event(const sv_stream *s)
+{
+    char message[1024];
+    int code = sv_job_failure(s->job, &sv_openai_interface, message, sizeof message);
+    return make_event("error", json_pack("{s:s, s:o}", "type", "error", "error", sv_error_json(code, NULL, message)));
+}
+
+typedef struct {
+    int64_t sent, of; /* partial images, and the evaluation that the last one was of */
+} streaming;
+
+/* Partial image i of n is of the first evaluation from (i + 1) / (n + 1) of all on; the last is the picture itself. */
+static char *partial_event(sv_stream *s)
+{
+    static const char type[] = "image_generation.partial_image";
+    streaming *c = s->context;
+    int64_t wanted = s->job->request->partial_images;
+    char *event_text = NULL, *text = NULL;
+    sv_small small = sv_queue_small(s->server->queue, s->job);
+    bool due = small.rgb && c->sent < wanted && small.done < small.total && small.done != c->of &&
+               small.done * (wanted + 1) >= (c->sent + 1) * small.total;
+    if (due) text = sv_small_base64(&small, s->job->request->options.format);
+    if (text) {
+        json_t *event = event_object(type, s->job, text);
+        add_size(event, small.width, small.height);
+        if (event) json_object_set_new(event, "partial_image_index", json_integer(c->sent++));
+        c->of = small.done;
+        event_text = make_event(type, event);
+    }
+    free(text);
+    free(small.rgb);
+    return event_text;
+}
+
+static char *next_event(sv_stream *s, const sv_job_view *view)
+{
+    s->last = sv_job_has_ended(view->state);
+    if (!s->last) return view->small ? partial_event(s) : NULL;
+    return s->job->status || !s->job->picture_count ? error_event(s) : completed_event(s);
+}
+
+/* ---- routes ---- */
 
 void sv_answer_generations(sv_exchange *x)
 {
     sv_job *job = sv_exchange_job(x, &sv_openai_interface, false);
-    if (job) sv_exchange_wait(x, job, finish);
+    if (!job) return;
+    if (job->request->streams)
+        sv_exchange_stream(x, job, next_event, calloc(1, sizeof(streaming)));
+    else
+        sv_exchange_wait(x, job, finish);
 }
 
 void sv_answer_edits(sv_exchange *x)

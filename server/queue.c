@@ -76,6 +76,7 @@ static void free_job(sv_job *job)
     for (size_t i = 0; i < job->warning_count; i++)
         free(job->warnings[i]);
     free(job->pictures);
+    free(job->small.rgb);
     free(job->warnings);
     free(job->message);
     sv_request_free((sv_request *)(uintptr_t)job->request);
@@ -183,6 +184,8 @@ static void end_job(sv_queue *q, sv_job *job, splam_status status, const char *m
     job->state = status == SPLAM_OK ? SV_JOB_DONE : status == SPLAM_CANCELLED ? SV_JOB_CANCELLED : SV_JOB_FAILED;
     job->status = status;
     job->ended = now;
+    free(job->small.rgb);
+    job->small = (sv_small){0};
     if (job->state == SV_JOB_DONE) job->progress = 1;
     job->message = message ? strdup(message) : NULL;
     q->counts.ended[job->state]++;
@@ -220,6 +223,13 @@ void sv_queue_cancel(sv_queue *q, sv_job *job)
     unlock(q);
     wake(woken);
     free_list(freed);
+}
+
+void sv_queue_skip(sv_queue *q, sv_job *job)
+{
+    lock(q);
+    job->skipped = job->state == SV_JOB_RUNNING;
+    unlock(q);
 }
 
 void sv_queue_forget(sv_queue *q, sv_job *job)
@@ -412,6 +422,9 @@ void sv_queue_look(sv_queue *q, const sv_job *job, sv_job_view *out)
                          .done = job->done,
                          .total = job->total,
                          .pictures = job->picture_count,
+                         .round = job->round,
+                         .skipped = job->skipped,
+                         .small = job->small.rgb ? job->small.done : 0,
                          .progress = job->progress,
                          .seconds_left = -1};
     snprintf(out->task, sizeof out->task, "%s", job->task);
@@ -420,6 +433,17 @@ void sv_queue_look(sv_queue *q, const sv_job *job, sv_job_view *out)
     if (job->state == SV_JOB_RUNNING && out->progress > 0)
         out->seconds_left = out->seconds * (1 - out->progress) / out->progress;
     unlock(q);
+}
+
+sv_small sv_queue_small(sv_queue *q, const sv_job *job)
+{
+    lock(q);
+    sv_small small = job->small;
+    size_t size = (size_t)(3 * small.width * small.height);
+    if (small.rgb) small.rgb = malloc(size);
+    if (small.rgb) memcpy(small.rgb, job->small.rgb, size);
+    unlock(q);
+    return small;
 }
 
 void sv_queue_count(sv_queue *q, sv_queue_counts *out)
@@ -505,12 +529,44 @@ sv_job *sv_queue_take(sv_queue *q)
     return job;
 }
 
-/* Under the lock: pictures, and of the others the steps of those that are at hand. */
+/* Under the lock: earlier rounds, the pictures of this one, and of its others the steps of those that are at hand. */
 static void advance(sv_job *job, double part)
 {
-    double all = (double)job->request->options.count, pictures = (double)job->picture_count;
-    double progress = (pictures + (all - pictures) * part) / all;
+    const sv_request *r = job->request;
+    double rounds = (double)r->rounds, each = (double)r->options.count / rounds,
+           made = (double)((int64_t)job->picture_count - job->round_began);
+    double progress = ((double)job->round + (made + (each - made) * part) / each) / rounds;
     if (progress > job->progress) job->progress = progress;
+}
+
+void sv_queue_begin_round(sv_queue *q, sv_job *job, int64_t round)
+{
+    lock(q);
+    job->skipped = false;
+    job->round = round;
+    job->round_began = (int64_t)job->picture_count;
+    advance(job, 0);
+    unlock(q);
+}
+
+/* Several pictures are told of after each evaluation of theirs: the first one is taken. */
+void sv_queue_show(sv_queue *q, sv_job *job, const splam_preview *p)
+{
+    size_t size = (size_t)(3 * p->picture.width * p->picture.height);
+    sv_watcher *woken = NULL;
+    lock(q);
+    sv_small *small = &job->small;
+    if (!small->rgb) small->rgb = malloc(size); /* of all pictures of a job the sides are the same */
+    if (small->rgb && (p->done != small->done || p->total == 1)) {
+        memcpy(small->rgb, p->picture.rgb, size);
+        small->width = p->picture.width;
+        small->height = p->picture.height;
+        small->done = p->done;
+        small->total = p->total;
+        change(job, &woken);
+    }
+    unlock(q);
+    wake(woken);
 }
 
 void sv_queue_report(sv_queue *q, sv_job *job, const char *task, int64_t done, int64_t total)

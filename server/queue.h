@@ -28,6 +28,13 @@ typedef struct {
     char *parameters, *json;
 } sv_picture;
 
+/* What a picture is about to become (splam_preview), of the first picture of those that are drawn at once. */
+typedef struct {
+    int64_t done, total;   /* evaluations of the network for it */
+    int64_t width, height;
+    uint8_t *rgb;          /* [height,width,3]; NULL: there is none */
+} sv_small;
+
 /* Somebody who is woken by what happens to a job: once, and is to watch anew then. `wake` is called on any thread,
  * without the lock. */
 typedef struct sv_watcher sv_watcher;
@@ -48,6 +55,7 @@ struct sv_job {
     bool kept;            /* is known after its end, until it is deleted or forgotten; else it is its one client's, and
                              cancelled when that leaves */
     atomic_bool cancelled; /* is to end */
+    atomic_bool skipped;   /* its round is, and the next one is to begin */
     /* guarded */
     unsigned references;
     sv_job_state state;
@@ -55,6 +63,8 @@ struct sv_job {
     char task[32];        /* "denoising" */
     int64_t done, total;  /* of the task */
     double progress;      /* 0 to 1, never less than before */
+    int64_t round, round_began; /* the one that is drawn, and the pictures there were before it */
+    sv_small small;
     double added, began, ended; /* seconds */
     sv_picture *pictures;
     size_t picture_count;
@@ -80,6 +90,8 @@ sv_job *sv_queue_running(sv_queue *queue);              /* a reference; NULL: no
 void sv_job_release(sv_queue *queue, sv_job *job);      /* NULL is legal */
 /* A job that waits ends at once, one that is drawn at its next step. */
 void sv_queue_cancel(sv_queue *queue, sv_job *job);
+/* The round that is drawn ends at its next step, without the pictures that it has not made. */
+void sv_queue_skip(sv_queue *queue, sv_job *job);
 /* An ended job is known no more. */
 void sv_queue_forget(sv_queue *queue, sv_job *job);
 /* False, and nothing is registered: the job has ended or, but for those until_end, has another version than `seen`. */
@@ -93,11 +105,17 @@ typedef struct {
     char task[32];
     int64_t done, total;
     size_t pictures;
+    int64_t round;        /* from 0 */
+    bool skipped;         /* the round is about to end */
+    int64_t small;        /* evaluations that the small picture is of; 0: there is none */
     double progress;      /* 0 to 1 */
     double seconds;       /* since it began, or in all */
     double seconds_left;  /* below 0: not known */
 } sv_job_view;
 void sv_queue_look(sv_queue *queue, const sv_job *job, sv_job_view *out);
+
+/* A copy of the small picture (free its pixels); without pixels: there is none, or no memory. */
+sv_small sv_queue_small(sv_queue *queue, const sv_job *job);
 
 typedef struct {
     int64_t waiting, running, kept, watchers;
@@ -114,6 +132,9 @@ int64_t sv_queue_retry_after(sv_queue *queue);
 /* Waits for a job and begins it: the first of the client whose turn was longest ago. A reference. NULL: the queue is
  * closed. */
 sv_job *sv_queue_take(sv_queue *queue);
+/* Round `round` of the job's begins, from 0. */
+void sv_queue_begin_round(sv_queue *queue, sv_job *job, int64_t round);
+void sv_queue_show(sv_queue *queue, sv_job *job, const splam_preview *preview);
 void sv_queue_report(sv_queue *queue, sv_job *job, const char *task, int64_t done, int64_t total);
 /* The picture becomes the job's. False: out of memory, and it does not. */
 bool sv_queue_give(sv_queue *queue, sv_job *job, const sv_picture *picture);

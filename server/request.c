@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include "base64.h"
 #include "limits.h"
 
@@ -99,15 +100,25 @@ static bool read_integer(sv_reading *r, const char *field, const splam_option *o
     return true;
 }
 
+/* As the library draws one; here, so that a round can go on from it. */
+static bool draw_seed(sv_reading *r, const char *field, uint64_t *out)
+{
+    uint32_t drawn;
+    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return sv_refuse(r, 503, field, "no seed could be drawn");
+    *out = drawn;
+    return true;
+}
+
 /* -1 draws one. Beyond 2^63 - 1 a seed is a text of digits. */
 static bool read_seed(sv_reading *r, const char *field, const json_t *value, splam_generate_options *o)
 {
     const char *text = json_string_value(value);
     char *end;
     unsigned long long seed = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    o->random_seed = json_is_integer(value) && json_integer_value(value) == -1;
-    if (json_is_integer(value) && json_integer_value(value) >= -1)
-        o->seed = o->random_seed ? 0 : (uint64_t)json_integer_value(value);
+    if (json_is_integer(value) && json_integer_value(value) == -1)
+        return draw_seed(r, field, &o->seed);
+    if (json_is_integer(value) && json_integer_value(value) >= 0)
+        o->seed = (uint64_t)json_integer_value(value);
     else if (text && *text >= '0' && *text <= '9' && !*end && strlen(text) <= 19 + (*text == '1'))
         o->seed = seed;
     else
@@ -240,7 +251,7 @@ static bool check_sizes(sv_reading *r)
 {
     splam_generate_options *o = &r->request->options;
     double width, height;
-    int64_t count = (o->count == SPLAM_UNSET ? 1 : o->count) * r->repeats;
+    int64_t count = (o->count == SPLAM_UNSET ? 1 : o->count) * r->request->rounds;
     if (!check_side(r, "width", o->width) || !check_side(r, "height", o->height) || !find_sides(r, &width, &height))
         return false;
     if (count > SV_COUNT)
@@ -270,7 +281,6 @@ static bool read_all(sv_reading *r, json_t *body)
 
 sv_request *sv_request_read(sv_reading *r, json_t *body)
 {
-    r->repeats = 1;
     r->request = calloc(1, sizeof *r->request);
     if (!r->request) {
         json_decref(body);
@@ -278,6 +288,7 @@ sv_request *sv_request_read(sv_reading *r, json_t *body)
         return NULL;
     }
     r->request->body = body;
+    r->request->rounds = 1;
     r->request->options = splam_generate_defaults();
     r->request->options.prompt_syntax = r->interface->syntax;
     if (read_all(r, body)) return r->request;

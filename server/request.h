@@ -3,14 +3,19 @@
 #define SERVER_REQUEST_H
 #include <jansson.h>
 #include <splam/splam.h>
+#include "names.h"
 
 /* Owned by its job. Texts of `options` are those of `body`, or constants. */
 typedef struct {
     splam_generate_options options;
     json_t *body;
+    char sampler[SV_SAMPLER_BYTES]; /* by A1111's name */
     uint8_t *image; /* the file to start from, as it came; NULL: none */
     size_t image_size;
+    int64_t rounds;      /* the pictures are drawn in so many calls, of equal numbers: sdapi's n_iter */
     bool without_images; /* sdapi's send_images is false */
+    bool streams;        /* OpenAI's stream, with so many partial images */
+    int64_t partial_images;
 } sv_request;
 void sv_request_free(sv_request *request); /* NULL is legal */
 
@@ -40,7 +45,6 @@ struct sv_reading {
     const sv_interface *interface;
     const splam_model_facts *model;
     sv_request *request;
-    int64_t repeats;      /* the number of pictures is this many times as large */
     bool stretches;       /* sdapi's resize_mode 0 */
     int code;             /* of the refusal */
     const char *field;    /* that is refused; NULL: the request as a whole */

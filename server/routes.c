@@ -20,6 +20,8 @@ const sv_route sv_routes[] = {
     {"POST", "/sdapi/v1/png-info", SV_SDAPI, false, SV_PICTURE_BODY_BYTES, sv_answer_png_info},
     {"GET", "/sdapi/v1/progress", SV_SDAPI, false, 0, sv_answer_progress},
     {"POST", "/sdapi/v1/interrupt", SV_SDAPI, false, 0, sv_answer_interrupt},
+    {"POST", "/sdapi/v1/skip", SV_SDAPI, false, 0, sv_answer_skip},
+    {"GET", "/sdapi/v1/memory", SV_SDAPI, false, 0, sv_answer_memory},
     {"GET", "/sdapi/v1/options", SV_SDAPI, false, 0, sv_answer_options},
     {"GET", "/sdapi/v1/sd-models", SV_SDAPI, false, 0, sv_answer_sd_models},
     {"GET", "/sdapi/v1/samplers", SV_SDAPI, false, 0, sv_answer_samplers},

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base64.h"
 #include "internal.h"
 #include "names.h"
@@ -42,7 +43,7 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
         if (value) json_object_set(info, info_names[i].name, value);
     }
     const char *sampler = json_string_value(json_object_get(first, "sampler"));
-    if (sampler) json_object_set_new(info, "sampler_name", json_string(sv_name_of_sampler(sampler)));
+    if (sampler) json_object_set_new(info, "sampler_name", json_string(splam_sampler_label(sampler)));
     short_hash(s, hash);
     json_object_set_new(info, "sd_model_hash", json_string(hash));
     json_object_set_new(info, "batch_size", json_integer((json_int_t)job->picture_count));
@@ -104,11 +105,23 @@ void sv_answer_img2img(sv_exchange *x)
 
 /* ---- the picture at hand ---- */
 
-static json_t *state_object(const sv_job_view *v, bool drawing)
+static json_t *state_object(const sv_job *job, const sv_job_view *v)
 {
-    return json_pack("{s:b, s:b, s:b, s:s, s:i, s:i, s:I, s:I}", "skipped", false, "interrupted", false,
-                     "stopping_generation", false, "job", drawing ? v->task : "", "job_count", (int)drawing, "job_no",
-                     0, "sampling_step", (json_int_t)v->done, "sampling_steps", (json_int_t)v->total);
+    return json_pack("{s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:I}", "skipped", v->skipped, "interrupted",
+                     job && job->cancelled, "stopping_generation", false, "job", job ? v->task : "", "job_count",
+                     (json_int_t)(job ? job->request->rounds : 0), "job_no", (json_int_t)v->round, "sampling_step",
+                     (json_int_t)v->done, "sampling_steps", (json_int_t)v->total);
+}
+
+/* As there, without the picture where nobody wants it. */
+static char *current_image(sv_exchange *x, const sv_job *job)
+{
+    const char *skip = MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, "skip_current_image");
+    if (!job || (skip && strcmp(skip, "false") != 0)) return NULL;
+    sv_small small = sv_queue_small(x->server->queue, job);
+    char *text = sv_small_base64(&small, "png");
+    free(small.rgb);
+    return text;
 }
 
 void sv_answer_progress(sv_exchange *x)
@@ -117,22 +130,43 @@ void sv_answer_progress(sv_exchange *x)
     sv_job *job = sv_queue_running(queue);
     sv_job_view v = {.seconds_left = -1};
     if (job) sv_queue_look(queue, job, &v);
+    char *image = current_image(x, job);
     sv_reply_json(x, 200,
-                  json_pack("{s:f, s:f, s:o, s:n, s:n}", "progress", v.progress, "eta_relative",
-                            v.seconds_left < 0 ? 0 : v.seconds_left, "state", state_object(&v, job != NULL),
-                            "current_image", "textinfo"));
+                  json_pack("{s:f, s:f, s:o, s:s?, s:n}", "progress", v.progress, "eta_relative",
+                            v.seconds_left < 0 ? 0 : v.seconds_left, "state", state_object(job, &v), "current_image",
+                            image, "textinfo"));
+    free(image);
     if (job) sv_job_release(queue, job);
 }
 
-void sv_answer_interrupt(sv_exchange *x)
+static void end_running(sv_exchange *x, void (*end)(sv_queue *queue, sv_job *job))
 {
     sv_queue *queue = x->server->queue;
     sv_job *job = sv_queue_running(queue);
     if (job) {
-        sv_queue_cancel(queue, job);
+        end(queue, job);
         sv_job_release(queue, job);
     }
     sv_reply_json(x, 200, json_object());
+}
+
+void sv_answer_interrupt(sv_exchange *x)
+{
+    end_running(x, sv_queue_cancel);
+}
+
+void sv_answer_skip(sv_exchange *x)
+{
+    end_running(x, sv_queue_skip);
+}
+
+/* Bytes. As there, `free` is what this process has not. */
+void sv_answer_memory(sv_exchange *x)
+{
+    int64_t total = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), used = sv_resident_bytes();
+    sv_reply_json(x, 200,
+                  json_pack("{s:{s:I, s:I, s:I}, s:{s:s}}", "ram", "free", (json_int_t)(total - used), "used",
+                            (json_int_t)used, "total", (json_int_t)total, "cuda", "error", "unavailable"));
 }
 
 /* ---- lists ---- */
@@ -168,8 +202,10 @@ void sv_answer_sd_models(sv_exchange *x)
 void sv_answer_samplers(sv_exchange *x)
 {
     json_t *list = json_array();
-    for (const sv_sampler_name *n = sv_sampler_names; n->name; n++)
-        json_array_append_new(list, json_pack("{s:s, s:[s], s:{}}", "name", n->name, "aliases", n->sampler, "options"));
+    char sampler[SV_SAMPLER_BYTES];
+    for (int i = 0; sv_sampler_at(i, sampler); i++)
+        json_array_append_new(list, json_pack("{s:s, s:[s], s:{}}", "name", splam_sampler_label(sampler), "aliases",
+                                              sampler, "options"));
     sv_reply_json(x, 200, list);
 }
 

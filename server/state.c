@@ -21,7 +21,7 @@ void sv_answer_models(sv_exchange *x)
                             "model", "created", (json_int_t)s->created, "owned_by", "splam"));
 }
 
-static int64_t resident_bytes(void)
+int64_t sv_resident_bytes(void)
 {
     long long pages = 0;
     FILE *file = fopen("/proc/self/statm", "re");
@@ -54,7 +54,7 @@ static void write_metrics(FILE *out, sv_server *s)
         if (s->answers[code])
             fprintf(out, "splam_http_requests_total{code=\"%d\"} %lu\n", code, (unsigned long)s->answers[code]);
     metric(out, "splam_uptime_seconds", "gauge", "Seconds since the start.", sv_now() - s->started);
-    metric(out, "process_resident_memory_bytes", "gauge", "Resident memory.", (double)resident_bytes());
+    metric(out, "process_resident_memory_bytes", "gauge", "Resident memory.", (double)sv_resident_bytes());
 }
 
 void sv_answer_metrics(sv_exchange *x)

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include "generate_support.h"
+#include "image/image.h"
 #include "server/base64.h"
 #include "server/guard.h"
 #include "server/server.h"
@@ -180,7 +181,7 @@ static inline const char *text_at(const json_t *json, const char *name)
 {
     const char *text = json_string_value(json_object_get(json, name));
     if (!text) fail_msg("%s is no text", name);
-    return text;
+    return text ? text : "";
 }
 
 /* One line of /metrics. */
@@ -213,6 +214,118 @@ static inline uint8_t *decode(const json_t *text, size_t *size)
     assert_true(json_is_string(text));
     assert_true(sv_base64_decode(json_string_value(text), json_string_length(text), &bytes, size));
     return bytes;
+}
+
+/* ---- what is drawn ---- */
+
+/* The file that splam_generate writes. */
+static inline char *drawn_file(void **state, splam_generate_options o, const char *name, size_t *size)
+{
+    char *bytes;
+    o.output = keep(state, name);
+    generate(&o);
+    assert_ok(sp_read_file(o.output, &bytes, size));
+    return bytes;
+}
+
+static inline void expect_file(const json_t *text, const char *expected, size_t expected_size)
+{
+    size_t size;
+    uint8_t *bytes = decode(text, &size);
+    assert_int_equal(size, expected_size);
+    assert_memory_equal(bytes, expected, size);
+    free(bytes);
+}
+
+/* A picture to start from, 40 x 36. */
+static inline char *start_picture(void **state, const char *path)
+{
+    sp_image image;
+    char *bytes;
+    size_t size;
+    assert_ok(sp_image_create(40, 36, &image));
+    for (int i = 0; i < 40 * 36 * 3; i++)
+        image.pixels[i] = (uint8_t)(i * 7);
+    assert_ok(sp_image_save_png(&image, keep(state, path), NULL, 0));
+    assert_ok(sp_read_file(keep(state, path), &bytes, &size));
+    char *text = sv_base64_encode((uint8_t *)bytes, size);
+    sp_free(bytes);
+    sp_image_free(&image);
+    return text;
+}
+
+static inline json_t *submit(const sv_server *server, const char *body, char path[64])
+{
+    json_t *json = expect_json(post(server, "/v1/jobs", body), 202);
+    snprintf(path, 64, "/v1/jobs/%s", text_at(json, "id"));
+    return json;
+}
+
+static inline json_t *wait_for_end(const sv_server *server, const char *path)
+{
+    for (;;) {
+        json_t *json = expect_json(get(server, path), 200);
+        const char *now = text_at(json, "state");
+        if (strcmp(now, "queued") && strcmp(now, "running")) return json;
+        json_decref(json);
+        nap(.01);
+    }
+}
+
+static inline char *repeated(const char *head, const char *part, size_t count, const char *tail)
+{
+    char *text = malloc(strlen(head) + count * strlen(part) + strlen(tail) + 1), *to = stpcpy(text, head);
+    for (size_t i = 0; i < count; i++)
+        to = stpcpy(to, part);
+    strcpy(to, tail);
+    return text;
+}
+
+/* ---- events ---- */
+
+/* Over HTTP/1.0, which has no chunks: events until the connection is closed. */
+static inline int begin_stream(const sv_server *server, const char *method, const char *path, const char *body)
+{
+    char *request = NULL;
+    int fd = connect_to(server);
+    assert_true(asprintf(&request,
+                         "%s %s HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                         "Content-Length: %zu\r\n\r\n%s",
+                         method, path, strlen(body), body) > 0);
+    send_text(fd, request);
+    free(request);
+    return fd;
+}
+
+static inline int follow(const sv_server *server, const char *path)
+{
+    char events[128];
+    snprintf(events, sizeof events, "%s/events", path);
+    return begin_stream(server, "GET", events, "");
+}
+
+/* The data of the next event of a body that *at goes through; NULL: there are no more. */
+static inline json_t *next_event(char **at, char name[64])
+{
+    if (sscanf(*at, "event: %63[^\n]", name) != 1) return NULL;
+    char *data = strstr(*at, "\ndata: "), *end = data ? strstr(data, "\n\n") : NULL;
+    if (!end) fail_msg("no whole event: %.200s", *at);
+    json_t *json = json_loadb(data + 7, (size_t)(end - data - 7), 0, NULL);
+    assert_non_null(json);
+    *at = end + 2;
+    return json;
+}
+
+/* A picture in base64 of these sides. */
+static inline void expect_sides(const json_t *text, int64_t width, int64_t height)
+{
+    splam_pictures picture;
+    size_t size;
+    uint8_t *file = decode(text, &size);
+    assert_ok(splam_picture_decode(file, size, &picture));
+    assert_true(picture.width == width && picture.height == height);
+    splam_pictures_free(&picture);
+    free(file);
 }
 
 /* What takes long: it is stopped before it ends. */

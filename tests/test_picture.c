@@ -277,12 +277,22 @@ static void a_model_describes_itself(void **state)
     splam_model_close(model);
 }
 
+static void samplers_have_labels(void **state)
+{
+    (void)state;
+    assert_string_equal(splam_sampler_label("dpm++2m-sde"), "DPM++ 2M SDE");
+    assert_string_equal(splam_sampler_label("lcm"), "LCM");
+    assert_null(splam_sampler_label("DDIM"));
+    assert_null(splam_sampler_label(""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(received_files_are_the_written_ones), cmocka_unit_test(drawn_files_are_read),
         cmocka_unit_test(texts_of_other_writers),              cmocka_unit_test(comments_in_either_order),
         cmocka_unit_test(hostile_bytes),                       cmocka_unit_test(a_model_describes_itself),
+        cmocka_unit_test(samplers_have_labels),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

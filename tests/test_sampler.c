@@ -377,6 +377,10 @@ static void check_exact(const sp_scheduler_config *config, sp_sampler_options op
             assert_float_equal(z[k], mixed(state, x0[k], noise[k]), fmax(2e-5, 2e-6 * state.sigma));
             m[k] = (float)mixed(target, x0[k], noise[k]);
         }
+        float clean[COUNT];
+        sp_sampler_estimate(&sampler, i, z, m, clean, COUNT);
+        for (int k = 0; k < COUNT; k++) /* the floats z and m are off by 2^-24, which is divided by alpha */
+            assert_float_equal(clean[k], x0[k], fmax(2e-5, 2e-6 * hypot(1, at.sigma) / at.alpha));
         sp_sampler_advance(&sampler, i, z, m, kept, fresh, COUNT);
         if (sampler.step[i].next.fresh == 0) continue;
         state = state_at(path, options.kind, sampler.step[i + 1].timestep);

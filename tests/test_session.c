@@ -443,6 +443,42 @@ static void test_source(void **state)
     assert_message("album");
 }
 
+/* ---- room ---- */
+
+typedef struct {
+    int asked, gives; /* how often it was, and gives something */
+    int64_t bytes;
+} giver;
+
+static bool give(void *keeper, int64_t bytes)
+{
+    giver *g = keeper;
+    g->bytes = bytes;
+    return ++g->asked <= g->gives;
+}
+
+/* As long as something is given back, and before less is made do with. */
+static void test_room(void **state)
+{
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    splam_generate_options o = request(1);
+    splam_pictures pictures;
+    for (int gives = 0; gives < 3; gives++) {
+        giver g = {.gives = gives};
+        o.make_room = give, o.keeper = &g, o.memory_limit = 1 << 20;
+        assert_status(splam_session_generate(session, &o, NULL, &pictures), SP_MEMORY);
+        assert_true(g.asked == gives + 1 && g.bytes > 1 << 20);
+    }
+    giver g = {0};
+    o.make_room = give, o.keeper = &g, o.memory_limit = INT64_C(1) << 34;
+    draw(session, &o, &pictures);
+    assert_int_equal(g.asked, 0);
+    splam_pictures_free(&pictures);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -450,7 +486,7 @@ int main(void)
         cmocka_unit_test(test_bits_of_generate), cmocka_unit_test(test_image_from_memory),
         cmocka_unit_test(test_two_threads),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_forward),          cmocka_unit_test(test_log),
-        cmocka_unit_test(test_source),
+        cmocka_unit_test(test_source),            cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

@@ -58,6 +58,16 @@ typedef struct {
     const char *json;       /* the JSON object in it */
 } splam_drawn;
 
+/* A picture on its way: what the network takes it to become, small and in about the right colours, for somebody who
+ * waits. A pixel stands for a latent pixel (8 x 8 of Stable Diffusion's), by a linear filter of the latents that is
+ * fitted to the model's autoencoder when it is first needed, for which that encodes one small picture. It is the
+ * library's, and there until the function returns. */
+typedef struct {
+    int64_t number;        /* among all of the call, from 0 */
+    int64_t done, total;   /* evaluations of the network for it, of so many */
+    splam_picture picture; /* its pixels */
+} splam_preview;
+
 /* Begin with splam_generate_defaults(). */
 typedef struct {
     size_t size;
@@ -133,8 +143,22 @@ typedef struct {
     void (*receive)(void *receiver, const splam_drawn *picture); /* gets each picture as soon as it is done, on the
                                                                     thread that called; `output` may be NULL [none] */
     void *receiver;
+    void (*watch)(void *watcher, const splam_preview *preview); /* gets each picture after each evaluation of the
+                                                                   network for it, on the thread that called; does not
+                                                                   change what is drawn [none] */
+    void *watcher;
+    bool (*make_room)(void *keeper, int64_t bytes); /* asked before anything is drawn, on the thread that called, where
+                                                       so many bytes more than memory_limit leaves would let it be drawn
+                                                       in one piece with all that it plans kept. True: something was
+                                                       given back, such as another model, and is counted anew; false:
+                                                       there is nothing, and less is made do with [none] */
+    void *keeper;
 } splam_generate_options;
 SPLAM_DEFAULTS(generate)
+
+/* What A1111's web interface calls one of the samplers, and pictures have in their texts: "DPM++ 2M" of "dpm++2m";
+ * NULL: there is no such sampler. A constant. */
+SPLAM_API const char *splam_sampler_label(const char *sampler);
 
 /* Pictures from prompts; those of one prompt are neighbours. They carry what made them: A1111's
  * text and a JSON object with the model's hash. PNG: text chunks "parameters" and "splam"; JPEG and

@@ -17,6 +17,12 @@ SPLAM_API splam_status splam_picture_size(const void *file, size_t bytes, int64_
  * picture of seed 0 (splam_pictures_free). Errors as above, and SPLAM_MEMORY. */
 SPLAM_API splam_status splam_picture_decode(const void *file, size_t bytes, splam_pictures *picture);
 
+/* A new file of it (splam_free). format: "png", "jpg" or "webp"; quality 1..100 as of splam_generate_options, or
+ * SPLAM_UNSET. SPLAM_ARGUMENT for another format, a quality that the format does not have, sides that it cannot hold,
+ * and no pixels. */
+SPLAM_API splam_status splam_picture_encode(const splam_picture *picture, const char *format, int64_t quality,
+                                            void **file, size_t *bytes);
+
 /* What the file says of how it was made, in A1111's words: PNG's chunk "parameters", UserComment of JPEG and WebP.
  * *text (splam_free) is UTF-8, and NULL where it says nothing. SPLAM_FORMAT: none of the three, or damaged. */
 SPLAM_API splam_status splam_picture_parameters(const void *file, size_t bytes, char **text);

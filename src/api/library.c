@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "base/visible.h"
+#include "diffusion/sampler.h"
 #include "train/distributed.h"
 
 const char *splam_version(void)
@@ -23,6 +24,13 @@ const char *splam_mpi(void)
 const char *splam_error_message(void)
 {
     return sp_error_message();
+}
+
+const char *splam_sampler_label(const char *sampler)
+{
+    for (int i = 0; i < SP_SAMPLER_COUNT; i++)
+        if (strcmp(sp_sampler_name((sp_sampler_kind)i), sampler) == 0) return sp_sampler_label((sp_sampler_kind)i);
+    return NULL;
 }
 
 const char *splam_status_text(splam_status status)

@@ -26,6 +26,7 @@ typedef enum {
     SP_STREAM_DATA_TIMESTEP,
     SP_STREAM_BOOTSTRAP,   /* resampling of pictures for a score's interval; step = resample, sample = the set */
     SP_STREAM_GUIDANCE,    /* the guidance that a sample is distilled with */
+    SP_STREAM_CHART,       /* the picture that previews are fitted to; sample = number of a disc */
 } sp_stream;
 
 /* One key; the position in a draw is the remaining counter word. */

@@ -10,8 +10,9 @@
 static const struct {
     const char *name;
     int steps;
+    const char *label;
 } kinds[SP_SAMPLER_COUNT] = {
-#define X(name, text, steps) {text, steps},
+#define X(name, text, steps, label) {text, steps, label},
     SP_SAMPLER_LIST(X)
 #undef X
 };
@@ -41,6 +42,11 @@ static const struct {
 const char *sp_sampler_name(sp_sampler_kind kind)
 {
     return kinds[kind].name;
+}
+
+const char *sp_sampler_label(sp_sampler_kind kind)
+{
+    return kinds[kind].label;
 }
 
 sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out)
@@ -273,11 +279,13 @@ static sp_status check_rows(const sp_path *path, const sp_sampler *sampler)
 static sp_status make_rows(sp_sampler_grid *grid, sp_sampler *sampler)
 {
     const sp_sampler_options *options = grid->options;
+    bool scaled = methods[sampler->kind].grid & SP_GRID_SCALED;
     SP_TRY(sp_sampler_make_grid(grid, methods[sampler->kind].grid, kinds[sampler->kind].name));
     for (int i = grid->first; i < grid->steps; i++) {
         sp_sampler_step *row = &sampler->step[sampler->count];
         row->timestep = grid->point[i].timestep;
         row->input_scale = 1;
+        row->clean = sp_sampler_estimates(grid, scaled ? grid->point[i].state : grid->point[i].at).x0;
         sampler->count += methods[sampler->kind].rows(grid, i, row);
     }
     sampler->kept = kept_by(grid->config, options->kind);
@@ -359,6 +367,14 @@ static double combine(const sp_combination *c, double z, double m, const double 
         if (c->kept[k] != 0) sum += c->kept[k] * kept[k];
     if (c->fresh != 0) sum += c->fresh * *fresh;
     return sum;
+}
+
+void sp_sampler_estimate(const sp_sampler *sampler, int step, const float *z, const float *model_output, float *x0,
+                         int64_t count)
+{
+    const sp_combination clean = sampler->step[step].clean;
+    for (int64_t i = 0; i < count; i++)
+        x0[i] = (float)(clean.z * (double)z[i] + clean.m * (double)model_output[i]);
 }
 
 void sp_sampler_advance(const sp_sampler *sampler, int step, float *z, const float *model_output,

@@ -23,6 +23,7 @@
 #include "diffusion/scheduler_config.h"
 
 const char *sp_sampler_name(sp_sampler_kind kind);
+const char *sp_sampler_label(sp_sampler_kind kind); /* what A1111's web interface calls it */
 static const double sp_default_eta = 0.3; /* of tcd, as in diffusers */
 /* SP_ARGUMENT, listing the names there are. */
 sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out);
@@ -53,6 +54,7 @@ typedef struct {
     double timestep;    /* what the network is told; fractional for euler and heun */
     double input_scale; /* the network sees input_scale * z */
     sp_combination next, keep[SP_SAMPLER_KEPT];
+    sp_combination clean; /* what the network takes the clean latent to be, x0: of z and m alone */
 } sp_sampler_step;
 
 typedef struct {
@@ -100,6 +102,9 @@ void sp_sampler_log(const sp_scheduler_config *config, const sp_sampler_options 
 /* The timesteps that it tells the network, each once, in t, which has room for sampler->count; how many there are. */
 int sp_sampler_timesteps(const sp_sampler *sampler, double *t);
 
+/* x0 as evaluation `step` estimates it, of `count` elements of the state that it saw and of its output. */
+void sp_sampler_estimate(const sp_sampler *sampler, int step, const float *z, const float *model_output, float *x0,
+                         int64_t count);
 /* Advances `count` elements of z in place. model_output: the network's. kept: sampler->kept arrays
  * of `count`, one behind the other, the caller's from step to step (their content before step 0 does not
  * matter). fresh: unit normal noise, only looked at if sampler->step[step].next.fresh != 0. */

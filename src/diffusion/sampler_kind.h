@@ -4,7 +4,7 @@
 #include "options/choices.h"
 
 typedef enum {
-#define X(name, text, steps) SP_SAMPLER_##name,
+#define X(name, text, steps, label) SP_SAMPLER_##name,
     SP_SAMPLER_LIST(X)
 #undef X
         SP_SAMPLER_COUNT

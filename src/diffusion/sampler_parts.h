@@ -48,8 +48,8 @@ typedef struct {
 } sp_estimates;
 sp_estimates sp_sampler_estimates(const sp_sampler_grid *grid, sp_pair pair);
 
-/* The rows of step i into row[0..], whose number is returned; row->timestep and row->input_scale are set
- * for the first. */
+/* The rows of step i into row[0..], whose number is returned; row->timestep, row->input_scale and
+ * row->clean are set for the first. */
 int sp_lcm_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
 int sp_ddim_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);
 int sp_tcd_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row);

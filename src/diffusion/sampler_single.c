@@ -103,7 +103,7 @@ int sp_heun_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
     add_half(&e, p, &row->keep[0]);
     e = sp_sampler_estimates(grid, next->state);
     row[1] = (sp_sampler_step){
-        .timestep = next->timestep, .input_scale = input_scale(grid, next), .next.kept[0] = 1};
+        .timestep = next->timestep, .input_scale = input_scale(grid, next), .next.kept[0] = 1, .clean = e.x0};
     add_half(&e, p, &row[1].next);
     return 2;
 }

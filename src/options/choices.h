@@ -41,17 +41,18 @@
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 /* What the network of a model that can be opened predicts, as diffusers' prediction_type. */
 #define SP_PREDICTION_TYPE_LIST(X) X(EPSILON, "epsilon") X(V, "v_prediction") X(SAMPLE, "sample")
-/* Samplers, named as diffusers' schedulers of that kind, and how many steps one takes when nobody says. */
+/* Samplers, named as diffusers' schedulers of that kind, how many steps one takes when nobody says, and what A1111's
+ * web interface calls it. */
 #define SP_SAMPLER_LIST(X)                                                                         \
-    X(LCM, "lcm", 4)                                                                               \
-    X(DDIM, "ddim", 50)                                                                            \
-    X(DPMPP_2M, "dpm++2m", 20)                                                                     \
-    X(DPMPP_2M_SDE, "dpm++2m-sde", 20)                                                             \
-    X(UNIPC, "unipc", 20)                                                                          \
-    X(EULER, "euler", 30)                                                                          \
-    X(EULER_A, "euler-a", 30)                                                                      \
-    X(HEUN, "heun", 20)                                                                            \
-    X(TCD, "tcd", 4)
+    X(LCM, "lcm", 4, "LCM")                                                                        \
+    X(DDIM, "ddim", 50, "DDIM")                                                                    \
+    X(DPMPP_2M, "dpm++2m", 20, "DPM++ 2M")                                                         \
+    X(DPMPP_2M_SDE, "dpm++2m-sde", 20, "DPM++ 2M SDE")                                             \
+    X(UNIPC, "unipc", 20, "UniPC")                                                                 \
+    X(EULER, "euler", 30, "Euler")                                                                 \
+    X(EULER_A, "euler-a", 30, "Euler a")                                                           \
+    X(HEUN, "heun", 20, "Heun")                                                                    \
+    X(TCD, "tcd", 4, "TCD")
 
 /* Sizes of pictures that Stable Diffusion XL was trained on, of which help, inspect and a warning speak. */
 #define SP_XL_SIZES "1024x1024, 1152x896, 1216x832, 1344x768 and 1536x640, also upright"

@@ -172,6 +172,7 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
 
 typedef struct {
     sp_tensor z, fresh;     /* [batch,C,h,w] */
+    sp_tensor estimate;     /* likewise, where somebody looks at it */
     sp_tensor kept;         /* [kept * batch,C,h,w], the sampler's */
     const sp_tensor *given; /* what z starts as, of all samples; NULL: it is drawn */
     int64_t done, total;    /* steps of batches, for the report */
@@ -222,6 +223,8 @@ static sp_status run_step(sp_pipeline *p, const sp_sampler *sampler, int i, deno
     SP_TRY(set_all(run, "timestep", batch, step->timestep));
     SP_TRY(sp_run_execute(run, callbacks));
     SP_TRY(sp_run_get_output(run, "model_output", &output));
+    if (s->estimate.data)
+        sp_sampler_estimate(sampler, i, s->z.data, output.data, s->estimate.data, sp_tensor_count(&s->z));
     sp_sampler_advance(sampler, i, s->z.data, output.data, s->kept.data, s->fresh.data,
                        sp_tensor_count(&s->z));
     sp_tensor_free(&output);
@@ -246,6 +249,7 @@ static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
         if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
         SP_TRY(run_step(p, sampler, i, s, callbacks));
         show(r, i + 1, first, count, s);
+        if (s->estimate.data) r->observer.estimate(r->observer.context, i, first, count, s->estimate.data);
         sp_report(callbacks, "denoising", ++s->done, s->total, NULL);
     }
     return SP_OK;
@@ -306,6 +310,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     sp_shape shape = sp_shape_of(batch, p->facts.in_channels, r->height, r->width);
     sp_status status = sp_tensor_create(SP_F32, shape, &s.z);
     if (!status) status = sp_tensor_create(SP_F32, shape, &s.fresh);
+    if (!status && r->observer.estimate) status = sp_tensor_create(SP_F32, shape, &s.estimate);
     shape.dim[0] = batch * sampler->kept;
     if (!status && sampler->kept) status = sp_tensor_create(SP_F32, shape, &s.kept);
     shape.dim[0] = count;
@@ -319,6 +324,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     }
     sp_tensor_free(&s.z);
     sp_tensor_free(&s.kept);
+    sp_tensor_free(&s.estimate);
     sp_tensor_free(&s.fresh);
     return status;
 }

@@ -246,6 +246,39 @@ static sp_status start_group(generation *g, int64_t first, int64_t count, sp_ten
     return sp_pipeline_draw_latents(g->pipeline, &g->posterior, mean ? NULL : &g->noise.noise, first, count, out);
 }
 
+typedef struct {
+    generation *generation;
+    int64_t first; /* of the group */
+    uint8_t *rgb;
+} previewer;
+
+static void see_estimate(void *context, int number, int64_t first, int64_t count, const float *x0)
+{
+    const previewer *v = context;
+    const generation *g = v->generation;
+    const splam_generate_options *o = g->request->options;
+    const sp_picture_sizes *s = &g->sizes;
+    int64_t height = s->height / s->factor, width = s->width / s->factor;
+    for (int64_t i = 0; i < count; i++) {
+        sp_preview_draw(g->context->preview, x0 + i * s->channels * height * width, height, width, v->rgb);
+        const splam_preview preview = {.number = v->first + first + i,
+                                       .done = number + 1,
+                                       .total = g->table.count,
+                                       .picture = {width, height, v->rgb}};
+        o->watch(o->watcher, &preview);
+    }
+}
+
+/* The request's observer, where somebody watches. */
+static sp_status watch(previewer *v, sp_denoise_request *request)
+{
+    const generation *g = v->generation;
+    if (!g->request->options->watch) return SP_OK;
+    v->rgb = sp_alloc((size_t)(request->height * request->width * 3));
+    request->observer = (sp_denoise_observer){.context = v, .estimate = see_estimate};
+    return v->rgb ? SP_OK : SP_MEMORY;
+}
+
 static sp_status denoise_group(generation *g, int64_t first, int64_t count, sp_tensor *latents)
 {
     sp_conditioning conditioning;
@@ -266,7 +299,10 @@ static sp_status denoise_group(generation *g, int64_t first, int64_t count, sp_t
         .batch = g->memory.batch,
         .first_sample = first,
     };
+    previewer preview = {.generation = g, .first = first};
+    if (!status) status = watch(&preview, &request);
     if (!status) status = sp_pipeline_denoise(g->pipeline, &request, g->context->callbacks, latents);
+    sp_free(preview.rgb);
     sp_conditioning_free(&conditioning);
     sp_tensor_free(&image);
     return status;
@@ -321,12 +357,12 @@ static sp_status count_chunks(generation *g)
     return SP_OK;
 }
 
-/* Learned tokens that no prompt has. */
+/* Learned tokens that no prompt has; of a held model they are there for all calls. */
 static sp_status warn_of_unused(const generation *g)
 {
     const sp_prompts *prompts = &g->request->prompts;
     const sp_learned_list *list = &g->pipeline->model->embeddings;
-    for (size_t k = 0; k < list->count; k++) {
+    for (size_t k = 0; k < list->count && !g->context->held; k++) {
         bool used = false;
         for (size_t i = 0; i < prompts->count && !used; i++)
             SP_TRY(sp_pipeline_has_vectors(g->pipeline, prompts->text[i], list->items[k].first, &used));
@@ -350,14 +386,24 @@ static sp_status choose_sizes(generation *g)
     return sp_picture_sizes_choose(&question, &g->sizes);
 }
 
+/* Previews are wanted, and nobody has fitted them yet. */
+static bool wants_fit(const generation *g)
+{
+    return g->request->options->watch && !g->context->preview->channels;
+}
+
 static sp_status choose_memory(generation *g)
 {
     const sp_request *r = g->request;
     int64_t limit = r->options->memory_limit;
+    const splam_generate_options *o = r->options;
     const sp_memory_question question = {.sizes = &g->sizes,
+                                         .make_room = o->make_room,
+                                         .keeper = o->keeper,
                                          .prompt_count = r->prompts.count,
                                          .guided = is_guided(g),
                                          .encodes = r->image.pixels,
+                                         .fits = wants_fit(g),
                                          .decodes = wants_pictures(g),
                                          .held = g->context->held,
                                          .tiling = r->options->vae_tiling,
@@ -413,6 +459,11 @@ static sp_status encode_image(generation *g)
     return status;
 }
 
+static sp_status fit_preview(generation *g)
+{
+    return wants_fit(g) ? sp_preview_fit(g->pipeline, g->context->callbacks, g->context->preview) : SP_OK;
+}
+
 static sp_status save_latents(const latents_file *latents)
 {
     const sp_named_tensor tensors[] = {{"latents", &latents->all}};
@@ -427,6 +478,7 @@ static sp_status generate(generation *g)
     SP_TRY(encode_negative(g, chunks_of(g, 0)));
     end_stage(g, &g->seconds->text);
     SP_TRY(encode_image(g));
+    SP_TRY(fit_preview(g));
     end_stage(g, &g->seconds->encode);
     for (int64_t first = 0, count; first < g->sizes.total; first += count) {
         count = group_size(g, first);

@@ -4,6 +4,7 @@
 #include "pipeline/picture_output.h"
 #include "pipeline/picture_text.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/preview.h"
 #include "pipeline/prompts.h"
 #include "pipeline/request.h"
 
@@ -26,6 +27,7 @@ typedef struct {
     const sp_model_facts *model;
     const sp_callbacks *callbacks;
     bool held;
+    sp_preview *preview; /* is fitted if the request wants it and it is not */
     double began;
 } sp_generate_context;
 sp_status sp_generate(const sp_generate_context *context, sp_request *request, splam_pictures *pictures,

@@ -2,6 +2,7 @@
 #include "pipeline/generate_memory.h"
 #include "base/log.h"
 #include "base/system.h"
+#include "pipeline/preview.h"
 
 /* What no plan knows of: generated code, buffers of files, a tile or two of a picture. */
 enum { UNPLANNED = 32 << 20 };
@@ -66,22 +67,30 @@ typedef struct {
 
 /* ---- the VAE ---- */
 
+/* One picture or another: they follow each other. */
+static sp_status plan_encoder(planning *g, sp_shape picture)
+{
+    sp_plan_memory memory;
+    SP_TRY(sp_pipeline_plan_vae(g->pipeline, SP_VAE_POSTERIOR, picture, &memory));
+    if (memory.persistent + memory.parameters + memory.arena + memory.boundary > stage_sum(&g->table, ENCODE))
+        set_stage(&g->table, ENCODE, &memory);
+    return SP_OK;
+}
+
 static sp_status plan_vae(planning *g, int64_t tile)
 {
     const sp_memory_question *q = g->question;
     const sp_picture_sizes *sizes = q->sizes;
     sp_plan_memory memory;
     SP_TRY(sp_pipeline_set_vae_tile(g->pipeline, tile));
+    set_stage(&g->table, ENCODE, &(sp_plan_memory){0});
     if (q->decodes) {
         SP_TRY(sp_pipeline_plan_vae(g->pipeline, SP_VAE_DECODE, sp_latent_shape(sizes, g->choice->group), &memory));
         set_stage(&g->table, DECODE, &memory);
         g->table.pictures = sizeof(float) * 3 * (size_t)(g->choice->group * sizes->width * sizes->height);
     }
-    if (!q->encodes) return SP_OK;
-    SP_TRY(sp_pipeline_plan_vae(g->pipeline, SP_VAE_POSTERIOR, sp_shape_of(1, 3, sizes->height, sizes->width),
-                                &memory));
-    set_stage(&g->table, ENCODE, &memory);
-    return SP_OK;
+    if (q->encodes) SP_TRY(plan_encoder(g, sp_shape_of(1, 3, sizes->height, sizes->width)));
+    return q->fits ? plan_encoder(g, sp_preview_chart_shape(&g->pipeline->vae->config.vae)) : SP_OK;
 }
 
 static int64_t tile_side(const planning *g)
@@ -174,6 +183,33 @@ static sp_status report(const planning *g)
     return status;
 }
 
+/* What the process has beside this pipeline's plans: what an earlier call left of those is in the stages. */
+static size_t own_memory(const sp_pipeline *p, const sp_device_memory *memory)
+{
+    size_t held = sp_plans_bytes(&p->plans);
+    return UNPLANNED + (memory->in_use > held ? memory->in_use - held : 0);
+}
+
+/* Asks for room until all of it fits in one piece, or nobody has any. */
+static sp_status find_room(planning *g)
+{
+    const sp_memory_question *q = g->question;
+    sp_plan_memory memory;
+    if (!q->make_room) return SP_OK;
+    SP_TRY(plan_vae(g, q->tiling == SPLAM_VAE_TILING_ON ? tile_side(g) : 0));
+    SP_TRY(sp_pipeline_plan_text(g->pipeline, (int64_t)q->prompt_count, &memory));
+    set_stage(&g->table, TEXT, &memory);
+    SP_TRY(plan_denoise(g));
+    size_t most;
+    while ((most = peak(&g->table, false, true)) > g->limit && q->make_room(q->keeper, (int64_t)(most - g->limit))) {
+        sp_device_memory left;
+        g->pipeline->device->memory(g->pipeline->device, &left);
+        g->table.program = own_memory(g->pipeline, &left);
+    }
+    g->choice->batch = 0;
+    return SP_OK;
+}
+
 sp_status sp_memory_choose(sp_pipeline *p, const sp_memory_question *q, sp_memory_choice *out)
 {
     sp_device_memory memory;
@@ -181,9 +217,7 @@ sp_status sp_memory_choose(sp_pipeline *p, const sp_memory_question *q, sp_memor
     int64_t pixels = q->sizes->width * q->sizes->height;
     *out = (sp_memory_choice){.group = pixels < GROUP ? GROUP / pixels : 1};
     if (out->group > q->sizes->total) out->group = q->sizes->total;
-    /* What an earlier call left is in the process already, and in the stages. */
-    size_t held = sp_plans_bytes(&p->plans), own = memory.in_use > held ? memory.in_use - held : 0;
-    planning g = {.pipeline = p, .question = q, .choice = out, .table = {.program = UNPLANNED + own}};
+    planning g = {.pipeline = p, .question = q, .choice = out, .table = {.program = own_memory(p, &memory)}};
     if (q->limit < 0)
         return sp_fail(SP_ARGUMENT, "a memory limit of %lld bytes is not possible", (long long)q->limit);
     if (!q->limit) {
@@ -195,6 +229,7 @@ sp_status sp_memory_choose(sp_pipeline *p, const sp_memory_question *q, sp_memor
         return choose_tiles(&g);
     }
     g.limit = (size_t)q->limit;
+    SP_TRY(find_room(&g));
     SP_TRY(choose_tiles(&g));
     SP_TRY(fit(&g));
     return report(&g);

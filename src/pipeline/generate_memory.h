@@ -8,9 +8,12 @@ typedef struct {
     const sp_picture_sizes *sizes;
     size_t prompt_count;
     bool guided, encodes, decodes; /* two passes; a picture to start from; to pictures */
+    bool fits;                     /* a preview (preview.h) */
     bool held;                     /* what is planned stays after the call */
     splam_vae_tiling tiling;
     int64_t limit; /* bytes of the process; 0: none */
+    bool (*make_room)(void *keeper, int64_t bytes); /* see splam_generate_options; may be NULL */
+    void *keeper;
 } sp_memory_question;
 
 typedef struct {

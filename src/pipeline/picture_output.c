@@ -36,12 +36,18 @@ static sp_status complete_path(sp_picture_output *out, const char *path, const c
     return SP_OK;
 }
 
+sp_status sp_picture_encoding_choose(const char *format, int64_t quality, sp_image_encoding *out)
+{
+    int kind = SP_IMAGE_PNG;
+    if (format) SP_TRY(sp_name_index("format", format, format_names, FORMATS, &kind));
+    *out = (sp_image_encoding){(sp_image_format)kind, quality == SPLAM_UNSET ? 0 : (int)quality};
+    return SP_OK;
+}
+
 sp_status sp_picture_output_choose(const splam_generate_options *o, sp_picture_output *out)
 {
     *out = (sp_picture_output){0};
-    int format = SP_IMAGE_PNG;
-    if (o->format) SP_TRY(sp_name_index("format", o->format, format_names, FORMATS, &format));
-    out->encoding = (sp_image_encoding){(sp_image_format)format, o->quality == SPLAM_UNSET ? 0 : (int)o->quality};
+    SP_TRY(sp_picture_encoding_choose(o->format, o->quality, &out->encoding));
     if (!o->output) return SP_OK;
     if (!*o->output) return sp_fail(SP_ARGUMENT, "the pictures' path is empty");
     out->to_stdout = strcmp(o->output, "-") == 0;
@@ -59,7 +65,7 @@ sp_status sp_picture_output_choose(const splam_generate_options *o, sp_picture_o
         out->path = sp_strdup(o->output);
         if (!out->path) return SP_MEMORY;
     } else {
-        SP_TRY(complete_path(out, o->output, format_names[format]));
+        SP_TRY(complete_path(out, o->output, format_names[out->encoding.format]));
     }
     return sp_image_check_encoding(&out->encoding, 1, 1);
 }

@@ -13,6 +13,8 @@ typedef struct {
     int64_t total, written; /* pictures */
 } sp_picture_output;
 
+/* "png", "jpg", "webp", NULL: "png"; quality SPLAM_UNSET: the usual one. SP_ARGUMENT. */
+sp_status sp_picture_encoding_choose(const char *format, int64_t quality, sp_image_encoding *out);
 /* Where and in what format, as the options alone say: SP_ARGUMENT. sp_picture_output_free in every case. */
 sp_status sp_picture_output_choose(const splam_generate_options *options, sp_picture_output *out);
 /* Claims the files of so many pictures of this size. */

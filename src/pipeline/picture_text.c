@@ -11,16 +11,7 @@
 #include <splam/base.h>
 #include "text/unicode.h"
 
-/* Names that A1111's web interface gives to the same samplers. */
-static const char *const a1111_names[SP_SAMPLER_COUNT] = {
-    [SP_SAMPLER_DPMPP_2M_SDE] = "DPM++ 2M SDE",
-    [SP_SAMPLER_UNIPC] = "UniPC",
-    [SP_SAMPLER_EULER_A] = "Euler a",
-    [SP_SAMPLER_HEUN] = "Heun",
-    [SP_SAMPLER_LCM] = "LCM",     [SP_SAMPLER_DDIM] = "DDIM", [SP_SAMPLER_DPMPP_2M] = "DPM++ 2M",
-    [SP_SAMPLER_EULER] = "Euler", [SP_SAMPLER_TCD] = "TCD",
-};
-
+/* What A1111's web interface calls them. */
 static const char *const a1111_schedules[] = {
     [SP_SIGMAS_KARRAS] = "Karras", [SP_SIGMAS_EXPONENTIAL] = "Exponential"};
 
@@ -170,7 +161,7 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     if (negative && *negative) sp_string_append_format(&s, "Negative prompt: %s\n", negative);
     /* sigmas are a part of the sampler's name for older readers, and a word of their own for newer */
     const char *sigmas = f->sigmas > SP_SIGMAS_NORMAL ? a1111_schedules[f->sigmas] : NULL, *type = schedule_type(f);
-    sp_string_append_format(&s, "Steps: %d, Sampler: %s%s%s", f->steps, a1111_names[f->sampler],
+    sp_string_append_format(&s, "Steps: %d, Sampler: %s%s%s", f->steps, sp_sampler_label(f->sampler),
                             sigmas ? " " : "", sigmas ? sigmas : "");
     if (type) sp_string_append_format(&s, ", Schedule type: %s", type);
     char number[SP_NUMBER_TEXT];

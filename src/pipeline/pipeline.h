@@ -96,6 +96,8 @@ sp_conditioning sp_pipeline_conditioning(const sp_pipeline *pipeline, int64_t co
 typedef struct {
     void *context;
     void (*see)(void *context, int point, int64_t first, int64_t count, const float *z); /* NULL: nobody looks */
+    /* What evaluation `number`, from 0, takes the clean latents to be, [count,C,height,width] as well. */
+    void (*estimate)(void *context, int number, int64_t first, int64_t count, const float *x0); /* NULL likewise */
 } sp_denoise_observer;
 
 typedef struct {

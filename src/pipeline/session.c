@@ -86,12 +86,16 @@ void sp_session_destroy(splam_session *session)
     sp_free(session);
 }
 
-static sp_status draw(const splam_session *session, bool held, double began, sp_request *request,
+static sp_status draw(splam_session *session, bool held, double began, sp_request *request,
                       const sp_callbacks *callbacks, splam_pictures *pictures, splam_generate_seconds *seconds)
 {
     sp_pipeline *p = session->pipeline;
-    const sp_generate_context context = {
-        .pipeline = p, .model = &session->model->facts, .callbacks = callbacks, .held = held, .began = began};
+    const sp_generate_context context = {.pipeline = p,
+                                         .model = &session->model->facts,
+                                         .callbacks = callbacks,
+                                         .held = held,
+                                         .preview = &session->preview,
+                                         .began = began};
     p->callbacks = callbacks ? *callbacks : (sp_callbacks){0};
     sp_status status = sp_generate(&context, request, pictures, seconds);
     p->callbacks = (sp_callbacks){0};

@@ -13,6 +13,7 @@ struct splam_model {
 struct splam_session {
     const splam_model *model;
     sp_pipeline *pipeline;
+    sp_preview preview; /* fitted when it is first needed */
 };
 
 sp_status sp_held_model_open(const char *path, const splam_model_options *options, const sp_callbacks *callbacks,
