@@ -279,12 +279,12 @@ sp_packing sp_weight_packing(sp_weight_packer *p)
                         .state = p};
 }
 
-/* ---- a pack of pairs of one tap, transposed ---- */
+/* ---- a pack of one tap, transposed ---- */
 
 typedef struct {
     const sp_weight_packer *p;
-    const uint64_t *from;
-    uint64_t *to;
+    const char *from;
+    char *to;
 } turn;
 
 /* Two pairs of inputs of neighbouring outputs become two pairs of these outputs. */
@@ -294,18 +294,36 @@ SP_INLINE uint64_t turn_pairs(uint64_t v)
            (v << 16 & UINT64_C(0xffff00000000));
 }
 
-/* Panels of the new pack; a square of it is one of the other's, a panel's side each way, in two pairs each. */
+/* A square of `side` elements each way, of pairs two by two. */
+SP_INLINE void turn_square(const char *from, char *to, int64_t side, const element_kind kind)
+{
+    for (int64_t r = 0; r < side; r++)
+        for (int64_t l = 0; l < side; l++)
+            if (kind == PAIRS)
+                ((uint64_t *)(void *)to)[l * side + r] = turn_pairs(((const uint64_t *)(const void *)from)[r * side + l]);
+            else if (kind == SMALL)
+                ((uint16_t *)(void *)to)[l * side + r] = ((const uint16_t *)(const void *)from)[r * side + l];
+            else
+                ((float *)(void *)to)[l * side + r] = ((const float *)(const void *)from)[r * side + l];
+}
+
+/* Panels of the new pack; a square of it is one of the other's, a panel's side each way. */
 static void turn_panels(void *context, int64_t begin, int64_t end)
 {
     const turn *t = context;
-    const int64_t side = t->p->panel / 2, rows = t->p->C / t->p->panel, across = t->p->M / 2;
+    const element_kind kind = kind_of(t->p);
+    const int64_t together = kind == PAIRS ? 2 : 1, side = t->p->panel / together, across = t->p->M / together,
+                  rows = t->p->C / t->p->panel, bytes = side * (kind == PAIRS ? 8 : size_of(kind));
     for (int64_t n = begin; n < end; n++)
         for (int64_t m = 0; m < rows; m++) {
-            const uint64_t *from = t->from + (m * across + n * side) * side;
-            uint64_t *to = t->to + (n * rows + m) * side * side;
-            for (int64_t r = 0; r < side; r++)
-                for (int64_t l = 0; l < side; l++)
-                    to[l * side + r] = turn_pairs(from[r * side + l]);
+            const char *from = t->from + (m * across + n * side) * bytes;
+            char *to = t->to + (n * rows + m) * side * bytes;
+            if (kind == PAIRS)
+                turn_square(from, to, side, PAIRS);
+            else if (kind == SMALL)
+                turn_square(from, to, side, SMALL);
+            else
+                turn_square(from, to, side, FLOATS);
         }
 }
 
@@ -318,7 +336,7 @@ static void repack(void *packer, const void *from, void *packed)
 
 void sp_weight_repacking(const sp_weight_packer *p, sp_packing *packing)
 {
-    if (p->taps != 1 || !p->pairs || p->group != p->C || p->C % p->panel || p->M % p->panel) return;
+    if (p->taps != 1 || p->group != p->C || p->C % p->panel || p->M % p->panel) return;
     sp_weight_packer other = *p;
     other.C = other.group = p->M;
     other.M = p->C;
