@@ -295,16 +295,18 @@ SP_INLINE uint64_t turn_pairs(uint64_t v)
 }
 
 /* A square of `side` elements each way, of pairs two by two. */
-SP_INLINE void turn_square(const char *from, char *to, int64_t side, const element_kind kind)
+SP_INLINE void turn_square(const void *from, void *to, int64_t side, const element_kind kind)
 {
     for (int64_t r = 0; r < side; r++)
-        for (int64_t l = 0; l < side; l++)
+        for (int64_t l = 0; l < side; l++) {
+            const int64_t at = r * side + l, turned = l * side + r;
             if (kind == PAIRS)
-                ((uint64_t *)(void *)to)[l * side + r] = turn_pairs(((const uint64_t *)(const void *)from)[r * side + l]);
+                ((uint64_t *)to)[turned] = turn_pairs(((const uint64_t *)from)[at]);
             else if (kind == SMALL)
-                ((uint16_t *)(void *)to)[l * side + r] = ((const uint16_t *)(const void *)from)[r * side + l];
+                ((uint16_t *)to)[turned] = ((const uint16_t *)from)[at];
             else
-                ((float *)(void *)to)[l * side + r] = ((const float *)(const void *)from)[r * side + l];
+                ((float *)to)[turned] = ((const float *)from)[at];
+        }
 }
 
 /* Panels of the new pack; a square of it is one of the other's, a panel's side each way. */
