@@ -258,6 +258,8 @@ static void a_model_describes_itself(void **state)
     assert_ok(splam_model_describe(model, &facts));
     assert_string_equal(facts.name, "teacher");
     assert_true(facts.width == SIDE && facts.height == SIDE && facts.multiple == 4);
+    assert_string_equal(facts.sampler, "dpm++2m");
+    assert_true(facts.steps == 20 && facts.guidance == 7.5);
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)facts.hash);
     splam_generate_options o = splam_generate_defaults();
     o.prompt = "red apple", o.steps = 1, o.receive = take, o.receiver = &got;

@@ -45,8 +45,11 @@ typedef struct {
     uint64_t hash;         /* that pictures have, over the UNet's tensors (`model_hash`) */
     int64_t width, height; /* pixels of a picture where nobody asks for a size; 0: the model does not say */
     int64_t multiple;      /* sides of pictures are multiples of so many pixels */
+    const char *sampler;   /* what a picture is drawn with where nobody says more, a constant */
+    int64_t steps;
+    double guidance;
 } splam_model_facts;
-/* Any thread. SPLAM_ARGUMENT for a size that is none. */
+/* Any thread. SPLAM_ARGUMENT for a size that is none; fails as splam_generate does where no sampler suits the model. */
 SPLAM_API splam_status splam_model_describe(const splam_model *model, splam_model_facts *facts);
 /* After its sessions. NULL is legal. */
 SPLAM_API void splam_model_close(splam_model *model);

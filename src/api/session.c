@@ -21,7 +21,7 @@ splam_status splam_model_describe(const splam_model *model, splam_model_facts *f
     if (size < sizeof size || size > MOST)
         return sp_fail(SP_ARGUMENT, "`size` is %zu, and splam_model_facts has %zu: set it to sizeof(splam_model_facts)",
                        size, sizeof own);
-    sp_held_model_describe(model, &own);
+    SP_TRY(sp_held_model_describe(model, &own));
     memset(facts, 0, size);
     memcpy(facts, &own, size < sizeof own ? size : sizeof own);
     facts->size = size;

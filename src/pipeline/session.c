@@ -5,6 +5,7 @@
 #include "backend/registry.h"
 #include "base/memory.h"
 #include "pipeline/forward.h"
+#include "pipeline/request.h"
 
 /* ---- models ---- */
 
@@ -50,16 +51,23 @@ void sp_held_model_close(splam_model *model)
     sp_free(model);
 }
 
-void sp_held_model_describe(const splam_model *model, splam_model_facts *out)
+sp_status sp_held_model_describe(const splam_model *model, splam_model_facts *out)
 {
+    const splam_generate_options nothing = splam_generate_defaults();
     const sp_denoiser denoiser = sp_denoiser_of(&model->parts->denoiser->config);
     int64_t factor = model->parts->vae->config.vae.factor, side = denoiser.sample_size * factor;
+    sp_sampling usual;
+    SP_TRY(sp_sampling_choose(&nothing, &model->parts->scheduler, &denoiser, &usual));
     *out = (splam_model_facts){.size = sizeof *out,
                                .name = model->facts.name,
                                .hash = model->facts.hash,
                                .width = side,
                                .height = side,
-                               .multiple = factor * denoiser.unit};
+                               .multiple = factor * denoiser.unit,
+                               .sampler = sp_sampler_name(usual.sampler.kind),
+                               .steps = usual.sampler.steps,
+                               .guidance = usual.guidance};
+    return SP_OK;
 }
 
 /* ---- sessions ---- */

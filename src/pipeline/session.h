@@ -19,7 +19,8 @@ struct splam_session {
 sp_status sp_held_model_open(const char *path, const splam_model_options *options, const sp_callbacks *callbacks,
                              splam_model **out);
 void sp_held_model_close(splam_model *model); /* NULL is legal */
-void sp_held_model_describe(const splam_model *model, splam_model_facts *out);
+/* Fails where no sampler suits the model. */
+sp_status sp_held_model_describe(const splam_model *model, splam_model_facts *out);
 
 sp_status sp_session_create(const splam_model *model, const splam_session_options *options, splam_session **out);
 void sp_session_destroy(splam_session *session); /* NULL is legal */
