@@ -9,17 +9,19 @@
 #include "verbs.h"
 
 static const char description[] =
-    "Holds a model in memory and draws for clients over HTTP: A1111's interface (/sdapi/v1), OpenAI's\n"
+    "Holds models in memory and draws for clients over HTTP: A1111's interface (/sdapi/v1), OpenAI's\n"
     "(/v1/images/generations) and one of its own with progress (/v1/jobs), /health, and numbers for\n"
     "Prometheus (/metrics); docs/server.md has all paths. The first picture of a size plans and packs,\n"
     "those that follow take the time of their steps. One picture is drawn at a time; others wait in line.\n"
     "It listens on this machine alone unless it is told another address, and refuses that without keys.\n"
-    "Requests name no files. On SIGTERM or Ctrl-C what is drawn is finished, within --stop-seconds; a\n"
-    "second one does not wait.";
+    "Requests name models, LoRAs and learned tokens by the names of their files, without a path; SIGHUP\n"
+    "reads the folders of the last two anew. On SIGTERM or Ctrl-C what is drawn is finished, within\n"
+    "--stop-seconds; a second one does not wait.";
 
 static const char *const examples[] = {
     "splam serve -m sd15",
     "splam serve -m student --precision f32 --queue 4",
+    "splam serve -m sd15 -m sdxl-turbo.safetensors --lora-dir loras --embedding-dir tokens --memory-limit 12G",
     "splam serve -m sd15 --lora style.safetensors:0.7 --listen '[::1]:8000' --memory-limit 6G",
     "splam serve -m sd15 --listen 0.0.0.0:7860 --api-key-file keys.txt --host pictures.example",
     "curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\\n"
@@ -29,15 +31,16 @@ static const char *const examples[] = {
 
 typedef struct {
     int64_t threads, stop_seconds;
-    option_texts hosts;
+    option_texts models, hosts;
 } own_flags;
 
-static sigset_t stop_signals(void)
+static sigset_t own_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     return set;
 }
 
@@ -62,17 +65,29 @@ static void finish(sv_server *server, const sigset_t *signals, int64_t seconds)
     struct timespec now, began;
     clock_gettime(CLOCK_MONOTONIC, &began);
     do {
-        if (sigtimedwait(signals, NULL, &tick) > 0) return;
+        int number = sigtimedwait(signals, NULL, &tick);
+        if (number > 0 && number != SIGHUP) return;
         clock_gettime(CLOCK_MONOTONIC, &now);
     } while (sv_server_is_busy(server) && now.tv_sec - began.tv_sec < seconds);
+}
+
+static void reload(sv_server *server)
+{
+    char error[SV_ERROR];
+    if (sv_server_reload(server, error))
+        fprintf(stderr, "the lists of LoRAs and learned tokens were read anew\n");
+    else
+        fprintf(stderr, "the lists of LoRAs and learned tokens stay as they were: %s\n", error);
 }
 
 static int run(sv_settings *settings, const own_flags *own)
 {
     char error[SV_ERROR], message[2 * SV_ERROR];
-    sigset_t signals = stop_signals();
+    sigset_t signals = own_signals();
     sv_server *server;
     int number;
+    settings->models = own->models.item;
+    settings->model_count = own->models.count;
     settings->hosts = own->hosts.item;
     settings->host_count = own->hosts.count;
     settings->log = print_line;
@@ -88,7 +103,8 @@ static int run(sv_settings *settings, const own_flags *own)
                         "%s", message);
     }
     fprintf(stderr, "listening at http://%s\n", sv_server_address(server));
-    sigwait(&signals, &number);
+    while (sigwait(&signals, &number) == 0 && number == SIGHUP)
+        reload(server);
     fprintf(stderr, "stopping\n");
     sv_server_close(server);
     finish(server, &signals, own->stop_seconds);
@@ -102,8 +118,16 @@ int cli_serve(int argc, char **argv)
     own_flags own = {.stop_seconds = 30};
     /* clang-format off */
     const option flags[] = {
-        {.name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = &settings.model, .argument = "MODEL",
-         .required = true, .help = "a diffusers folder, or a .safetensors or .ckpt file"},
+        {.name = "model", .letter = 'm', .kind = OPTION_TEXTS, .value = &own.models, .argument = "MODEL...",
+         .required = true,
+         .help = "diffusers folders, or .safetensors or .ckpt files; requests name them by the last parts of their "
+                 "paths, and those that name none get the first"},
+        {.name = "lora-dir", .kind = OPTION_TEXT, .value = &settings.lora_folder, .argument = "DIR",
+         .help = "a folder with LoRAs, *.safetensors, that requests may ask for by the file's name without its suffix"},
+        {.name = "embedding-dir", .kind = OPTION_TEXT, .value = &settings.embedding_folder, .argument = "DIR",
+         .help = "a folder with learned tokens (textual inversion), *.safetensors, *.pt and *.bin, for prompts"},
+        {.name = "output-dir", .kind = OPTION_TEXT, .value = &settings.output_folder, .argument = "DIR",
+         .help = "a folder for pictures that requests ask to be saved, in a folder of each day"},
         {.name = "listen", .kind = OPTION_TEXT, .value = &settings.listen, .argument = "ADDRESS:PORT",
          .help = "where, in numbers; port 0 is any free one", .fallback = "127.0.0.1:7860"},
         {.name = "host", .kind = OPTION_TEXTS, .value = &own.hosts, .argument = "NAME...",
@@ -115,7 +139,8 @@ int cli_serve(int argc, char **argv)
         {.name = "queue", .kind = OPTION_INTEGER, .value = &settings.queue, .argument = "N", .low = 1, .high = 1000,
          .help = "requests that may wait, beside the one that is drawn; more are refused", .fallback = "16"},
         {.name = "memory-limit", .kind = OPTION_BYTES, .value = &settings.memory_limit, .argument = "SIZE",
-         .help = "draw with less memory where possible, refuse where not: 3G is 3 * 10^9 bytes, 3Gi 3 * 2^30"},
+         .help = "close models that were used longest ago, then draw with less memory where possible, refuse where "
+                 "not: 3G is 3 * 10^9 bytes, 3Gi 3 * 2^30"},
         {.name = "stop-seconds", .kind = OPTION_INTEGER, .value = &own.stop_seconds, .argument = "N", .low = 0,
          .high = 86400, .help = "how long what is drawn may go on after SIGTERM", .fallback = "30"},
         {.name = "log-prompts", .kind = OPTION_FLAG, .value = &settings.log_prompts,

@@ -94,7 +94,7 @@ void sv_reply_text(sv_exchange *x, int code, const char *type, char *text)
 
 void sv_reply_json(sv_exchange *x, int code, json_t *json)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     json_decref(json);
     sv_reply_text(x, code, "application/json", text);
 }
@@ -171,7 +171,9 @@ static void reply_not_added(sv_exchange *x, sv_added added)
 
 sv_job *sv_exchange_job(sv_exchange *x, const sv_interface *interface, bool kept)
 {
-    sv_reading reading = {.interface = interface, .model = &x->server->facts};
+    sv_reading reading = {.interface = interface,
+                          .models = x->server->models,
+                          .may_save = x->server->settings.output_folder != NULL};
     json_t *body = sv_exchange_json(x);
     sv_request *request = body ? sv_request_read(&reading, body) : NULL;
     if (body && !request) sv_reply_error(x, reading.code, reading.field, "%s", reading.message);
@@ -239,8 +241,9 @@ static bool matches(const char *pattern, const char *url, char *word, size_t siz
     return true;
 }
 
-/* 0: found. A HEAD is a GET whose body is not sent. */
-static int find_route(sv_exchange *x, const char *url, const char *method, const char **allowed)
+enum { ALLOWED = 64 };
+/* 0: found; 405: `allowed` has the methods there are, "GET, POST". A HEAD is a GET whose body is not sent. */
+static int find_route(sv_exchange *x, const char *url, const char *method, char allowed[ALLOWED])
 {
     const char *wanted = strcmp(method, MHD_HTTP_METHOD_HEAD) ? method : MHD_HTTP_METHOD_GET;
     int code = 404;
@@ -248,7 +251,7 @@ static int find_route(sv_exchange *x, const char *url, const char *method, const
         if (!matches(route->path, url, x->word, sizeof x->word)) continue;
         x->route = route;
         if (strcmp(route->method, wanted) == 0) return 0;
-        *allowed = route->method;
+        snprintf(allowed + strlen(allowed), ALLOWED - strlen(allowed), "%s%s", *allowed ? ", " : "", route->method);
         code = 405;
     }
     return code;
@@ -323,8 +326,9 @@ static void take_room(sv_exchange *x, size_t length)
 static void check(sv_exchange *x, const char *url, const char *method, size_t *length)
 {
     const sv_settings *settings = &x->server->settings;
-    const char *host = header(x, MHD_HTTP_HEADER_HOST), *origin = header(x, MHD_HTTP_HEADER_ORIGIN), *allowed = NULL;
-    int code = find_route(x, url, method, &allowed);
+    const char *host = header(x, MHD_HTTP_HEADER_HOST), *origin = header(x, MHD_HTTP_HEADER_ORIGIN);
+    char allowed[ALLOWED] = "";
+    int code = find_route(x, url, method, allowed);
     if (!sv_host_is_ours(host, settings->hosts, settings->host_count))
         sv_reply_error(x, 403, NULL, "this server is not called \"%.128s\"; --host names what it is called",
                        host ? host : "");

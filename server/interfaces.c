@@ -11,6 +11,7 @@
 static const sv_field own_fields[] = {
     {"model", NULL, sv_read_model},
     {"prompt", "prompt", NULL},
+    {"loras", NULL, sv_read_adapters},
     {"negative", "negative", NULL},
     {"prompt_syntax", "prompt_syntax", NULL},
     {"steps", "steps", NULL},
@@ -35,16 +36,6 @@ static const sv_field own_fields[] = {
 const sv_interface sv_own_interface = {own_fields, COUNT(own_fields), true, 400, NULL, SPLAM_PROMPT_PLAIN, NULL};
 
 /* ---- A1111 ---- */
-
-static bool read_prompt(sv_reading *r, const sv_field *field, const json_t *value)
-{
-    if (!sv_read_option(r, field->name, field->option, value)) return false;
-    const char *text = json_string_value(value), *extra = strstr(text, "<lora:");
-    if (!extra) extra = strstr(text, "<lyco:");
-    if (!extra) extra = strstr(text, "<hypernet:");
-    return !extra || sv_refuse(r, r->interface->refusal, field->name, "%s has \"%.40s\": extra networks in prompts are "
-                               "not supported", field->name, extra);
-}
 
 static bool read_sampler(sv_reading *r, const sv_field *field, const json_t *value)
 {
@@ -89,6 +80,24 @@ static bool read_send_images(sv_reading *r, const sv_field *field, const json_t 
         return sv_refuse(r, r->interface->refusal, field->name, "%s is no true or false", field->name);
     r->request->without_images = json_is_false(value);
     return true;
+}
+
+static bool read_save_images(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (!json_is_boolean(value))
+        return sv_refuse(r, r->interface->refusal, field->name, "%s is no true or false", field->name);
+    r->request->saves = json_is_true(value);
+    return r->may_save || !r->request->saves ||
+           sv_refuse(r, r->interface->refusal, field->name, "%s: this server has no folder for pictures, --output-dir",
+                     field->name);
+}
+
+/* Whether override_settings are for this request alone; it is the only way here. */
+static bool read_restoring(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    return json_is_true(value) ||
+           sv_refuse(r, r->interface->refusal, field->name,
+                     "%s is supported as true alone: POST /sdapi/v1/options changes settings", field->name);
 }
 
 static bool read_resize_mode(sv_reading *r, const sv_field *field, const json_t *value)
@@ -140,14 +149,17 @@ static bool read_settings(sv_reading *r, const sv_field *field, const json_t *va
     return true;
 }
 
-/* Known and without a meaning here: nothing is saved, hires and inpainting are refused by their own fields. */
+/* Most of what follows the first ones asks for what is not there: hires, inpainting, scripts. */
 #define SDAPI_FIELDS                                                                                             \
-    {"prompt", "prompt", read_prompt}, {"negative_prompt", "negative", NULL}, {"steps", "steps", NULL},          \
+    {"prompt", "prompt", sv_read_tagged_prompt}, {"negative_prompt", "negative", NULL},                          \
+        {"steps", "steps", NULL},                                                                                \
         {"cfg_scale", "guidance", NULL}, {"seed", "seed", NULL}, {"width", "width", NULL},                       \
         {"height", "height", NULL}, {"batch_size", "count", NULL}, {"n_iter", NULL, read_rounds},                \
         {"sampler_name", "sampler", read_sampler}, {"sampler_index", "sampler", read_sampler},                   \
         {"scheduler", NULL, read_scheduler}, {"send_images", NULL, read_send_images},                            \
-        {"override_settings", NULL, read_settings}, {"save_images", NULL, sv_read_neutral},                      \
+        {"override_settings", NULL, read_settings},                                                              \
+        {"override_settings_restore_afterwards", NULL, read_restoring},                                          \
+        {"save_images", NULL, read_save_images},                                                                 \
         {"styles", NULL, sv_read_neutral}, {"tiling", NULL, sv_read_neutral},                                    \
         {"restore_faces", NULL, sv_read_neutral}, {"subseed_strength", NULL, sv_read_neutral},                   \
         {"seed_resize_from_w", NULL, sv_read_neutral}, {"seed_resize_from_h", NULL, sv_read_neutral},            \
@@ -279,6 +291,7 @@ static const sv_field openai_fields[] = {
     {"user", NULL, NULL},
     /* beyond OpenAI's */
     {"negative_prompt", "negative", NULL},
+    {"loras", NULL, sv_read_adapters},
     {"steps", "steps", NULL},
     {"guidance", "guidance", NULL},
     {"sampler", "sampler", NULL},

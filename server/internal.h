@@ -5,6 +5,7 @@
 #include "guard.h"
 #include "http.h"
 #include "limits.h"
+#include "models.h"
 #include "server.h"
 
 /* A connection, and until when its client has to have done something. */
@@ -20,15 +21,19 @@ struct sv_server {
     sv_keys keys; /* none: none is asked for */
     int socket;
     char address[64];
-    splam_model *model;
-    splam_session *session;
-    splam_model_facts facts;
+    sv_models_settings models_settings;
+    sv_models *models;
+    atomic_bool opening; /* a model, by the thread that draws */
+    atomic_bool listing; /* models are tried with learned tokens */
+    char saved_day[16];  /* that thread's: when a picture was saved last, and the number of the next one */
+    int64_t saved_number;
     int64_t created; /* seconds since 1970 */
     double started;
     sv_queue *queue;
     struct MHD_Daemon *daemon;
     pthread_t drawing, tending;
     bool draws, tends; /* the threads are there */
+    bool logs;         /* the library's messages are this server's */
     atomic_bool closed, ending;
     atomic_long exchanges;    /* requests that have no answer yet, or not all of it */
     atomic_long bodies;       /* bytes of bodies that are held */
@@ -39,6 +44,9 @@ struct sv_server {
 
 /* A line for the log, without what clients sent. */
 void sv_log(const sv_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Writes a picture's file to the output folder, as FOLDER/YYYY-MM-DD/NNNNN-SEED.SUFFIX, the number being beyond all
+ * that are there, as A1111 does. False after a sentence. The drawing thread's. */
+bool sv_save(sv_server *server, const splam_drawn *picture, const char *suffix, char *error, size_t size);
 /* Thread: draws jobs until the queue is closed. */
 void *sv_draw(void *server);
 
@@ -71,6 +79,9 @@ void sv_answer_interrupt(sv_exchange *x);
 void sv_answer_skip(sv_exchange *x);
 void sv_answer_memory(sv_exchange *x);
 void sv_answer_options(sv_exchange *x);
+void sv_answer_set_options(sv_exchange *x);
+void sv_answer_loras(sv_exchange *x);
+void sv_answer_embeddings(sv_exchange *x);
 void sv_answer_sd_models(sv_exchange *x);
 void sv_answer_samplers(sv_exchange *x);
 void sv_answer_schedulers(sv_exchange *x);

@@ -13,6 +13,8 @@ void sv_request_free(sv_request *request)
 {
     if (!request) return;
     json_decref(request->body);
+    sv_adapters_free(&request->adapters);
+    free(request->prompt);
     free(request->image);
     free(request);
 }
@@ -165,13 +167,10 @@ bool sv_read_neutral(sv_reading *r, const sv_field *field, const json_t *value)
 
 bool sv_read_model(sv_reading *r, const sv_field *field, const json_t *value)
 {
-    const char *text, *name = r->model->name;
+    const char *text;
     if (!read_text(r, field->name, value, &text)) return false;
-    /* sdapi's titles have the hash behind the name. */
-    size_t length = strlen(name);
-    bool same = strncmp(text, name, length) == 0 && (!text[length] || strncmp(text + length, " [", 2) == 0);
-    return same || !*text ||
-           sv_refuse(r, 404, field->name, "%s is \"%.128s\", and the model here is \"%s\"", field->name, text, name);
+    return !*text || sv_models_find(r->models, text, &r->request->model) ||
+           sv_refuse(r, 404, field->name, "%s is \"%.128s\", and there is no such model here", field->name, text);
 }
 
 /* Its header says what decoding it would take; that is done by whoever draws. */
@@ -220,12 +219,18 @@ static const char *name_of(const sv_interface *interface, const char *option, si
     return NULL;
 }
 
+static const splam_model_facts *facts_of(const sv_reading *r)
+{
+    return sv_models_facts(r->models, r->request->model);
+}
+
 static bool check_side(sv_reading *r, const char *option, int64_t side)
 {
-    if (side == SPLAM_UNSET || side % r->model->multiple == 0) return true;
+    int64_t multiple = facts_of(r)->multiple;
+    if (side == SPLAM_UNSET || side % multiple == 0) return true;
     const char *name = name_of(r->interface, option, strlen(option));
     return sv_refuse(r, r->interface->refusal, name, "the %s is %lld, a multiple of %lld is expected", option,
-                     (long long)side, (long long)r->model->multiple);
+                     (long long)side, (long long)multiple);
 }
 
 /* The sides as the library will choose them: asked for, in the proportions of the picture to start from, the
@@ -233,7 +238,7 @@ static bool check_side(sv_reading *r, const char *option, int64_t side)
 static bool find_sides(sv_reading *r, double *width, double *height)
 {
     const splam_generate_options *o = &r->request->options;
-    int64_t wide = r->model->width, high = r->model->height;
+    int64_t wide = facts_of(r)->width, high = facts_of(r)->height;
     if (r->request->image && splam_picture_size(r->request->image, r->request->image_size, &wide, &high) != SPLAM_OK)
         return sv_refuse(r, r->interface->refusal, NULL, "%s", splam_error_message());
     bool has_width = o->width != SPLAM_UNSET, has_height = o->height != SPLAM_UNSET;
@@ -289,6 +294,7 @@ sv_request *sv_request_read(sv_reading *r, json_t *body)
     }
     r->request->body = body;
     r->request->rounds = 1;
+    r->request->model = sv_models_default(r->models);
     r->request->options = splam_generate_defaults();
     r->request->options.prompt_syntax = r->interface->syntax;
     if (read_all(r, body)) return r->request;

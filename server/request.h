@@ -3,12 +3,17 @@
 #define SERVER_REQUEST_H
 #include <jansson.h>
 #include <splam/splam.h>
+#include "models.h"
 #include "names.h"
 
 /* Owned by its job. Texts of `options` are those of `body`, or constants. */
 typedef struct {
     splam_generate_options options;
     json_t *body;
+    size_t model;         /* its place in the list */
+    sv_adapters adapters; /* merged into it */
+    char *prompt;         /* without A1111's <lora:NAME:WEIGHT>; NULL: there were none */
+    bool saves;           /* sdapi's save_images */
     char sampler[SV_SAMPLER_BYTES]; /* by A1111's name */
     uint8_t *image; /* the file to start from, as it came; NULL: none */
     size_t image_size;
@@ -43,7 +48,8 @@ typedef struct sv_interface {
 
 struct sv_reading {
     const sv_interface *interface;
-    const splam_model_facts *model;
+    sv_models *models;
+    bool may_save; /* the server has a folder for pictures */
     sv_request *request;
     bool stretches;       /* sdapi's resize_mode 0 */
     int code;             /* of the refusal */
@@ -66,8 +72,14 @@ int sv_place_of(const char *choices, const char *text);
 bool sv_read_option(sv_reading *reading, const char *field, const char *option, const json_t *value);
 /* For `read`: only what asks for nothing is taken: false, 0, -1, "", [], {}. */
 bool sv_read_neutral(sv_reading *reading, const sv_field *field, const json_t *value);
-/* For `read`: the name of the model that is there. */
+/* For `read`: the name of a model of the list. */
 bool sv_read_model(sv_reading *reading, const sv_field *field, const json_t *value);
+/* Adds an adapter of the list. */
+bool sv_read_adapter(sv_reading *reading, const char *field, const char *name, double weight);
+/* For `read`: a list of {"name", "weight"}. */
+bool sv_read_adapters(sv_reading *reading, const sv_field *field, const json_t *value);
+/* For `read`: a prompt in which <lora:NAME:WEIGHT> adds an adapter, and is no part of the text. */
+bool sv_read_tagged_prompt(sv_reading *reading, const sv_field *field, const json_t *value);
 /* For `read`: a picture to start from, in base64. */
 bool sv_read_image(sv_reading *reading, const sv_field *field, const json_t *value);
 

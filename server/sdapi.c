@@ -19,11 +19,6 @@ static const struct {
     {"denoising_strength", "strength"}, {"version", "version"},
 };
 
-static void short_hash(const sv_server *s, char out[11])
-{
-    snprintf(out, 11, "%.10" PRIx64, s->facts.hash >> 24);
-}
-
 static json_t *make_info(const sv_server *s, const sv_job *job)
 {
     char hash[11];
@@ -44,7 +39,7 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
     }
     const char *sampler = json_string_value(json_object_get(first, "sampler"));
     if (sampler) json_object_set_new(info, "sampler_name", json_string(splam_sampler_label(sampler)));
-    short_hash(s, hash);
+    sv_model_hash(sv_models_facts(s->models, job->request->model), hash);
     json_object_set_new(info, "sd_model_hash", json_string(hash));
     json_object_set_new(info, "batch_size", json_integer((json_int_t)job->picture_count));
     json_object_set_new(info, "index_of_first_image", json_integer(0));
@@ -171,32 +166,92 @@ void sv_answer_memory(sv_exchange *x)
 
 /* ---- lists ---- */
 
-static void write_title(const sv_server *s, char *out, size_t size)
+static const splam_model_facts *chosen_model(const sv_exchange *x)
 {
-    char hash[11];
-    short_hash(s, hash);
-    snprintf(out, size, "%s [%s]", s->facts.name, hash);
+    return sv_models_facts(x->server->models, sv_models_default(x->server->models));
+}
+
+/* What POST takes too, as far as it is what it is. */
+static json_t *options_object(const sv_exchange *x)
+{
+    char title[512], hash[11];
+    sv_model_hash(chosen_model(x), hash);
+    sv_model_title(chosen_model(x), title, sizeof title);
+    return json_pack("{s:s, s:s, s:s, s:i}", "sd_model_checkpoint", title, "sd_checkpoint_hash", hash,
+                     "samples_format", "png", "CLIP_stop_at_last_layers", 1);
 }
 
 void sv_answer_options(sv_exchange *x)
 {
-    char title[512], hash[11];
-    short_hash(x->server, hash);
-    write_title(x->server, title, sizeof title);
-    sv_reply_json(x, 200,
-                  json_pack("{s:s, s:s, s:s, s:i}", "sd_model_checkpoint", title, "sd_checkpoint_hash", hash,
-                            "samples_format", "png", "CLIP_stop_at_last_layers", 1));
+    sv_reply_json(x, 200, options_object(x));
+}
+
+/* Whether all of them may be set as is asked; *model is the chosen one. */
+static bool check_options(sv_exchange *x, const json_t *body, size_t *model)
+{
+    const char *name;
+    const json_t *value;
+    json_t *own = options_object(x);
+    json_object_foreach((json_t *)(uintptr_t)body, name, value) {
+        const char *text = json_string_value(value);
+        bool chooses = strcmp(name, "sd_model_checkpoint") == 0;
+        if (chooses && (!text || !sv_models_find(x->server->models, text, model)))
+            sv_reply_error(x, 404, name, "%s is \"%.128s\", see /sdapi/v1/sd-models", name, text ? text : "no text");
+        else if (!chooses && !json_equal(value, json_object_get(own, name)))
+            sv_reply_error(x, 422, name, "the option %.64s cannot be set; sd_model_checkpoint can", name);
+        if (x->response) break;
+    }
+    json_decref(own);
+    return !x->response;
+}
+
+/* For all clients that name no model themselves, as there. */
+void sv_answer_set_options(sv_exchange *x)
+{
+    json_t *body = sv_exchange_json(x);
+    size_t model = sv_models_default(x->server->models);
+    if (!body) return;
+    if (!json_is_object(body))
+        sv_reply_error(x, 422, NULL, "the body is no object");
+    else if (check_options(x, body, &model)) {
+        sv_models_set_default(x->server->models, model);
+        sv_reply_json(x, 200, json_null());
+    }
+    json_decref(body);
 }
 
 void sv_answer_sd_models(sv_exchange *x)
 {
-    char title[512], hash[11];
-    const char *name = x->server->facts.name;
-    short_hash(x->server, hash);
-    write_title(x->server, title, sizeof title);
-    sv_reply_json(x, 200,
-                  json_pack("[{s:s, s:s, s:s, s:n, s:s, s:n}]", "title", title, "model_name", name, "hash", hash,
-                            "sha256", "filename", name, "config"));
+    json_t *list = json_array();
+    for (size_t i = 0; i < sv_models_count(x->server->models); i++) {
+        const splam_model_facts *facts = sv_models_facts(x->server->models, i);
+        char title[512], hash[11];
+        sv_model_hash(facts, hash);
+        sv_model_title(facts, title, sizeof title);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:n, s:s, s:n}", "title", title, "model_name",
+                                              facts->name, "hash", hash, "sha256", "filename", facts->name, "config"));
+    }
+    sv_reply_json(x, 200, list);
+}
+
+/* Paths are the server's alone: where one stands there, the name does here. */
+void sv_answer_loras(sv_exchange *x)
+{
+    size_t i;
+    const json_t *name;
+    json_t *names = sv_models_adapters(x->server->models), *list = json_array();
+    json_array_foreach(names, i, name) {
+        const char *text = json_string_value(name);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:{}}", "name", text, "alias", text, "path", text,
+                                              "metadata"));
+    }
+    json_decref(names);
+    sv_reply_json(x, 200, list);
+}
+
+void sv_answer_embeddings(sv_exchange *x)
+{
+    sv_reply_json(x, 200, sv_models_embeddings(x->server->models));
 }
 
 void sv_answer_samplers(sv_exchange *x)

@@ -31,11 +31,13 @@ void sv_log(const sv_server *s, const char *format, ...)
     s->settings.log(line);
 }
 
-/* What the library says while it draws belongs to the job: it may quote a prompt. */
+/* What the library says while it draws belongs to the job: it may quote a prompt. Of a model that is opened it may name
+ * files, which are no client's business. */
 static void take_message(void *server, splam_log_level level, const char *text)
 {
     sv_server *s = server;
-    bool told = level == SPLAM_LOG_WARN && sv_queue_warn(s->queue, text);
+    if (s->listing && level == SPLAM_LOG_INFO) return; /* the same of each model */
+    bool told = level == SPLAM_LOG_WARN && !s->opening && !s->listing && sv_queue_warn(s->queue, text);
     if (s->settings.log && (!told || s->settings.log_prompts) && level != SPLAM_LOG_DEBUG) s->settings.log(text);
 }
 
@@ -53,6 +55,9 @@ static splam_status fail(char *error, splam_status status, const char *format, .
 static splam_status read_settings(sv_server *s, sv_address *address, char *error)
 {
     const sv_settings *o = &s->settings;
+    if (!o->model_count) return fail(error, SPLAM_ARGUMENT, "`model` is missing");
+    if (o->output_folder && access(o->output_folder, W_OK | X_OK) != 0)
+        return fail(error, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder, strerror(errno));
     if (!sv_address_read(o->listen, address))
         return fail(error, SPLAM_ARGUMENT,
                     "`listen` is \"%s\", ADDRESS:PORT in numbers is expected, such as 127.0.0.1:7860 or [::1]:7860",
@@ -83,14 +88,36 @@ static splam_status take_address(sv_server *s, const sv_address *address, char *
     return SPLAM_OK;
 }
 
-static splam_status open_model(sv_server *s, char *error)
+static void log_models(const void *server, const char *text)
 {
-    s->facts.size = sizeof s->facts;
-    splam_status status = splam_model_open(s->settings.model, &s->settings.model_options, &s->settings.opening,
-                                           &s->model);
-    if (!status) status = splam_session_create(s->model, NULL, &s->session);
-    if (!status) status = splam_model_describe(s->model, &s->facts);
-    return status ? fail(error, status, "%s", splam_error_message()) : SPLAM_OK;
+    sv_log(server, "%s", text);
+}
+
+static splam_status open_models(sv_server *s, char *error)
+{
+    const sv_settings *o = &s->settings;
+    s->models_settings = (sv_models_settings){.models = o->models,
+                                              .model_count = o->model_count,
+                                              .options = &o->model_options,
+                                              .lora_folder = o->lora_folder,
+                                              .embedding_folder = o->embedding_folder,
+                                              .opening = &o->opening,
+                                              .log = log_models,
+                                              .logger = s};
+    splam_set_log(take_message, s);
+    s->logs = true;
+    s->opening = s->listing = true;
+    splam_status status = sv_models_create(&s->models_settings, &s->models, error, SV_ERROR);
+    s->opening = s->listing = false;
+    return status;
+}
+
+bool sv_server_reload(sv_server *s, char error[SV_ERROR])
+{
+    s->listing = true;
+    bool read = sv_models_reload(s->models, error, SV_ERROR);
+    s->listing = false;
+    return read;
 }
 
 static void *tend(void *server)
@@ -127,12 +154,10 @@ static splam_status start(sv_server *s, char *error)
     sv_address address;
     splam_status status = read_settings(s, &address, error);
     if (!status) status = take_address(s, &address, error);
-    if (!status) status = open_model(s, error);
+    if (!status) status = open_models(s, error);
     if (!status && !(s->queue = sv_queue_create(s->settings.queue)))
         status = fail(error, SPLAM_MEMORY, "out of memory for the queue");
-    if (status) return status;
-    splam_set_log(take_message, s);
-    return begin(s, error);
+    return status ? status : begin(s, error);
 }
 
 splam_status sv_server_start(const sv_settings *settings, sv_server **out, char error[SV_ERROR])
@@ -196,10 +221,9 @@ void sv_server_free(sv_server *s)
         drain(s);
         MHD_stop_daemon(s->daemon);
     }
-    if (s->queue) splam_set_log(NULL, NULL);
+    if (s->logs) splam_set_log(NULL, NULL);
     sv_queue_destroy(s->queue);
-    splam_session_destroy(s->session);
-    splam_model_close(s->model);
+    sv_models_free(s->models);
     sv_keys_free(&s->keys);
     pthread_mutex_destroy(&s->links_lock);
     free(s);

@@ -1,4 +1,4 @@
-/* The server: a model that is held, drawn with over HTTP. A client of the public headers like any other.
+/* The server: models that are held, drawn with over HTTP. A client of the public headers like any other.
  *
  * Three threads beside the caller's: libmicrohttpd's, which reads requests, answers them and never waits; one that
  * draws, a job after the other, since a picture takes all processors; one that tends: closes connections that are too
@@ -12,15 +12,21 @@ typedef struct sv_server sv_server;
 
 /* Begin with sv_settings_defaults(). Texts are needed until sv_server_free. */
 typedef struct {
-    const char *model; /* a path, see splam_model_open */
-    splam_model_options model_options;
+    const char *const *models; /* paths, see splam_model_open; requests name them by their last parts, and the first is
+                                  drawn with where they name none */
+    size_t model_count;
+    splam_model_options model_options; /* of all of them */
+    const char *lora_folder;      /* with adapters, *.safetensors, that requests may name; NULL: none */
+    const char *embedding_folder; /* with learned tokens that prompts may have; NULL: none */
+    const char *output_folder;    /* where pictures go that sdapi's save_images asks for; NULL: it is refused */
     const char *listen;       /* "ADDRESS:PORT", "[ADDRESS]:PORT"; port 0: a free one ["127.0.0.1:7860"] */
     const char *key_file;     /* keys, one a line; NULL: none is asked for */
     bool no_key;              /* none is asked for though `listen` is no address of this machine alone */
     const char *const *hosts; /* names that it is called by, beside localhost and addresses */
     size_t host_count;
     int64_t queue;            /* jobs that may wait [16] */
-    int64_t memory_limit;     /* bytes that the process may take, see splam_generate_options; SPLAM_UNSET: any */
+    int64_t memory_limit;     /* bytes that the process may take, see splam_generate_options; models that were used
+                                 longest ago are closed to stay within; SPLAM_UNSET: any */
     bool log_prompts;         /* what clients ask for is logged too */
     double request_seconds;   /* a request has arrived whole after so many, or its connection is closed [60] */
     double answer_seconds;    /* and so long it may take to fetch an answer [300] */
@@ -34,6 +40,8 @@ enum { SV_ERROR = 1024 };
  * splam_model_open says, SPLAM_IO where it cannot listen. */
 splam_status sv_server_start(const sv_settings *settings, sv_server **out, char error[SV_ERROR]);
 const char *sv_server_address(const sv_server *server); /* "127.0.0.1:7860", with the port that it has */
+/* Reads the folders of adapters and learned tokens anew; false after a sentence: nothing has changed. */
+bool sv_server_reload(sv_server *server, char error[SV_ERROR]);
 /* From here on nothing is accepted, and what waits is answered with 503; what is being drawn goes on. */
 void sv_server_close(sv_server *server);
 bool sv_server_is_busy(sv_server *server); /* a picture is being drawn or an answer is on its way */

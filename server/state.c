@@ -16,9 +16,12 @@ void sv_answer_health(sv_exchange *x)
 void sv_answer_models(sv_exchange *x)
 {
     const sv_server *s = x->server;
-    sv_reply_json(x, 200,
-                  json_pack("{s:s, s:[{s:s, s:s, s:I, s:s}]}", "object", "list", "data", "id", s->facts.name, "object",
-                            "model", "created", (json_int_t)s->created, "owned_by", "splam"));
+    json_t *list = json_array();
+    for (size_t i = 0; i < sv_models_count(s->models); i++)
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:I, s:s}", "id", sv_models_facts(s->models, i)->name, "object",
+                                        "model", "created", (json_int_t)s->created, "owned_by", "splam"));
+    sv_reply_json(x, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }
 
 int64_t sv_resident_bytes(void)
@@ -43,6 +46,8 @@ static void write_metrics(FILE *out, sv_server *s)
     metric(out, "splam_jobs_waiting", "gauge", "Jobs in the line.", (double)c.waiting);
     metric(out, "splam_jobs_running", "gauge", "Jobs that are drawn.", (double)c.running);
     metric(out, "splam_jobs_kept", "gauge", "Ended jobs whose results are kept.", (double)c.kept);
+    metric(out, "splam_models_open", "gauge", "Models that are open, with or without LoRAs.",
+           (double)sv_models_open_count(s->models));
     fprintf(out, "# HELP splam_jobs_total Ended jobs.\n# TYPE splam_jobs_total counter\n");
     for (int i = SV_JOB_DONE; i < SV_JOB_STATES; i++)
         fprintf(out, "splam_jobs_total{state=\"%s\"} %" PRId64 "\n", sv_job_state_text((sv_job_state)i), c.ended[i]);

@@ -150,9 +150,11 @@ run generate -m "$teacher" -p "(red:1.3) toy" --steps 1 -o lora.png \
 report "adapters"
 
 echo 0123456789abcdef >keys
+mkdir saved loras && cp "$adapter" loras && mkdir tokens && cp toy.safetensors tokens
 serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_prediction --vae "$teacher" \
     --lora "$adapter:0.5" --embedding toy.safetensors --precision f32 --device cpu --host pictures.example \
-    --api-key-file keys --queue 2 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
+    --lora-dir loras --embedding-dir tokens --output-dir saved --api-key-file keys --queue 2 \
+    --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
 report "a server"
 

@@ -15,8 +15,11 @@
 
 static inline sv_settings settings_for(void **state)
 {
+    static const char *model;
     sv_settings settings = sv_settings_defaults();
-    settings.model = keep(state, "teacher");
+    model = keep(state, "teacher");
+    settings.models = &model;
+    settings.model_count = 1;
     settings.model_options.precision = SPLAM_F32;
     settings.listen = "127.0.0.1:0";
     return settings;

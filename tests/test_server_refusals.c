@@ -25,7 +25,7 @@ static void requests_are_refused(void **state)
         {"POST", "/v1/jobs", NULL, "{\"prompt\": 5}", 400, "prompt is no text"},
         {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"output\": \"/etc/passwd\"}", 400, "no field \\\"output\\\""},
         {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"noise\": \"/etc/passwd\"}", 400, "no field \\\"noise\\\""},
-        {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"model\": \"../teacher\"}", 404, "the model here is"},
+        {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"model\": \"../teacher\"}", 404, "no such model"},
         {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"steps\": 0}", 400, "steps is 0"},
         {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"steps\": 2.5}", 400, "whole number"},
         {"POST", "/v1/jobs", NULL, "{\"prompt\": \"x\", \"steps\": \"2\"}", 400, "steps is no number"},
@@ -52,12 +52,12 @@ static void requests_are_refused(void **state)
         {"POST", "/v1/images/generations", NULL, "{\"prompt\": \"x\", \"magic\": 1}", 400, "no field"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"enable_hr\": true}", 422, "enable_hr is not supported"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"alwayson_scripts\": {\"x\": 1}}", 422, "alwayson_scripts is not"},
-        {"POST", "/sdapi/v1/txt2img", NULL, "{\"save_images\": true}", 422, "save_images is not"},
+        {"POST", "/sdapi/v1/txt2img", NULL, "{\"save_images\": true}", 422, "has no folder for pictures"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"sampler_name\": \"Magic\"}", 404, "Sampler not found"},
-        {"POST", "/sdapi/v1/txt2img", NULL, "{\"prompt\": \"<lora:x:1>\"}", 422, "extra networks"},
+        {"POST", "/sdapi/v1/txt2img", NULL, "{\"prompt\": \"<lora:x:1>\"}", 404, "no LoRA"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"override_settings\": {\"eta_ddim\": 1}}", 422, "eta_ddim is not"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"override_settings\": {\"sd_model_checkpoint\": \"x\"}}", 404,
-         "the model here"},
+         "no such model"},
         {"POST", "/sdapi/v1/img2img", NULL, "{\"mask\": \"AAAA\"}", 422, "mask is not supported"},
         {"POST", "/v1/jobs", "Content-Type: text/plain\r\n", "{}", 415, "application/json"},
         {"POST", "/v1/jobs", "Content-Type: application/jsonp\r\n", "{}", 415, "application/json"},
@@ -218,7 +218,8 @@ static void settings_are_refused(void **state)
     s.no_key = true;
     expect_no_start(&s, SP_ARGUMENT, "exclude each other");
     s = settings_for(state);
-    s.model = keep(state, "nothing-here");
+    const char *absent = keep(state, "nothing-here");
+    s.models = &absent;
     expect_no_start(&s, SP_IO, "nothing-here");
     sv_server *server = start(state);
     s = settings_for(state);
