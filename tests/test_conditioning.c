@@ -156,8 +156,8 @@ static void feed_once(const sp_distill_options *o, sp_distill_feed *feed)
     sp_plan *plan;
     sp_run *run;
     assert_ok(sp_pipeline_open(o->given.teacher, &parts, &teacher));
-    assert_ok(sp_distill_feed_create(o, teacher, &teacher->denoiser_config.unet, NULL, feed, &shape));
-    shape.teacher = shape.student = &teacher->denoiser_config.unet;
+    assert_ok(sp_distill_feed_create(o, teacher, &teacher->denoiser_config, NULL, feed, &shape));
+    shape.teacher = shape.student = &teacher->denoiser_config;
     assert_ok(sp_objective_graph(&o->objective, &shape, &graph));
     assert_ok(sp_plan_create(graph, sp_cpu_device(), SP_F32, &plan));
     assert_ok(sp_run_create(plan, &run));

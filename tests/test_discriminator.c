@@ -73,10 +73,10 @@ static void losses_are_the_sum_of_their_parts(void **state)
 }
 
 /* The fake score's graph for a UNet, of the trial's sizes. */
-static sp_graph *fake_score_graph(const sp_objective_settings *s, const sp_unet_config *unet, uint64_t recompute)
+static sp_graph *fake_score_graph(const sp_objective_settings *s, const sp_component_config *unet, uint64_t recompute)
 {
     sp_graph *graph;
-    const sp_conditioning conditioning = sp_conditioning_declared(&sp_unet_network, unet, 2, 7);
+    const sp_conditioning conditioning = sp_conditioning_declared(&sp_unet_network, &unet->unet, 2, 7);
     const sp_step_shape shape = {.batch = 2, .channels = 4, .height = 8, .width = 8, .conditioning = &conditioning,
                                  .teacher = unet, .student = unet, .recompute = recompute};
     assert_ok(sp_matching_graph(s, &shape, SP_MATCHING_FAKE_SCORE, &graph));
@@ -94,9 +94,9 @@ static void its_blocks_follow_the_unets(void **state)
     const sp_unet_config *c = &unet->config.unet;
     enum { WHOLE = 11, DOWN = 5 }; /* three levels of one layer, a middle block of two */
     assert_int_equal(sp_unet_block_count(c), WHOLE);
-    sp_graph *none = fake_score_graph(&t.options.objective, c, 0);
+    sp_graph *none = fake_score_graph(&t.options.objective, &unet->config, 0);
     for (int k = 0; k <= WHOLE + DOWN; k++) {
-        sp_graph *graph = fake_score_graph(&t.options.objective, c, (uint64_t)1 << k);
+        sp_graph *graph = fake_score_graph(&t.options.objective, &unet->config, (uint64_t)1 << k);
         assert_int_equal(graph->node_count > none->node_count, k < WHOLE + DOWN);
         sp_graph_destroy(graph);
     }
@@ -123,7 +123,7 @@ static void memory_of_a_discriminator_is_counted(void **state)
         sp_plan *plan;
         sp_objective_settings s = t.options.objective;
         if (!i) s.gan_weight = 0;
-        sp_graph *graph = fake_score_graph(&s, &unet->config.unet, 0);
+        sp_graph *graph = fake_score_graph(&s, &unet->config, 0);
         assert_ok(sp_plan_create(graph, sp_default_device(), SP_F32, &plan));
         fake[i] = sp_plan_set_bytes(plan, SP_FAKE_SCORE);
         inputs[i] = sp_plan_get_memory(plan).boundary;

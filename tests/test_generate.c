@@ -283,16 +283,16 @@ static void test_set_unet(void **state)
     assert_ok(sp_pipeline_encode(p, (const char *const[]){"red apple"}, 1, &prompt));
     sp_tensor own = run_pipeline(p, &prompt);
     assert_ok(sp_weights_copy(p->denoiser->weights, SP_F32, &weights));
-    assert_ok(sp_pipeline_set_unet(p, &p->denoiser->config.unet, weights));
+    assert_ok(sp_pipeline_set_denoiser(p, &p->denoiser->config, weights));
     sp_tensor same = run_pipeline(p, &prompt);
     assert_same_bits(&own, &same);
     sp_tensor *bias = sp_weights_find(weights, "conv_out.bias");
     for (int64_t i = 0; i < sp_tensor_count(bias); i++)
         ((float *)bias->data)[i] += 1;
-    assert_ok(sp_pipeline_set_unet(p, &p->denoiser->config.unet, weights));
+    assert_ok(sp_pipeline_set_denoiser(p, &p->denoiser->config, weights));
     sp_tensor other = run_pipeline(p, &prompt);
     assert_true(difference(&other, &own) > 0.01);
-    assert_ok(sp_pipeline_set_unet(p, NULL, NULL));
+    assert_ok(sp_pipeline_set_denoiser(p, NULL, NULL));
     sp_tensor again = run_pipeline(p, &prompt);
     assert_same_bits(&own, &again);
     sp_tensor_free(&own);

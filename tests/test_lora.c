@@ -334,11 +334,11 @@ static void folded_equals_unfolded(void **state)
     sp_weights *adapters, *student;
     const sp_lora_settings lora = {.rank = 2, .alpha = 2};
     assert_ok(sp_component_open(model, "unet", &unet));
-    sp_unet_config config = unet->config.unet;
-    config.time_cond_dim = 256;
+    sp_component_config config = unet->config;
+    config.unet.time_cond_dim = 256;
     assert_ok(sp_lora_create(&config, &lora, 5, true, &adapters));
     assert_ok(sp_lora_merged(sp_default_device(), unet->weights, adapters, &lora, &student));
-    json_t *json = sp_unet_config_write(&config);
+    json_t *json = sp_component_config_write(&config);
     assert_ok(sp_component_save(in_folder(state, "model/unet_ema"), SP_COMPONENT_UNET, json,
                                 student, SP_F32, NULL));
     assert_ok(sp_component_save(in_folder(state, "model/unet"), SP_COMPONENT_UNET, json, student,

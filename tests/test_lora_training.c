@@ -32,8 +32,8 @@ static void written_files_are_the_student(void **state)
         sp_weights *adapters, *merged;
         const sp_lora_settings lora = {.rank = 3, .alpha = with_cond_proj ? 4 : 3};
         assert_ok(sp_pipeline_open(model, &(sp_model_options){0}, &p));
-        sp_unet_config config = p->denoiser->config.unet;
-        if (with_cond_proj) config.time_cond_dim = 256;
+        sp_component_config config = p->denoiser->config;
+        if (with_cond_proj) config.unet.time_cond_dim = 256;
         assert_ok(sp_lora_create(&config, &lora, 5, false, &adapters));
         set_random(adapters, "lora_B", 0.1f);
         set_random(adapters, "cond_proj", 0.1f);
@@ -41,7 +41,7 @@ static void written_files_are_the_student(void **state)
         for (int i = 0; i < 2; i++)
             assert_ok(sp_lora_save(in_folder(state, i ? "k.safetensors" : "d.safetensors"),
                                    (sp_lora_naming)i, &config, p->denoiser->weights, adapters, &lora, NULL));
-        assert_ok(sp_pipeline_set_unet(p, &config, merged));
+        assert_ok(sp_pipeline_set_denoiser(p, &config, merged));
         for (int i = 0; i < 2; i++) {
             const char *file = in_folder(state, i ? "k.safetensors" : "d.safetensors");
             assert_true(difference(draw_model(model, file, 1), draw(p)) <= 1e-5);
@@ -54,7 +54,7 @@ static void written_files_are_the_student(void **state)
     /* eight channels cannot make a constant */
     sp_component *tiny;
     assert_ok(sp_component_open(golden("unet-guided"), "unet", &tiny));
-    assert_status(sp_lora_check_guidance(&tiny->config.unet), SP_UNSUPPORTED);
+    assert_status(sp_lora_check_guidance(&tiny->config), SP_UNSUPPORTED);
     assert_message("`gamma_conditioning` time");
     sp_component_close(tiny);
 }
@@ -69,8 +69,8 @@ static void only_adapters_have_gradients(void **state)
     sp_weights *adapters;
     const sp_lora_settings lora = {.rank = 2, .alpha = 2, .targets = SP_LORA_ALL};
     assert_ok(sp_component_open(golden("teacher-epsilon"), "unet", &teacher));
-    sp_unet_config config = teacher->config.unet;
-    config.time_cond_dim = 256;
+    sp_component_config config = teacher->config;
+    config.unet.time_cond_dim = 256;
     assert_ok(sp_lora_create(&config, &lora, 1, false, &adapters));
     const sp_objective_settings settings = sp_distill_defaults().objective;
     const sp_conditioning conditioning = hidden_states_of(1, 7, 24);
@@ -79,7 +79,7 @@ static void only_adapters_have_gradients(void **state)
                                  .height = 8,
                                  .width = 8,
                                  .conditioning = &conditioning,
-                                 .teacher = &teacher->config.unet,
+                                 .teacher = &teacher->config,
                                  .student = &config,
                                  .teacher_weights = teacher->weights,
                                  .lora = &lora};

@@ -332,7 +332,7 @@ static sp_value *build_model(sp_builder *b, const gradient_case *g, sp_value **w
     if (config->kind == SP_COMPONENT_TEXT_ENCODER)
         return sp_clip_text(b, &config->text, NULL, build_input(b, g, "input_ids", SP_I64));
     if (config->kind == SP_COMPONENT_TRANSFORMER) return build_transformer(b, g, wrt, count);
-    sp_unet_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
+    sp_block_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
     sp_unet_inputs in = {.encoder_hidden_states = NULL};
     wrt[(*count)++] = build_input(b, g, "sample", SP_F32);
     wrt[(*count)++] = in.encoder_hidden_states = build_input(b, g, "encoder_hidden_states", SP_F32);

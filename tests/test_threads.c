@@ -32,7 +32,7 @@ static void make_step(step *s, bool checkpointing, sp_dtype precision)
                                       .conditioning = SP_GAMMA_TIME,
                                       .loss = {.kind = SP_LOSS_HUBER, .huber_c = 1e-3},
                                       .solver_steps = 1};
-    const sp_unet_config *unet = &s->teacher->config.unet;
+    const sp_component_config *unet = &s->teacher->config;
     const sp_conditioning conditioning = hidden_states_of(BATCH, 7, 24);
     sp_step_shape shape = {.batch = BATCH,
                            .channels = 4,

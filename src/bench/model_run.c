@@ -98,7 +98,7 @@ static sp_status create_evaluation(const sp_work_model *model, const sp_model_pa
 static sp_status make_state(const sp_work_model *model, sp_optimizer optimizer,
                             sp_training_state *out)
 {
-    sp_component_config config = {.kind = SP_COMPONENT_UNET, .unet = sp_work_student(model)};
+    const sp_component_config config = sp_work_student(model);
     sp_weights *initial = NULL;
     sp_graph *graph = NULL;
     sp_status status = sp_weights_copy(model->unet->weights, SP_F32, &initial);

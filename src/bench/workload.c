@@ -144,11 +144,11 @@ bool sp_work_possible(const sp_work_model *model, sp_work work)
     return component && (work != SP_WORK_STEP || !component->config.unet.time_cond_dim);
 }
 
-sp_unet_config sp_work_student(const sp_work_model *model)
+sp_component_config sp_work_student(const sp_work_model *model)
 {
     enum { GAMMA_EMBEDDING = 256 }; /* the paper's */
-    sp_unet_config student = model->unet->config.unet;
-    student.time_cond_dim = GAMMA_EMBEDDING;
+    sp_component_config student = model->unet->config;
+    student.unet.time_cond_dim = GAMMA_EMBEDDING;
     return student;
 }
 
@@ -211,12 +211,13 @@ sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t
                              sp_graph **out)
 {
     *out = NULL;
-    const sp_unet_config *teacher = &model->unet->config.unet;
-    sp_unet_config student = sp_work_student(model);
+    const sp_component_config *teacher = &model->unet->config;
+    const sp_denoiser facts = sp_denoiser_of(teacher);
+    const sp_component_config student = sp_work_student(model);
     const sp_objective_settings settings = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
-    const sp_conditioning conditioning = sp_conditioning_declared(&sp_unet_network, teacher, batch, model->tokens);
+    const sp_conditioning conditioning = sp_conditioning_declared(facts.network, facts.config, batch, model->tokens);
     const sp_step_shape shape = {.batch = batch,
-                                 .channels = teacher->in_channels,
+                                 .channels = facts.in_channels,
                                  .height = model->height,
                                  .width = model->width,
                                  .conditioning = &conditioning,

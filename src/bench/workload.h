@@ -39,7 +39,7 @@ const char *sp_work_set(sp_work work); /* the name of its weight set */
 bool sp_work_possible(const sp_work_model *model, sp_work work);
 /* For `batch` samples; a step is that of splam with cond_proj. sp_graph_destroy. */
 sp_status sp_work_graph(const sp_work_model *model, sp_work work, int64_t batch, sp_graph **out);
-/* The step, with these blocks of the student's forward pass recomputed (sp_unet_options). */
+/* The step, with these blocks of the student's forward pass recomputed (sp_block_options). */
 sp_status sp_work_step_graph(const sp_work_model *model, int64_t batch, uint64_t recompute,
                              sp_graph **out);
 /* Its plan and the memory that it takes (train/step_memory.h), latents and conditioning apart. limit 0:
@@ -48,6 +48,6 @@ sp_status sp_work_step_plan(const sp_work_model *model, int64_t batch, sp_dtype 
                             sp_optimizer optimizer, size_t limit, sp_step_memory *memory,
                             sp_plan **plan);
 /* The student that a step trains: the teacher's UNet with cond_proj. */
-sp_unet_config sp_work_student(const sp_work_model *model);
+sp_component_config sp_work_student(const sp_work_model *model);
 
 #endif

@@ -112,6 +112,29 @@ sp_status sp_component_config_read(sp_component_kind kind, const json_t *config,
     return kinds[kind].network[0]->read(config, where, config_space(out));
 }
 
+static json_t *write_text(const sp_component_config *config)
+{
+    json_t *json = sp_clip_text_config_write(&config->text);
+    json_t *classes = json_pack("[s]", sp_component_class_name(config->kind));
+    if (json_object_set_new(json, "architectures", classes) == 0) return json;
+    json_decref(json);
+    return NULL;
+}
+
+json_t *sp_component_config_write(const sp_component_config *config)
+{
+    switch (config->kind) {
+    case SP_COMPONENT_UNET:
+        return sp_unet_config_write(&config->unet);
+    case SP_COMPONENT_TRANSFORMER:
+        return sp_mmdit_config_write(&config->transformer);
+    case SP_COMPONENT_VAE:
+        return sp_vae_config_write(&config->vae);
+    default:
+        return write_text(config);
+    }
+}
+
 /* ---- the graph of all parameters ---- */
 
 static void build_least(sp_builder *b, const sp_component_config *config)

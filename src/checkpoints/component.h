@@ -52,6 +52,9 @@ const void *sp_component_config_of(const sp_component_config *config);
 sp_status sp_component_config_read(sp_component_kind kind, const json_t *config, const char *where,
                                    sp_component_config *out);
 
+/* The config.json that diffusers or transformers read (json_decref); NULL when out of memory. */
+json_t *sp_component_config_write(const sp_component_config *config);
+
 /* SP_UNSUPPORTED if `found` (NULL: nothing is said) is another class than that kind's. */
 sp_status sp_component_check_class(sp_component_kind kind, const char *found, const char *where);
 

@@ -94,7 +94,7 @@ sp_adapter sp_lora_adapter(const sp_lora_settings *settings)
     return (sp_adapter){(void *)(uintptr_t)settings, owns, adapt};
 }
 
-sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *settings,
+sp_status sp_lora_create(const sp_component_config *config, const sp_lora_settings *settings,
                          uint64_t seed, bool random_cond_proj, sp_weights **out)
 {
     *out = NULL;
@@ -104,10 +104,9 @@ sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *s
     if (!(settings->alpha > 0) || !isfinite(settings->alpha))
         return sp_fail(SP_ARGUMENT, "the LoRA's alpha is %g, expected more than 0",
                        settings->alpha);
-    const sp_component_config component = {.kind = SP_COMPONENT_UNET, .unet = *config};
     const sp_adapter adapter = sp_lora_adapter(settings);
     sp_graph *graph;
-    SP_TRY(sp_component_adapted_graph(&component, &adapter, &graph));
+    SP_TRY(sp_component_adapted_graph(config, &adapter, &graph));
     sp_status status = sp_weights_create(out);
     const sp_initialize_options initialize = {
         .seed = seed, .zero = {"lora_B", random_cond_proj ? NULL : "cond_proj"}};

@@ -12,7 +12,7 @@ typedef struct sp_lora sp_lora; /* a file of adapters, below */
 
 /* ---- training ---- */
 
-/* Which layers of a UNet get adapters. all: linear layers of the transformers, and
+/* Which layers of a denoiser get adapters. all: linear layers of the transformers, and
  * convolutions, shortcuts, time projections, down- and upsamplers of the residual blocks, as
  * LCM-LoRA has it; attention: to_q, to_k, to_v, to_out.0. */
 #define X(name, text) SP_LORA_##name,
@@ -34,17 +34,17 @@ typedef struct {
  * the teacher does not have, is of this set too. settings: as long as the adapter. */
 sp_adapter sp_lora_adapter(const sp_lora_settings *settings);
 
-/* Starting values of the adapters of a UNet, and of cond_proj if its config has one, new, f32: down
+/* Starting values of the adapters of a denoiser, and of cond_proj if its config has one, new, f32: down
  * U(-1/sqrt(fan_in), 1/sqrt(fan_in)) as PEFT's, up 0, so that nothing changes at first; cond_proj 0
  * or as sp_initialize. */
-sp_status sp_lora_create(const sp_unet_config *config, const sp_lora_settings *settings,
+sp_status sp_lora_create(const sp_component_config *config, const sp_lora_settings *settings,
                          uint64_t seed, bool random_cond_proj, sp_weights **out);
 /* Takes the starting values of all adapters from a file instead: of this rank for every layer;
  * alpha/r in it may be another. */
 sp_status sp_lora_start(const sp_lora *lora, const sp_lora_settings *settings,
                         sp_weights *adapters);
 
-/* A UNet's weights with the adapters in them, new: where there is an adapter f32, and made when it is taken
+/* A denoiser's weights with the adapters in them, new: where there is an adapter f32, and made when it is taken
  * (sp_weights_change), else views of base; cond_proj is a view of the adapters'. Both must outlive it, and the
  * device. */
 sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_weights *adapters,
@@ -58,13 +58,13 @@ sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_wei
  * metadata under SP_LORA_SCHEDULER, where other programs pass it over; NULL: nobody says. */
 #define SP_LORA_SCHEDULER "splam_scheduler"
 typedef enum { SP_LORA_DIFFUSERS, SP_LORA_KOHYA } sp_lora_naming;
-sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_config *config,
+sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_component_config *config,
                        const sp_weights *base, const sp_weights *adapters,
                        const sp_lora_settings *settings, const char *scheduler);
 
 /* SP_UNSUPPORTED if what cond_proj adds cannot be written so: a time embedding of very few
  * channels. Ask before training. */
-sp_status sp_lora_check_guidance(const sp_unet_config *config);
+sp_status sp_lora_check_guidance(const sp_component_config *config);
 
 /* weight += scale up down: weight [rows,...] f32, up [rows,r], down [r,...]. */
 sp_status sp_lora_add_product(sp_device *device, const sp_tensor *up, const sp_tensor *down, double scale,

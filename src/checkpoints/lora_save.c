@@ -94,11 +94,17 @@ static sp_status ones_adapter(const sp_unet_config *config, sp_tensor *down)
     return status;
 }
 
-sp_status sp_lora_check_guidance(const sp_unet_config *config)
+/* Whether it has a cond_proj. */
+static bool is_told(const sp_component_config *config)
+{
+    return config->kind == SP_COMPONENT_UNET && config->unet.time_cond_dim;
+}
+
+sp_status sp_lora_check_guidance(const sp_component_config *config)
 {
     sp_tensor down = {0};
-    if (!config->time_cond_dim) return SP_OK;
-    sp_status status = ones_adapter(config, &down);
+    if (!is_told(config)) return SP_OK;
+    sp_status status = ones_adapter(&config->unet, &down);
     sp_tensor_free(&down);
     return status;
 }
@@ -163,7 +169,7 @@ static sp_status add_guidance(const lora_file *f, const sp_unet_config *config,
     return status;
 }
 
-static sp_status add_all(const lora_file *f, const sp_unet_config *config, const sp_weights *base,
+static sp_status add_all(const lora_file *f, const sp_component_config *config, const sp_weights *base,
                          const sp_weights *adapters)
 {
     static const char end[] = ".lora_A.weight";
@@ -176,10 +182,10 @@ static sp_status add_all(const lora_file *f, const sp_unet_config *config, const
         SP_TRY(add_adapter(f, layer, sp_weights_at(adapters, i), sp_weights_find(adapters, up),
                            f->settings->alpha));
     }
-    return config->time_cond_dim ? add_guidance(f, config, base, adapters) : SP_OK;
+    return is_told(config) ? add_guidance(f, &config->unet, base, adapters) : SP_OK;
 }
 
-sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_unet_config *config,
+sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_component_config *config,
                        const sp_weights *base, const sp_weights *adapters,
                        const sp_lora_settings *settings, const char *scheduler)
 {

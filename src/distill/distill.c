@@ -20,14 +20,16 @@ enum { COND_PROJ_DIM = 256 };
 static sp_status configure_student(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
-    d->student = d->teacher->denoiser->config.unet;
-    if (d->student.time_cond_dim)
+    d->student = d->teacher->denoiser->config;
+    if (d->student.kind != SP_COMPONENT_UNET) return SP_OK;
+    sp_unet_config *unet = &d->student.unet;
+    if (unet->time_cond_dim)
         return sp_fail(
             SP_UNSUPPORTED,
             "%s: the teacher's UNet has time_cond_proj_dim %lld, so it is a student already",
-            o->given.teacher, (long long)d->student.time_cond_dim);
-    if (sp_objective_has_cond_proj(&o->objective)) d->student.time_cond_dim = COND_PROJ_DIM;
-    d->student.guidance = o->objective.guidance;
+            o->given.teacher, (long long)unet->time_cond_dim);
+    if (sp_objective_has_cond_proj(&o->objective)) unet->time_cond_dim = COND_PROJ_DIM;
+    unet->guidance = o->objective.guidance;
     return SP_OK;
 }
 

@@ -314,7 +314,7 @@ static sp_status recorded_shape(const sp_distill_feed *f, sp_step_shape *shape)
 }
 
 /* What is recorded must fit the teacher; what it made itself does. */
-static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet,
+static sp_status find_shape(const sp_distill_feed *f, const sp_denoiser *denoiser,
                             const sp_conditioning *negative, sp_step_shape *shape)
 {
     const char *where = f->draws ? f->options->given.draws : f->options->given.data;
@@ -327,10 +327,10 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_unet_config *unet
         shape->height = facts->height;
         shape->width = facts->width;
     }
-    if (shape->channels != unet->in_channels)
+    if (shape->channels != denoiser->in_channels)
         return sp_fail(SP_SHAPE, "%s%s%s has %lld channels, and the teacher takes %lld", where, f->draws ? ": " : "",
-                       f->draws ? shape_name(f) : "", (long long)shape->channels, (long long)unet->in_channels);
-    sp_status status = sp_conditioning_check(negative, &sp_unet_network, unet, "the conditioning");
+                       f->draws ? shape_name(f) : "", (long long)shape->channels, (long long)denoiser->in_channels);
+    sp_status status = sp_conditioning_check(negative, denoiser->network, denoiser->config, "the conditioning");
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
@@ -352,17 +352,18 @@ static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative,
 }
 
 sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
-                                 const sp_unet_config *student, const sp_callbacks *callbacks,
+                                 const sp_component_config *student, const sp_callbacks *callbacks,
                                  sp_distill_feed *out, sp_step_shape *shape)
 {
+    const sp_denoiser denoiser = sp_denoiser_of(student);
     *out = (sp_distill_feed){.options = options,
                              .path = &teacher->scheduler.path,
                              .callbacks = callbacks,
-                             .embedding_dim = student->time_cond_dim};
+                             .embedding_dim = denoiser.time_cond_dim};
     sp_conditioning negative;
     sp_status status = options->given.draws ? open_draws(out) : open_data(out, teacher, callbacks);
     if (!status) status = open_negative(out, &negative);
-    if (!status) status = find_shape(out, student, &negative, shape);
+    if (!status) status = find_shape(out, &denoiser, &negative, shape);
     if (!status) status = make_batch(out, &negative, shape);
     if (status) sp_distill_feed_free(out);
     return status;

@@ -43,7 +43,7 @@ unsigned sp_distill_feed_parts(const sp_distill_options *options);
 /* Opens data or draws, and sets *shape's sizes. Pictures and captions are encoded here; later the
  * teacher's VAE and text encoder are not looked at any more. What was rejected is said in the log. */
 sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline *teacher,
-                                 const sp_unet_config *student, const sp_callbacks *callbacks,
+                                 const sp_component_config *student, const sp_callbacks *callbacks,
                                  sp_distill_feed *out, sp_step_shape *shape);
 size_t sp_distill_feed_bytes(const sp_distill_feed *feed); /* of latents, conditioning and a batch */
 void sp_distill_feed_free(sp_distill_feed *feed);

@@ -114,7 +114,7 @@ size_t sp_distillation_f32_bytes(const sp_weights *weights)
 sp_status sp_distillation_plan(sp_distillation *d)
 {
     const sp_distill_options *o = d->options;
-    d->shape.teacher = &d->teacher->denoiser->config.unet;
+    d->shape.teacher = &d->teacher->denoiser->config;
     d->shape.student = &d->student;
     d->shape.lora = o->lora.rank ? &o->lora : NULL;
     d->shape.trace = o->given.trace != NULL;

@@ -15,7 +15,7 @@ typedef struct {
     const sp_callbacks *callbacks;
     sp_ranks *ranks; /* NULL: alone */
     sp_pipeline *teacher;
-    sp_unet_config student;
+    sp_component_config student;
     sp_distill_feed feed;
     sp_step_shape shape;
     int round;                 /* that the student's graph is for */

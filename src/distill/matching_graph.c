@@ -5,7 +5,7 @@
 #include "models/initialize.h"
 
 /* The student's output at (z, tau). */
-static sp_value *student_output(sp_step_graph *g, const sp_unet_options *options, sp_value *z)
+static sp_value *student_output(sp_step_graph *g, const sp_block_options *options, sp_value *z)
 {
     return sp_step_network(g, "online", g->shape->student, options, z, sp_step_coefficient(g, "student_timestep"),
                            NULL);
@@ -21,7 +21,7 @@ static sp_value *noised(sp_step_graph *g, sp_value *x, sp_value *noise)
     return sp_step_combine(g, sp_step_coefficient(g, "noised_x"), x, sp_step_coefficient(g, "noised_noise"), noise);
 }
 
-static sp_value *fake_output(sp_step_graph *g, const sp_unet_options *options, sp_value *z)
+static sp_value *fake_output(sp_step_graph *g, const sp_block_options *options, sp_value *z)
 {
     return sp_step_network(g, SP_FAKE_SCORE, g->shape->teacher, options, z, sp_step_coefficient(g, "score_timestep"),
                            NULL);
@@ -61,8 +61,8 @@ static sp_value *matched(sp_step_graph *g, sp_value *x, sp_value *noise)
 /* D of latents z at `timestep`, on the fake score's features. Blocks are counted on from those of a whole UNet. */
 static sp_value *logits(sp_step_graph *g, sp_value *z, sp_value *timestep)
 {
-    const sp_unet_config *unet = g->shape->teacher;
-    const sp_unet_options options = {.recompute = g->shape->recompute, .first_block = sp_unet_block_count(unet)};
+    const sp_unet_config *unet = &g->shape->teacher->unet;
+    const sp_block_options options = {.recompute = g->shape->recompute, .first_block = sp_unet_block_count(unet)};
     sp_value *features = sp_step_features(g, SP_FAKE_SCORE, &options, z, timestep);
     sp_set_enter(g->b, SP_FAKE_SCORE, SP_RATE_STEP, NULL, NULL); /* its own weights, over adapters too */
     sp_value *d = sp_discriminator(g->b, features, unet->groups);
@@ -120,7 +120,7 @@ static const sp_loss_options l2 = {.kind = SP_LOSS_L2};
 
 static sp_status build_student(sp_step_graph *g)
 {
-    const sp_unet_options options = {.recompute = g->shape->recompute};
+    const sp_block_options options = {.recompute = g->shape->recompute};
     sp_stage_enter(g->b, "forward");
     sp_value *z = sp_step_latent(g, "z"), *noise = sp_step_latent(g, "noise");
     sp_step_conditioning(g, sp_objective_is_guided(g->settings));
@@ -132,7 +132,7 @@ static sp_status build_student(sp_step_graph *g)
 static sp_status build_fake_score(sp_step_graph *g)
 {
     sp_builder *b = g->b;
-    const sp_unet_options options = {.recompute = g->shape->recompute};
+    const sp_block_options options = {.recompute = g->shape->recompute};
     sp_stage_enter(b, "target");
     sp_value *z = sp_step_latent(g, "z"), *noise = sp_step_latent(g, "noise");
     sp_step_conditioning(g, false);

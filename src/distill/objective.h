@@ -46,6 +46,7 @@
 #include "graph/run.h"
 #include "models/guidance.h"
 #include "pipeline/conditioning.h"
+#include "pipeline/denoiser.h"
 #include "checkpoints/lora.h"
 #include "ops/ops.h"
 #include "options/choices.h"
@@ -201,13 +202,13 @@ double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path
 typedef struct {
     int64_t batch, channels, height, width;
     const sp_conditioning *conditioning; /* a description; its rows do not matter */
-    const sp_unet_config *teacher, *student;
+    const sp_component_config *teacher, *student;
     const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
     const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
                                      "teacher", with the adapters of sets "online" and "ema" */
     bool trace;
     bool accumulate;    /* gradients are added to the inputs of their names (sp_output_sum) */
-    uint64_t recompute; /* blocks of the online network, see sp_unet_options */
+    uint64_t recompute; /* blocks of the online network, see sp_block_options */
 } sp_step_shape;
 /* Whether the teacher runs without the prompt too; else there are no inputs "negative.NAME". */
 bool sp_objective_is_guided(const sp_objective_settings *settings);

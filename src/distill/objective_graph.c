@@ -40,7 +40,7 @@ static sp_value *prediction_value(sp_step_graph *g, sp_value *z_start, sp_value 
     sp_value *z = sp_step_combine(g, sp_step_coefficient(g, "position_start"), z_start,
                                   sp_step_coefficient(g, "position_end"), z_end);
     sp_value *scaled[] = {sp_step_coefficient(g, "student_scale"), z};
-    const sp_unet_options options = {.recompute = g->shape->recompute};
+    const sp_block_options options = {.recompute = g->shape->recompute};
     sp_value *m = sp_step_network(g, "online", g->shape->student, &options, sp_sample_combine(g->b, 1, scaled),
                                   sp_step_coefficient(g, "student_timestep"), "online.timestep_cond");
     return sp_step_combine(g, sp_step_coefficient(g, "prediction_z"), z, sp_step_coefficient(g, "prediction_m"), m);

@@ -18,7 +18,8 @@ sp_value *sp_step_latent(sp_step_graph *g, const char *name)
 static bool is_of_picture(const sp_step_graph *g, const char *name)
 {
     sp_ports ports = {0};
-    sp_unet_network.inputs(g->shape->teacher, &ports);
+    const sp_denoiser teacher = sp_denoiser_of(g->shape->teacher);
+    teacher.network->inputs(teacher.config, &ports);
     return sp_ports_find(&ports, name)->picture;
 }
 
@@ -26,7 +27,8 @@ static sp_values conditioning_inputs(sp_step_graph *g, const char *prefix)
 {
     const sp_step_shape *s = g->shape;
     sp_values out = {0};
-    sp_conditioning_inputs(g->b, s->conditioning, &sp_unet_network, s->teacher, prefix, s->batch, SP_RATE_STEP, &out);
+    const sp_denoiser teacher = sp_denoiser_of(s->teacher);
+    sp_conditioning_inputs(g->b, s->conditioning, teacher.network, teacher.config, prefix, s->batch, SP_RATE_STEP, &out);
     return out;
 }
 
@@ -57,7 +59,8 @@ static sp_value *twice(sp_step_graph *g, sp_value *x)
 
 static sp_value *teacher_output(sp_step_graph *g, sp_value *z, sp_value *timestep, const sp_values *prompt)
 {
-    const sp_network_use use = {.network = &sp_unet_network, .config = g->shape->teacher, .set = &g->teacher};
+    const sp_denoiser teacher = sp_denoiser_of(g->shape->teacher);
+    const sp_network_use use = {.network = teacher.network, .config = teacher.config, .set = &g->teacher};
     sp_values in = *prompt;
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);
@@ -97,30 +100,31 @@ static sp_values repeated(sp_step_graph *g, const sp_values *values, int64_t tim
     return out;
 }
 
-sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_unet_options *options, sp_value *z,
+sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_block_options *options, sp_value *z,
                            sp_value *timestep)
 {
     const sp_weight_set weights = trained_set(g, set);
     const sp_network_use use = {
-        .network = &sp_unet_features_network, .config = g->shape->teacher, .options = options, .set = &weights};
+        .network = &sp_unet_features_network, .config = &g->shape->teacher->unet, .options = options, .set = &weights};
     sp_values in = repeated(g, &g->prompt, sp_dim(z, 0) / g->shape->batch);
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);
     return sp_network_value(g->b, &use, &in);
 }
 
-sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_config *config,
-                          const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *cond)
+sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_component_config *config,
+                          const sp_block_options *options, sp_value *z, sp_value *timestep, const char *cond)
 {
     const sp_weight_set weights = trained_set(g, set);
+    const sp_denoiser denoiser = sp_denoiser_of(config);
     const sp_network_use use = {
-        .network = &sp_unet_network, .config = config, .options = options, .set = &weights};
+        .network = denoiser.network, .config = denoiser.config, .options = options, .set = &weights};
     sp_values in = g->prompt;
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);
-    if (config->time_cond_dim)
+    if (denoiser.time_cond_dim)
         sp_values_add(&in, "timestep_cond",
-                      sp_input(g->b, cond, SP_F32, sp_shape_of(g->shape->batch, config->time_cond_dim),
+                      sp_input(g->b, cond, SP_F32, sp_shape_of(g->shape->batch, denoiser.time_cond_dim),
                                SP_RATE_STEP));
     return sp_network_value(g->b, &use, &in);
 }

@@ -30,12 +30,12 @@ void sp_step_teacher(sp_step_graph *g, sp_value *z, sp_value *timestep, sp_value
 
 /* The output of a network `config` of the weight set `set`, which is one of its own, or adapters over the teacher's.
  * Where the config has a cond_proj it is told what the input `cond` has. options NULL: no gradient is wanted. */
-sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_unet_config *config,
-                          const sp_unet_options *options, sp_value *z, sp_value *timestep, const char *cond);
+sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_component_config *config,
+                          const sp_block_options *options, sp_value *z, sp_value *timestep, const char *cond);
 
 /* What the middle block of `set`, a network like the teacher, makes of z, whose samples may be the batch's several
  * times over, with its conditioning each time. */
-sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_unet_options *options, sp_value *z,
+sp_value *sp_step_features(sp_step_graph *g, const char *set, const sp_block_options *options, sp_value *z,
                            sp_value *timestep);
 
 /* Outputs "loss", with trace "prediction" and "target", and the gradients of `set`, and fuses. Within the stage. */

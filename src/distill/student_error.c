@@ -123,7 +123,7 @@ static sp_status measure(const sp_student_error *e, const sp_callbacks *callback
     return status;
 }
 
-sp_status sp_student_error_measure(const sp_student_error *e, const sp_unet_config *student, const sp_weights *weights,
+sp_status sp_student_error_measure(const sp_student_error *e, const sp_component_config *student, const sp_weights *weights,
                                    const sp_callbacks *callbacks, sp_student_errors *out)
 {
     const sp_distill_options *o = e->options;
@@ -132,10 +132,10 @@ sp_status sp_student_error_measure(const sp_student_error *e, const sp_unet_conf
     sp_status status = SP_OK;
     if (o->lora.rank)
         status = sp_lora_merged(e->teacher->device, e->teacher->denoiser->weights, weights, &o->lora, &merged);
-    if (!status) status = sp_pipeline_set_unet(e->teacher, student, merged ? merged : weights);
+    if (!status) status = sp_pipeline_set_denoiser(e->teacher, student, merged ? merged : weights);
     if (!status) status = measure(e, &quiet, out);
     /* The weights will change, and the memory is the next step's. */
-    sp_status restored = sp_pipeline_set_unet(e->teacher, NULL, NULL);
+    sp_status restored = sp_pipeline_set_denoiser(e->teacher, NULL, NULL);
     sp_weights_destroy(merged);
     return status ? status : restored;
 }

@@ -39,7 +39,7 @@ sp_status sp_student_error_create(const sp_distill_options *options, const sp_di
 void sp_student_error_free(sp_student_error *error); /* zeroed is legal */
 
 /* Of these weights, or adapters over the teacher's. Shows no progress; SP_NUMERIC, SP_CANCELLED. */
-sp_status sp_student_error_measure(const sp_student_error *error, const sp_unet_config *student,
+sp_status sp_student_error_measure(const sp_student_error *error, const sp_component_config *student,
                                    const sp_weights *weights, const sp_callbacks *callbacks, sp_student_errors *out);
 /* {"trajectory_error_mean": x, "trajectory_error": {"1": x, ...}}; NULL without memory. */
 json_t *sp_student_errors_json(const sp_student_errors *errors);

@@ -9,14 +9,13 @@
 #include "checkpoints/student_file.h"
 #include "distill/student_readme.h"
 
-static sp_status save_unet(const sp_distill_options *o, const char *name,
-                           const sp_unet_config *config, const sp_weights *weights)
+static sp_status save_denoiser(const sp_distill_options *o, const char *suffix,
+                           const sp_component_config *config, const sp_weights *weights)
 {
-    char *folder = sp_path_join(o->given.output, name);
-    json_t *json = sp_unet_config_write(config);
-    sp_status status = folder && json
-                           ? sp_component_save(folder, SP_COMPONENT_UNET, json, weights, SP_F32, NULL)
-                           : SP_MEMORY;
+    char *folder = sp_format("%s/%s%s", o->given.output, sp_component_folder_name(config->kind), suffix);
+    json_t *json = sp_component_config_write(config);
+    sp_status status =
+        folder && json ? sp_component_save(folder, config->kind, json, weights, SP_F32, NULL) : SP_MEMORY;
     json_decref(json);
     sp_free(folder);
     return status;
@@ -160,7 +159,7 @@ static sp_status add_second_encoder(const sp_distill_options *o, json_t *index)
 }
 
 /* diffusers opens a component as the class that the index says. */
-static sp_status save_index(const sp_distill_options *o, const sp_unet_config *student,
+static sp_status save_index(const sp_distill_options *o, const sp_component_config *student,
                             const json_t *scheduler)
 {
     char *path = sp_path_join(o->given.output, "vae/config.json");
@@ -176,7 +175,7 @@ static sp_status save_index(const sp_distill_options *o, const sp_unet_config *s
                   "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
                   "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
                   vae_class ? vae_class : "AutoencoderKL");
-    if (!status && student->size_dim) status = add_second_encoder(o, index);
+    if (!status && sp_denoiser_of(student).sizes) status = add_second_encoder(o, index);
     if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);
     json_decref(vae);
@@ -193,7 +192,7 @@ static sp_status save_teacher_parts(const sp_distill_options *o, const sp_model_
 }
 
 /* What diffusers and splam read to know how to sample. */
-static sp_status save_descriptions(const sp_distill_options *o, const sp_unet_config *student,
+static sp_status save_descriptions(const sp_distill_options *o, const sp_component_config *student,
                                    const json_t *settings, const json_t *scheduler)
 {
     sp_scheduler_config *config = sp_alloc(sizeof *config);
@@ -207,13 +206,13 @@ static sp_status save_descriptions(const sp_distill_options *o, const sp_unet_co
     return status;
 }
 
-sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *student,
+sp_status sp_student_save(const sp_distill_options *o, const sp_component_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings)
 {
     sp_model_folder teacher;
     json_t *scheduler = NULL;
-    SP_TRY(save_unet(o, "unet", student, online));
-    SP_TRY(save_unet(o, "unet_ema", student, ema));
+    SP_TRY(save_denoiser(o, "", student, online));
+    SP_TRY(save_denoiser(o, "_ema", student, ema));
     SP_TRY(sp_model_folder_open(o->given.teacher, &teacher));
     teacher.prediction = o->given.prediction_type;
     sp_status status = save_teacher_parts(o, &teacher);
@@ -227,7 +226,7 @@ sp_status sp_student_save(const sp_distill_options *o, const sp_unet_config *stu
 /* ---- adapters ---- */
 
 static sp_status save_adapters(const sp_distill_options *o, const char *folder,
-                               const sp_unet_config *student, const sp_weights *base,
+                               const sp_component_config *student, const sp_weights *base,
                                const sp_weights *adapters, const char *scheduler)
 {
     static const char *const names[] = {[SP_LORA_DIFFUSERS] = "pytorch_lora_weights.safetensors",
@@ -244,7 +243,7 @@ static sp_status save_adapters(const sp_distill_options *o, const char *folder,
     return status;
 }
 
-static sp_status save_merged(const sp_distill_options *o, const sp_unet_config *student,
+static sp_status save_merged(const sp_distill_options *o, const sp_component_config *student,
                              const sp_weights *base, const sp_weights *online,
                              const sp_weights *ema, const json_t *settings)
 {
@@ -269,7 +268,7 @@ static sp_status adapters_scheduler(const sp_distill_options *o, json_t **out)
 }
 
 /* It is told by adapters' folders too. */
-static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_config *student,
+static sp_status describe_adapters(const sp_distill_options *o, const sp_component_config *student,
                                    const json_t *settings, const json_t *json)
 {
     sp_scheduler_config *scheduler = sp_alloc(sizeof *scheduler);
@@ -281,7 +280,7 @@ static sp_status describe_adapters(const sp_distill_options *o, const sp_unet_co
     return status;
 }
 
-sp_status sp_adapters_save(const sp_distill_options *o, const sp_unet_config *student,
+sp_status sp_adapters_save(const sp_distill_options *o, const sp_component_config *student,
                            const sp_weights *base, const sp_weights *online, const sp_weights *ema,
                            const json_t *settings)
 {

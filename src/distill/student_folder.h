@@ -8,13 +8,13 @@
  * teacher's other components, so that diffusers opens it (guidance_scale=1): as a
  * LatentConsistencyModelPipeline where the UNet has cond_proj, else as a StableDiffusionPipeline.
  * settings: the run's flags, for splam.json, which gets "sampler" and "steps" beside them. */
-sp_status sp_student_save(const sp_distill_options *options, const sp_unet_config *student,
+sp_status sp_student_save(const sp_distill_options *options, const sp_component_config *student,
                           const sp_weights *online, const sp_weights *ema, const json_t *settings);
 
 /* The same for adapters over `base`, the teacher's UNet: LoRA files in both namings of `online` in
  * output/, of `ema` in output/ema/, README.md and splam.json; and with lora_merged the whole
  * student. */
-sp_status sp_adapters_save(const sp_distill_options *options, const sp_unet_config *student,
+sp_status sp_adapters_save(const sp_distill_options *options, const sp_component_config *student,
                            const sp_weights *base, const sp_weights *online, const sp_weights *ema,
                            const json_t *settings);
 /* The scheduler_config.json of a student of this teacher (json_decref), with which it is sampled as

@@ -18,10 +18,11 @@ typedef struct {
     sp_string *text;
 } readme;
 
-const char *sp_student_pipeline_class(const sp_unet_config *student)
+const char *sp_student_pipeline_class(const sp_component_config *student)
 {
-    if (student->size_dim) return "StableDiffusionXLPipeline"; /* which asks for cond_proj itself */
-    return student->time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
+    const sp_denoiser facts = sp_denoiser_of(student);
+    if (facts.sizes) return "StableDiffusionXLPipeline"; /* which asks for cond_proj itself */
+    return facts.time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
 }
 
 static void add_head(const readme *r)
@@ -161,16 +162,17 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
         "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, CFG 1.\n\n");
 }
 
-sp_status sp_student_readme_save(const sp_distill_options *o, const sp_unet_config *student,
+sp_status sp_student_readme_save(const sp_distill_options *o, const sp_component_config *student,
                                  const json_t *settings, const sp_scheduler_config *scheduler)
 {
     sp_string text = {0};
     sp_sampler_kind kind = sp_sampler_for(scheduler);
+    const sp_denoiser facts = sp_denoiser_of(student);
     const readme r = {.options = o,
-                      .embedding = student->time_cond_dim > 0,
-                      .ranged = student->guidance.high > 0,
-                      .guidance = sp_usual_guidance(&student->guidance),
-                      .xl = student->size_dim > 0,
+                      .embedding = facts.time_cond_dim > 0,
+                      .ranged = facts.guidance.high > 0,
+                      .guidance = sp_usual_guidance(&facts.guidance),
+                      .xl = facts.sizes,
                       .distilled = scheduler->distilled_steps > 0,
                       .pipeline = sp_student_pipeline_class(student),
                       .sampler = sp_sampler_name(kind),

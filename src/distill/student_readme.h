@@ -5,10 +5,10 @@
 #include "distill/distill.h"
 
 /* Writes output/README.md. settings: as splam.json has them; `scheduler` is the student's own. */
-sp_status sp_student_readme_save(const sp_distill_options *options, const sp_unet_config *student,
+sp_status sp_student_readme_save(const sp_distill_options *options, const sp_component_config *student,
                                  const json_t *settings, const sp_scheduler_config *scheduler);
 /* The pipeline of diffusers that opens the folder: LatentConsistencyModelPipeline tells a gamma
  * embedding what it needs, and cannot do with a UNet that has none. */
-const char *sp_student_pipeline_class(const sp_unet_config *student);
+const char *sp_student_pipeline_class(const sp_component_config *student);
 
 #endif

@@ -108,20 +108,20 @@ static sp_status take_prompts(validation *v, const sp_distill_feed *feed)
 
 /* Adapters are merged for the pictures, one network at a time. */
 static sp_status set_student(validation *v, const sp_distill_options *o,
-                             const sp_unet_config *student, const sp_weights *weights,
+                             const sp_component_config *student, const sp_weights *weights,
                              sp_weights **merged)
 {
     sp_pipeline_release(v->pipeline);
     sp_weights_destroy(*merged);
     *merged = NULL;
-    if (!o->lora.rank) return sp_pipeline_set_unet(v->pipeline, student, weights);
+    if (!o->lora.rank) return sp_pipeline_set_denoiser(v->pipeline, student, weights);
     SP_TRY(sp_lora_merged(v->pipeline->device, v->pipeline->denoiser->weights, weights, &o->lora,
                           merged));
-    return sp_pipeline_set_unet(v->pipeline, student, *merged);
+    return sp_pipeline_set_denoiser(v->pipeline, student, *merged);
 }
 
 static sp_status draw_student(validation *v, const sp_distill_options *o,
-                              const sp_scheduler_config *scheduler, const sp_unet_config *student,
+                              const sp_scheduler_config *scheduler, const sp_component_config *student,
                               const sp_training_state *state)
 {
     const sp_weights *weights[] = {state->online, state->ema};
@@ -138,11 +138,9 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
         snprintf(text[row], sizeof text[row], "%s, %d step%s", row / 3 ? "average" : "online", sampler.steps,
                  sampler.steps > 1 ? "s" : "");
         labels[row] = text[row];
-        if (!status)
-            status = draw_row(
-                v, row,
-                (sp_denoise_request){
-                    .sampler = sampler, .scheduler = scheduler, .guidance = sp_usual_guidance(&student->guidance)});
+        const double guidance = sp_usual_guidance(&v->pipeline->facts.guidance);
+        const sp_denoise_request request = {.sampler = sampler, .scheduler = scheduler, .guidance = guidance};
+        if (!status) status = draw_row(v, row, request);
     }
     if (!status) status = save_sheet(v, labels, state->step);
     sp_pipeline_release(v->pipeline);
@@ -151,7 +149,7 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
 }
 
 sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distill_feed *feed,
-                              const sp_unet_config *student, const sp_training_state *state)
+                              const sp_component_config *student, const sp_training_state *state)
 {
     char title[64];
     snprintf(title, sizeof title, "Student after %lld steps", (long long)state->step);

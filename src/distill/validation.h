@@ -9,7 +9,7 @@ enum { SP_VALIDATION_COLUMNS = 8 }; /* pictures in a row */
 /* Writes output/validation-STEP.png: online and averaged weights at 1, 2 and 4 steps, on prompts
  * and noise that are always the same, gamma = 1. The teacher's VAE is open for that time only. */
 sp_status sp_validation_sheet(const sp_distill_options *options, const sp_distill_feed *feed,
-                              const sp_unet_config *student, const sp_training_state *state);
+                              const sp_component_config *student, const sp_training_state *state);
 
 /* Writes output/validation-STEP.png for a teacher just saved in `output`: 25 guided DDIM steps on
  * the captions of evenly spread samples of the data set. */

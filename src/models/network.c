@@ -51,6 +51,12 @@ static void check_present(sp_builder *b, const sp_network_use *use, const sp_val
             sp_builder_fail(b, SP_SHAPE, "the %s has no \"%s\"", use->network->name, ports.port[i].name);
 }
 
+void sp_block_begin(sp_builder *b, const sp_block_options *options, int index)
+{
+    int block = options->first_block + index, bit = block < SP_MAX_BLOCKS ? block : SP_MAX_BLOCKS - 1;
+    sp_checkpoint_begin(b, (options->recompute >> bit) & 1);
+}
+
 sp_values sp_network_graph(sp_builder *b, const sp_network_use *use, const sp_values *in)
 {
     sp_values out = {0};

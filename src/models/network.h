@@ -37,6 +37,17 @@ typedef struct {
 /* NULL if there is none of that name. */
 const sp_port *sp_ports_find(const sp_ports *ports, const char *name);
 
+/* The options of networks that are made of blocks of gradient checkpointing (sp_checkpoint_begin). Bit k of `recompute`:
+ * the backward pass computes block k, counted from 0 in the order of building, again; the last bit is that of all
+ * further ones. A graph that has several such networks counts on: first_block is the number of the first one's. */
+enum { SP_MAX_BLOCKS = 64 };
+typedef struct {
+    uint64_t recompute;
+    int first_block;
+} sp_block_options;
+/* Begins block `index` of a network, counted from 0, which sp_checkpoint_end ends. */
+void sp_block_begin(sp_builder *b, const sp_block_options *options, int index);
+
 /* Values of a graph by name, in the layout within. */
 typedef struct {
     int count;

@@ -12,7 +12,7 @@
 /* What every block needs to know. */
 typedef struct {
     const sp_unet_config *c;
-    const sp_unet_options *options;
+    const sp_block_options *options;
     int *blocks;              /* begun so far */
     sp_value *activated_time; /* [N,time_dim], SiLU of the embedding of time, sizes and pooled text */
     sp_value *encoder_hidden_states;
@@ -149,10 +149,7 @@ static sp_value *attention(sp_builder *b, const unet_state *s, int level, int64_
 static sp_value *resnet_attention(sp_builder *b, const unet_state *s, int level, int64_t index, int64_t depth,
                                   sp_value *x)
 {
-    if (s->options) {
-        int block = s->options->first_block + (*s->blocks)++, bit = block < SP_UNET_BLOCKS ? block : SP_UNET_BLOCKS - 1;
-        sp_checkpoint_begin(b, (s->options->recompute >> bit) & 1);
-    }
+    if (s->options) sp_block_begin(b, s->options, (*s->blocks)++);
     x = resnet(b, s, level, index, x);
     if (depth) x = attention(b, s, level, index, depth, x);
     if (s->options) sp_checkpoint_end(b);
@@ -239,7 +236,7 @@ int sp_unet_block_count(const sp_unet_config *c)
     return (int)count;
 }
 
-sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options,
+sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_block_options *options,
                            const sp_unet_inputs *in)
 {
     check_inputs(b, c, in);
@@ -250,7 +247,7 @@ sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_unet
     return way_down(b, &s, in, &skips);
 }
 
-sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options, const sp_unet_inputs *in)
+sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_block_options *options, const sp_unet_inputs *in)
 {
     check_inputs(b, c, in);
     if (sp_builder_failed(b)) return NULL;

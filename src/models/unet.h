@@ -57,15 +57,7 @@ sp_status sp_unet_config_read(const json_t *config, const char *where, sp_unet_c
 /* The config.json that diffusers reads (json_decref); NULL when out of memory. */
 json_t *sp_unet_config_write(const sp_unet_config *config);
 
-/* Each resnet with its attention is a block of gradient checkpointing (sp_checkpoint_begin). Bit k
- * of `recompute`: the backward pass computes block k, counted from 0 in the order of building,
- * again; the last bit is that of all further ones. A graph that has several UNets with blocks counts on: first_block is
- * the number of the first one's. */
-enum { SP_UNET_BLOCKS = 64 };
-typedef struct {
-    uint64_t recompute;
-    int first_block;
-} sp_unet_options;
+/* Each resnet with its attention is a block of gradient checkpointing. */
 int sp_unet_block_count(const sp_unet_config *config); /* of a whole UNet */
 
 /* What a UNet is asked. */
@@ -80,15 +72,15 @@ typedef struct {
 } sp_unet_inputs;
 /* The prediction [N,H,W,out_channels]. options NULL: no blocks are marked. Parameters are named as in the checkpoint,
  * within the builder's scope. */
-sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options, const sp_unet_inputs *in);
+sp_value *sp_unet(sp_builder *b, const sp_unet_config *c, const sp_block_options *options, const sp_unet_inputs *in);
 
 /* What the middle block makes of them, [N,h,w,channels of the last level]: the way down alone, without the way up. h
  * and w are those of the sample halved levels - 1 times, halves rounded up. */
-sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_unet_options *options,
+sp_value *sp_unet_features(sp_builder *b, const sp_unet_config *c, const sp_block_options *options,
                            const sp_unet_inputs *in);
 
 /* sample, timestep, encoder_hidden_states and, where the config has them, timestep_cond, text_embeds and time_ids ->
- * sample; config sp_unet_config, options sp_unet_options. */
+ * sample; config sp_unet_config, options sp_block_options. */
 extern const sp_network sp_unet_network;
 /* The same inputs -> mid_block, the middle block's features. */
 extern const sp_network sp_unet_features_network;

@@ -5,6 +5,7 @@ static sp_denoiser of_unet(const sp_unet_config *c)
 {
     return (sp_denoiser){.network = &sp_unet_network,
                          .config = c,
+                         .name = "UNet",
                          .in_channels = c->in_channels,
                          .out_channels = c->out_channels,
                          .sample_size = c->sample_size,
@@ -21,6 +22,7 @@ static sp_denoiser of_transformer(const sp_mmdit_config *c)
 {
     return (sp_denoiser){.network = &sp_mmdit_network,
                          .config = c,
+                         .name = "transformer",
                          .in_channels = c->in_channels,
                          .out_channels = c->out_channels,
                          .sample_size = c->sample_size,

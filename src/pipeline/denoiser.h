@@ -7,6 +7,7 @@
 typedef struct {
     const sp_network *network;
     const void *config; /* of the network's type */
+    const char *name;   /* what people call it: "UNet", "transformer" */
     int64_t in_channels, out_channels;
     int64_t sample_size;   /* the latent's height and width it was trained for; 0: unknown */
     int64_t unit;          /* the latent's sides must be multiples of it */

@@ -71,12 +71,6 @@ static sp_status add_embeddings(sp_model *m, const sp_model_options *options)
     return SP_OK;
 }
 
-/* For messages. */
-static const char *name_of(const sp_denoiser *denoiser)
-{
-    return denoiser->network == &sp_mmdit_network ? "transformer" : "UNet";
-}
-
 static sp_status check_vae(const sp_model *m, const sp_denoiser *denoiser)
 {
     const sp_vae_config *vae = &m->vae->config.vae;
@@ -87,7 +81,7 @@ static sp_status check_vae(const sp_model *m, const sp_denoiser *denoiser)
             folder, (long long)(vae->out_channels != 3 ? vae->out_channels : vae->in_channels));
     if (vae->latent_channels != denoiser->in_channels)
         return sp_fail(SP_FORMAT, "%s: the VAE's latents have %lld channels and the %s's %lld", folder,
-                       (long long)vae->latent_channels, name_of(denoiser), (long long)denoiser->in_channels);
+                       (long long)vae->latent_channels, denoiser->name, (long long)denoiser->in_channels);
     return SP_OK;
 }
 
@@ -100,10 +94,10 @@ static sp_status check_pooled(const sp_model *m, const sp_denoiser *denoiser)
     if (!denoiser->pooled_dim) return SP_OK;
     if (m->text_count < 2)
         return sp_fail(SP_FORMAT, "%s: the %s takes a pooled text, and there is no text_encoder_2 to make it", folder,
-                       name_of(denoiser));
+                       denoiser->name);
     if (pooled == denoiser->pooled_dim) return SP_OK;
     return sp_fail(SP_FORMAT, "%s: the pooled text is %lld wide and the %s expects %lld", folder, (long long)pooled,
-                   name_of(denoiser), (long long)denoiser->pooled_dim);
+                   denoiser->name, (long long)denoiser->pooled_dim);
 }
 
 /* What the text encoders give and what the denoiser takes. */
@@ -116,7 +110,7 @@ static sp_status check_text(const sp_model *m, const sp_denoiser *denoiser)
     if (!fits)
         return sp_fail(SP_FORMAT, "%s: the text encoder%s %lld wide and the %s expects a context of %lld",
                        m->folder.path, m->text_count > 1 ? "s are together" : " is", (long long)width,
-                       name_of(denoiser), (long long)denoiser->context_dim);
+                       denoiser->name, (long long)denoiser->context_dim);
     return check_pooled(m, denoiser);
 }
 
@@ -124,7 +118,7 @@ sp_status sp_model_check_denoiser(const sp_model *m, const sp_denoiser *denoiser
 {
     if (denoiser->in_channels != denoiser->out_channels)
         return sp_fail(SP_UNSUPPORTED, "%s: the %s takes %lld channels and gives %lld; only text to image is supported",
-                       m->folder.path, name_of(denoiser), (long long)denoiser->in_channels,
+                       m->folder.path, denoiser->name, (long long)denoiser->in_channels,
                        (long long)denoiser->out_channels);
     if (m->text_count) SP_TRY(check_text(m, denoiser));
     return m->vae ? check_vae(m, denoiser) : SP_OK;

@@ -73,13 +73,6 @@ sp_status sp_pipeline_set_denoiser(sp_pipeline *p, const sp_component_config *co
     return SP_OK;
 }
 
-sp_status sp_pipeline_set_unet(sp_pipeline *p, const sp_unet_config *config, const sp_weights *weights)
-{
-    if (!weights) return sp_pipeline_set_denoiser(p, NULL, NULL);
-    const sp_component_config unet = {.kind = SP_COMPONENT_UNET, .unet = *config};
-    return sp_pipeline_set_denoiser(p, &unet, weights);
-}
-
 sp_status sp_pipeline_set_clip_skip(sp_pipeline *p, int layers)
 {
     int64_t most = sp_text_most_skipped(p);

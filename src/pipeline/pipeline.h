@@ -48,8 +48,6 @@ void sp_pipeline_close_parts(sp_pipeline *pipeline, unsigned parts);
  * changed. */
 sp_status sp_pipeline_set_denoiser(sp_pipeline *pipeline, const sp_component_config *config,
                                    const sp_weights *weights);
-/* That of a UNet. */
-sp_status sp_pipeline_set_unet(sp_pipeline *pipeline, const sp_unet_config *config, const sp_weights *weights);
 /* Pictures that are larger than `tile` pixels go through the VAE in tiles of this side from here on, see vae_run.h; 0:
  * none do. SP_ARGUMENT unless it is a multiple of sp_vae_tile_unit. */
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);

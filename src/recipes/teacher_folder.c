@@ -40,16 +40,6 @@ static sp_status add_starting_values(const sp_component_config *config, uint64_t
     return status;
 }
 
-static json_t *config_json(const sp_component_config *config)
-{
-    if (!sp_component_is_text(config->kind)) return sp_unet_config_write(&config->unet);
-    json_t *json = sp_clip_text_config_write(&config->text);
-    json_t *classes = json_pack("[s]", sp_component_class_name(config->kind));
-    if (json_object_set_new(json, "architectures", classes) == 0) return json;
-    json_decref(json);
-    return NULL;
-}
-
 static sp_status fill_part(const sp_component_config *config, const char *prefix, const sp_weights *trained,
                            const sp_weights *start, uint64_t seed, sp_weights *part)
 {
@@ -63,7 +53,7 @@ static sp_status save_part(const sp_component_config *config, const char *output
 {
     const char *name = sp_component_folder_name(config->kind);
     char *folder = sp_path_join(output, name), *prefix = sp_format("%s.", name);
-    json_t *json = config_json(config);
+    json_t *json = sp_component_config_write(config);
     sp_weights *part = NULL;
     sp_status status = folder && prefix && json ? sp_weights_create(&part) : SP_MEMORY;
     if (!status) status = fill_part(config, prefix, trained, start, seed, part);

@@ -115,8 +115,8 @@ static void describe(const sp_plan *plan, sp_step_memory *m)
 typedef struct {
     const sp_step_request *request;
     sp_step_memory *memory;
-    int order[SP_UNET_BLOCKS];
-    sp_block_cost cost[SP_UNET_BLOCKS]; /* further blocks count with the last one */
+    int order[SP_MAX_BLOCKS];
+    sp_block_cost cost[SP_MAX_BLOCKS]; /* further blocks count with the last one */
     int count;
 } planner;
 
@@ -157,12 +157,12 @@ static sp_status order_blocks(planner *p, const sp_plan *plan)
     int count;
     SP_TRY(sp_plan_block_costs(plan, &costs, &count));
     for (int i = 0; i < count; i++) {
-        int k = i < SP_UNET_BLOCKS ? i : SP_UNET_BLOCKS - 1;
+        int k = i < SP_MAX_BLOCKS ? i : SP_MAX_BLOCKS - 1;
         p->cost[k].bytes += costs[i].bytes;
         p->cost[k].flops += costs[i].flops;
     }
     sp_free(costs);
-    for (; p->count < count && p->count < SP_UNET_BLOCKS; p->count++) {
+    for (; p->count < count && p->count < SP_MAX_BLOCKS; p->count++) {
         int at = p->count;
         for (; at > 0 && saving(&p->cost[p->order[at - 1]]) < saving(&p->cost[p->count]); at--)
             p->order[at] = p->order[at - 1];

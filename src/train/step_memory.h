@@ -48,7 +48,7 @@ size_t sp_step_memory_on_host(const sp_step_memory *memory);
  * device's, 0: there is none. */
 void sp_step_memory_append(const sp_step_memory *memory, size_t limit, sp_string *out);
 
-/* Builds the step's graph with these blocks recomputed (sp_unet_options). */
+/* Builds the step's graph with these blocks recomputed (sp_block_options). */
 typedef sp_status sp_step_builder(void *context, uint64_t recompute, sp_graph **out);
 
 typedef struct {
