@@ -129,6 +129,11 @@ run distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/d
         grep -o '[0-9]*$')" --mixed-precision no
 report "a student of recorded draws"
 
+run distill --teacher "$golden/sd3" --data folder:pictures --resolution 64 --min-size 32 --output flowing \
+    --timestep-sampling logit-normal "${quick[@]}"
+run generate -m flowing -p red --unet transformer_ema -W 64 -H 64 -o flowing.png
+report "a student of a flow teacher"
+
 adapter=$(find lora -name pytorch_lora_weights.safetensors | head -n 1)
 run convert --model student2 --output plain --dtype f16 --fold-guidance --device cpu
 run convert --model ranged --output plain3 --fold-guidance --guidance 3

@@ -367,7 +367,7 @@ static const wrong_file wrong_files[] = {
     {{"base_model.model." MID ".lora_B.default.bias"}, SP_UNSUPPORTED, "biases"},
     {{"base_model.model.conv_in.modules_to_save.default.weight"}, SP_UNSUPPORTED, "trained whole"},
     {{"base_model.model.roberta.encoder.layer.0.query.lora_A.weight"}, SP_FORMAT, "is not of a LoRA"},
-    {{"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"}, SP_UNSUPPORTED, "diffusion transformer"},
+    {{"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"}, SP_UNSUPPORTED, "of Flux"},
     {{"diffusion_model.double_blocks.0.img_attn.proj.lora_A.weight"}, SP_FORMAT, "has no up half"},
     {{"text_encoders.clip_g.transformer.text_model.x.lora_up.weight"}, SP_FORMAT, "has no down half"},
     {{".lora_A.weight"}, SP_FORMAT, "is not of a LoRA"},

@@ -313,7 +313,9 @@ enum { MOST_INPUTS = 3 };
 static sp_value *build_transformer(sp_builder *b, const gradient_case *g, sp_value **wrt, int *count)
 {
     static const char *const names[] = {"sample", "encoder_hidden_states", "pooled_projections"};
-    const sp_network_use use = {.network = &sp_mmdit_network, .config = &g->component->config.transformer};
+    const sp_block_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
+    const sp_network_use use = {
+        .network = &sp_mmdit_network, .config = &g->component->config.transformer, .options = &options};
     sp_values in = {0};
     for (; *count < MOST_INPUTS; (*count)++) {
         sp_value *value = wrt[*count] = build_input(b, g, names[*count], SP_F32);
@@ -359,7 +361,9 @@ static sp_graph *build_gradient_graph(const gradient_case *g)
     memcpy(wrt + parameter_count, inputs, (size_t)input_count * sizeof *wrt);
     assert_ok(sp_gradient(b, loss, wrt, count, gradients));
     for (int i = 0; i < count; i++) {
-        assert_non_null(gradients[i]);
+        bool fixed = strcmp(wrt[i]->name, "pos_embed.pos_embed") == 0; /* a formula's numbers */
+        assert_true((gradients[i] == NULL) == fixed);
+        if (fixed) continue;
         sp_output(b, sp_arena_format(sp_builder_arena(b), "gradient.%s", wrt[i]->name),
                   gradients[i]);
     }
@@ -480,6 +484,7 @@ static void test_transformer_gradient(void **state)
 {
     (void)state;
     check_gradient_folder("transformer-sd35", "transformer", false);
+    check_gradient_folder("transformer-sd35", "transformer", true);
 }
 
 static void test_text_gradient(void **state)

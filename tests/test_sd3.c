@@ -121,15 +121,15 @@ static void test_refusals(void **state)
     refuse(&o, SPLAM_ARGUMENT, "the width of 208 pixels is more than the 192 that this model knows positions for");
     o.width = 96;
     o.unet = "unet_ema";
-    refuse(&o, SPLAM_ARGUMENT, "has a transformer, and no UNet");
+    refuse(&o, SPLAM_ARGUMENT, "has a transformer, and \"unet_ema\" is the name of none");
     o.unet = NULL;
     o.sampler = "euler-a";
     refuse(&o, SPLAM_UNSUPPORTED, "euler-a has no form for flow models");
     o.sampler = NULL;
-    o.loras = &(splam_lora){.path = "any.safetensors", .weight = 1};
-    o.lora_count = 1;
-    refuse(&o, SPLAM_UNSUPPORTED, "is a Stable Diffusion 3 model, which a LoRA is not supported with yet");
-    o.lora_count = 0;
+    o.embeddings = &(splam_embedding){.path = "any.safetensors"};
+    o.embedding_count = 1;
+    refuse(&o, SPLAM_UNSUPPORTED, "is a Stable Diffusion 3 model, which an embedding is not supported with yet");
+    o.embedding_count = 0;
     /* parts that do not fit */
     o.model = keep(state, "model");
     assert_ok(sp_copy_tree(golden("sd3"), o.model, NULL));

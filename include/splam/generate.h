@@ -75,7 +75,7 @@ typedef struct {
     const char *base;  /* another model, which all but the UNet is taken from [the model itself]; `model` may be a UNet
                           alone then: its folder, or a file under original names, with or without prefix, or
                           diffusers' */
-    const char *unet;  /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *unet;  /* its UNet's folder ["unet"]; "unet_ema" or "transformer_ema": a student's average */
     const char *prediction_type; /* what the UNet predicts: "epsilon", "v_prediction" or "sample", the clean
                                     latent [what the model says] */
     const char *vae;   /* another autoencoder, AutoencoderKL or AutoencoderTiny: its folder, its file, or a model

@@ -19,7 +19,7 @@ typedef struct splam_model splam_model;
 typedef struct {
     size_t size;
     const char *base; /* another model, see splam_generate_options [the model itself] */
-    const char *unet; /* its UNet's folder ["unet"]; "unet_ema": a student's average */
+    const char *unet; /* its UNet's folder ["unet"]; "unet_ema" or "transformer_ema": a student's average */
     const char *prediction_type; /* what the UNet predicts: "epsilon", "v_prediction" or "sample", the clean
                                     latent [what the model says] */
     const char *vae;  /* another autoencoder, see splam_generate_options [the model's own] */

@@ -82,8 +82,9 @@ typedef struct {
     const char *objective;          /* "splam", "lcm", "pcm", "tcd", "progressive", "dmd"; "splam" */
     const char *sigma;              /* splam: where the student stands on a sub-path, "quadratic", "linear" (exact for
                                        DDIM) or "chord" (the same points, spread otherwise; with gamma_conditioning
-                                       "time"; what a teacher of zero terminal SNR needs) ["quadratic"] */
-    const char *gamma_conditioning; /* splam: "embedding", "time" ["embedding"] */
+                                       "time"; what flow teachers and those of zero terminal SNR need)
+                                       ["quadratic", flow teachers "chord"] */
+    const char *gamma_conditioning; /* splam: "embedding", "time" ["embedding", flow teachers "time"] */
     double gamma_one_probability;   /* splam: gamma = 1 is drawn this often on top [0] */
     double gamma_power;             /* splam: gamma = uniform^power [1] */
     int64_t gamma_grid;             /* splam: gamma is one of 1/N, 2/N, ..., 1, (floor(N uniform^power) + 1)/N
@@ -115,6 +116,9 @@ typedef struct {
                                        stands (Hang et al. 2023); "inverse-length", not progressive: 1/(s - e), 1 in the
                                        mean over all starts; "none" */
     double snr_gamma;               /* of min-snr [5] */
+    const char *timestep_sampling;  /* where sub-paths start: "grid", at M points; "logit-normal", of flow teachers, not
+                                       progressive: at any timestep, as often as flow models are trained there (Esser et
+                                       al. 2024, before their shift); "grid" */
     int64_t max_train_steps;        /* optimiser steps, with dmd of both networks, 1000 */
     int64_t train_batch_size;       /* pictures a micro-batch, 12 */
     int64_t gradient_accumulation_steps; /* micro-batches an optimiser step, 1 */

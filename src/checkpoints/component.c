@@ -38,6 +38,11 @@ bool sp_component_is_text(sp_component_kind kind)
     return kind == SP_COMPONENT_TEXT_ENCODER || kind == SP_COMPONENT_TEXT_ENCODER_2;
 }
 
+bool sp_component_is_denoiser(sp_component_kind kind)
+{
+    return kind == SP_COMPONENT_UNET || kind == SP_COMPONENT_TRANSFORMER;
+}
+
 int sp_component_kind_of(const char *folder_name)
 {
     for (int i = 0; i < SP_COMPONENT_COUNT; i++) {

@@ -30,6 +30,7 @@ typedef enum {
 const char *sp_component_folder_name(sp_component_kind kind); /* "unet" */
 const char *sp_component_class_name(sp_component_kind kind);  /* the usual one: "UNet2DConditionModel" */
 bool sp_component_is_text(sp_component_kind kind);             /* one of the text encoders */
+bool sp_component_is_denoiser(sp_component_kind kind);         /* a UNet, or the transformer in its place */
 /* The kind of a folder name such as "unet", "unet_ema", "vae", "text_encoder"; -1 if it is none. */
 int sp_component_kind_of(const char *folder_name);
 /* The kind of a class such as "AutoencoderTiny", of several that may be it the first; -1 if it is none that is

@@ -34,9 +34,18 @@ sp_status sp_lora_targets_of(const char *name, sp_lora_targets *out)
 
 /* ---- in a graph ---- */
 
+static bool ends_with_one(const char *layer, const char *const *ends, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (sp_ends_with(layer, ends[i])) return true;
+    return false;
+}
+
 static bool is_target(const sp_lora_settings *settings, const char *weight)
 {
     static const char *const attention[] = {".to_q", ".to_k", ".to_v", ".to_out.0"};
+    static const char *const joint[] = {".attn.to_q",       ".attn.to_k",       ".attn.to_v",       ".attn.to_out.0",
+                                        ".attn.add_q_proj", ".attn.add_k_proj", ".attn.add_v_proj", ".attn.to_add_out"};
     static const char *const others[] = {".proj_in",
                                          ".proj_out",
                                          ".ff.net.0.proj",
@@ -46,15 +55,17 @@ static bool is_target(const sp_lora_settings *settings, const char *weight)
                                          ".conv_shortcut",
                                          ".downsamplers.0.conv",
                                          ".upsamplers.0.conv",
-                                         ".time_emb_proj"};
+                                         ".time_emb_proj",
+                                         ".ff_context.net.0.proj",
+                                         ".ff_context.net.2"};
     char layer[MAX_NAME];
     if (!sp_ends_with(weight, weight_end) || strlen(weight) >= sizeof layer) return false;
     snprintf(layer, sizeof layer, "%.*s", (int)(strlen(weight) - strlen(weight_end)), weight);
-    for (size_t i = 0; i < sizeof attention / sizeof *attention; i++)
-        if (sp_ends_with(layer, attention[i])) return true;
-    for (size_t i = 0; i < sizeof others / sizeof *others && settings->targets == SP_LORA_ALL; i++)
-        if (sp_ends_with(layer, others[i])) return true;
-    return false;
+    if (ends_with_one(layer, joint, sizeof joint / sizeof *joint)) return true;
+    bool transformer = sp_starts_with(layer, "transformer_blocks."); /* whose attn2 is not among diffusers' */
+    bool all = settings->targets == SP_LORA_ALL;
+    if ((all || !transformer) && ends_with_one(layer, attention, sizeof attention / sizeof *attention)) return true;
+    return all && ends_with_one(layer, others, sizeof others / sizeof *others);
 }
 
 static bool owns(void *context, const char *parameter)

@@ -12,9 +12,11 @@ typedef struct sp_lora sp_lora; /* a file of adapters, below */
 
 /* ---- training ---- */
 
-/* Which layers of a denoiser get adapters. all: linear layers of the transformers, and
+/* Which layers of a denoiser get adapters. Of a UNet, all: linear layers of the transformers, and
  * convolutions, shortcuts, time projections, down- and upsamplers of the residual blocks, as
- * LCM-LoRA has it; attention: to_q, to_k, to_v, to_out.0. */
+ * LCM-LoRA has it; attention: to_q, to_k, to_v, to_out.0. Of Stable Diffusion 3's transformer, all: attention and
+ * feed-forward layers of every block, of both streams; attention: those of the joint attention, which are the
+ * default of diffusers' scripts. */
 #define X(name, text) SP_LORA_##name,
 typedef enum { SP_LORA_TARGETS_LIST(X) SP_LORA_TARGETS_COUNT } sp_lora_targets;
 #undef X
@@ -51,7 +53,8 @@ sp_status sp_lora_merged(sp_device *device, const sp_weights *base, const sp_wei
                          const sp_lora_settings *settings, sp_weights **out);
 
 /* Writes adapters as files that other programs open, f32: diffusers' names, with alpha/r in the
- * values, because alpha = r is what such a file means; or kohya's, with alpha. cond_proj, at gamma
+ * values, because alpha = r is what such a file means; or kohya's, with alpha, of a transformer those that ComfyUI
+ * reads ("lora_transformer_" and diffusers' layers). cond_proj, at gamma
  * = 1, becomes an adapter of rank 1 of time_embedding.linear_1: up is what sp_fold_guidance would
  * add to the bias, and down gives 1 for every timestep's embedding (to 1e-6). base: the UNet's
  * weights. scheduler: the scheduler_config.json, as text, of the student that they make of it, which goes into the
@@ -78,6 +81,7 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *up, const sp_t
  *     [base_model.model.] [COMPONENT] LAYER PART
  *
  *   COMPONENT  unet.  lora_unet_  diffusion_model.  model.diffusion_model.        a UNet
+ *              transformer.  lora_transformer_                                     Stable Diffusion 3's transformer
  *              text_encoder.  lora_te_  lora_te1_  text_encoders.clip_l.transformer.   a text encoder
  *              text_encoder_2.  lora_te2_  text_encoders.clip_g.transformer.           a second one
  *              nothing, or lycoris_: the layer tells

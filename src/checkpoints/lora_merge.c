@@ -235,7 +235,7 @@ sp_status sp_lora_merge(sp_lora *lora, double weight, sp_device *device, sp_comp
 static const adapter *adapter_of(const sp_lora *lora, const char *layer)
 {
     for (size_t i = 0; i < lora->count; i++)
-        if (lora->adapters[i].component == SP_COMPONENT_UNET &&
+        if (sp_component_is_denoiser(lora->adapters[i].component) &&
             strcmp(lora->adapters[i].layer, layer) == 0)
             return &lora->adapters[i];
     return NULL;

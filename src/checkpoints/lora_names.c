@@ -74,6 +74,8 @@ static const struct {
     {"unet.", SP_COMPONENT_UNET},
     {"model.diffusion_model.", SP_COMPONENT_UNET},
     {"diffusion_model.", SP_COMPONENT_UNET},
+    {"transformer.", SP_COMPONENT_TRANSFORMER},
+    {"lora_transformer_", SP_COMPONENT_TRANSFORMER},
     {"lora_te_", SP_COMPONENT_TEXT_ENCODER},
     {"lora_te1_", SP_COMPONENT_TEXT_ENCODER},
     {"text_encoder.", SP_COMPONENT_TEXT_ENCODER},
@@ -97,12 +99,15 @@ static const struct {
     {"output_blocks_", SP_COMPONENT_UNET},   {"time_embed_", SP_COMPONENT_UNET},
     {"add_embedding_", SP_COMPONENT_UNET},   {"label_emb_", SP_COMPONENT_UNET},
     {"text_model_", SP_COMPONENT_TEXT_ENCODER}, {"encoder_layers_", SP_COMPONENT_TEXT_ENCODER},
+    {"transformer_blocks_", SP_COMPONENT_TRANSFORMER},
 };
 
 /* Anywhere in a name: what it is a sign of. */
+static const char flux_sign[] = "single_transformer_blocks"; /* whose other names are as a supported model's */
 static const struct {
     const char *sign, *what;
 } refused[] = {
+    {flux_sign, "a LoRA of Flux"},
     {".oft_", "OFT"},
     {".boft_", "BOFT"},
     {".on_input", "IA3"},
@@ -118,12 +123,9 @@ static const struct {
     {".reshape_weight", "a LoRA that reshapes weights"},
     {"lora_te3_", "a LoRA of Stable Diffusion 3"},
     {"text_encoders.t5xxl.", "a LoRA of a model with a T5 text encoder"},
-    {"lora_transformer_", "a LoRA of a diffusion transformer"},
-    {"transformer.", "a LoRA of a diffusion transformer"},
     {"double_blocks.", "a LoRA of Flux"},
     {"single_blocks.", "a LoRA of Flux"},
-    {"joint_blocks.", "a LoRA of Stable Diffusion 3"},
-    {"transformer_blocks.", "a LoRA of a diffusion transformer"},
+    {"joint_blocks.", "a LoRA of Stable Diffusion 3 in its original names"},
 };
 
 static const struct {
@@ -200,7 +202,7 @@ bool sp_lora_name_parse(const char *name, sp_lora_name *out)
 {
     enum { GROWTH = 8 }; /* bytes that modernise may add */
     size_t length = strlen(name), end = 0, prefix = 0, begin = 0;
-    if (length + GROWTH >= SP_LORA_MAX_NAME) return false;
+    if (length + GROWTH >= SP_LORA_MAX_NAME || strstr(name, flux_sign)) return false;
     while (end < COUNT(ends) && !sp_ends_with(name, ends[end].end))
         end++;
     if (end == COUNT(ends)) return false;

@@ -112,15 +112,16 @@ sp_status sp_lora_check_guidance(const sp_component_config *config)
 /* ---- names ---- */
 
 static const struct {
-    const char *prefix, *down, *up;
+    const char *unet, *transformer, *down, *up;
     bool underscores;
 } namings[] = {
-    [SP_LORA_DIFFUSERS] = {"unet.", ".lora_A.weight", ".lora_B.weight", false},
-    [SP_LORA_KOHYA] = {"lora_unet_", ".lora_down.weight", ".lora_up.weight", true},
+    [SP_LORA_DIFFUSERS] = {"unet.", "transformer.", ".lora_A.weight", ".lora_B.weight", false},
+    [SP_LORA_KOHYA] = {"lora_unet_", "lora_transformer_", ".lora_down.weight", ".lora_up.weight", true},
 };
 
 typedef struct {
     sp_lora_naming naming;
+    sp_component_kind of;
     const sp_lora_settings *settings;
     sp_weights *out;
 } lora_file;
@@ -128,7 +129,9 @@ typedef struct {
 static sp_status add(const lora_file *f, const char *layer, const char *end, sp_tensor tensor)
 {
     char name[MAX_NAME];
-    int prefix = snprintf(name, sizeof name, "%s", namings[f->naming].prefix);
+    bool unet = f->of == SP_COMPONENT_UNET;
+    int prefix =
+        snprintf(name, sizeof name, "%s", unet ? namings[f->naming].unet : namings[f->naming].transformer);
     snprintf(name + prefix, sizeof name - (size_t)prefix, "%s", layer);
     for (char *c = name; *c && namings[f->naming].underscores; c++)
         if (*c == '.') *c = '_';
@@ -201,7 +204,7 @@ sp_status sp_lora_save(const char *path, sp_lora_naming naming, const sp_compone
         metadata[count][0] = SP_LORA_SCHEDULER;
         metadata[count++][1] = scheduler;
     }
-    lora_file f = {.naming = naming, .settings = settings};
+    lora_file f = {.naming = naming, .of = config->kind, .settings = settings};
     SP_TRY(sp_weights_create(&f.out));
     sp_status status = add_all(&f, config, base, adapters);
     if (!status)

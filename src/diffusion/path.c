@@ -142,6 +142,26 @@ double sp_path_timestep(const sp_path *path, double tick)
     return path->timesteps * (path->shift * u / (1 + (path->shift - 1) * u));
 }
 
+int sp_path_logit_normal_tick(const sp_path *path, double x)
+{
+    int part = (int)(path->timesteps / (1 + exp(-x)));
+    return sp_path_last(path) - (part < path->timesteps ? part : path->timesteps - 1);
+}
+
+/* Whether a normal number is below the one whose u is part/T. */
+static double normal_below(const sp_path *path, int part)
+{
+    if (part <= 0) return 0;
+    if (part >= path->timesteps) return 1;
+    return erfc(-log((double)part / (path->timesteps - part)) / sqrt(2)) / 2;
+}
+
+double sp_path_logit_normal_share(const sp_path *path, int tick)
+{
+    int part = sp_path_last(path) - tick;
+    return normal_below(path, part + 1) - normal_below(path, part);
+}
+
 sp_pair sp_path_transition(const sp_path *path, double s, double t)
 {
     if (path->kind != SP_PATH_FLOW) { /* alpha_t/alpha_s, as one root of the quotient of their squares */

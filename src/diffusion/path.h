@@ -72,6 +72,12 @@ bool sp_path_ends_without_signal(const sp_path *path);
 int sp_path_last(const sp_path *path);
 double sp_path_timestep(const sp_path *path, double tick);
 
+/* The tick, 1..last, that a standard normal number x gives in the training of flow models: last - floor(T u),
+ * u = 1/(1 + e^-x), as diffusers' scripts take it with weighting_scheme logit_normal (Esser et al. 2024). */
+int sp_path_logit_normal_tick(const sp_path *path, double x);
+/* How often, in all, it is that tick. */
+double sp_path_logit_normal_share(const sp_path *path, int tick);
+
 /* What diffusion adds on the way up from timestep s to t: z_t = .alpha z_s + .sigma fresh noise. alpha is not 0
  * at s. */
 sp_pair sp_path_transition(const sp_path *path, double s, double t);

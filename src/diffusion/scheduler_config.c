@@ -23,7 +23,7 @@ enum {
     MULTI = DPM | SDE | UNIPC,
     SIGMAS = MULTI | EULER | HEUN,       /* take Karras' sigmas and the like */
     SPACED = SIGMAS | EULER_A | DDIM,    /* have timestep_spacing */
-    FLOW = EULER | HEUN | LCM | DDIM     /* have grids of flow matching */
+    FLOW = EULER | HEUN | LCM | TCD | DDIM /* have grids of flow matching */
 };
 
 /* ---- keys ---- */
@@ -336,6 +336,18 @@ static sp_status read_sampling(const json_t *config, sp_scheduler_config *out)
     return SP_OK;
 }
 
+/* "_student", for what no class of flow matching says. */
+static sp_status read_flow_student(const json_t *config, const char *class_name, sp_scheduler_config *out)
+{
+    const char *student;
+    SP_TRY(sp_json_text(config, "_student", NULL, out->where, &student));
+    if (!student || !is_flow(class_name)) return SP_OK;
+    if (strcmp(student, "tcd") != 0)
+        return sp_fail(SP_UNSUPPORTED, "%s: \"_student\" is \"%.64s\", expected \"tcd\"", out->where, student);
+    out->student = SP_STUDENT_TCD;
+    return SP_OK;
+}
+
 static sp_status read_student(const json_t *config, const char *class_name, sp_scheduler_config *out)
 {
     int64_t steps;
@@ -347,7 +359,7 @@ static sp_status read_student(const json_t *config, const char *class_name, sp_s
         out->student = SP_STUDENT_TCD;
     else if (steps > 0)
         out->student = SP_STUDENT_DDIM;
-    return SP_OK;
+    return read_flow_student(config, class_name, out);
 }
 
 /* Whose schedule is neither of betas nor that of flow matching. */
@@ -366,6 +378,7 @@ static void read_class(const char *class_name, sp_scheduler_config *out)
     const scheduler_class *found = class_name ? find_class(class_name) : NULL;
     out->sampler = found ? found->own : SP_SAMPLER_DPMPP_2M;
     if (out->student == SP_STUDENT_DDIM) out->sampler = SP_SAMPLER_DDIM;
+    if (out->student == SP_STUDENT_TCD) out->sampler = SP_SAMPLER_TCD;
     if (out->sde && out->sampler == SP_SAMPLER_DPMPP_2M) out->sampler = SP_SAMPLER_DPMPP_2M_SDE;
     if (class_name && !found && !out->student) shorten(out->foreign, sizeof out->foreign, class_name);
 }

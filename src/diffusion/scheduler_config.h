@@ -22,7 +22,8 @@ typedef enum { SP_SIGMAS_OWN, SP_SIGMAS_NORMAL, SP_SIGMAS_KARRAS, SP_SIGMAS_EXPO
 /* Models made for few steps, in which guidance is distilled: by their scheduler's class
  * LCMScheduler or TCDScheduler; a DDIMScheduler with the key "_distilled_steps", which diffusers
  * passes over, is one that steps with DDIM along its phases or its grid (pcm, progressive). An LCMScheduler may have
- * the key too (dmd). */
+ * the key too (dmd). Of flow models FlowMatchLCMScheduler is the former, any FlowMatch class with the key the latter,
+ * and "_student": "tcd" in one is what TCDScheduler is. */
 typedef enum { SP_STUDENT_NONE, SP_STUDENT_LCM, SP_STUDENT_TCD, SP_STUDENT_DDIM } sp_student_kind;
 
 /* A key that asks for what is not done here, or by some samplers alone. Samplers that would heed it and

@@ -302,14 +302,22 @@ static sp_status train(sp_distillation *d)
 
 static sp_status claim_outputs(sp_distillation *d)
 {
-    static const char *const student[] = {"metrics.jsonl",
-                                          "splam.json",
-                                          "README.md",
-                                          "model_index.json",
-                                          "scheduler/scheduler_config.json",
-                                          "unet/config.json",
-                                          "unet_ema/config.json",
-                                          NULL};
+    static const char *const unet[] = {"metrics.jsonl",
+                                       "splam.json",
+                                       "README.md",
+                                       "model_index.json",
+                                       "scheduler/scheduler_config.json",
+                                       "unet/config.json",
+                                       "unet_ema/config.json",
+                                       NULL};
+    static const char *const transformer[] = {"metrics.jsonl",
+                                              "splam.json",
+                                              "README.md",
+                                              "model_index.json",
+                                              "scheduler/scheduler_config.json",
+                                              "transformer/config.json",
+                                              "transformer_ema/config.json",
+                                              NULL};
     static const char *const adapters[] = {"metrics.jsonl",
                                            "splam.json",
                                            "pytorch_lora_weights.safetensors",
@@ -317,18 +325,19 @@ static sp_status claim_outputs(sp_distillation *d)
                                            "ema/kohya.safetensors",
                                            NULL};
     const sp_distill_options *o = d->options;
+    const char *const *student = d->student.kind == SP_COMPONENT_TRANSFORMER ? transformer : unet;
     SP_TRY(sp_claim_folder(o->given.output, o->lora.rank ? adapters : student, &d->output_claim));
     return o->given.trace ? sp_claim_file(o->given.trace, &d->trace_claim) : SP_OK;
 }
 
-static sp_status distill(sp_distillation *d)
+static sp_status distill(sp_distillation *d, sp_distill_options *o)
 {
-    const sp_distill_options *o = d->options;
     const sp_model_options parts = {
         .parts = SP_PART_UNET, .prediction = o->given.prediction_type, .device = o->device, .precision = o->precision};
     SP_TRY(sp_pipeline_open(o->given.teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
+    sp_distill_fit_teacher(o, &d->teacher->scheduler.path);
     SP_TRY(sp_distill_check(o, &d->teacher->scheduler.path));
     sp_trajectory trajectory;
     if (o->measures_error) SP_TRY(sp_trajectory_grid(&d->teacher->scheduler, &trajectory));
@@ -358,7 +367,7 @@ sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *call
     SP_TRY(sp_ranks_start(&own_callbacks, &d.ranks));
     settings.rank = sp_ranks_rank(d.ranks);
     settings.ranks = sp_ranks_count(d.ranks);
-    sp_status status = distill(&d);
+    sp_status status = distill(&d, &settings);
     sp_distillation_free_runs(&d);
     sp_weights_destroy(d.round_teacher);
     sp_student_error_free(&d.error);

@@ -35,6 +35,9 @@ sp_distill_options sp_distill_defaults(void);
  * `options` stay the caller's. */
 sp_status sp_distill_options_of(const splam_distill_options *options, sp_distill_options *out);
 
+/* What nobody gave and the teacher's path decides: splam of a flow has the chord and is told gamma by time. */
+void sp_distill_fit_teacher(sp_distill_options *options, const sp_path *path);
+
 /* Where lora.rank is 0, writes output/: unet/ (online weights), unet_ema/, the teacher's other
  * components, a scheduler that samples such a student, README.md, splam.json (objective, sampler,
  * settings), metrics.jsonl, checkpoint-N/, validation-N.png; with rounds, round-R.safetensors, the

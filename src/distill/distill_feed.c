@@ -214,9 +214,10 @@ static sp_status recorded_subpath(const sp_distill_feed *f, const sp_objective_s
 {
     int64_t k = sp_feed_integer_at(&draws->index, i);
     double g = draws->gamma.data ? sp_load(draws->gamma.data, SP_F32, i) : 1;
-    if (k < 0 || k >= now->ddim_timesteps || !(g >= 0 && g <= 1))
+    int count = sp_subpath_count(now, f->path);
+    if (k < 0 || k >= count || !(g >= 0 && g <= 1))
         return sp_fail(SP_FORMAT, "%s: a draw has index %lld and gamma %g, expected 0..%d and 0..1",
-                       sp_tensor_file_path(f->draws), (long long)k, g, now->ddim_timesteps - 1);
+                       sp_tensor_file_path(f->draws), (long long)k, g, count - 1);
     *out = sp_subpath_at(now, f->path, (int)k);
     out->gamma = g;
     if (draws->w.data)

@@ -110,6 +110,7 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     s->loss.huber_c = o->huber_c;
     if (o->loss_type) SP_TRY(sp_loss_type_of(o->loss_type, &s->loss.kind));
     SP_TRY(sp_loss_weighting_of(o->loss_weighting, &s->weighting));
+    SP_TRY(sp_start_of(o->timestep_sampling, &s->starts));
     if (!splam_is_given(o->snr_gamma)) return SP_OK;
     s->snr_gamma = o->snr_gamma;
     if (s->weighting == SP_WEIGHTING_MIN_SNR) return SP_OK;
@@ -133,6 +134,14 @@ static sp_status read_target(const splam_distill_options *o, sp_distill_options 
     SP_TRY(sp_average_of("target_ema_decay", o->target_ema_decay, &out->target_average));
     out->target_apart = !sp_average_equal(&out->target_average, &out->average);
     return SP_OK;
+}
+
+void sp_distill_fit_teacher(sp_distill_options *o, const sp_path *path)
+{
+    sp_objective_settings *s = &o->objective;
+    if (path->kind != SP_PATH_FLOW || s->objective != SP_OBJECTIVE_SPLAM) return;
+    if (!o->given.sigma) s->sigma = SP_SIGMA_CHORD;
+    if (!o->given.gamma_conditioning) s->conditioning = SP_GAMMA_TIME;
 }
 
 sp_distill_options sp_distill_defaults(void)

@@ -87,6 +87,8 @@ static sp_status record_subpaths(json_t *settings, const sp_distill_options *o)
         SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("loss-weighting", sp_loss_weighting_name(s->weighting))));
     if (s->weighting == SP_WEIGHTING_MIN_SNR)
         SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_number("snr-gamma", s->snr_gamma)));
+    if (s->starts != SP_START_GRID)
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("timestep-sampling", sp_start_name(s->starts))));
     if (s->skip_to == s->skip) return SP_OK;
     /* what a step's is depends on the number of steps */
     return SP_SETTINGS_ADD(settings, sp_setting_whole("max-train-steps", o->given.max_train_steps));
@@ -132,7 +134,8 @@ sp_status sp_distill_settings(const sp_distill_options *o, sp_prediction predict
     if (!settings) return SP_MEMORY;
     SP_TRY(record_objective(settings, o));
     SP_TRY(record_training(settings, o));
-    SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("prediction-type", sp_prediction_name(prediction))));
+    if (prediction != SP_PREDICTION_FLOW) /* of which there is no other */
+        SP_TRY(SP_SETTINGS_ADD(settings, sp_setting_text("prediction-type", sp_prediction_name(prediction))));
     SP_TRY(record_sources(settings, o));
     return record_lora(settings, o);
 }
@@ -154,6 +157,22 @@ static sp_status check_validation(const sp_distill_options *o)
         return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `validation_steps`: how often it is measured");
     if (o->given.draws)
         return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `data`: recorded `draws` have no captions");
+    return SP_OK;
+}
+
+/* What a transformer has no place for. */
+static sp_status check_flow(const sp_distill_options *o)
+{
+    if (o->objective.objective == SP_OBJECTIVE_DMD)
+        return sp_fail(SP_UNSUPPORTED, "%s is a flow model, which `objective` dmd is not supported with yet",
+                       o->given.teacher);
+    if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
+        return sp_fail(SP_UNSUPPORTED, "`gamma_conditioning` embedding needs a cond_proj, and %s has a transformer, "
+                                       "which has no place for one; take time", o->given.teacher);
+    if (o->objective.guidance.high > 0)
+        return sp_fail(SP_UNSUPPORTED, "`guidance_range` tells the student its guidance by cond_proj, and %s has a "
+                                       "transformer, which has no place for one; take `guidance_scale_w`",
+                       o->given.teacher);
     return SP_OK;
 }
 
@@ -192,8 +211,6 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
                        s->rounds, (long long)o->given.max_train_steps);
     SP_TRY(check_validation(o));
     SP_TRY(sp_lr_schedule_check(&o->lr_schedule, o->given.max_train_steps));
-    if (path->kind == SP_PATH_FLOW)
-        return sp_fail(SP_UNSUPPORTED, "%s is a flow model, and teachers of flow matching cannot be distilled yet",
-                       o->given.teacher);
+    if (path->kind == SP_PATH_FLOW) SP_TRY(check_flow(o));
     return sp_objective_check(s, path);
 }

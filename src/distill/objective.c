@@ -10,6 +10,7 @@ static const char *const objective_names[] = {SP_OBJECTIVE_LIST(X)};
 static const char *const sigma_names[] = {SP_SIGMA_LIST(X)};
 static const char *const weighting_names[] = {SP_LOSS_WEIGHTING_LIST(X)};
 static const char *const conditioning_names[] = {SP_GAMMA_CONDITIONING_LIST(X)};
+static const char *const start_names[] = {SP_START_LIST(X)};
 #undef X
 #define X(name, text) [SP_LOSS_##name] = text,
 static const char *const loss_names[] = {SP_LOSS_TYPE_LIST(X)};
@@ -33,6 +34,11 @@ const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning)
 const char *sp_loss_weighting_name(sp_loss_weighting weighting)
 {
     return weighting_names[weighting];
+}
+
+const char *sp_start_name(sp_start_kind starts)
+{
+    return start_names[starts];
 }
 
 const char *sp_loss_type_name(sp_loss_kind kind)
@@ -78,6 +84,14 @@ sp_status sp_loss_weighting_of(const char *name, sp_loss_weighting *out)
     int index;
     SP_TRY(sp_name_index("loss weighting", name, weighting_names, SP_WEIGHTING_COUNT, &index));
     *out = (sp_loss_weighting)index;
+    return SP_OK;
+}
+
+sp_status sp_start_of(const char *name, sp_start_kind *out)
+{
+    int index;
+    SP_TRY(sp_name_index("timestep sampling", name, start_names, SP_START_COUNT, &index));
+    *out = (sp_start_kind)index;
     return SP_OK;
 }
 
@@ -231,7 +245,9 @@ static sp_status check_weighting(const sp_objective_settings *s)
 /* Where the path ends without signal. */
 static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
 {
-    static const char end[] = "the teacher's schedule ends without signal (\"rescale_betas_zero_snr\")";
+    const char *end = path->kind == SP_PATH_FLOW
+                          ? "the teacher is a flow model, whose trajectories begin without signal"
+                          : "the teacher's schedule ends without signal (\"rescale_betas_zero_snr\")";
     if (!sp_path_ends_without_signal(path)) return SP_OK;
     if (path->prediction == SP_PREDICTION_EPSILON)
         return sp_fail(SP_UNSUPPORTED, "%s, where its prediction_type epsilon says nothing of the latent", end);
@@ -240,6 +256,17 @@ static sp_status check_end(const sp_objective_settings *s, const sp_path *path)
                    "`sigma` %s with `gamma_conditioning` %s is not possible: %s, where all points of a sub-path are "
                    "noise alone; take `sigma` chord and `gamma_conditioning` time",
                    sp_sigma_name(s->sigma), sp_gamma_conditioning_name(s->conditioning), end);
+}
+
+/* Of a grid there is no other distribution, and no table of timesteps was trained so. */
+static sp_status check_starts(const sp_objective_settings *s, const sp_path *path)
+{
+    if (s->starts == SP_START_GRID) return SP_OK;
+    if (s->objective == SP_OBJECTIVE_PROGRESSIVE || s->objective == SP_OBJECTIVE_DMD)
+        return sp_objective_useless(s->objective, "timestep_sampling", "splam, lcm, pcm and tcd");
+    if (path->kind == SP_PATH_FLOW) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`timestep_sampling` %s is how flow models are trained, and the teacher is none",
+                   start_names[s->starts]);
 }
 
 sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path)
@@ -264,6 +291,7 @@ sp_status sp_objective_check(const sp_objective_settings *s, const sp_path *path
     SP_TRY(check_guidance(s));
     SP_TRY(check_weighting(s));
     SP_TRY(check_end(s, path));
+    SP_TRY(check_starts(s, path));
     if (dmd) return check_matching(s);
     return s->objective == SP_OBJECTIVE_PROGRESSIVE ? check_rounds(s) : check_subpath(s, timesteps);
 }

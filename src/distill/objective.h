@@ -35,7 +35,7 @@
  *                   dm, in x0. Here x0 itself is compared, whatever is predicted, so that the three are one weight.
  *                   pcm and tcd compare latents at u, where an error of x0 arrives times alpha_u - sigma_u alpha_s /
  *                   sigma_s: what undoes that is unbounded as u nears s, and they do without; progressive has its own
- *   inverse-length  1/(s - e) over its mean over the grid of starts, for all but progressive, whose lengths are equal.
+ *   inverse-length  1/(s - e) over its mean over the starts, for all but progressive, whose lengths are equal.
  *                   It is splam's too: of what is left of its sub-path, gamma (s - e), the inverse has no mean */
 #ifndef SP_DISTILL_OBJECTIVE_H
 #define SP_DISTILL_OBJECTIVE_H
@@ -55,6 +55,7 @@
 #define SP_OBJECTIVE_ENTRY(name, text) SP_OBJECTIVE_##name,
 #define SP_SIGMA_ENTRY(name, text) SP_SIGMA_##name,
 #define SP_GAMMA_ENTRY(name, text) SP_GAMMA_##name,
+#define SP_START_ENTRY(name, text) SP_START_##name,
 typedef enum { SP_OBJECTIVE_LIST(SP_OBJECTIVE_ENTRY) SP_OBJECTIVE_COUNT } sp_objective;
 /* Where z_gamma lies on the sub-path, and how much noise it has. quadratic and linear are the paper's point
  * gamma z_s + (1 - gamma) rho z_e, of alpha_s and sigma^2 = rho^2 sigma_e^2 + gamma^2 (1 - rho^2), or the exact
@@ -65,17 +66,22 @@ typedef enum { SP_SIGMA_LIST(SP_SIGMA_ENTRY) SP_SIGMA_COUNT } sp_sigma_form;
 /* none: the student is not told, and is a network like its teacher. */
 typedef enum { SP_GAMMA_CONDITIONING_LIST(SP_GAMMA_ENTRY) SP_GAMMA_CONDITIONING_COUNT } sp_gamma_conditioning;
 typedef enum { SP_LOSS_WEIGHTING_LIST(SP_WEIGHTING_ENTRY) SP_WEIGHTING_COUNT } sp_loss_weighting;
+/* Where sub-paths start. grid: at each of M points as often; logit-normal: at any tick, as often as a flow model is
+ * trained there (sp_path_logit_normal_tick). */
+typedef enum { SP_START_LIST(SP_START_ENTRY) SP_START_COUNT } sp_start_kind;
 const char *sp_objective_name(sp_objective objective);
 const char *sp_sigma_name(sp_sigma_form sigma);
 const char *sp_gamma_conditioning_name(sp_gamma_conditioning conditioning);
 const char *sp_loss_type_name(sp_loss_kind kind);
 const char *sp_loss_weighting_name(sp_loss_weighting weighting);
+const char *sp_start_name(sp_start_kind starts);
 /* SP_ARGUMENT, naming the choices, for any other text. */
 sp_status sp_objective_of(const char *name, sp_objective *out);
 sp_status sp_sigma_of(const char *name, sp_sigma_form *out);
 sp_status sp_gamma_conditioning_of(const char *name, sp_gamma_conditioning *out);
 sp_status sp_loss_type_of(const char *name, sp_loss_kind *out);
 sp_status sp_loss_weighting_of(const char *name, sp_loss_weighting *out);
+sp_status sp_start_of(const char *name, sp_start_kind *out);
 
 /* gamma is 1 with `one_probability`; else, with x = uniform^power in [0,1), x itself, or with a
  * grid of N values (floor(N x) + 1)/N: one of 1/N, 2/N, ..., 1. A grid of 1 is gamma = 1. */
@@ -98,6 +104,7 @@ typedef struct {
     /* lcm, and splam told gamma by time: w + 1 is drawn from it for each sample, evenly, and w is told to both students
      * by cond_proj (sp_guidance_embedding); guidance_scale_w is the middle's then. high 0: w is the same for all. */
     sp_guidance_range guidance;
+    sp_start_kind starts; /* logit-normal: of flow teachers, not progressive and dmd */
     int ddim_timesteps; /* M: starts are s = k(i+1)-1, k = T/M, i = 0..M-1; progressive: above; dmd: the student's
                            steps begin there */
     int skip;           /* K: e = max(s - K, 0); progressive and dmd: 0 */
@@ -145,7 +152,9 @@ typedef struct {
     int target;                         /* u */
     double gamma, guidance_scale_w;
 } sp_subpath;
-/* index in 0..M-1. gamma is 1, tcd's u 0 and w the settings', for the caller to set. */
+/* How many starts there are: M, or logit-normal T. */
+int sp_subpath_count(const sp_objective_settings *settings, const sp_path *path);
+/* index in 0..count-1. gamma is 1, tcd's u 0 and w the settings', for the caller to set. */
 sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *path,
                          int index);
 /* The draw of (seed, step, sample). */
@@ -190,7 +199,8 @@ typedef struct {
 sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
                                         const sp_path *path, sp_subpath sub);
 
-/* What loss_weight has still to be multiplied with: for inverse-length 1 over the mean of 1/(s - e) over all starts. */
+/* What loss_weight has still to be multiplied with: for inverse-length 1 over the mean of 1/(s - e) over all starts, as
+ * often as they are drawn. */
 double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path *path);
 
 /* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the

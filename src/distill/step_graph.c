@@ -28,7 +28,8 @@ static sp_values conditioning_inputs(sp_step_graph *g, const char *prefix)
     const sp_step_shape *s = g->shape;
     sp_values out = {0};
     const sp_denoiser teacher = sp_denoiser_of(s->teacher);
-    sp_conditioning_inputs(g->b, s->conditioning, teacher.network, teacher.config, prefix, s->batch, SP_RATE_STEP, &out);
+    sp_conditioning_inputs(g->b, s->conditioning, teacher.network, teacher.config, prefix, s->batch, SP_RATE_STEP,
+                           &out);
     return out;
 }
 

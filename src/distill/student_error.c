@@ -123,8 +123,8 @@ static sp_status measure(const sp_student_error *e, const sp_callbacks *callback
     return status;
 }
 
-sp_status sp_student_error_measure(const sp_student_error *e, const sp_component_config *student, const sp_weights *weights,
-                                   const sp_callbacks *callbacks, sp_student_errors *out)
+sp_status sp_student_error_measure(const sp_student_error *e, const sp_component_config *student,
+                                   const sp_weights *weights, const sp_callbacks *callbacks, sp_student_errors *out)
 {
     const sp_distill_options *o = e->options;
     const sp_callbacks quiet = sp_without_report(callbacks);

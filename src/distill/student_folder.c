@@ -72,37 +72,70 @@ static sp_status copy_part(const sp_distill_options *o, const sp_model_folder *t
     return status;
 }
 
+/* Of teachers whose schedule is a table of betas. */
+static json_t *table_scheduler(const sp_objective_settings *objective)
+{
+    int steps = sp_objective_distilled_steps(objective);
+    bool dmd = objective->objective == SP_OBJECTIVE_DMD; /* fresh noise after every step, as it was trained */
+    json_t *json =
+        steps && !dmd
+            ? json_pack("{s:s, s:i, s:s, s:b}", "_class_name", "DDIMScheduler", "_distilled_steps", steps,
+                        "timestep_spacing", "trailing", "set_alpha_to_one", 0)
+            : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
+                        objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler" : "LCMScheduler",
+                        "original_inference_steps", objective->ddim_timesteps, "timestep_scaling", 10.0,
+                        "timestep_spacing", "leading");
+    /* an offset of 1 is nothing to these timesteps, and without it diffusers warns */
+    json_t *more = json_pack("{s:s, s:b, s:b, s:i}", "_diffusers_version", "0.30.0", "clip_sample", 0,
+                             "rescale_betas_zero_snr", 0, "steps_offset", 1);
+    bool made = more && json_object_update(json, more) == 0;
+    if (made && dmd) made = json_object_set_new(json, "_distilled_steps", json_integer(steps)) == 0;
+    json_decref(more);
+    if (made) return json;
+    json_decref(json);
+    return NULL;
+}
+
+/* Of flow teachers: diffusers has no class of TCD for them, so what the student is stands in a key of its own. */
+static json_t *flow_scheduler(const sp_objective_settings *objective)
+{
+    int steps = sp_objective_distilled_steps(objective);
+    bool tcd = objective->objective == SP_OBJECTIVE_TCD;
+    json_t *json = json_pack("{s:s, s:s}", "_class_name",
+                             steps || tcd ? "FlowMatchEulerDiscreteScheduler" : "FlowMatchLCMScheduler",
+                             "_diffusers_version", "0.35.0");
+    bool made = json != NULL;
+    if (made && steps) made = json_object_set_new(json, "_distilled_steps", json_integer(steps)) == 0;
+    if (made && tcd) made = json_object_set_new(json, "_student", json_string("tcd")) == 0;
+    if (made) return json;
+    json_decref(json);
+    return NULL;
+}
+
+/* What stands of the noise schedule in the teacher's file. */
+static sp_status keep_schedule(const json_t *from, bool flow, json_t *to)
+{
+    static const char *const of_table[] = {"num_train_timesteps", "beta_start",      "beta_end",
+                                           "beta_schedule",       "prediction_type", "rescale_betas_zero_snr", NULL};
+    static const char *const of_flow[] = {"num_train_timesteps", "shift", NULL};
+    for (const char *const *key = flow ? of_flow : of_table; *key; key++) {
+        json_t *value = json_object_get(from, *key);
+        if (value && json_object_set(to, *key, value)) return SP_MEMORY;
+    }
+    return SP_OK;
+}
+
 sp_status sp_student_scheduler(const sp_objective_settings *objective,
                                const sp_model_folder *teacher, json_t **out)
 {
-    static const char *const kept[] = {"num_train_timesteps", "beta_start", "beta_end",
-                                       "beta_schedule", "prediction_type",
-                                       "rescale_betas_zero_snr"};
-    int steps = sp_objective_distilled_steps(objective);
-    bool dmd = objective->objective == SP_OBJECTIVE_DMD; /* fresh noise after every step, as it was trained */
     json_t *from = NULL;
-    *out =
-        steps && !dmd
-            ? json_pack("{s:s, s:i, s:s, s:b}", "_class_name", "DDIMScheduler", "_distilled_steps",
-                        steps, "timestep_spacing", "trailing", "set_alpha_to_one", 0)
-            : json_pack("{s:s, s:i, s:f, s:s}", "_class_name",
-                        objective->objective == SP_OBJECTIVE_TCD ? "TCDScheduler" : "LCMScheduler",
-                        "original_inference_steps", objective->ddim_timesteps, "timestep_scaling",
-                        10.0, "timestep_spacing", "leading");
-    /* an offset of 1 is nothing to these timesteps, and without it diffusers warns */
-    json_t *more = json_pack("{s:s, s:b, s:b, s:i}", "_diffusers_version", "0.30.0", "clip_sample",
-                             0, "rescale_betas_zero_snr", 0, "steps_offset", 1);
     sp_scheduler_config *config = sp_alloc(sizeof *config);
-    sp_status status = *out && config && more && json_object_update(*out, more) == 0
-                           ? sp_scheduler_config_of(teacher, &from, config)
-                           : SP_MEMORY;
-    if (!status && dmd && json_object_set_new(*out, "_distilled_steps", json_integer(steps))) status = SP_MEMORY;
-    for (size_t i = 0; i < sizeof kept / sizeof *kept && !status; i++) {
-        json_t *value = json_object_get(from, kept[i]);
-        if (value && json_object_set(*out, kept[i], value)) status = SP_MEMORY;
-    }
+    *out = NULL;
+    sp_status status = config ? sp_scheduler_config_of(teacher, &from, config) : SP_MEMORY;
+    bool flow = !status && config->path.kind == SP_PATH_FLOW;
+    if (!status) *out = flow ? flow_scheduler(objective) : table_scheduler(objective);
+    if (!status) status = *out ? keep_schedule(from, flow, *out) : SP_MEMORY;
     sp_free(config);
-    json_decref(more);
     json_decref(from);
     if (status) {
         json_decref(*out);
@@ -158,6 +191,26 @@ static sp_status add_second_encoder(const sp_distill_options *o, json_t *index)
     return failed ? SP_MEMORY : SP_OK;
 }
 
+static json_t *unet_index(const char *pipeline, const char *scheduler)
+{
+    return json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s]}", "_class_name", pipeline,
+                     "_diffusers_version", "0.30.0", "feature_extractor", "safety_checker", "requires_safety_checker",
+                     0, "scheduler", "diffusers", scheduler, "text_encoder", "transformers", "CLIPTextModel",
+                     "tokenizer", "transformers", "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel");
+}
+
+/* The third text encoder was not there when the student was made. */
+static json_t *transformer_index(const char *pipeline, const char *scheduler)
+{
+    return json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:[n,n], s:[n,n], s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s], "
+                     "s:[s,s]}",
+                     "_class_name", pipeline, "_diffusers_version", "0.35.0", "feature_extractor", "image_encoder",
+                     "text_encoder_3", "tokenizer_3", "scheduler", "diffusers", scheduler, "text_encoder",
+                     "transformers", "CLIPTextModelWithProjection", "text_encoder_2", "transformers",
+                     "CLIPTextModelWithProjection", "tokenizer", "transformers", "CLIPTokenizer", "tokenizer_2",
+                     "transformers", "CLIPTokenizer", "transformer", "diffusers", "SD3Transformer2DModel");
+}
+
 /* diffusers opens a component as the class that the index says. */
 static sp_status save_index(const sp_distill_options *o, const sp_component_config *student,
                             const json_t *scheduler)
@@ -167,14 +220,12 @@ static sp_status save_index(const sp_distill_options *o, const sp_component_conf
     sp_status status = path ? SP_OK : SP_MEMORY;
     if (!status && sp_path_exists(path)) status = sp_json_load(path, &vae);
     const char *vae_class = json_string_value(json_object_get(vae, "_class_name"));
-    json_t *index =
-        json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s]}",
-                  "_class_name", sp_student_pipeline_class(student), "_diffusers_version", "0.30.0",
-                  "feature_extractor", "safety_checker", "requires_safety_checker", 0, "scheduler",
-                  "diffusers", json_string_value(json_object_get(scheduler, "_class_name")),
-                  "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
-                  "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
-                  vae_class ? vae_class : "AutoencoderKL");
+    const char *pipeline = sp_student_pipeline_class(student),
+               *class_name = json_string_value(json_object_get(scheduler, "_class_name"));
+    json_t *index = student->kind == SP_COMPONENT_TRANSFORMER ? transformer_index(pipeline, class_name)
+                                                              : unet_index(pipeline, class_name);
+    json_t *vae_part = json_pack("[s,s]", "diffusers", vae_class ? vae_class : "AutoencoderKL");
+    if (json_object_set_new(index, "vae", vae_part) && !status) status = SP_MEMORY;
     if (!status && sp_denoiser_of(student).sizes) status = add_second_encoder(o, index);
     if (!status) status = save_json(o, "model_index.json", index);
     json_decref(index);

@@ -9,9 +9,10 @@
 typedef struct {
     const sp_distill_options *options;
     bool embedding, ranged, distilled; /* has a cond_proj; which is told guidance; made for one number of steps */
-    bool xl;
+    bool flow;            /* Stable Diffusion 3's kind: a transformer, and sigmas in place of timesteps */
+    const char *denoiser; /* its folder */
     double guidance;                   /* CFG scale */
-    const char *pipeline, *sampler;
+    const char *pipeline, *whole_pipeline, *sampler; /* the former with a cond_proj, the latter the teacher's */
     int steps;
     const char *eta; /* further arguments in diffusers */
     const json_t *settings; /* of splam.json */
@@ -21,9 +22,12 @@ typedef struct {
 const char *sp_student_pipeline_class(const sp_component_config *student)
 {
     const sp_denoiser facts = sp_denoiser_of(student);
+    if (student->kind == SP_COMPONENT_TRANSFORMER) return "StableDiffusion3Pipeline";
     if (facts.sizes) return "StableDiffusionXLPipeline"; /* which asks for cond_proj itself */
     return facts.time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
 }
+
+static const char absent_encoder[] = ", text_encoder_3=None, tokenizer_3=None";
 
 static void add_head(const readme *r)
 {
@@ -81,9 +85,26 @@ static void add_training(const readme *r)
     sp_string_append_format(r->text, "\n\n");
 }
 
+/* What diffusers is told to step along: 1, 3/4, 2/4, 1/4, each shifted once, as its scheduler's own are not. */
+static void add_sigmas(const readme *r)
+{
+    char number[SP_NUMBER_TEXT];
+    sp_string_append_format(r->text, "    sigmas = [");
+    for (int i = 0; i < r->steps; i++)
+        sp_string_append_format(r->text, "%s%s", i ? ", " : "",
+                                sp_number_text((double)(r->steps - i) / r->steps, number));
+    sp_string_append_format(r->text, "]  # (N - i)/N for N steps\n"
+                                     "    image = pipe(\"...\", sigmas=sigmas, num_inference_steps=len(sigmas), "
+                                     "guidance_scale=1).images[0]\n\n");
+}
+
 static void add_image_line(const readme *r)
 {
     char guidance[SP_NUMBER_TEXT];
+    if (r->flow) {
+        add_sigmas(r);
+        return;
+    }
     sp_string_append_format(
         r->text,
         "    image = pipe(\"...\", num_inference_steps=%d, guidance_scale=%s%s).images[0]\n\n",
@@ -97,15 +118,17 @@ static void add_folder(const readme *r)
     sp_string_append_format(
         r->text,
         "    splam generate -m . -p \"...\" --steps %d\n\n"
-        "`unet/` has the weights %s, `unet_ema/` their moving average.\n\n"
+        "`%s/` has the weights %s, `%s_ema/` their moving average.\n\n"
         "In diffusers%s:\n\n"
-        "    pipe = diffusers.%s.from_pretrained(\".\")\n",
-        r->steps, json_object_get(r->settings, "kept-step") ? "of that step" : "at the end of training",
+        "    pipe = diffusers.%s.from_pretrained(\".\"%s)\n",
+        r->steps, r->denoiser, json_object_get(r->settings, "kept-step") ? "of that step" : "at the end of training",
+        r->denoiser,
         r->embedding && !r->ranged ? " (say guidance_scale=1: the pipeline's default of 8.5 would be read as "
                                      "another position on the sub-path)"
                                    : "",
-        r->pipeline);
+        r->pipeline, r->flow ? absent_encoder : "");
     add_image_line(r);
+    if (r->flow) return;
     if (r->embedding)
         sp_string_append_format(
             r->text,
@@ -124,6 +147,12 @@ static void add_folder(const readme *r)
 /* The scheduler of these adapters over the teacher's. */
 static void add_lora_scheduler(const readme *r, sp_sampler_kind kind)
 {
+    if (r->flow) {
+        if (kind == SP_SAMPLER_LCM)
+            sp_string_append_format(r->text, "    pipe.scheduler = diffusers.FlowMatchLCMScheduler.from_config("
+                                             "pipe.scheduler.config)\n");
+        return;
+    }
     if (kind == SP_SAMPLER_DDIM)
         sp_string_append_format(
             r->text,
@@ -143,15 +172,16 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
         r->text,
         "These are adapters (LoRA) for the teacher: `pytorch_lora_weights.safetensors` in diffusers' names, "
         "`kohya.safetensors`\n"
-        "in those of A1111 and ComfyUI, and in `ema/` the same of their moving average.\n\n");
+        "in those of %s, and in `ema/` the same of their moving average.\n\n",
+        r->flow ? "ComfyUI" : "A1111 and ComfyUI");
     sp_string_append_format(
         r->text, "    splam generate -m TEACHER --lora kohya.safetensors --steps %d -p \"...\"\n", r->steps);
     sp_string_append_format(
         r->text, "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n\n"
                  "In diffusers:\n\n"
                  "    pipe = diffusers.");
-    sp_string_append_format(r->text, "%s.from_pretrained(TEACHER)\n",
-                            r->xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline");
+    sp_string_append_format(r->text, "%s.from_pretrained(TEACHER%s)\n", r->whole_pipeline,
+                            r->flow ? absent_encoder : "");
     add_lora_scheduler(r, kind);
     sp_string_append_format(
         r->text,
@@ -159,7 +189,8 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
     add_image_line(r);
     sp_string_append_format(
         r->text,
-        "A1111 and ComfyUI: the teacher with `kohya.safetensors` at strength 1, CFG 1.\n\n");
+        "%s: the teacher with `kohya.safetensors` at strength 1, CFG 1.\n\n",
+        r->flow ? "ComfyUI" : "A1111 and ComfyUI");
 }
 
 sp_status sp_student_readme_save(const sp_distill_options *o, const sp_component_config *student,
@@ -172,7 +203,11 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_component
                       .embedding = facts.time_cond_dim > 0,
                       .ranged = facts.guidance.high > 0,
                       .guidance = sp_usual_guidance(&facts.guidance),
-                      .xl = facts.sizes,
+                      .flow = student->kind == SP_COMPONENT_TRANSFORMER,
+                      .denoiser = sp_component_folder_name(student->kind),
+                      .whole_pipeline = student->kind == SP_COMPONENT_UNET && !facts.sizes
+                                            ? "StableDiffusionPipeline"
+                                            : sp_student_pipeline_class(student),
                       .distilled = scheduler->distilled_steps > 0,
                       .pipeline = sp_student_pipeline_class(student),
                       .sampler = sp_sampler_name(kind),

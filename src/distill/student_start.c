@@ -123,7 +123,8 @@ sp_status sp_fake_score_start(const sp_distill_options *o, const sp_pipeline *te
     return sp_lora_create(&teacher->denoiser->config, &o->lora, o->given.seed, false, out);
 }
 
-sp_status sp_student_start_check(const sp_distill_options *o, const sp_pipeline *teacher, const sp_component_config *student)
+sp_status sp_student_start_check(const sp_distill_options *o, const sp_pipeline *teacher,
+                                 const sp_component_config *student)
 {
     sp_component *start = NULL;
     if (!o->given.student_start) return SP_OK;

@@ -17,10 +17,15 @@ static sp_subpath grid_subpath(const sp_objective_settings *settings, const sp_p
     return sub;
 }
 
+int sp_subpath_count(const sp_objective_settings *settings, const sp_path *path)
+{
+    return settings->starts == SP_START_GRID ? settings->ddim_timesteps : path->timesteps;
+}
+
 sp_subpath sp_subpath_at(const sp_objective_settings *settings, const sp_path *path, int index)
 {
     if (settings->objective == SP_OBJECTIVE_PROGRESSIVE) return grid_subpath(settings, path, index);
-    int k = path->timesteps / settings->ddim_timesteps, n = settings->solver_steps;
+    int k = path->timesteps / sp_subpath_count(settings, path), n = settings->solver_steps;
     sp_subpath sub = {.start = k * (index + 1) - path->timesteps + sp_path_last(path),
                       .gamma = 1,
                       .guidance_scale_w = settings->guidance_scale_w};
@@ -53,12 +58,19 @@ static double draw_guidance(const sp_guidance_range *range, sp_random_key key)
     return (double)((high - low) * uniform + low);
 }
 
+static int draw_index(const sp_objective_settings *settings, const sp_path *path, sp_random_key key)
+{
+    float x;
+    if (settings->starts == SP_START_GRID) return (int)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
+    sp_random_normal(key, &x, 1);
+    return sp_path_logit_normal_tick(path, (double)x) - 1;
+}
+
 sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path *path, uint64_t seed, uint64_t step,
                            uint64_t sample)
 {
     sp_random_key key = {.seed = seed, .stream = SP_STREAM_SUBPATH, .step = step, .sample = sample};
-    int index = (int)sp_random_below(key, (uint64_t)settings->ddim_timesteps);
-    sp_subpath sub = sp_subpath_at(settings, path, index);
+    sp_subpath sub = sp_subpath_at(settings, path, draw_index(settings, path, key));
     key.stream = SP_STREAM_GAMMA;
     sub.gamma = sp_gamma_draw(&settings->gamma, key);
     key.stream = SP_STREAM_GUIDANCE;
@@ -76,10 +88,22 @@ static double inverse_length(sp_subpath sub)
     return 1.0 / (sub.start > sub.end ? sub.start - sub.end : 1);
 }
 
+/* Its mean over starts that are drawn unevenly. */
+static double drawn_inverse_length(const sp_objective_settings *settings, const sp_path *path)
+{
+    double sum = 0;
+    for (int i = 0; i < sp_subpath_count(settings, path); i++) {
+        sp_subpath sub = sp_subpath_at(settings, path, i);
+        sum += sp_path_logit_normal_share(path, sub.start) * inverse_length(sub);
+    }
+    return sum;
+}
+
 double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path *path)
 {
     double sum = 0;
     if (settings->weighting != SP_WEIGHTING_INVERSE_LENGTH) return 1;
+    if (settings->starts == SP_START_LOGIT_NORMAL) return 1 / drawn_inverse_length(settings, path);
     for (int i = 0; i < settings->ddim_timesteps; i++)
         sum += inverse_length(sp_subpath_at(settings, path, i));
     return settings->ddim_timesteps / sum;

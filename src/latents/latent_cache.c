@@ -90,6 +90,40 @@ static sp_status open_block(sp_latent_cache *cache, int64_t i)
     return status;
 }
 
+/* Dimensions of a row that are larger than what is stored. */
+static sp_status fill_shape(const json_t *wanted, const char *where, sp_condition *member)
+{
+    sp_shape *shape = &member->tensor.shape;
+    bool good = json_array_size(wanted) == (size_t)(shape->rank - 1);
+    for (int i = 1; i < shape->rank && good; i++) {
+        json_int_t size = json_integer_value(json_array_get(wanted, (size_t)(i - 1)));
+        good = size >= shape->dim[i] && size <= INT32_MAX;
+        shape->dim[i] = size;
+    }
+    if (good && sp_shape_count(*shape) <= INT32_MAX) return SP_OK;
+    return sp_fail(SP_FORMAT, "%s: \"filled\" has no sizes for \"%s\" that what is stored fits into", where,
+                   member->name);
+}
+
+/* Where zeros are not stored, settings say what they fill. */
+static sp_status fill_shapes(sp_latent_cache *cache, const sp_latent_block *first)
+{
+    const json_t *filled = json_object_get(json_object_get(cache->index, "settings"), "filled");
+    cache->shape = sp_conditioning_shape(&first->conditioning, 1);
+    for (int i = 0; i < cache->shape.count; i++) {
+        const json_t *wanted = json_object_get(filled, cache->shape.item[i].name);
+        if (wanted) SP_TRY(fill_shape(wanted, cache->folder, &cache->shape.item[i]));
+    }
+    return SP_OK;
+}
+
+static sp_status fill_negative(sp_latent_cache *cache, const sp_conditioning *stored)
+{
+    SP_TRY(sp_conditioning_create(&cache->shape, SP_F32, 1, &cache->negative));
+    sp_conditioning_copy(&cache->negative, 0, 1, stored, 0);
+    return SP_OK;
+}
+
 static sp_status open_blocks(sp_latent_cache *cache)
 {
     cache->block_rows = SP_LATENT_BLOCK;
@@ -110,8 +144,8 @@ static sp_status open_blocks(sp_latent_cache *cache)
     status = facts_of(first, &cache->facts);
     if (status) return sp_fail_within(status, "%s", sp_tensor_file_path(first->file));
     SP_TRY(sp_latent_block_check(first, cache->key, 0, first->rows));
-    cache->shape = sp_conditioning_shape(&first->conditioning, 1);
-    return sp_conditioning_convert(&first->negative, SP_F32, &cache->negative);
+    SP_TRY(fill_shapes(cache, first));
+    return fill_negative(cache, &first->negative);
 }
 
 static sp_status read_settings(sp_latent_cache *cache, const char *where)
@@ -200,9 +234,9 @@ static sp_status encode_all(sp_latent_cache *cache, sp_dataset *dataset, sp_pipe
     SP_TRY(sp_latent_encoder_open(dataset, pipeline, SP_F32, cache->facts.flips, &encoder));
     sp_status status = sp_latent_encode_pictures(&encoder, 0, cache->blocks, callbacks);
     if (!status) status = sp_latent_encode_text(&encoder, cache->blocks);
-    if (!status) status = sp_conditioning_convert(&encoder.negative, SP_F32, &cache->negative);
+    cache->shape = encoder.shape;
+    if (!status) status = fill_negative(cache, &encoder.negative);
     sp_latent_encoder_close(&encoder);
-    cache->shape = sp_conditioning_shape(&cache->blocks->conditioning, 1);
     return status ? status : facts_of(cache->blocks, &cache->facts);
 }
 

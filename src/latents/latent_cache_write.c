@@ -37,6 +37,24 @@ static void hash_names(const sp_dataset *dataset, char out[17])
     sp_latent_hash_text(hash, out);
 }
 
+/* The sizes of members that are not stored whole, by name. */
+static sp_status record_filled(writer *w)
+{
+    const sp_conditioning *whole = &w->encoder.shape, *stored = &w->encoder.negative;
+    json_t *filled = json_object();
+    bool failed = !filled;
+    for (int i = 0; i < whole->count && !sp_conditioning_same(whole, stored); i++) {
+        const sp_shape shape = whole->item[i].tensor.shape;
+        json_t *sizes = json_array();
+        for (int k = 1; k < shape.rank; k++)
+            failed |= json_array_append_new(sizes, json_integer(shape.dim[k])) != 0;
+        failed |= json_object_set_new(filled, whole->item[i].name, sizes) != 0;
+    }
+    if (!failed && json_object_size(filled)) failed = json_object_set(w->settings, "filled", filled) != 0;
+    json_decref(filled);
+    return failed ? sp_fail(SP_MEMORY, "out of memory for the settings of %s", w->folder) : SP_OK;
+}
+
 static sp_status make_settings(writer *w)
 {
     const sp_dataset_options *o = sp_dataset_get_options(w->dataset);
@@ -61,6 +79,7 @@ static sp_status make_settings(writer *w)
     /* of those that have one, so that others' keys stay what they were */
     if (vae->shift_factor != 0 && json_object_set_new(w->settings, "shift-factor", json_real(vae->shift_factor)))
         return SP_MEMORY;
+    SP_TRY(record_filled(w));
     if (o->caption_column &&
         json_object_set_new(w->settings, "caption-column", json_string(o->caption_column)))
         return sp_fail(SP_ARGUMENT, "`caption_column` is not UTF-8");

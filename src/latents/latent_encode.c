@@ -4,6 +4,19 @@
 #include "base/memory.h"
 #include "image/image.h"
 
+/* Of no caption, whose shape is every caption's. */
+static sp_status encode_negative(sp_latent_encoder *e, int64_t side)
+{
+    const sp_framing framing = sp_framing_whole(side, side);
+    sp_conditioning whole;
+    SP_TRY(sp_pipeline_encode_negative(e->pipeline, NULL, &whole));
+    sp_status status = sp_pipeline_frame(e->pipeline, &framing, 1, &whole);
+    if (!status) status = sp_pipeline_trim(e->pipeline, &whole, &e->negative);
+    e->shape = sp_conditioning_shape(&whole, 1);
+    sp_conditioning_free(&whole);
+    return status;
+}
+
 sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_dtype dtype,
                                  bool flips, sp_latent_encoder *out)
 {
@@ -17,9 +30,7 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
     if (!status)
         status = sp_vae_runner_create(pipeline->vae, SP_VAE_POSTERIOR, out->pictures.shape,
                                       pipeline->device, pipeline->precision, &out->vae);
-    const sp_framing framing = sp_framing_whole(side, side);
-    if (!status) status = sp_pipeline_encode_negative(pipeline, NULL, &out->negative);
-    if (!status) status = sp_pipeline_frame(pipeline, &framing, 1, &out->negative);
+    if (!status) status = encode_negative(out, side);
     if (status) sp_latent_encoder_close(out);
     return status;
 }
@@ -150,12 +161,14 @@ static sp_status frame(const sp_latent_encoder *e, const sp_latent_block *block,
 sp_status sp_latent_encode_text(sp_latent_encoder *e, sp_latent_block *block)
 {
     const char **captions = sp_alloc((size_t)block->rows * sizeof *captions);
-    sp_conditioning conditioning = {0};
+    sp_conditioning whole = {0}, conditioning = {0};
     if (!captions) return SP_MEMORY;
     for (int64_t i = 0; i < block->rows; i++)
         captions[i] = sp_dataset_caption(e->dataset, ((int64_t *)block->sample.data)[i], 0);
     sp_status status = store_text(e, captions, block);
-    if (!status) status = sp_pipeline_encode(e->pipeline, captions, block->rows, &conditioning);
+    if (!status) status = sp_pipeline_encode(e->pipeline, captions, block->rows, &whole);
+    if (!status) status = sp_pipeline_trim(e->pipeline, &whole, &conditioning);
+    sp_conditioning_free(&whole);
     if (!status) status = frame(e, block, &conditioning);
     if (!status) status = store_conditioning(e, &conditioning, &block->conditioning);
     if (!status) status = store_conditioning(e, &e->negative, &block->negative);

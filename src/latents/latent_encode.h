@@ -15,7 +15,8 @@ typedef struct {
     sp_runner vae;
     sp_tensor pictures; /* [batch,3,R,R] */
     uint8_t *rgb;       /* [batch,R,R,3] */
-    sp_conditioning negative; /* of no caption, f32 */
+    sp_conditioning shape;    /* of a caption, described */
+    sp_conditioning negative; /* of no caption, f32; as all that is kept trimmed (sp_pipeline_trim) */
 } sp_latent_encoder;
 
 sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_dtype dtype,

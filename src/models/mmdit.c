@@ -37,7 +37,8 @@ static sp_value *conditioning(sp_builder *b, const sp_mmdit_config *c, sp_value 
     return sp_silu(b, sp_add(b, time, text));
 }
 
-/* The middle of the table, as many positions as the picture has patches: [height * width of them, width]. */
+/* The middle of the table, as many positions as the picture has patches: [height * width of them, width]. It is a
+ * formula's, and no training moves it. */
 static sp_value *positions(sp_builder *b, const sp_mmdit_config *c, int64_t height, int64_t width)
 {
     int64_t side = c->positions, channels = width_of(c);
@@ -51,7 +52,7 @@ static sp_value *positions(sp_builder *b, const sp_mmdit_config *c, int64_t heig
     table = sp_reshape(b, table, sp_shape_of(side, side, channels));
     table = sp_slice(b, table, 0, (side - height) / 2, height);
     table = sp_slice(b, table, 1, (side - width) / 2, width);
-    return sp_reshape(b, table, sp_shape_of(height * width, channels));
+    return sp_stop_gradient(b, sp_reshape(b, table, sp_shape_of(height * width, channels)));
 }
 
 static sp_value *patches(sp_builder *b, const sp_mmdit_config *c, sp_value *sample)
@@ -242,14 +243,17 @@ static void check_inputs(sp_builder *b, const sp_mmdit_config *c, const sp_value
 static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
 {
     const sp_mmdit_config *c = config;
-    (void)options;
+    const sp_block_options *recomputed = options;
     check_inputs(b, c, in);
     if (sp_builder_failed(b)) return;
     sp_value *sample = sp_values_get(in, "sample"), *x = patches(b, c, sample);
     sp_value *time = conditioning(b, c, sp_values_get(in, "timestep"), sp_values_get(in, "pooled_projections"));
     sp_value *y = sp_linear_layer(b, "context_embedder", sp_values_get(in, "encoder_hidden_states"), width_of(c));
-    for (int64_t i = 0; i < c->blocks; i++)
+    for (int64_t i = 0; i < c->blocks; i++) {
+        if (recomputed) sp_block_begin(b, recomputed, (int)i);
         block(b, c, i, time, &x, &y);
+        if (recomputed) sp_checkpoint_end(b);
+    }
     const modulation m = modulate(b, "norm_out.linear", time, OF_LAST);
     x = scale_and_shift(b, plain_norm(b, x), m.chunk[LAST_SCALE], m.chunk[LAST_SHIFT]);
     x = sp_linear_layer(b, "proj_out", x, c->patch_size * c->patch_size * c->out_channels);

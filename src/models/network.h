@@ -37,9 +37,10 @@ typedef struct {
 /* NULL if there is none of that name. */
 const sp_port *sp_ports_find(const sp_ports *ports, const char *name);
 
-/* The options of networks that are made of blocks of gradient checkpointing (sp_checkpoint_begin). Bit k of `recompute`:
- * the backward pass computes block k, counted from 0 in the order of building, again; the last bit is that of all
- * further ones. A graph that has several such networks counts on: first_block is the number of the first one's. */
+/* The options of networks that are made of blocks of gradient checkpointing (sp_checkpoint_begin). Bit k of
+ * `recompute`: the backward pass computes block k, counted from 0 in the order of building, again; the last bit is that
+ * of all further ones. A graph that has several such networks counts on: first_block is the number that the first one
+ * of this one has. */
 enum { SP_MAX_BLOCKS = 64 };
 typedef struct {
     uint64_t recompute;

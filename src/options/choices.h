@@ -15,6 +15,7 @@
 #define SP_GAMMA_CONDITIONING_LIST(X) X(NONE, "none") SP_GAMMA_TOLD_LIST(X)
 #define SP_LOSS_TYPE_LIST(X) X(HUBER, "huber") X(L2, "l2")
 #define SP_LOSS_WEIGHTING_LIST(X) X(NONE, "none") X(MIN_SNR, "min-snr") X(INVERSE_LENGTH, "inverse-length")
+#define SP_START_LIST(X) X(GRID, "grid") X(LOGIT_NORMAL, "logit-normal")
 #define SP_OPTIMIZER_LIST(X) X(ADAMW, "adamw") X(ADAMW8BIT, "adamw8bit")
 #define SP_VALIDATION_METRIC_LIST(X) X(TRAJECTORY_ERROR, "trajectory-error")
 #define SP_KEEP_LIST(X) X(LAST, "last") X(BEST, "best")

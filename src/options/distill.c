@@ -31,6 +31,9 @@ static const splam_option options[] = {
      .help = "of samples: min(SNR, G) for splam and lcm, or 1/length of the sub-path, 1 in the mean over the starts, "
              "for all but progressive, which has a weight of its own"},
     {SP_NUMBER(snr_gamma, 1e-6, 1e6, SPLAM_UNSET), .argument = "G", .help = "of min-snr", .otherwise = "5"},
+    {SP_CHOICE(timestep_sampling, SP_CHOICES(SP_START_LIST), "grid"),
+     .help = "where sub-paths start: at M points, or, with a flow teacher, at any timestep, drawn as flow models are "
+             "trained: u = 1/(1 + e^-x), x normal, and then shifted; not progressive, dmd"},
     {SP_AVERAGE(ema_decay, "0.95"),
      .help = "of the averaged weights, which make the target (0: the weights themselves do): a rate, a power function "
              "as wide as the share S of the run so far, or a half-life of N pictures"},
@@ -70,9 +73,10 @@ static const splam_option options[] = {
      .otherwise = "0.01"},
     {SP_CHOICE(sigma, SP_CHOICES(SP_SIGMA_LIST), NULL),
      .help = "splam: noise level on the sub-path; linear is exact for DDIM, chord also where the end has no signal",
-     .otherwise = "quadratic"},
+     .otherwise = "quadratic; flow teachers: chord"},
     {SP_CHOICE(gamma_conditioning, SP_CHOICES(SP_GAMMA_TOLD_LIST), NULL),
-     .help = "splam: tell gamma by an embedding (the paper) or by a fractional timestep", .otherwise = "embedding"},
+     .help = "splam: tell gamma by an embedding (the paper) or by a fractional timestep",
+     .otherwise = "embedding; flow teachers: time"},
     {SP_NUMBER(gamma_one_probability, 0, 1, SPLAM_UNSET), .argument = "P",
      .help = "splam: share of samples drawn at the sub-path's start", .otherwise = "0"},
     {SP_NUMBER(gamma_power, 1e-6, 100, SPLAM_UNSET), .argument = "X",
@@ -90,7 +94,8 @@ static const splam_option options[] = {
     {SP_NUMBER(lora_alpha, 1e-6, 1e6, SPLAM_UNSET), .argument = "A", .help = "the adapters' share is A/R",
      .otherwise = "R"},
     {SP_CHOICE(lora_targets, SP_CHOICES(SP_LORA_TARGETS_LIST), "all"),
-     .help = "layers with adapters: linear layers and convolutions of all blocks, or attention's projections"},
+     .help = "layers with adapters: linear layers and convolutions of all blocks, or attention's projections, of "
+             "Stable Diffusion 3 those of the joint attention"},
     {SP_TEXT(lora_start), .argument = "FILE",
      .help = "start from these adapters, of the same rank and layers; else the student begins as the teacher"},
     {SP_FLAG(lora_merged), .help = "also write the whole student with the adapters in its weights"},

@@ -30,7 +30,7 @@ static const splam_option options[] = {
      .help = "for every model; tcd with eta 0.3",
      .otherwise = "a student's own, else that of the model's scheduler, for DDIM, PNDM and DDPM dpm++2m"},
     {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME",
-     .help = "the UNet's folder in every model; unet_ema is a student's average"},
+     .help = "the UNet's folder in every model; unet_ema (transformer_ema) is a student's average"},
     {SP_INTEGER(resolution, 8, 4096, SPLAM_UNSET), .argument = "PIXELS", .help = "side of the pictures",
      .otherwise = "what the first model was trained for"},
     {SP_SEED(seed), .help = "of the choice of captions; caption i has the noise of S + i"},

@@ -92,8 +92,8 @@ int sp_choice_index(const char *choices, const char *text);
      .otherwise = "the model is whole"}
 #define SP_MODEL_PART_OPTIONS                                                                                     \
     SP_BASE_OPTION,                                                                                               \
-    {SP_TEXT(unet), .argument = "NAME", .help = "the UNet's folder; unet_ema is a student's average",             \
-     .otherwise = "unet"},                                                                                        \
+    {SP_TEXT(unet), .argument = "NAME",                                                                           \
+     .help = "the UNet's folder; unet_ema (transformer_ema) is a student's average", .otherwise = "unet"},        \
     SP_PREDICTION_OPTION,                                                                                         \
     {SP_TEXT(vae), .argument = "PATH",                                                                            \
      .help = "another autoencoder, AutoencoderKL or AutoencoderTiny (TAESD): its folder or its file, or a model " \

@@ -210,14 +210,45 @@ sp_status sp_conditioning_convert(const sp_conditioning *set, sp_dtype dtype, sp
     return SP_OK;
 }
 
+/* Where a member lies. */
+typedef struct {
+    char *data;
+    sp_dtype dtype;
+    sp_shape shape;
+} place;
+
+/* What is inside dimension `k` of one place; elements of the other that are not there are zeros. */
+static void copy_inside(const place *to, int64_t to_at, const place *from, int64_t from_at, int k)
+{
+    int64_t to_size = 1, from_size = 1;
+    for (int i = k; i < to->shape.rank; i++) {
+        to_size *= to->shape.dim[i];
+        from_size *= from->shape.dim[i];
+    }
+    char *out = to->data + (size_t)to_at * sp_dtype_size(to->dtype);
+    if (to_size == from_size) {
+        sp_convert_elements(out, to->dtype, from->data + (size_t)from_at * sp_dtype_size(from->dtype), from->dtype,
+                            to_size);
+        return;
+    }
+    memset(out, 0, (size_t)to_size * sp_dtype_size(to->dtype));
+    if (k + 1 == to->shape.rank) {
+        sp_convert_elements(out, to->dtype, from->data + (size_t)from_at * sp_dtype_size(from->dtype), from->dtype,
+                            from_size);
+        return;
+    }
+    for (int64_t i = 0; i < from->shape.dim[k]; i++)
+        copy_inside(to, to_at + i * (to_size / to->shape.dim[k]), from, from_at + i * (from_size / from->shape.dim[k]),
+                    k + 1);
+}
+
 static void copy_member(sp_tensor *a, int64_t at, int64_t count, const sp_tensor *b, int64_t first)
 {
-    int64_t rows = b->shape.dim[0], elements = sp_tensor_count(b) / rows;
-    size_t to_size = sp_dtype_size(a->dtype), from_size = sp_dtype_size(b->dtype);
+    const place to = {a->data, a->dtype, row_of(a->shape)}, from = {b->data, b->dtype, row_of(b->shape)};
+    int64_t rows = b->shape.dim[0];
     for (int64_t i = 0; i < count; i++) {
         int64_t row = first + i < rows ? first + i : rows - 1;
-        sp_convert_elements((char *)a->data + (size_t)((at + i) * elements) * to_size, a->dtype,
-                            (const char *)b->data + (size_t)(row * elements) * from_size, b->dtype, elements);
+        copy_inside(&to, (at + i) * sp_shape_count(to.shape), &from, row * sp_shape_count(from.shape), 0);
     }
 }
 

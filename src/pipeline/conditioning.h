@@ -51,7 +51,7 @@ sp_status sp_conditioning_create(const sp_conditioning *like, sp_dtype dtype, in
 /* A new set, all of it. */
 sp_status sp_conditioning_convert(const sp_conditioning *set, sp_dtype dtype, sp_conditioning *out);
 /* Rows at.. of `to` become rows first.. of `from`, converted to the type of `to`; the last row of `from` stands for
- * those beyond. The sets are the same. */
+ * those beyond. The sets are the same, but that dimensions of `from` may be smaller: what it lacks becomes zeros. */
 void sp_conditioning_copy(sp_conditioning *to, int64_t at, int64_t count, const sp_conditioning *from, int64_t first);
 
 /* That of the members which are of the picture (sp_port.picture) alone. */

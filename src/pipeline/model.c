@@ -126,8 +126,14 @@ sp_status sp_model_check_denoiser(const sp_model *m, const sp_denoiser *denoiser
 
 static bool same_schedule(const sp_path *a, const sp_path *b)
 {
-    return a->kind == b->kind && a->timesteps == b->timesteps &&
-           memcmp(a->abar, b->abar, (size_t)a->timesteps * sizeof *a->abar) == 0;
+    size_t size, other;
+    const void *x = sp_path_bytes(a, &size), *y = sp_path_bytes(b, &other);
+    return a->kind == b->kind && a->timesteps == b->timesteps && size == other && memcmp(x, y, size) == 0;
+}
+
+static size_t count_for_denoiser(const sp_lora *lora)
+{
+    return sp_lora_count(lora, SP_COMPONENT_UNET) + sp_lora_count(lora, SP_COMPONENT_TRANSFORMER);
 }
 
 /* Samplers look at the student's; what the UNet predicts stays the model's. */
@@ -157,7 +163,7 @@ static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
 {
     const sp_lora *by = NULL;
     for (size_t i = 0; i < list->count; i++) {
-        if (!sp_lora_scheduler(list->files[i]) || !sp_lora_count(list->files[i], SP_COMPONENT_UNET)) continue;
+        if (!sp_lora_scheduler(list->files[i]) || !count_for_denoiser(list->files[i])) continue;
         if (by) sp_log_warn("%s and %s both make a student of the model; it is sampled as the latter says",
                             sp_lora_path(by), sp_lora_path(list->files[i]));
         by = list->files[i];
@@ -174,6 +180,7 @@ static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
 static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 {
     const bool has[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = m->denoiser && !is_sd3(m),
+                                          [SP_COMPONENT_TRANSFORMER] = m->denoiser && is_sd3(m),
                                           [SP_COMPONENT_TEXT_ENCODER] = m->text_count > 0,
                                           [SP_COMPONENT_TEXT_ENCODER_2] = m->text_count > 1};
     bool exact = m->precision == SP_F32;
@@ -181,7 +188,7 @@ static sp_status merge_loras(sp_model *m, const sp_model_options *options)
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, options->callbacks, &list));
     sp_status status = sp_lora_list_check(&list, has);
     if (!status) status = take_scheduler(m, &list);
-    if (!status && has[SP_COMPONENT_UNET]) status = sp_lora_list_merge(&list, m->device, m->denoiser, exact);
+    if (!status && m->denoiser) status = sp_lora_list_merge(&list, m->device, m->denoiser, exact);
     for (int i = 0; i < m->text_count && !status; i++)
         status = sp_lora_list_merge(&list, m->device, m->text[i].encoder, exact);
     sp_lora_list_close(&list);
@@ -191,9 +198,10 @@ static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 /* Before a part is missed by name: what the model is, if it is none. */
 static sp_status check_model(const sp_model *m, unsigned parts, const sp_model_options *options)
 {
-    if (is_sd3(m) && (options->lora_count || options->embedding_count))
-        return sp_fail(SP_UNSUPPORTED, "%s: is a Stable Diffusion 3 model, which %s is not supported with yet",
-                       m->folder.path, options->lora_count ? "a LoRA" : "an embedding");
+    if (is_sd3(m) && options->embedding_count)
+        return sp_fail(SP_UNSUPPORTED,
+                       "%s: is a Stable Diffusion 3 model, which an embedding is not supported with yet",
+                       m->folder.path);
     bool denoiser = parts & SP_PART_UNET && !options->unet, transformer = is_sd3(m);
     const bool needed[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = denoiser && !transformer,
                                              [SP_COMPONENT_TRANSFORMER] = denoiser && transformer,
@@ -246,10 +254,12 @@ static sp_status open_vae(sp_model *m, const char *other)
 
 static sp_status open_denoiser(sp_model *m, const char *unet)
 {
-    const char *name = sp_component_folder_name(is_sd3(m) ? SP_COMPONENT_TRANSFORMER : SP_COMPONENT_UNET);
-    if (unet && is_sd3(m) && strcmp(unet, "unet") != 0)
-        return sp_fail(SP_ARGUMENT, "%s: has a transformer, and no UNet to choose another for", m->folder.path);
-    return sp_model_folder_component(&m->folder, unet && !is_sd3(m) ? unet : name, &m->denoiser);
+    sp_component_kind kind = is_sd3(m) ? SP_COMPONENT_TRANSFORMER : SP_COMPONENT_UNET;
+    bool usual = !unet || strcmp(unet, sp_component_folder_name(SP_COMPONENT_UNET)) == 0;
+    if (!usual && is_sd3(m) && sp_component_kind_of(unet) != (int)kind)
+        return sp_fail(SP_ARGUMENT, "%s: has a transformer, and \"%.64s\" is the name of none; a student's average is "
+                                    "\"transformer_ema\"", m->folder.path, unet);
+    return sp_model_folder_component(&m->folder, usual ? sp_component_folder_name(kind) : unet, &m->denoiser);
 }
 
 static sp_status open_parts(sp_model *m, const char *path, const sp_model_options *options)

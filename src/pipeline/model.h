@@ -14,7 +14,8 @@ enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
 typedef struct {
     unsigned parts;   /* what to open, SP_PART_*; 0: all. The scheduler always is */
     const char *base; /* a model that has what the one opened has not: all but the UNet is its; NULL: nothing is */
-    const char *unet; /* folder of the UNet; NULL: "unet". A student's average is "unet_ema" */
+    const char *unet; /* folder of the denoiser; NULL or "unet": the usual one. A student's average is "unet_ema" or
+                         "transformer_ema" */
     const char *prediction; /* what the UNet predicts, known better than the model tells; NULL: as it tells */
     const char *vae;  /* folder of another VAE, its own or its model's; NULL: the model's */
     const splam_lora *loras; /* merged into UNet and text encoder; those that splam distilled make a student of the

@@ -387,6 +387,38 @@ sp_status sp_pipeline_encode_negative(sp_pipeline *p, const char *prompt, sp_con
     return encode(p, &text, 1, 0, out);
 }
 
+/* The first tokens' first columns. */
+static sp_status crop(const sp_tensor *from, int64_t tokens, int64_t width, sp_tensor *out)
+{
+    int64_t rows = from->shape.dim[0], own_tokens = from->shape.dim[1], own = from->shape.dim[2];
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(rows, tokens, width), out));
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < tokens; k++)
+            memcpy((float *)out->data + (i * tokens + k) * width,
+                   (const float *)from->data + (i * own_tokens + k) * own, (size_t)width * sizeof(float));
+    return SP_OK;
+}
+
+sp_status sp_pipeline_trim(const sp_pipeline *p, const sp_conditioning *set, sp_conditioning *out)
+{
+    int64_t width = 0;
+    sp_status status = SP_OK;
+    *out = (sp_conditioning){0};
+    for (int i = 0; i < p->text_count; i++)
+        width += p->text[i].encoder->config.text.width;
+    for (int i = 0; i < set->count && !status; i++) {
+        const sp_tensor *member = &set->item[i].tensor;
+        bool states = strcmp(set->item[i].name, "encoder_hidden_states") == 0;
+        sp_tensor kept;
+        status = states && p->model->text_form == SP_TEXTS_SD3
+                     ? crop(member, member->shape.dim[1] - absent_tokens(p), width, &kept)
+                     : sp_tensor_convert(member, SP_F32, &kept);
+        if (!status) status = sp_conditioning_add(out, set->item[i].name, kept);
+    }
+    if (status) sp_conditioning_free(out);
+    return status;
+}
+
 sp_conditioning sp_pipeline_conditioning(const sp_pipeline *p, int64_t count)
 {
     return sp_conditioning_declared(p->facts.network, p->facts.config, count, sp_pipeline_tokens(p));

@@ -76,9 +76,9 @@ typedef struct {
 sp_status sp_trajectory_error(const sp_trajectory *trajectory, const sp_applied_map *map, const double *t, int count,
                               const char *task, const sp_callbacks *callbacks, double *error);
 
-/* The same of a pipeline's network as it is now (sp_pipeline_set_denoiser: a student in training), whose samples are the
- * trajectory's, in batches as of sp_pipeline_denoise; every call packs and keeps as that one does. The same numbers for
- * any thread count. */
+/* The same of a pipeline's network as it is now (sp_pipeline_set_denoiser: a student in training), whose samples are
+ * the trajectory's, in batches as of sp_pipeline_denoise; every call packs and keeps as that one does. The same numbers
+ * for any thread count. */
 typedef struct {
     const sp_scheduler_config *scheduler; /* of the map; NULL: the model's own */
     double guidance;                      /* CFG scale, 1 of students */

@@ -199,12 +199,17 @@ static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
 {
     sp_device *device;
     SP_TRY(sp_device_of(o->device, &device));
-    const sp_model_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
-                                       .device = device,
-                                       .precision = sp_precision_dtype(device, o->precision)};
+    sp_model_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
+                              .device = device,
+                              .precision = sp_precision_dtype(device, o->precision)};
     const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = cache_dtype(o)};
     sp_pipeline *pipeline;
     SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
+    if (pipeline->model->text_form == SP_TEXTS_SD3) { /* its transformer says how wide a prompt's states are */
+        sp_pipeline_close(pipeline);
+        parts.parts = SP_PART_ALL;
+        SP_TRY(sp_pipeline_open(o->teacher, &parts, &pipeline));
+    }
     sp_status status = sp_latent_cache_write(dataset, pipeline, &options, o->cache, callbacks);
     sp_pipeline_close(pipeline);
     return status;
