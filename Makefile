@@ -4,7 +4,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: all dependencies test demo sanitize sanitize-readers install deb clean format
+.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers install deb clean format
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -21,6 +21,16 @@ dependencies:
 test: dependencies
 	@$(MAKE) --no-print-directory all
 	@tools/run-tests.sh $(BUILD)
+
+# The server's page in Chromium (Debian: chromium, chromium-driver, python3), with screenshots in $(BUILD)/page.
+test-page: all
+	@python3 tests/clients/test_page.py $(BUILD)/splam $(BUILD)/page
+
+# Clients that people use, from PyPI, in an environment of their own.
+test-clients: all
+	@test -x $(BUILD)/clients/bin/python || python3 -m venv $(BUILD)/clients
+	@$(BUILD)/clients/bin/pip install --quiet --requirement tests/clients/requirements.txt
+	@$(BUILD)/clients/bin/python tests/clients/test_clients.py $(BUILD)/splam
 
 demo: dependencies
 	@$(MAKE) --no-print-directory all

@@ -400,6 +400,15 @@ enum MHD_Result sv_http_handle(void *server, struct MHD_Connection *connection, 
     return queue_response(x);
 }
 
+size_t sv_http_unescape(void *server, struct MHD_Connection *connection, char *text)
+{
+    (void)server, (void)connection;
+    size_t length = MHD_http_unescape(text);
+    if (strlen(text) == length) return length;
+    *text = 0;
+    return 0;
+}
+
 void sv_http_completed(void *server, struct MHD_Connection *connection, void **state,
                        enum MHD_RequestTerminationCode code)
 {

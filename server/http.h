@@ -73,6 +73,8 @@ void sv_reply_unfinished(sv_exchange *x, const sv_job *job, const sv_interface *
 
 enum MHD_Result sv_http_handle(void *server, struct MHD_Connection *connection, const char *url, const char *method,
                                const char *version, const char *data, size_t *size, void **state);
+/* Of a path or argument; one with a zero byte, behind which nothing would be read, becomes empty. */
+size_t sv_http_unescape(void *server, struct MHD_Connection *connection, char *text);
 void sv_http_completed(void *server, struct MHD_Connection *connection, void **state,
                        enum MHD_RequestTerminationCode code);
 void sv_http_connection(void *server, struct MHD_Connection *connection, void **link,

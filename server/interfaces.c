@@ -163,7 +163,7 @@ static bool read_settings(sv_reading *r, const sv_field *field, const json_t *va
         {"styles", NULL, sv_read_neutral}, {"tiling", NULL, sv_read_neutral},                                    \
         {"restore_faces", NULL, sv_read_neutral}, {"subseed_strength", NULL, sv_read_neutral},                   \
         {"seed_resize_from_w", NULL, sv_read_neutral}, {"seed_resize_from_h", NULL, sv_read_neutral},            \
-        {"eta", NULL, sv_read_neutral}, {"s_churn", NULL, sv_read_neutral}, {"s_tmin", NULL, sv_read_neutral},   \
+        {"eta", "eta", NULL}, {"s_churn", NULL, sv_read_neutral}, {"s_tmin", NULL, sv_read_neutral},   \
         {"s_min_uncond", NULL, sv_read_neutral}, {"script_name", NULL, sv_read_neutral},                         \
         {"script_args", NULL, sv_read_neutral}, {"alwayson_scripts", NULL, sv_read_neutral},                     \
         {"refiner_checkpoint", NULL, sv_read_neutral},                                                           \
@@ -174,9 +174,6 @@ static const sv_field txt2img_fields[] = {
     SDAPI_FIELDS,
     {"enable_hr", NULL, sv_read_neutral},
 };
-const sv_interface sv_txt2img_interface = {txt2img_fields, COUNT(txt2img_fields), false, 422, "",
-                                           SPLAM_PROMPT_WEIGHTED, NULL};
-
 static const sv_field img2img_fields[] = {
     SDAPI_FIELDS,
     {"init_images", NULL, read_init_images},
@@ -184,17 +181,39 @@ static const sv_field img2img_fields[] = {
     {"resize_mode", NULL, read_resize_mode},
     {"mask", NULL, sv_read_neutral},
     {"latent_mask", NULL, sv_read_neutral},
-    {"image_cfg_scale", NULL, sv_read_neutral},
+    {"image_cfg_scale", NULL, NULL}, /* of models that edit by words, of which there are none */
     {"include_init_images", NULL, sv_read_neutral},
 };
+/* A1111's clients send an eta with every request. There samplers that have none leave it out; those that have one are
+ * drawn with that of A1111's defaults here, but for TCD, whose eta can be chosen. */
+static bool complete_eta(sv_reading *r)
+{
+    static const struct {
+        const char *sampler;
+        double eta;
+    } fixed[] = {{"ddim", 0}, {"euler-a", 1}, {"dpm++2m-sde", 1}};
+    splam_generate_options *o = &r->request->options;
+    const char *sampler = o->sampler ? o->sampler : sv_models_facts(r->models, r->request->model)->sampler;
+    if (!splam_is_given(o->eta) || strcmp(sampler, "tcd") == 0) return true;
+    for (size_t i = 0; i < COUNT(fixed); i++)
+        if (strcmp(sampler, fixed[i].sampler) == 0 && o->eta != fixed[i].eta)
+            return sv_refuse(r, r->interface->refusal, "eta", "eta is %g, and %s is supported with %g alone", o->eta,
+                             sampler, fixed[i].eta);
+    o->eta = (double)SPLAM_UNSET;
+    return true;
+}
+
 /* A1111's strength where none is given. */
 static bool complete_img2img(sv_reading *r)
 {
     splam_generate_options *o = &r->request->options;
     if (!splam_is_given(o->strength)) o->strength = .75;
+    if (!complete_eta(r)) return false;
     return r->request->image || sv_refuse(r, 404, "init_images", "Init image not found: init_images is missing");
 }
 
+const sv_interface sv_txt2img_interface = {txt2img_fields, COUNT(txt2img_fields), false, 422, "",
+                                           SPLAM_PROMPT_WEIGHTED, complete_eta};
 const sv_interface sv_img2img_interface = {img2img_fields, COUNT(img2img_fields), false, 422, "",
                                            SPLAM_PROMPT_WEIGHTED, complete_img2img};
 

@@ -63,6 +63,7 @@ char *sv_small_base64(const sv_small *small, const char *format);
 json_t *sv_job_json(sv_server *server, const sv_job *job, bool pictures);
 
 /* The routes. */
+void sv_answer_page(sv_exchange *x);
 void sv_answer_health(sv_exchange *x);
 void sv_answer_metrics(sv_exchange *x);
 void sv_answer_models(sv_exchange *x);

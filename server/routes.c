@@ -3,6 +3,7 @@
 
 /* {method, path, style of errors, open, most bytes of the body, answer} */
 const sv_route sv_routes[] = {
+    {"GET", "/", SV_OPENAI, true, 0, sv_answer_page},
     {"GET", "/health", SV_OPENAI, true, 0, sv_answer_health},
     {"GET", "/metrics", SV_OPENAI, false, 0, sv_answer_metrics},
 

@@ -142,7 +142,8 @@ static splam_status begin(sv_server *s, char *error)
         sv_http_handle, s, MHD_OPTION_LISTEN_SOCKET, s->socket, MHD_OPTION_CONNECTION_LIMIT, (unsigned)SV_CONNECTIONS,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)SV_HEADER_BYTES, MHD_OPTION_NOTIFY_COMPLETED, sv_http_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
-        sv_http_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        sv_http_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_UNESCAPE_CALLBACK, sv_http_unescape, NULL, MHD_OPTION_END);
     if (!s->daemon) return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin", s->settings.listen);
     s->draws = pthread_create(&s->drawing, NULL, sv_draw, s) == 0;
     s->tends = pthread_create(&s->tending, NULL, tend, s) == 0;

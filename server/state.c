@@ -13,14 +13,22 @@ void sv_answer_health(sv_exchange *x)
         sv_reply_json(x, 200, json_pack("{s:s}", "status", "ok"));
 }
 
+/* Beyond OpenAI's: what a picture is drawn with where the request does not say. */
+static json_t *usual(const splam_model_facts *f)
+{
+    return json_pack("{s:s, s:I, s:f, s:I, s:I}", "sampler", f->sampler, "steps", (json_int_t)f->steps, "guidance",
+                     f->guidance, "width", (json_int_t)f->width, "height", (json_int_t)f->height);
+}
+
 void sv_answer_models(sv_exchange *x)
 {
     const sv_server *s = x->server;
     json_t *list = json_array();
     for (size_t i = 0; i < sv_models_count(s->models); i++)
         json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:I, s:s}", "id", sv_models_facts(s->models, i)->name, "object",
-                                        "model", "created", (json_int_t)s->created, "owned_by", "splam"));
+                              json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", sv_models_facts(s->models, i)->name,
+                                        "object", "model", "created", (json_int_t)s->created, "owned_by", "splam",
+                                        "defaults", usual(sv_models_facts(s->models, i))));
     sv_reply_json(x, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }
 

@@ -32,7 +32,7 @@ static void sdapi_pictures_are_those_of_generate(void **state)
     json_t *json = expect_json(
         post(server, "/sdapi/v1/txt2img",
              "{\"prompt\": \"(red:1.3) apple\", \"batch_size\": 1, \"n_iter\": 2, \"seed\": 7, \"steps\": 3,"
-             " \"cfg_scale\": 3, \"sampler_name\": \"DPM++ 2M Karras\", \"width\": 32, \"height\": 32,"
+             " \"cfg_scale\": 3, \"sampler_name\": \"DPM++ 2M Karras\", \"eta\": 1.0, \"width\": 32, \"height\": 32,"
              " \"override_settings\": {\"sd_model_checkpoint\": \"teacher [0123456789]\"}, \"styles\": [],"
              " \"enable_hr\": false, \"subseed\": -1, \"some_extension\": 5}"),
         200);
@@ -187,6 +187,31 @@ static void lists_and_state(void **state)
     sv_server_free(server);
 }
 
+/* The page's script and style carry a nonce that the policy names, another one at each answer. */
+static void the_page_has_a_nonce_of_its_own(void **state)
+{
+    sv_server *server = start(state);
+    char nonce[2][33], mark[64];
+    for (int i = 0; i < 2; i++) {
+        answer a = get(server, "/");
+        assert_int_equal(a.code, 200);
+        assert_non_null(strstr(a.text, "Content-Type: text/html; charset=utf-8"));
+        const char *policy = strstr(a.text, "Content-Security-Policy: default-src 'none'; script-src 'nonce-");
+        assert_non_null(policy);
+        assert_int_equal(sscanf(strstr(policy, "nonce-"), "nonce-%32[0-9a-f]'", nonce[i]), 1);
+        assert_int_equal(strlen(nonce[i]), 32);
+        snprintf(mark, sizeof mark, "<script nonce=\"%s\">", nonce[i]);
+        assert_non_null(strstr(a.body, mark));
+        snprintf(mark, sizeof mark, "<style nonce=\"%s\">", nonce[i]);
+        assert_non_null(strstr(a.body, mark));
+        assert_null(strstr(a.body, "@NONCE@"));
+        assert_string_equal(a.body + a.length - 8, "</html>\n");
+        release(&a);
+    }
+    assert_string_not_equal(nonce[0], nonce[1]);
+    sv_server_free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +221,7 @@ int main(void)
         cmocka_unit_test(texts_of_pictures),
         cmocka_unit_test(samplers_have_names),
         cmocka_unit_test(lists_and_state),
+        cmocka_unit_test(the_page_has_a_nonce_of_its_own),
     };
     const char *pattern = getenv("SPLAM_TEST_CASES");
     if (pattern) cmocka_set_test_filter(pattern);

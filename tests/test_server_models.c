@@ -94,7 +94,11 @@ static void models_are_named(void **state)
     }
     assert_true(metric(server, "splam_models_open") == 2);
     json_t *json = expect_json(get(server, "/v1/models"), 200);
-    assert_string_equal(text_at(json_array_get(json_object_get(json, "data"), 1), "id"), "student");
+    json_t *second = json_array_get(json_object_get(json, "data"), 1), *usual = json_object_get(second, "defaults");
+    assert_string_equal(text_at(second, "id"), "student");
+    assert_string_equal(text_at(usual, "sampler"), "lcm");
+    assert_true(number_at(usual, "steps") == 4 && number_at(usual, "guidance") == 1);
+    assert_true(number_at(usual, "width") == 32 && number_at(usual, "height") == 32);
     json_decref(json);
     json_t *models = expect_json(get(server, "/sdapi/v1/sd-models"), 200);
     char *body = NULL;

@@ -8,7 +8,9 @@ static void requests_are_refused(void **state)
         int code;
         const char *words;
     } cases[] = {
-        {"GET", "/", NULL, NULL, 404, "nothing at this path"},
+        {"GET", "/nothing", NULL, NULL, 404, "nothing at this path"},
+        {"GET", "/%00", NULL, NULL, 404, "nothing at this path"},
+        {"GET", "/health%00x", NULL, NULL, 404, "nothing at this path"},
         {"GET", "/v1/jobs/", NULL, NULL, 404, "nothing at this path"},
         {"GET", "/v1/jobs/0/../../x", NULL, NULL, 404, "nothing at this path"},
         {"GET", "/v1/jobs/0123456789abcdef0123456789abcdef", NULL, NULL, 404, "no such job"},
@@ -54,6 +56,8 @@ static void requests_are_refused(void **state)
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"alwayson_scripts\": {\"x\": 1}}", 422, "alwayson_scripts is not"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"save_images\": true}", 422, "has no folder for pictures"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"sampler_name\": \"Magic\"}", 404, "Sampler not found"},
+        {"POST", "/sdapi/v1/txt2img", NULL, "{\"sampler_name\": \"DDIM\", \"eta\": 1}", 422, "eta is 1, and ddim"},
+        {"POST", "/sdapi/v1/txt2img", NULL, "{\"sampler_name\": \"Euler a\", \"eta\": 0}", 422, "with 1 alone"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"prompt\": \"<lora:x:1>\"}", 404, "no LoRA"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"override_settings\": {\"eta_ddim\": 1}}", 422, "eta_ddim is not"},
         {"POST", "/sdapi/v1/txt2img", NULL, "{\"override_settings\": {\"sd_model_checkpoint\": \"x\"}}", 404,
