@@ -273,7 +273,8 @@ $(parts)
 Random weights of the exact shapes, batch 1, bf16, in turns in one run; PyTorch with diffusers' models, OpenVINO with
 their graphs, weights in f16: \`bench/compare/large.py build/cli/splam FOLDER --csv\`.
 Models are single files of 16-bit weights, files in memory's cache. Prompt to PNG counts opening, text and VAE too; a
-step of distilling is SPLAM's, batch 1, with cached latents.
+step of distilling is SPLAM's, batch 1, with cached latents, and takes what memory is free to compute less anew. A
+processor without products of bf16 computes in f32.
 
 $(large)
 
@@ -287,18 +288,19 @@ $(side_by_side results distill,backward)
 
 ## On AVX2 alone
 
-The same in f32, with all three kept to AVX2 by SPLAM_MAX_ISA, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY:
-\`bench/compare/sd.py --rounds 2\`; the emoji teacher's step by \`splam bench -m assets/teacher --only train --part
-distill_step --train-batch-size 32\` in turns with \`bench/compare/distill_torch.py --only fp32_channels_last\`. There
-and back falls short of what we aim at on the Xeon: linear layers and attention, which are more than half of it, have as
-many products there as MKL's. On the EPYC PyTorch takes twice as long as we do; by which operators was not looked at.
+The same in f32: \`bench/compare/sd.py --rounds 2\`, with --generate-f32 for pictures; the emoji teacher's step by
+\`splam bench -m assets/teacher --only train --part distill_step --train-batch-size 32\` in turns with
+\`bench/compare/distill_torch.py --only fp32_channels_last\`. The Xeon has AVX-512, and all three are kept to AVX2
+there by SPLAM_MAX_ISA, ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY. There and back falls short of the 1.6 that we aim
+at on it: linear layers and attention, which are more than half of it, have as many products there as MKL's.
 Machine: $(of results-avx2 machine), $(of results-avx2 threads) threads. $(of results-avx2 date).
 
 $(side_by_side results-avx2 unet,vae,generate,backward,emoji)
 
-Machine: $(of results-avx2-amd machine), $(of results-avx2-amd threads) threads. $(of results-avx2-amd date).
+Machine: $(of results-avx2-amd machine), $(of results-avx2-amd threads) threads; it has no more than AVX2.
+$(of results-avx2-amd date).
 
-$(side_by_side results-avx2-amd backward,emoji)
+$(side_by_side results-avx2-amd unet,vae,generate,backward,emoji)
 
 ## As exact as PyTorch
 

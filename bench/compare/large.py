@@ -191,7 +191,7 @@ def lora_step(a, family, pixels):
         subprocess.run([a.splam, "data", f"folder:{pictures}", "--cache", latents, "--teacher", model, "--resolution",
                         str(pixels)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         done = subprocess.Popen([a.splam, "distill", "--teacher", model, "--data", f"latents:{latents}", "--output",
-                                 output, "--lora-rank", "64", "--train-batch-size", "1", "--max-train-steps", "4",
+                                 output, "--lora-rank", "64", "--train-batch-size", "1", "--max-train-steps", str(a.steps),
                                  "--checkpointing-steps", "1000", "--threads", str(a.threads)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(done.pid, 0)
@@ -228,6 +228,7 @@ def main():
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
     parser.add_argument("--csv", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4, help="of distilling, the first of which is not counted")
     parser.add_argument("--side", choices=("convert",) + FRAMEWORKS, help=argparse.SUPPRESS)
     a = parser.parse_args()
     works = [work for work in WORKS if a.only in (None, "-".join(map(str, work)))]
