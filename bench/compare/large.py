@@ -191,8 +191,8 @@ def lora_step(a, family, pixels):
         subprocess.run([a.splam, "data", f"folder:{pictures}", "--cache", latents, "--teacher", model, "--resolution",
                         str(pixels)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         done = subprocess.Popen([a.splam, "distill", "--teacher", model, "--data", f"latents:{latents}", "--output",
-                                 output, "--lora-rank", "64", "--train-batch-size", "1", "--max-train-steps", str(a.steps),
-                                 "--checkpointing-steps", "1000", "--threads", str(a.threads)],
+                                 output, "--lora-rank", "64", "--train-batch-size", "1", "--max-train-steps",
+                                 str(a.steps), "--checkpointing-steps", "1000", "--threads", str(a.threads)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(done.pid, 0)
         if status:
