@@ -30,7 +30,7 @@ static const char *const examples[] = {
 };
 
 typedef struct {
-    int64_t threads, stop_seconds;
+    int64_t threads, stop_seconds, deadline;
     option_texts models, hosts;
 } own_flags;
 
@@ -90,6 +90,7 @@ static int run(sv_settings *settings, const own_flags *own)
     settings->model_count = own->models.count;
     settings->hosts = own->hosts.item;
     settings->host_count = own->hosts.count;
+    settings->deadline_seconds = (double)own->deadline;
     settings->log = print_line;
     settings->opening.cancelled = asked_to_stop;
     splam_set_threads((int)own->threads);
@@ -138,6 +139,11 @@ int cli_serve(int argc, char **argv)
          .help = "let anyone draw who reaches an address that others than this machine reach"},
         {.name = "queue", .kind = OPTION_INTEGER, .value = &settings.queue, .argument = "N", .low = 1, .high = 1000,
          .help = "requests that may wait, beside the one that is drawn; more are refused", .fallback = "16"},
+        {.name = "queue-share", .kind = OPTION_INTEGER, .value = &settings.queue_share, .argument = "N", .low = 1,
+         .high = 1000, .help = "requests of one client that may wait", .fallback = "three quarters of --queue"},
+        {.name = "deadline", .kind = OPTION_INTEGER, .value = &own.deadline, .argument = "SECONDS", .low = 1,
+         .high = 86400,
+         .help = "how long a request may take, waiting included; then it is ended, and answered with 504"},
         {.name = "memory-limit", .kind = OPTION_BYTES, .value = &settings.memory_limit, .argument = "SIZE",
          .help = "close models that were used longest ago, then draw with less memory where possible, refuse where "
                  "not: 3G is 3 * 10^9 bytes, 3Gi 3 * 2^30"},

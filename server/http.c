@@ -159,10 +159,14 @@ json_t *sv_exchange_json(sv_exchange *x)
 static void reply_not_added(sv_exchange *x, sv_added added)
 {
     char seconds[32];
-    if (added == SV_QUEUE_FULL) {
+    if (added == SV_QUEUE_FULL || added == SV_SHARE_FULL) {
         snprintf(seconds, sizeof seconds, "%lld", (long long)sv_queue_retry_after(x->server->queue));
-        sv_reply_error(x, 429, NULL, "%lld requests are waiting, and no more may; try again in %s s",
-                       (long long)x->server->settings.queue, seconds);
+        if (added == SV_QUEUE_FULL)
+            sv_reply_error(x, 429, NULL, "%lld requests are waiting, and no more may; try again in %s s",
+                           (long long)x->server->settings.queue, seconds);
+        else
+            sv_reply_error(x, 429, NULL, "%lld requests of this client are waiting, and no more may; try again in %s s",
+                           (long long)sv_queue_share(&x->server->settings), seconds);
         sv_reply_header(x, "Retry-After", seconds);
     } else {
         sv_reply_error(x, 503, NULL, added == SV_QUEUE_CLOSED ? "the server is stopping" : "out of memory");
@@ -179,7 +183,9 @@ sv_job *sv_exchange_job(sv_exchange *x, const sv_interface *interface, bool kept
     if (body && !request) sv_reply_error(x, reading.code, reading.field, "%s", reading.message);
     if (!request) return NULL;
     sv_job *job;
+    double deadline = x->server->settings.deadline_seconds;
     request->options.memory_limit = x->server->settings.memory_limit;
+    if (deadline > 0 && (request->deadline <= 0 || request->deadline > deadline)) request->deadline = deadline;
     sv_added added = sv_queue_add(x->server->queue, request, kept, x->client, &job);
     if (added == SV_ADDED) return job;
     sv_request_free(request);
@@ -216,6 +222,7 @@ int sv_job_failure(const sv_job *job, const sv_interface *interface, char *messa
     bool theirs = job->status == SPLAM_ARGUMENT || job->status == SPLAM_SHAPE || job->status == SPLAM_UNSUPPORTED ||
                   job->status == SPLAM_FORMAT;
     sv_translate(interface, told && job->message ? job->message : splam_status_text(job->status), message, size);
+    if (job->late) return 504;
     return job->status == SPLAM_CANCELLED || job->status == SPLAM_MEMORY ? 503 : theirs ? interface->refusal : 500;
 }
 

@@ -12,6 +12,7 @@ static const sv_field own_fields[] = {
     {"model", NULL, sv_read_model},
     {"prompt", "prompt", NULL},
     {"loras", NULL, sv_read_adapters},
+    {"deadline", NULL, sv_read_deadline},
     {"negative", "negative", NULL},
     {"prompt_syntax", "prompt_syntax", NULL},
     {"steps", "steps", NULL},
@@ -168,7 +169,8 @@ static bool read_settings(sv_reading *r, const sv_field *field, const json_t *va
         {"script_args", NULL, sv_read_neutral}, {"alwayson_scripts", NULL, sv_read_neutral},                     \
         {"refiner_checkpoint", NULL, sv_read_neutral},                                                           \
         {"firstphase_width", NULL, sv_read_neutral}, {"firstphase_height", NULL, sv_read_neutral},               \
-        {"infotext", NULL, sv_read_neutral}
+        {"infotext", NULL, sv_read_neutral},                                                                     \
+        {"deadline", NULL, sv_read_deadline} /* beyond A1111's */
 
 static const sv_field txt2img_fields[] = {
     SDAPI_FIELDS,
@@ -311,6 +313,7 @@ static const sv_field openai_fields[] = {
     /* beyond OpenAI's */
     {"negative_prompt", "negative", NULL},
     {"loras", NULL, sv_read_adapters},
+    {"deadline", NULL, sv_read_deadline},
     {"steps", "steps", NULL},
     {"guidance", "guidance", NULL},
     {"sampler", "sampler", NULL},

@@ -42,6 +42,8 @@ struct sv_server {
     sv_link *links;
 };
 
+/* Jobs of one client that may wait. */
+int64_t sv_queue_share(const sv_settings *settings);
 /* A line for the log, without what clients sent. */
 void sv_log(const sv_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Writes a picture's file to the output folder, as FOLDER/YYYY-MM-DD/NNNNN-SEED.SUFFIX, the number being beyond all

@@ -14,6 +14,7 @@ enum {
     SV_PIXELS = 4 << 20,            /* of one picture, 2048 x 2048 */
     SV_ALL_PIXELS = 16 << 20,       /* of all pictures of a request */
     SV_START_PIXELS = 32 << 20,     /* of a picture to start from */
+    SV_DEADLINE_SECONDS = 86400,    /* that a request may name */
     SV_KEPT_JOBS = 64,              /* results that nobody has deleted */
     SV_KEPT_BYTES = 256 << 20,
     SV_KEPT_SECONDS = 900,

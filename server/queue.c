@@ -18,7 +18,7 @@ typedef struct {
 struct sv_queue {
     pthread_mutex_t lock;
     pthread_cond_t arrived;
-    int64_t most_waiting;
+    int64_t most_waiting, most_of_client;
     bool closed;
     sv_job *first; /* all that are known, the oldest first */
     sv_job *running;
@@ -54,13 +54,14 @@ static void unlock(sv_queue *q)
     pthread_mutex_unlock(&q->lock);
 }
 
-sv_queue *sv_queue_create(int64_t most_waiting)
+sv_queue *sv_queue_create(int64_t most_waiting, int64_t most_of_client)
 {
     sv_queue *q = calloc(1, sizeof *q);
     if (!q) return NULL;
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->arrived, NULL);
     q->most_waiting = most_waiting;
+    q->most_of_client = most_of_client;
     return q;
 }
 
@@ -174,6 +175,12 @@ bool sv_queue_watch(sv_queue *q, sv_job *job, sv_watcher *watcher, unsigned seen
 
 /* ---- the end of a job ---- */
 
+static char *late_message(const sv_job *job)
+{
+    char *text;
+    return asprintf(&text, "its deadline of %g s has passed", job->request->deadline) < 0 ? NULL : text;
+}
+
 /* Under the lock. `freed` is a list, too. */
 static void end_job(sv_queue *q, sv_job *job, splam_status status, const char *message, sv_watcher **woken,
                     sv_job **freed)
@@ -181,13 +188,16 @@ static void end_job(sv_queue *q, sv_job *job, splam_status status, const char *m
     double now = sv_now();
     if (job->state == SV_JOB_RUNNING) q->counts.drawing_seconds += now - job->began;
     if (q->running == job) q->running = NULL;
-    job->state = status == SPLAM_OK ? SV_JOB_DONE : status == SPLAM_CANCELLED ? SV_JOB_CANCELLED : SV_JOB_FAILED;
+    bool cancelled = status == SPLAM_CANCELLED;
+    job->late &= cancelled; /* it may have been done all the same, or failed by itself */
+    job->state = status == SPLAM_OK ? SV_JOB_DONE : cancelled && !job->late ? SV_JOB_CANCELLED : SV_JOB_FAILED;
     job->status = status;
     job->ended = now;
     free(job->small.rgb);
     job->small = (sv_small){0};
     if (job->state == SV_JOB_DONE) job->progress = 1;
-    job->message = message ? strdup(message) : NULL;
+    job->message = job->late ? late_message(job) : message ? strdup(message) : NULL;
+    q->counts.late += job->late;
     q->counts.ended[job->state]++;
     change(job, woken);
     sv_job *last = job->kept ? NULL : remove_job(q, job);
@@ -266,9 +276,14 @@ static void take_left(sv_job *job, sv_watcher **woken)
 /* Under the lock. */
 static void sweep(sv_queue *q, sv_watcher **woken, sv_job **freed)
 {
+    double now = sv_now();
     for (sv_job *job = q->first, *next; job; job = next) {
         next = job->next;
-        if (job->kept)
+        bool late = job->deadline > 0 && now > job->deadline && !job->cancelled && !sv_job_has_ended(job->state);
+        if (late) {
+            job->late = true;
+            cancel(q, job, NULL, woken, freed);
+        } else if (job->kept)
             take_left(job, woken);
         else if (job->watchers && has_left(job->watchers->socket))
             cancel(q, job, "its client has left", woken, freed);
@@ -353,11 +368,20 @@ static int64_t count_waiting(const sv_queue *q, const sv_job *before)
     return count;
 }
 
+static int64_t count_of_client(const sv_queue *q, uint64_t client)
+{
+    int64_t count = 0;
+    for (const sv_job *job = q->first; job; job = job->next)
+        count += job->state == SV_JOB_QUEUED && job->client == client;
+    return count;
+}
+
 /* Under the lock. */
 static sv_added append(sv_queue *q, sv_job *job)
 {
     if (q->closed) return SV_QUEUE_CLOSED;
     if (count_waiting(q, NULL) >= q->most_waiting) return SV_QUEUE_FULL;
+    if (count_of_client(q, job->client) >= q->most_of_client) return SV_SHARE_FULL;
     sv_job **at = &q->first;
     while (*at)
         at = &(*at)->next;
@@ -379,6 +403,7 @@ sv_added sv_queue_add(sv_queue *q, sv_request *request, bool kept, uint64_t clie
     job->client = client;
     job->references = 2;
     job->added = sv_now();
+    if (request->deadline > 0) job->deadline = job->added + request->deadline;
     lock(q);
     sweep(q, &woken, &freed); /* whoever has left takes no place */
     sv_added added = append(q, job);

@@ -66,6 +66,8 @@ struct sv_job {
     int64_t round, round_began; /* the one that is drawn, and the pictures there were before it */
     sv_small small;
     double added, began, ended; /* seconds */
+    double deadline;      /* when it is ended, of sv_now; 0: none */
+    bool late;            /* it was */
     sv_picture *pictures;
     size_t picture_count;
     char **warnings;
@@ -77,12 +79,13 @@ struct sv_job {
 };
 
 typedef struct sv_queue sv_queue;
-sv_queue *sv_queue_create(int64_t most_waiting); /* NULL: out of memory */
+/* So many jobs may wait, and of one client so many of them. NULL: out of memory. */
+sv_queue *sv_queue_create(int64_t most_waiting, int64_t most_of_client);
 void sv_queue_destroy(sv_queue *queue);          /* after all threads; every job has ended. NULL is legal */
 
 /* ---- clients ---- */
 
-typedef enum { SV_ADDED, SV_QUEUE_FULL, SV_QUEUE_CLOSED, SV_NO_MEMORY } sv_added;
+typedef enum { SV_ADDED, SV_QUEUE_FULL, SV_SHARE_FULL, SV_QUEUE_CLOSED, SV_NO_MEMORY } sv_added;
 /* The request becomes the job's if it is added. *out: a reference (sv_job_release). */
 sv_added sv_queue_add(sv_queue *queue, sv_request *request, bool kept, uint64_t client, sv_job **out);
 sv_job *sv_queue_find(sv_queue *queue, const char *id); /* of those that are kept, a reference; NULL: none */
@@ -120,6 +123,7 @@ sv_small sv_queue_small(sv_queue *queue, const sv_job *job);
 typedef struct {
     int64_t waiting, running, kept, watchers;
     int64_t ended[SV_JOB_STATES]; /* since the start, by state */
+    int64_t late;                 /* of those that failed */
     int64_t pictures, steps;
     double drawing_seconds;       /* of all ended jobs */
 } sv_queue_counts;
@@ -145,7 +149,8 @@ void sv_queue_end(sv_queue *queue, sv_job *job, splam_status status, const char 
 
 /* ---- whoever tends ---- */
 
-/* Cancels jobs whose one client has left, wakes watchers that have, and forgets results that are old or too many. */
+/* Cancels jobs whose one client has left and ends those whose deadline has passed, at their next step; wakes watchers
+ * that have left, and forgets results that are old or too many. */
 void sv_queue_tend(sv_queue *queue);
 /* Nothing is added any more, what waits is cancelled, and who draws goes home. */
 void sv_queue_close(sv_queue *queue);

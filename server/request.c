@@ -165,6 +165,15 @@ bool sv_read_neutral(sv_reading *r, const sv_field *field, const json_t *value)
     return neutral || sv_refuse(r, r->interface->refusal, field->name, "%s is not supported", field->name);
 }
 
+bool sv_read_deadline(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    double seconds = json_is_number(value) ? json_number_value(value) : 0;
+    r->request->deadline = seconds;
+    return (seconds > 0 && seconds <= SV_DEADLINE_SECONDS) ||
+           sv_refuse(r, r->interface->refusal, field->name, "%s is no number of seconds beyond 0, up to %d",
+                     field->name, SV_DEADLINE_SECONDS);
+}
+
 bool sv_read_model(sv_reading *r, const sv_field *field, const json_t *value)
 {
     const char *text;

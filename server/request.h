@@ -18,6 +18,7 @@ typedef struct {
     uint8_t *image; /* the file to start from, as it came; NULL: none */
     size_t image_size;
     int64_t rounds;      /* the pictures are drawn in so many calls, of equal numbers: sdapi's n_iter */
+    double deadline;     /* seconds that it may take, waiting included; 0: any */
     bool without_images; /* sdapi's send_images is false */
     bool streams;        /* OpenAI's stream, with so many partial images */
     int64_t partial_images;
@@ -72,6 +73,8 @@ int sv_place_of(const char *choices, const char *text);
 bool sv_read_option(sv_reading *reading, const char *field, const char *option, const json_t *value);
 /* For `read`: only what asks for nothing is taken: false, 0, -1, "", [], {}. */
 bool sv_read_neutral(sv_reading *reading, const sv_field *field, const json_t *value);
+/* For `read`: seconds until the request is given up. */
+bool sv_read_deadline(sv_reading *reading, const sv_field *field, const json_t *value);
 /* For `read`: the name of a model of the list. */
 bool sv_read_model(sv_reading *reading, const sv_field *field, const json_t *value);
 /* Adds an adapter of the list. */

@@ -14,9 +14,16 @@ sv_settings sv_settings_defaults(void)
     return (sv_settings){.model_options = splam_model_defaults(),
                          .listen = "127.0.0.1:7860",
                          .queue = 16,
+                         .queue_share = SPLAM_UNSET,
                          .memory_limit = SPLAM_UNSET,
                          .request_seconds = 60,
                          .answer_seconds = 300};
+}
+
+int64_t sv_queue_share(const sv_settings *s)
+{
+    int64_t rest = s->queue < 8 ? s->queue > 1 : s->queue / 4;
+    return s->queue_share == SPLAM_UNSET ? s->queue - rest : s->queue_share;
 }
 
 void sv_log(const sv_server *s, const char *format, ...)
@@ -156,7 +163,7 @@ static splam_status start(sv_server *s, char *error)
     splam_status status = read_settings(s, &address, error);
     if (!status) status = take_address(s, &address, error);
     if (!status) status = open_models(s, error);
-    if (!status && !(s->queue = sv_queue_create(s->settings.queue)))
+    if (!status && !(s->queue = sv_queue_create(s->settings.queue, sv_queue_share(&s->settings))))
         status = fail(error, SPLAM_MEMORY, "out of memory for the queue");
     return status ? status : begin(s, error);
 }

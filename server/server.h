@@ -25,6 +25,8 @@ typedef struct {
     const char *const *hosts; /* names that it is called by, beside localhost and addresses */
     size_t host_count;
     int64_t queue;            /* jobs that may wait [16] */
+    int64_t queue_share;      /* and so many of one client [three quarters of them, at least one] */
+    double deadline_seconds;  /* that a request may take, waiting included, and may say fewer; 0: any [0] */
     int64_t memory_limit;     /* bytes that the process may take, see splam_generate_options; models that were used
                                  longest ago are closed to stay within; SPLAM_UNSET: any */
     bool log_prompts;         /* what clients ask for is logged too */

@@ -59,6 +59,7 @@ static void write_metrics(FILE *out, sv_server *s)
     fprintf(out, "# HELP splam_jobs_total Ended jobs.\n# TYPE splam_jobs_total counter\n");
     for (int i = SV_JOB_DONE; i < SV_JOB_STATES; i++)
         fprintf(out, "splam_jobs_total{state=\"%s\"} %" PRId64 "\n", sv_job_state_text((sv_job_state)i), c.ended[i]);
+    metric(out, "splam_jobs_late_total", "counter", "Failed jobs whose deadline had passed.", (double)c.late);
     metric(out, "splam_pictures_total", "counter", "Pictures drawn.", (double)c.pictures);
     metric(out, "splam_steps_total", "counter", "Evaluations of the network, of a batch each.", (double)c.steps);
     metric(out, "splam_drawing_seconds_total", "counter", "Seconds that ended jobs were drawn for.", c.drawing_seconds);

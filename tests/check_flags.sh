@@ -159,7 +159,7 @@ mkdir saved loras && cp "$adapter" loras && mkdir tokens && cp toy.safetensors t
 serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_prediction --vae "$teacher" \
     --lora "$adapter:0.5" --embedding toy.safetensors --precision f32 --device cpu --host pictures.example \
     --lora-dir loras --embedding-dir tokens --output-dir saved --api-key-file keys --queue 2 \
-    --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
+    --queue-share 1 --deadline 60 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
 report "a server"
 

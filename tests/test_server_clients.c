@@ -1,7 +1,7 @@
 /* Clients of the server that are slow, leave, are too many or many at once, and its end. */
 #include <pthread.h>
 #include "server_support.h"
-#include "server/queue.h"
+#include "server/internal.h"
 
 static void slow_clients_are_closed(void **state)
 {
@@ -70,7 +70,7 @@ static void leaving_cancels(void **state)
 static void too_many_are_told_when(void **state)
 {
     sv_settings settings = settings_for(state);
-    settings.queue = 2;
+    settings.queue = settings.queue_share = 2;
     sv_server *server = start_with(&settings);
     int fd[3];
     for (int i = 0; i < 3; i++) {
@@ -129,15 +129,48 @@ static void connections_are_kept(void **state)
     sv_server_free(server);
 }
 
-static sv_job *add_job(sv_queue *queue, uint64_t client)
+static sv_added try_to_add(sv_queue *queue, uint64_t client, sv_job **job)
 {
     sv_request *r = calloc(1, sizeof *r);
-    sv_job *job;
     r->options = splam_generate_defaults();
     r->options.count = r->rounds = 1;
-    assert_int_equal(sv_queue_add(queue, r, false, client, &job), SV_ADDED);
+    sv_added added = sv_queue_add(queue, r, false, client, job);
+    if (added != SV_ADDED) sv_request_free(r);
+    return added;
+}
+
+static sv_job *add_job(sv_queue *queue, uint64_t client)
+{
+    sv_job *job;
+    assert_int_equal(try_to_add(queue, client, &job), SV_ADDED);
     return job;
 }
+
+/* One client cannot fill the line. */
+static void clients_have_a_share(void **state)
+{
+    enum { ROOM = 4 };
+    sv_settings settings = sv_settings_defaults();
+    sv_job *jobs[ROOM], *more;
+    (void)state;
+    static const int64_t shares[][2] = {{1, 1}, {2, 1}, {4, 3}, {7, 6}, {8, 6}, {16, 12}};
+    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+        settings.queue = shares[i][0];
+        assert_int_equal(sv_queue_share(&settings), shares[i][1]);
+    }
+    sv_queue *queue = sv_queue_create(ROOM, ROOM - 1);
+    for (int i = 0; i < ROOM - 1; i++)
+        jobs[i] = add_job(queue, 1);
+    assert_int_equal(try_to_add(queue, 1, &more), SV_SHARE_FULL);
+    assert_null(more);
+    jobs[ROOM - 1] = add_job(queue, 2);
+    assert_int_equal(try_to_add(queue, 2, &more), SV_QUEUE_FULL);
+    sv_queue_close(queue);
+    for (int i = 0; i < ROOM; i++)
+        sv_job_release(queue, jobs[i]);
+    sv_queue_destroy(queue);
+}
+
 
 /* Who asks for much does not keep others waiting for all of it. */
 static void clients_take_turns(void **state)
@@ -146,7 +179,7 @@ static void clients_take_turns(void **state)
     enum { JOBS = 8 };
     static const uint64_t clients[JOBS] = {1, 1, 1, 1, 2, 2, 3, 1};
     static const int order[JOBS] = {0, 4, 6, 1, 5, 2, 3, 7};
-    sv_queue *queue = sv_queue_create(JOBS);
+    sv_queue *queue = sv_queue_create(JOBS, JOBS);
     sv_job *jobs[JOBS];
     for (int i = 0; i < JOBS; i++)
         jobs[i] = add_job(queue, clients[i]);
@@ -167,6 +200,39 @@ static void clients_take_turns(void **state)
         sv_job_release(queue, job);
     }
     sv_queue_destroy(queue);
+}
+
+/* A request that would take too long is ended where it is: while it is drawn, and while it waits. */
+static void deadlines_are_kept(void **state)
+{
+    sv_settings settings = settings_for(state);
+    static const char slow[] = "{\"prompt\": \"x\", \"steps\": 900, \"sampler\": \"ddim\", \"deadline\": 0.3%s}";
+    char body[256], path[64];
+    sv_server *server = start_with(&settings);
+    snprintf(body, sizeof body, slow, ", \"n\": 10");
+    expect_refusal(post(server, "/v1/images/generations", body), 504, "deadline of 0.3 s");
+    snprintf(body, sizeof body, slow, ", \"count\": 10");
+    json_decref(submit(server, body, path));
+    json_t *json = wait_for_end(server, path);
+    assert_string_equal(text_at(json, "state"), "failed");
+    assert_non_null(strstr(text_at(json, "error"), "deadline of 0.3 s"));
+    json_decref(json);
+    int fd = begin_request(server, "POST", "/sdapi/v1/txt2img", NULL, LONG_JOB);
+    wait_for(server, "splam_jobs_running", 1);
+    expect_refusal(post(server, "/sdapi/v1/txt2img", "{\"deadline\": 0.2}"), 504, "deadline of 0.2 s");
+    assert_true(metric(server, "splam_jobs_running") == 1 && metric(server, "splam_jobs_late_total") == 3);
+    expect_refusal(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"deadline\": 0}"), 400, "seconds");
+    expect_refusal(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"deadline\": 1e9}"), 400, "seconds");
+    expect_refusal(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"deadline\": \"1\"}"), 400, "seconds");
+    close(fd);
+    sv_server_free(server);
+    settings.deadline_seconds = .3; /* what nobody may exceed */
+    server = start_with(&settings);
+    expect_refusal(post(server, "/sdapi/v1/txt2img", LONG_JOB), 504, "deadline of 0.3 s");
+    snprintf(body, sizeof body, "{\"prompt\": \"x\", \"steps\": 900, \"n\": 60, \"deadline\": 50}");
+    expect_refusal(post(server, "/v1/images/generations", body), 504, "deadline of 0.3 s");
+    json_decref(expect_json(post(server, "/v1/images/generations", "{\"prompt\": \"x\", \"steps\": 1}"), 200));
+    sv_server_free(server);
 }
 
 typedef struct {
@@ -261,6 +327,8 @@ int main(void)
         cmocka_unit_test(too_many_are_told_when),
         cmocka_unit_test(connections_are_kept),
         cmocka_unit_test(clients_take_turns),
+        cmocka_unit_test(clients_have_a_share),
+        cmocka_unit_test(deadlines_are_kept),
         cmocka_unit_test(clients_at_once_get_their_own),
         cmocka_unit_test(the_end_finishes_what_is_drawn),
         cmocka_unit_test(the_end_need_not_wait),
