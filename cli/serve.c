@@ -23,7 +23,10 @@ static const char *const examples[] = {
     "splam serve -m student --precision f32 --queue 4",
     "splam serve -m sd15 -m sdxl-turbo.safetensors --lora-dir loras --embedding-dir tokens --memory-limit 12G",
     "splam serve -m sd15 --lora style.safetensors:0.7 --listen '[::1]:8000' --memory-limit 6G",
-    "splam serve -m sd15 --listen 0.0.0.0:7860 --api-key-file keys.txt --host pictures.example",
+    "splam serve -m sd15 --listen 0.0.0.0:7860 --api-key-file keys.txt --host pictures.example \\\n"
+    "    --tls-cert fullchain.pem --tls-key privkey.pem",
+    "splam serve -m sd15 --unix /run/splam/socket",
+    "curl --unix-socket /run/splam/socket http://localhost/v1/models",
     "curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\\n"
     "    -d '{\"prompt\": \"a lighthouse\", \"size\": \"512x512\"}'",
     NULL,
@@ -103,10 +106,12 @@ static int run(sv_settings *settings, const own_flags *own)
                                                     : CLI_FAILURE,
                         "%s", message);
     }
-    fprintf(stderr, "listening at http://%s\n", sv_server_address(server));
+    fprintf(stderr, "listening at %s\n", sv_server_url(server));
+    sv_notify("READY=1");
     while (sigwait(&signals, &number) == 0 && number == SIGHUP)
         reload(server);
     fprintf(stderr, "stopping\n");
+    sv_notify("STOPPING=1");
     sv_server_close(server);
     finish(server, &signals, own->stop_seconds);
     sv_server_free(server);
@@ -130,7 +135,13 @@ int cli_serve(int argc, char **argv)
         {.name = "output-dir", .kind = OPTION_TEXT, .value = &settings.output_folder, .argument = "DIR",
          .help = "a folder for pictures that requests ask to be saved, in a folder of each day"},
         {.name = "listen", .kind = OPTION_TEXT, .value = &settings.listen, .argument = "ADDRESS:PORT",
-         .help = "where, in numbers; port 0 is any free one", .fallback = "127.0.0.1:7860"},
+         .help = "where, in numbers; port 0 is any free one", .fallback = "systemd's socket, else 127.0.0.1:7860"},
+        {.name = "unix", .kind = OPTION_TEXT, .value = &settings.unix_path, .argument = "PATH",
+         .help = "listen at a socket of Unix instead, whose file whoever may write to it may draw with"},
+        {.name = "tls-cert", .kind = OPTION_TEXT, .value = &settings.certificate, .argument = "FILE",
+         .help = "a certificate in PEM, with those that it is signed by: clients speak TLS"},
+        {.name = "tls-key", .kind = OPTION_TEXT, .value = &settings.certificate_key, .argument = "FILE",
+         .help = "the certificate's key, in PEM"},
         {.name = "host", .kind = OPTION_TEXTS, .value = &own.hosts, .argument = "NAME...",
          .help = "what clients call this server beside localhost and addresses; requests for other names are refused"},
         {.name = "api-key-file", .kind = OPTION_TEXT, .value = &settings.key_file, .argument = "FILE",

@@ -71,6 +71,13 @@ uint64_t sv_address_number(const struct sockaddr *address)
     return half;
 }
 
+uint64_t sv_user_number(int socket)
+{
+    struct ucred user;
+    socklen_t length = sizeof user;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &user, &length) == 0 ? (uint64_t)user.uid + 1 : 0;
+}
+
 /* ---- names and origins ---- */
 
 /* The name in "NAME:PORT", "[ADDRESS]:PORT" or either without a port; false: it is none of these. */

@@ -17,8 +17,10 @@ void sv_address_write(const sv_address *address, char *out, size_t size);
 /* Whether only this machine reaches it. */
 bool sv_address_is_loopback(const sv_address *address);
 
-/* A number of an address, of IPv6 of its first half, which one client has all of. */
+/* A number of an address, of IPv6 of its first half, which one client has all of; 0 of any other. */
 uint64_t sv_address_number(const struct sockaddr *address);
+/* A number of the user at the other end of a socket of Unix; 0: it is not known. */
+uint64_t sv_user_number(int socket);
 
 /* Whether a Host header names this server: localhost, an address in numbers, or one of `names`, in letters of either
  * case, with any port. A site whose name was led to this machine (DNS rebinding) comes with its own name. */

@@ -286,7 +286,12 @@ static size_t find_key(sv_exchange *x)
 static bool is_known(sv_exchange *x)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    x->client = x->server->keys.count ? find_key(x) : info ? sv_address_number(info->client_addr) : 0;
+    if (x->server->keys.count)
+        x->client = find_key(x);
+    else if (x->server->listener.is_unix)
+        x->client = sv_user_number(sv_exchange_socket(x));
+    else
+        x->client = info && info->client_addr ? sv_address_number(info->client_addr) : 0;
     return !x->server->keys.count || x->client;
 }
 

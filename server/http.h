@@ -28,7 +28,7 @@ struct sv_exchange {
     struct MHD_Connection *connection;
     const sv_route *route;
     char word[64];        /* what "*" stands for */
-    uint64_t client;      /* the key's number, or where no key is asked for the address */
+    uint64_t client;      /* the key's number, or where no key is asked for the address or user */
     char *body;
     size_t length, room;
     struct sv_link *link;

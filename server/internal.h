@@ -5,6 +5,7 @@
 #include "guard.h"
 #include "http.h"
 #include "limits.h"
+#include "listen.h"
 #include "models.h"
 #include "server.h"
 
@@ -19,8 +20,9 @@ struct sv_link {
 struct sv_server {
     sv_settings settings;
     sv_keys keys; /* none: none is asked for */
-    int socket;
-    char address[64];
+    sv_listener listener;
+    char *certificate, *certificate_key; /* what is in the files */
+    char url[300];
     sv_models_settings models_settings;
     sv_models *models;
     atomic_bool opening; /* a model, by the thread that draws */

@@ -12,7 +12,6 @@
 sv_settings sv_settings_defaults(void)
 {
     return (sv_settings){.model_options = splam_model_defaults(),
-                         .listen = "127.0.0.1:7860",
                          .queue = 16,
                          .queue_share = SPLAM_UNSET,
                          .memory_limit = SPLAM_UNSET,
@@ -59,40 +58,56 @@ static splam_status fail(char *error, splam_status status, const char *format, .
     return status;
 }
 
-static splam_status read_settings(sv_server *s, sv_address *address, char *error)
+/* All of a file as a text; NULL: not, and errno says why. */
+static char *read_text_file(const char *path)
+{
+    enum { MOST = 1 << 20 };
+    FILE *file = fopen(path, "re");
+    char *text = file ? malloc(MOST) : NULL;
+    size_t size = text ? fread(text, 1, MOST - 1, file) : 0;
+    bool failed = text && ferror(file);
+    if (text) text[size] = 0;
+    if (file) fclose(file);
+    if (!failed) return text;
+    free(text);
+    return NULL;
+}
+
+static splam_status read_certificate(sv_server *s, char *error)
+{
+    const sv_settings *o = &s->settings;
+    const char *const paths[] = {o->certificate, o->certificate_key};
+    char **const texts[] = {&s->certificate, &s->certificate_key};
+    if (!o->certificate && !o->certificate_key) return SPLAM_OK;
+    if (!o->certificate || !o->certificate_key)
+        return fail(error, SPLAM_ARGUMENT, "`tls_cert` and `tls_key` are given together");
+    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
+        return fail(error, SPLAM_UNSUPPORTED, "the installed libmicrohttpd has no TLS");
+    for (int i = 0; i < 2; i++)
+        if (!(*texts[i] = read_text_file(paths[i])))
+            return fail(error, SPLAM_IO, "%s: cannot be read: %s", paths[i], strerror(errno));
+    return SPLAM_OK;
+}
+
+static splam_status read_settings(sv_server *s, char *error)
 {
     const sv_settings *o = &s->settings;
     if (!o->model_count) return fail(error, SPLAM_ARGUMENT, "`model` is missing");
     if (o->output_folder && access(o->output_folder, W_OK | X_OK) != 0)
         return fail(error, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder, strerror(errno));
-    if (!sv_address_read(o->listen, address))
-        return fail(error, SPLAM_ARGUMENT,
-                    "`listen` is \"%s\", ADDRESS:PORT in numbers is expected, such as 127.0.0.1:7860 or [::1]:7860",
-                    o->listen);
     if (o->key_file && o->no_key)
         return fail(error, SPLAM_ARGUMENT, "`api_key_file` and `no_key` exclude each other");
-    if (!sv_address_is_loopback(address) && !o->key_file && !o->no_key)
+    splam_status status = sv_listener_open(o, &s->listener, error, SV_ERROR);
+    if (status) return status;
+    if (!s->listener.local && !o->key_file && !o->no_key)
         return fail(error, SPLAM_ARGUMENT,
                     "`listen` is %s, which others than this machine reach: give `api_key_file`, or `no_key` if anyone "
                     "may draw",
-                    o->listen);
+                    o->listen ? o->listen : s->listener.where);
     if (o->key_file && !sv_keys_read(o->key_file, &s->keys, error, SV_ERROR)) return SPLAM_IO;
-    return SPLAM_OK;
-}
-
-/* Nobody is let in yet: that is listen(2)'s. */
-static splam_status take_address(sv_server *s, const sv_address *address, char *error)
-{
-    int on = 1;
-    sv_address bound = {.length = sizeof bound.storage};
-    s->socket = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (s->socket < 0) return fail(error, SPLAM_IO, "%s: no socket: %s", s->settings.listen, strerror(errno));
-    setsockopt(s->socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(s->socket, (const struct sockaddr *)&address->storage, address->length) != 0 ||
-        getsockname(s->socket, (struct sockaddr *)&bound.storage, &bound.length) != 0)
-        return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->settings.listen, strerror(errno));
-    sv_address_write(&bound, s->address, sizeof s->address);
-    return SPLAM_OK;
+    const char *scheme = s->listener.is_unix ? "" : o->certificate ? "https://" : "http://";
+    snprintf(s->url, sizeof s->url, "%s%s", scheme, s->listener.where);
+    return read_certificate(s, error);
 }
 
 static void log_models(const void *server, const char *text)
@@ -139,19 +154,30 @@ static void *tend(void *server)
     return NULL;
 }
 
-static splam_status begin(sv_server *s, char *error)
+static struct MHD_Daemon *start_daemon(sv_server *s)
 {
     enum { IDLE_SECONDS = 30 };
-    if (listen(s->socket, SV_CONNECTIONS) != 0)
-        return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->settings.listen, strerror(errno));
-    s->daemon = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
-        sv_http_handle, s, MHD_OPTION_LISTEN_SOCKET, s->socket, MHD_OPTION_CONNECTION_LIMIT, (unsigned)SV_CONNECTIONS,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)SV_HEADER_BYTES, MHD_OPTION_NOTIFY_COMPLETED, sv_http_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
-        sv_http_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_UNESCAPE_CALLBACK, sv_http_unescape, NULL, MHD_OPTION_END);
-    if (!s->daemon) return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin", s->settings.listen);
+    const struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, s->certificate},
+                                         {MHD_OPTION_HTTPS_MEM_KEY, 0, s->certificate_key},
+                                         {MHD_OPTION_END, 0, NULL}};
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    return MHD_start_daemon(
+        flags | (s->certificate ? MHD_USE_TLS : 0), 0, NULL, NULL, sv_http_handle, s, MHD_OPTION_LISTEN_SOCKET,
+        s->listener.socket, MHD_OPTION_CONNECTION_LIMIT, (unsigned)SV_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SV_HEADER_BYTES,
+        MHD_OPTION_NOTIFY_COMPLETED, sv_http_completed, s, MHD_OPTION_NOTIFY_CONNECTION, sv_http_connection, s,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, sv_http_unescape, NULL, MHD_OPTION_ARRAY,
+        s->certificate ? tls : tls + 2, MHD_OPTION_END);
+}
+
+static splam_status begin(sv_server *s, char *error)
+{
+    if (listen(s->listener.socket, SV_CONNECTIONS) != 0)
+        return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->listener.where, strerror(errno));
+    s->daemon = start_daemon(s);
+    if (!s->daemon)
+        return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin%s", s->listener.where,
+                    s->certificate ? ": the certificate and its key have to be in PEM, and belong together" : "");
     s->draws = pthread_create(&s->drawing, NULL, sv_draw, s) == 0;
     s->tends = pthread_create(&s->tending, NULL, tend, s) == 0;
     return s->draws && s->tends ? SPLAM_OK : fail(error, SPLAM_MEMORY, "a thread cannot begin");
@@ -159,9 +185,7 @@ static splam_status begin(sv_server *s, char *error)
 
 static splam_status start(sv_server *s, char *error)
 {
-    sv_address address;
-    splam_status status = read_settings(s, &address, error);
-    if (!status) status = take_address(s, &address, error);
+    splam_status status = read_settings(s, error);
     if (!status) status = open_models(s, error);
     if (!status && !(s->queue = sv_queue_create(s->settings.queue, sv_queue_share(&s->settings))))
         status = fail(error, SPLAM_MEMORY, "out of memory for the queue");
@@ -174,7 +198,7 @@ splam_status sv_server_start(const sv_settings *settings, sv_server **out, char 
     *out = NULL;
     if (!s) return fail(error, SPLAM_MEMORY, "out of memory for the server");
     s->settings = *settings;
-    s->socket = -1;
+    s->listener.socket = -1;
     s->created = (int64_t)time(NULL);
     s->started = sv_now();
     pthread_mutex_init(&s->links_lock, NULL);
@@ -188,7 +212,12 @@ splam_status sv_server_start(const sv_settings *settings, sv_server **out, char 
 
 const char *sv_server_address(const sv_server *s)
 {
-    return s->address;
+    return s->listener.where;
+}
+
+const char *sv_server_url(const sv_server *s)
+{
+    return s->url;
 }
 
 /* ---- the end ---- */
@@ -197,8 +226,7 @@ void sv_server_close(sv_server *s)
 {
     if (atomic_exchange(&s->closed, true)) return;
     if (s->daemon) MHD_quiesce_daemon(s->daemon);
-    if (s->socket >= 0) close(s->socket);
-    s->socket = -1;
+    sv_listener_close(&s->listener);
     if (s->queue) sv_queue_close(s->queue);
 }
 
@@ -233,6 +261,9 @@ void sv_server_free(sv_server *s)
     sv_queue_destroy(s->queue);
     sv_models_free(s->models);
     sv_keys_free(&s->keys);
+    if (s->certificate_key) explicit_bzero(s->certificate_key, strlen(s->certificate_key));
+    free(s->certificate_key);
+    free(s->certificate);
     pthread_mutex_destroy(&s->links_lock);
     free(s);
 }

@@ -19,7 +19,11 @@ typedef struct {
     const char *lora_folder;      /* with adapters, *.safetensors, that requests may name; NULL: none */
     const char *embedding_folder; /* with learned tokens that prompts may have; NULL: none */
     const char *output_folder;    /* where pictures go that sdapi's save_images asks for; NULL: it is refused */
-    const char *listen;       /* "ADDRESS:PORT", "[ADDRESS]:PORT"; port 0: a free one ["127.0.0.1:7860"] */
+    const char *listen;       /* "ADDRESS:PORT", "[ADDRESS]:PORT"; port 0: a free one [what systemd hands over, else
+                                 "127.0.0.1:7860"] */
+    const char *unix_path;    /* a socket of Unix instead; NULL: none */
+    const char *certificate;  /* a file in PEM, with those that it is signed by: clients speak TLS; NULL: they do not */
+    const char *certificate_key; /* its key, in PEM */
     const char *key_file;     /* keys, one a line; NULL: none is asked for */
     bool no_key;              /* none is asked for though `listen` is no address of this machine alone */
     const char *const *hosts; /* names that it is called by, beside localhost and addresses */
@@ -41,7 +45,10 @@ enum { SV_ERROR = 1024 };
 /* Opens the model, listens and begins. Of a failure `error` has one sentence: SPLAM_ARGUMENT for settings, what
  * splam_model_open says, SPLAM_IO where it cannot listen. */
 splam_status sv_server_start(const sv_settings *settings, sv_server **out, char error[SV_ERROR]);
-const char *sv_server_address(const sv_server *server); /* "127.0.0.1:7860", with the port that it has */
+const char *sv_server_address(const sv_server *server); /* "127.0.0.1:7860", with the port that it has, "unix:PATH" */
+const char *sv_server_url(const sv_server *server);     /* with "http://" or "https://"; of a socket of Unix the same */
+/* Tells systemd, as sd_notify(3): "READY=1". False: nobody wants to know, or it cannot be sent. */
+bool sv_notify(const char *state);
 /* Reads the folders of adapters and learned tokens anew; false after a sentence: nothing has changed. */
 bool sv_server_reload(sv_server *server, char error[SV_ERROR]);
 /* From here on nothing is accepted, and what waits is answered with 503; what is being drawn goes on. */

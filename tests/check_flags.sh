@@ -27,19 +27,21 @@ run() {
 }
 # serve WORDS... : the same of a server, which listens and ends when it is told to
 serve() {
-    local server code word
-    "$splam" serve --listen 127.0.0.1:0 "$@" >log 2>&1 </dev/null &
+    local server code word where="--listen 127.0.0.1:0"
+    case " $* " in *' --unix '*) where= ;; esac
+    # shellcheck disable=SC2086
+    "$splam" serve $where "$@" >log 2>&1 </dev/null &
     server=$!
     for _ in $(seq 600); do
-        grep -q '^listening at http' log && break
+        grep -q '^listening at ' log && break
         kill -0 $server 2>/dev/null || break
         sleep .1
     done
     kill -TERM $server
     wait $server
     code=$?
-    [ $code -eq 0 ] && grep -q '^listening at http' log || echo "splam serve $*: code $code: $(tail -n 1 log)" >>wrong
-    for word in --listen "$@"; do
+    [ $code -eq 0 ] && grep -q '^listening at ' log || echo "splam serve $*: code $code: $(tail -n 1 log)" >>wrong
+    for word in $where "$@"; do
         case $word in --*) echo "serve ${word%%=*}" >>given ;; esac
     done
 }
@@ -161,6 +163,9 @@ serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_predi
     --lora-dir loras --embedding-dir tokens --output-dir saved --api-key-file keys --queue 2 \
     --queue-share 1 --deadline 60 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
+"$tests/write_certificate" cert.pem key.pem
+serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
+serve -m "$teacher" --unix socket
 report "a server"
 
 run eval --model "$teacher" student --data folder:pictures --caption-column other --output report \

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include "generate_support.h"
 #include "image/image.h"
@@ -53,11 +54,18 @@ static inline void nap(double seconds)
     nanosleep(&pause, NULL);
 }
 
+/* "127.0.0.1:7860", "unix:PATH" */
 static inline int try_to_connect(const char *where)
 {
     const struct timeval patience = {.tv_sec = 120};
-    sv_address address;
-    assert_true(sv_address_read(where, &address));
+    sv_address address = {.length = sizeof(struct sockaddr_un)};
+    struct sockaddr_un *at = (struct sockaddr_un *)&address.storage;
+    if (strncmp(where, "unix:", 5) == 0) {
+        at->sun_family = AF_UNIX;
+        snprintf(at->sun_path, sizeof at->sun_path, "%s", where + 5);
+    } else {
+        assert_true(sv_address_read(where, &address));
+    }
     int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -121,9 +129,11 @@ static inline int begin_request(const sv_server *server, const char *method, con
 {
     int fd = connect_to(server);
     char *head = NULL, *more = strdup(headers ? headers : "");
+    const char *name = sv_server_address(server);
+    if (strncmp(name, "unix:", 5) == 0) name = "localhost";
     bool host = strstr(more, "Host:") != NULL, type = strstr(more, "Content-Type:") != NULL;
     assert_true(asprintf(&head, "%s %s HTTP/1.1\r\n%s%s%sConnection: close\r\n%s", method, path, host ? "" : "Host: ",
-                         host ? "" : sv_server_address(server), host ? "" : "\r\n", more) > 0);
+                         host ? "" : name, host ? "" : "\r\n", more) > 0);
     send_text(fd, head);
     free(head);
     if (body) {
