@@ -14,12 +14,20 @@ struct sv_server;
 typedef enum { SV_OPENAI, SV_SDAPI } sv_style;
 
 typedef struct sv_exchange sv_exchange;
+/* What /openapi.json says of a route. */
 typedef struct {
-    const char *method, *path; /* a last part "*" stands for any word */
+    const char *summary;
+    const sv_interface *body; /* whose fields its body has; NULL: none, or an object */
+    const char *query;        /* a parameter that is true or false; NULL: none */
+    const char *type;         /* of the answer; NULL: application/json */
+} sv_description;
+typedef struct {
+    const char *method, *path; /* a part "*" stands for any word */
     sv_style style;
     bool open;                 /* needs no key */
     size_t body;               /* most bytes of its JSON; 0: a body means nothing */
     void (*answer)(sv_exchange *x); /* calls one of the functions below, once */
+    sv_description about;
 } sv_route;
 extern const sv_route sv_routes[]; /* an empty one is the last */
 

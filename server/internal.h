@@ -69,6 +69,7 @@ json_t *sv_job_json(sv_server *server, const sv_job *job, bool pictures);
 /* The routes. */
 void sv_answer_page(sv_exchange *x);
 void sv_answer_health(sv_exchange *x);
+void sv_answer_openapi(sv_exchange *x);
 void sv_answer_metrics(sv_exchange *x);
 void sv_answer_models(sv_exchange *x);
 void sv_answer_generations(sv_exchange *x);

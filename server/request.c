@@ -31,7 +31,7 @@ void sv_note_refusal(sv_reading *r, int code, const char *field, const char *for
 
 /* ---- one value ---- */
 
-static const splam_option *find_option(const char *name)
+const splam_option *sv_find_option(const char *name)
 {
     const splam_option *o = splam_option_at("generate", 0);
     for (size_t i = 1; o && strcmp(o->name, name); i++)
@@ -131,7 +131,7 @@ static bool read_seed(sv_reading *r, const char *field, const json_t *value, spl
 
 bool sv_read_option(sv_reading *r, const char *field, const char *option, const json_t *value)
 {
-    const splam_option *o = find_option(option);
+    const splam_option *o = sv_find_option(option);
     char *options = (char *)&r->request->options;
     void *member = options + o->offset;
     switch (o->kind) {

@@ -63,6 +63,8 @@ sv_request *sv_request_read(sv_reading *reading, json_t *body);
 
 /* ---- for the interfaces ---- */
 
+/* The option of splam_generate of that name; NULL: there is none. */
+const splam_option *sv_find_option(const char *name);
 /* Is false. */
 #define sv_refuse(...) (sv_note_refusal(__VA_ARGS__), false)
 void sv_note_refusal(sv_reading *reading, int code, const char *field, const char *format, ...)

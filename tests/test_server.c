@@ -1,5 +1,6 @@
 /* The server over loopback: pictures of each interface bit for bit those of splam_generate, and its lists. */
 #include "server_support.h"
+#include "server/internal.h"
 
 static void openai_pictures_are_those_of_generate(void **state)
 {
@@ -212,6 +213,49 @@ static void the_page_has_a_nonce_of_its_own(void **state)
     sv_server_free(server);
 }
 
+/* ---- the description ---- */
+
+static void expect_fields(const json_t *operation, const sv_interface *interface)
+{
+    const json_t *content = json_object_get(json_object_get(operation, "requestBody"), "content");
+    const json_t *schema = json_object_get(json_object_get(content, "application/json"), "schema");
+    const json_t *properties = json_object_get(schema, "properties");
+    assert_int_equal(json_object_size(properties), interface->count);
+    for (size_t i = 0; i < interface->count; i++) {
+        const json_t *field = json_object_get(properties, interface->fields[i].name);
+        if (!json_object_size(field)) fail_msg("%s has no schema", interface->fields[i].name);
+    }
+}
+
+/* Every route and every field of its body is in it, and nothing else. */
+static void all_is_described(void **state)
+{
+    sv_server *server = start(state);
+    json_t *json = expect_json(get(server, "/openapi.json"), 200), *paths = json_object_get(json, "paths");
+    size_t count = 0, described = 0;
+    const char *path;
+    const json_t *methods;
+    assert_string_equal(text_at(json, "openapi"), "3.1.0");
+    for (const sv_route *r = sv_routes; r->path; r++, count++) {
+        char name[128], method[16] = "";
+        const char *star = strchr(r->path, '*');
+        snprintf(name, sizeof name, "%.*s%s%s", (int)strcspn(r->path, "*"), r->path, star ? "{id}" : "",
+                 star ? star + 1 : "");
+        for (size_t i = 0; r->method[i]; i++)
+            method[i] = (char)(r->method[i] + 32);
+        const json_t *operation = json_object_get(json_object_get(paths, name), method);
+        if (!operation) fail_msg("%s %s is not described", method, name);
+        assert_true(strlen(text_at(operation, "summary")) > 3);
+        assert_int_equal(json_object_get(operation, "requestBody") != NULL, r->body > 0);
+        if (r->about.body) expect_fields(operation, r->about.body);
+    }
+    json_object_foreach(paths, path, methods)
+        described += json_object_size(methods);
+    assert_int_equal(described, count);
+    json_decref(json);
+    sv_server_free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +266,7 @@ int main(void)
         cmocka_unit_test(samplers_have_names),
         cmocka_unit_test(lists_and_state),
         cmocka_unit_test(the_page_has_a_nonce_of_its_own),
+        cmocka_unit_test(all_is_described),
     };
     const char *pattern = getenv("SPLAM_TEST_CASES");
     if (pattern) cmocka_set_test_filter(pattern);
