@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "options.h"
+#include "server/client.h"
 #include "verbs.h"
 
 static const char description[] =
@@ -14,7 +15,9 @@ static const char description[] =
     "all its steps, beginning with less noise.\n"
     "Pictures are numbered over all prompts from 0; picture j has seed SEED + j, modulo 2^64. They carry what made\n"
     "them: PNG in the text chunks parameters (as A1111's) and splam, JPEG and WebP in EXIF's UserComment\n"
-    "(as A1111's) and an XMP property.";
+    "(as A1111's) and an XMP property.\n"
+    "With --server another process draws, a splam serve: --model and --lora are names that it has then, and\n"
+    "options of the machine or that name other files are refused.";
 
 static const char *const examples[] = {
     "splam generate -m emoji-student -p 'red apple' --steps 2 -o apple.png",
@@ -36,6 +39,7 @@ static const char *const examples[] = {
     "    --prompt-syntax weighted --embedding EasyNegative.safetensors",
     "splam generate -m tcd-student -p 'red apple' --steps 8 --eta 0.5",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
+    "splam generate --server http://127.0.0.1:7860 -p 'a lighthouse' --lora style:0.7 -o lighthouse.png",
     NULL,
 };
 
@@ -43,6 +47,7 @@ static const char *const examples[] = {
 typedef struct {
     int64_t threads;
     bool timing;
+    sv_client_settings server;
 } own_flags;
 
 static void print_timing(FILE *to, const splam_generate_options *o,
@@ -60,7 +65,25 @@ static FILE *choose_text_stream(const splam_generate_options *o)
     return strcmp(o->output, "-") == 0 ? stderr : stdout;
 }
 
-static int run(splam_generate_options *o, const own_flags *own)
+static void print_warning(const char *text)
+{
+    fprintf(stderr, "warning: %s\n", text);
+}
+
+/* By a server. */
+static int ask(const splam_generate_options *o, const own_flags *own, const splam_callbacks *callbacks)
+{
+    char error[SV_CLIENT_ERROR], message[2 * SV_CLIENT_ERROR];
+    splam_status status = sv_client_generate(&own->server, o, callbacks, error);
+    if (status == SPLAM_OK) return CLI_OK;
+    options_translate(error, message, sizeof message);
+    return cli_fail(status == SPLAM_CANCELLED  ? CLI_INTERRUPTED
+                    : status == SPLAM_ARGUMENT ? CLI_USAGE
+                                               : CLI_FAILURE,
+                    "%s", message);
+}
+
+static int run(splam_generate_options *o, own_flags *own)
 {
     uint64_t seed = 0;
     splam_generate_seconds seconds;
@@ -68,6 +91,10 @@ static int run(splam_generate_options *o, const own_flags *own)
         return cli_fail(
             CLI_USAGE,
             "a prompt is missing: give --prompt or --prompts; see splam generate --help");
+    if (own->server.key_file && !own->server.server)
+        return cli_fail(CLI_USAGE, "--api-key-file is for a --server");
+    if (own->server.server && own->timing)
+        return cli_fail(CLI_USAGE, "--timing is of this process, and --server draws in another");
     if (o->prompt && o->prompts_file)
         return cli_fail(CLI_USAGE, "--prompt and --prompts exclude each other");
     o->seed_used = &seed;
@@ -80,7 +107,10 @@ static int run(splam_generate_options *o, const own_flags *own)
     if (prints && cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     splam_terminal terminal;
     splam_callbacks callbacks = cli_begin(own->threads, &terminal);
-    splam_status status = splam_generate(o, &callbacks);
+    own->server.say = print_warning;
+    int asked = own->server.server ? ask(o, own, &callbacks) : CLI_OK;
+    if (asked != CLI_OK) return asked;
+    splam_status status = own->server.server ? SPLAM_OK : splam_generate(o, &callbacks);
     if (status == SPLAM_OK && o->random_seed)
         fprintf(text, "seed %llu\n", (unsigned long long)seed);
     if (status == SPLAM_OK && own->timing) print_timing(text, o, &seconds);
@@ -93,13 +123,17 @@ int cli_generate(int argc, char **argv)
     own_flags own = {0};
     /* clang-format off */
     const option flags[] = {
+        {.name = "server", .kind = OPTION_TEXT, .value = &own.server.server, .argument = "URL", .suffices = true,
+         .help = "let a server draw, http://HOST:PORT or unix:PATH, see splam serve"},
+        {.name = "api-key-file", .kind = OPTION_TEXT, .value = &own.server.key_file, .argument = "FILE",
+         .help = "a key for the server, the first line of the file"},
         {.name = "timing", .kind = OPTION_FLAG, .value = &own.timing, .help = "print the seconds of each stage"},
         OPTION_THREADS(&own.threads),
     };
     /* clang-format on */
     const command c = {
         .verb = "generate",
-        .synopsis = "-m MODEL -p TEXT | --prompts FILE [options]",
+        .synopsis = "-m MODEL | --server URL, -p TEXT | --prompts FILE [options]",
         .description = description,
         .target = &o,
         .options = flags,

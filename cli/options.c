@@ -485,8 +485,11 @@ static int read_words(parser *p)
 
 static int check_complete(const parser *p)
 {
+    bool suffices = false;
     for (size_t i = 0; i < p->flags->count; i++)
-        if (p->flags->flag[i].required && !p->given[i])
+        suffices |= p->flags->flag[i].suffices && p->given[i];
+    for (size_t i = 0; i < p->flags->count; i++)
+        if (p->flags->flag[i].required && !p->given[i] && !suffices)
             return cli_fail(CLI_USAGE, "%s needs --%s; see splam %s --help", p->c->verb,
                             p->flags->flag[i].name, p->c->verb);
     if (p->flags->operands_max && !p->operand_count)

@@ -42,6 +42,7 @@ typedef struct {
     const char *help;     /* one line, lower case, no full stop */
     const char *fallback; /* the default as help shows it; NULL: nothing to show */
     bool required;
+    bool suffices; /* where it is given nothing is required */
     double low, high; /* both 0: any */
     int64_t *beside; /* OPTION_SPAN: the second number; as it was where there is one */
     bool *random; /* OPTION_SEED: true for -1; NULL: -1 is refused */

@@ -1,4 +1,4 @@
-/* Where the server listens: an address, a socket of Unix, or a socket that systemd holds; and the messages for systemd. */
+/* Where the server listens: an address, a socket of Unix, or a socket that systemd holds. */
 #ifndef SERVER_LISTEN_H
 #define SERVER_LISTEN_H
 #include <splam/splam.h>

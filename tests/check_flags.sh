@@ -166,6 +166,12 @@ serve -m "$teacher" --no-key
 "$tests/write_certificate" cert.pem key.pem
 serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
 serve -m "$teacher" --unix socket
+"$splam" serve --model "$teacher" --unix there --api-key-file keys >log 2>&1 </dev/null &
+server=$!
+for _ in $(seq 600); do grep -q '^listening at ' log && break; sleep .1; done
+run generate --server "unix:$PWD/there" --api-key-file keys -p toy --steps 1 -o asked.png
+kill -TERM $server
+wait $server
 report "a server"
 
 run eval --model "$teacher" student --data folder:pictures --caption-column other --output report \

@@ -288,6 +288,28 @@ static void samplers_have_labels(void **state)
     assert_null(splam_sampler_label(""));
 }
 
+/* Names, formats and refusals are those of generate. */
+static void files_from_elsewhere_are_written(void **state)
+{
+    splam_picture_output *out;
+    char *bytes;
+    size_t size;
+    assert_ok(splam_picture_output_open(keep(state, "elsewhere.webp"), NULL, 2, &out));
+    assert_string_equal(splam_picture_output_format(out), "webp");
+    assert_ok(splam_picture_output_write(out, 1, "abc", 3));
+    assert_status(splam_picture_output_write(out, 2, "abc", 3), SP_ARGUMENT);
+    splam_picture_output_close(out);
+    assert_ok(sp_read_file(keep(state, "elsewhere-1.webp"), &bytes, &size));
+    assert_true(size == 3 && memcmp(bytes, "abc", 3) == 0);
+    sp_free(bytes);
+    assert_status(splam_picture_output_open(keep(state, "x.gif"), NULL, 1, &out), SP_ARGUMENT);
+    assert_null(out);
+    assert_status(splam_picture_output_open(keep(state, "x.png"), "jpg", 1, &out), SP_ARGUMENT);
+    assert_status(splam_picture_output_open(keep(state, "x.png"), NULL, 0, &out), SP_ARGUMENT);
+    assert_status(splam_picture_output_open(NULL, NULL, 1, &out), SP_ARGUMENT);
+    splam_picture_output_close(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +317,7 @@ int main(void)
         cmocka_unit_test(texts_of_other_writers),              cmocka_unit_test(comments_in_either_order),
         cmocka_unit_test(hostile_bytes),                       cmocka_unit_test(a_model_describes_itself),
         cmocka_unit_test(samplers_have_labels),
+        cmocka_unit_test(files_from_elsewhere_are_written),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }

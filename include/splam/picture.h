@@ -27,6 +27,20 @@ SPLAM_API splam_status splam_picture_encode(const splam_picture *picture, const 
  * *text (splam_free) is UTF-8, and NULL where it says nothing. SPLAM_FORMAT: none of the three, or damaged. */
 SPLAM_API splam_status splam_picture_parameters(const void *file, size_t bytes, char **text);
 
+/* Files of pictures that come from elsewhere, written where and as splam_generate writes its own. One thread at a
+ * time. */
+typedef struct splam_picture_output splam_picture_output;
+/* output, format: as of splam_generate_options; count: of all pictures. Claims the files: errors are those of
+ * splam_generate, before anything is written; *out is NULL then. */
+SPLAM_API splam_status splam_picture_output_open(const char *output, const char *format, int64_t count,
+                                                 splam_picture_output **out);
+/* "png", "jpg" or "webp": what the files have to be; a constant. */
+SPLAM_API const char *splam_picture_output_format(const splam_picture_output *output);
+/* Picture `number`, from 0. SPLAM_IO. */
+SPLAM_API splam_status splam_picture_output_write(splam_picture_output *output, int64_t number, const void *file,
+                                                  size_t bytes);
+SPLAM_API void splam_picture_output_close(splam_picture_output *output); /* NULL is legal */
+
 #ifdef __cplusplus
 }
 #endif

@@ -44,6 +44,11 @@ sp_status sp_picture_encoding_choose(const char *format, int64_t quality, sp_ima
     return SP_OK;
 }
 
+const char *sp_picture_encoding_name(const sp_image_encoding *encoding)
+{
+    return format_names[encoding->format];
+}
+
 sp_status sp_picture_output_choose(const splam_generate_options *o, sp_picture_output *out)
 {
     *out = (sp_picture_output){0};

@@ -15,6 +15,7 @@ typedef struct {
 
 /* "png", "jpg", "webp", NULL: "png"; quality SPLAM_UNSET: the usual one. SP_ARGUMENT. */
 sp_status sp_picture_encoding_choose(const char *format, int64_t quality, sp_image_encoding *out);
+const char *sp_picture_encoding_name(const sp_image_encoding *encoding); /* "png" */
 /* Where and in what format, as the options alone say: SP_ARGUMENT. sp_picture_output_free in every case. */
 sp_status sp_picture_output_choose(const splam_generate_options *options, sp_picture_output *out);
 /* Claims the files of so many pictures of this size. */

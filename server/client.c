@@ -1,0 +1,460 @@
+/* A request of pictures over plain sockets: HTTP/1.1, a connection for each exchange, answers with their lengths. */
+#include "client.h"
+#include <errno.h>
+#include <jansson.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include "base64.h"
+#include "guard.h"
+#include "limits.h"
+#include "request.h"
+
+enum { MOST_ANSWER = 512 << 20, PATIENCE_SECONDS = 60 };
+
+typedef struct {
+    const sv_client_settings *settings;
+    const splam_generate_options *options;
+    const splam_callbacks *callbacks;
+    char host[256], port[8]; /* of a socket of Unix "localhost" and "" */
+    sv_keys keys;
+    char *error;
+    char id[64]; /* of the job; "": none yet */
+} client;
+
+static splam_status fail(const client *c, splam_status status, const char *format, ...)
+{
+    char raw[SV_CLIENT_ERROR];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(raw, sizeof raw, format, arguments);
+    va_end(arguments);
+    splam_visible_text(raw, c->error, SV_CLIENT_ERROR); /* a server's words are anybody's */
+    return status;
+}
+
+/* ---- where the server is ---- */
+
+static splam_status read_server(client *c)
+{
+    static const char scheme[] = "http://";
+    const char *text = c->settings->server;
+    snprintf(c->host, sizeof c->host, "localhost");
+    if (strncmp(text, "unix:", 5) == 0 && text[5]) return SPLAM_OK;
+    if (strncmp(text, "https://", 8) == 0)
+        return fail(c, SPLAM_UNSUPPORTED,
+                    "%s: TLS is not supported here: lead a socket of Unix or a port of this machine "
+                    "there, with ssh -L or a proxy",
+                    text);
+    if (strncmp(text, scheme, sizeof scheme - 1) != 0)
+        return fail(c, SPLAM_ARGUMENT, "`server` is \"%s\", http://HOST:PORT or unix:PATH is expected", text);
+    const char *at = text + sizeof scheme - 1, *end = at + strcspn(at, "/");
+    bool six = *at == '[';
+    const char *close = six ? strchr(at, ']') : NULL,
+               *colon = memchr(close ? close : at, ':', (size_t)(end - (close ? close : at)));
+    const char *host_end = close ? close : colon ? colon : end;
+    size_t length = (size_t)(host_end - at - six), port = colon ? (size_t)(end - colon - 1) : 0;
+    if ((six && !close) || length == 0 || length >= sizeof c->host || port >= sizeof c->port || (*end && end[1]) ||
+        (colon && (port == 0 || strspn(colon + 1, "0123456789") < port)))
+        return fail(c, SPLAM_ARGUMENT, "`server` is \"%s\", http://HOST:PORT or unix:PATH is expected", text);
+    snprintf(c->host, sizeof c->host, "%.*s", (int)length, at + six);
+    snprintf(c->port, sizeof c->port, "%.*s", colon ? (int)port : 2, colon ? colon + 1 : "80");
+    return SPLAM_OK;
+}
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof to.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) == 0) return fd;
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+/* -1, with the reason as a text. */
+static int connect_host(const client *c, const char **why)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *list = NULL;
+    int code = getaddrinfo(c->host, c->port, &hints, &list), fd = -1;
+    *why = code ? gai_strerror(code) : "no address";
+    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0) break;
+        *why = strerror(errno);
+        if (fd >= 0) close(fd);
+        fd = -1;
+    }
+    if (list) freeaddrinfo(list);
+    return fd;
+}
+
+static splam_status connect_client(const client *c, int *fd)
+{
+    const struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
+    const char *why = NULL;
+    bool local = strncmp(c->settings->server, "unix:", 5) == 0;
+    *fd = local ? connect_unix(c->settings->server + 5) : connect_host(c, &why);
+    if (*fd < 0)
+        return fail(c, SPLAM_IO, "%s: no server answers: %s", c->settings->server, why ? why : strerror(errno));
+    setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return SPLAM_OK;
+}
+
+/* ---- an exchange ---- */
+
+static bool send_all(int fd, const char *bytes, size_t size)
+{
+    while (size) {
+        ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) return false;
+        bytes += sent;
+        size -= (size_t)sent;
+    }
+    return true;
+}
+
+/* What comes until the other side closes, new; NULL: too much, too slow, or no memory. */
+static char *receive_all(int fd, size_t *size)
+{
+    size_t room = 0;
+    char *text = NULL;
+    *size = 0;
+    for (ssize_t got = 1; got;) {
+        if (room - *size < 65536) {
+            char *more = room < MOST_ANSWER ? realloc(text, room = 2 * room + 65537) : NULL;
+            if (!more) break;
+            text = more;
+        }
+        got = recv(fd, text + *size, room - *size - 1, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) break;
+        *size += (size_t)got;
+        text[*size] = 0;
+        if (!got) return text;
+    }
+    free(text);
+    return NULL;
+}
+
+static bool send_request(const client *c, int fd, const char *method, const char *path, const char *body)
+{
+    char *head = NULL;
+    bool six = strchr(c->host, ':') != NULL, port = *c->port && strcmp(c->port, "80");
+    const char *key = c->keys.count ? c->keys.key[0] : NULL;
+    int length =
+        asprintf(&head,
+                 "%s %s HTTP/1.1\r\nHost: %s%s%s%s%s\r\nConnection: close\r\n%s%s%s"
+                 "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                 method, path, six ? "[" : "", c->host, six ? "]" : "", port ? ":" : "", port ? c->port : "",
+                 key ? "Authorization: Bearer " : "", key ? key : "", key ? "\r\n" : "", body ? strlen(body) : 0);
+    bool sent = length > 0 && send_all(fd, head, (size_t)length) && (!body || send_all(fd, body, strlen(body)));
+    if (length > 0) free(head);
+    return sent;
+}
+
+/* Whether the answer is whole: as long as it says. */
+static bool is_whole(const char *text, const char *body, size_t length)
+{
+    const char *said = strcasestr(text, "\r\nContent-Length: ");
+    return said && said < body && strtoull(said + 18, NULL, 10) == length;
+}
+
+/* The object that is answered, new, and the code. */
+static splam_status exchange(const client *c, const char *method, const char *path, const char *body, int *code,
+                             json_t **out)
+{
+    int fd;
+    size_t size = 0;
+    *out = NULL;
+    splam_status status = connect_client(c, &fd);
+    if (status) return status;
+    /* A server that refuses a large body may answer before it has read it. */
+    send_request(c, fd, method, path, body);
+    char *text = receive_all(fd, &size);
+    close(fd);
+    char *end = text ? strstr(text, "\r\n\r\n") : NULL;
+    if (!end || sscanf(text, "HTTP/1.%*d %d", code) != 1 || !is_whole(text, end, size - (size_t)(end + 4 - text)))
+        status = fail(c, SPLAM_IO, "%s: the answer is none, or not whole", c->settings->server);
+    else if (!(*out = json_loadb(end + 4, size - (size_t)(end + 4 - text), 0, NULL)))
+        status = fail(c, SPLAM_IO, "%s: the answer is no JSON", c->settings->server);
+    free(text);
+    return status;
+}
+
+/* A refusal in the server's words. */
+static splam_status refused(const client *c, int code, const json_t *json)
+{
+    const char *message = json_string_value(json_object_get(json_object_get(json, "error"), "message"));
+    bool ours = code == 400 || code == 404 || code == 413;
+    return fail(c, ours ? SPLAM_ARGUMENT : SPLAM_IO, "%s: %s (HTTP %d)", c->settings->server,
+                message ? message : "refused", code);
+}
+
+/* ---- the request ---- */
+
+/* Sent otherwise, or what the client does itself. */
+static bool is_own(const char *name)
+{
+    static const char *const names[] = {"model", "output", "format", "init_image", "loras", "seed", "prompt"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+static const sv_field *find_field(const char *option)
+{
+    for (size_t i = 0; i < sv_own_interface.count; i++) {
+        const char *own = sv_own_interface.fields[i].option;
+        if (own && strcmp(own, option) == 0) return &sv_own_interface.fields[i];
+    }
+    return NULL;
+}
+
+/* The value of an option that is not its default, new; NULL: it is. */
+static json_t *value_of(const splam_option *o, const void *given, const void *standard)
+{
+    const char *text;
+    switch (o->kind) {
+    case SPLAM_OPTION_FLAG:
+        return *(const bool *)given != *(const bool *)standard ? json_boolean(*(const bool *)given) : NULL;
+    case SPLAM_OPTION_TEXT:
+    case SPLAM_OPTION_CHOICE:
+        text = *(const char *const *)given;
+        return text ? json_string(text) : NULL;
+    case SPLAM_OPTION_ENUM:
+        if (*(const int *)given == *(const int *)standard) return NULL;
+        text = o->choices;
+        for (int i = *(const int *)given; i > 0 && text; i--)
+            if ((text = strchr(text, '|'))) text++;
+        return text ? json_stringn(text, strcspn(text, "|")) : json_null();
+    case SPLAM_OPTION_INTEGER:
+    case SPLAM_OPTION_BYTES:
+        return *(const int64_t *)given != *(const int64_t *)standard ? json_integer(*(const int64_t *)given) : NULL;
+    case SPLAM_OPTION_NUMBER:
+        return *(const double *)given != *(const double *)standard ? json_real(*(const double *)given) : NULL;
+    case SPLAM_OPTION_EMBEDDINGS:
+        return *(const size_t *)(const void *)((const char *)given - o->offset + o->beside) ? json_true() : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static splam_status add_options(const client *c, json_t *body)
+{
+    const splam_generate_options standard = splam_generate_defaults();
+    const splam_option *o;
+    for (size_t i = 0; (o = splam_option_at("generate", i)); i++) {
+        json_t *value = is_own(o->name)
+                            ? NULL
+                            : value_of(o, (const char *)c->options + o->offset, (const char *)&standard + o->offset);
+        if (!value) continue;
+        if (!find_field(o->name)) {
+            json_decref(value);
+            return fail(c, SPLAM_ARGUMENT, "`%s` is not for a server, which has its own", o->name);
+        }
+        json_object_set_new(body, find_field(o->name)->name, value);
+    }
+    return SPLAM_OK;
+}
+
+static splam_status add_image(const client *c, json_t *body)
+{
+    const char *path = c->options->init_image;
+    if (!path) return SPLAM_OK;
+    FILE *file = fopen(path, "re");
+    uint8_t *bytes = file ? malloc(SV_PICTURE_BODY_BYTES) : NULL;
+    size_t size = bytes ? fread(bytes, 1, SV_PICTURE_BODY_BYTES, file) : 0;
+    bool read = bytes && !ferror(file) && size < SV_PICTURE_BODY_BYTES * 3 / 4 - SV_BODY_BYTES;
+    char *text = read ? sv_base64_encode(bytes, size) : NULL;
+    splam_status status = SPLAM_OK;
+    if (text)
+        json_object_set_new(body, "init_image", json_string(text));
+    else
+        status = fail(c, SPLAM_IO, "%s: cannot be read, or is too large: %s", path,
+                      file ? "a picture of at most 23 MB is sent" : strerror(errno));
+    free(text);
+    free(bytes);
+    if (file) fclose(file);
+    return status;
+}
+
+static void add_seed(const splam_generate_options *o, json_t *body)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%llu", (unsigned long long)o->seed);
+    json_object_set_new(body, "seed", o->random_seed ? json_integer(-1) : json_string(digits));
+}
+
+static splam_status make_body(const client *c, const char *format, json_t *body)
+{
+    const splam_generate_options *o = c->options;
+    if (!o->prompt) return fail(c, SPLAM_ARGUMENT, "`prompt` is missing: a server takes one");
+    json_t *loras = json_array();
+    json_object_set_new(body, "prompt", json_string(o->prompt));
+    json_object_set_new(body, "format", json_string(format));
+    if (o->model) json_object_set_new(body, "model", json_string(o->model));
+    add_seed(o, body);
+    for (size_t i = 0; i < o->lora_count; i++)
+        json_array_append_new(loras, json_pack("{s:s, s:f}", "name", o->loras[i].path, "weight", o->loras[i].weight));
+    if (o->lora_count) json_object_set(body, "loras", loras);
+    json_decref(loras);
+    splam_status status = add_options(c, body);
+    return status ? status : add_image(c, body);
+}
+
+/* ---- the job ---- */
+
+static bool is_cancelled(const client *c)
+{
+    return c->callbacks && c->callbacks->cancelled && c->callbacks->cancelled(c->callbacks->context);
+}
+
+static void report(const client *c, const json_t *job)
+{
+    const char *task = json_string_value(json_object_get(job, "task"));
+    if (!c->callbacks || !c->callbacks->report || !task) return;
+    c->callbacks->report(c->callbacks->context, task, json_integer_value(json_object_get(job, "step")),
+                         json_integer_value(json_object_get(job, "steps")), NULL);
+}
+
+static splam_status submit(client *c, json_t *body)
+{
+    int code = 0;
+    json_t *job;
+    char *text = json_dumps(body, JSON_COMPACT);
+    splam_status status =
+        text ? exchange(c, "POST", "/v1/jobs", text, &code, &job) : fail(c, SPLAM_MEMORY, "out of memory");
+    free(text);
+    if (status) return status;
+    const char *id = json_string_value(json_object_get(job, "id"));
+    if (code != 202)
+        status = refused(c, code, job);
+    else if (!id || strlen(id) >= sizeof c->id || strspn(id, "0123456789abcdef") != strlen(id))
+        status = fail(c, SPLAM_IO, "%s: the answer has no job", c->settings->server);
+    else
+        snprintf(c->id, sizeof c->id, "%s", id);
+    json_decref(job);
+    return status;
+}
+
+/* Asks until it has ended. */
+static splam_status await(client *c, json_t **out)
+{
+    const struct timespec pause = {.tv_nsec = 100000000};
+    char path[96];
+    snprintf(path, sizeof path, "/v1/jobs/%s", c->id);
+    for (;;) {
+        int code = 0;
+        if (is_cancelled(c)) return fail(c, SPLAM_CANCELLED, "interrupted");
+        splam_status status = exchange(c, "GET", path, NULL, &code, out);
+        if (status) return status;
+        const char *state = json_string_value(json_object_get(*out, "state"));
+        if (code != 200 || !state) {
+            status = refused(c, code, *out);
+            json_decref(*out);
+            return status;
+        }
+        if (strcmp(state, "queued") && strcmp(state, "running")) return SPLAM_OK;
+        report(c, *out);
+        json_decref(*out);
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* Cancels it, or frees its result. */
+static void forget(client *c)
+{
+    char path[96], own[SV_CLIENT_ERROR];
+    json_t *answer;
+    int code;
+    client quiet = *c;
+    if (!*c->id) return;
+    quiet.error = own;
+    snprintf(path, sizeof path, "/v1/jobs/%s", c->id);
+    if (exchange(&quiet, "DELETE", path, NULL, &code, &answer) == SPLAM_OK) json_decref(answer);
+}
+
+static splam_status write_pictures(const client *c, const json_t *job, splam_picture_output *output)
+{
+    size_t i;
+    const json_t *picture;
+    const json_t *list = json_object_get(job, "pictures"), *warnings = json_object_get(job, "warnings");
+    json_array_foreach(warnings, i, picture) if (c->settings->say && json_is_string(picture))
+        c->settings->say(json_string_value(picture));
+    json_array_foreach(list, i, picture)
+    {
+        const json_t *text = json_object_get(picture, "b64_json"),
+                     *seed = json_object_get(json_object_get(picture, "info"), "seed");
+        uint8_t *bytes = NULL;
+        size_t size;
+        if (!json_is_string(text) ||
+            !sv_base64_decode(json_string_value(text), json_string_length(text), &bytes, &size))
+            return fail(c, SPLAM_IO, "%s: picture %zu is no base64", c->settings->server, i);
+        splam_status status = splam_picture_output_write(output, (int64_t)i, bytes, size);
+        free(bytes);
+        if (status) return fail(c, status, "%s", splam_error_message());
+        if (i == 0 && c->options->seed_used && json_is_integer(seed))
+            *c->options->seed_used = (uint64_t)json_integer_value(seed);
+    }
+    return SPLAM_OK;
+}
+
+static splam_status finish(const client *c, const json_t *job, int64_t count, splam_picture_output *output)
+{
+    const char *state = json_string_value(json_object_get(job, "state"));
+    const char *why = json_string_value(json_object_get(job, "error"));
+    if (strcmp(state, "done"))
+        return fail(c, SPLAM_IO, "%s: the job is %s: %s", c->settings->server, state, why ? why : "nobody says why");
+    if ((int64_t)json_array_size(json_object_get(job, "pictures")) != count)
+        return fail(c, SPLAM_IO, "%s: %zu pictures came, and %lld were asked for", c->settings->server,
+                    json_array_size(json_object_get(job, "pictures")), (long long)count);
+    return write_pictures(c, job, output);
+}
+
+static splam_status draw(client *c, int64_t count, splam_picture_output *output)
+{
+    json_t *body = json_object(), *job = NULL;
+    splam_status status = make_body(c, splam_picture_output_format(output), body);
+    if (!status) status = submit(c, body);
+    json_decref(body);
+    if (!status) status = await(c, &job);
+    if (!status) {
+        status = finish(c, job, count, output);
+        json_decref(job);
+    }
+    forget(c);
+    return status;
+}
+
+splam_status sv_client_generate(const sv_client_settings *settings, const splam_generate_options *o,
+                                const splam_callbacks *callbacks, char error[SV_CLIENT_ERROR])
+{
+    client c = {.settings = settings, .options = o, .callbacks = callbacks, .error = error};
+    splam_picture_output *output = NULL;
+    int64_t count = o->count == SPLAM_UNSET ? 1 : o->count;
+    *error = 0;
+    splam_status status = read_server(&c);
+    if (!status && settings->key_file && !sv_keys_read(settings->key_file, &c.keys, error, SV_CLIENT_ERROR))
+        status = SPLAM_IO;
+    if (!status) {
+        status = splam_picture_output_open(o->output, o->format, count, &output);
+        if (status) fail(&c, status, "%s", splam_error_message());
+    }
+    if (!status) status = draw(&c, count, output);
+    splam_picture_output_close(output);
+    sv_keys_free(&c.keys);
+    return status;
+}
