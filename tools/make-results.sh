@@ -167,10 +167,11 @@ large() {
       seconds[k] = field("seconds"); memory[k] = field("peak_rss_bytes")
       version[machine[m], field("framework")] = field("version"); threads[machines] = field("threads") }
     END {
-        name["sdxl"] = "SDXL"; name["ssd1b"] = "SSD-1B"; name["sd35m"] = "SD3.5 Medium"
+        name["sdxl"] = "SDXL"; name["ssd1b"] = "SSD-1B"; name["vega"] = "Segmind-Vega"; name["sd35m"] = "SD3.5 Medium"
         text["transformer_forward"] = "transformer, one evaluation"
         text["unet_forward"] = "UNet, one evaluation"; text["vae_decode"] = "VAE, one picture decoded"
         text["generate"] = "prompt to PNG, 4 steps"; text["lora_step"] = "distilling step, adapters of rank 64"
+        text["whole_step"] = "distilling step, the whole UNet, moments of 8 bits"
         for (i = machines; i >= 1; i--) {
             print "Machine: " about[i] ", " threads[i] " threads. " date[i] ".\n"
             print "| work | splam: s, GB | OpenVINO: s, GB, multiple | PyTorch: s, GB, multiple |\n|---|---|---|---|"

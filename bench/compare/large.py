@@ -1,13 +1,13 @@
 """Networks of Stable Diffusion XL's and 3.5's size by splam, OpenVINO and PyTorch, on the same shapes, in turns; and by
-splam alone, prompt to PNG in 4 steps (loading included) and steps of distilling adapters of rank 64.
+splam alone, prompt to PNG in 4 steps (loading included), steps of distilling adapters of rank 64 and a whole UNet.
 
     large.py SPLAM FOLDER [--only WORK] [--csv] [--threads 2]
 
-FOLDER has sdxl.safetensors, ssd1b.safetensors (tools/make_random_model.py --single-file) and the folder sd35m, as that
-writes them, and receives OpenVINO's graphs, which are converted once; these and PyTorch have random weights of the same
-shapes, which are as fast. All compute in bf16 (OpenVINO by its inference precision, from weights in f16). Seconds are
-medians of the runs after one that is not counted (opening, compiling and packing are in that one); memory is the
-process's peak.
+FOLDER has sdxl.safetensors, ssd1b.safetensors and vega.safetensors (tools/make_random_model.py --single-file) and the
+folder sd35m, as that writes them, and receives OpenVINO's graphs, which are converted once; these and PyTorch have
+random weights of the same shapes, which are as fast. All compute in bf16 (OpenVINO by its inference precision, from
+weights in f16), distilling in f32 where the processor has no products of bf16. Seconds are medians of the runs after
+one that is not counted (opening, compiling and packing are in that one); memory is the process's peak.
 --csv: as bench/large.csv has it. Needs requirements.txt, 16 GB of memory, and a machine that does nothing else.
 """
 import argparse
@@ -26,8 +26,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 WORKS = (("sdxl", "unet_forward", 1024), ("sdxl", "unet_forward", 512), ("sdxl", "vae_decode", 1024),
          ("ssd1b", "unet_forward", 1024), ("sd35m", "transformer_forward", 1024), ("sd35m", "transformer_forward", 512),
          ("sdxl", "generate", 1024), ("sd35m", "generate", 1024), ("sdxl", "lora_step", 512),
-         ("sdxl", "lora_step", 1024))
-ALONE = ("generate", "lora_step")  # parts of splam's alone
+         ("sdxl", "lora_step", 1024), ("vega", "whole_step", 512))
+STEPS = {"lora_step": ("--lora-rank", "64"), "whole_step": ("--optimizer", "adamw8bit", "--gradient-checkpointing")}
+ALONE = ("generate", *STEPS)  # parts of splam's alone
 COLUMNS = ("date", "machine", "family", "part", "pixels", "framework", "version", "threads", "seconds",
            "peak_rss_bytes")
 FRAMEWORKS = ("splam", "OpenVINO", "PyTorch")
@@ -174,7 +175,7 @@ def model_path(folder, family):
     return os.path.join(folder, family if family == "sd35m" else f"{family}.safetensors")
 
 
-def lora_step(a, family, pixels):
+def distilling_step(a, family, part, pixels):
     """Median of a step's seconds, after one that is not counted; pictures are encoded beforehand."""
     import numpy as np
     from PIL import Image
@@ -191,8 +192,8 @@ def lora_step(a, family, pixels):
         subprocess.run([a.splam, "data", f"folder:{pictures}", "--cache", latents, "--teacher", model, "--resolution",
                         str(pixels)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         done = subprocess.Popen([a.splam, "distill", "--teacher", model, "--data", f"latents:{latents}", "--output",
-                                 output, "--lora-rank", "64", "--train-batch-size", "1", "--max-train-steps",
-                                 str(a.steps), "--checkpointing-steps", "1000", "--threads", str(a.threads)],
+                                 output, *STEPS[part], "--train-batch-size", "1", "--max-train-steps", str(a.steps),
+                                 "--checkpointing-steps", "1000", "--threads", str(a.threads)],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(done.pid, 0)
         if status:
@@ -204,8 +205,8 @@ def lora_step(a, family, pixels):
 
 def of_splam(a, family, part, pixels):
     version = subprocess.run([a.splam, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
-    if part == "lora_step":
-        return {**lora_step(a, family, pixels), "version": version}
+    if part in STEPS:
+        return {**distilling_step(a, family, part, pixels), "version": version}
     model = model_path(a.folder, family)
     line = [a.splam, "bench", "-m", model, "--only", "generate", "--part", part, "--precision", "bf16", "--json",
             "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads)]
