@@ -19,7 +19,7 @@ typedef struct {
     const char *summary;
     const sv_interface *body; /* whose fields its body has; NULL: none, or an object */
     const char *query;        /* a parameter that is true or false; NULL: none */
-    const char *type;         /* of the answer; NULL: application/json */
+    const char *type;         /* of the answer, one or several, "a/b|c/d"; NULL: application/json */
 } sv_description;
 typedef struct {
     const char *method, *path; /* a part "*" stands for any word */

@@ -123,14 +123,26 @@ static json_t *parameters(const sv_route *route)
     return list;
 }
 
+/* What an answer may be: "text/plain", or several, "a/b|c/d". */
+static json_t *contents(const char *types)
+{
+    json_t *all = json_object();
+    while (types && *types) {
+        size_t length = strcspn(types, "|");
+        json_object_setn_new(all, types, length, json_object());
+        types += length + (types[length] == '|');
+    }
+    return all;
+}
+
 static json_t *operation(const sv_route *route)
 {
     const char *type = route->about.type ? route->about.type : "application/json";
     const char *error = route->style == SV_SDAPI ? "#/components/schemas/SdapiError" : "#/components/schemas/Error";
-    json_t *o =
-        json_pack("{s:s, s:o, s:{s:{s:s, s:{s:{}}}, s:{s:s, s:{s:{s:{s:s}}}}}}", "summary", route->about.summary,
-                  "parameters", parameters(route), "responses", "2XX", "description", "as asked", "content", type,
-                  "default", "description", "why not", "content", "application/json", "schema", "$ref", error);
+    json_t *o = json_pack("{s:s, s:o, s:{s:{s:s, s:o}, s:{s:s, s:{s:{s:{s:s}}}}}}", "summary", route->about.summary,
+                          "parameters", parameters(route), "responses", "2XX", "description", "as asked", "content",
+                          contents(type), "default", "description", "why not", "content", "application/json", "schema",
+                          "$ref", error);
     if (route->body)
         json_object_set_new(o, "requestBody",
                             json_pack("{s:b, s:{s:{s:o}}}", "required", true, "content", "application/json", "schema",

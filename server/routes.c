@@ -16,7 +16,7 @@ const sv_route sv_routes[] = {
     {"GET", "/v1/models", SV_OPENAI, false, 0, sv_answer_models,
      {"The models, as OpenAI lists them", NULL, NULL, NULL}},
     {"POST", "/v1/images/generations", SV_OPENAI, false, SV_BODY_BYTES, sv_answer_generations,
-     {"Draws pictures, as OpenAI", &sv_openai_interface, NULL, NULL}},
+     {"Draws pictures, as OpenAI", &sv_openai_interface, NULL, "application/json|text/event-stream"}},
     {"POST", "/v1/images/edits", SV_OPENAI, false, 0, sv_answer_edits,
      {"Refused: inpainting is not supported", NULL, NULL, NULL}},
 

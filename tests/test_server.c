@@ -249,6 +249,10 @@ static void all_is_described(void **state)
         assert_int_equal(json_object_get(operation, "requestBody") != NULL, r->body > 0);
         if (r->about.body) expect_fields(operation, r->about.body);
     }
+    json_t *generations = json_object_get(json_object_get(paths, "/v1/images/generations"), "post"),
+           *content = json_object_get(json_object_get(json_object_get(generations, "responses"), "2XX"), "content");
+    assert_int_equal(json_object_size(content), 2);
+    assert_true(json_object_get(content, "application/json") && json_object_get(content, "text/event-stream"));
     json_object_foreach(paths, path, methods)
         described += json_object_size(methods);
     assert_int_equal(described, count);

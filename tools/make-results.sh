@@ -150,6 +150,29 @@ ranks() {
             field("threads"), field("transport"), field("seconds") }' bench/ranks.csv
 }
 
+# the server under load: each line of the file, turned
+load() {
+    awk "$fields"'
+    FNR > 1 {
+        print "Machine: " field("machine") ". " field("date") ".\n"
+        print "| | |\n|---|---|"
+        print "| clients; requests; places in the line | " field("clients") "; " field("requests") "; " \
+            field("queue") " |"
+        print "| drawn; cancelled by their clients; malformed | " field("drawn") "; " field("cancelled") "; " \
+            field("malformed") " |"
+        print "| told to come again (429) | " field("refused_429") " |"
+        print "| seconds in all | " field("seconds") " |"
+        print "| waiting of what was taken, s: median; of a hundred the longest | " field("waiting_p50") "; " \
+            field("waiting_p99") " |"
+        print "| alone, ms beside drawing: median; of a hundred the longest | " field("overhead_p50_ms") "; " \
+            field("overhead_p99_ms") " |"
+        print "| alone, ms over what the parts take by themselves | " field("over_bench_ms") " |"
+        printf "| memory after a tenth; at the end, MB | %.1f; %.1f |\n", field("memory_early") / 1e6,
+            field("memory_end") / 1e6
+    }' bench/load.csv
+}
+
+
 # A line for each score and size: splam's cell, and the tool's if it was run.
 # A part a line, the frameworks side by side.
 # One table for each machine, the newest first.
@@ -278,6 +301,15 @@ step of distilling is SPLAM's, batch 1, with cached latents, and takes what memo
 processor without products of bf16 computes in f32.
 
 $(large)
+
+## A server under load
+
+\`bench/load.py build/cli/splam --clients 200 --requests 2000 --csv\`: the emoji teacher at 4 steps over the loopback
+interface, each client with a key of its own. A third of the requests are cancelled by their clients, a tenth are
+malformed, ten clients more are slow. Every other request got its picture, byte for byte the file that \`splam
+generate\` writes. "Parts" are \`splam bench\`'s text encoder, four steps and decoder.
+
+$(load)
 
 ## Training twice as fast as PyTorch, with masters in f32
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Clients that people use, against the server: webuiapi (A1111's interface) and openai.
+"""Clients that people use, against the server: webuiapi (A1111's interface) and openai; schemathesis of what
+/openapi.json describes.
 
     tests/clients/test_clients.py SPLAM
 
@@ -8,10 +9,12 @@ N failed".
 """
 import base64
 import io
+import os
 import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 
 import openai
 import webuiapi
@@ -26,7 +29,7 @@ class Clients:
     """Both clients of one server, with a key."""
 
     def __init__(self, splam, server, work):
-        self.splam, self.work = splam, work
+        self.splam, self.work, self.url = splam, work, server.url
         self.a1111 = webuiapi.WebUIApi("127.0.0.1", server.port, sampler="Euler", steps=4, username="user",
                                        password=KEY)
         self.openai = openai.OpenAI(base_url=server.url + "/v1", api_key=KEY, max_retries=0)
@@ -162,6 +165,24 @@ def test_openai_refusals(c):
     error = fails(lambda: c.openai.images.generate(model="teacher", prompt="a", size="63x64"), openai.BadRequestError)
     check("63" in str(error), error)
     fails(lambda: c.stranger.models.list(), openai.AuthenticationError)
+
+
+# ---- what /openapi.json describes ----
+
+# Left out: what a schema cannot say (sides are multiples, a picture is a picture), 501 and 504, which are meant, and
+# results that are kept after a cancelled job.
+CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance"
+
+
+def test_openapi_by_schemathesis(c):
+    tool = os.path.join(os.path.dirname(sys.executable), "schemathesis")
+    done = subprocess.run([tool, "run", c.url + "/openapi.json", "--checks", CHECKS, "--max-examples", "25", "--header",
+                           f"Authorization: Bearer {KEY}", "--request-timeout", "60", "--seed", "1"], cwd=c.work,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    check(done.returncode == 0, done.stdout[-4000:])
+    asked = urllib.request.Request(c.url + "/metrics", headers={"Authorization": f"Bearer {KEY}"})
+    counts = urllib.request.urlopen(asked).read().decode()
+    check("splam_http_requests_total" in counts and 'code="500"' not in counts, counts)
 
 
 def main():
