@@ -192,7 +192,7 @@ static void lists_and_state(void **state)
 static void the_page_has_a_nonce_of_its_own(void **state)
 {
     sv_server *server = start(state);
-    char nonce[2][33], mark[64];
+    char nonce[2][33], mark[128];
     for (int i = 0; i < 2; i++) {
         answer a = get(server, "/");
         assert_int_equal(a.code, 200);
