@@ -30,16 +30,18 @@ sp_status sp_map_at(const sp_scheduler_config *config, double timestep, sp_map *
     const sp_path *path = &config->path;
     *out = (sp_map){.timestep = timestep, .from = sp_path_at(path, timestep), .to = end_of(config, timestep)};
     const sp_estimate e = sp_estimate_from(path->prediction, out->from);
+    const sp_combination clean = {.z = e.x0_z, .m = e.x0_m};
     sp_combination *f = &out->row.next;
     out->row.timestep = timestep;
     out->row.input_scale = 1;
+    out->row.clean = clean;
     double x0 = out->to.alpha;
     if (config->student == SP_STUDENT_LCM) {
         sp_boundary boundary = sp_path_boundary(path, timestep);
         f->z = boundary.skip;
         x0 = boundary.out;
     }
-    sp_combination_add(f, x0, &(sp_combination){.z = e.x0_z, .m = e.x0_m});
+    sp_combination_add(f, x0, &clean);
     sp_combination_add(f, out->to.sigma, &(sp_combination){.z = e.noise_z, .m = e.noise_m});
     if (isfinite(f->z) && isfinite(f->m)) return SP_OK;
     return sp_fail(SP_NUMERIC,
