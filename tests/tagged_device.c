@@ -224,11 +224,13 @@ static double elapsed(sp_device *base, int64_t from, int64_t to)
 
 typedef struct {
     sp_device *device;
+    const sp_packing *inner;
+} wrapped_packing;
+
+typedef struct {
+    sp_device *device;
     sp_kernel inner;
-    struct {
-        sp_device *device;
-        const sp_packing *inner;
-    } packing[SP_MAX_INPUTS];
+    wrapped_packing packing[SP_MAX_INPUTS];
 } wrapped;
 
 static void run_kernel(work *w)
@@ -254,14 +256,25 @@ static void run_pack(work *w)
 
 static void ask_pack(void *state, const void *source, void *packed, void *scratch)
 {
-    struct {
-        sp_device *device;
-        const sp_packing *inner;
-    } *p = state;
+    const wrapped_packing *p = state;
     ask(p->device, &(work){.run = run_pack,
                            .from = untagged(source),
                            .to = untagged(packed),
                            .pack = {.packing = p->inner, .scratch = untagged(scratch)}});
+}
+
+static void run_repack(work *w)
+{
+    w->pack.packing->repack(w->pack.packing->state, w->from, w->to);
+}
+
+static void ask_repack(void *state, const void *from, void *packed)
+{
+    const wrapped_packing *p = state;
+    ask(p->device, &(work){.run = run_repack,
+                           .from = untagged(from),
+                           .to = untagged(packed),
+                           .pack = {.packing = p->inner}});
 }
 
 static void destroy_wrapped(void *state)
@@ -293,6 +306,7 @@ static sp_status prepare(sp_device *base, const sp_node *node, sp_kernel *out)
         k->packing[i].inner = &k->inner.packing[i];
         if (!k->inner.packing[i].bytes) continue;
         out->packing[i].pack = ask_pack;
+        if (out->packing[i].repack) out->packing[i].repack = ask_repack;
         out->packing[i].state = &k->packing[i];
     }
     return SP_OK;
