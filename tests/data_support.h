@@ -29,6 +29,30 @@ static inline uint8_t *grey_png(int width, int height, uint8_t shade, size_t *si
     return png;
 }
 
+/* A grey picture of that name among pictures/, captioned so. */
+static inline void write_grey_picture(void **state, const char *name, int width, int height, uint8_t shade)
+{
+    char file[64];
+    size_t size;
+    uint8_t *png = grey_png(width, height, shade, &size);
+    snprintf(file, sizeof file, "pictures/%s.png", name);
+    assert_ok(sp_write_file(in_folder(state, file), png, size));
+    sp_free(png);
+    snprintf(file, sizeof file, "pictures/%s.txt", name);
+    assert_ok(sp_write_file(in_folder(state, file), name, strlen(name)));
+}
+
+/* A test's folder with pictures/: one wide, one tall, one square. */
+static inline int set_up_pictures(void **state)
+{
+    if (make_test_folder(state) != 0) return -1;
+    assert_ok(sp_make_folders(in_folder(state, "pictures")));
+    write_grey_picture(state, "a wide fog", 120, 80, 40);
+    write_grey_picture(state, "b tall fox", 80, 130, 90);
+    write_grey_picture(state, "c red", 96, 96, 200);
+    return 0;
+}
+
 /* One entry of a ustar file; type '0' is a file, '2' a symbolic link, '5' a folder. */
 static inline void tar_add(sp_string *tar, const char *name, char type, const void *data,
                            size_t size)

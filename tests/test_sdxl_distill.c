@@ -4,28 +4,6 @@
 #include "distill_support.h"
 #include "splam/splam.h"
 
-static void write_picture(void **state, const char *name, int width, int height, uint8_t shade)
-{
-    char file[64];
-    size_t size;
-    uint8_t *png = grey_png(width, height, shade, &size);
-    snprintf(file, sizeof file, "pictures/%s.png", name);
-    assert_ok(sp_write_file(in_folder(state, file), png, size));
-    sp_free(png);
-    snprintf(file, sizeof file, "pictures/%s.txt", name);
-    write_text(in_folder(state, file), name);
-}
-
-static int set_up_pictures(void **state)
-{
-    if (make_test_folder(state) != 0) return -1;
-    assert_ok(sp_make_folders(in_folder(state, "pictures")));
-    write_picture(state, "a wide fog", 120, 80, 40);
-    write_picture(state, "b tall fox", 80, 130, 90);
-    write_picture(state, "c red", 96, 96, 200);
-    return 0;
-}
-
 static void run_program(void **state, const char *arguments)
 {
     sp_string line = {0};
