@@ -4,7 +4,7 @@
 
 static const char description[] =
     "Writes a model in another form: as a diffusers folder, or with --single-file as one .safetensors\n"
-    "file under the names of original checkpoints (Stable Diffusion 1.x, 2.x and XL), which other programs\n"
+    "file under the names of original checkpoints (Stable Diffusion 1.x, 2.x, XL and 3), which other programs\n"
     "open. f16 takes half the space of f32. A folder's tokenizer, scheduler and everything else are\n"
     "copied; checkpoints of training are left out.\n"
     "A student that is told gamma by an embedding has a layer cond_proj, which most programs do not\n"

@@ -417,7 +417,7 @@ report "score"
     printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n' >pointer.ckpt
     lora=$golden/distill-lora/start.safetensors
     for model in pointer.ckpt "$lora"; do
-        what="$model: is a LoRA, expected a Stable Diffusion 1.x, 2.x or XL model"
+        what="$model: is a LoRA, expected a Stable Diffusion 1.x, 2.x, XL or 3 model"
         [ "$model" = "$lora" ] || what="$model: is a Git LFS pointer"
         one_sentence 1 "$what" "$splam" generate -m "$model" -p text -o new.png
         one_sentence 1 "$what" "$splam" tokenize -m "$model" text

@@ -541,7 +541,7 @@ static void test_refused(void **state)
     assert_status(convert_model(golden("checkpoints/zip.ckpt"), in_folder(state, "new"),
                                 &(splam_convert_options){.dtype = "f16"}),
                   SP_FORMAT);
-    assert_message("has no unet, expected a Stable Diffusion 1.x, 2.x or XL model");
+    assert_message("has no unet, expected a Stable Diffusion 1.x, 2.x, XL or 3 model");
     assert_false(sp_path_exists(in_folder(state, "new")));
 }
 

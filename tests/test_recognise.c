@@ -90,7 +90,7 @@ static const names_case tensors[] = {
     {{"lora_unet_conv_in.hada_w1_a"}, {0}, "a LoRA (LoHa)"},
     {{"input_blocks.0.0.weight", "out.2.weight"}, {.rank = 4, .dim = {1, 9, 1, 1}}, "for inpainting"},
     {{UNET "joint_blocks.0.context_block.attn.qkv.weight", sd3_vae}, {0},
-     "a Stable Diffusion 3 model"},
+     "a part of a Stable Diffusion 3 model"},
     {{"double_blocks.0.img_attn.qkv.weight"}, {0}, "a Flux model"},
     {{UNET "input_blocks.0.0.weight"}, {.rank = 4, .dim = {1, 9, 1, 1}}, "for inpainting (its UNet takes 9 channels)"},
     {{UNET "input_blocks.0.0.weight"}, {.rank = 4, .dim = {1, 8, 1, 1}}, "an InstructPix2Pix checkpoint"},
@@ -133,7 +133,8 @@ static void names_are_known(void **state)
             fail_msg("%s: \"%s\" is not \"%s\"", tensors[i].names[0], text, tensors[i].text);
         assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(tensors[i].text);
-        assert_message(", expected a Stable Diffusion 1.x, 2.x or XL model: a folder as diffusers has it, or one file");
+        assert_message(", expected a Stable Diffusion 1.x, 2.x, XL or 3 model: a folder as diffusers has it, or one "
+                       "file");
         sp_component *vae;
         if (strstr(tensors[i].text, "(VAE)") || tensors[i].names[1] == sd3_vae) continue; /* has one */
         assert_status(sp_component_open(path, "vae", &vae), SP_UNSUPPORTED);
@@ -144,7 +145,8 @@ static void names_are_known(void **state)
     sp_pipeline *p;
     write_names(path, &unknown);
     assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
-    assert_message("x.safetensors: has no unet, vae, text_encoder, expected a Stable Diffusion 1.x, 2.x or XL model");
+    assert_message("x.safetensors: has no unet, vae, text_encoder, expected a Stable Diffusion 1.x, 2.x, XL or 3 "
+                   "model");
     const names_case part = {{UNET "input_blocks.0.0.weight"}, {.rank = 4, .dim = {1, 4, 1, 1}}, ""};
     write_names(path, &part);
     assert_status(sp_pipeline_open(path, &(sp_model_options){0}, &p), SP_FORMAT);
@@ -211,7 +213,7 @@ static void folders_are_known(void **state)
         assert_string_equal(text, folders[i].text);
         assert_status(sp_pipeline_open(folder, &(sp_model_options){0}, &p), SP_UNSUPPORTED);
         assert_message(folders[i].text);
-        assert_message("expected a Stable Diffusion 1.x, 2.x or XL model");
+        assert_message("expected a Stable Diffusion 1.x, 2.x, XL or 3 model");
         assert_status(sp_component_open(folder, "unet", &unet), SP_IO);
         assert_message(folders[i].text);
     }

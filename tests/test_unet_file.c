@@ -231,7 +231,7 @@ static void test_refusals(void **state)
     assert_ok(sp_safetensors_save(half, vae, 2, NULL, 0));
     refuse(half, base, SPLAM_UNSUPPORTED, "half.safetensors: is an autoencoder (VAE), expected a UNet");
     assert_ok(sp_safetensors_save(half, parts, 2, NULL, 0));
-    refuse(half, base, SPLAM_UNSUPPORTED, "half.safetensors: has no UNet");
+    refuse(half, base, SPLAM_UNSUPPORTED, "half.safetensors: has neither UNet nor transformer");
     /* a base that has not the rest either */
     snprintf(path, sizeof path, "%s/vae", base);
     assert_ok(sp_remove_tree(path));

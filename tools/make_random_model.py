@@ -4,7 +4,7 @@ Segmind-Vega with seeded random weights.
 
     python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m FOLDER --tokenizer DIR [--dtype f16|bf16|f32]
         [--sharded] [--seed S]
-    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega --single-file OUT.safetensors|OUT.ckpt [--dtype ...]
+    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m --single-file OUT.safetensors|OUT.ckpt [--dtype ...]
         [--seed S]
 
 FOLDER is a diffusers folder, complete: UNet, VAE, text encoder, tokenizer (vocab.json and merges.txt from DIR), and the
@@ -174,6 +174,43 @@ def original_vae_name(name, levels):
     return name
 
 
+# Of a block, diffusers' and Stability's; {} is q, k and v, which Stability has in one tensor.
+MMDIT_INSIDE = [("norm1.linear", "x_block.adaLN_modulation.1"),
+                ("norm1_context.linear", "context_block.adaLN_modulation.1"), ("attn.to_{}", "x_block.attn.qkv"),
+                ("attn.add_{}_proj", "context_block.attn.qkv"), ("attn2.to_{}", "x_block.attn2.qkv"),
+                ("attn.norm_q", "x_block.attn.ln_q"), ("attn.norm_k", "x_block.attn.ln_k"),
+                ("attn.norm_added_q", "context_block.attn.ln_q"),
+                ("attn.norm_added_k", "context_block.attn.ln_k"), ("attn2.norm_q", "x_block.attn2.ln_q"),
+                ("attn2.norm_k", "x_block.attn2.ln_k"), ("attn.to_out.0", "x_block.attn.proj"),
+                ("attn.to_add_out", "context_block.attn.proj"), ("attn2.to_out.0", "x_block.attn2.proj"),
+                ("ff.net.0.proj", "x_block.mlp.fc1"), ("ff.net.2", "x_block.mlp.fc2"),
+                ("ff_context.net.0.proj", "context_block.mlp.fc1"), ("ff_context.net.2", "context_block.mlp.fc2")]
+MMDIT_OUTSIDE = [("pos_embed.proj", "x_embedder.proj"), ("context_embedder", "context_embedder"),
+                 ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0"),
+                 ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2"),
+                 ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0"),
+                 ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2"), ("proj_out", "final_layer.linear"),
+                 ("norm_out.linear", "final_layer.adaLN_modulation.1")]
+
+
+def original_mmdit(weights):
+    """Stability's names and forms: shift before scale in the two norms that have no gate."""
+    blocks = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("transformer_blocks."))
+    out = {"pos_embed": weights["pos_embed.pos_embed"]}
+    pairs = list(MMDIT_OUTSIDE) + [(f"transformer_blocks.{i}.{own}", f"joint_blocks.{i}.{original}")
+                                   for i in range(blocks) for own, original in MMDIT_INSIDE]
+    last = f"transformer_blocks.{blocks - 1}.norm1_context.linear"
+    for own, original in pairs:
+        for kind in ("weight", "bias"):
+            parts = [f"{own.format(part)}.{kind}" for part in ("qkv" if "{}" in own else "q")]
+            found = [weights[name] for name in parts if name in weights]
+            if found and own in (last, "norm_out.linear"):
+                found = [found[0].chunk(2)[1], found[0].chunk(2)[0]]
+            if found:
+                out[f"{original}.{kind}"] = torch.cat(found) if len(found) > 1 else found[0]
+    return out
+
+
 def original_text(weights, layers, seed, projection=None):
     """OpenCLIP's layout: queries, keys and values in one matrix, and a last layer that Stable Diffusion 2 does not
     use. With a projection it is the second one of XL, which uses all."""
@@ -215,9 +252,16 @@ def text_weights(model):
             if not name.endswith("position_ids")}
 
 
-def original_weights(component, model, seed=0, xl=False):
+def original_weights(component, model, seed=0, xl=False, sd3=False):
     """The component's weights under the names, and in the forms, of a published checkpoint."""
     weights = {name: t.detach() for name, t in model.state_dict().items()}
+    if component == "transformer":
+        return {"model.diffusion_model." + name: t for name, t in original_mmdit(weights).items()}
+    if sd3 and component != "vae":
+        prefix = "text_encoders.clip_" + ("g" if component == "text_encoder_2" else "l") + ".transformer."
+        return {prefix + ("" if name.startswith("text_projection") else "text_model.") + name: t
+                for name, t in text_weights(model).items()
+                if component == "text_encoder_2" or not name.startswith("text_projection")}
     if component == "unet":
         attends = ["CrossAttn" in kind for kind in model.config.up_block_types]
         return {"model.diffusion_model." + original_unet_name(name, model.config.layers_per_block, attends): t
@@ -319,10 +363,11 @@ def write_folder(family, folder, tokenizer, dtype, sharded, seed):
 
 
 def write_checkpoint(family, path, dtype, seed):
-    weights = noise_buffers()
+    sd3 = "transformer" in FAMILIES[family]
+    weights = {} if sd3 else noise_buffers()
     xl = "text_encoder_2" in FAMILIES[family]
     for component in components_of(family):
-        weights.update(original_weights(component, random_model(family, component, seed, dtype), seed, xl))
+        weights.update(original_weights(component, random_model(family, component, seed, dtype), seed, xl, sd3))
         gc.collect()
     write_single_file(path, weights, FAMILIES[family]["steps"])
 
@@ -343,8 +388,6 @@ def main():
     if arguments.single_file:
         if not arguments.single_file.endswith((".safetensors", ".ckpt")):
             parser.error("--single-file OUT must end in .safetensors or .ckpt")
-        if "transformer" in FAMILIES[arguments.family]:
-            parser.error(f"{arguments.family} is written as a FOLDER alone")
         if arguments.sharded or arguments.tokenizer:
             parser.error("--sharded and --tokenizer are for a FOLDER")
         return write_checkpoint(arguments.family, arguments.single_file, dtype, arguments.seed)

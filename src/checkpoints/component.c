@@ -315,16 +315,17 @@ static sp_status open_vae_file(sp_component *component)
 static sp_status open_in_file(sp_component *component, sp_component_kind kind, const char *path,
                               const char *prediction)
 {
+    const sp_component_kind place = component->place;
     component->folder = sp_strdup(path);
     if (!component->folder) return SP_MEMORY;
     SP_TRY(sp_tensor_file_open(path, &component->file));
     if (kind == SP_COMPONENT_VAE && sp_vae_file_kind_of(component->file)) return open_vae_file(component);
-    const char *other = sp_original_has(component->file, kind) ? NULL : sp_recognise_tensors(component->file);
-    if (other) return sp_fail(SP_UNSUPPORTED, "%s: is %s, expected a %s", path, other, kinds[kind].folder);
-    SP_TRY(sp_original_config(component->file, kind, prediction, &component->json));
+    const char *other = sp_original_has(component->file, place) ? NULL : sp_recognise_tensors(component->file);
+    if (other) return sp_fail(SP_UNSUPPORTED, "%s: is %s, expected a %s", path, other, kinds[place].folder);
+    SP_TRY(sp_original_config(component->file, place, prediction, &component->json));
     SP_TRY(sp_component_config_read(kind, component->json, path, &component->config));
     SP_TRY(sp_weights_create(&component->weights));
-    return sp_add_original(component->weights, component->file, kind);
+    return sp_add_original(component->weights, component->file, place);
 }
 
 /* Packed weights lie in the component's own folder, or beside a file of several. */
@@ -346,9 +347,10 @@ sp_status sp_component_open_kind(const char *model, const char *name, sp_compone
     bool in_folder = sp_path_is_folder(path);
     sp_component *component = sp_alloc_zero(sizeof *component);
     sp_status status = component ? SP_OK : SP_MEMORY;
+    if (component) component->place = (sp_component_kind)sp_component_kind_of(name);
     if (status == SP_OK && in_folder)
         status = open_in_folder(component, kind, path, name);
-    else if (status == SP_OK && strcmp(name, kinds[sp_component_kind_of(name)].folder) != 0)
+    else if (status == SP_OK && strcmp(name, kinds[component->place].folder) != 0)
         status = sp_fail(SP_IO, "%s: is one file, which has no %s", path, name);
     else if (status == SP_OK)
         status = open_in_file(component, kind, path, prediction);

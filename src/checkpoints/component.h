@@ -60,6 +60,8 @@ json_t *sp_component_config_write(const sp_component_config *config);
 sp_status sp_component_check_class(sp_component_kind kind, const char *found, const char *where);
 
 typedef struct {
+    sp_component_kind place; /* of the folder name that it was opened by: Stable Diffusion 3's two text encoders are of
+                                one kind */
     sp_component_config config;
     json_t *json;         /* config.json as it stands in the file */
     char *folder;         /* where it was found; a checkpoint of one file: that */

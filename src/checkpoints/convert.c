@@ -146,7 +146,7 @@ static sp_status convert_index(const char *from, const char *to)
 static bool is_left_out(const sp_model_folder *model, const char *name)
 {
     return sp_starts_with(name, "checkpoint-") || strcmp(name, "metrics.jsonl") == 0 ||
-           (model->unet && sp_component_kind_of(name) == SP_COMPONENT_UNET);
+           (model->unet && sp_component_kind_of(name) == (int)model->unet_kind);
 }
 
 /* That of a base is what the UNet's marks make of it. */
@@ -202,8 +202,9 @@ static sp_status convert_entries(const sp_model_folder *model, char *const *name
     for (size_t i = 0; i < count; i++)
         SP_TRY(convert_entry(model, names[i], output, c));
     if (!model->unet) return SP_OK;
-    char *to = sp_path_join(output, "unet");
-    sp_status status = to ? convert_component(model, "unet", c, to) : SP_MEMORY;
+    const char *denoiser = sp_component_folder_name(model->unet_kind);
+    char *to = sp_path_join(output, denoiser);
+    sp_status status = to ? convert_component(model, denoiser, c, to) : SP_MEMORY;
     sp_free(to);
     return status;
 }
@@ -230,6 +231,7 @@ static const struct {
     {"text_encoder_2", "transformers", "CLIPTextModelWithProjection"},
     {"tokenizer", "transformers", "CLIPTokenizer"},
     {"tokenizer_2", "transformers", "CLIPTokenizer"},
+    {"transformer", "diffusers", "SD3Transformer2DModel"},
     {"unet", "diffusers", "UNet2DConditionModel"},
     {"vae", "diffusers", "AutoencoderKL"},
 };
@@ -261,8 +263,11 @@ sp_status sp_export_part(const sp_model_folder *single, const char *part, const 
 
 static sp_status export_index(const sp_model_folder *single, const char *output)
 {
-    bool xl = sp_model_folder_has(single, "text_encoder_2");
-    json_t *index = xl ? json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name", "StableDiffusionXLPipeline",
+    bool sd3 = sp_model_folder_has(single, "transformer"), xl = !sd3 && sp_model_folder_has(single, "text_encoder_2");
+    json_t *index = sd3  ? json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:[n,n], s:[n,n]}", "_class_name",
+                                     "StableDiffusion3Pipeline", "_diffusers_version", "0.30.0", "feature_extractor",
+                                     "image_encoder", "text_encoder_3", "tokenizer_3")
+                    : xl ? json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name", "StableDiffusionXLPipeline",
                                    "_diffusers_version", "0.30.0", "feature_extractor", "image_encoder",
                                    "force_zeros_for_empty_prompt", 1)
                        : json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name", "StableDiffusionPipeline",
@@ -272,7 +277,9 @@ static sp_status export_index(const sp_model_folder *single, const char *output)
     sp_status status = index ? sp_original_scheduler(single->single, NULL, &scheduler) : SP_MEMORY;
     for (int i = 0; i < PARTS && !status; i++) {
         const char *name = parts[i].class_name;
-        if (!xl && sp_ends_with(parts[i].name, "_2")) continue;
+        if (!xl && !sd3 && sp_ends_with(parts[i].name, "_2")) continue;
+        if (strcmp(parts[i].name, sd3 ? "unet" : "transformer") == 0) continue;
+        if (sd3 && strcmp(parts[i].name, "text_encoder") == 0) name = "CLIPTextModelWithProjection";
         if (!name) name = json_string_value(json_object_get(scheduler, "_class_name"));
         json_t *entry = sp_model_folder_has(single, parts[i].name)
                             ? json_pack("[s,s]", parts[i].library, name)
@@ -324,7 +331,8 @@ static sp_status find_prediction(const sp_model_folder *folder, sp_original_pred
 {
     json_t *json;
     char *where;
-    *out = (sp_original_prediction){0};
+    *out = (sp_original_prediction){.type = "flow"};
+    if (sp_model_folder_has(folder, "transformer")) return SP_OK;
     SP_TRY(sp_model_folder_scheduler(folder, &json, &where));
     sp_status status = read_prediction(json, where, out);
     json_decref(json);
@@ -340,7 +348,7 @@ static sp_status check_tokenizer(const sp_model_folder *folder, const sp_compone
         "Caf\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac 1234, it's (trending:1.2) on ArtStation!",
         "zyzzyva qwertyuiop \xf0\x9f\x99\x82"};
     sp_tokenizer *own, *builtin = NULL;
-    SP_TRY(sp_model_folder_tokenizer(folder, text->config.kind, &own));
+    SP_TRY(sp_model_folder_tokenizer(folder, text->place, &own));
     sp_status status = sp_tokenizer_clip(text->config.text.activation == SP_UNARY_GELU, &builtin);
     size_t length = sp_tokenizer_max_length(own);
     bool same = !status && length == sp_tokenizer_max_length(builtin) &&
@@ -366,7 +374,11 @@ static sp_status check_tokenizer(const sp_model_folder *folder, const sp_compone
 static sp_status write_single(const sp_model_folder *folder, const char *output,
                               const conversion *c)
 {
-    const char *const names[] = {c->o->unet ? c->o->unet : "unet", "vae", "text_encoder", "text_encoder_2"};
+    bool usual = !c->o->unet || strcmp(c->o->unet, "unet") == 0;
+    const char *const denoiser = !usual                                         ? c->o->unet
+                                 : sp_model_folder_has(folder, "transformer") ? "transformer"
+                                                                              : "unet";
+    const char *const names[] = {denoiser, "vae", "text_encoder", "text_encoder_2"};
     enum { MOST = sizeof names / sizeof *names };
     sp_component *components[MOST] = {NULL};
     size_t count = 0;
@@ -420,9 +432,6 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
                        folder->path);
     if (c->o->unet && strcmp(c->o->unet, "unet") != 0 && !c->o->single_file)
         return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
-    if (has[SP_COMPONENT_TRANSFORMER] && c->o->single_file)
-        return sp_fail(SP_UNSUPPORTED, "%s: is a Stable Diffusion 3 model, which cannot be written as one file yet",
-                       folder->path);
     if (asks_guidance(c->o) && !c->o->fold_guidance)
         return sp_fail(SP_ARGUMENT, "`guidance` needs `fold_guidance`: it is what that folds in");
     if (c->o->fold_guidance && !has[SP_COMPONENT_UNET])
@@ -465,6 +474,8 @@ static sp_status convert_model(const sp_model_folder *folder, const char *output
                                const conversion *c)
 {
     SP_TRY(check_request(folder, c));
+    if (c->o->single_file && sp_model_folder_has(folder, "text_encoder_3"))
+        sp_log_warn("%s: its third text encoder (T5) is left out of the file", folder->path);
     if (c->o->single_file) return convert_to_single(folder, output, c);
     sp_claim claim;
     SP_TRY(sp_claim_folder(output, NULL, &claim));
@@ -484,7 +495,8 @@ sp_status sp_convert_model(const splam_convert_options *o, sp_device *device, co
     sp_model_folder folder;
     SP_TRY(sp_model_folder_open_unet(o->model, o->base, &folder));
     folder.prediction = o->prediction_type;
-    sp_status status = sp_lora_list_open(o->loras, o->lora_count, c.callbacks, &c.loras);
+    sp_status status = sp_prediction_fits(&folder);
+    if (!status) status = sp_lora_list_open(o->loras, o->lora_count, c.callbacks, &c.loras);
     if (!status) status = convert_model(&folder, o->output, &c);
     sp_lora_list_close(&c.loras);
     sp_model_folder_close(&folder);

@@ -63,16 +63,51 @@ sp_status sp_model_folder_open(const char *path, sp_model_folder *out)
     return status;
 }
 
+/* A model's, or a component's own folder; a UNet where nothing says it. */
+static sp_status kind_in_folder(const char *path, sp_component_kind *out)
+{
+    char *inside = sp_path_join(path, sp_component_folder_name(SP_COMPONENT_TRANSFORMER)),
+         *config = sp_path_join(path, "config.json");
+    json_t *json = NULL;
+    sp_status status = inside && config ? SP_OK : SP_MEMORY;
+    if (!status && sp_path_exists(config)) status = sp_json_load(config, &json);
+    const char *name = json_string_value(json_object_get(json, "_class_name"));
+    bool is = !status && (sp_path_is_folder(inside) ||
+                          (name && sp_component_kind_of_class(name) == SP_COMPONENT_TRANSFORMER));
+    *out = is ? SP_COMPONENT_TRANSFORMER : SP_COMPONENT_UNET;
+    json_decref(json);
+    sp_free(inside);
+    sp_free(config);
+    return status;
+}
+
+static sp_status kind_in_file(const sp_model_folder *folder, sp_component_kind *out)
+{
+    const char *what;
+    *out = sp_original_has(folder->unet_file, SP_COMPONENT_TRANSFORMER) ? SP_COMPONENT_TRANSFORMER : SP_COMPONENT_UNET;
+    if (sp_original_has(folder->unet_file, *out)) return SP_OK;
+    what = sp_recognise_tensors(folder->unet_file);
+    return sp_fail(SP_UNSUPPORTED,
+                   "%s: %s%s, expected a UNet or a transformer, alone or in a checkpoint, for the rest of %s",
+                   folder->unet, what ? "is " : "has neither UNet nor transformer", what ? what : "", folder->path);
+}
+
 static sp_status take_unet(sp_model_folder *folder, const char *path)
 {
+    sp_component_kind kind;
+    char *unet;
     if (!sp_path_exists(path)) return sp_fail(SP_IO, "%s: no such file or folder", path);
-    SP_TRY(sp_model_path(path, &folder->unet));
-    if (sp_path_is_folder(folder->unet)) return SP_OK;
-    SP_TRY(sp_tensor_file_open(folder->unet, &folder->unet_file));
-    if (sp_original_has(folder->unet_file, SP_COMPONENT_UNET)) return SP_OK;
-    const char *what = sp_recognise_tensors(folder->unet_file);
-    return sp_fail(SP_UNSUPPORTED, "%s: %s%s, expected a UNet, alone or in a checkpoint, for the rest of %s",
-                   folder->unet, what ? "is " : "has no UNet", what ? what : "", folder->path);
+    SP_TRY(sp_model_path(path, &unet));
+    bool in_folder = sp_path_is_folder(unet);
+    sp_status status = in_folder ? kind_in_folder(unet, &kind) : sp_tensor_file_open(unet, &folder->unet_file);
+    folder->unet = unet;
+    if (!status && !in_folder) status = kind_in_file(folder, &kind);
+    SP_TRY(status);
+    sp_component_kind other = kind == SP_COMPONENT_UNET ? SP_COMPONENT_TRANSFORMER : SP_COMPONENT_UNET;
+    folder->unet_kind = kind;
+    if (!sp_model_folder_has(folder, sp_component_folder_name(other))) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: has a %s, and %s, the rest of which is asked for, has a %s", unet,
+                   sp_component_folder_name(kind), folder->path, sp_component_folder_name(other));
 }
 
 sp_status sp_model_folder_open_unet(const char *unet, const char *base, sp_model_folder *out)
@@ -93,21 +128,22 @@ void sp_model_folder_close(sp_model_folder *folder)
     *folder = (sp_model_folder){0};
 }
 
-/* The scheduler is told by the UNet, and the tokenizer is the one that all such models have. */
+/* The scheduler is told by the UNet or transformer, and the tokenizer is the one that all such models have. */
 static bool has_in_file(const sp_tensor_file *file, const char *component)
 {
     if (strcmp(component, "vae") == 0 && sp_vae_file_kind_of(file)) return true;
     for (int i = 0; i < SP_COMPONENT_COUNT; i++)
         if (strcmp(component, sp_component_folder_name((sp_component_kind)i)) == 0)
             return sp_original_has(file, (sp_component_kind)i);
-    if (strcmp(component, "scheduler") == 0) return sp_original_has(file, SP_COMPONENT_UNET);
+    if (strcmp(component, "scheduler") == 0)
+        return sp_original_has(file, SP_COMPONENT_UNET) || sp_original_has(file, SP_COMPONENT_TRANSFORMER);
     if (strcmp(component, "tokenizer_2") == 0) return sp_original_has(file, SP_COMPONENT_TEXT_ENCODER_2);
     return strcmp(component, "tokenizer") == 0 && sp_original_has(file, SP_COMPONENT_TEXT_ENCODER);
 }
 
 bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
 {
-    if (folder->unet && strcmp(component, sp_component_folder_name(SP_COMPONENT_UNET)) == 0) return true;
+    if (folder->unet && strcmp(component, sp_component_folder_name(folder->unet_kind)) == 0) return true;
     if (folder->single) return has_in_file(folder->single, component);
     const json_t *entry = json_object_get(folder->index, component);
     if (entry && !index_class(folder->index, component)) return false;
@@ -120,7 +156,7 @@ bool sp_model_folder_has(const sp_model_folder *folder, const char *component)
 sp_status sp_model_folder_component(const sp_model_folder *folder, const char *component, sp_component **out)
 {
     int kind = sp_component_kind_of(component);
-    bool other = folder->unet && kind == SP_COMPONENT_UNET;
+    bool other = folder->unet && kind == (int)folder->unet_kind;
     /* Stable Diffusion 3's first text encoder makes a vector of the whole text too */
     bool projects = kind == SP_COMPONENT_TEXT_ENCODER &&
                     sp_model_folder_has(folder, sp_component_folder_name(SP_COMPONENT_TRANSFORMER));
@@ -182,6 +218,7 @@ static char *scheduler_path(const sp_model_folder *folder)
 static sp_status mark_by_unet(const sp_model_folder *folder, json_t *scheduler)
 {
     sp_original_prediction predicts;
+    if (folder->unet_kind == SP_COMPONENT_TRANSFORMER) return SP_OK; /* a velocity, which nothing marks */
     SP_TRY(sp_original_predicts(folder->unet_file, folder->prediction, &predicts));
     return sp_original_mark(&predicts, scheduler);
 }
@@ -241,7 +278,8 @@ static sp_status check_name(const sp_model_folder *folder)
 {
     const sp_tensor_file *file = folder->unet_file ? folder->unet_file : folder->single;
     sp_original_prediction predicts;
-    if (!file || !strcasestr(sp_path_base(sp_tensor_file_path(file)), "_x0")) return SP_OK;
+    if (!file || sp_original_has(file, SP_COMPONENT_TRANSFORMER)) return SP_OK;
+    if (!strcasestr(sp_path_base(sp_tensor_file_path(file)), "_x0")) return SP_OK;
     SP_TRY(sp_original_predicts(file, NULL, &predicts));
     if (!predicts.said)
         sp_log_warn("%s: by its name it predicts the clean latent, which nothing in it says; it is taken to predict "
@@ -250,10 +288,19 @@ static sp_status check_name(const sp_model_folder *folder)
     return SP_OK;
 }
 
+sp_status sp_prediction_fits(const sp_model_folder *folder)
+{
+    if (!folder->prediction || !sp_model_folder_has(folder, sp_component_folder_name(SP_COMPONENT_TRANSFORMER)))
+        return SP_OK;
+    return sp_fail(SP_ARGUMENT, "%s: is a Stable Diffusion 3 model, which predicts a velocity; a prediction type is "
+                   "for a UNet", folder->unet ? folder->unet : folder->path);
+}
+
 sp_status sp_prediction_check(const sp_model_folder *folder)
 {
     const char *asked = folder->prediction, *said = NULL;
     char *where = NULL;
+    SP_TRY(sp_prediction_fits(folder));
     if (!asked) return check_name(folder);
     if (!sp_prediction_type(asked))
         return sp_fail(SP_ARGUMENT, "prediction type \"%.64s\" is not known, expected epsilon, v_prediction or sample",

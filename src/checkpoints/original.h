@@ -1,9 +1,12 @@
-/* Checkpoints of one file, as Stable Diffusion 1.x, 2.x and XL were published: UNet, VAE and text
+/* Checkpoints of one file, as Stable Diffusion 1.x, 2.x, XL and 3 were published: UNet or transformer, VAE and text
  * encoders under the names of CompVis' and Stability's own programs, no configuration. What
  * diffusers keeps in config.json is told by names and shapes. */
 #ifndef SP_CHECKPOINTS_ORIGINAL_H
 #define SP_CHECKPOINTS_ORIGINAL_H
 #include "checkpoints/component.h"
+
+/* `kind` is that of the place in a model (sp_component's), throughout: Stable Diffusion 3's first text encoder is at
+ * TEXT_ENCODER, and of the kind of the second. */
 
 /* True if the file has that component's tensors; a file that is a UNet alone may have them without prefix or under
  * diffusers' names, one that is a VAE alone as well. */
@@ -13,14 +16,15 @@ bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind);
  * projections (2.x, XL) has heads of 64 channels, one without 8 heads; CLIP's text encoders have heads
  * of 64. Depths of transformers are counted, so that XL's smaller relatives (SSD-1B, Segmind-Vega) are read too. Of
  * OpenCLIP's layers 2.x does not use the last. A 2.x that predicts v was trained for pictures of 768, XL for 1024, all
- * others for 512; prediction is as below. SP_FORMAT naming the tensor that is missing; SP_UNSUPPORTED for a UNet that
- * is conditioned on anything else. */
+ * others for 512; prediction is as below. Of Stable Diffusion 3's transformer see original_mmdit.h. SP_FORMAT naming
+ * the tensor that is missing; SP_UNSUPPORTED for a UNet that is conditioned on anything else. */
 sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
                              const char *prediction, json_t **out);
 
 /* Adds views of the component's tensors under the names of its graph: attention's fused matrices
- * are split, 1x1 kernels of the VAE's attention seen as matrices, averaged weights (model_ema.) and
- * other components left out. SP_FORMAT if two tensors come to the same name. */
+ * are split, exchanged halves of norms copied, 1x1 kernels of the VAE's attention seen as matrices, averaged weights
+ * (model_ema.) and other components left out; an identity stands for the projection of Stable Diffusion 3's first text
+ * encoder. SP_FORMAT if two tensors come to the same name. */
 sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind);
 
 /* The same text if it is diffusers' name of what a UNet here may predict: "epsilon", "v_prediction", "sample" (the
@@ -47,20 +51,21 @@ sp_status sp_original_predicts(const sp_tensor_file *file, const char *predictio
 sp_status sp_original_mark(const sp_original_prediction *predicts, json_t *scheduler);
 
 /* The scheduler_config.json that the published models have (json_decref), with what the UNet
- * predicts and, as above, where its schedule ends. */
+ * predicts and, as above, where its schedule ends; of a transformer, which predicts a velocity, as it is. */
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out);
 
 /* True if the first text encoder's prompts are padded with "!" (id 0) and not with the end token: OpenCLIP, 2.x. */
 bool sp_original_pads_with_zero(const sp_tensor_file *file);
 
-/* The name that a parameter of the graph has in such a file, the inverse of sp_add_original; false
+/* The name that a parameter of the graph of 1.x, 2.x and XL has in such a file, the inverse of sp_add_original; false
  * if it has none (cond_proj). Of OpenCLIP's attention it is that of the separate matrices, which
  * the file has as one. xl: the model is Stable Diffusion XL, whose first text encoder lies elsewhere. */
 bool sp_original_name(const sp_component_config *config, bool xl, const char *name, char *out, size_t size);
 
 /* Writes components as one safetensors file of original names, floats as `dtype`: a text encoder
- * with gelu in OpenCLIP's layout (2.x, the second of XL), another as CLIP's; what the UNet predicts in the
- * metadata and by the empty tensors "v_pred" and "ztsnr". Written beside and renamed. SP_UNSUPPORTED,
+ * with gelu in OpenCLIP's layout (2.x, the second of XL), another as CLIP's, with a transformer both as transformers
+ * has them; what the UNet predicts in the metadata and by the empty tensors "v_pred" and "ztsnr", of a transformer
+ * nothing. Written beside and renamed. SP_UNSUPPORTED,
  * naming the tensor or the key, for what such a file cannot carry: readers know a model's configuration
  * by names and shapes alone. */
 sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "checkpoints/original_mmdit.h"
 #include "checkpoints/original_parts.h"
 
 enum {
@@ -15,6 +16,8 @@ enum {
 #define OPEN_CLIP SP_ORIGINAL_OPEN_CLIP
 #define VAE_FIRST SP_ORIGINAL_VAE "encoder.conv_in.weight"
 #define OPEN_CLIP_FIRST OPEN_CLIP "token_embedding.weight"
+#define XL_PROJECTION SP_ORIGINAL_XL_OPEN_CLIP "text_projection"
+#define CLIP_G_PROJECTION SP_ORIGINAL_3_CLIP_G "text_projection.weight"
 
 /* ---- looking ---- */
 
@@ -42,20 +45,26 @@ sp_status sp_original_dim(const sp_tensor_file *file, const char *name, int axis
     return SP_OK;
 }
 
-/* "text_model." was there before transformers 5. Merges of XL have its second encoder under either names. */
+/* "text_model." was there before transformers 5. Merges of XL have its second encoder under either names; Stable
+ * Diffusion 3 has both under transformers'. */
 sp_original_text sp_original_text_of(const sp_tensor_file *file, sp_component_kind kind)
 {
     static const struct {
         sp_component_kind kind;
         sp_original_text text;
     } places[] = {
-        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_CLIP "text_model.", false}},
-        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_CLIP, false}},
-        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_OPEN_CLIP, true}},
-        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_XL_CLIP "text_model.", false}},
-        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_XL_CLIP, false}},
-        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_XL_OPEN_CLIP, true}},
-        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_XL_OPEN_CLIP "text_model.", false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_CLIP "text_model.", false, NULL, false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_CLIP, false, NULL, false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_OPEN_CLIP, true, NULL, false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_XL_CLIP "text_model.", false, NULL, false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_XL_CLIP, false, NULL, false}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_3_CLIP_L "text_model.", false, NULL, true}},
+        {SP_COMPONENT_TEXT_ENCODER, {SP_ORIGINAL_3_CLIP_L, false, NULL, true}},
+        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_XL_OPEN_CLIP, true, XL_PROJECTION, false}},
+        {SP_COMPONENT_TEXT_ENCODER_2,
+         {SP_ORIGINAL_XL_OPEN_CLIP "text_model.", false, XL_PROJECTION ".weight", false}},
+        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_3_CLIP_G "text_model.", false, CLIP_G_PROJECTION, false}},
+        {SP_COMPONENT_TEXT_ENCODER_2, {SP_ORIGINAL_3_CLIP_G, false, CLIP_G_PROJECTION, false}},
     };
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         const sp_original_text *text = &places[i].text;
@@ -64,7 +73,7 @@ sp_original_text sp_original_text_of(const sp_tensor_file *file, sp_component_ki
         snprintf(name, sizeof name, form, text->prefix);
         if (places[i].kind == kind && sp_tensor_file_find(file, name)) return *text;
     }
-    return (sp_original_text){NULL, false};
+    return (sp_original_text){NULL, false, NULL, false};
 }
 
 /* A tensor of the UNet, by its original name; NULL if there is none. */
@@ -100,7 +109,7 @@ bool sp_original_has(const sp_tensor_file *file, sp_component_kind kind)
 {
     if (kind == SP_COMPONENT_UNET) return sp_original_unet_of(file).prefix;
     if (kind == SP_COMPONENT_VAE) return sp_original_vae_prefix(file);
-    if (!sp_component_is_text(kind)) return false; /* Stable Diffusion 3's has names of its own */
+    if (kind == SP_COMPONENT_TRANSFORMER) return sp_original_has_mmdit(file);
     return sp_original_text_of(file, kind).prefix;
 }
 
@@ -324,11 +333,12 @@ int sp_original_vae_levels(const sp_tensor_file *file)
 
 static sp_status vae_config(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
-    bool large;
+    bool large, third = sp_original_has_mmdit(file);
     SP_TRY(is_large(file, prediction, &large));
     sp_vae_config c = {.kind = SP_VAE_KL,
-                       .scaling_factor = is_xl(file) ? 0.13025 : 0.18215,
-                       .sample_size = is_xl(file) ? 1024 : large ? 768 : 512,
+                       .scaling_factor = third ? 1.5305 : is_xl(file) ? 0.13025 : 0.18215,
+                       .shift_factor = third ? 0.0609 : 0,
+                       .sample_size = third || is_xl(file) ? 1024 : large ? 768 : 512,
                        .kl = {.groups = GROUPS, .levels = sp_original_vae_levels(file)}};
     if (c.kl.levels < 1 || c.kl.levels > SP_MODEL_MAX_LEVELS)
         return sp_fail(SP_FORMAT, "%s: the VAE has %d resolutions, and must have 1 to %d",
@@ -348,7 +358,7 @@ static sp_status vae_config(const sp_tensor_file *file, const char *prediction, 
     c.kl.mid_attention = vae_has(file, "encoder.mid.attn_1.norm.weight");
     c.factor = (int64_t)1 << (c.kl.levels - 1);
     *out = sp_vae_config_write(&c);
-    if (!sp_original_has(file, SP_COMPONENT_UNET)) json_object_del(*out, "scaling_factor"); /* the UNet's name it */
+    if (!third && !sp_original_has(file, SP_COMPONENT_UNET)) json_object_del(*out, "scaling_factor"); /* the UNet's */
     return *out ? SP_OK : SP_MEMORY;
 }
 
@@ -393,13 +403,10 @@ static text_names names_of(const sp_original_text *text)
 }
 
 /* As wide as the text's own states, but for what the matrix says: [width,projection], or with its sides changed. */
-static sp_status text_projection(const sp_tensor_file *file, sp_component_kind kind, const sp_original_text *text,
-                                 sp_clip_text_config *c)
+static sp_status text_projection(const sp_tensor_file *file, const sp_original_text *text, sp_clip_text_config *c)
 {
     c->projection = text->open_clip ? 512 : c->width;
-    if (kind != SP_COMPONENT_TEXT_ENCODER_2) return SP_OK;
-    return text->open_clip ? dim_of(file, SP_ORIGINAL_XL_OPEN_CLIP "text_projection", 1, &c->projection)
-                           : dim_of(file, SP_ORIGINAL_XL_OPEN_CLIP "text_projection.weight", 0, &c->projection);
+    return text->projection ? dim_of(file, text->projection, text->open_clip ? 1 : 0, &c->projection) : SP_OK;
 }
 
 static sp_status text_config(const sp_tensor_file *file, sp_component_kind kind, json_t **out)
@@ -418,11 +425,11 @@ static sp_status text_config(const sp_tensor_file *file, sp_component_kind kind,
     SP_TRY(dim_of(file, names.tokens, 1, &c.width));
     SP_TRY(dim_of(file, names.positions, 0, &c.max_tokens));
     SP_TRY(dim_of(file, names.wide, 0, &c.feed_forward));
-    SP_TRY(text_projection(file, kind, &text, &c));
+    SP_TRY(text_projection(file, &text, &c));
     c.heads = c.width > HEAD_CHANNELS ? c.width / HEAD_CHANNELS : 1;
     *out = sp_clip_text_config_write(&c);
     if (!*out) return SP_MEMORY;
-    if (kind != SP_COMPONENT_TEXT_ENCODER_2) return SP_OK;
+    if (!text.projection && !text.identity) return SP_OK;
     json_t *name = json_pack("[s]", "CLIPTextModelWithProjection");
     return json_object_set_new(*out, "architectures", name) ? SP_MEMORY : SP_OK;
 }
@@ -436,9 +443,11 @@ sp_status sp_original_config(const sp_tensor_file *file, sp_component_kind kind,
                        "%s: has no %s under the names of Stable Diffusion's original checkpoints, "
                        "such as \"%s\"",
                        sp_tensor_file_path(file), sp_component_folder_name(kind),
-                       kind == SP_COMPONENT_UNET  ? SP_ORIGINAL_UNET "input_blocks.0.0.weight"
-                       : kind == SP_COMPONENT_VAE ? VAE_FIRST
-                                                  : OPEN_CLIP_FIRST);
+                       kind == SP_COMPONENT_UNET          ? SP_ORIGINAL_UNET "input_blocks.0.0.weight"
+                       : kind == SP_COMPONENT_TRANSFORMER ? SP_ORIGINAL_UNET "joint_blocks.0.x_block.attn.qkv.weight"
+                       : kind == SP_COMPONENT_VAE         ? VAE_FIRST
+                                                          : OPEN_CLIP_FIRST);
+    if (kind == SP_COMPONENT_TRANSFORMER) return sp_original_mmdit_config(file, out);
     if (kind == SP_COMPONENT_UNET) return unet_config(file, prediction, out);
     if (kind == SP_COMPONENT_VAE) return vae_config(file, prediction, out);
     sp_status status = text_config(file, kind, out);
@@ -462,10 +471,19 @@ sp_status sp_original_mark(const sp_original_prediction *predicts, json_t *sched
     return failed ? SP_MEMORY : SP_OK;
 }
 
+/* Stable Diffusion 3's. */
+static sp_status flow_scheduler(json_t **out)
+{
+    *out = json_pack("{s:s, s:s, s:i, s:f}", "_class_name", "FlowMatchEulerDiscreteScheduler", "_diffusers_version",
+                     "0.29.0", "num_train_timesteps", 1000, "shift", 3.0);
+    return *out ? SP_OK : SP_MEMORY;
+}
+
 sp_status sp_original_scheduler(const sp_tensor_file *file, const char *prediction, json_t **out)
 {
     sp_original_prediction predicts;
     *out = NULL;
+    if (sp_original_has_mmdit(file)) return flow_scheduler(out);
     SP_TRY(sp_original_predicts(file, prediction, &predicts));
     *out = json_pack("{s:s, s:s, s:f, s:f, s:s, s:b, s:i, s:s, s:b, s:b, s:i, s:n}", "_class_name",
                      is_xl(file)                         ? "EulerDiscreteScheduler"

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "checkpoints/original_mmdit.h"
 #include "checkpoints/original_parts.h"
 #include "checkpoints/original_tables.h"
 
@@ -121,7 +122,7 @@ static void vae_name(const char *name, int levels, char *out, size_t size)
 
 /* ---- text encoders ---- */
 
-static const char projection[] = "text_projection";
+static const char projection[] = "text_projection", text_projection[] = "text_projection.weight";
 
 /* OpenCLIP's; false for what is not used. */
 static bool open_clip_name(const char *name, int layers, char *out, size_t size)
@@ -197,7 +198,7 @@ static sp_status add_projection(sp_weights *weights, const sp_tensor_file *file,
         return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, and should be a matrix of floats",
                        sp_tensor_file_path(file), name, sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
     SP_TRY(sp_original_transpose(tensor, &turned));
-    return sp_weights_add(weights, "text_projection.weight", turned);
+    return sp_weights_add(weights, text_projection, turned);
 }
 
 static sp_status add_open_clip(sp_weights *weights, const sp_tensor_file *file, const char *name,
@@ -218,11 +219,13 @@ static sp_status add_clip(sp_weights *weights, const sp_tensor_file *file, const
     return add(weights, file, name, tensor);
 }
 
-static sp_status add_text(sp_weights *weights, const sp_tensor_file *file, const sp_original_text *text, bool projects,
+static sp_status add_text(sp_weights *weights, const sp_tensor_file *file, const sp_original_text *text,
                           const char *name, const sp_tensor *tensor)
 {
     if (text->open_clip)
-        return add_open_clip(weights, file, name, tensor, sp_original_open_clip_layers(file, text), projects);
+        return add_open_clip(weights, file, name, tensor, sp_original_open_clip_layers(file, text), text->projection);
+    /* programs multiply the whole text by nothing, whatever the file has */
+    if (text->identity && strcmp(name, text_projection) == 0) return SP_OK;
     return add_clip(weights, file, name, tensor);
 }
 
@@ -284,30 +287,44 @@ static sp_status add_vae(sp_weights *weights, const sp_tensor_file *file)
     return SP_OK;
 }
 
+/* Of the type of the table of tokens, as it would be if it were there. */
+static sp_status add_identity(sp_weights *weights)
+{
+    const sp_tensor *tokens = sp_weights_find(weights, "embeddings.token_embedding.weight");
+    if (!tokens || tokens->shape.rank != 2 || !sp_dtype_is_float(tokens->dtype)) return SP_OK; /* refused later */
+    int64_t width = tokens->shape.dim[1];
+    sp_tensor identity;
+    SP_TRY(sp_tensor_create(tokens->dtype, sp_shape_of(width, width), &identity));
+    memset(identity.data, 0, sp_tensor_bytes(&identity));
+    for (int64_t i = 0; i < width; i++)
+        sp_store(identity.data, identity.dtype, i * width + i, 1);
+    return sp_weights_add(weights, text_projection, identity);
+}
+
 /* What a text encoder has outside of its own prefix: the projection, of which transformers' prefix is not. */
 static sp_status add_outside(sp_weights *weights, const sp_tensor_file *file, const sp_original_text *text)
 {
-    static const char name[] = SP_ORIGINAL_XL_OPEN_CLIP "text_projection.weight";
-    const sp_tensor *tensor = text->open_clip ? NULL : sp_tensor_file_find(file, name);
-    return tensor ? add(weights, file, "text_projection.weight", tensor) : SP_OK;
+    if (text->identity) return add_identity(weights);
+    const sp_tensor *tensor = text->open_clip || !text->projection ? NULL : sp_tensor_file_find(file, text->projection);
+    return tensor && !sp_weights_find(weights, text_projection) ? add(weights, file, text_projection, tensor) : SP_OK;
 }
 
 static sp_status add_texts(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind)
 {
     const sp_original_text text = sp_original_text_of(file, kind);
-    bool projects = kind == SP_COMPONENT_TEXT_ENCODER_2;
     const char *rest;
     for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         const char *name = sp_tensor_file_name(file, i);
         if (strlen(name) < MAX_NAME && (rest = behind(name, text.prefix)))
-            SP_TRY(add_text(weights, file, &text, projects, rest, sp_tensor_file_at(file, i)));
+            SP_TRY(add_text(weights, file, &text, rest, sp_tensor_file_at(file, i)));
     }
-    return projects ? add_outside(weights, file, &text) : SP_OK;
+    return add_outside(weights, file, &text);
 }
 
 sp_status sp_add_original(sp_weights *weights, const sp_tensor_file *file, sp_component_kind kind)
 {
     sp_weights_set_file(weights, file);
     if (sp_component_is_text(kind)) return add_texts(weights, file, kind);
+    if (kind == SP_COMPONENT_TRANSFORMER) return sp_add_original_mmdit(weights, file);
     return kind == SP_COMPONENT_UNET ? add_unet(weights, file) : add_vae(weights, file);
 }

@@ -11,6 +11,9 @@
 #define SP_ORIGINAL_OPEN_CLIP "cond_stage_model.model."
 #define SP_ORIGINAL_XL_CLIP "conditioner.embedders.0.transformer."
 #define SP_ORIGINAL_XL_OPEN_CLIP "conditioner.embedders.1.model."
+/* The two that Stable Diffusion 3 has beside T5. */
+#define SP_ORIGINAL_3_CLIP_L "text_encoders.clip_l.transformer."
+#define SP_ORIGINAL_3_CLIP_G "text_encoders.clip_g.transformer."
 
 /* Tensors, of any content, that mark a checkpoint: what it predicts is v; its noise schedule ends
  * without signal. */
@@ -37,10 +40,13 @@ const char *sp_original_vae_prefix(const sp_tensor_file *file);
 sp_status sp_original_dim(const sp_tensor_file *file, const char *name, int axis, int64_t *out);
 /* Resolutions of the VAE; 0 if there is none. */
 int sp_original_vae_levels(const sp_tensor_file *file);
-/* Where a text encoder lies, and whether under OpenCLIP's names or CLIP's, as transformers has them. */
+/* Where a text encoder lies, and whether under OpenCLIP's names or CLIP's, as transformers has them. `projection` is
+ * the tensor that the whole text is multiplied by; where `identity` is set, it is multiplied by nothing. */
 typedef struct {
     const char *prefix; /* NULL: the file has none of the kind */
     bool open_clip;
+    const char *projection; /* of second encoders; NULL: it has none */
+    bool identity;          /* of Stable Diffusion 3's first */
 } sp_original_text;
 sp_original_text sp_original_text_of(const sp_tensor_file *file, sp_component_kind kind);
 /* Layers of OpenCLIP's that are used. */

@@ -7,10 +7,12 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "checkpoints/original_mmdit.h"
 #include "checkpoints/original_parts.h"
 #include "checkpoints/original_tables.h"
 
 enum { MAX_NAME = 512 };
+typedef enum { FAMILY_SD, FAMILY_XL, FAMILY_3 } family_kind;
 
 /* ---- names ---- */
 
@@ -202,9 +204,52 @@ static sp_status add_parameter(sp_weights *out, const sp_component *component, b
     return SP_OK;
 }
 
-static sp_status add_component(sp_weights *out, const sp_component *component, bool xl)
+/* ---- Stable Diffusion 3's text encoders ---- */
+
+static sp_status check_identity(const sp_component *text, const char *name)
+{
+    sp_tensor projection;
+    SP_TRY(sp_weights_take(text->weights, name, &projection));
+    int64_t width = text->config.text.width;
+    bool is = projection.shape.dim[0] == width;
+    for (int64_t i = 0; i < sp_tensor_count(&projection) && is; i++)
+        is = sp_load(projection.data, projection.dtype, i) == (i / width == i % width);
+    sp_tensor_free(&projection);
+    if (is) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED,
+                   "%s: \"%s\" is not the identity, which programs that read one file take for it, so the model cannot "
+                   "be written as one", text->folder, name);
+}
+
+/* Under transformers' names. */
+static sp_status add_third_text(sp_weights *out, const sp_component *text)
+{
+    static const char projection[] = "text_projection.weight";
+    bool first = text->place == SP_COMPONENT_TEXT_ENCODER;
+    const char *prefix = first ? SP_ORIGINAL_3_CLIP_L : SP_ORIGINAL_3_CLIP_G;
+    if (text->config.kind != SP_COMPONENT_TEXT_ENCODER_2)
+        return sp_fail(SP_INTERNAL, "%s: the text encoder was opened without its projection", text->folder);
+    for (size_t i = 0; i < sp_weights_count(text->weights); i++) {
+        char as[MAX_NAME];
+        const char *name = sp_weights_name(text->weights, i);
+        bool projects = strcmp(name, projection) == 0;
+        if (first && projects) {
+            SP_TRY(check_identity(text, name));
+            continue;
+        }
+        if (snprintf(as, sizeof as, "%s%s%s", prefix, projects ? "" : "text_model.", name) < (int)sizeof as)
+            SP_TRY(sp_weights_add_view(out, as, text->weights, name));
+    }
+    return SP_OK;
+}
+
+/* ---- all ---- */
+
+static sp_status add_component(sp_weights *out, const sp_component *component, family_kind family)
 {
     const sp_component_config *config = &component->config;
+    if (config->kind == SP_COMPONENT_TRANSFORMER) return sp_original_mmdit_write(out, component);
+    if (family == FAMILY_3 && sp_component_is_text(config->kind)) return add_third_text(out, component);
     if (config->kind == SP_COMPONENT_VAE && config->vae.kind != SP_VAE_KL)
         return sp_fail(SP_UNSUPPORTED,
                        "%s: an AutoencoderTiny has no place in an original checkpoint",
@@ -214,7 +259,7 @@ static sp_status add_component(sp_weights *out, const sp_component *component, b
     sp_status status = SP_OK;
     for (int i = 0; i < graph->value_count && !status; i++)
         if (graph->values[i]->kind == SP_VALUE_PARAMETER)
-            status = add_parameter(out, component, xl, graph->values[i]->name);
+            status = add_parameter(out, component, family == FAMILY_XL, graph->values[i]->name);
     sp_graph_destroy(graph);
     return status;
 }
@@ -223,9 +268,8 @@ static sp_status add_component(sp_weights *out, const sp_component *component, b
 
 static json_t *config_json(const sp_component_config *config)
 {
-    if (config->kind == SP_COMPONENT_UNET) return sp_unet_config_write(&config->unet);
-    if (config->kind == SP_COMPONENT_VAE) return sp_vae_config_write(&config->vae);
-    return sp_clip_text_config_write(&config->text);
+    return sp_component_is_text(config->kind) ? sp_clip_text_config_write(&config->text)
+                                              : sp_component_config_write(config);
 }
 
 /* Of no consequence for what the model computes. */
@@ -249,7 +293,7 @@ static sp_status compare(const char *folder, const json_t *wanted, const json_t 
         char is[64], would[64];
         return sp_fail(SP_UNSUPPORTED,
                        "%s: \"%s\" is %s, and a file of original names would be read with %s: it has "
-                       "no configuration, and what Stable Diffusion 1.x, 2.x and XL have is assumed",
+                       "no configuration, and what Stable Diffusion's published models have is assumed",
                        folder, key, sp_json_brief(value, is, sizeof is),
                        other ? sp_json_brief(other, would, sizeof would) : "none");
     }
@@ -263,10 +307,10 @@ static sp_status check_file(const char *path, sp_component *const *components, s
     SP_TRY(sp_safetensors_open(path, &file));
     sp_status status = SP_OK;
     for (size_t i = 0; i < count && !status; i++) {
-        sp_component_kind kind = components[i]->config.kind;
+        sp_component_kind kind = components[i]->config.kind, place = components[i]->place;
         sp_component_config again;
         json_t *json = NULL, *wanted = config_json(&components[i]->config), *reread = NULL;
-        status = wanted ? sp_original_config(file, kind, NULL, &json) : SP_MEMORY;
+        status = wanted ? sp_original_config(file, place, NULL, &json) : SP_MEMORY;
         if (!status) status = sp_component_config_read(kind, json, "as it would be read", &again);
         if (status == SP_FORMAT || status == SP_UNSUPPORTED)
             status = sp_fail_within(SP_UNSUPPORTED, "%s: has no form as one file of original names",
@@ -286,24 +330,34 @@ static sp_status add_mark(sp_weights *out, const char *name)
     return sp_weights_add(out, name, (sp_tensor){.dtype = SP_F32, .shape = sp_shape_of(0)});
 }
 
+static family_kind family_of(sp_component *const *components, size_t count)
+{
+    family_kind family = FAMILY_SD;
+    for (size_t i = 0; i < count; i++) {
+        const sp_component_config *config = &components[i]->config;
+        if (config->kind == SP_COMPONENT_TRANSFORMER) return FAMILY_3;
+        if (config->kind == SP_COMPONENT_TEXT_ENCODER_2 ||
+            (config->kind == SP_COMPONENT_UNET && config->unet.size_dim))
+            family = FAMILY_XL;
+    }
+    return family;
+}
+
 sp_status sp_original_save(const char *path, sp_component *const *components, size_t count,
                            sp_original_prediction prediction, sp_dtype dtype,
                            const sp_callbacks *callbacks)
 {
-    bool v = strcmp(prediction.type, "v_prediction") == 0;
+    const family_kind family = family_of(components, count);
+    bool flow = family == FAMILY_3, v = !flow && strcmp(prediction.type, "v_prediction") == 0;
     const char *const metadata[][2] = {{"format", "pt"}, {"modelspec.prediction_type", v ? "v" : prediction.type}};
     char *beside = sp_format("%s.part-%ld", path, (long)getpid());
     sp_weights *out = NULL;
-    bool xl = false;
-    for (size_t i = 0; i < count; i++)
-        xl = xl || components[i]->config.kind == SP_COMPONENT_TEXT_ENCODER_2 ||
-             (components[i]->config.kind == SP_COMPONENT_UNET && components[i]->config.unet.size_dim);
     sp_status status = beside ? sp_weights_create(&out) : SP_MEMORY;
     for (size_t i = 0; i < count && !status; i++)
-        status = add_component(out, components[i], xl);
+        status = add_component(out, components[i], family);
     if (!status && v) status = add_mark(out, SP_ORIGINAL_V);
-    if (!status && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
-    if (!status) status = sp_weights_save(out, beside, dtype, metadata, 2, callbacks);
+    if (!status && !flow && prediction.zero_snr) status = add_mark(out, SP_ORIGINAL_ZERO_SNR);
+    if (!status) status = sp_weights_save(out, beside, dtype, metadata, flow ? 1 : 2, callbacks);
     sp_weights_destroy(out);
     if (!status) {
         status = check_file(beside, components, count);

@@ -42,7 +42,7 @@ static const struct {
     {"*motion_modules.", "a motion module (AnimateDiff)"},
     {"edm_mean", "a Playground 2.5 checkpoint, whose noise is of another kind (EDM)"},
     {"*.time_mixer.", "a Stable Video Diffusion model"},
-    {"*joint_blocks.", "a Stable Diffusion 3 model"},
+    {"*joint_blocks.", "a part of a Stable Diffusion 3 model"},
     {"*double_blocks.", "a Flux model"},
     {"single_transformer_blocks.", "a Flux model"},
     {"string_to_param.", "an embedding (textual inversion)"},
@@ -158,6 +158,7 @@ const char *sp_recognise_tensors(const sp_tensor_file *file)
     const char *format = sp_tensor_file_metadata(file, "format");
     if (format && sp_starts_with(format, "splam features ")) return "features of pictures, which splam score keeps";
     if (!count) return "a file without tensors";
+    if (sp_original_has(file, SP_COMPONENT_TRANSFORMER)) return NULL;
     for (size_t i = 0; i < count; i++)
         rule = rule_of(sp_tensor_file_name(file, i), rule);
     if (rule < COUNT(signs)) return signs[rule].text;
@@ -294,9 +295,9 @@ static void list_parts(const sp_model_folder *folder, const bool *needed, bool t
 sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
 {
     static const char expected[] =
-        "a Stable Diffusion 1.x, 2.x or XL model: a folder as diffusers has it, or one file with "
-        "UNet, VAE and text encoders under original names";
-    char missing[64], present[64], what[256] = "";
+        "a Stable Diffusion 1.x, 2.x, XL or 3 model: a folder as diffusers has it, or one file with "
+        "UNet or transformer, VAE and text encoders under original names";
+    char missing[96], present[96], what[256] = "";
     const char *other = folder->single ? sp_recognise_tensors(folder->single) : NULL;
     unsigned long failures = sp_alloc_failures();
     list_parts(folder, needed, false, missing, sizeof missing);
@@ -311,6 +312,10 @@ sp_status sp_model_expect(const sp_model_folder *folder, const bool *needed)
     if (folder->single && strcmp(present, "unet") == 0)
         return sp_fail(SP_FORMAT, "%s: is a UNet alone, without %s; `splam generate` and "
                        "`splam convert` take the rest from a `base`",
+                       folder->path, missing);
+    if (folder->single && sp_original_has(folder->single, SP_COMPONENT_TRANSFORMER))
+        return sp_fail(SP_FORMAT, "%s: has a transformer, and no %s, as many files of Stable Diffusion 3; `splam "
+                       "generate` and `splam convert` take all but the transformer from a `base`",
                        folder->path, missing);
     return sp_fail(SP_FORMAT, "%s: has no %s%s%s, expected %s", folder->path, missing, *present ? "; it has " : "",
                    present, expected);

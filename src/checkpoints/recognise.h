@@ -4,7 +4,7 @@
 #define SP_CHECKPOINTS_RECOGNISE_H
 #include "checkpoints/model_folder.h"
 
-/* What the file is, if it is something else than a checkpoint of Stable Diffusion 1.x or 2.x for text to image: "a
+/* What the file is, if it is something else than a checkpoint of Stable Diffusion for text to image: "a
  * LoRA", "a Stable Diffusion XL checkpoint", "an autoencoder (VAE)". NULL: such a checkpoint, or unknown. Static
  * text. */
 const char *sp_recognise_tensors(const sp_tensor_file *file);

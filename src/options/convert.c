@@ -18,7 +18,7 @@ static const splam_option options[] = {
      .otherwise = "the middle of its range; of one without, 1, as students told gamma are sampled"},
     {SP_FLAG(single_file), .help = "one .safetensors under the original names"},
     {SP_TEXT(unet), .preset_text = "unet", .argument = "NAME",
-     .help = "the single file's UNet; unet_ema is a student's average"},
+     .help = "the single file's UNet; unet_ema (transformer_ema) is a student's average"},
     {SP_CHOICE(prediction_type, SP_CHOICES(SP_PREDICTION_TYPE_LIST), NULL),
      .help = "what a checkpoint of one file predicts; sample is the clean latent",
      .otherwise = "what it tells"},

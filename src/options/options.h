@@ -87,8 +87,8 @@ int sp_choice_index(const char *choices, const char *text);
  * embedding_count, precision, device. */
 #define SP_BASE_OPTION                                                                                            \
     {SP_TEXT(base), .argument = "PATH",                                                                           \
-     .help = "take all but the UNet from this model, a folder or a checkpoint of one file; the model itself may " \
-             "be a UNet alone",                                                                                   \
+     .help = "take all but the UNet or transformer from this model, a folder or a checkpoint of one file; the " \
+             "model itself may be one alone",                                                                      \
      .otherwise = "the model is whole"}
 #define SP_MODEL_PART_OPTIONS                                                                                     \
     SP_BASE_OPTION,                                                                                               \

@@ -206,25 +206,27 @@ static sp_status check_model(const sp_model *m, unsigned parts, const sp_model_o
     const bool needed[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = denoiser && !transformer,
                                              [SP_COMPONENT_TRANSFORMER] = denoiser && transformer,
                                              [SP_COMPONENT_VAE] = parts & SP_PART_VAE && !options->vae,
-                                             [SP_COMPONENT_TEXT_ENCODER] = parts & SP_PART_TEXT};
+                                             [SP_COMPONENT_TEXT_ENCODER] = parts & SP_PART_TEXT,
+                                             [SP_COMPONENT_TEXT_ENCODER_2] = parts & SP_PART_TEXT && transformer};
     return sp_model_expect(&m->folder, needed);
 }
 
 /* ---- another autoencoder ---- */
 
-/* The model's own says what its UNet takes. A file alone does not say it of itself, and is taken to be of the same
- * family; one that says another factor is used as it says, with a warning. */
+/* The model's own says what its UNet takes, factor and shift. A file alone does not say it of itself, and is taken to
+ * be of the same family; one that says another factor is used as it says, with a warning. */
 static void fit_scale(sp_model *m)
 {
     sp_component *own;
     sp_vae_config *config = &m->vae->config.vae;
     if (config->kind != SP_VAE_KL || !sp_model_folder_has(&m->folder, "vae")) return;
     if (sp_model_folder_component(&m->folder, "vae", &own)) return; /* another one is used because it cannot be */
-    double scale = own->config.vae.scaling_factor;
+    double scale = own->config.vae.scaling_factor, shift = own->config.vae.shift_factor;
     bool said = json_object_get(m->vae->json, "scaling_factor"), kl = own->config.vae.kind == SP_VAE_KL;
-    if (kl && !said)
+    if (kl && !said) {
         config->scaling_factor = scale;
-    else if (kl && config->scaling_factor != scale)
+        config->shift_factor = shift;
+    } else if (kl && config->scaling_factor != scale)
         sp_log_warn("%s: its latents are scaled by %g, and those of the model's own autoencoder by %g: it is another "
                     "family's, and pictures will have wrong colours", m->vae->folder, config->scaling_factor, scale);
     sp_component_close(own);
