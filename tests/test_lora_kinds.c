@@ -10,7 +10,7 @@
 /* The weights of a golden, as a component whose layers have these names. */
 static sp_component component_of(const sp_tensor_file *file, sp_component_kind kind)
 {
-    sp_component c = {.config = {.kind = kind}};
+    sp_component c = {.place = kind, .config = {.kind = kind}};
     static char here[] = "here";
     c.folder = here;
     assert_ok(sp_weights_create(&c.weights));
@@ -208,7 +208,7 @@ static void wrong_files_are_refused(void **state)
         }
         const char *path = in_folder(state, "wrong.safetensors");
         assert_ok(sp_safetensors_save(path, named, count, NULL, 0));
-        sp_component c = {.config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
+        sp_component c = {.place = SP_COMPONENT_TEXT_ENCODER, .config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
         sp_tensor weight, bias;
         sp_lora *lora;
         assert_ok(sp_weights_create(&c.weights));
@@ -232,7 +232,7 @@ static sp_status open_and_use(void *context)
 {
     const sp_tensor_file *file = ((void **)context)[0];
     const char *path = ((void **)context)[1];
-    sp_component c = {.config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
+    sp_component c = {.place = SP_COMPONENT_TEXT_ENCODER, .config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
     sp_lora *lora;
     SP_TRY(sp_weights_create(&c.weights));
     sp_status status = SP_OK;
@@ -517,7 +517,8 @@ static void text_encoders_are_told_apart(void **state)
     sp_lora *lora = few(state, bases, values, 6);
     assert_int_equal(sp_lora_count(lora, SP_COMPONENT_TEXT_ENCODER), 2);
     for (int second = 0; second < 2; second++) {
-        sp_component c = {.config = {.kind = second ? SP_COMPONENT_TEXT_ENCODER_2 : SP_COMPONENT_TEXT_ENCODER}};
+        const sp_component_kind kind = second ? SP_COMPONENT_TEXT_ENCODER_2 : SP_COMPONENT_TEXT_ENCODER;
+        sp_component c = {.place = kind, .config = {.kind = kind}};
         assert_ok(sp_weights_create(&c.weights));
         for (int i = 0; i < 4; i++) {
             sp_tensor zero;

@@ -301,7 +301,7 @@ static void test_lora(void **state)
     assert_ok(sp_safetensors_save(path, named, 2, NULL, 0));
     assert_ok(sp_lora_open(path, &lora));
     shorten(path, 300);
-    sp_component component = {.config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
+    sp_component component = {.place = SP_COMPONENT_TEXT_ENCODER, .config = {.kind = SP_COMPONENT_TEXT_ENCODER}};
     assert_ok(sp_weights_create(&component.weights));
     assert_shorter(sp_lora_merge(lora, 1, sp_cpu_device(), &component, false));
     assert_ok(sp_weights_create(&none));

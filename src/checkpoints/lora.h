@@ -80,13 +80,15 @@ sp_status sp_lora_add_product(sp_device *device, const sp_tensor *up, const sp_t
  *
  *     [base_model.model.] [COMPONENT] LAYER PART
  *
- *   COMPONENT  unet.  lora_unet_  diffusion_model.  model.diffusion_model.        a UNet
+ *   COMPONENT  unet.  lora_unet_  diffusion_model.  model.diffusion_model.        a UNet, or a transformer by its layer
  *              transformer.  lora_transformer_                                     Stable Diffusion 3's transformer
  *              text_encoder.  lora_te_  lora_te1_  text_encoders.clip_l.transformer.   a text encoder
  *              text_encoder_2.  lora_te2_  text_encoders.clip_g.transformer.           a second one
  *              nothing, or lycoris_: the layer tells
  *   LAYER      as in diffusers or in an original checkpoint, "_" for "." or not; attention's to_q, to_k, to_v, to_out
- *              behind "processor.", as diffusers had them before PEFT
+ *              behind "processor.", as diffusers had them before PEFT. What is one layer in an original checkpoint and
+ *              several in diffusers (joint_blocks' qkv) changes each by its rows; halves that stand the other way
+ *              there are exchanged
  *   PART       .lora_A.weight, .lora_B.weight (PEFT; also .default.weight)  .lora_down.weight, .lora_up.weight (kohya)
  *              .lora.down.weight, _lora.down.weight, .lora_linear_layer.down.weight and up (older diffusers)    .alpha
  *              .lora_mid.weight  .hada_w1_a ...  .lokr_w1 ...  .diff, .diff_b, .w_norm, .b_norm (LyCORIS)

@@ -250,8 +250,19 @@ static bool fits(const sp_layer_adapter *a, sp_shape weight)
     return factors_fit(&f[0], s) && (a->kind != SP_ADAPTER_LOHA || factors_fit(&f[1], s));
 }
 
-sp_status sp_layer_adapter_fits(const char *path, const sp_layer_adapter *a, const char *name, sp_shape weight)
+/* dora_scale [1,I,..] */
+static bool has_columns(const sp_layer_adapter *a)
 {
+    const sp_tensor *m = a->part[PART(DORA_SCALE)];
+    return m && m->shape.rank > 1 && m->shape.dim[0] == 1;
+}
+
+sp_status sp_layer_adapter_fits(const char *path, const sp_layer_adapter *a, const char *name, sp_shape weight,
+                                int pieces)
+{
+    if (pieces > 1 && has_columns(a))
+        return sp_fail(SP_UNSUPPORTED, "%s: \"%s\" has a dora_scale of columns, which is not supported for a layer "
+                       "that the model has in pieces", path, a->base);
     if (fits(a, weight)) return SP_OK;
     sp_string parts = {0};
     for (int i = 0; i < SP_LORA_PARTS; i++)
@@ -375,30 +386,32 @@ static void add_scaled(const float *from, int64_t count, double scale, float *to
         to[i] += (float)scale * from[i];
 }
 
-/* m / (|V| + eps) of every row or column of V = weight + s delta, which `delta` holds; *of_rows says which they are. */
-static sp_status magnitudes(const sp_layer_adapter *a, const float *v, layer_shape s, bool *of_rows, double **out)
+/* m / (|V| + eps) of every row or column of V = weight + s delta, which `delta` holds; *of_rows says which they are.
+ * `first` is the row of the layer that V begins with. */
+static sp_status magnitudes(const sp_layer_adapter *a, const float *v, layer_shape s, int64_t first, bool *of_rows,
+                            double **out)
 {
     const sp_tensor *m = a->part[PART(MAGNITUDE)] ? a->part[PART(MAGNITUDE)] : a->part[PART(DORA_SCALE)];
-    *of_rows = a->part[PART(MAGNITUDE)] || m->shape.dim[0] == s.O;
+    *of_rows = !has_columns(a) || s.O == 1;
     int64_t count = *of_rows ? s.O : s.I;
     *out = sp_alloc_zero((size_t)count * sizeof **out);
     if (!*out) return SP_MEMORY;
     for (int64_t i = 0; i < s.O * s.I * s.K; i++)
         (*out)[*of_rows ? i / (s.I * s.K) : i / s.K % s.I] += (double)v[i] * (double)v[i];
     for (int64_t i = 0; i < count; i++)
-        (*out)[i] = sp_load(m->data, m->dtype, i) / (sqrt((*out)[i]) + 0x1p-23);
+        (*out)[i] = sp_load(m->data, m->dtype, first + i) / (sqrt((*out)[i]) + 0x1p-23);
     return SP_OK;
 }
 
-static sp_status decompose(const sp_layer_adapter *a, const sp_tensor *delta, layer_shape s, double multiplier,
+static sp_status decompose(const sp_layer_adapter *a, float *v, layer_shape s, int64_t first, double multiplier,
                            sp_tensor *weight)
 {
-    float *v = delta->data, *w = weight->data;
+    float *w = weight->data;
     double *scale, factor = sp_layer_adapter_scale(a);
     bool of_rows;
     for (int64_t i = 0; i < s.O * s.I * s.K; i++)
         v[i] = w[i] + (float)factor * v[i];
-    SP_TRY(magnitudes(a, v, s, &of_rows, &scale));
+    SP_TRY(magnitudes(a, v, s, first, &of_rows, &scale));
     for (int64_t i = 0; i < s.O * s.I * s.K; i++) {
         double whole = (double)v[i] * scale[of_rows ? i / (s.I * s.K) : i / s.K % s.I];
         w[i] = (float)((double)w[i] + multiplier * (whole - (double)w[i]));
@@ -407,27 +420,42 @@ static sp_status decompose(const sp_layer_adapter *a, const sp_tensor *delta, la
     return SP_OK;
 }
 
-sp_status sp_layer_adapter_apply(const sp_layer_adapter *a, sp_device *device, double multiplier, sp_tensor *weight)
+/* The rows of a piece. */
+static sp_tensor rows_of_piece(const sp_tensor *whole, sp_layer_piece piece)
+{
+    sp_tensor view = *whole;
+    view.owned = false;
+    view.shape.dim[0] /= piece.parts;
+    view.data = (char *)whole->data + (size_t)piece.part * sp_tensor_bytes(&view);
+    return view;
+}
+
+sp_status sp_layer_adapter_apply(const sp_layer_adapter *a, sp_device *device, double multiplier, sp_layer_piece piece,
+                                 sp_tensor *weight)
 {
     bool scaled = a->part[PART(DORA_SCALE)] || a->part[PART(MAGNITUDE)];
     double factor = multiplier * sp_layer_adapter_scale(a);
-    layer_shape s = shape_of(weight->shape);
-    if (a->kind == SP_ADAPTER_LORA && !a->part[PART(MID)] && !scaled)
-        return sp_lora_add_product(device, a->part[PART(UP)], a->part[PART(DOWN)], factor, weight);
+    layer_shape s = shape_of(weight->shape), whole = {piece.parts * s.O, s.I, s.K};
+    if (a->kind == SP_ADAPTER_LORA && !a->part[PART(MID)] && !scaled) {
+        const sp_tensor up = rows_of_piece(a->part[PART(UP)], piece);
+        return sp_lora_add_product(device, &up, a->part[PART(DOWN)], factor, weight);
+    }
     sp_tensor delta = {0};
-    SP_TRY(delta_of(a, device, s, &delta));
+    SP_TRY(delta_of(a, device, whole, &delta));
     sp_status status = SP_OK;
+    float *own = (float *)delta.data + piece.part * s.O * s.I * s.K;
     if (scaled)
-        status = decompose(a, &delta, s, multiplier, weight);
+        status = decompose(a, own, s, piece.part * s.O, multiplier, weight);
     else
-        add_scaled(delta.data, sp_tensor_count(&delta), factor, weight->data);
+        add_scaled(own, s.O * s.I * s.K, factor, weight->data);
     sp_tensor_free(&delta);
     return status;
 }
 
-void sp_layer_adapter_apply_bias(const sp_layer_adapter *a, double multiplier, sp_tensor *bias)
+void sp_layer_adapter_apply_bias(const sp_layer_adapter *a, double multiplier, sp_layer_piece piece, sp_tensor *bias)
 {
     const sp_tensor *diff = a->part[PART(DIFF_B)];
-    for (int64_t i = 0; i < sp_tensor_count(bias); i++)
-        ((float *)bias->data)[i] += (float)(multiplier * sp_load(diff->data, diff->dtype, i));
+    int64_t count = sp_tensor_count(bias), first = piece.part * count;
+    for (int64_t i = 0; i < count; i++)
+        ((float *)bias->data)[i] += (float)(multiplier * sp_load(diff->data, diff->dtype, first + i));
 }

@@ -99,7 +99,10 @@ static const struct {
     {"output_blocks_", SP_COMPONENT_UNET},   {"time_embed_", SP_COMPONENT_UNET},
     {"add_embedding_", SP_COMPONENT_UNET},   {"label_emb_", SP_COMPONENT_UNET},
     {"text_model_", SP_COMPONENT_TEXT_ENCODER}, {"encoder_layers_", SP_COMPONENT_TEXT_ENCODER},
-    {"transformer_blocks_", SP_COMPONENT_TRANSFORMER},
+    {"transformer_blocks_", SP_COMPONENT_TRANSFORMER}, {"joint_blocks_", SP_COMPONENT_TRANSFORMER},
+    {"x_embedder_", SP_COMPONENT_TRANSFORMER},  {"t_embedder_", SP_COMPONENT_TRANSFORMER},
+    {"y_embedder_", SP_COMPONENT_TRANSFORMER},  {"context_embedder", SP_COMPONENT_TRANSFORMER},
+    {"final_layer_", SP_COMPONENT_TRANSFORMER},
 };
 
 /* Anywhere in a name: what it is a sign of. */
@@ -121,11 +124,10 @@ static const struct {
     {".modules_to_save.", "a layer that was trained whole"},
     {".set_weight", "a replacement of whole weights"},
     {".reshape_weight", "a LoRA that reshapes weights"},
-    {"lora_te3_", "a LoRA of Stable Diffusion 3"},
+    {"lora_te3_", "a LoRA of a model with a T5 text encoder"},
     {"text_encoders.t5xxl.", "a LoRA of a model with a T5 text encoder"},
     {"double_blocks.", "a LoRA of Flux"},
     {"single_blocks.", "a LoRA of Flux"},
-    {"joint_blocks.", "a LoRA of Stable Diffusion 3 in its original names"},
 };
 
 static const struct {
@@ -218,6 +220,9 @@ bool sp_lora_name_parse(const char *name, sp_lora_name *out)
     snprintf(out->layer, sizeof out->layer, "%.*s", (int)(out->base - begin), name + begin);
     underscore(out->layer);
     int kind = prefixes[prefix].kind == BY_LAYER ? kind_of_layer(out->layer) : prefixes[prefix].kind;
+    /* kohya and ComfyUI call any denoiser so */
+    if (kind == SP_COMPONENT_UNET && kind_of_layer(out->layer) == SP_COMPONENT_TRANSFORMER)
+        kind = SP_COMPONENT_TRANSFORMER;
     if (kind == BY_LAYER) return false;
     out->kind = (sp_component_kind)kind;
     modernise(out->layer, sizeof out->layer, sp_component_is_text(out->kind));

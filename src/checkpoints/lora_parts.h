@@ -49,14 +49,21 @@ static inline sp_shape sp_without_ones(sp_shape shape)
 sp_status sp_layer_adapter_check(const char *path, sp_layer_adapter *a);
 /* s */
 double sp_layer_adapter_scale(const sp_layer_adapter *a);
-/* SP_SHAPE if it cannot change a weight of that shape. Kernels of 1 may be absent on either side. */
-sp_status sp_layer_adapter_fits(const char *path, const sp_layer_adapter *a, const char *name, sp_shape weight);
-/* weight + multiplier (W' - weight), in place, f32; W' is the weight with what is added above, or, with a magnitude
- * (DoRA, Liu et al. 2024), that with every row, or column, scaled to it:
+/* Rows of the layer that an adapter is of: the part-th of `parts` equal pieces; {0, 1}: all. */
+typedef struct {
+    int part, parts;
+} sp_layer_piece;
+/* SP_SHAPE if it cannot change a layer whose weight has that shape, of which `name` is a piece. Kernels of 1 may be
+ * absent on either side. SP_UNSUPPORTED for a magnitude of columns where there are pieces: it is of all of them. */
+sp_status sp_layer_adapter_fits(const char *path, const sp_layer_adapter *a, const char *name, sp_shape layer,
+                                int pieces);
+/* weight, the piece of the layer's, + multiplier (W' - weight), in place, f32; W' is the weight with what is added
+ * above, or, with a magnitude (DoRA, Liu et al. 2024), that with every row, or column, scaled to it:
  *   V m / (|V| + eps),  V = weight + what is added, eps = 2^-23
  * dora_scale [O,1..] and PEFT's magnitude vector [O] are of rows, dora_scale [1,I,..] is of columns. */
-sp_status sp_layer_adapter_apply(const sp_layer_adapter *a, sp_device *device, double multiplier, sp_tensor *weight);
-/* bias += multiplier diff_b */
-void sp_layer_adapter_apply_bias(const sp_layer_adapter *a, double multiplier, sp_tensor *bias);
+sp_status sp_layer_adapter_apply(const sp_layer_adapter *a, sp_device *device, double multiplier, sp_layer_piece piece,
+                                 sp_tensor *weight);
+/* bias += multiplier diff_b, of the piece */
+void sp_layer_adapter_apply_bias(const sp_layer_adapter *a, double multiplier, sp_layer_piece piece, sp_tensor *bias);
 
 #endif

@@ -243,7 +243,8 @@ static sp_status finish(vae_training *t, const sp_training_state *state,
 {
     json_t *config = sp_vae_config_write(&demo_vae);
     char *folder = sp_path_join(t->options->output, "vae");
-    sp_component component = {.config = {.kind = SP_COMPONENT_VAE, .vae = demo_vae},
+    sp_component component = {.place = SP_COMPONENT_VAE,
+                              .config = {.kind = SP_COMPONENT_VAE, .vae = demo_vae},
                               .weights = state->ema};
     double psnr = 0;
     sp_status status = config && folder ? normalize(t, &component, callbacks) : SP_MEMORY;
