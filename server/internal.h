@@ -25,7 +25,6 @@ struct sv_server {
     char url[300];
     sv_models_settings models_settings;
     sv_models *models;
-    atomic_bool opening; /* a model, by the thread that draws */
     atomic_bool listing; /* models are tried with learned tokens */
     char saved_day[16];  /* that thread's: when a picture was saved last, and the number of the next one */
     int64_t saved_number;
@@ -51,8 +50,12 @@ void sv_log(const sv_server *server, const char *format, ...) __attribute__((for
 /* Writes a picture's file to the output folder, as FOLDER/YYYY-MM-DD/NNNNN-SEED.SUFFIX, the number being beyond all
  * that are there, as A1111 does. False after a sentence. The drawing thread's. */
 bool sv_save(sv_server *server, const splam_drawn *picture, const char *suffix, char *error, size_t size);
+/* libmicrohttpd with all that the server has set of it, and these flags more; NULL: it cannot begin. */
+struct MHD_Daemon *sv_daemon_start(sv_server *server, unsigned flags);
 /* Thread: draws jobs until the queue is closed. */
 void *sv_draw(void *server);
+/* Draws jobs of sv_queue_take, as one batch. */
+void sv_draw_jobs(sv_server *server, sv_job *const *jobs, size_t count);
 
 /* Of this process. */
 int64_t sv_resident_bytes(void);

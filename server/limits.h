@@ -10,6 +10,7 @@ enum {
     SV_BODIES_BYTES = 128 << 20,    /* of all that arrive at once */
     SV_JSON_PARTS = 20000,          /* values in one body */
     SV_PROMPT_BYTES = 16 << 10,
+    SV_BATCH = 8,                   /* requests that are drawn at once, a power of two */
     SV_COUNT = 64,                  /* pictures of one request */
     SV_PIXELS = 4 << 20,            /* of one picture, 2048 x 2048 */
     SV_ALL_PIXELS = 16 << 20,       /* of all pictures of a request */

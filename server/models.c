@@ -483,7 +483,7 @@ bool sv_models_reload(sv_models *m, char *error, size_t size)
 
 /* ---- those that are open ---- */
 
-static bool same_adapters(const sv_adapters *a, const sv_adapters *b)
+bool sv_adapters_same(const sv_adapters *a, const sv_adapters *b)
 {
     bool same = a->count == b->count;
     for (size_t i = 0; i < a->count && same; i++)
@@ -550,7 +550,7 @@ static bool find_opened(sv_models *m, size_t model, const sv_adapters *adapters)
 {
     for (opened **at = &m->first; *at; at = &(*at)->next) {
         opened *o = *at;
-        if (o->model != model || !same_adapters(&o->adapters, adapters)) continue;
+        if (o->model != model || !sv_adapters_same(&o->adapters, adapters)) continue;
         *at = o->next;
         o->next = m->first;
         m->first = o;

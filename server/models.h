@@ -19,6 +19,7 @@ typedef struct {
     sv_adapter item[SV_ADAPTERS];
 } sv_adapters;
 void sv_adapters_free(sv_adapters *adapters);
+bool sv_adapters_same(const sv_adapters *a, const sv_adapters *b);
 
 typedef struct {
     const char *const *models; /* paths, of which each has another last part */

@@ -1,8 +1,9 @@
 /* Jobs, and the line that they wait in. Everything here may be called by any thread; what is guarded is behind the
- * queue's one lock, which is never held while something else is called. */
+ * queue's one lock, which is never held while something is called that may wait. */
 #ifndef SERVER_QUEUE_H
 #define SERVER_QUEUE_H
 #include <stdatomic.h>
+#include "limits.h"
 #include "request.h"
 
 #define SV_JOB_STATE_LIST(X)                                                                                     \
@@ -89,7 +90,8 @@ typedef enum { SV_ADDED, SV_QUEUE_FULL, SV_SHARE_FULL, SV_QUEUE_CLOSED, SV_NO_ME
 /* The request becomes the job's if it is added. *out: a reference (sv_job_release). */
 sv_added sv_queue_add(sv_queue *queue, sv_request *request, bool kept, uint64_t client, sv_job **out);
 sv_job *sv_queue_find(sv_queue *queue, const char *id); /* of those that are kept, a reference; NULL: none */
-sv_job *sv_queue_running(sv_queue *queue);              /* a reference; NULL: none */
+/* References of those that are drawn: the client's own, or all where none is its own. Returns how many. */
+size_t sv_queue_running(sv_queue *queue, uint64_t client, sv_job *out[SV_BATCH]);
 void sv_job_release(sv_queue *queue, sv_job *job);      /* NULL is legal */
 /* A job that waits ends at once, one that is drawn at its next step. */
 void sv_queue_cancel(sv_queue *queue, sv_job *job);
@@ -124,6 +126,7 @@ typedef struct {
     int64_t waiting, running, kept, watchers;
     int64_t ended[SV_JOB_STATES]; /* since the start, by state */
     int64_t late;                 /* of those that failed */
+    int64_t batched;              /* jobs that were drawn with others in one batch */
     int64_t pictures, steps;
     double drawing_seconds;       /* of all ended jobs */
 } sv_queue_counts;
@@ -133,17 +136,17 @@ int64_t sv_queue_retry_after(sv_queue *queue);
 
 /* ---- whoever draws ---- */
 
-/* Waits for a job and begins it: the first of the client whose turn was longest ago. A reference. NULL: the queue is
- * closed. */
-sv_job *sv_queue_take(sv_queue *queue);
+/* Waits for a job and begins it: the first of the client whose turn was longest ago, and with it those that wait and
+ * may be drawn in one batch, by turns as well, as many as its request says and a power of two. References; 0: the queue
+ * is closed. */
+size_t sv_queue_take(sv_queue *queue, sv_job *out[SV_BATCH]);
 /* Round `round` of the job's begins, from 0. */
 void sv_queue_begin_round(sv_queue *queue, sv_job *job, int64_t round);
 void sv_queue_show(sv_queue *queue, sv_job *job, const splam_preview *preview);
 void sv_queue_report(sv_queue *queue, sv_job *job, const char *task, int64_t done, int64_t total);
 /* The picture becomes the job's. False: out of memory, and it does not. */
 bool sv_queue_give(sv_queue *queue, sv_job *job, const sv_picture *picture);
-/* To the job that is drawn; false: there is none. */
-bool sv_queue_warn(sv_queue *queue, const char *text);
+void sv_queue_warn(sv_queue *queue, sv_job *job, const char *text);
 /* SPLAM_OK, SPLAM_CANCELLED or a failure with its sentence. */
 void sv_queue_end(sv_queue *queue, sv_job *job, splam_status status, const char *message);
 

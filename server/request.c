@@ -228,6 +228,12 @@ static const char *name_of(const sv_interface *interface, const char *option, si
     return NULL;
 }
 
+bool sv_request_may_batch(const sv_request *a, const sv_request *b)
+{
+    return a->batch > 1 && b->batch > 1 && a->model == b->model && sv_adapters_same(&a->adapters, &b->adapters) &&
+           splam_generate_may_batch(&a->options, &b->options);
+}
+
 static const splam_model_facts *facts_of(const sv_reading *r)
 {
     return sv_models_facts(r->models, r->request->model);
@@ -261,6 +267,15 @@ static bool find_sides(sv_reading *r, double *width, double *height)
     return true;
 }
 
+/* One picture of as many as a batch gains by. More of one request are a batch already, and each starting picture is
+ * encoded for itself. */
+static size_t batch_of(const sv_reading *r, double width, double height)
+{
+    double most = (double)facts_of(r)->batch_pixels / (width * height);
+    bool one = r->request->options.count == 1 && !r->request->image;
+    return !one || most < 2 ? 1 : most < SV_BATCH ? (size_t)most : SV_BATCH;
+}
+
 static bool check_sizes(sv_reading *r)
 {
     splam_generate_options *o = &r->request->options;
@@ -276,6 +291,7 @@ static bool check_sizes(sv_reading *r)
                          "%lld pictures of %.0f x %.0f are asked for; %d pixels are the most of one, and %d of all",
                          (long long)count, width, height, SV_PIXELS, SV_ALL_PIXELS);
     o->count = count;
+    r->request->batch = batch_of(r, width, height);
     return true;
 }
 

@@ -17,6 +17,7 @@ typedef struct {
     char sampler[SV_SAMPLER_BYTES]; /* by A1111's name */
     uint8_t *image; /* the file to start from, as it came; NULL: none */
     size_t image_size;
+    size_t batch;        /* it may be drawn with others, so many in all; 1: alone */
     int64_t rounds;      /* the pictures are drawn in so many calls, of equal numbers: sdapi's n_iter */
     double deadline;     /* seconds that it may take, waiting included; 0: any */
     bool without_images; /* sdapi's send_images is false */
@@ -24,6 +25,8 @@ typedef struct {
     int64_t partial_images;
 } sv_request;
 void sv_request_free(sv_request *request); /* NULL is legal */
+/* Whether the two may be drawn in one batch. */
+bool sv_request_may_batch(const sv_request *a, const sv_request *b);
 
 /* One field of an interface: what it is called, and which option of splam_generate it is. */
 typedef struct sv_reading sv_reading;

@@ -119,10 +119,19 @@ static char *current_image(sv_exchange *x, const sv_job *job)
     return text;
 }
 
+static void release_all(sv_queue *queue, sv_job *const *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sv_job_release(queue, jobs[i]);
+}
+
+/* Of the first one of those that are drawn at once. */
 void sv_answer_progress(sv_exchange *x)
 {
     sv_queue *queue = x->server->queue;
-    sv_job *job = sv_queue_running(queue);
+    sv_job *jobs[SV_BATCH];
+    size_t count = sv_queue_running(queue, x->client, jobs);
+    const sv_job *job = count ? jobs[0] : NULL;
     sv_job_view v = {.seconds_left = -1};
     if (job) sv_queue_look(queue, job, &v);
     char *image = current_image(x, job);
@@ -131,17 +140,17 @@ void sv_answer_progress(sv_exchange *x)
                             v.seconds_left < 0 ? 0 : v.seconds_left, "state", state_object(job, &v), "current_image",
                             image, "textinfo"));
     free(image);
-    if (job) sv_job_release(queue, job);
+    release_all(queue, jobs, count);
 }
 
 static void end_running(sv_exchange *x, void (*end)(sv_queue *queue, sv_job *job))
 {
     sv_queue *queue = x->server->queue;
-    sv_job *job = sv_queue_running(queue);
-    if (job) {
-        end(queue, job);
-        sv_job_release(queue, job);
-    }
+    sv_job *jobs[SV_BATCH];
+    size_t count = sv_queue_running(queue, x->client, jobs);
+    for (size_t i = 0; i < count; i++)
+        end(queue, jobs[i]);
+    release_all(queue, jobs, count);
     sv_reply_json(x, 200, json_object());
 }
 

@@ -37,14 +37,13 @@ void sv_log(const sv_server *s, const char *format, ...)
     s->settings.log(line);
 }
 
-/* What the library says while it draws belongs to the job: it may quote a prompt. Of a model that is opened it may name
- * files, which are no client's business. */
+/* What the library says of models, which may name files: it is no client's business. Warnings about requests go to
+ * their jobs (draw.c). */
 static void take_message(void *server, splam_log_level level, const char *text)
 {
     sv_server *s = server;
     if (s->listing && level == SPLAM_LOG_INFO) return; /* the same of each model */
-    bool told = level == SPLAM_LOG_WARN && !s->opening && !s->listing && sv_queue_warn(s->queue, text);
-    if (s->settings.log && (!told || s->settings.log_prompts) && level != SPLAM_LOG_DEBUG) s->settings.log(text);
+    if (s->settings.log && level != SPLAM_LOG_DEBUG) s->settings.log(text);
 }
 
 /* ---- the start ---- */
@@ -128,9 +127,9 @@ static splam_status open_models(sv_server *s, char *error)
                                               .logger = s};
     splam_set_log(take_message, s);
     s->logs = true;
-    s->opening = s->listing = true;
+    s->listing = true;
     splam_status status = sv_models_create(&s->models_settings, &s->models, error, SV_ERROR);
-    s->opening = s->listing = false;
+    s->listing = false;
     return status;
 }
 
@@ -154,15 +153,15 @@ static void *tend(void *server)
     return NULL;
 }
 
-static struct MHD_Daemon *start_daemon(sv_server *s)
+struct MHD_Daemon *sv_daemon_start(sv_server *s, unsigned flags)
 {
     enum { IDLE_SECONDS = 30 };
     const struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, s->certificate},
                                          {MHD_OPTION_HTTPS_MEM_KEY, 0, s->certificate_key},
                                          {MHD_OPTION_END, 0, NULL}};
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    if (s->certificate) flags |= MHD_USE_TLS;
     return MHD_start_daemon(
-        flags | (s->certificate ? MHD_USE_TLS : 0), 0, NULL, NULL, sv_http_handle, s, MHD_OPTION_LISTEN_SOCKET,
+        flags | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL, sv_http_handle, s, MHD_OPTION_LISTEN_SOCKET,
         s->listener.socket, MHD_OPTION_CONNECTION_LIMIT, (unsigned)SV_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SV_HEADER_BYTES,
         MHD_OPTION_NOTIFY_COMPLETED, sv_http_completed, s, MHD_OPTION_NOTIFY_CONNECTION, sv_http_connection, s,
@@ -174,7 +173,7 @@ static splam_status begin(sv_server *s, char *error)
 {
     if (listen(s->listener.socket, SV_CONNECTIONS) != 0)
         return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->listener.where, strerror(errno));
-    s->daemon = start_daemon(s);
+    s->daemon = sv_daemon_start(s, MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO);
     if (!s->daemon)
         return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin%s", s->listener.where,
                     s->certificate ? ": the certificate and its key have to be in PEM, and belong together" : "");

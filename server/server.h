@@ -1,9 +1,9 @@
 /* The server: models that are held, drawn with over HTTP. A client of the public headers like any other.
  *
  * Three threads beside the caller's: libmicrohttpd's, which reads requests, answers them and never waits; one that
- * draws, a job after the other, since a picture takes all processors; one that tends: closes connections that are too
- * slow, cancels jobs whose clients have left, forgets old results. What they share is the queue (queue.h), behind its
- * one lock. */
+ * draws, a batch after the other, since a picture takes all processors; one that tends: closes connections that are
+ * too slow, cancels jobs whose clients have left, forgets old results. What they share is the queue (queue.h), behind
+ * its one lock. */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 #include <splam/splam.h>

@@ -60,8 +60,11 @@ static void write_metrics(FILE *out, sv_server *s)
     for (int i = SV_JOB_DONE; i < SV_JOB_STATES; i++)
         fprintf(out, "splam_jobs_total{state=\"%s\"} %" PRId64 "\n", sv_job_state_text((sv_job_state)i), c.ended[i]);
     metric(out, "splam_jobs_late_total", "counter", "Failed jobs whose deadline had passed.", (double)c.late);
+    metric(out, "splam_jobs_batched_total", "counter", "Jobs that were drawn with others in one batch.",
+           (double)c.batched);
     metric(out, "splam_pictures_total", "counter", "Pictures drawn.", (double)c.pictures);
-    metric(out, "splam_steps_total", "counter", "Evaluations of the network, of a batch each.", (double)c.steps);
+    metric(out, "splam_steps_total", "counter", "Evaluations of the network for a job, of all its pictures in a batch.",
+           (double)c.steps);
     metric(out, "splam_drawing_seconds_total", "counter", "Seconds that ended jobs were drawn for.", c.drawing_seconds);
     fprintf(out, "# HELP splam_http_requests_total Requests.\n# TYPE splam_http_requests_total counter\n");
     for (int code = 0; code < 600; code++)

@@ -184,19 +184,21 @@ static void clients_take_turns(void **state)
     for (int i = 0; i < JOBS; i++)
         jobs[i] = add_job(queue, clients[i]);
     for (int i = 0; i < JOBS; i++) {
-        sv_job *taken = sv_queue_take(queue);
-        assert_ptr_equal(taken, jobs[order[i]]);
-        sv_queue_end(queue, taken, SPLAM_OK, NULL);
-        sv_job_release(queue, taken);
+        sv_job *taken[SV_BATCH];
+        assert_int_equal(sv_queue_take(queue, taken), 1);
+        assert_ptr_equal(taken[0], jobs[order[i]]);
+        sv_queue_end(queue, taken[0], SPLAM_OK, NULL);
+        sv_job_release(queue, taken[0]);
     }
     for (int i = 0; i < JOBS; i++)
         sv_job_release(queue, jobs[i]);
     /* More clients than are remembered. */
     for (uint64_t client = 10; client < 200; client++) {
-        sv_job *job = add_job(queue, client), *taken = sv_queue_take(queue);
-        assert_ptr_equal(taken, job);
-        sv_queue_end(queue, taken, SPLAM_OK, NULL);
-        sv_job_release(queue, taken);
+        sv_job *job = add_job(queue, client), *taken[SV_BATCH];
+        assert_int_equal(sv_queue_take(queue, taken), 1);
+        assert_ptr_equal(taken[0], job);
+        sv_queue_end(queue, taken[0], SPLAM_OK, NULL);
+        sv_job_release(queue, taken[0]);
         sv_job_release(queue, job);
     }
     sv_queue_destroy(queue);

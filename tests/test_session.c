@@ -248,6 +248,248 @@ static void test_two_threads(void **state)
     splam_model_close(model);
 }
 
+/* ---- batches ---- */
+
+/* One request of a batch, and what becomes of it. */
+typedef struct {
+    splam_generate_options options;
+    const char *prompt;
+    int ended, pictures, previews, warnings;
+    int64_t stop_after; /* reports of denoising; 0: never */
+    int64_t steps;
+    splam_status status;
+    char message[200];
+    uint8_t rgb[2][SIDE * SIDE * 3];
+} asked;
+
+static void note_steps(void *context, const char *task, int64_t done, int64_t total, const char *detail)
+{
+    asked *a = context;
+    (void)total, (void)detail;
+    assert_false(a->ended);
+    a->steps += strcmp(task, "denoising") == 0 && done > 0;
+}
+
+static bool stops(void *context)
+{
+    const asked *a = context;
+    return a->stop_after && a->steps >= a->stop_after;
+}
+
+static void note_warning(void *context, const char *text)
+{
+    ((asked *)context)->warnings += strstr(text, "tokens") != NULL;
+}
+
+static void note_end(void *context, splam_status status, const char *message)
+{
+    asked *a = context;
+    a->ended++;
+    a->status = status;
+    snprintf(a->message, sizeof a->message, "%s", message);
+}
+
+static void note_picture(void *context, const splam_drawn *drawn)
+{
+    asked *a = context;
+    assert_false(a->ended);
+    assert_int_equal(drawn->number, a->pictures);
+    memcpy(a->rgb[a->pictures++], drawn->picture.rgb, sizeof a->rgb[0]);
+}
+
+static void note_preview(void *context, const splam_preview *preview)
+{
+    asked *a = context;
+    assert_in_range(preview->number, 0, 1);
+    a->previews++;
+}
+
+/* Not moved afterwards. */
+static splam_session_request ask(asked *a)
+{
+    a->options.prompt = a->prompt;
+    a->options.receive = note_picture;
+    a->options.watch = note_preview;
+    a->options.receiver = a->options.watcher = a;
+    a->options.width = a->options.height = SIDE;
+    return (splam_session_request){&a->options, {a, note_steps, stops}, note_warning, note_end};
+}
+
+static void expect_alone(splam_session *session, const asked *a)
+{
+    splam_generate_options o = a->options;
+    splam_pictures alone;
+    o.receive = NULL;
+    o.watch = NULL;
+    draw(session, &o, &alone);
+    assert_int_equal(a->pictures, alone.count);
+    assert_memory_equal(a->rgb, alone.rgb, (size_t)alone.count * sizeof a->rgb[0]);
+    splam_pictures_free(&alone);
+}
+
+enum { ASKED = 5 };
+static void make_wishes(asked *a, splam_rng rng, const char *sampler)
+{
+    static const char *const prompts[ASKED] = {"red apple", "green apple", "red apple red apple red apple red apple",
+                                               "house", "red apple"};
+    for (int i = 0; i < ASKED; i++) {
+        a[i] = (asked){.options = request((uint64_t)i), .prompt = prompts[i]};
+        a[i].options.rng = rng;
+        a[i].options.sampler = sampler;
+        a[i].options.steps = 3;
+        a[i].options.negative = i % 2 ? "house" : NULL;
+        a[i].options.guidance = 1 + i; /* of the first there is none */
+        a[i].options.count = i == 1 ? 2 : 1;
+    }
+}
+
+static void test_batches(void **state)
+{
+    static const char *const models[] = {"teacher", "student"};
+    static asked a[ASKED];
+    for (int m = 0; m < 2; m++) {
+        splam_model *model = open_model(state, models[m]);
+        splam_session *session = open_session(model);
+        splam_session_request requests[ASKED];
+        make_wishes(a, m ? SPLAM_RNG_PHILOX : SPLAM_RNG_TORCH, m ? "lcm" : "euler-a");
+        for (int i = 0; i < ASKED; i++)
+            requests[i] = ask(&a[i]);
+        assert_ok(splam_session_generate_batch(session, requests, ASKED));
+        for (int i = 0; i < ASKED; i++) {
+            assert_int_equal(a[i].ended, 1);
+            assert_int_equal(a[i].status, SPLAM_OK);
+            assert_int_equal(a[i].previews, 3 * a[i].options.count);
+            assert_int_equal(a[i].warnings, i == 2);
+            expect_alone(session, &a[i]);
+        }
+        splam_session_destroy(session);
+        splam_model_close(model);
+    }
+}
+
+/* Pictures of 64 channels and more, whose convolutions have a form for each number of positions. */
+static void test_batches_of_the_teacher(void **state)
+{
+    enum { COUNT = 8, TEACHER_SIDE = 64 };
+    char path[600];
+    splam_model *model;
+    splam_pictures all, one;
+    (void)state;
+    snprintf(path, sizeof path, "%s/assets/teacher", getenv("SPLAM_SOURCE"));
+    assert_ok(splam_model_open(path, NULL, NULL, &model));
+    splam_session *session = open_session(model);
+    splam_generate_options o = request(5);
+    o.steps = 1;
+    o.count = COUNT;
+    draw(session, &o, &all);
+    o.count = 1;
+    for (size_t i = 0; i < COUNT; i += 3) {
+        o.seed = 5 + i;
+        draw(session, &o, &one);
+        size_t bytes = sizeof(uint8_t[TEACHER_SIDE][TEACHER_SIDE][3]);
+        assert_int_equal(one.width, TEACHER_SIDE);
+        assert_memory_equal(all.rgb + i * bytes, one.rgb, bytes);
+        splam_pictures_free(&one);
+    }
+    splam_pictures_free(&all);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* One stops on the way, one cannot begin: the others do not notice. */
+static void test_one_of_a_batch_stops(void **state)
+{
+    static asked a[ASKED];
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    splam_session_request requests[ASKED];
+    make_wishes(a, SPLAM_RNG_PHILOX, "ddim");
+    for (int i = 0; i < ASKED; i++)
+        requests[i] = ask(&a[i]);
+    a[2].stop_after = 1;
+    a[3].options.prompt = NULL;
+    assert_ok(splam_session_generate_batch(session, requests, ASKED));
+    for (int i = 0; i < ASKED; i++) {
+        assert_int_equal(a[i].ended, 1);
+        assert_int_equal(a[i].status, i == 2 ? SPLAM_CANCELLED : i == 3 ? SPLAM_ARGUMENT : SPLAM_OK);
+        if (i != 2 && i != 3) expect_alone(session, &a[i]);
+    }
+    assert_int_equal(a[2].steps, 1);
+    assert_int_equal(a[2].pictures, 0);
+    assert_non_null(strstr(a[3].message, "prompt"));
+    assert_true(splam_generate_may_batch(&a[0].options, &a[1].options));
+    a[1].options.steps = 4;
+    assert_false(splam_generate_may_batch(&a[0].options, &a[1].options));
+    a[1].ended = 0;
+    assert_status(splam_session_generate_batch(session, requests, 2), SP_ARGUMENT);
+    assert_int_equal(a[1].ended, 0);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* What a batch cannot do is done for each: numbers that overflow are those of one prompt alone. */
+static void test_one_of_a_batch_overflows(void **state)
+{
+    enum { WIDTH = 24, HUGE = 1 };
+    static asked a[ASKED];
+    float huge[WIDTH];
+    for (int i = 0; i < WIDTH; i++)
+        huge[i] = 3e38f;
+    const sp_tensor vector = {.shape = sp_shape_of(1, WIDTH), .data = huge};
+    const splam_embedding embedding = {keep(state, "huge.safetensors"), "<huge>"};
+    assert_ok(sp_safetensors_save(embedding.path, &(sp_named_tensor){"emb_params", &vector}, 1, NULL, 0));
+    splam_model_options options = splam_model_defaults();
+    options.precision = SPLAM_F32;
+    options.embeddings = &embedding;
+    options.embedding_count = 1;
+    splam_model *model;
+    assert_ok(splam_model_open(keep(state, "teacher"), &options, NULL, &model));
+    splam_session *session = open_session(model);
+    splam_session_request requests[ASKED];
+    make_wishes(a, SPLAM_RNG_TORCH, "euler-a");
+    a[HUGE].prompt = "<huge>";
+    for (int i = 0; i < ASKED; i++)
+        requests[i] = ask(&a[i]);
+    assert_ok(splam_session_generate_batch(session, requests, ASKED));
+    for (int i = 0; i < ASKED; i++) {
+        assert_int_equal(a[i].ended, 1);
+        assert_int_equal(a[i].status, i == HUGE ? SPLAM_NUMERIC : SPLAM_OK);
+        if (i != HUGE) expect_alone(session, &a[i]);
+    }
+    assert_int_equal(a[HUGE].pictures, 0);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* Wherever memory ends, each request ends once. */
+static void test_a_batch_without_memory(void **state)
+{
+    asked wishes[ASKED], *a = &wishes[2];
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    unsigned long before;
+    long k = 0;
+    do {
+        splam_session_request requests[2];
+        make_wishes(wishes, SPLAM_RNG_TORCH, "euler-a");
+        for (int i = 0; i < 2; i++)
+            requests[i] = ask(&a[i]);
+        before = sp_alloc_failures();
+        sp_alloc_fail_after(k);
+        splam_status status = splam_session_generate_batch(session, requests, 2);
+        sp_alloc_fail_after(-1);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(a[i].ended, !status);
+            assert_true(status == SPLAM_MEMORY || a[i].status == SPLAM_MEMORY || a[i].status == SPLAM_OK);
+            if (!status && a[i].status == SPLAM_OK) expect_alone(session, &a[i]);
+        }
+        k += 1 + k / 6;
+    } while (sp_alloc_failures() != before);
+    assert_true(k > 100);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
 /* ---- refusals ---- */
 
 static bool at_once(void *context)
@@ -484,6 +726,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_second_picture),   cmocka_unit_test(test_sizes_take_turns),
         cmocka_unit_test(test_bits_of_generate), cmocka_unit_test(test_image_from_memory),
+        cmocka_unit_test(test_batches),          cmocka_unit_test(test_batches_of_the_teacher),
+        cmocka_unit_test(test_one_of_a_batch_stops),
+        cmocka_unit_test(test_one_of_a_batch_overflows), cmocka_unit_test(test_a_batch_without_memory),
         cmocka_unit_test(test_two_threads),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_forward),          cmocka_unit_test(test_log),
         cmocka_unit_test(test_source),            cmocka_unit_test(test_room),

@@ -48,6 +48,8 @@ typedef struct {
     const char *sampler;   /* what a picture is drawn with where nobody says more, a constant */
     int64_t steps;
     double guidance;
+    int64_t batch_pixels;  /* pixels of all pictures of a batch (splam_session_generate_batch), beyond which one gains
+                              nothing; 0: none does, or it would change bits */
 } splam_model_facts;
 /* Any thread. SPLAM_ARGUMENT for a size that is none; fails as splam_generate does where no sampler suits the model. */
 SPLAM_API splam_status splam_model_describe(const splam_model *model, splam_model_facts *facts);
@@ -81,6 +83,27 @@ SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal *
  * none. The session can be used again after every failure. */
 SPLAM_API splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,
                                               const splam_callbacks *callbacks, splam_pictures *pictures);
+
+/* One of several requests that are drawn as one batch. Everything is called on the thread that draws. */
+typedef struct {
+    const splam_generate_options *options;
+    splam_callbacks callbacks; /* told of the batch, and asked for this request alone */
+    /* Gets the warnings about this request, with the context of callbacks. NULL: the log does, as always. */
+    void (*warn)(void *context, const char *text);
+    /* Called once, as soon as it is done, has failed or has been cancelled, with the context of callbacks; message: the
+     * sentence about a failure, else "". Nothing of the request is called or written afterwards. May be NULL. */
+    void (*ended)(void *context, splam_status status, const char *message);
+} splam_session_request;
+/* Draws them together, which takes less time than one after the other as far as splam_model_facts.batch_pixels go. Each
+ * picture has the bits that it has alone. A request that fails or is cancelled harms no other: it has ended at the next
+ * step, and what is computed for it in the batch at hand is dropped. `seconds` are those of the whole call.
+ * SPLAM_ARGUMENT, and none has been ended: two of them do not go together, or one has options of the model; else each
+ * says by `ended` what became of it. */
+SPLAM_API splam_status splam_session_generate_batch(splam_session *session, const splam_session_request *requests,
+                                                    size_t count);
+/* Whether the two may be drawn in one batch: they differ in prompts, negative prompt, guidance, seed, count, and what
+ * files are called and made of, at most, and neither has noise from a file or a picture to start from. Any thread. */
+SPLAM_API bool splam_generate_may_batch(const splam_generate_options *a, const splam_generate_options *b);
 
 /* A tensor of floats, row by row; whole numbers (input_ids) are floats too. */
 enum { SPLAM_MAX_RANK = 8 };

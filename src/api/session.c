@@ -1,6 +1,7 @@
 /* Models that are held and sessions of them. */
 #include "splam/splam.h"
 #include <string.h>
+#include "base/memory.h"
 #include "options/options.h"
 #include "pipeline/session.h"
 
@@ -78,6 +79,37 @@ splam_status splam_session_generate(splam_session *session, const splam_generate
     if (pictures) *pictures = (splam_pictures){0};
     SP_TRY(take_for_session(options, &o));
     return sp_session_generate(session, &o, callbacks, pictures);
+}
+
+bool splam_generate_may_batch(const splam_generate_options *a, const splam_generate_options *b)
+{
+    splam_generate_options one, other;
+    return !sp_options_copy(&sp_verb_generate, a, &one) && !sp_options_copy(&sp_verb_generate, b, &other) &&
+           sp_may_batch(&one, &other);
+}
+
+static sp_status take_batch(const splam_session_request *given, size_t count, splam_generate_options *options,
+                            splam_session_request *own)
+{
+    for (size_t i = 0; i < count; i++) {
+        own[i] = given[i];
+        own[i].options = &options[i];
+        SP_TRY(take_for_session(given[i].options, &options[i]));
+        if (i && !sp_may_batch(&options[0], &options[i]))
+            return sp_fail(SP_ARGUMENT, "request %zu cannot be drawn in one batch with the first one", i);
+    }
+    return SP_OK;
+}
+
+splam_status splam_session_generate_batch(splam_session *session, const splam_session_request *requests, size_t count)
+{
+    splam_generate_options *options = sp_alloc_zero(count * sizeof *options);
+    splam_session_request *own = sp_alloc_zero(count * sizeof *own);
+    sp_status status = options && own ? take_batch(requests, count, options, own) : SP_MEMORY;
+    if (!status) status = sp_session_generate_batch(session, own, count);
+    sp_free(options);
+    sp_free(own);
+    return status;
 }
 
 void splam_pictures_free(splam_pictures *pictures)

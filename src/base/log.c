@@ -32,12 +32,27 @@ void sp_log_set_sink(splam_log_fn *log, void *context)
     pthread_mutex_unlock(&lock);
 }
 
+static _Thread_local struct {
+    void (*warn)(void *context, const char *text);
+    void *context;
+} taker;
+
+void sp_log_take_warnings(void (*warn)(void *context, const char *text), void *context)
+{
+    taker.warn = warn;
+    taker.context = context;
+}
+
 static void say(sp_log_level level, const char *prefix, const char *format, va_list arguments)
 {
     if (atomic_load(&current_level) < (int)level) return;
     char raw[LONGEST_LINE], text[LONGEST_LINE];
     vsnprintf(raw, sizeof raw, format, arguments);
     sp_visible(raw, strlen(raw), text, sizeof text);
+    if (level == SP_LOG_WARN && taker.warn) {
+        taker.warn(taker.context, text);
+        return;
+    }
     pthread_mutex_lock(&lock);
     splam_log_fn *log = current_sink.log;
     void *context = current_sink.context;

@@ -16,5 +16,7 @@ void sp_log_set_sink(splam_log_fn *log, void *context);
 void sp_log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void sp_log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void sp_log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* This thread's warnings go to `warn` alone from here on; NULL: to the sink again. */
+void sp_log_take_warnings(void (*warn)(void *context, const char *text), void *context);
 void sp_log_lines(const char *lines); /* a table: each line by itself, at INFO */
 #endif

@@ -26,6 +26,7 @@ struct sp_builder {
     const char *stage[SP_MAX_DEPTH];
     int stage_depth;
     int block, blocks;
+    int64_t samples;
     bool recompute;
     sp_status status;
     char *message; /* in the graph's arena */
@@ -95,6 +96,11 @@ sp_value *sp_builder_fail(sp_builder *b, sp_status status, const char *format, .
     const char *scope = sp_string_text(&b->scope);
     b->message = sp_arena_format(b->graph->arena, "%s%s%s", scope, *scope ? ": " : "", text);
     return NULL;
+}
+
+void sp_builder_set_samples(sp_builder *b, int64_t samples)
+{
+    b->samples = samples;
 }
 
 void sp_scope_enter(sp_builder *b, const char *format, ...)
@@ -293,6 +299,7 @@ sp_value *sp_node_make(sp_builder *b, const sp_op *op, int required, int inputs,
         node->in[i] = in[i];
     node->scope = sp_arena_strdup(b->graph->arena, sp_string_text(&b->scope));
     node->stage = b->stage[b->stage_depth];
+    node->samples = b->samples;
     node->block = b->block;
     node->checkpoint = b->recompute ? b->block : 0;
     sp_status status = node->scope ? sp_node_infer(b->graph, node) : SP_MEMORY;

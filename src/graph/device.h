@@ -87,6 +87,9 @@ struct sp_device {
     /* SP_BF16 if bf16 products are fast here, else SP_F32. */
     sp_dtype preferred_dtype;
     void (*measure_peak)(sp_device *device, sp_peak *out); /* NULL: not known */
+    /* Whether bits of activations of that type depend on how many samples a batch has, in spite of
+     * sp_builder_set_samples. NULL: they never do. */
+    bool (*varies_by_batch)(const sp_device *device, sp_dtype dtype);
 };
 enum { SP_MARKS = 4096 };
 

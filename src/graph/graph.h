@@ -49,6 +49,7 @@ struct sp_node {
     int block;           /* > 0: the block that gradient checkpointing may compute again */
     int checkpoint;      /* the same where it does; else 0 */
     sp_rate rate;
+    int64_t samples; /* sp_builder_set_samples */
     bool removed; /* fused away or dead; passes skip it */
 };
 
@@ -84,6 +85,11 @@ sp_arena *sp_builder_arena(sp_builder *b);
  * before it. */
 sp_value *sp_builder_fail(sp_builder *b, sp_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Kernels of the nodes made from here on are chosen as for a batch of so many samples, whatever N is, where the choice
+ * would depend on N: the bits of a sample are those that it has in such a batch. 0, as at first: as for the batch that
+ * there is. */
+void sp_builder_set_samples(sp_builder *b, int64_t samples);
 
 /* Names: scopes join with '.', "down_blocks.0" may be entered at once. printf format. */
 void sp_scope_enter(sp_builder *b, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -73,3 +73,14 @@ static const splam_option options[] = {
     {SP_TEXT(save_latents), .argument = "FILE", .help = "safetensors for latents [N,4,h,w]"},
 };
 SP_TABLE(generate);
+
+bool sp_may_batch(const splam_generate_options *a, const splam_generate_options *b)
+{
+    static const char *const own[] = {"prompt",       "prompts_file", "negative",    "guidance", "seed",
+                                      "count",        "output",       "format",      "quality",  "save_latents",
+                                      "show_timesteps"};
+    const splam_generate_options *const both[] = {a, b};
+    for (int i = 0; i < 2; i++)
+        if (both[i]->init_image || both[i]->init_pixels || both[i]->noise) return false;
+    return sp_options_same(&sp_verb_generate, a, b, own, sizeof own / sizeof *own);
+}

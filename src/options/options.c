@@ -287,6 +287,29 @@ void sp_options_share(const sp_verb *from, const void *given, const sp_verb *v, 
     }
 }
 
+static bool same_member(const splam_option *o, const void *a, const void *b)
+{
+    const void *one = (const char *)a + o->offset, *other = (const char *)b + o->offset;
+    if (o->kind == SPLAM_OPTION_TEXT || o->kind == SPLAM_OPTION_CHOICE) {
+        const char *const texts[] = {*(const char *const *)one, *(const char *const *)other};
+        return texts[0] && texts[1] ? strcmp(texts[0], texts[1]) == 0 : texts[0] == texts[1];
+    }
+    size_t bytes = bytes_of(o->kind);
+    return memcmp(one, other, bytes ? bytes : sizeof(void *)) == 0;
+}
+
+bool sp_options_same(const sp_verb *v, const void *a, const void *b, const char *const *except, size_t excepted)
+{
+    bool same = true;
+    for (size_t i = 0; i < v->count && same; i++) {
+        size_t k = 0;
+        while (k < excepted && strcmp(except[k], v->options[i].name) != 0)
+            k++;
+        same = k < excepted || same_member(&v->options[i], a, b);
+    }
+    return same;
+}
+
 sp_status sp_sized_take(const char *what, const void *given, void *own, size_t own_size)
 {
     if (!size_of(given))

@@ -1,6 +1,7 @@
 /* The options of all verbs, declared once: one table and one file per verb. */
 #ifndef SP_OPTIONS_OPTIONS_H
 #define SP_OPTIONS_OPTIONS_H
+#include <splam/generate.h>
 #include <splam/options.h>
 #include "base/status.h"
 #include "options/choices.h"
@@ -33,6 +34,13 @@ sp_status sp_sized_take(const char *what, const void *given, void *own, size_t o
 /* Members of `own`, of options of `verb`, become those of `given`, of options of `from`, where both have one of this
  * name and kind. For what one verb hands to another. */
 void sp_options_share(const sp_verb *from, const void *given, const sp_verb *verb, void *own);
+
+/* Whether two structs of the verb's options say the same, but for the options that are called by `except`. Lists are
+ * the same where they are one. */
+bool sp_options_same(const sp_verb *verb, const void *a, const void *b, const char *const *except, size_t excepted);
+
+/* See splam_generate_may_batch. */
+bool sp_may_batch(const splam_generate_options *a, const splam_generate_options *b);
 
 /* The option of that name; NULL: there is none. */
 const splam_option *sp_option_find(const sp_verb *verb, const char *name);

@@ -55,9 +55,15 @@ static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise
     sp_output(b, "model_output", sp_nhwc_to_nchw(b, output));
 }
 
+static bool is_batch_of_alone(const sp_pipeline *p, const sp_denoise_shape *shape)
+{
+    return p->alone && shape->batch > 1;
+}
+
 static sp_status make_builder(const sp_pipeline *p, const sp_denoise_shape *shape, sp_builder **out)
 {
     SP_TRY(sp_builder_create(out));
+    if (is_batch_of_alone(p, shape)) sp_builder_set_samples(*out, shape->guided ? 2 : 1);
     build_denoiser(*out, p, shape);
     return SP_OK;
 }
@@ -80,8 +86,9 @@ static sp_plan_use use_of(const denoiser *d, char text[SP_PLAN_SHAPE])
     const sp_denoise_shape *s = d->shape;
     char conditioning[SP_PLAN_SHAPE - 96];
     sp_conditioning_text(s->conditioning, conditioning, sizeof conditioning);
-    snprintf(text, SP_PLAN_SHAPE, "%lld of %lldx%lld%s, %s", (long long)s->batch, (long long)s->width,
-             (long long)s->height, s->guided ? " guided" : "", conditioning);
+    snprintf(text, SP_PLAN_SHAPE, "%lld of %lldx%lld%s%s, %s", (long long)s->batch, (long long)s->width,
+             (long long)s->height, s->guided ? " guided" : "", is_batch_of_alone(d->pipeline, s) ? " as alone" : "",
+             conditioning);
     return (sp_plan_use){
         .network = "unet", .shape = text, .build = build, .context = d, .weights = d->pipeline->denoiser_weights};
 }
@@ -134,20 +141,39 @@ static void copy_rows(sp_tensor *to, int64_t at, int64_t count, const sp_tensor 
     }
 }
 
-static sp_status set_guidance(sp_pipeline *p, double guidance, int64_t batch)
+/* Of sample `i`; the last one's stands for those beyond. */
+static double guidance_of(const sp_denoise_request *r, int64_t i)
 {
-    sp_run *run = p->denoiser_run;
-    int64_t dim = p->facts.time_cond_dim;
-    if (sp_pipeline_is_guided(p, guidance)) {
-        SP_TRY(set_all(run, "cond_weight", batch, guidance));
-        return set_all(run, "negative_weight", batch, 1 - guidance);
+    int64_t rows = sp_conditioning_rows(r->conditioning);
+    return r->guidance_of_each ? r->guidance_of_each[i < rows ? i : rows - 1] : r->guidance;
+}
+
+static sp_status set_weights(sp_pipeline *p, const sp_denoise_request *r, int64_t first, int64_t batch)
+{
+    sp_tensor cond = {0}, negative = {0};
+    sp_status status = sp_tensor_create(SP_F32, sp_shape_of(batch), &cond);
+    if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(batch), &negative);
+    for (int64_t i = 0; i < batch && !status; i++) {
+        ((float *)cond.data)[i] = (float)guidance_of(r, first + i);
+        ((float *)negative.data)[i] = (float)(1 - guidance_of(r, first + i));
     }
+    if (!status) status = sp_run_set_input(p->denoiser_run, "cond_weight", &cond);
+    if (!status) status = sp_run_set_input(p->denoiser_run, "negative_weight", &negative);
+    sp_tensor_free(&cond);
+    sp_tensor_free(&negative);
+    return status;
+}
+
+static sp_status set_guidance(sp_pipeline *p, const sp_denoise_request *r, int64_t first, int64_t batch)
+{
+    int64_t dim = p->facts.time_cond_dim;
+    if (sp_pipeline_is_guided(p, r->guidance)) return set_weights(p, r, first, batch);
     if (!dim) return SP_OK;
     sp_tensor timestep_cond = {0};
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, dim), &timestep_cond));
     for (int64_t i = 0; i < batch; i++)
-        sp_guidance_embedding(guidance - 1, dim, (float *)timestep_cond.data + i * dim);
-    sp_status status = sp_run_set_input(run, "timestep_cond", &timestep_cond);
+        sp_guidance_embedding(guidance_of(r, first + i) - 1, dim, (float *)timestep_cond.data + i * dim);
+    sp_status status = sp_run_set_input(p->denoiser_run, "timestep_cond", &timestep_cond);
     sp_tensor_free(&timestep_cond);
     return status;
 }
@@ -165,7 +191,7 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
     }
     sp_status status = sp_conditioning_set(p->denoiser_run, "", &rows);
     sp_conditioning_free(&rows);
-    return status ? status : set_guidance(p, r->guidance, batch);
+    return status ? status : set_guidance(p, r, first, batch);
 }
 
 /* ---- the loop ---- */
@@ -293,6 +319,13 @@ int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t
     if (most <= 0) most = area < BATCH_PIXELS ? BATCH_PIXELS / area : 1;
     int64_t batches = (samples + most - 1) / most;
     return (samples + batches - 1) / batches;
+}
+
+int64_t sp_batch_pixels(const sp_model *m)
+{
+    int64_t factor = m->vae->config.vae.factor;
+    bool varies = m->device->varies_by_batch && m->device->varies_by_batch(m->device, m->precision);
+    return varies ? 0 : BATCH_PIXELS * factor * factor;
 }
 
 static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler,

@@ -1,36 +1,23 @@
-/* Pictures from a request: prompts to a conditioning, noise to latents, latents to pictures, some at a time. */
+/* Pictures from requests that are drawn together: prompts to a conditioning, noise to latents, latents to pictures,
+ * some at a time. What a picture is does not depend on those beside it: kernels are chosen as for each alone
+ * (sp_pipeline_set_alone). */
 #ifndef SP_PIPELINE_GENERATE_H
 #define SP_PIPELINE_GENERATE_H
-#include "pipeline/picture_output.h"
-#include "pipeline/picture_text.h"
-#include "pipeline/pipeline.h"
+#include "pipeline/drawing.h"
 #include "pipeline/preview.h"
-#include "pipeline/prompts.h"
-#include "pipeline/request.h"
 
-/* What the options alone say: what is wrong with it is found before a model is opened. */
-typedef struct {
-    const splam_generate_options *options;
-    sp_prompts prompts;
-    sp_picture_output output;
-    sp_image image; /* to start from; without pixels where there is none */
-} sp_request;
-/* pixels: the caller takes the pictures too. sp_request_free in every case. */
-sp_status sp_request_read(const splam_generate_options *options, bool pixels, sp_request *out);
-void sp_request_free(sp_request *request);
-
-/* Draws; `pictures` may be NULL, and is freed by splam_pictures_free, also after SP_CANCELLED. held: plans and runs
- * stay for the next call. What stages took is added to `seconds`, to `load` what has passed since `began` (sp_now) at
- * first. */
 typedef struct {
     sp_pipeline *pipeline;
     const sp_model_facts *model;
-    const sp_callbacks *callbacks;
-    bool held;
-    sp_preview *preview; /* is fitted if the request wants it and it is not */
-    double began;
+    bool held;           /* plans and runs stay for the next call */
+    sp_preview *preview; /* is fitted if a request wants it and it is not */
+    double began;        /* what has passed since (sp_now) is added to `load` at first */
+    splam_generate_seconds *seconds; /* what stages took is added to it */
 } sp_generate_context;
-sp_status sp_generate(const sp_generate_context *context, sp_request *request, splam_pictures *pictures,
-                      splam_generate_seconds *seconds);
+
+/* Draws the requests, which differ in what splam_generate_may_batch lets differ; those that have failed already are
+ * left out. Each is ended once, and what one fails of or is cancelled for harms no other: its part of a batch is
+ * computed to the end, and dropped. sp_drawing_free in every case. */
+void sp_generate(const sp_generate_context *context, sp_drawing *drawings, size_t count);
 
 #endif

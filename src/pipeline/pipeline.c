@@ -114,6 +114,11 @@ void sp_pipeline_release(sp_pipeline *p)
     if (p->denoiser) sp_component_drop_pages(p->denoiser);
 }
 
+void sp_pipeline_set_alone(sp_pipeline *p, bool alone)
+{
+    p->alone = alone;
+}
+
 void sp_pipeline_keep(sp_pipeline *p, bool keep)
 {
     p->keeps = keep;
@@ -140,12 +145,20 @@ static sp_status blame_vae(const sp_pipeline *p, const sp_tensor *in, const sp_t
                           "they may be damaged, and `vae` can name others", folder);
 }
 
+static sp_vae_settings settings_of(sp_pipeline *p)
+{
+    return (sp_vae_settings){.device = p->device,
+                             .precision = p->precision,
+                             .tile = p->vae_tile,
+                             .alone = p->alone,
+                             .plans = &p->plans};
+}
+
 /* *out is new and finite; `what` names it in the message if it is not. */
 static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, const char *what,
                          const sp_callbacks *callbacks, sp_tensor *out)
 {
-    const sp_vae_settings settings = {
-        .device = p->device, .precision = p->precision, .tile = p->vae_tile, .plans = &p->plans};
+    const sp_vae_settings settings = settings_of(p);
     *out = (sp_tensor){0};
     if (!p->vae) return sp_fail(SP_INTERNAL, "the pipeline was opened without its VAE");
     sp_status status = sp_vae_run_all(p->vae, half, in, &settings, callbacks, out);
@@ -162,15 +175,14 @@ static sp_status run_vae(sp_pipeline *p, sp_vae_half half, const sp_tensor *in, 
 sp_status sp_pipeline_plan_vae(sp_pipeline *p, sp_vae_half half, sp_shape in,
                                sp_plan_memory *out)
 {
-    const sp_vae_settings settings = {
-        .device = p->device, .precision = p->precision, .tile = p->vae_tile, .plans = &p->plans};
+    const sp_vae_settings settings = settings_of(p);
     return sp_vae_plan_all(p->vae, half, in, &settings, out);
 }
 
 sp_status sp_pipeline_pack_vae(sp_pipeline *p, sp_vae_half half, sp_shape in, const sp_callbacks *callbacks)
 {
     sp_run *run;
-    SP_TRY(sp_vae_plans_run(&p->plans, p->vae, half, in, &run));
+    SP_TRY(sp_vae_plans_run(&p->plans, p->vae, half, in, p->alone, &run));
     return sp_run_make_weights(run, callbacks);
 }
 

@@ -27,6 +27,7 @@ typedef struct {
     int64_t chunks;
     sp_callbacks callbacks;     /* asked while prompts are encoded; their context must outlive the pipeline */
     int64_t vae_tile;           /* sp_pipeline_set_vae_tile; 0 at first */
+    bool alone;                 /* sp_pipeline_set_alone; false at first */
     sp_component_config denoiser_config; /* of the network in use */
     sp_denoiser facts;                   /* of that config; zeroed where there is no such network */
     const sp_weights *denoiser_weights;
@@ -51,6 +52,9 @@ sp_status sp_pipeline_set_denoiser(sp_pipeline *pipeline, const sp_component_con
 /* Pictures that are larger than `tile` pixels go through the VAE in tiles of this side from here on, see vae_run.h; 0:
  * none do. SP_ARGUMENT unless it is a multiple of sp_vae_tile_unit. */
 sp_status sp_pipeline_set_vae_tile(sp_pipeline *pipeline, int64_t tile);
+/* Whether a picture's bits are those that it has drawn alone, whatever is in its batch, or depend on how many those
+ * are, in kernels that are faster for so many. */
+void sp_pipeline_set_alone(sp_pipeline *pipeline, bool alone);
 /* Leaves out so many last layers of the text encoder for prompts. SP_ARGUMENT if it does not have them. */
 sp_status sp_pipeline_set_clip_skip(sp_pipeline *pipeline, int layers);
 /* How prompts are read from here on, and in how many chunks of the tokenizer's length each is encoded, negative ones
@@ -106,6 +110,7 @@ typedef struct {
     const sp_scheduler_config *scheduler; /* NULL: the model's own */
     double guidance; /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with
                         cond_proj is told G - 1 instead, in one pass */
+    const double *guidance_of_each; /* [N] instead: 1 is in all of them or in none; NULL: the same for all */
     const sp_conditioning *conditioning; /* of N samples */
     const sp_conditioning *negative; /* of one or N; only looked at where there are two passes */
     const sp_tensor *image; /* what a sampler with a strength starts from: latents as the UNet
@@ -125,6 +130,8 @@ typedef struct {
 } sp_denoise_shape;
 /* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */
 int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most);
+/* Pixels of all pictures of a batch, beyond which it gains nothing; 0: a batch would change their bits. */
+int64_t sp_batch_pixels(const sp_model *model);
 
 /* True if the request takes two passes a step, and so needs `negative`. */
 bool sp_pipeline_is_guided(const sp_pipeline *pipeline, double guidance);

@@ -66,7 +66,8 @@ sp_status sp_held_model_describe(const splam_model *model, splam_model_facts *ou
                                .multiple = factor * denoiser.unit,
                                .sampler = sp_sampler_name(usual.sampler.kind),
                                .steps = usual.sampler.steps,
-                               .guidance = usual.guidance};
+                               .guidance = usual.guidance,
+                               .batch_pixels = sp_batch_pixels(model->parts)};
     return SP_OK;
 }
 
@@ -94,20 +95,30 @@ void sp_session_destroy(splam_session *session)
     sp_free(session);
 }
 
-static sp_status draw(splam_session *session, bool held, double began, sp_request *request,
-                      const sp_callbacks *callbacks, splam_pictures *pictures, splam_generate_seconds *seconds)
+static void draw(splam_session *session, bool held, double began, sp_drawing *drawings, size_t count,
+                 splam_generate_seconds *seconds)
 {
-    sp_pipeline *p = session->pipeline;
-    const sp_generate_context context = {.pipeline = p,
+    const sp_generate_context context = {.pipeline = session->pipeline,
                                          .model = &session->model->facts,
-                                         .callbacks = callbacks,
                                          .held = held,
                                          .preview = &session->preview,
-                                         .began = began};
-    p->callbacks = callbacks ? *callbacks : (sp_callbacks){0};
-    sp_status status = sp_generate(&context, request, pictures, seconds);
-    p->callbacks = (sp_callbacks){0};
-    if (status && status != SP_CANCELLED && pictures) sp_pictures_free(pictures);
+                                         .began = began,
+                                         .seconds = seconds};
+    sp_generate(&context, drawings, count);
+}
+
+/* One request, with the pictures that a failure leaves. */
+static sp_status draw_one(splam_session *session, bool held, double began, sp_drawing *d,
+                          splam_generate_seconds *seconds)
+{
+    draw(session, held, began, d, 1, seconds);
+    sp_status status = d->status;
+    sp_picture_output *output = &d->request->output;
+    if (status == SP_CANCELLED && sp_picture_output_is_wanted(output))
+        status = sp_fail(status, "interrupted: %lld of %lld pictures were written", (long long)output->written,
+                         (long long)d->sizes.total);
+    if (status && status != SP_CANCELLED && d->pictures) sp_pictures_free(d->pictures);
+    sp_drawing_free(d);
     return status;
 }
 
@@ -117,11 +128,44 @@ sp_status sp_session_generate(splam_session *session, const splam_generate_optio
     double began = sp_now();
     sp_request request = {0};
     splam_generate_seconds seconds = {0};
+    sp_drawing drawing = {.request = &request, .callbacks = callbacks, .pictures = pictures};
+    if (pictures) *pictures = (splam_pictures){0};
     sp_status status = sp_request_read(o, pictures, &request);
-    if (!status) status = draw(session, true, began, &request, callbacks, pictures, &seconds);
+    if (!status) status = draw_one(session, true, began, &drawing, &seconds);
     sp_request_free(&request);
     seconds.total = sp_now() - began;
     if (o->seconds) *o->seconds = seconds;
+    return status;
+}
+
+static void read_each(const splam_session_request *requests, size_t count, sp_request *read, sp_drawing *drawings)
+{
+    for (size_t i = 0; i < count; i++) {
+        const splam_session_request *r = &requests[i];
+        drawings[i] = (sp_drawing){
+            .request = &read[i], .callbacks = &r->callbacks, .warn = r->warn, .ended = r->ended};
+        sp_status status = sp_request_read(r->options, false, &read[i]);
+        if (status) sp_drawing_end(&drawings[i], status);
+    }
+}
+
+sp_status sp_session_generate_batch(splam_session *session, const splam_session_request *requests, size_t count)
+{
+    double began = sp_now();
+    splam_generate_seconds seconds = {0};
+    sp_drawing *drawings = sp_alloc_zero(count * sizeof *drawings);
+    sp_request *read = sp_alloc_zero(count * sizeof *read);
+    sp_status status = drawings && read ? SP_OK : SP_MEMORY;
+    if (!status) read_each(requests, count, read, drawings);
+    if (!status) draw(session, true, began, drawings, count, &seconds);
+    seconds.total = sp_now() - began;
+    for (size_t i = 0; i < count && !status; i++) {
+        sp_drawing_free(&drawings[i]);
+        sp_request_free(&read[i]);
+        if (requests[i].options->seconds) *requests[i].options->seconds = seconds;
+    }
+    sp_free(drawings);
+    sp_free(read);
     return status;
 }
 
@@ -225,7 +269,8 @@ static sp_status open_and_draw(const splam_generate_options *o, const sp_callbac
     sp_status status = sp_request_read(o, false, &request);
     if (!status) status = open_model(o->model, &options, callbacks, &model);
     if (!status) status = sp_pipeline_create(model.parts, &session.pipeline);
-    if (!status) status = draw(&session, false, began, &request, callbacks, NULL, seconds);
+    sp_drawing drawing = {.request = &request, .callbacks = callbacks};
+    if (!status) status = draw_one(&session, false, began, &drawing, seconds);
     sp_request_free(&request);
     sp_pipeline_close(session.pipeline);
     sp_model_close(model.parts);

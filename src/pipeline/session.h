@@ -27,6 +27,8 @@ void sp_session_destroy(splam_session *session); /* NULL is legal */
 /* pictures: NULL, or 0. What stages took is written to options->seconds, also after a failure. */
 sp_status sp_session_generate(splam_session *session, const splam_generate_options *options,
                               const sp_callbacks *callbacks, splam_pictures *pictures);
+/* Of requests that are checked. */
+sp_status sp_session_generate_batch(splam_session *session, const splam_session_request *requests, size_t count);
 void sp_pictures_free(splam_pictures *pictures); /* zeroed is legal */
 /* outputs: 0. */
 sp_status sp_session_forward(splam_session *session, const char *component, const splam_tensor *inputs, size_t count,

@@ -32,11 +32,11 @@ static sp_value *build_half(sp_builder *b, const sp_component *vae, sp_vae_half 
     return moments[1] ? sp_concat(b, 2, moments, -1) : moments[0];
 }
 
-static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shape in,
-                              sp_builder **out)
+static sp_status make_builder(const sp_component *vae, sp_vae_half half, sp_shape in, bool alone, sp_builder **out)
 {
     sp_builder *b;
     SP_TRY(sp_builder_create(&b));
+    if (alone) sp_builder_set_samples(b, 1);
     sp_value *x = sp_nchw_to_nhwc(b, sp_input(b, "in", SP_F32, in, SP_RATE_STEP));
     sp_output(b, "out", sp_nhwc_to_nchw(b, build_half(b, vae, half, x)));
     *out = b;
@@ -48,7 +48,7 @@ sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_sha
 {
     sp_builder *b;
     *out = (sp_runner){0};
-    SP_TRY(make_builder(vae, half, in, &b));
+    SP_TRY(make_builder(vae, half, in, false, &b));
     SP_TRY(sp_runner_create(b, device, precision, out));
     sp_status status = sp_bind(sp_run_bound(out->run), half == SP_VAE_DECODE ? decoder_set : encoder_set, vae->weights);
     if (status != SP_OK) sp_runner_free(out);
@@ -61,18 +61,19 @@ typedef struct {
     const sp_component *vae;
     sp_vae_half half;
     sp_shape in;
+    bool alone; /* and in a batch */
 } half_shape;
 
 static sp_status build_shape(const void *context, sp_builder **out)
 {
     const half_shape *h = context;
-    return make_builder(h->vae, h->half, h->in, out);
+    return make_builder(h->vae, h->half, h->in, h->alone, out);
 }
 
 static sp_plan_use use_of(const half_shape *h, char shape[SP_PLAN_SHAPE])
 {
-    snprintf(shape, SP_PLAN_SHAPE, "%s %s", h->half == SP_VAE_POSTERIOR ? "posterior" : "picture",
-             sp_shape_text(h->in));
+    snprintf(shape, SP_PLAN_SHAPE, "%s %s%s", h->half == SP_VAE_POSTERIOR ? "posterior" : "picture",
+             sp_shape_text(h->in), h->alone ? " as alone" : "");
     return (sp_plan_use){.network = h->half == SP_VAE_DECODE ? decoder_set : encoder_set,
                          .shape = shape,
                          .build = build_shape,
@@ -80,10 +81,17 @@ static sp_plan_use use_of(const half_shape *h, char shape[SP_PLAN_SHAPE])
                          .weights = h->vae->weights};
 }
 
-sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, sp_run **out)
+/* A batch of one is alone as it is. */
+static half_shape shape_of(const sp_component *vae, sp_vae_half half, sp_shape in, bool alone)
+{
+    return (half_shape){vae, half, in, alone && in.dim[0] > 1};
+}
+
+sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, bool alone,
+                           sp_run **out)
 {
     char shape[SP_PLAN_SHAPE];
-    const half_shape h = {vae, half, in};
+    const half_shape h = shape_of(vae, half, in, alone);
     const sp_plan_use use = use_of(&h, shape);
     return sp_plans_run(plans, &use, out);
 }
@@ -159,7 +167,7 @@ static sp_status run_batches(const sp_component *vae, sp_vae_half half, const sp
     shape.dim[0] = batch;
     sp_report(callbacks, task, 0, count, NULL);
     sp_status status = sp_tensor_create(SP_F32, shape, &rows);
-    if (!status) status = sp_vae_plans_run(plans, vae, half, shape, &run);
+    if (!status) status = sp_vae_plans_run(plans, vae, half, shape, settings->alone, &run);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = sp_check_cancelled(callbacks);
@@ -224,7 +232,7 @@ sp_status sp_vae_plan_all(const sp_component *vae, sp_vae_half half, sp_shape in
     }
     sp_plans own = {settings->device, settings->precision, 1, NULL}, *plans = settings->plans ? settings->plans : &own;
     char shape[SP_PLAN_SHAPE];
-    const half_shape h = {vae, half, in};
+    const half_shape h = shape_of(vae, half, in, settings->alone);
     const sp_plan_use use = use_of(&h, shape);
     sp_status status = sp_plans_memory(plans, &use, out);
     sp_plans_free(&own);

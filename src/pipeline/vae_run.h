@@ -16,7 +16,8 @@ typedef enum {
 sp_status sp_vae_runner_create(const sp_component *vae, sp_vae_half half, sp_shape in,
                                sp_device *device, sp_dtype precision, sp_runner *out);
 /* The run of this half for this shape, the cache's, which is for one autoencoder. */
-sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, sp_run **out);
+sp_status sp_vae_plans_run(sp_plans *plans, const sp_component *vae, sp_vae_half half, sp_shape in, bool alone,
+                           sp_run **out);
 /* Both halves. */
 void sp_vae_plans_forget(sp_plans *plans);
 /* *out is a new owned f32 tensor. callbacks may be NULL. */
@@ -40,6 +41,7 @@ typedef struct {
     sp_device *device;
     sp_dtype precision;
     int64_t tile; /* side of a tile in picture pixels, see sp_vae_tile_unit; 0: never in tiles */
+    bool alone;      /* pictures have the bits that each has in a batch of its own */
     sp_plans *plans; /* of this device and precision: keeps what is planned; NULL: all is given back */
 } sp_vae_settings;
 

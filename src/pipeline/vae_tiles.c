@@ -72,7 +72,7 @@ static sp_status run_tile(tiling *t, const sp_tensor *in, int64_t sample, int64_
     sp_shape shape = sp_shape_of(1, in->shape.dim[1], height, width);
     sp_tensor part = {0};
     sp_run *run;
-    SP_TRY(sp_vae_plans_run(t->plans, t->vae, t->half, shape, &run));
+    SP_TRY(sp_vae_plans_run(t->plans, t->vae, t->half, shape, t->settings->alone, &run));
     SP_TRY(sp_tensor_create(SP_F32, shape, &part));
     for (int64_t c = 0; c < shape.dim[1]; c++)
         for (int64_t y = 0; y < height; y++)

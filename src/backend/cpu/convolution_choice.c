@@ -121,6 +121,7 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
     sp_convolution_row layer;
     pthread_once(&policy_once, read_policy);
     if (direct_only || !sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
+    if (node->samples) layer.positions = layer.positions / sp_dim(node->in[0], 0) * node->samples;
     if (node->op == &sp_op_conv2d_weight_gradient) return of_weight_gradient(node, &layer);
     if (layer.dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_CONVOLUTION_DIRECT;
     for (size_t i = 0; i < sp_convolution_table_count; i++)

@@ -40,6 +40,13 @@ static sp_dtype first_dtype(const sp_node *node)
     return node->out[0]->dtype;
 }
 
+/* oneDNN cuts products for AMX by their size, and says nothing of it. */
+static bool varies_by_batch(const sp_device *device, sp_dtype dtype)
+{
+    (void)device;
+    return dtype == SP_BF16 && sp_onednn_uses_amx();
+}
+
 static sp_status prepare(sp_device *device, const sp_node *node, sp_kernel *out)
 {
     sp_dtype dtype = first_dtype(node);
@@ -72,6 +79,7 @@ static void initialise(void)
     sp_onednn_limit_isa(isa);
     shared = sp_host_device("cpu");
     shared.prepare = prepare;
+    shared.varies_by_batch = varies_by_batch;
     shared.optimizer = &sp_cpu_optimizer;
     shared.packed_terms = sp_cpu_packed_terms();
     shared.measure_peak = sp_cpu_measure_peak;
