@@ -4,7 +4,8 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers install deb clean format
+.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers sanitize-threads fuzz install deb \
+	clean format
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -50,12 +51,20 @@ READERS = test_base test_json test_output test_visible test_dtype test_tensor te
 	test_recognise test_single_file test_vae_files test_lora_kinds \
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
 	test_towers test_preference test_eval_runs test_protocols test_server test_server_jobs \
-	test_server_batch test_server_refusals test_server_clients test_server_models \
+	test_server_batch test_server_watch test_server_refusals test_server_clients test_server_models \
 	test_server_sockets test_server_client
 sanitize-readers: dependencies
 	@$(MAKE) --no-print-directory build-sanitize/build.ninja $(SANITIZED)
 	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))
 	@tools/run-tests.sh build-sanitize $(READERS)
+
+# One of clang's fuzzers (Debian: clang), of those that fuzz/ has: make fuzz TARGET=http SECONDS=600
+TARGET ?= http
+SECONDS ?= 60
+fuzz:
+	@command -v clang >/dev/null || { echo "clang is not installed; on Debian 12 apt-get install clang" >&2; exit 1; }
+	@test -f fuzz/fuzz_$(TARGET).c || { echo "there is no fuzz/fuzz_$(TARGET).c" >&2; exit 1; }
+	@$(MAKE) --no-print-directory -f fuzz/Makefile TARGET=$(TARGET) SECONDS=$(SECONDS)
 
 install: all
 	@meson configure $(BUILD) --prefix $(PREFIX)
@@ -66,7 +75,7 @@ deb: all
 	@tools/make-deb.sh $(BUILD)
 
 clean:
-	@rm -rf build build-sanitize
+	@rm -rf build build-sanitize build-thread build-fuzz
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

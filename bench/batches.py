@@ -58,7 +58,8 @@ def measure(url, o):
         for count in COUNTS:
             rows.append((datetime.date.today(), machine(), os.path.basename(os.path.normpath(o.model)), pixels,
                          o.steps, count, f"{best[count]:.3f}", f"{best[count] / count:.3f}"))
-            print(f"{pixels} pixels, {count} at once: {best[count]:.3f} s, {best[count] / count:.3f} s each", flush=True)
+            print(f"{pixels} pixels, {count} at once: {best[count]:.3f} s, {best[count] / count:.3f} s each",
+                  flush=True)
     return rows
 
 

@@ -25,6 +25,7 @@ static const char *const examples[] = {
     "splam serve -m sd15 --lora style.safetensors:0.7 --listen '[::1]:8000' --memory-limit 6G",
     "splam serve -m sd15 --listen 0.0.0.0:7860 --api-key-file keys.txt --host pictures.example \\\n"
     "    --tls-cert fullchain.pem --tls-key privkey.pem",
+    "splam serve --watch out-splam out-lcm",
     "splam serve -m sd15 --unix /run/splam/socket",
     "curl --unix-socket /run/splam/socket http://localhost/v1/models",
     "curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\\n"
@@ -34,7 +35,7 @@ static const char *const examples[] = {
 
 typedef struct {
     int64_t threads, stop_seconds, deadline;
-    option_texts models, hosts;
+    option_texts models, hosts, watched;
 } own_flags;
 
 static sigset_t own_signals(void)
@@ -91,6 +92,8 @@ static int run(sv_settings *settings, const own_flags *own)
     int number;
     settings->models = own->models.item;
     settings->model_count = own->models.count;
+    settings->watched = own->watched.item;
+    settings->watched_count = own->watched.count;
     settings->hosts = own->hosts.item;
     settings->host_count = own->hosts.count;
     settings->deadline_seconds = (double)own->deadline;
@@ -125,7 +128,6 @@ int cli_serve(int argc, char **argv)
     /* clang-format off */
     const option flags[] = {
         {.name = "model", .letter = 'm', .kind = OPTION_TEXTS, .value = &own.models, .argument = "MODEL...",
-         .required = true,
          .help = "diffusers folders, or .safetensors or .ckpt files; requests name them by the last parts of their "
                  "paths, and those that name none get the first"},
         {.name = "lora-dir", .kind = OPTION_TEXT, .value = &settings.lora_folder, .argument = "DIR",
@@ -134,6 +136,9 @@ int cli_serve(int argc, char **argv)
          .help = "a folder with learned tokens (textual inversion), *.safetensors, *.pt and *.bin, for prompts"},
         {.name = "output-dir", .kind = OPTION_TEXT, .value = &settings.output_folder, .argument = "DIR",
          .help = "a folder for pictures that requests ask to be saved, in a folder of each day"},
+        {.name = "watch", .kind = OPTION_TEXTS, .value = &own.watched, .argument = "OUTPUT...",
+         .help = "output folders of splam distill, which /watch shows while they are written: losses, speed, time "
+                 "left, validation sheets, two over one another; without -m nothing is drawn"},
         {.name = "listen", .kind = OPTION_TEXT, .value = &settings.listen, .argument = "ADDRESS:PORT",
          .help = "where, in numbers; port 0 is any free one", .fallback = "systemd's socket, else 127.0.0.1:7860"},
         {.name = "unix", .kind = OPTION_TEXT, .value = &settings.unix_path, .argument = "PATH",
@@ -167,7 +172,7 @@ int cli_serve(int argc, char **argv)
     /* clang-format on */
     const command c = {
         .verb = "serve",
-        .synopsis = "-m MODEL [options]",
+        .synopsis = "-m MODEL... | --watch OUTPUT... [options]",
         .description = description,
         .table = "model",
         .target = &settings.model_options,

@@ -351,10 +351,11 @@ static void check(sv_exchange *x, const char *url, const char *method, size_t *l
     else if (code) {
         sv_reply_error(x, 405, NULL, "%.16s is not what this path takes", method);
         sv_reply_header(x, MHD_HTTP_HEADER_ALLOW, allowed);
-    } else if (!x->route->open && !is_known(x)) {
+    } else if (x->route->access != SV_OPEN && !is_known(x)) {
         sv_reply_error(x, 401, NULL, "a key is missing or wrong: Authorization: Bearer KEY");
         sv_reply_header(x, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    }
+    } else if (x->route->access == SV_DRAWS && !settings->model_count)
+        sv_reply_error(x, 404, NULL, "this server draws nothing: it was begun without a model");
     if (!x->response && check_body(x, length)) take_room(x, *length);
 }
 

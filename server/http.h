@@ -13,6 +13,13 @@ struct sv_server;
  * A1111's. */
 typedef enum { SV_OPENAI, SV_SDAPI } sv_style;
 
+/* Who gets an answer, and from which server. */
+typedef enum {
+    SV_OPEN, /* anyone */
+    SV_KEY,  /* whoever has a key, where one is asked for */
+    SV_DRAWS /* likewise, of a server that has models */
+} sv_access;
+
 typedef struct sv_exchange sv_exchange;
 /* What /openapi.json says of a route. */
 typedef struct {
@@ -24,7 +31,7 @@ typedef struct {
 typedef struct {
     const char *method, *path; /* a part "*" stands for any word */
     sv_style style;
-    bool open;                 /* needs no key */
+    sv_access access;
     size_t body;               /* most bytes of its JSON; 0: a body means nothing */
     void (*answer)(sv_exchange *x); /* calls one of the functions below, once */
     sv_description about;

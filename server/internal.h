@@ -7,6 +7,7 @@
 #include "limits.h"
 #include "listen.h"
 #include "models.h"
+#include "runs.h"
 #include "server.h"
 
 /* A connection, and until when its client has to have done something. */
@@ -31,9 +32,10 @@ struct sv_server {
     int64_t created; /* seconds since 1970 */
     double started;
     sv_queue *queue;
+    sv_runs *runs; /* that are watched; NULL: none are */
     struct MHD_Daemon *daemon;
-    pthread_t drawing, tending;
-    bool draws, tends; /* the threads are there */
+    pthread_t drawing, tending, watching;
+    bool draws, tends, watches; /* the threads are there */
     bool logs;         /* the library's messages are this server's */
     atomic_bool closed, ending;
     atomic_long exchanges;    /* requests that have no answer yet, or not all of it */
@@ -71,6 +73,10 @@ json_t *sv_job_json(sv_server *server, const sv_job *job, bool pictures);
 
 /* The routes. */
 void sv_answer_page(sv_exchange *x);
+void sv_answer_watch_page(sv_exchange *x);
+void sv_answer_runs(sv_exchange *x);
+void sv_answer_run(sv_exchange *x);
+void sv_answer_sheet(sv_exchange *x);
 void sv_answer_health(sv_exchange *x);
 void sv_answer_openapi(sv_exchange *x);
 void sv_answer_metrics(sv_exchange *x);

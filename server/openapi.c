@@ -147,7 +147,7 @@ static json_t *operation(const sv_route *route)
         json_object_set_new(o, "requestBody",
                             json_pack("{s:b, s:{s:{s:o}}}", "required", true, "content", "application/json", "schema",
                                       body_schema(route->about.body)));
-    if (route->open) json_object_set_new(o, "security", json_array());
+    if (route->access == SV_OPEN) json_object_set_new(o, "security", json_array());
     return o;
 }
 

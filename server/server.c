@@ -91,7 +91,7 @@ static splam_status read_certificate(sv_server *s, char *error)
 static splam_status read_settings(sv_server *s, char *error)
 {
     const sv_settings *o = &s->settings;
-    if (!o->model_count) return fail(error, SPLAM_ARGUMENT, "`model` is missing");
+    if (!o->model_count && !o->watched_count) return fail(error, SPLAM_ARGUMENT, "`model` is missing");
     if (o->output_folder && access(o->output_folder, W_OK | X_OK) != 0)
         return fail(error, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder, strerror(errno));
     if (o->key_file && o->no_key)
@@ -153,6 +153,17 @@ static void *tend(void *server)
     return NULL;
 }
 
+static void *watch(void *server)
+{
+    sv_server *s = server;
+    const struct timespec pause = {.tv_nsec = 100000000};
+    for (int i = 0; !s->ending; i++) {
+        if (i % 10 == 0) sv_runs_read(s->runs);
+        nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
 struct MHD_Daemon *sv_daemon_start(sv_server *s, unsigned flags)
 {
     enum { IDLE_SECONDS = 30 };
@@ -179,7 +190,9 @@ static splam_status begin(sv_server *s, char *error)
                     s->certificate ? ": the certificate and its key have to be in PEM, and belong together" : "");
     s->draws = pthread_create(&s->drawing, NULL, sv_draw, s) == 0;
     s->tends = pthread_create(&s->tending, NULL, tend, s) == 0;
-    return s->draws && s->tends ? SPLAM_OK : fail(error, SPLAM_MEMORY, "a thread cannot begin");
+    s->watches = s->runs && pthread_create(&s->watching, NULL, watch, s) == 0;
+    bool began = s->draws && s->tends && s->watches == (s->runs != NULL);
+    return began ? SPLAM_OK : fail(error, SPLAM_MEMORY, "a thread cannot begin");
 }
 
 static splam_status start(sv_server *s, char *error)
@@ -188,6 +201,9 @@ static splam_status start(sv_server *s, char *error)
     if (!status) status = open_models(s, error);
     if (!status && !(s->queue = sv_queue_create(s->settings.queue, sv_queue_share(&s->settings))))
         status = fail(error, SPLAM_MEMORY, "out of memory for the queue");
+    const sv_settings *o = &s->settings;
+    if (!status && o->watched_count && !(s->runs = sv_runs_create(o->watched, o->watched_count)))
+        status = fail(error, SPLAM_MEMORY, "out of memory for what is watched");
     return status ? status : begin(s, error);
 }
 
@@ -252,6 +268,7 @@ void sv_server_free(sv_server *s)
     s->ending = true;
     if (s->draws) pthread_join(s->drawing, NULL); /* every job has ended then, and nobody waits */
     if (s->tends) pthread_join(s->tending, NULL);
+    if (s->watches) pthread_join(s->watching, NULL);
     if (s->daemon) {
         drain(s);
         MHD_stop_daemon(s->daemon);
@@ -259,6 +276,7 @@ void sv_server_free(sv_server *s)
     if (s->logs) splam_set_log(NULL, NULL);
     sv_queue_destroy(s->queue);
     sv_models_free(s->models);
+    sv_runs_free(s->runs);
     sv_keys_free(&s->keys);
     if (s->certificate_key) explicit_bzero(s->certificate_key, strlen(s->certificate_key));
     free(s->certificate_key);

@@ -3,7 +3,7 @@
  * Three threads beside the caller's: libmicrohttpd's, which reads requests, answers them and never waits; one that
  * draws, a batch after the other, since a picture takes all processors; one that tends: closes connections that are
  * too slow, cancels jobs whose clients have left, forgets old results. What they share is the queue (queue.h), behind
- * its one lock. */
+ * its one lock. A fourth reads the files of distillations that are watched, where there are some (runs.h). */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 #include <splam/splam.h>
@@ -16,6 +16,9 @@ typedef struct {
                                   drawn with where they name none */
     size_t model_count;
     splam_model_options model_options; /* of all of them */
+    const char *const *watched; /* output folders of distillations, which /watch shows; without models nothing is
+                                   drawn */
+    size_t watched_count;
     const char *lora_folder;      /* with adapters, *.safetensors, that requests may name; NULL: none */
     const char *embedding_folder; /* with learned tokens that prompts may have; NULL: none */
     const char *output_folder;    /* where pictures go that sdapi's save_images asks for; NULL: it is refused */

@@ -166,6 +166,7 @@ serve -m "$teacher" --no-key
 "$tests/write_certificate" cert.pem key.pem
 serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
 serve -m "$teacher" --unix socket
+serve -m "$teacher" --watch out nowhere
 "$splam" serve --model "$teacher" --unix there --api-key-file keys >log 2>&1 </dev/null &
 server=$!
 for _ in $(seq 600); do grep -q '^listening at ' log && break; sleep .1; done

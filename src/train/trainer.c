@@ -268,8 +268,9 @@ static sp_status write_metrics(trainer *t, double norm, double rate, double seco
         json_decref(stages);
         return SP_OK;
     }
-    json_t *line = stages ? json_pack("{s:I, s:f, s:f, s:f, s:f, s:o, s:I}", "step",
-                                      (json_int_t)t->state->step, "loss", t->losses.value[0], "grad_norm", norm,
+    json_t *line = stages ? json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:I}", "step",
+                                      (json_int_t)t->state->step, "max_train_steps",
+                                      (json_int_t)t->settings->max_steps, "loss", t->losses.value[0], "grad_norm", norm,
                                       "learning_rate", rate, "seconds", seconds, "stage_seconds",
                                       stages, "peak_rss_bytes", (json_int_t)sp_peak_rss())
                           : NULL;

@@ -3,13 +3,14 @@
 
     tests/clients/test_page.py SPLAM [FOLDER]
 
-Begins `splam serve` with the emoji teacher under two names and drives the page by WebDriver (Debian: chromium,
-chromium-driver). Screenshots are left in FOLDER [build/page]. The last line is "N passed, N failed".
+Begins `splam serve` with the emoji teacher under two names and two runs to watch, and drives the pages by WebDriver
+(Debian: chromium, chromium-driver). Screenshots are left in FOLDER [build/page]. The last line is "N passed, N failed".
 """
 import base64
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import urllib.request
@@ -294,6 +295,117 @@ def test_telephone(b, url):
     check(not names, f"without a label: {names}")
 
 
+# ---- distillations that are watched ----
+
+def metrics(folder, steps, loss):
+    """Lines as `splam distill` writes them, put to those that there are."""
+    with open(os.path.join(folder, "metrics.jsonl"), "a") as file:
+        for i in steps:
+            file.write(json.dumps({"step": i, "max_train_steps": 400, "loss": loss / i ** .5, "grad_norm": 1 / i,
+                                   "learning_rate": 1e-4, "seconds": .5, "peak_rss_bytes": 500_000_000}) + "\n")
+
+
+def make_runs(work):
+    """Two runs with losses, validation sheets and settings."""
+    folders = []
+    for name, loss, skip in (("out-splam", .2, 100), ("out-lcm", .3, 200)):
+        folder = os.path.join(work, name)
+        os.makedirs(os.path.join(folder, "checkpoint-40"))
+        metrics(folder, range(1, 101), loss)
+        for step in (20, 40):
+            shutil.copy(os.path.join(ROOT, "docs", "sheet.png"), os.path.join(folder, f"validation-{step}.png"))
+        with open(os.path.join(folder, "checkpoint-40", "state.json"), "w") as file:
+            json.dump({"settings": {"objective": name[4:], "skip": skip, "seed": 0}}, file)
+        folders.append(folder)
+    return folders
+
+
+def open_watch(b, url):
+    b.open(url + "/watch")
+    b.run("localStorage.clear()")
+    b.open(url + "/watch")
+    wait_for("a curve", lambda: b.run("return document.querySelectorAll('#chart path').length"))
+
+
+def test_watch_shows_runs(b, url):
+    open_watch(b, url)
+    cards = b.run("return [...document.querySelectorAll('.run')].map(e => e.textContent)")
+    check(len(cards) == 2 and "out-splam" in cards[0] and "step 100 of 400" in cards[0], cards)
+    check("2 steps/s" in cards[0] and "500 MB" in cards[0] and "stopped" in cards[0], cards)
+    b.click(".run:nth-child(2)")
+    wait_for("the other run", lambda: b.run("return document.getElementById('run').value") == "1")
+    wait_for("its mark", lambda: b.run("return document.querySelectorAll('.run')[1].ariaPressed") == "true")
+    names = b.run("return [...document.getElementById('series').options].map(o => o.textContent)")
+    check(names == ["Loss", "Gradient's norm", "Learning rate", "Seconds of a step", "Memory"], names)
+    b.click("#drawing")
+    wait_for("the page that draws", lambda: b.run("return !!document.getElementById('prompt')"))
+    wait_for("the way back", lambda: b.is_seen("#watched"))
+
+
+def test_watch_two_over_one_another(b, url):
+    open_watch(b, url)
+    b.run("const s = document.getElementById('beside'); s.value = '1'; s.onchange()")
+    wait_for("two curves", lambda: b.run("return document.querySelectorAll('#chart path.other:not(.raw)').length") == 1)
+    read = b.text("#read")
+    check(re.search(r"out-splam 0\.02.*out-lcm 0\.0[23]", read), read)
+    rows = b.run("return [...document.querySelectorAll('#table tr.differs')].map(e => e.textContent)")
+    check(rows == ["objectivesplamlcm", "skip100200"], rows)
+    wait_for("two sheets", lambda: b.run("return document.querySelectorAll('#sheet img').length") == 2)
+    wait_for("their pixels", lambda: b.run("return [...document.querySelectorAll('#sheet img')].every(i => "
+                                           "i.naturalWidth)"))
+    b.run("document.getElementById('cut').focus()")
+    b.press("Right", "Right")
+    check(b.run("return document.getElementById('sheet').style.getPropertyValue('--cut')") == "52%")
+    b.run("document.getElementById('sheet-at').focus()")
+    b.press("Left")
+    wait_for("the sheet before", lambda: "step 20; right out-lcm, step 20" in b.text("#sheet-read"))
+
+
+def test_watch_reads_by_keyboard(b, url):
+    open_watch(b, url)
+    reached = set()
+    b.run("document.querySelector('.run').focus()")
+    for _ in range(14):
+        reached.add(b.run("return document.activeElement.id || document.activeElement.className"))
+        b.press("Tab")
+    for name in ("run", "beside", "series", "log", "smooth", "at", "sheet-at"):
+        check(name in reached, f"{name} is not reached: {reached}")
+    b.run("document.getElementById('at').focus()")
+    before = b.text("#read")
+    b.press("Left", "Left", "Left", "Left", "Left", "Left", "Left", "Left", "Left", "Left", "Left", "Left")
+    check(b.text("#read") != before and b.text("#read").startswith("step 99"), b.text("#read"))
+
+
+def test_watch_grows(b, url):
+    open_watch(b, url)
+    last = b.run("return fetch('/v1/runs').then(r => r.json()).then(j => j.data[1].step)")
+    metrics(WATCHED[1], range(last + 1, last + 11), .3)
+    wait_for("ten steps more", lambda: f"step {last + 10} of 400" in b.text(".run:nth-child(2)"), 15)
+
+
+def test_watch_telephone(b, url):
+    b.telephone(360, 780)
+    open_watch(b, url)
+    b.run("const s = document.getElementById('beside'); s.value = '1'; s.onchange()")
+    wait_for("two sheets", lambda: b.run("return document.querySelectorAll('#sheet img').length") == 2)
+    wide, inner = b.run("return [document.documentElement.scrollWidth, innerWidth]")
+    check(wide <= inner == 360, f"{wide} of {inner}")
+    names = b.run("return [...document.querySelectorAll('input, select')].filter(e => !e.labels?.length && "
+                  "!e.ariaLabel).map(e => e.id)")
+    check(not names, f"without a label: {names}")
+
+
+def test_watch_dark(b, url):
+    open_watch(b, url)
+    b.run("const s = document.getElementById('beside'); s.value = '1'; s.onchange()")
+    wait_for("two curves", lambda: b.run("return document.querySelectorAll('#chart path.other').length"))
+    colour = lambda: b.run("return [getComputedStyle(document.body).backgroundColor, "  # noqa: E731
+                           "getComputedStyle(document.querySelector('.other')).stroke]")
+    before = colour()
+    b.click("#theme")
+    check(colour()[0] != before[0] and colour()[1] != before[1], before)
+
+
 def test_key(b, url):
     b.open(url + "/")
     b.run("sessionStorage.clear()")
@@ -310,6 +422,7 @@ def test_key(b, url):
 
 KEY = "a-key-of-this-test"
 WITH_KEYS = (test_key,)
+WATCHED = []  # the folders of the runs
 COMPLAINS = (test_key, test_what_is_no_picture_is_refused, test_refusals_are_said)  # the browser logs 4xx as errors
 
 
@@ -331,7 +444,8 @@ def main():
         keys = os.path.join(work, "keys")
         with open(keys, "w") as file:
             file.write(KEY + "\n")
-        with Server(splam, work) as plain, Server(splam, work, "--api-key-file", keys) as guarded:
+        WATCHED.extend(make_runs(work))
+        with Server(splam, work, "--watch", *WATCHED) as plain, Server(splam, work, "--api-key-file", keys) as guarded:
             run_tests(tests, lambda test: run(test, guarded if test in WITH_KEYS else plain, folder))
 
 
