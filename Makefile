@@ -4,7 +4,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers sanitize-threads fuzz install deb \
+.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers fuzz install deb \
 	clean format
 
 all: $(BUILD)/build.ninja
@@ -75,7 +75,7 @@ deb: all
 	@tools/make-deb.sh $(BUILD)
 
 clean:
-	@rm -rf build build-sanitize build-thread build-fuzz
+	@rm -rf build build-sanitize build-fuzz
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
