@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes C of the pages: make-pages.sh PAGE.html WATCH.html COMMON.css COMMON.js, to standard output. A line @STYLE@ is the
-# style that they share, a line @COMMON@ the script.
+# Makes C of the pages: make-pages.sh PAGE.html WATCH.html COMMON.css COMMON.js, to standard output. A line @STYLE@ is
+# the style that they share, a line @COMMON@ the script.
 set -eu
 style=$3 common=$4
 text() {
