@@ -18,8 +18,8 @@
  * come to some 1e-6; the worst seen is 2e-5. */
 #define FORWARD_TOLERANCE 1e-4
 /* Reference kernels compute in double and store fp32, so only the rounding of what is stored is
- * left. */
-#define REFERENCE_TOLERANCE 2e-6
+ * left; the worst seen is 2.4e-6, of a transformer with 77 tokens of text. */
+#define REFERENCE_TOLERANCE 3e-6
 /* PyTorch's own bf16 on the same folders, relative RMS error of the worst case (bf16 keeps 8 bits,
  * so 2^-9 on every stored value, adding up over some 20 layers); 1.5 times as much is allowed. Of unet-xl,
  * unet-ssd and unet-vega, whose errors scatter by a factor of 2, PyTorch's worst of four inputs and more. */
@@ -147,7 +147,7 @@ static void test_unet_forward(void **state)
 static void test_transformer_forward(void **state)
 {
     (void)state;
-    check_all("transformer-", 4, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
+    check_all("transformer-", 7, &(forward_setting){sp_default_device(), SP_F32, FORWARD_TOLERANCE});
 }
 
 static void test_vae_forward(void **state)
@@ -167,7 +167,7 @@ static void test_reference_forward(void **state)
     (void)state;
     forward_setting setting = {sp_reference_device(), SP_F32, REFERENCE_TOLERANCE};
     assert_int_equal(check_folder("unet-guided", &setting), 2);
-    assert_int_equal(check_folder("transformer-sd35", &setting), 3);
+    assert_int_equal(check_folder("transformer-sd35", &setting), 6);
     assert_int_equal(check_folder("vae-no-quant", &setting), 2);
     assert_int_equal(check_folder("vae-tiny", &setting), 4);
     assert_int_equal(check_folder("text-sd1", &setting), 2);
@@ -178,7 +178,7 @@ static void test_bf16_forward(void **state)
     (void)state;
     forward_setting setting = {sp_default_device(), SP_BF16, 0};
     check_all("unet-", 16, &setting);
-    check_all("transformer-", 4, &setting);
+    check_all("transformer-", 7, &setting);
     check_all("vae-", 20, &setting);
     check_all("text-", 6, &setting);
 }

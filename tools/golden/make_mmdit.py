@@ -73,6 +73,8 @@ def main():
         "square": inputs(1101, (8, 8), (1000, 0), 7),
         "odd": inputs(1102, (10, 6), (893.784,), 5),  # 5 and 3 patches of 12: neither side has a middle
         "largest": inputs(1103, (24, 8), (1.5, 500, 666.667), 13),
+        # CLIP's tokens alone, with ComfyUI's zeros for T5 behind them, and with diffusers'
+        **{f"tokens{count}": inputs(1110 + count, (10, 6), (857.692,), count) for count in (77, 154, 333)},
     })
     write_gradients(folder, reference, inputs(1104, (6, 10), (750, 250), 5), 1105)
     write_case("transformer-sd3", randomise(first_like(), 12), {"square": inputs(1201, (8, 8), (602.151, 8.9286), 9)})
