@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "data/dataset.h"
 #include "distill/objective.h"
+#include "latents/latent_cache.h"
 #include "train/average.h"
 #include "train/lr_schedule.h"
 #include "train/training_state.h"
@@ -26,6 +27,9 @@ typedef struct {
     double max_grad_norm;
     sp_device *device; /* NULL: the default */
     sp_dtype precision;
+    /* What the data was encoded to before, by this teacher at this precision (sp_distill_encode); the caller's, and
+     * needed to the end. NULL: the data is opened and encoded here. */
+    const sp_latent_cache *encoded;
     int rank, ranks; /* set by sp_distill: this process among those that train together */
 } sp_distill_options;
 
@@ -51,5 +55,10 @@ void sp_distill_fit_teacher(sp_distill_options *options, const sp_path *path);
 sp_status sp_distill(const sp_distill_options *options, const sp_callbacks *callbacks);
 /* The same of the public options. */
 sp_status sp_distill_given(const splam_distill_options *options, const sp_callbacks *callbacks);
+
+/* Encodes a data set for several distillations of one teacher, which has VAE and text encoder. *out is new. What was
+ * rejected and captions that were cut are said in the log. */
+sp_status sp_distill_encode(sp_dataset *dataset, sp_pipeline *teacher, const sp_callbacks *callbacks,
+                            sp_latent_cache **out);
 
 #endif

@@ -17,7 +17,7 @@ static bool is_cached(const sp_distill_options *o)
 
 unsigned sp_distill_feed_parts(const sp_distill_options *options)
 {
-    return options->given.draws || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
+    return options->given.draws || options->encoded || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
 }
 
 static void log_lines(sp_string *text)
@@ -36,6 +36,21 @@ static void log_summary(sp_dataset *dataset)
     log_lines(&summary);
 }
 
+sp_status sp_distill_encode(sp_dataset *dataset, sp_pipeline *teacher, const sp_callbacks *callbacks,
+                            sp_latent_cache **out)
+{
+    log_summary(dataset);
+    int64_t before = sp_dataset_rejected(dataset);
+    sp_caption_cuts cuts;
+    SP_TRY(sp_warn_of_cut_captions(dataset, teacher->text[0].tokenizer, true, &cuts));
+    sp_status status = sp_latent_cache_encode(dataset, teacher, callbacks, out);
+    if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
+    SP_TRY(status);
+    sp_log_info("%s of latents and conditioning stay in memory; a cache puts them in files",
+                sp_bytes_text(sp_latent_cache_bytes(*out)));
+    return SP_OK;
+}
+
 static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
                              const sp_callbacks *callbacks)
 {
@@ -43,17 +58,9 @@ static sp_status encode_data(sp_distill_feed *f, sp_pipeline *teacher,
     const sp_dataset_options data = sp_dataset_options_of(&o->given.pictures, o->given.seed);
     sp_dataset *dataset;
     SP_TRY(sp_dataset_open(o->given.data, &data, callbacks, &dataset));
-    log_summary(dataset);
-    int64_t before = sp_dataset_rejected(dataset);
-    sp_caption_cuts cuts;
-    sp_status status = sp_warn_of_cut_captions(dataset, teacher->text[0].tokenizer, true, &cuts);
-    if (!status) status = sp_latent_cache_encode(dataset, teacher, callbacks, &f->cache);
-    if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
+    sp_status status = sp_distill_encode(dataset, teacher, callbacks, &f->own_cache);
     sp_dataset_close(dataset);
-    SP_TRY(status);
-    sp_log_info("%s of latents and conditioning stay in memory; a cache puts them in files",
-                sp_bytes_text(sp_latent_cache_bytes(f->cache)));
-    return SP_OK;
+    return status;
 }
 
 /* What a cache was made with is in it: a flag that says something else would be lost. */
@@ -82,17 +89,21 @@ static sp_status open_cache(sp_distill_feed *f)
 {
     const sp_distill_options *o = f->options;
     sp_string summary = {0};
-    SP_TRY(sp_latent_cache_open(o->given.data + strlen("latents:"), &f->cache));
-    SP_TRY(check_flags(o, f->cache));
-    SP_TRY(sp_latent_cache_check_teacher(f->cache, o->given.teacher));
-    sp_latent_cache_summary(f->cache, &summary);
+    SP_TRY(sp_latent_cache_open(o->given.data + strlen("latents:"), &f->own_cache));
+    SP_TRY(check_flags(o, f->own_cache));
+    SP_TRY(sp_latent_cache_check_teacher(f->own_cache, o->given.teacher));
+    sp_latent_cache_summary(f->own_cache, &summary);
     log_lines(&summary);
     return SP_OK;
 }
 
 static sp_status open_data(sp_distill_feed *f, sp_pipeline *teacher, const sp_callbacks *callbacks)
 {
-    SP_TRY(is_cached(f->options) ? open_cache(f) : encode_data(f, teacher, callbacks));
+    f->cache = f->options->encoded;
+    if (!f->cache) {
+        SP_TRY(is_cached(f->options) ? open_cache(f) : encode_data(f, teacher, callbacks));
+        f->cache = f->own_cache;
+    }
     const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);
     f->moments =
         sp_alloc((size_t)(2 * facts->channels * facts->height * facts->width) * sizeof *f->moments);
@@ -391,7 +402,7 @@ void sp_distill_feed_free(sp_distill_feed *f)
     sp_free(f->coefficients);
     sp_free(f->moments);
     sp_dataset_order_destroy(f->order);
-    sp_latent_cache_close(f->cache);
+    sp_latent_cache_close(f->own_cache);
     sp_tensor_file_close(f->draws);
     *f = (sp_distill_feed){0};
 }

@@ -18,7 +18,8 @@ typedef struct {
     const sp_path *path;
     int64_t embedding_dim; /* the student's time_cond_proj_dim; 0: none */
     /* Drawn: every training sample's moments and conditioning, in memory or in files. */
-    sp_latent_cache *cache;
+    const sp_latent_cache *cache;
+    sp_latent_cache *own_cache; /* that one, unless the options have it */
     sp_dataset_order *order;
     float *moments;        /* of one sample */
     sp_tensor_file *draws; /* replayed; NULL: drawn */
@@ -38,7 +39,7 @@ typedef struct {
 } sp_distill_feed;
 
 /* The parts of the teacher that sp_distill_feed_create needs, SP_PART_*: VAE and text encoder where
- * pictures and captions are to be encoded, neither with latents: or recorded draws. */
+ * pictures and captions are to be encoded, neither where they were before, with latents: or with recorded draws. */
 unsigned sp_distill_feed_parts(const sp_distill_options *options);
 /* Opens data or draws, and sets *shape's sizes. Pictures and captions are encoded here; later the
  * teacher's VAE and text encoder are not looked at any more. What was rejected is said in the log. */

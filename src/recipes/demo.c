@@ -24,6 +24,7 @@ typedef struct {
     int resolution;
     sp_pipeline *teacher;
     sp_dataset *dataset;
+    sp_latent_cache *encoded; /* what both students are trained on */
     sp_evaluation *evaluation;
     sp_compared_model compared; /* the teacher's */
     sp_trajectory trajectory;
@@ -178,8 +179,11 @@ static sp_status distil(demo *d, int index)
     char *folder = sp_path_join(d->o->output, method->folder);
     if (!folder) return SP_MEMORY;
     const splam_distill_options options = distill_options(d, method, folder);
-    sp_status status = drop_checkpoints(folder);
-    if (!status) status = sp_distill_given(&options, &d->callbacks);
+    sp_distill_options own;
+    sp_status status = sp_distill_options_of(&options, &own);
+    own.encoded = d->encoded;
+    if (!status) status = drop_checkpoints(folder);
+    if (!status) status = sp_distill(&own, &d->callbacks);
     if (status == SP_CANCELLED)
         status = sp_fail(SP_CANCELLED,
                          "interrupted while distilling %s; run the demo again to begin "
@@ -271,8 +275,11 @@ static sp_status student_rows(demo *d, const sp_demo_method *method)
 static sp_status run(demo *d, char **table)
 {
     SP_TRY(prepare(d));
+    SP_TRY(sp_distill_encode(d->dataset, d->teacher, &d->callbacks, &d->encoded));
     for (int i = 0; i < SP_DEMO_METHODS; i++)
         SP_TRY(distil(d, i));
+    sp_latent_cache_close(d->encoded);
+    d->encoded = NULL;
     SP_TRY(teacher_rows(d));
     SP_TRY(unguided_rows(d));
     sp_pipeline_release(d->teacher);
@@ -311,6 +318,7 @@ sp_status sp_demo(const splam_demo_options *o, const sp_callbacks *callbacks, ch
     sp_trajectory_free(&d.trajectory);
     sp_compared_model_free(&d.compared);
     sp_evaluation_destroy(d.evaluation);
+    sp_latent_cache_close(d.encoded);
     sp_dataset_close(d.dataset);
     sp_pipeline_close(d.teacher);
     sp_free(d.teacher_folder);

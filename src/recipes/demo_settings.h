@@ -39,7 +39,7 @@ static const sp_demo_method sp_demo_methods[] = {
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
 
 /* The same for both. */
-enum { SP_DEMO_TRAIN_STEPS = 200, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 96 };
+enum { SP_DEMO_TRAIN_STEPS = 120, SP_DEMO_BATCH = 32, SP_DEMO_PROMPTS = 80 };
 static const double sp_demo_guidance_scale_w = 7; /* the paper's tables are at 8 */
 static const char sp_demo_lr_scheduler[] = "cosine";
 static const char sp_demo_unet[] = "unet_ema"; /* the weights that are shown: the average */
