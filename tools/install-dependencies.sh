@@ -10,7 +10,7 @@ packages="
     libspng-dev libjpeg62-turbo-dev libwebp-dev libarchive-dev
     libfreetype-dev libharfbuzz-dev libcairo2-dev
     libopenmpi-dev openmpi-bin
-    libcmocka-dev dpkg-dev
+    libcmocka-dev dpkg-dev strace
     fonts-noto-color-emoji unicode-data unicode-cldr-core"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then

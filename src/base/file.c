@@ -12,9 +12,14 @@
 
 #include "base/memory.h"
 
+sp_status sp_system_status(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE ? SP_MEMORY : SP_IO;
+}
+
 static sp_status fail_errno(const char *what, const char *path)
 {
-    return sp_fail(SP_IO, "%s: %s: %s", path, what, strerror(errno));
+    return sp_fail(sp_system_status(errno), "%s: %s: %s", path, what, strerror(errno));
 }
 
 sp_status sp_open_regular(const char *path, bool follow, int *descriptor, size_t *size)
@@ -109,21 +114,23 @@ sp_status sp_atomic_open(const char *path, sp_atomic_file *out)
 }
 
 /* A rename is only durable once its folder is on disk; a file system that cannot do that is no
- * failure. */
-static void sync_folder_of(const char *path)
+ * failure, a disk that fails is. */
+static sp_status sync_folder_of(const char *path)
 {
     const char *base = sp_path_base(path);
     char folder[4096] = ".";
     size_t length = (size_t)(base - path);
-    if (length >= sizeof folder) return;
+    if (length >= sizeof folder) return SP_OK;
     if (length) {
         memcpy(folder, path, length);
         folder[length] = '\0';
     }
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    fsync(fd);
+    if (fd < 0) return SP_OK;
+    bool failed = fsync(fd) != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT);
+    sp_status status = failed ? fail_errno("it is written, but not to last", path) : SP_OK;
     close(fd);
+    return status;
 }
 
 /* So that the last wait, which nothing can interrupt, is not for gigabytes. What fails is found then. */
@@ -159,10 +166,8 @@ sp_status sp_atomic_commit(sp_atomic_file *file)
     file->stream = NULL;
     if (status == SP_OK && rename(file->temporary, file->path) != 0)
         status = fail_errno("cannot put the new file in place", file->path);
-    if (status == SP_OK)
-        sync_folder_of(file->path);
-    else
-        unlink(file->temporary);
+    if (status) unlink(file->temporary);
+    if (!status) status = sync_folder_of(file->path);
     release_atomic(file);
     return status;
 }
@@ -213,10 +218,7 @@ bool sp_path_is_folder(const char *path)
 
 static sp_status make_one(const char *path)
 {
-    if (mkdir(path, 0777) == 0) {
-        sync_folder_of(path);
-        return SP_OK;
-    }
+    if (mkdir(path, 0777) == 0) return sync_folder_of(path);
     int error = errno;
     if (sp_path_is_folder(path)) return SP_OK;
     errno = error;
@@ -284,8 +286,9 @@ sp_status sp_replace_folder(const char *beside, const char *path)
     if (!status && !exchanged && rename(beside, path) != 0)
         status = sp_fail(SP_IO, "%s could not be renamed to %s: %s", beside, path, strerror(errno));
     if (status) return sp_give_up_folder(beside, status);
-    sync_folder_of(path);
-    return exchanged ? sp_remove_tree(beside) : SP_OK;
+    status = sync_folder_of(path);
+    if (!exchanged) return status;
+    return status ? sp_give_up_folder(beside, status) : sp_remove_tree(beside);
 }
 
 sp_status sp_remove_folder(const char *path)

@@ -32,6 +32,10 @@ sp_status sp_mapped_check(const void *data);
  * touched. */
 void sp_mapped_file_drop(const sp_mapped_file *file, size_t begin, size_t size);
 
+/* What a failure of the system is to those who would do without the file: SP_MEMORY where memory or descriptors ran
+ * out, which is no fault of the file's, else SP_IO. */
+sp_status sp_system_status(int error);
+
 /* A descriptor, which the caller closes, for reading a regular file, and its size. Anything else is SP_IO and
  * never waited for: a pipe, a device, and without `follow` a symbolic link. */
 sp_status sp_open_regular(const char *path, bool follow, int *descriptor, size_t *size);

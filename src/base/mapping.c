@@ -166,7 +166,7 @@ static sp_status map(const char *path, int fd, sp_mapped_file *out)
     out->modified = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
     if (info.st_size == 0) return SP_OK;
     void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED) return sp_fail(SP_IO, "%s: cannot map: %s", path, strerror(errno));
+    if (data == MAP_FAILED) return sp_fail(sp_system_status(errno), "%s: cannot map: %s", path, strerror(errno));
     out->data = data;
     out->size = (size_t)info.st_size;
     return enter(out, &info);

@@ -318,7 +318,7 @@ static sp_status read_shard(scan *s, const char *path)
 static sp_status read_at(const char *path, int64_t offset, char *to, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return sp_fail(SP_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (fd < 0) return sp_fail(sp_system_status(errno), "%s: cannot open: %s", path, strerror(errno));
     ssize_t got = 1;
     size_t done = 0;
     while (done < size && got > 0) {
