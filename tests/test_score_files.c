@@ -177,8 +177,8 @@ static void test_hostile_archives(void **state)
         {"shape.npz", "too large", SP_FORMAT},       {"shapeless.npz", "cannot be read", SP_FORMAT},
         {"header.npz", "header that is too long", SP_FORMAT}, {"twice.npz", "is there twice", SP_FORMAT},
         {"fortran.npz", "C order", SP_UNSUPPORTED},  {"objects.npz", "another type", SP_UNSUPPORTED},
-        {"short.npz", "ends before", SP_FORMAT},     {"long.npz", "goes on behind", SP_FORMAT},
-        {"empty.npz", "[0]", SP_SHAPE},
+        {"short.npz", "more elements than the file can hold", SP_FORMAT}, {"cut.npz", "ends before", SP_FORMAT},
+        {"long.npz", "goes on behind", SP_FORMAT},   {"empty.npz", "[0]", SP_SHAPE},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -12,6 +12,8 @@
 
 /* Most elements of one array: a covariance of 16384 features. Headers are about a hundred bytes. */
 #define MOST_ELEMENTS (INT64_C(1) << 28)
+/* Deflate makes at most so many bytes of one: 258 of two bits. */
+#define MOST_INFLATED 1032
 enum { PREAMBLE = 10, LONGEST_HEADER = 4096, ALIGNED = 64 };
 static const char magic[] = "\x93NUMPY";
 
@@ -26,6 +28,7 @@ enum { TYPES = sizeof types / sizeof *types };
 typedef struct {
     struct archive *archive;
     const char *path, *name; /* of the archive, of the array */
+    size_t most;             /* bytes that can be in it at all */
 } reader;
 
 static sp_status damaged(const reader *r, const char *what)
@@ -91,6 +94,8 @@ static sp_status read_description(const reader *r, const char *header, sp_tensor
         return sp_fail(SP_UNSUPPORTED, "%s: array \"%s\" is not in C order", r->path,
                        sp_shown(r->name, strlen(r->name)));
     SP_TRY(read_shape(r, after_key(header, "'shape'"), &shape));
+    if ((size_t)sp_shape_count(shape) > r->most / sp_dtype_size(types[type].dtype))
+        return damaged(r, "is said to have more elements than the file can hold");
     return sp_tensor_create(types[type].dtype, shape, out);
 }
 
@@ -151,9 +156,11 @@ static sp_status read_alone(reader *r, const char *const *names, size_t count, s
 }
 
 static const struct form {
+    size_t inflates; /* bytes that one of the file's becomes at most */
     int (*support)(struct archive *archive);
     sp_status (*read)(reader *r, const char *const *names, size_t count, sp_tensor *out);
-} zipped = {archive_read_support_format_zip_seekable, read_all}, alone = {archive_read_support_format_raw, read_alone};
+} zipped = {MOST_INFLATED, archive_read_support_format_zip_seekable, read_all},
+  alone = {1, archive_read_support_format_raw, read_alone};
 
 static sp_status load(const char *path, const struct form *form, const char *const *names, size_t count,
                       sp_tensor *out)
@@ -161,7 +168,8 @@ static sp_status load(const char *path, const struct form *form, const char *con
     sp_mapped_file file;
     memset(out, 0, count * sizeof *out);
     SP_TRY(sp_mapped_file_open(path, &file));
-    reader r = {archive_read_new(), path, ""};
+    size_t most = file.size > SIZE_MAX / form->inflates ? SIZE_MAX : file.size * form->inflates;
+    reader r = {.archive = archive_read_new(), .path = path, .name = "", .most = most};
     sp_status status = r.archive ? SP_OK : SP_MEMORY;
     if (!status) form->support(r.archive);
     if (!status && archive_read_open_memory(r.archive, file.data, file.size) != ARCHIVE_OK)
