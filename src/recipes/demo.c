@@ -291,7 +291,7 @@ static sp_status run(demo *d, char **table)
             "A text-to-image diffusion model, the teacher, was distilled into students that draw "
             "in one, two or four steps: once as a Latent Consistency Model (LCM), once with "
             "Sub-Path Linear Approximation (SPLAM), each in as many training steps. The sub-paths were chosen for "
-            "both on other captions and other noise, of three kinds that were tried. A caption names a kind of "
+            "both on other captions and other noise, of four kinds that were tried. A caption names a kind of "
             "emoji, of which there are many pictures, so that guidance has something to choose. Beside the students "
             "stand the teacher by fast samplers, whose steps are two evaluations each, and what students began as, "
             "the teacher without guidance.",
