@@ -107,29 +107,31 @@ faulty() {
     [ "$1" != -k ] || limit=600
     if [ "$call" = malloc ]; then
         timeout -k 5 $limit env LD_PRELOAD="$failing_malloc" FAILING_MALLOC_FROM=$mark FAILING_MALLOC_AT="$number" \
-            "${command[@]}"
+            FAILING_MALLOC_WHO="$work/who" "${command[@]}"
     else
         timeout -k 5 $limit strace -f "$@" -e "trace=$call" -e "inject=$call:error=$error:when=$number" "${command[@]}"
     fi >"$work/out" 2>"$work/err"
 }
-# Was the call that failed oneDNN's own? It does not look whether memory for the code that it makes was there, and
-# throws what nobody can catch where other memory is missing; splam has no other part that throws.
-inside_onednn() {
+# The library that was denied memory and did not look at that; fails where it was splam. oneDNN does not for the machine
+# code that it makes, and throws where other memory is missing, which nobody can catch; fontconfig does not either.
+library() {
     if [ "$call" = malloc ]; then
-        grep -q 'std::bad_alloc' "$work/err"
-        return
+        grep -oE 'lib(dnnl|stdc|fontconfig)' "$work/who"
+    elif [ "$call" = mmap ]; then
+        before_run "$scenario"
+        { faulty -k -o "$work/stack"; } 2>/dev/null
+        sed -n '/INJECTED/,/^[0-9]/p' "$work/stack" | grep -oE 'lib(dnnl|fontconfig)' | head -n 1 | grep .
+    else
+        return 1
     fi
-    [ "$call" = mmap ] || return 1
-    before_run "$scenario"
-    { faulty -k -o "$work/stack"; } 2>/dev/null
-    sed -n '/INJECTED/,/^[0-9]/p' "$work/stack" | grep -q libdnnl
 }
 
 try() { # NUMBER: this call of that name fails
     number=$1
+    rm -f "$work/who"
     before_run "$scenario"
     { faulty --seccomp-bpf -o /dev/null; } 2>/dev/null # the shell's own words
-    local code=$? outcome=refused
+    local code=$? outcome=refused name
     case $code in
     0)
         outcome=passed
@@ -146,7 +148,7 @@ try() { # NUMBER: this call of that name fails
         ;;
     *)
         outcome="code $code"
-        if inside_onednn; then outcome="ended inside oneDNN"; else say "code $code: $(tail -n 2 "$work/err")"; fi
+        if name=$(library); then outcome="ended inside $name"; else say "code $code: $(tail -n 2 "$work/err")"; fi
         ;;
     esac
     echo "$scenario $call $error $number $outcome" >>"$log"

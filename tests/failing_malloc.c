@@ -1,7 +1,8 @@
 /* Loaded before the C library (LD_PRELOAD): one allocation of a program fails, whoever asks for it, libraries included.
  *   FAILING_MALLOC_FROM=TEXT   counting begins when a file is opened whose path contains TEXT
  *   FAILING_MALLOC_AT=N        the N-th allocation from there on finds no memory; 0: none
- *   FAILING_MALLOC_COUNT=FILE  how many there were is written there at the end */
+ *   FAILING_MALLOC_COUNT=FILE  how many there were is written there at the end
+ *   FAILING_MALLOC_WHO=FILE    whose call failed, the path of the library, is written there when it does */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,36 +26,46 @@ static atomic_bool counting;
 static atomic_long count;
 static long fails_at;
 
-static bool fails(void)
+static void write_to(const char *path, const char *text)
 {
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+    if (fd < 0) return;
+    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text)) _exit(99);
+    close(fd);
+}
+
+static bool fails(const void *caller)
+{
+    Dl_info info;
     if (!atomic_load(&counting) || atomic_fetch_add(&count, 1) + 1 != fails_at) return false;
+    if (dladdr(caller, &info) && info.dli_fname) write_to(getenv("FAILING_MALLOC_WHO"), info.dli_fname);
     errno = ENOMEM;
     return true;
 }
 
 void *malloc(size_t size)
 {
-    return fails() ? NULL : __libc_malloc(size);
+    return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t items, size_t size)
 {
-    return fails() ? NULL : __libc_calloc(items, size);
+    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(items, size);
 }
 
 void *realloc(void *block, size_t size)
 {
-    return fails() ? NULL : __libc_realloc(block, size);
+    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(block, size);
 }
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    return fails() ? NULL : __libc_memalign(alignment, size);
+    return fails(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
 }
 
 int posix_memalign(void **out, size_t alignment, size_t size)
 {
-    void *block = fails() ? NULL : __libc_memalign(alignment, size);
+    void *block = fails(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
     if (!block) return ENOMEM;
     *out = block;
     return 0;
@@ -84,11 +95,7 @@ int open64(const char *path, int flags, ...)
 
 __attribute__((destructor)) static void write_count(void)
 {
-    const char *path = getenv("FAILING_MALLOC_COUNT");
     char text[32];
-    int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
-    if (fd < 0) return;
-    int length = snprintf(text, sizeof text, "%ld\n", atomic_load(&count));
-    if (write(fd, text, (size_t)length) != length) _exit(99);
-    close(fd);
+    snprintf(text, sizeof text, "%ld\n", atomic_load(&count));
+    write_to(getenv("FAILING_MALLOC_COUNT"), text);
 }

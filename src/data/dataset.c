@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "data/coco.h"
@@ -378,6 +379,14 @@ void sp_dataset_summary(sp_dataset *dataset, sp_string *out)
                             dataset->options.resolution, (long long)captions,
                             (long long)dataset->held_out_count);
     sp_rejections_append(reasons, count, out);
+}
+
+void sp_dataset_log(sp_dataset *dataset)
+{
+    sp_string summary = {0};
+    sp_dataset_summary(dataset, &summary);
+    if (summary.data) sp_log_lines(summary.data);
+    sp_string_free(&summary);
 }
 
 /* ---- order ---- */

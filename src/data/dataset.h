@@ -102,6 +102,7 @@ int64_t sp_dataset_rejected(sp_dataset *dataset); /* so far, for any reason */
 /* Appends lines for people: counts of accepted, held-out and rejected samples, the latter by
  * reason. */
 void sp_dataset_summary(sp_dataset *dataset, sp_string *out);
+void sp_dataset_log(sp_dataset *dataset); /* the same in the log */
 
 /* The order of samples: position p of a whole run is element p % count of the permutation for
  * (seed, p / count). It depends on nothing else. Keeps the permutation of the epoch last asked for;

@@ -20,31 +20,15 @@ unsigned sp_distill_feed_parts(const sp_distill_options *options)
     return options->given.draws || options->encoded || is_cached(options) ? SP_PART_UNET : SP_PART_ALL;
 }
 
-static void log_lines(sp_string *text)
-{
-    char *rest = NULL;
-    for (char *line = text->data ? strtok_r(text->data, "\n", &rest) : NULL; line;
-         line = strtok_r(NULL, "\n", &rest))
-        sp_log_info("%s", line);
-    sp_string_free(text);
-}
-
-static void log_summary(sp_dataset *dataset)
-{
-    sp_string summary = {0};
-    sp_dataset_summary(dataset, &summary);
-    log_lines(&summary);
-}
-
 sp_status sp_distill_encode(sp_dataset *dataset, sp_pipeline *teacher, const sp_callbacks *callbacks,
                             sp_latent_cache **out)
 {
-    log_summary(dataset);
+    sp_dataset_log(dataset);
     int64_t before = sp_dataset_rejected(dataset);
     sp_caption_cuts cuts;
     SP_TRY(sp_warn_of_cut_captions(dataset, teacher->text[0].tokenizer, true, &cuts));
     sp_status status = sp_latent_cache_encode(dataset, teacher, callbacks, out);
-    if (sp_dataset_rejected(dataset) != before) log_summary(dataset); /* with damaged pictures */
+    if (sp_dataset_rejected(dataset) != before) sp_dataset_log(dataset); /* with damaged pictures */
     SP_TRY(status);
     sp_log_info("%s of latents and conditioning stay in memory; a cache puts them in files",
                 sp_bytes_text(sp_latent_cache_bytes(*out)));
@@ -93,7 +77,8 @@ static sp_status open_cache(sp_distill_feed *f)
     SP_TRY(check_flags(o, f->own_cache));
     SP_TRY(sp_latent_cache_check_teacher(f->own_cache, o->given.teacher));
     sp_latent_cache_summary(f->own_cache, &summary);
-    log_lines(&summary);
+    if (summary.data) sp_log_lines(summary.data);
+    sp_string_free(&summary);
     return SP_OK;
 }
 

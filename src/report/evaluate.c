@@ -187,6 +187,7 @@ static sp_status evaluate_data(evaluation_run *r, sp_evaluation_options *options
     const splam_eval_options *o = r->o;
     const sp_dataset_options data = {.resolution = options->size, .caption_column = o->caption_column};
     SP_TRY(sp_dataset_open(o->data, &data, &r->callbacks, &r->dataset));
+    if (sp_dataset_rejected(r->dataset)) sp_dataset_log(r->dataset);
     int64_t all = sp_dataset_count(r->dataset);
     options->source = o->data;
     options->count = o->count != SPLAM_UNSET ? o->count : all < 128 ? all : 128;
