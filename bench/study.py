@@ -51,10 +51,10 @@ START = {
 }
 # With the teacher's steps inside a sub-path, which a longer one wants more of (bench/limits.py).
 LENGTHS = [{"skip": length, "solver-steps": steps} for length, steps in
-           (("20", "1"), ("50", "1"), ("100", "1"), ("200", "1"), ("100", "2"), ("200", "2"), ("200", "4"),
-            ("400", "4"))]
+           (("100", "1"), ("200", "2"), ("200", "4"), ("400", "4"))]
 AXES = [
     ("length", LENGTHS),
+    ("conditioning", [{"gamma-conditioning": text} for text in ("time", "embedding")]),
     ("rate", [{"learning-rate": text} for text in ("1e-4", "2e-4", "4e-4")]),
     ("gamma", [{"gamma-power": "1", "gamma-one-probability": text} for text in ("0", "0.5")] +
      [{"gamma-power": "0.3", "gamma-one-probability": "0"}]),
@@ -62,7 +62,8 @@ AXES = [
     ("fake score", [{"fake-score-steps": text} for text in ("1", "2", "5")]),
     ("average", [{"ema-decay": text} for text in ("0.95", "0.99", "power:0.1")]),
 ]
-ONLY = {"gamma": ("splam",), "sigma": ("splam",), "fake score": ("dmd",), "length": ("splam", "lcm", "pcm", "tcd")}
+ONLY = {"length": ("splam", "lcm", "pcm", "tcd"), "conditioning": ("splam",), "gamma": ("splam",), "sigma": ("splam",),
+        "fake score": ("dmd",)}
 # What is searched at which budget, and whose search serves which budget.
 SEARCHES = {500: [name for name, _ in AXES]}
 BUDGETS = {200: 500, 500: 500, 2000: 500}
