@@ -91,7 +91,7 @@ static splam_status read_certificate(sv_server *s, char *error)
 static splam_status read_settings(sv_server *s, char *error)
 {
     const sv_settings *o = &s->settings;
-    if (!o->model_count && !o->watched_count) return fail(error, SPLAM_ARGUMENT, "`model` is missing");
+    if (!o->model_count && !o->watched_count) return fail(error, SPLAM_ARGUMENT, "serve needs `model` or `watch`");
     if (o->output_folder && access(o->output_folder, W_OK | X_OK) != 0)
         return fail(error, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder, strerror(errno));
     if (o->key_file && o->no_key)

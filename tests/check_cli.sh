@@ -136,7 +136,7 @@ report "devices that are not there"
 report "missing and superfluous words, and texts that begin with -"
 {
     echo short >keys
-    one_sentence 2 'serve needs --model' "$splam" serve
+    one_sentence 2 'serve needs --model or --watch' "$splam" serve
     one_sentence 2 '^splam: --listen is "7860", ADDRESS:PORT in numbers' "$splam" serve -m x --listen 7860
     one_sentence 2 '0.0.0.0:0, which others .* give --api-key-file, or --no-key' "$splam" serve -m x --listen 0.0.0.0:0
     one_sentence 2 '^splam: --api-key-file and --no-key exclude' "$splam" serve -m x --no-key --api-key-file keys

@@ -243,7 +243,7 @@ static void without_models_nothing_is_drawn(void **state)
     sv_settings nothing = sv_settings_defaults();
     nothing.listen = "127.0.0.1:0";
     assert_status(sv_server_start(&nothing, &server, error), SP_ARGUMENT);
-    assert_non_null(strstr(error, "`model` is missing"));
+    assert_non_null(strstr(error, "needs `model` or `watch`"));
 }
 
 int main(void)
