@@ -1,8 +1,7 @@
 /* What the demo distils with, on the teacher in assets/. Sub-paths of 100 timesteps with one step of the teacher,
- * of 200 with two and with four, and of 400 with four were tried with both methods, and gamma as an embedding and
- * as time, in 500 steps, on other captions and noise than are shown (docs/study.md). Of the lengths the second best
- * is taken, which costs a third less; the number of steps is what two cores with AVX2 do in the time that a demo
- * may take. */
+ * of 200 with two and with four, and of 400 with four were tried with both methods, in 500 steps, on other captions
+ * and noise than are shown (docs/study.md). Of these the third best is taken, which costs a third less than the two
+ * ahead of it; the number of steps is what two cores with AVX2 do in the time that a demo may take. */
 #ifndef SP_RECIPES_DEMO_SETTINGS_H
 #define SP_RECIPES_DEMO_SETTINGS_H
 #include <splam/options.h>
@@ -35,7 +34,7 @@ static const sp_demo_method sp_demo_methods[] = {
      .learning_rate = 2e-4,
      .ema_decay = "0.95",
      .sigma = "quadratic",
-     .gamma_conditioning = "embedding",
+     .gamma_conditioning = "time",
      .gamma_one_probability = 0.5},
 };
 enum { SP_DEMO_METHODS = sizeof sp_demo_methods / sizeof *sp_demo_methods };
