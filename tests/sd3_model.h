@@ -56,33 +56,11 @@ static inline void make_sd3(const char *folder, const char *transformer)
         " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
         " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}",
         63);
-    for (int second = 0; second < 2; second++) {
-        sp_tokenizer *tokenizer;
-        assert_ok(sp_tokenizer_clip(second, &tokenizer));
-        snprintf(path, sizeof path, "%s/tokenizer%s", folder, second ? "_2" : "");
-        assert_ok(sp_tokenizer_save(tokenizer, path));
-        sp_tokenizer_destroy(tokenizer);
-    }
+    save_two_tokenizers(folder);
     snprintf(path, sizeof path, "%s/scheduler", folder);
     assert_ok(sp_copy_tree(golden("sd3/scheduler"), path, NULL));
     snprintf(path, sizeof path, "%s/model_index.json", folder);
     assert_ok(sp_copy_file(golden("sd3/model_index.json"), path, NULL));
-}
-
-static inline splam_generate_options sd3_request(const char *model, const char *base)
-{
-    static const char *const prompts[] = {"a red fox, jumping!"};
-    splam_generate_options o = splam_generate_defaults();
-    o.prompts = prompts;
-    o.prompt_count = 1;
-    o.model = model;
-    o.base = base;
-    o.precision = SPLAM_F32;
-    o.steps = 2;
-    o.guidance = 3;
-    o.width = 24;
-    o.height = 16;
-    return o;
 }
 
 #endif

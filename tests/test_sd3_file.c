@@ -111,8 +111,8 @@ static void check_there_and_back(void **state, const char *transformer)
     make_sd3(folder, transformer);
     assert_ok(convert_model(folder, file, &to_f32));
     assert_ok(convert_model(file, again, &(splam_convert_options){.dtype = "f32"}));
-    assert_same_latents(state, sd3_request(folder, NULL), sd3_request(file, NULL));
-    assert_same_latents(state, sd3_request(folder, NULL), sd3_request(again, NULL));
+    assert_same_latents(state, fox_request(folder, NULL), fox_request(file, NULL));
+    assert_same_latents(state, fox_request(folder, NULL), fox_request(again, NULL));
 }
 
 /* Folder, file and folder draw the same latents, bit for bit. */
@@ -137,7 +137,7 @@ static void pictures_are_the_same(void **state)
     sp_tensor pictures[2], latents;
     make_sd3(models[0], sd3_dual);
     assert_ok(convert_model(models[0], models[1], &to_f32));
-    latents = latents_of(state, sd3_request(models[0], NULL));
+    latents = latents_of(state, fox_request(models[0], NULL));
     for (int i = 0; i < 2; i++) {
         sp_pipeline *p;
         assert_ok(sp_pipeline_open(models[i], &(sp_model_options){.parts = SP_PART_VAE}, &p));
@@ -182,7 +182,7 @@ static void with_t5_inside(void **state)
     make_sd3(folder, sd3_dual);
     assert_ok(convert_model(folder, file, &to_f32));
     rewrite(file, more, NULL, NULL, 0, &t5);
-    assert_same_latents(state, sd3_request(folder, NULL), sd3_request(more, NULL));
+    assert_same_latents(state, fox_request(folder, NULL), fox_request(more, NULL));
 }
 
 /* A transformer with and without prefix, under diffusers' names and as a folder, with the rest from a base. */
@@ -200,22 +200,22 @@ static void transformers_alone(void **state)
     make_component(inside, SP_COMPONENT_TRANSFORMER, sd3_dual, 99);
     assert_ok(convert_model(whole, one, &to_f32));
     assert_ok(convert_model(base, base_file, &to_f32));
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(one, base));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(one, base));
     rewrite(one, alone, NULL, prefix, 0, NULL);
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(alone, base));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(alone, base));
     rewrite(one, alone, NULL, prefix, strlen(prefix), NULL);
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(alone, base_file));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(alone, base_file));
     snprintf(own, sizeof own, "%s/transformer/diffusion_pytorch_model.safetensors", whole);
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(own, base));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(own, base));
     snprintf(own, sizeof own, "%s/transformer", whole);
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(own, base));
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(whole, base));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(own, base));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(whole, base));
     assert_ok(convert_model(alone, made, &(splam_convert_options){.dtype = "f32", .base = base}));
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(made, NULL));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(made, NULL));
     splam_convert_options single = to_f32;
     single.base = base;
     assert_ok(convert_model(alone, both, &single));
-    assert_same_latents(state, sd3_request(whole, NULL), sd3_request(both, NULL));
+    assert_same_latents(state, fox_request(whole, NULL), fox_request(both, NULL));
 }
 
 /* ---- faults ---- */
@@ -232,7 +232,7 @@ static void what_is_missing_is_named(void **state)
 {
     const char *folder = keep(state, "folder"), *file = keep(state, "one.safetensors"),
                *less = keep(state, "less");
-    const splam_generate_options o = sd3_request(less, NULL);
+    const splam_generate_options o = fox_request(less, NULL);
     make_sd3(folder, sd3_dual);
     assert_ok(convert_model(folder, file, &to_f32));
     rewrite(file, less, "text_encoders.", NULL, 0, NULL);
@@ -262,7 +262,7 @@ static void what_does_not_fit_is_refused(void **state)
     static float zeros[4096];
     const char *folder = keep(state, "folder"), *file = keep(state, "one.safetensors"),
                *bad = keep(state, "bad");
-    splam_generate_options o = sd3_request(bad, NULL);
+    splam_generate_options o = fox_request(bad, NULL);
     make_sd3(folder, sd3_dual);
     assert_ok(convert_model(folder, file, &to_f32));
     const struct {
@@ -293,13 +293,13 @@ static void what_does_not_fit_is_refused(void **state)
         replace(file, bad, name, &tensor);
         refuse(o, faults[i].status, faults[i].words);
     }
-    o = sd3_request(file, NULL);
+    o = fox_request(file, NULL);
     o.prediction_type = "v_prediction";
     refuse(o, SPLAM_ARGUMENT, "predicts a velocity");
     /* a UNet's model cannot have the rest */
     make_xl(bad = keep(state, "xl"), XL_UNET("\"transformer_layers_per_block\": [1, 2]"));
-    refuse(sd3_request(file, bad), SPLAM_UNSUPPORTED, "has a unet");
-    refuse(sd3_request(bad, folder), SPLAM_UNSUPPORTED, "has a transformer");
+    refuse(fox_request(file, bad), SPLAM_UNSUPPORTED, "has a unet");
+    refuse(fox_request(bad, folder), SPLAM_UNSUPPORTED, "has a transformer");
 }
 
 static void expect(const char *model, const char *output, const splam_convert_options *options,

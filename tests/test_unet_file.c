@@ -48,26 +48,10 @@ static void save_unet(const char *model, naming names, const char *const *marks,
     sp_component_close(unet);
 }
 
-static splam_generate_options request(const char *model, const char *base)
-{
-    static const char *const prompts[] = {"a red fox, jumping!"};
-    splam_generate_options o = splam_generate_defaults();
-    o.prompts = prompts;
-    o.prompt_count = 1;
-    o.model = model;
-    o.base = base;
-    o.precision = SPLAM_F32;
-    o.steps = 2;
-    o.guidance = 3;
-    o.width = 24;
-    o.height = 16;
-    return o;
-}
-
 /* Of the whole model and of the UNet with the base: the same latents, bit for bit. */
 static void assert_same_latents(void **state, const char *whole, const char *unet, const char *base)
 {
-    sp_tensor a = latents_of(state, request(whole, NULL)), b = latents_of(state, request(unet, base));
+    sp_tensor a = latents_of(state, fox_request(whole, NULL)), b = latents_of(state, fox_request(unet, base));
     assert_same_bits(&a, &b);
     sp_tensor_free(&a);
     sp_tensor_free(&b);
@@ -143,7 +127,7 @@ static void test_marks(void **state)
     make_models(whole, base, depths);
     save_unet(whole, ORIGINAL, marks, 2, file);
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", whole);
-    sp_tensor plain = latents_of(state, request(whole, NULL));
+    sp_tensor plain = latents_of(state, fox_request(whole, NULL));
     assert_ok(sp_json_load(path, &scheduler));
     json_object_set_new(scheduler, "prediction_type", json_string("v_prediction"));
     json_object_set_new(scheduler, "rescale_betas_zero_snr", json_true());
@@ -155,9 +139,9 @@ static void test_marks(void **state)
     json_object_del(scheduler, "rescale_betas_zero_snr");
     assert_ok(sp_json_save(path, scheduler));
     save_unet(whole, DIFFUSERS, marks, 0, file);
-    splam_generate_options o = request(file, base);
+    splam_generate_options o = fox_request(file, base);
     o.prediction_type = "sample";
-    sp_tensor clean = latents_of(state, request(whole, NULL)), told = latents_of(state, o);
+    sp_tensor clean = latents_of(state, fox_request(whole, NULL)), told = latents_of(state, o);
     assert_same_bits(&clean, &told);
     sp_tensor_free(&clean);
     sp_tensor_free(&told);
@@ -166,7 +150,7 @@ static void test_marks(void **state)
     assert_ok(sp_json_save(path, scheduler));
     json_decref(scheduler);
     save_unet(whole, ORIGINAL, marks, 1, file);
-    o = request(file, base);
+    o = fox_request(file, base);
     o.prediction_type = "epsilon";
     sp_tensor asked = latents_of(state, o);
     assert_same_bits(&plain, &asked);
@@ -185,13 +169,13 @@ static void test_converting(void **state)
                                 of_one = {.dtype = "f32", .base = one};
     make_models(whole, base, depths);
     save_unet(whole, DIFFUSERS, marks, 1, file);
-    sp_tensor wanted = latents_of(state, request(file, base));
+    sp_tensor wanted = latents_of(state, fox_request(file, base));
     assert_ok(convert_model(file, folder, &of_base));
     assert_ok(convert_model(file, one, &single));
     assert_ok(convert_model(file, again, &of_one));
     const char *const made[] = {folder, one, again};
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
-        sp_tensor found = latents_of(state, request(made[i], NULL));
+        sp_tensor found = latents_of(state, fox_request(made[i], NULL));
         assert_same_bits(&wanted, &found);
         sp_tensor_free(&found);
     }
@@ -200,7 +184,7 @@ static void test_converting(void **state)
 
 static void refuse(const char *model, const char *base, splam_status status, const char *words)
 {
-    splam_generate_options o = request(model, base);
+    splam_generate_options o = fox_request(model, base);
     o.save_latents = "never-written.safetensors";
     splam_status found = splam_generate(&o, NULL);
     if (found != status || !strstr(splam_error_message(), words)) fail_msg("%d: %s", found, splam_error_message());

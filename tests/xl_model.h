@@ -15,6 +15,36 @@
     "{\"architectures\": [\"" CLASS "\"], \"vocab_size\": 49408, \"num_hidden_layers\": 2,"                        \
     " \"eos_token_id\": 2, " MORE "}"
 
+/* CLIP's, as the two text encoders pad. */
+static inline void save_two_tokenizers(const char *folder)
+{
+    char path[600];
+    for (int second = 0; second < 2; second++) {
+        sp_tokenizer *tokenizer;
+        assert_ok(sp_tokenizer_clip(second, &tokenizer));
+        snprintf(path, sizeof path, "%s/tokenizer%s", folder, second ? "_2" : "");
+        assert_ok(sp_tokenizer_save(tokenizer, path));
+        sp_tokenizer_destroy(tokenizer);
+    }
+}
+
+/* Two guided steps of a small picture. */
+static inline splam_generate_options fox_request(const char *model, const char *base)
+{
+    static const char *const prompts[] = {"a red fox, jumping!"};
+    splam_generate_options o = splam_generate_defaults();
+    o.prompts = prompts;
+    o.prompt_count = 1;
+    o.model = model;
+    o.base = base;
+    o.precision = SPLAM_F32;
+    o.steps = 2;
+    o.guidance = 3;
+    o.width = 24;
+    o.height = 16;
+    return o;
+}
+
 /* Writes a component of random weights. */
 static inline void make_component(const char *folder, sp_component_kind kind, const char *text, uint64_t seed)
 {
@@ -58,13 +88,7 @@ static inline void make_xl(const char *folder, const char *unet)
         snprintf(path, sizeof path, "%s/%s", folder, parts[i].name);
         make_component(path, parts[i].kind, parts[i].text, 40 + (uint64_t)parts[i].kind);
     }
-    for (int second = 0; second < 2; second++) {
-        sp_tokenizer *tokenizer;
-        assert_ok(sp_tokenizer_clip(second, &tokenizer));
-        snprintf(path, sizeof path, "%s/tokenizer%s", folder, second ? "_2" : "");
-        assert_ok(sp_tokenizer_save(tokenizer, path));
-        sp_tokenizer_destroy(tokenizer);
-    }
+    save_two_tokenizers(folder);
     snprintf(path, sizeof path, "%s/scheduler", folder);
     assert_ok(sp_copy_tree(golden("sdxl/scheduler"), path, NULL));
     snprintf(path, sizeof path, "%s/model_index.json", folder);
