@@ -371,7 +371,8 @@ $(opened)
 
 \`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7, by kinds of emoji, and
 students of 200 steps, before they were made 120 (and the captions 80) for slower processors: a Zen 3 with two cores
-takes 7 min 21 s for the whole demo now, and took more than 9 min 45 s. Seeds: $(of demo seeds).
+took 7 min 21 s for all of it, SPLAM told gamma by an embedding, which it no longer is; with 200 steps more than
+9 min 45 s. Seeds: $(of demo seeds).
 "Unguided" is what students begin as; a guided step of the teacher is two evaluations. Trajectory error: how far one
 evaluation lies from where the teacher's 50-step path leads, in latents, at the sampler's timesteps and over the whole
 path. Frechet distances are of the autoencoder's features (not FID), to the teacher's pictures and to the real ones;
