@@ -15,8 +15,8 @@ static const char description[] =
     "those that follow take the time of their steps. One picture is drawn at a time; others wait in line.\n"
     "It listens on this machine alone unless it is told another address, and refuses that without keys.\n"
     "Requests name models, LoRAs and learned tokens by the names of their files, without a path; SIGHUP\n"
-    "reads the folders of the last two anew. On SIGTERM or Ctrl-C what is drawn is finished, within\n"
-    "--stop-seconds; a second one does not wait.";
+    "reads the folders of the last two anew, and the keys. On SIGTERM or Ctrl-C what is drawn is finished,\n"
+    "within --stop-seconds; a second one does not wait.";
 
 static const char *const examples[] = {
     "splam serve -m sd15",
@@ -75,15 +75,6 @@ static void finish(sv_server *server, const sigset_t *signals, int64_t seconds)
     } while (sv_server_is_busy(server) && now.tv_sec - began.tv_sec < seconds);
 }
 
-static void reload(sv_server *server)
-{
-    char error[SV_ERROR];
-    if (sv_server_reload(server, error))
-        fprintf(stderr, "the lists of LoRAs and learned tokens were read anew\n");
-    else
-        fprintf(stderr, "the lists of LoRAs and learned tokens stay as they were: %s\n", error);
-}
-
 static int run(sv_settings *settings, const own_flags *own)
 {
     char error[SV_ERROR], message[2 * SV_ERROR];
@@ -112,7 +103,7 @@ static int run(sv_settings *settings, const own_flags *own)
     fprintf(stderr, "listening at %s\n", sv_server_url(server));
     sv_notify("READY=1");
     while (sigwait(&signals, &number) == 0 && number == SIGHUP)
-        reload(server);
+        sv_server_reload(server);
     fprintf(stderr, "stopping\n");
     sv_notify("STOPPING=1");
     sv_server_close(server);

@@ -153,7 +153,7 @@ static bool send_request(const client *c, int fd, const char *method, const char
 {
     char *head = NULL;
     bool six = strchr(c->host, ':') != NULL, port = *c->port && strcmp(c->port, "80");
-    const char *key = c->keys.count ? c->keys.key[0] : NULL;
+    const char *key = c->keys.count ? c->keys.key[0].text : NULL;
     int length =
         asprintf(&head,
                  "%s %s HTTP/1.1\r\nHost: %s%s%s%s%s\r\nConnection: close\r\n%s%s%s"
@@ -447,7 +447,7 @@ splam_status sv_client_generate(const sv_client_settings *settings, const splam_
     int64_t count = o->count == SPLAM_UNSET ? 1 : o->count;
     *error = 0;
     splam_status status = read_server(&c);
-    if (!status && settings->key_file && !sv_keys_read(settings->key_file, &c.keys, error, SV_CLIENT_ERROR))
+    if (!status && settings->key_file && !sv_keys_read(settings->key_file, NULL, &c.keys, error, SV_CLIENT_ERROR))
         status = SPLAM_IO;
     if (!status) {
         status = splam_picture_output_open(o->output, o->format, count, &output);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { SV_KEY_LINE = 1001 }; /* room for a line of a file of keys */
+
 /* ---- addresses ---- */
 
 static bool read_port(const char *text, in_port_t *out)
@@ -115,56 +117,75 @@ bool sv_origin_is_ours(const char *origin, const char *host)
 
 /* ---- keys ---- */
 
-static bool add_key(sv_keys *keys, const char *line, size_t length)
+/* A key that is there already, or was before, keeps its number. */
+static bool add_key(sv_keys *keys, const sv_keys *before, const char *text)
 {
-    char *key = strndup(line, length);
-    char **more = realloc(keys->key, (keys->count + 1) * sizeof *more);
+    char *copy = strdup(text);
+    sv_key *more = realloc(keys->key, (keys->count + 1) * sizeof *more);
     if (more) keys->key = more;
-    if (!key || !more) {
-        free(key);
+    if (!copy || !more) {
+        free(copy);
         return false;
     }
-    keys->key[keys->count++] = key;
+    uint64_t number = sv_keys_find(keys, text);
+    if (!number && before) number = sv_keys_find(before, text);
+    if (!number) number = ++keys->last;
+    keys->key[keys->count++] = (sv_key){number, copy};
     return true;
 }
 
 /* What is wrong with a line that is to be a key; NULL: nothing. */
-static const char *fault_of(const char *line, size_t length)
+static const char *fault_of(const char *line)
 {
+    size_t length = strlen(line);
     if (length < 16 || length > SV_KEY_BYTES) return "a key has 16 to 512 characters";
     for (size_t i = 0; i < length; i++)
         if (line[i] <= ' ' || line[i] > '~') return "a key is of visible ASCII characters, without blanks";
     return NULL;
 }
 
-static bool read_keys(FILE *file, const char *path, sv_keys *out, char *error, size_t size)
+/* The next line without its end; false: there is none, or `fault` says what is wrong with it. */
+static bool read_line(FILE *file, char line[SV_KEY_LINE], const char **fault)
 {
-    char line[SV_KEY_BYTES + 3];
-    for (int number = 1; fgets(line, sizeof line, file); number++) {
-        size_t length = strcspn(line, "\r\n");
-        if (length == 0 || *line == '#') continue;
-        const char *fault = fault_of(line, length);
-        if (!fault && out->count == SV_KEYS) fault = "256 keys are the most";
-        if (!fault && !add_key(out, line, length)) fault = "out of memory";
-        if (fault) {
-            snprintf(error, size, "%s: line %d: %s", path, number, fault);
-            return false;
-        }
+    size_t length = 0;
+    int c;
+    while ((c = getc(file)) != EOF && c != '\n' && !*fault) {
+        if (c == 0 || length + 1 == SV_KEY_LINE) *fault = "it has a zero byte, or more than 1000 characters";
+        else line[length++] = (char)c;
     }
-    if (ferror(file)) snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
-    else if (!out->count) snprintf(error, size, "%s: has no key, one a line is expected", path);
-    return !ferror(file) && out->count;
+    if (length && line[length - 1] == '\r') length--;
+    line[length] = 0;
+    return !*fault && (c != EOF || length);
 }
 
-bool sv_keys_read(const char *path, sv_keys *out, char *error, size_t size)
+static bool read_keys(FILE *file, const char *path, const sv_keys *before, sv_keys *out, char *error, size_t size)
 {
-    *out = (sv_keys){0};
+    char line[SV_KEY_LINE];
+    const char *fault = NULL;
+    int number = 1;
+    for (; read_line(file, line, &fault); number++) {
+        if (!*line || *line == '#') continue;
+        fault = fault_of(line);
+        if (!fault && out->count == SV_KEYS) fault = "256 keys are the most";
+        if (!fault && !add_key(out, before, line)) fault = "out of memory";
+        if (fault) break;
+    }
+    explicit_bzero(line, sizeof line);
+    if (fault) snprintf(error, size, "%s: line %d: %s", path, number, fault);
+    else if (ferror(file)) snprintf(error, size, "%s: cannot be read: %s", path, strerror(errno));
+    else if (!out->count) snprintf(error, size, "%s: has no key, one a line is expected", path);
+    return !fault && !ferror(file) && out->count;
+}
+
+bool sv_keys_read(const char *path, const sv_keys *before, sv_keys *out, char *error, size_t size)
+{
+    *out = (sv_keys){.last = before ? before->last : 0};
     FILE *file = fopen(path, "re");
     if (!file) {
         snprintf(error, size, "%s: cannot be opened: %s", path, strerror(errno));
         return false;
     }
-    bool read = read_keys(file, path, out, error, size);
+    bool read = read_keys(file, path, before, out, error, size);
     fclose(file);
     return read;
 }
@@ -172,8 +193,8 @@ bool sv_keys_read(const char *path, sv_keys *out, char *error, size_t size)
 void sv_keys_free(sv_keys *keys)
 {
     for (size_t i = 0; i < keys->count; i++) {
-        explicit_bzero(keys->key[i], strlen(keys->key[i]));
-        free(keys->key[i]);
+        explicit_bzero(keys->key[i].text, strlen(keys->key[i].text));
+        free(keys->key[i].text);
     }
     free(keys->key);
     *keys = (sv_keys){0};
@@ -189,10 +210,11 @@ static unsigned differs(const char *key, const char *text, size_t length)
     return difference;
 }
 
-size_t sv_keys_find(const sv_keys *keys, const char *text)
+uint64_t sv_keys_find(const sv_keys *keys, const char *text)
 {
-    size_t found = 0, length = strlen(text);
+    uint64_t found = 0;
+    size_t length = strlen(text);
     for (size_t i = 0; i < keys->count; i++)
-        found |= (i + 1) & -(size_t)!differs(keys->key[i], text, length);
+        found |= keys->key[i].number & -(uint64_t)!differs(keys->key[i].text, text, length);
     return found;
 }

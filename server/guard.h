@@ -28,17 +28,24 @@ bool sv_host_is_ours(const char *host, const char *const *names, size_t count);
 /* Whether an Origin header is the page's that this server itself gave: scheme://HOST. */
 bool sv_origin_is_ours(const char *origin, const char *host);
 
-/* Keys that clients may have. */
+/* Keys that clients may have, each with a number that tells its clients from others. */
+typedef struct {
+    uint64_t number; /* from 1 */
+    char *text;
+} sv_key;
 typedef struct {
     size_t count;
-    char **key;
+    uint64_t last; /* the largest number that was given so far */
+    sv_key *key;
 } sv_keys;
 enum { SV_KEY_BYTES = 512, SV_KEYS = 256 };
 /* One key a line, 16 to SV_KEY_BYTES characters that may stand in a header; blank lines and those that begin with # are
- * left out. False after a sentence in `error`. sv_keys_free in every case. */
-bool sv_keys_read(const char *path, sv_keys *out, char *error, size_t size);
+ * left out. before: what was read of the file earlier, whose keys keep their numbers; NULL: nothing was. False after a
+ * sentence in `error`. sv_keys_free in every case. */
+bool sv_keys_read(const char *path, const sv_keys *before, sv_keys *out, char *error, size_t size);
 void sv_keys_free(sv_keys *keys);
-/* Which of them the text is, from 1; 0: none. The time it takes depends on the text's length and the file alone. */
-size_t sv_keys_find(const sv_keys *keys, const char *text);
+/* The number of the key that the text is; 0: it is none. The time it takes depends on the text's length and the file
+ * alone. */
+uint64_t sv_keys_find(const sv_keys *keys, const char *text);
 
 #endif

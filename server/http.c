@@ -269,14 +269,22 @@ static const char *header(const sv_exchange *x, const char *name)
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
 }
 
-/* "Authorization: Bearer KEY", or Basic with the key as password, as A1111's clients have it. 0: it is none. */
-static size_t find_key(sv_exchange *x)
+/* The number of a key that holds now; 0: it is none. */
+static uint64_t number_of_key(sv_server *s, const char *text)
 {
-    const sv_keys *keys = &x->server->keys;
+    pthread_mutex_lock(&s->keys_lock);
+    uint64_t number = sv_keys_find(&s->keys, text);
+    pthread_mutex_unlock(&s->keys_lock);
+    return number;
+}
+
+/* "Authorization: Bearer KEY", or Basic with the key as password, as A1111's clients have it. 0: it is none. */
+static uint64_t find_key(sv_exchange *x)
+{
     const char *given = header(x, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (given && strncasecmp(given, "Bearer ", 7) == 0) return sv_keys_find(keys, given + 7);
+    if (given && strncasecmp(given, "Bearer ", 7) == 0) return number_of_key(x->server, given + 7);
     char *password = NULL, *user = MHD_basic_auth_get_username_password(x->connection, &password);
-    size_t key = password ? sv_keys_find(keys, password) : 0;
+    uint64_t key = password ? number_of_key(x->server, password) : 0;
     MHD_free(user);
     MHD_free(password);
     return key;
@@ -286,13 +294,13 @@ static size_t find_key(sv_exchange *x)
 static bool is_known(sv_exchange *x)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    if (x->server->keys.count)
+    if (x->server->settings.key_file)
         x->client = find_key(x);
     else if (x->server->listener.is_unix)
         x->client = sv_user_number(sv_exchange_socket(x));
     else
         x->client = info && info->client_addr ? sv_address_number(info->client_addr) : 0;
-    return !x->server->keys.count || x->client;
+    return !x->server->settings.key_file || x->client;
 }
 
 static bool is_json(const char *type)

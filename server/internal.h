@@ -20,7 +20,8 @@ struct sv_link {
 
 struct sv_server {
     sv_settings settings;
-    sv_keys keys; /* none: none is asked for */
+    pthread_mutex_t keys_lock;
+    sv_keys keys; /* guarded; of settings.key_file, without which none is asked for */
     sv_listener listener;
     char *certificate, *certificate_key; /* what is in the files */
     char url[300];

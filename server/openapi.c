@@ -190,6 +190,6 @@ void sv_answer_openapi(sv_exchange *x)
                   splam_version(), "description",
                   "Pictures from models that are held in memory: A1111's interface, OpenAI's, and jobs", "paths",
                   all_paths(), "components", json_loads(components, 0, NULL));
-    if (x->server->keys.count) json_object_set_new(document, "security", json_pack("[{s:[]}]", "key"));
+    if (x->server->settings.key_file) json_object_set_new(document, "security", json_pack("[{s:[]}]", "key"));
     sv_reply_json(x, 200, document);
 }

@@ -103,7 +103,7 @@ static splam_status read_settings(sv_server *s, char *error)
                     "`listen` is %s, which others than this machine reach: give `api_key_file`, or `no_key` if anyone "
                     "may draw",
                     o->listen ? o->listen : s->listener.where);
-    if (o->key_file && !sv_keys_read(o->key_file, &s->keys, error, SV_ERROR)) return SPLAM_IO;
+    if (o->key_file && !sv_keys_read(o->key_file, NULL, &s->keys, error, SV_ERROR)) return SPLAM_IO;
     const char *scheme = s->listener.is_unix ? "" : o->certificate ? "https://" : "http://";
     snprintf(s->url, sizeof s->url, "%s%s", scheme, s->listener.where);
     return read_certificate(s, error);
@@ -133,12 +133,42 @@ static splam_status open_models(sv_server *s, char *error)
     return status;
 }
 
-bool sv_server_reload(sv_server *s, char error[SV_ERROR])
+/* False: they stay, as they do where the file is malformed. */
+static bool reload_keys(sv_server *s)
 {
-    s->listing = true;
-    bool read = sv_models_reload(s->models, error, SV_ERROR);
-    s->listing = false;
+    char error[SV_ERROR];
+    sv_keys keys;
+    bool read = sv_keys_read(s->settings.key_file, &s->keys, &keys, error, sizeof error);
+    if (read) {
+        pthread_mutex_lock(&s->keys_lock);
+        const sv_keys old = s->keys;
+        s->keys = keys;
+        keys = old;
+        pthread_mutex_unlock(&s->keys_lock);
+        sv_log(s, "the keys were read anew");
+    } else {
+        sv_log(s, "the keys stay as they were: %s", error);
+    }
+    sv_keys_free(&keys);
     return read;
+}
+
+static bool reload_lists(sv_server *s)
+{
+    char error[SV_ERROR];
+    if (!s->settings.lora_folder && !s->settings.embedding_folder) return true;
+    s->listing = true;
+    bool read = sv_models_reload(s->models, error, sizeof error);
+    s->listing = false;
+    if (read) sv_log(s, "the lists of LoRAs and learned tokens were read anew");
+    else sv_log(s, "the lists of LoRAs and learned tokens stay as they were: %s", error);
+    return read;
+}
+
+bool sv_server_reload(sv_server *s)
+{
+    bool keys = !s->settings.key_file || reload_keys(s);
+    return reload_lists(s) && keys;
 }
 
 static void *tend(void *server)
@@ -216,6 +246,7 @@ splam_status sv_server_start(const sv_settings *settings, sv_server **out, char 
     s->listener.socket = -1;
     s->created = (int64_t)time(NULL);
     s->started = sv_now();
+    pthread_mutex_init(&s->keys_lock, NULL);
     pthread_mutex_init(&s->links_lock, NULL);
     splam_status status = start(s, error);
     if (status)
@@ -281,6 +312,7 @@ void sv_server_free(sv_server *s)
     if (s->certificate_key) explicit_bzero(s->certificate_key, strlen(s->certificate_key));
     free(s->certificate_key);
     free(s->certificate);
+    pthread_mutex_destroy(&s->keys_lock);
     pthread_mutex_destroy(&s->links_lock);
     free(s);
 }

@@ -27,7 +27,7 @@ typedef struct {
     const char *unix_path;    /* a socket of Unix instead; NULL: none */
     const char *certificate;  /* a file in PEM, with those that it is signed by: clients speak TLS; NULL: they do not */
     const char *certificate_key; /* its key, in PEM */
-    const char *key_file;     /* keys, one a line; NULL: none is asked for */
+    const char *key_file;     /* keys, one a line, see sv_keys_read; NULL: none is asked for */
     bool no_key;              /* none is asked for though `listen` is no address of this machine alone */
     const char *const *hosts; /* names that it is called by, beside localhost and addresses */
     size_t host_count;
@@ -52,8 +52,10 @@ const char *sv_server_address(const sv_server *server); /* "127.0.0.1:7860", wit
 const char *sv_server_url(const sv_server *server);     /* with "http://" or "https://"; of a socket of Unix the same */
 /* Tells systemd, as sd_notify(3): "READY=1". False: nobody wants to know, or it cannot be sent. */
 bool sv_notify(const char *state);
-/* Reads the folders of adapters and learned tokens anew; false after a sentence: nothing has changed. */
-bool sv_server_reload(sv_server *server, char error[SV_ERROR]);
+/* Reads the keys, and the folders of adapters and learned tokens, anew: they hold for requests that begin afterwards.
+ * What cannot be read or is malformed stays as it was, each for itself, and the log says which. False: something has.
+ * One thread at a time. */
+bool sv_server_reload(sv_server *server);
 /* From here on nothing is accepted, and what waits is answered with 503; what is being drawn goes on. */
 void sv_server_close(sv_server *server);
 bool sv_server_is_busy(sv_server *server); /* a picture is being drawn or an answer is on its way */

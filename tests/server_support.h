@@ -34,6 +34,22 @@ static inline sv_server *start_with(const sv_settings *settings)
     return server;
 }
 
+/* What the log was told by this thread. */
+static _Thread_local char logged[4096];
+static inline void keep_log(const char *line)
+{
+    size_t used = strlen(logged);
+    snprintf(logged + used, sizeof logged - used, "%s\n", line);
+}
+
+/* Reads keys and lists anew, and tells of it in these words. */
+static inline void reload(sv_server *server, bool read, const char *words)
+{
+    *logged = 0;
+    assert_int_equal(sv_server_reload(server), read);
+    if (!strstr(logged, words)) fail_msg("\"%s\" is not in \"%s\"", words, logged);
+}
+
 static inline sv_server *start(void **state)
 {
     const sv_settings settings = settings_for(state);

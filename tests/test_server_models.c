@@ -280,9 +280,9 @@ static void learned_tokens_are_there(void **state)
 /* What is new is found, what is gone is not; a folder that cannot be read changes nothing. */
 static void lists_are_read_anew(void **state)
 {
-    char error[SV_ERROR];
     static const char with_late[] = "{\"prompt\": \"red late\", \"steps\": 2}";
-    const sv_settings settings = settings_with_all(state);
+    sv_settings settings = settings_with_all(state);
+    settings.log = keep_log;
     sv_server *server = start_with(&settings);
     const splam_embedding late = {keep(state, "tokens/Late.safetensors"), "Late"};
     static const char *const prompts[] = {"red late"};
@@ -294,14 +294,14 @@ static void lists_are_read_anew(void **state)
     save_lora(state, "loras/new.safetensors", "k_proj", 24);
     assert_int_equal(unlink(keep(state, "loras/wide.safetensors")), 0);
     expect_drawn(state, server, with_late, plain); /* not yet */
-    assert_true(sv_server_reload(server, error));
+    reload(server, true, "the lists of LoRAs and learned tokens were read anew\n");
     expect_drawn(state, server, with_late, o);
     json_decref(expect_json(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"loras\": [{\"name\": \"new\"}]}"), 202));
     expect_refusal(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"loras\": [{\"name\": \"wide\"}]}"), 404,
                    "no LoRA");
     assert_int_equal(rename(keep(state, "loras"), keep(state, "moved")), 0);
-    assert_false(sv_server_reload(server, error));
-    assert_non_null(strstr(error, "loras"));
+    reload(server, false, "stay as they were: ");
+    assert_non_null(strstr(logged, "loras: cannot be opened"));
     json_t *json = expect_json(get(server, "/sdapi/v1/loras"), 200);
     assert_int_equal(json_array_size(json), 3);
     json_decref(json);

@@ -187,6 +187,60 @@ static void keys_are_asked_for(void **state)
     sv_server_free(server);
 }
 
+static void expect_models(const sv_server *server, const char *key, int code)
+{
+    char headers[128];
+    snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", key);
+    json_decref(expect_json(ask_with(server, "GET", "/v1/models", headers, NULL), code));
+}
+
+/* The number of lines of a text. */
+static int lines_of(const char *text)
+{
+    int count = 0;
+    for (; *text; text++)
+        count += *text == '\n';
+    return count;
+}
+
+/* Whoever is refused once the file has changed is refused on a connection that was open before, too. */
+static void keys_are_read_anew(void **state)
+{
+    static const char head[] = "%s /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\n"
+                               "Authorization: Bearer abcdefghijklmnop\r\n\r\n";
+    sv_settings settings = settings_for(state);
+    const char *path = settings.key_file = keep(state, "changing-keys");
+    char request[256], got[4096] = "";
+    settings.log = keep_log;
+    write_text(path, "abcdefghijklmnop\n");
+    sv_server *server = start_with(&settings);
+    int fd = connect_to(server);
+    snprintf(request, sizeof request, head, "HEAD", "keep-alive");
+    send_text(fd, request);
+    assert_true(recv(fd, got, sizeof got - 1, 0) > 0 && strncmp(got, "HTTP/1.1 200", 12) == 0);
+    write_text(path, "qrstuvwxyz012345\n");
+    expect_models(server, "abcdefghijklmnop", 200); /* not yet */
+    reload(server, true, "the keys were read anew\n");
+    expect_models(server, "abcdefghijklmnop", 401);
+    expect_models(server, "qrstuvwxyz012345", 200);
+    snprintf(request, sizeof request, head, "GET", "close");
+    send_text(fd, request);
+    expect_refusal(receive_all(fd), 401, "key");
+    static const char *const malformed[] = {"", "# nothing\n", "abcdefghijklmnop\nshort\n", "abcdefgh ijklmnop\n"};
+    for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
+        write_text(path, malformed[i]);
+        reload(server, false, "the keys stay as they were: ");
+        assert_int_equal(lines_of(logged), 1);
+        expect_models(server, "qrstuvwxyz012345", 200);
+        expect_models(server, "abcdefghijklmnop", 401);
+    }
+    assert_int_equal(unlink(path), 0);
+    reload(server, false, "changing-keys: cannot be opened");
+    expect_models(server, "qrstuvwxyz012345", 200);
+    expect_models(server, "", 401);
+    sv_server_free(server);
+}
+
 static void expect_no_start(const sv_settings *settings, splam_status status, const char *words)
 {
     char error[SV_ERROR] = "";
@@ -219,6 +273,14 @@ static void settings_are_refused(void **state)
     expect_no_start(&s, SP_IO, "line 2: a key has 16");
     write_text(s.key_file, "abcdefghijkl mnop\n");
     expect_no_start(&s, SP_IO, "line 1: a key is of visible");
+    char *large = repeated("# ", "x", 1200, "abcdefghijklmnop\n"); /* whose end is no key */
+    write_text(s.key_file, large);
+    expect_no_start(&s, SP_IO, "line 1: it has a zero byte, or more than 1000");
+    free(large);
+    FILE *file = fopen(s.key_file, "we");
+    assert_int_equal(fwrite("abcdefghijklmnop\0more\n", 1, 22, file), 22);
+    assert_int_equal(fclose(file), 0);
+    expect_no_start(&s, SP_IO, "line 1: it has a zero byte");
     s.no_key = true;
     expect_no_start(&s, SP_ARGUMENT, "exclude each other");
     s = settings_for(state);
@@ -238,14 +300,21 @@ static void settings_are_refused(void **state)
 
 static void clients_are_told_apart(void **state)
 {
-    sv_keys keys;
+    sv_keys keys, changed;
     char error[256];
     sv_address a, b, c;
     write_text(keep(state, "two-keys"), "abcdefghijklmnop\nqrstuvwxyz012345\n");
-    assert_true(sv_keys_read(keep(state, "two-keys"), &keys, error, sizeof error));
+    assert_true(sv_keys_read(keep(state, "two-keys"), NULL, &keys, error, sizeof error));
     assert_int_equal(sv_keys_find(&keys, "abcdefghijklmnop"), 1);
     assert_int_equal(sv_keys_find(&keys, "qrstuvwxyz012345"), 2);
     assert_int_equal(sv_keys_find(&keys, "qrstuvwxyz01234"), 0);
+    /* A key that stays is the same client's, and a new one nobody else's. */
+    write_text(keep(state, "two-keys"), "0123456789abcdef\nqrstuvwxyz012345\nqrstuvwxyz012345\n");
+    assert_true(sv_keys_read(keep(state, "two-keys"), &keys, &changed, error, sizeof error));
+    assert_int_equal(sv_keys_find(&changed, "0123456789abcdef"), 3);
+    assert_int_equal(sv_keys_find(&changed, "qrstuvwxyz012345"), 2);
+    assert_int_equal(sv_keys_find(&changed, "abcdefghijklmnop"), 0);
+    sv_keys_free(&changed);
     sv_keys_free(&keys);
     assert_true(sv_address_read("[2001:db8:0:1::1]:1", &a) && sv_address_read("[2001:db8:0:1::2]:2", &b) &&
                 sv_address_read("[2001:db8:0:2::1]:1", &c));
@@ -262,6 +331,7 @@ int main(void)
         cmocka_unit_test(large_requests_are_refused),
         cmocka_unit_test(no_http_at_all),
         cmocka_unit_test(keys_are_asked_for),
+        cmocka_unit_test(keys_are_read_anew),
         cmocka_unit_test(settings_are_refused),
         cmocka_unit_test(clients_are_told_apart),
     };
