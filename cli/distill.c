@@ -41,6 +41,7 @@ static const char *const examples[] = {
     "splam distill --teacher sd15 --data folder:pictures --output student --objective dmd \\\n"
     "    --student-start splam-student",
     "splam distill --teacher sd15 --data latents:latents --output student --objective lcm --guidance-range 3:13",
+    "splam distill --teacher sd15 --data latents:latents --output slower --learning-rate 4e-6 --sub-paths kept",
     "splam distill --teacher sd15 --data latents:latents --output student --objective dmd --gan-weight 0.001",
     "splam distill --teacher sd15 --data folder:pictures --output student --train-batch-size 1 \\\n"
     "    --optimizer adamw8bit --memory-limit 19G",

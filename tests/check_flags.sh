@@ -106,7 +106,7 @@ run distill --teacher "$teacher" --data folder:pictures --center-crop --resoluti
     "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output ranged --objective lcm --guidance-range 2:6 \
     --cond-proj-init random --validation-steps 1 --validation-metrics trajectory-error --validation-prompts 1 \
-    "${quick[@]}"
+    --sub-paths sub-paths "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora --objective lcm --lora-rank 2 --lora-alpha 4 \
     --lora-targets attention --lora-merged "${quick[@]}"
 run distill --teacher "$teacher" --data latents:cache --output lora2 --objective lcm --lora-rank 2 \

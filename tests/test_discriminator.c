@@ -79,7 +79,7 @@ static sp_graph *fake_score_graph(const sp_objective_settings *s, const sp_compo
     const sp_conditioning conditioning = sp_conditioning_declared(&sp_unet_network, &unet->unet, 2, 7);
     const sp_step_shape shape = {.batch = 2, .channels = 4, .height = 8, .width = 8, .conditioning = &conditioning,
                                  .teacher = unet, .student = unet, .recompute = recompute};
-    assert_ok(sp_matching_graph(s, &shape, SP_MATCHING_FAKE_SCORE, &graph));
+    assert_ok(sp_matching_graph(s, &shape, SP_STEP_FAKE_SCORE, &graph));
     return graph;
 }
 

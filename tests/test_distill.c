@@ -1,5 +1,6 @@
 /* Distillation against PyTorch on recorded draws, LCM as a special case, and runs that are
  * interrupted. */
+#include <sys/stat.h>
 #include "distill_support.h"
 #include "base/parallel.h"
 #include "base/text.h"
@@ -274,6 +275,93 @@ static void recomputing_changes_no_bit(void **state)
     }
 }
 
+/* The first run's file has the teacher's part, and runs that stand elsewhere on the sub-paths take it from there. */
+static void subpaths_from_a_file_change_no_bit(void **state)
+{
+    static const sp_dtype precisions[] = {SP_F32, SP_BF16};
+    for (int i = 0; i < 4; i++) {
+        golden_case c;
+        read_case("distill-splam", &c);
+        c.options.objective.sigma = i % 2 ? SP_SIGMA_LINEAR : SP_SIGMA_QUADRATIC;
+        c.options.precision = precisions[i / 2];
+        c.options.given.max_train_steps = 3;
+        c.options.given.output = in_folder(state, "without");
+        assert_ok(sp_distill(&c.options, NULL));
+        c.options.given.sub_paths = in_folder(state, i / 2 ? "sub-paths16" : "sub-paths");
+        for (int again = 0; again < 2; again++) {
+            c.options.given.output = in_folder(state, again ? "from" : "kept");
+            assert_ok(sp_distill(&c.options, NULL));
+            assert_same_file(unet_of(in_folder(state, "without"), "unet"), unet_of(c.options.given.output, "unet"));
+        }
+    }
+}
+
+static void set_byte(const char *path, long at, char byte)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
+    assert_int_equal(fwrite(&byte, 1, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void damaged_subpaths_are_made_again(void **state)
+{
+    golden_case c;
+    read_case("distill-splam", &c);
+    const char *path = in_folder(state, "sub-paths"), *whole = in_folder(state, "whole");
+    c.options.given.max_train_steps = 3;
+    c.options.given.sub_paths = path;
+    c.options.given.output = in_folder(state, "student");
+    assert_ok(sp_distill(&c.options, NULL));
+    assert_ok(sp_copy_tree(path, whole, NULL));
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    for (long size = 0; size < info.st_size; size += info.st_size / 7) {
+        assert_int_equal(truncate(path, size), 0);
+        assert_ok(sp_distill(&c.options, NULL));
+        assert_same_file(path, whole);
+    }
+    for (long at = 32; at < info.st_size; at += info.st_size / 5) {
+        set_byte(path, at, 77);
+        assert_ok(sp_distill(&c.options, NULL));
+        assert_same_file(path, whole);
+    }
+}
+
+static void other_subpaths_are_refused(void **state)
+{
+    golden_case c;
+    read_case("distill-splam", &c);
+    const char *path = in_folder(state, "sub-paths");
+    c.options.given.max_train_steps = 1;
+    c.options.given.sub_paths = path;
+    c.options.given.output = in_folder(state, "student");
+    assert_ok(sp_distill(&c.options, NULL));
+    c.options.objective.guidance_scale_w += 1;
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    assert_message("another run");
+    c.options.objective.guidance_scale_w -= 1;
+    c.options.precision = SP_BF16;
+    assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
+    c.options.precision = SP_F32;
+    set_byte(path, 24, 1);
+    assert_status(sp_distill(&c.options, NULL), SP_SHAPE);
+    assert_message("values");
+    set_byte(path, 3, 'x');
+    assert_status(sp_distill(&c.options, NULL), SP_FORMAT);
+    assert_message("splam sub-paths 1");
+    c.options.given.sub_paths = in_folder(state, ".");
+    assert_status(sp_distill(&c.options, NULL), SP_IO);
+    c.options.given.sub_paths = in_folder(state, "none/sub-paths");
+    assert_status(sp_distill(&c.options, NULL), SP_IO);
+    splam_distill_options given = c.options.given;
+    given.sub_paths = path;
+    given.objective = "progressive";
+    assert_status(sp_distill_given(&given, NULL), SP_ARGUMENT);
+    assert_message("sub_paths");
+}
+
 /* At w = 0 the second pass of the teacher counts nothing: leaving it out changes no more than that
  * a batch of half the size may be summed another way. */
 static void unguided_teacher_runs_once(void **state)
@@ -514,6 +602,9 @@ int main(void)
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(recomputing_changes_no_bit, make_test_folder,
                                         remove_test_folder),
+        cmocka_unit_test_setup_teardown(subpaths_from_a_file_change_no_bit, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(damaged_subpaths_are_made_again, make_test_folder, remove_test_folder),
+        cmocka_unit_test_setup_teardown(other_subpaths_are_refused, make_test_folder, remove_test_folder),
         cmocka_unit_test_setup_teardown(unguided_teacher_runs_once, make_test_folder,
                                         remove_test_folder),
         cmocka_unit_test_setup_teardown(too_small_a_limit_is_refused_before_the_first_step,

@@ -99,7 +99,7 @@ static void exact_networks_agree(void **state)
         sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_DMD);
         for (int j = 0; j < 4; j++)
             for (int t = 20; t <= 980; t += 60) {
-                sp_matching_coefficients c = sp_matching_coefficients_of(&s, path, SP_MATCHING_STUDENT, j, t);
+                sp_matching_coefficients c = sp_matching_coefficients_of(&s, path, SP_STEP_STUDENT, j, t);
                 sp_pair tau = sp_path_at(path, c.student_timestep), at = sp_path_at(path, c.score_timestep);
                 sp_pair knows = sp_prediction_target(path->prediction, tau);
                 double x = c.made_z * (tau.alpha * x0 + tau.sigma * noise) +
@@ -111,7 +111,7 @@ static void exact_networks_agree(void **state)
                 assert_true(close_to(c.real_cond + c.real_uncond, c.estimate_m));
                 assert_true(close_to(c.real_uncond, -8 * c.estimate_m));
                 if (j == 3) continue;
-                c = sp_matching_coefficients_of(&s, path, SP_MATCHING_SIMULATION, j, 0);
+                c = sp_matching_coefficients_of(&s, path, SP_STEP_AHEAD, j, 0);
                 sp_pair next = sp_path_at(path, sp_path_timestep(path, sp_matching_timestep(&s, path, j + 1)));
                 double moved = c.made_z * (tau.alpha * x0 + tau.sigma * noise) +
                                c.made_m * (knows.alpha * x0 + knows.sigma * noise) + c.made_noise * fresh;

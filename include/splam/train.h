@@ -167,6 +167,11 @@ typedef struct {
     const char *resume;             /* "latest" or a checkpoint's folder; NULL: from step 0 */
     uint64_t seed;                  /* of data order, noise and draws, 0 */
     const char *draws, *trace;      /* safetensors to replay, to write; NULL: none */
+    const char *sub_paths;          /* a file that keeps where the teacher's sub-paths end: what is there is taken from
+                                       it, what is not the teacher adds. For runs of the same teacher, precision, data,
+                                       seed, batch, guidance and sub-paths, which need the teacher once; another run's
+                                       is SPLAM_ARGUMENT. Of one process alone, not progressive and dmd. NULL: the
+                                       teacher takes part in every step */
     bool dry_run;                   /* say what memory and time it takes, then stop */
 } splam_distill_options;
 SPLAM_DEFAULTS(distill)

@@ -362,13 +362,14 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
     if (!status) status = open_negative(out, &negative);
     if (!status) status = find_shape(out, &denoiser, &negative, shape);
     if (!status) status = make_batch(out, &negative, shape);
+    if (!status && options->given.sub_paths) status = sp_subpath_feed_create(out, teacher, shape);
     if (status) sp_distill_feed_free(out);
     return status;
 }
 
 size_t sp_distill_feed_bytes(const sp_distill_feed *f)
 {
-    const sp_tensor *tensors[] = {&f->x0, &f->noise, &f->online_cond, &f->ema_cond};
+    const sp_tensor *tensors[] = {&f->x0, &f->noise, &f->online_cond, &f->ema_cond, &f->z_end};
     size_t bytes = f->cache ? sp_latent_cache_bytes(f->cache) : 0;
     bytes += sp_conditioning_bytes(&f->conditioning) + sp_conditioning_bytes(&f->negative);
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
@@ -384,6 +385,7 @@ void sp_distill_feed_free(sp_distill_feed *f)
     sp_conditioning_free(&f->conditioning);
     sp_conditioning_free(&f->negative);
     sp_matching_feed_free(f);
+    sp_subpath_feed_free(f);
     sp_free(f->coefficients);
     sp_free(f->moments);
     sp_dataset_order_destroy(f->order);
@@ -426,10 +428,12 @@ sp_status sp_distill_feed_run(void *feed, sp_run *run, int64_t micro)
     SP_TRY(sp_run_set_input(run, "x0", &f->x0));
     SP_TRY(sp_run_set_input(run, "noise", &f->noise));
     SP_TRY(sp_conditioning_set(run, "", &f->conditioning));
-    if (sp_objective_is_guided(&now)) SP_TRY(sp_conditioning_set(run, "negative.", &f->negative));
     if (f->embedding_dim) {
         SP_TRY(sp_run_set_input(run, "online.timestep_cond", &f->online_cond));
         SP_TRY(sp_run_set_input(run, "ema.timestep_cond", &f->ema_cond));
     }
-    return sp_objective_set_coefficients(run, &now, f->coefficients, o->given.train_batch_size);
+    SP_TRY(sp_objective_set_coefficients(run, &now, f->coefficients, o->given.train_batch_size));
+    if (o->given.sub_paths) return sp_subpath_feed_run(f, &now, run, micro);
+    if (sp_objective_is_guided(&now)) SP_TRY(sp_conditioning_set(run, "negative.", &f->negative));
+    return sp_objective_set_solver(run, &now, f->coefficients, o->given.train_batch_size);
 }

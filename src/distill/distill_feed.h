@@ -6,6 +6,7 @@
 #include "pipeline/pipeline.h"
 #include "distill/distill.h"
 #include "distill/matching.h"
+#include "distill/subpath_file.h"
 
 /* What latents are noised with, and to which timestep. */
 typedef struct {
@@ -27,9 +28,13 @@ typedef struct {
     sp_tensor x0, noise, online_cond, ema_cond; /* what cond_proj tells the two students */
     sp_conditioning conditioning, negative; /* the latter the same in every row */
     sp_coefficients *coefficients;
-    /* dmd, in place of x0 and coefficients: */
-    sp_run *simulation;            /* the caller's, of SP_MATCHING_SIMULATION, with its weights */
+    sp_run *ahead;                 /* the caller's, of SP_STEP_AHEAD, with its weights; NULL: there is none */
     const sp_callbacks *callbacks; /* asked while it runs; may be NULL */
+    /* With sub_paths: */
+    sp_tensor z_end;
+    sp_subpath_file *subpaths; /* NULL: of a dry run */
+    uint64_t teacher_hash;
+    /* dmd, in place of x0 and coefficients: */
     sp_tensor z;                   /* what the student meets */
     sp_tensor *step_noise;         /* one for each of the student's steps */
     float *drawn;                  /* those of a sample, one step's after another */
@@ -64,6 +69,12 @@ sp_status sp_feed_recorded(const sp_distill_feed *feed, const char *name, int64_
                            sp_tensor *out);
 int64_t sp_feed_integer_at(const sp_tensor *tensor, int64_t i); /* of I64 */
 sp_status sp_feed_replay_conditioning(sp_distill_feed *feed, int64_t micro);
+
+/* Where the teacher is apart: sets z_end of the student's run, from the file or by the teacher, for the file. The batch
+ * is drawn. */
+sp_status sp_subpath_feed_create(sp_distill_feed *feed, const sp_pipeline *teacher, const sp_step_shape *shape);
+sp_status sp_subpath_feed_run(sp_distill_feed *feed, const sp_objective_settings *now, sp_run *run, int64_t micro);
+void sp_subpath_feed_free(sp_distill_feed *feed);
 
 /* dmd's part of making, of feeding and of freeing a feed. */
 sp_status sp_matching_feed_create(sp_distill_feed *feed, const sp_step_shape *shape);

@@ -46,6 +46,8 @@ static sp_status check_given(const splam_distill_options *o, sp_objective object
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (members[i].given && objective != members[i].of)
             return sp_objective_useless(objective, members[i].member, sp_objective_name(members[i].of));
+    if (o->sub_paths && (objective == SP_OBJECTIVE_DMD || objective == SP_OBJECTIVE_PROGRESSIVE))
+        return sp_objective_useless(objective, "sub_paths", "objectives with sub-paths of one teacher");
     return objective == SP_OBJECTIVE_DMD ? check_given_matching(o) : SP_OK;
 }
 

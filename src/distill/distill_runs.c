@@ -21,7 +21,7 @@ bool sp_distillation_keeps_target(const sp_distill_options *o)
 
 typedef struct {
     sp_distillation *d;
-    sp_matching_part part;
+    sp_step_part part;
 } step_part;
 
 static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
@@ -31,9 +31,10 @@ static sp_status build_step(void *context, uint64_t recompute, sp_graph **out)
     const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
     d->shape.recompute = recompute;
     d->shape.teacher_weights = d->round_teacher ? d->round_teacher : d->teacher->denoiser->weights;
-    if (step->part == SP_MATCHING_STUDENT) d->recompute = recompute;
-    return is_matching(d) ? sp_matching_graph(&now, &d->shape, step->part, out)
-                          : sp_objective_graph(&now, &d->shape, out);
+    if (step->part == SP_STEP_STUDENT) d->recompute = recompute;
+    if (is_matching(d)) return sp_matching_graph(&now, &d->shape, step->part, out);
+    return step->part == SP_STEP_AHEAD ? sp_objective_teacher_graph(&now, &d->shape, out)
+                                       : sp_objective_graph(&now, &d->shape, out);
 }
 
 static bool is_limited(const sp_distillation *d)
@@ -42,7 +43,7 @@ static bool is_limited(const sp_distillation *d)
 }
 
 /* At most `limit` of the device's memory (0: any). */
-static sp_status plan_step(sp_distillation *d, sp_matching_part part, size_t limit, sp_step_memory *memory)
+static sp_status plan_step(sp_distillation *d, sp_step_part part, size_t limit, sp_step_memory *memory)
 {
     step_part step = {d, part};
     const sp_step_request request = {
@@ -56,34 +57,42 @@ static sp_status plan_step(sp_distillation *d, sp_matching_part part, size_t lim
     return sp_step_plan(&request, memory, &d->plan[part]);
 }
 
-/* The student's own steps are small beside a step that trains, and their run has memory beside that of the other. */
-static sp_status plan_simulation(sp_distillation *d)
+/* What runs ahead is small beside a step that trains, and its run has memory beside that of the other. */
+static sp_status plan_ahead(sp_distillation *d, size_t *bytes)
 {
-    step_part step = {d, SP_MATCHING_SIMULATION};
+    step_part step = {d, SP_STEP_AHEAD};
     sp_graph *graph;
     SP_TRY(build_step(&step, 0, &graph));
     SP_TRY(sp_plan_create(graph, d->teacher->device, d->options->precision, &d->plan[step.part]));
     sp_plan_memory memory = sp_plan_get_memory(d->plan[step.part]);
-    d->memory.simulation = memory.arena + memory.persistent + memory.boundary;
+    *bytes = memory.arena + memory.persistent + memory.boundary;
+    return SP_OK;
+}
+
+/* Adapters stand over the teacher's weights, which are the student's part's then. */
+static sp_status plan_teacher(sp_distillation *d)
+{
+    SP_TRY(plan_ahead(d, &d->memory.subpaths));
+    if (!d->shape.lora) d->memory.subpaths += sp_plan_set_bytes(d->plan[SP_STEP_AHEAD], "teacher");
     return SP_OK;
 }
 
 /* Only one of the two has a run at a time, but both keep packed weights. */
 static sp_status plan_matching(sp_distillation *d, size_t limit)
 {
-    SP_TRY(plan_simulation(d));
+    SP_TRY(plan_ahead(d, &d->memory.simulation));
     sp_step_memory other = d->memory;
-    SP_TRY(plan_step(d, SP_MATCHING_STUDENT, limit, &d->memory));
-    if (!d->plan[SP_MATCHING_STUDENT]) return SP_OK;
+    SP_TRY(plan_step(d, SP_STEP_STUDENT, limit, &d->memory));
+    if (!d->plan[SP_STEP_STUDENT]) return SP_OK;
     size_t packed = d->memory.packed;
-    SP_TRY(plan_step(d, SP_MATCHING_FAKE_SCORE, limit > packed ? limit - packed : limit, &other));
+    SP_TRY(plan_step(d, SP_STEP_FAKE_SCORE, limit > packed ? limit - packed : limit, &other));
     sp_step_memory_join(&d->memory, &other);
     return SP_OK;
 }
 
 static bool is_planned(const sp_distillation *d)
 {
-    return d->plan[SP_MATCHING_STUDENT] && (!is_matching(d) || d->plan[SP_MATCHING_FAKE_SCORE]);
+    return d->plan[SP_STEP_STUDENT] && (!is_matching(d) || d->plan[SP_STEP_FAKE_SCORE]);
 }
 
 static sp_status report_memory(const sp_distillation *d, size_t limit)
@@ -119,16 +128,19 @@ sp_status sp_distillation_plan(sp_distillation *d)
     d->shape.lora = o->lora.rank ? &o->lora : NULL;
     d->shape.trace = o->given.trace != NULL;
     d->shape.accumulate = o->given.gradient_accumulation_steps > 1;
+    d->shape.teacher_apart = o->given.sub_paths != NULL;
     int64_t own = sp_resident_memory();
     size_t program = own > 0 ? (size_t)own : 0;
     d->memory.optimizer = o->optimizer;
     d->memory.keeps_target = sp_distillation_keeps_target(o);
     d->memory.data = sp_distill_feed_bytes(&d->feed);
     d->memory.program = unplanned + (program > d->memory.data ? program - d->memory.data : 0);
-    if (is_matching(d)) d->memory.program += (SP_MATCHING_PARTS - 1) * unplanned_of_another;
+    if (is_matching(d)) d->memory.program += (SP_STEP_PARTS - 1) * unplanned_of_another;
+    if (d->shape.teacher_apart) d->memory.program += unplanned_of_another;
     d->memory.round_teacher = o->objective.rounds > 1 ? sp_distillation_f32_bytes(d->teacher->denoiser->weights) : 0;
+    if (d->shape.teacher_apart) SP_TRY(plan_teacher(d));
     size_t limit = is_limited(d) ? (size_t)o->given.memory_limit : sp_device_allowed(d->teacher->device);
-    SP_TRY(is_matching(d) ? plan_matching(d, limit) : plan_step(d, SP_MATCHING_STUDENT, limit, &d->memory));
+    SP_TRY(is_matching(d) ? plan_matching(d, limit) : plan_step(d, SP_STEP_STUDENT, limit, &d->memory));
     return report_memory(d, limit);
 }
 
@@ -137,9 +149,9 @@ sp_status sp_distillation_plan(sp_distillation *d)
 void sp_distillation_free_runs(sp_distillation *d)
 {
     sp_run_destroy(d->run);
-    sp_run_destroy(d->simulation);
-    d->run = d->simulation = d->feed.simulation = NULL;
-    for (int i = 0; i < SP_MATCHING_PARTS; i++) {
+    sp_run_destroy(d->ahead);
+    d->run = d->ahead = d->feed.ahead = NULL;
+    for (int i = 0; i < SP_STEP_PARTS; i++) {
         sp_bound_destroy(d->bound[i]);
         sp_plan_destroy(d->plan[i]);
         d->bound[i] = NULL;
@@ -148,13 +160,13 @@ void sp_distillation_free_runs(sp_distillation *d)
 }
 
 /* All sets but the student's own in steps that train, which the trainer binds. */
-static sp_status bind_step(sp_distillation *d, sp_matching_part part)
+static sp_status bind_step(sp_distillation *d, sp_step_part part)
 {
     const sp_objective_settings now = sp_round_settings(&d->options->objective, d->round);
     const sp_training_state *state = &d->state;
     SP_TRY(sp_bound_create(d->plan[part], &d->bound[part]));
     SP_TRY(sp_bind(d->bound[part], "teacher", d->shape.teacher_weights));
-    if (part == SP_MATCHING_SIMULATION) return sp_bind(d->bound[part], "online", state->online);
+    if (part == SP_STEP_AHEAD) return is_matching(d) ? sp_bind(d->bound[part], "online", state->online) : SP_OK;
     if (is_matching(d)) return sp_bind(d->bound[part], SP_FAKE_SCORE, state->beside->online);
     if (!sp_objective_asks_average(&now)) return SP_OK;
     return sp_bind(d->bound[part], "ema",
@@ -163,12 +175,12 @@ static sp_status bind_step(sp_distillation *d, sp_matching_part part)
 
 sp_status sp_distillation_make_runs(sp_distillation *d)
 {
-    for (int i = 0; i < SP_MATCHING_PARTS; i++)
-        if (d->plan[i]) SP_TRY(bind_step(d, (sp_matching_part)i));
-    if (is_matching(d)) SP_TRY(sp_run_create_of(d->bound[SP_MATCHING_SIMULATION], &d->simulation));
-    d->feed.simulation = d->simulation;
-    d->part = SP_MATCHING_STUDENT;
-    return sp_run_create_of(d->bound[SP_MATCHING_STUDENT], &d->run);
+    for (int i = 0; i < SP_STEP_PARTS; i++)
+        if (d->plan[i]) SP_TRY(bind_step(d, (sp_step_part)i));
+    if (d->plan[SP_STEP_AHEAD]) SP_TRY(sp_run_create_of(d->bound[SP_STEP_AHEAD], &d->ahead));
+    d->feed.ahead = d->ahead;
+    d->part = SP_STEP_STUDENT;
+    return sp_run_create_of(d->bound[SP_STEP_STUDENT], &d->run);
 }
 
 /* ---- which step comes next ---- */
@@ -188,7 +200,7 @@ static sp_status take_round_teacher(sp_distillation *d, const sp_training_state 
 static sp_status enter_round(sp_distillation *d, sp_training_state *state, sp_update *update)
 {
     const sp_distill_options *o = d->options;
-    step_part step = {d, SP_MATCHING_STUDENT};
+    step_part step = {d, SP_STEP_STUDENT};
     sp_graph *graph;
     int round = sp_round_of_step(&o->objective, state->step, o->given.max_train_steps);
     if (round == d->round) return SP_OK;
@@ -209,7 +221,7 @@ static sp_status enter_round(sp_distillation *d, sp_training_state *state, sp_up
 static sp_status enter_turn(sp_distillation *d, sp_training_state *state, sp_update *update)
 {
     const sp_matching_turn turn = sp_matching_turn_of(&d->options->objective, state->step);
-    sp_matching_part part = turn.fake_score ? SP_MATCHING_FAKE_SCORE : SP_MATCHING_STUDENT;
+    sp_step_part part = turn.fake_score ? SP_STEP_FAKE_SCORE : SP_STEP_STUDENT;
     update->trained = turn.fake_score ? state->beside : state;
     update->updates = turn.updates;
     if (part == d->part) return SP_OK;

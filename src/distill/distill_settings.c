@@ -209,6 +209,8 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
     if (s->rounds > o->given.max_train_steps)
         return sp_fail(SP_ARGUMENT, "`rounds` is %d, and `max_train_steps` %lld are fewer",
                        s->rounds, (long long)o->given.max_train_steps);
+    if (o->given.sub_paths && o->ranks > 1)
+        return sp_fail(SP_UNSUPPORTED, "`sub_paths` is a file of one process, and %d train together", o->ranks);
     SP_TRY(check_validation(o));
     SP_TRY(sp_lr_schedule_check(&o->lr_schedule, o->given.max_train_steps));
     if (path->kind == SP_PATH_FLOW) SP_TRY(check_flow(o));

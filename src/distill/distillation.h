@@ -21,11 +21,11 @@ typedef struct {
     int round;                 /* that the student's graph is for */
     sp_weights *round_teacher; /* the previous round's student; NULL in the first */
     /* By what they train; all objectives but dmd have the student's alone. */
-    sp_plan *plan[SP_MATCHING_PARTS];
-    sp_bound *bound[SP_MATCHING_PARTS];
+    sp_plan *plan[SP_STEP_PARTS];
+    sp_bound *bound[SP_STEP_PARTS];
     uint64_t recompute;    /* blocks of the student's graph */
-    sp_matching_part part; /* whose `run` is */
-    sp_run *run, *simulation;
+    sp_step_part part; /* whose `run` is */
+    sp_run *run, *ahead;
     sp_training_state state;
     sp_student_error error; /* empty: not measured, or not by this rank */
     sp_step_memory memory;

@@ -57,13 +57,13 @@ static void simulate(const sp_objective_settings *settings, const sp_path *path,
 }
 
 sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings *settings, const sp_path *path,
-                                                     sp_matching_part part, int j, int t)
+                                                     sp_step_part part, int j, int t)
 {
     int tau = sp_matching_timestep(settings, path, j);
     sp_estimate made = sp_estimate_from(path->prediction, pair_at(path, tau));
     sp_matching_coefficients c = {
         .student_timestep = sp_path_timestep(path, tau), .made_z = made.x0_z, .made_m = made.x0_m};
-    if (part == SP_MATCHING_SIMULATION) {
+    if (part == SP_STEP_AHEAD) {
         simulate(settings, path, j, &c);
         return c;
     }

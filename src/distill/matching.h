@@ -84,17 +84,10 @@ typedef struct {
 #undef X
 } sp_matching_coefficients;
 
-typedef enum {
-    SP_MATCHING_STUDENT,
-    SP_MATCHING_FAKE_SCORE,
-    SP_MATCHING_SIMULATION,
-    SP_MATCHING_PARTS
-} sp_matching_part;
-
-/* Of a sample at the student's step j with timestep t; simulation: that on to step j + 1, t is not looked at. Without a
- * discriminator's. */
+/* Of a sample at the student's step j with timestep t; simulation (SP_STEP_AHEAD): that on to step j + 1, t is not
+ * looked at. Without a discriminator's. */
 sp_matching_coefficients sp_matching_coefficients_of(const sp_objective_settings *settings, const sp_path *path,
-                                                     sp_matching_part part, int j, int t);
+                                                     sp_step_part part, int j, int t);
 /* Those too, of t' of x and of x0. */
 void sp_matching_add_discriminator(const sp_path *path, int gan_t, int data_t, sp_matching_coefficients *coefficients);
 
@@ -105,7 +98,7 @@ void sp_matching_add_discriminator(const sp_path *path, int gan_t, int data_t, s
  * the others "loss", the gradients of their network, and if shape->trace "prediction" and "target": x and x - g; m and
  * m*. With a discriminator the loss's parts, without their weights: "loss_matching" and "loss_gan", or
  * "loss_denoising", "loss_gan_fake" and "loss_gan_real". */
-sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_matching_part part,
+sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_step_part part,
                             sp_graph **out);
 /* Adds the discriminator's weights, as PyTorch starts such layers, to those of a fake score. */
 sp_status sp_matching_discriminator_start(const sp_objective_settings *settings, const sp_step_shape *shape,

@@ -236,13 +236,13 @@ static sp_status simulate_step(sp_distill_feed *f, int j)
     sp_tensor next = {0};
     for (int64_t i = 0; i < batch_of(f); i++)
         f->matching[i] =
-            sp_matching_coefficients_of(&f->options->objective, f->path, SP_MATCHING_SIMULATION, j, 0);
-    SP_TRY(sp_run_set_input(f->simulation, "z", &f->z));
-    SP_TRY(sp_run_set_input(f->simulation, "noise", &f->step_noise[j + 1]));
-    SP_TRY(sp_conditioning_set(f->simulation, "", &f->conditioning));
-    SP_TRY(sp_matching_set_coefficients(f->simulation, f->matching, batch_of(f)));
-    SP_TRY(sp_run_execute(f->simulation, f->callbacks));
-    SP_TRY(sp_run_get_output(f->simulation, "next", &next));
+            sp_matching_coefficients_of(&f->options->objective, f->path, SP_STEP_AHEAD, j, 0);
+    SP_TRY(sp_run_set_input(f->ahead, "z", &f->z));
+    SP_TRY(sp_run_set_input(f->ahead, "noise", &f->step_noise[j + 1]));
+    SP_TRY(sp_conditioning_set(f->ahead, "", &f->conditioning));
+    SP_TRY(sp_matching_set_coefficients(f->ahead, f->matching, batch_of(f)));
+    SP_TRY(sp_run_execute(f->ahead, f->callbacks));
+    SP_TRY(sp_run_get_output(f->ahead, "next", &next));
     memcpy(f->z.data, next.data, sp_tensor_bytes(&f->z));
     sp_tensor_free(&next);
     return SP_OK;
@@ -261,7 +261,7 @@ sp_status sp_matching_feed_run(sp_distill_feed *f, sp_run *run, int64_t micro)
     const sp_objective_settings *s = &f->options->objective;
     int64_t step = micro / f->options->given.gradient_accumulation_steps;
     bool fake_score = sp_matching_turn_of(s, step).fake_score;
-    sp_matching_part part = fake_score ? SP_MATCHING_FAKE_SCORE : SP_MATCHING_STUDENT;
+    sp_step_part part = fake_score ? SP_STEP_FAKE_SCORE : SP_STEP_STUDENT;
     int j = 0;
     SP_TRY(draw(f, fake_score, micro, &j));
     memcpy(f->z.data, f->step_noise[0].data, sp_tensor_bytes(&f->z));

@@ -158,13 +158,13 @@ static sp_status build_simulation(sp_step_graph *g)
     return sp_pass_fuse_inference(sp_builder_graph(g->b));
 }
 
-sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_matching_part part,
+sp_status sp_matching_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_step_part part,
                             sp_graph **out)
 {
-    static sp_status (*const builders[SP_MATCHING_PARTS])(sp_step_graph *) = {
-        [SP_MATCHING_STUDENT] = build_student,
-        [SP_MATCHING_FAKE_SCORE] = build_fake_score,
-        [SP_MATCHING_SIMULATION] = build_simulation,
+    static sp_status (*const builders[SP_STEP_PARTS])(sp_step_graph *) = {
+        [SP_STEP_STUDENT] = build_student,
+        [SP_STEP_FAKE_SCORE] = build_fake_score,
+        [SP_STEP_AHEAD] = build_simulation,
     };
     return sp_step_graph_make(settings, shape, builders[part], out);
 }
@@ -175,7 +175,7 @@ sp_status sp_matching_discriminator_start(const sp_objective_settings *settings,
 {
     const sp_initialize_options options = {.seed = seed};
     sp_graph *graph;
-    SP_TRY(sp_matching_graph(settings, shape, SP_MATCHING_FAKE_SCORE, &graph));
+    SP_TRY(sp_matching_graph(settings, shape, SP_STEP_FAKE_SCORE, &graph));
     sp_status status = sp_initialize(graph, SP_FAKE_SCORE, &options, fake_score);
     sp_graph_destroy(graph);
     return status;

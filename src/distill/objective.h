@@ -162,10 +162,11 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
                            uint64_t seed, uint64_t step, uint64_t sample);
 
 /* Every number that the step's graph needs for one sample: (name, meaning). The names are the
- * graph's inputs. */
-#define SP_COEFFICIENT_LIST(X)                                                                     \
+ * graph's inputs. Both the teacher and the student look at where the sub-path starts: */
+#define SP_START_COEFFICIENT_LIST(X)                                                               \
     X(start_x0)       /* z_s = . x0 + */                                                           \
-    X(start_noise)    /*       . noise */                                                          \
+    X(start_noise)    /*       . noise */
+#define SP_COEFFICIENT_LIST(X)                                                                     \
     X(target_start)   /* target = . z_s + */                                                       \
     X(target_end)     /*          . z_e + the average's part */                                    \
     X(position_start) /* z_g = gamma z_s + */                                                      \
@@ -187,6 +188,7 @@ sp_subpath sp_subpath_draw(const sp_objective_settings *settings, const sp_path 
 
 typedef struct {
 #define X(name) double name;
+    SP_START_COEFFICIENT_LIST(X)
     SP_COEFFICIENT_LIST(X)
     SP_AVERAGE_COEFFICIENT_LIST(X)
     SP_WEIGHT_COEFFICIENT_LIST(X)
@@ -203,12 +205,20 @@ sp_coefficients sp_subpath_coefficients(const sp_objective_settings *settings,
  * often as they are drawn. */
 double sp_loss_weight_scale(const sp_objective_settings *settings, const sp_path *path);
 
-/* The step's graph. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
+/* What a step runs: what trains the student; of dmd, in other steps, what trains the fake score; and ahead of the
+ * student's part, without gradients, dmd's own steps (simulation), or the teacher's over the sub-path where it is
+ * apart. */
+typedef enum { SP_STEP_STUDENT, SP_STEP_FAKE_SCORE, SP_STEP_AHEAD, SP_STEP_PARTS } sp_step_part;
+
+/* The student's part. Inputs, all of rate STEP: "x0", "noise" [B,C,H,W] f32; what the networks declare of the
  * conditioning, under its names, and with guidance once more as "negative.NAME", B rows each; one input [B] f32 for
  * every member of sp_coefficients that is in use, by its name ("start_x0", ...; "solver_z.0", ... once per solver
  * step), and for a student with cond_proj "online.timestep_cond", and where the target asks it "ema.timestep_cond"
  * [B,dim]. Weight sets: "teacher" (RUN), "online" (STEP) and, where the target asks it, "ema" (STEP). Outputs: "loss"
- * scalar; "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter. */
+ * scalar; "prediction", "target" [B,C,H,W] if `trace`; and "gradient.NAME" for every online parameter.
+ *
+ * Where `teacher_apart`, z_e is an input, "z_end" [B,C,H,W] f32, and what only the teacher looks at is none: the part
+ * ahead has that, the set "teacher" and the output "z_end". The bits are the same. */
 typedef struct {
     int64_t batch, channels, height, width;
     const sp_conditioning *conditioning; /* a description; its rows do not matter */
@@ -217,15 +227,21 @@ typedef struct {
     const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set
                                      "teacher", with the adapters of sets "online" and "ema" */
     bool trace;
+    bool teacher_apart;
     bool accumulate;    /* gradients are added to the inputs of their names (sp_output_sum) */
     uint64_t recompute; /* blocks of the online network, see sp_block_options */
 } sp_step_shape;
 /* Whether the teacher runs without the prompt too; else there are no inputs "negative.NAME". */
 bool sp_objective_is_guided(const sp_objective_settings *settings);
-sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
-                             sp_graph **out);
-/* Sets every coefficient input of a run from `batch` samples' coefficients. */
+sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out);
+/* The part ahead, where the teacher is apart. */
+sp_status sp_objective_teacher_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
+                                     sp_graph **out);
+/* Sets the coefficient inputs that the student looks at from `batch` samples' coefficients. */
 sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings *settings,
                                         const sp_coefficients *samples, int64_t batch);
+/* And those that the teacher looks at. */
+sp_status sp_objective_set_solver(sp_run *run, const sp_objective_settings *settings, const sp_coefficients *samples,
+                                  int64_t batch);
 
 #endif

@@ -51,18 +51,39 @@ bool sp_objective_is_guided(const sp_objective_settings *settings)
     return settings->guidance_scale_w != 0;
 }
 
-static sp_status build(sp_step_graph *g)
+static sp_value *start_value(sp_step_graph *g)
+{
+    sp_value *x0 = sp_step_latent(g, "x0"), *noise = sp_step_latent(g, "noise");
+    return sp_step_combine(g, sp_step_coefficient(g, "start_x0"), x0, sp_step_coefficient(g, "start_noise"), noise);
+}
+
+/* Where the teacher's steps from z_start end. */
+static sp_value *end_value(sp_step_graph *g, sp_value *z_start)
+{
+    sp_value *z = z_start;
+    for (int j = 0; j < g->settings->solver_steps; j++)
+        z = solver_step(g, z, j);
+    return z;
+}
+
+static sp_status build_teacher(sp_step_graph *g)
+{
+    sp_stage_enter(g->b, "teacher");
+    sp_step_conditioning(g, sp_objective_is_guided(g->settings));
+    sp_output(g->b, "z_end", sp_nhwc_to_nchw(g->b, end_value(g, start_value(g))));
+    sp_stage_leave(g->b);
+    if (sp_builder_failed(g->b)) return SP_INTERNAL;
+    SP_TRY(sp_pass_fuse(sp_builder_graph(g->b)));
+    return sp_pass_fuse_inference(sp_builder_graph(g->b));
+}
+
+static sp_status build_student(sp_step_graph *g)
 {
     sp_builder *b = g->b;
+    bool apart = g->shape->teacher_apart;
     sp_stage_enter(b, "teacher");
-    sp_value *x0 = sp_step_latent(g, "x0"), *noise = sp_step_latent(g, "noise");
-    sp_step_conditioning(g, sp_objective_is_guided(g->settings));
-
-    sp_value *z_start = sp_step_combine(g, sp_step_coefficient(g, "start_x0"), x0,
-                                        sp_step_coefficient(g, "start_noise"), noise);
-    sp_value *z_end = z_start;
-    for (int j = 0; j < g->settings->solver_steps; j++)
-        z_end = solver_step(g, z_end, j);
+    sp_step_conditioning(g, sp_objective_is_guided(g->settings) && !apart);
+    sp_value *z_start = start_value(g), *z_end = apart ? sp_step_latent(g, "z_end") : end_value(g, z_start);
     sp_stage_leave(b);
     sp_stage_enter(b, "target");
     sp_value *target = target_value(g, z_start, z_end);
@@ -75,8 +96,12 @@ static sp_status build(sp_step_graph *g)
     return sp_step_outputs(g, loss, prediction, target, "online");
 }
 
-sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape,
-                             sp_graph **out)
+sp_status sp_objective_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out)
 {
-    return sp_step_graph_make(settings, shape, build, out);
+    return sp_step_graph_make(settings, shape, build_student, out);
+}
+
+sp_status sp_objective_teacher_graph(const sp_objective_settings *settings, const sp_step_shape *shape, sp_graph **out)
+{
+    return sp_step_graph_make(settings, shape, build_teacher, out);
 }

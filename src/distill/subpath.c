@@ -265,6 +265,7 @@ sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings
 {
     const int64_t stride = sizeof *samples;
 #define X(name) SP_TRY(set_one(run, #name, -1, &samples->name, stride, batch));
+    SP_START_COEFFICIENT_LIST(X)
     SP_COEFFICIENT_LIST(X)
     if (sp_objective_asks_average(settings)) {
         SP_AVERAGE_COEFFICIENT_LIST(X)
@@ -272,6 +273,16 @@ sp_status sp_objective_set_coefficients(sp_run *run, const sp_objective_settings
     if (settings->weighting != SP_WEIGHTING_NONE) {
         SP_WEIGHT_COEFFICIENT_LIST(X)
     }
+#undef X
+    return SP_OK;
+}
+
+sp_status sp_objective_set_solver(sp_run *run, const sp_objective_settings *settings, const sp_coefficients *samples,
+                                  int64_t batch)
+{
+    const int64_t stride = sizeof *samples;
+#define X(name) SP_TRY(set_one(run, #name, -1, &samples->name, stride, batch));
+    SP_START_COEFFICIENT_LIST(X)
 #undef X
     for (int j = 0; j < settings->solver_steps; j++) {
 #define X(name) SP_TRY(set_one(run, #name, j, &samples->name[j], stride, batch));

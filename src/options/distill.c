@@ -125,6 +125,9 @@ static const splam_option options[] = {
     {SP_SEED(seed), .help = "of data order, noise and draws"},
     {SP_FLAG(dry_run), .help = "print memory and the time of one step, then stop"},
     {SP_TEXT(draws), .argument = "FILE", .help = "replay recorded draws (safetensors) instead of data"},
+    {SP_TEXT(sub_paths), .argument = "FILE",
+     .help = "keep where the teacher's sub-paths end, or take them from there: runs of other objective, rate, average "
+             "or gamma, with the same teacher, data, seed, batch and sub-paths, need the teacher once"},
     {SP_TEXT(trace), .argument = "FILE",
      .help = "write losses, gradient norms, predictions and targets (safetensors)"},
 };

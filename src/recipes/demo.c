@@ -25,6 +25,7 @@ typedef struct {
     sp_pipeline *teacher;
     sp_dataset *dataset;
     sp_latent_cache *encoded; /* what both students are trained on */
+    char *sub_paths;          /* a file: where the teacher's sub-paths end, for both */
     sp_evaluation *evaluation;
     sp_compared_model compared; /* the teacher's */
     sp_trajectory trajectory;
@@ -138,6 +139,7 @@ static splam_distill_options distill_options(const demo *d, const sp_demo_method
     o.device = d->o->device;
     o.precision = d->o->precision;
     o.checkpointing_steps = 0;
+    o.sub_paths = d->sub_paths;
     o.seed = d->o->seed;
     return o;
 }
@@ -193,6 +195,21 @@ static sp_status distil(demo *d, int index)
     if (!status) status = keep_settings(d, method, folder, options.max_train_steps);
     if (!status) status = drop_checkpoints(folder);
     sp_free(folder);
+    return status;
+}
+
+/* Both students meet the same latents, noise and captions on the same sub-paths, so the teacher runs once. */
+static sp_status distil_both(demo *d)
+{
+    d->sub_paths = sp_path_join(d->o->output, "sub-paths");
+    if (!d->sub_paths) return SP_MEMORY;
+    unlink(d->sub_paths);
+    sp_status status = sp_distill_encode(d->dataset, d->teacher, &d->callbacks, &d->encoded);
+    for (int i = 0; i < SP_DEMO_METHODS && !status; i++)
+        status = distil(d, i);
+    unlink(d->sub_paths);
+    sp_latent_cache_close(d->encoded);
+    d->encoded = NULL;
     return status;
 }
 
@@ -275,11 +292,7 @@ static sp_status student_rows(demo *d, const sp_demo_method *method)
 static sp_status run(demo *d, char **table)
 {
     SP_TRY(prepare(d));
-    SP_TRY(sp_distill_encode(d->dataset, d->teacher, &d->callbacks, &d->encoded));
-    for (int i = 0; i < SP_DEMO_METHODS; i++)
-        SP_TRY(distil(d, i));
-    sp_latent_cache_close(d->encoded);
-    d->encoded = NULL;
+    SP_TRY(distil_both(d));
     SP_TRY(teacher_rows(d));
     SP_TRY(unguided_rows(d));
     sp_pipeline_release(d->teacher);
@@ -318,7 +331,7 @@ sp_status sp_demo(const splam_demo_options *o, const sp_callbacks *callbacks, ch
     sp_trajectory_free(&d.trajectory);
     sp_compared_model_free(&d.compared);
     sp_evaluation_destroy(d.evaluation);
-    sp_latent_cache_close(d.encoded);
+    sp_free(d.sub_paths);
     sp_dataset_close(d.dataset);
     sp_pipeline_close(d.teacher);
     sp_free(d.teacher_folder);

@@ -21,6 +21,7 @@
     X(inputs, "inputs", DEVICE)                                                                    \
     X(round_teacher, "teacher of later rounds", BOTH)                                              \
     X(simulation, "the student's own steps", DEVICE)                                               \
+    X(subpaths, "the teacher's, apart", DEVICE)                                                    \
     X(data, "latents and conditioning", HOST)                                                      \
     X(validation, "validation", DEVICE)                                                            \
     X(trajectories, "trajectories for it", HOST)                                                   \
