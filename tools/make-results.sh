@@ -370,14 +370,13 @@ $(opened)
 ## Fewer steps: the demo
 
 \`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7, by kinds of emoji, and
-students of 200 steps, before they were made 120 (and the captions 80) for slower processors: a Zen 3 with two cores
-took 7 min 21 s for all of it, SPLAM told gamma by an embedding, which it no longer is; with 200 steps more than
-9 min 45 s. Seeds: $(of demo seeds).
+students of 96 steps in sub-paths of 400 timesteps with four steps of the teacher, which runs once for both. All of it
+took 7 min 43 s on this machine. Seeds: $(of demo seeds).
 "Unguided" is what students begin as; a guided step of the teacher is two evaluations. Trajectory error: how far one
 evaluation lies from where the teacher's 50-step path leads, in latents, at the sampler's timesteps and over the whole
 path. Frechet distances are of the autoencoder's features (not FID), to the teacher's pictures and to the real ones;
-hit is the share of pictures whose nearest real picture is of the kind that is named. LCM is ahead of SPLAM: [what is
-known of that](study.md).
+hit is the share of pictures whose nearest real picture is of the kind that is named. SPLAM and LCM are not told apart
+by 80 pictures: [what is known of that](study.md).
 Machine: $(of demo machine), $(of demo threads) threads.
 
 $(demo)
