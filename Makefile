@@ -50,7 +50,7 @@ READERS = test_base test_json test_output test_visible test_dtype test_tensor te
 	test_image test_orientation test_picture test_image_memory test_shards test_captions test_latent_cache \
 	test_recognise test_single_file test_vae_files test_lora_kinds \
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
-	test_towers test_preference test_eval_runs test_protocols test_server test_server_jobs \
+	test_towers test_preference test_eval_runs test_protocols test_server test_server_a1111 test_server_jobs \
 	test_server_batch test_server_watch test_server_refusals test_server_clients test_server_models \
 	test_server_sockets test_server_client
 sanitize-readers: dependencies

@@ -216,11 +216,10 @@ static bool is_own(const char *name)
 
 static const sv_field *find_field(const char *option)
 {
-    for (size_t i = 0; i < sv_own_interface.count; i++) {
-        const char *own = sv_own_interface.fields[i].option;
-        if (own && strcmp(own, option) == 0) return &sv_own_interface.fields[i];
-    }
-    return NULL;
+    const sv_field *field;
+    for (size_t i = 0; (field = sv_field_at(&sv_own_interface, i)); i++)
+        if (field->option && strcmp(field->option, option) == 0) break;
+    return field;
 }
 
 /* The value of an option that is not its default, new; NULL: it is. */

@@ -28,17 +28,11 @@ static const struct {
     {"override_settings", "{\"type\": \"object\", \"properties\": {\"sd_model_checkpoint\": {\"type\": \"string\"},"
                           " \"samples_format\": {\"enum\": [\"png\", \"jpg\", \"webp\"]},"
                           " \"CLIP_stop_at_last_layers\": {\"const\": 1}}, \"additionalProperties\": false}"},
-    {"override_settings_restore_afterwards", "{\"const\": true}"},
     {"resize_mode", "{\"enum\": [0, 1]}"},
     {"size", "{\"type\": \"string\", \"pattern\": \"^(auto|[0-9]{1,5}x[0-9]{1,5})$\"}"},
-    {"response_format", "{\"const\": \"b64_json\"}"},
     {"output_format", "{\"enum\": [\"png\", \"jpeg\", \"jpg\", \"webp\"]}"},
-    {"background", "{\"enum\": [\"auto\", \"opaque\"]}"},
     {"stream", "{\"type\": \"boolean\"}"},
     {"partial_images", "{\"type\": \"integer\", \"minimum\": 0, \"maximum\": 3}"},
-    {"moderation", "{\"description\": \"means nothing here\"}"},
-    {"image_cfg_scale", "{\"description\": \"means nothing here\"}"},
-    {"user", "{\"description\": \"means nothing here\"}"},
 };
 
 /* "a|b" as a list. */
@@ -81,14 +75,19 @@ static json_t *option_schema(const splam_option *o)
     }
 }
 
+/* What means nothing here, or nothing else than this. */
+static json_t *neutral_schema(const char *values)
+{
+    if (strcmp(values, "*") == 0) return json_pack("{s:s}", "description", "means nothing here");
+    return json_pack("{s:o}", "enum", json_loads(values, 0, NULL));
+}
+
 static json_t *field_schema(const sv_field *f)
 {
     for (size_t i = 0; i < sizeof own_schemas / sizeof *own_schemas; i++)
         if (strcmp(own_schemas[i].name, f->name) == 0) return json_loads(own_schemas[i].schema, 0, NULL);
+    if (f->neutral) return neutral_schema(f->neutral);
     const splam_option *o = f->option ? sv_find_option(f->option) : NULL;
-    if (!o)
-        return json_pack("{s:s}", "description",
-                         "taken where it asks for nothing: false, 0, -1, an empty text or list");
     json_t *schema = option_schema(o);
     json_object_set_new(schema, "description", json_string(o->help));
     return schema;
@@ -96,13 +95,14 @@ static json_t *field_schema(const sv_field *f)
 
 static json_t *body_schema(const sv_interface *interface)
 {
+    const sv_field *field;
     json_t *properties = json_object();
     if (!interface) {
         json_decref(properties);
         return json_pack("{s:s}", "type", "object");
     }
-    for (size_t i = 0; i < interface->count; i++)
-        json_object_set_new(properties, interface->fields[i].name, field_schema(&interface->fields[i]));
+    for (size_t i = 0; (field = sv_field_at(interface, i)); i++)
+        json_object_set_new(properties, field->name, field_schema(field));
     json_t *schema = json_pack("{s:s, s:o, s:b}", "type", "object", "properties", properties, "additionalProperties",
                                !interface->strict);
     if (!interface->prompt) json_object_set_new(schema, "required", json_pack("[s]", "prompt"));

@@ -155,14 +155,29 @@ bool sv_read_option(sv_reading *r, const char *field, const char *option, const 
     }
 }
 
-bool sv_read_neutral(sv_reading *r, const sv_field *field, const json_t *value)
+static bool is_same(const json_t *a, const json_t *b)
 {
-    bool neutral = json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0) ||
-                   (json_is_integer(value) && json_integer_value(value) == -1) ||
-                   (json_is_string(value) && !json_string_length(value)) ||
-                   (json_is_array(value) && !json_array_size(value)) ||
-                   (json_is_object(value) && !json_object_size(value));
-    return neutral || sv_refuse(r, r->interface->refusal, field->name, "%s is not supported", field->name);
+    return json_is_number(a) && json_is_number(b) ? json_number_value(a) == json_number_value(b) : json_equal(a, b);
+}
+
+static bool read_neutral(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    size_t i;
+    const json_t *one;
+    if (strcmp(field->neutral, "*") == 0) return true;
+    json_t *list = json_loads(field->neutral, 0, NULL);
+    bool neutral = false;
+    json_array_foreach(list, i, one) neutral |= is_same(one, value);
+    json_decref(list);
+    return neutral ||
+           sv_refuse(r, r->interface->refusal, field->name, "%s is not supported: %.*s is all that may be sent",
+                     field->name, (int)strlen(field->neutral) - 2, field->neutral + 1);
+}
+
+bool sv_read_field(sv_reading *r, const sv_field *field, const json_t *value)
+{
+    if (field->read) return field->read(r, field, value);
+    return field->neutral ? read_neutral(r, field, value) : sv_read_option(r, field->name, field->option, value);
 }
 
 bool sv_read_deadline(sv_reading *r, const sv_field *field, const json_t *value)
@@ -201,29 +216,37 @@ bool sv_read_image(sv_reading *r, const sv_field *field, const json_t *value)
 
 /* ---- the whole ---- */
 
-static const sv_field *find_field(const sv_interface *interface, const char *name)
+const sv_field *sv_field_at(const sv_interface *interface, size_t i)
 {
-    for (size_t i = 0; i < interface->count; i++)
-        if (strcmp(interface->fields[i].name, name) == 0) return &interface->fields[i];
-    return NULL;
+    size_t own = interface->fields[0].count;
+    if (i < own) return &interface->fields[0].item[i];
+    return i - own < interface->fields[1].count ? &interface->fields[1].item[i - own] : NULL;
 }
 
-static bool read_field(sv_reading *r, const char *name, const json_t *value)
+static const sv_field *find_field(const sv_interface *interface, const char *name)
+{
+    const sv_field *field;
+    for (size_t i = 0; (field = sv_field_at(interface, i)); i++)
+        if (strcmp(field->name, name) == 0) break;
+    return field;
+}
+
+static bool read_named(sv_reading *r, const char *name, const json_t *value)
 {
     const sv_field *field = find_field(r->interface, name);
     if (!field && r->interface->strict)
         return sv_refuse(r, r->interface->refusal, NULL, "there is no field \"%.64s\"", name);
     if (!field || json_is_null(value)) return true;
-    if (field->read) return field->read(r, field, value);
-    return !field->option || sv_read_option(r, field->name, field->option, value);
+    return sv_read_field(r, field, value);
 }
 
 /* Of an option, in the interface's words. */
 static const char *name_of(const sv_interface *interface, const char *option, size_t length)
 {
-    for (size_t i = 0; i < interface->count; i++) {
-        const char *own = interface->fields[i].option;
-        if (own && strlen(own) == length && memcmp(own, option, length) == 0) return interface->fields[i].name;
+    const sv_field *field;
+    for (size_t i = 0; (field = sv_field_at(interface, i)); i++) {
+        const char *own = field->option;
+        if (own && strlen(own) == length && memcmp(own, option, length) == 0) return field->name;
     }
     return NULL;
 }
@@ -301,7 +324,7 @@ static bool read_all(sv_reading *r, json_t *body)
     json_t *value;
     if (!json_is_object(body)) return sv_refuse(r, r->interface->refusal, NULL, "the body is no object");
     json_object_foreach(body, name, value)
-        if (!read_field(r, name, value)) return false;
+        if (!read_named(r, name, value)) return false;
     if (!r->request->options.prompt) r->request->options.prompt = r->interface->prompt;
     if (!r->request->options.prompt)
         return sv_refuse(r, r->interface->refusal, "prompt", "a prompt is missing");

@@ -35,20 +35,28 @@ struct sv_field {
     const char *name;
     const char *option; /* of generate; NULL: none */
     /* Reads the value, which is never null. false: it is refused, as sv_refuse says. NULL: by the option's kind and
-     * range; without an option the field is known and means nothing here. */
+     * range, or by `neutral`. */
     bool (*read)(sv_reading *reading, const sv_field *field, const json_t *value);
+    const char *original; /* JSON: what A1111 takes where nobody says; NULL: it is no field of A1111's */
+    const char *neutral;  /* a list, JSON: the values that ask for nothing, where a field means nothing else here, so
+                             that others are refused. "*": all of them do; NULL: it does mean something */
 };
+#define SV_COUNT_OF(list) (sizeof(list) / sizeof *(list))
 
 /* An interface: its fields, and what becomes of those that it does not have. */
 typedef struct sv_interface {
-    const sv_field *fields;
-    size_t count;
+    struct {
+        const sv_field *item;
+        size_t count;
+    } fields[2];     /* its own, and those that it shares */
     bool strict;     /* an unknown field is refused; else it is ignored, as the original does */
     int refusal;     /* the HTTP status of a refused request */
     const char *prompt;         /* where none is given; NULL: one is required */
     splam_prompt_syntax syntax; /* where none is given */
     bool (*complete)(sv_reading *reading); /* after all fields, as a field's `read`; may be NULL */
 } sv_interface;
+/* All fields, one after the other; NULL: there are no more. */
+const sv_field *sv_field_at(const sv_interface *interface, size_t i);
 
 struct sv_reading {
     const sv_interface *interface;
@@ -56,6 +64,7 @@ struct sv_reading {
     bool may_save; /* the server has a folder for pictures */
     sv_request *request;
     bool stretches;       /* sdapi's resize_mode 0 */
+    const sv_scheduler_name *scheduler; /* sdapi's; NULL: none is given */
     int code;             /* of the refusal */
     const char *field;    /* that is refused; NULL: the request as a whole */
     char message[1024];
@@ -76,8 +85,8 @@ void sv_note_refusal(sv_reading *reading, int code, const char *field, const cha
 int sv_place_of(const char *choices, const char *text);
 /* The value as the option of that name takes it. */
 bool sv_read_option(sv_reading *reading, const char *field, const char *option, const json_t *value);
-/* For `read`: only what asks for nothing is taken: false, 0, -1, "", [], {}. */
-bool sv_read_neutral(sv_reading *reading, const sv_field *field, const json_t *value);
+/* The value as the field takes it. */
+bool sv_read_field(sv_reading *reading, const sv_field *field, const json_t *value);
 /* For `read`: seconds until the request is given up. */
 bool sv_read_deadline(sv_reading *reading, const sv_field *field, const json_t *value);
 /* For `read`: the name of a model of the list. */

@@ -56,12 +56,13 @@ def fails(act, *kinds):
 # ---- A1111 ----
 
 def test_webuiapi_txt2img(c):
+    # The client sends its own sampler, too, as sampler_index.
     r = c.a1111.txt2img(prompt="red apple", negative_prompt="leaf", seed=7, cfg_scale=4, width=64, height=32, steps=3,
-                        sampler_name="Euler")
+                        sampler_name="DPM++ 2M")
     check(r.image.size == (64, 32), r.image.size)
-    check(r.info["seed"] == 7 and r.info["steps"] == 3 and r.info["sampler_name"] == "Euler", r.info)
+    check(r.info["seed"] == 7 and r.info["steps"] == 3 and r.info["sampler_name"] == "DPM++ 2M", r.info)
     own = c.generate("-p", "red apple", "-n", "leaf", "--seed", "7", "--guidance", "4", "-W", "64", "-H", "32",
-                     "--steps", "3", "--sampler", "euler", "--prompt-syntax", "weighted")
+                     "--steps", "3", "--sampler", "dpm++2m", "--prompt-syntax", "weighted")
     check(r.image.tobytes() == own.tobytes(), "another picture than the command line's")
 
 
