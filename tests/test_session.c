@@ -256,6 +256,7 @@ typedef struct {
     const char *prompt;
     int ended, pictures, previews, warnings;
     int64_t stop_after; /* reports of denoising; 0: never */
+    bool starves;       /* from its first preview on there is no memory, until a request has ended */
     int64_t steps;
     splam_status status;
     char message[200];
@@ -284,6 +285,7 @@ static void note_warning(void *context, const char *text)
 static void note_end(void *context, splam_status status, const char *message)
 {
     asked *a = context;
+    sp_alloc_fail_after(-1);
     a->ended++;
     a->status = status;
     snprintf(a->message, sizeof a->message, "%s", message);
@@ -301,6 +303,7 @@ static void note_preview(void *context, const splam_preview *preview)
 {
     asked *a = context;
     assert_in_range(preview->number, 0, 1);
+    if (a->starves && !a->previews) sp_alloc_fail_after(0);
     a->previews++;
 }
 
@@ -457,6 +460,30 @@ static void test_one_of_a_batch_overflows(void **state)
         if (i != HUGE) expect_alone(session, &a[i]);
     }
     assert_int_equal(a[HUGE].pictures, 0);
+    splam_session_destroy(session);
+    splam_model_close(model);
+}
+
+/* A batch that fails on the way is drawn again one by one, from the beginning of each one's random numbers, of which
+ * PyTorch's generators have given some by then. */
+static void test_a_batch_that_fails_begins_anew(void **state)
+{
+    enum { FIRST = 1 }; /* of the batch: nothing goes with what has no guidance */
+    static asked a[ASKED];
+    splam_model *model = open_model(state, "teacher");
+    splam_session *session = open_session(model);
+    splam_session_request requests[ASKED];
+    make_wishes(a, SPLAM_RNG_TORCH, "euler-a");
+    a[FIRST].starves = true;
+    for (int i = 0; i < ASKED; i++)
+        requests[i] = ask(&a[i]);
+    assert_ok(splam_session_generate_batch(session, requests, ASKED));
+    for (int i = 0; i < ASKED; i++) {
+        assert_int_equal(a[i].ended, 1);
+        assert_int_equal(a[i].status, i == FIRST ? SPLAM_MEMORY : SPLAM_OK);
+        if (i > FIRST) assert_true(a[i].previews > a[i].options.steps); /* in the batch, and alone */
+        if (i != FIRST) expect_alone(session, &a[i]);
+    }
     splam_session_destroy(session);
     splam_model_close(model);
 }
@@ -728,7 +755,8 @@ int main(void)
         cmocka_unit_test(test_bits_of_generate), cmocka_unit_test(test_image_from_memory),
         cmocka_unit_test(test_batches),          cmocka_unit_test(test_batches_of_the_teacher),
         cmocka_unit_test(test_one_of_a_batch_stops),
-        cmocka_unit_test(test_one_of_a_batch_overflows), cmocka_unit_test(test_a_batch_without_memory),
+        cmocka_unit_test(test_one_of_a_batch_overflows), cmocka_unit_test(test_a_batch_that_fails_begins_anew),
+        cmocka_unit_test(test_a_batch_without_memory),
         cmocka_unit_test(test_two_threads),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_forward),          cmocka_unit_test(test_log),
         cmocka_unit_test(test_source),            cmocka_unit_test(test_room),
