@@ -31,6 +31,7 @@ int cli_demo(int argc, char **argv)
     /* clang-format on */
     const command c = {
         .verb = "demo",
+        .unconfined = true,
         .synopsis = "[options]",
         .description = description,
         .target = &o,

@@ -124,6 +124,7 @@ int cli_generate(int argc, char **argv)
     /* clang-format off */
     const option flags[] = {
         {.name = "server", .kind = OPTION_TEXT, .value = &own.server.server, .argument = "URL", .suffices = true,
+         .outside = true,
          .help = "let a server draw, http://HOST:PORT or unix:PATH, see splam serve"},
         {.name = "api-key-file", .kind = OPTION_TEXT, .value = &own.server.key_file, .argument = "FILE",
          .help = "a key for the server, the first line of the file"},

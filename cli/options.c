@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sandbox.h"
 #include "verbs.h"
 
 enum { FLAGS_MAX = 80, OPERANDS_MAX = 2 };
@@ -114,6 +115,14 @@ static void add_own(const command *c, flag_list *f)
         f->flag[f->count++] = c->options[i];
 }
 
+static bool sandboxed;
+static const option sandbox_flag = {
+    .name = "sandbox",
+    .kind = OPTION_FLAG,
+    .value = &sandboxed,
+    .help = "for files of strangers: no network, no other program, no file but those that are named and the output",
+};
+
 /* A verb's own flags stand behind the library's, but before those that are another's. */
 static void list_flags(const command *c, flag_list *f)
 {
@@ -131,6 +140,7 @@ static void list_flags(const command *c, flag_list *f)
         f->flag[f->count - 1].fallback = show_default(o);
     }
     if (!c->table) add_own(c, f);
+    if (!c->unconfined) f->flag[f->count++] = sandbox_flag;
 }
 
 /* The colon behind a file's name; NULL if the text is that name alone. A name may have colons, too: a file of the whole
@@ -515,6 +525,70 @@ static bool print_help(const command *c, int argc, char **argv)
     return false;
 }
 
+/* ---- the sandbox ---- */
+
+/* The words that name files. */
+typedef struct {
+    const char *read[2 * OPTION_LIST_MAX], *written[OPERANDS_MAX + FLAGS_MAX];
+    size_t read_count, written_count;
+} named_files;
+
+/* What a flag of a text names is written; anything else only read. */
+static bool is_written(const option *o)
+{
+    static const char *const names[] = {"output", "outputs", "trace", "save-latents", "sheet", "cache", "sub-paths",
+                                        "features", "save-stats"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(o->name, names[i]) == 0) return true;
+    return false;
+}
+
+static void add_read(named_files *files, const char *word)
+{
+    if (word && files->read_count < sizeof files->read / sizeof *files->read)
+        files->read[files->read_count++] = word;
+}
+
+/* A prompt is no file, whatever it says. */
+static void add_named(named_files *files, const option *o)
+{
+    if (o->argument && strcmp(o->argument, "TEXT") == 0) return;
+    if (o->kind == OPTION_TEXTS) {
+        const option_texts *list = o->value;
+        for (size_t i = 0; i < list->count; i++)
+            add_read(files, list->item[i]);
+    } else if (o->kind == OPTION_TEXT) {
+        const char *text = *(const char *const *)o->value;
+        add_read(files, text);
+        /* Without an output's name it lies where the program runs. */
+        if (is_written(o) && (text || strcmp(o->name, "output") == 0))
+            files->written[files->written_count++] = text ? text : ".";
+    }
+}
+
+static options_result enter_sandbox(const parser *p)
+{
+    named_files files = {0};
+    for (size_t i = 0; i < p->flags->count; i++) {
+        const option *o = &p->flags->flag[i];
+        if (o->outside && p->given[i]) {
+            cli_fail(CLI_USAGE, "--sandbox leaves no network, which --%s needs", o->name);
+            return OPTIONS_WRONG;
+        }
+        add_named(&files, o);
+    }
+    for (size_t i = 0; i < p->operand_count; i++) {
+        const splam_option *o = p->flags->operand[i];
+        if (!o || strcmp(o->argument, "TEXT") != 0) add_read(&files, p->operand[i]);
+    }
+    if (getenv("OMPI_COMM_WORLD_SIZE")) {
+        cli_fail(CLI_USAGE, "--sandbox leaves no network, which processes of mpirun need");
+        return OPTIONS_WRONG;
+    }
+    return sandbox_enter(files.read, files.read_count, files.written, files.written_count) == CLI_OK ? OPTIONS_RUN
+                                                                                                     : OPTIONS_FAILED;
+}
+
 options_result options_parse(const command *c, int argc, char **argv, const char **operand)
 {
     list_flags(c, &parsed);
@@ -526,7 +600,8 @@ options_result options_parse(const command *c, int argc, char **argv, const char
     if (operand) *operand = p.operand[0];
     for (size_t i = 0; i < parsed.operand_count; i++)
         *(const char **)((char *)c->target + parsed.operand[i]->offset) = p.operand[i];
-    return code ? OPTIONS_WRONG : OPTIONS_RUN;
+    if (code) return OPTIONS_WRONG;
+    return sandboxed ? enter_sandbox(&p) : OPTIONS_RUN;
 }
 
 /* The flag of a member, or of the last part of its name, or of its own name with _ for -; NULL: there is none. */
@@ -571,7 +646,7 @@ options_result options_check_crop(const splam_picture_options *pictures, bool ce
 
 int options_exit_code(options_result result)
 {
-    return result == OPTIONS_WRONG ? CLI_USAGE : CLI_OK;
+    return result == OPTIONS_WRONG ? CLI_USAGE : result == OPTIONS_FAILED ? CLI_FAILURE : CLI_OK;
 }
 
 /* ---- suggestions ---- */

@@ -43,6 +43,7 @@ typedef struct {
     const char *fallback; /* the default as help shows it; NULL: nothing to show */
     bool required;
     bool suffices; /* where it is given nothing is required */
+    bool outside;  /* it needs what --sandbox takes away */
     double low, high; /* both 0: any */
     int64_t *beside; /* OPTION_SPAN: the second number; as it was where there is one */
     bool *random; /* OPTION_SEED: true for -1; NULL: -1 is refused */
@@ -58,13 +59,17 @@ typedef struct {
     void *target;          /* the verb's struct of options with its defaults; NULL: it takes none of the library's */
     const option *options; /* flags of the command line alone, behind the others in its help */
     size_t option_count;
+    bool unconfined;     /* there is no --sandbox: it needs the network, or files that nobody names */
     const char *operand; /* what a word without a flag is, where it is no option of the library; NULL: none is taken */
     const char *const *examples; /* each "command\n# or a second line"; NULL ends the list */
 } command;
 
-typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG } options_result;
+typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG, OPTIONS_FAILED } options_result;
 
-/* Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is an operand, and a
+/* --sandbox, a flag of every verb that is not unconfined, is entered here, with what the flags name (sandbox.h):
+ * OPTIONS_FAILED after a sentence where that cannot be.
+ *
+ * Reads argv[1..]: `--name value`, `--name=value`, `-x value`, `-xvalue`; after "--" every word is an operand, and a
  * text value that begins with "-" follows `--name --`. OPTIONS_HELPED after printing --help, OPTIONS_WRONG after one
  * sentence on stderr. Lists are kept for the process. operand: receives the word of c->operand; else NULL. */
 options_result options_parse(const command *c, int argc, char **argv, const char **operand);

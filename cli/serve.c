@@ -163,6 +163,7 @@ int cli_serve(int argc, char **argv)
     /* clang-format on */
     const command c = {
         .verb = "serve",
+        .unconfined = true,
         .synopsis = "-m MODEL... | --watch OUTPUT... [options]",
         .description = description,
         .table = "model",

@@ -93,7 +93,7 @@ offers() {
     expect "lcm" "$("${shell}_offers" distill --objective l)"
     expect "unipc" "$("${shell}_offers" eval --sampler u)"
     expect --cache-dtype "$("${shell}_offers" data --cache-d)"
-    expect "--sampler --save-latents" "$("${shell}_offers" generate --sa)"
+    expect "--sampler --save-latents --sandbox" "$("${shell}_offers" generate --sa)"
     [ "$shell" = bash ] || expect meson.build "$("${shell}_offers" generate -o meson.b)" # bash leaves files to readline
 }
 PATH=$(cd "$(dirname "$splam")" && pwd):$PATH

@@ -6,7 +6,7 @@ set -eu
 packages="
     gcc libc6-dev make meson ninja-build pkg-config
     libdnnl-dev libopenblas-openmp-dev liblapacke-dev
-    libjansson-dev libutf8proc-dev libxxhash-dev nettle-dev libmicrohttpd-dev libgnutls28-dev
+    libjansson-dev libutf8proc-dev libxxhash-dev nettle-dev libmicrohttpd-dev libgnutls28-dev libseccomp-dev
     libspng-dev libjpeg62-turbo-dev libwebp-dev libarchive-dev
     libfreetype-dev libharfbuzz-dev libcairo2-dev
     libopenmpi-dev openmpi-bin
