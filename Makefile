@@ -4,7 +4,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers fuzz install deb \
+.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers fuzz fuzz-all install deb \
 	clean format
 
 all: $(BUILD)/build.ninja
@@ -52,7 +52,7 @@ READERS = test_base test_json test_output test_visible test_dtype test_tensor te
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
 	test_towers test_preference test_eval_runs test_protocols test_server test_server_a1111 test_server_jobs \
 	test_server_batch test_server_watch test_server_refusals test_server_clients test_server_models \
-	test_server_sockets test_server_client
+	test_server_sockets test_server_client replay_tensors replay_pictures replay_text replay_json replay_http
 sanitize-readers: dependencies
 	@$(MAKE) --no-print-directory build-sanitize/build.ninja $(SANITIZED)
 	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))
@@ -65,6 +65,14 @@ fuzz:
 	@command -v clang >/dev/null || { echo "clang is not installed; on Debian 12 apt-get install clang" >&2; exit 1; }
 	@test -f fuzz/fuzz_$(TARGET).c || { echo "there is no fuzz/fuzz_$(TARGET).c" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -f fuzz/Makefile TARGET=$(TARGET) SECONDS=$(SECONDS)
+
+# Each of them for a while; the last line is the total.
+fuzz-all:
+	@passed=0; failed=0; for file in $$(grep -l LLVMFuzzerTestOneInput fuzz/fuzz_*.c); do \
+	    target=$${file#fuzz/fuzz_}; \
+	    if $(MAKE) --no-print-directory fuzz TARGET=$${target%.c} SECONDS=$(SECONDS); then passed=$$((passed + 1)); \
+	    else failed=$$((failed + 1)); fi; \
+	done; echo "$$passed passed, $$failed failed"; [ $$failed -eq 0 ]
 
 install: all
 	@meson configure $(BUILD) --prefix $(PREFIX)
