@@ -23,8 +23,11 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
 #define CONV(pad) ((sp_conv2d_options){1, pad, pad, pad, pad, false})
 #define HEADS(n) ((sp_attention_options){n, 1, false})
 #define GROUPS(n) ((sp_group_norm_options){n, 1e-5, false})
-#define NORM_CONV(...)                                                                             \
-    sp_norm_conv2d(b, &(sp_norm_conv2d_inputs){__VA_ARGS__}, (sp_norm_conv2d_options){GROUPS(2), 0})
+#define BLOCK(...)                                                                                 \
+    sp_residual_block(b, (sp_value *[SP_BLOCK_INPUTS]){__VA_ARGS__},                               \
+                      (sp_residual_block_options){.norm1 = GROUPS(2), .norm2 = GROUPS(2)})
+#define BLOCK_X X4("x", 1, 6, 6, 8)
+#define BLOCK_OF(m, c) BLOCK_X, X4("w", m, c, 3, 3), X4("v", m, m, 3, 3)
 #define NORM ((sp_layer_norm_options){1e-5, false})
 #define HUBER ((sp_loss_options){SP_LOSS_HUBER, 1e-3})
 #define REFUSED(X)                                                                                 \
@@ -86,23 +89,21 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
     X(sp_linear_geglu(b, X2("x", 2, 3), X2("w", 6, 3), X1("bias", 3)), "linear_geglu", "[3]",      \
       "[6,3]")                                                                                     \
     X(sp_linear_transposed(b, X2("x", 2, 3), X2("w", 5, 3)), "linear", "[2,3]", "[5,3]")           \
-    X(NORM_CONV(.x = X2("x", 2, 3), .weight = X4("w", 8, 8, 3, 3)), "norm_conv2d", "[2,3]", "[N,H,W,C]") \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 8, 4, 3, 3)), "norm_conv2d", "[8,4,3,3]", \
-      "[1,5,6,8]")                                                                                 \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 8, 8, 1, 1)), "norm_conv2d", "[8,8,1,1]", \
-      "[1,5,6,8]")                                                                                 \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 9), .weight = X4("w", 8, 9, 3, 3)), "norm_conv2d", "[1,5,6,9]", \
+    X(BLOCK(X2("x", 2, 3), X4("w", 8, 8, 3, 3), X4("v", 8, 8, 3, 3)), "residual_block", "[2,3]", "[N,H,W,C]") \
+    X(BLOCK(BLOCK_OF(8, 4)), "residual_block", "[8,4,3,3]", "[1,6,6,8]")                           \
+    X(BLOCK(BLOCK_X, X2("w", 8, 8), X4("v", 8, 8, 3, 3)), "residual_block", "[8,8]", "[M,C,3,3]")  \
+    X(BLOCK(BLOCK_X, X4("w", 8, 8, 1, 1), X4("v", 8, 8, 3, 3)), "residual_block", "[8,8,1,1]", "[1,6,6,8]") \
+    X(BLOCK(BLOCK_X, X4("w", 8, 8, 3, 3), X4("v", 4, 8, 3, 3)), "residual_block", "weight2", "[8,8,3,3]") \
+    X(BLOCK(X4("x", 1, 6, 6, 9), X4("w", 9, 9, 3, 3), X4("v", 9, 9, 3, 3)), "residual_block", "9 channels", \
       "2 groups")                                                                                  \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 4, 8, 3, 3), .bias = X1("b", 8)), "norm_conv2d", \
-      "bias", "[4,8,3,3]")                                                                         \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 4, 8, 3, 3), .gamma = X1("g", 4)), "norm_conv2d", \
-      "gamma", "[1,5,6,8]")                                                                        \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 4, 8, 3, 3), .residual = X4("r", 1, 5, 6, 8)), \
-      "norm_conv2d", "residual", "[1,5,6,8]")                                                      \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 4, 8, 3, 3), .residual = X4("r", 1, 5, 6, 6), \
-                .shortcut = X4("s", 4, 8, 1, 1)), "norm_conv2d", "shortcut", "[4,8,1,1]")          \
-    X(NORM_CONV(.x = X4("x", 1, 5, 6, 8), .weight = X4("w", 4, 8, 3, 3), .shortcut = X4("s", 4, 8, 1, 1)), \
-      "norm_conv2d", "shortcut", "without a residual")                                             \
+    X(BLOCK(BLOCK_OF(8, 8), [SP_BLOCK_BIAS2] = X1("b", 4)), "residual_block", "bias2", "[8,8,3,3]") \
+    X(BLOCK(BLOCK_OF(8, 8), [SP_BLOCK_GAMMA1] = X1("g", 4)), "residual_block", "gamma1", "[8,8,3,3]") \
+    X(BLOCK(BLOCK_OF(4, 8)), "residual_block", "[4,8,3,3]", "which is added")                      \
+    X(BLOCK(BLOCK_OF(4, 8), [SP_BLOCK_SHORTCUT] = X4("s", 4, 4, 1, 1)), "residual_block", "[4,4,1,1]", \
+      "[4,8,3,3]")                                                                                 \
+    X(BLOCK(BLOCK_OF(8, 8), [SP_BLOCK_UP_WEIGHT] = X4("u", 8, 8, 3, 3)), "residual_block", "up_weight", \
+      "without a shortcut")                                                                        \
+    X(BLOCK(BLOCK_OF(8, 8), [SP_BLOCK_UP_WEIGHT] = X4("u", 8, 4, 3, 3)), "residual_block", "up_weight", "[1,6,6,8]") \
     X(sp_linear_weight_gradient(b, X2("x", 2, 3), X2("dy", 3, 3)), "linear_weight_gradient",       \
       "[2,3]", "[3,3]")                                                                            \
     X(sp_conv2d(b, X4("x", 1, 4, 4, 3), X4("w", 5, 4, 3, 3), NULL, NULL, NULL, CONV(1)), "conv2d", \

@@ -208,7 +208,7 @@ static void refusals(void **state)
         assert_non_null(y);
         for (int form = 0; form < SP_CONVOLUTION_FORM_COUNT; form++) {
             sp_kernel kernel = {0};
-            assert_status(sp_winograd_prepare((sp_convolution_form)form, y->producer, &kernel),
+            assert_status(sp_winograd_prepare((sp_convolution_form)form, SP_FILTERS_BY_SIZE, y->producer, &kernel),
                           SP_UNSUPPORTED);
         }
         sp_builder_destroy(b);

@@ -418,22 +418,29 @@ static sp_value *layer_norm_gradient(sp_case_inputs *t, const sp_op_case *c)
     return sp_layer_norm_gradient(t->b, x, gamma, in(t, four(c->size)), layer_norm_options(c));
 }
 
-/* H, W, C, M, channels of what a shortcut leads from (0: none), groups, rows at a time, with what of the convolution,
- * of the norm */
-static sp_value *norm_conv2d(sp_case_inputs *t, const sp_op_case *c)
+/* H, W, C, M, channels before the upsampling (0: none), shortcut, groups, rows at a time, bytes in all, with what of
+ * convolutions, of norms */
+static sp_value *residual_block(sp_case_inputs *t, const sp_op_case *c)
 {
     const int64_t *s = c->size;
     int64_t H = s[0], W = s[1], C = s[2], M = s[3], K = s[4];
-    sp_norm_conv2d_inputs in = {0};
-    in.x = in_activation(t, sp_shape_of(1, H, W, C));
-    in.weight = in_weight(t, sp_shape_of(M, C, 3, 3));
-    in.bias = in_if(t, s[7] & BIAS, sp_shape_of(M));
-    in.gamma = in_if(t, s[8] & AFFINE, sp_shape_of(C));
-    in.beta = in_if(t, s[8] & AFFINE, sp_shape_of(C));
-    in.residual = in_activation_if(t, s[7] & RESIDUAL, sp_shape_of(1, H, W, K ? K : M));
-    if (K) in.shortcut = in_weight(t, sp_shape_of(M, K, 1, 1));
-    in.shortcut_bias = in_if(t, K && s[7] & BIAS, sp_shape_of(M));
-    return sp_norm_conv2d(t->b, &in, (sp_norm_conv2d_options){{(int)s[5], 1e-5, (s[8] & SILU) != 0}, s[6]});
+    bool bias = s[9] & BIAS, affine = s[10] & AFFINE;
+    sp_value *in[SP_BLOCK_INPUTS] = {0};
+    in[SP_BLOCK_X] = in_activation(t, K ? sp_shape_of(1, H / 2, W / 2, K) : sp_shape_of(1, H, W, C));
+    in[SP_BLOCK_WEIGHT1] = in_weight(t, sp_shape_of(M, C, 3, 3));
+    in[SP_BLOCK_WEIGHT2] = in_weight(t, sp_shape_of(M, M, 3, 3));
+    in[SP_BLOCK_BIAS1] = in_if(t, bias, sp_shape_of(M));
+    in[SP_BLOCK_BIAS2] = in_if(t, bias, sp_shape_of(M));
+    in[SP_BLOCK_GAMMA1] = in_if(t, affine, sp_shape_of(C));
+    in[SP_BLOCK_BETA1] = in_if(t, affine, sp_shape_of(C));
+    in[SP_BLOCK_GAMMA2] = in_if(t, affine, sp_shape_of(M));
+    in[SP_BLOCK_BETA2] = in_if(t, affine, sp_shape_of(M));
+    if (s[5]) in[SP_BLOCK_SHORTCUT] = in_weight(t, sp_shape_of(M, C, 1, 1));
+    in[SP_BLOCK_SHORTCUT_BIAS] = in_if(t, s[5] && bias, sp_shape_of(M));
+    if (K) in[SP_BLOCK_UP_WEIGHT] = in_weight(t, sp_shape_of(C, K, 3, 3));
+    in[SP_BLOCK_UP_BIAS] = in_if(t, K && bias, sp_shape_of(C));
+    const sp_group_norm_options norm = {(int)s[6], 1e-5, (s[10] & SILU) != 0};
+    return sp_residual_block(t->b, in, (sp_residual_block_options){norm, norm, s[7], s[8], !K});
 }
 
 /* ---- tables: N, L, V, C, whether ids are I64 ---- */
@@ -617,14 +624,16 @@ const sp_op_case sp_op_cases[] = {
     SUM(conv2d, "doubled, all", {2, 3, 5, 32, 16, 3, 1, 1, 1, 1, 1, BIAS | PER_CHANNEL | RESIDUAL | DOUBLED}),
     SUM(conv2d, "per channel, residual, stride 2", {2, 7, 6, 8, 8, 3, 2, 0, 0, 1, 1, PER_CHANNEL | RESIDUAL}),
 
-    /*                            H   W   C   M   K groups rows */
-    CHAIN(norm_conv2d, "whole, odd", {7, 5, 12, 9, 0, 4, 0, BIAS, AFFINE | SILU}),
-    CHAIN(norm_conv2d, "no affine, no bias", {6, 5, 8, 16, 0, 2, 0, 0, 0}),
-    CHAIN(norm_conv2d, "strips", {36, 5, 16, 24, 0, 4, 12, BIAS, AFFINE | SILU}),
-    CHAIN(norm_conv2d, "strips, rows left over, residual", {41, 7, 16, 16, 0, 4, 12, BIAS | RESIDUAL, AFFINE | SILU}),
-    CHAIN(norm_conv2d, "strips, shortcut", {29, 6, 16, 24, 10, 8, 12, BIAS | RESIDUAL, AFFINE | SILU}),
-    CHAIN(norm_conv2d, "strips of tiles", {40, 16, 64, 64, 0, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
-    CHAIN(norm_conv2d, "strips of tiles, shortcut", {25, 16, 64, 128, 64, 32, 12, BIAS | RESIDUAL, AFFINE | SILU}),
+    /*                               H   W   C   M   K  s groups rows */
+    CHAIN(residual_block, "whole, odd", {7, 5, 12, 9, 0, 1, 3, 0, 0, BIAS, AFFINE | SILU}),
+    CHAIN(residual_block, "no affine, no bias", {6, 5, 16, 16, 0, 0, 2, 0, 0, 0, 0}),
+    CHAIN(residual_block, "strips", {36, 5, 16, 24, 0, 1, 4, 12, 0, BIAS, AFFINE | SILU}),
+    CHAIN(residual_block, "strips, rows left over", {41, 7, 16, 16, 0, 0, 4, 12, 0, BIAS, AFFINE | SILU}),
+    CHAIN(residual_block, "strips of tiles", {40, 16, 64, 64, 0, 0, 32, 12, 0, BIAS, AFFINE | SILU}),
+    CHAIN(residual_block, "strips of tiles, shortcut", {25, 16, 64, 128, 0, 1, 32, 12, 0, BIAS, AFFINE | SILU}),
+    CHAIN(residual_block, "upsampled, whole", {6, 10, 16, 8, 12, 1, 4, 0, 0, BIAS, AFFINE | SILU}),
+    CHAIN(residual_block, "upsampled, strips", {38, 8, 24, 8, 8, 1, 4, 12, 0, 0, AFFINE}),
+    CHAIN(residual_block, "upsampled, strips of tiles", {40, 16, 128, 64, 64, 1, 32, 12, 0, BIAS, AFFINE | SILU}),
 
     /*                             N  Lq  Lk heads D causal */
     BOTH(ATTEND, attention, "self", {2, 16, 16, 2, 8}),

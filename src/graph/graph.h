@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-#define SP_MAX_INPUTS 8
+#define SP_MAX_INPUTS 14
 #define SP_MAX_OUTPUTS 3
 
 /* How often a value changes. A value computed from slower ones only is computed once per change of

@@ -4,8 +4,8 @@
  *   conv2d -> add_per_channel                   conv2d with per_channel
  *   conv2d -> add, linear -> add (equal shapes) the same with residual
  *   linear -> geglu                             linear_geglu, for inference
- *   group_norm -> conv2d, 3x3, padding 1, of a large picture              norm_conv2d, for inference; of its residual
- *                                               a 1x1 conv2d, too
+ *   a residual block of a large picture         residual_block, for inference; with the conv2d{doubled} before it
+ *                                               where channels become half as many
  * The fused node is the first one, moved to the place of the second (conv2d{doubled}: the second,
  * where it is): there all its inputs are ready. */
 #include <string.h>
@@ -146,15 +146,16 @@ static sp_status fuse_node(fusion *f, sp_node *node, int n)
 
 /* ---- large pictures ---- */
 
-/* At least so many that no convolution of a strip packs filters otherwise than that of the whole. */
-int64_t sp_strip_elements = 10 << 20;
+/* bytes: a gigabyte is what a decoder of 1024x1024 pixels is to take, its weights apart. */
+sp_large_picture_limits sp_large_pictures = {.elements = 10 << 20, .bytes = 1000000000};
 
-static bool is_plain(const sp_node *conv, int64_t kernel)
+static bool is_plain(const sp_node *conv, int64_t kernel, bool doubled)
 {
     const sp_conv2d_options *o = conv->options;
     int pad = (int)kernel / 2;
-    return sp_dim(conv->in[1], 2) == kernel && sp_dim(conv->in[1], 3) == kernel && o->stride == 1 && !o->doubled &&
-           o->pad_top == pad && o->pad_left == pad && o->pad_bottom == pad && o->pad_right == pad;
+    return sp_dim(conv->in[1], 2) == kernel && sp_dim(conv->in[1], 3) == kernel && o->stride == 1 &&
+           o->doubled == doubled && o->pad_top == pad && o->pad_left == pad && o->pad_bottom == pad &&
+           o->pad_right == pad;
 }
 
 static sp_value *input_of(const sp_node *node, int i)
@@ -162,51 +163,116 @@ static sp_value *input_of(const sp_node *node, int i)
     return i < node->inputs ? node->in[i] : NULL;
 }
 
-/* Rows of a strip of x, a multiple of what tiles of any kind have; 0 if it is not worth it. */
-static int64_t strip_rows(const sp_value *x)
+/* The convolution that made input i of `user` and adds nothing but a bias. */
+static sp_node *plain_before(const fusion *f, const sp_node *user, int i, int64_t kernel)
 {
-    enum { TILES = 12 };
-    int64_t row = sp_dim(x, 2) * sp_dim(x, 3);
-    if (sp_dim(x, 0) != 1 || sp_shape_count(x->shape) < 6 * sp_strip_elements) return 0;
-    int64_t rows = ((sp_strip_elements + row - 1) / row + TILES - 1) / TILES * TILES;
-    return sp_dim(x, 1) >= 2 * rows ? rows : 0;
+    sp_node *conv = input_of(user, i) ? fusible(f, user, i, &sp_op_conv2d) : NULL;
+    return conv && is_plain(conv, kernel, false) && !input_of(conv, 3) && !input_of(conv, 4) ? conv : NULL;
 }
 
-/* Where there are fewer, as where a picture comes out, what the norm makes is not much more than its input, and kernels
- * of libraries sum strips in another order. */
+/* The nodes of a residual block; shortcut and up: NULL where there is none. */
+typedef struct {
+    sp_node *norm1, *conv1, *norm2, *conv2, *shortcut, *up;
+    sp_value *x; /* what it begins with */
+} block;
+
+/* Whether nobody reads v but the block. */
+static bool is_own(const fusion *f, const block *b, const sp_value *v, int uses)
+{
+    const sp_node *node = v->producer;
+    return node && f->uses[v->id] == uses && node->rate == b->conv2->rate && node->checkpoint == b->conv2->checkpoint &&
+           !(node->op->flags & SP_OP_VIEW);
+}
+
+/* Finds the doubling convolution that makes what the block begins with, if what the first convolution and the shortcut
+ * make of that is no larger. */
+static void find_doubling(const fusion *f, block *b)
+{
+    sp_node *up = b->x->producer;
+    if (!b->shortcut || !is_own(f, b, b->x, 2) || up->op != &sp_op_conv2d || !is_plain(up, 3, true)) return;
+    if (input_of(up, 3) || input_of(up, 4) || 2 * sp_channels(b->conv2->out[0]) > sp_channels(b->x)) return;
+    b->up = up;
+    b->x = up->in[0];
+}
+
+/* Where there are fewer, kernels of libraries convolve, and sum strips in another order. */
 enum { LEAST_CHANNELS = 16 };
 
-/* The convolution stays where it is, as a node of another operator. */
-static sp_status fuse_norm(fusion *f, sp_node *conv)
+static bool find_block(const fusion *f, sp_node *conv2, block *b)
 {
-    sp_node *norm = fusible(f, conv, 0, &sp_op_group_norm), *shortcut = NULL;
-    if (!norm || !is_plain(conv, 3) || input_of(conv, 3) || sp_channels(conv->out[0]) < LEAST_CHANNELS)
-        return SP_OK;
-    int64_t rows = strip_rows(norm->in[0]);
+    *b = (block){.conv2 = conv2};
+    if (!is_plain(conv2, 3, false) || input_of(conv2, 3) || !input_of(conv2, 4)) return false;
+    if (sp_channels(conv2->out[0]) < LEAST_CHANNELS) return false;
+    b->norm2 = fusible(f, conv2, 0, &sp_op_group_norm);
+    b->conv1 = b->norm2 ? plain_before(f, b->norm2, 0, 3) : NULL;
+    b->norm1 = b->conv1 ? fusible(f, b->conv1, 0, &sp_op_group_norm) : NULL;
+    if (!b->norm1) return false;
+    b->x = b->norm1->in[0];
+    b->shortcut = plain_before(f, conv2, 4, 1);
+    if (b->shortcut && b->shortcut->in[0] != b->x) b->shortcut = NULL;
+    return b->shortcut || conv2->in[4] == b->x;
+}
+
+/* Rows of a strip, a multiple of what tiles of any kind have; 0 if the block is not large. */
+static int64_t strip_rows(const block *b)
+{
+    enum { TILES = 12 };
+    const sp_value *v = b->norm1->in[0], *h = b->norm2->in[0], *wide = sp_channels(v) > sp_channels(h) ? v : h;
+    int64_t row = sp_dim(wide, 2) * sp_dim(wide, 3);
+    if (sp_dim(wide, 0) != 1 || sp_shape_count(wide->shape) < 6 * sp_large_pictures.elements) return 0;
+    int64_t rows = ((sp_large_pictures.elements + row - 1) / row + TILES - 1) / TILES * TILES;
+    return sp_dim(wide, 1) >= 2 * rows ? rows : 0;
+}
+
+static void take_block(sp_node *node, const block *b, const void *options)
+{
+    sp_value *const in[SP_BLOCK_INPUTS] = {
+        [SP_BLOCK_X] = b->x,
+        [SP_BLOCK_WEIGHT1] = b->conv1->in[1],
+        [SP_BLOCK_WEIGHT2] = b->conv2->in[1],
+        [SP_BLOCK_BIAS1] = input_of(b->conv1, 2),
+        [SP_BLOCK_BIAS2] = input_of(b->conv2, 2),
+        [SP_BLOCK_GAMMA1] = input_of(b->norm1, 1),
+        [SP_BLOCK_BETA1] = input_of(b->norm1, 2),
+        [SP_BLOCK_GAMMA2] = input_of(b->norm2, 1),
+        [SP_BLOCK_BETA2] = input_of(b->norm2, 2),
+        [SP_BLOCK_SHORTCUT] = b->shortcut ? b->shortcut->in[1] : NULL,
+        [SP_BLOCK_SHORTCUT_BIAS] = b->shortcut ? input_of(b->shortcut, 2) : NULL,
+        [SP_BLOCK_UP_WEIGHT] = b->up ? b->up->in[1] : NULL,
+        [SP_BLOCK_UP_BIAS] = b->up ? input_of(b->up, 2) : NULL,
+    };
+    b->norm1->removed = b->conv1->removed = b->norm2->removed = true;
+    if (b->shortcut) b->shortcut->removed = true;
+    if (b->up) b->up->removed = true;
+    memcpy(node->in, in, sizeof in);
+    node->op = &sp_op_residual_block;
+    node->options = options;
+    node->inputs = SP_BLOCK_INPUTS;
+}
+
+/* The second convolution stays where it is, as a node of another operator. */
+static sp_status fuse_block(fusion *f, sp_node *conv2)
+{
+    block b;
+    if (!find_block(f, conv2, &b)) return SP_OK;
+    int64_t rows = strip_rows(&b);
     if (!rows) return SP_OK;
-    sp_norm_conv2d_options *options = sp_arena_alloc(f->graph->arena, sizeof *options);
+    sp_residual_block_options *options = sp_arena_alloc(f->graph->arena, sizeof *options);
     if (!options) return sp_fail(SP_MEMORY, "out of memory");
-    *options = (sp_norm_conv2d_options){*(const sp_group_norm_options *)norm->options, rows};
-    sp_value *residual = input_of(conv, 4);
-    if (residual) shortcut = fusible(f, conv, 4, &sp_op_conv2d);
-    if (shortcut && (!is_plain(shortcut, 1) || input_of(shortcut, 3) || input_of(shortcut, 4))) shortcut = NULL;
-    sp_value *const in[SP_MAX_INPUTS] = {norm->in[0],          conv->in[1],
-                                         input_of(conv, 2),    input_of(norm, 1),
-                                         input_of(norm, 2),    shortcut ? shortcut->in[0] : residual,
-                                         shortcut ? shortcut->in[1] : NULL, shortcut ? input_of(shortcut, 2) : NULL};
-    memcpy(conv->in, in, sizeof in);
-    conv->op = &sp_op_norm_conv2d;
-    conv->options = options;
-    conv->inputs = SP_MAX_INPUTS;
-    norm->removed = true;
-    if (shortcut) shortcut->removed = true;
+    find_doubling(f, &b);
+    *options = (sp_residual_block_options){.norm1 = *(const sp_group_norm_options *)b.norm1->options,
+                                           .norm2 = *(const sp_group_norm_options *)b.norm2->options,
+                                           .rows = rows,
+                                           .bytes = sp_large_pictures.bytes,
+                                           .consumes = is_own(f, &b, b.x, b.up ? 1 : 2)};
+    take_block(conv2, &b, options);
     return SP_OK;
 }
 
 static sp_status fuse_node_for_inference(fusion *f, sp_node *node, int n)
 {
     if (node->op == &sp_op_geglu) fuse_geglu(f, node, n);
-    return node->op == &sp_op_conv2d ? fuse_norm(f, node) : SP_OK;
+    return node->op == &sp_op_conv2d ? fuse_block(f, node) : SP_OK;
 }
 
 static sp_status fuse_graph(sp_graph *graph, sp_status (*fuse)(fusion *f, sp_node *node, int n))

@@ -232,18 +232,29 @@ typedef struct {
 } sp_sinusoidal_options;
 sp_value *sp_sinusoidal(sp_builder *b, sp_value *t, sp_sinusoidal_options options);
 
-/* conv2d(group_norm(x)) + r, the convolution 3x3 of stride 1 and padding 1: x [N,H,W,C], weight [M,C,3,3], bias [M],
- * gamma and beta [C], residual r [N,H,W,M], all but x and weight may be NULL. With a shortcut [M,K,1,1] the residual is
- * [N,H,W,K], and r conv2d of it. rows: of the result that a kernel makes at a time, a matter of memory alone; 0: all.
- * For inference: it has no gradient. */
+/* A residual block of a large picture, conv2d(group_norm(h)) + r with h = conv2d(group_norm(v)), both convolutions 3x3
+ * of stride 1 and padding 1: v [N,H,W,C], weight1 [M,C,3,3], weight2 [M,M,3,3], r = v, or conv2d of v with shortcut
+ * [M,C,1,1], which C != M needs. v = x, or with up_weight [C,K,3,3], which needs a shortcut, conv2d{doubled} of
+ * x [N,H/2,W/2,K]. Biases, gammas and betas may be NULL. For inference: it has no gradient. */
+#define SP_BLOCK_INPUT_LIST(X)                                                                                        \
+    X(X, "x") X(WEIGHT1, "weight1") X(WEIGHT2, "weight2") X(BIAS1, "bias1") X(BIAS2, "bias2") X(GAMMA1, "gamma1")      \
+    X(BETA1, "beta1") X(GAMMA2, "gamma2") X(BETA2, "beta2") X(SHORTCUT, "shortcut")                                    \
+    X(SHORTCUT_BIAS, "shortcut_bias") X(UP_WEIGHT, "up_weight") X(UP_BIAS, "up_bias")
+typedef enum {
+#define X(name, text) SP_BLOCK_##name,
+    SP_BLOCK_INPUT_LIST(X)
+#undef X
+        SP_BLOCK_INPUTS
+} sp_block_input;
+/* How a kernel makes the result is a matter of memory alone: bits are the same. */
 typedef struct {
-    sp_group_norm_options norm;
-    int64_t rows;
-} sp_norm_conv2d_options;
-typedef struct {
-    sp_value *x, *weight, *bias, *gamma, *beta, *residual, *shortcut, *shortcut_bias;
-} sp_norm_conv2d_inputs;
-sp_value *sp_norm_conv2d(sp_builder *b, const sp_norm_conv2d_inputs *in, sp_norm_conv2d_options options);
+    sp_group_norm_options norm1, norm2;
+    int64_t rows;  /* that are made at a time, about; 0: all */
+    int64_t bytes; /* that x, y and scratch may take together: to stay below, kernels may make rows more than once; 0:
+                      any number */
+    bool consumes; /* nobody else reads x: kernels may write over it */
+} sp_residual_block_options;
+sp_value *sp_residual_block(sp_builder *b, sp_value *const in[SP_BLOCK_INPUTS], sp_residual_block_options options);
 
 /* ---- fusion ---- */
 /* Before autodiff or for inference: group_norm + silu -> group_norm{silu}; upsample_nearest to
@@ -252,12 +263,16 @@ sp_value *sp_norm_conv2d(sp_builder *b, const sp_norm_conv2d_inputs *in, sp_norm
  * has no other use. */
 sp_status sp_pass_fuse(sp_graph *graph);
 /* After autodiff or for inference: linear + geglu -> linear_geglu, which has no gradient, where the
- * gradient does not need the value between them; and of large pictures group_norm + 3x3 conv2d -> norm_conv2d, with the
- * 1x1 conv2d of its residual. */
+ * gradient does not need the value between them; and of large pictures the nodes of a residual block without a time
+ * embedding -> residual_block, with the doubling convolution before it where a shortcut leads to half as many channels
+ * or fewer. */
 sp_status sp_pass_fuse_inference(sp_graph *graph);
-/* Elements of what a norm makes that are there at a time, about; a picture is large with six times as many. For tests,
- * which have small ones. */
-extern int64_t sp_strip_elements;
+/* When a picture is large and what is done then. For tests, which have small ones. */
+typedef struct {
+    int64_t elements; /* that are there at a time, about; a picture is large with six times as many */
+    int64_t bytes;    /* of activations, sp_residual_block_options */
+} sp_large_picture_limits;
+extern sp_large_picture_limits sp_large_pictures;
 
 /* Every operator by its name after sp_op_, but for the cast, which graph/ has. */
 /* clang-format off */
@@ -268,7 +283,7 @@ extern int64_t sp_strip_elements;
     X(unary) X(unary_gradient) X(geglu) X(geglu_gradient)                                          \
     X(sum_leading) X(fill) X(sum_middle) X(broadcast_middle) X(mean) X(inverse_mean_abs)           \
     X(loss) X(loss_gradient)                                                                       \
-    X(linear) X(linear_weight_gradient) X(linear_geglu) X(norm_conv2d)                             \
+    X(linear) X(linear_weight_gradient) X(linear_geglu) X(residual_block)                           \
     X(conv2d) X(conv2d_data_gradient) X(conv2d_weight_gradient)                                    \
     X(attention) X(attention_gradient)                                                             \
     X(group_norm) X(group_norm_gradient) X(layer_norm) X(layer_norm_gradient)                      \

@@ -61,6 +61,13 @@ bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_ro
            points * 4 * layer->C * layer->M > near;
 }
 
+sp_convolution_filters sp_convolution_filters_of(sp_convolution_form form, const sp_node *node)
+{
+    sp_convolution_row layer;
+    bool taps = sp_convolution_describe(node, &layer) && sp_convolution_packs_taps(form, &layer);
+    return taps ? SP_FILTERS_TAPS : SP_FILTERS_POINTS;
+}
+
 bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *layer)
 {
     const int64_t limit = (int64_t)192 << 20;
@@ -131,7 +138,8 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
 }
 
 #define DECLARE(isa)                                                                               \
-    sp_status sp_winograd_##isa(sp_convolution_form form, const sp_node *node, sp_kernel *out);    \
+    sp_status sp_winograd_##isa(sp_convolution_form form, sp_convolution_filters filters, const sp_node *node,   \
+                                sp_kernel *out);                                                       \
     sp_status sp_winograd_data_gradient_##isa(sp_convolution_form form, const sp_node *node,       \
                                               sp_kernel *out);                                     \
     sp_status sp_winograd_weight_gradient_##isa(sp_convolution_form form, const sp_node *node,     \
@@ -144,9 +152,10 @@ DECLARE(avx2)
 DECLARE(avx512)
 DECLARE(avx512bf16)
 
-sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out)
+sp_status sp_winograd_prepare(sp_convolution_form form, sp_convolution_filters filters, const sp_node *node,
+                              sp_kernel *out)
 {
-    if (node->op == &sp_op_conv2d) return SP_ISA_CALL(sp_winograd, form, node, out);
+    if (node->op == &sp_op_conv2d) return SP_ISA_CALL(sp_winograd, form, filters, node, out);
     if (node->op == &sp_op_conv2d_data_gradient)
         return SP_ISA_CALL(sp_winograd_data_gradient, form, node, out);
     return SP_ISA_CALL(sp_winograd_weight_gradient, form, node, out);
@@ -168,10 +177,11 @@ static sp_status prepare_direct(const sp_node *node, sp_kernel *out)
     return status;
 }
 
-sp_status sp_convolution_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out)
+sp_status sp_convolution_prepare(sp_convolution_form form, sp_convolution_filters filters, const sp_node *node,
+                                 sp_kernel *out)
 {
     *out = (sp_kernel){.name = names[form]};
-    sp_status status = form == SP_CONVOLUTION_DIRECT ? SP_UNSUPPORTED : sp_winograd_prepare(form, node, out);
+    sp_status status = form == SP_CONVOLUTION_DIRECT ? SP_UNSUPPORTED : sp_winograd_prepare(form, filters, node, out);
     return status == SP_UNSUPPORTED ? prepare_direct(node, out) : status;
 }
 
@@ -185,7 +195,7 @@ static sp_status prepare_forced(sp_device *device, const sp_node *node, sp_kerne
         return sp_cpu_device()->prepare(sp_cpu_device(), node, out);
     if (form == SP_CONVOLUTION_DIRECT) return prepare_direct(node, out);
     *out = (sp_kernel){.name = names[form]};
-    return sp_winograd_prepare(form, node, out);
+    return sp_winograd_prepare(form, SP_FILTERS_BY_SIZE, node, out);
 }
 
 static void make_forced(void)

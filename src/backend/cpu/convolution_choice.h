@@ -66,15 +66,19 @@ bool sp_convolution_allows(sp_convolution_form form, const sp_convolution_row *l
  * points of all are too many to stay in a cache, and the layer's transformed tiles, of which all are kept then, are 64
  * MB or less. Else they are packed as points. */
 bool sp_convolution_packs_taps(sp_convolution_form form, const sp_convolution_row *layer);
-/* For tests, which have small layers: one way for all of them. */
+/* How filters are packed: as the rule above says, or one way whatever the size. */
 typedef enum { SP_FILTERS_BY_SIZE, SP_FILTERS_TAPS, SP_FILTERS_POINTS } sp_convolution_filters;
+/* For tests, which have small layers: one way for all of them. */
 extern sp_convolution_filters sp_convolution_packed_filters;
+/* The rule's way for a conv2d node. */
+sp_convolution_filters sp_convolution_filters_of(sp_convolution_form form, const sp_node *node);
 
-/* Prepares the node in a given form, for tests and for measuring; SP_UNSUPPORTED where it does not
- * fit or `form` is direct. */
-sp_status sp_winograd_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out);
+/* Prepares the node in a given form; SP_UNSUPPORTED where it does not fit or `form` is direct. */
+sp_status sp_winograd_prepare(sp_convolution_form form, sp_convolution_filters filters, const sp_node *node,
+                              sp_kernel *out);
 /* Prepares a conv2d node as the CPU backend prepares one whose form this is. */
-sp_status sp_convolution_prepare(sp_convolution_form form, const sp_node *node, sp_kernel *out);
+sp_status sp_convolution_prepare(sp_convolution_form form, sp_convolution_filters filters, const sp_node *node,
+                                 sp_kernel *out);
 /* The CPU backend with convolutions in this form; SP_UNSUPPORTED for those it does not fit. */
 sp_device *sp_cpu_device_with(sp_convolution_form form);
 

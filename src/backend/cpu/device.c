@@ -23,7 +23,7 @@ static const sp_cpu_kernel *vector_table(sp_isa isa)
 #define TABLE_COUNT 5
 static const sp_cpu_kernel *table(int index)
 {
-    const sp_cpu_kernel *const tables[TABLE_COUNT] = {vector_table(sp_cpu_isa()), sp_cpu_fused, sp_cpu_norm_convolution,
+    const sp_cpu_kernel *const tables[TABLE_COUNT] = {vector_table(sp_cpu_isa()), sp_cpu_fused, sp_cpu_residual_block,
                                                       sp_cpu_pool, sp_cpu_onednn};
     return tables[index];
 }

@@ -34,7 +34,7 @@ extern const sp_optimizer_kernels sp_cpu_optimizer;
 extern const sp_cpu_kernel sp_cpu_onednn[];
 /* Kernels made of other kernels. */
 extern const sp_cpu_kernel sp_cpu_fused[];
-extern const sp_cpu_kernel sp_cpu_norm_convolution[];
+extern const sp_cpu_kernel sp_cpu_residual_block[];
 /* What layouts of packed weights depend on in this process beside their keys (graph/device.h). */
 const sp_packed_terms *sp_cpu_packed_terms(void);
 /* "2.6.3 avx2": the library's version and the instruction set it may use. `out` has room for SP_ONEDNN_NAME bytes. */

@@ -121,7 +121,8 @@ static void lay(const convolution *c, const sp_node *node, void *const *in, void
             l.per_channel = scratch;
         }
     }
-    if (l.residual || l.per_channel) sp_parallel_for(sp_dim(y, 0) * l.positions, 64, lay_range, &l);
+    bool there = l.residual == l.to && !l.per_channel; /* the residual is where the result will be */
+    if ((l.residual || l.per_channel) && !there) sp_parallel_for(sp_dim(y, 0) * l.positions, 64, lay_range, &l);
 }
 
 /* Rows of x, each written four times. */

@@ -5,6 +5,7 @@
  * joined by Chan, Golub and LeVeque's formula, so nothing cancels however large the mean, and x is
  * read from memory once. */
 #include <math.h>
+#include "backend/cpu/norm_rows.h"
 #include "backend/cpu/vector/norm/norm.h"
 
 enum { X, GAMMA, BETA, DY };
@@ -46,6 +47,7 @@ static sizes sizes_of(const sp_node *node)
 typedef struct {
     sizes s;
     const void *x, *dy;
+    int64_t first_part; /* that x begins with; others come before it */
     void *y;             /* or dx */
     float *gamma, *beta; /* [C] */
     /* Per sample, [N][..][C] */
@@ -58,20 +60,30 @@ typedef struct {
     float *mean_d, *mean_du; /* the group's means of d and d u, for each of its channels */
 } task;
 
-static int64_t scratch_floats(const sizes *s, bool gradient)
+/* The scratch is what stays to the end, and then what is kept of each part. */
+static int64_t kept_floats(const sizes *s, bool gradient)
 {
-    return s->C * (2 + s->N * (2 * s->parts + (gradient ? 6 : 2)));
+    return s->C * (2 + s->N * (gradient ? 6 : 2));
 }
 
-static task task_of(const sp_node *node, void *const *in, void *scratch, bool gradient)
+static int64_t part_floats(const sizes *s)
 {
-    task t = {.s = sizes_of(node), .x = in[X], .gamma = scratch};
+    return 2 * s->N * s->parts * s->C;
+}
+
+static size_t scratch_bytes(const sizes *s, bool gradient)
+{
+    return (size_t)(kept_floats(s, gradient) + part_floats(s)) * sizeof(float);
+}
+
+static task task_of(const sp_node *node, void *const *in, void *kept, void *parts, bool gradient)
+{
+    task t = {.s = sizes_of(node), .x = in[X], .gamma = kept, .first = parts};
     const sizes *s = &t.s;
     int64_t row = s->N * s->C;
+    if (parts) t.second = t.first + row * s->parts;
     t.beta = t.gamma + s->C;
-    t.first = t.beta + s->C;
-    t.second = t.first + row * s->parts;
-    t.mean = t.second + row * s->parts;
+    t.mean = t.beta + s->C;
     t.scale = t.mean + row;
     if (gradient) {
         t.dy = in[DY];
@@ -83,6 +95,12 @@ static task task_of(const sp_node *node, void *const *in, void *scratch, bool gr
     sp_norm_weights(node->in[GAMMA], in[GAMMA], s->C, 1, t.gamma);
     sp_norm_weights(node->in[BETA], in[BETA], s->C, 0, t.beta);
     return t;
+}
+
+static task whole_task(const sp_node *node, void *const *in, void *scratch, bool gradient)
+{
+    sizes s = sizes_of(node);
+    return task_of(node, in, scratch, (float *)scratch + kept_floats(&s, gradient), gradient);
 }
 
 /* The channels of a piece. */
@@ -177,7 +195,7 @@ SP_INLINE void join_block(const void *x, int64_t at, int64_t rows, int64_t C, in
 SP_INLINE void moments_of_part(const task *t, int64_t n, int64_t p, range of, const bool half)
 {
     const sizes *s = &t->s;
-    int64_t rows = part_rows(s, p), at = (n * s->S + p * s->part) * s->C;
+    int64_t rows = part_rows(s, p), at = (n * s->S + (p - t->first_part) * s->part) * s->C;
     float *first = t->first + (n * s->parts + p) * s->C,
           *second = t->second + (n * s->parts + p) * s->C;
     for (int64_t r = 0; r < rows; r += s->block) {
@@ -277,7 +295,7 @@ typedef struct {
     task *t;
     part_function *part[3];
     group_function *group[3];
-    int steps, step; /* step: the one that runs, when they run one at a time */
+    int steps, step;    /* step: the one that runs, when they run one at a time */
 } schedule;
 
 static void run_pieces(void *context, int64_t begin, int64_t end)
@@ -285,7 +303,7 @@ static void run_pieces(void *context, int64_t begin, int64_t end)
     const schedule *all = context;
     const sizes *s = &all->t->s;
     for (int64_t i = begin; i < end; i++) {
-        int64_t part = i / s->pieces;
+        int64_t part = all->t->first_part + i / s->pieces;
         all->part[all->step](all->t, part / s->parts, part % s->parts, piece_columns(s, i % s->pieces));
     }
 }
@@ -314,10 +332,10 @@ static void run_whole_samples(void *context, int64_t begin, int64_t end)
 }
 
 /* Where there are few parts, their channels are taken apart, to whole lines of a cache. */
-static void choose_pieces(sizes *s, int64_t threads)
+static void choose_pieces(sizes *s, int64_t parts, int64_t threads)
 {
     const int64_t unit = 4 * SP_LANES;
-    int64_t parts = s->N * s->parts, wanted = threads > 1 ? sp_ceil_div(4 * threads, parts) : 1;
+    int64_t wanted = threads > 1 ? sp_ceil_div(4 * threads, parts) : 1;
     int64_t most = s->part * s->C / LEAST_PIECE;
     if (wanted > most) wanted = most > 1 ? most : 1;
     s->columns = sp_round_up(sp_ceil_div(s->C, wanted), unit);
@@ -334,7 +352,7 @@ static void run_schedule(schedule *all)
         sp_parallel_for(s->N, 1, run_whole_samples, all);
         return;
     }
-    choose_pieces(s, threads);
+    choose_pieces(s, s->N * s->parts, threads);
     for (all->step = 0; all->step < all->steps; all->step++) {
         sp_parallel_for(s->N * s->parts * s->pieces, 1, run_pieces, all);
         if (all->group[all->step])
@@ -346,7 +364,7 @@ static void group_norm_run(void *state, const sp_node *node, void *const *in, vo
                            void *scratch)
 {
     (void)state;
-    task t = task_of(node, in, scratch, false);
+    task t = whole_task(node, in, scratch, false);
     t.y = out[0];
     schedule all = {&t, {part_moments, part_apply}, {join_parts, NULL}, 2, 0};
     run_schedule(&all);
@@ -357,42 +375,78 @@ sp_status SP_KERNEL(group_norm)(const sp_node *node, sp_kernel *out)
     if (node->out[0]->dtype != node->in[X]->dtype) return SP_UNSUPPORTED;
     sizes s = sizes_of(node);
     out->run = group_norm_run;
-    out->scratch = (size_t)scratch_floats(&s, false) * sizeof(float);
+    out->in_place = true;
+    out->scratch = scratch_bytes(&s, false);
     return SP_OK;
 }
 
 /* ---- in two steps ---- */
 
-size_t SP_ISA_SYMBOL(sp_norm_scratch)(const sp_node *node)
+static size_t row_bytes(const sizes *s)
+{
+    return (size_t)s->C * (s->half ? 2 : 4);
+}
+
+/* Behind what is kept of each part lie the rows of one that is not complete. */
+sp_norm_scratch_bytes SP_ISA_SYMBOL(sp_norm_scratch)(const sp_node *node)
 {
     sizes s = sizes_of(node);
-    return (size_t)scratch_floats(&s, false) * sizeof(float);
+    return (sp_norm_scratch_bytes){(size_t)kept_floats(&s, false) * sizeof(float),
+                                   (size_t)part_floats(&s) * sizeof(float) + (size_t)s.part * row_bytes(&s)};
 }
 
-void SP_ISA_SYMBOL(sp_norm_moments)(const sp_node *node, void *const *in, void *scratch)
+/* The moments of `count` parts, the first of which begins at x. */
+static void take_parts(task *t, const void *x, int64_t first, int64_t count)
 {
-    task t = task_of(node, in, scratch, false);
-    run_schedule(&(schedule){&t, {part_moments}, {join_parts}, 1, 0});
+    if (count < 1) return;
+    t->x = x;
+    t->first_part = first;
+    choose_pieces(&t->s, count, sp_threads());
+    sp_parallel_for(count * t->s.pieces, 1, run_pieces, &(schedule){t, {part_moments}, {NULL}, 1, 0});
 }
 
-typedef struct {
-    const task *t;
-    int64_t first;
-} some_rows;
+/* Completes a part that was begun, as far as there are rows for it; returns how many positions that took. */
+static int64_t complete_part(task *t, char *begun, const char *rows, int64_t first, int64_t count)
+{
+    const sizes *s = &t->s;
+    int64_t held = first % s->part, room = s->part - held, taken = count < room ? count : room;
+    if (!held) return 0;
+    memcpy(begun + (size_t)held * row_bytes(s), rows, (size_t)taken * row_bytes(s));
+    if (taken == room || first + taken == s->S) take_parts(t, begun, first / s->part, 1);
+    return taken;
+}
+
+void SP_ISA_SYMBOL(sp_norm_moments)(const sp_node *node, void *const *in, void *moments, void *parts, int64_t first,
+                                    int64_t count)
+{
+    task t = task_of(node, in, moments, parts, false);
+    const sizes *s = &t.s;
+    char *begun = (char *)parts + (size_t)part_floats(s) * sizeof(float);
+    const char *rows = in[X];
+    int64_t end = first + count, taken = complete_part(&t, begun, rows, first, count);
+    first += taken;
+    rows += (size_t)taken * row_bytes(s);
+    int64_t whole = end == s->S ? sp_ceil_div(end - first, s->part) : (end - first) / s->part;
+    take_parts(&t, rows, first / s->part, whole);
+    int64_t left = end - first - whole * s->part;
+    if (left > 0) memcpy(begun, rows + (size_t)(whole * s->part) * row_bytes(s), (size_t)left * row_bytes(s));
+    if (end < s->S) return;
+    int64_t joined = s->parts * (s->C / s->G);
+    sp_parallel_for(s->G, sp_ceil_div(LEAST_PIECE, joined), run_groups, &(schedule){&t, {NULL}, {join_parts}, 1, 0});
+}
 
 static void apply_some(void *context, int64_t begin, int64_t end)
 {
-    const some_rows *r = context;
-    int64_t C = r->t->s.C;
-    apply_to(r->t, 0, (r->first + begin) * C, begin * C, end - begin, (range){0, C});
+    const task *t = context;
+    int64_t C = t->s.C;
+    apply_to(t, 0, begin * C, begin * C, end - begin, (range){0, C});
 }
 
-void SP_ISA_SYMBOL(sp_norm_rows)(const sp_node *node, void *const *in, void *scratch, int64_t first, int64_t count,
-                                 void *to)
+void SP_ISA_SYMBOL(sp_norm_rows)(const sp_node *node, void *const *in, void *moments, int64_t count, void *to)
 {
-    task t = task_of(node, in, scratch, false);
+    task t = task_of(node, in, moments, NULL, false);
     t.y = to;
-    sp_parallel_for(count, t.s.part, apply_some, &(some_rows){&t, first});
+    sp_parallel_for(count, t.s.part, apply_some, &t);
 }
 
 /* u and dz of one vector of channels c.. of element `at`. */
@@ -504,7 +558,7 @@ static void group_norm_gradient_run(void *state, const sp_node *node, void *cons
                                     void *const *out, void *scratch)
 {
     (void)state;
-    task t = task_of(node, in, scratch, true);
+    task t = whole_task(node, in, scratch, true);
     t.y = out[0];
     schedule all = {
         &t, {part_moments, part_sums, part_gradient}, {join_parts, join_sums, NULL}, 3, 0};
@@ -519,6 +573,6 @@ sp_status SP_KERNEL(group_norm_gradient)(const sp_node *node, sp_kernel *out)
     if (node->in[DY]->dtype != dtype || node->out[0]->dtype != dtype) return SP_UNSUPPORTED;
     sizes s = sizes_of(node);
     out->run = group_norm_gradient_run;
-    out->scratch = (size_t)scratch_floats(&s, true) * sizeof(float);
+    out->scratch = scratch_bytes(&s, true);
     return SP_OK;
 }

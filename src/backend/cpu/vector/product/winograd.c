@@ -256,7 +256,7 @@ static bool fits(sp_convolution_form form, const sp_value *x, const sp_value *we
     bool pairs = form != SP_CONVOLUTION_WINOGRAD_2_BF16 || (sp_product_takes_pairs && sp_dim(x, 3) % 2 == 0);
     return small && pairs && o->stride == 1 && sp_dim(weight, 2) == 3 && sp_dim(weight, 3) == 3 &&
            sp_dim(y, 3) % SP_LANES == 0 && sp_shape_count(x->shape) > 0 &&
-           sp_shape_count(y->shape) > 0 && (!o->doubled || (o->pad_top == 1 && o->pad_left == 1));
+           sp_shape_count(y->shape) > 0 && (!o->doubled || (o->pad_top % 2 && o->pad_left % 2));
 }
 
 static void plan_work(convolution *c, sp_kernel *out)
@@ -270,17 +270,16 @@ static void plan_work(convolution *c, sp_kernel *out)
     out->scratch = (size_t)(zero_bytes(s) + (c->shared ? blocks * v_bytes(c) : 0) + c->workers * each);
 }
 
-static sp_status create(sp_convolution_form form, const sp_winograd_shape *shape, const sp_value *x,
-                        const sp_value *weight, bool of_gradient, sp_kernel *out)
+static sp_status create(sp_convolution_form form, sp_convolution_filters filters, const sp_winograd_shape *shape,
+                        const sp_value *x, const sp_value *weight, bool of_gradient, sp_kernel *out)
 {
     convolution *c = sp_alloc_zero(sizeof *c);
     if (!c) return SP_MEMORY;
     int64_t outer = 9 * sp_dim(weight, 1), inner = 9;
     c->shape = *shape;
-    c->taps = sp_convolution_packs_taps(form, &(sp_convolution_row){.positions = shape->N * shape->Ho * shape->Wo,
-                                                                    .C = shape->C,
-                                                                    .M = shape->M,
-                                                                    .doubled = shape->doubled});
+    const sp_convolution_row layer = {
+        .positions = shape->N * shape->Ho * shape->Wo, .C = shape->C, .M = shape->M, .doubled = shape->doubled};
+    c->taps = filters == SP_FILTERS_BY_SIZE ? sp_convolution_packs_taps(form, &layer) : filters == SP_FILTERS_TAPS;
     if (c->taps) c->shape.block = sp_part_of(shape->tiles, MAX_TILES, 1);
     c->depth = shape->half ? shape->C : sp_part_of(shape->C, MAX_DEPTH, SP_LANES);
     c->packer = (sp_weight_packer){.taps = 9,
@@ -309,7 +308,8 @@ static void run_forward(void *state, const sp_node *node, void *const *in, void 
     run(state, &(task){.x = in[0], .u = in[1], .y = out[0], .sums = sp_convolution_sums_of(node, in)}, scratch);
 }
 
-sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, const sp_node *node, sp_kernel *out)
+sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, sp_convolution_filters filters, const sp_node *node,
+                                     sp_kernel *out)
 {
     const sp_conv2d_options *o = node->options;
     if (!fits(form, node->in[0], node->in[1], node->out[0], o)) return SP_UNSUPPORTED;
@@ -317,7 +317,7 @@ sp_status SP_ISA_SYMBOL(sp_winograd)(sp_convolution_form form, const sp_node *no
     sp_winograd_shape shape;
     sp_winograd_describe(form, node->in[0], node->out[0], o, &shape);
     out->run = run_forward;
-    return create(form, &shape, node->in[0], node->in[1], false, out);
+    return create(form, filters, &shape, node->in[0], node->in[1], false, out);
 }
 
 static void run_gradient(void *state, const sp_node *node, void *const *in, void *const *out,
@@ -339,12 +339,12 @@ sp_status SP_ISA_SYMBOL(sp_winograd_data_gradient)(sp_convolution_form form, con
     sp_winograd_shape shape;
     sp_winograd_describe(form, node->in[0], node->out[0], &turned, &shape);
     out->run = run_gradient;
-    return create(form, &shape, node->in[0], node->in[1], true, out);
+    return create(form, SP_FILTERS_BY_SIZE, &shape, node->in[0], node->in[1], true, out);
 }
 
 sp_status SP_KERNEL(conv2d)(const sp_node *node, sp_kernel *out)
 {
-    sp_status status = SP_ISA_SYMBOL(sp_winograd)(sp_convolution_choice(node), node, out);
+    sp_status status = SP_ISA_SYMBOL(sp_winograd)(sp_convolution_choice(node), SP_FILTERS_BY_SIZE, node, out);
     return status == SP_UNSUPPORTED ? sp_direct_convolution(node, out) : status;
 }
 
