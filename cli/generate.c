@@ -40,6 +40,7 @@ static const char *const examples[] = {
     "splam generate -m tcd-student -p 'red apple' --steps 8 --eta 0.5",
     "splam generate -m sd15 -p cat --noise noise.safetensors --save-latents latents.safetensors",
     "splam generate --server http://127.0.0.1:7860 -p 'a lighthouse' --lora style:0.7 -o lighthouse.png",
+    "splam generate --server https://pictures.example --api-key-file key.txt -p 'a lighthouse'",
     NULL,
 };
 
@@ -93,6 +94,7 @@ static int run(splam_generate_options *o, own_flags *own)
             "a prompt is missing: give --prompt or --prompts; see splam generate --help");
     if (own->server.key_file && !own->server.server)
         return cli_fail(CLI_USAGE, "--api-key-file is for a --server");
+    if (own->server.ca_file && !own->server.server) return cli_fail(CLI_USAGE, "--server-ca is for a --server");
     if (own->server.server && own->timing)
         return cli_fail(CLI_USAGE, "--timing is of this process, and --server draws in another");
     if (o->prompt && o->prompts_file)
@@ -125,7 +127,10 @@ int cli_generate(int argc, char **argv)
     const option flags[] = {
         {.name = "server", .kind = OPTION_TEXT, .value = &own.server.server, .argument = "URL", .suffices = true,
          .outside = true,
-         .help = "let a server draw, http://HOST:PORT or unix:PATH, see splam serve"},
+         .help = "let a server draw, http://HOST:PORT, https://HOST:PORT or unix:PATH, see splam serve"},
+        {.name = "server-ca", .kind = OPTION_TEXT, .value = &own.server.ca_file, .argument = "FILE",
+         .help = "certificates in PEM, one of which the server's is signed by, or is",
+         .fallback = "those that the system trusts"},
         {.name = "api-key-file", .kind = OPTION_TEXT, .value = &own.server.key_file, .argument = "FILE",
          .help = "a key for the server, the first line of the file"},
         {.name = "timing", .kind = OPTION_FLAG, .value = &own.timing, .help = "print the seconds of each stage"},

@@ -1,27 +1,25 @@
-/* A request of pictures over plain sockets: HTTP/1.1, a connection for each exchange, answers with their lengths. */
+/* A request of pictures: HTTP/1.1, a connection for each exchange, answers with their lengths. */
 #include "client.h"
 #include <errno.h>
 #include <jansson.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 #include "base64.h"
 #include "guard.h"
 #include "limits.h"
 #include "request.h"
+#include "wire.h"
 
-enum { MOST_ANSWER = 512 << 20, PATIENCE_SECONDS = 60 };
+enum { MOST_ANSWER = 512 << 20 };
 
 typedef struct {
     const sv_client_settings *settings;
     const splam_generate_options *options;
     const splam_callbacks *callbacks;
-    char host[256], port[8]; /* of a socket of Unix "localhost" and "" */
+    sv_peer peer;
     sv_keys keys;
     char *error;
     char id[64]; /* of the job; "": none yet */
@@ -38,129 +36,22 @@ static splam_status fail(const client *c, splam_status status, const char *forma
     return status;
 }
 
-/* ---- where the server is ---- */
-
-static splam_status read_server(client *c)
-{
-    static const char scheme[] = "http://";
-    const char *text = c->settings->server;
-    snprintf(c->host, sizeof c->host, "localhost");
-    if (strncmp(text, "unix:", 5) == 0 && text[5]) return SPLAM_OK;
-    if (strncmp(text, "https://", 8) == 0)
-        return fail(c, SPLAM_UNSUPPORTED,
-                    "%s: TLS is not supported here: lead a socket of Unix or a port of this machine "
-                    "there, with ssh -L or a proxy",
-                    text);
-    if (strncmp(text, scheme, sizeof scheme - 1) != 0)
-        return fail(c, SPLAM_ARGUMENT, "`server` is \"%s\", http://HOST:PORT or unix:PATH is expected", text);
-    const char *at = text + sizeof scheme - 1, *end = at + strcspn(at, "/");
-    bool six = *at == '[';
-    const char *close = six ? strchr(at, ']') : NULL,
-               *colon = memchr(close ? close : at, ':', (size_t)(end - (close ? close : at)));
-    const char *host_end = close ? close : colon ? colon : end;
-    size_t length = (size_t)(host_end - at - six), port = colon ? (size_t)(end - colon - 1) : 0;
-    if ((six && !close) || length == 0 || length >= sizeof c->host || port >= sizeof c->port || (*end && end[1]) ||
-        (colon && (port == 0 || strspn(colon + 1, "0123456789") < port)))
-        return fail(c, SPLAM_ARGUMENT, "`server` is \"%s\", http://HOST:PORT or unix:PATH is expected", text);
-    snprintf(c->host, sizeof c->host, "%.*s", (int)length, at + six);
-    snprintf(c->port, sizeof c->port, "%.*s", colon ? (int)port : 2, colon ? colon + 1 : "80");
-    return SPLAM_OK;
-}
-
-static int connect_unix(const char *path)
-{
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof to.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) == 0) return fd;
-    if (fd >= 0) close(fd);
-    return -1;
-}
-
-/* -1, with the reason as a text. */
-static int connect_host(const client *c, const char **why)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct addrinfo *list = NULL;
-    int code = getaddrinfo(c->host, c->port, &hints, &list), fd = -1;
-    *why = code ? gai_strerror(code) : "no address";
-    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0) break;
-        *why = strerror(errno);
-        if (fd >= 0) close(fd);
-        fd = -1;
-    }
-    if (list) freeaddrinfo(list);
-    return fd;
-}
-
-static splam_status connect_client(const client *c, int *fd)
-{
-    const struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
-    const char *why = NULL;
-    bool local = strncmp(c->settings->server, "unix:", 5) == 0;
-    *fd = local ? connect_unix(c->settings->server + 5) : connect_host(c, &why);
-    if (*fd < 0)
-        return fail(c, SPLAM_IO, "%s: no server answers: %s", c->settings->server, why ? why : strerror(errno));
-    setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    return SPLAM_OK;
-}
-
 /* ---- an exchange ---- */
 
-static bool send_all(int fd, const char *bytes, size_t size)
-{
-    while (size) {
-        ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) return false;
-        bytes += sent;
-        size -= (size_t)sent;
-    }
-    return true;
-}
-
-/* What comes until the other side closes, new; NULL: too much, too slow, or no memory. */
-static char *receive_all(int fd, size_t *size)
-{
-    size_t room = 0;
-    char *text = NULL;
-    *size = 0;
-    for (ssize_t got = 1; got;) {
-        if (room - *size < 65536) {
-            char *more = room < MOST_ANSWER ? realloc(text, room = 2 * room + 65537) : NULL;
-            if (!more) break;
-            text = more;
-        }
-        got = recv(fd, text + *size, room - *size - 1, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) break;
-        *size += (size_t)got;
-        text[*size] = 0;
-        if (!got) return text;
-    }
-    free(text);
-    return NULL;
-}
-
-static bool send_request(const client *c, int fd, const char *method, const char *path, const char *body)
+static bool send_request(const client *c, const sv_wire *wire, const char *method, const char *path, const char *body)
 {
     char *head = NULL;
-    bool six = strchr(c->host, ':') != NULL, port = *c->port && strcmp(c->port, "80");
+    const sv_peer *p = &c->peer;
+    bool six = strchr(p->host, ':') != NULL, port = *p->port && strcmp(p->port, p->tls ? "443" : "80");
     const char *key = c->keys.count ? c->keys.key[0].text : NULL;
     int length =
         asprintf(&head,
                  "%s %s HTTP/1.1\r\nHost: %s%s%s%s%s\r\nConnection: close\r\n%s%s%s"
                  "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-                 method, path, six ? "[" : "", c->host, six ? "]" : "", port ? ":" : "", port ? c->port : "",
+                 method, path, six ? "[" : "", p->host, six ? "]" : "", port ? ":" : "", port ? p->port : "",
                  key ? "Authorization: Bearer " : "", key ? key : "", key ? "\r\n" : "", body ? strlen(body) : 0);
-    bool sent = length > 0 && send_all(fd, head, (size_t)length) && (!body || send_all(fd, body, strlen(body)));
+    bool sent = length > 0 && sv_wire_send(wire, head, (size_t)length) &&
+                (!body || sv_wire_send(wire, body, strlen(body)));
     if (length > 0) free(head);
     return sent;
 }
@@ -172,19 +63,34 @@ static bool is_whole(const char *text, const char *body, size_t length)
     return said && said < body && strtoull(said + 18, NULL, 10) == length;
 }
 
+/* All that is answered, new; NULL: not all of it came. */
+static splam_status converse(const client *c, const char *method, const char *path, const char *body, char **text,
+                             size_t *size)
+{
+    char error[SV_CLIENT_ERROR];
+    sv_wire wire;
+    splam_status status = SPLAM_OK;
+    *text = NULL;
+    if (sv_wire_open(&c->peer, &wire, error, sizeof error)) {
+        /* A server that refuses a large body may answer before it has read it. */
+        send_request(c, &wire, method, path, body);
+        *text = sv_wire_receive(&wire, MOST_ANSWER, size);
+    } else {
+        status = fail(c, SPLAM_IO, "%s", error);
+    }
+    sv_wire_close(&wire);
+    return status;
+}
+
 /* The object that is answered, new, and the code. */
 static splam_status exchange(const client *c, const char *method, const char *path, const char *body, int *code,
                              json_t **out)
 {
-    int fd;
     size_t size = 0;
+    char *text;
     *out = NULL;
-    splam_status status = connect_client(c, &fd);
+    splam_status status = converse(c, method, path, body, &text, &size);
     if (status) return status;
-    /* A server that refuses a large body may answer before it has read it. */
-    send_request(c, fd, method, path, body);
-    char *text = receive_all(fd, &size);
-    close(fd);
     char *end = text ? strstr(text, "\r\n\r\n") : NULL;
     if (!end || sscanf(text, "HTTP/1.%*d %d", code) != 1 || !is_whole(text, end, size - (size_t)(end + 4 - text)))
         status = fail(c, SPLAM_IO, "%s: the answer is none, or not whole", c->settings->server);
@@ -445,7 +351,9 @@ splam_status sv_client_generate(const sv_client_settings *settings, const splam_
     splam_picture_output *output = NULL;
     int64_t count = o->count == SPLAM_UNSET ? 1 : o->count;
     *error = 0;
-    splam_status status = read_server(&c);
+    char reason[SV_CLIENT_ERROR];
+    splam_status status = sv_peer_read(settings->server, settings->ca_file, &c.peer, reason, sizeof reason);
+    if (status) fail(&c, status, "%s", reason);
     if (!status && settings->key_file && !sv_keys_read(settings->key_file, NULL, &c.keys, error, SV_CLIENT_ERROR))
         status = SPLAM_IO;
     if (!status) {
@@ -455,5 +363,6 @@ splam_status sv_client_generate(const sv_client_settings *settings, const splam_
     if (!status) status = draw(&c, count, output);
     splam_picture_output_close(output);
     sv_keys_free(&c.keys);
+    sv_peer_free(&c.peer);
     return status;
 }

@@ -4,7 +4,8 @@
 #include <splam/splam.h>
 
 typedef struct {
-    const char *server;   /* "http://HOST", "http://HOST:PORT", "unix:PATH" */
+    const char *server;   /* "http://HOST", "https://HOST:PORT", "unix:PATH" */
+    const char *ca_file;  /* certificates in PEM that the server's has to be signed by; NULL: those the system trusts */
     const char *key_file; /* whose first key is sent, see sv_settings; NULL: none is */
     void (*say)(const char *text); /* gets the server's warnings; may be NULL */
 } sv_client_settings;

@@ -172,6 +172,13 @@ serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_predi
 serve -m "$teacher" --no-key
 "$tests/write_certificate" cert.pem key.pem
 serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
+"$splam" serve --model "$teacher" --listen 127.0.0.1:0 --tls-cert cert.pem --tls-key key.pem >log 2>&1 </dev/null &
+server=$!
+for _ in $(seq 600); do grep -q '^listening at ' log && break; sleep .1; done
+url=$(sed -n 's/^listening at //p' log)
+run generate --server "$url" --server-ca cert.pem -p toy --steps 1 -o asked-over-tls.png
+kill -TERM $server
+wait $server
 serve -m "$teacher" --unix socket
 serve -m "$teacher" --watch out nowhere
 "$splam" serve --model "$teacher" --unix there --api-key-file keys >log 2>&1 </dev/null &

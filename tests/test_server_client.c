@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include "server_support.h"
 #include "server/client.h"
+#include "tls_support.h"
 
 static char words[SV_CLIENT_ERROR];
 
@@ -124,12 +125,71 @@ static void requests_of_a_machine_are_refused(void **state)
     o = wanted(state, "x.png");
     expect_refused("http://127.0.0.1:1", &o, SP_IO, "no server answers");
     expect_refused("unix:/nowhere/at/all", &o, SP_IO, "no server answers");
-    expect_refused("https://localhost", &o, SP_UNSUPPORTED, "TLS is not supported here");
     static const char *const wrong[] = {"",          "localhost",   "http://",    "http://:80",         "http://a:b",
                                         "http://a:", "http://[::1", "http://a/b", "http://a:123456789", "ftp://a",
-                                        "unix:"};
+                                        "https://",  "https://a:b", "unix:"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        expect_refused(wrong[i], &o, SP_ARGUMENT, "http://HOST:PORT or unix:PATH is expected");
+        expect_refused(wrong[i], &o, SP_ARGUMENT, "https://HOST:PORT or unix:PATH is expected");
+}
+
+/* ---- TLS ---- */
+
+static splam_status ask_trusting(const char *url, const char *ca_file, const splam_generate_options *o)
+{
+    const sv_client_settings settings = {.server = url, .ca_file = ca_file};
+    return sv_client_generate(&settings, o, NULL, words);
+}
+
+static void expect_untrusted(const char *url, const char *ca_file, const splam_generate_options *o,
+                             splam_status status, const char *expected)
+{
+    assert_status(ask_trusting(url, ca_file, o), status);
+    if (!strstr(words, expected)) fail_msg("\"%s\" is not in \"%s\"", expected, words);
+    assert_int_equal(access(o->output, F_OK), -1);
+}
+
+static sv_server *start_with_tls(void **state, const char *name)
+{
+    sv_settings settings = settings_for(state);
+    settings.certificate = keep(state, "certificate.pem");
+    settings.certificate_key = keep(state, "key.pem");
+    assert_true(make_certificate(name, settings.certificate, settings.certificate_key));
+    return start_with(&settings);
+}
+
+/* Only a server that is who it is called is told the key and the prompt. */
+static void certificates_are_checked(void **state)
+{
+    sv_server *server = start_with_tls(state, "localhost"), *plain = start(state);
+    const char *own = keep(state, "certificate.pem"), *other = keep(state, "other.pem"), *url = sv_server_url(server);
+    char named[64];
+    splam_generate_options o = wanted(state, "tls.png"), alone = wanted(state, "plain.png");
+    assert_true(make_certificate("localhost", other, keep(state, "other-key.pem")));
+    expect_untrusted(url, NULL, &o, SP_IO, "its certificate is not trusted: The certificate is NOT trusted");
+    expect_untrusted(url, other, &o, SP_IO, "its certificate is not trusted: The certificate is NOT trusted");
+    expect_untrusted(url, keep(state, "absent.pem"), &o, SP_IO, "absent.pem: no certificate could be read");
+    expect_untrusted(url, keep(state, "key.pem"), &o, SP_IO, "key.pem: no certificate could be read");
+    expect_untrusted(sv_server_url(plain), own, &o, SP_ARGUMENT, "`server_ca` is for https");
+    snprintf(named, sizeof named, "https://%s", sv_server_address(plain));
+    expect_untrusted(named, own, &o, SP_IO, "no TLS");
+    snprintf(named, sizeof named, "http://%s", sv_server_address(server));
+    expect_untrusted(named, NULL, &o, SP_IO, "the answer is none, or not whole");
+    assert_ok(ask_trusting(url, own, &o));
+    assert_ok(ask_trusting(sv_server_url(plain), NULL, &alone));
+    expect_same_files(o.output, alone.output);
+    snprintf(named, sizeof named, "https://localhost%s", strrchr(url, ':'));
+    assert_ok(ask_trusting(named, own, &o));
+    sv_server_free(plain);
+    sv_server_free(server);
+}
+
+static void certificates_of_others_are_refused(void **state)
+{
+    sv_server *server = start_with_tls(state, "pictures.example");
+    const splam_generate_options o = wanted(state, "other.png");
+    expect_untrusted(sv_server_url(server), keep(state, "certificate.pem"), &o, SP_IO,
+                     "The name in the certificate does not match");
+    sv_server_free(server);
 }
 
 /* ---- servers that are none ---- */
@@ -195,6 +255,8 @@ int main(void)
         cmocka_unit_test(files_are_those_of_generate),
         cmocka_unit_test(servers_refuse),
         cmocka_unit_test(requests_of_a_machine_are_refused),
+        cmocka_unit_test(certificates_are_checked),
+        cmocka_unit_test(certificates_of_others_are_refused),
         cmocka_unit_test(strangers_are_told_apart),
     };
     const char *pattern = getenv("SPLAM_TEST_CASES");

@@ -84,7 +84,7 @@ static void connections_with_tls(void **state)
     sv_settings settings = settings_for(state);
     settings.certificate = keep(state, "certificate.pem");
     settings.certificate_key = keep(state, "key.pem");
-    assert_true(make_certificate(settings.certificate, settings.certificate_key));
+    assert_true(make_certificate("localhost", settings.certificate, settings.certificate_key));
     sv_server *server = start_with(&settings);
     assert_int_equal(strncmp(sv_server_url(server), "https://127.0.0.1:", 18), 0);
     assert_int_equal(ask_over_tls(server, "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
@@ -100,7 +100,7 @@ static void connections_with_tls(void **state)
     assert_int_equal(a.code, 0);
     release(&a);
     sv_server_free(server);
-    assert_true(make_certificate(keep(state, "other.pem"), keep(state, "other-key.pem")));
+    assert_true(make_certificate("localhost", keep(state, "other.pem"), keep(state, "other-key.pem")));
     settings.certificate_key = keep(state, "other-key.pem");
     expect_no_start(&settings, SP_IO, "belong together");
     settings.certificate_key = keep(state, "absent.pem");

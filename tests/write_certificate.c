@@ -3,5 +3,5 @@
 
 int main(int argc, char **argv)
 {
-    return argc == 3 && make_certificate(argv[1], argv[2]) ? 0 : 1;
+    return argc == 3 && make_certificate("localhost", argv[1], argv[2]) ? 0 : 1;
 }
