@@ -139,8 +139,11 @@ run distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/d
 report "a student of recorded draws"
 
 run distill --teacher "$golden/sd3" --data folder:pictures --resolution 64 --min-size 32 --output flowing \
-    --timestep-sampling logit-normal "${quick[@]}"
-run generate -m flowing -p red --unet transformer_ema -W 64 -H 64 -o flowing.png
+    --timestep-sampling logit-normal --t5-absent 77 "${quick[@]}"
+run generate -m flowing -p red --unet transformer_ema -W 64 -H 64 --t5-absent 256 -o flowing.png
+run data folder:pictures --cache cache77 --teacher "$golden/sd3" --resolution 64 --t5-absent 77
+run eval --model flowing --data folder:pictures --output report77 --metrics frechet --steps 1 --count 2 \
+    --resolution 64 --t5-absent 77
 report "a student of a flow teacher"
 
 adapter=$(find lora -name pytorch_lora_weights.safetensors | head -n 1)
@@ -170,6 +173,7 @@ serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_predi
     --lora-dir loras --embedding-dir tokens --output-dir saved --api-key-file keys --queue 2 \
     --queue-share 1 --deadline 60 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
+serve -m "$golden/sd3" --t5-absent 77
 "$tests/write_certificate" cert.pem key.pem
 serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
 "$splam" serve --model "$teacher" --listen 127.0.0.1:0 --tls-cert cert.pem --tls-key key.pem >log 2>&1 </dev/null &

@@ -230,6 +230,33 @@ static void recomputing_changes_no_bit(void **state)
     }
 }
 
+static splam_generate_options drawing_of(void **state, const char *model)
+{
+    static const char *const prompts[] = {"a red fox"};
+    splam_generate_options g = splam_generate_defaults();
+    g.model = model;
+    g.prompts = prompts;
+    g.prompt_count = 1;
+    g.width = g.height = 64;
+    g.precision = SPLAM_F32;
+    g.save_latents = in_folder(state, "latents.safetensors");
+    g.output = in_folder(state, "out.png");
+    return g;
+}
+
+static sp_tensor drawn(const splam_generate_options *g)
+{
+    sp_tensor_file *file;
+    const sp_tensor *latents;
+    sp_tensor copy;
+    if (splam_generate(g, NULL) != SPLAM_OK) fail_msg("%s", splam_error_message());
+    assert_ok(sp_safetensors_open(g->save_latents, &file));
+    assert_ok(sp_tensor_file_get(file, "latents", &latents));
+    assert_ok(sp_tensor_convert(latents, SP_F32, &copy));
+    sp_tensor_file_close(file);
+    return copy;
+}
+
 /* ---- caches ---- */
 
 /* A cache keeps no zeros, and a run on it is the run on the pictures. */
@@ -287,6 +314,74 @@ static void caches_are_filled_up_again(void **state)
                      weights_of(in_folder(state, "cached"), "transformer"));
 }
 
+static void assert_cached_tokens(const char *folder, int64_t tokens)
+{
+    sp_latent_cache *cache;
+    assert_ok(sp_latent_cache_open(folder, &cache));
+    assert_int_equal(sp_latent_cache_facts(cache)->tokens_behind, tokens);
+    sp_latent_cache_close(cache);
+}
+
+static bool file_has(const char *path, const char *words)
+{
+    char *text;
+    size_t size;
+    assert_ok(sp_read_file(path, &text, &size));
+    bool has = strstr(text, words) != NULL;
+    sp_free(text);
+    return has;
+}
+
+/* The tokens of the text encoder that is absent are the cache's, the run's and the student's. */
+static void fewer_tokens_are_kept_in_mind(void **state)
+{
+    sp_distill_options o = run_of(state, "fewer"), with_draws = replay_of(state, "distill-flow-lcm", "refused");
+    splam_data_options d = splam_data_defaults();
+    char cached[700], *summary;
+    json_t *settings;
+    o.given.t5_absent = "77";
+    assert_ok(sp_distill(&o, NULL));
+    assert_ok(sp_json_load(in_folder(state, "fewer/splam.json"), &settings));
+    assert_string_equal(case_text(settings, "t5-absent"), "77");
+    json_decref(settings);
+    assert_true(file_has(in_folder(state, "fewer/README.md"), "guidance_scale=1, max_sequence_length=77)"));
+    d.spec = o.given.data;
+    d.teacher = o.given.teacher;
+    d.pictures.resolution = 64;
+    d.precision = SPLAM_F32;
+    d.cache = in_folder(state, "cache");
+    d.cache_dtype = "f32";
+    d.t5_absent = "77";
+    assert_int_equal(splam_data(&d, NULL, &summary), SPLAM_OK);
+    splam_free(summary);
+    assert_cached_tokens(d.cache, 77);
+    snprintf(cached, sizeof cached, "latents:%s", d.cache);
+    o.given.data = cached;
+    o.given.pictures.resolution = SPLAM_UNSET;
+    o.given.output = in_folder(state, "cached");
+    o.given.t5_absent = NULL;
+    refuse(o, SP_ARGUMENT, "was made with 77 tokens of zeros for the third text encoder, and `t5_absent` is 256");
+    o.given.t5_absent = "77";
+    assert_ok(sp_distill(&o, NULL));
+    assert_same_file(weights_of(in_folder(state, "fewer"), "transformer"),
+                     weights_of(in_folder(state, "cached"), "transformer"));
+    set_objective(&with_draws, SP_OBJECTIVE_LCM);
+    with_draws.given.t5_absent = "77";
+    refuse(with_draws, SP_ARGUMENT, "`t5_absent` has no use beside `draws`");
+    /* the student is drawn as it was made, unless somebody says otherwise */
+    splam_generate_options g = drawing_of(state, in_folder(state, "fewer"));
+    sp_tensor usual = drawn(&g);
+    g.t5_absent = "77";
+    sp_tensor same = drawn(&g);
+    g.t5_absent = "256";
+    sp_tensor other = drawn(&g);
+    assert_memory_equal(usual.data, same.data, sp_tensor_bytes(&usual));
+    assert_memory_not_equal(usual.data, other.data, sp_tensor_bytes(&usual));
+    sp_tensor_free(&usual);
+    sp_tensor_free(&same);
+    sp_tensor_free(&other);
+}
+
 /* ---- students ---- */
 
 static const struct {
@@ -326,33 +421,6 @@ static void schedulers_say_how_students_are_sampled(void **state)
     }
     sp_model_folder_close(&teacher);
     sp_free(config);
-}
-
-static splam_generate_options drawing_of(void **state, const char *model)
-{
-    static const char *const prompts[] = {"a red fox"};
-    splam_generate_options g = splam_generate_defaults();
-    g.model = model;
-    g.prompts = prompts;
-    g.prompt_count = 1;
-    g.width = g.height = 64;
-    g.precision = SPLAM_F32;
-    g.save_latents = in_folder(state, "latents.safetensors");
-    g.output = in_folder(state, "out.png");
-    return g;
-}
-
-static sp_tensor drawn(const splam_generate_options *g)
-{
-    sp_tensor_file *file;
-    const sp_tensor *latents;
-    sp_tensor copy;
-    if (splam_generate(g, NULL) != SPLAM_OK) fail_msg("%s", splam_error_message());
-    assert_ok(sp_safetensors_open(g->save_latents, &file));
-    assert_ok(sp_tensor_file_get(file, "latents", &latents));
-    assert_ok(sp_tensor_convert(latents, SP_F32, &copy));
-    sp_tensor_file_close(file);
-    return copy;
 }
 
 /* Every objective's student is a whole model, and so is its average. Along the way its error is measured. */
@@ -448,7 +516,7 @@ int main(void)
         with_pictures(splam_at_gamma_one_trains_lcm),
         with_pictures(resumed_equals_undisturbed),
         with_pictures(recomputing_changes_no_bit),
-        with_pictures(caches_are_filled_up_again),
+        with_pictures(caches_are_filled_up_again), with_pictures(fewer_tokens_are_kept_in_mind),
         cmocka_unit_test(schedulers_say_how_students_are_sampled),
         with_pictures(students_draw),
         with_pictures(adapters_are_the_student),

@@ -55,6 +55,18 @@ static void check(void **state, splam_generate_options o, const char *name)
     sp_tensor_free(&found);
 }
 
+static void refuse(const splam_generate_options *o, splam_status status, const char *words)
+{
+    splam_status found = splam_generate(o, NULL);
+    if (found != status || !strstr(splam_error_message(), words)) fail_msg("%d: %s", found, splam_error_message());
+}
+
+static void keep_json(void *to, const splam_drawn *drawn)
+{
+    sp_free(*(char **)to);
+    *(char **)to = sp_strdup(drawn->json);
+}
+
 /* A negative prompt that nobody gave is the empty text, never zeros. */
 static void test_negative(void **state)
 {
@@ -84,6 +96,31 @@ static void test_unguided(void **state)
     check(state, o, "student");
 }
 
+/* The tokens of the text encoder that is absent are 77, as ComfyUI has them. */
+static void test_fewer_tokens(void **state)
+{
+    splam_generate_options o = request(state);
+    char *json = NULL;
+    o.negative = "dull fog";
+    o.t5_absent = "256";
+    check(state, o, "negative");
+    o.t5_absent = "77";
+    check(state, o, "absent77");
+    o.save_latents = keep(state, "latents.safetensors");
+    o.receive = keep_json;
+    o.receiver = &json;
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_OK);
+    assert_non_null(strstr(json, "\"t5_absent\":77"));
+    sp_free(json);
+    o.receive = NULL;
+    o.t5_absent = "78";
+    refuse(&o, SPLAM_ARGUMENT, "`t5_absent`");
+    o.t5_absent = "77";
+    o.noise = NULL;
+    o.model = golden("sdxl");
+    refuse(&o, SPLAM_ARGUMENT, "`t5_absent` is of Stable Diffusion 3 alone");
+}
+
 /* Latents are shifted before they are decoded. */
 static void test_decoding(void **state)
 {
@@ -100,12 +137,6 @@ static void test_decoding(void **state)
     sp_pipeline_close(p);
     sp_tensor_file_close(file);
     sp_tensor_file_close(other);
-}
-
-static void refuse(const splam_generate_options *o, splam_status status, const char *words)
-{
-    splam_status found = splam_generate(o, NULL);
-    if (found != status || !strstr(splam_error_message(), words)) fail_msg("%d: %s", found, splam_error_message());
 }
 
 static void test_refusals(void **state)
@@ -161,7 +192,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_negative), TEST(test_clip_skip), TEST(test_unguided), TEST(test_decoding), TEST(test_refusals),
+        TEST(test_negative), TEST(test_clip_skip), TEST(test_unguided), TEST(test_fewer_tokens), TEST(test_decoding),
+        TEST(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,7 @@ typedef struct {
     const char *cache_dtype; /* "f16", "f32"; "f16" */
     splam_precision precision;
     const char *device; /* to compute with, "cpu" [cpu] */
+    const char *t5_absent; /* see splam_generate_options [what a student's splam.json says, or "256"] */
 } splam_data_options;
 SPLAM_DEFAULTS(data)
 

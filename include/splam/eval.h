@@ -46,6 +46,7 @@ typedef struct {
                                 of which each picture's caption of the lowest id is taken, by pictures' ids */
     const char *protocol;    /* "coco2014-30k", "coco2017-5k" or "laion": fills in what is not given of convention,
                                 transform, count, metrics and clip_prefix, and how captions are chosen [none] */
+    const char *t5_absent; /* of all models, see splam_generate_options [what a student's splam.json says, or "256"] */
 } splam_eval_options;
 SPLAM_DEFAULTS(eval)
 

@@ -153,6 +153,9 @@ typedef struct {
                                                        given back, such as another model, and is counted anew; false:
                                                        there is nothing, and less is made do with [none] */
     void *keeper;
+    const char *t5_absent; /* of Stable Diffusion 3: how many tokens of zeros stand where a third text encoder's would,
+                              "256" as in diffusers, "77" as in ComfyUI and stable-diffusion.cpp; other models have no
+                              use for it, SPLAM_ARGUMENT [what a student's splam.json says, or "256"] */
 } splam_generate_options;
 SPLAM_DEFAULTS(generate)
 

@@ -173,6 +173,7 @@ typedef struct {
                                        is SPLAM_ARGUMENT. Of one process alone, not progressive and dmd. NULL: the
                                        teacher takes part in every step */
     bool dry_run;                   /* say what memory and time it takes, then stop */
+    const char *t5_absent;          /* of teacher and student, see splam_generate_options ["256"] */
 } splam_distill_options;
 SPLAM_DEFAULTS(distill)
 

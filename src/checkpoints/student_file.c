@@ -120,6 +120,7 @@ static sp_status read_at(const char *path, sp_student_file *out)
     out->objective = json_string_value(json_object_get(json, "objective"));
     out->gamma_conditioning = json_string_value(json_object_get(json, "gamma-conditioning"));
     out->sampler = json_string_value(json_object_get(json, "sampler"));
+    out->t5_absent = json_string_value(json_object_get(json, "t5-absent"));
     out->steps = json_integer_value(json_object_get(json, "steps"));
     const json_t *w = json_object_get(json, "guidance-scale-w");
     if (json_is_number(w)) out->guidance_scale_w = json_number_value(w);

@@ -5,8 +5,8 @@
 #include "base/json.h"
 
 typedef struct {
-    json_t *json;                                        /* the whole; NULL: there is no such file */
-    const char *objective, *gamma_conditioning, *sampler; /* texts of it; NULL: it does not say */
+    json_t *json;                                                    /* the whole; NULL: there is no such file */
+    const char *objective, *gamma_conditioning, *sampler, *t5_absent; /* texts of it; NULL: it does not say */
     int64_t steps;                                       /* 0: it does not say */
     double guidance_scale_w;                             /* of a range the middle's; NaN: it does not say */
 } sp_student_file;

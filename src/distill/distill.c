@@ -99,6 +99,7 @@ static sp_status make_feed(sp_distillation *d)
     const sp_model_options parts = {
         .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
         .prediction = o->given.prediction_type,
+        .t5_absent = o->given.t5_absent,
         .device = o->device,
         .precision = o->precision};
     sp_pipeline *pipeline;
@@ -330,10 +331,26 @@ static sp_status claim_outputs(sp_distillation *d)
     return o->given.trace ? sp_claim_file(o->given.trace, &d->trace_claim) : SP_OK;
 }
 
+/* The prompt's length, where it is not the usual one; recorded draws have it in their own shapes. */
+static sp_status record_text(sp_distillation *d)
+{
+    const splam_distill_options *o = &d->options->given;
+    int64_t behind = d->teacher->model->tokens_behind;
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)behind);
+    if (o->draws && o->t5_absent)
+        return sp_fail(SP_ARGUMENT, "`t5_absent` has no use beside `draws`, whose conditioning is whole");
+    if (o->draws || !behind || behind == SP_MMDIT_TOKENS_BEHIND) return SP_OK;
+    return SP_SETTINGS_ADD(d->settings, sp_setting_text("t5-absent", text));
+}
+
 static sp_status distill(sp_distillation *d, sp_distill_options *o)
 {
-    const sp_model_options parts = {
-        .parts = SP_PART_UNET, .prediction = o->given.prediction_type, .device = o->device, .precision = o->precision};
+    const sp_model_options parts = {.parts = SP_PART_UNET,
+                                    .prediction = o->given.prediction_type,
+                                    .t5_absent = o->given.t5_absent,
+                                    .device = o->device,
+                                    .precision = o->precision};
     SP_TRY(sp_pipeline_open(o->given.teacher, &parts, &d->teacher));
     const sp_sampler_options solver = {.kind = SP_SAMPLER_DDIM}; /* on the teacher's paths */
     SP_TRY(sp_sampler_check(&d->teacher->scheduler, &solver));
@@ -346,6 +363,7 @@ static sp_status distill(sp_distillation *d, sp_distill_options *o)
     if (!o->given.dry_run && o->rank == 0)
         SP_TRY(claim_outputs(d)); /* before the long work on the data */
     SP_TRY(sp_distill_settings(o, d->teacher->scheduler.path.prediction, &d->settings));
+    SP_TRY(record_text(d));
     SP_TRY(make_feed(d));
     if (d->feed.cache && *sp_latent_cache_key(d->feed.cache)) /* not the cache it was before */
         SP_TRY(SP_SETTINGS_ADD(d->settings, sp_setting_text("data-key", sp_latent_cache_key(d->feed.cache))));

@@ -69,13 +69,22 @@ static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache 
     return SP_OK;
 }
 
-static sp_status open_cache(sp_distill_feed *f)
+static sp_status check_tokens(const sp_distill_options *o, const sp_latent_cache *cache, const sp_model *teacher)
+{
+    int64_t behind = sp_latent_cache_facts(cache)->tokens_behind;
+    if (behind == teacher->tokens_behind) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "\"%s\" was made with %lld tokens of zeros for the third text encoder, and `t5_absent` "
+                   "is %lld", o->given.data, (long long)behind, (long long)teacher->tokens_behind);
+}
+
+static sp_status open_cache(sp_distill_feed *f, const sp_model *teacher)
 {
     const sp_distill_options *o = f->options;
     sp_string summary = {0};
     SP_TRY(sp_latent_cache_open(o->given.data + strlen("latents:"), &f->own_cache));
     SP_TRY(check_flags(o, f->own_cache));
     SP_TRY(sp_latent_cache_check_teacher(f->own_cache, o->given.teacher));
+    SP_TRY(check_tokens(o, f->own_cache, teacher));
     sp_latent_cache_summary(f->own_cache, &summary);
     if (summary.data) sp_log_lines(summary.data);
     sp_string_free(&summary);
@@ -86,7 +95,7 @@ static sp_status open_data(sp_distill_feed *f, sp_pipeline *teacher, const sp_ca
 {
     f->cache = f->options->encoded;
     if (!f->cache) {
-        SP_TRY(is_cached(f->options) ? open_cache(f) : encode_data(f, teacher, callbacks));
+        SP_TRY(is_cached(f->options) ? open_cache(f, teacher->model) : encode_data(f, teacher, callbacks));
         f->cache = f->own_cache;
     }
     const sp_latent_facts *facts = sp_latent_cache_facts(f->cache);

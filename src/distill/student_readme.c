@@ -9,6 +9,7 @@
 typedef struct {
     const sp_distill_options *options;
     bool embedding, ranged, distilled; /* has a cond_proj; which is told guidance; made for one number of steps */
+    const char *t5_absent; /* tokens of zeros where they are not diffusers'; NULL: they are */
     bool flow;            /* Stable Diffusion 3's kind: a transformer, and sigmas in place of timesteps */
     const char *denoiser; /* its folder */
     double guidance;                   /* CFG scale */
@@ -93,9 +94,15 @@ static void add_sigmas(const readme *r)
     for (int i = 0; i < r->steps; i++)
         sp_string_append_format(r->text, "%s%s", i ? ", " : "",
                                 sp_number_text((double)(r->steps - i) / r->steps, number));
+    char length[64] = "";
+    if (r->t5_absent) snprintf(length, sizeof length, ", max_sequence_length=%s", r->t5_absent);
     sp_string_append_format(r->text, "]  # (N - i)/N for N steps\n"
                                      "    image = pipe(\"...\", sigmas=sigmas, num_inference_steps=len(sigmas), "
-                                     "guidance_scale=1).images[0]\n\n");
+                                     "guidance_scale=1%s).images[0]\n\n", length);
+    if (r->t5_absent)
+        sp_string_append_format(r->text, "`max_sequence_length=%s`: it was distilled with so many tokens for the "
+                                         "text encoder that is absent, as ComfyUI has them%s.\n\n", r->t5_absent,
+                                r->options->lora.rank ? "; in splam `--t5-absent` says it" : "");
 }
 
 static void add_image_line(const readme *r)
@@ -175,7 +182,8 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
         "in those of %s, and in `ema/` the same of their moving average.\n\n",
         r->flow ? "ComfyUI" : "A1111 and ComfyUI");
     sp_string_append_format(
-        r->text, "    splam generate -m TEACHER --lora kohya.safetensors --steps %d -p \"...\"\n", r->steps);
+        r->text, "    splam generate -m TEACHER --lora kohya.safetensors --steps %d%s%s -p \"...\"\n", r->steps,
+        r->t5_absent ? " --t5-absent " : "", r->t5_absent ? r->t5_absent : "");
     sp_string_append_format(
         r->text, "    splam convert -m TEACHER --merge-lora kohya.safetensors -o merged\n\n"
                  "In diffusers:\n\n"
@@ -213,6 +221,7 @@ sp_status sp_student_readme_save(const sp_distill_options *o, const sp_component
                       .sampler = sp_sampler_name(kind),
                       .steps = sp_sampler_steps_for(scheduler, kind),
                       .eta = kind == SP_SAMPLER_TCD ? ", eta=0.3" : "",
+                      .t5_absent = json_string_value(json_object_get(settings, "t5-absent")),
                       .settings = settings,
                       .text = &text};
     add_head(&r);

@@ -114,6 +114,9 @@ static sp_status fill_shapes(sp_latent_cache *cache, const sp_latent_block *firs
         const json_t *wanted = json_object_get(filled, cache->shape.item[i].name);
         if (wanted) SP_TRY(fill_shape(wanted, cache->folder, &cache->shape.item[i]));
     }
+    const sp_tensor *whole = sp_conditioning_find(&cache->shape, "encoder_hidden_states"),
+                    *stored = sp_conditioning_find(&first->conditioning, "encoder_hidden_states");
+    if (whole && whole->shape.rank == 3) cache->facts.tokens_behind = whole->shape.dim[1] - stored->shape.dim[1];
     return SP_OK;
 }
 

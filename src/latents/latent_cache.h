@@ -20,6 +20,7 @@ typedef struct {
     int64_t channels, height, width; /* of a latent */
     bool gaussian;         /* moments are [2C,h,w]: mean, log variance; else [C,h,w], the latent */
     bool flips;            /* there are moments of the mirrored pictures too */
+    int64_t tokens_behind; /* of zeros, which are not stored, behind a caption's */
     double scaling_factor, shift_factor; /* what a UNet sees is factor * (latent - shift) */
 } sp_latent_facts;
 

@@ -6,7 +6,8 @@
 #include "models/network.h"
 
 enum { SP_MMDIT_MAX_BLOCKS = 64 };
-/* Tokens of a third text encoder (T5) behind the others'; zeros where there is none: diffusers' max_sequence_length. */
+/* Tokens of a third text encoder (T5) behind the others', diffusers' max_sequence_length; so many zeros where there is
+ * none, unless somebody says another number. */
 enum { SP_MMDIT_TOKENS_BEHIND = 256 };
 
 typedef struct {

@@ -13,6 +13,7 @@ static const splam_option options[] = {
      .help = "write VAE moments and text contexts there, for --data latents:DIR"},
     {SP_TEXT(teacher), .argument = "MODEL", .help = "whose VAE and text encoder make them (required with --cache)"},
     {SP_CHOICE(cache_dtype, "f16|f32", "f16"), .help = "of what is stored"},
+    SP_T5_OPTIONS,
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,
 };

@@ -7,6 +7,7 @@ static const splam_option options[] = {
     {SP_TEXT(teacher), .argument = "MODEL", .required = true,
      .help = "the model to distil: a diffusers folder, or a checkpoint of one file"},
     SP_PREDICTION_OPTION,
+    SP_T5_OPTIONS,
     {SP_TEXT(data), .argument = "SPEC",
      .help = "pictures and captions: emoji:, emoji:kinds, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
              "latents:DIR that splam data --cache wrote; of a .txt with several lines, which are captions of one "

@@ -34,6 +34,7 @@ static const splam_option options[] = {
     {SP_INTEGER(resolution, 8, 4096, SPLAM_UNSET), .argument = "PIXELS", .help = "side of the pictures",
      .otherwise = "what the first model was trained for"},
     {SP_SEED(seed), .help = "of the choice of captions; caption i has the noise of S + i"},
+    SP_T5_OPTIONS,
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,
     {SP_TEXT(real), .argument = "SPEC",

@@ -92,7 +92,13 @@ int sp_choice_index(const char *choices, const char *text);
              "model for one step does",                                                                           \
      .otherwise = "what it says"}
 /* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, embeddings,
- * embedding_count, precision, device. */
+ * embedding_count, t5_absent, precision, device. */
+/* What stands for the text encoder that is not there: OPTIONS's member t5_absent. */
+#define SP_T5_OPTIONS                                                                                             \
+    {SP_CHOICE(t5_absent, "256|77", NULL),                                                                        \
+     .help = "Stable Diffusion 3: tokens of zeros that stand for the third text encoder's; 256 as in diffusers, 77 "  \
+             "as in ComfyUI and stable-diffusion.cpp, which takes less time",                                     \
+     .otherwise = "what a student's splam.json says, or 256"}
 #define SP_BASE_OPTION                                                                                            \
     {SP_TEXT(base), .argument = "PATH",                                                                           \
      .help = "take all but the UNet or transformer from this model, a folder or a checkpoint of one file; the " \
@@ -114,6 +120,7 @@ int sp_choice_index(const char *choices, const char *text);
      .argument = "FILE[:TOKEN]...",                                                                               \
      .help = "learned tokens for prompts (textual inversion): A1111's .pt, diffusers' .bin and .safetensors; "    \
              "TOKEN is what the file calls it where none is given, or else the file's name"},                     \
+    SP_T5_OPTIONS,                                                                                                \
     SP_PRECISION_OPTION,                                                                                          \
     SP_DEVICE_OPTION
 #define SP_RESUME_OPTION                                                                                          \

@@ -1,5 +1,6 @@
 /* Opening a model's parts and seeing that they fit. */
 #include "pipeline/model.h"
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include "backend/registry.h"
@@ -8,6 +9,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "checkpoints/recognise.h"
+#include "checkpoints/student_file.h"
 
 static sp_status check_tokenizer(const sp_text_part *part, const char *folder)
 {
@@ -264,11 +266,27 @@ static sp_status open_denoiser(sp_model *m, const char *unet)
     return sp_model_folder_component(&m->folder, usual ? sp_component_folder_name(kind) : unet, &m->denoiser);
 }
 
+/* Of Stable Diffusion 3's text. */
+static sp_status choose_tokens_behind(sp_model *m, const char *path, const sp_model_options *options)
+{
+    sp_student_file student;
+    if (!is_sd3(m) && options->t5_absent)
+        return sp_fail(SP_ARGUMENT, "`t5_absent` is of Stable Diffusion 3 alone, and %s is another model",
+                       m->folder.path);
+    if (!is_sd3(m)) return SP_OK;
+    SP_TRY(sp_student_file_read(path, &student));
+    const char *said = options->t5_absent ? options->t5_absent : student.t5_absent;
+    m->tokens_behind = said ? strtol(said, NULL, 10) : SP_MMDIT_TOKENS_BEHIND;
+    sp_student_file_free(&student);
+    return SP_OK;
+}
+
 static sp_status open_parts(sp_model *m, const char *path, const sp_model_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
     SP_TRY(sp_model_folder_open_unet(path, options->base, &m->folder));
     SP_TRY(check_model(m, parts, options));
+    SP_TRY(choose_tokens_behind(m, path, options));
     m->folder.prediction = options->prediction;
     if (parts & SP_PART_UNET) SP_TRY(sp_prediction_check(&m->folder));
     SP_TRY(sp_scheduler_config_of(&m->folder, NULL, &m->scheduler));

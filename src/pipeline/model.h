@@ -23,6 +23,8 @@ typedef struct {
     size_t lora_count;
     const splam_embedding *embeddings; /* tokens that the tokenizer and the text encoder learn */
     size_t embedding_count;
+    const char *t5_absent; /* "256", "77": tokens of zeros that stand for Stable Diffusion 3's third text encoder; NULL:
+                              what a student's splam.json says, or 256 */
     sp_device *device; /* NULL: the default */
     sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
     const sp_callbacks *callbacks; /* asked between files of adapters; may be NULL */
@@ -46,6 +48,7 @@ typedef struct {
     sp_text_part text[SP_MAX_TEXTS]; /* one, or two of Stable Diffusion XL, whose hidden states stand side by side */
     int text_count;                  /* 0: not opened */
     sp_text_form text_form;
+    int64_t tokens_behind; /* of SD3: zeros where a third encoder's tokens would be; else 0 */
     bool zero_negative; /* a negative prompt that nobody gave is zeros; else it is the empty text */
     sp_learned_list embeddings;      /* that the tokenizers know */
     sp_scheduler_config scheduler;

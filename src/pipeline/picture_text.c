@@ -126,6 +126,7 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
     if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
     SP_TRY(read_learned(&model->embeddings, out));
+    out->t5_absent = model->tokens_behind;
     out->hash = sp_tensor_file_hash(model->denoiser->file);
     return sp_student_file_read(path, &out->student);
 }
@@ -210,6 +211,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
     if (m->vae_name) bad |= json_object_set_new(o, "vae", json_string(m->vae_name));
     if (m->loras) bad |= json_object_set_new(o, "lora", json_string(m->loras));
+    if (m->t5_absent) bad |= json_object_set_new(o, "t5_absent", json_integer(m->t5_absent));
     if (objective) bad |= json_object_set(o, "objective", objective);
     if (m->student.json) {
         json_t *distillation = json_copy((json_t *)(uintptr_t)m->student.json);

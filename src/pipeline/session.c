@@ -22,6 +22,7 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
                                       .lora_count = o->lora_count,
                                       .embeddings = o->embeddings,
                                       .embedding_count = o->embedding_count,
+                                      .t5_absent = o->t5_absent,
                                       .device = device,
                                       .precision = sp_precision_dtype(device, o->precision),
                                       .callbacks = callbacks};
@@ -261,6 +262,7 @@ static sp_status open_and_draw(const splam_generate_options *o, const sp_callbac
                                          .lora_count = o->lora_count,
                                          .embeddings = o->embeddings,
                                          .embedding_count = o->embedding_count,
+                                         .t5_absent = o->t5_absent,
                                          .precision = o->precision,
                                          .device = o->device};
     splam_model model = {0};

@@ -18,12 +18,6 @@ static bool pools(const sp_pipeline *p, int part)
     return p->text[part].encoder->config.kind == SP_COMPONENT_TEXT_ENCODER_2;
 }
 
-/* Of a third encoder, which is not there. */
-static int64_t absent_tokens(const sp_pipeline *p)
-{
-    return p->model->text_form == SP_TEXTS_SD3 ? SP_MMDIT_TOKENS_BEHIND : 0;
-}
-
 /* Ids of a chunk, which is what the encoders are run on. */
 static int64_t chunk_length(const sp_pipeline *p)
 {
@@ -32,7 +26,7 @@ static int64_t chunk_length(const sp_pipeline *p)
 
 int64_t sp_pipeline_tokens(const sp_pipeline *p)
 {
-    return p->chunks * chunk_length(p) + absent_tokens(p);
+    return p->chunks * chunk_length(p) + p->model->tokens_behind;
 }
 
 int64_t sp_text_most_skipped(const sp_pipeline *p)
@@ -297,7 +291,7 @@ static sp_status join(const sp_pipeline *p, encoding *e, sp_tensor *out)
     for (int i = 1; i < p->text_count; i++)
         shape.dim[2] += e[i].states.shape.dim[2];
     if (p->model->text_form == SP_TEXTS_SD3) shape.dim[2] = p->facts.context_dim;
-    shape.dim[1] += absent_tokens(p);
+    shape.dim[1] += p->model->tokens_behind;
     SP_TRY(sp_tensor_create(SP_F32, shape, out));
     memset(out->data, 0, sp_tensor_bytes(out));
     for (int i = 0; i < p->text_count; i++) {
@@ -411,7 +405,7 @@ sp_status sp_pipeline_trim(const sp_pipeline *p, const sp_conditioning *set, sp_
         bool states = strcmp(set->item[i].name, "encoder_hidden_states") == 0;
         sp_tensor kept;
         status = states && p->model->text_form == SP_TEXTS_SD3
-                     ? crop(member, member->shape.dim[1] - absent_tokens(p), width, &kept)
+                     ? crop(member, member->shape.dim[1] - p->model->tokens_behind, width, &kept)
                      : sp_tensor_convert(member, SP_F32, &kept);
         if (!status) status = sp_conditioning_add(out, set->item[i].name, kept);
     }

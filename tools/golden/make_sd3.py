@@ -63,6 +63,7 @@ def main():
         "absent": case(pipeline, noise, **guided),
         "negative": case(pipeline, noise, negative_prompt="dull fog", **guided),
         "skipped": case(pipeline, noise, clip_skip=1, **guided),
+        "absent77": case(pipeline, noise, negative_prompt="dull fog", max_sequence_length=77, **guided),
         "unguided": case(pipeline, noise, guidance_scale=1.0, num_inference_steps=7),
         "student": case(pipeline, noise, guidance_scale=1.0, sigmas=[1.0, 0.75, 0.5, 0.25]),
     }
