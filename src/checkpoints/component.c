@@ -11,6 +11,7 @@
 #include "checkpoints/original.h"
 #include "checkpoints/recognise.h"
 #include "checkpoints/rename.h"
+#include "checkpoints/scaled_weights.h"
 #include "checkpoints/vae_file.h"
 
 enum { MAX_NETWORKS = 2 };
@@ -217,28 +218,10 @@ static sp_status check_parameters(const sp_component *component, const sp_graph 
     return SP_OK;
 }
 
-/* Eight bits with a factor beside each tensor, as ComfyUI and others write them: without the factors the numbers are
- * others, and nothing would look wrong. */
-static sp_status check_scales(const sp_component *component)
-{
-    static const char *const signs[] = {"scaled_fp8", ".scale_weight", ".weight_scale", ".weight_scale_inv",
-                                        ".scale_input", ".input_scale", ".comfy_quant"};
-    for (size_t i = 0; i < sp_tensor_file_count(component->file); i++) {
-        const char *name = sp_tensor_file_name(component->file, i);
-        for (size_t k = 0; k < sizeof signs / sizeof *signs; k++)
-            if (sp_ends_with(name, signs[k]))
-                return sp_fail(SP_UNSUPPORTED,
-                               "%s: tensor \"%s\" is of scaled fp8, weights in eight bits with factors, which is not "
-                               "supported; plain F8_E4M3 and F8_E5M2 are",
-                               sp_tensor_file_path(component->file), name);
-    }
-    return SP_OK;
-}
-
 static sp_status check_weights(const sp_component *component)
 {
     sp_graph *graph;
-    SP_TRY(check_scales(component));
+    SP_TRY(sp_scaled_weights_refuse(component->file));
     SP_TRY(sp_component_graph(&component->config, &graph));
     sp_dictionary *used = sp_dictionary_create();
     sp_status status = used ? check_parameters(component, graph, used) : SP_MEMORY;
