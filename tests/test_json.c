@@ -110,13 +110,41 @@ static void test_json_bad_text(void **state)
         assert_message("bad.json: line ");
         assert_null(value);
     }
-    enum { DEPTH = 100000 };
+    enum { DEPTH = 60000 };
     char *deep = sp_alloc(DEPTH);
     memset(deep, '[', DEPTH);
     assert_status(sp_json_parse(deep, DEPTH, "deep.json", &value), SP_FORMAT);
     sp_free(deep);
     for (size_t length = 0; length < strlen(config_text); length++)
         assert_status(sp_json_parse(config_text, length, "cut.json", &value), SP_FORMAT);
+}
+
+/* Brackets take a hundred times their bytes of memory. */
+static void test_json_brackets(void **state)
+{
+    (void)state;
+    enum { MANY = 120000 };
+    char *text = malloc(3 * MANY + 3), *end = text;
+    json_t *value;
+    assert_non_null(text);
+    *end++ = '[';
+    for (int i = 0; i < MANY; i++, end += 3)
+        memcpy(end, "[],", 3);
+    memcpy(end, "0]", 2);
+    size_t size = (size_t)(end + 2 - text);
+    assert_status(sp_json_parse(text, size, "many.json", &value), SP_UNSUPPORTED);
+    assert_message("many.json: 360003 bytes of JSON have 120001 brackets, at most 110536 are read");
+    free(text);
+}
+
+static void test_json_large_file(void **state)
+{
+    const char *path = in_folder(state, "large.json");
+    json_t *value;
+    assert_ok(sp_write_file(path, "{}", 2));
+    assert_int_equal(truncate(path, (64 << 20) + 1), 0);
+    assert_status(sp_json_load(path, &value), SP_UNSUPPORTED);
+    assert_message("at most 67108864");
 }
 
 static void test_json_files(void **state)
@@ -292,7 +320,9 @@ int main(void)
         cmocka_unit_test(test_json_values),
         cmocka_unit_test(test_json_brief),
         cmocka_unit_test(test_json_bad_text),
+        cmocka_unit_test(test_json_brackets),
         with_folder(test_json_files),
+        with_folder(test_json_large_file),
         with_folder(test_json_allocation_failure),
         cmocka_unit_test(test_json_seeds),
         cmocka_unit_test(test_numbers_are_short),

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -29,9 +30,24 @@ void sp_json_text_free(char *text)
     if (text) release(text);
 }
 
+/* Jansson takes two hundred bytes for two brackets. Real files have one in 18 bytes at most, headers of safetensors
+ * with short names; those in texts count too, it is only a bound. */
+static sp_status check_brackets(const char *text, size_t size, const char *name)
+{
+    enum { ALWAYS = 1 << 16, BYTES_EACH = 8 };
+    size_t brackets = 0, most = ALWAYS + size / BYTES_EACH;
+    for (size_t i = 0; i < size; i++)
+        brackets += text[i] == '{' || text[i] == '[';
+    if (brackets <= most) return SP_OK;
+    return sp_fail(SP_UNSUPPORTED, "%s: %zu bytes of JSON have %zu brackets, at most %zu are read", name, size,
+                   brackets, most);
+}
+
 sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t **out)
 {
     json_error_t error;
+    *out = NULL;
+    SP_TRY(check_brackets(text, size, name));
     unsigned long failures = sp_alloc_failures();
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     if (*out) return SP_OK;
@@ -129,12 +145,28 @@ sp_status sp_json_parse_lenient(const char *text, size_t size, const char *name,
     return status;
 }
 
+sp_status sp_json_read(const char *path, char **text, size_t *size)
+{
+    enum { MOST = 64 << 20 }; /* the largest real ones, vocabularies and indices of weights, have a few megabytes */
+    struct stat info;
+    *text = NULL;
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > MOST)
+        return sp_fail(SP_UNSUPPORTED, "%s: has %lld bytes, at most %d of such JSON are read", path,
+                       (long long)info.st_size, MOST);
+    SP_TRY(sp_read_text(path, text, size));
+    sp_status status = check_brackets(*text, *size, path);
+    if (!status) return SP_OK;
+    sp_free(*text);
+    *text = NULL;
+    return status;
+}
+
 sp_status sp_json_load(const char *path, json_t **out)
 {
     *out = NULL;
     char *text;
     size_t size;
-    SP_TRY(sp_read_text(path, &text, &size));
+    SP_TRY(sp_json_read(path, &text, &size));
     sp_status status = sp_json_parse(text, size, path, out);
     sp_free(text);
     return status;

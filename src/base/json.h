@@ -7,9 +7,13 @@
 #include <stdint.h>
 #include "base/status.h"
 
-sp_status sp_json_load(const char *path, json_t **out); /* json_decref */
-sp_status sp_json_parse(const char *text, size_t size, const char *name,
-                        json_t **out); /* name: for messages */
+/* A configuration, an index, a vocabulary: json_decref. SP_UNSUPPORTED for more than 64 MiB. */
+sp_status sp_json_load(const char *path, json_t **out);
+/* Its text alone, within what these two take, for who parses it another way: sp_free. */
+sp_status sp_json_read(const char *path, char **text, size_t *size);
+/* name: for messages. SP_UNSUPPORTED for more than 65,536 brackets and one in eight bytes, which take memory out of
+ * proportion; SP_FORMAT beyond Jansson's 2,048 levels. */
+sp_status sp_json_parse(const char *text, size_t size, const char *name, json_t **out);
 /* The same, forgiving what Python writes and Jansson does not read: NaN, Infinity, integers beyond
  * 64 bits and numbers beyond a double are null, and \u0000 and halves of surrogate pairs U+FFFD. */
 sp_status sp_json_parse_lenient(const char *text, size_t size, const char *name, json_t **out);

@@ -207,7 +207,7 @@ static bool describe_config(const char *folder, char *out, size_t size)
 {
     char *path = sp_path_join(folder, "config.json");
     json_t *json = NULL;
-    if (path) json = json_load_file(path, 0, NULL);
+    if (path && sp_json_load(path, &json)) json = NULL; /* what it is then is told by its files */
     sp_free(path);
     const json_t *class_name = json_object_get(json, "_class_name");
     if (!class_name) class_name = json_array_get(json_object_get(json, "architectures"), 0);

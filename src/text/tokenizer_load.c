@@ -20,7 +20,7 @@ static sp_status load_settings(const loader *l, const char *name, json_t **out)
     if (path == NULL) return SP_MEMORY;
     char *text = NULL;
     size_t size = 0;
-    sp_status status = sp_path_exists(path) ? sp_read_text(path, &text, &size) : SP_OK;
+    sp_status status = sp_path_exists(path) ? sp_json_read(path, &text, &size) : SP_OK;
     if (text != NULL) {
         json_error_t error;
         unsigned long failures = sp_alloc_failures();
